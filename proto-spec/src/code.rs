@@ -1,0 +1,100 @@
+//! Error codes: the closed list of what a server says when it refuses or ends something (SPEC 6).
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $variant:ident = $value:literal $name:literal;)*) => {
+        /// Why something was refused or ended. Numbers are never reused: a gap is a retired code.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum ErrorCode {
+            $($(#[$doc])* $variant,)*
+            /// A code of a newer server. Treat it as the frame that carries it says: refused, error or bye.
+            Unknown(u16),
+        }
+
+        impl ErrorCode {
+            /// Every code of this version, in the order of the table in SPEC 6.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
+
+            /// The number on the wire.
+            #[must_use]
+            pub const fn number(self) -> u16 {
+                match self {
+                    $(Self::$variant => $value,)*
+                    Self::Unknown(number) => number,
+                }
+            }
+
+            /// The code of a number on the wire.
+            #[must_use]
+            pub const fn from_number(number: u16) -> Self {
+                match number {
+                    $($value => Self::$variant,)*
+                    other => Self::Unknown(other),
+                }
+            }
+
+            /// The name in SPEC 6.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)*
+                    Self::Unknown(_) => "unknown",
+                }
+            }
+        }
+    };
+}
+
+codes! {
+    /// A length prefix or a body that SPEC 2 does not allow. Closes.
+    Malformed = 1 "malformed";
+    /// A frame longer than the receiver takes. Closes.
+    FrameTooLarge = 2 "frame_too_large";
+    /// A frame kind that this version does not have. The connection goes on.
+    UnknownKind = 3 "unknown_kind";
+    /// No version in common. Closes.
+    Version = 4 "version";
+    /// A frame that this state does not allow. Closes.
+    NotNow = 5 "not_now";
+    /// The hello did not come in time. Closes.
+    HandshakeTimeout = 6 "handshake_timeout";
+    /// The hello carried no token. Closes.
+    TokenMissing = 10 "token_missing";
+    /// The token's signature, form or claims are wrong. Closes.
+    TokenInvalid = 11 "token_invalid";
+    /// The token has expired, or is not valid yet. Closes.
+    TokenExpired = 12 "token_expired";
+    /// The device id is zero, or the user has too many devices. Closes.
+    DeviceRefused = 13 "device_refused";
+    /// The resume cursor lies beyond the log. Closes.
+    CursorAhead = 14 "cursor_ahead";
+    /// The send number is not the next one; `expected` says which is.
+    SendGap = 20 "send_gap";
+    /// The text is empty or longer than the limit.
+    TextLength = 21 "text_length";
+    /// A kind of content that this server does not store.
+    ContentKind = 22 "content_kind";
+    /// The recipient is not a user id.
+    Recipient = 23 "recipient";
+    /// More sends await their answer than the window allows.
+    WindowFull = 24 "window_full";
+    /// An acknowledgement beyond what this connection was offered.
+    AcknowledgeAhead = 25 "acknowledge_ahead";
+    /// More fetches await their page than one connection may have.
+    TooManyFetches = 26 "too_many_fetches";
+    /// The server has more work than it takes on. Try again later.
+    Overloaded = 30 "overloaded";
+    /// The disk has no room for new messages. Try again later.
+    StorageFull = 31 "storage_full";
+    /// The disk or the store failed. What was accepted is safe; new messages are not taken.
+    StorageFailed = 32 "storage_failed";
+    /// More connections than the server takes. Closes.
+    TooManyConnections = 33 "too_many_connections";
+    /// The same device connected again; the newer connection goes on. Closes.
+    Replaced = 40 "replaced";
+    /// Nothing was heard for longer than the idle timeout. Closes.
+    IdleTimeout = 41 "idle_timeout";
+    /// The server is stopping. Closes.
+    Stopping = 42 "stopping";
+    /// The connection did not drain its answers. Closes.
+    SlowConsumer = 43 "slow_consumer";
+}

@@ -1,0 +1,202 @@
+//! Entries of a user's log as they travel in `deliver` and `page` frames (SPEC 5).
+
+use bytes::Bytes;
+
+use crate::{
+    ids::{DeviceId, SendNumber, Seq, TimestampMs, UserId},
+    wire::{DecodeError, Reader, put_bytes, put_varint},
+};
+
+/// What a message carries (SPEC 5.4).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// UTF-8 text. The decoder checks the encoding, the server the length.
+    Text(Bytes),
+    /// Content of a newer version: its kind and bytes, for showing that something is there.
+    Unknown {
+        /// The kind on the wire.
+        kind: u8,
+        /// The bytes on the wire.
+        body: Bytes,
+    },
+}
+
+impl Content {
+    const TEXT: u8 = 1;
+
+    /// A text message.
+    #[must_use]
+    pub fn text(text: &str) -> Self {
+        Self::Text(Bytes::copy_from_slice(text.as_bytes()))
+    }
+
+    /// The text, when it is one.
+    #[must_use]
+    pub fn as_text(&self) -> Option<&str> {
+        match self {
+            Self::Text(bytes) => std::str::from_utf8(bytes).ok(),
+            Self::Unknown { .. } => None,
+        }
+    }
+
+    /// The kind byte on the wire and its body.
+    #[must_use]
+    pub const fn parts(&self) -> (u8, &Bytes) {
+        match self {
+            Self::Text(body) => (Self::TEXT, body),
+            Self::Unknown { kind, body } => (*kind, body),
+        }
+    }
+
+    /// The reverse of [`Content::parts`], for bytes that were checked when they came in.
+    #[must_use]
+    pub fn from_parts(kind: u8, body: Bytes) -> Self {
+        match kind {
+            Self::TEXT => Self::Text(body),
+            kind => Self::Unknown { kind, body },
+        }
+    }
+
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        let (kind, body) = self.parts();
+        out.push(kind);
+        put_bytes(out, body);
+    }
+
+    pub(crate) fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let kind = reader.u8("content kind")?;
+        // The frame's own limit bounds this; a text beyond its limit is refused by the server with a code.
+        let body = if kind == Self::TEXT {
+            reader.str("content", usize::MAX)?.as_bytes()
+        } else {
+            reader.bytes("content", usize::MAX)?
+        };
+        Ok(Self::from_parts(kind, Bytes::copy_from_slice(body)))
+    }
+}
+
+/// What happened, as one user's log tells it (SPEC 5).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Somebody wrote to this user.
+    Received {
+        /// Who wrote.
+        from: UserId,
+        /// The message's seq in the writer's log: (from, origin) names the message for ever.
+        origin: Seq,
+        /// What was written.
+        content: Content,
+    },
+    /// This user wrote to somebody, or a note to self.
+    Sent {
+        /// To whom.
+        to: UserId,
+        /// From which of the user's devices.
+        device: DeviceId,
+        /// That device's number of the send.
+        number: SendNumber,
+        /// What was written.
+        content: Content,
+    },
+    /// A device of `peer` has acknowledged everything that this user sent to `peer` up to `up_to`. Supersedes the
+    /// earlier such entry of the same peer.
+    Delivered {
+        /// Who received.
+        peer: UserId,
+        /// A seq of this user's own log.
+        up_to: Seq,
+    },
+    /// An entry of a newer version: it has a place in the log and nothing that this version understands.
+    Unknown {
+        /// The kind on the wire.
+        kind: u8,
+    },
+}
+
+impl Event {
+    /// The kind byte on the wire (SPEC 5).
+    #[must_use]
+    pub const fn kind(&self) -> u8 {
+        match self {
+            Self::Received { .. } => 1,
+            Self::Sent { .. } => 2,
+            Self::Delivered { .. } => 3,
+            Self::Unknown { kind } => *kind,
+        }
+    }
+
+    /// The other user of the conversation that this entry is a message of, if it is one.
+    #[must_use]
+    pub const fn conversation(&self) -> Option<UserId> {
+        match self {
+            Self::Received { from, .. } => Some(*from),
+            Self::Sent { to, .. } => Some(*to),
+            Self::Delivered { .. } | Self::Unknown { .. } => None,
+        }
+    }
+}
+
+/// One entry of a user's log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its position.
+    pub seq: Seq,
+    /// When the server numbered it; never decreases within a log.
+    pub time: TimestampMs,
+    /// What happened.
+    pub event: Event,
+}
+
+impl Entry {
+    /// Appends kind, seq, time and the fields of the kind.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        out.push(self.event.kind());
+        put_varint(out, self.seq.0);
+        put_varint(out, self.time.0);
+        match &self.event {
+            Event::Received { from, origin, content } => {
+                put_varint(out, from.0);
+                put_varint(out, origin.0);
+                content.encode(out);
+            }
+            Event::Sent { to, device, number, content } => {
+                put_varint(out, to.0);
+                put_varint(out, device.0);
+                put_varint(out, number.0);
+                content.encode(out);
+            }
+            Event::Delivered { peer, up_to } => {
+                put_varint(out, peer.0);
+                put_varint(out, up_to.0);
+            }
+            Event::Unknown { .. } => {}
+        }
+    }
+
+    /// Reads an entry that fills `bytes`. What follows the known fields is of a newer version and is passed over.
+    ///
+    /// # Errors
+    /// The bytes end inside a field, or a field is malformed.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(bytes);
+        let kind = reader.u8("entry kind")?;
+        let seq = Seq(reader.varint("seq")?);
+        let time = TimestampMs(reader.varint("time")?);
+        let event = match kind {
+            1 => Event::Received {
+                from: UserId(reader.varint("from")?),
+                origin: Seq(reader.varint("origin")?),
+                content: Content::decode(&mut reader)?,
+            },
+            2 => Event::Sent {
+                to: UserId(reader.varint("to")?),
+                device: DeviceId(reader.varint("device")?),
+                number: SendNumber(reader.varint("number")?),
+                content: Content::decode(&mut reader)?,
+            },
+            3 => Event::Delivered { peer: UserId(reader.varint("peer")?), up_to: Seq(reader.varint("up to")?) },
+            kind => Event::Unknown { kind },
+        };
+        Ok(Self { seq, time, event })
+    }
+}

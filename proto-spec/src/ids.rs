@@ -1,0 +1,65 @@
+//! Newtypes for every number that names something, so that two of them can never be swapped.
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(pub u64);
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+id!(
+    /// A user, named by the application. Zero is not a user (SPEC 3.1).
+    UserId
+);
+id!(
+    /// One of a user's devices, unique within the user. Zero is not a device (SPEC 3.1).
+    DeviceId
+);
+id!(
+    /// Position of an entry in one user's log: 1, 2, 3, ... Zero stands before the first entry (SPEC 3.2).
+    Seq
+);
+id!(
+    /// A device's own number of a send: 1, 2, 3, ... The idempotency key (SPEC 3.3).
+    SendNumber
+);
+id!(
+    /// Chosen by the client to match a page with its fetch; zero marks a page that the server pushed (SPEC 3.4).
+    RequestId
+);
+id!(
+    /// Milliseconds since 1970-01-01T00:00:00Z, by the server's wall clock (SPEC 3.5).
+    TimestampMs
+);
+
+impl Seq {
+    /// Before the first entry.
+    pub const ZERO: Self = Self(0);
+
+    /// The position after this one.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+
+    /// The position before this one; that of zero is zero.
+    #[must_use]
+    pub const fn previous(self) -> Self {
+        Self(self.0.saturating_sub(1))
+    }
+}
+
+impl SendNumber {
+    /// The number that follows this one.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}

@@ -1,0 +1,22 @@
+//! The Ringpost client protocol. `SPEC.md` beside this crate is normative; this is the codec that must match it, and
+//! `vectors/` holds the bytes that both are checked against. No I/O, no async, no unsafe.
+#![forbid(unsafe_code)]
+
+pub mod code;
+pub mod entry;
+pub mod frame;
+pub mod framing;
+pub mod ids;
+pub mod limits;
+pub mod wire;
+
+pub use code::ErrorCode;
+pub use entry::{Content, Entry, Event};
+pub use frame::{
+    ClientFrame, ClientKind, Direction, Durability, FrameError, Page, Recipient, Resume, ServerFrame, ServerKind,
+};
+pub use framing::{Decoder, FramingError, RawFrame};
+pub use ids::{DeviceId, RequestId, SendNumber, Seq, TimestampMs, UserId};
+
+/// The one protocol version so far (SPEC 1.2).
+pub const PROTOCOL_VERSION: u64 = 1;

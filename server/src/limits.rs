@@ -1,0 +1,54 @@
+//! Every bound of the server, with its unit and its reason, in one place. What both sides of the protocol must know is
+//! in `proto_spec::limits`; what an operator may change is in `config`.
+
+use proto_spec::limits::{SEND_WINDOW, SERVER_FRAME_BYTES_MAX};
+
+/// Bytes waiting for one connection above which it is no longer pushed to but catches up from the log. Two pages: one
+/// on its way, one behind it.
+pub const OUTBOX_LIVE_BYTES_MAX: usize = 128 * 1024;
+
+/// Bytes waiting below which a connection that catches up gets its next page: keeps the socket busy between pages.
+pub const OUTBOX_REFILL_BYTES: usize = 32 * 1024;
+
+/// Bytes waiting above which the server stops reading from the connection: it asks for more than it takes.
+pub const OUTBOX_PAUSE_BYTES: usize = 192 * 1024;
+
+/// Bytes waiting at which the connection is closed: everything that may still arrive after reading stopped has been
+/// answered and nothing drained.
+pub const OUTBOX_BYTES_MAX: usize = 1024 * 1024;
+
+/// Fetches of one connection that may await their page.
+pub const FETCHES_IN_FLIGHT_MAX: usize = 4;
+
+/// Devices of one user. A person has a handful; each costs a row and a load at login.
+pub const DEVICES_MAX: usize = 32;
+
+/// Queries to the store that one shard may have in flight before it refuses new logins and fetches.
+pub const QUERIES_IN_FLIGHT_MAX: usize = 16 * 1024;
+
+/// Bytes of batches that one shard may have on their way to the disk before it refuses sends: tens of milliseconds of
+/// the disk's throughput.
+pub const UNCOMMITTED_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// How long acknowledgements are gathered before cursors are written and senders are told, in milliseconds. Bounds a
+/// conversation to ten receipts a second; nobody sees a tick that comes a tenth of a second later.
+pub const RECEIPT_DELAY_MS: u64 = 100;
+
+/// How long a refused client waits when the server is busy, in milliseconds.
+pub const RETRY_BUSY_MS: u64 = 200;
+
+/// How long a refused client waits when the disk is full or failing, in milliseconds: somebody must act first.
+pub const RETRY_STORAGE_MS: u64 = 5_000;
+
+/// How long a client waits before it reconnects to a server that is stopping, in milliseconds.
+pub const RETRY_STOPPING_MS: u64 = 1_000;
+
+// A page must fit the outbox twice, and a full window of acknowledgements must not pause a connection by itself.
+const _: () = assert!(2 * SERVER_FRAME_BYTES_MAX <= OUTBOX_LIVE_BYTES_MAX);
+const _: () = assert!(OUTBOX_REFILL_BYTES < OUTBOX_LIVE_BYTES_MAX);
+const _: () = assert!(OUTBOX_LIVE_BYTES_MAX < OUTBOX_PAUSE_BYTES);
+const _: () = assert!(OUTBOX_LIVE_BYTES_MAX + SEND_WINDOW as usize * 32 <= OUTBOX_PAUSE_BYTES);
+const _: () = assert!(OUTBOX_PAUSE_BYTES + (FETCHES_IN_FLIGHT_MAX + 1) * SERVER_FRAME_BYTES_MAX < OUTBOX_BYTES_MAX);
+
+/// Longest time between two ticks of a shard, in milliseconds: half the receipt delay.
+pub const TICK_MS: u64 = 50;

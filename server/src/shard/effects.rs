@@ -1,0 +1,86 @@
+//! Everything that a shard can ask for. The rim carries it out after the turn, in the order of the fields.
+
+use std::ops::Range;
+
+use proto_spec::{Entry, ErrorCode, ServerFrame, UserId};
+use storage::{Batch, CoreId, Query};
+
+use super::input::{ConnId, Envelope, QueryId};
+
+/// A connection to be closed once its queued bytes are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Close {
+    /// Which connection.
+    pub conn: ConnId,
+    /// Whose it was, for the log line.
+    pub user: UserId,
+    /// Why; `None` when the client said bye.
+    pub reason: Option<ErrorCode>,
+}
+
+/// Whether a connection is read from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadState {
+    /// Keep receiving.
+    Reading,
+    /// Its answers do not drain: leave its bytes in the kernel.
+    Paused,
+}
+
+/// What one turn of a shard asks for. Reused from turn to turn: [`Effects::clear`] keeps the allocations.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// Records to commit as one batch, if any; its id is given by `Shard::end_turn`.
+    pub batch: Batch,
+    /// Envelopes, in order, with the core of their home.
+    pub envelopes: Vec<(CoreId, Envelope)>,
+    /// Queries to the store.
+    pub queries: Vec<(QueryId, Query)>,
+    /// Frames for connections, in order, as ranges of `bytes`. One range may go to several connections.
+    pub sends: Vec<(ConnId, Range<usize>)>,
+    /// What `sends` refers to.
+    pub bytes: Vec<u8>,
+    /// Connections to pause or to resume.
+    pub reads: Vec<(ConnId, ReadState)>,
+    /// Connections to close after their queued bytes.
+    pub closes: Vec<Close>,
+    /// Users whose first device came or whose last device went.
+    pub presence: Vec<(UserId, Presence)>,
+}
+
+/// A change for the directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// The first device connected.
+    Online,
+    /// The last device went.
+    Offline,
+}
+
+impl Effects {
+    /// Empties everything, keeping allocations.
+    pub fn clear(&mut self) {
+        self.batch.clear();
+        self.envelopes.clear();
+        self.queries.clear();
+        self.sends.clear();
+        self.bytes.clear();
+        self.reads.clear();
+        self.closes.clear();
+        self.presence.clear();
+    }
+
+    /// Appends a frame and says where it stands.
+    pub(super) fn frame(&mut self, frame: &ServerFrame) -> Range<usize> {
+        let start = self.bytes.len();
+        frame.encode(&mut self.bytes);
+        start..self.bytes.len()
+    }
+
+    /// Appends a deliver frame and says where it stands.
+    pub(super) fn deliver(&mut self, entry: &Entry) -> Range<usize> {
+        let start = self.bytes.len();
+        ServerFrame::encode_deliver(entry, &mut self.bytes);
+        start..self.bytes.len()
+    }
+}

@@ -1,0 +1,149 @@
+//! Everything that can happen to a shard.
+
+use proto_spec::{Content, DeviceId, Resume, Seq, TimestampMs, UserId};
+use storage::{Answer, BatchId};
+
+/// The two clocks of one instant. Measure with the first, persist the second.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Now {
+    /// Milliseconds of the monotonic clock, from an arbitrary start.
+    pub monotonic_ms: u64,
+    /// Wall clock. May jump.
+    pub wall: TimestampMs,
+}
+
+/// A connection of this core. Never given twice: `slot` is reused, `generation` tells lives apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnId {
+    /// Index of the connection in the core's table.
+    pub slot: u32,
+    /// Which life of that slot.
+    pub generation: u32,
+}
+
+/// A shard's own number of a query: comes back with its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct QueryId(pub u64);
+
+/// A connection whose hello was good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Connected {
+    /// The connection, in the table of this shard's core.
+    pub conn: ConnId,
+    /// Who the token says it is. This shard is the user's home.
+    pub user: UserId,
+    /// Which device.
+    pub device: DeviceId,
+    /// The negotiated protocol version.
+    pub version: u64,
+    /// Where to start pushing.
+    pub resume: Resume,
+}
+
+/// What one shard tells another. In order per pair of shards, at least once; logs are exactly-once because the receiver
+/// keeps a watermark per (recipient, sender).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Envelope {
+    /// The user it is for; goes to the home of this user.
+    pub to: UserId,
+    /// The user it is from.
+    pub from: UserId,
+    /// What it says.
+    pub body: EnvelopeBody,
+}
+
+/// The kinds of envelopes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EnvelopeBody {
+    /// A message, from the sender's home to the recipient's.
+    Forward {
+        /// Its seq in the sender's log.
+        origin: Seq,
+        /// What was written.
+        content: Content,
+    },
+    /// Every message of `to` up to `origin` that was forwarded before this is durable in the recipient's log.
+    Forwarded {
+        /// A seq of `to`'s log.
+        origin: Seq,
+    },
+    /// A device of `from` has acknowledged the messages of `to` up to `up_to`.
+    Receipt {
+        /// A seq of `to`'s log.
+        up_to: Seq,
+        /// The seq of that message in the log of `from`.
+        received_as: Seq,
+    },
+    /// The receipt is durable.
+    Receipted {
+        /// From the receipt: a seq of `to`'s log.
+        received_as: Seq,
+    },
+}
+
+/// Whether the journal takes new messages. What was accepted before goes on in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Admission {
+    /// There is room.
+    #[default]
+    Open,
+    /// Ingestion is behind: the journal has reached its bound.
+    Behind,
+    /// The disk is full.
+    Full,
+    /// A write or sync failed: nothing more will be committed by this process.
+    Failed,
+}
+
+/// One thing that happened.
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// A connection passed the handshake and is now this core's.
+    Connected(Connected),
+    /// Bytes of an accepted connection, in any cut.
+    Bytes {
+        /// Which connection.
+        conn: ConnId,
+        /// Valid during this call.
+        bytes: &'a [u8],
+    },
+    /// The kernel took bytes that [`Effects`] had queued.
+    Sent {
+        /// Which connection.
+        conn: ConnId,
+        /// How many bytes.
+        bytes: usize,
+    },
+    /// The peer or the network closed the connection. Not reported for connections that the shard closed.
+    Disconnected {
+        /// Which connection.
+        conn: ConnId,
+    },
+    /// Another shard, or this one, says something about a user whose home is here.
+    Envelope(Envelope),
+    /// Every batch of this shard up to this one is durable.
+    Committed {
+        /// The last durable batch.
+        up_to: BatchId,
+    },
+    /// Every batch of this shard up to this one is in the store: queries see it, the tail may forget it.
+    Ingested {
+        /// The last ingested batch.
+        up_to: BatchId,
+    },
+    /// The store's answer to a query of this shard. `None`: the store could not be read, after retries.
+    Answer {
+        /// Which query.
+        query: QueryId,
+        /// What it says.
+        answer: Option<Answer>,
+    },
+    /// The journal's admission changed.
+    Admission(Admission),
+    /// Left over from before a restart: this user has messages to forward or receipts to report.
+    Unfinished(UserId),
+    /// Time has passed. At least every [`crate::limits::TICK_MS`] milliseconds.
+    Tick,
+    /// Stop taking sends and connections; what is parked still commits.
+    Drain,
+}

@@ -1,0 +1,116 @@
+//! What a shard may ask of the store, and the answers.
+
+use proto_spec::{DeviceId, Direction, Entry, SendNumber, Seq, TimestampMs, UserId};
+
+use crate::record::Marks;
+
+/// A part of one user's log, to be read in one direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// Lowest seq, included.
+    pub first: Seq,
+    /// Highest seq, included.
+    pub last: Seq,
+    /// From which end to read.
+    pub direction: Direction,
+    /// Most entries to return; at least 1.
+    pub entries_max: usize,
+    /// Stop before the entries' wire form exceeds this many bytes; the first entry is returned whatever its size.
+    pub bytes_max: usize,
+}
+
+/// A question about the rows in the store. Says nothing about records that have not been ingested yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Query {
+    /// Everything that a shard must know of a user before it can serve them.
+    User(UserId),
+    /// The watermarks of one conversation.
+    Conversation {
+        /// Whose side.
+        user: UserId,
+        /// The other user.
+        peer: UserId,
+    },
+    /// Entries of a user's log.
+    Log {
+        /// Whose log.
+        user: UserId,
+        /// Which part.
+        span: Span,
+    },
+    /// Messages of one conversation.
+    ConversationLog {
+        /// Whose log.
+        user: UserId,
+        /// The other user.
+        peer: UserId,
+        /// Which part of the log.
+        span: Span,
+    },
+    /// The first result of a send.
+    Send {
+        /// Who sent.
+        user: UserId,
+        /// From which device.
+        device: DeviceId,
+        /// The device's number of the send.
+        number: SendNumber,
+    },
+}
+
+/// What the store knows of a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceSnapshot {
+    /// Which device.
+    pub device: DeviceId,
+    /// Its acknowledgement.
+    pub cursor: Seq,
+    /// Its last accepted send.
+    pub last_number: SendNumber,
+}
+
+/// What the store knows of a user. The default is a user of whom the store knows nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UserSnapshot {
+    /// The last seq of the log.
+    pub head: Seq,
+    /// The time of that entry.
+    pub head_time: TimestampMs,
+    /// By ascending device id.
+    pub devices: Vec<DeviceSnapshot>,
+    /// Duties fulfilled.
+    pub marks: Marks,
+}
+
+/// What the store knows of one side of a conversation. The default is a conversation that has not begun.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ConversationSnapshot {
+    /// The highest origin seq received from the peer.
+    pub received_up_to: Seq,
+    /// The peer's devices have what was sent up to this own seq.
+    pub delivered_up_to: Seq,
+    /// The seq of the entry that says so; zero when there is none.
+    pub delivered_at: Seq,
+}
+
+/// Entries of a span, by ascending seq whatever the direction they were read in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Entries {
+    /// What is there.
+    pub entries: Vec<Entry>,
+    /// Whether the whole span was read. If not, the span was covered up to the last entry in the direction of reading.
+    pub complete: bool,
+}
+
+/// The answer to a [`Query`] of the same name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// To [`Query::User`].
+    User(UserSnapshot),
+    /// To [`Query::Conversation`].
+    Conversation(ConversationSnapshot),
+    /// To [`Query::Log`] and [`Query::ConversationLog`].
+    Entries(Entries),
+    /// To [`Query::Send`]: the seq and time of the entry, when there is one.
+    Send(Option<(Seq, TimestampMs)>),
+}
