@@ -9,7 +9,10 @@ pub use self::{
     client::{ClientFrame, Direction, Resume},
     server::{Durability, Page, Recipient, ServerFrame},
 };
-use crate::wire::{DecodeError, varint_len};
+use crate::{
+    listed::listed,
+    wire::{DecodeError, varint_len},
+};
 
 /// Why a frame that arrived whole could not be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -27,70 +30,48 @@ pub enum FrameError {
     },
 }
 
-macro_rules! kinds {
-    ($(#[$doc:meta])* $enum:ident { $($variant:ident = $value:literal $name:literal,)* }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        #[repr(u8)]
-        pub enum $enum {
-            $(#[doc = concat!("`", $name, "`")] $variant = $value,)*
-        }
-
-        impl $enum {
-            /// Every kind, in the order of the table in SPEC 4.
-            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
-
-            /// The kind of a byte on the wire.
-            #[must_use]
-            pub const fn from_byte(byte: u8) -> Option<Self> {
-                match byte {
-                    $($value => Some(Self::$variant),)*
-                    _ => None,
-                }
-            }
-
-            /// The byte on the wire.
-            #[must_use]
-            pub const fn byte(self) -> u8 {
-                self as u8
-            }
-
-            /// The name in SPEC 4.
-            #[must_use]
-            pub const fn name(self) -> &'static str {
-                match self {
-                    $(Self::$variant => $name,)*
-                }
-            }
-        }
-    };
-}
-
-kinds! {
+listed! {
     /// Kinds of frames that a client sends: 0x01 to 0x7f.
     ClientKind {
+        /// SPEC 4.1.
         Hello = 0x01 "hello",
+        /// SPEC 4.2.
         Send = 0x02 "send",
+        /// SPEC 4.3.
         Acknowledge = 0x03 "acknowledge",
+        /// SPEC 4.4.
         FetchLog = 0x04 "fetch_log",
+        /// SPEC 4.5.
         FetchConversation = 0x05 "fetch_conversation",
+        /// SPEC 4.6.
         Ping = 0x06 "ping",
+        /// SPEC 4.6.
         Pong = 0x07 "pong",
+        /// SPEC 4.13.
         Bye = 0x08 "bye",
     }
 }
 
-kinds! {
+listed! {
     /// Kinds of frames that a server sends: 0x81 to 0xff.
     ServerKind {
+        /// SPEC 4.7.
         Welcome = 0x81 "welcome",
+        /// SPEC 4.8.
         Accepted = 0x82 "accepted",
+        /// SPEC 4.9.
         Refused = 0x83 "refused",
+        /// SPEC 4.10.
         Deliver = 0x84 "deliver",
+        /// SPEC 4.11.
         Page = 0x85 "page",
+        /// SPEC 4.12.
         Error = 0x86 "error",
+        /// SPEC 4.6.
         Ping = 0x87 "ping",
+        /// SPEC 4.6.
         Pong = 0x88 "pong",
+        /// SPEC 4.13.
         Bye = 0x89 "bye",
     }
 }

@@ -98,7 +98,8 @@ pub fn peek_varint(buf: &[u8]) -> Prefix {
             return Prefix::Whole(value, i + 1);
         }
     }
-    if buf.len() >= 10 { Prefix::Invalid } else { Prefix::Incomplete }
+    // The tenth byte has ended the loop, so the buffer was shorter than that.
+    Prefix::Incomplete
 }
 
 /// Reads fields off the front of one frame's body.
@@ -128,6 +129,16 @@ impl<'a> Reader<'a> {
         let (&first, rest) = self.rest.split_first().ok_or(DecodeError::Truncated { field })?;
         self.rest = rest;
         Ok(first)
+    }
+
+    /// One byte that must be one of the values that SPEC.md lists.
+    pub(crate) fn listed<T>(
+        &mut self,
+        field: &'static str,
+        from_byte: impl FnOnce(u8) -> Option<T>,
+    ) -> Result<T, DecodeError> {
+        let byte = self.u8(field)?;
+        from_byte(byte).ok_or(DecodeError::Unlisted { field, value: byte.into() })
     }
 
     /// One canonical varint.

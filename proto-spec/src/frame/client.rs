@@ -6,6 +6,7 @@ use crate::{
     framing::RawFrame,
     ids::{DeviceId, RequestId, SendNumber, Seq, UserId},
     limits::TOKEN_BYTES_MAX,
+    listed::listed,
     wire::{DecodeError, Reader, put_bytes, put_varint},
 };
 
@@ -14,19 +15,20 @@ use crate::{
 pub enum Resume {
     /// After what this device acknowledged last, as the server remembers it.
     Stored,
-    /// After this seq, which the device says it has. Counts as its acknowledgement.
+    /// After this seq, up to which the device says it has everything. Counts as its acknowledgement.
     After(Seq),
     /// After the head of the log: nothing old is pushed. For a device that fetches history by itself.
     Live,
 }
 
-/// Which way a fetch goes from its starting seq, which is included (SPEC 4.4).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Direction {
-    /// To higher seqs.
-    Forwards,
-    /// To lower seqs.
-    Backwards,
+listed! {
+    /// Which way a fetch goes from its starting seq, which is included (SPEC 4.4).
+    Direction {
+        /// To higher seqs.
+        Forwards = 0 "forwards",
+        /// To lower seqs.
+        Backwards = 1 "backwards",
+    }
 }
 
 /// A frame from a client.
@@ -61,7 +63,7 @@ pub enum ClientFrame {
     },
     /// Asks for a page of the user's own log.
     FetchLog {
-        /// Comes back in the page.
+        /// Comes back in the page. Not zero.
         request: RequestId,
         /// Where to start, included. Zero, going backwards, means the head.
         from: Seq,
@@ -72,7 +74,7 @@ pub enum ClientFrame {
     },
     /// Asks for a page of one conversation.
     FetchConversation {
-        /// Comes back in the page.
+        /// Comes back in the page. Not zero.
         request: RequestId,
         /// The other user.
         peer: UserId,
@@ -186,12 +188,12 @@ impl ClientFrame {
             },
             ClientKind::Acknowledge => Self::Acknowledge { seq: Seq(r.varint("seq")?) },
             ClientKind::FetchLog => {
-                let request = RequestId(r.varint("request")?);
+                let request = own_request(r)?;
                 let (from, direction, limit) = fetch(r)?;
                 Self::FetchLog { request, from, direction, limit }
             }
             ClientKind::FetchConversation => {
-                let request = RequestId(r.varint("request")?);
+                let request = own_request(r)?;
                 let peer = conversation(r)?;
                 let (from, direction, limit) = fetch(r)?;
                 Self::FetchConversation { request, peer, from, direction, limit }
@@ -215,21 +217,22 @@ fn conversation(r: &mut Reader<'_>) -> Result<UserId, DecodeError> {
     }
 }
 
+/// A fetch with request zero could not be told from a push when its page comes.
+fn own_request(r: &mut Reader<'_>) -> Result<RequestId, DecodeError> {
+    match r.varint("request")? {
+        0 => Err(DecodeError::Unlisted { field: "request", value: 0 }),
+        request => Ok(RequestId(request)),
+    }
+}
+
 fn put_fetch(out: &mut Vec<u8>, from: Seq, direction: Direction, limit: u64) {
     put_varint(out, from.0);
-    out.push(match direction {
-        Direction::Forwards => 0,
-        Direction::Backwards => 1,
-    });
+    out.push(direction.byte());
     put_varint(out, limit);
 }
 
 fn fetch(r: &mut Reader<'_>) -> Result<(Seq, Direction, u64), DecodeError> {
     let from = Seq(r.varint("from")?);
-    let direction = match r.u8("direction")? {
-        0 => Direction::Forwards,
-        1 => Direction::Backwards,
-        other => return Err(DecodeError::Unlisted { field: "direction", value: other.into() }),
-    };
+    let direction = r.listed("direction", Direction::from_byte)?;
     Ok((from, direction, r.varint("limit")?))
 }

@@ -6,30 +6,34 @@ use crate::{
     entry::Entry,
     framing::RawFrame,
     ids::{RequestId, SendNumber, Seq, TimestampMs, UserId},
-    limits::DETAIL_BYTES_MAX,
+    limits::{DETAIL_BYTES_MAX, PAGE_ENTRIES_MAX},
+    listed::listed,
     wire::{DecodeError, Reader, put_bytes, put_varint},
 };
 
-/// What an acknowledgement promises (SPEC 4.8). Ordered: a higher level survives more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Durability {
-    /// In the server's memory.
-    Memory,
-    /// On the node's disk, synced.
-    Local,
-    /// In the history store; in a cluster, replicated.
-    Committed,
+listed! {
+    /// What an acknowledgement promises (SPEC 4.8). Ordered: a higher level survives more.
+    #[derive(PartialOrd, Ord)]
+    Durability {
+        /// In the server's memory.
+        Memory = 1 "memory",
+        /// On the node's disk, synced.
+        Local = 2 "local",
+        /// In the history store; in a cluster, replicated.
+        Committed = 3 "committed",
+    }
 }
 
-/// Whether the recipient was connected when the message was accepted (SPEC 4.8). A hint, not a promise.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Recipient {
-    /// No device of the recipient is connected.
-    Offline,
-    /// At least one device of the recipient is connected.
-    Online,
-    /// A note to self.
-    Yourself,
+listed! {
+    /// Whether the recipient was connected when the message was accepted (SPEC 4.8). A hint, not a promise.
+    Recipient {
+        /// No device of the recipient is connected.
+        Offline = 0 "offline",
+        /// At least one device of the recipient is connected.
+        Online = 1 "online",
+        /// A note to self.
+        Yourself = 2 "yourself",
+    }
 }
 
 /// A run of entries and the range that it speaks for (SPEC 4.11).
@@ -197,16 +201,8 @@ impl ServerFrame {
                 put_varint(out, number.0);
                 put_varint(out, seq.0);
                 put_varint(out, time.0);
-                out.push(match durability {
-                    Durability::Memory => 1,
-                    Durability::Local => 2,
-                    Durability::Committed => 3,
-                });
-                out.push(match recipient {
-                    Recipient::Offline => 0,
-                    Recipient::Online => 1,
-                    Recipient::Yourself => 2,
-                });
+                out.push(durability.byte());
+                out.push(recipient.byte());
             }
             Self::Refused { number, code, retry_after_ms, expected } => {
                 put_varint(out, number.0);
@@ -260,18 +256,8 @@ impl ServerFrame {
                 number: SendNumber(r.varint("number")?),
                 seq: Seq(r.varint("seq")?),
                 time: TimestampMs(r.varint("time")?),
-                durability: match r.u8("durability")? {
-                    1 => Durability::Memory,
-                    2 => Durability::Local,
-                    3 => Durability::Committed,
-                    other => return Err(DecodeError::Unlisted { field: "durability", value: other.into() }),
-                },
-                recipient: match r.u8("recipient")? {
-                    0 => Recipient::Offline,
-                    1 => Recipient::Online,
-                    2 => Recipient::Yourself,
-                    other => return Err(DecodeError::Unlisted { field: "recipient", value: other.into() }),
-                },
+                durability: r.listed("durability", Durability::from_byte)?,
+                recipient: r.listed("recipient", Recipient::from_byte)?,
             },
             ServerKind::Refused => Self::Refused {
                 number: SendNumber(r.varint("number")?),
@@ -301,7 +287,11 @@ impl ServerFrame {
 
 /// Details are for people: one that is too long is cut at a character, not refused.
 fn put_detail(out: &mut Vec<u8>, detail: &str) {
-    put_bytes(out, &detail.as_bytes()[..detail.floor_char_boundary(DETAIL_BYTES_MAX)]);
+    let mut size = detail.len().min(DETAIL_BYTES_MAX);
+    while !detail.is_char_boundary(size) {
+        size -= 1;
+    }
+    put_bytes(out, &detail.as_bytes()[..size]);
 }
 
 fn error_code(r: &mut Reader<'_>) -> Result<ErrorCode, DecodeError> {
@@ -332,19 +322,16 @@ impl Page {
         let request = RequestId(r.varint("request")?);
         let first = Seq(r.varint("first")?);
         let last = Seq(r.varint("last")?);
-        let more = match r.u8("more")? {
-            0 => false,
-            1 => true,
-            other => return Err(DecodeError::Unlisted { field: "more", value: other.into() }),
-        };
-        let count = r.varint("count")?;
-        // Each entry has at least four bytes, so a count that lies is found before anything is allocated.
+        let more = r.listed("more", |byte| [false, true].get(usize::from(byte)).copied())?;
+        let count = r.varint("entries")?;
+        // Each entry has at least four bytes, so a count that lies is found before anything is allocated. What an honest
+        // page may have is reserved; beyond that, entries must be there before they cost memory.
         if count > r.rest().len() as u64 / 4 {
             return Err(DecodeError::Truncated { field: "entries" });
         }
-        let mut entries = Vec::with_capacity(count as usize);
+        let mut entries = Vec::with_capacity(count.min(PAGE_ENTRIES_MAX) as usize);
         for _ in 0..count {
-            entries.push(Entry::decode(r.bytes("entry", usize::MAX)?)?);
+            entries.push(Entry::decode(r.bytes("entries", usize::MAX)?)?);
         }
         let delivered_up_to = Seq(r.varint("delivered_up_to")?);
         Ok(Self { request, first, last, more, entries, delivered_up_to })
