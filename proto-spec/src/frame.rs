@@ -10,6 +10,7 @@ pub use self::{
     server::{Durability, Page, Recipient, ServerFrame},
 };
 use crate::{
+    code::ErrorCode,
     listed::listed,
     wire::{DecodeError, varint_len},
 };
@@ -28,6 +29,17 @@ pub enum FrameError {
         /// What is wrong with its body.
         error: DecodeError,
     },
+}
+
+impl FrameError {
+    /// What a server says in its error, for an unknown kind, or in its bye.
+    #[must_use]
+    pub const fn code(self) -> ErrorCode {
+        match self {
+            Self::UnknownKind(_) => ErrorCode::UnknownKind,
+            Self::Body { .. } => ErrorCode::Malformed,
+        }
+    }
 }
 
 listed! {

@@ -7,7 +7,10 @@ use std::ops::ControlFlow;
 
 use thiserror::Error;
 
-use crate::wire::{Prefix, peek_varint};
+use crate::{
+    code::ErrorCode,
+    wire::{Prefix, peek_varint},
+};
 
 /// A frame as it stands in the stream: its kind and its undecoded body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +38,17 @@ pub enum FramingError {
     /// A length of zero leaves no room for the kind.
     #[error("a frame of length zero has no kind")]
     Empty,
+}
+
+impl FramingError {
+    /// What a server says in its bye.
+    #[must_use]
+    pub const fn code(self) -> ErrorCode {
+        match self {
+            Self::Length | Self::Empty => ErrorCode::Malformed,
+            Self::TooLong { .. } => ErrorCode::FrameTooLarge,
+        }
+    }
 }
 
 /// What stands at the front of a buffer.
