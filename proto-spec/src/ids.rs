@@ -63,3 +63,15 @@ impl SendNumber {
         Self(self.0.saturating_add(1))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ends_of_the_numbers_are_their_own_neighbours() {
+        assert_eq!(Seq(u64::MAX).next(), Seq(u64::MAX));
+        assert_eq!(SendNumber(u64::MAX).next(), SendNumber(u64::MAX));
+        assert_eq!(Seq::ZERO.previous(), Seq::ZERO);
+    }
+}
