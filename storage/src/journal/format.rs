@@ -8,8 +8,8 @@
 //! crc32c (u32) of what stands before it. The first lsn is not in it: segments are prepared before it is known.
 //!
 //! Record header: magic (u32), payload length (u32), crc32c (u32), core (u16), reserved (u16), lsn (u64), group (u64),
-//! batch (u64). The group is the lsn of its first record, so that one look tells whether a record was written after an
-//! lsn had become durable. The crc covers the segment number, the header without the crc, and the payload: a stale
+//! batch (u64). The group is the offset in the file at which the group of the record begins: a record whose group begins
+//! behind a place was written after everything at that place had become durable. The crc covers the segment number, the header without the crc, and the payload: a stale
 //! record of a file that is used again can never be taken for a new one.
 
 use std::fmt;
@@ -264,8 +264,8 @@ pub struct RecordHeader {
     pub batch: BatchId,
     /// Its place in the journal.
     pub lsn: Lsn,
-    /// The lsn of the first record that was written and synced together with it.
-    pub group: Lsn,
+    /// Where in the file the records begin that were written and synced together with it.
+    pub group: u64,
 }
 
 /// Bytes that a record with this payload takes, padding included.
@@ -290,8 +290,8 @@ pub(super) fn put_unsealed(out: &mut Vec<u8>, core: CoreId, batch: BatchId, lsn:
 }
 
 /// Gives the record at the front of `record` its group and its crc.
-pub(super) fn seal(record: &mut [u8], segment: SegmentNumber, group: Lsn) {
-    record[24..32].copy_from_slice(&group.0.to_le_bytes());
+pub(super) fn seal(record: &mut [u8], segment: SegmentNumber, group: u64) {
+    record[24..32].copy_from_slice(&group.to_le_bytes());
     let crc = crc(segment, record);
     record[8..12].copy_from_slice(&crc.to_le_bytes());
 }
@@ -310,7 +310,7 @@ pub(super) fn peek(bytes: &[u8]) -> Option<RecordHeader> {
         len,
         core: CoreId(u16::from_le_bytes([header[12], header[13]])),
         lsn: Lsn(u64_at(header, 16)),
-        group: Lsn(u64_at(header, 24)),
+        group: u64_at(header, 24),
         batch: BatchId(u64_at(header, 32)),
     })
 }
@@ -348,14 +348,14 @@ mod tests {
     fn record(payload: &[u8]) -> Vec<u8> {
         let mut bytes = Vec::new();
         put_unsealed(&mut bytes, CoreId(3), BatchId(9), Lsn(12), payload);
-        seal(&mut bytes, SegmentNumber(5), Lsn(11));
+        seal(&mut bytes, SegmentNumber(5), 4096);
         bytes
     }
 
     #[test]
     fn a_record_reads_back() {
         let bytes = record(b"payload");
-        let header = RecordHeader { len: 7, core: CoreId(3), batch: BatchId(9), lsn: Lsn(12), group: Lsn(11) };
+        let header = RecordHeader { len: 7, core: CoreId(3), batch: BatchId(9), lsn: Lsn(12), group: 4096 };
         assert_eq!(verify(&bytes, SegmentNumber(5)), Some((header, &b"payload"[..])));
         assert_eq!(bytes.len(), 48);
     }

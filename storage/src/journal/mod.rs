@@ -4,7 +4,11 @@
 //! the files and reads them back. Whose batches these are, and what their records mean, is not known here.
 
 pub mod format;
+pub mod segments;
 pub mod writer;
 
 pub use format::{JournalConfig, JournalConfigError, Lsn, Position, SegmentNumber};
+pub use segments::{
+    JournalError, JournalFolder, JournalRecord, Recovered, SealedSegment, SegmentRecords, Torn, recover,
+};
 pub use writer::{Counters, Done, GroupStats, Room, Sealed, Write, Writer};

@@ -44,6 +44,8 @@ pub struct Done {
 pub struct Sealed {
     /// Which.
     pub segment: SegmentNumber,
+    /// Where in the file its records end.
+    pub end: u64,
     /// Everything up to and including this batch of the core is in this segment or an earlier one.
     pub completes: Vec<(CoreId, BatchId)>,
 }
@@ -214,7 +216,7 @@ impl Writer {
             none => none.insert(Current::begin(self.prepared.pop_front()?)),
         };
         let room = (config.segment_bytes - current.offset) as usize;
-        let (len, group) = seal_group(&mut self.pending, current.segment, room);
+        let (len, group) = seal_group(&mut self.pending, current, room);
         // At least one batch fits: the segment would have been sealed otherwise.
         assert!(len > 0 && current.offset + len as u64 <= config.segment_bytes);
 
@@ -271,9 +273,9 @@ impl Writer {
         if !matches!(self.in_flight, InFlight::Nothing) || self.current.as_ref()?.is_empty() {
             return None;
         }
-        let Current { segment, completes, .. } = self.current.take()?;
+        let Current { segment, offset: end, completes } = self.current.take()?;
         self.sealed_segments += 1;
-        Some(Sealed { segment, completes })
+        Some(Sealed { segment, end, completes })
     }
 
     /// A sealed segment has been ingested and its file freed: its room counts again.
@@ -337,8 +339,7 @@ impl Current {
 
 /// Makes a group of the records at the front of `pending`: as many as fit in the room, but no more than
 /// [`GROUP_BYTES_MAX`] unless the first alone is larger. Gives the group's length.
-fn seal_group(pending: &mut [u8], segment: SegmentNumber, room: usize) -> (usize, Group) {
-    let first = format::peek(pending).expect("whole records are pending").lsn;
+fn seal_group(pending: &mut [u8], current: &Current, room: usize) -> (usize, Group) {
     let mut group = Group { stats: GroupStats::default(), committed: Vec::new() };
     let mut end = 0;
     while let Some(header) = format::peek(&pending[end..]) {
@@ -346,7 +347,7 @@ fn seal_group(pending: &mut [u8], segment: SegmentNumber, room: usize) -> (usize
         if next > room || (next > GROUP_BYTES_MAX && end > 0) {
             break;
         }
-        format::seal(&mut pending[end..next], segment, first);
+        format::seal(&mut pending[end..next], current.segment, current.offset);
         raise(&mut group.committed, header.core, header.batch);
         group.stats.batches += 1;
         end = next;
@@ -391,7 +392,7 @@ mod tests {
         }
     }
 
-    fn read(write: &Write) -> Vec<(Lsn, Lsn, BatchId)> {
+    fn read(write: &Write) -> Vec<(Lsn, u64, BatchId)> {
         let mut at = 0;
         let mut read = Vec::new();
         while at < write.bytes.len() {
@@ -410,7 +411,7 @@ mod tests {
         writer.push(CORE, BatchId(2), b"two");
         writer.push(CoreId(1), BatchId(1), b"three");
         assert_eq!(writer.next_write(), None);
-        assert_eq!(read(&first), [(Lsn(1), Lsn(1), BatchId(1))]);
+        assert_eq!(read(&first), [(Lsn(1), first.offset, BatchId(1))]);
         assert_eq!(first.offset, SEGMENT_HEADER_BYTES);
         let len = first.bytes.len() as u64;
 
@@ -419,7 +420,7 @@ mod tests {
         assert_eq!(done.group, GroupStats { batches: 1, bytes: len });
         let second = writer.next_write().unwrap();
         assert_eq!(second.offset, SEGMENT_HEADER_BYTES + len);
-        assert_eq!(read(&second), [(Lsn(2), Lsn(2), BatchId(2)), (Lsn(3), Lsn(2), BatchId(1))]);
+        assert_eq!(read(&second), [(Lsn(2), second.offset, BatchId(2)), (Lsn(3), second.offset, BatchId(1))]);
         assert_eq!(writer.written(second.bytes).committed, [(CORE, BatchId(2)), (CoreId(1), BatchId(1))]);
         assert!(writer.is_idle());
     }
@@ -472,8 +473,9 @@ mod tests {
         assert_eq!(writer.written(write.bytes).sealed, None);
         writer.push(CORE, BatchId(2), &largest);
         let write = writer.next_write().unwrap();
+        let end = write.offset + write.bytes.len() as u64;
         let done = writer.written(write.bytes);
-        assert_eq!(done.sealed, Some(Sealed { segment: SegmentNumber(1), completes: vec![(CORE, BatchId(2))] }));
+        assert_eq!(done.sealed, Some(Sealed { segment: SegmentNumber(1), end, completes: vec![(CORE, BatchId(2))] }));
         assert_eq!(writer.counters().sealed_segments, 1);
     }
 
