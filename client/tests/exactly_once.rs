@@ -1,5 +1,6 @@
 //! A client against a model server over a network that is cut at any byte: each message is in the log once and in order,
 //! each entry is handed out once and in order, whatever happens on the way.
+#![expect(clippy::unwrap_used, reason = "a test that can not go on has failed")]
 
 mod model;
 
@@ -195,7 +196,7 @@ impl World {
         self.texts_sent.push((to, text));
     }
 
-    fn to_server(&mut self, bytes: usize) {
+    fn server_hears(&mut self, bytes: usize) {
         if self.is_opening {
             self.is_opening = false;
             self.server.connect();
@@ -209,7 +210,7 @@ impl World {
         }
     }
 
-    fn to_client(&mut self, bytes: usize) {
+    fn client_hears(&mut self, bytes: usize) {
         let rest = self.server.out.split_off(bytes.min(self.server.out.len()));
         let arriving = std::mem::replace(&mut self.server.out, rest);
         if !arriving.is_empty() {
@@ -230,10 +231,10 @@ impl World {
             Step::Push { entries } => self.server.push(entries.into()),
             Step::Ping => self.server.ping(),
             Step::Refuse { count } => self.server.refusals = count,
-            Step::ToServer { bytes } => self.to_server(bytes.into()),
-            Step::ToClient { bytes } => self.to_client(bytes.into()),
+            Step::ToServer { bytes } => self.server_hears(bytes.into()),
+            Step::ToClient { bytes } => self.client_hears(bytes.into()),
             Step::Cut { bytes } => {
-                self.to_server(bytes.into());
+                self.server_hears(bytes.into());
                 self.drop_link();
                 self.turn(Input::Disconnected("cut".into()));
             }
