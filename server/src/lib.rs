@@ -2,6 +2,7 @@
 
 pub mod auth;
 pub mod directory;
+pub mod handshake;
 pub mod limits;
 pub mod shard;
 pub mod topology;
