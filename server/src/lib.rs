@@ -2,8 +2,10 @@
 
 pub mod auth;
 pub mod config;
+pub mod datadir;
 pub mod directory;
 pub mod handshake;
+pub mod keyfile;
 pub mod limits;
 pub mod shard;
 pub mod topology;
