@@ -1,5 +1,6 @@
 //! The Ringpost server: pure shards, and the io_uring rim around them. The journey of a message is told in README.md.
 
+pub mod admin;
 pub mod auth;
 pub mod config;
 pub mod datadir;
@@ -7,5 +8,6 @@ pub mod directory;
 pub mod handshake;
 pub mod keyfile;
 pub mod limits;
+pub mod logging;
 pub mod shard;
 pub mod topology;
