@@ -16,7 +16,10 @@ use std::{
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use thiserror::Error;
 
-use crate::limits::{CORES_MAX, SMALL_FILE_BYTES_MAX, TICK_MS, UNCOMMITTED_BYTES_MAX};
+use crate::limits::{
+    CORES_MAX, JOURNAL_SEGMENT_BYTES_MAX, JOURNAL_SEGMENT_BYTES_MIN, JOURNAL_SEGMENTS_MIN, SMALL_FILE_BYTES_MAX,
+    TICK_MS,
+};
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -108,7 +111,7 @@ pub struct Problem {
     pub key: &'static str,
     /// What it was set to.
     pub value: String,
-    /// What it may be.
+    /// What it must be.
     pub allowed: String,
 }
 
@@ -136,12 +139,16 @@ pub enum ConfigError {
         path: PathBuf,
     },
     /// Not TOML, or a key that does not exist, or a value of the wrong type.
-    #[error("{path}: {error}", path = path.display())]
+    #[error("{path}, line {line}, `{text}`: {message}", path = path.display())]
     Syntax {
         /// Which file.
         path: PathBuf,
-        /// What is wrong, and where.
-        error: Box<toml::de::Error>,
+        /// Which line, from 1.
+        line: usize,
+        /// What it says.
+        text: String,
+        /// What is wrong with it.
+        message: String,
     },
     /// Values that are not allowed, all of them.
     #[error("{}", lines(.0))]
@@ -206,7 +213,24 @@ impl Config {
         if size as u64 > SMALL_FILE_BYTES_MAX {
             return Err(ConfigError::TooLarge { path: path.to_owned() });
         }
-        toml::from_str(&text).map_err(|error| ConfigError::Syntax { path: path.to_owned(), error: Box::new(error) })
+        Self::parse(&text, path)
+    }
+
+    /// As [`Config::load`], for the text of the file `path`.
+    ///
+    /// # Errors
+    /// The text is not TOML, or has an unknown key or a value of the wrong type.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        toml::from_str(text).map_err(|error| {
+            let start = error.span().map_or(0, |span| span.start.min(text.len()));
+            let line = text[..start].matches('\n').count();
+            ConfigError::Syntax {
+                path: path.to_owned(),
+                line: line + 1,
+                text: text.lines().nth(line).unwrap_or_default().trim().to_owned(),
+                message: error.message().replace('\n', ", "),
+            }
+        })
     }
 
     /// Threads that serve, one a core.
@@ -228,10 +252,12 @@ impl Config {
     pub fn validate(&self) -> Result<(), ConfigError> {
         let mut check = Check::default();
         self.check_addresses(&mut check);
-        check.that(!self.data_dir.as_os_str().is_empty(), "data_dir", "\"\"", || "the path of a folder".to_owned());
+        check.that(!self.data_dir.as_os_str().is_empty(), "data_dir", "\"\"", || {
+            "must be the path of a folder".to_owned()
+        });
         check.range("cores", self.cores.into(), 0..=CORES_MAX.into());
         self.connections.check(&mut check);
-        self.journal.check(self.cores(), &mut check);
+        self.journal.check(&mut check);
         check.range("store.cache_bytes", self.store.cache_bytes, MIB..=1024 * GIB);
         check.range("auth.leeway_s", self.auth.leeway_s, 0..=600);
         if check.problems.is_empty() { Ok(()) } else { Err(ConfigError::Invalid(check.problems)) }
@@ -254,7 +280,7 @@ impl Config {
         }
         // Port 0 asks the system for a free port, a different one each time.
         check.that(admin != Some(self.listen) || self.listen.port() == 0, "admin_listen", self.listen, || {
-            "an address other than `listen`, or \"\" for none".to_owned()
+            "must be an address other than `listen`, or \"\" for none".to_owned()
         });
     }
 }
@@ -270,23 +296,22 @@ impl Connections {
             self.idle_timeout_ms >= ping_after_ms.saturating_mul(2),
             "connections.idle_timeout_ms",
             self.idle_timeout_ms,
-            || format!("at least twice connections.ping_after_ms ({ping_after_ms}), so that a pong has time to arrive"),
+            || format!("must be at least twice connections.ping_after_ms ({ping_after_ms}), so that a pong has time to arrive"),
         );
     }
 }
 
 impl Journal {
-    fn check(&self, cores: u16, check: &mut Check) {
+    fn check(&self, check: &mut Check) {
         let segment_bytes = self.segment_bytes;
-        check.range("journal.segment_bytes", segment_bytes, MIB..=4 * GIB);
+        let allowed = JOURNAL_SEGMENT_BYTES_MIN..=JOURNAL_SEGMENT_BYTES_MAX;
+        check.range("journal.segment_bytes", segment_bytes, allowed);
         check.that(segment_bytes.is_multiple_of(4 * KIB), "journal.segment_bytes", segment_bytes, || {
-            "a multiple of 4096, the block of the disk".to_owned()
+            "must be a multiple of 4096, the page of the journal".to_owned()
         });
-        // Being written, being ingested, and what all shards may still have on their way when sends are refused.
-        let in_flight = u64::from(cores) * UNCOMMITTED_BYTES_MAX as u64;
-        let least = segment_bytes.saturating_mul(2).saturating_add(in_flight);
+        let least = segment_bytes.saturating_mul(JOURNAL_SEGMENTS_MIN);
         check.that(self.bytes_max >= least, "journal.bytes_max", self.bytes_max, || {
-            format!("at least {least}: two segments, and {UNCOMMITTED_BYTES_MAX} for each of {cores} cores")
+            format!("must be at least {least}, which is {JOURNAL_SEGMENTS_MIN} times journal.segment_bytes")
         });
         check.range("journal.seal_after_ms", self.seal_after_ms, 2 * TICK_MS..=86_400_000);
     }
@@ -339,7 +364,7 @@ impl Check {
     }
 
     fn range(&mut self, key: &'static str, value: u64, range: std::ops::RangeInclusive<u64>) {
-        self.that(range.contains(&value), key, value, || format!("{} to {}", range.start(), range.end()));
+        self.that(range.contains(&value), key, value, || format!("must be {} to {}", range.start(), range.end()));
     }
 }
 
@@ -351,8 +376,8 @@ mod tests {
 
     const EXAMPLE: &str = include_str!("../ringpost.example.toml");
 
-    fn parse(text: &str) -> Result<Config, toml::de::Error> {
-        toml::from_str(text)
+    fn parse(text: &str) -> Result<Config, ConfigError> {
+        Config::parse(text, Path::new("x.toml"))
     }
 
     fn problems(text: &str) -> Vec<Problem> {
@@ -421,7 +446,7 @@ mod tests {
     fn unknown_keys_are_refused_by_name() {
         for (text, name) in [("lisen = \"x\"", "lisen"), ("[journal]\nsize = 1", "size"), ("[tls]\n", "tls")] {
             let error = parse(text).unwrap_err().to_string();
-            assert!(error.contains(&format!("unknown field `{name}`")), "{error}");
+            assert!(error.contains(&format!("unknown field `{name}`")) && !error.contains('\n'), "{error}");
         }
     }
 
@@ -429,7 +454,7 @@ mod tests {
     fn a_value_of_the_wrong_type_is_refused_with_its_line() {
         for text in ["listen = \"localhost\"", "admin_listen = \"off\"", "cores = -1", "cores = \"all\""] {
             let error = parse(text).unwrap_err().to_string();
-            assert!(error.contains("line 1") && error.contains(text), "{error}");
+            assert!(error.starts_with(&format!("x.toml, line 1, `{text}`: ")), "{error}");
         }
     }
 
@@ -437,7 +462,7 @@ mod tests {
     fn all_problems_are_named_at_once_with_key_value_and_what_is_allowed() {
         let found = problems(
             "data_dir = \"\"\ncores = 1000\n[connections]\nmax = 0\nidle_timeout_ms = 60000\n\
-             [journal]\nsegment_bytes = 1048577\n[auth]\nleeway_s = 3600",
+             [journal]\nsegment_bytes = 1048577\nbytes_max = 1\n[auth]\nleeway_s = 3600",
         );
         let keys: Vec<_> = found.iter().map(|problem| problem.key).collect();
         assert_eq!(
@@ -452,7 +477,7 @@ mod tests {
                 "auth.leeway_s"
             ],
         );
-        assert_eq!(found[1].to_string(), "cores = 1000: 0 to 256");
+        assert_eq!(found[1].to_string(), "cores = 1000: must be 0 to 128");
     }
 
     #[test]

@@ -59,8 +59,9 @@ pub const HS256_SECRET_BYTES_MIN: usize = 32;
 /// Longest key, secret, `FORMAT` or configuration file that is read. A wrong path must not fill the memory.
 pub const SMALL_FILE_BYTES_MAX: u64 = 1024 * 1024;
 
-/// Most cores of one node. More than any machine has; a mailbox between each two of them costs memory.
-pub const CORES_MAX: u16 = 256;
+/// Most cores of one node. Each may have [`UNCOMMITTED_BYTES_MAX`] on its way to one journal, which is one disk; a larger
+/// machine keeps the rest for the store and the kernel.
+pub const CORES_MAX: u16 = 128;
 
 /// Connections to the admin endpoint that are served at a time. A scraper, a health check, and a person with `curl`.
 pub const ADMIN_CONNECTIONS_MAX: usize = 4;
@@ -70,3 +71,12 @@ pub const ADMIN_REQUEST_BYTES_MAX: usize = 4 * 1024;
 
 /// Time that one admin request may take from connect to close, in milliseconds. It comes from the same data centre.
 pub const ADMIN_REQUEST_MS: u64 = 5_000;
+
+/// Smallest segment of the journal that an operator may choose: the batch of one turn must fit in half of it.
+pub const JOURNAL_SEGMENT_BYTES_MIN: u64 = 1024 * 1024;
+
+/// Largest segment of the journal: a run of its size is in memory while the store takes it in.
+pub const JOURNAL_SEGMENT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+
+/// Segments that the journal must have room for: one being written, one made ready, one on its way to the store.
+pub const JOURNAL_SEGMENTS_MIN: u64 = 3;
