@@ -52,3 +52,16 @@ const _: () = assert!(OUTBOX_PAUSE_BYTES + (FETCHES_IN_FLIGHT_MAX + 1) * SERVER_
 
 /// Longest time between two ticks of a shard, in milliseconds: half the receipt delay.
 pub const TICK_MS: u64 = 50;
+
+/// Operations that one core may begin between two system calls; more are handed over in several calls.
+pub const SUBMISSION_ENTRIES: u32 = 2048;
+
+/// Completions that fit before the kernel must set some aside: a burst of a thousand connections with several each.
+pub const COMPLETION_ENTRIES: u32 = 16 * 1024;
+
+/// Receive buffers of one core. With 16 for 1,000 connections nearly every receive found none; with 256 none did.
+/// More, because a core that waits for another one holds what it has received.
+pub const RECEIVE_BUFFERS: u16 = 1024;
+
+/// Bytes of a receive buffer: a dozen ordinary messages, so that a burst of one connection takes few of them.
+pub const RECEIVE_BUFFER_BYTES: usize = 2048;

@@ -1,0 +1,5 @@
+//! The rim: sockets, rings, threads, clocks. Decides nothing about messages.
+
+pub mod token;
+mod buffers;
+pub mod ring;
