@@ -65,3 +65,51 @@ pub const RECEIVE_BUFFERS: u16 = 1024;
 
 /// Bytes of a receive buffer: a dozen ordinary messages, so that a burst of one connection takes few of them.
 pub const RECEIVE_BUFFER_BYTES: usize = 2048;
+
+/// Messages that wait for one core. A core that finds another's mailbox full stops reading from its clients.
+pub const MAILBOX_MESSAGES_MAX: usize = 8 * 1024;
+
+/// Messages taken from the mailbox in one turn: what comes in the meantime waits for sends to leave first.
+pub const MAILBOX_TURN_MAX: usize = 2 * 1024;
+
+/// Connections of one core whose hello has not come yet. More are refused.
+pub const HANDSHAKES_MAX: usize = 4 * 1024;
+
+/// How long a connection that is being closed may take to read what is left for it, in milliseconds.
+pub const CLOSE_FLUSH_MS: u64 = 3_000;
+
+/// How long the peer may take to close its side after the last byte, in milliseconds. Closing a socket that has unread
+/// bytes resets the connection, and the peer may lose the bye.
+pub const CLOSE_LINGER_MS: u64 = 500;
+
+/// Send buffers that a core keeps for reuse.
+pub const OUTPUT_BUFFERS_KEPT: usize = 1024;
+
+/// Capacity above which a send buffer is not kept: pages and catch-ups are rare.
+pub const OUTPUT_BUFFER_KEPT_BYTES: usize = 16 * 1024;
+
+/// Rounds of envelopes within one core that are handled before the core looks at its ring again. A message takes two:
+/// forward, forwarded.
+pub const LOCAL_ROUNDS_MAX: usize = 4;
+
+/// Turns of a busy core between two looks at its runtime's other tasks.
+pub const TURNS_BETWEEN_YIELDS: u32 = 32;
+
+/// How long a core sleeps while another core's mailbox is full, in milliseconds: draining it takes less.
+pub const STALLED_SLEEP_MS: u64 = 1;
+
+/// Times that a query is tried.
+pub const QUERY_ATTEMPTS: u32 = 5;
+
+/// Wait before a query's second attempt, in milliseconds; doubled for each further one.
+pub const QUERY_RETRY_MS: u64 = 20;
+
+/// How long a journal group that the disk had no room for waits before it is written again, in milliseconds.
+pub const COMMIT_RETRY_MS: u64 = 500;
+
+/// How long stopping may take, in milliseconds: then connections are cut. Supervisors kill after 10 seconds.
+pub const DRAIN_MS: u64 = 8_000;
+
+/// Receive buffers must outlast one descriptor's burst, and the kernel takes powers of two.
+const _: () = assert!(RECEIVE_BUFFERS.is_power_of_two());
+const _: () = assert!(CLOSE_FLUSH_MS + CLOSE_LINGER_MS < DRAIN_MS);

@@ -3,3 +3,5 @@
 pub mod token;
 mod buffers;
 pub mod ring;
+pub mod mailbox;
+pub mod clock;
