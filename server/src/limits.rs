@@ -53,6 +53,23 @@ const _: () = assert!(OUTBOX_PAUSE_BYTES + (FETCHES_IN_FLIGHT_MAX + 1) * SERVER_
 /// Longest time between two ticks of a shard, in milliseconds: half the receipt delay.
 pub const TICK_MS: u64 = 50;
 
+/// Shortest secret for HS256: as long as the hash (RFC 7518, 3.2). A shorter one can be guessed off line from any token.
+pub const HS256_SECRET_BYTES_MIN: usize = 32;
+
+/// Longest key, secret, `FORMAT` or configuration file that is read. A wrong path must not fill the memory.
+pub const SMALL_FILE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Most cores of one node. More than any machine has; a mailbox between each two of them costs memory.
+pub const CORES_MAX: u16 = 256;
+
+/// Connections to the admin endpoint that are served at a time. A scraper, a health check, and a person with `curl`.
+pub const ADMIN_CONNECTIONS_MAX: usize = 4;
+
+/// Longest request that the admin endpoint reads, head included. Everything in it but the first line is passed over.
+pub const ADMIN_REQUEST_BYTES_MAX: usize = 4 * 1024;
+
+/// Time that one admin request may take from connect to close, in milliseconds. It comes from the same data centre.
+pub const ADMIN_REQUEST_MS: u64 = 5_000;
 /// Operations that one core may begin between two system calls; more are handed over in several calls.
 pub const SUBMISSION_ENTRIES: u32 = 2048;
 
