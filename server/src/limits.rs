@@ -130,3 +130,25 @@ pub const DRAIN_MS: u64 = 8_000;
 /// Receive buffers must outlast one descriptor's burst, and the kernel takes powers of two.
 const _: () = assert!(RECEIVE_BUFFERS.is_power_of_two());
 const _: () = assert!(CLOSE_FLUSH_MS + CLOSE_LINGER_MS < DRAIN_MS);
+
+/// Bytes of records after which a turn's batch is handed to the journal and another one begun. With what one more input
+/// adds it stays far below the journal's largest record.
+pub const BATCH_TURN_BYTES_MAX: usize = 256 * 1024;
+
+/// Threads that read the store. Reads that hit its cache take microseconds; a few threads keep a disk busy.
+pub const READER_THREADS: usize = 2;
+
+/// Wait before a run that the store refused is tried again, in milliseconds; doubled up to the maximum.
+pub const INGEST_RETRY_MS: u64 = 100;
+
+/// Longest wait before a run is tried again, in milliseconds.
+pub const INGEST_RETRY_MAX_MS: u64 = 5_000;
+
+/// Slots of each ring beyond the configured connections: those that are being refused or closed.
+pub const DESCRIPTORS_SPARE: u32 = 256;
+
+/// Connections that may wait to be accepted: a crowd that comes back after a restart. The kernel caps it at somaxconn.
+pub const LISTEN_BACKLOG: i32 = 4096;
+
+/// Users with unfinished duties that are read from the store at a time.
+pub const UNFINISHED_PAGE: usize = 1000;

@@ -128,6 +128,8 @@ counters! {
         segments_sealed,
         /// Runs brought into the store.
         ingest_runs,
+        /// Rows in them.
+        ingest_rows,
         /// Sum of the time that took, in milliseconds.
         ingest_ms_sum,
         /// Runs that failed and were tried again.

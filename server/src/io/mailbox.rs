@@ -14,19 +14,22 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering, fence},
     },
+    thread,
+    time::Duration,
 };
 
 use crossbeam::{queue::ArrayQueue, utils::CachePadded};
 use storage::CoreId;
 
 use super::ring::Doorbell;
-use crate::limits::MAILBOX_MESSAGES_MAX;
+use crate::limits::{MAILBOX_MESSAGES_MAX, STALLED_SLEEP_MS};
 
 /// The mailbox of one core.
 #[derive(Debug)]
 pub struct Mailbox<M> {
     queue: ArrayQueue<M>,
     sleeping: CachePadded<AtomicBool>,
+    closed: AtomicBool,
     doorbell: Doorbell,
 }
 
@@ -41,7 +44,8 @@ impl<M> Mailbox<M> {
 
     fn with_capacity(messages_max: usize) -> io::Result<Self> {
         let queue = ArrayQueue::new(messages_max);
-        Ok(Self { queue, sleeping: CachePadded::new(AtomicBool::new(false)), doorbell: Doorbell::new()? })
+        let sleeping = CachePadded::new(AtomicBool::new(false));
+        Ok(Self { queue, sleeping, closed: AtomicBool::new(false), doorbell: Doorbell::new()? })
     }
 
     /// What wakes the owner, for its ring to use too.
@@ -54,6 +58,12 @@ impl<M> Mailbox<M> {
     #[must_use]
     pub fn take(&self) -> Option<M> {
         self.queue.pop()
+    }
+
+    /// Whether there is something to take.
+    #[must_use]
+    pub fn has_mail(&self) -> bool {
+        !self.queue.is_empty()
     }
 
     /// Puts a message, which comes back if the mailbox is full. Does not wake the owner.
@@ -71,6 +81,24 @@ impl<M> Mailbox<M> {
         if self.sleeping.load(Ordering::Relaxed) && self.sleeping.swap(false, Ordering::Relaxed) {
             self.doorbell.ring();
         }
+    }
+
+    /// For threads that may wait: puts a message as soon as there is room, and wakes the owner. Drops it if the owner has
+    /// ended.
+    pub fn put_waiting(&self, mut message: M) {
+        while !self.closed.load(Ordering::Relaxed) {
+            match self.put(message) {
+                Ok(()) => return self.wake(),
+                Err(back) => message = back,
+            }
+            self.wake();
+            thread::sleep(Duration::from_millis(STALLED_SLEEP_MS));
+        }
+    }
+
+    /// The owner has ended and takes no more mail.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
     }
 
     /// The owner is about to sleep. If this says false it must not: there is mail.
@@ -164,7 +192,7 @@ pub enum Delivery {
 
 #[cfg(test)]
 mod tests {
-    use std::{os::fd::AsRawFd as _, thread, time::Duration};
+    use std::os::fd::AsRawFd as _;
 
     use tokio::io::{Interest, unix::AsyncFd};
 

@@ -262,7 +262,9 @@ impl Connections {
     /// Output for a connection; leaves with the next [`Connections::flush`].
     pub fn queue(&mut self, conn: ConnId, bytes: &[u8]) {
         let Some(found) = self.table.get_mut(conn.slot as usize) else { return };
-        if found.generation != conn.generation || !matches!(found.stage, Stage::Greeting | Stage::Serving) {
+        if found.generation != conn.generation
+            || !matches!(found.stage, Stage::Greeting | Stage::Leaving | Stage::Serving)
+        {
             return;
         }
         if found.queued.capacity() == 0 {
@@ -326,7 +328,7 @@ impl Connections {
     /// Closes a connection once its queued bytes are sent, or cuts it when that takes too long.
     pub fn close(&mut self, now_ms: u64, conn: ConnId, ring: &mut Ring) {
         let Some(found) = self.get_mut(conn) else { return };
-        if !matches!(found.stage, Stage::Greeting | Stage::Serving) {
+        if !matches!(found.stage, Stage::Greeting | Stage::Leaving | Stage::Serving) {
             return;
         }
         found.stage = Stage::Flushing;
