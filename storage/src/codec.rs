@@ -67,9 +67,9 @@ pub(crate) fn record(bytes: &[u8]) -> Result<(Record, usize), CodecError> {
     Ok((stored.into(), len))
 }
 
-/// The value of a timeline row. The seq is in the key.
-pub(crate) fn timeline_value(entry: &Entry) -> Vec<u8> {
-    value(content_len(&entry.event) + 32, &StoredEntry::from(entry))
+/// Appends the value of a timeline row. The seq is in the key.
+pub(crate) fn put_timeline_entry(out: &mut Vec<u8>, entry: &Entry) {
+    put_value(out, &StoredEntry::from(entry));
 }
 
 /// Reads the value of the timeline row of `seq`.
@@ -83,12 +83,12 @@ pub(crate) fn timeline_time(bytes: &[u8]) -> Result<TimestampMs, CodecError> {
     Ok(TimestampMs(take::<u64>("the time of a timeline row", body)?.0))
 }
 
-/// The value of a `sends` row.
-pub(crate) fn sends_value(block: &SendsBlock) -> Vec<u8> {
+/// Appends the value of a `sends` row.
+pub(crate) fn put_sends_block(out: &mut Vec<u8>, block: &SendsBlock) {
     // Seqs of 64 sends of one device lie close together: offsets from the lowest take a byte or three each, not nine.
     let base = block.seqs.iter().copied().filter(|&seq| seq != Seq::ZERO).min().unwrap_or_default();
     let offsets = block.seqs.map(|seq| if seq == Seq::ZERO { 0 } else { seq.0 - base.0 + 1 });
-    value(160, &StoredSends { base: base.0, offsets })
+    put_value(out, &StoredSends { base: base.0, offsets });
 }
 
 /// Reads the value of a `sends` row.
@@ -107,9 +107,9 @@ pub(crate) fn sends_block(bytes: &[u8]) -> Result<SendsBlock, CodecError> {
     Ok(block)
 }
 
-/// The value of a device row, and of a `received` row.
-pub(crate) fn seq_value(seq: Seq) -> Vec<u8> {
-    value(10, &seq.0)
+/// Appends the value of a device row or of a `received` row.
+pub(crate) fn put_seq(out: &mut Vec<u8>, seq: Seq) {
+    put_value(out, &seq.0);
 }
 
 /// Reads the value of a device row or of a `received` row.
@@ -117,9 +117,9 @@ pub(crate) fn seq(what: &'static str, bytes: &[u8]) -> Result<Seq, CodecError> {
     read_value(what, bytes).map(Seq)
 }
 
-/// The value of a `delivered` row.
-pub(crate) fn delivered_value(row: DeliveredRow) -> Vec<u8> {
-    value(19, &(row.up_to.0, row.at.0))
+/// Appends the value of a `delivered` row.
+pub(crate) fn put_delivered(out: &mut Vec<u8>, row: DeliveredRow) {
+    put_value(out, &(row.up_to.0, row.at.0));
 }
 
 /// Reads the value of a `delivered` row.
@@ -128,9 +128,9 @@ pub(crate) fn delivered(bytes: &[u8]) -> Result<DeliveredRow, CodecError> {
     Ok(DeliveredRow { up_to: Seq(up_to), at: Seq(at) })
 }
 
-/// The value of a marks row.
-pub(crate) fn marks_value(marks: Marks) -> Vec<u8> {
-    value(19, &(marks.forwarded.0, marks.receipted.0))
+/// Appends the value of a marks row.
+pub(crate) fn put_marks(out: &mut Vec<u8>, marks: Marks) {
+    put_value(out, &(marks.forwarded.0, marks.receipted.0));
 }
 
 /// Reads the value of a marks row.
@@ -257,13 +257,6 @@ impl From<StoredContent<'_>> for Content {
     }
 }
 
-fn content_len(event: &Event) -> usize {
-    match event {
-        Event::Received { content, .. } | Event::Sent { content, .. } => content.parts().1.len(),
-        Event::Delivered { .. } | Event::Unknown { .. } => 0,
-    }
-}
-
 struct Append<'a>(&'a mut Vec<u8>);
 
 impl Writer for Append<'_> {
@@ -282,11 +275,9 @@ fn take<'a, T: BorrowDecode<'a, ()>>(what: &'static str, bytes: &'a [u8]) -> Res
         .map_err(|error| CodecError::Malformed { what, reason: error.to_string() })
 }
 
-fn value<T: Encode>(capacity: usize, stored: &T) -> Vec<u8> {
-    let mut out = Vec::with_capacity(1 + capacity);
+fn put_value<T: Encode>(out: &mut Vec<u8>, stored: &T) {
     out.push(VALUE_VERSION);
-    put(&mut out, stored);
-    out
+    put(out, stored);
 }
 
 fn value_body<'a>(what: &'static str, bytes: &'a [u8]) -> Result<&'a [u8], CodecError> {
@@ -312,6 +303,12 @@ mod tests {
 
     use super::*;
     use crate::testing::{any_entry, any_record};
+
+    fn written(put: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+        let mut out = Vec::new();
+        put(&mut out);
+        out
+    }
 
     proptest! {
         #[test]
@@ -345,7 +342,7 @@ mod tests {
 
         #[test]
         fn a_timeline_value_survives_the_round_trip(entry in any_entry()) {
-            let bytes = timeline_value(&entry);
+            let bytes = written(|out| put_timeline_entry(out, &entry));
             prop_assert_eq!(timeline_time(&bytes), Ok(entry.time));
             prop_assert_eq!(timeline_entry(entry.seq, &bytes), Ok(entry));
         }
@@ -358,7 +355,7 @@ mod tests {
             }
             // An offset of 2^64 does not exist: the last seq of all is never given.
             block.seqs.iter_mut().for_each(|seq| seq.0 >>= 1);
-            prop_assert_eq!(sends_block(&sends_value(&block)), Ok(block));
+            prop_assert_eq!(sends_block(&written(|out| put_sends_block(out, &block))), Ok(block));
         }
     }
 
@@ -372,14 +369,14 @@ mod tests {
 
     #[test]
     fn a_value_of_another_version_is_refused_by_its_number() {
-        let mut bytes = seq_value(Seq(7));
+        let mut bytes = written(|out| put_seq(out, Seq(7)));
         bytes[0] = 9;
         assert_eq!(seq("a device row", &bytes), Err(CodecError::Version { what: "a device row", found: 9 }));
     }
 
     #[test]
     fn bytes_after_a_value_are_refused() {
-        let mut bytes = seq_value(Seq(7));
+        let mut bytes = written(|out| put_seq(out, Seq(7)));
         bytes.push(0);
         assert_eq!(seq("a device row", &bytes), Err(CodecError::Trailing { what: "a device row", bytes: 1 }));
     }

@@ -164,7 +164,7 @@ impl JournalFolder {
     }
 
     fn fill_with_zeros(&self, path: &Path, header: &[u8]) -> Result<(), JournalError> {
-        const ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+        static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
         let mut file = File::create(path).map_err(during("create", path))?;
         file.write_all(header).map_err(during("write", path))?;
         let mut left = self.segment_bytes - header.len() as u64;
