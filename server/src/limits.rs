@@ -20,6 +20,9 @@ pub const OUTBOX_BYTES_MAX: usize = 1024 * 1024;
 /// Fetches of one connection that may await their page.
 pub const FETCHES_IN_FLIGHT_MAX: usize = 4;
 
+/// Bytes that a connection may send ahead of its welcome before it is not read from: a window of short texts.
+pub const EARLY_BYTES_MAX: usize = 64 * 1024;
+
 /// Devices of one user. A person has a handful; each costs a row and a load at login.
 pub const DEVICES_MAX: usize = 32;
 
