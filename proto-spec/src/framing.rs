@@ -53,12 +53,23 @@ impl FramingError {
 
 /// What stands at the front of a buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Cut<'a> {
-    Frame { frame: RawFrame<'a>, taken: usize },
+pub enum Cut<'a> {
+    /// A whole frame.
+    Frame {
+        /// The frame.
+        frame: RawFrame<'a>,
+        /// Bytes of the buffer that it fills, its length prefix included.
+        taken: usize,
+    },
+    /// The start of a frame, or nothing.
     Incomplete,
 }
 
-fn cut(buf: &[u8], frame_bytes_max: usize) -> Result<Cut<'_>, FramingError> {
+/// Looks at the front of a buffer without taking anything: for a reader of one frame, who must leave the rest alone.
+///
+/// # Errors
+/// No frame of at most `frame_bytes_max` bytes can begin like this.
+pub fn cut(buf: &[u8], frame_bytes_max: usize) -> Result<Cut<'_>, FramingError> {
     let (size, prefix) = match peek_varint(buf) {
         Prefix::Whole(size, prefix) => (size, prefix),
         Prefix::Incomplete => return Ok(Cut::Incomplete),

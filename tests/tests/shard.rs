@@ -558,7 +558,7 @@ fn fetches_beyond_the_bound_are_refused_and_reach_their_pages_later() {
     world.ingest();
     world.take(a);
     world.store_stalled = true;
-    for request in 1..=limits::FETCHES_IN_FLIGHT_MAX as u64 + 1 {
+    for request in 1..=proto_spec::limits::FETCHES_IN_FLIGHT_MAX as u64 + 1 {
         let (from, direction) = (Seq(1), Direction::Forwards);
         world.frame(a, &ClientFrame::FetchLog { request: RequestId(request), from, direction, limit: 1 });
     }
@@ -567,7 +567,7 @@ fn fetches_beyond_the_bound_are_refused_and_reach_their_pages_later() {
     assert!(matches!(frames[..], [ServerFrame::Error { code: ErrorCode::TooManyFetches, request: RequestId(5), .. }]));
     world.store_stalled = false;
     world.settle();
-    assert_eq!(pages(&world.take(a)).len(), limits::FETCHES_IN_FLIGHT_MAX);
+    assert_eq!(pages(&world.take(a)).len(), proto_spec::limits::FETCHES_IN_FLIGHT_MAX);
 }
 
 #[test]
