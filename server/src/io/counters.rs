@@ -3,8 +3,11 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam::utils::CachePadded;
+use parking_lot::Mutex;
 use proto_spec::ErrorCode;
 use storage::CoreId;
+
+use crate::shard::ShardCounters;
 
 /// A number that one thread writes and any thread reads.
 #[derive(Debug, Default)]
@@ -96,10 +99,8 @@ counters! {
         receives_deferred,
         /// Messages that found a mailbox full.
         mailbox_full,
-        /// Envelopes for this core itself.
-        envelopes_local,
         /// Envelopes for other cores.
-        envelopes_sent,
+        envelopes,
         /// Queries asked.
         queries,
         /// Queries that could not be answered.
@@ -144,6 +145,8 @@ counters! {
 pub struct Counters {
     /// By core.
     pub cores: Vec<CachePadded<CoreCounters>>,
+    /// What each core's shard says, as of its last tick.
+    shards: Vec<Mutex<ShardCounters>>,
     /// Connections closed by the server, by the position of the reason in [`ErrorCode::ALL`].
     closed: Vec<Counter>,
     /// The journal.
@@ -156,6 +159,7 @@ impl Counters {
     pub fn new(cores: u16) -> Self {
         Self {
             cores: (0..cores).map(|_| CachePadded::default()).collect(),
+            shards: (0..cores).map(|_| Mutex::default()).collect(),
             closed: ErrorCode::ALL.iter().map(|_| Counter::default()).collect(),
             journal: CachePadded::default(),
         }
@@ -165,6 +169,17 @@ impl Counters {
     #[must_use]
     pub fn core(&self, core: CoreId) -> &CoreCounters {
         &self.cores[usize::from(core.0)]
+    }
+
+    /// What a core's shard said at its last tick.
+    #[must_use]
+    pub fn shard(&self, core: CoreId) -> ShardCounters {
+        *self.shards[usize::from(core.0)].lock()
+    }
+
+    /// A shard's counters as of now.
+    pub fn set_shard(&self, core: CoreId, counters: ShardCounters) {
+        *self.shards[usize::from(core.0)].lock() = counters;
     }
 
     /// The server closed a connection, for this reason.

@@ -192,10 +192,6 @@ pub enum Delivery {
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsRawFd as _;
-
-    use tokio::io::{Interest, unix::AsyncFd};
-
     use super::*;
 
     fn mailboxes(count: usize, messages_max: usize) -> Arc<[Mailbox<(u16, u32)>]> {
@@ -207,7 +203,7 @@ mod tests {
     fn run(mailbox: &Mailbox<(u16, u32)>, mut step: impl FnMut(Option<(u16, u32)>) -> Next) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let doorbell = AsyncFd::with_interest(mailbox.doorbell().as_raw_fd(), Interest::READABLE).unwrap();
+            let doorbell = mailbox.doorbell().listen().unwrap();
             loop {
                 match step(mailbox.take()) {
                     Next::Done => return,

@@ -8,14 +8,13 @@
 use std::{
     collections::VecDeque,
     io,
-    os::fd::{AsFd as _, AsRawFd as _},
+    os::fd::AsFd as _,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
 use proto_spec::ErrorCode;
 use storage::CoreId;
-use tokio::io::{Interest, unix::AsyncFd};
 use tracing::{debug, error, info, warn};
 
 use super::{
@@ -34,10 +33,10 @@ use super::{
 use crate::{
     handshake::{Step, bye},
     limits::{
-        BATCH_TURN_BYTES_MAX, DRAIN_MS, HANDSHAKES_MAX, LOCAL_ROUNDS_MAX, MAILBOX_TURN_MAX, RETRY_BUSY_MS,
-        RETRY_STOPPING_MS, STALLED_SLEEP_MS, TICK_MS, TURNS_BETWEEN_YIELDS,
+        BATCH_TURN_BYTES_MAX, DRAIN_MS, HANDSHAKES_MAX, MAILBOX_TURN_MAX, RETRY_BUSY_MS, RETRY_STOPPING_MS,
+        STALLED_SLEEP_MS, STOP_MS, TICK_MS, TURNS_BETWEEN_YIELDS,
     },
-    shard::{Close, ConnId, Connected, Effects, Envelope, Input, Now, Presence, Shard},
+    shard::{Admission, Close, ConnId, Connected, Effects, Input, Now, Presence, Shard},
 };
 
 /// One core: its ring, its connections and its shard.
@@ -56,13 +55,13 @@ pub(super) struct Reactor {
     /// Core 0 has the journal.
     commit: Option<Commit>,
     readers: Readers,
-    /// Envelopes of this shard for itself.
-    local: VecDeque<Envelope>,
-    /// Completions of receives that wait until other cores take this one's mail again.
+    /// Completions of receives that wait until other cores and the reader threads have caught up, in order.
     deferred: VecDeque<Completion>,
     completions: Vec<Completion>,
     accepting: bool,
     next_tick_ms: u64,
+    /// Nothing is committed any more.
+    journal_failed: bool,
     /// When the stop was asked for.
     draining_since_ms: Option<u64>,
 }
@@ -92,11 +91,11 @@ impl Reactor {
             arrivals: Arrivals::default(),
             commit: parts.commit,
             readers: parts.readers,
-            local: VecDeque::new(),
             deferred: VecDeque::new(),
             completions: Vec::new(),
             accepting: false,
             next_tick_ms: 0,
+            journal_failed: false,
             draining_since_ms: None,
         }
     }
@@ -108,8 +107,7 @@ impl Reactor {
     pub(super) async fn run(mut self) -> io::Result<()> {
         let shared = Arc::clone(&self.shared);
         let mailbox = &shared.mailboxes[usize::from(self.core.0)];
-        // Edge-triggered: every ring of the bell is a new edge, so its count need not be read.
-        let doorbell = AsyncFd::with_interest(mailbox.doorbell().as_raw_fd(), Interest::READABLE)?;
+        let doorbell = mailbox.doorbell().listen()?;
         let mut busy_turns = 0;
         while !self.is_over() {
             self.turn()?;
@@ -147,6 +145,7 @@ impl Reactor {
         if let Some(commit) = &mut self.commit {
             commit.begin(now.monotonic_ms, &mut self.ring);
         }
+        self.readers.flush();
         self.outgoing.flush();
         self.ring.submit()
     }
@@ -158,7 +157,7 @@ impl Reactor {
         self.ring.take(&mut completions);
         for completion in completions.drain(..) {
             match completion.token.op {
-                Op::Hello | Op::Receive if self.is_stalled() => {
+                Op::Hello | Op::Receive if self.is_stalled() || !self.deferred.is_empty() => {
                     // Order within a connection: once one waits, all wait.
                     self.counters().receives_deferred.one();
                     self.deferred.push_back(completion);
@@ -183,13 +182,13 @@ impl Reactor {
         self.completions = completions;
     }
 
-    /// Whether client bytes have to wait: other cores are behind.
+    /// Whether other cores or the reader threads are behind: client bytes have to wait.
     fn is_stalled(&self) -> bool {
-        self.outgoing.is_stalled() || !self.deferred.is_empty()
+        self.outgoing.is_stalled() || self.readers.is_stalled()
     }
 
     fn take_deferred(&mut self, now: Now) {
-        while !self.outgoing.is_stalled()
+        while !self.is_stalled()
             && let Some(completion) = self.deferred.pop_front()
         {
             self.on_receive(now, completion);
@@ -210,7 +209,10 @@ impl Reactor {
             CoreMessage::Envelope(envelope) => self.feed(now, Input::Envelope(envelope)),
             CoreMessage::Committed { up_to } => self.feed(now, Input::Committed { up_to }),
             CoreMessage::Ingested { up_to } => self.feed(now, Input::Ingested { up_to }),
-            CoreMessage::Admission(admission) => self.feed(now, Input::Admission(admission)),
+            CoreMessage::Admission(admission) => {
+                self.journal_failed |= admission == Admission::Failed;
+                self.feed(now, Input::Admission(admission));
+            }
             CoreMessage::Answer { query, answer } => {
                 if answer.is_none() {
                     self.counters().queries_failed.one();
@@ -260,6 +262,7 @@ impl Reactor {
         counters.closed_by_deadline.add(cut);
         counters.connections.set(self.connections.len() as u64);
         counters.handshakes.set(self.greetings.len() as u64);
+        self.shared.counters.set_shard(self.core, self.shard.counters());
         self.cut_drain(now);
     }
 
@@ -457,29 +460,14 @@ impl Reactor {
     /// A batch must fit the journal's records: a turn that decides very much is carried out in parts.
     fn bound_batch(&mut self, now: Now) {
         if self.effects.batch.bytes().len() >= BATCH_TURN_BYTES_MAX {
-            self.carry_out_once(now);
+            self.carry_out(now);
         }
     }
 
-    /// Ends the shard's turn, and the turns that its envelopes to itself make.
+    /// Ends the shard's turn and does what it asks for.
     fn carry_out(&mut self, now: Now) {
-        self.carry_out_once(now);
-        for _ in 0..LOCAL_ROUNDS_MAX {
-            if self.local.is_empty() {
-                break;
-            }
-            for _ in 0..self.local.len() {
-                if let Some(envelope) = self.local.pop_front() {
-                    self.feed(now, Input::Envelope(envelope));
-                }
-            }
-            self.carry_out_once(now);
-        }
-    }
-
-    fn carry_out_once(&mut self, now: Now) {
         let mut effects = std::mem::take(&mut self.effects);
-        if let Some(id) = self.shard.end_turn(now, &mut effects) {
+        if let Some(id) = self.shard.end_turn(now, &self.shared.directory, &mut effects) {
             // First: an envelope must not be faster than the batch that it follows from.
             match &mut self.commit {
                 Some(commit) => commit.push(self.core, id, effects.batch.bytes()),
@@ -496,13 +484,8 @@ impl Reactor {
             }
         }
         for (home, envelope) in effects.envelopes.drain(..) {
-            if home == self.core {
-                self.counters().envelopes_local.one();
-                self.local.push_back(envelope);
-            } else {
-                self.counters().envelopes_sent.one();
-                self.send(home, CoreMessage::Envelope(envelope));
-            }
+            self.counters().envelopes.one();
+            self.send(home, CoreMessage::Envelope(envelope));
         }
         for (id, query) in effects.queries.drain(..) {
             self.counters().queries.one();
@@ -542,10 +525,9 @@ impl Reactor {
     /// Whether another turn has something to do now.
     fn has_work(&mut self) -> bool {
         let mailbox = &self.shared.mailboxes[usize::from(self.core.0)];
-        !self.local.is_empty()
-            || self.commit.as_ref().is_some_and(Commit::has_news)
+        self.commit.as_ref().is_some_and(Commit::has_news)
             || mailbox.has_mail()
-            || (!self.deferred.is_empty() && !self.outgoing.is_stalled())
+            || (!self.deferred.is_empty() && !self.is_stalled())
             || self.ring.is_ready()
     }
 
@@ -565,7 +547,7 @@ impl Reactor {
     }
 
     fn sleep_max(&self) -> Duration {
-        if self.outgoing.is_stalled() {
+        if self.is_stalled() {
             return Duration::from_millis(STALLED_SLEEP_MS);
         }
         let now = self.clock.now().monotonic_ms;
@@ -605,12 +587,13 @@ impl Reactor {
         let done = self.connections.is_empty()
             && self.greetings.is_empty()
             && self.arrivals.is_empty()
-            && self.local.is_empty()
+            && self.deferred.is_empty()
             && !self.is_stalled()
             && self.shard.is_drained()
+            && (self.journal_failed || self.shard.counters().uncommitted_bytes == 0)
             && self.commit.as_ref().is_none_or(Commit::is_idle);
         self.shared.set_drained(self.core, done);
-        let late = self.clock.now().monotonic_ms >= since + 2 * DRAIN_MS;
+        let late = self.clock.now().monotonic_ms >= since + STOP_MS;
         if late && !done {
             error!(core = self.core.0, connections = self.connections.len(), "stopping without being drained");
         }

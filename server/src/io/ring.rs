@@ -18,6 +18,7 @@ use io_uring::{
     types::{CancelBuilder, DestinationSlot, Fd, Fixed, FsyncFlags},
 };
 use thiserror::Error;
+use tokio::io::{Interest, unix::AsyncFd};
 
 use super::{
     buffers::{Buffers, Filled, GROUP},
@@ -104,6 +105,19 @@ impl Doorbell {
     pub fn ring(&self) {
         // The only failure is a counter at its maximum, which means that the bell is ringing.
         let _ = (&self.0).write(&1u64.to_ne_bytes());
+    }
+}
+
+impl Doorbell {
+    /// For the runtime of the core to wait on. Edge-triggered: every ring is a new edge, so the count need not be read.
+    ///
+    /// # Errors
+    /// The process has no descriptor left.
+    pub fn listen(&self) -> io::Result<AsyncFd<OwnedFd>> {
+        let fd = self.0.as_fd().try_clone_to_owned()?;
+        // SAFETY: the registration owns this copy of the descriptor, which therefore stays open as long as it lasts.
+        let registered = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) };
+        registered.map_err(Into::into)
     }
 }
 
@@ -439,6 +453,16 @@ impl Ring {
     fn push(&mut self, entry: squeue::Entry, token: Token) {
         self.waiting.push_back(entry.user_data(token.pack()));
         self.in_flight += 1;
+    }
+
+    /// For tests: hands over what was begun and waits until something has completed.
+    #[cfg(test)]
+    pub(super) fn wait(&mut self) -> io::Result<()> {
+        self.submit()?;
+        if self.uring.completion().is_empty() {
+            self.uring.submit_and_wait(1)?;
+        }
+        Ok(())
     }
 
     /// Cancels everything and waits until it has ended.
