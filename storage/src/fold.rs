@@ -6,7 +6,7 @@
 //! Invariants: one change for each key, the one of the last record; folding twice, or folding the parts of a sequence of
 //! records one after the other, leaves the same rows as folding the sequence once.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
 use proto_spec::{DeviceId, Entry, Event, SendNumber, Seq, UserId};
 
@@ -23,8 +23,8 @@ pub struct Fold {
     /// Rows that records write once, or nearly so.
     rows: RunBuilder,
     /// Rows that many records of a run write; the last one stays.
-    states: BTreeMap<Key, State>,
-    sends: BTreeMap<Key, Sends>,
+    states: HashMap<Key, State>,
+    sends: HashMap<Key, Sends>,
     records: u64,
 }
 
@@ -101,8 +101,12 @@ impl Fold {
     }
 
     /// The rows of the store that [`Fold::finish`] must be given, by ascending key.
-    pub fn needed(&self) -> impl Iterator<Item = Key> + '_ {
-        self.sends.iter().filter(|(_, sends)| !sends.from_the_first).map(|(key, _)| *key)
+    #[must_use]
+    pub fn needed(&self) -> Vec<Key> {
+        let needed = self.sends.iter().filter(|(_, sends)| !sends.from_the_first);
+        let mut keys: Vec<_> = needed.map(|(key, _)| *key).collect();
+        keys.sort_unstable();
+        keys
     }
 
     /// How many records were taken.
@@ -116,16 +120,17 @@ impl Fold {
     /// # Panics
     /// `base` has not as many items as there are needed keys.
     #[must_use]
-    pub fn finish(self, base: impl IntoIterator<Item = Option<SendsBlock>>) -> Run {
+    pub fn finish(mut self, base: Vec<Option<SendsBlock>>) -> Run {
+        let needed = self.needed();
+        assert_eq!(base.len(), needed.len(), "a base row for each needed key");
+        for (key, older) in needed.into_iter().zip(base) {
+            let sends = self.sends.get_mut(&key).expect("a needed key is one of the fold");
+            sends.block.fill_from(&older.unwrap_or_default());
+        }
         let Self { mut rows, states, sends, .. } = self;
-        let mut base = base.into_iter();
-        for (key, Sends { mut block, from_the_first }) in sends {
-            if !from_the_first && let Some(older) = base.next().expect("a base row for each needed key") {
-                block.fill_from(&older);
-            }
+        for (key, Sends { block, .. }) in sends {
             rows.put(key, |out| codec::put_sends_block(out, &block));
         }
-        assert!(base.next().is_none(), "a needed key for each base row");
         for (key, state) in states {
             match state {
                 State::Device(seq) | State::Received(seq) => rows.put(key, |out| codec::put_seq(out, seq)),
@@ -141,6 +146,8 @@ impl Fold {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use proptest::{collection::vec, prelude::*};
 
     use super::*;
@@ -152,7 +159,7 @@ mod tests {
         let mut fold = Fold::default();
         records.iter().for_each(|record| fold.add(record));
         let base: Vec<_> =
-            fold.needed().map(|key| rows.get(&key).map(|value| codec::sends_block(value).unwrap())).collect();
+            fold.needed().iter().map(|key| rows.get(key).map(|value| codec::sends_block(value).unwrap())).collect();
         for (key, change) in fold.finish(base).iter() {
             match change {
                 Change::Put(value) => drop(rows.insert(*key, value.to_vec())),
@@ -240,9 +247,9 @@ mod tests {
             replaces: None,
         };
         (1..=130).for_each(|number| fold.add(&sent(number)));
-        assert_eq!(fold.needed().count(), 0);
+        assert_eq!(fold.needed().len(), 0);
         let mut fold = Fold::default();
         (2..=65).for_each(|number| fold.add(&sent(number)));
-        assert_eq!(fold.needed().count(), 1);
+        assert_eq!(fold.needed().len(), 1);
     }
 }

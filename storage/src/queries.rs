@@ -216,3 +216,6 @@ fn unexpected(key: &Key) -> StoreError {
 fn misplaced(row: RowKey) -> StoreError {
     unexpected(&row.encode())
 }
+
+#[cfg(test)]
+mod tests;
