@@ -6,6 +6,7 @@ pub mod config;
 pub mod datadir;
 pub mod directory;
 pub mod handshake;
+pub mod io;
 pub mod keyfile;
 pub mod limits;
 pub mod logging;
