@@ -10,5 +10,6 @@ pub mod io;
 pub mod keyfile;
 pub mod limits;
 pub mod logging;
+pub mod metrics;
 pub mod shard;
 pub mod topology;

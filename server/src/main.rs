@@ -10,20 +10,26 @@ use std::{
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::{self, ExitCode},
+    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Context as _, anyhow, bail};
 use clap::{Parser, Subcommand};
-use proto_spec::{TimestampMs, UserId};
+use proto_spec::{Durability, TimestampMs, UserId};
 use server::{
     admin::{self, Readiness},
     auth::{self, Keys},
     config::{AdminListen, Config, ConfigError},
     datadir::{self, DataDir},
+    io::{Node, NodeConfig, StartError},
     keyfile::{self, KeyFileError},
+    limits::UNCOMMITTED_BYTES_MAX,
     logging::{self, LoggingError},
+    metrics,
+    shard::Settings,
 };
+use storage::{EmbeddedConfig, EmbeddedStore, journal::JournalConfig};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// The Ringpost messenger server. Without arguments it serves with the defaults.
@@ -157,33 +163,49 @@ fn bind(key: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
 }
 
 /// The node that a configuration describes.
-fn start_node(config: &Config, _data: &DataDir, _keys: Keys) -> anyhow::Result<Node> {
-    tracing::warn!("this build accepts no connections: the rim is not connected yet");
-    Ok(Node { listener: bind("listen", config.listen)? })
-}
-
-/// Stands in for `server::io::Node` until the rim is connected: takes the port and serves nobody.
-struct Node {
-    listener: TcpListener,
-}
-
-impl Node {
-    fn address(&self) -> SocketAddr {
-        self.listener.local_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)))
-    }
-
-    fn stop(&self) {}
-
-    fn join(self) {}
+fn start_node(config: &Config, data: &DataDir, keys: Keys) -> anyhow::Result<Node> {
+    let in_data = || format!("{}", data.path().display());
+    let store_config = EmbeddedConfig { cache_bytes: config.store.cache_bytes };
+    let store = EmbeddedStore::open(&data.store(), store_config).with_context(in_data)?;
+    let mut journal = JournalConfig {
+        segment_bytes: config.journal.segment_bytes,
+        journal_bytes_max: config.journal.bytes_max,
+        reserve_bytes: u64::from(config.cores()) * UNCOMMITTED_BYTES_MAX as u64,
+    };
+    // On many cores with small segments: what is in flight beyond it is written again when there is room.
+    journal.reserve_bytes = journal.reserve_bytes.min(journal.segment_room());
+    journal.validate()?;
+    let node = NodeConfig {
+        listen: config.listen,
+        cores: config.cores(),
+        connections_max: config.connections.max,
+        handshake_timeout_ms: config.connections.handshake_timeout_ms,
+        settings: Settings {
+            // One machine, one disk: what the journal has synced is in the history.
+            durability: Durability::Committed,
+            ping_after_ms: config.connections.ping_after_ms,
+            idle_timeout_ms: config.connections.idle_timeout_ms,
+        },
+        journal_dir: data.journal(),
+        journal,
+        seal_after_ms: config.journal.seal_after_ms,
+    };
+    Node::start(&node, Arc::new(store), keys).map_err(|error| match error {
+        error @ (StartError::Journal(_) | StartError::Ingest(_) | StartError::Store(_)) => {
+            anyhow::Error::from(error).context(in_data())
+        }
+        error => error.into(),
+    })
 }
 
 /// What is left for the main thread: the admin endpoint, and the signals. The first one stops the node gracefully, the
 /// second one ends the process at once.
 async fn attend(node: Node, mut signals: Signals, admin: Option<TcpListener>) -> anyhow::Result<()> {
+    let counters = node.counters();
     let readiness = Cell::new(Readiness::Ready);
     let serve_admin = async {
         match admin {
-            Some(listener) => admin::serve(listener, String::new, || readiness.get()).await,
+            Some(listener) => admin::serve(listener, || metrics::text(&counters), || readiness.get()).await,
             None => future::pending().await,
         }
     };
@@ -191,9 +213,12 @@ async fn attend(node: Node, mut signals: Signals, admin: Option<TcpListener>) ->
         let signal = signals.next().await;
         tracing::info!(signal, "stopping; a second signal exits at once");
         readiness.set(Readiness::NotReady("stopping"));
-        node.stop();
+        let joined = tokio::task::spawn_blocking(move || {
+            node.stop();
+            node.join();
+        });
         tokio::select! {
-            joined = tokio::task::spawn_blocking(|| node.join()) => joined.context("the node"),
+            joined = joined => joined.context("the node"),
             signal = signals.next() => {
                 tracing::warn!(signal, "exiting at once");
                 // The status of a process that was ended by SIGINT, as shells report it.
