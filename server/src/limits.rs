@@ -116,10 +116,6 @@ pub const OUTPUT_BUFFERS_KEPT: usize = 1024;
 /// Capacity above which a send buffer is not kept: pages and catch-ups are rare.
 pub const OUTPUT_BUFFER_KEPT_BYTES: usize = 16 * 1024;
 
-/// Rounds of envelopes within one core that are handled before the core looks at its ring again. A message takes two:
-/// forward, forwarded.
-pub const LOCAL_ROUNDS_MAX: usize = 4;
-
 /// Turns of a busy core between two looks at its runtime's other tasks.
 pub const TURNS_BETWEEN_YIELDS: u32 = 32;
 
@@ -135,16 +131,22 @@ pub const QUERY_RETRY_MS: u64 = 20;
 /// How long a journal group that the disk had no room for waits before it is written again, in milliseconds.
 pub const COMMIT_RETRY_MS: u64 = 500;
 
-/// How long stopping may take, in milliseconds: then connections are cut. Supervisors kill after 10 seconds.
+/// How long stopping may take until connections are cut, in milliseconds. Supervisors kill after 10 seconds or more.
 pub const DRAIN_MS: u64 = 8_000;
 
-/// Receive buffers must outlast one descriptor's burst, and the kernel takes powers of two.
+/// How long stopping may take until it is given up, in milliseconds. What was acknowledged is in the journal.
+pub const STOP_MS: u64 = DRAIN_MS + 1_000;
+
+// The kernel takes powers of two.
 const _: () = assert!(RECEIVE_BUFFERS.is_power_of_two());
 const _: () = assert!(CLOSE_FLUSH_MS + CLOSE_LINGER_MS < DRAIN_MS);
 
 /// Bytes of records after which a turn's batch is handed to the journal and another one begun. With what one more input
 /// adds it stays far below the journal's largest record.
 pub const BATCH_TURN_BYTES_MAX: usize = 256 * 1024;
+
+/// Queries that wait for the reader threads. A core whose queries do not fit stops reading from its clients.
+pub const QUERY_QUEUE_MAX: usize = 4 * 1024;
 
 /// Threads that read the store. Reads that hit its cache take microseconds; a few threads keep a disk busy.
 pub const READER_THREADS: usize = 2;

@@ -282,3 +282,175 @@ impl Commit {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crossbeam::channel::{Receiver, bounded};
+    use storage::journal::{JournalConfig, JournalFolder, Position, recover};
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::io::{background::prepare, ring::Doorbell};
+
+    const CONFIG: JournalConfig =
+        JournalConfig { segment_bytes: 64 * 1024, journal_bytes_max: 256 * 1024, reserve_bytes: 4 * 1024 };
+
+    /// A journal in a temporary folder, with the ends of the channels that its threads would have.
+    struct World {
+        commit: Commit,
+        ring: Ring,
+        folder: JournalFolder,
+        dir: TempDir,
+        wanted: Receiver<SegmentNumber>,
+        sealed: Receiver<Sealed>,
+        now_ms: u64,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let folder = JournalFolder::open(dir.path(), CONFIG.segment_bytes).unwrap();
+            let mut writer = Writer::new(CONFIG, Position::default());
+            let first = writer.wants_segment().unwrap();
+            let files = HashMap::from([(first, prepare(&folder, first).unwrap())]);
+            writer.add_segment(first);
+            let (to_segments, wanted) = bounded(1);
+            let (to_ingest, sealed) = bounded(4);
+            let counters = Arc::new(Counters::new(2));
+            let commit = Commit::new(writer, files, 1_000, (to_segments, to_ingest), counters);
+            let ring = Ring::new(8, &Doorbell::new().unwrap()).unwrap();
+            Self { commit, ring, folder, dir, wanted, sealed, now_ms: 0 }
+        }
+
+        /// Puts another file in the place of the first segment's; gives back the real one.
+        fn replace_file(&mut self, file: File) -> File {
+            self.commit.files.insert(SegmentNumber(1), file).unwrap()
+        }
+
+        /// Ends turns until no group is in flight.
+        fn turns(&mut self) {
+            loop {
+                self.commit.begin(self.now_ms, &mut self.ring);
+                if self.commit.flight.is_none() {
+                    return;
+                }
+                self.ring.wait().unwrap();
+                let mut completions = Vec::new();
+                self.ring.take(&mut completions);
+                for completion in completions {
+                    self.commit.completed(self.now_ms, completion);
+                }
+            }
+        }
+
+        /// The news, as (core, what).
+        fn news(&mut self) -> Vec<(u16, String)> {
+            self.commit.news().into_iter().map(|(core, message)| (core.0, format!("{message:?}"))).collect()
+        }
+
+        fn batches_on_disk(&self) -> u64 {
+            recover(self.dir.path()).unwrap().batches
+        }
+    }
+
+    fn committed(core: u16, up_to: u64) -> (u16, String) {
+        (core, format!("{:?}", CoreMessage::Committed { up_to: BatchId(up_to) }))
+    }
+
+    fn admission(core: u16, admission: Admission) -> (u16, String) {
+        (core, format!("{:?}", CoreMessage::Admission(admission)))
+    }
+
+    #[test]
+    fn batches_of_all_cores_are_durable_when_their_cores_are_told() {
+        let mut world = World::new();
+        world.commit.push(CoreId(0), BatchId(1), b"a");
+        world.commit.push(CoreId(1), BatchId(1), b"b");
+        world.commit.push(CoreId(0), BatchId(2), b"c");
+        world.turns();
+        assert_eq!(world.news(), [committed(0, 2), committed(1, 1)]);
+        assert_eq!(world.batches_on_disk(), 3);
+        assert!(world.commit.is_idle());
+        assert_eq!(world.wanted.try_recv(), Ok(SegmentNumber(2)), "one segment ahead is asked for");
+    }
+
+    #[test]
+    fn a_full_disk_refuses_sends_and_the_group_is_written_when_there_is_room() {
+        let mut world = World::new();
+        let real = world.replace_file(File::options().write(true).open("/dev/full").unwrap());
+        world.commit.push(CoreId(1), BatchId(1), b"a");
+        world.turns();
+        assert_eq!(world.news(), [admission(0, Admission::Full), admission(1, Admission::Full)]);
+        assert!(!world.commit.is_idle());
+        world.replace_file(real);
+        world.now_ms += COMMIT_RETRY_MS;
+        world.turns();
+        let news = world.news();
+        assert_eq!(news, [committed(1, 1), admission(0, Admission::Open), admission(1, Admission::Open)]);
+        assert_eq!(world.batches_on_disk(), 1);
+    }
+
+    #[test]
+    fn after_a_failed_sync_nothing_is_committed_any_more() {
+        let mut world = World::new();
+        // Takes the write; has nothing to sync, and says so.
+        let real = world.replace_file(File::options().write(true).open("/dev/null").unwrap());
+        world.commit.push(CoreId(0), BatchId(1), b"a");
+        world.turns();
+        assert_eq!(world.news(), [admission(0, Admission::Failed), admission(1, Admission::Failed)]);
+        world.replace_file(real);
+        world.now_ms += COMMIT_RETRY_MS;
+        world.commit.push(CoreId(0), BatchId(2), b"b");
+        world.turns();
+        assert_eq!(world.news(), []);
+        assert_eq!(world.batches_on_disk(), 0);
+        assert!(world.commit.is_idle(), "a stop does not wait for what will never be written");
+    }
+
+    #[test]
+    fn a_write_error_other_than_want_of_room_ends_the_journal() {
+        let mut world = World::new();
+        world.replace_file(File::open("/dev/null").unwrap());
+        world.commit.push(CoreId(0), BatchId(1), b"a");
+        world.turns();
+        assert_eq!(world.news(), [admission(0, Admission::Failed), admission(1, Admission::Failed)]);
+    }
+
+    #[test]
+    fn an_old_segment_is_sealed_and_its_cores_hear_when_it_is_in_the_store() {
+        let mut world = World::new();
+        world.commit.push(CoreId(1), BatchId(1), b"a");
+        world.turns();
+        let _ = world.news();
+        world.commit.tick(999);
+        assert!(world.sealed.is_empty());
+        world.commit.tick(1_000);
+        let sealed = world.sealed.try_recv().unwrap();
+        assert_eq!(sealed.completes, [(CoreId(1), BatchId(1))]);
+        world.commit.background(1_000, Background::Ingested(sealed));
+        let ingested = format!("{:?}", CoreMessage::Ingested { up_to: BatchId(1) });
+        assert!(world.news().contains(&(1, ingested)));
+    }
+
+    #[test]
+    fn a_journal_without_its_next_segment_is_behind_and_goes_on_when_it_is_there() {
+        let mut world = World::new();
+        let batch = vec![7; 3 * 1024];
+        let mut id = 0;
+        while world.sealed.is_empty() {
+            id += 1;
+            world.commit.push(CoreId(0), BatchId(id), &batch);
+            world.turns();
+        }
+        assert!(world.news().contains(&admission(0, Admission::Behind)));
+        world.commit.push(CoreId(0), BatchId(id + 1), &batch);
+        world.turns();
+        assert!(!world.commit.is_idle());
+        let segment = world.wanted.try_recv().unwrap();
+        let file = prepare(&world.folder, segment).unwrap();
+        world.commit.background(0, Background::Prepared { segment, file });
+        world.turns();
+        let news = world.news();
+        assert!(news.contains(&admission(0, Admission::Open)) && news.contains(&committed(0, id + 1)), "{news:?}");
+    }
+}

@@ -21,3 +21,6 @@ pub mod token;
 
 pub use counters::Counters;
 pub use node::{Node, NodeConfig, StartError};
+
+#[cfg(test)]
+mod tests;

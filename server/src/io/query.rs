@@ -1,36 +1,40 @@
 //! Queries: a small pool of threads that read the store, since the embedded engine blocks. Answers come back by mail.
 //!
-//! A query that the store refuses for now is tried again a few times; the core never waits.
+//! A query that the store refuses for now is tried again a few times. A core never waits for the threads: when they are
+//! behind, its queries wait here and it stops reading from its clients.
 
 use std::{
+    collections::VecDeque,
     io,
     sync::Arc,
     thread::{self, JoinHandle},
     time::Duration,
 };
 
-use crossbeam::channel::{Receiver, Sender, bounded};
+use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
 use storage::{CoreId, Query, Store};
 use tracing::warn;
 
 use super::{mailbox::Mailbox, message::CoreMessage};
 use crate::{
-    limits::{QUERIES_IN_FLIGHT_MAX, QUERY_ATTEMPTS, QUERY_RETRY_MS},
+    limits::{QUERY_ATTEMPTS, QUERY_QUEUE_MAX, QUERY_RETRY_MS},
     shard::QueryId,
 };
 
 /// A query and where its answer goes.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Job {
     core: CoreId,
     id: QueryId,
     query: Query,
 }
 
-/// Where cores ask.
+/// Where one core asks.
 #[derive(Clone, Debug)]
 pub struct Readers {
     jobs: Sender<Job>,
+    /// Queries that found the queue full.
+    waiting: VecDeque<Job>,
 }
 
 impl Readers {
@@ -43,19 +47,36 @@ impl Readers {
         store: &Arc<S>,
         mailboxes: &Arc<[Mailbox<CoreMessage>]>,
     ) -> io::Result<(Self, Vec<JoinHandle<()>>)> {
-        // Room for what all shards may ask at a time, so that asking never fails.
-        let (jobs, queue) = bounded(mailboxes.len() * QUERIES_IN_FLIGHT_MAX);
+        let (jobs, queue) = bounded(QUERY_QUEUE_MAX);
         let threads = (0..threads).map(|number| {
             let (store, mailboxes, queue) = (Arc::clone(store), Arc::clone(mailboxes), queue.clone());
             let name = format!("ringpost-reader-{number}");
             thread::Builder::new().name(name).spawn(move || read(&*store, &mailboxes, &queue))
         });
-        Ok((Self { jobs }, threads.collect::<io::Result<_>>()?))
+        Ok((Self { jobs, waiting: VecDeque::new() }, threads.collect::<io::Result<_>>()?))
     }
 
     /// Asks. The answer comes to `core` by mail.
-    pub fn ask(&self, core: CoreId, id: QueryId, query: Query) {
-        self.jobs.try_send(Job { core, id, query }).expect("a shard has at most QUERIES_IN_FLIGHT_MAX in flight");
+    pub fn ask(&mut self, core: CoreId, id: QueryId, query: Query) {
+        self.waiting.push_back(Job { core, id, query });
+    }
+
+    /// Hands the threads as much as they take.
+    pub fn flush(&mut self) {
+        while let Some(job) = self.waiting.pop_front() {
+            match self.jobs.try_send(job) {
+                Ok(()) => {}
+                Err(TrySendError::Full(job)) => return self.waiting.push_front(job),
+                // The threads end after the cores.
+                Err(TrySendError::Disconnected(_)) => {}
+            }
+        }
+    }
+
+    /// Whether queries wait because the threads are behind: the source must wait.
+    #[must_use]
+    pub fn is_stalled(&self) -> bool {
+        !self.waiting.is_empty()
     }
 }
 

@@ -34,9 +34,9 @@ use crate::{
     handshake::{Step, bye},
     limits::{
         BATCH_TURN_BYTES_MAX, DRAIN_MS, HANDSHAKES_MAX, MAILBOX_TURN_MAX, RETRY_BUSY_MS, RETRY_STOPPING_MS,
-        STALLED_SLEEP_MS, TICK_MS, TURNS_BETWEEN_YIELDS,
+        STALLED_SLEEP_MS, STOP_MS, TICK_MS, TURNS_BETWEEN_YIELDS,
     },
-    shard::{Close, ConnId, Connected, Effects, Input, Now, Presence, Shard},
+    shard::{Admission, Close, ConnId, Connected, Effects, Input, Now, Presence, Shard},
 };
 
 /// One core: its ring, its connections and its shard.
@@ -55,11 +55,13 @@ pub(super) struct Reactor {
     /// Core 0 has the journal.
     commit: Option<Commit>,
     readers: Readers,
-    /// Completions of receives that wait until other cores take this one's mail again.
+    /// Completions of receives that wait until other cores and the reader threads have caught up, in order.
     deferred: VecDeque<Completion>,
     completions: Vec<Completion>,
     accepting: bool,
     next_tick_ms: u64,
+    /// Nothing is committed any more.
+    journal_failed: bool,
     /// When the stop was asked for.
     draining_since_ms: Option<u64>,
 }
@@ -93,6 +95,7 @@ impl Reactor {
             completions: Vec::new(),
             accepting: false,
             next_tick_ms: 0,
+            journal_failed: false,
             draining_since_ms: None,
         }
     }
@@ -142,6 +145,7 @@ impl Reactor {
         if let Some(commit) = &mut self.commit {
             commit.begin(now.monotonic_ms, &mut self.ring);
         }
+        self.readers.flush();
         self.outgoing.flush();
         self.ring.submit()
     }
@@ -153,7 +157,7 @@ impl Reactor {
         self.ring.take(&mut completions);
         for completion in completions.drain(..) {
             match completion.token.op {
-                Op::Hello | Op::Receive if self.is_stalled() => {
+                Op::Hello | Op::Receive if self.is_stalled() || !self.deferred.is_empty() => {
                     // Order within a connection: once one waits, all wait.
                     self.counters().receives_deferred.one();
                     self.deferred.push_back(completion);
@@ -178,13 +182,13 @@ impl Reactor {
         self.completions = completions;
     }
 
-    /// Whether client bytes have to wait: other cores are behind.
+    /// Whether other cores or the reader threads are behind: client bytes have to wait.
     fn is_stalled(&self) -> bool {
-        self.outgoing.is_stalled() || !self.deferred.is_empty()
+        self.outgoing.is_stalled() || self.readers.is_stalled()
     }
 
     fn take_deferred(&mut self, now: Now) {
-        while !self.outgoing.is_stalled()
+        while !self.is_stalled()
             && let Some(completion) = self.deferred.pop_front()
         {
             self.on_receive(now, completion);
@@ -205,7 +209,10 @@ impl Reactor {
             CoreMessage::Envelope(envelope) => self.feed(now, Input::Envelope(envelope)),
             CoreMessage::Committed { up_to } => self.feed(now, Input::Committed { up_to }),
             CoreMessage::Ingested { up_to } => self.feed(now, Input::Ingested { up_to }),
-            CoreMessage::Admission(admission) => self.feed(now, Input::Admission(admission)),
+            CoreMessage::Admission(admission) => {
+                self.journal_failed |= admission == Admission::Failed;
+                self.feed(now, Input::Admission(admission));
+            }
             CoreMessage::Answer { query, answer } => {
                 if answer.is_none() {
                     self.counters().queries_failed.one();
@@ -520,7 +527,7 @@ impl Reactor {
         let mailbox = &self.shared.mailboxes[usize::from(self.core.0)];
         self.commit.as_ref().is_some_and(Commit::has_news)
             || mailbox.has_mail()
-            || (!self.deferred.is_empty() && !self.outgoing.is_stalled())
+            || (!self.deferred.is_empty() && !self.is_stalled())
             || self.ring.is_ready()
     }
 
@@ -540,7 +547,7 @@ impl Reactor {
     }
 
     fn sleep_max(&self) -> Duration {
-        if self.outgoing.is_stalled() {
+        if self.is_stalled() {
             return Duration::from_millis(STALLED_SLEEP_MS);
         }
         let now = self.clock.now().monotonic_ms;
@@ -580,11 +587,13 @@ impl Reactor {
         let done = self.connections.is_empty()
             && self.greetings.is_empty()
             && self.arrivals.is_empty()
+            && self.deferred.is_empty()
             && !self.is_stalled()
             && self.shard.is_drained()
+            && (self.journal_failed || self.shard.counters().uncommitted_bytes == 0)
             && self.commit.as_ref().is_none_or(Commit::is_idle);
         self.shared.set_drained(self.core, done);
-        let late = self.clock.now().monotonic_ms >= since + 2 * DRAIN_MS;
+        let late = self.clock.now().monotonic_ms >= since + STOP_MS;
         if late && !done {
             error!(core = self.core.0, connections = self.connections.len(), "stopping without being drained");
         }

@@ -455,6 +455,16 @@ impl Ring {
         self.in_flight += 1;
     }
 
+    /// For tests: hands over what was begun and waits until something has completed.
+    #[cfg(test)]
+    pub(super) fn wait(&mut self) -> io::Result<()> {
+        self.submit()?;
+        if self.uring.completion().is_empty() {
+            self.uring.submit_and_wait(1)?;
+        }
+        Ok(())
+    }
+
     /// Cancels everything and waits until it has ended.
     fn settle(&mut self) -> io::Result<()> {
         let cancel = opcode::AsyncCancel2::new(CancelBuilder::any().all()).build();
