@@ -7,9 +7,10 @@ use proto_spec::{ClientFrame, ClientKind, Direction, RequestId, Seq, UserId};
 
 use crate::{
     event::{FetchError, FetchHandle},
-    limits::{FETCHES_IN_FLIGHT_MAX, QUEUED_FETCHES_MAX},
+    limits::QUEUED_FETCHES_MAX,
     state::MonotonicMs,
 };
+use proto_spec::limits::FETCHES_IN_FLIGHT_MAX;
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

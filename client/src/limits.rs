@@ -7,9 +7,6 @@ pub const QUEUED_MESSAGES_MAX: usize = 1024;
 /// Fetches that wait for their page or for being sent. A person scrolls one or two conversations at a time.
 pub const QUEUED_FETCHES_MAX: usize = 64;
 
-/// Fetches that await their page on one connection. Below what any server allows, and a page is up to 64 KiB.
-pub const FETCHES_IN_FLIGHT_MAX: usize = 4;
-
 /// Acknowledgements are gathered this long: ten a second serve as well as a thousand.
 pub const ACKNOWLEDGE_AFTER_MS: u64 = 100;
 
@@ -53,7 +50,7 @@ pub const UNWRITTEN_BYTES_MAX: usize = 8 * 1024 * 1024;
 pub const EVENTS_WAITING_MAX: usize = 1024;
 
 const _: () = assert!(QUEUED_MESSAGES_MAX as u64 >= proto_spec::limits::SEND_WINDOW);
-const _: () = assert!(FETCHES_IN_FLIGHT_MAX <= QUEUED_FETCHES_MAX);
+const _: () = assert!(proto_spec::limits::FETCHES_IN_FLIGHT_MAX <= QUEUED_FETCHES_MAX);
 const _: () = assert!(BACKOFF_FIRST_MS <= BACKOFF_MAX_MS && BACKOFF_MAX_MS <= RETRY_AFTER_MAX_MS);
 const _: () = assert!(
     UNWRITTEN_BYTES_MAX > proto_spec::limits::SEND_WINDOW as usize * proto_spec::limits::CLIENT_FRAME_BYTES_MAX

@@ -1,7 +1,7 @@
 //! Every bound of the server, with its unit and its reason, in one place. What both sides of the protocol must know is
 //! in `proto_spec::limits`; what an operator may change is in `config`.
 
-use proto_spec::limits::{SEND_WINDOW, SERVER_FRAME_BYTES_MAX};
+use proto_spec::limits::{FETCHES_IN_FLIGHT_MAX, SEND_WINDOW, SERVER_FRAME_BYTES_MAX};
 
 /// Bytes waiting for one connection above which it is no longer pushed to but catches up from the log. Two pages: one
 /// on its way, one behind it.
@@ -17,8 +17,8 @@ pub const OUTBOX_PAUSE_BYTES: usize = 192 * 1024;
 /// answered and nothing drained.
 pub const OUTBOX_BYTES_MAX: usize = 1024 * 1024;
 
-/// Fetches of one connection that may await their page.
-pub const FETCHES_IN_FLIGHT_MAX: usize = 4;
+/// Bytes that a connection may send ahead of its welcome before it is not read from: a window of short texts.
+pub const EARLY_BYTES_MAX: usize = 64 * 1024;
 
 /// Devices of one user. A person has a handful; each costs a row and a load at login.
 pub const DEVICES_MAX: usize = 32;
@@ -52,3 +52,116 @@ const _: () = assert!(OUTBOX_PAUSE_BYTES + (FETCHES_IN_FLIGHT_MAX + 1) * SERVER_
 
 /// Longest time between two ticks of a shard, in milliseconds: half the receipt delay.
 pub const TICK_MS: u64 = 50;
+
+/// Shortest secret for HS256: as long as the hash (RFC 7518, 3.2). A shorter one can be guessed off line from any token.
+pub const HS256_SECRET_BYTES_MIN: usize = 32;
+
+/// Longest key, secret, `FORMAT` or configuration file that is read. A wrong path must not fill the memory.
+pub const SMALL_FILE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Most cores of one node. Each may have [`UNCOMMITTED_BYTES_MAX`] on its way to one journal, which is one disk; a larger
+/// machine keeps the rest for the store and the kernel.
+pub const CORES_MAX: u16 = 128;
+
+/// Connections to the admin endpoint that are served at a time. A scraper, a health check, and a person with `curl`.
+pub const ADMIN_CONNECTIONS_MAX: usize = 4;
+
+/// Longest request that the admin endpoint reads, head included. Everything in it but the first line is passed over.
+pub const ADMIN_REQUEST_BYTES_MAX: usize = 4 * 1024;
+
+/// Time that one admin request may take from connect to close, in milliseconds. It comes from the same data centre.
+pub const ADMIN_REQUEST_MS: u64 = 5_000;
+
+/// Smallest segment of the journal that an operator may choose: the batch of one turn must fit in half of it.
+pub const JOURNAL_SEGMENT_BYTES_MIN: u64 = 1024 * 1024;
+
+/// Largest segment of the journal: a run of its size is in memory while the store takes it in.
+pub const JOURNAL_SEGMENT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+
+/// Segments that the journal must have room for: one being written, one made ready, one on its way to the store.
+pub const JOURNAL_SEGMENTS_MIN: u64 = 3;
+
+/// Operations that one core may begin between two system calls; more are handed over in several calls.
+pub const SUBMISSION_ENTRIES: u32 = 2048;
+
+/// Completions that fit before the kernel must set some aside: a burst of a thousand connections with several each.
+pub const COMPLETION_ENTRIES: u32 = 16 * 1024;
+
+/// Receive buffers of one core. With 16 for 1,000 connections nearly every receive found none; with 256 none did.
+/// More, because a core that waits for another one holds what it has received.
+pub const RECEIVE_BUFFERS: u16 = 1024;
+
+/// Bytes of a receive buffer: a dozen ordinary messages, so that a burst of one connection takes few of them.
+pub const RECEIVE_BUFFER_BYTES: usize = 2048;
+
+/// Messages that wait for one core. A core that finds another's mailbox full stops reading from its clients.
+pub const MAILBOX_MESSAGES_MAX: usize = 8 * 1024;
+
+/// Messages taken from the mailbox in one turn: what comes in the meantime waits for sends to leave first.
+pub const MAILBOX_TURN_MAX: usize = 2 * 1024;
+
+/// Connections of one core whose hello has not come yet. More are refused.
+pub const HANDSHAKES_MAX: usize = 4 * 1024;
+
+/// How long a connection that is being closed may take to read what is left for it, in milliseconds.
+pub const CLOSE_FLUSH_MS: u64 = 3_000;
+
+/// How long the peer may take to close its side after the last byte, in milliseconds. Closing a socket that has unread
+/// bytes resets the connection, and the peer may lose the bye.
+pub const CLOSE_LINGER_MS: u64 = 500;
+
+/// Send buffers that a core keeps for reuse.
+pub const OUTPUT_BUFFERS_KEPT: usize = 1024;
+
+/// Capacity above which a send buffer is not kept: pages and catch-ups are rare.
+pub const OUTPUT_BUFFER_KEPT_BYTES: usize = 16 * 1024;
+
+/// Turns of a busy core between two looks at its runtime's other tasks.
+pub const TURNS_BETWEEN_YIELDS: u32 = 32;
+
+/// How long a core sleeps while another core's mailbox is full, in milliseconds: draining it takes less.
+pub const STALLED_SLEEP_MS: u64 = 1;
+
+/// Times that a query is tried.
+pub const QUERY_ATTEMPTS: u32 = 5;
+
+/// Wait before a query's second attempt, in milliseconds; doubled for each further one.
+pub const QUERY_RETRY_MS: u64 = 20;
+
+/// How long a journal group that the disk had no room for waits before it is written again, in milliseconds.
+pub const COMMIT_RETRY_MS: u64 = 500;
+
+/// How long stopping may take until connections are cut, in milliseconds. Supervisors kill after 10 seconds or more.
+pub const DRAIN_MS: u64 = 8_000;
+
+/// How long stopping may take until it is given up, in milliseconds. What was acknowledged is in the journal.
+pub const STOP_MS: u64 = DRAIN_MS + 1_000;
+
+// The kernel takes powers of two.
+const _: () = assert!(RECEIVE_BUFFERS.is_power_of_two());
+const _: () = assert!(CLOSE_FLUSH_MS + CLOSE_LINGER_MS < DRAIN_MS);
+
+/// Bytes of records after which a turn's batch is handed to the journal and another one begun. With what one more input
+/// adds it stays far below the journal's largest record.
+pub const BATCH_TURN_BYTES_MAX: usize = 256 * 1024;
+
+/// Queries that wait for the reader threads. A core whose queries do not fit stops reading from its clients.
+pub const QUERY_QUEUE_MAX: usize = 4 * 1024;
+
+/// Threads that read the store. Reads that hit its cache take microseconds; a few threads keep a disk busy.
+pub const READER_THREADS: usize = 2;
+
+/// Wait before a run that the store refused is tried again, in milliseconds; doubled up to the maximum.
+pub const INGEST_RETRY_MS: u64 = 100;
+
+/// Longest wait before a run is tried again, in milliseconds.
+pub const INGEST_RETRY_MAX_MS: u64 = 5_000;
+
+/// Slots of each ring beyond the configured connections: those that are being refused or closed.
+pub const DESCRIPTORS_SPARE: u32 = 256;
+
+/// Connections that may wait to be accepted: a crowd that comes back after a restart. The kernel caps it at somaxconn.
+pub const LISTEN_BACKLOG: i32 = 4096;
+
+/// Users with unfinished duties that are read from the store at a time.
+pub const UNFINISHED_PAGE: usize = 1000;

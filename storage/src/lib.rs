@@ -1,10 +1,31 @@
 //! Durable rows of Ringpost: what is written, in which order, under which keys. Knows records, rows and files; knows
 //! nothing of sockets, sessions or shards.
+#![forbid(unsafe_code)]
 
+mod codec;
+pub mod contract;
+pub mod embedded;
+pub mod fold;
+pub mod ingest;
+pub mod journal;
+pub mod memory;
+pub mod queries;
 pub mod query;
 pub mod record;
+pub mod run;
 pub mod schema;
+pub mod store;
 
+#[cfg(test)]
+mod testing;
+
+pub use codec::CodecError;
+pub use embedded::{EmbeddedConfig, EmbeddedStore};
+pub use ingest::{IngestError, IngestReport, ingest};
+pub use memory::{CommitFault, MemoryStore};
+pub use queries::{answer, unfinished};
 pub use query::{Answer, ConversationSnapshot, DeviceSnapshot, Entries, Query, Span, UserSnapshot};
-pub use record::{Batch, BatchId, CoreId, Marks, Record};
-pub use schema::partition_of;
+pub use record::{Batch, BatchId, CoreId, Marks, Record, records};
+pub use run::{Change, Run};
+pub use schema::{FORMAT_VERSION, partition_of};
+pub use store::{Fence, Store, StoreError};

@@ -80,6 +80,8 @@ pub struct UserSnapshot {
     pub devices: Vec<DeviceSnapshot>,
     /// Duties fulfilled.
     pub marks: Marks,
+    /// Something may be left to forward or to report.
+    pub unfinished: bool,
 }
 
 /// What the store knows of one side of a conversation. The default is a conversation that has not begun.

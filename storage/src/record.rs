@@ -1,7 +1,11 @@
-//! Records: what a shard decides, as the journal keeps it. Rows are derived from records (see `schema`), so that one
+//! Records: what a shard decides, as the journal keeps it. Rows are derived from records (see `fold`), so that one
 //! record is the atomic unit: the entry of a send and the device's send number are the same record.
+//!
+//! Owns the records and their sequence in a batch; does not own their bytes (`codec`) nor their meaning as rows (`fold`).
 
 use proto_spec::{DeviceId, Entry, Seq, UserId};
+
+use crate::codec::{self, CodecError};
 
 /// A core of this process, and the shard that lives on it: 0, 1, 2, ...
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -60,11 +64,10 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Appends one record.
+    /// Appends one record. The bytes of its content are copied once, into the batch.
     pub fn push(&mut self, record: &Record) {
-        let _ = record;
+        codec::put_record(&mut self.bytes, record);
         self.records += 1;
-        self.bytes.push(0);
     }
 
     /// Whether nothing was pushed.
@@ -89,5 +92,53 @@ impl Batch {
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.records = 0;
+    }
+}
+
+/// Reads the records of an encoded batch, in the order in which they were pushed. Ends after the first error.
+///
+/// # Errors
+/// An item is an error when the bytes are not what [`Batch::bytes`] gave.
+pub fn records(bytes: &[u8]) -> impl Iterator<Item = Result<Record, CodecError>> + '_ {
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let read = codec::record(rest);
+        rest = read.as_ref().map_or(&[], |&(_, len)| &rest[len..]);
+        Some(read.map(|(record, _)| record))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, prelude::*};
+
+    use super::*;
+    use crate::testing::any_record;
+
+    proptest! {
+        #[test]
+        fn a_batch_gives_its_records_back_in_order(pushed in vec(any_record(), 0..20)) {
+            let mut batch = Batch::default();
+            pushed.iter().for_each(|record| batch.push(record));
+            prop_assert_eq!(batch.len(), pushed.len());
+            let read: Result<Vec<_>, _> = records(batch.bytes()).collect();
+            prop_assert_eq!(read, Ok(pushed));
+        }
+    }
+
+    #[test]
+    fn reading_ends_at_the_first_damage() {
+        let mut batch = Batch::default();
+        let record = Record::Cursor { user: UserId(1), device: DeviceId(2), seq: Seq(3) };
+        batch.push(&record);
+        let mut bytes = batch.bytes().to_vec();
+        bytes.extend([0xff, 0xff, 1]);
+        let read: Vec<_> = records(&bytes).collect();
+        assert_eq!(read[0], Ok(record));
+        assert!(matches!(read[1], Err(CodecError::Malformed { .. })));
+        assert_eq!(read.len(), 2);
     }
 }

@@ -1,6 +1,19 @@
-//! PURE: records to ordered keys and values and back.
+//! PURE: the rows of the ordered store: their tables, keys and values, and the way back.
+//!
+//! A key is a table byte, the partition (u16), the user (u64) and what the table adds, all big-endian, so that the rows
+//! of one user in one table are one range in the order of their numbers. Owns the layout of keys and the format
+//! version; does not own the bytes of values (`codec`) nor when a row is written (`fold`).
+//!
+//! Invariants: table numbers are never reused; a key parses back to what made it; keys of one table order as
+//! (partition, user, rest).
 
-use proto_spec::UserId;
+use std::{fmt, ops::Deref};
+
+use proto_spec::{DeviceId, SendNumber, Seq, UserId};
+use thiserror::Error;
+
+/// The version of a data folder's layout: journal, keys and values. A folder of a newer version is refused.
+pub const FORMAT_VERSION: u32 = 1;
 
 /// The logical partition of a user: the top 16 bits of a fixed mix of the id. Part of every stored key: never changes.
 #[must_use]
@@ -10,4 +23,322 @@ pub const fn partition_of(user: UserId) -> u16 {
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     ((x ^ (x >> 31)) >> 48) as u16
+}
+
+/// What a row is, by its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RowKey {
+    /// An entry of a user's log.
+    Timeline {
+        /// Whose log.
+        user: UserId,
+        /// Its position.
+        seq: Seq,
+    },
+    /// A message of a conversation; its value is empty, the entry is in the timeline.
+    Conversation {
+        /// Whose log.
+        user: UserId,
+        /// The other user.
+        peer: UserId,
+        /// The message's position in the user's log.
+        seq: Seq,
+    },
+    /// Where the entries of 64 sends of a device are.
+    Sends {
+        /// Who sent.
+        user: UserId,
+        /// From which device.
+        device: DeviceId,
+        /// Which 64 sends.
+        block: SendsBlockNumber,
+    },
+    /// A device's cursor.
+    Device {
+        /// Whose device.
+        user: UserId,
+        /// Which device.
+        device: DeviceId,
+    },
+    /// The highest origin seq received from a peer.
+    Received {
+        /// Who received.
+        user: UserId,
+        /// From whom.
+        peer: UserId,
+    },
+    /// How far a peer's devices have what was sent to them.
+    Delivered {
+        /// Who sent.
+        user: UserId,
+        /// To whom.
+        peer: UserId,
+    },
+    /// A user's fulfilled duties.
+    Marks {
+        /// Whose.
+        user: UserId,
+    },
+    /// A user who may have duties left; its value is empty. Without a partition: a restart reads the whole table.
+    Unfinished {
+        /// Which user.
+        user: UserId,
+    },
+}
+
+/// A stored key: at most [`Key::LEN_MAX`] bytes, kept in place. Orders as its bytes do.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    // The padding is zero and the length comes last, so that the derived order is the order of the bytes.
+    bytes: [u8; Self::LEN_MAX],
+    len: u8,
+}
+
+/// Bytes that are not a key of this version.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("not a key of a known table: {}", hex(bytes))]
+pub struct KeyError {
+    /// What was found.
+    pub bytes: Vec<u8>,
+}
+
+/// Which 64 sends of a device a `sends` row is about: the send number divided by 64.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SendsBlockNumber(pub u64);
+
+/// The value of a `sends` row: the seqs of 64 sends, zero for a send that is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SendsBlock {
+    /// By the place of the send number in its block.
+    pub seqs: [Seq; Self::LEN],
+}
+
+/// The value of a `delivered` row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeliveredRow {
+    /// A seq of the sender's own log: the peer has everything sent to them up to here.
+    pub up_to: Seq,
+    /// The entry of the sender's log that says so.
+    pub at: Seq,
+}
+
+// Table numbers are on disk and never reused. Zero is left to a backend's own rows.
+const TIMELINE: u8 = 1;
+const CONVERSATION: u8 = 2;
+const SENDS: u8 = 3;
+const DEVICE: u8 = 4;
+const RECEIVED: u8 = 5;
+const DELIVERED: u8 = 6;
+const MARKS: u8 = 7;
+const UNFINISHED: u8 = 8;
+
+impl RowKey {
+    /// The stored key.
+    #[must_use]
+    pub fn encode(self) -> Key {
+        match self {
+            Self::Timeline { user, seq } => Key::of_user(TIMELINE, user).then(seq.0),
+            Self::Conversation { user, peer, seq } => Key::of_user(CONVERSATION, user).then(peer.0).then(seq.0),
+            Self::Sends { user, device, block } => Key::of_user(SENDS, user).then(device.0).then(block.0),
+            Self::Device { user, device } => Key::of_user(DEVICE, user).then(device.0),
+            Self::Received { user, peer } => Key::of_user(RECEIVED, user).then(peer.0),
+            Self::Delivered { user, peer } => Key::of_user(DELIVERED, user).then(peer.0),
+            Self::Marks { user } => Key::of_user(MARKS, user),
+            Self::Unfinished { user } => Key::of_table(UNFINISHED).then(user.0),
+        }
+    }
+
+    /// Parses a stored key.
+    ///
+    /// # Errors
+    /// The table is not known, the length is not that of the table, or the partition is not that of the user.
+    pub fn decode(bytes: &[u8]) -> Result<Self, KeyError> {
+        Self::parse(bytes).ok_or_else(|| KeyError { bytes: bytes.to_vec() })
+    }
+
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        let (&table, rest) = bytes.split_first()?;
+        if table == UNFINISHED {
+            let [user] = numbers(rest)?;
+            return Some(Self::Unfinished { user: UserId(user) });
+        }
+        let (partition, rest) = rest.split_first_chunk::<2>()?;
+        let user = UserId(numbers::<1>(rest.get(..8)?)?[0]);
+        if u16::from_be_bytes(*partition) != partition_of(user) {
+            return None;
+        }
+        let rest = &rest[8..];
+        Some(match table {
+            TIMELINE => numbers(rest).map(|[seq]| Self::Timeline { user, seq: Seq(seq) })?,
+            CONVERSATION => {
+                numbers(rest).map(|[peer, seq]| Self::Conversation { user, peer: UserId(peer), seq: Seq(seq) })?
+            }
+            SENDS => numbers(rest).map(|[device, block]| Self::Sends {
+                user,
+                device: DeviceId(device),
+                block: SendsBlockNumber(block),
+            })?,
+            DEVICE => numbers(rest).map(|[device]| Self::Device { user, device: DeviceId(device) })?,
+            RECEIVED => numbers(rest).map(|[peer]| Self::Received { user, peer: UserId(peer) })?,
+            DELIVERED => numbers(rest).map(|[peer]| Self::Delivered { user, peer: UserId(peer) })?,
+            MARKS => numbers(rest).map(|[]| Self::Marks { user })?,
+            _ => return None,
+        })
+    }
+}
+
+impl Key {
+    /// Table, partition, user and two more numbers.
+    pub const LEN_MAX: usize = 1 + 2 + 3 * 8;
+
+    /// A key of these bytes, if it is not too long to be one.
+    #[must_use]
+    pub fn from_bytes(source: &[u8]) -> Option<Self> {
+        let mut bytes = [0; Self::LEN_MAX];
+        bytes.get_mut(..source.len())?.copy_from_slice(source);
+        Some(Self { bytes, len: source.len() as u8 })
+    }
+
+    fn of_table(table: u8) -> Self {
+        let mut bytes = [0; Self::LEN_MAX];
+        bytes[0] = table;
+        Self { bytes, len: 1 }
+    }
+
+    fn of_user(table: u8, user: UserId) -> Self {
+        let mut key = Self::of_table(table);
+        key.bytes[1..3].copy_from_slice(&partition_of(user).to_be_bytes());
+        key.len = 3;
+        key.then(user.0)
+    }
+
+    fn then(mut self, number: u64) -> Self {
+        let start = usize::from(self.len);
+        self.bytes[start..start + 8].copy_from_slice(&number.to_be_bytes());
+        self.len += 8;
+        self
+    }
+}
+
+impl Deref for Key {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match RowKey::decode(self) {
+            Ok(row) => row.fmt(f),
+            Err(_) => write!(f, "Key({})", hex(self)),
+        }
+    }
+}
+
+impl SendsBlock {
+    /// Sends in a block. A power of two that makes the merge rare and the row small: 100 to 200 bytes when it is full.
+    pub const LEN: usize = 64;
+
+    /// The block of a send and its place in it.
+    #[must_use]
+    pub const fn place(number: SendNumber) -> (SendsBlockNumber, usize) {
+        (SendsBlockNumber(number.0 / Self::LEN as u64), (number.0 % Self::LEN as u64) as usize)
+    }
+
+    /// The highest send number that is known, of this block of the given number.
+    #[must_use]
+    pub fn last_number(&self, block: SendsBlockNumber) -> Option<SendNumber> {
+        let place = self.seqs.iter().rposition(|&seq| seq != Seq::ZERO)?;
+        Some(SendNumber(block.0 * Self::LEN as u64 + place as u64))
+    }
+
+    /// Fills what is not known here from `older`.
+    pub fn fill_from(&mut self, older: &Self) {
+        for (seq, older) in self.seqs.iter_mut().zip(older.seqs) {
+            if *seq == Seq::ZERO {
+                *seq = older;
+            }
+        }
+    }
+}
+
+impl Default for SendsBlock {
+    fn default() -> Self {
+        Self { seqs: [Seq::ZERO; Self::LEN] }
+    }
+}
+
+fn numbers<const N: usize>(bytes: &[u8]) -> Option<[u64; N]> {
+    let (chunks, []) = bytes.as_chunks::<8>() else { return None };
+    let chunks: &[[u8; 8]; N] = chunks.try_into().ok()?;
+    Some(chunks.map(u64::from_be_bytes))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn any_key() -> impl Strategy<Value = RowKey> {
+        (0..8u8, any::<[u64; 3]>()).prop_map(|(table, [a, b, c])| {
+            let user = UserId(a);
+            match table {
+                0 => RowKey::Timeline { user, seq: Seq(b) },
+                1 => RowKey::Conversation { user, peer: UserId(b), seq: Seq(c) },
+                2 => RowKey::Sends { user, device: DeviceId(b), block: SendsBlockNumber(c) },
+                3 => RowKey::Device { user, device: DeviceId(b) },
+                4 => RowKey::Received { user, peer: UserId(b) },
+                5 => RowKey::Delivered { user, peer: UserId(b) },
+                6 => RowKey::Marks { user },
+                _ => RowKey::Unfinished { user },
+            }
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_key_parses_back(row in any_key()) {
+            prop_assert_eq!(RowKey::decode(&row.encode()), Ok(row));
+        }
+
+        #[test]
+        fn keys_of_a_log_order_as_user_and_seq(a in 1..5u64, b in 1..5u64, s in any::<u64>(), t in any::<u64>()) {
+            let key = |user, seq| RowKey::Timeline { user: UserId(user), seq: Seq(seq) }.encode();
+            let place = |user, seq| (partition_of(UserId(user)), user, seq);
+            prop_assert_eq!(key(a, s).cmp(&key(b, t)), place(a, s).cmp(&place(b, t)));
+        }
+
+        #[test]
+        fn keys_order_as_their_bytes(a in any_key(), b in any_key()) {
+            prop_assert_eq!(a.encode().cmp(&b.encode()), a.encode().to_vec().cmp(&b.encode().to_vec()));
+        }
+
+        #[test]
+        fn noise_is_no_key_or_the_same_key(bytes in proptest::collection::vec(any::<u8>(), 0..30)) {
+            if let Ok(row) = RowKey::decode(&bytes) {
+                prop_assert_eq!(row.encode().to_vec(), bytes);
+            }
+        }
+    }
+
+    #[test]
+    fn a_key_in_the_wrong_partition_is_refused() {
+        let mut bytes = RowKey::Marks { user: UserId(7) }.encode().to_vec();
+        bytes[1] ^= 1;
+        assert_eq!(RowKey::decode(&bytes), Err(KeyError { bytes }));
+    }
+
+    #[test]
+    fn the_layout_of_a_key_never_changes() {
+        let key = RowKey::Timeline { user: UserId(7), seq: Seq(258) }.encode();
+        assert_eq!(hex(&key), format!("01{:04x}00000000000000070000000000000102", partition_of(UserId(7))));
+        assert_eq!(partition_of(UserId(7)), 0x63cb);
+    }
 }

@@ -46,6 +46,8 @@ pub struct Effects {
     pub closes: Vec<Close>,
     /// Users whose first device came or whose last device went.
     pub presence: Vec<(UserId, Presence)>,
+    /// Connections with more in their outbox than [`crate::limits::OUTBOX_BYTES_MAX`]; closed by the shard itself.
+    pub(super) overflowed: Vec<ConnId>,
 }
 
 /// A change for the directory.

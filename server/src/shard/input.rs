@@ -62,7 +62,7 @@ pub enum EnvelopeBody {
         /// What was written.
         content: Content,
     },
-    /// Every message of `to` up to `origin` that was forwarded before this is durable in the recipient's log.
+    /// The message is durable in the recipient's log.
     Forwarded {
         /// A seq of `to`'s log.
         origin: Seq,

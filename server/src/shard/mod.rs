@@ -4,16 +4,37 @@
 //! store in here. Bytes of a socket, an envelope of another shard, a finished commit, a tick: all are [`Input`]. Bytes to
 //! send, envelopes, records to commit, connections to close: all go to [`Effects`].
 
+// In the order of a message's journey.
+mod duties;
 mod effects;
+mod fetch;
 mod input;
+mod ledger;
+mod outbox;
+mod question;
+mod residents;
+mod router;
+mod sequencer;
+mod session;
+
+mod user;
+mod wheel;
+
+use std::collections::{HashMap, VecDeque};
+
+use foldhash::fast::RandomState;
+use proto_spec::{Durability, ErrorCode, Event, UserId};
+use storage::{BatchId, CoreId};
 
 pub use effects::{Close, Effects, Presence, ReadState};
 pub use input::{Admission, ConnId, Connected, Envelope, EnvelopeBody, Input, Now, QueryId};
 
-use proto_spec::Durability;
-use storage::{BatchId, CoreId};
-
 use crate::{directory::Directory, topology::Topology};
+use ledger::{Ledger, Parked};
+use question::Question;
+use residents::{Conversations, Users};
+use session::Sessions;
+use wheel::Wheel;
 
 /// What an operator may set that shards must know.
 #[derive(Clone, Copy, Debug)]
@@ -26,36 +47,210 @@ pub struct Settings {
     pub idle_timeout_ms: u64,
 }
 
+/// What a shard has done since it was made, and what it holds now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ShardCounters {
+    /// Connections welcomed.
+    pub logins: u64,
+    /// Sends accepted, repeated ones not counted.
+    pub accepted: u64,
+    /// Sends refused.
+    pub refused: u64,
+    /// Sends that had been numbered before.
+    pub repeated: u64,
+    /// Entries appended to logs.
+    pub entries: u64,
+    /// Messages that arrived from a sender's home a second time.
+    pub duplicates: u64,
+    /// Entries delivered live.
+    pub delivered: u64,
+    /// Pages pushed to connections that catch up.
+    pub pages_pushed: u64,
+    /// Pages sent for fetches.
+    pub pages_fetched: u64,
+    /// Times that a live connection fell behind.
+    pub fell_behind: u64,
+    /// Acknowledgements that moved a cursor.
+    pub acknowledged: u64,
+    /// Reports to senders.
+    pub receipts: u64,
+    /// Queries to the store.
+    pub queries: u64,
+    /// Connections now.
+    pub sessions: u64,
+    /// Users in memory now.
+    pub users: u64,
+    /// Conversations in memory now.
+    pub conversations: u64,
+    /// Bytes of batches on their way to the disk now.
+    pub uncommitted_bytes: u64,
+}
+
 /// All users whose home is one core.
 #[derive(Debug)]
 pub struct Shard {
     core: CoreId,
     topology: Topology,
     settings: Settings,
+    sessions: Sessions,
+    users: Users,
+    conversations: Conversations,
+    ledger: Ledger,
+    /// Which batch changed which user, until it is ingested.
+    users_changed: VecDeque<(BatchId, UserId)>,
+    /// Which batch changed which conversation, until it is ingested.
+    conversations_changed: VecDeque<(BatchId, (UserId, UserId))>,
+    questions: HashMap<QueryId, Question, RandomState>,
+    next_query: QueryId,
+    /// Envelopes from this shard to itself.
+    local: VecDeque<Envelope>,
+    /// Users whose cursors, reports and marks are to be looked at, and when.
+    dirty: Vec<UserId>,
+    flush_at_ms: u64,
+    wheel: Wheel,
+    admission: Admission,
+    draining: bool,
+    counters: ShardCounters,
+}
+
+/// What one call of [`Shard::handle`] works with.
+struct Turn<'a> {
+    now: Now,
+    directory: &'a Directory,
+    effects: &'a mut Effects,
 }
 
 impl Shard {
     /// A shard that knows nobody yet.
     #[must_use]
     pub fn new(core: CoreId, topology: Topology, settings: Settings) -> Self {
-        Self { core, topology, settings }
+        Self {
+            core,
+            topology,
+            settings,
+            sessions: Sessions::default(),
+            users: Users::default(),
+            conversations: Conversations::default(),
+            ledger: Ledger::default(),
+            users_changed: VecDeque::new(),
+            conversations_changed: VecDeque::new(),
+            questions: HashMap::default(),
+            next_query: QueryId(0),
+            local: VecDeque::new(),
+            dirty: Vec::new(),
+            flush_at_ms: u64::MAX,
+            wheel: Wheel::new(),
+            admission: Admission::Open,
+            draining: false,
+            counters: ShardCounters::default(),
+        }
     }
 
     /// Takes one input and appends what follows from it to `effects`.
     pub fn handle(&mut self, now: Now, input: Input<'_>, directory: &Directory, effects: &mut Effects) {
-        let _ = (now, input, directory, effects, self.core, self.topology, self.settings);
+        let cx = &mut Turn { now, directory, effects };
+        match input {
+            Input::Connected(connected) => self.connected(connected, cx),
+            Input::Bytes { conn, bytes } => self.received(conn, bytes, cx),
+            Input::Sent { conn, bytes } => self.drained(conn, bytes, cx),
+            Input::Disconnected { conn } => {
+                self.leave(conn, cx);
+            }
+            Input::Envelope(envelope) => self.envelope(envelope, cx),
+            Input::Committed { up_to } => self.committed(up_to, cx),
+            Input::Ingested { up_to } => {
+                self.ledger.ingest(up_to);
+                self.forget_ingested();
+            }
+            Input::Answer { query, answer } => self.answered(query, answer, cx),
+            Input::Admission(admission) => {
+                self.admission = admission;
+                if admission == Admission::Failed {
+                    self.abandon_parked(cx);
+                }
+            }
+            Input::Unfinished(user) => self.unfinished(user, cx),
+            Input::Tick => self.look_at_silent(cx),
+            Input::Drain => self.draining = true,
+        }
+        self.settle(cx);
     }
 
     /// Ends a turn: finishes what is done once a turn and, if the turn has records, numbers its batch.
     /// The rim hands `effects.batch` to the journal under the returned id, before it carries out anything else.
-    pub fn end_turn(&mut self, now: Now, effects: &mut Effects) -> Option<BatchId> {
-        let _ = (now, effects);
-        None
+    pub fn end_turn(&mut self, now: Now, directory: &Directory, effects: &mut Effects) -> Option<BatchId> {
+        let cx = &mut Turn { now, directory, effects };
+        self.flush_if_due(cx);
+        self.settle(cx);
+        if self.draining && self.ledger.nothing_is_parked() && cx.effects.batch.is_empty() {
+            self.dismiss_all(cx);
+        }
+        let bytes = cx.effects.batch.bytes().len();
+        (!cx.effects.batch.is_empty()).then(|| self.ledger.seal(bytes))
     }
 
-    /// Whether, after [`Input::Drain`], nothing waits for a commit any more.
+    /// Whether, after [`Input::Drain`], everybody has been sent away and nothing waits for a commit any more.
     #[must_use]
     pub fn is_drained(&self) -> bool {
-        true
+        self.draining && self.ledger.nothing_is_parked() && self.sessions.len() == 0 && self.nothing_to_flush()
+    }
+
+    /// What this shard has done and holds.
+    #[must_use]
+    pub fn counters(&self) -> ShardCounters {
+        ShardCounters {
+            sessions: self.sessions.len() as u64,
+            users: self.users.len() as u64,
+            conversations: self.conversations.len() as u64,
+            uncommitted_bytes: self.ledger.uncommitted_bytes() as u64,
+            ..self.counters
+        }
+    }
+
+    /// Batches are durable: what waited for them leaves, in the order in which it was numbered.
+    fn committed(&mut self, up_to: BatchId, cx: &mut Turn<'_>) {
+        self.ledger.commit(up_to);
+        while let Some(parked) = self.ledger.released() {
+            match parked {
+                Parked::Sent { user, device, number, seq } => self.publish(user, seq, Some((device, number)), cx),
+                Parked::Entry { user, seq, answer } => {
+                    self.show_delivered(user, seq);
+                    self.publish(user, seq, None, cx);
+                    if let Some(answer) = answer {
+                        self.post(answer, cx);
+                    }
+                }
+                Parked::Answer(answer) => self.post(answer, cx),
+                Parked::Connect(connected) => self.welcome(connected, cx),
+            }
+        }
+    }
+
+    /// If the entry is a receipt, the conversation may show it from now on.
+    fn show_delivered(&mut self, user_id: UserId, seq: proto_spec::Seq) {
+        let Some(user) = self.users.resident(user_id) else { return };
+        let Some(index) = user.tail_index(seq) else { return };
+        if let Event::Delivered { peer, up_to } = user.tail[index].entry.event
+            && let Some(conversation) = self.conversations.resident(user_id, peer)
+        {
+            conversation.delivered_committed = up_to;
+        }
+    }
+
+    /// No cursor or mark waits to be written, or none can be.
+    fn nothing_to_flush(&self) -> bool {
+        self.dirty.is_empty() || self.admission != Admission::Open
+    }
+
+    /// Carries out what a step caused inside this shard.
+    fn settle(&mut self, cx: &mut Turn<'_>) {
+        while let Some(envelope) = self.local.pop_front() {
+            self.envelope(envelope, cx);
+        }
+        for conn in std::mem::take(&mut cx.effects.overflowed) {
+            if self.sessions.get_mut(conn).is_some() {
+                self.close(conn, ErrorCode::SlowConsumer, 0, "the answers do not drain", cx);
+            }
+        }
     }
 }

@@ -1,0 +1,183 @@
+//! The journal's threads: `ringpost-segments` makes segments before they are needed, `ringpost-ingest` brings sealed
+//! ones into the store and frees them. Both block; core 0 asks them through bounded channels and hears by mail.
+
+use std::{
+    fs::{File, OpenOptions},
+    io,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use crossbeam::channel::{Receiver, Sender, bounded};
+use storage::{
+    Fence, IngestError, IngestReport, Store,
+    journal::{JournalError, JournalFolder, Position, Recovered, Sealed, SealedSegment, SegmentNumber, Torn, recover},
+};
+use tracing::{debug, error, info, warn};
+
+use super::{commit::Background, counters::Counters, mailbox::Mailbox, message::CoreMessage};
+use crate::{
+    limits::{INGEST_RETRY_MAX_MS, INGEST_RETRY_MS, UNFINISHED_PAGE},
+    topology::Topology,
+};
+
+/// What both threads need.
+pub(super) struct World<S> {
+    pub(super) folder: JournalFolder,
+    pub(super) store: Arc<S>,
+    pub(super) fence: Fence,
+    pub(super) mailboxes: Arc<[Mailbox<CoreMessage>]>,
+    pub(super) counters: Arc<Counters>,
+    /// Set when the node ends: a run that does not succeed is not tried again.
+    pub(super) ended: Arc<AtomicBool>,
+}
+
+impl<S> Clone for World<S> {
+    fn clone(&self) -> Self {
+        Self {
+            folder: self.folder.clone(),
+            store: Arc::clone(&self.store),
+            fence: self.fence,
+            mailboxes: Arc::clone(&self.mailboxes),
+            counters: Arc::clone(&self.counters),
+            ended: Arc::clone(&self.ended),
+        }
+    }
+}
+
+/// Where core 0 asks.
+pub(super) type Channels = (Sender<SegmentNumber>, Sender<Sealed>);
+
+/// Starts both threads. They end when the channels' senders are gone.
+pub(super) fn start<S: Store>(world: &World<S>, segments_max: u64) -> io::Result<(Channels, Vec<JoinHandle<()>>)> {
+    // One segment is asked for at a time; no more can be sealed than there are.
+    let (to_segments, wanted) = bounded(1);
+    let (to_ingest, sealed) = bounded(segments_max as usize);
+    let (maker, ingester) = (world.clone(), world.clone());
+    let threads = vec![
+        thread::Builder::new().name("ringpost-segments".into()).spawn(move || maker.make(&wanted))?,
+        thread::Builder::new().name("ringpost-ingest".into()).spawn(move || ingester.ingest(&sealed))?,
+    ];
+    Ok(((to_segments, to_ingest), threads))
+}
+
+/// Makes a segment and opens it for writing.
+pub(super) fn prepare(folder: &JournalFolder, number: SegmentNumber) -> Result<File, JournalError> {
+    let path = folder.prepare(number)?;
+    open(&path).map_err(|source| JournalError::Io { action: "open", path, source })
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).open(path)
+}
+
+impl<S: Store> World<S> {
+    fn make(&self, wanted: &Receiver<SegmentNumber>) {
+        for segment in wanted {
+            self.tell(match prepare(&self.folder, segment) {
+                Ok(file) => Background::Prepared { segment, file },
+                Err(error) => {
+                    warn!(%segment, %error, "a journal segment could not be made; it will be tried again");
+                    Background::PrepareFailed { full: error.is_full() }
+                }
+            });
+        }
+    }
+
+    fn ingest(&self, queue: &Receiver<Sealed>) {
+        for sealed in queue {
+            if !self.ingest_until_done(&sealed) {
+                return;
+            }
+            self.tell(Background::Ingested(sealed));
+        }
+    }
+
+    /// False when the node ended before the segment was in the store. The next start does it again.
+    fn ingest_until_done(&self, sealed: &Sealed) -> bool {
+        let mut wait_ms = INGEST_RETRY_MS;
+        let segment = SealedSegment::new(&self.folder, sealed);
+        while !self.ended.load(Ordering::Relaxed) {
+            let started = Instant::now();
+            match self.ingest_and_free(&segment) {
+                Ok(report) => {
+                    let ms = started.elapsed().as_millis() as u64;
+                    self.counters.journal.ingest_runs.one();
+                    self.counters.journal.ingest_rows.add(report.rows);
+                    self.counters.journal.ingest_ms_sum.add(ms);
+                    debug!(segment = %sealed.segment, rows = report.rows, ms, "ingested");
+                    return true;
+                }
+                Err(error) => {
+                    error!(segment = %sealed.segment, %error, "a journal segment could not be ingested; trying again");
+                    self.counters.journal.ingest_retries.one();
+                    if !error.is_retryable() {
+                        // Somebody has to act, and may have by then.
+                        wait_ms = INGEST_RETRY_MAX_MS;
+                    }
+                }
+            }
+            thread::sleep(Duration::from_millis(wait_ms));
+            wait_ms = (wait_ms * 2).min(INGEST_RETRY_MAX_MS);
+        }
+        false
+    }
+
+    /// Brings a segment into the store and gives its file up. Both may be done again.
+    fn ingest_and_free(&self, segment: &SealedSegment) -> Result<IngestReport, IngestError> {
+        let report = pollster::block_on(storage::ingest(&*self.store, self.fence, std::slice::from_ref(segment)))?;
+        self.folder.free(segment.number)?;
+        Ok(report)
+    }
+
+    /// Brings everything that the journal holds after a stop or a crash into the store. Says where the journal goes on.
+    pub(super) fn recover(&self, journal_dir: &Path) -> Result<Position, IngestError> {
+        let Recovered { segments, empty, batches, next, torn } = recover(journal_dir)?;
+        if let Some(Torn { path, offset, bytes }) = torn {
+            info!(path = %path.display(), offset, bytes, "the last group was not written whole; nobody was told of it");
+        }
+        // One by one: memory is bounded by a segment, and what is done is done if the next one fails.
+        for segment in &segments {
+            self.ingest_and_free(segment)?;
+        }
+        for segment in empty {
+            self.folder.free(segment)?;
+        }
+        if batches > 0 {
+            info!(batches, segments = segments.len(), "the journal has been brought into the store");
+        }
+        Ok(next)
+    }
+
+    /// Tells the cores of users whose duties are left over from before, while the node serves already.
+    pub(super) fn tell_unfinished(&self, topology: Topology) {
+        let mut after = None;
+        while !self.ended.load(Ordering::Relaxed) {
+            match pollster::block_on(storage::unfinished(&*self.store, after, UNFINISHED_PAGE)) {
+                Ok(users) => {
+                    for &user in &users {
+                        let home = topology.home_of(user);
+                        self.mailboxes[usize::from(home.0)].put_waiting(CoreMessage::Unfinished(user));
+                    }
+                    match users.last() {
+                        Some(&last) => after = Some(last),
+                        None => return,
+                    }
+                }
+                Err(error) => {
+                    warn!(%error, "users with unfinished duties could not be read; trying again");
+                    thread::sleep(Duration::from_millis(INGEST_RETRY_MS));
+                }
+            }
+        }
+    }
+
+    fn tell(&self, news: Background) {
+        self.mailboxes[0].put_waiting(CoreMessage::Background(Box::new(news)));
+    }
+}

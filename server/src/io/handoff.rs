@@ -1,0 +1,191 @@
+//! Handoff: from an accepted socket to the shard of its user.
+//!
+//! The core that accepts reads until the hello is whole. If another core is the user's home, the descriptor goes there
+//! through the rings and what the hello said goes by mail; whichever comes first waits for the other. No byte after the
+//! hello is read before the home core reads it.
+
+use std::collections::{HashMap, VecDeque};
+
+use proto_spec::{DeviceId, Resume, UserId};
+use storage::CoreId;
+
+use crate::{handshake::Handshake, shard::ConnId};
+
+/// A connection whose hello was good, for its home core.
+#[derive(Debug)]
+pub struct Guest {
+    /// The core that accepted it.
+    pub from: CoreId,
+    /// That core's number of the move; the descriptor arrives under the same.
+    pub ticket: u32,
+    /// Who the token says it is.
+    pub user: UserId,
+    /// Which device.
+    pub device: DeviceId,
+    /// The negotiated protocol version.
+    pub version: u64,
+    /// Where to start pushing.
+    pub resume: Resume,
+    /// What the client sent after the hello.
+    pub rest: Vec<u8>,
+}
+
+/// Connections of this core whose hello is not whole, and those on their way to another core.
+#[derive(Debug, Default)]
+pub struct Greetings {
+    open: HashMap<ConnId, Handshake>,
+    /// In order, since all have the same time. Those that are over are passed over.
+    deadlines: VecDeque<(u64, ConnId)>,
+    leaving: HashMap<ConnId, (CoreId, Box<Guest>)>,
+    next_ticket: u32,
+}
+
+impl Greetings {
+    /// How many hellos are awaited.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Whether no hello is awaited.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// A connection has been accepted.
+    pub fn begin(&mut self, conn: ConnId, deadline_ms: u64) {
+        self.open.insert(conn, Handshake::new());
+        self.deadlines.push_back((deadline_ms, conn));
+    }
+
+    /// The handshake of a connection.
+    pub fn handshake(&mut self, conn: ConnId) -> Option<&mut Handshake> {
+        self.open.get_mut(&conn)
+    }
+
+    /// The handshake is over, one way or the other.
+    pub fn end(&mut self, conn: ConnId) {
+        self.open.remove(&conn);
+    }
+
+    /// The next connection whose hello did not come in time. Its handshake is over.
+    pub fn take_late(&mut self, now_ms: u64) -> Option<ConnId> {
+        while let Some(&(deadline, conn)) = self.deadlines.front()
+            && deadline <= now_ms
+        {
+            self.deadlines.pop_front();
+            if self.open.remove(&conn).is_some() {
+                return Some(conn);
+            }
+        }
+        None
+    }
+
+    /// Ends all handshakes, because the core stops.
+    pub fn take_all(&mut self) -> Vec<ConnId> {
+        self.deadlines.clear();
+        self.open.drain().map(|(conn, _)| conn).collect()
+    }
+
+    /// A number for the next move.
+    pub fn ticket(&mut self) -> u32 {
+        self.next_ticket = self.next_ticket.wrapping_add(1);
+        self.next_ticket
+    }
+
+    /// A connection's descriptor is on its way to this core; the guest is kept until it has got there.
+    pub fn leave(&mut self, conn: ConnId, home: CoreId, guest: Box<Guest>) {
+        self.leaving.insert(conn, (home, guest));
+    }
+
+    /// The descriptor got there, or did not: the guest and its home.
+    pub fn left(&mut self, conn: ConnId) -> Option<(CoreId, Box<Guest>)> {
+        self.leaving.remove(&conn)
+    }
+}
+
+/// Connections on their way to this core.
+#[derive(Debug, Default)]
+pub struct Arrivals {
+    halves: HashMap<(CoreId, u32), Half>,
+}
+
+/// What came first.
+#[derive(Debug)]
+enum Half {
+    Descriptor(u32),
+    Guest(Box<Guest>),
+}
+
+impl Arrivals {
+    /// A descriptor has come, into this slot. Gives the guest if it was here before.
+    pub fn descriptor(&mut self, from: CoreId, ticket: u32, slot: u32) -> Option<Box<Guest>> {
+        match self.halves.remove(&(from, ticket)) {
+            Some(Half::Guest(guest)) => Some(guest),
+            Some(Half::Descriptor(_)) | None => {
+                self.halves.insert((from, ticket), Half::Descriptor(slot));
+                None
+            }
+        }
+    }
+
+    /// A guest has come. Gives it back with its slot if the descriptor was here before.
+    pub fn guest(&mut self, guest: Box<Guest>) -> Option<(u32, Box<Guest>)> {
+        let key = (guest.from, guest.ticket);
+        match self.halves.remove(&key) {
+            Some(Half::Descriptor(slot)) => Some((slot, guest)),
+            Some(Half::Guest(_)) | None => {
+                self.halves.insert(key, Half::Guest(guest));
+                None
+            }
+        }
+    }
+
+    /// Whether nobody is half here.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.halves.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn guest(ticket: u32) -> Box<Guest> {
+        Box::new(Guest {
+            from: CoreId(1),
+            ticket,
+            user: UserId(7),
+            device: DeviceId(1),
+            version: 1,
+            resume: Resume::Stored,
+            rest: Vec::new(),
+        })
+    }
+
+    #[test]
+    fn a_guest_and_its_descriptor_meet_in_either_order() {
+        let mut arrivals = Arrivals::default();
+        assert!(arrivals.descriptor(CoreId(1), 5, 40).is_none());
+        assert!(arrivals.guest(guest(6)).is_none());
+        assert_eq!(arrivals.guest(guest(5)).map(|(slot, guest)| (slot, guest.ticket)), Some((40, 5)));
+        assert!(arrivals.descriptor(CoreId(2), 6, 42).is_none(), "another core's ticket");
+        assert_eq!(arrivals.descriptor(CoreId(1), 6, 41).map(|guest| guest.ticket), Some(6));
+    }
+
+    #[test]
+    fn only_a_hello_that_has_not_come_is_late() {
+        let mut greetings = Greetings::default();
+        let conn = |slot| ConnId { slot, generation: 1 };
+        greetings.begin(conn(1), 100);
+        greetings.begin(conn(2), 110);
+        greetings.begin(conn(3), 120);
+        greetings.end(conn(1));
+        assert_eq!(greetings.take_late(99), None);
+        assert_eq!(greetings.take_late(110), Some(conn(2)));
+        assert_eq!(greetings.take_late(119), None);
+        assert_eq!(greetings.len(), 1);
+    }
+}

@@ -1,0 +1,311 @@
+//! Mailboxes: how cores, and the threads that work for them, tell each other something.
+//!
+//! Each core has one bounded mailbox. A sending core that finds one full keeps its messages, in order, in a backlog and
+//! stops reading from its clients until that has drained; it goes on taking its own mail, so two cores that are full of
+//! each other's messages always free each other. What arrives is in order for each pair of cores.
+//!
+//! Sleep protocol: a core announces that it sleeps and then looks once more; a sender puts the message and then looks
+//! whether the core sleeps. Both with a full fence between, so at least one of them sees the other.
+
+use std::{
+    collections::VecDeque,
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering, fence},
+    },
+    thread,
+    time::Duration,
+};
+
+use crossbeam::{queue::ArrayQueue, utils::CachePadded};
+use storage::CoreId;
+
+use super::ring::Doorbell;
+use crate::limits::{MAILBOX_MESSAGES_MAX, STALLED_SLEEP_MS};
+
+/// The mailbox of one core.
+#[derive(Debug)]
+pub struct Mailbox<M> {
+    queue: ArrayQueue<M>,
+    sleeping: CachePadded<AtomicBool>,
+    closed: AtomicBool,
+    doorbell: Doorbell,
+}
+
+impl<M> Mailbox<M> {
+    /// An empty mailbox for [`MAILBOX_MESSAGES_MAX`] messages.
+    ///
+    /// # Errors
+    /// There is no descriptor left for its doorbell.
+    pub fn new() -> io::Result<Self> {
+        Self::with_capacity(MAILBOX_MESSAGES_MAX)
+    }
+
+    fn with_capacity(messages_max: usize) -> io::Result<Self> {
+        let queue = ArrayQueue::new(messages_max);
+        let sleeping = CachePadded::new(AtomicBool::new(false));
+        Ok(Self { queue, sleeping, closed: AtomicBool::new(false), doorbell: Doorbell::new()? })
+    }
+
+    /// What wakes the owner, for its ring to use too.
+    #[must_use]
+    pub fn doorbell(&self) -> &Doorbell {
+        &self.doorbell
+    }
+
+    /// Takes the next message.
+    #[must_use]
+    pub fn take(&self) -> Option<M> {
+        self.queue.pop()
+    }
+
+    /// Whether there is something to take.
+    #[must_use]
+    pub fn has_mail(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
+    /// Puts a message, which comes back if the mailbox is full. Does not wake the owner.
+    ///
+    /// # Errors
+    /// Full.
+    pub fn put(&self, message: M) -> Result<(), M> {
+        self.queue.push(message)
+    }
+
+    /// Wakes the owner if it sleeps. After one or more messages.
+    pub fn wake(&self) {
+        fence(Ordering::SeqCst);
+        // A look first: a busy owner's flag stays shared between caches.
+        if self.sleeping.load(Ordering::Relaxed) && self.sleeping.swap(false, Ordering::Relaxed) {
+            self.doorbell.ring();
+        }
+    }
+
+    /// For threads that may wait: puts a message as soon as there is room, and wakes the owner. Drops it if the owner has
+    /// ended.
+    pub fn put_waiting(&self, mut message: M) {
+        while !self.closed.load(Ordering::Relaxed) {
+            match self.put(message) {
+                Ok(()) => return self.wake(),
+                Err(back) => message = back,
+            }
+            self.wake();
+            thread::sleep(Duration::from_millis(STALLED_SLEEP_MS));
+        }
+    }
+
+    /// The owner has ended and takes no more mail.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
+    }
+
+    /// The owner is about to sleep. If this says false it must not: there is mail.
+    #[must_use]
+    pub fn fall_asleep(&self) -> bool {
+        self.sleeping.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        if self.queue.is_empty() {
+            return true;
+        }
+        self.awake();
+        false
+    }
+
+    /// The owner is awake again.
+    pub fn awake(&self) {
+        self.sleeping.store(false, Ordering::Relaxed);
+    }
+}
+
+/// Where one core puts its mail for all the others.
+#[derive(Debug)]
+pub struct Outgoing<M> {
+    mailboxes: Arc<[Mailbox<M>]>,
+    backlogs: Vec<VecDeque<M>>,
+    /// Destinations that got mail since their bell was last rung.
+    put: Vec<bool>,
+    waiting: usize,
+}
+
+impl<M> Outgoing<M> {
+    /// Nothing on its way yet.
+    #[must_use]
+    pub fn new(mailboxes: Arc<[Mailbox<M>]>) -> Self {
+        let backlogs = mailboxes.iter().map(|_| VecDeque::new()).collect();
+        let put = vec![false; mailboxes.len()];
+        Self { mailboxes, backlogs, put, waiting: 0 }
+    }
+
+    /// Sends, or keeps for later if the destination is full. Says whether it was full.
+    pub fn send(&mut self, to: CoreId, message: M) -> Delivery {
+        let index = usize::from(to.0);
+        let message = if self.backlogs[index].is_empty() {
+            match self.mailboxes[index].put(message) {
+                Ok(()) => {
+                    self.put[index] = true;
+                    return Delivery::Put;
+                }
+                Err(message) => message,
+            }
+        } else {
+            message
+        };
+        self.backlogs[index].push_back(message);
+        self.waiting += 1;
+        Delivery::Kept
+    }
+
+    /// Ends a batch: tries what is kept again and wakes every core that got something.
+    pub fn flush(&mut self) {
+        for (index, mailbox) in self.mailboxes.iter().enumerate() {
+            while let Some(message) = self.backlogs[index].pop_front() {
+                if let Err(message) = mailbox.put(message) {
+                    self.backlogs[index].push_front(message);
+                    break;
+                }
+                self.waiting -= 1;
+                self.put[index] = true;
+            }
+            if std::mem::take(&mut self.put[index]) {
+                mailbox.wake();
+            }
+        }
+    }
+
+    /// Whether messages are kept because a mailbox is full: the source must wait.
+    #[must_use]
+    pub fn is_stalled(&self) -> bool {
+        self.waiting > 0
+    }
+}
+
+/// What became of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// It is in the mailbox.
+    Put,
+    /// The mailbox is full; the message is kept.
+    Kept,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mailboxes(count: usize, messages_max: usize) -> Arc<[Mailbox<(u16, u32)>]> {
+        (0..count).map(|_| Mailbox::with_capacity(messages_max).unwrap()).collect()
+    }
+
+    /// Runs a core's loop on its own runtime: takes mail, sleeps by the protocol when there is none, until `step` says
+    /// that all is done. Panics if nothing wakes it for ten seconds.
+    fn run(mailbox: &Mailbox<(u16, u32)>, mut step: impl FnMut(Option<(u16, u32)>) -> Next) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let doorbell = mailbox.doorbell().listen().unwrap();
+            loop {
+                match step(mailbox.take()) {
+                    Next::Done => return,
+                    Next::Again => continue,
+                    Next::Stalled => thread::yield_now(),
+                    Next::Sleep if mailbox.fall_asleep() => {
+                        let rung = tokio::time::timeout(Duration::from_secs(10), doorbell.readable()).await;
+                        rung.expect("a wake-up was lost").unwrap().clear_ready();
+                        mailbox.awake();
+                    }
+                    Next::Sleep => {}
+                }
+            }
+        });
+    }
+
+    enum Next {
+        Again,
+        Sleep,
+        Stalled,
+        Done,
+    }
+
+    #[test]
+    fn what_does_not_fit_is_kept_in_order() {
+        let mailboxes = mailboxes(1, 2);
+        let mut outgoing = Outgoing::new(Arc::clone(&mailboxes));
+        let deliveries: Vec<_> = (0..4).map(|n| outgoing.send(CoreId(0), (0, n))).collect();
+        assert_eq!(deliveries, [Delivery::Put, Delivery::Put, Delivery::Kept, Delivery::Kept]);
+        assert!(outgoing.is_stalled());
+        let mut got = Vec::new();
+        while let Some((_, n)) = mailboxes[0].take() {
+            got.push(n);
+            outgoing.flush();
+        }
+        assert_eq!(got, [0, 1, 2, 3]);
+        assert!(!outgoing.is_stalled());
+    }
+
+    #[test]
+    fn a_sleeping_core_is_woken_by_every_message() {
+        const ROUNDS: u32 = 20_000;
+        let mailboxes = mailboxes(2, 4);
+        let player = |me: u16| {
+            let mut outgoing = Outgoing::new(Arc::clone(&mailboxes));
+            if me == 0 {
+                outgoing.send(CoreId(1), (0, 0));
+                outgoing.flush();
+            }
+            let mailbox = &mailboxes[usize::from(me)];
+            run(mailbox, |message| match message {
+                None => Next::Sleep,
+                Some((_, n)) => {
+                    outgoing.send(CoreId(1 - me), (me, n + 1));
+                    outgoing.flush();
+                    if n + 1 >= ROUNDS { Next::Done } else { Next::Again }
+                }
+            });
+        };
+        thread::scope(|scope| {
+            scope.spawn(|| player(0));
+            scope.spawn(|| player(1));
+        });
+    }
+
+    /// Every core floods every other through mailboxes of four messages, and answers what it gets.
+    #[test]
+    fn cores_that_flood_each_other_get_everything_in_order() {
+        const CORES: u16 = 3;
+        const EACH: u32 = 20_000;
+        let mailboxes = mailboxes(CORES.into(), 4);
+        let flood = &|me: u16| {
+            let mut outgoing = Outgoing::new(Arc::clone(&mailboxes));
+            let mut sent = 0;
+            let mut next = [0; CORES as usize];
+            run(&mailboxes[usize::from(me)], |message| {
+                if let Some((from, n)) = message {
+                    assert_eq!(n, next[usize::from(from)], "in order for each pair");
+                    next[usize::from(from)] += 1;
+                }
+                if sent < EACH && !outgoing.is_stalled() {
+                    for to in 0..CORES {
+                        outgoing.send(CoreId(to), (me, sent));
+                    }
+                    sent += 1;
+                }
+                outgoing.flush();
+                if sent == EACH && next == [EACH; CORES as usize] && !outgoing.is_stalled() {
+                    Next::Done
+                } else if message.is_some() || (sent < EACH && !outgoing.is_stalled()) {
+                    Next::Again
+                } else if outgoing.is_stalled() {
+                    Next::Stalled
+                } else {
+                    Next::Sleep
+                }
+            });
+        };
+        thread::scope(|scope| {
+            for core in 0..CORES {
+                scope.spawn(move || flood(core));
+            }
+        });
+    }
+}

@@ -1,0 +1,51 @@
+//! What cores, and the threads that work for them, tell each other.
+
+use proto_spec::UserId;
+use storage::{Answer, BatchId, CoreId};
+
+use super::{commit::Background, handoff::Guest};
+use crate::shard::{Admission, Envelope, QueryId};
+
+/// One message in a core's mailbox.
+#[derive(Debug)]
+pub enum CoreMessage {
+    /// From a shard to a shard.
+    Envelope(Envelope),
+    /// To core 0: a batch for the journal.
+    Batch {
+        /// Whose.
+        core: CoreId,
+        /// Its number.
+        id: BatchId,
+        /// Its records.
+        bytes: Vec<u8>,
+    },
+    /// From core 0: batches are durable.
+    Committed {
+        /// The last one.
+        up_to: BatchId,
+    },
+    /// From core 0: batches are in the store.
+    Ingested {
+        /// The last one.
+        up_to: BatchId,
+    },
+    /// From core 0: whether the journal takes new messages.
+    Admission(Admission),
+    /// From a reader thread.
+    Answer {
+        /// To which query.
+        query: QueryId,
+        /// `None`: the store could not be read.
+        answer: Option<Box<Answer>>,
+    },
+    /// A connection that moves here: who it is. Its descriptor comes through the ring.
+    Guest(Box<Guest>),
+    /// To core 0, from the threads that work for the journal.
+    Background(Box<Background>),
+    /// At the start: a user with duties left over from before.
+    Unfinished(UserId),
+}
+
+// What a mailbox holds is allocated at once: 8,192 messages of a core are half a megabyte.
+const _: () = assert!(size_of::<CoreMessage>() <= 80);

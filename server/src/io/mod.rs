@@ -1,0 +1,26 @@
+//! The rim: sockets, rings, files, threads, clocks. Decides nothing about messages.
+//!
+//! A message's way through it: `socket` (bytes come in through `ring` and `buffers`), `reactor` (feeds the shard and
+//! carries out what it asks for), `commit` (the journal), `mailbox` (other cores), and `socket` again (one send for each
+//! connection and turn). `unsafe` is in `ring` and `buffers` alone.
+
+mod background;
+mod buffers;
+pub mod clock;
+pub mod commit;
+pub mod counters;
+pub mod handoff;
+pub mod mailbox;
+pub mod message;
+pub mod node;
+pub mod query;
+mod reactor;
+pub mod ring;
+pub mod socket;
+pub mod token;
+
+pub use counters::Counters;
+pub use node::{Node, NodeConfig, StartError};
+
+#[cfg(test)]
+mod tests;

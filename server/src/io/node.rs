@@ -1,0 +1,378 @@
+//! Node: a whole server in one process. Recovers the journal, binds the socket, starts the threads, stops them in order.
+
+use std::{
+    collections::HashMap,
+    io,
+    net::{SocketAddr, TcpListener},
+    os::fd::{AsRawFd as _, RawFd},
+    path::PathBuf,
+    process,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering},
+    },
+    thread::{self, JoinHandle},
+};
+
+use crossbeam::channel::{Receiver, Sender, bounded};
+use storage::{
+    CoreId, Store,
+    journal::{JournalConfig, JournalError, JournalFolder, Writer},
+};
+use thiserror::Error;
+use tracing::{error, info, warn};
+
+use super::{
+    background::{self, World},
+    clock::Clock,
+    commit::Commit,
+    counters::Counters,
+    mailbox::Mailbox,
+    message::CoreMessage,
+    query::Readers,
+    reactor::{Parts, Reactor},
+    ring::{Ring, SetupError, raise_descriptor_limit},
+};
+use crate::{
+    auth::Keys,
+    directory::Directory,
+    limits::{DESCRIPTORS_SPARE, LISTEN_BACKLOG, READER_THREADS},
+    shard::{Settings, Shard},
+    topology::Topology,
+};
+
+/// What a node is made from.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// Where clients connect; port 0 lets the kernel choose.
+    pub listen: SocketAddr,
+    /// How many cores serve.
+    pub cores: u16,
+    /// Most connections at a time.
+    pub connections_max: u32,
+    /// How long a client may take for its hello, in milliseconds.
+    pub handshake_timeout_ms: u64,
+    /// For the shards.
+    pub settings: Settings,
+    /// Folder of the journal's files.
+    pub journal_dir: PathBuf,
+    /// Sizes of the journal.
+    pub journal: JournalConfig,
+    /// Age at which a segment is ingested though it is not full, in milliseconds.
+    pub seal_after_ms: u64,
+}
+
+/// Why a node did not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The kernel or the process's limits.
+    #[error(transparent)]
+    Setup(#[from] SetupError),
+    /// The socket.
+    #[error("cannot listen on {address}: {error}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// What the kernel said.
+        error: io::Error,
+    },
+    /// The journal's files.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The journal was read, but the store did not take what was in it.
+    #[error("the journal cannot be brought into the store: {0}")]
+    Ingest(#[from] storage::IngestError),
+    /// The store.
+    #[error("the store does not answer: {0}")]
+    Store(#[from] storage::StoreError),
+    /// No cores were asked for.
+    #[error("a node needs at least one core")]
+    NoCores,
+    /// A thread or descriptor could not be had.
+    #[error("cannot start: {0}")]
+    Process(#[from] io::Error),
+}
+
+/// What all threads of a node share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) mailboxes: Arc<[Mailbox<CoreMessage>]>,
+    pub(super) directory: Directory,
+    pub(super) counters: Arc<Counters>,
+    pub(super) topology: Topology,
+    pub(super) keys: Keys,
+    pub(super) listener: TcpListener,
+    pub(super) connections_max: u64,
+    pub(super) handshake_timeout_ms: u64,
+    /// Descriptors in all tables: for the bound.
+    pub(super) connections: AtomicU64,
+    rings: Vec<AtomicI32>,
+    stopping: AtomicBool,
+    drained: Vec<AtomicBool>,
+}
+
+impl Shared {
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// The descriptor of a core's ring. All rings are there before the first connection is accepted.
+    pub(super) fn ring_of(&self, core: CoreId) -> RawFd {
+        self.rings[usize::from(core.0)].load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_drained(&self, core: CoreId, drained: bool) {
+        self.drained[usize::from(core.0)].store(drained, Ordering::Relaxed);
+    }
+
+    pub(super) fn all_drained(&self) -> bool {
+        self.drained.iter().all(|core| core.load(Ordering::Relaxed))
+    }
+
+    fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        for mailbox in &*self.mailboxes {
+            mailbox.doorbell().ring();
+        }
+    }
+}
+
+/// A running server.
+#[derive(Debug)]
+pub struct Node {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    ended: Arc<AtomicBool>,
+    cores: Vec<JoinHandle<()>>,
+    helpers: Vec<JoinHandle<()>>,
+}
+
+impl Node {
+    /// Starts a node: when this returns, clients may connect.
+    ///
+    /// # Errors
+    /// Something that a node needs is missing or damaged; nothing is left running.
+    pub fn start<S: Store>(config: &NodeConfig, store: Arc<S>, keys: Keys) -> Result<Self, StartError> {
+        let topology = Topology::new(config.cores).ok_or(StartError::NoCores)?;
+        let descriptors = descriptors(config.connections_max)?;
+        let counters = Arc::new(Counters::new(config.cores));
+        let ended = Arc::new(AtomicBool::new(false));
+        let mailboxes: Arc<[_]> = (0..config.cores).map(|_| Mailbox::new()).collect::<io::Result<Vec<_>>>()?.into();
+
+        let fence = pollster::block_on(store.take_over())?;
+        let folder = JournalFolder::open(&config.journal_dir, config.journal.segment_bytes)?;
+        let world = World {
+            folder,
+            store: Arc::clone(&store),
+            fence,
+            mailboxes: Arc::clone(&mailboxes),
+            counters: Arc::clone(&counters),
+            ended: Arc::clone(&ended),
+        };
+        let next = world.recover(&config.journal_dir)?;
+        let mut writer = Writer::new(config.journal, next);
+        let mut files = HashMap::new();
+        if let Some(segment) = writer.wants_segment() {
+            files.insert(segment, background::prepare(&world.folder, segment)?);
+            writer.add_segment(segment);
+        }
+
+        let listener = listen(config.listen).map_err(|error| StartError::Listen { address: config.listen, error })?;
+        let address = listener.local_addr()?;
+        let (channels, mut helpers) = background::start(&world, config.journal.segments_max())?;
+        let (readers, threads) = Readers::start(READER_THREADS, &store, &mailboxes)?;
+        helpers.extend(threads);
+        let commit = Some(Commit::new(writer, files, config.seal_after_ms, channels, Arc::clone(&counters)));
+
+        let shared = Arc::new(Shared {
+            mailboxes,
+            directory: Directory::default(),
+            counters,
+            topology,
+            keys,
+            listener,
+            connections_max: descriptors.connections_max.into(),
+            handshake_timeout_ms: config.handshake_timeout_ms,
+            connections: AtomicU64::new(0),
+            rings: (0..config.cores).map(|_| AtomicI32::new(-1)).collect(),
+            stopping: AtomicBool::new(false),
+            drained: (0..config.cores).map(|_| AtomicBool::new(false)).collect(),
+        });
+        let mut node = Self { address, shared, ended, cores: Vec::new(), helpers };
+        node.start_cores(config, &descriptors, commit, readers)?;
+        let unfinished = thread::Builder::new().name("ringpost-unfinished".into());
+        node.helpers.push(unfinished.spawn(move || world.tell_unfinished(topology))?);
+        info!(%address, cores = config.cores, "serving");
+        Ok(node)
+    }
+
+    fn start_cores(
+        &mut self,
+        config: &NodeConfig,
+        descriptors: &Descriptors,
+        mut commit: Option<Commit>,
+        readers: Readers,
+    ) -> Result<(), StartError> {
+        let clock = Clock::new();
+        let (ready, are_ready) = bounded(config.cores.into());
+        let mut go = Vec::new();
+        for core in (0..config.cores).map(CoreId) {
+            let (start, started) = bounded(1);
+            go.push(start);
+            let seed = Seed {
+                core,
+                descriptors: descriptors.table,
+                shard: Shard::new(core, self.shared.topology, config.settings),
+                // Core 0 comes first and takes the journal.
+                commit: commit.take(),
+                readers: readers.clone(),
+                clock,
+                shared: Arc::clone(&self.shared),
+                ready: ready.clone(),
+                started,
+            };
+            let name = format!("ringpost-core-{}", core.0);
+            self.cores.push(thread::Builder::new().name(name).spawn(move || seed.run())?);
+        }
+        drop(ready);
+        // A core that fails says why; if its thread could not even do that, its guard has ended the process.
+        are_ready.iter().take(config.cores.into()).collect::<Result<(), SetupError>>()?;
+        for start in go {
+            let _ = start.send(());
+        }
+        Ok(())
+    }
+
+    /// Where clients connect.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What has been done so far.
+    #[must_use]
+    pub fn counters(&self) -> Arc<Counters> {
+        Arc::clone(&self.shared.counters)
+    }
+
+    /// How many users are connected.
+    #[must_use]
+    pub fn users_online(&self) -> usize {
+        self.shared.directory.len()
+    }
+
+    /// Begins a graceful stop: no new connections and sends, what is parked is committed, everybody gets a bye.
+    pub fn stop(&self) {
+        self.shared.stop();
+    }
+
+    /// Waits until the node has stopped.
+    pub fn join(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        for thread in self.cores.drain(..) {
+            // A core's panic has ended the process.
+            let _ = thread.join();
+        }
+        self.ended.store(true, Ordering::Relaxed);
+        for thread in self.helpers.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.shared.stop();
+        self.end();
+    }
+}
+
+/// What a core's thread starts with. Its ring must be made on that thread.
+struct Seed {
+    core: CoreId,
+    descriptors: u32,
+    shard: Shard,
+    commit: Option<Commit>,
+    readers: Readers,
+    clock: Clock,
+    shared: Arc<Shared>,
+    ready: Sender<Result<(), SetupError>>,
+    started: Receiver<()>,
+}
+
+impl Seed {
+    fn run(self) {
+        let _guard = AbortOnPanic;
+        let doorbell = self.shared.mailboxes[usize::from(self.core.0)].doorbell();
+        let ring = match Ring::new(self.descriptors, doorbell) {
+            Ok(ring) => ring,
+            Err(error) => {
+                let _ = self.ready.send(Err(error));
+                return;
+            }
+        };
+        self.shared.rings[usize::from(self.core.0)].store(ring.as_raw_fd(), Ordering::Release);
+        let _ = self.ready.send(Ok(()));
+        drop(self.ready);
+        if self.started.recv().is_err() {
+            // Another core has failed.
+            return;
+        }
+        let Self { core, shard, commit, readers, clock, .. } = self;
+        let reactor = Reactor::new(Parts { core, ring, shard, commit, readers, clock }, self.shared);
+        if let Err(error) = tokio_uring::start(reactor.run()) {
+            error!(core = core.0, %error, "a core's ring has failed");
+            process::abort();
+        }
+    }
+}
+
+/// A panic in a core's thread ends the process, in builds that unwind too: a node with a dead core would accept
+/// messages for users that nobody serves.
+struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            process::abort();
+        }
+    }
+}
+
+/// How large the descriptor table of each ring is, and how many connections that allows.
+struct Descriptors {
+    table: u32,
+    connections_max: u32,
+}
+
+/// The limit of descriptors bounds each ring's table. All users of a node may live on one core, so each table is made
+/// large enough for all connections.
+fn descriptors(connections_max: u32) -> io::Result<Descriptors> {
+    let limit = u32::try_from(raise_descriptor_limit()?).unwrap_or(u32::MAX);
+    let wanted = connections_max.saturating_add(DESCRIPTORS_SPARE);
+    if wanted > limit {
+        let connections_max = limit.saturating_sub(DESCRIPTORS_SPARE);
+        warn!(
+            connections_max,
+            "fewer connections than configured: the limit of descriptors is {limit}, {wanted} are needed \
+             (`ulimit -n {wanted}`, or LimitNOFILE= of the service)"
+        );
+    }
+    let table = wanted.min(limit);
+    Ok(Descriptors { table, connections_max: table.saturating_sub(DESCRIPTORS_SPARE) })
+}
+
+/// One listening socket, from which every core accepts. A socket for each core (SO_REUSEPORT) would let a second server
+/// share the port unnoticed, and would lose the connections that wait in a stopping core's queue; with one, the kernel
+/// wakes a single core for each connection, and where it is accepted matters for its hello only.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let listener = TcpListener::bind(address)?;
+    let socket = socket2::SockRef::from(&listener);
+    socket.listen(LISTEN_BACKLOG)?;
+    // Accepted sockets inherit it. A turn's output leaves in one send, so there is nothing to wait for.
+    socket.set_tcp_nodelay(true)?;
+    Ok(listener)
+}

@@ -1,0 +1,106 @@
+//! Queries: a small pool of threads that read the store, since the embedded engine blocks. Answers come back by mail.
+//!
+//! A query that the store refuses for now is tried again a few times. A core never waits for the threads: when they are
+//! behind, its queries wait here and it stops reading from its clients.
+
+use std::{
+    collections::VecDeque,
+    io,
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
+use storage::{CoreId, Query, Store};
+use tracing::warn;
+
+use super::{mailbox::Mailbox, message::CoreMessage};
+use crate::{
+    limits::{QUERY_ATTEMPTS, QUERY_QUEUE_MAX, QUERY_RETRY_MS},
+    shard::QueryId,
+};
+
+/// A query and where its answer goes.
+#[derive(Clone, Debug)]
+struct Job {
+    core: CoreId,
+    id: QueryId,
+    query: Query,
+}
+
+/// Where one core asks.
+#[derive(Clone, Debug)]
+pub struct Readers {
+    jobs: Sender<Job>,
+    /// Queries that found the queue full.
+    waiting: VecDeque<Job>,
+}
+
+impl Readers {
+    /// Starts `threads` threads. They end when every copy of the readers is gone.
+    ///
+    /// # Errors
+    /// A thread cannot be started.
+    pub fn start<S: Store>(
+        threads: usize,
+        store: &Arc<S>,
+        mailboxes: &Arc<[Mailbox<CoreMessage>]>,
+    ) -> io::Result<(Self, Vec<JoinHandle<()>>)> {
+        let (jobs, queue) = bounded(QUERY_QUEUE_MAX);
+        let threads = (0..threads).map(|number| {
+            let (store, mailboxes, queue) = (Arc::clone(store), Arc::clone(mailboxes), queue.clone());
+            let name = format!("ringpost-reader-{number}");
+            thread::Builder::new().name(name).spawn(move || read(&*store, &mailboxes, &queue))
+        });
+        Ok((Self { jobs, waiting: VecDeque::new() }, threads.collect::<io::Result<_>>()?))
+    }
+
+    /// Asks. The answer comes to `core` by mail.
+    pub fn ask(&mut self, core: CoreId, id: QueryId, query: Query) {
+        self.waiting.push_back(Job { core, id, query });
+    }
+
+    /// Hands the threads as much as they take.
+    pub fn flush(&mut self) {
+        while let Some(job) = self.waiting.pop_front() {
+            match self.jobs.try_send(job) {
+                Ok(()) => {}
+                Err(TrySendError::Full(job)) => return self.waiting.push_front(job),
+                // The threads end after the cores.
+                Err(TrySendError::Disconnected(_)) => {}
+            }
+        }
+    }
+
+    /// Whether queries wait because the threads are behind: the source must wait.
+    #[must_use]
+    pub fn is_stalled(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+}
+
+fn read<S: Store>(store: &S, mailboxes: &[Mailbox<CoreMessage>], jobs: &Receiver<Job>) {
+    for Job { core, id, query } in jobs {
+        let answer = answer(store, &query).map(Box::new);
+        mailboxes[usize::from(core.0)].put_waiting(CoreMessage::Answer { query: id, answer });
+    }
+}
+
+fn answer<S: Store>(store: &S, query: &Query) -> Option<storage::Answer> {
+    let mut wait_ms = QUERY_RETRY_MS;
+    for attempt in 1..=QUERY_ATTEMPTS {
+        match pollster::block_on(storage::answer(store, query)) {
+            Ok(answer) => return Some(answer),
+            Err(error) => {
+                warn!(attempt, %error, "a query failed");
+                if !error.is_retryable() {
+                    return None;
+                }
+            }
+        }
+        thread::sleep(Duration::from_millis(wait_ms));
+        wait_ms *= 2;
+    }
+    None
+}

@@ -1,0 +1,376 @@
+//! Reactor: one core. A turn takes everything that is ready (completions, mail, time), feeds the shard, and then carries
+//! out what the shard asked for: the batch to the journal first, then what depends on it, one send for each connection,
+//! and one call into the kernel.
+//!
+//! Between turns the core sleeps in its tokio-uring runtime, on the doorbell that its ring and the other cores ring. The
+//! ring's own descriptor is not watched: a ring with deferred task work never becomes readable.
+
+mod clients;
+mod stopping;
+
+use std::{
+    collections::VecDeque,
+    io,
+    os::fd::AsFd as _,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use proto_spec::ErrorCode;
+use storage::CoreId;
+
+use super::{
+    clock::Clock,
+    commit::Commit,
+    counters::CoreCounters,
+    handoff::{Arrivals, Greetings},
+    mailbox::{Delivery, Mailbox, Outgoing},
+    message::CoreMessage,
+    node::Shared,
+    query::Readers,
+    ring::{Completion, Ring},
+    socket::Connections,
+    token::Op,
+};
+use crate::{
+    limits::{BATCH_TURN_BYTES_MAX, MAILBOX_TURN_MAX, STALLED_SLEEP_MS, TICK_MS, TURNS_BETWEEN_YIELDS},
+    shard::{Admission, Effects, Input, Now, Presence, Shard},
+};
+
+/// One core: its ring, its connections and its shard.
+pub(super) struct Reactor {
+    // First, so that it is dropped first: it waits for operations on files that others here own.
+    ring: Ring,
+    core: CoreId,
+    shared: Arc<Shared>,
+    clock: Clock,
+    shard: Shard,
+    effects: Effects,
+    connections: Connections,
+    greetings: Greetings,
+    arrivals: Arrivals,
+    outgoing: Outgoing<CoreMessage>,
+    /// Core 0 has the journal.
+    commit: Option<Commit>,
+    readers: Readers,
+    /// Completions of receives that wait until other cores and the reader threads have caught up, in order.
+    deferred: VecDeque<Completion>,
+    completions: Vec<Completion>,
+    accepting: bool,
+    next_tick_ms: u64,
+    /// Nothing is committed any more.
+    journal_failed: bool,
+    /// When the stop was asked for.
+    draining_since_ms: Option<u64>,
+}
+
+/// What a core is made from.
+pub(super) struct Parts {
+    pub(super) core: CoreId,
+    pub(super) ring: Ring,
+    pub(super) shard: Shard,
+    pub(super) commit: Option<Commit>,
+    pub(super) readers: Readers,
+    pub(super) clock: Clock,
+}
+
+impl Reactor {
+    pub(super) fn new(parts: Parts, shared: Arc<Shared>) -> Self {
+        Self {
+            ring: parts.ring,
+            core: parts.core,
+            outgoing: Outgoing::new(Arc::clone(&shared.mailboxes)),
+            shared,
+            clock: parts.clock,
+            shard: parts.shard,
+            effects: Effects::default(),
+            connections: Connections::new(),
+            greetings: Greetings::default(),
+            arrivals: Arrivals::default(),
+            commit: parts.commit,
+            readers: parts.readers,
+            deferred: VecDeque::new(),
+            completions: Vec::new(),
+            accepting: false,
+            next_tick_ms: 0,
+            journal_failed: false,
+            draining_since_ms: None,
+        }
+    }
+
+    /// Serves until the node stops.
+    ///
+    /// # Errors
+    /// The ring is broken.
+    pub(super) async fn run(mut self) -> io::Result<()> {
+        let shared = Arc::clone(&self.shared);
+        let mailbox = &shared.mailboxes[usize::from(self.core.0)];
+        let doorbell = mailbox.doorbell().listen()?;
+        let mut busy_turns = 0;
+        while !self.is_over() {
+            self.turn()?;
+            if self.has_work() {
+                busy_turns += 1;
+                if busy_turns % TURNS_BETWEEN_YIELDS == 0 {
+                    tokio::task::yield_now().await;
+                }
+            } else if self.fall_asleep(mailbox) {
+                busy_turns = 0;
+                self.counters().sleeps.one();
+                if let Ok(ready) = tokio::time::timeout(self.sleep_max(), doorbell.readable()).await {
+                    ready?.clear_ready();
+                }
+                mailbox.awake();
+                self.ring.disable_doorbell();
+            }
+        }
+        mailbox.close();
+        Ok(())
+    }
+
+    /// One turn.
+    fn turn(&mut self) -> io::Result<()> {
+        let now = self.clock.now();
+        self.counters().turns.one();
+        self.take_deferred(now);
+        self.take_completions(now);
+        self.take_mail(now);
+        self.take_time(now);
+        self.take_news(now);
+        self.carry_out(now);
+        self.connections.feed_starved(&mut self.ring);
+        self.connections.flush(&mut self.ring);
+        if let Some(commit) = &mut self.commit {
+            commit.begin(now.monotonic_ms, &mut self.ring);
+        }
+        self.readers.flush();
+        self.outgoing.flush();
+        self.ring.submit()
+    }
+
+    // ---- taking what is ready
+
+    fn take_completions(&mut self, now: Now) {
+        let mut completions = std::mem::take(&mut self.completions);
+        self.ring.take(&mut completions);
+        for completion in completions.drain(..) {
+            match completion.token.op {
+                Op::Hello | Op::Receive if self.is_stalled() || !self.deferred.is_empty() => {
+                    // Order within a connection: once one waits, all wait.
+                    self.counters().receives_deferred.one();
+                    self.deferred.push_back(completion);
+                }
+                Op::Hello | Op::Receive => self.on_receive(now, completion),
+                Op::Send => self.on_sent(now, completion),
+                Op::Accept => self.on_accept(now, &completion),
+                Op::Move => self.on_moved(now, &completion),
+                Op::Arrival => self.on_arrival(now, &completion),
+                Op::JournalWrite | Op::JournalSync => {
+                    if let Some(commit) = &mut self.commit {
+                        commit.completed(now.monotonic_ms, completion);
+                    }
+                }
+                Op::Close => {
+                    self.connections.closed(completion.token);
+                    self.shared.connections.fetch_sub(1, Ordering::Relaxed);
+                }
+                Op::Cancel | Op::Shutdown => {}
+            }
+        }
+        self.completions = completions;
+    }
+
+    /// Whether other cores or the reader threads are behind: client bytes have to wait.
+    fn is_stalled(&self) -> bool {
+        self.outgoing.is_stalled() || self.readers.is_stalled()
+    }
+
+    fn take_deferred(&mut self, now: Now) {
+        while !self.is_stalled()
+            && let Some(completion) = self.deferred.pop_front()
+        {
+            self.on_receive(now, completion);
+        }
+    }
+
+    fn take_mail(&mut self, now: Now) {
+        let shared = Arc::clone(&self.shared);
+        let mailbox = &shared.mailboxes[usize::from(self.core.0)];
+        for _ in 0..MAILBOX_TURN_MAX {
+            let Some(message) = mailbox.take() else { break };
+            self.on_message(now, message);
+        }
+    }
+
+    fn on_message(&mut self, now: Now, message: CoreMessage) {
+        match message {
+            CoreMessage::Envelope(envelope) => self.feed(now, Input::Envelope(envelope)),
+            CoreMessage::Committed { up_to } => self.feed(now, Input::Committed { up_to }),
+            CoreMessage::Ingested { up_to } => self.feed(now, Input::Ingested { up_to }),
+            CoreMessage::Admission(admission) => {
+                self.journal_failed |= admission == Admission::Failed;
+                self.feed(now, Input::Admission(admission));
+            }
+            CoreMessage::Answer { query, answer } => {
+                if answer.is_none() {
+                    self.counters().queries_failed.one();
+                }
+                self.feed(now, Input::Answer { query, answer: answer.map(|answer| *answer) });
+            }
+            CoreMessage::Unfinished(user) => self.feed(now, Input::Unfinished(user)),
+            CoreMessage::Guest(guest) => {
+                if let Some((slot, guest)) = self.arrivals.guest(guest) {
+                    self.welcome(now, slot, *guest);
+                }
+            }
+            CoreMessage::Batch { core, id, bytes } => {
+                if let Some(commit) = &mut self.commit {
+                    commit.push(core, id, &bytes);
+                }
+            }
+            CoreMessage::Background(news) => {
+                if let Some(commit) = &mut self.commit {
+                    commit.background(now.monotonic_ms, *news);
+                }
+            }
+        }
+    }
+
+    fn take_time(&mut self, now: Now) {
+        if self.shared.is_stopping() && self.draining_since_ms.is_none() {
+            self.begin_drain(now);
+        }
+        if now.monotonic_ms < self.next_tick_ms {
+            return;
+        }
+        self.next_tick_ms = now.monotonic_ms + TICK_MS;
+        if !self.accepting && self.draining_since_ms.is_none() {
+            self.accepting = true;
+            self.ring.accept(self.shared.listener.as_fd());
+        }
+        while let Some(conn) = self.greetings.take_late(now.monotonic_ms) {
+            self.refuse(now, conn, ErrorCode::HandshakeTimeout, 0, "the hello did not come in time");
+        }
+        let cut = self.connections.cut_late(now.monotonic_ms, &mut self.ring);
+        if let Some(commit) = &mut self.commit {
+            commit.tick(now.monotonic_ms);
+        }
+        self.feed(now, Input::Tick);
+        let counters = self.shared.counters.core(self.core);
+        counters.closed_by_deadline.add(cut);
+        counters.connections.set(self.connections.len() as u64);
+        counters.handshakes.set(self.greetings.len() as u64);
+        self.shared.counters.set_shard(self.core, self.shard.counters());
+        self.cut_drain(now);
+    }
+
+    /// Passes on what the journal has to say.
+    fn take_news(&mut self, now: Now) {
+        let Some(commit) = &mut self.commit else { return };
+        for (core, message) in commit.news() {
+            if core == self.core {
+                self.on_message(now, message);
+            } else {
+                self.send(core, message);
+            }
+        }
+    }
+
+    // ---- the shard and what it asks for
+
+    fn feed(&mut self, now: Now, input: Input<'_>) {
+        self.shard.handle(now, input, &self.shared.directory, &mut self.effects);
+        self.bound_batch(now);
+    }
+
+    /// A batch must fit the journal's records: a turn that decides very much is carried out in parts.
+    fn bound_batch(&mut self, now: Now) {
+        if self.effects.batch.bytes().len() >= BATCH_TURN_BYTES_MAX {
+            self.carry_out(now);
+        }
+    }
+
+    /// Ends the shard's turn and does what it asks for.
+    fn carry_out(&mut self, now: Now) {
+        let mut effects = std::mem::take(&mut self.effects);
+        if let Some(id) = self.shard.end_turn(now, &self.shared.directory, &mut effects) {
+            // First: an envelope must not be faster than the batch that it follows from.
+            match &mut self.commit {
+                Some(commit) => commit.push(self.core, id, effects.batch.bytes()),
+                None => {
+                    let bytes = effects.batch.bytes().to_vec();
+                    self.send(CoreId(0), CoreMessage::Batch { core: self.core, id, bytes });
+                }
+            }
+        }
+        for (user, presence) in effects.presence.drain(..) {
+            match presence {
+                Presence::Online => self.shared.directory.insert(user, self.core),
+                Presence::Offline => self.shared.directory.remove(user),
+            }
+        }
+        for (home, envelope) in effects.envelopes.drain(..) {
+            self.counters().envelopes.one();
+            self.send(home, CoreMessage::Envelope(envelope));
+        }
+        for (id, query) in effects.queries.drain(..) {
+            self.counters().queries.one();
+            self.readers.ask(self.core, id, query);
+        }
+        for (conn, range) in effects.sends.drain(..) {
+            self.connections.queue(conn, &effects.bytes[range]);
+        }
+        for (conn, state) in effects.reads.drain(..) {
+            self.connections.set_reading(conn, state, &mut self.ring);
+        }
+        for close in effects.closes.drain(..) {
+            self.close(now, close);
+        }
+        effects.clear();
+        self.effects = effects;
+    }
+
+    fn send(&mut self, to: CoreId, message: CoreMessage) {
+        if self.outgoing.send(to, message) == Delivery::Kept {
+            self.counters().mailbox_full.one();
+        }
+    }
+
+    // ---- sleeping
+
+    /// Whether another turn has something to do now.
+    fn has_work(&mut self) -> bool {
+        let mailbox = &self.shared.mailboxes[usize::from(self.core.0)];
+        self.commit.as_ref().is_some_and(Commit::has_news)
+            || mailbox.has_mail()
+            || (!self.deferred.is_empty() && !self.is_stalled())
+            || self.ring.is_ready()
+    }
+
+    /// Announces that this core sleeps; false if something came in the meantime.
+    fn fall_asleep(&mut self, mailbox: &Mailbox<CoreMessage>) -> bool {
+        self.ring.enable_doorbell();
+        if !mailbox.fall_asleep() {
+            self.ring.disable_doorbell();
+            return false;
+        }
+        if self.ring.is_ready() {
+            mailbox.awake();
+            self.ring.disable_doorbell();
+            return false;
+        }
+        true
+    }
+
+    fn sleep_max(&self) -> Duration {
+        if self.is_stalled() {
+            return Duration::from_millis(STALLED_SLEEP_MS);
+        }
+        let now = self.clock.now().monotonic_ms;
+        Duration::from_millis(self.next_tick_ms.saturating_sub(now).max(1))
+    }
+
+    fn counters(&self) -> &CoreCounters {
+        self.shared.counters.core(self.core)
+    }
+}

@@ -1,0 +1,220 @@
+//! The reactor's connections: accepted, greeted, handed to their home core, fed to the shard, ended. One log line for
+//! each of these events.
+
+use std::{io, sync::atomic::Ordering};
+
+use proto_spec::ErrorCode;
+use storage::CoreId;
+use tracing::{debug, info, warn};
+
+use super::{
+    super::{
+        handoff::Guest,
+        message::CoreMessage,
+        ring::{Completion, Payload},
+        socket::{Received, Sent, Stage, conn_of},
+        token::Token,
+    },
+    Reactor,
+};
+use crate::{
+    handshake::{Step, bye},
+    limits::{HANDSHAKES_MAX, RETRY_BUSY_MS, RETRY_STOPPING_MS},
+    shard::{Close, ConnId, Connected, Input, Now},
+};
+
+impl Reactor {
+    pub(super) fn on_accept(&mut self, now: Now, completion: &Completion) {
+        self.accepting &= completion.more;
+        let Ok(slot) = u32::try_from(completion.result) else {
+            // Tried again with the next tick.
+            if completion.result != -libc::ECANCELED {
+                warn!(core = self.core.0, error = %error_of(completion.result), "accept failed");
+            }
+            return;
+        };
+        let conn = self.connections.open(slot);
+        self.counters().accepted.one();
+        let open = self.shared.connections.fetch_add(1, Ordering::Relaxed) + 1;
+        if self.draining_since_ms.is_some() {
+            self.refuse(now, conn, ErrorCode::Stopping, RETRY_STOPPING_MS, "the server is stopping");
+        } else if open > self.shared.connections_max || self.greetings.len() >= HANDSHAKES_MAX {
+            self.counters().refused.one();
+            self.refuse(now, conn, ErrorCode::TooManyConnections, RETRY_BUSY_MS, "the server is full");
+        } else {
+            self.greetings.begin(conn, now.monotonic_ms + self.shared.handshake_timeout_ms);
+            self.connections.greet(conn, &mut self.ring);
+        }
+    }
+
+    pub(super) fn on_receive(&mut self, now: Now, completion: Completion) {
+        let Completion { token, result, more, payload } = completion;
+        let conn = conn_of(token);
+        let received = self.connections.received(token, result, more);
+        match (received, &payload) {
+            (Received::Hello, Payload::Received(filled)) => {
+                let step = self
+                    .greetings
+                    .handshake(conn)
+                    .map(|handshake| handshake.bytes(self.ring.bytes(filled), &self.shared.keys, now.wall));
+                self.count_received(result);
+                if let Some(step) = step {
+                    self.on_step(now, conn, step);
+                }
+            }
+            (Received::Bytes, Payload::Received(filled)) => {
+                let input = Input::Bytes { conn, bytes: self.ring.bytes(filled) };
+                self.shard.handle(now, input, &self.shared.directory, &mut self.effects);
+                self.count_received(result);
+                self.bound_batch(now);
+            }
+            (Received::Starved, _) => self.counters().receives_starved.one(),
+            (Received::Gone(stage), _) => self.on_gone(now, conn, stage, result),
+            (Received::Hello | Received::Bytes | Received::Nothing, _) => {}
+        }
+        if let Payload::Received(filled) = payload {
+            self.ring.give_back(filled);
+        }
+        self.connections.after_receive(token, received == Received::Starved, &mut self.ring);
+    }
+
+    pub(super) fn on_sent(&mut self, now: Now, completion: Completion) {
+        let Completion { token, result, payload, .. } = completion;
+        let Payload::Returned(bytes) = payload else { return };
+        let conn = conn_of(token);
+        let stage = self.connections.stage(conn);
+        match self.connections.sent(now.monotonic_ms, token, result, bytes, &mut self.ring) {
+            Sent::Taken(bytes) => {
+                let counters = self.shared.counters.core(self.core);
+                counters.sends.one();
+                counters.sent_bytes.add(bytes as u64);
+                if stage == Stage::Serving {
+                    self.feed(now, Input::Sent { conn, bytes });
+                }
+            }
+            Sent::Broken(stage) => self.on_gone(now, conn, stage, result),
+        }
+    }
+
+    /// The peer or the network ended a connection.
+    fn on_gone(&mut self, now: Now, conn: ConnId, stage: Stage, result: i32) {
+        match stage {
+            Stage::Greeting => self.greetings.end(conn),
+            Stage::Serving => {
+                self.counters().closed_by_peer.one();
+                let user = self.connections.user(conn);
+                info!(core = self.core.0, %user, slot = conn.slot, error = %error_of(result), "connection lost");
+                self.feed(now, Input::Disconnected { conn });
+            }
+            _ => {}
+        }
+        self.connections.abandon(conn, &mut self.ring);
+    }
+
+    /// What the handshake made of the bytes so far.
+    fn on_step(&mut self, now: Now, conn: ConnId, step: Step) {
+        match step {
+            Step::More => {}
+            Step::Refuse { bytes, code } => {
+                self.greetings.end(conn);
+                self.counters().handshakes_failed.one();
+                self.shared.counters.closed(code);
+                info!(core = self.core.0, slot = conn.slot, reason = code.name(), "handshake refused");
+                self.connections.queue(conn, &bytes);
+                self.connections.close(now.monotonic_ms, conn, &mut self.ring);
+            }
+            Step::Ready { user, device, version, resume, expires: _, rest } => {
+                self.greetings.end(conn);
+                let ticket = self.greetings.ticket();
+                let guest = Guest { from: self.core, ticket, user, device, version, resume, rest };
+                let home = self.shared.topology.home_of(user);
+                if home == self.core {
+                    self.connect(now, conn, guest);
+                } else {
+                    self.connections.leave(conn);
+                    let target = self.shared.ring_of(home);
+                    self.ring.move_descriptor(conn.slot, conn.generation, target, self.core.0, ticket);
+                    self.greetings.leave(conn, home, Box::new(guest));
+                }
+            }
+        }
+    }
+
+    /// A descriptor has got to its home core, or has not.
+    pub(super) fn on_moved(&mut self, now: Now, completion: &Completion) {
+        let conn = conn_of(completion.token);
+        let Some((home, guest)) = self.greetings.left(conn) else { return };
+        if completion.result < 0 {
+            let error = error_of(completion.result);
+            warn!(core = self.core.0, to = home.0, user = %guest.user, %error, "a connection could not be moved");
+            self.refuse(now, conn, ErrorCode::Overloaded, RETRY_BUSY_MS, "the user's core takes no more connections");
+            return;
+        }
+        self.counters().moved_out.one();
+        self.send(home, CoreMessage::Guest(guest));
+        // Counted once more, since the close of the slot here will count it off.
+        self.shared.connections.fetch_add(1, Ordering::Relaxed);
+        self.connections.abandon(conn, &mut self.ring);
+    }
+
+    pub(super) fn on_arrival(&mut self, now: Now, completion: &Completion) {
+        let Token { slot: from, generation: ticket, .. } = completion.token;
+        let Ok(slot) = u32::try_from(completion.result) else {
+            debug_assert!(false, "a descriptor that could not be stored completes at its sender only");
+            return;
+        };
+        if let Some(guest) = self.arrivals.descriptor(CoreId(from as u16), ticket, slot) {
+            self.welcome(now, slot, *guest);
+        }
+    }
+
+    /// A connection from another core is whole.
+    pub(super) fn welcome(&mut self, now: Now, slot: u32, guest: Guest) {
+        self.counters().moved_in.one();
+        let conn = self.connections.open(slot);
+        self.connect(now, conn, guest);
+    }
+
+    /// The connection is the shard's.
+    fn connect(&mut self, now: Now, conn: ConnId, guest: Guest) {
+        let Guest { user, device, version, resume, rest, from, .. } = guest;
+        info!(core = self.core.0, %user, %device, slot = conn.slot, accepted_by = from.0, "connected");
+        self.connections.serve(conn, user, &mut self.ring);
+        self.feed(now, Input::Connected(Connected { conn, user, device, version, resume }));
+        if !rest.is_empty() {
+            self.feed(now, Input::Bytes { conn, bytes: &rest });
+        }
+    }
+
+    /// Says bye to a connection that the shard does not know.
+    pub(super) fn refuse(&mut self, now: Now, conn: ConnId, code: ErrorCode, retry_after_ms: u64, detail: &str) {
+        self.shared.counters.closed(code);
+        debug!(core = self.core.0, slot = conn.slot, reason = code.name(), "connection refused");
+        self.connections.queue(conn, &bye(code, retry_after_ms, detail));
+        self.connections.close(now.monotonic_ms, conn, &mut self.ring);
+    }
+
+    pub(super) fn close(&mut self, now: Now, Close { conn, user, reason }: Close) {
+        match reason {
+            Some(code) => self.shared.counters.closed(code),
+            None => self.counters().closed_after_bye.one(),
+        }
+        let reason = reason.map_or("bye", ErrorCode::name);
+        info!(core = self.core.0, %user, slot = conn.slot, reason, "closed");
+        self.connections.close(now.monotonic_ms, conn, &mut self.ring);
+    }
+
+    fn count_received(&self, bytes: i32) {
+        let counters = self.counters();
+        counters.receives.one();
+        counters.received_bytes.add(bytes.max(0) as u64);
+    }
+}
+
+/// For a log line: what a result says.
+fn error_of(result: i32) -> String {
+    match result {
+        0.. => "closed by the peer".to_owned(),
+        error => io::Error::from_raw_os_error(-error).to_string(),
+    }
+}

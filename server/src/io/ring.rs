@@ -1,0 +1,732 @@
+//! Ring: the io_uring of one core for its client sockets and, on core 0, the journal. Safe to use: whatever memory an
+//! operation points to belongs to the ring from the call until its completion has been taken.
+//!
+//! Owns: the ring, the direct descriptors in its table, the receive buffers, the bytes being sent and written. Does not
+//! know what a connection is. Created, used and dropped on one thread.
+
+use std::{
+    collections::VecDeque,
+    fs::File,
+    io::{self, Write as _},
+    marker::PhantomData,
+    mem::ManuallyDrop,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
+};
+
+use io_uring::{
+    IoUring, Probe, cqueue, opcode, squeue,
+    types::{CancelBuilder, DestinationSlot, Fd, Fixed, FsyncFlags},
+};
+use thiserror::Error;
+use tokio::io::{Interest, unix::AsyncFd};
+
+use super::{
+    buffers::{Buffers, Filled, GROUP},
+    token::{Op, Token},
+};
+use crate::limits::{COMPLETION_ENTRIES, RECEIVE_BUFFER_BYTES, RECEIVE_BUFFERS, SUBMISSION_ENTRIES};
+
+/// Why a ring could not be set up: what is missing and how to get it.
+#[derive(Debug, Error)]
+pub enum SetupError {
+    /// A seccomp filter or a sysctl forbids io_uring, or the kernel was built without.
+    #[error(
+        "io_uring is forbidden here ({0}): set `sysctl kernel.io_uring_disabled=0`, and in a container allow \
+         io_uring_setup, io_uring_enter and io_uring_register in its seccomp profile"
+    )]
+    Forbidden(io::Error),
+    /// The kernel is too old.
+    #[error("this kernel has no {what}: Linux {since} or newer is needed, 6.1 for everything that Ringpost uses")]
+    Missing {
+        /// Which feature.
+        what: &'static str,
+        /// First version that has it.
+        since: &'static str,
+    },
+    /// RLIMIT_NOFILE bounds the descriptor table of each ring.
+    #[error(
+        "{wanted} descriptors a core are wanted, the limit is {limit}: raise it (`ulimit -n {wanted}`, LimitNOFILE= of \
+         the service) or lower the number of connections"
+    )]
+    DescriptorLimit {
+        /// What the configuration asks for.
+        wanted: u64,
+        /// What RLIMIT_NOFILE allows.
+        limit: u64,
+    },
+    /// The kernel refused memory for the rings or buffers.
+    #[error(
+        "no locked memory for the rings of a core ({0}): raise the limit (`ulimit -l unlimited`, LimitMEMLOCK= of the \
+         service)"
+    )]
+    MemoryLimit(io::Error),
+    /// Something else.
+    #[error("setting up io_uring failed at {step}: {error}")]
+    Other {
+        /// What was tried.
+        step: &'static str,
+        /// What the kernel said.
+        error: io::Error,
+    },
+}
+
+impl SetupError {
+    fn at(step: &'static str, since: &'static str, error: io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(libc::EPERM | libc::ENOSYS | libc::EACCES) => Self::Forbidden(error),
+            Some(libc::EINVAL) => Self::Missing { what: step, since },
+            Some(libc::ENOMEM) => Self::MemoryLimit(error),
+            _ => Self::Other { step, error },
+        }
+    }
+}
+
+/// Wakes a core: an eventfd that the core's runtime watches, rung by its own ring and by other threads.
+#[derive(Debug)]
+pub struct Doorbell(File);
+
+impl Doorbell {
+    /// A doorbell that nobody listens to yet.
+    ///
+    /// # Errors
+    /// The process has no descriptor left.
+    pub fn new() -> io::Result<Self> {
+        // SAFETY: no memory is involved.
+        let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the descriptor was just made and belongs to nobody else.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        Ok(Self(File::from(fd)))
+    }
+
+    /// Wakes the core, or makes its next sleep end at once.
+    pub fn ring(&self) {
+        // The only failure is a counter at its maximum, which means that the bell is ringing.
+        let _ = (&self.0).write(&1u64.to_ne_bytes());
+    }
+}
+
+impl Doorbell {
+    /// For the runtime of the core to wait on. Edge-triggered: every ring is a new edge, so the count need not be read.
+    ///
+    /// # Errors
+    /// The process has no descriptor left.
+    pub fn listen(&self) -> io::Result<AsyncFd<OwnedFd>> {
+        let fd = self.0.as_fd().try_clone_to_owned()?;
+        // SAFETY: the registration owns this copy of the descriptor, which therefore stays open as long as it lasts.
+        let registered = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) };
+        registered.map_err(Into::into)
+    }
+}
+
+impl AsRawFd for Doorbell {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+impl AsFd for Doorbell {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// Raises the limit of descriptors to what the process may have, and says what it is then.
+///
+/// # Errors
+/// The kernel refuses to say.
+pub fn raise_descriptor_limit() -> io::Result<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` lives on this stack for the call.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let raised = libc::rlimit { rlim_cur: limit.rlim_max, rlim_max: limit.rlim_max };
+    // SAFETY: `raised` lives on this stack for the call.
+    let outcome = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const raised) };
+    Ok(if outcome == 0 { raised.rlim_cur } else { limit.rlim_cur })
+}
+
+/// What a completed operation gives back.
+#[derive(Debug)]
+pub enum Payload {
+    /// Nothing.
+    None,
+    /// What a receive brought.
+    Received(Filled),
+    /// The bytes of a send or of a journal write, whole, whatever part was taken.
+    Returned(Vec<u8>),
+}
+
+/// One completion.
+#[derive(Debug)]
+#[must_use]
+pub struct Completion {
+    /// Of what.
+    pub token: Token,
+    /// The count or descriptor, or minus an error number.
+    pub result: i32,
+    /// Whether a multishot operation goes on.
+    pub more: bool,
+    /// What comes back.
+    pub payload: Payload,
+}
+
+/// The ring of one core.
+pub struct Ring {
+    // Dropped in Ring::drop, and only if no operation is in flight.
+    buffers: ManuallyDrop<Buffers>,
+    /// By direct descriptor: the bytes being sent. Empty: no send in flight.
+    sending: ManuallyDrop<Vec<Vec<u8>>>,
+    /// The group being written. Empty: none.
+    writing: ManuallyDrop<Vec<u8>>,
+    /// Operations begun since the last submit.
+    waiting: VecDeque<squeue::Entry>,
+    /// A write and its sync: a link holds only within one submission.
+    linked: Option<[squeue::Entry; 2]>,
+    /// Operations begun and not ended.
+    in_flight: usize,
+    uring: IoUring,
+    descriptors: u32,
+    /// SINGLE_ISSUER: one thread for ever.
+    thread: PhantomData<*const ()>,
+}
+
+impl std::fmt::Debug for Ring {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ring").field("fd", &self.as_raw_fd()).field("in_flight", &self.in_flight).finish()
+    }
+}
+
+impl AsRawFd for Ring {
+    fn as_raw_fd(&self) -> RawFd {
+        self.uring.as_raw_fd()
+    }
+}
+
+impl Ring {
+    /// A ring with a table of `descriptors` sockets, which rings `doorbell` when something has completed.
+    ///
+    /// # Errors
+    /// The kernel or the process's limits do not allow it; the error says what to change.
+    pub fn new(descriptors: u32, doorbell: &Doorbell) -> Result<Self, SetupError> {
+        let buffers = Buffers::new(RECEIVE_BUFFERS, RECEIVE_BUFFER_BYTES).map_err(SetupError::MemoryLimit)?;
+        Self::with_buffers(descriptors, doorbell, buffers)
+    }
+
+    fn with_buffers(descriptors: u32, doorbell: &Doorbell, buffers: Buffers) -> Result<Self, SetupError> {
+        // Without any flags first: this tells a kernel without io_uring from one without the flags.
+        IoUring::new(1)
+            .and_then(|uring| {
+                let mut probe = Probe::new();
+                uring.submitter().register_probe(&mut probe)?;
+                Ok(probe)
+            })
+            .map_err(|error| SetupError::at("io_uring with probe", "5.6", error))
+            .and_then(|probe| need_opcodes(&probe))?;
+        let uring = IoUring::builder()
+            .setup_single_issuer()
+            .setup_defer_taskrun()
+            .setup_taskrun_flag()
+            .setup_submit_all()
+            .setup_cqsize(COMPLETION_ENTRIES)
+            .build(SUBMISSION_ENTRIES)
+            .map_err(|error| SetupError::at("IORING_SETUP_DEFER_TASKRUN", "6.1", error))?;
+        uring.submitter().register_files_sparse(descriptors).map_err(|error| match error.raw_os_error() {
+            Some(libc::EMFILE) => SetupError::DescriptorLimit {
+                wanted: descriptors.into(),
+                limit: raise_descriptor_limit().unwrap_or_default(),
+            },
+            _ => SetupError::at("sparse descriptor table", "5.19", error),
+        })?;
+        uring
+            .submitter()
+            .register_eventfd(doorbell.as_raw_fd())
+            .map_err(|error| SetupError::at("registered eventfd", "5.2", error))?;
+        buffers
+            .register(&uring.submitter())
+            .map_err(|error| SetupError::at("ring of provided buffers", "5.19", error))?;
+        Ok(Self {
+            buffers: ManuallyDrop::new(buffers),
+            sending: ManuallyDrop::default(),
+            writing: ManuallyDrop::default(),
+            waiting: VecDeque::new(),
+            linked: None,
+            in_flight: 0,
+            uring,
+            descriptors,
+            thread: PhantomData,
+        })
+    }
+
+    /// Size of the descriptor table.
+    #[must_use]
+    pub fn descriptors(&self) -> u32 {
+        self.descriptors
+    }
+
+    /// Accepts connections into direct descriptors until cancelled. `listener` must stay open as long as this ring.
+    pub fn accept(&mut self, listener: BorrowedFd<'_>) {
+        let entry = opcode::AcceptMulti::new(Fd(listener.as_raw_fd())).allocate_file_index(true).build();
+        self.push(entry, Token::of(Op::Accept));
+    }
+
+    /// Receives once into a provided buffer.
+    pub fn receive_once(&mut self, slot: u32, generation: u32) {
+        let entry = opcode::Recv::new(Fixed(slot), std::ptr::null_mut(), 0).buf_group(GROUP).build();
+        self.push(entry.flags(squeue::Flags::BUFFER_SELECT), Token::new(Op::Hello, slot, generation));
+    }
+
+    /// Receives into provided buffers until a completion says that there is no more.
+    pub fn receive(&mut self, slot: u32, generation: u32) {
+        let entry = opcode::RecvMulti::new(Fixed(slot), GROUP).build();
+        self.push(entry, Token::new(Op::Receive, slot, generation));
+    }
+
+    /// Sends `bytes`; they come back with the completion. One send per descriptor at a time.
+    pub fn send(&mut self, slot: u32, generation: u32, bytes: Vec<u8>) {
+        let index = slot as usize;
+        if self.sending.len() <= index {
+            self.sending.resize_with(index + 1, Vec::new);
+        }
+        assert!(self.sending[index].is_empty() && !bytes.is_empty(), "one send at a time, of something");
+        // WAITALL: the kernel goes on after a short send, so that a completion nearly always means everything.
+        let flags = libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
+        let entry = opcode::Send::new(Fixed(slot), bytes.as_ptr(), bytes.len() as u32).flags(flags).build();
+        // Moving the Vec moves no bytes: the entry points to its heap memory, which stays until the completion.
+        self.sending[index] = bytes;
+        self.push(entry, Token::new(Op::Send, slot, generation));
+    }
+
+    /// Writes a journal group and then syncs the file's data. Two completions; the bytes come back with the first. A
+    /// short or failed write cancels the sync. One group at a time.
+    pub fn write_and_sync(&mut self, file: BorrowedFd<'_>, offset: u64, bytes: Vec<u8>) {
+        assert!(self.writing.is_empty() && !bytes.is_empty(), "one group at a time, of something");
+        let fd = Fd(file.as_raw_fd());
+        let write = opcode::Write::new(fd, bytes.as_ptr(), bytes.len() as u32).offset(offset).build();
+        *self.writing = bytes;
+        let write = write.flags(squeue::Flags::IO_LINK).user_data(Token::of(Op::JournalWrite).pack());
+        let sync = sync_entry(file).user_data(Token::of(Op::JournalSync).pack());
+        self.linked = Some([write, sync]);
+        self.in_flight += 2;
+    }
+
+    /// Syncs a file's data.
+    pub fn sync(&mut self, file: BorrowedFd<'_>) {
+        self.push(sync_entry(file), Token::of(Op::JournalSync));
+    }
+
+    /// Gives another ring a copy of a descriptor, in a slot of the other's choice. The other ring completes
+    /// [`Op::Arrival`] with that slot, from `core` and with `ticket`; this one completes [`Op::Move`].
+    pub fn move_descriptor(&mut self, slot: u32, generation: u32, target: RawFd, core: u16, ticket: u32) {
+        let arrival = Token::new(Op::Arrival, core.into(), ticket).pack();
+        let entry = opcode::MsgRingSendFd::new(Fd(target), Fixed(slot), DestinationSlot::auto_target(), arrival);
+        self.push(entry.build(), Token::new(Op::Move, slot, generation));
+    }
+
+    /// Ends the sending half of a connection.
+    pub fn shutdown_write(&mut self, slot: u32, generation: u32) {
+        let entry = opcode::Shutdown::new(Fixed(slot), libc::SHUT_WR).build();
+        self.push(entry, Token::new(Op::Shutdown, slot, generation));
+    }
+
+    /// Cancels one operation, if it is still there. Its completion comes in any case.
+    pub fn cancel(&mut self, token: Token) {
+        let entry = opcode::AsyncCancel::new(token.pack()).build();
+        self.push(entry, Token::of(Op::Cancel));
+    }
+
+    /// Closes a direct descriptor. When it completes the slot may be taken again.
+    pub fn close(&mut self, slot: u32, generation: u32) {
+        let entry = opcode::Close::new(Fixed(slot)).build();
+        self.push(entry, Token::new(Op::Close, slot, generation));
+    }
+
+    /// What a receive brought.
+    #[must_use]
+    pub fn bytes(&self, filled: &Filled) -> &[u8] {
+        self.buffers.bytes(filled)
+    }
+
+    /// Makes a receive buffer free again.
+    pub fn give_back(&mut self, filled: Filled) {
+        self.buffers.give_back(filled);
+    }
+
+    /// Receive buffers that the kernel may fill.
+    #[must_use]
+    pub fn free_buffers(&self) -> usize {
+        usize::from(RECEIVE_BUFFERS).saturating_sub(self.buffers.held())
+    }
+
+    /// Hands over everything that was begun, and runs what the kernel has deferred. No system call if there is neither.
+    ///
+    /// # Errors
+    /// The ring is broken. A busy kernel is not an error: what was not taken is handed over next time.
+    pub fn submit(&mut self) -> io::Result<()> {
+        loop {
+            let mut linked = false;
+            let (empty, work) = {
+                let mut queue = self.uring.submission();
+                // First into an empty queue, so that one call takes both: apart, the sync would not wait for the write.
+                if queue.is_empty()
+                    && let Some(pair) = self.linked.take()
+                {
+                    // SAFETY: Self::write_and_sync took the memory that the write points to into the ring's ownership.
+                    unsafe { queue.push_multiple(&pair) }.expect("an empty queue has room for two");
+                    linked = true;
+                }
+                while let Some(entry) = self.waiting.front() {
+                    // SAFETY: Self::push took the memory that the entry points to into the ring's ownership.
+                    if unsafe { queue.push(entry) }.is_err() {
+                        break;
+                    }
+                    self.waiting.pop_front();
+                }
+                (queue.is_empty(), queue.taskrun() || queue.cq_overflow())
+            };
+            if empty && !work {
+                return Ok(());
+            }
+            match self.uring.submit() {
+                Ok(1) if linked => return Err(io::Error::other("the kernel took a write without its sync")),
+                Ok(_) if self.waiting.is_empty() && self.linked.is_none() => return Ok(()),
+                Ok(_) => {}
+                Err(error) => {
+                    return match error.raw_os_error() {
+                        // Nothing was taken.
+                        Some(libc::EBUSY | libc::EAGAIN | libc::EINTR) => Ok(()),
+                        _ => Err(error),
+                    };
+                }
+            }
+        }
+    }
+
+    /// Whether something has completed, or would if [`Ring::submit`] were called.
+    #[must_use]
+    pub fn is_ready(&mut self) -> bool {
+        let deferred = {
+            let queue = self.uring.submission();
+            queue.taskrun() || queue.cq_overflow() || !queue.is_empty()
+        };
+        deferred || !self.waiting.is_empty() || self.linked.is_some() || !self.uring.completion().is_empty()
+    }
+
+    /// Appends everything that has completed to `out`.
+    pub fn take(&mut self, out: &mut Vec<Completion>) {
+        for entry in self.uring.completion() {
+            let Some(token) = Token::unpack(entry.user_data()) else {
+                debug_assert!(false, "only tokens are submitted");
+                continue;
+            };
+            let more = cqueue::more(entry.flags());
+            if !more && token.op != Op::Arrival {
+                self.in_flight -= 1;
+            }
+            let payload = match (token.op, cqueue::buffer_select(entry.flags())) {
+                (Op::Hello | Op::Receive, Some(id)) => {
+                    Payload::Received(self.buffers.filled(id, entry.result().max(0) as u32))
+                }
+                (Op::Send, _) => Payload::Returned(std::mem::take(&mut self.sending[token.slot as usize])),
+                (Op::JournalWrite, _) => Payload::Returned(std::mem::take(&mut self.writing)),
+                _ => Payload::None,
+            };
+            out.push(Completion { token, result: entry.result(), more, payload });
+        }
+    }
+
+    /// Makes completions ring the doorbell: before sleeping. Check [`Ring::is_ready`] afterwards.
+    pub fn enable_doorbell(&mut self) {
+        self.uring.completion().enable_eventfd();
+        std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
+    }
+
+    /// Completions are taken without being told: while awake.
+    pub fn disable_doorbell(&mut self) {
+        self.uring.completion().disable_eventfd();
+    }
+
+    /// Begins an operation whose memory, if any, the caller has put into the ring's ownership.
+    fn push(&mut self, entry: squeue::Entry, token: Token) {
+        self.waiting.push_back(entry.user_data(token.pack()));
+        self.in_flight += 1;
+    }
+
+    /// For tests: hands over what was begun and waits until something has completed.
+    #[cfg(test)]
+    pub(super) fn wait(&mut self) -> io::Result<()> {
+        self.submit()?;
+        if self.uring.completion().is_empty() {
+            self.uring.submit_and_wait(1)?;
+        }
+        Ok(())
+    }
+
+    /// Cancels everything and waits until it has ended.
+    fn settle(&mut self) -> io::Result<()> {
+        let cancel = opcode::AsyncCancel2::new(CancelBuilder::any().all()).build();
+        self.push(cancel, Token::of(Op::Cancel));
+        let mut ended = Vec::new();
+        loop {
+            self.submit()?;
+            self.take(&mut ended);
+            ended.clear();
+            if self.in_flight == 0 {
+                return Ok(());
+            }
+            match self.uring.submit_and_wait(1) {
+                Err(error) if error.raw_os_error() != Some(libc::EINTR) => return Err(error),
+                _ => {}
+            }
+        }
+    }
+}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        if self.settle().is_err() {
+            // The kernel may still use the memory: leak it.
+            return;
+        }
+        // SAFETY: no operation is in flight, so the kernel writes to no buffer; not used again after this.
+        unsafe { ManuallyDrop::drop(&mut self.buffers) };
+        // SAFETY: no operation is in flight, so the kernel reads none of the bytes; not used again after this.
+        unsafe { ManuallyDrop::drop(&mut self.sending) };
+        // SAFETY: as above.
+        unsafe { ManuallyDrop::drop(&mut self.writing) };
+    }
+}
+
+fn sync_entry(file: BorrowedFd<'_>) -> squeue::Entry {
+    opcode::Fsync::new(Fd(file.as_raw_fd())).flags(FsyncFlags::DATASYNC).build()
+}
+
+fn need_opcodes(probe: &Probe) -> Result<(), SetupError> {
+    let needed = [
+        (opcode::Accept::CODE, "IORING_OP_ACCEPT", "5.5"),
+        (opcode::Recv::CODE, "IORING_OP_RECV", "5.6"),
+        (opcode::Send::CODE, "IORING_OP_SEND", "5.6"),
+        (opcode::Write::CODE, "IORING_OP_WRITE", "5.6"),
+        (opcode::Fsync::CODE, "IORING_OP_FSYNC", "5.1"),
+        (opcode::AsyncCancel::CODE, "IORING_OP_ASYNC_CANCEL", "5.5"),
+        (opcode::Close::CODE, "IORING_OP_CLOSE", "5.6"),
+        (opcode::Shutdown::CODE, "IORING_OP_SHUTDOWN", "5.11"),
+        (opcode::MsgRingSendFd::CODE, "IORING_OP_MSG_RING", "6.0"),
+    ];
+    match needed.into_iter().find(|(code, ..)| !probe.is_supported(*code)) {
+        Some((_, what, since)) => Err(SetupError::Missing { what, since }),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::Read as _,
+        net::{TcpListener, TcpStream},
+        os::unix::fs::FileExt as _,
+    };
+
+    use super::*;
+
+    /// A ring and a listener that it accepts from.
+    struct World {
+        ring: Ring,
+        listener: TcpListener,
+        doorbell: Doorbell,
+        taken: VecDeque<Completion>,
+    }
+
+    impl World {
+        fn new() -> Self {
+            Self::with_buffers(8)
+        }
+
+        fn with_buffers(count: u16) -> Self {
+            let doorbell = Doorbell::new().unwrap();
+            let buffers = Buffers::new(count, RECEIVE_BUFFER_BYTES).unwrap();
+            let ring = Ring::with_buffers(64, &doorbell, buffers).unwrap();
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            Self { ring, listener, doorbell, taken: VecDeque::new() }
+        }
+
+        /// The next completion of an operation of this kind; others are left for later.
+        fn next(&mut self, op: Op) -> Completion {
+            loop {
+                if let Some(at) = self.taken.iter().position(|completion| completion.token.op == op) {
+                    return self.taken.remove(at).unwrap();
+                }
+                self.ring.submit().unwrap();
+                let mut out = Vec::new();
+                self.ring.take(&mut out);
+                if out.is_empty() {
+                    self.ring.uring.submit_and_wait(1).unwrap();
+                }
+                self.taken.extend(out);
+            }
+        }
+
+        /// A connected client, and its slot here.
+        fn connect(&mut self) -> (TcpStream, u32) {
+            self.ring.accept(self.listener.as_fd());
+            self.ring.submit().unwrap();
+            let client = TcpStream::connect(self.listener.local_addr().unwrap()).unwrap();
+            let accepted = self.next(Op::Accept);
+            self.ring.cancel(Token::of(Op::Accept));
+            let _ = self.next(Op::Cancel);
+            (client, accepted.result.try_into().unwrap())
+        }
+
+        fn received(&mut self, completion: Completion) -> Vec<u8> {
+            match completion.payload {
+                Payload::Received(filled) => {
+                    let bytes = self.ring.bytes(&filled).to_vec();
+                    self.ring.give_back(filled);
+                    bytes
+                }
+                other => panic!("no bytes: {other:?} {}", completion.result),
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_client_sends_comes_in_and_what_is_sent_comes_out() {
+        let mut world = World::new();
+        let (mut client, slot) = world.connect();
+        world.ring.receive(slot, 7);
+        client.write_all(b"one").unwrap();
+        let completion = world.next(Op::Receive);
+        assert_eq!(completion.token, Token::new(Op::Receive, slot, 7));
+        assert!(completion.more);
+        let bytes = world.received(completion);
+        world.ring.send(slot, 7, bytes);
+        let sent = world.next(Op::Send);
+        assert_eq!(sent.result, 3);
+        assert!(matches!(sent.payload, Payload::Returned(bytes) if bytes == b"one"));
+        let mut echo = [0; 3];
+        client.read_exact(&mut echo).unwrap();
+        assert_eq!(&echo, b"one");
+    }
+
+    #[test]
+    fn a_connection_that_moves_to_another_ring_is_served_there() {
+        let mut from = World::new();
+        let mut to = World::new();
+        let (mut client, slot) = from.connect();
+        from.ring.move_descriptor(slot, 1, to.ring.as_raw_fd(), 3, 99);
+        from.ring.submit().unwrap();
+        let arrival = to.next(Op::Arrival);
+        assert!(from.next(Op::Move).result >= 0);
+        from.ring.close(slot, 1);
+        assert_eq!(from.next(Op::Close).result, 0);
+        assert_eq!((arrival.token.slot, arrival.token.generation), (3, 99));
+        let there: u32 = arrival.result.try_into().unwrap();
+        to.ring.receive(there, 1);
+        client.write_all(b"hello").unwrap();
+        let completion = to.next(Op::Receive);
+        assert_eq!(to.received(completion), b"hello");
+        assert_eq!((from.ring.in_flight, to.ring.in_flight), (0, 1));
+    }
+
+    #[test]
+    fn a_receive_without_a_buffer_ends_and_goes_on_when_one_is_back() {
+        let mut world = World::with_buffers(1);
+        let (mut client, slot) = world.connect();
+        world.ring.receive(slot, 1);
+        world.ring.submit().unwrap();
+        client.write_all(&[1; RECEIVE_BUFFER_BYTES + 1]).unwrap();
+        let first = world.next(Op::Receive);
+        let second = if first.more { world.next(Op::Receive) } else { panic!("the first has a buffer: {first:?}") };
+        assert_eq!((second.result, second.more), (-libc::ENOBUFS, false));
+        assert_eq!(world.received(first).len(), RECEIVE_BUFFER_BYTES);
+        world.ring.receive(slot, 1);
+        let third = world.next(Op::Receive);
+        assert_eq!(world.received(third), [1]);
+    }
+
+    #[test]
+    fn a_cancelled_receive_says_so_and_can_be_begun_again() {
+        let mut world = World::new();
+        let (mut client, slot) = world.connect();
+        world.ring.receive(slot, 1);
+        world.ring.submit().unwrap();
+        world.ring.cancel(Token::new(Op::Receive, slot, 1));
+        let ended = world.next(Op::Receive);
+        assert_eq!((ended.result, ended.more), (-libc::ECANCELED, false));
+        world.ring.receive(slot, 1);
+        client.write_all(b"again").unwrap();
+        let completion = world.next(Op::Receive);
+        assert_eq!(world.received(completion), b"again");
+    }
+
+    #[test]
+    fn a_journal_group_is_written_and_then_synced() {
+        let mut world = World::new();
+        let file = tempfile::tempfile().unwrap();
+        world.ring.write_and_sync(file.as_fd(), 4096, b"group".to_vec());
+        let write = world.next(Op::JournalWrite);
+        assert_eq!(write.result, 5);
+        assert_eq!(world.next(Op::JournalSync).result, 0);
+        let mut back = [0; 5];
+        file.read_exact_at(&mut back, 4096).unwrap();
+        assert_eq!(&back, b"group");
+    }
+
+    #[test]
+    fn a_failed_write_cancels_its_sync() {
+        let mut world = World::new();
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        world.ring.write_and_sync(full.as_fd(), 0, b"group".to_vec());
+        assert_eq!(world.next(Op::JournalWrite).result, -libc::ENOSPC);
+        assert_eq!(world.next(Op::JournalSync).result, -libc::ECANCELED);
+    }
+
+    #[test]
+    fn a_completion_rings_the_doorbell_only_while_it_is_enabled() {
+        let mut world = World::new();
+        let (mut client, slot) = world.connect();
+        let count = |world: &World| {
+            let mut count = [0; 8];
+            (&world.doorbell.0).read(&mut count).map(|_| u64::from_ne_bytes(count)).unwrap_or_default()
+        };
+        world.ring.disable_doorbell();
+        let _ = count(&world);
+        world.ring.receive(slot, 1);
+        world.ring.submit().unwrap();
+        client.write_all(b"a").unwrap();
+        let first = world.next(Op::Receive);
+        assert_eq!(world.received(first), b"a");
+        assert_eq!(count(&world), 0);
+        world.ring.enable_doorbell();
+        assert!(!world.ring.is_ready());
+        client.write_all(b"b").unwrap();
+        let mut poll = libc::pollfd { fd: world.doorbell.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        // SAFETY: `poll` lives on this stack for the call.
+        assert_eq!(unsafe { libc::poll(&raw mut poll, 1, 10_000) }, 1);
+        assert!(world.ring.is_ready());
+        let second = world.next(Op::Receive);
+        assert_eq!(world.received(second), b"b");
+    }
+
+    #[test]
+    fn a_ring_with_operations_in_flight_can_be_dropped() {
+        let mut world = World::new();
+        let (_client, slot) = world.connect();
+        world.ring.receive(slot, 1);
+        world.ring.send(slot, 1, vec![0; 64 << 20]);
+        world.ring.submit().unwrap();
+    }
+
+    #[test]
+    fn too_many_descriptors_are_refused_with_the_limit() {
+        let limit = raise_descriptor_limit().unwrap();
+        let wanted = u32::try_from(limit + 1).unwrap();
+        match Ring::new(wanted, &Doorbell::new().unwrap()) {
+            Err(SetupError::DescriptorLimit { limit: told, .. }) => assert_eq!(told, limit),
+            other => panic!("{other:?}"),
+        }
+    }
+}

@@ -1,0 +1,454 @@
+//! Connections: the client sockets of one core, from accept to close.
+//!
+//! A connection lives in the slot of its direct descriptor. The slot is free again only when no operation of its old
+//! life is in flight, so a completion always finds the connection that it belongs to. An idle connection owns no buffer.
+//!
+//! Stages: greeting -> serving -> flushing -> lingering -> ending -> (slot free); greeting -> leaving -> ending when the
+//! home is another core; any -> ending when the peer or the network ends it.
+
+use std::collections::VecDeque;
+
+use proto_spec::UserId;
+
+use super::{
+    ring::Ring,
+    token::{Op, Token},
+};
+use crate::{
+    limits::{CLOSE_FLUSH_MS, CLOSE_LINGER_MS, OUTPUT_BUFFER_KEPT_BYTES, OUTPUT_BUFFERS_KEPT},
+    shard::{ConnId, ReadState},
+};
+
+/// Where a connection is in its life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Stage {
+    /// Nobody is here.
+    #[default]
+    Free,
+    /// The hello is not whole.
+    Greeting,
+    /// On its way to another core.
+    Leaving,
+    /// The shard's.
+    Serving,
+    /// Sends what is left and takes no more.
+    Flushing,
+    /// Everything is sent; waits for the peer to close its side.
+    Lingering,
+    /// Waits until its operations have ended.
+    Ending,
+    /// The descriptor is being closed.
+    Closing,
+}
+
+/// A connection. Small: a core holds hundreds of thousands.
+#[derive(Debug, Default)]
+struct Conn {
+    /// Bytes that wait for the send in flight to end. Nothing allocated while idle.
+    queued: Vec<u8>,
+    user: UserId,
+    generation: u32,
+    stage: Stage,
+    /// A receive is in flight.
+    receiving: bool,
+    /// A send is in flight; the ring has its bytes.
+    sending: bool,
+    /// The shard does not want its bytes.
+    paused: bool,
+    /// It is in `dirty`.
+    dirty: bool,
+    /// The peer has ended its sending half.
+    ended: bool,
+}
+
+/// What an idle connection costs the rim: this, and the ring's place for a send.
+const _: () = assert!(size_of::<Conn>() + size_of::<Vec<u8>>() <= 100);
+
+impl Conn {
+    fn wants_bytes(&self) -> bool {
+        match self.stage {
+            Stage::Greeting => true,
+            Stage::Serving | Stage::Flushing => !self.paused && !self.ended,
+            Stage::Lingering => !self.ended,
+            Stage::Free | Stage::Leaving | Stage::Ending | Stage::Closing => false,
+        }
+    }
+
+    fn invariants(&self) {
+        debug_assert!(self.stage != Stage::Free || !self.receiving && !self.sending);
+        debug_assert!(self.stage != Stage::Closing || !self.receiving && !self.sending);
+        debug_assert!(self.stage != Stage::Lingering || self.queued.is_empty());
+    }
+}
+
+/// What a receive means for the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Received {
+    /// Bytes of the handshake.
+    Hello,
+    /// Bytes for the shard.
+    Bytes,
+    /// Nothing, or bytes that nobody wants any more.
+    Nothing,
+    /// There was no free buffer.
+    Starved,
+    /// The peer or the network ended the connection while it was in this stage.
+    Gone(Stage),
+}
+
+/// What a send means for the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// The kernel took this many bytes.
+    Taken(usize),
+    /// The connection is broken; it was in this stage.
+    Broken(Stage),
+}
+
+/// All connections of one core.
+#[derive(Debug, Default)]
+pub struct Connections {
+    table: Vec<Conn>,
+    open: usize,
+    /// Connections that got output in this turn.
+    dirty: Vec<ConnId>,
+    /// When connections that are being closed are cut, in order of setting; one connection may be here twice.
+    deadlines: VecDeque<(u64, ConnId)>,
+    /// Connections whose receive found no buffer.
+    starved: VecDeque<ConnId>,
+    /// Send buffers to reuse.
+    spare: Vec<Vec<u8>>,
+}
+
+impl Connections {
+    /// Nobody is connected.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How many slots are taken.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.open
+    }
+
+    /// Whether no slot is taken.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.open == 0
+    }
+
+    /// All connections in one of the stages before their end.
+    pub fn living(&self) -> impl Iterator<Item = ConnId> + '_ {
+        self.table.iter().enumerate().filter_map(|(slot, conn)| match conn.stage {
+            Stage::Free | Stage::Ending | Stage::Closing => None,
+            _ => Some(ConnId { slot: slot as u32, generation: conn.generation }),
+        })
+    }
+
+    /// A new connection in the slot that the kernel chose.
+    pub fn open(&mut self, slot: u32) -> ConnId {
+        let index = slot as usize;
+        if self.table.len() <= index {
+            self.table.resize_with(index + 1, Conn::default);
+        }
+        let conn = &mut self.table[index];
+        assert_eq!(conn.stage, Stage::Free, "the kernel gives a slot when its close has completed");
+        *conn = Conn { generation: conn.generation.wrapping_add(1), stage: Stage::Greeting, ..Conn::default() };
+        self.open += 1;
+        ConnId { slot, generation: self.table[index].generation }
+    }
+
+    /// The stage of a connection; `Free` when its life is over.
+    #[must_use]
+    pub fn stage(&self, conn: ConnId) -> Stage {
+        match self.table.get(conn.slot as usize) {
+            Some(found) if found.generation == conn.generation => found.stage,
+            _ => Stage::Free,
+        }
+    }
+
+    /// Whose connection it is; zero before the hello.
+    #[must_use]
+    pub fn user(&self, conn: ConnId) -> UserId {
+        self.get(conn).map_or(UserId(0), |conn| conn.user)
+    }
+
+    /// Receives for the handshake.
+    pub fn greet(&mut self, conn: ConnId, ring: &mut Ring) {
+        self.arm(conn, ring);
+    }
+
+    /// The hello was good and this core is the user's home.
+    pub fn serve(&mut self, conn: ConnId, user: UserId, ring: &mut Ring) {
+        if let Some(found) = self.get_mut(conn) {
+            debug_assert_eq!(found.stage, Stage::Greeting);
+            found.stage = Stage::Serving;
+            found.user = user;
+            self.arm(conn, ring);
+        }
+    }
+
+    /// The hello was good and another core is the user's home: nothing more is read here.
+    pub fn leave(&mut self, conn: ConnId) {
+        if let Some(found) = self.get_mut(conn) {
+            debug_assert!(found.stage == Stage::Greeting && !found.receiving, "hellos are received one by one");
+            found.stage = Stage::Leaving;
+        }
+    }
+
+    /// A receive has completed.
+    pub fn received(&mut self, token: Token, result: i32, more: bool) -> Received {
+        let conn = conn_of(token);
+        let Some(found) = self.get_mut(conn) else {
+            debug_assert!(false, "a slot is freed after its operations have ended");
+            return Received::Nothing;
+        };
+        if !more {
+            found.receiving = false;
+        }
+        let stage = found.stage;
+        match (result, stage) {
+            (1.., Stage::Greeting) => Received::Hello,
+            (1.., Stage::Serving) => Received::Bytes,
+            (1.., _) => Received::Nothing,
+            (0, Stage::Flushing) => {
+                // It may still read what is left for it.
+                found.ended = true;
+                Received::Nothing
+            }
+            (0, Stage::Ending) => Received::Nothing,
+            (_, Stage::Ending) => Received::Nothing,
+            (error, _) if error == -libc::ENOBUFS => {
+                self.starved.push_back(conn);
+                Received::Starved
+            }
+            (error, _) if error == -libc::ECANCELED => Received::Nothing,
+            _ => Received::Gone(stage),
+        }
+    }
+
+    /// After a receive: receives again if that is wanted and not under way, and goes on with an end that waited for it.
+    pub fn after_receive(&mut self, token: Token, starved: bool, ring: &mut Ring) {
+        let conn = conn_of(token);
+        if !starved {
+            self.arm(conn, ring);
+        }
+        self.close_if_quiet(conn, ring);
+    }
+
+    /// Receives for as many starved connections as there are buffers.
+    pub fn feed_starved(&mut self, ring: &mut Ring) {
+        let mut free = ring.free_buffers();
+        while free > 0
+            && let Some(conn) = self.starved.pop_front()
+        {
+            self.arm(conn, ring);
+            free -= 1;
+        }
+    }
+
+    /// The shard wants, or does not want, a connection's bytes.
+    pub fn set_reading(&mut self, conn: ConnId, state: ReadState, ring: &mut Ring) {
+        let Some(found) = self.get_mut(conn) else { return };
+        found.paused = state == ReadState::Paused;
+        if found.paused && found.receiving && found.stage == Stage::Serving {
+            ring.cancel(Token::new(Op::Receive, conn.slot, conn.generation));
+        }
+        self.arm(conn, ring);
+    }
+
+    /// Output for a connection; leaves with the next [`Connections::flush`].
+    pub fn queue(&mut self, conn: ConnId, bytes: &[u8]) {
+        let Some(found) = self.table.get_mut(conn.slot as usize) else { return };
+        if found.generation != conn.generation
+            || !matches!(found.stage, Stage::Greeting | Stage::Leaving | Stage::Serving)
+        {
+            return;
+        }
+        if found.queued.capacity() == 0 {
+            found.queued = self.spare.pop().unwrap_or_default();
+        }
+        found.queued.extend_from_slice(bytes);
+        if !found.dirty {
+            found.dirty = true;
+            self.dirty.push(conn);
+        }
+    }
+
+    /// One send for every connection that has output and none under way.
+    pub fn flush(&mut self, ring: &mut Ring) {
+        while let Some(conn) = self.dirty.pop() {
+            let Some(found) = self.get_mut(conn) else { continue };
+            found.dirty = false;
+            let sends = matches!(found.stage, Stage::Greeting | Stage::Serving | Stage::Flushing);
+            if sends && !found.sending && !found.queued.is_empty() {
+                found.sending = true;
+                ring.send(conn.slot, conn.generation, std::mem::take(&mut found.queued));
+            }
+        }
+    }
+
+    /// A send has completed and given its bytes back.
+    pub fn sent(&mut self, now_ms: u64, token: Token, result: i32, mut bytes: Vec<u8>, ring: &mut Ring) -> Sent {
+        let conn = conn_of(token);
+        let Some(found) = self.get_mut(conn) else {
+            debug_assert!(false, "a slot is freed after its operations have ended");
+            return Sent::Taken(0);
+        };
+        found.sending = false;
+        let stage = found.stage;
+        let taken = usize::try_from(result).unwrap_or_default();
+        if stage == Stage::Ending || taken == 0 {
+            self.reuse(bytes);
+            self.abandon(conn, ring);
+            return if stage == Stage::Ending { Sent::Taken(taken) } else { Sent::Broken(stage) };
+        }
+        if taken < bytes.len() {
+            bytes.drain(..taken);
+            bytes.append(&mut found.queued);
+            let queued = std::mem::replace(&mut found.queued, bytes);
+            self.reuse(queued);
+        } else {
+            self.reuse(bytes);
+        }
+        let found = &mut self.table[conn.slot as usize];
+        if found.queued.is_empty() {
+            if stage == Stage::Flushing {
+                self.linger(now_ms, conn, ring);
+            }
+        } else if !found.dirty {
+            found.dirty = true;
+            self.dirty.push(conn);
+        }
+        Sent::Taken(taken)
+    }
+
+    /// Closes a connection once its queued bytes are sent, or cuts it when that takes too long.
+    pub fn close(&mut self, now_ms: u64, conn: ConnId, ring: &mut Ring) {
+        let Some(found) = self.get_mut(conn) else { return };
+        if !matches!(found.stage, Stage::Greeting | Stage::Leaving | Stage::Serving) {
+            return;
+        }
+        found.stage = Stage::Flushing;
+        let idle = found.queued.is_empty() && !found.sending;
+        self.deadlines.push_back((now_ms + CLOSE_FLUSH_MS, conn));
+        if idle {
+            self.linger(now_ms, conn, ring);
+        }
+    }
+
+    /// Ends a connection at once: nothing more is sent.
+    pub fn abandon(&mut self, conn: ConnId, ring: &mut Ring) {
+        let Some(found) = self.get_mut(conn) else { return };
+        if matches!(found.stage, Stage::Free | Stage::Closing) {
+            return;
+        }
+        if found.stage != Stage::Ending {
+            if found.receiving {
+                let op = if found.stage == Stage::Greeting { Op::Hello } else { Op::Receive };
+                ring.cancel(Token::new(op, conn.slot, conn.generation));
+                if found.stage != Stage::Greeting {
+                    // A receive of the handshake may have outlived it.
+                    ring.cancel(Token::new(Op::Hello, conn.slot, conn.generation));
+                }
+            }
+            if found.sending {
+                ring.cancel(Token::new(Op::Send, conn.slot, conn.generation));
+            }
+            found.stage = Stage::Ending;
+        }
+        let queued = std::mem::take(&mut found.queued);
+        self.reuse(queued);
+        self.close_if_quiet(conn, ring);
+    }
+
+    /// The descriptor is closed: the slot is free.
+    pub fn closed(&mut self, token: Token) {
+        if let Some(found) = self.get_mut(conn_of(token)) {
+            debug_assert_eq!(found.stage, Stage::Closing);
+            found.stage = Stage::Free;
+            found.invariants();
+            self.open -= 1;
+        }
+    }
+
+    /// Cuts connections whose time to close is over. Says how many.
+    pub fn cut_late(&mut self, now_ms: u64, ring: &mut Ring) -> u64 {
+        let mut cut = 0;
+        // Deadlines of two lengths share the queue: one may be seen a little late, never early.
+        while let Some(&(deadline, conn)) = self.deadlines.front()
+            && deadline <= now_ms
+        {
+            self.deadlines.pop_front();
+            match self.stage(conn) {
+                Stage::Flushing => {
+                    cut += 1;
+                    self.abandon(conn, ring);
+                }
+                Stage::Lingering => self.abandon(conn, ring),
+                _ => {}
+            }
+        }
+        cut
+    }
+
+    /// Everything is sent: says so to the peer, and waits for it to close its side.
+    fn linger(&mut self, now_ms: u64, conn: ConnId, ring: &mut Ring) {
+        let Some(found) = self.get_mut(conn) else { return };
+        if found.ended {
+            self.abandon(conn, ring);
+            return;
+        }
+        found.stage = Stage::Lingering;
+        ring.shutdown_write(conn.slot, conn.generation);
+        self.deadlines.push_back((now_ms + CLOSE_LINGER_MS, conn));
+        self.arm(conn, ring);
+    }
+
+    /// Receives if that is wanted and not under way.
+    fn arm(&mut self, conn: ConnId, ring: &mut Ring) {
+        let Some(found) = self.get_mut(conn) else { return };
+        if found.wants_bytes() && !found.receiving {
+            found.receiving = true;
+            match found.stage {
+                Stage::Greeting => ring.receive_once(conn.slot, conn.generation),
+                _ => ring.receive(conn.slot, conn.generation),
+            }
+        }
+    }
+
+    fn close_if_quiet(&mut self, conn: ConnId, ring: &mut Ring) {
+        let Some(found) = self.get_mut(conn) else { return };
+        if found.stage == Stage::Ending && !found.receiving && !found.sending {
+            found.stage = Stage::Closing;
+            found.invariants();
+            ring.close(conn.slot, conn.generation);
+        }
+    }
+
+    fn reuse(&mut self, mut bytes: Vec<u8>) {
+        let keep = bytes.capacity() > 0 && bytes.capacity() <= OUTPUT_BUFFER_KEPT_BYTES;
+        if keep && self.spare.len() < OUTPUT_BUFFERS_KEPT {
+            bytes.clear();
+            self.spare.push(bytes);
+        }
+    }
+
+    fn get(&self, conn: ConnId) -> Option<&Conn> {
+        let found = self.table.get(conn.slot as usize)?;
+        (found.generation == conn.generation && found.stage != Stage::Free).then_some(found)
+    }
+
+    fn get_mut(&mut self, conn: ConnId) -> Option<&mut Conn> {
+        let found = self.table.get_mut(conn.slot as usize)?;
+        (found.generation == conn.generation && found.stage != Stage::Free).then_some(found)
+    }
+}
+
+/// The connection that a token is about.
+#[must_use]
+pub fn conn_of(token: Token) -> ConnId {
+    ConnId { slot: token.slot, generation: token.generation }
+}

@@ -1,0 +1,380 @@
+//! A node in process: real sockets and rings, the store in memory, the journal in a temporary folder.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::{Shutdown, TcpStream},
+    ops::ControlFlow,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use proto_spec::{
+    ClientFrame, Content, Decoder, DeviceId, Durability, ErrorCode, Event, Resume, SendNumber, ServerFrame,
+    TimestampMs, UserId, limits::SERVER_FRAME_BYTES_MAX,
+};
+use storage::{MemoryStore, journal::JournalConfig};
+use tempfile::TempDir;
+
+use super::{Node, NodeConfig};
+use crate::{
+    auth::{Keys, SigningKey, generate_pem, mint},
+    shard::Settings,
+    topology::Topology,
+};
+
+/// A server and what is needed to talk to it.
+struct World {
+    node: Option<Node>,
+    config: NodeConfig,
+    store: Arc<MemoryStore>,
+    pem: String,
+    _dir: TempDir,
+}
+
+impl World {
+    fn new(cores: u16) -> Self {
+        Self::with(cores, |_| {})
+    }
+
+    fn with(cores: u16, change: impl FnOnce(&mut NodeConfig)) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = NodeConfig {
+            listen: "127.0.0.1:0".parse().unwrap(),
+            cores,
+            connections_max: 1000,
+            handshake_timeout_ms: 10_000,
+            settings: Settings { durability: Durability::Committed, ping_after_ms: 50_000, idle_timeout_ms: 120_000 },
+            journal_dir: dir.path().join("journal"),
+            journal: JournalConfig {
+                segment_bytes: 1024 * 1024,
+                journal_bytes_max: 8 * 1024 * 1024,
+                reserve_bytes: 64 * 1024,
+            },
+            seal_after_ms: 60_000,
+        };
+        change(&mut config);
+        let mut world = Self {
+            node: None,
+            config,
+            store: Arc::new(MemoryStore::default()),
+            pem: generate_pem().unwrap(),
+            _dir: dir,
+        };
+        world.start();
+        world
+    }
+
+    fn start(&mut self) {
+        let keys = Keys::from_pem(self.pem.as_bytes()).unwrap();
+        self.node = Some(Node::start(&self.config, Arc::clone(&self.store), keys).unwrap());
+    }
+
+    fn node(&self) -> &Node {
+        self.node.as_ref().unwrap()
+    }
+
+    fn stop(&mut self) {
+        let node = self.node.take().unwrap();
+        node.stop();
+        node.join();
+    }
+
+    fn connect(&self) -> Client {
+        let stream = TcpStream::connect(self.node().address()).unwrap();
+        // For a test that fails; nothing depends on it otherwise.
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        Client { stream, decoder: Decoder::new(SERVER_FRAME_BYTES_MAX as u32), frames: Vec::new() }
+    }
+
+    fn hello(&self, user: u64, device: u64) -> ClientFrame {
+        let key = SigningKey::from_pem(self.pem.as_bytes()).unwrap();
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        let now = TimestampMs(now.as_millis() as u64);
+        let token = mint(&key, UserId(user), Duration::from_secs(3600), now).unwrap();
+        ClientFrame::Hello { version_min: 1, version_max: 1, device: DeviceId(device), resume: Resume::Stored, token }
+    }
+
+    fn login(&self, user: u64, device: u64) -> Client {
+        let mut client = self.connect();
+        client.send(&[self.hello(user, device)]);
+        match client.next() {
+            Some(ServerFrame::Welcome { user: named, .. }) => assert_eq!(named, UserId(user)),
+            other => panic!("{other:?}"),
+        }
+        client
+    }
+
+    /// Waits until something that other threads do has happened.
+    fn until(&self, mut happened: impl FnMut(&Node) -> bool) {
+        let start = Instant::now();
+        while !happened(self.node()) {
+            assert!(start.elapsed() < Duration::from_secs(20), "it did not happen");
+            std::thread::yield_now();
+        }
+    }
+}
+
+struct Client {
+    stream: TcpStream,
+    decoder: Decoder,
+    frames: Vec<ServerFrame>,
+}
+
+impl Client {
+    fn send(&mut self, frames: &[ClientFrame]) {
+        let mut bytes = Vec::new();
+        for frame in frames {
+            frame.encode(&mut bytes);
+        }
+        self.stream.write_all(&bytes).unwrap();
+    }
+
+    /// The next frame, or none when the server has closed.
+    fn next(&mut self) -> Option<ServerFrame> {
+        let mut bytes = [0; 4096];
+        while self.frames.is_empty() {
+            match self.stream.read(&mut bytes).unwrap() {
+                0 => return None,
+                n => self
+                    .decoder
+                    .decode(&bytes[..n], |raw| {
+                        self.frames.push(ServerFrame::decode(raw).unwrap());
+                        ControlFlow::Continue(())
+                    })
+                    .unwrap(),
+            }
+        }
+        Some(self.frames.remove(0))
+    }
+
+    fn expect_bye(&mut self, expected: ErrorCode) {
+        loop {
+            match self.next() {
+                Some(ServerFrame::Bye { code, .. }) => {
+                    assert_eq!(code, expected);
+                    assert_eq!(self.next(), None, "nothing follows a bye");
+                    return;
+                }
+                Some(_) => {}
+                None => panic!("closed without a bye"),
+            }
+        }
+    }
+
+    fn say(&mut self, number: u64, to: u64, text: &str) {
+        self.send(&[ClientFrame::Send {
+            number: SendNumber(number),
+            to: UserId(to),
+            content: Content::Text(text.to_owned().into()),
+        }]);
+    }
+
+    fn expect_accepted(&mut self, expected: u64) {
+        loop {
+            match self.next().expect("still connected") {
+                ServerFrame::Accepted { number, durability, .. } => {
+                    assert_eq!((number.0, durability), (expected, Durability::Committed));
+                    return;
+                }
+                ServerFrame::Refused { code, .. } => panic!("refused: {code:?}"),
+                _ => {}
+            }
+        }
+    }
+
+    /// Waits for a text, live or in a page.
+    fn expect_text(&mut self, expected: &str) {
+        loop {
+            let entries = match self.next().expect("still connected") {
+                ServerFrame::Deliver { entry } => vec![entry],
+                ServerFrame::Page(page) => page.entries,
+                _ => Vec::new(),
+            };
+            let texts = entries.iter().any(|entry| match &entry.event {
+                Event::Received { content: Content::Text(text), .. } => text[..] == *expected.as_bytes(),
+                _ => false,
+            });
+            if texts {
+                return;
+            }
+        }
+    }
+}
+
+/// Users with their home on each core.
+fn users_of(cores: u16) -> Vec<u64> {
+    let topology = Topology::new(cores).unwrap();
+    (0..cores).map(|core| (1..).find(|&user| topology.home_of(UserId(user)).0 == core).unwrap()).collect()
+}
+
+#[test]
+fn a_message_goes_from_one_core_to_another_and_is_acknowledged() {
+    let world = World::new(2);
+    let users = users_of(2);
+    let mut alice = world.login(users[0], 1);
+    let mut bob = world.login(users[1], 1);
+    for number in 1..=20 {
+        alice.say(number, users[1], &format!("message {number}"));
+        alice.expect_accepted(number);
+        bob.expect_text(&format!("message {number}"));
+    }
+    bob.say(1, users[0], "back");
+    bob.expect_accepted(1);
+    alice.expect_text("back");
+    assert!(world.node().counters().journal.groups.get() > 0);
+}
+
+#[test]
+fn a_connection_is_served_by_its_users_home_core_whoever_accepts_it() {
+    let world = World::new(2);
+    let users = users_of(2);
+    let clients: Vec<_> =
+        (1..=16).flat_map(|device| [world.login(users[0], device), world.login(users[1], device)]).collect();
+    let counters = world.node().counters();
+    let sum =
+        |pick: fn(&super::counters::CoreCounters) -> u64| counters.cores.iter().map(|core| pick(core)).sum::<u64>();
+    assert_eq!(sum(|core| core.accepted.get()), 32);
+    assert!(sum(|core| core.moved_out.get()) > 0);
+    world.until(|_| sum(|core| core.connections.get()) == 32);
+    assert_eq!(sum(|core| core.moved_in.get()), sum(|core| core.moved_out.get()));
+    drop(clients);
+    world.until(|node| sum(|core| core.connections.get()) == 0 && node.users_online() == 0);
+}
+
+#[test]
+fn frames_that_follow_the_hello_at_once_are_not_lost_on_the_way_to_the_home_core() {
+    let world = World::new(2);
+    for user in users_of(2) {
+        for device in 1..=8 {
+            let mut client = world.connect();
+            client.send(&[world.hello(user, device), ClientFrame::Ping { nonce: 77 }]);
+            loop {
+                match client.next().expect("still connected") {
+                    ServerFrame::Pong { nonce } => break assert_eq!(nonce, 77),
+                    _ => continue,
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_hello_in_single_bytes_is_a_hello() {
+    let world = World::new(2);
+    let mut client = world.connect();
+    let mut bytes = Vec::new();
+    world.hello(users_of(2)[1], 1).encode(&mut bytes);
+    client.stream.set_nodelay(true).unwrap();
+    for byte in bytes {
+        client.stream.write_all(&[byte]).unwrap();
+    }
+    assert!(matches!(client.next(), Some(ServerFrame::Welcome { .. })));
+}
+
+#[test]
+fn what_is_not_a_hello_is_told_so_and_closed() {
+    let world = World::new(1);
+    let mut client = world.connect();
+    client.send(&[ClientFrame::Ping { nonce: 1 }]);
+    client.expect_bye(ErrorCode::NotNow);
+}
+
+#[test]
+fn a_hello_that_does_not_come_is_not_waited_for() {
+    let world = World::with(1, |config| config.handshake_timeout_ms = 100);
+    let mut client = world.connect();
+    client.expect_bye(ErrorCode::HandshakeTimeout);
+}
+
+#[test]
+fn more_connections_than_configured_are_refused_and_room_is_given_again() {
+    let world = World::with(2, |config| config.connections_max = 2);
+    let users = users_of(2);
+    let first = world.login(users[0], 1);
+    let _second = world.login(users[1], 1);
+    world.connect().expect_bye(ErrorCode::TooManyConnections);
+    drop(first);
+    let counters = world.node().counters();
+    world.until(|_| counters.cores.iter().map(|core| core.connections.get()).sum::<u64>() == 1);
+    let _third = world.login(users[0], 2);
+}
+
+#[test]
+fn a_stop_says_bye_to_everybody_and_ends() {
+    let mut world = World::new(2);
+    let users = users_of(2);
+    let mut clients = [world.login(users[0], 1), world.login(users[1], 1), world.connect()];
+    world.until(|node| node.counters().cores.iter().map(|core| core.accepted.get()).sum::<u64>() == 3);
+    world.node().stop();
+    for client in &mut clients {
+        client.expect_bye(ErrorCode::Stopping);
+    }
+    drop(clients);
+    world.stop();
+}
+
+#[test]
+fn what_was_acknowledged_is_there_after_a_restart() {
+    let mut world = World::new(2);
+    let users = users_of(2);
+    let mut alice = world.login(users[0], 1);
+    for number in 1..=10 {
+        alice.say(number, users[1], &format!("before {number}"));
+    }
+    for number in 1..=10 {
+        alice.expect_accepted(number);
+    }
+    drop(alice);
+    world.stop();
+    world.start();
+    let mut bob = world.login(users[1], 1);
+    bob.expect_text("before 10");
+}
+
+/// More than the whole journal goes through it, so segments are sealed, ingested, freed and used again.
+#[test]
+fn the_journal_goes_round_while_messages_come() {
+    let world = World::with(2, |config| {
+        config.journal =
+            JournalConfig { segment_bytes: 512 * 1024, journal_bytes_max: 2 * 1024 * 1024, reserve_bytes: 128 * 1024 };
+    });
+    let users = users_of(2);
+    let mut alice = world.login(users[0], 1);
+    let text = "x".repeat(8 * 1024);
+    let mut number = 1;
+    let counters = world.node().counters();
+    while counters.journal.bytes.get() < 6 * 1024 * 1024 {
+        alice.say(number, users[1], &text);
+        match alice.next().expect("still connected") {
+            ServerFrame::Accepted { .. } => number += 1,
+            // Ingestion is behind: the same send again.
+            ServerFrame::Refused { code: ErrorCode::Overloaded, .. } => {}
+            ServerFrame::Deliver { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    world.until(|_| counters.journal.ingest_runs.get() >= 8);
+}
+
+#[test]
+fn a_peer_that_stops_reading_keeps_little_memory_and_a_stop_is_not_held_up_by_it() {
+    let mut world = World::new(1);
+    let mut deaf = world.login(1, 1);
+    // Answers to pings that are never read: the server stops reading them before long.
+    let mut pings = Vec::new();
+    for nonce in 0..1000 {
+        ClientFrame::Ping { nonce }.encode(&mut pings);
+    }
+    deaf.stream.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
+    let mut written = 0;
+    while let Ok(n) = deaf.stream.write(&pings) {
+        written += n;
+        assert!(written < 256 << 20, "the server reads for ever");
+    }
+    // Others are served meanwhile.
+    world.login(2, 1).send(&[ClientFrame::Bye]);
+    let start = Instant::now();
+    world.stop();
+    assert!(start.elapsed() < Duration::from_secs(10));
+    let _ = deaf.stream.shutdown(Shutdown::Both);
+}

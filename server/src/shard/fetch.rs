@@ -1,0 +1,227 @@
+//! Fetch: pages that clients ask for, of their log or of one conversation, in both directions.
+//!
+//! A page speaks for one contiguous range of the log, of which it shows everything (contract 4). The range may lie in the
+//! store, in the tail, or across both; only the committed part of the log is visible.
+
+use proto_spec::{
+    ClientKind, Direction, Entry, ErrorCode, Page, RequestId, Seq, ServerFrame, UserId,
+    limits::{FETCHES_IN_FLIGHT_MAX, PAGE_BYTES_MAX, PAGE_ENTRIES_MAX},
+};
+use storage::{Entries, Query, Span};
+
+use super::{ConnId, Shard, Turn, question::Question, residents::ConversationWaiting, user::Room};
+use crate::limits::{QUERIES_IN_FLIGHT_MAX, RETRY_BUSY_MS, RETRY_STORAGE_MS};
+
+/// A page in the making.
+#[derive(Debug)]
+pub(super) struct Fetch {
+    /// One conversation, or the whole log.
+    peer: Option<UserId>,
+    /// The range that was asked for.
+    first: Seq,
+    last: Seq,
+    room: Room,
+    /// What the tail had of a page that goes backwards, before the store was asked for the rest.
+    newer: Vec<Entry>,
+    /// In a conversation: the peer's devices have what was sent up to here.
+    delivered_up_to: Seq,
+}
+
+impl Fetch {
+    const fn kind(&self) -> ClientKind {
+        match self.peer {
+            Some(_) => ClientKind::FetchConversation,
+            None => ClientKind::FetchLog,
+        }
+    }
+}
+
+impl Shard {
+    /// A client asks for a page.
+    #[expect(clippy::too_many_arguments, reason = "the fields of one frame, each of its own type")]
+    pub(super) fn fetch(
+        &mut self,
+        conn: ConnId,
+        request: RequestId,
+        peer: Option<UserId>,
+        from: Seq,
+        direction: Direction,
+        limit: u64,
+        cx: &mut Turn<'_>,
+    ) {
+        let Some(session) = self.sessions.get_mut(conn) else { return };
+        let user_id = session.user;
+        let kind = if peer.is_some() { ClientKind::FetchConversation } else { ClientKind::FetchLog };
+        let refusal = if usize::from(session.fetches) >= FETCHES_IN_FLIGHT_MAX {
+            Some((ErrorCode::TooManyFetches, "wait for the pages of earlier fetches"))
+        } else if self.questions.len() >= QUERIES_IN_FLIGHT_MAX {
+            Some((ErrorCode::Overloaded, "the store is busy"))
+        } else {
+            None
+        };
+        if let Some((code, detail)) = refusal {
+            return self.send_error(conn, code, kind.byte(), request, RETRY_BUSY_MS, detail, cx);
+        }
+        let Some(user) = self.users.resident(user_id) else { return };
+        let (first, last) = match direction {
+            Direction::Forwards => (from.max(Seq(1)), user.committed),
+            Direction::Backwards if from == Seq::ZERO => (Seq(1), user.committed),
+            Direction::Backwards => (Seq(1), from.min(user.committed)),
+        };
+        let entries = limit.clamp(1, PAGE_ENTRIES_MAX) as usize;
+        let room = Room { direction, entries, bytes: PAGE_BYTES_MAX };
+        let fetch = Fetch { peer, first, last, room, newer: Vec::new(), delivered_up_to: Seq::ZERO };
+        session.fetches += 1;
+        match peer {
+            Some(peer) if self.conversations.resident(user_id, peer).is_none() => {
+                let waiting = ConversationWaiting::Fetch(conn, request, fetch);
+                self.wait_for_conversation(user_id, peer, waiting, cx);
+            }
+            _ => self.fetch_page(conn, request, fetch, cx),
+        }
+    }
+
+    /// Answers from the tail, or asks the store for its part.
+    pub(super) fn fetch_page(&mut self, conn: ConnId, request: RequestId, mut fetch: Fetch, cx: &mut Turn<'_>) {
+        let Some(session) = self.sessions.get_mut(conn) else { return };
+        let user_id = session.user;
+        let Some(user) = self.users.resident(user_id) else { return };
+        if let Some(conversation) = fetch.peer.and_then(|peer| self.conversations.resident(user_id, peer)) {
+            fetch.delivered_up_to = conversation.delivered_committed;
+        }
+        let (first, last, room) = (fetch.first, fetch.last, fetch.room);
+        if first > last {
+            return self.answer_fetch(conn, request, &fetch, Vec::new(), (first, last), cx);
+        }
+        let stored = user.stored;
+        match room.direction {
+            Direction::Forwards if first > stored => {
+                let (entries, complete) = user.tail_entries(fetch.peer, first, last, room);
+                let covered = covered_forwards(&entries, complete, last);
+                self.answer_fetch(conn, request, &fetch, entries, (first, covered), cx);
+            }
+            Direction::Forwards => {
+                let stop = last.min(stored);
+                self.ask_page(conn, request, fetch, (first, stop), room, cx);
+            }
+            Direction::Backwards => {
+                if last > stored {
+                    let (entries, complete) = user.tail_entries(fetch.peer, first.max(stored.next()), last, room);
+                    let covered = match entries.first() {
+                        Some(entry) if !complete => entry.seq,
+                        _ => first.max(stored.next()),
+                    };
+                    let left = room.after(&entries);
+                    if covered == first || !complete || !left.fits_any_entry() {
+                        return self.answer_fetch(conn, request, &fetch, entries, (covered, last), cx);
+                    }
+                    fetch.newer = entries;
+                }
+                let left = room.after(&fetch.newer);
+                let stop = last.min(stored);
+                self.ask_page(conn, request, fetch, (first, stop), left, cx);
+            }
+        }
+    }
+
+    fn ask_page(
+        &mut self,
+        conn: ConnId,
+        request: RequestId,
+        fetch: Fetch,
+        (first, last): (Seq, Seq),
+        room: Room,
+        cx: &mut Turn<'_>,
+    ) {
+        let Some(session) = self.sessions.get_mut(conn) else { return };
+        let user = session.user;
+        let span = Span { first, last, direction: room.direction, entries_max: room.entries, bytes_max: room.bytes };
+        let query = match fetch.peer {
+            Some(peer) => Query::ConversationLog { user, peer, span },
+            None => Query::Log { user, span },
+        };
+        self.ask(query, Question::Fetch { conn, request, fetch, last }, cx);
+    }
+
+    /// The store's part of a page has been read; `asked_last` is the far end of what it was asked for.
+    pub(super) fn fetched(
+        &mut self,
+        conn: ConnId,
+        request: RequestId,
+        mut fetch: Fetch,
+        asked_last: Seq,
+        read: Option<Entries>,
+        cx: &mut Turn<'_>,
+    ) {
+        let Some(Entries { mut entries, complete }) = read else {
+            return self.fetch_failed(conn, fetch.kind(), request, cx);
+        };
+        let Some(session) = self.sessions.get_mut(conn) else { return };
+        let Some(user) = self.users.resident(session.user) else { return };
+        let covered = match fetch.room.direction {
+            Direction::Forwards => {
+                let mut covered = covered_forwards(&entries, complete, asked_last);
+                let left = fetch.room.after(&entries);
+                // Go on in the tail, unless what follows has moved from the tail to the store meanwhile.
+                let goes_on = complete && covered < fetch.last && user.stored <= covered;
+                if goes_on && left.fits_any_entry() {
+                    let (more, complete) = user.tail_entries(fetch.peer, covered.next(), fetch.last, left);
+                    covered = covered_forwards(&more, complete, fetch.last);
+                    entries.extend(more);
+                }
+                (fetch.first, covered)
+            }
+            Direction::Backwards => {
+                let covered = match entries.first() {
+                    Some(entry) if !complete => entry.seq,
+                    _ => fetch.first,
+                };
+                entries.append(&mut fetch.newer);
+                (covered, fetch.last)
+            }
+        };
+        self.answer_fetch(conn, request, &fetch, entries, covered, cx);
+    }
+
+    fn answer_fetch(
+        &mut self,
+        conn: ConnId,
+        request: RequestId,
+        fetch: &Fetch,
+        entries: Vec<Entry>,
+        (first, last): (Seq, Seq),
+        cx: &mut Turn<'_>,
+    ) {
+        let Some(session) = self.sessions.get_mut(conn) else { return };
+        let user = session.user;
+        session.fetches -= 1;
+        let more = match fetch.room.direction {
+            Direction::Forwards => last < fetch.last,
+            Direction::Backwards => first > fetch.first && first <= last,
+        };
+        let delivered_up_to = fetch.delivered_up_to;
+        if let Some(peer) = fetch.peer {
+            self.forget_conversation_if_unused(user, peer);
+        }
+        // An empty range is told as `first - 1` (SPEC 4.11).
+        let last = last.max(first.previous());
+        self.counters.pages_fetched += 1;
+        self.send(conn, &ServerFrame::Page(Page { request, first, last, more, entries, delivered_up_to }), cx);
+    }
+
+    /// The store could not be read.
+    pub(super) fn fetch_failed(&mut self, conn: ConnId, kind: ClientKind, request: RequestId, cx: &mut Turn<'_>) {
+        let Some(session) = self.sessions.get_mut(conn) else { return };
+        session.fetches -= 1;
+        let detail = "the store can not be read";
+        self.send_error(conn, ErrorCode::StorageFailed, kind.byte(), request, RETRY_STORAGE_MS, detail, cx);
+    }
+}
+
+/// Up to where a range that was read forwards to `last` is covered by what was found.
+fn covered_forwards(entries: &[Entry], complete: bool, last: Seq) -> Seq {
+    match entries.last() {
+        Some(entry) if !complete => entry.seq,
+        _ => last,
+    }
+}

@@ -1,0 +1,203 @@
+//! Outbox: what a connection is offered, and how much may wait for it.
+//!
+//! A connection is live (each entry is delivered when it is committed) or catching up (pages, one after the other, as
+//! it drains). Invariants: what was offered is a prefix of the log above the cursor, without holes; a connection that
+//! catches up has a page being read or at least [`OUTBOX_REFILL_BYTES`] waiting, so its next event makes it go on;
+//! nothing is offered that is not committed (contract 5).
+
+use std::ops::Range;
+
+use proto_spec::{
+    Direction, ErrorCode, Page, Recipient, RequestId, SendNumber, Seq, ServerFrame, UserId,
+    limits::{PAGE_BYTES_MAX, PAGE_ENTRIES_MAX},
+};
+use storage::{Entries, Query, Span};
+
+use super::{
+    ConnId, Effects, ReadState, Shard, Turn,
+    question::Question,
+    session::{Phase, Session},
+    user::Room,
+};
+use crate::limits::{
+    OUTBOX_BYTES_MAX, OUTBOX_LIVE_BYTES_MAX, OUTBOX_PAUSE_BYTES, OUTBOX_REFILL_BYTES, RETRY_STORAGE_MS,
+};
+use proto_spec::DeviceId;
+
+/// How a connection gets the entries of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Push {
+    Live,
+    CatchingUp { reading: bool },
+}
+
+/// The room in one pushed page.
+const PUSHED_PAGE: Room =
+    Room { direction: Direction::Forwards, entries: PAGE_ENTRIES_MAX as usize, bytes: PAGE_BYTES_MAX };
+
+impl Session {
+    /// Queues bytes that stand in `effects`; stops reading from a peer that does not drain.
+    pub(super) fn queue(&mut self, range: Range<usize>, effects: &mut Effects) {
+        self.queued += range.len();
+        effects.sends.push((self.conn, range));
+        if self.queued > OUTBOX_PAUSE_BYTES && !self.paused {
+            self.paused = true;
+            effects.reads.push((self.conn, ReadState::Paused));
+        }
+        if self.queued > OUTBOX_BYTES_MAX {
+            effects.overflowed.push(self.conn);
+        }
+    }
+}
+
+impl Shard {
+    /// `seq` of `user` is committed: offers it to the user's connections. `own` is the send that made it, if one did.
+    pub(super) fn publish(
+        &mut self,
+        user_id: UserId,
+        seq: Seq,
+        own: Option<(DeviceId, SendNumber)>,
+        cx: &mut Turn<'_>,
+    ) {
+        let Some(user) = self.users.resident(user_id) else {
+            debug_assert!(false, "a user with entries that are not ingested is not forgotten");
+            return;
+        };
+        debug_assert!(user.committed < seq);
+        user.committed = seq;
+        let Some(index) = user.tail_index(seq) else {
+            debug_assert!(false, "an entry leaves the tail after its commit");
+            return;
+        };
+        let entry = &user.tail[index].entry;
+        let mut deliver: Option<Range<usize>> = None;
+        for device in &mut user.devices {
+            let own_number = own.and_then(|(id, number)| (id == device.id).then_some(number));
+            if own_number.is_some() {
+                device.in_flight -= 1;
+            }
+            let Some(session) = device.session.and_then(|conn| self.sessions.get_mut(conn)) else { continue };
+            if matches!(session.phase, Phase::Starting { .. }) {
+                continue;
+            }
+            if let Some(number) = own_number {
+                let accepted = ServerFrame::Accepted {
+                    number,
+                    seq,
+                    time: entry.time,
+                    durability: self.settings.durability,
+                    recipient: match entry.event.conversation() {
+                        Some(peer) if peer == user_id => Recipient::Yourself,
+                        Some(peer) if cx.directory.is_online(peer) => Recipient::Online,
+                        _ => Recipient::Offline,
+                    },
+                };
+                let range = cx.effects.frame(&accepted);
+                session.queue(range, cx.effects);
+                self.counters.accepted += 1;
+                // Live, or with nothing else to catch up: the client counts its own entry as covered (SPEC 4.8).
+                if session.offered.next() == seq {
+                    session.offered = seq;
+                }
+            } else if session.push == Push::Live {
+                debug_assert!(session.offered < seq);
+                let range = deliver.get_or_insert_with(|| cx.effects.deliver(entry)).clone();
+                if session.queued + range.len() > OUTBOX_LIVE_BYTES_MAX {
+                    session.push = Push::CatchingUp { reading: false };
+                    self.counters.fell_behind += 1;
+                } else {
+                    session.offered = seq;
+                    session.queue(range, cx.effects);
+                    self.counters.delivered += 1;
+                }
+            }
+        }
+        if let Some(superseded) = user.tail[index].replaces.and_then(|old| user.tail_index(old)) {
+            user.tail.remove(superseded);
+        }
+    }
+
+    /// Pushes pages to a connection that catches up, until enough waits in its outbox or it has reached the head.
+    pub(super) fn push_more(&mut self, conn: ConnId, cx: &mut Turn<'_>) {
+        loop {
+            let Some(session) = self.sessions.get_mut(conn) else { return };
+            if session.push != (Push::CatchingUp { reading: false }) || session.queued >= OUTBOX_REFILL_BYTES {
+                return;
+            }
+            let user_id = session.user;
+            let Some(user) = self.users.resident(user_id) else { return };
+            let first = session.offered.next();
+            if first > user.committed {
+                session.push = Push::Live;
+                return;
+            }
+            if first <= user.stored {
+                session.push = Push::CatchingUp { reading: true };
+                let span = Span {
+                    first,
+                    last: user.stored,
+                    direction: Direction::Forwards,
+                    entries_max: PUSHED_PAGE.entries,
+                    bytes_max: PUSHED_PAGE.bytes,
+                };
+                self.ask(Query::Log { user: user_id, span }, Question::CatchUp { conn, last: span.last }, cx);
+                return;
+            }
+            let committed = user.committed;
+            let (entries, complete) = user.tail_entries(None, first, committed, PUSHED_PAGE);
+            self.push_page(conn, Entries { entries, complete }, committed, cx);
+        }
+    }
+
+    /// The store's part of a pushed page has been read.
+    pub(super) fn caught_up(&mut self, conn: ConnId, last: Seq, entries: Option<Entries>, cx: &mut Turn<'_>) {
+        let Some(session) = self.sessions.get_mut(conn) else { return };
+        debug_assert_eq!(session.push, Push::CatchingUp { reading: true });
+        session.push = Push::CatchingUp { reading: false };
+        match entries {
+            Some(entries) => {
+                self.push_page(conn, entries, last, cx);
+                self.push_more(conn, cx);
+            }
+            None => self.close(conn, ErrorCode::StorageFailed, RETRY_STORAGE_MS, "the store can not be read", cx),
+        }
+    }
+
+    /// Pushes what was read of the range from the offered position to `last`.
+    fn push_page(&mut self, conn: ConnId, read: Entries, last: Seq, cx: &mut Turn<'_>) {
+        let Some(session) = self.sessions.get_mut(conn) else { return };
+        let last = match read.entries.last() {
+            Some(entry) if !read.complete => entry.seq,
+            _ => last,
+        };
+        let page = Page {
+            request: RequestId(0),
+            first: session.offered.next(),
+            last,
+            more: !read.complete,
+            entries: read.entries,
+            delivered_up_to: Seq::ZERO,
+        };
+        self.counters.pages_pushed += 1;
+        session.offered = last;
+        self.send(conn, &ServerFrame::Page(page), cx);
+    }
+
+    /// The kernel took bytes of this connection.
+    pub(super) fn drained(&mut self, conn: ConnId, bytes: usize, cx: &mut Turn<'_>) {
+        let Some(session) = self.sessions.get_mut(conn) else { return };
+        debug_assert!(bytes <= session.queued);
+        session.queued = session.queued.saturating_sub(bytes);
+        self.unpause_if_drained(conn, cx);
+        self.push_more(conn, cx);
+    }
+
+    /// Reads again from a connection whose answers have drained.
+    pub(super) fn unpause_if_drained(&mut self, conn: ConnId, cx: &mut Turn<'_>) {
+        let Some(session) = self.sessions.get_mut(conn) else { return };
+        if session.paused && session.queued < OUTBOX_REFILL_BYTES {
+            session.paused = false;
+            cx.effects.reads.push((conn, ReadState::Reading));
+        }
+    }
+}

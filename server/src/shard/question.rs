@@ -1,0 +1,24 @@
+//! What a query to the store was asked for.
+
+use proto_spec::{RequestId, SendNumber, Seq, UserId};
+
+use super::{ConnId, fetch::Fetch};
+
+/// The purpose of a query; its answer comes back with the query's id.
+#[derive(Debug)]
+pub(super) enum Question {
+    /// To load a user.
+    User(UserId),
+    /// To load a conversation.
+    Conversation { user: UserId, peer: UserId },
+    /// To push the next page, which reaches up to `last`.
+    CatchUp { conn: ConnId, last: Seq },
+    /// To answer a fetch; `last` is the far end of the span that was asked for.
+    Fetch { conn: ConnId, request: RequestId, fetch: Fetch, last: Seq },
+    /// To answer a send that was numbered before.
+    Repeated { conn: ConnId, number: SendNumber, expected: SendNumber },
+    /// To forward what was left over from before a restart, up to `last`.
+    Forward { user: UserId, last: Seq },
+    /// To report received messages up to `last` to their senders.
+    Receipts { user: UserId, last: Seq },
+}

@@ -1,0 +1,271 @@
+//! Residents: which users and conversations are in memory, what waits for those that are being loaded, and when they
+//! may be forgotten.
+//!
+//! Invariant: what is resident may be forgotten only when every batch that changed it is in the store, no connection
+//! uses it and no duty is open; so a load from the store never sees an old state.
+
+use std::collections::HashMap;
+
+use foldhash::fast::RandomState;
+use proto_spec::{ClientKind, RequestId, UserId};
+use storage::{Answer, ConversationSnapshot, Query, UserSnapshot};
+
+use super::{
+    ConnId, Shard, Turn,
+    fetch::Fetch,
+    input::{Envelope, QueryId},
+    question::Question,
+    user::{Conversation, User, UserSlot, Waiting},
+};
+
+/// The users of a shard.
+#[derive(Debug, Default)]
+pub(super) struct Users {
+    slots: HashMap<UserId, UserSlot, RandomState>,
+}
+
+impl Users {
+    pub(super) fn resident(&mut self, user: UserId) -> Option<&mut User> {
+        match self.slots.get_mut(&user) {
+            Some(UserSlot::Resident(user)) => Some(user),
+            Some(UserSlot::Loading(_)) | None => None,
+        }
+    }
+
+    pub(super) fn waiting(&mut self, user: UserId) -> Option<&mut Vec<Waiting>> {
+        match self.slots.get_mut(&user) {
+            Some(UserSlot::Loading(waiting)) => Some(waiting),
+            Some(UserSlot::Resident(_)) | None => None,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
+    }
+}
+
+/// What waits until a conversation is loaded, in order.
+#[derive(Debug)]
+pub(super) enum ConversationWaiting {
+    Envelope(Envelope),
+    Fetch(ConnId, RequestId, Fetch),
+}
+
+#[derive(Debug)]
+enum ConversationSlot {
+    Loading(Vec<ConversationWaiting>),
+    Resident(Conversation),
+}
+
+/// The conversations of a shard: by whose side it is, and the other user.
+#[derive(Debug, Default)]
+pub(super) struct Conversations {
+    slots: HashMap<(UserId, UserId), ConversationSlot, RandomState>,
+}
+
+impl Conversations {
+    pub(super) fn resident(&mut self, user: UserId, peer: UserId) -> Option<&mut Conversation> {
+        match self.slots.get_mut(&(user, peer)) {
+            Some(ConversationSlot::Resident(conversation)) => Some(conversation),
+            Some(ConversationSlot::Loading(_)) | None => None,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
+    }
+}
+
+impl Shard {
+    /// Lets `waiting` wait for `user`, who is not resident; begins to load the user if nobody has.
+    pub(super) fn wait_for_user(&mut self, user: UserId, waiting: Waiting, cx: &mut Turn<'_>) {
+        debug_assert!(self.users.resident(user).is_none());
+        if let Some(list) = self.users.waiting(user) {
+            list.push(waiting);
+            return;
+        }
+        self.users.slots.insert(user, UserSlot::Loading(vec![waiting]));
+        self.ask(Query::User(user), Question::User(user), cx);
+    }
+
+    /// Lets `waiting` wait for a conversation that is not resident; begins to load it if nobody has.
+    pub(super) fn wait_for_conversation(
+        &mut self,
+        user: UserId,
+        peer: UserId,
+        waiting: ConversationWaiting,
+        cx: &mut Turn<'_>,
+    ) {
+        debug_assert!(self.conversations.resident(user, peer).is_none());
+        if let Some(ConversationSlot::Loading(list)) = self.conversations.slots.get_mut(&(user, peer)) {
+            list.push(waiting);
+            return;
+        }
+        if let Some(user) = self.users.resident(user) {
+            user.loading += 1;
+        }
+        self.conversations.slots.insert((user, peer), ConversationSlot::Loading(vec![waiting]));
+        self.ask(Query::Conversation { user, peer }, Question::Conversation { user, peer }, cx);
+    }
+
+    /// Asks the store.
+    pub(super) fn ask(&mut self, query: Query, question: Question, cx: &mut Turn<'_>) {
+        self.next_query = QueryId(self.next_query.0 + 1);
+        self.questions.insert(self.next_query, question);
+        self.counters.queries += 1;
+        cx.effects.queries.push((self.next_query, query));
+    }
+
+    /// The store has answered, or could not be read (`None`).
+    pub(super) fn answered(&mut self, query: QueryId, answer: Option<Answer>, cx: &mut Turn<'_>) {
+        let Some(question) = self.questions.remove(&query) else {
+            debug_assert!(false, "each query is answered once");
+            return;
+        };
+        // An answer of the wrong kind is a bug of the rim; in a release it counts as unreadable.
+        let entries = |answer: Option<Answer>| match answer {
+            Some(Answer::Entries(entries)) => Some(entries),
+            _ => None,
+        };
+        match question {
+            Question::User(user) => match answer {
+                Some(Answer::User(snapshot)) => self.user_loaded(user, &snapshot, cx),
+                _ => self.user_unreadable(user, cx),
+            },
+            Question::Conversation { user, peer } => match answer {
+                Some(Answer::Conversation(snapshot)) => self.conversation_loaded(user, peer, snapshot, cx),
+                _ => self.conversation_unreadable(user, peer, cx),
+            },
+            Question::CatchUp { conn, last } => self.caught_up(conn, last, entries(answer), cx),
+            Question::Fetch { conn, request, fetch, last } => {
+                self.fetched(conn, request, fetch, last, entries(answer), cx);
+            }
+            Question::Repeated { conn, number, expected } => {
+                let found = match answer {
+                    Some(Answer::Send(found)) => Some(found),
+                    _ => None,
+                };
+                self.repeated_found(conn, number, expected, found, cx);
+            }
+            Question::Forward { user, last } => self.forwards_read(user, last, entries(answer), cx),
+            Question::Receipts { user, last } => self.receipts_read(user, last, entries(answer), cx),
+        }
+    }
+
+    fn user_loaded(&mut self, user_id: UserId, snapshot: &UserSnapshot, cx: &mut Turn<'_>) {
+        let resident = UserSlot::Resident(Box::new(User::load(snapshot)));
+        let Some(UserSlot::Loading(waiting)) = self.users.slots.insert(user_id, resident) else {
+            debug_assert!(false, "a user is loaded once");
+            return;
+        };
+        if snapshot.unfinished {
+            self.mark_dirty(user_id, cx.now.monotonic_ms);
+        }
+        for waiting in waiting {
+            match waiting {
+                Waiting::Connect(connected) => self.start(connected, cx),
+                Waiting::Envelope(envelope) => self.envelope(envelope, cx),
+                Waiting::Duties => {}
+            }
+        }
+        self.forget_if_unused(user_id);
+    }
+
+    /// Who waits to connect is sent away; what others said to the user must not be lost and is tried again.
+    fn user_unreadable(&mut self, user: UserId, cx: &mut Turn<'_>) {
+        self.refuse_connects(user, cx);
+        if self.users.waiting(user).is_some_and(|waiting| waiting.is_empty()) {
+            self.users.slots.remove(&user);
+        } else {
+            self.ask(Query::User(user), Question::User(user), cx);
+        }
+    }
+
+    fn conversation_loaded(&mut self, user: UserId, peer: UserId, snapshot: ConversationSnapshot, cx: &mut Turn<'_>) {
+        let resident = ConversationSlot::Resident(Conversation {
+            received_up_to: snapshot.received_up_to,
+            delivered_up_to: snapshot.delivered_up_to,
+            delivered_at: snapshot.delivered_at,
+            delivered_committed: snapshot.delivered_up_to,
+            changed_in: storage::BatchId(0),
+        });
+        let Some(ConversationSlot::Loading(waiting)) = self.conversations.slots.insert((user, peer), resident) else {
+            debug_assert!(false, "a conversation is loaded once");
+            return;
+        };
+        for waiting in waiting {
+            match waiting {
+                ConversationWaiting::Envelope(envelope) => self.envelope(envelope, cx),
+                ConversationWaiting::Fetch(conn, request, fetch) => self.fetch_page(conn, request, fetch, cx),
+            }
+        }
+        self.forget_conversation_if_unused(user, peer);
+        self.conversation_settled(user);
+    }
+
+    fn conversation_settled(&mut self, user_id: UserId) {
+        if let Some(user) = self.users.resident(user_id) {
+            user.loading -= 1;
+            self.forget_if_unused(user_id);
+        }
+    }
+
+    fn conversation_unreadable(&mut self, user: UserId, peer: UserId, cx: &mut Turn<'_>) {
+        let Some(ConversationSlot::Loading(waiting)) = self.conversations.slots.get_mut(&(user, peer)) else { return };
+        let mut fetches = Vec::new();
+        waiting.retain(|waiting| match waiting {
+            ConversationWaiting::Envelope(_) => true,
+            ConversationWaiting::Fetch(conn, request, _) => {
+                fetches.push((*conn, *request));
+                false
+            }
+        });
+        if waiting.is_empty() {
+            self.conversations.slots.remove(&(user, peer));
+            self.conversation_settled(user);
+        } else {
+            self.ask(Query::Conversation { user, peer }, Question::Conversation { user, peer }, cx);
+        }
+        for (conn, request) in fetches {
+            self.fetch_failed(conn, ClientKind::FetchConversation, request, cx);
+        }
+    }
+
+    /// Batches up to what the ledger says are in the store: tails shrink, the unused are forgotten.
+    pub(super) fn forget_ingested(&mut self) {
+        let ingested = self.ledger.ingested();
+        while self.users_changed.front().is_some_and(|(batch, _)| *batch <= ingested) {
+            let Some((_, user_id)) = self.users_changed.pop_front() else { return };
+            if let Some(user) = self.users.resident(user_id) {
+                user.trim(ingested);
+                self.forget_if_unused(user_id);
+            }
+        }
+        while self.conversations_changed.front().is_some_and(|(batch, _)| *batch <= ingested) {
+            let Some((_, (user, peer))) = self.conversations_changed.pop_front() else { return };
+            self.forget_conversation_if_unused(user, peer);
+        }
+    }
+
+    pub(super) fn forget_if_unused(&mut self, user_id: UserId) {
+        let ingested = self.ledger.ingested();
+        let Some(user) = self.users.resident(user_id) else { return };
+        let unused = !user.is_connected()
+            && user.changed_in <= ingested
+            && user.tail.is_empty()
+            && !user.dirty
+            && !user.unfinished
+            && user.loading == 0
+            && user.is_idle();
+        if unused {
+            self.users.slots.remove(&user_id);
+        }
+    }
+
+    pub(super) fn forget_conversation_if_unused(&mut self, user: UserId, peer: UserId) {
+        let ingested = self.ledger.ingested();
+        if self.conversations.resident(user, peer).is_some_and(|conversation| conversation.changed_in <= ingested) {
+            self.conversations.slots.remove(&(user, peer));
+        }
+    }
+}

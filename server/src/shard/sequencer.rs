@@ -1,0 +1,267 @@
+//! Sequencer: gives entries their place in a log. The only code that grows a log.
+//!
+//! Invariants: seqs of a user count up by one; a device's send numbers count up by one; an entry and its record are made
+//! in the same call; what leaves the node waits in the ledger for the record's batch.
+
+use std::collections::VecDeque;
+
+use proto_spec::{
+    Content, Entry, ErrorCode, Event, Recipient, SendNumber, Seq, ServerFrame, TimestampMs, UserId,
+    limits::{SEND_WINDOW, TEXT_BYTES_MAX},
+};
+use storage::{BatchId, Query, Record};
+
+use super::{
+    Admission, ConnId, Shard, Turn,
+    input::{Envelope, EnvelopeBody},
+    ledger::Parked,
+    question::Question,
+    user::{Forwarding, TailEntry, User},
+};
+use crate::limits::{QUERIES_IN_FLIGHT_MAX, RETRY_BUSY_MS, RETRY_STOPPING_MS, RETRY_STORAGE_MS, UNCOMMITTED_BYTES_MAX};
+
+/// Why a send is not taken, when to try again, and what is expected.
+struct Refusal {
+    code: ErrorCode,
+    retry_after_ms: u64,
+}
+
+impl Shard {
+    /// A device wants to write to somebody.
+    pub(super) fn send_requested(
+        &mut self,
+        conn: ConnId,
+        number: SendNumber,
+        to: UserId,
+        content: Content,
+        cx: &mut Turn<'_>,
+    ) {
+        let Some(session) = self.sessions.get_mut(conn) else { return };
+        let (user_id, device_id) = (session.user, session.device);
+        let Some(user) = self.users.resident(user_id) else { return };
+        let Some(device) = user.device(device_id) else { return };
+        let expected = device.last_number.next();
+        let in_flight = device.in_flight;
+        if number < expected && number.0 > 0 {
+            return self.send_repeated(conn, number, cx);
+        }
+        let refusal = if number != expected {
+            Some(Refusal { code: ErrorCode::SendGap, retry_after_ms: 0 })
+        } else {
+            refuse_content(to, &content).or_else(|| self.refuse_admission(in_flight))
+        };
+        if let Some(refusal) = refusal {
+            return self.refuse(conn, number, refusal, expected, cx);
+        }
+        let Some(user) = self.users.resident(user_id) else { return };
+        user.unfinished = true;
+        let Some(device) = user.device(device_id) else { return };
+        if device.last_number == SendNumber(0) {
+            // A device is found by its cursor: no send of it may be durable without one.
+            device.cursor_dirty = false;
+            cx.effects.batch.push(&Record::Cursor { user: user_id, device: device_id, seq: device.cursor });
+        }
+        device.last_number = number;
+        device.in_flight += 1;
+        let event = Event::Sent { to, device: device_id, number, content: content.clone() };
+        let Some(seq) = self.append(user_id, event, None, cx) else { return };
+        self.ledger.park(Parked::Sent { user: user_id, device: device_id, number, seq });
+        self.forward_sent(user_id, to, seq, content, cx);
+        self.mark_dirty(user_id, cx.now.monotonic_ms);
+    }
+
+    /// Why this core takes no new send just now, if so.
+    fn refuse_admission(&self, in_flight: u16) -> Option<Refusal> {
+        let (code, retry_after_ms) = match self.admission {
+            _ if self.draining => (ErrorCode::Stopping, RETRY_STOPPING_MS),
+            Admission::Full => (ErrorCode::StorageFull, RETRY_STORAGE_MS),
+            Admission::Failed => (ErrorCode::StorageFailed, RETRY_STORAGE_MS),
+            Admission::Behind => (ErrorCode::Overloaded, RETRY_BUSY_MS),
+            Admission::Open if self.ledger.uncommitted_bytes() > UNCOMMITTED_BYTES_MAX => {
+                (ErrorCode::Overloaded, RETRY_BUSY_MS)
+            }
+            Admission::Open if u64::from(in_flight) >= SEND_WINDOW => (ErrorCode::WindowFull, RETRY_BUSY_MS),
+            Admission::Open => return None,
+        };
+        Some(Refusal { code, retry_after_ms })
+    }
+
+    fn refuse(&mut self, conn: ConnId, number: SendNumber, refusal: Refusal, expected: SendNumber, cx: &mut Turn<'_>) {
+        self.counters.refused += 1;
+        let Refusal { code, retry_after_ms } = refusal;
+        self.send(conn, &ServerFrame::Refused { number, code, retry_after_ms, expected }, cx);
+    }
+
+    /// A send that was numbered before: the first result is the answer, however long ago (contract 2).
+    fn send_repeated(&mut self, conn: ConnId, number: SendNumber, cx: &mut Turn<'_>) {
+        self.counters.repeated += 1;
+        let Some(session) = self.sessions.get_mut(conn) else { return };
+        let (user_id, device_id, lookups) = (session.user, session.device, session.lookups);
+        let Some(user) = self.users.resident(user_id) else { return };
+        let found = user.tail.iter().rev().find(|tail| {
+            matches!(tail.entry.event, Event::Sent { device, number: n, .. } if device == device_id && n == number)
+        });
+        if let Some(tail) = found {
+            // If it is not committed yet, its acceptance is on its way to this device.
+            if tail.entry.seq <= user.committed {
+                let (seq, time) = (tail.entry.seq, tail.entry.time);
+                self.accept_again(conn, number, seq, time, cx);
+            }
+            return;
+        }
+        let Some(expected) = user.device(device_id).map(|device| device.last_number.next()) else { return };
+        if u64::from(lookups) >= SEND_WINDOW || self.questions.len() >= QUERIES_IN_FLIGHT_MAX {
+            let refusal = Refusal { code: ErrorCode::Overloaded, retry_after_ms: RETRY_BUSY_MS };
+            return self.refuse(conn, number, refusal, expected, cx);
+        }
+        if let Some(session) = self.sessions.get_mut(conn) {
+            session.lookups += 1;
+        }
+        let query = Query::Send { user: user_id, device: device_id, number };
+        self.ask(query, Question::Repeated { conn, number, expected }, cx);
+    }
+
+    /// The store has looked for the first result of a send.
+    pub(super) fn repeated_found(
+        &mut self,
+        conn: ConnId,
+        number: SendNumber,
+        expected: SendNumber,
+        found: Option<Option<(Seq, TimestampMs)>>,
+        cx: &mut Turn<'_>,
+    ) {
+        let Some(session) = self.sessions.get_mut(conn) else { return };
+        session.lookups -= 1;
+        match found {
+            Some(Some((seq, time))) => self.accept_again(conn, number, seq, time, cx),
+            Some(None) | None => {
+                // Numbered before and not found: the store could not be read, or lost it. Never store it again.
+                let refusal = Refusal { code: ErrorCode::StorageFailed, retry_after_ms: RETRY_STORAGE_MS };
+                self.refuse(conn, number, refusal, expected, cx);
+            }
+        }
+    }
+
+    fn accept_again(&mut self, conn: ConnId, number: SendNumber, seq: Seq, time: TimestampMs, cx: &mut Turn<'_>) {
+        let durability = self.settings.durability;
+        // Whether the recipient is there was of interest when the message was new.
+        let recipient = Recipient::Offline;
+        self.send(conn, &ServerFrame::Accepted { number, seq, time, durability, recipient }, cx);
+    }
+
+    /// A message for a user whose home is here. Exactly once: what is not above the watermark came before.
+    pub(super) fn message_arrived(
+        &mut self,
+        to: UserId,
+        from: UserId,
+        origin: Seq,
+        content: Content,
+        cx: &mut Turn<'_>,
+    ) {
+        let answer = Envelope { to: from, from: to, body: EnvelopeBody::Forwarded { origin } };
+        let changed_in = self.ledger.filling();
+        let Some(conversation) = self.conversations.resident(to, from) else { return };
+        if origin <= conversation.received_up_to {
+            self.counters.duplicates += 1;
+            let changed_in = conversation.changed_in;
+            if self.ledger.is_committed(changed_in) {
+                self.post(answer, cx);
+            } else {
+                self.ledger.park_behind(changed_in, Parked::Answer(answer));
+            }
+            return;
+        }
+        conversation.received_up_to = origin;
+        conversation.changed_in = changed_in;
+        self.conversations_changed.push_back((changed_in, (to, from)));
+        let event = Event::Received { from, origin, content };
+        let Some(seq) = self.append(to, event, None, cx) else { return };
+        self.ledger.park(Parked::Entry { user: to, seq, answer: Some(answer) });
+    }
+
+    /// A device of `from` has the messages of `to` up to `up_to`: an entry of `to`'s log, unless it was known.
+    pub(super) fn receipt_arrived(
+        &mut self,
+        to: UserId,
+        from: UserId,
+        up_to: Seq,
+        received_as: Seq,
+        cx: &mut Turn<'_>,
+    ) {
+        let answer = Envelope { to: from, from: to, body: EnvelopeBody::Receipted { received_as } };
+        let filling = self.ledger.filling();
+        let Some(next) = self.users.resident(to).map(|user| user.head.next()) else { return };
+        let Some(conversation) = self.conversations.resident(to, from) else { return };
+        if up_to <= conversation.delivered_up_to {
+            let changed_in = conversation.changed_in;
+            if self.ledger.is_committed(changed_in) {
+                self.post(answer, cx);
+            } else {
+                self.ledger.park_behind(changed_in, Parked::Answer(answer));
+            }
+            return;
+        }
+        let replaces = (conversation.delivered_at > Seq::ZERO).then_some(conversation.delivered_at);
+        conversation.delivered_up_to = up_to;
+        conversation.delivered_at = next;
+        conversation.changed_in = filling;
+        self.conversations_changed.push_back((filling, (to, from)));
+        let event = Event::Delivered { peer: from, up_to };
+        let Some(seq) = self.append(to, event, replaces, cx) else { return };
+        debug_assert_eq!(seq, next);
+        self.ledger.park(Parked::Entry { user: to, seq, answer: Some(answer) });
+    }
+
+    /// The one place where a log grows: the record into the batch, the entry into the tail.
+    fn append(&mut self, user_id: UserId, event: Event, replaces: Option<Seq>, cx: &mut Turn<'_>) -> Option<Seq> {
+        let batch = self.ledger.filling();
+        let user = self.users.resident(user_id)?;
+        let seq = user.head.next();
+        // Within a log time does not go back, whatever the wall clock does.
+        let time = cx.now.wall.max(user.head_time);
+        let entry = Entry { seq, time, event };
+        cx.effects.batch.push(&Record::Append { user: user_id, entry: entry.clone(), replaces });
+        user.head = seq;
+        user.head_time = time;
+        user.tail.push_back(TailEntry { entry, replaces, batch });
+        self.counters.entries += 1;
+        Self::note_change(&mut self.users_changed, user_id, user, batch);
+        Some(seq)
+    }
+
+    /// Remembers that `batch` changed `user`, so that it is not forgotten before the batch is ingested.
+    pub(super) fn note_change(
+        changed: &mut VecDeque<(BatchId, UserId)>,
+        user_id: UserId,
+        user: &mut User,
+        batch: BatchId,
+    ) {
+        if user.changed_in != batch {
+            user.changed_in = batch;
+            changed.push_back((batch, user_id));
+        }
+    }
+
+    /// Hands a message that has just been numbered to its recipient's home, unless older ones must go first.
+    fn forward_sent(&mut self, user_id: UserId, to: UserId, origin: Seq, content: Content, cx: &mut Turn<'_>) {
+        if to == user_id {
+            return;
+        }
+        let Some(user) = self.users.resident(user_id) else { return };
+        if user.forwarding == Forwarding::Direct {
+            user.unconfirmed.push_back(origin);
+            self.post(Envelope { to, from: user_id, body: EnvelopeBody::Forward { origin, content } }, cx);
+        }
+    }
+}
+
+/// Why this content will never be taken, if so.
+fn refuse_content(to: UserId, content: &Content) -> Option<Refusal> {
+    let code = match content {
+        _ if to.0 == 0 => ErrorCode::Recipient,
+        Content::Unknown { .. } => ErrorCode::ContentKind,
+        Content::Text(text) if text.is_empty() || text.len() > TEXT_BYTES_MAX => ErrorCode::TextLength,
+        Content::Text(_) => return None,
+    };
+    Some(Refusal { code, retry_after_ms: 0 })
+}

@@ -1,0 +1,391 @@
+//! Session: one authenticated connection, from its hello to its end. Turns frames into calls; decides nothing about logs.
+
+use std::{mem, ops::ControlFlow};
+
+use proto_spec::{
+    ClientFrame, Decoder, DeviceId, ErrorCode, FrameError, FramingError, RequestId, Resume, SendNumber, Seq,
+    ServerFrame, UserId,
+    limits::{CLIENT_FRAME_BYTES_MAX, PAGE_ENTRIES_MAX, SEND_WINDOW, TEXT_BYTES_MAX},
+};
+
+use super::{
+    Admission, Close, ConnId, Connected, Presence, ReadState, Shard, Turn,
+    ledger::Parked,
+    outbox::Push,
+    user::{Device, Waiting},
+};
+use crate::limits::{
+    DEVICES_MAX, EARLY_BYTES_MAX, QUERIES_IN_FLIGHT_MAX, RETRY_BUSY_MS, RETRY_STOPPING_MS, RETRY_STORAGE_MS,
+};
+
+/// How far a connection has come.
+#[derive(Debug)]
+pub(super) enum Phase {
+    /// The user is being loaded; what arrives meanwhile is held.
+    Starting { early: Vec<u8> },
+    /// Welcomed.
+    Ready,
+}
+
+/// One authenticated connection.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) conn: ConnId,
+    pub(super) user: UserId,
+    pub(super) device: DeviceId,
+    pub(super) phase: Phase,
+    decoder: Decoder,
+    pub(super) push: Push,
+    /// Everything up to here has been offered on this connection.
+    pub(super) offered: Seq,
+    /// Bytes handed to the rim and not yet taken by the kernel.
+    pub(super) queued: usize,
+    pub(super) paused: bool,
+    /// Fetches that await their page.
+    pub(super) fetches: u16,
+    /// Retried sends whose first result is being looked up.
+    pub(super) lookups: u16,
+    pinged: bool,
+    heard_ms: u64,
+}
+
+/// The connections of a shard, by slot.
+#[derive(Debug, Default)]
+pub(super) struct Sessions {
+    slots: Vec<Option<Session>>,
+    len: usize,
+}
+
+impl Sessions {
+    pub(super) fn get_mut(&mut self, conn: ConnId) -> Option<&mut Session> {
+        self.slots.get_mut(conn.slot as usize)?.as_mut().filter(|session| session.conn == conn)
+    }
+
+    fn insert(&mut self, session: Session) {
+        let slot = session.conn.slot as usize;
+        if slot >= self.slots.len() {
+            self.slots.resize_with(slot + 1, || None);
+        }
+        debug_assert!(self.slots[slot].is_none(), "the rim reuses a slot only after the shard was told or closed it");
+        self.slots[slot] = Some(session);
+        self.len += 1;
+    }
+
+    fn remove(&mut self, conn: ConnId) -> Option<Session> {
+        let slot = self.slots.get_mut(conn.slot as usize)?;
+        let session = slot.take_if(|session| session.conn == conn)?;
+        self.len -= 1;
+        Some(session)
+    }
+
+    pub(super) const fn len(&self) -> usize {
+        self.len
+    }
+
+    fn conns(&self) -> Vec<ConnId> {
+        self.slots.iter().flatten().map(|session| session.conn).collect()
+    }
+}
+
+impl Shard {
+    /// A connection passed the handshake: its session exists from now on, its user may have to be loaded.
+    pub(super) fn connected(&mut self, connected: Connected, cx: &mut Turn<'_>) {
+        debug_assert_eq!(self.topology.home_of(connected.user), self.core);
+        let now_ms = cx.now.monotonic_ms;
+        self.sessions.insert(Session {
+            conn: connected.conn,
+            user: connected.user,
+            device: connected.device,
+            phase: Phase::Starting { early: Vec::new() },
+            decoder: Decoder::new(CLIENT_FRAME_BYTES_MAX as u32),
+            push: Push::CatchingUp { reading: false },
+            offered: Seq::ZERO,
+            queued: 0,
+            paused: false,
+            fetches: 0,
+            lookups: 0,
+            pinged: false,
+            heard_ms: now_ms,
+        });
+        self.wheel.insert(now_ms, now_ms + self.settings.ping_after_ms, connected.conn);
+        if self.draining {
+            self.close(connected.conn, ErrorCode::Stopping, RETRY_STOPPING_MS, "the server is stopping", cx);
+        } else if self.questions.len() >= QUERIES_IN_FLIGHT_MAX {
+            self.close(connected.conn, ErrorCode::Overloaded, RETRY_BUSY_MS, "too many logins at once", cx);
+        } else if self.users.resident(connected.user).is_some() {
+            self.start(connected, cx);
+        } else {
+            self.wait_for_user(connected.user, Waiting::Connect(connected), cx);
+        }
+    }
+
+    /// The user is here: the device's earlier connection ends, then this one is welcomed.
+    pub(super) fn start(&mut self, connected: Connected, cx: &mut Turn<'_>) {
+        let Connected { conn, user: user_id, device: device_id, .. } = connected;
+        if self.sessions.get_mut(conn).is_none() {
+            return self.forget_if_unused(user_id);
+        }
+        let Some(user) = self.users.resident(user_id) else {
+            debug_assert!(false, "start() is called for loaded users");
+            return;
+        };
+        if user.device(device_id).is_none() {
+            if user.devices.len() >= DEVICES_MAX {
+                let detail = "the user has too many devices";
+                self.close(conn, ErrorCode::DeviceRefused, 0, detail, cx);
+                return;
+            }
+            user.devices.push(Device {
+                id: device_id,
+                cursor: Seq::ZERO,
+                cursor_dirty: true,
+                last_number: SendNumber(0),
+                in_flight: 0,
+                session: None,
+            });
+            self.mark_dirty(user_id, cx.now.monotonic_ms);
+        }
+        let older = self.users.resident(user_id).and_then(|user| user.device(device_id)).and_then(|d| d.session);
+        if let Some(older) = older.filter(|older| *older != conn) {
+            self.close(older, ErrorCode::Replaced, 0, "the same device connected again", cx);
+        }
+        let Some(user) = self.users.resident(user_id) else { return };
+        let changed_in = user.changed_in;
+        let was_connected = user.is_connected();
+        let Some(device) = user.device(device_id) else { return };
+        device.session = Some(conn);
+        if !was_connected {
+            cx.effects.presence.push((user_id, Presence::Online));
+        }
+        if device.in_flight > 0 && self.admission == Admission::Failed {
+            let detail = "the disk failed; what became of earlier sends is not known";
+            return self.close(conn, ErrorCode::StorageFailed, RETRY_STORAGE_MS, detail, cx);
+        }
+        if device.in_flight > 0 {
+            // The welcome names the last accepted send: that must be known first.
+            return self.ledger.park_behind(changed_in, Parked::Connect(connected));
+        }
+        self.welcome(connected, cx);
+    }
+
+    /// Says welcome, places the cursor and begins to push.
+    pub(super) fn welcome(&mut self, connected: Connected, cx: &mut Turn<'_>) {
+        let Connected { conn, user: user_id, device: device_id, version, resume } = connected;
+        if self.sessions.get_mut(conn).is_none() {
+            return;
+        }
+        let Some(user) = self.users.resident(user_id) else { return };
+        let head = user.committed;
+        let Some(device) = user.device(device_id) else { return };
+        let cursor = match resume {
+            Resume::Stored => device.cursor,
+            Resume::Live => head,
+            Resume::After(seq) if seq <= head => seq,
+            Resume::After(seq) => {
+                let detail = format!("the cursor {seq} lies beyond the head {head} of the log");
+                return self.close(conn, ErrorCode::CursorAhead, 0, &detail, cx);
+            }
+        };
+        let frame = ServerFrame::Welcome {
+            version,
+            user: user_id,
+            server_time: cx.now.wall,
+            head,
+            cursor,
+            last_number: device.last_number,
+            send_window: SEND_WINDOW,
+            text_bytes_max: TEXT_BYTES_MAX as u64,
+            page_entries_max: PAGE_ENTRIES_MAX,
+            idle_timeout_ms: self.settings.idle_timeout_ms,
+        };
+        self.counters.logins += 1;
+        self.send(conn, &frame, cx);
+        let Some(session) = self.sessions.get_mut(conn) else { return };
+        session.offered = cursor;
+        let Phase::Starting { early } = mem::replace(&mut session.phase, Phase::Ready) else {
+            debug_assert!(false, "a connection is welcomed once");
+            return;
+        };
+        if let Resume::After(seq) = resume {
+            self.acknowledge(conn, seq, cx);
+        }
+        self.push_more(conn, cx);
+        if !early.is_empty() {
+            self.unpause_if_drained(conn, cx);
+            self.received(conn, &early, cx);
+        }
+    }
+
+    /// Bytes of a connection, in any cut.
+    pub(super) fn received(&mut self, conn: ConnId, bytes: &[u8], cx: &mut Turn<'_>) {
+        let now_ms = cx.now.monotonic_ms;
+        let Some(session) = self.sessions.get_mut(conn) else { return };
+        session.heard_ms = now_ms;
+        session.pinged = false;
+        if let Phase::Starting { early } = &mut session.phase {
+            early.extend_from_slice(bytes);
+            if early.len() > EARLY_BYTES_MAX && !mem::replace(&mut session.paused, true) {
+                cx.effects.reads.push((conn, ReadState::Paused));
+            }
+            return;
+        }
+        // The decoder leaves the session for the time of the call: frames change the shard.
+        let idle = Decoder::new(CLIENT_FRAME_BYTES_MAX as u32);
+        let mut decoder = mem::replace(&mut session.decoder, idle);
+        let result = decoder.decode(bytes, |raw| match ClientFrame::decode(raw) {
+            Ok(frame) => self.frame(conn, frame, cx),
+            Err(error @ FrameError::UnknownKind(kind)) => {
+                let (code, detail) = (ErrorCode::UnknownKind, error.to_string());
+                self.send_error(conn, code, kind, RequestId(0), 0, &detail, cx);
+                ControlFlow::Continue(())
+            }
+            Err(error @ FrameError::Body { .. }) => {
+                self.close(conn, ErrorCode::Malformed, 0, &error.to_string(), cx);
+                ControlFlow::Break(())
+            }
+        });
+        if let Err(error) = result {
+            let code = match error {
+                FramingError::TooLong { .. } => ErrorCode::FrameTooLarge,
+                FramingError::Length | FramingError::Empty => ErrorCode::Malformed,
+            };
+            self.close(conn, code, 0, &error.to_string(), cx);
+        } else if let Some(session) = self.sessions.get_mut(conn) {
+            session.decoder = decoder;
+        }
+    }
+
+    /// One frame of a welcomed connection. Breaks when the connection has ended.
+    fn frame(&mut self, conn: ConnId, frame: ClientFrame, cx: &mut Turn<'_>) -> ControlFlow<()> {
+        match frame {
+            ClientFrame::Hello { .. } => {
+                self.close(conn, ErrorCode::NotNow, 0, "a hello comes once, at the start", cx);
+            }
+            ClientFrame::Send { number, to, content } => self.send_requested(conn, number, to, content, cx),
+            ClientFrame::Acknowledge { seq } => self.acknowledge(conn, seq, cx),
+            ClientFrame::FetchLog { request, from, direction, limit } => {
+                self.fetch(conn, request, None, from, direction, limit, cx);
+            }
+            ClientFrame::FetchConversation { request, peer, from, direction, limit } => {
+                self.fetch(conn, request, Some(peer), from, direction, limit, cx);
+            }
+            ClientFrame::Ping { nonce } => self.send(conn, &ServerFrame::Pong { nonce }, cx),
+            ClientFrame::Pong { .. } => {}
+            ClientFrame::Bye => self.end(conn, None, cx),
+        }
+        if self.sessions.get_mut(conn).is_some() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    }
+
+    /// Says bye with a reason and closes.
+    pub(super) fn close(&mut self, conn: ConnId, code: ErrorCode, retry_ms: u64, detail: &str, cx: &mut Turn<'_>) {
+        let bye = ServerFrame::Bye { code, retry_after_ms: retry_ms, detail: detail.to_owned() };
+        self.send(conn, &bye, cx);
+        self.end(conn, Some(code), cx);
+    }
+
+    /// Closes what is still open.
+    fn end(&mut self, conn: ConnId, reason: Option<ErrorCode>, cx: &mut Turn<'_>) {
+        if let Some(session) = self.leave(conn, cx) {
+            cx.effects.closes.push(Close { conn, user: session.user, reason });
+        }
+    }
+
+    /// The peer is gone, or closing: the session ends, the user may have gone offline.
+    pub(super) fn leave(&mut self, conn: ConnId, cx: &mut Turn<'_>) -> Option<Session> {
+        let session = self.sessions.remove(conn)?;
+        if let Some(user) = self.users.resident(session.user) {
+            if let Some(device) = user.device(session.device).filter(|device| device.session == Some(conn)) {
+                device.session = None;
+                if !user.is_connected() {
+                    cx.effects.presence.push((session.user, Presence::Offline));
+                }
+            }
+            self.forget_if_unused(session.user);
+        }
+        Some(session)
+    }
+
+    /// Sends a frame that answers or asks something.
+    pub(super) fn send(&mut self, conn: ConnId, frame: &ServerFrame, cx: &mut Turn<'_>) {
+        if let Some(session) = self.sessions.get_mut(conn) {
+            let range = cx.effects.frame(frame);
+            session.queue(range, cx.effects);
+        }
+    }
+
+    /// Refuses something that is not a send.
+    #[expect(clippy::too_many_arguments, reason = "the fields of one frame, each of its own type or named at the call")]
+    pub(super) fn send_error(
+        &mut self,
+        conn: ConnId,
+        code: ErrorCode,
+        kind: u8,
+        request: RequestId,
+        retry_after_ms: u64,
+        detail: &str,
+        cx: &mut Turn<'_>,
+    ) {
+        self.send(conn, &ServerFrame::Error { code, kind, request, retry_after_ms, detail: detail.to_owned() }, cx);
+    }
+
+    /// Pings the silent, closes those that stay silent and those that do not drain.
+    pub(super) fn look_at_silent(&mut self, cx: &mut Turn<'_>) {
+        let now_ms = cx.now.monotonic_ms;
+        for conn in self.wheel.due(now_ms) {
+            let Some(session) = self.sessions.get_mut(conn) else { continue };
+            let silent_ms = now_ms.saturating_sub(session.heard_ms);
+            if silent_ms >= self.settings.idle_timeout_ms {
+                self.close(conn, ErrorCode::IdleTimeout, 0, "nothing was heard for too long", cx);
+                continue;
+            }
+            let mut due_ms = session.heard_ms + self.settings.ping_after_ms;
+            if silent_ms >= self.settings.ping_after_ms {
+                due_ms = session.heard_ms + self.settings.idle_timeout_ms;
+                if !mem::replace(&mut session.pinged, true) && matches!(session.phase, Phase::Ready) {
+                    self.send(conn, &ServerFrame::Ping { nonce: now_ms }, cx);
+                }
+            }
+            self.wheel.insert(now_ms, due_ms, conn);
+        }
+    }
+
+    /// Everything is committed and nothing new is taken: says bye to all.
+    pub(super) fn dismiss_all(&mut self, cx: &mut Turn<'_>) {
+        for conn in self.sessions.conns() {
+            self.close(conn, ErrorCode::Stopping, RETRY_STOPPING_MS, "the server is stopping", cx);
+        }
+    }
+
+    /// The journal has failed: nobody can be told what became of these sends, so their connections end.
+    pub(super) fn abandon_parked(&mut self, cx: &mut Turn<'_>) {
+        for parked in self.ledger.abandon() {
+            let conn = match parked {
+                Parked::Connect(connected) => Some(connected.conn),
+                Parked::Sent { user, device, .. } => {
+                    self.users.resident(user).and_then(|user| user.device(device)).and_then(|device| device.session)
+                }
+                Parked::Entry { .. } | Parked::Answer(_) => None,
+            };
+            if let Some(conn) = conn {
+                let detail = "the disk failed; what was not accepted may or may not have been stored";
+                self.close(conn, ErrorCode::StorageFailed, RETRY_STORAGE_MS, detail, cx);
+            }
+        }
+    }
+
+    /// The user could not be loaded: those who wait to connect are sent away, the rest stays.
+    pub(super) fn refuse_connects(&mut self, user: UserId, cx: &mut Turn<'_>) {
+        let Some(waiting) = self.users.waiting(user) else { return };
+        let mut refused = Vec::new();
+        waiting.retain(|waiting| match waiting {
+            Waiting::Connect(connected) => {
+                refused.push(connected.conn);
+                false
+            }
+            Waiting::Envelope(_) | Waiting::Duties => true,
+        });
+        for conn in refused {
+            self.close(conn, ErrorCode::StorageFailed, RETRY_STORAGE_MS, "the store can not be read", cx);
+        }
+    }
+}

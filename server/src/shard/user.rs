@@ -1,0 +1,281 @@
+//! What a shard keeps of one user: the log's head and tail, the devices, and the duties towards others.
+//!
+//! Invariants: `stored <= committed <= head`; every entry above `stored` that has not been superseded is in `tail`, by
+//! ascending seq; everything up to `stored` is in the store.
+
+use std::collections::VecDeque;
+
+use proto_spec::{DeviceId, Direction, Entry, SendNumber, Seq, TimestampMs, UserId, limits::TEXT_BYTES_MAX};
+use storage::{BatchId, Marks, UserSnapshot};
+
+use super::input::{ConnId, Connected, Envelope};
+
+/// An entry that is not in the store yet.
+#[derive(Debug)]
+pub(super) struct TailEntry {
+    pub(super) entry: Entry,
+    /// An earlier entry that this one supersedes, once it is committed.
+    pub(super) replaces: Option<Seq>,
+    pub(super) batch: BatchId,
+}
+
+/// One device of a user.
+#[derive(Debug)]
+pub(super) struct Device {
+    pub(super) id: DeviceId,
+    /// Acknowledged up to here.
+    pub(super) cursor: Seq,
+    /// The cursor has moved since it was last written.
+    pub(super) cursor_dirty: bool,
+    /// The last send that was numbered.
+    pub(super) last_number: SendNumber,
+    /// Sends that wait for their commit: at most the send window.
+    pub(super) in_flight: u16,
+    /// The connection of this device, if any.
+    pub(super) session: Option<ConnId>,
+}
+
+/// How the messages that this user sent reach their recipients' homes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Forwarding {
+    /// Each message is forwarded when it is numbered.
+    Direct,
+    /// Left over from before a restart: messages from `next` on are forwarded from the log, and new ones wait their
+    /// turn. A message that overtook an older one would make the recipient's watermark swallow the older one.
+    FromLog { next: Seq, reading: bool },
+}
+
+/// Reports to senders that are under way: one round at a time.
+#[derive(Debug, Default)]
+pub(super) struct ReceiptRound {
+    /// The round covers received entries up to here.
+    pub(super) up_to: Seq,
+    /// Reports that are not confirmed yet, by the seq that the received message has here.
+    pub(super) awaited: Vec<Seq>,
+    /// A page of the log is being read for the round.
+    pub(super) reading: bool,
+}
+
+/// A user that is loaded.
+#[derive(Debug)]
+pub(super) struct User {
+    pub(super) head: Seq,
+    pub(super) head_time: TimestampMs,
+    pub(super) committed: Seq,
+    pub(super) stored: Seq,
+    pub(super) tail: VecDeque<TailEntry>,
+    pub(super) devices: Vec<Device>,
+    /// Messages that were forwarded and not confirmed, by ascending seq.
+    pub(super) unconfirmed: VecDeque<Seq>,
+    pub(super) forwarding: Forwarding,
+    pub(super) receipts: ReceiptRound,
+    pub(super) marks: Marks,
+    /// The marks as they were last written.
+    pub(super) marks_written: Marks,
+    /// A restart would look at this user: something was sent or acknowledged since marks last said idle.
+    pub(super) unfinished: bool,
+    /// Conversations of this user that are being loaded.
+    pub(super) loading: u32,
+    /// Is in the shard's list of users to flush.
+    pub(super) dirty: bool,
+    /// The last batch with a record of this user.
+    pub(super) changed_in: BatchId,
+}
+
+impl User {
+    pub(super) fn load(snapshot: &UserSnapshot) -> Self {
+        let devices = snapshot.devices.iter().map(|device| Device {
+            id: device.device,
+            cursor: device.cursor,
+            cursor_dirty: false,
+            last_number: device.last_number,
+            in_flight: 0,
+            session: None,
+        });
+        let mut user = Self {
+            head: snapshot.head,
+            head_time: snapshot.head_time,
+            committed: snapshot.head,
+            stored: snapshot.head,
+            tail: VecDeque::new(),
+            devices: devices.collect(),
+            unconfirmed: VecDeque::new(),
+            forwarding: Forwarding::Direct,
+            receipts: ReceiptRound::default(),
+            marks: snapshot.marks,
+            marks_written: snapshot.marks,
+            unfinished: snapshot.unfinished,
+            loading: 0,
+            dirty: false,
+            changed_in: BatchId(0),
+        };
+        if snapshot.unfinished {
+            user.forwarding = Forwarding::FromLog { next: snapshot.marks.forwarded.next(), reading: false };
+        } else {
+            // Idle when last seen: everything since was received, not sent, and nothing of it acknowledged.
+            user.marks.forwarded = user.head;
+        }
+        user
+    }
+
+    /// Highest seq that any device has acknowledged: what the senders may be told.
+    pub(super) fn delivered(&self) -> Seq {
+        self.devices.iter().map(|device| device.cursor).max().unwrap_or_default()
+    }
+
+    pub(super) fn device(&mut self, id: DeviceId) -> Option<&mut Device> {
+        self.devices.iter_mut().find(|device| device.id == id)
+    }
+
+    pub(super) fn is_connected(&self) -> bool {
+        self.devices.iter().any(|device| device.session.is_some())
+    }
+
+    /// Every duty is fulfilled: a restart need not look at this user.
+    pub(super) fn is_idle(&self) -> bool {
+        self.unconfirmed.is_empty()
+            && self.forwarding == Forwarding::Direct
+            && self.receipts.awaited.is_empty()
+            && !self.receipts.reading
+            && self.marks.receipted >= self.delivered()
+    }
+
+    /// Moves the forwarded mark to where the unconfirmed messages allow.
+    pub(super) fn advance_forwarded(&mut self) {
+        let bound = match (self.unconfirmed.front(), self.forwarding) {
+            (Some(first), _) => first.previous(),
+            (None, Forwarding::FromLog { next, .. }) => next.previous(),
+            (None, Forwarding::Direct) => self.head,
+        };
+        self.marks.forwarded = self.marks.forwarded.max(bound);
+    }
+
+    /// Finds an entry that is not in the store yet.
+    pub(super) fn tail_index(&self, seq: Seq) -> Option<usize> {
+        self.tail.binary_search_by_key(&seq, |tail| tail.entry.seq).ok()
+    }
+
+    /// Forgets what is in the store since `ingested`.
+    pub(super) fn trim(&mut self, ingested: BatchId) {
+        while self.tail.front().is_some_and(|tail| tail.batch <= ingested) {
+            if let Some(tail) = self.tail.pop_front() {
+                self.stored = tail.entry.seq;
+            }
+        }
+        if self.tail.is_empty() {
+            if self.changed_in <= ingested {
+                // A superseded entry may have been the last to leave the tail.
+                self.stored = self.head;
+            }
+            self.tail.shrink_to(0);
+        }
+        debug_assert!(self.stored <= self.committed && self.committed <= self.head);
+    }
+
+    /// Committed entries of the tail within `first..=last`, by ascending seq, at most `entries_max` and about
+    /// `bytes_max`; and whether the whole range was covered.
+    pub(super) fn tail_entries(&self, peer: Option<UserId>, first: Seq, last: Seq, room: Room) -> (Vec<Entry>, bool) {
+        debug_assert!(first > self.stored && last <= self.committed);
+        let start = self.tail.partition_point(|tail| tail.entry.seq < first);
+        let end = self.tail.partition_point(|tail| tail.entry.seq <= last);
+        let matching = |tail: &&TailEntry| match peer {
+            Some(peer) => tail.entry.event.conversation() == Some(peer),
+            None => true,
+        };
+        let range = self.tail.range(start..end).filter(matching);
+        match room.direction {
+            Direction::Forwards => take_within(range, room),
+            Direction::Backwards => {
+                let (mut entries, complete) = take_within(range.rev(), room);
+                entries.reverse();
+                (entries, complete)
+            }
+        }
+    }
+}
+
+/// How much a page may still take, and from which end.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Room {
+    pub(super) direction: Direction,
+    pub(super) entries: usize,
+    pub(super) bytes: usize,
+}
+
+impl Room {
+    /// Whether an entry of any size may still be added.
+    pub(super) const fn fits_any_entry(self) -> bool {
+        self.entries > 0 && self.bytes >= ENTRY_BYTES_MAX
+    }
+
+    /// What is left after `entries` have been taken.
+    pub(super) fn after(self, entries: &[Entry]) -> Self {
+        let bytes = entries.iter().map(wire_bytes).sum::<usize>();
+        Self {
+            direction: self.direction,
+            entries: self.entries.saturating_sub(entries.len()),
+            bytes: self.bytes.saturating_sub(bytes),
+        }
+    }
+}
+
+/// Upper bound of any entry's size in a page.
+const ENTRY_BYTES_MAX: usize = ENTRY_HEADER_BYTES_MAX + TEXT_BYTES_MAX;
+
+/// Upper bound of an entry's size in a page without its content: its length (3), kind, five varints of
+/// at most ten, the content's kind and length (3).
+const ENTRY_HEADER_BYTES_MAX: usize = 64;
+
+/// Upper bound of one entry's size in a page.
+pub(super) fn wire_bytes(entry: &Entry) -> usize {
+    use proto_spec::Event;
+    let content = match &entry.event {
+        Event::Received { content, .. } | Event::Sent { content, .. } => content.parts().1.len(),
+        Event::Delivered { .. } | Event::Unknown { .. } => 0,
+    };
+    ENTRY_HEADER_BYTES_MAX + content
+}
+
+fn take_within<'a>(entries: impl Iterator<Item = &'a TailEntry>, room: Room) -> (Vec<Entry>, bool) {
+    let mut taken = Vec::new();
+    let mut bytes = 0;
+    for tail in entries {
+        bytes += wire_bytes(&tail.entry);
+        if taken.len() == room.entries || (bytes > room.bytes && !taken.is_empty()) {
+            return (taken, false);
+        }
+        taken.push(tail.entry.clone());
+    }
+    (taken, true)
+}
+
+/// What waits until a user is loaded, in order.
+#[derive(Debug)]
+pub(super) enum Waiting {
+    Connect(Connected),
+    Envelope(Envelope),
+    /// Nothing but the user's own duties, left over from before a restart.
+    Duties,
+}
+
+/// A user is being loaded or is here.
+#[derive(Debug)]
+pub(super) enum UserSlot {
+    Loading(Vec<Waiting>),
+    Resident(Box<User>),
+}
+
+/// One side of a conversation.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Conversation {
+    /// Highest origin seq received from the peer: what is not above it is a duplicate.
+    pub(super) received_up_to: Seq,
+    /// The peer's devices have what was sent up to this own seq.
+    pub(super) delivered_up_to: Seq,
+    /// The seq of the entry that says so; zero when there is none.
+    pub(super) delivered_at: Seq,
+    /// `delivered_up_to` as far as it is committed: what clients may see.
+    pub(super) delivered_committed: Seq,
+    /// The last batch that changed one of these.
+    pub(super) changed_in: BatchId,
+}

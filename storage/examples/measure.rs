@@ -1,0 +1,213 @@
+//! Measures ingestion and queries of the embedded store on this machine:
+//! `cargo run --release -p storage --example measure -- [segments] [users]`.
+
+use std::{
+    collections::HashMap,
+    fs::OpenOptions,
+    os::unix::fs::FileExt,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use proto_spec::{Content, DeviceId, Direction, Entry, Event, SendNumber, Seq, TimestampMs, UserId};
+use storage::{
+    Batch, BatchId, CoreId, EmbeddedConfig, EmbeddedStore, Marks, Query, Record, Span, Store, answer,
+    contract::block_on,
+    ingest,
+    journal::{JournalConfig, JournalFolder, Position, SealedSegment, Writer},
+};
+
+const MESSAGES_A_BATCH: usize = 64;
+
+fn main() {
+    let mut arguments = std::env::args().skip(1).map(|argument| argument.parse::<u64>().expect("a number"));
+    let segments = arguments.next().unwrap_or(4);
+    let users = arguments.next().unwrap_or(100_000);
+    let dir = tempfile::tempdir_in(".").expect("a folder here");
+    let store = EmbeddedStore::open(&dir.path().join("store"), EmbeddedConfig::default()).expect("a store");
+    let fence = block_on(store.take_over()).expect("the fence");
+
+    let mut journal = Journal::new(&dir.path().join("journal"));
+    let mut traffic = Traffic::new(users);
+    for _ in 0..segments {
+        let begun = Instant::now();
+        let sealed = journal.fill(&mut traffic);
+        let filled = begun.elapsed();
+        let begun = Instant::now();
+        let cpu = cpu_time();
+        let report = block_on(ingest(&store, fence, std::slice::from_ref(&sealed))).expect("ingestion");
+        let took = begun.elapsed();
+        println!(
+            "segment {}: filled in {filled:.2?}; {} records, {} rows ({} read) in {took:.2?}: {:.0} rows/s, cpu {:.2?}, rss {} MiB",
+            sealed.number,
+            report.records,
+            report.rows,
+            report.base_rows,
+            report.rows as f64 / took.as_secs_f64(),
+            cpu_time() - cpu,
+            rss_mib(),
+        );
+        journal.free(&sealed);
+    }
+    let begun = Instant::now();
+    store.settle();
+    println!("compaction went on for {:.2?}; disk {} MiB", begun.elapsed(), store.disk_bytes() >> 20);
+
+    for round in ["cold", "warm"] {
+        time_queries(&store, &format!("{round} User"), &traffic, |user, _| Query::User(user));
+        time_queries(&store, &format!("{round} Log, last 50"), &traffic, |user, _| Query::Log { user, span: last(50) });
+        time_queries(&store, &format!("{round} ConversationLog, last 50"), &traffic, |user, peer| {
+            Query::ConversationLog { user, peer, span: last(50) }
+        });
+        time_queries(&store, &format!("{round} Send"), &traffic, |user, _| Query::Send {
+            user,
+            device: DeviceId(1),
+            number: SendNumber(1),
+        });
+    }
+}
+
+fn last(entries_max: usize) -> Span {
+    Span { first: Seq(1), last: Seq(u64::MAX), direction: Direction::Backwards, entries_max, bytes_max: 65_000 }
+}
+
+fn time_queries(store: &EmbeddedStore, name: &str, traffic: &Traffic, query: impl Fn(UserId, UserId) -> Query) {
+    let mut random = Random(7);
+    let mut took: Vec<Duration> = (0..2000)
+        .map(|_| {
+            let (user, peer) = traffic.pair(&mut random);
+            let query = query(user, peer);
+            let begun = Instant::now();
+            block_on(answer(store, &query)).expect("an answer");
+            begun.elapsed()
+        })
+        .collect();
+    took.sort_unstable();
+    println!("{name}: p50 {:.1?}, p99 {:.1?}, max {:.1?}", took[1000], took[1980], took[1999]);
+}
+
+struct Journal {
+    folder: JournalFolder,
+    writer: Writer,
+    batch: u64,
+}
+
+impl Journal {
+    fn new(path: &Path) -> Self {
+        let config = JournalConfig::default();
+        let folder = JournalFolder::open(path, config.segment_bytes).expect("a folder");
+        Self { folder, writer: Writer::new(config, Position::default()), batch: 0 }
+    }
+
+    fn fill(&mut self, traffic: &mut Traffic) -> SealedSegment {
+        let mut batch = Batch::default();
+        loop {
+            while let Some(number) = self.writer.wants_segment() {
+                self.folder.prepare(number).expect("a segment");
+                self.writer.add_segment(number);
+            }
+            for _ in 0..16 {
+                batch.clear();
+                (0..MESSAGES_A_BATCH).for_each(|_| traffic.message(&mut batch));
+                self.batch += 1;
+                self.writer.push(CoreId(0), BatchId(self.batch), batch.bytes());
+            }
+            let write = self.writer.next_write().expect("a group");
+            let path = self.folder.segment_path(write.segment);
+            let file = OpenOptions::new().write(true).open(path).expect("the segment");
+            file.write_all_at(&write.bytes, write.offset).expect("a write");
+            if let Some(sealed) = self.writer.written(write.bytes).sealed {
+                return SealedSegment::new(&self.folder, &sealed);
+            }
+        }
+    }
+
+    fn free(&mut self, sealed: &SealedSegment) {
+        self.folder.free(sealed.number).expect("a free");
+        self.writer.released(sealed.number);
+    }
+}
+
+/// Texts of 100 bytes between users, a few of whom write most.
+struct Traffic {
+    users: u64,
+    random: Random,
+    logs: HashMap<UserId, Log>,
+    time: u64,
+}
+
+#[derive(Default)]
+struct Log {
+    head: u64,
+    number: u64,
+    delivered_at: HashMap<UserId, Seq>,
+}
+
+impl Traffic {
+    fn new(users: u64) -> Self {
+        Self { users, random: Random(1), logs: HashMap::new(), time: 1_760_000_000_000 }
+    }
+
+    fn pair(&self, random: &mut Random) -> (UserId, UserId) {
+        let unit = (random.next() >> 11) as f64 / (1u64 << 53) as f64;
+        let user = (unit * unit * unit * self.users as f64) as u64 + 1;
+        (UserId(user), UserId((user + random.next() % 20) % self.users + 1))
+    }
+
+    fn message(&mut self, batch: &mut Batch) {
+        let mut random = Random(self.random.next());
+        let (from, to) = self.pair(&mut random);
+        self.time += 1;
+        let text: Vec<u8> = (0..100).map(|_| b' ' + (random.next() % 64) as u8).collect();
+        let content = Content::Text(text.into());
+        let sender = self.logs.entry(from).or_default();
+        sender.number += 1;
+        let (device, number) = (DeviceId(1), SendNumber(sender.number));
+        let sent = Event::Sent { to, device, number, content: content.clone() };
+        let origin = self.append(batch, from, sent, None);
+        let seq = self.append(batch, to, Event::Received { from, origin, content }, None);
+        // Cursors and receipts are gathered: one for about four messages.
+        if random.next().is_multiple_of(4) {
+            batch.push(&Record::Cursor { user: to, device, seq });
+            let replaces = self.logs.get(&from).and_then(|log| log.delivered_at.get(&to).copied());
+            let at = self.append(batch, from, Event::Delivered { peer: to, up_to: origin }, replaces);
+            self.logs.entry(from).or_default().delivered_at.insert(to, at);
+            let marks = Marks { forwarded: origin, receipted: Seq::ZERO };
+            batch.push(&Record::Marks { user: from, marks, idle: true });
+        }
+    }
+
+    fn append(&mut self, batch: &mut Batch, user: UserId, event: Event, replaces: Option<Seq>) -> Seq {
+        let log = self.logs.entry(user).or_default();
+        log.head += 1;
+        let seq = Seq(log.head);
+        let entry = Entry { seq, time: TimestampMs(self.time), event };
+        batch.push(&Record::Append { user, entry, replaces });
+        seq
+    }
+}
+
+/// splitmix64.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let x = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        x ^ (x >> 31)
+    }
+}
+
+/// User and system time of the whole process.
+fn cpu_time() -> Duration {
+    let stat = std::fs::read_to_string("/proc/self/stat").expect("proc");
+    let fields: Vec<&str> = stat.rsplit(") ").next().expect("fields").split(' ').collect();
+    let ticks: u64 = fields[11..13].iter().map(|field| field.parse::<u64>().expect("ticks")).sum();
+    Duration::from_millis(ticks * 10)
+}
+
+fn rss_mib() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").expect("proc");
+    statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).expect("pages") / 256
+}

@@ -1,0 +1,383 @@
+//! The one place that uses bincode: records and stored values to bytes and back.
+//!
+//! bincode stays at 2.0.1: 3.0.0 on the registry is an empty tombstone. Should it have to go, this file is what changes.
+//! Owns the mirror types, because `proto-spec` knows no bincode and its types may change without the bytes changing.
+//! Does not own keys (`schema`) nor what a record means (`fold`).
+//!
+//! Invariants: the order of variants and fields of the mirror types never changes (they are what is on disk); everything
+//! is read as borrowed slices, so damaged bytes can neither panic nor make anybody allocate what they announce.
+
+use bincode::{
+    BorrowDecode, Encode,
+    config::{self, Configuration},
+    enc::write::Writer,
+    error::EncodeError,
+};
+use bytes::Bytes;
+use proto_spec::{Content, DeviceId, Entry, Event, SendNumber, Seq, TimestampMs, UserId};
+use thiserror::Error;
+
+use crate::{
+    record::{Marks, Record},
+    schema::{DeliveredRow, SendsBlock},
+};
+
+/// The first byte of every stored value. A value of another version is refused, never guessed at.
+pub(crate) const VALUE_VERSION: u8 = 1;
+
+const CONFIG: Configuration = config::standard();
+
+/// Bytes that are not what they should be.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum CodecError {
+    /// The bytes end early, or a field has a value that it cannot have.
+    #[error("cannot read {what}: {reason}")]
+    Malformed {
+        /// What should have stood there.
+        what: &'static str,
+        /// What was wrong with it.
+        reason: String,
+    },
+    /// More bytes than the value has.
+    #[error("{what} is followed by {bytes} bytes that do not belong to it")]
+    Trailing {
+        /// What was read.
+        what: &'static str,
+        /// How many bytes are left.
+        bytes: usize,
+    },
+    /// A value written by another version.
+    #[error("{what} has format version {found}, this version reads {VALUE_VERSION}")]
+    Version {
+        /// What should have stood there.
+        what: &'static str,
+        /// The version byte.
+        found: u8,
+    },
+}
+
+/// Appends a record.
+pub(crate) fn put_record(out: &mut Vec<u8>, record: &Record) {
+    put(out, &StoredRecord::from(record));
+}
+
+/// Reads a record off the front of `bytes` and says how many bytes it took.
+pub(crate) fn record(bytes: &[u8]) -> Result<(Record, usize), CodecError> {
+    let (stored, len) = take::<StoredRecord<'_>>("a record", bytes)?;
+    Ok((stored.into(), len))
+}
+
+/// Appends the value of a timeline row. The seq is in the key.
+pub(crate) fn put_timeline_entry(out: &mut Vec<u8>, entry: &Entry) {
+    put_value(out, &StoredEntry::from(entry));
+}
+
+/// Reads the value of the timeline row of `seq`.
+pub(crate) fn timeline_entry(seq: Seq, bytes: &[u8]) -> Result<Entry, CodecError> {
+    Ok(read_value::<StoredEntry<'_>>("a timeline row", bytes)?.into_entry(seq))
+}
+
+/// Reads no more of a timeline row than its time.
+pub(crate) fn timeline_time(bytes: &[u8]) -> Result<TimestampMs, CodecError> {
+    let body = value_body("the time of a timeline row", bytes)?;
+    Ok(TimestampMs(take::<u64>("the time of a timeline row", body)?.0))
+}
+
+/// Appends the value of a `sends` row.
+pub(crate) fn put_sends_block(out: &mut Vec<u8>, block: &SendsBlock) {
+    // Seqs of 64 sends of one device lie close together: offsets from the lowest take a byte or three each, not nine.
+    let base = block.seqs.iter().copied().filter(|&seq| seq != Seq::ZERO).min().unwrap_or_default();
+    let offsets = block.seqs.map(|seq| if seq == Seq::ZERO { 0 } else { seq.0 - base.0 + 1 });
+    put_value(out, &StoredSends { base: base.0, offsets });
+}
+
+/// Reads the value of a `sends` row.
+pub(crate) fn sends_block(bytes: &[u8]) -> Result<SendsBlock, CodecError> {
+    let StoredSends { base, offsets } = read_value("a sends row", bytes)?;
+    let mut block = SendsBlock::default();
+    for (seq, offset) in block.seqs.iter_mut().zip(offsets) {
+        *seq = match offset.checked_sub(1) {
+            None => Seq::ZERO,
+            Some(offset) => Seq(base.checked_add(offset).ok_or_else(|| CodecError::Malformed {
+                what: "a sends row",
+                reason: format!("offset {offset} from {base} is beyond the last seq"),
+            })?),
+        };
+    }
+    Ok(block)
+}
+
+/// Appends the value of a device row or of a `received` row.
+pub(crate) fn put_seq(out: &mut Vec<u8>, seq: Seq) {
+    put_value(out, &seq.0);
+}
+
+/// Reads the value of a device row or of a `received` row.
+pub(crate) fn seq(what: &'static str, bytes: &[u8]) -> Result<Seq, CodecError> {
+    read_value(what, bytes).map(Seq)
+}
+
+/// Appends the value of a `delivered` row.
+pub(crate) fn put_delivered(out: &mut Vec<u8>, row: DeliveredRow) {
+    put_value(out, &(row.up_to.0, row.at.0));
+}
+
+/// Reads the value of a `delivered` row.
+pub(crate) fn delivered(bytes: &[u8]) -> Result<DeliveredRow, CodecError> {
+    let (up_to, at) = read_value("a delivered row", bytes)?;
+    Ok(DeliveredRow { up_to: Seq(up_to), at: Seq(at) })
+}
+
+/// Appends the value of a marks row.
+pub(crate) fn put_marks(out: &mut Vec<u8>, marks: Marks) {
+    put_value(out, &(marks.forwarded.0, marks.receipted.0));
+}
+
+/// Reads the value of a marks row.
+pub(crate) fn marks(bytes: &[u8]) -> Result<Marks, CodecError> {
+    let (forwarded, receipted) = read_value("a marks row", bytes)?;
+    Ok(Marks { forwarded: Seq(forwarded), receipted: Seq(receipted) })
+}
+
+#[derive(Encode, BorrowDecode)]
+enum StoredRecord<'a> {
+    Append { user: u64, replaces: Option<u64>, seq: u64, entry: StoredEntry<'a> },
+    Cursor { user: u64, device: u64, seq: u64 },
+    Marks { user: u64, forwarded: u64, receipted: u64, idle: bool },
+}
+
+// The time stands first: `timeline_time` reads it alone.
+#[derive(Encode, BorrowDecode)]
+struct StoredEntry<'a> {
+    time: u64,
+    event: StoredEvent<'a>,
+}
+
+#[derive(Encode, BorrowDecode)]
+enum StoredEvent<'a> {
+    Received { from: u64, origin: u64, content: StoredContent<'a> },
+    Sent { to: u64, device: u64, number: u64, content: StoredContent<'a> },
+    Delivered { peer: u64, up_to: u64 },
+    Unknown { kind: u8 },
+}
+
+#[derive(Encode, BorrowDecode)]
+struct StoredContent<'a> {
+    kind: u8,
+    body: &'a [u8],
+}
+
+/// An offset is one more than the distance from `base`; zero is an empty slot.
+#[derive(Encode, BorrowDecode)]
+struct StoredSends {
+    base: u64,
+    offsets: [u64; SendsBlock::LEN],
+}
+
+impl<'a> From<&'a Record> for StoredRecord<'a> {
+    fn from(record: &'a Record) -> Self {
+        match record {
+            Record::Append { user, entry, replaces } => Self::Append {
+                user: user.0,
+                replaces: replaces.map(|seq| seq.0),
+                seq: entry.seq.0,
+                entry: entry.into(),
+            },
+            Record::Cursor { user, device, seq } => Self::Cursor { user: user.0, device: device.0, seq: seq.0 },
+            Record::Marks { user, marks, idle } => {
+                Self::Marks { user: user.0, forwarded: marks.forwarded.0, receipted: marks.receipted.0, idle: *idle }
+            }
+        }
+    }
+}
+
+impl From<StoredRecord<'_>> for Record {
+    fn from(stored: StoredRecord<'_>) -> Self {
+        match stored {
+            StoredRecord::Append { user, replaces, seq, entry } => {
+                Self::Append { user: UserId(user), entry: entry.into_entry(Seq(seq)), replaces: replaces.map(Seq) }
+            }
+            StoredRecord::Cursor { user, device, seq } => {
+                Self::Cursor { user: UserId(user), device: DeviceId(device), seq: Seq(seq) }
+            }
+            StoredRecord::Marks { user, forwarded, receipted, idle } => Self::Marks {
+                user: UserId(user),
+                marks: Marks { forwarded: Seq(forwarded), receipted: Seq(receipted) },
+                idle,
+            },
+        }
+    }
+}
+
+impl<'a> From<&'a Entry> for StoredEntry<'a> {
+    fn from(entry: &'a Entry) -> Self {
+        let event = match &entry.event {
+            Event::Received { from, origin, content } => {
+                StoredEvent::Received { from: from.0, origin: origin.0, content: content.into() }
+            }
+            Event::Sent { to, device, number, content } => {
+                StoredEvent::Sent { to: to.0, device: device.0, number: number.0, content: content.into() }
+            }
+            Event::Delivered { peer, up_to } => StoredEvent::Delivered { peer: peer.0, up_to: up_to.0 },
+            Event::Unknown { kind } => StoredEvent::Unknown { kind: *kind },
+        };
+        Self { time: entry.time.0, event }
+    }
+}
+
+impl StoredEntry<'_> {
+    fn into_entry(self, seq: Seq) -> Entry {
+        let event = match self.event {
+            StoredEvent::Received { from, origin, content } => {
+                Event::Received { from: UserId(from), origin: Seq(origin), content: content.into() }
+            }
+            StoredEvent::Sent { to, device, number, content } => Event::Sent {
+                to: UserId(to),
+                device: DeviceId(device),
+                number: SendNumber(number),
+                content: content.into(),
+            },
+            StoredEvent::Delivered { peer, up_to } => Event::Delivered { peer: UserId(peer), up_to: Seq(up_to) },
+            StoredEvent::Unknown { kind } => Event::Unknown { kind },
+        };
+        Entry { seq, time: TimestampMs(self.time), event }
+    }
+}
+
+impl<'a> From<&'a Content> for StoredContent<'a> {
+    fn from(content: &'a Content) -> Self {
+        let (kind, body) = content.parts();
+        Self { kind, body }
+    }
+}
+
+impl From<StoredContent<'_>> for Content {
+    fn from(stored: StoredContent<'_>) -> Self {
+        Self::from_parts(stored.kind, Bytes::copy_from_slice(stored.body))
+    }
+}
+
+struct Append<'a>(&'a mut Vec<u8>);
+
+impl Writer for Append<'_> {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), EncodeError> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+}
+
+fn put<T: Encode>(out: &mut Vec<u8>, value: &T) {
+    bincode::encode_into_writer(value, Append(out), CONFIG).expect("appending to a Vec cannot fail");
+}
+
+fn take<'a, T: BorrowDecode<'a, ()>>(what: &'static str, bytes: &'a [u8]) -> Result<(T, usize), CodecError> {
+    bincode::borrow_decode_from_slice(bytes, CONFIG)
+        .map_err(|error| CodecError::Malformed { what, reason: error.to_string() })
+}
+
+fn put_value<T: Encode>(out: &mut Vec<u8>, stored: &T) {
+    out.push(VALUE_VERSION);
+    put(out, stored);
+}
+
+fn value_body<'a>(what: &'static str, bytes: &'a [u8]) -> Result<&'a [u8], CodecError> {
+    match bytes.split_first() {
+        Some((&VALUE_VERSION, body)) => Ok(body),
+        Some((&found, _)) => Err(CodecError::Version { what, found }),
+        None => Err(CodecError::Malformed { what, reason: "it is empty".to_owned() }),
+    }
+}
+
+fn read_value<'a, T: BorrowDecode<'a, ()>>(what: &'static str, bytes: &'a [u8]) -> Result<T, CodecError> {
+    let body = value_body(what, bytes)?;
+    let (stored, len) = take(what, body)?;
+    match body.len() - len {
+        0 => Ok(stored),
+        bytes => Err(CodecError::Trailing { what, bytes }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing::{any_entry, any_record};
+
+    fn written(put: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+        let mut out = Vec::new();
+        put(&mut out);
+        out
+    }
+
+    proptest! {
+        #[test]
+        fn a_record_survives_the_round_trip(record in any_record()) {
+            let mut bytes = Vec::new();
+            put_record(&mut bytes, &record);
+            prop_assert_eq!(super::record(&bytes), Ok((record, bytes.len())));
+        }
+
+        #[test]
+        fn every_prefix_of_a_record_is_refused_by_name(record in any_record()) {
+            let mut bytes = Vec::new();
+            put_record(&mut bytes, &record);
+            for cut in 0..bytes.len() {
+                let refused = super::record(&bytes[..cut]);
+                let named = matches!(refused, Err(CodecError::Malformed { what: "a record", .. }));
+                prop_assert!(named, "{:?}", refused);
+            }
+        }
+
+        #[test]
+        fn noise_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = record(&bytes);
+            let _ = timeline_entry(Seq(1), &bytes);
+            let _ = timeline_time(&bytes);
+            let _ = sends_block(&bytes);
+            let _ = delivered(&bytes);
+            let _ = marks(&bytes);
+            let _ = seq("a device row", &bytes);
+        }
+
+        #[test]
+        fn a_timeline_value_survives_the_round_trip(entry in any_entry()) {
+            let bytes = written(|out| put_timeline_entry(out, &entry));
+            prop_assert_eq!(timeline_time(&bytes), Ok(entry.time));
+            prop_assert_eq!(timeline_entry(entry.seq, &bytes), Ok(entry));
+        }
+
+        #[test]
+        fn a_sends_block_survives_the_round_trip(seqs in proptest::array::uniform32(any::<u64>())) {
+            let mut block = SendsBlock::default();
+            for (slot, seq) in seqs.into_iter().enumerate() {
+                block.seqs[slot * 2] = Seq(seq);
+            }
+            // An offset of 2^64 does not exist: the last seq of all is never given.
+            block.seqs.iter_mut().for_each(|seq| seq.0 >>= 1);
+            prop_assert_eq!(sends_block(&written(|out| put_sends_block(out, &block))), Ok(block));
+        }
+    }
+
+    #[test]
+    fn an_announced_length_is_not_believed() {
+        // Append, user 1, no replaces, seq 1, time 1, Sent to 1 by device 1 number 1, a text of 2^64 - 1 bytes.
+        let mut bytes = vec![0, 1, 0, 1, 1, 1, 1, 1, 1, 1, 253];
+        bytes.extend([0xff; 8]);
+        assert!(matches!(record(&bytes), Err(CodecError::Malformed { .. })));
+    }
+
+    #[test]
+    fn a_value_of_another_version_is_refused_by_its_number() {
+        let mut bytes = written(|out| put_seq(out, Seq(7)));
+        bytes[0] = 9;
+        assert_eq!(seq("a device row", &bytes), Err(CodecError::Version { what: "a device row", found: 9 }));
+    }
+
+    #[test]
+    fn bytes_after_a_value_are_refused() {
+        let mut bytes = written(|out| put_seq(out, Seq(7)));
+        bytes.push(0);
+        assert_eq!(seq("a device row", &bytes), Err(CodecError::Trailing { what: "a device row", bytes: 1 }));
+    }
+}

@@ -1,0 +1,228 @@
+//! What every backend must do, as checks that run against any [`Store`]. Public, so that a backend elsewhere can be held
+//! to the same.
+//!
+//! Each check gets a fresh, empty store. A check that fails panics and says which claim does not hold.
+
+use std::{
+    future::Future,
+    pin::pin,
+    sync::Arc,
+    task::{Context, Poll, Wake, Waker},
+    thread::{self, Thread},
+};
+
+use proto_spec::{Direction, Seq, UserId};
+
+use crate::{
+    run::{Run, RunBuilder},
+    schema::{Key, RowKey},
+    store::{Fence, Range, Rows, Store, StoreError},
+};
+
+/// Runs all checks. `fresh` makes an empty store, and something that is dropped after it.
+///
+/// # Panics
+/// A claim does not hold.
+pub fn check<S: Store, G>(mut fresh: impl FnMut() -> (S, G)) {
+    let mut each = |name: &str, check: &dyn Fn(&S)| {
+        let (store, _guard) = fresh();
+        let named = CheckName(name);
+        check(&store);
+        drop(named);
+    };
+    each("a_commit_is_read_back", &|store| block_on(a_commit_is_read_back(store)));
+    each("a_delete_removes_and_may_find_nothing", &|store| block_on(a_delete_removes_and_may_find_nothing(store)));
+    each("committing_a_run_twice_equals_once", &|store| block_on(committing_a_run_twice_equals_once(store)));
+    each("a_later_commit_wins", &|store| block_on(a_later_commit_wins(store)));
+    each("ranges_include_both_ends_in_both_directions", &|store| block_on(ranges_include_both_ends(store)));
+    each("a_range_stops_at_its_bounds", &|store| block_on(a_range_stops_at_its_bounds(store)));
+    each("a_range_sees_no_other_table", &|store| block_on(a_range_sees_no_other_table(store)));
+    each("an_older_fence_never_commits", &|store| block_on(an_older_fence_never_commits(store)));
+    each("a_large_run_is_read_back_in_order", &|store| block_on(a_large_run_is_read_back_in_order(store)));
+    each("many_small_runs_are_read_back", &|store| block_on(many_small_runs_are_read_back(store)));
+}
+
+async fn a_commit_is_read_back<S: Store>(store: &S) {
+    let fence = take_over(store).await;
+    assert_eq!(get(store, 1).await, None);
+    commit(store, fence, run([(1, Some(&b"one"[..])), (2, Some(&b""[..]))])).await;
+    assert_eq!(get(store, 1).await.as_deref(), Some(&b"one"[..]));
+    assert_eq!(get(store, 2).await.as_deref(), Some(&b""[..]), "an empty value is a value");
+    let many = store.get_many(&[key(2), key(9), key(1)]).await.expect("get_many");
+    assert_eq!(many.iter().map(Option::is_some).collect::<Vec<_>>(), [true, false, true]);
+    commit(store, fence, Run::default()).await;
+}
+
+async fn a_delete_removes_and_may_find_nothing<S: Store>(store: &S) {
+    let fence = take_over(store).await;
+    commit(store, fence, run([(1, Some(&b"one"[..])), (2, Some(&b"two"[..]))])).await;
+    commit(store, fence, run([(1, None), (5, None)])).await;
+    assert_eq!(get(store, 1).await, None);
+    assert_eq!(numbers(&range(store, 0, 9, Direction::Forwards).await), [2]);
+    assert_eq!(numbers(&range(store, 0, 9, Direction::Backwards).await), [2]);
+}
+
+async fn committing_a_run_twice_equals_once<S: Store>(store: &S) {
+    let fence = take_over(store).await;
+    let run = run([(1, Some(&b"one"[..])), (2, None), (3, Some(&b"three"[..]))]);
+    commit(store, fence, run.clone()).await;
+    let once = range(store, 0, 9, Direction::Forwards).await;
+    commit(store, fence, run).await;
+    assert_eq!(range(store, 0, 9, Direction::Forwards).await, once);
+}
+
+async fn a_later_commit_wins<S: Store>(store: &S) {
+    let fence = take_over(store).await;
+    for value in 0..20u8 {
+        commit(store, fence, run([(1, Some(&[value][..])), (2, (value % 2 == 0).then_some(&[value][..]))])).await;
+        assert_eq!(get(store, 1).await.as_deref(), Some(&[value][..]));
+        assert_eq!(get(store, 2).await.is_some(), value % 2 == 0);
+    }
+}
+
+async fn ranges_include_both_ends<S: Store>(store: &S) {
+    let fence = take_over(store).await;
+    commit(store, fence, run((1..=9).map(|number| (number, Some(&b"x"[..]))))).await;
+    assert_eq!(numbers(&range(store, 3, 6, Direction::Forwards).await), [3, 4, 5, 6]);
+    assert_eq!(numbers(&range(store, 3, 6, Direction::Backwards).await), [6, 5, 4, 3]);
+    assert_eq!(numbers(&range(store, 5, 5, Direction::Backwards).await), [5]);
+    for nothing in [range(store, 20, 30, Direction::Forwards).await, range(store, 6, 3, Direction::Backwards).await] {
+        assert_eq!(nothing, Rows { rows: Vec::new(), complete: true });
+    }
+}
+
+async fn a_range_stops_at_its_bounds<S: Store>(store: &S) {
+    let fence = take_over(store).await;
+    commit(store, fence, run((1..=9).map(|number| (number, Some(&[0u8; 100][..]))))).await;
+    let row_bytes = key(1).len() + 100;
+    for direction in [Direction::Forwards, Direction::Backwards] {
+        let ask = |rows_max, bytes_max| Range { first: key(1), last: key(9), direction, rows_max, bytes_max };
+        let read = async |ask: Range| store.range(&ask).await.expect("range");
+        let some = read(ask(4, usize::MAX)).await;
+        assert_eq!((some.rows.len(), some.complete), (4, false));
+        let exactly_all = read(ask(9, 9 * row_bytes)).await;
+        assert_eq!((exactly_all.rows.len(), exactly_all.complete), (9, true));
+        let by_bytes = read(ask(9, 3 * row_bytes)).await;
+        assert_eq!((by_bytes.rows.len(), by_bytes.complete), (3, false));
+        let too_large = read(ask(9, 1)).await;
+        assert_eq!((too_large.rows.len(), too_large.complete), (1, false), "the first row always comes");
+    }
+}
+
+async fn a_range_sees_no_other_table<S: Store>(store: &S) {
+    let fence = take_over(store).await;
+    let user = UserId(1);
+    let mut builder = RunBuilder::default();
+    builder.put(RowKey::Marks { user }.encode(), |out| out.push(1));
+    builder.put(RowKey::Unfinished { user }.encode(), |_| ());
+    builder.put(RowKey::Timeline { user: UserId(2), seq: Seq(3) }.encode(), |out| out.push(1));
+    commit(store, fence, builder.finish()).await;
+    assert_eq!(numbers(&range(store, 0, u64::MAX, Direction::Backwards).await), [0; 0]);
+}
+
+async fn an_older_fence_never_commits<S: Store>(store: &S) {
+    let first = take_over(store).await;
+    let second = take_over(store).await;
+    assert!(second > first);
+    let refused = store.commit(first, &run([(1, Some(&b"one"[..]))])).await;
+    match refused {
+        Err(StoreError::Fenced { held, current }) => assert_eq!((held, current), (first, second)),
+        other => panic!("a commit under an older fence gave {other:?}"),
+    }
+    assert_eq!(get(store, 1).await, None);
+    commit(store, second, run([(1, Some(&b"two"[..]))])).await;
+}
+
+async fn a_large_run_is_read_back_in_order<S: Store>(store: &S) {
+    let fence = take_over(store).await;
+    let value = [7u8; 200];
+    commit(store, fence, run((0..20_000).map(|number| (number, Some(&value[..]))))).await;
+    let all = range(store, 0, u64::MAX, Direction::Forwards).await;
+    assert_eq!(numbers(&all), (0..20_000).collect::<Vec<_>>());
+    let middle = range(store, 9_990, 10_010, Direction::Backwards).await;
+    assert_eq!(numbers(&middle), (9_990..=10_010).rev().collect::<Vec<_>>());
+}
+
+async fn many_small_runs_are_read_back<S: Store>(store: &S) {
+    let fence = take_over(store).await;
+    for number in 0..60 {
+        commit(store, fence, run([(number, Some(&b"x"[..])), (1000 - number, Some(&b"y"[..]))])).await;
+    }
+    assert_eq!(range(store, 0, 2000, Direction::Forwards).await.rows.len(), 120);
+}
+
+/// The key of the given place in one user's timeline: what the checks use.
+#[must_use]
+pub fn key(number: u64) -> Key {
+    RowKey::Timeline { user: UserId(1), seq: Seq(number) }.encode()
+}
+
+/// A run of changes to keys of [`key`]: a value, or `None` to delete.
+#[must_use]
+pub fn run<'a>(changes: impl IntoIterator<Item = (u64, Option<&'a [u8]>)>) -> Run {
+    let mut builder = RunBuilder::default();
+    for (number, value) in changes {
+        match value {
+            Some(value) => builder.put(key(number), |out| out.extend_from_slice(value)),
+            None => builder.delete(key(number)),
+        }
+    }
+    builder.finish()
+}
+
+/// Runs a future to its end on this thread.
+pub fn block_on<F: Future>(future: F) -> F::Output {
+    struct Unpark(Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut context = Context::from_waker(&waker);
+    let mut future = pin!(future);
+    loop {
+        match future.as_mut().poll(&mut context) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => thread::park(),
+        }
+    }
+}
+
+async fn take_over<S: Store>(store: &S) -> Fence {
+    store.take_over().await.expect("take_over")
+}
+
+async fn get<S: Store>(store: &S, number: u64) -> Option<bytes::Bytes> {
+    store.get(&key(number)).await.expect("get")
+}
+
+async fn commit<S: Store>(store: &S, fence: Fence, run: Run) {
+    store.commit(fence, &run).await.expect("commit");
+}
+
+async fn range<S: Store>(store: &S, first: u64, last: u64, direction: Direction) -> Rows {
+    let range = Range { first: key(first), last: key(last), direction, rows_max: usize::MAX, bytes_max: usize::MAX };
+    store.range(&range).await.expect("range")
+}
+
+fn numbers(rows: &Rows) -> Vec<u64> {
+    rows.rows
+        .iter()
+        .map(|(key, _)| match RowKey::decode(key) {
+            Ok(RowKey::Timeline { seq, .. }) => seq.0,
+            other => panic!("a key of another table: {other:?}"),
+        })
+        .collect()
+}
+
+/// Names the claim when a check panics.
+struct CheckName<'a>(&'a str);
+
+impl Drop for CheckName<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("the store does not keep this claim: {}", self.0);
+        }
+    }
+}

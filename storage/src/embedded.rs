@@ -1,0 +1,467 @@
+//! The embedded store: fjall (an LSM tree) in a folder of its own, filled by bulk ingestion.
+//!
+//! Calls block: use it from threads that may block. Owns the folder and its format version; the folder's lock is what
+//! keeps a second process out, the fence only tells apart those who share this value.
+//!
+//! Invariants: a commit returns after its tables, their folder and the file that makes them part of the tree are
+//! synced; a commit becomes visible as a whole or not at all; a folder that is in use, newer or damaged is left as it is.
+
+use std::{
+    fs::{self, File},
+    io::{self, Write},
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use fjall::{
+    CompressionType, Database, Keyspace, KeyspaceCreateOptions, LsmError, PersistMode,
+    config::{BlockSizePolicy, CompressionPolicy, PinningPolicy},
+};
+use parking_lot::RwLock;
+use proto_spec::Direction;
+
+use crate::{
+    run::{Change, Run},
+    schema::{FORMAT_VERSION, Key},
+    store::{Fence, Gather, Range, Rows, Store, StoreError},
+};
+
+/// Sizes of an embedded store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EmbeddedConfig {
+    /// Memory for blocks that were read, filters and indexes included.
+    pub cache_bytes: u64,
+}
+
+impl Default for EmbeddedConfig {
+    /// 256 MiB: the indexes and filters of a few hundred million rows.
+    fn default() -> Self {
+        Self { cache_bytes: 256 * 1024 * 1024 }
+    }
+}
+
+/// A store in a folder of this machine.
+#[derive(Debug)]
+pub struct EmbeddedStore {
+    folder: PathBuf,
+    config: EmbeddedConfig,
+    engine: RwLock<Option<Engine>>,
+    /// Read by commits while they work, written by whoever takes over.
+    fence: RwLock<Fence>,
+}
+
+struct Engine {
+    database: Database,
+    rows: Keyspace,
+    /// The store's own rows: the fence.
+    own: Keyspace,
+}
+
+/// The folder's version, in words: `ringpost store 1`.
+const FORMAT_FILE: &str = "format";
+const FORMAT_WORDS: &str = "ringpost store ";
+/// fjall's own folder.
+const ENGINE_FOLDER: &str = "fjall";
+
+const ROWS: &str = "rows";
+const OWN: &str = "own";
+const FENCE_KEY: &[u8] = b"fence";
+
+/// Background threads of fjall. With more than one, its first worker hands compaction requests round in a busy loop
+/// while another compacts.
+const WORKERS: usize = 1;
+
+/// A block is the unit of reading: a page of a log is a few of these, and 8 KiB compresses better than 4.
+const BLOCK_BYTES: u32 = 8 * 1024;
+
+/// Ingested tables that wait for compaction. Each is one more place to look for a key, and ingestion (unlike fjall's own
+/// writes) is not slowed down by them, so commits wait while there are more.
+const WAITING_TABLES_MAX: usize = 24;
+
+/// How long a commit waits for compaction before it gives up, to be tried again.
+const COMPACTION_WAIT_MAX: Duration = Duration::from_secs(30);
+
+impl EmbeddedStore {
+    /// Opens the store in this folder, making it if there is nothing.
+    ///
+    /// # Errors
+    /// The folder is in use by another process, of a newer format, or damaged (then nothing was changed); or the
+    /// operating system refused.
+    pub fn open(folder: &Path, config: EmbeddedConfig) -> Result<Self, StoreError> {
+        check_folder(folder)?;
+        let engine = Engine::open(folder, config)?;
+        let fence = engine.fence().map_err(|error| reading(folder, &error))?;
+        Ok(Self { folder: folder.to_owned(), config, engine: RwLock::new(Some(engine)), fence: RwLock::new(fence) })
+    }
+
+    /// Bytes of the store's files.
+    #[must_use]
+    pub fn disk_bytes(&self) -> u64 {
+        self.engine.read().as_ref().map_or(0, |engine| engine.rows.disk_space())
+    }
+
+    /// Waits until no compaction is going on or due. For measurements.
+    pub fn settle(&self) {
+        while self.engine.read().as_ref().is_some_and(Engine::is_compacting) {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn read<T>(&self, read: impl FnOnce(&Keyspace) -> fjall::Result<T>) -> Result<T, StoreError> {
+        match &*self.engine.read() {
+            Some(engine) => read(&engine.rows).map_err(|error| reading(&self.folder, &error)),
+            None => Err(closed()),
+        }
+    }
+
+    /// After a failed flush or compaction fjall refuses to go on until it is opened again. What had been committed is
+    /// durable, and what had not comes again from the journal, so opening it again is safe.
+    fn revive(&self) -> Result<(), StoreError> {
+        let healthy = |engine: &Engine| engine.database.persist(PersistMode::Buffer).is_ok();
+        if self.engine.read().as_ref().is_some_and(healthy) {
+            return Ok(());
+        }
+        let mut engine = self.engine.write();
+        if !engine.as_ref().is_some_and(healthy) {
+            // The lock must be given back before the folder can be opened.
+            *engine = None;
+            *engine = Some(Engine::open(&self.folder, self.config)?);
+        }
+        Ok(())
+    }
+
+    fn ingest(&self, run: &Run) -> Result<(), StoreError> {
+        self.revive()?;
+        let engine = self.engine.read();
+        let engine = engine.as_ref().ok_or_else(closed)?;
+        engine.wait_for_compaction()?;
+        engine.ingest(run).map_err(|error| committing(&self.folder, &error))
+    }
+}
+
+impl Store for EmbeddedStore {
+    async fn get(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {
+        Ok(self.read(|rows| rows.get(&**key))?.map(|value| Bytes::copy_from_slice(&value)))
+    }
+
+    async fn range(&self, range: &Range) -> Result<Rows, StoreError> {
+        let mut gather = Gather::new(range);
+        if range.first > range.last {
+            return Ok(gather.finish(true));
+        }
+        let read = self.read(|rows| {
+            let mut inside = rows.range(&*range.first..=&*range.last);
+            loop {
+                let row = match range.direction {
+                    Direction::Forwards => inside.next(),
+                    Direction::Backwards => inside.next_back(),
+                };
+                let Some(row) = row else { return Ok(Ok(true)) };
+                let (key, value) = row.into_inner()?;
+                if !gather.wants(&key, &value) {
+                    return Ok(Ok(false));
+                }
+                let Some(known) = Key::from_bytes(&key) else { return Ok(Err(key)) };
+                gather.push(known, Bytes::copy_from_slice(&value));
+            }
+        })?;
+        match read {
+            Ok(complete) => Ok(gather.finish(complete)),
+            Err(key) => Err(StoreError::Damaged { what: format!("a key of {} bytes", key.len()) }),
+        }
+    }
+
+    async fn commit(&self, fence: Fence, run: &Run) -> Result<(), StoreError> {
+        // Held until the end: nobody takes over in the middle of a commit.
+        let current = self.fence.read();
+        if *current != fence {
+            return Err(StoreError::Fenced { held: fence, current: *current });
+        }
+        if run.is_empty() { Ok(()) } else { self.ingest(run) }
+    }
+
+    async fn take_over(&self) -> Result<Fence, StoreError> {
+        let mut fence = self.fence.write();
+        let next = Fence(fence.0 + 1);
+        self.revive()?;
+        let engine = self.engine.read();
+        let engine = engine.as_ref().ok_or_else(closed)?;
+        engine.set_fence(next).map_err(|error| committing(&self.folder, &error))?;
+        *fence = next;
+        Ok(next)
+    }
+}
+
+impl Engine {
+    fn open(folder: &Path, config: EmbeddedConfig) -> Result<Self, StoreError> {
+        let open = || {
+            let database = Database::builder(folder.join(ENGINE_FOLDER))
+                .cache_size(config.cache_bytes)
+                .worker_threads(WORKERS)
+                .open()?;
+            let rows = database.keyspace(ROWS, rows_options)?;
+            let own = database.keyspace(OWN, KeyspaceCreateOptions::default)?;
+            Ok(Self { database, rows, own })
+        };
+        open().map_err(|error| opening(folder, &error))
+    }
+
+    fn fence(&self) -> fjall::Result<Fence> {
+        let stored = self.own.get(FENCE_KEY)?;
+        let number = stored.as_deref().and_then(<[u8]>::first_chunk).map(|bytes| u64::from_be_bytes(*bytes));
+        Ok(Fence(number.unwrap_or(0)))
+    }
+
+    fn set_fence(&self, fence: Fence) -> fjall::Result<()> {
+        self.own.insert(FENCE_KEY, fence.0.to_be_bytes())?;
+        self.database.persist(PersistMode::SyncAll)
+    }
+
+    fn ingest(&self, run: &Run) -> fjall::Result<()> {
+        let mut ingestion = self.rows.start_ingestion()?;
+        for (key, change) in run.iter() {
+            match change {
+                Change::Put(value) => ingestion.write(&**key, value)?,
+                Change::Delete => ingestion.write_tombstone(&**key)?,
+            }
+        }
+        ingestion.finish()
+    }
+
+    fn wait_for_compaction(&self) -> Result<(), StoreError> {
+        let begun = Instant::now();
+        while self.rows.l0_table_count() > WAITING_TABLES_MAX {
+            if begun.elapsed() > COMPACTION_WAIT_MAX {
+                let tables = self.rows.l0_table_count();
+                return Err(StoreError::Unavailable { reason: format!("{tables} tables wait for compaction") });
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        Ok(())
+    }
+
+    fn is_compacting(&self) -> bool {
+        self.database.active_compactions() > 0 || self.rows.l0_table_count() > 8
+    }
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").finish_non_exhaustive()
+    }
+}
+
+fn rows_options() -> KeyspaceCreateOptions {
+    KeyspaceCreateOptions::default()
+        .data_block_size_policy(BlockSizePolicy::all(BLOCK_BYTES))
+        // fjall compresses from the third level on; a history is mostly disk, so all of it is compressed.
+        .data_block_compression_policy(CompressionPolicy::all(CompressionType::Lz4))
+        // Nothing is pinned: the cache's size is the bound.
+        .index_block_pinning_policy(PinningPolicy::all(false))
+        .filter_block_pinning_policy(PinningPolicy::all(false))
+}
+
+/// Makes a new folder, or checks that an old one is of this version, without changing it.
+fn check_folder(folder: &Path) -> Result<(), StoreError> {
+    let format_file = folder.join(FORMAT_FILE);
+    let engine = folder.join(ENGINE_FOLDER);
+    let damaged = |what: &str| StoreError::Damaged { what: format!("{}: {what}", folder.display()) };
+    let refused = |error: io::Error| unavailable(folder, &error);
+    match fs::read_to_string(&format_file) {
+        Ok(words) => {
+            let found = words.trim_end().strip_prefix(FORMAT_WORDS).and_then(|version| version.parse().ok());
+            match found {
+                Some(found) if found > FORMAT_VERSION => {
+                    return Err(StoreError::Newer { path: folder.to_owned(), found, known: FORMAT_VERSION });
+                }
+                Some(_) => {}
+                None => return Err(damaged("the file `format` says nothing that is understood")),
+            }
+            // fjall would make an empty database beside the files of the old one.
+            let rows_exist = engine.join("keyspaces").join("1").try_exists().map_err(refused)?;
+            if rows_exist && !engine.join("version").try_exists().map_err(refused)? {
+                return Err(damaged("the file `fjall/version` is missing"));
+            }
+            Ok(())
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            if engine.try_exists().map_err(refused)? {
+                return Err(damaged("the file `format` is missing"));
+            }
+            fs::create_dir_all(folder).and_then(|()| write_format(&format_file)).map_err(refused)
+        }
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(damaged("the file `format` is not text")),
+        Err(error) => Err(refused(error)),
+    }
+}
+
+fn write_format(path: &Path) -> io::Result<()> {
+    let new = path.with_extension("new");
+    let mut file = File::create(&new)?;
+    writeln!(file, "{FORMAT_WORDS}{FORMAT_VERSION}")?;
+    file.sync_all()?;
+    fs::rename(&new, path)?;
+    match path.parent() {
+        Some(folder) => File::open(folder)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+fn closed() -> StoreError {
+    StoreError::Unavailable { reason: "it could not be opened again after a fault".to_owned() }
+}
+
+fn unavailable(folder: &Path, error: &io::Error) -> StoreError {
+    let reason = format!("{}: {error}", folder.display());
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StoreError::Full { reason },
+        _ => StoreError::Unavailable { reason },
+    }
+}
+
+fn opening(folder: &Path, error: &fjall::Error) -> StoreError {
+    match error {
+        fjall::Error::Locked => StoreError::InUse { path: folder.to_owned() },
+        error => reading(folder, error),
+    }
+}
+
+fn reading(folder: &Path, error: &fjall::Error) -> StoreError {
+    match error {
+        fjall::Error::Io(error) | fjall::Error::Storage(LsmError::Io(error)) => io_error(folder, error),
+        fjall::Error::Poisoned | fjall::Error::Locked | fjall::Error::KeyspaceDeleted => {
+            StoreError::Unavailable { reason: format!("{}: {error}", folder.display()) }
+        }
+        error => StoreError::Damaged { what: format!("{}: {error}", folder.display()) },
+    }
+}
+
+/// A file that is missing or too short is not the operating system's fault.
+fn io_error(folder: &Path, error: &io::Error) -> StoreError {
+    match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData => {
+            StoreError::Damaged { what: format!("{}: {error}", folder.display()) }
+        }
+        _ => unavailable(folder, error),
+    }
+}
+
+/// An ingestion that fails before its last step has changed nothing; in the last step nobody can tell.
+fn committing(folder: &Path, error: &fjall::Error) -> StoreError {
+    match reading(folder, error) {
+        StoreError::Unavailable { reason } => StoreError::Unknown { reason },
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract::{self, block_on};
+
+    fn open(folder: &Path) -> Result<EmbeddedStore, StoreError> {
+        EmbeddedStore::open(folder, EmbeddedConfig { cache_bytes: 1024 * 1024 })
+    }
+
+    fn files(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                found.extend(files(&path));
+            } else {
+                found.push((path.clone(), fs::read(&path).unwrap()));
+            }
+        }
+        found.sort();
+        found
+    }
+
+    #[test]
+    fn the_embedded_store_fulfils_the_contract() {
+        contract::check(|| {
+            let dir = tempfile::tempdir().unwrap();
+            (open(dir.path()).unwrap(), dir)
+        });
+    }
+
+    #[test]
+    fn what_was_committed_is_there_after_reopening_and_can_be_overwritten() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut last = Fence(0);
+        for round in 0..5u8 {
+            let store = open(dir.path()).unwrap();
+            let fence = block_on(store.take_over()).unwrap();
+            assert!(fence > last);
+            last = fence;
+            let key = contract::key(7);
+            let before = block_on(store.get(&key)).unwrap();
+            assert_eq!(before.as_deref(), round.checked_sub(1).map(|round| vec![round]).as_deref());
+            block_on(store.commit(fence, &contract::run([(7, Some(&[round][..])), (9, None)]))).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_folder_in_use_is_refused_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let _held = open(dir.path()).unwrap();
+        let refused = open(dir.path()).unwrap_err();
+        assert!(matches!(&refused, StoreError::InUse { path } if path == dir.path()), "{refused}");
+    }
+
+    #[test]
+    fn a_newer_folder_is_refused_and_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(open(dir.path()).unwrap());
+        fs::write(dir.path().join(FORMAT_FILE), "ringpost store 2\n").unwrap();
+        let before = files(dir.path());
+        assert!(matches!(open(dir.path()), Err(StoreError::Newer { found: 2, known: 1, .. })));
+        assert_eq!(files(dir.path()), before);
+    }
+
+    #[test]
+    fn a_folder_without_its_markers_is_refused_and_left_alone() {
+        for marker in [FORMAT_FILE, "fjall/version"] {
+            let dir = tempfile::tempdir().unwrap();
+            drop(open(dir.path()).unwrap());
+            fs::remove_file(dir.path().join(marker)).unwrap();
+            let before = files(dir.path());
+            let refused = open(dir.path()).unwrap_err();
+            assert!(matches!(refused, StoreError::Damaged { .. }), "{refused}");
+            assert!(refused.to_string().contains(marker), "{refused}");
+            assert_eq!(files(dir.path()), before);
+        }
+    }
+
+    #[test]
+    fn a_missing_table_is_damage() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(dir.path()).unwrap();
+        let fence = block_on(store.take_over()).unwrap();
+        block_on(store.commit(fence, &contract::run([(1, Some(&b"one"[..]))]))).unwrap();
+        drop(store);
+        let mut tables = files(dir.path()).into_iter().map(|(path, _)| path);
+        let rows = dir.path().join("fjall/keyspaces/1/tables");
+        let table = tables.rfind(|path| path.starts_with(&rows)).unwrap();
+        fs::remove_file(table).unwrap();
+        let refused = open(dir.path()).unwrap_err();
+        assert!(matches!(refused, StoreError::Damaged { .. }), "{refused}");
+        assert!(refused.to_string().contains(&dir.path().display().to_string()), "{refused}");
+    }
+
+    #[test]
+    fn a_changed_block_is_damage_when_it_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(dir.path()).unwrap();
+        let fence = block_on(store.take_over()).unwrap();
+        block_on(store.commit(fence, &contract::run([(1, Some(&[7; 1000][..]))]))).unwrap();
+        drop(store);
+        let rows = dir.path().join("fjall/keyspaces/1/tables");
+        let (path, mut bytes) = files(&rows).remove(0);
+        bytes[40] ^= 1;
+        fs::write(path, bytes).unwrap();
+        let read = open(dir.path()).and_then(|store| block_on(store.get(&contract::key(1))));
+        assert!(matches!(read, Err(StoreError::Damaged { .. })), "{read:?}");
+    }
+}

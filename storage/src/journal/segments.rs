@@ -1,0 +1,526 @@
+//! The files of a journal: preparing, freeing and reading segments, and recovery. Blocking; called from background
+//! threads. The writes of groups are not done here.
+//!
+//! `<number>.journal` is a segment; `<number>.free` is a file that waits to be used again; `<number>.new` is a file that
+//! a crash kept from becoming a segment. Other names are left alone.
+//!
+//! Invariants: a segment has its full size and a synced header before it has its name; the number in a file's name is
+//! at least as high as that of any record in it, so a number above all names has never been used; reading and recovery
+//! change nothing on disk.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Read, Write},
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+};
+
+use thiserror::Error;
+
+use super::{
+    format::{
+        self, Lsn, Position, RECORD_ALIGNMENT, RecordHeader, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentHeaderError,
+        SegmentNumber, record_len,
+    },
+    writer::Sealed,
+};
+use crate::record::{BatchId, CoreId};
+
+/// Freed files that are kept for use as segments: a steady load turns over one or two, a burst leaves no more than this.
+const FREE_FILES_MAX: usize = 4;
+
+const SEGMENT: &str = "journal";
+const FREE: &str = "free";
+const NEW: &str = "new";
+
+/// Why the journal's files cannot be used.
+#[derive(Debug, Error)]
+pub enum JournalError {
+    /// The operating system said no.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On which file or folder.
+        path: PathBuf,
+        /// What it said.
+        source: io::Error,
+    },
+    /// A segment that this version cannot read.
+    #[error("cannot use {}: {reason}", path.display())]
+    Header {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with its header.
+        reason: SegmentHeaderError,
+    },
+    /// Something durable has changed or is missing.
+    #[error("{} is damaged at offset {offset}: {reason}", path.display())]
+    Damaged {
+        /// Which file.
+        path: PathBuf,
+        /// Where in the file.
+        offset: u64,
+        /// What is wrong there.
+        reason: String,
+    },
+}
+
+impl JournalError {
+    /// Whether the disk (or a quota) has no room: the same will work when there is room.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        match self {
+            Self::Io { source, .. } => {
+                matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+            }
+            Self::Header { .. } | Self::Damaged { .. } => false,
+        }
+    }
+}
+
+/// The folder of a journal.
+#[derive(Clone, Debug)]
+pub struct JournalFolder {
+    path: PathBuf,
+    segment_bytes: u64,
+}
+
+impl JournalFolder {
+    /// Opens the folder, making it if it is not there, and removes files that never became segments.
+    ///
+    /// # Errors
+    /// The folder cannot be made, read or written.
+    pub fn open(path: &Path, segment_bytes: u64) -> Result<Self, JournalError> {
+        fs::create_dir_all(path).map_err(during("make", path))?;
+        for file in list(path)?.into_iter().filter(|file| file.state == FileState::New) {
+            fs::remove_file(&file.path).map_err(during("remove", &file.path))?;
+        }
+        Ok(Self { path: path.to_owned(), segment_bytes })
+    }
+
+    /// Where a segment is.
+    #[must_use]
+    pub fn segment_path(&self, number: SegmentNumber) -> PathBuf {
+        self.file_path(number, SEGMENT)
+    }
+
+    /// Makes an empty segment: a freed file with a new header, or a new file filled with zeros, so that later syncs
+    /// write data blocks and no metadata. Durable when this returns.
+    ///
+    /// # Errors
+    /// No room, or another refusal of the operating system; a retry may succeed.
+    pub fn prepare(&self, number: SegmentNumber) -> Result<PathBuf, JournalError> {
+        let header = SegmentHeader { number, bytes: self.segment_bytes }.encode();
+        let target = self.segment_path(number);
+        let source = match self.reusable()? {
+            Some(free) => {
+                let file = OpenOptions::new().write(true).open(&free).map_err(during("open", &free))?;
+                // Stale records may stay: their crc covers another segment number.
+                file.write_all_at(&header, 0).map_err(during("write", &free))?;
+                file.sync_all().map_err(during("sync", &free))?;
+                free
+            }
+            None => {
+                let new = self.file_path(number, NEW);
+                let filled = self.fill_with_zeros(&new, &header);
+                if filled.is_err() {
+                    // Half a segment would only take the room that is missing already.
+                    let _ = fs::remove_file(&new);
+                }
+                filled?;
+                new
+            }
+        };
+        fs::rename(&source, &target).map_err(during("rename", &source))?;
+        self.sync()?;
+        Ok(target)
+    }
+
+    /// Gives up a segment whose records are in the store. Segments are freed in ascending order.
+    ///
+    /// # Errors
+    /// A refusal of the operating system.
+    pub fn free(&self, number: SegmentNumber) -> Result<(), JournalError> {
+        let segment = self.segment_path(number);
+        let kept = list(&self.path)?.iter().filter(|file| file.state == FileState::Free).count();
+        if kept < FREE_FILES_MAX {
+            fs::rename(&segment, self.file_path(number, FREE)).map_err(during("rename", &segment))?;
+        } else {
+            fs::remove_file(&segment).map_err(during("remove", &segment))?;
+        }
+        self.sync()
+    }
+
+    fn reusable(&self) -> Result<Option<PathBuf>, JournalError> {
+        for file in list(&self.path)?.into_iter().filter(|file| file.state == FileState::Free) {
+            // The size of segments may have been configured anew.
+            if file.bytes == self.segment_bytes {
+                return Ok(Some(file.path));
+            }
+            fs::remove_file(&file.path).map_err(during("remove", &file.path))?;
+        }
+        Ok(None)
+    }
+
+    fn fill_with_zeros(&self, path: &Path, header: &[u8]) -> Result<(), JournalError> {
+        static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+        let mut file = File::create(path).map_err(during("create", path))?;
+        file.write_all(header).map_err(during("write", path))?;
+        let mut left = self.segment_bytes - header.len() as u64;
+        while left > 0 {
+            let bytes = left.min(ZEROS.len() as u64);
+            file.write_all(&ZEROS[..bytes as usize]).map_err(during("write", path))?;
+            left -= bytes;
+        }
+        file.sync_all().map_err(during("sync", path))
+    }
+
+    fn file_path(&self, number: SegmentNumber, extension: &str) -> PathBuf {
+        // As many digits as a u64 has, so that names sort as numbers do.
+        self.path.join(format!("{:020}.{extension}", number.0))
+    }
+
+    fn sync(&self) -> Result<(), JournalError> {
+        let folder = File::open(&self.path).map_err(during("open", &self.path))?;
+        folder.sync_all().map_err(during("sync", &self.path))
+    }
+}
+
+/// A segment that is not written any more, and where its records end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SealedSegment {
+    /// Its number.
+    pub number: SegmentNumber,
+    /// Its file.
+    pub path: PathBuf,
+    /// Where its records end.
+    pub end: u64,
+}
+
+impl SealedSegment {
+    /// What the writer sealed, as a file of this folder.
+    #[must_use]
+    pub fn new(folder: &JournalFolder, sealed: &Sealed) -> Self {
+        Self { number: sealed.segment, path: folder.segment_path(sealed.segment), end: sealed.end }
+    }
+
+    /// Reads the segment's records into memory.
+    ///
+    /// # Errors
+    /// The file cannot be read or is not this segment.
+    pub fn read(&self) -> Result<SegmentRecords, JournalError> {
+        let segment = Loaded::read(&self.path)?;
+        if segment.number != self.number {
+            return Err(segment.damaged(0, format!("its header says that it is segment {}", segment.number)));
+        }
+        Ok(SegmentRecords { segment, end: self.end })
+    }
+}
+
+/// The records of a sealed segment, in memory.
+#[derive(Debug)]
+pub struct SegmentRecords {
+    segment: Loaded,
+    end: u64,
+}
+
+/// One record of the journal: a batch and its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JournalRecord<'a> {
+    /// Its place in the journal.
+    pub lsn: Lsn,
+    /// Where in the file its group begins.
+    pub group: u64,
+    /// Whose batch.
+    pub core: CoreId,
+    /// The core's number of it.
+    pub batch: BatchId,
+    /// The batch, as [`crate::Batch::bytes`] gave it.
+    pub payload: &'a [u8],
+}
+
+impl SegmentRecords {
+    /// The records in order. Every record up to the segment's end is there, or the last item is an error.
+    pub fn iter(&self) -> impl Iterator<Item = Result<JournalRecord<'_>, JournalError>> {
+        let mut walk = Walk::new(&self.segment);
+        std::iter::from_fn(move || {
+            if walk.offset >= self.end {
+                return None;
+            }
+            match walk.step() {
+                Step::Record(record) => Some(Ok(record)),
+                Step::End => {
+                    let offset = std::mem::replace(&mut walk.offset, u64::MAX);
+                    Some(Err(self.segment.damaged(offset, format!("records are expected up to {}", self.end))))
+                }
+                Step::Misplaced(reason) => {
+                    let offset = std::mem::replace(&mut walk.offset, u64::MAX);
+                    Some(Err(self.segment.damaged(offset, reason)))
+                }
+            }
+        })
+    }
+}
+
+/// What a journal holds after a stop or a crash.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Recovered {
+    /// The segments with records, in order. To be ingested, and then freed before the next segment is prepared.
+    pub segments: Vec<SealedSegment>,
+    /// The segments without records. To be freed.
+    pub empty: Vec<SegmentNumber>,
+    /// How many batches there are.
+    pub batches: u64,
+    /// Where the journal goes on.
+    pub next: Position,
+    /// A last group that was not written whole. Nothing of it was ever acknowledged.
+    pub torn: Option<Torn>,
+}
+
+/// The place where a write was cut short.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Torn {
+    /// Which file.
+    pub path: PathBuf,
+    /// Where the first record that is not whole begins.
+    pub offset: u64,
+    /// From there to the last sign of the same write.
+    pub bytes: u64,
+}
+
+/// Reads and verifies a whole journal. Changes nothing on disk. A folder that does not exist is an empty journal.
+///
+/// A record that is not whole at the end of the last segment with records is the torn tail of a write that nobody was
+/// told of. Groups are written one at a time, each after the sync of the one before: so if anything follows that was
+/// written later, what is not whole was durable once, and this is an error.
+///
+/// # Errors
+/// A file cannot be read, is of a newer version, or is damaged.
+pub fn recover(folder: &Path) -> Result<Recovered, JournalError> {
+    let files = match folder.try_exists().map_err(during("look for", folder))? {
+        true => list(folder)?,
+        false => Vec::new(),
+    };
+    let above_all = files.iter().map(|file| file.number.next()).max().unwrap_or(Position::default().segment);
+    let mut recovered = Recovered {
+        segments: Vec::new(),
+        empty: Vec::new(),
+        batches: 0,
+        next: Position { segment: above_all, ..Position::default() },
+        torn: None,
+    };
+    for file in files.into_iter().filter(|file| file.state == FileState::Segment) {
+        recovered.add(&Loaded::read(&file.path)?, file.number)?;
+    }
+    Ok(recovered)
+}
+
+impl Recovered {
+    fn add(&mut self, segment: &Loaded, number: SegmentNumber) -> Result<(), JournalError> {
+        if segment.number != number {
+            return Err(segment.damaged(0, format!("its header says that it is segment {}", segment.number)));
+        }
+        let mut walk = Walk::new(segment);
+        // Behind a torn place every record is one too many, whatever its lsn.
+        if !self.segments.is_empty() && self.torn.is_none() {
+            walk.expected = Some(self.next.lsn);
+        }
+        loop {
+            match walk.step() {
+                Step::Record(record) => {
+                    self.batches += 1;
+                    self.next.lsn = record.lsn.next();
+                }
+                Step::End => break,
+                Step::Misplaced(reason) => return Err(segment.damaged(walk.offset, reason)),
+            }
+        }
+        let torn = segment.what_follows(walk.offset)?;
+        let has_records = walk.offset > SEGMENT_HEADER_BYTES;
+        if let Some(earlier) = &self.torn
+            && (has_records || torn.is_some())
+        {
+            return Err(JournalError::Damaged {
+                path: earlier.path.clone(),
+                offset: earlier.offset,
+                reason: format!("a record is not whole, and segment {number} was written later"),
+            });
+        }
+        self.torn = self.torn.take().or(torn);
+        if has_records {
+            self.segments.push(SealedSegment { number, path: segment.path.clone(), end: walk.offset });
+        } else {
+            self.empty.push(number);
+        }
+        Ok(())
+    }
+}
+
+/// A segment file in memory: at most [`format::SEGMENT_BYTES_MAX`].
+#[derive(Debug)]
+struct Loaded {
+    path: PathBuf,
+    number: SegmentNumber,
+    bytes: Vec<u8>,
+}
+
+impl Loaded {
+    fn read(path: &Path) -> Result<Self, JournalError> {
+        let mut file = File::open(path).map_err(during("open", path))?;
+        let mut page = Vec::new();
+        (&mut file).take(SEGMENT_HEADER_BYTES).read_to_end(&mut page).map_err(during("read", path))?;
+        let header =
+            SegmentHeader::decode(&page).map_err(|reason| JournalError::Header { path: path.to_owned(), reason })?;
+        let found = file.metadata().map_err(during("look at", path))?.len();
+        if found != header.bytes || found > format::SEGMENT_BYTES_MAX {
+            return Err(JournalError::Damaged {
+                path: path.to_owned(),
+                offset: found.min(header.bytes),
+                reason: format!("the file has {found} bytes, its header says {}", header.bytes),
+            });
+        }
+        let mut bytes = page;
+        bytes.reserve_exact(found as usize - bytes.len());
+        file.read_to_end(&mut bytes).map_err(during("read", path))?;
+        Ok(Self { path: path.to_owned(), number: header.number, bytes })
+    }
+
+    fn damaged(&self, offset: u64, reason: String) -> JournalError {
+        JournalError::Damaged { path: self.path.clone(), offset, reason }
+    }
+
+    /// Looks for what was written behind the first place that holds no whole record: nothing, the rest of the group
+    /// that was torn there, or a later group, which is damage.
+    fn what_follows(&self, end: u64) -> Result<Option<Torn>, JournalError> {
+        let rest = &self.bytes[end as usize..];
+        let mut last_sign = self.claimed_len(rest);
+        let mut at = RECORD_ALIGNMENT;
+        while at < rest.len() {
+            let Some((header, _)) = format::verify(&rest[at..], self.number) else {
+                at += RECORD_ALIGNMENT;
+                continue;
+            };
+            if header.group > end {
+                let later = end + at as u64;
+                return Err(self.damaged(
+                    end,
+                    format!("no whole record is here, but the one at offset {later} was written later"),
+                ));
+            }
+            at += record_len(header.len);
+            last_sign = at as u64;
+        }
+        let torn = Torn { path: self.path.clone(), offset: end, bytes: last_sign };
+        Ok((last_sign > 0).then_some(torn))
+    }
+
+    /// How long the record at the front of `rest` would be, if something that looks like the head of one is there
+    /// that is no stale record: a stale one is whole, under the number that the file had before.
+    fn claimed_len(&self, rest: &[u8]) -> u64 {
+        match format::peek(rest) {
+            Some(header) if header.group <= self.bytes.len() as u64 && !self.is_stale(rest) => {
+                record_len(header.len) as u64
+            }
+            _ => 0,
+        }
+    }
+
+    fn is_stale(&self, rest: &[u8]) -> bool {
+        // Only files of the recent past are used again.
+        const NUMBERS_BACK: u64 = 64;
+        (self.number.0.saturating_sub(NUMBERS_BACK)..self.number.0)
+            .any(|number| format::verify(rest, SegmentNumber(number)).is_some())
+    }
+}
+
+/// Goes through the records of a segment.
+struct Walk<'a> {
+    segment: &'a Loaded,
+    offset: u64,
+    /// Where the group began that the last record belongs to.
+    group: u64,
+    /// The lsn that comes next, if that is known.
+    expected: Option<Lsn>,
+}
+
+enum Step<'a> {
+    Record(JournalRecord<'a>),
+    /// No whole record is here.
+    End,
+    /// A whole record that does not belong here.
+    Misplaced(String),
+}
+
+impl<'a> Walk<'a> {
+    const fn new(segment: &'a Loaded) -> Self {
+        Self { segment, offset: SEGMENT_HEADER_BYTES, group: 0, expected: None }
+    }
+
+    fn step(&mut self) -> Step<'a> {
+        let rest = &self.segment.bytes[self.offset as usize..];
+        let Some((header, payload)) = format::verify(rest, self.segment.number) else { return Step::End };
+        let RecordHeader { len, core, batch, lsn, group } = header;
+        if let Some(expected) = self.expected
+            && lsn != expected
+        {
+            return Step::Misplaced(format!("the record's lsn is {lsn}, {expected} is expected"));
+        }
+        // It begins a group or continues the one before it.
+        if group != self.offset && group != self.group {
+            return Step::Misplaced(format!("the record says that its group begins at {group}"));
+        }
+        self.group = group;
+        self.expected = Some(lsn.next());
+        self.offset += record_len(len) as u64;
+        Step::Record(JournalRecord { lsn, group, core, batch, payload })
+    }
+}
+
+#[derive(Debug)]
+struct JournalFile {
+    number: SegmentNumber,
+    state: FileState,
+    path: PathBuf,
+    bytes: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum FileState {
+    Segment,
+    Free,
+    New,
+}
+
+/// The journal's files, by ascending number.
+fn list(folder: &Path) -> Result<Vec<JournalFile>, JournalError> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).map_err(during("read", folder))? {
+        let entry = entry.map_err(during("read", folder))?;
+        let path = entry.path();
+        let Some((number, state)) = parse_name(&path) else { continue };
+        let bytes = entry.metadata().map_err(during("look at", &path))?.len();
+        files.push(JournalFile { number, state, path, bytes });
+    }
+    files.sort_by_key(|file| file.number);
+    Ok(files)
+}
+
+fn parse_name(path: &Path) -> Option<(SegmentNumber, FileState)> {
+    let number = path.file_stem()?.to_str()?.parse().ok()?;
+    let state = match path.extension()?.to_str()? {
+        SEGMENT => FileState::Segment,
+        FREE => FileState::Free,
+        NEW => FileState::New,
+        _ => return None,
+    };
+    Some((SegmentNumber(number), state))
+}
+
+fn during(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> JournalError {
+    let path = path.to_owned();
+    move |source| JournalError::Io { action, path, source }
+}
+
+#[cfg(test)]
+mod tests;

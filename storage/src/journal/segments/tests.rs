@@ -1,0 +1,313 @@
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+use super::*;
+use crate::journal::{JournalConfig, Writer};
+
+const CONFIG: JournalConfig = JournalConfig { segment_bytes: 65536, journal_bytes_max: 8 * 65536, reserve_bytes: 0 };
+
+/// A journal of real files, written as the server writes it.
+struct World {
+    dir: TempDir,
+    folder: JournalFolder,
+    writer: Writer,
+    next_batch: u64,
+    /// Where each group went: file, offset, length.
+    groups: Vec<(PathBuf, u64, usize)>,
+}
+
+impl World {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = JournalFolder::open(dir.path(), CONFIG.segment_bytes).unwrap();
+        let mut world =
+            Self { dir, folder, writer: Writer::new(CONFIG, Position::default()), next_batch: 1, groups: Vec::new() };
+        world.prepare();
+        world
+    }
+
+    fn prepare(&mut self) {
+        while let Some(number) = self.writer.wants_segment() {
+            self.folder.prepare(number).unwrap();
+            self.writer.add_segment(number);
+        }
+    }
+
+    /// Writes a group of batches with these payload sizes; gives what was sealed.
+    fn group(&mut self, sizes: &[usize]) -> Option<Sealed> {
+        for &size in sizes {
+            self.writer.push(CoreId(0), BatchId(self.next_batch), &payload(self.next_batch, size));
+            self.next_batch += 1;
+        }
+        let write = self.writer.next_write().unwrap();
+        let path = self.folder.segment_path(write.segment);
+        let file = OpenOptions::new().write(true).open(&path).unwrap();
+        file.write_all_at(&write.bytes, write.offset).unwrap();
+        self.groups.push((path, write.offset, write.bytes.len()));
+        let sealed = self.writer.written(write.bytes).sealed;
+        self.prepare();
+        sealed
+    }
+
+    fn recover(&self) -> Result<Recovered, JournalError> {
+        recover(self.dir.path())
+    }
+
+    fn edit(&self, group: usize, change: impl FnOnce(&mut [u8])) {
+        let (path, offset, len) = &self.groups[group];
+        edit(path, *offset, *len, change);
+    }
+}
+
+fn edit(path: &Path, offset: u64, len: usize, change: impl FnOnce(&mut [u8])) {
+    let file = OpenOptions::new().read(true).write(true).open(path).unwrap();
+    let mut bytes = vec![0; len];
+    file.read_exact_at(&mut bytes, offset).unwrap();
+    change(&mut bytes);
+    file.write_all_at(&bytes, offset).unwrap();
+}
+
+fn payload(batch: u64, size: usize) -> Vec<u8> {
+    (0..size).map(|at| (batch as usize * 7 + at) as u8 | 1).collect()
+}
+
+fn batches(recovered: &Recovered) -> Vec<u64> {
+    let mut read = Vec::new();
+    for segment in &recovered.segments {
+        let records = segment.read().unwrap();
+        for record in records.iter() {
+            let record = record.unwrap();
+            assert_eq!(record.payload, payload(record.batch.0, record.payload.len()));
+            read.push(record.batch.0);
+        }
+    }
+    read
+}
+
+fn snapshot(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut files: Vec<_> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .map(|p| (p.clone(), fs::read(p).unwrap()))
+        .collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn an_empty_or_missing_folder_is_an_empty_journal() {
+    let dir = tempfile::tempdir().unwrap();
+    for folder in [dir.path().to_owned(), dir.path().join("missing")] {
+        let recovered = recover(&folder).unwrap();
+        assert_eq!(recovered.next, Position::default());
+        assert_eq!((recovered.batches, recovered.segments, recovered.torn), (0, vec![], None));
+    }
+}
+
+#[test]
+fn what_was_written_over_several_segments_is_read_back_in_order() {
+    let mut world = World::new();
+    let sealed = (0..40).filter_map(|_| world.group(&[1, 2000, 0, 3001])).count();
+    assert!(sealed >= 2);
+    let recovered = world.recover().unwrap();
+    assert_eq!(batches(&recovered), (1..=160).collect::<Vec<_>>());
+    assert_eq!((recovered.batches, recovered.torn), (160, None));
+    assert_eq!(recovered.next.lsn, Lsn(161));
+    assert_eq!(recovered.next.segment.0, recovered.empty[0].0 + 1, "above the prepared spare");
+}
+
+#[test]
+fn a_last_group_cut_at_any_byte_keeps_whole_records_and_all_earlier_groups() {
+    let mut world = World::new();
+    world.group(&[10, 20]);
+    world.group(&[30, 5, 40]);
+    let (path, offset, len) = world.groups[1].clone();
+    let whole = fs::read(&path).unwrap();
+    for cut in 0..len {
+        edit(&path, offset, len, |bytes| bytes[cut..].fill(0));
+        let recovered = world.recover().unwrap();
+        let read = batches(&recovered);
+        assert!(read.starts_with(&[1, 2]) && read.len() <= 5, "cut at {cut}: {read:?}");
+        assert_eq!(read, (1..=read.len() as u64).collect::<Vec<_>>());
+        fs::write(&path, &whole).unwrap();
+    }
+}
+
+#[test]
+fn any_flipped_bit_in_an_earlier_group_is_damage_with_its_place() {
+    let mut world = World::new();
+    world.group(&[10]);
+    world.group(&[9]);
+    world.group(&[3]);
+    let before = snapshot(world.dir.path());
+    for group in 0..2 {
+        let (path, offset, len) = world.groups[group].clone();
+        for bit in 0..len * 8 {
+            world.edit(group, |bytes| bytes[bit / 8] ^= 1 << (bit % 8));
+            match world.recover() {
+                Err(JournalError::Damaged { path: at, offset: place, .. }) => {
+                    assert_eq!((at, place), (path.clone(), offset))
+                }
+                other => panic!("bit {bit} of group {group}: {other:?}"),
+            }
+            world.edit(group, |bytes| bytes[bit / 8] ^= 1 << (bit % 8));
+        }
+    }
+    assert_eq!(snapshot(world.dir.path()), before);
+}
+
+#[test]
+fn any_flipped_bit_in_the_last_group_is_a_torn_tail_that_is_reported() {
+    let mut world = World::new();
+    world.group(&[10]);
+    world.group(&[100]);
+    let (path, offset, len) = world.groups[1].clone();
+    // Not in the magic and the length: then nothing tells that there was a record.
+    for bit in 64..len * 8 {
+        world.edit(1, |bytes| bytes[bit / 8] ^= 1 << (bit % 8));
+        let recovered = world.recover().unwrap();
+        assert_eq!(batches(&recovered), [1]);
+        assert_eq!(recovered.next.lsn, Lsn(2));
+        if !(24 * 8..32 * 8).contains(&bit) {
+            assert_eq!(recovered.torn, Some(Torn { path: path.clone(), offset, bytes: len as u64 }), "bit {bit}");
+        }
+        world.edit(1, |bytes| bytes[bit / 8] ^= 1 << (bit % 8));
+    }
+}
+
+#[test]
+fn a_damaged_end_of_a_sealed_segment_is_damage_when_a_later_segment_has_records() {
+    let mut world = World::new();
+    while world.group(&[5000]).is_none() {}
+    let last = world.groups.len() - 1;
+    world.group(&[1]);
+    world.edit(last, |bytes| bytes[50] ^= 1);
+    let (path, offset, _) = world.groups[last].clone();
+    match world.recover() {
+        Err(JournalError::Damaged { path: at, offset: place, .. }) => assert_eq!((at, place), (path, offset)),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_missing_segment_in_the_middle_is_damage() {
+    let mut world = World::new();
+    for _ in 0..3 {
+        while world.group(&[5000]).is_none() {}
+    }
+    fs::remove_file(world.folder.segment_path(SegmentNumber(2))).unwrap();
+    let refused = world.recover().unwrap_err().to_string();
+    assert!(refused.contains("00000000000000000003.journal is damaged at offset 4096"), "{refused}");
+}
+
+#[test]
+fn stale_records_of_a_reused_file_are_never_read() {
+    let mut world = World::new();
+    while world.group(&[3000]).is_none() {}
+    // The first file becomes the third segment, full of stale records.
+    world.folder.free(SegmentNumber(1)).unwrap();
+    world.writer.released(SegmentNumber(1));
+    let begun = world.next_batch;
+    while world.group(&[3000]).is_none() {}
+    assert!(!world.folder.segment_path(SegmentNumber(1)).exists());
+    assert!(list(world.dir.path()).unwrap().iter().all(|file| file.state == FileState::Segment));
+
+    let empty = world.recover().unwrap();
+    assert_eq!(batches(&empty), (begun..world.next_batch).collect::<Vec<_>>());
+    assert_eq!((empty.empty, empty.torn), (vec![SegmentNumber(3)], None));
+
+    // Shorter groups over stale ones: every end falls into the middle of something stale.
+    for _ in 0..5 {
+        world.group(&[17, 400]);
+        let recovered = world.recover().unwrap();
+        assert_eq!(batches(&recovered), (begun..world.next_batch).collect::<Vec<_>>());
+        assert_eq!(recovered.torn, None);
+    }
+}
+
+#[test]
+fn a_segment_of_a_newer_format_is_refused_by_its_version() {
+    let world = World::new();
+    edit(&world.folder.segment_path(SegmentNumber(1)), 8, 1, |bytes| bytes[0] = 9);
+    let refused = world.recover().unwrap_err().to_string();
+    assert!(refused.ends_with("0001.journal: it has format version 9, this version reads up to 1"), "{refused}");
+}
+
+#[test]
+fn a_file_that_is_cut_short_is_damage() {
+    let world = World::new();
+    let path = world.folder.segment_path(SegmentNumber(1));
+    OpenOptions::new().write(true).open(path).unwrap().set_len(60000).unwrap();
+    let refused = world.recover().unwrap_err().to_string();
+    assert!(refused.ends_with("damaged at offset 60000: the file has 60000 bytes, its header says 65536"), "{refused}");
+}
+
+#[test]
+fn a_sealed_segment_that_ends_early_is_damage() {
+    let mut world = World::new();
+    world.group(&[10]);
+    world.group(&[10]);
+    let sealed = SealedSegment::new(&world.folder, &world.writer.seal().unwrap());
+    // The last group is gone: to recovery this would be a torn tail, to whoever knows the end it is not.
+    world.edit(1, |bytes| bytes.fill(0));
+    let records = sealed.read().unwrap();
+    let read: Vec<_> = records.iter().collect();
+    assert_eq!(read.len(), 2);
+    assert!(matches!(read[1], Err(JournalError::Damaged { .. })));
+}
+
+#[test]
+fn freed_files_are_used_again_and_only_a_few_are_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = JournalFolder::open(dir.path(), CONFIG.segment_bytes).unwrap();
+    (1..=8).for_each(|number| drop(folder.prepare(SegmentNumber(number)).unwrap()));
+    (1..=8).for_each(|number| folder.free(SegmentNumber(number)).unwrap());
+    assert_eq!(list(dir.path()).unwrap().len(), FREE_FILES_MAX);
+    assert_eq!(recover(dir.path()).unwrap().next.segment, SegmentNumber(5));
+    folder.prepare(SegmentNumber(9)).unwrap();
+    assert_eq!(list(dir.path()).unwrap().len(), FREE_FILES_MAX);
+    let larger = JournalFolder::open(dir.path(), 2 * CONFIG.segment_bytes).unwrap();
+    let path = larger.prepare(SegmentNumber(10)).unwrap();
+    assert_eq!(fs::metadata(path).unwrap().len(), 2 * CONFIG.segment_bytes);
+}
+
+#[test]
+fn a_file_that_never_became_a_segment_is_removed_at_the_next_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let left = dir.path().join("00000000000000000003.new");
+    fs::write(&left, b"half").unwrap();
+    assert_eq!(recover(dir.path()).unwrap().batches, 0);
+    JournalFolder::open(dir.path(), CONFIG.segment_bytes).unwrap();
+    assert!(!left.exists());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// A power loss in the middle of a write: any of its sectors may be missing.
+    #[test]
+    fn a_last_group_with_holes_is_a_torn_tail(
+        sizes in proptest::collection::vec(0..3000usize, 1..8),
+        page in prop_oneof![Just(512usize), Just(4096)],
+        lost in any::<u64>(),
+        stale in any::<bool>(),
+    ) {
+        let mut world = World::new();
+        world.group(&[100, 200]);
+        world.group(&sizes);
+        let (_, offset, _) = world.groups[1];
+        world.edit(1, |bytes| {
+            for (at, byte) in bytes.iter_mut().enumerate() {
+                let sector = (offset as usize + at) / page - offset as usize / page;
+                if lost >> (sector % 64) & 1 == 1 {
+                    *byte = if stale { 0x5a } else { 0 };
+                }
+            }
+        });
+        let recovered = world.recover().unwrap();
+        let read = batches(&recovered);
+        prop_assert!(read.starts_with(&[1, 2]));
+        prop_assert_eq!(&read, &(1..=read.len() as u64).collect::<Vec<_>>());
+        prop_assert_eq!(recovered.next.lsn.0, read.len() as u64 + 1);
+    }
+}

@@ -1,0 +1,264 @@
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use proto_spec::{Content, DeviceId, Event, SendNumber, limits::TEXT_BYTES_MAX};
+
+use super::*;
+use crate::{
+    contract::block_on,
+    embedded::{EmbeddedConfig, EmbeddedStore},
+    fold::Fold,
+    memory::MemoryStore,
+    record::Record,
+    testing::{any_entry, history},
+};
+
+/// What a store should answer, by the plainest means: all entries in a map.
+#[derive(Default)]
+struct Model {
+    logs: BTreeMap<u64, BTreeMap<u64, Entry>>,
+    cursors: BTreeMap<(u64, u64), Seq>,
+    marks: BTreeMap<u64, Marks>,
+    unfinished: BTreeMap<u64, bool>,
+    results: BTreeMap<(u64, u64, u64), (Seq, TimestampMs)>,
+    conversations: BTreeMap<(u64, u64), ConversationSnapshot>,
+}
+
+impl Model {
+    fn of(records: &[Record]) -> Self {
+        let mut model = Self::default();
+        records.iter().for_each(|record| model.add(record));
+        model
+    }
+
+    fn add(&mut self, record: &Record) {
+        match record {
+            Record::Append { user, entry, replaces } => {
+                let log = self.logs.entry(user.0).or_default();
+                replaces.map(|seq| log.remove(&seq.0));
+                log.insert(entry.seq.0, entry.clone());
+                match &entry.event {
+                    Event::Sent { device, number, .. } => {
+                        self.results.insert((user.0, device.0, number.0), (entry.seq, entry.time));
+                        self.unfinished.insert(user.0, true);
+                    }
+                    Event::Received { from, origin, .. } => {
+                        self.conversations.entry((user.0, from.0)).or_default().received_up_to = *origin;
+                    }
+                    Event::Delivered { peer, up_to } => {
+                        let conversation = self.conversations.entry((user.0, peer.0)).or_default();
+                        conversation.delivered_up_to = *up_to;
+                        conversation.delivered_at = entry.seq;
+                    }
+                    Event::Unknown { .. } => {}
+                }
+            }
+            Record::Cursor { user, device, seq } => {
+                self.cursors.insert((user.0, device.0), *seq);
+                self.unfinished.insert(user.0, true);
+            }
+            Record::Marks { user, marks, idle } => {
+                self.marks.insert(user.0, *marks);
+                if *idle {
+                    self.unfinished.insert(user.0, false);
+                }
+            }
+        }
+    }
+
+    fn user(&self, user: u64) -> UserSnapshot {
+        let last = self.logs.get(&user).and_then(|log| log.values().next_back());
+        let last_number = |device| self.results.range((user, device, 0)..=(user, device, u64::MAX)).next_back();
+        UserSnapshot {
+            head: last.map_or(Seq::ZERO, |entry| entry.seq),
+            head_time: last.map_or(TimestampMs(0), |entry| entry.time),
+            devices: self
+                .cursors
+                .range((user, 0)..=(user, u64::MAX))
+                .map(|(&(_, device), &cursor)| DeviceSnapshot {
+                    device: DeviceId(device),
+                    cursor,
+                    last_number: SendNumber(last_number(device).map_or(0, |(&(.., number), _)| number)),
+                })
+                .collect(),
+            marks: self.marks.get(&user).copied().unwrap_or_default(),
+            unfinished: self.unfinished.get(&user).copied().unwrap_or_default(),
+        }
+    }
+
+    fn entries(&self, user: u64, span: &Span, peer: Option<u64>) -> Vec<Entry> {
+        let log = self.logs.get(&user).cloned().unwrap_or_default();
+        let matches = |entry: &Entry| peer.is_none_or(|peer| entry.event.conversation() == Some(UserId(peer)));
+        let inside = |entry: &Entry| span.first <= entry.seq && entry.seq <= span.last;
+        log.into_values().filter(|entry| matches(entry) && inside(entry)).collect()
+    }
+}
+
+fn wire_len(entry: &Entry) -> usize {
+    let mut bytes = Vec::new();
+    entry.encode(&mut bytes);
+    bytes.len() + proto_spec::wire::varint_len(bytes.len() as u64)
+}
+
+fn store_of(parts: &[&[Record]]) -> MemoryStore {
+    let store = MemoryStore::default();
+    parts.iter().for_each(|records| commit(&store, records));
+    store
+}
+
+fn commit<S: Store>(store: &S, records: &[Record]) {
+    let fence = block_on(store.take_over()).unwrap();
+    let mut fold = Fold::default();
+    records.iter().for_each(|record| fold.add(record));
+    let needed = fold.needed();
+    let base = block_on(store.get_many(&needed)).unwrap();
+    let base = base.into_iter().map(|value| value.map(|value| codec::sends_block(&value).unwrap()));
+    let run = fold.finish(base.collect());
+    block_on(store.commit(fence, &run)).unwrap();
+}
+
+fn check_all<S: Store>(store: &S, model: &Model) {
+    let ask = |query| block_on(answer(store, &query)).unwrap();
+    for user in 1..5 {
+        assert_eq!(ask(Query::User(UserId(user))), Answer::User(model.user(user)));
+        for peer in 1..5 {
+            let expected = model.conversations.get(&(user, peer)).copied().unwrap_or_default();
+            let query = Query::Conversation { user: UserId(user), peer: UserId(peer) };
+            assert_eq!(ask(query), Answer::Conversation(expected));
+        }
+        for device in 1..3 {
+            for number in 0..70 {
+                let expected = model.results.get(&(user, device, number)).copied();
+                let (user, device, number) = (UserId(user), DeviceId(device), SendNumber(number));
+                assert_eq!(ask(Query::Send { user, device, number }), Answer::Send(expected));
+            }
+        }
+    }
+    let expected: Vec<_> = model.unfinished.iter().filter(|(_, on)| **on).map(|(&user, _)| UserId(user)).collect();
+    assert_eq!(block_on(unfinished(store, None, 100)).unwrap(), expected);
+    if let Some(first) = expected.first() {
+        assert_eq!(block_on(unfinished(store, Some(*first), 100)).unwrap(), expected[1..]);
+        assert_eq!(block_on(unfinished(store, None, 1)).unwrap(), expected[..1]);
+    }
+}
+
+fn check_span<S: Store>(store: &S, model: &Model, user: u64, peer: Option<u64>, span: Span) {
+    let query = match peer {
+        None => Query::Log { user: UserId(user), span },
+        Some(peer) => Query::ConversationLog { user: UserId(user), peer: UserId(peer), span },
+    };
+    let Answer::Entries(Entries { entries, complete }) = block_on(answer(store, &query)).unwrap() else {
+        panic!("another kind of answer");
+    };
+    let all = model.entries(user, &span, peer);
+    let part = match span.direction {
+        Direction::Forwards => &all[..entries.len()],
+        Direction::Backwards => &all[all.len() - entries.len()..],
+    };
+    assert_eq!(entries, part);
+    assert_eq!(complete, entries.len() == all.len());
+    assert!(entries.len() <= span.entries_max);
+    let bytes: usize = entries.iter().map(wire_len).sum();
+    assert!(bytes <= span.bytes_max || entries.len() == 1);
+    assert!(complete || !entries.is_empty(), "an incomplete answer makes progress");
+}
+
+fn any_span() -> impl Strategy<Value = Span> {
+    (0..60u64, 0..60u64, any::<bool>(), 1..30usize, prop_oneof![0..400usize, Just(usize::MAX)]).prop_map(
+        |(first, last, forwards, entries_max, bytes_max)| Span {
+            first: Seq(first),
+            last: Seq(last),
+            direction: if forwards { Direction::Forwards } else { Direction::Backwards },
+            entries_max,
+            bytes_max,
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn answers_are_those_of_a_plain_model(records in history(300), cut in 0..300usize) {
+        let (first, second) = records.split_at(cut.min(records.len()));
+        check_all(&store_of(&[first, second]), &Model::of(&records));
+    }
+
+    #[test]
+    fn a_span_is_read_from_the_asked_end_and_says_whether_it_is_whole(
+        records in history(200), user in 1..4u64, peer in proptest::option::of(1..4u64), span in any_span(),
+    ) {
+        check_span(&store_of(&[&records]), &Model::of(&records), user, peer, span);
+    }
+
+    /// The bound of a range in the store is a bound of a page on the wire.
+    #[test]
+    fn a_row_bounds_its_entry_on_the_wire(entry in any_entry(), text in 0..TEXT_BYTES_MAX) {
+        let large = Event::Received {
+            from: UserId(u64::MAX),
+            origin: Seq(u64::MAX),
+            content: Content::Text(vec![b'x'; text].into()),
+        };
+        for entry in [Entry { event: large, ..entry.clone() }, entry] {
+            let mut value = Vec::new();
+            codec::put_timeline_entry(&mut value, &entry);
+            let key = RowKey::Timeline { user: UserId(1), seq: entry.seq }.encode();
+            prop_assert!(wire_len(&entry) <= key.len() + value.len());
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(8))]
+
+    #[test]
+    fn the_embedded_store_answers_the_same(records in history(300), cut in 0..300usize, span in any_span()) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = EmbeddedStore::open(dir.path(), EmbeddedConfig { cache_bytes: 1024 * 1024 }).unwrap();
+        let (first, second) = records.split_at(cut.min(records.len()));
+        commit(&store, first);
+        commit(&store, second);
+        // As after a crash between ingestion and the end of the journal.
+        commit(&store, second);
+        let model = Model::of(&records);
+        check_all(&store, &model);
+        for user in 1..4 {
+            check_span(&store, &model, user, None, span);
+            check_span(&store, &model, user, Some(user % 3 + 1), span);
+        }
+    }
+}
+
+#[test]
+fn a_user_of_many_devices_is_read_whole() {
+    let user = UserId(1);
+    let cursor = |device| Record::Cursor { user, device: DeviceId(device), seq: Seq(device) };
+    let records: Vec<_> = (1..=600).map(cursor).collect();
+    let Answer::User(snapshot) = block_on(answer(&store_of(&[&records]), &Query::User(user))).unwrap() else {
+        panic!("another kind of answer");
+    };
+    assert_eq!(
+        snapshot.devices.iter().map(|device| device.device.0).collect::<Vec<_>>(),
+        (1..=600).collect::<Vec<_>>()
+    );
+}
+
+#[test]
+fn a_store_that_is_away_is_an_error_and_not_an_empty_answer() {
+    let store = store_of(&[]);
+    store.fail_next_reads(1);
+    let refused = block_on(answer(&store, &Query::User(UserId(1))));
+    assert!(matches!(refused, Err(StoreError::Unavailable { .. })));
+}
+
+#[test]
+fn a_message_without_its_row_is_damage() {
+    let store = MemoryStore::default();
+    let fence = block_on(store.take_over()).unwrap();
+    let mut builder = crate::run::RunBuilder::default();
+    builder.put(RowKey::Conversation { user: UserId(1), peer: UserId(2), seq: Seq(3) }.encode(), |_| ());
+    block_on(store.commit(fence, &builder.finish())).unwrap();
+    let span =
+        Span { first: Seq(1), last: Seq(9), direction: Direction::Forwards, entries_max: 9, bytes_max: usize::MAX };
+    let query = Query::ConversationLog { user: UserId(1), peer: UserId(2), span };
+    let refused = block_on(answer(&store, &query)).unwrap_err().to_string();
+    assert!(refused.contains("Timeline { user: UserId(1), seq: Seq(3) } is missing"), "{refused}");
+}

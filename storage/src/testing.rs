@@ -1,0 +1,110 @@
+//! Generators that the tests of several modules share.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use proptest::{collection::vec, option, prelude::*};
+use proto_spec::{Content, DeviceId, Entry, Event, SendNumber, Seq, TimestampMs, UserId};
+
+use crate::record::{Marks, Record};
+
+/// Any record, of any numbers.
+pub(crate) fn any_record() -> impl Strategy<Value = Record> {
+    prop_oneof![
+        (any::<u64>(), any_entry(), option::of(any::<u64>())).prop_map(|(user, entry, replaces)| Record::Append {
+            user: UserId(user),
+            entry,
+            replaces: replaces.map(Seq)
+        }),
+        any::<[u64; 3]>().prop_map(|[user, device, seq]| Record::Cursor {
+            user: UserId(user),
+            device: DeviceId(device),
+            seq: Seq(seq)
+        }),
+        (any::<[u64; 3]>(), any::<bool>()).prop_map(|([user, forwarded, receipted], idle)| Record::Marks {
+            user: UserId(user),
+            marks: Marks { forwarded: Seq(forwarded), receipted: Seq(receipted) },
+            idle
+        }),
+    ]
+}
+
+/// Any entry, of any numbers.
+pub(crate) fn any_entry() -> impl Strategy<Value = Entry> {
+    (any::<[u64; 2]>(), any_event()).prop_map(|([seq, time], event)| Entry {
+        seq: Seq(seq),
+        time: TimestampMs(time),
+        event,
+    })
+}
+
+fn any_event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        (any::<[u64; 2]>(), any_content()).prop_map(|([from, origin], content)| Event::Received {
+            from: UserId(from),
+            origin: Seq(origin),
+            content
+        }),
+        (any::<[u64; 3]>(), any_content()).prop_map(|([to, device, number], content)| Event::Sent {
+            to: UserId(to),
+            device: DeviceId(device),
+            number: SendNumber(number),
+            content
+        }),
+        any::<[u64; 2]>().prop_map(|[peer, up_to]| Event::Delivered { peer: UserId(peer), up_to: Seq(up_to) }),
+        (4..=u8::MAX).prop_map(|kind| Event::Unknown { kind }),
+    ]
+}
+
+fn any_content() -> impl Strategy<Value = Content> {
+    (1..=u8::MAX, vec(any::<u8>(), 0..64)).prop_map(|(kind, body)| Content::from_parts(kind, Bytes::from(body)))
+}
+
+/// Records as a few shards would make them for a few users: seqs and send numbers without gaps, watermarks that only
+/// grow, receipts that supersede each other.
+pub(crate) fn history(records_max: usize) -> impl Strategy<Value = Vec<Record>> {
+    vec((0..6u8, 1..4u64, 1..4u64, 1..3u64, any::<bool>()), 0..records_max).prop_map(|steps| {
+        let mut world = World::default();
+        steps.into_iter().map(|(kind, user, peer, device, idle)| world.step(kind, user, peer, device, idle)).collect()
+    })
+}
+
+#[derive(Default)]
+struct World {
+    heads: BTreeMap<u64, u64>,
+    numbers: BTreeMap<(u64, u64), u64>,
+    delivered_at: BTreeMap<(u64, u64), u64>,
+}
+
+impl World {
+    fn step(&mut self, kind: u8, user: u64, peer: u64, device: u64, idle: bool) -> Record {
+        let head = self.heads.get(&user).copied().unwrap_or(0);
+        match kind {
+            0..=3 => {
+                let mut replaces = None;
+                let event = match kind {
+                    0 | 1 => {
+                        let number = self.numbers.entry((user, device)).or_default();
+                        *number += 1;
+                        let content = Content::text("sent");
+                        let (device, number) = (DeviceId(device), SendNumber(*number));
+                        Event::Sent { to: UserId(peer), device, number, content }
+                    }
+                    2 => Event::Received { from: UserId(peer), origin: Seq(head + 7), content: Content::text("got") },
+                    _ => {
+                        replaces = self.delivered_at.insert((user, peer), head + 1).map(Seq);
+                        Event::Delivered { peer: UserId(peer), up_to: Seq(head) }
+                    }
+                };
+                self.heads.insert(user, head + 1);
+                let entry = Entry { seq: Seq(head + 1), time: TimestampMs(1000 + head), event };
+                Record::Append { user: UserId(user), entry, replaces }
+            }
+            4 => Record::Cursor { user: UserId(user), device: DeviceId(device), seq: Seq(head) },
+            _ => {
+                let marks = Marks { forwarded: Seq(head), receipted: Seq(head) };
+                Record::Marks { user: UserId(user), marks, idle }
+            }
+        }
+    }
+}
