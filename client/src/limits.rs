@@ -29,7 +29,7 @@ pub const BACKOFF_FIRST_MS: u64 = 250;
 /// Upper end of every later delay. A storm of a million clients is then spread over half a minute.
 pub const BACKOFF_MAX_MS: u64 = 30_000;
 
-/// A connection that was welcome for this long was a good one: the next delay is a first one again.
+/// A connection that was welcome for this long, or that moved a message, was a good one: the next delay is a first one again.
 pub const STABLE_AFTER_MS: u64 = 10_000;
 
 /// A refusal says when to try again; a gap in the numbers does not. One that was not the consequence of another refusal

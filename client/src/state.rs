@@ -107,6 +107,8 @@ struct Session {
     /// When a ping left after which nothing was heard.
     pinged_at: Option<MonotonicMs>,
     acknowledge_at: Option<MonotonicMs>,
+    /// A message was accepted or an entry handed out: the server does its work.
+    has_progressed: bool,
 }
 
 impl Session {
@@ -344,6 +346,7 @@ impl ClientState {
             }
         });
         if let Phase::Ready(session) = &mut self.phase {
+            session.has_progressed |= effects.events.iter().any(is_progress);
             session.heard_at = now;
             session.pinged_at = None;
         }
@@ -399,6 +402,7 @@ impl ClientState {
                     spoke_at: now,
                     pinged_at: None,
                     acknowledge_at: None,
+                    has_progressed: false,
                 });
                 effects.events.push(ClientEvent::Welcome(WelcomeInfo {
                     user,
@@ -621,7 +625,7 @@ impl ClientState {
             effects.link = Some(Link::Close);
         }
         if let Phase::Ready(session) = &self.phase
-            && now.since(session.since) >= STABLE_AFTER_MS
+            && (session.has_progressed || now.since(session.since) >= STABLE_AFTER_MS)
         {
             self.backoff.reset();
         }
@@ -640,6 +644,10 @@ impl ClientState {
             }
         }
     }
+}
+
+const fn is_progress(event: &ClientEvent) -> bool {
+    matches!(event, ClientEvent::MessageAccepted { .. } | ClientEvent::Entry(_))
 }
 
 fn protocol_fault(what: String) -> Flow {

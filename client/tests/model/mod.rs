@@ -3,6 +3,8 @@
 //! It commits when it is told to, refuses when it is told to, and pushes pages or single entries as the real one does. It
 //! panics when the client breaks a rule that the protocol puts on clients.
 
+#![allow(dead_code, reason = "each test binary uses its part")]
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     ops::ControlFlow,
