@@ -101,7 +101,7 @@ impl EmbeddedStore {
         self.engine.read().as_ref().map_or(0, |engine| engine.rows.disk_space())
     }
 
-    /// Waits until no compaction is going on or due. For measurements.
+    /// Waits until no compaction is going on. For measurements.
     pub fn settle(&self) {
         while self.engine.read().as_ref().is_some_and(Engine::is_compacting) {
             std::thread::sleep(Duration::from_millis(20));
@@ -242,7 +242,7 @@ impl Engine {
     }
 
     fn is_compacting(&self) -> bool {
-        self.database.active_compactions() > 0 || self.rows.l0_table_count() > 8
+        self.database.active_compactions() > 0
     }
 }
 
