@@ -3,6 +3,8 @@
 use proto_spec::{Content, DeviceId, Resume, SendNumber, UserId, limits};
 use thiserror::Error;
 
+use crate::limits::BACKOFF_MAX_MS;
+
 /// What is needed to be one device of one user.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -18,6 +20,8 @@ pub struct Config {
     pub acknowledging: Acknowledging,
     /// Whether the application keeps its unanswered messages over a restart.
     pub keeping: Keeping,
+    /// Longest random delay before reconnecting. For programs of which there are few: the default spreads a storm.
+    pub backoff_max_ms: u64,
     /// Messages that an earlier run of the application left unanswered, in their order.
     pub unanswered: Vec<Unanswered>,
 }
@@ -33,6 +37,7 @@ impl Config {
             resume: Resume::Stored,
             acknowledging: Acknowledging::WhenHandedOut,
             keeping: Keeping::InMemory,
+            backoff_max_ms: BACKOFF_MAX_MS,
             unanswered: Vec::new(),
         }
     }

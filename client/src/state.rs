@@ -168,7 +168,7 @@ impl ClientState {
             outbox: Outbox::new(config.keeping, config.unanswered),
             position: Position::new(config.resume, config.acknowledging),
             fetches: Fetches::default(),
-            backoff: Backoff::default(),
+            backoff: Backoff::new(config.backoff_max_ms),
             text_bytes_max: limits::TEXT_BYTES_MAX,
             close_wanted: false,
             last_nonce: 0,

@@ -48,6 +48,9 @@ pub(crate) struct Arguments {
     size: u64,
 }
 
+/// A server that was killed on purpose is back soon, and a run should not wait half a minute for its last user.
+const BACKOFF_MAX_MS: u64 = 2_000;
+
 /// How long a user goes on sending.
 #[derive(Clone, Copy)]
 enum Until {
@@ -188,6 +191,7 @@ impl User {
         let mut config = Config::new(&run.world.server, run.world.mint.token(user)?, DeviceId(1));
         // The logs may hold earlier runs; what is measured begins now.
         config.resume = Resume::Live;
+        config.backoff_max_ms = BACKOFF_MAX_MS;
         let (client, mut events) = Client::connect(config)?;
         let welcome = first_welcome(&mut events, run.world.stall_after).await?;
         if welcome.user != user {

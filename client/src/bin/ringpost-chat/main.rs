@@ -26,6 +26,9 @@ use crate::{
 const HOW_TO_GET_A_TOKEN: &str = "no token: give --token-file FILE or --token TOKEN. \
     Who runs the server mints one: ringpost token --user 7 > t7";
 
+/// Somebody is looking at the screen.
+const BACKOFF_MAX_MS: u64 = 3_000;
+
 /// Writes to a user of a Ringpost server and shows what comes back.
 ///
 /// From a pipe it sends each line as a message and prints one line for each thing that happens; see --help.
@@ -108,6 +111,7 @@ async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let mut config = Config::new(&arguments.server, token(arguments)?, DeviceId(arguments.device));
     // What a crash of this program did not show is shown by the next run.
     config.acknowledging = Acknowledging::ByApplication;
+    config.backoff_max_ms = BACKOFF_MAX_MS;
     let (client, events) = Client::connect(config)?;
     let chat = Chat::new(client.clone(), DeviceId(arguments.device), UserId(arguments.to), arguments.history);
     if std::io::stdin().is_terminal() && std::io::stdout().is_terminal() {
