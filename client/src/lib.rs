@@ -1,1 +1,42 @@
-//! Placeholder.
+//! A Ringpost client, in two layers.
+//!
+//! - [`ClientState`] is the protocol as a pure state machine: connecting, numbering, retrying, resuming, removing
+//!   duplicates. It has no socket, clock or randomness; a simulator can drive it, and so can any runtime.
+//! - [`Client`] and [`Events`] are that machine on tokio, with a socket that reconnects.
+//!
+//! What an application may rely on:
+//!
+//! - A message that [`Client::send`] took is in the log **once**, or its refusal is an event. No loss of connection, on
+//!   either side of any byte, changes that.
+//! - Each entry of the user's log above the starting point is handed out **once**, in order, the user's own messages included.
+//! - Every queue is bounded. A full one refuses ([`SendError::QueueFull`]) or stops reading the socket; nothing is dropped.
+//! - That much holds as long as the process lives. Over a crash of the application see [`Config::unanswered`] and
+//!   [`Keeping::ByApplication`].
+//!
+//! ```no_run
+#![doc = include_str!("../examples/hello.rs")]
+//! ```
+
+pub mod config;
+pub mod event;
+pub mod limits;
+
+mod backoff;
+mod driver;
+mod fetches;
+mod outbox;
+mod position;
+mod state;
+
+pub use config::{Acknowledging, Config, ConfigError, Keeping, Unanswered};
+pub use driver::{Client, Events};
+pub use event::{
+    ClientEvent, DisconnectReason, EndReason, FetchError, FetchHandle, SendError, SendHandle, WelcomeInfo,
+};
+pub use state::{ClientState, Effects, Input, Link, MonotonicMs};
+
+// What the API speaks in, so that an application needs no second dependency.
+pub use proto_spec::{
+    Content, DeviceId, Direction, Durability, Entry, ErrorCode, Event, Page, Recipient, Resume, SendNumber, Seq,
+    TimestampMs, UserId,
+};

@@ -4,8 +4,29 @@ use bytes::Bytes;
 
 use crate::{
     ids::{DeviceId, SendNumber, Seq, TimestampMs, UserId},
+    listed::listed,
     wire::{DecodeError, Reader, put_bytes, put_varint},
 };
+
+listed! {
+    /// Kinds of entries that this version knows (SPEC 5).
+    EntryKind {
+        /// Somebody wrote to this user.
+        Received = 1 "received",
+        /// This user wrote.
+        Sent = 2 "sent",
+        /// A device of a peer has what this user sent.
+        Delivered = 3 "delivered",
+    }
+}
+
+listed! {
+    /// Kinds of content that this version knows (SPEC 5.4).
+    ContentKind {
+        /// UTF-8 text.
+        Text = 1 "text",
+    }
+}
 
 /// What a message carries (SPEC 5.4).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,7 +35,7 @@ pub enum Content {
     Text(Bytes),
     /// Content of a newer version: its kind and bytes, for showing that something is there.
     Unknown {
-        /// The kind on the wire.
+        /// The kind on the wire, never one of [`ContentKind`].
         kind: u8,
         /// The bytes on the wire.
         body: Bytes,
@@ -22,8 +43,6 @@ pub enum Content {
 }
 
 impl Content {
-    const TEXT: u8 = 1;
-
     /// A text message.
     #[must_use]
     pub fn text(text: &str) -> Self {
@@ -43,7 +62,7 @@ impl Content {
     #[must_use]
     pub const fn parts(&self) -> (u8, &Bytes) {
         match self {
-            Self::Text(body) => (Self::TEXT, body),
+            Self::Text(body) => (ContentKind::Text.byte(), body),
             Self::Unknown { kind, body } => (*kind, body),
         }
     }
@@ -51,9 +70,9 @@ impl Content {
     /// The reverse of [`Content::parts`], for bytes that were checked when they came in.
     #[must_use]
     pub fn from_parts(kind: u8, body: Bytes) -> Self {
-        match kind {
-            Self::TEXT => Self::Text(body),
-            kind => Self::Unknown { kind, body },
+        match ContentKind::from_byte(kind) {
+            Some(ContentKind::Text) => Self::Text(body),
+            None => Self::Unknown { kind, body },
         }
     }
 
@@ -64,12 +83,11 @@ impl Content {
     }
 
     pub(crate) fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let kind = reader.u8("content kind")?;
+        let kind = reader.u8("content_kind")?;
         // The frame's own limit bounds this; a text beyond its limit is refused by the server with a code.
-        let body = if kind == Self::TEXT {
-            reader.str("content", usize::MAX)?.as_bytes()
-        } else {
-            reader.bytes("content", usize::MAX)?
+        let body = match ContentKind::from_byte(kind) {
+            Some(ContentKind::Text) => reader.str("content", usize::MAX)?.as_bytes(),
+            None => reader.bytes("content", usize::MAX)?,
         };
         Ok(Self::from_parts(kind, Bytes::copy_from_slice(body)))
     }
@@ -106,9 +124,10 @@ pub enum Event {
         /// A seq of this user's own log.
         up_to: Seq,
     },
-    /// An entry of a newer version: it has a place in the log and nothing that this version understands.
+    /// An entry of a newer version: it has a place in the log and nothing that this version understands. Its fields are
+    /// not kept.
     Unknown {
-        /// The kind on the wire.
+        /// The kind on the wire, never one of [`EntryKind`].
         kind: u8,
     },
 }
@@ -118,9 +137,9 @@ impl Event {
     #[must_use]
     pub const fn kind(&self) -> u8 {
         match self {
-            Self::Received { .. } => 1,
-            Self::Sent { .. } => 2,
-            Self::Delivered { .. } => 3,
+            Self::Received { .. } => EntryKind::Received.byte(),
+            Self::Sent { .. } => EntryKind::Sent.byte(),
+            Self::Delivered { .. } => EntryKind::Delivered.byte(),
             Self::Unknown { kind } => *kind,
         }
     }
@@ -179,23 +198,25 @@ impl Entry {
     /// The bytes end inside a field, or a field is malformed.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(bytes);
-        let kind = reader.u8("entry kind")?;
+        let kind = reader.u8("entry_kind")?;
         let seq = Seq(reader.varint("seq")?);
         let time = TimestampMs(reader.varint("time")?);
-        let event = match kind {
-            1 => Event::Received {
+        let event = match EntryKind::from_byte(kind) {
+            Some(EntryKind::Received) => Event::Received {
                 from: UserId(reader.varint("from")?),
                 origin: Seq(reader.varint("origin")?),
                 content: Content::decode(&mut reader)?,
             },
-            2 => Event::Sent {
+            Some(EntryKind::Sent) => Event::Sent {
                 to: UserId(reader.varint("to")?),
                 device: DeviceId(reader.varint("device")?),
                 number: SendNumber(reader.varint("number")?),
                 content: Content::decode(&mut reader)?,
             },
-            3 => Event::Delivered { peer: UserId(reader.varint("peer")?), up_to: Seq(reader.varint("up to")?) },
-            kind => Event::Unknown { kind },
+            Some(EntryKind::Delivered) => {
+                Event::Delivered { peer: UserId(reader.varint("peer")?), up_to: Seq(reader.varint("up_to")?) }
+            }
+            None => Event::Unknown { kind },
         };
         Ok(Self { seq, time, event })
     }

@@ -7,7 +7,10 @@ use std::ops::ControlFlow;
 
 use thiserror::Error;
 
-use crate::wire::{Prefix, peek_varint};
+use crate::{
+    code::ErrorCode,
+    wire::{Prefix, peek_varint},
+};
 
 /// A frame as it stands in the stream: its kind and its undecoded body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +38,17 @@ pub enum FramingError {
     /// A length of zero leaves no room for the kind.
     #[error("a frame of length zero has no kind")]
     Empty,
+}
+
+impl FramingError {
+    /// What a server says in its bye.
+    #[must_use]
+    pub const fn code(self) -> ErrorCode {
+        match self {
+            Self::Length | Self::Empty => ErrorCode::Malformed,
+            Self::TooLong { .. } => ErrorCode::FrameTooLarge,
+        }
+    }
 }
 
 /// What stands at the front of a buffer.
@@ -150,5 +164,67 @@ fn missing(tail: &[u8], frame_bytes_max: usize) -> usize {
             (prefix + size as usize).saturating_sub(tail.len()).max(1)
         }
         Prefix::Incomplete | Prefix::Invalid => 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two frames of kind 1 with the bodies `a` and `bc`.
+    const TWO: [u8; 7] = [2, 1, b'a', 3, 1, b'b', b'c'];
+
+    fn bodies(decoder: &mut Decoder, input: &[u8]) -> (Vec<Vec<u8>>, Result<(), FramingError>) {
+        let mut bodies = Vec::new();
+        let outcome = decoder.decode(input, |frame| {
+            bodies.push(frame.body.to_vec());
+            ControlFlow::Continue(())
+        });
+        (bodies, outcome)
+    }
+
+    #[test]
+    fn one_read_hands_out_every_whole_frame_and_holds_the_rest() {
+        let mut decoder = Decoder::new(3);
+        assert_eq!(bodies(&mut decoder, &TWO[..6]), (vec![b"a".to_vec()], Ok(())));
+        assert_eq!(decoder.held_bytes(), 3);
+        assert_eq!(bodies(&mut decoder, &TWO[6..]), (vec![b"bc".to_vec()], Ok(())));
+    }
+
+    #[test]
+    fn a_decoder_between_frames_owns_no_buffer() {
+        let mut decoder = Decoder::new(3);
+        assert_eq!(bodies(&mut decoder, &TWO[..1]).1, Ok(()));
+        assert_eq!(bodies(&mut decoder, &TWO[1..]).1, Ok(()));
+        assert_eq!((decoder.held_bytes(), decoder.tail.capacity()), (0, 0));
+    }
+
+    #[test]
+    fn frames_before_a_fault_are_handed_out() {
+        let mut decoder = Decoder::new(3);
+        assert_eq!(bodies(&mut decoder, &[2, 1, b'a', 0]), (vec![b"a".to_vec()], Err(FramingError::Empty)));
+    }
+
+    #[test]
+    fn a_length_that_comes_in_two_pieces_is_checked_when_it_is_whole() {
+        let mut decoder = Decoder::new(127);
+        assert_eq!(bodies(&mut decoder, &[0x80]), (vec![], Ok(())));
+        assert_eq!(bodies(&mut decoder, &[0x01]), (vec![], Err(FramingError::TooLong { size: 128, max: 127 })));
+    }
+
+    #[test]
+    fn nothing_is_handed_out_after_a_break() {
+        let mut frames = 0;
+        let outcome = Decoder::new(3).decode(&TWO, |_| {
+            frames += 1;
+            ControlFlow::Break(())
+        });
+        assert_eq!((frames, outcome), (1, Ok(())));
+    }
+
+    #[test]
+    fn the_longest_frame_is_taken_and_one_byte_more_is_not() {
+        assert_eq!(bodies(&mut Decoder::new(3), &TWO[3..]).1, Ok(()));
+        assert_eq!(bodies(&mut Decoder::new(2), &TWO[3..]).1, Err(FramingError::TooLong { size: 3, max: 2 }));
     }
 }

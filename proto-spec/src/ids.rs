@@ -43,10 +43,10 @@ impl Seq {
     /// Before the first entry.
     pub const ZERO: Self = Self(0);
 
-    /// The position after this one.
+    /// The position after this one. Saturates: a peer may name any seq.
     #[must_use]
     pub const fn next(self) -> Self {
-        Self(self.0 + 1)
+        Self(self.0.saturating_add(1))
     }
 
     /// The position before this one; that of zero is zero.
@@ -57,9 +57,21 @@ impl Seq {
 }
 
 impl SendNumber {
-    /// The number that follows this one.
+    /// The number that follows this one. Saturates: a peer may name any number.
     #[must_use]
     pub const fn next(self) -> Self {
-        Self(self.0 + 1)
+        Self(self.0.saturating_add(1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ends_of_the_numbers_are_their_own_neighbours() {
+        assert_eq!(Seq(u64::MAX).next(), Seq(u64::MAX));
+        assert_eq!(SendNumber(u64::MAX).next(), SendNumber(u64::MAX));
+        assert_eq!(Seq::ZERO.previous(), Seq::ZERO);
     }
 }

@@ -8,10 +8,11 @@ pub mod frame;
 pub mod framing;
 pub mod ids;
 pub mod limits;
+mod listed;
 pub mod wire;
 
 pub use code::ErrorCode;
-pub use entry::{Content, Entry, Event};
+pub use entry::{Content, ContentKind, Entry, EntryKind, Event};
 pub use frame::{
     ClientFrame, ClientKind, Direction, Durability, FrameError, Page, Recipient, Resume, ServerFrame, ServerKind,
 };

@@ -21,6 +21,9 @@ pub const PAGE_ENTRIES_MAX: u64 = 500;
 /// Sends of one device that may await their answer. Also what a device may retry after a reconnect.
 pub const SEND_WINDOW: u64 = 256;
 
+/// Fetches of one connection that may await their page. Each may cost a read of the store and a page of memory.
+pub const FETCHES_IN_FLIGHT_MAX: usize = 4;
+
 /// Longest human-readable detail in an error or bye.
 pub const DETAIL_BYTES_MAX: usize = 256;
 

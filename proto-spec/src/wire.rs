@@ -98,7 +98,8 @@ pub fn peek_varint(buf: &[u8]) -> Prefix {
             return Prefix::Whole(value, i + 1);
         }
     }
-    if buf.len() >= 10 { Prefix::Invalid } else { Prefix::Incomplete }
+    // The tenth byte has ended the loop, so the buffer was shorter than that.
+    Prefix::Incomplete
 }
 
 /// Reads fields off the front of one frame's body.
@@ -128,6 +129,16 @@ impl<'a> Reader<'a> {
         let (&first, rest) = self.rest.split_first().ok_or(DecodeError::Truncated { field })?;
         self.rest = rest;
         Ok(first)
+    }
+
+    /// One byte that must be one of the values that SPEC.md lists.
+    pub(crate) fn listed<T>(
+        &mut self,
+        field: &'static str,
+        from_byte: impl FnOnce(u8) -> Option<T>,
+    ) -> Result<T, DecodeError> {
+        let byte = self.u8(field)?;
+        from_byte(byte).ok_or(DecodeError::Unlisted { field, value: byte.into() })
     }
 
     /// One canonical varint.
@@ -169,5 +180,59 @@ impl<'a> Reader<'a> {
     /// As [`Reader::bytes`], or the bytes are not UTF-8.
     pub fn str(&mut self, field: &'static str, max: usize) -> Result<&'a str, DecodeError> {
         std::str::from_utf8(self.bytes(field, max)?).map_err(|_| DecodeError::NotUtf8 { field })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_varint_grows_by_a_byte_every_seven_bits() {
+        for (value, len) in
+            [(0, 1), (127, 1), (128, 2), ((1 << 28) - 1, 4), (1 << 28, 5), (1 << 63, 10), (u64::MAX, 10)]
+        {
+            let mut out = Vec::new();
+            put_varint(&mut out, value);
+            assert_eq!((out.len(), varint_len(value)), (len, len), "{value}");
+        }
+    }
+
+    #[test]
+    fn a_longer_form_of_a_varint_is_invalid() {
+        for bytes in
+            [&[0x80, 0x00][..], &[0x81, 0x80, 0x00], &[0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x00]]
+        {
+            assert_eq!(peek_varint(bytes), Prefix::Invalid, "{bytes:x?}");
+        }
+    }
+
+    #[test]
+    fn a_varint_beyond_64_bits_is_invalid() {
+        let mut bytes = [0xff; 10];
+        for last in [0x02, 0x7f, 0x80, 0x81, 0xff] {
+            bytes[9] = last;
+            assert_eq!(peek_varint(&bytes), Prefix::Invalid, "{last:x}");
+        }
+        bytes[9] = 0x01;
+        assert_eq!(peek_varint(&bytes), Prefix::Whole(u64::MAX, 10));
+        assert_eq!(peek_varint(&bytes[..9]), Prefix::Incomplete);
+    }
+
+    #[test]
+    fn bytes_are_checked_against_the_limit_before_the_body() {
+        let announced = [5, b'a', b'b'];
+        let read = |max| Reader::new(&announced).bytes("x", max);
+        assert_eq!(read(4), Err(DecodeError::TooLong { field: "x", size: 5, max: 4 }));
+        assert_eq!(read(5), Err(DecodeError::Truncated { field: "x" }));
+    }
+
+    #[test]
+    fn a_reader_goes_on_behind_what_it_has_read() {
+        let mut reader = Reader::new(&[7, 0xac, 0x02, 2, b'h', b'i', 9]);
+        assert_eq!(reader.u8("a"), Ok(7));
+        assert_eq!(reader.varint("b"), Ok(300));
+        assert_eq!(reader.str("c", 2), Ok("hi"));
+        assert_eq!(reader.rest(), [9]);
     }
 }

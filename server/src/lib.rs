@@ -1,9 +1,15 @@
 //! The Ringpost server: pure shards, and the io_uring rim around them. The journey of a message is told in README.md.
 
+pub mod admin;
 pub mod auth;
+pub mod config;
+pub mod datadir;
 pub mod directory;
 pub mod handshake;
 pub mod io;
+pub mod keyfile;
 pub mod limits;
+pub mod logging;
+pub mod metrics;
 pub mod shard;
 pub mod topology;

@@ -1,7 +1,7 @@
 //! Every bound of the server, with its unit and its reason, in one place. What both sides of the protocol must know is
 //! in `proto_spec::limits`; what an operator may change is in `config`.
 
-use proto_spec::limits::{SEND_WINDOW, SERVER_FRAME_BYTES_MAX};
+use proto_spec::limits::{FETCHES_IN_FLIGHT_MAX, SEND_WINDOW, SERVER_FRAME_BYTES_MAX};
 
 /// Bytes waiting for one connection above which it is no longer pushed to but catches up from the log. Two pages: one
 /// on its way, one behind it.
@@ -16,9 +16,6 @@ pub const OUTBOX_PAUSE_BYTES: usize = 192 * 1024;
 /// Bytes waiting at which the connection is closed: everything that may still arrive after reading stopped has been
 /// answered and nothing drained.
 pub const OUTBOX_BYTES_MAX: usize = 1024 * 1024;
-
-/// Fetches of one connection that may await their page.
-pub const FETCHES_IN_FLIGHT_MAX: usize = 4;
 
 /// Bytes that a connection may send ahead of its welcome before it is not read from: a window of short texts.
 pub const EARLY_BYTES_MAX: usize = 64 * 1024;
@@ -62,8 +59,9 @@ pub const HS256_SECRET_BYTES_MIN: usize = 32;
 /// Longest key, secret, `FORMAT` or configuration file that is read. A wrong path must not fill the memory.
 pub const SMALL_FILE_BYTES_MAX: u64 = 1024 * 1024;
 
-/// Most cores of one node. More than any machine has; a mailbox between each two of them costs memory.
-pub const CORES_MAX: u16 = 256;
+/// Most cores of one node. Each may have [`UNCOMMITTED_BYTES_MAX`] on its way to one journal, which is one disk; a larger
+/// machine keeps the rest for the store and the kernel.
+pub const CORES_MAX: u16 = 128;
 
 /// Connections to the admin endpoint that are served at a time. A scraper, a health check, and a person with `curl`.
 pub const ADMIN_CONNECTIONS_MAX: usize = 4;
@@ -73,6 +71,16 @@ pub const ADMIN_REQUEST_BYTES_MAX: usize = 4 * 1024;
 
 /// Time that one admin request may take from connect to close, in milliseconds. It comes from the same data centre.
 pub const ADMIN_REQUEST_MS: u64 = 5_000;
+
+/// Smallest segment of the journal that an operator may choose: the batch of one turn must fit in half of it.
+pub const JOURNAL_SEGMENT_BYTES_MIN: u64 = 1024 * 1024;
+
+/// Largest segment of the journal: a run of its size is in memory while the store takes it in.
+pub const JOURNAL_SEGMENT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+
+/// Segments that the journal must have room for: one being written, one made ready, one on its way to the store.
+pub const JOURNAL_SEGMENTS_MIN: u64 = 3;
+
 /// Operations that one core may begin between two system calls; more are handed over in several calls.
 pub const SUBMISSION_ENTRIES: u32 = 2048;
 

@@ -1,2 +1,389 @@
-//! The `ringpost` binary.
-fn main() {}
+//! The `ringpost` binary: reads the command line, opens what the server needs, starts it, and stops it on a signal.
+
+use std::{
+    cell::Cell,
+    env,
+    ffi::OsStr,
+    fmt::Write as _,
+    future,
+    io::{self, Write as _},
+    net::{SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    process::{self, ExitCode},
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::{Context as _, anyhow, bail};
+use clap::{Parser, Subcommand};
+use proto_spec::{Durability, TimestampMs, UserId};
+use server::{
+    admin::{self, Readiness},
+    auth::{self, Keys},
+    config::{AdminListen, Config, ConfigError},
+    datadir::{self, DataDir},
+    io::{Node, NodeConfig, StartError},
+    keyfile::{self, KeyFileError},
+    limits::UNCOMMITTED_BYTES_MAX,
+    logging::{self, LoggingError},
+    metrics,
+    shard::Settings,
+};
+use storage::{EmbeddedConfig, EmbeddedStore, journal::JournalConfig};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// The Ringpost messenger server. Without arguments it serves with the defaults.
+#[derive(Parser)]
+#[command(name = "ringpost", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve until a signal comes.
+    Serve(ServeArguments),
+    /// Mint a token for a user and print it.
+    Token(TokenArguments),
+}
+
+#[derive(clap::Args, Default)]
+struct ServeArguments {
+    /// Configuration file; server/ringpost.example.toml has every key.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Check the configuration, print it with all defaults, and start nothing.
+    #[arg(long)]
+    check_config: bool,
+    /// Threads that serve, one per core; 0: as many as the machine has.
+    #[arg(long, value_name = "N")]
+    cores: Option<u16>,
+    /// Where clients connect.
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+    /// Data folder.
+    #[arg(long, value_name = "FOLDER")]
+    data: Option<PathBuf>,
+}
+
+#[derive(clap::Args)]
+struct TokenArguments {
+    /// User id: a number from 1 on.
+    #[arg(long, value_name = "ID", value_parser = parse_user)]
+    user: UserId,
+    /// How long the token is good: a number and s, m, h or d.
+    #[arg(long, value_name = "TIME", value_parser = parse_ttl, default_value = "30d")]
+    ttl: Duration,
+    /// Data folder of the server.
+    #[arg(long, value_name = "FOLDER")]
+    data: Option<PathBuf>,
+    /// Configuration file of the server.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().command {
+        None => serve(&ServeArguments::default()),
+        Some(Command::Serve(arguments)) => serve(&arguments),
+        Some(Command::Token(arguments)) => token(&arguments),
+    };
+    let Err(error) = done else { return ExitCode::SUCCESS };
+    for line in format!("{error:#}").lines() {
+        // Nobody is left to tell when stderr is gone.
+        let _ = writeln!(io::stderr(), "ringpost: {line}");
+    }
+    ExitCode::from(if error.is::<ConfigError>() || error.is::<LoggingError>() { 2 } else { 1 })
+}
+
+fn serve(arguments: &ServeArguments) -> anyhow::Result<()> {
+    let mut config = load_config(arguments.config.as_deref(), arguments.data.as_deref())?;
+    config.cores = arguments.cores.unwrap_or(config.cores);
+    config.listen = arguments.listen.unwrap_or(config.listen);
+    config.validate()?;
+    if arguments.check_config {
+        return print(&toml::to_string(&config)?);
+    }
+    logging::init()?;
+    let data = DataDir::open(&config.data_dir)?;
+    let key_path = key_path(&config);
+    if config.auth.key_file().is_none() {
+        keyfile::create_if_missing(&key_path)?;
+    }
+    let keys = keyfile::load_keys(&key_path, config.auth.hs256_secret_file())?
+        .with_leeway(Duration::from_secs(config.auth.leeway_s));
+
+    let admin = match config.admin_listen {
+        AdminListen::Off => None,
+        AdminListen::At(address) => Some(bind("admin_listen", address)?),
+    };
+    let admin_address = admin.as_ref().map(TcpListener::local_addr).transpose()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let signals = runtime.block_on(async { Signals::listen() })?;
+    let node = start_node(&config, &data, keys)?;
+    let addresses = Addresses { listen: node.address(), admin: admin_address };
+    // A server whose stdout is gone serves all the same.
+    let _ = print(&greeting(&config, &data, addresses, arguments.config.as_deref()));
+    runtime.block_on(attend(node, signals, admin))
+}
+
+fn token(arguments: &TokenArguments) -> anyhow::Result<()> {
+    let config = load_config(arguments.config.as_deref(), arguments.data.as_deref())?;
+    let key = keyfile::load_signing_key(&key_path(&config)).map_err(|error| match error {
+        KeyFileError::NotFound { .. } if config.auth.key_file().is_none() => {
+            anyhow!("{error}: start the server once, which makes one, or name its data folder with --data")
+        }
+        error => error.into(),
+    })?;
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).context("this machine's clock is before 1970")?;
+    let now = TimestampMs(u64::try_from(since_1970.as_millis())?);
+    print(&format!("{}\n", auth::mint(&key, arguments.user, arguments.ttl, now)?))
+}
+
+fn load_config(file: Option<&Path>, data_dir: Option<&Path>) -> Result<Config, ConfigError> {
+    let mut config = file.map_or_else(|| Ok(Config::default()), Config::load)?;
+    if let Some(data_dir) = data_dir {
+        config.data_dir = data_dir.to_owned();
+    }
+    Ok(config)
+}
+
+fn key_path(config: &Config) -> PathBuf {
+    config.auth.key_file().map_or_else(|| datadir::token_key_path(&config.data_dir), Path::to_owned)
+}
+
+fn print(text: &str) -> anyhow::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).context("stdout")
+}
+
+fn bind(key: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).with_context(|| format!("{key} = {address}"))
+}
+
+/// The node that a configuration describes.
+fn start_node(config: &Config, data: &DataDir, keys: Keys) -> anyhow::Result<Node> {
+    let in_data = || format!("{}", data.path().display());
+    let store_config = EmbeddedConfig { cache_bytes: config.store.cache_bytes };
+    let store = EmbeddedStore::open(&data.store(), store_config).with_context(in_data)?;
+    let mut journal = JournalConfig {
+        segment_bytes: config.journal.segment_bytes,
+        journal_bytes_max: config.journal.bytes_max,
+        reserve_bytes: u64::from(config.cores()) * UNCOMMITTED_BYTES_MAX as u64,
+    };
+    // On many cores with small segments: what is in flight beyond it is written again when there is room.
+    journal.reserve_bytes = journal.reserve_bytes.min(journal.segment_room());
+    journal.validate()?;
+    let node = NodeConfig {
+        listen: config.listen,
+        cores: config.cores(),
+        connections_max: config.connections.max,
+        handshake_timeout_ms: config.connections.handshake_timeout_ms,
+        settings: Settings {
+            // One machine, one disk: what the journal has synced is in the history.
+            durability: Durability::Committed,
+            ping_after_ms: config.connections.ping_after_ms,
+            idle_timeout_ms: config.connections.idle_timeout_ms,
+        },
+        journal_dir: data.journal(),
+        journal,
+        seal_after_ms: config.journal.seal_after_ms,
+    };
+    Node::start(&node, Arc::new(store), keys).map_err(|error| match error {
+        error @ (StartError::Journal(_) | StartError::Ingest(_) | StartError::Store(_)) => {
+            anyhow::Error::from(error).context(in_data())
+        }
+        error => error.into(),
+    })
+}
+
+/// What is left for the main thread: the admin endpoint, and the signals. The first one stops the node gracefully, the
+/// second one ends the process at once.
+async fn attend(node: Node, mut signals: Signals, admin: Option<TcpListener>) -> anyhow::Result<()> {
+    let counters = node.counters();
+    let readiness = Cell::new(Readiness::Ready);
+    let serve_admin = async {
+        match admin {
+            Some(listener) => admin::serve(listener, || metrics::text(&counters), || readiness.get()).await,
+            None => future::pending().await,
+        }
+    };
+    let stop = async {
+        let signal = signals.next().await;
+        tracing::info!(signal, "stopping; a second signal exits at once");
+        readiness.set(Readiness::NotReady("stopping"));
+        let joined = tokio::task::spawn_blocking(move || {
+            node.stop();
+            node.join();
+        });
+        tokio::select! {
+            joined = joined => joined.context("the node"),
+            signal = signals.next() => {
+                tracing::warn!(signal, "exiting at once");
+                // The status of a process that was ended by SIGINT, as shells report it.
+                process::exit(130)
+            }
+        }
+    };
+    tokio::select! {
+        served = serve_admin => served.context("admin_listen"),
+        stopped = stop => stopped,
+    }
+}
+
+/// The signals that end a server. From [`Signals::listen`] on they no longer end the process by themselves.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+/// Where the server really listens: differs from the configuration where that has port 0.
+struct Addresses {
+    listen: SocketAddr,
+    admin: Option<SocketAddr>,
+}
+
+/// What a newcomer must know, with commands that work as they are printed, in any folder.
+fn greeting(config: &Config, data: &DataDir, addresses: Addresses, config_file: Option<&Path>) -> String {
+    let Addresses { listen, admin } = addresses;
+    let mut text = String::new();
+    // Writing to a String can not fail.
+    let mut line = |name: &str, value: &str| _ = writeln!(text, "{name:<9}{value}");
+    line("Ringpost", &format!("{} serves on {listen}, cores: {}", env!("CARGO_PKG_VERSION"), config.cores()));
+    line("data", &data.path().display().to_string());
+    if let Some(admin) = admin {
+        line("metrics", &format!("http://{admin}/metrics (also /health, /ready)"));
+    }
+    if keyfile::load_signing_key(&key_path(config)).is_ok() {
+        let own = command_of("ringpost");
+        let source = match (config.auth.key_file(), config_file) {
+            (Some(_), Some(file)) => format!("--config {}", quoted(std::path::absolute(file).unwrap_or(file.into()))),
+            _ => format!("--data {}", quoted(data.path())),
+        };
+        line("tokens", &format!("{own} token --user 7 {source} > t7"));
+        line("", &format!("{own} token --user 8 {source} > t8"));
+    } else {
+        line("tokens", "minted elsewhere: the key here is a public one");
+    }
+    let chat = chat_command();
+    let server = if listen == Config::default().listen { String::new() } else { format!(" --server {listen}") };
+    line("chat", &format!("{chat} --token-file t7 --to 8{server}"));
+    line("", &format!("{chat} --token-file t8 --to 7{server}   (in another terminal)"));
+    line("stop", "Ctrl-C or SIGTERM; a second one exits at once");
+    text
+}
+
+/// How to call the program of this name that lies beside this one: by its name if the shell finds that very file.
+fn command_of(name: &str) -> String {
+    let Ok(beside) = env::current_exe().map(|own| own.with_file_name(name)) else { return name.to_owned() };
+    let paths = env::var_os("PATH").unwrap_or_default();
+    let found = env::split_paths(&paths).map(|folder| folder.join(name)).find(|path| path.is_file());
+    match found.and_then(|found| found.canonicalize().ok()) {
+        Some(found) if Some(found.as_path()) == beside.canonicalize().ok().as_deref() => name.to_owned(),
+        _ => quoted(&beside),
+    }
+}
+
+fn chat_command() -> String {
+    const CHAT: &str = "ringpost-chat";
+    let is_beside = env::current_exe().is_ok_and(|own| own.with_file_name(CHAT).is_file());
+    if is_beside {
+        return command_of(CHAT);
+    }
+    // `cargo run` has built this program alone.
+    match env::var_os("CARGO_MANIFEST_DIR") {
+        Some(package) => {
+            let workspace = Path::new(&package).with_file_name("Cargo.toml");
+            let profile = if cfg!(debug_assertions) { "" } else { " --release" };
+            format!("cargo run{profile} -q --manifest-path {} --bin {CHAT} --", quoted(&workspace))
+        }
+        None => CHAT.to_owned(),
+    }
+}
+
+/// As one word for a shell.
+fn quoted(path: impl AsRef<OsStr>) -> String {
+    let text = path.as_ref().to_string_lossy();
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:@%,".contains(c);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        text.into_owned()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
+}
+
+fn parse_user(text: &str) -> Result<UserId, &'static str> {
+    auth::parse_user(text).ok_or("a user id is a number from 1 on")
+}
+
+/// Longest life of a token: ten years. Who wants longer, wants a new key.
+const TTL_S_MAX: u64 = 3650 * 24 * 3600;
+
+fn parse_ttl(text: &str) -> anyhow::Result<Duration> {
+    let wrong = || anyhow!("a time is a number and a unit: 45s, 15m, 12h or 30d");
+    let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(wrong)?;
+    let unit_s = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 24 * 3600,
+        _ => return Err(wrong()),
+    };
+    if !number.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(wrong());
+    }
+    let seconds = number.parse::<u64>().map_err(|_| wrong())?.saturating_mul(unit_s);
+    if !(1..=TTL_S_MAX).contains(&seconds) {
+        bail!("a token is good for 1s to 3650d");
+    }
+    Ok(Duration::from_secs(seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn times_have_one_number_and_one_unit() {
+        for (text, seconds) in [("45s", 45), ("15m", 900), ("12h", 43_200), ("30d", 2_592_000), ("3650d", TTL_S_MAX)] {
+            assert_eq!(parse_ttl(text).unwrap(), Duration::from_secs(seconds));
+        }
+        for text in ["", "d", "30", "0d", "-1d", "+1d", "1.5h", "1 d", "30D", "3651d", "99999999999999999999d", "1é"] {
+            assert!(parse_ttl(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn user_zero_is_no_user() {
+        assert!(parse_user("0").is_err());
+        assert_eq!(parse_user("7"), Ok(UserId(7)));
+    }
+
+    #[test]
+    fn a_path_is_one_word_for_a_shell() {
+        assert_eq!(quoted("/a/b-c.d"), "/a/b-c.d");
+        assert_eq!(quoted("/a b/c"), "'/a b/c'");
+        assert_eq!(quoted("/it's"), r"'/it'\''s'");
+    }
+}

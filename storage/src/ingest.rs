@@ -1,7 +1,7 @@
 //! Sealed journal segments into the store, in one run. Recovery after a crash is the same.
 //!
 //! Owns the order of the steps, nothing else: reading and verifying is the journal's, meaning is the fold's, durability
-//! is the store's. Memory is bounded by the segments that the caller passes: about three times their bytes.
+//! is the store's. Blocks while it reads files. Memory is bounded by the segments that the caller passes: about three times their bytes.
 //!
 //! Invariant: nothing is committed of segments that could not be read whole.
 

@@ -70,7 +70,8 @@ async fn user_snapshot<S: Store>(store: &S, user: UserId) -> Result<UserSnapshot
         Some(value) => codec::marks(&value)?,
         None => Marks::default(),
     };
-    Ok(UserSnapshot { head, head_time, devices: devices(store, user).await?, marks })
+    let unfinished = store.get(&RowKey::Unfinished { user }.encode()).await?.is_some();
+    Ok(UserSnapshot { head, head_time, devices: devices(store, user).await?, marks, unfinished })
 }
 
 async fn head<S: Store>(store: &S, user: UserId) -> Result<(Seq, TimestampMs), StoreError> {

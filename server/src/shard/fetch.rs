@@ -5,12 +5,12 @@
 
 use proto_spec::{
     ClientKind, Direction, Entry, ErrorCode, Page, RequestId, Seq, ServerFrame, UserId,
-    limits::{PAGE_BYTES_MAX, PAGE_ENTRIES_MAX},
+    limits::{FETCHES_IN_FLIGHT_MAX, PAGE_BYTES_MAX, PAGE_ENTRIES_MAX},
 };
 use storage::{Entries, Query, Span};
 
 use super::{ConnId, Shard, Turn, question::Question, residents::ConversationWaiting, user::Room};
-use crate::limits::{FETCHES_IN_FLIGHT_MAX, QUERIES_IN_FLIGHT_MAX, RETRY_BUSY_MS, RETRY_STORAGE_MS};
+use crate::limits::{QUERIES_IN_FLIGHT_MAX, RETRY_BUSY_MS, RETRY_STORAGE_MS};
 
 /// A page in the making.
 #[derive(Debug)]

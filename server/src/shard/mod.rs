@@ -16,8 +16,7 @@ mod residents;
 mod router;
 mod sequencer;
 mod session;
-#[cfg(test)]
-mod tests;
+
 mod user;
 mod wheel;
 

@@ -13,7 +13,12 @@ use proto_spec::{
 };
 use storage::{Entries, Query, Span};
 
-use super::{ConnId, Effects, ReadState, Shard, Turn, question::Question, session::Session, user::Room};
+use super::{
+    ConnId, Effects, ReadState, Shard, Turn,
+    question::Question,
+    session::{Phase, Session},
+    user::Room,
+};
 use crate::limits::{
     OUTBOX_BYTES_MAX, OUTBOX_LIVE_BYTES_MAX, OUTBOX_PAUSE_BYTES, OUTBOX_REFILL_BYTES, RETRY_STORAGE_MS,
 };
@@ -72,6 +77,9 @@ impl Shard {
                 device.in_flight -= 1;
             }
             let Some(session) = device.session.and_then(|conn| self.sessions.get_mut(conn)) else { continue };
+            if matches!(session.phase, Phase::Starting { .. }) {
+                continue;
+            }
             if let Some(number) = own_number {
                 let accepted = ServerFrame::Accepted {
                     number,
@@ -87,7 +95,8 @@ impl Shard {
                 let range = cx.effects.frame(&accepted);
                 session.queue(range, cx.effects);
                 self.counters.accepted += 1;
-                if session.push == Push::Live {
+                // Live, or with nothing else to catch up: the client counts its own entry as covered (SPEC 4.8).
+                if session.offered.next() == seq {
                     session.offered = seq;
                 }
             } else if session.push == Push::Live {

@@ -101,6 +101,9 @@ impl Shard {
             list.push(waiting);
             return;
         }
+        if let Some(user) = self.users.resident(user) {
+            user.loading += 1;
+        }
         self.conversations.slots.insert((user, peer), ConversationSlot::Loading(vec![waiting]));
         self.ask(Query::Conversation { user, peer }, Question::Conversation { user, peer }, cx);
     }
@@ -197,6 +200,14 @@ impl Shard {
             }
         }
         self.forget_conversation_if_unused(user, peer);
+        self.conversation_settled(user);
+    }
+
+    fn conversation_settled(&mut self, user_id: UserId) {
+        if let Some(user) = self.users.resident(user_id) {
+            user.loading -= 1;
+            self.forget_if_unused(user_id);
+        }
     }
 
     fn conversation_unreadable(&mut self, user: UserId, peer: UserId, cx: &mut Turn<'_>) {
@@ -211,6 +222,7 @@ impl Shard {
         });
         if waiting.is_empty() {
             self.conversations.slots.remove(&(user, peer));
+            self.conversation_settled(user);
         } else {
             self.ask(Query::Conversation { user, peer }, Question::Conversation { user, peer }, cx);
         }
@@ -243,6 +255,7 @@ impl Shard {
             && user.tail.is_empty()
             && !user.dirty
             && !user.unfinished
+            && user.loading == 0
             && user.is_idle();
         if unused {
             self.users.slots.remove(&user_id);

@@ -56,6 +56,11 @@ impl Shard {
         let Some(user) = self.users.resident(user_id) else { return };
         user.unfinished = true;
         let Some(device) = user.device(device_id) else { return };
+        if device.last_number == SendNumber(0) {
+            // A device is found by its cursor: no send of it may be durable without one.
+            device.cursor_dirty = false;
+            cx.effects.batch.push(&Record::Cursor { user: user_id, device: device_id, seq: device.cursor });
+        }
         device.last_number = number;
         device.in_flight += 1;
         let event = Event::Sent { to, device: device_id, number, content: content.clone() };

@@ -74,6 +74,8 @@ pub(super) struct User {
     pub(super) marks_written: Marks,
     /// A restart would look at this user: something was sent or acknowledged since marks last said idle.
     pub(super) unfinished: bool,
+    /// Conversations of this user that are being loaded.
+    pub(super) loading: u32,
     /// Is in the shard's list of users to flush.
     pub(super) dirty: bool,
     /// The last batch with a record of this user.
@@ -103,6 +105,7 @@ impl User {
             marks: snapshot.marks,
             marks_written: snapshot.marks,
             unfinished: snapshot.unfinished,
+            loading: 0,
             dirty: false,
             changed_in: BatchId(0),
         };

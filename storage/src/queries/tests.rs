@@ -82,6 +82,7 @@ impl Model {
                 })
                 .collect(),
             marks: self.marks.get(&user).copied().unwrap_or_default(),
+            unfinished: self.unfinished.get(&user).copied().unwrap_or_default(),
         }
     }
 

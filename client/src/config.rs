@@ -1,0 +1,114 @@
+//! What an application decides before it connects.
+
+use proto_spec::{Content, DeviceId, Resume, SendNumber, UserId, limits};
+use thiserror::Error;
+
+/// What is needed to be one device of one user.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `host:port` of the server. The pure state does not look at it.
+    pub server: String,
+    /// Says who the user is.
+    pub token: String,
+    /// Which of the user's devices this is. Two programs must not share one: the newer connection ends the older.
+    pub device: DeviceId,
+    /// Where the log is handed out from, on the first connection. Later ones go on where the last one was.
+    pub resume: Resume,
+    /// When entries are acknowledged.
+    pub acknowledging: Acknowledging,
+    /// Whether the application keeps its unanswered messages over a restart.
+    pub keeping: Keeping,
+    /// Messages that an earlier run of the application left unanswered, in their order.
+    pub unanswered: Vec<Unanswered>,
+}
+
+impl Config {
+    /// A device that resumes where the server remembers it, acknowledges what it is handed, and keeps nothing.
+    #[must_use]
+    pub fn new(server: impl Into<String>, token: impl Into<String>, device: DeviceId) -> Self {
+        Self {
+            server: server.into(),
+            token: token.into(),
+            device,
+            resume: Resume::Stored,
+            acknowledging: Acknowledging::WhenHandedOut,
+            keeping: Keeping::InMemory,
+            unanswered: Vec::new(),
+        }
+    }
+
+    /// What the state machine relies on.
+    ///
+    /// # Errors
+    /// One of the fields has a value that no server would take.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        if self.device == DeviceId(0) {
+            return Err(ConfigError::Device);
+        }
+        if self.token.is_empty() || self.token.len() > limits::TOKEN_BYTES_MAX {
+            return Err(ConfigError::Token { size: self.token.len(), max: limits::TOKEN_BYTES_MAX });
+        }
+        // Numbered first, ascending; then what never got a number.
+        let numbers: Vec<_> = self.unanswered.iter().map(|message| message.number).collect();
+        let ascending = numbers.windows(2).all(|pair| match (pair[0], pair[1]) {
+            (Some(a), Some(b)) => a < b,
+            (Some(_) | None, None) => true,
+            (None, Some(_)) => false,
+        });
+        if !ascending || numbers.contains(&Some(SendNumber(0))) {
+            return Err(ConfigError::Order);
+        }
+        Ok(())
+    }
+}
+
+/// When the device tells the server that it has an entry. Until then the server would push it again after a restart of
+/// the application that resumes with [`Resume::Stored`], and the sender is not told "delivered".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Acknowledging {
+    /// As soon as the entry has been handed out as an event.
+    WhenHandedOut,
+    /// When the application calls `acknowledge`, for instance after it has stored the entry.
+    ByApplication,
+}
+
+/// Who remembers unanswered messages and their numbers when the application stops. A number that was kept is what makes a
+/// retry after a crash harmless; a message that is sent anew under a new number would be stored twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keeping {
+    /// Nobody. The next run starts after the last number that the server knows.
+    InMemory,
+    /// The application. Each message is announced by [`crate::ClientEvent::Numbered`] and leaves after `kept` was called for it. A
+    /// message may be announced again under another number, after one in front of it was refused for good.
+    ByApplication,
+}
+
+/// A message without its answer, as an application keeps it over a restart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unanswered {
+    /// The number it was announced under last; none if it never was.
+    pub number: Option<SendNumber>,
+    /// To whom.
+    pub to: UserId,
+    /// What.
+    pub content: Content,
+}
+
+/// Why a configuration can not work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum ConfigError {
+    /// Zero is not a device.
+    #[error("the device id must not be zero")]
+    Device,
+    /// No token, or one that no server takes.
+    #[error("the token has {size} bytes, 1 to {max} are allowed")]
+    Token {
+        /// Its bytes.
+        size: usize,
+        /// Bytes allowed.
+        max: usize,
+    },
+    /// The unanswered messages are not in the order of their numbers.
+    #[error("unanswered messages must come in the order of their numbers, those without one last")]
+    Order,
+}

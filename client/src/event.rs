@@ -1,0 +1,212 @@
+//! What a client tells its application.
+
+use std::fmt;
+
+use proto_spec::{
+    DeviceId, Durability, Entry, ErrorCode, Page, Recipient, RequestId, SendNumber, Seq, TimestampMs, UserId,
+};
+use thiserror::Error;
+
+/// Names a message of this client from `send` to its answer. Never reused; means nothing to the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SendHandle(pub u64);
+
+/// Names a fetch of this client until its page. Never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FetchHandle(pub(crate) RequestId);
+
+impl fmt::Display for SendHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClientEvent {
+    /// Connected, for the first time or again.
+    Welcome(WelcomeInfo),
+    /// A message got a number, or another one than before. Only with [`crate::Keeping::ByApplication`].
+    Numbered {
+        /// Which message.
+        handle: SendHandle,
+        /// Its number from now on.
+        number: SendNumber,
+    },
+    /// A message is in the log. Comes once for each message.
+    MessageAccepted {
+        /// Which message.
+        handle: SendHandle,
+        /// The number it was accepted under.
+        number: SendNumber,
+        /// Its place in the user's log.
+        seq: Seq,
+        /// When the server numbered it.
+        time: TimestampMs,
+        /// What the acknowledgement promises.
+        durability: Durability,
+        /// Whether somebody is there to read it.
+        recipient: Recipient,
+    },
+    /// A message was refused and would be refused again. It is in no log, and the client has let go of it.
+    MessageRefused {
+        /// Which message.
+        handle: SendHandle,
+        /// Why.
+        code: ErrorCode,
+    },
+    /// The next entry of the log. Each comes once, in order; own messages too, and they after or before their
+    /// [`ClientEvent::MessageAccepted`].
+    Entry(Entry),
+    /// The answer to a fetch.
+    Page {
+        /// Which fetch.
+        fetch: FetchHandle,
+        /// What the server has.
+        page: Page,
+    },
+    /// A fetch was refused and would be refused again.
+    FetchRefused {
+        /// Which fetch.
+        fetch: FetchHandle,
+        /// Why.
+        code: ErrorCode,
+        /// For the developer.
+        detail: String,
+    },
+    /// The server did not take a frame that is neither a send nor a fetch. Points to a fault in one of the programs.
+    ServerError {
+        /// Why.
+        code: ErrorCode,
+        /// The kind of the frame.
+        kind: u8,
+        /// For the developer.
+        detail: String,
+    },
+    /// The connection is gone, or could not be made. The client tries again by itself.
+    Disconnected {
+        /// Why.
+        reason: DisconnectReason,
+        /// When the next attempt begins.
+        retry_in_ms: u64,
+    },
+    /// The client has stopped and will not connect again. The last event.
+    Ended(EndReason),
+}
+
+/// What the server said when it let the device in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WelcomeInfo {
+    /// Who the token says the user is.
+    pub user: UserId,
+    /// Which device this is.
+    pub device: DeviceId,
+    /// The server's wall clock.
+    pub server_time: TimestampMs,
+    /// The last seq of the log.
+    pub head: Seq,
+    /// The seq after which the server pushes on this connection. Entries that were handed out already are not handed out again.
+    pub cursor: Seq,
+    /// The device's last accepted send number.
+    pub last_number: SendNumber,
+    /// Sends that may await their answer.
+    pub send_window: u64,
+    /// Longest text.
+    pub text_bytes_max: u64,
+    /// Most entries of a page.
+    pub page_entries_max: u64,
+}
+
+/// Why a connection ended that will be followed by another.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum DisconnectReason {
+    /// The other side closed, or the network failed.
+    #[error("{0}")]
+    Link(String),
+    /// No connection in time.
+    #[error("the server could not be reached in time")]
+    OpenTimeout,
+    /// No welcome in time.
+    #[error("the server did not answer the hello in time")]
+    WelcomeTimeout,
+    /// No answer to a ping.
+    #[error("the server has fallen silent")]
+    Silent,
+    /// The server sent what the protocol does not allow.
+    #[error("protocol: {0}")]
+    Protocol(String),
+    /// The push left something out. Resuming gets it.
+    #[error("the push left out what follows seq {position} and went on at {next}")]
+    Hole {
+        /// What the device has, without a gap.
+        position: Seq,
+        /// Where the push went on.
+        next: Seq,
+    },
+    /// The server said why.
+    #[error("the server closed the connection: {} ({detail})", code.name())]
+    Bye {
+        /// Its reason.
+        code: ErrorCode,
+        /// Its words.
+        detail: String,
+    },
+}
+
+/// Why a client stopped.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum EndReason {
+    /// The application asked for it.
+    #[error("closed")]
+    Closed,
+    /// The server said what makes another attempt pointless.
+    #[error("the server refused the device: {} ({detail})", code.name())]
+    Refused {
+        /// Its reason.
+        code: ErrorCode,
+        /// Its words.
+        detail: String,
+    },
+    /// The server speaks a version that this client does not.
+    #[error("the server chose protocol version {0}, which was not offered")]
+    Version(u64),
+}
+
+/// Why `send` did not take a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum SendError {
+    /// Too many messages are on their way. Wait for an answer to one of them.
+    #[error("{max} messages are waiting already")]
+    QueueFull {
+        /// How many may wait.
+        max: usize,
+    },
+    /// Empty, or longer than the server takes.
+    #[error("the text has {size} bytes, 1 to {max} are allowed")]
+    TextLength {
+        /// Its bytes.
+        size: usize,
+        /// Bytes allowed.
+        max: usize,
+    },
+    /// Zero is not a user.
+    #[error("the recipient must not be zero")]
+    Recipient,
+    /// The client has stopped.
+    #[error("the client has stopped")]
+    Ended,
+}
+
+/// Why a fetch was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum FetchError {
+    /// Too many fetches are on their way. Wait for a page.
+    #[error("{max} fetches are waiting already")]
+    QueueFull {
+        /// How many may wait.
+        max: usize,
+    },
+    /// The client has stopped.
+    #[error("the client has stopped")]
+    Ended,
+}

@@ -1,0 +1,157 @@
+//! Fetches from their request to their page. Each is in the table until it is answered; a lost connection or a refusal
+//! that passes makes it wait again, for asking twice does no harm.
+
+use std::collections::VecDeque;
+
+use proto_spec::{ClientFrame, ClientKind, Direction, RequestId, Seq, UserId};
+
+use crate::{
+    event::{FetchError, FetchHandle},
+    limits::QUEUED_FETCHES_MAX,
+    state::MonotonicMs,
+};
+use proto_spec::limits::FETCHES_IN_FLIGHT_MAX;
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Range {
+    Log,
+    Conversation(UserId),
+}
+
+#[derive(Clone, Debug)]
+struct Fetch {
+    request: RequestId,
+    range: Range,
+    from: Seq,
+    direction: Direction,
+    limit: u64,
+    is_in_flight: bool,
+    not_before: MonotonicMs,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Fetches {
+    waiting: VecDeque<Fetch>,
+    /// Zero names pushed pages, so the first request is 1.
+    last_request: RequestId,
+}
+
+impl Fetches {
+    pub(crate) fn push(
+        &mut self,
+        range: Range,
+        from: Seq,
+        direction: Direction,
+        limit: u64,
+    ) -> Result<FetchHandle, FetchError> {
+        if self.waiting.len() >= QUEUED_FETCHES_MAX {
+            return Err(FetchError::QueueFull { max: QUEUED_FETCHES_MAX });
+        }
+        self.last_request = RequestId(self.last_request.0 + 1);
+        self.waiting.push_back(Fetch {
+            request: self.last_request,
+            range,
+            from,
+            direction,
+            limit,
+            is_in_flight: false,
+            not_before: MonotonicMs(0),
+        });
+        Ok(FetchHandle(self.last_request))
+    }
+
+    /// The connection is gone, and with it the answers.
+    pub(crate) fn disconnected(&mut self) {
+        for fetch in &mut self.waiting {
+            fetch.is_in_flight = false;
+        }
+    }
+
+    /// The next request that may leave now.
+    pub(crate) fn next_frame(&mut self, now: MonotonicMs) -> Option<ClientFrame> {
+        if self.waiting.iter().filter(|fetch| fetch.is_in_flight).count() >= FETCHES_IN_FLIGHT_MAX {
+            return None;
+        }
+        let fetch = self.waiting.iter_mut().find(|fetch| !fetch.is_in_flight && fetch.not_before <= now)?;
+        fetch.is_in_flight = true;
+        let Fetch { request, range, from, direction, limit, .. } = *fetch;
+        Some(match range {
+            Range::Log => ClientFrame::FetchLog { request, from, direction, limit },
+            Range::Conversation(peer) => ClientFrame::FetchConversation { request, peer, from, direction, limit },
+        })
+    }
+
+    /// When a fetch that was put off may leave.
+    pub(crate) fn deadline(&self, now: MonotonicMs) -> Option<MonotonicMs> {
+        self.waiting.iter().filter(|fetch| !fetch.is_in_flight && fetch.not_before > now).map(|f| f.not_before).min()
+    }
+
+    /// A fetch was answered, for good. None when it was not asked for on this connection.
+    pub(crate) fn answered(&mut self, request: RequestId) -> Option<FetchHandle> {
+        let index = self.waiting.iter().position(|fetch| fetch.request == request && fetch.is_in_flight)?;
+        self.waiting.remove(index).map(|fetch| FetchHandle(fetch.request))
+    }
+
+    /// A fetch was refused for now.
+    pub(crate) fn put_off(&mut self, request: RequestId, not_before: MonotonicMs) {
+        if let Some(fetch) = self.waiting.iter_mut().find(|fetch| fetch.request == request && fetch.is_in_flight) {
+            fetch.is_in_flight = false;
+            fetch.not_before = not_before;
+        }
+    }
+
+    /// The requests of this kind that await their answer. A server that does not know the kind can not read their ids.
+    pub(crate) fn in_flight_of(&self, kind: u8) -> Vec<RequestId> {
+        let is_kind = |fetch: &&Fetch| match fetch.range {
+            Range::Log => kind == ClientKind::FetchLog.byte(),
+            Range::Conversation(_) => kind == ClientKind::FetchConversation.byte(),
+        };
+        self.waiting.iter().filter(|fetch| fetch.is_in_flight).filter(is_kind).map(|fetch| fetch.request).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn push(fetches: &mut Fetches) -> Result<FetchHandle, FetchError> {
+        fetches.push(Range::Log, Seq(0), Direction::Backwards, 10)
+    }
+
+    fn in_flight(fetches: &mut Fetches, now: u64) -> usize {
+        std::iter::from_fn(|| fetches.next_frame(MonotonicMs(now))).count()
+    }
+
+    #[test]
+    fn the_table_is_bounded_and_so_is_what_is_in_flight() {
+        let mut fetches = Fetches::default();
+        for _ in 0..QUEUED_FETCHES_MAX {
+            push(&mut fetches).unwrap();
+        }
+        assert_eq!(push(&mut fetches), Err(FetchError::QueueFull { max: QUEUED_FETCHES_MAX }));
+        assert_eq!(in_flight(&mut fetches, 0), FETCHES_IN_FLIGHT_MAX);
+    }
+
+    #[test]
+    fn a_page_answers_its_fetch_once() {
+        let mut fetches = Fetches::default();
+        let handle = push(&mut fetches).unwrap();
+        assert_eq!(fetches.answered(handle.0), None, "not asked yet");
+        assert_eq!(in_flight(&mut fetches, 0), 1);
+        assert_eq!(fetches.answered(handle.0), Some(handle));
+        assert_eq!(fetches.answered(handle.0), None);
+    }
+
+    #[test]
+    fn a_fetch_is_asked_again_after_a_lost_connection_and_after_a_delay() {
+        let mut fetches = Fetches::default();
+        let handle = push(&mut fetches).unwrap();
+        assert_eq!(in_flight(&mut fetches, 0), 1);
+        fetches.disconnected();
+        assert_eq!(in_flight(&mut fetches, 0), 1);
+        fetches.put_off(handle.0, MonotonicMs(50));
+        assert_eq!((in_flight(&mut fetches, 49), fetches.deadline(MonotonicMs(49))), (0, Some(MonotonicMs(50))));
+        assert_eq!(in_flight(&mut fetches, 50), 1);
+    }
+}

@@ -1,0 +1,57 @@
+//! Every bound of the client, with unit and reason.
+
+/// Messages that wait for their answer or for being sent. Four windows: enough to ride out a short loss of connection,
+/// and at most 16 MiB of text. When it is full, [`crate::SendError::QueueFull`] tells the caller to slow down.
+pub const QUEUED_MESSAGES_MAX: usize = 1024;
+
+/// Fetches that wait for their page or for being sent. A person scrolls one or two conversations at a time.
+pub const QUEUED_FETCHES_MAX: usize = 64;
+
+/// Acknowledgements are gathered this long: ten a second serve as well as a thousand.
+pub const ACKNOWLEDGE_AFTER_MS: u64 = 100;
+
+/// A connection attempt that has not succeeded by then has failed. Several SYN retries fit.
+pub const OPEN_TIMEOUT_MS: u64 = 10_000;
+
+/// From the open connection to the welcome. As long as opening it.
+pub const WELCOME_TIMEOUT_MS: u64 = 10_000;
+
+/// Silence in either direction after which a ping is sent. Below the 30 s after which the strictest
+/// carrier networks forget an idle TCP connection.
+pub const PING_AFTER_MS: u64 = 20_000;
+
+/// A link that has been silent for this long after a ping is dead.
+pub const PONG_TIMEOUT_MS: u64 = 10_000;
+
+/// Upper end of the first random delay before reconnecting.
+pub const BACKOFF_FIRST_MS: u64 = 250;
+
+/// Upper end of every later delay. A storm of a million clients is then spread over half a minute.
+pub const BACKOFF_MAX_MS: u64 = 30_000;
+
+/// A connection that was welcome for this long, or that moved a message, was a good one: the next delay is a first one again.
+pub const STABLE_AFTER_MS: u64 = 10_000;
+
+/// A refusal says when to try again; a gap in the numbers does not. One that was not the consequence of another refusal
+/// comes from a disagreement with the server, and must not become a loop at the speed of the network.
+pub const GAP_RETRY_MS: u64 = 1_000;
+
+/// Longest delay that a server's retry-after is believed for. One hour; more would be a way to switch clients off.
+pub const RETRY_AFTER_MAX_MS: u64 = 3_600_000;
+
+/// Bytes that one read of the socket takes. A hundred messages; a large page comes in a few reads.
+pub const READ_BYTES_MAX: usize = 16 * 1024;
+
+/// Bytes that wait for the socket. Beyond it the driver stops reading, because answers to what it reads would pile up.
+/// A whole window of the longest texts fits, so that it is never reached by sending alone.
+pub const UNWRITTEN_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// Events that wait for the application, in the channel between it and the driver.
+pub const EVENTS_WAITING_MAX: usize = 1024;
+
+const _: () = assert!(QUEUED_MESSAGES_MAX as u64 >= proto_spec::limits::SEND_WINDOW);
+const _: () = assert!(proto_spec::limits::FETCHES_IN_FLIGHT_MAX <= QUEUED_FETCHES_MAX);
+const _: () = assert!(BACKOFF_FIRST_MS <= BACKOFF_MAX_MS && BACKOFF_MAX_MS <= RETRY_AFTER_MAX_MS);
+const _: () = assert!(
+    UNWRITTEN_BYTES_MAX > proto_spec::limits::SEND_WINDOW as usize * proto_spec::limits::CLIENT_FRAME_BYTES_MAX
+);

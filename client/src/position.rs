@@ -1,0 +1,233 @@
+//! Where in the user's log this device is.
+//!
+//! Invariants: everything up to `position` has been handed out (or was superseded, or lies before the start); nothing
+//! above it has. `confirmed <= position`: what the application is done with, and from where a new connection resumes.
+//! `acknowledged <= confirmed`: what the server was told.
+
+use proto_spec::{Entry, Page, Resume, Seq};
+
+use crate::{config::Acknowledging, event::DisconnectReason};
+
+#[derive(Clone, Debug)]
+pub(crate) struct Position {
+    resume: Resume,
+    acknowledging: Acknowledging,
+    /// None before the first welcome: only the server knows where `Stored` and `Live` begin.
+    at: Option<At>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct At {
+    position: Seq,
+    confirmed: Seq,
+    acknowledged: Seq,
+}
+
+impl Position {
+    pub(crate) const fn new(resume: Resume, acknowledging: Acknowledging) -> Self {
+        let at = match resume {
+            Resume::After(seq) => Some(At { position: seq, confirmed: seq, acknowledged: seq }),
+            Resume::Stored | Resume::Live => None,
+        };
+        Self { resume, acknowledging, at }
+    }
+
+    /// What to ask for in a hello. With an application that has not confirmed everything, the server pushes again what
+    /// it has been handed already; such entries are passed over, because resuming after them would acknowledge them.
+    pub(crate) const fn resume(&self) -> Resume {
+        match self.at {
+            Some(at) => Resume::After(at.confirmed),
+            None => self.resume,
+        }
+    }
+
+    pub(crate) const fn position(&self) -> Option<Seq> {
+        match self.at {
+            Some(at) => Some(at.position),
+            None => None,
+        }
+    }
+
+    /// The server will push what follows `cursor`.
+    pub(crate) fn welcome(&mut self, cursor: Seq) -> Result<(), DisconnectReason> {
+        match &mut self.at {
+            None => self.at = Some(At { position: cursor, confirmed: cursor, acknowledged: cursor }),
+            Some(at) if cursor > at.position => {
+                return Err(DisconnectReason::Hole { position: at.position, next: cursor.next() });
+            }
+            // `After` counts as an acknowledgement.
+            Some(at) => at.acknowledged = at.confirmed,
+        }
+        self.invariants();
+        Ok(())
+    }
+
+    /// The next entry was pushed. Returns it if it is new.
+    pub(crate) fn deliver(&mut self, entry: Entry) -> Result<Option<Entry>, DisconnectReason> {
+        let seq = entry.seq;
+        let is_new = self.cover(seq, seq)?;
+        Ok(is_new.then_some(entry))
+    }
+
+    /// A page was pushed. Returns its entries that are new.
+    pub(crate) fn page(&mut self, page: Page) -> Result<Vec<Entry>, DisconnectReason> {
+        check_page(&page)?;
+        let known = self.position().unwrap_or(Seq::ZERO);
+        // An empty range speaks for nothing.
+        if page.last < page.first || !self.cover(page.first, page.last)? {
+            return Ok(Vec::new());
+        }
+        let mut entries = page.entries;
+        entries.retain(|entry| entry.seq > known);
+        Ok(entries)
+    }
+
+    /// An own message was accepted at `seq`. Whether that is the next position, and so the only time that this
+    /// connection hears of the entry. Otherwise the entry is already known, or will come in a page.
+    pub(crate) fn accepted(&mut self, seq: Seq) -> bool {
+        let is_next = self.position().is_some_and(|position| seq == position.next());
+        is_next && self.cover(seq, seq).is_ok()
+    }
+
+    /// The application is done with everything up to `seq`. What it was not handed is not taken.
+    pub(crate) fn confirm(&mut self, seq: Seq) {
+        if let Some(at) = &mut self.at {
+            at.confirmed = at.confirmed.max(seq.min(at.position));
+        }
+        self.invariants();
+    }
+
+    /// What the server has not been told yet.
+    pub(crate) fn unacknowledged(&self) -> Option<Seq> {
+        self.at.filter(|at| at.acknowledged < at.confirmed).map(|at| at.confirmed)
+    }
+
+    pub(crate) fn acknowledged(&mut self, seq: Seq) {
+        if let Some(at) = &mut self.at {
+            at.acknowledged = seq;
+        }
+        self.invariants();
+    }
+
+    /// The server has spoken for `first..=last`. Whether any of it is new.
+    fn cover(&mut self, first: Seq, last: Seq) -> Result<bool, DisconnectReason> {
+        let Some(at) = &mut self.at else {
+            return Err(DisconnectReason::Protocol("pushed before the welcome".into()));
+        };
+        if first > at.position.next() {
+            return Err(DisconnectReason::Hole { position: at.position, next: first });
+        }
+        if last <= at.position {
+            return Ok(false);
+        }
+        at.position = last;
+        match self.acknowledging {
+            Acknowledging::WhenHandedOut => at.confirmed = last,
+            Acknowledging::ByApplication => {}
+        }
+        self.invariants();
+        Ok(true)
+    }
+
+    fn invariants(&self) {
+        if let Some(at) = self.at {
+            debug_assert!(at.acknowledged <= at.confirmed && at.confirmed <= at.position);
+        }
+    }
+}
+
+/// Entries ascend and lie in the range that the page speaks for.
+pub(crate) fn check_page(page: &Page) -> Result<(), DisconnectReason> {
+    let mut previous = None;
+    for entry in &page.entries {
+        if entry.seq < page.first || entry.seq > page.last || Some(entry.seq) <= previous {
+            let what = format!("seq {} in a page of {} to {}", entry.seq, page.first, page.last);
+            return Err(DisconnectReason::Protocol(what));
+        }
+        previous = Some(entry.seq);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use proto_spec::{Event, RequestId, TimestampMs};
+
+    use super::*;
+
+    fn entry(seq: u64) -> Entry {
+        Entry { seq: Seq(seq), time: TimestampMs(1), event: Event::Unknown { kind: 9 } }
+    }
+
+    fn page(first: u64, last: u64, seqs: &[u64]) -> Page {
+        Page {
+            request: RequestId(0),
+            first: Seq(first),
+            last: Seq(last),
+            more: false,
+            entries: seqs.iter().map(|&seq| entry(seq)).collect(),
+            delivered_up_to: Seq::ZERO,
+        }
+    }
+
+    fn at(seq: u64, acknowledging: Acknowledging) -> Position {
+        let mut position = Position::new(Resume::Stored, acknowledging);
+        position.welcome(Seq(seq)).unwrap();
+        position
+    }
+
+    #[test]
+    fn an_entry_is_handed_out_once() {
+        let mut position = at(4, Acknowledging::WhenHandedOut);
+        assert!(position.deliver(entry(5)).unwrap().is_some());
+        assert!(position.deliver(entry(5)).unwrap().is_none());
+        assert_eq!(position.page(page(4, 7, &[4, 5, 7])).unwrap(), [entry(7)]);
+        assert!(position.page(page(4, 7, &[4, 5, 7])).unwrap().is_empty());
+    }
+
+    #[test]
+    fn superseded_seqs_of_a_page_are_no_hole() {
+        let mut position = at(0, Acknowledging::WhenHandedOut);
+        assert_eq!(position.page(page(1, 9, &[3])).unwrap().len(), 1);
+        assert!(position.deliver(entry(10)).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_hole_is_an_error_and_moves_nothing() {
+        let mut position = at(4, Acknowledging::WhenHandedOut);
+        let hole = DisconnectReason::Hole { position: Seq(4), next: Seq(6) };
+        assert_eq!(position.deliver(entry(6)), Err(hole.clone()));
+        assert_eq!(position.page(page(6, 8, &[6])), Err(hole.clone()));
+        assert_eq!(position.welcome(Seq(5)), Err(hole));
+        assert_eq!(position.position(), Some(Seq(4)));
+    }
+
+    #[test]
+    fn own_messages_cover_their_seq_only_when_it_is_next() {
+        let mut position = at(4, Acknowledging::WhenHandedOut);
+        assert!(!position.accepted(Seq(7)), "a page will bring it");
+        assert!(position.accepted(Seq(5)));
+        assert!(!position.accepted(Seq(5)));
+        assert_eq!(position.page(page(5, 7, &[5, 6, 7])).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn what_the_application_has_not_confirmed_is_not_acknowledged_by_resuming() {
+        let mut position = at(4, Acknowledging::ByApplication);
+        position.page(page(5, 9, &[5, 6, 7, 8, 9])).unwrap();
+        position.confirm(Seq(6));
+        assert_eq!(position.unacknowledged(), Some(Seq(6)));
+        assert_eq!(position.resume(), Resume::After(Seq(6)));
+        position.welcome(Seq(6)).unwrap();
+        assert!(position.page(page(7, 9, &[7, 8, 9])).unwrap().is_empty(), "handed out before");
+        position.confirm(Seq(100));
+        assert_eq!(position.unacknowledged(), Some(Seq(9)), "never above the position");
+    }
+
+    #[test]
+    fn a_page_with_entries_out_of_range_or_order_is_a_fault() {
+        for bad in [page(1, 3, &[2, 2]), page(1, 3, &[3, 1]), page(1, 3, &[4]), page(2, 3, &[1]), page(1, 0, &[1])] {
+            assert!(at(0, Acknowledging::WhenHandedOut).page(bad).is_err());
+        }
+    }
+}

@@ -1,0 +1,697 @@
+//! The client's side of the protocol as a pure state machine: arguments in, effects out. No socket, no clock, no randomness.
+//!
+//! Owns the life of the connection: opening, greeting, keepalive, when to try again. What it knows about messages is in
+//! `outbox`, about the log in `position`, about fetches in `fetches`.
+//!
+//! ```text
+//! Waiting -> Opening -> Greeting -> Ready      any of them -> Waiting (something failed) or Ended (pointless or closed)
+//! ```
+
+use std::ops::ControlFlow;
+
+use proto_spec::{
+    ClientFrame, Content, Decoder, Direction, Entry, ErrorCode, Event, Page, RawFrame, RequestId, Seq, ServerFrame,
+    UserId, frame::FrameError, limits,
+};
+
+use crate::{
+    backoff::Backoff,
+    config::{Config, ConfigError, Unanswered},
+    event::{ClientEvent, DisconnectReason, EndReason, FetchError, FetchHandle, SendError, SendHandle, WelcomeInfo},
+    fetches::{Fetches, Range},
+    limits::{
+        ACKNOWLEDGE_AFTER_MS, OPEN_TIMEOUT_MS, PING_AFTER_MS, PONG_TIMEOUT_MS, RETRY_AFTER_MAX_MS, STABLE_AFTER_MS,
+        WELCOME_TIMEOUT_MS,
+    },
+    outbox::{Contradiction, Outbox, Refusal},
+    position::{Position, check_page},
+};
+
+/// Milliseconds of a clock that never goes back. Only differences mean something.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct MonotonicMs(pub u64);
+
+impl MonotonicMs {
+    /// This much later.
+    #[must_use]
+    pub const fn after(self, ms: u64) -> Self {
+        Self(self.0.saturating_add(ms))
+    }
+
+    /// How long ago `earlier` was.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+/// What happened to the link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input<'a> {
+    /// The link that was to be opened is open.
+    Connected,
+    /// The next bytes of the stream, in any cut.
+    Bytes(&'a [u8]),
+    /// The link is gone, or could not be opened; in words for a person.
+    Disconnected(String),
+    /// Nothing; but time has passed, or the application has called something.
+    Tick,
+}
+
+/// What to do with the link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Link {
+    /// Open a link to the server and answer with [`Input::Connected`] or [`Input::Disconnected`].
+    Open,
+    /// Write the bytes of this turn if that is possible at once, and close. No answer is expected.
+    Close,
+}
+
+/// What a turn asks for. Bytes first, then the link.
+#[derive(Clone, Debug, Default)]
+pub struct Effects {
+    /// To be written to the link.
+    pub bytes: Vec<u8>,
+    /// To be done with the link.
+    pub link: Option<Link>,
+    /// For the application, in this order.
+    pub events: Vec<ClientEvent>,
+}
+
+#[derive(Clone, Debug)]
+enum Phase {
+    /// No link until `open_at`.
+    Waiting {
+        open_at: MonotonicMs,
+    },
+    Opening {
+        deadline: MonotonicMs,
+    },
+    /// Hello is sent.
+    Greeting {
+        deadline: MonotonicMs,
+    },
+    Ready(Session),
+    Ended,
+}
+
+/// A connection after its welcome.
+#[derive(Clone, Debug)]
+struct Session {
+    since: MonotonicMs,
+    window: usize,
+    ping_after_ms: u64,
+    /// When the last byte came, and when the last frame left.
+    heard_at: MonotonicMs,
+    spoke_at: MonotonicMs,
+    /// When a ping left after which nothing was heard.
+    pinged_at: Option<MonotonicMs>,
+    acknowledge_at: Option<MonotonicMs>,
+    /// A message was accepted or an entry handed out: the server does its work.
+    has_progressed: bool,
+}
+
+impl Session {
+    fn keepalive_deadline(&self) -> MonotonicMs {
+        match self.pinged_at {
+            Some(at) => at.after(PONG_TIMEOUT_MS),
+            None => self.heard_at.min(self.spoke_at).after(self.ping_after_ms),
+        }
+    }
+}
+
+/// One device of one user, through all its connections.
+#[derive(Clone, Debug)]
+pub struct ClientState {
+    device: proto_spec::DeviceId,
+    token: String,
+    phase: Phase,
+    decoder: Option<Decoder>,
+    outbox: Outbox,
+    position: Position,
+    fetches: Fetches,
+    backoff: Backoff,
+    text_bytes_max: usize,
+    close_wanted: bool,
+    last_nonce: u64,
+    /// Answers that nothing had asked for. Harmless; a number that grows points to a fault in the server.
+    unasked_answers: u64,
+}
+
+/// What handling a frame led to. The connection ends with `Break`.
+type Flow = ControlFlow<Stop>;
+
+/// Why a connection ends, and whether another follows.
+enum Stop {
+    Retry { reason: DisconnectReason, retry_after_ms: u64 },
+    End(EndReason),
+}
+
+impl From<DisconnectReason> for Stop {
+    fn from(reason: DisconnectReason) -> Self {
+        Self::Retry { reason, retry_after_ms: 0 }
+    }
+}
+
+impl ClientState {
+    /// A device that has not connected yet. The first [`Input::Tick`] asks for a link.
+    ///
+    /// # Errors
+    /// As [`Config::check`].
+    pub fn new(config: Config) -> Result<Self, ConfigError> {
+        config.check()?;
+        Ok(Self {
+            device: config.device,
+            token: config.token,
+            phase: Phase::Waiting { open_at: MonotonicMs(0) },
+            decoder: None,
+            outbox: Outbox::new(config.keeping, config.unanswered),
+            position: Position::new(config.resume, config.acknowledging),
+            fetches: Fetches::default(),
+            backoff: Backoff::default(),
+            text_bytes_max: limits::TEXT_BYTES_MAX,
+            close_wanted: false,
+            last_nonce: 0,
+            unasked_answers: 0,
+        })
+    }
+
+    /// One turn. `random` is any number, used for the delay of a reconnect.
+    pub fn handle(&mut self, now: MonotonicMs, random: u64, input: Input<'_>, effects: &mut Effects) {
+        let flow = match input {
+            Input::Connected => self.on_connected(now, effects),
+            Input::Bytes(bytes) => self.on_bytes(now, bytes, effects),
+            Input::Disconnected(words) => match self.phase {
+                Phase::Opening { .. } | Phase::Greeting { .. } | Phase::Ready(_) => {
+                    Flow::Break(DisconnectReason::Link(words).into())
+                }
+                Phase::Waiting { .. } | Phase::Ended => Flow::Continue(()),
+            },
+            Input::Tick => Flow::Continue(()),
+        };
+        let flow = match flow {
+            Flow::Continue(()) => self.end_turn(now, effects),
+            stop => stop,
+        };
+        if let Flow::Break(stop) = flow {
+            self.stop(now, random, stop, effects);
+        }
+    }
+
+    /// When the next [`Input::Tick`] is due, if nothing else happens.
+    #[must_use]
+    pub fn deadline(&self, now: MonotonicMs) -> Option<MonotonicMs> {
+        match &self.phase {
+            Phase::Waiting { open_at } => Some(*open_at),
+            Phase::Opening { deadline } | Phase::Greeting { deadline } => Some(*deadline),
+            Phase::Ready(session) => [
+                Some(session.keepalive_deadline()),
+                session.acknowledge_at,
+                self.outbox.deadline(now),
+                self.fetches.deadline(now),
+            ]
+            .into_iter()
+            .flatten()
+            .min(),
+            Phase::Ended => None,
+        }
+    }
+
+    /// Takes a message. It leaves with the next turn, so follow up with [`Input::Tick`].
+    ///
+    /// # Errors
+    /// The queue is full, the message is one that no server takes, or the client has stopped.
+    pub fn send(&mut self, to: UserId, content: Content) -> Result<SendHandle, SendError> {
+        let size = content.parts().1.len();
+        if self.is_stopping() {
+            return Err(SendError::Ended);
+        }
+        if to == UserId(0) {
+            return Err(SendError::Recipient);
+        }
+        if size == 0 || size > self.text_bytes_max {
+            return Err(SendError::TextLength { size, max: self.text_bytes_max });
+        }
+        self.outbox.push(to, content)
+    }
+
+    /// Asks for a page of the user's log. `from` is included; zero, going backwards, means the head.
+    ///
+    /// # Errors
+    /// Too many fetches wait, or the client has stopped.
+    pub fn fetch_log(&mut self, from: Seq, direction: Direction, limit: u64) -> Result<FetchHandle, FetchError> {
+        self.fetch(Range::Log, from, direction, limit)
+    }
+
+    /// Asks for a page of the conversation with `peer`; otherwise as [`ClientState::fetch_log`].
+    ///
+    /// # Errors
+    /// As [`ClientState::fetch_log`].
+    pub fn fetch_conversation(
+        &mut self,
+        peer: UserId,
+        from: Seq,
+        direction: Direction,
+        limit: u64,
+    ) -> Result<FetchHandle, FetchError> {
+        self.fetch(Range::Conversation(peer), from, direction, limit)
+    }
+
+    fn fetch(&mut self, range: Range, from: Seq, direction: Direction, limit: u64) -> Result<FetchHandle, FetchError> {
+        if self.is_stopping() {
+            return Err(FetchError::Ended);
+        }
+        self.fetches.push(range, from, direction, limit)
+    }
+
+    /// The application is done with everything up to `seq`. Needed with [`crate::Acknowledging::ByApplication`] only.
+    pub fn acknowledge(&mut self, seq: Seq) {
+        self.position.confirm(seq);
+    }
+
+    /// The application has stored the number of this message. Needed with [`crate::Keeping::ByApplication`] only.
+    pub fn kept(&mut self, handle: SendHandle) {
+        self.outbox.kept(handle);
+    }
+
+    /// The token for the next connection.
+    pub fn set_token(&mut self, token: String) {
+        self.token = token;
+    }
+
+    /// Says bye and stops with the next turn, whatever is still unanswered.
+    pub fn close(&mut self) {
+        self.close_wanted = true;
+    }
+
+    /// Messages without an answer, sent or not.
+    #[must_use]
+    pub fn unanswered_count(&self) -> usize {
+        self.outbox.len()
+    }
+
+    /// The messages without an answer, as [`Config::unanswered`] takes them. Also after the end.
+    #[must_use]
+    pub fn unanswered(&self) -> Vec<(SendHandle, Unanswered)> {
+        self.outbox.unanswered()
+    }
+
+    /// Everything up to here has been handed out. None before the first welcome, unless the application said where it was.
+    #[must_use]
+    pub fn position(&self) -> Option<Seq> {
+        self.position.position()
+    }
+
+    /// Answers that nothing had asked for. They are passed over.
+    #[must_use]
+    pub const fn unasked_answers(&self) -> u64 {
+        self.unasked_answers
+    }
+
+    /// Whether the client has stopped for good.
+    #[must_use]
+    pub const fn is_ended(&self) -> bool {
+        matches!(self.phase, Phase::Ended)
+    }
+
+    const fn is_stopping(&self) -> bool {
+        self.close_wanted || self.is_ended()
+    }
+
+    fn on_connected(&mut self, now: MonotonicMs, effects: &mut Effects) -> Flow {
+        if let Phase::Opening { .. } = self.phase {
+            self.phase = Phase::Greeting { deadline: now.after(WELCOME_TIMEOUT_MS) };
+            self.decoder = Some(Decoder::new(limits::SERVER_FRAME_BYTES_MAX as u32));
+            let hello = ClientFrame::Hello {
+                version_min: proto_spec::PROTOCOL_VERSION,
+                version_max: proto_spec::PROTOCOL_VERSION,
+                device: self.device,
+                resume: self.position.resume(),
+                token: self.token.clone(),
+            };
+            hello.encode(&mut effects.bytes);
+        }
+        Flow::Continue(())
+    }
+
+    fn on_bytes(&mut self, now: MonotonicMs, bytes: &[u8], effects: &mut Effects) -> Flow {
+        // Without a decoder there is no connection, and these bytes are what was left of the last one.
+        let Some(mut decoder) = self.decoder.take() else { return Flow::Continue(()) };
+        let mut flow = Flow::Continue(());
+        let decoded = decoder.decode(bytes, |raw| match self.on_raw_frame(now, raw, effects) {
+            Flow::Continue(()) => ControlFlow::Continue(()),
+            stop => {
+                flow = stop;
+                ControlFlow::Break(())
+            }
+        });
+        if let Phase::Ready(session) = &mut self.phase {
+            session.has_progressed |= effects.events.iter().any(is_progress);
+            session.heard_at = now;
+            session.pinged_at = None;
+        }
+        self.decoder = Some(decoder);
+        match decoded {
+            Ok(()) => flow,
+            Err(error) => protocol_fault(error.to_string()),
+        }
+    }
+
+    fn on_raw_frame(&mut self, now: MonotonicMs, raw: RawFrame<'_>, effects: &mut Effects) -> Flow {
+        match ServerFrame::decode(raw) {
+            Ok(frame) => match self.phase {
+                Phase::Greeting { .. } => self.on_greeting(now, frame, effects),
+                Phase::Ready(_) => self.on_frame(now, frame, effects),
+                Phase::Waiting { .. } | Phase::Opening { .. } | Phase::Ended => Flow::Continue(()),
+            },
+            // A kind of a newer server, which promises that nothing is lost by passing it over.
+            Err(FrameError::UnknownKind(_)) => Flow::Continue(()),
+            Err(error @ FrameError::Body { .. }) => protocol_fault(error.to_string()),
+        }
+    }
+
+    fn on_greeting(&mut self, now: MonotonicMs, frame: ServerFrame, effects: &mut Effects) -> Flow {
+        match frame {
+            ServerFrame::Welcome {
+                version,
+                user,
+                server_time,
+                head,
+                cursor,
+                last_number,
+                send_window,
+                text_bytes_max,
+                page_entries_max,
+                idle_timeout_ms,
+            } => {
+                if version != proto_spec::PROTOCOL_VERSION {
+                    return Flow::Break(Stop::End(EndReason::Version(version)));
+                }
+                if let Err(reason) = self.position.welcome(cursor) {
+                    return Flow::Break(reason.into());
+                }
+                self.outbox.connected(last_number);
+                self.text_bytes_max = usize::try_from(text_bytes_max).unwrap_or(usize::MAX).min(limits::TEXT_BYTES_MAX);
+                self.phase = Phase::Ready(Session {
+                    since: now,
+                    // A window of zero would be a client that never sends.
+                    window: send_window.clamp(1, limits::SEND_WINDOW) as usize,
+                    // Twice in the server's patience, so that one lost ping does not end the connection.
+                    ping_after_ms: (idle_timeout_ms / 3).clamp(1_000, PING_AFTER_MS),
+                    heard_at: now,
+                    spoke_at: now,
+                    pinged_at: None,
+                    acknowledge_at: None,
+                    has_progressed: false,
+                });
+                effects.events.push(ClientEvent::Welcome(WelcomeInfo {
+                    user,
+                    device: self.device,
+                    server_time,
+                    head,
+                    cursor,
+                    last_number,
+                    send_window,
+                    text_bytes_max,
+                    page_entries_max,
+                }));
+                Flow::Continue(())
+            }
+            ServerFrame::Bye { code, retry_after_ms, detail } => on_bye(code, retry_after_ms, detail),
+            ServerFrame::Error { code, retry_after_ms, detail, .. } => Flow::Break(Stop::Retry {
+                reason: DisconnectReason::Protocol(format!("{} before the welcome: {detail}", code.name())),
+                retry_after_ms,
+            }),
+            ServerFrame::Accepted { .. }
+            | ServerFrame::Refused { .. }
+            | ServerFrame::Deliver { .. }
+            | ServerFrame::Page(_)
+            | ServerFrame::Ping { .. }
+            | ServerFrame::Pong { .. } => protocol_fault(format!("{} before the welcome", frame.kind().name())),
+        }
+    }
+
+    fn on_frame(&mut self, now: MonotonicMs, frame: ServerFrame, effects: &mut Effects) -> Flow {
+        match frame {
+            ServerFrame::Accepted { number, seq, time, durability, recipient } => {
+                let Some(message) = self.outbox.accepted(number) else {
+                    self.unasked_answers += 1;
+                    return Flow::Continue(());
+                };
+                let handle = message.handle;
+                let event = ClientEvent::MessageAccepted { handle, number, seq, time, durability, recipient };
+                effects.events.push(event);
+                if self.position.accepted(seq) {
+                    let (to, device, content) = (message.to, self.device, message.content);
+                    let event = Event::Sent { to, device, number, content };
+                    effects.events.push(ClientEvent::Entry(Entry { seq, time, event }));
+                }
+                self.settle(effects)
+            }
+            ServerFrame::Refused { number, code, retry_after_ms, expected } => {
+                match self.outbox.refused(now, number, code, retry_after_ms, expected) {
+                    Refusal::Later => {}
+                    Refusal::ForGood(handle) => effects.events.push(ClientEvent::MessageRefused { handle, code }),
+                    Refusal::Unasked => self.unasked_answers += 1,
+                }
+                self.settle(effects)
+            }
+            ServerFrame::Deliver { entry } => match self.position.deliver(entry) {
+                Ok(entry) => {
+                    effects.events.extend(entry.map(ClientEvent::Entry));
+                    Flow::Continue(())
+                }
+                Err(reason) => Flow::Break(reason.into()),
+            },
+            ServerFrame::Page(page) => self.on_page(page, effects),
+            ServerFrame::Error { code, kind, request, retry_after_ms, detail } => {
+                self.on_error(now, code, kind, request, retry_after_ms, detail, effects);
+                Flow::Continue(())
+            }
+            ServerFrame::Ping { nonce } => {
+                ClientFrame::Pong { nonce }.encode(&mut effects.bytes);
+                Flow::Continue(())
+            }
+            // Any byte proves that the link lives; which ping this answers does not matter.
+            ServerFrame::Pong { .. } => Flow::Continue(()),
+            ServerFrame::Bye { code, retry_after_ms, detail } => on_bye(code, retry_after_ms, detail),
+            ServerFrame::Welcome { .. } => protocol_fault("a second welcome".into()),
+        }
+    }
+
+    fn on_page(&mut self, page: Page, effects: &mut Effects) -> Flow {
+        if page.request == RequestId(0) {
+            return match self.position.page(page) {
+                Ok(entries) => {
+                    effects.events.extend(entries.into_iter().map(ClientEvent::Entry));
+                    Flow::Continue(())
+                }
+                Err(reason) => Flow::Break(reason.into()),
+            };
+        }
+        if let Err(reason) = check_page(&page) {
+            return Flow::Break(reason.into());
+        }
+        match self.fetches.answered(page.request) {
+            Some(fetch) => effects.events.push(ClientEvent::Page { fetch, page }),
+            None => self.unasked_answers += 1,
+        }
+        Flow::Continue(())
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the fields of one frame")]
+    fn on_error(
+        &mut self,
+        now: MonotonicMs,
+        code: ErrorCode,
+        kind: u8,
+        request: RequestId,
+        retry_after_ms: u64,
+        detail: String,
+        effects: &mut Effects,
+    ) {
+        let requests = match request {
+            RequestId(0) => self.fetches.in_flight_of(kind),
+            request => vec![request],
+        };
+        if requests.is_empty() {
+            effects.events.push(ClientEvent::ServerError { code, kind, detail });
+        } else if retry_after_ms > 0 {
+            let not_before = now.after(retry_after_ms.min(RETRY_AFTER_MAX_MS));
+            requests.into_iter().for_each(|request| self.fetches.put_off(request, not_before));
+        } else {
+            let refused = requests.into_iter().filter_map(|request| self.fetches.answered(request));
+            effects.events.extend(refused.map(|fetch| ClientEvent::FetchRefused {
+                fetch,
+                code,
+                detail: detail.clone(),
+            }));
+        }
+    }
+
+    fn settle(&mut self, effects: &mut Effects) -> Flow {
+        let numbered = |handle, number| effects.events.push(ClientEvent::Numbered { handle, number });
+        match self.outbox.settle(numbered) {
+            Ok(()) => Flow::Continue(()),
+            Err(Contradiction) => protocol_fault("a number was refused that is used up".into()),
+        }
+    }
+
+    /// What is due by now, whatever the input was.
+    fn end_turn(&mut self, now: MonotonicMs, effects: &mut Effects) -> Flow {
+        if self.close_wanted && !self.is_ended() {
+            if matches!(self.phase, Phase::Ready(_)) {
+                self.acknowledge_now(effects);
+                ClientFrame::Bye.encode(&mut effects.bytes);
+            }
+            return Flow::Break(Stop::End(EndReason::Closed));
+        }
+        match &mut self.phase {
+            Phase::Waiting { open_at } => {
+                if *open_at <= now {
+                    self.phase = Phase::Opening { deadline: now.after(OPEN_TIMEOUT_MS) };
+                    effects.link = Some(Link::Open);
+                }
+            }
+            Phase::Opening { deadline } => {
+                if *deadline <= now {
+                    return Flow::Break(DisconnectReason::OpenTimeout.into());
+                }
+            }
+            Phase::Greeting { deadline } => {
+                if *deadline <= now {
+                    return Flow::Break(DisconnectReason::WelcomeTimeout.into());
+                }
+            }
+            Phase::Ready(_) => return self.end_ready_turn(now, effects),
+            Phase::Ended => {}
+        }
+        Flow::Continue(())
+    }
+
+    fn end_ready_turn(&mut self, now: MonotonicMs, effects: &mut Effects) -> Flow {
+        let Phase::Ready(session) = &mut self.phase else { return Flow::Continue(()) };
+        let window = session.window;
+        self.outbox.number(window, |handle, number| effects.events.push(ClientEvent::Numbered { handle, number }));
+        while let Some(frame) = self.outbox.next_frame(now, window) {
+            frame.encode(&mut effects.bytes);
+        }
+        while let Some(frame) = self.fetches.next_frame(now) {
+            frame.encode(&mut effects.bytes);
+        }
+        let is_acknowledgement_due = match (self.position.unacknowledged(), session.acknowledge_at) {
+            (None, _) => false,
+            (Some(_), Some(at)) => at <= now,
+            (Some(_), None) => {
+                session.acknowledge_at = Some(now.after(ACKNOWLEDGE_AFTER_MS));
+                false
+            }
+        };
+        if is_acknowledgement_due {
+            session.acknowledge_at = None;
+            self.acknowledge_now(effects);
+        }
+        self.keep_alive(now, effects)
+    }
+
+    fn keep_alive(&mut self, now: MonotonicMs, effects: &mut Effects) -> Flow {
+        let Phase::Ready(session) = &mut self.phase else { return Flow::Continue(()) };
+        if !effects.bytes.is_empty() {
+            session.spoke_at = now;
+        }
+        if now < session.keepalive_deadline() {
+            return Flow::Continue(());
+        }
+        if session.pinged_at.is_some() {
+            return Flow::Break(DisconnectReason::Silent.into());
+        }
+        session.pinged_at = Some(now);
+        session.spoke_at = now;
+        self.last_nonce += 1;
+        ClientFrame::Ping { nonce: self.last_nonce }.encode(&mut effects.bytes);
+        Flow::Continue(())
+    }
+
+    fn acknowledge_now(&mut self, effects: &mut Effects) {
+        if let Some(seq) = self.position.unacknowledged() {
+            ClientFrame::Acknowledge { seq }.encode(&mut effects.bytes);
+            self.position.acknowledged(seq);
+        }
+    }
+
+    /// The end of this connection, and perhaps of the client.
+    fn stop(&mut self, now: MonotonicMs, random: u64, stop: Stop, effects: &mut Effects) {
+        if !matches!(self.phase, Phase::Waiting { .. } | Phase::Ended) {
+            effects.link = Some(Link::Close);
+        }
+        if let Phase::Ready(session) = &self.phase
+            && (session.has_progressed || now.since(session.since) >= STABLE_AFTER_MS)
+        {
+            self.backoff.reset();
+        }
+        self.decoder = None;
+        self.outbox.disconnected();
+        self.fetches.disconnected();
+        match stop {
+            Stop::Retry { reason, retry_after_ms } => {
+                let retry_in_ms = self.backoff.delay_ms(random, retry_after_ms);
+                self.phase = Phase::Waiting { open_at: now.after(retry_in_ms) };
+                effects.events.push(ClientEvent::Disconnected { reason, retry_in_ms });
+            }
+            Stop::End(reason) => {
+                self.phase = Phase::Ended;
+                effects.events.push(ClientEvent::Ended(reason));
+            }
+        }
+    }
+}
+
+const fn is_progress(event: &ClientEvent) -> bool {
+    matches!(event, ClientEvent::MessageAccepted { .. } | ClientEvent::Entry(_))
+}
+
+fn protocol_fault(what: String) -> Flow {
+    Flow::Break(DisconnectReason::Protocol(what).into())
+}
+
+fn on_bye(code: ErrorCode, retry_after_ms: u64, detail: String) -> Flow {
+    Flow::Break(if is_final(code) {
+        Stop::End(EndReason::Refused { code, detail })
+    } else {
+        Stop::Retry { reason: DisconnectReason::Bye { code, detail }, retry_after_ms }
+    })
+}
+
+/// Whether the same device with the same token would be sent away again.
+const fn is_final(code: ErrorCode) -> bool {
+    match code {
+        ErrorCode::Version
+        | ErrorCode::TokenMissing
+        | ErrorCode::TokenInvalid
+        | ErrorCode::TokenExpired
+        | ErrorCode::DeviceRefused
+        | ErrorCode::CursorAhead
+        // The newer connection of this device is at work; coming back would only replace it in turn.
+        | ErrorCode::Replaced => true,
+        ErrorCode::Malformed
+        | ErrorCode::FrameTooLarge
+        | ErrorCode::UnknownKind
+        | ErrorCode::NotNow
+        | ErrorCode::HandshakeTimeout
+        | ErrorCode::SendGap
+        | ErrorCode::TextLength
+        | ErrorCode::ContentKind
+        | ErrorCode::Recipient
+        | ErrorCode::WindowFull
+        | ErrorCode::AcknowledgeAhead
+        | ErrorCode::TooManyFetches
+        | ErrorCode::Overloaded
+        | ErrorCode::StorageFull
+        | ErrorCode::StorageFailed
+        | ErrorCode::TooManyConnections
+        | ErrorCode::IdleTimeout
+        | ErrorCode::Stopping
+        | ErrorCode::SlowConsumer
+        | ErrorCode::Unknown(_) => false,
+    }
+}

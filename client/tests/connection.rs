@@ -1,0 +1,311 @@
+//! The life of a connection: greeting, keepalive, reconnecting, ends. Values only.
+#![expect(clippy::unwrap_used, reason = "a test that can not go on has failed")]
+
+use std::ops::ControlFlow;
+
+use client::{
+    ClientEvent, ClientState, Config, Content, DeviceId, Direction, DisconnectReason, Effects, EndReason, Entry,
+    ErrorCode, Event, Input, Link, MonotonicMs, Page, Resume, SendNumber, Seq, TimestampMs, UserId, limits,
+};
+use proto_spec::{ClientFrame, Decoder, RequestId, ServerFrame};
+
+struct World {
+    client: ClientState,
+    now: MonotonicMs,
+    random: u64,
+}
+
+impl World {
+    fn new() -> Self {
+        let client = ClientState::new(Config::new("", "secret", DeviceId(3))).unwrap();
+        Self { client, now: MonotonicMs(1_000), random: 0 }
+    }
+
+    fn ready() -> Self {
+        let mut world = Self::new();
+        assert_eq!(world.tick().link, Some(Link::Open));
+        world.turn(Input::Connected);
+        world.hear(&[welcome(10, 0)]);
+        world
+    }
+
+    fn turn(&mut self, input: Input<'_>) -> Effects {
+        let mut effects = Effects::default();
+        self.client.handle(self.now, self.random, input, &mut effects);
+        effects
+    }
+
+    fn tick(&mut self) -> Effects {
+        self.turn(Input::Tick)
+    }
+
+    fn hear(&mut self, frames: &[ServerFrame]) -> Effects {
+        let mut bytes = Vec::new();
+        frames.iter().for_each(|frame| frame.encode(&mut bytes));
+        self.turn(Input::Bytes(&bytes))
+    }
+
+    /// Goes to the next deadline and takes it.
+    fn next_deadline(&mut self) -> (u64, Effects) {
+        let at = self.client.deadline(self.now).unwrap();
+        let waited = at.since(self.now);
+        self.now = at;
+        (waited, self.tick())
+    }
+}
+
+fn welcome(cursor: u64, last_number: u64) -> ServerFrame {
+    ServerFrame::Welcome {
+        version: 1,
+        user: UserId(7),
+        server_time: TimestampMs(5),
+        head: Seq(cursor),
+        cursor: Seq(cursor),
+        last_number: SendNumber(last_number),
+        send_window: 4,
+        text_bytes_max: 20,
+        page_entries_max: 50,
+        idle_timeout_ms: 60_000,
+    }
+}
+
+fn deliver(seq: u64) -> ServerFrame {
+    ServerFrame::Deliver { entry: Entry { seq: Seq(seq), time: TimestampMs(1), event: Event::Unknown { kind: 99 } } }
+}
+
+fn bye(code: ErrorCode, retry_after_ms: u64) -> ServerFrame {
+    ServerFrame::Bye { code, retry_after_ms, detail: "because".into() }
+}
+
+fn frames(effects: &Effects) -> Vec<ClientFrame> {
+    let mut frames = Vec::new();
+    Decoder::new(u32::MAX)
+        .decode(&effects.bytes, |raw| {
+            frames.push(ClientFrame::decode(raw).unwrap());
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+    frames
+}
+
+fn resumed_with(effects: &Effects) -> Resume {
+    match frames(effects)[..] {
+        [ClientFrame::Hello { resume, .. }] => resume,
+        ref other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn nothing_but_the_hello_leaves_before_the_welcome() {
+    let mut world = World::new();
+    world.client.send(UserId(8), Content::text("early")).unwrap();
+    world.client.fetch_log(Seq(0), Direction::Backwards, 5).unwrap();
+    assert!(world.tick().bytes.is_empty());
+    assert_eq!(resumed_with(&world.turn(Input::Connected)), Resume::Stored);
+    let after = world.hear(&[welcome(10, 6)]);
+    assert!(matches!(
+        frames(&after)[..],
+        [ClientFrame::Send { number: SendNumber(7), .. }, ClientFrame::FetchLog { request: RequestId(1), .. }]
+    ));
+}
+
+#[test]
+fn acknowledgements_are_gathered() {
+    let mut world = World::ready();
+    assert!(frames(&world.hear(&[deliver(11), deliver(12)])).is_empty());
+    world.now = world.now.after(50);
+    world.hear(&[deliver(13)]);
+    let (waited, effects) = world.next_deadline();
+    assert_eq!((waited, frames(&effects)), (50, vec![ClientFrame::Acknowledge { seq: Seq(13) }]));
+}
+
+#[test]
+fn a_lost_connection_is_resumed_after_the_last_entry() {
+    let mut world = World::ready();
+    world.hear(&[deliver(11), deliver(12)]);
+    world.turn(Input::Disconnected("reset".into()));
+    assert_eq!(world.next_deadline().1.link, Some(Link::Open));
+    assert_eq!(resumed_with(&world.turn(Input::Connected)), Resume::After(Seq(12)));
+    let effects = world.hear(&[welcome(12, 0), deliver(12), deliver(13)]);
+    let seqs: Vec<Seq> = effects.events.iter().filter_map(entry_seq).collect();
+    assert_eq!(seqs, [Seq(13)]);
+}
+
+fn entry_seq(event: &ClientEvent) -> Option<Seq> {
+    match event {
+        ClientEvent::Entry(entry) => Some(entry.seq),
+        _ => None,
+    }
+}
+
+#[test]
+fn a_hole_in_the_push_drops_the_connection_and_hands_out_nothing_beyond_it() {
+    let mut world = World::ready();
+    let effects = world.hear(&[deliver(11), deliver(13), deliver(14)]);
+    assert_eq!(effects.link, Some(Link::Close));
+    assert_eq!(effects.events.iter().filter_map(entry_seq).collect::<Vec<_>>(), [Seq(11)]);
+    let reason = DisconnectReason::Hole { position: Seq(11), next: Seq(13) };
+    assert!(effects.events.contains(&ClientEvent::Disconnected { reason, retry_in_ms: 0 }));
+}
+
+#[test]
+fn a_silent_server_is_pinged_and_then_given_up() {
+    let mut world = World::ready();
+    let (waited, effects) = world.next_deadline();
+    assert_eq!((waited, frames(&effects)), (limits::PING_AFTER_MS, vec![ClientFrame::Ping { nonce: 1 }]));
+    let (waited, effects) = world.next_deadline();
+    assert_eq!((waited, effects.link), (limits::PONG_TIMEOUT_MS, Some(Link::Close)));
+    assert!(matches!(effects.events[..], [ClientEvent::Disconnected { reason: DisconnectReason::Silent, .. }]));
+}
+
+#[test]
+fn any_byte_after_a_ping_proves_that_the_link_lives() {
+    let mut world = World::ready();
+    world.next_deadline();
+    world.hear(&[ServerFrame::Pong { nonce: 1 }]);
+    let (waited, effects) = world.next_deadline();
+    assert_eq!((waited, frames(&effects)), (limits::PING_AFTER_MS, vec![ClientFrame::Ping { nonce: 2 }]));
+}
+
+#[test]
+fn a_client_that_only_listens_is_still_heard() {
+    let mut world = World::ready();
+    for _ in 0..3 {
+        world.now = world.now.after(limits::PING_AFTER_MS / 2 - 1);
+        world.hear(&[ServerFrame::Pong { nonce: 0 }]);
+    }
+    let spoke = world.now.since(MonotonicMs(1_000)) >= limits::PING_AFTER_MS;
+    assert!(spoke && world.client.deadline(world.now).unwrap() > world.now, "it has pinged meanwhile");
+}
+
+#[test]
+fn the_servers_ping_is_answered_at_once() {
+    let effects = World::ready().hear(&[ServerFrame::Ping { nonce: 77 }]);
+    assert_eq!(frames(&effects), [ClientFrame::Pong { nonce: 77 }]);
+}
+
+#[test]
+fn a_server_that_does_not_answer_the_hello_is_given_up() {
+    let mut world = World::new();
+    world.tick();
+    world.turn(Input::Connected);
+    let (waited, effects) = world.next_deadline();
+    assert_eq!((waited, effects.link), (limits::WELCOME_TIMEOUT_MS, Some(Link::Close)));
+}
+
+#[test]
+fn what_makes_coming_back_pointless_ends_the_client() {
+    use ErrorCode::{CursorAhead, DeviceRefused, Replaced, TokenExpired, TokenInvalid, TokenMissing, Version};
+    for code in [CursorAhead, DeviceRefused, Replaced, TokenExpired, TokenInvalid, TokenMissing, Version] {
+        let mut world = World::new();
+        world.tick();
+        world.turn(Input::Connected);
+        let effects = world.hear(&[bye(code, 0)]);
+        let reason = EndReason::Refused { code, detail: "because".into() };
+        assert_eq!((effects.link, &effects.events[..]), (Some(Link::Close), &[ClientEvent::Ended(reason)][..]));
+        assert_eq!(world.client.deadline(world.now), None);
+        assert!(world.client.send(UserId(8), Content::text("x")).is_err());
+    }
+}
+
+#[test]
+fn other_byes_are_followed_by_another_attempt_but_not_before_the_server_allows_it() {
+    for code in [ErrorCode::Stopping, ErrorCode::IdleTimeout, ErrorCode::SlowConsumer, ErrorCode::Unknown(999)] {
+        let mut world = World::ready();
+        world.random = 100;
+        world.hear(&[bye(code, 3_000)]);
+        let (waited, effects) = world.next_deadline();
+        assert_eq!((waited, effects.link), (3_100, Some(Link::Open)));
+    }
+}
+
+#[test]
+fn attempts_that_fail_become_rarer() {
+    let mut world = World::new();
+    world.random = limits::BACKOFF_MAX_MS;
+    world.tick();
+    let mut waits = Vec::new();
+    for _ in 0..9 {
+        world.random = (limits::BACKOFF_FIRST_MS << waits.len()).min(limits::BACKOFF_MAX_MS);
+        world.turn(Input::Disconnected("refused".into()));
+        waits.push(world.next_deadline().0);
+    }
+    assert_eq!(waits, [250, 500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000]);
+}
+
+#[test]
+fn a_protocol_fault_drops_the_connection_not_the_client() {
+    let faulty: [&[ServerFrame]; 2] = [&[welcome(10, 0)], &[ServerFrame::Page(pushed(11, 12, &[13]))]];
+    for frames in faulty {
+        let mut world = World::ready();
+        let effects = world.hear(frames);
+        assert_eq!(effects.link, Some(Link::Close));
+        assert_eq!(world.next_deadline().1.link, Some(Link::Open));
+    }
+}
+
+fn pushed(first: u64, last: u64, seqs: &[u64]) -> Page {
+    let entry = |&seq: &u64| Entry { seq: Seq(seq), time: TimestampMs(1), event: Event::Unknown { kind: 99 } };
+    Page {
+        request: RequestId(0),
+        first: Seq(first),
+        last: Seq(last),
+        more: false,
+        entries: seqs.iter().map(entry).collect(),
+        delivered_up_to: Seq::ZERO,
+    }
+}
+
+#[test]
+fn bytes_of_a_connection_that_was_given_up_are_not_looked_at() {
+    let mut world = World::ready();
+    world.turn(Input::Disconnected("reset".into()));
+    assert!(world.hear(&[deliver(11)]).events.is_empty());
+    world.next_deadline();
+    assert!(world.hear(&[deliver(11)]).events.is_empty(), "the next link is not open yet");
+}
+
+#[test]
+fn a_kind_of_a_newer_server_is_passed_over() {
+    let mut world = World::ready();
+    let effects = world.turn(Input::Bytes(&[3, 0xf0, 1, 2]));
+    assert!(effects.link.is_none() && effects.events.is_empty());
+}
+
+#[test]
+fn a_fetch_refused_for_good_is_told_and_one_refused_for_now_is_repeated() {
+    let mut world = World::ready();
+    let fetch = world.client.fetch_log(Seq(0), Direction::Backwards, 5).unwrap();
+    world.tick();
+    let error = |retry_after_ms| ServerFrame::Error {
+        code: ErrorCode::Overloaded,
+        kind: 4,
+        request: RequestId(1),
+        retry_after_ms,
+        detail: String::new(),
+    };
+    assert!(world.hear(&[error(30)]).events.is_empty());
+    let (waited, effects) = world.next_deadline();
+    assert_eq!((waited, frames(&effects).len()), (30, 1));
+    let refused = ClientEvent::FetchRefused { fetch, code: ErrorCode::Overloaded, detail: String::new() };
+    assert_eq!(world.hear(&[error(0)]).events, [refused]);
+}
+
+#[test]
+fn closing_says_what_was_received_and_bye() {
+    let mut world = World::ready();
+    world.hear(&[deliver(11)]);
+    world.client.close();
+    let effects = world.tick();
+    assert_eq!(frames(&effects), [ClientFrame::Acknowledge { seq: Seq(11) }, ClientFrame::Bye]);
+    assert_eq!((effects.link, effects.events), (Some(Link::Close), vec![ClientEvent::Ended(EndReason::Closed)]));
+}
+
+#[test]
+fn messages_that_no_server_takes_are_refused_at_once() {
+    let mut world = World::ready();
+    assert!(world.client.send(UserId(0), Content::text("x")).is_err());
+    assert!(world.client.send(UserId(8), Content::text("")).is_err());
+    assert!(world.client.send(UserId(8), Content::text("longer than this server takes")).is_err());
+    assert_eq!(world.client.unanswered_count(), 0);
+}

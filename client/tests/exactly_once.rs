@@ -1,0 +1,369 @@
+//! A client against a model server over a network that is cut at any byte: each message is in the log once and in order,
+//! each entry is handed out once and in order, whatever happens on the way.
+#![expect(clippy::unwrap_used, reason = "a test that can not go on has failed")]
+
+mod model;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use client::{
+    Acknowledging, ClientEvent, ClientState, Config, Content, Effects, Entry, ErrorCode, Event, Input, Keeping, Link,
+    MonotonicMs, Resume, SendHandle, SendNumber, Seq, Unanswered, UserId,
+};
+use model::{DEVICE, NOBODY, PEER, Server};
+use proptest::prelude::*;
+
+/// What the application keeps. With `Keeping::ByApplication` it is all that survives its crash.
+#[derive(Default)]
+struct Kept {
+    entries: Vec<Entry>,
+    unanswered: VecDeque<(SendHandle, Unanswered)>,
+}
+
+struct World {
+    server: Server,
+    client: ClientState,
+    keeping: Keeping,
+    kept: Kept,
+    now: MonotonicMs,
+    /// Bytes on their way to the server. None without a link.
+    to_server: Option<Vec<u8>>,
+    is_opening: bool,
+    texts_sent: Vec<(UserId, String)>,
+    accepted: BTreeMap<String, Seq>,
+    refused: Vec<String>,
+    pages: usize,
+    disconnects: usize,
+    crash_after_events: Option<usize>,
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Send { count: u8 },
+    SendToNobody,
+    Fetch,
+    OthersWrite { count: u8 },
+    Receipt,
+    Commit,
+    Push { entries: u8 },
+    Ping,
+    Refuse { count: u8 },
+    ToServer { bytes: u16 },
+    ToClient { bytes: u16 },
+    Cut { bytes: u16 },
+    Pass { ms: u16 },
+    Crash { after_events: u8 },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let bytes = prop_oneof![0..40u16, 0..400u16];
+    prop_oneof![
+        4 => (1..9u8).prop_map(|count| Step::Send { count }),
+        1 => Just(Step::SendToNobody),
+        1 => Just(Step::Fetch),
+        2 => (1..6u8).prop_map(|count| Step::OthersWrite { count }),
+        1 => Just(Step::Receipt),
+        4 => Just(Step::Commit),
+        4 => (1..4u8).prop_map(|entries| Step::Push { entries }),
+        1 => Just(Step::Ping),
+        1 => (1..4u8).prop_map(|count| Step::Refuse { count }),
+        8 => bytes.clone().prop_map(|bytes| Step::ToServer { bytes }),
+        8 => bytes.clone().prop_map(|bytes| Step::ToClient { bytes }),
+        2 => bytes.prop_map(|bytes| Step::Cut { bytes }),
+        4 => prop_oneof![0..200u16, 0..20_000u16].prop_map(|ms| Step::Pass { ms }),
+        1 => (0..5u8).prop_map(|after_events| Step::Crash { after_events }),
+    ]
+}
+
+fn config(keeping: Keeping, kept: &Kept) -> Config {
+    let mut config = Config::new("", "token", DEVICE);
+    config.keeping = keeping;
+    if keeping == Keeping::ByApplication {
+        config.acknowledging = Acknowledging::ByApplication;
+        config.resume = Resume::After(kept.entries.last().map_or(Seq::ZERO, |entry| entry.seq));
+        config.unanswered = kept.unanswered.iter().map(|(_, message)| message.clone()).collect();
+    }
+    config
+}
+
+impl World {
+    fn new(keeping: Keeping) -> Self {
+        let kept = Kept::default();
+        let mut world = Self {
+            server: Server::new(),
+            client: ClientState::new(config(keeping, &kept)).unwrap(),
+            keeping,
+            kept,
+            now: MonotonicMs(0),
+            to_server: None,
+            is_opening: false,
+            texts_sent: Vec::new(),
+            accepted: BTreeMap::new(),
+            refused: Vec::new(),
+            pages: 0,
+            disconnects: 0,
+            crash_after_events: None,
+        };
+        world.turn(Input::Tick);
+        world
+    }
+
+    fn turn(&mut self, input: Input<'_>) {
+        let mut effects = Effects::default();
+        self.client.handle(self.now, 7_777, input, &mut effects);
+        // Bytes may leave before the application has seen the events of the same turn.
+        if let Some(to_server) = &mut self.to_server {
+            to_server.append(&mut effects.bytes);
+        }
+        match effects.link {
+            Some(Link::Open) => self.is_opening = true,
+            Some(Link::Close) => self.drop_link(),
+            None => {}
+        }
+        for event in effects.events {
+            if self.crash_after_events == Some(0) {
+                return self.restart();
+            }
+            self.crash_after_events = self.crash_after_events.map(|left| left - 1);
+            self.on_event(event);
+        }
+    }
+
+    fn drop_link(&mut self) {
+        self.to_server = None;
+        self.is_opening = false;
+        self.server.cut();
+    }
+
+    /// The application has crashed and starts again with what it has kept.
+    fn restart(&mut self) {
+        self.crash_after_events = None;
+        // The worst case: what the application did not live to note has arrived.
+        if let Some(on_the_way) = self.to_server.take() {
+            self.server.receive(&on_the_way);
+        }
+        self.drop_link();
+        self.client = ClientState::new(config(self.keeping, &self.kept)).unwrap();
+        let handles = self.client.unanswered().into_iter().map(|(handle, _)| handle);
+        self.kept.unanswered.iter_mut().zip(handles).for_each(|(message, handle)| message.0 = handle);
+        self.turn(Input::Tick);
+    }
+
+    fn on_event(&mut self, event: ClientEvent) {
+        match event {
+            ClientEvent::Numbered { handle, number } => {
+                let message = self.kept.unanswered.iter_mut().find(|(h, _)| *h == handle).unwrap();
+                message.1.number = Some(number);
+                self.client.kept(handle);
+            }
+            ClientEvent::MessageAccepted { handle, seq, .. } => {
+                let text = self.answered(handle);
+                assert_eq!(self.accepted.insert(text, seq), None, "accepted twice");
+            }
+            ClientEvent::MessageRefused { handle, code } => {
+                assert_eq!(code, ErrorCode::Recipient);
+                let text = self.answered(handle);
+                self.refused.push(text);
+            }
+            ClientEvent::Entry(entry) => {
+                assert!(self.kept.entries.last().is_none_or(|last| last.seq < entry.seq), "order, or twice");
+                self.client.acknowledge(entry.seq);
+                self.kept.entries.push(entry);
+            }
+            ClientEvent::Page { page, .. } => {
+                let log = &self.server.log[page.first.0 as usize - 1..page.last.0 as usize];
+                assert!(page.entries.len() >= log.iter().flatten().count());
+                self.pages += 1;
+            }
+            ClientEvent::Disconnected { .. } => self.disconnects += 1,
+            ClientEvent::Welcome(_) => {}
+            other @ (ClientEvent::FetchRefused { .. } | ClientEvent::ServerError { .. } | ClientEvent::Ended(_)) => {
+                panic!("{other:?}")
+            }
+        }
+    }
+
+    fn answered(&mut self, handle: SendHandle) -> String {
+        let index = self.kept.unanswered.iter().position(|(h, _)| *h == handle).expect("answered once");
+        self.kept.unanswered.remove(index).unwrap().1.content.as_text().unwrap().to_owned()
+    }
+
+    fn send(&mut self, to: UserId) {
+        let text = format!("message {}", self.texts_sent.len());
+        let content = Content::text(&text);
+        let handle = self.client.send(to, content.clone()).unwrap();
+        self.kept.unanswered.push_back((handle, Unanswered { number: None, to, content }));
+        self.texts_sent.push((to, text));
+    }
+
+    fn server_hears(&mut self, bytes: usize) {
+        if self.is_opening {
+            self.is_opening = false;
+            self.server.connect();
+            self.to_server = Some(Vec::new());
+            return self.turn(Input::Connected);
+        }
+        if let Some(to_server) = &mut self.to_server {
+            let rest = to_server.split_off(bytes.min(to_server.len()));
+            let arriving = std::mem::replace(to_server, rest);
+            self.server.receive(&arriving);
+        }
+    }
+
+    fn client_hears(&mut self, bytes: usize) {
+        let rest = self.server.out.split_off(bytes.min(self.server.out.len()));
+        let arriving = std::mem::replace(&mut self.server.out, rest);
+        if !arriving.is_empty() {
+            self.turn(Input::Bytes(&arriving));
+        }
+    }
+
+    fn run(&mut self, step: Step) {
+        match step {
+            Step::Send { count } => (0..count).for_each(|_| self.send(PEER)),
+            Step::SendToNobody => self.send(NOBODY),
+            Step::Fetch => {
+                let _ = self.client.fetch_log(Seq(1), client::Direction::Forwards, 3);
+            }
+            Step::OthersWrite { count } => (0..count).for_each(|n| self.server.others_write(&n.to_string())),
+            Step::Receipt => self.server.receipt(),
+            Step::Commit => self.server.commit(),
+            Step::Push { entries } => self.server.push(entries.into()),
+            Step::Ping => self.server.ping(),
+            Step::Refuse { count } => self.server.refusals = count,
+            Step::ToServer { bytes } => self.server_hears(bytes.into()),
+            Step::ToClient { bytes } => self.client_hears(bytes.into()),
+            Step::Cut { bytes } => {
+                self.server_hears(bytes.into());
+                self.drop_link();
+                self.turn(Input::Disconnected("cut".into()));
+            }
+            Step::Pass { ms } => self.now = self.now.after(ms.into()),
+            Step::Crash { after_events } if self.keeping == Keeping::ByApplication => {
+                self.crash_after_events = Some(after_events.into());
+            }
+            Step::Crash { .. } => {}
+        }
+        self.turn(Input::Tick);
+    }
+
+    /// Nothing fails any more: everything must be answered and handed out.
+    fn heal(&mut self) {
+        self.server.refusals = 0;
+        self.crash_after_events = None;
+        for _ in 0..10_000 {
+            for step in [
+                Step::ToServer { bytes: u16::MAX },
+                Step::Commit,
+                Step::Push { entries: 3 },
+                Step::ToClient { bytes: u16::MAX },
+                Step::Pass { ms: 100 },
+            ] {
+                self.run(step);
+            }
+            let is_quiet = self.to_server.as_ref().is_some_and(Vec::is_empty) && self.server.is_idle();
+            if self.client.unanswered_count() == 0 && is_quiet {
+                self.run(Step::Pass { ms: 100 });
+                self.run(Step::ToServer { bytes: u16::MAX });
+                return;
+            }
+        }
+        panic!("never came to rest: {:?}", self.client);
+    }
+
+    fn check(&self) {
+        assert!(self.kept.unanswered.is_empty());
+        let sent = |entry: &&Entry| matches!(entry.event, Event::Sent { .. });
+        let text = |entry: &Entry| match &entry.event {
+            Event::Sent { content, .. } => content.as_text().unwrap().to_owned(),
+            other => panic!("{other:?}"),
+        };
+        let log: Vec<&Entry> = self.server.log.iter().flatten().collect();
+        let stored: Vec<String> = log.iter().copied().filter(sent).map(text).collect();
+        let wanted: Vec<String> =
+            self.texts_sent.iter().filter(|(to, _)| *to == PEER).map(|(_, text)| text.clone()).collect();
+        assert_eq!(stored, wanted, "in the log: each once, in order");
+        let refused = self.texts_sent.iter().filter(|(to, _)| *to == NOBODY).count();
+        assert_eq!(self.refused.len(), refused);
+        for entry in log.iter().copied().filter(sent) {
+            // After a crash the acceptance may have been seen by the run that crashed, or by the next one.
+            assert_eq!(self.accepted.get(&text(entry)), Some(&entry.seq));
+        }
+        // What was superseded may or may not have been seen; all the rest must have been.
+        let handed_out: Vec<&Entry> =
+            self.kept.entries.iter().filter(|entry| self.server.log[entry.seq.0 as usize - 1].is_some()).collect();
+        assert_eq!(handed_out, log);
+        assert_eq!(self.client.unasked_answers(), 0);
+        assert_eq!(self.server.acknowledged, self.client.position().unwrap().0);
+    }
+}
+
+fn run(keeping: Keeping, steps: Vec<Step>) {
+    let mut world = World::new(keeping);
+    steps.into_iter().for_each(|step| world.run(step));
+    world.heal();
+    world.check();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_loss_of_connection_loses_or_doubles_anything(steps in prop::collection::vec(step(), 0..120)) {
+        run(Keeping::InMemory, steps);
+    }
+
+    #[test]
+    fn an_application_that_keeps_its_numbers_may_crash_as_well(steps in prop::collection::vec(step(), 0..120)) {
+        run(Keeping::ByApplication, steps);
+    }
+
+    #[test]
+    fn noise_never_panics_and_is_never_believed(noise in prop::collection::vec(any::<u8>(), 1..300), cut in 1..20usize) {
+        let mut client = ClientState::new(Config::new("", "token", DEVICE)).unwrap();
+        let mut effects = Effects::default();
+        for at in 0..50 {
+            let now = MonotonicMs(at * 40_000);
+            client.handle(now, at, Input::Tick, &mut effects);
+            client.handle(now, at, Input::Connected, &mut effects);
+            for bytes in noise.chunks(cut) {
+                client.handle(now, at, Input::Bytes(bytes), &mut effects);
+            }
+        }
+        let has_answer = effects.events.iter().any(|event| matches!(event, ClientEvent::MessageAccepted { .. }));
+        prop_assert!(!has_answer);
+    }
+}
+
+#[test]
+fn numbers_go_on_where_a_device_without_memory_left_off() {
+    let mut world = World::new(Keeping::InMemory);
+    world.run(Step::Send { count: 3 });
+    world.heal();
+    world.client = ClientState::new(Config::new("", "token", DEVICE)).unwrap();
+    world.drop_link();
+    world.run(Step::Send { count: 2 });
+    world.heal();
+    let number = |entry: &Option<Entry>| match entry.as_ref().unwrap().event {
+        Event::Sent { number, .. } => number,
+        ref other => panic!("{other:?}"),
+    };
+    let numbers: Vec<SendNumber> = world.server.log.iter().map(number).collect();
+    assert_eq!(numbers, [1, 2, 3, 4, 5].map(SendNumber));
+}
+
+#[test]
+fn the_random_runs_reach_refusals_disconnects_and_pages() {
+    use proptest::{strategy::ValueTree, test_runner::TestRunner};
+    let mut runner = TestRunner::deterministic();
+    let (mut refused, mut disconnects, mut pages) = (0, 0, 0);
+    for _ in 0..100 {
+        let steps = prop::collection::vec(step(), 100).new_tree(&mut runner).unwrap().current();
+        let mut world = World::new(Keeping::InMemory);
+        steps.into_iter().for_each(|step| world.run(step));
+        refused += world.refused.len();
+        disconnects += world.disconnects;
+        pages += world.pages;
+    }
+    assert!(refused > 5 && disconnects > 100 && pages > 20, "{refused} {disconnects} {pages}");
+}

@@ -1,0 +1,264 @@
+//! A server small enough to be obviously right: one user, one log, one connection at a time, bytes in and bytes out.
+//!
+//! It commits when it is told to, refuses when it is told to, and pushes pages or single entries as the real one does. It
+//! panics when the client breaks a rule that the protocol puts on clients.
+
+#![allow(dead_code, reason = "each test binary uses its part")]
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::ControlFlow,
+};
+
+use client::{Content, DeviceId, Durability, Entry, ErrorCode, Event, Page, Recipient, Resume, SendNumber, Seq};
+use client::{TimestampMs, UserId};
+use proto_spec::{ClientFrame, Decoder, RawFrame, RequestId, ServerFrame, limits};
+
+pub(crate) const PEER: UserId = UserId(8);
+/// Sends to this user are refused for good.
+pub(crate) const NOBODY: UserId = UserId(666);
+pub(crate) const DEVICE: DeviceId = DeviceId(3);
+pub(crate) const WINDOW: u64 = 5;
+
+struct Connection {
+    decoder: Decoder,
+    is_welcome: bool,
+    is_live: bool,
+    /// The last seq that was pushed, or covered by an acceptance while live.
+    position: u64,
+    /// What the client may acknowledge: acceptances count while catching up too.
+    offered: u64,
+    /// Sends of this connection without an answer.
+    awaiting: BTreeSet<u64>,
+}
+
+pub(crate) struct Server {
+    /// Entry of seq n at index n - 1; none when superseded.
+    pub(crate) log: Vec<Option<Entry>>,
+    committed: usize,
+    answers: BTreeMap<u64, u64>,
+    last_number: u64,
+    last_delivered: Option<usize>,
+    pub(crate) acknowledged: u64,
+    connection: Option<Connection>,
+    /// Bytes on their way to the client.
+    pub(crate) out: Vec<u8>,
+    /// How many of the next sends to refuse for now.
+    pub(crate) refusals: u8,
+}
+
+impl Server {
+    pub(crate) fn new() -> Self {
+        Self {
+            log: Vec::new(),
+            committed: 0,
+            answers: BTreeMap::new(),
+            last_number: 0,
+            last_delivered: None,
+            acknowledged: 0,
+            connection: None,
+            out: Vec::new(),
+            refusals: 0,
+        }
+    }
+
+    pub(crate) fn connect(&mut self) {
+        self.out.clear();
+        self.connection = Some(Connection {
+            decoder: Decoder::new(limits::CLIENT_FRAME_BYTES_MAX as u32),
+            is_welcome: false,
+            is_live: false,
+            position: 0,
+            offered: 0,
+            awaiting: BTreeSet::new(),
+        });
+    }
+
+    pub(crate) fn cut(&mut self) {
+        self.connection = None;
+        self.out.clear();
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        self.out.is_empty() && self.committed == self.log.len() && self.connection.as_ref().is_some_and(|c| c.is_live)
+    }
+
+    pub(crate) fn receive(&mut self, bytes: &[u8]) {
+        let Some(connection) = &mut self.connection else { return };
+        let mut frames = Vec::new();
+        let on_frame = |raw: RawFrame<'_>| {
+            frames.push(ClientFrame::decode(raw).unwrap());
+            ControlFlow::Continue(())
+        };
+        connection.decoder.decode(bytes, on_frame).unwrap();
+        frames.into_iter().for_each(|frame| self.on_frame(frame));
+    }
+
+    fn on_frame(&mut self, frame: ClientFrame) {
+        let head = self.log.len() as u64;
+        let acknowledged = self.acknowledged;
+        let connection = self.connection.as_mut().unwrap();
+        match frame {
+            ClientFrame::Hello { device, resume, .. } => {
+                assert!(!connection.is_welcome && device == DEVICE);
+                connection.is_welcome = true;
+                connection.position = match resume {
+                    Resume::Stored => acknowledged,
+                    Resume::After(seq) => seq.0,
+                    Resume::Live => self.committed as u64,
+                };
+                assert!(connection.position <= self.committed as u64, "resumed beyond the log");
+                connection.offered = connection.position;
+                self.acknowledged = acknowledged.max(connection.position);
+                let welcome = ServerFrame::Welcome {
+                    version: 1,
+                    user: UserId(7),
+                    server_time: TimestampMs(1),
+                    head: Seq(self.committed as u64),
+                    cursor: Seq(connection.position),
+                    last_number: SendNumber(self.last_number),
+                    send_window: WINDOW,
+                    text_bytes_max: 100,
+                    page_entries_max: 3,
+                    idle_timeout_ms: 60_000,
+                };
+                welcome.encode(&mut self.out);
+            }
+            ClientFrame::Send { number, to, content } => {
+                assert!(connection.awaiting.insert(number.0), "sent twice on one connection");
+                assert!(connection.awaiting.len() as u64 <= WINDOW, "the window is exceeded");
+                self.on_send(number, to, content, head);
+            }
+            ClientFrame::Acknowledge { seq } => {
+                assert!(seq.0 <= connection.offered, "acknowledged what was not offered");
+                assert!(seq.0 > self.acknowledged, "acknowledged twice");
+                self.acknowledged = seq.0;
+            }
+            ClientFrame::FetchLog { request, from, limit, .. } => {
+                let last = (from.0 + limit.min(3) - 1).min(self.committed as u64);
+                let page = self.page(request, from.0, last);
+                ServerFrame::Page(page).encode(&mut self.out);
+            }
+            ClientFrame::FetchConversation { .. } => unreachable!("not used in these tests"),
+            ClientFrame::Ping { nonce } => ServerFrame::Pong { nonce }.encode(&mut self.out),
+            ClientFrame::Pong { .. } | ClientFrame::Bye => {}
+        }
+    }
+
+    fn on_send(&mut self, number: SendNumber, to: UserId, content: Content, head: u64) {
+        if number.0 <= self.last_number {
+            let seq = self.answers[&number.0];
+            // If it is not committed yet, its commit will answer.
+            if seq <= self.committed as u64 {
+                self.accept(number, seq);
+            }
+            return;
+        }
+        let is_next = number.0 == self.last_number + 1;
+        let code = match is_next {
+            false => Some((ErrorCode::SendGap, 0)),
+            true if to == NOBODY => Some((ErrorCode::Recipient, 0)),
+            true if self.refusals > 0 => {
+                self.refusals -= 1;
+                Some((ErrorCode::Overloaded, 40))
+            }
+            true => None,
+        };
+        if let Some((code, retry_after_ms)) = code {
+            let expected = SendNumber(self.last_number + 1);
+            ServerFrame::Refused { number, code, retry_after_ms, expected }.encode(&mut self.out);
+            self.connection.as_mut().unwrap().awaiting.remove(&number.0);
+            return;
+        }
+        self.last_number = number.0;
+        self.answers.insert(number.0, head + 1);
+        self.append(Event::Sent { to, device: DEVICE, number, content });
+    }
+
+    fn accept(&mut self, number: SendNumber, seq: u64) {
+        let connection = self.connection.as_mut().unwrap();
+        connection.awaiting.remove(&number.0);
+        if connection.offered + 1 == seq {
+            connection.offered = seq;
+        }
+        let (time, durability, recipient) = (TimestampMs(seq), Durability::Committed, Recipient::Offline);
+        ServerFrame::Accepted { number, seq: Seq(seq), time, durability, recipient }.encode(&mut self.out);
+    }
+
+    fn append(&mut self, event: Event) {
+        let seq = self.log.len() as u64 + 1;
+        self.log.push(Some(Entry { seq: Seq(seq), time: TimestampMs(seq), event }));
+    }
+
+    pub(crate) fn others_write(&mut self, text: &str) {
+        let content = Content::text(text);
+        self.append(Event::Received { from: PEER, origin: Seq(self.log.len() as u64 + 1), content });
+    }
+
+    pub(crate) fn receipt(&mut self) {
+        self.append(Event::Delivered { peer: PEER, up_to: Seq(self.log.len() as u64) });
+        // Superseding is part of the commit in the real server; here a receipt is committed at once.
+        self.commit();
+        if let Some(earlier) = self.last_delivered.replace(self.log.len() - 1) {
+            self.log[earlier] = None;
+        }
+    }
+
+    /// Everything appended is durable: answer and push it.
+    pub(crate) fn commit(&mut self) {
+        let newly = self.committed..self.log.len();
+        self.committed = self.log.len();
+        for index in newly {
+            let Some(connection) = &mut self.connection else { return };
+            if !connection.is_welcome {
+                return;
+            }
+            let seq = index as u64 + 1;
+            let entry = self.log[index].clone().unwrap();
+            let is_next = connection.is_live && connection.position + 1 == seq;
+            if is_next {
+                connection.position = seq;
+            }
+            // The sending connection learns its own entry by `accepted`; what an older one sent is pushed like any other.
+            match entry.event {
+                Event::Sent { number, .. } if connection.awaiting.contains(&number.0) => self.accept(number, seq),
+                _ if is_next => {
+                    connection.offered = connection.offered.max(seq);
+                    ServerFrame::encode_deliver(&entry, &mut self.out);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// The socket has drained: the next page, until the push has caught up.
+    pub(crate) fn push(&mut self, entries_max: u64) {
+        let committed = self.committed as u64;
+        let Some(connection) = &mut self.connection else { return };
+        if !connection.is_welcome || connection.is_live {
+            return;
+        }
+        let first = connection.position + 1;
+        let last = (connection.position + entries_max).min(committed);
+        connection.is_live = last == committed;
+        connection.position = last;
+        connection.offered = connection.offered.max(last);
+        if first <= last {
+            let page = self.page(RequestId(0), first, last);
+            ServerFrame::Page(page).encode(&mut self.out);
+        }
+    }
+
+    pub(crate) fn ping(&mut self) {
+        if self.connection.as_ref().is_some_and(|connection| connection.is_welcome) {
+            ServerFrame::Ping { nonce: 5 }.encode(&mut self.out);
+        }
+    }
+
+    fn page(&self, request: RequestId, first: u64, last: u64) -> Page {
+        let range = (first as usize).saturating_sub(1)..(last as usize).max((first as usize).saturating_sub(1));
+        let entries = self.log[range].iter().flatten().cloned().collect();
+        let more = last < self.committed as u64;
+        Page { request, first: Seq(first), last: Seq(last), more, entries, delivered_up_to: Seq::ZERO }
+    }
+}

@@ -1,0 +1,238 @@
+//! What a client sends: fields and bytes (SPEC 4.1 to 4.6).
+
+use super::{ClientKind, FrameError, put_frame};
+use crate::{
+    entry::Content,
+    framing::RawFrame,
+    ids::{DeviceId, RequestId, SendNumber, Seq, UserId},
+    limits::TOKEN_BYTES_MAX,
+    listed::listed,
+    wire::{DecodeError, Reader, put_bytes, put_varint},
+};
+
+/// Where the server's push starts after the welcome (SPEC 4.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resume {
+    /// After what this device acknowledged last, as the server remembers it.
+    Stored,
+    /// After this seq, up to which the device says it has everything. Counts as its acknowledgement.
+    After(Seq),
+    /// After the head of the log: nothing old is pushed. For a device that fetches history by itself.
+    Live,
+}
+
+listed! {
+    /// Which way a fetch goes from its starting seq, which is included (SPEC 4.4).
+    Direction {
+        /// To higher seqs.
+        Forwards = 0 "forwards",
+        /// To lower seqs.
+        Backwards = 1 "backwards",
+    }
+}
+
+/// A frame from a client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClientFrame {
+    /// The first frame of a connection.
+    Hello {
+        /// Lowest protocol version that the client speaks.
+        version_min: u64,
+        /// Highest protocol version that the client speaks.
+        version_max: u64,
+        /// Which of the user's devices this is.
+        device: DeviceId,
+        /// Where to start pushing.
+        resume: Resume,
+        /// Says who the user is. At most [`TOKEN_BYTES_MAX`] bytes.
+        token: String,
+    },
+    /// A message to somebody.
+    Send {
+        /// The device's number of this send.
+        number: SendNumber,
+        /// To whom.
+        to: UserId,
+        /// What.
+        content: Content,
+    },
+    /// Everything up to this seq has been received.
+    Acknowledge {
+        /// The highest seq below which nothing is missing.
+        seq: Seq,
+    },
+    /// Asks for a page of the user's own log.
+    FetchLog {
+        /// Comes back in the page. Not zero.
+        request: RequestId,
+        /// Where to start, included. Zero, going backwards, means the head.
+        from: Seq,
+        /// Which way.
+        direction: Direction,
+        /// Most entries wanted.
+        limit: u64,
+    },
+    /// Asks for a page of one conversation.
+    FetchConversation {
+        /// Comes back in the page. Not zero.
+        request: RequestId,
+        /// The other user.
+        peer: UserId,
+        /// Where to start, included, as a seq of the own log. Zero, going backwards, means the head.
+        from: Seq,
+        /// Which way.
+        direction: Direction,
+        /// Most entries wanted.
+        limit: u64,
+    },
+    /// Asks for a pong.
+    Ping {
+        /// Comes back in the pong.
+        nonce: u64,
+    },
+    /// Answers a ping.
+    Pong {
+        /// From the ping.
+        nonce: u64,
+    },
+    /// The client is about to close.
+    Bye,
+}
+
+const CONVERSATION_USER: u64 = 1;
+
+impl ClientFrame {
+    /// The kind of this frame.
+    #[must_use]
+    pub const fn kind(&self) -> ClientKind {
+        match self {
+            Self::Hello { .. } => ClientKind::Hello,
+            Self::Send { .. } => ClientKind::Send,
+            Self::Acknowledge { .. } => ClientKind::Acknowledge,
+            Self::FetchLog { .. } => ClientKind::FetchLog,
+            Self::FetchConversation { .. } => ClientKind::FetchConversation,
+            Self::Ping { .. } => ClientKind::Ping,
+            Self::Pong { .. } => ClientKind::Pong,
+            Self::Bye => ClientKind::Bye,
+        }
+    }
+
+    /// Appends the frame, length included.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        put_frame(out, self.kind().byte(), |out| match self {
+            Self::Hello { version_min, version_max, device, resume, token } => {
+                put_varint(out, *version_min);
+                put_varint(out, *version_max);
+                put_varint(out, device.0);
+                let (mode, seq) = match resume {
+                    Resume::Stored => (0, Seq::ZERO),
+                    Resume::After(seq) => (1, *seq),
+                    Resume::Live => (2, Seq::ZERO),
+                };
+                out.push(mode);
+                put_varint(out, seq.0);
+                put_bytes(out, token.as_bytes());
+            }
+            Self::Send { number, to, content } => {
+                put_varint(out, number.0);
+                put_conversation(out, *to);
+                content.encode(out);
+            }
+            Self::Acknowledge { seq } => put_varint(out, seq.0),
+            Self::FetchLog { request, from, direction, limit } => {
+                put_varint(out, request.0);
+                put_fetch(out, *from, *direction, *limit);
+            }
+            Self::FetchConversation { request, peer, from, direction, limit } => {
+                put_varint(out, request.0);
+                put_conversation(out, *peer);
+                put_fetch(out, *from, *direction, *limit);
+            }
+            Self::Ping { nonce } | Self::Pong { nonce } => put_varint(out, *nonce),
+            Self::Bye => {}
+        });
+    }
+
+    /// Reads a frame. What follows the known fields is of a newer version and is passed over.
+    ///
+    /// # Errors
+    /// The kind is unknown, or the body is malformed.
+    pub fn decode(raw: RawFrame<'_>) -> Result<Self, FrameError> {
+        let kind = ClientKind::from_byte(raw.kind).ok_or(FrameError::UnknownKind(raw.kind))?;
+        Self::decode_body(kind, raw.body).map_err(|error| FrameError::Body { kind: raw.kind, error })
+    }
+
+    fn decode_body(kind: ClientKind, body: &[u8]) -> Result<Self, DecodeError> {
+        let r = &mut Reader::new(body);
+        Ok(match kind {
+            ClientKind::Hello => Self::Hello {
+                version_min: r.varint("version_min")?,
+                version_max: r.varint("version_max")?,
+                device: DeviceId(r.varint("device")?),
+                resume: {
+                    let mode = r.u8("resume")?;
+                    let seq = Seq(r.varint("resume_seq")?);
+                    match mode {
+                        0 => Resume::Stored,
+                        1 => Resume::After(seq),
+                        2 => Resume::Live,
+                        other => return Err(DecodeError::Unlisted { field: "resume", value: other.into() }),
+                    }
+                },
+                token: r.str("token", TOKEN_BYTES_MAX)?.to_owned(),
+            },
+            ClientKind::Send => Self::Send {
+                number: SendNumber(r.varint("number")?),
+                to: conversation(r)?,
+                content: Content::decode(r)?,
+            },
+            ClientKind::Acknowledge => Self::Acknowledge { seq: Seq(r.varint("seq")?) },
+            ClientKind::FetchLog => {
+                let request = own_request(r)?;
+                let (from, direction, limit) = fetch(r)?;
+                Self::FetchLog { request, from, direction, limit }
+            }
+            ClientKind::FetchConversation => {
+                let request = own_request(r)?;
+                let peer = conversation(r)?;
+                let (from, direction, limit) = fetch(r)?;
+                Self::FetchConversation { request, peer, from, direction, limit }
+            }
+            ClientKind::Ping => Self::Ping { nonce: r.varint("nonce")? },
+            ClientKind::Pong => Self::Pong { nonce: r.varint("nonce")? },
+            ClientKind::Bye => Self::Bye,
+        })
+    }
+}
+
+fn put_conversation(out: &mut Vec<u8>, peer: UserId) {
+    put_varint(out, CONVERSATION_USER);
+    put_varint(out, peer.0);
+}
+
+fn conversation(r: &mut Reader<'_>) -> Result<UserId, DecodeError> {
+    match r.varint("conversation")? {
+        CONVERSATION_USER => Ok(UserId(r.varint("peer")?)),
+        value => Err(DecodeError::Unlisted { field: "conversation", value }),
+    }
+}
+
+/// A fetch with request zero could not be told from a push when its page comes.
+fn own_request(r: &mut Reader<'_>) -> Result<RequestId, DecodeError> {
+    match r.varint("request")? {
+        0 => Err(DecodeError::Unlisted { field: "request", value: 0 }),
+        request => Ok(RequestId(request)),
+    }
+}
+
+fn put_fetch(out: &mut Vec<u8>, from: Seq, direction: Direction, limit: u64) {
+    put_varint(out, from.0);
+    out.push(direction.byte());
+    put_varint(out, limit);
+}
+
+fn fetch(r: &mut Reader<'_>) -> Result<(Seq, Direction, u64), DecodeError> {
+    let from = Seq(r.varint("from")?);
+    let direction = r.listed("direction", Direction::from_byte)?;
+    Ok((from, direction, r.varint("limit")?))
+}

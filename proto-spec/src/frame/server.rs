@@ -1,0 +1,339 @@
+//! What a server sends: fields and bytes (SPEC 4.6 to 4.13).
+
+use super::{FrameError, ServerKind, put_frame};
+use crate::{
+    code::ErrorCode,
+    entry::Entry,
+    framing::RawFrame,
+    ids::{RequestId, SendNumber, Seq, TimestampMs, UserId},
+    limits::{DETAIL_BYTES_MAX, PAGE_ENTRIES_MAX},
+    listed::listed,
+    wire::{DecodeError, Reader, put_bytes, put_varint},
+};
+
+listed! {
+    /// What an acknowledgement promises (SPEC 4.8). Ordered: a higher level survives more.
+    #[derive(PartialOrd, Ord)]
+    Durability {
+        /// In the server's memory.
+        Memory = 1 "memory",
+        /// On the node's disk, synced.
+        Local = 2 "local",
+        /// In the history store; in a cluster, replicated.
+        Committed = 3 "committed",
+    }
+}
+
+listed! {
+    /// Whether the recipient was connected when the message was accepted (SPEC 4.8). A hint, not a promise.
+    Recipient {
+        /// No device of the recipient is connected.
+        Offline = 0 "offline",
+        /// At least one device of the recipient is connected.
+        Online = 1 "online",
+        /// A note to self.
+        Yourself = 2 "yourself",
+    }
+}
+
+/// A run of entries and the range that it speaks for (SPEC 4.11).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// From the fetch; zero for a page that the server pushed.
+    pub request: RequestId,
+    /// First seq of the range that this page speaks for.
+    pub first: Seq,
+    /// Last seq of that range; `first - 1` when the range is empty.
+    pub last: Seq,
+    /// Whether there is more in the direction of the fetch.
+    pub more: bool,
+    /// What the log has in that range, by ascending seq. A seq of the range without an entry has been superseded or,
+    /// in a conversation, belongs elsewhere.
+    pub entries: Vec<Entry>,
+    /// In a page of a conversation: the peer's devices have what was sent up to this own seq. Otherwise zero.
+    pub delivered_up_to: Seq,
+}
+
+/// A frame from a server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ServerFrame {
+    /// The hello was good.
+    Welcome {
+        /// The protocol version of this connection.
+        version: u64,
+        /// Who the token says the user is.
+        user: UserId,
+        /// The server's wall clock.
+        server_time: TimestampMs,
+        /// The last seq of the user's log.
+        head: Seq,
+        /// Where the push starts: the first pushed entry is the one after this.
+        cursor: Seq,
+        /// The device's last accepted send number.
+        last_number: SendNumber,
+        /// Sends that may await their answer.
+        send_window: u64,
+        /// Longest text.
+        text_bytes_max: u64,
+        /// Most entries of a page.
+        page_entries_max: u64,
+        /// Silence after which the server closes.
+        idle_timeout_ms: u64,
+    },
+    /// A send is in the log.
+    Accepted {
+        /// The device's number of the send.
+        number: SendNumber,
+        /// Its seq in the sender's log.
+        seq: Seq,
+        /// When it was numbered.
+        time: TimestampMs,
+        /// What this acknowledgement promises.
+        durability: Durability,
+        /// Whether somebody is there to read it.
+        recipient: Recipient,
+    },
+    /// A send was not taken; its number is not used up.
+    Refused {
+        /// The device's number of the send.
+        number: SendNumber,
+        /// Why.
+        code: ErrorCode,
+        /// When to try again; zero: the same send will be refused again.
+        retry_after_ms: u64,
+        /// The number that the server expects next from this device.
+        expected: SendNumber,
+    },
+    /// The next entry of the log.
+    Deliver {
+        /// Its seq is the one after the last that this connection covered.
+        entry: Entry,
+    },
+    /// A page, asked for or pushed.
+    Page(Page),
+    /// Something else was refused; the connection goes on.
+    Error {
+        /// Why.
+        code: ErrorCode,
+        /// Kind of the frame that is refused.
+        kind: u8,
+        /// Request id of that frame, or zero.
+        request: RequestId,
+        /// When to try again; zero: not at all.
+        retry_after_ms: u64,
+        /// For the developer, not for the user.
+        detail: String,
+    },
+    /// Asks for a pong.
+    Ping {
+        /// Comes back in the pong.
+        nonce: u64,
+    },
+    /// Answers a ping.
+    Pong {
+        /// From the ping.
+        nonce: u64,
+    },
+    /// The server is about to close.
+    Bye {
+        /// Why.
+        code: ErrorCode,
+        /// When to connect again; zero: not without a change.
+        retry_after_ms: u64,
+        /// For the developer, not for the user.
+        detail: String,
+    },
+}
+
+impl ServerFrame {
+    /// The kind of this frame.
+    #[must_use]
+    pub const fn kind(&self) -> ServerKind {
+        match self {
+            Self::Welcome { .. } => ServerKind::Welcome,
+            Self::Accepted { .. } => ServerKind::Accepted,
+            Self::Refused { .. } => ServerKind::Refused,
+            Self::Deliver { .. } => ServerKind::Deliver,
+            Self::Page(_) => ServerKind::Page,
+            Self::Error { .. } => ServerKind::Error,
+            Self::Ping { .. } => ServerKind::Ping,
+            Self::Pong { .. } => ServerKind::Pong,
+            Self::Bye { .. } => ServerKind::Bye,
+        }
+    }
+
+    /// Appends a deliver frame without taking the entry.
+    pub fn encode_deliver(entry: &Entry, out: &mut Vec<u8>) {
+        put_frame(out, ServerKind::Deliver.byte(), |out| entry.encode(out));
+    }
+
+    /// Appends the frame, length included.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        put_frame(out, self.kind().byte(), |out| match self {
+            Self::Welcome {
+                version,
+                user,
+                server_time,
+                head,
+                cursor,
+                last_number,
+                send_window,
+                text_bytes_max,
+                page_entries_max,
+                idle_timeout_ms,
+            } => {
+                for value in [
+                    *version,
+                    user.0,
+                    server_time.0,
+                    head.0,
+                    cursor.0,
+                    last_number.0,
+                    *send_window,
+                    *text_bytes_max,
+                    *page_entries_max,
+                    *idle_timeout_ms,
+                ] {
+                    put_varint(out, value);
+                }
+            }
+            Self::Accepted { number, seq, time, durability, recipient } => {
+                put_varint(out, number.0);
+                put_varint(out, seq.0);
+                put_varint(out, time.0);
+                out.push(durability.byte());
+                out.push(recipient.byte());
+            }
+            Self::Refused { number, code, retry_after_ms, expected } => {
+                put_varint(out, number.0);
+                put_varint(out, code.number().into());
+                put_varint(out, *retry_after_ms);
+                put_varint(out, expected.0);
+            }
+            Self::Deliver { entry } => entry.encode(out),
+            Self::Page(page) => page.encode(out),
+            Self::Error { code, kind, request, retry_after_ms, detail } => {
+                put_varint(out, code.number().into());
+                out.push(*kind);
+                put_varint(out, request.0);
+                put_varint(out, *retry_after_ms);
+                put_detail(out, detail);
+            }
+            Self::Ping { nonce } | Self::Pong { nonce } => put_varint(out, *nonce),
+            Self::Bye { code, retry_after_ms, detail } => {
+                put_varint(out, code.number().into());
+                put_varint(out, *retry_after_ms);
+                put_detail(out, detail);
+            }
+        });
+    }
+
+    /// Reads a frame. What follows the known fields is of a newer version and is passed over.
+    ///
+    /// # Errors
+    /// The kind is unknown, or the body is malformed.
+    pub fn decode(raw: RawFrame<'_>) -> Result<Self, FrameError> {
+        let kind = ServerKind::from_byte(raw.kind).ok_or(FrameError::UnknownKind(raw.kind))?;
+        Self::decode_body(kind, raw.body).map_err(|error| FrameError::Body { kind: raw.kind, error })
+    }
+
+    fn decode_body(kind: ServerKind, body: &[u8]) -> Result<Self, DecodeError> {
+        let r = &mut Reader::new(body);
+        Ok(match kind {
+            ServerKind::Welcome => Self::Welcome {
+                version: r.varint("version")?,
+                user: UserId(r.varint("user")?),
+                server_time: TimestampMs(r.varint("server_time")?),
+                head: Seq(r.varint("head")?),
+                cursor: Seq(r.varint("cursor")?),
+                last_number: SendNumber(r.varint("last_number")?),
+                send_window: r.varint("send_window")?,
+                text_bytes_max: r.varint("text_bytes_max")?,
+                page_entries_max: r.varint("page_entries_max")?,
+                idle_timeout_ms: r.varint("idle_timeout_ms")?,
+            },
+            ServerKind::Accepted => Self::Accepted {
+                number: SendNumber(r.varint("number")?),
+                seq: Seq(r.varint("seq")?),
+                time: TimestampMs(r.varint("time")?),
+                durability: r.listed("durability", Durability::from_byte)?,
+                recipient: r.listed("recipient", Recipient::from_byte)?,
+            },
+            ServerKind::Refused => Self::Refused {
+                number: SendNumber(r.varint("number")?),
+                code: error_code(r)?,
+                retry_after_ms: r.varint("retry_after_ms")?,
+                expected: SendNumber(r.varint("expected")?),
+            },
+            ServerKind::Deliver => Self::Deliver { entry: Entry::decode(body)? },
+            ServerKind::Page => Self::Page(Page::decode(r)?),
+            ServerKind::Error => Self::Error {
+                code: error_code(r)?,
+                kind: r.u8("kind")?,
+                request: RequestId(r.varint("request")?),
+                retry_after_ms: r.varint("retry_after_ms")?,
+                detail: r.str("detail", DETAIL_BYTES_MAX)?.to_owned(),
+            },
+            ServerKind::Ping => Self::Ping { nonce: r.varint("nonce")? },
+            ServerKind::Pong => Self::Pong { nonce: r.varint("nonce")? },
+            ServerKind::Bye => Self::Bye {
+                code: error_code(r)?,
+                retry_after_ms: r.varint("retry_after_ms")?,
+                detail: r.str("detail", DETAIL_BYTES_MAX)?.to_owned(),
+            },
+        })
+    }
+}
+
+/// Details are for people: one that is too long is cut at a character, not refused.
+fn put_detail(out: &mut Vec<u8>, detail: &str) {
+    let mut size = detail.len().min(DETAIL_BYTES_MAX);
+    while !detail.is_char_boundary(size) {
+        size -= 1;
+    }
+    put_bytes(out, &detail.as_bytes()[..size]);
+}
+
+fn error_code(r: &mut Reader<'_>) -> Result<ErrorCode, DecodeError> {
+    let value = r.varint("code")?;
+    match u16::try_from(value) {
+        Ok(number) => Ok(ErrorCode::from_number(number)),
+        Err(_) => Err(DecodeError::Unlisted { field: "code", value }),
+    }
+}
+
+impl Page {
+    fn encode(&self, out: &mut Vec<u8>) {
+        put_varint(out, self.request.0);
+        put_varint(out, self.first.0);
+        put_varint(out, self.last.0);
+        out.push(u8::from(self.more));
+        put_varint(out, self.entries.len() as u64);
+        let mut scratch = Vec::new();
+        for entry in &self.entries {
+            scratch.clear();
+            entry.encode(&mut scratch);
+            put_bytes(out, &scratch);
+        }
+        put_varint(out, self.delivered_up_to.0);
+    }
+
+    fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let request = RequestId(r.varint("request")?);
+        let first = Seq(r.varint("first")?);
+        let last = Seq(r.varint("last")?);
+        let more = r.listed("more", |byte| [false, true].get(usize::from(byte)).copied())?;
+        let count = r.varint("entries")?;
+        // Each entry has at least four bytes, so a count that lies is found before anything is allocated. What an honest
+        // page may have is reserved; beyond that, entries must be there before they cost memory.
+        if count > r.rest().len() as u64 / 4 {
+            return Err(DecodeError::Truncated { field: "entries" });
+        }
+        let mut entries = Vec::with_capacity(count.min(PAGE_ENTRIES_MAX) as usize);
+        for _ in 0..count {
+            entries.push(Entry::decode(r.bytes("entries", usize::MAX)?)?);
+        }
+        let delivered_up_to = Seq(r.varint("delivered_up_to")?);
+        Ok(Self { request, first, last, more, entries, delivered_up_to })
+    }
+}

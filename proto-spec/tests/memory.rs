@@ -1,0 +1,118 @@
+//! What a peer announces costs nothing before it has come. Measured: this test binary counts what it allocates.
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    cell::Cell,
+    ops::ControlFlow,
+};
+
+use proto_spec::{
+    ClientFrame, Decoder, RawFrame, ServerFrame, ServerKind,
+    limits::{CLIENT_FRAME_BYTES_MAX, SERVER_FRAME_BYTES_MAX},
+    wire::put_varint,
+};
+
+struct Counting;
+
+thread_local! {
+    static ALLOCATED_BYTES: Cell<usize> = const { Cell::new(0) };
+}
+
+// SAFETY: passes every call on to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATED_BYTES.set(ALLOCATED_BYTES.get() + layout.size());
+        // SAFETY: the caller's promise about `layout` is passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        // SAFETY: `ptr` came from `alloc` above, so from the system's allocator with this layout.
+        unsafe { System.dealloc(ptr, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+fn allocated_bytes(work: impl FnOnce()) -> usize {
+    let before = ALLOCATED_BYTES.get();
+    work();
+    ALLOCATED_BYTES.get() - before
+}
+
+#[test]
+fn a_length_over_the_limit_is_refused_before_anything_is_allocated() {
+    let mut announced = Vec::new();
+    put_varint(&mut announced, CLIENT_FRAME_BYTES_MAX as u64 + 1);
+    announced.extend([0; 1000]);
+    let cost = allocated_bytes(|| {
+        let mut decoder = Decoder::new(CLIENT_FRAME_BYTES_MAX as u32);
+        assert!(decoder.decode(&announced, |_| ControlFlow::Continue(())).is_err());
+    });
+    assert_eq!(cost, 0);
+}
+
+#[test]
+fn an_announced_frame_costs_what_has_come_of_it() {
+    let mut announced = Vec::new();
+    put_varint(&mut announced, CLIENT_FRAME_BYTES_MAX as u64);
+    announced.push(0x02);
+    let cost = allocated_bytes(|| {
+        let mut decoder = Decoder::new(CLIENT_FRAME_BYTES_MAX as u32);
+        decoder.decode(&announced, |_| ControlFlow::Continue(())).unwrap();
+        assert_eq!(decoder.held_bytes(), announced.len());
+    });
+    assert!(cost <= 16, "{cost} bytes");
+}
+
+#[test]
+fn whole_frames_are_cut_without_allocating() {
+    let mut stream = Vec::new();
+    for nonce in 0..100 {
+        ClientFrame::Ping { nonce }.encode(&mut stream);
+    }
+    let mut frames = 0;
+    let cost = allocated_bytes(|| {
+        let mut decoder = Decoder::new(CLIENT_FRAME_BYTES_MAX as u32);
+        let outcome = decoder.decode(&stream, |raw| {
+            frames += usize::from(ClientFrame::decode(raw).is_ok());
+            ControlFlow::Continue(())
+        });
+        outcome.unwrap();
+    });
+    assert_eq!((frames, cost), (100, 0));
+}
+
+fn decode_page_cost(count: u64, rest: &[u8]) -> usize {
+    // request, first, last, more
+    let mut body = vec![0, 1, 1, 0];
+    put_varint(&mut body, count);
+    body.extend(rest);
+    allocated_bytes(|| {
+        assert!(ServerFrame::decode(RawFrame { kind: ServerKind::Page.byte(), body: &body }).is_err());
+    })
+}
+
+#[test]
+fn a_count_above_what_the_bytes_can_hold_allocates_nothing() {
+    assert_eq!(decode_page_cost(u64::MAX, &[]), 0);
+    assert_eq!(decode_page_cost(26, &[0; 100]), 0);
+}
+
+/// A count that the bytes could hold but do not: no more is set aside than for the largest honest page.
+#[test]
+fn a_count_that_lies_within_the_bytes_allocates_no_more_than_an_honest_page() {
+    let rest = [0; SERVER_FRAME_BYTES_MAX - 16];
+    let cost = decode_page_cost(rest.len() as u64 / 4, &rest);
+    assert!(cost < 2 * SERVER_FRAME_BYTES_MAX, "{cost} bytes");
+}
+
+#[test]
+fn a_text_that_announces_more_than_there_is_allocates_nothing() {
+    // number 1, conversation 1 with user 8, text
+    let mut body = vec![1, 1, 8, 1];
+    put_varint(&mut body, u64::MAX);
+    let cost = allocated_bytes(|| assert!(ClientFrame::decode(RawFrame { kind: 0x02, body: &body }).is_err()));
+    assert_eq!(cost, 0);
+}

@@ -1,0 +1,314 @@
+//! What holds for all frames and all bytes: round trips, any cut of a stream, every prefix, noise.
+
+use std::ops::ControlFlow;
+
+use bytes::Bytes;
+use proptest::{collection::vec, prelude::*, sample::Index};
+use proto_spec::{
+    ClientFrame, Content, ContentKind, Decoder, DeviceId, Direction, Durability, Entry, EntryKind, ErrorCode, Event,
+    FrameError, FramingError, Page, RawFrame, Recipient, RequestId, Resume, SendNumber, Seq, ServerFrame, TimestampMs,
+    UserId,
+    limits::{CLIENT_FRAME_BYTES_MAX, SERVER_FRAME_BYTES_MAX},
+    wire::{Prefix, Reader, peek_varint, put_varint, varint_len},
+};
+
+/// Numbers of every length on the wire, not only the large ones that a uniform choice would give.
+fn number() -> impl Strategy<Value = u64> {
+    (any::<u64>(), 0u32..64).prop_map(|(value, shift)| value >> shift)
+}
+
+fn seq() -> impl Strategy<Value = Seq> {
+    number().prop_map(Seq)
+}
+
+fn user() -> impl Strategy<Value = UserId> {
+    number().prop_map(UserId)
+}
+
+fn content() -> impl Strategy<Value = Content> {
+    let unknown = any::<u8>().prop_filter("not a known kind", |&kind| ContentKind::from_byte(kind).is_none());
+    prop_oneof![
+        any::<String>().prop_map(|text| Content::text(&text)),
+        (unknown, vec(any::<u8>(), 0..200)).prop_map(|(kind, body)| Content::Unknown { kind, body: Bytes::from(body) }),
+    ]
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let unknown = any::<u8>().prop_filter("not a known kind", |&kind| EntryKind::from_byte(kind).is_none());
+    prop_oneof![
+        (user(), seq(), content()).prop_map(|(from, origin, content)| Event::Received { from, origin, content }),
+        (user(), number(), number(), content()).prop_map(|(to, device, number, content)| Event::Sent {
+            to,
+            device: DeviceId(device),
+            number: SendNumber(number),
+            content
+        }),
+        (user(), seq()).prop_map(|(peer, up_to)| Event::Delivered { peer, up_to }),
+        unknown.prop_map(|kind| Event::Unknown { kind }),
+    ]
+}
+
+fn entry() -> impl Strategy<Value = Entry> {
+    (seq(), number(), event()).prop_map(|(seq, time, event)| Entry { seq, time: TimestampMs(time), event })
+}
+
+fn direction() -> impl Strategy<Value = Direction> {
+    prop::sample::select(Direction::ALL)
+}
+
+fn request() -> impl Strategy<Value = RequestId> {
+    number().prop_map(|request| RequestId(request.max(1)))
+}
+
+fn client_frame() -> impl Strategy<Value = ClientFrame> {
+    let resume = prop_oneof![Just(Resume::Stored), seq().prop_map(Resume::After), Just(Resume::Live)];
+    prop_oneof![
+        (number(), number(), number(), resume, any::<String>()).prop_map(|(min, max, device, resume, token)| {
+            ClientFrame::Hello { version_min: min, version_max: max, device: DeviceId(device), resume, token }
+        }),
+        (number(), user(), content()).prop_map(|(number, to, content)| ClientFrame::Send {
+            number: SendNumber(number),
+            to,
+            content
+        }),
+        seq().prop_map(|seq| ClientFrame::Acknowledge { seq }),
+        (request(), seq(), direction(), number()).prop_map(|(request, from, direction, limit)| ClientFrame::FetchLog {
+            request,
+            from,
+            direction,
+            limit
+        }),
+        (request(), user(), seq(), direction(), number()).prop_map(|(request, peer, from, direction, limit)| {
+            ClientFrame::FetchConversation { request, peer, from, direction, limit }
+        }),
+        number().prop_map(|nonce| ClientFrame::Ping { nonce }),
+        number().prop_map(|nonce| ClientFrame::Pong { nonce }),
+        Just(ClientFrame::Bye),
+    ]
+}
+
+fn code() -> impl Strategy<Value = ErrorCode> {
+    any::<u16>().prop_map(ErrorCode::from_number)
+}
+
+fn detail() -> impl Strategy<Value = String> {
+    "[a-zß ]{0,100}"
+}
+
+fn page() -> impl Strategy<Value = Page> {
+    (number(), seq(), seq(), any::<bool>(), vec(entry(), 0..8), seq()).prop_map(
+        |(request, first, last, more, entries, delivered_up_to)| Page {
+            request: RequestId(request),
+            first,
+            last,
+            more,
+            entries,
+            delivered_up_to,
+        },
+    )
+}
+
+fn server_frame() -> impl Strategy<Value = ServerFrame> {
+    let welcome = [(); 10].map(|()| number());
+    let durability = prop::sample::select(Durability::ALL);
+    let recipient = prop::sample::select(Recipient::ALL);
+    prop_oneof![
+        welcome.prop_map(|n| ServerFrame::Welcome {
+            version: n[0],
+            user: UserId(n[1]),
+            server_time: TimestampMs(n[2]),
+            head: Seq(n[3]),
+            cursor: Seq(n[4]),
+            last_number: SendNumber(n[5]),
+            send_window: n[6],
+            text_bytes_max: n[7],
+            page_entries_max: n[8],
+            idle_timeout_ms: n[9],
+        }),
+        (number(), seq(), number(), durability, recipient).prop_map(|(number, seq, time, durability, recipient)| {
+            ServerFrame::Accepted { number: SendNumber(number), seq, time: TimestampMs(time), durability, recipient }
+        }),
+        (number(), code(), number(), number()).prop_map(|(number, code, retry_after_ms, expected)| {
+            ServerFrame::Refused { number: SendNumber(number), code, retry_after_ms, expected: SendNumber(expected) }
+        }),
+        entry().prop_map(|entry| ServerFrame::Deliver { entry }),
+        page().prop_map(ServerFrame::Page),
+        (code(), any::<u8>(), number(), number(), detail()).prop_map(
+            |(code, kind, request, retry_after_ms, detail)| ServerFrame::Error {
+                code,
+                kind,
+                request: RequestId(request),
+                retry_after_ms,
+                detail
+            }
+        ),
+        number().prop_map(|nonce| ServerFrame::Ping { nonce }),
+        number().prop_map(|nonce| ServerFrame::Pong { nonce }),
+        (code(), number(), detail()).prop_map(|(code, retry_after_ms, detail)| ServerFrame::Bye {
+            code,
+            retry_after_ms,
+            detail
+        }),
+    ]
+}
+
+fn stream_of(frames: &[ServerFrame]) -> Vec<u8> {
+    let mut stream = Vec::new();
+    for frame in frames {
+        frame.encode(&mut stream);
+    }
+    stream
+}
+
+/// All frames that `inputs`, one after the other, complete.
+fn decode_all<'a, F>(
+    inputs: impl IntoIterator<Item = &'a [u8]>,
+    frame_bytes_max: usize,
+    decode: impl Fn(RawFrame<'_>) -> Result<F, FrameError>,
+) -> Result<Vec<F>, FramingError> {
+    let mut decoder = Decoder::new(frame_bytes_max as u32);
+    let mut frames = Vec::new();
+    for input in inputs {
+        decoder.decode(input, |raw| {
+            frames.push(decode(raw).expect("the test encoded it"));
+            ControlFlow::Continue(())
+        })?;
+        assert!(decoder.held_bytes() < frame_bytes_max + 10);
+    }
+    Ok(frames)
+}
+
+/// Decodes whatever it is given, both ways, and throws it away.
+fn decode_noise(input: &[u8]) {
+    for max in [CLIENT_FRAME_BYTES_MAX, SERVER_FRAME_BYTES_MAX] {
+        let _ = Decoder::new(max as u32).decode(input, |raw| {
+            let _ = ClientFrame::decode(raw);
+            let _ = ServerFrame::decode(raw);
+            ControlFlow::Continue(())
+        });
+    }
+    if let [kind, body @ ..] = input {
+        let _ = ClientFrame::decode(RawFrame { kind: *kind, body });
+        let _ = ServerFrame::decode(RawFrame { kind: *kind, body });
+    }
+    let _ = Entry::decode(input);
+}
+
+proptest! {
+    #[test]
+    fn a_client_frame_comes_back_as_it_was(frame in client_frame()) {
+        let mut bytes = Vec::new();
+        frame.encode(&mut bytes);
+        let frames = decode_all([&bytes[..]], CLIENT_FRAME_BYTES_MAX, ClientFrame::decode);
+        prop_assert_eq!(frames, Ok(vec![frame]));
+    }
+
+    #[test]
+    fn a_server_frame_comes_back_as_it_was(frame in server_frame()) {
+        let bytes = stream_of(std::slice::from_ref(&frame));
+        prop_assert_eq!(decode_all([&bytes[..]], SERVER_FRAME_BYTES_MAX, ServerFrame::decode), Ok(vec![frame]));
+    }
+
+    #[test]
+    fn a_frame_that_has_grown_is_the_frame_that_it_was(frame in server_frame(), tail in vec(any::<u8>(), 1..20)) {
+        let whole = stream_of(std::slice::from_ref(&frame));
+        let Prefix::Whole(_, prefix) = peek_varint(&whole) else { unreachable!("encoded above") };
+        let body = [&whole[prefix + 1..], &tail].concat();
+        prop_assert_eq!(ServerFrame::decode(RawFrame { kind: whole[prefix], body: &body }), Ok(frame));
+    }
+
+    #[test]
+    fn deliver_is_encoded_alike_with_and_without_the_frame(entry in entry()) {
+        let mut short = Vec::new();
+        ServerFrame::encode_deliver(&entry, &mut short);
+        prop_assert_eq!(short, stream_of(&[ServerFrame::Deliver { entry }]));
+    }
+
+    #[test]
+    fn any_cut_of_a_stream_gives_the_same_frames(frames in vec(server_frame(), 0..6), cuts in vec(any::<Index>(), 0..12)) {
+        let stream = stream_of(&frames);
+        let mut at: Vec<_> = cuts.iter().map(|cut| cut.index(stream.len() + 1)).collect();
+        at.extend([0, stream.len()]);
+        at.sort_unstable();
+        let pieces = at.windows(2).map(|pair| &stream[pair[0]..pair[1]]);
+        prop_assert_eq!(decode_all(pieces, SERVER_FRAME_BYTES_MAX, ServerFrame::decode), Ok(frames));
+    }
+
+    #[test]
+    fn a_stream_that_comes_byte_by_byte_gives_the_same_frames(frames in vec(server_frame(), 0..4)) {
+        let stream = stream_of(&frames);
+        prop_assert_eq!(decode_all(stream.chunks(1), SERVER_FRAME_BYTES_MAX, ServerFrame::decode), Ok(frames));
+    }
+
+    #[test]
+    fn every_prefix_of_a_frame_is_incomplete_and_no_error(frame in client_frame()) {
+        let mut bytes = Vec::new();
+        frame.encode(&mut bytes);
+        for end in 0..bytes.len() {
+            let mut decoder = Decoder::new(CLIENT_FRAME_BYTES_MAX as u32);
+            let outcome = decoder.decode(&bytes[..end], |_| panic!("a frame from its first {end} bytes"));
+            prop_assert_eq!(outcome, Ok(()));
+            prop_assert_eq!(decoder.held_bytes(), end);
+        }
+    }
+
+    #[test]
+    fn noise_never_panics(input in vec(any::<u8>(), 0..600)) {
+        decode_noise(&input);
+    }
+
+    /// Noise seldom gets past the first fields; a frame with some bytes changed does.
+    #[test]
+    fn a_damaged_frame_never_panics(frame in server_frame(), damage in vec((any::<Index>(), any::<u8>()), 1..5)) {
+        let mut bytes = stream_of(&[frame]);
+        for (index, byte) in damage {
+            let at = index.index(bytes.len());
+            bytes[at] = byte;
+        }
+        decode_noise(&bytes);
+    }
+
+    #[test]
+    fn noise_that_decodes_encodes_to_a_frame_that_decodes_alike(body in vec(any::<u8>(), 0..60), kind in 0x81u8..0x8a) {
+        if let Ok(frame) = ServerFrame::decode(RawFrame { kind, body: &body }) {
+            let bytes = stream_of(std::slice::from_ref(&frame));
+            prop_assert_eq!(decode_all([&bytes[..]], SERVER_FRAME_BYTES_MAX, ServerFrame::decode), Ok(vec![frame]));
+        }
+    }
+
+    #[test]
+    fn a_length_over_the_limit_is_refused_at_once(max in 1u32..100_000, over in 1u64.., cut in any::<bool>()) {
+        let size = u64::from(max).saturating_add(over);
+        let mut bytes = Vec::new();
+        put_varint(&mut bytes, size);
+        let pieces = if cut { bytes.split_at(1) } else { (&bytes[..], &[][..]) };
+        let mut decoder = Decoder::new(max);
+        let never = |_: RawFrame<'_>| -> ControlFlow<()> { panic!("there is no frame") };
+        let outcome = decoder.decode(pieces.0, never).and_then(|()| decoder.decode(pieces.1, never));
+        prop_assert_eq!(outcome, Err(FramingError::TooLong { size, max: max.into() }));
+    }
+
+    #[test]
+    fn a_varint_has_one_form(value in number(), noise in vec(any::<u8>(), 1..12)) {
+        let mut bytes = Vec::new();
+        put_varint(&mut bytes, value);
+        prop_assert_eq!(bytes.len(), varint_len(value));
+        prop_assert_eq!(peek_varint(&bytes), Prefix::Whole(value, bytes.len()));
+        if let Prefix::Whole(value, len) = peek_varint(&noise) {
+            bytes.clear();
+            put_varint(&mut bytes, value);
+            prop_assert_eq!(&bytes[..], &noise[..len]);
+        }
+        prop_assert_eq!(Reader::new(&bytes[..bytes.len() - 1]).varint("x").is_err(), true);
+    }
+
+    #[test]
+    fn a_detail_that_is_too_long_is_cut_at_a_character(detail in "[aß👋]{0,300}") {
+        let bye = ServerFrame::Bye { code: ErrorCode::Stopping, retry_after_ms: 0, detail: detail.clone() };
+        let bytes = stream_of(&[bye]);
+        let frames = decode_all([&bytes[..]], SERVER_FRAME_BYTES_MAX, ServerFrame::decode).unwrap();
+        let [ServerFrame::Bye { detail: cut, .. }] = &frames[..] else { panic!("{frames:?}") };
+        prop_assert!(detail.starts_with(cut.as_str()));
+        prop_assert!(cut.len() == detail.len() || cut.len() > 256 - 4);
+    }
+}

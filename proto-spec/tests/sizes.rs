@@ -1,0 +1,49 @@
+//! What a message costs on the wire, and that the largest frames fit their limits.
+
+use proto_spec::{
+    ClientFrame, Content, DeviceId, Entry, Event, SendNumber, Seq, ServerFrame, TimestampMs, UserId, limits,
+};
+
+const SPEC: &str = include_str!("../SPEC.md");
+const TEXT_BYTES: usize = 100;
+const TIME: TimestampMs = TimestampMs(1_767_225_600_000);
+
+fn send_overhead(number: SendNumber, to: UserId) -> usize {
+    let mut out = Vec::new();
+    ClientFrame::Send { number, to, content: Content::text(&"x".repeat(TEXT_BYTES)) }.encode(&mut out);
+    out.len() - TEXT_BYTES
+}
+
+fn push_overhead(seq: Seq, from: UserId, origin: Seq) -> usize {
+    let content = Content::text(&"x".repeat(TEXT_BYTES));
+    let mut out = Vec::new();
+    ServerFrame::encode_deliver(&Entry { seq, time: TIME, event: Event::Received { from, origin, content } }, &mut out);
+    out.len() - TEXT_BYTES
+}
+
+/// The target of the protocol: at most 24 bytes around a sent text of 100 bytes and 32 around a pushed one.
+#[test]
+fn overheads_are_what_the_specification_says() {
+    let large = (1 << 28) - 1;
+    assert_eq!(send_overhead(SendNumber(1), UserId(1)), 7);
+    assert_eq!(send_overhead(SendNumber(large), UserId(u64::MAX)), 19);
+    assert_eq!(push_overhead(Seq(1), UserId(1), Seq(1)), 14);
+    assert_eq!(push_overhead(Seq(large), UserId(u64::MAX), Seq(large)), 30);
+    assert!(SPEC.contains("a `send` has 7 to 19 bytes, a pushed `received` 14 to 30"));
+    // Typical: a year of heavy use, and users numbered by a 64-bit generator that embeds the time.
+    assert_eq!(send_overhead(SendNumber(20_000), UserId(1 << 60)), 17);
+    assert_eq!(push_overhead(Seq(60_000), UserId(1 << 60), Seq(60_000)), 26);
+}
+
+#[test]
+fn the_largest_frames_of_each_limit_fit() {
+    let text = Content::text(&"x".repeat(limits::TEXT_BYTES_MAX));
+    let mut out = Vec::new();
+    ClientFrame::Send { number: SendNumber(u64::MAX), to: UserId(u64::MAX), content: text.clone() }.encode(&mut out);
+    assert!(out.len() <= limits::CLIENT_FRAME_BYTES_MAX);
+    out.clear();
+    let max = u64::MAX;
+    let event = Event::Sent { to: UserId(max), device: DeviceId(max), number: SendNumber(max), content: text };
+    Entry { seq: Seq(max), time: TimestampMs(max), event }.encode(&mut out);
+    assert!(out.len() + 3 <= limits::PAGE_BYTES_MAX, "with its length");
+}

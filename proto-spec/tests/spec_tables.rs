@@ -1,0 +1,206 @@
+//! The tables of SPEC.md against the enums and constants of the codec, in both directions: a row without a variant
+//! fails as a variant without a row does.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::ControlFlow,
+};
+
+use proto_spec::{
+    ClientFrame, ClientKind, ContentKind, Decoder, Direction, Durability, EntryKind, ErrorCode, PROTOCOL_VERSION,
+    Recipient, ServerFrame, ServerKind, limits,
+};
+use serde_json::Value;
+
+const SPEC: &str = include_str!("../SPEC.md");
+
+/// The rows below the first heading that starts with `heading` and the table header that follows it, cell by cell.
+fn table(heading: &str) -> Vec<Vec<&'static str>> {
+    let mut lines = SPEC.lines().skip_while(|line| !line.starts_with(heading));
+    assert!(lines.next().is_some(), "SPEC.md has no heading `{heading}`");
+    let rows: Vec<_> = lines
+        .take_while(|line| !line.starts_with('#'))
+        .skip_while(|line| !line.starts_with('|'))
+        .take_while(|line| line.starts_with('|'))
+        .skip(2)
+        .map(|line| line.trim_matches('|').split('|').map(|cell| cell.trim().trim_matches('`')).collect())
+        .collect();
+    assert!(!rows.is_empty(), "SPEC.md has no table below `{heading}`");
+    rows
+}
+
+/// The heading of the section that describes a kind, from the last cell of its row.
+fn section(rows: &[Vec<&'static str>], name: &str) -> String {
+    let row = rows.iter().find(|row| row.contains(&name)).expect("compared with the enum by another test");
+    format!("### {}", row.last().expect("a row has cells"))
+}
+
+fn number(cell: &str) -> u64 {
+    cell.strip_prefix("0x").map_or_else(|| cell.parse(), |hex| u64::from_str_radix(hex, 16)).expect("a number")
+}
+
+/// The values that a listed field gives in its meaning: a number followed by a quoted name, separated by `. `.
+fn listed(heading: &str, field: &str) -> BTreeSet<(u8, String)> {
+    let row = table(heading).into_iter().find(|row| row[0] == field).expect("the field is in the table");
+    assert_eq!(row[1], "listed");
+    let words: Vec<_> = row[2].split_whitespace().collect();
+    words
+        .windows(2)
+        .filter_map(|pair| {
+            let name = pair[1].strip_prefix('`')?.split('`').next()?;
+            Some((pair[0].parse().ok()?, name.to_owned()))
+        })
+        .collect()
+}
+
+#[test]
+fn the_table_of_frame_kinds_is_the_enums() {
+    let rows: Vec<_> =
+        table("## 4 ").iter().map(|row| (number(row[0]), row[1].to_owned(), row[2].to_owned())).collect();
+    let client = ClientKind::ALL.iter().map(|k| (k.byte().into(), "client".to_owned(), k.name().to_owned()));
+    let server = ServerKind::ALL.iter().map(|k| (k.byte().into(), "server".to_owned(), k.name().to_owned()));
+    assert_eq!(rows, client.chain(server).collect::<Vec<_>>());
+}
+
+#[test]
+fn kinds_of_the_two_directions_never_meet() {
+    assert!(ClientKind::ALL.iter().all(|kind| (0x01..=0x7f).contains(&kind.byte())));
+    assert!(ServerKind::ALL.iter().all(|kind| (0x81..=0xff).contains(&kind.byte())));
+}
+
+/// Every number that a table gives is read back as the variant of its name.
+#[test]
+fn numbers_and_names_of_kinds_are_inverse() {
+    for byte in 0..=u8::MAX {
+        assert!(ClientKind::from_byte(byte).is_none_or(|kind| kind.byte() == byte));
+        assert!(ServerKind::from_byte(byte).is_none_or(|kind| kind.byte() == byte));
+        assert!(EntryKind::from_byte(byte).is_none_or(|kind| kind.byte() == byte));
+        assert!(ContentKind::from_byte(byte).is_none_or(|kind| kind.byte() == byte));
+    }
+}
+
+/// The vectors' fields are compared with the codec elsewhere, so this ties the field tables to the codec as well.
+#[test]
+fn the_field_table_of_every_frame_kind_names_the_fields_of_its_vectors() {
+    let kinds = table("## 4 ");
+    for (vectors, names) in [
+        (include_str!("../vectors/client.json"), ClientKind::ALL.iter().map(|kind| kind.name()).collect::<Vec<_>>()),
+        (include_str!("../vectors/server.json"), ServerKind::ALL.iter().map(|kind| kind.name()).collect()),
+    ] {
+        let vectors: Vec<Value> = serde_json::from_str(vectors).unwrap();
+        for name in names {
+            let documented: BTreeSet<_> = table(&section(&kinds, name)).iter().map(|row| row[0].to_owned()).collect();
+            for vector in vectors.iter().filter(|vector| vector["kind"] == name) {
+                let fields: BTreeSet<_> = vector["fields"].as_object().unwrap().keys().cloned().collect();
+                // SPEC 4.13: one table for both, and a client's bye has no fields.
+                let client_bye = name == "bye" && fields.is_empty();
+                assert!(client_bye || fields == documented, "{name}: vector {fields:?}, SPEC.md {documented:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_table_of_entry_kinds_is_the_enum() {
+    let rows: Vec<_> = table("## 5 ").iter().map(|row| (number(row[0]), row[1])).collect();
+    assert_eq!(rows, EntryKind::ALL.iter().map(|kind| (kind.byte().into(), kind.name())).collect::<Vec<_>>());
+}
+
+#[test]
+fn the_field_table_of_every_entry_kind_names_the_fields_of_its_vectors() {
+    let kinds = table("## 5 ");
+    let vectors: Vec<Value> = serde_json::from_str(include_str!("../vectors/server.json")).unwrap();
+    for kind in EntryKind::ALL {
+        let mut documented = BTreeSet::from(["kind", "seq", "time"]);
+        let rows = table(&section(&kinds, kind.name()));
+        documented.extend(rows.iter().map(|row| row[0]));
+        for entry in vectors.iter().map(|v| &v["fields"]["entry"]).filter(|entry| entry["kind"] == kind.name()) {
+            let fields: BTreeSet<_> = entry.as_object().unwrap().keys().map(String::as_str).collect();
+            assert_eq!(fields, documented, "{}: vector, SPEC.md", kind.name());
+        }
+    }
+}
+
+#[test]
+fn the_table_of_content_kinds_is_the_enum() {
+    let rows: Vec<_> = table("### 5.4").iter().map(|row| (number(row[0]), row[1])).collect();
+    assert_eq!(rows, ContentKind::ALL.iter().map(|kind| (kind.byte().into(), kind.name())).collect::<Vec<_>>());
+}
+
+#[test]
+fn the_table_of_error_codes_is_the_enum() {
+    let rows: Vec<_> = table("## 6 ").iter().map(|row| (number(row[0]), row[1])).collect();
+    assert_eq!(rows, ErrorCode::ALL.iter().map(|code| (code.number().into(), code.name())).collect::<Vec<_>>());
+}
+
+#[test]
+fn every_error_code_says_in_which_frames_it_comes() {
+    for row in table("## 6 ") {
+        let mut frames = row[2].split(", ");
+        assert!(frames.all(|frame| ["refused", "error", "bye"].contains(&frame)), "{row:?}");
+    }
+}
+
+#[test]
+fn the_values_of_listed_fields_are_the_enums() {
+    macro_rules! values {
+        ($enum:ident) => {
+            $enum::ALL.iter().map(|value| (value.byte(), value.name().to_owned())).collect::<BTreeSet<_>>()
+        };
+    }
+    assert_eq!(listed("### 4.4", "direction"), values!(Direction));
+    assert_eq!(listed("### 4.8", "durability"), values!(Durability));
+    assert_eq!(listed("### 4.8", "recipient"), values!(Recipient));
+}
+
+#[test]
+fn the_table_of_limits_is_the_constants() {
+    let documented: BTreeMap<_, _> = table("## 7 ").iter().map(|row| (row[0], number(row[1]))).collect();
+    let constants = BTreeMap::from([
+        ("text_bytes_max", limits::TEXT_BYTES_MAX as u64),
+        ("token_bytes_max", limits::TOKEN_BYTES_MAX as u64),
+        ("detail_bytes_max", limits::DETAIL_BYTES_MAX as u64),
+        ("client_frame_bytes_max", limits::CLIENT_FRAME_BYTES_MAX as u64),
+        ("server_frame_bytes_max", limits::SERVER_FRAME_BYTES_MAX as u64),
+        ("page_bytes_max", limits::PAGE_BYTES_MAX as u64),
+        ("page_entries_max", limits::PAGE_ENTRIES_MAX),
+        ("send_window", limits::SEND_WINDOW),
+        ("fetches_in_flight_max", limits::FETCHES_IN_FLIGHT_MAX as u64),
+    ]);
+    assert_eq!(documented, constants);
+    let source = include_str!("../src/limits.rs");
+    assert_eq!(source.matches("pub const ").count(), constants.len(), "a constant that this test does not compare");
+}
+
+#[test]
+fn the_specification_is_of_the_version_of_the_codec() {
+    assert!(SPEC.starts_with(&format!("# The Ringpost client protocol, version {PROTOCOL_VERSION}\n")));
+}
+
+/// The example session of SPEC 9 is real bytes of the frames that it names.
+#[test]
+fn the_example_session_decodes_and_encodes_to_its_bytes() {
+    for row in table("## 9 ") {
+        let (by, hex, name) = (row[0], row[1], row[2]);
+        let input: Vec<u8> =
+            (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect();
+        let mut output = Vec::new();
+        let mut decoder = Decoder::new(limits::SERVER_FRAME_BYTES_MAX as u32);
+        decoder
+            .decode(&input, |raw| {
+                let decoded = if by == "C" {
+                    let frame = ClientFrame::decode(raw).unwrap();
+                    frame.encode(&mut output);
+                    frame.kind().name()
+                } else {
+                    let frame = ServerFrame::decode(raw).unwrap();
+                    frame.encode(&mut output);
+                    frame.kind().name()
+                };
+                assert_eq!(decoded, name, "{row:?}");
+                ControlFlow::Continue(())
+            })
+            .unwrap();
+        assert_eq!(output, input, "{row:?}");
+    }
+}

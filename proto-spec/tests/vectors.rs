@@ -1,0 +1,346 @@
+//! The golden vectors in `vectors/` against the codec, and against the decoder that was written from SPEC.md alone.
+
+use std::{collections::BTreeSet, fs, ops::ControlFlow, path::PathBuf, process::Command};
+
+use proto_spec::{
+    ClientFrame, ClientKind, Content, Decoder, Direction, Entry, EntryKind, ErrorCode, Event, FrameError, FramingError,
+    Resume, ServerFrame, ServerKind,
+    limits::{CLIENT_FRAME_BYTES_MAX, SERVER_FRAME_BYTES_MAX},
+    wire::DecodeError,
+};
+use serde_json::{Value, json};
+
+fn folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("vectors")
+}
+
+fn read(file: &str) -> Vec<Value> {
+    let text = fs::read_to_string(folder().join(file)).expect("the vectors are part of the package");
+    serde_json::from_str(&text).expect("a vector file is an array")
+}
+
+fn text<'a>(vector: &'a Value, key: &str) -> &'a str {
+    vector[key].as_str().unwrap_or_else(|| panic!("`{key}` is missing in {vector}"))
+}
+
+fn bytes(vector: &Value) -> Vec<u8> {
+    let hex = text(vector, "hex");
+    (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).expect("hex")).collect()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Where and why a frame was refused.
+#[derive(Debug)]
+enum Refusal {
+    Framing(FramingError),
+    Frame(FrameError),
+}
+
+/// Both directions, so that each test is written once.
+trait Frame: Sized {
+    const FILE: &'static str;
+    const FRAME_BYTES_MAX: usize;
+    fn decode(raw: proto_spec::RawFrame<'_>) -> Result<Self, FrameError>;
+    fn encode(&self, out: &mut Vec<u8>);
+    fn kind(&self) -> &'static str;
+    fn fields(&self) -> Value;
+}
+
+fn decode_one<F: Frame>(input: &[u8]) -> Result<F, Refusal> {
+    let mut decoder = Decoder::new(u32::try_from(F::FRAME_BYTES_MAX).expect("limits are small"));
+    let mut frame = None;
+    decoder
+        .decode(input, |raw| {
+            assert!(frame.is_none(), "a vector is one frame");
+            frame = Some(F::decode(raw));
+            ControlFlow::Continue(())
+        })
+        .map_err(Refusal::Framing)?;
+    assert_eq!(decoder.held_bytes(), 0, "a vector is a whole frame: {}", hex(input));
+    frame.expect("a vector is a whole frame").map_err(Refusal::Frame)
+}
+
+fn number(value: impl std::fmt::Display) -> Value {
+    Value::String(value.to_string())
+}
+
+fn content_fields(content: &Content) -> Value {
+    match content {
+        Content::Text(_) => json!({ "text": content.as_text().expect("decoded text is UTF-8") }),
+        Content::Unknown { kind, body } => json!({ "kind": number(kind), "bytes": hex(body) }),
+    }
+}
+
+fn entry_fields(entry: &Entry) -> Value {
+    let kind = entry.event.kind();
+    let mut fields = json!({
+        "kind": EntryKind::from_byte(kind).map_or(number(kind), |kind| kind.name().into()),
+        "seq": number(entry.seq),
+        "time": number(entry.time),
+    });
+    match &entry.event {
+        Event::Received { from, origin, content } => {
+            fields["from"] = number(from);
+            fields["origin"] = number(origin);
+            fields["content"] = content_fields(content);
+        }
+        Event::Sent { to, device, number: send, content } => {
+            fields["to"] = number(to);
+            fields["device"] = number(device);
+            fields["number"] = number(send);
+            fields["content"] = content_fields(content);
+        }
+        Event::Delivered { peer, up_to } => {
+            fields["peer"] = number(peer);
+            fields["up_to"] = number(up_to);
+        }
+        Event::Unknown { .. } => {}
+    }
+    fields
+}
+
+impl Frame for ClientFrame {
+    const FILE: &'static str = "client.json";
+    const FRAME_BYTES_MAX: usize = CLIENT_FRAME_BYTES_MAX;
+
+    fn decode(raw: proto_spec::RawFrame<'_>) -> Result<Self, FrameError> {
+        Self::decode(raw)
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        self.encode(out);
+    }
+
+    fn kind(&self) -> &'static str {
+        self.kind().name()
+    }
+
+    fn fields(&self) -> Value {
+        let fetch = |direction: &Direction, limit: &u64| (direction.name(), number(limit));
+        match self {
+            Self::Hello { version_min, version_max, device, resume, token } => {
+                let (mode, seq) = match resume {
+                    Resume::Stored => ("stored", 0),
+                    Resume::After(seq) => ("after", seq.0),
+                    Resume::Live => ("live", 0),
+                };
+                json!({
+                    "version_min": number(version_min), "version_max": number(version_max), "device": number(device),
+                    "resume": mode, "resume_seq": number(seq), "token": token,
+                })
+            }
+            Self::Send { number: send, to, content } => {
+                json!({ "number": number(send), "to": { "user": number(to) }, "content": content_fields(content) })
+            }
+            Self::Acknowledge { seq } => json!({ "seq": number(seq) }),
+            Self::FetchLog { request, from, direction, limit } => {
+                let (direction, limit) = fetch(direction, limit);
+                json!({ "request": number(request), "from": number(from), "direction": direction, "limit": limit })
+            }
+            Self::FetchConversation { request, peer, from, direction, limit } => {
+                let (direction, limit) = fetch(direction, limit);
+                json!({
+                    "request": number(request), "peer": { "user": number(peer) }, "from": number(from),
+                    "direction": direction, "limit": limit,
+                })
+            }
+            Self::Ping { nonce } | Self::Pong { nonce } => json!({ "nonce": number(nonce) }),
+            Self::Bye => json!({}),
+        }
+    }
+}
+
+impl Frame for ServerFrame {
+    const FILE: &'static str = "server.json";
+    const FRAME_BYTES_MAX: usize = SERVER_FRAME_BYTES_MAX;
+
+    fn decode(raw: proto_spec::RawFrame<'_>) -> Result<Self, FrameError> {
+        Self::decode(raw)
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        self.encode(out);
+    }
+
+    fn kind(&self) -> &'static str {
+        self.kind().name()
+    }
+
+    fn fields(&self) -> Value {
+        match self {
+            Self::Welcome {
+                version,
+                user,
+                server_time,
+                head,
+                cursor,
+                last_number,
+                send_window,
+                text_bytes_max,
+                page_entries_max,
+                idle_timeout_ms,
+            } => json!({
+                "version": number(version), "user": number(user), "server_time": number(server_time),
+                "head": number(head), "cursor": number(cursor), "last_number": number(last_number),
+                "send_window": number(send_window), "text_bytes_max": number(text_bytes_max),
+                "page_entries_max": number(page_entries_max), "idle_timeout_ms": number(idle_timeout_ms),
+            }),
+            Self::Accepted { number: send, seq, time, durability, recipient } => json!({
+                "number": number(send), "seq": number(seq), "time": number(time), "durability": durability.name(),
+                "recipient": recipient.name(),
+            }),
+            Self::Refused { number: send, code, retry_after_ms, expected } => json!({
+                "number": number(send), "code": number(code.number()), "retry_after_ms": number(retry_after_ms),
+                "expected": number(expected),
+            }),
+            Self::Deliver { entry } => json!({ "entry": entry_fields(entry) }),
+            Self::Page(page) => json!({
+                "request": number(page.request), "first": number(page.first), "last": number(page.last),
+                "more": if page.more { "yes" } else { "no" },
+                "entries": page.entries.iter().map(entry_fields).collect::<Vec<_>>(),
+                "delivered_up_to": number(page.delivered_up_to),
+            }),
+            Self::Error { code, kind, request, retry_after_ms, detail } => json!({
+                "code": number(code.number()), "kind": number(kind), "request": number(request),
+                "retry_after_ms": number(retry_after_ms), "detail": detail,
+            }),
+            Self::Ping { nonce } | Self::Pong { nonce } => json!({ "nonce": number(nonce) }),
+            Self::Bye { code, retry_after_ms, detail } => json!({
+                "code": number(code.number()), "retry_after_ms": number(retry_after_ms), "detail": detail,
+            }),
+        }
+    }
+}
+
+fn every_vector_is_what_it_says<F: Frame>() {
+    for vector in read(F::FILE) {
+        let input = bytes(&vector);
+        let frame: F = decode_one(&input).unwrap_or_else(|refusal| panic!("{refusal:?}: {vector}"));
+        assert_eq!(frame.kind(), text(&vector, "kind"), "{vector}");
+        assert_eq!(frame.fields(), vector["fields"], "{vector}");
+        let mut output = Vec::new();
+        frame.encode(&mut output);
+        if vector["decode_only"] == true {
+            assert_ne!(hex(&output), hex(&input), "decode_only without need: {vector}");
+        } else {
+            assert_eq!(hex(&output), hex(&input), "{vector}");
+        }
+    }
+}
+
+#[test]
+fn every_client_vector_decodes_to_its_fields_and_encodes_to_its_bytes() {
+    every_vector_is_what_it_says::<ClientFrame>();
+}
+
+#[test]
+fn every_server_vector_decodes_to_its_fields_and_encodes_to_its_bytes() {
+    every_vector_is_what_it_says::<ServerFrame>();
+}
+
+#[test]
+fn every_kind_has_a_vector_and_one_that_has_grown() {
+    for (file, kinds) in [
+        ("client.json", ClientKind::ALL.iter().map(|kind| kind.name()).collect::<BTreeSet<_>>()),
+        ("server.json", ServerKind::ALL.iter().map(|kind| kind.name()).collect()),
+    ] {
+        let vectors = read(file);
+        let with_vector = |grown: bool| -> BTreeSet<_> {
+            vectors.iter().filter(|v| (v["decode_only"] == true) == grown).map(|v| text(v, "kind")).collect()
+        };
+        assert_eq!(with_vector(false), kinds, "{file}: kinds with a vector, kinds of the code");
+        assert_eq!(with_vector(true), kinds, "{file}: kinds with a grown vector, kinds of the code");
+    }
+}
+
+#[test]
+fn every_entry_kind_has_a_vector() {
+    let vectors = read("server.json");
+    let delivered: BTreeSet<_> = vectors.iter().filter_map(|v| v["fields"]["entry"]["kind"].as_str()).collect();
+    for kind in EntryKind::ALL {
+        assert!(delivered.contains(kind.name()), "no deliver vector for {}", kind.name());
+    }
+}
+
+#[test]
+fn every_refused_vector_is_refused_with_its_error() {
+    let mut seen = BTreeSet::new();
+    for vector in read("refused.json") {
+        let input = bytes(&vector);
+        let refusal = match text(&vector, "direction") {
+            "client" => decode_one::<ClientFrame>(&input).err(),
+            "server" => decode_one::<ServerFrame>(&input).err(),
+            other => panic!("direction {other}"),
+        }
+        .unwrap_or_else(|| panic!("not refused: {vector}"));
+        let (error, field, code) = match refusal {
+            Refusal::Framing(error) => (framing_class(error), None, error.code()),
+            Refusal::Frame(error) => {
+                let (class, field) = frame_class(error);
+                (class, field, error.code())
+            }
+        };
+        assert_eq!((error, field), (text(&vector, "error"), vector["field"].as_str()), "{vector}");
+        seen.insert((error, code.name()));
+    }
+    assert_eq!(seen, error_table(), "error classes that have a vector, and those of SPEC 9 with their answers");
+}
+
+fn framing_class(error: FramingError) -> &'static str {
+    match error {
+        FramingError::Length => "length_varint",
+        FramingError::TooLong { .. } => "frame_too_large",
+        FramingError::Empty => "length_zero",
+    }
+}
+
+fn frame_class(error: FrameError) -> (&'static str, Option<&'static str>) {
+    match error {
+        FrameError::UnknownKind(_) => ("unknown_kind", None),
+        FrameError::Body { error, .. } => match error {
+            DecodeError::Truncated { field } => ("truncated", Some(field)),
+            DecodeError::Varint { field } => ("varint", Some(field)),
+            DecodeError::TooLong { field, .. } => ("too_long", Some(field)),
+            DecodeError::Unlisted { field, .. } => ("unlisted", Some(field)),
+            DecodeError::NotUtf8 { field } => ("not_utf8", Some(field)),
+        },
+    }
+}
+
+/// The table of SPEC 9: error class, and the name of the code that the server answers with.
+fn error_table() -> BTreeSet<(&'static str, &'static str)> {
+    include_str!("../SPEC.md")
+        .lines()
+        .skip_while(|line| !line.starts_with("| error | what |"))
+        .skip(2)
+        .take_while(|line| line.starts_with('|'))
+        .map(|line| {
+            let quoted: Vec<_> = line.split('`').collect();
+            (quoted[1], quoted[quoted.len() - 2])
+        })
+        .collect()
+}
+
+#[test]
+fn unknown_codes_keep_their_number() {
+    for number in 0..=u16::MAX {
+        assert_eq!(ErrorCode::from_number(number).number(), number);
+    }
+}
+
+/// What keeps SPEC.md honest: a codec that somebody wrote from it, in another language, agrees with every vector.
+#[test]
+fn a_decoder_written_from_the_specification_agrees_with_every_vector() {
+    // -B: no cache files in the source tree.
+    let run = Command::new("python3").arg("-B").arg(folder().join("check.py")).output();
+    let output = run.unwrap_or_else(|error| panic!("this test needs `python3` (3.8 or newer) in the PATH: {error}"));
+    assert!(
+        output.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+}

@@ -1,0 +1,365 @@
+#!/usr/bin/env python3
+"""Checks the vectors beside this file against SPEC.md, independently of the Rust code: written from the specification alone.
+
+Every vector must decode to its fields and, unless it is decode_only, encode to its bytes; every refused vector must be
+refused with its error and field. Run it without arguments. It is also the shortest example of a codec."""
+
+import json
+import pathlib
+import sys
+
+# SPEC 7
+FRAME_BYTES_MAX = {"client": 16640, "server": 65536}
+TOKEN_BYTES_MAX = 4096
+DETAIL_BYTES_MAX = 256
+
+
+class Refused(Exception):
+    """What cannot be read: the class of the error and the field, if it is one."""
+
+    def __init__(self, error, field=None):
+        super().__init__(error, field)
+        self.error, self.field = error, field
+
+
+# SPEC 2.2: a type is a pair (read, write). read(data, at, field) returns (value, next at); write(value) returns bytes.
+
+
+def read_byte(data, at, field):
+    if at >= len(data):
+        raise Refused("truncated", field)
+    return data[at], at + 1
+
+
+def read_varint(data, at, field):
+    value = 0
+    for i in range(10):
+        byte, at = read_byte(data, at, field)
+        if (i == 9 and byte > 1) or (i > 0 and byte == 0):
+            raise Refused("varint", field)
+        value |= (byte & 0x7F) << (7 * i)
+        if byte < 0x80:
+            return value, at
+    raise AssertionError("the tenth byte ends or is refused")
+
+
+def write_varint(value):
+    out = bytearray()
+    while value >= 0x80:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def read_bytes(data, at, field, size_max=None):
+    size, at = read_varint(data, at, field)
+    if size_max is not None and size > size_max:
+        raise Refused("too_long", field)
+    if size > len(data) - at:
+        raise Refused("truncated", field)
+    return data[at : at + size], at + size
+
+
+def write_bytes(value):
+    return write_varint(len(value)) + value
+
+
+def read_text(data, at, field, size_max=None):
+    value, at = read_bytes(data, at, field, size_max)
+    try:
+        return value.decode("utf-8"), at
+    except UnicodeDecodeError:
+        raise Refused("not_utf8", field) from None
+
+
+def write_text(value):
+    return write_bytes(value.encode("utf-8"))
+
+
+def number(read, write):
+    """Numbers are decimal strings in JSON, where many readers lose what lies above 2^53."""
+
+    def read_number(data, at, field):
+        value, at = read(data, at, field)
+        return str(value), at
+
+    return read_number, lambda value: write(int(value))
+
+
+BYTE = number(read_byte, lambda value: bytes([value]))
+VARINT = number(read_varint, write_varint)
+
+
+def within(low, high):
+    """A varint of which only these values are allowed."""
+
+    def read(data, at, field):
+        value, at = read_varint(data, at, field)
+        if not low <= value <= high:
+            raise Refused("unlisted", field)
+        return str(value), at
+
+    return read, VARINT[1]
+
+
+CODE = within(0, 65535)
+OWN_REQUEST = within(1, 2**64 - 1)
+
+
+def listed(names):
+    numbers = {name: value for value, name in names.items()}
+
+    def read(data, at, field):
+        value, at = read_byte(data, at, field)
+        if value not in names:
+            raise Refused("unlisted", field)
+        return names[value], at
+
+    return read, lambda name: bytes([numbers[name]])
+
+
+def string(size_max):
+    return lambda data, at, field: read_text(data, at, field, size_max), write_text
+
+
+def read_conversation(data, at, field):
+    kind, at = read_varint(data, at, "conversation")
+    if kind != 1:
+        raise Refused("unlisted", "conversation")
+    user, at = VARINT[0](data, at, "peer")
+    return {"user": user}, at
+
+
+CONVERSATION = read_conversation, lambda value: b"\x01" + VARINT[1](value["user"])
+
+
+# SPEC 5.4
+def read_content(data, at, field):
+    kind, at = read_byte(data, at, "content_kind")
+    if kind == 1:
+        text, at = read_text(data, at, field)
+        return {"text": text}, at
+    value, at = read_bytes(data, at, field)
+    return {"kind": str(kind), "bytes": value.hex()}, at
+
+
+def write_content(value):
+    if "text" in value:
+        return b"\x01" + write_text(value["text"])
+    return bytes([int(value["kind"])]) + write_bytes(bytes.fromhex(value["bytes"]))
+
+
+CONTENT = read_content, write_content
+
+
+# SPEC 5
+ENTRIES_BY_KIND = {
+    1: ("received", [("from", VARINT), ("origin", VARINT), ("content", CONTENT)]),
+    2: ("sent", [("to", VARINT), ("device", VARINT), ("number", VARINT), ("content", CONTENT)]),
+    3: ("delivered", [("peer", VARINT), ("up_to", VARINT)]),
+}
+ENTRY_HEAD = [("seq", VARINT), ("time", VARINT)]
+
+
+def read_fields(fields, data, at=0):
+    values = {}
+    for name, (read, _) in fields:
+        values[name], at = read(data, at, name)
+    return values, at
+
+
+def write_fields(fields, values):
+    return b"".join(write(values[name]) for name, (_, write) in fields)
+
+
+def read_entry(data, at, _field):
+    kind, at = read_byte(data, at, "entry_kind")
+    name, fields = ENTRIES_BY_KIND.get(kind, (str(kind), []))
+    values, _ = read_fields(ENTRY_HEAD + fields, data, at)
+    return {"kind": name, **values}, len(data)
+
+
+def write_entry(value):
+    for kind, (name, fields) in ENTRIES_BY_KIND.items():
+        if value["kind"] == name:
+            return bytes([kind]) + write_fields(ENTRY_HEAD + fields, value)
+    return bytes([int(value["kind"])]) + write_fields(ENTRY_HEAD, value)
+
+
+def read_entries(data, at, field):
+    count, at = read_varint(data, at, field)
+    # An entry has at least four bytes.
+    if count > (len(data) - at) // 4:
+        raise Refused("truncated", field)
+    entries = []
+    for _ in range(count):
+        item, at = read_bytes(data, at, field)
+        entries.append(read_entry(item, 0, field)[0])
+    return entries, at
+
+
+def write_entries(entries):
+    return write_varint(len(entries)) + b"".join(write_bytes(write_entry(entry)) for entry in entries)
+
+
+ENTRY = read_entry, write_entry
+ENTRIES = read_entries, write_entries
+
+# SPEC 4
+FETCH = [("from", VARINT), ("direction", listed({0: "forwards", 1: "backwards"})), ("limit", VARINT)]
+WELCOME = (
+    "version user server_time head cursor last_number send_window text_bytes_max page_entries_max idle_timeout_ms".split()
+)
+FRAMES = {
+    "client": {
+        0x01: (
+            "hello",
+            [
+                ("version_min", VARINT),
+                ("version_max", VARINT),
+                ("device", VARINT),
+                ("resume", listed({0: "stored", 1: "after", 2: "live"})),
+                ("resume_seq", VARINT),
+                ("token", string(TOKEN_BYTES_MAX)),
+            ],
+        ),
+        0x02: ("send", [("number", VARINT), ("to", CONVERSATION), ("content", CONTENT)]),
+        0x03: ("acknowledge", [("seq", VARINT)]),
+        0x04: ("fetch_log", [("request", OWN_REQUEST), *FETCH]),
+        0x05: ("fetch_conversation", [("request", OWN_REQUEST), ("peer", CONVERSATION), *FETCH]),
+        0x06: ("ping", [("nonce", VARINT)]),
+        0x07: ("pong", [("nonce", VARINT)]),
+        0x08: ("bye", []),
+    },
+    "server": {
+        0x81: ("welcome", [(name, VARINT) for name in WELCOME]),
+        0x82: (
+            "accepted",
+            [
+                ("number", VARINT),
+                ("seq", VARINT),
+                ("time", VARINT),
+                ("durability", listed({1: "memory", 2: "local", 3: "committed"})),
+                ("recipient", listed({0: "offline", 1: "online", 2: "yourself"})),
+            ],
+        ),
+        0x83: ("refused", [("number", VARINT), ("code", CODE), ("retry_after_ms", VARINT), ("expected", VARINT)]),
+        0x84: ("deliver", [("entry", ENTRY)]),
+        0x85: (
+            "page",
+            [
+                ("request", VARINT),
+                ("first", VARINT),
+                ("last", VARINT),
+                ("more", listed({0: "no", 1: "yes"})),
+                ("entries", ENTRIES),
+                ("delivered_up_to", VARINT),
+            ],
+        ),
+        0x86: (
+            "error",
+            [
+                ("code", CODE),
+                ("kind", BYTE),
+                ("request", VARINT),
+                ("retry_after_ms", VARINT),
+                ("detail", string(DETAIL_BYTES_MAX)),
+            ],
+        ),
+        0x87: ("ping", [("nonce", VARINT)]),
+        0x88: ("pong", [("nonce", VARINT)]),
+        0x89: ("bye", [("code", CODE), ("retry_after_ms", VARINT), ("detail", string(DETAIL_BYTES_MAX))]),
+    },
+}
+
+
+def cut(data, direction):
+    """SPEC 2.1: one whole frame off the front of a stream: its kind, its body and what follows; None if it has not arrived whole."""
+    try:
+        size, at = read_varint(data, 0, None)
+    except Refused as refused:
+        if refused.error == "truncated":
+            return None
+        raise Refused("length_varint") from None
+    if size == 0:
+        raise Refused("length_zero")
+    if size > FRAME_BYTES_MAX[direction]:
+        raise Refused("frame_too_large")
+    if size > len(data) - at:
+        return None
+    return data[at], data[at + 1 : at + size], data[at + size :]
+
+
+def decode(data, direction):
+    """The name and fields of the one frame in data."""
+    frame = cut(data, direction)
+    if frame is None:
+        raise AssertionError("the frame is incomplete")
+    kind, body, rest = frame
+    if rest:
+        raise AssertionError("bytes follow the frame")
+    if kind not in FRAMES[direction]:
+        raise Refused("unknown_kind")
+    name, fields = FRAMES[direction][kind]
+    values, _ = read_fields(fields, body)
+    if name == "hello" and values["resume"] != "after":
+        values["resume_seq"] = "0"
+    return name, values
+
+
+def encode(name, values, direction):
+    for kind, (known, fields) in FRAMES[direction].items():
+        if known == name:
+            return write_bytes(bytes([kind]) + write_fields(fields, values))
+    raise AssertionError(f"no frame is called {name}")
+
+
+def faults_of_vector(vector, direction):
+    data = bytes.fromhex(vector["hex"])
+    try:
+        decoded = decode(data, direction)
+    except Refused as refused:
+        return [f"refused: {refused}"]
+    faults = []
+    if decoded != (vector["kind"], vector["fields"]):
+        faults.append(f"decodes to {decoded}")
+    if not vector.get("decode_only") and encode(vector["kind"], vector["fields"], direction) != data:
+        faults.append(f"encodes to {encode(vector['kind'], vector['fields'], direction).hex()}")
+    for end in range(len(data)):
+        if cut(data[:end], direction) is not None:
+            faults.append(f"its first {end} bytes are taken for a frame")
+    return faults
+
+
+def faults_of_refused(vector):
+    try:
+        decoded = decode(bytes.fromhex(vector["hex"]), vector["direction"])
+    except Refused as refused:
+        if (refused.error, refused.field) == (vector["error"], vector.get("field")):
+            return []
+        return [f"is refused with {refused.error}, {refused.field}"]
+    return [f"is not refused but decodes to {decoded}"]
+
+
+def main():
+    folder = pathlib.Path(__file__).parent
+    faults, count = [], 0
+    for direction in ("client", "server"):
+        vectors = json.loads((folder / f"{direction}.json").read_text("utf-8"))
+        count += len(vectors)
+        for kind, (name, _) in FRAMES[direction].items():
+            if not any(vector["kind"] == name for vector in vectors):
+                faults.append(f"{direction}: kind {kind:#04x} {name} has no vector")
+        for vector in vectors:
+            faults += [f"{direction}: {vector['name']}: {fault}" for fault in faults_of_vector(vector, direction)]
+    refused = json.loads((folder / "refused.json").read_text("utf-8"))
+    count += len(refused)
+    for vector in refused:
+        faults += [f"refused: {vector['name']}: {fault}" for fault in faults_of_refused(vector)]
+    print("\n".join(faults) if faults else f"{count} vectors agree with SPEC.md")
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

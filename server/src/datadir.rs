@@ -1,0 +1,397 @@
+//! Data folder: everything durable of one server, held by one process at a time.
+//!
+//! `LOCK` (flock), `FORMAT` (`ringpost 1`), `token-key.pem`, `journal/`, `store/`. `FORMAT` is written last, when
+//! everything else is there: a folder with it is whole, a folder without it was never used. A folder that is refused is
+//! left as it was, to the byte.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
+    io::{self, ErrorKind, Read, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use thiserror::Error;
+
+use crate::limits::SMALL_FILE_BYTES_MAX;
+
+/// The version of everything in the folder. Grows when a server that knows only the old one could not read it.
+pub const FORMAT_VERSION: u32 = 1;
+
+const LOCK: &str = "LOCK";
+const FORMAT: &str = "FORMAT";
+const FORMAT_NEW: &str = "FORMAT.new";
+const TOKEN_KEY: &str = "token-key.pem";
+const JOURNAL: &str = "journal";
+const STORE: &str = "store";
+
+/// Why a folder can not be used. It is as it was before.
+#[derive(Debug, Error)]
+pub enum DataDirError {
+    /// A running server has it.
+    #[error(
+        "{path}: this data folder is in use by another process (`fuser {path}/LOCK` names it): stop that one, or choose \
+         another folder with --data",
+        path = path.display()
+    )]
+    InUse {
+        /// Which folder.
+        path: PathBuf,
+    },
+    /// Written by a newer server.
+    #[error(
+        "{path}: this data folder has format {found}, and this server knows up to {FORMAT_VERSION}: use the newer \
+         server that wrote it",
+        path = path.display()
+    )]
+    Newer {
+        /// Which folder.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+    },
+    /// Somebody else's folder.
+    #[error(
+        "{path}: this folder is not empty and not a Ringpost data folder (it has `{entry}` and no FORMAT): choose an \
+         empty or new folder with --data",
+        path = path.display()
+    )]
+    NotRingpost {
+        /// Which folder.
+        path: PathBuf,
+        /// Something that is in it.
+        entry: String,
+    },
+    /// Parts of it are missing or changed.
+    #[error("{path}: this data folder is damaged: {what}. Restore it from a backup, or choose another one with --data",
+        path = path.display())]
+    Damaged {
+        /// Which folder.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+    /// The system refused something.
+    #[error("{path}: {what}: {error}", path = path.display())]
+    Io {
+        /// Which folder.
+        path: PathBuf,
+        /// What was tried.
+        what: &'static str,
+        /// The system's answer.
+        error: io::Error,
+    },
+}
+
+/// A data folder that is this process's until the value is dropped.
+#[derive(Debug)]
+pub struct DataDir {
+    path: PathBuf,
+    // Unlocked when it is closed, also by the end of the process, however it ends.
+    _lock: File,
+}
+
+/// What a look at a folder tells.
+enum Found {
+    /// Nothing, or what a first start that was cut short left behind.
+    Fresh,
+    /// A whole data folder.
+    Ours,
+}
+
+impl DataDir {
+    /// Takes the folder, which is made if it does not exist.
+    ///
+    /// # Errors
+    /// See [`DataDirError`].
+    pub fn open(path: &Path) -> Result<Self, DataDirError> {
+        create_folder(path).map_err(|error| io_error(path, "can not make the folder", error))?;
+        let path = &fs::canonicalize(path).map_err(|error| io_error(path, "can not find the folder", error))?;
+        // First a look, because taking the lock makes a file; then again, because somebody may have been faster.
+        look(path)?;
+        let lock = take_lock(path)?;
+        match look(path)? {
+            Found::Ours => {}
+            Found::Fresh => {
+                set_up(path).map_err(|error| io_error(path, "can not set up the folder", error))?;
+            }
+        }
+        Ok(Self { path: path.clone(), _lock: lock })
+    }
+
+    /// The folder, as an absolute path.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where the journal's segments live.
+    #[must_use]
+    pub fn journal(&self) -> PathBuf {
+        self.path.join(JOURNAL)
+    }
+
+    /// Where the store lives.
+    #[must_use]
+    pub fn store(&self) -> PathBuf {
+        self.path.join(STORE)
+    }
+}
+
+/// Where the key that signs tokens lives in a data folder. Reading it needs no lock: it never changes.
+#[must_use]
+pub fn token_key_path(data_dir: &Path) -> PathBuf {
+    data_dir.join(TOKEN_KEY)
+}
+
+fn create_folder(path: &Path) -> io::Result<()> {
+    if path.is_dir() { Ok(()) } else { DirBuilder::new().recursive(true).mode(0o700).create(path) }
+}
+
+/// Reads only.
+fn look(path: &Path) -> Result<Found, DataDirError> {
+    if let Some(format) = read_format(path)? {
+        check_format(path, &format)?;
+        return Ok(Found::Ours);
+    }
+    let entries = fs::read_dir(path).and_then(Iterator::collect::<io::Result<Vec<_>>>);
+    for entry in entries.map_err(|error| io_error(path, "can not list the folder", error))? {
+        let name = entry.file_name();
+        let is_left_over = match name.to_str() {
+            Some(LOCK | FORMAT_NEW) => true,
+            Some(JOURNAL | STORE) => fs::read_dir(entry.path()).is_ok_and(|mut inside| inside.next().is_none()),
+            _ => false,
+        };
+        if !is_left_over {
+            let entry = name.to_string_lossy().into_owned();
+            return Err(DataDirError::NotRingpost { path: path.to_owned(), entry });
+        }
+    }
+    Ok(Found::Fresh)
+}
+
+fn read_format(path: &Path) -> Result<Option<Vec<u8>>, DataDirError> {
+    let mut format = Vec::new();
+    let read = File::open(path.join(FORMAT)).and_then(|file| file.take(SMALL_FILE_BYTES_MAX).read_to_end(&mut format));
+    match read {
+        Ok(_) => Ok(Some(format)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(io_error(path, "can not read its file FORMAT", error)),
+    }
+}
+
+fn check_format(path: &Path, format: &[u8]) -> Result<(), DataDirError> {
+    let damaged = |what| DataDirError::Damaged { path: path.to_owned(), what };
+    let version = std::str::from_utf8(format)
+        .ok()
+        .and_then(|text| text.strip_prefix("ringpost ")?.strip_suffix('\n')?.parse::<u32>().ok());
+    match version {
+        None | Some(0) => return Err(damaged("its file FORMAT does not say `ringpost` and a number".to_owned())),
+        Some(found) if found > FORMAT_VERSION => return Err(DataDirError::Newer { path: path.to_owned(), found }),
+        Some(_) => {}
+    }
+    // A server that made an empty journal in the place of a lost one would lose messages without a word.
+    match [JOURNAL, STORE].into_iter().find(|name| !path.join(name).is_dir()) {
+        Some(missing) => Err(damaged(format!("its folder {missing} is missing"))),
+        None => Ok(()),
+    }
+}
+
+fn take_lock(path: &Path) -> Result<File, DataDirError> {
+    let open = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path.join(LOCK));
+    let file = open.map_err(|error| io_error(path, "can not open its file LOCK", error))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(DataDirError::InUse { path: path.to_owned() }),
+        Err(TryLockError::Error(error)) => Err(io_error(path, "can not lock its file LOCK", error)),
+    }
+}
+
+fn set_up(path: &Path) -> io::Result<()> {
+    for name in [JOURNAL, STORE] {
+        create_folder(&path.join(name))?;
+    }
+    File::open(path)?.sync_all()?;
+    let fresh = path.join(FORMAT_NEW);
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
+    file.write_all(format!("ringpost {FORMAT_VERSION}\n").as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&fresh, path.join(FORMAT))?;
+    File::open(path)?.sync_all()
+}
+
+fn io_error(path: &Path, what: &'static str, error: io::Error) -> DataDirError {
+    DataDirError::Io { path: path.to_owned(), what, error }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, os::unix::fs::PermissionsExt};
+
+    use super::*;
+
+    struct World {
+        _outer: tempfile::TempDir,
+        path: PathBuf,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let outer = tempfile::tempdir().unwrap();
+            Self { path: outer.path().canonicalize().unwrap().join("data"), _outer: outer }
+        }
+
+        /// A folder that a server has used and left.
+        fn used() -> Self {
+            let world = Self::new();
+            let data = DataDir::open(&world.path).unwrap();
+            fs::write(data.journal().join("0001"), "records").unwrap();
+            world
+        }
+
+        fn write(&self, name: &str, bytes: &[u8]) {
+            fs::create_dir_all(&self.path).unwrap();
+            fs::write(self.path.join(name), bytes).unwrap();
+        }
+
+        /// Tries to open the folder and checks that this changed nothing; the error must name the folder.
+        fn refused(&self) -> DataDirError {
+            let before = snapshot(&self.path);
+            let error = DataDir::open(&self.path).unwrap_err();
+            assert_eq!(before, snapshot(&self.path), "{error}");
+            assert!(error.to_string().contains(self.path.to_str().unwrap()), "{error}");
+            error
+        }
+    }
+
+    /// Every path below `root` with its mode and its bytes.
+    fn snapshot(root: &Path) -> BTreeMap<PathBuf, (u32, Option<Vec<u8>>)> {
+        let mut found = BTreeMap::new();
+        let mut folders = vec![root.to_owned()];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                let mode = fs::metadata(&path).unwrap().permissions().mode();
+                let bytes = if path.is_dir() { None } else { Some(fs::read(&path).unwrap()) };
+                if bytes.is_none() {
+                    folders.push(path.clone());
+                }
+                found.insert(path, (mode, bytes));
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn a_first_start_makes_the_folder_for_its_owner_alone() {
+        let world = World::new();
+        let data = DataDir::open(&world.path).unwrap();
+        assert_eq!(data.path(), world.path);
+        assert_eq!(fs::metadata(&world.path).unwrap().permissions().mode() & 0o7777, 0o700);
+        assert_eq!(fs::read(world.path.join("FORMAT")).unwrap(), b"ringpost 1\n");
+        assert!(data.journal().is_dir() && data.store().is_dir());
+        let names: Vec<_> =
+            snapshot(&world.path).into_keys().map(|path| path.file_name().unwrap().to_owned()).collect();
+        assert_eq!(names, ["FORMAT", "LOCK", "journal", "store"]);
+    }
+
+    #[test]
+    fn a_second_start_finds_the_folder_as_it_was_left() {
+        let world = World::used();
+        let before = snapshot(&world.path);
+        drop(DataDir::open(&world.path).unwrap());
+        assert_eq!(before, snapshot(&world.path));
+    }
+
+    #[test]
+    fn an_empty_folder_of_somebody_else_will_do() {
+        let world = World::new();
+        fs::create_dir(&world.path).unwrap();
+        DataDir::open(&world.path).unwrap();
+    }
+
+    #[test]
+    fn a_folder_in_use_is_refused_until_it_is_free() {
+        let world = World::new();
+        let first = DataDir::open(&world.path).unwrap();
+        assert!(matches!(world.refused(), DataDirError::InUse { .. }));
+        drop(first);
+        DataDir::open(&world.path).unwrap();
+    }
+
+    #[test]
+    fn a_newer_format_is_refused_even_without_a_lock_file() {
+        let world = World::used();
+        fs::remove_file(world.path.join("LOCK")).unwrap();
+        world.write("FORMAT", b"ringpost 2\n");
+        assert!(matches!(world.refused(), DataDirError::Newer { found: 2, .. }));
+    }
+
+    #[test]
+    fn a_damaged_format_is_refused() {
+        for format in
+            ["", "ringpost", "ringpost \n", "ringpost 1", "ringpost 0\n", "ringpost -1\n", "\0\0\0", "mango 1\n"]
+        {
+            let world = World::used();
+            world.write("FORMAT", format.as_bytes());
+            assert!(matches!(world.refused(), DataDirError::Damaged { .. }), "{format:?}");
+        }
+    }
+
+    #[test]
+    fn an_unreadable_format_is_refused() {
+        let world = World::used();
+        fs::remove_file(world.path.join("FORMAT")).unwrap();
+        fs::create_dir(world.path.join("FORMAT")).unwrap();
+        assert!(matches!(world.refused(), DataDirError::Io { .. }));
+    }
+
+    #[test]
+    fn a_missing_journal_or_store_is_damage_and_not_a_fresh_start() {
+        for name in ["journal", "store"] {
+            let world = World::used();
+            fs::remove_dir_all(world.path.join(name)).unwrap();
+            assert!(world.refused().to_string().contains(&format!("its folder {name} is missing")));
+        }
+    }
+
+    #[test]
+    fn a_folder_of_something_else_is_refused() {
+        let world = World::new();
+        world.write("thesis.txt", b"all my work");
+        let error = world.refused();
+        assert!(error.to_string().contains("thesis.txt"), "{error}");
+    }
+
+    #[test]
+    fn a_used_folder_that_lost_its_format_is_refused() {
+        let world = World::used();
+        fs::remove_file(world.path.join("FORMAT")).unwrap();
+        assert!(matches!(world.refused(), DataDirError::NotRingpost { .. }));
+    }
+
+    #[test]
+    fn a_file_in_the_place_of_the_folder_is_refused() {
+        let world = World::new();
+        fs::write(&world.path, "a file").unwrap();
+        let error = DataDir::open(&world.path).unwrap_err();
+        assert!(error.to_string().contains(world.path.to_str().unwrap()), "{error}");
+        assert_eq!(fs::read(&world.path).unwrap(), b"a file");
+    }
+
+    #[test]
+    fn a_first_start_that_was_cut_short_is_carried_on() {
+        for left in [vec!["LOCK"], vec!["LOCK", "journal"], vec!["LOCK", "journal", "store", "FORMAT.new"]] {
+            let world = World::new();
+            for name in left {
+                match name {
+                    "journal" | "store" => fs::create_dir(world.path.join(name)).unwrap(),
+                    _ => world.write(name, b""),
+                }
+            }
+            DataDir::open(&world.path).unwrap();
+            assert_eq!(fs::read(world.path.join("FORMAT")).unwrap(), b"ringpost 1\n");
+            assert!(!world.path.join("FORMAT.new").exists());
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! Key files: the only secrets on disk. A file that holds a secret is its owner's alone (mode 0600) or is not used; a
+//! key that exists is never overwritten. What the bytes mean is `auth`'s.
+
+use std::{
+    fs::{self, File, OpenOptions, Permissions},
+    io::{self, ErrorKind, Read, Write},
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+use thiserror::Error;
+
+use crate::{
+    auth::{KeyError, Keys, SigningKey, generate_pem},
+    limits::SMALL_FILE_BYTES_MAX,
+};
+
+const MODE: u32 = 0o600;
+
+/// Why a key file can not be used.
+#[derive(Debug, Error)]
+pub enum KeyFileError {
+    /// There is none.
+    #[error("{path}: there is no key", path = path.display())]
+    NotFound {
+        /// Where it should be.
+        path: PathBuf,
+    },
+    /// It could not be read or written.
+    #[error("{path}: {error}", path = path.display())]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// Others on this machine may have read it.
+    #[error(
+        "{path}: this secret is open to others (mode {mode:04o}, must be 0600); if nobody has read it: chmod 600 {path}",
+        path = path.display()
+    )]
+    Mode {
+        /// Which file.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+    /// It holds something else.
+    #[error("{path}: {error}", path = path.display())]
+    Key {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong.
+        error: KeyError,
+    },
+}
+
+/// The keys that tokens are checked with: an Ed25519 key, private or public, and an HS256 secret, if there is one.
+///
+/// # Errors
+/// See [`KeyFileError`].
+pub fn load_keys(key_path: &Path, hs256_secret_path: Option<&Path>) -> Result<Keys, KeyFileError> {
+    let pem = read_key(key_path)?;
+    let mut keys = Keys::from_pem(&pem).map_err(|error| key_error(key_path, error))?;
+    if let Some(path) = hs256_secret_path {
+        let file = read(path)?;
+        owner_only(path, &file)?;
+        // An editor or `echo` ends the file with a line break that the issuer's copy need not have.
+        let secret = file.bytes.strip_suffix(b"\n").unwrap_or(&file.bytes);
+        let secret = secret.strip_suffix(b"\r").unwrap_or(secret);
+        keys = keys.with_hs256_secret(secret).map_err(|error| key_error(path, error))?;
+    }
+    Ok(keys)
+}
+
+/// The key that tokens are signed with.
+///
+/// # Errors
+/// See [`KeyFileError`].
+pub fn load_signing_key(path: &Path) -> Result<SigningKey, KeyFileError> {
+    SigningKey::from_pem(&read_key(path)?).map_err(|error| key_error(path, error))
+}
+
+/// Makes a new signing key, unless there is a file already. Whole or not at all, whenever the power fails.
+///
+/// # Errors
+/// See [`KeyFileError`].
+pub fn create_if_missing(path: &Path) -> Result<(), KeyFileError> {
+    let io_error = |error| KeyFileError::Io { path: path.to_owned(), error };
+    if path.try_exists().map_err(io_error)? {
+        return Ok(());
+    }
+    let pem = generate_pem().map_err(|error| key_error(path, error))?;
+    let fresh = path.with_extension("pem.new");
+    write_fresh(&fresh, pem.as_bytes()).map_err(io_error)?;
+    // A link, not a rename: it fails when somebody else's key has appeared in the meantime.
+    let linked = fs::hard_link(&fresh, path);
+    fs::remove_file(&fresh).map_err(io_error)?;
+    match linked {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(io_error(error)),
+        _ => sync_folder_of(path).map_err(io_error),
+    }
+}
+
+fn write_fresh(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        // Left over from a start that was cut short.
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(MODE).open(path)?;
+    file.write_all(bytes)?;
+    file.set_permissions(Permissions::from_mode(MODE))?;
+    file.sync_all()
+}
+
+fn sync_folder_of(path: &Path) -> io::Result<()> {
+    match path.parent() {
+        Some(folder) => File::open(folder)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+struct Contents {
+    bytes: Vec<u8>,
+    mode: u32,
+}
+
+fn read(path: &Path) -> Result<Contents, KeyFileError> {
+    let read = || {
+        let file = File::open(path)?;
+        // Of the open file, so that it is the mode of the bytes that are read.
+        let mode = file.metadata()?.permissions().mode() & 0o7777;
+        let mut bytes = Vec::new();
+        file.take(SMALL_FILE_BYTES_MAX).read_to_end(&mut bytes)?;
+        Ok(Contents { bytes, mode })
+    };
+    read().map_err(|error: io::Error| match error.kind() {
+        ErrorKind::NotFound => KeyFileError::NotFound { path: path.to_owned() },
+        _ => KeyFileError::Io { path: path.to_owned(), error },
+    })
+}
+
+/// A PEM file. One that holds a public key may be read by anybody.
+fn read_key(path: &Path) -> Result<Vec<u8>, KeyFileError> {
+    let file = read(path)?;
+    let is_public = pem::parse(&file.bytes).is_ok_and(|pem| pem.tag() == "PUBLIC KEY");
+    if !is_public {
+        owner_only(path, &file)?;
+    }
+    Ok(file.bytes)
+}
+
+fn owner_only(path: &Path, file: &Contents) -> Result<(), KeyFileError> {
+    if file.mode & 0o077 != 0 {
+        return Err(KeyFileError::Mode { path: path.to_owned(), mode: file.mode });
+    }
+    Ok(())
+}
+
+fn key_error(path: &Path, error: KeyError) -> KeyFileError {
+    KeyFileError::Key { path: path.to_owned(), error }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proto_spec::{TimestampMs, UserId};
+
+    use super::*;
+    use crate::auth::mint;
+
+    struct World {
+        _folder: tempfile::TempDir,
+        path: PathBuf,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            Self { path: folder.path().join("token-key.pem"), _folder: folder }
+        }
+
+        fn beside(&self, name: &str, bytes: &[u8], mode: u32) -> PathBuf {
+            let path = self.path.with_file_name(name);
+            fs::write(&path, bytes).unwrap();
+            fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+            path
+        }
+    }
+
+    #[test]
+    fn a_new_key_is_its_owners_alone_and_signs_what_it_checks() {
+        let world = World::new();
+        create_if_missing(&world.path).unwrap();
+        assert_eq!(fs::metadata(&world.path).unwrap().permissions().mode() & 0o7777, 0o600);
+        let now = TimestampMs(1_800_000_000_000);
+        let token = mint(&load_signing_key(&world.path).unwrap(), UserId(7), Duration::from_secs(60), now).unwrap();
+        assert_eq!(load_keys(&world.path, None).unwrap().verify(&token, now).unwrap().user, UserId(7));
+        assert_eq!(fs::read_dir(world.path.parent().unwrap()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_key_that_exists_is_never_overwritten_even_if_it_is_damaged() {
+        let world = World::new();
+        fs::write(&world.path, "damaged").unwrap();
+        create_if_missing(&world.path).unwrap();
+        assert_eq!(fs::read(&world.path).unwrap(), b"damaged");
+    }
+
+    #[test]
+    fn what_a_start_that_was_cut_short_left_behind_is_no_key() {
+        let world = World::new();
+        world.beside("token-key.pem.new", b"half a k", 0o644);
+        create_if_missing(&world.path).unwrap();
+        load_signing_key(&world.path).unwrap();
+        assert!(!world.path.with_extension("pem.new").exists());
+    }
+
+    #[test]
+    fn a_secret_that_others_can_read_is_refused_and_the_error_says_what_to_do() {
+        let world = World::new();
+        create_if_missing(&world.path).unwrap();
+        for mode in [0o640, 0o604, 0o620, 0o601] {
+            fs::set_permissions(&world.path, Permissions::from_mode(mode)).unwrap();
+            let error = load_keys(&world.path, None).unwrap_err().to_string();
+            assert!(error.contains(&format!("chmod 600 {}", world.path.display())), "{error}");
+            assert!(error.contains(&format!("mode {mode:04o}")), "{error}");
+            assert!(matches!(load_signing_key(&world.path), Err(KeyFileError::Mode { .. })));
+        }
+        fs::set_permissions(&world.path, Permissions::from_mode(0o400)).unwrap();
+        let secret = world.beside("secret", &[b'x'; 32], 0o644);
+        assert!(matches!(load_keys(&world.path, Some(&secret)), Err(KeyFileError::Mode { .. })));
+    }
+
+    #[test]
+    fn a_public_key_may_be_read_by_anybody_and_can_not_mint() {
+        let world = World::new();
+        let pem = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEA11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=\n\
+                   -----END PUBLIC KEY-----\n";
+        let public = world.beside("public.pem", pem.as_bytes(), 0o644);
+        load_keys(&public, None).unwrap();
+        let Err(error) = load_signing_key(&public) else { panic!() };
+        assert!(error.to_string().contains("public.pem: it is a public key"), "{error}");
+    }
+
+    #[test]
+    fn the_line_break_at_the_end_of_a_secret_does_not_count() {
+        let world = World::new();
+        create_if_missing(&world.path).unwrap();
+        for (bytes, good) in [("x".repeat(32) + "\n", true), ("x".repeat(32), true), ("x".repeat(31) + "\r\n", false)] {
+            let secret = world.beside("secret", bytes.as_bytes(), 0o600);
+            assert_eq!(load_keys(&world.path, Some(&secret)).is_ok(), good, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn a_missing_key_is_named() {
+        let world = World::new();
+        let error = load_keys(&world.path, None).unwrap_err();
+        assert!(matches!(error, KeyFileError::NotFound { .. }));
+        assert!(error.to_string().contains("token-key.pem"));
+    }
+}

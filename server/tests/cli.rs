@@ -1,0 +1,204 @@
+//! The binary as an operator meets it: its exit codes, what it prints where, and what it leaves alone.
+#![expect(clippy::unwrap_used, reason = "a test that can not run has failed")]
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, ChildStdout, Command, Output, Stdio},
+};
+
+use proto_spec::{TimestampMs, UserId};
+
+struct World {
+    folder: tempfile::TempDir,
+}
+
+impl World {
+    fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    fn file(&self, text: &str) -> PathBuf {
+        let path = self.folder.path().join("ringpost.toml");
+        fs::write(&path, text).unwrap();
+        path
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ringpost"));
+        command.args(arguments).current_dir(self.folder.path()).env_remove("RUST_LOG").stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    /// A server on a free port.
+    fn serve(&self) -> Server {
+        let config = self.file("admin_listen = \"\"\ncores = 1\n");
+        let mut command = self.command(&["serve", "--listen", "127.0.0.1:0", "--config", config.to_str().unwrap()]);
+        let mut child = command.arg("--data").arg(self.data()).stdout(Stdio::piped()).spawn().unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        Server { child, stdout }
+    }
+}
+
+struct Server {
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+}
+
+impl Server {
+    /// What it prints until it serves.
+    fn greeting(&mut self) -> String {
+        let mut text = String::new();
+        while !text.contains("\nstop ") {
+            assert_ne!(self.stdout.read_line(&mut text).unwrap(), 0, "ended after: {text}");
+        }
+        text
+    }
+
+    fn signal(&self, name: &str) {
+        let command = format!("kill {name} {}", self.child.id());
+        let status = Command::new("sh").args(["-c", &command]).status().unwrap();
+        assert!(status.success());
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+fn files(folder: &Path) -> Vec<(PathBuf, Option<Vec<u8>>)> {
+    let mut found: Vec<_> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .map(|path| (path.clone(), fs::read(path).ok()))
+        .collect();
+    found.sort();
+    found
+}
+
+#[test]
+fn a_server_greets_mints_and_stops_with_zero_on_either_signal() {
+    for signal in ["-TERM", "-INT"] {
+        let world = World::new();
+        let mut server = world.serve();
+        let greeting = server.greeting();
+        assert!(greeting.contains("serves on 127.0.0.1:") && !greeting.contains("127.0.0.1:0,"), "{greeting}");
+
+        // The command for a token works as it is printed.
+        let line = greeting.lines().find(|line| line.contains("token --user 7")).unwrap();
+        let command = line.trim_start_matches("tokens").trim();
+        let minted = Command::new("sh").args(["-c", command]).current_dir(world.folder.path()).status().unwrap();
+        assert!(minted.success(), "{command}");
+        let token = fs::read_to_string(world.folder.path().join("t7")).unwrap();
+        let keys = server::keyfile::load_keys(&world.data().join("token-key.pem"), None).unwrap();
+        let now = TimestampMs(1_600_000_000_000);
+        assert_eq!(keys.verify(token.trim_end(), now).unwrap().user, UserId(7));
+
+        server.signal(signal);
+        assert_eq!(server.child.wait().unwrap().code(), Some(0));
+    }
+}
+
+#[test]
+fn a_token_is_all_that_stdout_gets() {
+    let world = World::new();
+    fs::create_dir(world.data()).unwrap();
+    server::keyfile::create_if_missing(&world.data().join("token-key.pem")).unwrap();
+    let output = world.run(&["token", "--user", "7", "--ttl", "12h", "--data", "data"]);
+    let token = String::from_utf8(output.stdout.clone()).unwrap();
+    assert!(output.status.success() && token.ends_with('\n') && token.matches('.').count() == 2, "{output:?}");
+    assert!(token.trim_end().bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte)), "{token}");
+}
+
+#[test]
+fn a_token_without_a_key_says_what_to_do_and_makes_nothing() {
+    let world = World::new();
+    let output = world.run(&["token", "--user", "7"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(output.stdout.is_empty());
+    let error = stderr(&output);
+    assert!(error.starts_with("ringpost: ") && error.contains("start the server once"), "{error}");
+    assert!(files(world.folder.path()).is_empty());
+}
+
+#[test]
+fn usage_errors_exit_with_two() {
+    let world = World::new();
+    for arguments in [
+        &["token"][..],
+        &["token", "--user", "0"],
+        &["token", "--user", "7", "--ttl", "30"],
+        &["serve", "--listen", "localhost"],
+        &["dance"],
+    ] {
+        assert_eq!(world.run(arguments).status.code(), Some(2), "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_wrong_configuration_exits_with_two_names_everything_and_makes_nothing() {
+    let world = World::new();
+    let config = world.file("listen = \"0.0.0.0:7600\"\n[connections]\nmax = 0\n");
+    let before = files(world.folder.path());
+    let output = world.run(&["serve", "--config", config.to_str().unwrap(), "--data", "data", "--cores", "999"]);
+    assert_eq!(output.status.code(), Some(2));
+    let error = stderr(&output);
+    let lines: Vec<_> = error.lines().collect();
+    assert!(lines.len() == 3 && lines.iter().all(|line| line.starts_with("ringpost: ")), "{error}");
+    for key in ["listen = 0.0.0.0:7600", "cores = 999", "connections.max = 0"] {
+        assert!(error.contains(key), "{key}: {error}");
+    }
+    let config = world.file("lisen = 1\n");
+    let error = stderr(&world.run(&["serve", "--check-config", "--config", config.to_str().unwrap()]));
+    assert!(error.contains("line 1") && error.contains("`lisen`") && error.lines().count() == 1, "{error}");
+    world.file("listen = \"0.0.0.0:7600\"\n[connections]\nmax = 0\n");
+    assert_eq!(before, files(world.folder.path()));
+}
+
+#[test]
+fn check_config_prints_all_of_it_and_starts_nothing() {
+    let world = World::new();
+    let output = world.run(&["serve", "--check-config", "--cores", "3"]);
+    assert!(output.status.success());
+    let printed = String::from_utf8(output.stdout).unwrap();
+    assert!(printed.contains("cores = 3\n") && printed.contains("segment_bytes = 67108864"), "{printed}");
+    assert!(files(world.folder.path()).is_empty());
+}
+
+#[test]
+fn a_data_folder_in_use_is_an_error_of_one_line() {
+    let world = World::new();
+    let _holder = server::datadir::DataDir::open(&world.data()).unwrap();
+    let before = files(&world.data());
+    let output = world.run(&["serve", "--listen", "127.0.0.1:0", "--data", "data"]);
+    assert_eq!(output.status.code(), Some(1));
+    let error = stderr(&output);
+    assert!(error.contains(world.data().canonicalize().unwrap().to_str().unwrap()), "{error}");
+    assert!(error.lines().count() == 1 && error.contains("in use by another process"), "{error}");
+    assert_eq!(before, files(&world.data()));
+}
+
+#[test]
+fn a_filter_that_is_none_is_an_error() {
+    let world = World::new();
+    let output = world.command(&["serve", "--data", "data"]).env("RUST_LOG", "server=loud").output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("RUST_LOG"));
+    assert!(!world.data().exists());
+}

@@ -1,0 +1,148 @@
+//! A model of the store: plain maps, written from the meaning of records and not from the schema, so that it can
+//! disagree with it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proto_spec::{DeviceId, Direction, Entry, Event, SendNumber, Seq, UserId};
+use storage::{Answer, ConversationSnapshot, DeviceSnapshot, Entries, Marks, Query, Record, Span, UserSnapshot};
+
+/// One user's part of the model.
+#[derive(Clone, Debug, Default)]
+pub struct UserRows {
+    /// The log, without what has been superseded.
+    pub log: BTreeMap<Seq, Entry>,
+    /// Acknowledgements.
+    pub cursors: BTreeMap<DeviceId, Seq>,
+    marks: Marks,
+    received: BTreeMap<UserId, Seq>,
+    delivered: BTreeMap<UserId, (Seq, Seq)>,
+}
+
+/// See the head of this file.
+#[derive(Clone, Debug, Default)]
+pub struct Model {
+    /// By user.
+    pub users: BTreeMap<UserId, UserRows>,
+    /// Users whose duties are open.
+    pub unfinished: BTreeSet<UserId>,
+}
+
+impl Model {
+    /// Applies one record.
+    pub fn apply(&mut self, record: &Record) {
+        match record {
+            Record::Append { user, entry, replaces } => {
+                let rows = self.users.entry(*user).or_default();
+                if let Some(old) = replaces {
+                    rows.log.remove(old);
+                }
+                match &entry.event {
+                    Event::Sent { .. } => {
+                        self.unfinished.insert(*user);
+                    }
+                    Event::Received { from, origin, .. } => {
+                        let known = rows.received.insert(*from, *origin);
+                        assert!(known < Some(*origin), "{user} received {origin} of {from} after {known:?}");
+                    }
+                    Event::Delivered { peer, up_to } => {
+                        rows.delivered.insert(*peer, (*up_to, entry.seq));
+                    }
+                    Event::Unknown { .. } => panic!("a shard does not write what it does not know"),
+                }
+                if let Some((head, _)) = rows.log.last_key_value() {
+                    assert!(*head < entry.seq, "{user}: {} is appended after {head}", entry.seq);
+                }
+                rows.log.insert(entry.seq, entry.clone());
+            }
+            Record::Cursor { user, device, seq } => {
+                let rows = self.users.entry(*user).or_default();
+                let old = rows.cursors.insert(*device, *seq);
+                assert!(old <= Some(*seq), "a cursor went back");
+                self.unfinished.insert(*user);
+            }
+            Record::Marks { user, marks, idle } => {
+                let rows = self.users.entry(*user).or_default();
+                assert!(marks.forwarded >= rows.marks.forwarded && marks.receipted >= rows.marks.receipted);
+                rows.marks = *marks;
+                if *idle {
+                    self.unfinished.remove(user);
+                }
+            }
+        }
+    }
+
+    /// Answers a query.
+    pub fn answer(&self, query: &Query) -> Answer {
+        let none = UserRows::default();
+        let rows = |user: &UserId| self.users.get(user).unwrap_or(&none);
+        match query {
+            Query::User(user) => {
+                let rows = rows(user);
+                let last = rows.log.last_key_value();
+                Answer::User(UserSnapshot {
+                    head: last.map(|(seq, _)| *seq).unwrap_or_default(),
+                    head_time: last.map(|(_, entry)| entry.time).unwrap_or_default(),
+                    devices: rows
+                        .cursors
+                        .iter()
+                        .map(|(device, cursor)| DeviceSnapshot {
+                            device: *device,
+                            cursor: *cursor,
+                            last_number: rows.sends_of(*device).map(|(number, _)| number).max().unwrap_or_default(),
+                        })
+                        .collect(),
+                    marks: rows.marks,
+                    unfinished: self.unfinished.contains(user),
+                })
+            }
+            Query::Conversation { user, peer } => {
+                let rows = rows(user);
+                let (up_to, at) = rows.delivered.get(peer).copied().unwrap_or_default();
+                Answer::Conversation(ConversationSnapshot {
+                    received_up_to: rows.received.get(peer).copied().unwrap_or_default(),
+                    delivered_up_to: up_to,
+                    delivered_at: at,
+                })
+            }
+            Query::Log { user, span } => Answer::Entries(rows(user).read(span, |_| true)),
+            Query::ConversationLog { user, peer, span } => {
+                Answer::Entries(rows(user).read(span, |entry| entry.event.conversation() == Some(*peer)))
+            }
+            Query::Send { user, device, number } => {
+                let rows = rows(user);
+                let found = rows.sends_of(*device).find(|(n, _)| n == number);
+                Answer::Send(found.map(|(_, entry)| (entry.seq, entry.time)))
+            }
+        }
+    }
+}
+
+impl UserRows {
+    fn sends_of(&self, of: DeviceId) -> impl Iterator<Item = (SendNumber, &Entry)> {
+        self.log.values().filter_map(move |entry| match entry.event {
+            Event::Sent { device, number, .. } if device == of => Some((number, entry)),
+            _ => None,
+        })
+    }
+
+    fn read(&self, span: &Span, wanted: impl Fn(&&Entry) -> bool) -> Entries {
+        let range = self.log.range(span.first..=span.last).map(|(_, entry)| entry).filter(wanted);
+        let mut entries: Vec<Entry> = match span.direction {
+            Direction::Forwards => range.cloned().collect(),
+            Direction::Backwards => range.rev().cloned().collect(),
+        };
+        let mut bytes = 0;
+        let mut scratch = Vec::new();
+        let fitting = entries.iter().take(span.entries_max).take_while(|entry| {
+            scratch.clear();
+            entry.encode(&mut scratch);
+            bytes += scratch.len() + 3;
+            bytes <= span.bytes_max
+        });
+        let count = fitting.count().max(1).min(entries.len());
+        let complete = count == entries.len();
+        entries.truncate(count);
+        entries.sort_by_key(|entry| entry.seq);
+        Entries { entries, complete }
+    }
+}

@@ -1,0 +1,791 @@
+//! What a shard promises, claim by claim, against worlds of shards in one thread.
+
+use proto_spec::{
+    ClientFrame, Content, DeviceId, Direction, Durability, Entry, ErrorCode, Event, Page, Recipient, RequestId, Resume,
+    SendNumber, Seq, ServerFrame, UserId, limits::SEND_WINDOW,
+};
+use server::{limits, shard::Admission};
+use tests::world::{Link, World};
+
+/// Texts that were offered on a connection, live or in pages, with their seqs, in order.
+fn offered(frames: &[ServerFrame]) -> Vec<(u64, String)> {
+    let mut all = Vec::new();
+    let mut text = |entry: &Entry| {
+        if let Event::Received { content, .. } | Event::Sent { content, .. } = &entry.event {
+            all.push((entry.seq.0, content.as_text().unwrap().to_owned()));
+        }
+    };
+    for frame in frames {
+        match frame {
+            ServerFrame::Deliver { entry } => text(entry),
+            ServerFrame::Page(page) if page.request == RequestId(0) => page.entries.iter().for_each(&mut text),
+            _ => {}
+        }
+    }
+    all
+}
+
+fn accepted(frames: &[ServerFrame]) -> Vec<(u64, u64)> {
+    frames
+        .iter()
+        .filter_map(|frame| match frame {
+            ServerFrame::Accepted { number, seq, durability, .. } => {
+                assert_eq!(*durability, Durability::Committed);
+                Some((number.0, seq.0))
+            }
+            _ => None,
+        })
+        .collect()
+}
+
+fn refused(frames: &[ServerFrame]) -> Vec<(u64, ErrorCode, u64)> {
+    frames
+        .iter()
+        .filter_map(|frame| match frame {
+            ServerFrame::Refused { number, code, expected, .. } => Some((number.0, *code, expected.0)),
+            _ => None,
+        })
+        .collect()
+}
+
+fn delivered_up_to(frames: &[ServerFrame]) -> Vec<(u64, u64)> {
+    frames
+        .iter()
+        .filter_map(|frame| match frame {
+            ServerFrame::Deliver { entry: Entry { event: Event::Delivered { peer, up_to }, .. } } => {
+                Some((peer.0, up_to.0))
+            }
+            _ => None,
+        })
+        .collect()
+}
+
+fn pages(frames: &[ServerFrame]) -> Vec<Page> {
+    frames
+        .iter()
+        .filter_map(|frame| match frame {
+            ServerFrame::Page(page) => Some(page.clone()),
+            _ => None,
+        })
+        .collect()
+}
+
+fn text(seq: u64, text: &str) -> (u64, String) {
+    (seq, text.to_owned())
+}
+
+/// A world of two cores with users 1 and 2 connected, whose homes differ.
+fn two_people() -> (World, Link, Link, u64, u64) {
+    let topology = server::topology::Topology::new(2).unwrap();
+    let bob = (2..).find(|user| topology.home_of(UserId(*user)) != topology.home_of(UserId(1))).unwrap();
+    let mut world = World::new(2);
+    let a = world.connect(1, 1, Resume::Stored);
+    let b = world.connect(bob, 1, Resume::Stored);
+    world.take(a);
+    world.take(b);
+    (world, a, b, 1, bob)
+}
+
+#[test]
+fn a_message_travels_from_sender_to_recipient_and_back_as_delivered() {
+    let (mut world, a, b, alice, bob) = two_people();
+    world.send(a, 1, bob, "hello");
+    world.settle();
+    assert_eq!(accepted(&world.take(a)), [(1, 1)]);
+    let got = world.take(b);
+    assert_eq!(offered(&got), [text(1, "hello")]);
+    let ServerFrame::Deliver { entry } = &got[0] else { panic!("live") };
+    assert_eq!(entry.event, Event::Received { from: UserId(alice), origin: Seq(1), content: Content::text("hello") });
+    world.acknowledge(b, 1);
+    world.advance(2 * limits::RECEIPT_DELAY_MS);
+    assert_eq!(delivered_up_to(&world.take(a)), [(bob, 1)]);
+}
+
+#[test]
+fn nothing_leaves_before_its_commit() {
+    let (mut world, a, b, _, bob) = two_people();
+    let other = world.connect(1, 2, Resume::Stored);
+    world.take(other);
+    world.disk_stalled = true;
+    world.send(a, 1, bob, "hello");
+    world.settle();
+    assert!(world.take(a).is_empty() && world.take(b).is_empty() && world.take(other).is_empty());
+    let c = world.connect(bob, 2, Resume::Stored);
+    let request = RequestId(1);
+    let (from, direction) = (Seq(0), Direction::Backwards);
+    world.frame(c, &ClientFrame::FetchLog { request, from, direction, limit: 10 });
+    world.settle();
+    assert_eq!(pages(&world.take(c))[0].entries, [], "a page shows what is committed");
+    world.disk_stalled = false;
+    world.settle();
+    assert_eq!(accepted(&world.take(a)), [(1, 1)]);
+    for link in [b, c] {
+        assert_eq!(offered(&world.take(link)), [text(1, "hello")]);
+    }
+}
+
+#[test]
+fn the_senders_other_devices_get_the_message_under_the_same_seq() {
+    let (mut world, a, _, _, bob) = two_people();
+    let phone = world.connect(1, 2, Resume::Stored);
+    world.take(phone);
+    world.send(a, 1, bob, "hello");
+    world.settle();
+    assert_eq!(accepted(&world.take(a)), [(1, 1)]);
+    assert_eq!(offered(&world.take(phone)), [text(1, "hello")]);
+}
+
+#[test]
+fn a_note_to_self_is_one_entry() {
+    let (mut world, a, _, alice, _) = two_people();
+    let phone = world.connect(alice, 2, Resume::Stored);
+    world.take(phone);
+    world.send(a, 1, alice, "milk");
+    world.settle();
+    let frames = world.take(a);
+    assert!(matches!(frames[..], [ServerFrame::Accepted { recipient: Recipient::Yourself, .. }]), "{frames:?}");
+    assert_eq!(offered(&world.take(phone)), [text(1, "milk")]);
+    assert_eq!(world.messages(alice).len(), 1);
+}
+
+#[test]
+fn accepted_says_whether_the_recipient_is_connected() {
+    let (mut world, a, b, _, bob) = two_people();
+    let recipients = |frames: Vec<ServerFrame>| -> Vec<Recipient> {
+        frames
+            .iter()
+            .filter_map(|f| if let ServerFrame::Accepted { recipient, .. } = f { Some(*recipient) } else { None })
+            .collect()
+    };
+    world.send(a, 1, bob, "are you there");
+    world.settle();
+    assert_eq!(recipients(world.take(a)), [Recipient::Online]);
+    world.disconnect(b);
+    world.send(a, 2, bob, "and now");
+    world.send(a, 3, 999_999, "a stranger");
+    world.settle();
+    assert_eq!(recipients(world.take(a)), [Recipient::Offline, Recipient::Offline]);
+}
+
+#[test]
+fn what_came_while_offline_is_pushed_before_what_comes_live_without_a_seam() {
+    let (mut world, a, b, _, bob) = two_people();
+    world.disconnect(b);
+    for number in 1..=30 {
+        world.send(a, number, bob, &format!("m{number}"));
+        world.settle();
+        if number == 10 {
+            world.ingest();
+        }
+    }
+    // While the first page is read from the store, more arrives.
+    world.store_stalled = true;
+    let b = world.connect_only(bob, 1, Resume::Stored);
+    world.settle();
+    world.store_stalled = false;
+    while world.clients[b.0].frames.is_empty() {
+        world.answer_one();
+        world.drain(b, usize::MAX);
+    }
+    world.send(a, 31, bob, "m31");
+    world.settle();
+    let expected: Vec<_> = (1..=31).map(|n| text(n, &format!("m{n}"))).collect();
+    assert_eq!(offered(&world.take(b)), expected);
+}
+
+#[test]
+fn a_retry_gets_the_first_result_and_stores_nothing() {
+    let (mut world, a, _, alice, bob) = two_people();
+    for number in 1..=3 {
+        world.send(a, number, bob, "once");
+    }
+    world.settle();
+    assert_eq!(accepted(&world.take(a)), [(1, 1), (2, 2), (3, 3)]);
+    world.send(a, 2, bob, "once");
+    world.settle();
+    assert_eq!(accepted(&world.take(a)), [(2, 2)]);
+    // From the store, too, and after a restart.
+    world.crash(1);
+    let a = world.connect(alice, 1, Resume::Stored);
+    world.take(a);
+    world.send(a, 2, bob, "once");
+    world.settle();
+    assert_eq!(accepted(&world.take(a)), [(2, 2)]);
+    assert_eq!(world.messages(alice).len(), 3);
+    assert_eq!(world.messages(bob).len(), 3);
+}
+
+#[test]
+fn a_retry_before_the_commit_is_answered_once_on_the_newest_connection() {
+    let (mut world, a, _, alice, bob) = two_people();
+    world.disk_stalled = true;
+    world.send(a, 1, bob, "hello");
+    world.disconnect(a);
+    let again = world.connect(alice, 1, Resume::Stored);
+    assert!(world.take(again).is_empty(), "the welcome waits, since it names the last accepted send");
+    world.send(again, 1, bob, "hello");
+    world.disk_stalled = false;
+    world.settle();
+    let frames = world.take(again);
+    assert!(matches!(frames[0], ServerFrame::Welcome { last_number: SendNumber(1), .. }), "{frames:?}");
+    assert_eq!(accepted(&frames), [(1, 1)]);
+    assert_eq!(world.messages(bob).len(), 1);
+}
+
+#[test]
+fn a_gap_in_send_numbers_is_refused_with_the_number_expected() {
+    let (mut world, a, _, _, bob) = two_people();
+    world.send(a, 2, bob, "too early");
+    world.send(a, 0, bob, "never");
+    world.settle();
+    assert_eq!(refused(&world.take(a)), [(2, ErrorCode::SendGap, 1), (0, ErrorCode::SendGap, 1)]);
+}
+
+#[test]
+fn what_will_never_be_taken_is_refused_without_using_up_its_number() {
+    let (mut world, a, _, _, bob) = two_people();
+    world.send(a, 1, 0, "nobody");
+    world.send(a, 1, bob, "");
+    world.send(a, 1, bob, &"x".repeat(proto_spec::limits::TEXT_BYTES_MAX + 1));
+    let content = Content::Unknown { kind: 9, body: bytes_of("?") };
+    world.frame(a, &ClientFrame::Send { number: SendNumber(1), to: UserId(bob), content });
+    world.send(a, 1, bob, "at last");
+    world.settle();
+    let frames = world.take(a);
+    let codes: Vec<_> = refused(&frames).into_iter().map(|(_, code, _)| code).collect();
+    use ErrorCode::{ContentKind, Recipient, TextLength};
+    assert_eq!(codes, [Recipient, TextLength, TextLength, ContentKind]);
+    assert_eq!(accepted(&frames), [(1, 1)]);
+}
+
+fn bytes_of(text: &str) -> bytes::Bytes {
+    bytes::Bytes::copy_from_slice(text.as_bytes())
+}
+
+#[test]
+fn a_send_beyond_the_window_is_refused() {
+    let (mut world, a, _, _, bob) = two_people();
+    world.disk_stalled = true;
+    for number in 1..=SEND_WINDOW + 1 {
+        world.send(a, number, bob, "x");
+    }
+    world.settle();
+    assert_eq!(refused(&world.take(a)), [(SEND_WINDOW + 1, ErrorCode::WindowFull, SEND_WINDOW + 1)]);
+    world.disk_stalled = false;
+    world.settle();
+    assert_eq!(accepted(&world.take(a)).len() as u64, SEND_WINDOW);
+}
+
+#[test]
+fn a_full_disk_refuses_sends_and_serves_reads_and_recovers() {
+    let (mut world, a, b, _, bob) = two_people();
+    world.send(a, 1, bob, "before");
+    world.settle();
+    world.take(a);
+    for (admission, code) in [(Admission::Full, ErrorCode::StorageFull), (Admission::Behind, ErrorCode::Overloaded)] {
+        world.admission(admission);
+        world.send(a, 2, bob, "now");
+        let (request, from, direction) = (RequestId(5), Seq(0), Direction::Backwards);
+        world.frame(b, &ClientFrame::FetchLog { request, from, direction, limit: 10 });
+        world.settle();
+        assert_eq!(refused(&world.take(a)), [(2, code, 2)]);
+        assert_eq!(pages(&world.take(b))[0].entries.len(), 1);
+    }
+    world.admission(Admission::Open);
+    world.send(a, 2, bob, "after");
+    world.settle();
+    assert_eq!(accepted(&world.take(a)), [(2, 2)]);
+}
+
+#[test]
+fn after_a_failed_sync_nothing_is_accepted_and_the_unknown_is_not_answered() {
+    let (mut world, a, _, alice, bob) = two_people();
+    world.disk_stalled = true;
+    world.send(a, 1, bob, "unknown");
+    world.admission(Admission::Failed);
+    world.settle();
+    assert_eq!(world.clients[a.0].closed, Some(Some(ErrorCode::StorageFailed)));
+    assert_eq!(accepted(&world.take(a)), []);
+    let phone = world.connect(alice, 2, Resume::Stored);
+    world.take(phone);
+    world.send(phone, 1, bob, "more");
+    world.settle();
+    assert_eq!(refused(&world.take(phone)), [(1, ErrorCode::StorageFailed, 1)]);
+}
+
+#[test]
+fn the_same_device_connecting_again_ends_the_older_connection() {
+    let (mut world, a, _, alice, bob) = two_people();
+    let again = world.connect(alice, 1, Resume::Stored);
+    assert_eq!(world.clients[a.0].closed, Some(Some(ErrorCode::Replaced)));
+    assert!(matches!(world.take(a)[..], [ServerFrame::Bye { code: ErrorCode::Replaced, .. }]));
+    assert!(world.directory.is_online(UserId(alice)));
+    world.send(again, 1, bob, "hello");
+    world.settle();
+    assert_eq!(accepted(&world.take(again)), [(1, 1)]);
+}
+
+#[test]
+fn a_slow_reader_falls_behind_bounded_and_catches_up_complete() {
+    let (mut world, a, b, _, bob) = two_people();
+    world.clients[b.0].stuck = true;
+    let long = "x".repeat(2_000);
+    for number in 1..=400 {
+        world.send(a, number, bob, &long);
+        world.settle();
+        assert!(world.waiting(b) <= limits::OUTBOX_LIVE_BYTES_MAX, "{} bytes wait", world.waiting(b));
+        if number == 200 {
+            world.ingest();
+        }
+    }
+    assert_eq!(accepted(&world.take(a)).len(), 400, "nobody else waits");
+    world.clients[b.0].stuck = false;
+    world.settle();
+    let seqs: Vec<u64> = offered(&world.take(b)).into_iter().map(|(seq, _)| seq).collect();
+    assert_eq!(seqs, (1..=400).collect::<Vec<_>>());
+    world.send(a, 401, bob, "live again");
+    world.settle();
+    assert!(matches!(world.take(b)[..], [ServerFrame::Deliver { .. }]));
+}
+
+#[test]
+fn who_asks_and_does_not_read_is_not_read_from_and_at_last_closed() {
+    let (mut world, a, _, alice, _) = two_people();
+    let long = "x".repeat(10_000);
+    for number in 1..=40 {
+        world.send(a, number, alice, &long);
+        world.settle();
+    }
+    world.clients[a.0].stuck = true;
+    let (from, direction) = (Seq(0), Direction::Backwards);
+    for request in 1..=5 {
+        world.frame(a, &ClientFrame::FetchLog { request: RequestId(request), from, direction, limit: 500 });
+        world.settle();
+    }
+    assert!(world.clients[a.0].paused);
+    // What had arrived before reading stopped is still answered, up to a bound.
+    for request in 6..=50 {
+        world.frame(a, &ClientFrame::FetchLog { request: RequestId(request), from, direction, limit: 500 });
+    }
+    world.settle();
+    assert_eq!(world.clients[a.0].closed, Some(Some(ErrorCode::SlowConsumer)));
+}
+
+#[test]
+fn reading_goes_on_when_the_answers_have_drained() {
+    let (mut world, a, _, alice, _) = two_people();
+    let long = "x".repeat(10_000);
+    for number in 1..=40 {
+        world.send(a, number, alice, &long);
+        world.settle();
+    }
+    world.clients[a.0].stuck = true;
+    for request in 1..=4 {
+        let (from, direction) = (Seq(0), Direction::Backwards);
+        world.frame(a, &ClientFrame::FetchLog { request: RequestId(request), from, direction, limit: 500 });
+    }
+    assert!(world.clients[a.0].paused);
+    world.clients[a.0].stuck = false;
+    world.settle();
+    assert!(!world.clients[a.0].paused);
+}
+
+#[test]
+fn an_acknowledgement_is_durable_and_resume_starts_behind_it() {
+    let (mut world, a, b, _, bob) = two_people();
+    for number in 1..=5 {
+        world.send(a, number, bob, &format!("m{number}"));
+    }
+    world.settle();
+    world.acknowledge(b, 3);
+    world.advance(2 * limits::RECEIPT_DELAY_MS);
+    world.crash(2);
+    let b = world.connect(bob, 1, Resume::Stored);
+    let frames = world.take(b);
+    assert!(matches!(frames[0], ServerFrame::Welcome { cursor: Seq(3), .. }));
+    assert_eq!(offered(&frames), [text(4, "m4"), text(5, "m5")]);
+}
+
+#[test]
+fn an_acknowledgement_beyond_what_was_offered_is_refused() {
+    let (mut world, _, b, _, _) = two_people();
+    world.acknowledge(b, 1);
+    world.settle();
+    assert!(matches!(world.take(b)[..], [ServerFrame::Error { code: ErrorCode::AcknowledgeAhead, .. }]));
+}
+
+#[test]
+fn a_resume_cursor_counts_as_acknowledged_and_one_beyond_the_log_is_refused() {
+    let (mut world, a, b, _, bob) = two_people();
+    world.send(a, 1, bob, "one");
+    world.settle();
+    world.disconnect(b);
+    let b = world.connect(bob, 1, Resume::After(Seq(1)));
+    assert!(matches!(world.take(b)[..], [ServerFrame::Welcome { cursor: Seq(1), .. }]));
+    world.advance(2 * limits::RECEIPT_DELAY_MS);
+    assert_eq!(delivered_up_to(&world.take(a)), [(bob, 1)]);
+    let c = world.connect(bob, 3, Resume::After(Seq(2)));
+    assert_eq!(world.clients[c.0].closed, Some(Some(ErrorCode::CursorAhead)));
+}
+
+#[test]
+fn live_resume_pushes_nothing_old() {
+    let (mut world, a, _, _, bob) = two_people();
+    world.send(a, 1, bob, "old");
+    world.settle();
+    let phone = world.connect(bob, 2, Resume::Live);
+    assert_eq!(offered(&world.take(phone)), []);
+    world.send(a, 2, bob, "new");
+    world.settle();
+    assert_eq!(offered(&world.take(phone)), [text(2, "new")]);
+}
+
+#[test]
+fn receipts_are_gathered_and_supersede_each_other() {
+    let (mut world, a, b, alice, bob) = two_people();
+    for number in 1..=10 {
+        world.send(a, number, bob, "x");
+        world.settle();
+        world.acknowledge(b, number);
+    }
+    world.advance(2 * limits::RECEIPT_DELAY_MS);
+    assert_eq!(delivered_up_to(&world.take(a)), [(bob, 10)]);
+    world.send(a, 11, bob, "x");
+    world.settle();
+    // Eleven messages; the answer to the receipt took a seq in between.
+    world.acknowledge(b, 11);
+    world.advance(2 * limits::RECEIPT_DELAY_MS);
+    assert_eq!(delivered_up_to(&world.take(a)), [(bob, 12)]);
+    world.ingest();
+    let log = &world.store.users[&UserId(alice)].log;
+    let receipts: Vec<u64> =
+        log.values().filter(|e| matches!(e.event, Event::Delivered { .. })).map(|e| e.seq.0).collect();
+    assert_eq!(receipts, [13], "the older receipt is superseded");
+}
+
+#[test]
+fn a_page_over_a_superseded_entry_says_that_it_covers_it() {
+    let (mut world, a, b, alice, bob) = two_people();
+    for number in 1..=2 {
+        world.send(a, number, bob, "x");
+        world.settle();
+        world.acknowledge(b, number);
+        world.advance(2 * limits::RECEIPT_DELAY_MS);
+    }
+    let phone = world.connect(alice, 2, Resume::Stored);
+    let page = pages(&world.take(phone)).remove(0);
+    assert_eq!((page.first, page.last), (Seq(1), Seq(4)));
+    let seqs: Vec<u64> = page.entries.iter().map(|entry| entry.seq.0).collect();
+    assert_eq!(seqs, [1, 3, 4]);
+}
+
+#[test]
+fn pages_in_both_directions_cover_the_log_wherever_it_lies() {
+    for ingest_after in [0, 1, 5, 9, 10] {
+        let (mut world, a, _, _, bob) = two_people();
+        for number in 1..=10 {
+            world.send(a, number, bob, &format!("m{number}"));
+            world.settle();
+            if number == ingest_after {
+                world.ingest();
+            }
+        }
+        let reader = world.connect(bob, 7, Resume::Live);
+        for (direction, start) in [(Direction::Forwards, 1), (Direction::Backwards, 0)] {
+            for limit in [1, 3, 4, 100] {
+                world.take(reader);
+                let (mut from, mut seen) = (Seq(start), Vec::new());
+                loop {
+                    world.frame(reader, &ClientFrame::FetchLog { request: RequestId(9), from, direction, limit });
+                    world.settle();
+                    let page = pages(&world.take(reader)).remove(0);
+                    assert!(page.entries.len() as u64 <= limit);
+                    let seqs: Vec<u64> = page.entries.iter().map(|e| e.seq.0).collect();
+                    assert_eq!(seqs, (page.first.0..=page.last.0).collect::<Vec<_>>(), "nothing is missing in it");
+                    match direction {
+                        Direction::Forwards => {
+                            assert_eq!(page.first, from);
+                            seen.extend(seqs);
+                            from = page.last.next();
+                        }
+                        Direction::Backwards => {
+                            assert_eq!(page.last, if from.0 == 0 { Seq(10) } else { from });
+                            seen.splice(0..0, seqs);
+                            from = page.first.previous();
+                        }
+                    }
+                    if !page.more {
+                        break;
+                    }
+                }
+                assert_eq!(seen, (1..=10).collect::<Vec<_>>(), "ingested {ingest_after}, {direction:?}, {limit}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_page_of_a_conversation_shows_it_alone_and_how_far_it_was_delivered() {
+    let (mut world, a, b, alice, bob) = two_people();
+    world.send(a, 1, bob, "to bob");
+    world.send(a, 2, 77, "to another");
+    world.settle();
+    world.acknowledge(b, 1);
+    world.advance(2 * limits::RECEIPT_DELAY_MS);
+    for stored in [false, true] {
+        if stored {
+            world.ingest();
+        }
+        let reader = world.connect(alice, 5, Resume::Live);
+        world.take(reader);
+        let (request, from, direction) = (RequestId(3), Seq(0), Direction::Backwards);
+        let peer = UserId(bob);
+        world.frame(reader, &ClientFrame::FetchConversation { request, peer, from, direction, limit: 10 });
+        world.settle();
+        let page = pages(&world.take(reader)).remove(0);
+        assert_eq!((page.request, page.first, page.last, page.more), (request, Seq(1), Seq(3), false));
+        let seqs: Vec<u64> = page.entries.iter().map(|e| e.seq.0).collect();
+        assert_eq!((seqs, page.delivered_up_to), (vec![1], Seq(1)));
+    }
+}
+
+#[test]
+fn fetches_beyond_the_bound_are_refused_and_reach_their_pages_later() {
+    let (mut world, _, _, alice, bob) = two_people();
+    let a = world.connect(alice, 3, Resume::Stored);
+    world.send(a, 1, bob, "x");
+    world.settle();
+    world.ingest();
+    world.take(a);
+    world.store_stalled = true;
+    for request in 1..=proto_spec::limits::FETCHES_IN_FLIGHT_MAX as u64 + 1 {
+        let (from, direction) = (Seq(1), Direction::Forwards);
+        world.frame(a, &ClientFrame::FetchLog { request: RequestId(request), from, direction, limit: 1 });
+    }
+    world.settle();
+    let frames = world.take(a);
+    assert!(matches!(frames[..], [ServerFrame::Error { code: ErrorCode::TooManyFetches, request: RequestId(5), .. }]));
+    world.store_stalled = false;
+    world.settle();
+    assert_eq!(pages(&world.take(a)).len(), proto_spec::limits::FETCHES_IN_FLIGHT_MAX);
+}
+
+#[test]
+fn an_accepted_message_reaches_its_recipient_although_the_node_died_in_between() {
+    // The sender's batch is durable, the recipient's is not, and then a newer message follows.
+    let (mut world, a, _, alice, bob) = two_people();
+    world.disk_stalled = true;
+    world.send(a, 1, bob, "first");
+    world.commit_one();
+    world.drain(a, usize::MAX);
+    assert_eq!(accepted(&world.take(a)), [(1, 1)]);
+    world.crash(2);
+    world.disk_stalled = false;
+    // The restart has not yet looked at the duties when the sender is back with a newer message.
+    let a = world.connect_only(alice, 1, Resume::Stored);
+    world.answer_one();
+    world.send(a, 2, bob, "second");
+    world.settle();
+    world.advance(1_000);
+    let texts: Vec<String> = world.messages(bob).into_iter().map(|(.., text)| text).collect();
+    assert_eq!(texts, ["first", "second"]);
+    assert!(world.store.unfinished.is_empty(), "{:?}", world.store.unfinished);
+}
+
+#[test]
+fn a_receipt_reaches_the_sender_although_the_node_died_in_between() {
+    let (mut world, a, b, alice, bob) = two_people();
+    world.send(a, 1, bob, "hello");
+    world.settle();
+    world.advance(1_000);
+    world.acknowledge(b, 1);
+    world.disk_stalled = true;
+    world.advance(2 * limits::RECEIPT_DELAY_MS);
+    // Bob's cursor is durable, the receipt in Alice's log is not.
+    world.commit_one();
+    world.crash(2);
+    world.disk_stalled = false;
+    world.advance(1_000);
+    let a = world.connect(alice, 1, Resume::After(Seq(1)));
+    let page = pages(&world.take(a)).remove(0);
+    assert_eq!(page.entries[0].event, Event::Delivered { peer: UserId(bob), up_to: Seq(1) });
+}
+
+#[test]
+fn a_message_that_arrives_twice_is_stored_once_and_confirmed() {
+    let (mut world, a, _, alice, bob) = two_people();
+    world.send(a, 1, bob, "once");
+    world.settle();
+    // The restart does not know that the message had been confirmed, and forwards it again.
+    world.crash(2);
+    world.settle();
+    world.advance(1_000);
+    assert_eq!(world.messages(bob).len(), 1);
+    assert!(world.store.unfinished.is_empty());
+    let a = world.connect(alice, 1, Resume::Stored);
+    world.send(a, 2, bob, "twice");
+    world.settle();
+    assert_eq!(world.messages(bob).len(), 2);
+}
+
+#[test]
+fn a_user_without_duties_and_connections_is_forgotten_after_ingestion() {
+    let (mut world, a, b, _, bob) = two_people();
+    world.send(a, 1, bob, "x");
+    world.settle();
+    world.acknowledge(b, 1);
+    world.advance(1_000);
+    world.disconnect(a);
+    world.disconnect(b);
+    world.advance(1_000);
+    let held =
+        |world: &World| world.shards.iter().map(|s| s.counters().users + s.counters().conversations).sum::<u64>();
+    assert!(held(&world) > 0);
+    world.ingest();
+    assert_eq!(held(&world), 0);
+    let b = world.connect(bob, 1, Resume::Stored);
+    assert!(matches!(world.take(b)[..], [ServerFrame::Welcome { head: Seq(1), cursor: Seq(1), .. }]));
+}
+
+#[test]
+fn the_silent_are_pinged_and_then_closed_and_any_frame_counts_as_a_sign_of_life() {
+    let (mut world, a, b, _, _) = two_people();
+    world.advance(62_000);
+    assert!(matches!(world.take(a)[..], [ServerFrame::Ping { .. }]));
+    assert!(matches!(world.take(b)[..], [ServerFrame::Ping { .. }]));
+    world.frame(a, &ClientFrame::Pong { nonce: 0 });
+    world.advance(91_000);
+    assert_eq!(world.clients[b.0].closed, Some(Some(ErrorCode::IdleTimeout)));
+    assert_eq!(world.clients[a.0].closed, None);
+    world.advance(120_000);
+    assert_eq!(world.clients[a.0].closed, Some(Some(ErrorCode::IdleTimeout)));
+    assert!(world.directory.is_empty());
+}
+
+#[test]
+fn an_unknown_kind_is_named_and_the_connection_goes_on() {
+    let (mut world, a, _, _, _) = two_people();
+    world.bytes(a, &[3, 0x3f, 1, 2]);
+    world.frame(a, &ClientFrame::Ping { nonce: 5 });
+    world.settle();
+    let frames = world.take(a);
+    assert!(
+        matches!(
+            frames[..],
+            [ServerFrame::Error { code: ErrorCode::UnknownKind, kind: 0x3f, .. }, ServerFrame::Pong { nonce: 5 }]
+        ),
+        "{frames:?}"
+    );
+}
+
+#[test]
+fn malformed_and_misplaced_frames_close_with_their_code() {
+    for (bytes, code) in [
+        (vec![0x80, 0x00], ErrorCode::Malformed),
+        (vec![0x00], ErrorCode::Malformed),
+        (vec![0xff, 0xff, 0x7f], ErrorCode::FrameTooLarge),
+        (vec![2, 0x03, 0x80], ErrorCode::Malformed),
+        (vec![7, 0x01, 1, 1, 1, 0, 0, 0], ErrorCode::NotNow),
+    ] {
+        let (mut world, a, _, _, _) = two_people();
+        world.bytes(a, &bytes);
+        world.settle();
+        assert_eq!(world.clients[a.0].closed, Some(Some(code)), "{bytes:x?}");
+    }
+}
+
+#[test]
+fn frames_may_arrive_in_any_cut() {
+    let (mut world, a, b, _, bob) = two_people();
+    let mut bytes = Vec::new();
+    for number in 1..=3 {
+        let content = Content::text("cut");
+        ClientFrame::Send { number: SendNumber(number), to: UserId(bob), content }.encode(&mut bytes);
+    }
+    bytes.iter().for_each(|byte| world.bytes(a, &[*byte]));
+    world.settle();
+    assert_eq!(accepted(&world.take(a)), [(1, 1), (2, 2), (3, 3)]);
+    assert_eq!(offered(&world.take(b)).len(), 3);
+}
+
+#[test]
+fn frames_ahead_of_the_welcome_are_held_and_answered_in_order() {
+    let mut world = World::new(1);
+    let a = world.connect_only(1, 1, Resume::Stored);
+    world.send(a, 1, 2, "early");
+    assert!(world.take(a).is_empty());
+    world.settle();
+    let frames = world.take(a);
+    assert!(matches!(frames[0], ServerFrame::Welcome { .. }));
+    assert_eq!(accepted(&frames), [(1, 1)]);
+}
+
+#[test]
+fn a_user_has_a_bounded_number_of_devices() {
+    let mut world = World::new(1);
+    for device in 1..=limits::DEVICES_MAX as u64 {
+        world.connect(1, device, Resume::Stored);
+    }
+    let link = world.connect(1, 1_000, Resume::Stored);
+    assert_eq!(world.clients[link.0].closed, Some(Some(ErrorCode::DeviceRefused)));
+}
+
+#[test]
+fn a_draining_shard_commits_what_is_parked_then_says_bye() {
+    let (mut world, a, b, _, bob) = two_people();
+    world.disk_stalled = true;
+    world.send(a, 1, bob, "last");
+    for core in 0..2 {
+        world.input(core, server::shard::Input::Drain);
+    }
+    world.send(a, 2, bob, "too late");
+    world.settle();
+    assert!(!world.shards.iter().all(server::shard::Shard::is_drained));
+    assert_eq!(refused(&world.take(a)), [(2, ErrorCode::Stopping, 2)]);
+    world.disk_stalled = false;
+    world.settle();
+    world.advance(1_000);
+    let frames = world.take(a);
+    assert_eq!(accepted(&frames), [(1, 1)]);
+    assert!(matches!(frames.last(), Some(ServerFrame::Bye { code: ErrorCode::Stopping, .. })));
+    assert_eq!(world.clients[b.0].closed, Some(Some(ErrorCode::Stopping)));
+    assert!(world.shards.iter().all(server::shard::Shard::is_drained));
+    assert_eq!(world.messages(bob).len(), 1);
+}
+
+#[test]
+fn two_devices_see_two_people_writing_at_once_in_one_order() {
+    let (mut world, a, b, alice, bob) = two_people();
+    let phone = world.connect(alice, 2, Resume::Stored);
+    world.take(phone);
+    for number in 1..=20 {
+        world.send(a, number, bob, &format!("a{number}"));
+        world.send(b, number, alice, &format!("b{number}"));
+        if number % 3 == 0 {
+            world.settle();
+        }
+    }
+    world.settle();
+    let log = world.messages(alice);
+    let on_phone = offered(&world.take(phone));
+    assert_eq!(on_phone, log.iter().map(|(seq, _, _, text)| (*seq, text.clone())).collect::<Vec<_>>());
+    let frames = world.take(a);
+    let mut on_desk: Vec<u64> = offered(&frames).into_iter().map(|(seq, _)| seq).collect();
+    on_desk.extend(accepted(&frames).into_iter().map(|(_, seq)| seq));
+    on_desk.sort_unstable();
+    assert_eq!(on_desk, (1..=40).collect::<Vec<_>>(), "accepted and delivered together cover the log");
+}
+
+#[test]
+fn the_wall_clock_going_back_does_not_take_a_log_back_in_time() {
+    let (mut world, a, _, alice, bob) = two_people();
+    world.send(a, 1, bob, "now");
+    world.settle();
+    world.now.wall.0 -= 1_000_000;
+    world.send(a, 2, bob, "earlier?");
+    world.settle();
+    world.ingest();
+    let times: Vec<u64> = world.store.users[&UserId(alice)].log.values().map(|entry| entry.time.0).collect();
+    assert!(times.is_sorted(), "{times:?}");
+    let _ = DeviceId(1);
+}
