@@ -15,7 +15,7 @@ use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
 use storage::{CoreId, Query, Store};
 use tracing::warn;
 
-use super::{mailbox::Mailbox, message::CoreMessage};
+use super::{mailbox::Mailbox, message::CoreMessage, node::AbortOnPanic};
 use crate::{
     limits::{QUERY_ATTEMPTS, QUERY_QUEUE_MAX, QUERY_RETRY_MS},
     shard::QueryId,
@@ -81,6 +81,7 @@ impl Readers {
 }
 
 fn read<S: Store>(store: &S, mailboxes: &[Mailbox<CoreMessage>], jobs: &Receiver<Job>) {
+    let _guard = AbortOnPanic;
     for Job { core, id, query } in jobs {
         let answer = answer(store, &query).map(Box::new);
         mailboxes[usize::from(core.0)].put_waiting(CoreMessage::Answer { query: id, answer });
