@@ -20,7 +20,7 @@ use storage::{
 };
 use tracing::{debug, error, info, warn};
 
-use super::{commit::Background, counters::Counters, mailbox::Mailbox, message::CoreMessage};
+use super::{commit::Background, counters::Counters, mailbox::Mailbox, message::CoreMessage, node::AbortOnPanic};
 use crate::{
     limits::{INGEST_RETRY_MAX_MS, INGEST_RETRY_MS, UNFINISHED_PAGE},
     topology::Topology,
@@ -78,6 +78,7 @@ fn open(path: &Path) -> io::Result<File> {
 
 impl<S: Store> World<S> {
     fn make(&self, wanted: &Receiver<SegmentNumber>) {
+        let _guard = AbortOnPanic;
         for segment in wanted {
             self.tell(match prepare(&self.folder, segment) {
                 Ok(file) => Background::Prepared { segment, file },
@@ -90,6 +91,7 @@ impl<S: Store> World<S> {
     }
 
     fn ingest(&self, queue: &Receiver<Sealed>) {
+        let _guard = AbortOnPanic;
         for sealed in queue {
             if !self.ingest_until_done(&sealed) {
                 return;

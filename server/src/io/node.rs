@@ -330,9 +330,9 @@ impl Seed {
     }
 }
 
-/// A panic in a core's thread ends the process, in builds that unwind too: a node with a dead core would accept
-/// messages for users that nobody serves.
-struct AbortOnPanic;
+/// A panic in a thread of the node ends the process, in builds that unwind too: a node with a dead core would accept
+/// messages for users that nobody serves, one with a dead helper would wait for it for ever.
+pub(super) struct AbortOnPanic;
 
 impl Drop for AbortOnPanic {
     fn drop(&mut self) {
