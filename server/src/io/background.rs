@@ -16,7 +16,7 @@ use std::{
 use crossbeam::channel::{Receiver, Sender, bounded};
 use storage::{
     Fence, IngestError, IngestReport, Store,
-    journal::{JournalError, JournalFolder, Position, Recovered, Sealed, SealedSegment, SegmentNumber, Torn, recover},
+    journal::{JournalError, JournalFolder, Position, Recovered, Sealed, SealedSegment, SegmentNumber, Torn},
 };
 use tracing::{debug, error, info, warn};
 
@@ -138,8 +138,8 @@ impl<S: Store> World<S> {
     }
 
     /// Brings everything that the journal holds after a stop or a crash into the store. Says where the journal goes on.
-    pub(super) fn recover(&self, journal_dir: &Path) -> Result<Position, IngestError> {
-        let Recovered { segments, empty, batches, next, torn } = recover(journal_dir)?;
+    pub(super) fn recover(&self, found: Recovered) -> Result<Position, IngestError> {
+        let Recovered { segments, empty, batches, next, torn } = found;
         if let Some(Torn { path, offset, bytes }) = torn {
             info!(path = %path.display(), offset, bytes, "the last group was not written whole; nobody was told of it");
         }
