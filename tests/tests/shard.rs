@@ -195,6 +195,24 @@ fn what_came_while_offline_is_pushed_before_what_comes_live_without_a_seam() {
 }
 
 #[test]
+fn who_leaves_while_the_user_is_loaded_takes_nothing_from_the_other_devices() {
+    for resume in [Resume::Stored, Resume::After(Seq(99))] {
+        let mut world = World::new(1);
+        world.store_stalled = true;
+        let leaves = world.connect_only(1, 1, resume);
+        let stays = world.connect_only(1, 2, Resume::Stored);
+        if resume == Resume::Stored {
+            world.disconnect(leaves);
+        }
+        world.store_stalled = false;
+        world.settle();
+        // The other one is refused for its cursor, which is beyond the head.
+        assert!(world.clients[leaves.0].closed.is_some());
+        assert!(matches!(world.take(stays)[..], [ServerFrame::Welcome { .. }]), "{resume:?}");
+    }
+}
+
+#[test]
 fn a_retry_gets_the_first_result_and_stores_nothing() {
     let (mut world, a, _, alice, bob) = two_people();
     for number in 1..=3 {

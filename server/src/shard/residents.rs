@@ -153,8 +153,10 @@ impl Shard {
     }
 
     fn user_loaded(&mut self, user_id: UserId, snapshot: &UserSnapshot, cx: &mut Turn<'_>) {
-        let resident = UserSlot::Resident(Box::new(User::load(snapshot)));
-        let Some(UserSlot::Loading(waiting)) = self.users.slots.insert(user_id, resident) else {
+        let mut user = Box::new(User::load(snapshot));
+        // Held while those who wait are served: one who leaves at once must not take the user from the others.
+        user.loading = 1;
+        let Some(UserSlot::Loading(waiting)) = self.users.slots.insert(user_id, UserSlot::Resident(user)) else {
             debug_assert!(false, "a user is loaded once");
             return;
         };
@@ -168,7 +170,7 @@ impl Shard {
                 Waiting::Duties => {}
             }
         }
-        self.forget_if_unused(user_id);
+        self.loading_settled(user_id);
     }
 
     /// Who waits to connect is sent away; what others said to the user must not be lost and is tried again.
@@ -200,10 +202,10 @@ impl Shard {
             }
         }
         self.forget_conversation_if_unused(user, peer);
-        self.conversation_settled(user);
+        self.loading_settled(user);
     }
 
-    fn conversation_settled(&mut self, user_id: UserId) {
+    fn loading_settled(&mut self, user_id: UserId) {
         if let Some(user) = self.users.resident(user_id) {
             user.loading -= 1;
             self.forget_if_unused(user_id);
@@ -222,7 +224,7 @@ impl Shard {
         });
         if waiting.is_empty() {
             self.conversations.slots.remove(&(user, peer));
-            self.conversation_settled(user);
+            self.loading_settled(user);
         } else {
             self.ask(Query::Conversation { user, peer }, Question::Conversation { user, peer }, cx);
         }

@@ -74,7 +74,7 @@ pub(super) struct User {
     pub(super) marks_written: Marks,
     /// A restart would look at this user: something was sent or acknowledged since marks last said idle.
     pub(super) unfinished: bool,
-    /// Conversations of this user that are being loaded.
+    /// What is being loaded: conversations of this user, and the user itself until all who waited are served.
     pub(super) loading: u32,
     /// Is in the shard's list of users to flush.
     pub(super) dirty: bool,
