@@ -1,4 +1,26 @@
-//! What the integration tests share: a world of shards in one thread, and a model of the store.
+//! What the integration tests share: a world of shards in one thread with a model of the store, and the real server as a
+//! child process with clients that check every frame they get.
 
+pub mod connection;
+pub mod device;
 pub mod model;
+pub mod process;
 pub mod world;
+
+use std::time::{Duration, Instant};
+
+/// How long anything that must happen may take. Only a test that fails waits for it.
+pub const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Waits until `happened`.
+///
+/// # Panics
+/// It does not happen before [`DEADLINE`].
+#[track_caller]
+pub fn wait_until(what: &str, mut happened: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !happened() {
+        assert!(start.elapsed() < DEADLINE, "it did not happen: {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}

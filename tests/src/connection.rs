@@ -1,0 +1,191 @@
+//! One connection to a server, blocking: frames in, frames out, and nothing remembered.
+
+use std::{
+    collections::VecDeque,
+    io::{self, ErrorKind, Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
+    ops::ControlFlow,
+    time::{Duration, Instant},
+};
+
+use proto_spec::{
+    ClientFrame, Decoder, DeviceId, ErrorCode, Page, RequestId, Resume, ServerFrame, limits::SERVER_FRAME_BYTES_MAX,
+};
+
+use crate::DEADLINE;
+
+/// See the head of this file.
+#[derive(Debug)]
+pub struct Connection {
+    stream: TcpStream,
+    decoder: Decoder,
+    frames: VecDeque<ServerFrame>,
+}
+
+/// What came of waiting for a frame.
+#[derive(Debug)]
+pub enum Received {
+    /// A frame.
+    Frame(ServerFrame),
+    /// Nothing in the time given.
+    Nothing,
+    /// The server has closed, or is dead.
+    Closed,
+}
+
+/// A hello of protocol version 1.
+#[must_use]
+pub fn hello(token: &str, device: u64, resume: Resume) -> ClientFrame {
+    ClientFrame::Hello { version_min: 1, version_max: 1, device: DeviceId(device), resume, token: token.to_owned() }
+}
+
+impl Connection {
+    /// Connects.
+    ///
+    /// # Errors
+    /// Nobody listens there.
+    pub fn open(address: SocketAddr) -> io::Result<Self> {
+        Self::over(TcpStream::connect(address)?)
+    }
+
+    /// Goes on with a socket.
+    ///
+    /// # Errors
+    /// The socket is none.
+    pub fn over(stream: TcpStream) -> io::Result<Self> {
+        stream.set_nodelay(true)?;
+        stream.set_write_timeout(Some(DEADLINE))?;
+        Ok(Self { stream, decoder: Decoder::new(SERVER_FRAME_BYTES_MAX as u32), frames: VecDeque::new() })
+    }
+
+    /// Sends frames in one write.
+    ///
+    /// # Errors
+    /// The server is gone.
+    pub fn try_send(&mut self, frames: &[ClientFrame]) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        frames.iter().for_each(|frame| frame.encode(&mut bytes));
+        self.stream.write_all(&bytes)
+    }
+
+    /// Sends frames in one write.
+    ///
+    /// # Panics
+    /// The server is gone.
+    #[track_caller]
+    pub fn send(&mut self, frames: &[ClientFrame]) {
+        self.try_send(frames).expect("the server takes frames");
+    }
+
+    /// Sends bytes.
+    ///
+    /// # Panics
+    /// The server is gone.
+    #[track_caller]
+    pub fn bytes(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).expect("the server takes bytes");
+    }
+
+    /// Waits up to `wait` for the next frame.
+    ///
+    /// # Panics
+    /// What comes are not frames.
+    pub fn receive(&mut self, wait: Duration) -> Received {
+        let end = Instant::now() + wait;
+        let mut bytes = [0; 16 * 1024];
+        loop {
+            if let Some(frame) = self.frames.pop_front() {
+                return Received::Frame(frame);
+            }
+            let left = end.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+            self.stream.set_read_timeout(Some(left)).expect("a wait above zero is allowed");
+            match self.stream.read(&mut bytes) {
+                Ok(0) => return Received::Closed,
+                Ok(count) => self.decode(&bytes[..count]),
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                    return Received::Nothing;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => return Received::Closed,
+            }
+        }
+    }
+
+    fn decode(&mut self, bytes: &[u8]) {
+        let frames = &mut self.frames;
+        let cut = self.decoder.decode(bytes, |raw| {
+            frames.push_back(ServerFrame::decode(raw).expect("the server's frames can be read"));
+            ControlFlow::Continue(())
+        });
+        cut.expect("the server's stream can be cut into frames");
+    }
+
+    /// Waits for the next frame; none when the server has closed.
+    ///
+    /// # Panics
+    /// Nothing comes.
+    #[track_caller]
+    pub fn frame(&mut self) -> Option<ServerFrame> {
+        match self.receive(DEADLINE) {
+            Received::Frame(frame) => Some(frame),
+            Received::Closed => None,
+            Received::Nothing => panic!("nothing came, not even the end"),
+        }
+    }
+
+    /// Waits for a frame that `pick` takes, passing others over.
+    ///
+    /// # Panics
+    /// It does not come.
+    #[track_caller]
+    pub fn until<T>(&mut self, mut pick: impl FnMut(ServerFrame) -> Option<T>) -> T {
+        let mut passed = 0;
+        loop {
+            let frame = self.frame();
+            let Some(frame) = frame else { panic!("closed after {passed} other frames") };
+            if let Some(picked) = pick(frame) {
+                return picked;
+            }
+            passed += 1;
+        }
+    }
+
+    /// Waits for the bye, after which nothing may come, and gives its code.
+    ///
+    /// # Panics
+    /// There is none, or something follows.
+    #[track_caller]
+    pub fn bye(&mut self) -> ErrorCode {
+        let code = self.until(|frame| match frame {
+            ServerFrame::Bye { code, .. } => Some(code),
+            _ => None,
+        });
+        let after = self.frame();
+        assert!(after.is_none(), "{after:?} after the bye");
+        code
+    }
+
+    /// Whether the server still answers on this connection.
+    ///
+    /// # Panics
+    /// It does not.
+    #[track_caller]
+    pub fn is_alive(&mut self) {
+        self.send(&[ClientFrame::Ping { nonce: 4711 }]);
+        self.until(|frame| matches!(frame, ServerFrame::Pong { nonce: 4711 }).then_some(()));
+    }
+
+    /// The page that answers `frame`, whose request is `request`.
+    ///
+    /// # Panics
+    /// It is refused.
+    #[track_caller]
+    pub fn fetch(&mut self, request: u64, frame: &ClientFrame) -> Page {
+        self.send(std::slice::from_ref(frame));
+        self.until(|frame| match frame {
+            ServerFrame::Page(page) if page.request == RequestId(request) => Some(page),
+            ServerFrame::Error { code, detail, .. } => panic!("refused: {code:?} {detail}"),
+            _ => None,
+        })
+    }
+}

@@ -1,0 +1,374 @@
+//! The real server as a child process: started, killed, stopped and started again on one data folder and one address.
+//!
+//! The address is one of the loopback network's sixteen million, and so nobody else's: a client that connects to it while
+//! no server listens can not meet itself, and a restarted server finds its port free.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
+    os::unix::process::ExitStatusExt as _,
+    path::{Path, PathBuf},
+    process::{Child, ChildStdout, Command, ExitStatus, Stdio},
+    sync::atomic::{AtomicU8, Ordering},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use proto_spec::{ClientFrame, Resume, ServerFrame, TimestampMs, UserId};
+use server::{
+    auth,
+    config::{AdminListen, Config},
+    datadir, keyfile,
+};
+use tempfile::TempDir;
+
+use crate::{
+    connection::{Connection, hello},
+    wait_until,
+};
+
+/// A data folder, a configuration and an address: what stays when a server is killed.
+#[derive(Debug)]
+pub struct Installation {
+    /// As the file says it. Changes count from the next start on.
+    pub config: Config,
+    /// Put before the server's own command line.
+    pub wrapper: Vec<String>,
+    /// Filter of the log.
+    pub log_filter: &'static str,
+    program: PathBuf,
+    folder: TempDir,
+}
+
+/// A server that runs.
+#[derive(Debug)]
+pub struct Server {
+    child: Child,
+    // Kept open: the server may still print.
+    stdout: BufReader<ChildStdout>,
+    log: PathBuf,
+    address: SocketAddr,
+    admin: Option<SocketAddr>,
+}
+
+/// Milliseconds since 1970.
+///
+/// # Panics
+/// The machine's clock is before 1970.
+#[must_use]
+pub fn wall_now() -> TimestampMs {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).expect("this is after 1970");
+    TimestampMs(since_1970.as_millis() as u64)
+}
+
+fn own_address() -> Ipv4Addr {
+    static NEXT: AtomicU8 = AtomicU8::new(1);
+    let [_, _, middle, low] = std::process::id().to_be_bytes();
+    Ipv4Addr::new(127, NEXT.fetch_add(1, Ordering::Relaxed), middle, low)
+}
+
+impl Installation {
+    /// An empty data folder for the server that is this `program`, with a small journal and one metrics endpoint.
+    ///
+    /// # Panics
+    /// There is no room for temporary folders.
+    #[must_use]
+    pub fn new(program: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let mut config = Config::default();
+        let ip = own_address();
+        config.listen = SocketAddr::from((ip, 0));
+        config.admin_listen = AdminListen::At(SocketAddr::from((ip, 0)));
+        config.data_dir = folder.path().join("data");
+        config.cores = 2;
+        // Small, so that segments are sealed, ingested and used again within a test.
+        config.journal.segment_bytes = 1024 * 1024;
+        config.journal.bytes_max = 8 * 1024 * 1024;
+        config.store.cache_bytes = 1024 * 1024;
+        config.auth.leeway_s = 0;
+        Self {
+            config,
+            wrapper: Vec::new(),
+            log_filter: "info,fjall=warn,lsm_tree=warn",
+            program: program.into(),
+            folder,
+        }
+    }
+
+    /// A folder for the test's own files.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The data folder.
+    #[must_use]
+    pub fn data(&self) -> &Path {
+        &self.config.data_dir
+    }
+
+    /// What all servers here have logged.
+    ///
+    /// # Panics
+    /// None has been started.
+    #[must_use]
+    pub fn log(&self) -> String {
+        String::from_utf8(fs::read(self.log_path()).expect("a server has logged")).expect("a log is text")
+    }
+
+    /// Starts a server and waits until it serves. Later starts listen on the same port.
+    ///
+    /// # Panics
+    /// It does not start.
+    #[track_caller]
+    pub fn start(&mut self) -> Server {
+        let mut server = self.spawn();
+        server.read_greeting();
+        self.config.listen = server.address;
+        server
+    }
+
+    /// Starts a server and does not wait for it.
+    ///
+    /// # Panics
+    /// There is no such program.
+    #[must_use]
+    pub fn spawn(&self) -> Server {
+        let file = self.folder().join("ringpost.toml");
+        fs::write(&file, toml::to_string(&self.config).expect("a configuration can be written")).expect("it has room");
+        let log = File::options().create(true).append(true).open(self.log_path()).expect("the log can be opened");
+        let mut line = self.wrapper.iter().map(Into::into).chain([self.program.clone().into_os_string()]);
+        let mut command = Command::new(line.next().expect("the program is there"));
+        command.args(line).args(["serve", "--config"]).arg(file);
+        command.env("RUST_LOG", self.log_filter).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
+        let mut child = command.spawn().expect("the server can be started");
+        let stdout = BufReader::new(child.stdout.take().expect("it is piped"));
+        Server { child, stdout, log: self.log_path(), address: self.config.listen, admin: None }
+    }
+
+    /// Starts a server that must refuse to serve; gives its exit code and what it said.
+    ///
+    /// # Panics
+    /// It serves, or is ended by a signal.
+    #[track_caller]
+    pub fn refused(&self) -> (i32, String) {
+        let before = fs::read(self.log_path()).map_or(0, |log| log.len());
+        let mut server = self.spawn();
+        let status = server.wait();
+        let said = self.log().split_off(before);
+        (status.code().unwrap_or_else(|| panic!("{status}: {said}")), said)
+    }
+
+    /// A token of the data folder's own key.
+    ///
+    /// # Panics
+    /// There is no key yet.
+    #[must_use]
+    pub fn token(&self, user: u64) -> String {
+        self.token_at(user, wall_now(), Duration::from_secs(3600))
+    }
+
+    /// A token that is minted at some time.
+    ///
+    /// # Panics
+    /// There is no key yet.
+    #[must_use]
+    pub fn token_at(&self, user: u64, now: TimestampMs, ttl: Duration) -> String {
+        let key = keyfile::load_signing_key(&datadir::token_key_path(self.data())).expect("the server has made a key");
+        auth::mint(&key, UserId(user), ttl, now).expect("a key can sign")
+    }
+
+    /// Connects.
+    ///
+    /// # Panics
+    /// Nobody listens.
+    #[must_use]
+    #[track_caller]
+    pub fn connect(&self) -> Connection {
+        Connection::open(self.config.listen).expect("the server listens")
+    }
+
+    /// Connects a device and takes its welcome.
+    ///
+    /// # Panics
+    /// It is not welcome.
+    #[must_use]
+    #[track_caller]
+    pub fn login(&self, user: u64, device: u64, resume: Resume) -> Connection {
+        self.login_with(user, device, resume, &[])
+    }
+
+    /// As `login`, with frames that follow the hello at once.
+    ///
+    /// # Panics
+    /// It is not welcome.
+    #[must_use]
+    #[track_caller]
+    pub fn login_with(&self, user: u64, device: u64, resume: Resume, more: &[ClientFrame]) -> Connection {
+        let mut connection = self.connect();
+        let mut frames = vec![hello(&self.token(user), device, resume)];
+        frames.extend_from_slice(more);
+        connection.send(&frames);
+        match connection.frame() {
+            Some(ServerFrame::Welcome { user: named, .. }) => assert_eq!(named, UserId(user)),
+            other => panic!("not welcome: {other:?}"),
+        }
+        connection
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.folder().join("log")
+    }
+}
+
+impl Server {
+    #[track_caller]
+    fn read_greeting(&mut self) {
+        let mut text = String::new();
+        while !text.contains("\nstop ") {
+            let count = self.stdout.read_line(&mut text).expect("the greeting is text");
+            assert_ne!(count, 0, "ended after: {text}{}", fs::read_to_string(&self.log).unwrap_or_default());
+        }
+        let after = |words: &str| text.split_once(words).map(|(_, rest)| rest);
+        let listen = after("serves on ").and_then(|rest| rest.split(',').next());
+        self.address = listen.and_then(|text| text.parse().ok()).expect("the greeting names the address");
+        let admin = after("http://").and_then(|rest| rest.split('/').next());
+        self.admin = admin.and_then(|text| text.parse().ok());
+    }
+
+    /// Where clients connect.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// `kill -9`.
+    ///
+    /// # Panics
+    /// It has ended by itself.
+    #[track_caller]
+    pub fn kill(mut self) {
+        self.child.kill().expect("a child can be killed");
+        let status = self.child.wait().expect("a child can be waited for");
+        assert_eq!(status.signal(), Some(9), "ended by itself: {status}: {}", self.last_words());
+    }
+
+    /// Sends a signal, such as `TERM`.
+    ///
+    /// # Panics
+    /// There is no such process.
+    #[track_caller]
+    pub fn signal(&self, name: &str) {
+        let command = format!("kill -s {name} {}", self.id());
+        let status = Command::new("sh").args(["-c", &command]).status().expect("there is a shell");
+        assert!(status.success(), "{command}");
+    }
+
+    /// Waits for the end of the process.
+    ///
+    /// # Panics
+    /// It does not end.
+    #[track_caller]
+    pub fn wait(&mut self) -> ExitStatus {
+        let mut ended = None;
+        wait_until("the server ends", || {
+            ended = self.child.try_wait().expect("a child can be waited for");
+            ended.is_some()
+        });
+        ended.expect("that was waited for")
+    }
+
+    /// Stops gracefully.
+    ///
+    /// # Panics
+    /// It does not exit with 0.
+    #[track_caller]
+    pub fn stop(mut self) {
+        self.signal("TERM");
+        let status = self.wait();
+        assert_eq!(status.code(), Some(0), "{}", self.last_words());
+    }
+
+    fn last_words(&self) -> String {
+        let log = self.logged();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(10)..].join("\n")
+    }
+
+    /// What has been logged so far.
+    #[must_use]
+    pub fn logged(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Every series of /metrics.
+    ///
+    /// # Panics
+    /// It is off, or its page can not be read.
+    #[must_use]
+    #[track_caller]
+    pub fn metrics(&self) -> BTreeMap<String, u64> {
+        let mut stream = TcpStream::connect(self.admin.expect("metrics are on")).expect("the endpoint listens");
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").expect("it reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("it answers");
+        let (head, page) = answer.split_once("\r\n\r\n").expect("an answer has a head");
+        assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+        page.lines()
+            .filter(|line| !line.starts_with('#'))
+            .map(|line| {
+                let (series, value) = line.rsplit_once(' ').expect("a series has a value");
+                (series.to_owned(), value.parse().expect("a value is a number"))
+            })
+            .collect()
+    }
+
+    /// Resident memory, in bytes.
+    ///
+    /// # Panics
+    /// The process has ended.
+    #[must_use]
+    pub fn memory_bytes(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id())).expect("the process lives");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it has memory");
+        let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("it is a number");
+        kib * 1024
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Every path below a folder with its bytes.
+///
+/// # Panics
+/// Something there can not be read.
+#[must_use]
+pub fn snapshot(root: &Path) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("a folder can be listed") {
+            let path = entry.expect("an entry can be read").path();
+            if path.is_dir() {
+                folders.push(path.clone());
+                found.insert(path, None);
+            } else {
+                let bytes = fs::read(&path).expect("a file can be read");
+                found.insert(path, Some(bytes));
+            }
+        }
+    }
+    found
+}
