@@ -141,9 +141,9 @@ pub const STOP_MS: u64 = DRAIN_MS + 1_000;
 const _: () = assert!(RECEIVE_BUFFERS.is_power_of_two());
 const _: () = assert!(CLOSE_FLUSH_MS + CLOSE_LINGER_MS < DRAIN_MS);
 
-/// Bytes of records after which a turn's batch is handed to the journal and another one begun. With what one more input
-/// adds it stays far below the journal's largest record.
-pub const BATCH_TURN_BYTES_MAX: usize = 256 * 1024;
+/// Bytes of records after which a turn begins another batch. With what one more step adds it stays far below the
+/// journal's largest record.
+pub const BATCH_BYTES_MAX: usize = 256 * 1024;
 
 /// Queries that wait for the reader threads. A core whose queries do not fit stops reading from its clients.
 pub const QUERY_QUEUE_MAX: usize = 4 * 1024;

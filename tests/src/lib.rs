@@ -1,10 +1,11 @@
-//! What the integration tests share: a world of shards in one thread with a model of the store, and the real server as a
-//! child process with clients that check every frame they get.
+//! What the integration tests share: a world of shards in one thread with a model of the store, the simulator, and the
+//! real server as a child process with clients that check every frame they get.
 
 pub mod connection;
 pub mod device;
 pub mod model;
 pub mod process;
+pub mod sim;
 pub mod world;
 
 use std::time::{Duration, Instant};

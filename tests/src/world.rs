@@ -179,6 +179,10 @@ impl World {
 
     fn carry_out(&mut self, core: usize, batch: Option<BatchId>, effects: &mut Effects) {
         assert_eq!(batch.is_some(), !effects.batch.is_empty());
+        for (batch, full) in effects.full_batches.drain(..) {
+            let records: Result<Vec<Record>, _> = storage::records(full.bytes()).collect();
+            self.journal.push_back((core, batch, records.expect("a shard's own batch can be read")));
+        }
         if let Some(batch) = batch {
             let records: Result<Vec<Record>, _> = storage::records(effects.batch.bytes()).collect();
             self.journal.push_back((core, batch, records.expect("a shard's own batch can be read")));

@@ -17,7 +17,7 @@ use std::{
 };
 
 use proto_spec::ErrorCode;
-use storage::CoreId;
+use storage::{BatchId, CoreId};
 
 use super::{
     clock::Clock,
@@ -33,7 +33,7 @@ use super::{
     token::Op,
 };
 use crate::{
-    limits::{BATCH_TURN_BYTES_MAX, MAILBOX_TURN_MAX, STALLED_SLEEP_MS, TICK_MS, TURNS_BETWEEN_YIELDS},
+    limits::{MAILBOX_TURN_MAX, STALLED_SLEEP_MS, TICK_MS, TURNS_BETWEEN_YIELDS},
     shard::{Admission, Effects, Input, Now, Presence, Shard},
 };
 
@@ -280,28 +280,18 @@ impl Reactor {
 
     fn feed(&mut self, now: Now, input: Input<'_>) {
         self.shard.handle(now, input, &self.shared.directory, &mut self.effects);
-        self.bound_batch(now);
-    }
-
-    /// A batch must fit the journal's records: a turn that decides very much is carried out in parts.
-    fn bound_batch(&mut self, now: Now) {
-        if self.effects.batch.bytes().len() >= BATCH_TURN_BYTES_MAX {
-            self.carry_out(now);
-        }
     }
 
     /// Ends the shard's turn and does what it asks for.
     fn carry_out(&mut self, now: Now) {
         let mut effects = std::mem::take(&mut self.effects);
-        if let Some(id) = self.shard.end_turn(now, &self.shared.directory, &mut effects) {
-            // First: an envelope must not be faster than the batch that it follows from.
-            match &mut self.commit {
-                Some(commit) => commit.push(self.core, id, effects.batch.bytes()),
-                None => {
-                    let bytes = effects.batch.bytes().to_vec();
-                    self.send(CoreId(0), CoreMessage::Batch { core: self.core, id, bytes });
-                }
-            }
+        let last = self.shard.end_turn(now, &self.shared.directory, &mut effects);
+        // First: an envelope must not be faster than the batch that it follows from.
+        for (id, batch) in effects.full_batches.drain(..) {
+            self.commit(id, batch.bytes());
+        }
+        if let Some(id) = last {
+            self.commit(id, effects.batch.bytes());
         }
         for (user, presence) in effects.presence.drain(..) {
             match presence {
@@ -328,6 +318,14 @@ impl Reactor {
         }
         effects.clear();
         self.effects = effects;
+    }
+
+    /// Hands a batch to the journal.
+    fn commit(&mut self, id: BatchId, bytes: &[u8]) {
+        match &mut self.commit {
+            Some(commit) => commit.push(self.core, id, bytes),
+            None => self.send(CoreId(0), CoreMessage::Batch { core: self.core, id, bytes: bytes.to_vec() }),
+        }
     }
 
     fn send(&mut self, to: CoreId, message: CoreMessage) {

@@ -80,6 +80,7 @@ impl Shard {
 
     /// Writes moved cursors, carries on with the duties, writes moved marks.
     fn flush(&mut self, user_id: UserId, cx: &mut Turn<'_>) {
+        self.cut_batch_if_full(cx);
         let batch = self.ledger.filling();
         let Some(user) = self.users.resident(user_id) else { return };
         user.dirty = false;

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use proto_spec::{Entry, ErrorCode, ServerFrame, UserId};
-use storage::{Batch, CoreId, Query};
+use storage::{Batch, BatchId, CoreId, Query};
 
 use super::input::{ConnId, Envelope, QueryId};
 
@@ -30,6 +30,8 @@ pub enum ReadState {
 /// What one turn of a shard asks for. Reused from turn to turn: [`Effects::clear`] keeps the allocations.
 #[derive(Debug, Default)]
 pub struct Effects {
+    /// Batches that are full, before `batch` and in order: a turn that decides very much makes several.
+    pub full_batches: Vec<(BatchId, Batch)>,
     /// Records to commit as one batch, if any; its id is given by `Shard::end_turn`.
     pub batch: Batch,
     /// Envelopes, in order, with the core of their home.
@@ -62,6 +64,7 @@ pub enum Presence {
 impl Effects {
     /// Empties everything, keeping allocations.
     pub fn clear(&mut self) {
+        self.full_batches.clear();
         self.batch.clear();
         self.envelopes.clear();
         self.queries.clear();

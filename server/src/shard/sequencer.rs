@@ -18,7 +18,9 @@ use super::{
     question::Question,
     user::{Forwarding, TailEntry, User},
 };
-use crate::limits::{QUERIES_IN_FLIGHT_MAX, RETRY_BUSY_MS, RETRY_STOPPING_MS, RETRY_STORAGE_MS, UNCOMMITTED_BYTES_MAX};
+use crate::limits::{
+    BATCH_BYTES_MAX, QUERIES_IN_FLIGHT_MAX, RETRY_BUSY_MS, RETRY_STOPPING_MS, RETRY_STORAGE_MS, UNCOMMITTED_BYTES_MAX,
+};
 
 /// Why a send is not taken, when to try again, and what is expected.
 struct Refusal {
@@ -36,6 +38,7 @@ impl Shard {
         content: Content,
         cx: &mut Turn<'_>,
     ) {
+        self.cut_batch_if_full(cx);
         let Some(session) = self.sessions.get_mut(conn) else { return };
         let (user_id, device_id) = (session.user, session.device);
         let Some(user) = self.users.resident(user_id) else { return };
@@ -158,6 +161,7 @@ impl Shard {
         content: Content,
         cx: &mut Turn<'_>,
     ) {
+        self.cut_batch_if_full(cx);
         let answer = Envelope { to: from, from: to, body: EnvelopeBody::Forwarded { origin } };
         let changed_in = self.ledger.filling();
         let Some(conversation) = self.conversations.resident(to, from) else { return };
@@ -188,6 +192,7 @@ impl Shard {
         received_as: Seq,
         cx: &mut Turn<'_>,
     ) {
+        self.cut_batch_if_full(cx);
         let answer = Envelope { to: from, from: to, body: EnvelopeBody::Receipted { received_as } };
         let filling = self.ledger.filling();
         let Some(next) = self.users.resident(to).map(|user| user.head.next()) else { return };
@@ -210,6 +215,16 @@ impl Shard {
         let Some(seq) = self.append(to, event, replaces, cx) else { return };
         debug_assert_eq!(seq, next);
         self.ledger.park(Parked::Entry { user: to, seq, answer: Some(answer) });
+    }
+
+    /// Begins another batch if the one being filled has its size. Between steps only: the records of a step, and what
+    /// waits for them, belong to one batch.
+    pub(super) fn cut_batch_if_full(&mut self, cx: &mut Turn<'_>) {
+        let bytes = cx.effects.batch.bytes().len();
+        if bytes >= BATCH_BYTES_MAX {
+            let full = std::mem::take(&mut cx.effects.batch);
+            cx.effects.full_batches.push((self.ledger.seal(bytes), full));
+        }
     }
 
     /// The one place where a log grows: the record into the batch, the entry into the tail.

@@ -1,0 +1,355 @@
+//! Apps: the production client of one device each, with a person who writes, reads slowly, and whose app crashes.
+
+use client::{
+    ClientEvent, ClientState, Config, DisconnectReason, Effects, FetchHandle, Input, Keeping, Link, MonotonicMs,
+    Unanswered,
+};
+use proto_spec::{Content, Direction, Entry, ErrorCode, Resume, Seq, UserId};
+
+use super::{
+    Happening, Simulation,
+    network::LinkId,
+    node::Machine,
+    oracle::{DeviceKey, text_of},
+    rng::Rng,
+};
+
+/// A device and its app.
+pub(super) struct App {
+    pub(super) key: DeviceKey,
+    token: Option<String>,
+    keeping: Keeping,
+    state: Option<ClientState>,
+    link: Option<LinkId>,
+    /// By handle: what was written in this run and not answered.
+    texts: Vec<(client::SendHandle, String)>,
+    /// What the app keeps over a crash.
+    unanswered: Vec<(Unanswered, String)>,
+    /// Does not read until then.
+    pub(super) stalled_until_ms: u64,
+    ticks_at_ms: Option<u64>,
+    connected: bool,
+    /// Fetches without their page: of which conversation, if of one.
+    fetches: Vec<(FetchHandle, Option<UserId>)>,
+}
+
+impl App {
+    pub(super) fn new(key: DeviceKey, rng: &mut Rng) -> Self {
+        Self {
+            key,
+            token: None,
+            keeping: if rng.chance(50) { Keeping::ByApplication } else { Keeping::InMemory },
+            state: None,
+            link: None,
+            texts: Vec::new(),
+            unanswered: Vec::new(),
+            stalled_until_ms: 0,
+            ticks_at_ms: None,
+            connected: false,
+            fetches: Vec::new(),
+        }
+    }
+
+    pub(super) const fn is_running(&self) -> bool {
+        self.state.is_some()
+    }
+
+    /// Connected, everything answered, and at the head of its log.
+    pub(super) fn is_quiet(&self, machine: &Machine) -> bool {
+        let Some(state) = &self.state else { return false };
+        self.connected
+            && state.unanswered_count() == 0
+            && self.fetches.is_empty()
+            && state.position() == Some(machine.durable_head(self.key.0))
+    }
+
+    pub(super) fn describe(&self) -> String {
+        let state = self.state.as_ref();
+        format!(
+            "user {} device {}: connected {}, {:?} unanswered, {} fetches, at {:?}",
+            self.key.0,
+            self.key.1,
+            self.connected,
+            state.map(ClientState::unanswered_count),
+            self.fetches.len(),
+            state.and_then(ClientState::position),
+        )
+    }
+}
+
+impl Simulation {
+    /// An app is started, perhaps after a crash.
+    pub(super) fn start_app(&mut self, index: usize) {
+        let key = self.apps[index].key;
+        let token = match self.apps[index].token.clone() {
+            Some(token) => token,
+            None => self.machine.token(key.0, self.now.wall),
+        };
+        let app = &mut self.apps[index];
+        app.token = Some(token.clone());
+        if app.is_running() {
+            return;
+        }
+        let mut config = Config::new("simulated:1", token, key.1);
+        config.keeping = app.keeping;
+        config.backoff_max_ms = 2_000;
+        config.resume = Resume::Stored;
+        let unanswered = std::mem::take(&mut app.unanswered);
+        config.unanswered = unanswered.iter().map(|(message, _)| message.clone()).collect();
+        let state = ClientState::new(config).expect("the simulator's configuration is good");
+        app.texts = state
+            .unanswered()
+            .into_iter()
+            .map(|(handle, _)| handle)
+            .zip(unanswered.into_iter().map(|(_, t)| t))
+            .collect();
+        app.state = Some(state);
+        app.connected = false;
+        app.fetches.clear();
+        if !app.texts.is_empty() {
+            self.reached("app restarted with unanswered messages");
+        }
+        self.oracle.app_started(key);
+        self.turn(index, Input::Tick);
+        if !self.healing {
+            let delay = self.rng.within(1, 200);
+            self.schedule(delay, Happening::AppAct(index));
+        }
+    }
+
+    /// The app crashes; it comes back later.
+    fn crash_app(&mut self, index: usize) {
+        let app = &mut self.apps[index];
+        let Some(state) = app.state.take() else { return };
+        if app.keeping == Keeping::ByApplication {
+            let texts = std::mem::take(&mut app.texts);
+            let text_of = |handle| texts.iter().find(|(h, _)| *h == handle).map(|(_, text)| text.clone());
+            let unanswered = state.unanswered();
+            app.unanswered =
+                unanswered.into_iter().filter_map(|(handle, message)| Some((message, text_of(handle)?))).collect();
+        }
+        app.texts.clear();
+        let link = app.link.take();
+        if let Some(link) = link {
+            self.client_closes(link);
+        }
+        self.reached("app restarted");
+        let away = self.rng.within(1, 1_500);
+        self.schedule(away, Happening::AppStart(index));
+    }
+
+    pub(super) fn on_app_act(&mut self, index: usize) {
+        if self.healing || !self.apps[index].is_running() {
+            return;
+        }
+        match self.rng.within(0, 99) {
+            0..=69 => {
+                for _ in 0..self.rng.within(1, 4) {
+                    self.write_something(index);
+                }
+            }
+            70..=79 => self.fetch_something(index),
+            80..=84 => self.apps[index].stalled_until_ms = self.now.monotonic_ms + self.rng.within(1, 3_000),
+            85..=90 => return self.crash_app(index),
+            91..=92 => {
+                // A flood of long texts, so that somebody who does not read falls behind.
+                for _ in 0..20 {
+                    self.write_text(index, 9_000);
+                }
+            }
+            _ => {}
+        }
+        self.turn(index, Input::Tick);
+        let delay = self.rng.within(1, 300);
+        self.schedule(delay, Happening::AppAct(index));
+    }
+
+    fn write_something(&mut self, index: usize) {
+        let long = self.rng.within(0, 60) as usize;
+        self.write_text(index, long);
+    }
+
+    fn write_text(&mut self, index: usize, padding: usize) {
+        let people: Vec<UserId> = self.apps.iter().map(|app| app.key.0).collect();
+        // Sometimes somebody who never connects.
+        let to = if self.rng.chance(3) { UserId(99) } else { *self.rng.pick(&people) };
+        self.next_text += 1;
+        let text = format!("m{}{}", self.next_text, ".".repeat(padding));
+        let app = &mut self.apps[index];
+        let Some(state) = &mut app.state else { return };
+        if let Ok(handle) = state.send(to, Content::text(&text)) {
+            app.texts.push((handle, text.clone()));
+            let from = app.key;
+            self.oracle.messages.insert(text, super::oracle::Message { from, to, accepted: None });
+        }
+    }
+
+    fn fetch_something(&mut self, index: usize) {
+        let people: Vec<UserId> = self.apps.iter().map(|app| app.key.0).collect();
+        let peer = *self.rng.pick(&people);
+        let direction = if self.rng.chance(50) { Direction::Forwards } else { Direction::Backwards };
+        let from = Seq(self.rng.within(0, 40));
+        let limit = self.rng.within(1, 20);
+        let conversation = self.rng.chance(50);
+        let app = &mut self.apps[index];
+        let Some(state) = &mut app.state else { return };
+        let fetched = if conversation {
+            state.fetch_conversation(peer, from, direction, limit)
+        } else {
+            state.fetch_log(from, direction, limit)
+        };
+        if let Ok(handle) = fetched {
+            app.fetches.push((handle, conversation.then_some(peer)));
+        }
+    }
+
+    pub(super) fn on_app_tick(&mut self, index: usize) {
+        self.apps[index].ticks_at_ms = None;
+        self.turn(index, Input::Tick);
+    }
+
+    pub(super) fn app_connected(&mut self, index: usize, link: LinkId) {
+        if self.apps[index].link == Some(link) {
+            self.turn(index, Input::Connected);
+        }
+    }
+
+    pub(super) fn app_bytes(&mut self, index: usize, link: LinkId, bytes: &[u8]) {
+        if self.apps[index].link == Some(link) {
+            self.turn(index, Input::Bytes(bytes));
+        }
+    }
+
+    pub(super) fn app_lost(&mut self, index: usize, link: LinkId) {
+        let app = &mut self.apps[index];
+        if app.link == Some(link) {
+            app.link = None;
+            app.connected = false;
+            self.turn(index, Input::Disconnected("the simulator cut it".to_owned()));
+        }
+    }
+
+    /// One turn of the client, and what it asks for.
+    fn turn(&mut self, index: usize, input: Input<'_>) {
+        let random = self.rng.next();
+        let app = &mut self.apps[index];
+        let Some(state) = &mut app.state else { return };
+        let mut effects = Effects::default();
+        state.handle(MonotonicMs(self.now.monotonic_ms), random, input, &mut effects);
+        let deadline = state.deadline(MonotonicMs(self.now.monotonic_ms));
+        if let Some(link) = app.link
+            && !effects.bytes.is_empty()
+        {
+            self.write_to_server(link, &effects.bytes);
+        }
+        match effects.link {
+            Some(Link::Open) => {
+                let link = self.open_link(index);
+                self.apps[index].link = Some(link);
+            }
+            Some(Link::Close) => {
+                if let Some(link) = self.apps[index].link.take() {
+                    self.client_closes(link);
+                }
+            }
+            None => {}
+        }
+        let mut again = false;
+        for event in effects.events {
+            again |= self.on_event(index, event);
+        }
+        if let Some(MonotonicMs(at)) = deadline {
+            let app = &mut self.apps[index];
+            if app.ticks_at_ms.is_none_or(|ticks| ticks > at) {
+                app.ticks_at_ms = Some(at);
+                let in_ms = at.saturating_sub(self.now.monotonic_ms).max(1);
+                self.schedule(in_ms, Happening::AppTick(index));
+            }
+        }
+        if again {
+            self.turn(index, Input::Tick);
+        }
+    }
+
+    /// What the app does with an event; true if the client should look again.
+    fn on_event(&mut self, index: usize, event: ClientEvent) -> bool {
+        let key = self.apps[index].key;
+        self.note(|| format!("user {} device {}: {event:?}", key.0, key.1));
+        match event {
+            ClientEvent::Welcome(_) => self.apps[index].connected = true,
+            ClientEvent::Numbered { handle, .. } => {
+                if let Some(state) = &mut self.apps[index].state {
+                    state.kept(handle);
+                }
+                return true;
+            }
+            ClientEvent::MessageAccepted { handle, seq, .. } => {
+                let app = &mut self.apps[index];
+                let text = app.texts.iter().position(|(h, _)| *h == handle).map(|at| app.texts.remove(at).1);
+                match text {
+                    Some(text) => self.oracle.accepted(key, &text, seq),
+                    None => self.oracle.fail(|| format!("{key:?}: {handle} was accepted twice, or never sent")),
+                }
+            }
+            ClientEvent::MessageRefused { handle, code } => {
+                self.oracle.fail(|| format!("{key:?}: {handle} was refused for good with {}", code.name()));
+            }
+            ClientEvent::Entry(entry) => {
+                self.oracle.handed(key, &entry);
+                debug_assert!(text_of(&entry).is_none_or(|text| text.starts_with('m')));
+            }
+            ClientEvent::Page { fetch, page } => {
+                let fetches = &mut self.apps[index].fetches;
+                match fetches.iter().position(|(handle, _)| *handle == fetch) {
+                    Some(at) => {
+                        let (_, peer) = fetches.remove(at);
+                        self.check_page(key, peer, &page);
+                    }
+                    None => self.oracle.fail(|| format!("{key:?}: a page that nobody asked for")),
+                }
+            }
+            ClientEvent::FetchRefused { fetch, .. } => {
+                self.apps[index].fetches.retain(|(handle, _)| *handle != fetch);
+            }
+            ClientEvent::Disconnected { reason, .. } => {
+                self.apps[index].connected = false;
+                self.reached("client lost its connection");
+                match reason {
+                    DisconnectReason::Hole { .. } | DisconnectReason::Protocol(_) => {
+                        self.oracle.fail(|| format!("{key:?}: {reason}"));
+                    }
+                    DisconnectReason::Bye { code: ErrorCode::Replaced, .. } => {
+                        self.reached("device replaced by itself")
+                    }
+                    _ => {}
+                }
+            }
+            ClientEvent::ServerError { code, detail, .. } => {
+                self.oracle.fail(|| format!("{key:?}: the server did not take a frame: {} {detail}", code.name()));
+            }
+            ClientEvent::Ended(reason) => self.oracle.fail(|| format!("{key:?}: the client has ended: {reason}")),
+        }
+        false
+    }
+
+    /// A page shows every message of its range (contract 4), in order.
+    fn check_page(&mut self, key: DeviceKey, peer: Option<UserId>, page: &proto_spec::Page) {
+        let (first, last) = (page.first, page.last);
+        let shown: Vec<Seq> = page.entries.iter().map(|entry| entry.seq).collect();
+        if !shown.is_sorted() || shown.iter().any(|seq| *seq < first || *seq > last) {
+            self.oracle.fail(|| format!("{key:?}: a page of {first} to {last} shows {shown:?}"));
+        }
+        if first > last {
+            return;
+        }
+        let wanted = |entry: &&Entry| {
+            text_of(entry).is_some() && peer.is_none_or(|peer| entry.event.conversation() == Some(peer))
+        };
+        let range = self.oracle.durable.range((key.0, first)..=(key.0, last)).map(|(_, entry)| entry);
+        let missing: Vec<Seq> =
+            range.filter(wanted).map(|entry| entry.seq).filter(|seq| shown.binary_search(seq).is_err()).collect();
+        if !missing.is_empty() {
+            self.oracle.fail(|| format!("{key:?}: a page of {first} to {last} leaves out {missing:?}"));
+        }
+    }
+}

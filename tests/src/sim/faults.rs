@@ -1,0 +1,58 @@
+//! Deliberate faults: what a server with a bug in one place would do. Each is played at a seam between the production
+//! parts, so that these stay as they are; the simulator must find every one (`tests/sim.rs`).
+
+/// One deliberate fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// A batch counts as durable when its write begins.
+    AcknowledgeBeforeCommit,
+    /// A sync says that it is done and has done nothing.
+    LyingSync,
+    /// A write that failed is dropped instead of repeated, and its batches count as durable.
+    SkipFailedGroup,
+    /// The rows that remember send numbers are not written.
+    ForgetSendNumbers,
+    /// The rows that remember what was received from whom are not written.
+    ForgetReceived,
+    /// The rows that name users with open duties are not written.
+    ForgetDuties,
+    /// A message for another core is dropped when its mailbox is full.
+    DropOnFullMailbox,
+    /// A message for another core overtakes the one before it.
+    ReorderMailbox,
+    /// A shard is told that its batches are in the store before they are.
+    IngestedTooEarly,
+    /// A segment is freed without having been ingested.
+    FreeWithoutIngesting,
+    /// The store answers from an older state of itself.
+    StaleReads,
+    /// The store leaves the first entry out of a page.
+    PageWithHole,
+    /// A cursor is stored one higher than it was acknowledged.
+    CursorTooFar,
+    /// A frame on its way to a client is lost while the connection lives on.
+    LoseFrame,
+    /// After a restart the journal is not replayed.
+    SkipReplay,
+}
+
+impl Fault {
+    /// All of them.
+    pub const ALL: &'static [Self] = &[
+        Self::AcknowledgeBeforeCommit,
+        Self::LyingSync,
+        Self::SkipFailedGroup,
+        Self::ForgetSendNumbers,
+        Self::ForgetReceived,
+        Self::ForgetDuties,
+        Self::DropOnFullMailbox,
+        Self::ReorderMailbox,
+        Self::IngestedTooEarly,
+        Self::FreeWithoutIngesting,
+        Self::StaleReads,
+        Self::PageWithHole,
+        Self::CursorTooFar,
+        Self::LoseFrame,
+        Self::SkipReplay,
+    ];
+}

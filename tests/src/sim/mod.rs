@@ -1,0 +1,315 @@
+//! The simulator: one node with its cores, journal and store, and people with several devices, in one thread from one
+//! seed. It runs the production shard, handshake, group commit, journal files, recovery, fold, queries, ingestion and client;
+//! simulated are time, network, the disk's writes and syncs, the store's answers, and crashes of the node and of apps.
+
+mod client;
+pub mod faults;
+mod network;
+mod node;
+pub mod oracle;
+mod rng;
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet, BinaryHeap},
+    fmt::Write as _,
+};
+
+use proto_spec::{DeviceId, Direction, Seq, TimestampMs, UserId};
+use server::shard::{Now, QueryId};
+use storage::{Answer, CoreId, Query, Span, journal::SegmentNumber};
+
+use client::App;
+use faults::Fault;
+use network::{LinkId, Links};
+use node::Machine;
+use oracle::Oracle;
+use rng::Rng;
+
+/// How long chaos lasts, in milliseconds of simulated time.
+const CHAOS_MS: u64 = 8_000;
+
+/// How long healing may take: the longest backoff of a client, a few handshakes, and receipts.
+const HEALING_MS: u64 = 120_000;
+
+/// Something that will happen.
+#[derive(Clone, Debug)]
+enum Happening {
+    Tick { life: u32 },
+    Mail { life: u32, core: usize },
+    Written { life: u32 },
+    RetryWrite { life: u32 },
+    Prepared { life: u32, segment: SegmentNumber },
+    Ingest { life: u32 },
+    Answer { life: u32, core: CoreId, id: QueryId, query: Query },
+    Drain(LinkId),
+    ToServer(LinkId),
+    ToClient(LinkId),
+    Opened(LinkId),
+    Cut(LinkId),
+    AppTick(usize),
+    AppAct(usize),
+    AppStart(usize),
+    Crash,
+    Start,
+}
+
+/// Situations that are rarely reached and where bugs live. All must be reached in the standard run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Coverage {
+    /// By name, how often.
+    pub counts: BTreeMap<&'static str, u64>,
+}
+
+/// Every situation that is counted.
+pub const SITUATIONS: &[&str] = &[
+    "app restarted",
+    "app restarted with unanswered messages",
+    "client lost its connection",
+    "connection cut with bytes on their way to the client",
+    "connection cut with bytes on their way to the server",
+    "crash during recovery",
+    "crash with a write in flight",
+    "crash with accepted messages on their way to the client",
+    "device replaced by itself",
+    "disk full",
+    "duplicate message found",
+    "failed sync",
+    "group of several batches",
+    "ingestion behind",
+    "ingestion failed",
+    "live connection fell behind",
+    "mailbox full",
+    "node restarted with another number of cores",
+    "page read from the store",
+    "query failed",
+    "resume by cursor",
+    "resume during traffic",
+    "retry answered with the first result",
+    "segment reused",
+    "send refused",
+    "torn write found at recovery",
+    "unfinished user after restart",
+    "wall clock went back",
+];
+
+/// A failed run.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// The seed that shows it.
+    pub seed: u64,
+    /// What is wrong.
+    pub what: String,
+    /// What happened, if it was traced.
+    pub trace: String,
+}
+
+/// See the head of this file.
+pub struct Simulation {
+    seed: u64,
+    rng: Rng,
+    now: Now,
+    fault: Option<Fault>,
+    happenings: BinaryHeap<Reverse<(u64, u64)>>,
+    details: BTreeMap<u64, Happening>,
+    next_happening: u64,
+    machine: Machine,
+    links: Links,
+    apps: Vec<App>,
+    oracle: Oracle,
+    coverage: Coverage,
+    healing: bool,
+    next_text: u64,
+    trace: Option<String>,
+}
+
+/// Runs one seed; gives back the situations that it reached.
+///
+/// # Errors
+/// Something that must never happen has happened.
+pub fn run(seed: u64, fault: Option<Fault>) -> Result<Coverage, Failure> {
+    Simulation::new(seed, fault, false).run()
+}
+
+/// Runs one seed and writes down what happens.
+///
+/// # Errors
+/// As [`run`], with a trace.
+pub fn run_traced(seed: u64, fault: Option<Fault>) -> Result<Coverage, Failure> {
+    Simulation::new(seed, fault, true).run()
+}
+
+impl Simulation {
+    fn new(seed: u64, fault: Option<Fault>, traced: bool) -> Self {
+        let mut rng = Rng::new(seed);
+        let people = rng.within(2, 4);
+        let mut apps = Vec::new();
+        for user in 1..=people {
+            for device in 1..=rng.within(1, 2) {
+                apps.push(App::new((UserId(user), DeviceId(device)), &mut rng));
+            }
+        }
+        Self {
+            seed,
+            machine: Machine::new(&mut rng),
+            rng,
+            now: Now { monotonic_ms: 1_000, wall: TimestampMs(1_800_000_000_000) },
+            fault,
+            happenings: BinaryHeap::new(),
+            details: BTreeMap::new(),
+            next_happening: 0,
+            links: Links::default(),
+            apps,
+            oracle: Oracle::default(),
+            coverage: Coverage::default(),
+            healing: false,
+            next_text: 0,
+            trace: traced.then(String::new),
+        }
+    }
+
+    fn run(mut self) -> Result<Coverage, Failure> {
+        self.start_machine();
+        for app in 0..self.apps.len() {
+            self.start_app(app);
+        }
+        let mut at = self.now.monotonic_ms;
+        for _ in 0..self.rng.within(0, 4) {
+            at += self.rng.within(100, CHAOS_MS / 2);
+            self.schedule(at - self.now.monotonic_ms, Happening::Crash);
+        }
+        self.go_on_until(self.now.monotonic_ms + CHAOS_MS);
+        self.heal();
+        // Until nothing is open, with a bound.
+        let end = self.now.monotonic_ms + HEALING_MS;
+        while self.now.monotonic_ms < end && self.oracle.failure.is_none() {
+            self.go_on_until(self.now.monotonic_ms + 1_000);
+            if self.is_quiet() {
+                break;
+            }
+        }
+        if self.oracle.failure.is_none() {
+            if !self.is_quiet() {
+                let open: Vec<String> = self.apps.iter().map(App::describe).collect();
+                self.oracle.fail(|| format!("after healing something is still open: {open:?}"));
+            }
+            // Receipts of the last acknowledgements.
+            self.go_on_until(self.now.monotonic_ms + 3_000);
+            let everybody: BTreeSet<UserId> = self.apps.iter().map(|app| app.key.0).collect();
+            let logs = self.machine.logs_at_the_end();
+            self.oracle.at_the_end(&logs, &everybody);
+        }
+        match self.oracle.failure.take() {
+            Some(what) => Err(Failure { seed: self.seed, what, trace: self.trace.unwrap_or_default() }),
+            None => Ok(self.coverage),
+        }
+    }
+
+    fn go_on_until(&mut self, end_ms: u64) {
+        while self.oracle.failure.is_none() {
+            match self.happenings.peek() {
+                Some(Reverse((at, _))) if *at <= end_ms => {}
+                _ => break,
+            }
+            let Some(Reverse((at, order))) = self.happenings.pop() else { break };
+            self.now.wall.0 += at - self.now.monotonic_ms;
+            self.now.monotonic_ms = at;
+            if let Some(happening) = self.details.remove(&order) {
+                self.note(|| format!("{happening:?}"));
+                self.happen(happening);
+            }
+        }
+        self.now.wall.0 += end_ms - self.now.monotonic_ms;
+        self.now.monotonic_ms = end_ms;
+    }
+
+    fn schedule(&mut self, in_ms: u64, happening: Happening) {
+        let order = self.next_happening;
+        self.next_happening += 1;
+        self.happenings.push(Reverse((self.now.monotonic_ms + in_ms, order)));
+        self.details.insert(order, happening);
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        let life = self.machine.life;
+        match happening {
+            Happening::Tick { life: l } if l == life => self.on_tick(),
+            Happening::Mail { life: l, core } if l == life => self.on_mail(core),
+            Happening::Written { life: l } if l == life => self.on_written(),
+            Happening::RetryWrite { life: l } if l == life => self.begin_write(),
+            Happening::Prepared { life: l, segment } if l == life => self.on_prepared(segment),
+            Happening::Ingest { life: l } if l == life => self.on_ingest(),
+            Happening::Answer { life: l, core, id, query } if l == life => self.on_answer(core, id, &query),
+            Happening::Drain(link) => self.on_drain(link),
+            Happening::ToServer(link) => self.on_to_server(link),
+            Happening::ToClient(link) => self.on_to_client(link),
+            Happening::Opened(link) => self.on_opened(link),
+            Happening::Cut(link) => self.cut(link),
+            Happening::AppTick(app) => self.on_app_tick(app),
+            Happening::AppAct(app) => self.on_app_act(app),
+            Happening::AppStart(app) => self.start_app(app),
+            Happening::Crash if !self.healing => self.crash(),
+            Happening::Start => self.start_machine(),
+            // Of an earlier life, or chaos after its end.
+            _ => {}
+        }
+    }
+
+    fn reached(&mut self, situation: &'static str) {
+        debug_assert!(SITUATIONS.contains(&situation), "{situation}");
+        *self.coverage.counts.entry(situation).or_default() += 1;
+    }
+
+    fn note(&mut self, what: impl FnOnce() -> String) {
+        if let Some(trace) = &mut self.trace {
+            let _ = writeln!(trace, "{:>7} {}", self.now.monotonic_ms, what());
+        }
+    }
+
+    /// The end of chaos: disk, store and network work, everybody is there and reads.
+    fn heal(&mut self) {
+        self.healing = true;
+        self.note(|| "healing".to_owned());
+        if !self.machine.is_up() || self.machine.is_broken() {
+            self.crash();
+            self.start_machine();
+        }
+        self.machine.heal();
+        self.begin_write();
+        for app in 0..self.apps.len() {
+            self.apps[app].stalled_until_ms = 0;
+            if !self.apps[app].is_running() {
+                self.start_app(app);
+            }
+        }
+    }
+
+    /// Everybody is connected, has everything, and waits for nothing.
+    fn is_quiet(&self) -> bool {
+        self.machine.is_quiet() && self.apps.iter().all(|app| app.is_quiet(&self.machine)) && self.links.are_empty()
+    }
+
+    /// Reads a whole log the way a shard would.
+    fn span_of_everything() -> Span {
+        Span {
+            first: Seq(1),
+            last: Seq(u64::MAX),
+            direction: Direction::Forwards,
+            entries_max: usize::MAX,
+            bytes_max: usize::MAX,
+        }
+    }
+
+    /// The fault, if it is this one and chance lets it strike.
+    fn strikes(&mut self, fault: Fault, percent: u64) -> bool {
+        self.fault == Some(fault) && self.rng.chance(percent)
+    }
+}
+
+/// What a log answer holds.
+fn entries_of(answer: Answer) -> Vec<proto_spec::Entry> {
+    match answer {
+        Answer::Entries(entries) => entries.entries,
+        _ => Vec::new(),
+    }
+}

@@ -1,0 +1,306 @@
+//! The network: byte pipes between apps and the node, with delay, any cut, and an end at any byte.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use server::{
+    handshake::{Handshake, Step},
+    shard::{ConnId, Connected, Input},
+};
+
+use super::{Happening, Simulation, faults::Fault};
+
+/// A connection attempt and what becomes of it. Never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct LinkId(u64);
+
+/// The server's end.
+#[derive(Debug)]
+pub(super) enum ServerEnd {
+    /// Not accepted yet, or gone.
+    None,
+    Greeting(Handshake),
+    Serving {
+        core: usize,
+        conn: ConnId,
+    },
+    /// The shard has closed; what is queued is still sent.
+    Closing,
+}
+
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) app: usize,
+    /// The app's state knows of this link.
+    pub(super) is_known: bool,
+    pub(super) server: ServerEnd,
+    /// Queued by the server, not taken by the kernel.
+    pub(super) outbox: VecDeque<u8>,
+    pub(super) is_draining: bool,
+    is_paused: bool,
+    to_server: VecDeque<Vec<u8>>,
+    to_client: VecDeque<Vec<u8>>,
+    /// Deliveries in each direction keep their order.
+    server_at_ms: u64,
+    client_at_ms: u64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Links {
+    links: BTreeMap<LinkId, Link>,
+    next: u64,
+}
+
+impl Links {
+    pub(super) fn get(&mut self, id: LinkId) -> Option<&mut Link> {
+        self.links.get_mut(&id)
+    }
+
+    pub(super) fn ids(&self) -> Vec<LinkId> {
+        self.links.keys().copied().collect()
+    }
+
+    fn remove(&mut self, id: LinkId) -> Option<Link> {
+        self.links.remove(&id)
+    }
+
+    /// Nothing is on its way anywhere.
+    pub(super) fn are_empty(&self) -> bool {
+        self.links.values().all(|l| l.outbox.is_empty() && l.to_server.is_empty() && l.to_client.is_empty())
+    }
+}
+
+impl Simulation {
+    /// An app opens a connection.
+    pub(super) fn open_link(&mut self, app: usize) -> LinkId {
+        self.links.next += 1;
+        let id = LinkId(self.links.next);
+        let at = self.now.monotonic_ms;
+        self.links.links.insert(
+            id,
+            Link {
+                app,
+                is_known: true,
+                server: ServerEnd::None,
+                outbox: VecDeque::new(),
+                is_draining: false,
+                is_paused: false,
+                to_server: VecDeque::new(),
+                to_client: VecDeque::new(),
+                server_at_ms: at,
+                client_at_ms: at,
+            },
+        );
+        let delay = self.rng.within(1, 20);
+        self.schedule(delay, Happening::Opened(id));
+        id
+    }
+
+    pub(super) fn on_opened(&mut self, id: LinkId) {
+        let is_up = self.machine.is_up();
+        let Some(link) = self.links.get(id) else { return };
+        let app = link.app;
+        if !is_up {
+            self.links.remove(id);
+            return self.app_lost(app, id);
+        }
+        link.server = ServerEnd::Greeting(Handshake::new());
+        if !self.healing && self.rng.chance(30) {
+            let life = self.rng.within(1, 3_000);
+            self.schedule(life, Happening::Cut(id));
+        }
+        self.app_connected(app, id);
+    }
+
+    /// Bytes of an app, cut at random.
+    pub(super) fn write_to_server(&mut self, id: LinkId, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let cut = self.rng.within(1, 2 * bytes.len() as u64).min(bytes.len() as u64) as usize;
+            let (head, rest) = bytes.split_at(cut);
+            bytes = rest;
+            let delay = self.rng.within(0, 5);
+            let now = self.now.monotonic_ms;
+            let Some(link) = self.links.get(id) else { return };
+            link.to_server.push_back(head.to_vec());
+            link.server_at_ms = link.server_at_ms.max(now + delay);
+            let in_ms = link.server_at_ms - now;
+            self.schedule(in_ms, Happening::ToServer(id));
+        }
+    }
+
+    pub(super) fn on_to_server(&mut self, id: LinkId) {
+        let Some(link) = self.links.get(id) else { return };
+        if link.is_paused || self.machine.is_stalled() {
+            // Left in the kernel until the server reads again.
+            return self.schedule(1, Happening::ToServer(id));
+        }
+        let Some(link) = self.links.get(id) else { return };
+        let Some(bytes) = link.to_server.pop_front() else { return };
+        match &mut link.server {
+            ServerEnd::None | ServerEnd::Closing => {}
+            ServerEnd::Serving { core, conn } => {
+                let (core, conn) = (*core, *conn);
+                self.feed(core, Input::Bytes { conn, bytes: &bytes });
+            }
+            ServerEnd::Greeting(handshake) => match handshake.bytes(&bytes, &self.machine.keys, self.now.wall) {
+                Step::More => {}
+                Step::Refuse { bytes, .. } => {
+                    link.outbox.extend(bytes);
+                    link.server = ServerEnd::Closing;
+                    self.drain_soon(id);
+                }
+                Step::Ready { user, device, version, resume, rest, .. } => {
+                    let (core, conn) = self.machine.admit(user, id);
+                    let Some(link) = self.links.get(id) else { return };
+                    link.server = ServerEnd::Serving { core, conn };
+                    self.reached_resume(resume);
+                    self.feed(core, Input::Connected(Connected { conn, user, device, version, resume }));
+                    if !rest.is_empty() {
+                        self.feed(core, Input::Bytes { conn, bytes: &rest });
+                    }
+                }
+            },
+        }
+    }
+
+    fn reached_resume(&mut self, resume: proto_spec::Resume) {
+        if let proto_spec::Resume::After(seq) = resume
+            && seq.0 > 0
+        {
+            self.reached("resume by cursor");
+            if self.machine.has_parked() {
+                self.reached("resume during traffic");
+            }
+        }
+    }
+
+    /// The server has queued something: the kernel will take it.
+    pub(super) fn drain_soon(&mut self, id: LinkId) {
+        let delay = self.rng.within(0, 3);
+        let Some(link) = self.links.get(id) else { return };
+        if !std::mem::replace(&mut link.is_draining, true) {
+            self.schedule(delay, Happening::Drain(id));
+        }
+    }
+
+    pub(super) fn on_drain(&mut self, id: LinkId) {
+        let now = self.now.monotonic_ms;
+        let Some(link) = self.links.get(id) else { return };
+        let stalled_until = self.apps[link.app].stalled_until_ms;
+        if now < stalled_until {
+            return self.schedule(stalled_until - now, Happening::Drain(id));
+        }
+        link.is_draining = false;
+        let waiting = link.outbox.len();
+        if waiting == 0 {
+            return self.close_if_done(id);
+        }
+        let cut = self.rng.within(1, 2 * waiting as u64).min(waiting as u64) as usize;
+        let delay = self.rng.within(0, 5);
+        let Some(link) = self.links.get(id) else { return };
+        let bytes: Vec<u8> = link.outbox.drain(..cut).collect();
+        link.to_client.push_back(bytes);
+        link.client_at_ms = link.client_at_ms.max(now + delay);
+        let in_ms = link.client_at_ms - now;
+        let serving = match link.server {
+            ServerEnd::Serving { core, conn } => Some((core, conn)),
+            _ => None,
+        };
+        self.schedule(in_ms, Happening::ToClient(id));
+        if let Some((core, conn)) = serving {
+            self.feed(core, Input::Sent { conn, bytes: cut });
+        }
+        self.drain_soon(id);
+    }
+
+    /// A link that the server closes ends when the last byte has arrived.
+    fn close_if_done(&mut self, id: LinkId) {
+        let Some(link) = self.links.get(id) else { return };
+        if matches!(link.server, ServerEnd::Closing) && link.outbox.is_empty() && link.to_client.is_empty() {
+            let app = link.app;
+            let is_known = link.is_known;
+            self.links.remove(id);
+            if is_known {
+                self.app_lost(app, id);
+            }
+        }
+    }
+
+    pub(super) fn on_to_client(&mut self, id: LinkId) {
+        let Some(link) = self.links.get(id) else { return };
+        let Some(bytes) = link.to_client.pop_front() else { return };
+        let (app, is_known) = (link.app, link.is_known);
+        if is_known {
+            self.app_bytes(app, id, &bytes);
+        }
+        self.close_if_done(id);
+    }
+
+    /// The shard stops or goes on reading.
+    pub(super) fn set_paused(&mut self, id: LinkId, is_paused: bool) {
+        if let Some(link) = self.links.get(id) {
+            link.is_paused = is_paused;
+        }
+    }
+
+    /// The shard has closed the connection.
+    pub(super) fn server_closes(&mut self, id: LinkId) {
+        if let Some(link) = self.links.get(id) {
+            link.server = ServerEnd::Closing;
+            self.drain_soon(id);
+        }
+    }
+
+    /// The app has closed, or crashed: the server finds out.
+    pub(super) fn client_closes(&mut self, id: LinkId) {
+        if let Some(link) = self.links.get(id) {
+            link.is_known = false;
+        }
+        self.cut(id);
+    }
+
+    /// The connection breaks at this byte, both ways.
+    pub(super) fn cut(&mut self, id: LinkId) {
+        let Some(link) = self.links.remove(id) else { return };
+        if !link.to_server.is_empty() {
+            self.reached("connection cut with bytes on their way to the server");
+        }
+        if !link.to_client.is_empty() || !link.outbox.is_empty() {
+            self.reached("connection cut with bytes on their way to the client");
+        }
+        if let ServerEnd::Serving { core, conn } = link.server {
+            self.machine.forget_conn(core, conn);
+            self.feed(core, Input::Disconnected { conn });
+        }
+        if link.is_known {
+            self.app_lost(link.app, id);
+        }
+    }
+
+    /// The node has died: every link breaks.
+    pub(super) fn cut_all(&mut self) {
+        for id in self.links.ids() {
+            let Some(link) = self.links.remove(id) else { continue };
+            if !link.to_client.is_empty() {
+                self.reached("crash with accepted messages on their way to the client");
+            }
+            if link.is_known {
+                self.app_lost(link.app, id);
+            }
+        }
+    }
+
+    /// Queues a frame for a link; a deliberate fault may lose it.
+    pub(super) fn queue_frame(&mut self, id: LinkId, bytes: &[u8]) {
+        let is_lost = self.strikes(Fault::LoseFrame, 2);
+        let Some(link) = self.links.get(id) else { return };
+        if is_lost {
+            // The shard counts it as queued: it is taken by nobody, so tell the shard that it was.
+            if let ServerEnd::Serving { core, conn } = link.server {
+                self.feed(core, Input::Sent { conn, bytes: bytes.len() });
+            }
+            return;
+        }
+        link.outbox.extend(bytes);
+        self.drain_soon(id);
+    }
+}

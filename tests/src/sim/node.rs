@@ -1,0 +1,791 @@
+//! The node: production shards on simulated cores, the production journal on files of a temporary folder, and a store in
+//! memory. A crash forgets everything but what was synced, a random part of the write that was in flight, and the store.
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    fs::File,
+    os::unix::fs::FileExt as _,
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+use proto_spec::{
+    Decoder, Durability, Entry, Event, RawFrame, Seq, ServerFrame, TimestampMs, UserId, limits::SERVER_FRAME_BYTES_MAX,
+};
+use server::{
+    auth::{self, Keys, SigningKey},
+    directory::Directory,
+    limits::{TICK_MS, UNCOMMITTED_BYTES_MAX},
+    shard::{Admission, Close, ConnId, Effects, Envelope, Input, Presence, QueryId, ReadState, Settings, Shard},
+    topology::Topology,
+};
+use storage::{
+    BatchId, CoreId, Fence, MemoryStore, Query, Record, Store as _,
+    contract::block_on,
+    journal::{JournalConfig, JournalFolder, Room, Sealed, SealedSegment, SegmentNumber, Write, Writer, recover},
+    memory::CommitFault,
+    run::RunBuilder,
+    schema::RowKey,
+};
+
+use super::{Happening, Simulation, entries_of, faults::Fault, network::LinkId, rng::Rng};
+
+const JOURNAL: JournalConfig =
+    JournalConfig { segment_bytes: 1024 * 1024, journal_bytes_max: 5 * 1024 * 1024, reserve_bytes: 64 * 1024 };
+
+/// Messages that fit a mailbox. Small, so that it is full sometimes.
+const MAILBOX_MAX: usize = 6;
+
+/// A torn write keeps or loses whole sectors.
+const SECTOR: usize = 512;
+
+const SETTINGS: Settings = Settings { durability: Durability::Committed, ping_after_ms: 2_000, idle_timeout_ms: 5_000 };
+
+const _: () = assert!(JOURNAL.reserve_bytes < UNCOMMITTED_BYTES_MAX as u64);
+
+/// What cores tell each other.
+#[derive(Debug)]
+enum Mail {
+    Envelope(Envelope),
+    Batch(CoreId, BatchId, Vec<u8>),
+    Committed(BatchId),
+    Ingested(BatchId),
+    Admission(Admission),
+    Unfinished(UserId),
+}
+
+/// What a crash forgets.
+struct Life {
+    shards: Vec<Shard>,
+    directory: Directory,
+    topology: Topology,
+    writer: Writer,
+    files: HashMap<SegmentNumber, File>,
+    in_flight: Option<Write>,
+    /// Records of batches that are not durable, in the order of the journal.
+    undecided: VecDeque<(CoreId, BatchId, Vec<Record>)>,
+    mailboxes: Vec<VecDeque<Mail>>,
+    /// What a core could not put into a full mailbox, for each core.
+    backlogs: Vec<VecDeque<(usize, Mail)>>,
+    links: BTreeMap<(usize, ConnId), LinkId>,
+    to_ingest: VecDeque<Sealed>,
+    announced: Admission,
+    is_full: bool,
+    is_poisoned: bool,
+    next_slot: u32,
+    counted: (u64, u64, u64),
+}
+
+/// The machine: what survives a crash, and the current life.
+pub(super) struct Machine {
+    pub(super) life: u32,
+    pub(super) keys: Keys,
+    signing_key: SigningKey,
+    folder: tempfile::TempDir,
+    store: Arc<MemoryStore>,
+    fence: Fence,
+    alive: Option<Life>,
+    /// The disk is full until then; the store is away until then.
+    disk_full_until_ms: u64,
+    store_away_until_ms: u64,
+    chaos: bool,
+    /// The store as it was some time ago, for a deliberate fault.
+    stale: Option<Arc<MemoryStore>>,
+}
+
+impl Machine {
+    pub(super) fn new(rng: &mut Rng) -> Self {
+        // A folder in memory where there is one: nothing here depends on a disk.
+        let folder =
+            if Path::new("/dev/shm").is_dir() { tempfile::tempdir_in("/dev/shm") } else { tempfile::tempdir() };
+        let pem = auth::generate_pem().expect("the system has randomness");
+        Self {
+            life: 0,
+            keys: Keys::from_pem(pem.as_bytes()).expect("made just above"),
+            signing_key: SigningKey::from_pem(pem.as_bytes()).expect("made just above"),
+            folder: folder.expect("a temporary folder can be made"),
+            store: Arc::default(),
+            fence: Fence::default(),
+            alive: None,
+            disk_full_until_ms: 0,
+            store_away_until_ms: 0,
+            chaos: rng.chance(85),
+            stale: None,
+        }
+    }
+
+    pub(super) fn token(&self, user: UserId, now: TimestampMs) -> String {
+        auth::mint(&self.signing_key, user, Duration::from_secs(86_400), now).expect("the key is good")
+    }
+
+    pub(super) const fn is_up(&self) -> bool {
+        self.alive.is_some()
+    }
+
+    pub(super) fn is_broken(&self) -> bool {
+        self.alive.as_ref().is_some_and(|life| life.is_poisoned)
+    }
+
+    pub(super) fn heal(&mut self) {
+        self.chaos = false;
+        self.disk_full_until_ms = 0;
+        self.store_away_until_ms = 0;
+    }
+
+    /// A core is behind with its mail: clients are not read from.
+    pub(super) fn is_stalled(&self) -> bool {
+        self.alive.as_ref().is_some_and(|life| life.backlogs.iter().any(|backlog| !backlog.is_empty()))
+    }
+
+    pub(super) fn has_parked(&self) -> bool {
+        self.alive.as_ref().is_some_and(|life| life.in_flight.is_some())
+    }
+
+    /// Nothing is on its way to the disk or between cores.
+    pub(super) fn is_quiet(&self) -> bool {
+        let Some(life) = &self.alive else { return false };
+        life.writer.is_idle()
+            && life.mailboxes.iter().all(VecDeque::is_empty)
+            && life.backlogs.iter().all(VecDeque::is_empty)
+            && life.announced == Admission::Open
+    }
+
+    /// The last durable seq of a user.
+    pub(super) fn durable_head(&self, user: UserId) -> Seq {
+        self.log(user).last().map(|entry| entry.seq).unwrap_or_default()
+    }
+
+    fn stored_log(&self, user: UserId) -> Vec<Entry> {
+        let query = Query::Log { user, span: Simulation::span_of_everything() };
+        entries_of(block_on(storage::answer(&*self.store, &query)).expect("the store answers after healing"))
+    }
+
+    /// A user's durable log: the store, and what the journal has on top.
+    fn log(&self, user: UserId) -> Vec<Entry> {
+        let mut log: BTreeMap<Seq, Entry> = self.stored_log(user).into_iter().map(|e| (e.seq, e)).collect();
+        for (_, record) in self.journaled() {
+            if let Record::Append { user: whose, entry, replaces } = record
+                && whose == user
+            {
+                replaces.map(|old| log.remove(&old));
+                log.insert(entry.seq, entry);
+            }
+        }
+        log.into_values().collect()
+    }
+
+    /// Records in the journal's segments, in order.
+    fn journaled(&self) -> Vec<(CoreId, Record)> {
+        let mut records = Vec::new();
+        let found = recover(self.folder.path()).expect("the journal can be read");
+        for segment in &found.segments {
+            let read = segment.read().expect("the segment can be read");
+            for record in read.iter() {
+                let record = record.expect("the record is whole");
+                for item in storage::records(record.payload) {
+                    records.push((record.core, item.expect("the batch can be read")));
+                }
+            }
+        }
+        records
+    }
+
+    pub(super) fn logs_at_the_end(&self) -> BTreeMap<UserId, BTreeMap<Seq, Entry>> {
+        let users = (1..=4).chain([99]).map(UserId);
+        users.map(|user| (user, self.log(user).into_iter().map(|entry| (entry.seq, entry)).collect())).collect()
+    }
+
+    /// A place in the table of the user's core.
+    pub(super) fn admit(&mut self, user: UserId, link: LinkId) -> (usize, ConnId) {
+        let life = self.alive.as_mut().expect("links are cut when the node dies");
+        let core = usize::from(life.topology.home_of(user).0);
+        // The lowest slot that is free, as descriptors are given.
+        let slot = (0..).find(|slot| !life.links.keys().any(|(c, conn)| *c == core && conn.slot == *slot));
+        life.next_slot += 1;
+        let conn = ConnId { slot: slot.expect("slots do not end"), generation: life.next_slot };
+        life.links.insert((core, conn), link);
+        (core, conn)
+    }
+
+    pub(super) fn forget_conn(&mut self, core: usize, conn: ConnId) {
+        if let Some(life) = &mut self.alive {
+            life.links.remove(&(core, conn));
+        }
+    }
+}
+
+impl Simulation {
+    // ---- life and death
+
+    pub(super) fn start_machine(&mut self) {
+        if self.machine.is_up() {
+            return;
+        }
+        self.machine.life += 1;
+        let cores = self.rng.within(1, 3) as u16;
+        if self.machine.life > 1 {
+            self.reached("node restarted with another number of cores");
+        }
+        let machine = &mut self.machine;
+        machine.fence = block_on(machine.store.take_over()).expect("a store in memory can be taken over");
+        let segments = JournalFolder::open(machine.folder.path(), JOURNAL.segment_bytes).expect("the folder is good");
+        let mut found = recover(machine.folder.path()).expect("recovery finds nothing but torn writes");
+        if found.torn.is_some() {
+            self.reached("torn write found at recovery");
+        }
+        let skip = self.strikes(Fault::SkipReplay, 100);
+        while !found.segments.is_empty() {
+            let segment = found.segments.remove(0);
+            if !skip {
+                self.ingest(std::slice::from_ref(&segment)).expect("nothing fails during recovery");
+            }
+            if !self.healing && self.rng.chance(20) {
+                // Ingested and not freed: all of it is found again.
+                self.reached("crash during recovery");
+                self.machine.fence = block_on(self.machine.store.take_over()).expect("as above");
+                found = recover(self.machine.folder.path()).expect("as above");
+                continue;
+            }
+            segments.free(segment.number).expect("the folder is good");
+        }
+        for empty in &found.empty {
+            segments.free(*empty).expect("the folder is good");
+        }
+        let mut writer = Writer::new(JOURNAL, found.next);
+        let first = writer.wants_segment().expect("a new writer wants a segment");
+        let files = HashMap::from([(first, self.prepare(first))]);
+        writer.add_segment(first);
+        let topology = Topology::new(cores).expect("at least one");
+        self.machine.alive = Some(Life {
+            shards: (0..cores).map(|core| Shard::new(CoreId(core), topology, SETTINGS)).collect(),
+            directory: Directory::default(),
+            topology,
+            writer,
+            files,
+            in_flight: None,
+            undecided: VecDeque::new(),
+            mailboxes: (0..cores).map(|_| VecDeque::new()).collect(),
+            backlogs: (0..cores).map(|_| VecDeque::new()).collect(),
+            links: BTreeMap::new(),
+            to_ingest: VecDeque::new(),
+            announced: Admission::Open,
+            is_full: false,
+            is_poisoned: false,
+            next_slot: 0,
+            counted: (0, 0, 0),
+        });
+        let logs = self.machine.logs_at_the_end();
+        self.oracle.restarted(&logs);
+        let unfinished = block_on(storage::unfinished(&*self.machine.store, None, 1_000)).expect("reads work now");
+        for user in unfinished {
+            self.reached("unfinished user after restart");
+            self.mail(0, usize::from(topology.home_of(user).0), Mail::Unfinished(user));
+        }
+        let life = self.machine.life;
+        self.schedule(TICK_MS, Happening::Tick { life });
+        self.begin_write();
+    }
+
+    fn prepare(&mut self, segment: SegmentNumber) -> File {
+        let folder =
+            JournalFolder::open(self.machine.folder.path(), JOURNAL.segment_bytes).expect("the folder is good");
+        let had_free = self.free_files() > 0;
+        let path = folder.prepare(segment).expect("the folder is good");
+        if had_free {
+            self.reached("segment reused");
+        }
+        File::options().write(true).open(path).expect("prepared just now")
+    }
+
+    fn free_files(&self) -> usize {
+        let files = std::fs::read_dir(self.machine.folder.path()).expect("the folder is good");
+        files.flatten().filter(|file| file.path().extension().is_some_and(|end| end == "free")).count()
+    }
+
+    pub(super) fn crash(&mut self) {
+        let Some(mut life) = self.machine.alive.take() else { return };
+        self.note(|| "CRASH".to_owned());
+        if let Some(write) = life.in_flight.take() {
+            self.reached("crash with a write in flight");
+            self.tear(&life.files[&write.segment], &write);
+        }
+        self.machine.life += 1;
+        self.cut_all();
+        if self.rng.chance(20) {
+            self.reached("wall clock went back");
+            self.now.wall.0 -= 60_000;
+        }
+        let away = self.rng.within(1, 800);
+        self.schedule(away, Happening::Start);
+    }
+
+    /// Some sectors of a write reach the disk, others do not.
+    fn tear(&mut self, file: &File, write: &Write) {
+        let whole = self.rng.chance(25);
+        for (index, sector) in write.bytes.chunks(SECTOR).enumerate() {
+            if whole || self.rng.chance(50) {
+                let offset = write.offset + (index * SECTOR) as u64;
+                file.write_all_at(sector, offset).expect("a temporary file can be written");
+            }
+        }
+    }
+
+    // ---- shards
+
+    /// One input to one shard, as a turn of its own.
+    pub(super) fn feed(&mut self, core: usize, input: Input<'_>) {
+        let now = self.now;
+        let Some(life) = &mut self.machine.alive else { return };
+        let mut effects = Effects::default();
+        life.shards[core].handle(now, input, &life.directory, &mut effects);
+        let batch = life.shards[core].end_turn(now, &life.directory, &mut effects);
+        self.carry_out(core, batch, effects);
+    }
+
+    fn carry_out(&mut self, core: usize, batch: Option<BatchId>, mut effects: Effects) {
+        let this = CoreId(core as u16);
+        for (id, full) in effects.full_batches.drain(..) {
+            let bytes = self.tamper_with_batch(full.bytes().to_vec());
+            self.mail(core, 0, Mail::Batch(this, id, bytes));
+        }
+        if let Some(id) = batch {
+            let bytes = self.tamper_with_batch(effects.batch.bytes().to_vec());
+            self.mail(core, 0, Mail::Batch(this, id, bytes));
+        }
+        for (user, presence) in effects.presence.drain(..) {
+            let Some(life) = &mut self.machine.alive else { return };
+            match presence {
+                Presence::Online => life.directory.insert(user, this),
+                Presence::Offline => life.directory.remove(user),
+            }
+        }
+        for (home, envelope) in effects.envelopes.drain(..) {
+            self.mail(core, usize::from(home.0), Mail::Envelope(envelope));
+        }
+        for (id, query) in effects.queries.drain(..) {
+            let delay = if self.rng.chance(5) { self.rng.within(0, 200) } else { self.rng.within(0, 5) };
+            let life = self.machine.life;
+            self.schedule(delay, Happening::Answer { life, core: this, id, query });
+        }
+        for (conn, range) in effects.sends.drain(..) {
+            let Some(life) = &mut self.machine.alive else { return };
+            let Some(link) = life.links.get(&(core, conn)).copied() else { continue };
+            let bytes = effects.bytes[range].to_vec();
+            self.check_frames(link, &bytes);
+            self.queue_frame(link, &bytes);
+        }
+        for (conn, state) in effects.reads.drain(..) {
+            let Some(life) = &mut self.machine.alive else { return };
+            if let Some(link) = life.links.get(&(core, conn)).copied() {
+                self.set_paused(link, state == ReadState::Paused);
+            }
+        }
+        for Close { conn, .. } in effects.closes.drain(..) {
+            let Some(life) = &mut self.machine.alive else { return };
+            if let Some(link) = life.links.remove(&(core, conn)) {
+                self.server_closes(link);
+            }
+        }
+        self.count_shards();
+    }
+
+    /// Everything that leaves the server passes here.
+    fn check_frames(&mut self, link: LinkId, bytes: &[u8]) {
+        let Some(link) = self.links.get(link) else { return };
+        let user = self.apps[link.app].key.0;
+        let mut frames = Vec::new();
+        let result = Decoder::new(SERVER_FRAME_BYTES_MAX as u32).decode(bytes, |raw: RawFrame<'_>| {
+            frames.push(ServerFrame::decode(raw));
+            std::ops::ControlFlow::Continue(())
+        });
+        if result.is_err() {
+            self.oracle.fail(|| format!("user {user}: the server sent what is not a frame"));
+        }
+        for frame in frames {
+            match frame {
+                Ok(frame) => {
+                    if matches!(frame, ServerFrame::Refused { .. }) {
+                        self.reached("send refused");
+                    }
+                    self.oracle.leaves(user, &frame);
+                }
+                Err(error) => self.oracle.fail(|| format!("user {user}: {error}")),
+            }
+        }
+    }
+
+    fn count_shards(&mut self) {
+        let Some(life) = &mut self.machine.alive else { return };
+        let (mut repeated, mut behind, mut duplicates) = (0, 0, 0);
+        for shard in &life.shards {
+            let counters = shard.counters();
+            repeated += counters.repeated;
+            behind += counters.fell_behind;
+            duplicates += counters.duplicates;
+        }
+        let before = std::mem::replace(&mut life.counted, (repeated, behind, duplicates));
+        let grown = [
+            (repeated > before.0, "retry answered with the first result"),
+            (behind > before.1, "live connection fell behind"),
+            (duplicates > before.2, "duplicate message found"),
+        ];
+        for (_, situation) in grown.into_iter().filter(|(grown, _)| *grown) {
+            self.reached(situation);
+        }
+    }
+
+    pub(super) fn on_tick(&mut self) {
+        let life = self.machine.life;
+        self.schedule(TICK_MS, Happening::Tick { life });
+        for core in 0..self.machine.alive.as_ref().map_or(0, |life| life.shards.len()) {
+            self.feed(core, Input::Tick);
+        }
+        let Some(alive) = &mut self.machine.alive else { return };
+        if !alive.is_poisoned
+            && self.rng.chance(2)
+            && let Some(sealed) = alive.writer.seal()
+        {
+            self.sealed(sealed);
+        }
+        if self.machine.chaos && self.rng.chance(1) {
+            let until = self.now.monotonic_ms + self.rng.within(50, 1_500);
+            if self.rng.chance(50) {
+                self.machine.disk_full_until_ms = until;
+            } else {
+                self.machine.store_away_until_ms = until;
+            }
+        }
+        self.announce();
+    }
+
+    // ---- mail between cores
+
+    fn mail(&mut self, from: usize, to: usize, mail: Mail) {
+        if self.machine.alive.is_none() {
+            return;
+        }
+        // Core 0 has the journal: its own batches need no mail.
+        if from == to
+            && let Mail::Batch(core, id, bytes) = mail
+        {
+            return self.journal(core, id, &bytes);
+        }
+        let Some(life) = &mut self.machine.alive else { return };
+        let is_full = life.mailboxes[to].len() >= MAILBOX_MAX || !life.backlogs[from].is_empty();
+        if is_full {
+            life.backlogs[from].push_back((to, mail));
+            self.reached("mailbox full");
+            if self.fault == Some(Fault::DropOnFullMailbox)
+                && let Some(life) = &mut self.machine.alive
+                && matches!(life.backlogs[from].back(), Some((_, Mail::Envelope(_))))
+            {
+                life.backlogs[from].pop_back();
+            }
+            return;
+        }
+        self.put(to, mail);
+    }
+
+    fn put(&mut self, to: usize, mail: Mail) {
+        let is_swapped = matches!(mail, Mail::Envelope(_)) && self.strikes(Fault::ReorderMailbox, 20);
+        let Some(life) = &mut self.machine.alive else { return };
+        life.mailboxes[to].push_back(mail);
+        let len = life.mailboxes[to].len();
+        if is_swapped && len >= 2 {
+            life.mailboxes[to].swap(len - 1, len - 2);
+        }
+        let delay = self.rng.within(0, 3);
+        let life = self.machine.life;
+        self.schedule(delay, Happening::Mail { life, core: to });
+    }
+
+    pub(super) fn on_mail(&mut self, core: usize) {
+        let Some(life) = &mut self.machine.alive else { return };
+        let Some(mail) = life.mailboxes[core].pop_front() else { return };
+        match mail {
+            Mail::Envelope(envelope) => self.feed(core, Input::Envelope(envelope)),
+            Mail::Batch(from, id, bytes) => self.journal(from, id, &bytes),
+            Mail::Committed(up_to) => self.feed(core, Input::Committed { up_to }),
+            Mail::Ingested(up_to) => self.feed(core, Input::Ingested { up_to }),
+            Mail::Admission(admission) => self.feed(core, Input::Admission(admission)),
+            Mail::Unfinished(user) => self.feed(core, Input::Unfinished(user)),
+        }
+        self.send_backlogs();
+    }
+
+    fn send_backlogs(&mut self) {
+        for from in 0..self.machine.alive.as_ref().map_or(0, |life| life.backlogs.len()) {
+            loop {
+                let Some(life) = &mut self.machine.alive else { return };
+                match life.backlogs[from].front() {
+                    Some((to, _)) if life.mailboxes[*to].len() < MAILBOX_MAX => {}
+                    _ => break,
+                }
+                let Some((to, mail)) = life.backlogs[from].pop_front() else { break };
+                self.put(to, mail);
+            }
+        }
+    }
+
+    /// For the journal's core to tell all cores something.
+    fn tell(&mut self, core: CoreId, mail: Mail) {
+        // Like the rim: core 0 hears at once, in a later turn; here by mail too.
+        self.put(usize::from(core.0), mail);
+    }
+
+    // ---- the journal
+
+    fn journal(&mut self, core: CoreId, id: BatchId, bytes: &[u8]) {
+        let records: Result<Vec<Record>, _> = storage::records(bytes).collect();
+        let Some(life) = &mut self.machine.alive else { return };
+        if life.is_poisoned {
+            return;
+        }
+        life.undecided.push_back((core, id, records.expect("a shard's own batch can be read")));
+        life.writer.push(core, id, bytes);
+        self.begin_write();
+    }
+
+    pub(super) fn begin_write(&mut self) {
+        let life_number = self.machine.life;
+        let Some(life) = &mut self.machine.alive else { return };
+        if life.is_poisoned {
+            return;
+        }
+        if let Some(segment) = life.writer.wants_segment() {
+            let delay = if self.rng.chance(10) { 400 } else { self.rng.within(0, 20) };
+            self.schedule(delay, Happening::Prepared { life: life_number, segment });
+        }
+        let Some(life) = &mut self.machine.alive else { return };
+        if life.in_flight.is_none()
+            && let Some(write) = life.writer.next_write()
+        {
+            life.in_flight = Some(write);
+            let delay = if self.rng.chance(3) { self.rng.within(50, 600) } else { self.rng.within(0, 6) };
+            self.schedule(delay, Happening::Written { life: life_number });
+            if self.fault == Some(Fault::AcknowledgeBeforeCommit) {
+                // The batches count although nothing is on the disk yet.
+                let Some(life) = &mut self.machine.alive else { return };
+                let early: Vec<(CoreId, BatchId)> = life.undecided.iter().map(|(core, id, _)| (*core, *id)).collect();
+                for (core, up_to) in early {
+                    self.tell(core, Mail::Committed(up_to));
+                }
+            }
+        }
+        self.announce();
+    }
+
+    pub(super) fn on_written(&mut self) {
+        let now = self.now.monotonic_ms;
+        let disk_full = now < self.machine.disk_full_until_ms;
+        let sync_fails = self.machine.chaos && self.rng.next().is_multiple_of(2_000);
+        let Some(life) = &mut self.machine.alive else { return };
+        let Some(write) = life.in_flight.take() else { return };
+        if sync_fails {
+            self.reached("failed sync");
+            let Some(mut life) = self.machine.alive.take() else { return };
+            self.tear(&life.files[&write.segment], &write);
+            life.is_poisoned = true;
+            self.machine.alive = Some(life);
+            self.announce();
+            let delay = self.rng.within(100, 1_000);
+            return self.schedule(delay, Happening::Crash);
+        }
+        if disk_full {
+            self.reached("disk full");
+            if self.fault != Some(Fault::SkipFailedGroup) {
+                let Some(life) = &mut self.machine.alive else { return };
+                life.is_full = true;
+                life.writer.write_failed(write.bytes);
+                self.announce();
+                let life = self.machine.life;
+                return self.schedule(50, Happening::RetryWrite { life });
+            }
+        }
+        let lies = self.strikes(Fault::LyingSync, 100) || disk_full;
+        let Some(life) = &mut self.machine.alive else { return };
+        life.is_full = false;
+        if !lies {
+            life.files[&write.segment]
+                .write_all_at(&write.bytes, write.offset)
+                .expect("a temporary file can be written");
+        }
+        let done = life.writer.written(write.bytes);
+        if done.group.batches > 1 {
+            self.reached("group of several batches");
+        }
+        self.decide(&done.committed);
+        for (core, up_to) in done.committed {
+            self.tell(core, Mail::Committed(up_to));
+        }
+        if let Some(sealed) = done.sealed {
+            self.sealed(sealed);
+        }
+        self.begin_write();
+    }
+
+    /// The oracle hears what has become durable.
+    fn decide(&mut self, committed: &[(CoreId, BatchId)]) {
+        let Some(life) = &mut self.machine.alive else { return };
+        let is_durable = |core: CoreId, id: BatchId| committed.iter().any(|(c, up_to)| *c == core && id <= *up_to);
+        while let Some((core, id, _)) = life.undecided.front() {
+            if !is_durable(*core, *id) {
+                break;
+            }
+            let Some((_, _, records)) = life.undecided.pop_front() else { break };
+            for record in records {
+                if let Record::Append { user, entry, .. } = record {
+                    self.oracle.is_durable(user, &entry);
+                }
+            }
+        }
+    }
+
+    pub(super) fn on_prepared(&mut self, segment: SegmentNumber) {
+        let file = self.prepare(segment);
+        let Some(life) = &mut self.machine.alive else { return };
+        life.files.insert(segment, file);
+        life.writer.add_segment(segment);
+        self.begin_write();
+    }
+
+    fn announce(&mut self) {
+        let Some(life) = &mut self.machine.alive else { return };
+        let admission = match life.writer.admission() {
+            _ if life.is_poisoned => Admission::Failed,
+            _ if life.is_full => Admission::Full,
+            Room::Open => Admission::Open,
+            Room::Behind | Room::NoSegment => Admission::Behind,
+        };
+        if admission != life.announced {
+            life.announced = admission;
+            let cores = life.shards.len() as u16;
+            if admission == Admission::Behind {
+                self.reached("ingestion behind");
+            }
+            for core in (0..cores).map(CoreId) {
+                self.tell(core, Mail::Admission(admission));
+            }
+        }
+    }
+
+    // ---- the store
+
+    fn sealed(&mut self, sealed: Sealed) {
+        let Some(life) = &mut self.machine.alive else { return };
+        life.files.remove(&sealed.segment);
+        if self.fault == Some(Fault::IngestedTooEarly) {
+            for (core, up_to) in sealed.completes.clone() {
+                self.tell(core, Mail::Ingested(up_to));
+            }
+        }
+        let Some(life) = &mut self.machine.alive else { return };
+        life.to_ingest.push_back(sealed);
+        let delay = self.rng.within(1, 300);
+        let life = self.machine.life;
+        self.schedule(delay, Happening::Ingest { life });
+    }
+
+    pub(super) fn on_ingest(&mut self) {
+        let life_number = self.machine.life;
+        let Some(sealed) = self.machine.alive.as_ref().and_then(|life| life.to_ingest.front().cloned()) else { return };
+        let folder =
+            JournalFolder::open(self.machine.folder.path(), JOURNAL.segment_bytes).expect("the folder is good");
+        let segment = SealedSegment::new(&folder, &sealed);
+        if self.now.monotonic_ms < self.machine.store_away_until_ms {
+            let faults =
+                [CommitFault::Unavailable, CommitFault::UnknownLost, CommitFault::UnknownHalf, CommitFault::Full];
+            let fault = *self.rng.pick(&faults);
+            self.machine.store.fail_next_commit(fault);
+        } else if self.machine.chaos && self.rng.chance(5) {
+            self.machine.store.fail_next_commit(CommitFault::UnknownApplied);
+        }
+        let skip = self.strikes(Fault::FreeWithoutIngesting, 100);
+        if !skip && self.ingest(std::slice::from_ref(&segment)).is_err() {
+            self.reached("ingestion failed");
+            return self.schedule(50, Happening::Ingest { life: life_number });
+        }
+        folder.free(sealed.segment).expect("the folder is good");
+        let Some(life) = &mut self.machine.alive else { return };
+        life.to_ingest.pop_front();
+        life.writer.released(sealed.segment);
+        for (core, up_to) in sealed.completes {
+            self.tell(core, Mail::Ingested(up_to));
+        }
+        self.begin_write();
+    }
+
+    fn ingest(&mut self, segments: &[SealedSegment]) -> Result<(), storage::IngestError> {
+        let store = &self.machine.store;
+        if self.fault == Some(Fault::StaleReads) && self.machine.stale.is_none() {
+            let stale = MemoryStore::default();
+            let fence = block_on(stale.take_over())?;
+            let mut copy = RunBuilder::default();
+            store.rows().iter().for_each(|(key, value)| copy.put(*key, |out| out.extend_from_slice(value)));
+            block_on(stale.commit(fence, &copy.finish()))?;
+            self.machine.stale = Some(Arc::new(stale));
+        }
+        block_on(storage::ingest(&**store, self.machine.fence, segments))?;
+        if self.fault.is_none() {
+            return Ok(());
+        }
+        let mut forget = RunBuilder::default();
+        for (key, _) in store.rows() {
+            let forgotten = match (self.fault, RowKey::decode(&key).expect("the store's own keys")) {
+                (Some(Fault::ForgetSendNumbers), RowKey::Sends { .. })
+                | (Some(Fault::ForgetReceived), RowKey::Received { .. })
+                | (Some(Fault::ForgetDuties), RowKey::Unfinished { .. }) => true,
+                _ => false,
+            };
+            if forgotten {
+                forget.delete(key);
+            }
+        }
+        block_on(store.commit(self.machine.fence, &forget.finish()))?;
+        Ok(())
+    }
+
+    pub(super) fn on_answer(&mut self, core: CoreId, id: QueryId, query: &Query) {
+        let is_away = self.now.monotonic_ms < self.machine.store_away_until_ms;
+        let answer = if is_away && self.rng.chance(50) {
+            self.reached("query failed");
+            None
+        } else {
+            let store = match (&self.machine.stale, self.rng.chance(30)) {
+                (Some(stale), true) => stale,
+                _ => &self.machine.store,
+            };
+            let mut answer = block_on(storage::answer(&**store, query)).expect("reads do not fail by themselves");
+            if let storage::Answer::Entries(entries) = &mut answer {
+                if !entries.entries.is_empty() {
+                    self.reached("page read from the store");
+                }
+                if self.strikes(Fault::PageWithHole, 30) && entries.entries.len() > 1 {
+                    entries.entries.remove(0);
+                }
+            }
+            Some(answer)
+        };
+        self.feed(usize::from(core.0), Input::Answer { query: id, answer });
+    }
+
+    /// Deliberate faults in what a shard writes.
+    fn tamper_with_batch(&mut self, bytes: Vec<u8>) -> Vec<u8> {
+        if self.fault != Some(Fault::CursorTooFar) {
+            return bytes;
+        }
+        let mut batch = storage::Batch::default();
+        for record in storage::records(&bytes) {
+            let mut record = record.expect("a shard's own batch can be read");
+            if let Record::Cursor { seq, .. } = &mut record {
+                *seq = seq.next();
+            }
+            if let Record::Append { entry, .. } = &record {
+                debug_assert!(!matches!(entry.event, Event::Unknown { .. }));
+            }
+            batch.push(&record);
+        }
+        batch.bytes().to_vec()
+    }
+}

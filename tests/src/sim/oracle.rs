@@ -1,0 +1,249 @@
+//! Oracle: follows every message from `send` to every device and says what is wrong, in a sentence.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proto_spec::{DeviceId, Durability, Entry, Event, Seq, ServerFrame, UserId};
+
+/// A device of the simulated people.
+pub type DeviceKey = (UserId, DeviceId);
+
+/// What is known of one message.
+#[derive(Clone, Debug)]
+pub struct Message {
+    /// Who wrote it.
+    pub from: DeviceKey,
+    /// To whom.
+    pub to: UserId,
+    /// Its place in the sender's log, once it was accepted.
+    pub accepted: Option<Seq>,
+}
+
+/// What one device has kept of its log.
+#[derive(Clone, Debug, Default)]
+pub struct Kept {
+    /// By seq.
+    pub entries: BTreeMap<Seq, Entry>,
+    /// The last seq that was handed out since the app was started.
+    pub last_in_run: Seq,
+    /// The highest receipt of each peer since the app was started.
+    receipts_in_run: BTreeMap<UserId, Seq>,
+}
+
+/// See the head of this file.
+#[derive(Debug, Default)]
+pub struct Oracle {
+    /// By text.
+    pub messages: BTreeMap<String, Message>,
+    /// Everything that was ever durable, by log.
+    pub durable: BTreeMap<(UserId, Seq), Entry>,
+    /// By device.
+    pub kept: BTreeMap<DeviceKey, Kept>,
+    /// The first thing that was found wrong.
+    pub failure: Option<String>,
+}
+
+/// The text of a message entry.
+#[must_use]
+pub fn text_of(entry: &Entry) -> Option<&str> {
+    match &entry.event {
+        Event::Received { content, .. } | Event::Sent { content, .. } => content.as_text(),
+        Event::Delivered { .. } | Event::Unknown { .. } => None,
+    }
+}
+
+impl Oracle {
+    /// Notes that something is wrong; the first such note counts.
+    pub fn fail(&mut self, what: impl FnOnce() -> String) {
+        if self.failure.is_none() {
+            self.failure = Some(what());
+        }
+    }
+
+    /// A frame leaves the server for `user`: what it shows must be durable (invariant (a), contract 5).
+    pub fn leaves(&mut self, user: UserId, frame: &ServerFrame) {
+        match frame {
+            ServerFrame::Accepted { seq, durability, .. } => {
+                if *durability != Durability::Committed || !self.durable.contains_key(&(user, *seq)) {
+                    self.fail(|| format!("user {user}: seq {seq} is accepted and not durable"));
+                }
+            }
+            ServerFrame::Deliver { entry } => self.shown(user, entry),
+            ServerFrame::Page(page) => page.entries.iter().for_each(|entry| self.shown(user, entry)),
+            _ => {}
+        }
+    }
+
+    fn shown(&mut self, user: UserId, entry: &Entry) {
+        if self.durable.get(&(user, entry.seq)) != Some(entry) {
+            self.fail(|| format!("user {user}: a device is shown {entry:?}, which is not durable"));
+        }
+    }
+
+    /// A record became durable.
+    pub fn is_durable(&mut self, user: UserId, entry: &Entry) {
+        match self.durable.get(&(user, entry.seq)) {
+            Some(known) if known != entry => {
+                let known = known.clone();
+                self.fail(|| format!("user {user}: seq {} was {known:?} and became {entry:?}", entry.seq));
+            }
+            Some(_) => {}
+            None => {
+                self.durable.insert((user, entry.seq), entry.clone());
+            }
+        }
+    }
+
+    /// A device's app hears that its message was accepted.
+    pub fn accepted(&mut self, device: DeviceKey, text: &str, seq: Seq) {
+        let Some(message) = self.messages.get_mut(text) else {
+            return self.fail(|| format!("{text} was accepted and never sent"));
+        };
+        if message.from != device || message.accepted.is_some_and(|known| known != seq) {
+            let known = message.clone();
+            return self.fail(|| format!("{text} of {known:?} was accepted as {seq} for {device:?}"));
+        }
+        message.accepted = Some(seq);
+        let entry = self.durable.get(&(device.0, seq));
+        if entry.and_then(text_of) != Some(text) {
+            let entry = entry.cloned();
+            self.fail(|| format!("{text} was accepted as {seq}, where there is {entry:?}"));
+        }
+    }
+
+    /// A device's app is handed an entry.
+    pub fn handed(&mut self, device: DeviceKey, entry: &Entry) {
+        self.shown(device.0, entry);
+        let kept = self.kept.entry(device).or_default();
+        let last = kept.last_in_run;
+        if entry.seq <= last {
+            return self.fail(|| format!("{device:?}: {} was handed out after {last}", entry.seq));
+        }
+        kept.last_in_run = entry.seq;
+        kept.entries.insert(entry.seq, entry.clone());
+        if let Event::Delivered { peer, up_to } = entry.event {
+            let known = kept.receipts_in_run.insert(peer, up_to).unwrap_or_default();
+            if up_to < known {
+                self.fail(|| format!("{device:?}: the receipt of {peer} went back from {known} to {up_to}"));
+            }
+        }
+    }
+
+    /// A device's app starts anew; what it kept stays.
+    pub fn app_started(&mut self, device: DeviceKey) {
+        let kept = self.kept.entry(device).or_default();
+        kept.last_in_run = Seq::ZERO;
+        kept.receipts_in_run.clear();
+    }
+
+    /// The logs after a restart: nothing that was durable has changed, nothing that was accepted is missing.
+    pub fn restarted(&mut self, logs: &BTreeMap<UserId, BTreeMap<Seq, Entry>>) {
+        for (user, log) in logs {
+            // What was durable without our knowing (the last write before a crash) counts from now on; what we took for
+            // durable must still be there, unless it has been superseded.
+            for entry in log.values() {
+                self.is_durable(*user, entry);
+            }
+        }
+        let missing = self.durable.iter().find(|((user, seq), entry)| {
+            text_of(entry).is_some() && !logs.get(user).is_some_and(|log| log.contains_key(seq))
+        });
+        if let Some(((user, seq), entry)) = missing {
+            let sentence = format!("user {user}: seq {seq} was durable and is gone: {entry:?}");
+            self.fail(|| sentence);
+        }
+    }
+
+    /// The end, after healing: every accepted message is in both logs exactly once and in order, on every device, and
+    /// reported as delivered.
+    pub fn at_the_end(&mut self, logs: &BTreeMap<UserId, BTreeMap<Seq, Entry>>, everybody: &BTreeSet<UserId>) {
+        self.restarted(logs);
+        let nobody = BTreeMap::new();
+        let log_of = |user: &UserId| logs.get(user).unwrap_or(&nobody);
+        // Each text at most once in a log; the recipient's order is the sender's.
+        for (user, log) in logs {
+            let mut seen = BTreeSet::new();
+            for text in log.values().filter_map(text_of) {
+                if !seen.insert(text) {
+                    self.fail(|| format!("user {user}: {text} is in the log twice"));
+                }
+            }
+        }
+        let messages = self.messages.clone();
+        for (text, message) in &messages {
+            let sender = log_of(&message.from.0);
+            let sent = sender.values().find(|entry| text_of(entry) == Some(text));
+            match (message.accepted, sent) {
+                (Some(seq), Some(entry)) if entry.seq == seq => {}
+                (Some(seq), other) => {
+                    self.fail(|| format!("{text} was accepted as {seq} and is in its sender's log as {other:?}"));
+                }
+                (None, _) => {}
+            }
+            let received = log_of(&message.to).values().filter(|entry| text_of(entry) == Some(text)).count();
+            if received != usize::from(sent.is_some()) {
+                self.fail(|| format!("{text}: in the sender's log {}, in the recipient's {received}", sent.is_some()));
+            }
+        }
+        for (user, log) in logs {
+            self.check_order(*user, log, logs);
+            self.check_receipts(*user, log, everybody);
+        }
+        for ((user, device), kept) in &self.kept.clone() {
+            let on_device: Vec<_> = kept.entries.values().filter_map(text_of).collect();
+            let in_log: Vec<_> = log_of(user).values().filter_map(text_of).collect();
+            if on_device != in_log {
+                let missing: Vec<_> = in_log.iter().filter(|text| !on_device.contains(text)).collect();
+                self.fail(|| format!("user {user} device {device}: missing {missing:?}"));
+            }
+        }
+    }
+
+    fn check_order(&mut self, user: UserId, log: &BTreeMap<Seq, Entry>, logs: &BTreeMap<UserId, BTreeMap<Seq, Entry>>) {
+        let mut last_of: BTreeMap<UserId, Seq> = BTreeMap::new();
+        let mut last_number = BTreeMap::new();
+        for entry in log.values() {
+            match &entry.event {
+                Event::Received { from, origin, content } => {
+                    if last_of.insert(*from, *origin) >= Some(*origin) {
+                        self.fail(|| format!("user {user}: {origin} of {from} came after a later one"));
+                    }
+                    let sent = logs.get(from).and_then(|log| log.get(origin));
+                    if sent.and_then(text_of) != content.as_text() {
+                        self.fail(|| format!("user {user}: {entry:?} is {sent:?} in the sender's log"));
+                    }
+                }
+                Event::Sent { device, number, .. } => {
+                    let last = last_number.insert(*device, number.0).unwrap_or_default();
+                    if number.0 != last + 1 {
+                        self.fail(|| format!("user {user} device {device}: number {number} follows {last}"));
+                    }
+                }
+                Event::Delivered { .. } | Event::Unknown { .. } => {}
+            }
+        }
+    }
+
+    fn check_receipts(&mut self, user: UserId, log: &BTreeMap<Seq, Entry>, everybody: &BTreeSet<UserId>) {
+        let mut sent: BTreeMap<UserId, Seq> = BTreeMap::new();
+        let mut delivered: BTreeMap<UserId, Seq> = BTreeMap::new();
+        for entry in log.values() {
+            match entry.event {
+                Event::Sent { to, .. } if to != user && everybody.contains(&to) => {
+                    sent.insert(to, entry.seq);
+                }
+                Event::Delivered { peer, up_to } => {
+                    if delivered.insert(peer, up_to).is_some() {
+                        self.fail(|| format!("user {user}: two receipts of {peer} in the log"));
+                    }
+                }
+                _ => {}
+            }
+        }
+        for (peer, seq) in sent {
+            if delivered.get(&peer) != Some(&seq) {
+                let known = delivered.get(&peer).copied();
+                self.fail(|| format!("user {user}: {peer} has everything up to {seq}, the receipt says {known:?}"));
+            }
+        }
+    }
+}
