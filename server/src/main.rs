@@ -29,7 +29,10 @@ use server::{
     metrics,
     shard::Settings,
 };
-use storage::{EmbeddedConfig, EmbeddedStore, journal::JournalConfig};
+use storage::{
+    EmbeddedConfig, EmbeddedStore,
+    journal::{JournalConfig, recover},
+};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// The Ringpost messenger server. Without arguments it serves with the defaults.
@@ -165,12 +168,15 @@ fn bind(key: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
 /// The node that a configuration describes.
 fn start_node(config: &Config, data: &DataDir, keys: Keys) -> anyhow::Result<Node> {
     let in_data = || format!("{}", data.path().display());
+    // Read first: if the journal is damaged, the store has not been touched.
+    let found = recover(&data.journal()).with_context(in_data)?;
     let store_config = EmbeddedConfig { cache_bytes: config.store.cache_bytes };
     let store = EmbeddedStore::open(&data.store(), store_config).with_context(in_data)?;
     let mut journal = JournalConfig {
         segment_bytes: config.journal.segment_bytes,
         journal_bytes_max: config.journal.bytes_max,
-        reserve_bytes: u64::from(config.cores()) * UNCOMMITTED_BYTES_MAX as u64,
+        // Each message under way becomes a record of its sender and one of its recipient.
+        reserve_bytes: 2 * u64::from(config.cores()) * UNCOMMITTED_BYTES_MAX as u64,
     };
     // On many cores with small segments: what is in flight beyond it is written again when there is room.
     journal.reserve_bytes = journal.reserve_bytes.min(journal.segment_room());
@@ -190,7 +196,7 @@ fn start_node(config: &Config, data: &DataDir, keys: Keys) -> anyhow::Result<Nod
         journal,
         seal_after_ms: config.journal.seal_after_ms,
     };
-    Node::start(&node, Arc::new(store), keys).map_err(|error| match error {
+    Node::start(&node, found, Arc::new(store), keys).map_err(|error| match error {
         error @ (StartError::Journal(_) | StartError::Ingest(_) | StartError::Store(_)) => {
             anyhow::Error::from(error).context(in_data())
         }

@@ -38,14 +38,14 @@ fn main() {
         let report = block_on(ingest(&store, fence, std::slice::from_ref(&sealed))).expect("ingestion");
         let took = begun.elapsed();
         println!(
-            "segment {}: filled in {filled:.2?}; {} records, {} rows ({} read) in {took:.2?}: {:.0} rows/s, cpu {:.2?}, rss {} MiB",
+            "segment {}: filled in {filled:.2?}; {} records, {} rows ({} read) in {took:.2?}: {:.0} rows/s, cpu {:.2?}, peak memory {} MiB",
             sealed.number,
             report.records,
             report.rows,
             report.base_rows,
             report.rows as f64 / took.as_secs_f64(),
             cpu_time() - cpu,
-            rss_mib(),
+            memory_peak_mib(),
         );
         journal.free(&sealed);
     }
@@ -207,7 +207,8 @@ fn cpu_time() -> Duration {
     Duration::from_millis(ticks * 10)
 }
 
-fn rss_mib() -> u64 {
-    let statm = std::fs::read_to_string("/proc/self/statm").expect("proc");
-    statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).expect("pages") / 256
+fn memory_peak_mib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("proc");
+    let line = status.lines().find(|line| line.starts_with("VmHWM")).expect("the peak");
+    line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).expect("KiB") / 1024
 }

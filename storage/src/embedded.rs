@@ -101,7 +101,7 @@ impl EmbeddedStore {
         self.engine.read().as_ref().map_or(0, |engine| engine.rows.disk_space())
     }
 
-    /// Waits until no compaction is going on or due. For measurements.
+    /// Waits until no compaction is going on. For measurements.
     pub fn settle(&self) {
         while self.engine.read().as_ref().is_some_and(Engine::is_compacting) {
             std::thread::sleep(Duration::from_millis(20));
@@ -242,7 +242,7 @@ impl Engine {
     }
 
     fn is_compacting(&self) -> bool {
-        self.database.active_compactions() > 0 || self.rows.l0_table_count() > 8
+        self.database.active_compactions() > 0
     }
 }
 
@@ -278,12 +278,10 @@ fn check_folder(folder: &Path) -> Result<(), StoreError> {
                 Some(_) => {}
                 None => return Err(damaged("the file `format` says nothing that is understood")),
             }
-            // fjall would make an empty database beside the files of the old one.
-            let rows_exist = engine.join("keyspaces").join("1").try_exists().map_err(refused)?;
-            if rows_exist && !engine.join("version").try_exists().map_err(refused)? {
-                return Err(damaged("the file `fjall/version` is missing"));
+            match missing_marker(&engine).map_err(refused)? {
+                Some(marker) => Err(damaged(&format!("the file `{ENGINE_FOLDER}/{marker}` is missing"))),
+                None => Ok(()),
             }
-            Ok(())
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             if engine.try_exists().map_err(refused)? {
@@ -294,6 +292,38 @@ fn check_folder(folder: &Path) -> Result<(), StoreError> {
         Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(damaged("the file `format` is not text")),
         Err(error) => Err(refused(error)),
     }
+}
+
+/// A file without which fjall takes what is there for nothing, and begins anew beside it or over it.
+fn missing_marker(engine: &Path) -> io::Result<Option<String>> {
+    for keyspace in names(&engine.join("keyspaces"))? {
+        let folder = engine.join("keyspaces").join(&keyspace);
+        // A keyspace without tables may be one that a crash kept from being made.
+        if names(&folder.join("tables"))?.is_empty() {
+            continue;
+        }
+        if !engine.join("version").try_exists()? {
+            return Ok(Some("version".to_owned()));
+        }
+        // Without it the engine's sequence numbers begin anew, and old rows would hide new ones.
+        if !names(engine)?.iter().any(|name| name.ends_with(".jnl")) {
+            return Ok(Some("0.jnl".to_owned()));
+        }
+        if !folder.join("current").try_exists()? {
+            return Ok(Some(format!("keyspaces/{keyspace}/current")));
+        }
+    }
+    Ok(None)
+}
+
+/// What is in a folder, if it exists.
+fn names(folder: &Path) -> io::Result<Vec<String>> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
 }
 
 fn write_format(path: &Path) -> io::Result<()> {
@@ -337,12 +367,14 @@ fn reading(folder: &Path, error: &fjall::Error) -> StoreError {
     }
 }
 
-/// A file that is missing or too short is not the operating system's fault.
+/// A file that is missing, too short or there against expectation is not the operating system's fault.
 fn io_error(folder: &Path, error: &io::Error) -> StoreError {
     match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData => {
-            StoreError::Damaged { what: format!("{}: {error}", folder.display()) }
-        }
+        io::ErrorKind::NotFound
+        | io::ErrorKind::AlreadyExists
+        | io::ErrorKind::UnexpectedEof
+        | io::ErrorKind::InvalidInput
+        | io::ErrorKind::InvalidData => StoreError::Damaged { what: format!("{}: {error}", folder.display()) },
         _ => unavailable(folder, error),
     }
 }
@@ -403,6 +435,20 @@ mod tests {
     }
 
     #[test]
+    fn an_engine_that_could_not_go_on_is_opened_again_by_the_next_commit() {
+        let dir = tempfile::tempdir().unwrap();
+        fill(dir.path());
+        let store = open(dir.path()).unwrap();
+        let fence = block_on(store.take_over()).unwrap();
+        *store.engine.write() = None;
+        assert!(matches!(block_on(store.get(&contract::key(1))), Err(StoreError::Unavailable { .. })));
+        block_on(store.commit(fence, &contract::run([(5, Some(&b"five"[..]))]))).unwrap();
+        for number in [1, 2, 5] {
+            assert!(block_on(store.get(&contract::key(number))).unwrap().is_some());
+        }
+    }
+
+    #[test]
     fn a_folder_in_use_is_refused_by_name() {
         let dir = tempfile::tempdir().unwrap();
         let _held = open(dir.path()).unwrap();
@@ -422,41 +468,55 @@ mod tests {
 
     #[test]
     fn a_folder_without_its_markers_is_refused_and_left_alone() {
-        for marker in [FORMAT_FILE, "fjall/version"] {
+        let of_the_engine = ["fjall/version", "fjall/0.jnl", "fjall/keyspaces/0/current", "fjall/keyspaces/1/current"];
+        for marker in of_the_engine.into_iter().chain([FORMAT_FILE]) {
             let dir = tempfile::tempdir().unwrap();
-            drop(open(dir.path()).unwrap());
+            fill(dir.path());
             fs::remove_file(dir.path().join(marker)).unwrap();
-            let before = files(dir.path());
-            let refused = open(dir.path()).unwrap_err();
-            assert!(matches!(refused, StoreError::Damaged { .. }), "{refused}");
-            assert!(refused.to_string().contains(marker), "{refused}");
-            assert_eq!(files(dir.path()), before);
+            refused_and_left_alone(dir.path(), marker);
         }
     }
 
     #[test]
-    fn a_missing_table_is_damage() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = open(dir.path()).unwrap();
+    fn a_missing_or_shortened_file_is_damage_and_the_folder_is_left_alone() {
+        let shorten = |path: &Path| File::options().write(true).open(path).unwrap().set_len(100).unwrap();
+        let remove = |path: &Path| fs::remove_file(path).unwrap();
+        let changes: [&dyn Fn(&Path); 2] = [&shorten, &remove];
+        for change in changes {
+            let dir = tempfile::tempdir().unwrap();
+            fill(dir.path());
+            change(&files(&dir.path().join("fjall/keyspaces/1/tables"))[0].0);
+            refused_and_left_alone(dir.path(), &dir.path().display().to_string());
+        }
+    }
+
+    /// A store with two tables.
+    fn fill(folder: &Path) {
+        let store = open(folder).unwrap();
         let fence = block_on(store.take_over()).unwrap();
-        block_on(store.commit(fence, &contract::run([(1, Some(&b"one"[..]))]))).unwrap();
-        drop(store);
-        let mut tables = files(dir.path()).into_iter().map(|(path, _)| path);
-        let rows = dir.path().join("fjall/keyspaces/1/tables");
-        let table = tables.rfind(|path| path.starts_with(&rows)).unwrap();
-        fs::remove_file(table).unwrap();
-        let refused = open(dir.path()).unwrap_err();
+        for number in 1..3 {
+            block_on(store.commit(fence, &contract::run([(number, Some(&[7; 1000][..]))]))).unwrap();
+        }
+    }
+
+    fn refused_and_left_alone(folder: &Path, named: &str) {
+        let before = files(folder);
+        let refused = open(folder).unwrap_err();
         assert!(matches!(refused, StoreError::Damaged { .. }), "{refused}");
-        assert!(refused.to_string().contains(&dir.path().display().to_string()), "{refused}");
+        assert!(refused.to_string().contains(named), "{refused}");
+        // fjall takes away lists of tables that have been superseded, before it looks at the next part of the folder.
+        let superseded = |path: &Path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('v'));
+        let after = files(folder);
+        for (path, bytes) in before.into_iter().filter(|(path, _)| !superseded(path)) {
+            let same = after.iter().any(|(other, now)| *other == path && *now == bytes);
+            assert!(same, "{} was changed", path.display());
+        }
     }
 
     #[test]
     fn a_changed_block_is_damage_when_it_is_read() {
         let dir = tempfile::tempdir().unwrap();
-        let store = open(dir.path()).unwrap();
-        let fence = block_on(store.take_over()).unwrap();
-        block_on(store.commit(fence, &contract::run([(1, Some(&[7; 1000][..]))]))).unwrap();
-        drop(store);
+        fill(dir.path());
         let rows = dir.path().join("fjall/keyspaces/1/tables");
         let (path, mut bytes) = files(&rows).remove(0);
         bytes[40] ^= 1;

@@ -29,31 +29,34 @@ pub struct RunBuilder {
     run: Run,
 }
 
+/// 36 bytes: there are millions.
 #[derive(Clone, Copy, Debug)]
 struct Row {
     key: Key,
-    /// Where the value is; `None` for a deletion.
-    value: Option<Place>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Place {
-    start: usize,
+    /// Where the value begins.
+    start: u32,
+    /// How long it is; [`DELETED`] if the row is gone.
     len: u32,
 }
 
+const DELETED: u32 = u32::MAX;
+
 impl RunBuilder {
     /// Sets a row to the value that `put` appends to the buffer it is given.
+    ///
+    /// # Panics
+    /// The run's values exceed 4 GiB: whoever makes runs must bound them.
     pub fn put(&mut self, key: Key, put: impl FnOnce(&mut Vec<u8>)) {
         let start = self.run.values.len();
         put(&mut self.run.values);
-        let len = u32::try_from(self.run.values.len() - start).expect("a value is smaller than a journal segment");
-        self.run.rows.push(Row { key, value: Some(Place { start, len }) });
+        let end = self.run.values.len();
+        assert!(end < DELETED as usize, "a run of {end} bytes");
+        self.run.rows.push(Row { key, start: start as u32, len: (end - start) as u32 });
     }
 
     /// Deletes a row.
     pub fn delete(&mut self, key: Key) {
-        self.run.rows.push(Row { key, value: None });
+        self.run.rows.push(Row { key, start: 0, len: DELETED });
     }
 
     /// Sorts the changes; of several to one key the last one stays.
@@ -77,9 +80,9 @@ impl Run {
     /// The changes, by ascending key.
     pub fn iter(&self) -> impl Iterator<Item = (&Key, Change<'_>)> {
         self.rows.iter().map(|row| {
-            let change = match row.value {
-                Some(Place { start, len }) => Change::Put(&self.values[start..start + len as usize]),
-                None => Change::Delete,
+            let change = match row.len {
+                DELETED => Change::Delete,
+                len => Change::Put(&self.values[row.start as usize..][..len as usize]),
             };
             (&row.key, change)
         })

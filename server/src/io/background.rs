@@ -16,11 +16,11 @@ use std::{
 use crossbeam::channel::{Receiver, Sender, bounded};
 use storage::{
     Fence, IngestError, IngestReport, Store,
-    journal::{JournalError, JournalFolder, Position, Recovered, Sealed, SealedSegment, SegmentNumber, Torn, recover},
+    journal::{JournalError, JournalFolder, Position, Recovered, Sealed, SealedSegment, SegmentNumber, Torn},
 };
 use tracing::{debug, error, info, warn};
 
-use super::{commit::Background, counters::Counters, mailbox::Mailbox, message::CoreMessage};
+use super::{commit::Background, counters::Counters, mailbox::Mailbox, message::CoreMessage, node::AbortOnPanic};
 use crate::{
     limits::{INGEST_RETRY_MAX_MS, INGEST_RETRY_MS, UNFINISHED_PAGE},
     topology::Topology,
@@ -78,6 +78,7 @@ fn open(path: &Path) -> io::Result<File> {
 
 impl<S: Store> World<S> {
     fn make(&self, wanted: &Receiver<SegmentNumber>) {
+        let _guard = AbortOnPanic;
         for segment in wanted {
             self.tell(match prepare(&self.folder, segment) {
                 Ok(file) => Background::Prepared { segment, file },
@@ -90,6 +91,7 @@ impl<S: Store> World<S> {
     }
 
     fn ingest(&self, queue: &Receiver<Sealed>) {
+        let _guard = AbortOnPanic;
         for sealed in queue {
             if !self.ingest_until_done(&sealed) {
                 return;
@@ -136,8 +138,8 @@ impl<S: Store> World<S> {
     }
 
     /// Brings everything that the journal holds after a stop or a crash into the store. Says where the journal goes on.
-    pub(super) fn recover(&self, journal_dir: &Path) -> Result<Position, IngestError> {
-        let Recovered { segments, empty, batches, next, torn } = recover(journal_dir)?;
+    pub(super) fn recover(&self, found: Recovered) -> Result<Position, IngestError> {
+        let Recovered { segments, empty, batches, next, torn } = found;
         if let Some(Torn { path, offset, bytes }) = torn {
             info!(path = %path.display(), offset, bytes, "the last group was not written whole; nobody was told of it");
         }

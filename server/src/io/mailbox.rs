@@ -2,7 +2,10 @@
 //!
 //! Each core has one bounded mailbox. A sending core that finds one full keeps its messages, in order, in a backlog and
 //! stops reading from its clients until that has drained; it goes on taking its own mail, so two cores that are full of
-//! each other's messages always free each other. What arrives is in order for each pair of cores.
+//! each other's messages always free each other.
+//!
+//! Invariant: what one core sends becomes visible in the order of sending, whatever the destinations. So a batch is in the
+//! journal's mailbox before an envelope of the same turn is in anybody's, and what the envelope causes is journaled later.
 //!
 //! Sleep protocol: a core announces that it sleeps and then looks once more; a sender puts the message and then looks
 //! whether the core sleeps. Both with a full fence between, so at least one of them sees the other.
@@ -123,52 +126,50 @@ impl<M> Mailbox<M> {
 #[derive(Debug)]
 pub struct Outgoing<M> {
     mailboxes: Arc<[Mailbox<M>]>,
-    backlogs: Vec<VecDeque<M>>,
+    /// One for all destinations: nothing overtakes what waits.
+    backlog: VecDeque<(CoreId, M)>,
     /// Destinations that got mail since their bell was last rung.
     put: Vec<bool>,
-    waiting: usize,
 }
 
 impl<M> Outgoing<M> {
     /// Nothing on its way yet.
     #[must_use]
     pub fn new(mailboxes: Arc<[Mailbox<M>]>) -> Self {
-        let backlogs = mailboxes.iter().map(|_| VecDeque::new()).collect();
         let put = vec![false; mailboxes.len()];
-        Self { mailboxes, backlogs, put, waiting: 0 }
+        Self { mailboxes, backlog: VecDeque::new(), put }
     }
 
-    /// Sends, or keeps for later if the destination is full. Says whether it was full.
+    /// Sends, or keeps for later if the destination is full or something waits already. Says which.
     pub fn send(&mut self, to: CoreId, message: M) -> Delivery {
-        let index = usize::from(to.0);
-        let message = if self.backlogs[index].is_empty() {
-            match self.mailboxes[index].put(message) {
-                Ok(()) => {
-                    self.put[index] = true;
-                    return Delivery::Put;
-                }
-                Err(message) => message,
+        if self.backlog.is_empty() {
+            match self.put(to, message) {
+                Ok(()) => return Delivery::Put,
+                Err(message) => self.backlog.push_back((to, message)),
             }
         } else {
-            message
-        };
-        self.backlogs[index].push_back(message);
-        self.waiting += 1;
+            self.backlog.push_back((to, message));
+        }
         Delivery::Kept
+    }
+
+    fn put(&mut self, to: CoreId, message: M) -> Result<(), M> {
+        let index = usize::from(to.0);
+        self.mailboxes[index].put(message)?;
+        self.put[index] = true;
+        Ok(())
     }
 
     /// Ends a batch: tries what is kept again and wakes every core that got something.
     pub fn flush(&mut self) {
-        for (index, mailbox) in self.mailboxes.iter().enumerate() {
-            while let Some(message) = self.backlogs[index].pop_front() {
-                if let Err(message) = mailbox.put(message) {
-                    self.backlogs[index].push_front(message);
-                    break;
-                }
-                self.waiting -= 1;
-                self.put[index] = true;
+        while let Some((to, message)) = self.backlog.pop_front() {
+            if let Err(message) = self.put(to, message) {
+                self.backlog.push_front((to, message));
+                break;
             }
-            if std::mem::take(&mut self.put[index]) {
+        }
+        for (mailbox, put) in self.mailboxes.iter().zip(&mut self.put) {
+            if std::mem::take(put) {
                 mailbox.wake();
             }
         }
@@ -177,7 +178,7 @@ impl<M> Outgoing<M> {
     /// Whether messages are kept because a mailbox is full: the source must wait.
     #[must_use]
     pub fn is_stalled(&self) -> bool {
-        self.waiting > 0
+        !self.backlog.is_empty()
     }
 }
 
@@ -186,7 +187,7 @@ impl<M> Outgoing<M> {
 pub enum Delivery {
     /// It is in the mailbox.
     Put,
-    /// The mailbox is full; the message is kept.
+    /// It waits for a full mailbox, its own or that of an earlier message.
     Kept,
 }
 
@@ -241,6 +242,21 @@ mod tests {
         }
         assert_eq!(got, [0, 1, 2, 3]);
         assert!(!outgoing.is_stalled());
+    }
+
+    #[test]
+    fn nothing_overtakes_what_waits_for_another_destination() {
+        // A batch for the journal's core waits: the envelope that follows from it waits too.
+        let mailboxes = mailboxes(2, 1);
+        let mut outgoing = Outgoing::new(Arc::clone(&mailboxes));
+        let sent = [(0, 0), (0, 1), (1, 2)];
+        let deliveries = sent.map(|(to, n)| outgoing.send(CoreId(to), (9, n)));
+        assert_eq!(deliveries, [Delivery::Put, Delivery::Kept, Delivery::Kept]);
+        outgoing.flush();
+        assert!(!mailboxes[1].has_mail());
+        assert_eq!(mailboxes[0].take(), Some((9, 0)));
+        outgoing.flush();
+        assert_eq!((mailboxes[0].take(), mailboxes[1].take()), (Some((9, 1)), Some((9, 2))));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use std::{
 use crossbeam::channel::{Receiver, Sender, bounded};
 use storage::{
     CoreId, Store,
-    journal::{JournalConfig, JournalError, JournalFolder, Writer},
+    journal::{JournalConfig, JournalError, JournalFolder, Recovered, Writer},
 };
 use thiserror::Error;
 use tracing::{error, info, warn};
@@ -148,11 +148,17 @@ pub struct Node {
 }
 
 impl Node {
-    /// Starts a node: when this returns, clients may connect.
+    /// Starts a node: when this returns, clients may connect. `journal` is what was found in the journal's folder; it is read
+    /// before the store is opened, so that a damaged journal leaves everything as it was.
     ///
     /// # Errors
     /// Something that a node needs is missing or damaged; nothing is left running.
-    pub fn start<S: Store>(config: &NodeConfig, store: Arc<S>, keys: Keys) -> Result<Self, StartError> {
+    pub fn start<S: Store>(
+        config: &NodeConfig,
+        journal: Recovered,
+        store: Arc<S>,
+        keys: Keys,
+    ) -> Result<Self, StartError> {
         let topology = Topology::new(config.cores).ok_or(StartError::NoCores)?;
         let descriptors = descriptors(config.connections_max)?;
         let counters = Arc::new(Counters::new(config.cores));
@@ -169,7 +175,7 @@ impl Node {
             counters: Arc::clone(&counters),
             ended: Arc::clone(&ended),
         };
-        let next = world.recover(&config.journal_dir)?;
+        let next = world.recover(journal)?;
         let mut writer = Writer::new(config.journal, next);
         let mut files = HashMap::new();
         if let Some(segment) = writer.wants_segment() {
@@ -330,9 +336,9 @@ impl Seed {
     }
 }
 
-/// A panic in a core's thread ends the process, in builds that unwind too: a node with a dead core would accept
-/// messages for users that nobody serves.
-struct AbortOnPanic;
+/// A panic in a thread of the node ends the process, in builds that unwind too: a node with a dead core would accept
+/// messages for users that nobody serves, one with a dead helper would wait for it for ever.
+pub(super) struct AbortOnPanic;
 
 impl Drop for AbortOnPanic {
     fn drop(&mut self) {

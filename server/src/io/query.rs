@@ -15,7 +15,7 @@ use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
 use storage::{CoreId, Query, Store};
 use tracing::warn;
 
-use super::{mailbox::Mailbox, message::CoreMessage};
+use super::{mailbox::Mailbox, message::CoreMessage, node::AbortOnPanic};
 use crate::{
     limits::{QUERY_ATTEMPTS, QUERY_QUEUE_MAX, QUERY_RETRY_MS},
     shard::QueryId,
@@ -81,6 +81,7 @@ impl Readers {
 }
 
 fn read<S: Store>(store: &S, mailboxes: &[Mailbox<CoreMessage>], jobs: &Receiver<Job>) {
+    let _guard = AbortOnPanic;
     for Job { core, id, query } in jobs {
         let answer = answer(store, &query).map(Box::new);
         mailboxes[usize::from(core.0)].put_waiting(CoreMessage::Answer { query: id, answer });
@@ -103,4 +104,38 @@ fn answer<S: Store>(store: &S, query: &Query) -> Option<storage::Answer> {
         wait_ms *= 2;
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use proto_spec::UserId;
+    use storage::MemoryStore;
+
+    use super::*;
+
+    /// The answer to one query, when the store fails as often as told before.
+    fn ask_after_failures(failures: usize) -> Option<Box<storage::Answer>> {
+        let store = Arc::new(MemoryStore::default());
+        store.fail_next_reads(failures);
+        let mailboxes: Arc<[_]> = vec![Mailbox::new().unwrap()].into();
+        let (mut readers, threads) = Readers::start(1, &store, &mailboxes).unwrap();
+        readers.ask(CoreId(0), QueryId(5), Query::User(UserId(1)));
+        readers.flush();
+        assert!(!readers.is_stalled());
+        drop(readers);
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        match mailboxes[0].take() {
+            Some(CoreMessage::Answer { query: QueryId(5), answer }) => answer,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_query_that_fails_is_tried_again_and_in_the_end_answered_with_nothing() {
+        assert!(matches!(ask_after_failures(0).as_deref(), Some(storage::Answer::User(_))));
+        assert!(ask_after_failures(2).is_some());
+        assert!(ask_after_failures(1_000).is_none());
+    }
 }

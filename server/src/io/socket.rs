@@ -452,3 +452,212 @@ impl Connections {
 pub fn conn_of(token: Token) -> ConnId {
     ConnId { slot: token.slot, generation: token.generation }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{Read as _, Write as _},
+        net::{TcpListener, TcpStream},
+        os::fd::AsFd as _,
+    };
+
+    use super::*;
+    use crate::io::ring::{Completion, Doorbell, Payload};
+
+    /// The connections of a core without its shard. Time stands still unless a test moves it.
+    struct World {
+        ring: Ring,
+        connections: Connections,
+        listener: TcpListener,
+        /// What happened to connections, in order.
+        received: Vec<(ConnId, Vec<u8>)>,
+        taken: usize,
+        sends: usize,
+        gone: Vec<Stage>,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let ring = Ring::new(64, &Doorbell::new().unwrap()).unwrap();
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let connections = Connections::new();
+            Self { ring, connections, listener, received: Vec::new(), taken: 0, sends: 0, gone: Vec::new() }
+        }
+
+        /// A connection that is served, and its client.
+        fn connect(&mut self) -> (TcpStream, ConnId) {
+            self.ring.accept(self.listener.as_fd());
+            self.ring.submit().unwrap();
+            let client = TcpStream::connect(self.listener.local_addr().unwrap()).unwrap();
+            let before = self.connections.len();
+            self.until(|world| world.connections.len() > before);
+            self.ring.cancel(Token::of(Op::Accept));
+            let conn = self.connections.living().last().unwrap();
+            self.connections.serve(conn, UserId(7), &mut self.ring);
+            (client, conn)
+        }
+
+        fn until(&mut self, done: impl Fn(&Self) -> bool) {
+            while !done(self) {
+                self.connections.flush(&mut self.ring);
+                self.ring.wait().unwrap();
+                let mut completions = Vec::new();
+                self.ring.take(&mut completions);
+                for completion in completions {
+                    self.on(completion);
+                }
+                self.ring.submit().unwrap();
+            }
+        }
+
+        fn on(&mut self, Completion { token, result, more, payload }: Completion) {
+            match (token.op, payload) {
+                (Op::Accept, _) if result >= 0 => _ = self.connections.open(result as u32),
+                (Op::Receive, payload) => {
+                    let received = self.connections.received(token, result, more);
+                    if let Payload::Received(filled) = payload {
+                        if received == Received::Bytes {
+                            self.received.push((conn_of(token), self.ring.bytes(&filled).to_vec()));
+                        }
+                        self.ring.give_back(filled);
+                    }
+                    if let Received::Gone(stage) = received {
+                        self.gone.push(stage);
+                        self.connections.abandon(conn_of(token), &mut self.ring);
+                    }
+                    self.connections.after_receive(token, received == Received::Starved, &mut self.ring);
+                }
+                (Op::Send, Payload::Returned(bytes)) => {
+                    self.sends += 1;
+                    match self.connections.sent(0, token, result, bytes, &mut self.ring) {
+                        Sent::Taken(bytes) => self.taken += bytes,
+                        Sent::Broken(stage) => self.gone.push(stage),
+                    }
+                }
+                (Op::Close, _) => self.connections.closed(token),
+                _ => {}
+            }
+        }
+    }
+
+    #[test]
+    fn output_of_a_turn_leaves_in_one_send_and_an_idle_connection_owns_no_buffer() {
+        let mut world = World::new();
+        let (mut client, conn) = world.connect();
+        for part in [&b"one "[..], b"two ", b"three"] {
+            world.connections.queue(conn, part);
+        }
+        world.until(|world| world.taken == 13);
+        assert_eq!(world.sends, 1);
+        let mut text = [0; 13];
+        client.read_exact(&mut text).unwrap();
+        assert_eq!(&text, b"one two three");
+        assert_eq!(world.connections.table[conn.slot as usize].queued.capacity(), 0);
+        assert_eq!(world.connections.spare.len(), 1);
+    }
+
+    #[test]
+    fn output_while_a_send_is_in_flight_follows_it_whole() {
+        let mut world = World::new();
+        let (mut client, conn) = world.connect();
+        let first = vec![1; 8 << 20];
+        world.connections.queue(conn, &first);
+        world.connections.flush(&mut world.ring);
+        world.ring.submit().unwrap();
+        world.connections.queue(conn, &[2; 1000]);
+        let reader = std::thread::spawn(move || {
+            let mut all = vec![0; (8 << 20) + 1000];
+            client.read_exact(&mut all).unwrap();
+            all
+        });
+        world.until(|world| world.taken == (8 << 20) + 1000);
+        let all = reader.join().unwrap();
+        assert!(all[..8 << 20] == first[..] && all[8 << 20..] == [2; 1000]);
+    }
+
+    #[test]
+    fn a_closed_connection_gets_its_last_bytes_and_its_slot_is_free_when_the_peer_closes() {
+        let mut world = World::new();
+        let (mut client, conn) = world.connect();
+        world.connections.queue(conn, b"bye");
+        world.connections.close(0, conn, &mut world.ring);
+        world.until(|world| world.connections.stage(conn) == Stage::Lingering);
+        // Bytes that nobody reads any more must not reset the connection before the bye is there.
+        client.write_all(b"late").unwrap();
+        let mut text = Vec::new();
+        client.read_to_end(&mut text).unwrap();
+        assert_eq!(text, b"bye");
+        drop(client);
+        world.until(|world| world.connections.is_empty());
+        assert_eq!(world.received, []);
+    }
+
+    #[test]
+    fn a_peer_that_never_reads_is_cut_when_its_time_is_over() {
+        let mut world = World::new();
+        let (_deaf, conn) = world.connect();
+        world.connections.queue(conn, &vec![0; 16 << 20]);
+        world.connections.close(0, conn, &mut world.ring);
+        world.connections.flush(&mut world.ring);
+        world.ring.submit().unwrap();
+        assert_eq!(world.connections.cut_late(CLOSE_FLUSH_MS - 1, &mut world.ring), 0);
+        assert_eq!(world.connections.stage(conn), Stage::Flushing);
+        assert_eq!(world.connections.cut_late(CLOSE_FLUSH_MS, &mut world.ring), 1);
+        world.until(|world| world.connections.is_empty());
+        assert_eq!(world.connections.spare.len(), 0, "a large buffer is not kept");
+    }
+
+    #[test]
+    fn a_paused_connection_is_not_read_and_goes_on_where_it_was() {
+        let mut world = World::new();
+        let (mut client, conn) = world.connect();
+        client.write_all(b"a").unwrap();
+        world.until(|world| world.received.len() == 1);
+        world.connections.set_reading(conn, ReadState::Paused, &mut world.ring);
+        world.until(|world| !world.connections.table[conn.slot as usize].receiving);
+        client.write_all(b"b").unwrap();
+        // Another connection's bytes pass it by.
+        let (mut other, other_conn) = world.connect();
+        other.write_all(b"c").unwrap();
+        world.until(|world| world.received.len() == 2);
+        assert_eq!(world.received[1], (other_conn, b"c".to_vec()));
+        world.connections.set_reading(conn, ReadState::Reading, &mut world.ring);
+        world.until(|world| world.received.len() == 3);
+        assert_eq!(world.received[2], (conn, b"b".to_vec()));
+    }
+
+    #[test]
+    fn a_connection_resumed_before_its_pause_has_taken_effect_is_read_again() {
+        let mut world = World::new();
+        let (mut client, conn) = world.connect();
+        world.ring.submit().unwrap();
+        world.connections.set_reading(conn, ReadState::Paused, &mut world.ring);
+        world.connections.set_reading(conn, ReadState::Reading, &mut world.ring);
+        client.write_all(b"a").unwrap();
+        world.until(|world| world.received == [(conn, b"a".to_vec())]);
+    }
+
+    #[test]
+    fn what_is_meant_for_an_old_life_of_a_slot_does_not_reach_the_new_one() {
+        let mut world = World::new();
+        let (client, old) = world.connect();
+        drop(client);
+        world.until(|world| world.connections.is_empty());
+        assert_eq!(world.gone, [Stage::Serving]);
+        // The kernel gives the lowest free slot after the last one it gave: fill up until it comes round.
+        let mut clients = Vec::new();
+        let new = loop {
+            let (client, conn) = world.connect();
+            clients.push(client);
+            if conn.slot == old.slot {
+                break conn;
+            }
+        };
+        assert_ne!(new.generation, old.generation);
+        world.connections.queue(old, b"secret");
+        world.connections.close(0, old, &mut world.ring);
+        assert_eq!(world.connections.stage(new), Stage::Serving);
+        world.connections.queue(new, b"hello");
+        world.until(|world| world.taken == 5);
+    }
+}

@@ -66,7 +66,8 @@ impl World {
 
     fn start(&mut self) {
         let keys = Keys::from_pem(self.pem.as_bytes()).unwrap();
-        self.node = Some(Node::start(&self.config, Arc::clone(&self.store), keys).unwrap());
+        let found = storage::journal::recover(&self.config.journal_dir).unwrap();
+        self.node = Some(Node::start(&self.config, found, Arc::clone(&self.store), keys).unwrap());
     }
 
     fn node(&self) -> &Node {

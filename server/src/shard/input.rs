@@ -107,7 +107,7 @@ pub enum Input<'a> {
         /// Valid during this call.
         bytes: &'a [u8],
     },
-    /// The kernel took bytes that [`Effects`] had queued.
+    /// The kernel took bytes that [`super::Effects`] had queued.
     Sent {
         /// Which connection.
         conn: ConnId,

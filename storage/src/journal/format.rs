@@ -33,8 +33,8 @@ pub const RECORD_ALIGNMENT: usize = 8;
 /// Smallest segment: enough for two records of the longest text, so that small journals can be tested.
 pub const SEGMENT_BYTES_MIN: u64 = 64 * 1024;
 
-/// Largest segment: the length of a record and what recovery reads at once stay far from any limit.
-pub const SEGMENT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+/// Largest segment: it is read into memory whole, and its rows take about four times its bytes.
+pub const SEGMENT_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
 /// Largest batch of a full-sized segment. A segment is sealed when less room than one such batch is left, so this is
 /// also what a segment may waste: a sixteenth of 64 MiB. A turn that receives a megabyte makes half of this.

@@ -284,6 +284,28 @@ fn a_file_that_never_became_a_segment_is_removed_at_the_next_start() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
+    /// Whatever happens to a file, what is read is the beginning of what was written, or an error.
+    #[test]
+    fn noise_anywhere_is_refused_or_leaves_a_beginning(
+        group_sizes in proptest::collection::vec(proptest::collection::vec(0..4000usize, 1..5), 1..12),
+        which in any::<proptest::sample::Index>(),
+        at in any::<proptest::sample::Index>(),
+        noise in proptest::collection::vec(any::<u8>(), 1..64),
+    ) {
+        let mut world = World::new();
+        let sealed = group_sizes.iter().filter_map(|sizes| world.group(sizes)).count();
+        let paths: Vec<_> = (1..=sealed as u64 + 1).map(|number| world.folder.segment_path(SegmentNumber(number))).collect();
+        let end = 65536 - noise.len();
+        edit(&paths[which.index(paths.len())], at.index(end) as u64, noise.len(), |bytes| bytes.copy_from_slice(&noise));
+        if let Ok(recovered) = world.recover() {
+            let read = batches(&recovered);
+            prop_assert_eq!(&read, &(1..=read.len() as u64).collect::<Vec<_>>());
+            // The noise is shorter than two records: with their neighbours it can hit three groups.
+            let may_be_lost: usize = group_sizes.iter().rev().take(3).map(Vec::len).sum();
+            prop_assert!(read.len() + may_be_lost >= world.next_batch as usize - 1);
+        }
+    }
+
     /// A power loss in the middle of a write: any of its sectors may be missing.
     #[test]
     fn a_last_group_with_holes_is_a_torn_tail(
