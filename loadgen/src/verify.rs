@@ -33,7 +33,7 @@ impl Label {
     }
 }
 
-/// What one user sent to one other and has heard of it, and what came back. Index i of a list is message i.
+/// What one user sent to one other and has heard of it, and what came back.
 #[derive(Debug)]
 pub(crate) struct Ledger {
     pub(crate) run: u64,
@@ -41,9 +41,10 @@ pub(crate) struct Ledger {
     pub(crate) peer: UserId,
     /// Where the user's log stood before the run.
     pub(crate) start: Seq,
-    /// Seqs under which own messages were accepted.
-    pub(crate) accepted: Vec<Seq>,
-    /// Seqs of the entries of the peer's messages, with the seq in the peer's log that they name.
+    /// Seqs under which own messages were accepted, by index. Answers may overtake each other after a reconnect (SPEC
+    /// 2), so their order in time says nothing; that of the seqs does.
+    pub(crate) accepted: BTreeMap<u64, Seq>,
+    /// Item i is message i of the peer. Seqs of the entries of the peer's messages, with the seq in the peer's log that they name.
     pub(crate) received: Vec<(Seq, Seq)>,
     last_seq: Seq,
     pub(crate) faults: Vec<String>,
@@ -51,18 +52,23 @@ pub(crate) struct Ledger {
 
 impl Ledger {
     pub(crate) fn new(run: u64, user: UserId, peer: UserId, start: Seq) -> Self {
-        Self { run, user, peer, start, accepted: Vec::new(), received: Vec::new(), last_seq: start, faults: Vec::new() }
+        Self {
+            run,
+            user,
+            peer,
+            start,
+            accepted: BTreeMap::new(),
+            received: Vec::new(),
+            last_seq: start,
+            faults: Vec::new(),
+        }
     }
 
     /// Own message `index` was accepted.
     pub(crate) fn accept(&mut self, index: u64, seq: Seq) {
-        if index != self.accepted.len() as u64 {
-            self.fault(format!("message {index} was accepted as {seq} when {} was next", self.accepted.len()));
+        if let Some(before) = self.accepted.insert(index, seq) {
+            self.fault(format!("message {index} was accepted as {seq} after it was accepted as {before}"));
         }
-        if self.accepted.last().is_some_and(|last| *last >= seq) {
-            self.fault(format!("message {index} was accepted as {seq}, not above the one before"));
-        }
-        self.accepted.push(seq);
     }
 
     /// An entry of the user's log came in. Returns the label of a message of the peer in this run.
@@ -88,8 +94,13 @@ impl Ledger {
 
     /// Compares what was accepted here with what arrived at the other end.
     pub(crate) fn check_against(&mut self, peer: &Self) {
-        for (index, seq) in self.accepted.iter().enumerate() {
-            match peer.received.get(index) {
+        let mut last = Seq::ZERO;
+        for (&index, seq) in &self.accepted {
+            if *seq <= last {
+                self.faults.push(format!("user {}: message {index} was accepted as {seq}, below {last}", self.user));
+            }
+            last = *seq;
+            match peer.received.get(index as usize) {
                 Some((_, origin)) if origin == seq => {}
                 Some((at, origin)) => self.faults.push(format!(
                     "user {}: message {index} was accepted as {seq}, but entry {at} of user {} names {origin}",
@@ -106,8 +117,8 @@ impl Ledger {
     /// Compares the history, read back from `start` on, with what was accepted and received.
     pub(crate) fn check_history(&mut self, history: &[Entry]) {
         let mut wanted: BTreeMap<Seq, (UserId, u64)> = BTreeMap::new();
-        for (index, seq) in self.accepted.iter().enumerate() {
-            wanted.insert(*seq, (self.user, index as u64));
+        for (&index, seq) in &self.accepted {
+            wanted.insert(*seq, (self.user, index));
         }
         for (index, (seq, _)) in self.received.iter().enumerate() {
             wanted.insert(*seq, (self.peer, index as u64));
@@ -196,6 +207,20 @@ mod tests {
         receiver.received.push((Seq(1), Seq(1)));
         sender.check_against(&receiver);
         assert_eq!(sender.faults, ["user 7: message 1, accepted as 2, never reached user 8"]);
+    }
+
+    #[test]
+    fn answers_may_overtake_each_other_but_seqs_must_ascend() {
+        let check = |seqs: [u64; 2]| {
+            let mut sender = Ledger::new(5, UserId(7), UserId(8), Seq::ZERO);
+            sender.accept(1, Seq(seqs[1]));
+            sender.accept(0, Seq(seqs[0]));
+            let mut receiver = Ledger::new(5, UserId(8), UserId(7), Seq::ZERO);
+            receiver.received = vec![(Seq(1), Seq(seqs[0])), (Seq(2), Seq(seqs[1]))];
+            sender.check_against(&receiver);
+            sender.faults.len()
+        };
+        assert_eq!((check([3, 4]), check([4, 3])), (0, 1));
     }
 
     #[test]

@@ -208,7 +208,7 @@ impl User {
         }
         let (unanswered, accepted) = (this.unanswered.len(), this.ledger.accepted.len());
         if unanswered > 0 {
-            this.ledger.fault(format!("{unanswered} messages from index {accepted} on were never answered"));
+            this.ledger.fault(format!("{unanswered} messages were never answered, {accepted} were accepted"));
         }
         this.client.close();
         Ok(this.ledger)

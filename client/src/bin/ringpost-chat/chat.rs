@@ -158,7 +158,9 @@ impl Chat {
                 self.fetching = None;
                 // Zero means the head: what was missed here while writing to somebody else.
                 self.older = Older::UpTo(Seq::ZERO);
-                self.show_history(self.history)
+                let mut lines = vec![Line::Notice(format!("To {user}."))];
+                lines.extend(self.show_history(self.history));
+                lines
             }
             _ => vec![Line::Problem(format!("/to takes the number of a user, not {user}"))],
         }

@@ -140,7 +140,7 @@ impl Line {
                 format!("   ✓ {}{hint}", start_of(&tame(text)))
             }
             Self::Refused { why, text, .. } => format!("   ✗ not sent: {} ({why})", start_of(&tame(text))),
-            Self::Delivered { peer, .. } => format!("  ✓✓ {peer} has everything so far"),
+            Self::Delivered { peer, .. } => format!("  ✓✓ delivered to {peer}"),
             Self::Notice(text) => text.clone(),
             Self::Wait(text) | Self::Problem(text) => format!("-- {}", tame(text)),
         }

@@ -115,7 +115,8 @@ async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let (client, events) = Client::connect(config)?;
     let chat = Chat::new(client.clone(), DeviceId(arguments.device), UserId(arguments.to), arguments.history);
     if std::io::stdin().is_terminal() && std::io::stdout().is_terminal() {
-        let (input, screen) = input::terminal()?;
+        let (input, screen) = input::terminal();
+        input.prompt(chat.peer());
         let result = Run { client, events, chat, input, screen }.for_a_person().await;
         input::restore_terminal();
         result
@@ -136,7 +137,6 @@ struct Run {
 impl Run {
     async fn for_a_person(mut self) -> anyhow::Result<()> {
         self.screen.show(&Line::Notice(format!("To {}. /help says what else can be typed.", self.chat.peer())))?;
-        self.input.prompt(self.chat.peer());
         loop {
             tokio::select! {
                 event = self.events.next() => self.on_event(event)?,

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use rustyline::ExternalPrinter;
+use reedline::ExternalPrinter;
 
 use crate::line::{self, Line};
 
@@ -10,7 +10,7 @@ pub(crate) enum Screen {
     /// Standard output, one line for each thing; problems to standard error.
     Plain,
     /// Above what is being typed.
-    Terminal(Box<dyn ExternalPrinter + Send>),
+    Terminal(ExternalPrinter<String>),
 }
 
 impl Screen {
@@ -26,7 +26,7 @@ impl Screen {
                 (None, Line::Problem(problem)) => eprintln!("ringpost-chat: {problem}"),
                 (None, _) => {}
             },
-            Self::Terminal(printer) => printer.print(format!("{}\n", line.pretty(&line::now())))?,
+            Self::Terminal(printer) => printer.print(line.pretty(&line::now()))?,
         }
         Ok(())
     }
