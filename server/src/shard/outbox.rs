@@ -140,31 +140,32 @@ impl Shard {
                     entries_max: PUSHED_PAGE.entries,
                     bytes_max: PUSHED_PAGE.bytes,
                 };
-                self.ask(Query::Log { user: user_id, span }, Question::CatchUp { conn, last: span.last }, cx);
+                self.ask(Query::Log { user: user_id, span }, Question::CatchUp { conn, first, last: span.last }, cx);
                 return;
             }
             let committed = user.committed;
             let (entries, complete) = user.tail_entries(None, first, committed, PUSHED_PAGE);
-            self.push_page(conn, Entries { entries, complete }, committed, cx);
+            self.push_page(conn, Entries { entries, complete }, (first, committed), cx);
         }
     }
 
     /// The store's part of a pushed page has been read.
-    pub(super) fn caught_up(&mut self, conn: ConnId, last: Seq, entries: Option<Entries>, cx: &mut Turn<'_>) {
+    pub(super) fn caught_up(&mut self, conn: ConnId, asked: (Seq, Seq), entries: Option<Entries>, cx: &mut Turn<'_>) {
         let Some(session) = self.sessions.get_mut(conn) else { return };
         debug_assert_eq!(session.push, Push::CatchingUp { reading: true });
         session.push = Push::CatchingUp { reading: false };
         match entries {
             Some(entries) => {
-                self.push_page(conn, entries, last, cx);
+                self.push_page(conn, entries, asked, cx);
                 self.push_more(conn, cx);
             }
             None => self.close(conn, ErrorCode::StorageFailed, RETRY_STORAGE_MS, "the store can not be read", cx),
         }
     }
 
-    /// Pushes what was read of the range from the offered position to `last`.
-    fn push_page(&mut self, conn: ConnId, read: Entries, last: Seq, cx: &mut Turn<'_>) {
+    /// Pushes what was read of a range. It begins right after the offered position, or overlaps with it: an own entry may
+    /// have been accepted again while the range was read.
+    fn push_page(&mut self, conn: ConnId, read: Entries, (first, last): (Seq, Seq), cx: &mut Turn<'_>) {
         let Some(session) = self.sessions.get_mut(conn) else { return };
         let last = match read.entries.last() {
             Some(entry) if !read.complete => entry.seq,
@@ -172,14 +173,15 @@ impl Shard {
         };
         let page = Page {
             request: RequestId(0),
-            first: session.offered.next(),
+            first,
             last,
             more: !read.complete,
             entries: read.entries,
             delivered_up_to: Seq::ZERO,
         };
         self.counters.pages_pushed += 1;
-        session.offered = last;
+        debug_assert!(first <= session.offered.next());
+        session.offered = session.offered.max(last);
         self.send(conn, &ServerFrame::Page(page), cx);
     }
 

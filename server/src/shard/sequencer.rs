@@ -147,6 +147,12 @@ impl Shard {
 
     fn accept_again(&mut self, conn: ConnId, number: SendNumber, seq: Seq, time: TimestampMs, cx: &mut Turn<'_>) {
         let durability = self.settings.durability;
+        if let Some(session) = self.sessions.get_mut(conn)
+            && session.offered.next() == seq
+        {
+            // The client counts its own entry as covered (SPEC 4.8).
+            session.offered = seq;
+        }
         // Whether the recipient is there was of interest when the message was new.
         let recipient = Recipient::Offline;
         self.send(conn, &ServerFrame::Accepted { number, seq, time, durability, recipient }, cx);

@@ -9,7 +9,6 @@ use proto_spec::{Content, Direction, Entry, ErrorCode, Resume, Seq, UserId};
 use super::{
     Happening, Simulation,
     network::LinkId,
-    node::Machine,
     oracle::{DeviceKey, text_of},
     rng::Rng,
 };
@@ -55,12 +54,9 @@ impl App {
     }
 
     /// Connected, everything answered, and at the head of its log.
-    pub(super) fn is_quiet(&self, machine: &Machine) -> bool {
+    pub(super) fn is_quiet(&self, head: Seq) -> bool {
         let Some(state) = &self.state else { return false };
-        self.connected
-            && state.unanswered_count() == 0
-            && self.fetches.is_empty()
-            && state.position() == Some(machine.durable_head(self.key.0))
+        self.connected && state.unanswered_count() == 0 && self.fetches.is_empty() && state.position() == Some(head)
     }
 
     pub(super) fn describe(&self) -> String {

@@ -286,7 +286,9 @@ impl Simulation {
 
     /// Everybody is connected, has everything, and waits for nothing.
     fn is_quiet(&self) -> bool {
-        self.machine.is_quiet() && self.apps.iter().all(|app| app.is_quiet(&self.machine)) && self.links.are_empty()
+        self.machine.is_quiet()
+            && self.apps.iter().all(|app| app.is_quiet(self.oracle.head_of(app.key.0)))
+            && self.links.are_empty()
     }
 
     /// Reads a whole log the way a shard would.

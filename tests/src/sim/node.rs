@@ -32,7 +32,7 @@ use storage::{
 use super::{Happening, Simulation, entries_of, faults::Fault, network::LinkId, rng::Rng};
 
 const JOURNAL: JournalConfig =
-    JournalConfig { segment_bytes: 1024 * 1024, journal_bytes_max: 5 * 1024 * 1024, reserve_bytes: 64 * 1024 };
+    JournalConfig { segment_bytes: 640 * 1024, journal_bytes_max: 5 * 640 * 1024, reserve_bytes: 64 * 1024 };
 
 /// Messages that fit a mailbox. Small, so that it is full sometimes.
 const MAILBOX_MAX: usize = 6;
@@ -149,11 +149,6 @@ impl Machine {
             && life.mailboxes.iter().all(VecDeque::is_empty)
             && life.backlogs.iter().all(VecDeque::is_empty)
             && life.announced == Admission::Open
-    }
-
-    /// The last durable seq of a user.
-    pub(super) fn durable_head(&self, user: UserId) -> Seq {
-        self.log(user).last().map(|entry| entry.seq).unwrap_or_default()
     }
 
     fn stored_log(&self, user: UserId) -> Vec<Entry> {

@@ -59,6 +59,13 @@ impl Oracle {
         }
     }
 
+    /// The last durable seq of a user.
+    #[must_use]
+    pub fn head_of(&self, user: UserId) -> Seq {
+        let log = self.durable.range((user, Seq(0))..=(user, Seq(u64::MAX)));
+        log.last().map(|((_, seq), _)| *seq).unwrap_or_default()
+    }
+
     /// A frame leaves the server for `user`: what it shows must be durable (invariant (a), contract 5).
     pub fn leaves(&mut self, user: UserId, frame: &ServerFrame) {
         match frame {
