@@ -112,8 +112,10 @@ pub struct Connections {
     open: usize,
     /// Connections that got output in this turn.
     dirty: Vec<ConnId>,
-    /// When connections that are being closed are cut, in order of setting; one connection may be here twice.
-    deadlines: VecDeque<(u64, ConnId)>,
+    /// When flushing connections are cut. In order, since all have the same time; those that are past it are passed over.
+    flush_deadlines: VecDeque<(u64, ConnId)>,
+    /// When lingering connections are cut; likewise. A queue of their own: behind the longer time they would get it too.
+    linger_deadlines: VecDeque<(u64, ConnId)>,
     /// Connections whose receive found no buffer.
     starved: VecDeque<ConnId>,
     /// Send buffers to reuse.
@@ -332,10 +334,10 @@ impl Connections {
             return;
         }
         found.stage = Stage::Flushing;
-        let idle = found.queued.is_empty() && !found.sending;
-        self.deadlines.push_back((now_ms + CLOSE_FLUSH_MS, conn));
-        if idle {
+        if found.queued.is_empty() && !found.sending {
             self.linger(now_ms, conn, ring);
+        } else {
+            self.flush_deadlines.push_back((now_ms + CLOSE_FLUSH_MS, conn));
         }
     }
 
@@ -377,18 +379,15 @@ impl Connections {
     /// Cuts connections whose time to close is over. Says how many.
     pub fn cut_late(&mut self, now_ms: u64, ring: &mut Ring) -> u64 {
         let mut cut = 0;
-        // Deadlines of two lengths share the queue: one may be seen a little late, never early.
-        while let Some(&(deadline, conn)) = self.deadlines.front()
-            && deadline <= now_ms
-        {
-            self.deadlines.pop_front();
-            match self.stage(conn) {
-                Stage::Flushing => {
-                    cut += 1;
-                    self.abandon(conn, ring);
-                }
-                Stage::Lingering => self.abandon(conn, ring),
-                _ => {}
+        while let Some(conn) = take_due(&mut self.flush_deadlines, now_ms) {
+            if self.stage(conn) == Stage::Flushing {
+                cut += 1;
+                self.abandon(conn, ring);
+            }
+        }
+        while let Some(conn) = take_due(&mut self.linger_deadlines, now_ms) {
+            if self.stage(conn) == Stage::Lingering {
+                self.abandon(conn, ring);
             }
         }
         cut
@@ -403,7 +402,7 @@ impl Connections {
         }
         found.stage = Stage::Lingering;
         ring.shutdown_write(conn.slot, conn.generation);
-        self.deadlines.push_back((now_ms + CLOSE_LINGER_MS, conn));
+        self.linger_deadlines.push_back((now_ms + CLOSE_LINGER_MS, conn));
         self.arm(conn, ring);
     }
 
@@ -447,6 +446,14 @@ impl Connections {
     }
 }
 
+fn take_due(deadlines: &mut VecDeque<(u64, ConnId)>, now_ms: u64) -> Option<ConnId> {
+    let &(deadline, conn) = deadlines.front()?;
+    (deadline <= now_ms).then(|| {
+        deadlines.pop_front();
+        conn
+    })
+}
+
 /// The connection that a token is about.
 #[must_use]
 pub fn conn_of(token: Token) -> ConnId {
@@ -474,6 +481,7 @@ mod tests {
         taken: usize,
         sends: usize,
         gone: Vec<Stage>,
+        accepting: bool,
     }
 
     impl World {
@@ -481,17 +489,21 @@ mod tests {
             let ring = Ring::new(64, &Doorbell::new().unwrap()).unwrap();
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let connections = Connections::new();
-            Self { ring, connections, listener, received: Vec::new(), taken: 0, sends: 0, gone: Vec::new() }
+            let (received, gone) = (Vec::new(), Vec::new());
+            Self { ring, connections, listener, received, taken: 0, sends: 0, gone, accepting: false }
         }
 
         /// A connection that is served, and its client.
         fn connect(&mut self) -> (TcpStream, ConnId) {
             self.ring.accept(self.listener.as_fd());
+            self.accepting = true;
             self.ring.submit().unwrap();
             let client = TcpStream::connect(self.listener.local_addr().unwrap()).unwrap();
             let before = self.connections.len();
             self.until(|world| world.connections.len() > before);
+            // Waited for: a cancelled accept that still listens would take the next connection's wake-up.
             self.ring.cancel(Token::of(Op::Accept));
+            self.until(|world| !world.accepting);
             let conn = self.connections.living().last().unwrap();
             self.connections.serve(conn, UserId(7), &mut self.ring);
             (client, conn)
@@ -512,7 +524,12 @@ mod tests {
 
         fn on(&mut self, Completion { token, result, more, payload }: Completion) {
             match (token.op, payload) {
-                (Op::Accept, _) if result >= 0 => _ = self.connections.open(result as u32),
+                (Op::Accept, _) => {
+                    self.accepting &= more;
+                    if result >= 0 {
+                        self.connections.open(result as u32);
+                    }
+                }
                 (Op::Receive, payload) => {
                     let received = self.connections.received(token, result, more);
                     if let Payload::Received(filled) = payload {
@@ -605,6 +622,23 @@ mod tests {
         assert_eq!(world.connections.cut_late(CLOSE_FLUSH_MS, &mut world.ring), 1);
         world.until(|world| world.connections.is_empty());
         assert_eq!(world.connections.spare.len(), 0, "a large buffer is not kept");
+    }
+
+    #[test]
+    fn a_peer_that_does_not_close_its_side_is_waited_for_only_as_long_as_a_lingering_one() {
+        let mut world = World::new();
+        let (_deaf, flushing) = world.connect();
+        let (_silent, conn) = world.connect();
+        world.connections.queue(flushing, &vec![0; 16 << 20]);
+        world.connections.close(0, flushing, &mut world.ring);
+        world.connections.queue(conn, b"bye");
+        world.connections.close(0, conn, &mut world.ring);
+        world.until(|world| world.connections.stage(conn) == Stage::Lingering);
+        assert_eq!(world.connections.cut_late(CLOSE_LINGER_MS - 1, &mut world.ring), 0);
+        assert_eq!(world.connections.stage(conn), Stage::Lingering);
+        assert_eq!(world.connections.cut_late(CLOSE_LINGER_MS, &mut world.ring), 0, "it got its last bytes");
+        world.until(|world| world.connections.len() == 1);
+        assert_eq!(world.connections.stage(flushing), Stage::Flushing);
     }
 
     #[test]
