@@ -149,14 +149,19 @@ impl Connections {
         })
     }
 
-    /// A new connection in the slot that the kernel chose.
+    /// A new connection in the slot that the kernel chose. The slot's close may not have been heard of yet: the kernel
+    /// frees a slot when it carries out the close, and promises nothing about the order of completions.
     pub fn open(&mut self, slot: u32) -> ConnId {
         let index = slot as usize;
         if self.table.len() <= index {
             self.table.resize_with(index + 1, Conn::default);
         }
         let conn = &mut self.table[index];
-        assert_eq!(conn.stage, Stage::Free, "the kernel gives a slot when its close has completed");
+        match conn.stage {
+            Stage::Free => {}
+            Stage::Closing => self.open -= 1,
+            stage => panic!("the kernel gave slot {slot}, which is {stage:?}"),
+        }
         *conn = Conn { generation: conn.generation.wrapping_add(1), stage: Stage::Greeting, ..Conn::default() };
         self.open += 1;
         ConnId { slot, generation: self.table[index].generation }
@@ -366,7 +371,7 @@ impl Connections {
         self.close_if_quiet(conn, ring);
     }
 
-    /// The descriptor is closed: the slot is free.
+    /// The descriptor is closed: the slot is free, unless the next connection is in it already.
     pub fn closed(&mut self, token: Token) {
         if let Some(found) = self.get_mut(conn_of(token)) {
             debug_assert_eq!(found.stage, Stage::Closing);
@@ -669,6 +674,22 @@ mod tests {
         world.connections.set_reading(conn, ReadState::Reading, &mut world.ring);
         client.write_all(b"a").unwrap();
         world.until(|world| world.received == [(conn, b"a".to_vec())]);
+    }
+
+    #[test]
+    fn a_slot_that_is_given_again_before_its_close_is_heard_of_is_the_new_connections() {
+        let mut connections = Connections::new();
+        let mut world = World::new();
+        let old = connections.open(5);
+        connections.abandon(old, &mut world.ring);
+        assert_eq!(connections.stage(old), Stage::Closing);
+        let new = connections.open(5);
+        connections.closed(Token::new(Op::Close, old.slot, old.generation));
+        assert_eq!((connections.stage(old), connections.stage(new)), (Stage::Free, Stage::Greeting));
+        assert_eq!(connections.len(), 1);
+        connections.abandon(new, &mut world.ring);
+        connections.closed(Token::new(Op::Close, new.slot, new.generation));
+        assert!(connections.is_empty());
     }
 
     #[test]
