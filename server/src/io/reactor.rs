@@ -174,7 +174,8 @@ impl Reactor {
                     self.connections.closed(completion.token);
                     self.shared.connections.fetch_sub(1, Ordering::Relaxed);
                 }
-                Op::Cancel | Op::Shutdown => {}
+                Op::Shutdown => self.connections.settled(completion.token, &mut self.ring),
+                Op::Cancel => {}
             }
         }
         self.completions = completions;

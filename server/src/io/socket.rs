@@ -53,6 +53,8 @@ struct Conn {
     receiving: bool,
     /// A send is in flight; the ring has its bytes.
     sending: bool,
+    /// A shutdown or a move is in flight. The kernel may look the slot up only when it gets to it.
+    settling: bool,
     /// The shard does not want its bytes.
     paused: bool,
     /// It is in `dirty`.
@@ -74,9 +76,13 @@ impl Conn {
         }
     }
 
+    /// Whether no operation is in flight.
+    fn is_quiet(&self) -> bool {
+        !self.receiving && !self.sending && !self.settling
+    }
+
     fn invariants(&self) {
-        debug_assert!(self.stage != Stage::Free || !self.receiving && !self.sending);
-        debug_assert!(self.stage != Stage::Closing || !self.receiving && !self.sending);
+        debug_assert!(!matches!(self.stage, Stage::Free | Stage::Closing) || self.is_quiet());
         debug_assert!(self.stage != Stage::Lingering || self.queued.is_empty());
     }
 }
@@ -197,11 +203,21 @@ impl Connections {
         }
     }
 
-    /// The hello was good and another core is the user's home: nothing more is read here.
+    /// The hello was good and another core is the user's home: nothing more is read here. The caller begins the move.
     pub fn leave(&mut self, conn: ConnId) {
         if let Some(found) = self.get_mut(conn) {
             debug_assert!(found.stage == Stage::Greeting && !found.receiving, "hellos are received one by one");
             found.stage = Stage::Leaving;
+            found.settling = true;
+        }
+    }
+
+    /// A shutdown or a move has completed.
+    pub fn settled(&mut self, token: Token, ring: &mut Ring) {
+        let conn = conn_of(token);
+        if let Some(found) = self.get_mut(conn) {
+            found.settling = false;
+            self.close_if_quiet(conn, ring);
         }
     }
 
@@ -406,6 +422,7 @@ impl Connections {
             return;
         }
         found.stage = Stage::Lingering;
+        found.settling = true;
         ring.shutdown_write(conn.slot, conn.generation);
         self.linger_deadlines.push_back((now_ms + CLOSE_LINGER_MS, conn));
         self.arm(conn, ring);
@@ -425,7 +442,7 @@ impl Connections {
 
     fn close_if_quiet(&mut self, conn: ConnId, ring: &mut Ring) {
         let Some(found) = self.get_mut(conn) else { return };
-        if found.stage == Stage::Ending && !found.receiving && !found.sending {
+        if found.stage == Stage::Ending && found.is_quiet() {
             found.stage = Stage::Closing;
             found.invariants();
             ring.close(conn.slot, conn.generation);
@@ -556,6 +573,7 @@ mod tests {
                         Sent::Broken(stage) => self.gone.push(stage),
                     }
                 }
+                (Op::Shutdown, _) => self.connections.settled(token, &mut self.ring),
                 (Op::Close, _) => self.connections.closed(token),
                 _ => {}
             }
@@ -674,6 +692,26 @@ mod tests {
         world.connections.set_reading(conn, ReadState::Reading, &mut world.ring);
         client.write_all(b"a").unwrap();
         world.until(|world| world.received == [(conn, b"a".to_vec())]);
+    }
+
+    /// Otherwise the shutdown might end the slot's next connection.
+    #[test]
+    fn a_slot_is_closed_after_its_shutdown_and_its_move() {
+        let mut world = World::new();
+        let World { connections, ring, .. } = &mut world;
+        let (lingering, leaving) = (connections.open(50), connections.open(60));
+        connections.close(0, lingering, ring);
+        connections.leave(leaving);
+        connections.abandon(lingering, ring);
+        connections.abandon(leaving, ring);
+        let receive = Token::new(Op::Receive, lingering.slot, lingering.generation);
+        connections.received(receive, -libc::ECANCELED, false);
+        connections.after_receive(receive, false, ring);
+        for (op, conn) in [(Op::Shutdown, lingering), (Op::Move, leaving)] {
+            assert_eq!(connections.stage(conn), Stage::Ending);
+            connections.settled(Token::new(op, conn.slot, conn.generation), ring);
+            assert_eq!(connections.stage(conn), Stage::Closing);
+        }
     }
 
     #[test]
