@@ -7,6 +7,8 @@
 
 mod clients;
 mod stopping;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::VecDeque,

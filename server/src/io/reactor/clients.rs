@@ -151,9 +151,9 @@ impl Reactor {
             return;
         }
         self.counters().moved_out.one();
-        self.send(home, CoreMessage::Guest(guest));
         // Counted once more, since the close of the slot here will count it off.
         self.shared.connections.fetch_add(1, Ordering::Relaxed);
+        self.send(home, CoreMessage::Guest(guest));
         self.connections.abandon(conn, &mut self.ring);
     }
 
