@@ -103,6 +103,9 @@ pub const MAILBOX_TURN_MAX: usize = 2 * 1024;
 /// Connections of one core whose hello has not come yet. More are refused.
 pub const HANDSHAKES_MAX: usize = 4 * 1024;
 
+/// Shortest time between two lines about accepts that fail, in milliseconds. Each core tries again with every tick.
+pub const ACCEPT_WARN_MS: u64 = 1_000;
+
 /// How long a connection that is being closed may take to read what is left for it, in milliseconds.
 pub const CLOSE_FLUSH_MS: u64 = 3_000;
 

@@ -67,6 +67,8 @@ counters! {
         handshakes,
         /// Connections accepted.
         accepted,
+        /// Accepts that failed; tried again with the next tick.
+        accepts_failed,
         /// Connections refused because there were too many.
         refused,
         /// Connections given to another core.

@@ -59,6 +59,9 @@ pub(super) struct Reactor {
     deferred: VecDeque<Completion>,
     completions: Vec<Completion>,
     accepting: bool,
+    /// Accepts that have failed since that was last told, and when it may be told again.
+    accepts_failed: u64,
+    accept_warn_at_ms: u64,
     next_tick_ms: u64,
     /// Nothing is committed any more.
     journal_failed: bool,
@@ -94,6 +97,8 @@ impl Reactor {
             deferred: VecDeque::new(),
             completions: Vec::new(),
             accepting: false,
+            accepts_failed: 0,
+            accept_warn_at_ms: 0,
             next_tick_ms: 0,
             journal_failed: false,
             draining_since_ms: None,

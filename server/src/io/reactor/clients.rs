@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     handshake::{Step, bye},
-    limits::{HANDSHAKES_MAX, RETRY_BUSY_MS, RETRY_STOPPING_MS},
+    limits::{ACCEPT_WARN_MS, HANDSHAKES_MAX, RETRY_BUSY_MS, RETRY_STOPPING_MS},
     shard::{Close, ConnId, Connected, Input, Now},
 };
 
@@ -27,9 +27,8 @@ impl Reactor {
     pub(super) fn on_accept(&mut self, now: Now, completion: &Completion) {
         self.accepting &= completion.more;
         let Ok(slot) = u32::try_from(completion.result) else {
-            // Tried again with the next tick.
             if completion.result != -libc::ECANCELED {
-                warn!(core = self.core.0, error = %error_of(completion.result), "accept failed");
+                self.on_accept_failed(now, completion.result);
             }
             return;
         };
@@ -44,6 +43,18 @@ impl Reactor {
         } else {
             self.greetings.begin(conn, now.monotonic_ms + self.shared.handshake_timeout_ms);
             self.connections.greet(conn, &mut self.ring);
+        }
+    }
+
+    /// There is no descriptor, slot or memory for another connection. Tried again with the next tick, whatever it was:
+    /// until then the others wait in the listener's queue.
+    fn on_accept_failed(&mut self, now: Now, result: i32) {
+        self.counters().accepts_failed.one();
+        self.accepts_failed += 1;
+        if now.monotonic_ms >= self.accept_warn_at_ms {
+            let times = std::mem::take(&mut self.accepts_failed);
+            warn!(core = self.core.0, error = %error_of(result), times, "accept failed");
+            self.accept_warn_at_ms = now.monotonic_ms + ACCEPT_WARN_MS;
         }
     }
 

@@ -16,8 +16,8 @@ use super::*;
 use crate::{
     auth::{Keys, SigningKey, generate_pem, mint},
     directory::Directory,
-    io::Counters,
-    limits::STOP_MS,
+    io::{Counters, ring::Payload, token::Token},
+    limits::{ACCEPT_WARN_MS, STOP_MS},
     shard::Settings,
     topology::Topology,
 };
@@ -187,4 +187,35 @@ fn who_goes_away_while_it_moves_leaves_nothing_behind() {
     world.until(&[0, 1], |world| world.shared.counters.core(CoreId(1)).closed_by_peer.get() == 1);
     world.until(&[0, 1], |world| world.cores.iter().all(|core| core.connections.is_empty()));
     world.assert_nobody_is_left();
+}
+
+/// A second core would take what the first one can not: here the only one that accepts has a table of one slot.
+#[test]
+fn an_accept_that_fails_is_told_once_a_second_and_tried_again_with_a_tick() {
+    let mut world = World::new([1, 1]);
+    let core = |world: &World| (world.cores[0].accepting, world.cores[0].counters().accepts_failed.get());
+    let first = world.greeting();
+    world.cores[0].next_tick_ms = u64::MAX;
+    let _no_slot = TcpStream::connect(world.shared.listener.local_addr().unwrap()).unwrap();
+    world.until(&[0], |world| core(world) == (false, 1));
+    for _ in 0..100 {
+        world.cores[0].turn().unwrap();
+    }
+    assert_eq!(core(&world), (false, 1), "no tick, no attempt");
+    let told_at_ms = world.cores[0].accept_warn_at_ms - ACCEPT_WARN_MS;
+    let failed = |ms| {
+        (
+            Now { monotonic_ms: told_at_ms + ms, ..Clock::new().now() },
+            Completion { token: Token::of(Op::Accept), result: -libc::ENFILE, more: false, payload: Payload::None },
+        )
+    };
+    for (ms, untold) in [(1, 1), (ACCEPT_WARN_MS - 1, 2), (ACCEPT_WARN_MS, 0), (ACCEPT_WARN_MS + 1, 1)] {
+        let (now, completion) = failed(ms);
+        world.cores[0].on_accept(now, &completion);
+        assert_eq!(world.cores[0].accepts_failed, untold);
+    }
+    drop(first);
+    world.cores[0].next_tick_ms = 0;
+    world.until(&[0], |world| world.cores[0].connections.is_empty());
+    world.greeting();
 }
