@@ -140,12 +140,12 @@ impl Shard {
             Question::Fetch { conn, request, fetch, last } => {
                 self.fetched(conn, request, fetch, last, entries(answer), cx);
             }
-            Question::Repeated { conn, number, expected } => {
+            Question::Repeated { conn, number } => {
                 let found = match answer {
-                    Some(Answer::Send(found)) => Some(found),
+                    Some(Answer::Send(found)) => found,
                     _ => None,
                 };
-                self.repeated_found(conn, number, expected, found, cx);
+                self.repeated_found(conn, number, found, cx);
             }
             Question::Forward { user, last } => self.forwards_read(user, last, entries(answer), cx),
             Question::Receipts { user, last } => self.receipts_read(user, last, entries(answer), cx),

@@ -112,16 +112,16 @@ impl Shard {
             }
             return;
         }
-        let Some(expected) = user.device(device_id).map(|device| device.last_number.next()) else { return };
         if u64::from(lookups) >= SEND_WINDOW || self.questions.len() >= QUERIES_IN_FLIGHT_MAX {
-            let refusal = Refusal { code: ErrorCode::Overloaded, retry_after_ms: RETRY_BUSY_MS };
-            return self.refuse(conn, number, refusal, expected, cx);
+            // Not refused: a refusal would say that the number is not used up.
+            let detail = "too many repeated sends at once";
+            return self.close(conn, ErrorCode::Overloaded, RETRY_BUSY_MS, detail, cx);
         }
         if let Some(session) = self.sessions.get_mut(conn) {
             session.lookups += 1;
         }
         let query = Query::Send { user: user_id, device: device_id, number };
-        self.ask(query, Question::Repeated { conn, number, expected }, cx);
+        self.ask(query, Question::Repeated { conn, number }, cx);
     }
 
     /// The store has looked for the first result of a send.
@@ -129,18 +129,17 @@ impl Shard {
         &mut self,
         conn: ConnId,
         number: SendNumber,
-        expected: SendNumber,
-        found: Option<Option<(Seq, TimestampMs)>>,
+        found: Option<(Seq, TimestampMs)>,
         cx: &mut Turn<'_>,
     ) {
         let Some(session) = self.sessions.get_mut(conn) else { return };
         session.lookups -= 1;
         match found {
-            Some(Some((seq, time))) => self.accept_again(conn, number, seq, time, cx),
-            Some(None) | None => {
-                // Numbered before and not found: the store could not be read, or lost it. Never store it again.
-                let refusal = Refusal { code: ErrorCode::StorageFailed, retry_after_ms: RETRY_STORAGE_MS };
-                self.refuse(conn, number, refusal, expected, cx);
+            Some((seq, time)) => self.accept_again(conn, number, seq, time, cx),
+            None => {
+                // Used up and not found: the store cannot be read. It must not be stored again, nor called refused.
+                let detail = "the store can not be read";
+                self.close(conn, ErrorCode::StorageFailed, RETRY_STORAGE_MS, detail, cx);
             }
         }
     }

@@ -11,7 +11,8 @@ use std::{
 };
 
 use proto_spec::{
-    Decoder, Durability, Entry, Event, RawFrame, Seq, ServerFrame, TimestampMs, UserId, limits::SERVER_FRAME_BYTES_MAX,
+    Decoder, Durability, Entry, ErrorCode, Event, RawFrame, Seq, ServerFrame, TimestampMs, UserId,
+    limits::SERVER_FRAME_BYTES_MAX,
 };
 use server::{
     auth::{self, Keys, SigningKey},
@@ -156,20 +157,6 @@ impl Machine {
         entries_of(block_on(storage::answer(&*self.store, &query)).expect("the store answers after healing"))
     }
 
-    /// A user's durable log: the store, and what the journal has on top.
-    fn log(&self, user: UserId) -> Vec<Entry> {
-        let mut log: BTreeMap<Seq, Entry> = self.stored_log(user).into_iter().map(|e| (e.seq, e)).collect();
-        for (_, record) in self.journaled() {
-            if let Record::Append { user: whose, entry, replaces } = record
-                && whose == user
-            {
-                replaces.map(|old| log.remove(&old));
-                log.insert(entry.seq, entry);
-            }
-        }
-        log.into_values().collect()
-    }
-
     /// Records in the journal's segments, in order.
     fn journaled(&self) -> Vec<(CoreId, Record)> {
         let mut records = Vec::new();
@@ -186,9 +173,19 @@ impl Machine {
         records
     }
 
-    pub(super) fn logs_at_the_end(&self) -> BTreeMap<UserId, BTreeMap<Seq, Entry>> {
+    /// Everybody's durable log: the store, and what the journal has on top.
+    pub(super) fn logs(&self) -> BTreeMap<UserId, BTreeMap<Seq, Entry>> {
         let users = (1..=4).chain([99]).map(UserId);
-        users.map(|user| (user, self.log(user).into_iter().map(|entry| (entry.seq, entry)).collect())).collect()
+        let mut logs: BTreeMap<UserId, BTreeMap<Seq, Entry>> =
+            users.map(|user| (user, self.stored_log(user).into_iter().map(|e| (e.seq, e)).collect())).collect();
+        for (_, record) in self.journaled() {
+            if let Record::Append { user, entry, replaces } = record {
+                let log = logs.entry(user).or_default();
+                replaces.map(|old| log.remove(&old));
+                log.insert(entry.seq, entry);
+            }
+        }
+        logs
     }
 
     /// A place in the table of the user's core.
@@ -270,7 +267,7 @@ impl Simulation {
             next_slot: 0,
             counted: (0, 0, 0),
         });
-        let logs = self.machine.logs_at_the_end();
+        let logs = self.machine.logs();
         self.oracle.restarted(&logs);
         let unfinished = block_on(storage::unfinished(&*self.machine.store, None, 1_000)).expect("reads work now");
         for user in unfinished {
@@ -402,6 +399,9 @@ impl Simulation {
                 Ok(frame) => {
                     if matches!(frame, ServerFrame::Refused { .. }) {
                         self.reached("send refused");
+                    }
+                    if matches!(frame, ServerFrame::Bye { code: ErrorCode::Replaced, .. }) {
+                        self.reached("device replaced by itself");
                     }
                     self.oracle.leaves(user, &frame);
                 }
