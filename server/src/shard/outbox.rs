@@ -140,31 +140,39 @@ impl Shard {
                     entries_max: PUSHED_PAGE.entries,
                     bytes_max: PUSHED_PAGE.bytes,
                 };
-                self.ask(Query::Log { user: user_id, span }, Question::CatchUp { conn, last: span.last }, cx);
+                self.ask(Query::Log { user: user_id, span }, Question::CatchUp { conn, first, last: span.last }, cx);
                 return;
             }
             let committed = user.committed;
             let (entries, complete) = user.tail_entries(None, first, committed, PUSHED_PAGE);
-            self.push_page(conn, Entries { entries, complete }, committed, cx);
+            self.push_page(conn, Entries { entries, complete }, first, committed, cx);
         }
     }
 
     /// The store's part of a pushed page has been read.
-    pub(super) fn caught_up(&mut self, conn: ConnId, last: Seq, entries: Option<Entries>, cx: &mut Turn<'_>) {
+    pub(super) fn caught_up(
+        &mut self,
+        conn: ConnId,
+        first: Seq,
+        last: Seq,
+        entries: Option<Entries>,
+        cx: &mut Turn<'_>,
+    ) {
         let Some(session) = self.sessions.get_mut(conn) else { return };
         debug_assert_eq!(session.push, Push::CatchingUp { reading: true });
         session.push = Push::CatchingUp { reading: false };
         match entries {
             Some(entries) => {
-                self.push_page(conn, entries, last, cx);
+                self.push_page(conn, entries, first, last, cx);
                 self.push_more(conn, cx);
             }
             None => self.close(conn, ErrorCode::StorageFailed, RETRY_STORAGE_MS, "the store can not be read", cx),
         }
     }
 
-    /// Pushes what was read of the range from the offered position to `last`.
-    fn push_page(&mut self, conn: ConnId, read: Entries, last: Seq, cx: &mut Turn<'_>) {
+    /// Pushes what was read of the range from `first` to `last`. The range began at the offered position; answers to
+    /// retries may have moved that since.
+    fn push_page(&mut self, conn: ConnId, read: Entries, first: Seq, last: Seq, cx: &mut Turn<'_>) {
         let Some(session) = self.sessions.get_mut(conn) else { return };
         let last = match read.entries.last() {
             Some(entry) if !read.complete => entry.seq,
@@ -172,14 +180,14 @@ impl Shard {
         };
         let page = Page {
             request: RequestId(0),
-            first: session.offered.next(),
+            first,
             last,
             more: !read.complete,
             entries: read.entries,
             delivered_up_to: Seq::ZERO,
         };
         self.counters.pages_pushed += 1;
-        session.offered = last;
+        session.offered = session.offered.max(last);
         self.send(conn, &ServerFrame::Page(page), cx);
     }
 

@@ -11,8 +11,8 @@ pub(super) enum Question {
     User(UserId),
     /// To load a conversation.
     Conversation { user: UserId, peer: UserId },
-    /// To push the next page, which reaches up to `last`.
-    CatchUp { conn: ConnId, last: Seq },
+    /// To push the next page, which reaches from `first` up to `last`.
+    CatchUp { conn: ConnId, first: Seq, last: Seq },
     /// To answer a fetch; `last` is the far end of the span that was asked for.
     Fetch { conn: ConnId, request: RequestId, fetch: Fetch, last: Seq },
     /// To answer a send that was numbered before.

@@ -136,7 +136,7 @@ impl Shard {
                 Some(Answer::Conversation(snapshot)) => self.conversation_loaded(user, peer, snapshot, cx),
                 _ => self.conversation_unreadable(user, peer, cx),
             },
-            Question::CatchUp { conn, last } => self.caught_up(conn, last, entries(answer), cx),
+            Question::CatchUp { conn, first, last } => self.caught_up(conn, first, last, entries(answer), cx),
             Question::Fetch { conn, request, fetch, last } => {
                 self.fetched(conn, request, fetch, last, entries(answer), cx);
             }
