@@ -701,6 +701,21 @@ fn a_user_without_duties_and_connections_is_forgotten_after_ingestion() {
 }
 
 #[test]
+fn nobody_is_closed_for_silence_without_having_been_asked() {
+    let (mut world, a, b, _, _) = two_people();
+    // The core did not run for ten minutes, nor did it listen.
+    world.now.monotonic_ms += 600_000;
+    world.advance(limits::TICK_MS);
+    for link in [a, b] {
+        assert!(matches!(world.take(link)[..], [ServerFrame::Ping { .. }]));
+    }
+    world.frame(a, &ClientFrame::Pong { nonce: 0 });
+    world.advance(limits::PONG_MS_MIN + 1_000);
+    assert_eq!(world.clients[a.0].closed, None);
+    assert_eq!(world.clients[b.0].closed, Some(Some(ErrorCode::IdleTimeout)));
+}
+
+#[test]
 fn the_silent_are_pinged_and_then_closed_and_any_frame_counts_as_a_sign_of_life() {
     let (mut world, a, b, _, _) = two_people();
     world.advance(62_000);
