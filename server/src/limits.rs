@@ -53,6 +53,10 @@ const _: () = assert!(OUTBOX_PAUSE_BYTES + (FETCHES_IN_FLIGHT_MAX + 1) * SERVER_
 /// Longest time between two ticks of a shard, in milliseconds: half the receipt delay.
 pub const TICK_MS: u64 = 50;
 
+/// Shortest time that a silent client has to answer a ping before it is closed, in milliseconds: the resolution of the
+/// wheel that looks for the silent.
+pub const PONG_MS_MIN: u64 = 1_000;
+
 /// Shortest secret for HS256: as long as the hash (RFC 7518, 3.2). A shorter one can be guessed off line from any token.
 pub const HS256_SECRET_BYTES_MIN: usize = 32;
 

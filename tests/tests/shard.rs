@@ -213,6 +213,40 @@ fn who_leaves_while_the_user_is_loaded_takes_nothing_from_the_other_devices() {
 }
 
 #[test]
+fn the_answer_to_a_retry_counts_for_the_position_as_any_accepted_does() {
+    let (mut world, a, _, alice, bob) = two_people();
+    for number in 1..=3 {
+        world.send(a, number, bob, "x");
+    }
+    world.settle();
+    world.ingest();
+    world.disconnect(a);
+    // The page with the sent entries is still being read when the answers to the retries come.
+    world.store_stalled = true;
+    let a = world.connect_only(alice, 1, Resume::Stored);
+    while !world.queries.iter().any(|(_, _, query)| matches!(query, storage::Query::Log { .. })) {
+        assert!(world.answer_one());
+    }
+    world.send(a, 1, bob, "x");
+    world.send(a, 2, bob, "x");
+    world.queries.rotate_left(1);
+    world.answer_one();
+    world.answer_one();
+    world.acknowledge(a, 2);
+    world.settle();
+    let frames = world.take(a);
+    assert_eq!(accepted(&frames), [(1, 1), (2, 2)]);
+    assert!(!frames.iter().any(|frame| matches!(frame, ServerFrame::Error { .. })), "{frames:?}");
+    world.store_stalled = false;
+    world.settle();
+    let pages = pages(&world.take(a));
+    assert_eq!((pages[0].first, pages[0].last, pages.len()), (Seq(1), Seq(3), 1));
+    world.send(a, 4, bob, "y");
+    world.settle();
+    assert_eq!(accepted(&world.take(a)), [(4, 4)]);
+}
+
+#[test]
 fn a_retry_gets_the_first_result_and_stores_nothing() {
     let (mut world, a, _, alice, bob) = two_people();
     for number in 1..=3 {
@@ -664,6 +698,21 @@ fn a_user_without_duties_and_connections_is_forgotten_after_ingestion() {
     assert_eq!(held(&world), 0);
     let b = world.connect(bob, 1, Resume::Stored);
     assert!(matches!(world.take(b)[..], [ServerFrame::Welcome { head: Seq(1), cursor: Seq(1), .. }]));
+}
+
+#[test]
+fn nobody_is_closed_for_silence_without_having_been_asked() {
+    let (mut world, a, b, _, _) = two_people();
+    // The core did not run for ten minutes, nor did it listen.
+    world.now.monotonic_ms += 600_000;
+    world.advance(limits::TICK_MS);
+    for link in [a, b] {
+        assert!(matches!(world.take(link)[..], [ServerFrame::Ping { .. }]));
+    }
+    world.frame(a, &ClientFrame::Pong { nonce: 0 });
+    world.advance(limits::PONG_MS_MIN + 1_000);
+    assert_eq!(world.clients[a.0].closed, None);
+    assert_eq!(world.clients[b.0].closed, Some(Some(ErrorCode::IdleTimeout)));
 }
 
 #[test]

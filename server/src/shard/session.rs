@@ -15,7 +15,8 @@ use super::{
     user::{Device, Waiting},
 };
 use crate::limits::{
-    DEVICES_MAX, EARLY_BYTES_MAX, QUERIES_IN_FLIGHT_MAX, RETRY_BUSY_MS, RETRY_STOPPING_MS, RETRY_STORAGE_MS,
+    DEVICES_MAX, EARLY_BYTES_MAX, PONG_MS_MIN, QUERIES_IN_FLIGHT_MAX, RETRY_BUSY_MS, RETRY_STOPPING_MS,
+    RETRY_STORAGE_MS,
 };
 
 /// How far a connection has come.
@@ -334,14 +335,16 @@ impl Shard {
         for conn in self.wheel.due(now_ms) {
             let Some(session) = self.sessions.get_mut(conn) else { continue };
             let silent_ms = now_ms.saturating_sub(session.heard_ms);
-            if silent_ms >= self.settings.idle_timeout_ms {
+            let is_ready = matches!(session.phase, Phase::Ready);
+            if silent_ms >= self.settings.idle_timeout_ms && (session.pinged || !is_ready) {
                 self.close(conn, ErrorCode::IdleTimeout, 0, "nothing was heard for too long", cx);
                 continue;
             }
             let mut due_ms = session.heard_ms + self.settings.ping_after_ms;
             if silent_ms >= self.settings.ping_after_ms {
-                due_ms = session.heard_ms + self.settings.idle_timeout_ms;
-                if !mem::replace(&mut session.pinged, true) && matches!(session.phase, Phase::Ready) {
+                // Nobody is closed unasked, however late this look comes; and who is asked has the time to answer.
+                due_ms = (session.heard_ms + self.settings.idle_timeout_ms).max(now_ms + PONG_MS_MIN);
+                if is_ready && !mem::replace(&mut session.pinged, true) {
                     self.send(conn, &ServerFrame::Ping { nonce: now_ms }, cx);
                 }
             }
