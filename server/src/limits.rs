@@ -53,6 +53,10 @@ const _: () = assert!(OUTBOX_PAUSE_BYTES + (FETCHES_IN_FLIGHT_MAX + 1) * SERVER_
 /// Longest time between two ticks of a shard, in milliseconds: half the receipt delay.
 pub const TICK_MS: u64 = 50;
 
+/// How long a shard waits before it asks the store again for what could not be read, in milliseconds. The reader threads
+/// have tried several times by then; a row that stays unreadable must not keep them busy.
+pub const ASK_AGAIN_MS: u64 = 1_000;
+
 /// Shortest time that a silent client has to answer a ping before it is closed, in milliseconds: the resolution of the
 /// wheel that looks for the silent.
 pub const PONG_MS_MIN: u64 = 1_000;

@@ -379,6 +379,71 @@ fn the_same_device_connecting_again_ends_the_older_connection() {
 }
 
 #[test]
+fn a_device_is_welcomed_although_its_dead_connection_was_the_users_only_one() {
+    let (mut world, a, _, alice, _) = two_people();
+    world.advance(1_000);
+    world.ingest();
+    // The network changed: the old connection still looks alive.
+    let again = world.connect(alice, 1, Resume::Stored);
+    assert!(matches!(world.take(again)[..], [ServerFrame::Welcome { .. }]));
+    assert_eq!(world.clients[a.0].closed, Some(Some(ErrorCode::Replaced)));
+    assert!(world.directory.is_online(UserId(alice)));
+    world.disconnect(again);
+    assert!(!world.directory.is_online(UserId(alice)));
+}
+
+#[test]
+fn a_welcome_waits_for_sends_and_for_nothing_else() {
+    let (mut world, a, b, alice, bob) = two_people();
+    world.disconnect(b);
+    world.advance(1_000);
+    world.ingest();
+    // The send's commit is slow, its recipient is not loaded: the next flush has nothing to write.
+    world.disk_stalled = true;
+    world.store_stalled = true;
+    world.send(a, 1, bob, "hello");
+    world.advance(1_000);
+    let again = world.connect(alice, 1, Resume::Stored);
+    assert!(world.take(again).is_empty());
+    world.disk_stalled = false;
+    world.settle();
+    assert!(matches!(world.take(again)[0], ServerFrame::Welcome { last_number: SendNumber(1), .. }));
+}
+
+#[test]
+fn a_message_waits_for_a_recipient_who_can_not_be_read_and_the_store_is_not_asked_without_pause() {
+    let (mut world, a, b, _, bob) = two_people();
+    world.disconnect(b);
+    world.advance(1_000);
+    world.ingest();
+    world.store_fails = true;
+    world.send(a, 1, bob, "hello");
+    world.advance(5 * limits::ASK_AGAIN_MS);
+    assert!((4..=7).contains(&world.failed_queries), "{} queries", world.failed_queries);
+    world.store_fails = false;
+    world.advance(2 * limits::ASK_AGAIN_MS);
+    assert_eq!(world.messages(bob).len(), 1);
+}
+
+#[test]
+fn a_turn_that_decides_very_much_makes_several_batches() {
+    let (mut world, a, b, _, bob) = two_people();
+    world.disconnect(b);
+    world.advance(1_000);
+    world.ingest();
+    world.store_stalled = true;
+    let long = "x".repeat(proto_spec::limits::TEXT_BYTES_MAX);
+    for number in 1..=200 {
+        world.send(a, number, bob, &long);
+        world.settle();
+    }
+    world.store_stalled = false;
+    world.settle();
+    assert!(world.largest_batch < limits::BATCH_BYTES_MAX + 2 * long.len(), "{} bytes", world.largest_batch);
+    assert_eq!(world.messages(bob).len(), 200);
+}
+
+#[test]
 fn a_slow_reader_falls_behind_bounded_and_catches_up_complete() {
     let (mut world, a, b, _, bob) = two_people();
     world.clients[b.0].stuck = true;

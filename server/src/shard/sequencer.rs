@@ -155,12 +155,6 @@ impl Shard {
         // Whether the recipient is there was of interest when the message was new.
         let recipient = Recipient::Offline;
         self.send(conn, &ServerFrame::Accepted { number, seq, time, durability, recipient }, cx);
-        // As for a new send, the client counts its own entry as covered (SPEC 8.2).
-        if let Some(session) = self.sessions.get_mut(conn)
-            && session.offered.next() == seq
-        {
-            session.offered = seq;
-        }
     }
 
     /// A message for a user whose home is here. Exactly once: what is not above the watermark came before.

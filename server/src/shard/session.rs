@@ -146,18 +146,19 @@ impl Shard {
             });
             self.mark_dirty(user_id, cx.now.monotonic_ms);
         }
-        let older = self.users.resident(user_id).and_then(|user| user.device(device_id)).and_then(|d| d.session);
-        if let Some(older) = older.filter(|older| *older != conn) {
-            self.close(older, ErrorCode::Replaced, 0, "the same device connected again", cx);
-        }
         let Some(user) = self.users.resident(user_id) else { return };
         let changed_in = user.changed_in;
         let was_connected = user.is_connected();
         let Some(device) = user.device(device_id) else { return };
-        device.session = Some(conn);
+        // The newer connection first: the user is in use throughout, and nobody hears that the device went.
+        let older = mem::replace(&mut device.session, Some(conn));
+        if let Some(older) = older {
+            self.close(older, ErrorCode::Replaced, 0, "the same device connected again", cx);
+        }
         if !was_connected {
             cx.effects.presence.push((user_id, Presence::Online));
         }
+        let Some(device) = self.users.resident(user_id).and_then(|user| user.device(device_id)) else { return };
         if device.in_flight > 0 && self.admission == Admission::Failed {
             let detail = "the disk failed; what became of earlier sends is not known";
             return self.close(conn, ErrorCode::StorageFailed, RETRY_STORAGE_MS, detail, cx);
