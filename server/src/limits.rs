@@ -13,6 +13,10 @@ pub const OUTBOX_REFILL_BYTES: usize = 32 * 1024;
 /// Bytes waiting above which the server stops reading from the connection: it asks for more than it takes.
 pub const OUTBOX_PAUSE_BYTES: usize = 192 * 1024;
 
+/// Bytes waiting above which fetches are refused: what a live connection may have, and one page for each fetch that it may
+/// have unanswered. Who reads the pages that it asked for never gets here.
+pub const FETCH_OUTBOX_BYTES_MAX: usize = OUTBOX_LIVE_BYTES_MAX + FETCHES_IN_FLIGHT_MAX * SERVER_FRAME_BYTES_MAX;
+
 /// Bytes waiting at which the connection is closed: everything that may still arrive after reading stopped has been
 /// answered and nothing drained.
 pub const OUTBOX_BYTES_MAX: usize = 1024 * 1024;
@@ -48,7 +52,7 @@ const _: () = assert!(2 * SERVER_FRAME_BYTES_MAX <= OUTBOX_LIVE_BYTES_MAX);
 const _: () = assert!(OUTBOX_REFILL_BYTES < OUTBOX_LIVE_BYTES_MAX);
 const _: () = assert!(OUTBOX_LIVE_BYTES_MAX < OUTBOX_PAUSE_BYTES);
 const _: () = assert!(OUTBOX_LIVE_BYTES_MAX + SEND_WINDOW as usize * 32 <= OUTBOX_PAUSE_BYTES);
-const _: () = assert!(OUTBOX_PAUSE_BYTES + (FETCHES_IN_FLIGHT_MAX + 1) * SERVER_FRAME_BYTES_MAX < OUTBOX_BYTES_MAX);
+const _: () = assert!(FETCH_OUTBOX_BYTES_MAX + (FETCHES_IN_FLIGHT_MAX + 1) * SERVER_FRAME_BYTES_MAX < OUTBOX_BYTES_MAX);
 
 /// Longest time between two ticks of a shard, in milliseconds: half the receipt delay.
 pub const TICK_MS: u64 = 50;
@@ -152,6 +156,10 @@ const _: () = assert!(CLOSE_FLUSH_MS + CLOSE_LINGER_MS < DRAIN_MS);
 /// Bytes of records after which a turn begins another batch. With what one more step adds it stays far below the
 /// journal's largest record.
 pub const BATCH_BYTES_MAX: usize = 256 * 1024;
+
+/// Bytes of frames after which a turn's output is carried out before the turn goes on: many clients that ask for pages at
+/// once must not make one core hold all of them twice.
+pub const OUTPUT_TURN_BYTES_MAX: usize = 1024 * 1024;
 
 /// Queries that wait for the reader threads. A core whose queries do not fit stops reading from its clients.
 pub const QUERY_QUEUE_MAX: usize = 4 * 1024;

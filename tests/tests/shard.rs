@@ -481,12 +481,39 @@ fn who_asks_and_does_not_read_is_not_read_from_and_at_last_closed() {
         world.settle();
     }
     assert!(world.clients[a.0].paused);
-    // What had arrived before reading stopped is still answered, up to a bound.
+    // A burst that had arrived before reading stopped: more pages are refused, so it costs what its answers cost.
     for request in 6..=50 {
         world.frame(a, &ClientFrame::FetchLog { request: RequestId(request), from, direction, limit: 500 });
     }
-    world.settle();
+    assert!(world.waiting(a) < limits::FETCH_OUTBOX_BYTES_MAX + 2 * proto_spec::limits::SERVER_FRAME_BYTES_MAX);
+    assert_eq!(world.clients[a.0].closed, None);
+    world.bytes(a, &[1, 0x3f].repeat(40_000));
     assert_eq!(world.clients[a.0].closed, Some(Some(ErrorCode::SlowConsumer)));
+    let received: usize = world.take(a).iter().map(|frame| encoded(frame).len()).sum();
+    assert!(received < limits::OUTBOX_BYTES_MAX + 1_000, "{received} bytes were queued");
+}
+
+fn encoded(frame: &ServerFrame) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    frame.encode(&mut bytes);
+    bytes
+}
+
+#[test]
+fn a_client_that_reads_has_all_its_fetches_answered() {
+    let (mut world, a, _, alice, _) = two_people();
+    let long = "x".repeat(10_000);
+    for number in 1..=40 {
+        world.send(a, number, alice, &long);
+        world.settle();
+    }
+    world.take(a);
+    let (from, direction) = (Seq(0), Direction::Backwards);
+    for request in 1..=proto_spec::limits::FETCHES_IN_FLIGHT_MAX as u64 {
+        world.frame(a, &ClientFrame::FetchLog { request: RequestId(request), from, direction, limit: 500 });
+    }
+    world.settle();
+    assert_eq!(pages(&world.take(a)).len(), proto_spec::limits::FETCHES_IN_FLIGHT_MAX);
 }
 
 #[test]

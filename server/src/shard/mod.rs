@@ -23,7 +23,7 @@ mod wheel;
 use std::collections::{HashMap, VecDeque};
 
 use foldhash::fast::RandomState;
-use proto_spec::{Durability, ErrorCode, Event, UserId};
+use proto_spec::{Durability, Event, UserId};
 use storage::{BatchId, CoreId, Query};
 
 pub use effects::{Close, Effects, Presence, ReadState};
@@ -252,11 +252,6 @@ impl Shard {
     fn settle(&mut self, cx: &mut Turn<'_>) {
         while let Some(envelope) = self.local.pop_front() {
             self.envelope(envelope, cx);
-        }
-        for conn in std::mem::take(&mut cx.effects.overflowed) {
-            if self.sessions.get_mut(conn).is_some() {
-                self.close(conn, ErrorCode::SlowConsumer, 0, "the answers do not drain", cx);
-            }
         }
     }
 }

@@ -69,6 +69,9 @@ impl Shard {
         let event = Event::Sent { to, device: device_id, number, content: content.clone() };
         let Some(seq) = self.append(user_id, event, None, cx) else { return };
         self.ledger.park(Parked::Sent { user: user_id, device: device_id, number, seq });
+        if let Some(device) = self.users.resident(user_id).and_then(|user| user.device(device_id)) {
+            device.recent.push_back(seq);
+        }
         self.forward_sent(user_id, to, seq, content, cx);
         self.mark_dirty(user_id, cx.now.monotonic_ms);
     }
@@ -101,10 +104,9 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(conn) else { return };
         let (user_id, device_id, lookups) = (session.user, session.device, session.lookups);
         let Some(user) = self.users.resident(user_id) else { return };
-        let found = user.tail.iter().rev().find(|tail| {
-            matches!(tail.entry.event, Event::Sent { device, number: n, .. } if device == device_id && n == number)
-        });
-        if let Some(tail) = found {
+        let recent = user.device(device_id).and_then(|device| device.recent_send(number));
+        if let Some(index) = recent.and_then(|seq| user.tail_index(seq)) {
+            let tail = &user.tail[index];
             // If it is not committed yet, its acceptance is on its way to this device.
             if tail.entry.seq <= user.committed {
                 let (seq, time) = (tail.entry.seq, tail.entry.time);

@@ -1,6 +1,6 @@
 //! Session: one authenticated connection, from its hello to its end. Turns frames into calls; decides nothing about logs.
 
-use std::{mem, ops::ControlFlow};
+use std::{collections::VecDeque, mem, ops::ControlFlow};
 
 use proto_spec::{
     ClientFrame, Decoder, DeviceId, ErrorCode, FrameError, FramingError, RequestId, Resume, SendNumber, Seq,
@@ -15,8 +15,8 @@ use super::{
     user::{Device, Waiting},
 };
 use crate::limits::{
-    DEVICES_MAX, EARLY_BYTES_MAX, PONG_MS_MIN, QUERIES_IN_FLIGHT_MAX, RETRY_BUSY_MS, RETRY_STOPPING_MS,
-    RETRY_STORAGE_MS,
+    DEVICES_MAX, EARLY_BYTES_MAX, OUTBOX_BYTES_MAX, PONG_MS_MIN, QUERIES_IN_FLIGHT_MAX, RETRY_BUSY_MS,
+    RETRY_STOPPING_MS, RETRY_STORAGE_MS,
 };
 
 /// How far a connection has come.
@@ -142,6 +142,7 @@ impl Shard {
                 cursor_dirty: true,
                 last_number: SendNumber(0),
                 in_flight: 0,
+                recent: VecDeque::new(),
                 session: None,
             });
             self.mark_dirty(user_id, cx.now.monotonic_ms);
@@ -239,7 +240,7 @@ impl Shard {
             Err(error @ FrameError::UnknownKind(kind)) => {
                 let (code, detail) = (ErrorCode::UnknownKind, error.to_string());
                 self.send_error(conn, code, kind, RequestId(0), 0, &detail, cx);
-                ControlFlow::Continue(())
+                self.go_on(conn, cx)
             }
             Err(error @ FrameError::Body { .. }) => {
                 self.close(conn, ErrorCode::Malformed, 0, &error.to_string(), cx);
@@ -275,7 +276,20 @@ impl Shard {
             ClientFrame::Pong { .. } => {}
             ClientFrame::Bye => self.end(conn, None, cx),
         }
-        if self.sessions.get_mut(conn).is_some() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        self.go_on(conn, cx)
+    }
+
+    /// Whether the next frame of a buffer may be looked at.
+    fn go_on(&mut self, conn: ConnId, cx: &mut Turn<'_>) -> ControlFlow<()> {
+        match self.sessions.get_mut(conn) {
+            // Here and not after the buffer: what is still in it would be answered too.
+            Some(session) if session.queued > OUTBOX_BYTES_MAX => {
+                self.close(conn, ErrorCode::SlowConsumer, 0, "the answers do not drain", cx);
+                ControlFlow::Break(())
+            }
+            Some(_) => ControlFlow::Continue(()),
+            None => ControlFlow::Break(()),
+        }
     }
 
     /// Says bye with a reason and closes.

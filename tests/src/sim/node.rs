@@ -160,7 +160,8 @@ impl Machine {
     /// Records in the journal's segments, in order.
     fn journaled(&self) -> Vec<(CoreId, Record)> {
         let mut records = Vec::new();
-        let found = recover(self.folder.path()).expect("the journal can be read");
+        // If it is damaged, the start has said so.
+        let Ok(found) = recover(self.folder.path()) else { return records };
         for segment in &found.segments {
             let read = segment.read().expect("the segment can be read");
             for record in read.iter() {
@@ -222,7 +223,10 @@ impl Simulation {
         let machine = &mut self.machine;
         machine.fence = block_on(machine.store.take_over()).expect("a store in memory can be taken over");
         let segments = JournalFolder::open(machine.folder.path(), JOURNAL.segment_bytes).expect("the folder is good");
-        let mut found = recover(machine.folder.path()).expect("recovery finds nothing but torn writes");
+        let mut found = match recover(machine.folder.path()) {
+            Ok(found) => found,
+            Err(error) => return self.oracle.fail(|| format!("the node does not start: {error}")),
+        };
         if found.torn.is_some() {
             self.reached("torn write found at recovery");
         }
