@@ -179,5 +179,12 @@ pub const DESCRIPTORS_SPARE: u32 = 256;
 /// Connections that may wait to be accepted: a crowd that comes back after a restart. The kernel caps it at somaxconn.
 pub const LISTEN_BACKLOG: i32 = 4096;
 
+/// How long a start waits for an address that is in use, in milliseconds: far longer than the kernel needs to clear up
+/// after a server that was killed.
+pub const LISTEN_WAIT_MAX_MS: u64 = 3_000;
+
+/// Wait between two attempts to get the address, in milliseconds.
+pub const LISTEN_RETRY_MS: u64 = 10;
+
 /// Users with unfinished duties that are read from the store at a time.
 pub const UNFINISHED_PAGE: usize = 1000;
