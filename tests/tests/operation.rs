@@ -235,8 +235,11 @@ fn a_store_that_is_damaged_is_refused_and_left_as_it_is() {
     let mut installation = used();
     let whole = installation.data().to_owned();
     let mut refused = BTreeSet::new();
-    let files = snapshot(&whole.join("store")).into_iter();
-    for (number, (path, bytes)) in files.filter_map(|(path, bytes)| Some((path, bytes?))).enumerate() {
+    // Of the engine's three keyspaces, that of the rows; and what all of them need.
+    let files = snapshot(&whole.join("store")).into_iter().filter_map(|(path, bytes)| Some((path, bytes?)));
+    let files =
+        files.filter(|(path, _)| !["0", "2"].iter().any(|other| path.components().any(|c| c.as_os_str() == *other)));
+    for (number, (path, bytes)) in files.enumerate() {
         let copy = installation.folder().join(format!("copy{number}"));
         let status = Command::new("cp").arg("-a").arg(&whole).arg(&copy).status().unwrap();
         assert!(status.success());
