@@ -15,7 +15,7 @@ use benches::{SIZES, history::History};
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use storage::{
     Batch, BatchId, CoreId,
-    journal::{JournalConfig, Position, Write, Writer},
+    journal::{JournalConfig, Position, Salt, Write, Writer},
 };
 
 const USERS: usize = 1_000;
@@ -76,7 +76,7 @@ impl Default for Groups {
 impl Groups {
     fn next(&mut self, payloads: &[Batch]) -> Write {
         while let Some(number) = self.writer.wants_segment() {
-            self.writer.add_segment(number);
+            self.writer.add_segment(number, Salt(number.0));
         }
         for payload in payloads {
             self.batch.0 += 1;

@@ -21,7 +21,7 @@ use storage::{
     Answer, Batch, BatchId, CoreId, EmbeddedConfig, EmbeddedStore, Query, Span, Store as _, answer,
     contract::block_on,
     ingest,
-    journal::{JournalConfig, JournalFolder, Position, SealedSegment, Writer},
+    journal::{JournalConfig, JournalFolder, Position, Prepared, SealedSegment, Writer},
 };
 use tempfile::TempDir;
 
@@ -126,9 +126,9 @@ fn sealed_segment(dir: &Path) -> (History, SealedSegment) {
     let folder = JournalFolder::open(dir, JOURNAL.segment_bytes).expect("a new journal");
     let mut writer = Writer::new(JOURNAL, Position::default());
     let number = writer.wants_segment().expect("a writer without a segment wants one");
-    let path = folder.prepare(number).expect("room for a segment");
+    let Prepared { path, salt } = folder.prepare(number).expect("room for a segment");
     let file = OpenOptions::new().write(true).open(path).expect("the segment's file");
-    writer.add_segment(number);
+    writer.add_segment(number, salt);
 
     let mut history = History::new(USERS);
     let mut batch = Batch::default();

@@ -180,8 +180,9 @@ impl Node {
         let mut writer = Writer::new(config.journal, next);
         let mut files = HashMap::new();
         if let Some(segment) = writer.wants_segment() {
-            files.insert(segment, background::prepare(&world.folder, segment)?);
-            writer.add_segment(segment);
+            let (salt, file) = background::prepare(&world.folder, segment)?;
+            files.insert(segment, file);
+            writer.add_segment(segment, salt);
         }
 
         let listener = listen(config.listen).map_err(|error| StartError::Listen { address: config.listen, error })?;

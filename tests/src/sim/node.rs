@@ -24,7 +24,10 @@ use server::{
 use storage::{
     BatchId, CoreId, Fence, MemoryStore, Query, Record, Store as _,
     contract::block_on,
-    journal::{JournalConfig, JournalFolder, Room, Sealed, SealedSegment, SegmentNumber, Write, Writer, recover},
+    journal::{
+        JournalConfig, JournalFolder, Prepared, Room, Salt, Sealed, SealedSegment, SegmentNumber, Write, Writer,
+        recover,
+    },
     memory::CommitFault,
     run::RunBuilder,
     schema::RowKey,
@@ -250,8 +253,9 @@ impl Simulation {
         }
         let mut writer = Writer::new(JOURNAL, found.next);
         let first = writer.wants_segment().expect("a new writer wants a segment");
-        let files = HashMap::from([(first, self.prepare(first))]);
-        writer.add_segment(first);
+        let (salt, file) = self.prepare(first);
+        let files = HashMap::from([(first, file)]);
+        writer.add_segment(first, salt);
         let topology = Topology::new(cores).expect("at least one");
         self.machine.alive = Some(Life {
             shards: (0..cores).map(|core| Shard::new(CoreId(core), topology, SETTINGS)).collect(),
@@ -283,15 +287,15 @@ impl Simulation {
         self.begin_write();
     }
 
-    fn prepare(&mut self, segment: SegmentNumber) -> File {
+    fn prepare(&mut self, segment: SegmentNumber) -> (Salt, File) {
         let folder =
             JournalFolder::open(self.machine.folder.path(), JOURNAL.segment_bytes).expect("the folder is good");
         let had_free = self.free_files() > 0;
-        let path = folder.prepare(segment).expect("the folder is good");
+        let Prepared { path, salt } = folder.prepare(segment).expect("the folder is good");
         if had_free {
             self.reached("segment reused");
         }
-        File::options().write(true).open(path).expect("prepared just now")
+        (salt, File::options().write(true).open(path).expect("prepared just now"))
     }
 
     fn free_files(&self) -> usize {
@@ -642,10 +646,10 @@ impl Simulation {
     }
 
     pub(super) fn on_prepared(&mut self, segment: SegmentNumber) {
-        let file = self.prepare(segment);
+        let (salt, file) = self.prepare(segment);
         let Some(life) = &mut self.machine.alive else { return };
         life.files.insert(segment, file);
-        life.writer.add_segment(segment);
+        life.writer.add_segment(segment, salt);
         self.begin_write();
     }
 
