@@ -62,6 +62,21 @@ impl World {
         sealed
     }
 
+    /// Writes of what was pushed only the parts that lie in these sectors of 512 bytes, and crashes.
+    fn tear(&mut self, is_kept: impl Fn(usize) -> bool) {
+        let (write, file) = self.begin_write();
+        self.prepare();
+        let mut at = 0;
+        while at < write.bytes.len() {
+            let place = write.offset as usize + at;
+            let next = write.bytes.len().min(at + 512 - place % 512);
+            if is_kept(place / 512 - write.offset as usize / 512) {
+                file.write_all_at(&write.bytes[at..next], place as u64).unwrap();
+            }
+            at = next;
+        }
+    }
+
     fn begin_write(&mut self) -> (Write, File) {
         let write = self.writer.next_write().unwrap();
         let path = self.folder.segment_path(write.segment);
@@ -74,6 +89,15 @@ impl World {
     fn ingested(&mut self, sealed: &Sealed) {
         self.folder.free(sealed.segment).unwrap();
         self.writer.released(sealed.segment);
+    }
+
+    /// The next start after a crash: what is found is ingested and freed.
+    fn restart(&mut self) {
+        let found = self.recover().unwrap();
+        let numbers = found.segments.iter().map(|segment| segment.number).chain(found.empty);
+        numbers.for_each(|number| self.folder.free(number).unwrap());
+        self.writer = Writer::new(CONFIG, found.next);
+        self.prepare();
     }
 
     fn recover(&self) -> Result<Recovered, JournalError> {
@@ -317,6 +341,37 @@ fn the_head_of_a_record_in_a_text_at_the_end_of_a_sealed_segment_is_no_torn_writ
     world.group(&[1]);
     let recovered = world.recover().unwrap();
     assert_eq!((recovered.torn, recovered.segments.len()), (None, 3));
+}
+
+#[test]
+fn what_an_earlier_crash_left_in_the_spare_does_not_forbid_a_torn_tail() {
+    let mut world = World::new();
+    while world.group(&[5000]).is_none() {}
+    // The first crash leaves the first sector of a record at the beginning of the second segment.
+    world.push(vec![7; 2000]);
+    world.tear(|sector| sector == 0);
+    world.restart();
+    // Its file is the spare of the segment that the second crash tears.
+    world.group(&[10]);
+    let whole = world.pushed.len() as u64;
+    world.push(vec![7; 2000]);
+    world.tear(|sector| sector == 0);
+    let recovered = world.recover().unwrap();
+    assert_eq!((world.batches(&recovered), &recovered.empty[..]), (vec![whole], &[SegmentNumber(5)][..]));
+    assert!(recovered.torn.is_some());
+}
+
+#[test]
+fn a_stale_record_is_no_torn_write_however_old_it_is() {
+    let mut world = World::new();
+    world.group(&[10]);
+    world.folder.free(SegmentNumber(1)).unwrap();
+    world.folder.free(SegmentNumber(2)).unwrap();
+    world.writer = Writer::new(CONFIG, Position { segment: SegmentNumber(1000), lsn: Lsn(2) });
+    world.prepare();
+    assert!(!world.dir.path().join("00000000000000000001.free").exists(), "it is used again");
+    let recovered = world.recover().unwrap();
+    assert_eq!((recovered.empty, recovered.torn), (vec![SegmentNumber(1000)], None));
 }
 
 #[test]
