@@ -15,6 +15,8 @@ struct World {
     pushed: Vec<Vec<u8>>,
     /// Where each group went: file, offset, length.
     groups: Vec<(PathBuf, u64, usize)>,
+    /// The bytes of each group.
+    written: Vec<Vec<u8>>,
 }
 
 impl World {
@@ -27,6 +29,7 @@ impl World {
             writer: Writer::new(CONFIG, Position::default()),
             pushed: Vec::new(),
             groups: Vec::new(),
+            written: Vec::new(),
         };
         world.prepare();
         world
@@ -51,6 +54,17 @@ impl World {
             self.push(payload(self.pushed.len() as u64 + 1, size));
         }
         self.write()
+    }
+
+    fn push_content(&mut self, content: &Content) {
+        let mut payload = match content {
+            Content::Plain(size) => payload(self.pushed.len() as u64 + 1, *size),
+            Content::Forged => forged_text(),
+            Content::Copy(_) if self.written.is_empty() => Vec::new(),
+            Content::Copy(which) => which.get(&self.written).clone(),
+        };
+        payload.truncate(CONTENT_MAX);
+        self.push(payload);
     }
 
     /// Writes what was pushed as one group; gives what was sealed.
@@ -82,6 +96,7 @@ impl World {
         let path = self.folder.segment_path(write.segment);
         let file = OpenOptions::new().write(true).open(&path).unwrap();
         self.groups.push((path, write.offset, write.bytes.len()));
+        self.written.push(write.bytes.clone());
         (write, file)
     }
 
@@ -430,19 +445,46 @@ fn a_file_that_never_became_a_segment_is_removed_at_the_next_start() {
     assert!(!left.exists());
 }
 
+/// What clients send. The worst of it no client can make, for want of the salt.
+#[derive(Clone, Debug)]
+enum Content {
+    Plain(usize),
+    Forged,
+    /// Real records, of this segment or another one.
+    Copy(proptest::sample::Index),
+}
+
+/// Three of these fit in whatever a segment has left.
+const CONTENT_MAX: usize = 8000;
+
+const _: () = assert!(3 * record_len(CONTENT_MAX) <= record_len(CONFIG.batch_bytes_max()));
+
+fn group_of_contents() -> impl Strategy<Value = Vec<Content>> {
+    let content = prop_oneof![
+        2 => (0..4000usize).prop_map(Content::Plain),
+        1 => Just(Content::Forged),
+        3 => any::<proptest::sample::Index>().prop_map(Content::Copy),
+    ];
+    proptest::collection::vec(content, 1..=3)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     /// Whatever happens to a file, what is read is the beginning of what was written, or an error.
     #[test]
     fn noise_anywhere_is_refused_or_leaves_a_beginning(
-        group_sizes in proptest::collection::vec(proptest::collection::vec(0..4000usize, 1..5), 1..12),
+        groups in proptest::collection::vec(group_of_contents(), 1..12),
         which in any::<proptest::sample::Index>(),
         at in any::<proptest::sample::Index>(),
         noise in proptest::collection::vec(any::<u8>(), 1..64),
     ) {
         let mut world = World::new();
-        let sealed = group_sizes.iter().filter_map(|sizes| world.group(sizes)).count();
+        let mut sealed = 0;
+        for contents in &groups {
+            contents.iter().for_each(|content| world.push_content(content));
+            sealed += usize::from(world.write().is_some());
+        }
         let paths: Vec<_> = (1..=sealed as u64 + 1).map(|number| world.folder.segment_path(SegmentNumber(number))).collect();
         let end = 65536 - noise.len();
         edit(&paths[which.index(paths.len())], at.index(end) as u64, noise.len(), |bytes| bytes.copy_from_slice(&noise));
@@ -450,7 +492,7 @@ proptest! {
             let read = world.batches(&recovered);
             prop_assert_eq!(&read, &(1..=read.len() as u64).collect::<Vec<_>>());
             // The noise is shorter than two records: with their neighbours it can hit three groups.
-            let may_be_lost: usize = group_sizes.iter().rev().take(3).map(Vec::len).sum();
+            let may_be_lost: usize = groups.iter().rev().take(3).map(Vec::len).sum();
             prop_assert!(read.len() + may_be_lost >= world.pushed.len());
         }
     }
@@ -480,5 +522,35 @@ proptest! {
         prop_assert!(read.starts_with(&[1, 2]));
         prop_assert_eq!(&read, &(1..=read.len() as u64).collect::<Vec<_>>());
         prop_assert_eq!(recovered.next.lsn.0, read.len() as u64 + 1);
+    }
+
+    /// Over crashes in the middle of writes, in files that are used again and again: every group that was whole is
+    /// found, and nothing that was not written.
+    #[test]
+    fn no_content_keeps_a_journal_from_being_read(
+        lives in proptest::collection::vec(
+            (proptest::collection::vec(group_of_contents(), 0..12), group_of_contents(), any::<u64>()), 1..6
+        ),
+    ) {
+        let mut world = World::new();
+        for (groups, last, kept) in &lives {
+            let mut begun = world.pushed.len() as u64 + 1;
+            for contents in groups {
+                contents.iter().for_each(|content| world.push_content(content));
+                if let Some(sealed) = world.write() {
+                    world.ingested(&sealed);
+                    begun = world.pushed.len() as u64 + 1;
+                }
+            }
+            let whole = world.pushed.len() as u64;
+            last.iter().for_each(|content| world.push_content(content));
+            world.tear(|sector| kept >> (sector % 64) & 1 == 1);
+
+            let recovered = world.recover().unwrap();
+            let read = world.batches(&recovered);
+            prop_assert_eq!(&read, &(begun..begun + read.len() as u64).collect::<Vec<_>>());
+            prop_assert!(begun + read.len() as u64 > whole, "{read:?}, and {whole} was whole");
+            world.restart();
+        }
     }
 }
