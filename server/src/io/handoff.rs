@@ -53,6 +53,12 @@ impl Greetings {
         self.open.is_empty()
     }
 
+    /// Whether no connection is on its way to another core.
+    #[must_use]
+    pub fn nobody_leaves(&self) -> bool {
+        self.leaving.is_empty()
+    }
+
     /// A connection has been accepted.
     pub fn begin(&mut self, conn: ConnId, deadline_ms: u64) {
         self.open.insert(conn, Handshake::new());

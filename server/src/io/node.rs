@@ -105,11 +105,11 @@ pub(super) struct Shared {
     pub(super) listener: TcpListener,
     pub(super) connections_max: u64,
     pub(super) handshake_timeout_ms: u64,
-    /// Descriptors in all tables: for the bound.
+    /// Descriptors in all tables: for the bound, and so that no core ends while one is on its way to it.
     pub(super) connections: AtomicU64,
-    rings: Vec<AtomicI32>,
-    stopping: AtomicBool,
-    drained: Vec<AtomicBool>,
+    pub(super) rings: Vec<AtomicI32>,
+    pub(super) stopping: AtomicBool,
+    pub(super) drained: Vec<AtomicBool>,
 }
 
 impl Shared {
@@ -123,11 +123,13 @@ impl Shared {
     }
 
     pub(super) fn set_drained(&self, core: CoreId, drained: bool) {
-        self.drained[usize::from(core.0)].store(drained, Ordering::Relaxed);
+        self.drained[usize::from(core.0)].store(drained, Ordering::Release);
     }
 
+    /// Whether no core has anything left to do, and nobody is between two cores. A core that has sent a connection to
+    /// another one looks drained, and so does the other one until it has taken its mail.
     pub(super) fn all_drained(&self) -> bool {
-        self.drained.iter().all(|core| core.load(Ordering::Relaxed))
+        self.drained.iter().all(|core| core.load(Ordering::Acquire)) && self.connections.load(Ordering::Relaxed) == 0
     }
 
     fn stop(&self) {

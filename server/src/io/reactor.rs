@@ -7,6 +7,8 @@
 
 mod clients;
 mod stopping;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::VecDeque,
@@ -174,7 +176,8 @@ impl Reactor {
                     self.connections.closed(completion.token);
                     self.shared.connections.fetch_sub(1, Ordering::Relaxed);
                 }
-                Op::Cancel | Op::Shutdown => {}
+                Op::Shutdown => self.connections.settled(completion.token, &mut self.ring),
+                Op::Cancel => {}
             }
         }
         self.completions = completions;

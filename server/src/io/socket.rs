@@ -53,6 +53,8 @@ struct Conn {
     receiving: bool,
     /// A send is in flight; the ring has its bytes.
     sending: bool,
+    /// A shutdown or a move is in flight. The kernel may look the slot up only when it gets to it.
+    settling: bool,
     /// The shard does not want its bytes.
     paused: bool,
     /// It is in `dirty`.
@@ -74,9 +76,13 @@ impl Conn {
         }
     }
 
+    /// Whether no operation is in flight.
+    fn is_quiet(&self) -> bool {
+        !self.receiving && !self.sending && !self.settling
+    }
+
     fn invariants(&self) {
-        debug_assert!(self.stage != Stage::Free || !self.receiving && !self.sending);
-        debug_assert!(self.stage != Stage::Closing || !self.receiving && !self.sending);
+        debug_assert!(!matches!(self.stage, Stage::Free | Stage::Closing) || self.is_quiet());
         debug_assert!(self.stage != Stage::Lingering || self.queued.is_empty());
     }
 }
@@ -112,8 +118,10 @@ pub struct Connections {
     open: usize,
     /// Connections that got output in this turn.
     dirty: Vec<ConnId>,
-    /// When connections that are being closed are cut, in order of setting; one connection may be here twice.
-    deadlines: VecDeque<(u64, ConnId)>,
+    /// When flushing connections are cut. In order, since all have the same time; those that are past it are passed over.
+    flush_deadlines: VecDeque<(u64, ConnId)>,
+    /// When lingering connections are cut; likewise. A queue of their own: behind the longer time they would get it too.
+    linger_deadlines: VecDeque<(u64, ConnId)>,
     /// Connections whose receive found no buffer.
     starved: VecDeque<ConnId>,
     /// Send buffers to reuse.
@@ -147,14 +155,19 @@ impl Connections {
         })
     }
 
-    /// A new connection in the slot that the kernel chose.
+    /// A new connection in the slot that the kernel chose. The slot's close may not have been heard of yet: the kernel
+    /// frees a slot when it carries out the close, and promises nothing about the order of completions.
     pub fn open(&mut self, slot: u32) -> ConnId {
         let index = slot as usize;
         if self.table.len() <= index {
             self.table.resize_with(index + 1, Conn::default);
         }
         let conn = &mut self.table[index];
-        assert_eq!(conn.stage, Stage::Free, "the kernel gives a slot when its close has completed");
+        match conn.stage {
+            Stage::Free => {}
+            Stage::Closing => self.open -= 1,
+            stage => panic!("the kernel gave slot {slot}, which is {stage:?}"),
+        }
         *conn = Conn { generation: conn.generation.wrapping_add(1), stage: Stage::Greeting, ..Conn::default() };
         self.open += 1;
         ConnId { slot, generation: self.table[index].generation }
@@ -190,11 +203,21 @@ impl Connections {
         }
     }
 
-    /// The hello was good and another core is the user's home: nothing more is read here.
+    /// The hello was good and another core is the user's home: nothing more is read here. The caller begins the move.
     pub fn leave(&mut self, conn: ConnId) {
         if let Some(found) = self.get_mut(conn) {
             debug_assert!(found.stage == Stage::Greeting && !found.receiving, "hellos are received one by one");
             found.stage = Stage::Leaving;
+            found.settling = true;
+        }
+    }
+
+    /// A shutdown or a move has completed.
+    pub fn settled(&mut self, token: Token, ring: &mut Ring) {
+        let conn = conn_of(token);
+        if let Some(found) = self.get_mut(conn) {
+            found.settling = false;
+            self.close_if_quiet(conn, ring);
         }
     }
 
@@ -332,10 +355,10 @@ impl Connections {
             return;
         }
         found.stage = Stage::Flushing;
-        let idle = found.queued.is_empty() && !found.sending;
-        self.deadlines.push_back((now_ms + CLOSE_FLUSH_MS, conn));
-        if idle {
+        if found.queued.is_empty() && !found.sending {
             self.linger(now_ms, conn, ring);
+        } else {
+            self.flush_deadlines.push_back((now_ms + CLOSE_FLUSH_MS, conn));
         }
     }
 
@@ -364,7 +387,7 @@ impl Connections {
         self.close_if_quiet(conn, ring);
     }
 
-    /// The descriptor is closed: the slot is free.
+    /// The descriptor is closed: the slot is free, unless the next connection is in it already.
     pub fn closed(&mut self, token: Token) {
         if let Some(found) = self.get_mut(conn_of(token)) {
             debug_assert_eq!(found.stage, Stage::Closing);
@@ -377,18 +400,15 @@ impl Connections {
     /// Cuts connections whose time to close is over. Says how many.
     pub fn cut_late(&mut self, now_ms: u64, ring: &mut Ring) -> u64 {
         let mut cut = 0;
-        // Deadlines of two lengths share the queue: one may be seen a little late, never early.
-        while let Some(&(deadline, conn)) = self.deadlines.front()
-            && deadline <= now_ms
-        {
-            self.deadlines.pop_front();
-            match self.stage(conn) {
-                Stage::Flushing => {
-                    cut += 1;
-                    self.abandon(conn, ring);
-                }
-                Stage::Lingering => self.abandon(conn, ring),
-                _ => {}
+        while let Some(conn) = take_due(&mut self.flush_deadlines, now_ms) {
+            if self.stage(conn) == Stage::Flushing {
+                cut += 1;
+                self.abandon(conn, ring);
+            }
+        }
+        while let Some(conn) = take_due(&mut self.linger_deadlines, now_ms) {
+            if self.stage(conn) == Stage::Lingering {
+                self.abandon(conn, ring);
             }
         }
         cut
@@ -402,8 +422,9 @@ impl Connections {
             return;
         }
         found.stage = Stage::Lingering;
+        found.settling = true;
         ring.shutdown_write(conn.slot, conn.generation);
-        self.deadlines.push_back((now_ms + CLOSE_LINGER_MS, conn));
+        self.linger_deadlines.push_back((now_ms + CLOSE_LINGER_MS, conn));
         self.arm(conn, ring);
     }
 
@@ -421,7 +442,7 @@ impl Connections {
 
     fn close_if_quiet(&mut self, conn: ConnId, ring: &mut Ring) {
         let Some(found) = self.get_mut(conn) else { return };
-        if found.stage == Stage::Ending && !found.receiving && !found.sending {
+        if found.stage == Stage::Ending && found.is_quiet() {
             found.stage = Stage::Closing;
             found.invariants();
             ring.close(conn.slot, conn.generation);
@@ -445,6 +466,14 @@ impl Connections {
         let found = self.table.get_mut(conn.slot as usize)?;
         (found.generation == conn.generation && found.stage != Stage::Free).then_some(found)
     }
+}
+
+fn take_due(deadlines: &mut VecDeque<(u64, ConnId)>, now_ms: u64) -> Option<ConnId> {
+    let &(deadline, conn) = deadlines.front()?;
+    (deadline <= now_ms).then(|| {
+        deadlines.pop_front();
+        conn
+    })
 }
 
 /// The connection that a token is about.
@@ -474,6 +503,7 @@ mod tests {
         taken: usize,
         sends: usize,
         gone: Vec<Stage>,
+        accepting: bool,
     }
 
     impl World {
@@ -481,17 +511,21 @@ mod tests {
             let ring = Ring::new(64, &Doorbell::new().unwrap()).unwrap();
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let connections = Connections::new();
-            Self { ring, connections, listener, received: Vec::new(), taken: 0, sends: 0, gone: Vec::new() }
+            let (received, gone) = (Vec::new(), Vec::new());
+            Self { ring, connections, listener, received, taken: 0, sends: 0, gone, accepting: false }
         }
 
         /// A connection that is served, and its client.
         fn connect(&mut self) -> (TcpStream, ConnId) {
             self.ring.accept(self.listener.as_fd());
+            self.accepting = true;
             self.ring.submit().unwrap();
             let client = TcpStream::connect(self.listener.local_addr().unwrap()).unwrap();
             let before = self.connections.len();
             self.until(|world| world.connections.len() > before);
+            // Waited for: a cancelled accept that still listens would take the next connection's wake-up.
             self.ring.cancel(Token::of(Op::Accept));
+            self.until(|world| !world.accepting);
             let conn = self.connections.living().last().unwrap();
             self.connections.serve(conn, UserId(7), &mut self.ring);
             (client, conn)
@@ -512,7 +546,12 @@ mod tests {
 
         fn on(&mut self, Completion { token, result, more, payload }: Completion) {
             match (token.op, payload) {
-                (Op::Accept, _) if result >= 0 => _ = self.connections.open(result as u32),
+                (Op::Accept, _) => {
+                    self.accepting &= more;
+                    if result >= 0 {
+                        self.connections.open(result as u32);
+                    }
+                }
                 (Op::Receive, payload) => {
                     let received = self.connections.received(token, result, more);
                     if let Payload::Received(filled) = payload {
@@ -534,6 +573,7 @@ mod tests {
                         Sent::Broken(stage) => self.gone.push(stage),
                     }
                 }
+                (Op::Shutdown, _) => self.connections.settled(token, &mut self.ring),
                 (Op::Close, _) => self.connections.closed(token),
                 _ => {}
             }
@@ -608,6 +648,23 @@ mod tests {
     }
 
     #[test]
+    fn a_peer_that_does_not_close_its_side_is_waited_for_only_as_long_as_a_lingering_one() {
+        let mut world = World::new();
+        let (_deaf, flushing) = world.connect();
+        let (_silent, conn) = world.connect();
+        world.connections.queue(flushing, &vec![0; 16 << 20]);
+        world.connections.close(0, flushing, &mut world.ring);
+        world.connections.queue(conn, b"bye");
+        world.connections.close(0, conn, &mut world.ring);
+        world.until(|world| world.connections.stage(conn) == Stage::Lingering);
+        assert_eq!(world.connections.cut_late(CLOSE_LINGER_MS - 1, &mut world.ring), 0);
+        assert_eq!(world.connections.stage(conn), Stage::Lingering);
+        assert_eq!(world.connections.cut_late(CLOSE_LINGER_MS, &mut world.ring), 0, "it got its last bytes");
+        world.until(|world| world.connections.len() == 1);
+        assert_eq!(world.connections.stage(flushing), Stage::Flushing);
+    }
+
+    #[test]
     fn a_paused_connection_is_not_read_and_goes_on_where_it_was() {
         let mut world = World::new();
         let (mut client, conn) = world.connect();
@@ -635,6 +692,42 @@ mod tests {
         world.connections.set_reading(conn, ReadState::Reading, &mut world.ring);
         client.write_all(b"a").unwrap();
         world.until(|world| world.received == [(conn, b"a".to_vec())]);
+    }
+
+    /// Otherwise the shutdown might end the slot's next connection.
+    #[test]
+    fn a_slot_is_closed_after_its_shutdown_and_its_move() {
+        let mut world = World::new();
+        let World { connections, ring, .. } = &mut world;
+        let (lingering, leaving) = (connections.open(50), connections.open(60));
+        connections.close(0, lingering, ring);
+        connections.leave(leaving);
+        connections.abandon(lingering, ring);
+        connections.abandon(leaving, ring);
+        let receive = Token::new(Op::Receive, lingering.slot, lingering.generation);
+        connections.received(receive, -libc::ECANCELED, false);
+        connections.after_receive(receive, false, ring);
+        for (op, conn) in [(Op::Shutdown, lingering), (Op::Move, leaving)] {
+            assert_eq!(connections.stage(conn), Stage::Ending);
+            connections.settled(Token::new(op, conn.slot, conn.generation), ring);
+            assert_eq!(connections.stage(conn), Stage::Closing);
+        }
+    }
+
+    #[test]
+    fn a_slot_that_is_given_again_before_its_close_is_heard_of_is_the_new_connections() {
+        let mut connections = Connections::new();
+        let mut world = World::new();
+        let old = connections.open(5);
+        connections.abandon(old, &mut world.ring);
+        assert_eq!(connections.stage(old), Stage::Closing);
+        let new = connections.open(5);
+        connections.closed(Token::new(Op::Close, old.slot, old.generation));
+        assert_eq!((connections.stage(old), connections.stage(new)), (Stage::Free, Stage::Greeting));
+        assert_eq!(connections.len(), 1);
+        connections.abandon(new, &mut world.ring);
+        connections.closed(Token::new(Op::Close, new.slot, new.generation));
+        assert!(connections.is_empty());
     }
 
     #[test]

@@ -16,7 +16,7 @@ pub enum Op {
     Close = 5,
     /// Cancel of something; its own outcome says nothing.
     Cancel = 6,
-    /// Shutdown of the sending half; a failure shows at the next receive.
+    /// Shutdown of the sending half; a failure shows at the next receive. Its slot must not be closed before.
     Shutdown = 7,
     /// A descriptor that this ring sends to another ring.
     Move = 8,

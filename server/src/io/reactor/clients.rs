@@ -143,6 +143,7 @@ impl Reactor {
     /// A descriptor has got to its home core, or has not.
     pub(super) fn on_moved(&mut self, now: Now, completion: &Completion) {
         let conn = conn_of(completion.token);
+        self.connections.settled(completion.token, &mut self.ring);
         let Some((home, guest)) = self.greetings.left(conn) else { return };
         if completion.result < 0 {
             let error = error_of(completion.result);
@@ -151,9 +152,9 @@ impl Reactor {
             return;
         }
         self.counters().moved_out.one();
-        self.send(home, CoreMessage::Guest(guest));
         // Counted once more, since the close of the slot here will count it off.
         self.shared.connections.fetch_add(1, Ordering::Relaxed);
+        self.send(home, CoreMessage::Guest(guest));
         self.connections.abandon(conn, &mut self.ring);
     }
 

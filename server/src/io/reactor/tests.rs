@@ -1,0 +1,190 @@
+//! Two cores on one thread, turned by hand: what happens between them happens in the order that a test wants.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::{TcpListener, TcpStream},
+    os::fd::AsRawFd as _,
+    sync::atomic::{AtomicBool, AtomicI32, AtomicU64},
+    thread::JoinHandle,
+    time::{Instant, SystemTime},
+};
+
+use proto_spec::{ClientFrame, DeviceId, Durability, Resume, TimestampMs, UserId};
+use storage::MemoryStore;
+
+use super::*;
+use crate::{
+    auth::{Keys, SigningKey, generate_pem, mint},
+    directory::Directory,
+    io::Counters,
+    limits::STOP_MS,
+    shard::Settings,
+    topology::Topology,
+};
+
+/// Core 0 accepts; the user has its home on core 1.
+struct World {
+    cores: Vec<Reactor>,
+    shared: Arc<Shared>,
+    hello: Vec<u8>,
+    readers: Vec<JoinHandle<()>>,
+}
+
+impl World {
+    /// Rings with tables of these sizes.
+    fn new(descriptors: [u32; 2]) -> Self {
+        let topology = Topology::new(2).unwrap();
+        let pem = generate_pem().unwrap();
+        let mailboxes: Arc<[_]> = (0..2).map(|_| Mailbox::new().unwrap()).collect();
+        let store = Arc::new(MemoryStore::default());
+        let (readers, threads) = Readers::start(1, &store, &mailboxes).unwrap();
+        let shared = Arc::new(Shared {
+            mailboxes,
+            directory: Directory::default(),
+            counters: Arc::new(Counters::new(2)),
+            topology,
+            keys: Keys::from_pem(pem.as_bytes()).unwrap(),
+            listener: TcpListener::bind("127.0.0.1:0").unwrap(),
+            connections_max: 100,
+            handshake_timeout_ms: 60_000,
+            connections: AtomicU64::new(0),
+            rings: (0..2).map(|_| AtomicI32::new(-1)).collect(),
+            stopping: AtomicBool::new(false),
+            drained: (0..2).map(|_| AtomicBool::new(false)).collect(),
+        });
+        let settings = Settings { durability: Durability::Committed, ping_after_ms: 50_000, idle_timeout_ms: 120_000 };
+        let clock = Clock::new();
+        let cores = (0..2).map(|index| {
+            let core = CoreId(index as u16);
+            let ring = Ring::new(descriptors[index], shared.mailboxes[index].doorbell()).unwrap();
+            shared.rings[index].store(ring.as_raw_fd(), Ordering::Release);
+            let shard = Shard::new(core, topology, settings);
+            let parts = Parts { core, ring, shard, commit: None, readers: readers.clone(), clock };
+            Reactor::new(parts, Arc::clone(&shared))
+        });
+        let mut cores: Vec<_> = cores.collect();
+        // Not true, so it never begins to.
+        cores[1].accepting = true;
+
+        let user = (1..).map(UserId).find(|&user| topology.home_of(user) == CoreId(1)).unwrap();
+        let key = SigningKey::from_pem(pem.as_bytes()).unwrap();
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+        let token = mint(&key, user, Duration::from_secs(3600), TimestampMs(now.as_millis() as u64)).unwrap();
+        let mut hello = Vec::new();
+        let frame =
+            ClientFrame::Hello { version_min: 1, version_max: 1, device: DeviceId(1), resume: Resume::Stored, token };
+        frame.encode(&mut hello);
+        Self { cores, shared, hello, readers: threads }
+    }
+
+    /// Turns these cores until something has happened.
+    fn until(&mut self, cores: &[usize], mut happened: impl FnMut(&mut Self) -> bool) {
+        let start = Instant::now();
+        while !happened(self) {
+            assert!(start.elapsed() < Duration::from_secs(20), "it did not happen");
+            for &core in cores {
+                self.cores[core].turn().unwrap();
+            }
+        }
+    }
+
+    /// A client that core 0 has accepted.
+    fn greeting(&mut self) -> TcpStream {
+        let client = TcpStream::connect(self.shared.listener.local_addr().unwrap()).unwrap();
+        self.until(&[0], |world| world.cores[0].greetings.len() == 1);
+        client
+    }
+
+    /// A client whose hello core 0 has read; core 1 knows nothing of it yet.
+    fn leaving(&mut self) -> TcpStream {
+        let mut client = self.greeting();
+        client.write_all(&self.hello).unwrap();
+        self.until(&[0], |world| !world.cores[0].greetings.nobody_leaves());
+        client
+    }
+
+    /// What each core says about its end.
+    fn over(&mut self) -> [bool; 2] {
+        [0, 1].map(|core| self.cores[core].is_over())
+    }
+
+    fn assert_nobody_is_left(&self) {
+        for core in &self.cores {
+            assert!(core.connections.is_empty() && core.arrivals.is_empty() && core.greetings.is_empty());
+            assert!(core.greetings.nobody_leaves());
+            assert_eq!(core.shard.counters().sessions, 0);
+        }
+        assert_eq!(self.shared.connections.load(Ordering::Relaxed), 0);
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.cores.clear();
+        for thread in self.readers.drain(..) {
+            thread.join().unwrap();
+        }
+    }
+}
+
+/// What the client still gets; contains the text of the bye.
+fn last_words(client: &mut TcpStream) -> String {
+    let mut bytes = Vec::new();
+    client.set_nonblocking(false).unwrap();
+    client.read_to_end(&mut bytes).unwrap();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[test]
+fn who_is_on_the_way_when_the_server_stops_gets_a_bye_and_both_cores_wait_for_that() {
+    let mut world = World::new([8, 8]);
+    let mut client = world.greeting();
+    let start = Instant::now();
+    world.shared.stopping.store(true, Ordering::Relaxed);
+    world.cores[1].turn().unwrap();
+    assert!(!world.cores[1].is_over(), "but it has nothing to do");
+    // The hello is there before core 0 hears of the stop.
+    client.write_all(&world.hello).unwrap();
+    while !world.cores[0].ring.is_ready() {
+        std::thread::yield_now();
+    }
+    world.cores[0].ring.submit().unwrap();
+    world.until(&[0], |world| {
+        // Lets the kernel bring the descriptor; core 1 does not look.
+        world.cores[1].ring.submit().unwrap();
+        world.cores[0].connections.is_empty()
+    });
+    assert_eq!(world.cores[0].counters().moved_out.get(), 1);
+    assert!(!world.cores[0].is_over(), "though core 1 said that it had nothing to do");
+    world.until(&[0, 1], |world| world.cores[1].connections.living().count() == 1);
+    let reader = std::thread::spawn(move || last_words(&mut client));
+    world.until(&[0, 1], |world| world.over() == [true; 2]);
+    assert!(start.elapsed() < Duration::from_millis(STOP_MS), "nothing was given up");
+    assert!(reader.join().unwrap().contains("the server is stopping"));
+    world.assert_nobody_is_left();
+}
+
+#[test]
+fn who_finds_no_room_on_the_home_core_is_refused_where_it_was_accepted() {
+    let mut world = World::new([8, 1]);
+    let first = world.leaving();
+    world.until(&[0, 1], |world| world.cores[0].connections.is_empty() && world.cores[1].connections.len() == 1);
+    let mut second = world.leaving();
+    let reader = std::thread::spawn(move || last_words(&mut second));
+    world.until(&[0, 1], |world| world.cores[0].connections.is_empty());
+    assert!(reader.join().unwrap().contains("takes no more connections"));
+    assert_eq!(world.shared.connections.load(Ordering::Relaxed), 1);
+    assert_eq!(world.cores[0].counters().moved_out.get(), 1);
+    drop(first);
+    world.until(&[0, 1], |world| world.cores[1].connections.is_empty());
+    world.assert_nobody_is_left();
+}
+
+#[test]
+fn who_goes_away_while_it_moves_leaves_nothing_behind() {
+    let mut world = World::new([8, 8]);
+    drop(world.leaving());
+    world.until(&[0, 1], |world| world.shared.counters.core(CoreId(1)).closed_by_peer.get() == 1);
+    world.until(&[0, 1], |world| world.cores.iter().all(|core| core.connections.is_empty()));
+    world.assert_nobody_is_left();
+}
