@@ -13,6 +13,10 @@ pub const OUTBOX_REFILL_BYTES: usize = 32 * 1024;
 /// Bytes waiting above which the server stops reading from the connection: it asks for more than it takes.
 pub const OUTBOX_PAUSE_BYTES: usize = 192 * 1024;
 
+/// Bytes waiting above which fetches are refused: what a live connection may have, and one page for each fetch that it may
+/// have unanswered. Who reads the pages that it asked for never gets here.
+pub const FETCH_OUTBOX_BYTES_MAX: usize = OUTBOX_LIVE_BYTES_MAX + FETCHES_IN_FLIGHT_MAX * SERVER_FRAME_BYTES_MAX;
+
 /// Bytes waiting at which the connection is closed: everything that may still arrive after reading stopped has been
 /// answered and nothing drained.
 pub const OUTBOX_BYTES_MAX: usize = 1024 * 1024;
@@ -48,10 +52,18 @@ const _: () = assert!(2 * SERVER_FRAME_BYTES_MAX <= OUTBOX_LIVE_BYTES_MAX);
 const _: () = assert!(OUTBOX_REFILL_BYTES < OUTBOX_LIVE_BYTES_MAX);
 const _: () = assert!(OUTBOX_LIVE_BYTES_MAX < OUTBOX_PAUSE_BYTES);
 const _: () = assert!(OUTBOX_LIVE_BYTES_MAX + SEND_WINDOW as usize * 32 <= OUTBOX_PAUSE_BYTES);
-const _: () = assert!(OUTBOX_PAUSE_BYTES + (FETCHES_IN_FLIGHT_MAX + 1) * SERVER_FRAME_BYTES_MAX < OUTBOX_BYTES_MAX);
+const _: () = assert!(FETCH_OUTBOX_BYTES_MAX + (FETCHES_IN_FLIGHT_MAX + 1) * SERVER_FRAME_BYTES_MAX < OUTBOX_BYTES_MAX);
 
 /// Longest time between two ticks of a shard, in milliseconds: half the receipt delay.
 pub const TICK_MS: u64 = 50;
+
+/// How long a shard waits before it asks the store again for what could not be read, in milliseconds. The reader threads
+/// have tried several times by then; a row that stays unreadable must not keep them busy.
+pub const ASK_AGAIN_MS: u64 = 1_000;
+
+/// Shortest time that a silent client has to answer a ping before it is closed, in milliseconds: the resolution of the
+/// wheel that looks for the silent.
+pub const PONG_MS_MIN: u64 = 1_000;
 
 /// Shortest secret for HS256: as long as the hash (RFC 7518, 3.2). A shorter one can be guessed off line from any token.
 pub const HS256_SECRET_BYTES_MIN: usize = 32;
@@ -148,6 +160,10 @@ const _: () = assert!(CLOSE_FLUSH_MS + CLOSE_LINGER_MS < DRAIN_MS);
 /// journal's largest record.
 pub const BATCH_BYTES_MAX: usize = 256 * 1024;
 
+/// Bytes of frames after which a turn's output is carried out before the turn goes on: many clients that ask for pages at
+/// once must not make one core hold all of them twice.
+pub const OUTPUT_TURN_BYTES_MAX: usize = 1024 * 1024;
+
 /// Queries that wait for the reader threads. A core whose queries do not fit stops reading from its clients.
 pub const QUERY_QUEUE_MAX: usize = 4 * 1024;
 
@@ -165,6 +181,13 @@ pub const DESCRIPTORS_SPARE: u32 = 256;
 
 /// Connections that may wait to be accepted: a crowd that comes back after a restart. The kernel caps it at somaxconn.
 pub const LISTEN_BACKLOG: i32 = 4096;
+
+/// How long a start waits for an address that is in use, in milliseconds: far longer than the kernel needs to clear up
+/// after a server that was killed.
+pub const LISTEN_WAIT_MAX_MS: u64 = 3_000;
+
+/// Wait between two attempts to get the address, in milliseconds.
+pub const LISTEN_RETRY_MS: u64 = 10;
 
 /// Users with unfinished duties that are read from the store at a time.
 pub const UNFINISHED_PAGE: usize = 1000;

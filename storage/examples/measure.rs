@@ -103,8 +103,8 @@ impl Journal {
         let mut batch = Batch::default();
         loop {
             while let Some(number) = self.writer.wants_segment() {
-                self.folder.prepare(number).expect("a segment");
-                self.writer.add_segment(number);
+                let prepared = self.folder.prepare(number).expect("a segment");
+                self.writer.add_segment(number, prepared.salt);
             }
             for _ in 0..16 {
                 batch.clear();

@@ -165,8 +165,7 @@ mod tests {
         let mut sealed = Vec::new();
         for (at, batch) in batches.iter().enumerate() {
             while let Some(number) = writer.wants_segment() {
-                folder.prepare(number).unwrap();
-                writer.add_segment(number);
+                writer.add_segment(number, folder.prepare(number).unwrap().salt);
             }
             writer.push(CoreId(0), BatchId(at as u64 + 1), batch);
             let write = writer.next_write().unwrap();

@@ -94,6 +94,23 @@ impl Device {
         self.connection.is_some()
     }
 
+    /// What it waits for, in words.
+    #[must_use]
+    pub fn state(&self) -> String {
+        let OnConnection { in_flight, last_number, last_accepted, resend_at, .. } = &self.on_connection;
+        let wait = resend_at.map(|at| at.saturating_duration_since(Instant::now()));
+        let unanswered = (self.unanswered.keys().next(), self.unanswered.keys().last());
+        format!(
+            "{self}: connected {}, unanswered {unanswered:?}, in flight {:?} to {:?}, welcome said {last_number}, \
+             accepted {last_accepted}, resends in {wait:?}, position {}, refused {:?}",
+            self.is_connected(),
+            in_flight.first(),
+            in_flight.last(),
+            self.position,
+            self.refused
+        )
+    }
+
     /// Sends without an answer.
     #[must_use]
     pub fn unanswered(&self) -> usize {
@@ -246,7 +263,7 @@ impl Device {
     pub fn step_until(&mut self, what: &str, happened: impl Fn(&Self) -> bool) {
         let start = Instant::now();
         while !happened(self) {
-            assert!(start.elapsed() < DEADLINE, "{self}: it did not happen: {what}");
+            assert!(start.elapsed() < DEADLINE, "{}: it did not happen: {what}", self.state());
             if let Step::Lost(code) = self.step(Duration::from_millis(20)) {
                 panic!("{self}: lost ({code:?}) while waiting: {what}");
             }
@@ -260,7 +277,10 @@ impl Device {
                 self.on_accepted(number.0, seq.0, time);
             }
             ServerFrame::Refused { number, code, retry_after_ms, .. } => {
-                let for_now = matches!(code, ErrorCode::Overloaded | ErrorCode::StorageFull | ErrorCode::SendGap);
+                let for_now = match code {
+                    ErrorCode::Overloaded | ErrorCode::StorageFull | ErrorCode::Stopping => retry_after_ms > 0,
+                    code => code == ErrorCode::SendGap,
+                };
                 assert!(for_now, "{self}: {number} refused: {code:?}");
                 *self.refused.entry(code.name()).or_default() += 1;
                 let state = &mut self.on_connection;

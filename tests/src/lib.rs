@@ -18,10 +18,19 @@ pub const DEADLINE: Duration = Duration::from_secs(30);
 /// # Panics
 /// It does not happen before [`DEADLINE`].
 #[track_caller]
-pub fn wait_until(what: &str, mut happened: impl FnMut() -> bool) {
+pub fn wait_until(what: &str, happened: impl FnMut() -> bool) {
+    wait_until_within(DEADLINE, what, happened);
+}
+
+/// As `wait_until`, for what may take longer.
+///
+/// # Panics
+/// It does not happen before the deadline.
+#[track_caller]
+pub fn wait_until_within(deadline: Duration, what: &str, mut happened: impl FnMut() -> bool) {
     let start = Instant::now();
     while !happened() {
-        assert!(start.elapsed() < DEADLINE, "it did not happen: {what}");
+        assert!(start.elapsed() < deadline, "it did not happen: {what}");
         std::thread::sleep(Duration::from_millis(2));
     }
 }

@@ -82,9 +82,9 @@ impl Installation {
         config.admin_listen = AdminListen::At(SocketAddr::from((ip, 0)));
         config.data_dir = folder.path().join("data");
         config.cores = 2;
-        // Small, so that segments are sealed, ingested and used again within a test.
-        config.journal.segment_bytes = 1024 * 1024;
-        config.journal.bytes_max = 8 * 1024 * 1024;
+        // Small, because segments are filled with zeros when they are made.
+        config.journal.segment_bytes = 4 * 1024 * 1024;
+        config.journal.bytes_max = 32 * 1024 * 1024;
         config.store.cache_bytes = 1024 * 1024;
         config.auth.leeway_s = 0;
         Self {
@@ -124,7 +124,7 @@ impl Installation {
     #[track_caller]
     pub fn start(&mut self) -> Server {
         let mut server = self.spawn();
-        server.read_greeting();
+        assert!(server.greets(), "ended: {}", server.last_words());
         self.config.listen = server.address;
         server
     }
@@ -160,7 +160,7 @@ impl Installation {
         (status.code().unwrap_or_else(|| panic!("{status}: {said}")), said)
     }
 
-    /// A token of the data folder's own key.
+    /// A token of the server's key.
     ///
     /// # Panics
     /// There is no key yet.
@@ -175,7 +175,8 @@ impl Installation {
     /// There is no key yet.
     #[must_use]
     pub fn token_at(&self, user: u64, now: TimestampMs, ttl: Duration) -> String {
-        let key = keyfile::load_signing_key(&datadir::token_key_path(self.data())).expect("the server has made a key");
+        let path = self.config.auth.key_file().map_or_else(|| datadir::token_key_path(self.data()), Path::to_owned);
+        let key = keyfile::load_signing_key(&path).expect("the server has made a key");
         auth::mint(&key, UserId(user), ttl, now).expect("a key can sign")
     }
 
@@ -223,18 +224,23 @@ impl Installation {
 }
 
 impl Server {
-    #[track_caller]
-    fn read_greeting(&mut self) {
+    /// Waits until the server has greeted; false if it has ended instead.
+    ///
+    /// # Panics
+    /// It greets in words that are not understood.
+    pub fn greets(&mut self) -> bool {
         let mut text = String::new();
         while !text.contains("\nstop ") {
-            let count = self.stdout.read_line(&mut text).expect("the greeting is text");
-            assert_ne!(count, 0, "ended after: {text}{}", fs::read_to_string(&self.log).unwrap_or_default());
+            if self.stdout.read_line(&mut text).expect("the greeting is text") == 0 {
+                return false;
+            }
         }
         let after = |words: &str| text.split_once(words).map(|(_, rest)| rest);
         let listen = after("serves on ").and_then(|rest| rest.split(',').next());
         self.address = listen.and_then(|text| text.parse().ok()).expect("the greeting names the address");
         let admin = after("http://").and_then(|rest| rest.split('/').next());
         self.admin = admin.and_then(|text| text.parse().ok());
+        true
     }
 
     /// Where clients connect.
@@ -269,6 +275,15 @@ impl Server {
         let command = format!("kill -s {name} {}", self.id());
         let status = Command::new("sh").args(["-c", &command]).status().expect("there is a shell");
         assert!(status.success(), "{command}");
+    }
+
+    /// Whether the process has not ended.
+    ///
+    /// # Panics
+    /// It is no child.
+    #[must_use]
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("a child can be asked for").is_none()
     }
 
     /// Waits for the end of the process.

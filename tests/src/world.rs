@@ -62,6 +62,12 @@ pub struct World {
     pub disk_stalled: bool,
     /// Queries are not answered until this is cleared.
     pub store_stalled: bool,
+    /// The store can not be read until this is cleared.
+    pub store_fails: bool,
+    /// Queries that found the store unreadable.
+    pub failed_queries: u64,
+    /// Bytes of the largest batch so far.
+    pub largest_batch: usize,
     generation: u32,
 }
 
@@ -91,6 +97,9 @@ impl World {
             by_conn: BTreeMap::new(),
             disk_stalled: false,
             store_stalled: false,
+            store_fails: false,
+            failed_queries: 0,
+            largest_batch: 0,
             generation: 0,
         }
     }
@@ -179,6 +188,8 @@ impl World {
 
     fn carry_out(&mut self, core: usize, batch: Option<BatchId>, effects: &mut Effects) {
         assert_eq!(batch.is_some(), !effects.batch.is_empty());
+        let sizes = effects.full_batches.iter().map(|(_, batch)| batch).chain([&effects.batch]);
+        self.largest_batch = sizes.map(|batch| batch.bytes().len()).fold(self.largest_batch, usize::max);
         for (batch, full) in effects.full_batches.drain(..) {
             let records: Result<Vec<Record>, _> = storage::records(full.bytes()).collect();
             self.journal.push_back((core, batch, records.expect("a shard's own batch can be read")));
@@ -273,7 +284,8 @@ impl World {
     /// Answers the oldest query; says whether there was one.
     pub fn answer_one(&mut self) -> bool {
         let Some((core, id, query)) = self.queries.pop_front() else { return false };
-        let answer = Some(self.store.answer(&query));
+        let answer = (!self.store_fails).then(|| self.store.answer(&query));
+        self.failed_queries += u64::from(self.store_fails);
         self.input(core, Input::Answer { query: id, answer });
         true
     }

@@ -24,11 +24,12 @@ use tests::{
     DEADLINE,
     device::{Device, Step},
     process::{Installation, Server},
-    wait_until,
+    wait_until_within,
 };
 
 const USERS: u64 = 6;
 const DEVICES: u64 = 2;
+const MESSAGES_BETWEEN_KILLS: u64 = 150;
 
 /// What the writers and the killer share.
 #[derive(Default)]
@@ -37,7 +38,13 @@ struct Plan {
     /// Devices all of whose sends are answered.
     settled: AtomicUsize,
     accepted: AtomicU64,
+    /// How many messages each device may send until the next kill: what the logs have grown to must be read again at the
+    /// end.
+    allowed: AtomicU64,
     failed: AtomicBool,
+    /// How long nothing may happen. A kill stops the store's compaction, which starts anew; while too many tables wait for
+    /// it the journal is full and nobody is served with anything new. So it grows with the kills.
+    patience: Duration,
     /// Messages to each user, and from each user.
     to: [AtomicU64; USERS as usize + 1],
     from: [AtomicU64; USERS as usize + 1],
@@ -78,7 +85,7 @@ fn live(mut device: Device, plan: &Plan, address: SocketAddr, mut rng: StdRng) -
     let _on_panic = OnPanic(&plan.failed);
     let mut changed = Instant::now();
     loop {
-        assert!(changed.elapsed() < DEADLINE, "{device}: nothing happens, {} unanswered", device.unanswered());
+        assert!(changed.elapsed() < plan.patience, "nothing happens: {}", device.state());
         if !device.is_connected() {
             let resume = if rng.random() { Resume::Stored } else { Resume::After(Seq(device.position)) };
             if !device.try_connect(address, resume) {
@@ -86,8 +93,10 @@ fn live(mut device: Device, plan: &Plan, address: SocketAddr, mut rng: StdRng) -
                 thread::sleep(Duration::from_millis(5));
                 continue;
             }
+            changed = Instant::now();
         }
-        while plan.is(WRITE) && device.unanswered() < window {
+        let allowed = plan.allowed.load(Ordering::SeqCst);
+        while plan.is(WRITE) && device.unanswered() < window && device.sent() < allowed {
             // Anybody but oneself.
             let to = (device.user - 1 + rng.random_range(1..USERS)) % USERS + 1;
             plan.to[to as usize].fetch_add(1, Ordering::SeqCst);
@@ -135,7 +144,10 @@ fn kill_at_a_random_moment(installation: &mut Installation, server: Option<Serve
         Some(server) => {
             // Only a server that has acknowledged something can lose it.
             let before = plan.accepted.load(Ordering::SeqCst);
-            wait_until("messages are accepted", || plan.accepted.load(Ordering::SeqCst) > before || plan.has_failed());
+            plan.allowed.fetch_add(MESSAGES_BETWEEN_KILLS, Ordering::SeqCst);
+            wait_until_within(plan.patience, "messages are accepted", || {
+                plan.accepted.load(Ordering::SeqCst) > before || plan.has_failed()
+            });
             thread::sleep(Duration::from_micros(rng.random_range(0..400_000)));
             if rng.random() {
                 // The moment when an acknowledgement without its commit would be found out.
@@ -165,10 +177,14 @@ fn what_was_acknowledged_as_committed_survives_kill_9_exactly_once_and_in_order(
     let mut rng = StdRng::seed_from_u64(seed);
 
     let mut installation = Installation::new(env!("CARGO_BIN_EXE_tested-ringpost"));
+    // Small, so that the journal goes round, and is full at times.
+    installation.config.journal.segment_bytes = 1024 * 1024;
+    installation.config.journal.bytes_max = 8 * 1024 * 1024;
     installation.config.journal.seal_after_ms = 300;
     let mut server = Some(installation.start());
     let address = installation.config.listen;
-    let plan = Arc::new(Plan::default());
+    let patience = DEADLINE + Duration::from_secs(kills);
+    let plan = Arc::new(Plan { patience, ..Plan::default() });
     let writers: Vec<_> = (1..=USERS)
         .flat_map(|user| (1..=DEVICES).map(move |device| (user, device)))
         .map(|(user, device)| {
@@ -180,6 +196,11 @@ fn what_was_acknowledged_as_committed_survives_kill_9_exactly_once_and_in_order(
 
     for _ in 0..kills {
         if plan.has_failed() {
+            // Of use to whoever looks for the reason.
+            if let Some(server) = &server {
+                println!("{:#?}", server.metrics());
+            }
+            println!("{}", installation.log());
             break;
         }
         kill_at_a_random_moment(&mut installation, server.take(), &plan, &mut rng);
@@ -190,7 +211,9 @@ fn what_was_acknowledged_as_committed_survives_kill_9_exactly_once_and_in_order(
     }
     let running = server.unwrap_or_else(|| installation.start());
     plan.phase.store(SETTLE, Ordering::SeqCst);
-    wait_until("every send is answered", || plan.settled.load(Ordering::SeqCst) == writers.len() || plan.has_failed());
+    wait_until_within(patience, "every send is answered", || {
+        plan.settled.load(Ordering::SeqCst) == writers.len() || plan.has_failed()
+    });
     plan.phase.store(CATCH_UP, Ordering::SeqCst);
     let devices: Vec<Device> = writers.into_iter().map(|writer| writer.join().unwrap()).collect();
     println!("{} messages were accepted", plan.accepted.load(Ordering::SeqCst));

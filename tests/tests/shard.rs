@@ -213,6 +213,40 @@ fn who_leaves_while_the_user_is_loaded_takes_nothing_from_the_other_devices() {
 }
 
 #[test]
+fn the_answer_to_a_retry_counts_for_the_position_as_any_accepted_does() {
+    let (mut world, a, _, alice, bob) = two_people();
+    for number in 1..=3 {
+        world.send(a, number, bob, "x");
+    }
+    world.settle();
+    world.ingest();
+    world.disconnect(a);
+    // The page with the sent entries is still being read when the answers to the retries come.
+    world.store_stalled = true;
+    let a = world.connect_only(alice, 1, Resume::Stored);
+    while !world.queries.iter().any(|(_, _, query)| matches!(query, storage::Query::Log { .. })) {
+        assert!(world.answer_one());
+    }
+    world.send(a, 1, bob, "x");
+    world.send(a, 2, bob, "x");
+    world.queries.rotate_left(1);
+    world.answer_one();
+    world.answer_one();
+    world.acknowledge(a, 2);
+    world.settle();
+    let frames = world.take(a);
+    assert_eq!(accepted(&frames), [(1, 1), (2, 2)]);
+    assert!(!frames.iter().any(|frame| matches!(frame, ServerFrame::Error { .. })), "{frames:?}");
+    world.store_stalled = false;
+    world.settle();
+    let pages = pages(&world.take(a));
+    assert_eq!((pages[0].first, pages[0].last, pages.len()), (Seq(1), Seq(3), 1));
+    world.send(a, 4, bob, "y");
+    world.settle();
+    assert_eq!(accepted(&world.take(a)), [(4, 4)]);
+}
+
+#[test]
 fn a_retry_gets_the_first_result_and_stores_nothing() {
     let (mut world, a, _, alice, bob) = two_people();
     for number in 1..=3 {
@@ -345,6 +379,71 @@ fn the_same_device_connecting_again_ends_the_older_connection() {
 }
 
 #[test]
+fn a_device_is_welcomed_although_its_dead_connection_was_the_users_only_one() {
+    let (mut world, a, _, alice, _) = two_people();
+    world.advance(1_000);
+    world.ingest();
+    // The network changed: the old connection still looks alive.
+    let again = world.connect(alice, 1, Resume::Stored);
+    assert!(matches!(world.take(again)[..], [ServerFrame::Welcome { .. }]));
+    assert_eq!(world.clients[a.0].closed, Some(Some(ErrorCode::Replaced)));
+    assert!(world.directory.is_online(UserId(alice)));
+    world.disconnect(again);
+    assert!(!world.directory.is_online(UserId(alice)));
+}
+
+#[test]
+fn a_welcome_waits_for_sends_and_for_nothing_else() {
+    let (mut world, a, b, alice, bob) = two_people();
+    world.disconnect(b);
+    world.advance(1_000);
+    world.ingest();
+    // The send's commit is slow, its recipient is not loaded: the next flush has nothing to write.
+    world.disk_stalled = true;
+    world.store_stalled = true;
+    world.send(a, 1, bob, "hello");
+    world.advance(1_000);
+    let again = world.connect(alice, 1, Resume::Stored);
+    assert!(world.take(again).is_empty());
+    world.disk_stalled = false;
+    world.settle();
+    assert!(matches!(world.take(again)[0], ServerFrame::Welcome { last_number: SendNumber(1), .. }));
+}
+
+#[test]
+fn a_message_waits_for_a_recipient_who_can_not_be_read_and_the_store_is_not_asked_without_pause() {
+    let (mut world, a, b, _, bob) = two_people();
+    world.disconnect(b);
+    world.advance(1_000);
+    world.ingest();
+    world.store_fails = true;
+    world.send(a, 1, bob, "hello");
+    world.advance(5 * limits::ASK_AGAIN_MS);
+    assert!((4..=7).contains(&world.failed_queries), "{} queries", world.failed_queries);
+    world.store_fails = false;
+    world.advance(2 * limits::ASK_AGAIN_MS);
+    assert_eq!(world.messages(bob).len(), 1);
+}
+
+#[test]
+fn a_turn_that_decides_very_much_makes_several_batches() {
+    let (mut world, a, b, _, bob) = two_people();
+    world.disconnect(b);
+    world.advance(1_000);
+    world.ingest();
+    world.store_stalled = true;
+    let long = "x".repeat(proto_spec::limits::TEXT_BYTES_MAX);
+    for number in 1..=200 {
+        world.send(a, number, bob, &long);
+        world.settle();
+    }
+    world.store_stalled = false;
+    world.settle();
+    assert!(world.largest_batch < limits::BATCH_BYTES_MAX + 2 * long.len(), "{} bytes", world.largest_batch);
+    assert_eq!(world.messages(bob).len(), 200);
+}
+
+#[test]
 fn a_slow_reader_falls_behind_bounded_and_catches_up_complete() {
     let (mut world, a, b, _, bob) = two_people();
     world.clients[b.0].stuck = true;
@@ -382,12 +481,39 @@ fn who_asks_and_does_not_read_is_not_read_from_and_at_last_closed() {
         world.settle();
     }
     assert!(world.clients[a.0].paused);
-    // What had arrived before reading stopped is still answered, up to a bound.
+    // A burst that had arrived before reading stopped: more pages are refused, so it costs what its answers cost.
     for request in 6..=50 {
         world.frame(a, &ClientFrame::FetchLog { request: RequestId(request), from, direction, limit: 500 });
     }
-    world.settle();
+    assert!(world.waiting(a) < limits::FETCH_OUTBOX_BYTES_MAX + 2 * proto_spec::limits::SERVER_FRAME_BYTES_MAX);
+    assert_eq!(world.clients[a.0].closed, None);
+    world.bytes(a, &[1, 0x3f].repeat(40_000));
     assert_eq!(world.clients[a.0].closed, Some(Some(ErrorCode::SlowConsumer)));
+    let received: usize = world.take(a).iter().map(|frame| encoded(frame).len()).sum();
+    assert!(received < limits::OUTBOX_BYTES_MAX + 1_000, "{received} bytes were queued");
+}
+
+fn encoded(frame: &ServerFrame) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    frame.encode(&mut bytes);
+    bytes
+}
+
+#[test]
+fn a_client_that_reads_has_all_its_fetches_answered() {
+    let (mut world, a, _, alice, _) = two_people();
+    let long = "x".repeat(10_000);
+    for number in 1..=40 {
+        world.send(a, number, alice, &long);
+        world.settle();
+    }
+    world.take(a);
+    let (from, direction) = (Seq(0), Direction::Backwards);
+    for request in 1..=proto_spec::limits::FETCHES_IN_FLIGHT_MAX as u64 {
+        world.frame(a, &ClientFrame::FetchLog { request: RequestId(request), from, direction, limit: 500 });
+    }
+    world.settle();
+    assert_eq!(pages(&world.take(a)).len(), proto_spec::limits::FETCHES_IN_FLIGHT_MAX);
 }
 
 #[test]
@@ -664,6 +790,21 @@ fn a_user_without_duties_and_connections_is_forgotten_after_ingestion() {
     assert_eq!(held(&world), 0);
     let b = world.connect(bob, 1, Resume::Stored);
     assert!(matches!(world.take(b)[..], [ServerFrame::Welcome { head: Seq(1), cursor: Seq(1), .. }]));
+}
+
+#[test]
+fn nobody_is_closed_for_silence_without_having_been_asked() {
+    let (mut world, a, b, _, _) = two_people();
+    // The core did not run for ten minutes, nor did it listen.
+    world.now.monotonic_ms += 600_000;
+    world.advance(limits::TICK_MS);
+    for link in [a, b] {
+        assert!(matches!(world.take(link)[..], [ServerFrame::Ping { .. }]));
+    }
+    world.frame(a, &ClientFrame::Pong { nonce: 0 });
+    world.advance(limits::PONG_MS_MIN + 1_000);
+    assert_eq!(world.clients[a.0].closed, None);
+    assert_eq!(world.clients[b.0].closed, Some(Some(ErrorCode::IdleTimeout)));
 }
 
 #[test]

@@ -16,7 +16,9 @@ use std::{
 use crossbeam::channel::{Receiver, Sender, bounded};
 use storage::{
     Fence, IngestError, IngestReport, Store,
-    journal::{JournalError, JournalFolder, Position, Recovered, Sealed, SealedSegment, SegmentNumber, Torn},
+    journal::{
+        JournalError, JournalFolder, Position, Prepared, Recovered, Salt, Sealed, SealedSegment, SegmentNumber, Torn,
+    },
 };
 use tracing::{debug, error, info, warn};
 
@@ -67,9 +69,10 @@ pub(super) fn start<S: Store>(world: &World<S>, segments_max: u64) -> io::Result
 }
 
 /// Makes a segment and opens it for writing.
-pub(super) fn prepare(folder: &JournalFolder, number: SegmentNumber) -> Result<File, JournalError> {
-    let path = folder.prepare(number)?;
-    open(&path).map_err(|source| JournalError::Io { action: "open", path, source })
+pub(super) fn prepare(folder: &JournalFolder, number: SegmentNumber) -> Result<(Salt, File), JournalError> {
+    let Prepared { path, salt } = folder.prepare(number)?;
+    let file = open(&path).map_err(|source| JournalError::Io { action: "open", path, source })?;
+    Ok((salt, file))
 }
 
 fn open(path: &Path) -> io::Result<File> {
@@ -81,7 +84,7 @@ impl<S: Store> World<S> {
         let _guard = AbortOnPanic;
         for segment in wanted {
             self.tell(match prepare(&self.folder, segment) {
-                Ok(file) => Background::Prepared { segment, file },
+                Ok((salt, file)) => Background::Prepared { segment, salt, file },
                 Err(error) => {
                     warn!(%segment, %error, "a journal segment could not be made; it will be tried again");
                     Background::PrepareFailed { full: error.is_full() }

@@ -10,7 +10,7 @@ use std::{collections::HashMap, fs::File, io, os::fd::AsFd as _, sync::Arc, time
 use crossbeam::channel::Sender;
 use storage::{
     BatchId, CoreId,
-    journal::{Room, Sealed, SegmentNumber, Writer},
+    journal::{Room, Salt, Sealed, SegmentNumber, Writer},
 };
 use tracing::{error, info, warn};
 
@@ -29,6 +29,8 @@ pub enum Background {
     Prepared {
         /// Which.
         segment: SegmentNumber,
+        /// The salt of its records.
+        salt: Salt,
         /// Its file, open for writing.
         file: File,
     },
@@ -150,10 +152,10 @@ impl Commit {
     /// A thread of the journal has something to say.
     pub fn background(&mut self, now_ms: u64, news: Background) {
         match news {
-            Background::Prepared { segment, file } => {
+            Background::Prepared { segment, salt, file } => {
                 self.counters.journal.segments_prepared.one();
                 self.files.insert(segment, file);
-                self.writer.add_segment(segment);
+                self.writer.add_segment(segment, salt);
                 self.prepare_full = false;
             }
             Background::PrepareFailed { full } => {
@@ -312,8 +314,9 @@ mod tests {
             let folder = JournalFolder::open(dir.path(), CONFIG.segment_bytes).unwrap();
             let mut writer = Writer::new(CONFIG, Position::default());
             let first = writer.wants_segment().unwrap();
-            let files = HashMap::from([(first, prepare(&folder, first).unwrap())]);
-            writer.add_segment(first);
+            let (salt, file) = prepare(&folder, first).unwrap();
+            let files = HashMap::from([(first, file)]);
+            writer.add_segment(first, salt);
             let (to_segments, wanted) = bounded(1);
             let (to_ingest, sealed) = bounded(4);
             let counters = Arc::new(Counters::new(2));
@@ -447,8 +450,8 @@ mod tests {
         world.turns();
         assert!(!world.commit.is_idle());
         let segment = world.wanted.try_recv().unwrap();
-        let file = prepare(&world.folder, segment).unwrap();
-        world.commit.background(0, Background::Prepared { segment, file });
+        let (salt, file) = prepare(&world.folder, segment).unwrap();
+        world.commit.background(0, Background::Prepared { segment, salt, file });
         world.turns();
         let news = world.news();
         assert!(news.contains(&admission(0, Admission::Open)) && news.contains(&committed(0, id + 1)), "{news:?}");

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    io,
+    io, mem,
     net::{SocketAddr, TcpListener},
     os::fd::{AsRawFd as _, RawFd},
     path::PathBuf,
@@ -12,6 +12,7 @@ use std::{
         atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering},
     },
     thread::{self, JoinHandle},
+    time::{Duration, Instant},
 };
 
 use crossbeam::channel::{Receiver, Sender, bounded};
@@ -36,7 +37,7 @@ use super::{
 use crate::{
     auth::Keys,
     directory::Directory,
-    limits::{DESCRIPTORS_SPARE, LISTEN_BACKLOG, READER_THREADS},
+    limits::{DESCRIPTORS_SPARE, LISTEN_BACKLOG, LISTEN_RETRY_MS, LISTEN_WAIT_MAX_MS, READER_THREADS},
     shard::{Settings, Shard},
     topology::Topology,
 };
@@ -181,8 +182,9 @@ impl Node {
         let mut writer = Writer::new(config.journal, next);
         let mut files = HashMap::new();
         if let Some(segment) = writer.wants_segment() {
-            files.insert(segment, background::prepare(&world.folder, segment)?);
-            writer.add_segment(segment);
+            let (salt, file) = background::prepare(&world.folder, segment)?;
+            files.insert(segment, file);
+            writer.add_segment(segment, salt);
         }
 
         let listener = listen(config.listen).map_err(|error| StartError::Listen { address: config.listen, error })?;
@@ -377,10 +379,31 @@ fn descriptors(connections_max: u32) -> io::Result<Descriptors> {
 /// share the port unnoticed, and would lose the connections that wait in a stopping core's queue; with one, the kernel
 /// wakes a single core for each connection, and where it is accepted matters for its hello only.
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let listener = TcpListener::bind(address)?;
+    let listener = bind(address)?;
     let socket = socket2::SockRef::from(&listener);
     socket.listen(LISTEN_BACKLOG)?;
     // Accepted sockets inherit it. A turn's output leaves in one send, so there is nothing to wait for.
     socket.set_tcp_nodelay(true)?;
     Ok(listener)
+}
+
+/// A ring that accepts keeps its listening socket, and the kernel takes the rings of a killed process apart some time
+/// after the process is gone: who starts it again at once finds the port in use for a moment.
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let start = Instant::now();
+    let mut waits = false;
+    loop {
+        match TcpListener::bind(address) {
+            Err(error)
+                if error.kind() == io::ErrorKind::AddrInUse
+                    && start.elapsed() < Duration::from_millis(LISTEN_WAIT_MAX_MS) =>
+            {
+                if !mem::replace(&mut waits, true) {
+                    info!(%address, "the address is in use; waiting for whoever had it");
+                }
+                thread::sleep(Duration::from_millis(LISTEN_RETRY_MS));
+            }
+            bound => return bound,
+        }
+    }
 }

@@ -35,7 +35,7 @@ use super::{
     token::Op,
 };
 use crate::{
-    limits::{MAILBOX_TURN_MAX, STALLED_SLEEP_MS, TICK_MS, TURNS_BETWEEN_YIELDS},
+    limits::{MAILBOX_TURN_MAX, OUTPUT_TURN_BYTES_MAX, STALLED_SLEEP_MS, TICK_MS, TURNS_BETWEEN_YIELDS},
     shard::{Admission, Effects, Input, Now, Presence, Shard},
 };
 
@@ -288,6 +288,14 @@ impl Reactor {
 
     fn feed(&mut self, now: Now, input: Input<'_>) {
         self.shard.handle(now, input, &self.shared.directory, &mut self.effects);
+        self.bound_output(now);
+    }
+
+    /// A turn that says very much is carried out in parts.
+    fn bound_output(&mut self, now: Now) {
+        if self.effects.bytes.len() >= OUTPUT_TURN_BYTES_MAX {
+            self.carry_out(now);
+        }
     }
 
     /// Ends the shard's turn and does what it asks for.

@@ -84,12 +84,14 @@ impl Shard {
         let batch = self.ledger.filling();
         let Some(user) = self.users.resident(user_id) else { return };
         user.dirty = false;
+        let mut has_moved = false;
         for device in user.devices.iter_mut().filter(|device| device.cursor_dirty) {
             device.cursor_dirty = false;
-            user.unfinished = true;
+            has_moved = true;
             cx.effects.batch.push(&Record::Cursor { user: user_id, device: device.id, seq: device.cursor });
         }
-        if user.unfinished {
+        if has_moved {
+            user.unfinished = true;
             Self::note_change(&mut self.users_changed, user_id, user, batch);
         }
         self.forward_from_log(user_id, cx);

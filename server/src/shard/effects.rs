@@ -6,6 +6,7 @@ use proto_spec::{Entry, ErrorCode, ServerFrame, UserId};
 use storage::{Batch, BatchId, CoreId, Query};
 
 use super::input::{ConnId, Envelope, QueryId};
+use crate::limits::OUTPUT_TURN_BYTES_MAX;
 
 /// A connection to be closed once its queued bytes are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,8 +49,6 @@ pub struct Effects {
     pub closes: Vec<Close>,
     /// Users whose first device came or whose last device went.
     pub presence: Vec<(UserId, Presence)>,
-    /// Connections with more in their outbox than [`crate::limits::OUTBOX_BYTES_MAX`]; closed by the shard itself.
-    pub(super) overflowed: Vec<ConnId>,
 }
 
 /// A change for the directory.
@@ -62,7 +61,7 @@ pub enum Presence {
 }
 
 impl Effects {
-    /// Empties everything, keeping allocations.
+    /// Empties everything, keeping allocations of the usual size.
     pub fn clear(&mut self) {
         self.full_batches.clear();
         self.batch.clear();
@@ -70,6 +69,7 @@ impl Effects {
         self.queries.clear();
         self.sends.clear();
         self.bytes.clear();
+        self.bytes.shrink_to(OUTPUT_TURN_BYTES_MAX);
         self.reads.clear();
         self.closes.clear();
         self.presence.clear();

@@ -10,7 +10,7 @@ use proto_spec::{
 use storage::{Entries, Query, Span};
 
 use super::{ConnId, Shard, Turn, question::Question, residents::ConversationWaiting, user::Room};
-use crate::limits::{QUERIES_IN_FLIGHT_MAX, RETRY_BUSY_MS, RETRY_STORAGE_MS};
+use crate::limits::{FETCH_OUTBOX_BYTES_MAX, QUERIES_IN_FLIGHT_MAX, RETRY_BUSY_MS, RETRY_STORAGE_MS};
 
 /// A page in the making.
 #[derive(Debug)]
@@ -52,7 +52,9 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(conn) else { return };
         let user_id = session.user;
         let kind = if peer.is_some() { ClientKind::FetchConversation } else { ClientKind::FetchLog };
-        let refusal = if usize::from(session.fetches) >= FETCHES_IN_FLIGHT_MAX {
+        // A page that the client has not taken yet counts too, by its bytes: pages of the tail are answered at once.
+        let unread = session.queued > FETCH_OUTBOX_BYTES_MAX;
+        let refusal = if usize::from(session.fetches) >= FETCHES_IN_FLIGHT_MAX || unread {
             Some((ErrorCode::TooManyFetches, "wait for the pages of earlier fetches"))
         } else if self.questions.len() >= QUERIES_IN_FLIGHT_MAX {
             Some((ErrorCode::Overloaded, "the store is busy"))

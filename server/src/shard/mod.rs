@@ -23,8 +23,8 @@ mod wheel;
 use std::collections::{HashMap, VecDeque};
 
 use foldhash::fast::RandomState;
-use proto_spec::{Durability, ErrorCode, Event, UserId};
-use storage::{BatchId, CoreId};
+use proto_spec::{Durability, Event, UserId};
+use storage::{BatchId, CoreId, Query};
 
 pub use effects::{Close, Effects, Presence, ReadState};
 pub use input::{Admission, ConnId, Connected, Envelope, EnvelopeBody, Input, Now, QueryId};
@@ -102,6 +102,8 @@ pub struct Shard {
     conversations_changed: VecDeque<(BatchId, (UserId, UserId))>,
     questions: HashMap<QueryId, Question, RandomState>,
     next_query: QueryId,
+    /// Queries that failed and are asked again, by when: one for each user and conversation that somebody waits for.
+    postponed: VecDeque<(u64, Query, Question)>,
     /// Envelopes from this shard to itself.
     local: VecDeque<Envelope>,
     /// Users whose cursors, reports and marks are to be looked at, and when.
@@ -136,6 +138,7 @@ impl Shard {
             conversations_changed: VecDeque::new(),
             questions: HashMap::default(),
             next_query: QueryId(0),
+            postponed: VecDeque::new(),
             local: VecDeque::new(),
             dirty: Vec::new(),
             flush_at_ms: u64::MAX,
@@ -170,7 +173,10 @@ impl Shard {
                 }
             }
             Input::Unfinished(user) => self.unfinished(user, cx),
-            Input::Tick => self.look_at_silent(cx),
+            Input::Tick => {
+                self.ask_postponed(cx);
+                self.look_at_silent(cx);
+            }
             Input::Drain => self.draining = true,
         }
         self.settle(cx);
@@ -246,11 +252,6 @@ impl Shard {
     fn settle(&mut self, cx: &mut Turn<'_>) {
         while let Some(envelope) = self.local.pop_front() {
             self.envelope(envelope, cx);
-        }
-        for conn in std::mem::take(&mut cx.effects.overflowed) {
-            if self.sessions.get_mut(conn).is_some() {
-                self.close(conn, ErrorCode::SlowConsumer, 0, "the answers do not drain", cx);
-            }
         }
     }
 }

@@ -19,9 +19,7 @@ use super::{
     session::{Phase, Session},
     user::Room,
 };
-use crate::limits::{
-    OUTBOX_BYTES_MAX, OUTBOX_LIVE_BYTES_MAX, OUTBOX_PAUSE_BYTES, OUTBOX_REFILL_BYTES, RETRY_STORAGE_MS,
-};
+use crate::limits::{OUTBOX_LIVE_BYTES_MAX, OUTBOX_PAUSE_BYTES, OUTBOX_REFILL_BYTES, RETRY_STORAGE_MS};
 use proto_spec::DeviceId;
 
 /// How a connection gets the entries of the log.
@@ -43,9 +41,6 @@ impl Session {
         if self.queued > OUTBOX_PAUSE_BYTES && !self.paused {
             self.paused = true;
             effects.reads.push((self.conn, ReadState::Paused));
-        }
-        if self.queued > OUTBOX_BYTES_MAX {
-            effects.overflowed.push(self.conn);
         }
     }
 }

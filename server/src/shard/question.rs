@@ -16,7 +16,7 @@ pub(super) enum Question {
     /// To answer a fetch; `last` is the far end of the span that was asked for.
     Fetch { conn: ConnId, request: RequestId, fetch: Fetch, last: Seq },
     /// To answer a send that was numbered before.
-    Repeated { conn: ConnId, number: SendNumber, expected: SendNumber },
+    Repeated { conn: ConnId, number: SendNumber },
     /// To forward what was left over from before a restart, up to `last`.
     Forward { user: UserId, last: Seq },
     /// To report received messages up to `last` to their senders.

@@ -10,6 +10,8 @@ use foldhash::fast::RandomState;
 use proto_spec::{ClientKind, RequestId, UserId};
 use storage::{Answer, ConversationSnapshot, Query, UserSnapshot};
 
+use crate::limits::ASK_AGAIN_MS;
+
 use super::{
     ConnId, Shard, Turn,
     fetch::Fetch,
@@ -116,6 +118,19 @@ impl Shard {
         cx.effects.queries.push((self.next_query, query));
     }
 
+    /// Asks once more, later: the rim has tried several times, so somebody or something must act first.
+    fn ask_again(&mut self, query: Query, question: Question, cx: &Turn<'_>) {
+        self.postponed.push_back((cx.now.monotonic_ms + ASK_AGAIN_MS, query, question));
+    }
+
+    /// Asks what was put off and is due.
+    pub(super) fn ask_postponed(&mut self, cx: &mut Turn<'_>) {
+        while self.postponed.front().is_some_and(|(due_ms, ..)| *due_ms <= cx.now.monotonic_ms) {
+            let Some((_, query, question)) = self.postponed.pop_front() else { return };
+            self.ask(query, question, cx);
+        }
+    }
+
     /// The store has answered, or could not be read (`None`).
     pub(super) fn answered(&mut self, query: QueryId, answer: Option<Answer>, cx: &mut Turn<'_>) {
         let Some(question) = self.questions.remove(&query) else {
@@ -140,12 +155,12 @@ impl Shard {
             Question::Fetch { conn, request, fetch, last } => {
                 self.fetched(conn, request, fetch, last, entries(answer), cx);
             }
-            Question::Repeated { conn, number, expected } => {
+            Question::Repeated { conn, number } => {
                 let found = match answer {
-                    Some(Answer::Send(found)) => Some(found),
+                    Some(Answer::Send(found)) => found,
                     _ => None,
                 };
-                self.repeated_found(conn, number, expected, found, cx);
+                self.repeated_found(conn, number, found, cx);
             }
             Question::Forward { user, last } => self.forwards_read(user, last, entries(answer), cx),
             Question::Receipts { user, last } => self.receipts_read(user, last, entries(answer), cx),
@@ -179,7 +194,7 @@ impl Shard {
         if self.users.waiting(user).is_some_and(|waiting| waiting.is_empty()) {
             self.users.slots.remove(&user);
         } else {
-            self.ask(Query::User(user), Question::User(user), cx);
+            self.ask_again(Query::User(user), Question::User(user), cx);
         }
     }
 
@@ -226,7 +241,7 @@ impl Shard {
             self.conversations.slots.remove(&(user, peer));
             self.loading_settled(user);
         } else {
-            self.ask(Query::Conversation { user, peer }, Question::Conversation { user, peer }, cx);
+            self.ask_again(Query::Conversation { user, peer }, Question::Conversation { user, peer }, cx);
         }
         for (conn, request) in fetches {
             self.fetch_failed(conn, ClientKind::FetchConversation, request, cx);

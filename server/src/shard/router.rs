@@ -47,7 +47,10 @@ impl Shard {
     fn forward_confirmed(&mut self, user_id: UserId, origin: Seq, cx: &mut Turn<'_>) {
         // A user who has been forgotten had no open duty: this is a second confirmation.
         let Some(user) = self.users.resident(user_id) else { return };
-        if let Ok(index) = user.unconfirmed.binary_search(&origin) {
+        // Confirmations mostly come in order.
+        if user.unconfirmed.front() == Some(&origin) {
+            user.unconfirmed.pop_front();
+        } else if let Ok(index) = user.unconfirmed.binary_search(&origin) {
             user.unconfirmed.remove(index);
         }
         if user.unconfirmed.is_empty() {

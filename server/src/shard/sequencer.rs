@@ -69,6 +69,9 @@ impl Shard {
         let event = Event::Sent { to, device: device_id, number, content: content.clone() };
         let Some(seq) = self.append(user_id, event, None, cx) else { return };
         self.ledger.park(Parked::Sent { user: user_id, device: device_id, number, seq });
+        if let Some(device) = self.users.resident(user_id).and_then(|user| user.device(device_id)) {
+            device.recent.push_back(seq);
+        }
         self.forward_sent(user_id, to, seq, content, cx);
         self.mark_dirty(user_id, cx.now.monotonic_ms);
     }
@@ -101,10 +104,9 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(conn) else { return };
         let (user_id, device_id, lookups) = (session.user, session.device, session.lookups);
         let Some(user) = self.users.resident(user_id) else { return };
-        let found = user.tail.iter().rev().find(|tail| {
-            matches!(tail.entry.event, Event::Sent { device, number: n, .. } if device == device_id && n == number)
-        });
-        if let Some(tail) = found {
+        let recent = user.device(device_id).and_then(|device| device.recent_send(number));
+        if let Some(index) = recent.and_then(|seq| user.tail_index(seq)) {
+            let tail = &user.tail[index];
             // If it is not committed yet, its acceptance is on its way to this device.
             if tail.entry.seq <= user.committed {
                 let (seq, time) = (tail.entry.seq, tail.entry.time);
@@ -112,16 +114,16 @@ impl Shard {
             }
             return;
         }
-        let Some(expected) = user.device(device_id).map(|device| device.last_number.next()) else { return };
         if u64::from(lookups) >= SEND_WINDOW || self.questions.len() >= QUERIES_IN_FLIGHT_MAX {
-            let refusal = Refusal { code: ErrorCode::Overloaded, retry_after_ms: RETRY_BUSY_MS };
-            return self.refuse(conn, number, refusal, expected, cx);
+            // Not refused: a refusal would say that the number is not used up.
+            let detail = "too many repeated sends at once";
+            return self.close(conn, ErrorCode::Overloaded, RETRY_BUSY_MS, detail, cx);
         }
         if let Some(session) = self.sessions.get_mut(conn) {
             session.lookups += 1;
         }
         let query = Query::Send { user: user_id, device: device_id, number };
-        self.ask(query, Question::Repeated { conn, number, expected }, cx);
+        self.ask(query, Question::Repeated { conn, number }, cx);
     }
 
     /// The store has looked for the first result of a send.
@@ -129,18 +131,17 @@ impl Shard {
         &mut self,
         conn: ConnId,
         number: SendNumber,
-        expected: SendNumber,
-        found: Option<Option<(Seq, TimestampMs)>>,
+        found: Option<(Seq, TimestampMs)>,
         cx: &mut Turn<'_>,
     ) {
         let Some(session) = self.sessions.get_mut(conn) else { return };
         session.lookups -= 1;
         match found {
-            Some(Some((seq, time))) => self.accept_again(conn, number, seq, time, cx),
-            Some(None) | None => {
-                // Numbered before and not found: the store could not be read, or lost it. Never store it again.
-                let refusal = Refusal { code: ErrorCode::StorageFailed, retry_after_ms: RETRY_STORAGE_MS };
-                self.refuse(conn, number, refusal, expected, cx);
+            Some((seq, time)) => self.accept_again(conn, number, seq, time, cx),
+            None => {
+                // Used up and not found: the store cannot be read. It must not be stored again, nor called refused.
+                let detail = "the store can not be read";
+                self.close(conn, ErrorCode::StorageFailed, RETRY_STORAGE_MS, detail, cx);
             }
         }
     }

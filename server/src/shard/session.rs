@@ -1,6 +1,6 @@
 //! Session: one authenticated connection, from its hello to its end. Turns frames into calls; decides nothing about logs.
 
-use std::{mem, ops::ControlFlow};
+use std::{collections::VecDeque, mem, ops::ControlFlow};
 
 use proto_spec::{
     ClientFrame, Decoder, DeviceId, ErrorCode, FrameError, FramingError, RequestId, Resume, SendNumber, Seq,
@@ -15,7 +15,8 @@ use super::{
     user::{Device, Waiting},
 };
 use crate::limits::{
-    DEVICES_MAX, EARLY_BYTES_MAX, QUERIES_IN_FLIGHT_MAX, RETRY_BUSY_MS, RETRY_STOPPING_MS, RETRY_STORAGE_MS,
+    DEVICES_MAX, EARLY_BYTES_MAX, OUTBOX_BYTES_MAX, PONG_MS_MIN, QUERIES_IN_FLIGHT_MAX, RETRY_BUSY_MS,
+    RETRY_STOPPING_MS, RETRY_STORAGE_MS,
 };
 
 /// How far a connection has come.
@@ -141,22 +142,24 @@ impl Shard {
                 cursor_dirty: true,
                 last_number: SendNumber(0),
                 in_flight: 0,
+                recent: VecDeque::new(),
                 session: None,
             });
             self.mark_dirty(user_id, cx.now.monotonic_ms);
-        }
-        let older = self.users.resident(user_id).and_then(|user| user.device(device_id)).and_then(|d| d.session);
-        if let Some(older) = older.filter(|older| *older != conn) {
-            self.close(older, ErrorCode::Replaced, 0, "the same device connected again", cx);
         }
         let Some(user) = self.users.resident(user_id) else { return };
         let changed_in = user.changed_in;
         let was_connected = user.is_connected();
         let Some(device) = user.device(device_id) else { return };
-        device.session = Some(conn);
+        // The newer connection first: the user is in use throughout, and nobody hears that the device went.
+        let older = mem::replace(&mut device.session, Some(conn));
+        if let Some(older) = older {
+            self.close(older, ErrorCode::Replaced, 0, "the same device connected again", cx);
+        }
         if !was_connected {
             cx.effects.presence.push((user_id, Presence::Online));
         }
+        let Some(device) = self.users.resident(user_id).and_then(|user| user.device(device_id)) else { return };
         if device.in_flight > 0 && self.admission == Admission::Failed {
             let detail = "the disk failed; what became of earlier sends is not known";
             return self.close(conn, ErrorCode::StorageFailed, RETRY_STORAGE_MS, detail, cx);
@@ -237,7 +240,7 @@ impl Shard {
             Err(error @ FrameError::UnknownKind(kind)) => {
                 let (code, detail) = (ErrorCode::UnknownKind, error.to_string());
                 self.send_error(conn, code, kind, RequestId(0), 0, &detail, cx);
-                ControlFlow::Continue(())
+                self.go_on(conn, cx)
             }
             Err(error @ FrameError::Body { .. }) => {
                 self.close(conn, ErrorCode::Malformed, 0, &error.to_string(), cx);
@@ -273,7 +276,20 @@ impl Shard {
             ClientFrame::Pong { .. } => {}
             ClientFrame::Bye => self.end(conn, None, cx),
         }
-        if self.sessions.get_mut(conn).is_some() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        self.go_on(conn, cx)
+    }
+
+    /// Whether the next frame of a buffer may be looked at.
+    fn go_on(&mut self, conn: ConnId, cx: &mut Turn<'_>) -> ControlFlow<()> {
+        match self.sessions.get_mut(conn) {
+            // Here and not after the buffer: what is still in it would be answered too.
+            Some(session) if session.queued > OUTBOX_BYTES_MAX => {
+                self.close(conn, ErrorCode::SlowConsumer, 0, "the answers do not drain", cx);
+                ControlFlow::Break(())
+            }
+            Some(_) => ControlFlow::Continue(()),
+            None => ControlFlow::Break(()),
+        }
     }
 
     /// Says bye with a reason and closes.
@@ -334,14 +350,16 @@ impl Shard {
         for conn in self.wheel.due(now_ms) {
             let Some(session) = self.sessions.get_mut(conn) else { continue };
             let silent_ms = now_ms.saturating_sub(session.heard_ms);
-            if silent_ms >= self.settings.idle_timeout_ms {
+            let is_ready = matches!(session.phase, Phase::Ready);
+            if silent_ms >= self.settings.idle_timeout_ms && (session.pinged || !is_ready) {
                 self.close(conn, ErrorCode::IdleTimeout, 0, "nothing was heard for too long", cx);
                 continue;
             }
             let mut due_ms = session.heard_ms + self.settings.ping_after_ms;
             if silent_ms >= self.settings.ping_after_ms {
-                due_ms = session.heard_ms + self.settings.idle_timeout_ms;
-                if !mem::replace(&mut session.pinged, true) && matches!(session.phase, Phase::Ready) {
+                // Nobody is closed unasked, however late this look comes; and who is asked has the time to answer.
+                due_ms = (session.heard_ms + self.settings.idle_timeout_ms).max(now_ms + PONG_MS_MIN);
+                if is_ready && !mem::replace(&mut session.pinged, true) {
                     self.send(conn, &ServerFrame::Ping { nonce: now_ms }, cx);
                 }
             }

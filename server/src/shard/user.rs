@@ -31,8 +31,20 @@ pub(super) struct Device {
     pub(super) last_number: SendNumber,
     /// Sends that wait for their commit: at most the send window.
     pub(super) in_flight: u16,
+    /// The seqs of the last sends, up to `last_number` without a gap, as far as they are in the tail.
+    pub(super) recent: VecDeque<Seq>,
     /// The connection of this device, if any.
     pub(super) session: Option<ConnId>,
+}
+
+impl Device {
+    /// The seq of a send of this device, if its entry is in the tail. Numbers count up by one, so this is a place and
+    /// not a search: repeats cost the same however long the tail is.
+    pub(super) fn recent_send(&self, number: SendNumber) -> Option<Seq> {
+        let back = self.last_number.0.checked_sub(number.0)?;
+        let index = (self.recent.len() as u64).checked_sub(back + 1)?;
+        self.recent.get(index as usize).copied()
+    }
 }
 
 /// How the messages that this user sent reach their recipients' homes.
@@ -90,6 +102,7 @@ impl User {
             cursor_dirty: false,
             last_number: device.last_number,
             in_flight: 0,
+            recent: VecDeque::new(),
             session: None,
         });
         let mut user = Self {
@@ -152,6 +165,11 @@ impl User {
 
     /// Finds an entry that is not in the store yet.
     pub(super) fn tail_index(&self, seq: Seq) -> Option<usize> {
+        // Without superseded entries a seq is a place; with them it lies before it.
+        let guess = seq.0.checked_sub(self.tail.front()?.entry.seq.0)? as usize;
+        if self.tail.get(guess).is_some_and(|tail| tail.entry.seq == seq) {
+            return Some(guess);
+        }
         self.tail.binary_search_by_key(&seq, |tail| tail.entry.seq).ok()
     }
 
@@ -160,6 +178,14 @@ impl User {
         while self.tail.front().is_some_and(|tail| tail.batch <= ingested) {
             if let Some(tail) = self.tail.pop_front() {
                 self.stored = tail.entry.seq;
+            }
+        }
+        for device in &mut self.devices {
+            while device.recent.front().is_some_and(|seq| *seq <= self.stored) {
+                device.recent.pop_front();
+            }
+            if device.recent.is_empty() {
+                device.recent.shrink_to(0);
             }
         }
         if self.tail.is_empty() {

@@ -2,15 +2,18 @@
 //!
 //! A segment file is a header of [`SEGMENT_HEADER_BYTES`] and then records, each a header, the payload (one batch) and
 //! zeros up to the next multiple of eight. What follows the last record is zero or the stale content of a file that is
-//! used again. All integers are little-endian.
+//! used again, and that may be what a client chose: a payload holds texts as they came. All integers are little-endian.
 //!
 //! Segment header: magic (8), format version (u32), reserved (u32), segment number (u64), segment bytes (u64),
-//! crc32c (u32) of what stands before it. The first lsn is not in it: segments are prepared before it is known.
+//! salt (u64), crc32c (u32) of what stands before it. The first lsn is not in it: segments are prepared before it is
+//! known. The salt is random and new for every use of a file.
 //!
-//! Record header: magic (u32), payload length (u32), crc32c (u32), core (u16), reserved (u16), lsn (u64), group (u64),
+//! Record header: mark (u32), payload length (u32), crc32c (u32), core (u16), reserved (u16), lsn (u64), group (u64),
 //! batch (u64). The group is the offset in the file at which the group of the record begins: a record whose group begins
-//! behind a place was written after everything at that place had become durable. The crc covers the segment number, the header without the crc, and the payload: a stale
-//! record of a file that is used again can never be taken for a new one.
+//! behind a place was written after everything at that place had become durable. The mark is one half of the segment's
+//! salt; the crc begins with the other half and covers the header without the crc, the payload and the padding. So what
+//! was not written to this segment since it was prepared, be it stale or made up by a client, is no record of it, nor
+//! the torn head of one.
 
 use std::fmt;
 
@@ -44,8 +47,7 @@ const BATCH_BYTES_MAX: u64 = 4 * 1024 * 1024;
 const SEGMENTS_MIN: u64 = 3;
 
 const SEGMENT_MAGIC: [u8; 8] = *b"RINGPJNL";
-const SEGMENT_HEADER_USED: usize = 36;
-const RECORD_MAGIC: u32 = 0x5243_5250;
+const SEGMENT_HEADER_USED: usize = 44;
 
 const _: () = assert!(SEGMENT_HEADER_USED as u64 <= SEGMENT_HEADER_BYTES);
 const _: () = assert!((SEGMENT_HEADER_BYTES as usize).is_multiple_of(RECORD_ALIGNMENT));
@@ -67,6 +69,22 @@ impl SegmentNumber {
 impl fmt::Display for SegmentNumber {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+/// What tells the records of a segment from all other bytes: a random number that no client can know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Salt(pub u64);
+
+impl Salt {
+    /// What every record of the segment begins with. Never zero: zeros are no record.
+    const fn mark(self) -> u32 {
+        (self.0 >> 32) as u32 | 1
+    }
+
+    /// What the crc of every record of the segment begins with.
+    const fn seed(self) -> u32 {
+        self.0 as u32
     }
 }
 
@@ -197,6 +215,8 @@ pub struct SegmentHeader {
     pub number: SegmentNumber,
     /// The size of the file.
     pub bytes: u64,
+    /// The salt of its records.
+    pub salt: Salt,
 }
 
 /// Why the start of a file is not a segment's header.
@@ -226,6 +246,7 @@ impl SegmentHeader {
         page.extend(0u32.to_le_bytes());
         page.extend(self.number.0.to_le_bytes());
         page.extend(self.bytes.to_le_bytes());
+        page.extend(self.salt.0.to_le_bytes());
         page.extend(crc32c::crc32c(&page).to_le_bytes());
         debug_assert_eq!(page.len(), SEGMENT_HEADER_USED);
         page.resize(SEGMENT_HEADER_BYTES as usize, 0);
@@ -249,7 +270,7 @@ impl SegmentHeader {
         if crc32c::crc32c(&head[..SEGMENT_HEADER_USED - 4]) != u32_at(head, SEGMENT_HEADER_USED - 4) {
             return Err(SegmentHeaderError::Damaged);
         }
-        Ok(Self { number: SegmentNumber(u64_at(head, 16)), bytes: u64_at(head, 24) })
+        Ok(Self { number: SegmentNumber(u64_at(head, 16)), bytes: u64_at(head, 24), salt: Salt(u64_at(head, 32)) })
     }
 }
 
@@ -274,11 +295,10 @@ pub const fn record_len(payload: usize) -> usize {
     (RECORD_HEADER_BYTES + payload).next_multiple_of(RECORD_ALIGNMENT)
 }
 
-/// Appends a record that still lacks its group and its crc: both are known when the group is formed.
+/// Appends a record that still lacks its mark, its group and its crc: they are known when the group is formed.
 pub(super) fn put_unsealed(out: &mut Vec<u8>, core: CoreId, batch: BatchId, lsn: Lsn, payload: &[u8]) {
     debug_assert!(out.len().is_multiple_of(RECORD_ALIGNMENT));
     let mut header = [0; RECORD_HEADER_BYTES];
-    header[0..4].copy_from_slice(&RECORD_MAGIC.to_le_bytes());
     header[4..8].copy_from_slice(&(payload.len() as u32).to_le_bytes());
     header[12..14].copy_from_slice(&core.0.to_le_bytes());
     header[16..24].copy_from_slice(&lsn.0.to_le_bytes());
@@ -289,19 +309,26 @@ pub(super) fn put_unsealed(out: &mut Vec<u8>, core: CoreId, batch: BatchId, lsn:
     out.resize(end, 0);
 }
 
-/// Gives the record at the front of `record` its group and its crc.
-pub(super) fn seal(record: &mut [u8], segment: SegmentNumber, group: u64) {
+/// Gives a record its mark, its group and its crc.
+pub(super) fn seal(record: &mut [u8], salt: Salt, group: u64) {
+    record[0..4].copy_from_slice(&salt.mark().to_le_bytes());
     record[24..32].copy_from_slice(&group.to_le_bytes());
-    let crc = crc(segment, record);
+    let crc = crc(salt, record);
     record[8..12].copy_from_slice(&crc.to_le_bytes());
 }
 
-/// The header at the front of `bytes`, unverified; `None` when there is no magic or the record would not fit.
-pub(super) fn peek(bytes: &[u8]) -> Option<RecordHeader> {
-    let header = bytes.first_chunk::<RECORD_HEADER_BYTES>()?;
-    if u32_at(header, 0) != RECORD_MAGIC {
+/// The header at the front of `bytes`, if it has the mark of the segment and the record would fit. The rest of the record
+/// is not looked at: it may be torn.
+pub(super) fn peek(bytes: &[u8], salt: Salt) -> Option<RecordHeader> {
+    if bytes.first_chunk() != Some(&salt.mark().to_le_bytes()) {
         return None;
     }
+    header(bytes)
+}
+
+/// The header at the front of `bytes`, whatever its mark; `None` when the record would not fit.
+pub(super) fn header(bytes: &[u8]) -> Option<RecordHeader> {
+    let header = bytes.first_chunk::<RECORD_HEADER_BYTES>()?;
     let len = u32_at(header, 4) as usize;
     if record_len(len) > bytes.len() {
         return None;
@@ -317,19 +344,18 @@ pub(super) fn peek(bytes: &[u8]) -> Option<RecordHeader> {
 
 /// The record at the front of `bytes` if it is whole and was written to this segment: its header and its payload.
 #[must_use]
-pub fn verify(bytes: &[u8], segment: SegmentNumber) -> Option<(RecordHeader, &[u8])> {
-    let header = peek(bytes)?;
+pub fn verify(bytes: &[u8], salt: Salt) -> Option<(RecordHeader, &[u8])> {
+    let header = peek(bytes, salt)?;
     let record = &bytes[..record_len(header.len)];
-    if u32_at(record, 8) != crc(segment, record) {
+    if u32_at(record, 8) != crc(salt, record) {
         return None;
     }
     Some((header, &record[RECORD_HEADER_BYTES..RECORD_HEADER_BYTES + header.len]))
 }
 
-/// Over the segment number and the record with its padding, without the crc itself.
-fn crc(segment: SegmentNumber, record: &[u8]) -> u32 {
-    let crc = crc32c::crc32c(&segment.0.to_le_bytes());
-    let crc = crc32c::crc32c_append(crc, &record[..8]);
+/// Over the record with its padding, without the crc itself.
+fn crc(salt: Salt, record: &[u8]) -> u32 {
+    let crc = crc32c::crc32c_append(salt.seed(), &record[..8]);
     crc32c::crc32c_append(crc, &record[12..])
 }
 
@@ -345,10 +371,12 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
 mod tests {
     use super::*;
 
+    const SALT: Salt = Salt(0x0123_4567_89ab_cdef);
+
     fn record(payload: &[u8]) -> Vec<u8> {
         let mut bytes = Vec::new();
         put_unsealed(&mut bytes, CoreId(3), BatchId(9), Lsn(12), payload);
-        seal(&mut bytes, SegmentNumber(5), 4096);
+        seal(&mut bytes, SALT, 4096);
         bytes
     }
 
@@ -356,13 +384,23 @@ mod tests {
     fn a_record_reads_back() {
         let bytes = record(b"payload");
         let header = RecordHeader { len: 7, core: CoreId(3), batch: BatchId(9), lsn: Lsn(12), group: 4096 };
-        assert_eq!(verify(&bytes, SegmentNumber(5)), Some((header, &b"payload"[..])));
+        assert_eq!(verify(&bytes, SALT), Some((header, &b"payload"[..])));
         assert_eq!(bytes.len(), 48);
     }
 
     #[test]
-    fn a_record_of_another_segment_is_not_taken() {
-        assert_eq!(verify(&record(b"payload"), SegmentNumber(6)), None);
+    fn a_record_under_a_salt_that_differs_in_any_bit_is_not_taken() {
+        let bytes = record(b"payload");
+        for bit in 0..64 {
+            // The lowest bit of the mark is always set.
+            let is_taken = verify(&bytes, Salt(SALT.0 ^ 1 << bit)).is_some();
+            assert_eq!(is_taken, bit == 32, "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn zeros_are_no_record_whatever_the_salt() {
+        assert_eq!(peek(&[0; 64], Salt(0)), None);
     }
 
     #[test]
@@ -371,16 +409,16 @@ mod tests {
         for bit in 0..whole.len() * 8 {
             let mut bytes = whole.clone();
             bytes[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(verify(&bytes, SegmentNumber(5)), None, "bit {bit}");
+            assert_eq!(verify(&bytes, SALT), None, "bit {bit}");
         }
         for cut in 0..whole.len() {
-            assert_eq!(verify(&whole[..cut], SegmentNumber(5)), None, "cut {cut}");
+            assert_eq!(verify(&whole[..cut], SALT), None, "cut {cut}");
         }
     }
 
     #[test]
     fn a_segment_header_reads_back_and_names_what_is_wrong() {
-        let header = SegmentHeader { number: SegmentNumber(7), bytes: 65536 };
+        let header = SegmentHeader { number: SegmentNumber(7), bytes: 65536, salt: SALT };
         let page = header.encode();
         assert_eq!(SegmentHeader::decode(&page), Ok(header));
         assert_eq!(SegmentHeader::decode(&page[..20]), Err(SegmentHeaderError::Foreign));
@@ -389,7 +427,7 @@ mod tests {
         newer[8] = 2;
         assert_eq!(SegmentHeader::decode(&newer), Err(SegmentHeaderError::Newer { found: 2 }));
         let mut damaged = page;
-        damaged[17] ^= 1;
+        damaged[33] ^= 1;
         assert_eq!(SegmentHeader::decode(&damaged), Err(SegmentHeaderError::Damaged));
     }
 

@@ -7,8 +7,8 @@ pub mod format;
 pub mod segments;
 pub mod writer;
 
-pub use format::{JournalConfig, JournalConfigError, Lsn, Position, SegmentNumber};
+pub use format::{JournalConfig, JournalConfigError, Lsn, Position, Salt, SegmentNumber};
 pub use segments::{
-    JournalError, JournalFolder, JournalRecord, Recovered, SealedSegment, SegmentRecords, Torn, recover,
+    JournalError, JournalFolder, JournalRecord, Prepared, Recovered, SealedSegment, SegmentRecords, Torn, recover,
 };
 pub use writer::{Counters, Done, GroupStats, Room, Sealed, Write, Writer};

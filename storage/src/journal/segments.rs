@@ -4,9 +4,9 @@
 //! `<number>.journal` is a segment; `<number>.free` is a file that waits to be used again; `<number>.new` is a file that
 //! a crash kept from becoming a segment. Other names are left alone.
 //!
-//! Invariants: a segment has its full size and a synced header before it has its name; the number in a file's name is
-//! at least as high as that of any record in it, so a number above all names has never been used; reading and recovery
-//! change nothing on disk.
+//! Invariants: a segment has its full size and a synced header before it has its name; no salt is used twice, so nothing
+//! that a file held before it was prepared passes for a record; the number in a file's name is at least as high as that
+//! of any record in it, so a number above all names has never been used; reading and recovery change nothing on disk.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -19,8 +19,8 @@ use thiserror::Error;
 
 use super::{
     format::{
-        self, Lsn, Position, RECORD_ALIGNMENT, RecordHeader, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentHeaderError,
-        SegmentNumber, record_len,
+        self, Lsn, Position, RECORD_ALIGNMENT, RecordHeader, SEGMENT_HEADER_BYTES, Salt, SegmentHeader,
+        SegmentHeaderError, SegmentNumber, record_len,
     },
     writer::Sealed,
 };
@@ -79,6 +79,15 @@ impl JournalError {
     }
 }
 
+/// An empty segment.
+#[derive(Debug)]
+pub struct Prepared {
+    /// Its file.
+    pub path: PathBuf,
+    /// What [`super::Writer::add_segment`] has to know of it.
+    pub salt: Salt,
+}
+
 /// The folder of a journal.
 #[derive(Clone, Debug)]
 pub struct JournalFolder {
@@ -105,18 +114,19 @@ impl JournalFolder {
         self.file_path(number, SEGMENT)
     }
 
-    /// Makes an empty segment: a freed file with a new header, or a new file filled with zeros, so that later syncs
-    /// write data blocks and no metadata. Durable when this returns.
+    /// Makes an empty segment with a salt of its own: a freed file with a new header, or a new file filled with zeros,
+    /// so that later syncs write data blocks and no metadata. Durable when this returns.
     ///
     /// # Errors
     /// No room, or another refusal of the operating system; a retry may succeed.
-    pub fn prepare(&self, number: SegmentNumber) -> Result<PathBuf, JournalError> {
-        let header = SegmentHeader { number, bytes: self.segment_bytes }.encode();
+    pub fn prepare(&self, number: SegmentNumber) -> Result<Prepared, JournalError> {
+        let salt = Salt(rand::random());
+        let header = SegmentHeader { number, bytes: self.segment_bytes, salt }.encode();
         let target = self.segment_path(number);
         let source = match self.reusable()? {
             Some(free) => {
                 let file = OpenOptions::new().write(true).open(&free).map_err(during("open", &free))?;
-                // Stale records may stay: their crc covers another segment number.
+                // What the file held may stay: it is no record under the new salt.
                 file.write_all_at(&header, 0).map_err(during("write", &free))?;
                 file.sync_all().map_err(during("sync", &free))?;
                 free
@@ -134,7 +144,7 @@ impl JournalFolder {
         };
         fs::rename(&source, &target).map_err(during("rename", &source))?;
         self.sync()?;
-        Ok(target)
+        Ok(Prepared { path: target, salt })
     }
 
     /// Gives up a segment whose records are in the store. Segments are freed in ascending order.
@@ -362,6 +372,7 @@ impl Recovered {
 struct Loaded {
     path: PathBuf,
     number: SegmentNumber,
+    salt: Salt,
     bytes: Vec<u8>,
 }
 
@@ -383,7 +394,7 @@ impl Loaded {
         let mut bytes = page;
         bytes.reserve_exact(found as usize - bytes.len());
         file.read_to_end(&mut bytes).map_err(during("read", path))?;
-        Ok(Self { path: path.to_owned(), number: header.number, bytes })
+        Ok(Self { path: path.to_owned(), number: header.number, salt: header.salt, bytes })
     }
 
     fn damaged(&self, offset: u64, reason: String) -> JournalError {
@@ -394,10 +405,11 @@ impl Loaded {
     /// that was torn there, or a later group, which is damage.
     fn what_follows(&self, end: u64) -> Result<Option<Torn>, JournalError> {
         let rest = &self.bytes[end as usize..];
-        let mut last_sign = self.claimed_len(rest);
+        // The head of a record that is not whole.
+        let mut last_sign = format::peek(rest, self.salt).map_or(0, |header| record_len(header.len) as u64);
         let mut at = RECORD_ALIGNMENT;
         while at < rest.len() {
-            let Some((header, _)) = format::verify(&rest[at..], self.number) else {
+            let Some((header, _)) = format::verify(&rest[at..], self.salt) else {
                 at += RECORD_ALIGNMENT;
                 continue;
             };
@@ -413,24 +425,6 @@ impl Loaded {
         }
         let torn = Torn { path: self.path.clone(), offset: end, bytes: last_sign };
         Ok((last_sign > 0).then_some(torn))
-    }
-
-    /// How long the record at the front of `rest` would be, if something that looks like the head of one is there
-    /// that is no stale record: a stale one is whole, under the number that the file had before.
-    fn claimed_len(&self, rest: &[u8]) -> u64 {
-        match format::peek(rest) {
-            Some(header) if header.group <= self.bytes.len() as u64 && !self.is_stale(rest) => {
-                record_len(header.len) as u64
-            }
-            _ => 0,
-        }
-    }
-
-    fn is_stale(&self, rest: &[u8]) -> bool {
-        // Only files of the recent past are used again.
-        const NUMBERS_BACK: u64 = 64;
-        (self.number.0.saturating_sub(NUMBERS_BACK)..self.number.0)
-            .any(|number| format::verify(rest, SegmentNumber(number)).is_some())
     }
 }
 
@@ -459,7 +453,7 @@ impl<'a> Walk<'a> {
 
     fn step(&mut self) -> Step<'a> {
         let rest = &self.segment.bytes[self.offset as usize..];
-        let Some((header, payload)) = format::verify(rest, self.segment.number) else { return Step::End };
+        let Some((header, payload)) = format::verify(rest, self.segment.salt) else { return Step::End };
         let RecordHeader { len, core, batch, lsn, group } = header;
         if let Some(expected) = self.expected
             && lsn != expected

@@ -10,7 +10,7 @@
 
 use std::collections::VecDeque;
 
-use super::format::{self, JournalConfig, Lsn, Position, SEGMENT_HEADER_BYTES, SegmentNumber, record_len};
+use super::format::{self, JournalConfig, Lsn, Position, SEGMENT_HEADER_BYTES, Salt, SegmentNumber, record_len};
 use crate::record::{BatchId, CoreId};
 
 /// Most bytes of a group, unless a single batch is larger: a disk of 1 GB/s writes this in a millisecond, and a sync per
@@ -92,14 +92,14 @@ pub struct Counters {
 pub struct Writer {
     config: JournalConfig,
     next_lsn: Lsn,
-    /// Records of the batches that wait, in order, without their group and crc.
+    /// Records of the batches that wait, in order, without their mark, group and crc.
     pending: Vec<u8>,
     /// A buffer that came back from a write.
     recycled: Vec<u8>,
     in_flight: InFlight,
     current: Option<Current>,
     /// Prepared and not begun, by ascending number.
-    prepared: VecDeque<SegmentNumber>,
+    prepared: VecDeque<(SegmentNumber, Salt)>,
     /// Asked for and not yet prepared.
     asked: bool,
     next_segment: SegmentNumber,
@@ -125,6 +125,7 @@ struct Group {
 #[derive(Debug)]
 struct Current {
     segment: SegmentNumber,
+    salt: Salt,
     /// Where the next group goes: everything before is durable.
     offset: u64,
     completes: Vec<(CoreId, BatchId)>,
@@ -163,15 +164,15 @@ impl Writer {
         Some(self.next_segment)
     }
 
-    /// The segment that was asked for is an empty file now.
+    /// The segment that was asked for is an empty file now, which was prepared with this salt.
     ///
     /// # Panics
     /// It is not the segment that was asked for.
-    pub fn add_segment(&mut self, number: SegmentNumber) {
+    pub fn add_segment(&mut self, number: SegmentNumber, salt: Salt) {
         assert!(self.asked && number == self.next_segment, "segment {number} was not asked for");
         self.asked = false;
         self.next_segment = number.next();
-        self.prepared.push_back(number);
+        self.prepared.push_back((number, salt));
     }
 
     /// The segment that was asked for could not be prepared: it will be asked for again.
@@ -213,7 +214,10 @@ impl Writer {
         let config = self.config;
         let current = match &mut self.current {
             Some(current) => current,
-            none => none.insert(Current::begin(self.prepared.pop_front()?)),
+            none => {
+                let (segment, salt) = self.prepared.pop_front()?;
+                none.insert(Current::begin(segment, salt))
+            }
         };
         let room = (config.segment_bytes - current.offset) as usize;
         let (len, group) = seal_group(&mut self.pending, current, room);
@@ -273,7 +277,7 @@ impl Writer {
         if !matches!(self.in_flight, InFlight::Nothing) || self.current.as_ref()?.is_empty() {
             return None;
         }
-        let Current { segment, offset: end, completes } = self.current.take()?;
+        let Current { segment, offset: end, completes, .. } = self.current.take()?;
         self.sealed_segments += 1;
         Some(Sealed { segment, end, completes })
     }
@@ -328,8 +332,8 @@ impl Writer {
 }
 
 impl Current {
-    const fn begin(segment: SegmentNumber) -> Self {
-        Self { segment, offset: SEGMENT_HEADER_BYTES, completes: Vec::new() }
+    const fn begin(segment: SegmentNumber, salt: Salt) -> Self {
+        Self { segment, salt, offset: SEGMENT_HEADER_BYTES, completes: Vec::new() }
     }
 
     const fn is_empty(&self) -> bool {
@@ -342,12 +346,12 @@ impl Current {
 fn seal_group(pending: &mut [u8], current: &Current, room: usize) -> (usize, Group) {
     let mut group = Group { stats: GroupStats::default(), committed: Vec::new() };
     let mut end = 0;
-    while let Some(header) = format::peek(&pending[end..]) {
+    while let Some(header) = format::header(&pending[end..]) {
         let next = end + record_len(header.len);
         if next > room || (next > GROUP_BYTES_MAX && end > 0) {
             break;
         }
-        format::seal(&mut pending[end..next], current.segment, current.offset);
+        format::seal(&mut pending[end..next], current.salt, current.offset);
         raise(&mut group.committed, header.core, header.batch);
         group.stats.batches += 1;
         end = next;
@@ -388,15 +392,19 @@ mod tests {
 
     fn prepare(writer: &mut Writer) {
         while let Some(number) = writer.wants_segment() {
-            writer.add_segment(number);
+            writer.add_segment(number, salt(number));
         }
+    }
+
+    fn salt(number: SegmentNumber) -> Salt {
+        Salt(number.0 << 48 | 7)
     }
 
     fn read(write: &Write) -> Vec<(Lsn, u64, BatchId)> {
         let mut at = 0;
         let mut read = Vec::new();
         while at < write.bytes.len() {
-            let (header, _) = format::verify(&write.bytes[at..], write.segment).expect("a whole record");
+            let (header, _) = format::verify(&write.bytes[at..], salt(write.segment)).expect("a whole record");
             read.push((header.lsn, header.group, header.batch));
             at += record_len(header.len);
         }

@@ -196,7 +196,7 @@ impl Simulation {
             // Receipts of the last acknowledgements.
             self.go_on_until(self.now.monotonic_ms + 3_000);
             let everybody: BTreeSet<UserId> = self.apps.iter().map(|app| app.key.0).collect();
-            let logs = self.machine.logs_at_the_end();
+            let logs = self.machine.logs();
             self.oracle.at_the_end(&logs, &everybody);
         }
         match self.oracle.failure.take() {

@@ -255,6 +255,11 @@ impl Simulation {
         if let Some(link) = self.links.get(id) {
             link.is_known = false;
         }
+        if self.rng.chance(30) {
+            // Nobody tells the server; it finds out later, perhaps from the same device connecting again.
+            let unnoticed = self.rng.within(100, 3_000);
+            return self.schedule(unnoticed, Happening::Cut(id));
+        }
         self.cut(id);
     }
 

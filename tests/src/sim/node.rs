@@ -11,7 +11,8 @@ use std::{
 };
 
 use proto_spec::{
-    Decoder, Durability, Entry, Event, RawFrame, Seq, ServerFrame, TimestampMs, UserId, limits::SERVER_FRAME_BYTES_MAX,
+    Decoder, Durability, Entry, ErrorCode, Event, RawFrame, Seq, ServerFrame, TimestampMs, UserId,
+    limits::SERVER_FRAME_BYTES_MAX,
 };
 use server::{
     auth::{self, Keys, SigningKey},
@@ -23,7 +24,10 @@ use server::{
 use storage::{
     BatchId, CoreId, Fence, MemoryStore, Query, Record, Store as _,
     contract::block_on,
-    journal::{JournalConfig, JournalFolder, Room, Sealed, SealedSegment, SegmentNumber, Write, Writer, recover},
+    journal::{
+        JournalConfig, JournalFolder, Prepared, Room, Salt, Sealed, SealedSegment, SegmentNumber, Write, Writer,
+        recover,
+    },
     memory::CommitFault,
     run::RunBuilder,
     schema::RowKey,
@@ -156,24 +160,11 @@ impl Machine {
         entries_of(block_on(storage::answer(&*self.store, &query)).expect("the store answers after healing"))
     }
 
-    /// A user's durable log: the store, and what the journal has on top.
-    fn log(&self, user: UserId) -> Vec<Entry> {
-        let mut log: BTreeMap<Seq, Entry> = self.stored_log(user).into_iter().map(|e| (e.seq, e)).collect();
-        for (_, record) in self.journaled() {
-            if let Record::Append { user: whose, entry, replaces } = record
-                && whose == user
-            {
-                replaces.map(|old| log.remove(&old));
-                log.insert(entry.seq, entry);
-            }
-        }
-        log.into_values().collect()
-    }
-
     /// Records in the journal's segments, in order.
     fn journaled(&self) -> Vec<(CoreId, Record)> {
         let mut records = Vec::new();
-        let found = recover(self.folder.path()).expect("the journal can be read");
+        // If it is damaged, the start has said so.
+        let Ok(found) = recover(self.folder.path()) else { return records };
         for segment in &found.segments {
             let read = segment.read().expect("the segment can be read");
             for record in read.iter() {
@@ -186,9 +177,19 @@ impl Machine {
         records
     }
 
-    pub(super) fn logs_at_the_end(&self) -> BTreeMap<UserId, BTreeMap<Seq, Entry>> {
+    /// Everybody's durable log: the store, and what the journal has on top.
+    pub(super) fn logs(&self) -> BTreeMap<UserId, BTreeMap<Seq, Entry>> {
         let users = (1..=4).chain([99]).map(UserId);
-        users.map(|user| (user, self.log(user).into_iter().map(|entry| (entry.seq, entry)).collect())).collect()
+        let mut logs: BTreeMap<UserId, BTreeMap<Seq, Entry>> =
+            users.map(|user| (user, self.stored_log(user).into_iter().map(|e| (e.seq, e)).collect())).collect();
+        for (_, record) in self.journaled() {
+            if let Record::Append { user, entry, replaces } = record {
+                let log = logs.entry(user).or_default();
+                replaces.map(|old| log.remove(&old));
+                log.insert(entry.seq, entry);
+            }
+        }
+        logs
     }
 
     /// A place in the table of the user's core.
@@ -225,7 +226,10 @@ impl Simulation {
         let machine = &mut self.machine;
         machine.fence = block_on(machine.store.take_over()).expect("a store in memory can be taken over");
         let segments = JournalFolder::open(machine.folder.path(), JOURNAL.segment_bytes).expect("the folder is good");
-        let mut found = recover(machine.folder.path()).expect("recovery finds nothing but torn writes");
+        let mut found = match recover(machine.folder.path()) {
+            Ok(found) => found,
+            Err(error) => return self.oracle.fail(|| format!("the node does not start: {error}")),
+        };
         if found.torn.is_some() {
             self.reached("torn write found at recovery");
         }
@@ -249,8 +253,9 @@ impl Simulation {
         }
         let mut writer = Writer::new(JOURNAL, found.next);
         let first = writer.wants_segment().expect("a new writer wants a segment");
-        let files = HashMap::from([(first, self.prepare(first))]);
-        writer.add_segment(first);
+        let (salt, file) = self.prepare(first);
+        let files = HashMap::from([(first, file)]);
+        writer.add_segment(first, salt);
         let topology = Topology::new(cores).expect("at least one");
         self.machine.alive = Some(Life {
             shards: (0..cores).map(|core| Shard::new(CoreId(core), topology, SETTINGS)).collect(),
@@ -270,7 +275,7 @@ impl Simulation {
             next_slot: 0,
             counted: (0, 0, 0),
         });
-        let logs = self.machine.logs_at_the_end();
+        let logs = self.machine.logs();
         self.oracle.restarted(&logs);
         let unfinished = block_on(storage::unfinished(&*self.machine.store, None, 1_000)).expect("reads work now");
         for user in unfinished {
@@ -282,15 +287,15 @@ impl Simulation {
         self.begin_write();
     }
 
-    fn prepare(&mut self, segment: SegmentNumber) -> File {
+    fn prepare(&mut self, segment: SegmentNumber) -> (Salt, File) {
         let folder =
             JournalFolder::open(self.machine.folder.path(), JOURNAL.segment_bytes).expect("the folder is good");
         let had_free = self.free_files() > 0;
-        let path = folder.prepare(segment).expect("the folder is good");
+        let Prepared { path, salt } = folder.prepare(segment).expect("the folder is good");
         if had_free {
             self.reached("segment reused");
         }
-        File::options().write(true).open(path).expect("prepared just now")
+        (salt, File::options().write(true).open(path).expect("prepared just now"))
     }
 
     fn free_files(&self) -> usize {
@@ -402,6 +407,9 @@ impl Simulation {
                 Ok(frame) => {
                     if matches!(frame, ServerFrame::Refused { .. }) {
                         self.reached("send refused");
+                    }
+                    if matches!(frame, ServerFrame::Bye { code: ErrorCode::Replaced, .. }) {
+                        self.reached("device replaced by itself");
                     }
                     self.oracle.leaves(user, &frame);
                 }
@@ -638,10 +646,10 @@ impl Simulation {
     }
 
     pub(super) fn on_prepared(&mut self, segment: SegmentNumber) {
-        let file = self.prepare(segment);
+        let (salt, file) = self.prepare(segment);
         let Some(life) = &mut self.machine.alive else { return };
         life.files.insert(segment, file);
-        life.writer.add_segment(segment);
+        life.writer.add_segment(segment, salt);
         self.begin_write();
     }
 

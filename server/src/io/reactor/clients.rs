@@ -77,6 +77,7 @@ impl Reactor {
                 let input = Input::Bytes { conn, bytes: self.ring.bytes(filled) };
                 self.shard.handle(now, input, &self.shared.directory, &mut self.effects);
                 self.count_received(result);
+                self.bound_output(now);
             }
             (Received::Starved, _) => self.counters().receives_starved.one(),
             (Received::Gone(stage), _) => self.on_gone(now, conn, stage, result),

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
-use crate::journal::{JournalConfig, Writer};
+use crate::journal::{JournalConfig, Write, Writer};
 
 const CONFIG: JournalConfig = JournalConfig { segment_bytes: 65536, journal_bytes_max: 8 * 65536, reserve_bytes: 0 };
 
@@ -11,42 +11,108 @@ struct World {
     dir: TempDir,
     folder: JournalFolder,
     writer: Writer,
-    next_batch: u64,
+    /// The payloads of all batches: of batch 1, 2, ...
+    pushed: Vec<Vec<u8>>,
     /// Where each group went: file, offset, length.
     groups: Vec<(PathBuf, u64, usize)>,
+    /// The bytes of each group.
+    written: Vec<Vec<u8>>,
 }
 
 impl World {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let folder = JournalFolder::open(dir.path(), CONFIG.segment_bytes).unwrap();
-        let mut world =
-            Self { dir, folder, writer: Writer::new(CONFIG, Position::default()), next_batch: 1, groups: Vec::new() };
+        let mut world = Self {
+            dir,
+            folder,
+            writer: Writer::new(CONFIG, Position::default()),
+            pushed: Vec::new(),
+            groups: Vec::new(),
+            written: Vec::new(),
+        };
         world.prepare();
         world
     }
 
     fn prepare(&mut self) {
         while let Some(number) = self.writer.wants_segment() {
-            self.folder.prepare(number).unwrap();
-            self.writer.add_segment(number);
+            let salt = self.folder.prepare(number).unwrap().salt;
+            self.writer.add_segment(number, salt);
         }
+    }
+
+    fn push(&mut self, payload: Vec<u8>) {
+        self.pushed.push(payload);
+        let batch = BatchId(self.pushed.len() as u64);
+        self.writer.push(CoreId(0), batch, self.pushed.last().unwrap());
     }
 
     /// Writes a group of batches with these payload sizes; gives what was sealed.
     fn group(&mut self, sizes: &[usize]) -> Option<Sealed> {
         for &size in sizes {
-            self.writer.push(CoreId(0), BatchId(self.next_batch), &payload(self.next_batch, size));
-            self.next_batch += 1;
+            self.push(payload(self.pushed.len() as u64 + 1, size));
         }
-        let write = self.writer.next_write().unwrap();
-        let path = self.folder.segment_path(write.segment);
-        let file = OpenOptions::new().write(true).open(&path).unwrap();
+        self.write()
+    }
+
+    fn push_content(&mut self, content: &Content) {
+        let mut payload = match content {
+            Content::Plain(size) => payload(self.pushed.len() as u64 + 1, *size),
+            Content::Forged => forged_text(),
+            Content::Copy(_) if self.written.is_empty() => Vec::new(),
+            Content::Copy(which) => which.get(&self.written).clone(),
+        };
+        payload.truncate(CONTENT_MAX);
+        self.push(payload);
+    }
+
+    /// Writes what was pushed as one group; gives what was sealed.
+    fn write(&mut self) -> Option<Sealed> {
+        let (write, file) = self.begin_write();
         file.write_all_at(&write.bytes, write.offset).unwrap();
-        self.groups.push((path, write.offset, write.bytes.len()));
         let sealed = self.writer.written(write.bytes).sealed;
         self.prepare();
         sealed
+    }
+
+    /// Writes of what was pushed only the parts that lie in these sectors of 512 bytes, and crashes.
+    fn tear(&mut self, is_kept: impl Fn(usize) -> bool) {
+        let (write, file) = self.begin_write();
+        self.prepare();
+        let mut at = 0;
+        while at < write.bytes.len() {
+            let place = write.offset as usize + at;
+            let next = write.bytes.len().min(at + 512 - place % 512);
+            if is_kept(place / 512 - write.offset as usize / 512) {
+                file.write_all_at(&write.bytes[at..next], place as u64).unwrap();
+            }
+            at = next;
+        }
+    }
+
+    fn begin_write(&mut self) -> (Write, File) {
+        let write = self.writer.next_write().unwrap();
+        let path = self.folder.segment_path(write.segment);
+        let file = OpenOptions::new().write(true).open(&path).unwrap();
+        self.groups.push((path, write.offset, write.bytes.len()));
+        self.written.push(write.bytes.clone());
+        (write, file)
+    }
+
+    /// The store has all of a sealed segment.
+    fn ingested(&mut self, sealed: &Sealed) {
+        self.folder.free(sealed.segment).unwrap();
+        self.writer.released(sealed.segment);
+    }
+
+    /// The next start after a crash: what is found is ingested and freed.
+    fn restart(&mut self) {
+        let found = self.recover().unwrap();
+        let numbers = found.segments.iter().map(|segment| segment.number).chain(found.empty);
+        numbers.for_each(|number| self.folder.free(number).unwrap());
+        self.writer = Writer::new(CONFIG, found.next);
+        self.prepare();
     }
 
     fn recover(&self) -> Result<Recovered, JournalError> {
@@ -56,6 +122,20 @@ impl World {
     fn edit(&self, group: usize, change: impl FnOnce(&mut [u8])) {
         let (path, offset, len) = &self.groups[group];
         edit(path, *offset, *len, change);
+    }
+
+    /// The batches that recovery finds. Each has its payload.
+    fn batches(&self, recovered: &Recovered) -> Vec<u64> {
+        let mut read = Vec::new();
+        for segment in &recovered.segments {
+            let records = segment.read().unwrap();
+            for record in records.iter() {
+                let record = record.unwrap();
+                assert!(record.payload == self.pushed[record.batch.0 as usize - 1], "batch {}", record.batch.0);
+                read.push(record.batch.0);
+            }
+        }
+        read
     }
 }
 
@@ -69,19 +149,6 @@ fn edit(path: &Path, offset: u64, len: usize, change: impl FnOnce(&mut [u8])) {
 
 fn payload(batch: u64, size: usize) -> Vec<u8> {
     (0..size).map(|at| (batch as usize * 7 + at) as u8 | 1).collect()
-}
-
-fn batches(recovered: &Recovered) -> Vec<u64> {
-    let mut read = Vec::new();
-    for segment in &recovered.segments {
-        let records = segment.read().unwrap();
-        for record in records.iter() {
-            let record = record.unwrap();
-            assert_eq!(record.payload, payload(record.batch.0, record.payload.len()));
-            read.push(record.batch.0);
-        }
-    }
-    read
 }
 
 fn snapshot(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
@@ -110,7 +177,7 @@ fn what_was_written_over_several_segments_is_read_back_in_order() {
     let sealed = (0..40).filter_map(|_| world.group(&[1, 2000, 0, 3001])).count();
     assert!(sealed >= 2);
     let recovered = world.recover().unwrap();
-    assert_eq!(batches(&recovered), (1..=160).collect::<Vec<_>>());
+    assert_eq!(world.batches(&recovered), (1..=160).collect::<Vec<_>>());
     assert_eq!((recovered.batches, recovered.torn), (160, None));
     assert_eq!(recovered.next.lsn, Lsn(161));
     assert_eq!(recovered.next.segment.0, recovered.empty[0].0 + 1, "above the prepared spare");
@@ -126,7 +193,7 @@ fn a_last_group_cut_at_any_byte_keeps_whole_records_and_all_earlier_groups() {
     for cut in 0..len {
         edit(&path, offset, len, |bytes| bytes[cut..].fill(0));
         let recovered = world.recover().unwrap();
-        let read = batches(&recovered);
+        let read = world.batches(&recovered);
         assert!(read.starts_with(&[1, 2]) && read.len() <= 5, "cut at {cut}: {read:?}");
         assert_eq!(read, (1..=read.len() as u64).collect::<Vec<_>>());
         fs::write(&path, &whole).unwrap();
@@ -162,15 +229,13 @@ fn any_flipped_bit_in_the_last_group_is_a_torn_tail_that_is_reported() {
     world.group(&[10]);
     world.group(&[100]);
     let (path, offset, len) = world.groups[1].clone();
-    // Not in the magic and the length: then nothing tells that there was a record.
+    // Not in the mark and the length: then nothing tells that there was a record.
     for bit in 64..len * 8 {
         world.edit(1, |bytes| bytes[bit / 8] ^= 1 << (bit % 8));
         let recovered = world.recover().unwrap();
-        assert_eq!(batches(&recovered), [1]);
+        assert_eq!(world.batches(&recovered), [1]);
         assert_eq!(recovered.next.lsn, Lsn(2));
-        if !(24 * 8..32 * 8).contains(&bit) {
-            assert_eq!(recovered.torn, Some(Torn { path: path.clone(), offset, bytes: len as u64 }), "bit {bit}");
-        }
+        assert_eq!(recovered.torn, Some(Torn { path: path.clone(), offset, bytes: len as u64 }), "bit {bit}");
         world.edit(1, |bytes| bytes[bit / 8] ^= 1 << (bit % 8));
     }
 }
@@ -207,22 +272,121 @@ fn stale_records_of_a_reused_file_are_never_read() {
     // The first file becomes the third segment, full of stale records.
     world.folder.free(SegmentNumber(1)).unwrap();
     world.writer.released(SegmentNumber(1));
-    let begun = world.next_batch;
+    let begun = world.pushed.len() as u64 + 1;
     while world.group(&[3000]).is_none() {}
     assert!(!world.folder.segment_path(SegmentNumber(1)).exists());
     assert!(list(world.dir.path()).unwrap().iter().all(|file| file.state == FileState::Segment));
 
     let empty = world.recover().unwrap();
-    assert_eq!(batches(&empty), (begun..world.next_batch).collect::<Vec<_>>());
+    assert_eq!(world.batches(&empty), (begun..=world.pushed.len() as u64).collect::<Vec<_>>());
     assert_eq!((empty.empty, empty.torn), (vec![SegmentNumber(3)], None));
 
     // Shorter groups over stale ones: every end falls into the middle of something stale.
     for _ in 0..5 {
         world.group(&[17, 400]);
         let recovered = world.recover().unwrap();
-        assert_eq!(batches(&recovered), (begun..world.next_batch).collect::<Vec<_>>());
+        assert_eq!(world.batches(&recovered), (begun..=world.pushed.len() as u64).collect::<Vec<_>>());
         assert_eq!(recovered.torn, None);
     }
+}
+
+/// What a client can put into a text who knows the format and guesses whatever is small and counts: a whole record.
+fn forge(guess: u64, group: u64, lsn: u64) -> Vec<u8> {
+    let mut record = Vec::new();
+    format::put_unsealed(&mut record, CoreId(0), BatchId(lsn), Lsn(lsn), b"forged");
+    format::seal(&mut record, Salt(guess), group);
+    record
+}
+
+/// Forged records for many guesses, at every alignment.
+fn forged_text() -> Vec<u8> {
+    let records: Vec<u8> = (1..20).flat_map(|guess| forge(guess, 1 << 40, 1)).collect();
+    [records, b" ".to_vec()].concat().repeat(RECORD_ALIGNMENT)
+}
+
+/// A journal whose third segment is the file of the first, which held this content, `FORGED_AT` in the file.
+fn reused_after(content: Vec<u8>) -> World {
+    let mut world = World::new();
+    world.group(&[100]);
+    world.push(content);
+    let mut sealed = world.write();
+    while sealed.is_none() {
+        sealed = world.group(&[5000]);
+    }
+    world.ingested(&sealed.unwrap());
+    while world.group(&[5000]).is_none() {}
+    assert!(!world.folder.segment_path(SegmentNumber(1)).exists());
+    world
+}
+
+/// Behind a record of 100 bytes and the header of the record that brings the content.
+const FORGED_AT: u64 = SEGMENT_HEADER_BYTES + record_len(100) as u64 + format::RECORD_HEADER_BYTES as u64;
+
+/// The payload of a first record that ends where the content begins.
+const UP_TO_FORGED: usize = 140;
+
+#[test]
+fn records_in_a_text_do_not_make_the_reused_file_unreadable() {
+    let mut world = reused_after(forged_text());
+    let before = world.pushed.len() as u64;
+    world.group(&[1]);
+    let recovered = world.recover().unwrap();
+    assert_eq!(world.batches(&recovered).last(), Some(&(before + 1)));
+    assert_eq!(recovered.torn, None);
+}
+
+#[test]
+fn a_record_in_a_text_at_the_very_end_of_the_journal_is_not_taken_for_genuine() {
+    let lsn = reused_after(Vec::new()).pushed.len() as u64 + 2;
+    let mut world = reused_after(forge(3, FORGED_AT, lsn));
+    world.group(&[UP_TO_FORGED]);
+    let recovered = world.recover().unwrap();
+    assert_eq!((recovered.next.lsn, recovered.torn.clone()), (Lsn(lsn), None));
+    assert_eq!(world.batches(&recovered).last(), Some(&(lsn - 1)));
+}
+
+#[test]
+fn the_head_of_a_record_in_a_text_at_the_end_of_a_sealed_segment_is_no_torn_write() {
+    let mut forged = forge(3, FORGED_AT, 1);
+    forged[8] ^= 1;
+    let mut world = reused_after(forged);
+    world.group(&[UP_TO_FORGED]);
+    assert_eq!(world.writer.seal().unwrap().end, FORGED_AT);
+    world.prepare();
+    world.group(&[1]);
+    let recovered = world.recover().unwrap();
+    assert_eq!((recovered.torn, recovered.segments.len()), (None, 3));
+}
+
+#[test]
+fn what_an_earlier_crash_left_in_the_spare_does_not_forbid_a_torn_tail() {
+    let mut world = World::new();
+    while world.group(&[5000]).is_none() {}
+    // The first crash leaves the first sector of a record at the beginning of the second segment.
+    world.push(vec![7; 2000]);
+    world.tear(|sector| sector == 0);
+    world.restart();
+    // Its file is the spare of the segment that the second crash tears.
+    world.group(&[10]);
+    let whole = world.pushed.len() as u64;
+    world.push(vec![7; 2000]);
+    world.tear(|sector| sector == 0);
+    let recovered = world.recover().unwrap();
+    assert_eq!((world.batches(&recovered), &recovered.empty[..]), (vec![whole], &[SegmentNumber(5)][..]));
+    assert!(recovered.torn.is_some());
+}
+
+#[test]
+fn a_stale_record_is_no_torn_write_however_old_it_is() {
+    let mut world = World::new();
+    world.group(&[10]);
+    world.folder.free(SegmentNumber(1)).unwrap();
+    world.folder.free(SegmentNumber(2)).unwrap();
+    world.writer = Writer::new(CONFIG, Position { segment: SegmentNumber(1000), lsn: Lsn(2) });
+    world.prepare();
+    assert!(!world.dir.path().join("00000000000000000001.free").exists(), "it is used again");
+    let recovered = world.recover().unwrap();
+    assert_eq!((recovered.empty, recovered.torn), (vec![SegmentNumber(1000)], None));
 }
 
 #[test]
@@ -267,7 +431,7 @@ fn freed_files_are_used_again_and_only_a_few_are_kept() {
     folder.prepare(SegmentNumber(9)).unwrap();
     assert_eq!(list(dir.path()).unwrap().len(), FREE_FILES_MAX);
     let larger = JournalFolder::open(dir.path(), 2 * CONFIG.segment_bytes).unwrap();
-    let path = larger.prepare(SegmentNumber(10)).unwrap();
+    let path = larger.prepare(SegmentNumber(10)).unwrap().path;
     assert_eq!(fs::metadata(path).unwrap().len(), 2 * CONFIG.segment_bytes);
 }
 
@@ -281,28 +445,55 @@ fn a_file_that_never_became_a_segment_is_removed_at_the_next_start() {
     assert!(!left.exists());
 }
 
+/// What clients send. The worst of it no client can make, for want of the salt.
+#[derive(Clone, Debug)]
+enum Content {
+    Plain(usize),
+    Forged,
+    /// Real records, of this segment or another one.
+    Copy(proptest::sample::Index),
+}
+
+/// Three of these fit in whatever a segment has left.
+const CONTENT_MAX: usize = 8000;
+
+const _: () = assert!(3 * record_len(CONTENT_MAX) <= record_len(CONFIG.batch_bytes_max()));
+
+fn group_of_contents() -> impl Strategy<Value = Vec<Content>> {
+    let content = prop_oneof![
+        2 => (0..4000usize).prop_map(Content::Plain),
+        1 => Just(Content::Forged),
+        3 => any::<proptest::sample::Index>().prop_map(Content::Copy),
+    ];
+    proptest::collection::vec(content, 1..=3)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     /// Whatever happens to a file, what is read is the beginning of what was written, or an error.
     #[test]
     fn noise_anywhere_is_refused_or_leaves_a_beginning(
-        group_sizes in proptest::collection::vec(proptest::collection::vec(0..4000usize, 1..5), 1..12),
+        groups in proptest::collection::vec(group_of_contents(), 1..12),
         which in any::<proptest::sample::Index>(),
         at in any::<proptest::sample::Index>(),
         noise in proptest::collection::vec(any::<u8>(), 1..64),
     ) {
         let mut world = World::new();
-        let sealed = group_sizes.iter().filter_map(|sizes| world.group(sizes)).count();
+        let mut sealed = 0;
+        for contents in &groups {
+            contents.iter().for_each(|content| world.push_content(content));
+            sealed += usize::from(world.write().is_some());
+        }
         let paths: Vec<_> = (1..=sealed as u64 + 1).map(|number| world.folder.segment_path(SegmentNumber(number))).collect();
         let end = 65536 - noise.len();
         edit(&paths[which.index(paths.len())], at.index(end) as u64, noise.len(), |bytes| bytes.copy_from_slice(&noise));
         if let Ok(recovered) = world.recover() {
-            let read = batches(&recovered);
+            let read = world.batches(&recovered);
             prop_assert_eq!(&read, &(1..=read.len() as u64).collect::<Vec<_>>());
             // The noise is shorter than two records: with their neighbours it can hit three groups.
-            let may_be_lost: usize = group_sizes.iter().rev().take(3).map(Vec::len).sum();
-            prop_assert!(read.len() + may_be_lost >= world.next_batch as usize - 1);
+            let may_be_lost: usize = groups.iter().rev().take(3).map(Vec::len).sum();
+            prop_assert!(read.len() + may_be_lost >= world.pushed.len());
         }
     }
 
@@ -327,9 +518,39 @@ proptest! {
             }
         });
         let recovered = world.recover().unwrap();
-        let read = batches(&recovered);
+        let read = world.batches(&recovered);
         prop_assert!(read.starts_with(&[1, 2]));
         prop_assert_eq!(&read, &(1..=read.len() as u64).collect::<Vec<_>>());
         prop_assert_eq!(recovered.next.lsn.0, read.len() as u64 + 1);
+    }
+
+    /// Over crashes in the middle of writes, in files that are used again and again: every group that was whole is
+    /// found, and nothing that was not written.
+    #[test]
+    fn no_content_keeps_a_journal_from_being_read(
+        lives in proptest::collection::vec(
+            (proptest::collection::vec(group_of_contents(), 0..12), group_of_contents(), any::<u64>()), 1..6
+        ),
+    ) {
+        let mut world = World::new();
+        for (groups, last, kept) in &lives {
+            let mut begun = world.pushed.len() as u64 + 1;
+            for contents in groups {
+                contents.iter().for_each(|content| world.push_content(content));
+                if let Some(sealed) = world.write() {
+                    world.ingested(&sealed);
+                    begun = world.pushed.len() as u64 + 1;
+                }
+            }
+            let whole = world.pushed.len() as u64;
+            last.iter().for_each(|content| world.push_content(content));
+            world.tear(|sector| kept >> (sector % 64) & 1 == 1);
+
+            let recovered = world.recover().unwrap();
+            let read = world.batches(&recovered);
+            prop_assert_eq!(&read, &(begun..begun + read.len() as u64).collect::<Vec<_>>());
+            prop_assert!(begun + read.len() as u64 > whole, "{read:?}, and {whole} was whole");
+            world.restart();
+        }
     }
 }

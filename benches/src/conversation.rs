@@ -1,0 +1,184 @@
+//! A conversation: two users whose home is one shard, and the least of a rim around it. What is written is committed in
+//! the same turn, what is sent is taken by the kernel at once, and what is ingested is forgotten.
+//!
+//! Invariant: after a turn nothing waits, neither for a commit nor in an outbox.
+
+use std::mem;
+
+use proto_spec::{ClientFrame, Content, DeviceId, Durability, Resume, SendNumber, Seq, TimestampMs, UserId};
+use server::{
+    directory::Directory,
+    limits::RECEIVE_BUFFER_BYTES,
+    shard::{ConnId, Connected, Effects, Input, Now, Presence, Settings, Shard, ShardCounters},
+    topology::Topology,
+};
+use storage::{Answer, BatchId, ConversationSnapshot, CoreId, Query, UserSnapshot};
+
+use crate::TEXT;
+
+const WRITER: UserId = UserId(81_234_567);
+const READER: UserId = UserId(76_543_210);
+const DEVICE: DeviceId = DeviceId(1);
+
+/// A connection's slot is its index in [`USERS`].
+const USERS: [UserId; 2] = [WRITER, READER];
+
+/// Messages after which the tail is forgotten: a megabyte or two, so that memory stays flat.
+const INGESTED_AFTER: usize = 4096;
+
+const SETTINGS: Settings =
+    Settings { durability: Durability::Committed, ping_after_ms: 60_000, idle_timeout_ms: 150_000 };
+
+/// See the head of this file.
+#[derive(Debug)]
+pub struct Conversation {
+    shard: Shard,
+    directory: Directory,
+    effects: Effects,
+    now: Now,
+    committed: BatchId,
+    /// Messages since the tail was last forgotten.
+    in_tail: usize,
+}
+
+impl Default for Conversation {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Conversation {
+    /// Both are connected; nothing has been written.
+    ///
+    /// # Panics
+    /// The shard does not welcome them.
+    #[must_use]
+    pub fn new() -> Self {
+        let topology = Topology::new(1).expect("one is not zero");
+        let mut conversation = Self {
+            shard: Shard::new(CoreId(0), topology, SETTINGS),
+            directory: Directory::default(),
+            effects: Effects::default(),
+            now: Now { monotonic_ms: 1_000, wall: TimestampMs(1_760_000_000_000) },
+            committed: BatchId(0),
+            in_tail: 0,
+        };
+        for (slot, &user) in USERS.iter().enumerate() {
+            let conn = conn(slot);
+            let connected = Connected { conn, user, device: DEVICE, version: 1, resume: Resume::Stored };
+            conversation.feed(Input::Connected(connected));
+        }
+        conversation.settle();
+        assert_eq!(conversation.counters().logins, USERS.len() as u64);
+        conversation
+    }
+
+    /// The bytes of `messages` sends arrive, in receive buffers as the rim has them; everything follows that follows.
+    pub fn turn(&mut self, received: &[u8], messages: usize) {
+        self.now.monotonic_ms += 1;
+        self.now.wall.0 += 1;
+        for bytes in received.chunks(RECEIVE_BUFFER_BYTES) {
+            self.feed(Input::Bytes { conn: conn(0), bytes });
+        }
+        self.settle();
+        self.in_tail += messages;
+        if self.in_tail >= INGESTED_AFTER {
+            self.in_tail = 0;
+            self.feed(Input::Ingested { up_to: self.committed });
+        }
+    }
+
+    /// What the shard has done and holds.
+    #[must_use]
+    pub fn counters(&self) -> ShardCounters {
+        self.shard.counters()
+    }
+
+    fn feed(&mut self, input: Input<'_>) {
+        self.shard.handle(self.now, input, &self.directory, &mut self.effects);
+    }
+
+    /// Ends turns and carries out what they ask for, until they ask for nothing.
+    fn settle(&mut self) {
+        loop {
+            let batch = self.shard.end_turn(self.now, &self.directory, &mut self.effects);
+            let sent = self.take_effects();
+            let queries = mem::take(&mut self.effects.queries);
+            self.effects.clear();
+            if batch.is_none() && queries.is_empty() && sent == [0; USERS.len()] {
+                return;
+            }
+            for (slot, bytes) in sent.into_iter().enumerate().filter(|&(_, bytes)| bytes > 0) {
+                self.feed(Input::Sent { conn: conn(slot), bytes });
+            }
+            for (query, asked) in queries {
+                let answer = Some(self.answer(&asked));
+                self.feed(Input::Answer { query, answer });
+            }
+            if let Some(batch) = batch {
+                self.committed = batch;
+                self.feed(Input::Committed { up_to: batch });
+            }
+        }
+    }
+
+    /// Says how many bytes each connection has been sent.
+    fn take_effects(&mut self) -> [usize; USERS.len()] {
+        assert!(self.effects.closes.is_empty(), "nobody is sent away: {:?}", self.effects.closes);
+        for (user, presence) in self.effects.presence.drain(..) {
+            match presence {
+                Presence::Online => self.directory.insert(user, CoreId(0)),
+                Presence::Offline => self.directory.remove(user),
+            }
+        }
+        let mut sent = [0; USERS.len()];
+        for (conn, range) in &self.effects.sends {
+            sent[conn.slot as usize] += range.len();
+        }
+        sent
+    }
+
+    /// What a store would answer that has everything which was written.
+    fn answer(&self, query: &Query) -> Answer {
+        match query {
+            Query::User(_) => Answer::User(UserSnapshot::default()),
+            // A conversation is forgotten with the tail, and asked for again by the next message.
+            Query::Conversation { .. } => Answer::Conversation(ConversationSnapshot {
+                received_up_to: Seq(self.counters().accepted),
+                ..ConversationSnapshot::default()
+            }),
+            Query::Log { .. } | Query::ConversationLog { .. } | Query::Send { .. } => {
+                unreachable!("nobody reads: {query:?}")
+            }
+        }
+    }
+}
+
+/// What the writer sends, turn by turn.
+#[derive(Debug, Default)]
+pub struct Sends {
+    last: u64,
+}
+
+impl Sends {
+    /// The bytes of the next messages, to be handed to [`Conversation::turn`] in the order in which they were made.
+    pub fn next(&mut self, messages: usize) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for _ in 0..messages {
+            self.last += 1;
+            let number = SendNumber(self.last);
+            ClientFrame::Send { number, to: READER, content: Content::text(TEXT) }.encode(&mut bytes);
+        }
+        bytes
+    }
+
+    /// How many messages there have been.
+    #[must_use]
+    pub const fn count(&self) -> u64 {
+        self.last
+    }
+}
+
+fn conn(slot: usize) -> ConnId {
+    ConnId { slot: slot as u32, generation: 1 }
+}

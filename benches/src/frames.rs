@@ -1,0 +1,105 @@
+//! One sample of each frame kind. Matches without `_`: a kind without a sample does not compile.
+
+use proto_spec::{
+    ClientFrame, ClientKind, Content, DeviceId, Direction, Durability, Entry, ErrorCode, Event, Page, Recipient,
+    RequestId, Resume, SendNumber, Seq, ServerFrame, ServerKind, TimestampMs, UserId,
+    limits::{PAGE_ENTRIES_MAX, SEND_WINDOW, TEXT_BYTES_MAX},
+};
+
+use crate::TEXT;
+
+/// Entries of the sample page: what a screen shows and some more.
+const PAGE_ENTRIES: u64 = 50;
+
+/// A token is opaque to the codec; this is the length of a JWT with EdDSA.
+const TOKEN_BYTES: usize = 200;
+
+// Ids and times of a deployment that has grown: varints of four to six bytes.
+const USER: UserId = UserId(81_234_567);
+const PEER: UserId = UserId(76_543_210);
+const DEVICE: DeviceId = DeviceId(3);
+const SEQ: Seq = Seq(123_456);
+const NUMBER: SendNumber = SendNumber(54_321);
+const TIME: TimestampMs = TimestampMs(1_760_000_000_000);
+const REQUEST: RequestId = RequestId(17);
+const NONCE: u64 = 987_654_321;
+
+/// The sample of a kind that clients send.
+#[must_use]
+pub fn client(kind: ClientKind) -> ClientFrame {
+    let (from, direction, limit) = (SEQ, Direction::Backwards, PAGE_ENTRIES);
+    match kind {
+        ClientKind::Hello => ClientFrame::Hello {
+            version_min: 1,
+            version_max: 1,
+            device: DEVICE,
+            resume: Resume::After(SEQ),
+            token: "t".repeat(TOKEN_BYTES),
+        },
+        ClientKind::Send => ClientFrame::Send { number: NUMBER, to: PEER, content: Content::text(TEXT) },
+        ClientKind::Acknowledge => ClientFrame::Acknowledge { seq: SEQ },
+        ClientKind::FetchLog => ClientFrame::FetchLog { request: REQUEST, from, direction, limit },
+        ClientKind::FetchConversation => {
+            ClientFrame::FetchConversation { request: REQUEST, peer: PEER, from, direction, limit }
+        }
+        ClientKind::Ping => ClientFrame::Ping { nonce: NONCE },
+        ClientKind::Pong => ClientFrame::Pong { nonce: NONCE },
+        ClientKind::Bye => ClientFrame::Bye,
+    }
+}
+
+/// The sample of a kind that servers send.
+#[must_use]
+pub fn server(kind: ServerKind) -> ServerFrame {
+    match kind {
+        ServerKind::Welcome => ServerFrame::Welcome {
+            version: 1,
+            user: USER,
+            server_time: TIME,
+            head: SEQ,
+            cursor: SEQ,
+            last_number: NUMBER,
+            send_window: SEND_WINDOW,
+            text_bytes_max: TEXT_BYTES_MAX as u64,
+            page_entries_max: PAGE_ENTRIES_MAX,
+            idle_timeout_ms: 150_000,
+        },
+        ServerKind::Accepted => ServerFrame::Accepted {
+            number: NUMBER,
+            seq: SEQ,
+            time: TIME,
+            durability: Durability::Committed,
+            recipient: Recipient::Online,
+        },
+        ServerKind::Refused => {
+            ServerFrame::Refused { number: NUMBER, code: ErrorCode::Overloaded, retry_after_ms: 200, expected: NUMBER }
+        }
+        ServerKind::Deliver => ServerFrame::Deliver { entry: received(SEQ) },
+        ServerKind::Page => ServerFrame::Page(Page {
+            request: REQUEST,
+            first: SEQ,
+            last: Seq(SEQ.0 + PAGE_ENTRIES - 1),
+            more: true,
+            entries: (0..PAGE_ENTRIES).map(|at| received(Seq(SEQ.0 + at))).collect(),
+            delivered_up_to: SEQ,
+        }),
+        ServerKind::Error => ServerFrame::Error {
+            code: ErrorCode::TooManyFetches,
+            kind: ClientKind::FetchLog.byte(),
+            request: REQUEST,
+            retry_after_ms: 200,
+            detail: "too many fetches await their page".to_owned(),
+        },
+        ServerKind::Ping => ServerFrame::Ping { nonce: NONCE },
+        ServerKind::Pong => ServerFrame::Pong { nonce: NONCE },
+        ServerKind::Bye => ServerFrame::Bye {
+            code: ErrorCode::Stopping,
+            retry_after_ms: 1_000,
+            detail: "the server is stopping".to_owned(),
+        },
+    }
+}
+
+fn received(seq: Seq) -> Entry {
+    Entry { seq, time: TIME, event: Event::Received { from: PEER, origin: SEQ, content: Content::text(TEXT) } }
+}
