@@ -207,11 +207,14 @@ fn start_node(config: &Config, data: &DataDir, keys: Keys) -> anyhow::Result<Nod
 /// What is left for the main thread: the admin endpoint, and the signals. The first one stops the node gracefully, the
 /// second one ends the process at once.
 async fn attend(node: Node, mut signals: Signals, admin: Option<TcpListener>) -> anyhow::Result<()> {
-    let counters = node.counters();
+    let (counters, directory) = (node.counters(), node.directory());
     let readiness = Cell::new(Readiness::Ready);
     let serve_admin = async {
         match admin {
-            Some(listener) => admin::serve(listener, || metrics::text(&counters), || readiness.get()).await,
+            Some(listener) => {
+                let metrics = || metrics::text(&counters, directory.len());
+                admin::serve(listener, metrics, || readiness.get()).await
+            }
             None => future::pending().await,
         }
     };

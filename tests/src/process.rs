@@ -329,7 +329,7 @@ impl Server {
     /// It is off, or its page can not be read.
     #[must_use]
     #[track_caller]
-    pub fn metrics(&self) -> BTreeMap<String, u64> {
+    pub fn metrics(&self) -> BTreeMap<String, f64> {
         let mut stream = TcpStream::connect(self.admin.expect("metrics are on")).expect("the endpoint listens");
         stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").expect("it reads");
         let mut answer = String::new();

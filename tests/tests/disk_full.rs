@@ -127,7 +127,7 @@ fn without_room_sends_are_refused_reads_go_on_and_with_room_all_is_accepted_and_
     }
     say(&mut writer, 300);
     writer.step_until("all is accepted", |writer| writer.unanswered() == 0);
-    wait_until("the journal goes round", || server.metrics()["ringpost_journal_ingest_runs_total"] > 0);
+    wait_until("the journal goes round", || server.metrics()["ringpost_journal_ingest_seconds_count"] > 0.0);
     server.kill();
     let server = installation.start();
     let mut recipient = Device::new(2, 9, installation.token(2));

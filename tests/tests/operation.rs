@@ -279,16 +279,18 @@ fn the_metrics_show_groups_their_sizes_and_their_sync_times() {
     writer.step_until("all is accepted", |writer| writer.unanswered() == 0);
     let metrics = server.metrics();
     let journal = |name: &str| metrics[&format!("ringpost_journal_{name}")];
-    let (groups, batches, bytes) = (journal("groups_total"), journal("batches_total"), journal("bytes_total"));
-    assert!(0 < groups && groups <= batches, "{groups} {batches}");
-    assert!(batches <= 3 * 500, "a batch has at least one record: {batches}");
-    assert!(bytes > 500 * 2 * 20, "both logs: {bytes}");
-    let (sum, max) = (journal("sync_us_sum_total"), journal("sync_us_max"));
-    assert!(0 < max && max <= sum && sum < 60_000_000, "{max} {sum}");
-    assert!(metrics["ringpost_core_connections{core=\"0\"}"] <= 1);
-    let accepted: u64 =
+    let (groups, batches) = (journal("group_batches_count"), journal("group_batches_sum"));
+    assert!(0.0 < groups && groups <= batches, "{groups} {batches}");
+    assert!(batches <= 3.0 * 500.0, "a batch has at least one record: {batches}");
+    let bytes = journal("group_bytes_sum");
+    assert!(bytes > 500.0 * 2.0 * 20.0, "both logs: {bytes}");
+    let (sum, max) = (journal("sync_seconds_sum"), journal("sync_seconds_max"));
+    assert!(0.0 < max && max <= sum && sum < 60.0, "{max} {sum}");
+    assert!(metrics["ringpost_core_connections{core=\"0\"}"] <= 1.0);
+    let accepted: f64 =
         metrics.iter().filter(|(name, _)| name.starts_with("ringpost_core_accepted_total")).map(|m| m.1).sum();
-    assert_eq!(accepted, 1);
+    assert_eq!(accepted, 1.0);
+    assert_eq!(metrics["ringpost_users_online"], 1.0);
     server.stop();
 }
 

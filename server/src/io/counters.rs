@@ -41,19 +41,46 @@ impl Counter {
     }
 }
 
+/// How a number behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows.
+    Counter,
+    /// Is what is now, and may fall.
+    Gauge,
+}
+
+/// One number of a `T`, for whoever shows them all.
+#[derive(Debug)]
+pub struct Described<T> {
+    /// Its name in `T`.
+    pub name: &'static str,
+    /// How it behaves.
+    pub kind: Kind,
+    /// What it says.
+    pub help: &'static str,
+    /// The number.
+    pub of: fn(&T) -> u64,
+}
+
 macro_rules! counters {
-    ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident,)* }) => {
+    ($(#[$doc:meta])* $name:ident { $(#[doc = $help:literal] $field:ident: $kind:ident,)* }) => {
         $(#[$doc])*
         #[derive(Debug, Default)]
         pub struct $name {
-            $($(#[$field_doc])* pub $field: Counter,)*
+            $(#[doc = $help] pub $field: Counter,)*
         }
 
         impl $name {
-            /// Calls `show` with the name and value of each.
-            pub fn each(&self, mut show: impl FnMut(&'static str, u64)) {
-                $(show(stringify!($field), self.$field.get());)*
-            }
+            /// Each of them.
+            pub const ALL: &'static [Described<Self>] = &[
+                $(Described {
+                    name: stringify!($field),
+                    kind: Kind::$kind,
+                    help: $help,
+                    of: |counters| counters.$field.get(),
+                },)*
+            ];
         }
     };
 }
@@ -61,85 +88,84 @@ macro_rules! counters {
 counters! {
     /// What one core did.
     CoreCounters {
-        /// Gauge: connections in the table, of whatever stage.
-        connections,
-        /// Gauge: connections whose hello has not come.
-        handshakes,
+        /// Connections in the table, of whatever stage.
+        connections: Gauge,
+        /// Connections whose hello has not come.
+        handshakes: Gauge,
         /// Connections accepted.
-        accepted,
+        accepted: Counter,
         /// Accepts that failed; tried again with the next tick.
-        accepts_failed,
+        accepts_failed: Counter,
         /// Connections refused because there were too many.
-        refused,
+        refused: Counter,
         /// Connections given to another core.
-        moved_out,
+        moved_out: Counter,
         /// Connections taken from another core.
-        moved_in,
+        moved_in: Counter,
         /// Hellos that were not good.
-        handshakes_failed,
+        handshakes_failed: Counter,
         /// Connections closed by the peer or the network.
-        closed_by_peer,
+        closed_by_peer: Counter,
         /// Connections closed after the client's bye.
-        closed_after_bye,
+        closed_after_bye: Counter,
         /// Connections cut because they did not take their last bytes in time.
-        closed_by_deadline,
+        closed_by_deadline: Counter,
         /// Turns.
-        turns,
+        turns: Counter,
         /// Times that the core slept.
-        sleeps,
+        sleeps: Counter,
         /// Receives that brought something.
-        receives,
+        receives: Counter,
         /// Bytes received.
-        received_bytes,
+        received_bytes: Counter,
         /// Sends that took something.
-        sends,
+        sends: Counter,
         /// Bytes sent.
-        sent_bytes,
+        sent_bytes: Counter,
         /// Receives that found no free buffer.
-        receives_starved,
+        receives_starved: Counter,
         /// Receives put off because another core's mailbox was full.
-        receives_deferred,
+        receives_deferred: Counter,
         /// Messages that found a mailbox full.
-        mailbox_full,
+        mailbox_full: Counter,
         /// Envelopes for other cores.
-        envelopes,
+        envelopes: Counter,
         /// Queries asked.
-        queries,
+        queries: Counter,
         /// Queries that could not be answered.
-        queries_failed,
+        queries_failed: Counter,
     }
 }
 
-counters! {
-    /// What the journal did.
-    JournalCounters {
-        /// Groups synced.
-        groups,
-        /// Batches in them.
-        batches,
-        /// Bytes in them.
-        bytes,
-        /// Sum of the times from handing a group to the ring until it was durable, in microseconds.
-        sync_us_sum,
-        /// The longest of them.
-        sync_us_max,
-        /// Groups written again because the disk was full.
-        write_retries,
-        /// Segments made ready.
-        segments_prepared,
-        /// Segments that became full or old.
-        segments_sealed,
-        /// Runs brought into the store.
-        ingest_runs,
-        /// Rows in them.
-        ingest_rows,
-        /// Sum of the time that took, in milliseconds.
-        ingest_ms_sum,
-        /// Runs that failed and were tried again.
-        ingest_retries,
-        /// Gauge: 0 open, 1 behind, 2 full, 3 failed.
-        admission,
-    }
+/// What the journal did.
+#[derive(Debug, Default)]
+pub struct JournalCounters {
+    /// Groups synced.
+    pub groups: Counter,
+    /// Batches in them.
+    pub batches: Counter,
+    /// Bytes in them.
+    pub bytes: Counter,
+    /// Sum of the times from handing a group to the ring until it was durable, in microseconds.
+    pub sync_us_sum: Counter,
+    /// The longest of them.
+    pub sync_us_max: Counter,
+    /// Groups written again because the disk was full.
+    pub write_retries: Counter,
+    /// Segments made ready.
+    pub segments_prepared: Counter,
+    /// Segments that became full or old.
+    pub segments_sealed: Counter,
+    /// Runs brought into the store.
+    pub ingest_runs: Counter,
+    /// Rows in them.
+    pub ingest_rows: Counter,
+    /// Sum of the time that took, in milliseconds.
+    pub ingest_ms_sum: Counter,
+    /// Runs that failed and were tried again.
+    pub ingest_retries: Counter,
+    /// The [`Admission`](crate::shard::Admission) that was last announced, as a number.
+    pub admission: Counter,
 }
 
 /// All counters of a node.

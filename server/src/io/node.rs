@@ -98,7 +98,7 @@ pub enum StartError {
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) mailboxes: Arc<[Mailbox<CoreMessage>]>,
-    pub(super) directory: Directory,
+    pub(super) directory: Arc<Directory>,
     pub(super) counters: Arc<Counters>,
     pub(super) topology: Topology,
     pub(super) keys: Keys,
@@ -196,7 +196,7 @@ impl Node {
 
         let shared = Arc::new(Shared {
             mailboxes,
-            directory: Directory::default(),
+            directory: Arc::default(),
             counters,
             topology,
             keys,
@@ -265,10 +265,10 @@ impl Node {
         Arc::clone(&self.shared.counters)
     }
 
-    /// How many users are connected.
+    /// Who is connected.
     #[must_use]
-    pub fn users_online(&self) -> usize {
-        self.shared.directory.len()
+    pub fn directory(&self) -> Arc<Directory> {
+        Arc::clone(&self.shared.directory)
     }
 
     /// Begins a graceful stop: no new connections and sends, what is parked is committed, everybody gets a bye.

@@ -239,7 +239,7 @@ fn a_connection_is_served_by_its_users_home_core_whoever_accepts_it() {
     world.until(|_| sum(|core| core.connections.get()) == 32);
     assert_eq!(sum(|core| core.moved_in.get()), sum(|core| core.moved_out.get()));
     drop(clients);
-    world.until(|node| sum(|core| core.connections.get()) == 0 && node.users_online() == 0);
+    world.until(|node| sum(|core| core.connections.get()) == 0 && node.directory().is_empty());
 }
 
 #[test]

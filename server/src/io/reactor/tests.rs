@@ -15,7 +15,6 @@ use storage::MemoryStore;
 use super::*;
 use crate::{
     auth::{Keys, SigningKey, generate_pem, mint},
-    directory::Directory,
     io::{Counters, ring::Payload, token::Token},
     limits::{ACCEPT_WARN_MS, STOP_MS},
     shard::Settings,
@@ -40,7 +39,7 @@ impl World {
         let (readers, threads) = Readers::start(1, &store, &mailboxes).unwrap();
         let shared = Arc::new(Shared {
             mailboxes,
-            directory: Directory::default(),
+            directory: Arc::default(),
             counters: Arc::new(Counters::new(2)),
             topology,
             keys: Keys::from_pem(pem.as_bytes()).unwrap(),
