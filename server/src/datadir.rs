@@ -62,6 +62,13 @@ pub enum DataDirError {
         /// Something that is in it.
         entry: String,
     },
+    /// Nothing there, or nothing that a server has used.
+    #[error("{path}: no server has ever used this as its data folder: name the right one with --data or --config",
+        path = path.display())]
+    Unused {
+        /// Which folder.
+        path: PathBuf,
+    },
     /// Parts of it are missing or changed.
     #[error("{path}: this data folder is damaged: {what}. Restore it from a backup, or choose another one with --data",
         path = path.display())]
@@ -116,6 +123,27 @@ impl DataDir {
                 set_up(path).map_err(|error| io_error(path, "can not set up the folder", error))?;
             }
         }
+        Ok(Self { path: path.clone(), _lock: lock })
+    }
+
+    /// Takes a folder that a server has used. Never makes one.
+    ///
+    /// # Errors
+    /// See [`DataDirError`].
+    pub fn open_existing(path: &Path) -> Result<Self, DataDirError> {
+        let path = &match fs::canonicalize(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return Err(DataDirError::Unused { path: path.to_owned() });
+            }
+            found => found.map_err(|error| io_error(path, "can not find the folder", error))?,
+        };
+        match look(path)? {
+            Found::Fresh => return Err(DataDirError::Unused { path: path.clone() }),
+            Found::Ours => {}
+        }
+        let lock = take_lock(path)?;
+        // Again: somebody may have been faster.
+        look(path)?;
         Ok(Self { path: path.clone(), _lock: lock })
     }
 
@@ -301,6 +329,20 @@ mod tests {
         let before = snapshot(&world.path);
         drop(DataDir::open(&world.path).unwrap());
         assert_eq!(before, snapshot(&world.path));
+    }
+
+    #[test]
+    fn a_folder_that_no_server_has_used_is_not_made_one_by_who_wants_an_existing_one() {
+        let world = World::new();
+        assert!(matches!(DataDir::open_existing(&world.path), Err(DataDirError::Unused { .. })));
+        assert!(!world.path.exists());
+        fs::create_dir(&world.path).unwrap();
+        assert!(matches!(DataDir::open_existing(&world.path), Err(DataDirError::Unused { .. })));
+        assert!(snapshot(&world.path).is_empty());
+        let first = DataDir::open(&world.path).unwrap();
+        assert!(matches!(DataDir::open_existing(&world.path), Err(DataDirError::InUse { .. })));
+        drop(first);
+        DataDir::open_existing(&world.path).unwrap();
     }
 
     #[test]

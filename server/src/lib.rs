@@ -7,6 +7,7 @@ pub mod datadir;
 pub mod directory;
 pub mod handshake;
 pub mod io;
+pub mod journal_command;
 pub mod keyfile;
 pub mod limits;
 pub mod logging;

@@ -6,7 +6,7 @@ use std::{
     ffi::OsStr,
     fmt::Write as _,
     future,
-    io::{self, Write as _},
+    io::{self, BufWriter, Write as _},
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::{self, ExitCode},
@@ -23,6 +23,7 @@ use server::{
     config::{AdminListen, Config, ConfigError},
     datadir::{self, DataDir},
     io::{Node, NodeConfig, StartError},
+    journal_command::{self, Action, List, OnDamage, Text, WAY_ON},
     keyfile::{self, KeyFileError},
     limits::UNCOMMITTED_BYTES_MAX,
     logging::{self, LoggingError},
@@ -30,8 +31,8 @@ use server::{
     shard::Settings,
 };
 use storage::{
-    EmbeddedConfig, EmbeddedStore,
-    journal::{JournalConfig, recover},
+    EmbeddedConfig, EmbeddedStore, IngestError,
+    journal::{JournalConfig, JournalError, format::SegmentHeaderError, recover},
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -49,6 +50,8 @@ enum Command {
     Serve(ServeArguments),
     /// Mint a token for a user and print it.
     Token(TokenArguments),
+    /// Look at the journal of a stopped server, check it, save it, bring it into the store.
+    Journal(JournalArguments),
 }
 
 #[derive(clap::Args, Default)]
@@ -86,11 +89,56 @@ struct TokenArguments {
     config: Option<PathBuf>,
 }
 
+#[derive(clap::Args)]
+struct JournalArguments {
+    #[command(subcommand)]
+    action: JournalAction,
+    /// Data folder of the server.
+    #[arg(long, value_name = "FOLDER", global = true)]
+    data: Option<PathBuf>,
+    /// Configuration file of the server.
+    #[arg(long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+enum JournalAction {
+    /// Tell what the journal holds: segments, batches, records by kind, and whether it is whole.
+    Status,
+    /// Print one line a record: segment, offset, lsn, core, batch, kind, user, seq, peer, bytes of text; tabs between them.
+    List {
+        /// Only what happened in this user's log.
+        #[arg(long, value_name = "ID", value_parser = parse_user)]
+        user: Option<UserId>,
+        /// No more lines than these.
+        #[arg(long, value_name = "N")]
+        limit: Option<u64>,
+        /// Show what people wrote, in one more column.
+        #[arg(long)]
+        text: bool,
+    },
+    /// Read everything, checksums included. Exits with 0 if it is whole (a torn tail is), with 1 if it is damaged.
+    Verify,
+    /// Write all records, texts included, as lines of JSON into a new file that only its owner can read.
+    Export {
+        /// A file that does not exist yet.
+        file: PathBuf,
+    },
+    /// Bring the whole journal into the store, as a start of the server does, and exit.
+    Replay {
+        /// Of a damaged journal, take what is whole before the damage, and move the damaged file and all later ones into
+        /// journal/damaged-DATE. What was accepted after the damage is then not in the history.
+        #[arg(long)]
+        up_to_damage: bool,
+    },
+}
+
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         None => serve(&ServeArguments::default()),
         Some(Command::Serve(arguments)) => serve(&arguments),
         Some(Command::Token(arguments)) => token(&arguments),
+        Some(Command::Journal(arguments)) => journal(arguments),
     };
     let Err(error) = done else { return ExitCode::SUCCESS };
     for line in format!("{error:#}").lines() {
@@ -144,6 +192,23 @@ fn token(arguments: &TokenArguments) -> anyhow::Result<()> {
     print(&format!("{}\n", auth::mint(&key, arguments.user, arguments.ttl, now)?))
 }
 
+fn journal(arguments: JournalArguments) -> anyhow::Result<()> {
+    let config = load_config(arguments.config.as_deref(), arguments.data.as_deref())?;
+    let action = match arguments.action {
+        JournalAction::Status => Action::Status,
+        JournalAction::List { user, limit, text } => {
+            let text = if text { Text::Shown } else { Text::Hidden };
+            Action::List(List { user, records_max: limit, text })
+        }
+        JournalAction::Verify => Action::Verify,
+        JournalAction::Export { file } => Action::Export(file),
+        JournalAction::Replay { up_to_damage: false } => Action::Replay(OnDamage::Refuse),
+        JournalAction::Replay { up_to_damage: true } => Action::Replay(OnDamage::SetAside),
+    };
+    let mut out = BufWriter::new(io::stdout().lock());
+    Ok(journal_command::run(&action, &config, SystemTime::now(), &mut out)?)
+}
+
 fn load_config(file: Option<&Path>, data_dir: Option<&Path>) -> Result<Config, ConfigError> {
     let mut config = file.map_or_else(|| Ok(Config::default()), Config::load)?;
     if let Some(data_dir) = data_dir {
@@ -169,7 +234,11 @@ fn bind(key: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
 fn start_node(config: &Config, data: &DataDir, keys: Keys) -> anyhow::Result<Node> {
     let in_data = || format!("{}", data.path().display());
     // Read first: if the journal is damaged, the store has not been touched.
-    let found = recover(&data.journal()).with_context(in_data)?;
+    let found = recover(&data.journal()).map_err(|error| match error {
+        JournalError::Io { .. } | JournalError::Header { reason: SegmentHeaderError::Newer { .. }, .. } => error.into(),
+        JournalError::Damaged { .. } | JournalError::Header { .. } => anyhow!("{error}; {WAY_ON}"),
+    });
+    let found = found.with_context(in_data)?;
     let store_config = EmbeddedConfig { cache_bytes: config.store.cache_bytes };
     let store = EmbeddedStore::open(&data.store(), store_config).with_context(in_data)?;
     let mut journal = JournalConfig {
@@ -197,6 +266,7 @@ fn start_node(config: &Config, data: &DataDir, keys: Keys) -> anyhow::Result<Nod
         seal_after_ms: config.journal.seal_after_ms,
     };
     Node::start(&node, found, Arc::new(store), keys).map_err(|error| match error {
+        error @ StartError::Ingest(IngestError::Batch { .. }) => anyhow!("{error}; {WAY_ON}").context(in_data()),
         error @ (StartError::Journal(_) | StartError::Ingest(_) | StartError::Store(_)) => {
             anyhow::Error::from(error).context(in_data())
         }

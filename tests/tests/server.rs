@@ -36,7 +36,7 @@ fn world_with(change: impl FnOnce(&mut Installation)) -> (Installation, Server) 
     let mut first = connected(&installation, 1_000_000, 1);
     first.say(1_000_000, "to myself");
     first.step_until("sends are taken", |first| first.unanswered() == 0);
-    wait_until("there is a second segment", || server.metrics()["ringpost_journal_segments_prepared_total"] > 0);
+    wait_until("there is a second segment", || server.metrics()["ringpost_journal_segments_prepared_total"] > 0.0);
     (installation, server)
 }
 

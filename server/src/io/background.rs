@@ -107,9 +107,10 @@ impl<S: Store> World<S> {
     fn ingest_until_done(&self, sealed: &Sealed) -> bool {
         let mut wait_ms = INGEST_RETRY_MS;
         let segment = SealedSegment::new(&self.folder, sealed);
+        let mut committed = None;
         while !self.ended.load(Ordering::Relaxed) {
             let started = Instant::now();
-            match self.ingest_and_free(&segment) {
+            match self.ingest_and_free(&segment, &mut committed) {
                 Ok(report) => {
                     let ms = started.elapsed().as_millis() as u64;
                     self.counters.journal.ingest_runs.one();
@@ -133,9 +134,18 @@ impl<S: Store> World<S> {
         false
     }
 
-    /// Brings a segment into the store and gives its file up. Both may be done again.
-    fn ingest_and_free(&self, segment: &SealedSegment) -> Result<IngestReport, IngestError> {
-        let report = pollster::block_on(storage::ingest(&*self.store, self.fence, std::slice::from_ref(segment)))?;
+    /// Brings a segment into the store, unless `committed` says that an earlier attempt came so far, and gives its file
+    /// up. What failed may be done again, but the file may have its new name by then: only its folder was not synced.
+    fn ingest_and_free(
+        &self,
+        segment: &SealedSegment,
+        committed: &mut Option<IngestReport>,
+    ) -> Result<IngestReport, IngestError> {
+        let report = match *committed {
+            Some(report) => report,
+            None => pollster::block_on(storage::ingest(&*self.store, self.fence, std::slice::from_ref(segment)))?,
+        };
+        *committed = Some(report);
         self.folder.free(segment.number)?;
         Ok(report)
     }
@@ -148,7 +158,7 @@ impl<S: Store> World<S> {
         }
         // One by one: memory is bounded by a segment, and what is done is done if the next one fails.
         for segment in &segments {
-            self.ingest_and_free(segment)?;
+            self.ingest_and_free(segment, &mut None)?;
         }
         for segment in empty {
             self.folder.free(segment)?;
@@ -184,5 +194,63 @@ impl<S: Store> World<S> {
 
     fn tell(&self, news: Background) {
         self.mailboxes[0].put_waiting(CoreMessage::Background(Box::new(news)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::FileExt as _};
+
+    use proto_spec::{DeviceId, Seq, UserId};
+    use storage::{
+        Batch, BatchId, CoreId, MemoryStore, Record,
+        journal::{JournalConfig, Writer},
+    };
+
+    use super::*;
+
+    const CONFIG: JournalConfig =
+        JournalConfig { segment_bytes: 64 * 1024, journal_bytes_max: 256 * 1024, reserve_bytes: 0 };
+
+    fn world(folder: JournalFolder) -> World<MemoryStore> {
+        let store = Arc::new(MemoryStore::default());
+        World {
+            folder,
+            fence: pollster::block_on(store.take_over()).unwrap(),
+            store,
+            mailboxes: Arc::new([]),
+            counters: Arc::new(Counters::new(1)),
+            ended: Arc::default(),
+        }
+    }
+
+    /// A segment with one cursor in it.
+    fn sealed(folder: &JournalFolder) -> SealedSegment {
+        let mut writer = Writer::new(CONFIG, Position::default());
+        let number = writer.wants_segment().unwrap();
+        let (salt, file) = prepare(folder, number).unwrap();
+        writer.add_segment(number, salt);
+        let mut batch = Batch::default();
+        batch.push(&Record::Cursor { user: UserId(1), device: DeviceId(2), seq: Seq(3) });
+        writer.push(CoreId(0), BatchId(1), batch.bytes());
+        let write = writer.next_write().unwrap();
+        file.write_all_at(&write.bytes, write.offset).unwrap();
+        writer.written(write.bytes);
+        SealedSegment::new(folder, &writer.seal().unwrap())
+    }
+
+    #[test]
+    fn a_segment_that_is_in_the_store_is_not_read_again_when_it_could_not_be_given_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let world = world(JournalFolder::open(dir.path(), CONFIG.segment_bytes).unwrap());
+        let segment = sealed(&world.folder);
+        let free = segment.path.with_extension("free");
+        fs::create_dir(&free).unwrap();
+        let mut committed = None;
+        world.ingest_and_free(&segment, &mut committed).unwrap_err();
+        // As a sync that failed leaves it: the file has its other name already.
+        fs::remove_dir(&free).unwrap();
+        fs::rename(&segment.path, &free).unwrap();
+        assert_eq!(world.ingest_and_free(&segment, &mut committed).unwrap().batches, 1);
     }
 }

@@ -181,7 +181,8 @@ impl Node {
         let next = world.recover(journal)?;
         let mut writer = Writer::new(config.journal, next);
         let mut files = HashMap::new();
-        if let Some(segment) = writer.wants_segment() {
+        // All that are wanted: sends are admitted from the first one on.
+        while let Some(segment) = writer.wants_segment() {
             let (salt, file) = background::prepare(&world.folder, segment)?;
             files.insert(segment, file);
             writer.add_segment(segment, salt);

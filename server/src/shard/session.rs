@@ -152,7 +152,7 @@ impl Shard {
         let was_connected = user.is_connected();
         let Some(device) = user.device(device_id) else { return };
         // The newer connection first: the user is in use throughout, and nobody hears that the device went.
-        let older = mem::replace(&mut device.session, Some(conn));
+        let older = device.session.replace(conn);
         if let Some(older) = older {
             self.close(older, ErrorCode::Replaced, 0, "the same device connected again", cx);
         }

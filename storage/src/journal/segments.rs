@@ -150,14 +150,19 @@ impl JournalFolder {
     /// Gives up a segment whose records are in the store. Segments are freed in ascending order.
     ///
     /// # Errors
-    /// A refusal of the operating system.
+    /// A refusal of the operating system; a retry may succeed.
     pub fn free(&self, number: SegmentNumber) -> Result<(), JournalError> {
         let segment = self.segment_path(number);
         let kept = list(&self.path)?.iter().filter(|file| file.state == FileState::Free).count();
-        if kept < FREE_FILES_MAX {
-            fs::rename(&segment, self.file_path(number, FREE)).map_err(during("rename", &segment))?;
+        let (action, done) = if kept < FREE_FILES_MAX {
+            ("rename", fs::rename(&segment, self.file_path(number, FREE)))
         } else {
-            fs::remove_file(&segment).map_err(during("remove", &segment))?;
+            ("remove", fs::remove_file(&segment))
+        };
+        match done {
+            // An earlier call did this and could not sync. Its free file may be a segment again.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            done => done.map_err(during(action, &segment))?,
         }
         self.sync()
     }

@@ -154,10 +154,10 @@ impl Writer {
         }
     }
 
-    /// The segment that the caller should prepare now, if any: one spare is kept ahead as far as the journal's size
-    /// allows. Each is asked for once.
+    /// The segment that the caller should prepare now, if any: a spare is kept ahead as far as the journal's size
+    /// allows, or two where one would not hold the reserve beside what is written. Each is asked for once.
     pub fn wants_segment(&mut self) -> Option<SegmentNumber> {
-        if self.asked || !self.prepared.is_empty() || self.segments_held() >= self.config.segments_max() {
+        if self.asked || self.prepared.len() >= self.spares() || self.segments_held() >= self.config.segments_max() {
             return None;
         }
         self.asked = true;
@@ -173,6 +173,11 @@ impl Writer {
         self.asked = false;
         self.next_segment = number.next();
         self.prepared.push_back((number, salt));
+    }
+
+    /// How many prepared segments are kept ahead.
+    fn spares(&self) -> usize {
+        1 + usize::from(2 * self.config.reserve_bytes > self.config.segment_room())
     }
 
     /// The segment that was asked for could not be prepared: it will be asked for again.
@@ -470,6 +475,19 @@ mod tests {
         assert_eq!(writer.admission(), Room::Open);
         assert!(writer.next_write().is_some());
         assert_eq!(writer.wants_segment(), Some(SegmentNumber(2)), "a spare is wanted once the first is begun");
+    }
+
+    #[test]
+    fn a_reserve_of_half_a_segment_keeps_two_spares_so_that_a_start_admits_sends() {
+        let config = JournalConfig { reserve_bytes: CONFIG.segment_room(), ..CONFIG };
+        let mut writer = Writer::new(config, Position::default());
+        while let Some(segment) = writer.wants_segment() {
+            writer.add_segment(segment, Salt(segment.0));
+        }
+        assert_eq!(writer.prepared.len(), 2);
+        writer.push(CORE, BatchId(1), b"x");
+        assert!(writer.next_write().is_some());
+        assert_eq!(writer.admission(), Room::Open);
     }
 
     #[test]

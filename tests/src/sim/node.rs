@@ -735,12 +735,13 @@ impl Simulation {
         }
         let mut forget = RunBuilder::default();
         for (key, _) in store.rows() {
-            let forgotten = match (self.fault, RowKey::decode(&key).expect("the store's own keys")) {
+            let row = RowKey::decode(&key).expect("the store's own keys");
+            let forgotten = matches!(
+                (self.fault, row),
                 (Some(Fault::ForgetSendNumbers), RowKey::Sends { .. })
-                | (Some(Fault::ForgetReceived), RowKey::Received { .. })
-                | (Some(Fault::ForgetDuties), RowKey::Unfinished { .. }) => true,
-                _ => false,
-            };
+                    | (Some(Fault::ForgetReceived), RowKey::Received { .. })
+                    | (Some(Fault::ForgetDuties), RowKey::Unfinished { .. })
+            );
             if forgotten {
                 forget.delete(key);
             }

@@ -70,7 +70,8 @@ impl Oracle {
     pub fn leaves(&mut self, user: UserId, frame: &ServerFrame) {
         match frame {
             ServerFrame::Accepted { seq, durability, .. } => {
-                if *durability != Durability::Committed || !self.durable.contains_key(&(user, *seq)) {
+                let is_durable = self.durable.contains_key(&(user, *seq));
+                if *durability != Durability::Committed || !is_durable {
                     self.fail(|| format!("user {user}: seq {seq} is accepted and not durable"));
                 }
             }
@@ -239,7 +240,8 @@ impl Oracle {
                     sent.insert(to, entry.seq);
                 }
                 Event::Delivered { peer, up_to } => {
-                    if delivered.insert(peer, up_to).is_some() {
+                    let older = delivered.insert(peer, up_to);
+                    if older.is_some() {
                         self.fail(|| format!("user {user}: two receipts of {peer} in the log"));
                     }
                 }

@@ -436,6 +436,21 @@ fn freed_files_are_used_again_and_only_a_few_are_kept() {
 }
 
 #[test]
+fn a_segment_can_be_freed_again_whatever_became_of_its_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = JournalFolder::open(dir.path(), CONFIG.segment_bytes).unwrap();
+    (1..=5).for_each(|number| drop(folder.prepare(SegmentNumber(number)).unwrap()));
+    for number in 1..=5 {
+        folder.free(SegmentNumber(number)).unwrap();
+        // As after a sync that failed: the file is kept, or, the fifth, removed.
+        folder.free(SegmentNumber(number)).unwrap();
+    }
+    folder.prepare(SegmentNumber(6)).unwrap();
+    folder.free(SegmentNumber(1)).unwrap();
+    assert!(folder.segment_path(SegmentNumber(6)).exists(), "the file of the first is in use again");
+}
+
+#[test]
 fn a_file_that_never_became_a_segment_is_removed_at_the_next_start() {
     let dir = tempfile::tempdir().unwrap();
     let left = dir.path().join("00000000000000000003.new");

@@ -1,0 +1,240 @@
+//! PURE: the words and lines of `ringpost journal`.
+
+use std::{
+    fmt::{self, Write as _},
+    path::Path,
+};
+
+use proto_spec::{Content, Event};
+use serde::{Serialize, Serializer};
+use serde_json::Value;
+use storage::{Record, journal::Torn};
+
+use super::survey::{Damage, Located, Survey, kind_of, user_of};
+
+/// Whether what people wrote is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Text {
+    /// Its length only.
+    Hidden,
+    /// In quotes, with everything escaped that a terminal would obey.
+    Shown,
+}
+
+/// What the journal holds, one fact a line.
+pub(super) fn status(folder: &Path, survey: &Survey) -> String {
+    let mut text = String::new();
+    // Writing to a String can not fail.
+    let mut line = |name: &str, value: &dyn fmt::Display| _ = writeln!(text, "{name:<10}{value}");
+    line("folder", &folder.display());
+    line("segments", &format_args!("{} with records, {} empty", survey.whole.len(), survey.empty.len()));
+    line("bytes", &survey.bytes);
+    match survey.lsns {
+        Some((first, last)) => line("batches", &format_args!("{}, lsn {first} to {last}", survey.batches())),
+        None => line("batches", &0),
+    }
+    let kinds: Vec<_> = survey.kinds.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+    match kinds.as_slice() {
+        [] => line("records", &0),
+        kinds => line("records", &format_args!("{}: {}", survey.records(), kinds.join(", "))),
+    }
+    match (&survey.torn, &survey.damage) {
+        (Some(torn), _) => line("tail", &tail(torn)),
+        (None, None) => line("tail", &"whole"),
+        (None, Some(_)) => {}
+    }
+    if let Some(Damage { path, offset, reason, files, .. }) = &survey.damage {
+        line("damage", &format_args!("{} at offset {offset}: {reason}", path.display()));
+        line("", &format_args!("not counted above: what follows it, in {} files", files.len()));
+    }
+    text
+}
+
+/// What is whole, in a line, and the torn tail, if there is one, in another.
+pub(super) fn whole(survey: &Survey) -> String {
+    let (segments, batches, records) = (survey.whole.len(), survey.batches(), survey.records());
+    let mut text = format!("whole: {batches} batches, {records} records in {segments} segments\n");
+    if let Some(torn) = &survey.torn {
+        let _ = writeln!(text, "tail: {}", tail(torn));
+    }
+    text
+}
+
+fn tail(Torn { path, offset, bytes }: &Torn) -> String {
+    let path = path.display();
+    format!("torn in {path} at offset {offset}, {bytes} bytes: a write that was cut short and that nobody was told of")
+}
+
+/// Which batches a replay up to the damage leaves out.
+pub(super) fn loss(survey: &Survey, damage: &Damage) -> String {
+    let Damage { path, offset, reason, files, behind } = damage;
+    let mut text = String::new();
+    let mut line = |value: fmt::Arguments<'_>| _ = writeln!(text, "{value}");
+    line(format_args!("{} is damaged at offset {offset}: {reason}", path.display()));
+    match survey.lsns {
+        Some((first, last)) => line(format_args!("in the store: lsn {first} to {last}, {} batches", survey.batches())),
+        None => line(format_args!("in the store: nothing of these files")),
+    }
+    let mut next = survey.lsns.map(|(_, last)| last.next());
+    for stretch in behind {
+        match next {
+            Some(next) if next < stretch.first => {
+                let (last, count) = (stretch.first.0 - 1, stretch.first.0 - next.0);
+                line(format_args!("not in the store: lsn {next} to {last}, {count} batches, which cannot be read"));
+            }
+            Some(_) => {}
+            None => line(format_args!("not in the store: everything before lsn {}", stretch.first)),
+        }
+        let count = stretch.last.0 - stretch.first.0 + 1;
+        let name = stretch.path.file_name().unwrap_or_default().display();
+        let (first, last) = (stretch.first, stretch.last);
+        line(format_args!("not in the store: lsn {first} to {last}, {count} batches, which are whole in {name}"));
+        next = Some(stretch.last.next());
+    }
+    // Behind what can be read there may have been more: the records themselves are all that tells.
+    match next {
+        Some(next) => line(format_args!("not in the store: lsn {next} and later ones, if there were any")),
+        None => line(format_args!("not in the store: whatever these files held: how much cannot be told")),
+    }
+    let names: Vec<_> = files.iter().filter_map(|file| file.path.file_name()?.to_str()).collect();
+    line(format_args!("set aside: {}", names.join(", ")));
+    text
+}
+
+/// A record as columns with tabs between them; `-` where a kind has no such thing.
+pub(super) fn columns(located: &Located, text: Text) -> String {
+    let Located { segment, offset, lsn, core, batch, record } = located;
+    let (seq, peer, content) = match record {
+        Record::Append { entry, .. } => {
+            let (peer, content) = match &entry.event {
+                Event::Received { from, content, .. } => (Some(*from), Some(content)),
+                Event::Sent { to, content, .. } => (Some(*to), Some(content)),
+                Event::Delivered { peer, .. } => (Some(*peer), None),
+                Event::Unknown { .. } => (None, None),
+            };
+            (Some(entry.seq), peer, content)
+        }
+        Record::Cursor { seq, .. } => (Some(*seq), None, None),
+        Record::Marks { .. } => (None, None, None),
+    };
+    let or_dash = |value: Option<u64>| value.map_or_else(|| "-".to_owned(), |value| value.to_string());
+    let mut line = format!(
+        "{segment}\t{offset}\t{lsn}\t{core}\t{batch}\t{kind}\t{user}\t{seq}\t{peer}\t{bytes}",
+        core = core.0,
+        batch = batch.0,
+        kind = kind_of(record),
+        user = user_of(record),
+        seq = or_dash(seq.map(|seq| seq.0)),
+        peer = or_dash(peer.map(|peer| peer.0)),
+        bytes = or_dash(content.map(|content| content.parts().1.len() as u64)),
+    );
+    if text == Text::Shown {
+        let _ = match content.and_then(Content::as_text) {
+            Some(text) => write!(line, "\t{text:?}"),
+            None => write!(line, "\t-"),
+        };
+    }
+    line
+}
+
+/// A record with everything that it says, as one JSON object.
+pub(super) fn json(located: &Located) -> String {
+    let Located { segment, offset, lsn, core, batch, record } = located;
+    let mut object = Object(vec![
+        ("lsn", lsn.0.into()),
+        ("segment", segment.0.into()),
+        ("offset", (*offset).into()),
+        ("core", core.0.into()),
+        ("batch", batch.0.into()),
+        ("kind", kind_of(record).into()),
+        ("user", user_of(record).0.into()),
+    ]);
+    match record {
+        Record::Append { entry, replaces, .. } => {
+            object.0.extend([("seq", entry.seq.0.into()), ("time_ms", entry.time.0.into())]);
+            object.0.extend(replaces.map(|seq| ("replaces", seq.0.into())));
+            match &entry.event {
+                Event::Received { from, origin, content } => {
+                    object.0.extend([("peer", from.0.into()), ("origin", origin.0.into())]);
+                    object.0.extend(content_fields(content));
+                }
+                Event::Sent { to, device, number, content } => {
+                    object.0.extend([("peer", to.0.into()), ("device", device.0.into()), ("number", number.0.into())]);
+                    object.0.extend(content_fields(content));
+                }
+                Event::Delivered { peer, up_to } => {
+                    object.0.extend([("peer", peer.0.into()), ("up_to", up_to.0.into())]);
+                }
+                Event::Unknown { kind } => object.0.push(("entry_kind", (*kind).into())),
+            }
+        }
+        Record::Cursor { device, seq, .. } => {
+            object.0.extend([("device", device.0.into()), ("seq", seq.0.into())]);
+        }
+        Record::Marks { marks, idle, .. } => object.0.extend([
+            ("forwarded", marks.forwarded.0.into()),
+            ("receipted", marks.receipted.0.into()),
+            ("idle", (*idle).into()),
+        ]),
+    }
+    serde_json::to_string(&object).expect("names, numbers and texts are JSON")
+}
+
+/// A text as it is, anything else by its kind and in hexadecimal.
+fn content_fields(content: &Content) -> Vec<(&'static str, Value)> {
+    match content.as_text() {
+        Some(text) => vec![("text", text.into())],
+        None => {
+            let (kind, body) = content.parts();
+            let hex = body.iter().fold(String::new(), |mut hex, byte| {
+                let _ = write!(hex, "{byte:02x}");
+                hex
+            });
+            vec![("content_kind", kind.into()), ("content_hex", hex.into())]
+        }
+    }
+}
+
+/// A JSON object whose fields stay in their order.
+struct Object(Vec<(&'static str, Value)>);
+
+impl Serialize for Object {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, value)| (name, value)))
+    }
+}
+
+/// A time in seconds since 1970 as `2026-11-22T17-36-00Z`: ISO 8601 with dashes, so that it is a file name everywhere.
+pub(super) fn utc(seconds: u64) -> String {
+    const DAY: u64 = 24 * 3600;
+    // Years that begin in March, so that a leap day is the last of its year; 719 468 days from 0000-03-01 to 1970.
+    let days = seconds / DAY + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let months_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * months_from_march + 2) / 5 + 1;
+    let month = if months_from_march < 10 { months_from_march + 3 } else { months_from_march - 9 };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    let (hour, minute, second) = (seconds % DAY / 3600, seconds % 3600 / 60, seconds % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}-{minute:02}-{second:02}Z")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_those_of_the_calendar() {
+        for (seconds, date) in [
+            (0, "1970-01-01T00-00-00Z"),
+            (951_782_399, "2000-02-28T23-59-59Z"),
+            (951_782_400, "2000-02-29T00-00-00Z"),
+            (951_868_800, "2000-03-01T00-00-00Z"),
+            (1_704_067_199, "2023-12-31T23-59-59Z"),
+            (4_107_542_400, "2100-03-01T00-00-00Z"),
+        ] {
+            assert_eq!(utc(seconds), date);
+        }
+    }
+}
