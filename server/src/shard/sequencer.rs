@@ -175,12 +175,7 @@ impl Shard {
         if origin <= conversation.received_up_to {
             self.counters.duplicates += 1;
             let changed_in = conversation.changed_in;
-            if self.ledger.is_committed(changed_in) {
-                self.post(answer, cx);
-            } else {
-                self.ledger.park_behind(changed_in, Parked::Answer(answer));
-            }
-            return;
+            return self.answer_once_committed(changed_in, answer, cx);
         }
         conversation.received_up_to = origin;
         conversation.changed_in = changed_in;
@@ -188,6 +183,15 @@ impl Shard {
         let event = Event::Received { from, origin, content };
         let Some(seq) = self.append(to, event, None, cx) else { return };
         self.ledger.park(Parked::Entry { user: to, seq, answer: Some(answer) });
+    }
+
+    /// Answers what had been done before: at once, or when the batch that did it is durable.
+    fn answer_once_committed(&mut self, batch: BatchId, answer: Envelope, cx: &mut Turn<'_>) {
+        if self.ledger.is_committed(batch) {
+            self.post(answer, cx);
+        } else {
+            self.ledger.park_behind(batch, Parked::Answer(answer));
+        }
     }
 
     /// A device of `from` has the messages of `to` up to `up_to`: an entry of `to`'s log, unless it was known.
@@ -206,12 +210,7 @@ impl Shard {
         let Some(conversation) = self.conversations.resident(to, from) else { return };
         if up_to <= conversation.delivered_up_to {
             let changed_in = conversation.changed_in;
-            if self.ledger.is_committed(changed_in) {
-                self.post(answer, cx);
-            } else {
-                self.ledger.park_behind(changed_in, Parked::Answer(answer));
-            }
-            return;
+            return self.answer_once_committed(changed_in, answer, cx);
         }
         let replaces = (conversation.delivered_at > Seq::ZERO).then_some(conversation.delivered_at);
         conversation.delivered_up_to = up_to;
