@@ -3,6 +3,7 @@
 
 pub mod connection;
 pub mod device;
+pub mod frames;
 pub mod model;
 pub mod process;
 pub mod sim;
