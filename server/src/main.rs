@@ -388,7 +388,7 @@ fn chat_command() -> String {
         Some(package) => {
             let workspace = Path::new(&package).with_file_name("Cargo.toml");
             let profile = if cfg!(debug_assertions) { "" } else { " --release" };
-            format!("cargo run{profile} -q --manifest-path {} --bin {CHAT} --", quoted(&workspace))
+            format!("cargo run{profile} -q --manifest-path {} -p client --bin {CHAT} --", quoted(&workspace))
         }
         None => CHAT.to_owned(),
     }
@@ -457,6 +457,15 @@ mod tests {
     fn user_zero_is_no_user() {
         assert!(parse_user("0").is_err());
         assert_eq!(parse_user("7"), Ok(UserId(7)));
+    }
+
+    #[test]
+    fn the_printed_chat_command_names_the_package_that_has_the_program() {
+        // Beside this test's program lies no chat: it is run by cargo, from whatever folder.
+        let command = chat_command();
+        assert!(command.contains(" -p client --bin ringpost-chat --"), "{command}");
+        let manifest = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../client/Cargo.toml")).unwrap();
+        assert!(manifest.contains("name = \"client\"") && manifest.contains("name = \"ringpost-chat\""));
     }
 
     #[test]
