@@ -5,7 +5,7 @@
 
 use std::mem;
 
-use proto_spec::{ClientFrame, Content, DeviceId, Durability, Resume, SendNumber, Seq, TimestampMs, UserId};
+use proto_spec::{ClientFrame, Content, DeviceId, Resume, SendNumber, Seq, TimestampMs, UserId};
 use server::{
     directory::Directory,
     limits::RECEIVE_BUFFER_BYTES,
@@ -26,8 +26,7 @@ const USERS: [UserId; 2] = [WRITER, READER];
 /// Messages after which the tail is forgotten: a megabyte or two, so that memory stays flat.
 const INGESTED_AFTER: usize = 4096;
 
-const SETTINGS: Settings =
-    Settings { durability: Durability::Committed, ping_after_ms: 60_000, idle_timeout_ms: 150_000 };
+const SETTINGS: Settings = Settings { ping_after_ms: 60_000, idle_timeout_ms: 150_000 };
 
 /// See the head of this file.
 #[derive(Debug)]

@@ -63,6 +63,7 @@ pub fn server(kind: ServerKind) -> ServerFrame {
             text_bytes_max: TEXT_BYTES_MAX as u64,
             page_entries_max: PAGE_ENTRIES_MAX,
             idle_timeout_ms: 150_000,
+            committed: SEQ,
         },
         ServerKind::Accepted => ServerFrame::Accepted {
             number: NUMBER,
@@ -97,6 +98,7 @@ pub fn server(kind: ServerKind) -> ServerFrame {
             retry_after_ms: 1_000,
             detail: "the server is stopping".to_owned(),
         },
+        ServerKind::Committed => ServerFrame::Committed { up_to: SEQ },
     }
 }
 

@@ -48,6 +48,12 @@ pub enum ClientEvent {
         /// Whether somebody is there to read it.
         recipient: Recipient,
     },
+    /// What was accepted with a lower durability is [`Durability::Committed`] now. After a reconnect that is in
+    /// [`WelcomeInfo::committed`] instead.
+    Committed {
+        /// So is everything before it in the user's log.
+        up_to: Seq,
+    },
     /// A message was refused and would be refused again. It is in no log, and the client has let go of it.
     MessageRefused {
         /// Which message.
@@ -115,6 +121,8 @@ pub struct WelcomeInfo {
     pub text_bytes_max: u64,
     /// Most entries of a page.
     pub page_entries_max: u64,
+    /// Everything in the log up to here is [`Durability::Committed`].
+    pub committed: Seq,
 }
 
 /// Why a connection ended that will be followed by another.

@@ -383,6 +383,7 @@ impl ClientState {
                 text_bytes_max,
                 page_entries_max,
                 idle_timeout_ms,
+                committed,
             } => {
                 if version != proto_spec::PROTOCOL_VERSION {
                     return Flow::Break(Stop::End(EndReason::Version(version)));
@@ -414,6 +415,7 @@ impl ClientState {
                     send_window,
                     text_bytes_max,
                     page_entries_max,
+                    committed,
                 }));
                 Flow::Continue(())
             }
@@ -427,7 +429,8 @@ impl ClientState {
             | ServerFrame::Deliver { .. }
             | ServerFrame::Page(_)
             | ServerFrame::Ping { .. }
-            | ServerFrame::Pong { .. } => protocol_fault(format!("{} before the welcome", frame.kind().name())),
+            | ServerFrame::Pong { .. }
+            | ServerFrame::Committed { .. } => protocol_fault(format!("{} before the welcome", frame.kind().name())),
         }
     }
 
@@ -475,6 +478,10 @@ impl ClientState {
             // Any byte proves that the link lives; which ping this answers does not matter.
             ServerFrame::Pong { .. } => Flow::Continue(()),
             ServerFrame::Bye { code, retry_after_ms, detail } => on_bye(code, retry_after_ms, detail),
+            ServerFrame::Committed { up_to } => {
+                effects.events.push(ClientEvent::Committed { up_to });
+                Flow::Continue(())
+            }
             ServerFrame::Welcome { .. } => protocol_fault("a second welcome".into()),
         }
     }

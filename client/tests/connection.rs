@@ -66,6 +66,7 @@ fn welcome(cursor: u64, last_number: u64) -> ServerFrame {
         text_bytes_max: 20,
         page_entries_max: 50,
         idle_timeout_ms: 60_000,
+        committed: Seq(cursor),
     }
 }
 

@@ -176,7 +176,7 @@ impl World {
                 self.pages += 1;
             }
             ClientEvent::Disconnected { .. } => self.disconnects += 1,
-            ClientEvent::Welcome(_) => {}
+            ClientEvent::Welcome(_) | ClientEvent::Committed { .. } => {}
             other @ (ClientEvent::FetchRefused { .. } | ClientEvent::ServerError { .. } | ClientEvent::Ended(_)) => {
                 panic!("{other:?}")
             }

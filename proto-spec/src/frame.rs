@@ -85,6 +85,8 @@ listed! {
         Pong = 0x88 "pong",
         /// SPEC 4.13.
         Bye = 0x89 "bye",
+        /// SPEC 4.14.
+        Committed = 0x8a "committed",
     }
 }
 

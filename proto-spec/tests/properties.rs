@@ -109,7 +109,7 @@ fn page() -> impl Strategy<Value = Page> {
 }
 
 fn server_frame() -> impl Strategy<Value = ServerFrame> {
-    let welcome = [(); 10].map(|()| number());
+    let welcome = [(); 11].map(|()| number());
     let durability = prop::sample::select(Durability::ALL);
     let recipient = prop::sample::select(Recipient::ALL);
     prop_oneof![
@@ -124,6 +124,7 @@ fn server_frame() -> impl Strategy<Value = ServerFrame> {
             text_bytes_max: n[7],
             page_entries_max: n[8],
             idle_timeout_ms: n[9],
+            committed: Seq(n[10]),
         }),
         (number(), seq(), number(), durability, recipient).prop_map(|(number, seq, time, durability, recipient)| {
             ServerFrame::Accepted { number: SendNumber(number), seq, time: TimestampMs(time), durability, recipient }
@@ -149,6 +150,7 @@ fn server_frame() -> impl Strategy<Value = ServerFrame> {
             retry_after_ms,
             detail
         }),
+        seq().prop_map(|up_to| ServerFrame::Committed { up_to }),
     ]
 }
 
@@ -269,7 +271,7 @@ proptest! {
     }
 
     #[test]
-    fn noise_that_decodes_encodes_to_a_frame_that_decodes_alike(body in vec(any::<u8>(), 0..60), kind in 0x81u8..0x8a) {
+    fn noise_that_decodes_encodes_to_a_frame_that_decodes_alike(body in vec(any::<u8>(), 0..60), kind in 0x81u8..0x8b) {
         if let Ok(frame) = ServerFrame::decode(RawFrame { kind, body: &body }) {
             let bytes = stream_of(std::slice::from_ref(&frame));
             prop_assert_eq!(decode_all([&bytes[..]], SERVER_FRAME_BYTES_MAX, ServerFrame::decode), Ok(vec![frame]));

@@ -182,11 +182,13 @@ impl Frame for ServerFrame {
                 text_bytes_max,
                 page_entries_max,
                 idle_timeout_ms,
+                committed,
             } => json!({
                 "version": number(version), "user": number(user), "server_time": number(server_time),
                 "head": number(head), "cursor": number(cursor), "last_number": number(last_number),
                 "send_window": number(send_window), "text_bytes_max": number(text_bytes_max),
                 "page_entries_max": number(page_entries_max), "idle_timeout_ms": number(idle_timeout_ms),
+                "committed": number(committed),
             }),
             Self::Accepted { number: send, seq, time, durability, recipient } => json!({
                 "number": number(send), "seq": number(seq), "time": number(time), "durability": durability.name(),
@@ -211,6 +213,7 @@ impl Frame for ServerFrame {
             Self::Bye { code, retry_after_ms, detail } => json!({
                 "code": number(code.number()), "retry_after_ms": number(retry_after_ms), "detail": detail,
             }),
+            Self::Committed { up_to } => json!({ "up_to": number(up_to) }),
         }
     }
 }

@@ -209,7 +209,7 @@ ENTRIES = read_entries, write_entries
 # SPEC 4
 FETCH = [("from", VARINT), ("direction", listed({0: "forwards", 1: "backwards"})), ("limit", VARINT)]
 WELCOME = (
-    "version user server_time head cursor last_number send_window text_bytes_max page_entries_max idle_timeout_ms".split()
+    "version user server_time head cursor last_number send_window text_bytes_max page_entries_max idle_timeout_ms committed".split()
 )
 FRAMES = {
     "client": {
@@ -270,6 +270,7 @@ FRAMES = {
         0x87: ("ping", [("nonce", VARINT)]),
         0x88: ("pong", [("nonce", VARINT)]),
         0x89: ("bye", [("code", CODE), ("retry_after_ms", VARINT), ("detail", string(DETAIL_BYTES_MAX))]),
+        0x8A: ("committed", [("up_to", VARINT)]),
     },
 }
 

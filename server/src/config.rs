@@ -16,9 +16,12 @@ use std::{
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use thiserror::Error;
 
-use crate::limits::{
-    CORES_MAX, JOURNAL_SEGMENT_BYTES_MAX, JOURNAL_SEGMENT_BYTES_MIN, JOURNAL_SEGMENTS_MIN, SMALL_FILE_BYTES_MAX,
-    TICK_MS,
+use crate::{
+    committer::OnStoreOutage,
+    limits::{
+        CORES_MAX, JOURNAL_SEGMENT_BYTES_MAX, JOURNAL_SEGMENT_BYTES_MIN, JOURNAL_SEGMENTS_MIN, SMALL_FILE_BYTES_MAX,
+        TICK_MS,
+    },
 };
 
 const KIB: u64 = 1024;
@@ -73,6 +76,8 @@ pub struct Journal {
     pub bytes_max: u64,
     /// Age at which a segment that is neither full nor empty is sealed, in milliseconds.
     pub seal_after_ms: u64,
+    /// What to do with sends while the store does not take what the journal has for it.
+    pub on_store_outage: OnStoreOutage,
 }
 
 /// The history store.
@@ -183,7 +188,7 @@ impl Default for Connections {
 
 impl Default for Journal {
     fn default() -> Self {
-        Self { segment_bytes: 64 * MIB, bytes_max: GIB, seal_after_ms: 60_000 }
+        Self { segment_bytes: 64 * MIB, bytes_max: GIB, seal_after_ms: 60_000, on_store_outage: OnStoreOutage::Accept }
     }
 }
 
@@ -452,7 +457,13 @@ mod tests {
 
     #[test]
     fn a_value_of_the_wrong_type_is_refused_with_its_line() {
-        for text in ["listen = \"localhost\"", "admin_listen = \"off\"", "cores = -1", "cores = \"all\""] {
+        for text in [
+            "listen = \"localhost\"",
+            "admin_listen = \"off\"",
+            "cores = -1",
+            "cores = \"all\"",
+            "journal.on_store_outage = \"ignore\"",
+        ] {
             let error = parse(text).unwrap_err().to_string();
             assert!(error.starts_with(&format!("x.toml, line 1, `{text}`: ")), "{error}");
         }

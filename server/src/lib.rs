@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod auth;
+pub mod committer;
 pub mod config;
 pub mod datadir;
 pub mod directory;

@@ -16,7 +16,7 @@ use std::{
 
 use anyhow::{Context as _, anyhow, bail};
 use clap::{Parser, Subcommand};
-use proto_spec::{Durability, TimestampMs, UserId};
+use proto_spec::{TimestampMs, UserId};
 use server::{
     admin::{self, Readiness},
     auth::{self, Keys},
@@ -256,14 +256,13 @@ fn start_node(config: &Config, data: &DataDir, keys: Keys) -> anyhow::Result<Nod
         connections_max: config.connections.max,
         handshake_timeout_ms: config.connections.handshake_timeout_ms,
         settings: Settings {
-            // One machine, one disk: what the journal has synced is in the history.
-            durability: Durability::Committed,
             ping_after_ms: config.connections.ping_after_ms,
             idle_timeout_ms: config.connections.idle_timeout_ms,
         },
         journal_dir: data.journal(),
         journal,
         seal_after_ms: config.journal.seal_after_ms,
+        on_store_outage: config.journal.on_store_outage,
     };
     Node::start(&node, found, Arc::new(store), keys).map_err(|error| match error {
         error @ StartError::Ingest(IngestError::Batch { .. }) => anyhow!("{error}; {WAY_ON}").context(in_data()),

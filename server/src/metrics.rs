@@ -58,7 +58,7 @@ const fn gauge<T>(name: &'static str, help: &'static str, of: fn(&T) -> u64) -> 
 }
 
 /// The states of the journal, by their number.
-const ADMISSIONS: [&str; 4] = ["open", "behind", "full", "failed"];
+const ADMISSIONS: [&str; 5] = ["open", "behind", "full", "outage", "failed"];
 
 #[derive(Default)]
 struct Page {
@@ -108,6 +108,9 @@ impl Page {
             let is_now = journal.admission.get() == number as u64;
             self.line(&format!("ringpost_journal_admission{{state=\"{state}\"}}"), u8::from(is_now));
         }
+        let away = "1 while the store does not take what the journal has for it";
+        self.begin("ringpost_store_away", "gauge", away);
+        self.line("ringpost_store_away", journal.store_away.get());
     }
 
     fn summary(&mut self, name: &str, help: &str, sum: impl Display, count: u64) {
@@ -177,7 +180,8 @@ mod tests {
 
     #[test]
     fn the_states_of_the_journal_have_their_numbers() {
-        for admission in [Admission::Open, Admission::Behind, Admission::Full, Admission::Failed] {
+        let all = [Admission::Open, Admission::Behind, Admission::Full, Admission::Outage, Admission::Failed];
+        for admission in all {
             assert_eq!(ADMISSIONS[admission as usize], format!("{admission:?}").to_lowercase());
         }
     }

@@ -26,6 +26,7 @@ struct State {
     rows: BTreeMap<Key, Bytes>,
     fence: Fence,
     commit_faults: VecDeque<CommitFault>,
+    is_away: bool,
     reads_to_fail: usize,
 }
 
@@ -50,6 +51,11 @@ impl MemoryStore {
     /// The next commit that holds the fence, and has no fault ahead of it, fails in this way.
     pub fn fail_next_commit(&self, fault: CommitFault) {
         self.state.lock().commit_faults.push_back(fault);
+    }
+
+    /// From now on every commit finds the store unavailable, or none does.
+    pub fn set_away(&self, is_away: bool) {
+        self.state.lock().is_away = is_away;
     }
 
     /// The next reads, as many as this, find the store unavailable.
@@ -87,6 +93,9 @@ impl State {
             return Err(StoreError::Fenced { held: fence, current: self.fence });
         }
         let reason = || "a test asked for it".to_owned();
+        if self.is_away {
+            return Err(StoreError::Unavailable { reason: reason() });
+        }
         match self.commit_faults.pop_front() {
             None => {
                 self.apply(run.iter());
@@ -176,6 +185,21 @@ mod tests {
             block_on(store.commit(fence, &run)).unwrap();
             assert_eq!(store.rows().len(), 2);
         }
+    }
+
+    #[test]
+    fn a_store_that_is_away_takes_nothing_until_it_is_back() {
+        let store = MemoryStore::default();
+        let fence = block_on(store.take_over()).unwrap();
+        let run = contract::run([(1, Some(&b"one"[..]))]);
+        store.set_away(true);
+        for _ in 0..3 {
+            assert!(block_on(store.commit(fence, &run)).unwrap_err().is_retryable());
+        }
+        assert!(store.rows().is_empty());
+        store.set_away(false);
+        block_on(store.commit(fence, &run)).unwrap();
+        assert_eq!(store.rows().len(), 1);
     }
 
     #[test]

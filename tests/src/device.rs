@@ -29,6 +29,8 @@ pub struct Device {
     pub device: u64,
     /// The seqs of accepted sends, by number.
     pub accepted: BTreeMap<u64, u64>,
+    /// The seqs of those that were accepted with less than `committed` and are not known to be more.
+    pub uncommitted: BTreeSet<u64>,
     /// All entries it was ever told of, by seq.
     pub log: BTreeMap<u64, Entry>,
     /// Everything up to here has been covered.
@@ -76,6 +78,7 @@ impl Device {
             user,
             device,
             accepted: BTreeMap::new(),
+            uncommitted: BTreeSet::new(),
             log: BTreeMap::new(),
             position: 0,
             refused: BTreeMap::new(),
@@ -147,7 +150,7 @@ impl Device {
             Received::Closed => return false,
             Received::Nothing => panic!("{self}: no welcome"),
         };
-        let ServerFrame::Welcome { user, head, cursor, last_number, send_window, .. } = welcome else {
+        let ServerFrame::Welcome { user, head, cursor, last_number, send_window, committed, .. } = welcome else {
             assert!(matches!(welcome, ServerFrame::Bye { code: ErrorCode::Stopping, .. }), "{self}: {welcome:?}");
             return false;
         };
@@ -164,6 +167,8 @@ impl Device {
             Resume::Stored => assert!(cursor.0 <= self.acknowledged, "{self}: {cursor} was never acknowledged"),
             Resume::Live => assert_eq!(cursor, head),
         }
+        assert!(committed <= head, "{self}: {committed} of {head} are committed");
+        self.uncommitted.retain(|seq| *seq > committed.0);
         self.position = cursor.0;
         self.connection = Some(connection);
         self.on_connection =
@@ -273,12 +278,16 @@ impl Device {
     fn take(&mut self, frame: ServerFrame) {
         match frame {
             ServerFrame::Accepted { number, seq, time, durability, .. } => {
-                assert_eq!(durability, Durability::Committed);
+                if durability < Durability::Committed {
+                    self.uncommitted.insert(seq.0);
+                }
                 self.on_accepted(number.0, seq.0, time);
             }
             ServerFrame::Refused { number, code, retry_after_ms, .. } => {
                 let for_now = match code {
-                    ErrorCode::Overloaded | ErrorCode::StorageFull | ErrorCode::Stopping => retry_after_ms > 0,
+                    ErrorCode::Overloaded | ErrorCode::StorageFull | ErrorCode::StorageFailed | ErrorCode::Stopping => {
+                        retry_after_ms > 0
+                    }
                     code => code == ErrorCode::SendGap,
                 };
                 assert!(for_now, "{self}: {number} refused: {code:?}");
@@ -302,6 +311,7 @@ impl Device {
                 self.position = self.position.max(page.last.0);
             }
             ServerFrame::Ping { nonce } => self.write(&[ClientFrame::Pong { nonce }]),
+            ServerFrame::Committed { up_to } => self.uncommitted.retain(|seq| *seq > up_to.0),
             other @ (ServerFrame::Welcome { .. }
             | ServerFrame::Error { .. }
             | ServerFrame::Pong { .. }

@@ -4,12 +4,15 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use proto_spec::{
-    ClientFrame, Content, Decoder, DeviceId, Durability, ErrorCode, Event, RawFrame, Resume, SendNumber, Seq,
-    ServerFrame, TimestampMs, UserId, limits::SERVER_FRAME_BYTES_MAX,
+    ClientFrame, Content, Decoder, DeviceId, ErrorCode, Event, RawFrame, Resume, SendNumber, Seq, ServerFrame,
+    TimestampMs, UserId, limits::SERVER_FRAME_BYTES_MAX,
 };
 use server::{
     directory::Directory,
-    shard::{Admission, Close, ConnId, Connected, Effects, Input, Now, Presence, QueryId, ReadState, Settings, Shard},
+    shard::{
+        Admission, Close, ConnId, Connected, Effects, Input, Now, Presence, QueryId, ReadState, Settings, Shard,
+        StoreState,
+    },
     topology::Topology,
 };
 use storage::{BatchId, CoreId, Query, Record};
@@ -72,8 +75,7 @@ pub struct World {
 }
 
 /// Settings that no test waits for.
-const SETTINGS: Settings =
-    Settings { durability: Durability::Committed, ping_after_ms: 60_000, idle_timeout_ms: 150_000 };
+const SETTINGS: Settings = Settings { ping_after_ms: 60_000, idle_timeout_ms: 150_000 };
 
 impl World {
     /// A node with `cores` cores, an empty store and no clients.
@@ -175,6 +177,13 @@ impl World {
     pub fn admission(&mut self, admission: Admission) {
         for core in 0..self.shards.len() {
             self.input(core, Input::Admission(admission));
+        }
+    }
+
+    /// The store goes away or comes back.
+    pub fn store_is(&mut self, state: StoreState) {
+        for core in 0..self.shards.len() {
+            self.input(core, Input::Store(state));
         }
     }
 

@@ -121,6 +121,7 @@ impl Server {
                     text_bytes_max: 100,
                     page_entries_max: 3,
                     idle_timeout_ms: 60_000,
+                    committed: Seq(self.committed as u64),
                 };
                 welcome.encode(&mut self.out);
             }

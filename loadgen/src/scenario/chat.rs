@@ -300,7 +300,10 @@ impl User {
                 self.ledger.fault(format!("error {} for frame kind {kind:#04x}: {detail}", code.name()));
             }
             ClientEvent::Ended(reason) => bail!("user {}: {reason}", self.ledger.user),
-            ClientEvent::Welcome(_) | ClientEvent::Page { .. } | ClientEvent::Numbered { .. } => {}
+            ClientEvent::Welcome(_)
+            | ClientEvent::Committed { .. }
+            | ClientEvent::Page { .. }
+            | ClientEvent::Numbered { .. } => {}
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! What a server sends: fields and bytes (SPEC 4.6 to 4.13).
+//! What a server sends: fields and bytes (SPEC 4.6 to 4.14).
 
 use super::{FrameError, ServerKind, put_frame};
 use crate::{
@@ -79,6 +79,8 @@ pub enum ServerFrame {
         page_entries_max: u64,
         /// Silence after which the server closes.
         idle_timeout_ms: u64,
+        /// Everything up to here is [`Durability::Committed`].
+        committed: Seq,
     },
     /// A send is in the log.
     Accepted {
@@ -143,6 +145,11 @@ pub enum ServerFrame {
         /// For the developer, not for the user.
         detail: String,
     },
+    /// What was accepted with a lower durability is now [`Durability::Committed`].
+    Committed {
+        /// So is everything before it.
+        up_to: Seq,
+    },
 }
 
 impl ServerFrame {
@@ -159,6 +166,7 @@ impl ServerFrame {
             Self::Ping { .. } => ServerKind::Ping,
             Self::Pong { .. } => ServerKind::Pong,
             Self::Bye { .. } => ServerKind::Bye,
+            Self::Committed { .. } => ServerKind::Committed,
         }
     }
 
@@ -181,6 +189,7 @@ impl ServerFrame {
                 text_bytes_max,
                 page_entries_max,
                 idle_timeout_ms,
+                committed,
             } => {
                 for value in [
                     *version,
@@ -193,6 +202,7 @@ impl ServerFrame {
                     *text_bytes_max,
                     *page_entries_max,
                     *idle_timeout_ms,
+                    committed.0,
                 ] {
                     put_varint(out, value);
                 }
@@ -225,6 +235,7 @@ impl ServerFrame {
                 put_varint(out, *retry_after_ms);
                 put_detail(out, detail);
             }
+            Self::Committed { up_to } => put_varint(out, up_to.0),
         });
     }
 
@@ -251,6 +262,7 @@ impl ServerFrame {
                 text_bytes_max: r.varint("text_bytes_max")?,
                 page_entries_max: r.varint("page_entries_max")?,
                 idle_timeout_ms: r.varint("idle_timeout_ms")?,
+                committed: Seq(r.varint("committed")?),
             },
             ServerKind::Accepted => Self::Accepted {
                 number: SendNumber(r.varint("number")?),
@@ -281,6 +293,7 @@ impl ServerFrame {
                 retry_after_ms: r.varint("retry_after_ms")?,
                 detail: r.str("detail", DETAIL_BYTES_MAX)?.to_owned(),
             },
+            ServerKind::Committed => Self::Committed { up_to: Seq(r.varint("up_to")?) },
         })
     }
 }

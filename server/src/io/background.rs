@@ -24,7 +24,8 @@ use tracing::{debug, error, info, warn};
 
 use super::{commit::Background, counters::Counters, mailbox::Mailbox, message::CoreMessage, node::AbortOnPanic};
 use crate::{
-    limits::{INGEST_RETRY_MAX_MS, INGEST_RETRY_MS, UNFINISHED_PAGE},
+    committer::ingest_retry_ms,
+    limits::{INGEST_RETRY_MS, UNFINISHED_PAGE},
     topology::Topology,
 };
 
@@ -105,7 +106,7 @@ impl<S: Store> World<S> {
 
     /// False when the node ended before the segment was in the store. The next start does it again.
     fn ingest_until_done(&self, sealed: &Sealed) -> bool {
-        let mut wait_ms = INGEST_RETRY_MS;
+        let mut failures = 0;
         let segment = SealedSegment::new(&self.folder, sealed);
         let mut committed = None;
         while !self.ended.load(Ordering::Relaxed) {
@@ -122,14 +123,13 @@ impl<S: Store> World<S> {
                 Err(error) => {
                     error!(segment = %sealed.segment, %error, "a journal segment could not be ingested; trying again");
                     self.counters.journal.ingest_retries.one();
-                    if !error.is_retryable() {
-                        // Somebody has to act, and may have by then.
-                        wait_ms = INGEST_RETRY_MAX_MS;
+                    if failures == 0 {
+                        self.tell(Background::StoreAway);
                     }
+                    failures += 1;
+                    thread::sleep(Duration::from_millis(ingest_retry_ms(failures, error.is_retryable())));
                 }
             }
-            thread::sleep(Duration::from_millis(wait_ms));
-            wait_ms = (wait_ms * 2).min(INGEST_RETRY_MAX_MS);
         }
         false
     }

@@ -1,26 +1,25 @@
-//! Commit: the journal's writes, on core 0. One group at a time is written and synced through the core's ring while the
-//! batches of all cores gather for the next one.
-//!
-//! What a group is and what a finished write means is decided by `storage::journal::Writer`; segments are made and
-//! ingested by two threads (see `background`). Here is what goes wrong: a disk without room is tried again, with sends
-//! refused meanwhile; any other failure, and every failed sync, ends the journal: nothing is committed after it.
+//! Commit: the journal's I/O on core 0. Writes and syncs one group at a time through the core's ring, and speaks with the
+//! two threads that make and ingest segments (see `background`). What to write and what it means that it was written, or
+//! not, is decided by [`crate::committer`].
 
 use std::{collections::HashMap, fs::File, io, os::fd::AsFd as _, sync::Arc, time::Instant};
 
 use crossbeam::channel::Sender;
 use storage::{
     BatchId, CoreId,
-    journal::{Room, Salt, Sealed, SegmentNumber, Writer},
+    journal::{Salt, Sealed, SegmentNumber},
 };
 use tracing::{error, info, warn};
 
 use super::{
     counters::Counters,
-    message::CoreMessage,
     ring::{Completion, Payload, Ring},
     token::Op,
 };
-use crate::{limits::COMMIT_RETRY_MS, shard::Admission};
+use crate::{
+    committer::{Committer, Finished, News, Outcome},
+    shard::{Admission, StoreState},
+};
 
 /// What the journal's threads tell core 0.
 #[derive(Debug)]
@@ -41,6 +40,8 @@ pub enum Background {
     },
     /// A sealed segment is in the store and its file is free again.
     Ingested(Sealed),
+    /// The store did not take a sealed segment. It is tried again.
+    StoreAway,
 }
 
 /// The group in flight.
@@ -55,86 +56,47 @@ struct Flight {
 /// The journal of the node.
 #[derive(Debug)]
 pub struct Commit {
-    writer: Writer,
+    committer: Committer,
     files: HashMap<SegmentNumber, File>,
     flight: Option<Flight>,
     to_segments: Sender<SegmentNumber>,
     to_ingest: Sender<Sealed>,
-    cores: u16,
-    /// For each core what it has to be told.
-    news: Vec<(CoreId, CoreMessage)>,
-    announced: Admission,
-    /// The disk had no room for the last write.
-    write_full: bool,
-    /// The disk had no room for the last segment that was asked for.
-    prepare_full: bool,
-    failed: bool,
-    retry_at_ms: u64,
-    prepare_at_ms: u64,
-    /// When the current segment got its first group.
-    begun_ms: Option<u64>,
-    seal_after_ms: u64,
+    /// What the log was last told.
+    told: (Admission, StoreState),
     counters: Arc<Counters>,
 }
 
 impl Commit {
-    /// A journal that goes on with `writer`, whose first segments are in `files`.
+    /// The I/O of `committer`, whose first segments are in `files`.
     #[must_use]
     pub fn new(
-        writer: Writer,
+        committer: Committer,
         files: HashMap<SegmentNumber, File>,
-        seal_after_ms: u64,
         threads: (Sender<SegmentNumber>, Sender<Sealed>),
         counters: Arc<Counters>,
     ) -> Self {
-        Self {
-            writer,
-            files,
-            flight: None,
-            to_segments: threads.0,
-            to_ingest: threads.1,
-            cores: counters.cores.len() as u16,
-            news: Vec::new(),
-            announced: Admission::Open,
-            write_full: false,
-            prepare_full: false,
-            failed: false,
-            retry_at_ms: 0,
-            prepare_at_ms: 0,
-            begun_ms: None,
-            seal_after_ms,
-            counters,
-        }
+        let told = (committer.admission(), committer.store());
+        Self { committer, files, flight: None, to_segments: threads.0, to_ingest: threads.1, told, counters }
     }
 
     /// Takes a batch into the next group.
     pub fn push(&mut self, core: CoreId, id: BatchId, bytes: &[u8]) {
-        if !self.failed {
-            self.writer.push(core, id, bytes);
-        }
+        self.committer.push(core, id, bytes);
     }
 
     /// Ends a turn: begins the next group if none is in flight, and asks for a segment if one is wanted.
     pub fn begin(&mut self, now_ms: u64, ring: &mut Ring) {
-        if self.failed {
-            return;
-        }
-        if now_ms >= self.prepare_at_ms
-            && let Some(segment) = self.writer.wants_segment()
+        if let Some(segment) = self.committer.wanted_segment(now_ms)
             && self.to_segments.try_send(segment).is_err()
         {
-            self.writer.prepare_failed();
+            self.committer.prepare_failed(now_ms, false);
         }
-        if self.flight.is_none()
-            && now_ms >= self.retry_at_ms
-            && let Some(write) = self.writer.next_write()
-        {
+        if let Some(write) = self.committer.next_write(now_ms) {
             let file = &self.files[&write.segment];
-            self.begun_ms.get_or_insert(now_ms);
             self.flight = Some(Flight { started: Instant::now(), bytes: write.bytes.len(), write: None });
             ring.write_and_sync(file.as_fd(), write.offset, write.bytes);
         }
-        self.announce();
+        self.tell_log();
     }
 
     /// A write or sync of the ring has completed.
@@ -155,132 +117,103 @@ impl Commit {
             Background::Prepared { segment, salt, file } => {
                 self.counters.journal.segments_prepared.one();
                 self.files.insert(segment, file);
-                self.writer.add_segment(segment, salt);
-                self.prepare_full = false;
+                self.committer.prepared(segment, salt);
             }
-            Background::PrepareFailed { full } => {
-                self.writer.prepare_failed();
-                self.prepare_at_ms = now_ms + COMMIT_RETRY_MS;
-                self.prepare_full = full;
-            }
-            Background::Ingested(Sealed { segment, completes, .. }) => {
-                self.writer.released(segment);
-                for (core, up_to) in completes {
-                    self.news.push((core, CoreMessage::Ingested { up_to }));
-                }
-            }
+            Background::PrepareFailed { full } => self.committer.prepare_failed(now_ms, full),
+            Background::Ingested(sealed) => self.committer.ingested(sealed),
+            Background::StoreAway => self.committer.store_away(),
         }
-        self.announce();
+        self.tell_log();
     }
 
-    /// Time has passed: seals a segment that is old enough, so that the store gets what is in it.
+    /// Time has passed.
     pub fn tick(&mut self, now_ms: u64) {
-        if !self.failed
-            && self.begun_ms.is_some_and(|begun| now_ms >= begun + self.seal_after_ms)
-            && let Some(sealed) = self.writer.seal()
-        {
+        if let Some(sealed) = self.committer.seal_if_old(now_ms) {
             self.sealed(sealed);
         }
     }
 
     /// What the cores have to be told since the last call.
-    pub fn news(&mut self) -> Vec<(CoreId, CoreMessage)> {
-        std::mem::take(&mut self.news)
+    pub fn news(&mut self) -> Vec<(CoreId, News)> {
+        self.committer.news()
     }
 
     /// Whether the cores have to be told something.
     #[must_use]
     pub fn has_news(&self) -> bool {
-        !self.news.is_empty()
+        self.committer.has_news()
     }
 
     /// Whether nothing waits for the disk; also when nothing will ever be written again.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.failed || self.writer.is_idle()
+        self.committer.is_idle()
     }
 
     /// The sync of the group in flight has completed; the write has, before it.
     fn synced(&mut self, now_ms: u64, result: i32) {
         let Some(Flight { started, bytes, write: Some((written, buffer)) }) = self.flight.take() else {
-            self.poison("sync without a write", io::Error::other("completions out of order"));
-            return;
+            // The ring's own fault: the core ends, and the process with it.
+            panic!("the sync of a group completed before its write");
         };
-        let whole = usize::try_from(written).is_ok_and(|written| written == bytes);
-        match (whole, result) {
-            (true, 0) => self.durable(now_ms, started, buffer),
-            (true, error) => self.poison("sync", io::Error::from_raw_os_error(-error)),
-            (false, _) => self.not_written(now_ms, written, buffer),
-        }
-    }
-
-    fn durable(&mut self, now_ms: u64, started: Instant, buffer: Vec<u8>) {
-        let done = self.writer.written(buffer);
-        self.write_full = false;
+        let outcome = match usize::try_from(written) {
+            Ok(written) if written == bytes && result == 0 => Outcome::Durable,
+            Ok(written) if written == bytes => Outcome::NotSynced(io::Error::from_raw_os_error(-result)),
+            Ok(_) => Outcome::NotWritten(None),
+            Err(_) => Outcome::NotWritten(Some(io::Error::from_raw_os_error(-written))),
+        };
         let counters = &self.counters.journal;
-        let sync_us = started.elapsed().as_micros() as u64;
-        counters.groups.one();
-        counters.batches.add(done.group.batches);
-        counters.bytes.add(done.group.bytes);
-        counters.sync_us_sum.add(sync_us);
-        counters.sync_us_max.at_least(sync_us);
-        self.news.extend(done.committed.into_iter().map(|(core, up_to)| (core, CoreMessage::Committed { up_to })));
-        match done.sealed {
-            Some(sealed) => self.sealed(sealed),
-            None => self.tick(now_ms),
+        if matches!(outcome, Outcome::NotWritten(_)) {
+            counters.write_retries.one();
         }
-    }
-
-    /// The write failed or was short. Without room it is tried again: nothing that was synced is touched by that.
-    fn not_written(&mut self, now_ms: u64, written: i32, buffer: Vec<u8>) {
-        match -written {
-            // A short write is how a disk becomes full; the next attempt says so.
-            libc::ENOSPC | libc::EDQUOT | ..=0 => {
-                if !self.write_full {
-                    warn!(bytes = buffer.len(), written, "the disk is full: sends are refused until there is room");
-                }
-                self.write_full = true;
-            }
-            libc::EINTR | libc::EAGAIN => {}
-            error => {
-                self.poison("write", io::Error::from_raw_os_error(error));
-                return;
-            }
+        let Finished { group, sealed } = self.committer.finished(now_ms, outcome, buffer);
+        if let Some(group) = group {
+            let sync_us = started.elapsed().as_micros() as u64;
+            counters.groups.one();
+            counters.batches.add(group.batches);
+            counters.bytes.add(group.bytes);
+            counters.sync_us_sum.add(sync_us);
+            counters.sync_us_max.at_least(sync_us);
         }
-        self.counters.journal.write_retries.one();
-        self.writer.write_failed(buffer);
-        self.retry_at_ms = now_ms + COMMIT_RETRY_MS;
-        self.announce();
+        if let Some(sealed) = sealed {
+            self.sealed(sealed);
+        }
+        self.tell_log();
     }
 
     fn sealed(&mut self, sealed: Sealed) {
-        self.begun_ms = None;
         self.files.remove(&sealed.segment);
         self.counters.journal.segments_sealed.one();
         self.to_ingest.try_send(sealed).expect("its queue has room for all segments, and it ends after this core");
     }
 
-    /// What is on the disk behind the last good sync is not known: nothing more is committed by this process.
-    fn poison(&mut self, step: &str, error: io::Error) {
-        error!(step, %error, "the journal has failed: nothing more is acknowledged, reads go on; restart to recover");
-        self.failed = true;
-        self.announce();
-    }
-
-    fn announce(&mut self) {
-        let admission = match self.writer.admission() {
-            _ if self.failed => Admission::Failed,
-            _ if self.write_full => Admission::Full,
-            Room::Open => Admission::Open,
-            Room::NoSegment if self.prepare_full => Admission::Full,
-            Room::Behind | Room::NoSegment => Admission::Behind,
-        };
-        if admission != self.announced {
-            info!(from = ?self.announced, to = ?admission, "journal admission");
-            self.announced = admission;
+    /// Tells log and counters what has changed for the operator.
+    fn tell_log(&mut self) {
+        let now = (self.committer.admission(), self.committer.store());
+        let before = std::mem::replace(&mut self.told, now);
+        let (admission, store) = now;
+        if admission != before.0 {
+            info!(from = ?before.0, to = ?admission, "journal admission");
             self.counters.journal.admission.set(admission as u64);
-            let cores = (0..self.cores).map(CoreId);
-            self.news.extend(cores.map(|core| (core, CoreMessage::Admission(admission))));
+            match (admission, self.committer.failure()) {
+                (Admission::Full, _) => warn!("the disk is full: sends are refused until there is room"),
+                (Admission::Failed, Some(why)) => {
+                    error!(
+                        why,
+                        "the journal has failed: nothing more is acknowledged, reads go on; restart to recover"
+                    );
+                }
+                _ => {}
+            }
+        }
+        if store != before.1 {
+            self.counters.journal.store_away.set(u64::from(store == StoreState::Away));
+            match store {
+                StoreState::Away => {
+                    warn!("the store is away: what is accepted is in the journal alone until it is back")
+                }
+                StoreState::Present => info!("the store is back"),
+            }
         }
     }
 }
@@ -288,11 +221,15 @@ impl Commit {
 #[cfg(test)]
 mod tests {
     use crossbeam::channel::{Receiver, bounded};
-    use storage::journal::{JournalConfig, JournalFolder, Position, recover};
+    use storage::journal::{JournalConfig, JournalFolder, Position, Writer, recover};
     use tempfile::TempDir;
 
     use super::*;
-    use crate::io::{background::prepare, ring::Doorbell};
+    use crate::{
+        committer::OnStoreOutage,
+        io::{background::prepare, ring::Doorbell},
+        limits::COMMIT_RETRY_MS,
+    };
 
     const CONFIG: JournalConfig =
         JournalConfig { segment_bytes: 64 * 1024, journal_bytes_max: 256 * 1024, reserve_bytes: 4 * 1024 };
@@ -320,7 +257,8 @@ mod tests {
             let (to_segments, wanted) = bounded(1);
             let (to_ingest, sealed) = bounded(4);
             let counters = Arc::new(Counters::new(2));
-            let commit = Commit::new(writer, files, 1_000, (to_segments, to_ingest), counters);
+            let committer = Committer::new(writer, 2, 1_000, OnStoreOutage::Accept);
+            let commit = Commit::new(committer, files, (to_segments, to_ingest), counters);
             let ring = Ring::new(8, &Doorbell::new().unwrap()).unwrap();
             Self { commit, ring, folder, dir, wanted, sealed, now_ms: 0 }
         }
@@ -357,11 +295,11 @@ mod tests {
     }
 
     fn committed(core: u16, up_to: u64) -> (u16, String) {
-        (core, format!("{:?}", CoreMessage::Committed { up_to: BatchId(up_to) }))
+        (core, format!("{:?}", News::Committed { up_to: BatchId(up_to) }))
     }
 
     fn admission(core: u16, admission: Admission) -> (u16, String) {
-        (core, format!("{:?}", CoreMessage::Admission(admission)))
+        (core, format!("{:?}", News::Admission(admission)))
     }
 
     #[test]
@@ -431,7 +369,7 @@ mod tests {
         let sealed = world.sealed.try_recv().unwrap();
         assert_eq!(sealed.completes, [(CoreId(1), BatchId(1))]);
         world.commit.background(1_000, Background::Ingested(sealed));
-        let ingested = format!("{:?}", CoreMessage::Ingested { up_to: BatchId(1) });
+        let ingested = format!("{:?}", News::Ingested { up_to: BatchId(1) });
         assert!(world.news().contains(&(1, ingested)));
     }
 

@@ -164,6 +164,8 @@ pub struct JournalCounters {
     pub ingest_ms_sum: Counter,
     /// Runs that failed and were tried again.
     pub ingest_retries: Counter,
+    /// 1 while the store does not take what the journal has for it.
+    pub store_away: Counter,
     /// The [`Admission`](crate::shard::Admission) that was last announced, as a number.
     pub admission: Counter,
 }

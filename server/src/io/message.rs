@@ -4,7 +4,10 @@ use proto_spec::UserId;
 use storage::{Answer, BatchId, CoreId};
 
 use super::{commit::Background, handoff::Guest};
-use crate::shard::{Admission, Envelope, QueryId};
+use crate::{
+    committer::News,
+    shard::{Envelope, QueryId},
+};
 
 /// One message in a core's mailbox.
 #[derive(Debug)]
@@ -20,18 +23,8 @@ pub enum CoreMessage {
         /// Its records.
         bytes: Vec<u8>,
     },
-    /// From core 0: batches are durable.
-    Committed {
-        /// The last one.
-        up_to: BatchId,
-    },
-    /// From core 0: batches are in the store.
-    Ingested {
-        /// The last one.
-        up_to: BatchId,
-    },
-    /// From core 0: whether the journal takes new messages.
-    Admission(Admission),
+    /// From core 0: about the journal and the store.
+    News(News),
     /// From a reader thread.
     Answer {
         /// To which query.

@@ -36,6 +36,7 @@ use super::{
 };
 use crate::{
     auth::Keys,
+    committer::{Committer, OnStoreOutage},
     directory::Directory,
     limits::{DESCRIPTORS_SPARE, LISTEN_BACKLOG, LISTEN_RETRY_MS, LISTEN_WAIT_MAX_MS, READER_THREADS},
     shard::{Settings, Shard},
@@ -61,6 +62,8 @@ pub struct NodeConfig {
     pub journal: JournalConfig,
     /// Age at which a segment is ingested though it is not full, in milliseconds.
     pub seal_after_ms: u64,
+    /// What to do with sends while the store is away.
+    pub on_store_outage: OnStoreOutage,
 }
 
 /// Why a node did not start.
@@ -193,7 +196,8 @@ impl Node {
         let (channels, mut helpers) = background::start(&world, config.journal.segments_max())?;
         let (readers, threads) = Readers::start(READER_THREADS, &store, &mailboxes)?;
         helpers.extend(threads);
-        let commit = Some(Commit::new(writer, files, config.seal_after_ms, channels, Arc::clone(&counters)));
+        let committer = Committer::new(writer, config.cores, config.seal_after_ms, config.on_store_outage);
+        let commit = Some(Commit::new(committer, files, channels, Arc::clone(&counters)));
 
         let shared = Arc::new(Shared {
             mailboxes,

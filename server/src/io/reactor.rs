@@ -35,6 +35,7 @@ use super::{
     token::Op,
 };
 use crate::{
+    committer::News,
     limits::{MAILBOX_TURN_MAX, OUTPUT_TURN_BYTES_MAX, STALLED_SLEEP_MS, TICK_MS, TURNS_BETWEEN_YIELDS},
     shard::{Admission, Effects, Input, Now, Presence, Shard},
 };
@@ -213,11 +214,9 @@ impl Reactor {
     fn on_message(&mut self, now: Now, message: CoreMessage) {
         match message {
             CoreMessage::Envelope(envelope) => self.feed(now, Input::Envelope(envelope)),
-            CoreMessage::Committed { up_to } => self.feed(now, Input::Committed { up_to }),
-            CoreMessage::Ingested { up_to } => self.feed(now, Input::Ingested { up_to }),
-            CoreMessage::Admission(admission) => {
-                self.journal_failed |= admission == Admission::Failed;
-                self.feed(now, Input::Admission(admission));
+            CoreMessage::News(news) => {
+                self.journal_failed |= news == News::Admission(Admission::Failed);
+                self.feed(now, news.input());
             }
             CoreMessage::Answer { query, answer } => {
                 if answer.is_none() {
@@ -275,11 +274,11 @@ impl Reactor {
     /// Passes on what the journal has to say.
     fn take_news(&mut self, now: Now) {
         let Some(commit) = &mut self.commit else { return };
-        for (core, message) in commit.news() {
+        for (core, news) in commit.news() {
             if core == self.core {
-                self.on_message(now, message);
+                self.on_message(now, CoreMessage::News(news));
             } else {
-                self.send(core, message);
+                self.send(core, CoreMessage::News(news));
             }
         }
     }

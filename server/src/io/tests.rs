@@ -18,6 +18,7 @@ use tempfile::TempDir;
 use super::{Node, NodeConfig};
 use crate::{
     auth::{Keys, SigningKey, generate_pem, mint},
+    committer::OnStoreOutage,
     shard::Settings,
     topology::Topology,
 };
@@ -43,7 +44,7 @@ impl World {
             cores,
             connections_max: 1000,
             handshake_timeout_ms: 10_000,
-            settings: Settings { durability: Durability::Committed, ping_after_ms: 50_000, idle_timeout_ms: 120_000 },
+            settings: Settings { ping_after_ms: 50_000, idle_timeout_ms: 120_000 },
             journal_dir: dir.path().join("journal"),
             journal: JournalConfig {
                 segment_bytes: 1024 * 1024,
@@ -51,6 +52,7 @@ impl World {
                 reserve_bytes: 64 * 1024,
             },
             seal_after_ms: 60_000,
+            on_store_outage: OnStoreOutage::Accept,
         };
         change(&mut config);
         let mut world = Self {

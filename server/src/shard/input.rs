@@ -91,8 +91,20 @@ pub enum Admission {
     Behind,
     /// The disk is full.
     Full,
+    /// The store is away, and the operator wants no message that it does not take.
+    Outage,
     /// A write or sync failed: nothing more will be committed by this process.
     Failed,
+}
+
+/// Whether the store takes what the journal has for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StoreState {
+    /// It does: what is durable in the journal counts as committed.
+    #[default]
+    Present,
+    /// It refused, or could not be reached: what is durable in the journal is durable on this disk and no more.
+    Away,
 }
 
 /// One thing that happened.
@@ -140,6 +152,8 @@ pub enum Input<'a> {
     },
     /// The journal's admission changed.
     Admission(Admission),
+    /// The store went away or came back.
+    Store(StoreState),
     /// Left over from before a restart: this user has messages to forward or receipts to report.
     Unfinished(UserId),
     /// Time has passed. At least every [`crate::limits::TICK_MS`] milliseconds.

@@ -23,11 +23,11 @@ mod wheel;
 use std::collections::{HashMap, VecDeque};
 
 use foldhash::fast::RandomState;
-use proto_spec::{Durability, Event, UserId};
+use proto_spec::{Event, UserId};
 use storage::{BatchId, CoreId, Query};
 
 pub use effects::{Close, Effects, Presence, ReadState};
-pub use input::{Admission, ConnId, Connected, Envelope, EnvelopeBody, Input, Now, QueryId};
+pub use input::{Admission, ConnId, Connected, Envelope, EnvelopeBody, Input, Now, QueryId, StoreState};
 
 use crate::{directory::Directory, topology::Topology};
 use ledger::{Ledger, Parked};
@@ -39,8 +39,6 @@ use wheel::Wheel;
 /// What an operator may set that shards must know.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// What an acknowledgement promises once its batch is committed.
-    pub durability: Durability,
     /// Silence after which a connection is pinged, in milliseconds.
     pub ping_after_ms: u64,
     /// Silence after which a connection is closed, in milliseconds.
@@ -111,6 +109,7 @@ pub struct Shard {
     flush_at_ms: u64,
     wheel: Wheel,
     admission: Admission,
+    store: StoreState,
     draining: bool,
     counters: ShardCounters,
 }
@@ -144,6 +143,7 @@ impl Shard {
             flush_at_ms: u64::MAX,
             wheel: Wheel::new(),
             admission: Admission::Open,
+            store: StoreState::Present,
             draining: false,
             counters: ShardCounters::default(),
         }
@@ -163,7 +163,7 @@ impl Shard {
             Input::Committed { up_to } => self.committed(up_to, cx),
             Input::Ingested { up_to } => {
                 self.ledger.ingest(up_to);
-                self.forget_ingested();
+                self.forget_ingested(cx);
             }
             Input::Answer { query, answer } => self.answered(query, answer, cx),
             Input::Admission(admission) => {
@@ -172,6 +172,7 @@ impl Shard {
                     self.abandon_parked(cx);
                 }
             }
+            Input::Store(store) => self.store = store,
             Input::Unfinished(user) => self.unfinished(user, cx),
             Input::Tick => {
                 self.ask_postponed(cx);

@@ -64,6 +64,7 @@ impl Shard {
             debug_assert!(false, "an entry leaves the tail after its commit");
             return;
         };
+        let durability = own.map(|_| user.durability_of(seq, self.store));
         let entry = &user.tail[index].entry;
         let mut deliver: Option<Range<usize>> = None;
         for device in &mut user.devices {
@@ -75,12 +76,12 @@ impl Shard {
             if matches!(session.phase, Phase::Starting { .. }) {
                 continue;
             }
-            if let Some(number) = own_number {
+            if let (Some(number), Some(durability)) = (own_number, durability) {
                 let accepted = ServerFrame::Accepted {
                     number,
                     seq,
                     time: entry.time,
-                    durability: self.settings.durability,
+                    durability,
                     recipient: match entry.event.conversation() {
                         Some(peer) if peer == user_id => Recipient::Yourself,
                         Some(peer) if cx.directory.is_online(peer) => Recipient::Online,
@@ -109,6 +110,18 @@ impl Shard {
         }
         if let Some(superseded) = user.tail[index].replaces.and_then(|old| user.tail_index(old)) {
             user.tail.remove(superseded);
+        }
+    }
+
+    /// What was accepted while the store was away is in it now.
+    pub(super) fn tell_committed(&mut self, user_id: UserId, up_to: Seq, cx: &mut Turn<'_>) {
+        let Some(user) = self.users.resident(user_id) else { return };
+        let conns: Vec<ConnId> = user.devices.iter().filter_map(|device| device.session).collect();
+        for conn in conns {
+            let is_ready = |session: &mut Session| matches!(session.phase, Phase::Ready);
+            if self.sessions.get_mut(conn).is_some_and(is_ready) {
+                self.send(conn, &ServerFrame::Committed { up_to }, cx);
+            }
         }
     }
 

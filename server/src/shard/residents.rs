@@ -249,12 +249,15 @@ impl Shard {
     }
 
     /// Batches up to what the ledger says are in the store: tails shrink, the unused are forgotten.
-    pub(super) fn forget_ingested(&mut self) {
+    pub(super) fn forget_ingested(&mut self, cx: &mut Turn<'_>) {
         let ingested = self.ledger.ingested();
         while self.users_changed.front().is_some_and(|(batch, _)| *batch <= ingested) {
             let Some((_, user_id)) = self.users_changed.pop_front() else { return };
             if let Some(user) = self.users.resident(user_id) {
                 user.trim(ingested);
+                if let Some(up_to) = user.settle_owed() {
+                    self.tell_committed(user_id, up_to, cx);
+                }
                 self.forget_if_unused(user_id);
             }
         }

@@ -81,7 +81,7 @@ impl Shard {
         let (code, retry_after_ms) = match self.admission {
             _ if self.draining => (ErrorCode::Stopping, RETRY_STOPPING_MS),
             Admission::Full => (ErrorCode::StorageFull, RETRY_STORAGE_MS),
-            Admission::Failed => (ErrorCode::StorageFailed, RETRY_STORAGE_MS),
+            Admission::Failed | Admission::Outage => (ErrorCode::StorageFailed, RETRY_STORAGE_MS),
             Admission::Behind => (ErrorCode::Overloaded, RETRY_BUSY_MS),
             Admission::Open if self.ledger.uncommitted_bytes() > UNCOMMITTED_BYTES_MAX => {
                 (ErrorCode::Overloaded, RETRY_BUSY_MS)
@@ -147,13 +147,13 @@ impl Shard {
     }
 
     fn accept_again(&mut self, conn: ConnId, number: SendNumber, seq: Seq, time: TimestampMs, cx: &mut Turn<'_>) {
-        let durability = self.settings.durability;
-        if let Some(session) = self.sessions.get_mut(conn)
-            && session.offered.next() == seq
-        {
+        let Some(session) = self.sessions.get_mut(conn) else { return };
+        if session.offered.next() == seq {
             // The client counts its own entry as covered (SPEC 4.8).
             session.offered = seq;
         }
+        let Some(user) = self.users.resident(session.user) else { return };
+        let durability = user.durability_of(seq, self.store);
         // Whether the recipient is there was of interest when the message was new.
         let recipient = Recipient::Offline;
         self.send(conn, &ServerFrame::Accepted { number, seq, time, durability, recipient }, cx);

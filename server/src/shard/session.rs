@@ -3,8 +3,8 @@
 use std::{collections::VecDeque, mem, ops::ControlFlow};
 
 use proto_spec::{
-    ClientFrame, Decoder, DeviceId, ErrorCode, FrameError, FramingError, RequestId, Resume, SendNumber, Seq,
-    ServerFrame, UserId,
+    ClientFrame, Decoder, DeviceId, Durability, ErrorCode, FrameError, FramingError, RequestId, Resume, SendNumber,
+    Seq, ServerFrame, UserId,
     limits::{CLIENT_FRAME_BYTES_MAX, PAGE_ENTRIES_MAX, SEND_WINDOW, TEXT_BYTES_MAX},
 };
 
@@ -179,6 +179,10 @@ impl Shard {
         }
         let Some(user) = self.users.resident(user_id) else { return };
         let head = user.committed;
+        let committed = match user.durability_of(head, self.store) {
+            Durability::Committed => head,
+            Durability::Local | Durability::Memory => user.stored,
+        };
         let Some(device) = user.device(device_id) else { return };
         let cursor = match resume {
             Resume::Stored => device.cursor,
@@ -200,6 +204,7 @@ impl Shard {
             text_bytes_max: TEXT_BYTES_MAX as u64,
             page_entries_max: PAGE_ENTRIES_MAX,
             idle_timeout_ms: self.settings.idle_timeout_ms,
+            committed,
         };
         self.counters.logins += 1;
         self.send(conn, &frame, cx);

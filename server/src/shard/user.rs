@@ -5,10 +5,12 @@
 
 use std::collections::VecDeque;
 
-use proto_spec::{DeviceId, Direction, Entry, SendNumber, Seq, TimestampMs, UserId, limits::TEXT_BYTES_MAX};
+use proto_spec::{
+    DeviceId, Direction, Durability, Entry, SendNumber, Seq, TimestampMs, UserId, limits::TEXT_BYTES_MAX,
+};
 use storage::{BatchId, Marks, UserSnapshot};
 
-use super::input::{ConnId, Connected, Envelope};
+use super::input::{ConnId, Connected, Envelope, StoreState};
 
 /// An entry that is not in the store yet.
 #[derive(Debug)]
@@ -75,6 +77,8 @@ pub(super) struct User {
     pub(super) head_time: TimestampMs,
     pub(super) committed: Seq,
     pub(super) stored: Seq,
+    /// Devices were told of entries up to here that they are not [`Durability::Committed`] yet. Zero: nothing is owed.
+    pub(super) owed: Seq,
     pub(super) tail: VecDeque<TailEntry>,
     pub(super) devices: Vec<Device>,
     /// Messages that were forwarded and not confirmed, by ascending seq.
@@ -110,6 +114,7 @@ impl User {
             head_time: snapshot.head_time,
             committed: snapshot.head,
             stored: snapshot.head,
+            owed: Seq::ZERO,
             tail: VecDeque::new(),
             devices: devices.collect(),
             unconfirmed: VecDeque::new(),
@@ -142,6 +147,23 @@ impl User {
 
     pub(super) fn is_connected(&self) -> bool {
         self.devices.iter().any(|device| device.session.is_some())
+    }
+
+    /// What may be said of an entry that the journal has. If that is less than committed, it is owed from now on.
+    pub(super) fn durability_of(&mut self, seq: Seq, store: StoreState) -> Durability {
+        if seq <= self.stored || (store == StoreState::Present && seq > self.owed) {
+            return Durability::Committed;
+        }
+        self.owed = self.owed.max(seq);
+        Durability::Local
+    }
+
+    /// Everything that is owed is in the store: up to where. Says so once.
+    pub(super) fn settle_owed(&mut self) -> Option<Seq> {
+        (self.owed > Seq::ZERO && self.owed <= self.stored).then(|| {
+            self.owed = Seq::ZERO;
+            self.stored
+        })
     }
 
     /// Every duty is fulfilled: a restart need not look at this user.

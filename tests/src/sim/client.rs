@@ -4,7 +4,7 @@ use client::{
     ClientEvent, ClientState, Config, DisconnectReason, Effects, FetchHandle, Input, Keeping, Link, MonotonicMs,
     Unanswered,
 };
-use proto_spec::{Content, Direction, Entry, Resume, Seq, UserId};
+use proto_spec::{Content, Direction, Durability, Entry, Resume, Seq, UserId};
 
 use super::{
     Happening, Simulation,
@@ -28,6 +28,8 @@ pub(super) struct App {
     pub(super) stalled_until_ms: u64,
     ticks_at_ms: Option<u64>,
     connected: bool,
+    /// The last message that was accepted with less than `committed`, until it is.
+    uncommitted: Option<Seq>,
     /// Fetches without their page: of which conversation, if of one.
     fetches: Vec<(FetchHandle, Option<UserId>)>,
 }
@@ -45,6 +47,7 @@ impl App {
             stalled_until_ms: 0,
             ticks_at_ms: None,
             connected: false,
+            uncommitted: None,
             fetches: Vec::new(),
         }
     }
@@ -56,17 +59,19 @@ impl App {
     /// Connected, everything answered, and at the head of its log.
     pub(super) fn is_quiet(&self, head: Seq) -> bool {
         let Some(state) = &self.state else { return false };
-        self.connected && state.unanswered_count() == 0 && self.fetches.is_empty() && state.position() == Some(head)
+        let is_answered = state.unanswered_count() == 0 && self.uncommitted.is_none();
+        self.connected && is_answered && self.fetches.is_empty() && state.position() == Some(head)
     }
 
     pub(super) fn describe(&self) -> String {
         let state = self.state.as_ref();
         format!(
-            "user {} device {}: connected {}, {:?} unanswered, {} fetches, at {:?}",
+            "user {} device {}: connected {}, {:?} unanswered, not committed {:?}, {} fetches, at {:?}",
             self.key.0,
             self.key.1,
             self.connected,
             state.map(ClientState::unanswered_count),
+            self.uncommitted,
             self.fetches.len(),
             state.and_then(ClientState::position),
         )
@@ -272,15 +277,24 @@ impl Simulation {
         let key = self.apps[index].key;
         self.note(|| format!("user {} device {}: {event:?}", key.0, key.1));
         match event {
-            ClientEvent::Welcome(_) => self.apps[index].connected = true,
+            ClientEvent::Welcome(welcome) => {
+                self.apps[index].connected = true;
+                self.apps[index].uncommitted.take_if(|seq| *seq <= welcome.committed);
+            }
+            ClientEvent::Committed { up_to } => {
+                self.apps[index].uncommitted.take_if(|seq| *seq <= up_to);
+            }
             ClientEvent::Numbered { handle, .. } => {
                 if let Some(state) = &mut self.apps[index].state {
                     state.kept(handle);
                 }
                 return true;
             }
-            ClientEvent::MessageAccepted { handle, seq, .. } => {
+            ClientEvent::MessageAccepted { handle, seq, durability, .. } => {
                 let app = &mut self.apps[index];
+                if durability < Durability::Committed {
+                    app.uncommitted = app.uncommitted.max(Some(seq));
+                }
                 let text = app.texts.iter().position(|(h, _)| *h == handle).map(|at| app.texts.remove(at).1);
                 match text {
                     Some(text) => self.oracle.accepted(key, &text, seq),

@@ -34,6 +34,8 @@ pub enum Fault {
     LoseFrame,
     /// After a restart the journal is not replayed.
     SkipReplay,
+    /// The cores are not told that the store is away.
+    HideOutage,
 }
 
 impl Fault {
@@ -54,5 +56,6 @@ impl Fault {
         Self::CursorTooFar,
         Self::LoseFrame,
         Self::SkipReplay,
+        Self::HideOutage,
     ];
 }

@@ -38,7 +38,6 @@ enum Happening {
     Tick { life: u32 },
     Mail { life: u32, core: usize },
     Written { life: u32 },
-    RetryWrite { life: u32 },
     Prepared { life: u32, segment: SegmentNumber },
     Ingest { life: u32 },
     Answer { life: u32, core: CoreId, id: QueryId, query: Query },
@@ -63,6 +62,7 @@ pub struct Coverage {
 
 /// Every situation that is counted.
 pub const SITUATIONS: &[&str] = &[
+    "accepted while the store is away",
     "app restarted",
     "app restarted with unanswered messages",
     "client lost its connection",
@@ -80,17 +80,24 @@ pub const SITUATIONS: &[&str] = &[
     "ingestion failed",
     "live connection fell behind",
     "mailbox full",
+    "no room for a segment",
     "node restarted with another number of cores",
     "page read from the store",
     "query failed",
+    "refused because the store is away",
     "resume by cursor",
     "resume during traffic",
     "retry answered with the first result",
     "segment reused",
     "send refused",
+    "store away",
+    "time leapt",
+    "told later that a message is committed",
     "torn write found at recovery",
     "unfinished user after restart",
+    "wall clock jumped",
     "wall clock went back",
+    "welcome while messages are not committed",
 ];
 
 /// A failed run.
@@ -212,15 +219,31 @@ impl Simulation {
                 _ => break,
             }
             let Some(Reverse((at, order))) = self.happenings.pop() else { break };
-            self.now.wall.0 += at - self.now.monotonic_ms;
-            self.now.monotonic_ms = at;
+            // After a leap of the clock much is late.
+            self.pass_time(at.saturating_sub(self.now.monotonic_ms));
             if let Some(happening) = self.details.remove(&order) {
                 self.note(|| format!("{happening:?}"));
                 self.happen(happening);
             }
         }
-        self.now.wall.0 += end_ms - self.now.monotonic_ms;
-        self.now.monotonic_ms = end_ms;
+        self.pass_time(end_ms.saturating_sub(self.now.monotonic_ms));
+    }
+
+    fn pass_time(&mut self, ms: u64) {
+        self.now.monotonic_ms += ms;
+        self.now.wall.0 += ms;
+    }
+
+    /// The machine was suspended, or somebody set its clock.
+    fn leap(&mut self) {
+        if self.rng.chance(50) {
+            self.reached("time leapt");
+            let leap = self.rng.within(1_000, 7_000);
+            return self.pass_time(leap);
+        }
+        self.reached("wall clock jumped");
+        let jump = self.rng.within(1_000, 3_600_000);
+        self.now.wall.0 = if self.rng.chance(50) { self.now.wall.0 + jump } else { self.now.wall.0 - jump };
     }
 
     fn schedule(&mut self, in_ms: u64, happening: Happening) {
@@ -236,7 +259,6 @@ impl Simulation {
             Happening::Tick { life: l } if l == life => self.on_tick(),
             Happening::Mail { life: l, core } if l == life => self.on_mail(core),
             Happening::Written { life: l } if l == life => self.on_written(),
-            Happening::RetryWrite { life: l } if l == life => self.begin_write(),
             Happening::Prepared { life: l, segment } if l == life => self.on_prepared(segment),
             Happening::Ingest { life: l } if l == life => self.on_ingest(),
             Happening::Answer { life: l, core, id, query } if l == life => self.on_answer(core, id, &query),

@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     fs::File,
+    io,
     os::unix::fs::FileExt as _,
     path::Path,
     sync::Arc,
@@ -16,17 +17,19 @@ use proto_spec::{
 };
 use server::{
     auth::{self, Keys, SigningKey},
+    committer::{Committer, News, OnStoreOutage, Outcome, ingest_retry_ms},
     directory::Directory,
     limits::{TICK_MS, UNCOMMITTED_BYTES_MAX},
-    shard::{Admission, Close, ConnId, Effects, Envelope, Input, Presence, QueryId, ReadState, Settings, Shard},
+    shard::{
+        Admission, Close, ConnId, Effects, Envelope, Input, Presence, QueryId, ReadState, Settings, Shard, StoreState,
+    },
     topology::Topology,
 };
 use storage::{
     BatchId, CoreId, Fence, MemoryStore, Query, Record, Store as _,
     contract::block_on,
     journal::{
-        JournalConfig, JournalFolder, Prepared, Room, Salt, Sealed, SealedSegment, SegmentNumber, Write, Writer,
-        recover,
+        JournalConfig, JournalFolder, Prepared, Salt, Sealed, SealedSegment, SegmentNumber, Write, Writer, recover,
     },
     memory::CommitFault,
     run::RunBuilder,
@@ -44,7 +47,10 @@ const MAILBOX_MAX: usize = 6;
 /// A torn write keeps or loses whole sectors.
 const SECTOR: usize = 512;
 
-const SETTINGS: Settings = Settings { durability: Durability::Committed, ping_after_ms: 2_000, idle_timeout_ms: 5_000 };
+/// Short, so that segments are ingested often.
+const SEAL_AFTER_MS: u64 = 1_500;
+
+const SETTINGS: Settings = Settings { ping_after_ms: 2_000, idle_timeout_ms: 5_000 };
 
 const _: () = assert!(JOURNAL.reserve_bytes < UNCOMMITTED_BYTES_MAX as u64);
 
@@ -53,9 +59,7 @@ const _: () = assert!(JOURNAL.reserve_bytes < UNCOMMITTED_BYTES_MAX as u64);
 enum Mail {
     Envelope(Envelope),
     Batch(CoreId, BatchId, Vec<u8>),
-    Committed(BatchId),
-    Ingested(BatchId),
-    Admission(Admission),
+    News(News),
     Unfinished(UserId),
 }
 
@@ -64,7 +68,7 @@ struct Life {
     shards: Vec<Shard>,
     directory: Directory,
     topology: Topology,
-    writer: Writer,
+    committer: Committer,
     files: HashMap<SegmentNumber, File>,
     in_flight: Option<Write>,
     /// Records of batches that are not durable, in the order of the journal.
@@ -74,9 +78,9 @@ struct Life {
     backlogs: Vec<VecDeque<(usize, Mail)>>,
     links: BTreeMap<(usize, ConnId), LinkId>,
     to_ingest: VecDeque<Sealed>,
-    announced: Admission,
-    is_full: bool,
-    is_poisoned: bool,
+    ingest_failures: u32,
+    /// For each core whether it knows that the store is away.
+    told_away: Vec<bool>,
     next_slot: u32,
     counted: (u64, u64, u64),
 }
@@ -128,7 +132,7 @@ impl Machine {
     }
 
     pub(super) fn is_broken(&self) -> bool {
-        self.alive.as_ref().is_some_and(|life| life.is_poisoned)
+        self.alive.as_ref().is_some_and(|life| life.committer.failure().is_some())
     }
 
     pub(super) fn heal(&mut self) {
@@ -149,10 +153,10 @@ impl Machine {
     /// Nothing is on its way to the disk or between cores.
     pub(super) fn is_quiet(&self) -> bool {
         let Some(life) = &self.alive else { return false };
-        life.writer.is_idle()
+        life.committer.is_idle()
             && life.mailboxes.iter().all(VecDeque::is_empty)
             && life.backlogs.iter().all(VecDeque::is_empty)
-            && life.announced == Admission::Open
+            && life.committer.admission() == Admission::Open
     }
 
     fn stored_log(&self, user: UserId) -> Vec<Entry> {
@@ -251,17 +255,21 @@ impl Simulation {
         for empty in &found.empty {
             segments.free(*empty).expect("the folder is good");
         }
-        let mut writer = Writer::new(JOURNAL, found.next);
-        let first = writer.wants_segment().expect("a new writer wants a segment");
-        let (salt, file) = self.prepare(first);
-        let files = HashMap::from([(first, file)]);
-        writer.add_segment(first, salt);
+        let on_outage = if self.rng.chance(25) { OnStoreOutage::Refuse } else { OnStoreOutage::Accept };
+        let writer = Writer::new(JOURNAL, found.next);
+        let mut committer = Committer::new(writer, cores, SEAL_AFTER_MS, on_outage);
+        let mut files = HashMap::new();
+        while let Some(segment) = committer.wanted_segment(self.now.monotonic_ms) {
+            let (salt, file) = self.prepare(segment);
+            files.insert(segment, file);
+            committer.prepared(segment, salt);
+        }
         let topology = Topology::new(cores).expect("at least one");
         self.machine.alive = Some(Life {
             shards: (0..cores).map(|core| Shard::new(CoreId(core), topology, SETTINGS)).collect(),
             directory: Directory::default(),
             topology,
-            writer,
+            committer,
             files,
             in_flight: None,
             undecided: VecDeque::new(),
@@ -269,9 +277,8 @@ impl Simulation {
             backlogs: (0..cores).map(|_| VecDeque::new()).collect(),
             links: BTreeMap::new(),
             to_ingest: VecDeque::new(),
-            announced: Admission::Open,
-            is_full: false,
-            is_poisoned: false,
+            ingest_failures: 0,
+            told_away: vec![false; cores.into()],
             next_slot: 0,
             counted: (0, 0, 0),
         });
@@ -372,7 +379,7 @@ impl Simulation {
             let Some(life) = &mut self.machine.alive else { return };
             let Some(link) = life.links.get(&(core, conn)).copied() else { continue };
             let bytes = effects.bytes[range].to_vec();
-            self.check_frames(link, &bytes);
+            self.check_frames(core, link, &bytes);
             self.queue_frame(link, &bytes);
         }
         for (conn, state) in effects.reads.drain(..) {
@@ -391,7 +398,7 @@ impl Simulation {
     }
 
     /// Everything that leaves the server passes here.
-    fn check_frames(&mut self, link: LinkId, bytes: &[u8]) {
+    fn check_frames(&mut self, core: usize, link: LinkId, bytes: &[u8]) {
         let Some(link) = self.links.get(link) else { return };
         let user = self.apps[link.app].key.0;
         let mut frames = Vec::new();
@@ -411,10 +418,42 @@ impl Simulation {
                     if matches!(frame, ServerFrame::Bye { code: ErrorCode::Replaced, .. }) {
                         self.reached("device replaced by itself");
                     }
+                    self.check_level(core, user, &frame);
                     self.oracle.leaves(user, &frame);
                 }
                 Err(error) => self.oracle.fail(|| format!("user {user}: {error}")),
             }
+        }
+    }
+
+    /// What a frame says of durability is no more than the node knows (contract 1).
+    fn check_level(&mut self, core: usize, user: UserId, frame: &ServerFrame) {
+        let Some(life) = &self.machine.alive else { return };
+        let is_away = life.told_away[core];
+        let stored = |machine: &Machine| machine.stored_log(user).last().map_or(Seq::ZERO, |entry| entry.seq);
+        match frame {
+            ServerFrame::Accepted { seq, durability: Durability::Committed, .. }
+                if is_away && *seq > stored(&self.machine) =>
+            {
+                self.oracle.fail(|| format!("user {user}: {seq} is committed, says a core that knows of an outage"));
+            }
+            ServerFrame::Accepted { durability: Durability::Local, .. } => {
+                self.reached("accepted while the store is away");
+            }
+            ServerFrame::Committed { up_to } if *up_to > stored(&self.machine) => {
+                self.oracle.fail(|| format!("user {user}: {up_to} is committed and not in the store"));
+            }
+            ServerFrame::Committed { .. } => self.reached("told later that a message is committed"),
+            ServerFrame::Welcome { committed, head, .. } if committed < head => {
+                self.reached("welcome while messages are not committed");
+                if *committed > stored(&self.machine) {
+                    self.oracle.fail(|| format!("user {user}: a welcome takes {committed} for committed"));
+                }
+            }
+            ServerFrame::Refused { code: ErrorCode::StorageFailed, .. } if is_away => {
+                self.reached("refused because the store is away");
+            }
+            _ => {}
         }
     }
 
@@ -444,11 +483,8 @@ impl Simulation {
         for core in 0..self.machine.alive.as_ref().map_or(0, |life| life.shards.len()) {
             self.feed(core, Input::Tick);
         }
-        let Some(alive) = &mut self.machine.alive else { return };
-        if !alive.is_poisoned
-            && self.rng.chance(2)
-            && let Some(sealed) = alive.writer.seal()
-        {
+        let now_ms = self.now.monotonic_ms;
+        if let Some(sealed) = self.machine.alive.as_mut().and_then(|life| life.committer.seal_if_old(now_ms)) {
             self.sealed(sealed);
         }
         if self.machine.chaos && self.rng.chance(1) {
@@ -456,10 +492,15 @@ impl Simulation {
             if self.rng.chance(50) {
                 self.machine.disk_full_until_ms = until;
             } else {
-                self.machine.store_away_until_ms = until;
+                let long = if self.rng.chance(30) { 3_000 } else { 0 };
+                self.machine.store_away_until_ms = until + long;
             }
         }
-        self.announce();
+        if self.machine.chaos && !self.healing && self.rng.next().is_multiple_of(500) {
+            self.leap();
+        }
+        self.pass_news();
+        self.begin_write();
     }
 
     // ---- mail between cores
@@ -509,9 +550,13 @@ impl Simulation {
         match mail {
             Mail::Envelope(envelope) => self.feed(core, Input::Envelope(envelope)),
             Mail::Batch(from, id, bytes) => self.journal(from, id, &bytes),
-            Mail::Committed(up_to) => self.feed(core, Input::Committed { up_to }),
-            Mail::Ingested(up_to) => self.feed(core, Input::Ingested { up_to }),
-            Mail::Admission(admission) => self.feed(core, Input::Admission(admission)),
+            Mail::News(News::Store(store)) => {
+                life.told_away[core] = store == StoreState::Away;
+                if !self.strikes(Fault::HideOutage, 100) {
+                    self.feed(core, Input::Store(store));
+                }
+            }
+            Mail::News(news) => self.feed(core, news.input()),
             Mail::Unfinished(user) => self.feed(core, Input::Unfinished(user)),
         }
         self.send_backlogs();
@@ -531,101 +576,111 @@ impl Simulation {
         }
     }
 
-    /// For the journal's core to tell all cores something.
-    fn tell(&mut self, core: CoreId, mail: Mail) {
-        // Like the rim: core 0 hears at once, in a later turn; here by mail too.
-        self.put(usize::from(core.0), mail);
-    }
-
     // ---- the journal
 
     fn journal(&mut self, core: CoreId, id: BatchId, bytes: &[u8]) {
         let records: Result<Vec<Record>, _> = storage::records(bytes).collect();
         let Some(life) = &mut self.machine.alive else { return };
-        if life.is_poisoned {
+        if life.committer.failure().is_some() {
             return;
         }
         life.undecided.push_back((core, id, records.expect("a shard's own batch can be read")));
-        life.writer.push(core, id, bytes);
+        life.committer.push(core, id, bytes);
         self.begin_write();
     }
 
     pub(super) fn begin_write(&mut self) {
-        let life_number = self.machine.life;
-        let Some(life) = &mut self.machine.alive else { return };
-        if life.is_poisoned {
-            return;
-        }
-        if let Some(segment) = life.writer.wants_segment() {
+        let now_ms = self.now.monotonic_ms;
+        let life = self.machine.life;
+        let Some(alive) = &mut self.machine.alive else { return };
+        if let Some(segment) = alive.committer.wanted_segment(now_ms) {
             let delay = if self.rng.chance(10) { 400 } else { self.rng.within(0, 20) };
-            self.schedule(delay, Happening::Prepared { life: life_number, segment });
+            self.schedule(delay, Happening::Prepared { life, segment });
         }
-        let Some(life) = &mut self.machine.alive else { return };
-        if life.in_flight.is_none()
-            && let Some(write) = life.writer.next_write()
-        {
-            life.in_flight = Some(write);
+        let Some(alive) = &mut self.machine.alive else { return };
+        if let Some(write) = alive.committer.next_write(now_ms) {
+            alive.in_flight = Some(write);
             let delay = if self.rng.chance(3) { self.rng.within(50, 600) } else { self.rng.within(0, 6) };
-            self.schedule(delay, Happening::Written { life: life_number });
+            self.schedule(delay, Happening::Written { life });
             if self.fault == Some(Fault::AcknowledgeBeforeCommit) {
                 // The batches count although nothing is on the disk yet.
-                let Some(life) = &mut self.machine.alive else { return };
-                let early: Vec<(CoreId, BatchId)> = life.undecided.iter().map(|(core, id, _)| (*core, *id)).collect();
+                let Some(alive) = &mut self.machine.alive else { return };
+                let early: Vec<(CoreId, BatchId)> = alive.undecided.iter().map(|(core, id, _)| (*core, *id)).collect();
                 for (core, up_to) in early {
-                    self.tell(core, Mail::Committed(up_to));
+                    self.put(usize::from(core.0), Mail::News(News::Committed { up_to }));
                 }
             }
         }
-        self.announce();
+        self.pass_news();
     }
 
     pub(super) fn on_written(&mut self) {
-        let now = self.now.monotonic_ms;
-        let disk_full = now < self.machine.disk_full_until_ms;
-        let sync_fails = self.machine.chaos && self.rng.next().is_multiple_of(2_000);
+        let now_ms = self.now.monotonic_ms;
         let Some(life) = &mut self.machine.alive else { return };
         let Some(write) = life.in_flight.take() else { return };
-        if sync_fails {
-            self.reached("failed sync");
-            let Some(mut life) = self.machine.alive.take() else { return };
-            self.tear(&life.files[&write.segment], &write);
-            life.is_poisoned = true;
-            self.machine.alive = Some(life);
-            self.announce();
+        let outcome = self.disk_takes(&write);
+        if matches!(outcome, Outcome::NotSynced(_)) {
             let delay = self.rng.within(100, 1_000);
-            return self.schedule(delay, Happening::Crash);
+            self.schedule(delay, Happening::Crash);
         }
-        if disk_full {
-            self.reached("disk full");
-            if self.fault != Some(Fault::SkipFailedGroup) {
-                let Some(life) = &mut self.machine.alive else { return };
-                life.is_full = true;
-                life.writer.write_failed(write.bytes);
-                self.announce();
-                let life = self.machine.life;
-                return self.schedule(50, Happening::RetryWrite { life });
-            }
-        }
-        let lies = self.strikes(Fault::LyingSync, 100) || disk_full;
         let Some(life) = &mut self.machine.alive else { return };
-        life.is_full = false;
-        if !lies {
-            life.files[&write.segment]
-                .write_all_at(&write.bytes, write.offset)
-                .expect("a temporary file can be written");
-        }
-        let done = life.writer.written(write.bytes);
-        if done.group.batches > 1 {
+        let done = life.committer.finished(now_ms, outcome, write.bytes);
+        if done.group.is_some_and(|group| group.batches > 1) {
             self.reached("group of several batches");
         }
-        self.decide(&done.committed);
-        for (core, up_to) in done.committed {
-            self.tell(core, Mail::Committed(up_to));
-        }
+        self.pass_news();
         if let Some(sealed) = done.sealed {
             self.sealed(sealed);
         }
         self.begin_write();
+    }
+
+    /// A write and its sync reach the disk, or not.
+    fn disk_takes(&mut self, write: &Write) -> Outcome {
+        let disk_full = self.now.monotonic_ms < self.machine.disk_full_until_ms;
+        let sync_fails = self.machine.chaos && self.rng.next().is_multiple_of(2_000);
+        let Some(life) = &self.machine.alive else { return Outcome::Durable };
+        let file = life.files[&write.segment].try_clone().expect("a file can be opened twice");
+        if sync_fails {
+            self.reached("failed sync");
+            self.tear(&file, write);
+            return Outcome::NotSynced(io::Error::other("the simulator's disk failed"));
+        }
+        if disk_full {
+            self.reached("disk full");
+            if self.fault != Some(Fault::SkipFailedGroup) {
+                let short = self.rng.chance(50);
+                return Outcome::NotWritten((!short).then(|| io::ErrorKind::StorageFull.into()));
+            }
+            return Outcome::Durable;
+        }
+        if !self.strikes(Fault::LyingSync, 100) {
+            file.write_all_at(&write.bytes, write.offset).expect("a temporary file can be written");
+        }
+        Outcome::Durable
+    }
+
+    /// The cores are told what the journal has to say, and the oracle hears what has become durable.
+    fn pass_news(&mut self) {
+        let Some(life) = &mut self.machine.alive else { return };
+        let news = life.committer.news();
+        let committed: Vec<(CoreId, BatchId)> = news
+            .iter()
+            .filter_map(|(core, news)| match news {
+                News::Committed { up_to } => Some((*core, *up_to)),
+                _ => None,
+            })
+            .collect();
+        self.decide(&committed);
+        for (core, news) in news {
+            match news {
+                News::Admission(Admission::Behind) => self.reached("ingestion behind"),
+                News::Store(StoreState::Away) => self.reached("store away"),
+                _ => {}
+            }
+            // Like the rim: core 0 hears at once, in a later turn; here by mail too.
+            self.put(usize::from(core.0), Mail::News(news));
+        }
     }
 
     /// The oracle hears what has become durable.
@@ -646,31 +701,18 @@ impl Simulation {
     }
 
     pub(super) fn on_prepared(&mut self, segment: SegmentNumber) {
+        let now_ms = self.now.monotonic_ms;
+        if now_ms < self.machine.disk_full_until_ms {
+            let Some(life) = &mut self.machine.alive else { return };
+            life.committer.prepare_failed(now_ms, true);
+            self.reached("no room for a segment");
+            return self.pass_news();
+        }
         let (salt, file) = self.prepare(segment);
         let Some(life) = &mut self.machine.alive else { return };
         life.files.insert(segment, file);
-        life.writer.add_segment(segment, salt);
+        life.committer.prepared(segment, salt);
         self.begin_write();
-    }
-
-    fn announce(&mut self) {
-        let Some(life) = &mut self.machine.alive else { return };
-        let admission = match life.writer.admission() {
-            _ if life.is_poisoned => Admission::Failed,
-            _ if life.is_full => Admission::Full,
-            Room::Open => Admission::Open,
-            Room::Behind | Room::NoSegment => Admission::Behind,
-        };
-        if admission != life.announced {
-            life.announced = admission;
-            let cores = life.shards.len() as u16;
-            if admission == Admission::Behind {
-                self.reached("ingestion behind");
-            }
-            for core in (0..cores).map(CoreId) {
-                self.tell(core, Mail::Admission(admission));
-            }
-        }
     }
 
     // ---- the store
@@ -680,11 +722,18 @@ impl Simulation {
         life.files.remove(&sealed.segment);
         if self.fault == Some(Fault::IngestedTooEarly) {
             for (core, up_to) in sealed.completes.clone() {
-                self.tell(core, Mail::Ingested(up_to));
+                self.put(usize::from(core.0), Mail::News(News::Ingested { up_to }));
             }
         }
         let Some(life) = &mut self.machine.alive else { return };
         life.to_ingest.push_back(sealed);
+        if life.to_ingest.len() == 1 {
+            self.ingest_next();
+        }
+    }
+
+    /// One segment after the other, in the order in which they were sealed.
+    fn ingest_next(&mut self) {
         let delay = self.rng.within(1, 300);
         let life = self.machine.life;
         self.schedule(delay, Happening::Ingest { life });
@@ -707,14 +756,20 @@ impl Simulation {
         let skip = self.strikes(Fault::FreeWithoutIngesting, 100);
         if !skip && self.ingest(std::slice::from_ref(&segment)).is_err() {
             self.reached("ingestion failed");
-            return self.schedule(50, Happening::Ingest { life: life_number });
+            let Some(life) = &mut self.machine.alive else { return };
+            life.ingest_failures += 1;
+            life.committer.store_away();
+            let delay = ingest_retry_ms(life.ingest_failures, true);
+            self.pass_news();
+            return self.schedule(delay, Happening::Ingest { life: life_number });
         }
         folder.free(sealed.segment).expect("the folder is good");
         let Some(life) = &mut self.machine.alive else { return };
         life.to_ingest.pop_front();
-        life.writer.released(sealed.segment);
-        for (core, up_to) in sealed.completes {
-            self.tell(core, Mail::Ingested(up_to));
+        life.ingest_failures = 0;
+        life.committer.ingested(sealed);
+        if !life.to_ingest.is_empty() {
+            self.ingest_next();
         }
         self.begin_write();
     }

@@ -71,7 +71,7 @@ impl Oracle {
         match frame {
             ServerFrame::Accepted { seq, durability, .. } => {
                 let is_durable = self.durable.contains_key(&(user, *seq));
-                if *durability != Durability::Committed || !is_durable {
+                if *durability < Durability::Local || !is_durable {
                     self.fail(|| format!("user {user}: seq {seq} is accepted and not durable"));
                 }
             }

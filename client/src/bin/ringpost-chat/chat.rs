@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use client::{
-    Client, ClientEvent, Content, DeviceId, Direction, Entry, Event, FetchError, FetchHandle, Page, SendError,
-    SendHandle, SendNumber, Seq, UserId,
+    Client, ClientEvent, Content, DeviceId, Direction, Durability, Entry, Event, FetchError, FetchHandle, Page,
+    SendError, SendHandle, SendNumber, Seq, UserId,
 };
 
 use crate::line::{Line, Origin};
@@ -47,6 +47,8 @@ pub(crate) struct Chat {
     received: u64,
     /// The last accepted seq of each recipient that has not been reported as delivered.
     undelivered: BTreeMap<UserId, Seq>,
+    /// The last message that was accepted with less than `committed`, until it is.
+    uncommitted: Option<Seq>,
 }
 
 const HELP: &str = "/history [N]  older messages of this conversation
@@ -70,6 +72,7 @@ impl Chat {
             refused: 0,
             received: 0,
             undelivered: BTreeMap::new(),
+            uncommitted: None,
         }
     }
 
@@ -184,6 +187,7 @@ impl Chat {
         match event {
             ClientEvent::Welcome(welcome) => {
                 let mut lines = vec![Line::Connected { user: welcome.user }];
+                lines.extend(self.on_committed(welcome.committed));
                 if self.last_number.is_none() {
                     self.last_number = Some(welcome.last_number);
                     // History ends where the push begins, so nothing is shown twice.
@@ -201,8 +205,12 @@ impl Chat {
                     self.undelivered.insert(to, *seq);
                 }
                 let (seq, durability, recipient) = (*seq, *durability, *recipient);
+                if durability < Durability::Committed {
+                    self.uncommitted = self.uncommitted.max(Some(seq));
+                }
                 vec![Line::Accepted { ordinal, to, seq, durability, recipient, text }]
             }
+            ClientEvent::Committed { up_to } => self.on_committed(*up_to).into_iter().collect(),
             ClientEvent::MessageRefused { handle, code } => {
                 let Some(sent) = self.unanswered.remove(handle) else { return Vec::new() };
                 self.refused += 1;
@@ -225,6 +233,11 @@ impl Chat {
             }
             ClientEvent::Page { .. } | ClientEvent::Numbered { .. } | ClientEvent::Ended(_) => Vec::new(),
         }
+    }
+
+    /// Worth a line if it was said of a message that it is not committed.
+    fn on_committed(&mut self, up_to: Seq) -> Option<Line> {
+        self.uncommitted.take_if(|seq| *seq <= up_to).map(|_| Line::Committed { up_to })
     }
 
     fn on_entry(&mut self, entry: &Entry) -> Vec<Line> {

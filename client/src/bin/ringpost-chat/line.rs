@@ -14,6 +14,7 @@ pub(crate) const FORMAT: &str = r"From a pipe, each line of input is a message (
   received FROM SEQ TIME TEXT                 a message to you, from anybody
   sent TO SEQ TIME TEXT                       a message from another device of yours
   accepted N SEQ DURABILITY RECIPIENT         your Nth message of this run is in your log as SEQ
+  committed SEQ                               what was accepted as memory or local, up to SEQ, is committed now
   refused N CODE                              your Nth message was refused for good
   delivered USER SEQ                          USER's devices have what you sent up to SEQ
 TIME is UTC (2026-01-01T12:00:00Z), DURABILITY memory, local or committed, RECIPIENT online, offline or yourself. In TEXT,
@@ -59,6 +60,10 @@ pub(crate) enum Line {
         durability: Durability,
         recipient: Recipient,
         text: String,
+    },
+    /// What the server accepted with a lower durability has reached its history.
+    Committed {
+        up_to: Seq,
     },
     Refused {
         ordinal: u64,
@@ -106,6 +111,7 @@ impl Line {
                 };
                 format!("accepted {ordinal} {seq} {durability} {recipient}")
             }
+            Self::Committed { up_to } => format!("committed {up_to}"),
             Self::Refused { ordinal, why, .. } => format!("refused {ordinal} {why}"),
             Self::Delivered { peer, up_to } => format!("delivered {peer} {up_to}"),
             Self::Notice(_) | Self::Wait(_) | Self::Problem(_) => return None,
@@ -131,14 +137,16 @@ impl Line {
                 };
                 format!("{} you to {to}: {} {ticks}", local(*time, now), tame(text))
             }
-            Self::Accepted { to, text, recipient, .. } => {
+            Self::Accepted { to, text, durability, recipient, .. } => {
+                let level = if *durability == Durability::Committed { "" } else { " (not in the history yet)" };
                 let hint = match recipient {
                     Recipient::Offline => format!(" ({to} is offline and will get it later)"),
                     Recipient::Online => String::new(),
                     Recipient::Yourself => " (a note to yourself)".into(),
                 };
-                format!("   ✓ {}{hint}", start_of(&tame(text)))
+                format!("   ✓ {}{level}{hint}", start_of(&tame(text)))
             }
+            Self::Committed { .. } => "-- everything is in the history now".into(),
             Self::Refused { why, text, .. } => format!("   ✗ not sent: {} ({why})", start_of(&tame(text))),
             Self::Delivered { peer, .. } => format!("  ✓✓ delivered to {peer}"),
             Self::Notice(text) => text.clone(),

@@ -9,7 +9,7 @@ use std::{
     time::{Instant, SystemTime},
 };
 
-use proto_spec::{ClientFrame, DeviceId, Durability, Resume, TimestampMs, UserId};
+use proto_spec::{ClientFrame, DeviceId, Resume, TimestampMs, UserId};
 use storage::MemoryStore;
 
 use super::*;
@@ -51,7 +51,7 @@ impl World {
             stopping: AtomicBool::new(false),
             drained: (0..2).map(|_| AtomicBool::new(false)).collect(),
         });
-        let settings = Settings { durability: Durability::Committed, ping_after_ms: 50_000, idle_timeout_ms: 120_000 };
+        let settings = Settings { ping_after_ms: 50_000, idle_timeout_ms: 120_000 };
         let clock = Clock::new();
         let cores = (0..2).map(|index| {
             let core = CoreId(index as u16);

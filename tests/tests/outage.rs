@@ -1,0 +1,168 @@
+//! The store goes away under a real server and comes back: what is accepted meanwhile is in the journal, and the store gets
+//! all of it, in order.
+#![expect(clippy::unwrap_used, reason = "a test that can not run has failed")]
+
+use std::{sync::Arc, time::Duration};
+
+use proto_spec::{Event, Resume, UserId};
+use server::{
+    auth::{Keys, SigningKey, generate_pem, mint},
+    committer::OnStoreOutage,
+    io::{Node, NodeConfig},
+    shard::Settings,
+};
+use storage::{
+    MemoryStore,
+    journal::{JournalConfig, recover},
+};
+use tempfile::TempDir;
+use tests::{device::Device, process::wall_now, wait_until};
+
+const TEXT_BYTES: usize = 4_000;
+
+/// Messages that a writer has under way at most.
+const WINDOW: usize = 8;
+
+/// A server in this process, on a store that can be sent away.
+struct World {
+    node: Node,
+    store: Arc<MemoryStore>,
+    key: SigningKey,
+    _folder: TempDir,
+}
+
+impl World {
+    fn new(on_store_outage: OnStoreOutage) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let pem = generate_pem().unwrap();
+        let store = Arc::<MemoryStore>::default();
+        let config = NodeConfig {
+            listen: "127.0.0.1:0".parse().unwrap(),
+            cores: 2,
+            connections_max: 100,
+            handshake_timeout_ms: 10_000,
+            settings: Settings { ping_after_ms: 50_000, idle_timeout_ms: 120_000 },
+            journal_dir: folder.path().join("journal"),
+            journal: JournalConfig {
+                segment_bytes: 512 * 1024,
+                journal_bytes_max: 2 * 1024 * 1024,
+                reserve_bytes: 128 * 1024,
+            },
+            seal_after_ms: 100,
+            on_store_outage,
+        };
+        let keys = Keys::from_pem(pem.as_bytes()).unwrap();
+        let found = recover(&config.journal_dir).unwrap();
+        let node = Node::start(&config, found, Arc::clone(&store), keys).unwrap();
+        Self { node, store, key: SigningKey::from_pem(pem.as_bytes()).unwrap(), _folder: folder }
+    }
+
+    fn device(&self, user: u64, device: u64) -> Device {
+        let token = mint(&self.key, UserId(user), Duration::from_secs(3_600), wall_now()).unwrap();
+        let mut device = Device::new(user, device, token);
+        device.connect(self.node.address(), Resume::Stored);
+        device
+    }
+
+    fn retries(&self) -> u64 {
+        self.node.counters().journal.ingest_retries.get()
+    }
+}
+
+/// Sends one message after the other until `happened`.
+fn say_until(writer: &mut Device, what: &str, happened: impl Fn(&Device) -> bool) {
+    let text = "x".repeat(TEXT_BYTES);
+    wait_until(what, || {
+        if writer.unanswered() < WINDOW && writer.refused.is_empty() {
+            writer.say(2, &text);
+        }
+        writer.step(Duration::from_millis(5));
+        happened(writer)
+    });
+}
+
+/// Everything that `writer` was told is accepted is in both logs under its seq, once and in order.
+fn check(world: &World, writer: &Device) {
+    for (user, device) in [(writer.user, 7), (2, 7)] {
+        let mut reader = world.device(user, device);
+        let wanted = writer.accepted.len();
+        let messages = |reader: &Device| -> Vec<u64> {
+            let origin = |entry: &proto_spec::Entry| match &entry.event {
+                Event::Sent { .. } => Some(entry.seq.0),
+                Event::Received { origin, .. } => Some(origin.0),
+                Event::Delivered { .. } | Event::Unknown { .. } => None,
+            };
+            reader.log.values().filter_map(origin).collect()
+        };
+        reader.step_until("all is there", |reader| messages(reader).len() >= wanted);
+        let accepted: Vec<u64> = writer.accepted.values().copied().collect();
+        assert_eq!(messages(&reader), accepted, "user {user}");
+    }
+}
+
+#[test]
+fn messages_are_local_while_the_store_is_away_refused_when_the_journal_is_full_and_all_committed_in_the_end() {
+    let world = World::new(OnStoreOutage::Accept);
+    let mut writer = world.device(1, 1);
+    say_until(&mut writer, "some are accepted", |writer| writer.accepted.len() >= 10);
+    writer.step_until("all are answered", |writer| writer.unanswered() == 0);
+    assert!(writer.uncommitted.is_empty());
+
+    for round in 1..=2 {
+        world.store.set_away(true);
+        say_until(&mut writer, "some are local", |writer| writer.uncommitted.len() >= 10);
+        say_until(&mut writer, "the journal is full", |writer| writer.refused.contains_key("overloaded"));
+        let retries = world.retries();
+        assert!(retries > 0, "round {round}");
+        // Who comes now is told what is there and what of it is committed.
+        let phone = world.device(1, 2 + round);
+        assert!(phone.is_connected());
+
+        world.store.set_away(false);
+        writer.refused.clear();
+        writer.step_until("all is accepted and committed", |writer| {
+            writer.unanswered() == 0 && writer.uncommitted.is_empty()
+        });
+        writer.refused.clear();
+    }
+    check(&world, &writer);
+}
+
+#[test]
+fn who_was_not_there_when_the_store_came_back_learns_it_from_the_welcome() {
+    let world = World::new(OnStoreOutage::Accept);
+    let mut writer = world.device(1, 1);
+    world.store.set_away(true);
+    say_until(&mut writer, "some are local", |writer| writer.uncommitted.len() >= 10);
+    writer.step_until("all are answered", |writer| writer.unanswered() == 0);
+    let mut phone = world.device(1, 2);
+    writer.disconnect();
+    assert!(!writer.uncommitted.is_empty());
+    world.store.set_away(false);
+    let runs = world.node.counters().journal.ingest_runs.get();
+    phone.step_until("the store has it", |_| world.node.counters().journal.ingest_runs.get() > runs);
+    // The last segment may be on its way: one more welcome tells.
+    wait_until("it is committed", || {
+        writer.disconnect();
+        writer.connect(world.node.address(), Resume::Stored);
+        writer.uncommitted.is_empty()
+    });
+    check(&world, &writer);
+}
+
+#[test]
+fn an_operator_may_have_sends_refused_while_the_store_is_away() {
+    let world = World::new(OnStoreOutage::Refuse);
+    let mut writer = world.device(1, 1);
+    say_until(&mut writer, "some are accepted", |writer| writer.accepted.len() >= 10);
+    world.store.set_away(true);
+    say_until(&mut writer, "sends are refused", |writer| writer.refused.contains_key("storage_failed"));
+    assert!(writer.uncommitted.len() < WINDOW, "no more than what was under way is accepted as less than committed");
+    let mut reader = world.device(2, 1);
+    reader.step_until("reads go on", |reader| !reader.log.is_empty());
+    world.store.set_away(false);
+    writer.step_until("sends are accepted again, and all is committed", |writer| {
+        writer.unanswered() == 0 && writer.uncommitted.is_empty()
+    });
+    check(&world, &writer);
+}
