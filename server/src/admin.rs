@@ -3,7 +3,11 @@
 //! Runs as one future on the main thread, so that a scrape costs the cores nothing, and spawns nothing: at most
 //! [`ADMIN_CONNECTIONS_MAX`] connections are served, the others wait in the kernel. What is served comes from closures.
 
-use std::{io, time::Duration};
+use std::{
+    io::{self, Read as _, Write as _},
+    net::SocketAddr,
+    time::Duration,
+};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -11,7 +15,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::limits::{ADMIN_CONNECTIONS_MAX, ADMIN_REQUEST_BYTES_MAX, ADMIN_REQUEST_MS};
+use crate::limits::{ADMIN_CONNECTIONS_MAX, ADMIN_REQUEST_BYTES_MAX, ADMIN_REQUEST_MS, SMALL_FILE_BYTES_MAX};
 
 /// How long accepting rests after it failed, in milliseconds. It fails for want of descriptors, which come back.
 const ACCEPT_PAUSE_MS: u64 = 100;
@@ -110,13 +114,27 @@ fn response(status: &str, content_type: &str, body: &str) -> Vec<u8> {
     .into_bytes()
 }
 
+/// Asks the endpoint of another process for a page; blocks. The body of the response.
+///
+/// # Errors
+/// It does not answer in time, or with anything but the page.
+pub fn fetch(address: SocketAddr, path: &str) -> io::Result<String> {
+    let patience = Duration::from_millis(ADMIN_REQUEST_MS);
+    let mut stream = std::net::TcpStream::connect_timeout(&address, patience)?;
+    stream.set_read_timeout(Some(patience))?;
+    stream.set_write_timeout(Some(patience))?;
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").as_bytes())?;
+    let mut response = String::new();
+    stream.take(SMALL_FILE_BYTES_MAX).read_to_string(&mut response)?;
+    match response.split_once("\r\n\r\n") {
+        Some((head, body)) if head.starts_with("HTTP/1.1 200 ") => Ok(body.to_owned()),
+        _ => Err(io::Error::other("this is not the answer of a server's admin endpoint")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::{
-        io::{Read, Write},
-        net::SocketAddr,
-        thread,
-    };
+    use std::thread;
 
     use super::*;
 

@@ -1,4 +1,5 @@
-//! `ringpost journal`: what an operator sees of the journal of a stopped server, and does with it.
+//! `ringpost journal`: what an operator sees of the journal of a stopped server, and does with it. Of a running one it tells
+//! the status, from its metrics: the rest that server does by itself.
 //!
 //! Owns the five actions and their words; what is whole and where damage begins is `survey`'s, the form of a record
 //! `show`'s, the change to disk that only replay makes is here. Holds the data folder's lock from its first look to its end.
@@ -12,6 +13,7 @@ mod survey;
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, BufWriter, ErrorKind, Write},
+    net::SocketAddr,
     ops::ControlFlow,
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
@@ -27,6 +29,7 @@ use storage::{
 use thiserror::Error;
 
 use crate::{
+    admin,
     config::{AdminListen, Config},
     datadir::{DataDir, DataDirError},
 };
@@ -79,13 +82,15 @@ pub enum JournalCommandError {
     /// The folder cannot be had.
     #[error(transparent)]
     DataDir(#[from] DataDirError),
-    /// A running server has the folder, and it tells more than its files would.
-    #[error("{error}; of a running server, {metrics} tells how its journal is")]
+    /// Another process has the folder, and where the server's metrics should be nobody tells them.
+    #[error("{error}; if it is the server, ask it: {address} did not answer ({reason})")]
     Running {
         /// Which folder.
         error: DataDirError,
-        /// Where to look instead.
-        metrics: String,
+        /// The admin endpoint of the configuration.
+        address: SocketAddr,
+        /// Why it did not.
+        reason: io::Error,
     },
     /// The journal's files cannot be read, or this version is too old for them.
     #[error(transparent)]
@@ -130,12 +135,18 @@ pub enum JournalCommandError {
 /// # Errors
 /// The folder is in use, is none, or something in it cannot be read; or the journal is damaged and that matters to the action.
 pub fn run(action: &Action, config: &Config, now: SystemTime, out: &mut impl Write) -> Result<(), JournalCommandError> {
-    let data = DataDir::open_existing(&config.data_dir).map_err(|error| match (action, config.admin_listen) {
-        (Action::Status, AdminListen::At(address)) if matches!(error, DataDirError::InUse { .. }) => {
-            JournalCommandError::Running { error, metrics: format!("http://{address}/metrics") }
+    let data = match (DataDir::open_existing(&config.data_dir), action, config.admin_listen) {
+        (Ok(data), ..) => data,
+        (Err(error @ DataDirError::InUse { .. }), Action::Status, AdminListen::At(address)) => {
+            let metrics = admin::fetch(address, "/metrics").map_err(|reason| JournalCommandError::Running {
+                error,
+                address,
+                reason,
+            })?;
+            return say(out, &show::running(address, &metrics));
         }
-        _ => error.into(),
-    })?;
+        (Err(error), ..) => return Err(error.into()),
+    };
     match action {
         Action::Status => status(&data, out),
         Action::List(what) => list(&data, *what, out),

@@ -249,6 +249,15 @@ impl Server {
         self.address
     }
 
+    /// Where its metrics are.
+    ///
+    /// # Panics
+    /// They are off.
+    #[must_use]
+    pub fn admin(&self) -> SocketAddr {
+        self.admin.expect("metrics are on")
+    }
+
     /// Its process id.
     #[must_use]
     pub fn id(&self) -> u32 {
@@ -330,12 +339,7 @@ impl Server {
     #[must_use]
     #[track_caller]
     pub fn metrics(&self) -> BTreeMap<String, f64> {
-        let mut stream = TcpStream::connect(self.admin.expect("metrics are on")).expect("the endpoint listens");
-        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").expect("it reads");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("it answers");
-        let (head, page) = answer.split_once("\r\n\r\n").expect("an answer has a head");
-        assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+        let page = server::admin::fetch(self.admin(), "/metrics").expect("it answers");
         page.lines()
             .filter(|line| !line.starts_with('#'))
             .map(|line| {

@@ -6,6 +6,7 @@ use std::{
 };
 
 use proto_spec::{ClientFrame, ErrorCode, Resume, Seq, limits::TEXT_BYTES_MAX};
+use server::config::AdminListen;
 use tests::{
     connection::Connection,
     device::{Device, Step},
@@ -291,6 +292,27 @@ fn the_metrics_show_groups_their_sizes_and_their_sync_times() {
         metrics.iter().filter(|(name, _)| name.starts_with("ringpost_core_accepted_total")).map(|m| m.1).sum();
     assert_eq!(accepted, 1.0);
     assert_eq!(metrics["ringpost_users_online"], 1.0);
+    server.stop();
+}
+
+#[test]
+fn a_running_server_is_asked_for_the_status_of_its_journal() {
+    let mut installation = installation();
+    let server = installation.start();
+    let mut writer = connected(&installation, 1, 1);
+    say_one_by_one(&mut writer, 2, &["one", "two"]);
+    let mut config = installation.config.clone();
+    config.admin_listen = AdminListen::At(server.admin());
+    let file = installation.folder().join("asks.toml");
+    fs::write(&file, toml::to_string(&config).unwrap()).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tested-ringpost"));
+    let output = command.args(["journal", "status", "--config"]).arg(&file).output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{said}");
+    for line in ["server    running; ", "admission open\n", "store     takes what it is given\n", "waiting   "] {
+        assert!(said.contains(line), "{line}: {said}");
+    }
+    assert!(!said.contains("groups    0 "), "{said}");
     server.stop();
 }
 

@@ -2,6 +2,7 @@
 
 use std::{
     fmt::{self, Write as _},
+    net::SocketAddr,
     path::Path,
 };
 
@@ -47,6 +48,33 @@ pub(super) fn status(folder: &Path, survey: &Survey) -> String {
         line("damage", &format_args!("{} at offset {offset}: {reason}", path.display()));
         line("", &format_args!("not counted above: what follows it, in {} files", files.len()));
     }
+    text
+}
+
+/// How the journal of a running server is, from its metrics.
+pub(super) fn running(address: SocketAddr, metrics: &str) -> String {
+    let value = |name: &str| {
+        let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.and_then(|value| value.parse::<u64>().ok()).unwrap_or_default()
+    };
+    let admission = metrics.lines().find_map(|line| {
+        let (state, is_now) = line.strip_prefix("ringpost_journal_admission{state=\"")?.split_once("\"} ")?;
+        (is_now == "1").then_some(state)
+    });
+    let waiting =
+        value("ringpost_journal_segments_sealed_total").saturating_sub(value("ringpost_journal_ingest_seconds_count"));
+    let retries = value("ringpost_journal_ingest_retries_total");
+    let store =
+        if value("ringpost_store_away") == 1 { "away: tried again by itself" } else { "takes what it is given" };
+    let mut text = String::new();
+    // Writing to a String can not fail.
+    let mut line = |name: &str, value: &dyn fmt::Display| _ = writeln!(text, "{name:<10}{value}");
+    line("server", &format_args!("running; this is what http://{address}/metrics says"));
+    line("admission", &admission.unwrap_or("unknown"));
+    line("store", &store);
+    line("waiting", &format_args!("{waiting} segments are sealed and not in the store yet"));
+    line("retries", &format_args!("{retries} attempts to bring a segment into the store failed since the start"));
+    line("groups", &format_args!("{} written and synced since the start", value("ringpost_journal_group_bytes_count")));
     text
 }
 
