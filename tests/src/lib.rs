@@ -6,6 +6,7 @@ pub mod device;
 pub mod frames;
 pub mod model;
 pub mod process;
+pub mod rng;
 pub mod sim;
 pub mod world;
 

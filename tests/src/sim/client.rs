@@ -10,8 +10,8 @@ use super::{
     Happening, Simulation,
     network::LinkId,
     oracle::{DeviceKey, text_of},
-    rng::Rng,
 };
+use crate::rng::Rng;
 
 /// A device and its app.
 pub(super) struct App {

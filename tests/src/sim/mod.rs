@@ -7,7 +7,6 @@ pub mod faults;
 mod network;
 mod node;
 pub mod oracle;
-mod rng;
 
 use std::{
     cmp::Reverse,
@@ -24,7 +23,8 @@ use faults::Fault;
 use network::{LinkId, Links};
 use node::Machine;
 use oracle::Oracle;
-use rng::Rng;
+
+use crate::rng::Rng;
 
 /// How long chaos lasts, in milliseconds of simulated time.
 const CHAOS_MS: u64 = 8_000;

@@ -36,7 +36,8 @@ use storage::{
     schema::RowKey,
 };
 
-use super::{Happening, Simulation, entries_of, faults::Fault, network::LinkId, rng::Rng};
+use super::{Happening, Simulation, entries_of, faults::Fault, network::LinkId};
+use crate::rng::Rng;
 
 const JOURNAL: JournalConfig =
     JournalConfig { segment_bytes: 640 * 1024, journal_bytes_max: 5 * 640 * 1024, reserve_bytes: 64 * 1024 };
