@@ -2,7 +2,6 @@
 //! streams, from bare noise to frames that are well formed and mean nothing, while disk and store fail too.
 //!
 //! `SEEDS=100000 cargo test --release -p tests --test hostile -- --nocapture` runs as many as one likes.
-#![expect(clippy::unwrap_used, reason = "a test that can not run has failed")]
 
 use std::env;
 
