@@ -26,6 +26,8 @@ pub(super) struct App {
     unanswered: Vec<(Unanswered, String)>,
     /// Does not read until then.
     pub(super) stalled_until_ms: u64,
+    /// Nothing passes between it and the node until then.
+    pub(super) parted_until_ms: u64,
     ticks_at_ms: Option<u64>,
     connected: bool,
     /// The last message that was accepted with less than `committed`, until it is.
@@ -45,6 +47,7 @@ impl App {
             texts: Vec::new(),
             unanswered: Vec::new(),
             stalled_until_ms: 0,
+            parted_until_ms: 0,
             ticks_at_ms: None,
             connected: false,
             uncommitted: None,
@@ -157,6 +160,10 @@ impl Simulation {
                 for _ in 0..20 {
                     self.write_text(index, 9_000);
                 }
+            }
+            93 => {
+                self.reached("parted from the node");
+                self.apps[index].parted_until_ms = self.now.monotonic_ms + self.rng.within(200, 12_000);
             }
             _ => {}
         }

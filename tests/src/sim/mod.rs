@@ -66,6 +66,7 @@ pub const SITUATIONS: &[&str] = &[
     "app restarted",
     "app restarted with unanswered messages",
     "client lost its connection",
+    "connection closed for silence",
     "connection cut with bytes on their way to the client",
     "connection cut with bytes on their way to the server",
     "crash during recovery",
@@ -83,6 +84,7 @@ pub const SITUATIONS: &[&str] = &[
     "no room for a segment",
     "node restarted with another number of cores",
     "page read from the store",
+    "parted from the node",
     "query failed",
     "refused because the store is away",
     "resume by cursor",
@@ -300,6 +302,7 @@ impl Simulation {
         self.begin_write();
         for app in 0..self.apps.len() {
             self.apps[app].stalled_until_ms = 0;
+            self.apps[app].parted_until_ms = 0;
             if !self.apps[app].is_running() {
                 self.start_app(app);
             }

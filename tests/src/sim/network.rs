@@ -1,4 +1,5 @@
-//! The network: byte pipes between apps and the node, with delay, any cut, and an end at any byte.
+//! The network: byte pipes between apps and the node, with delay, any cut, an end at any byte, and partitions in which
+//! nothing arrives and nobody is told.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -99,6 +100,10 @@ impl Simulation {
         let is_up = self.machine.is_up();
         let Some(link) = self.links.get(id) else { return };
         let app = link.app;
+        if let Some(ms) = self.parted_ms(app) {
+            return self.schedule(ms, Happening::Opened(id));
+        }
+        let Some(link) = self.links.get(id) else { return };
         if !is_up {
             self.links.remove(id);
             return self.app_lost(app, id);
@@ -127,7 +132,16 @@ impl Simulation {
         }
     }
 
+    /// How long nothing will pass between this app and the node, if so.
+    fn parted_ms(&self, app: usize) -> Option<u64> {
+        self.apps[app].parted_until_ms.checked_sub(self.now.monotonic_ms).filter(|ms| *ms > 0)
+    }
+
     pub(super) fn on_to_server(&mut self, id: LinkId) {
+        let Some(app) = self.links.get(id).map(|link| link.app) else { return };
+        if let Some(ms) = self.parted_ms(app) {
+            return self.schedule(ms, Happening::ToServer(id));
+        }
         let Some(link) = self.links.get(id) else { return };
         if link.is_paused || self.machine.is_stalled() {
             // Left in the kernel until the server reads again.
@@ -185,7 +199,8 @@ impl Simulation {
     pub(super) fn on_drain(&mut self, id: LinkId) {
         let now = self.now.monotonic_ms;
         let Some(link) = self.links.get(id) else { return };
-        let stalled_until = self.apps[link.app].stalled_until_ms;
+        let app = &self.apps[link.app];
+        let stalled_until = app.stalled_until_ms.max(app.parted_until_ms);
         if now < stalled_until {
             return self.schedule(stalled_until - now, Happening::Drain(id));
         }
@@ -226,6 +241,10 @@ impl Simulation {
     }
 
     pub(super) fn on_to_client(&mut self, id: LinkId) {
+        let Some(app) = self.links.get(id).map(|link| link.app) else { return };
+        if let Some(ms) = self.parted_ms(app) {
+            return self.schedule(ms, Happening::ToClient(id));
+        }
         let Some(link) = self.links.get(id) else { return };
         let Some(bytes) = link.to_client.pop_front() else { return };
         let (app, is_known) = (link.app, link.is_known);
@@ -252,8 +271,11 @@ impl Simulation {
 
     /// The app has closed, or crashed: the server finds out.
     pub(super) fn client_closes(&mut self, id: LinkId) {
-        if let Some(link) = self.links.get(id) {
-            link.is_known = false;
+        let Some(link) = self.links.get(id) else { return };
+        link.is_known = false;
+        let app = link.app;
+        if let Some(ms) = self.parted_ms(app) {
+            return self.schedule(ms, Happening::Cut(id));
         }
         if self.rng.chance(30) {
             // Nobody tells the server; it finds out later, perhaps from the same device connecting again.

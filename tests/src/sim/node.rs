@@ -416,8 +416,12 @@ impl Simulation {
                     if matches!(frame, ServerFrame::Refused { .. }) {
                         self.reached("send refused");
                     }
-                    if matches!(frame, ServerFrame::Bye { code: ErrorCode::Replaced, .. }) {
-                        self.reached("device replaced by itself");
+                    match frame {
+                        ServerFrame::Bye { code: ErrorCode::Replaced, .. } => self.reached("device replaced by itself"),
+                        ServerFrame::Bye { code: ErrorCode::IdleTimeout, .. } => {
+                            self.reached("connection closed for silence");
+                        }
+                        _ => {}
                     }
                     self.check_level(core, user, &frame);
                     self.oracle.leaves(user, &frame);
