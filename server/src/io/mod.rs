@@ -6,6 +6,7 @@
 
 mod background;
 mod buffers;
+pub mod capacity;
 pub mod clock;
 pub mod commit;
 pub mod counters;

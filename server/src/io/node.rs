@@ -21,10 +21,11 @@ use storage::{
     journal::{JournalConfig, JournalError, JournalFolder, Recovered, Writer},
 };
 use thiserror::Error;
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
 use super::{
     background::{self, World},
+    capacity::Capacity,
     clock::Clock,
     commit::Commit,
     counters::Counters,
@@ -38,7 +39,7 @@ use crate::{
     auth::Keys,
     committer::{Committer, OnStoreOutage},
     directory::Directory,
-    limits::{DESCRIPTORS_SPARE, LISTEN_BACKLOG, LISTEN_RETRY_MS, LISTEN_WAIT_MAX_MS, READER_THREADS},
+    limits::{LISTEN_BACKLOG, LISTEN_RETRY_MS, LISTEN_WAIT_MAX_MS, READER_THREADS},
     shard::{Settings, Shard},
     topology::Topology,
 };
@@ -106,7 +107,7 @@ pub(super) struct Shared {
     pub(super) topology: Topology,
     pub(super) keys: Keys,
     pub(super) listener: TcpListener,
-    pub(super) connections_max: u64,
+    pub(super) capacity: Capacity,
     pub(super) handshake_timeout_ms: u64,
     /// Descriptors in all tables: for the bound, and so that no core ends while one is on its way to it.
     pub(super) connections: AtomicU64,
@@ -166,7 +167,7 @@ impl Node {
         keys: Keys,
     ) -> Result<Self, StartError> {
         let topology = Topology::new(config.cores).ok_or(StartError::NoCores)?;
-        let descriptors = descriptors(config.connections_max)?;
+        let capacity = Capacity::told(config.connections_max, config.cores, raise_descriptor_limit()?);
         let counters = Arc::new(Counters::new(config.cores));
         let ended = Arc::new(AtomicBool::new(false));
         let mailboxes: Arc<[_]> = (0..config.cores).map(|_| Mailbox::new()).collect::<io::Result<Vec<_>>>()?.into();
@@ -206,7 +207,7 @@ impl Node {
             topology,
             keys,
             listener,
-            connections_max: descriptors.connections_max.into(),
+            capacity,
             handshake_timeout_ms: config.handshake_timeout_ms,
             connections: AtomicU64::new(0),
             rings: (0..config.cores).map(|_| AtomicI32::new(-1)).collect(),
@@ -214,7 +215,7 @@ impl Node {
             drained: (0..config.cores).map(|_| AtomicBool::new(false)).collect(),
         });
         let mut node = Self { address, shared, ended, cores: Vec::new(), helpers };
-        node.start_cores(config, &descriptors, commit, readers)?;
+        node.start_cores(config, commit, readers)?;
         let unfinished = thread::Builder::new().name("ringpost-unfinished".into());
         node.helpers.push(unfinished.spawn(move || world.tell_unfinished(topology))?);
         info!(%address, cores = config.cores, "serving");
@@ -224,7 +225,6 @@ impl Node {
     fn start_cores(
         &mut self,
         config: &NodeConfig,
-        descriptors: &Descriptors,
         mut commit: Option<Commit>,
         readers: Readers,
     ) -> Result<(), StartError> {
@@ -236,7 +236,7 @@ impl Node {
             go.push(start);
             let seed = Seed {
                 core,
-                descriptors: descriptors.table,
+                descriptors: self.shared.capacity.table,
                 shard: Shard::new(core, self.shared.topology, config.settings),
                 // Core 0 comes first and takes the journal.
                 commit: commit.take(),
@@ -355,29 +355,6 @@ impl Drop for AbortOnPanic {
             process::abort();
         }
     }
-}
-
-/// How large the descriptor table of each ring is, and how many connections that allows.
-struct Descriptors {
-    table: u32,
-    connections_max: u32,
-}
-
-/// The limit of descriptors bounds each ring's table. All users of a node may live on one core, so each table is made
-/// large enough for all connections.
-fn descriptors(connections_max: u32) -> io::Result<Descriptors> {
-    let limit = u32::try_from(raise_descriptor_limit()?).unwrap_or(u32::MAX);
-    let wanted = connections_max.saturating_add(DESCRIPTORS_SPARE);
-    if wanted > limit {
-        let connections_max = limit.saturating_sub(DESCRIPTORS_SPARE);
-        warn!(
-            connections_max,
-            "fewer connections than configured: the limit of descriptors is {limit}, {wanted} are needed \
-             (`ulimit -n {wanted}`, or LimitNOFILE= of the service)"
-        );
-    }
-    let table = wanted.min(limit);
-    Ok(Descriptors { table, connections_max: table.saturating_sub(DESCRIPTORS_SPARE) })
 }
 
 /// One listening socket, from which every core accepts. A socket for each core (SO_REUSEPORT) would let a second server

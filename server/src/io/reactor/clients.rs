@@ -37,13 +37,21 @@ impl Reactor {
         let open = self.shared.connections.fetch_add(1, Ordering::Relaxed) + 1;
         if self.draining_since_ms.is_some() {
             self.refuse(now, conn, ErrorCode::Stopping, RETRY_STOPPING_MS, "the server is stopping");
-        } else if open > self.shared.connections_max || self.greetings.len() >= HANDSHAKES_MAX {
+        } else if open > u64::from(self.shared.capacity.node_max)
+            || self.is_full()
+            || self.greetings.len() >= HANDSHAKES_MAX
+        {
             self.counters().refused.one();
             self.refuse(now, conn, ErrorCode::TooManyConnections, RETRY_BUSY_MS, "the server is full");
         } else {
             self.greetings.begin(conn, now.monotonic_ms + self.shared.handshake_timeout_ms);
             self.connections.greet(conn, &mut self.ring);
         }
+    }
+
+    /// Whether this core has taken up its last slot but the spare ones.
+    fn is_full(&self) -> bool {
+        self.connections.len() as u64 > u64::from(self.shared.capacity.core_max)
     }
 
     /// There is no descriptor, slot or memory for another connection. Tried again with the next tick, whatever it was:
@@ -184,7 +192,12 @@ impl Reactor {
     pub(super) fn welcome(&mut self, now: Now, slot: u32, guest: Guest) {
         self.counters().moved_in.one();
         let conn = self.connections.open(slot);
-        self.connect(now, conn, guest);
+        if self.is_full() {
+            self.counters().refused.one();
+            self.refuse(now, conn, ErrorCode::TooManyConnections, RETRY_BUSY_MS, "the user's core is full");
+        } else {
+            self.connect(now, conn, guest);
+        }
     }
 
     /// The connection is the shard's.

@@ -15,7 +15,7 @@ use storage::MemoryStore;
 use super::*;
 use crate::{
     auth::{Keys, SigningKey, generate_pem, mint},
-    io::{Counters, ring::Payload, token::Token},
+    io::{Counters, capacity::Capacity, ring::Payload, token::Token},
     limits::{ACCEPT_WARN_MS, STOP_MS},
     shard::Settings,
     topology::Topology,
@@ -32,6 +32,10 @@ struct World {
 impl World {
     /// Rings with tables of these sizes.
     fn new(descriptors: [u32; 2]) -> Self {
+        Self::with(descriptors, Capacity::new(100, 2, 1_000))
+    }
+
+    fn with(descriptors: [u32; 2], capacity: Capacity) -> Self {
         let topology = Topology::new(2).unwrap();
         let pem = generate_pem().unwrap();
         let mailboxes: Arc<[_]> = (0..2).map(|_| Mailbox::new().unwrap()).collect();
@@ -44,7 +48,7 @@ impl World {
             topology,
             keys: Keys::from_pem(pem.as_bytes()).unwrap(),
             listener: TcpListener::bind("127.0.0.1:0").unwrap(),
-            connections_max: 100,
+            capacity,
             handshake_timeout_ms: 60_000,
             connections: AtomicU64::new(0),
             rings: (0..2).map(|_| AtomicI32::new(-1)).collect(),
@@ -161,6 +165,19 @@ fn who_is_on_the_way_when_the_server_stops_gets_a_bye_and_both_cores_wait_for_th
     assert!(start.elapsed() < Duration::from_millis(STOP_MS), "nothing was given up");
     assert!(reader.join().unwrap().contains("the server is stopping"));
     world.assert_nobody_is_left();
+}
+
+#[test]
+fn who_comes_to_a_core_that_is_full_is_told_so_there() {
+    let mut world = World::with([8, 8], Capacity { table: 8, core_max: 1, node_max: 100 });
+    let _first = world.leaving();
+    world.until(&[0, 1], |world| world.cores[0].connections.is_empty() && world.cores[1].connections.len() == 1);
+    let mut second = world.leaving();
+    let reader = std::thread::spawn(move || last_words(&mut second));
+    world.until(&[0, 1], |world| world.cores[1].counters().refused.get() == 1);
+    world.until(&[0, 1], |world| world.cores[1].connections.len() == 1);
+    assert!(reader.join().unwrap().contains("the user's core is full"));
+    assert_eq!(world.shared.connections.load(Ordering::Relaxed), 1);
 }
 
 #[test]
