@@ -44,8 +44,8 @@ impl World {
             settings: Settings { ping_after_ms: 50_000, idle_timeout_ms: 120_000 },
             journal_dir: folder.path().join("journal"),
             journal: JournalConfig {
-                segment_bytes: 512 * 1024,
-                journal_bytes_max: 2 * 1024 * 1024,
+                segment_bytes: 1024 * 1024,
+                journal_bytes_max: 4 * 1024 * 1024,
                 reserve_bytes: 128 * 1024,
             },
             seal_after_ms: 100,

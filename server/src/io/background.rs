@@ -123,7 +123,7 @@ impl<S: Store> World<S> {
                 Err(error) => {
                     error!(segment = %sealed.segment, %error, "a journal segment could not be ingested; trying again");
                     self.counters.journal.ingest_retries.one();
-                    if failures == 0 {
+                    if failures == 0 && committed.is_none() {
                         self.tell(Background::StoreAway);
                     }
                     failures += 1;

@@ -39,7 +39,7 @@ use crate::{
     auth::Keys,
     committer::{Committer, OnStoreOutage},
     directory::Directory,
-    limits::{LISTEN_BACKLOG, LISTEN_RETRY_MS, LISTEN_WAIT_MAX_MS, READER_THREADS},
+    limits::{JOURNAL_SEGMENT_BYTES_MIN, LISTEN_BACKLOG, LISTEN_RETRY_MS, LISTEN_WAIT_MAX_MS, READER_THREADS},
     shard::{Settings, Shard},
     topology::Topology,
 };
@@ -90,6 +90,9 @@ pub enum StartError {
     /// The store.
     #[error("the store does not answer: {0}")]
     Store(#[from] storage::StoreError),
+    /// One turn of a shard may fill more than half a segment.
+    #[error("journal segments of {0} bytes are too small, at least {JOURNAL_SEGMENT_BYTES_MIN} are needed")]
+    SegmentBytes(u64),
     /// No cores were asked for.
     #[error("a node needs at least one core")]
     NoCores,
@@ -167,6 +170,9 @@ impl Node {
         keys: Keys,
     ) -> Result<Self, StartError> {
         let topology = Topology::new(config.cores).ok_or(StartError::NoCores)?;
+        if config.journal.segment_bytes < JOURNAL_SEGMENT_BYTES_MIN {
+            return Err(StartError::SegmentBytes(config.journal.segment_bytes));
+        }
         let capacity = Capacity::told(config.connections_max, config.cores, raise_descriptor_limit()?);
         let counters = Arc::new(Counters::new(config.cores));
         let ended = Arc::new(AtomicBool::new(false));

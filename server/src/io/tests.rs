@@ -297,9 +297,27 @@ fn more_connections_than_configured_are_refused_and_room_is_given_again() {
     let _second = world.login(users[1], 1);
     world.connect().expect_bye(ErrorCode::TooManyConnections);
     drop(first);
-    let counters = world.node().counters();
-    world.until(|_| counters.cores.iter().map(|core| core.connections.get()).sum::<u64>() == 1);
-    let _third = world.login(users[0], 2);
+    // The server hears of the end, and closes its side, some time later.
+    world.until(|_| {
+        let mut third = world.connect();
+        third.send(&[world.hello(users[0], 2)]);
+        match third.next() {
+            Some(ServerFrame::Welcome { .. }) => true,
+            Some(ServerFrame::Bye { code: ErrorCode::TooManyConnections, .. }) => false,
+            other => panic!("{other:?}"),
+        }
+    });
+}
+
+#[test]
+fn segments_that_the_batch_of_a_turn_may_not_fit_are_refused() {
+    let mut world = World::new(1);
+    world.stop();
+    world.config.journal.segment_bytes = 512 * 1024;
+    let keys = Keys::from_pem(world.pem.as_bytes()).unwrap();
+    let found = storage::journal::recover(&world.config.journal_dir).unwrap();
+    let refused = Node::start(&world.config, found, Arc::clone(&world.store), keys).unwrap_err();
+    assert!(refused.to_string().contains("at least 1048576 are needed"), "{refused}");
 }
 
 #[test]
@@ -339,14 +357,14 @@ fn what_was_acknowledged_is_there_after_a_restart() {
 fn the_journal_goes_round_while_messages_come() {
     let world = World::with(2, |config| {
         config.journal =
-            JournalConfig { segment_bytes: 512 * 1024, journal_bytes_max: 2 * 1024 * 1024, reserve_bytes: 128 * 1024 };
+            JournalConfig { segment_bytes: 1024 * 1024, journal_bytes_max: 4 * 1024 * 1024, reserve_bytes: 128 * 1024 };
     });
     let users = users_of(2);
     let mut alice = world.login(users[0], 1);
     let text = "x".repeat(8 * 1024);
     let mut number = 1;
     let counters = world.node().counters();
-    while counters.journal.bytes.get() < 6 * 1024 * 1024 {
+    while counters.journal.bytes.get() < 12 * 1024 * 1024 {
         alice.say(number, users[1], &text);
         match alice.next().expect("still connected") {
             ServerFrame::Accepted { .. } => number += 1,

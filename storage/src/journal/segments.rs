@@ -498,7 +498,12 @@ fn list(folder: &Path) -> Result<Vec<JournalFile>, JournalError> {
         let entry = entry.map_err(during("read", folder))?;
         let path = entry.path();
         let Some((number, state)) = parse_name(&path) else { continue };
-        let bytes = entry.metadata().map_err(during("look at", &path))?.len();
+        let bytes = match entry.metadata() {
+            Ok(metadata) => metadata.len(),
+            // One thread of a server makes segments while another frees them: the file has its next name already.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(during("look at", &path)(error)),
+        };
         files.push(JournalFile { number, state, path, bytes });
     }
     files.sort_by_key(|file| file.number);

@@ -569,3 +569,22 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn segments_are_freed_while_others_are_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = JournalFolder::open(dir.path(), CONFIG.segment_bytes).unwrap();
+    let maker = folder.clone();
+    let (made, to_free) = std::sync::mpsc::channel();
+    let making = std::thread::spawn(move || {
+        for number in (1..=400).map(SegmentNumber) {
+            maker.prepare(number).unwrap();
+            made.send(number).unwrap();
+        }
+    });
+    for number in to_free {
+        folder.free(number).unwrap();
+    }
+    making.join().unwrap();
+    assert!(list(dir.path()).unwrap().iter().all(|file| file.state == FileState::Free));
+}
