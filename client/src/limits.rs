@@ -32,6 +32,13 @@ pub const BACKOFF_MAX_MS: u64 = 30_000;
 /// A connection that was welcome for this long, or that moved a message, was a good one: the next delay is a first one again.
 pub const STABLE_AFTER_MS: u64 = 10_000;
 
+/// Times that a client is replaced by a connection of its own device before it takes that for another program. A hello of
+/// its own that was given up and arrives late does it too, once or twice.
+pub const REPLACED_MAX: u32 = 3;
+
+/// Within this time they count, in milliseconds. Longer than a hello can be on its way.
+pub const REPLACED_WITHIN_MS: u64 = 300_000;
+
 /// A refusal says when to try again; a gap in the numbers does not. One that was not the consequence of another refusal
 /// comes from a disagreement with the server, and must not become a loop at the speed of the network.
 pub const GAP_RETRY_MS: u64 = 1_000;

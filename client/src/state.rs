@@ -20,8 +20,8 @@ use crate::{
     event::{ClientEvent, DisconnectReason, EndReason, FetchError, FetchHandle, SendError, SendHandle, WelcomeInfo},
     fetches::{Fetches, Range},
     limits::{
-        ACKNOWLEDGE_AFTER_MS, OPEN_TIMEOUT_MS, PING_AFTER_MS, PONG_TIMEOUT_MS, RETRY_AFTER_MAX_MS, STABLE_AFTER_MS,
-        WELCOME_TIMEOUT_MS,
+        ACKNOWLEDGE_AFTER_MS, OPEN_TIMEOUT_MS, PING_AFTER_MS, PONG_TIMEOUT_MS, REPLACED_MAX, REPLACED_WITHIN_MS,
+        RETRY_AFTER_MAX_MS, STABLE_AFTER_MS, WELCOME_TIMEOUT_MS,
     },
     outbox::{Contradiction, Outbox, Refusal},
     position::{Position, check_page},
@@ -134,6 +134,8 @@ pub struct ClientState {
     text_bytes_max: usize,
     close_wanted: bool,
     last_nonce: u64,
+    /// How often another connection of this device took the place of this one of late, and when first.
+    replaced: (u32, MonotonicMs),
     /// Answers that nothing had asked for. Harmless; a number that grows points to a fault in the server.
     unasked_answers: u64,
 }
@@ -172,6 +174,7 @@ impl ClientState {
             text_bytes_max: limits::TEXT_BYTES_MAX,
             close_wanted: false,
             last_nonce: 0,
+            replaced: (0, MonotonicMs(0)),
             unasked_answers: 0,
         })
     }
@@ -419,6 +422,7 @@ impl ClientState {
                 }));
                 Flow::Continue(())
             }
+            ServerFrame::Bye { code: ErrorCode::Replaced, detail, .. } => self.on_replaced(now, detail),
             ServerFrame::Bye { code, retry_after_ms, detail } => on_bye(code, retry_after_ms, detail),
             ServerFrame::Error { code, retry_after_ms, detail, .. } => Flow::Break(Stop::Retry {
                 reason: DisconnectReason::Protocol(format!("{} before the welcome: {detail}", code.name())),
@@ -477,6 +481,7 @@ impl ClientState {
             }
             // Any byte proves that the link lives; which ping this answers does not matter.
             ServerFrame::Pong { .. } => Flow::Continue(()),
+            ServerFrame::Bye { code: ErrorCode::Replaced, detail, .. } => self.on_replaced(now, detail),
             ServerFrame::Bye { code, retry_after_ms, detail } => on_bye(code, retry_after_ms, detail),
             ServerFrame::Committed { up_to } => {
                 effects.events.push(ClientEvent::Committed { up_to });
@@ -627,6 +632,24 @@ impl ClientState {
     }
 
     /// The end of this connection, and perhaps of the client.
+    /// Another connection of this device came: of another program, or an own one that was given up and came late.
+    fn on_replaced(&mut self, now: MonotonicMs, detail: String) -> Flow {
+        let (times, first) = &mut self.replaced;
+        if now.since(*first) >= REPLACED_WITHIN_MS {
+            *times = 0;
+        }
+        if *times == 0 {
+            *first = now;
+        }
+        *times += 1;
+        let code = ErrorCode::Replaced;
+        Flow::Break(if *times < REPLACED_MAX {
+            DisconnectReason::Bye { code, detail }.into()
+        } else {
+            Stop::End(EndReason::Refused { code, detail })
+        })
+    }
+
     fn stop(&mut self, now: MonotonicMs, random: u64, stop: Stop, effects: &mut Effects) {
         if !matches!(self.phase, Phase::Waiting { .. } | Phase::Ended) {
             effects.link = Some(Link::Close);
@@ -677,9 +700,7 @@ const fn is_final(code: ErrorCode) -> bool {
         | ErrorCode::TokenInvalid
         | ErrorCode::TokenExpired
         | ErrorCode::DeviceRefused
-        | ErrorCode::CursorAhead
-        // The newer connection of this device is at work; coming back would only replace it in turn.
-        | ErrorCode::Replaced => true,
+        | ErrorCode::CursorAhead => true,
         ErrorCode::Malformed
         | ErrorCode::FrameTooLarge
         | ErrorCode::UnknownKind
@@ -696,6 +717,7 @@ const fn is_final(code: ErrorCode) -> bool {
         | ErrorCode::StorageFull
         | ErrorCode::StorageFailed
         | ErrorCode::TooManyConnections
+        | ErrorCode::Replaced
         | ErrorCode::IdleTimeout
         | ErrorCode::Stopping
         | ErrorCode::SlowConsumer

@@ -196,8 +196,8 @@ fn a_server_that_does_not_answer_the_hello_is_given_up() {
 
 #[test]
 fn what_makes_coming_back_pointless_ends_the_client() {
-    use ErrorCode::{CursorAhead, DeviceRefused, Replaced, TokenExpired, TokenInvalid, TokenMissing, Version};
-    for code in [CursorAhead, DeviceRefused, Replaced, TokenExpired, TokenInvalid, TokenMissing, Version] {
+    use ErrorCode::{CursorAhead, DeviceRefused, TokenExpired, TokenInvalid, TokenMissing, Version};
+    for code in [CursorAhead, DeviceRefused, TokenExpired, TokenInvalid, TokenMissing, Version] {
         let mut world = World::new();
         world.tick();
         world.turn(Input::Connected);
@@ -207,6 +207,28 @@ fn what_makes_coming_back_pointless_ends_the_client() {
         assert_eq!(world.client.deadline(world.now), None);
         assert!(world.client.send(UserId(8), Content::text("x")).is_err());
     }
+}
+
+/// SPEC 8.4: a hello that was given up may arrive after the one that followed it.
+#[test]
+fn a_replaced_client_comes_back_unless_that_happens_again_and_again() {
+    let mut world = World::ready();
+    let mut replace = |world: &mut World, pause_ms: u64| {
+        world.now = world.now.after(pause_ms);
+        let effects = world.hear(&[bye(ErrorCode::Replaced, 0)]);
+        if let Some(ClientEvent::Ended(_)) = effects.events.last() {
+            return false;
+        }
+        assert!(matches!(effects.events[..], [ClientEvent::Disconnected { .. }]), "{effects:?}");
+        world.next_deadline();
+        world.turn(Input::Connected);
+        world.hear(&[welcome(0, 0)]);
+        true
+    };
+    for pause_ms in [0, 1_000, limits::REPLACED_WITHIN_MS, 1_000] {
+        assert!(replace(&mut world, pause_ms), "twice at a time is no other program");
+    }
+    assert!(!replace(&mut world, 1_000), "the third time it is");
 }
 
 #[test]
