@@ -148,7 +148,9 @@ impl Device {
             Received::Nothing => panic!("{self}: no welcome"),
         };
         let ServerFrame::Welcome { user, head, cursor, last_number, send_window, .. } = welcome else {
-            assert!(matches!(welcome, ServerFrame::Bye { code: ErrorCode::Stopping, .. }), "{self}: {welcome:?}");
+            let ServerFrame::Bye { code: ErrorCode::Stopping | ErrorCode::StorageFailed, .. } = welcome else {
+                panic!("{self}: {welcome:?}");
+            };
             return false;
         };
         assert_eq!(user, UserId(self.user));
@@ -278,7 +280,9 @@ impl Device {
             }
             ServerFrame::Refused { number, code, retry_after_ms, .. } => {
                 let for_now = match code {
-                    ErrorCode::Overloaded | ErrorCode::StorageFull | ErrorCode::Stopping => retry_after_ms > 0,
+                    ErrorCode::Overloaded | ErrorCode::StorageFull | ErrorCode::StorageFailed | ErrorCode::Stopping => {
+                        retry_after_ms > 0
+                    }
                     code => code == ErrorCode::SendGap,
                 };
                 assert!(for_now, "{self}: {number} refused: {code:?}");
