@@ -498,7 +498,11 @@ fn list(folder: &Path) -> Result<Vec<JournalFile>, JournalError> {
         let entry = entry.map_err(during("read", folder))?;
         let path = entry.path();
         let Some((number, state)) = parse_name(&path) else { continue };
-        let bytes = entry.metadata().map_err(during("look at", &path))?.len();
+        let bytes = match entry.metadata() {
+            // The other thread of the journal has given it another name meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            metadata => metadata.map_err(during("look at", &path))?.len(),
+        };
         files.push(JournalFile { number, state, path, bytes });
     }
     files.sort_by_key(|file| file.number);

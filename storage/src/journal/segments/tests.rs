@@ -1,3 +1,5 @@
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use proptest::prelude::*;
 use tempfile::TempDir;
 
@@ -568,4 +570,25 @@ proptest! {
             world.restart();
         }
     }
+}
+
+/// Segments are freed by one thread and made by another.
+#[test]
+fn a_segment_is_freed_while_another_gets_another_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = JournalFolder::open(dir.path(), CONFIG.segment_bytes).unwrap();
+    let path = |extension: &str| dir.path().join(format!("{:020}.{extension}", 1));
+    fs::write(path(SEGMENT), "").unwrap();
+    let ended = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !ended.load(Ordering::Relaxed) {
+                fs::rename(path(SEGMENT), path(FREE)).unwrap();
+                fs::rename(path(FREE), path(SEGMENT)).unwrap();
+            }
+        });
+        let freed: Vec<_> = (0..1_000).map(|_| folder.free(SegmentNumber(99))).filter(Result::is_err).collect();
+        ended.store(true, Ordering::Relaxed);
+        assert!(freed.is_empty(), "{freed:?}");
+    });
 }
