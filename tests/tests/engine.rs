@@ -19,7 +19,7 @@ use tests::{
 const ATTEMPTS: usize = 3;
 
 /// How many moments of the second attempt are tried for each failed sync of the first one.
-const CUTS: usize = 8;
+const CUTS: usize = 6;
 
 /// Of the requests that make a store, most of them writes of a few bytes, one in so many is tried at most.
 const STRIDE: u64 = 12;
