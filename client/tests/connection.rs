@@ -213,7 +213,7 @@ fn what_makes_coming_back_pointless_ends_the_client() {
 #[test]
 fn a_replaced_client_comes_back_unless_that_happens_again_and_again() {
     let mut world = World::ready();
-    let mut replace = |world: &mut World, pause_ms: u64| {
+    let replace = |world: &mut World, pause_ms: u64| {
         world.now = world.now.after(pause_ms);
         let effects = world.hear(&[bye(ErrorCode::Replaced, 0)]);
         if let Some(ClientEvent::Ended(_)) = effects.events.last() {

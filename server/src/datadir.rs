@@ -172,8 +172,23 @@ pub fn token_key_path(data_dir: &Path) -> PathBuf {
     data_dir.join(TOKEN_KEY)
 }
 
+/// Makes a folder, and those above it that are missing. Their names are durable when this returns: what is in a folder whose
+/// name is lost is lost with it.
 fn create_folder(path: &Path) -> io::Result<()> {
-    if path.is_dir() { Ok(()) } else { DirBuilder::new().recursive(true).mode(0o700).create(path) }
+    if path.is_dir() {
+        return Ok(());
+    }
+    let above = match path.parent() {
+        Some(above) if !above.as_os_str().is_empty() => above,
+        _ => Path::new("."),
+    };
+    create_folder(above)?;
+    match DirBuilder::new().mode(0o700).create(path) {
+        // Somebody was faster.
+        Err(error) if error.kind() == ErrorKind::AlreadyExists && path.is_dir() => {}
+        made => made?,
+    }
+    File::open(above)?.sync_all()
 }
 
 /// Reads only.

@@ -1,8 +1,9 @@
 //! Logging: one line per event to stderr. People read it on a terminal, machines read JSON everywhere else.
 
-use std::{env, io, io::IsTerminal};
+use std::{env, io, io::IsTerminal, panic, thread};
 
 use thiserror::Error;
+use tracing::error;
 use tracing_subscriber::{EnvFilter, filter::ParseError, util::SubscriberInitExt};
 
 /// What is shown when `RUST_LOG` does not say. The engine below the store reports its own housekeeping as information.
@@ -24,7 +25,7 @@ pub enum LoggingError {
     Twice,
 }
 
-/// Starts logging for the whole process.
+/// Starts logging for the whole process, panics included.
 ///
 /// # Errors
 /// See [`LoggingError`].
@@ -36,7 +37,26 @@ pub fn init() -> Result<(), LoggingError> {
     } else {
         builder.json().flatten_event(true).finish().try_init()
     };
-    started.map_err(|_| LoggingError::Twice)
+    started.map_err(|_| LoggingError::Twice)?;
+    let usual = panic::take_hook();
+    panic::set_hook(Box::new(move |panic| {
+        usual(panic);
+        report(panic);
+    }));
+    Ok(())
+}
+
+/// In words of the log, and with what to do.
+fn report(panic: &panic::PanicHookInfo<'_>) {
+    let thread = thread::current();
+    let payload = panic.payload();
+    let formatted = payload.downcast_ref::<String>().map(String::as_str);
+    error!(
+        thread = thread.name(),
+        at = panic.location().map(tracing::field::display),
+        reason = formatted.or_else(|| payload.downcast_ref::<&str>().copied()),
+        "a bug, and the process ends; what was acknowledged is in the journal: restart, and report it"
+    );
 }
 
 fn filter(value: Option<String>) -> Result<EnvFilter, LoggingError> {

@@ -4,12 +4,14 @@
 //! keeps a second process out, the fence only tells apart those who share this value.
 //!
 //! Invariants: a commit returns after its tables, their folder and the file that makes them part of the tree are
-//! synced; a commit becomes visible as a whole or not at all; a folder that is in use, newer or damaged is left as it is.
+//! synced; a commit becomes visible as a whole or not at all; a folder that is in use, newer or damaged is left as it is;
+//! after a failure nothing is committed before the engine has been opened again, from what the disk has.
 
 use std::{
     fs::{self, File},
     io::{self, Write},
     path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
 
@@ -47,6 +49,8 @@ pub struct EmbeddedStore {
     folder: PathBuf,
     config: EmbeddedConfig,
     engine: RwLock<Option<Engine>>,
+    /// A commit has failed: what the engine holds in memory may not be what the disk has.
+    suspect: AtomicBool,
     /// Read by commits while they work, written by whoever takes over.
     fence: RwLock<Fence>,
 }
@@ -63,6 +67,15 @@ const FORMAT_FILE: &str = "format";
 const FORMAT_WORDS: &str = "ringpost store ";
 /// fjall's own folder.
 const ENGINE_FOLDER: &str = "fjall";
+const KEYSPACES_FOLDER: &str = "keyspaces";
+/// Without it fjall makes a new database.
+const VERSION_FILE: &str = "version";
+/// fjall's number of the keyspace of rows, the first one that is made.
+const ROWS_FOLDER: &str = "1";
+/// Names the list of tables that is in force.
+const CURRENT_FILE: &str = "current";
+/// Written to see whether the disk takes writes.
+const PROBE_FILE: &str = "probe";
 
 const ROWS: &str = "rows";
 const OWN: &str = "own";
@@ -92,7 +105,13 @@ impl EmbeddedStore {
         check_folder(folder)?;
         let engine = Engine::open(folder, config)?;
         let fence = engine.fence().map_err(|error| reading(folder, &error))?;
-        Ok(Self { folder: folder.to_owned(), config, engine: RwLock::new(Some(engine)), fence: RwLock::new(fence) })
+        Ok(Self {
+            folder: folder.to_owned(),
+            config,
+            engine: RwLock::new(Some(engine)),
+            suspect: AtomicBool::new(false),
+            fence: RwLock::new(fence),
+        })
     }
 
     /// Bytes of the store's files.
@@ -115,28 +134,55 @@ impl EmbeddedStore {
         }
     }
 
-    /// After a failed flush or compaction fjall refuses to go on until it is opened again. What had been committed is
-    /// durable, and what had not comes again from the journal, so opening it again is safe.
+    /// After a failed compaction fjall refuses to go on until it is opened again. After a failed ingestion it would go on,
+    /// but with a list of tables that may not be the one that the disk has: it would write the next list over the one that is
+    /// in force, and a power cut in the middle of that would damage the store. So it is opened again then, too, which also
+    /// removes what was written of tables that did not become part of the tree. What had been committed is durable, and what had
+    /// not comes again from the journal.
     fn revive(&self) -> Result<(), StoreError> {
-        let healthy = |engine: &Engine| engine.database.persist(PersistMode::Buffer).is_ok();
-        if self.engine.read().as_ref().is_some_and(healthy) {
-            return Ok(());
+        let is_sound = |engine: &Engine| !self.suspect.load(Ordering::Acquire) && engine.is_running();
+        let is_closed = match &*self.engine.read() {
+            Some(engine) if is_sound(engine) => return Ok(()),
+            engine => engine.is_none(),
+        };
+        if !is_closed {
+            // While the disk takes no writes, the engine that is there answers reads as well as a new one would.
+            probe(&self.folder).map_err(|error| unavailable(&self.folder, &error))?;
         }
+        check_used(&self.folder)?;
         let mut engine = self.engine.write();
-        if !engine.as_ref().is_some_and(healthy) {
+        if !engine.as_ref().is_some_and(is_sound) {
             // The lock must be given back before the folder can be opened.
             *engine = None;
             *engine = Some(Engine::open(&self.folder, self.config)?);
+            self.suspect.store(false, Ordering::Release);
         }
         Ok(())
     }
 
     fn ingest(&self, run: &Run) -> Result<(), StoreError> {
         self.revive()?;
-        let engine = self.engine.read();
-        let engine = engine.as_ref().ok_or_else(closed)?;
-        engine.wait_for_compaction()?;
-        engine.ingest(run).map_err(|error| committing(&self.folder, &error))
+        let before = self.list_in_force();
+        let done = {
+            let engine = self.engine.read();
+            let engine = engine.as_ref().ok_or_else(closed)?;
+            engine.wait_for_compaction()?;
+            engine.ingest(run)
+        };
+        done.map_err(|error| {
+            self.suspect.store(true, Ordering::Release);
+            if before.is_none() || self.list_in_force() != before {
+                // Its compaction would write over that list as well.
+                *self.engine.write() = None;
+                let _ = self.revive();
+            }
+            committing(&self.folder, &error)
+        })
+    }
+
+    /// Which list of tables the disk has, if it can be read.
+    fn list_in_force(&self) -> Option<Vec<u8>> {
+        fs::read(self.folder.join(ENGINE_FOLDER).join(KEYSPACES_FOLDER).join(ROWS_FOLDER).join(CURRENT_FILE)).ok()
     }
 }
 
@@ -195,16 +241,26 @@ impl Store for EmbeddedStore {
 
 impl Engine {
     fn open(folder: &Path, config: EmbeddedConfig) -> Result<Self, StoreError> {
+        let path = folder.join(ENGINE_FOLDER);
         let open = || {
-            let database = Database::builder(folder.join(ENGINE_FOLDER))
-                .cache_size(config.cache_bytes)
-                .worker_threads(WORKERS)
-                .open()?;
+            let database = Database::builder(&path).cache_size(config.cache_bytes).worker_threads(WORKERS).open()?;
             let rows = database.keyspace(ROWS, rows_options)?;
             let own = database.keyspace(OWN, KeyspaceCreateOptions::default)?;
             Ok(Self { database, rows, own })
         };
-        open().map_err(|error| opening(folder, &error))
+        let refused = |error: io::Error| unavailable(folder, &error);
+        sync_lists(&path).map_err(refused)?;
+        let engine = open().map_err(|error| opening(folder, &error))?;
+        // fjall syncs its files and their folders, but not the names of all folders that it makes.
+        for made_in in [&path.join(KEYSPACES_FOLDER), &path, folder] {
+            sync_folder(made_in).map_err(refused)?;
+        }
+        Ok(engine)
+    }
+
+    /// Whether no write or compaction has failed.
+    fn is_running(&self) -> bool {
+        self.database.persist(PersistMode::Buffer).is_ok()
     }
 
     fn fence(&self) -> fjall::Result<Fence> {
@@ -232,6 +288,9 @@ impl Engine {
     fn wait_for_compaction(&self) -> Result<(), StoreError> {
         let begun = Instant::now();
         while self.rows.l0_table_count() > WAITING_TABLES_MAX {
+            if !self.is_running() {
+                return Err(StoreError::Unavailable { reason: "compaction has failed".to_owned() });
+            }
             if begun.elapsed() > COMPACTION_WAIT_MAX {
                 let tables = self.rows.l0_table_count();
                 return Err(StoreError::Unavailable { reason: format!("{tables} tables wait for compaction") });
@@ -262,11 +321,10 @@ fn rows_options() -> KeyspaceCreateOptions {
         .filter_block_pinning_policy(PinningPolicy::all(false))
 }
 
-/// Makes a new folder, or checks that an old one is of this version, without changing it.
+/// Makes a new folder, or checks that an old one is of this version, without changing anything that was ever used.
 fn check_folder(folder: &Path) -> Result<(), StoreError> {
     let format_file = folder.join(FORMAT_FILE);
     let engine = folder.join(ENGINE_FOLDER);
-    let damaged = |what: &str| StoreError::Damaged { what: format!("{}: {what}", folder.display()) };
     let refused = |error: io::Error| unavailable(folder, &error);
     match fs::read_to_string(&format_file) {
         Ok(words) => {
@@ -276,41 +334,62 @@ fn check_folder(folder: &Path) -> Result<(), StoreError> {
                     return Err(StoreError::Newer { path: folder.to_owned(), found, known: FORMAT_VERSION });
                 }
                 Some(_) => {}
-                None => return Err(damaged("the file `format` says nothing that is understood")),
+                None => return Err(damaged(folder, "the file `format` says nothing that is understood")),
             }
-            match missing_marker(&engine).map_err(refused)? {
-                Some(marker) => Err(damaged(&format!("the file `{ENGINE_FOLDER}/{marker}` is missing"))),
-                None => Ok(()),
+            if let Some(marker) = missing_marker(&engine).map_err(refused)? {
+                return Err(damaged(folder, &format!("the file `{ENGINE_FOLDER}/{marker}` is missing")));
             }
+            // Cut short on its first start, before there was anything. fjall would stumble over what it has left behind.
+            if engine.try_exists().map_err(refused)?
+                && names(&engine.join(KEYSPACES_FOLDER)).map_err(refused)?.is_empty()
+            {
+                fs::remove_dir_all(&engine).map_err(refused)?;
+            }
+            Ok(())
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             if engine.try_exists().map_err(refused)? {
-                return Err(damaged("the file `format` is missing"));
+                return Err(damaged(folder, "the file `format` is missing"));
             }
             fs::create_dir_all(folder).and_then(|()| write_format(&format_file)).map_err(refused)
         }
-        Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(damaged("the file `format` is not text")),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            Err(damaged(folder, "the file `format` is not text"))
+        }
         Err(error) => Err(refused(error)),
+    }
+}
+
+/// Checks that a folder that an engine has used is still there. Never makes one: what was in the store would be missing.
+fn check_used(folder: &Path) -> Result<(), StoreError> {
+    let engine = folder.join(ENGINE_FOLDER);
+    let missing = missing_marker(&engine).and_then(|marker| match marker {
+        None if !engine.join(VERSION_FILE).try_exists()? => Ok(Some(VERSION_FILE.to_owned())),
+        marker => Ok(marker),
+    });
+    match missing.map_err(|error| unavailable(folder, &error))? {
+        Some(marker) => Err(damaged(folder, &format!("the file `{ENGINE_FOLDER}/{marker}` is missing"))),
+        None => Ok(()),
     }
 }
 
 /// A file without which fjall takes what is there for nothing, and begins anew beside it or over it.
 fn missing_marker(engine: &Path) -> io::Result<Option<String>> {
-    for keyspace in names(&engine.join("keyspaces"))? {
-        let folder = engine.join("keyspaces").join(&keyspace);
+    for keyspace in names(&engine.join(KEYSPACES_FOLDER))? {
+        let folder = engine.join(KEYSPACES_FOLDER).join(&keyspace);
         // A keyspace without tables may be one that a crash kept from being made.
         if names(&folder.join("tables"))?.is_empty() {
             continue;
         }
-        if !engine.join("version").try_exists()? {
-            return Ok(Some("version".to_owned()));
+        if !engine.join(VERSION_FILE).try_exists()? {
+            return Ok(Some(VERSION_FILE.to_owned()));
         }
         // Without it the engine's sequence numbers begin anew, and old rows would hide new ones.
         if !names(engine)?.iter().any(|name| name.ends_with(".jnl")) {
             return Ok(Some("0.jnl".to_owned()));
         }
-        if !folder.join("current").try_exists()? {
-            return Ok(Some(format!("keyspaces/{keyspace}/current")));
+        if !folder.join(CURRENT_FILE).try_exists()? {
+            return Ok(Some(format!("{KEYSPACES_FOLDER}/{keyspace}/{CURRENT_FILE}")));
         }
     }
     Ok(None)
@@ -333,9 +412,41 @@ fn write_format(path: &Path) -> io::Result<()> {
     file.sync_all()?;
     fs::rename(&new, path)?;
     match path.parent() {
-        Some(folder) => File::open(folder)?.sync_all(),
+        Some(folder) => sync_folder(folder),
         None => Ok(()),
     }
+}
+
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+/// Makes the lists of tables durable that are seen: whoever was to do it may have been cut short, or told that it failed. fjall
+/// removes what they do not name when it opens, and the lists before them may name it.
+fn sync_lists(engine: &Path) -> io::Result<()> {
+    let keyspaces = engine.join(KEYSPACES_FOLDER);
+    for keyspace in names(&keyspaces)? {
+        let folder = keyspaces.join(keyspace);
+        match File::open(folder.join(CURRENT_FILE)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            current => current?.sync_all()?,
+        }
+        sync_folder(&folder)?;
+    }
+    Ok(())
+}
+
+/// Succeeds if the disk takes writes.
+fn probe(folder: &Path) -> io::Result<()> {
+    let path = folder.join(PROBE_FILE);
+    let mut file = File::create(&path)?;
+    file.write_all(&[0; BLOCK_BYTES as usize])?;
+    file.sync_all()?;
+    fs::remove_file(&path)
+}
+
+fn damaged(folder: &Path, what: &str) -> StoreError {
+    StoreError::Damaged { what: format!("{}: {what}", folder.display()) }
 }
 
 fn closed() -> StoreError {
@@ -445,6 +556,37 @@ mod tests {
         block_on(store.commit(fence, &contract::run([(5, Some(&b"five"[..]))]))).unwrap();
         for number in [1, 2, 5] {
             assert!(block_on(store.get(&contract::key(number))).unwrap().is_some());
+        }
+    }
+
+    #[test]
+    fn an_engine_whose_folder_is_gone_is_not_made_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        fill(dir.path());
+        let store = open(dir.path()).unwrap();
+        let fence = block_on(store.take_over()).unwrap();
+        store.suspect.store(true, Ordering::Release);
+        fs::rename(dir.path().join(ENGINE_FOLDER), dir.path().join("elsewhere")).unwrap();
+        let five = contract::run([(5, Some(&b"five"[..]))]);
+        assert!(matches!(block_on(store.commit(fence, &five)), Err(StoreError::Damaged { .. })));
+        fs::rename(dir.path().join("elsewhere"), dir.path().join(ENGINE_FOLDER)).unwrap();
+        block_on(store.commit(fence, &five)).unwrap();
+        assert!(block_on(store.get(&contract::key(1))).unwrap().is_some());
+    }
+
+    #[test]
+    fn what_a_first_start_that_was_cut_short_has_left_is_taken_away() {
+        let remove = |version: &Path| fs::remove_file(version).unwrap();
+        let empty = |version: &Path| fs::write(version, "").unwrap();
+        let changes: [&dyn Fn(&Path); 2] = [&remove, &empty];
+        for change in changes {
+            let dir = tempfile::tempdir().unwrap();
+            drop(open(dir.path()).unwrap());
+            let engine = dir.path().join(ENGINE_FOLDER);
+            change(&engine.join(VERSION_FILE));
+            fs::remove_dir_all(engine.join(KEYSPACES_FOLDER)).unwrap();
+            assert!(engine.join("0.jnl").exists());
+            open(dir.path()).unwrap();
         }
     }
 

@@ -63,7 +63,8 @@ impl IngestError {
     pub const fn is_retryable(&self) -> bool {
         match self {
             Self::Store(error) => error.is_retryable(),
-            Self::Journal(_) | Self::Batch { .. } => false,
+            Self::Journal(error) => matches!(error, JournalError::Io { .. }),
+            Self::Batch { .. } => false,
         }
     }
 }

@@ -151,7 +151,9 @@ impl Device {
             Received::Nothing => panic!("{self}: no welcome"),
         };
         let ServerFrame::Welcome { user, head, cursor, last_number, send_window, committed, .. } = welcome else {
-            assert!(matches!(welcome, ServerFrame::Bye { code: ErrorCode::Stopping, .. }), "{self}: {welcome:?}");
+            let ServerFrame::Bye { code: ErrorCode::Stopping | ErrorCode::StorageFailed, .. } = welcome else {
+                panic!("{self}: {welcome:?}");
+            };
             return false;
         };
         assert_eq!(user, UserId(self.user));

@@ -3,7 +3,9 @@
 
 pub mod connection;
 pub mod device;
+pub mod disk;
 pub mod frames;
+pub mod load;
 pub mod model;
 pub mod process;
 pub mod rng;
@@ -35,4 +37,10 @@ pub fn wait_until_within(deadline: Duration, what: &str, mut happened: impl FnMu
         assert!(start.elapsed() < deadline, "it did not happen: {what}");
         std::thread::sleep(Duration::from_millis(2));
     }
+}
+
+/// What an environment variable says, if it is a number.
+#[must_use]
+pub fn number_of(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok()?.parse().ok()
 }

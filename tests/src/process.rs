@@ -25,6 +25,7 @@ use tempfile::TempDir;
 
 use crate::{
     connection::{Connection, hello},
+    disk::Disk,
     wait_until,
 };
 
@@ -94,6 +95,24 @@ impl Installation {
             program: program.into(),
             folder,
         }
+    }
+
+    /// As `new`, with journal and store in the folder `data` of a disk that fails on demand, and the key that tokens are signed
+    /// with elsewhere. The journal's segments are small and sealed early. None where there can be no such disk.
+    ///
+    /// # Panics
+    /// There is no room for temporary folders.
+    #[must_use]
+    pub fn on_a_disk(program: &str, seed: u64) -> Option<(Self, Disk)> {
+        let mut installation = Self::new(program);
+        let disk = Disk::new(installation.folder().join("disk"), seed)?;
+        installation.config.data_dir = disk.path().join("data");
+        installation.config.auth.key_file = installation.folder().join("key.pem");
+        keyfile::create_if_missing(&installation.config.auth.key_file).expect("a key can be made");
+        installation.config.journal.segment_bytes = 1024 * 1024;
+        installation.config.journal.bytes_max = 16 * 1024 * 1024;
+        installation.config.journal.seal_after_ms = 100;
+        Some((installation, disk))
     }
 
     /// A folder for the test's own files.

@@ -223,7 +223,11 @@ impl Node {
         let mut node = Self { address, shared, ended, cores: Vec::new(), helpers };
         node.start_cores(config, commit, readers)?;
         let unfinished = thread::Builder::new().name("ringpost-unfinished".into());
-        node.helpers.push(unfinished.spawn(move || world.tell_unfinished(topology))?);
+        let tell = move || {
+            let _guard = AbortOnPanic;
+            world.tell_unfinished(topology);
+        };
+        node.helpers.push(unfinished.spawn(tell)?);
         info!(%address, cores = config.cores, "serving");
         Ok(node)
     }
@@ -280,6 +284,11 @@ impl Node {
     #[must_use]
     pub fn directory(&self) -> Arc<Directory> {
         Arc::clone(&self.shared.directory)
+    }
+
+    #[cfg(test)]
+    pub(super) fn mailbox(&self, core: CoreId) -> &Mailbox<CoreMessage> {
+        &self.shared.mailboxes[usize::from(core.0)]
     }
 
     /// Begins a graceful stop: no new connections and sends, what is parked is committed, everybody gets a bye.
@@ -352,7 +361,8 @@ impl Seed {
 }
 
 /// A panic in a thread of the node ends the process, in builds that unwind too: a node with a dead core would accept
-/// messages for users that nobody serves, one with a dead helper would wait for it for ever.
+/// messages for users that nobody serves, one with a dead helper would wait for it for ever. What is said about it is in
+/// `logging`.
 pub(super) struct AbortOnPanic;
 
 impl Drop for AbortOnPanic {

@@ -1,33 +1,44 @@
 //! A node in process: real sockets and rings, the store in memory, the journal in a temporary folder.
 
 use std::{
+    env,
     io::{Read as _, Write as _},
     net::{Shutdown, TcpStream},
     ops::ControlFlow,
+    os::unix::process::ExitStatusExt as _,
+    process::Command,
     sync::Arc,
+    thread,
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use proto_spec::{
     ClientFrame, Content, Decoder, DeviceId, Durability, ErrorCode, Event, Resume, SendNumber, ServerFrame,
     TimestampMs, UserId, limits::SERVER_FRAME_BYTES_MAX,
 };
-use storage::{MemoryStore, journal::JournalConfig};
+use storage::{
+    BatchId, CoreId, Fence, MemoryStore, Run, Store, StoreError,
+    journal::JournalConfig,
+    schema::Key,
+    store::{Range, Rows},
+};
 use tempfile::TempDir;
 
-use super::{Node, NodeConfig};
+use super::{Node, NodeConfig, message::CoreMessage};
 use crate::{
     auth::{Keys, SigningKey, generate_pem, mint},
     committer::OnStoreOutage,
+    logging,
     shard::Settings,
     topology::Topology,
 };
 
 /// A server and what is needed to talk to it.
-struct World {
+struct World<S: Store = MemoryStore> {
     node: Option<Node>,
     config: NodeConfig,
-    store: Arc<MemoryStore>,
+    store: Arc<S>,
     pem: String,
     _dir: TempDir,
 }
@@ -38,6 +49,12 @@ impl World {
     }
 
     fn with(cores: u16, change: impl FnOnce(&mut NodeConfig)) -> Self {
+        Self::on(MemoryStore::default(), cores, change)
+    }
+}
+
+impl<S: Store> World<S> {
+    fn on(store: S, cores: u16, change: impl FnOnce(&mut NodeConfig)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut config = NodeConfig {
             listen: "127.0.0.1:0".parse().unwrap(),
@@ -55,13 +72,7 @@ impl World {
             on_store_outage: OnStoreOutage::Accept,
         };
         change(&mut config);
-        let mut world = Self {
-            node: None,
-            config,
-            store: Arc::new(MemoryStore::default()),
-            pem: generate_pem().unwrap(),
-            _dir: dir,
-        };
+        let mut world = Self { node: None, config, store: Arc::new(store), pem: generate_pem().unwrap(), _dir: dir };
         world.start();
         world
     }
@@ -112,7 +123,7 @@ impl World {
         let start = Instant::now();
         while !happened(self.node()) {
             assert!(start.elapsed() < Duration::from_secs(20), "it did not happen");
-            std::thread::yield_now();
+            thread::yield_now();
         }
     }
 }
@@ -398,4 +409,102 @@ fn a_peer_that_stops_reading_keeps_little_memory_and_a_stop_is_not_held_up_by_it
     world.stop();
     assert!(start.elapsed() < Duration::from_secs(10));
     let _ = deaf.stream.shutdown(Shutdown::Both);
+}
+
+/// A store that panics in threads whose name begins like this.
+struct PanickingStore {
+    thread: &'static str,
+    store: MemoryStore,
+}
+
+impl PanickingStore {
+    fn in_thread(thread: &'static str) -> Self {
+        Self { thread, store: MemoryStore::default() }
+    }
+
+    fn here(&self) -> &MemoryStore {
+        let is_named = thread::current().name().is_some_and(|name| name.starts_with(self.thread));
+        assert!(!is_named, "as a test asked for");
+        &self.store
+    }
+}
+
+impl Store for PanickingStore {
+    async fn get(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {
+        self.here().get(key).await
+    }
+
+    async fn range(&self, range: &Range) -> Result<Rows, StoreError> {
+        self.here().range(range).await
+    }
+
+    async fn commit(&self, fence: Fence, run: &Run) -> Result<(), StoreError> {
+        self.here().commit(fence, run).await
+    }
+
+    async fn take_over(&self) -> Result<Fence, StoreError> {
+        self.here().take_over().await
+    }
+}
+
+/// Runs this test again in a process of its own, in which it does what makes a thread panic, and checks how that process
+/// ends and what it says.
+fn ends_the_process(test: &str, thread: &str, panic: impl FnOnce()) {
+    const CHILD: &str = "RINGPOST_TEST_ENDS";
+    if env::var_os(CHILD).is_some() {
+        logging::init().unwrap();
+        panic();
+        return;
+    }
+    let mut command = Command::new(env::current_exe().unwrap());
+    command.args([&format!("io::tests::{test}"), "--exact", "--nocapture"]).env(CHILD, "1").env("RUST_LOG", "info");
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{said}");
+    let line = said.lines().find(|line| line.contains("the process ends")).unwrap_or_else(|| panic!("{said}"));
+    assert!(line.contains(thread) && line.contains("restart"), "{line}");
+}
+
+/// Much longer than it takes.
+fn wait_for_the_end() {
+    thread::sleep(Duration::from_secs(20));
+}
+
+#[test]
+fn a_core_that_panics_ends_the_process() {
+    ends_the_process("a_core_that_panics_ends_the_process", "ringpost-core-0", || {
+        let world = World::new(2);
+        // Core 0 has nobody to tell that it is durable.
+        let batch = CoreMessage::Batch { core: CoreId(2), id: BatchId(1), bytes: b"of nobody".to_vec() };
+        world.node().mailbox(CoreId(0)).put_waiting(batch);
+        wait_for_the_end();
+    });
+}
+
+#[test]
+fn a_reader_that_panics_ends_the_process() {
+    ends_the_process("a_reader_that_panics_ends_the_process", "ringpost-reader-", || {
+        let world = World::on(PanickingStore::in_thread("ringpost-reader-"), 1, |_| {});
+        let mut client = world.connect();
+        client.send(&[world.hello(1, 1)]);
+        wait_for_the_end();
+    });
+}
+
+#[test]
+fn an_ingestion_that_panics_ends_the_process() {
+    ends_the_process("an_ingestion_that_panics_ends_the_process", "ringpost-ingest", || {
+        let store = PanickingStore::in_thread("ringpost-ingest");
+        let world = World::on(store, 1, |config| config.seal_after_ms = 1);
+        world.login(1, 1).say(1, 2, "to be ingested");
+        wait_for_the_end();
+    });
+}
+
+#[test]
+fn a_look_for_duties_that_panics_ends_the_process() {
+    ends_the_process("a_look_for_duties_that_panics_ends_the_process", "ringpost-unfinished", || {
+        let _world = World::on(PanickingStore::in_thread("ringpost-unfinished"), 1, |_| {});
+        wait_for_the_end();
+    });
 }

@@ -499,10 +499,9 @@ fn list(folder: &Path) -> Result<Vec<JournalFile>, JournalError> {
         let path = entry.path();
         let Some((number, state)) = parse_name(&path) else { continue };
         let bytes = match entry.metadata() {
-            Ok(metadata) => metadata.len(),
-            // One thread of a server makes segments while another frees them: the file has its next name already.
+            // The other thread of the journal has given it another name meanwhile.
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(during("look at", &path)(error)),
+            metadata => metadata.map_err(during("look at", &path))?.len(),
         };
         files.push(JournalFile { number, state, path, bytes });
     }

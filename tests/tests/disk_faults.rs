@@ -1,0 +1,240 @@
+//! A disk that refuses: what the server says, what it goes on doing, and that nothing acknowledged is lost.
+
+use std::{thread, time::Duration};
+
+use proto_spec::{ClientFrame, Direction, RequestId, Resume, Seq};
+use rand::{SeedableRng as _, rngs::StdRng};
+use tests::{
+    DEADLINE,
+    connection::Connection,
+    device::Device,
+    disk::{Disk, Fault},
+    load::Load,
+    process::{Installation, Server},
+    wait_until,
+};
+
+/// Of the paths on the disk, those of segments that groups are written to. One that is being made has another name.
+const SEGMENTS: &str = ".journal";
+const STORE: &str = "data/store";
+
+fn on_a_disk() -> Option<(Installation, Disk)> {
+    Installation::on_a_disk(env!("CARGO_BIN_EXE_tested-ringpost"), rand::random())
+}
+
+fn connected(installation: &Installation, user: u64, device: u64) -> Device {
+    let mut device = Device::new(user, device, installation.token(user));
+    device.connect(installation.config.listen, Resume::Stored);
+    device
+}
+
+fn admission_is(server: &Server, state: &str) -> bool {
+    server.metrics()[&format!("ringpost_journal_admission{{state=\"{state}\"}}")] > 0.0
+}
+
+/// Reads the last entries of a user's log.
+fn reads(connection: &mut Connection) -> usize {
+    let (request, from, direction) = (RequestId(1), Seq(0), Direction::Backwards);
+    connection.fetch(1, &ClientFrame::FetchLog { request, from, direction, limit: 5 }).entries.len()
+}
+
+/// The disk fails under several writers. Nothing is acknowledged on its strength, reads go on, and a restart on a disk that
+/// works has everything that was acknowledged.
+fn the_journal_fails(fail: impl FnOnce(&Disk)) {
+    let Some((mut installation, disk)) = on_a_disk() else { return };
+    let server = installation.start();
+    let mut rng = StdRng::seed_from_u64(rand::random());
+    let load = Load::start(&installation, DEADLINE, &mut rng);
+    load.run_to_a_random_moment(&mut rng);
+    fail(&disk);
+    load.allow_more();
+    wait_until("the journal has failed", || admission_is(&server, "failed"));
+    assert!(disk.met() > 0);
+    assert!(server.logged().contains("the journal has failed"), "{}", server.logged());
+
+    let accepted = load.accepted();
+    let mut late = connected(&installation, 1, 9);
+    late.say(2, "refused");
+    late.step_until("it is refused", |late| late.refused.contains_key("storage_failed"));
+    assert!(reads(&mut installation.login(1, 10, Resume::Live)) > 0);
+    drop(late);
+
+    disk.heal();
+    server.kill();
+    let server = installation.start();
+    let finished = load.finish().unwrap_or_else(|wrong| panic!("{wrong}"));
+    assert!(finished.accepted() > accepted);
+    server.kill();
+    let server = installation.start();
+    finished.verify(&installation);
+    server.stop();
+}
+
+#[test]
+fn one_failed_sync_ends_the_journal_until_a_restart() {
+    the_journal_fails(|disk| disk.fail_once_after(0, SEGMENTS, Fault::Sync));
+}
+
+#[test]
+fn a_failed_write_ends_the_journal_until_a_restart() {
+    the_journal_fails(|disk| disk.fail_once_after(0, SEGMENTS, Fault::Write));
+}
+
+#[test]
+fn a_disk_that_can_only_be_read_ends_the_journal_until_a_restart() {
+    the_journal_fails(|disk| disk.fail("data", Fault::ReadOnly));
+}
+
+#[test]
+fn nothing_is_acknowledged_before_its_sync() {
+    let Some((mut installation, disk)) = on_a_disk() else { return };
+    let server = installation.start();
+    let mut writer = connected(&installation, 1, 1);
+    disk.fail(SEGMENTS, Fault::SyncHangs);
+    for number in 0..20 {
+        writer.say(2, &number.to_string());
+    }
+    wait_until("a sync is under way", || disk.met() > 0);
+    for _ in 0..10 {
+        writer.step(Duration::from_millis(20));
+        assert!(writer.accepted.is_empty(), "{:?}", writer.accepted);
+    }
+    // The core waits for nothing.
+    installation.login(1, 2, Resume::Live).is_alive();
+    disk.heal();
+    writer.step_until("all is accepted", |writer| writer.unanswered() == 0);
+    server.stop();
+}
+
+#[test]
+fn without_room_sends_are_refused_reads_go_on_and_with_room_all_is_accepted_and_kept() {
+    let Some((mut installation, disk)) = on_a_disk() else { return };
+    installation.config.journal.bytes_max = 8 * 1024 * 1024;
+    let server = installation.start();
+    let address = installation.config.listen;
+    let mut writer = connected(&installation, 1, 1);
+    let text = "x".repeat(4000);
+    let say = |writer: &mut Device, count: u64| {
+        for _ in 0..count {
+            writer.say(2, &text);
+            writer.step_until("there is room", |writer| writer.unanswered() < 64);
+        }
+    };
+    say(&mut writer, 100);
+    // First the segments that are there are filled; then not even that works.
+    for (round, fault) in [(1, Fault::Full), (2, Fault::FullForAll)] {
+        writer.step_until("all is accepted", |writer| writer.unanswered() == 0);
+        writer.refused.clear();
+        disk.fail("data", fault);
+        let before = writer.accepted.len();
+        while !writer.refused.contains_key("storage_full") {
+            if writer.unanswered() < 64 {
+                writer.say(2, &text);
+            }
+            writer.step(Duration::from_millis(5));
+            assert!(writer.accepted.len() < before + 4000, "{fault:?}: more is accepted than there is room for");
+        }
+        // Who was there reads on, who was not comes in and reads.
+        assert_eq!(reads(&mut installation.login(1, 2, Resume::Live)), 5);
+        let mut recipient = connected(&installation, 2, round);
+        recipient.step_until("it gets something", |recipient| !recipient.received().is_empty());
+        disk.heal();
+        writer.step_until("all is accepted", |writer| writer.unanswered() == 0);
+        // Not before: what the sender's log has may still be on its way to the recipient's when no group can be written.
+        let accepted = writer.accepted.len();
+        recipient.step_until("it gets what was accepted", |recipient| recipient.received().len() >= accepted);
+    }
+    assert!(server.metrics()["ringpost_journal_write_retries_total"] > 0.0);
+    say(&mut writer, 300);
+    writer.step_until("all is accepted", |writer| writer.unanswered() == 0);
+    wait_until("the journal goes round", || server.metrics()["ringpost_journal_ingest_seconds_count"] > 0.0);
+    server.kill();
+    let server = installation.start();
+    let mut recipient = connected(&installation, 2, 9);
+    recipient.step_until("everything is there", |recipient| recipient.received().len() as u64 == writer.sent());
+    writer.connect(address, Resume::After(Seq(writer.position)));
+    server.stop();
+}
+
+/// The store fails under load while the journal does not: sends are acknowledged, and when the disk works again everything
+/// is ingested, without a restart.
+fn the_store_fails(fault: Fault) {
+    let Some((mut installation, disk)) = on_a_disk() else { return };
+    installation.config.journal.bytes_max = 64 * 1024 * 1024;
+    let server = installation.start();
+    let mut rng = StdRng::seed_from_u64(rand::random());
+    let load = Load::start(&installation, DEADLINE, &mut rng);
+    let metric = |name: &str| server.metrics()[name];
+    let ingested = || metric("ringpost_journal_ingest_seconds_count");
+    load.run_to_a_random_moment(&mut rng);
+    wait_until("something is ingested", || ingested() > 0.0);
+
+    disk.fail(STORE, fault);
+    load.allow_more();
+    wait_until("ingestion is tried again", || metric("ringpost_journal_ingest_retries_total") > 1.0);
+    let (accepted, before) = (load.accepted(), ingested());
+    load.run_to_a_random_moment(&mut rng);
+    assert!(load.accepted() > accepted && !load.has_failed());
+    assert!(admission_is(&server, "open"), "{:#?}", server.metrics());
+    // Who is not in memory is read from the engine as it was.
+    let mut other = connected(&installation, 77, 1);
+    other.say(78, "x");
+    other.step_until("it is accepted", |other| other.unanswered() == 0);
+
+    disk.heal();
+    wait_until("ingestion goes on", || ingested() > before);
+    let finished = load.finish().unwrap_or_else(|wrong| panic!("{wrong}"));
+    wait_until("everything is ingested", || ingested() == metric("ringpost_journal_segments_sealed_total"));
+    finished.verify(&installation);
+    assert!(!server.logged().contains("panicked"), "{}", server.logged());
+    server.kill();
+    let server = installation.start();
+    finished.verify(&installation);
+    server.stop();
+}
+
+#[test]
+fn a_store_without_room_is_filled_when_there_is_room() {
+    the_store_fails(Fault::FullForAll);
+}
+
+#[test]
+fn a_store_whose_writes_fail_is_filled_when_they_do_not() {
+    the_store_fails(Fault::Write);
+}
+
+#[test]
+fn a_store_whose_syncs_fail_is_filled_when_they_do_not() {
+    the_store_fails(Fault::Sync);
+}
+
+#[test]
+fn a_store_that_can_only_be_read_is_filled_when_it_can_be_written() {
+    the_store_fails(Fault::ReadOnly);
+}
+
+#[test]
+fn reads_that_fail_are_repeated_until_they_succeed() {
+    let Some((mut installation, disk)) = on_a_disk() else { return };
+    let server = installation.start();
+    let mut writer = connected(&installation, 1, 1);
+    // Many blocks of the engine's, more than the start itself has read.
+    for _ in 0..50 {
+        writer.say(2, &"x".repeat(4000));
+    }
+    writer.step_until("all is accepted", |writer| writer.unanswered() == 0);
+    server.kill();
+    let server = installation.start();
+    disk.fail(STORE, Fault::Read);
+    let (address, token) = (installation.config.listen, installation.token(2));
+    let recipient = thread::spawn(move || {
+        let mut recipient = Device::new(2, 1, token);
+        wait_until("it is welcome", || recipient.try_connect(address, Resume::Stored));
+        recipient.step_until("everything is there", |recipient| recipient.received().len() == 50);
+    });
+    let failed = || server.metrics().iter().any(|(name, count)| name.contains("queries_failed") && *count > 0.0);
+    wait_until("a query fails", failed);
+    disk.heal();
+    recipient.join().unwrap();
+    server.stop();
+}
