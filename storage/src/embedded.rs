@@ -65,6 +65,8 @@ struct Engine {
 /// The folder's version, in words: `ringpost store 1`.
 const FORMAT_FILE: &str = "format";
 const FORMAT_WORDS: &str = "ringpost store ";
+/// There once the engine has been made whole: from then on something may be in it.
+const MADE_FILE: &str = "made";
 /// fjall's own folder.
 const ENGINE_FOLDER: &str = "fjall";
 const KEYSPACES_FOLDER: &str = "keyspaces";
@@ -104,6 +106,7 @@ impl EmbeddedStore {
     pub fn open(folder: &Path, config: EmbeddedConfig) -> Result<Self, StoreError> {
         check_folder(folder)?;
         let engine = Engine::open(folder, config)?;
+        mark_made(folder).map_err(|error| unavailable(folder, &error))?;
         let fence = engine.fence().map_err(|error| reading(folder, &error))?;
         Ok(Self {
             folder: folder.to_owned(),
@@ -339,16 +342,21 @@ fn check_folder(folder: &Path) -> Result<(), StoreError> {
             if let Some(marker) = missing_marker(&engine).map_err(refused)? {
                 return Err(damaged(folder, &format!("the file `{ENGINE_FOLDER}/{marker}` is missing")));
             }
+            if !names(&engine.join(KEYSPACES_FOLDER)).map_err(refused)?.is_empty() {
+                return Ok(());
+            }
+            if folder.join(MADE_FILE).try_exists().map_err(refused)? {
+                return Err(damaged(folder, &format!("nothing is in `{ENGINE_FOLDER}/{KEYSPACES_FOLDER}`")));
+            }
             // Cut short on its first start, before there was anything. fjall would stumble over what it has left behind.
-            if engine.try_exists().map_err(refused)?
-                && names(&engine.join(KEYSPACES_FOLDER)).map_err(refused)?.is_empty()
-            {
+            if engine.try_exists().map_err(refused)? {
                 fs::remove_dir_all(&engine).map_err(refused)?;
             }
             Ok(())
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            if engine.try_exists().map_err(refused)? {
+            let made = folder.join(MADE_FILE);
+            if engine.try_exists().map_err(refused)? || made.try_exists().map_err(refused)? {
                 return Err(damaged(folder, "the file `format` is missing"));
             }
             fs::create_dir_all(folder).and_then(|()| write_format(&format_file)).map_err(refused)
@@ -414,6 +422,14 @@ fn write_format(path: &Path) -> io::Result<()> {
     match path.parent() {
         Some(folder) => sync_folder(folder),
         None => Ok(()),
+    }
+}
+
+fn mark_made(folder: &Path) -> io::Result<()> {
+    match File::create_new(folder.join(MADE_FILE)) {
+        Ok(file) => file.sync_all().and_then(|()| sync_folder(folder)),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
     }
 }
 
@@ -585,9 +601,20 @@ mod tests {
             let engine = dir.path().join(ENGINE_FOLDER);
             change(&engine.join(VERSION_FILE));
             fs::remove_dir_all(engine.join(KEYSPACES_FOLDER)).unwrap();
+            fs::remove_file(dir.path().join(MADE_FILE)).unwrap();
             assert!(engine.join("0.jnl").exists());
             open(dir.path()).unwrap();
         }
+    }
+
+    #[test]
+    fn an_engine_that_has_lost_everything_is_no_first_start() {
+        let dir = tempfile::tempdir().unwrap();
+        fill(dir.path());
+        fs::remove_dir_all(dir.path().join(ENGINE_FOLDER).join(KEYSPACES_FOLDER)).unwrap();
+        refused_and_left_alone(dir.path(), "fjall/keyspaces");
+        fs::remove_dir_all(dir.path().join(ENGINE_FOLDER)).unwrap();
+        refused_and_left_alone(dir.path(), "fjall/keyspaces");
     }
 
     #[test]
