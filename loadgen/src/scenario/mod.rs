@@ -1,19 +1,58 @@
-//! The scenarios. To add one: a file with its arguments and an async `run`, and a variant here.
+//! The scenarios. To add one: a file with its arguments, their `plan` and a script, and a line here.
 
 mod chat;
+mod connect;
+mod history;
+mod idle;
+mod mix;
+mod replay;
+mod storm;
 
-use crate::{World, report::Report};
+use crate::{engine::Plan, verify::text::LABEL_BYTES, world::World};
 
-#[derive(Debug, clap::Subcommand)]
-pub(crate) enum Scenario {
-    /// Pairs of users who write to each other, each with a window of unanswered messages (closed loop)
-    Chat(chat::Arguments),
+macro_rules! scenarios {
+    ($($(#[$doc:meta])* $name:ident($module:ident),)+) => {
+        /// What the load is.
+        #[derive(Debug, clap::Subcommand)]
+        pub enum Scenario {
+            $($(#[$doc])* $name($module::Arguments),)+
+        }
+
+        impl Scenario {
+            /// What it wants of the engine.
+            ///
+            /// # Errors
+            /// The arguments do not go together, or ask for more than there can be.
+            pub fn plan(&self, world: &World) -> anyhow::Result<Plan> {
+                match self {
+                    $(Self::$name(arguments) => arguments.plan(world),)+
+                }
+            }
+        }
+    };
 }
 
-impl Scenario {
-    pub(crate) async fn run(self, world: World) -> anyhow::Result<Report> {
-        match self {
-            Self::Chat(arguments) => chat::run(world, arguments).await,
-        }
-    }
+scenarios! {
+    /// Pairs of users who write to each other: closed loop with a window, or open loop at a rate
+    Chat(chat),
+    /// Connections that do nothing but stay
+    Idle(idle),
+    /// Logins, as fast as the server takes them or at a rate
+    Connect(connect),
+    /// All connections are cut at once and everybody comes back, while others chat
+    Storm(storm),
+    /// Readers of histories, in both directions
+    History(history),
+    /// A day in small: people with several devices write to their contacts, read, leave and come back
+    Mix(mix),
+    /// A trace of messages, at its own speed or faster
+    Replay(replay),
+}
+
+/// What clap checks a text's length against.
+const TEXT_BYTES: std::ops::RangeInclusive<i64> = LABEL_BYTES as i64..=proto_spec::limits::TEXT_BYTES_MAX as i64;
+
+/// As reports show a number with a unit.
+fn seconds(value: u64) -> (&'static str, String) {
+    ("seconds", value.to_string())
 }

@@ -184,6 +184,7 @@ impl Reactor {
                 }
                 Op::Shutdown => self.connections.settled(completion.token, &mut self.ring),
                 Op::Cancel => {}
+                Op::Connect => debug_assert!(false, "a server opens no connections"),
             }
         }
         self.completions = completions;

@@ -2,7 +2,8 @@
 //! operation points to belongs to the ring from the call until its completion has been taken.
 //!
 //! Owns: the ring, the direct descriptors in its table, the receive buffers, the bytes being sent and written. Does not
-//! know what a connection is. Created, used and dropped on one thread.
+//! know what a connection is. Created, used and dropped on one thread. The load generator's connections run on it too: what a
+//! server never does is opening a connection ([`Ring::connect`]) and sleeping in the ring itself ([`Ring::submit_and_wait`]).
 
 use std::{
     collections::VecDeque,
@@ -10,18 +11,22 @@ use std::{
     io::{self, Write as _},
     marker::PhantomData,
     mem::ManuallyDrop,
+    net::SocketAddr,
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
+    time::Duration,
 };
 
 use io_uring::{
     IoUring, Probe, cqueue, opcode, squeue,
-    types::{CancelBuilder, DestinationSlot, Fd, Fixed, FsyncFlags},
+    types::{CancelBuilder, DestinationSlot, Fd, Fixed, FsyncFlags, SubmitArgs, Timespec},
 };
+use socket2::SockAddr;
 use thiserror::Error;
 use tokio::io::{Interest, unix::AsyncFd};
 
+pub use super::buffers::Filled;
 use super::{
-    buffers::{Buffers, Filled, GROUP},
+    buffers::{Buffers, GROUP},
     token::{Op, Token},
 };
 use crate::limits::{COMPLETION_ENTRIES, RECEIVE_BUFFER_BYTES, RECEIVE_BUFFERS, SUBMISSION_ENTRIES};
@@ -182,6 +187,8 @@ pub struct Ring {
     sending: ManuallyDrop<Vec<Vec<u8>>>,
     /// The group being written. Empty: none.
     writing: ManuallyDrop<Vec<u8>>,
+    /// Where connections have been opened to, as the kernel reads it: one or a few for the life of the ring.
+    destinations: ManuallyDrop<Vec<(SocketAddr, Box<SockAddr>)>>,
     /// Operations begun since the last submit.
     waiting: VecDeque<squeue::Entry>,
     /// A write and its sync: a link holds only within one submission.
@@ -252,6 +259,7 @@ impl Ring {
             buffers: ManuallyDrop::new(buffers),
             sending: ManuallyDrop::default(),
             writing: ManuallyDrop::default(),
+            destinations: ManuallyDrop::default(),
             waiting: VecDeque::new(),
             linked: None,
             in_flight: 0,
@@ -271,6 +279,27 @@ impl Ring {
     pub fn accept(&mut self, listener: BorrowedFd<'_>) {
         let entry = opcode::AcceptMulti::new(Fd(listener.as_raw_fd())).allocate_file_index(true).build();
         self.push(entry, Token::of(Op::Accept));
+    }
+
+    /// Puts a socket into a free slot of the table, which then owns it.
+    ///
+    /// # Errors
+    /// There is no such slot.
+    pub fn install(&mut self, slot: u32, socket: OwnedFd) -> io::Result<()> {
+        // The table holds a reference of its own, so the process's descriptor ends here.
+        self.uring.submitter().register_files_update(slot, &[socket.as_raw_fd()]).map(drop)
+    }
+
+    /// Opens the connection of an installed socket.
+    pub fn connect(&mut self, slot: u32, generation: u32, to: SocketAddr) {
+        let at = self.destinations.iter().position(|(known, _)| *known == to).unwrap_or_else(|| {
+            self.destinations.push((to, Box::new(SockAddr::from(to))));
+            self.destinations.len() - 1
+        });
+        // The box stays where it is for the life of the ring.
+        let address = &*self.destinations[at].1;
+        let entry = opcode::Connect::new(Fixed(slot), address.as_ptr().cast(), address.len()).build();
+        self.push(entry, Token::new(Op::Connect, slot, generation));
     }
 
     /// Receives once into a provided buffer.
@@ -405,6 +434,25 @@ impl Ring {
         }
     }
 
+    /// Hands over everything that was begun, and sleeps until something has completed, at most for `patience`.
+    ///
+    /// # Errors
+    /// As [`Ring::submit`].
+    pub fn submit_and_wait(&mut self, patience: Duration) -> io::Result<()> {
+        self.submit()?;
+        if !self.uring.completion().is_empty() {
+            return Ok(());
+        }
+        let patience = Timespec::from(patience);
+        match self.uring.submitter().submit_with_args(1, &SubmitArgs::new().timespec(&patience)) {
+            Ok(_) => Ok(()),
+            Err(error) => match error.raw_os_error() {
+                Some(libc::ETIME | libc::EBUSY | libc::EAGAIN | libc::EINTR) => Ok(()),
+                _ => Err(error),
+            },
+        }
+    }
+
     /// Whether something has completed, or would if [`Ring::submit`] were called.
     #[must_use]
     pub fn is_ready(&mut self) -> bool {
@@ -497,6 +545,8 @@ impl Drop for Ring {
         unsafe { ManuallyDrop::drop(&mut self.sending) };
         // SAFETY: as above.
         unsafe { ManuallyDrop::drop(&mut self.writing) };
+        // SAFETY: as above.
+        unsafe { ManuallyDrop::drop(&mut self.destinations) };
     }
 }
 
@@ -609,6 +659,55 @@ mod tests {
         let mut echo = [0; 3];
         client.read_exact(&mut echo).unwrap();
         assert_eq!(&echo, b"one");
+    }
+
+    #[test]
+    fn a_connection_opened_by_the_ring_carries_bytes_both_ways() {
+        let mut world = World::new();
+        let to = world.listener.local_addr().unwrap();
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        world.ring.install(5, socket.into()).unwrap();
+        world.ring.connect(5, 9, to);
+        let connected = world.next(Op::Connect);
+        assert_eq!((connected.token, connected.result), (Token::new(Op::Connect, 5, 9), 0));
+        let (mut peer, _) = world.listener.accept().unwrap();
+        world.ring.send(5, 9, b"there".to_vec());
+        let mut there = [0; 5];
+        assert_eq!(world.next(Op::Send).result, 5);
+        peer.read_exact(&mut there).unwrap();
+        world.ring.receive(5, 9);
+        peer.write_all(b"back").unwrap();
+        let completion = world.next(Op::Receive);
+        assert_eq!(world.received(completion), b"back");
+    }
+
+    #[test]
+    fn a_connection_to_nobody_is_refused() {
+        let mut world = World::new();
+        let to = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        world.ring.install(5, socket.into()).unwrap();
+        world.ring.connect(5, 9, to);
+        assert_eq!(world.next(Op::Connect).result, -libc::ECONNREFUSED);
+    }
+
+    #[test]
+    fn a_sleep_in_the_ring_ends_when_something_completes_or_the_time_is_over() {
+        let mut world = World::new();
+        let (mut client, slot) = world.connect();
+        world.ring.disable_doorbell();
+        // The end of the accept that was cancelled.
+        let _ = world.next(Op::Accept);
+        let mut out = Vec::new();
+        world.ring.submit_and_wait(Duration::from_millis(1)).unwrap();
+        world.ring.take(&mut out);
+        assert!(out.is_empty(), "{out:?}");
+        world.ring.receive(slot, 1);
+        client.write_all(b"a").unwrap();
+        world.ring.submit_and_wait(Duration::from_secs(60)).unwrap();
+        world.ring.take(&mut out);
+        let completion = out.pop().unwrap();
+        assert_eq!(world.received(completion), b"a");
     }
 
     #[test]

@@ -26,10 +26,12 @@ pub enum Op {
     JournalWrite = 10,
     /// Sync of a journal group, linked to its write.
     JournalSync = 11,
+    /// A connection that this side opens. The server never does; the load generator does nothing else.
+    Connect = 12,
 }
 
 impl Op {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::Accept,
         Self::Hello,
         Self::Receive,
@@ -41,6 +43,7 @@ impl Op {
         Self::Arrival,
         Self::JournalWrite,
         Self::JournalSync,
+        Self::Connect,
     ];
 }
 

@@ -1,0 +1,163 @@
+//! The command line: arguments in, reports out, and the exit code: 0 if everything was verified, 1 if not, 2 for bad arguments.
+
+use std::{fs, net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+
+use anyhow::{Context as _, bail, ensure};
+use clap::Parser;
+
+use crate::{
+    engine,
+    report::{Report, html::html, table::table},
+    sample::{Sight, Usage},
+    scenario::Scenario,
+    token::Mint,
+    world::World,
+};
+
+/// Puts load on a Ringpost server and verifies every message.
+#[derive(Debug, Parser)]
+#[command(name = "ringpost-loadgen", version)]
+struct Arguments {
+    #[command(subcommand)]
+    scenario: Scenario,
+
+    #[command(flatten)]
+    target: Target,
+
+    /// Print one line of JSON instead of a table
+    #[arg(long, global = true)]
+    json: bool,
+
+    /// Write the report with plots to this file too: one page that needs no network
+    #[arg(long, global = true, value_name = "FILE")]
+    html: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+struct Target {
+    /// Address and port of the server
+    #[arg(long, global = true, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:7600")]
+    server: SocketAddr,
+
+    /// The server's private key for tokens (Ed25519, PKCS#8 PEM): the users of the run are made up here
+    #[arg(long, global = true, value_name = "FILE", default_value = "ringpost-data/token-key.pem")]
+    token_key: PathBuf,
+
+    /// Sign tokens with this HS256 secret instead (the server's `auth.hs256_secret_file`): cheaper for many logins
+    #[arg(long, global = true, value_name = "FILE")]
+    hs256_secret_file: Option<PathBuf>,
+
+    /// First user id of the run; others follow. Their logs grow, so keep away from real users
+    #[arg(long, global = true, value_name = "USER", default_value_t = 1_000_000)]
+    first_user: u64,
+
+    /// Allow a server that is not on this machine
+    #[arg(long, global = true)]
+    allow_remote: bool,
+
+    /// Take lost connections as part of the run, for instance because the server is killed on purpose
+    #[arg(long, global = true)]
+    tolerate_disconnects: bool,
+
+    /// Give up when something is owed and nothing at all has happened for this long
+    #[arg(long, global = true, value_name = "SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..))]
+    stall_after: u64,
+
+    /// Process of the server, if it is on this machine: its CPU and memory are in the report
+    #[arg(long, global = true, value_name = "PID")]
+    server_pid: Option<u32>,
+
+    /// Metrics endpoint of the server (`admin_listen`, usually 127.0.0.1:7601): its commits are in the report
+    #[arg(long, global = true, value_name = "ADDRESS:PORT")]
+    metrics: Option<SocketAddr>,
+
+    /// Threads with a ring each; without it as few as can hold the connections
+    #[arg(long, global = true, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=64))]
+    lanes: Option<u16>,
+
+    /// Seed of everything random, and the tag of the run's messages; without it another one each time
+    #[arg(long, global = true, value_name = "NUMBER")]
+    seed: Option<u64>,
+}
+
+impl Target {
+    fn world(&self) -> anyhow::Result<World> {
+        if !self.server.ip().is_loopback() && !self.allow_remote {
+            bail!("{} is not on this machine; --allow-remote if you may put load on it", self.server);
+        }
+        ensure!(self.first_user > 0, "user 0 does not exist");
+        ensure!(self.first_user <= u64::MAX / 2, "--first-user leaves no room for the users that follow");
+        if let Some(pid) = self.server_pid {
+            ensure!(Usage::of(pid).is_some(), "--server-pid {pid}: there is no such process");
+        }
+        let mint = match &self.hs256_secret_file {
+            Some(path) => Mint::hs256(path)?,
+            None => Mint::ed25519(&self.token_key)?,
+        };
+        Ok(World {
+            server: self.server,
+            mint: Arc::new(mint),
+            first_user: self.first_user,
+            tolerates_disconnects: self.tolerate_disconnects,
+            stall_after: Duration::from_secs(self.stall_after),
+            sight: Sight { pid: self.server_pid, metrics: self.metrics },
+            run: self.seed.unwrap_or_else(rand::random),
+            lanes: self.lanes.map(usize::from),
+        })
+    }
+}
+
+/// Runs what the command line asks for.
+#[must_use]
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(&arguments) {
+        Ok(report) => {
+            if arguments.json {
+                println!("{}", report.json());
+            } else {
+                print!("{}", table(&report));
+            }
+            for fault in report.faults() {
+                eprintln!("ringpost-loadgen: {fault}");
+            }
+            let mut is_good = report.is_clean();
+            if let Some(path) = &arguments.html
+                && let Err(error) = fs::write(path, html(&report))
+            {
+                eprintln!("ringpost-loadgen: --html {}: {error}", path.display());
+                is_good = false;
+            }
+            if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        Err(error) => {
+            eprintln!("ringpost-loadgen: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> anyhow::Result<Report> {
+    if let Some(path) = &arguments.html {
+        // Now, and not after the run.
+        fs::write(path, "").with_context(|| format!("--html {}", path.display()))?;
+    }
+    let world = arguments.target.world()?;
+    let plan = arguments.scenario.plan(&world)?;
+    let (scenario, parameters, eras) = (plan.scenario, plan.parameters.clone(), plan.eras);
+    let notes = plan.notes.clone();
+    let outcome = engine::run(&world, plan)?;
+    Ok(Report { scenario, parameters, eras, notes, outcome })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Arguments::command().debug_assert();
+    }
+}

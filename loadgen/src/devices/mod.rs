@@ -1,0 +1,419 @@
+//! Devices: the crew of one lane at work. Carries what happens on the links to the sessions and back, keeps their times, and
+//! connects them again. It is what scenarios act on.
+//!
+//! A device is *wanted* while it should be connected. One that is lost though it is wanted is a disconnect, which is a fault unless
+//! the run tolerates it, and connects again by itself; one that a scenario cuts is not wanted until the scenario says so.
+
+mod upkeep;
+
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, VecDeque},
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use proto_spec::{RequestId, Seq};
+use server::io::ring::SetupError;
+
+use crate::{
+    draw::Draw,
+    limits::{ACKNOWLEDGE_AFTER_US, BACKLOG_MAX, LOGIN_TIMEOUT_US},
+    links::{Links, News, Sources},
+    schedule::Schedule,
+    session::{Fetch, Happened, Pending, Session, Turn, Wake},
+    stats::{Count, Measure, Stats},
+    token::Mint,
+    verify::{Crew, Digest, Ledger, StreamId, Text, text::Lines},
+};
+
+/// How the devices of a lane behave.
+#[derive(Clone, Debug)]
+pub struct Manners {
+    /// Where the server is.
+    pub target: SocketAddr,
+    /// Makes tokens.
+    pub mint: Arc<Mint>,
+    /// Lost connections are part of the run.
+    pub tolerates_disconnects: bool,
+    /// Sends of one device that may be in flight.
+    pub window: u16,
+    /// Connections that may be on their way to their welcome at a time.
+    pub handshakes_max: usize,
+    /// Connections a second, at most; none: as fast as it goes.
+    pub logins_a_second: Option<f64>,
+    /// Silence after which a device pings, in seconds.
+    pub ping_after_s: u32,
+    /// Tells this run's messages from those of others.
+    pub run: u64,
+    /// Which lane it is.
+    pub lane: usize,
+    /// The start of the run.
+    pub clock: Instant,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    Connect,
+    Pump,
+    Repeat(RequestId),
+}
+
+/// The connection of a device, as it should be.
+#[derive(Clone, Copy, Debug, Default)]
+struct Place {
+    connect_at_us: u64,
+    life: u16,
+    attempts: u8,
+    is_wanted: bool,
+    is_queued: bool,
+    is_greeting: bool,
+}
+
+/// The devices of one lane.
+#[derive(Debug)]
+pub struct Devices {
+    manners: Manners,
+    ledger: Ledger,
+    sessions: Vec<Session>,
+    places: Vec<Place>,
+    links: Links,
+    stats: Stats,
+    happened: Vec<Happened>,
+    wakes: Vec<Wake>,
+    news: Vec<News>,
+    timers: BinaryHeap<Reverse<(u64, u32, Timer)>>,
+    /// All are due the same time after they were put in, so the first is the earliest.
+    acknowledgements: VecDeque<(u64, u32)>,
+    login_timeouts: VecDeque<(u64, u32, u16)>,
+    to_connect: VecDeque<u32>,
+    logins: Option<Schedule>,
+    handshakes: usize,
+    /// Places that are wanted.
+    wanted: u64,
+    next_sweep_us: u64,
+    now_us: u64,
+    draw: Draw,
+    fatal: Option<String>,
+    /// Why a device is not connected that should be: the last one.
+    last_loss: Option<String>,
+}
+
+impl Devices {
+    /// The crew, of which nobody is connected.
+    ///
+    /// # Errors
+    /// The kernel or the process's limits do not allow so many connections.
+    pub fn new(manners: Manners, crew: Crew, lines: Option<Lines>) -> Result<Self, SetupError> {
+        let count = crew.len();
+        let sources = Sources::new(manners.target, manners.run, manners.lane);
+        let links = Links::new(count, manners.target, sources)?;
+        let mut sessions = Vec::with_capacity(count);
+        sessions.resize_with(count, || Session::new(manners.window));
+        Ok(Self {
+            ledger: Ledger::new(manners.run as u32, manners.lane as u32, crew, lines),
+            sessions,
+            places: vec![Place::default(); count],
+            links,
+            stats: Stats::default(),
+            happened: Vec::new(),
+            wakes: Vec::new(),
+            news: Vec::new(),
+            timers: BinaryHeap::new(),
+            acknowledgements: VecDeque::new(),
+            login_timeouts: VecDeque::new(),
+            to_connect: VecDeque::new(),
+            logins: None,
+            handshakes: 0,
+            wanted: 0,
+            next_sweep_us: 0,
+            now_us: 0,
+            draw: Draw::new(manners.run ^ (manners.lane as u64) << 32),
+            fatal: None,
+            last_loss: None,
+            manners,
+        })
+    }
+
+    // ---- for scenarios
+
+    /// How many devices there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Nobody is here.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.sessions.is_empty()
+    }
+
+    /// The time of this turn, in microseconds since the start of the run.
+    #[must_use]
+    pub const fn now_us(&self) -> u64 {
+        self.now_us
+    }
+
+    /// The time right now: for telling how late a turn is.
+    #[must_use]
+    pub fn clock_us(&self) -> u64 {
+        self.manners.clock.elapsed().as_micros() as u64
+    }
+
+    /// Who is here, and what of the messages.
+    #[must_use]
+    pub const fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// As [`Devices::ledger`], to add faults and checks.
+    pub const fn ledger_mut(&mut self) -> &mut Ledger {
+        &mut self.ledger
+    }
+
+    /// What was counted.
+    pub const fn stats_mut(&mut self) -> &mut Stats {
+        &mut self.stats
+    }
+
+    /// Random numbers that are the same in each run with the same seed.
+    pub const fn draw(&mut self) -> &mut Draw {
+        &mut self.draw
+    }
+
+    /// Whether a device is connected and welcome.
+    #[must_use]
+    pub fn is_ready(&self, slot: u32) -> bool {
+        self.sessions[slot as usize].is_ready()
+    }
+
+    /// Devices that are connected and welcome.
+    #[must_use]
+    pub const fn ready(&self) -> u64 {
+        self.stats.ready
+    }
+
+    /// Messages of a device without an answer, sent or not.
+    #[must_use]
+    pub fn unanswered(&self, slot: u32) -> usize {
+        self.sessions[slot as usize].unanswered()
+    }
+
+    /// Fetches of a device without their page.
+    #[must_use]
+    pub fn fetching(&self, slot: u32) -> usize {
+        self.sessions[slot as usize].fetching()
+    }
+
+    /// Where a device's log stood when it came first.
+    #[must_use]
+    pub fn start(&self, slot: u32) -> Seq {
+        self.sessions[slot as usize].start()
+    }
+
+    /// What a device was told of the run's messages.
+    #[must_use]
+    pub fn told(&self, slot: u32) -> &Digest {
+        self.sessions[slot as usize].told()
+    }
+
+    /// The messages of one device to the user of another.
+    pub fn open(&mut self, from: u32, to: u32) -> StreamId {
+        self.ledger.open(from, to)
+    }
+
+    /// Sends the next message of a stream. Its latency counts from `intended_us`, however late it is called.
+    pub fn send(&mut self, stream: StreamId, intended_us: u64, text: Text) {
+        let index = self.ledger.send(stream, intended_us, text);
+        let late_us = self.now_us.saturating_sub(intended_us);
+        self.stats.record(Measure::Late, late_us);
+        if self.ledger.under_way() > BACKLOG_MAX && self.fatal.is_none() {
+            self.fatal =
+                Some(format!("{BACKLOG_MAX} messages wait for the server: it is far behind what was asked for"));
+        }
+        let slot = self.ledger.sender(stream);
+        self.turn(slot, |session, turn| session.push(turn, Pending { stream, index, text }));
+    }
+
+    /// Asks for a page; false if the device has too many fetches unanswered.
+    pub fn fetch(&mut self, slot: u32, fetch: Fetch) -> bool {
+        self.turn(slot, |session, turn| session.fetch(turn, fetch))
+    }
+
+    /// Cuts a connection without a word. The device stays away until [`Devices::connect_at`].
+    pub fn cut(&mut self, slot: u32) {
+        self.stats[Count::Cuts] += 1;
+        self.mark_unwanted(slot);
+        self.gone(slot);
+        self.links.end(slot);
+    }
+
+    /// Says bye and closes. The device stays away until [`Devices::connect_at`].
+    pub fn leave(&mut self, slot: u32) {
+        self.turn(slot, Session::bye);
+        self.mark_unwanted(slot);
+        self.gone(slot);
+        self.links.end_when_sent(slot);
+    }
+
+    /// Connects a device, at this time or as soon after it as its last connection is gone.
+    pub fn connect_at(&mut self, slot: u32, at_us: u64) {
+        self.mark_wanted(slot);
+        self.places[slot as usize].connect_at_us = at_us;
+        if self.links.is_free(slot) {
+            self.timers.push(Reverse((at_us, slot, Timer::Connect)));
+        }
+    }
+
+    /// Ends the run: there is no sense in going on.
+    pub fn give_up(&mut self, why: String) {
+        self.fatal.get_or_insert(why);
+    }
+
+    // ---- for the lane
+
+    /// Why the run can not go on, if so.
+    #[must_use]
+    pub fn fatal(&self) -> Option<&str> {
+        self.fatal.as_deref()
+    }
+
+    /// What is missing, in words: for a run that stands still.
+    #[must_use]
+    pub fn what_is_missing(&self) -> String {
+        let (wanted, ready, under_way) = (self.wanted, self.stats.ready, self.ledger.under_way());
+        let why = self
+            .last_loss
+            .as_ref()
+            .map_or(String::new(), |why| format!("; the last one that was lost or refused: {why}"));
+        format!("{ready} of {wanted} connections are ready, {under_way} messages are under way{why}")
+    }
+
+    /// What has happened since the last call.
+    pub(crate) fn take_happened(&mut self, into: &mut Vec<Happened>) {
+        into.append(&mut self.happened);
+    }
+
+    /// Whether something is on its way that the server owes.
+    #[must_use]
+    pub fn is_owed(&self) -> bool {
+        self.ledger.under_way() > 0 || !self.is_complete()
+    }
+
+    /// Whether every device that is wanted is ready.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.wanted == self.stats.ready
+    }
+
+    /// Whether no connection is left.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        (0..self.sessions.len() as u32).all(|slot| self.links.is_free(slot))
+    }
+
+    /// From now on, logins are limited as the run says.
+    pub(crate) fn begin_logins(&mut self) {
+        let start_us = self.clock_us();
+        let draw = self.draw.clone();
+        self.logins = self
+            .manners
+            .logins_a_second
+            .map(|rate| Schedule::new(crate::schedule::Spacing::Even, rate, 0.0, start_us, u64::MAX, draw));
+    }
+
+    /// Closes everything for good.
+    pub(crate) fn close_all(&mut self) {
+        for slot in 0..self.sessions.len() as u32 {
+            if self.is_ready(slot) {
+                self.leave(slot);
+            } else {
+                self.mark_unwanted(slot);
+                self.gone(slot);
+                self.links.end(slot);
+            }
+        }
+        self.to_connect.clear();
+    }
+
+    /// Does what is due. Gives the time at which something is due next.
+    pub(crate) fn due(&mut self) -> u64 {
+        self.now_us = self.clock_us();
+        let now_us = self.now_us;
+        while let Some(Reverse((_, slot, timer))) =
+            self.timers.peek().copied().filter(|Reverse((at, ..))| *at <= now_us)
+        {
+            self.timers.pop();
+            match timer {
+                Timer::Connect => self.want(slot),
+                Timer::Pump => self.turn(slot, Session::pump),
+                Timer::Repeat(request) => self.turn(slot, |session, turn| session.repeat(turn, request)),
+            }
+        }
+        while let Some(&(_, slot)) = self.acknowledgements.front().filter(|(at, _)| *at <= now_us) {
+            self.acknowledgements.pop_front();
+            self.turn(slot, Session::acknowledge);
+        }
+        while let Some(&(_, slot, life)) = self.login_timeouts.front().filter(|(at, ..)| *at <= now_us) {
+            self.login_timeouts.pop_front();
+            let place = self.places[slot as usize];
+            if place.is_greeting && place.life == life {
+                self.lost(slot, 0, &format!("no welcome within {} s", LOGIN_TIMEOUT_US / 1_000_000));
+            }
+        }
+        if self.next_sweep_us <= now_us {
+            self.sweep();
+            self.next_sweep_us = now_us - now_us % 1_000_000 + 1_000_000;
+        }
+        let login = self.connect_some();
+        let timer = self.timers.peek().map(|Reverse((at, ..))| *at);
+        let acknowledgement = self.acknowledgements.front().map(|(at, _)| *at);
+        let timeout = self.login_timeouts.front().map(|(at, ..)| *at);
+        [login, timer, acknowledgement, timeout].into_iter().flatten().fold(self.next_sweep_us, u64::min)
+    }
+
+    /// Sends the output of the turn, and sleeps until something happens or the time has come.
+    ///
+    /// # Errors
+    /// The ring is broken.
+    pub(crate) fn wait(&mut self, until_us: u64) -> io::Result<()> {
+        self.links.flush();
+        let patience = Duration::from_micros(until_us.saturating_sub(self.clock_us()));
+        let mut news = std::mem::take(&mut self.news);
+        self.links.wait(patience, &mut news)?;
+        self.now_us = self.clock_us();
+        for news in news.drain(..) {
+            self.on_news(news);
+        }
+        self.news = news;
+        Ok(())
+    }
+
+    fn turn<T>(&mut self, slot: u32, act: impl FnOnce(&mut Session, &mut Turn<'_>) -> T) -> T {
+        let Self { sessions, links, ledger, stats, happened, wakes, now_us, .. } = self;
+        let result = links.write(slot, |out| {
+            let mut turn = Turn { now_us: *now_us, slot, ledger, stats, out, happened, wake: wakes };
+            act(&mut sessions[slot as usize], &mut turn)
+        });
+        self.take_wakes(slot);
+        result
+    }
+
+    fn take_wakes(&mut self, slot: u32) {
+        for wake in self.wakes.drain(..) {
+            match wake {
+                Wake::Pump(at_us) => self.timers.push(Reverse((at_us, slot, Timer::Pump))),
+                Wake::Repeat(at_us, request) => self.timers.push(Reverse((at_us, slot, Timer::Repeat(request)))),
+                Wake::Acknowledge => self.acknowledgements.push_back((self.now_us + ACKNOWLEDGE_AFTER_US, slot)),
+            }
+        }
+    }
+
+    fn fault(&mut self, slot: u32, what: &str) {
+        let member = self.ledger.crew().member(slot);
+        self.ledger.faults.add(format!("user {} device {}: {what}", member.user, member.device()));
+    }
+}

@@ -1,0 +1,182 @@
+//! A lane: one thread, one ring, a part of the crew. Each turn does what is due, lets the script act, sends what came of it, and
+//! sleeps until something happens.
+
+use std::{
+    io,
+    sync::{Arc, PoisonError, atomic::Ordering},
+};
+
+use super::{LanePlan, LoginFirst, Next, Phase, Script, Shared, read_back::ReadBack};
+use crate::{
+    devices::{Devices, Manners},
+    limits::{CLOSE_TIMEOUT_US, LANE_SLEEP_MAX_US, PUBLISH_EVERY_US},
+    session::Happened,
+    verify::Faults,
+};
+
+struct Lane {
+    index: usize,
+    shared: Arc<Shared>,
+    devices: Devices,
+    script: Box<dyn Script>,
+    login: LoginFirst,
+    phase: Phase,
+    phase_since_us: u64,
+    read_back: ReadBack,
+    happened: Vec<Happened>,
+    next_publish_us: u64,
+    has_ended: bool,
+}
+
+/// Runs a lane until the end. Gives what went wrong in it.
+///
+/// # Errors
+/// The ring could not be made, or broke.
+pub(super) fn run(
+    index: usize,
+    plan: LanePlan,
+    manners: Manners,
+    login: LoginFirst,
+    shared: Arc<Shared>,
+) -> anyhow::Result<Faults> {
+    let made = Devices::new(manners, plan.crew, plan.lines);
+    let devices = made.inspect_err(|error| shared.lanes[index].give_up(&error.to_string()))?;
+    let mut lane = Lane {
+        index,
+        devices,
+        script: plan.script,
+        login,
+        phase: Phase::Login,
+        phase_since_us: 0,
+        read_back: ReadBack::default(),
+        happened: Vec::new(),
+        next_publish_us: 0,
+        has_ended: false,
+        shared,
+    };
+    if let Err(error) = lane.go_on() {
+        lane.shared.lanes[index].give_up(&format!("the ring of lane {index} is broken: {error}"));
+        return Err(error.into());
+    }
+    Ok(std::mem::take(&mut lane.devices.ledger_mut().faults))
+}
+
+impl super::SharedLane {
+    fn give_up(&self, why: &str) {
+        self.fatal.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| why.to_owned());
+    }
+}
+
+impl Lane {
+    fn go_on(&mut self) -> io::Result<()> {
+        self.enter(Phase::Login);
+        loop {
+            let phase = self.shared.phase();
+            if phase != self.phase {
+                self.enter(phase);
+            }
+            if phase == Phase::Over {
+                self.publish();
+                return Ok(());
+            }
+            let due_us = self.devices.due();
+            let (has_ended, next_us) = self.act();
+            let now_us = self.devices.now_us();
+            if has_ended && !self.has_ended {
+                self.has_ended = true;
+                if phase == Phase::Load {
+                    self.shared.lanes[self.index].load_ended_us.store(now_us, Ordering::Relaxed);
+                }
+                self.publish();
+                self.shared.lanes[self.index].ended.store(phase as u8 + 1, Ordering::Release);
+            }
+            if self.next_publish_us <= now_us {
+                self.publish();
+            }
+            self.devices.wait(due_us.min(next_us).min(now_us + LANE_SLEEP_MAX_US))?;
+            self.tell_happened();
+        }
+    }
+
+    fn enter(&mut self, phase: Phase) {
+        (self.phase, self.has_ended) = (phase, false);
+        self.phase_since_us = self.devices.clock_us();
+        match phase {
+            Phase::Login => {
+                self.devices.begin_logins();
+                if self.login == LoginFirst::Everybody {
+                    (0..self.devices.len() as u32).for_each(|slot| self.devices.connect_at(slot, 0));
+                }
+            }
+            Phase::Load => {
+                self.devices.due();
+                let now_us = self.devices.now_us().max(1);
+                self.shared.lanes[self.index].load_began_us.store(now_us, Ordering::Relaxed);
+                self.script.begin(&mut self.devices);
+            }
+            Phase::Close => {
+                self.devices.due();
+                self.devices.ledger_mut().check_finished();
+                self.devices.close_all();
+            }
+            Phase::Prepare => self.devices.begin_logins(),
+            Phase::Drain | Phase::ReadBack | Phase::Over => {}
+        }
+    }
+
+    /// Lets whoever is in charge act. Gives whether the phase has ended here, and when it wants to act again.
+    fn act(&mut self) -> (bool, u64) {
+        match self.phase {
+            Phase::Login => (self.devices.is_complete(), u64::MAX),
+            Phase::Prepare => (self.script.prepare(&mut self.devices), u64::MAX),
+            Phase::Load if self.has_ended => (true, u64::MAX),
+            Phase::Load => match self.script.drive(&mut self.devices) {
+                Next::At(at_us) => (false, at_us),
+                Next::WhenSomethingHappens => (false, u64::MAX),
+                Next::Finished => (true, u64::MAX),
+            },
+            Phase::Drain => (self.devices.ledger().under_way() == 0 && self.devices.is_complete(), u64::MAX),
+            Phase::ReadBack => {
+                let script = &self.script;
+                (self.read_back.drive(&mut self.devices, |devices, slot| script.peer(devices, slot)), u64::MAX)
+            }
+            Phase::Close => {
+                let is_over = self.devices.now_us() > self.phase_since_us + CLOSE_TIMEOUT_US;
+                (is_over || self.devices.is_closed(), u64::MAX)
+            }
+            Phase::Over => (true, u64::MAX),
+        }
+    }
+
+    fn tell_happened(&mut self) {
+        let mut happened = std::mem::take(&mut self.happened);
+        self.devices.take_happened(&mut happened);
+        for what in happened.drain(..) {
+            match self.phase {
+                Phase::Prepare | Phase::Load | Phase::Drain => self.script.happened(&mut self.devices, &what),
+                Phase::ReadBack => self.read_back.happened(&mut self.devices, &what),
+                Phase::Login | Phase::Close | Phase::Over => {}
+            }
+        }
+        self.happened = happened;
+        if let Some(why) = self.devices.fatal() {
+            self.shared.lanes[self.index].give_up(why);
+        }
+    }
+
+    fn publish(&mut self) {
+        let now_us = self.devices.clock_us();
+        self.next_publish_us = now_us + PUBLISH_EVERY_US;
+        let is_waiting =
+            matches!(self.phase, Phase::Login | Phase::Prepare | Phase::Drain | Phase::ReadBack) && !self.has_ended;
+        let lane = &self.shared.lanes[self.index];
+        lane.is_owed.store(is_waiting || self.devices.is_owed(), Ordering::Relaxed);
+        if is_waiting || self.devices.is_owed() {
+            *lane.missing.lock().unwrap_or_else(PoisonError::into_inner) = self.devices.what_is_missing();
+        }
+        let under_way = self.devices.ledger().under_way();
+        let stats = self.devices.stats_mut();
+        stats.unanswered = under_way;
+        stats.move_to(&mut lane.stats.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}

@@ -1,0 +1,218 @@
+//! The engine: runs a scenario's scripts on lanes, each a thread with a ring of its own, through the same phases, and watches.
+//!
+//! ```text
+//! Login -> Prepare -> Load -> Drain -> ReadBack -> Close      any -> Close when the run can not go on
+//! ```
+//!
+//! In `Login` everybody connects; in `Prepare` the scripts make what the load needs; in `Load` they act and are measured; in `Drain` everything sent is waited for; in `ReadBack` the histories
+//! are compared with what the devices were told. A phase begins everywhere when it has ended everywhere.
+
+mod coordinator;
+mod lane;
+mod read_back;
+
+use std::{
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use proto_spec::UserId;
+
+pub use self::coordinator::run;
+use crate::{
+    devices::Devices,
+    sample::{Resources, Sample},
+    session::Happened,
+    stats::{ERAS, Stats},
+    verify::{Crew, Faults, text::Lines},
+};
+
+/// When a script wants to be called again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// At this time, in microseconds since the start of the run, or before.
+    At(u64),
+    /// Only when something has happened.
+    WhenSomethingHappens,
+    /// It has done all that it wanted to.
+    Finished,
+}
+
+/// What the devices of one lane do in the load phase. A scenario makes one for each lane.
+pub trait Script: Send {
+    /// Makes what the load needs, for instance a history to be read; true when it is there.
+    fn prepare(&mut self, _devices: &mut Devices) -> bool {
+        true
+    }
+
+    /// The load begins.
+    fn begin(&mut self, _devices: &mut Devices) {}
+
+    /// Does what is due by now.
+    fn drive(&mut self, devices: &mut Devices) -> Next;
+
+    /// Something has happened to a device. Also called while what was sent is waited for.
+    fn happened(&mut self, _devices: &mut Devices, _what: &Happened) {}
+
+    /// With whom the history of a device is read back; none for the whole log.
+    fn peer(&self, _devices: &Devices, _slot: u32) -> Option<UserId> {
+        None
+    }
+}
+
+/// What one lane is to do.
+pub struct LanePlan {
+    /// Who is in it.
+    pub crew: Crew,
+    /// What they do.
+    pub script: Box<dyn Script>,
+    /// The texts of a trace, if messages have no labels.
+    pub lines: Option<Lines>,
+}
+
+/// How far a run is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Goal {
+    /// The load takes this long.
+    Time(Duration),
+    /// So many messages are to be accepted.
+    Messages(u64),
+    /// So many logins are to be made.
+    Logins(u64),
+}
+
+/// What a scenario wants.
+pub struct Plan {
+    /// Its name.
+    pub scenario: &'static str,
+    /// What was asked for, in the order to show it.
+    pub parameters: Vec<(&'static str, String)>,
+    /// The lanes.
+    pub lanes: Vec<LanePlan>,
+    /// For the progress bar.
+    pub goal: Goal,
+    /// Whether everybody connects before the load begins.
+    pub login: LoginFirst,
+    /// Sends of one device that may be in flight.
+    pub window: u16,
+    /// Connections on their way to their welcome, of all lanes together; none: as many as the lanes take.
+    pub handshakes_max: Option<usize>,
+    /// Connections a second, of all lanes together; none: as fast as it goes.
+    pub logins_a_second: Option<f64>,
+    /// Silence after which a device pings, in seconds.
+    pub ping_after_s: u32,
+    /// Names of the two parts of a run, if it has two.
+    pub eras: Option<[&'static str; ERAS]>,
+    /// What a reader must know, in sentences.
+    pub notes: Vec<String>,
+}
+
+/// Whether everybody connects before the load begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoginFirst {
+    /// Yes, and logins are not what is measured.
+    Everybody,
+    /// No: the script connects whom it wants.
+    Nobody,
+}
+
+/// The phases of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Phase {
+    /// Everybody connects.
+    Login,
+    /// The scripts make what the load needs.
+    Prepare,
+    /// The scripts act.
+    Load,
+    /// What was sent is waited for.
+    Drain,
+    /// Histories are compared.
+    ReadBack,
+    /// Everybody leaves.
+    Close,
+    /// Nothing is left.
+    Over,
+}
+
+impl Phase {
+    const ALL: [Self; 7] =
+        [Self::Login, Self::Prepare, Self::Load, Self::Drain, Self::ReadBack, Self::Close, Self::Over];
+
+    /// For the live line.
+    #[must_use]
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Login => "connecting",
+            Self::Prepare => "preparing",
+            Self::Load => "load",
+            Self::Drain => "waiting for the rest",
+            Self::ReadBack => "comparing histories",
+            Self::Close => "closing",
+            Self::Over => "over",
+        }
+    }
+
+    fn next(self) -> Self {
+        Self::ALL[(self as usize + 1).min(Self::ALL.len() - 1)]
+    }
+
+    fn from_number(number: u8) -> Self {
+        Self::ALL[usize::from(number).min(Self::ALL.len() - 1)]
+    }
+}
+
+/// What the coordinator and the lanes share.
+struct Shared {
+    clock: Instant,
+    phase: AtomicU8,
+    lanes: Vec<SharedLane>,
+}
+
+/// What one lane shows.
+#[derive(Default)]
+struct SharedLane {
+    /// The last phase that has ended here, plus one.
+    ended: AtomicU8,
+    /// When the load began and ended here, in microseconds since the start of the run; 0: not yet.
+    load_began_us: AtomicU64,
+    load_ended_us: AtomicU64,
+    /// Something is on its way that the server owes.
+    is_owed: AtomicBool,
+    stats: Mutex<Stats>,
+    /// What it waits for, in words.
+    missing: Mutex<String>,
+    /// Why the run can not go on.
+    fatal: Mutex<Option<String>>,
+}
+
+impl Shared {
+    fn phase(&self) -> Phase {
+        Phase::from_number(self.phase.load(Ordering::Acquire))
+    }
+}
+
+/// What a run was.
+#[derive(Debug)]
+pub struct Outcome {
+    /// All of it.
+    pub total: Stats,
+    /// The load phase, without what came before and after. Latencies are in `total`.
+    pub load: Stats,
+    /// How long the load phase took.
+    pub took: Duration,
+    /// How long it took until everybody was connected.
+    pub login_took: Duration,
+    /// Points of the plots.
+    pub samples: Vec<Sample>,
+    /// What it cost.
+    pub resources: Resources,
+    /// What went wrong.
+    pub faults: Faults,
+    /// The run went through all its phases.
+    pub is_whole: bool,
+}

@@ -1,0 +1,450 @@
+//! Links: the connections of one lane on its ring, from connect to close. Knows bytes, not frames.
+//!
+//! A link lives in the slot of its direct descriptor, which is also its device's place in the crew. The slot is used again only when no
+//! operation of its old life is in flight. Output of a turn leaves in one send; an idle link owns no buffer.
+//!
+//! Stages: free -> connecting -> open -> ending -> closing -> free.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    os::fd::OwnedFd,
+    time::Duration,
+};
+
+use server::io::{
+    ring::{Completion, Doorbell, Filled, Payload, Ring, SetupError},
+    token::{Op, Token},
+};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+use crate::limits::{BUFFER_KEPT_BYTES, BUFFERS_KEPT, SLOTS_SPARE, SOURCE_CONNECTIONS_MAX, SOURCE_LIVES};
+
+/// Error numbers of Linux that mean something here; the ring gives them as they are.
+const ENOBUFS: i32 = 105;
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Stage {
+    #[default]
+    Free,
+    Connecting,
+    Open,
+    /// Waits until its operations have ended.
+    Ending,
+    Closing,
+}
+
+#[derive(Debug, Default)]
+struct Link {
+    /// Bytes that wait for the end of the turn, or of the send in flight. Nothing allocated while idle.
+    queued: Vec<u8>,
+    generation: u32,
+    stage: Stage,
+    is_connecting: bool,
+    is_receiving: bool,
+    is_sending: bool,
+    is_dirty: bool,
+    /// Ends when everything queued has been sent.
+    ends_when_sent: bool,
+}
+
+/// With the ring's place for a send.
+const _: () = assert!(size_of::<Link>() + size_of::<Vec<u8>>() <= 64);
+
+/// What happened to a link.
+#[derive(Debug)]
+pub enum News {
+    /// It is open.
+    Connected(u32),
+    /// It could not be opened. [`News::Free`] follows.
+    Refused(u32, io::Error),
+    /// Bytes came: [`Links::receive`].
+    Bytes(u32, Bytes),
+    /// The other side or the network has ended it. [`News::Free`] follows.
+    Lost(u32, String),
+    /// The slot is free.
+    Free(u32),
+}
+
+/// Received bytes that have not been looked at.
+#[derive(Debug)]
+#[must_use]
+pub struct Bytes(Filled);
+
+/// Where connections come from: one pair of addresses has too few ports for a lane.
+#[derive(Clone, Copy, Debug)]
+pub struct Sources {
+    /// None: the kernel chooses.
+    network: Option<u8>,
+    lane: usize,
+}
+
+impl Sources {
+    /// For connections to `target`. Runs that follow each other use different networks, so that ports of closed connections are free.
+    #[must_use]
+    pub fn new(target: SocketAddr, run: u64, lane: usize) -> Self {
+        let is_loopback = matches!(target.ip(), IpAddr::V4(ip) if ip.is_loopback());
+        Self { network: is_loopback.then_some(64 + (run % 128) as u8), lane }
+    }
+
+    /// For a life of a slot.
+    #[must_use]
+    pub fn address(&self, slot: usize, generation: u32) -> Option<Ipv4Addr> {
+        let groups = crate::limits::LANE_CONNECTIONS_MAX / SOURCE_CONNECTIONS_MAX;
+        let group = self.lane * groups + slot / SOURCE_CONNECTIONS_MAX;
+        let at = group * SOURCE_LIVES + generation as usize % SOURCE_LIVES;
+        self.network.map(|network| Ipv4Addr::new(127, network, (at / 250) as u8, (at % 250) as u8 + 1))
+    }
+}
+
+/// The links of one lane.
+#[derive(Debug)]
+pub struct Links {
+    ring: Ring,
+    table: Vec<Link>,
+    dirty: Vec<u32>,
+    spare: Vec<Vec<u8>>,
+    completions: Vec<Completion>,
+    target: SocketAddr,
+    sources: Sources,
+    // The ring rings it when it must; nobody listens, since the lane sleeps in the ring.
+    _doorbell: Doorbell,
+}
+
+impl Links {
+    /// Room for `count` links to `target`.
+    ///
+    /// # Errors
+    /// The kernel or the process's limits do not allow it.
+    pub fn new(count: usize, target: SocketAddr, sources: Sources) -> Result<Self, SetupError> {
+        let doorbell = Doorbell::new().map_err(|error| SetupError::Other { step: "eventfd", error })?;
+        let mut ring = Ring::new((count + SLOTS_SPARE) as u32, &doorbell)?;
+        ring.disable_doorbell();
+        let mut table = Vec::new();
+        table.resize_with(count, Link::default);
+        let (dirty, spare, completions) = (Vec::new(), Vec::new(), Vec::new());
+        Ok(Self { ring, table, dirty, spare, completions, target, sources, _doorbell: doorbell })
+    }
+
+    /// Whether nothing of the slot's last life is left.
+    #[must_use]
+    pub fn is_free(&self, slot: u32) -> bool {
+        self.table[slot as usize].stage == Stage::Free
+    }
+
+    /// Opens a link in a free slot. The answer is [`News::Connected`] or [`News::Refused`].
+    ///
+    /// # Errors
+    /// The process or the machine has no socket left for it.
+    pub fn connect(&mut self, slot: u32) -> io::Result<()> {
+        let link = &mut self.table[slot as usize];
+        assert!(link.stage == Stage::Free, "a slot has one life at a time");
+        let generation = link.generation.wrapping_add(1);
+        let socket = self.sources.socket(self.target, slot as usize, generation)?;
+        self.ring.install(slot, socket)?;
+        *link = Link { generation, stage: Stage::Connecting, is_connecting: true, ..Link::default() };
+        self.ring.connect(slot, generation, self.target);
+        Ok(())
+    }
+
+    /// Lets `write` append output, which leaves with [`Links::flush`].
+    pub fn write<T>(&mut self, slot: u32, write: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+        let link = &mut self.table[slot as usize];
+        if link.queued.capacity() == 0 {
+            link.queued = self.spare.pop().unwrap_or_default();
+        }
+        let result = write(&mut link.queued);
+        self.written(slot);
+        result
+    }
+
+    /// Hands received bytes to `take`, together with the place for output.
+    pub fn receive<T>(&mut self, slot: u32, bytes: Bytes, take: impl FnOnce(&[u8], &mut Vec<u8>) -> T) -> T {
+        let link = &mut self.table[slot as usize];
+        if link.queued.capacity() == 0 {
+            link.queued = self.spare.pop().unwrap_or_default();
+        }
+        let result = take(self.ring.bytes(&bytes.0), &mut link.queued);
+        self.ring.give_back(bytes.0);
+        self.written(slot);
+        result
+    }
+
+    fn written(&mut self, slot: u32) {
+        let link = &mut self.table[slot as usize];
+        if link.queued.is_empty() || link.stage != Stage::Open {
+            keep(&mut self.spare, std::mem::take(&mut link.queued));
+        } else if !link.is_dirty {
+            link.is_dirty = true;
+            self.dirty.push(slot);
+        }
+    }
+
+    /// Ends a link, whatever is under way. [`News::Free`] follows.
+    pub fn end(&mut self, slot: u32) {
+        let link = &mut self.table[slot as usize];
+        let generation = link.generation;
+        match link.stage {
+            Stage::Connecting | Stage::Open => {
+                link.stage = Stage::Ending;
+                link.queued = Vec::new();
+                let flights =
+                    [(Op::Connect, link.is_connecting), (Op::Receive, link.is_receiving), (Op::Send, link.is_sending)];
+                for (op, _) in flights.into_iter().filter(|(_, is_in_flight)| *is_in_flight) {
+                    self.ring.cancel(Token::new(op, slot, generation));
+                }
+                self.close_if_quiet(slot);
+            }
+            Stage::Free | Stage::Ending | Stage::Closing => {}
+        }
+    }
+
+    /// Ends a link when everything queued has been sent.
+    pub fn end_when_sent(&mut self, slot: u32) {
+        let link = &mut self.table[slot as usize];
+        if link.queued.is_empty() && !link.is_sending {
+            self.end(slot);
+        } else {
+            link.ends_when_sent = true;
+        }
+    }
+
+    /// Begins the sends of this turn: one for each link that has output.
+    pub fn flush(&mut self) {
+        for slot in std::mem::take(&mut self.dirty) {
+            let link = &mut self.table[slot as usize];
+            link.is_dirty = false;
+            if link.stage == Stage::Open && !link.is_sending && !link.queued.is_empty() {
+                link.is_sending = true;
+                self.ring.send(slot, link.generation, std::mem::take(&mut link.queued));
+            }
+        }
+    }
+
+    /// Hands everything over, sleeps until something has happened, at most for `patience`, and tells it.
+    ///
+    /// # Errors
+    /// The ring is broken.
+    pub fn wait(&mut self, patience: Duration, news: &mut Vec<News>) -> io::Result<()> {
+        self.ring.submit_and_wait(patience)?;
+        let mut completions = std::mem::take(&mut self.completions);
+        self.ring.take(&mut completions);
+        for completion in completions.drain(..) {
+            self.on_completion(completion, news);
+        }
+        self.completions = completions;
+        Ok(())
+    }
+
+    fn on_completion(&mut self, Completion { token, result, more, payload }: Completion, news: &mut Vec<News>) {
+        let Token { op, slot, generation } = token;
+        let Some(link) = self.table.get_mut(slot as usize).filter(|link| link.generation == generation) else {
+            // A cancel names no slot and needs no answer. Bytes always find their link: the slot is not used again before.
+            debug_assert!(matches!(op, Op::Cancel), "{token:?}");
+            return;
+        };
+        match (op, payload) {
+            (Op::Connect, _) => {
+                link.is_connecting = false;
+                if link.stage == Stage::Connecting && result == 0 {
+                    (link.stage, link.is_receiving) = (Stage::Open, true);
+                    self.ring.receive(slot, generation);
+                    news.push(News::Connected(slot));
+                } else if link.stage == Stage::Connecting {
+                    link.stage = Stage::Ending;
+                    news.push(News::Refused(slot, io::Error::from_raw_os_error(-result)));
+                }
+            }
+            (Op::Receive, payload) => {
+                link.is_receiving = more;
+                let is_open = link.stage == Stage::Open;
+                match payload {
+                    Payload::Received(filled) if is_open && result > 0 => news.push(News::Bytes(slot, Bytes(filled))),
+                    Payload::Received(filled) => self.ring.give_back(filled),
+                    Payload::None | Payload::Returned(_) => {}
+                }
+                if is_open && !more {
+                    if result > 0 || result == -ENOBUFS {
+                        self.table[slot as usize].is_receiving = true;
+                        self.ring.receive(slot, generation);
+                    } else {
+                        news.push(News::Lost(slot, in_words(result)));
+                        self.end(slot);
+                    }
+                }
+            }
+            (Op::Send, Payload::Returned(bytes)) => {
+                link.is_sending = false;
+                let whole = usize::try_from(result) == Ok(bytes.len());
+                keep(&mut self.spare, bytes);
+                if link.stage == Stage::Open && !whole {
+                    // A short send cannot be: the kernel was told to go on until everything is sent.
+                    news.push(News::Lost(slot, in_words(result.min(0))));
+                    self.end(slot);
+                } else if link.stage == Stage::Open && !link.queued.is_empty() && !link.is_dirty {
+                    link.is_dirty = true;
+                    self.dirty.push(slot);
+                } else if link.stage == Stage::Open && link.ends_when_sent && link.queued.is_empty() {
+                    self.end(slot);
+                }
+            }
+            (Op::Close, _) => {
+                link.stage = Stage::Free;
+                news.push(News::Free(slot));
+            }
+            _ => {}
+        }
+        self.close_if_quiet(slot);
+    }
+
+    fn close_if_quiet(&mut self, slot: u32) {
+        let link = &mut self.table[slot as usize];
+        if link.stage == Stage::Ending && !(link.is_connecting || link.is_receiving || link.is_sending) {
+            link.stage = Stage::Closing;
+            self.ring.close(slot, link.generation);
+        }
+    }
+}
+
+impl Sources {
+    fn socket(&self, target: SocketAddr, slot: usize, generation: u32) -> io::Result<OwnedFd> {
+        let socket = Socket::new(Domain::for_address(target), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_tcp_nodelay(true)?;
+        if let Some(address) = self.address(slot, generation) {
+            socket.bind(&SockAddr::from(SocketAddr::from((address, 0))))?;
+        }
+        Ok(socket.into())
+    }
+}
+
+fn keep(spare: &mut Vec<Vec<u8>>, mut bytes: Vec<u8>) {
+    if bytes.capacity() > 0 && bytes.capacity() <= BUFFER_KEPT_BYTES && spare.len() < BUFFERS_KEPT {
+        bytes.clear();
+        spare.push(bytes);
+    }
+}
+
+fn in_words(result: i32) -> String {
+    match result {
+        0 => "closed by the server".to_owned(),
+        error => io::Error::from_raw_os_error(-error).to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        collections::HashSet,
+        io::{Read as _, Write as _},
+        net::TcpListener,
+    };
+
+    use super::*;
+    use crate::limits::LANE_CONNECTIONS_MAX;
+
+    struct World {
+        listener: TcpListener,
+        links: Links,
+        seen: Vec<String>,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let target = listener.local_addr().unwrap();
+            let links = Links::new(4, target, Sources::new(target, 3, 0)).unwrap();
+            Self { listener, links, seen: Vec::new() }
+        }
+
+        /// Takes what happens until the last news begin with these words.
+        fn until(&mut self, words: &str) {
+            let mut news = Vec::new();
+            while !self.seen.last().is_some_and(|last| last.starts_with(words)) {
+                self.links.flush();
+                self.links.wait(Duration::from_secs(30), &mut news).unwrap();
+                for news in news.drain(..) {
+                    self.seen.push(match news {
+                        News::Connected(slot) => format!("connected {slot}"),
+                        News::Refused(slot, error) => format!("refused {slot} {:?}", error.kind()),
+                        News::Lost(slot, why) => format!("lost {slot} {why}"),
+                        News::Free(slot) => format!("free {slot}"),
+                        News::Bytes(slot, bytes) => self.links.receive(slot, bytes, |bytes, out| {
+                            out.extend_from_slice(b"!");
+                            format!("bytes {slot} {}", String::from_utf8_lossy(bytes))
+                        }),
+                    });
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_link_carries_bytes_both_ways_and_its_slot_is_used_again() {
+        let mut world = World::new();
+        for _ in 0..3 {
+            world.links.connect(2).unwrap();
+            world.until("connected 2");
+            let (mut peer, from) = world.listener.accept().unwrap();
+            assert!(from.ip().is_loopback() && from.ip() != world.listener.local_addr().unwrap().ip());
+            world.links.write(2, |out| out.extend_from_slice(b"hello"));
+            peer.write_all(b"there").unwrap();
+            world.until("bytes 2 there");
+            world.links.end_when_sent(2);
+            world.until("free 2");
+            let mut all = String::new();
+            peer.read_to_string(&mut all).unwrap();
+            assert_eq!(all, "hello!");
+        }
+    }
+
+    #[test]
+    fn a_link_that_the_other_side_closes_is_lost_and_then_free() {
+        let mut world = World::new();
+        world.links.connect(0).unwrap();
+        world.until("connected 0");
+        drop(world.listener.accept().unwrap());
+        world.until("free 0");
+        assert_eq!(world.seen, ["connected 0", "lost 0 closed by the server", "free 0"]);
+    }
+
+    #[test]
+    fn a_link_to_nobody_is_refused_and_then_free() {
+        let mut world = World::new();
+        let target = world.listener.local_addr().unwrap();
+        drop(std::mem::replace(&mut world.listener, TcpListener::bind("127.0.0.1:0").unwrap()));
+        world.links.target = target;
+        world.links.connect(1).unwrap();
+        world.until("free 1");
+        assert_eq!(world.seen, ["refused 1 ConnectionRefused", "free 1"]);
+    }
+
+    #[test]
+    fn a_link_can_be_ended_while_it_connects_or_sends_to_somebody_who_does_not_read() {
+        let mut world = World::new();
+        world.links.connect(0).unwrap();
+        world.links.end(0);
+        world.until("free 0");
+        world.links.connect(0).unwrap();
+        world.until("connected 0");
+        world.links.write(0, |out| out.resize(64 << 20, 0));
+        world.links.flush();
+        world.links.end(0);
+        world.until("free 0");
+    }
+
+    #[test]
+    fn no_source_address_has_more_connections_than_ports() {
+        let target = "127.0.0.1:7600".parse().unwrap();
+        for lane in [0, 5] {
+            let sources = Sources::new(target, 9, lane);
+            let mut per_address = std::collections::HashMap::new();
+            for slot in 0..LANE_CONNECTIONS_MAX {
+                *per_address.entry(sources.address(slot, 1).unwrap()).or_insert(0) += 1;
+            }
+            assert!(per_address.values().all(|count| *count <= SOURCE_CONNECTIONS_MAX));
+        }
+        let lives = |lane| (0..4).map(move |life| Sources::new(target, 9, lane).address(0, life).unwrap());
+        assert_eq!(lives(0).chain(lives(1)).collect::<HashSet<_>>().len(), 8);
+        assert!(Sources::new("192.0.2.1:7600".parse().unwrap(), 9, 0).address(0, 0).is_none());
+    }
+}

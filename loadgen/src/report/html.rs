@@ -1,0 +1,115 @@
+//! The report as one page that needs no network: tables made here, plots drawn by a little JavaScript from the samples.
+
+use std::fmt::Write as _;
+
+use super::{PERCENTILES, Report, table::verdict};
+
+const PAGE: &str = include_str!("page.html");
+
+/// The whole page.
+#[must_use]
+pub fn html(report: &Report) -> String {
+    let data = serde_json::json!({ "samples": report.outcome.samples });
+    let parameters: Vec<String> = report.parameters.iter().map(|(name, value)| format!("{name} {value}")).collect();
+    let replacements = [
+        ("{{title}}", escape(&format!("Ringpost load: {}", report.scenario))),
+        ("{{parameters}}", escape(&parameters.join(", "))),
+        ("{{verdict}}", escape(&verdict(report))),
+        ("{{verdict_class}}", if report.is_clean() { "good" } else { "bad" }.to_owned()),
+        ("{{faults}}", list(report.faults())),
+        ("{{notes}}", list(report.notes.iter().cloned())),
+        ("{{numbers}}", numbers(report)),
+        ("{{latencies}}", latencies(report)),
+        ("{{data}}", for_script(&data.to_string())),
+    ];
+    replacements.iter().fold(PAGE.to_owned(), |page, (place, text)| page.replace(place, text))
+}
+
+fn numbers(report: &Report) -> String {
+    let mut out = String::new();
+    // Writing to a String can not fail.
+    let mut row = |name: &str, value: String| {
+        let _ = writeln!(out, "<tr><th>{}</th><td>{}</td></tr>", escape(name), escape(&value));
+    };
+    row("measured seconds", format!("{:.3}", report.outcome.took.as_secs_f64()));
+    for (name, rate) in report.rates() {
+        row(&format!("{name} a second"), format!("{rate:.0}"));
+    }
+    for (name, value) in report.counts() {
+        row(name, value.to_string());
+    }
+    for (name, unit, value) in report.costs() {
+        row(name, format!("{value:.1} {unit}"));
+    }
+    out
+}
+
+fn latencies(report: &Report) -> String {
+    let mut out = String::new();
+    for (name, latencies) in report.latencies() {
+        let _ = write!(out, "<tr><th>{}</th>", escape(&name));
+        for percentile in PERCENTILES {
+            let _ = write!(out, "<td>{:.2}</td>", latencies.at(percentile) as f64 / 1e3);
+        }
+        let _ = writeln!(out, "<td>{}</td></tr>", latencies.count());
+    }
+    out
+}
+
+fn list(items: impl Iterator<Item = String>) -> String {
+    let items: Vec<String> = items.map(|item| format!("<li>{}</li>", escape(&item))).collect();
+    if items.is_empty() { String::new() } else { format!("<ul>{}</ul>", items.concat()) }
+}
+
+/// Text for a place between tags or in an attribute. Braces too: what was put in is not looked through for places again.
+#[must_use]
+pub fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&#39;"),
+            '{' => out.push_str("&#123;"),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// JSON for a script element, which a string in it must not end.
+fn for_script(json: &str) -> String {
+    json.replace('<', "\\u003c")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::tests::report;
+
+    #[test]
+    fn nothing_that_a_run_says_becomes_markup() {
+        assert_eq!(
+            escape("<a href=\"x\">'&'{{data}}"),
+            "&lt;a href=&quot;x&quot;&gt;&#39;&amp;&#39;&#123;&#123;data}}"
+        );
+        assert_eq!(for_script("\"</script>\""), "\"\\u003c/script>\"");
+        let mut report = report();
+        report.outcome.faults.add("user <b>7</b> {{data}}".to_owned());
+        let page = html(&report);
+        assert!(page.contains("user &lt;b&gt;7&lt;/b&gt;") && page.contains("file a&lt;b") && !page.contains("{{"));
+        assert_eq!(page.matches("</script>").count(), 1);
+    }
+
+    #[test]
+    fn the_page_stands_alone() {
+        let page = html(&report());
+        for outside in ["http://", "https://", "src=", "@import", "url("] {
+            let allowed = page.replace("http://www.w3.org/2000/svg", "");
+            assert!(!allowed.contains(outside), "{outside}");
+        }
+        assert!(page.contains("everything verified") && page.contains("\"accepted_us\":[1,2,3,4]"));
+    }
+}

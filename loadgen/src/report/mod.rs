@@ -1,0 +1,231 @@
+//! What a run found, for people (`table`, `html`) and machines (`json`): counts, rates, latencies, costs, and what was wrong.
+
+pub mod html;
+pub mod table;
+
+use serde_json::{Map, Value, json};
+
+use crate::{
+    engine::Outcome,
+    limits::FAULTS_SHOWN_MAX,
+    stats::{Count, ERAS, Latencies, Measure},
+};
+
+/// The percentiles that are reported.
+pub const PERCENTILES: [f64; 5] = [50.0, 90.0, 99.0, 99.9, 100.0];
+
+/// One run.
+#[derive(Debug)]
+pub struct Report {
+    /// Its scenario.
+    pub scenario: &'static str,
+    /// What was asked for, in the order to show it.
+    pub parameters: Vec<(&'static str, String)>,
+    /// Names of the two parts of the run, if it had two.
+    pub eras: Option<[&'static str; ERAS]>,
+    /// What a reader must know, in sentences.
+    pub notes: Vec<String>,
+    /// What happened.
+    pub outcome: Outcome,
+}
+
+impl Report {
+    /// Nothing was wrong.
+    #[must_use]
+    pub const fn is_clean(&self) -> bool {
+        self.outcome.faults.count() == 0 && self.outcome.is_whole
+    }
+
+    /// The first faults, and how many more there are.
+    pub fn faults(&self) -> impl Iterator<Item = String> {
+        let kept = self.outcome.faults.kept();
+        let shown = kept.len().min(FAULTS_SHOWN_MAX);
+        let more = self.outcome.faults.count() - shown as u64;
+        let rest = (more > 0).then(|| format!("and {more} faults more"));
+        kept[..shown].iter().cloned().chain(rest)
+    }
+
+    /// What was counted in the whole run, without what is zero; the first two always.
+    #[must_use]
+    pub fn counts(&self) -> Vec<(&'static str, u64)> {
+        let all = Count::ALL.iter().map(|count| (*count, self.outcome.total[*count]));
+        let always = |count| matches!(count, Count::Accepted | Count::Delivered | Count::Disconnects);
+        all.filter(|(count, value)| *value > 0 || always(*count)).map(|(count, value)| (count.words(), value)).collect()
+    }
+
+    /// Things a second in the load phase.
+    #[must_use]
+    pub fn rates(&self) -> Vec<(&'static str, f64)> {
+        let seconds = self.outcome.took.as_secs_f64().max(1e-9);
+        let rates = [
+            ("messages", Count::Accepted),
+            ("deliveries", Count::Delivered),
+            ("logins", Count::Logins),
+            ("pages", Count::Pages),
+            ("page entries", Count::PageEntries),
+        ];
+        let rates = rates.into_iter().map(|(what, count)| (what, self.outcome.load[count] as f64 / seconds));
+        let mut rates: Vec<_> = rates.filter(|(_, rate)| *rate > 0.0).collect();
+        // Everybody logs in before the load, in most scenarios.
+        let login_s = self.outcome.login_took.as_secs_f64();
+        let before = self.outcome.total[Count::Logins] - self.outcome.load[Count::Logins];
+        if login_s > 0.0 && before > 0 {
+            rates.push(("logins before the load", before as f64 / login_s));
+        }
+        rates
+    }
+
+    /// Latencies by what was measured, and by era if there are two.
+    #[must_use]
+    pub fn latencies(&self) -> Vec<(String, Latencies)> {
+        let total = &self.outcome.total;
+        let of_all = |measure: &Measure| Some((measure.words().to_owned(), total.all(*measure)?));
+        let Some(eras) = self.eras else { return Measure::ALL.iter().filter_map(of_all).collect() };
+        let split = [Measure::Accepted, Measure::Delivered, Measure::Login];
+        let by_era = |measure: &Measure| {
+            let measure = *measure;
+            (0..ERAS).filter_map(move |era| {
+                let name = format!("{}, {}", measure.words(), eras[era]);
+                Some((name, total.latencies(era, measure)?.clone()))
+            })
+        };
+        let rest = Measure::ALL.iter().filter(|measure| !split.contains(measure));
+        split.iter().flat_map(by_era).chain(rest.filter_map(of_all)).collect()
+    }
+
+    /// What the run cost: name, unit, value.
+    #[must_use]
+    pub fn costs(&self) -> Vec<(&'static str, &'static str, f64)> {
+        const MIB: f64 = 1024.0 * 1024.0;
+        let (outcome, used) = (&self.outcome, &self.outcome.resources);
+        let messages = outcome.load[Count::Accepted] as f64;
+        let per_message = |cpu_s: f64| (messages > 0.0).then(|| cpu_s * 1e6 / messages);
+        let grown = used.own_bytes.saturating_sub(used.own_base_bytes) as f64;
+        let per_connection = |bytes: f64| (used.connections > 0).then(|| bytes / used.connections as f64);
+        let costs = [
+            ("generator CPU", "s", Some(used.own_cpu_s)),
+            ("generator CPU a message", "us", per_message(used.own_cpu_s)),
+            ("generator memory", "MiB", Some(used.own_bytes as f64 / MIB)),
+            ("generator memory a connection", "bytes", per_connection(grown)),
+            ("server CPU", "s", used.server_cpu_s),
+            ("server CPU a message", "us", used.server_cpu_s.and_then(per_message)),
+            ("server memory", "MiB", used.server_bytes.map(|bytes| bytes as f64 / MIB)),
+            ("commits", "", used.commits),
+            ("mean sync", "us", used.sync_us),
+            ("mean batches of a group", "", used.group_batches),
+        ];
+        costs.into_iter().filter_map(|(name, unit, value)| Some((name, unit, value?))).collect()
+    }
+
+    /// One line for machines.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        let parameter = |value: &String| value.parse::<f64>().map_or_else(|_| json!(value), |_| number(value));
+        let object = |pairs: Vec<(String, Value)>| Value::Object(pairs.into_iter().collect::<Map<_, _>>());
+        let latency = |latencies: &Latencies| {
+            let named = ["p50", "p90", "p99", "p99.9", "max"].into_iter().zip(PERCENTILES);
+            object(named.map(|(name, percentile)| (name.to_owned(), json!(latencies.at(percentile)))).collect())
+        };
+        let named = |(name, value): (&str, Value)| (name.to_owned(), value);
+        let costs = self.costs().into_iter().map(|(name, unit, value)| {
+            let name = if unit.is_empty() { name.to_owned() } else { format!("{name}, {unit}") };
+            (name, json!((value * 1e3).round() / 1e3))
+        });
+        json!({
+            "scenario": self.scenario,
+            "parameters": object(self.parameters.iter().map(|(name, value)| named((name, parameter(value)))).collect()),
+            "counts": object(self.counts().into_iter().map(|(name, value)| named((name, json!(value)))).collect()),
+            "seconds": self.outcome.took.as_secs_f64(),
+            "a_second": object(self.rates().into_iter().map(|(name, value)| named((name, json!(value)))).collect()),
+            "latency_us": object(self.latencies().iter().map(|(name, all)| (name.clone(), latency(all))).collect()),
+            "costs": object(costs.collect()),
+            "notes": self.notes,
+            "is_whole": self.outcome.is_whole,
+            "faults": self.outcome.faults.count(),
+            "first_faults": self.faults().collect::<Vec<_>>(),
+        })
+    }
+}
+
+/// A parameter that is a number, as a number.
+fn number(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|_| json!(text))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{
+        sample::{Resources, Sample},
+        stats::Stats,
+        verify::Faults,
+    };
+
+    pub(crate) fn report() -> Report {
+        let mut total = Stats::default();
+        total[Count::Accepted] = 10;
+        total[Count::Delivered] = 10;
+        total[Count::Logins] = 4;
+        total.record(Measure::Accepted, 1_000);
+        let mut load = Stats::default();
+        load[Count::Accepted] = 8;
+        let resources = Resources {
+            own_cpu_s: 0.5,
+            own_base_bytes: 1_000,
+            own_bytes: 5_000,
+            connections: 4,
+            ..Resources::default()
+        };
+        let sample = Sample { at: 0.5, phase: "load", accepted_us: Some([1, 2, 3, 4]), ..Sample::default() };
+        let outcome = Outcome {
+            total,
+            load,
+            took: Duration::from_secs(2),
+            login_took: Duration::from_secs(1),
+            samples: vec![sample],
+            resources,
+            faults: Faults::default(),
+            is_whole: true,
+        };
+        let parameters = vec![("pairs", "2".to_owned()), ("file", "a<b".to_owned())];
+        Report { scenario: "chat", parameters, eras: None, notes: vec!["A </script> note.".to_owned()], outcome }
+    }
+
+    #[test]
+    fn rates_and_costs_are_of_the_load_and_counts_of_the_whole_run() {
+        let report = report();
+        assert_eq!(report.rates(), [("messages", 4.0), ("logins before the load", 4.0)]);
+        let costs = report.costs();
+        assert!(costs.contains(&("generator CPU a message", "us", 62_500.0)), "{costs:?}");
+        assert!(costs.contains(&("generator memory a connection", "bytes", 1_000.0)), "{costs:?}");
+        assert_eq!(report.counts()[0], ("messages accepted", 10));
+        let json = report.json();
+        assert_eq!((&json["parameters"]["pairs"], &json["parameters"]["file"]), (&json!(2), &json!("a<b")));
+        assert_eq!(json["latency_us"]["send to accepted"]["p50"], json!(1_000));
+    }
+
+    #[test]
+    fn a_run_with_a_fault_or_that_was_cut_short_is_not_clean() {
+        let mut faulty = report();
+        assert!(faulty.is_clean());
+        (0..30).for_each(|n| faulty.outcome.faults.add(format!("fault {n}")));
+        assert!(!faulty.is_clean());
+        let faults: Vec<_> = faulty.faults().collect();
+        assert_eq!((faults.len(), faults[20].as_str()), (21, "and 10 faults more"));
+        let mut short = report();
+        short.outcome.is_whole = false;
+        assert!(!short.is_clean());
+    }
+
+    #[test]
+    fn a_run_of_two_parts_shows_the_latencies_of_each() {
+        let mut report = report();
+        report.eras = Some(["calm", "storm"]);
+        report.outcome.total.era = 1;
+        report.outcome.total.record(Measure::Accepted, 9_000);
+        let names: Vec<_> = report.latencies().into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["send to accepted, calm", "send to accepted, storm"]);
+    }
+}

@@ -1,0 +1,222 @@
+//! A trace of messages, `time_ms<TAB>from<TAB>to<TAB>text` a line, sent at the times it names, or faster. Users are made from the
+//! names, in the order in which they appear. An open loop: a message that is late counts from when it should have left. A `to` that begins with `#`
+//! names a group: there are none yet, so the line is counted and skipped.
+
+use std::{collections::HashMap, fs::File, io::Read as _, path::PathBuf, sync::Arc, time::Duration};
+
+use anyhow::{Context as _, bail, ensure};
+use proto_spec::limits::{SEND_WINDOW, TEXT_BYTES_MAX};
+
+use crate::{
+    devices::Devices,
+    engine::{Goal, LanePlan, LoginFirst, Next, Plan, Script},
+    limits::{PING_AFTER_S, TRACE_BYTES_MAX, TRACE_LINE_BYTES_MAX},
+    stats::Count,
+    verify::{Crew, StreamId, Text},
+    world::World,
+};
+
+#[derive(Clone, Debug, clap::Args)]
+pub struct Arguments {
+    /// The trace
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+
+    /// How many times as fast as it says
+    #[arg(long, default_value_t = 1.0, value_parser = speed)]
+    speed: f64,
+}
+
+fn speed(text: &str) -> Result<f64, String> {
+    let speed: f64 = text.parse().map_err(|_| format!("`{text}` is no number"))?;
+    if speed > 0.0 && speed.is_finite() { Ok(speed) } else { Err("the speed must be above 0".to_owned()) }
+}
+
+impl Arguments {
+    pub(super) fn plan(&self, world: &World) -> anyhow::Result<Plan> {
+        let name = self.file.display();
+        let mut text = String::new();
+        let file = File::open(&self.file).with_context(|| format!("{name}"))?;
+        file.take(TRACE_BYTES_MAX + 1).read_to_string(&mut text).with_context(|| format!("{name}"))?;
+        ensure!(text.len() as u64 <= TRACE_BYTES_MAX, "{name} has more than {TRACE_BYTES_MAX} bytes");
+        let trace = parse(&text).with_context(|| format!("{name}"))?;
+        drop(text);
+        world.one_lane_for(trace.names as u64)?;
+        let mut crew = Crew::default();
+        (0..trace.names as u64).for_each(|user| {
+            crew.add(world.user(user), 1);
+        });
+        let length_ms = trace.messages.last().map_or(0, |last| last.at_ms);
+        let length = Duration::from_secs_f64((length_ms as f64 / 1e3 / self.speed).max(1e-3));
+        let parameters = vec![
+            ("file", name.to_string()),
+            ("speed", self.speed.to_string()),
+            ("users", trace.names.to_string()),
+            ("messages", trace.messages.len().to_string()),
+        ];
+        let lines = Arc::new(trace.texts);
+        let (messages, group_lines, speed) = (trace.messages, trace.group_lines, self.speed);
+        let script = Replay { messages, group_lines, speed, next: 0, start_us: 0, streams: HashMap::new() };
+        Ok(Plan {
+            scenario: "replay",
+            parameters,
+            lanes: vec![LanePlan { crew, script: Box::new(script), lines: Some(lines) }],
+            goal: Goal::Time(length),
+            login: LoginFirst::Everybody,
+            window: SEND_WINDOW as u16,
+            handshakes_max: None,
+            logins_a_second: None,
+            ping_after_s: PING_AFTER_S,
+            eras: None,
+            notes: Vec::new(),
+        })
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Message {
+    /// After the first line.
+    at_ms: u64,
+    from: u32,
+    to: u32,
+}
+
+#[derive(Debug, Default)]
+struct Trace {
+    /// By time; message i has text i.
+    messages: Vec<Message>,
+    texts: Vec<Box<str>>,
+    names: usize,
+    group_lines: u64,
+}
+
+fn parse(text: &str) -> anyhow::Result<Trace> {
+    let mut trace = Trace::default();
+    let mut names: HashMap<&str, u32> = HashMap::new();
+    let mut last_ms = None;
+    let mut first_ms = 0;
+    for (number, line) in (1..).zip(text.lines()) {
+        ensure!(line.len() <= TRACE_LINE_BYTES_MAX, "line {number} has more than {TRACE_LINE_BYTES_MAX} bytes");
+        if line.is_empty() {
+            continue;
+        }
+        let mut columns = line.splitn(4, '\t');
+        let mut column = || columns.next();
+        let (Some(time), Some(from), Some(to), Some(text)) = (column(), column(), column(), column()) else {
+            bail!("line {number} is not time_ms, from, to and text with tabs between them");
+        };
+        let time_ms: u64 =
+            time.parse().with_context(|| format!("line {number}: `{time}` is no time in milliseconds"))?;
+        ensure!(last_ms.is_none_or(|last| last <= time_ms), "line {number} lies before the line above it in time");
+        first_ms = if last_ms.is_none() { time_ms } else { first_ms };
+        last_ms = Some(time_ms);
+        ensure!(!from.is_empty() && !to.is_empty(), "line {number} lacks a name");
+        if to.starts_with('#') {
+            trace.group_lines += 1;
+            continue;
+        }
+        let bytes = text.len();
+        ensure!(
+            (1..=TEXT_BYTES_MAX).contains(&bytes),
+            "line {number}: the text has {bytes} bytes, 1 to {TEXT_BYTES_MAX} are allowed"
+        );
+        let mut id = |name| {
+            let next = names.len() as u32;
+            *names.entry(name).or_insert(next)
+        };
+        trace.messages.push(Message { at_ms: time_ms - first_ms, from: id(from), to: id(to) });
+        trace.texts.push(text.into());
+    }
+    trace.names = names.len();
+    ensure!(!trace.messages.is_empty(), "there is no message to a user in it");
+    Ok(trace)
+}
+
+#[derive(Debug)]
+struct Replay {
+    messages: Vec<Message>,
+    group_lines: u64,
+    speed: f64,
+    next: usize,
+    start_us: u64,
+    streams: HashMap<(u32, u32), StreamId>,
+}
+
+impl Replay {
+    fn at_us(&self, message: &Message) -> u64 {
+        self.start_us + (message.at_ms as f64 * 1e3 / self.speed) as u64
+    }
+}
+
+impl Script for Replay {
+    fn begin(&mut self, devices: &mut Devices) {
+        self.start_us = devices.now_us();
+        devices.stats_mut()[Count::GroupLines] += self.group_lines;
+    }
+
+    fn drive(&mut self, devices: &mut Devices) -> Next {
+        let now_us = devices.now_us();
+        while let Some(&message) = self.messages.get(self.next) {
+            let at_us = self.at_us(&message);
+            if at_us > now_us {
+                return Next::At(at_us);
+            }
+            let Message { from, to, .. } = message;
+            let stream = *self.streams.entry((from, to)).or_insert_with(|| devices.open(from, to));
+            devices.send(stream, at_us, Text::Line(self.next as u32));
+            self.next += 1;
+        }
+        Next::Finished
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_are_made_from_the_names_and_times_begin_at_the_first_line() {
+        let trace = parse("1000\tann\tbob\thi\n1000\tbob\tann\thi\tyou\n\n1500\tann\tcid\tbye\n").unwrap();
+        let message = |at_ms, from, to| Message { at_ms, from, to };
+        assert_eq!(trace.messages, [message(0, 0, 1), message(0, 1, 0), message(500, 0, 2)]);
+        assert_eq!((trace.names, &*trace.texts[1]), (3, "hi\tyou"));
+    }
+
+    #[test]
+    fn lines_to_groups_are_counted_and_make_no_users() {
+        let trace = parse("5\tann\t#all\thi\n7\tann\tbob\thi\n").unwrap();
+        assert_eq!((trace.group_lines, trace.names, trace.messages[0].at_ms), (1, 2, 2));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_line() {
+        let long = format!("1\ta\tb\t{}", "x".repeat(TEXT_BYTES_MAX + 1));
+        for (text, words) in [
+            ("", "no message"),
+            ("1\ta\t#g\thi", "no message"),
+            ("1\ta\tb\thi\n2\ta\tb", "line 2 is not"),
+            ("soon\ta\tb\thi", "line 1: `soon`"),
+            ("2\ta\tb\thi\n1\ta\tb\thi", "line 2 lies before"),
+            ("1\t\tb\thi", "line 1 lacks a name"),
+            ("1\ta\tb\t", "line 1: the text has 0 bytes"),
+            (&long, "line 1: the text has 16385 bytes"),
+        ] {
+            let error = format!("{:#}", parse(text).unwrap_err());
+            assert!(error.contains(words), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_speed_is_above_zero() {
+        assert_eq!(speed("2.5"), Ok(2.5));
+        for text in ["0", "-1", "inf", "NaN", "fast"] {
+            assert!(speed(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_sample_is_a_trace() {
+        let trace = parse(include_str!("../../sample.trace")).unwrap();
+        assert!(trace.messages.len() > 20 && trace.names > 4 && trace.group_lines > 0);
+    }
+}

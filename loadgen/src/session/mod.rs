@@ -1,0 +1,567 @@
+//! Session: one device of one user through all its connections, as SPEC 8 tells a client to be, and suspicious. Pure: bytes and times
+//! in, bytes and happenings out.
+//!
+//! Written from the specification and not on the client's state machine: it is a second opinion, and costs a fraction of the memory.
+//! A device that does nothing has no outbox, no fetches and no buffer.
+
+mod fetches;
+mod outbox;
+
+use std::ops::ControlFlow;
+
+use proto_spec::{
+    ClientFrame, Decoder, Durability, Entry, ErrorCode, Event, FrameError, PROTOCOL_VERSION, Page, RawFrame, RequestId,
+    Resume, SendNumber, Seq, ServerFrame, limits,
+};
+
+pub use self::{
+    fetches::{Fetch, check_answer, check_page},
+    outbox::{Answer, Outbox, Pending},
+};
+use crate::{
+    stats::{Count, Measure, Stats},
+    verify::{Digest, Ledger, StreamId},
+};
+
+/// Something that a scenario may want to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Happened {
+    /// The device is welcome.
+    Ready {
+        /// Where.
+        slot: u32,
+    },
+    /// A send of the device was accepted.
+    Accepted {
+        /// Where.
+        slot: u32,
+        /// Of which stream.
+        stream: StreamId,
+    },
+    /// A message of the run came to a device of its recipient.
+    Delivered {
+        /// Where.
+        slot: u32,
+        /// Of which stream.
+        stream: StreamId,
+    },
+    /// A page of a fetch came.
+    Page {
+        /// Where.
+        slot: u32,
+        /// What was asked for.
+        fetch: Fetch,
+        /// What came.
+        page: Page,
+    },
+    /// A connection is gone and its slot is free, whoever ended it.
+    Gone {
+        /// Where.
+        slot: u32,
+    },
+}
+
+/// Why a connection ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// The server said so.
+    Bye {
+        /// Why.
+        code: ErrorCode,
+        /// When to come back, in milliseconds; 0: not without a change.
+        retry_after_ms: u64,
+        /// In words.
+        detail: String,
+    },
+    /// The server broke the protocol.
+    Fault(String),
+}
+
+/// What a turn of a session works with.
+#[derive(Debug)]
+pub struct Turn<'a> {
+    /// The time, in microseconds since the start of the run.
+    pub now_us: u64,
+    /// Which connection it is.
+    pub slot: u32,
+    /// The messages of the lane.
+    pub ledger: &'a mut Ledger,
+    /// The counts of the lane.
+    pub stats: &'a mut Stats,
+    /// Bytes for the connection.
+    pub out: &'a mut Vec<u8>,
+    /// For the scenario.
+    pub happened: &'a mut Vec<Happened>,
+    /// What the device must be called again for: an outbox that is held, a fetch that was refused for now.
+    pub wake: &'a mut Vec<Wake>,
+}
+
+/// When a device must be called again, and for what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Wake {
+    /// [`Session::pump`], at this time in microseconds.
+    Pump(u64),
+    /// [`Session::repeat`], at this time in microseconds.
+    Repeat(u64, RequestId),
+    /// [`Session::acknowledge`], when acknowledgements are due.
+    Acknowledge,
+}
+
+/// Where a device is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// No connection, or none that a hello has been sent on.
+    Away,
+    Greeting,
+    Ready,
+}
+
+/// One device. Small: a lane holds thousands.
+#[derive(Debug)]
+pub struct Session {
+    decoder: Decoder,
+    outbox: Option<Box<Outbox>>,
+    fetches: Option<Box<fetches::Fetches>>,
+    /// What the device was told of the run's messages.
+    told: Digest,
+    /// Everything up to it has been covered (SPEC 8.2).
+    position: Seq,
+    acknowledged: Seq,
+    /// Everything up to it has reached the history store (SPEC 4.14).
+    committed: Seq,
+    /// Where the log stood when the device came first.
+    start: Seq,
+    last_number: SendNumber,
+    /// When the ping left that has no answer; 0: none.
+    pinged_us: u64,
+    /// When the connection began, when it was welcome, and when something was heard last.
+    began_us: u64,
+    ready_us: u64,
+    heard_us: u64,
+    /// Sends that may be in flight: what the run wants, and what the server allows.
+    window: u16,
+    phase: Phase,
+    has_been_ready: bool,
+    is_acknowledging: bool,
+}
+
+/// With its connection in `links` and its place in the crew an idle device costs far less than the kilobyte that a run may take.
+const _: () = assert!(size_of::<Session>() <= 192);
+
+impl Session {
+    /// A device that has never connected and has at most `window` sends in flight.
+    #[must_use]
+    pub const fn new(window: u16) -> Self {
+        Self {
+            decoder: Decoder::new(limits::SERVER_FRAME_BYTES_MAX as u32),
+            outbox: None,
+            fetches: None,
+            told: Digest { count: 0, sum: 0 },
+            position: Seq::ZERO,
+            acknowledged: Seq::ZERO,
+            committed: Seq::ZERO,
+            start: Seq::ZERO,
+            last_number: SendNumber(0),
+            pinged_us: 0,
+            began_us: 0,
+            ready_us: 0,
+            heard_us: 0,
+            window,
+            phase: Phase::Away,
+            has_been_ready: false,
+            is_acknowledging: false,
+        }
+    }
+
+    /// Whether the device is connected and welcome.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.phase == Phase::Ready
+    }
+
+    /// Whether the device has no connection that a hello was sent on.
+    #[must_use]
+    pub fn is_away(&self) -> bool {
+        self.phase == Phase::Away
+    }
+
+    /// Whether it ever was.
+    #[must_use]
+    pub const fn has_been_ready(&self) -> bool {
+        self.has_been_ready
+    }
+
+    /// Where the log stood when the device came first.
+    #[must_use]
+    pub const fn start(&self) -> Seq {
+        self.start
+    }
+
+    /// What the device was told of the run's messages.
+    #[must_use]
+    pub const fn told(&self) -> &Digest {
+        &self.told
+    }
+
+    /// Messages without an answer, sent or not.
+    #[must_use]
+    pub fn unanswered(&self) -> usize {
+        self.outbox.as_ref().map_or(0, |outbox| outbox.len())
+    }
+
+    /// Fetches without their page.
+    #[must_use]
+    pub fn fetching(&self) -> usize {
+        self.fetches.as_ref().map_or(0, |fetches| fetches.len())
+    }
+
+    /// When something was heard last, and when the ping left that has no answer.
+    #[must_use]
+    pub fn heard_and_pinged_us(&self) -> (u64, Option<u64>) {
+        (self.heard_us, (self.pinged_us > 0).then_some(self.pinged_us))
+    }
+
+    /// An attempt to connect begins.
+    pub const fn begin(&mut self, now_us: u64) {
+        self.began_us = now_us;
+    }
+
+    /// The connection is open: says hello.
+    pub fn greet(&mut self, turn: &mut Turn<'_>, token: String) {
+        self.phase = Phase::Greeting;
+        self.decoder = Decoder::new(limits::SERVER_FRAME_BYTES_MAX as u32);
+        let device = turn.ledger.crew().member(turn.slot).device();
+        // The logs may hold earlier runs: this one begins at their heads.
+        let resume = if self.has_been_ready { Resume::After(self.position) } else { Resume::Live };
+        let (version_min, version_max) = (PROTOCOL_VERSION, PROTOCOL_VERSION);
+        turn.send(&ClientFrame::Hello { version_min, version_max, device, resume, token });
+    }
+
+    /// The connection is gone.
+    pub fn left(&mut self) {
+        self.phase = Phase::Away;
+        self.decoder = Decoder::new(limits::SERVER_FRAME_BYTES_MAX as u32);
+        (self.pinged_us, self.is_acknowledging) = (0, false);
+    }
+
+    /// Takes a message, which leaves when the window has room.
+    pub fn push(&mut self, turn: &mut Turn<'_>, message: Pending) {
+        let last_number = self.last_number;
+        self.outbox.get_or_insert_with(|| Box::new(Outbox::new(last_number))).push(message);
+        self.pump(turn);
+    }
+
+    /// Sends what may leave.
+    pub fn pump(&mut self, turn: &mut Turn<'_>) {
+        if let Some(outbox) = &mut self.outbox
+            && self.phase == Phase::Ready
+        {
+            let mut text = String::new();
+            outbox.fill(turn.now_us, self.window.into(), |number, message| {
+                text.clear();
+                turn.ledger.write_text(message.stream, message.index, message.text, &mut text);
+                let to = turn.ledger.recipient(message.stream);
+                turn.stats[Count::FramesSent] += 1;
+                ClientFrame::Send { number, to, content: proto_spec::Content::text(&text) }.encode(turn.out);
+            });
+        }
+    }
+
+    /// Asks for a page; false when too many fetches wait.
+    pub fn fetch(&mut self, turn: &mut Turn<'_>, fetch: Fetch) -> bool {
+        let fetches = self.fetches.get_or_insert_default();
+        if self.phase == Phase::Ready {
+            fetches.ask(turn.now_us, fetch, turn.out)
+        } else {
+            // It leaves with the welcome.
+            fetches.ask(turn.now_us, fetch, &mut Vec::new())
+        }
+    }
+
+    /// Asks again for a page whose fetch was refused for now.
+    pub fn repeat(&self, turn: &mut Turn<'_>, request: RequestId) {
+        if let Some(fetches) = &self.fetches
+            && self.phase == Phase::Ready
+        {
+            fetches.repeat(request, turn.out);
+        }
+    }
+
+    /// Acknowledges everything up to the position.
+    pub fn acknowledge(&mut self, turn: &mut Turn<'_>) {
+        if self.phase == Phase::Ready && self.is_acknowledging {
+            self.is_acknowledging = false;
+            self.acknowledged = self.position;
+            turn.send(&ClientFrame::Acknowledge { seq: self.position });
+        }
+    }
+
+    /// Asks whether the server is there.
+    pub fn ping(&mut self, turn: &mut Turn<'_>) {
+        self.pinged_us = turn.now_us.max(1);
+        turn.send(&ClientFrame::Ping { nonce: self.pinged_us });
+    }
+
+    /// Says bye, after what is still to be acknowledged.
+    pub fn bye(&mut self, turn: &mut Turn<'_>) {
+        if self.phase == Phase::Ready {
+            self.acknowledge(turn);
+            turn.send(&ClientFrame::Bye);
+        }
+    }
+
+    /// The next bytes of the stream.
+    ///
+    /// # Errors
+    /// The connection ends, and why.
+    pub fn on_bytes(&mut self, turn: &mut Turn<'_>, bytes: &[u8]) -> Result<(), Ending> {
+        if self.phase == Phase::Away {
+            return Ok(());
+        }
+        self.heard_us = turn.now_us;
+        let mut decoder = std::mem::replace(&mut self.decoder, Decoder::new(0));
+        let mut outcome = Ok(());
+        let decoded = decoder.decode(bytes, |raw| {
+            outcome = self.on_frame(turn, raw);
+            if outcome.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        });
+        self.decoder = decoder;
+        decoded.map_err(|error| Ending::Fault(error.to_string()))?;
+        outcome?;
+        self.pump(turn);
+        Ok(())
+    }
+
+    fn on_frame(&mut self, turn: &mut Turn<'_>, raw: RawFrame<'_>) -> Result<(), Ending> {
+        let frame = match ServerFrame::decode(raw) {
+            Ok(frame) => frame,
+            // A kind of a newer server, which promises that nothing is lost by passing it over.
+            Err(FrameError::UnknownKind(_)) => return Ok(()),
+            Err(error @ FrameError::Body { .. }) => return Err(Ending::Fault(error.to_string())),
+        };
+        match frame {
+            ServerFrame::Bye { code, retry_after_ms, detail } => {
+                return Err(Ending::Bye { code, retry_after_ms, detail });
+            }
+            ServerFrame::Welcome { .. } if self.phase == Phase::Greeting => return self.on_welcome(turn, &frame),
+            _ if self.phase == Phase::Greeting => {
+                return fault(format!("a {:?} came before the welcome", frame.kind()));
+            }
+            ServerFrame::Welcome { .. } => return fault("a second welcome".to_owned()),
+            ServerFrame::Accepted { number, seq, durability, .. } => {
+                turn.stats[Count::AcceptedLocally] += u64::from(durability < Durability::Committed);
+                self.on_accepted(turn, number, seq);
+            }
+            ServerFrame::Refused { number, code, retry_after_ms, .. } => {
+                self.on_refused(turn, number, code, retry_after_ms);
+            }
+            ServerFrame::Deliver { entry } => self.on_deliver(turn, &entry)?,
+            ServerFrame::Page(page) if page.request == RequestId(0) => self.on_pushed(turn, &page)?,
+            ServerFrame::Page(page) => self.on_page(turn, page),
+            ServerFrame::Error { code, kind, request, retry_after_ms, detail } => {
+                if request != RequestId(0) && retry_after_ms > 0 {
+                    turn.stats[Count::FetchesRefused] += 1;
+                    turn.wake.push(Wake::Repeat(turn.now_us + retry_after_ms * 1_000, request));
+                } else {
+                    turn.fault(format!("error {} for frame kind {kind:#04x}: {detail}", code.name()));
+                }
+            }
+            ServerFrame::Committed { up_to } => self.on_committed(turn, up_to),
+            ServerFrame::Ping { nonce } => turn.send(&ClientFrame::Pong { nonce }),
+            ServerFrame::Pong { nonce } => {
+                if nonce == self.pinged_us && nonce > 0 {
+                    turn.stats.record(Measure::Ping, turn.now_us - nonce);
+                    turn.stats[Count::Pongs] += 1;
+                    self.pinged_us = 0;
+                } else {
+                    turn.fault(format!("a pong of nonce {nonce}, which no ping had"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn on_welcome(&mut self, turn: &mut Turn<'_>, frame: &ServerFrame) -> Result<(), Ending> {
+        let ServerFrame::Welcome { version, user, head, cursor, last_number, send_window, committed, .. } = *frame
+        else {
+            return Ok(());
+        };
+        let me = turn.ledger.crew().member(turn.slot);
+        if version != PROTOCOL_VERSION || user != me.user {
+            return fault(format!("a welcome of version {version} for user {user}"));
+        }
+        let wanted = if self.has_been_ready { self.position } else { head };
+        if committed > head {
+            return fault(format!("a welcome that says committed up to {committed}, beyond the head {head}"));
+        }
+        self.committed = committed;
+        if cursor != wanted || head < cursor {
+            return fault(format!("a welcome with cursor {cursor} and head {head}, where {wanted} was due"));
+        }
+        if !self.has_been_ready {
+            (self.start, self.position) = (cursor, cursor);
+        }
+        // Resuming after a position acknowledges it.
+        self.acknowledged = cursor;
+        (self.phase, self.has_been_ready, self.last_number) = (Phase::Ready, true, last_number);
+        self.window = self.window.min(u16::try_from(send_window).unwrap_or(u16::MAX)).max(1);
+        if let Some(outbox) = &mut self.outbox
+            && let Err(words) = outbox.connected(last_number)
+        {
+            turn.fault(words);
+        }
+        self.ready_us = turn.now_us;
+        turn.stats[Count::Logins] += 1;
+        turn.stats.record(Measure::Login, turn.now_us.saturating_sub(self.began_us));
+        turn.happened.push(Happened::Ready { slot: turn.slot });
+        if let Some(fetches) = &self.fetches {
+            fetches.ask_again(turn.out);
+        }
+        self.pump(turn);
+        Ok(())
+    }
+
+    fn on_accepted(&mut self, turn: &mut Turn<'_>, number: SendNumber, seq: Seq) {
+        if seq == self.position.next() {
+            self.advance(turn, seq);
+        }
+        let Some(outbox) = &mut self.outbox else { return turn.fault(format!("send {number} was never made")) };
+        match outbox.accepted(turn.now_us, number, seq) {
+            Ok(Answer::Accepted(Pending { stream, index, .. })) => {
+                if let Some(intended_us) = turn.ledger.accepted(stream, index, seq, &mut self.told) {
+                    turn.stats[Count::Accepted] += 1;
+                    turn.stats.record(Measure::Accepted, turn.now_us.saturating_sub(intended_us));
+                    turn.happened.push(Happened::Accepted { slot: turn.slot, stream });
+                }
+                if let Some(us) = outbox.held_until() {
+                    turn.wake.push(Wake::Pump(us));
+                }
+            }
+            Ok(_) => turn.fault(format!("send {number} was answered, as {seq}, though nothing waits for that")),
+            Err(words) => turn.fault(words),
+        }
+    }
+
+    fn on_refused(&mut self, turn: &mut Turn<'_>, number: SendNumber, code: ErrorCode, retry_after_ms: u64) {
+        let answer = self
+            .outbox
+            .as_mut()
+            .map_or(Answer::Unasked, |outbox| outbox.refused(turn.now_us, number, code, retry_after_ms));
+        turn.stats[Count::SendsRefused] += 1;
+        match answer {
+            Answer::Later => {}
+            Answer::HeldUntil(us) => turn.wake.push(Wake::Pump(us)),
+            Answer::Final(Pending { index, .. }) => {
+                turn.fault(format!("send {number}, message {index}, was refused for good: {}", code.name()));
+            }
+            Answer::Unasked | Answer::Accepted(_) => {
+                turn.fault(format!("send {number} was refused, though nothing waits for that"));
+            }
+        }
+    }
+
+    fn on_committed(&mut self, turn: &mut Turn<'_>, up_to: Seq) {
+        if up_to < self.committed {
+            turn.fault(format!("committed up to {up_to}, after {}", self.committed));
+        }
+        self.committed = up_to;
+    }
+
+    fn on_deliver(&mut self, turn: &mut Turn<'_>, entry: &Entry) -> Result<(), Ending> {
+        if entry.seq <= self.position {
+            turn.stats[Count::PassedOver] += 1;
+            return Ok(());
+        }
+        if entry.seq != self.position.next() {
+            return fault(format!("a hole: entry {} was delivered after position {}", entry.seq, self.position));
+        }
+        self.advance(turn, entry.seq);
+        self.on_entry(turn, entry);
+        Ok(())
+    }
+
+    fn on_pushed(&mut self, turn: &mut Turn<'_>, page: &Page) -> Result<(), Ending> {
+        check_page(page).map_err(Ending::Fault)?;
+        if page.first > self.position.next() {
+            return fault(format!("a hole: a page of {} on was pushed after position {}", page.first, self.position));
+        }
+        turn.stats[Count::PagesPushed] += 1;
+        let position = self.position;
+        for entry in &page.entries {
+            if entry.seq > position {
+                self.on_entry(turn, entry);
+            } else {
+                turn.stats[Count::PassedOver] += 1;
+            }
+        }
+        self.advance(turn, page.last.max(position));
+        Ok(())
+    }
+
+    fn on_page(&mut self, turn: &mut Turn<'_>, page: Page) {
+        let Some((fetch, asked_us)) = self.fetches.as_mut().and_then(|fetches| fetches.answered(page.request)) else {
+            return turn.fault(format!("a page of request {}, which nothing waits for", page.request));
+        };
+        if self.fetching() == 0 {
+            self.fetches = None;
+        }
+        if let Err(words) = check_answer(&fetch, &page) {
+            turn.fault(words);
+        }
+        turn.stats[Count::Pages] += 1;
+        turn.stats[Count::PageEntries] += page.entries.len() as u64;
+        turn.stats.record(Measure::Page, turn.now_us.saturating_sub(asked_us));
+        turn.happened.push(Happened::Page { slot: turn.slot, fetch, page });
+    }
+
+    /// An entry that the position has come to.
+    fn on_entry(&mut self, turn: &mut Turn<'_>, entry: &Entry) {
+        match &entry.event {
+            Event::Received { from, origin, content } => {
+                let text = content.parts().1;
+                let arrival = turn.ledger.received(turn.slot, entry.seq, *from, *origin, text, &mut self.told);
+                if let Some(arrival) = arrival {
+                    turn.stats[Count::Delivered] += 1;
+                    // What was sent while nobody was there says how long the device was away.
+                    let was_away = arrival.intended_us < self.ready_us;
+                    let measure = if was_away { Measure::CaughtUp } else { Measure::Delivered };
+                    turn.stats.record(measure, turn.now_us.saturating_sub(arrival.intended_us));
+                    turn.happened.push(Happened::Delivered { slot: turn.slot, stream: arrival.stream });
+                }
+            }
+            Event::Sent { to, device, number, content } => {
+                let text = content.parts().1;
+                let arrival = turn.ledger.copied(turn.slot, entry.seq, *to, (*device, *number), text, &mut self.told);
+                turn.stats[Count::Copied] += u64::from(arrival.is_some());
+            }
+            Event::Delivered { .. } | Event::Unknown { .. } => {}
+        }
+    }
+
+    fn advance(&mut self, turn: &mut Turn<'_>, position: Seq) {
+        self.position = position;
+        if position > self.acknowledged && !self.is_acknowledging {
+            self.is_acknowledging = true;
+            turn.wake.push(Wake::Acknowledge);
+        }
+    }
+}
+
+impl Turn<'_> {
+    fn send(&mut self, frame: &ClientFrame) {
+        self.stats[Count::FramesSent] += 1;
+        frame.encode(self.out);
+    }
+
+    fn fault(&mut self, what: String) {
+        let member = self.ledger.crew().member(self.slot);
+        self.ledger.faults.add(format!("user {} device {}: {what}", member.user, member.device()));
+    }
+}
+
+fn fault(what: String) -> Result<(), Ending> {
+    Err(Ending::Fault(what))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,379 @@
+//! Ledger: the messages of one lane that are under way, from their send until everybody has them.
+//!
+//! A stream's messages are numbered; each device that must get them, an observer, has a place in that order. So a loss, a
+//! duplicate and a disorder show at once and with their numbers. A message is forgotten when it was accepted and no observer
+//! lacks it: `flights` holds messages `base .. base + flights.len()`.
+
+use std::collections::{HashMap, VecDeque};
+
+use proto_spec::{DeviceId, SendNumber, Seq, UserId};
+
+use super::{
+    Crew, Digest, Faults, Label, StreamId,
+    text::{INDEX_MAX, Lines, RUN_BITS, Text, fingerprint},
+};
+
+/// Streams of one lane: what a label has room for beside the lane.
+const STREAM_BITS: u32 = 24;
+
+/// A device that must get the messages of a stream, and the one that it must get next.
+#[derive(Clone, Copy, Debug)]
+struct Observer {
+    slot: u32,
+    next: u64,
+}
+
+/// A message that is under way.
+#[derive(Clone, Copy, Debug)]
+struct Flight {
+    /// In the sender's log; zero: nobody has said yet.
+    seq: Seq,
+    intended_us: u64,
+    fingerprint: u32,
+    is_accepted: bool,
+    /// Observers that do not have it.
+    lacking: u8,
+}
+
+#[derive(Debug)]
+struct Stream {
+    from: u32,
+    to: UserId,
+    base: u64,
+    flights: VecDeque<Flight>,
+    observers: Vec<Observer>,
+    /// Of the last message that was forgotten.
+    last_seq: Seq,
+}
+
+/// A message of the run that an entry is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    /// Of which stream.
+    pub stream: StreamId,
+    /// When it should have been sent.
+    pub intended_us: u64,
+}
+
+/// The messages of one lane.
+#[derive(Debug)]
+pub struct Ledger {
+    run: u32,
+    lane: u32,
+    crew: Crew,
+    streams: Vec<Stream>,
+    /// Messages without labels are recognised by who writes to whom.
+    lines: Option<Lines>,
+    between: HashMap<(UserId, UserId), StreamId>,
+    /// What has gone wrong.
+    pub faults: Faults,
+    under_way: u64,
+    foreign: u64,
+    scratch: String,
+}
+
+impl Ledger {
+    /// A lane before its first message. With `lines` the messages are those of a trace and have no labels; then everybody has one device.
+    #[must_use]
+    pub fn new(run: u32, lane: u32, crew: Crew, lines: Option<Lines>) -> Self {
+        Self {
+            run: run & ((1 << RUN_BITS) - 1),
+            lane,
+            crew,
+            streams: Vec::new(),
+            lines,
+            between: HashMap::new(),
+            faults: Faults::default(),
+            under_way: 0,
+            foreign: 0,
+            scratch: String::new(),
+        }
+    }
+
+    /// Who is at which slot.
+    #[must_use]
+    pub const fn crew(&self) -> &Crew {
+        &self.crew
+    }
+
+    /// Whether texts say which message they are. The lines of a trace do not.
+    #[must_use]
+    pub const fn has_labels(&self) -> bool {
+        self.lines.is_none()
+    }
+
+    /// Messages that were sent and are not yet accepted and with everybody.
+    #[must_use]
+    pub const fn under_way(&self) -> u64 {
+        self.under_way
+    }
+
+    /// Entries of other runs.
+    #[must_use]
+    pub const fn foreign(&self) -> u64 {
+        self.foreign
+    }
+
+    /// Messages of a stream that were sent.
+    #[must_use]
+    pub fn sent(&self, stream: StreamId) -> u64 {
+        let stream = self.stream(stream);
+        stream.base + stream.flights.len() as u64
+    }
+
+    /// The device that sends a stream.
+    #[must_use]
+    pub fn sender(&self, stream: StreamId) -> u32 {
+        self.stream(stream).from
+    }
+
+    /// To whom a stream goes.
+    #[must_use]
+    pub fn recipient(&self, stream: StreamId) -> UserId {
+        self.stream(stream).to
+    }
+
+    /// A stream from a device to the user who has another. To oneself: a note.
+    ///
+    /// # Panics
+    /// There are more than 16 million streams in the lane.
+    pub fn open(&mut self, from: u32, to: u32) -> StreamId {
+        let (sender, recipient) = (self.crew.member(from), self.crew.member(to));
+        let id = StreamId(self.lane << STREAM_BITS | self.streams.len() as u32);
+        assert!(self.streams.len() < 1 << STREAM_BITS, "a lane has room for 2^24 streams");
+        let own = self.crew.devices(from);
+        let theirs = if sender.user == recipient.user { 0..0 } else { self.crew.devices(to) };
+        let observers = theirs.chain(own.filter(|slot| *slot != from)).map(|slot| Observer { slot, next: 0 }).collect();
+        if self.lines.is_some() {
+            self.between.insert((sender.user, recipient.user), id);
+        }
+        let (flights, last_seq) = (VecDeque::new(), Seq::ZERO);
+        self.streams.push(Stream { from, to: recipient.user, base: 0, flights, observers, last_seq });
+        id
+    }
+
+    /// The next message of a stream is about to be sent; gives its index.
+    ///
+    /// # Panics
+    /// A stream has room for 2^30 messages.
+    pub fn send(&mut self, id: StreamId, intended_us: u64, text: Text) -> u64 {
+        let index = self.sent(id);
+        assert!(index < INDEX_MAX, "a stream has room for 2^30 messages");
+        let mut scratch = std::mem::take(&mut self.scratch);
+        scratch.clear();
+        self.write_text(id, index, text, &mut scratch);
+        let fingerprint = fingerprint(scratch.as_bytes());
+        self.scratch = scratch;
+        let stream = self.stream_mut(id);
+        let lacking = stream.observers.len() as u8;
+        stream.flights.push_back(Flight { seq: Seq::ZERO, intended_us, fingerprint, is_accepted: false, lacking });
+        self.under_way += 1;
+        index
+    }
+
+    /// Appends the text of a message.
+    pub fn write_text(&self, stream: StreamId, index: u64, text: Text, out: &mut String) {
+        match (text, &self.lines) {
+            (Text::Made(bytes), _) => Label { run: self.run, stream, index }.write(bytes as usize, out),
+            (Text::Line(line), Some(lines)) => out.push_str(&lines[line as usize]),
+            (Text::Line(_), None) => debug_assert!(false, "lines are of a trace"),
+        }
+    }
+
+    /// A message was accepted; gives its intended time.
+    pub fn accepted(&mut self, id: StreamId, index: u64, seq: Seq, digest: &mut Digest) -> Option<u64> {
+        let stream = self.stream_mut(id);
+        let at = index.checked_sub(stream.base).map_or(usize::MAX, |at| at as usize);
+        let before =
+            at.checked_sub(1).map_or(stream.last_seq, |at| stream.flights.get(at).map_or(Seq::ZERO, |f| f.seq));
+        let after = stream.flights.get(at.saturating_add(1)).map_or(Seq::ZERO, |flight| flight.seq);
+        let Some(flight) = stream.flights.get_mut(at).filter(|flight| !flight.is_accepted) else {
+            self.fault(id, index, &format!("was accepted again, as {seq}"));
+            return None;
+        };
+        let told = std::mem::replace(&mut flight.seq, seq);
+        flight.is_accepted = true;
+        let (intended_us, fingerprint) = (flight.intended_us, flight.fingerprint);
+        digest.add(seq, id, index, fingerprint);
+        if told != Seq::ZERO && told != seq {
+            self.fault(id, index, &format!("was accepted as {seq}, but delivered as {told}"));
+        }
+        if (before != Seq::ZERO && seq <= before) || (after != Seq::ZERO && seq >= after) {
+            self.fault(id, index, &format!("was accepted as {seq}, between its neighbours {before} and {after}"));
+        }
+        self.settle(id);
+        Some(intended_us)
+    }
+
+    /// A device got an entry that somebody wrote. None if it is not of this run.
+    pub fn received(
+        &mut self,
+        slot: u32,
+        seq: Seq,
+        from: UserId,
+        origin: Seq,
+        text: &[u8],
+        digest: &mut Digest,
+    ) -> Option<Arrival> {
+        let me = self.crew.member(slot).user;
+        let (id, index) = self.recognise(slot, from, me, text)?;
+        if self.crew.member(self.stream(id).from).user != from || self.stream(id).to != me {
+            self.fault(id, index, &format!("came to user {me} as entry {seq} from user {from}"));
+            return None;
+        }
+        self.observed(slot, id, index, seq, origin, text, digest)
+    }
+
+    /// A device got an entry that another device of its user sent. None if it is not of this run.
+    pub fn copied(
+        &mut self,
+        slot: u32,
+        seq: Seq,
+        to: UserId,
+        number: (DeviceId, SendNumber),
+        text: &[u8],
+        digest: &mut Digest,
+    ) -> Option<Arrival> {
+        let me = self.crew.member(slot);
+        let (id, index) = self.recognise(slot, me.user, to, text)?;
+        let sender = self.crew.member(self.stream(id).from);
+        if sender.user != me.user || self.stream(id).to != to || sender.device() != number.0 {
+            let words = format!("is entry {seq} of user {}: sent by device {} to user {to}", me.user, number.0);
+            self.fault(id, index, &words);
+            return None;
+        }
+        // What this device sent itself it knows by `accepted`; the server may say it again in a page.
+        if sender == me { None } else { self.observed(slot, id, index, seq, seq, text, digest) }
+    }
+
+    /// Which message a text is. Without labels: the one that the device must get next from there.
+    pub(super) fn recognise(&mut self, slot: u32, from: UserId, to: UserId, text: &[u8]) -> Option<(StreamId, u64)> {
+        let found = if self.lines.is_some() {
+            self.between.get(&(from, to)).map(|id| {
+                let observer = self.stream(*id).observers.iter().find(|observer| observer.slot == slot);
+                (*id, observer.map_or(0, |observer| observer.next))
+            })
+        } else {
+            let ours = Label::parse(text).filter(|label| label.run == self.run);
+            ours.filter(|label| self.knows(label.stream)).map(|label| (label.stream, label.index))
+        };
+        self.foreign += u64::from(found.is_none());
+        found
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "an entry has that many parts, and both kinds of entries end here")]
+    fn observed(
+        &mut self,
+        slot: u32,
+        id: StreamId,
+        index: u64,
+        seq: Seq,
+        origin: Seq,
+        text: &[u8],
+        digest: &mut Digest,
+    ) -> Option<Arrival> {
+        let stream = self.stream_mut(id);
+        let end = stream.base + stream.flights.len() as u64;
+        let Some(observer) = stream.observers.iter_mut().find(|observer| observer.slot == slot) else {
+            self.fault(id, index, &format!("came as entry {seq} to a device that it is not for"));
+            return None;
+        };
+        let wanted = observer.next;
+        if index < wanted || index >= end {
+            let what = if index < wanted { "came twice or out of order" } else { "came before it was sent" };
+            self.fault(id, index, &format!("{what}, as entry {seq}"));
+            return None;
+        }
+        observer.next = index + 1;
+        // What was left out will not come any more; the run goes on with a fault.
+        let stream_base = stream.base;
+        for left_out in wanted..index {
+            stream.flights[(left_out - stream_base) as usize].lacking -= 1;
+        }
+        let flight = &mut stream.flights[(index - stream_base) as usize];
+        flight.lacking -= 1;
+        let told = flight.seq;
+        if told == Seq::ZERO {
+            flight.seq = origin;
+        }
+        let (intended_us, sent) = (flight.intended_us, flight.fingerprint);
+        if index > wanted {
+            let to = self.crew.member(slot);
+            let words =
+                format!("came to device {} of user {} as entry {seq}, but message {wanted}", to.device(), to.user);
+            self.fault(id, index, &format!("{words} and {} more before it did not", index - wanted - 1));
+        }
+        if told != Seq::ZERO && told != origin {
+            self.fault(id, index, &format!("is seq {told} for its sender, but entry {seq} names {origin}"));
+        }
+        if fingerprint(text) != sent {
+            self.fault(id, index, &format!("came as entry {seq} with another text than was sent"));
+        }
+        digest.add(seq, id, index, sent);
+        self.settle(id);
+        Some(Arrival { stream: id, intended_us })
+    }
+
+    /// Names what never arrived or was never answered. For the end of a run.
+    pub fn check_finished(&mut self) {
+        let mut faults = std::mem::take(&mut self.faults);
+        for stream in self.streams.iter().filter(|stream| !stream.flights.is_empty()) {
+            let sender = self.crew.member(stream.from);
+            for (index, flight) in (stream.base..).zip(&stream.flights) {
+                let accepted = match (flight.is_accepted, flight.seq) {
+                    (true, seq) => format!("accepted as {seq}"),
+                    (false, _) => "never answered".to_owned(),
+                };
+                let lacking = stream.observers.iter().filter(|observer| observer.next <= index).map(|observer| {
+                    let member = self.crew.member(observer.slot);
+                    format!("user {} device {}", member.user, member.device())
+                });
+                let lacking = lacking.collect::<Vec<_>>().join(", ");
+                let lacking = if lacking.is_empty() { String::new() } else { format!(", never reached {lacking}") };
+                let (from, device, to) = (sender.user, sender.device(), stream.to);
+                faults.add(format!("message {index} of user {from} device {device} to user {to}: {accepted}{lacking}"));
+            }
+        }
+        self.faults = faults;
+    }
+
+    /// Forgets what everybody has.
+    fn settle(&mut self, id: StreamId) {
+        let stream = self.stream_mut(id);
+        let mut settled = 0;
+        while let Some(flight) = stream.flights.front().filter(|flight| flight.is_accepted && flight.lacking == 0) {
+            stream.last_seq = flight.seq;
+            stream.flights.pop_front();
+            stream.base += 1;
+            settled += 1;
+        }
+        // A stream that is quiet owns no memory beyond itself.
+        if stream.flights.is_empty() && stream.flights.capacity() > 16 {
+            stream.flights = VecDeque::new();
+        }
+        self.under_way -= settled;
+    }
+
+    fn fault(&mut self, id: StreamId, index: u64, what: &str) {
+        let stream = self.stream(id);
+        let (sender, to) = (self.crew.member(stream.from), stream.to);
+        let (user, device) = (sender.user, sender.device());
+        self.faults.add(format!("message {index} of user {user} device {device} to user {to} {what}"));
+    }
+
+    fn knows(&self, id: StreamId) -> bool {
+        id.0 >> STREAM_BITS == self.lane && ((id.0 & ((1 << STREAM_BITS) - 1)) as usize) < self.streams.len()
+    }
+
+    fn stream(&self, id: StreamId) -> &Stream {
+        debug_assert!(self.knows(id), "streams are made here");
+        &self.streams[(id.0 & ((1 << STREAM_BITS) - 1)) as usize]
+    }
+
+    fn stream_mut(&mut self, id: StreamId) -> &mut Stream {
+        &mut self.streams[(id.0 & ((1 << STREAM_BITS) - 1)) as usize]
+    }
+}
+
+#[cfg(test)]
+mod tests;

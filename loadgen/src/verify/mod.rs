@@ -1,0 +1,114 @@
+//! Verification: each accepted message is delivered to each device of its recipient, and to the sender's other devices, exactly
+//! once, in order, under the accepted seq; and the history says the same in the end. Pure.
+//!
+//! Memory is bounded by what is under way, not by what was sent: a message is kept from its send until it was accepted and has
+//! reached every device (`ledger`); of what is settled each device keeps a count and a sum (`Digest`), which the history must
+//! reproduce (`history`).
+
+pub mod crew;
+pub mod history;
+pub mod ledger;
+pub mod text;
+
+use proto_spec::Seq;
+
+use crate::{draw::mix, limits::FAULTS_KEPT};
+
+pub use crew::{Crew, Member};
+pub use history::HistoryCheck;
+pub use ledger::Ledger;
+pub use text::{Label, Text};
+
+/// The messages of one device to one user, numbered 0, 1, 2, ... Unique in a run: six bits of lane, 24 of the stream in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StreamId(pub u32);
+
+/// What a device was told of a run's messages, in any order: equal for all devices of a user, and for the user's history.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Digest {
+    /// How many.
+    pub count: u64,
+    pub(crate) sum: u64,
+}
+
+impl Digest {
+    /// Adds a message at its place in the user's log.
+    pub const fn add(&mut self, seq: Seq, stream: StreamId, index: u64, fingerprint: u32) {
+        self.count += 1;
+        let what = mix(((stream.0 as u64) << 32 | fingerprint as u64) ^ mix(index));
+        self.sum = self.sum.wrapping_add(mix(what ^ seq.0.rotate_left(17)));
+    }
+}
+
+/// What went wrong, in words with the ids. The first ones are kept, the others counted.
+#[derive(Clone, Debug, Default)]
+pub struct Faults {
+    kept: Vec<String>,
+    count: u64,
+}
+
+impl Faults {
+    /// One more.
+    pub fn add(&mut self, what: String) {
+        self.count += 1;
+        if self.kept.len() < FAULTS_KEPT {
+            self.kept.push(what);
+        }
+    }
+
+    /// Takes over the faults of another part of the run.
+    pub fn append(&mut self, other: Self) {
+        self.count += other.count;
+        self.kept.extend(other.kept);
+    }
+
+    /// How many there were.
+    #[must_use]
+    pub const fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// The first ones.
+    #[must_use]
+    pub fn kept(&self) -> &[String] {
+        &self.kept
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_digest_does_not_depend_on_the_order_and_on_everything_else() {
+        let digest = |messages: &[(u64, u32, u64, u32)]| {
+            let mut digest = Digest::default();
+            for &(seq, stream, index, print) in messages {
+                digest.add(Seq(seq), StreamId(stream), index, print);
+            }
+            digest
+        };
+        let right = digest(&[(1, 0, 0, 5), (2, 1, 0, 6)]);
+        assert_eq!(digest(&[(2, 1, 0, 6), (1, 0, 0, 5)]), right);
+        for wrong in [
+            &[(1, 0, 0, 5)][..],
+            &[(1, 0, 0, 5), (3, 1, 0, 6)],
+            &[(1, 0, 0, 5), (2, 0, 0, 6)],
+            &[(1, 0, 0, 5), (2, 1, 1, 6)],
+            &[(1, 0, 0, 5), (2, 1, 0, 7)],
+            &[(2, 0, 0, 5), (1, 1, 0, 6)],
+            &[(1, 0, 0, 5), (2, 1, 0, 6), (2, 1, 0, 6)],
+        ] {
+            assert_ne!(digest(wrong), right, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn faults_beyond_the_bound_are_counted() {
+        let mut faults = Faults::default();
+        for n in 0..FAULTS_KEPT + 5 {
+            faults.add(format!("{n}"));
+        }
+        assert_eq!((faults.count(), faults.kept().len()), (FAULTS_KEPT as u64 + 5, FAULTS_KEPT));
+    }
+}

@@ -1,0 +1,208 @@
+//! The load generator against the real server: each scenario small, and what it says when something is wrong.
+
+use std::{
+    process::{Command, Output, Stdio},
+    thread,
+    time::Duration,
+};
+
+use serde_json::Value;
+use tests::{
+    process::{Installation, Server},
+    wait_until,
+};
+
+fn installation() -> Installation {
+    Installation::new(env!("CARGO_BIN_EXE_tested-ringpost"))
+}
+
+/// The load generator with these arguments, against the server of this installation.
+fn loadgen(installation: &Installation, arguments: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tested-ringpost-loadgen"));
+    command.args(arguments.split_whitespace()).args(["--json", "--server", &installation.config.listen.to_string()]);
+    command.arg("--token-key").arg(installation.data().join("token-key.pem"));
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn report(output: &Output) -> Value {
+    let said = String::from_utf8_lossy(&output.stderr);
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("no report ({error}): {said}"))
+}
+
+/// Runs a scenario that must go well, and gives its report.
+#[track_caller]
+fn verified(arguments: &str) -> Value {
+    let mut installation = installation();
+    let server = installation.start();
+    let metrics = server.metrics();
+    assert!(!metrics.is_empty());
+    let mut command = loadgen(&installation, arguments);
+    command.args(["--server-pid", &server.id().to_string()]);
+    let output = command.output().expect("the load generator can be started");
+    let report = report(&output);
+    assert!(output.status.success(), "{report:#} {}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!((&report["faults"], &report["is_whole"]), (&0.into(), &true.into()));
+    server.stop();
+    report
+}
+
+fn count(report: &Value, what: &str) -> u64 {
+    report["counts"][what].as_u64().unwrap_or_default()
+}
+
+#[track_caller]
+fn wait_for_messages(server: &Server) {
+    wait_until("messages are accepted", || {
+        let metrics = server.metrics();
+        let accepted = metrics.iter().filter(|(name, _)| name.starts_with("ringpost_shard_sends_accepted_total"));
+        accepted.map(|(_, value)| value).sum::<f64>() > 10.0
+    });
+}
+
+#[test]
+fn a_chat_of_a_number_of_messages_delivers_each_once() {
+    let report = verified("chat --pairs 5 --messages 40 --window 8 --connections 10");
+    assert_eq!((count(&report, "messages accepted"), count(&report, "messages delivered")), (400, 400));
+    assert_eq!((count(&report, "logins"), count(&report, "histories checked")), (20, 10));
+}
+
+#[test]
+fn a_chat_over_several_lanes_verifies_all_of_them() {
+    let report = verified("chat --pairs 5 --messages 20 --lanes 3");
+    assert_eq!((count(&report, "messages delivered"), count(&report, "histories checked")), (200, 10));
+}
+
+#[test]
+fn an_open_loop_sends_what_its_rate_says() {
+    let report = verified("chat --pairs 5 --rate 200 --seconds 1");
+    assert_eq!(count(&report, "messages accepted"), 200);
+    assert!(report["latency_us"]["generator late by"]["p50"].is_u64(), "{report:#}");
+}
+
+#[test]
+fn idle_connections_stay_and_get_their_pongs() {
+    let report = verified("idle --connections 50 --seconds 2 --ping-after 1");
+    assert_eq!(count(&report, "logins"), 50);
+    assert!(count(&report, "pongs") >= 50);
+}
+
+#[test]
+fn everybody_connects_as_often_as_asked() {
+    assert_eq!(count(&verified("connect --connections 50 --rounds 3 --at-once 20"), "logins"), 150);
+}
+
+#[test]
+fn everybody_comes_back_after_a_storm_while_others_chat() {
+    let report = verified("storm --connections 50 --jitter 1 --calm 1 --pairs 2 --rate 50");
+    assert_eq!((count(&report, "connections cut"), count(&report, "logins")), (50, 104));
+    assert!(report["latency_us"]["send to accepted, storm"]["max"].is_u64(), "{report:#}");
+}
+
+#[test]
+fn histories_are_read_in_both_directions_and_compared() {
+    let report = verified("history --pairs 3 --messages 60 --page 7 --seconds 1");
+    // All four kinds of readings by each, and the one of the end.
+    assert!(count(&report, "histories checked") >= 6 * 5, "{report:#}");
+}
+
+#[test]
+fn a_small_day_with_several_devices_and_people_who_leave_is_verified() {
+    let report = verified("mix --users 30 --rate 300 --seconds 2 --leaves 10 --seed 7");
+    for what in ["messages accepted", "messages copied", "pages", "connections cut"] {
+        assert!(count(&report, what) > 0, "no {what}: {report:#}");
+    }
+}
+
+#[test]
+fn the_sample_trace_is_replayed() {
+    let report = verified(&format!("replay {}/../loadgen/sample.trace --speed 10", env!("CARGO_MANIFEST_DIR")));
+    assert_eq!(count(&report, "messages accepted"), report["parameters"]["messages"].as_u64().unwrap());
+    assert!(count(&report, "group lines skipped") > 0);
+}
+
+#[test]
+fn a_server_that_dies_ends_the_run_with_a_partial_report() {
+    let mut installation = installation();
+    let server = installation.start();
+    let page = installation.folder().join("report.html");
+    let mut command = loadgen(&installation, "chat --pairs 3 --rate 500 --seconds 600");
+    let running = command.arg("--html").arg(&page).spawn().unwrap();
+    wait_for_messages(&server);
+    server.kill();
+    let output = running.wait_with_output().unwrap();
+    let report = report(&output);
+    assert_eq!((output.status.code(), &report["is_whole"]), (Some(1), &false.into()));
+    assert!(count(&report, "messages accepted") > 10 && count(&report, "disconnects") > 0, "{report:#}");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("gave up while load") && said.contains("Connection refused"), "{said}");
+    assert!(std::fs::read_to_string(page).unwrap().contains("CUT SHORT"));
+}
+
+#[test]
+fn a_server_that_is_killed_on_purpose_and_comes_back_has_lost_and_doubled_nothing() {
+    let mut installation = installation();
+    let mut server = installation.start();
+    let arguments = "chat --pairs 5 --rate 400 --seconds 4 --tolerate-disconnects";
+    let running = loadgen(&installation, arguments).spawn().unwrap();
+    for _ in 0..2 {
+        wait_for_messages(&server);
+        thread::sleep(Duration::from_millis(300));
+        server.kill();
+        server = installation.start();
+    }
+    let output = running.wait_with_output().unwrap();
+    let report = report(&output);
+    assert!(output.status.success(), "{report:#} {}", String::from_utf8_lossy(&output.stderr));
+    assert!(count(&report, "disconnects") >= 10, "{report:#}");
+    server.stop();
+}
+
+#[test]
+fn a_wrong_port_is_named() {
+    let mut installation = installation();
+    let server = installation.start();
+    server.stop();
+    let output = loadgen(&installation, "chat --pairs 3").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said.contains(&format!("{}: Connection refused", installation.config.listen)), "{said}");
+}
+
+#[test]
+fn a_server_that_takes_no_more_connections_is_waited_for_and_then_named() {
+    let mut installation = installation();
+    installation.config.connections.max = 10;
+    let server = installation.start();
+    let output = loadgen(&installation, "idle --connections 30 --stall-after 1").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said.contains("10 of 30 connections are ready") && said.contains("too_many_connections"), "{said}");
+    server.stop();
+}
+
+#[test]
+fn arguments_that_make_no_sense_are_refused_at_once() {
+    let mut installation = installation();
+    installation.start().stop();
+    for (arguments, code, words) in [
+        ("chat --pairs 0", 2, "0 is not in"),
+        ("chat --size 3", 2, "3 is not in"),
+        ("chat --rate 5 --messages 7", 2, "cannot be used with"),
+        ("dance", 2, "dance"),
+        ("idle --connections 5000000", 1, "are too many"),
+        ("mix --reads 60 --leaves 60", 1, "more than 100 of 100"),
+        ("replay /nowhere", 1, "/nowhere"),
+        ("chat --html /nowhere/report.html", 1, "--html /nowhere/report.html"),
+        ("chat --first-user 0", 1, "user 0 does not exist"),
+        ("chat --server-pid 4000000000", 1, "no such process"),
+    ] {
+        let output = loadgen(&installation, arguments).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{arguments}: {said}");
+        assert!(said.contains(words), "{arguments}: {said}");
+    }
+    let mut remote = Command::new(env!("CARGO_BIN_EXE_tested-ringpost-loadgen"));
+    let output = remote.args(["chat", "--server", "192.0.2.1:7600"]).output().unwrap();
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--allow-remote"));
+}
