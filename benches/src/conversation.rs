@@ -24,7 +24,7 @@ const DEVICE: DeviceId = DeviceId(1);
 const USERS: [UserId; 2] = [WRITER, READER];
 
 /// Messages after which the tail is forgotten: a megabyte or two, so that memory stays flat.
-const INGESTED_AFTER: usize = 4096;
+pub const INGESTED_AFTER: usize = 4096;
 
 const SETTINGS: Settings = Settings { ping_after_ms: 60_000, idle_timeout_ms: 150_000 };
 
