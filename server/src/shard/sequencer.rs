@@ -241,7 +241,7 @@ impl Shard {
         // Within a log time does not go back, whatever the wall clock does.
         let time = cx.now.wall.max(user.head_time);
         let entry = Entry { seq, time, event };
-        cx.effects.batch.push(&Record::Append { user: user_id, entry: entry.clone(), replaces });
+        cx.effects.batch.append(user_id, &entry, replaces);
         user.head = seq;
         user.head_time = time;
         user.tail.push_back(TailEntry { entry, replaces, batch });
