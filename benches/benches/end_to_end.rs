@@ -47,7 +47,7 @@ fn end_to_end(criterion: &mut Criterion) {
         journal: JournalConfig {
             segment_bytes: 4 * 1024 * 1024,
             journal_bytes_max: 32 * 1024 * 1024,
-            ..JournalConfig::default()
+            reserve_bytes: 64 * 1024,
         },
         seal_after_ms: 600_000,
         on_store_outage: OnStoreOutage::Accept,
