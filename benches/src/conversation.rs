@@ -1,5 +1,5 @@
 //! A conversation: two users whose home is one shard, and the least of a rim around it. What is written is committed in
-//! the same turn, what is sent is taken by the kernel at once, and what is ingested is forgotten.
+//! the same turn, what is sent is taken by the kernel at once, and what is ingested is forgotten; or, with a store, kept there.
 //!
 //! Invariant: after a turn nothing waits, neither for a commit nor in an outbox.
 
@@ -12,19 +12,24 @@ use server::{
     shard::{ConnId, Connected, Effects, Input, Now, Presence, Settings, Shard, ShardCounters},
     topology::Topology,
 };
-use storage::{Answer, BatchId, ConversationSnapshot, CoreId, Query, UserSnapshot};
+use storage::{
+    Answer, BatchId, ConversationSnapshot, CoreId, EmbeddedStore, Query, Store as _, UserSnapshot, answer,
+    contract::block_on, fold::Fold, records,
+};
 
 use crate::TEXT;
 
-const WRITER: UserId = UserId(81_234_567);
-const READER: UserId = UserId(76_543_210);
+/// Who writes.
+pub const WRITER: UserId = UserId(81_234_567);
+/// Who is written to.
+pub const READER: UserId = UserId(76_543_210);
 const DEVICE: DeviceId = DeviceId(1);
 
 /// A connection's slot is its index in [`USERS`].
 const USERS: [UserId; 2] = [WRITER, READER];
 
 /// Messages after which the tail is forgotten: a megabyte or two, so that memory stays flat.
-const INGESTED_AFTER: usize = 4096;
+pub const INGESTED_AFTER: usize = 4096;
 
 const SETTINGS: Settings = Settings { ping_after_ms: 60_000, idle_timeout_ms: 150_000 };
 
@@ -38,6 +43,14 @@ pub struct Conversation {
     committed: BatchId,
     /// Messages since the tail was last forgotten.
     in_tail: usize,
+    stored: Option<Stored>,
+}
+
+/// A store, and what was committed since it was filled.
+#[derive(Debug)]
+struct Stored {
+    store: EmbeddedStore,
+    fold: Fold,
 }
 
 impl Default for Conversation {
@@ -53,6 +66,19 @@ impl Conversation {
     /// The shard does not welcome them.
     #[must_use]
     pub fn new() -> Self {
+        Self::over(None)
+    }
+
+    /// The same with an empty store, which answers what the shard asks and gets what is written.
+    ///
+    /// # Panics
+    /// The shard does not welcome them, or the store is not empty.
+    #[must_use]
+    pub fn with_store(store: EmbeddedStore) -> Self {
+        Self::over(Some(Stored { store, fold: Fold::default() }))
+    }
+
+    fn over(stored: Option<Stored>) -> Self {
         let topology = Topology::new(1).expect("one is not zero");
         let mut conversation = Self {
             shard: Shard::new(CoreId(0), topology, SETTINGS),
@@ -61,6 +87,7 @@ impl Conversation {
             now: Now { monotonic_ms: 1_000, wall: TimestampMs(1_760_000_000_000) },
             committed: BatchId(0),
             in_tail: 0,
+            stored,
         };
         for (slot, &user) in USERS.iter().enumerate() {
             let conn = conn(slot);
@@ -81,10 +108,30 @@ impl Conversation {
         }
         self.settle();
         self.in_tail += messages;
-        if self.in_tail >= INGESTED_AFTER {
-            self.in_tail = 0;
-            self.feed(Input::Ingested { up_to: self.committed });
+        if self.in_tail >= INGESTED_AFTER && self.stored.is_none() {
+            self.ingest();
         }
+    }
+
+    /// Everything that was written goes into the store, if there is one, and out of the tail. With a store: once.
+    ///
+    /// # Panics
+    /// The store does not take it, or has rows already that it must be merged with.
+    pub fn ingest(&mut self) {
+        if let Some(Stored { store, fold }) = &mut self.stored {
+            let fold = mem::take(fold);
+            assert!(fold.needed().is_empty(), "ingested once");
+            let fence = block_on(store.take_over()).expect("a fence");
+            block_on(store.commit(fence, &fold.finish(Vec::new()))).expect("the store takes it");
+        }
+        self.in_tail = 0;
+        self.feed(Input::Ingested { up_to: self.committed });
+    }
+
+    /// The reader sends these bytes, and everything follows that follows. Says how many bytes the reader gets.
+    pub fn ask(&mut self, received: &[u8]) -> usize {
+        self.feed(Input::Bytes { conn: conn(1), bytes: received });
+        self.settle()[1]
     }
 
     /// What the shard has done and holds.
@@ -97,16 +144,22 @@ impl Conversation {
         self.shard.handle(self.now, input, &self.directory, &mut self.effects);
     }
 
-    /// Ends turns and carries out what they ask for, until they ask for nothing.
-    fn settle(&mut self) {
+    /// Ends turns and carries out what they ask for, until they ask for nothing. Says how many bytes each connection was sent.
+    fn settle(&mut self) -> [usize; USERS.len()] {
+        let mut total = [0; USERS.len()];
         loop {
             let batch = self.shard.end_turn(self.now, &self.directory, &mut self.effects);
             let sent = self.take_effects();
             let queries = mem::take(&mut self.effects.queries);
+            if let Some(Stored { fold, .. }) = &mut self.stored {
+                let written = records(self.effects.batch.bytes());
+                written.for_each(|record| fold.add(&record.expect("what a shard wrote can be read")));
+            }
             self.effects.clear();
             if batch.is_none() && queries.is_empty() && sent == [0; USERS.len()] {
-                return;
+                return total;
             }
+            total.iter_mut().zip(sent).for_each(|(total, sent)| *total += sent);
             for (slot, bytes) in sent.into_iter().enumerate().filter(|&(_, bytes)| bytes > 0) {
                 self.feed(Input::Sent { conn: conn(slot), bytes });
             }
@@ -137,8 +190,11 @@ impl Conversation {
         sent
     }
 
-    /// What a store would answer that has everything which was written.
+    /// What the store answers, or one would that has everything which was written.
     fn answer(&self, query: &Query) -> Answer {
+        if let Some(Stored { store, .. }) = &self.stored {
+            return block_on(answer(store, query)).expect("the store can be read");
+        }
         match query {
             Query::User(_) => Answer::User(UserSnapshot::default()),
             // A conversation is forgotten with the tail, and asked for again by the next message.

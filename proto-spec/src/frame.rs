@@ -12,7 +12,7 @@ pub use self::{
 use crate::{
     code::ErrorCode,
     listed::listed,
-    wire::{DecodeError, varint_len},
+    wire::{DecodeError, put_sized},
 };
 
 /// Why a frame that arrived whole could not be read.
@@ -92,17 +92,8 @@ listed! {
 
 /// Appends length, kind and body of one frame.
 fn put_frame(out: &mut Vec<u8>, kind: u8, body: impl FnOnce(&mut Vec<u8>)) {
-    let start = out.len();
-    out.push(kind);
-    body(out);
-    let size = out.len() - start;
-    // The length stands first but is known last: move the frame up by the length's own size.
-    let prefix = varint_len(size as u64);
-    out.resize(out.len() + prefix, 0);
-    out.copy_within(start..start + size, start + prefix);
-    let mut value = size as u64;
-    for byte in &mut out[start..start + prefix] {
-        *byte = (value as u8 & 0x7f) | if value >= 0x80 { 0x80 } else { 0 };
-        value >>= 7;
-    }
+    put_sized(out, |out| {
+        out.push(kind);
+        body(out);
+    });
 }

@@ -68,6 +68,25 @@ pub fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
+/// Appends what `body` appends, with its varint length in front.
+pub(crate) fn put_sized(out: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>)) {
+    // The length stands first but is known last. It mostly has one byte: that much is kept free, and only what is longer is moved.
+    let start = out.len();
+    out.push(0);
+    body(out);
+    let size = out.len() - (start + 1);
+    let prefix = varint_len(size as u64);
+    if prefix > 1 {
+        out.resize(out.len() + prefix - 1, 0);
+        out.copy_within(start + 1..start + 1 + size, start + prefix);
+    }
+    let mut value = size;
+    for byte in &mut out[start..start + prefix] {
+        *byte = (value as u8 & 0x7f) | if value >= 0x80 { 0x80 } else { 0 };
+        value >>= 7;
+    }
+}
+
 /// What stands at the start of a buffer that may end anywhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Prefix {
@@ -195,6 +214,17 @@ mod tests {
             let mut out = Vec::new();
             put_varint(&mut out, value);
             assert_eq!((out.len(), varint_len(value)), (len, len), "{value}");
+        }
+    }
+
+    #[test]
+    fn a_length_is_put_in_front_whatever_its_size() {
+        for size in [0, 1, 127, 128, 16_383, 16_384, 70_000] {
+            let body = vec![7; size];
+            let (mut sized, mut expected) = (b"before".to_vec(), b"before".to_vec());
+            put_sized(&mut sized, |out| out.extend_from_slice(&body));
+            put_bytes(&mut expected, &body);
+            assert!(sized == expected, "{size}");
         }
     }
 

@@ -1,13 +1,14 @@
 //! Directory: who is connected, for any core to read without a hop. Written by a user's home core alone.
 
 use dashmap::DashMap;
+use foldhash::fast::RandomState;
 use proto_spec::UserId;
 use storage::CoreId;
 
 /// A process-wide map from a connected user to the core that holds the connections.
 #[derive(Debug, Default)]
 pub struct Directory {
-    online: DashMap<UserId, CoreId>,
+    online: DashMap<UserId, CoreId, RandomState>,
 }
 
 impl Directory {

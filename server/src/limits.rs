@@ -24,6 +24,10 @@ pub const OUTBOX_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes that a connection may send ahead of its welcome before it is not read from: a window of short texts.
 pub const EARLY_BYTES_MAX: usize = 64 * 1024;
 
+/// Messages to be confirmed by their recipient's home for which a user keeps room when there are none: 32 bytes, and whoever writes
+/// one message after the other does not allocate for each.
+pub const UNCONFIRMED_KEPT: usize = 4;
+
 /// Devices of one user. A person has a handful; each costs a row and a load at login.
 pub const DEVICES_MAX: usize = 32;
 

@@ -61,6 +61,11 @@ pub(crate) fn put_record(out: &mut Vec<u8>, record: &Record) {
     put(out, &StoredRecord::from(record));
 }
 
+/// Appends the record of an entry, without taking the entry.
+pub(crate) fn put_append(out: &mut Vec<u8>, user: UserId, entry: &Entry, replaces: Option<Seq>) {
+    put(out, &StoredRecord::append(user, entry, replaces));
+}
+
 /// Reads a record off the front of `bytes` and says how many bytes it took.
 pub(crate) fn record(bytes: &[u8]) -> Result<(Record, usize), CodecError> {
     let (stored, len) = take::<StoredRecord<'_>>("a record", bytes)?;
@@ -174,15 +179,16 @@ struct StoredSends {
     offsets: [u64; SendsBlock::LEN],
 }
 
+impl<'a> StoredRecord<'a> {
+    fn append(user: UserId, entry: &'a Entry, replaces: Option<Seq>) -> Self {
+        Self::Append { user: user.0, replaces: replaces.map(|seq| seq.0), seq: entry.seq.0, entry: entry.into() }
+    }
+}
+
 impl<'a> From<&'a Record> for StoredRecord<'a> {
     fn from(record: &'a Record) -> Self {
         match record {
-            Record::Append { user, entry, replaces } => Self::Append {
-                user: user.0,
-                replaces: replaces.map(|seq| seq.0),
-                seq: entry.seq.0,
-                entry: entry.into(),
-            },
+            Record::Append { user, entry, replaces } => Self::append(*user, entry, *replaces),
             Record::Cursor { user, device, seq } => Self::Cursor { user: user.0, device: device.0, seq: seq.0 },
             Record::Marks { user, marks, idle } => {
                 Self::Marks { user: user.0, forwarded: marks.forwarded.0, receipted: marks.receipted.0, idle: *idle }

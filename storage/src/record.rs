@@ -70,6 +70,12 @@ impl Batch {
         self.records += 1;
     }
 
+    /// As [`Batch::push`] of a [`Record::Append`], without taking the entry.
+    pub fn append(&mut self, user: UserId, entry: &Entry, replaces: Option<Seq>) {
+        codec::put_append(&mut self.bytes, user, entry, replaces);
+        self.records += 1;
+    }
+
     /// Whether nothing was pushed.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
@@ -125,7 +131,16 @@ mod tests {
             pushed.iter().for_each(|record| batch.push(record));
             prop_assert_eq!(batch.len(), pushed.len());
             let read: Result<Vec<_>, _> = records(batch.bytes()).collect();
-            prop_assert_eq!(read, Ok(pushed));
+            prop_assert_eq!(read.as_ref(), Ok(&pushed));
+
+            let mut appended = Batch::default();
+            for record in &pushed {
+                match record {
+                    Record::Append { user, entry, replaces } => appended.append(*user, entry, *replaces),
+                    Record::Cursor { .. } | Record::Marks { .. } => appended.push(record),
+                }
+            }
+            prop_assert_eq!(appended, batch);
         }
     }
 

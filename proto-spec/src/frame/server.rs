@@ -8,7 +8,7 @@ use crate::{
     ids::{RequestId, SendNumber, Seq, TimestampMs, UserId},
     limits::{DETAIL_BYTES_MAX, PAGE_ENTRIES_MAX},
     listed::listed,
-    wire::{DecodeError, Reader, put_bytes, put_varint},
+    wire::{DecodeError, Reader, put_bytes, put_sized, put_varint},
 };
 
 listed! {
@@ -322,11 +322,8 @@ impl Page {
         put_varint(out, self.last.0);
         out.push(u8::from(self.more));
         put_varint(out, self.entries.len() as u64);
-        let mut scratch = Vec::new();
         for entry in &self.entries {
-            scratch.clear();
-            entry.encode(&mut scratch);
-            put_bytes(out, &scratch);
+            put_sized(out, |out| entry.encode(out));
         }
         put_varint(out, self.delivered_up_to.0);
     }

@@ -376,7 +376,10 @@ impl Drop for AbortOnPanic {
 /// One listening socket, from which every core accepts. A socket for each core (SO_REUSEPORT) would let a second server
 /// share the port unnoticed, and would lose the connections that wait in a stopping core's queue; with one, the kernel
 /// wakes a single core for each connection, and where it is accepted matters for its hello only.
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+///
+/// # Errors
+/// The address is not ours, or still in use after a while.
+pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let listener = bind(address)?;
     let socket = socket2::SockRef::from(&listener);
     socket.listen(LISTEN_BACKLOG)?;

@@ -395,6 +395,19 @@ impl Ring {
     /// # Errors
     /// The ring is broken. A busy kernel is not an error: what was not taken is handed over next time.
     pub fn submit(&mut self) -> io::Result<()> {
+        self.hand_over(0)
+    }
+
+    /// As [`Ring::submit`], and waits in the same call until something has completed. For a loop that has nothing else to
+    /// wait for; a signal ends the wait too.
+    ///
+    /// # Errors
+    /// As [`Ring::submit`].
+    pub fn wait(&mut self) -> io::Result<()> {
+        self.hand_over(1)
+    }
+
+    fn hand_over(&mut self, completions: usize) -> io::Result<()> {
         loop {
             let mut linked = false;
             let (empty, work) = {
@@ -416,12 +429,13 @@ impl Ring {
                 }
                 (queue.is_empty(), queue.taskrun() || queue.cq_overflow())
             };
-            if empty && !work {
+            if empty && !work && completions == 0 {
                 return Ok(());
             }
-            match self.uring.submit() {
+            let rest = !self.waiting.is_empty() || self.linked.is_some();
+            match self.uring.submit_and_wait(if rest { 0 } else { completions }) {
                 Ok(1) if linked => return Err(io::Error::other("the kernel took a write without its sync")),
-                Ok(_) if self.waiting.is_empty() && self.linked.is_none() => return Ok(()),
+                Ok(_) if !rest => return Ok(()),
                 Ok(_) => {}
                 Err(error) => {
                     return match error.raw_os_error() {
@@ -501,16 +515,6 @@ impl Ring {
     fn push(&mut self, entry: squeue::Entry, token: Token) {
         self.waiting.push_back(entry.user_data(token.pack()));
         self.in_flight += 1;
-    }
-
-    /// For tests: hands over what was begun and waits until something has completed.
-    #[cfg(test)]
-    pub(super) fn wait(&mut self) -> io::Result<()> {
-        self.submit()?;
-        if self.uring.completion().is_empty() {
-            self.uring.submit_and_wait(1)?;
-        }
-        Ok(())
     }
 
     /// Cancels everything and waits until it has ended.

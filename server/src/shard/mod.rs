@@ -23,7 +23,7 @@ mod wheel;
 use std::collections::{HashMap, VecDeque};
 
 use foldhash::fast::RandomState;
-use proto_spec::{Event, UserId};
+use proto_spec::UserId;
 use storage::{BatchId, CoreId, Query};
 
 pub use effects::{Close, Effects, Presence, ReadState};
@@ -221,7 +221,6 @@ impl Shard {
             match parked {
                 Parked::Sent { user, device, number, seq } => self.publish(user, seq, Some((device, number)), cx),
                 Parked::Entry { user, seq, answer } => {
-                    self.show_delivered(user, seq);
                     self.publish(user, seq, None, cx);
                     if let Some(answer) = answer {
                         self.post(answer, cx);
@@ -230,17 +229,6 @@ impl Shard {
                 Parked::Answer(answer) => self.post(answer, cx),
                 Parked::Connect(connected) => self.welcome(connected, cx),
             }
-        }
-    }
-
-    /// If the entry is a receipt, the conversation may show it from now on.
-    fn show_delivered(&mut self, user_id: UserId, seq: proto_spec::Seq) {
-        let Some(user) = self.users.resident(user_id) else { return };
-        let Some(index) = user.tail_index(seq) else { return };
-        if let Event::Delivered { peer, up_to } = user.tail[index].entry.event
-            && let Some(conversation) = self.conversations.resident(user_id, peer)
-        {
-            conversation.delivered_committed = up_to;
         }
     }
 

@@ -8,7 +8,7 @@
 use std::ops::Range;
 
 use proto_spec::{
-    Direction, ErrorCode, Page, Recipient, RequestId, SendNumber, Seq, ServerFrame, UserId,
+    Direction, ErrorCode, Event, Page, Recipient, RequestId, SendNumber, Seq, ServerFrame, UserId,
     limits::{PAGE_BYTES_MAX, PAGE_ENTRIES_MAX},
 };
 use storage::{Entries, Query, Span};
@@ -66,6 +66,12 @@ impl Shard {
         };
         let durability = own.map(|_| user.durability_of(seq, self.store));
         let entry = &user.tail[index].entry;
+        if let Event::Delivered { peer, up_to } = entry.event
+            && let Some(conversation) = self.conversations.resident(user_id, peer)
+        {
+            // Pages of the conversation may say so from now on.
+            conversation.delivered_committed = up_to;
+        }
         let mut deliver: Option<Range<usize>> = None;
         for device in &mut user.devices {
             let own_number = own.and_then(|(id, number)| (id == device.id).then_some(number));

@@ -11,6 +11,7 @@ use super::{
     residents::ConversationWaiting,
     user::{Forwarding, Waiting},
 };
+use crate::limits::UNCONFIRMED_KEPT;
 
 impl Shard {
     /// Sends an envelope to the home of the user it is for.
@@ -54,7 +55,7 @@ impl Shard {
             user.unconfirmed.remove(index);
         }
         if user.unconfirmed.is_empty() {
-            user.unconfirmed.shrink_to(0);
+            user.unconfirmed.shrink_to(UNCONFIRMED_KEPT);
             if user.forwarding != Forwarding::Direct {
                 self.forward_from_log(user_id, cx);
             }

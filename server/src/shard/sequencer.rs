@@ -39,26 +39,24 @@ impl Shard {
         cx: &mut Turn<'_>,
     ) {
         self.cut_batch_if_full(cx);
+        let closed = self.refuse_admission();
         let Some(session) = self.sessions.get_mut(conn) else { return };
         let (user_id, device_id) = (session.user, session.device);
         let Some(user) = self.users.resident(user_id) else { return };
+        let next = user.head.next();
         let Some(device) = user.device(device_id) else { return };
         let expected = device.last_number.next();
-        let in_flight = device.in_flight;
         if number < expected && number.0 > 0 {
             return self.send_repeated(conn, number, cx);
         }
         let refusal = if number != expected {
             Some(Refusal { code: ErrorCode::SendGap, retry_after_ms: 0 })
         } else {
-            refuse_content(to, &content).or_else(|| self.refuse_admission(in_flight))
+            refuse_content(to, &content).or(closed).or_else(|| refuse_window(device.in_flight))
         };
         if let Some(refusal) = refusal {
             return self.refuse(conn, number, refusal, expected, cx);
         }
-        let Some(user) = self.users.resident(user_id) else { return };
-        user.unfinished = true;
-        let Some(device) = user.device(device_id) else { return };
         if device.last_number == SendNumber(0) {
             // A device is found by its cursor: no send of it may be durable without one.
             device.cursor_dirty = false;
@@ -66,18 +64,25 @@ impl Shard {
         }
         device.last_number = number;
         device.in_flight += 1;
+        device.recent.push_back(next);
+        user.unfinished = true;
+        // Older ones that are left over from before a restart must go first.
+        let forward = to != user_id && user.forwarding == Forwarding::Direct;
         let event = Event::Sent { to, device: device_id, number, content: content.clone() };
-        let Some(seq) = self.append(user_id, event, None, cx) else { return };
+        let batch = self.ledger.filling();
+        let seq = Self::append(user_id, user, event, None, batch, &mut self.users_changed, cx);
+        debug_assert_eq!(seq, next);
+        self.counters.entries += 1;
         self.ledger.park(Parked::Sent { user: user_id, device: device_id, number, seq });
-        if let Some(device) = self.users.resident(user_id).and_then(|user| user.device(device_id)) {
-            device.recent.push_back(seq);
+        if forward {
+            user.unconfirmed.push_back(seq);
+            self.post(Envelope { to, from: user_id, body: EnvelopeBody::Forward { origin: seq, content } }, cx);
         }
-        self.forward_sent(user_id, to, seq, content, cx);
         self.mark_dirty(user_id, cx.now.monotonic_ms);
     }
 
     /// Why this core takes no new send just now, if so.
-    fn refuse_admission(&self, in_flight: u16) -> Option<Refusal> {
+    fn refuse_admission(&self) -> Option<Refusal> {
         let (code, retry_after_ms) = match self.admission {
             _ if self.draining => (ErrorCode::Stopping, RETRY_STOPPING_MS),
             Admission::Full => (ErrorCode::StorageFull, RETRY_STORAGE_MS),
@@ -86,7 +91,6 @@ impl Shard {
             Admission::Open if self.ledger.uncommitted_bytes() > UNCOMMITTED_BYTES_MAX => {
                 (ErrorCode::Overloaded, RETRY_BUSY_MS)
             }
-            Admission::Open if u64::from(in_flight) >= SEND_WINDOW => (ErrorCode::WindowFull, RETRY_BUSY_MS),
             Admission::Open => return None,
         };
         Some(Refusal { code, retry_after_ms })
@@ -170,7 +174,8 @@ impl Shard {
     ) {
         self.cut_batch_if_full(cx);
         let answer = Envelope { to: from, from: to, body: EnvelopeBody::Forwarded { origin } };
-        let changed_in = self.ledger.filling();
+        let batch = self.ledger.filling();
+        let Some(user) = self.users.resident(to) else { return };
         let Some(conversation) = self.conversations.resident(to, from) else { return };
         if origin <= conversation.received_up_to {
             self.counters.duplicates += 1;
@@ -178,10 +183,13 @@ impl Shard {
             return self.answer_once_committed(changed_in, answer, cx);
         }
         conversation.received_up_to = origin;
-        conversation.changed_in = changed_in;
-        self.conversations_changed.push_back((changed_in, (to, from)));
+        if conversation.changed_in != batch {
+            conversation.changed_in = batch;
+            self.conversations_changed.push_back((batch, (to, from)));
+        }
         let event = Event::Received { from, origin, content };
-        let Some(seq) = self.append(to, event, None, cx) else { return };
+        let seq = Self::append(to, user, event, None, batch, &mut self.users_changed, cx);
+        self.counters.entries += 1;
         self.ledger.park(Parked::Entry { user: to, seq, answer: Some(answer) });
     }
 
@@ -205,21 +213,23 @@ impl Shard {
     ) {
         self.cut_batch_if_full(cx);
         let answer = Envelope { to: from, from: to, body: EnvelopeBody::Receipted { received_as } };
-        let filling = self.ledger.filling();
-        let Some(next) = self.users.resident(to).map(|user| user.head.next()) else { return };
+        let batch = self.ledger.filling();
+        let Some(user) = self.users.resident(to) else { return };
         let Some(conversation) = self.conversations.resident(to, from) else { return };
         if up_to <= conversation.delivered_up_to {
             let changed_in = conversation.changed_in;
             return self.answer_once_committed(changed_in, answer, cx);
         }
         let replaces = (conversation.delivered_at > Seq::ZERO).then_some(conversation.delivered_at);
-        conversation.delivered_up_to = up_to;
-        conversation.delivered_at = next;
-        conversation.changed_in = filling;
-        self.conversations_changed.push_back((filling, (to, from)));
         let event = Event::Delivered { peer: from, up_to };
-        let Some(seq) = self.append(to, event, replaces, cx) else { return };
-        debug_assert_eq!(seq, next);
+        let seq = Self::append(to, user, event, replaces, batch, &mut self.users_changed, cx);
+        self.counters.entries += 1;
+        conversation.delivered_up_to = up_to;
+        conversation.delivered_at = seq;
+        if conversation.changed_in != batch {
+            conversation.changed_in = batch;
+            self.conversations_changed.push_back((batch, (to, from)));
+        }
         self.ledger.park(Parked::Entry { user: to, seq, answer: Some(answer) });
     }
 
@@ -233,21 +243,26 @@ impl Shard {
         }
     }
 
-    /// The one place where a log grows: the record into the batch, the entry into the tail.
-    fn append(&mut self, user_id: UserId, event: Event, replaces: Option<Seq>, cx: &mut Turn<'_>) -> Option<Seq> {
-        let batch = self.ledger.filling();
-        let user = self.users.resident(user_id)?;
+    /// The one place where a log grows: the record into the batch, the entry into the tail. Says at which seq.
+    fn append(
+        user_id: UserId,
+        user: &mut User,
+        event: Event,
+        replaces: Option<Seq>,
+        batch: BatchId,
+        changed: &mut VecDeque<(BatchId, UserId)>,
+        cx: &mut Turn<'_>,
+    ) -> Seq {
         let seq = user.head.next();
         // Within a log time does not go back, whatever the wall clock does.
         let time = cx.now.wall.max(user.head_time);
         let entry = Entry { seq, time, event };
-        cx.effects.batch.push(&Record::Append { user: user_id, entry: entry.clone(), replaces });
+        cx.effects.batch.append(user_id, &entry, replaces);
         user.head = seq;
         user.head_time = time;
         user.tail.push_back(TailEntry { entry, replaces, batch });
-        self.counters.entries += 1;
-        Self::note_change(&mut self.users_changed, user_id, user, batch);
-        Some(seq)
+        Self::note_change(changed, user_id, user, batch);
+        seq
     }
 
     /// Remembers that `batch` changed `user`, so that it is not forgotten before the batch is ingested.
@@ -262,18 +277,6 @@ impl Shard {
             changed.push_back((batch, user_id));
         }
     }
-
-    /// Hands a message that has just been numbered to its recipient's home, unless older ones must go first.
-    fn forward_sent(&mut self, user_id: UserId, to: UserId, origin: Seq, content: Content, cx: &mut Turn<'_>) {
-        if to == user_id {
-            return;
-        }
-        let Some(user) = self.users.resident(user_id) else { return };
-        if user.forwarding == Forwarding::Direct {
-            user.unconfirmed.push_back(origin);
-            self.post(Envelope { to, from: user_id, body: EnvelopeBody::Forward { origin, content } }, cx);
-        }
-    }
 }
 
 /// Why this content will never be taken, if so.
@@ -285,4 +288,10 @@ fn refuse_content(to: UserId, content: &Content) -> Option<Refusal> {
         Content::Text(_) => return None,
     };
     Some(Refusal { code, retry_after_ms: 0 })
+}
+
+/// Why a device that waits for so many answers may not send, if so.
+fn refuse_window(in_flight: u16) -> Option<Refusal> {
+    let full = u64::from(in_flight) >= SEND_WINDOW;
+    full.then_some(Refusal { code: ErrorCode::WindowFull, retry_after_ms: RETRY_BUSY_MS })
 }

@@ -1,0 +1,128 @@
+//! End to end, in process: a whole node on the loopback, with its journal and store in the build folder, and two connections. A message is sent
+//! when the one before has arrived, so the machine is idle but for it: `accepted` is from the sender's write to the acceptance, `delivered`
+//! to the message at the other. Both wait for a sync of the journal. `relay` is the same through the bare relay: what the kernel,
+//! two wake-ups and the loopback take of it.
+//!
+//! Not measured: load. What a server does under load is the load generator's to say.
+
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use benches::{
+    TEXT,
+    connection::{Connection, token},
+    relay,
+};
+use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main, measurement::WallTime};
+use proto_spec::{ClientFrame, Content, SendNumber, ServerFrame, UserId};
+use server::{
+    auth::{Keys, generate_pem},
+    committer::OnStoreOutage,
+    io::{Node, NodeConfig, node::listen},
+    shard::Settings,
+};
+use storage::{
+    EmbeddedConfig, EmbeddedStore,
+    journal::{JournalConfig, recover},
+};
+
+const WRITER: UserId = UserId(1);
+const READER: UserId = UserId(2);
+
+fn end_to_end(criterion: &mut Criterion) {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder in the build folder");
+    let pem = generate_pem().expect("a key");
+    let store = EmbeddedStore::open(&dir.path().join("store"), EmbeddedConfig::default()).expect("a new store");
+    let config = NodeConfig {
+        listen: "127.0.0.1:0".parse().expect("an address"),
+        cores: 1,
+        connections_max: 16,
+        handshake_timeout_ms: 10_000,
+        settings: Settings { ping_after_ms: 600_000, idle_timeout_ms: 1_200_000 },
+        journal_dir: dir.path().join("journal"),
+        journal: JournalConfig {
+            segment_bytes: 4 * 1024 * 1024,
+            journal_bytes_max: 32 * 1024 * 1024,
+            reserve_bytes: 64 * 1024,
+        },
+        seal_after_ms: 600_000,
+        on_store_outage: OnStoreOutage::Accept,
+    };
+    let keys = Keys::from_pem(pem.as_bytes()).expect("a key");
+    let journal = recover(&config.journal_dir).expect("no journal");
+    let node = Node::start(&config, journal, Arc::new(store), keys).expect("a node");
+    let mut group = criterion.benchmark_group("end_to_end");
+    bench(&mut group, "node", node.address(), &pem);
+    node.stop();
+    node.join();
+
+    let listener = listen(config.listen).expect("a free port");
+    let address = listener.local_addr().expect("it is bound");
+    // Ends with the process.
+    thread::spawn(move || relay::run(&listener, 16).map(|never| match never {}).expect("a ring"));
+    bench(&mut group, "relay", address, &pem);
+}
+
+fn bench(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, address: SocketAddr, pem: &str) {
+    let login = |user| Connection::login(address, token(pem, user)).expect("a welcome").0;
+    let (mut writer, mut reader) = (login(WRITER), login(READER));
+    let mut number = SendNumber(0);
+    let mut time = |rounds: u64, what: Event| {
+        let mut total = Duration::ZERO;
+        for _ in 0..rounds {
+            let begun = Instant::now();
+            send(&mut writer, &mut number);
+            // The other one is taken too, unmeasured: a reader that does not read would soon be sent pages.
+            match what {
+                Event::Accepted => {
+                    accepted(&mut writer, number);
+                    total += begun.elapsed();
+                    delivered(&mut reader);
+                }
+                Event::Delivered => {
+                    delivered(&mut reader);
+                    total += begun.elapsed();
+                    accepted(&mut writer, number);
+                }
+            }
+        }
+        total
+    };
+    group.bench_function(format!("{name}/accepted"), |b| b.iter_custom(|rounds| time(rounds, Event::Accepted)));
+    group.bench_function(format!("{name}/delivered"), |b| b.iter_custom(|rounds| time(rounds, Event::Delivered)));
+}
+
+/// What ends a measurement.
+#[derive(Clone, Copy)]
+enum Event {
+    Accepted,
+    Delivered,
+}
+
+fn send(writer: &mut Connection, number: &mut SendNumber) {
+    *number = number.next();
+    writer
+        .send(&ClientFrame::Send { number: *number, to: READER, content: Content::text(TEXT) })
+        .expect("the node takes it");
+}
+
+fn accepted(writer: &mut Connection, expected: SendNumber) {
+    match writer.frame().expect("an answer") {
+        ServerFrame::Accepted { number, .. } if number == expected => {}
+        other => panic!("{other:?}"),
+    }
+}
+
+fn delivered(reader: &mut Connection) {
+    match reader.frame().expect("a message") {
+        ServerFrame::Deliver { .. } => {}
+        other => panic!("{other:?}"),
+    }
+}
+
+criterion_group!(both, end_to_end);
+criterion_main!(both);
