@@ -83,12 +83,13 @@ pub fn run(listener: &TcpListener, connections_max: u32) -> Result<Infallible, R
                 Op::Hello | Op::Receive => on_receive(completion, &mut relay, &mut connections, &mut ring),
                 Op::Send => on_sent(completion, &mut relay, &mut connections, &mut ring),
                 Op::Close => connections.closed(completion.token),
-                Op::Shutdown => connections.settled(completion.token, &mut ring),
+                Op::Shutdown => connections.settled(completion.token),
                 Op::Cancel | Op::Connect | Op::Move | Op::Arrival | Op::JournalWrite | Op::JournalSync => {}
             }
         }
         connections.feed_starved(&mut ring);
         connections.flush(&mut ring);
+        connections.begin_closes(&mut ring);
     }
 }
 

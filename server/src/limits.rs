@@ -135,6 +135,10 @@ pub const OUTPUT_BUFFERS_KEPT: usize = 1024;
 /// Capacity above which a send buffer is not kept: pages and catch-ups are rare.
 pub const OUTPUT_BUFFER_KEPT_BYTES: usize = 16 * 1024;
 
+/// Descriptors that a core closes in one turn, each some ten microseconds of the kernel's: a crowd that is cut off must not
+/// hold up the messages of the others.
+pub const CLOSES_TURN_MAX: usize = 64;
+
 /// Turns of a busy core between two looks at its runtime's other tasks.
 pub const TURNS_BETWEEN_YIELDS: u32 = 32;
 

@@ -151,6 +151,7 @@ impl Reactor {
         if let Some(commit) = &mut self.commit {
             commit.begin(now.monotonic_ms, &mut self.ring);
         }
+        self.connections.begin_closes(&mut self.ring);
         self.readers.flush();
         self.outgoing.flush();
         self.ring.submit()
@@ -182,7 +183,7 @@ impl Reactor {
                     self.connections.closed(completion.token);
                     self.shared.connections.fetch_sub(1, Ordering::Relaxed);
                 }
-                Op::Shutdown => self.connections.settled(completion.token, &mut self.ring),
+                Op::Shutdown => self.connections.settled(completion.token),
                 Op::Cancel => {}
                 Op::Connect => debug_assert!(false, "a server opens no connections"),
             }
@@ -357,6 +358,7 @@ impl Reactor {
         let mailbox = &self.shared.mailboxes[usize::from(self.core.0)];
         self.commit.as_ref().is_some_and(Commit::has_news)
             || mailbox.has_mail()
+            || self.connections.has_closes()
             || (!self.deferred.is_empty() && !self.is_stalled())
             || self.ring.is_ready()
     }

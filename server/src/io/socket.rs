@@ -15,7 +15,7 @@ use super::{
     token::{Op, Token},
 };
 use crate::{
-    limits::{CLOSE_FLUSH_MS, CLOSE_LINGER_MS, OUTPUT_BUFFER_KEPT_BYTES, OUTPUT_BUFFERS_KEPT},
+    limits::{CLOSE_FLUSH_MS, CLOSE_LINGER_MS, CLOSES_TURN_MAX, OUTPUT_BUFFER_KEPT_BYTES, OUTPUT_BUFFERS_KEPT},
     shard::{ConnId, ReadState},
 };
 
@@ -122,6 +122,8 @@ pub struct Connections {
     flush_deadlines: VecDeque<(u64, ConnId)>,
     /// When lingering connections are cut; likewise. A queue of their own: behind the longer time they would get it too.
     linger_deadlines: VecDeque<(u64, ConnId)>,
+    /// Connections whose descriptor is to be closed.
+    to_close: VecDeque<ConnId>,
     /// Connections whose receive found no buffer.
     starved: VecDeque<ConnId>,
     /// Send buffers to reuse.
@@ -213,11 +215,11 @@ impl Connections {
     }
 
     /// A shutdown or a move has completed.
-    pub fn settled(&mut self, token: Token, ring: &mut Ring) {
+    pub fn settled(&mut self, token: Token) {
         let conn = conn_of(token);
         if let Some(found) = self.get_mut(conn) {
             found.settling = false;
-            self.close_if_quiet(conn, ring);
+            self.close_if_quiet(conn);
         }
     }
 
@@ -258,7 +260,7 @@ impl Connections {
         if !starved {
             self.arm(conn, ring);
         }
-        self.close_if_quiet(conn, ring);
+        self.close_if_quiet(conn);
     }
 
     /// Receives for as many starved connections as there are buffers.
@@ -384,7 +386,7 @@ impl Connections {
         }
         let queued = std::mem::take(&mut found.queued);
         self.reuse(queued);
-        self.close_if_quiet(conn, ring);
+        self.close_if_quiet(conn);
     }
 
     /// The descriptor is closed: the slot is free, unless the next connection is in it already.
@@ -440,13 +442,28 @@ impl Connections {
         }
     }
 
-    fn close_if_quiet(&mut self, conn: ConnId, ring: &mut Ring) {
+    fn close_if_quiet(&mut self, conn: ConnId) {
         let Some(found) = self.get_mut(conn) else { return };
         if found.stage == Stage::Ending && found.is_quiet() {
             found.stage = Stage::Closing;
             found.invariants();
+            self.to_close.push_back(conn);
+        }
+    }
+
+    /// Closes some of those whose time has come. The kernel takes a descriptor apart within the submitting call, so a crowd
+    /// that leaves at once is seen off over several turns.
+    pub fn begin_closes(&mut self, ring: &mut Ring) {
+        let count = self.to_close.len().min(CLOSES_TURN_MAX);
+        for conn in self.to_close.drain(..count) {
             ring.close(conn.slot, conn.generation);
         }
+    }
+
+    /// Whether [`Connections::begin_closes`] has more to do.
+    #[must_use]
+    pub fn has_closes(&self) -> bool {
+        !self.to_close.is_empty()
     }
 
     fn reuse(&mut self, mut bytes: Vec<u8>) {
@@ -534,6 +551,7 @@ mod tests {
         fn until(&mut self, done: impl Fn(&Self) -> bool) {
             while !done(self) {
                 self.connections.flush(&mut self.ring);
+                self.connections.begin_closes(&mut self.ring);
                 self.ring.wait().unwrap();
                 let mut completions = Vec::new();
                 self.ring.take(&mut completions);
@@ -573,7 +591,7 @@ mod tests {
                         Sent::Broken(stage) => self.gone.push(stage),
                     }
                 }
-                (Op::Shutdown, _) => self.connections.settled(token, &mut self.ring),
+                (Op::Shutdown, _) => self.connections.settled(token),
                 (Op::Close, _) => self.connections.closed(token),
                 _ => {}
             }
@@ -603,6 +621,7 @@ mod tests {
         let first = vec![1; 8 << 20];
         world.connections.queue(conn, &first);
         world.connections.flush(&mut world.ring);
+        world.connections.begin_closes(&mut world.ring);
         world.ring.submit().unwrap();
         world.connections.queue(conn, &[2; 1000]);
         let reader = std::thread::spawn(move || {
@@ -639,6 +658,7 @@ mod tests {
         world.connections.queue(conn, &vec![0; 16 << 20]);
         world.connections.close(0, conn, &mut world.ring);
         world.connections.flush(&mut world.ring);
+        world.connections.begin_closes(&mut world.ring);
         world.ring.submit().unwrap();
         assert_eq!(world.connections.cut_late(CLOSE_FLUSH_MS - 1, &mut world.ring), 0);
         assert_eq!(world.connections.stage(conn), Stage::Flushing);
@@ -709,9 +729,23 @@ mod tests {
         connections.after_receive(receive, false, ring);
         for (op, conn) in [(Op::Shutdown, lingering), (Op::Move, leaving)] {
             assert_eq!(connections.stage(conn), Stage::Ending);
-            connections.settled(Token::new(op, conn.slot, conn.generation), ring);
+            connections.settled(Token::new(op, conn.slot, conn.generation));
             assert_eq!(connections.stage(conn), Stage::Closing);
         }
+    }
+
+    #[test]
+    fn a_crowd_that_leaves_at_once_is_seen_off_over_several_turns() {
+        let mut world = World::new();
+        let World { connections, ring, .. } = &mut world;
+        for slot in 0..=CLOSES_TURN_MAX as u32 {
+            let conn = connections.open(slot);
+            connections.abandon(conn, ring);
+        }
+        connections.begin_closes(ring);
+        assert!(connections.has_closes());
+        connections.begin_closes(ring);
+        assert!(!connections.has_closes());
     }
 
     #[test]

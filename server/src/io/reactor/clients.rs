@@ -162,7 +162,7 @@ impl Reactor {
     /// A descriptor has got to its home core, or has not.
     pub(super) fn on_moved(&mut self, now: Now, completion: &Completion) {
         let conn = conn_of(completion.token);
-        self.connections.settled(completion.token, &mut self.ring);
+        self.connections.settled(completion.token);
         let Some((home, guest)) = self.greetings.left(conn) else { return };
         if completion.result < 0 {
             let error = error_of(completion.result);
