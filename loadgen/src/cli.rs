@@ -71,6 +71,10 @@ struct Target {
     #[arg(long, global = true, value_name = "ADDRESS:PORT")]
     metrics: Option<SocketAddr>,
 
+    /// Do not compare histories in the end: what is on the other side keeps none (the bare relay of the benches)
+    #[arg(long, global = true)]
+    no_history: bool,
+
     /// Threads with a ring each; without it as few as can hold the connections
     #[arg(long, global = true, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=64))]
     lanes: Option<u16>,
@@ -99,6 +103,7 @@ impl Target {
             mint: Arc::new(mint),
             first_user: self.first_user,
             tolerates_disconnects: self.tolerate_disconnects,
+            compares_histories: !self.no_history,
             stall_after: Duration::from_secs(self.stall_after),
             sight: Sight { pid: self.server_pid, metrics: self.metrics },
             run: self.seed.unwrap_or_else(rand::random),
@@ -145,7 +150,10 @@ fn run(arguments: &Arguments) -> anyhow::Result<Report> {
     let world = arguments.target.world()?;
     let plan = arguments.scenario.plan(&world)?;
     let (scenario, parameters, eras) = (plan.scenario, plan.parameters.clone(), plan.eras);
-    let notes = plan.notes.clone();
+    let mut notes = plan.notes.clone();
+    if !world.compares_histories {
+        notes.push("Histories were not compared (--no-history).".to_owned());
+    }
     let outcome = engine::run(&world, plan)?;
     Ok(Report { scenario, parameters, eras, notes, outcome })
 }

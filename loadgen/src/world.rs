@@ -22,6 +22,8 @@ pub struct World {
     pub first_user: u64,
     /// Lost connections are part of the run.
     pub tolerates_disconnects: bool,
+    /// Histories are read back in the end.
+    pub compares_histories: bool,
     /// A run in which nothing at all has happened for so long is given up.
     pub stall_after: Duration,
     /// Where the server can be looked at.

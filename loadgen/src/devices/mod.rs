@@ -38,6 +38,8 @@ pub struct Manners {
     pub mint: Arc<Mint>,
     /// Lost connections are part of the run.
     pub tolerates_disconnects: bool,
+    /// Histories are read back in the end.
+    pub compares_histories: bool,
     /// Sends of one device that may be in flight.
     pub window: u16,
     /// Connections that may be on their way to their welcome at a time.

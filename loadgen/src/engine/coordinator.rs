@@ -39,6 +39,7 @@ pub fn run(world: &World, plan: Plan) -> anyhow::Result<Outcome> {
             target: world.server,
             mint: Arc::clone(&world.mint),
             tolerates_disconnects: world.tolerates_disconnects,
+            compares_histories: world.compares_histories,
             window: plan.window,
             handshakes_max: plan.handshakes_max.map_or(HANDSHAKES_MAX, |all| all.div_ceil(count)).min(HANDSHAKES_MAX),
             logins_a_second: plan.logins_a_second.map(|rate| rate / count as f64),

@@ -20,6 +20,7 @@ struct Lane {
     devices: Devices,
     script: Box<dyn Script>,
     login: LoginFirst,
+    compares_histories: bool,
     phase: Phase,
     phase_since_us: u64,
     read_back: ReadBack,
@@ -39,6 +40,7 @@ pub(super) fn run(
     login: LoginFirst,
     shared: Arc<Shared>,
 ) -> anyhow::Result<Faults> {
+    let compares_histories = manners.compares_histories;
     let made = Devices::new(manners, plan.crew, plan.lines);
     let devices = made.inspect_err(|error| shared.lanes[index].give_up(&error.to_string()))?;
     let mut lane = Lane {
@@ -46,6 +48,7 @@ pub(super) fn run(
         devices,
         script: plan.script,
         login,
+        compares_histories,
         phase: Phase::Login,
         phase_since_us: 0,
         read_back: ReadBack::default(),
@@ -136,6 +139,7 @@ impl Lane {
                 Next::Finished => (true, u64::MAX),
             },
             Phase::Drain => (self.devices.ledger().under_way() == 0 && self.devices.is_complete(), u64::MAX),
+            Phase::ReadBack if !self.compares_histories => (true, u64::MAX),
             Phase::ReadBack => {
                 let script = &self.script;
                 (self.read_back.drive(&mut self.devices, |devices, slot| script.peer(devices, slot)), u64::MAX)
