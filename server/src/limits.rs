@@ -42,6 +42,10 @@ pub const UNCOMMITTED_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// conversation to ten receipts a second; nobody sees a tick that comes a tenth of a second later.
 pub const RECEIPT_DELAY_MS: u64 = 100;
 
+/// Users whose cursors, reports and marks are looked at in one turn, a few microseconds each: what is gathered of a
+/// thousand conversations must not hold up a message for milliseconds.
+pub const FLUSHES_TURN_MAX: usize = 32;
+
 /// How long a refused client waits when the server is busy, in milliseconds.
 pub const RETRY_BUSY_MS: u64 = 200;
 

@@ -361,6 +361,7 @@ impl Reactor {
             || self.connections.has_closes()
             || (!self.deferred.is_empty() && !self.is_stalled())
             || self.ring.is_ready()
+            || self.shard.has_due(self.clock.now())
     }
 
     /// Announces that this core sleeps; false if something came in the meantime.

@@ -18,7 +18,7 @@ use super::{
     question::Question,
     user::{Forwarding, Room, Waiting},
 };
-use crate::limits::RECEIPT_DELAY_MS;
+use crate::limits::{FLUSHES_TURN_MAX, RECEIPT_DELAY_MS};
 
 /// How much of a log is looked at in one step.
 const STEP: Room = Room { direction: Direction::Forwards, entries: PAGE_ENTRIES_MAX as usize, bytes: PAGE_BYTES_MAX };
@@ -52,8 +52,7 @@ impl Shard {
         if let Some(user) = self.users.resident(user_id)
             && !mem::replace(&mut user.dirty, true)
         {
-            self.dirty.push(user_id);
-            self.flush_at_ms = self.flush_at_ms.min(now_ms + RECEIPT_DELAY_MS);
+            self.dirty.push_back((now_ms + RECEIPT_DELAY_MS, user_id));
         }
     }
 
@@ -64,17 +63,22 @@ impl Shard {
         }
     }
 
-    /// Looks at all dirty users, if it is time.
+    /// Looks at dirty users whose time has come; at all of them when the server stops.
     pub(super) fn flush_if_due(&mut self, cx: &mut Turn<'_>) {
         // Cursors and receipts can wait; the journal's reserve is for the consequences of what was accepted.
         if self.admission != Admission::Open {
             return;
         }
-        if cx.now.monotonic_ms >= self.flush_at_ms || (self.draining && !self.dirty.is_empty()) {
-            self.flush_at_ms = u64::MAX;
-            for user_id in mem::take(&mut self.dirty) {
-                self.flush(user_id, cx);
+        let now_ms = cx.now.monotonic_ms;
+        let most = if self.draining { usize::MAX } else { FLUSHES_TURN_MAX };
+        // Who is marked again meanwhile has another time.
+        for _ in 0..most.min(self.dirty.len()) {
+            let Some(&(due_ms, user_id)) = self.dirty.front() else { return };
+            if due_ms > now_ms && !self.draining {
+                return;
             }
+            self.dirty.pop_front();
+            self.flush(user_id, cx);
         }
     }
 

@@ -104,9 +104,8 @@ pub struct Shard {
     postponed: VecDeque<(u64, Query, Question)>,
     /// Envelopes from this shard to itself.
     local: VecDeque<Envelope>,
-    /// Users whose cursors, reports and marks are to be looked at, and when.
-    dirty: Vec<UserId>,
-    flush_at_ms: u64,
+    /// Users whose cursors, reports and marks are to be looked at, by when.
+    dirty: VecDeque<(u64, UserId)>,
     wheel: Wheel,
     admission: Admission,
     store: StoreState,
@@ -139,8 +138,7 @@ impl Shard {
             next_query: QueryId(0),
             postponed: VecDeque::new(),
             local: VecDeque::new(),
-            dirty: Vec::new(),
-            flush_at_ms: u64::MAX,
+            dirty: VecDeque::new(),
             wheel: Wheel::new(),
             admission: Admission::Open,
             store: StoreState::Present,
@@ -200,6 +198,12 @@ impl Shard {
     #[must_use]
     pub fn is_drained(&self) -> bool {
         self.draining && self.ledger.nothing_is_parked() && self.sessions.len() == 0 && self.nothing_to_flush()
+    }
+
+    /// Whether something that can not wait for the next tick was left for another turn.
+    #[must_use]
+    pub fn has_due(&self, now: Now) -> bool {
+        self.admission == Admission::Open && self.dirty.front().is_some_and(|(due_ms, _)| *due_ms <= now.monotonic_ms)
     }
 
     /// What this shard has done and holds.
