@@ -187,12 +187,33 @@ impl User {
 
     /// Finds an entry that is not in the store yet.
     pub(super) fn tail_index(&self, seq: Seq) -> Option<usize> {
-        // Without superseded entries a seq is a place; with them it lies before it.
-        let guess = seq.0.checked_sub(self.tail.front()?.entry.seq.0)? as usize;
-        if self.tail.get(guess).is_some_and(|tail| tail.entry.seq == seq) {
-            return Some(guess);
+        let place = self.tail_place(seq);
+        self.tail.get(place).is_some_and(|tail| tail.entry.seq == seq).then_some(place)
+    }
+
+    /// Where the first entry from `seq` on is in the tail. Superseded entries are gone from between: so many places lie at
+    /// most behind it, and so many at most before it. Mostly it is about the newest entries, and none is gone behind them.
+    fn tail_place(&self, seq: Seq) -> usize {
+        let (Some(first), Some(last)) = (self.tail.front(), self.tail.back()) else { return 0 };
+        let (Some(before), Some(behind)) = (seq.0.checked_sub(first.entry.seq.0), last.entry.seq.0.checked_sub(seq.0))
+        else {
+            return if seq < first.entry.seq { 0 } else { self.tail.len() };
+        };
+        let most = (self.tail.len() - 1).min(before as usize);
+        let mut least = (self.tail.len() - 1).saturating_sub(behind as usize);
+        let mut width = most - least;
+        while width > 0 && self.tail[least].entry.seq < seq {
+            // The half that it is in.
+            let half = width.div_ceil(2);
+            if self.tail[least + half].entry.seq < seq {
+                least += half;
+                width -= half;
+            } else {
+                least += 1;
+                width = half - 1;
+            }
         }
-        self.tail.binary_search_by_key(&seq, |tail| tail.entry.seq).ok()
+        least
     }
 
     /// Forgets what is in the store since `ingested`.
@@ -224,8 +245,7 @@ impl User {
     /// `bytes_max`; and whether the whole range was covered.
     pub(super) fn tail_entries(&self, peer: Option<UserId>, first: Seq, last: Seq, room: Room) -> (Vec<Entry>, bool) {
         debug_assert!(first > self.stored && last <= self.committed);
-        let start = self.tail.partition_point(|tail| tail.entry.seq < first);
-        let end = self.tail.partition_point(|tail| tail.entry.seq <= last);
+        let (start, end) = (self.tail_place(first), self.tail_place(last.next()));
         let matching = |tail: &&TailEntry| match peer {
             Some(peer) => tail.entry.event.conversation() == Some(peer),
             None => true,
@@ -326,4 +346,28 @@ pub(super) struct Conversation {
     pub(super) delivered_committed: Seq,
     /// The last batch that changed one of these.
     pub(super) changed_in: BatchId,
+}
+
+#[cfg(test)]
+mod tests {
+    use proto_spec::Event;
+
+    use super::*;
+
+    #[test]
+    fn a_place_in_the_tail_is_found_whatever_was_superseded() {
+        let mut user = User::load(&UserSnapshot::default());
+        // Each bit that is not set has been superseded; the last never is.
+        for pattern in 1_u64..1 << 10 {
+            let seqs = (0..10).filter(|bit| pattern >> bit & 1 == 1).map(|bit| Seq(100 + bit));
+            let entry = |seq| Entry { seq, time: TimestampMs(1), event: Event::Unknown { kind: 99 } };
+            user.tail = seqs.map(|seq| TailEntry { entry: entry(seq), replaces: None, batch: BatchId(1) }).collect();
+            for seq in (98..112).map(Seq) {
+                let place = user.tail.partition_point(|tail| tail.entry.seq < seq);
+                assert_eq!(user.tail_place(seq), place, "{pattern:b} {seq}");
+                let index = user.tail.iter().position(|tail| tail.entry.seq == seq);
+                assert_eq!(user.tail_index(seq), index, "{pattern:b} {seq}");
+            }
+        }
+    }
 }
