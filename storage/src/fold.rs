@@ -8,6 +8,7 @@
 
 use std::collections::HashMap;
 
+use foldhash::fast::RandomState;
 use proto_spec::{DeviceId, Entry, Event, SendNumber, Seq, UserId};
 
 use crate::{
@@ -23,8 +24,8 @@ pub struct Fold {
     /// Rows that records write once, or nearly so.
     rows: RunBuilder,
     /// Rows that many records of a run write; the last one stays.
-    states: HashMap<Key, State>,
-    sends: HashMap<Key, Sends>,
+    states: HashMap<Key, State, RandomState>,
+    sends: HashMap<Key, Sends, RandomState>,
     records: u64,
 }
 

@@ -7,7 +7,7 @@
 //! Invariants: table numbers are never reused; a key parses back to what made it; keys of one table order as
 //! (partition, user, rest).
 
-use std::{fmt, ops::Deref};
+use std::{cmp::Ordering, fmt, ops::Deref};
 
 use proto_spec::{DeviceId, SendNumber, Seq, UserId};
 use thiserror::Error;
@@ -87,11 +87,35 @@ pub enum RowKey {
 }
 
 /// A stored key: at most [`Key::LEN_MAX`] bytes, kept in place. Orders as its bytes do.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Key {
-    // The padding is zero and the length comes last, so that the derived order is the order of the bytes.
+    // The padding is zero, and the length decides last: so the order is that of the bytes.
     bytes: [u8; Self::LEN_MAX],
     len: u8,
+}
+
+impl Key {
+    /// The bytes as numbers that order as they do; the last one takes up some of the one before it again.
+    fn words(&self) -> [u64; 4] {
+        [0, 8, 16, Self::LEN_MAX - 8].map(|at| {
+            let mut word = [0; 8];
+            word.copy_from_slice(&self.bytes[at..at + 8]);
+            u64::from_be_bytes(word)
+        })
+    }
+}
+
+// By words: a run of a journal segment sorts millions of keys.
+impl Ord for Key {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.words().cmp(&other.words()).then(self.len.cmp(&other.len))
+    }
+}
+
+impl PartialOrd for Key {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
 }
 
 /// Bytes that are not a key of this version.
