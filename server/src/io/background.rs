@@ -71,7 +71,10 @@ pub(super) fn start<S: Store>(world: &World<S>, segments_max: u64) -> io::Result
 
 /// Makes a segment and opens it for writing.
 pub(super) fn prepare(folder: &JournalFolder, number: SegmentNumber) -> Result<(Salt, File), JournalError> {
-    let Prepared { path, salt } = folder.prepare(number)?;
+    opened(folder.prepare(number)?)
+}
+
+fn opened(Prepared { path, salt }: Prepared) -> Result<(Salt, File), JournalError> {
     let file = open(&path).map_err(|source| JournalError::Io { action: "open", path, source })?;
     Ok((salt, file))
 }
@@ -84,7 +87,7 @@ impl<S: Store> World<S> {
     fn make(&self, wanted: &Receiver<SegmentNumber>) {
         let _guard = AbortOnPanic;
         for segment in wanted {
-            self.tell(match prepare(&self.folder, segment) {
+            self.tell(match self.folder.prepare_gently(segment).and_then(opened) {
                 Ok((salt, file)) => Background::Prepared { segment, salt, file },
                 Err(error) => {
                     warn!(%segment, %error, "a journal segment could not be made; it will be tried again");

@@ -576,7 +576,7 @@ fn segments_are_freed_while_others_are_made() {
     let folder = JournalFolder::open(dir.path(), CONFIG.segment_bytes).unwrap();
     let maker = folder.clone();
     let (made, to_free) = std::sync::mpsc::channel();
-    let making = std::thread::spawn(move || {
+    let making = thread::spawn(move || {
         for number in (1..=400).map(SegmentNumber) {
             maker.prepare(number).unwrap();
             made.send(number).unwrap();
