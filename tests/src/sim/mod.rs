@@ -1,5 +1,5 @@
 //! The simulator: one node with its cores, journal and store, and people with several devices, in one thread from one
-//! seed. It runs the production shard, handshake, group commit, journal files, recovery, fold, queries, ingestion and client;
+//! seed. It runs the production shard, handshake, committer, journal files, recovery, fold, queries, ingestion and client;
 //! simulated are time, network, the disk's writes and syncs, the store's answers, and crashes of the node and of apps.
 
 mod client;
