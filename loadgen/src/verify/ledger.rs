@@ -65,6 +65,8 @@ pub struct Ledger {
     /// Messages without labels are recognised by who writes to whom.
     lines: Option<Lines>,
     between: HashMap<(UserId, UserId), StreamId>,
+    /// By device, and author of several devices whose messages it gets: the last seq in the author's log.
+    origins: HashMap<(u32, UserId), Seq>,
     /// What has gone wrong.
     pub faults: Faults,
     under_way: u64,
@@ -83,6 +85,7 @@ impl Ledger {
             streams: Vec::new(),
             lines,
             between: HashMap::new(),
+            origins: HashMap::new(),
             faults: Faults::default(),
             under_way: 0,
             foreign: 0,
@@ -221,7 +224,20 @@ impl Ledger {
             self.fault(id, index, &format!("came to user {me} as entry {seq} from user {from}"));
             return None;
         }
-        self.observed(slot, id, index, seq, origin, text, digest)
+        let arrival = self.observed(slot, id, index, seq, origin, text, digest)?;
+        // Within a stream the order is that of the indices; the devices of one author have a stream each.
+        if self.crew.devices(self.stream(id).from).len() > 1 {
+            let last = self.origins.entry((slot, from)).or_default();
+            let before = std::mem::replace(last, origin);
+            if origin <= before {
+                self.fault(
+                    id,
+                    index,
+                    &format!("came as entry {seq}: it is seq {origin} of its author, after {before}"),
+                );
+            }
+        }
+        Some(arrival)
     }
 
     /// A device got an entry that another device of its user sent. None if it is not of this run.

@@ -209,3 +209,24 @@ fn the_lines_of_a_trace_are_recognised_without_labels() {
     ledger.received(b, Seq(2), A, Seq(2), b"hi", &mut digests[1]);
     assert!(ledger.faults.kept()[0].contains("another text"), "{:?}", ledger.faults);
 }
+
+#[test]
+fn the_order_of_messages_from_several_devices_of_one_author_is_checked() {
+    for (origins, is_wrong) in [([5, 6], false), ([6, 5], true), ([6, 6], true)] {
+        let mut world = World::new();
+        let other = world.ledger.open(1, 2);
+        for stream in [world.stream, other] {
+            world.ledger.send(stream, 10, Text::Made(40));
+        }
+        for ((seq, origin), stream) in (1..).zip(origins).zip([world.stream, other]) {
+            let mut text = String::new();
+            world.ledger.write_text(stream, 0, Text::Made(40), &mut text);
+            let digest = &mut world.digests[2];
+            world.ledger.received(2, Seq(seq), A, Seq(origin), text.as_bytes(), digest);
+        }
+        match is_wrong {
+            true => world.only_fault(&format!("it is seq {} of its author, after 6", origins[1])),
+            false => assert_eq!(world.faults(), Vec::<String>::new()),
+        }
+    }
+}
