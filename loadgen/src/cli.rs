@@ -1,14 +1,25 @@
 //! The command line: arguments in, reports out, and the exit code: 0 if everything was verified, 1 if not, 2 for bad arguments.
 
-use std::{fs, net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    fs,
+    net::SocketAddr,
+    path::PathBuf,
+    process::{self, ExitCode},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
 use anyhow::{Context as _, bail, ensure};
 use clap::Parser;
+use server::process::Usage;
 
 use crate::{
     engine,
     report::{Report, html::html, table::table},
-    sample::{Sight, Usage},
+    sample::Sight,
     scenario::Scenario,
     token::Mint,
     world::World,
@@ -108,6 +119,7 @@ impl Target {
             sight: Sight { pid: self.server_pid, metrics: self.metrics },
             run: self.seed.unwrap_or_else(rand::random),
             lanes: self.lanes.map(usize::from),
+            stops: Arc::default(),
         })
     }
 }
@@ -149,13 +161,27 @@ fn run(arguments: &Arguments) -> anyhow::Result<Report> {
     }
     let world = arguments.target.world()?;
     let plan = arguments.scenario.plan(&world)?;
+    listen_to_signals(Arc::clone(&world.stops))?;
     let (scenario, parameters, eras) = (plan.scenario, plan.parameters.clone(), plan.eras);
     let mut notes = plan.notes.clone();
     if !world.compares_histories {
         notes.push("Histories were not compared (--no-history).".to_owned());
     }
     let outcome = engine::run(&world, plan)?;
+    if outcome.was_stopped {
+        notes.push("A signal has cut the load short; the counts and rates are of what there was of it.".to_owned());
+    }
     Ok(Report { scenario, parameters, eras, notes, outcome })
+}
+
+/// The first signal ends the load, and what was sent is verified; the second one ends the run; the third one the process.
+fn listen_to_signals(stops: Arc<AtomicU32>) -> anyhow::Result<()> {
+    let on_signal = move || match stops.fetch_add(1, Ordering::Relaxed) {
+        0 => eprintln!("ringpost-loadgen: stopping; what was sent is verified, unless a second signal comes"),
+        1 => eprintln!("ringpost-loadgen: giving up; a third signal exits at once"),
+        _ => process::exit(1),
+    };
+    ctrlc::set_handler(on_signal).context("signals can not be listened to")
 }
 
 #[cfg(test)]

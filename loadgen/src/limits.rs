@@ -95,6 +95,9 @@ pub const TRACE_LINE_BYTES_MAX: usize = proto_spec::limits::TEXT_BYTES_MAX + 256
 /// Largest trace, in bytes: it is held in memory. A hundred messages a second for a day.
 pub const TRACE_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 
+/// Length of a load from which on the growth of the server's memory means something, in seconds.
+pub const GROWTH_AFTER_S: f64 = 120.0;
+
 const _: () = assert!(LANES_MAX <= 1 << 6);
 const _: () = assert!(SOURCE_CONNECTIONS_MAX * 4 < 28_000);
 const _: () = assert!(LANE_CONNECTIONS_MAX * LANES_MAX / SOURCE_CONNECTIONS_MAX * SOURCE_LIVES < 250 * 250);

@@ -1,54 +1,14 @@
 //! What the machine says: CPU and memory of the generator and of the server, from /proc or from the server's metrics.
 
 use std::{
-    fs,
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},
     time::Duration,
 };
 
+use server::process::Usage;
+
 use crate::limits::{METRICS_BYTES_MAX, METRICS_TIMEOUT_MS};
-
-/// Of /proc/PID/stat. USER_HZ is 100 on every architecture that Rust has a Linux for.
-const TICKS_A_SECOND: f64 = 100.0;
-
-/// Of /proc/PID/statm. Others have larger pages, but not the machines that this runs on.
-const PAGE_BYTES: u64 = 4096;
-
-/// CPU and memory of a process.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Usage {
-    /// User and system time since its start, in seconds.
-    pub cpu_s: f64,
-    /// Resident memory, in bytes.
-    pub memory_bytes: u64,
-}
-
-impl Usage {
-    /// Of a process on this machine; none if there is no such process.
-    #[must_use]
-    pub fn of(pid: u32) -> Option<Self> {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        let statm = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
-        Self::parse(&stat, &statm)
-    }
-
-    /// Of this process.
-    #[must_use]
-    pub fn own() -> Self {
-        Self::of(std::process::id()).unwrap_or_default()
-    }
-
-    fn parse(stat: &str, statm: &str) -> Option<Self> {
-        // The name of the program stands in parentheses and may contain anything.
-        let (_, fields) = stat.rsplit_once(')')?;
-        let mut fields = fields.split_whitespace().skip(11);
-        let mut ticks = || fields.next()?.parse::<u64>().ok();
-        let cpu_s = (ticks()? + ticks()?) as f64 / TICKS_A_SECOND;
-        let pages: u64 = statm.split_whitespace().nth(1)?.parse().ok()?;
-        Some(Self { cpu_s, memory_bytes: pages * PAGE_BYTES })
-    }
-}
 
 /// What the server's metrics page says. Sums over all cores; none where the page has no such metric.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -65,6 +25,10 @@ pub struct Metrics {
     pub cpu_s: Option<f64>,
     /// Resident bytes of the process.
     pub memory_bytes: Option<f64>,
+    /// Descriptors that the process has open.
+    pub open_files: Option<f64>,
+    /// Everything that failed or had to be tried again since the start.
+    pub failures: Option<f64>,
 }
 
 impl Metrics {
@@ -97,8 +61,10 @@ impl Metrics {
                 "ringpost_journal_sync_seconds_sum" => &mut metrics.sync_s,
                 "ringpost_journal_group_batches_sum" => &mut metrics.group_batches,
                 "ringpost_journal_group_bytes_sum" => &mut metrics.group_bytes,
-                "process_cpu_seconds_total" | "ringpost_process_cpu_seconds_total" => &mut metrics.cpu_s,
-                "process_resident_memory_bytes" | "ringpost_process_resident_memory_bytes" => &mut metrics.memory_bytes,
+                "process_cpu_seconds_total" => &mut metrics.cpu_s,
+                "process_resident_memory_bytes" => &mut metrics.memory_bytes,
+                "process_open_fds" => &mut metrics.open_files,
+                name if name.ends_with("_failed_total") || name.ends_with("_retries_total") => &mut metrics.failures,
                 _ => continue,
             };
             *place = Some(place.unwrap_or(0.0) + value);
@@ -132,8 +98,10 @@ impl Sight {
     #[must_use]
     pub fn look(&self) -> Look {
         let metrics = self.metrics.and_then(|address| Metrics::ask(address).ok());
-        let from_metrics =
-            |metrics: Metrics| Some(Usage { cpu_s: metrics.cpu_s?, memory_bytes: metrics.memory_bytes? as u64 });
+        let from_metrics = |metrics: Metrics| {
+            let (memory_bytes, open_files) = (metrics.memory_bytes? as u64, metrics.open_files? as u64);
+            Some(Usage { cpu_s: metrics.cpu_s?, memory_bytes, open_files })
+        };
         let server = self.pid.map_or_else(|| metrics.and_then(from_metrics), Usage::of);
         Look { own: Usage::own(), server, metrics }
     }
@@ -154,6 +122,10 @@ pub struct Resources {
     pub server_cpu_s: Option<f64>,
     /// Memory of the server at the end of the load phase, in bytes.
     pub server_bytes: Option<u64>,
+    /// Descriptors that the server had open at the begin and at the end of the load phase.
+    pub server_files: Option<(u64, u64)>,
+    /// What failed or had to be tried again in the server in the load phase.
+    pub server_failures: Option<f64>,
     /// Journal groups synced in the load phase.
     pub commits: Option<f64>,
     /// Mean time of these syncs, in microseconds.
@@ -206,29 +178,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_program_may_have_any_name() {
-        let stat = "7 (a) b (c) S 1 7 7 0 -1 4194304 100 0 0 0 250 150 0 0 20 0 3 0 100 1000 50 18446744073709551615";
-        let usage = Usage::parse(stat, "1000 50 30 10 0 20 0");
-        assert_eq!(usage, Some(Usage { cpu_s: 4.0, memory_bytes: 50 * 4096 }));
-        assert_eq!(Usage::parse("nonsense", ""), None);
-    }
-
-    #[test]
-    fn this_process_uses_memory() {
-        assert!(Usage::own().memory_bytes > 0);
-        assert_eq!(Usage::of(u32::MAX), None);
-    }
-
-    #[test]
     fn metrics_are_summed_over_labels_and_what_is_missing_is_none() {
         let page = "# HELP ringpost_journal_sync_seconds x\n\
                     ringpost_journal_sync_seconds_sum 0.5\n\
                     ringpost_journal_sync_seconds_count 10\n\
                     ringpost_journal_group_batches_sum{core=\"0\"} 20\n\
                     ringpost_journal_group_batches_sum{core=\"1\"} 5\n\
+                    ringpost_core_queries_failed_total{core=\"0\"} 2\n\
+                    ringpost_journal_write_retries_total 1\n\
                     nonsense\n";
         let metrics = Metrics::parse(page);
         assert_eq!((metrics.commits, metrics.sync_s, metrics.group_batches), (Some(10.0), Some(0.5), Some(25.0)));
-        assert_eq!(metrics.cpu_s, None);
+        assert_eq!((metrics.cpu_s, metrics.failures), (None, Some(3.0)));
     }
 }

@@ -1,6 +1,10 @@
 //! What every run works with, whatever its scenario.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, atomic::AtomicU32},
+    time::Duration,
+};
 
 use proto_spec::UserId;
 use server::io::ring::raise_descriptor_limit;
@@ -32,6 +36,8 @@ pub struct World {
     pub run: u64,
     /// Lanes that were asked for; none: as few as can hold the connections.
     pub lanes: Option<usize>,
+    /// How often the run was asked to end before its time.
+    pub stops: Arc<AtomicU32>,
 }
 
 impl World {

@@ -13,5 +13,6 @@ pub mod keyfile;
 pub mod limits;
 pub mod logging;
 pub mod metrics;
+pub mod process;
 pub mod shard;
 pub mod topology;

@@ -28,6 +28,7 @@ use server::{
     limits::UNCOMMITTED_BYTES_MAX,
     logging::{self, LoggingError},
     metrics,
+    process::Usage,
     shard::Settings,
 };
 use storage::{
@@ -281,7 +282,7 @@ async fn attend(node: Node, mut signals: Signals, admin: Option<TcpListener>) ->
     let serve_admin = async {
         match admin {
             Some(listener) => {
-                let metrics = || metrics::text(&counters, directory.len());
+                let metrics = || metrics::text(&counters, directory.len(), Usage::own());
                 admin::serve(listener, metrics, || readiness.get()).await
             }
             None => future::pending().await,

@@ -1,4 +1,5 @@
-//! Metrics: the counters of a node as Prometheus reads them. Every name begins with `ringpost_`; times are in seconds.
+//! Metrics: the counters of a node as Prometheus reads them. Every name begins with `ringpost_`; times are in seconds. Those of the process
+//! itself have the names that all exporters give them.
 
 use std::fmt::{Display, Write as _};
 
@@ -9,12 +10,13 @@ use crate::{
         Counters,
         counters::{CoreCounters, Described, JournalCounters, Kind},
     },
+    process::Usage,
     shard::ShardCounters,
 };
 
 /// The whole page.
 #[must_use]
-pub fn text(counters: &Counters, users_online: usize) -> String {
+pub fn text(counters: &Counters, users_online: usize, process: Usage) -> String {
     let mut page = Page::default();
     page.begin("ringpost_users_online", "gauge", "Users with a connection");
     page.line("ringpost_users_online", users_online);
@@ -26,6 +28,7 @@ pub fn text(counters: &Counters, users_online: usize) -> String {
         page.line(&format!("ringpost_connections_closed_total{{reason=\"{}\"}}", reason.name()), value);
     }
     page.journal(&counters.journal);
+    page.process(process);
     page.text
 }
 
@@ -113,6 +116,16 @@ impl Page {
         self.line("ringpost_store_away", journal.store_away.get());
     }
 
+    fn process(&mut self, usage: Usage) {
+        self.begin("process_cpu_seconds_total", "counter", "User and system time of the process");
+        self.line("process_cpu_seconds_total", usage.cpu_s);
+        self.begin("process_resident_memory_bytes", "gauge", "Resident memory of the process");
+        self.line("process_resident_memory_bytes", usage.memory_bytes);
+        let files = "Descriptors of the process; connections are not among them";
+        self.begin("process_open_fds", "gauge", files);
+        self.line("process_open_fds", usage.open_files);
+    }
+
     fn summary(&mut self, name: &str, help: &str, sum: impl Display, count: u64) {
         self.begin(name, "summary", help);
         self.line(&format!("{name}_sum"), sum);
@@ -153,7 +166,7 @@ mod tests {
         counters.journal.batches.add(7);
         counters.journal.sync_us_sum.add(1_250);
         counters.journal.admission.set(Admission::Full as u64);
-        let text = text(&counters, 4);
+        let text = text(&counters, 4, Usage { cpu_s: 1.25, memory_bytes: 4096, open_files: 9 });
         for line in [
             "# HELP ringpost_core_accepted_total Connections accepted\n# TYPE ringpost_core_accepted_total counter\n\
              ringpost_core_accepted_total{core=\"0\"} 0\nringpost_core_accepted_total{core=\"1\"} 5\n",
@@ -163,6 +176,9 @@ mod tests {
             "ringpost_connections_closed_total{reason=\"idle_timeout\"} 1\n",
             "ringpost_journal_sync_seconds_sum 0.00125\nringpost_journal_sync_seconds_count 2\n",
             "ringpost_journal_group_batches_sum 7\nringpost_journal_group_batches_count 2\n",
+            "process_cpu_seconds_total 1.25\n",
+            "process_resident_memory_bytes 4096\n",
+            "process_open_fds 9\n",
             "{state=\"behind\"} 0\nringpost_journal_admission{state=\"full\"} 1\n",
         ] {
             assert!(text.contains(line), "{line} in {text}");
@@ -205,9 +221,12 @@ mod tests {
     #[test]
     fn every_metric_is_in_the_table_for_operators_and_nothing_else() {
         let guide = include_str!("../../docs/OPERATING.md");
-        let rows: String =
-            guide.lines().filter(|line| line.starts_with("| `ringpost_")).map(|row| format!("{row}\n")).collect();
-        let table = table(&text(&Counters::new(1), 0));
+        let rows: String = guide
+            .lines()
+            .filter(|line| ["| `ringpost_", "| `process_"].iter().any(|name| line.starts_with(name)))
+            .map(|row| format!("{row}\n"))
+            .collect();
+        let table = table(&text(&Counters::new(1), 0, Usage::default()));
         assert_eq!(rows, table, "docs/OPERATING.md should have:\n{table}");
     }
 }

@@ -29,6 +29,17 @@ use crate::{
     wait_until,
 };
 
+/// Sends a signal, such as `TERM`, to a process.
+///
+/// # Panics
+/// There is no such process.
+#[track_caller]
+pub fn signal(process: u32, name: &str) {
+    let command = format!("kill -s {name} {process}");
+    let status = Command::new("sh").args(["-c", &command]).status().expect("there is a shell");
+    assert!(status.success(), "{command}");
+}
+
 /// A data folder, a configuration and an address: what stays when a server is killed.
 #[derive(Debug)]
 pub struct Installation {
@@ -300,9 +311,7 @@ impl Server {
     /// There is no such process.
     #[track_caller]
     pub fn signal(&self, name: &str) {
-        let command = format!("kill -s {name} {}", self.id());
-        let status = Command::new("sh").args(["-c", &command]).status().expect("there is a shell");
-        assert!(status.success(), "{command}");
+        signal(self.id(), name);
     }
 
     /// Whether the process has not ended.

@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::Value;
 use tests::{
-    process::{Installation, Server},
+    process::{Installation, Server, signal},
     wait_until,
 };
 
@@ -137,6 +137,55 @@ fn a_server_that_dies_ends_the_run_with_a_partial_report() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("gave up while load") && said.contains("Connection refused"), "{said}");
     assert!(std::fs::read_to_string(page).unwrap().contains("CUT SHORT"));
+}
+
+#[test]
+fn a_run_that_is_interrupted_verifies_what_it_sent_and_reports_that() {
+    for arguments in ["chat --pairs 3 --window 4 --seconds 600", "mix --users 20 --rate 300 --leaves 30 --seconds 600"]
+    {
+        let mut installation = installation();
+        let server = installation.start();
+        let running = loadgen(&installation, arguments).spawn().unwrap();
+        wait_for_messages(&server);
+        signal(running.id(), "INT");
+        let output = running.wait_with_output().unwrap();
+        let report = report(&output);
+        assert_eq!((output.status.code(), &report["is_whole"], &report["faults"]), (Some(1), &false.into(), &0.into()));
+        let accepted = count(&report, "messages accepted");
+        assert!(accepted > 10 && count(&report, "messages delivered") >= accepted, "{report:#}");
+        assert!(count(&report, "histories checked") > 0, "{report:#}");
+        assert!(report["notes"].to_string().contains("A signal has cut the load short"), "{report:#}");
+        server.stop();
+    }
+}
+
+#[test]
+fn a_run_that_is_interrupted_before_its_load_gives_up_at_once() {
+    let mut installation = installation();
+    installation.config.connections.max = 10;
+    let server = installation.start();
+    let running = loadgen(&installation, "idle --connections 30 --stall-after 600").spawn().unwrap();
+    wait_until("all places are taken", || {
+        server.metrics().iter().any(|(name, value)| name.starts_with("ringpost_core_refused_total") && *value > 0.0)
+    });
+    signal(running.id(), "INT");
+    let output = running.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), &report(&output)["is_whole"]), (Some(1), &false.into()));
+    server.stop();
+}
+
+#[test]
+fn the_cost_to_the_server_is_known_from_its_metrics_alone() {
+    let mut installation = installation();
+    let server = installation.start();
+    let mut command = loadgen(&installation, "chat --pairs 3 --window 4 --seconds 1");
+    let output = command.args(["--metrics", &server.admin().to_string()]).output().unwrap();
+    let report = report(&output);
+    let cost = |name: &str| report["costs"][name].as_f64().unwrap_or_else(|| panic!("{name}: {report:#}"));
+    assert!(cost("server CPU, s") > 0.0 && cost("server memory, MiB") > 1.0);
+    assert!(cost("server open files, end") > 3.0 && cost("commits") > 0.0);
+    assert_eq!(cost("server failures and retries"), 0.0);
+    server.stop();
 }
 
 #[test]

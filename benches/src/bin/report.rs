@@ -204,7 +204,7 @@ impl Target {
 
     /// CPU time of the process so far, in microseconds.
     fn cpu_us(&self) -> anyhow::Result<f64> {
-        let usage = loadgen::sample::Usage::of(self.child.id()).context("the process lives")?;
+        let usage = server::process::Usage::of(self.child.id()).context("the process lives")?;
         Ok(usage.cpu_s * 1e6)
     }
 

@@ -327,6 +327,16 @@ impl Devices {
             .map(|rate| Schedule::new(crate::schedule::Spacing::Even, rate, 0.0, start_us, u64::MAX, draw));
     }
 
+    /// Those who meant to come back later come now. Those whom the server asked to wait do.
+    pub(crate) fn call_back(&mut self) {
+        for slot in 0..self.sessions.len() as u32 {
+            let place = self.places[slot as usize];
+            if place.is_wanted && place.attempts == 0 && place.connect_at_us > self.now_us {
+                self.connect_at(slot, self.now_us);
+            }
+        }
+    }
+
     /// Closes everything for good.
     pub(crate) fn close_all(&mut self) {
         for slot in 0..self.sessions.len() as u32 {

@@ -11,13 +11,14 @@ use std::{
 };
 
 use anyhow::Context as _;
+use server::process::Usage;
 
 use super::{Goal, Outcome, Phase, Plan, Shared, SharedLane, lane};
 use crate::{
     devices::Manners,
     limits::{HANDSHAKES_MAX, LOOK_EVERY_MS, SAMPLE_EVERY_MS, SAMPLES_MAX},
     live::{LiveLine, View},
-    sample::{Look, Metrics, Resources, Sample, Usage},
+    sample::{Look, Metrics, Resources, Sample},
     stats::{Count, Latencies, Measure, Stats},
     verify::Faults,
     world::World,
@@ -90,6 +91,8 @@ struct Watch<'a> {
     load_began: Option<Mark>,
     load_ended: Option<Mark>,
     is_whole: bool,
+    /// How many of the calls to stop have been followed.
+    stops: u32,
     samples: Vec<Sample>,
     sample_every: Duration,
     last_sample: Mark,
@@ -111,6 +114,7 @@ impl<'a> Watch<'a> {
             load_began: None,
             load_ended: None,
             is_whole: true,
+            stops: 0,
             samples: Vec::new(),
             sample_every: Duration::from_millis(SAMPLE_EVERY_MS),
             last_sample: Mark { at: shared.clock.elapsed(), counts: Stats::default(), look: world.sight.look() },
@@ -127,13 +131,16 @@ impl<'a> Watch<'a> {
             let has_ended = |lane: &SharedLane| lane.ended.load(Ordering::Acquire) > phase as u8;
             if self.shared.lanes.iter().all(has_ended) {
                 self.go_on(phase.next());
-            } else if phase < Phase::Close
-                && let Some(why) = self.why_not_to_go_on()
-            {
-                self.collect();
-                self.faults.add(format!("gave up while {}: {why}", phase.words()));
-                self.is_whole = false;
-                self.go_on(Phase::Close);
+            } else if phase < Phase::Close {
+                if let Some(why) = self.why_not_to_go_on() {
+                    self.collect();
+                    self.faults.add(format!("gave up while {}: {why}", phase.words()));
+                    self.is_whole = false;
+                    self.go_on(Phase::Close);
+                } else if self.is_to_stop() {
+                    self.is_whole = false;
+                    self.go_on(if phase == Phase::Load { Phase::Drain } else { Phase::Close });
+                }
             }
             if self.shared.phase() == Phase::Over {
                 self.live.clear();
@@ -143,6 +150,12 @@ impl<'a> Watch<'a> {
                 self.sample();
             }
         }
+    }
+
+    /// Whether another call to stop has come.
+    fn is_to_stop(&mut self) -> bool {
+        let before = std::mem::replace(&mut self.stops, self.world.stops.load(Ordering::Relaxed));
+        before < self.stops
     }
 
     /// The next phase begins everywhere.
@@ -282,6 +295,8 @@ impl<'a> Watch<'a> {
             connections: ended.counts.ready,
             server_cpu_s: server.map(|(now, before)| now.cpu_s - before.cpu_s),
             server_bytes: ended.look.server.map(|server| server.memory_bytes),
+            server_files: server.map(|(now, before)| (before.open_files, now.open_files)),
+            server_failures: grown(|metrics| metrics.failures),
             commits,
             sync_us: per_commit(grown(|metrics| metrics.sync_s)).map(|seconds| seconds * 1e6),
             group_batches: per_commit(grown(|metrics| metrics.group_batches)),
@@ -302,6 +317,7 @@ impl<'a> Watch<'a> {
             resources,
             faults,
             is_whole: self.is_whole,
+            was_stopped: self.stops > 0,
         }
     }
 }

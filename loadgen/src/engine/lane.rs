@@ -27,6 +27,8 @@ struct Lane {
     happened: Vec<Happened>,
     next_publish_us: u64,
     has_ended: bool,
+    /// The load was cut short: the script acts no more.
+    is_stopped: bool,
 }
 
 /// Runs a lane until the end. Gives what went wrong in it.
@@ -55,6 +57,7 @@ pub(super) fn run(
         happened: Vec::new(),
         next_publish_us: 0,
         has_ended: false,
+        is_stopped: false,
         shared,
     };
     if let Err(error) = lane.go_on() {
@@ -102,6 +105,10 @@ impl Lane {
     }
 
     fn enter(&mut self, phase: Phase) {
+        if self.phase == Phase::Load && !self.has_ended {
+            self.is_stopped = true;
+            self.devices.call_back();
+        }
         (self.phase, self.has_ended) = (phase, false);
         self.phase_since_us = self.devices.clock_us();
         match phase {
@@ -157,6 +164,7 @@ impl Lane {
         self.devices.take_happened(&mut happened);
         for what in happened.drain(..) {
             match self.phase {
+                Phase::Drain if self.is_stopped => {}
                 Phase::Prepare | Phase::Load | Phase::Drain => self.script.happened(&mut self.devices, &what),
                 Phase::ReadBack => self.read_back.happened(&mut self.devices, &what),
                 Phase::Login | Phase::Close | Phase::Over => {}

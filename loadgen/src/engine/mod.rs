@@ -5,7 +5,8 @@
 //! ```
 //!
 //! In `Login` everybody connects; in `Prepare` the scripts make what the load needs; in `Load` they act and are measured; in `Drain` everything sent is waited for; in `ReadBack` the histories
-//! are compared with what the devices were told. A phase begins everywhere when it has ended everywhere.
+//! are compared with what the devices were told. A phase begins everywhere when it has ended everywhere. A run that is asked to stop goes from `Load` to `Drain` at once,
+//! and from any other phase to `Close`.
 
 mod coordinator;
 mod lane;
@@ -213,6 +214,8 @@ pub struct Outcome {
     pub resources: Resources,
     /// What went wrong.
     pub faults: Faults,
-    /// The run went through all its phases.
+    /// The run went through all its phases, each to its end.
     pub is_whole: bool,
+    /// Somebody asked the run to end before its time.
+    pub was_stopped: bool,
 }

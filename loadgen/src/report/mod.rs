@@ -6,8 +6,8 @@ pub mod table;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    engine::Outcome,
-    limits::FAULTS_SHOWN_MAX,
+    engine::{Outcome, Phase},
+    limits::{FAULTS_SHOWN_MAX, GROWTH_AFTER_S},
     stats::{Count, ERAS, Latencies, Measure},
 };
 
@@ -110,11 +110,33 @@ impl Report {
             ("server CPU", "s", used.server_cpu_s),
             ("server CPU a message", "us", used.server_cpu_s.and_then(per_message)),
             ("server memory", "MiB", used.server_bytes.map(|bytes| bytes as f64 / MIB)),
+            ("server memory growth, 2nd half", "MiB a minute", self.memory_growth()),
+            ("server open files, begin", "", used.server_files.map(|(begin, _)| begin as f64)),
+            ("server open files, end", "", used.server_files.map(|(_, end)| end as f64)),
+            ("server failures and retries", "", used.server_failures),
             ("commits", "", used.commits),
             ("mean sync", "us", used.sync_us),
             ("mean batches of a group", "", used.group_batches),
         ];
         costs.into_iter().filter_map(|(name, unit, value)| Some((name, unit, value?))).collect()
+    }
+
+    /// The slope of the server's memory over the second half of the load, in MiB a minute: the line with the least squares.
+    /// None for a load that is too short to have one.
+    fn memory_growth(&self) -> Option<f64> {
+        let took_s = self.outcome.took.as_secs_f64();
+        if took_s < GROWTH_AFTER_S {
+            return None;
+        }
+        let in_load = self.outcome.samples.iter().filter(|sample| sample.phase == Phase::Load.words());
+        let end = in_load.clone().next_back()?.at;
+        let late = in_load.filter(|sample| sample.at >= end - took_s / 2.0);
+        let points: Vec<_> = late.filter_map(|sample| Some((sample.at / 60.0, sample.server_mib?))).collect();
+        let mean = |of: fn(&(f64, f64)) -> f64| points.iter().map(of).sum::<f64>() / points.len() as f64;
+        let (minute, mib) = (mean(|point| point.0), mean(|point| point.1));
+        let spread: f64 = points.iter().map(|point| (point.0 - minute).powi(2)).sum();
+        let both: f64 = points.iter().map(|point| (point.0 - minute) * (point.1 - mib)).sum();
+        (spread > 0.0).then(|| both / spread)
     }
 
     /// One line for machines.
@@ -188,6 +210,7 @@ pub(crate) mod tests {
             resources,
             faults: Faults::default(),
             is_whole: true,
+            was_stopped: false,
         };
         let parameters = vec![("pairs", "2".to_owned()), ("file", "a<b".to_owned())];
         Report { scenario: "chat", parameters, eras: None, notes: vec!["A </script> note.".to_owned()], outcome }
@@ -204,6 +227,24 @@ pub(crate) mod tests {
         let json = report.json();
         assert_eq!((&json["parameters"]["pairs"], &json["parameters"]["file"]), (&json!(2), &json!("a<b")));
         assert_eq!(json["latency_us"]["send to accepted"]["p50"], json!(1_000));
+    }
+
+    #[test]
+    fn the_growth_of_memory_is_that_of_the_second_half() {
+        let mut report = report();
+        report.outcome.took = Duration::from_secs(119);
+        let at = |second: u32| Sample {
+            at: f64::from(second),
+            phase: if second < 10 { "connecting" } else { "load" },
+            // Falls steeply at first, then grows by 6 MiB a minute.
+            server_mib: Some(if second < 69 { 500.0 - f64::from(second) } else { f64::from(second) / 10.0 }),
+            ..Sample::default()
+        };
+        report.outcome.samples = (0..130).map(at).collect();
+        assert_eq!(report.memory_growth(), None);
+        report.outcome.took = Duration::from_secs(120);
+        let growth = report.memory_growth().unwrap();
+        assert!((growth - 6.0).abs() < 1e-6, "{growth}");
     }
 
     #[test]

@@ -48,6 +48,7 @@ pub fn verdict(report: &Report) -> String {
     match (report.outcome.faults.count(), report.outcome.is_whole) {
         (0, true) => "everything verified".to_owned(),
         (faults, true) => format!("{faults} FAULTS"),
+        (0, false) => "CUT SHORT, no faults".to_owned(),
         (faults, false) => format!("CUT SHORT, {faults} FAULTS"),
     }
 }
