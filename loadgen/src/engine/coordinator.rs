@@ -73,6 +73,8 @@ pub fn run(world: &World, plan: Plan) -> anyhow::Result<Outcome> {
 #[derive(Clone, Debug, Default)]
 struct Mark {
     at: Duration,
+    /// Until when lanes have told what they counted, in seconds; the mean of all. They tell it a few times a second.
+    counted_s: f64,
     counts: Stats,
     look: Look,
 }
@@ -117,7 +119,7 @@ impl<'a> Watch<'a> {
             stops: 0,
             samples: Vec::new(),
             sample_every: Duration::from_millis(SAMPLE_EVERY_MS),
-            last_sample: Mark { at: shared.clock.elapsed(), counts: Stats::default(), look: world.sight.look() },
+            last_sample: Mark { at: shared.clock.elapsed(), look: world.sight.look(), ..Mark::default() },
             progress: 0,
             progressed_at: Instant::now(),
             shared,
@@ -194,7 +196,14 @@ impl<'a> Watch<'a> {
     }
 
     fn mark(&self) -> Mark {
-        Mark { at: self.shared.clock.elapsed(), counts: self.total.clone_counts(), look: self.world.sight.look() }
+        let lanes = &self.shared.lanes;
+        let told_us: u64 = lanes.iter().map(|lane| lane.told_us.load(Ordering::Relaxed)).sum();
+        Mark {
+            at: self.shared.clock.elapsed(),
+            counted_s: told_us as f64 / 1e6 / lanes.len() as f64,
+            counts: self.total.clone_counts(),
+            look: self.world.sight.look(),
+        }
     }
 
     /// Takes what the lanes have published.
@@ -232,7 +241,8 @@ impl<'a> Watch<'a> {
 
     fn point(&self, mark: &Mark) -> Sample {
         let seconds = (mark.at - self.last_sample.at).as_secs_f64().max(1e-3);
-        let rate = |count: Count| (mark.counts[count] - self.last_sample.counts[count]) as f64 / seconds;
+        let counted_s = (mark.counted_s - self.last_sample.counted_s).max(1e-3);
+        let rate = |count: Count| (mark.counts[count] - self.last_sample.counts[count]) as f64 / counted_s;
         let percentiles = |measure| {
             let latencies: Option<Latencies> = self.interval.all(measure);
             latencies.map(|latencies| [50.0, 99.0, 99.9, 100.0].map(|percentile| latencies.at(percentile)))
@@ -279,7 +289,7 @@ impl<'a> Watch<'a> {
     }
 
     fn outcome(self, faults: Faults) -> Outcome {
-        let end = Mark { at: self.shared.clock.elapsed(), counts: self.total.clone_counts(), look: Look::default() };
+        let end = Mark { at: self.shared.clock.elapsed(), counts: self.total.clone_counts(), ..Mark::default() };
         let has_begun = self.load_began.is_some();
         let began = self.load_began.unwrap_or_else(|| end.clone());
         let ended = self.load_ended.unwrap_or(end);

@@ -190,5 +190,6 @@ impl Lane {
         let stats = self.devices.stats_mut();
         stats.unanswered = under_way;
         stats.move_to(&mut lane.stats.lock().unwrap_or_else(PoisonError::into_inner));
+        lane.told_us.store(now_us, Ordering::Relaxed);
     }
 }

@@ -185,6 +185,8 @@ struct SharedLane {
     /// Something is on its way that the server owes.
     is_owed: AtomicBool,
     stats: Mutex<Stats>,
+    /// Until when the lane has told what it counted, in microseconds since the start of the run.
+    told_us: AtomicU64,
     /// What it waits for, in words.
     missing: Mutex<String>,
     /// Why the run can not go on.
