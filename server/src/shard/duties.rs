@@ -126,8 +126,7 @@ impl Shard {
             return self.ask(query, Question::Forward { user: user_id, last }, cx);
         }
         // Inside the node everything is in one order, so what is not committed yet may go too.
-        let rest: Vec<Entry> =
-            user.tail.iter().filter(|tail| tail.entry.seq >= next).map(|tail| tail.entry.clone()).collect();
+        let rest: Vec<Entry> = user.tail.range(next, user.head).map(|tail| tail.entry.clone()).collect();
         user.forwarding = Forwarding::Direct;
         self.forward_entries(user_id, rest, cx);
     }

@@ -17,6 +17,7 @@ mod router;
 mod sequencer;
 mod session;
 
+mod tail;
 mod user;
 mod wheel;
 

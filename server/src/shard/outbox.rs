@@ -8,7 +8,7 @@
 use std::ops::Range;
 
 use proto_spec::{
-    Direction, ErrorCode, Event, Page, Recipient, RequestId, SendNumber, Seq, ServerFrame, UserId,
+    DeviceId, Direction, ErrorCode, Event, Page, Recipient, RequestId, SendNumber, Seq, ServerFrame, UserId,
     limits::{PAGE_BYTES_MAX, PAGE_ENTRIES_MAX},
 };
 use storage::{Entries, Query, Span};
@@ -17,10 +17,10 @@ use super::{
     ConnId, Effects, ReadState, Shard, Turn,
     question::Question,
     session::{Phase, Session},
+    tail::TailEntry,
     user::Room,
 };
 use crate::limits::{OUTBOX_LIVE_BYTES_MAX, OUTBOX_PAUSE_BYTES, OUTBOX_REFILL_BYTES, RETRY_STORAGE_MS};
-use proto_spec::DeviceId;
 
 /// How a connection gets the entries of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,12 +60,11 @@ impl Shard {
         };
         debug_assert!(user.committed < seq);
         user.committed = seq;
-        let Some(index) = user.tail_index(seq) else {
+        let durability = own.map(|_| user.durability_of(seq, self.store));
+        let Some(TailEntry { entry, replaces, .. }) = user.tail.get(seq) else {
             debug_assert!(false, "an entry leaves the tail after its commit");
             return;
         };
-        let durability = own.map(|_| user.durability_of(seq, self.store));
-        let entry = &user.tail[index].entry;
         if let Event::Delivered { peer, up_to } = entry.event
             && let Some(conversation) = self.conversations.resident(user_id, peer)
         {
@@ -114,8 +113,8 @@ impl Shard {
                 }
             }
         }
-        if let Some(superseded) = user.tail[index].replaces.and_then(|old| user.tail_index(old)) {
-            user.tail.remove(superseded);
+        if let Some(superseded) = *replaces {
+            user.tail.supersede(superseded);
         }
     }
 

@@ -16,7 +16,8 @@ use super::{
     input::{Envelope, EnvelopeBody},
     ledger::Parked,
     question::Question,
-    user::{Forwarding, TailEntry, User},
+    tail::TailEntry,
+    user::{Forwarding, User},
 };
 use crate::limits::{
     BATCH_BYTES_MAX, QUERIES_IN_FLIGHT_MAX, RETRY_BUSY_MS, RETRY_STOPPING_MS, RETRY_STORAGE_MS, UNCOMMITTED_BYTES_MAX,
@@ -109,8 +110,7 @@ impl Shard {
         let (user_id, device_id, lookups) = (session.user, session.device, session.lookups);
         let Some(user) = self.users.resident(user_id) else { return };
         let recent = user.device(device_id).and_then(|device| device.recent_send(number));
-        if let Some(index) = recent.and_then(|seq| user.tail_index(seq)) {
-            let tail = &user.tail[index];
+        if let Some(tail) = recent.and_then(|seq| user.tail.get(seq)) {
             // If it is not committed yet, its acceptance is on its way to this device.
             if tail.entry.seq <= user.committed {
                 let (seq, time) = (tail.entry.seq, tail.entry.time);
@@ -260,7 +260,7 @@ impl Shard {
         cx.effects.batch.append(user_id, &entry, replaces);
         user.head = seq;
         user.head_time = time;
-        user.tail.push_back(TailEntry { entry, replaces, batch });
+        user.tail.push(TailEntry { entry, replaces, batch });
         Self::note_change(changed, user_id, user, batch);
         seq
     }

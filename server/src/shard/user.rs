@@ -10,16 +10,10 @@ use proto_spec::{
 };
 use storage::{BatchId, Marks, UserSnapshot};
 
-use super::input::{ConnId, Connected, Envelope, StoreState};
-
-/// An entry that is not in the store yet.
-#[derive(Debug)]
-pub(super) struct TailEntry {
-    pub(super) entry: Entry,
-    /// An earlier entry that this one supersedes, once it is committed.
-    pub(super) replaces: Option<Seq>,
-    pub(super) batch: BatchId,
-}
+use super::{
+    input::{ConnId, Connected, Envelope, StoreState},
+    tail::{Tail, TailEntry},
+};
 
 /// One device of a user.
 #[derive(Debug)]
@@ -79,7 +73,7 @@ pub(super) struct User {
     pub(super) stored: Seq,
     /// Devices were told of entries up to here that they are not [`Durability::Committed`] yet. Zero: nothing is owed.
     pub(super) owed: Seq,
-    pub(super) tail: VecDeque<TailEntry>,
+    pub(super) tail: Tail,
     pub(super) devices: Vec<Device>,
     /// Messages that were forwarded and not confirmed, by ascending seq.
     pub(super) unconfirmed: VecDeque<Seq>,
@@ -115,7 +109,7 @@ impl User {
             committed: snapshot.head,
             stored: snapshot.head,
             owed: Seq::ZERO,
-            tail: VecDeque::new(),
+            tail: Tail::default(),
             devices: devices.collect(),
             unconfirmed: VecDeque::new(),
             forwarding: Forwarding::Direct,
@@ -185,44 +179,9 @@ impl User {
         self.marks.forwarded = self.marks.forwarded.max(bound);
     }
 
-    /// Finds an entry that is not in the store yet.
-    pub(super) fn tail_index(&self, seq: Seq) -> Option<usize> {
-        let place = self.tail_place(seq);
-        self.tail.get(place).is_some_and(|tail| tail.entry.seq == seq).then_some(place)
-    }
-
-    /// Where the first entry from `seq` on is in the tail. Superseded entries are gone from between: so many places lie at
-    /// most behind it, and so many at most before it. Mostly it is about the newest entries, and none is gone behind them.
-    fn tail_place(&self, seq: Seq) -> usize {
-        let (Some(first), Some(last)) = (self.tail.front(), self.tail.back()) else { return 0 };
-        let (Some(before), Some(behind)) = (seq.0.checked_sub(first.entry.seq.0), last.entry.seq.0.checked_sub(seq.0))
-        else {
-            return if seq < first.entry.seq { 0 } else { self.tail.len() };
-        };
-        let most = (self.tail.len() - 1).min(before as usize);
-        let mut least = (self.tail.len() - 1).saturating_sub(behind as usize);
-        let mut width = most - least;
-        while width > 0 && self.tail[least].entry.seq < seq {
-            // The half that it is in.
-            let half = width.div_ceil(2);
-            if self.tail[least + half].entry.seq < seq {
-                least += half;
-                width -= half;
-            } else {
-                least += 1;
-                width = half - 1;
-            }
-        }
-        least
-    }
-
     /// Forgets what is in the store since `ingested`.
     pub(super) fn trim(&mut self, ingested: BatchId) {
-        while self.tail.front().is_some_and(|tail| tail.batch <= ingested) {
-            if let Some(tail) = self.tail.pop_front() {
-                self.stored = tail.entry.seq;
-            }
-        }
+        self.stored = self.tail.trim(ingested).unwrap_or(self.stored);
         for device in &mut self.devices {
             while device.recent.front().is_some_and(|seq| *seq <= self.stored) {
                 device.recent.pop_front();
@@ -231,12 +190,9 @@ impl User {
                 device.recent.shrink_to(0);
             }
         }
-        if self.tail.is_empty() {
-            if self.changed_in <= ingested {
-                // A superseded entry may have been the last to leave the tail.
-                self.stored = self.head;
-            }
-            self.tail.shrink_to(0);
+        if self.tail.is_empty() && self.changed_in <= ingested {
+            // A superseded entry may have been the last to leave the tail.
+            self.stored = self.head;
         }
         debug_assert!(self.stored <= self.committed && self.committed <= self.head);
     }
@@ -245,12 +201,11 @@ impl User {
     /// `bytes_max`; and whether the whole range was covered.
     pub(super) fn tail_entries(&self, peer: Option<UserId>, first: Seq, last: Seq, room: Room) -> (Vec<Entry>, bool) {
         debug_assert!(first > self.stored && last <= self.committed);
-        let (start, end) = (self.tail_place(first), self.tail_place(last.next()));
         let matching = |tail: &&TailEntry| match peer {
             Some(peer) => tail.entry.event.conversation() == Some(peer),
             None => true,
         };
-        let range = self.tail.range(start..end).filter(matching);
+        let range = self.tail.range(first, last).filter(matching);
         match room.direction {
             Direction::Forwards => take_within(range, room),
             Direction::Backwards => {
@@ -346,28 +301,4 @@ pub(super) struct Conversation {
     pub(super) delivered_committed: Seq,
     /// The last batch that changed one of these.
     pub(super) changed_in: BatchId,
-}
-
-#[cfg(test)]
-mod tests {
-    use proto_spec::Event;
-
-    use super::*;
-
-    #[test]
-    fn a_place_in_the_tail_is_found_whatever_was_superseded() {
-        let mut user = User::load(&UserSnapshot::default());
-        // Each bit that is not set has been superseded; the last never is.
-        for pattern in 1_u64..1 << 10 {
-            let seqs = (0..10).filter(|bit| pattern >> bit & 1 == 1).map(|bit| Seq(100 + bit));
-            let entry = |seq| Entry { seq, time: TimestampMs(1), event: Event::Unknown { kind: 99 } };
-            user.tail = seqs.map(|seq| TailEntry { entry: entry(seq), replaces: None, batch: BatchId(1) }).collect();
-            for seq in (98..112).map(Seq) {
-                let place = user.tail.partition_point(|tail| tail.entry.seq < seq);
-                assert_eq!(user.tail_place(seq), place, "{pattern:b} {seq}");
-                let index = user.tail.iter().position(|tail| tail.entry.seq == seq);
-                assert_eq!(user.tail_index(seq), index, "{pattern:b} {seq}");
-            }
-        }
-    }
 }
