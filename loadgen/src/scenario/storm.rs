@@ -1,7 +1,16 @@
 //! A reconnect storm: after a calm time all connections but those that chat are cut at once, and each comes back after a random
 //! part of the jitter. Latencies of the chat are told apart: calm, and from the cut until everybody is back.
+//!
+//! Those who chat have lanes of their own: to cut thousands of sockets keeps a thread busy, and the clock of the chat must not stand
+//! still meanwhile.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use proto_spec::{UserId, limits::SEND_WINDOW};
 
@@ -12,7 +21,7 @@ use super::{
 use crate::{
     devices::Devices,
     engine::{Goal, LanePlan, LoginFirst, Next, Plan, Script},
-    limits::PING_AFTER_S,
+    limits::{LANES_MAX, PING_AFTER_S},
     session::Happened,
     stats::Measure,
     verify::Crew,
@@ -51,23 +60,35 @@ pub struct Arguments {
 
 impl Arguments {
     pub(super) fn plan(&self, world: &World) -> anyhow::Result<Plan> {
-        let lanes = world.lanes_for(self.pairs * 2 + self.connections)?;
+        let chatting = if self.pairs > 0 { world.lanes_for(self.pairs * 2)? } else { 0 };
+        let crowded = world.lanes_for(self.connections)?;
+        anyhow::ensure!(
+            chatting + crowded <= LANES_MAX,
+            "so many connections and pairs do not fit in {LANES_MAX} lanes"
+        );
+        let storm = Arc::new(Storm { has_begun: AtomicBool::new(false), away: AtomicU64::new(self.connections) });
+        let watch = || Watch { storm: Arc::clone(&storm), calm_us: self.calm * 1_000_000, phase: Phase::Before };
         let mut next_user = 0;
-        let mut plans = Vec::new();
-        for lane in 0..lanes {
-            let pairs = share(self.pairs, lane, lanes);
+        let mut crew = |users| {
             let mut crew = Crew::default();
-            for _ in 0..pairs * 2 + share(self.connections, lane, lanes) {
+            for _ in 0..users {
                 crew.add(world.user(next_user), 1);
                 next_user += 1;
             }
-            let rate = self.rate as f64 * pairs as f64 / self.pairs.max(1) as f64;
-            // It ends when the storm is over: the script says when.
-            let pace = Pace::Open { rate, seconds: 1_000_000 };
-            let talk = Talk::new(pairs as u32, pace, 1, self.size, lane as f64 / lanes as f64);
-            let (calm_us, jitter_us) = (self.calm * 1_000_000, self.jitter * 1_000_000);
-            let storm = Storm { talk, calm_us, jitter_us, away: 0, phase: Phase::Before { cut_us: 0 } };
-            plans.push(LanePlan { crew, script: Box::new(storm), lines: None });
+            crew
+        };
+        let mut plans = Vec::new();
+        for lane in 0..chatting {
+            let pairs = share(self.pairs, lane, chatting);
+            // It ends when the storm is over: the watch says when.
+            let pace = Pace::Open { rate: self.rate as f64 * pairs as f64 / self.pairs as f64, seconds: 1_000_000 };
+            let talk = Talk::new(pairs as u32, pace, 1, self.size, lane as f64 / chatting as f64);
+            let script = Box::new(Chat { talk, watch: watch() });
+            plans.push(LanePlan { crew: crew(pairs * 2), script, lines: None });
+        }
+        for lane in 0..crowded {
+            let script = Box::new(Crowd { watch: watch(), jitter_us: self.jitter * 1_000_000, cut_us: 0 });
+            plans.push(LanePlan { crew: crew(share(self.connections, lane, crowded)), script, lines: None });
         }
         let parameters = vec![
             ("connections", self.connections.to_string()),
@@ -93,78 +114,120 @@ impl Arguments {
     }
 }
 
+/// What the lanes know of each other.
+#[derive(Debug)]
+struct Storm {
+    /// The first lane has begun to cut.
+    has_begun: AtomicBool,
+    /// Connections that are cut, or will be, and are not back.
+    away: AtomicU64,
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Phase {
-    Before { cut_us: u64 },
-    Storm { cut_us: u64 },
+    Before,
+    Storm,
     After { end_us: u64 },
 }
 
+/// How far the storm is, as one lane sees it.
 #[derive(Debug)]
-struct Storm {
-    talk: Talk,
+struct Watch {
+    storm: Arc<Storm>,
     calm_us: u64,
-    jitter_us: u64,
-    /// Who were cut and are not back.
-    away: u64,
     phase: Phase,
 }
 
-impl Storm {
-    fn cut_all(&mut self, devices: &mut Devices) {
-        let now_us = devices.now_us();
-        for slot in 0..devices.len() as u32 {
-            if !self.talk.is_talking(slot) {
-                devices.cut(slot);
-                let at_us = now_us + devices.draw().below(self.jitter_us + 1);
-                devices.connect_at(slot, at_us);
-                self.away += 1;
-            }
+impl Watch {
+    /// Looks, and moves the lane to the era in which the storm is.
+    fn look(&mut self, devices: &mut Devices) -> Phase {
+        if matches!(self.phase, Phase::Before) && self.storm.has_begun.load(Ordering::Relaxed) {
+            devices.stats_mut().era = 1;
+            self.phase = Phase::Storm;
         }
-        devices.stats_mut().era = 1;
-        self.phase = Phase::Storm { cut_us: now_us };
+        if matches!(self.phase, Phase::Storm) && self.storm.away.load(Ordering::Relaxed) == 0 {
+            devices.stats_mut().era = 0;
+            self.phase = Phase::After { end_us: devices.now_us() + self.calm_us };
+        }
+        self.phase
     }
 }
 
-impl Script for Storm {
+/// A lane of those who chat all the time.
+#[derive(Debug)]
+struct Chat {
+    talk: Talk,
+    watch: Watch,
+}
+
+impl Script for Chat {
     fn begin(&mut self, devices: &mut Devices) {
         self.talk.begin(devices);
-        self.phase = Phase::Before { cut_us: devices.now_us() + self.calm_us };
     }
 
     fn drive(&mut self, devices: &mut Devices) -> Next {
-        let now_us = devices.now_us();
-        match self.phase {
-            Phase::Before { cut_us } if now_us >= cut_us => self.cut_all(devices),
-            Phase::Storm { .. } if self.away == 0 => {
-                devices.stats_mut().era = 0;
-                self.phase = Phase::After { end_us: now_us + self.calm_us };
-            }
-            Phase::After { end_us } if now_us >= end_us => return Next::Finished,
-            Phase::Before { .. } | Phase::Storm { .. } | Phase::After { .. } => {}
-        }
-        let own = match self.phase {
-            Phase::Before { cut_us: at_us } | Phase::After { end_us: at_us } => at_us,
-            Phase::Storm { .. } => u64::MAX,
-        };
-        match self.talk.drive(devices) {
-            Next::At(at_us) => Next::At(at_us.min(own)),
-            Next::WhenSomethingHappens | Next::Finished => Next::At(own),
+        match self.watch.look(devices) {
+            Phase::After { end_us } if devices.now_us() >= end_us => Next::Finished,
+            Phase::Before | Phase::Storm | Phase::After { .. } => self.talk.drive(devices),
         }
     }
 
     fn happened(&mut self, devices: &mut Devices, what: &Happened) {
-        if let (Happened::Ready { slot }, Phase::Storm { cut_us }) = (what, self.phase)
-            && !self.talk.is_talking(*slot)
-        {
-            self.away = self.away.saturating_sub(1);
-            let back_us = devices.now_us() - cut_us;
-            devices.stats_mut().record(Measure::Back, back_us);
-        }
         self.talk.happened(devices, what);
     }
 
     fn peer(&self, devices: &Devices, slot: u32) -> Option<UserId> {
         self.talk.peer(devices, slot)
+    }
+}
+
+/// A lane of those who are cut.
+#[derive(Debug)]
+struct Crowd {
+    watch: Watch,
+    jitter_us: u64,
+    /// When they are to be cut, and then when they were.
+    cut_us: u64,
+}
+
+impl Crowd {
+    fn cut_all(&mut self, devices: &mut Devices) {
+        self.cut_us = devices.now_us();
+        for slot in 0..devices.len() as u32 {
+            devices.cut(slot);
+            let at_us = self.cut_us + devices.draw().below(self.jitter_us + 1);
+            devices.connect_at(slot, at_us);
+        }
+    }
+}
+
+impl Script for Crowd {
+    fn begin(&mut self, devices: &mut Devices) {
+        self.cut_us = devices.now_us() + self.watch.calm_us;
+    }
+
+    fn drive(&mut self, devices: &mut Devices) -> Next {
+        let now_us = devices.now_us();
+        let was_before = matches!(self.watch.phase, Phase::Before);
+        if was_before && now_us >= self.cut_us {
+            self.watch.storm.has_begun.store(true, Ordering::Relaxed);
+        }
+        match self.watch.look(devices) {
+            Phase::Before => return Next::At(self.cut_us),
+            // One lane began; all follow.
+            Phase::Storm if was_before => self.cut_all(devices),
+            Phase::After { end_us } if now_us >= end_us => return Next::Finished,
+            Phase::After { end_us } => return Next::At(end_us),
+            Phase::Storm => {}
+        }
+        Next::WhenSomethingHappens
+    }
+
+    fn happened(&mut self, devices: &mut Devices, what: &Happened) {
+        if let (Happened::Ready { .. }, Phase::Storm) = (what, self.watch.phase) {
+            self.watch.storm.away.fetch_sub(1, Ordering::Relaxed);
+            let back_us = devices.now_us() - self.cut_us;
+            devices.stats_mut().record(Measure::Back, back_us);
+        }
     }
 }
