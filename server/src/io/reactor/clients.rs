@@ -5,7 +5,7 @@ use std::{io, sync::atomic::Ordering};
 
 use proto_spec::ErrorCode;
 use storage::CoreId;
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 use super::{
     super::{
@@ -122,7 +122,7 @@ impl Reactor {
             Stage::Serving => {
                 self.counters().closed_by_peer.one();
                 let user = self.connections.user(conn);
-                info!(core = self.core.0, %user, slot = conn.slot, error = %error_of(result), "connection lost");
+                debug!(core = self.core.0, %user, slot = conn.slot, error = %error_of(result), "connection lost");
                 self.feed(now, Input::Disconnected { conn });
             }
             _ => {}
@@ -138,7 +138,7 @@ impl Reactor {
                 self.greetings.end(conn);
                 self.counters().handshakes_failed.one();
                 self.shared.counters.closed(code);
-                info!(core = self.core.0, slot = conn.slot, reason = code.name(), "handshake refused");
+                debug!(core = self.core.0, slot = conn.slot, reason = code.name(), "handshake refused");
                 self.connections.queue(conn, &bytes);
                 self.connections.close(now.monotonic_ms, conn, &mut self.ring);
             }
@@ -203,7 +203,7 @@ impl Reactor {
     /// The connection is the shard's.
     fn connect(&mut self, now: Now, conn: ConnId, guest: Guest) {
         let Guest { user, device, version, resume, rest, from, .. } = guest;
-        info!(core = self.core.0, %user, %device, slot = conn.slot, accepted_by = from.0, "connected");
+        debug!(core = self.core.0, %user, %device, slot = conn.slot, accepted_by = from.0, "connected");
         self.connections.serve(conn, user, &mut self.ring);
         self.feed(now, Input::Connected(Connected { conn, user, device, version, resume }));
         if !rest.is_empty() {
@@ -225,7 +225,7 @@ impl Reactor {
             None => self.counters().closed_after_bye.one(),
         }
         let reason = reason.map_or("bye", ErrorCode::name);
-        info!(core = self.core.0, %user, slot = conn.slot, reason, "closed");
+        debug!(core = self.core.0, %user, slot = conn.slot, reason, "closed");
         self.connections.close(now.monotonic_ms, conn, &mut self.ring);
     }
 
