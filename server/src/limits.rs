@@ -120,8 +120,15 @@ pub const MAILBOX_MESSAGES_MAX: usize = 8 * 1024;
 /// Messages taken from the mailbox in one turn: what comes in the meantime waits for sends to leave first.
 pub const MAILBOX_TURN_MAX: usize = 2 * 1024;
 
-/// Connections of one core whose hello has not come yet. More are refused.
+/// Connections of one core whose hello has not come yet, or waits to be judged. More are refused.
 pub const HANDSHAKES_MAX: usize = 4 * 1024;
+
+/// Hellos that a core judges in one turn, each some twenty microseconds for its signature: a crowd that comes back must not
+/// hold up the messages of the others.
+pub const HELLOS_TURN_MAX: usize = 8;
+
+/// Connections that the peer has ended which a core sees off in one turn, a few microseconds each, for the same reason.
+pub const DEPARTURES_TURN_MAX: usize = 8;
 
 /// Shortest time between two lines about accepts that fail, in milliseconds. Each core tries again with every tick.
 pub const ACCEPT_WARN_MS: u64 = 1_000;
@@ -139,9 +146,8 @@ pub const OUTPUT_BUFFERS_KEPT: usize = 1024;
 /// Capacity above which a send buffer is not kept: pages and catch-ups are rare.
 pub const OUTPUT_BUFFER_KEPT_BYTES: usize = 16 * 1024;
 
-/// Descriptors that a core closes in one turn, each some ten microseconds of the kernel's: a crowd that is cut off must not
-/// hold up the messages of the others.
-pub const CLOSES_TURN_MAX: usize = 64;
+/// Descriptors that a core closes in one turn, each some ten microseconds of the kernel's, for the same reason.
+pub const CLOSES_TURN_MAX: usize = 4;
 
 /// Turns of a busy core between two looks at its runtime's other tasks.
 pub const TURNS_BETWEEN_YIELDS: u32 = 32;

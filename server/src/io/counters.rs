@@ -90,7 +90,7 @@ counters! {
     CoreCounters {
         /// Connections in the table, of whatever stage.
         connections: Gauge,
-        /// Connections whose hello has not come.
+        /// Connections whose hello has not come, or waits to be judged.
         handshakes: Gauge,
         /// Connections accepted.
         accepted: Counter,

@@ -1,6 +1,7 @@
 //! Handoff: from an accepted socket to the shard of its user.
 //!
-//! The core that accepts reads until the hello is whole. If another core is the user's home, the descriptor goes there
+//! The core that accepts reads until the hello is whole. What has come of hellos waits until the turn has time to judge it: a
+//! crowd of them must not hold up the messages of those who are served. If another core is the user's home, the descriptor goes there
 //! through the rings and what the hello said goes by mail; whichever comes first waits for the other. No byte after the
 //! hello is read before the home core reads it.
 
@@ -9,7 +10,7 @@ use std::collections::{HashMap, VecDeque};
 use proto_spec::{DeviceId, Resume, UserId};
 use storage::CoreId;
 
-use crate::{handshake::Handshake, shard::ConnId};
+use crate::{handshake::Handshake, limits::HANDSHAKES_MAX, shard::ConnId};
 
 /// A connection whose hello was good, for its home core.
 #[derive(Debug)]
@@ -30,24 +31,33 @@ pub struct Guest {
     pub rest: Vec<u8>,
 }
 
-/// Connections of this core whose hello is not whole, and those on their way to another core.
+/// Connections of this core whose hello has not been judged, and those on their way to another core.
 #[derive(Debug, Default)]
 pub struct Greetings {
     open: HashMap<ConnId, Handshake>,
     /// In order, since all have the same time. Those that are over are passed over.
     deadlines: VecDeque<(u64, ConnId)>,
+    /// Bytes of hellos that wait to be judged, in order; at most one piece of each connection, since nothing more is read
+    /// before. Those of handshakes that are over are passed over.
+    waiting: VecDeque<(ConnId, Vec<u8>)>,
     leaving: HashMap<ConnId, (CoreId, Box<Guest>)>,
     next_ticket: u32,
 }
 
 impl Greetings {
-    /// How many hellos are awaited.
+    /// How many hellos are awaited or wait to be judged.
     #[must_use]
     pub fn len(&self) -> usize {
         self.open.len()
     }
 
-    /// Whether no hello is awaited.
+    /// Whether there is no room for another handshake.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.open.len().max(self.waiting.len()) >= HANDSHAKES_MAX
+    }
+
+    /// Whether no hello is awaited or waits to be judged.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.open.is_empty()
@@ -65,9 +75,26 @@ impl Greetings {
         self.deadlines.push_back((deadline_ms, conn));
     }
 
-    /// The handshake of a connection.
-    pub fn handshake(&mut self, conn: ConnId) -> Option<&mut Handshake> {
-        self.open.get_mut(&conn)
+    /// Bytes of a hello have come. Nothing more is read of the connection until they have been judged.
+    pub fn wait(&mut self, conn: ConnId, bytes: &[u8]) {
+        self.waiting.push_back((conn, bytes.to_vec()));
+        debug_assert!(self.waiting.len() <= HANDSHAKES_MAX, "accepted only while there is room");
+    }
+
+    /// Whether bytes wait to be judged.
+    #[must_use]
+    pub fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// The next bytes to be judged, and the handshake that they belong to.
+    pub fn next_waiting(&mut self) -> Option<(ConnId, Vec<u8>, &mut Handshake)> {
+        while let Some((conn, bytes)) = self.waiting.pop_front() {
+            if self.open.contains_key(&conn) {
+                return self.open.get_mut(&conn).map(|handshake| (conn, bytes, handshake));
+            }
+        }
+        None
     }
 
     /// The handshake is over, one way or the other.
@@ -75,7 +102,7 @@ impl Greetings {
         self.open.remove(&conn);
     }
 
-    /// The next connection whose hello did not come in time. Its handshake is over.
+    /// The next connection whose hello did not come, or was not judged, in time. Its handshake is over.
     pub fn take_late(&mut self, now_ms: u64) -> Option<ConnId> {
         while let Some(&(deadline, conn)) = self.deadlines.front()
             && deadline <= now_ms
@@ -91,6 +118,7 @@ impl Greetings {
     /// Ends all handshakes, because the core stops.
     pub fn take_all(&mut self) -> Vec<ConnId> {
         self.deadlines.clear();
+        self.waiting.clear();
         self.open.drain().map(|(conn, _)| conn).collect()
     }
 
@@ -193,5 +221,60 @@ mod tests {
         assert_eq!(greetings.take_late(110), Some(conn(2)));
         assert_eq!(greetings.take_late(119), None);
         assert_eq!(greetings.len(), 1);
+    }
+
+    fn waiting(slots: std::ops::Range<u32>) -> Greetings {
+        let mut greetings = Greetings::default();
+        for slot in slots {
+            let conn = ConnId { slot, generation: 1 };
+            greetings.begin(conn, 100 + u64::from(slot));
+            greetings.wait(conn, &slot.to_ne_bytes());
+        }
+        greetings
+    }
+
+    fn next(greetings: &mut Greetings) -> Option<u32> {
+        let (conn, bytes, _) = greetings.next_waiting()?;
+        assert_eq!(bytes, conn.slot.to_ne_bytes());
+        Some(conn.slot)
+    }
+
+    #[test]
+    fn hellos_are_judged_in_the_order_in_which_they_came() {
+        let mut greetings = waiting(1..4);
+        assert_eq!([(); 3].map(|()| next(&mut greetings)), [Some(1), Some(2), Some(3)]);
+        assert!(!greetings.has_waiting());
+        assert_eq!(greetings.len(), 3, "a hello in pieces is awaited still");
+        greetings.wait(ConnId { slot: 2, generation: 1 }, &2u32.to_ne_bytes());
+        assert_eq!(next(&mut greetings), Some(2));
+    }
+
+    #[test]
+    fn a_hello_that_waits_is_not_judged_when_its_handshake_is_over() {
+        let mut greetings = waiting(1..5);
+        greetings.end(ConnId { slot: 1, generation: 1 });
+        greetings.end(ConnId { slot: 3, generation: 1 });
+        assert_eq!(next(&mut greetings), Some(2));
+        assert_eq!(greetings.take_late(102), Some(ConnId { slot: 2, generation: 1 }));
+        assert_eq!(greetings.take_late(104), Some(ConnId { slot: 4, generation: 1 }));
+        assert_eq!(next(&mut greetings), None);
+        assert!(greetings.is_empty() && !greetings.has_waiting());
+    }
+
+    #[test]
+    fn no_hello_is_kept_when_all_handshakes_end() {
+        let mut greetings = waiting(0..3);
+        assert_eq!(greetings.take_all().len(), 3);
+        assert!(greetings.is_empty() && !greetings.has_waiting());
+    }
+
+    #[test]
+    fn there_is_no_room_while_as_many_hellos_wait_as_may_be_even_if_their_handshakes_are_over() {
+        let mut greetings = waiting(0..HANDSHAKES_MAX as u32);
+        assert!(greetings.is_full());
+        while greetings.take_late(u64::MAX).is_some() {}
+        assert!(greetings.is_empty() && greetings.is_full());
+        assert_eq!(next(&mut greetings), None);
+        assert!(!greetings.is_full());
     }
 }

@@ -36,7 +36,9 @@ use super::{
 };
 use crate::{
     committer::News,
-    limits::{MAILBOX_TURN_MAX, OUTPUT_TURN_BYTES_MAX, STALLED_SLEEP_MS, TICK_MS, TURNS_BETWEEN_YIELDS},
+    limits::{
+        DEPARTURES_TURN_MAX, MAILBOX_TURN_MAX, OUTPUT_TURN_BYTES_MAX, STALLED_SLEEP_MS, TICK_MS, TURNS_BETWEEN_YIELDS,
+    },
     shard::{Admission, Effects, Input, Now, Presence, Shard},
 };
 
@@ -58,6 +60,8 @@ pub(super) struct Reactor {
     readers: Readers,
     /// Completions of receives that wait until other cores and the reader threads have caught up, in order.
     deferred: VecDeque<Completion>,
+    /// Receives that say that the peer has gone, one of a connection at most: seen off some a turn.
+    departures: VecDeque<Completion>,
     completions: Vec<Completion>,
     accepting: bool,
     /// Accepts that have failed since that was last told, and when it may be told again.
@@ -96,6 +100,7 @@ impl Reactor {
             commit: parts.commit,
             readers: parts.readers,
             deferred: VecDeque::new(),
+            departures: VecDeque::new(),
             completions: Vec::new(),
             accepting: false,
             accepts_failed: 0,
@@ -140,6 +145,9 @@ impl Reactor {
     fn turn(&mut self) -> io::Result<()> {
         let now = self.clock.now();
         self.counters().turns.one();
+        // What a crowd brings, in small parts: the output of the last turn has left, and what came since is served next.
+        self.judge_hellos(now);
+        self.see_off(now);
         self.take_deferred(now);
         self.take_completions(now);
         self.take_mail(now);
@@ -169,7 +177,7 @@ impl Reactor {
                     self.counters().receives_deferred.one();
                     self.deferred.push_back(completion);
                 }
-                Op::Hello | Op::Receive => self.on_receive(now, completion),
+                Op::Hello | Op::Receive => self.receive(now, completion),
                 Op::Send => self.on_sent(now, completion),
                 Op::Accept => self.on_accept(now, &completion),
                 Op::Move => self.on_moved(now, &completion),
@@ -200,6 +208,25 @@ impl Reactor {
         while !self.is_stalled()
             && let Some(completion) = self.deferred.pop_front()
         {
+            self.receive(now, completion);
+        }
+    }
+
+    /// A departure is put off behind everything that the connection has said.
+    fn receive(&mut self, now: Now, completion: Completion) {
+        if is_departure(&completion) {
+            self.departures.push_back(completion);
+        } else {
+            self.on_receive(now, completion);
+        }
+    }
+
+    fn see_off(&mut self, now: Now) {
+        for _ in 0..DEPARTURES_TURN_MAX {
+            if self.is_stalled() {
+                return;
+            }
+            let Some(completion) = self.departures.pop_front() else { return };
             self.on_receive(now, completion);
         }
     }
@@ -359,9 +386,14 @@ impl Reactor {
         self.commit.as_ref().is_some_and(Commit::has_news)
             || mailbox.has_mail()
             || self.connections.has_closes()
-            || (!self.deferred.is_empty() && !self.is_stalled())
+            || (self.has_put_off() && !self.is_stalled())
             || self.ring.is_ready()
             || self.shard.has_due(self.clock.now())
+    }
+
+    /// Whether something waits until other cores and the reader threads have caught up, or for its share of a turn.
+    fn has_put_off(&self) -> bool {
+        !self.deferred.is_empty() || !self.departures.is_empty() || self.greetings.has_waiting()
     }
 
     /// Announces that this core sleeps; false if something came in the meantime.
@@ -390,4 +422,9 @@ impl Reactor {
     fn counters(&self) -> &CoreCounters {
         self.shared.counters.core(self.core)
     }
+}
+
+/// Whether a receive says that nothing more will come. Its connection's slot stays taken until that has been looked at.
+fn is_departure(completion: &Completion) -> bool {
+    completion.result <= 0 && !completion.more && ![-libc::ENOBUFS, -libc::ECANCELED].contains(&completion.result)
 }

@@ -190,7 +190,7 @@ impl Connections {
         self.get(conn).map_or(UserId(0), |conn| conn.user)
     }
 
-    /// Receives for the handshake.
+    /// Receives for the handshake: at its start, and again after each part of a hello that has been judged.
     pub fn greet(&mut self, conn: ConnId, ring: &mut Ring) {
         self.arm(conn, ring);
     }

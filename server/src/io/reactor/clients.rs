@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     handshake::{Step, bye},
-    limits::{ACCEPT_WARN_MS, HANDSHAKES_MAX, RETRY_BUSY_MS, RETRY_STOPPING_MS},
+    limits::{ACCEPT_WARN_MS, HELLOS_TURN_MAX, RETRY_BUSY_MS, RETRY_STOPPING_MS},
     shard::{Close, ConnId, Connected, Input, Now},
 };
 
@@ -37,10 +37,7 @@ impl Reactor {
         let open = self.shared.connections.fetch_add(1, Ordering::Relaxed) + 1;
         if self.draining_since_ms.is_some() {
             self.refuse(now, conn, ErrorCode::Stopping, RETRY_STOPPING_MS, "the server is stopping");
-        } else if open > u64::from(self.shared.capacity.node_max)
-            || self.is_full()
-            || self.greetings.len() >= HANDSHAKES_MAX
-        {
+        } else if open > u64::from(self.shared.capacity.node_max) || self.is_full() || self.greetings.is_full() {
             self.counters().refused.one();
             self.refuse(now, conn, ErrorCode::TooManyConnections, RETRY_BUSY_MS, "the server is full");
         } else {
@@ -72,14 +69,8 @@ impl Reactor {
         let received = self.connections.received(token, result, more);
         match (received, &payload) {
             (Received::Hello, Payload::Received(filled)) => {
-                let step = self
-                    .greetings
-                    .handshake(conn)
-                    .map(|handshake| handshake.bytes(self.ring.bytes(filled), &self.shared.keys, now.wall));
+                self.greetings.wait(conn, self.ring.bytes(filled));
                 self.count_received(result);
-                if let Some(step) = step {
-                    self.on_step(now, conn, step);
-                }
             }
             (Received::Bytes, Payload::Received(filled)) => {
                 let input = Input::Bytes { conn, bytes: self.ring.bytes(filled) };
@@ -94,7 +85,24 @@ impl Reactor {
         if let Payload::Received(filled) = payload {
             self.ring.give_back(filled);
         }
-        self.connections.after_receive(token, received == Received::Starved, &mut self.ring);
+        // A hello is read on when what there is of it has been judged.
+        if received != Received::Hello {
+            self.connections.after_receive(token, received == Received::Starved, &mut self.ring);
+        }
+    }
+
+    /// Judges some of the hellos that wait. None while other cores or the reader threads are behind: who is let in wants
+    /// something of both.
+    pub(super) fn judge_hellos(&mut self, now: Now) {
+        for _ in 0..HELLOS_TURN_MAX {
+            if self.is_stalled() {
+                return;
+            }
+            let Some((conn, bytes, handshake)) = self.greetings.next_waiting() else { return };
+            let step = handshake.bytes(&bytes, &self.shared.keys, now.wall);
+            self.on_step(now, conn, step);
+            self.connections.greet(conn, &mut self.ring);
+        }
     }
 
     pub(super) fn on_sent(&mut self, now: Now, completion: Completion) {

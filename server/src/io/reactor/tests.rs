@@ -15,9 +15,9 @@ use storage::MemoryStore;
 use super::*;
 use crate::{
     auth::{Keys, SigningKey, generate_pem, mint},
-    io::{Counters, capacity::Capacity, ring::Payload, token::Token},
-    limits::{ACCEPT_WARN_MS, STOP_MS},
-    shard::Settings,
+    io::{Counters, capacity::Capacity, ring::Payload, socket::Stage, token::Token},
+    limits::{ACCEPT_WARN_MS, HELLOS_TURN_MAX, STOP_MS},
+    shard::{ConnId, Settings},
     topology::Topology,
 };
 
@@ -25,6 +25,7 @@ use crate::{
 struct World {
     cores: Vec<Reactor>,
     shared: Arc<Shared>,
+    key: SigningKey,
     hello: Vec<u8>,
     readers: Vec<JoinHandle<()>>,
 }
@@ -69,15 +70,80 @@ impl World {
         // Not true, so it never begins to.
         cores[1].accepting = true;
 
-        let user = (1..).map(UserId).find(|&user| topology.home_of(user) == CoreId(1)).unwrap();
         let key = SigningKey::from_pem(pem.as_bytes()).unwrap();
+        let mut world = Self { cores, shared, key, hello: Vec::new(), readers: threads };
+        world.hello = world.hellos(CoreId(1), 1).remove(0);
+        world
+    }
+
+    /// Hellos of different users who have their home on this core.
+    fn hellos(&self, home: CoreId, count: usize) -> Vec<Vec<u8>> {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
-        let token = mint(&key, user, Duration::from_secs(3600), TimestampMs(now.as_millis() as u64)).unwrap();
-        let mut hello = Vec::new();
-        let frame =
-            ClientFrame::Hello { version_min: 1, version_max: 1, device: DeviceId(1), resume: Resume::Stored, token };
-        frame.encode(&mut hello);
-        Self { cores, shared, hello, readers: threads }
+        let now = TimestampMs(now.as_millis() as u64);
+        let users = (1..).map(UserId).filter(|&user| self.shared.topology.home_of(user) == home);
+        let hello = |user| {
+            let token = mint(&self.key, user, Duration::from_secs(3600), now).unwrap();
+            let (device, resume) = (DeviceId(1), Resume::Stored);
+            let mut hello = Vec::new();
+            ClientFrame::Hello { version_min: 1, version_max: 1, device, resume, token }.encode(&mut hello);
+            hello
+        };
+        users.take(count).map(hello).collect()
+    }
+
+    /// Clients that core 0 has accepted, in this order, and that say these hellos.
+    fn crowd(&mut self, hellos: &[Vec<u8>]) -> Vec<(TcpStream, ConnId)> {
+        let before = self.cores[0].connections.len();
+        let mut clients = Vec::new();
+        for _ in hellos {
+            clients.push(TcpStream::connect(self.shared.listener.local_addr().unwrap()).unwrap());
+            self.until(&[0], |world| world.cores[0].connections.len() == before + clients.len());
+        }
+        let living: Vec<ConnId> = self.cores[0].connections.living().collect();
+        let received = self.cores[0].counters().receives.get();
+        for (client, hello) in clients.iter_mut().zip(hellos) {
+            client.write_all(hello).unwrap();
+        }
+        self.take(|core| core.counters().receives.get() == received + hellos.len() as u64);
+        clients.into_iter().zip(living.into_iter().skip(before)).collect()
+    }
+
+    /// A user who is served by core 0.
+    fn served(&mut self, hello: &[u8]) -> TcpStream {
+        let mut client = TcpStream::connect(self.shared.listener.local_addr().unwrap()).unwrap();
+        client.set_nonblocking(true).unwrap();
+        client.write_all(hello).unwrap();
+        let mut bytes = [0; 1024];
+        self.until(&[0], |_| client.read(&mut bytes).is_ok_and(|count| count > 0));
+        client.set_nonblocking(false).unwrap();
+        client
+    }
+
+    /// Takes completions of core 0, and nothing else, until something has happened.
+    fn take(&mut self, happened: impl Fn(&Reactor) -> bool) {
+        let start = Instant::now();
+        let core = &mut self.cores[0];
+        while !happened(core) {
+            assert!(start.elapsed() < Duration::from_secs(20), "it did not happen");
+            core.ring.submit().unwrap();
+            let now = core.clock.now();
+            core.take_completions(now);
+        }
+    }
+
+    /// One turn of core 0 is enough to answer this client, whatever else there is to do.
+    fn is_answered_in_one_turn(&mut self, client: &mut TcpStream) {
+        let mut ping = Vec::new();
+        ClientFrame::Ping { nonce: 5 }.encode(&mut ping);
+        client.write_all(&ping).unwrap();
+        while !self.cores[0].ring.is_ready() {
+            std::thread::yield_now();
+        }
+        self.cores[0].ring.submit().unwrap();
+        self.cores[0].turn().unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let mut pong = [0; 64];
+        assert!(client.read(&mut pong).unwrap() > 0);
     }
 
     /// Turns these cores until something has happened.
@@ -152,6 +218,8 @@ fn who_is_on_the_way_when_the_server_stops_gets_a_bye_and_both_cores_wait_for_th
         std::thread::yield_now();
     }
     world.cores[0].ring.submit().unwrap();
+    let now = world.cores[0].clock.now();
+    world.cores[0].take_completions(now);
     world.until(&[0], |world| {
         // Lets the kernel bring the descriptor; core 1 does not look.
         world.cores[1].ring.submit().unwrap();
@@ -202,6 +270,92 @@ fn who_goes_away_while_it_moves_leaves_nothing_behind() {
     drop(world.leaving());
     world.until(&[0, 1], |world| world.shared.counters.core(CoreId(1)).closed_by_peer.get() == 1);
     world.until(&[0, 1], |world| world.cores.iter().all(|core| core.connections.is_empty()));
+    world.assert_nobody_is_left();
+}
+
+#[test]
+fn a_crowd_of_hellos_is_judged_in_its_order_over_several_turns_and_others_are_answered_in_between() {
+    let mut world = World::new([64, 64]);
+    let hellos = world.hellos(CoreId(0), 2 * HELLOS_TURN_MAX + 2);
+    let mut served = world.served(&hellos[0]);
+    let crowd = world.crowd(&hellos[1..]);
+    for judged in [HELLOS_TURN_MAX, 2 * HELLOS_TURN_MAX] {
+        assert!(world.cores[0].has_work());
+        world.is_answered_in_one_turn(&mut served);
+        for (at, (_, conn)) in crowd.iter().enumerate() {
+            assert_eq!(world.cores[0].connections.stage(*conn) == Stage::Serving, at < judged, "{at} of {judged}");
+        }
+    }
+    world.cores[0].turn().unwrap();
+    assert!(world.cores[0].greetings.is_empty() && !world.cores[0].greetings.has_waiting());
+    assert_eq!(world.cores[0].connections.len(), hellos.len());
+}
+
+#[test]
+fn a_crowd_that_is_cut_off_is_seen_off_over_several_turns_and_others_are_answered_in_between() {
+    let mut world = World::new([64, 64]);
+    let hellos = world.hellos(CoreId(0), 2 * DEPARTURES_TURN_MAX + 2);
+    let mut served = world.served(&hellos[0]);
+    let crowd = world.crowd(&hellos[1..]);
+    world.until(&[0], |world| world.cores[0].shard.counters().sessions == hellos.len() as u64);
+    drop(crowd);
+    world.take(|core| core.departures.len() == hellos.len() - 1);
+    for left in [DEPARTURES_TURN_MAX + 1, 1] {
+        assert!(world.cores[0].has_work());
+        world.is_answered_in_one_turn(&mut served);
+        assert_eq!(world.cores[0].departures.len(), left);
+    }
+    world.until(&[0], |world| world.cores[0].connections.len() == 1);
+    assert_eq!(world.cores[0].counters().closed_by_peer.get(), hellos.len() as u64 - 1);
+    drop(served);
+    world.until(&[0], |world| world.cores[0].connections.is_empty());
+    world.assert_nobody_is_left();
+}
+
+#[test]
+fn who_goes_away_while_its_hello_waits_leaves_nothing_behind() {
+    let mut world = World::new([8, 8]);
+    let hello = world.hello.clone();
+    drop(world.crowd(&[hello]));
+    world.until(&[0, 1], |world| world.cores[1].counters().closed_by_peer.get() == 1);
+    world.until(&[0, 1], |world| world.cores.iter().all(|core| core.connections.is_empty()));
+    world.assert_nobody_is_left();
+}
+
+#[test]
+fn a_hello_that_waits_beyond_its_time_is_refused_and_not_judged() {
+    let mut world = World::new([8, 8]);
+    let hello = world.hello.clone();
+    let (mut client, conn) = world.crowd(&[hello]).pop().unwrap();
+    let now = world.cores[0].clock.now();
+    let late = Now { monotonic_ms: now.monotonic_ms + world.shared.handshake_timeout_ms + 1, ..now };
+    world.cores[0].take_time(late);
+    world.cores[0].next_tick_ms = 0;
+    assert_eq!(world.cores[0].connections.stage(conn), Stage::Flushing);
+    let reader = std::thread::spawn(move || last_words(&mut client));
+    world.until(&[0, 1], |world| world.cores[0].connections.is_empty());
+    assert!(reader.join().unwrap().contains("the hello did not come in time"));
+    assert_eq!(world.cores[0].counters().moved_out.get(), 0);
+    assert!(!world.cores[0].greetings.has_waiting());
+    world.assert_nobody_is_left();
+}
+
+#[test]
+fn those_whose_hello_waits_when_the_server_stops_get_a_bye_judged_or_not() {
+    let mut world = World::new([64, 64]);
+    let hellos = world.hellos(CoreId(1), HELLOS_TURN_MAX + 1);
+    let crowd = world.crowd(&hellos);
+    let readers: Vec<_> =
+        crowd.into_iter().map(|(mut client, _)| std::thread::spawn(move || last_words(&mut client))).collect();
+    let start = Instant::now();
+    world.shared.stopping.store(true, Ordering::Relaxed);
+    world.cores[0].next_tick_ms = 0;
+    world.until(&[0, 1], |world| world.over() == [true; 2]);
+    assert!(start.elapsed() < Duration::from_millis(STOP_MS), "nothing was given up");
+    assert_eq!(world.cores[0].counters().moved_out.get(), HELLOS_TURN_MAX as u64);
+    for reader in readers {
+        assert!(reader.join().unwrap().contains("the server is stopping"));
+    }
     world.assert_nobody_is_left();
 }
 
