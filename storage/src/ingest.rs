@@ -11,7 +11,6 @@ use crate::{
     codec::{self, CodecError},
     fold::Fold,
     journal::{JournalError, Lsn, SealedSegment},
-    record::records,
     store::{Fence, Store, StoreError},
 };
 
@@ -111,14 +110,15 @@ async fn ingest_run<S: Store>(
     }
     report.records += fold.records();
 
-    let needed = fold.needed();
+    let sorted = fold.sort();
+    let needed = sorted.needed();
     report.base_rows += needed.len() as u64;
     let mut base = Vec::with_capacity(needed.len());
     for value in store.get_many(&needed).await? {
         base.push(value.map(|value| codec::sends_block(&value)).transpose().map_err(StoreError::from)?);
     }
 
-    let run = fold.finish(base);
+    let run = sorted.finish(base);
     report.rows += run.len() as u64;
     report.row_bytes += run.bytes() as u64;
     store.commit(fence, &run).await?;
@@ -129,10 +129,8 @@ async fn ingest_run<S: Store>(
 fn fold_segment(segment: &SealedSegment, fold: &mut Fold, report: &mut IngestReport) -> Result<(), IngestError> {
     for batch in segment.read()?.iter() {
         let batch = batch?;
-        for record in records(batch.payload) {
-            let unreadable = |source| IngestError::Batch { path: segment.path.clone(), lsn: batch.lsn, source };
-            fold.add(&record.map_err(unreadable)?);
-        }
+        let unreadable = |source| IngestError::Batch { path: segment.path.clone(), lsn: batch.lsn, source };
+        fold.add(batch.payload).map_err(unreadable)?;
         report.batches += 1;
         report.journal_bytes += batch.payload.len() as u64;
     }
