@@ -6,12 +6,13 @@
 //! Invariants: one change for each key, the one of the last record; folding twice, or folding the parts of a sequence of
 //! records one after the other, leaves the same rows as folding the sequence once.
 
-use std::{collections::HashMap, mem};
+use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
 use proto_spec::{DeviceId, SendNumber, Seq, UserId};
 
 use crate::{
+    changes::{ByUser, Changes, UserAt},
     codec::{self, CodecError, StoredEvent, StoredRecord},
     record::Marks,
     run::{Run, Value},
@@ -35,9 +36,6 @@ pub struct Fold {
     run: Run,
     records: u64,
 }
-
-/// A user's place in [`Fold::users`].
-type UserAt = u32;
 
 /// A user, and the changes of rows of which a user has one.
 #[derive(Debug)]
@@ -106,8 +104,7 @@ impl Fold {
     fn user(&mut self, id: UserId) -> UserAt {
         *self.places.entry(id).or_insert_with(|| {
             self.users.push(User { id, marks: None, unfinished: None });
-            // Each has a record of some bytes, and their values are bounded by 4 GiB.
-            (self.users.len() - 1) as UserAt
+            UserAt::try_from(self.users.len() - 1).expect("a run has fewer than 4 billion users")
         })
     }
 
@@ -119,19 +116,19 @@ impl Fold {
 
     /// All changes, sorted. There is no more to come.
     #[must_use]
-    pub fn sort(mut self) -> Sorted {
+    pub fn sort(self) -> Sorted {
         let users = self.users.len();
         let mut order: Vec<_> = (0..).zip(&self.users).map(|(at, user)| (partition_of(user.id), user.id, at)).collect();
         order.sort_unstable();
         Sorted {
-            order: order.into_iter().map(|(_, _, at)| at).collect(),
+            order: order.into_iter().map(|(_, id, at)| (id, at)).collect(),
+            users: self.users,
             timeline: self.timeline.sort(users),
             conversation: self.conversation.sort(users),
             sends: self.sends.sort(users),
             devices: self.devices.sort(users),
             received: self.received.sort(users),
             delivered: self.delivered.sort(users),
-            users: mem::take(&mut self.users),
             run: self.run,
         }
     }
@@ -140,15 +137,16 @@ impl Fold {
 /// The changes of a run by ascending key.
 #[derive(Debug)]
 pub struct Sorted {
+    /// By partition and id: the order of the keys of all tables but one.
+    order: Vec<(UserId, UserAt)>,
     users: Vec<User>,
-    /// By partition and id.
-    order: Vec<UserAt>,
     timeline: ByUser<Seq, Value>,
     conversation: ByUser<(UserId, Seq), ()>,
     sends: ByUser<(DeviceId, SendNumber), Seq>,
     devices: ByUser<DeviceId, Seq>,
     received: ByUser<UserId, Seq>,
     delivered: ByUser<UserId, DeliveredRow>,
+    /// Has the values of the timeline, and no rows yet.
     run: Run,
 }
 
@@ -159,7 +157,8 @@ impl Sorted {
     /// The rows of the store that [`Sorted::finish`] must be given, by ascending key.
     #[must_use]
     pub fn needed(&self) -> Vec<Key> {
-        self.blocks().filter(|(_, sends)| needs_base(sends)).map(|(key, _)| key).collect()
+        let blocks = self.order.iter().flat_map(|&(user, at)| blocks(user, self.sends.of(at)));
+        blocks.filter(|(_, sends)| needs_base(sends)).map(|(key, _)| key).collect()
     }
 
     /// The rows. `base` holds, for each of the needed keys in their order, what the store has.
@@ -168,26 +167,21 @@ impl Sorted {
     /// `base` has not as many items as there are needed keys.
     #[must_use]
     pub fn finish(mut self, base: Vec<Option<SendsBlock>>) -> Run {
-        let mut run = mem::take(&mut self.run);
-        // As if no change were followed by another of the same row: room that is not used is not touched either.
-        let changes = [
-            self.timeline.rows.len(),
-            self.conversation.rows.len(),
-            self.sends.rows.len(),
-            self.devices.rows.len(),
-            self.received.rows.len(),
-            self.delivered.rows.len(),
-            2 * self.users.len(),
-        ];
-        run.reserve(changes.iter().sum());
-        for (user, seq, value) in self.timeline.rows(&self) {
-            run.push(RowKey::Timeline { user, seq }.encode(), value);
+        let Self { order, mut run, .. } = self;
+        // Rows of which a user has few are not counted.
+        run.reserve(self.timeline.len() + self.conversation.len() + self.received.len());
+        for &(user, at) in &order {
+            for &(seq, value) in self.timeline.of(at) {
+                run.push(RowKey::Timeline { user, seq }.encode(), value);
+            }
         }
-        for (user, (peer, seq), ()) in self.conversation.rows(&self) {
-            run.push(RowKey::Conversation { user, peer, seq }.encode(), Value::EMPTY);
+        for &(user, at) in &order {
+            for &((peer, seq), ()) in self.conversation.of(at) {
+                run.push(RowKey::Conversation { user, peer, seq }.encode(), Value::EMPTY);
+            }
         }
         let mut base = base.into_iter();
-        for (key, sends) in self.blocks() {
+        for (key, sends) in order.iter().flat_map(|&(user, at)| blocks(user, self.sends.of(at))) {
             let mut block = SendsBlock::default();
             for &((_, number), seq) in sends {
                 block.seqs[SendsBlock::place(number).1] = seq;
@@ -199,23 +193,29 @@ impl Sorted {
             run.put(key, |out| codec::put_sends_block(out, &block));
         }
         assert!(base.next().is_none(), "a base row for each needed key");
-        for (user, device, seq) in self.devices.rows(&self) {
-            run.put(RowKey::Device { user, device }.encode(), |out| codec::put_seq(out, seq));
+        for &(user, at) in &order {
+            for &(device, seq) in self.devices.of(at) {
+                run.put(RowKey::Device { user, device }.encode(), |out| codec::put_seq(out, seq));
+            }
         }
-        for (user, peer, seq) in self.received.rows(&self) {
-            run.put(RowKey::Received { user, peer }.encode(), |out| codec::put_seq(out, seq));
+        for &(user, at) in &order {
+            for &(peer, seq) in self.received.of(at) {
+                run.put(RowKey::Received { user, peer }.encode(), |out| codec::put_seq(out, seq));
+            }
         }
-        for (user, peer, row) in self.delivered.rows(&self) {
-            run.put(RowKey::Delivered { user, peer }.encode(), |out| codec::put_delivered(out, row));
+        for &(user, at) in &order {
+            for &(peer, row) in self.delivered.of(at) {
+                run.put(RowKey::Delivered { user, peer }.encode(), |out| codec::put_delivered(out, row));
+            }
         }
-        for user in self.order.iter().map(|&at| &self.users[at as usize]) {
-            if let Some(marks) = user.marks {
-                run.put(RowKey::Marks { user: user.id }.encode(), |out| codec::put_marks(out, marks));
+        for &(user, at) in &order {
+            if let Some(marks) = self.users[at as usize].marks {
+                run.put(RowKey::Marks { user }.encode(), |out| codec::put_marks(out, marks));
             }
         }
         // This table has no partition in its keys.
         self.users.sort_unstable_by_key(|user| user.id);
-        for user in &self.users {
+        for user in self.users {
             if let Some(unfinished) = user.unfinished {
                 let value = if unfinished { Value::EMPTY } else { Value::DELETED };
                 run.push(RowKey::Unfinished { user: user.id }.encode(), value);
@@ -223,19 +223,14 @@ impl Sorted {
         }
         run
     }
+}
 
-    fn blocks(&self) -> impl Iterator<Item = (Key, &Sends)> {
-        let of_user = |&at: &UserAt| {
-            let user = self.users[at as usize].id;
-            let same =
-                |a: &((DeviceId, SendNumber), Seq), b: &((DeviceId, SendNumber), Seq)| block_of(a) == block_of(b);
-            self.sends.of(at).chunk_by(same).map(move |sends| {
-                let (device, block) = block_of(&sends[0]);
-                (RowKey::Sends { user, device, block }.encode(), sends)
-            })
-        };
-        self.order.iter().flat_map(of_user)
-    }
+/// The sends of a user by block, with the key of each.
+fn blocks(user: UserId, sends: &Sends) -> impl Iterator<Item = (Key, &Sends)> {
+    sends.chunk_by(|a, b| block_of(a) == block_of(b)).map(move |sends| {
+        let (device, block) = block_of(&sends[0]);
+        (RowKey::Sends { user, device, block }.encode(), sends)
+    })
 }
 
 fn block_of(&((device, number), _): &((DeviceId, SendNumber), Seq)) -> (DeviceId, SendsBlockNumber) {
@@ -246,82 +241,6 @@ fn block_of(&((device, number), _): &((DeviceId, SendNumber), Seq)) -> (DeviceId
 fn needs_base(sends: &Sends) -> bool {
     let is_first = |number| SendsBlock::place(number).1 == 0 || number == SendNumber(1);
     !sends.iter().any(|&((_, number), _)| is_first(number))
-}
-
-/// Changes of the rows of one table, in the order in which they were made: whose, which, and what becomes of it.
-#[derive(Debug)]
-struct Changes<K, V>(Vec<(UserAt, K, V)>);
-
-/// The same by user, and of each user by ascending key; those of one key are still in their order.
-#[derive(Debug)]
-struct ByUser<K, V> {
-    /// Where the rows of each user end; they begin where those of the one before end.
-    ends: Vec<u32>,
-    rows: Vec<(K, V)>,
-}
-
-impl<K, V> Default for Changes<K, V> {
-    fn default() -> Self {
-        Self(Vec::new())
-    }
-}
-
-impl<K: Copy + Default + Ord, V: Copy + Default> Changes<K, V> {
-    fn push(&mut self, at: UserAt, key: K, value: V) {
-        self.0.push((at, key, value));
-    }
-
-    /// Counts what each user has, and puts it where it belongs: nothing is compared, since what comes of a user comes in the order of
-    /// its keys, or nearly so.
-    fn sort(self, users: usize) -> ByUser<K, V> {
-        let mut ends = vec![0; users + 1];
-        for &(at, ..) in &self.0 {
-            ends[at as usize + 1] += 1;
-        }
-        let mut before = 0;
-        for end in &mut ends {
-            before += *end;
-            *end = before;
-        }
-        // Until here `ends` says where each user begins.
-        let mut rows = vec![Default::default(); self.0.len()];
-        for (at, key, value) in self.0 {
-            let end = &mut ends[at as usize];
-            rows[*end as usize] = (key, value);
-            *end += 1;
-        }
-        let mut sorted = ByUser { ends, rows };
-        for at in 0..users as UserAt {
-            let range = sorted.range(at);
-            let rows = &mut sorted.rows[range];
-            if !rows.is_sorted_by_key(|(key, _)| *key) {
-                // Stable, so that the last change of a key stays the last.
-                rows.sort_by_key(|(key, _)| *key);
-            }
-        }
-        sorted
-    }
-}
-
-impl<K: Copy + PartialEq, V: Copy> ByUser<K, V> {
-    fn range(&self, at: UserAt) -> std::ops::Range<usize> {
-        let at = at as usize;
-        let start = at.checked_sub(1).map_or(0, |before| self.ends[before]);
-        start as usize..self.ends[at] as usize
-    }
-
-    fn of(&self, at: UserAt) -> &[(K, V)] {
-        &self.rows[self.range(at)]
-    }
-
-    /// The last change of each key, by ascending key.
-    fn rows<'a>(&'a self, sorted: &'a Sorted) -> impl Iterator<Item = (UserId, K, V)> + 'a {
-        sorted.order.iter().flat_map(|&at| {
-            let user = sorted.users[at as usize].id;
-            let changes = self.of(at).chunk_by(|a, b| a.0 == b.0);
-            changes.filter_map(<[_]>::last).map(move |&(key, value)| (user, key, value))
-        })
-    }
 }
 
 #[cfg(test)]
