@@ -125,10 +125,9 @@ async fn ingest_run<S: Store>(
     Ok(())
 }
 
-/// The segment's bytes are gone again when this returns.
 fn fold_segment(segment: &SealedSegment, fold: &mut Fold, report: &mut IngestReport) -> Result<(), IngestError> {
-    for batch in segment.read()?.iter() {
-        let batch = batch?;
+    let mut records = segment.read()?;
+    while let Some(batch) = records.next_record()? {
         let unreadable = |source| IngestError::Batch { path: segment.path.clone(), lsn: batch.lsn, source };
         fold.add(batch.payload).map_err(unreadable)?;
         report.batches += 1;
