@@ -1,7 +1,8 @@
 //! Measures ingestion and queries of the embedded store on this machine:
 //! `cargo run --release -p storage --example measure -- [segments] [users] [random | same] [pairs]`.
 //!
-//! `gather`: from the segments' files to sorted rows; `commit`: these rows into the store; `compaction`: what the engine's own thread
+//! `gather`: from the segments' files to sorted rows; `read`: the rows of the store that they are merged with; `commit`: the rows into the
+//! store; `compaction`: what the engine's own thread
 //! does meanwhile and afterwards. All in microseconds of CPU a message. Each segment is a run, as in the server.
 
 use std::{
@@ -35,7 +36,7 @@ fn main() {
     let in_pairs = arguments.get(3).is_some_and(|with| with == "pairs");
     let dir = tempfile::tempdir_in(".").expect("a folder here");
     let store = EmbeddedStore::open(&dir.path().join("store"), EmbeddedConfig::default()).expect("a store");
-    let store = Timed { store, commit_ns: AtomicU64::new(0) };
+    let store = Timed { store, read_ns: AtomicU64::new(0), commit_ns: AtomicU64::new(0) };
     let fence = block_on(store.take_over()).expect("the fence");
 
     let mut journal = Journal::new(&dir.path().join("journal"));
@@ -58,13 +59,14 @@ fn main() {
     let begun = Instant::now();
     store.store.settle();
     let settled = begun.elapsed();
-    let commit_ns = store.commit_ns.load(Ordering::Relaxed);
+    let (read_ns, commit_ns) = (store.read_ns.load(Ordering::Relaxed), store.commit_ns.load(Ordering::Relaxed));
     let compaction_ns = process_cpu_ns() - process_begun - made_ns - ingest_ns;
     let each = |ns: u64| ns as f64 / messages as f64 / 1e3;
     println!(
-        "{messages} messages, {rows} rows: gather {:.3}, commit {:.3}, compaction {:.3}, all {:.3} us a message; \
+        "{messages} messages, {rows} rows: gather {:.3}, read {:.3}, commit {:.3}, compaction {:.3}, all {:.3} us a message; \
          settled after {settled:.1?}; disk {} MiB; peak memory {} MiB",
-        each(ingest_ns - commit_ns),
+        each(ingest_ns - read_ns - commit_ns),
+        each(read_ns),
         each(commit_ns),
         each(compaction_ns),
         each(ingest_ns + compaction_ns),
@@ -86,15 +88,23 @@ fn main() {
     }
 }
 
-/// Knows what its commits have cost.
+/// Knows what its reads and commits have cost.
 struct Timed {
     store: EmbeddedStore,
+    read_ns: AtomicU64,
     commit_ns: AtomicU64,
 }
 
 impl Store for Timed {
     async fn get(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {
         self.store.get(key).await
+    }
+
+    async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Bytes>>, StoreError> {
+        let begun = thread_cpu_ns();
+        let values = self.store.get_many(keys).await;
+        self.read_ns.fetch_add(thread_cpu_ns() - begun, Ordering::Relaxed);
+        values
     }
 
     async fn range(&self, range: &Range) -> Result<Rows, StoreError> {
