@@ -1,7 +1,8 @@
 //! Sealed journal segments into the store, in large runs. Recovery after a crash is the same.
 //!
 //! Owns the order of the steps, nothing else: reading and verifying is the journal's, meaning is the fold's, durability
-//! is the store's. Blocks while it reads files. Memory is about four times [`RUN_BYTES_MAX`] or, if that is larger, one segment.
+//! is the store's. Blocks while it reads files. Memory is two to three times the bytes of a run: at most [`RUN_BYTES_MAX`] or, if that
+//! is larger, one segment.
 //!
 //! Invariant: nothing is committed of a run whose segments could not be read whole.
 
