@@ -14,7 +14,7 @@ use server::{
 };
 use storage::{
     Answer, BatchId, ConversationSnapshot, CoreId, EmbeddedStore, Query, Store as _, UserSnapshot, answer,
-    contract::block_on, fold::Fold, records,
+    contract::block_on, fold::Fold,
 };
 
 use crate::TEXT;
@@ -119,10 +119,10 @@ impl Conversation {
     /// The store does not take it, or has rows already that it must be merged with.
     pub fn ingest(&mut self) {
         if let Some(Stored { store, fold }) = &mut self.stored {
-            let fold = mem::take(fold);
-            assert!(fold.needed().is_empty(), "ingested once");
+            let sorted = mem::take(fold).sort();
+            assert!(sorted.needed().is_empty(), "ingested once");
             let fence = block_on(store.take_over()).expect("a fence");
-            block_on(store.commit(fence, &fold.finish(Vec::new()))).expect("the store takes it");
+            block_on(store.commit(fence, &sorted.finish(Vec::new()))).expect("the store takes it");
         }
         self.in_tail = 0;
         self.feed(Input::Ingested { up_to: self.committed });
@@ -152,8 +152,7 @@ impl Conversation {
             let sent = self.take_effects();
             let queries = mem::take(&mut self.effects.queries);
             if let Some(Stored { fold, .. }) = &mut self.stored {
-                let written = records(self.effects.batch.bytes());
-                written.for_each(|record| fold.add(&record.expect("what a shard wrote can be read")));
+                fold.add(self.effects.batch.bytes()).expect("what a shard wrote can be read");
             }
             self.effects.clear();
             if batch.is_none() && queries.is_empty() && sent == [0; USERS.len()] {

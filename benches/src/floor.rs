@@ -19,7 +19,7 @@ use server::io::{
 };
 use storage::{
     Batch, EmbeddedConfig, EmbeddedStore, Run, Store as _, StoreError, contract::block_on, fold::Fold,
-    journal::JournalConfig, records,
+    journal::JournalConfig,
 };
 use thiserror::Error;
 
@@ -198,14 +198,13 @@ fn runs(load: IngestionLoad) -> Vec<Run> {
         for _ in 0..left.min(load.messages_per_run) {
             batch.clear();
             history.message(&mut batch);
-            for record in records(batch.bytes()) {
-                fold.add(&record.expect("what a batch took can be read"));
-            }
+            fold.add(batch.bytes()).expect("what a batch took can be read");
         }
         left = left.saturating_sub(load.messages_per_run);
         // As if the store had nothing to merge with: the rows are as many and as long.
-        let base = vec![None; fold.needed().len()];
-        runs.push(fold.finish(base));
+        let sorted = fold.sort();
+        let base = vec![None; sorted.needed().len()];
+        runs.push(sorted.finish(base));
     }
     runs
 }

@@ -1,69 +1,125 @@
 //! Measures ingestion and queries of the embedded store on this machine:
-//! `cargo run --release -p storage --example measure -- [segments] [users]`.
+//! `cargo run --release -p storage --example measure -- [segments] [users] [random | same] [pairs]`.
+//!
+//! `gather`: from the segments' files to sorted rows; `read`: the rows of the store that they are merged with; `commit`: the rows into the
+//! store; `compaction`: what the engine's own thread
+//! does meanwhile and afterwards. All in microseconds of CPU a message. Each segment is a run, as in the server.
 
 use std::{
     collections::HashMap,
     fs::OpenOptions,
     os::unix::fs::FileExt,
     path::Path,
+    sync::atomic::{AtomicU64, Ordering},
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use proto_spec::{Content, DeviceId, Direction, Entry, Event, SendNumber, Seq, TimestampMs, UserId};
 use storage::{
-    Batch, BatchId, CoreId, EmbeddedConfig, EmbeddedStore, Marks, Query, Record, Span, Store, answer,
+    Batch, BatchId, CoreId, EmbeddedConfig, EmbeddedStore, Fence, Marks, Query, Record, Run, Span, Store, StoreError,
+    answer,
     contract::block_on,
     ingest,
     journal::{JournalConfig, JournalFolder, Position, SealedSegment, Writer},
+    schema::Key,
+    store::{Range, Rows},
 };
 
 const MESSAGES_A_BATCH: usize = 64;
 
 fn main() {
-    let mut arguments = std::env::args().skip(1).map(|argument| argument.parse::<u64>().expect("a number"));
-    let segments = arguments.next().unwrap_or(4);
-    let users = arguments.next().unwrap_or(100_000);
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let number = |at: usize, default| arguments.get(at).map_or(default, |text| text.parse::<u64>().expect("a number"));
+    let (segments, users) = (number(0, 4), number(1, 100_000));
+    let texts_differ = arguments.get(2).is_none_or(|texts| texts == "random");
+    let in_pairs = arguments.get(3).is_some_and(|with| with == "pairs");
     let dir = tempfile::tempdir_in(".").expect("a folder here");
     let store = EmbeddedStore::open(&dir.path().join("store"), EmbeddedConfig::default()).expect("a store");
+    let store = Timed { store, read_ns: AtomicU64::new(0), commit_ns: AtomicU64::new(0) };
     let fence = block_on(store.take_over()).expect("the fence");
 
     let mut journal = Journal::new(&dir.path().join("journal"));
-    let mut traffic = Traffic::new(users);
+    let mut traffic = Traffic::new(users, texts_differ, in_pairs);
+    let mut made_ns = 0;
+    let (mut ingest_ns, mut messages, mut rows) = (0, 0, 0);
+    let process_begun = process_cpu_ns();
     for _ in 0..segments {
-        let begun = Instant::now();
+        let begun = thread_cpu_ns();
+        let before = traffic.messages;
         let sealed = journal.fill(&mut traffic);
-        let filled = begun.elapsed();
-        let begun = Instant::now();
-        let cpu = cpu_time();
+        messages += traffic.messages - before;
+        made_ns += thread_cpu_ns() - begun;
+        let begun = thread_cpu_ns();
         let report = block_on(ingest(&store, fence, std::slice::from_ref(&sealed))).expect("ingestion");
-        let took = begun.elapsed();
-        println!(
-            "segment {}: filled in {filled:.2?}; {} records, {} rows ({} read) in {took:.2?}: {:.0} rows/s, cpu {:.2?}, peak memory {} MiB",
-            sealed.number,
-            report.records,
-            report.rows,
-            report.base_rows,
-            report.rows as f64 / took.as_secs_f64(),
-            cpu_time() - cpu,
-            memory_peak_mib(),
-        );
+        ingest_ns += thread_cpu_ns() - begun;
+        rows += report.rows;
         journal.free(&sealed);
     }
     let begun = Instant::now();
-    store.settle();
-    println!("compaction went on for {:.2?}; disk {} MiB", begun.elapsed(), store.disk_bytes() >> 20);
-
+    store.store.settle();
+    let settled = begun.elapsed();
+    let (read_ns, commit_ns) = (store.read_ns.load(Ordering::Relaxed), store.commit_ns.load(Ordering::Relaxed));
+    let compaction_ns = process_cpu_ns() - process_begun - made_ns - ingest_ns;
+    let each = |ns: u64| ns as f64 / messages as f64 / 1e3;
+    println!(
+        "{messages} messages, {rows} rows: gather {:.3}, read {:.3}, commit {:.3}, compaction {:.3}, all {:.3} us a message; \
+         settled after {settled:.1?}; disk {} MiB; peak memory {} MiB",
+        each(ingest_ns - read_ns - commit_ns),
+        each(read_ns),
+        each(commit_ns),
+        each(compaction_ns),
+        each(ingest_ns + compaction_ns),
+        store.store.disk_bytes() >> 20,
+        memory_peak_mib(),
+    );
+    let store = &store.store;
     for round in ["cold", "warm"] {
-        time_queries(&store, &format!("{round} User"), &traffic, |user, _| Query::User(user));
-        time_queries(&store, &format!("{round} Log, last 50"), &traffic, |user, _| Query::Log { user, span: last(50) });
-        time_queries(&store, &format!("{round} ConversationLog, last 50"), &traffic, |user, peer| {
+        time_queries(store, &format!("{round} User"), &traffic, |user, _| Query::User(user));
+        time_queries(store, &format!("{round} Log, last 50"), &traffic, |user, _| Query::Log { user, span: last(50) });
+        time_queries(store, &format!("{round} ConversationLog, last 50"), &traffic, |user, peer| {
             Query::ConversationLog { user, peer, span: last(50) }
         });
-        time_queries(&store, &format!("{round} Send"), &traffic, |user, _| Query::Send {
+        time_queries(store, &format!("{round} Send"), &traffic, |user, _| Query::Send {
             user,
             device: DeviceId(1),
             number: SendNumber(1),
         });
+    }
+}
+
+/// Knows what its reads and commits have cost.
+struct Timed {
+    store: EmbeddedStore,
+    read_ns: AtomicU64,
+    commit_ns: AtomicU64,
+}
+
+impl Store for Timed {
+    async fn get(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {
+        self.store.get(key).await
+    }
+
+    async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Bytes>>, StoreError> {
+        let begun = thread_cpu_ns();
+        let values = self.store.get_many(keys).await;
+        self.read_ns.fetch_add(thread_cpu_ns() - begun, Ordering::Relaxed);
+        values
+    }
+
+    async fn range(&self, range: &Range) -> Result<Rows, StoreError> {
+        self.store.range(range).await
+    }
+
+    async fn commit(&self, fence: Fence, run: &Run) -> Result<(), StoreError> {
+        let begun = thread_cpu_ns();
+        let done = self.store.commit(fence, run).await;
+        self.commit_ns.fetch_add(thread_cpu_ns() - begun, Ordering::Relaxed);
+        done
+    }
+
+    async fn take_over(&self) -> Result<Fence, StoreError> {
+        self.store.take_over().await
     }
 }
 
@@ -128,12 +184,15 @@ impl Journal {
     }
 }
 
-/// Texts of 100 bytes between users, a few of whom write most.
+/// Texts of 100 bytes between users, a few of whom write most; or between pairs of users who write equally much.
 struct Traffic {
     users: u64,
     random: Random,
     logs: HashMap<UserId, Log>,
     time: u64,
+    texts_differ: bool,
+    in_pairs: bool,
+    messages: u64,
 }
 
 #[derive(Default)]
@@ -144,11 +203,23 @@ struct Log {
 }
 
 impl Traffic {
-    fn new(users: u64) -> Self {
-        Self { users, random: Random(1), logs: HashMap::new(), time: 1_760_000_000_000 }
+    fn new(users: u64, texts_differ: bool, in_pairs: bool) -> Self {
+        Self {
+            users,
+            random: Random(1),
+            logs: HashMap::new(),
+            time: 1_760_000_000_000,
+            texts_differ,
+            in_pairs,
+            messages: 0,
+        }
     }
 
     fn pair(&self, random: &mut Random) -> (UserId, UserId) {
+        if self.in_pairs {
+            let user = random.next() % self.users;
+            return (UserId(user + 1), UserId((user ^ 1) + 1));
+        }
         let unit = (random.next() >> 11) as f64 / (1u64 << 53) as f64;
         let user = (unit * unit * unit * self.users as f64) as u64 + 1;
         (UserId(user), UserId((user + random.next() % 20) % self.users + 1))
@@ -158,7 +229,11 @@ impl Traffic {
         let mut random = Random(self.random.next());
         let (from, to) = self.pair(&mut random);
         self.time += 1;
-        let text: Vec<u8> = (0..100).map(|_| b' ' + (random.next() % 64) as u8).collect();
+        self.messages += 1;
+        let text: Vec<u8> = match self.texts_differ {
+            true => (0..100).map(|_| b' ' + (random.next() % 64) as u8).collect(),
+            false => vec![b'x'; 100],
+        };
         let content = Content::Text(text.into());
         let sender = self.logs.entry(from).or_default();
         sender.number += 1;
@@ -199,12 +274,20 @@ impl Random {
     }
 }
 
-/// User and system time of the whole process.
-fn cpu_time() -> Duration {
-    let stat = std::fs::read_to_string("/proc/self/stat").expect("proc");
-    let fields: Vec<&str> = stat.rsplit(") ").next().expect("fields").split(' ').collect();
-    let ticks: u64 = fields[11..13].iter().map(|field| field.parse::<u64>().expect("ticks")).sum();
-    Duration::from_millis(ticks * 10)
+/// User and system time of the whole process: all of its threads, which do not end before this is asked.
+fn process_cpu_ns() -> u64 {
+    let tasks = std::fs::read_dir("/proc/self/task").expect("proc");
+    tasks.map(|task| cpu_ns(&task.expect("a thread").path().join("schedstat"))).sum()
+}
+
+/// User and system time of this thread.
+fn thread_cpu_ns() -> u64 {
+    cpu_ns(Path::new("/proc/thread-self/schedstat"))
+}
+
+fn cpu_ns(schedstat: &Path) -> u64 {
+    let text = std::fs::read_to_string(schedstat).expect("proc");
+    text.split(' ').next().and_then(|ns| ns.parse().ok()).expect("nanoseconds")
 }
 
 fn memory_peak_mib() -> u64 {

@@ -27,6 +27,9 @@ pub(crate) const VALUE_VERSION: u8 = 1;
 
 const CONFIG: Configuration = config::standard();
 
+/// What errors call a record.
+const RECORD: &str = "a record";
+
 /// Bytes that are not what they should be.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum CodecError {
@@ -58,21 +61,66 @@ pub enum CodecError {
 
 /// Appends a record.
 pub(crate) fn put_record(out: &mut Vec<u8>, record: &Record) {
-    put(out, &StoredRecord::from(record));
+    match record {
+        Record::Append { user, entry, replaces } => put_append(out, *user, entry, *replaces),
+        Record::Cursor { user, device, seq } => {
+            put(out, &StoredRecord::Cursor { user: user.0, device: device.0, seq: seq.0 });
+        }
+        Record::Marks { user, marks, idle } => {
+            let (forwarded, receipted) = (marks.forwarded.0, marks.receipted.0);
+            put(out, &StoredRecord::Marks { user: user.0, forwarded, receipted, idle: *idle });
+        }
+    }
 }
 
 /// Appends the record of an entry, without taking the entry.
 pub(crate) fn put_append(out: &mut Vec<u8>, user: UserId, entry: &Entry, replaces: Option<Seq>) {
-    put(out, &StoredRecord::append(user, entry, replaces));
+    put(out, &StoredRecord::Append { user: user.0, replaces: replaces.map(|seq| seq.0), seq: entry.seq.0 });
+    put(out, &StoredEntry::from(entry));
 }
 
-/// Reads a record off the front of `bytes` and says how many bytes it took.
-pub(crate) fn record(bytes: &[u8]) -> Result<(Record, usize), CodecError> {
-    let (stored, len) = take::<StoredRecord<'_>>("a record", bytes)?;
-    Ok((stored.into(), len))
+/// Takes a record off the front of `bytes`. After that of an [`StoredRecord::Append`] its entry follows, for [`take_entry`].
+pub(crate) fn take_record(bytes: &mut &[u8]) -> Result<StoredRecord, CodecError> {
+    let (stored, len) = take(RECORD, bytes)?;
+    *bytes = &bytes[len..];
+    Ok(stored)
 }
 
-/// Appends the value of a timeline row. The seq is in the key.
+/// Takes the entry of a record off the front of `bytes`, and gives its bytes as well: they are those of its row, see
+/// [`put_stored_entry`].
+pub(crate) fn take_entry<'a>(bytes: &mut &'a [u8]) -> Result<(StoredEntry<'a>, &'a [u8]), CodecError> {
+    let (entry, len) = take(RECORD, bytes)?;
+    let (stored, rest) = bytes.split_at(len);
+    *bytes = rest;
+    Ok((entry, stored))
+}
+
+/// Takes a record with its entry off the front of `bytes`, as a value of its own.
+pub(crate) fn take_owned(bytes: &mut &[u8]) -> Result<Record, CodecError> {
+    Ok(match take_record(bytes)? {
+        StoredRecord::Append { user, replaces, seq } => {
+            let (entry, _) = take_entry(bytes)?;
+            Record::Append { user: UserId(user), entry: entry.into_entry(Seq(seq)), replaces: replaces.map(Seq) }
+        }
+        StoredRecord::Cursor { user, device, seq } => {
+            Record::Cursor { user: UserId(user), device: DeviceId(device), seq: Seq(seq) }
+        }
+        StoredRecord::Marks { user, forwarded, receipted, idle } => Record::Marks {
+            user: UserId(user),
+            marks: Marks { forwarded: Seq(forwarded), receipted: Seq(receipted) },
+            idle,
+        },
+    })
+}
+
+/// Appends the value of a timeline row: what [`take_entry`] has found in a record. The seq is in the key.
+pub(crate) fn put_stored_entry(out: &mut Vec<u8>, stored: &[u8]) {
+    out.push(VALUE_VERSION);
+    out.extend_from_slice(stored);
+}
+
+/// Appends the value of the timeline row of an entry.
+#[cfg(test)]
 pub(crate) fn put_timeline_entry(out: &mut Vec<u8>, entry: &Entry) {
     put_value(out, &StoredEntry::from(entry));
 }
@@ -144,22 +192,24 @@ pub(crate) fn marks(bytes: &[u8]) -> Result<Marks, CodecError> {
     Ok(Marks { forwarded: Seq(forwarded), receipted: Seq(receipted) })
 }
 
+/// A record without the entry that follows an `Append`.
 #[derive(Encode, BorrowDecode)]
-enum StoredRecord<'a> {
-    Append { user: u64, replaces: Option<u64>, seq: u64, entry: StoredEntry<'a> },
+pub(crate) enum StoredRecord {
+    Append { user: u64, replaces: Option<u64>, seq: u64 },
     Cursor { user: u64, device: u64, seq: u64 },
     Marks { user: u64, forwarded: u64, receipted: u64, idle: bool },
 }
 
+/// An entry without its seq, in a record and in a row.
 // The time stands first: `timeline_time` reads it alone.
 #[derive(Encode, BorrowDecode)]
-struct StoredEntry<'a> {
+pub(crate) struct StoredEntry<'a> {
     time: u64,
-    event: StoredEvent<'a>,
+    pub(crate) event: StoredEvent<'a>,
 }
 
 #[derive(Encode, BorrowDecode)]
-enum StoredEvent<'a> {
+pub(crate) enum StoredEvent<'a> {
     Received { from: u64, origin: u64, content: StoredContent<'a> },
     Sent { to: u64, device: u64, number: u64, content: StoredContent<'a> },
     Delivered { peer: u64, up_to: u64 },
@@ -167,7 +217,7 @@ enum StoredEvent<'a> {
 }
 
 #[derive(Encode, BorrowDecode)]
-struct StoredContent<'a> {
+pub(crate) struct StoredContent<'a> {
     kind: u8,
     body: &'a [u8],
 }
@@ -177,42 +227,6 @@ struct StoredContent<'a> {
 struct StoredSends {
     base: u64,
     offsets: [u64; SendsBlock::LEN],
-}
-
-impl<'a> StoredRecord<'a> {
-    fn append(user: UserId, entry: &'a Entry, replaces: Option<Seq>) -> Self {
-        Self::Append { user: user.0, replaces: replaces.map(|seq| seq.0), seq: entry.seq.0, entry: entry.into() }
-    }
-}
-
-impl<'a> From<&'a Record> for StoredRecord<'a> {
-    fn from(record: &'a Record) -> Self {
-        match record {
-            Record::Append { user, entry, replaces } => Self::append(*user, entry, *replaces),
-            Record::Cursor { user, device, seq } => Self::Cursor { user: user.0, device: device.0, seq: seq.0 },
-            Record::Marks { user, marks, idle } => {
-                Self::Marks { user: user.0, forwarded: marks.forwarded.0, receipted: marks.receipted.0, idle: *idle }
-            }
-        }
-    }
-}
-
-impl From<StoredRecord<'_>> for Record {
-    fn from(stored: StoredRecord<'_>) -> Self {
-        match stored {
-            StoredRecord::Append { user, replaces, seq, entry } => {
-                Self::Append { user: UserId(user), entry: entry.into_entry(Seq(seq)), replaces: replaces.map(Seq) }
-            }
-            StoredRecord::Cursor { user, device, seq } => {
-                Self::Cursor { user: UserId(user), device: DeviceId(device), seq: Seq(seq) }
-            }
-            StoredRecord::Marks { user, forwarded, receipted, idle } => Self::Marks {
-                user: UserId(user),
-                marks: Marks { forwarded: Seq(forwarded), receipted: Seq(receipted) },
-                idle,
-            },
-        }
-    }
 }
 
 impl<'a> From<&'a Entry> for StoredEntry<'a> {
@@ -321,7 +335,9 @@ mod tests {
         fn a_record_survives_the_round_trip(record in any_record()) {
             let mut bytes = Vec::new();
             put_record(&mut bytes, &record);
-            prop_assert_eq!(super::record(&bytes), Ok((record, bytes.len())));
+            let mut rest = &bytes[..];
+            prop_assert_eq!(take_owned(&mut rest), Ok(record));
+            prop_assert_eq!(rest, b"");
         }
 
         #[test]
@@ -329,7 +345,7 @@ mod tests {
             let mut bytes = Vec::new();
             put_record(&mut bytes, &record);
             for cut in 0..bytes.len() {
-                let refused = super::record(&bytes[..cut]);
+                let refused = take_owned(&mut &bytes[..cut]);
                 let named = matches!(refused, Err(CodecError::Malformed { what: "a record", .. }));
                 prop_assert!(named, "{:?}", refused);
             }
@@ -337,7 +353,7 @@ mod tests {
 
         #[test]
         fn noise_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = record(&bytes);
+            let _ = take_owned(&mut &bytes[..]);
             let _ = timeline_entry(Seq(1), &bytes);
             let _ = timeline_time(&bytes);
             let _ = sends_block(&bytes);
@@ -348,7 +364,12 @@ mod tests {
 
         #[test]
         fn a_timeline_value_survives_the_round_trip(entry in any_entry()) {
-            let bytes = written(|out| put_timeline_entry(out, &entry));
+            let record = written(|out| put_append(out, UserId(1), &entry, None));
+            let mut rest = &record[..];
+            take_record(&mut rest).unwrap();
+            let (_, stored) = take_entry(&mut rest).unwrap();
+            let bytes = written(|out| put_stored_entry(out, stored));
+            prop_assert_eq!(&bytes, &written(|out| put_timeline_entry(out, &entry)));
             prop_assert_eq!(timeline_time(&bytes), Ok(entry.time));
             prop_assert_eq!(timeline_entry(entry.seq, &bytes), Ok(entry));
         }
@@ -370,7 +391,7 @@ mod tests {
         // Append, user 1, no replaces, seq 1, time 1, Sent to 1 by device 1 number 1, a text of 2^64 - 1 bytes.
         let mut bytes = vec![0, 1, 0, 1, 1, 1, 1, 1, 1, 1, 253];
         bytes.extend([0xff; 8]);
-        assert!(matches!(record(&bytes), Err(CodecError::Malformed { .. })));
+        assert!(matches!(take_owned(&mut &bytes[..]), Err(CodecError::Malformed { .. })));
     }
 
     #[test]

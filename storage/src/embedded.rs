@@ -97,6 +97,10 @@ const WAITING_TABLES_MAX: usize = 24;
 /// How long a commit waits for compaction before it gives up, to be tried again.
 const COMPACTION_WAIT_MAX: Duration = Duration::from_secs(30);
 
+/// Rows whose values are brought together before they are written. They lie wherever the journal had them: fetched one after the other,
+/// between two writes, each would be waited for alone.
+const GATHERED_ROWS: usize = 64;
+
 impl EmbeddedStore {
     /// Opens the store in this folder, making it if there is nothing.
     ///
@@ -279,10 +283,27 @@ impl Engine {
 
     fn ingest(&self, run: &Run) -> fjall::Result<()> {
         let mut ingestion = self.rows.start_ingestion()?;
-        for (key, change) in run.iter() {
-            match change {
-                Change::Put(value) => ingestion.write(&**key, value)?,
-                Change::Delete => ingestion.write_tombstone(&**key)?,
+        let mut changes = run.iter().peekable();
+        let (mut values, mut rows) = (Vec::new(), Vec::new());
+        while changes.peek().is_some() {
+            values.clear();
+            rows.clear();
+            for (key, change) in changes.by_ref().take(GATHERED_ROWS) {
+                let value = match change {
+                    Change::Put(value) => {
+                        let start = values.len();
+                        values.extend_from_slice(value);
+                        Some(start..values.len())
+                    }
+                    Change::Delete => None,
+                };
+                rows.push((key, value));
+            }
+            for (key, value) in rows.drain(..) {
+                match value {
+                    Some(range) => ingestion.write(&**key, &values[range])?,
+                    None => ingestion.write_tombstone(&**key)?,
+                }
             }
         }
         ingestion.finish()

@@ -1,7 +1,8 @@
 //! Sealed journal segments into the store, in large runs. Recovery after a crash is the same.
 //!
 //! Owns the order of the steps, nothing else: reading and verifying is the journal's, meaning is the fold's, durability
-//! is the store's. Blocks while it reads files. Memory is about four times [`RUN_BYTES_MAX`] or, if that is larger, one segment.
+//! is the store's. Blocks while it reads files. Memory is two to three times the bytes of a run: at most [`RUN_BYTES_MAX`] or, if that
+//! is larger, one segment.
 //!
 //! Invariant: nothing is committed of a run whose segments could not be read whole.
 
@@ -11,7 +12,6 @@ use crate::{
     codec::{self, CodecError},
     fold::Fold,
     journal::{JournalError, Lsn, SealedSegment},
-    record::records,
     store::{Fence, Store, StoreError},
 };
 
@@ -111,28 +111,26 @@ async fn ingest_run<S: Store>(
     }
     report.records += fold.records();
 
-    let needed = fold.needed();
+    let sorted = fold.sort();
+    let needed = sorted.needed();
     report.base_rows += needed.len() as u64;
     let mut base = Vec::with_capacity(needed.len());
     for value in store.get_many(&needed).await? {
         base.push(value.map(|value| codec::sends_block(&value)).transpose().map_err(StoreError::from)?);
     }
 
-    let run = fold.finish(base);
+    let run = sorted.finish(base);
     report.rows += run.len() as u64;
     report.row_bytes += run.bytes() as u64;
     store.commit(fence, &run).await?;
     Ok(())
 }
 
-/// The segment's bytes are gone again when this returns.
 fn fold_segment(segment: &SealedSegment, fold: &mut Fold, report: &mut IngestReport) -> Result<(), IngestError> {
-    for batch in segment.read()?.iter() {
-        let batch = batch?;
-        for record in records(batch.payload) {
-            let unreadable = |source| IngestError::Batch { path: segment.path.clone(), lsn: batch.lsn, source };
-            fold.add(&record.map_err(unreadable)?);
-        }
+    let mut records = segment.read()?;
+    while let Some(batch) = records.next_record()? {
+        let unreadable = |source| IngestError::Batch { path: segment.path.clone(), lsn: batch.lsn, source };
+        fold.add(batch.payload).map_err(unreadable)?;
         report.batches += 1;
         report.journal_bytes += batch.payload.len() as u64;
     }

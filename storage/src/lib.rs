@@ -2,6 +2,7 @@
 //! nothing of sockets, sessions or shards.
 #![forbid(unsafe_code)]
 
+mod changes;
 mod codec;
 pub mod contract;
 pub mod embedded;

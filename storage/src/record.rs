@@ -111,9 +111,11 @@ pub fn records(bytes: &[u8]) -> impl Iterator<Item = Result<Record, CodecError>>
         if rest.is_empty() {
             return None;
         }
-        let read = codec::record(rest);
-        rest = read.as_ref().map_or(&[], |&(_, len)| &rest[len..]);
-        Some(read.map(|(record, _)| record))
+        let read = codec::take_owned(&mut rest);
+        if read.is_err() {
+            rest = &[];
+        }
+        Some(read)
     })
 }
 

@@ -33,13 +33,23 @@ pub struct RunBuilder {
 #[derive(Clone, Copy, Debug)]
 struct Row {
     key: Key,
-    /// Where the value begins.
+    value: Value,
+}
+
+/// The value of a row: where it is in the run's buffer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Value {
     start: u32,
-    /// How long it is; [`DELETED`] if the row is gone.
     len: u32,
 }
 
-const DELETED: u32 = u32::MAX;
+impl Value {
+    /// No bytes.
+    pub(crate) const EMPTY: Self = Self { start: 0, len: 0 };
+
+    /// The row is gone.
+    pub(crate) const DELETED: Self = Self { start: 0, len: u32::MAX };
+}
 
 impl RunBuilder {
     /// Sets a row to the value that `put` appends to the buffer it is given.
@@ -47,16 +57,13 @@ impl RunBuilder {
     /// # Panics
     /// The run's values exceed 4 GiB: whoever makes runs must bound them.
     pub fn put(&mut self, key: Key, put: impl FnOnce(&mut Vec<u8>)) {
-        let start = self.run.values.len();
-        put(&mut self.run.values);
-        let end = self.run.values.len();
-        assert!(end < DELETED as usize, "a run of {end} bytes");
-        self.run.rows.push(Row { key, start: start as u32, len: (end - start) as u32 });
+        let value = self.run.value(put);
+        self.run.rows.push(Row { key, value });
     }
 
     /// Deletes a row.
     pub fn delete(&mut self, key: Key) {
-        self.run.rows.push(Row { key, start: 0, len: DELETED });
+        self.run.rows.push(Row { key, value: Value::DELETED });
     }
 
     /// Sorts the changes; of several to one key the last one stays.
@@ -80,12 +87,41 @@ impl Run {
     /// The changes, by ascending key.
     pub fn iter(&self) -> impl Iterator<Item = (&Key, Change<'_>)> {
         self.rows.iter().map(|row| {
-            let change = match row.len {
-                DELETED => Change::Delete,
-                len => Change::Put(&self.values[row.start as usize..][..len as usize]),
+            let change = match row.value {
+                Value::DELETED => Change::Delete,
+                Value { start, len } => Change::Put(&self.values[start as usize..][..len as usize]),
             };
             (&row.key, change)
         })
+    }
+
+    /// Keeps the value that `put` appends to the buffer it is given, for [`Run::push`].
+    ///
+    /// # Panics
+    /// The run's values exceed 4 GiB: whoever makes runs must bound them.
+    pub(crate) fn value(&mut self, put: impl FnOnce(&mut Vec<u8>)) -> Value {
+        let start = self.values.len();
+        put(&mut self.values);
+        let end = self.values.len();
+        assert!(end < u32::MAX as usize, "a run of {end} bytes");
+        Value { start: start as u32, len: (end - start) as u32 }
+    }
+
+    /// Makes room for as many rows more.
+    pub(crate) fn reserve(&mut self, rows: usize) {
+        self.rows.reserve_exact(rows);
+    }
+
+    /// Adds a row, whose key is above that of the last one.
+    pub(crate) fn push(&mut self, key: Key, value: Value) {
+        debug_assert!(self.rows.last().is_none_or(|last| last.key < key), "{key:?} does not ascend");
+        self.rows.push(Row { key, value });
+    }
+
+    /// As [`Run::push`], with the value that `put` appends to the buffer it is given.
+    pub(crate) fn put(&mut self, key: Key, put: impl FnOnce(&mut Vec<u8>)) {
+        let value = self.value(put);
+        self.push(key, value);
     }
 
     /// How many rows change.

@@ -138,7 +138,7 @@ pub struct SendsBlock {
 }
 
 /// The value of a `delivered` row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DeliveredRow {
     /// A seq of the sender's own log: the peer has everything sent to them up to here.
     pub up_to: Seq,

@@ -1,4 +1,4 @@
-//! Instructions: how many the codec and a shard turn execute, counted by valgrind's callgrind and compared with
+//! Instructions: how many the codec, a shard turn and the making of rows execute, counted by valgrind's callgrind and compared with
 //! `benches/instructions.json`. Counts do not depend on how busy the machine is, so a few percent more are a change of the code.
 //!
 //! ```sh
@@ -29,6 +29,7 @@ use benches::{
     SIZES,
     conversation::{Conversation, INGESTED_AFTER, Sends},
     frames,
+    history::History,
 };
 use proto_spec::{
     ClientFrame, ClientKind, RawFrame, ServerFrame, ServerKind,
@@ -36,6 +37,7 @@ use proto_spec::{
     limits::SERVER_FRAME_BYTES_MAX,
 };
 use serde::{Deserialize, Serialize};
+use storage::{Batch, fold::Fold};
 
 /// What a count may be above or below the recorded one: far more than [`NOISE_PERCENT`], and a few instructions of the shortest frames,
 /// which come and go with the compiler's choices when something else changes.
@@ -52,6 +54,12 @@ const FRAMES: u64 = 500;
 /// Messages of the turns that are counted: the tail is forgotten, and with it what a message costs later, a whole number of times.
 const MESSAGES: u64 = 2 * INGESTED_AFTER as u64;
 
+/// Messages whose rows are made: several blocks of sends of each user.
+const FOLDED: u64 = 100_000;
+
+/// Users who have written them.
+const FOLDED_USERS: usize = 1_000;
+
 /// Makes the C library take its plainest `memcpy` and the like, whatever the processor has. A feature it does not know is passed over.
 const TUNABLES: &str = "glibc.cpu.hwcaps=-AVX,-AVX2,-AVX_Fast_Unaligned_Load,-BMI1,-BMI2,-ERMS,-LZCNT,-SSE4_1,-SSE4_2,-SSSE3:\
                         glibc.cpu.x86_non_temporal_threshold=0x100000";
@@ -61,7 +69,7 @@ const TUNABLES: &str = "glibc.cpu.hwcaps=-AVX,-AVX2,-AVX_Fast_Unaligned_Load,-BM
 struct Baseline {
     /// The compiler and the C library that these counts hold for.
     compiler: String,
-    /// By scenario: instructions for one frame, or for one message of a turn.
+    /// By scenario: instructions for one frame, or for one message of a turn or of a run.
     instructions: BTreeMap<String, f64>,
 }
 
@@ -201,7 +209,11 @@ fn count(name: &str) -> anyhow::Result<f64> {
     let collected: u64 = collected.trim().parse().with_context(|| format!("not a count: {collected}"))?;
     // A function that valgrind does not find under this name is not an error for it.
     ensure!(collected > 0, "nothing was counted: has `counted` been inlined or renamed?");
-    let units = if name.starts_with("turn/") { MESSAGES } else { FRAMES };
+    let units = match name {
+        ROWS => FOLDED,
+        _ if name.starts_with("turn/") => MESSAGES,
+        _ => FRAMES,
+    };
     Ok(collected as f64 / units as f64)
 }
 
@@ -213,15 +225,19 @@ fn counted(work: &mut dyn FnMut()) {
 
 // ---- the scenarios
 
+/// From batches to sorted rows. Valgrind makes the C library copy plainly here, so what values cost is more than on a processor.
+const ROWS: &str = "ingest/rows";
+
 fn names() -> Vec<String> {
     let client = ClientKind::ALL.iter().map(|kind| format!("client/{}", kind.name()));
     let server = ServerKind::ALL.iter().map(|kind| format!("server/{}", kind.name()));
     let frames = client.chain(server).flat_map(|frame| [format!("encode/{frame}"), format!("decode/{frame}")]);
-    frames.chain(SIZES.map(|messages| format!("turn/{messages}"))).collect()
+    frames.chain(SIZES.map(|messages| format!("turn/{messages}"))).chain([ROWS.to_owned()]).collect()
 }
 
 fn scenario(name: &str) -> anyhow::Result<()> {
     match name.split('/').collect::<Vec<_>>().as_slice() {
+        ["ingest", "rows"] => rows()?,
         ["turn", messages] => turns(messages.parse()?),
         [way, "client", kind] => {
             let kind = ClientKind::ALL.iter().find(|known| known.name() == *kind).context("no such kind")?;
@@ -281,4 +297,24 @@ fn turns(messages: usize) {
     let mut turns = |received: &[Vec<u8>]| received.iter().for_each(|bytes| conversation.turn(bytes, messages));
     turns(&first);
     counted(&mut || turns(&then));
+}
+
+fn rows() -> anyhow::Result<()> {
+    let mut history = History::new(FOLDED_USERS);
+    let batches: Vec<Batch> = (0..FOLDED)
+        .map(|_| {
+            let mut batch = Batch::default();
+            history.message(&mut batch);
+            batch
+        })
+        .collect();
+    let mut read = Ok(());
+    counted(&mut || {
+        let mut fold = Fold::default();
+        read = batches.iter().try_for_each(|batch| fold.add(batch.bytes()));
+        let sorted = fold.sort();
+        let base = vec![None; sorted.needed().len()];
+        black_box(sorted.finish(base));
+    });
+    Ok(read?)
 }

@@ -129,8 +129,8 @@ impl Survey {
     ) -> Result<(), JournalCommandError> {
         for segment in &self.whole {
             let mut offset = SEGMENT_HEADER_BYTES;
-            for read in segment.read()?.iter() {
-                let JournalRecord { lsn, core, batch, payload, .. } = read?;
+            let mut batches = segment.read()?;
+            while let Some(JournalRecord { lsn, core, batch, payload, .. }) = batches.next_record()? {
                 for record in records(payload) {
                     let record = record.map_err(|error| misunderstood(segment, offset, lsn, &error))?;
                     let located = Located { segment: segment.number, offset, lsn, core, batch, record };
@@ -149,8 +149,8 @@ impl Survey {
         for index in 0..self.whole.len() {
             let segment = self.whole[index].clone();
             let mut offset = SEGMENT_HEADER_BYTES;
-            for read in segment.read()?.iter() {
-                let JournalRecord { lsn, payload, .. } = read?;
+            let mut batches = segment.read()?;
+            while let Some(JournalRecord { lsn, payload, .. }) = batches.next_record()? {
                 let understood: Result<Vec<_>, _> =
                     records(payload).map(|record| record.map(|r| kind_of(&r))).collect();
                 let kinds = match understood {
@@ -288,15 +288,18 @@ struct WholeBatch {
 
 /// The batches of a file up to the first that is not whole; none if it is not even known to be a segment.
 fn batches(file: &SealedSegment) -> Result<Vec<WholeBatch>, JournalError> {
-    let read = match file.read() {
-        Ok(read) => read,
-        Err(error @ JournalError::Io { .. }) => return Err(error),
-        Err(JournalError::Header { .. } | JournalError::Damaged { .. }) => return Ok(Vec::new()),
-    };
+    let mut batches = Vec::new();
     let mut end = SEGMENT_HEADER_BYTES;
-    let located = read.iter().map_while(Result::ok).map(|batch| {
-        end += record_len(batch.payload.len()) as u64;
-        WholeBatch { lsn: batch.lsn, end }
-    });
-    Ok(located.collect())
+    let mut read = || {
+        let mut records = file.read()?;
+        while let Some(batch) = records.next_record()? {
+            end += record_len(batch.payload.len()) as u64;
+            batches.push(WholeBatch { lsn: batch.lsn, end });
+        }
+        Ok(())
+    };
+    match read() {
+        Err(error @ JournalError::Io { .. }) => Err(error),
+        Ok(()) | Err(JournalError::Header { .. } | JournalError::Damaged { .. }) => Ok(batches),
+    }
 }

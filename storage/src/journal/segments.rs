@@ -37,6 +37,9 @@ const GENTLE_BYTES: usize = 256 * 1024;
 /// Longest pause between them: a disk that is very slow must get its segment all the same.
 const GENTLE_PAUSE_MAX: Duration = Duration::from_millis(20);
 
+/// Bytes of a sealed segment that are read at a time: they stay in the processor's cache until their rows have been made.
+const PIECE_BYTES: u64 = 256 * 1024;
+
 /// How much of the disk is taken up to make a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Pace {
@@ -253,24 +256,31 @@ impl SealedSegment {
         Self { number: sealed.segment, path: folder.segment_path(sealed.segment), end: sealed.end }
     }
 
-    /// Reads the segment's records into memory.
+    /// Begins to read the segment's records.
     ///
     /// # Errors
     /// The file cannot be read or is not this segment.
     pub fn read(&self) -> Result<SegmentRecords, JournalError> {
-        let segment = Loaded::read(&self.path)?;
-        if segment.number != self.number {
-            return Err(segment.damaged(0, format!("its header says that it is segment {}", segment.number)));
+        let Opened { file, header, .. } = Opened::open(&self.path)?;
+        if header.number != self.number {
+            return Err(damaged(&self.path, 0, format!("its header says that it is segment {}", header.number)));
         }
-        Ok(SegmentRecords { segment, end: self.end })
+        let (path, walk) = (self.path.clone(), Walk::new(header.salt));
+        Ok(SegmentRecords { path, file, end: self.end, walk, piece: Vec::new(), taken: 0 })
     }
 }
 
-/// The records of a sealed segment, in memory.
+/// The records of a sealed segment, read piece by piece: in memory are at most a piece and the largest record.
 #[derive(Debug)]
 pub struct SegmentRecords {
-    segment: Loaded,
+    path: PathBuf,
+    /// Is read up to where `piece` ends.
+    file: File,
     end: u64,
+    walk: Walk,
+    piece: Vec<u8>,
+    /// How much of the piece belongs to records that were handed out.
+    taken: usize,
 }
 
 /// One record of the journal: a batch and its place.
@@ -289,25 +299,33 @@ pub struct JournalRecord<'a> {
 }
 
 impl SegmentRecords {
-    /// The records in order. Every record up to the segment's end is there, or the last item is an error.
-    pub fn iter(&self) -> impl Iterator<Item = Result<JournalRecord<'_>, JournalError>> {
-        let mut walk = Walk::new(&self.segment);
-        std::iter::from_fn(move || {
-            if walk.offset >= self.end {
-                return None;
+    /// The next record, or `None` at the segment's end. Every record up to there comes.
+    ///
+    /// # Errors
+    /// The file cannot be read, or no whole record is here that belongs here.
+    pub fn next_record(&mut self) -> Result<Option<JournalRecord<'_>>, JournalError> {
+        if self.walk.offset >= self.end {
+            return Ok(None);
+        }
+        while format::header(&self.piece[self.taken..]).is_none() && self.read_on()? {}
+        let offset = self.walk.offset;
+        match self.walk.step(&self.piece[self.taken..]) {
+            Step::Record(record) => {
+                self.taken += record_len(record.payload.len());
+                Ok(Some(record))
             }
-            match walk.step() {
-                Step::Record(record) => Some(Ok(record)),
-                Step::End => {
-                    let offset = std::mem::replace(&mut walk.offset, u64::MAX);
-                    Some(Err(self.segment.damaged(offset, format!("records are expected up to {}", self.end))))
-                }
-                Step::Misplaced(reason) => {
-                    let offset = std::mem::replace(&mut walk.offset, u64::MAX);
-                    Some(Err(self.segment.damaged(offset, reason)))
-                }
-            }
-        })
+            Step::End => Err(damaged(&self.path, offset, format!("records are expected up to {}", self.end))),
+            Step::Misplaced(reason) => Err(damaged(&self.path, offset, reason)),
+        }
+    }
+
+    /// Reads the next piece, behind what is left of the last one. False at the end of the file.
+    fn read_on(&mut self) -> Result<bool, JournalError> {
+        self.piece.drain(..self.taken);
+        self.taken = 0;
+        let mut next = (&mut self.file).take(PIECE_BYTES);
+        let read = next.read_to_end(&mut self.piece).map_err(during("read", &self.path))?;
+        Ok(read > 0)
     }
 }
 
@@ -369,13 +387,13 @@ impl Recovered {
         if segment.number != number {
             return Err(segment.damaged(0, format!("its header says that it is segment {}", segment.number)));
         }
-        let mut walk = Walk::new(segment);
+        let mut walk = Walk::new(segment.salt);
         // Behind a torn place every record is one too many, whatever its lsn.
         if !self.segments.is_empty() && self.torn.is_none() {
             walk.expected = Some(self.next.lsn);
         }
         loop {
-            match walk.step() {
+            match walk.step(&segment.bytes[walk.offset as usize..]) {
                 Step::Record(record) => {
                     self.batches += 1;
                     self.next.lsn = record.lsn.next();
@@ -405,6 +423,34 @@ impl Recovered {
     }
 }
 
+/// A segment file whose header has been read.
+struct Opened {
+    /// Is read up to where the header's page ends.
+    file: File,
+    header: SegmentHeader,
+    page: Vec<u8>,
+}
+
+impl Opened {
+    fn open(path: &Path) -> Result<Self, JournalError> {
+        let mut file = File::open(path).map_err(during("open", path))?;
+        let mut page = Vec::new();
+        (&mut file).take(SEGMENT_HEADER_BYTES).read_to_end(&mut page).map_err(during("read", path))?;
+        let header =
+            SegmentHeader::decode(&page).map_err(|reason| JournalError::Header { path: path.to_owned(), reason })?;
+        let found = file.metadata().map_err(during("look at", path))?.len();
+        if found != header.bytes || found > format::SEGMENT_BYTES_MAX {
+            let reason = format!("the file has {found} bytes, its header says {}", header.bytes);
+            return Err(damaged(path, found.min(header.bytes), reason));
+        }
+        Ok(Self { file, header, page })
+    }
+}
+
+fn damaged(path: &Path, offset: u64, reason: String) -> JournalError {
+    JournalError::Damaged { path: path.to_owned(), offset, reason }
+}
+
 /// A segment file in memory: at most [`format::SEGMENT_BYTES_MAX`].
 #[derive(Debug)]
 struct Loaded {
@@ -416,27 +462,14 @@ struct Loaded {
 
 impl Loaded {
     fn read(path: &Path) -> Result<Self, JournalError> {
-        let mut file = File::open(path).map_err(during("open", path))?;
-        let mut page = Vec::new();
-        (&mut file).take(SEGMENT_HEADER_BYTES).read_to_end(&mut page).map_err(during("read", path))?;
-        let header =
-            SegmentHeader::decode(&page).map_err(|reason| JournalError::Header { path: path.to_owned(), reason })?;
-        let found = file.metadata().map_err(during("look at", path))?.len();
-        if found != header.bytes || found > format::SEGMENT_BYTES_MAX {
-            return Err(JournalError::Damaged {
-                path: path.to_owned(),
-                offset: found.min(header.bytes),
-                reason: format!("the file has {found} bytes, its header says {}", header.bytes),
-            });
-        }
-        let mut bytes = page;
-        bytes.reserve_exact(found as usize - bytes.len());
+        let Opened { mut file, header, page: mut bytes } = Opened::open(path)?;
+        bytes.reserve_exact(header.bytes as usize - bytes.len());
         file.read_to_end(&mut bytes).map_err(during("read", path))?;
         Ok(Self { path: path.to_owned(), number: header.number, salt: header.salt, bytes })
     }
 
     fn damaged(&self, offset: u64, reason: String) -> JournalError {
-        JournalError::Damaged { path: self.path.clone(), offset, reason }
+        damaged(&self.path, offset, reason)
     }
 
     /// Looks for what was written behind the first place that holds no whole record: nothing, the rest of the group
@@ -467,8 +500,9 @@ impl Loaded {
 }
 
 /// Goes through the records of a segment.
-struct Walk<'a> {
-    segment: &'a Loaded,
+#[derive(Debug)]
+struct Walk {
+    salt: Salt,
     offset: u64,
     /// Where the group began that the last record belongs to.
     group: u64,
@@ -484,14 +518,14 @@ enum Step<'a> {
     Misplaced(String),
 }
 
-impl<'a> Walk<'a> {
-    const fn new(segment: &'a Loaded) -> Self {
-        Self { segment, offset: SEGMENT_HEADER_BYTES, group: 0, expected: None }
+impl Walk {
+    const fn new(salt: Salt) -> Self {
+        Self { salt, offset: SEGMENT_HEADER_BYTES, group: 0, expected: None }
     }
 
-    fn step(&mut self) -> Step<'a> {
-        let rest = &self.segment.bytes[self.offset as usize..];
-        let Some((header, payload)) = format::verify(rest, self.segment.salt) else { return Step::End };
+    /// `rest` is what the segment has from `offset` on: at least a whole record, if there is one.
+    fn step<'a>(&mut self, rest: &'a [u8]) -> Step<'a> {
+        let Some((header, payload)) = format::verify(rest, self.salt) else { return Step::End };
         let RecordHeader { len, core, batch, lsn, group } = header;
         if let Some(expected) = self.expected
             && lsn != expected

@@ -9,7 +9,7 @@ use crate::{
     embedded::{EmbeddedConfig, EmbeddedStore},
     fold::Fold,
     memory::MemoryStore,
-    record::Record,
+    record::{Batch, Record},
     testing::{any_entry, history},
 };
 
@@ -108,12 +108,15 @@ fn store_of(parts: &[&[Record]]) -> MemoryStore {
 
 fn commit<S: Store>(store: &S, records: &[Record]) {
     let fence = block_on(store.take_over()).unwrap();
+    let mut batch = Batch::default();
+    records.iter().for_each(|record| batch.push(record));
     let mut fold = Fold::default();
-    records.iter().for_each(|record| fold.add(record));
-    let needed = fold.needed();
+    fold.add(batch.bytes()).unwrap();
+    let sorted = fold.sort();
+    let needed = sorted.needed();
     let base = block_on(store.get_many(&needed)).unwrap();
     let base = base.into_iter().map(|value| value.map(|value| codec::sends_block(&value).unwrap()));
-    let run = fold.finish(base.collect());
+    let run = sorted.finish(base.collect());
     block_on(store.commit(fence, &run)).unwrap();
 }
 

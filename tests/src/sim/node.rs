@@ -171,9 +171,8 @@ impl Machine {
         // If it is damaged, the start has said so.
         let Ok(found) = recover(self.folder.path()) else { return records };
         for segment in &found.segments {
-            let read = segment.read().expect("the segment can be read");
-            for record in read.iter() {
-                let record = record.expect("the record is whole");
+            let mut read = segment.read().expect("the segment can be read");
+            while let Some(record) = read.next_record().expect("the record is whole") {
                 for item in storage::records(record.payload) {
                     records.push((record.core, item.expect("the batch can be read")));
                 }
