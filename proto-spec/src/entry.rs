@@ -1,6 +1,6 @@
 //! Entries of a user's log as they travel in `deliver` and `page` frames (SPEC 5).
 
-use bytes::Bytes;
+use std::sync::Arc;
 
 use crate::{
     ids::{DeviceId, SendNumber, Seq, TimestampMs, UserId},
@@ -28,17 +28,17 @@ listed! {
     }
 }
 
-/// What a message carries (SPEC 5.4).
+/// What a message carries (SPEC 5.4). Its bytes are one allocation, which clones share.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Content {
     /// UTF-8 text. The decoder checks the encoding, the server the length.
-    Text(Bytes),
+    Text(Arc<[u8]>),
     /// Content of a newer version: its kind and bytes, for showing that something is there.
     Unknown {
         /// The kind on the wire, never one of [`ContentKind`].
         kind: u8,
         /// The bytes on the wire.
-        body: Bytes,
+        body: Arc<[u8]>,
     },
 }
 
@@ -46,7 +46,7 @@ impl Content {
     /// A text message.
     #[must_use]
     pub fn text(text: &str) -> Self {
-        Self::Text(Bytes::copy_from_slice(text.as_bytes()))
+        Self::Text(text.as_bytes().into())
     }
 
     /// The text, when it is one.
@@ -60,7 +60,7 @@ impl Content {
 
     /// The kind byte on the wire and its body.
     #[must_use]
-    pub const fn parts(&self) -> (u8, &Bytes) {
+    pub const fn parts(&self) -> (u8, &Arc<[u8]>) {
         match self {
             Self::Text(body) => (ContentKind::Text.byte(), body),
             Self::Unknown { kind, body } => (*kind, body),
@@ -69,7 +69,7 @@ impl Content {
 
     /// The reverse of [`Content::parts`], for bytes that were checked when they came in.
     #[must_use]
-    pub fn from_parts(kind: u8, body: Bytes) -> Self {
+    pub fn from_parts(kind: u8, body: Arc<[u8]>) -> Self {
         match ContentKind::from_byte(kind) {
             Some(ContentKind::Text) => Self::Text(body),
             None => Self::Unknown { kind, body },
@@ -89,7 +89,7 @@ impl Content {
             Some(ContentKind::Text) => reader.str("content", usize::MAX)?.as_bytes(),
             None => reader.bytes("content", usize::MAX)?,
         };
-        Ok(Self::from_parts(kind, Bytes::copy_from_slice(body)))
+        Ok(Self::from_parts(kind, body.into()))
     }
 }
 

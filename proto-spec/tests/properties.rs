@@ -2,7 +2,6 @@
 
 use std::ops::ControlFlow;
 
-use bytes::Bytes;
 use proptest::{collection::vec, prelude::*, sample::Index};
 use proto_spec::{
     ClientFrame, Content, ContentKind, Decoder, DeviceId, Direction, Durability, Entry, EntryKind, ErrorCode, Event,
@@ -29,7 +28,7 @@ fn content() -> impl Strategy<Value = Content> {
     let unknown = any::<u8>().prop_filter("not a known kind", |&kind| ContentKind::from_byte(kind).is_none());
     prop_oneof![
         any::<String>().prop_map(|text| Content::text(&text)),
-        (unknown, vec(any::<u8>(), 0..200)).prop_map(|(kind, body)| Content::Unknown { kind, body: Bytes::from(body) }),
+        (unknown, vec(any::<u8>(), 0..200)).prop_map(|(kind, body)| Content::Unknown { kind, body: body.into() }),
     ]
 }
 

@@ -13,7 +13,6 @@ use bincode::{
     enc::write::Writer,
     error::EncodeError,
 };
-use bytes::Bytes;
 use proto_spec::{Content, DeviceId, Entry, Event, SendNumber, Seq, TimestampMs, UserId};
 use thiserror::Error;
 
@@ -273,7 +272,7 @@ impl<'a> From<&'a Content> for StoredContent<'a> {
 
 impl From<StoredContent<'_>> for Content {
     fn from(stored: StoredContent<'_>) -> Self {
-        Self::from_parts(stored.kind, Bytes::copy_from_slice(stored.body))
+        Self::from_parts(stored.kind, stored.body.into())
     }
 }
 

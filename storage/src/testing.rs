@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
 use proptest::{collection::vec, option, prelude::*};
 use proto_spec::{Content, DeviceId, Entry, Event, SendNumber, Seq, TimestampMs, UserId};
 
@@ -57,7 +56,7 @@ fn any_event() -> impl Strategy<Value = Event> {
 }
 
 fn any_content() -> impl Strategy<Value = Content> {
-    (1..=u8::MAX, vec(any::<u8>(), 0..64)).prop_map(|(kind, body)| Content::from_parts(kind, Bytes::from(body)))
+    (1..=u8::MAX, vec(any::<u8>(), 0..64)).prop_map(|(kind, body)| Content::from_parts(kind, body.into()))
 }
 
 /// Records as a few shards would make them for a few users: seqs and send numbers without gaps, watermarks that only

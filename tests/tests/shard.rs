@@ -223,7 +223,7 @@ fn what_will_never_be_taken_is_refused_without_using_up_its_number() {
     world.send(a, 1, 0, "nobody");
     world.send(a, 1, bob, "");
     world.send(a, 1, bob, &"x".repeat(proto_spec::limits::TEXT_BYTES_MAX + 1));
-    let content = Content::Unknown { kind: 9, body: bytes_of("?") };
+    let content = Content::Unknown { kind: 9, body: [b'?'].into() };
     world.frame(a, &ClientFrame::Send { number: SendNumber(1), to: UserId(bob), content });
     world.send(a, 1, bob, "at last");
     world.settle();
@@ -232,10 +232,6 @@ fn what_will_never_be_taken_is_refused_without_using_up_its_number() {
     use ErrorCode::{ContentKind, Recipient, TextLength};
     assert_eq!(codes, [Recipient, TextLength, TextLength, ContentKind]);
     assert_eq!(accepted(&frames), [(1, 1)]);
-}
-
-fn bytes_of(text: &str) -> bytes::Bytes {
-    bytes::Bytes::copy_from_slice(text.as_bytes())
 }
 
 #[test]

@@ -176,11 +176,7 @@ impl Client {
     }
 
     fn say(&mut self, number: u64, to: u64, text: &str) {
-        self.send(&[ClientFrame::Send {
-            number: SendNumber(number),
-            to: UserId(to),
-            content: Content::Text(text.to_owned().into()),
-        }]);
+        self.send(&[ClientFrame::Send { number: SendNumber(number), to: UserId(to), content: Content::text(text) }]);
     }
 
     fn expect_accepted(&mut self, expected: u64) {
