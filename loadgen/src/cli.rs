@@ -168,16 +168,18 @@ fn run(arguments: &Arguments) -> anyhow::Result<Report> {
         notes.push("Histories were not compared (--no-history).".to_owned());
     }
     let outcome = engine::run(&world, plan)?;
-    if outcome.was_stopped {
+    if outcome.was_cut_short {
         notes.push("A signal has cut the load short; the counts and rates are of what there was of it.".to_owned());
     }
     Ok(Report { scenario, parameters, eras, notes, outcome })
 }
 
-/// The first signal ends the load, and what was sent is verified; the second one ends the run; the third one the process.
+/// The first signal ends the load, and what was sent is verified; before or after the load, as the second one does, it ends the run. The third one ends the process.
 fn listen_to_signals(stops: Arc<AtomicU32>) -> anyhow::Result<()> {
     let on_signal = move || match stops.fetch_add(1, Ordering::Relaxed) {
-        0 => eprintln!("ringpost-loadgen: stopping; what was sent is verified, unless a second signal comes"),
+        0 => eprintln!(
+            "ringpost-loadgen: stopping; a load ends with what was sent being verified, anything else at once"
+        ),
         1 => eprintln!("ringpost-loadgen: giving up; a third signal exits at once"),
         _ => process::exit(1),
     };

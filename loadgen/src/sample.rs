@@ -99,7 +99,8 @@ impl Sight {
     pub fn look(&self) -> Look {
         let metrics = self.metrics.and_then(|address| Metrics::ask(address).ok());
         let from_metrics = |metrics: Metrics| {
-            let (memory_bytes, open_files) = (metrics.memory_bytes? as u64, metrics.open_files? as u64);
+            let (memory_bytes, open_files) =
+                (metrics.memory_bytes? as u64, metrics.open_files.map(|files| files as u64));
             Some(Usage { cpu_s: metrics.cpu_s?, memory_bytes, open_files })
         };
         let server = self.pid.map_or_else(|| metrics.and_then(from_metrics), Usage::of);

@@ -147,7 +147,11 @@ pub const OUTPUT_BUFFERS_KEPT: usize = 1024;
 pub const OUTPUT_BUFFER_KEPT_BYTES: usize = 16 * 1024;
 
 /// Descriptors that a core closes in one turn, each some ten microseconds of the kernel's, for the same reason.
-pub const CLOSES_TURN_MAX: usize = 4;
+pub const CLOSES_TURN_MIN: usize = 4;
+
+/// Of more that wait, one in so many is closed in a turn: until it is closed a descriptor counts as a connection, and those who
+/// come back must find room, however many have gone.
+pub const CLOSES_TURN_SHARE: usize = 1024;
 
 /// Turns of a busy core between two looks at its runtime's other tasks.
 pub const TURNS_BETWEEN_YIELDS: u32 = 32;

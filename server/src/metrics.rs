@@ -121,9 +121,11 @@ impl Page {
         self.line("process_cpu_seconds_total", usage.cpu_s);
         self.begin("process_resident_memory_bytes", "gauge", "Resident memory of the process");
         self.line("process_resident_memory_bytes", usage.memory_bytes);
-        let files = "Descriptors of the process; connections are not among them";
-        self.begin("process_open_fds", "gauge", files);
-        self.line("process_open_fds", usage.open_files);
+        if let Some(open_files) = usage.open_files {
+            let help = "Descriptors of the process; connections are not among them";
+            self.begin("process_open_fds", "gauge", help);
+            self.line("process_open_fds", open_files);
+        }
     }
 
     fn summary(&mut self, name: &str, help: &str, sum: impl Display, count: u64) {
@@ -166,7 +168,7 @@ mod tests {
         counters.journal.batches.add(7);
         counters.journal.sync_us_sum.add(1_250);
         counters.journal.admission.set(Admission::Full as u64);
-        let text = text(&counters, 4, Usage { cpu_s: 1.25, memory_bytes: 4096, open_files: 9 });
+        let text = text(&counters, 4, Usage { cpu_s: 1.25, memory_bytes: 4096, open_files: Some(9) });
         for line in [
             "# HELP ringpost_core_accepted_total Connections accepted\n# TYPE ringpost_core_accepted_total counter\n\
              ringpost_core_accepted_total{core=\"0\"} 0\nringpost_core_accepted_total{core=\"1\"} 5\n",
@@ -226,7 +228,7 @@ mod tests {
             .filter(|line| ["| `ringpost_", "| `process_"].iter().any(|name| line.starts_with(name)))
             .map(|row| format!("{row}\n"))
             .collect();
-        let table = table(&text(&Counters::new(1), 0, Usage::default()));
+        let table = table(&text(&Counters::new(1), 0, Usage { open_files: Some(0), ..Usage::default() }));
         assert_eq!(rows, table, "docs/OPERATING.md should have:\n{table}");
     }
 }

@@ -15,17 +15,17 @@ pub struct Usage {
     pub cpu_s: f64,
     /// Resident memory, in bytes.
     pub memory_bytes: u64,
-    /// Descriptors of its table. Connections are not among them: they live in the rings.
-    pub open_files: u64,
+    /// Descriptors of its table; none if it is somebody else's. Connections are not among them: they live in the rings.
+    pub open_files: Option<u64>,
 }
 
 impl Usage {
-    /// Of a process on this machine; none if there is no such process, or it is somebody else's.
+    /// Of a process on this machine; none if there is no such process.
     #[must_use]
     pub fn of(pid: u32) -> Option<Self> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         let statm = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
-        let open_files = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count() as u64;
+        let open_files = fs::read_dir(format!("/proc/{pid}/fd")).ok().map(|files| files.count() as u64);
         let (cpu_s, memory_bytes) = parse(&stat, &statm)?;
         Some(Self { cpu_s, memory_bytes, open_files })
     }
@@ -61,7 +61,7 @@ mod tests {
     #[test]
     fn this_process_uses_memory_and_has_files_open() {
         let own = Usage::own();
-        assert!(own.memory_bytes > 0 && own.open_files >= 3, "{own:?}");
+        assert!(own.memory_bytes > 0 && own.open_files >= Some(3), "{own:?}");
         assert_eq!(Usage::of(u32::MAX), None);
     }
 }

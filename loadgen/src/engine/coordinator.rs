@@ -95,6 +95,8 @@ struct Watch<'a> {
     is_whole: bool,
     /// How many of the calls to stop have been followed.
     stops: u32,
+    /// One of them came in the load.
+    was_cut_short: bool,
     samples: Vec<Sample>,
     sample_every: Duration,
     last_sample: Mark,
@@ -117,6 +119,7 @@ impl<'a> Watch<'a> {
             load_ended: None,
             is_whole: true,
             stops: 0,
+            was_cut_short: false,
             samples: Vec::new(),
             sample_every: Duration::from_millis(SAMPLE_EVERY_MS),
             last_sample: Mark { at: shared.clock.elapsed(), look: world.sight.look(), ..Mark::default() },
@@ -139,9 +142,10 @@ impl<'a> Watch<'a> {
                     self.faults.add(format!("gave up while {}: {why}", phase.words()));
                     self.is_whole = false;
                     self.go_on(Phase::Close);
-                } else if self.is_to_stop() {
+                } else if let Some(calls) = self.calls_to_stop() {
                     self.is_whole = false;
-                    self.go_on(if phase == Phase::Load { Phase::Drain } else { Phase::Close });
+                    self.was_cut_short |= phase == Phase::Load;
+                    self.go_on(if phase == Phase::Load && calls == 1 { Phase::Drain } else { Phase::Close });
                 }
             }
             if self.shared.phase() == Phase::Over {
@@ -154,10 +158,10 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// Whether another call to stop has come.
-    fn is_to_stop(&mut self) -> bool {
+    /// How many calls to stop have come since the last time; none: none.
+    fn calls_to_stop(&mut self) -> Option<u32> {
         let before = std::mem::replace(&mut self.stops, self.world.stops.load(Ordering::Relaxed));
-        before < self.stops
+        Some(self.stops - before).filter(|calls| *calls > 0)
     }
 
     /// The next phase begins everywhere.
@@ -305,7 +309,7 @@ impl<'a> Watch<'a> {
             connections: ended.counts.ready,
             server_cpu_s: server.map(|(now, before)| now.cpu_s - before.cpu_s),
             server_bytes: ended.look.server.map(|server| server.memory_bytes),
-            server_files: server.map(|(now, before)| (before.open_files, now.open_files)),
+            server_files: server.and_then(|(now, before)| Some((before.open_files?, now.open_files?))),
             server_failures: grown(|metrics| metrics.failures),
             commits,
             sync_us: per_commit(grown(|metrics| metrics.sync_s)).map(|seconds| seconds * 1e6),
@@ -327,7 +331,7 @@ impl<'a> Watch<'a> {
             resources,
             faults,
             is_whole: self.is_whole,
-            was_stopped: self.stops > 0,
+            was_cut_short: self.was_cut_short,
         }
     }
 }

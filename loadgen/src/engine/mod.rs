@@ -218,6 +218,6 @@ pub struct Outcome {
     pub faults: Faults,
     /// The run went through all its phases, each to its end.
     pub is_whole: bool,
-    /// Somebody asked the run to end before its time.
-    pub was_stopped: bool,
+    /// The load ended before its time, because somebody asked for it.
+    pub was_cut_short: bool,
 }

@@ -210,7 +210,7 @@ pub(crate) mod tests {
             resources,
             faults: Faults::default(),
             is_whole: true,
-            was_stopped: false,
+            was_cut_short: false,
         };
         let parameters = vec![("pairs", "2".to_owned()), ("file", "a<b".to_owned())];
         Report { scenario: "chat", parameters, eras: None, notes: vec!["A </script> note.".to_owned()], outcome }

@@ -87,7 +87,8 @@ impl Arguments {
             plans.push(LanePlan { crew: crew(pairs * 2), script, lines: None });
         }
         for lane in 0..crowded {
-            let script = Box::new(Crowd { watch: watch(), jitter_us: self.jitter * 1_000_000, cut_us: 0 });
+            let script =
+                Box::new(Crowd { watch: watch(), jitter_us: self.jitter * 1_000_000, cut_us: 0, is_away: Vec::new() });
             plans.push(LanePlan { crew: crew(share(self.connections, lane, crowded)), script, lines: None });
         }
         let parameters = vec![
@@ -188,11 +189,14 @@ struct Crowd {
     jitter_us: u64,
     /// When they are to be cut, and then when they were.
     cut_us: u64,
+    /// By slot: was cut, and has not come back. Who is lost once more is not waited for again.
+    is_away: Vec<bool>,
 }
 
 impl Crowd {
     fn cut_all(&mut self, devices: &mut Devices) {
         self.cut_us = devices.now_us();
+        self.is_away = vec![true; devices.len()];
         for slot in 0..devices.len() as u32 {
             devices.cut(slot);
             let at_us = self.cut_us + devices.draw().below(self.jitter_us + 1);
@@ -224,7 +228,10 @@ impl Script for Crowd {
     }
 
     fn happened(&mut self, devices: &mut Devices, what: &Happened) {
-        if let (Happened::Ready { .. }, Phase::Storm) = (what, self.watch.phase) {
+        if let Happened::Ready { slot } = what
+            && let Some(is_away) = self.is_away.get_mut(*slot as usize)
+            && std::mem::take(is_away)
+        {
             self.watch.storm.away.fetch_sub(1, Ordering::Relaxed);
             let back_us = devices.now_us() - self.cut_us;
             devices.stats_mut().record(Measure::Back, back_us);

@@ -38,7 +38,7 @@ pub struct Greetings {
     /// In order, since all have the same time. Those that are over are passed over.
     deadlines: VecDeque<(u64, ConnId)>,
     /// Bytes of hellos that wait to be judged, in order; at most one piece of each connection, since nothing more is read
-    /// before. Those of handshakes that are over are passed over.
+    /// before. Those of handshakes that are over are passed over; with them there may be twice [`HANDSHAKES_MAX`].
     waiting: VecDeque<(ConnId, Vec<u8>)>,
     leaving: HashMap<ConnId, (CoreId, Box<Guest>)>,
     next_ticket: u32,
@@ -78,7 +78,7 @@ impl Greetings {
     /// Bytes of a hello have come. Nothing more is read of the connection until they have been judged.
     pub fn wait(&mut self, conn: ConnId, bytes: &[u8]) {
         self.waiting.push_back((conn, bytes.to_vec()));
-        debug_assert!(self.waiting.len() <= HANDSHAKES_MAX, "accepted only while there is room");
+        debug_assert!(self.waiting.len() <= 2 * HANDSHAKES_MAX, "accepted only while there is room");
     }
 
     /// Whether bytes wait to be judged.

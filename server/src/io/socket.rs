@@ -15,7 +15,10 @@ use super::{
     token::{Op, Token},
 };
 use crate::{
-    limits::{CLOSE_FLUSH_MS, CLOSE_LINGER_MS, CLOSES_TURN_MAX, OUTPUT_BUFFER_KEPT_BYTES, OUTPUT_BUFFERS_KEPT},
+    limits::{
+        CLOSE_FLUSH_MS, CLOSE_LINGER_MS, CLOSES_TURN_MIN, CLOSES_TURN_SHARE, OUTPUT_BUFFER_KEPT_BYTES,
+        OUTPUT_BUFFERS_KEPT,
+    },
     shard::{ConnId, ReadState},
 };
 
@@ -454,7 +457,8 @@ impl Connections {
     /// Closes some of those whose time has come. The kernel takes a descriptor apart within the submitting call, so a crowd
     /// that leaves at once is seen off over several turns.
     pub fn begin_closes(&mut self, ring: &mut Ring) {
-        let count = self.to_close.len().min(CLOSES_TURN_MAX);
+        let waiting = self.to_close.len();
+        let count = waiting.min(CLOSES_TURN_MIN.max(waiting / CLOSES_TURN_SHARE));
         for conn in self.to_close.drain(..count) {
             ring.close(conn.slot, conn.generation);
         }
@@ -738,7 +742,7 @@ mod tests {
     fn a_crowd_that_leaves_at_once_is_seen_off_over_several_turns() {
         let mut world = World::new();
         let World { connections, ring, .. } = &mut world;
-        for slot in 0..=CLOSES_TURN_MAX as u32 {
+        for slot in 0..=CLOSES_TURN_MIN as u32 {
             let conn = connections.open(slot);
             connections.abandon(conn, ring);
         }
