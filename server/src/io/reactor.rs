@@ -36,6 +36,7 @@ use super::{
 };
 use crate::{
     committer::News,
+    credentials::Credentials,
     limits::{
         ACCEPTS_TURN_MAX, DEPARTURES_TURN_MAX, MAILBOX_TURN_MAX, OUTPUT_TURN_BYTES_MAX, STALLED_SLEEP_MS, TICK_MS,
         TURNS_BETWEEN_YIELDS,
@@ -49,6 +50,8 @@ pub(super) struct Reactor {
     ring: Ring,
     core: CoreId,
     shared: Arc<Shared>,
+    /// As of the last tick.
+    credentials: Arc<Credentials>,
     clock: Clock,
     shard: Shard,
     effects: Effects,
@@ -92,6 +95,7 @@ impl Reactor {
             ring: parts.ring,
             core: parts.core,
             outgoing: Outgoing::new(Arc::clone(&shared.mailboxes)),
+            credentials: shared.credentials(),
             shared,
             clock: parts.clock,
             shard: parts.shard,
@@ -282,6 +286,7 @@ impl Reactor {
             return;
         }
         self.next_tick_ms = now.monotonic_ms + TICK_MS;
+        self.credentials = self.shared.credentials();
         if self.draining_since_ms.is_none() {
             for place in self.accepts_idle.drain(..) {
                 self.ring.accept(self.shared.listener.as_fd(), place);

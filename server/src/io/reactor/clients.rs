@@ -105,7 +105,7 @@ impl Reactor {
                 return;
             }
             let Some((conn, bytes, greeting)) = self.greetings.next_waiting() else { return };
-            let step = greeting.handshake.bytes(&bytes, &self.shared.keys, now.wall);
+            let step = greeting.handshake.bytes(&bytes, &self.credentials.keys, now.wall);
             let peer = greeting.peer;
             self.on_step(now, conn, peer, step);
             self.connections.greet(conn, &mut self.ring);

@@ -9,12 +9,14 @@ use std::{
     time::{Instant, SystemTime},
 };
 
+use parking_lot::RwLock;
 use proto_spec::{ClientFrame, DeviceId, Resume, TimestampMs, UserId};
 use storage::MemoryStore;
 
 use super::*;
 use crate::{
     auth::{Keys, SigningKey, generate_pem, mint},
+    credentials::Credentials,
     io::{Counters, capacity::Capacity, socket::Stage},
     limits::{ACCEPT_WARN_MS, HELLOS_TURN_MAX, STOP_MS},
     shard::{ConnId, Settings},
@@ -47,7 +49,7 @@ impl World {
             directory: Arc::default(),
             counters: Arc::new(Counters::new(2)),
             topology,
-            keys: Keys::from_pem(pem.as_bytes()).unwrap(),
+            credentials: RwLock::new(Arc::new(Credentials { keys: Keys::from_pem(pem.as_bytes()).unwrap() })),
             listener: TcpListener::bind("127.0.0.1:0").unwrap(),
             capacity,
             handshake_timeout_ms: 60_000,
