@@ -24,7 +24,7 @@ use server::{
     committer::OnStoreOutage,
     credentials::Credentials,
     io::{Node, NodeConfig, node::listen},
-    shard::Settings,
+    shard::{Limits, Settings},
 };
 use storage::{
     EmbeddedConfig, EmbeddedStore,
@@ -43,7 +43,7 @@ fn end_to_end(criterion: &mut Criterion) {
         cores: 1,
         connections_max: 16,
         handshake_timeout_ms: 10_000,
-        settings: Settings { ping_after_ms: 600_000, idle_timeout_ms: 1_200_000 },
+        settings: Settings { ping_after_ms: 600_000, idle_timeout_ms: 1_200_000, limits: Limits::OFF },
         journal_dir: dir.path().join("journal"),
         journal: JournalConfig {
             segment_bytes: 4 * 1024 * 1024,

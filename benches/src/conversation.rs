@@ -9,7 +9,7 @@ use proto_spec::{ClientFrame, Content, DeviceId, Resume, SendNumber, Seq, Timest
 use server::{
     directory::Directory,
     limits::RECEIVE_BUFFER_BYTES,
-    shard::{ConnId, Connected, Effects, Input, Now, Presence, Settings, Shard, ShardCounters},
+    shard::{ConnId, Connected, Effects, Input, Limits, Now, Presence, Settings, Shard, ShardCounters},
     topology::Topology,
 };
 use storage::{
@@ -31,7 +31,7 @@ const USERS: [UserId; 2] = [WRITER, READER];
 /// Messages after which the tail is forgotten: a megabyte or two, so that memory stays flat.
 pub const INGESTED_AFTER: usize = 4096;
 
-const SETTINGS: Settings = Settings { ping_after_ms: 60_000, idle_timeout_ms: 150_000 };
+const SETTINGS: Settings = Settings { ping_after_ms: 60_000, idle_timeout_ms: 150_000, limits: Limits::OFF };
 
 /// See the head of this file.
 #[derive(Debug)]

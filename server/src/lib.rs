@@ -15,5 +15,6 @@ pub mod limits;
 pub mod logging;
 pub mod metrics;
 pub mod process;
+pub mod rate;
 pub mod shard;
 pub mod topology;

@@ -254,6 +254,7 @@ fn start_node(config: &Config, data: &DataDir, credentials: Credentials) -> anyh
         settings: Settings {
             ping_after_ms: config.connections.ping_after_ms,
             idle_timeout_ms: config.connections.idle_timeout_ms,
+            limits: config.limits.of_shards(),
         },
         journal_dir: data.journal(),
         journal,

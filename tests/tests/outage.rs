@@ -10,7 +10,7 @@ use server::{
     committer::OnStoreOutage,
     credentials::Credentials,
     io::{Node, NodeConfig},
-    shard::Settings,
+    shard::{Limits, Settings},
 };
 use storage::{
     MemoryStore,
@@ -42,7 +42,7 @@ impl World {
             cores: 2,
             connections_max: 100,
             handshake_timeout_ms: 10_000,
-            settings: Settings { ping_after_ms: 50_000, idle_timeout_ms: 120_000 },
+            settings: Settings { ping_after_ms: 50_000, idle_timeout_ms: 120_000, limits: Limits::OFF },
             journal_dir: folder.path().join("journal"),
             journal: JournalConfig {
                 segment_bytes: 1024 * 1024,

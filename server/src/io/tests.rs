@@ -31,7 +31,7 @@ use crate::{
     committer::OnStoreOutage,
     credentials::Credentials,
     logging,
-    shard::Settings,
+    shard::{Limits, Settings},
     topology::Topology,
 };
 
@@ -62,7 +62,7 @@ impl<S: Store> World<S> {
             cores,
             connections_max: 1000,
             handshake_timeout_ms: 10_000,
-            settings: Settings { ping_after_ms: 50_000, idle_timeout_ms: 120_000 },
+            settings: Settings { ping_after_ms: 50_000, idle_timeout_ms: 120_000, limits: Limits::OFF },
             journal_dir: dir.path().join("journal"),
             journal: JournalConfig {
                 segment_bytes: 1024 * 1024,

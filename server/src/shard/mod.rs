@@ -10,6 +10,7 @@ mod effects;
 mod fetch;
 mod input;
 mod ledger;
+mod limits;
 mod outbox;
 mod question;
 mod residents;
@@ -29,8 +30,9 @@ use storage::{BatchId, CoreId, Query};
 
 pub use effects::{Close, Effects, Presence, ReadState};
 pub use input::{Admission, ConnId, Connected, Envelope, EnvelopeBody, Input, Now, QueryId, StoreState};
+pub use limits::Limits;
 
-use crate::{directory::Directory, topology::Topology};
+use crate::{directory::Directory, rate::Buckets, topology::Topology};
 use ledger::{Ledger, Parked};
 use question::Question;
 use residents::{Conversations, Users};
@@ -44,6 +46,8 @@ pub struct Settings {
     pub ping_after_ms: u64,
     /// Silence after which a connection is closed, in milliseconds.
     pub idle_timeout_ms: u64,
+    /// What clients may ask for.
+    pub limits: Limits,
 }
 
 /// What a shard has done since it was made, and what it holds now.
@@ -108,6 +112,8 @@ pub struct Shard {
     /// Users whose cursors, reports and marks are to be looked at, by when.
     dirty: VecDeque<(u64, UserId)>,
     wheel: Wheel,
+    /// Connections of each user lately.
+    logins: Buckets<UserId>,
     admission: Admission,
     store: StoreState,
     draining: bool,
@@ -141,6 +147,7 @@ impl Shard {
             local: VecDeque::new(),
             dirty: VecDeque::new(),
             wheel: Wheel::new(),
+            logins: Buckets::new(settings.limits.logins),
             admission: Admission::Open,
             store: StoreState::Present,
             draining: false,

@@ -21,7 +21,8 @@ use server::{
     directory::Directory,
     limits::{TICK_MS, UNCOMMITTED_BYTES_MAX},
     shard::{
-        Admission, Close, ConnId, Effects, Envelope, Input, Presence, QueryId, ReadState, Settings, Shard, StoreState,
+        Admission, Close, ConnId, Effects, Envelope, Input, Limits, Presence, QueryId, ReadState, Settings, Shard,
+        StoreState,
     },
     topology::Topology,
 };
@@ -51,7 +52,7 @@ const SECTOR: usize = 512;
 /// Short, so that segments are ingested often.
 const SEAL_AFTER_MS: u64 = 1_500;
 
-const SETTINGS: Settings = Settings { ping_after_ms: 2_000, idle_timeout_ms: 5_000 };
+const SETTINGS: Settings = Settings { ping_after_ms: 2_000, idle_timeout_ms: 5_000, limits: Limits::OFF };
 
 const _: () = assert!(JOURNAL.reserve_bytes < UNCOMMITTED_BYTES_MAX as u64);
 
