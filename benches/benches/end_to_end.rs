@@ -23,7 +23,7 @@ use server::{
     auth::{Keys, generate_pem},
     committer::OnStoreOutage,
     credentials::Credentials,
-    io::{Node, NodeConfig, node::listen},
+    io::{Node, NodeConfig, OriginLimits, node::listen},
     shard::{Limits, Settings},
 };
 use storage::{
@@ -43,6 +43,7 @@ fn end_to_end(criterion: &mut Criterion) {
         cores: 1,
         connections_max: 16,
         handshake_timeout_ms: 10_000,
+        origins: OriginLimits::default(),
         settings: Settings { ping_after_ms: 600_000, idle_timeout_ms: 1_200_000, limits: Limits::OFF },
         journal_dir: dir.path().join("journal"),
         journal: JournalConfig {

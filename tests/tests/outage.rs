@@ -9,7 +9,7 @@ use server::{
     auth::{Keys, SigningKey, generate_pem, mint},
     committer::OnStoreOutage,
     credentials::Credentials,
-    io::{Node, NodeConfig},
+    io::{Node, NodeConfig, OriginLimits},
     shard::{Limits, Settings},
 };
 use storage::{
@@ -42,6 +42,7 @@ impl World {
             cores: 2,
             connections_max: 100,
             handshake_timeout_ms: 10_000,
+            origins: OriginLimits::default(),
             settings: Settings { ping_after_ms: 50_000, idle_timeout_ms: 120_000, limits: Limits::OFF },
             journal_dir: folder.path().join("journal"),
             journal: JournalConfig {

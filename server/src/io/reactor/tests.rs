@@ -17,7 +17,7 @@ use super::*;
 use crate::{
     auth::{Keys, SigningKey, generate_pem, mint},
     credentials::Credentials,
-    io::{Counters, capacity::Capacity, socket::Stage},
+    io::{Counters, OriginLimits, capacity::Capacity, origins::Origins, socket::Stage},
     limits::{ACCEPT_WARN_MS, HELLOS_TURN_MAX, STOP_MS},
     shard::{ConnId, Limits, Settings},
     topology::Topology,
@@ -54,6 +54,7 @@ impl World {
             capacity,
             handshake_timeout_ms: 60_000,
             connections: AtomicU64::new(0),
+            origins: Origins::new(OriginLimits::default()),
             rings: (0..2).map(|_| AtomicI32::new(-1)).collect(),
             stopping: AtomicBool::new(false),
             drained: (0..2).map(|_| AtomicBool::new(false)).collect(),
