@@ -3,6 +3,8 @@
 use proto_spec::{Content, DeviceId, Resume, Seq, TimestampMs, UserId};
 use storage::{Answer, BatchId};
 
+use super::shedding::Load;
+
 /// The two clocks of one instant. Measure with the first, persist the second.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Now {
@@ -154,6 +156,8 @@ pub enum Input<'a> {
     Admission(Admission),
     /// The store went away or came back.
     Store(StoreState),
+    /// The core keeps up, or does not.
+    Load(Load),
     /// Left over from before a restart: this user has messages to forward or receipts to report.
     Unfinished(UserId),
     /// Time has passed. At least every [`crate::limits::TICK_MS`] milliseconds.
