@@ -86,13 +86,18 @@ pub fn load_signing_key(path: &Path) -> Result<SigningKey, KeyFileError> {
 /// # Errors
 /// See [`KeyFileError`].
 pub fn create_if_missing(path: &Path) -> Result<(), KeyFileError> {
+    let pem = generate_pem().map_err(|error| key_error(path, error))?;
+    write_if_missing(path, pem.as_bytes())
+}
+
+/// As [`create_if_missing`], for bytes that are there.
+pub(crate) fn write_if_missing(path: &Path, bytes: &[u8]) -> Result<(), KeyFileError> {
     let io_error = |error| KeyFileError::Io { path: path.to_owned(), error };
     if path.try_exists().map_err(io_error)? {
         return Ok(());
     }
-    let pem = generate_pem().map_err(|error| key_error(path, error))?;
     let fresh = path.with_extension("pem.new");
-    write_fresh(&fresh, pem.as_bytes()).map_err(io_error)?;
+    write_fresh(&fresh, bytes).map_err(io_error)?;
     // A link, not a rename: it fails when somebody else's key has appeared in the meantime.
     let linked = fs::hard_link(&fresh, path);
     fs::remove_file(&fresh).map_err(io_error)?;
@@ -139,6 +144,18 @@ fn read(path: &Path) -> Result<Contents, KeyFileError> {
         ErrorKind::NotFound => KeyFileError::NotFound { path: path.to_owned() },
         _ => KeyFileError::Io { path: path.to_owned(), error },
     })
+}
+
+/// A file that anybody may read.
+pub(crate) fn read_public(path: &Path) -> Result<Vec<u8>, KeyFileError> {
+    Ok(read(path)?.bytes)
+}
+
+/// A file that is its owner's alone.
+pub(crate) fn read_secret(path: &Path) -> Result<Vec<u8>, KeyFileError> {
+    let file = read(path)?;
+    owner_only(path, &file)?;
+    Ok(file.bytes)
 }
 
 /// A PEM file. One that holds a public key may be read by anybody.

@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod auth;
+pub mod certificate;
 pub mod committer;
 pub mod config;
 pub mod credentials;

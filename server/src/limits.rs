@@ -172,9 +172,22 @@ pub const MAILBOX_TURN_MAX: usize = 2 * 1024;
 /// Connections of one core whose hello has not come yet, or waits to be judged. More are refused.
 pub const HANDSHAKES_MAX: usize = 4 * 1024;
 
-/// Hellos that a core judges in one turn, each some twenty microseconds for its signature: a crowd that comes back must not
+/// Hellos, or pieces of them and of TLS handshakes, that a core judges in one turn, each some twenty microseconds for its
+/// signature or a hundred for the exchange of keys: a crowd that comes back must not
 /// hold up the messages of the others.
 pub const HELLOS_TURN_MAX: usize = 8;
+
+/// Largest record of TLS on the wire, in bytes: what rustls takes, 16 KiB and 2 KiB of overhead behind a header. A connection
+/// holds at most one that is not whole, and nothing between two records.
+pub const TLS_RECORD_BYTES_MAX: usize = 5 + 16 * 1024 + 2 * 1024;
+
+/// Bytes of a client's part of the TLS handshake that are held until they make a message. A ClientHello with a key for a
+/// post-quantum exchange and a ticket has less than 3 KiB.
+pub const TLS_GREETING_BYTES_MAX: usize = 8 * 1024;
+
+/// Bytes of the server's part of the TLS handshake that a client of ours holds until they make a message: the longest chain of
+/// certificates that a message can have.
+pub const TLS_SERVER_FLIGHT_BYTES_MAX: usize = 64 * 1024 + TLS_RECORD_BYTES_MAX;
 
 /// Connections that the peer has ended which a core sees off in one turn, a few microseconds each, for the same reason.
 pub const DEPARTURES_TURN_MAX: usize = 8;

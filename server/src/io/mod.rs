@@ -20,6 +20,7 @@ pub mod query;
 mod reactor;
 pub mod ring;
 pub mod socket;
+pub mod tls;
 pub mod token;
 
 pub use counters::Counters;
