@@ -23,7 +23,7 @@ use server::{
     auth::{Keys, generate_pem},
     committer::OnStoreOutage,
     credentials::Credentials,
-    io::{Node, NodeConfig, OriginLimits, node::listen},
+    io::{Node, NodeConfig, OriginLimits, TlsListen, node::listen},
     shard::{Limits, Settings},
 };
 use storage::{
@@ -40,6 +40,7 @@ fn end_to_end(criterion: &mut Criterion) {
     let store = EmbeddedStore::open(&dir.path().join("store"), EmbeddedConfig::default()).expect("a new store");
     let config = NodeConfig {
         listen: "127.0.0.1:0".parse().expect("an address"),
+        tls: TlsListen::Nowhere,
         cores: 1,
         connections_max: 16,
         handshake_timeout_ms: 10_000,
@@ -56,7 +57,7 @@ fn end_to_end(criterion: &mut Criterion) {
     };
     let keys = Keys::from_pem(pem.as_bytes()).expect("a key");
     let journal = recover(&config.journal_dir).expect("no journal");
-    let node = Node::start(&config, journal, Arc::new(store), Credentials { keys }).expect("a node");
+    let node = Node::start(&config, journal, Arc::new(store), Credentials { keys, tls: None }).expect("a node");
     let mut group = criterion.benchmark_group("end_to_end");
     bench(&mut group, "node", node.address(), &pem);
     node.stop();

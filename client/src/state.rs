@@ -696,6 +696,7 @@ fn on_bye(code: ErrorCode, retry_after_ms: u64, detail: String) -> Flow {
 const fn is_final(code: ErrorCode) -> bool {
     match code {
         ErrorCode::Version
+        | ErrorCode::TlsRequired
         | ErrorCode::TokenMissing
         | ErrorCode::TokenInvalid
         | ErrorCode::TokenExpired

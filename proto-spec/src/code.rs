@@ -57,6 +57,8 @@ codes! {
     NotNow = 5 "not_now";
     /// The hello did not come in time. Closes.
     HandshakeTimeout = 6 "handshake_timeout";
+    /// Plain bytes came to a listener that speaks TLS only. Closes.
+    TlsRequired = 7 "tls_required";
     /// The hello carried no token. Closes.
     TokenMissing = 10 "token_missing";
     /// The token's signature, form or claims are wrong. Closes.

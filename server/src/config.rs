@@ -20,7 +20,7 @@ use thiserror::Error;
 
 use crate::{
     committer::OnStoreOutage,
-    io::OriginLimits,
+    io::{OriginLimits, TlsListen},
     limits::{
         CORES_MAX, JOURNAL_SEGMENT_BYTES_MAX, JOURNAL_SEGMENT_BYTES_MIN, JOURNAL_SEGMENTS_MIN, MEMORY_BYTES_MIN,
         RATE_PER_S_MAX, SMALL_FILE_BYTES_MAX, TICK_MS,
@@ -41,7 +41,7 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where metrics and health are served.
     pub admin_listen: AdminListen,
-    /// Whether [`Config::listen`] and [`Config::admin_listen`] may be reached from other machines, unencrypted.
+    /// Whether plain listeners, [`Config::admin_listen`] among them, may be reached from other machines.
     pub allow_plain_tcp_beyond_loopback: bool,
     /// Where everything durable lives.
     pub data_dir: PathBuf,
@@ -55,6 +55,8 @@ pub struct Config {
     pub store: Store,
     /// Who may connect.
     pub auth: Auth,
+    /// What the server proves with who it is.
+    pub tls: Tls,
     /// How often clients may do things.
     pub limits: Limits,
 }
@@ -105,6 +107,19 @@ pub struct Auth {
     pub hs256_secret_file: PathBuf,
     /// How far the clocks of issuer and server may differ, in seconds.
     pub leeway_s: u64,
+}
+
+/// What the server proves with who it is, and where.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Tls {
+    /// PEM file of the certificate chain; empty: there is no TLS. See [`Tls::files`].
+    pub cert_file: PathBuf,
+    /// PEM file of its private key.
+    pub key_file: PathBuf,
+    /// Where clients connect with TLS; none: at [`Config::listen`], and only so.
+    #[serde(with = "address_or_none")]
+    pub listen: Option<SocketAddr>,
 }
 
 /// How often clients may do things. 0: as often as they like.
@@ -211,6 +226,7 @@ impl Default for Config {
             journal: Journal::default(),
             store: Store::default(),
             auth: Auth::default(),
+            tls: Tls::default(),
             limits: Limits::default(),
         }
     }
@@ -322,8 +338,19 @@ impl Config {
         self.journal.check(&mut check);
         check.range("store.cache_bytes", self.store.cache_bytes, MIB..=1024 * GIB);
         check.range("auth.leeway_s", self.auth.leeway_s, 0..=600);
+        self.tls.check(&mut check);
         self.limits.check(&mut check);
         if check.problems.is_empty() { Ok(()) } else { Err(ConfigError::Invalid(check.problems)) }
+    }
+
+    /// Which listeners speak TLS.
+    #[must_use]
+    pub fn tls_listen(&self) -> TlsListen {
+        match (self.tls.files(), self.tls.listen) {
+            (None, _) => TlsListen::Nowhere,
+            (Some(_), None) => TlsListen::Everywhere,
+            (Some(_), Some(address)) => TlsListen::At(address),
+        }
     }
 
     fn check_addresses(&self, check: &mut Check) {
@@ -331,12 +358,13 @@ impl Config {
             AdminListen::Off => None,
             AdminListen::At(address) => Some(address),
         };
-        for (key, address) in [("listen", Some(self.listen)), ("admin_listen", admin)] {
+        let plain = Some(self.listen).filter(|_| self.tls_listen() != TlsListen::Everywhere);
+        for (key, address) in [("listen", plain), ("admin_listen", admin)] {
             let Some(address) = address else { continue };
             let reachable = !address.ip().to_canonical().is_loopback();
             check.that(!reachable || self.allow_plain_tcp_beyond_loopback, key, address, || {
                 "other machines could reach this address, and everything there, tokens included, would cross the \
-                 network unencrypted (there is no TLS yet): use a loopback address such as 127.0.0.1, or set \
+                 network unencrypted: use TLS (tls.cert_file) or a loopback address such as 127.0.0.1, or set \
                  allow_plain_tcp_beyond_loopback = true if the network is trusted or encrypts by itself"
                     .to_owned()
             });
@@ -345,6 +373,17 @@ impl Config {
         check.that(admin != Some(self.listen) || self.listen.port() == 0, "admin_listen", self.listen, || {
             "must be an address other than `listen`, or \"\" for none".to_owned()
         });
+        if let Some(address) = self.tls.listen {
+            check.that(
+                address.port() == 0 || (address != self.listen && Some(address) != admin),
+                "tls.listen",
+                address,
+                || {
+                    "must be an address other than `listen` and `admin_listen`, or \"\" if `listen` is to speak TLS"
+                        .to_owned()
+                },
+            );
+        }
     }
 }
 
@@ -468,6 +507,49 @@ impl Auth {
     }
 }
 
+impl Tls {
+    /// The files of certificate and key, if there is TLS.
+    #[must_use]
+    pub fn files(&self) -> Option<(&Path, &Path)> {
+        (!self.cert_file.as_os_str().is_empty()).then_some((&self.cert_file, &self.key_file))
+    }
+
+    fn check(&self, check: &mut Check) {
+        let (cert, key) = (self.cert_file.as_os_str(), self.key_file.as_os_str());
+        check.that(cert.is_empty() || !key.is_empty(), "tls.key_file", "\"\"", || {
+            "must be the file of the key of tls.cert_file".to_owned()
+        });
+        check.that(key.is_empty() || !cert.is_empty(), "tls.cert_file", "\"\"", || {
+            "must be the file of the certificate of tls.key_file".to_owned()
+        });
+        if let Some(address) = self.listen {
+            check.that(!cert.is_empty(), "tls.listen", address, || {
+                "needs tls.cert_file and tls.key_file, or --tls-self-signed".to_owned()
+            });
+        }
+    }
+}
+
+/// An address that a file may leave out by `""`.
+mod address_or_none {
+    use super::{Deserialize, Deserializer, Serializer, SocketAddr, de};
+
+    pub(super) fn serialize<S: Serializer>(address: &Option<SocketAddr>, serializer: S) -> Result<S::Ok, S::Error> {
+        match address {
+            None => serializer.serialize_str(""),
+            Some(address) => serializer.collect_str(address),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SocketAddr>, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if text.is_empty() {
+            return Ok(None);
+        }
+        text.parse().map(Some).map_err(|error| de::Error::custom(format!("{error}; \"\" leaves it out")))
+    }
+}
+
 impl Serialize for AdminListen {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
@@ -581,7 +663,7 @@ mod tests {
 
     #[test]
     fn unknown_keys_are_refused_by_name() {
-        for (text, name) in [("lisen = \"x\"", "lisen"), ("[journal]\nsize = 1", "size"), ("[tls]\n", "tls")] {
+        for (text, name) in [("lisen = \"x\"", "lisen"), ("[journal]\nsize = 1", "size"), ("[tsl]\n", "tsl")] {
             let error = parse(text).unwrap_err().to_string();
             assert!(error.contains(&format!("unknown field `{name}`")) && !error.contains('\n'), "{error}");
         }
@@ -646,6 +728,35 @@ mod tests {
         off.validate().unwrap();
         assert_eq!(problems("admin_listen = \"127.0.0.1:7600\"")[0].key, "admin_listen");
         parse("listen = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"").unwrap().validate().unwrap();
+    }
+
+    #[test]
+    fn what_speaks_tls_may_be_anywhere_and_what_is_plain_beside_it_may_not() {
+        let files = "cert_file = \"c\"\nkey_file = \"k\"";
+        let both = format!("[tls]\nlisten = \"0.0.0.0:7443\"\n{files}");
+        for text in [format!("listen = \"0.0.0.0:7600\"\n[tls]\n{files}"), both.clone()] {
+            parse(&text).unwrap().validate().unwrap();
+        }
+        let found = problems(&format!("listen = \"0.0.0.0:7600\"\n{both}"));
+        assert!(
+            found.len() == 1 && found[0].key == "listen" && found[0].allowed.contains("tls.cert_file"),
+            "{found:?}"
+        );
+        assert_eq!(parse(&both).unwrap().tls_listen(), TlsListen::At("0.0.0.0:7443".parse().unwrap()));
+        let found = problems(&format!("listen = \"127.0.0.1:7443\"\n[tls]\nlisten = \"127.0.0.1:7443\"\n{files}"));
+        assert_eq!(found[0].key, "tls.listen");
+    }
+
+    #[test]
+    fn half_of_what_tls_needs_is_refused() {
+        for (text, key) in [
+            ("[tls]\ncert_file = \"c\"", "tls.key_file"),
+            ("[tls]\nkey_file = \"k\"", "tls.cert_file"),
+            ("[tls]\nlisten = \"127.0.0.1:1\"", "tls.listen"),
+        ] {
+            let found = problems(text);
+            assert!(found.len() == 1 && found[0].key == key, "{found:?}");
+        }
     }
 
     #[test]

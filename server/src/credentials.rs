@@ -3,11 +3,16 @@
 
 use std::{
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
+use rustls::ServerConfig;
+use thiserror::Error;
+
 use crate::{
     auth::Keys,
+    certificate::{self, CertificateError, Tickets},
     config::Config,
     datadir,
     keyfile::{self, KeyFileError},
@@ -18,16 +23,32 @@ use crate::{
 pub struct Credentials {
     /// What tokens are checked with.
     pub keys: Keys,
+    /// What TLS connections are accepted with, if any are.
+    pub tls: Option<Arc<ServerConfig>>,
+}
+
+/// Why the credentials can not be used.
+#[derive(Debug, Error)]
+pub enum CredentialsError {
+    /// The keys.
+    #[error(transparent)]
+    Key(#[from] KeyFileError),
+    /// The certificate.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
 }
 
 impl Credentials {
-    /// Reads the files.
+    /// Reads the files. The tickets are the same over all reloads.
     ///
     /// # Errors
     /// One of them is missing, open to others, or holds something else.
-    pub fn load(config: &Config) -> Result<Self, KeyFileError> {
+    pub fn load(config: &Config, tickets: &Tickets) -> Result<Self, CredentialsError> {
         let keys = keyfile::load_keys(&key_path(config), config.auth.hs256_secret_file())?;
-        Ok(Self { keys: keys.with_leeway(Duration::from_secs(config.auth.leeway_s)) })
+        let keys = keys.with_leeway(Duration::from_secs(config.auth.leeway_s));
+        let files = config.tls.files();
+        let tls = files.map(|(certificate, key)| certificate::load(certificate, key, tickets)).transpose()?;
+        Ok(Self { keys, tls })
     }
 }
 

@@ -1,6 +1,7 @@
 //! Data folder: everything durable of one server, held by one process at a time.
 //!
-//! `LOCK` (flock), `FORMAT` (`ringpost 1`), `token-key.pem`, `journal/`, `store/`. `FORMAT` is written last, when
+//! `LOCK` (flock), `FORMAT` (`ringpost 1`), `token-key.pem`, `tls-cert.pem` and `tls-key.pem` if the server made itself a
+//! certificate, `journal/`, `store/`. `FORMAT` is written last, when
 //! everything else is there: a folder with it is whole, a folder without it was never used. A folder that is refused is
 //! left as it was, to the byte.
 
@@ -22,6 +23,8 @@ const LOCK: &str = "LOCK";
 const FORMAT: &str = "FORMAT";
 const FORMAT_NEW: &str = "FORMAT.new";
 const TOKEN_KEY: &str = "token-key.pem";
+const TLS_CERTIFICATE: &str = "tls-cert.pem";
+const TLS_KEY: &str = "tls-key.pem";
 const JOURNAL: &str = "journal";
 const STORE: &str = "store";
 
@@ -170,6 +173,12 @@ impl DataDir {
 #[must_use]
 pub fn token_key_path(data_dir: &Path) -> PathBuf {
     data_dir.join(TOKEN_KEY)
+}
+
+/// Where a certificate that the server has made itself is, and its key.
+#[must_use]
+pub fn tls_paths(data_dir: &Path) -> (PathBuf, PathBuf) {
+    (data_dir.join(TLS_CERTIFICATE), data_dir.join(TLS_KEY))
 }
 
 /// Makes a folder, and those above it that are missing. Their names are durable when this returns: what is in a folder whose

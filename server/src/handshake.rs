@@ -86,6 +86,12 @@ impl Handshake {
     }
 }
 
+/// Whether a connection's first bytes are those of a TLS handshake. No hello begins like this: the second byte is its kind.
+#[must_use]
+pub fn looks_like_tls(first: &[u8]) -> bool {
+    matches!(first, [0x16] | [0x16, 0x03, ..])
+}
+
 /// An encoded bye frame.
 #[must_use]
 pub fn bye(code: ErrorCode, retry_after_ms: u64, detail: &str) -> Vec<u8> {
@@ -98,7 +104,11 @@ fn first_frame(stream: &[u8], keys: &Keys, now_wall: TimestampMs) -> Step {
     match cut(stream, CLIENT_FRAME_BYTES_MAX) {
         // Before the frame is whole: what can not become a hello is not waited for.
         Ok(_) if kind_of_first(stream).is_some_and(|kind| kind != ClientKind::Hello.byte()) => {
-            refuse(ErrorCode::NotNow, "the first frame must be a hello")
+            let detail = match looks_like_tls(stream) {
+                true => "this looks like TLS, which this listener does not speak",
+                false => "the first frame must be a hello",
+            };
+            refuse(ErrorCode::NotNow, detail)
         }
         Ok(Cut::Incomplete) => Step::More,
         Ok(Cut::Frame { frame, taken }) => match ClientFrame::decode(frame) {
@@ -291,6 +301,14 @@ mod tests {
             assert_eq!(refused(world.step(&[1, kind])), ErrorCode::NotNow, "{kind}");
             assert_eq!(refused(world.step(&[100, kind])), ErrorCode::NotNow, "{kind}");
         }
+    }
+
+    #[test]
+    fn who_speaks_tls_is_told_that_it_looks_like_it() {
+        let Step::Refuse { bytes, code } = World::new().step(&[0x16, 0x03, 0x01, 0x02, 0x00]) else { panic!() };
+        assert_eq!(code, ErrorCode::NotNow);
+        assert!(String::from_utf8_lossy(&bytes).contains("this looks like TLS"));
+        assert!(looks_like_tls(&[0x16]) && !looks_like_tls(&[0x16, 0x01]) && !looks_like_tls(&World::new().hello()));
     }
 
     #[test]

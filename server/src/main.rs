@@ -5,7 +5,7 @@ use std::{
     env,
     ffi::OsStr,
     fmt::Write as _,
-    future,
+    fs, future,
     io::{self, BufWriter, Write as _},
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
@@ -20,9 +20,10 @@ use proto_spec::{TimestampMs, UserId};
 use server::{
     admin::{self, Readiness},
     auth,
-    config::{AdminListen, Config, ConfigError},
-    credentials::{Credentials, key_path},
-    datadir::DataDir,
+    certificate::{self, Tickets},
+    config::{AdminListen, Config, ConfigError, Problem},
+    credentials::{Credentials, CredentialsError, key_path},
+    datadir::{self, DataDir},
     io::{Node, NodeConfig, StartError},
     journal_command::{self, Action, List, OnDamage, Text, WAY_ON},
     keyfile::{self, KeyFileError},
@@ -73,6 +74,9 @@ struct ServeArguments {
     /// Data folder.
     #[arg(long, value_name = "FOLDER")]
     data: Option<PathBuf>,
+    /// Serve TLS with a certificate for this machine's names that the server makes itself, once, in its data folder.
+    #[arg(long)]
+    tls_self_signed: bool,
 }
 
 #[derive(clap::Args)]
@@ -154,6 +158,14 @@ fn serve(arguments: &ServeArguments) -> anyhow::Result<()> {
     let mut config = load_config(arguments.config.as_deref(), arguments.data.as_deref())?;
     config.cores = arguments.cores.unwrap_or(config.cores);
     config.listen = arguments.listen.unwrap_or(config.listen);
+    if arguments.tls_self_signed {
+        if let Some((file, _)) = config.tls.files() {
+            let allowed = "must be \"\" with --tls-self-signed, which makes another certificate".to_owned();
+            let problem = Problem { key: "tls.cert_file", value: file.display().to_string(), allowed };
+            return Err(ConfigError::Invalid(vec![problem]).into());
+        }
+        (config.tls.cert_file, config.tls.key_file) = datadir::tls_paths(&config.data_dir);
+    }
     config.validate()?;
     if arguments.check_config {
         return print(&toml::to_string(&config)?);
@@ -163,7 +175,11 @@ fn serve(arguments: &ServeArguments) -> anyhow::Result<()> {
     if config.auth.key_file().is_none() {
         keyfile::create_if_missing(&key_path(&config))?;
     }
-    let credentials = Credentials::load(&config)?;
+    if arguments.tls_self_signed {
+        certificate::create_if_missing(&config.tls.cert_file, &config.tls.key_file, &own_names())?;
+    }
+    let tickets = Tickets::new()?;
+    let credentials = Credentials::load(&config, &tickets)?;
 
     let admin = match config.admin_listen {
         AdminListen::Off => None,
@@ -173,10 +189,22 @@ fn serve(arguments: &ServeArguments) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let signals = runtime.block_on(async { Signals::listen() })?;
     let node = start_node(&config, &data, credentials)?;
-    let addresses = Addresses { listen: node.address(), admin: admin_address };
+    let addresses = Addresses { listen: node.address(), tls: node.tls_address()?, admin: admin_address };
     // A server whose stdout is gone serves all the same.
-    let _ = print(&greeting(&config, &data, addresses, arguments.config.as_deref()));
-    runtime.block_on(attend(&config, node, signals, admin))
+    let _ = print(&greeting(&config, &data, addresses, arguments));
+    let load = || Credentials::load(&config, &tickets);
+    runtime.block_on(attend(load, node, signals, admin))
+}
+
+/// What a client on this machine, or beside it, may call it.
+fn own_names() -> Vec<String> {
+    let mut names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).to_vec();
+    let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = host.trim().to_owned();
+    if host.starts_with(|c: char| c.is_ascii_alphanumeric()) && !names.contains(&host) {
+        names.push(host);
+    }
+    names
 }
 
 fn token(arguments: &TokenArguments) -> anyhow::Result<()> {
@@ -248,6 +276,7 @@ fn start_node(config: &Config, data: &DataDir, credentials: Credentials) -> anyh
     journal.validate()?;
     let node = NodeConfig {
         listen: config.listen,
+        tls: config.tls_listen(),
         cores: config.cores(),
         connections_max: config.connections.max,
         handshake_timeout_ms: config.connections.handshake_timeout_ms,
@@ -274,7 +303,7 @@ fn start_node(config: &Config, data: &DataDir, credentials: Credentials) -> anyh
 /// What is left for the main thread: the admin endpoint, and the signals. A hangup has the credentials read again; of the others
 /// the first one stops the node gracefully, the second one ends the process at once.
 async fn attend(
-    config: &Config,
+    load: impl Fn() -> Result<Credentials, CredentialsError>,
     node: Node,
     Signals { mut hangup, mut ending }: Signals,
     admin: Option<TcpListener>,
@@ -309,12 +338,12 @@ async fn attend(
     };
     let reload = async {
         while hangup.recv().await.is_some() {
-            match Credentials::load(config) {
+            match load() {
                 Ok(credentials) => {
                     controls.replace(credentials);
-                    tracing::info!("the keys have been read again");
+                    tracing::info!("keys and certificate have been read again");
                 }
-                Err(error) => tracing::error!(%error, "the keys stay as they were"),
+                Err(error) => tracing::error!(%error, "keys and certificate stay as they were"),
             }
         }
         future::pending().await
@@ -358,16 +387,23 @@ impl Ending {
 /// Where the server really listens: differs from the configuration where that has port 0.
 struct Addresses {
     listen: SocketAddr,
+    tls: Option<SocketAddr>,
     admin: Option<SocketAddr>,
 }
 
 /// What a newcomer must know, with commands that work as they are printed, in any folder.
-fn greeting(config: &Config, data: &DataDir, addresses: Addresses, config_file: Option<&Path>) -> String {
-    let Addresses { listen, admin } = addresses;
+fn greeting(config: &Config, data: &DataDir, addresses: Addresses, arguments: &ServeArguments) -> String {
+    let Addresses { listen, tls, admin } = addresses;
+    let config_file = arguments.config.as_deref();
     let mut text = String::new();
     // Writing to a String can not fail.
     let mut line = |name: &str, value: &str| _ = writeln!(text, "{name:<9}{value}");
     line("Ringpost", &format!("{} serves on {listen}, cores: {}", env!("CARGO_PKG_VERSION"), config.cores()));
+    match tls {
+        Some(tls) if tls == listen => line("", "with TLS 1.3, and nothing else"),
+        Some(tls) => line("", &format!("and with TLS 1.3 on {tls}")),
+        None => {}
+    }
     line("data", &data.path().display().to_string());
     if let Some(admin) = admin {
         line("metrics", &format!("http://{admin}/metrics (also /health, /ready)"));
@@ -384,9 +420,21 @@ fn greeting(config: &Config, data: &DataDir, addresses: Addresses, config_file: 
         line("tokens", "minted elsewhere: the key here is a public one");
     }
     let chat = chat_command();
-    let server = if listen == Config::default().listen { String::new() } else { format!(" --server {listen}") };
+    let at = tls.unwrap_or(listen);
+    let mut server = if at == Config::default().listen { String::new() } else { format!(" --server {at}") };
+    if arguments.tls_self_signed {
+        server += &format!(" --tls-ca {}", quoted(datadir::tls_paths(data.path()).0));
+        if !own_names().contains(&at.ip().to_string()) {
+            server += " --tls-name localhost";
+        }
+    } else if tls.is_some() {
+        server += " --tls --tls-name localhost";
+    }
     line("chat", &format!("{chat} --token-file t7 --to 8{server}"));
     line("", &format!("{chat} --token-file t8 --to 7{server}   (in another terminal)"));
+    if tls.is_some() && !arguments.tls_self_signed {
+        line("", "where `localhost` stands for a name of the certificate");
+    }
     line("stop", "Ctrl-C or SIGTERM; a second one exits at once");
     text
 }
@@ -489,7 +537,7 @@ mod tests {
         // Beside this test's program lies no chat: it is run by cargo, from whatever folder.
         let command = chat_command();
         assert!(command.contains(" -p client --bin ringpost-chat --"), "{command}");
-        let manifest = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../client/Cargo.toml")).unwrap();
+        let manifest = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../client/Cargo.toml")).unwrap();
         assert!(manifest.contains("name = \"client\"") && manifest.contains("name = \"ringpost-chat\""));
     }
 

@@ -5,8 +5,11 @@ use std::{
     io::{self, ErrorKind, Read as _, Write as _},
     net::{SocketAddr, TcpStream},
     ops::ControlFlow,
+    sync::Arc,
     time::{Duration, Instant},
 };
+
+use rustls::{ClientConfig, ClientConnection, StreamOwned, pki_types::ServerName};
 
 use proto_spec::{
     ClientFrame, Decoder, DeviceId, ErrorCode, Page, RequestId, Resume, ServerFrame, limits::SERVER_FRAME_BYTES_MAX,
@@ -17,9 +20,38 @@ use crate::DEADLINE;
 /// See the head of this file.
 #[derive(Debug)]
 pub struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     decoder: Decoder,
     frames: VecDeque<ServerFrame>,
+}
+
+#[derive(Debug)]
+enum Stream {
+    Plain(TcpStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+}
+
+impl Stream {
+    fn socket(&self) -> &TcpStream {
+        match self {
+            Self::Plain(socket) => socket,
+            Self::Tls(tls) => &tls.sock,
+        }
+    }
+
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(socket) => socket.read(bytes),
+            Self::Tls(tls) => tls.read(bytes),
+        }
+    }
+
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Plain(socket) => socket.write_all(bytes),
+            Self::Tls(tls) => tls.write_all(bytes).and_then(|()| tls.flush()),
+        }
+    }
 }
 
 /// What came of waiting for a frame.
@@ -48,6 +80,40 @@ impl Connection {
         Self::over(TcpStream::connect(address)?)
     }
 
+    /// Connects with TLS, to `localhost`, and waits until the handshake is done.
+    ///
+    /// # Errors
+    /// Nobody listens there, or not with TLS, or not one who is trusted.
+    pub fn open_tls(address: SocketAddr, config: &Arc<ClientConfig>) -> io::Result<Self> {
+        let Self { stream, decoder, frames } = Self::open(address)?;
+        let Stream::Plain(mut socket) = stream else { unreachable!("it was just opened") };
+        socket.set_read_timeout(Some(DEADLINE))?;
+        let name = ServerName::try_from("localhost").map_err(io::Error::other)?;
+        let mut tls = ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?;
+        while tls.is_handshaking() {
+            tls.complete_io(&mut socket)?;
+        }
+        Ok(Self { stream: Stream::Tls(Box::new(StreamOwned::new(tls, socket))), decoder, frames })
+    }
+
+    /// Sends bytes beneath TLS.
+    ///
+    /// # Panics
+    /// The server is gone.
+    pub fn raw_bytes(&mut self, bytes: &[u8]) {
+        self.stream.socket().write_all(bytes).expect("the server takes bytes");
+    }
+
+    /// Says that nothing more comes, by TLS alone.
+    ///
+    /// # Panics
+    /// It does not speak TLS, or the server is gone.
+    pub fn close_notify(&mut self) {
+        let Stream::Tls(tls) = &mut self.stream else { panic!("no TLS") };
+        tls.conn.send_close_notify();
+        tls.flush().expect("the server takes bytes");
+    }
+
     /// Goes on with a socket.
     ///
     /// # Errors
@@ -55,6 +121,7 @@ impl Connection {
     pub fn over(stream: TcpStream) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         stream.set_write_timeout(Some(DEADLINE))?;
+        let stream = Stream::Plain(stream);
         Ok(Self { stream, decoder: Decoder::new(SERVER_FRAME_BYTES_MAX as u32), frames: VecDeque::new() })
     }
 
@@ -98,7 +165,7 @@ impl Connection {
                 return Received::Frame(frame);
             }
             let left = end.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
-            self.stream.set_read_timeout(Some(left)).expect("a wait above zero is allowed");
+            self.stream.socket().set_read_timeout(Some(left)).expect("a wait above zero is allowed");
             match self.stream.read(&mut bytes) {
                 Ok(0) => return Received::Closed,
                 Ok(count) => self.decode(&bytes[..count]),

@@ -11,6 +11,7 @@ pub mod model;
 pub mod process;
 pub mod rng;
 pub mod sim;
+pub mod tls;
 pub mod world;
 
 use std::time::{Duration, Instant};

@@ -47,6 +47,8 @@ pub struct Installation {
     pub config: Config,
     /// Put before the server's own command line.
     pub wrapper: Vec<String>,
+    /// Put behind it.
+    pub more: Vec<&'static str>,
     /// Filter of the log.
     pub log_filter: &'static str,
     program: PathBuf,
@@ -60,6 +62,7 @@ pub struct Server {
     // Kept open: the server may still print.
     stdout: BufReader<ChildStdout>,
     log: PathBuf,
+    greeting: String,
     address: SocketAddr,
     admin: Option<SocketAddr>,
 }
@@ -104,6 +107,7 @@ impl Installation {
         Self {
             config,
             wrapper: Vec::new(),
+            more: Vec::new(),
             log_filter: "info,fjall=warn,lsm_tree=warn",
             program: program.into(),
             folder,
@@ -172,11 +176,18 @@ impl Installation {
         let log = File::options().create(true).append(true).open(self.log_path()).expect("the log can be opened");
         let mut line = self.wrapper.iter().map(Into::into).chain([self.program.clone().into_os_string()]);
         let mut command = Command::new(line.next().expect("the program is there"));
-        command.args(line).args(["serve", "--config"]).arg(file);
+        command.args(line).args(["serve", "--config"]).arg(file).args(&self.more);
         command.env("RUST_LOG", self.log_filter).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
         let mut child = command.spawn().expect("the server can be started");
         let stdout = BufReader::new(child.stdout.take().expect("it is piped"));
-        Server { child, stdout, log: self.log_path(), address: self.config.listen, admin: None }
+        Server {
+            child,
+            stdout,
+            log: self.log_path(),
+            greeting: String::new(),
+            address: self.config.listen,
+            admin: None,
+        }
     }
 
     /// Starts a server that must refuse to serve; gives its exit code and what it said.
@@ -239,7 +250,23 @@ impl Installation {
     #[must_use]
     #[track_caller]
     pub fn login_with(&self, user: u64, device: u64, resume: Resume, more: &[ClientFrame]) -> Connection {
-        let mut connection = self.connect();
+        self.login_over(self.connect(), user, device, resume, more)
+    }
+
+    /// As `login_with`, on a connection that is there.
+    ///
+    /// # Panics
+    /// It is not welcome.
+    #[must_use]
+    #[track_caller]
+    pub fn login_over(
+        &self,
+        mut connection: Connection,
+        user: u64,
+        device: u64,
+        resume: Resume,
+        more: &[ClientFrame],
+    ) -> Connection {
         let mut frames = vec![hello(&self.token(user), device, resume)];
         frames.extend_from_slice(more);
         connection.send(&frames);
@@ -272,7 +299,24 @@ impl Server {
         self.address = listen.and_then(|text| text.parse().ok()).expect("the greeting names the address");
         let admin = after("http://").and_then(|rest| rest.split('/').next());
         self.admin = admin.and_then(|text| text.parse().ok());
+        self.greeting = text;
         true
+    }
+
+    /// What it has said at its start.
+    #[must_use]
+    pub fn greeting(&self) -> &str {
+        &self.greeting
+    }
+
+    /// Where clients connect with TLS if they connect without it elsewhere.
+    ///
+    /// # Panics
+    /// There is no such address.
+    #[must_use]
+    pub fn tls_address(&self) -> SocketAddr {
+        let address = self.greeting.split_once("with TLS 1.3 on ").and_then(|(_, rest)| rest.lines().next());
+        address.and_then(|text| text.parse().ok()).expect("the greeting names the address")
     }
 
     /// Where clients connect.

@@ -363,7 +363,7 @@ fn a_hangup_reads_the_keys_again_and_leaves_them_when_they_can_not_be_used() {
 
     fs::rename(&key_file, installation.folder().join("old.pem")).unwrap();
     server.signal("HUP");
-    wait_until("it says that there is no key", || server.logged().contains("the keys stay as they were"));
+    wait_until("it says that there is no key", || server.logged().contains("keys and certificate stay as they were"));
     let mut kept = installation.connect();
     kept.send(&[hello(&old_token, 2, Resume::Stored)]);
     assert!(matches!(kept.frame(), Some(ServerFrame::Welcome { .. })));

@@ -9,7 +9,7 @@ use server::{
     auth::{Keys, SigningKey, generate_pem, mint},
     committer::OnStoreOutage,
     credentials::Credentials,
-    io::{Node, NodeConfig, OriginLimits},
+    io::{Node, NodeConfig, OriginLimits, TlsListen},
     shard::{Limits, Settings},
 };
 use storage::{
@@ -39,6 +39,7 @@ impl World {
         let store = Arc::<MemoryStore>::default();
         let config = NodeConfig {
             listen: "127.0.0.1:0".parse().unwrap(),
+            tls: TlsListen::Nowhere,
             cores: 2,
             connections_max: 100,
             handshake_timeout_ms: 10_000,
@@ -55,7 +56,7 @@ impl World {
         };
         let keys = Keys::from_pem(pem.as_bytes()).unwrap();
         let found = recover(&config.journal_dir).unwrap();
-        let node = Node::start(&config, found, Arc::clone(&store), Credentials { keys }).unwrap();
+        let node = Node::start(&config, found, Arc::clone(&store), Credentials { keys, tls: None }).unwrap();
         Self { node, store, key: SigningKey::from_pem(pem.as_bytes()).unwrap(), _folder: folder }
     }
 

@@ -104,6 +104,15 @@ impl Buffers {
         unsafe { std::slice::from_raw_parts(start, filled.bytes as usize) }
     }
 
+    /// As [`Buffers::bytes`], to be decrypted where they lie.
+    pub(super) fn bytes_mut(&mut self, filled: &Filled) -> &mut [u8] {
+        let offset = usize::from(filled.id) * self.buffer_bytes;
+        // SAFETY: `id < count`, so the buffer lies in `data`.
+        let start = unsafe { self.data.start.as_ptr().add(offset) };
+        // SAFETY: as for `bytes`; `self` is borrowed mutably, so nobody else here looks at them.
+        unsafe { std::slice::from_raw_parts_mut(start, filled.bytes as usize) }
+    }
+
     /// Makes a buffer the kernel's again.
     pub(super) fn give_back(&mut self, filled: Filled) {
         let base: *mut BufRingEntry = self.entries.start.as_ptr().cast();

@@ -92,6 +92,8 @@ counters! {
         connections: Gauge,
         /// Connections whose hello has not come, or waits to be judged.
         handshakes: Gauge,
+        /// Connections that speak TLS.
+        tls_connections: Gauge,
         /// Connections accepted.
         accepted: Counter,
         /// Accepts that failed; tried again with the next tick.
@@ -106,6 +108,12 @@ counters! {
         moved_in: Counter,
         /// Hellos that were not good.
         handshakes_failed: Counter,
+        /// TLS handshakes done.
+        tls_handshakes: Counter,
+        /// TLS handshakes that a ticket made short.
+        tls_resumed: Counter,
+        /// Connections that a fault of TLS has ended, during the handshake or after it.
+        tls_failed: Counter,
         /// Connections closed by the peer or the network.
         closed_by_peer: Counter,
         /// Connections closed after the client's bye.

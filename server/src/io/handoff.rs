@@ -13,7 +13,7 @@ use std::{
 use proto_spec::{DeviceId, Resume, UserId};
 use storage::CoreId;
 
-use super::origins::Origin;
+use super::{origins::Origin, tls::ServerTls};
 use crate::{
     handshake::Handshake,
     limits::{EVICTION_LOOKS_MAX, HANDSHAKES_MAX},
@@ -41,6 +41,8 @@ pub struct Guest {
     pub origin: Origin,
     /// What the client sent after the hello.
     pub rest: Vec<u8>,
+    /// If the connection speaks TLS: its state, which goes along.
+    pub tls: Option<Box<ServerTls>>,
 }
 
 /// A connection whose hello has not been judged.
@@ -113,17 +115,20 @@ impl Greetings {
         !self.waiting.is_empty()
     }
 
-    /// The next bytes to be judged, and the greeting that they belong to.
-    pub fn next_waiting(&mut self) -> Option<(ConnId, Vec<u8>, &mut Greeting)> {
+    /// The next bytes to be judged.
+    pub fn next_waiting(&mut self) -> Option<(ConnId, Vec<u8>)> {
         while let Some((conn, bytes)) = self.waiting.pop_front() {
-            if self.open.contains_key(&conn) {
-                return self.open.get_mut(&conn).map(|greeting| {
-                    greeting.waits = false;
-                    (conn, bytes, greeting)
-                });
+            if let Some(greeting) = self.open.get_mut(&conn) {
+                greeting.waits = false;
+                return Some((conn, bytes));
             }
         }
         None
+    }
+
+    /// The greeting of a connection, until it is over.
+    pub fn of(&mut self, conn: ConnId) -> Option<&mut Greeting> {
+        self.open.get_mut(&conn)
     }
 
     /// The handshake is over, one way or the other; false if it was before.
@@ -241,6 +246,7 @@ mod tests {
             peer: PEER,
             origin: Origin::default(),
             rest: Vec::new(),
+            tls: None,
         })
     }
 
@@ -280,7 +286,7 @@ mod tests {
     }
 
     fn next(greetings: &mut Greetings) -> Option<u32> {
-        let (conn, bytes, _) = greetings.next_waiting()?;
+        let (conn, bytes) = greetings.next_waiting()?;
         assert_eq!(bytes, conn.slot.to_ne_bytes());
         Some(conn.slot)
     }

@@ -1,6 +1,6 @@
 //! The rim: sockets, rings, files, threads, clocks. Decides nothing about messages.
 //!
-//! A message's way through it: `socket` (bytes come in through `ring` and `buffers`), `reactor` (feeds the shard and
+//! A message's way through it: `socket` (bytes come in through `ring` and `buffers`, and through `tls`), `reactor` (feeds the shard and
 //! carries out what it asks for), `commit` (the journal), `mailbox` (other cores), and `socket` again (one send for each
 //! connection and turn). `unsafe` is in `ring` and `buffers` alone.
 
@@ -24,7 +24,7 @@ pub mod tls;
 pub mod token;
 
 pub use counters::Counters;
-pub use node::{Controls, Node, NodeConfig, StartError};
+pub use node::{Controls, Node, NodeConfig, StartError, TlsListen};
 pub use origins::OriginLimits;
 
 #[cfg(test)]

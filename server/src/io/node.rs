@@ -46,11 +46,31 @@ use crate::{
     topology::Topology,
 };
 
+/// Which of a node's listeners speak TLS, and nothing else. What they need for it is in the [`Credentials`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsListen {
+    /// None.
+    Nowhere,
+    /// The one there is.
+    Everywhere,
+    /// A second one at this address; the other one stays plain.
+    At(SocketAddr),
+}
+
+/// What a listener speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Transport {
+    Plain,
+    Tls,
+}
+
 /// What a node is made from.
 #[derive(Clone, Debug)]
 pub struct NodeConfig {
     /// Where clients connect; port 0 lets the kernel choose.
     pub listen: SocketAddr,
+    /// Where they speak TLS.
+    pub tls: TlsListen,
     /// How many cores serve.
     pub cores: u16,
     /// Most connections at a time.
@@ -114,6 +134,9 @@ pub(super) struct Shared {
     pub(super) topology: Topology,
     pub(super) credentials: RwLock<Arc<Credentials>>,
     pub(super) listener: TcpListener,
+    pub(super) transport: Transport,
+    /// The second one.
+    pub(super) tls_listener: Option<TcpListener>,
     pub(super) capacity: Capacity,
     pub(super) handshake_timeout_ms: u64,
     /// Descriptors in all tables: for the bound, and so that no core ends while one is on its way to it.
@@ -128,6 +151,14 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn credentials(&self) -> Arc<Credentials> {
         Arc::clone(&self.credentials.read())
+    }
+
+    /// The listener that an accept of this place is for: if there are two, they have every other one.
+    pub(super) fn listener_of(&self, place: u32) -> (&TcpListener, Transport) {
+        match &self.tls_listener {
+            Some(second) if place % 2 == 1 => (second, Transport::Tls),
+            _ => (&self.listener, self.transport),
+        }
     }
 
     pub(super) fn is_stopping(&self) -> bool {
@@ -221,8 +252,14 @@ impl Node {
             writer.add_segment(segment, salt);
         }
 
-        let listener = listen(config.listen).map_err(|error| StartError::Listen { address: config.listen, error })?;
+        let open = |address| listen(address).map_err(|error| StartError::Listen { address, error });
+        let listener = open(config.listen)?;
         let address = listener.local_addr()?;
+        let (transport, tls_listener) = match config.tls {
+            TlsListen::Nowhere => (Transport::Plain, None),
+            TlsListen::Everywhere => (Transport::Tls, None),
+            TlsListen::At(address) => (Transport::Plain, Some(open(address)?)),
+        };
         let (channels, mut helpers) = background::start(&world, config.journal.segments_max())?;
         let (readers, threads) = Readers::start(READER_THREADS, &store, &mailboxes)?;
         helpers.extend(threads);
@@ -236,6 +273,8 @@ impl Node {
             topology,
             credentials: RwLock::new(Arc::new(credentials)),
             listener,
+            transport,
+            tls_listener,
             capacity,
             handshake_timeout_ms: config.handshake_timeout_ms,
             connections: AtomicU64::new(0),
@@ -296,6 +335,18 @@ impl Node {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where clients connect with TLS, if they can.
+    ///
+    /// # Errors
+    /// The kernel does not tell.
+    pub fn tls_address(&self) -> io::Result<Option<SocketAddr>> {
+        match (&self.shared.tls_listener, self.shared.transport) {
+            (Some(listener), _) => listener.local_addr().map(Some),
+            (None, Transport::Tls) => Ok(Some(self.address)),
+            (None, Transport::Plain) => Ok(None),
+        }
     }
 
     /// What can be changed while it runs.

@@ -9,6 +9,7 @@ mod clients;
 mod stopping;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 use std::{
     collections::VecDeque,
@@ -43,7 +44,7 @@ use crate::{
         ACCEPTS_TURN_MAX, DEPARTURES_TURN_MAX, MAILBOX_TURN_MAX, ORIGINS_SWEEP_MS, OUTPUT_TURN_BYTES_MAX,
         STALLED_SLEEP_MS, TICK_MS, TURNS_BETWEEN_YIELDS,
     },
-    shard::{Admission, Effects, Input, Now, Presence, Shard},
+    shard::{Admission, ConnId, Effects, Input, Now, Presence, Shard},
 };
 
 /// One core: its ring, its connections and its shard.
@@ -66,9 +67,11 @@ pub(super) struct Reactor {
     readers: Readers,
     /// Completions of receives that wait until other cores and the reader threads have caught up, in order.
     deferred: VecDeque<Completion>,
-    /// Receives that say that the peer has gone, one of a connection at most: seen off some a turn.
-    departures: VecDeque<Completion>,
+    /// Peers that have gone, each twice at most, with and without words: seen off some a turn.
+    departures: VecDeque<Departure>,
     completions: Vec<Completion>,
+    /// Plaintext of a receive, while it is looked at.
+    plain: Vec<u8>,
     /// Places of accepts that are not under way; begun with the next tick.
     accepts_idle: Vec<u32>,
     /// Accepts that have failed since that was last told, and when it may be told again.
@@ -81,6 +84,14 @@ pub(super) struct Reactor {
     journal_failed: bool,
     /// When the stop was asked for.
     draining_since_ms: Option<u64>,
+}
+
+/// How a peer says that nothing more comes from it.
+enum Departure {
+    /// A receive says so.
+    Ended(Completion),
+    /// A close_notify does.
+    Announced(ConnId),
 }
 
 /// What a core is made from.
@@ -112,6 +123,7 @@ impl Reactor {
             deferred: VecDeque::new(),
             departures: VecDeque::new(),
             completions: Vec::new(),
+            plain: Vec::new(),
             accepts_idle: (0..ACCEPTS_TURN_MAX as u32).collect(),
             accepts_failed: 0,
             accept_warn_at_ms: 0,
@@ -228,7 +240,7 @@ impl Reactor {
     /// A departure is put off behind everything that the connection has said.
     fn receive(&mut self, now: Now, completion: Completion) {
         if is_departure(&completion) {
-            self.departures.push_back(completion);
+            self.departures.push_back(Departure::Ended(completion));
         } else {
             self.on_receive(now, completion);
         }
@@ -239,8 +251,11 @@ impl Reactor {
             if self.is_stalled() {
                 return;
             }
-            let Some(completion) = self.departures.pop_front() else { return };
-            self.on_receive(now, completion);
+            match self.departures.pop_front() {
+                Some(Departure::Ended(completion)) => self.on_receive(now, completion),
+                Some(Departure::Announced(conn)) => self.on_announced(now, conn),
+                None => return,
+            }
         }
     }
 
@@ -296,7 +311,7 @@ impl Reactor {
         self.credentials = self.shared.credentials();
         if self.draining_since_ms.is_none() {
             for place in self.accepts_idle.drain(..) {
-                self.ring.accept(self.shared.listener.as_fd(), place);
+                self.ring.accept(self.shared.listener_of(place).0.as_fd(), place);
             }
         }
         while let Some(conn) = self.greetings.take_late(now.monotonic_ms) {
@@ -319,6 +334,7 @@ impl Reactor {
         let counters = self.shared.counters.core(self.core);
         counters.closed_by_deadline.add(cut);
         counters.connections.set(self.connections.len() as u64);
+        counters.tls_connections.set(self.connections.tls_len() as u64);
         counters.handshakes.set(self.greetings.len() as u64);
         self.shared.counters.set_shard(self.core, self.shard.counters());
         self.cut_drain(now);

@@ -421,6 +421,12 @@ impl Ring {
         self.buffers.bytes(filled)
     }
 
+    /// As [`Ring::bytes`], to be decrypted where they lie.
+    #[must_use]
+    pub fn bytes_mut(&mut self, filled: &Filled) -> &mut [u8] {
+        self.buffers.bytes_mut(filled)
+    }
+
     /// Makes a receive buffer free again.
     pub fn give_back(&mut self, filled: Filled) {
         self.buffers.give_back(filled);

@@ -3,6 +3,9 @@
 //! A connection lives in the slot of its direct descriptor. The slot is free again only when no operation of its old
 //! life is in flight, so a completion always finds the connection that it belongs to. An idle connection owns no buffer.
 //!
+//! Output is kept as plaintext until it is flushed, and is encrypted then if the connection speaks TLS: one turn's output is
+//! one send, of as few records as can be. What the shard is told of as sent is plaintext.
+//!
 //! Stages: greeting -> serving -> flushing -> lingering -> ending -> (slot free); greeting -> leaving -> ending when the
 //! home is another core; any -> ending when the peer or the network ends it.
 
@@ -13,6 +16,7 @@ use proto_spec::UserId;
 use super::{
     origins::Origin,
     ring::Ring,
+    tls::ServerTls,
     token::{Op, Token},
 };
 use crate::{
@@ -48,8 +52,10 @@ pub enum Stage {
 /// A connection. Small: a core holds hundreds of thousands.
 #[derive(Debug, Default)]
 struct Conn {
-    /// Bytes that wait for the send in flight to end. Nothing allocated while idle.
+    /// Bytes that wait for the send in flight to end, not encrypted. Nothing allocated while idle.
     queued: Vec<u8>,
+    /// If it speaks TLS.
+    tls: Option<Box<ServerTls>>,
     user: UserId,
     origin: Origin,
     generation: u32,
@@ -86,9 +92,13 @@ impl Conn {
         !self.receiving && !self.sending && !self.settling
     }
 
+    fn has_output(&self) -> bool {
+        !self.queued.is_empty() || self.tls.as_ref().is_some_and(|tls| tls.has_pending())
+    }
+
     fn invariants(&self) {
         debug_assert!(!matches!(self.stage, Stage::Free | Stage::Closing) || self.is_quiet());
-        debug_assert!(self.stage != Stage::Lingering || self.queued.is_empty());
+        debug_assert!(self.stage != Stage::Lingering || !self.has_output());
     }
 }
 
@@ -110,7 +120,7 @@ pub enum Received {
 /// What a send means for the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sent {
-    /// The kernel took this many bytes.
+    /// The kernel took this many of the bytes that were queued.
     Taken(usize),
     /// The connection is broken; it was in this stage.
     Broken(Stage),
@@ -121,6 +131,7 @@ pub enum Sent {
 pub struct Connections {
     table: Vec<Conn>,
     open: usize,
+    tls: usize,
     /// Connections that got output in this turn.
     dirty: Vec<ConnId>,
     /// When flushing connections are cut. In order, since all have the same time; those that are past it are passed over.
@@ -152,6 +163,12 @@ impl Connections {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.open == 0
+    }
+
+    /// How many connections speak TLS.
+    #[must_use]
+    pub fn tls_len(&self) -> usize {
+        self.tls
     }
 
     /// All connections in one of the stages before their end.
@@ -195,6 +212,38 @@ impl Connections {
         self.get(conn).map_or(UserId(0), |conn| conn.user)
     }
 
+    /// From now on a connection speaks TLS.
+    pub fn set_tls(&mut self, conn: ConnId, tls: Box<ServerTls>) {
+        if let Some(found) = self.get_mut(conn) {
+            debug_assert!(found.tls.is_none() && found.queued.is_empty(), "a connection begins with it");
+            found.tls = Some(tls);
+            self.tls += 1;
+        }
+    }
+
+    /// The TLS of a connection.
+    pub fn tls(&mut self, conn: ConnId) -> Option<&mut ServerTls> {
+        self.get_mut(conn)?.tls.as_deref_mut()
+    }
+
+    /// The TLS of a connection that speaks none from now on, or goes on elsewhere.
+    pub fn take_tls(&mut self, conn: ConnId) -> Option<Box<ServerTls>> {
+        let tls = self.get_mut(conn)?.tls.take();
+        self.tls -= usize::from(tls.is_some());
+        tls
+    }
+
+    /// What TLS has to say for its handshake leaves with the next [`Connections::flush`]. Tickets wait for the first output:
+    /// so no send is in flight when the connection goes to another core.
+    pub fn answer(&mut self, conn: ConnId) {
+        let Some(found) = self.get_mut(conn) else { return };
+        let is_due = found.tls.as_ref().is_some_and(|tls| tls.has_pending() && !tls.is_open());
+        if is_due && !found.dirty {
+            found.dirty = true;
+            self.dirty.push(conn);
+        }
+    }
+
     /// Where a connection comes from.
     #[must_use]
     pub fn origin(&self, conn: ConnId) -> Origin {
@@ -220,6 +269,8 @@ impl Connections {
     pub fn leave(&mut self, conn: ConnId) {
         if let Some(found) = self.get_mut(conn) {
             debug_assert!(found.stage == Stage::Greeting && !found.receiving, "hellos are received one by one");
+            // Who has finished a TLS handshake has received all that was sent for it.
+            debug_assert!(!found.sending, "nothing is said before the hello but by TLS");
             found.stage = Stage::Leaving;
             found.settling = true;
         }
@@ -319,11 +370,28 @@ impl Connections {
             let Some(found) = self.get_mut(conn) else { continue };
             found.dirty = false;
             let sends = matches!(found.stage, Stage::Greeting | Stage::Serving | Stage::Flushing);
-            if sends && !found.sending && !found.queued.is_empty() {
-                found.sending = true;
-                ring.send(conn.slot, conn.generation, std::mem::take(&mut found.queued));
+            if !sends || found.sending || !found.has_output() {
+                continue;
+            }
+            let mut bytes = std::mem::take(&mut found.queued);
+            if found.tls.is_some() {
+                bytes = self.seal(conn, bytes);
+            }
+            if !bytes.is_empty() {
+                self.table[conn.slot as usize].sending = true;
+                ring.send(conn.slot, conn.generation, bytes);
             }
         }
+    }
+
+    /// Plaintext to ciphertext; the plaintext's buffer is used again. Empty if TLS can not say anything.
+    fn seal(&mut self, conn: ConnId, plain: Vec<u8>) -> Vec<u8> {
+        let mut out = self.spare.pop().unwrap_or_default();
+        if let Some(tls) = self.tls(conn) {
+            tls.seal(&plain, &mut out);
+        }
+        self.reuse(plain);
+        out
     }
 
     /// A send has completed and given its bytes back.
@@ -341,16 +409,22 @@ impl Connections {
             self.abandon(conn, ring);
             return if stage == Stage::Ending { Sent::Taken(taken) } else { Sent::Broken(stage) };
         }
+        let told = found.tls.as_mut().map_or(taken, |tls| tls.left(taken));
         if taken < bytes.len() {
             bytes.drain(..taken);
-            bytes.append(&mut found.queued);
-            let queued = std::mem::replace(&mut found.queued, bytes);
-            self.reuse(queued);
+            match &mut found.tls {
+                Some(tls) => tls.keep(bytes),
+                None => {
+                    bytes.append(&mut found.queued);
+                    let queued = std::mem::replace(&mut found.queued, bytes);
+                    self.reuse(queued);
+                }
+            }
         } else {
             self.reuse(bytes);
         }
         let found = &mut self.table[conn.slot as usize];
-        if found.queued.is_empty() {
+        if !found.has_output() {
             if stage == Stage::Flushing {
                 self.linger(now_ms, conn, ring);
             }
@@ -358,7 +432,7 @@ impl Connections {
             found.dirty = true;
             self.dirty.push(conn);
         }
-        Sent::Taken(taken)
+        Sent::Taken(told)
     }
 
     /// Closes a connection once its queued bytes are sent, or cuts it when that takes too long.
@@ -368,11 +442,21 @@ impl Connections {
             return;
         }
         found.stage = Stage::Flushing;
-        if found.queued.is_empty() && !found.sending {
-            self.linger(now_ms, conn, ring);
-        } else {
-            self.flush_deadlines.push_back((now_ms + CLOSE_FLUSH_MS, conn));
+        if let Some(tls) = &mut found.tls {
+            tls.finish(&found.queued);
+            let queued = std::mem::take(&mut found.queued);
+            self.reuse(queued);
         }
+        let found = &mut self.table[conn.slot as usize];
+        if !found.has_output() && !found.sending {
+            self.linger(now_ms, conn, ring);
+            return;
+        }
+        if !found.dirty {
+            found.dirty = true;
+            self.dirty.push(conn);
+        }
+        self.flush_deadlines.push_back((now_ms + CLOSE_FLUSH_MS, conn));
     }
 
     /// Ends a connection at once: nothing more is sent.
@@ -397,6 +481,7 @@ impl Connections {
         }
         let queued = std::mem::take(&mut found.queued);
         self.reuse(queued);
+        self.take_tls(conn);
         self.close_if_quiet(conn);
     }
 
@@ -520,8 +605,16 @@ mod tests {
         os::fd::AsFd as _,
     };
 
+    use rustls::{client::UnbufferedClientConnection, pki_types::ServerName};
+
     use super::*;
-    use crate::io::ring::{Completion, Doorbell, Payload};
+    use crate::{
+        certificate::{Tickets, testing::Files},
+        io::{
+            ring::{Completion, Doorbell, Payload},
+            tls::Tls,
+        },
+    };
 
     /// The connections of a core without its shard. Time stands still unless a test moves it.
     struct World {
@@ -789,5 +882,76 @@ mod tests {
         assert_eq!(world.connections.stage(new), Stage::Serving);
         world.connections.queue(new, b"hello");
         world.until(|world| world.taken == 5);
+    }
+
+    /// A served connection that speaks TLS, the client's end of it, and its socket.
+    fn connect_tls(world: &mut World) -> (TcpStream, ConnId, Tls<UnbufferedClientConnection>) {
+        let files = Files::new();
+        let mut server = ServerTls::accept(files.server(&Tickets::new().unwrap())).unwrap();
+        let name = ServerName::try_from("localhost").unwrap();
+        let mut client = Tls::new(UnbufferedClientConnection::new(files.client(&[]), name).unwrap());
+        let mut bytes = Vec::new();
+        while !server.is_open() {
+            client.receive(&mut bytes, &mut Vec::new()).unwrap();
+            let mut answer = Vec::new();
+            client.seal(b"", &mut answer);
+            server.receive(&mut answer, &mut Vec::new()).unwrap();
+            bytes = Vec::new();
+            if !server.is_open() {
+                server.seal(b"", &mut bytes);
+            }
+        }
+        let (socket, conn) = world.connect();
+        world.connections.set_tls(conn, Box::new(server));
+        (socket, conn, client)
+    }
+
+    #[test]
+    fn tickets_and_a_turns_output_leave_in_one_send_and_the_shard_is_told_of_plaintext() {
+        let mut world = World::new();
+        let (mut socket, conn, mut client) = connect_tls(&mut world);
+        world.connections.answer(conn);
+        assert!(world.connections.dirty.is_empty(), "tickets wait for company");
+        for part in [&b"one "[..], b"two ", b"three"] {
+            world.connections.queue(conn, part);
+        }
+        world.until(|world| world.taken == 13);
+        assert_eq!(world.sends, 1);
+        let mut text = Vec::new();
+        while text.len() < 13 {
+            let mut bytes = [0; 4096];
+            let count = socket.read(&mut bytes).unwrap();
+            client.receive(&mut bytes[..count], &mut text).unwrap();
+        }
+        assert_eq!(text, b"one two three");
+        let idle = &world.connections.table[conn.slot as usize];
+        assert_eq!((idle.queued.capacity(), idle.tls.as_ref().unwrap().held_bytes()), (0, 0));
+        assert_eq!(world.connections.tls_len(), 1);
+    }
+
+    /// As after a send that the kernel has taken in part.
+    #[test]
+    fn ciphertext_that_has_not_left_goes_first() {
+        let mut world = World::new();
+        let (mut socket, conn, mut client) = connect_tls(&mut world);
+        let World { connections, ring, .. } = &mut world;
+        connections.queue(conn, b"first");
+        let plain = std::mem::take(&mut connections.table[conn.slot as usize].queued);
+        let bytes = connections.seal(conn, plain);
+        connections.dirty.clear();
+        connections.table[conn.slot as usize].dirty = false;
+        connections.queue(conn, b", second");
+        let half = bytes.len() / 2;
+        let mut received = bytes[..half].to_vec();
+        let token = Token::new(Op::Send, conn.slot, conn.generation);
+        let Sent::Taken(told) = connections.sent(0, token, half as i32, bytes, ring) else { panic!("broken") };
+        connections.close(0, conn, ring);
+        world.taken = told;
+        world.until(|world| world.connections.stage(conn) == Stage::Lingering);
+        assert_eq!(world.taken, "first, second".len());
+        socket.read_to_end(&mut received).unwrap();
+        let mut text = Vec::new();
+        let heard = client.receive(&mut received, &mut text).unwrap();
+        assert_eq!((&text[..], heard.half_closed), (&b"first, second"[..], true));
     }
 }

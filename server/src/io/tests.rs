@@ -25,7 +25,7 @@ use storage::{
 };
 use tempfile::TempDir;
 
-use super::{Node, NodeConfig, OriginLimits, message::CoreMessage};
+use super::{Node, NodeConfig, OriginLimits, TlsListen, message::CoreMessage};
 use crate::{
     auth::{Keys, SigningKey, generate_pem, mint},
     committer::OnStoreOutage,
@@ -59,6 +59,7 @@ impl<S: Store> World<S> {
         let dir = tempfile::tempdir().unwrap();
         let mut config = NodeConfig {
             listen: "127.0.0.1:0".parse().unwrap(),
+            tls: TlsListen::Nowhere,
             cores,
             connections_max: 1000,
             handshake_timeout_ms: 10_000,
@@ -82,7 +83,8 @@ impl<S: Store> World<S> {
     fn start(&mut self) {
         let keys = Keys::from_pem(self.pem.as_bytes()).unwrap();
         let found = storage::journal::recover(&self.config.journal_dir).unwrap();
-        self.node = Some(Node::start(&self.config, found, Arc::clone(&self.store), Credentials { keys }).unwrap());
+        self.node =
+            Some(Node::start(&self.config, found, Arc::clone(&self.store), Credentials { keys, tls: None }).unwrap());
     }
 
     fn node(&self) -> &Node {
@@ -325,7 +327,8 @@ fn segments_that_the_batch_of_a_turn_may_not_fit_are_refused() {
     world.config.journal.segment_bytes = 512 * 1024;
     let keys = Keys::from_pem(world.pem.as_bytes()).unwrap();
     let found = storage::journal::recover(&world.config.journal_dir).unwrap();
-    let refused = Node::start(&world.config, found, Arc::clone(&world.store), Credentials { keys }).unwrap_err();
+    let refused =
+        Node::start(&world.config, found, Arc::clone(&world.store), Credentials { keys, tls: None }).unwrap_err();
     assert!(refused.to_string().contains("at least 1048576 are needed"), "{refused}");
 }
 

@@ -9,7 +9,7 @@ use tracing::{debug, warn};
 
 use super::{
     super::{
-        handoff::Guest,
+        handoff::{Greeting, Guest},
         message::CoreMessage,
         origins::Verdict,
         ring::{Completion, Payload},
@@ -35,13 +35,14 @@ impl Reactor {
         };
         let (slot, place) = (completion.result.unsigned_abs(), completion.token.slot);
         if self.draining_since_ms.is_none() {
-            self.ring.accept(self.shared.listener.as_fd(), place);
+            self.ring.accept(self.shared.listener_of(place).0.as_fd(), place);
         } else {
             self.accepts_idle.push(place);
         }
         let (origin, verdict) = self.shared.origins.enter(peer, now.monotonic_ms);
         let conn = self.connections.open(slot, origin);
         self.counters().accepted.one();
+        self.begin_tls(conn, place);
         let open = self.shared.connections.fetch_add(1, Ordering::Relaxed) + 1;
         if self.draining_since_ms.is_some() {
             self.refuse(now, conn, ErrorCode::Stopping, RETRY_STOPPING_MS, "the server is stopping");
@@ -108,10 +109,12 @@ impl Reactor {
                 self.count_received(result);
             }
             (Received::Bytes, Payload::Received(filled)) => {
-                let input = Input::Bytes { conn, bytes: self.ring.bytes(filled) };
-                self.shard.handle(now, input, &self.shared.directory, &mut self.effects);
                 self.count_received(result);
-                self.bound_output(now);
+                if !self.on_ciphertext(now, conn, filled) {
+                    let input = Input::Bytes { conn, bytes: self.ring.bytes(filled) };
+                    self.shard.handle(now, input, &self.shared.directory, &mut self.effects);
+                    self.bound_output(now);
+                }
             }
             (Received::Starved, _) => self.counters().receives_starved.one(),
             (Received::Gone(stage), _) => self.on_gone(now, conn, stage, result),
@@ -133,12 +136,18 @@ impl Reactor {
             if self.is_stalled() {
                 return;
             }
-            let Some((conn, bytes, greeting)) = self.greetings.next_waiting() else { return };
-            let step = greeting.handshake.bytes(&bytes, &self.credentials.keys, now.wall);
-            let peer = greeting.peer;
-            self.on_step(now, conn, peer, step);
+            let Some((conn, bytes)) = self.greetings.next_waiting() else { return };
+            self.judge(now, conn, bytes);
             self.connections.greet(conn, &mut self.ring);
         }
+    }
+
+    /// A piece of a hello.
+    pub(super) fn judge_hello(&mut self, now: Now, conn: ConnId, bytes: &[u8]) {
+        let Some(Greeting { handshake, peer, .. }) = self.greetings.of(conn) else { return };
+        let peer = *peer;
+        let step = handshake.bytes(bytes, &self.credentials.keys, now.wall);
+        self.on_step(now, conn, peer, step);
     }
 
     pub(super) fn on_sent(&mut self, now: Now, completion: Completion) {
@@ -190,7 +199,7 @@ impl Reactor {
             Step::Ready { user, device, version, resume, expires: _, rest } => {
                 self.end_greeting(conn);
                 let ticket = self.greetings.ticket();
-                let guest = Guest {
+                let mut guest = Guest {
                     from: self.core,
                     ticket,
                     user,
@@ -200,12 +209,14 @@ impl Reactor {
                     peer,
                     origin: self.connections.origin(conn),
                     rest,
+                    tls: None,
                 };
                 let home = self.shared.topology.home_of(user);
                 if home == self.core {
                     self.connect(now, conn, guest);
                 } else {
                     self.connections.leave(conn);
+                    guest.tls = self.connections.take_tls(conn);
                     let target = self.shared.ring_of(home);
                     self.ring.move_descriptor(conn.slot, conn.generation, target, self.core.0, ticket);
                     self.greetings.leave(conn, home, Box::new(guest));
@@ -218,8 +229,9 @@ impl Reactor {
     pub(super) fn on_moved(&mut self, now: Now, completion: &Completion) {
         let conn = conn_of(completion.token);
         self.connections.settled(completion.token);
-        let Some((home, guest)) = self.greetings.left(conn) else { return };
+        let Some((home, mut guest)) = self.greetings.left(conn) else { return };
         if completion.result < 0 {
+            self.adopt_tls(conn, guest.tls.take());
             let error = error_of(completion.result);
             warn!(core = self.core.0, to = home.0, user = %guest.user, %error, "a connection could not be moved");
             self.refuse(now, conn, ErrorCode::Overloaded, RETRY_BUSY_MS, "the user's core takes no more connections");
@@ -245,9 +257,10 @@ impl Reactor {
     }
 
     /// A connection from another core is whole.
-    pub(super) fn welcome(&mut self, now: Now, slot: u32, guest: Guest) {
+    pub(super) fn welcome(&mut self, now: Now, slot: u32, mut guest: Guest) {
         self.counters().moved_in.one();
         let conn = self.connections.open(slot, guest.origin);
+        self.adopt_tls(conn, guest.tls.take());
         if self.is_full() {
             self.counters().refused.one();
             self.refuse(now, conn, ErrorCode::TooManyConnections, RETRY_BUSY_MS, "the user's core is full");

@@ -10,14 +10,18 @@ use std::{
 };
 
 use parking_lot::RwLock;
-use proto_spec::{ClientFrame, DeviceId, Resume, TimestampMs, UserId};
+use proto_spec::{ClientFrame, DeviceId, Resume, ServerKind, TimestampMs, UserId};
+use rustls::{ClientConnection, StreamOwned, pki_types::ServerName};
 use storage::MemoryStore;
 
 use super::*;
 use crate::{
     auth::{Keys, SigningKey, generate_pem, mint},
+    certificate::{Tickets, testing::Files},
     credentials::Credentials,
-    io::{Counters, OriginLimits, capacity::Capacity, origins::Origins, socket::Stage},
+    io::{
+        Counters, OriginLimits, capacity::Capacity, node::Transport, origins::Origins, socket::Stage, tls::ServerTls,
+    },
     limits::{ACCEPT_WARN_MS, HELLOS_TURN_MAX, STOP_MS},
     shard::{ConnId, Limits, Settings},
     topology::Topology,
@@ -49,8 +53,13 @@ impl World {
             directory: Arc::default(),
             counters: Arc::new(Counters::new(2)),
             topology,
-            credentials: RwLock::new(Arc::new(Credentials { keys: Keys::from_pem(pem.as_bytes()).unwrap() })),
+            credentials: RwLock::new(Arc::new(Credentials {
+                keys: Keys::from_pem(pem.as_bytes()).unwrap(),
+                tls: None,
+            })),
             listener: TcpListener::bind("127.0.0.1:0").unwrap(),
+            transport: Transport::Plain,
+            tls_listener: None,
             capacity,
             handshake_timeout_ms: 60_000,
             connections: AtomicU64::new(0),
@@ -264,6 +273,39 @@ fn who_finds_no_room_on_the_home_core_is_refused_where_it_was_accepted() {
     assert_eq!(world.cores[0].counters().moved_out.get(), 1);
     drop(first);
     world.until(&[0, 1], |world| world.cores[1].connections.is_empty());
+    world.assert_nobody_is_left();
+}
+
+#[test]
+fn tls_goes_along_to_the_home_core_and_says_the_bye_when_there_is_no_room() {
+    let mut world = World::new([8, 1]);
+    let files = Files::new();
+    let config = files.server(&Tickets::new().unwrap());
+    let greet = |world: &mut World| {
+        let socket = world.greeting();
+        let conn = world.cores[0].connections.living().last().unwrap();
+        world.cores[0].connections.set_tls(conn, Box::new(ServerTls::accept(Arc::clone(&config)).unwrap()));
+        let tls = ClientConnection::new(files.client(&[]), ServerName::try_from("localhost").unwrap()).unwrap();
+        let mut stream = StreamOwned::new(tls, socket);
+        let hello = world.hello.clone();
+        let client = std::thread::spawn(move || {
+            stream.write_all(&hello).unwrap();
+            let mut words = vec![0; 1024];
+            let count = stream.read(&mut words).unwrap();
+            words.truncate(count);
+            (stream, words)
+        });
+        world.until(&[0, 1], |_| client.is_finished());
+        client.join().unwrap()
+    };
+    let (first, welcome) = greet(&mut world);
+    assert_eq!(welcome[1], ServerKind::Welcome.byte());
+    assert_eq!([0, 1].map(|core| world.cores[core].connections.tls_len()), [0, 1]);
+    let (second, bye) = greet(&mut world);
+    assert!(String::from_utf8_lossy(&bye).contains("takes no more connections"), "{bye:?}");
+    drop((first, second));
+    world.until(&[0, 1], |world| world.cores.iter().all(|core| core.connections.is_empty()));
+    assert_eq!([0, 1].map(|core| world.cores[core].connections.tls_len()), [0, 0]);
     world.assert_nobody_is_left();
 }
 

@@ -1,0 +1,112 @@
+//! The reactor's TLS: which connections speak it, what comes of their bytes, and how they end.
+
+use proto_spec::ErrorCode;
+use tracing::debug;
+
+use super::{
+    super::{
+        node::Transport,
+        ring::Filled,
+        socket::Stage,
+        tls::{Heard, ServerTls, TlsFault},
+    },
+    Departure, Reactor,
+};
+use crate::{
+    handshake::looks_like_tls,
+    shard::{ConnId, Input, Now},
+};
+
+impl Reactor {
+    /// A connection that has been accepted speaks what its listener does.
+    pub(super) fn begin_tls(&mut self, conn: ConnId, place: u32) {
+        let (_, transport) = self.shared.listener_of(place);
+        let Some(config) = self.credentials.tls.as_ref().filter(|_| transport == Transport::Tls) else { return };
+        let tls = ServerTls::accept(config.clone()).expect("a size of fragments could be wrong, and none is chosen");
+        self.connections.set_tls(conn, Box::new(tls));
+    }
+
+    /// A connection has come from another core, or has not got there: its TLS goes on here.
+    pub(super) fn adopt_tls(&mut self, conn: ConnId, tls: Option<Box<ServerTls>>) {
+        let Some(tls) = tls else { return };
+        if tls.is_half_closed() {
+            self.departures.push_back(Departure::Announced(conn));
+        }
+        self.connections.set_tls(conn, tls);
+    }
+
+    /// A piece of what comes before and with the hello.
+    pub(super) fn judge(&mut self, now: Now, conn: ConnId, mut bytes: Vec<u8>) {
+        let Some(tls) = self.connections.tls(conn) else { return self.judge_hello(now, conn, &bytes) };
+        if tls.is_fresh() && !looks_like_tls(&bytes) {
+            self.connections.take_tls(conn);
+            self.end_greeting(conn);
+            self.shared.origins.failed(self.connections.origin(conn), now.monotonic_ms);
+            self.counters().handshakes_failed.one();
+            self.refuse(now, conn, ErrorCode::TlsRequired, 0, "this listener speaks TLS only");
+            return;
+        }
+        let mut plain = Vec::new();
+        let heard = tls.receive(&mut bytes, &mut plain);
+        if heard.as_ref().is_ok_and(|heard| heard.opened) {
+            let is_resumed = tls.is_resumed();
+            self.counters().tls_handshakes.one();
+            self.counters().tls_resumed.add(is_resumed.into());
+        }
+        self.connections.answer(conn);
+        // Who has said hello and then garbage is not let in: nothing could be said to it any more.
+        if heard.is_ok() && !plain.is_empty() {
+            self.judge_hello(now, conn, &plain);
+        } else if heard.is_err() {
+            self.shared.origins.failed(self.connections.origin(conn), now.monotonic_ms);
+        }
+        self.after_ciphertext(now, conn, heard);
+    }
+
+    /// Bytes for the shard, if the connection speaks TLS. Says whether it does.
+    pub(super) fn on_ciphertext(&mut self, now: Now, conn: ConnId, filled: &Filled) -> bool {
+        let Some(tls) = self.connections.tls(conn) else { return false };
+        let mut plain = std::mem::take(&mut self.plain);
+        let heard = tls.receive(self.ring.bytes_mut(filled), &mut plain);
+        if !plain.is_empty() {
+            self.feed(now, Input::Bytes { conn, bytes: &plain });
+            plain.clear();
+        }
+        self.plain = plain;
+        self.after_ciphertext(now, conn, heard);
+        true
+    }
+
+    fn after_ciphertext(&mut self, now: Now, conn: ConnId, heard: Result<Heard, TlsFault>) {
+        match heard {
+            // After what it has said in this turn.
+            Ok(heard) if heard.half_closed => self.departures.push_back(Departure::Announced(conn)),
+            Ok(_) => {}
+            Err(fault) => {
+                self.counters().tls_failed.one();
+                debug!(core = self.core.0, slot = conn.slot, %fault, "TLS failed");
+                self.part(now, conn);
+            }
+        }
+    }
+
+    /// The peer has said that nothing more comes from it.
+    pub(super) fn on_announced(&mut self, now: Now, conn: ConnId) {
+        if self.connections.stage(conn) == Stage::Serving {
+            self.counters().closed_by_peer.one();
+            let user = self.connections.user(conn);
+            debug!(core = self.core.0, %user, slot = conn.slot, "closed by the peer");
+        }
+        self.part(now, conn);
+    }
+
+    /// Ends a connection that the peer does not speak on any more, with what TLS says to that.
+    fn part(&mut self, now: Now, conn: ConnId) {
+        match self.connections.stage(conn) {
+            Stage::Greeting => self.end_greeting(conn),
+            Stage::Serving => self.feed(now, Input::Disconnected { conn }),
+            _ => return,
+        }
+        self.connections.close(now.monotonic_ms, conn, &mut self.ring);
+    }
+}
