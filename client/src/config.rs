@@ -1,6 +1,9 @@
 //! What an application decides before it connects.
 
+use std::path::PathBuf;
+
 use proto_spec::{Content, DeviceId, Resume, SendNumber, UserId, limits};
+use rustls::pki_types::ServerName;
 use thiserror::Error;
 
 use crate::limits::BACKOFF_MAX_MS;
@@ -10,6 +13,8 @@ use crate::limits::BACKOFF_MAX_MS;
 pub struct Config {
     /// `host:port` of the server. The pure state does not look at it.
     pub server: String,
+    /// How the bytes get there. The pure state does not look at it either.
+    pub transport: Transport,
     /// Says who the user is.
     pub token: String,
     /// Which of the user's devices this is. Two programs must not share one: the newer connection ends the older.
@@ -27,11 +32,12 @@ pub struct Config {
 }
 
 impl Config {
-    /// A device that resumes where the server remembers it, acknowledges what it is handed, and keeps nothing.
+    /// A device that connects without TLS, resumes where the server remembers it, acknowledges what it is handed, and keeps nothing.
     #[must_use]
     pub fn new(server: impl Into<String>, token: impl Into<String>, device: DeviceId) -> Self {
         Self {
             server: server.into(),
+            transport: Transport::Plain,
             token: token.into(),
             device,
             resume: Resume::Stored,
@@ -63,8 +69,41 @@ impl Config {
         if !ascending || numbers.contains(&Some(SendNumber(0))) {
             return Err(ConfigError::Order);
         }
-        Ok(())
+        self.server_name().map(drop)
     }
+
+    /// The name that the server must prove, if it must: the one that was chosen, or the host that is connected to.
+    pub(crate) fn server_name(&self) -> Result<Option<ServerName<'static>>, ConfigError> {
+        let Transport::Tls { name, .. } = &self.transport else { return Ok(None) };
+        let host = self.server.rsplit_once(':').map_or(self.server.as_str(), |(host, _)| host);
+        let name = name.as_deref().unwrap_or(host.trim_matches(['[', ']']));
+        ServerName::try_from(name.to_owned()).map(Some).map_err(|_| ConfigError::ServerName(name.to_owned()))
+    }
+}
+
+/// How the bytes of a connection get to the server.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Transport {
+    /// As they are. Whoever sees them can use the token.
+    #[default]
+    Plain,
+    /// Within TLS 1.3.
+    Tls {
+        /// Who may vouch for the server.
+        roots: Roots,
+        /// The name that its certificate must have; none: the host that is connected to.
+        name: Option<String>,
+    },
+}
+
+/// Who may vouch for a server.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Roots {
+    /// Whom this system trusts.
+    #[default]
+    System,
+    /// The certificates in a PEM file alone: an authority of one's own, or the server's own certificate.
+    File(PathBuf),
 }
 
 /// When the device tells the server that it has an entry. Until then the server would push it again after a restart of
@@ -100,7 +139,7 @@ pub struct Unanswered {
 }
 
 /// Why a configuration can not work.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ConfigError {
     /// Zero is not a device.
     #[error("the device id must not be zero")]
@@ -116,4 +155,18 @@ pub enum ConfigError {
     /// The unanswered messages are not in the order of their numbers.
     #[error("unanswered messages must come in the order of their numbers, those without one last")]
     Order,
+    /// No certificate can have this name.
+    #[error("`{0}` is no name that a certificate can have")]
+    ServerName(String),
+    /// Nobody could vouch for the server.
+    #[error("no certificate can be trusted, {of}: {why}")]
+    Roots {
+        /// Where they should come from.
+        of: String,
+        /// Why not.
+        why: String,
+    },
+    /// TLS could not be set up.
+    #[error("TLS can not be set up: {0}")]
+    Tls(String),
 }

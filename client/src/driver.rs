@@ -1,5 +1,7 @@
 //! [`ClientState`] on tokio: a task that owns the socket and does what the state asks for.
 //!
+//! Speaks TLS between the two if the configuration says so.
+//!
 //! The state is behind a mutex that is never held over an await: so `send` answers at once, and there is no second
 //! queue with a second bound in front of the state's own.
 //!
@@ -24,10 +26,11 @@ use tokio::{
 };
 
 use crate::{
-    config::{Config, ConfigError, Unanswered},
+    config::{Config, ConfigError, Transport, Unanswered},
     event::{ClientEvent, FetchError, FetchHandle, SendError, SendHandle},
     limits::{EVENTS_WAITING_MAX, READ_BYTES_MAX, UNWRITTEN_BYTES_MAX},
     state::{ClientState, Effects, Input, Link, MonotonicMs},
+    tls::{Connector, Fault, Stream},
 };
 
 /// A device that is connected, or tries to be. Cheap to clone; all clones are the same device.
@@ -58,15 +61,20 @@ impl Shared {
 
 impl Client {
     /// Starts a task that connects, and connects again whenever that is needed. Returns at once; the first
-    /// [`ClientEvent::Welcome`] says that the server is there. Must be called within a tokio runtime, of either flavour.
+    /// [`ClientEvent::Welcome`] says that the server is there. Reads the certificates that are trusted. Must be called within a tokio runtime, of either flavour.
     ///
     /// # Errors
-    /// As [`Config::check`].
+    /// As [`Config::check`], or no certificate can be trusted.
     pub fn connect(config: Config) -> Result<(Self, Events), ConfigError> {
         let server = config.server.clone();
+        let name = config.server_name()?;
+        let tls = match (&config.transport, name) {
+            (Transport::Tls { roots, .. }, Some(name)) => Some(Connector::new(roots, name)?),
+            _ => None,
+        };
         let shared = Arc::new(Shared { state: Mutex::new(ClientState::new(config)?), called: Notify::new() });
         let (sender, receiver) = mpsc::channel(EVENTS_WAITING_MAX);
-        tokio::spawn(Driver::new(Arc::clone(&shared), server, sender).run());
+        tokio::spawn(Driver::new(Arc::clone(&shared), server, tls, sender).run());
         Ok((Self { shared }, Events { receiver }))
     }
 
@@ -172,6 +180,10 @@ struct Driver {
     /// Events that did not fit the channel: at most what one turn made.
     waiting: VecDeque<ClientEvent>,
     socket: Socket,
+    /// How TLS connections are made, if they are.
+    connector: Option<Connector>,
+    /// The TLS of the open socket.
+    tls: Option<Stream>,
     /// `unwritten[written..]` waits for the socket.
     unwritten: Vec<u8>,
     written: usize,
@@ -208,13 +220,20 @@ impl Clock {
 }
 
 impl Driver {
-    fn new(shared: Arc<Shared>, server: String, events: mpsc::Sender<ClientEvent>) -> Self {
+    fn new(
+        shared: Arc<Shared>,
+        server: String,
+        connector: Option<Connector>,
+        events: mpsc::Sender<ClientEvent>,
+    ) -> Self {
         Self {
             shared,
             server,
             events,
             waiting: VecDeque::new(),
             socket: Socket::None,
+            connector,
+            tls: None,
             unwritten: Vec::new(),
             written: 0,
             effects: Effects::default(),
@@ -276,7 +295,14 @@ impl Driver {
                 // Frames are small and each is waited for; a failure costs latency only.
                 let _ = stream.set_nodelay(true);
                 self.socket = Socket::Open(stream);
-                self.turn(Input::Connected);
+                match self.connector.as_ref().map(|connector| connector.begin(&mut self.unwritten)).transpose() {
+                    Ok(tls) => {
+                        self.tls = tls;
+                        // The hello waits for the end of the TLS handshake, which has the hello's time.
+                        self.turn(Input::Connected);
+                    }
+                    Err(fault) => self.failed(fault),
+                }
             }
             SocketEvent::Opened(Err(error)) => {
                 let words = format!("{}: {error}", self.server);
@@ -299,10 +325,31 @@ impl Driver {
         buffer.resize(READ_BYTES_MAX, 0);
         match stream.try_read(buffer) {
             Ok(0) => self.lost("the server closed the connection".into()),
-            Ok(size) => self.turn(Input::Bytes(&buffer[..size])),
+            Ok(size) => self.receive(&buffer[..size]),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => self.lost(error.to_string()),
         }
+    }
+
+    fn receive(&mut self, bytes: &[u8]) {
+        let Some(tls) = &mut self.tls else { return self.turn(Input::Bytes(bytes)) };
+        let mut plain = Vec::new();
+        let received = tls.receive(bytes, &mut plain, &mut self.unwritten);
+        self.write();
+        if !plain.is_empty() {
+            self.turn(Input::Bytes(&plain));
+        }
+        if let Err(fault) = received {
+            self.failed(fault);
+        }
+    }
+
+    fn failed(&mut self, fault: Fault) {
+        self.drop_socket();
+        self.turn(match fault {
+            Fault::Untrusted(words) => Input::Untrusted(words),
+            Fault::Other(words) => Input::Disconnected(words),
+        });
     }
 
     fn write(&mut self) {
@@ -326,6 +373,7 @@ impl Driver {
 
     fn drop_socket(&mut self) {
         self.socket = Socket::None;
+        self.tls = None;
         self.unwritten = Vec::new();
         self.written = 0;
     }
@@ -336,7 +384,11 @@ impl Driver {
         self.shared.state().handle(self.clock.now(), rand::random(), input, &mut effects);
         self.waiting.extend(effects.events.drain(..));
         if !effects.bytes.is_empty() {
-            self.unwritten.append(&mut effects.bytes);
+            match &mut self.tls {
+                Some(tls) => tls.send(&effects.bytes, &mut self.unwritten),
+                None => self.unwritten.extend_from_slice(&effects.bytes),
+            }
+            effects.bytes.clear();
             self.write();
         }
         match effects.link.take() {
@@ -344,7 +396,13 @@ impl Driver {
                 let server = self.server.clone();
                 self.socket = Socket::Opening(Box::pin(async move { TcpStream::connect(server).await }));
             }
-            Some(Link::Close) => self.drop_socket(),
+            Some(Link::Close) => {
+                if let Some(tls) = &mut self.tls {
+                    tls.finish(&mut self.unwritten);
+                    self.write();
+                }
+                self.drop_socket();
+            }
             None => {}
         }
         self.effects = effects;

@@ -131,6 +131,10 @@ pub enum DisconnectReason {
     /// The other side closed, or the network failed.
     #[error("{0}")]
     Link(String),
+    /// Who has answered can not show that it is the server: its certificate is not one that is trusted for this name, or not
+    /// at this time. The token has not been sent.
+    #[error("the server is not trusted: {0}")]
+    Untrusted(String),
     /// No connection in time.
     #[error("the server could not be reached in time")]
     OpenTimeout,

@@ -27,8 +27,9 @@ mod fetches;
 mod outbox;
 mod position;
 mod state;
+mod tls;
 
-pub use config::{Acknowledging, Config, ConfigError, Keeping, Unanswered};
+pub use config::{Acknowledging, Config, ConfigError, Keeping, Roots, Transport, Unanswered};
 pub use driver::{Client, Events};
 pub use event::{
     ClientEvent, DisconnectReason, EndReason, FetchError, FetchHandle, SendError, SendHandle, WelcomeInfo,

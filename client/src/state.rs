@@ -54,6 +54,8 @@ pub enum Input<'a> {
     Bytes(&'a [u8]),
     /// The link is gone, or could not be opened; in words for a person.
     Disconnected(String),
+    /// The link is gone, because who answered could not show that it is the server.
+    Untrusted(String),
     /// Nothing; but time has passed, or the application has called something.
     Tick,
 }
@@ -184,12 +186,8 @@ impl ClientState {
         let flow = match input {
             Input::Connected => self.on_connected(now, effects),
             Input::Bytes(bytes) => self.on_bytes(now, bytes, effects),
-            Input::Disconnected(words) => match self.phase {
-                Phase::Opening { .. } | Phase::Greeting { .. } | Phase::Ready(_) => {
-                    Flow::Break(DisconnectReason::Link(words).into())
-                }
-                Phase::Waiting { .. } | Phase::Ended => Flow::Continue(()),
-            },
+            Input::Disconnected(words) => self.on_lost(DisconnectReason::Link(words)),
+            Input::Untrusted(words) => self.on_lost(DisconnectReason::Untrusted(words)),
             Input::Tick => Flow::Continue(()),
         };
         let flow = match flow {
@@ -648,6 +646,13 @@ impl ClientState {
         } else {
             Stop::End(EndReason::Refused { code, detail })
         })
+    }
+
+    fn on_lost(&self, reason: DisconnectReason) -> Flow {
+        match self.phase {
+            Phase::Opening { .. } | Phase::Greeting { .. } | Phase::Ready(_) => Flow::Break(reason.into()),
+            Phase::Waiting { .. } | Phase::Ended => Flow::Continue(()),
+        }
     }
 
     fn stop(&mut self, now: MonotonicMs, random: u64, stop: Stop, effects: &mut Effects) {

@@ -4,8 +4,9 @@
 use std::ops::ControlFlow;
 
 use client::{
-    ClientEvent, ClientState, Config, Content, DeviceId, Direction, DisconnectReason, Effects, EndReason, Entry,
-    ErrorCode, Event, Input, Link, MonotonicMs, Page, Resume, SendNumber, Seq, TimestampMs, UserId, limits,
+    ClientEvent, ClientState, Config, ConfigError, Content, DeviceId, Direction, DisconnectReason, Effects, EndReason,
+    Entry, ErrorCode, Event, Input, Link, MonotonicMs, Page, Resume, Roots, SendNumber, Seq, TimestampMs, Transport,
+    UserId, limits,
 };
 use proto_spec::{ClientFrame, Decoder, RequestId, ServerFrame};
 
@@ -254,6 +255,36 @@ fn attempts_that_fail_become_rarer() {
         waits.push(world.next_deadline().0);
     }
     assert_eq!(waits, [250, 500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000]);
+}
+
+#[test]
+fn a_server_that_is_not_trusted_is_told_apart_and_tried_again_ever_more_rarely() {
+    let mut world = World::new();
+    world.tick();
+    for _ in 0..3 {
+        world.turn(Input::Connected);
+        let effects = world.turn(Input::Untrusted("expired".into()));
+        let reason = DisconnectReason::Untrusted("expired".into());
+        assert!(matches!(&effects.events[..], [ClientEvent::Disconnected { reason: said, .. }] if *said == reason));
+        assert_eq!(effects.link, Some(Link::Close));
+        world.random = u64::MAX;
+        assert_eq!(world.next_deadline().1.link, Some(Link::Open));
+    }
+}
+
+#[test]
+fn a_name_that_no_certificate_can_have_is_refused_at_once() {
+    let with = |server: &str, name: Option<&str>| {
+        let mut config = Config::new(server, "secret", DeviceId(3));
+        config.transport = Transport::Tls { roots: Roots::System, name: name.map(str::to_owned) };
+        config.check()
+    };
+    for server in ["localhost:7600", "127.0.0.1:7600", "[::1]:7600", "example.org"] {
+        with(server, None).unwrap();
+    }
+    assert_eq!(with("localhost:7600", Some("not a name")), Err(ConfigError::ServerName("not a name".into())));
+    with("not a name:7600", Some("example.org")).unwrap();
+    assert!(with("not a name:7600", None).is_err());
 }
 
 #[test]

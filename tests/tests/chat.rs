@@ -8,7 +8,7 @@ use std::{
     thread,
 };
 
-use tests::{process::Installation, wait_until};
+use tests::{process::Installation, tls::certify, wait_until};
 
 /// One run of the program.
 struct Chat {
@@ -142,4 +142,36 @@ fn two_devices_of_one_person_show_what_either_of_them_writes() {
         (vec!["from the desk".into()], vec!["from the phone".into()])
     );
     assert!(phone.end().success() && desk.end().success());
+}
+
+#[test]
+fn a_conversation_over_tls_goes_on_after_the_server_was_killed_and_ends_where_nobody_can_be_trusted() {
+    let mut installation = Installation::new(env!("CARGO_BIN_EXE_tested-ringpost"));
+    let certificate = certify(&mut installation).display().to_string();
+    let server = installation.start();
+    let trust = ["--tls-ca", &certificate, "--tls-name", "localhost"];
+    let mut alice = Chat::start(&installation, 7, 1, 8, &trust);
+    alice.shows("connected 7", 1);
+    alice.say("first");
+    alice.shows("accepted 1 ", 1);
+    server.kill();
+    alice.say("second");
+    let _server = installation.start();
+    alice.shows("accepted 2 ", 1);
+    let mut bob = Chat::start(&installation, 8, 1, 7, &trust);
+    bob.shows("received 7 ", 2);
+    assert!(alice.end().success() && bob.end().success());
+
+    let refused = |more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tested-ringpost-chat"));
+        command.args(["--token", &installation.token(7), "--to", "8"]).args(more).stdin(Stdio::null());
+        let output = command.args(["--server", &installation.config.listen.to_string()]).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let said = refused(&["--tls-ca", &certificate, "--tls-name", "example.org"]);
+    assert!(said.contains("the server is not trusted") && said.contains("example.org"), "{said}");
+    assert!(refused(&["--tls-ca", "/nowhere"]).contains("/nowhere"));
+    assert!(refused(&["--tls-ca", &certificate, "--tls-name", "no name"]).contains("`no name` is no name"));
+    assert!(refused(&[]).contains("tls_required"));
 }

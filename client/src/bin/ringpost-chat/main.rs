@@ -13,7 +13,9 @@ use std::{io::IsTerminal, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::{Context, bail};
 use clap::Parser;
-use client::{Acknowledging, Client, ClientEvent, Config, DeviceId, Events, UserId};
+use client::{
+    Acknowledging, Client, ClientEvent, Config, DeviceId, DisconnectReason, Events, Roots, Transport, UserId,
+};
 use tokio::time::{Instant, sleep_until};
 
 use crate::{
@@ -50,6 +52,18 @@ struct Arguments {
     /// Host and port of the server
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7600")]
     server: String,
+
+    /// Connect with TLS; the certificate must be one that this system trusts
+    #[arg(long)]
+    tls: bool,
+
+    /// Connect with TLS; only the certificates in this PEM file are trusted
+    #[arg(long, value_name = "FILE")]
+    tls_ca: Option<PathBuf>,
+
+    /// Connect with TLS; the certificate must have this name, not the host of --server
+    #[arg(long, value_name = "NAME")]
+    tls_name: Option<String>,
 
     /// Which of your devices this is; two programs at a time must not be the same one
     #[arg(long, value_name = "DEVICE", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
@@ -112,6 +126,10 @@ async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     // What a crash of this program did not show is shown by the next run.
     config.acknowledging = Acknowledging::ByApplication;
     config.backoff_max_ms = BACKOFF_MAX_MS;
+    if arguments.tls || arguments.tls_ca.is_some() || arguments.tls_name.is_some() {
+        let roots = arguments.tls_ca.clone().map_or(Roots::System, Roots::File);
+        config.transport = Transport::Tls { roots, name: arguments.tls_name.clone() };
+    }
     let (client, events) = Client::connect(config)?;
     let chat = Chat::new(client.clone(), DeviceId(arguments.device), UserId(arguments.to), arguments.history);
     if std::io::stdin().is_terminal() && std::io::stdout().is_terminal() {
@@ -226,6 +244,10 @@ impl Run {
     fn on_event(&mut self, event: Option<ClientEvent>) -> anyhow::Result<()> {
         match event {
             Some(ClientEvent::Ended(reason)) => bail!("{reason}"),
+            // Trying again would only hide it.
+            Some(ClientEvent::Disconnected { reason: reason @ DisconnectReason::Untrusted(_), .. }) => {
+                bail!("{reason}")
+            }
             None => bail!("the client has stopped"),
             Some(event) => {
                 for line in self.chat.on_event(&event) {
