@@ -21,6 +21,7 @@ use crate::{
     report::{Report, html::html, table::table},
     sample::Sight,
     scenario::Scenario,
+    tls::{ReturnWith, Trust},
     token::Mint,
     world::World,
 };
@@ -49,6 +50,22 @@ struct Target {
     /// Address and port of the server
     #[arg(long, global = true, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:7600")]
     server: SocketAddr,
+
+    /// Connect with TLS 1.3; the server's certificate must be one that this system trusts
+    #[arg(long, global = true)]
+    tls: bool,
+
+    /// Connect with TLS 1.3; only the certificates in this PEM file are trusted
+    #[arg(long, global = true, value_name = "FILE")]
+    tls_ca: Option<PathBuf>,
+
+    /// Connect with TLS 1.3; the certificate must have this name, not the address of --server
+    #[arg(long, global = true, value_name = "NAME")]
+    tls_name: Option<String>,
+
+    /// With TLS: never come back with a ticket
+    #[arg(long, global = true)]
+    tls_full: bool,
 
     /// The server's private key for tokens (Ed25519, PKCS#8 PEM): the users of the run are made up here
     #[arg(long, global = true, value_name = "FILE", default_value = "ringpost-data/token-key.pem")]
@@ -109,8 +126,16 @@ impl Target {
             Some(path) => Mint::hs256(path)?,
             None => Mint::ed25519(&self.token_key)?,
         };
+        let trust = if self.tls || self.tls_ca.is_some() || self.tls_name.is_some() {
+            let name = self.tls_name.clone().unwrap_or_else(|| self.server.ip().to_string());
+            let return_with = if self.tls_full { ReturnWith::Nothing } else { ReturnWith::Ticket };
+            Some(Trust::new(self.tls_ca.as_deref(), &name, return_with)?)
+        } else {
+            None
+        };
         Ok(World {
             server: self.server,
+            trust,
             mint: Arc::new(mint),
             first_user: self.first_user,
             tolerates_disconnects: self.tolerate_disconnects,
@@ -164,6 +189,9 @@ fn run(arguments: &Arguments) -> anyhow::Result<Report> {
     listen_to_signals(Arc::clone(&world.stops))?;
     let (scenario, parameters, eras) = (plan.scenario, plan.parameters.clone(), plan.eras);
     let mut notes = plan.notes.clone();
+    if world.trust.is_some() {
+        notes.push("All connections spoke TLS 1.3.".to_owned());
+    }
     if !world.compares_histories {
         notes.push("Histories were not compared (--no-history).".to_owned());
     }

@@ -24,6 +24,7 @@ pub mod scenario;
 pub mod schedule;
 pub mod session;
 pub mod stats;
+pub mod tls;
 pub mod token;
 pub mod verify;
 pub mod world;

@@ -1,7 +1,8 @@
 //! Links: the connections of one lane on its ring, from connect to close. Knows bytes, not frames.
 //!
 //! A link lives in the slot of its direct descriptor, which is also its device's place in the crew. The slot is used again only when no
-//! operation of its old life is in flight. Output of a turn leaves in one send; an idle link owns no buffer.
+//! operation of its old life is in flight. Output of a turn leaves in one send; an idle link owns no buffer. If links speak TLS,
+//! what is written and what is received is the plaintext; what is written before the end of the TLS handshake waits for it.
 //!
 //! Stages: free -> connecting -> open -> ending -> closing -> free.
 
@@ -19,6 +20,7 @@ use server::io::{
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::limits::{BUFFER_KEPT_BYTES, BUFFERS_KEPT, SLOTS_SPARE, SOURCE_CONNECTIONS_MAX, SOURCE_LIVES};
+use crate::tls::{Connector, LinkTls, Trust};
 
 /// Error numbers of Linux that mean something here; the ring gives them as they are.
 const ENOBUFS: i32 = 105;
@@ -38,6 +40,7 @@ enum Stage {
 struct Link {
     /// Bytes that wait for the end of the turn, or of the send in flight. Nothing allocated while idle.
     queued: Vec<u8>,
+    tls: Option<Box<LinkTls>>,
     generation: u32,
     stage: Stage,
     is_connecting: bool,
@@ -49,7 +52,16 @@ struct Link {
 }
 
 /// With the ring's place for a send.
-const _: () = assert!(size_of::<Link>() + size_of::<Vec<u8>>() <= 64);
+const _: () = assert!(size_of::<Link>() + size_of::<Vec<u8>>() <= 72);
+
+impl Link {
+    fn has_output(&self) -> bool {
+        match &self.tls {
+            None => !self.queued.is_empty(),
+            Some(tls) => tls.has_pending() || (tls.is_open() && !self.queued.is_empty()),
+        }
+    }
+}
 
 /// What happened to a link.
 #[derive(Debug)]
@@ -97,6 +109,15 @@ impl Sources {
     }
 }
 
+/// TLS handshakes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Handshakes {
+    /// All that are done.
+    pub done: u64,
+    /// Those that a ticket made short.
+    pub resumed: u64,
+}
+
 /// The links of one lane.
 #[derive(Debug)]
 pub struct Links {
@@ -105,6 +126,13 @@ pub struct Links {
     dirty: Vec<u32>,
     spare: Vec<Vec<u8>>,
     completions: Vec<Completion>,
+    connector: Option<Connector>,
+    /// Plaintext of a receive, while it is looked at.
+    plain: Vec<u8>,
+    /// News that did not come from the ring.
+    own_news: Vec<News>,
+    /// TLS handshakes done, and those of them that a ticket made short.
+    handshakes: Handshakes,
     target: SocketAddr,
     sources: Sources,
     // The ring rings it when it must; nobody listens, since the lane sleeps in the ring.
@@ -112,18 +140,35 @@ pub struct Links {
 }
 
 impl Links {
-    /// Room for `count` links to `target`.
+    /// Room for `count` links to `target`, which speak TLS if that is to be trusted.
     ///
     /// # Errors
     /// The kernel or the process's limits do not allow it.
-    pub fn new(count: usize, target: SocketAddr, sources: Sources) -> Result<Self, SetupError> {
+    pub fn new(count: usize, target: SocketAddr, sources: Sources, trust: Option<&Trust>) -> Result<Self, SetupError> {
         let doorbell = Doorbell::new().map_err(|error| SetupError::Other { step: "eventfd", error })?;
         let mut ring = Ring::new((count + SLOTS_SPARE) as u32, &doorbell)?;
         ring.disable_doorbell();
         let mut table = Vec::new();
         table.resize_with(count, Link::default);
-        let (dirty, spare, completions) = (Vec::new(), Vec::new(), Vec::new());
-        Ok(Self { ring, table, dirty, spare, completions, target, sources, _doorbell: doorbell })
+        Ok(Self {
+            ring,
+            table,
+            dirty: Vec::new(),
+            spare: Vec::new(),
+            completions: Vec::new(),
+            connector: trust.map(|trust| Connector::new(trust, count)),
+            plain: Vec::new(),
+            own_news: Vec::new(),
+            handshakes: Handshakes::default(),
+            target,
+            sources,
+            _doorbell: doorbell,
+        })
+    }
+
+    /// TLS handshakes since the last call.
+    pub fn take_handshakes(&mut self) -> Handshakes {
+        std::mem::take(&mut self.handshakes)
     }
 
     /// Whether nothing of the slot's last life is left.
@@ -164,9 +209,31 @@ impl Links {
         if link.queued.capacity() == 0 {
             link.queued = self.spare.pop().unwrap_or_default();
         }
-        let result = take(self.ring.bytes(&bytes.0), &mut link.queued);
+        let mut fault = None;
+        let result = match (&mut link.tls, &self.connector) {
+            (Some(tls), Some(connector)) => {
+                connector.turn_to(slot);
+                match tls.receive(self.ring.bytes_mut(&bytes.0), &mut self.plain) {
+                    Ok(heard) => {
+                        self.handshakes.done += u64::from(heard.opened);
+                        self.handshakes.resumed += u64::from(heard.opened && tls.is_resumed());
+                    }
+                    Err(error) => fault = Some(error),
+                }
+                let result = take(&self.plain, &mut link.queued);
+                self.plain.clear();
+                result
+            }
+            // Came before the link was ended.
+            (None, Some(_)) => take(&[], &mut link.queued),
+            (_, None) => take(self.ring.bytes(&bytes.0), &mut link.queued),
+        };
         self.ring.give_back(bytes.0);
         self.written(slot);
+        if let Some(fault) = fault {
+            self.own_news.push(News::Lost(slot, format!("TLS: {fault}")));
+            self.end(slot);
+        }
         result
     }
 
@@ -174,7 +241,8 @@ impl Links {
         let link = &mut self.table[slot as usize];
         if link.queued.is_empty() || link.stage != Stage::Open {
             keep(&mut self.spare, std::mem::take(&mut link.queued));
-        } else if !link.is_dirty {
+        }
+        if link.stage == Stage::Open && link.has_output() && !link.is_dirty {
             link.is_dirty = true;
             self.dirty.push(slot);
         }
@@ -188,6 +256,7 @@ impl Links {
             Stage::Connecting | Stage::Open => {
                 link.stage = Stage::Ending;
                 link.queued = Vec::new();
+                link.tls = None;
                 let flights =
                     [(Op::Connect, link.is_connecting), (Op::Receive, link.is_receiving), (Op::Send, link.is_sending)];
                 for (op, _) in flights.into_iter().filter(|(_, is_in_flight)| *is_in_flight) {
@@ -202,7 +271,14 @@ impl Links {
     /// Ends a link when everything queued has been sent.
     pub fn end_when_sent(&mut self, slot: u32) {
         let link = &mut self.table[slot as usize];
-        if link.queued.is_empty() && !link.is_sending {
+        if let Some(tls) = &mut link.tls {
+            tls.finish(&std::mem::take(&mut link.queued));
+            if tls.has_pending() && !link.is_dirty {
+                link.is_dirty = true;
+                self.dirty.push(slot);
+            }
+        }
+        if !link.has_output() && !link.is_sending {
             self.end(slot);
         } else {
             link.ends_when_sent = true;
@@ -214,9 +290,19 @@ impl Links {
         for slot in std::mem::take(&mut self.dirty) {
             let link = &mut self.table[slot as usize];
             link.is_dirty = false;
-            if link.stage == Stage::Open && !link.is_sending && !link.queued.is_empty() {
+            if link.stage == Stage::Open && !link.is_sending && link.has_output() {
                 link.is_sending = true;
-                self.ring.send(slot, link.generation, std::mem::take(&mut link.queued));
+                let bytes = match &mut link.tls {
+                    None => std::mem::take(&mut link.queued),
+                    Some(tls) => {
+                        let plain = if tls.is_open() { std::mem::take(&mut link.queued) } else { Vec::new() };
+                        let mut bytes = self.spare.pop().unwrap_or_default();
+                        tls.seal(&plain, &mut bytes);
+                        keep(&mut self.spare, plain);
+                        bytes
+                    }
+                };
+                self.ring.send(slot, link.generation, bytes);
             }
         }
     }
@@ -226,13 +312,22 @@ impl Links {
     /// # Errors
     /// The ring is broken.
     pub fn wait(&mut self, patience: Duration, news: &mut Vec<News>) -> io::Result<()> {
-        self.ring.submit_and_wait(patience)?;
+        news.append(&mut self.own_news);
+        self.ring.submit_and_wait(if news.is_empty() { patience } else { Duration::ZERO })?;
         let mut completions = std::mem::take(&mut self.completions);
         self.ring.take(&mut completions);
         for completion in completions.drain(..) {
             self.on_completion(completion, news);
         }
         self.completions = completions;
+        Ok(())
+    }
+
+    /// A link that is open speaks TLS if it is to.
+    fn begin_tls(&mut self, slot: u32) -> Result<(), String> {
+        let Some(connector) = &self.connector else { return Ok(()) };
+        self.table[slot as usize].tls = Some(connector.begin(slot)?);
+        self.written(slot);
         Ok(())
     }
 
@@ -249,7 +344,13 @@ impl Links {
                 if link.stage == Stage::Connecting && result == 0 {
                     (link.stage, link.is_receiving) = (Stage::Open, true);
                     self.ring.receive(slot, generation);
-                    news.push(News::Connected(slot));
+                    match self.begin_tls(slot) {
+                        Ok(()) => news.push(News::Connected(slot)),
+                        Err(words) => {
+                            news.push(News::Refused(slot, io::Error::other(words)));
+                            self.end(slot);
+                        }
+                    }
                 } else if link.stage == Stage::Connecting {
                     link.stage = Stage::Ending;
                     news.push(News::Refused(slot, io::Error::from_raw_os_error(-result)));
@@ -281,10 +382,10 @@ impl Links {
                     // A short send cannot be: the kernel was told to go on until everything is sent.
                     news.push(News::Lost(slot, in_words(result.min(0))));
                     self.end(slot);
-                } else if link.stage == Stage::Open && !link.queued.is_empty() && !link.is_dirty {
+                } else if link.stage == Stage::Open && link.has_output() && !link.is_dirty {
                     link.is_dirty = true;
                     self.dirty.push(slot);
-                } else if link.stage == Stage::Open && link.ends_when_sent && link.queued.is_empty() {
+                } else if link.stage == Stage::Open && link.ends_when_sent && !link.has_output() {
                     self.end(slot);
                 }
             }
@@ -352,7 +453,7 @@ mod tests {
         fn new() -> Self {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let target = listener.local_addr().unwrap();
-            let links = Links::new(4, target, Sources::new(target, 3, 0)).unwrap();
+            let links = Links::new(4, target, Sources::new(target, 3, 0), None).unwrap();
             Self { listener, links, seen: Vec::new() }
         }
 

@@ -38,6 +38,10 @@ counts! {
     Copied = "messages copied",
     /// Welcomes.
     Logins = "logins",
+    /// TLS handshakes done.
+    TlsHandshakes = "TLS handshakes",
+    /// Of them, those that a ticket made short.
+    TlsResumed = "TLS handshakes resumed",
     /// Answers to pings.
     Pongs = "pongs",
     /// Pages of fetches.

@@ -12,6 +12,7 @@ use server::io::ring::raise_descriptor_limit;
 use crate::{
     limits::{LANE_CONNECTIONS_MAX, LANES_MAX, SLOTS_SPARE},
     sample::Sight,
+    tls::Trust,
     token::Mint,
 };
 
@@ -20,6 +21,8 @@ use crate::{
 pub struct World {
     /// Where the server is.
     pub server: SocketAddr,
+    /// Whom to trust, if it speaks TLS.
+    pub trust: Option<Trust>,
     /// Makes tokens.
     pub mint: Arc<Mint>,
     /// First user id of the run; others follow.

@@ -9,6 +9,7 @@ use std::{
 use serde_json::Value;
 use tests::{
     process::{Installation, Server, signal},
+    tls::certify,
     wait_until,
 };
 
@@ -254,4 +255,33 @@ fn arguments_that_make_no_sense_are_refused_at_once() {
     let mut remote = Command::new(env!("CARGO_BIN_EXE_tested-ringpost-loadgen"));
     let output = remote.args(["chat", "--server", "192.0.2.1:7600"]).output().unwrap();
     assert!(String::from_utf8_lossy(&output.stderr).contains("--allow-remote"));
+}
+
+#[test]
+fn over_tls_everybody_comes_back_with_a_ticket_and_everything_is_verified() {
+    let mut installation = installation();
+    let certificate = certify(&mut installation).display().to_string();
+    let server = installation.start();
+    let run = |arguments: &str| {
+        let mut command = loadgen(&installation, arguments);
+        command.args(["--tls-ca", &certificate, "--tls-name", "localhost"]).output().unwrap()
+    };
+    let output = run("connect --connections 30 --rounds 3 --lanes 2");
+    let connected = report(&output);
+    assert!(output.status.success(), "{connected:#}");
+    assert_eq!((count(&connected, "TLS handshakes"), count(&connected, "TLS handshakes resumed")), (90, 60));
+    assert!(connected["notes"].to_string().contains("TLS 1.3"), "{connected:#}");
+    let output = run("mix --users 30 --rate 300 --seconds 2 --leaves 10 --seed 7");
+    let mixed = report(&output);
+    assert!(output.status.success() && count(&mixed, "messages delivered") > 0, "{mixed:#}");
+
+    // Without a certificate that is trusted, and without TLS.
+    let mut command = loadgen(&installation, "connect --connections 3 --stall-after 1");
+    let output = command.args(["--tls-ca", &certificate]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("certificate"), "{said}");
+    let output = loadgen(&installation, "connect --connections 3 --stall-after 1").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("tls_required"), "{said}");
+    server.stop();
 }

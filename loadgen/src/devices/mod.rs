@@ -21,10 +21,11 @@ use server::io::ring::SetupError;
 use crate::{
     draw::Draw,
     limits::{ACKNOWLEDGE_AFTER_US, BACKLOG_MAX, LOGIN_TIMEOUT_US},
-    links::{Links, News, Sources},
+    links::{Handshakes, Links, News, Sources},
     schedule::Schedule,
     session::{Fetch, Happened, Pending, Session, Turn, Wake},
     stats::{Count, Measure, Stats},
+    tls::Trust,
     token::Mint,
     verify::{Crew, Digest, Ledger, StreamId, Text, text::Lines},
 };
@@ -34,6 +35,8 @@ use crate::{
 pub struct Manners {
     /// Where the server is.
     pub target: SocketAddr,
+    /// Whom to trust, if it speaks TLS.
+    pub trust: Option<Trust>,
     /// Makes tokens.
     pub mint: Arc<Mint>,
     /// Lost connections are part of the run.
@@ -111,7 +114,7 @@ impl Devices {
     pub fn new(manners: Manners, crew: Crew, lines: Option<Lines>) -> Result<Self, SetupError> {
         let count = crew.len();
         let sources = Sources::new(manners.target, manners.run, manners.lane);
-        let links = Links::new(count, manners.target, sources)?;
+        let links = Links::new(count, manners.target, sources, manners.trust.as_ref())?;
         let mut sessions = Vec::with_capacity(count);
         sessions.resize_with(count, || Session::new(manners.window));
         Ok(Self {
@@ -400,6 +403,9 @@ impl Devices {
         for news in news.drain(..) {
             self.on_news(news);
         }
+        let Handshakes { done, resumed } = self.links.take_handshakes();
+        self.stats[Count::TlsHandshakes] += done;
+        self.stats[Count::TlsResumed] += resumed;
         self.news = news;
         Ok(())
     }

@@ -38,6 +38,7 @@ pub fn run(world: &World, plan: Plan) -> anyhow::Result<Outcome> {
     for (index, lane_plan) in plan.lanes.into_iter().enumerate() {
         let manners = Manners {
             target: world.server,
+            trust: world.trust.clone(),
             mint: Arc::clone(&world.mint),
             tolerates_disconnects: world.tolerates_disconnects,
             compares_histories: world.compares_histories,
