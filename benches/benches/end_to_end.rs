@@ -42,7 +42,12 @@ fn end_to_end(criterion: &mut Criterion) {
         cores: 1,
         connections_max: 16,
         handshake_timeout_ms: 10_000,
-        settings: Settings { ping_after_ms: 600_000, idle_timeout_ms: 1_200_000 },
+        settings: Settings {
+            ping_after_ms: 600_000,
+            idle_timeout_ms: 1_200_000,
+            expiry_warning_ms: 60_000,
+            token_leeway_ms: 0,
+        },
         journal_dir: dir.path().join("journal"),
         journal: JournalConfig {
             segment_bytes: 4 * 1024 * 1024,

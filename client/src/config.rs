@@ -50,9 +50,7 @@ impl Config {
         if self.device == DeviceId(0) {
             return Err(ConfigError::Device);
         }
-        if self.token.is_empty() || self.token.len() > limits::TOKEN_BYTES_MAX {
-            return Err(ConfigError::Token { size: self.token.len(), max: limits::TOKEN_BYTES_MAX });
-        }
+        check_token(&self.token)?;
         // Numbered first, ascending; then what never got a number.
         let numbers: Vec<_> = self.unanswered.iter().map(|message| message.number).collect();
         let ascending = numbers.windows(2).all(|pair| match (pair[0], pair[1]) {
@@ -64,6 +62,13 @@ impl Config {
             return Err(ConfigError::Order);
         }
         Ok(())
+    }
+}
+
+pub(crate) const fn check_token(token: &str) -> Result<(), ConfigError> {
+    match token.len() {
+        1..=limits::TOKEN_BYTES_MAX => Ok(()),
+        size => Err(ConfigError::Token { size, max: limits::TOKEN_BYTES_MAX }),
     }
 }
 

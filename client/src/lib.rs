@@ -26,6 +26,7 @@ mod driver;
 mod fetches;
 mod outbox;
 mod position;
+mod renewal;
 mod state;
 
 pub use config::{Acknowledging, Config, ConfigError, Keeping, Unanswered};

@@ -96,8 +96,16 @@ pub struct Auth {
     pub key_file: PathBuf,
     /// File of the HS256 secret; empty: HS256 tokens are refused. See [`Auth::hs256_secret_file`].
     pub hs256_secret_file: PathBuf,
+    /// File of a JSON Web Key Set with more keys; empty: none. See [`Auth::jwks_file`].
+    pub jwks_file: PathBuf,
+    /// What the `aud` of a token must name; empty: tokens that name any are refused.
+    pub audience: String,
+    /// What the `iss` of a token must be; empty: anything.
+    pub issuer: String,
     /// How far the clocks of issuer and server may differ, in seconds.
     pub leeway_s: u64,
+    /// How long before its token expires a connected client is told so, in seconds.
+    pub expiry_warning_s: u64,
 }
 
 /// Where metrics and health are served: an address, or nowhere, which a file writes as `""`.
@@ -194,7 +202,15 @@ impl Default for Journal {
 
 impl Default for Auth {
     fn default() -> Self {
-        Self { key_file: PathBuf::new(), hs256_secret_file: PathBuf::new(), leeway_s: 30 }
+        Self {
+            key_file: PathBuf::new(),
+            hs256_secret_file: PathBuf::new(),
+            jwks_file: PathBuf::new(),
+            audience: String::new(),
+            issuer: String::new(),
+            leeway_s: 30,
+            expiry_warning_s: 60,
+        }
     }
 }
 
@@ -265,6 +281,7 @@ impl Config {
         self.journal.check(&mut check);
         check.range("store.cache_bytes", self.store.cache_bytes, MIB..=1024 * GIB);
         check.range("auth.leeway_s", self.auth.leeway_s, 0..=600);
+        check.range("auth.expiry_warning_s", self.auth.expiry_warning_s, 0..=86_400);
         if check.problems.is_empty() { Ok(()) } else { Err(ConfigError::Invalid(check.problems)) }
     }
 
@@ -333,6 +350,24 @@ impl Auth {
     #[must_use]
     pub fn hs256_secret_file(&self) -> Option<&Path> {
         (!self.hs256_secret_file.as_os_str().is_empty()).then_some(&self.hs256_secret_file)
+    }
+
+    /// The file of the key set, if there is one.
+    #[must_use]
+    pub fn jwks_file(&self) -> Option<&Path> {
+        (!self.jwks_file.as_os_str().is_empty()).then_some(&self.jwks_file)
+    }
+
+    /// Whom tokens must be for, if that is expected.
+    #[must_use]
+    pub fn audience(&self) -> Option<&str> {
+        (!self.audience.is_empty()).then_some(&self.audience)
+    }
+
+    /// Whom tokens must be from, if that is expected.
+    #[must_use]
+    pub fn issuer(&self) -> Option<&str> {
+        (!self.issuer.is_empty()).then_some(&self.issuer)
     }
 }
 

@@ -9,6 +9,7 @@ pub mod directory;
 pub mod handshake;
 pub mod io;
 pub mod journal_command;
+pub mod jwks;
 pub mod keyfile;
 pub mod limits;
 pub mod logging;

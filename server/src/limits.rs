@@ -76,6 +76,10 @@ pub const PONG_MS_MIN: u64 = 1_000;
 /// Shortest secret for HS256: as long as the hash (RFC 7518, 3.2). A shorter one can be guessed off line from any token.
 pub const HS256_SECRET_BYTES_MIN: usize = 32;
 
+/// Keys that tokens are checked with, all files together: two for a rotation, for each of a few issuers. A token without a key
+/// id may cost a check with each, some twenty microseconds.
+pub const KEYS_MAX: usize = 8;
+
 /// Longest key, secret, `FORMAT` or configuration file that is read. A wrong path must not fill the memory.
 pub const SMALL_FILE_BYTES_MAX: u64 = 1024 * 1024;
 
@@ -123,9 +127,12 @@ pub const MAILBOX_TURN_MAX: usize = 2 * 1024;
 /// Connections of one core whose hello has not come yet, or waits to be judged. More are refused.
 pub const HANDSHAKES_MAX: usize = 4 * 1024;
 
-/// Hellos that a core judges in one turn, each some twenty microseconds for its signature: a crowd that comes back must not
+/// Hellos and tokens of live connections that a core judges in one turn, each some twenty microseconds for its signature: a crowd that comes back must not
 /// hold up the messages of the others.
 pub const HELLOS_TURN_MAX: usize = 8;
+
+/// Tokens of live connections that wait to be judged on one core, of 4 KiB at most: 4 MiB. The others are told to come back soon.
+pub const REFRESHES_MAX: usize = 1024;
 
 /// Connections that the peer has ended which a core sees off in one turn, a few microseconds each, for the same reason.
 pub const DEPARTURES_TURN_MAX: usize = 8;

@@ -16,15 +16,15 @@ use std::{
 
 use anyhow::{Context as _, anyhow, bail};
 use clap::{Parser, Subcommand};
-use proto_spec::{TimestampMs, UserId};
+use proto_spec::{DeviceId, TimestampMs, UserId};
 use server::{
     admin::{self, Readiness},
-    auth::{self, Keys},
+    auth::{self, Keys, Mint},
     config::{AdminListen, Config, ConfigError},
     datadir::{self, DataDir},
     io::{Node, NodeConfig, StartError},
     journal_command::{self, Action, List, OnDamage, Text, WAY_ON},
-    keyfile::{self, KeyFileError},
+    keyfile::{self, KeyFileError, KeyPaths},
     limits::UNCOMMITTED_BYTES_MAX,
     logging::{self, LoggingError},
     metrics,
@@ -79,6 +79,9 @@ struct TokenArguments {
     /// User id: a number from 1 on.
     #[arg(long, value_name = "ID", value_parser = parse_user)]
     user: UserId,
+    /// The only device that the token is good for. Without it: all of the user's.
+    #[arg(long, value_name = "ID", value_parser = parse_device)]
+    device: Option<DeviceId>,
     /// How long the token is good: a number and s, m, h or d.
     #[arg(long, value_name = "TIME", value_parser = parse_ttl, default_value = "30d")]
     ttl: Duration,
@@ -163,8 +166,7 @@ fn serve(arguments: &ServeArguments) -> anyhow::Result<()> {
     if config.auth.key_file().is_none() {
         keyfile::create_if_missing(&key_path)?;
     }
-    let keys = keyfile::load_keys(&key_path, config.auth.hs256_secret_file())?
-        .with_leeway(Duration::from_secs(config.auth.leeway_s));
+    let keys = load_keys(&config)?;
 
     let admin = match config.admin_listen {
         AdminListen::Off => None,
@@ -190,7 +192,14 @@ fn token(arguments: &TokenArguments) -> anyhow::Result<()> {
     })?;
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).context("this machine's clock is before 1970")?;
     let now = TimestampMs(u64::try_from(since_1970.as_millis())?);
-    print(&format!("{}\n", auth::mint(&key, arguments.user, arguments.ttl, now)?))
+    let what = Mint {
+        user: arguments.user,
+        device: arguments.device,
+        ttl: arguments.ttl,
+        audience: config.auth.audience(),
+        issuer: config.auth.issuer(),
+    };
+    print(&format!("{}\n", auth::mint_with(&key, &what, now)?))
 }
 
 fn journal(arguments: JournalArguments) -> anyhow::Result<()> {
@@ -220,6 +229,21 @@ fn load_config(file: Option<&Path>, data_dir: Option<&Path>) -> Result<Config, C
 
 fn key_path(config: &Config) -> PathBuf {
     config.auth.key_file().map_or_else(|| datadir::token_key_path(&config.data_dir), Path::to_owned)
+}
+
+/// Everything that tokens are checked with.
+fn load_keys(config: &Config) -> Result<Keys, KeyFileError> {
+    let auth = &config.auth;
+    let loaded = keyfile::load_keys(&KeyPaths {
+        key: key_path(config),
+        hs256_secret: auth.hs256_secret_file().map(Path::to_owned),
+        jwks: auth.jwks_file().map(Path::to_owned),
+    })?;
+    for line in loaded.passed_over {
+        tracing::warn!("a key is passed over: {line}");
+    }
+    let leeway = Duration::from_secs(auth.leeway_s);
+    Ok(loaded.keys.with_leeway(leeway).with_audience(auth.audience()).with_issuer(auth.issuer()))
 }
 
 fn print(text: &str) -> anyhow::Result<()> {
@@ -259,6 +283,8 @@ fn start_node(config: &Config, data: &DataDir, keys: Keys) -> anyhow::Result<Nod
         settings: Settings {
             ping_after_ms: config.connections.ping_after_ms,
             idle_timeout_ms: config.connections.idle_timeout_ms,
+            expiry_warning_ms: 1_000 * config.auth.expiry_warning_s,
+            token_leeway_ms: 1_000 * config.auth.leeway_s,
         },
         journal_dir: data.journal(),
         journal,
@@ -407,6 +433,10 @@ fn quoted(path: impl AsRef<OsStr>) -> String {
 
 fn parse_user(text: &str) -> Result<UserId, &'static str> {
     auth::parse_user(text).ok_or("a user id is a number from 1 on")
+}
+
+fn parse_device(text: &str) -> Result<DeviceId, &'static str> {
+    auth::parse_device(text).ok_or("a device id is a number from 1 on")
 }
 
 /// Longest life of a token: ten years. Who wants longer, wants a new key.

@@ -35,6 +35,7 @@ pub fn text(counters: &Counters, users_online: usize, process: Usage) -> String 
 /// What is shown of a shard, by the name that is shown.
 const SHARD: &[Described<ShardCounters>] = &[
     counter("logins", "Connections welcomed", |shard| shard.logins),
+    counter("refreshed", "Connections that went on with a newer token", |shard| shard.refreshed),
     counter("sends_accepted", "Sends accepted, repeated ones not counted", |shard| shard.accepted),
     counter("sends_refused", "Sends refused", |shard| shard.refused),
     counter("sends_repeated", "Sends that had been numbered before", |shard| shard.repeated),

@@ -41,7 +41,12 @@ impl World {
             cores: 2,
             connections_max: 100,
             handshake_timeout_ms: 10_000,
-            settings: Settings { ping_after_ms: 50_000, idle_timeout_ms: 120_000 },
+            settings: Settings {
+                ping_after_ms: 50_000,
+                idle_timeout_ms: 120_000,
+                expiry_warning_ms: 60_000,
+                token_leeway_ms: 0,
+            },
             journal_dir: folder.path().join("journal"),
             journal: JournalConfig {
                 segment_bytes: 1024 * 1024,

@@ -5,12 +5,19 @@
 //! through the rings and what the hello said goes by mail; whichever comes first waits for the other. No byte after the
 //! hello is read before the home core reads it.
 
-use std::collections::{HashMap, VecDeque};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
 
 use proto_spec::{DeviceId, Resume, UserId};
 use storage::CoreId;
 
-use crate::{handshake::Handshake, limits::HANDSHAKES_MAX, shard::ConnId};
+use crate::{
+    handshake::Handshake,
+    limits::HANDSHAKES_MAX,
+    shard::{ConnId, Grant},
+};
 
 /// A connection whose hello was good, for its home core.
 #[derive(Debug)]
@@ -27,6 +34,10 @@ pub struct Guest {
     pub version: u64,
     /// Where to start pushing.
     pub resume: Resume,
+    /// How long it may stay.
+    pub grant: Grant,
+    /// Which key signed the token, for the audit log.
+    pub key: Arc<str>,
     /// What the client sent after the hello.
     pub rest: Vec<u8>,
 }
@@ -185,6 +196,8 @@ impl Arrivals {
 
 #[cfg(test)]
 mod tests {
+    use proto_spec::TimestampMs;
+
     use super::*;
 
     fn guest(ticket: u32) -> Box<Guest> {
@@ -195,6 +208,8 @@ mod tests {
             device: DeviceId(1),
             version: 1,
             resume: Resume::Stored,
+            grant: Grant { expires: TimestampMs(0), issued: TimestampMs(0) },
+            key: "key".into(),
             rest: Vec::new(),
         })
     }

@@ -39,7 +39,7 @@ use crate::{
     limits::{
         DEPARTURES_TURN_MAX, MAILBOX_TURN_MAX, OUTPUT_TURN_BYTES_MAX, STALLED_SLEEP_MS, TICK_MS, TURNS_BETWEEN_YIELDS,
     },
-    shard::{Admission, Effects, Input, Now, Presence, Shard},
+    shard::{Admission, Effects, Input, Now, Presence, Refresh, Shard},
 };
 
 /// One core: its ring, its connections and its shard.
@@ -53,6 +53,8 @@ pub(super) struct Reactor {
     effects: Effects,
     connections: Connections,
     greetings: Greetings,
+    /// Tokens of live connections that wait to be judged, in order; at most `REFRESHES_MAX`.
+    refreshes: VecDeque<Refresh>,
     arrivals: Arrivals,
     outgoing: Outgoing<CoreMessage>,
     /// Core 0 has the journal.
@@ -96,6 +98,7 @@ impl Reactor {
             effects: Effects::default(),
             connections: Connections::new(),
             greetings: Greetings::default(),
+            refreshes: VecDeque::new(),
             arrivals: Arrivals::default(),
             commit: parts.commit,
             readers: parts.readers,
@@ -146,7 +149,7 @@ impl Reactor {
         let now = self.clock.now();
         self.counters().turns.one();
         // What a crowd brings, in small parts: the output of the last turn has left, and what came since is served next.
-        self.judge_hellos(now);
+        self.judge_tokens(now);
         self.see_off(now);
         self.take_deferred(now);
         self.take_completions(now);
@@ -354,6 +357,7 @@ impl Reactor {
         for (conn, range) in effects.sends.drain(..) {
             self.connections.queue(conn, &effects.bytes[range]);
         }
+        self.refreshes.extend(effects.refreshes.drain(..));
         for (conn, state) in effects.reads.drain(..) {
             self.connections.set_reading(conn, state, &mut self.ring);
         }
@@ -393,7 +397,10 @@ impl Reactor {
 
     /// Whether something waits until other cores and the reader threads have caught up, or for its share of a turn.
     fn has_put_off(&self) -> bool {
-        !self.deferred.is_empty() || !self.departures.is_empty() || self.greetings.has_waiting()
+        !self.deferred.is_empty()
+            || !self.departures.is_empty()
+            || !self.refreshes.is_empty()
+            || self.greetings.has_waiting()
     }
 
     /// Announces that this core sleeps; false if something came in the meantime.

@@ -61,7 +61,12 @@ impl<S: Store> World<S> {
             cores,
             connections_max: 1000,
             handshake_timeout_ms: 10_000,
-            settings: Settings { ping_after_ms: 50_000, idle_timeout_ms: 120_000 },
+            settings: Settings {
+                ping_after_ms: 50_000,
+                idle_timeout_ms: 120_000,
+                expiry_warning_ms: 60_000,
+                token_leeway_ms: 0,
+            },
             journal_dir: dir.path().join("journal"),
             journal: JournalConfig {
                 segment_bytes: 1024 * 1024,

@@ -12,6 +12,7 @@ mod input;
 mod ledger;
 mod outbox;
 mod question;
+mod refresh;
 mod residents;
 mod router;
 mod sequencer;
@@ -27,8 +28,8 @@ use foldhash::fast::RandomState;
 use proto_spec::UserId;
 use storage::{BatchId, CoreId, Query};
 
-pub use effects::{Close, Effects, Presence, ReadState};
-pub use input::{Admission, ConnId, Connected, Envelope, EnvelopeBody, Input, Now, QueryId, StoreState};
+pub use effects::{Close, Effects, Presence, ReadState, Refresh};
+pub use input::{Admission, ConnId, Connected, Envelope, EnvelopeBody, Grant, Input, Now, QueryId, StoreState};
 
 use crate::{directory::Directory, topology::Topology};
 use ledger::{Ledger, Parked};
@@ -44,6 +45,10 @@ pub struct Settings {
     pub ping_after_ms: u64,
     /// Silence after which a connection is closed, in milliseconds.
     pub idle_timeout_ms: u64,
+    /// How long before its token expires a client is told so, in milliseconds.
+    pub expiry_warning_ms: u64,
+    /// How long a connection stays after its token has expired, in milliseconds: clocks differ.
+    pub token_leeway_ms: u64,
 }
 
 /// What a shard has done since it was made, and what it holds now.
@@ -51,6 +56,8 @@ pub struct Settings {
 pub struct ShardCounters {
     /// Connections welcomed.
     pub logins: u64,
+    /// Connections that went on with a newer token.
+    pub refreshed: u64,
     /// Sends accepted, repeated ones not counted.
     pub accepted: u64,
     /// Sends refused.
@@ -108,6 +115,8 @@ pub struct Shard {
     /// Users whose cursors, reports and marks are to be looked at, by when.
     dirty: VecDeque<(u64, UserId)>,
     wheel: Wheel,
+    /// Tokens that the rim is judging, of connections that may have ended since.
+    refreshes: usize,
     admission: Admission,
     store: StoreState,
     draining: bool,
@@ -141,6 +150,7 @@ impl Shard {
             local: VecDeque::new(),
             dirty: VecDeque::new(),
             wheel: Wheel::new(),
+            refreshes: 0,
             admission: Admission::Open,
             store: StoreState::Present,
             draining: false,
@@ -158,6 +168,9 @@ impl Shard {
             Input::Disconnected { conn } => {
                 self.leave(conn, cx);
             }
+            Input::Refreshed { conn, grant } => self.refreshed(conn, grant, cx),
+            Input::RefreshRefused { conn, code, detail } => self.refresh_refused(conn, code, detail, cx),
+            Input::Revoked { user, device, issued_up_to } => self.revoke(user, device, issued_up_to, cx),
             Input::Envelope(envelope) => self.envelope(envelope, cx),
             Input::Committed { up_to } => self.committed(up_to, cx),
             Input::Ingested { up_to } => {

@@ -18,9 +18,10 @@ use super::{
     Reactor,
 };
 use crate::{
+    auth::Claims,
     handshake::{Step, bye},
     limits::{ACCEPT_WARN_MS, HELLOS_TURN_MAX, RETRY_BUSY_MS, RETRY_STOPPING_MS},
-    shard::{Close, ConnId, Connected, Input, Now},
+    shard::{Close, ConnId, Connected, Grant, Input, Now, Refresh},
 };
 
 impl Reactor {
@@ -91,18 +92,46 @@ impl Reactor {
         }
     }
 
-    /// Judges some of the hellos that wait. None while other cores or the reader threads are behind: who is let in wants
-    /// something of both.
-    pub(super) fn judge_hellos(&mut self, now: Now) {
-        for _ in 0..HELLOS_TURN_MAX {
+    /// Judges some of the tokens that wait, those of hellos and those of live connections in turn. None while other cores or
+    /// the reader threads are behind: who is let in wants something of both.
+    pub(super) fn judge_tokens(&mut self, now: Now) {
+        for at in 0..HELLOS_TURN_MAX {
             if self.is_stalled() {
                 return;
             }
-            let Some((conn, bytes, handshake)) = self.greetings.next_waiting() else { return };
-            let step = handshake.bytes(&bytes, &self.shared.keys, now.wall);
-            self.on_step(now, conn, step);
-            self.connections.greet(conn, &mut self.ring);
+            let is_any = match at % 2 {
+                0 => self.judge_hello(now) || self.judge_refresh(now),
+                _ => self.judge_refresh(now) || self.judge_hello(now),
+            };
+            if !is_any {
+                return;
+            }
         }
+    }
+
+    /// False if none waits.
+    fn judge_hello(&mut self, now: Now) -> bool {
+        let Some((conn, bytes, handshake)) = self.greetings.next_waiting() else { return false };
+        let step = handshake.bytes(&bytes, &self.shared.keys, now.wall);
+        self.on_step(now, conn, step);
+        self.connections.greet(conn, &mut self.ring);
+        true
+    }
+
+    /// False if none waits.
+    fn judge_refresh(&mut self, now: Now) -> bool {
+        let Some(Refresh { conn, user, device, token }) = self.refreshes.pop_front() else { return false };
+        match self.shared.keys.verify_for(&token, user, device, now.wall) {
+            Ok(Claims { expires, issued, .. }) => {
+                self.feed(now, Input::Refreshed { conn, grant: Grant { expires, issued } });
+            }
+            Err(error) => {
+                let (code, detail) = (error.code(), error.to_string());
+                debug!(core = self.core.0, %user, %device, slot = conn.slot, reason = code.name(), "refresh refused");
+                self.feed(now, Input::RefreshRefused { conn, code, detail: &detail });
+            }
+        }
+        true
     }
 
     pub(super) fn on_sent(&mut self, now: Now, completion: Completion) {
@@ -142,7 +171,7 @@ impl Reactor {
     fn on_step(&mut self, now: Now, conn: ConnId, step: Step) {
         match step {
             Step::More => {}
-            Step::Refuse { bytes, code } => {
+            Step::Refuse { bytes, code, claims: _ } => {
                 self.greetings.end(conn);
                 self.counters().handshakes_failed.one();
                 self.shared.counters.closed(code);
@@ -150,10 +179,12 @@ impl Reactor {
                 self.connections.queue(conn, &bytes);
                 self.connections.close(now.monotonic_ms, conn, &mut self.ring);
             }
-            Step::Ready { user, device, version, resume, expires: _, rest } => {
+            Step::Ready { claims, device, version, resume, rest } => {
                 self.greetings.end(conn);
                 let ticket = self.greetings.ticket();
-                let guest = Guest { from: self.core, ticket, user, device, version, resume, rest };
+                let Claims { user, expires, issued, key, .. } = claims;
+                let grant = Grant { expires, issued };
+                let guest = Guest { from: self.core, ticket, user, device, version, resume, grant, key, rest };
                 let home = self.shared.topology.home_of(user);
                 if home == self.core {
                     self.connect(now, conn, guest);
@@ -210,10 +241,10 @@ impl Reactor {
 
     /// The connection is the shard's.
     fn connect(&mut self, now: Now, conn: ConnId, guest: Guest) {
-        let Guest { user, device, version, resume, rest, from, .. } = guest;
+        let Guest { user, device, version, resume, grant, rest, from, .. } = guest;
         debug!(core = self.core.0, %user, %device, slot = conn.slot, accepted_by = from.0, "connected");
         self.connections.serve(conn, user, &mut self.ring);
-        self.feed(now, Input::Connected(Connected { conn, user, device, version, resume }));
+        self.feed(now, Input::Connected(Connected { conn, user, device, version, resume, grant }));
         if !rest.is_empty() {
             self.feed(now, Input::Bytes { conn, bytes: &rest });
         }

@@ -56,7 +56,8 @@ impl World {
             stopping: AtomicBool::new(false),
             drained: (0..2).map(|_| AtomicBool::new(false)).collect(),
         });
-        let settings = Settings { ping_after_ms: 50_000, idle_timeout_ms: 120_000 };
+        let settings =
+            Settings { ping_after_ms: 50_000, idle_timeout_ms: 120_000, expiry_warning_ms: 60_000, token_leeway_ms: 0 };
         let clock = Clock::new();
         let cores = (0..2).map(|index| {
             let core = CoreId(index as u16);
