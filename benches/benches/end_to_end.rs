@@ -22,6 +22,7 @@ use proto_spec::{ClientFrame, Content, SendNumber, ServerFrame, UserId};
 use server::{
     auth::{Keys, generate_pem},
     committer::OnStoreOutage,
+    credentials::Credentials,
     io::{Node, NodeConfig, node::listen},
     shard::Settings,
 };
@@ -59,7 +60,7 @@ fn end_to_end(criterion: &mut Criterion) {
     };
     let keys = Keys::from_pem(pem.as_bytes()).expect("a key");
     let journal = recover(&config.journal_dir).expect("no journal");
-    let node = Node::start(&config, journal, Arc::new(store), keys).expect("a node");
+    let node = Node::start(&config, journal, Arc::new(store), Credentials { keys }).expect("a node");
     let mut group = criterion.benchmark_group("end_to_end");
     bench(&mut group, "node", node.address(), &pem);
     node.stop();

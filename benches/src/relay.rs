@@ -36,6 +36,7 @@ use server::{
         socket::{Connections, Received, Sent, conn_of},
         token::Op,
     },
+    limits::ACCEPTS_TURN_MAX,
     shard::ConnId,
 };
 use thiserror::Error;
@@ -61,7 +62,7 @@ pub enum RelayError {
 pub fn run(listener: &TcpListener, connections_max: u32) -> Result<Infallible, RelayError> {
     let mut ring = Ring::new(connections_max, &Doorbell::new()?)?;
     ring.disable_doorbell();
-    ring.accept(listener.as_fd());
+    (0..ACCEPTS_TURN_MAX as u32).for_each(|place| ring.accept(listener.as_fd(), place));
     let mut connections = Connections::new();
     let mut relay = Relay::default();
     let mut completions = Vec::new();
@@ -76,9 +77,7 @@ pub fn run(listener: &TcpListener, connections_max: u32) -> Result<Infallible, R
                         .map_err(|_| io::Error::from_raw_os_error(-completion.result))?;
                     let conn = connections.open(slot);
                     connections.greet(conn, &mut ring);
-                    if !completion.more {
-                        ring.accept(listener.as_fd());
-                    }
+                    ring.accept(listener.as_fd(), completion.token.slot);
                 }
                 Op::Hello | Op::Receive => on_receive(completion, &mut relay, &mut connections, &mut ring),
                 Op::Send => on_sent(completion, &mut relay, &mut connections, &mut ring),

@@ -261,7 +261,7 @@ impl Links {
                 match payload {
                     Payload::Received(filled) if is_open && result > 0 => news.push(News::Bytes(slot, Bytes(filled))),
                     Payload::Received(filled) => self.ring.give_back(filled),
-                    Payload::None | Payload::Returned(_) => {}
+                    Payload::None | Payload::Accepted(_) | Payload::Returned(_) => {}
                 }
                 if is_open && !more {
                     if result > 0 || result == -ENOBUFS {

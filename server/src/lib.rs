@@ -4,6 +4,7 @@ pub mod admin;
 pub mod auth;
 pub mod committer;
 pub mod config;
+pub mod credentials;
 pub mod datadir;
 pub mod directory;
 pub mod handshake;

@@ -137,6 +137,10 @@ pub const REFRESHES_MAX: usize = 1024;
 /// Connections that the peer has ended which a core sees off in one turn, a few microseconds each, for the same reason.
 pub const DEPARTURES_TURN_MAX: usize = 8;
 
+/// Connections that a core takes up in one turn: it has so many accepts under way, and begins them again for the next one. Two
+/// for each hello that it judges, since some will never say one.
+pub const ACCEPTS_TURN_MAX: usize = 2 * HELLOS_TURN_MAX;
+
 /// Shortest time between two lines about accepts that fail, in milliseconds. Each core tries again with every tick.
 pub const ACCEPT_WARN_MS: u64 = 1_000;
 

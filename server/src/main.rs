@@ -19,12 +19,13 @@ use clap::{Parser, Subcommand};
 use proto_spec::{DeviceId, TimestampMs, UserId};
 use server::{
     admin::{self, Readiness},
-    auth::{self, Keys, Mint},
+    auth::{self, Mint},
     config::{AdminListen, Config, ConfigError},
-    datadir::{self, DataDir},
+    credentials::{Credentials, key_path},
+    datadir::DataDir,
     io::{Node, NodeConfig, StartError},
     journal_command::{self, Action, List, OnDamage, Text, WAY_ON},
-    keyfile::{self, KeyFileError, KeyPaths},
+    keyfile::{self, KeyFileError},
     limits::UNCOMMITTED_BYTES_MAX,
     logging::{self, LoggingError},
     metrics,
@@ -162,11 +163,10 @@ fn serve(arguments: &ServeArguments) -> anyhow::Result<()> {
     }
     logging::init()?;
     let data = DataDir::open(&config.data_dir)?;
-    let key_path = key_path(&config);
     if config.auth.key_file().is_none() {
-        keyfile::create_if_missing(&key_path)?;
+        keyfile::create_if_missing(&key_path(&config))?;
     }
-    let keys = load_keys(&config)?;
+    let credentials = Credentials::load(&config)?;
 
     let admin = match config.admin_listen {
         AdminListen::Off => None,
@@ -175,11 +175,11 @@ fn serve(arguments: &ServeArguments) -> anyhow::Result<()> {
     let admin_address = admin.as_ref().map(TcpListener::local_addr).transpose()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let signals = runtime.block_on(async { Signals::listen() })?;
-    let node = start_node(&config, &data, keys)?;
+    let node = start_node(&config, &data, credentials)?;
     let addresses = Addresses { listen: node.address(), admin: admin_address };
     // A server whose stdout is gone serves all the same.
     let _ = print(&greeting(&config, &data, addresses, arguments.config.as_deref()));
-    runtime.block_on(attend(node, signals, admin))
+    runtime.block_on(attend(&config, node, signals, admin))
 }
 
 fn token(arguments: &TokenArguments) -> anyhow::Result<()> {
@@ -227,25 +227,6 @@ fn load_config(file: Option<&Path>, data_dir: Option<&Path>) -> Result<Config, C
     Ok(config)
 }
 
-fn key_path(config: &Config) -> PathBuf {
-    config.auth.key_file().map_or_else(|| datadir::token_key_path(&config.data_dir), Path::to_owned)
-}
-
-/// Everything that tokens are checked with.
-fn load_keys(config: &Config) -> Result<Keys, KeyFileError> {
-    let auth = &config.auth;
-    let loaded = keyfile::load_keys(&KeyPaths {
-        key: key_path(config),
-        hs256_secret: auth.hs256_secret_file().map(Path::to_owned),
-        jwks: auth.jwks_file().map(Path::to_owned),
-    })?;
-    for line in loaded.passed_over {
-        tracing::warn!("a key is passed over: {line}");
-    }
-    let leeway = Duration::from_secs(auth.leeway_s);
-    Ok(loaded.keys.with_leeway(leeway).with_audience(auth.audience()).with_issuer(auth.issuer()))
-}
-
 fn print(text: &str) -> anyhow::Result<()> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).context("stdout")
@@ -256,7 +237,7 @@ fn bind(key: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
 }
 
 /// The node that a configuration describes.
-fn start_node(config: &Config, data: &DataDir, keys: Keys) -> anyhow::Result<Node> {
+fn start_node(config: &Config, data: &DataDir, credentials: Credentials) -> anyhow::Result<Node> {
     let in_data = || format!("{}", data.path().display());
     // Read first: if the journal is damaged, the store has not been touched.
     let found = recover(&data.journal()).map_err(|error| match error {
@@ -291,7 +272,7 @@ fn start_node(config: &Config, data: &DataDir, keys: Keys) -> anyhow::Result<Nod
         seal_after_ms: config.journal.seal_after_ms,
         on_store_outage: config.journal.on_store_outage,
     };
-    Node::start(&node, found, Arc::new(store), keys).map_err(|error| match error {
+    Node::start(&node, found, Arc::new(store), credentials).map_err(|error| match error {
         error @ StartError::Ingest(IngestError::Batch { .. }) => anyhow!("{error}; {WAY_ON}").context(in_data()),
         error @ (StartError::Journal(_) | StartError::Ingest(_) | StartError::Store(_)) => {
             anyhow::Error::from(error).context(in_data())
@@ -300,10 +281,15 @@ fn start_node(config: &Config, data: &DataDir, keys: Keys) -> anyhow::Result<Nod
     })
 }
 
-/// What is left for the main thread: the admin endpoint, and the signals. The first one stops the node gracefully, the
-/// second one ends the process at once.
-async fn attend(node: Node, mut signals: Signals, admin: Option<TcpListener>) -> anyhow::Result<()> {
-    let (counters, directory) = (node.counters(), node.directory());
+/// What is left for the main thread: the admin endpoint, and the signals. A hangup has the credentials read again; of the others
+/// the first one stops the node gracefully, the second one ends the process at once.
+async fn attend(
+    config: &Config,
+    node: Node,
+    Signals { mut hangup, mut ending }: Signals,
+    admin: Option<TcpListener>,
+) -> anyhow::Result<()> {
+    let (counters, directory, controls) = (node.counters(), node.directory(), node.controls());
     let readiness = Cell::new(Readiness::Ready);
     let serve_admin = async {
         match admin {
@@ -315,7 +301,7 @@ async fn attend(node: Node, mut signals: Signals, admin: Option<TcpListener>) ->
         }
     };
     let stop = async {
-        let signal = signals.next().await;
+        let signal = ending.next().await;
         tracing::info!(signal, "stopping; a second signal exits at once");
         readiness.set(Readiness::NotReady("stopping"));
         let joined = tokio::task::spawn_blocking(move || {
@@ -324,30 +310,53 @@ async fn attend(node: Node, mut signals: Signals, admin: Option<TcpListener>) ->
         });
         tokio::select! {
             joined = joined => joined.context("the node"),
-            signal = signals.next() => {
+            signal = ending.next() => {
                 tracing::warn!(signal, "exiting at once");
                 // The status of a process that was ended by SIGINT, as shells report it.
                 process::exit(130)
             }
         }
     };
+    let reload = async {
+        while hangup.recv().await.is_some() {
+            match Credentials::load(config) {
+                Ok(credentials) => {
+                    controls.replace(credentials);
+                    tracing::info!("the keys have been read again");
+                }
+                Err(error) => tracing::error!(%error, "the keys stay as they were"),
+            }
+        }
+        future::pending().await
+    };
     tokio::select! {
         served = serve_admin => served.context("admin_listen"),
         stopped = stop => stopped,
+        () = reload => Ok(()),
     }
 }
 
-/// The signals that end a server. From [`Signals::listen`] on they no longer end the process by themselves.
+/// What a server is told. From [`Signals::listen`] on they no longer end the process by themselves.
 struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
+    hangup: Signal,
+    ending: Ending,
 }
 
 impl Signals {
     fn listen() -> io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        let ending =
+            Ending { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? };
+        Ok(Self { hangup: signal(SignalKind::hangup())?, ending })
     }
+}
 
+/// The signals that end a server.
+struct Ending {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Ending {
     async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",

@@ -5,10 +5,10 @@ use std::{
     collections::BTreeSet, fs, os::unix::fs::FileExt as _, path::Path, process::Command, thread, time::Duration,
 };
 
-use proto_spec::{ClientFrame, ErrorCode, Resume, Seq, limits::TEXT_BYTES_MAX};
-use server::config::AdminListen;
+use proto_spec::{ClientFrame, ErrorCode, Resume, Seq, ServerFrame, limits::TEXT_BYTES_MAX};
+use server::{config::AdminListen, keyfile};
 use tests::{
-    connection::Connection,
+    connection::{Connection, hello},
     device::{Device, Step},
     process::{Installation, snapshot},
     wait_until,
@@ -332,10 +332,10 @@ fn the_log_has_no_token_and_no_text_in_it() {
     let mut changed = token.clone();
     changed.insert(20, 'x');
     let mut client = installation.connect();
-    client.send(&[tests::connection::hello(&changed, 1, Resume::Stored)]);
+    client.send(&[hello(&changed, 1, Resume::Stored)]);
     assert_eq!(client.bye(), ErrorCode::TokenInvalid);
     let mut bytes = Vec::new();
-    tests::connection::hello(&token, 1, Resume::Stored).encode(&mut bytes);
+    hello(&token, 1, Resume::Stored).encode(&mut bytes);
     installation.connect().bytes(&bytes[..bytes.len() / 2]);
     reader.disconnect();
     let mut client = installation.login(7, 2, Resume::Stored);
@@ -349,4 +349,33 @@ fn the_log_has_no_token_and_no_text_in_it() {
     for secret in token.split('.').chain([text]) {
         assert!(!log.contains(secret), "{secret} is in the log");
     }
+}
+
+#[test]
+fn a_hangup_reads_the_keys_again_and_leaves_them_when_they_can_not_be_used() {
+    let mut installation = installation();
+    let key_file = installation.folder().join("key.pem");
+    keyfile::create_if_missing(&key_file).unwrap();
+    installation.config.auth.key_file = key_file.clone();
+    let server = installation.start();
+    let old = installation.login(1, 1, Resume::Stored);
+    let old_token = installation.token(1);
+
+    fs::rename(&key_file, installation.folder().join("old.pem")).unwrap();
+    server.signal("HUP");
+    wait_until("it says that there is no key", || server.logged().contains("the keys stay as they were"));
+    let mut kept = installation.connect();
+    kept.send(&[hello(&old_token, 2, Resume::Stored)]);
+    assert!(matches!(kept.frame(), Some(ServerFrame::Welcome { .. })));
+
+    keyfile::create_if_missing(&key_file).unwrap();
+    server.signal("HUP");
+    wait_until("the new key counts", || {
+        let mut late = installation.connect();
+        late.send(&[hello(&old_token, 3, Resume::Stored)]);
+        matches!(late.frame(), Some(ServerFrame::Bye { code: ErrorCode::TokenInvalid, .. }))
+    });
+    let new = installation.login(1, 4, Resume::Stored);
+    [old, kept, new].iter_mut().for_each(Connection::is_alive);
+    server.stop();
 }

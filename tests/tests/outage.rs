@@ -8,6 +8,7 @@ use proto_spec::{Event, Resume, UserId};
 use server::{
     auth::{Keys, SigningKey, generate_pem, mint},
     committer::OnStoreOutage,
+    credentials::Credentials,
     io::{Node, NodeConfig},
     shard::Settings,
 };
@@ -58,7 +59,7 @@ impl World {
         };
         let keys = Keys::from_pem(pem.as_bytes()).unwrap();
         let found = recover(&config.journal_dir).unwrap();
-        let node = Node::start(&config, found, Arc::clone(&store), keys).unwrap();
+        let node = Node::start(&config, found, Arc::clone(&store), Credentials { keys }).unwrap();
         Self { node, store, key: SigningKey::from_pem(pem.as_bytes()).unwrap(), _folder: folder }
     }
 

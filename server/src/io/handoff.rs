@@ -7,6 +7,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    net::SocketAddr,
     sync::Arc,
 };
 
@@ -38,14 +39,25 @@ pub struct Guest {
     pub grant: Grant,
     /// Which key signed the token, for the audit log.
     pub key: Arc<str>,
+    /// Where the connection comes from.
+    pub peer: SocketAddr,
     /// What the client sent after the hello.
     pub rest: Vec<u8>,
+}
+
+/// A connection whose hello has not been judged.
+#[derive(Debug)]
+pub struct Greeting {
+    /// What has been judged of its hello so far.
+    pub handshake: Handshake,
+    /// Where it comes from.
+    pub peer: SocketAddr,
 }
 
 /// Connections of this core whose hello has not been judged, and those on their way to another core.
 #[derive(Debug, Default)]
 pub struct Greetings {
-    open: HashMap<ConnId, Handshake>,
+    open: HashMap<ConnId, Greeting>,
     /// In order, since all have the same time. Those that are over are passed over.
     deadlines: VecDeque<(u64, ConnId)>,
     /// Bytes of hellos that wait to be judged, in order; at most one piece of each connection, since nothing more is read
@@ -81,8 +93,8 @@ impl Greetings {
     }
 
     /// A connection has been accepted.
-    pub fn begin(&mut self, conn: ConnId, deadline_ms: u64) {
-        self.open.insert(conn, Handshake::new());
+    pub fn begin(&mut self, conn: ConnId, peer: SocketAddr, deadline_ms: u64) {
+        self.open.insert(conn, Greeting { handshake: Handshake::new(), peer });
         self.deadlines.push_back((deadline_ms, conn));
     }
 
@@ -98,11 +110,11 @@ impl Greetings {
         !self.waiting.is_empty()
     }
 
-    /// The next bytes to be judged, and the handshake that they belong to.
-    pub fn next_waiting(&mut self) -> Option<(ConnId, Vec<u8>, &mut Handshake)> {
+    /// The next bytes to be judged, and the greeting that they belong to.
+    pub fn next_waiting(&mut self) -> Option<(ConnId, Vec<u8>, &mut Greeting)> {
         while let Some((conn, bytes)) = self.waiting.pop_front() {
             if self.open.contains_key(&conn) {
-                return self.open.get_mut(&conn).map(|handshake| (conn, bytes, handshake));
+                return self.open.get_mut(&conn).map(|greeting| (conn, bytes, greeting));
             }
         }
         None
@@ -196,9 +208,13 @@ impl Arrivals {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
     use proto_spec::TimestampMs;
 
     use super::*;
+
+    const PEER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 5000);
 
     fn guest(ticket: u32) -> Box<Guest> {
         Box::new(Guest {
@@ -210,6 +226,7 @@ mod tests {
             resume: Resume::Stored,
             grant: Grant { expires: TimestampMs(0), issued: TimestampMs(0) },
             key: "key".into(),
+            peer: PEER,
             rest: Vec::new(),
         })
     }
@@ -228,9 +245,9 @@ mod tests {
     fn only_a_hello_that_has_not_come_is_late() {
         let mut greetings = Greetings::default();
         let conn = |slot| ConnId { slot, generation: 1 };
-        greetings.begin(conn(1), 100);
-        greetings.begin(conn(2), 110);
-        greetings.begin(conn(3), 120);
+        greetings.begin(conn(1), PEER, 100);
+        greetings.begin(conn(2), PEER, 110);
+        greetings.begin(conn(3), PEER, 120);
         greetings.end(conn(1));
         assert_eq!(greetings.take_late(99), None);
         assert_eq!(greetings.take_late(110), Some(conn(2)));
@@ -242,7 +259,7 @@ mod tests {
         let mut greetings = Greetings::default();
         for slot in slots {
             let conn = ConnId { slot, generation: 1 };
-            greetings.begin(conn, 100 + u64::from(slot));
+            greetings.begin(conn, PEER, 100 + u64::from(slot));
             greetings.wait(conn, &slot.to_ne_bytes());
         }
         greetings

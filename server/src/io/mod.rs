@@ -21,7 +21,7 @@ pub mod socket;
 pub mod token;
 
 pub use counters::Counters;
-pub use node::{Node, NodeConfig, StartError};
+pub use node::{Controls, Node, NodeConfig, StartError};
 
 #[cfg(test)]
 mod tests;

@@ -16,6 +16,7 @@ use std::{
 };
 
 use crossbeam::channel::{Receiver, Sender, bounded};
+use parking_lot::RwLock;
 use storage::{
     CoreId, Store,
     journal::{JournalConfig, JournalError, JournalFolder, Recovered, Writer},
@@ -36,8 +37,8 @@ use super::{
     ring::{Ring, SetupError, raise_descriptor_limit},
 };
 use crate::{
-    auth::Keys,
     committer::{Committer, OnStoreOutage},
+    credentials::Credentials,
     directory::Directory,
     limits::{JOURNAL_SEGMENT_BYTES_MIN, LISTEN_BACKLOG, LISTEN_RETRY_MS, LISTEN_WAIT_MAX_MS, READER_THREADS},
     shard::{Settings, Shard},
@@ -108,7 +109,7 @@ pub(super) struct Shared {
     pub(super) directory: Arc<Directory>,
     pub(super) counters: Arc<Counters>,
     pub(super) topology: Topology,
-    pub(super) keys: Keys,
+    pub(super) credentials: RwLock<Arc<Credentials>>,
     pub(super) listener: TcpListener,
     pub(super) capacity: Capacity,
     pub(super) handshake_timeout_ms: u64,
@@ -120,6 +121,10 @@ pub(super) struct Shared {
 }
 
 impl Shared {
+    pub(super) fn credentials(&self) -> Arc<Credentials> {
+        Arc::clone(&self.credentials.read())
+    }
+
     pub(super) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
     }
@@ -147,6 +152,19 @@ impl Shared {
     }
 }
 
+/// Changes a node while it runs.
+#[derive(Clone, Debug)]
+pub struct Controls {
+    shared: Arc<Shared>,
+}
+
+impl Controls {
+    /// New connections are judged by these from the next tick of each core on.
+    pub fn replace(&self, credentials: Credentials) {
+        *self.shared.credentials.write() = Arc::new(credentials);
+    }
+}
+
 /// A running server.
 #[derive(Debug)]
 pub struct Node {
@@ -167,7 +185,7 @@ impl Node {
         config: &NodeConfig,
         journal: Recovered,
         store: Arc<S>,
-        keys: Keys,
+        credentials: Credentials,
     ) -> Result<Self, StartError> {
         let topology = Topology::new(config.cores).ok_or(StartError::NoCores)?;
         if config.journal.segment_bytes < JOURNAL_SEGMENT_BYTES_MIN {
@@ -211,7 +229,7 @@ impl Node {
             directory: Arc::default(),
             counters,
             topology,
-            keys,
+            credentials: RwLock::new(Arc::new(credentials)),
             listener,
             capacity,
             handshake_timeout_ms: config.handshake_timeout_ms,
@@ -272,6 +290,12 @@ impl Node {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What can be changed while it runs.
+    #[must_use]
+    pub fn controls(&self) -> Controls {
+        Controls { shared: Arc::clone(&self.shared) }
     }
 
     /// What has been done so far.

@@ -36,8 +36,10 @@ use super::{
 };
 use crate::{
     committer::News,
+    credentials::Credentials,
     limits::{
-        DEPARTURES_TURN_MAX, MAILBOX_TURN_MAX, OUTPUT_TURN_BYTES_MAX, STALLED_SLEEP_MS, TICK_MS, TURNS_BETWEEN_YIELDS,
+        ACCEPTS_TURN_MAX, DEPARTURES_TURN_MAX, MAILBOX_TURN_MAX, OUTPUT_TURN_BYTES_MAX, STALLED_SLEEP_MS, TICK_MS,
+        TURNS_BETWEEN_YIELDS,
     },
     shard::{Admission, Effects, Input, Now, Presence, Refresh, Shard},
 };
@@ -48,6 +50,8 @@ pub(super) struct Reactor {
     ring: Ring,
     core: CoreId,
     shared: Arc<Shared>,
+    /// As of the last tick.
+    credentials: Arc<Credentials>,
     clock: Clock,
     shard: Shard,
     effects: Effects,
@@ -65,7 +69,8 @@ pub(super) struct Reactor {
     /// Receives that say that the peer has gone, one of a connection at most: seen off some a turn.
     departures: VecDeque<Completion>,
     completions: Vec<Completion>,
-    accepting: bool,
+    /// Places of accepts that are not under way; begun with the next tick.
+    accepts_idle: Vec<u32>,
     /// Accepts that have failed since that was last told, and when it may be told again.
     accepts_failed: u64,
     accept_warn_at_ms: u64,
@@ -92,6 +97,7 @@ impl Reactor {
             ring: parts.ring,
             core: parts.core,
             outgoing: Outgoing::new(Arc::clone(&shared.mailboxes)),
+            credentials: shared.credentials(),
             shared,
             clock: parts.clock,
             shard: parts.shard,
@@ -105,7 +111,7 @@ impl Reactor {
             deferred: VecDeque::new(),
             departures: VecDeque::new(),
             completions: Vec::new(),
-            accepting: false,
+            accepts_idle: (0..ACCEPTS_TURN_MAX as u32).collect(),
             accepts_failed: 0,
             accept_warn_at_ms: 0,
             next_tick_ms: 0,
@@ -283,9 +289,11 @@ impl Reactor {
             return;
         }
         self.next_tick_ms = now.monotonic_ms + TICK_MS;
-        if !self.accepting && self.draining_since_ms.is_none() {
-            self.accepting = true;
-            self.ring.accept(self.shared.listener.as_fd());
+        self.credentials = self.shared.credentials();
+        if self.draining_since_ms.is_none() {
+            for place in self.accepts_idle.drain(..) {
+                self.ring.accept(self.shared.listener.as_fd(), place);
+            }
         }
         while let Some(conn) = self.greetings.take_late(now.monotonic_ms) {
             self.refuse(now, conn, ErrorCode::HandshakeTimeout, 0, "the hello did not come in time");

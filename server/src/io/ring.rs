@@ -10,8 +10,8 @@ use std::{
     fs::File,
     io::{self, Write as _},
     marker::PhantomData,
-    mem::ManuallyDrop,
-    net::SocketAddr,
+    mem::{self, ManuallyDrop},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
     time::Duration,
 };
@@ -20,7 +20,7 @@ use io_uring::{
     IoUring, Probe, cqueue, opcode, squeue,
     types::{CancelBuilder, DestinationSlot, Fd, Fixed, FsyncFlags, SubmitArgs, Timespec},
 };
-use socket2::SockAddr;
+use socket2::{SockAddr, SockAddrStorage};
 use thiserror::Error;
 use tokio::io::{Interest, unix::AsyncFd};
 
@@ -154,11 +154,38 @@ pub fn raise_descriptor_limit() -> io::Result<u64> {
     Ok(if outcome == 0 { raised.rlim_cur } else { limit.rlim_cur })
 }
 
+/// Where the kernel puts the address of an accepted connection's peer.
+#[derive(Debug)]
+struct Peer {
+    address: SockAddrStorage,
+    address_bytes: libc::socklen_t,
+    /// The kernel may write.
+    awaited: bool,
+}
+
+impl Peer {
+    fn new() -> Box<Self> {
+        let address = SockAddrStorage::zeroed();
+        let address_bytes = address.size_of();
+        Box::new(Self { address, address_bytes, awaited: false })
+    }
+
+    /// What the kernel wrote; it is done with it.
+    fn take(&mut self) -> SocketAddr {
+        let Self { address, address_bytes, .. } = mem::replace(self, *Self::new());
+        // SAFETY: all bytes were zero before the kernel wrote an address of this length into them.
+        let address = unsafe { SockAddr::new(address, address_bytes) };
+        address.as_socket().unwrap_or(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0))
+    }
+}
+
 /// What a completed operation gives back.
 #[derive(Debug)]
 pub enum Payload {
     /// Nothing.
     None,
+    /// Where an accepted connection comes from.
+    Accepted(SocketAddr),
     /// What a receive brought.
     Received(Filled),
     /// The bytes of a send or of a journal write, whole, whatever part was taken.
@@ -189,6 +216,9 @@ pub struct Ring {
     writing: ManuallyDrop<Vec<u8>>,
     /// Where connections have been opened to, as the kernel reads it: one or a few for the life of the ring.
     destinations: ManuallyDrop<Vec<(SocketAddr, Box<SockAddr>)>>,
+    /// By place: where the connection that is accepted comes from.
+    #[expect(clippy::vec_box, reason = "the kernel writes to where it is, and the Vec may move what it holds")]
+    peers: ManuallyDrop<Vec<Box<Peer>>>,
     /// Operations begun since the last submit.
     waiting: VecDeque<squeue::Entry>,
     /// A write and its sync: a link holds only within one submission.
@@ -260,6 +290,7 @@ impl Ring {
             sending: ManuallyDrop::default(),
             writing: ManuallyDrop::default(),
             destinations: ManuallyDrop::default(),
+            peers: ManuallyDrop::default(),
             waiting: VecDeque::new(),
             linked: None,
             in_flight: 0,
@@ -275,10 +306,21 @@ impl Ring {
         self.descriptors
     }
 
-    /// Accepts connections into direct descriptors until cancelled. `listener` must stay open as long as this ring.
-    pub fn accept(&mut self, listener: BorrowedFd<'_>) {
-        let entry = opcode::AcceptMulti::new(Fd(listener.as_raw_fd())).allocate_file_index(true).build();
-        self.push(entry, Token::of(Op::Accept));
+    /// Accepts one connection into a direct descriptor, and learns where it comes from: a multishot accept would not tell. One
+    /// accept of a place at a time; places count from 0 and may be of several listeners, which must stay open as long as this ring.
+    pub fn accept(&mut self, listener: BorrowedFd<'_>, place: u32) {
+        let index = place as usize;
+        if self.peers.len() <= index {
+            self.peers.resize_with(index + 1, Peer::new);
+        }
+        let peer = &mut *self.peers[index];
+        assert!(!mem::replace(&mut peer.awaited, true), "one accept of a place at a time");
+        // The box stays where it is, and nobody looks into it until the completion.
+        let address = (&raw mut peer.address).cast();
+        let entry = opcode::Accept::new(Fd(listener.as_raw_fd()), address, &raw mut peer.address_bytes)
+            .file_index(Some(DestinationSlot::auto_target()))
+            .build();
+        self.push(entry, Token::new(Op::Accept, place, 0));
     }
 
     /// Puts a socket into a free slot of the table, which then owns it.
@@ -492,8 +534,12 @@ impl Ring {
                 (Op::Hello | Op::Receive, Some(id)) => {
                     Payload::Received(self.buffers.filled(id, entry.result().max(0) as u32))
                 }
-                (Op::Send, _) => Payload::Returned(std::mem::take(&mut self.sending[token.slot as usize])),
-                (Op::JournalWrite, _) => Payload::Returned(std::mem::take(&mut self.writing)),
+                (Op::Send, _) => Payload::Returned(mem::take(&mut self.sending[token.slot as usize])),
+                (Op::JournalWrite, _) => Payload::Returned(mem::take(&mut self.writing)),
+                (Op::Accept, _) => {
+                    let peer = self.peers[token.slot as usize].take();
+                    if entry.result() < 0 { Payload::None } else { Payload::Accepted(peer) }
+                }
                 _ => Payload::None,
             };
             out.push(Completion { token, result: entry.result(), more, payload });
@@ -551,6 +597,8 @@ impl Drop for Ring {
         unsafe { ManuallyDrop::drop(&mut self.writing) };
         // SAFETY: as above.
         unsafe { ManuallyDrop::drop(&mut self.destinations) };
+        // SAFETY: no operation is in flight, so the kernel writes no address; not used again after this.
+        unsafe { ManuallyDrop::drop(&mut self.peers) };
     }
 }
 
@@ -625,12 +673,14 @@ mod tests {
 
         /// A connected client, and its slot here.
         fn connect(&mut self) -> (TcpStream, u32) {
-            self.ring.accept(self.listener.as_fd());
+            self.ring.accept(self.listener.as_fd(), 0);
             self.ring.submit().unwrap();
             let client = TcpStream::connect(self.listener.local_addr().unwrap()).unwrap();
             let accepted = self.next(Op::Accept);
-            self.ring.cancel(Token::of(Op::Accept));
-            let _ = self.next(Op::Cancel);
+            match accepted.payload {
+                Payload::Accepted(peer) => assert_eq!(peer, client.local_addr().unwrap()),
+                other => panic!("from nowhere: {other:?}"),
+            }
             (client, accepted.result.try_into().unwrap())
         }
 
@@ -700,8 +750,6 @@ mod tests {
         let mut world = World::new();
         let (mut client, slot) = world.connect();
         world.ring.disable_doorbell();
-        // The end of the accept that was cancelled.
-        let _ = world.next(Op::Accept);
         let mut out = Vec::new();
         world.ring.submit_and_wait(Duration::from_millis(1)).unwrap();
         world.ring.take(&mut out);

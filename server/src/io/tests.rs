@@ -29,6 +29,7 @@ use super::{Node, NodeConfig, message::CoreMessage};
 use crate::{
     auth::{Keys, SigningKey, generate_pem, mint},
     committer::OnStoreOutage,
+    credentials::Credentials,
     logging,
     shard::Settings,
     topology::Topology,
@@ -85,7 +86,7 @@ impl<S: Store> World<S> {
     fn start(&mut self) {
         let keys = Keys::from_pem(self.pem.as_bytes()).unwrap();
         let found = storage::journal::recover(&self.config.journal_dir).unwrap();
-        self.node = Some(Node::start(&self.config, found, Arc::clone(&self.store), keys).unwrap());
+        self.node = Some(Node::start(&self.config, found, Arc::clone(&self.store), Credentials { keys }).unwrap());
     }
 
     fn node(&self) -> &Node {
@@ -328,7 +329,7 @@ fn segments_that_the_batch_of_a_turn_may_not_fit_are_refused() {
     world.config.journal.segment_bytes = 512 * 1024;
     let keys = Keys::from_pem(world.pem.as_bytes()).unwrap();
     let found = storage::journal::recover(&world.config.journal_dir).unwrap();
-    let refused = Node::start(&world.config, found, Arc::clone(&world.store), keys).unwrap_err();
+    let refused = Node::start(&world.config, found, Arc::clone(&world.store), Credentials { keys }).unwrap_err();
     assert!(refused.to_string().contains("at least 1048576 are needed"), "{refused}");
 }
 

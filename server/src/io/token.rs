@@ -4,7 +4,7 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Op {
-    /// Multishot accept on the listening socket.
+    /// One accept on a listening socket; the slot is its place.
     Accept = 1,
     /// One receive, during the handshake.
     Hello = 2,
@@ -52,7 +52,7 @@ impl Op {
 pub struct Token {
     /// What was asked for.
     pub op: Op,
-    /// A direct descriptor, at most [`Token::SLOT_MAX`]; in an arrival, the core that it comes from.
+    /// A direct descriptor, at most [`Token::SLOT_MAX`]; of an accept, its place; in an arrival, the core that it comes from.
     pub slot: u32,
     /// Which life of that slot; in an arrival, the ticket.
     pub generation: u32,

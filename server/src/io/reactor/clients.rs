@@ -1,7 +1,7 @@
 //! The reactor's connections: accepted, greeted, handed to their home core, fed to the shard, ended. One log line for
 //! each of these events.
 
-use std::{io, sync::atomic::Ordering};
+use std::{io, net::SocketAddr, os::fd::AsFd as _, sync::atomic::Ordering};
 
 use proto_spec::ErrorCode;
 use storage::CoreId;
@@ -26,13 +26,19 @@ use crate::{
 
 impl Reactor {
     pub(super) fn on_accept(&mut self, now: Now, completion: &Completion) {
-        self.accepting &= completion.more;
-        let Ok(slot) = u32::try_from(completion.result) else {
+        let Payload::Accepted(peer) = completion.payload else {
+            self.accepts_idle.push(completion.token.slot);
             if completion.result != -libc::ECANCELED {
                 self.on_accept_failed(now, completion.result);
             }
             return;
         };
+        let (slot, place) = (completion.result.unsigned_abs(), completion.token.slot);
+        if self.draining_since_ms.is_none() {
+            self.ring.accept(self.shared.listener.as_fd(), place);
+        } else {
+            self.accepts_idle.push(place);
+        }
         let conn = self.connections.open(slot);
         self.counters().accepted.one();
         let open = self.shared.connections.fetch_add(1, Ordering::Relaxed) + 1;
@@ -42,7 +48,7 @@ impl Reactor {
             self.counters().refused.one();
             self.refuse(now, conn, ErrorCode::TooManyConnections, RETRY_BUSY_MS, "the server is full");
         } else {
-            self.greetings.begin(conn, now.monotonic_ms + self.shared.handshake_timeout_ms);
+            self.greetings.begin(conn, peer, now.monotonic_ms + self.shared.handshake_timeout_ms);
             self.connections.greet(conn, &mut self.ring);
         }
     }
@@ -54,7 +60,7 @@ impl Reactor {
 
     /// There is no descriptor, slot or memory for another connection. Tried again with the next tick, whatever it was:
     /// until then the others wait in the listener's queue.
-    fn on_accept_failed(&mut self, now: Now, result: i32) {
+    pub(super) fn on_accept_failed(&mut self, now: Now, result: i32) {
         self.counters().accepts_failed.one();
         self.accepts_failed += 1;
         if now.monotonic_ms >= self.accept_warn_at_ms {
@@ -111,9 +117,10 @@ impl Reactor {
 
     /// False if none waits.
     fn judge_hello(&mut self, now: Now) -> bool {
-        let Some((conn, bytes, handshake)) = self.greetings.next_waiting() else { return false };
-        let step = handshake.bytes(&bytes, &self.shared.keys, now.wall);
-        self.on_step(now, conn, step);
+        let Some((conn, bytes, greeting)) = self.greetings.next_waiting() else { return false };
+        let step = greeting.handshake.bytes(&bytes, &self.credentials.keys, now.wall);
+        let peer = greeting.peer;
+        self.on_step(now, conn, peer, step);
         self.connections.greet(conn, &mut self.ring);
         true
     }
@@ -121,7 +128,7 @@ impl Reactor {
     /// False if none waits.
     fn judge_refresh(&mut self, now: Now) -> bool {
         let Some(Refresh { conn, user, device, token }) = self.refreshes.pop_front() else { return false };
-        match self.shared.keys.verify_for(&token, user, device, now.wall) {
+        match self.credentials.keys.verify_for(&token, user, device, now.wall) {
             Ok(Claims { expires, issued, .. }) => {
                 self.feed(now, Input::Refreshed { conn, grant: Grant { expires, issued } });
             }
@@ -168,14 +175,14 @@ impl Reactor {
     }
 
     /// What the handshake made of the bytes so far.
-    fn on_step(&mut self, now: Now, conn: ConnId, step: Step) {
+    fn on_step(&mut self, now: Now, conn: ConnId, peer: SocketAddr, step: Step) {
         match step {
             Step::More => {}
             Step::Refuse { bytes, code, claims: _ } => {
                 self.greetings.end(conn);
                 self.counters().handshakes_failed.one();
                 self.shared.counters.closed(code);
-                debug!(core = self.core.0, slot = conn.slot, reason = code.name(), "handshake refused");
+                debug!(core = self.core.0, slot = conn.slot, %peer, reason = code.name(), "handshake refused");
                 self.connections.queue(conn, &bytes);
                 self.connections.close(now.monotonic_ms, conn, &mut self.ring);
             }
@@ -184,7 +191,8 @@ impl Reactor {
                 let ticket = self.greetings.ticket();
                 let Claims { user, expires, issued, key, .. } = claims;
                 let grant = Grant { expires, issued };
-                let guest = Guest { from: self.core, ticket, user, device, version, resume, grant, key, rest };
+                let from = self.core;
+                let guest = Guest { from, ticket, user, device, version, resume, grant, key, peer, rest };
                 let home = self.shared.topology.home_of(user);
                 if home == self.core {
                     self.connect(now, conn, guest);
@@ -241,8 +249,8 @@ impl Reactor {
 
     /// The connection is the shard's.
     fn connect(&mut self, now: Now, conn: ConnId, guest: Guest) {
-        let Guest { user, device, version, resume, grant, rest, from, .. } = guest;
-        debug!(core = self.core.0, %user, %device, slot = conn.slot, accepted_by = from.0, "connected");
+        let Guest { user, device, version, resume, grant, peer, rest, from, .. } = guest;
+        debug!(core = self.core.0, %user, %device, slot = conn.slot, %peer, accepted_by = from.0, "connected");
         self.connections.serve(conn, user, &mut self.ring);
         self.feed(now, Input::Connected(Connected { conn, user, device, version, resume, grant }));
         if !rest.is_empty() {

@@ -11,15 +11,15 @@ use super::{
     Reactor,
 };
 use crate::{
-    limits::{DRAIN_MS, RETRY_STOPPING_MS, STOP_MS},
+    limits::{ACCEPTS_TURN_MAX, DRAIN_MS, RETRY_STOPPING_MS, STOP_MS},
     shard::{ConnId, Input, Now},
 };
 
 impl Reactor {
     pub(super) fn begin_drain(&mut self, now: Now) {
         self.draining_since_ms = Some(now.monotonic_ms);
-        if self.accepting {
-            self.ring.cancel(Token::of(Op::Accept));
+        for place in (0..ACCEPTS_TURN_MAX as u32).filter(|place| !self.accepts_idle.contains(place)) {
+            self.ring.cancel(Token::new(Op::Accept, place, 0));
         }
         for conn in self.greetings.take_all() {
             self.refuse(now, conn, ErrorCode::Stopping, RETRY_STOPPING_MS, "the server is stopping");

@@ -9,13 +9,15 @@ use std::{
     time::{Instant, SystemTime},
 };
 
+use parking_lot::RwLock;
 use proto_spec::{ClientFrame, DeviceId, Resume, TimestampMs, UserId};
 use storage::MemoryStore;
 
 use super::*;
 use crate::{
     auth::{Keys, SigningKey, generate_pem, mint},
-    io::{Counters, capacity::Capacity, ring::Payload, socket::Stage, token::Token},
+    credentials::Credentials,
+    io::{Counters, capacity::Capacity, socket::Stage},
     limits::{ACCEPT_WARN_MS, HELLOS_TURN_MAX, STOP_MS},
     shard::{ConnId, Settings},
     topology::Topology,
@@ -47,7 +49,7 @@ impl World {
             directory: Arc::default(),
             counters: Arc::new(Counters::new(2)),
             topology,
-            keys: Keys::from_pem(pem.as_bytes()).unwrap(),
+            credentials: RwLock::new(Arc::new(Credentials { keys: Keys::from_pem(pem.as_bytes()).unwrap() })),
             listener: TcpListener::bind("127.0.0.1:0").unwrap(),
             capacity,
             handshake_timeout_ms: 60_000,
@@ -68,8 +70,8 @@ impl World {
             Reactor::new(parts, Arc::clone(&shared))
         });
         let mut cores: Vec<_> = cores.collect();
-        // Not true, so it never begins to.
-        cores[1].accepting = true;
+        // It never begins to accept.
+        cores[1].accepts_idle.clear();
 
         let key = SigningKey::from_pem(pem.as_bytes()).unwrap();
         let mut world = Self { cores, shared, key, hello: Vec::new(), readers: threads };
@@ -364,25 +366,19 @@ fn those_whose_hello_waits_when_the_server_stops_get_a_bye_judged_or_not() {
 #[test]
 fn an_accept_that_fails_is_told_once_a_second_and_tried_again_with_a_tick() {
     let mut world = World::new([1, 1]);
-    let core = |world: &World| (world.cores[0].accepting, world.cores[0].counters().accepts_failed.get());
+    let core = |world: &World| (world.cores[0].accepts_idle.len(), world.cores[0].counters().accepts_failed.get());
     let first = world.greeting();
     world.cores[0].next_tick_ms = u64::MAX;
     let _no_slot = TcpStream::connect(world.shared.listener.local_addr().unwrap()).unwrap();
-    world.until(&[0], |world| core(world) == (false, 1));
+    world.until(&[0], |world| core(world) == (1, 1));
     for _ in 0..100 {
         world.cores[0].turn().unwrap();
     }
-    assert_eq!(core(&world), (false, 1), "no tick, no attempt");
+    assert_eq!(core(&world), (1, 1), "no tick, no attempt");
     let told_at_ms = world.cores[0].accept_warn_at_ms - ACCEPT_WARN_MS;
-    let failed = |ms| {
-        (
-            Now { monotonic_ms: told_at_ms + ms, ..Clock::new().now() },
-            Completion { token: Token::of(Op::Accept), result: -libc::ENFILE, more: false, payload: Payload::None },
-        )
-    };
     for (ms, untold) in [(1, 1), (ACCEPT_WARN_MS - 1, 2), (ACCEPT_WARN_MS, 0), (ACCEPT_WARN_MS + 1, 1)] {
-        let (now, completion) = failed(ms);
-        world.cores[0].on_accept(now, &completion);
+        let now = Now { monotonic_ms: told_at_ms + ms, ..Clock::new().now() };
+        world.cores[0].on_accept_failed(now, -libc::ENFILE);
         assert_eq!(world.cores[0].accepts_failed, untold);
     }
     drop(first);
