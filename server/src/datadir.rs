@@ -1,6 +1,6 @@
 //! Data folder: everything durable of one server, held by one process at a time.
 //!
-//! `LOCK` (flock), `FORMAT` (`ringpost 1`), `token-key.pem`, `journal/`, `store/`. `FORMAT` is written last, when
+//! `LOCK` (flock), `FORMAT` (`ringpost 1`), `token-key.pem`, `revocations`, `audit.log`, `admin.sock`, `journal/`, `store/`. `FORMAT` is written last, when
 //! everything else is there: a folder with it is whole, a folder without it was never used. A folder that is refused is
 //! left as it was, to the byte.
 
@@ -22,6 +22,7 @@ const LOCK: &str = "LOCK";
 const FORMAT: &str = "FORMAT";
 const FORMAT_NEW: &str = "FORMAT.new";
 const TOKEN_KEY: &str = "token-key.pem";
+const REVOCATIONS: &str = "revocations";
 const JOURNAL: &str = "journal";
 const STORE: &str = "store";
 
@@ -157,6 +158,12 @@ impl DataDir {
     #[must_use]
     pub fn journal(&self) -> PathBuf {
         self.path.join(JOURNAL)
+    }
+
+    /// Where it is remembered whose tokens are void.
+    #[must_use]
+    pub fn revocations(&self) -> PathBuf {
+        self.path.join(REVOCATIONS)
     }
 
     /// Where the store lives.

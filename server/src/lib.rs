@@ -16,5 +16,7 @@ pub mod limits;
 pub mod logging;
 pub mod metrics;
 pub mod process;
+pub mod revocation;
+pub mod revocation_file;
 pub mod shard;
 pub mod topology;

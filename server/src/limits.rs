@@ -80,6 +80,15 @@ pub const HS256_SECRET_BYTES_MIN: usize = 32;
 /// id may cost a check with each, some twenty microseconds.
 pub const KEYS_MAX: usize = 8;
 
+/// Revocations in force: each takes some 50 bytes of memory and of the file, and only lost devices and accounts need one.
+pub const REVOCATIONS_MAX: usize = 100_000;
+
+/// Size at which the file of revocations is written anew with what is in force: four times what that may take.
+pub const REVOCATIONS_FILE_BYTES_MAX: u64 = 32 * 1024 * 1024;
+
+// `revoke`, two ids and a moment of twenty digits each, a checksum, what stands between.
+const _: () = assert!(4 * 80 * REVOCATIONS_MAX as u64 <= REVOCATIONS_FILE_BYTES_MAX);
+
 /// Longest key, secret, `FORMAT` or configuration file that is read. A wrong path must not fill the memory.
 pub const SMALL_FILE_BYTES_MAX: u64 = 1024 * 1024;
 
