@@ -24,7 +24,7 @@ use server::{
     committer::OnStoreOutage,
     credentials::Credentials,
     io::{Node, NodeConfig, node::listen},
-    shard::Settings,
+    shard::{Limits, Settings},
 };
 use storage::{
     EmbeddedConfig, EmbeddedStore,
@@ -48,6 +48,7 @@ fn end_to_end(criterion: &mut Criterion) {
             idle_timeout_ms: 1_200_000,
             expiry_warning_ms: 60_000,
             token_leeway_ms: 0,
+            limits: Limits::OFF,
         },
         journal_dir: dir.path().join("journal"),
         journal: JournalConfig {

@@ -9,7 +9,7 @@ use proto_spec::{ClientFrame, Content, DeviceId, Resume, SendNumber, Seq, Timest
 use server::{
     directory::Directory,
     limits::RECEIVE_BUFFER_BYTES,
-    shard::{ConnId, Connected, Effects, Grant, Input, Now, Presence, Settings, Shard, ShardCounters},
+    shard::{ConnId, Connected, Effects, Grant, Input, Limits, Now, Presence, Settings, Shard, ShardCounters},
     topology::Topology,
 };
 use storage::{
@@ -33,8 +33,13 @@ pub const INGESTED_AFTER: usize = 4096;
 
 const FOREVER: Grant = Grant { expires: TimestampMs(u64::MAX), issued: TimestampMs(0) };
 
-const SETTINGS: Settings =
-    Settings { ping_after_ms: 60_000, idle_timeout_ms: 150_000, expiry_warning_ms: 60_000, token_leeway_ms: 0 };
+const SETTINGS: Settings = Settings {
+    ping_after_ms: 60_000,
+    idle_timeout_ms: 150_000,
+    expiry_warning_ms: 60_000,
+    token_leeway_ms: 0,
+    limits: Limits::OFF,
+};
 
 /// See the head of this file.
 #[derive(Debug)]

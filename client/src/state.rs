@@ -784,6 +784,7 @@ const fn is_final(code: ErrorCode) -> bool {
         | ErrorCode::StorageFull
         | ErrorCode::StorageFailed
         | ErrorCode::TooManyConnections
+        | ErrorCode::RateLimited
         | ErrorCode::Replaced
         | ErrorCode::IdleTimeout
         | ErrorCode::Stopping

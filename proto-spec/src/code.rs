@@ -91,6 +91,8 @@ codes! {
     StorageFailed = 32 "storage_failed";
     /// More connections than the server takes. Closes.
     TooManyConnections = 33 "too_many_connections";
+    /// More of something than one client may do in a time. Try again later.
+    RateLimited = 34 "rate_limited";
     /// The same device connected again; the newer connection goes on. Closes.
     Replaced = 40 "replaced";
     /// Nothing was heard for longer than the idle timeout. Closes.

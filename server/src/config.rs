@@ -13,15 +13,18 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use proto_spec::limits::SEND_WINDOW;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use thiserror::Error;
 
 use crate::{
     committer::OnStoreOutage,
     limits::{
-        CORES_MAX, JOURNAL_SEGMENT_BYTES_MAX, JOURNAL_SEGMENT_BYTES_MIN, JOURNAL_SEGMENTS_MIN, SMALL_FILE_BYTES_MAX,
-        TICK_MS,
+        CORES_MAX, JOURNAL_SEGMENT_BYTES_MAX, JOURNAL_SEGMENT_BYTES_MIN, JOURNAL_SEGMENTS_MIN, RATE_PER_S_MAX,
+        SMALL_FILE_BYTES_MAX, TICK_MS,
     },
+    rate::Rate,
+    shard,
 };
 
 const KIB: u64 = 1024;
@@ -50,6 +53,8 @@ pub struct Config {
     pub store: Store,
     /// Who may connect.
     pub auth: Auth,
+    /// How often clients may do things.
+    pub limits: Limits,
 }
 
 /// Limits on connections.
@@ -106,6 +111,24 @@ pub struct Auth {
     pub leeway_s: u64,
     /// How long before its token expires a connected client is told so, in seconds.
     pub expiry_warning_s: u64,
+}
+
+/// How often clients may do things. 0: as often as they like.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Sends of one device a second.
+    pub device_sends_per_s: u32,
+    /// Sends of all devices of one user a second.
+    pub user_sends_per_s: u32,
+    /// Conversations that one user opens a second.
+    pub opened_per_s: u32,
+    /// Fetches of one user a second.
+    pub fetches_per_s: u32,
+    /// Connections of one user a second.
+    pub logins_per_s: u32,
+    /// Frames of one connection a second.
+    pub frames_per_s: u32,
 }
 
 /// Where metrics and health are served: an address, or nowhere, which a file writes as `""`.
@@ -184,6 +207,7 @@ impl Default for Config {
             journal: Journal::default(),
             store: Store::default(),
             auth: Auth::default(),
+            limits: Limits::default(),
         }
     }
 }
@@ -210,6 +234,19 @@ impl Default for Auth {
             issuer: String::new(),
             leeway_s: 30,
             expiry_warning_s: 60,
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            device_sends_per_s: 20,
+            user_sends_per_s: 40,
+            opened_per_s: 5,
+            fetches_per_s: 20,
+            logins_per_s: 2,
+            frames_per_s: 500,
         }
     }
 }
@@ -282,6 +319,7 @@ impl Config {
         check.range("store.cache_bytes", self.store.cache_bytes, MIB..=1024 * GIB);
         check.range("auth.leeway_s", self.auth.leeway_s, 0..=600);
         check.range("auth.expiry_warning_s", self.auth.expiry_warning_s, 0..=86_400);
+        self.limits.check(&mut check);
         if check.problems.is_empty() { Ok(()) } else { Err(ConfigError::Invalid(check.problems)) }
     }
 
@@ -336,6 +374,55 @@ impl Journal {
             format!("must be at least {least}, which is {JOURNAL_SEGMENTS_MIN} times journal.segment_bytes")
         });
         check.range("journal.seal_after_ms", self.seal_after_ms, 2 * TICK_MS..=86_400_000);
+    }
+}
+
+impl Limits {
+    /// None of them.
+    #[must_use]
+    pub const fn off() -> Self {
+        Self {
+            device_sends_per_s: 0,
+            user_sends_per_s: 0,
+            opened_per_s: 0,
+            fetches_per_s: 0,
+            logins_per_s: 0,
+            frames_per_s: 0,
+        }
+    }
+
+    /// As shards take them.
+    #[must_use]
+    pub fn of_shards(&self) -> shard::Limits {
+        shard::Limits {
+            device_sends: Rate::per_second(self.device_sends_per_s),
+            user_sends: Rate::per_second(self.user_sends_per_s),
+            opened: Rate::per_second(self.opened_per_s),
+            fetches: Rate::per_second(self.fetches_per_s),
+            logins: Rate::per_second(self.logins_per_s),
+            frames: Rate::per_second(self.frames_per_s),
+        }
+    }
+
+    fn check(&self, check: &mut Check) {
+        for (key, per_s) in [
+            ("limits.device_sends_per_s", self.device_sends_per_s),
+            ("limits.user_sends_per_s", self.user_sends_per_s),
+            ("limits.opened_per_s", self.opened_per_s),
+            ("limits.fetches_per_s", self.fetches_per_s),
+            ("limits.logins_per_s", self.logins_per_s),
+            ("limits.frames_per_s", self.frames_per_s),
+        ] {
+            check.range(key, per_s.into(), 0..=RATE_PER_S_MAX.into());
+        }
+        // A window of sends may be refused at once, and each of its refusals is a frame that is repeated later.
+        let least = SEND_WINDOW as u32;
+        check.that(
+            self.frames_per_s == 0 || self.frames_per_s >= least,
+            "limits.frames_per_s",
+            self.frames_per_s,
+            || format!("must be 0, or at least {least}: a client may have so many sends under way"),
+        );
     }
 }
 

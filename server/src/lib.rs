@@ -16,6 +16,7 @@ pub mod limits;
 pub mod logging;
 pub mod metrics;
 pub mod process;
+pub mod rate;
 pub mod revocation;
 pub mod revocation_file;
 pub mod shard;

@@ -46,6 +46,24 @@ pub const RECEIPT_DELAY_MS: u64 = 100;
 /// thousand conversations must not hold up a message for milliseconds.
 pub const FLUSHES_TURN_MAX: usize = 32;
 
+/// Seconds of a rate that may be used at once after a pause: somebody who comes back with what was written off line, or looks
+/// through an old conversation, is no flood.
+pub const RATE_BURST_S: u64 = 10;
+
+/// Highest rate that an operator may choose, a second: one in each microsecond. Who wants more sets no limit.
+pub const RATE_PER_S_MAX: u32 = 1_000_000;
+
+/// Whose rates one table remembers, some 20 bytes each. Strangers are refused while it is full of those who did something in the
+/// last [`RATE_BURST_S`] seconds.
+pub const RATED_MAX: usize = 256 * 1024;
+
+/// Those written to last whom a user may write to again without opening a conversation: 8 bytes each, for users who write to
+/// so many.
+pub const RECENT_PEERS_MAX: usize = 64;
+
+/// How long a client waits that was closed for sending too many frames, in milliseconds: until its rate is full again.
+pub const RETRY_FLOOD_MS: u64 = 1_000 * RATE_BURST_S;
+
 /// How long a refused client waits when the server is busy, in milliseconds.
 pub const RETRY_BUSY_MS: u64 = 200;
 

@@ -266,6 +266,7 @@ fn start_node(config: &Config, data: &DataDir, credentials: Credentials) -> anyh
             idle_timeout_ms: config.connections.idle_timeout_ms,
             expiry_warning_ms: 1_000 * config.auth.expiry_warning_s,
             token_leeway_ms: 1_000 * config.auth.leeway_s,
+            limits: config.limits.of_shards(),
         },
         journal_dir: data.journal(),
         journal,

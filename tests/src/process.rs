@@ -18,7 +18,7 @@ use std::{
 use proto_spec::{ClientFrame, Resume, ServerFrame, TimestampMs, UserId};
 use server::{
     auth,
-    config::{AdminListen, Config},
+    config::{AdminListen, Config, Limits},
     datadir, keyfile,
 };
 use tempfile::TempDir;
@@ -99,6 +99,8 @@ impl Installation {
         config.journal.bytes_max = 32 * 1024 * 1024;
         config.store.cache_bytes = 1024 * 1024;
         config.auth.leeway_s = 0;
+        // Most tests are faster than people.
+        config.limits = Limits::off();
         Self {
             config,
             wrapper: Vec::new(),

@@ -10,7 +10,7 @@ use proto_spec::{
 use server::{
     directory::Directory,
     shard::{
-        Admission, Close, ConnId, Connected, Effects, Grant, Input, Now, Presence, QueryId, ReadState, Refresh,
+        Admission, Close, ConnId, Connected, Effects, Grant, Input, Limits, Now, Presence, QueryId, ReadState, Refresh,
         Settings, Shard, StoreState,
     },
     topology::Topology,
@@ -51,6 +51,7 @@ pub struct World {
     /// Who is connected.
     pub directory: Directory,
     topology: Topology,
+    settings: Settings,
     journal: VecDeque<(usize, BatchId, Vec<Record>)>,
     committed: VecDeque<(usize, BatchId, Vec<Record>)>,
     /// What has been ingested.
@@ -81,8 +82,13 @@ pub struct World {
 const FOREVER: Grant = Grant { expires: TimestampMs(u64::MAX), issued: TimestampMs(0) };
 
 /// Settings that no test waits for.
-const SETTINGS: Settings =
-    Settings { ping_after_ms: 60_000, idle_timeout_ms: 150_000, expiry_warning_ms: 60_000, token_leeway_ms: 5_000 };
+const SETTINGS: Settings = Settings {
+    ping_after_ms: 60_000,
+    idle_timeout_ms: 150_000,
+    expiry_warning_ms: 60_000,
+    token_leeway_ms: 5_000,
+    limits: Limits::OFF,
+};
 
 impl World {
     /// A node with `cores` cores, an empty store and no clients.
@@ -91,10 +97,24 @@ impl World {
     /// `cores` is zero.
     #[must_use]
     pub fn new(cores: u16) -> Self {
+        Self::with(cores, SETTINGS)
+    }
+
+    /// As `new`, with limits.
+    ///
+    /// # Panics
+    /// `cores` is zero.
+    #[must_use]
+    pub fn limited(cores: u16, limits: Limits) -> Self {
+        Self::with(cores, Settings { limits, ..SETTINGS })
+    }
+
+    fn with(cores: u16, settings: Settings) -> Self {
         let topology = Topology::new(cores).expect("a node has a core");
         Self {
             now: Now { monotonic_ms: 1_000, wall: TimestampMs(1_700_000_000_000) },
-            shards: (0..cores).map(|core| Shard::new(CoreId(core), topology, SETTINGS)).collect(),
+            shards: (0..cores).map(|core| Shard::new(CoreId(core), topology, settings)).collect(),
+            settings,
             directory: Directory::default(),
             topology,
             journal: VecDeque::new(),
@@ -384,7 +404,7 @@ impl World {
             records.iter().for_each(|record| self.store.apply(record));
         }
         self.topology = Topology::new(cores).expect("a node has a core");
-        self.shards = (0..cores).map(|core| Shard::new(CoreId(core), self.topology, SETTINGS)).collect();
+        self.shards = (0..cores).map(|core| Shard::new(CoreId(core), self.topology, self.settings)).collect();
         for user in self.store.unfinished.clone() {
             self.input(usize::from(self.topology.home_of(user).0), Input::Unfinished(user));
         }

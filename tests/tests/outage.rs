@@ -10,7 +10,7 @@ use server::{
     committer::OnStoreOutage,
     credentials::Credentials,
     io::{Node, NodeConfig},
-    shard::Settings,
+    shard::{Limits, Settings},
 };
 use storage::{
     MemoryStore,
@@ -47,6 +47,7 @@ impl World {
                 idle_timeout_ms: 120_000,
                 expiry_warning_ms: 60_000,
                 token_leeway_ms: 0,
+                limits: Limits::OFF,
             },
             journal_dir: folder.path().join("journal"),
             journal: JournalConfig {

@@ -83,6 +83,9 @@ const FLOOR_MESSAGES_MAX: u64 = 400_000;
 /// Groups that the floor writes at most.
 const FLOOR_GROUPS_MAX: u64 = 3_000;
 
+/// No limits on how often clients may do things.
+const UNLIMITED: &str = include_str!("../../unlimited.toml");
+
 /// Around the table in README.md.
 const TABLE_BEGIN: &str = "<!-- report -->\n";
 const TABLE_END: &str = "<!-- end of report -->\n";
@@ -179,7 +182,7 @@ impl Target {
         }
         let keys = format!(
             "listen = \"{address}\"\nadmin_listen = \"{admin}\"\ncores = 1\ndata_dir = \"{}\"\n\
-             [auth]\nhs256_secret_file = \"{}\"\n",
+             [auth]\nhs256_secret_file = \"{}\"\n{UNLIMITED}",
             data.display(),
             secret(folder).display()
         );

@@ -62,6 +62,7 @@ impl Devices {
             ErrorCode::Stopping
             | ErrorCode::Overloaded
             | ErrorCode::TooManyConnections
+            | ErrorCode::RateLimited
             | ErrorCode::StorageFailed
             | ErrorCode::HandshakeTimeout
             | ErrorCode::IdleTimeout => self.lost(slot, retry_after_ms, &words),

@@ -31,7 +31,7 @@ use crate::{
     committer::OnStoreOutage,
     credentials::Credentials,
     logging,
-    shard::Settings,
+    shard::{Limits, Settings},
     topology::Topology,
 };
 
@@ -67,6 +67,7 @@ impl<S: Store> World<S> {
                 idle_timeout_ms: 120_000,
                 expiry_warning_ms: 60_000,
                 token_leeway_ms: 0,
+                limits: Limits::OFF,
             },
             journal_dir: dir.path().join("journal"),
             journal: JournalConfig {

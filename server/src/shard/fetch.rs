@@ -65,6 +65,11 @@ impl Shard {
             return self.send_error(conn, code, kind.byte(), request, RETRY_BUSY_MS, detail, cx);
         }
         let Some(user) = self.users.resident(user_id) else { return };
+        if let Err(wait_ms) = self.settings.limits.fetches.take(&mut user.fetches, cx.now.monotonic_ms) {
+            let detail = "too many fetches of this user";
+            return self.send_error(conn, ErrorCode::RateLimited, kind.byte(), request, wait_ms, detail, cx);
+        }
+        let Some(session) = self.sessions.get_mut(conn) else { return };
         let (first, last) = match direction {
             Direction::Forwards => (from.max(Seq(1)), user.committed),
             Direction::Backwards if from == Seq::ZERO => (Seq(1), user.committed),

@@ -10,6 +10,7 @@ mod effects;
 mod fetch;
 mod input;
 mod ledger;
+mod limits;
 mod outbox;
 mod question;
 mod refresh;
@@ -30,8 +31,9 @@ use storage::{BatchId, CoreId, Query};
 
 pub use effects::{Close, Effects, Presence, ReadState, Refresh};
 pub use input::{Admission, ConnId, Connected, Envelope, EnvelopeBody, Grant, Input, Now, QueryId, StoreState};
+pub use limits::Limits;
 
-use crate::{directory::Directory, topology::Topology};
+use crate::{directory::Directory, rate::Buckets, topology::Topology};
 use ledger::{Ledger, Parked};
 use question::Question;
 use residents::{Conversations, Users};
@@ -49,6 +51,8 @@ pub struct Settings {
     pub expiry_warning_ms: u64,
     /// How long a connection stays after its token has expired, in milliseconds: clocks differ.
     pub token_leeway_ms: u64,
+    /// What clients may ask for.
+    pub limits: Limits,
 }
 
 /// What a shard has done since it was made, and what it holds now.
@@ -117,6 +121,8 @@ pub struct Shard {
     wheel: Wheel,
     /// Tokens that the rim is judging, of connections that may have ended since.
     refreshes: usize,
+    /// Connections of each user lately.
+    logins: Buckets<UserId>,
     admission: Admission,
     store: StoreState,
     draining: bool,
@@ -151,6 +157,7 @@ impl Shard {
             dirty: VecDeque::new(),
             wheel: Wheel::new(),
             refreshes: 0,
+            logins: Buckets::new(settings.limits.logins),
             admission: Admission::Open,
             store: StoreState::Present,
             draining: false,

@@ -50,14 +50,19 @@ impl Shard {
         if number < expected && number.0 > 0 {
             return self.send_repeated(conn, number, cx);
         }
+        let limits = &self.settings.limits;
         let refusal = if number != expected {
             Some(Refusal { code: ErrorCode::SendGap, retry_after_ms: 0 })
         } else {
-            refuse_content(to, &content).or(closed).or_else(|| refuse_window(device.in_flight))
+            refuse_content(to, &content).or(closed).or_else(|| refuse_window(device.in_flight)).or_else(|| {
+                let taken = user.take_send(limits, user_id, device_id, to, cx.now.monotonic_ms);
+                taken.err().map(|retry_after_ms| Refusal { code: ErrorCode::RateLimited, retry_after_ms })
+            })
         };
         if let Some(refusal) = refusal {
             return self.refuse(conn, number, refusal, expected, cx);
         }
+        let Some(device) = user.device(device_id) else { return };
         if device.last_number == SendNumber(0) {
             // A device is found by its cursor: no send of it may be durable without one.
             device.cursor_dirty = false;

@@ -16,9 +16,10 @@ use super::{
     user::{Device, Waiting},
 };
 use crate::limits::{
-    DEVICES_MAX, EARLY_BYTES_MAX, OUTBOX_BYTES_MAX, PONG_MS_MIN, QUERIES_IN_FLIGHT_MAX, RETRY_BUSY_MS,
+    DEVICES_MAX, EARLY_BYTES_MAX, OUTBOX_BYTES_MAX, PONG_MS_MIN, QUERIES_IN_FLIGHT_MAX, RETRY_BUSY_MS, RETRY_FLOOD_MS,
     RETRY_STOPPING_MS, RETRY_STORAGE_MS,
 };
+use crate::rate::Bucket;
 
 /// How far a connection has come.
 #[derive(Debug)]
@@ -50,6 +51,8 @@ pub(super) struct Session {
     pinged: bool,
     heard_ms: u64,
     pub(super) permit: Permit,
+    /// Frames lately.
+    frames: Bucket,
 }
 
 /// The connections of a shard, by slot.
@@ -112,10 +115,13 @@ impl Shard {
             pinged: false,
             heard_ms: now_ms,
             permit,
+            frames: Bucket::default(),
         });
         self.wheel.insert(now_ms, due_ms, connected.conn);
         if self.draining {
             self.close(connected.conn, ErrorCode::Stopping, RETRY_STOPPING_MS, "the server is stopping", cx);
+        } else if let Err(wait_ms) = self.logins.take(connected.user, now_ms) {
+            self.close(connected.conn, ErrorCode::RateLimited, wait_ms, "too many connections of this user", cx);
         } else if self.questions.len() >= QUERIES_IN_FLIGHT_MAX {
             self.close(connected.conn, ErrorCode::Overloaded, RETRY_BUSY_MS, "too many logins at once", cx);
         } else if self.users.resident(connected.user).is_some() {
@@ -149,6 +155,7 @@ impl Shard {
                 in_flight: 0,
                 recent: VecDeque::new(),
                 session: None,
+                sends: Bucket::default(),
             });
             self.mark_dirty(user_id, cx.now.monotonic_ms);
         }
@@ -291,17 +298,19 @@ impl Shard {
         self.go_on(conn, cx)
     }
 
-    /// Whether the next frame of a buffer may be looked at.
+    /// Whether the next frame of a buffer may be looked at. Here and not after the buffer: what is still in it would be
+    /// answered too.
     fn go_on(&mut self, conn: ConnId, cx: &mut Turn<'_>) -> ControlFlow<()> {
-        match self.sessions.get_mut(conn) {
-            // Here and not after the buffer: what is still in it would be answered too.
-            Some(session) if session.queued > OUTBOX_BYTES_MAX => {
-                self.close(conn, ErrorCode::SlowConsumer, 0, "the answers do not drain", cx);
-                ControlFlow::Break(())
-            }
-            Some(_) => ControlFlow::Continue(()),
-            None => ControlFlow::Break(()),
+        let Some(session) = self.sessions.get_mut(conn) else { return ControlFlow::Break(()) };
+        if session.queued > OUTBOX_BYTES_MAX {
+            self.close(conn, ErrorCode::SlowConsumer, 0, "the answers do not drain", cx);
+            return ControlFlow::Break(());
         }
+        if self.settings.limits.frames.take(&mut session.frames, cx.now.monotonic_ms).is_err() {
+            self.close(conn, ErrorCode::RateLimited, RETRY_FLOOD_MS, "too many frames", cx);
+            return ControlFlow::Break(());
+        }
+        ControlFlow::Continue(())
     }
 
     /// Says bye with a reason and closes.

@@ -14,6 +14,7 @@ use super::{
     input::{ConnId, Connected, Envelope, StoreState},
     tail::{Tail, TailEntry},
 };
+use crate::rate::Bucket;
 
 /// One device of a user.
 #[derive(Debug)]
@@ -31,6 +32,8 @@ pub(super) struct Device {
     pub(super) recent: VecDeque<Seq>,
     /// The connection of this device, if any.
     pub(super) session: Option<ConnId>,
+    /// Sends lately.
+    pub(super) sends: Bucket,
 }
 
 impl Device {
@@ -86,6 +89,14 @@ pub(super) struct User {
     pub(super) unfinished: bool,
     /// What is being loaded: conversations of this user, and the user itself until all who waited are served.
     pub(super) loading: u32,
+    /// Sends lately, of all devices.
+    pub(super) sends: Bucket,
+    /// Conversations opened lately.
+    pub(super) opened: Bucket,
+    /// Whom this user wrote to last, the very last at the end.
+    pub(super) recent_peers: VecDeque<UserId>,
+    /// Pages asked for lately.
+    pub(super) fetches: Bucket,
     /// Is in the shard's list of users to flush.
     pub(super) dirty: bool,
     /// The last batch with a record of this user.
@@ -102,6 +113,7 @@ impl User {
             in_flight: 0,
             recent: VecDeque::new(),
             session: None,
+            sends: Bucket::default(),
         });
         let mut user = Self {
             head: snapshot.head,
@@ -118,6 +130,10 @@ impl User {
             marks_written: snapshot.marks,
             unfinished: snapshot.unfinished,
             loading: 0,
+            sends: Bucket::default(),
+            opened: Bucket::default(),
+            recent_peers: VecDeque::new(),
+            fetches: Bucket::default(),
             dirty: false,
             changed_in: BatchId(0),
         };

@@ -21,8 +21,8 @@ use server::{
     directory::Directory,
     limits::{TICK_MS, UNCOMMITTED_BYTES_MAX},
     shard::{
-        Admission, Close, ConnId, Effects, Envelope, Grant, Input, Presence, QueryId, ReadState, Refresh, Settings,
-        Shard, StoreState,
+        Admission, Close, ConnId, Effects, Envelope, Grant, Input, Limits, Presence, QueryId, ReadState, Refresh,
+        Settings, Shard, StoreState,
     },
     topology::Topology,
 };
@@ -52,8 +52,13 @@ const SECTOR: usize = 512;
 /// Short, so that segments are ingested often.
 const SEAL_AFTER_MS: u64 = 1_500;
 
-const SETTINGS: Settings =
-    Settings { ping_after_ms: 2_000, idle_timeout_ms: 5_000, expiry_warning_ms: 3_000, token_leeway_ms: 500 };
+const SETTINGS: Settings = Settings {
+    ping_after_ms: 2_000,
+    idle_timeout_ms: 5_000,
+    expiry_warning_ms: 3_000,
+    token_leeway_ms: 500,
+    limits: Limits::OFF,
+};
 
 /// Short, so that connections outlive their tokens.
 const TOKEN_TTL: Duration = Duration::from_secs(8);

@@ -19,7 +19,7 @@ use crate::{
     credentials::Credentials,
     io::{Counters, capacity::Capacity, socket::Stage},
     limits::{ACCEPT_WARN_MS, HELLOS_TURN_MAX, STOP_MS},
-    shard::{ConnId, Settings},
+    shard::{ConnId, Limits, Settings},
     topology::Topology,
 };
 
@@ -58,8 +58,13 @@ impl World {
             stopping: AtomicBool::new(false),
             drained: (0..2).map(|_| AtomicBool::new(false)).collect(),
         });
-        let settings =
-            Settings { ping_after_ms: 50_000, idle_timeout_ms: 120_000, expiry_warning_ms: 60_000, token_leeway_ms: 0 };
+        let settings = Settings {
+            ping_after_ms: 50_000,
+            idle_timeout_ms: 120_000,
+            expiry_warning_ms: 60_000,
+            token_leeway_ms: 0,
+            limits: Limits::OFF,
+        };
         let clock = Clock::new();
         let cores = (0..2).map(|index| {
             let core = CoreId(index as u16);
