@@ -20,10 +20,12 @@ use benches::{
 use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main, measurement::WallTime};
 use proto_spec::{ClientFrame, Content, SendNumber, ServerFrame, UserId};
 use server::{
+    audit::Audit,
     auth::{Keys, generate_pem},
     committer::OnStoreOutage,
     credentials::Credentials,
     io::{Node, NodeConfig, node::listen},
+    revocation::Revocations,
     shard::{Limits, Settings},
 };
 use storage::{
@@ -58,6 +60,8 @@ fn end_to_end(criterion: &mut Criterion) {
         },
         seal_after_ms: 600_000,
         on_store_outage: OnStoreOutage::Accept,
+        revocations: Revocations::default(),
+        audit: Audit::off(),
     };
     let keys = Keys::from_pem(pem.as_bytes()).expect("a key");
     let journal = recover(&config.journal_dir).expect("no journal");

@@ -53,6 +53,8 @@ pub struct Config {
     pub store: Store,
     /// Who may connect.
     pub auth: Auth,
+    /// What is written down about that.
+    pub audit: AuditLog,
     /// How often clients may do things.
     pub limits: Limits,
 }
@@ -131,6 +133,14 @@ pub struct Limits {
     pub frames_per_s: u32,
 }
 
+/// What is written down about who connects.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AuditLog {
+    /// Whether there is an audit log in the data folder.
+    pub enabled: bool,
+}
+
 /// Where metrics and health are served: an address, or nowhere, which a file writes as `""`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AdminListen {
@@ -207,6 +217,7 @@ impl Default for Config {
             journal: Journal::default(),
             store: Store::default(),
             auth: Auth::default(),
+            audit: AuditLog::default(),
             limits: Limits::default(),
         }
     }
@@ -248,6 +259,12 @@ impl Default for Limits {
             logins_per_s: 2,
             frames_per_s: 500,
         }
+    }
+}
+
+impl Default for AuditLog {
+    fn default() -> Self {
+        Self { enabled: true }
     }
 }
 

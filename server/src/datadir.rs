@@ -23,6 +23,7 @@ const FORMAT: &str = "FORMAT";
 const FORMAT_NEW: &str = "FORMAT.new";
 const TOKEN_KEY: &str = "token-key.pem";
 const REVOCATIONS: &str = "revocations";
+const AUDIT_LOG: &str = "audit.log";
 const JOURNAL: &str = "journal";
 const STORE: &str = "store";
 
@@ -164,6 +165,12 @@ impl DataDir {
     #[must_use]
     pub fn revocations(&self) -> PathBuf {
         self.path.join(REVOCATIONS)
+    }
+
+    /// Where it is written down who came and who was refused.
+    #[must_use]
+    pub fn audit_log(&self) -> PathBuf {
+        self.path.join(AUDIT_LOG)
     }
 
     /// Where the store lives.

@@ -98,6 +98,23 @@ pub const HS256_SECRET_BYTES_MIN: usize = 32;
 /// id may cost a check with each, some twenty microseconds.
 pub const KEYS_MAX: usize = 8;
 
+/// Events that wait for the thread that writes the audit log: a crowd of a few thousand logins. With them waiting, cores let nobody
+/// in until there is room.
+pub const AUDIT_QUEUE_MAX: usize = 4 * 1024;
+
+/// Lines of the audit log that are kept while its disk takes none, some 200 bytes each. Of more, the newest.
+pub const AUDIT_KEPT_MAX: usize = 16 * 1024;
+
+/// Refused hellos that are listed in the audit log in one second, of strangers and of others each; beyond that they are counted. A
+/// flood so costs the disk 4 KB a second.
+pub const AUDIT_REFUSALS_MAX: u64 = 10;
+
+/// Lines of the audit log in one write.
+pub const AUDIT_WRITE_LINES_MAX: usize = 64;
+
+/// Wait before the audit log's disk is tried again, in milliseconds, and until the refusals of a second are counted up.
+pub const AUDIT_RETRY_MS: u64 = 1_000;
+
 /// Revocations in force: each takes some 50 bytes of memory and of the file, and only lost devices and accounts need one.
 pub const REVOCATIONS_MAX: usize = 100_000;
 
@@ -122,6 +139,9 @@ pub const ADMIN_REQUEST_BYTES_MAX: usize = 4 * 1024;
 
 /// Time that one admin request may take from connect to close, in milliseconds. It comes from the same data centre.
 pub const ADMIN_REQUEST_MS: u64 = 5_000;
+
+/// How long a command waits for the running server to carry it out, in milliseconds: it syncs a file, on a disk that is busy.
+pub const OPERATOR_ANSWER_MS: u64 = 30_000;
 
 /// Smallest segment of the journal that an operator may choose: the batch of one turn must fit in half of it.
 pub const JOURNAL_SEGMENT_BYTES_MIN: u64 = 1024 * 1024;

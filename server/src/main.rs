@@ -5,9 +5,10 @@ use std::{
     env,
     ffi::OsStr,
     fmt::Write as _,
-    future,
-    io::{self, BufWriter, Write as _},
+    fs, future,
+    io::{self, BufWriter, ErrorKind, Write as _},
     net::{SocketAddr, TcpListener},
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     process::{self, ExitCode},
     sync::Arc,
@@ -19,18 +20,23 @@ use clap::{Parser, Subcommand};
 use proto_spec::{DeviceId, TimestampMs, UserId};
 use server::{
     admin::{self, Readiness},
+    audit::{Audit, AuditThread, Event, What},
     auth::{self, Mint},
     config::{AdminListen, Config, ConfigError},
     credentials::{Credentials, key_path},
-    datadir::DataDir,
+    datadir::{DataDir, DataDirError},
     io::{Node, NodeConfig, StartError},
     journal_command::{self, Action, List, OnDamage, Text, WAY_ON},
     keyfile::{self, KeyFileError},
     limits::UNCOMMITTED_BYTES_MAX,
     logging::{self, LoggingError},
     metrics,
+    operator::{self, Operator, Wish},
     process::Usage,
+    revocation::{Revocations, Subject},
+    revocation_file::RevocationFile,
     shard::Settings,
+    utc::wall_now,
 };
 use storage::{
     EmbeddedConfig, EmbeddedStore, IngestError,
@@ -52,6 +58,10 @@ enum Command {
     Serve(ServeArguments),
     /// Mint a token for a user and print it.
     Token(TokenArguments),
+    /// Make all tokens void that a user, or one device, has by now. Connections end at once; newer tokens are good.
+    Revoke(RevokeArguments),
+    /// Print which revocations are in force.
+    Revocations(FolderArguments),
     /// Look at the journal of a stopped server, check it, save it, bring it into the store.
     Journal(JournalArguments),
 }
@@ -92,6 +102,31 @@ struct TokenArguments {
     /// Configuration file of the server.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+}
+
+#[derive(clap::Args)]
+struct FolderArguments {
+    /// Data folder of the server.
+    #[arg(long, value_name = "FOLDER")]
+    data: Option<PathBuf>,
+    /// Configuration file of the server.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+#[derive(clap::Args)]
+struct RevokeArguments {
+    /// Whose tokens.
+    #[arg(long, value_name = "ID", value_parser = parse_user)]
+    user: UserId,
+    /// Those of this device only.
+    #[arg(long, value_name = "ID", value_parser = parse_device)]
+    device: Option<DeviceId>,
+    /// Take a revocation back: tokens that were void are good again.
+    #[arg(long)]
+    lift: bool,
+    #[command(flatten)]
+    folder: FolderArguments,
 }
 
 #[derive(clap::Args)]
@@ -143,6 +178,12 @@ fn main() -> ExitCode {
         None => serve(&ServeArguments::default()),
         Some(Command::Serve(arguments)) => serve(&arguments),
         Some(Command::Token(arguments)) => token(&arguments),
+        Some(Command::Revoke(arguments)) => {
+            let RevokeArguments { user, device, lift, folder } = arguments;
+            let subject = Subject { user, device };
+            revocations(&folder, if lift { Wish::Lift(subject) } else { Wish::Revoke(subject) })
+        }
+        Some(Command::Revocations(folder)) => revocations(&folder, Wish::List),
         Some(Command::Journal(arguments)) => journal(arguments),
     };
     let Err(error) = done else { return ExitCode::SUCCESS };
@@ -175,11 +216,26 @@ fn serve(arguments: &ServeArguments) -> anyhow::Result<()> {
     let admin_address = admin.as_ref().map(TcpListener::local_addr).transpose()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let signals = runtime.block_on(async { Signals::listen() })?;
-    let node = start_node(&config, &data, credentials)?;
+    let (audit, audit_thread) = start_audit(&config, &data)?;
+    let revocations = RevocationFile::open(&data.revocations())?;
+    let node = start_node(&config, &data, credentials, revocations.revocations().clone(), audit.clone())?;
+    // Not every file system takes sockets, and everything else works without.
+    let socket = operator::listen(data.path());
+    let socket = socket.inspect_err(
+        |error| tracing::error!(%error, "no admin.sock: `ringpost revoke` works while this server is stopped"),
+    );
+    audit.report(Event::new(wall_now(), What::Start));
+    let operator = Operator::new(revocations, node.controls(), audit.clone());
+    let operator = async {
+        match socket {
+            Ok(socket) => operator.serve(socket).await,
+            Err(_) => future::pending().await,
+        }
+    };
     let addresses = Addresses { listen: node.address(), admin: admin_address };
     // A server whose stdout is gone serves all the same.
     let _ = print(&greeting(&config, &data, addresses, arguments.config.as_deref()));
-    runtime.block_on(attend(&config, node, signals, admin))
+    runtime.block_on(attend(&config, node, signals, admin, operator, (audit, audit_thread)))
 }
 
 fn token(arguments: &TokenArguments) -> anyhow::Result<()> {
@@ -200,6 +256,38 @@ fn token(arguments: &TokenArguments) -> anyhow::Result<()> {
         issuer: config.auth.issuer(),
     };
     print(&format!("{}\n", auth::mint_with(&key, &what, now)?))
+}
+
+/// Asks the server that runs, or does it in the files of one that does not.
+fn revocations(folder: &FolderArguments, wish: Wish) -> anyhow::Result<()> {
+    let config = load_config(folder.config.as_deref(), folder.data.as_deref())?;
+    let answer = match DataDir::open_existing(&config.data_dir) {
+        Ok(data) => {
+            let (audit, _thread) = start_audit(&config, &data)?;
+            // Of the process itself: that of this one.
+            let uid = fs::metadata("/proc/self")?.uid();
+            operator::act_alone(&data.revocations(), wish, &audit, uid)?
+        }
+        Err(error @ DataDirError::InUse { .. }) => match operator::ask(&config.data_dir, wish) {
+            Err(no_socket) if matches!(no_socket.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
+                bail!(
+                    "{error}; it is no server that listens on admin.sock there, or one that is just starting: try again"
+                )
+            }
+            answer => answer?,
+        },
+        Err(error) => return Err(error.into()),
+    };
+    print(&answer)
+}
+
+fn start_audit(config: &Config, data: &DataDir) -> anyhow::Result<(Audit, Option<AuditThread>)> {
+    if !config.audit.enabled {
+        return Ok((Audit::off(), None));
+    }
+    let path = data.audit_log();
+    let (audit, thread) = Audit::start(&path).with_context(|| format!("{}", path.display()))?;
+    Ok((audit, Some(thread)))
 }
 
 fn journal(arguments: JournalArguments) -> anyhow::Result<()> {
@@ -237,7 +325,13 @@ fn bind(key: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
 }
 
 /// The node that a configuration describes.
-fn start_node(config: &Config, data: &DataDir, credentials: Credentials) -> anyhow::Result<Node> {
+fn start_node(
+    config: &Config,
+    data: &DataDir,
+    credentials: Credentials,
+    revocations: Revocations,
+    audit: Audit,
+) -> anyhow::Result<Node> {
     let in_data = || format!("{}", data.path().display());
     // Read first: if the journal is damaged, the store has not been touched.
     let found = recover(&data.journal()).map_err(|error| match error {
@@ -272,6 +366,8 @@ fn start_node(config: &Config, data: &DataDir, credentials: Credentials) -> anyh
         journal,
         seal_after_ms: config.journal.seal_after_ms,
         on_store_outage: config.journal.on_store_outage,
+        revocations,
+        audit,
     };
     Node::start(&node, found, Arc::new(store), credentials).map_err(|error| match error {
         error @ StartError::Ingest(IngestError::Batch { .. }) => anyhow!("{error}; {WAY_ON}").context(in_data()),
@@ -289,13 +385,15 @@ async fn attend(
     node: Node,
     Signals { mut hangup, mut ending }: Signals,
     admin: Option<TcpListener>,
+    operator: impl Future<Output = io::Result<()>>,
+    (audit, audit_thread): (Audit, Option<AuditThread>),
 ) -> anyhow::Result<()> {
     let (counters, directory, controls) = (node.counters(), node.directory(), node.controls());
     let readiness = Cell::new(Readiness::Ready);
     let serve_admin = async {
         match admin {
             Some(listener) => {
-                let metrics = || metrics::text(&counters, directory.len(), Usage::own());
+                let metrics = || metrics::text(&counters, audit.counters(), directory.len(), Usage::own());
                 admin::serve(listener, metrics, || readiness.get()).await
             }
             None => future::pending().await,
@@ -305,9 +403,12 @@ async fn attend(
         let signal = ending.next().await;
         tracing::info!(signal, "stopping; a second signal exits at once");
         readiness.set(Readiness::NotReady("stopping"));
+        let audit = audit.clone();
         let joined = tokio::task::spawn_blocking(move || {
             node.stop();
             node.join();
+            audit.report(Event::new(wall_now(), What::Stop));
+            drop(audit_thread);
         });
         tokio::select! {
             joined = joined => joined.context("the node"),
@@ -320,18 +421,30 @@ async fn attend(
     };
     let reload = async {
         while hangup.recv().await.is_some() {
-            match Credentials::load(config) {
+            let event = match Credentials::load(config) {
                 Ok(credentials) => {
                     controls.replace(credentials);
                     tracing::info!("the keys have been read again");
+                    Event::new(wall_now(), What::Reloaded)
                 }
-                Err(error) => tracing::error!(%error, "the keys stay as they were"),
-            }
+                Err(error) => {
+                    tracing::error!(%error, "the keys stay as they were");
+                    Event { reason: Some(error.to_string()), ..Event::new(wall_now(), What::ReloadFailed) }
+                }
+            };
+            let audit = audit.clone();
+            // It may have to wait for room, and a second signal must be heard meanwhile.
+            let reported = tokio::task::spawn_blocking(move || {
+                audit.reopen();
+                audit.report(event);
+            });
+            let _ = reported.await;
         }
         future::pending().await
     };
     tokio::select! {
         served = serve_admin => served.context("admin_listen"),
+        served = operator => served.context("admin.sock"),
         stopped = stop => stopped,
         () = reload => Ok(()),
     }
@@ -504,7 +617,7 @@ mod tests {
         // Beside this test's program lies no chat: it is run by cargo, from whatever folder.
         let command = chat_command();
         assert!(command.contains(" -p client --bin ringpost-chat --"), "{command}");
-        let manifest = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../client/Cargo.toml")).unwrap();
+        let manifest = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../client/Cargo.toml")).unwrap();
         assert!(manifest.contains("name = \"client\"") && manifest.contains("name = \"ringpost-chat\""));
     }
 

@@ -1,5 +1,6 @@
-//! Revocation file: what was revoked, over restarts. One line a change, appended and synced before it is confirmed;
-//! rewritten with what is in force when it is opened, and when an append failed, whose trace on the disk is not known.
+//! Revocation file: what was revoked, over restarts. One line a change, appended and synced before it is confirmed.
+//! Rewritten with what is in force when it is opened with anything else in it, before the first change, and after an append
+//! that failed, whose trace on the disk is not known. There is none before the first change.
 //!
 //! Whoever opens it has the data folder's lock. A last line that is torn was never confirmed and is dropped; any other
 //! damage is refused, since a revocation that is forgotten lets somebody in.
@@ -55,14 +56,14 @@ pub enum RevocationFileError {
 #[derive(Debug)]
 pub struct RevocationFile {
     path: PathBuf,
-    /// For appending. None: an append failed.
+    /// For appending. None: it must be rewritten first.
     file: Option<File>,
     bytes: u64,
     revocations: Revocations,
 }
 
 impl RevocationFile {
-    /// Opens the file, or makes an empty one.
+    /// Reads the file, if there is one.
     ///
     /// # Errors
     /// See [`RevocationFileError`].
@@ -78,7 +79,9 @@ impl RevocationFile {
             }
         }
         let mut file = Self { path: path.to_owned(), file: None, bytes: 0, revocations };
-        file.rewrite().map_err(|error| file.io_error(error))?;
+        if bytes != file.text().as_bytes() {
+            file.rewrite().map_err(|error| file.io_error(error))?;
+        }
         Ok(file)
     }
 
@@ -127,10 +130,7 @@ impl RevocationFile {
         }
         let mut file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(&fresh)?;
         file.set_permissions(fs::Permissions::from_mode(0o600))?;
-        let mut text = String::new();
-        for (subject, moment) in self.revocations.iter() {
-            text.push_str(&Change::Revoke(subject, moment).line());
-        }
+        let text = self.text();
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
         fs::rename(&fresh, &self.path)?;
@@ -138,6 +138,11 @@ impl RevocationFile {
         self.bytes = text.len() as u64;
         self.file = Some(file);
         Ok(())
+    }
+
+    /// What is in force, and nothing else.
+    fn text(&self) -> String {
+        self.revocations.iter().map(|(subject, moment)| Change::Revoke(subject, moment).line()).collect()
     }
 
     fn io_error(&self, error: io::Error) -> RevocationFileError {
@@ -259,7 +264,7 @@ mod tests {
         let mut file = world.open().unwrap();
         let phone = Subject { user: UserId(7), device: Some(DeviceId(3)) };
         assert!(matches!(file.make(Change::Lift(phone)), Err(RevocationFileError::Change(_))));
-        assert_eq!(fs::read(&world.path).unwrap(), b"");
+        assert!(!world.path.exists());
     }
 
     #[test]

@@ -6,10 +6,12 @@ use std::{sync::Arc, time::Duration};
 
 use proto_spec::{Event, Resume, UserId};
 use server::{
+    audit::Audit,
     auth::{Keys, SigningKey, generate_pem, mint},
     committer::OnStoreOutage,
     credentials::Credentials,
     io::{Node, NodeConfig},
+    revocation::Revocations,
     shard::{Limits, Settings},
 };
 use storage::{
@@ -57,6 +59,8 @@ impl World {
             },
             seal_after_ms: 100,
             on_store_outage,
+            revocations: Revocations::default(),
+            audit: Audit::off(),
         };
         let keys = Keys::from_pem(pem.as_bytes()).unwrap();
         let found = recover(&config.journal_dir).unwrap();

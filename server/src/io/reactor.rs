@@ -35,12 +35,14 @@ use super::{
     token::Op,
 };
 use crate::{
+    audit::Reporter,
     committer::News,
     credentials::Credentials,
     limits::{
         ACCEPTS_TURN_MAX, DEPARTURES_TURN_MAX, MAILBOX_TURN_MAX, OUTPUT_TURN_BYTES_MAX, STALLED_SLEEP_MS, TICK_MS,
         TURNS_BETWEEN_YIELDS,
     },
+    revocation::Subject,
     shard::{Admission, Effects, Input, Now, Presence, Refresh, Shard},
 };
 
@@ -59,6 +61,7 @@ pub(super) struct Reactor {
     greetings: Greetings,
     /// Tokens of live connections that wait to be judged, in order; at most `REFRESHES_MAX`.
     refreshes: VecDeque<Refresh>,
+    reporter: Reporter,
     arrivals: Arrivals,
     outgoing: Outgoing<CoreMessage>,
     /// Core 0 has the journal.
@@ -98,6 +101,7 @@ impl Reactor {
             core: parts.core,
             outgoing: Outgoing::new(Arc::clone(&shared.mailboxes)),
             credentials: shared.credentials(),
+            reporter: Reporter::new(shared.audit.clone()),
             shared,
             clock: parts.clock,
             shard: parts.shard,
@@ -147,6 +151,7 @@ impl Reactor {
             }
         }
         mailbox.close();
+        self.reporter.finish();
         Ok(())
     }
 
@@ -171,6 +176,7 @@ impl Reactor {
         self.connections.begin_closes(&mut self.ring);
         self.readers.flush();
         self.outgoing.flush();
+        self.reporter.flush();
         self.ring.submit()
     }
 
@@ -263,6 +269,9 @@ impl Reactor {
                 self.feed(now, Input::Answer { query, answer: answer.map(|answer| *answer) });
             }
             CoreMessage::Unfinished(user) => self.feed(now, Input::Unfinished(user)),
+            CoreMessage::Revoked(Subject { user, device }, issued_up_to) => {
+                self.feed(now, Input::Revoked { user, device, issued_up_to });
+            }
             CoreMessage::Guest(guest) => {
                 if let Some((slot, guest)) = self.arrivals.guest(guest) {
                     self.welcome(now, slot, *guest);
@@ -405,10 +414,8 @@ impl Reactor {
 
     /// Whether something waits until other cores and the reader threads have caught up, or for its share of a turn.
     fn has_put_off(&self) -> bool {
-        !self.deferred.is_empty()
-            || !self.departures.is_empty()
-            || !self.refreshes.is_empty()
-            || self.greetings.has_waiting()
+        let has_tokens = !self.refreshes.is_empty() || self.greetings.has_waiting();
+        !self.deferred.is_empty() || !self.departures.is_empty() || (has_tokens && !self.reporter.is_stalled())
     }
 
     /// Announces that this core sleeps; false if something came in the meantime.

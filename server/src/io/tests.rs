@@ -27,10 +27,12 @@ use tempfile::TempDir;
 
 use super::{Node, NodeConfig, message::CoreMessage};
 use crate::{
+    audit::Audit,
     auth::{Keys, SigningKey, generate_pem, mint},
     committer::OnStoreOutage,
     credentials::Credentials,
     logging,
+    revocation::Revocations,
     shard::{Limits, Settings},
     topology::Topology,
 };
@@ -77,6 +79,8 @@ impl<S: Store> World<S> {
             },
             seal_after_ms: 60_000,
             on_store_outage: OnStoreOutage::Accept,
+            revocations: Revocations::default(),
+            audit: Audit::off(),
         };
         change(&mut config);
         let mut world = Self { node: None, config, store: Arc::new(store), pem: generate_pem().unwrap(), _dir: dir };

@@ -15,6 +15,8 @@ pub struct Close {
     pub conn: ConnId,
     /// Whose it was, for the log line.
     pub user: UserId,
+    /// Which device it was.
+    pub device: DeviceId,
     /// Why; `None` when the client said bye.
     pub reason: Option<ErrorCode>,
 }

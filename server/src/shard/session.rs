@@ -323,7 +323,8 @@ impl Shard {
     /// Closes what is still open.
     fn end(&mut self, conn: ConnId, reason: Option<ErrorCode>, cx: &mut Turn<'_>) {
         if let Some(session) = self.leave(conn, cx) {
-            cx.effects.closes.push(Close { conn, user: session.user, reason });
+            let Session { user, device, .. } = session;
+            cx.effects.closes.push(Close { conn, user, device, reason });
         }
     }
 

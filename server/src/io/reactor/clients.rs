@@ -18,7 +18,8 @@ use super::{
     Reactor,
 };
 use crate::{
-    auth::Claims,
+    audit::{Event, What},
+    auth::{Claims, TokenError},
     handshake::{Step, bye},
     limits::{ACCEPT_WARN_MS, HELLOS_TURN_MAX, RETRY_BUSY_MS, RETRY_STOPPING_MS},
     shard::{Close, ConnId, Connected, Grant, Input, Now, Refresh},
@@ -99,10 +100,10 @@ impl Reactor {
     }
 
     /// Judges some of the tokens that wait, those of hellos and those of live connections in turn. None while other cores or
-    /// the reader threads are behind: who is let in wants something of both.
+    /// the reader threads are behind: who is let in wants something of both. None while the audit log is: nothing of it is left out.
     pub(super) fn judge_tokens(&mut self, now: Now) {
         for at in 0..HELLOS_TURN_MAX {
-            if self.is_stalled() {
+            if self.is_stalled() || self.reporter.is_stalled() {
                 return;
             }
             let is_any = match at % 2 {
@@ -128,13 +129,20 @@ impl Reactor {
     /// False if none waits.
     fn judge_refresh(&mut self, now: Now) -> bool {
         let Some(Refresh { conn, user, device, token }) = self.refreshes.pop_front() else { return false };
-        match self.credentials.keys.verify_for(&token, user, device, now.wall) {
-            Ok(Claims { expires, issued, .. }) => {
+        let verdict = self.credentials.keys.verify_for(&token, user, device, now.wall).and_then(|claims| {
+            let is_revoked = self.shared.revocations.read().is_revoked(user, device, claims.issued);
+            if is_revoked { Err(TokenError::Revoked) } else { Ok(claims) }
+        });
+        let event = |what| Event { user: Some(user), device: Some(device), ..Event::new(now.wall, what) };
+        match verdict {
+            Ok(Claims { expires, issued, key, .. }) => {
+                self.reporter.report(Event { key: Some(key), ..event(What::Refreshed) });
                 self.feed(now, Input::Refreshed { conn, grant: Grant { expires, issued } });
             }
             Err(error) => {
                 let (code, detail) = (error.code(), error.to_string());
                 debug!(core = self.core.0, %user, %device, slot = conn.slot, reason = code.name(), "refresh refused");
+                self.reporter.report(Event { reason: Some(code.name().to_owned()), ..event(What::RefreshRefused) });
                 self.feed(now, Input::RefreshRefused { conn, code, detail: &detail });
             }
         }
@@ -178,11 +186,14 @@ impl Reactor {
     fn on_step(&mut self, now: Now, conn: ConnId, peer: SocketAddr, step: Step) {
         match step {
             Step::More => {}
-            Step::Refuse { bytes, code, claims: _ } => {
+            Step::Refuse { bytes, code, claims } => {
                 self.greetings.end(conn);
                 self.counters().handshakes_failed.one();
                 self.shared.counters.closed(code);
                 debug!(core = self.core.0, slot = conn.slot, %peer, reason = code.name(), "handshake refused");
+                let (user, key) = claims.map(|claims| (claims.user, claims.key)).unzip();
+                let (peer, reason) = (Some(peer), Some(code.name().to_owned()));
+                self.reporter.report(Event { user, key, peer, reason, ..Event::new(now.wall, What::Refused) });
                 self.connections.queue(conn, &bytes);
                 self.connections.close(now.monotonic_ms, conn, &mut self.ring);
             }
@@ -249,7 +260,18 @@ impl Reactor {
 
     /// The connection is the shard's.
     fn connect(&mut self, now: Now, conn: ConnId, guest: Guest) {
-        let Guest { user, device, version, resume, grant, peer, rest, from, .. } = guest;
+        let Guest { user, device, version, resume, grant, key, peer, rest, from, .. } = guest;
+        let event = |what| {
+            let (user, device, peer, key) = (Some(user), Some(device), Some(peer), Some(key));
+            Event { user, device, peer, key, ..Event::new(now.wall, what) }
+        };
+        // Here and not where the hello was judged: from now on a revocation finds the connection.
+        if self.shared.revocations.read().is_revoked(user, device, grant.issued) {
+            let code = ErrorCode::Revoked;
+            self.reporter.report(Event { reason: Some(code.name().to_owned()), ..event(What::Refused) });
+            return self.refuse(now, conn, code, 0, &TokenError::Revoked.to_string());
+        }
+        self.reporter.report(event(What::Login));
         debug!(core = self.core.0, %user, %device, slot = conn.slot, %peer, accepted_by = from.0, "connected");
         self.connections.serve(conn, user, &mut self.ring);
         self.feed(now, Input::Connected(Connected { conn, user, device, version, resume, grant }));
@@ -266,7 +288,11 @@ impl Reactor {
         self.connections.close(now.monotonic_ms, conn, &mut self.ring);
     }
 
-    pub(super) fn close(&mut self, now: Now, Close { conn, user, reason }: Close) {
+    pub(super) fn close(&mut self, now: Now, Close { conn, user, device, reason }: Close) {
+        if let Some(code @ (ErrorCode::TokenExpired | ErrorCode::Revoked)) = reason {
+            let (user, device, reason) = (Some(user), Some(device), Some(code.name().to_owned()));
+            self.reporter.report(Event { user, device, reason, ..Event::new(now.wall, What::TokenEnded) });
+        }
         match reason {
             Some(code) => self.shared.counters.closed(code),
             None => self.counters().closed_after_bye.one(),

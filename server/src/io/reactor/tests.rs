@@ -15,6 +15,7 @@ use storage::MemoryStore;
 
 use super::*;
 use crate::{
+    audit::Audit,
     auth::{Keys, SigningKey, generate_pem, mint},
     credentials::Credentials,
     io::{Counters, capacity::Capacity, socket::Stage},
@@ -50,6 +51,8 @@ impl World {
             counters: Arc::new(Counters::new(2)),
             topology,
             credentials: RwLock::new(Arc::new(Credentials { keys: Keys::from_pem(pem.as_bytes()).unwrap() })),
+            revocations: RwLock::default(),
+            audit: Audit::off(),
             listener: TcpListener::bind("127.0.0.1:0").unwrap(),
             capacity,
             handshake_timeout_ms: 60_000,
