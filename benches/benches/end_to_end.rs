@@ -24,7 +24,7 @@ use server::{
     auth::{Keys, generate_pem},
     committer::OnStoreOutage,
     credentials::Credentials,
-    io::{Node, NodeConfig, node::listen},
+    io::{Node, NodeConfig, OriginLimits, node::listen},
     revocation::Revocations,
     shard::{Limits, Settings},
 };
@@ -45,6 +45,7 @@ fn end_to_end(criterion: &mut Criterion) {
         cores: 1,
         connections_max: 16,
         handshake_timeout_ms: 10_000,
+        origins: OriginLimits::default(),
         settings: Settings {
             ping_after_ms: 600_000,
             idle_timeout_ms: 1_200_000,

@@ -32,6 +32,7 @@ use serde::Deserialize;
 use server::{
     handshake::bye,
     io::{
+        origins::Origin,
         ring::{Completion, Doorbell, Payload, Ring, SetupError},
         socket::{Connections, Received, Sent, conn_of},
         token::Op,
@@ -75,7 +76,7 @@ pub fn run(listener: &TcpListener, connections_max: u32) -> Result<Infallible, R
                 Op::Accept => {
                     let slot = u32::try_from(completion.result)
                         .map_err(|_| io::Error::from_raw_os_error(-completion.result))?;
-                    let conn = connections.open(slot);
+                    let conn = connections.open(slot, Origin::default());
                     connections.greet(conn, &mut ring);
                     ring.accept(listener.as_fd(), completion.token.slot);
                 }
@@ -88,7 +89,7 @@ pub fn run(listener: &TcpListener, connections_max: u32) -> Result<Infallible, R
         }
         connections.feed_starved(&mut ring);
         connections.flush(&mut ring);
-        connections.begin_closes(&mut ring);
+        connections.begin_closes(&mut ring, drop);
     }
 }
 

@@ -221,8 +221,8 @@ impl Drop for AuditThread {
 #[derive(Debug)]
 pub struct Reporter {
     audit: Audit,
-    /// What found the queue full, in order. Holds what one turn of a stalled core still causes, at most an event for each of
-    /// its connections.
+    /// What found the queue full, in order: what a core still causes that judges no token, at most an event for each of its
+    /// connections.
     kept: VecDeque<Event>,
 }
 
@@ -262,7 +262,7 @@ impl Reporter {
     /// Whether the log is behind: nothing should happen that is to be reported.
     #[must_use]
     pub fn is_stalled(&self) -> bool {
-        !self.kept.is_empty()
+        !self.kept.is_empty() || self.audit.sender.as_ref().is_some_and(Sender::is_full)
     }
 }
 

@@ -8,17 +8,19 @@ use std::{
     fmt,
     fs::File,
     io::Read,
-    net::SocketAddr,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     num::NonZero,
     path::{Path, PathBuf},
 };
 
+use ipnet::IpNet;
 use proto_spec::limits::SEND_WINDOW;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use thiserror::Error;
 
 use crate::{
     committer::OnStoreOutage,
+    io::OriginLimits,
     limits::{
         CORES_MAX, JOURNAL_SEGMENT_BYTES_MAX, JOURNAL_SEGMENT_BYTES_MIN, JOURNAL_SEGMENTS_MIN, RATE_PER_S_MAX,
         SMALL_FILE_BYTES_MAX, TICK_MS,
@@ -131,6 +133,14 @@ pub struct Limits {
     pub logins_per_s: u32,
     /// Frames of one connection a second.
     pub frames_per_s: u32,
+    /// Connections from one address at a time.
+    pub address_connections: u32,
+    /// Handshakes from one address at a time.
+    pub address_handshakes: u32,
+    /// Hellos from one address that are refused, a second.
+    pub address_failures_per_s: u32,
+    /// Networks whose addresses are not counted.
+    pub trusted_networks: Vec<IpNet>,
 }
 
 /// What is written down about who connects.
@@ -258,6 +268,13 @@ impl Default for Limits {
             fetches_per_s: 20,
             logins_per_s: 2,
             frames_per_s: 500,
+            address_connections: 1000,
+            address_handshakes: 100,
+            address_failures_per_s: 5,
+            trusted_networks: vec![
+                IpNet::new_assert(IpAddr::from([127, 0, 0, 0]), 8),
+                IpNet::new_assert(IpAddr::V6(Ipv6Addr::LOCALHOST), 128),
+            ],
         }
     }
 }
@@ -397,7 +414,7 @@ impl Journal {
 impl Limits {
     /// None of them.
     #[must_use]
-    pub const fn off() -> Self {
+    pub fn off() -> Self {
         Self {
             device_sends_per_s: 0,
             user_sends_per_s: 0,
@@ -405,6 +422,21 @@ impl Limits {
             fetches_per_s: 0,
             logins_per_s: 0,
             frames_per_s: 0,
+            address_connections: 0,
+            address_handshakes: 0,
+            address_failures_per_s: 0,
+            trusted_networks: Vec::new(),
+        }
+    }
+
+    /// As the rim takes them.
+    #[must_use]
+    pub fn of_origins(&self) -> OriginLimits {
+        OriginLimits {
+            connections: self.address_connections,
+            handshakes: self.address_handshakes,
+            failures: Rate::per_second(self.address_failures_per_s),
+            trusted: self.trusted_networks.clone(),
         }
     }
 
@@ -429,6 +461,7 @@ impl Limits {
             ("limits.fetches_per_s", self.fetches_per_s),
             ("limits.logins_per_s", self.logins_per_s),
             ("limits.frames_per_s", self.frames_per_s),
+            ("limits.address_failures_per_s", self.address_failures_per_s),
         ] {
             check.range(key, per_s.into(), 0..=RATE_PER_S_MAX.into());
         }

@@ -61,6 +61,20 @@ pub const RATED_MAX: usize = 256 * 1024;
 /// so many.
 pub const RECENT_PEERS_MAX: usize = 64;
 
+/// Times the connections that an address may have, beyond which more are closed without a word: a bye and the wait for it to be
+/// read hold a descriptor for seconds.
+pub const ADDRESS_ABUSE_FACTOR: u32 = 2;
+
+/// How long a client waits whose address has too many connections or handshakes, in milliseconds: others behind it must end first.
+pub const RETRY_ADDRESS_MS: u64 = 10_000;
+
+/// Time between two looks for addresses that can be forgotten, in milliseconds. Only those of refused hellos are left over.
+pub const ORIGINS_SWEEP_MS: u64 = 10_000;
+
+/// Handshakes at the head of the line that are looked at for one to give up when there are too many: those whose bytes wait to be
+/// judged are not given up, and many of them mean that the core is busy, not held up.
+pub const EVICTION_LOOKS_MAX: usize = 16;
+
 /// How long a client waits that was closed for sending too many frames, in milliseconds: until its rate is full again.
 pub const RETRY_FLOOD_MS: u64 = 1_000 * RATE_BURST_S;
 

@@ -25,6 +25,14 @@ pub struct Bucket {
     full_at_us: u64,
 }
 
+impl Bucket {
+    /// Whether it is as good as new.
+    #[must_use]
+    pub fn is_full(self, now_ms: u64) -> bool {
+        self.full_at_us <= now_ms.saturating_mul(1_000)
+    }
+}
+
 impl Rate {
     /// No limit.
     pub const OFF: Self = Self { interval_us: 0, burst_us: 0 };
@@ -88,7 +96,7 @@ impl<K: Eq + Hash> Buckets<K> {
             return Ok(());
         }
         if self.buckets.len() >= self.sweep_at && now_ms >= self.sweep_at_ms {
-            self.buckets.retain(|_, bucket| bucket.full_at_us > now_ms * 1_000);
+            self.buckets.retain(|_, bucket| !bucket.is_full(now_ms));
             // Twice what is left: each is looked at about once for each one that comes. Where the table ends before, once a second.
             self.sweep_at = (2 * self.buckets.len()).clamp(1, RATED_MAX);
             self.sweep_at_ms = if self.sweep_at < RATED_MAX { 0 } else { now_ms + 1_000 };

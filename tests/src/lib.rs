@@ -1,6 +1,7 @@
 //! What the integration tests share: a world of shards in one thread with a model of the store, the simulator, and the
 //! real server as a child process with clients that check every frame they get.
 
+pub mod attack;
 pub mod connection;
 pub mod device;
 pub mod disk;

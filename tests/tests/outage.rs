@@ -10,7 +10,7 @@ use server::{
     auth::{Keys, SigningKey, generate_pem, mint},
     committer::OnStoreOutage,
     credentials::Credentials,
-    io::{Node, NodeConfig},
+    io::{Node, NodeConfig, OriginLimits},
     revocation::Revocations,
     shard::{Limits, Settings},
 };
@@ -44,6 +44,7 @@ impl World {
             cores: 2,
             connections_max: 100,
             handshake_timeout_ms: 10_000,
+            origins: OriginLimits::default(),
             settings: Settings {
                 ping_after_ms: 50_000,
                 idle_timeout_ms: 120_000,

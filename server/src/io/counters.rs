@@ -98,6 +98,8 @@ counters! {
         accepts_failed: Counter,
         /// Connections refused because there were too many.
         refused: Counter,
+        /// Handshakes given up for newer ones because there were too many.
+        handshakes_given_up: Counter,
         /// Connections given to another core.
         moved_out: Counter,
         /// Connections taken from another core.

@@ -14,9 +14,10 @@ use std::{
 use proto_spec::{DeviceId, Resume, UserId};
 use storage::CoreId;
 
+use super::origins::Origin;
 use crate::{
     handshake::Handshake,
-    limits::HANDSHAKES_MAX,
+    limits::{EVICTION_LOOKS_MAX, HANDSHAKES_MAX},
     shard::{ConnId, Grant},
 };
 
@@ -41,6 +42,8 @@ pub struct Guest {
     pub key: Arc<str>,
     /// Where the connection comes from.
     pub peer: SocketAddr,
+    /// As limits count it.
+    pub origin: Origin,
     /// What the client sent after the hello.
     pub rest: Vec<u8>,
 }
@@ -52,6 +55,8 @@ pub struct Greeting {
     pub handshake: Handshake,
     /// Where it comes from.
     pub peer: SocketAddr,
+    /// Bytes of it wait to be judged.
+    waits: bool,
 }
 
 /// Connections of this core whose hello has not been judged, and those on their way to another core.
@@ -94,12 +99,15 @@ impl Greetings {
 
     /// A connection has been accepted.
     pub fn begin(&mut self, conn: ConnId, peer: SocketAddr, deadline_ms: u64) {
-        self.open.insert(conn, Greeting { handshake: Handshake::new(), peer });
+        self.open.insert(conn, Greeting { handshake: Handshake::new(), peer, waits: false });
         self.deadlines.push_back((deadline_ms, conn));
     }
 
     /// Bytes of a hello have come. Nothing more is read of the connection until they have been judged.
     pub fn wait(&mut self, conn: ConnId, bytes: &[u8]) {
+        if let Some(greeting) = self.open.get_mut(&conn) {
+            greeting.waits = true;
+        }
         self.waiting.push_back((conn, bytes.to_vec()));
         debug_assert!(self.waiting.len() <= 2 * HANDSHAKES_MAX, "accepted only while there is room");
     }
@@ -114,35 +122,48 @@ impl Greetings {
     pub fn next_waiting(&mut self) -> Option<(ConnId, Vec<u8>, &mut Greeting)> {
         while let Some((conn, bytes)) = self.waiting.pop_front() {
             if self.open.contains_key(&conn) {
-                return self.open.get_mut(&conn).map(|greeting| (conn, bytes, greeting));
+                return self.open.get_mut(&conn).map(|greeting| {
+                    greeting.waits = false;
+                    (conn, bytes, greeting)
+                });
             }
         }
         None
     }
 
-    /// The handshake is over, one way or the other.
-    pub fn end(&mut self, conn: ConnId) {
-        self.open.remove(&conn);
+    /// The handshake is over, one way or the other; false if it was before.
+    pub fn end(&mut self, conn: ConnId) -> bool {
+        self.open.remove(&conn).is_some()
     }
 
-    /// The next connection whose hello did not come, or was not judged, in time. Its handshake is over.
+    /// The oldest handshake that waits for its client, to be given up for a newer one. None if those at the head of the line all
+    /// wait for this core.
+    #[must_use]
+    pub fn oldest_silent(&mut self) -> Option<ConnId> {
+        while self.deadlines.front().is_some_and(|(_, conn)| !self.open.contains_key(conn)) {
+            self.deadlines.pop_front();
+        }
+        let looked_at = self.deadlines.iter().take(EVICTION_LOOKS_MAX).map(|(_, conn)| *conn);
+        looked_at.into_iter().find(|conn| self.open.get(conn).is_some_and(|greeting| !greeting.waits))
+    }
+
+    /// The next connection whose hello did not come, or was not judged, in time. The caller ends its handshake.
     pub fn take_late(&mut self, now_ms: u64) -> Option<ConnId> {
         while let Some(&(deadline, conn)) = self.deadlines.front()
             && deadline <= now_ms
         {
             self.deadlines.pop_front();
-            if self.open.remove(&conn).is_some() {
+            if self.open.contains_key(&conn) {
                 return Some(conn);
             }
         }
         None
     }
 
-    /// Ends all handshakes, because the core stops.
-    pub fn take_all(&mut self) -> Vec<ConnId> {
-        self.deadlines.clear();
-        self.waiting.clear();
-        self.open.drain().map(|(conn, _)| conn).collect()
+    /// All handshakes, to be ended because the core stops.
+    #[must_use]
+    pub fn all(&self) -> Vec<ConnId> {
+        self.open.keys().copied().collect()
     }
 
     /// A number for the next move.
@@ -227,6 +248,7 @@ mod tests {
             grant: Grant { expires: TimestampMs(0), issued: TimestampMs(0) },
             key: "key".into(),
             peer: PEER,
+            origin: Origin::default(),
             rest: Vec::new(),
         })
     }
@@ -248,9 +270,10 @@ mod tests {
         greetings.begin(conn(1), PEER, 100);
         greetings.begin(conn(2), PEER, 110);
         greetings.begin(conn(3), PEER, 120);
-        greetings.end(conn(1));
+        assert!(greetings.end(conn(1)) && !greetings.end(conn(1)));
         assert_eq!(greetings.take_late(99), None);
         assert_eq!(greetings.take_late(110), Some(conn(2)));
+        assert!(greetings.end(conn(2)));
         assert_eq!(greetings.take_late(119), None);
         assert_eq!(greetings.len(), 1);
     }
@@ -287,8 +310,11 @@ mod tests {
         greetings.end(ConnId { slot: 1, generation: 1 });
         greetings.end(ConnId { slot: 3, generation: 1 });
         assert_eq!(next(&mut greetings), Some(2));
-        assert_eq!(greetings.take_late(102), Some(ConnId { slot: 2, generation: 1 }));
-        assert_eq!(greetings.take_late(104), Some(ConnId { slot: 4, generation: 1 }));
+        for (deadline_ms, slot) in [(102, 2), (104, 4)] {
+            let late = greetings.take_late(deadline_ms).unwrap();
+            assert_eq!(late, ConnId { slot, generation: 1 });
+            greetings.end(late);
+        }
         assert_eq!(next(&mut greetings), None);
         assert!(greetings.is_empty() && !greetings.has_waiting());
     }
@@ -296,15 +322,33 @@ mod tests {
     #[test]
     fn no_hello_is_kept_when_all_handshakes_end() {
         let mut greetings = waiting(0..3);
-        assert_eq!(greetings.take_all().len(), 3);
+        let all = greetings.all();
+        assert_eq!(all.len(), 3);
+        assert!(all.into_iter().all(|conn| greetings.end(conn)));
+        assert_eq!(next(&mut greetings), None);
         assert!(greetings.is_empty() && !greetings.has_waiting());
+    }
+
+    #[test]
+    fn the_oldest_that_waits_for_its_client_is_given_up_and_none_that_waits_for_the_core() {
+        let mut greetings = waiting(1..4);
+        assert_eq!(greetings.oldest_silent(), None);
+        assert_eq!([(); 2].map(|()| next(&mut greetings)), [Some(1), Some(2)]);
+        let first = greetings.oldest_silent().unwrap();
+        assert_eq!(first.slot, 1);
+        greetings.end(first);
+        assert_eq!(greetings.oldest_silent().map(|conn| conn.slot), Some(2));
+        greetings.wait(ConnId { slot: 2, generation: 1 }, &2u32.to_ne_bytes());
+        assert_eq!(greetings.oldest_silent(), None);
     }
 
     #[test]
     fn there_is_no_room_while_as_many_hellos_wait_as_may_be_even_if_their_handshakes_are_over() {
         let mut greetings = waiting(0..HANDSHAKES_MAX as u32);
         assert!(greetings.is_full());
-        while greetings.take_late(u64::MAX).is_some() {}
+        while let Some(late) = greetings.take_late(u64::MAX) {
+            assert!(greetings.end(late));
+        }
         assert!(greetings.is_empty() && greetings.is_full());
         assert_eq!(next(&mut greetings), None);
         assert!(!greetings.is_full());

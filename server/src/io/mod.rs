@@ -14,6 +14,7 @@ pub mod handoff;
 pub mod mailbox;
 pub mod message;
 pub mod node;
+pub mod origins;
 pub mod query;
 mod reactor;
 pub mod ring;
@@ -22,6 +23,7 @@ pub mod token;
 
 pub use counters::Counters;
 pub use node::{Controls, Node, NodeConfig, StartError};
+pub use origins::OriginLimits;
 
 #[cfg(test)]
 mod tests;

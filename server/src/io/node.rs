@@ -32,6 +32,7 @@ use super::{
     counters::Counters,
     mailbox::Mailbox,
     message::CoreMessage,
+    origins::{OriginLimits, Origins},
     query::Readers,
     reactor::{Parts, Reactor},
     ring::{Ring, SetupError, raise_descriptor_limit},
@@ -58,6 +59,8 @@ pub struct NodeConfig {
     pub connections_max: u32,
     /// How long a client may take for its hello, in milliseconds.
     pub handshake_timeout_ms: u64,
+    /// What connections of one address may do.
+    pub origins: OriginLimits,
     /// For the shards.
     pub settings: Settings,
     /// Folder of the journal's files.
@@ -124,6 +127,8 @@ pub(super) struct Shared {
     pub(super) handshake_timeout_ms: u64,
     /// Descriptors in all tables: for the bound, and so that no core ends while one is on its way to it.
     pub(super) connections: AtomicU64,
+    /// Where they come from.
+    pub(super) origins: Origins,
     pub(super) rings: Vec<AtomicI32>,
     pub(super) stopping: AtomicBool,
     pub(super) drained: Vec<AtomicBool>,
@@ -259,6 +264,7 @@ impl Node {
             capacity,
             handshake_timeout_ms: config.handshake_timeout_ms,
             connections: AtomicU64::new(0),
+            origins: Origins::new(config.origins.clone()),
             rings: (0..config.cores).map(|_| AtomicI32::new(-1)).collect(),
             stopping: AtomicBool::new(false),
             drained: (0..config.cores).map(|_| AtomicBool::new(false)).collect(),

@@ -39,8 +39,8 @@ use crate::{
     committer::News,
     credentials::Credentials,
     limits::{
-        ACCEPTS_TURN_MAX, DEPARTURES_TURN_MAX, MAILBOX_TURN_MAX, OUTPUT_TURN_BYTES_MAX, STALLED_SLEEP_MS, TICK_MS,
-        TURNS_BETWEEN_YIELDS,
+        ACCEPTS_TURN_MAX, DEPARTURES_TURN_MAX, MAILBOX_TURN_MAX, ORIGINS_SWEEP_MS, OUTPUT_TURN_BYTES_MAX,
+        STALLED_SLEEP_MS, TICK_MS, TURNS_BETWEEN_YIELDS,
     },
     revocation::Subject,
     shard::{Admission, Effects, Input, Now, Presence, Refresh, Shard},
@@ -78,6 +78,7 @@ pub(super) struct Reactor {
     accepts_failed: u64,
     accept_warn_at_ms: u64,
     next_tick_ms: u64,
+    origins_sweep_ms: u64,
     /// Nothing is committed any more.
     journal_failed: bool,
     /// When the stop was asked for.
@@ -119,6 +120,7 @@ impl Reactor {
             accepts_failed: 0,
             accept_warn_at_ms: 0,
             next_tick_ms: 0,
+            origins_sweep_ms: 0,
             journal_failed: false,
             draining_since_ms: None,
         }
@@ -173,7 +175,8 @@ impl Reactor {
         if let Some(commit) = &mut self.commit {
             commit.begin(now.monotonic_ms, &mut self.ring);
         }
-        self.connections.begin_closes(&mut self.ring);
+        let origins = &self.shared.origins;
+        self.connections.begin_closes(&mut self.ring, |origin| origins.leave(origin, now.monotonic_ms));
         self.readers.flush();
         self.outgoing.flush();
         self.reporter.flush();
@@ -305,7 +308,12 @@ impl Reactor {
             }
         }
         while let Some(conn) = self.greetings.take_late(now.monotonic_ms) {
+            self.end_greeting(conn);
             self.refuse(now, conn, ErrorCode::HandshakeTimeout, 0, "the hello did not come in time");
+        }
+        if self.core.0 == 0 && now.monotonic_ms >= self.origins_sweep_ms {
+            self.origins_sweep_ms = now.monotonic_ms + ORIGINS_SWEEP_MS;
+            self.shared.origins.sweep(now.monotonic_ms);
         }
         let cut = self.connections.cut_late(now.monotonic_ms, &mut self.ring);
         if let Some(commit) = &mut self.commit {

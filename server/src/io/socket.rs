@@ -11,6 +11,7 @@ use std::collections::VecDeque;
 use proto_spec::UserId;
 
 use super::{
+    origins::Origin,
     ring::Ring,
     token::{Op, Token},
 };
@@ -50,6 +51,7 @@ struct Conn {
     /// Bytes that wait for the send in flight to end. Nothing allocated while idle.
     queued: Vec<u8>,
     user: UserId,
+    origin: Origin,
     generation: u32,
     stage: Stage,
     /// A receive is in flight.
@@ -162,7 +164,7 @@ impl Connections {
 
     /// A new connection in the slot that the kernel chose. The slot's close may not have been heard of yet: the kernel
     /// frees a slot when it carries out the close, and promises nothing about the order of completions.
-    pub fn open(&mut self, slot: u32) -> ConnId {
+    pub fn open(&mut self, slot: u32, origin: Origin) -> ConnId {
         let index = slot as usize;
         if self.table.len() <= index {
             self.table.resize_with(index + 1, Conn::default);
@@ -173,7 +175,7 @@ impl Connections {
             Stage::Closing => self.open -= 1,
             stage => panic!("the kernel gave slot {slot}, which is {stage:?}"),
         }
-        *conn = Conn { generation: conn.generation.wrapping_add(1), stage: Stage::Greeting, ..Conn::default() };
+        *conn = Conn { generation: conn.generation.wrapping_add(1), stage: Stage::Greeting, origin, ..Conn::default() };
         self.open += 1;
         ConnId { slot, generation: self.table[index].generation }
     }
@@ -191,6 +193,12 @@ impl Connections {
     #[must_use]
     pub fn user(&self, conn: ConnId) -> UserId {
         self.get(conn).map_or(UserId(0), |conn| conn.user)
+    }
+
+    /// Where a connection comes from.
+    #[must_use]
+    pub fn origin(&self, conn: ConnId) -> Origin {
+        self.get(conn).map_or_else(Origin::default, |conn| conn.origin)
     }
 
     /// Receives for the handshake: at its start, and again after each part of a hello that has been judged.
@@ -455,11 +463,12 @@ impl Connections {
     }
 
     /// Closes some of those whose time has come. The kernel takes a descriptor apart within the submitting call, so a crowd
-    /// that leaves at once is seen off over several turns.
-    pub fn begin_closes(&mut self, ring: &mut Ring) {
+    /// that leaves at once is seen off over several turns. Says where each came from.
+    pub fn begin_closes(&mut self, ring: &mut Ring, mut leave: impl FnMut(Origin)) {
         let waiting = self.to_close.len();
         let count = waiting.min(CLOSES_TURN_MIN.max(waiting / CLOSES_TURN_SHARE));
         for conn in self.to_close.drain(..count) {
+            leave(self.table[conn.slot as usize].origin);
             ring.close(conn.slot, conn.generation);
         }
     }
@@ -550,7 +559,7 @@ mod tests {
         fn until(&mut self, done: impl Fn(&Self) -> bool) {
             while !done(self) {
                 self.connections.flush(&mut self.ring);
-                self.connections.begin_closes(&mut self.ring);
+                self.connections.begin_closes(&mut self.ring, drop);
                 self.ring.wait().unwrap();
                 let mut completions = Vec::new();
                 self.ring.take(&mut completions);
@@ -563,7 +572,7 @@ mod tests {
 
         fn on(&mut self, Completion { token, result, more, payload }: Completion) {
             match (token.op, payload) {
-                (Op::Accept, _) => _ = self.connections.open(result.try_into().unwrap()),
+                (Op::Accept, _) => _ = self.connections.open(result.try_into().unwrap(), Origin::default()),
                 (Op::Receive, payload) => {
                     let received = self.connections.received(token, result, more);
                     if let Payload::Received(filled) = payload {
@@ -615,7 +624,7 @@ mod tests {
         let first = vec![1; 8 << 20];
         world.connections.queue(conn, &first);
         world.connections.flush(&mut world.ring);
-        world.connections.begin_closes(&mut world.ring);
+        world.connections.begin_closes(&mut world.ring, drop);
         world.ring.submit().unwrap();
         world.connections.queue(conn, &[2; 1000]);
         let reader = std::thread::spawn(move || {
@@ -652,7 +661,7 @@ mod tests {
         world.connections.queue(conn, &vec![0; 16 << 20]);
         world.connections.close(0, conn, &mut world.ring);
         world.connections.flush(&mut world.ring);
-        world.connections.begin_closes(&mut world.ring);
+        world.connections.begin_closes(&mut world.ring, drop);
         world.ring.submit().unwrap();
         assert_eq!(world.connections.cut_late(CLOSE_FLUSH_MS - 1, &mut world.ring), 0);
         assert_eq!(world.connections.stage(conn), Stage::Flushing);
@@ -713,7 +722,7 @@ mod tests {
     fn a_slot_is_closed_after_its_shutdown_and_its_move() {
         let mut world = World::new();
         let World { connections, ring, .. } = &mut world;
-        let (lingering, leaving) = (connections.open(50), connections.open(60));
+        let (lingering, leaving) = (connections.open(50, Origin::default()), connections.open(60, Origin::default()));
         connections.close(0, lingering, ring);
         connections.leave(leaving);
         connections.abandon(lingering, ring);
@@ -733,12 +742,12 @@ mod tests {
         let mut world = World::new();
         let World { connections, ring, .. } = &mut world;
         for slot in 0..=CLOSES_TURN_MIN as u32 {
-            let conn = connections.open(slot);
+            let conn = connections.open(slot, Origin::default());
             connections.abandon(conn, ring);
         }
-        connections.begin_closes(ring);
+        connections.begin_closes(ring, drop);
         assert!(connections.has_closes());
-        connections.begin_closes(ring);
+        connections.begin_closes(ring, drop);
         assert!(!connections.has_closes());
     }
 
@@ -746,10 +755,10 @@ mod tests {
     fn a_slot_that_is_given_again_before_its_close_is_heard_of_is_the_new_connections() {
         let mut connections = Connections::new();
         let mut world = World::new();
-        let old = connections.open(5);
+        let old = connections.open(5, Origin::default());
         connections.abandon(old, &mut world.ring);
         assert_eq!(connections.stage(old), Stage::Closing);
-        let new = connections.open(5);
+        let new = connections.open(5, Origin::default());
         connections.closed(Token::new(Op::Close, old.slot, old.generation));
         assert_eq!((connections.stage(old), connections.stage(new)), (Stage::Free, Stage::Greeting));
         assert_eq!(connections.len(), 1);

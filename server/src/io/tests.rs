@@ -25,7 +25,7 @@ use storage::{
 };
 use tempfile::TempDir;
 
-use super::{Node, NodeConfig, message::CoreMessage};
+use super::{Node, NodeConfig, OriginLimits, message::CoreMessage};
 use crate::{
     audit::Audit,
     auth::{Keys, SigningKey, generate_pem, mint},
@@ -64,6 +64,7 @@ impl<S: Store> World<S> {
             cores,
             connections_max: 1000,
             handshake_timeout_ms: 10_000,
+            origins: OriginLimits::default(),
             settings: Settings {
                 ping_after_ms: 50_000,
                 idle_timeout_ms: 120_000,

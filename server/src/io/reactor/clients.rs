@@ -11,6 +11,7 @@ use super::{
     super::{
         handoff::Guest,
         message::CoreMessage,
+        origins::Verdict,
         ring::{Completion, Payload},
         socket::{Received, Sent, Stage, conn_of},
         token::Token,
@@ -40,17 +41,45 @@ impl Reactor {
         } else {
             self.accepts_idle.push(place);
         }
-        let conn = self.connections.open(slot);
+        let (origin, verdict) = self.shared.origins.enter(peer, now.monotonic_ms);
+        let conn = self.connections.open(slot, origin);
         self.counters().accepted.one();
         let open = self.shared.connections.fetch_add(1, Ordering::Relaxed) + 1;
         if self.draining_since_ms.is_some() {
             self.refuse(now, conn, ErrorCode::Stopping, RETRY_STOPPING_MS, "the server is stopping");
-        } else if open > u64::from(self.shared.capacity.node_max) || self.is_full() || self.greetings.is_full() {
+        } else if verdict != Verdict::Welcome {
+            self.counters().refused.one();
+            match verdict {
+                Verdict::Refused(code, retry_after_ms, detail) => self.refuse(now, conn, code, retry_after_ms, detail),
+                Verdict::Cut | Verdict::Welcome => self.connections.abandon(conn, &mut self.ring),
+            }
+        } else if open > u64::from(self.shared.capacity.node_max) || self.is_full() || !self.make_room_to_greet(now) {
+            self.shared.origins.greeted(origin);
             self.counters().refused.one();
             self.refuse(now, conn, ErrorCode::TooManyConnections, RETRY_BUSY_MS, "the server is full");
         } else {
             self.greetings.begin(conn, peer, now.monotonic_ms + self.shared.handshake_timeout_ms);
             self.connections.greet(conn, &mut self.ring);
+        }
+    }
+
+    /// Whether there is room for another handshake. If there is none, the oldest that waits for its client is given up for it: whoever
+    /// opens connections and says nothing does not keep others out.
+    fn make_room_to_greet(&mut self, now: Now) -> bool {
+        if self.greetings.is_full()
+            && let Some(oldest) = self.greetings.oldest_silent()
+        {
+            self.end_greeting(oldest);
+            self.counters().handshakes_given_up.one();
+            self.refuse(now, oldest, ErrorCode::Overloaded, RETRY_BUSY_MS, "too many handshakes");
+        }
+        !self.greetings.is_full()
+    }
+
+    /// The handshake is over, one way or the other.
+    pub(super) fn end_greeting(&mut self, conn: ConnId) {
+        if self.greetings.end(conn) {
+            self.shared.origins.greeted(self.connections.origin(conn));
         }
     }
 
@@ -170,7 +199,7 @@ impl Reactor {
     /// The peer or the network ended a connection.
     fn on_gone(&mut self, now: Now, conn: ConnId, stage: Stage, result: i32) {
         match stage {
-            Stage::Greeting => self.greetings.end(conn),
+            Stage::Greeting => self.end_greeting(conn),
             Stage::Serving => {
                 self.counters().closed_by_peer.one();
                 let user = self.connections.user(conn);
@@ -187,7 +216,8 @@ impl Reactor {
         match step {
             Step::More => {}
             Step::Refuse { bytes, code, claims } => {
-                self.greetings.end(conn);
+                self.end_greeting(conn);
+                self.shared.origins.failed(self.connections.origin(conn), now.monotonic_ms);
                 self.counters().handshakes_failed.one();
                 self.shared.counters.closed(code);
                 debug!(core = self.core.0, slot = conn.slot, %peer, reason = code.name(), "handshake refused");
@@ -198,12 +228,22 @@ impl Reactor {
                 self.connections.close(now.monotonic_ms, conn, &mut self.ring);
             }
             Step::Ready { claims, device, version, resume, rest } => {
-                self.greetings.end(conn);
+                self.end_greeting(conn);
                 let ticket = self.greetings.ticket();
                 let Claims { user, expires, issued, key, .. } = claims;
-                let grant = Grant { expires, issued };
-                let from = self.core;
-                let guest = Guest { from, ticket, user, device, version, resume, grant, key, peer, rest };
+                let guest = Guest {
+                    from: self.core,
+                    ticket,
+                    user,
+                    device,
+                    version,
+                    resume,
+                    grant: Grant { expires, issued },
+                    key,
+                    peer,
+                    origin: self.connections.origin(conn),
+                    rest,
+                };
                 let home = self.shared.topology.home_of(user);
                 if home == self.core {
                     self.connect(now, conn, guest);
@@ -231,6 +271,7 @@ impl Reactor {
         self.counters().moved_out.one();
         // Counted once more, since the close of the slot here will count it off.
         self.shared.connections.fetch_add(1, Ordering::Relaxed);
+        self.shared.origins.move_on(guest.origin);
         self.send(home, CoreMessage::Guest(guest));
         self.connections.abandon(conn, &mut self.ring);
     }
@@ -249,7 +290,7 @@ impl Reactor {
     /// A connection from another core is whole.
     pub(super) fn welcome(&mut self, now: Now, slot: u32, guest: Guest) {
         self.counters().moved_in.one();
-        let conn = self.connections.open(slot);
+        let conn = self.connections.open(slot, guest.origin);
         if self.is_full() {
             self.counters().refused.one();
             self.refuse(now, conn, ErrorCode::TooManyConnections, RETRY_BUSY_MS, "the user's core is full");

@@ -21,7 +21,8 @@ impl Reactor {
         for place in (0..ACCEPTS_TURN_MAX as u32).filter(|place| !self.accepts_idle.contains(place)) {
             self.ring.cancel(Token::new(Op::Accept, place, 0));
         }
-        for conn in self.greetings.take_all() {
+        for conn in self.greetings.all() {
+            self.end_greeting(conn);
             self.refuse(now, conn, ErrorCode::Stopping, RETRY_STOPPING_MS, "the server is stopping");
         }
         self.feed(now, Input::Drain);
