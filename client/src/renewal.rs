@@ -54,7 +54,7 @@ impl Renewal {
 
     /// The frame to be sent now, if it is time.
     pub(crate) fn next_frame(&mut self, now: MonotonicMs, token: &str) -> Option<ClientFrame> {
-        if !self.deadline().is_some_and(|at| at <= now) {
+        if self.deadline().is_none_or(|at| at > now) {
             return None;
         }
         *self = Self::InFlight;

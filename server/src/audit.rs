@@ -111,24 +111,20 @@ impl Event {
 }
 
 /// In a form that sorts and that every tool reads.
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 fn iso<S: Serializer>(time: &TimestampMs, serializer: S) -> Result<S::Ok, S::Error> {
     let (seconds, ms) = (time.0 / 1000, time.0 % 1000);
     serializer.collect_str(&format_args!("{}.{ms:03}Z", utc(seconds, ':')))
 }
 
 // As strings, as everywhere in JSON here: many readers lose what lies above 2^53.
-#[expect(clippy::ref_option, reason = "serde passes a reference")]
 fn user_id<S: Serializer>(user: &Option<UserId>, serializer: S) -> Result<S::Ok, S::Error> {
     user.map(|user| user.to_string()).serialize(serializer)
 }
 
-#[expect(clippy::ref_option, reason = "serde passes a reference")]
 fn device_id<S: Serializer>(device: &Option<DeviceId>, serializer: S) -> Result<S::Ok, S::Error> {
     device.map(|device| device.to_string()).serialize(serializer)
 }
 
-#[expect(clippy::ref_option, reason = "serde passes a reference")]
 fn key_name<S: Serializer>(key: &Option<Arc<str>>, serializer: S) -> Result<S::Ok, S::Error> {
     key.as_deref().serialize(serializer)
 }
@@ -142,7 +138,8 @@ pub struct AuditCounters {
     pub lost: AtomicU64,
 }
 
-enum Message {
+#[derive(Debug)]
+pub(crate) enum Message {
     Event(Event),
     Reopen,
     End,
@@ -181,6 +178,13 @@ impl Audit {
         let writer = Writer { path: path.to_owned(), file, log: Log::new(Arc::clone(&audit.counters)), fails: false };
         let thread = thread::Builder::new().name("ringpost-audit".into()).spawn(move || writer.run(&receiver))?;
         Ok((audit.clone(), AuditThread { audit, thread: Some(thread) }))
+    }
+
+    /// A log whose disk does not answer: what is reported waits in its queue, which holds two events.
+    #[cfg(test)]
+    pub(crate) fn hanging() -> (Self, Receiver<Message>) {
+        let (sender, receiver) = bounded(2);
+        (Self { sender: Some(sender), counters: Arc::default() }, receiver)
     }
 
     /// Reports an event and waits for room: for threads that may wait.
@@ -558,8 +562,7 @@ mod tests {
 
     #[test]
     fn a_reporter_keeps_what_does_not_fit_and_hands_it_over_in_order() {
-        let (sender, receiver) = bounded(2);
-        let audit = Audit { sender: Some(sender), counters: Arc::default() };
+        let (audit, receiver) = Audit::hanging();
         let mut reporter = Reporter::new(audit);
         for n in 1..=4 {
             reporter.report(Event { count: Some(n), ..Event::new(NOW, What::Login) });

@@ -355,10 +355,10 @@ fn no_token_no_key_and_no_text_is_in_the_log_the_audit_log_the_metrics_or_a_bye(
     server.signal("HUP");
     audited(&installation, &json!({ "event": "reload_failed" }));
     said(&installation, &["revoke", "--user", "7"]);
-    client.until(|frame| match frame {
-        ServerFrame::Bye { detail, .. } => Some(byes.push(detail)),
+    byes.push(client.until(|frame| match frame {
+        ServerFrame::Bye { detail, .. } => Some(detail),
         _ => None,
-    });
+    }));
 
     let told = told(&installation, &server, &byes);
     assert!(told.lines().count() > 20 && byes.len() == 6);

@@ -169,7 +169,7 @@ impl Shared {
 /// Changes a node while it runs.
 #[derive(Clone, Debug)]
 pub struct Controls {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
 impl Controls {
