@@ -22,8 +22,8 @@ use crate::{
     committer::OnStoreOutage,
     io::OriginLimits,
     limits::{
-        CORES_MAX, JOURNAL_SEGMENT_BYTES_MAX, JOURNAL_SEGMENT_BYTES_MIN, JOURNAL_SEGMENTS_MIN, RATE_PER_S_MAX,
-        SMALL_FILE_BYTES_MAX, TICK_MS,
+        CORES_MAX, JOURNAL_SEGMENT_BYTES_MAX, JOURNAL_SEGMENT_BYTES_MIN, JOURNAL_SEGMENTS_MIN, MEMORY_BYTES_MIN,
+        RATE_PER_S_MAX, SMALL_FILE_BYTES_MAX, TICK_MS,
     },
     rate::Rate,
     shard,
@@ -133,6 +133,8 @@ pub struct Limits {
     pub logins_per_s: u32,
     /// Frames of one connection a second.
     pub frames_per_s: u32,
+    /// Bytes that one core may hold for clients that have not read them yet.
+    pub core_memory_bytes: u64,
     /// Connections from one address at a time.
     pub address_connections: u32,
     /// Handshakes from one address at a time.
@@ -268,6 +270,7 @@ impl Default for Limits {
             fetches_per_s: 20,
             logins_per_s: 2,
             frames_per_s: 500,
+            core_memory_bytes: 256 * MIB,
             address_connections: 1000,
             address_handshakes: 100,
             address_failures_per_s: 5,
@@ -422,6 +425,7 @@ impl Limits {
             fetches_per_s: 0,
             logins_per_s: 0,
             frames_per_s: 0,
+            core_memory_bytes: 0,
             address_connections: 0,
             address_handshakes: 0,
             address_failures_per_s: 0,
@@ -450,6 +454,10 @@ impl Limits {
             fetches: Rate::per_second(self.fetches_per_s),
             logins: Rate::per_second(self.logins_per_s),
             frames: Rate::per_second(self.frames_per_s),
+            memory_bytes: match self.core_memory_bytes {
+                0 => usize::MAX,
+                bytes => bytes as usize,
+            },
         }
     }
 
@@ -465,6 +473,10 @@ impl Limits {
         ] {
             check.range(key, per_s.into(), 0..=RATE_PER_S_MAX.into());
         }
+        let memory = self.core_memory_bytes;
+        check.that(memory == 0 || memory >= MEMORY_BYTES_MIN, "limits.core_memory_bytes", memory, || {
+            format!("must be 0, or at least {MEMORY_BYTES_MIN}: a page for each of some hundred clients")
+        });
         // A window of sends may be refused at once, and each of its refusals is a frame that is repeated later.
         let least = SEND_WINDOW as u32;
         check.that(

@@ -46,6 +46,23 @@ pub const RECEIPT_DELAY_MS: u64 = 100;
 /// thousand conversations must not hold up a message for milliseconds.
 pub const FLUSHES_TURN_MAX: usize = 32;
 
+/// While a core holds too much for clients that do not read: time between two looks for those who have taken nothing, in
+/// milliseconds. A phone in a tunnel takes something every few seconds, or nothing for a minute.
+pub const STALLED_LOOK_MS: u64 = 10_000;
+
+/// Smallest memory that an operator may give a core for what clients have not read yet: a page for each of some hundred.
+pub const MEMORY_BYTES_MIN: u64 = 16 * 1024 * 1024;
+
+/// Time from tick to tick above which a core counts as busy, in milliseconds: people notice a tenth of a second.
+pub const BUSY_TICK_MS: u64 = TICK_MS + 100;
+
+/// Time from tick to tick above which a core counts as overloaded, in milliseconds: half of what makes clients look whether the
+/// server is still there.
+pub const OVERLOADED_TICK_MS: u64 = TICK_MS + 1_000;
+
+/// Ticks in a row that must be late, or on time, for a core's load to count as changed: one long turn is no load.
+pub const LOAD_TICKS: u32 = 4;
+
 /// Seconds of a rate that may be used at once after a pause: somebody who comes back with what was written off line, or looks
 /// through an old conversation, is no flood.
 pub const RATE_BURST_S: u64 = 10;

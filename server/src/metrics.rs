@@ -15,7 +15,7 @@ use crate::{
         counters::{CoreCounters, Described, JournalCounters, Kind},
     },
     process::Usage,
-    shard::ShardCounters,
+    shard::{Class, Reason, ShardCounters},
 };
 
 /// The whole page.
@@ -26,6 +26,7 @@ pub fn text(counters: &Counters, audit: &AuditCounters, users_online: usize, pro
     page.line("ringpost_users_online", users_online);
     let shards: Vec<_> = (0..counters.cores.len()).map(|core| counters.shard(CoreId(core as u16))).collect();
     page.by_core("shard", SHARD, &shards.iter().collect::<Vec<_>>());
+    page.shed(&shards);
     page.by_core("core", CoreCounters::ALL, &counters.cores.iter().map(|core| &**core).collect::<Vec<_>>());
     page.begin("ringpost_connections_closed_total", "counter", "Connections closed by the server");
     for (reason, value) in counters.closed_by_reason() {
@@ -56,6 +57,7 @@ const SHARD: &[Described<ShardCounters>] = &[
     gauge("users", "Users in memory", |shard| shard.users),
     gauge("conversations", "Conversations in memory", |shard| shard.conversations),
     gauge("uncommitted_bytes", "Batches on their way to the disk", |shard| shard.uncommitted_bytes),
+    gauge("held_bytes", "What clients have not read yet, and frames that are not whole", |shard| shard.held_bytes),
 ];
 
 const fn counter<T>(name: &'static str, help: &'static str, of: fn(&T) -> u64) -> Described<T> {
@@ -86,6 +88,19 @@ impl Page {
             self.begin(&name, kind, help.trim().trim_end_matches('.'));
             for (core, counters) in cores.iter().enumerate() {
                 self.line(&format!("{name}{{core=\"{core}\"}}"), of(counters));
+            }
+        }
+    }
+
+    fn shed(&mut self, shards: &[ShardCounters]) {
+        let name = "ringpost_shard_shed_total";
+        self.begin(name, "counter", "What was refused or put off because there was too much, by class and reason");
+        for (core, shard) in shards.iter().enumerate() {
+            for (class, class_name) in Class::ALL {
+                for (reason, reason_name) in Reason::ALL {
+                    let labels = format!("core=\"{core}\",class=\"{class_name}\",reason=\"{reason_name}\"");
+                    self.line(&format!("{name}{{{labels}}}"), shard.shed.get(*class, *reason));
+                }
             }
         }
     }

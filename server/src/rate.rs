@@ -51,7 +51,11 @@ impl Rate {
     ///
     /// # Errors
     /// There is nothing left.
+    #[inline]
     pub fn take(self, bucket: &mut Bucket, now_ms: u64) -> Result<(), u64> {
+        if self == Self::OFF {
+            return Ok(());
+        }
         let now_us = now_ms.saturating_mul(1_000);
         let full_at_us = bucket.full_at_us.max(now_us) + self.interval_us;
         if full_at_us <= now_us + self.burst_us {

@@ -204,13 +204,14 @@ fn no_stream_of_frames_stops_a_shard_harms_the_honest_or_stays_in_memory() {
         world.disconnect(alice);
         world.disconnect(bob);
         attack.calm();
-        let mut left = [0; 3];
+        let mut left = [0; 4];
         for counters in attack.world.shards.iter().map(|shard| shard.counters()) {
             left[0] += counters.sessions;
             left[1] += counters.users;
             left[2] += counters.conversations;
+            left[3] += counters.held_bytes;
         }
-        assert_eq!(left, [0; 3], "seed {seed}: sessions, users and conversations that stay in memory");
+        assert_eq!(left, [0; 4], "seed {seed}: sessions, users, conversations and bytes that stay in memory");
     }
 }
 

@@ -4,10 +4,14 @@
 use proto_spec::{ClientFrame, Direction, ErrorCode, RequestId, Resume, Seq, ServerFrame, limits::SEND_WINDOW};
 use server::{
     config,
-    limits::{RATE_BURST_S, RECENT_PEERS_MAX, RETRY_FLOOD_MS},
+    limits::{
+        MEMORY_BYTES_MIN, OUTBOX_LIVE_BYTES_MAX, QUERIES_IN_FLIGHT_MAX, RATE_BURST_S, RECENT_PEERS_MAX, RETRY_FLOOD_MS,
+        STALLED_LOOK_MS,
+    },
+    shard::{Class, Input, Limits, Load, Reason},
 };
 use tests::{
-    frames::{accepted, pages},
+    frames::{accepted, offered, pages},
     world::{Link, World},
 };
 
@@ -217,4 +221,189 @@ fn a_busy_person_notices_no_limit() {
             assert!(!frames.iter().any(|frame| matches!(frame, ServerFrame::Error { .. } | ServerFrame::Bye { .. })));
         }
     }
+}
+
+fn page(world: &mut World, link: Link, request: u64) -> Vec<ServerFrame> {
+    let (from, direction) = (Seq(0), Direction::Backwards);
+    world.frame(link, &ClientFrame::FetchLog { request: RequestId(request), from, direction, limit: 10 });
+    world.settle();
+    world.take(link)
+}
+
+fn is_overloaded(frame: &ServerFrame) -> bool {
+    matches!(
+        frame,
+        ServerFrame::Refused { code: ErrorCode::Overloaded, retry_after_ms: 1.., .. }
+            | ServerFrame::Error { code: ErrorCode::Overloaded, retry_after_ms: 1.., .. }
+            | ServerFrame::Bye { code: ErrorCode::Overloaded, retry_after_ms: 1.., .. }
+    )
+}
+
+/// What a send gets for an answer.
+fn send(world: &mut World, link: Link, number: u64, to: u64) -> Vec<ServerFrame> {
+    world.send(link, number, to, "x");
+    world.settle();
+    world.take(link)
+}
+
+#[test]
+fn a_core_that_is_late_sheds_pages_and_one_that_is_very_late_sends_and_connections_too() {
+    let mut world = World::new(1);
+    let (alice, bob) = (world.connect(1, 1, Resume::Stored), world.connect(2, 1, Resume::Stored));
+    world.take(alice);
+    world.take(bob);
+    let mut number = 0;
+    let mut tries = |world: &mut World| {
+        number += 1;
+        let page = page(world, bob, number);
+        let send = send(world, alice, number, 2);
+        if accepted(&send).is_empty() {
+            number -= 1;
+        }
+        let newcomer = world.connect(100 + number, 1, Resume::Stored);
+        let greeting = world.take(newcomer);
+        let delivered = world.take(bob);
+        ([&page, &send, &greeting].map(|frames| is_overloaded(&frames[0])), offered(&delivered).len())
+    };
+    assert_eq!(tries(&mut world), ([false; 3], 1));
+    world.input(0, Input::Load(Load::Busy));
+    assert_eq!(tries(&mut world), ([true, false, false], 1));
+    // What was accepted before is committed and pushed all the same.
+    world.disk_stalled = true;
+    world.send(alice, 3, 2, "on its way");
+    world.input(0, Input::Load(Load::Overloaded));
+    world.disk_stalled = false;
+    world.settle();
+    assert_eq!(accepted(&world.take(alice)).len(), 1);
+    assert_eq!(offered(&world.take(bob)).len(), 1);
+    world.acknowledge(bob, 3);
+    assert_eq!(world.take(bob), [], "an acknowledgement is never shed");
+    let shed = |world: &World, class| world.shards[0].counters().shed.get(class, Reason::Time);
+    let late =
+        |world: &mut World| (page(world, bob, 9), send(world, alice, 4, 2), world.connect(300, 1, Resume::Stored));
+    let (page, send, newcomer) = late(&mut world);
+    assert!(is_overloaded(&page[0]) && is_overloaded(&send[0]) && is_overloaded(&world.take(newcomer)[0]));
+    assert_eq!([Class::Read, Class::Login, Class::Send, Class::Push].map(|class| shed(&world, class)), [2, 1, 1, 0]);
+    world.input(0, Input::Load(Load::Calm));
+    let (page, send, newcomer) = late(&mut world);
+    assert!(![&page, &send, &world.take(newcomer)].iter().any(|frames| is_overloaded(&frames[0])));
+}
+
+/// A world whose core has little memory for clients, an honest couple, and a crowd that is written to and does not read.
+fn crowded() -> (World, Link, Link, Vec<Link>) {
+    let limits = Limits { memory_bytes: MEMORY_BYTES_MIN as usize, ..Limits::OFF };
+    let mut world = World::limited(1, limits);
+    let (alice, bob) = (world.connect(1, 1, Resume::Stored), world.connect(2, 1, Resume::Stored));
+    let crowd = MEMORY_BYTES_MIN as usize / (OUTBOX_LIVE_BYTES_MAX / 2);
+    let crowd: Vec<_> = (0..crowd as u64).map(|index| world.connect(1_000 + index, 1, Resume::Stored)).collect();
+    world.take(alice);
+    world.take(bob);
+    for link in &crowd {
+        world.clients[link.0].stuck = true;
+    }
+    (world, alice, bob, crowd)
+}
+
+#[test]
+fn a_crowd_that_does_not_read_fills_no_more_than_the_memory_of_a_core() {
+    let (mut world, alice, bob, crowd) = crowded();
+    let mut number = 0;
+    let text = "x".repeat(16_000);
+    let mut firsts = [None; 2];
+    let held = |world: &World| world.shards[0].counters().held_bytes;
+    for round in 0..20 {
+        for index in 0..crowd.len() as u64 {
+            world.send(alice, number + 1, 1_000 + index, &text);
+            world.settle();
+            let answer = world.take(alice);
+            if is_overloaded(&answer[0]) {
+                firsts[1].get_or_insert(held(&world));
+                break;
+            }
+            number += 1;
+            assert_eq!(accepted(&answer).len(), 1, "{round} {answer:?}");
+            if is_overloaded(&page(&mut world, bob, number)[0]) {
+                firsts[0].get_or_insert(held(&world));
+            }
+        }
+        assert!(held(&world) <= MEMORY_BYTES_MIN + 64 * 1024, "{}", held(&world));
+    }
+    let [Some(first_page), Some(first_send)] = firsts else { panic!("{firsts:?}") };
+    assert!(
+        MEMORY_BYTES_MIN / 2 < first_page && first_page < first_send && MEMORY_BYTES_MIN / 4 * 3 < first_send,
+        "{firsts:?}"
+    );
+    let shed = world.shards[0].counters().shed;
+    assert!(shed.get(Class::Read, Reason::Memory) > 0 && shed.get(Class::Send, Reason::Memory) > 0);
+
+    // Who has taken nothing between two looks is sent away; then there is room for everybody.
+    world.advance(3 * STALLED_LOOK_MS);
+    assert!(crowd.iter().any(|link| world.clients[link.0].closed == Some(Some(ErrorCode::SlowConsumer))));
+    assert!(held(&world) <= MEMORY_BYTES_MIN / 2);
+    assert_eq!([alice, bob].map(|link| world.clients[link.0].closed), [None, None]);
+    assert_eq!(accepted(&send(&mut world, alice, number + 1, 2)).len(), 1);
+    assert_eq!(offered(&world.take(bob)).len(), 1);
+    assert_eq!(pages(&page(&mut world, bob, 1 << 20)).len(), 1);
+}
+
+#[test]
+fn a_client_that_reads_slowly_is_not_closed_for_the_crowd_and_misses_nothing() {
+    let (mut world, alice, _, crowd) = crowded();
+    let slow = crowd[0];
+    let text = "x".repeat(16_000);
+    let mut number = 0;
+    let mut got = 0;
+    for _ in 0..400 {
+        for index in 0..crowd.len() as u64 {
+            if !accepted(&{
+                world.send(alice, number + 1, 1_000 + index, &text);
+                world.settle();
+                world.take(alice)
+            })
+            .is_empty()
+            {
+                number += 1;
+            }
+        }
+        // A phone on a bad line: some bytes every five seconds.
+        world.drain(slow, 20_000);
+        world.advance(STALLED_LOOK_MS / 2);
+        got += offered(&world.take(slow)).len();
+        if crowd[1..].iter().any(|link| world.clients[link.0].closed.is_some()) {
+            break;
+        }
+    }
+    assert!(crowd[1..].iter().any(|link| world.clients[link.0].closed.is_some()), "the others are closed");
+    assert_eq!(world.clients[slow.0].closed, None);
+    world.clients[slow.0].stuck = false;
+    world.settle();
+    got += offered(&world.take(slow)).len();
+    assert_eq!(got, world.messages(1_000).len());
+}
+
+#[test]
+fn pages_are_refused_while_there_is_room_for_connections() {
+    let mut world = World::new(1);
+    let readers: Vec<_> =
+        (0..QUERIES_IN_FLIGHT_MAX as u64 / 8 + 1).map(|index| world.connect(10 + index, 1, Resume::Live)).collect();
+    let writer = world.connect(1, 1, Resume::Live);
+    for (index, _) in readers.iter().enumerate() {
+        world.send(writer, index as u64 + 1, 10 + index as u64, "x");
+        world.settle();
+    }
+    world.ingest();
+    readers.iter().for_each(|link| drop(world.take(*link)));
+    world.store_stalled = true;
+    let mut refused = 0;
+    for link in &readers {
+        for request in 1..=4 {
+            refused += page(&mut world, *link, request).iter().filter(|frame| is_overloaded(frame)).count();
+        }
+    }
+    assert!((1..=4).contains(&refused), "{refused}");
+    let newcomer = world.connect(5, 1, Resume::Stored);
+    assert_eq!(world.take(newcomer), [], "it waits for the store");
+    world.store_stalled = false;
+    world.settle();
+    assert!(matches!(world.take(newcomer)[0], ServerFrame::Welcome { .. }));
 }

@@ -11,6 +11,7 @@ pub mod clock;
 pub mod commit;
 pub mod counters;
 pub mod handoff;
+pub mod load;
 pub mod mailbox;
 pub mod message;
 pub mod node;

@@ -20,12 +20,14 @@ use std::{
 
 use proto_spec::ErrorCode;
 use storage::{BatchId, CoreId};
+use tracing::warn;
 
 use super::{
     clock::Clock,
     commit::Commit,
     counters::CoreCounters,
     handoff::{Arrivals, Greetings},
+    load::LoadMeter,
     mailbox::{Delivery, Mailbox, Outgoing},
     message::CoreMessage,
     node::Shared,
@@ -79,6 +81,7 @@ pub(super) struct Reactor {
     accept_warn_at_ms: u64,
     next_tick_ms: u64,
     origins_sweep_ms: u64,
+    load: LoadMeter,
     /// Nothing is committed any more.
     journal_failed: bool,
     /// When the stop was asked for.
@@ -121,6 +124,7 @@ impl Reactor {
             accept_warn_at_ms: 0,
             next_tick_ms: 0,
             origins_sweep_ms: 0,
+            load: LoadMeter::default(),
             journal_failed: false,
             draining_since_ms: None,
         }
@@ -318,6 +322,10 @@ impl Reactor {
         let cut = self.connections.cut_late(now.monotonic_ms, &mut self.ring);
         if let Some(commit) = &mut self.commit {
             commit.tick(now.monotonic_ms);
+        }
+        if let Some(load) = self.load.tick(now.monotonic_ms) {
+            warn!(core = self.core.0, ?load, "the load of a core has changed");
+            self.feed(now, Input::Load(load));
         }
         self.feed(now, Input::Tick);
         let counters = self.shared.counters.core(self.core);

@@ -9,8 +9,14 @@ use proto_spec::{
 };
 use storage::{Entries, Query, Span};
 
-use super::{ConnId, Shard, Turn, question::Question, residents::ConversationWaiting, user::Room};
-use crate::limits::{FETCH_OUTBOX_BYTES_MAX, QUERIES_IN_FLIGHT_MAX, RETRY_BUSY_MS, RETRY_STORAGE_MS};
+use super::{
+    ConnId, Shard, Turn,
+    question::Question,
+    residents::ConversationWaiting,
+    shedding::{Class, Reason},
+    user::Room,
+};
+use crate::limits::{FETCH_OUTBOX_BYTES_MAX, RETRY_BUSY_MS, RETRY_STORAGE_MS};
 
 /// A page in the making.
 #[derive(Debug)]
@@ -54,18 +60,18 @@ impl Shard {
         let kind = if peer.is_some() { ClientKind::FetchConversation } else { ClientKind::FetchLog };
         // A page that the client has not taken yet counts too, by its bytes: pages of the tail are answered at once.
         let unread = session.queued > FETCH_OUTBOX_BYTES_MAX;
-        let refusal = if usize::from(session.fetches) >= FETCHES_IN_FLIGHT_MAX || unread {
-            Some((ErrorCode::TooManyFetches, "wait for the pages of earlier fetches"))
-        } else if self.questions.len() >= QUERIES_IN_FLIGHT_MAX {
-            Some((ErrorCode::Overloaded, "the store is busy"))
-        } else {
-            None
-        };
-        if let Some((code, detail)) = refusal {
+        if usize::from(session.fetches) >= FETCHES_IN_FLIGHT_MAX || unread {
+            let (code, detail) = (ErrorCode::TooManyFetches, "wait for the pages of earlier fetches");
+            return self.send_error(conn, code, kind.byte(), request, RETRY_BUSY_MS, detail, cx);
+        }
+        if let Some(reason) = self.sheds(Class::Read) {
+            self.counters.shed.count(Class::Read, reason);
+            let (code, detail) = (ErrorCode::Overloaded, reason.detail());
             return self.send_error(conn, code, kind.byte(), request, RETRY_BUSY_MS, detail, cx);
         }
         let Some(user) = self.users.resident(user_id) else { return };
         if let Err(wait_ms) = self.settings.limits.fetches.take(&mut user.fetches, cx.now.monotonic_ms) {
+            self.counters.shed.count(Class::Read, Reason::Rate);
             let detail = "too many fetches of this user";
             return self.send_error(conn, ErrorCode::RateLimited, kind.byte(), request, wait_ms, detail, cx);
         }

@@ -3,6 +3,8 @@
 use proto_spec::{Content, DeviceId, ErrorCode, Resume, Seq, TimestampMs, UserId};
 use storage::{Answer, BatchId};
 
+use super::shedding::Load;
+
 /// The two clocks of one instant. Measure with the first, persist the second.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Now {
@@ -190,6 +192,8 @@ pub enum Input<'a> {
     Admission(Admission),
     /// The store went away or came back.
     Store(StoreState),
+    /// The core keeps up, or does not.
+    Load(Load),
     /// Left over from before a restart: this user has messages to forward or receipts to report.
     Unfinished(UserId),
     /// Time has passed. At least every [`crate::limits::TICK_MS`] milliseconds.

@@ -21,6 +21,8 @@ pub struct Limits {
     pub logins: Rate,
     /// Frames of one connection, whatever they say. Beyond it the connection is closed.
     pub frames: Rate,
+    /// Bytes that may wait for clients to read them, or for the rest of what they say.
+    pub memory_bytes: usize,
 }
 
 impl Limits {
@@ -32,6 +34,7 @@ impl Limits {
         fetches: Rate::OFF,
         logins: Rate::OFF,
         frames: Rate::OFF,
+        memory_bytes: usize::MAX,
     };
 }
 

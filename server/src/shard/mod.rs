@@ -18,7 +18,7 @@ mod residents;
 mod router;
 mod sequencer;
 mod session;
-
+mod shedding;
 mod tail;
 mod user;
 mod wheel;
@@ -32,6 +32,7 @@ use storage::{BatchId, CoreId, Query};
 pub use effects::{Close, Effects, Presence, ReadState, Refresh};
 pub use input::{Admission, ConnId, Connected, Envelope, EnvelopeBody, Grant, Input, Now, QueryId, StoreState};
 pub use limits::Limits;
+pub use shedding::{Class, Load, Reason, Shed};
 
 use crate::{directory::Directory, rate::Buckets, topology::Topology};
 use ledger::{Ledger, Parked};
@@ -94,6 +95,10 @@ pub struct ShardCounters {
     pub conversations: u64,
     /// Bytes of batches on their way to the disk now.
     pub uncommitted_bytes: u64,
+    /// Bytes that wait for clients to read them, or for the rest of what they say, now.
+    pub held_bytes: u64,
+    /// What was refused or put off because there was too much.
+    pub shed: Shed,
 }
 
 /// All users whose home is one core.
@@ -125,6 +130,10 @@ pub struct Shard {
     logins: Buckets<UserId>,
     admission: Admission,
     store: StoreState,
+    load: Load,
+    /// Bytes that wait for clients to read them, or for the rest of what they say.
+    held_bytes: usize,
+    next_stalled_look_ms: u64,
     draining: bool,
     counters: ShardCounters,
 }
@@ -160,6 +169,9 @@ impl Shard {
             logins: Buckets::new(settings.limits.logins),
             admission: Admission::Open,
             store: StoreState::Present,
+            load: Load::Calm,
+            held_bytes: 0,
+            next_stalled_look_ms: 0,
             draining: false,
             counters: ShardCounters::default(),
         }
@@ -196,10 +208,13 @@ impl Shard {
             Input::Tick => {
                 self.ask_postponed(cx);
                 self.look_at_silent(cx);
+                self.close_stalled(cx);
             }
+            Input::Load(load) => self.load = load,
             Input::Drain => self.draining = true,
         }
         self.settle(cx);
+        self.count_queued(cx);
     }
 
     /// Ends a turn: finishes what is done once a turn and, if the turn has records, numbers its batch.
@@ -211,6 +226,7 @@ impl Shard {
         if self.draining && self.ledger.nothing_is_parked() && cx.effects.batch.is_empty() {
             self.dismiss_all(cx);
         }
+        self.count_queued(cx);
         let bytes = cx.effects.batch.bytes().len();
         (!cx.effects.batch.is_empty()).then(|| self.ledger.seal(bytes))
     }
@@ -235,6 +251,7 @@ impl Shard {
             users: self.users.len() as u64,
             conversations: self.conversations.len() as u64,
             uncommitted_bytes: self.ledger.uncommitted_bytes() as u64,
+            held_bytes: self.held_bytes as u64,
             ..self.counters
         }
     }

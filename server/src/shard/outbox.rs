@@ -17,6 +17,7 @@ use super::{
     ConnId, Effects, ReadState, Shard, Turn,
     question::Question,
     session::{Phase, Session},
+    shedding::Class,
     tail::TailEntry,
     user::Room,
 };
@@ -37,6 +38,7 @@ impl Session {
     /// Queues bytes that stand in `effects`; stops reading from a peer that does not drain.
     pub(super) fn queue(&mut self, range: Range<usize>, effects: &mut Effects) {
         self.queued += range.len();
+        effects.queued += range.len();
         effects.sends.push((self.conn, range));
         if self.queued > OUTBOX_PAUSE_BYTES && !self.paused {
             self.paused = true;
@@ -54,6 +56,7 @@ impl Shard {
         own: Option<(DeviceId, SendNumber)>,
         cx: &mut Turn<'_>,
     ) {
+        let sheds = self.sheds(Class::Push);
         let Some(user) = self.users.resident(user_id) else {
             debug_assert!(false, "a user with entries that are not ingested is not forgotten");
             return;
@@ -103,9 +106,14 @@ impl Shard {
             } else if session.push == Push::Live {
                 debug_assert!(session.offered < seq);
                 let range = deliver.get_or_insert_with(|| cx.effects.deliver(entry)).clone();
-                if session.queued + range.len() > OUTBOX_LIVE_BYTES_MAX {
+                // Shed only if something waits already: what has been taken makes the connection go on.
+                let shed = sheds.filter(|_| session.queued > 0);
+                if shed.is_some() || session.queued + range.len() > OUTBOX_LIVE_BYTES_MAX {
                     session.push = Push::CatchingUp { reading: false };
                     self.counters.fell_behind += 1;
+                    if let Some(reason) = shed {
+                        self.counters.shed.count(Class::Push, reason);
+                    }
                 } else {
                     session.offered = seq;
                     session.queue(range, cx.effects);
@@ -203,6 +211,8 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(conn) else { return };
         debug_assert!(bytes <= session.queued);
         session.queued = session.queued.saturating_sub(bytes);
+        session.drains = true;
+        self.held_bytes -= bytes;
         self.unpause_if_drained(conn, cx);
         self.push_more(conn, cx);
     }

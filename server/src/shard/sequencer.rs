@@ -16,6 +16,7 @@ use super::{
     input::{Envelope, EnvelopeBody},
     ledger::Parked,
     question::Question,
+    shedding::{Class, Reason},
     tail::TailEntry,
     user::{Forwarding, User},
 };
@@ -27,6 +28,8 @@ use crate::limits::{
 struct Refusal {
     code: ErrorCode,
     retry_after_ms: u64,
+    /// Why it is shed; none if the send itself is wrong.
+    sheds: Option<Reason>,
 }
 
 impl Shard {
@@ -52,11 +55,12 @@ impl Shard {
         }
         let limits = &self.settings.limits;
         let refusal = if number != expected {
-            Some(Refusal { code: ErrorCode::SendGap, retry_after_ms: 0 })
+            Some(Refusal { code: ErrorCode::SendGap, retry_after_ms: 0, sheds: None })
         } else {
             refuse_content(to, &content).or(closed).or_else(|| refuse_window(device.in_flight)).or_else(|| {
                 let taken = user.take_send(limits, user_id, device_id, to, cx.now.monotonic_ms);
-                taken.err().map(|retry_after_ms| Refusal { code: ErrorCode::RateLimited, retry_after_ms })
+                let sheds = Some(Reason::Rate);
+                taken.err().map(|retry_after_ms| Refusal { code: ErrorCode::RateLimited, retry_after_ms, sheds })
             })
         };
         if let Some(refusal) = refusal {
@@ -89,6 +93,7 @@ impl Shard {
 
     /// Why this core takes no new send just now, if so.
     fn refuse_admission(&self) -> Option<Refusal> {
+        let shed = self.sheds(Class::Send);
         let (code, retry_after_ms) = match self.admission {
             _ if self.draining => (ErrorCode::Stopping, RETRY_STOPPING_MS),
             Admission::Full => (ErrorCode::StorageFull, RETRY_STORAGE_MS),
@@ -97,14 +102,19 @@ impl Shard {
             Admission::Open if self.ledger.uncommitted_bytes() > UNCOMMITTED_BYTES_MAX => {
                 (ErrorCode::Overloaded, RETRY_BUSY_MS)
             }
+            Admission::Open if shed.is_some() => (ErrorCode::Overloaded, RETRY_BUSY_MS),
             Admission::Open => return None,
         };
-        Some(Refusal { code, retry_after_ms })
+        let sheds = (!self.draining).then_some(shed.unwrap_or(Reason::Journal));
+        Some(Refusal { code, retry_after_ms, sheds })
     }
 
     fn refuse(&mut self, conn: ConnId, number: SendNumber, refusal: Refusal, expected: SendNumber, cx: &mut Turn<'_>) {
         self.counters.refused += 1;
-        let Refusal { code, retry_after_ms } = refusal;
+        let Refusal { code, retry_after_ms, sheds } = refusal;
+        if let Some(reason) = sheds {
+            self.counters.shed.count(Class::Send, reason);
+        }
         self.send(conn, &ServerFrame::Refused { number, code, retry_after_ms, expected }, cx);
     }
 
@@ -292,11 +302,11 @@ fn refuse_content(to: UserId, content: &Content) -> Option<Refusal> {
         Content::Text(text) if text.is_empty() || text.len() > TEXT_BYTES_MAX => ErrorCode::TextLength,
         Content::Text(_) => return None,
     };
-    Some(Refusal { code, retry_after_ms: 0 })
+    Some(Refusal { code, retry_after_ms: 0, sheds: None })
 }
 
 /// Why a device that waits for so many answers may not send, if so.
 fn refuse_window(in_flight: u16) -> Option<Refusal> {
     let full = u64::from(in_flight) >= SEND_WINDOW;
-    full.then_some(Refusal { code: ErrorCode::WindowFull, retry_after_ms: RETRY_BUSY_MS })
+    full.then_some(Refusal { code: ErrorCode::WindowFull, retry_after_ms: RETRY_BUSY_MS, sheds: None })
 }

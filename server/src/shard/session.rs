@@ -13,11 +13,12 @@ use super::{
     ledger::Parked,
     outbox::Push,
     refresh::Permit,
+    shedding::{Class, Reason},
     user::{Device, Waiting},
 };
 use crate::limits::{
-    DEVICES_MAX, EARLY_BYTES_MAX, OUTBOX_BYTES_MAX, PONG_MS_MIN, QUERIES_IN_FLIGHT_MAX, RETRY_BUSY_MS, RETRY_FLOOD_MS,
-    RETRY_STOPPING_MS, RETRY_STORAGE_MS,
+    DEVICES_MAX, EARLY_BYTES_MAX, OUTBOX_BYTES_MAX, PONG_MS_MIN, RETRY_BUSY_MS, RETRY_FLOOD_MS, RETRY_STOPPING_MS,
+    RETRY_STORAGE_MS,
 };
 use crate::rate::Bucket;
 
@@ -53,6 +54,19 @@ pub(super) struct Session {
     pub(super) permit: Permit,
     /// Frames lately.
     frames: Bucket,
+    /// The kernel has taken bytes since somebody last looked.
+    pub(super) drains: bool,
+}
+
+impl Session {
+    /// Bytes that wait for the client to read them, or for the rest of what it says.
+    fn held_bytes(&self) -> usize {
+        let early = match &self.phase {
+            Phase::Starting { early } => early.len(),
+            Phase::Ready => 0,
+        };
+        self.queued + early + self.decoder.held_bytes()
+    }
 }
 
 /// The connections of a shard, by slot.
@@ -65,6 +79,10 @@ pub(super) struct Sessions {
 impl Sessions {
     pub(super) fn get_mut(&mut self, conn: ConnId) -> Option<&mut Session> {
         self.slots.get_mut(conn.slot as usize)?.as_mut().filter(|session| session.conn == conn)
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Session> {
+        self.slots.iter_mut().flatten()
     }
 
     fn insert(&mut self, session: Session) {
@@ -116,14 +134,17 @@ impl Shard {
             heard_ms: now_ms,
             permit,
             frames: Bucket::default(),
+            drains: true,
         });
         self.wheel.insert(now_ms, due_ms, connected.conn);
         if self.draining {
             self.close(connected.conn, ErrorCode::Stopping, RETRY_STOPPING_MS, "the server is stopping", cx);
         } else if let Err(wait_ms) = self.logins.take(connected.user, now_ms) {
+            self.counters.shed.count(Class::Login, Reason::Rate);
             self.close(connected.conn, ErrorCode::RateLimited, wait_ms, "too many connections of this user", cx);
-        } else if self.questions.len() >= QUERIES_IN_FLIGHT_MAX {
-            self.close(connected.conn, ErrorCode::Overloaded, RETRY_BUSY_MS, "too many logins at once", cx);
+        } else if let Some(reason) = self.sheds(Class::Login) {
+            self.counters.shed.count(Class::Login, reason);
+            self.close(connected.conn, ErrorCode::Overloaded, RETRY_BUSY_MS, reason.detail(), cx);
         } else if self.users.resident(connected.user).is_some() {
             self.start(connected, cx);
         } else {
@@ -226,6 +247,7 @@ impl Shard {
             debug_assert!(false, "a connection is welcomed once");
             return;
         };
+        self.held_bytes -= early.len();
         if let Resume::After(seq) = resume {
             self.acknowledge(conn, seq, cx);
         }
@@ -245,6 +267,7 @@ impl Shard {
         session.pinged = false;
         if let Phase::Starting { early } = &mut session.phase {
             early.extend_from_slice(bytes);
+            self.held_bytes += bytes.len();
             if early.len() > EARLY_BYTES_MAX && !mem::replace(&mut session.paused, true) {
                 cx.effects.reads.push((conn, ReadState::Paused));
             }
@@ -253,6 +276,7 @@ impl Shard {
         // The decoder leaves the session for the time of the call: frames change the shard.
         let idle = Decoder::new(CLIENT_FRAME_BYTES_MAX as u32);
         let mut decoder = mem::replace(&mut session.decoder, idle);
+        self.held_bytes -= decoder.held_bytes();
         let result = decoder.decode(bytes, |raw| match ClientFrame::decode(raw) {
             Ok(frame) => self.frame(conn, frame, cx),
             Err(error @ FrameError::UnknownKind(kind)) => {
@@ -272,6 +296,7 @@ impl Shard {
             };
             self.close(conn, code, 0, &error.to_string(), cx);
         } else if let Some(session) = self.sessions.get_mut(conn) {
+            self.held_bytes += decoder.held_bytes();
             session.decoder = decoder;
         }
     }
@@ -330,7 +355,9 @@ impl Shard {
 
     /// The peer is gone, or closing: the session ends, the user may have gone offline.
     pub(super) fn leave(&mut self, conn: ConnId, cx: &mut Turn<'_>) -> Option<Session> {
+        self.count_queued(cx);
         let session = self.sessions.remove(conn)?;
+        self.held_bytes -= session.held_bytes();
         if let Some(user) = self.users.resident(session.user) {
             if let Some(device) = user.device(session.device).filter(|device| device.session == Some(conn)) {
                 device.session = None;
