@@ -153,10 +153,11 @@ pub struct Audit {
     counters: Arc<AuditCounters>,
 }
 
-/// The thread that writes. Ends, with everything written that can be, when the value is dropped.
-#[derive(Debug)]
-pub struct AuditThread {
+/// The log, open. Closed, with everything written that can be, when the value is dropped.
+#[derive(Debug, Default)]
+pub struct AuditLog {
     audit: Audit,
+    /// The thread that writes; none if the log is off.
     thread: Option<JoinHandle<()>>,
 }
 
@@ -165,19 +166,6 @@ impl Audit {
     #[must_use]
     pub fn off() -> Self {
         Self::default()
-    }
-
-    /// Opens the file, which is made if it does not exist, and starts the thread that writes to it.
-    ///
-    /// # Errors
-    /// The file cannot be opened, or there is no thread to be had.
-    pub fn start(path: &Path) -> io::Result<(Self, AuditThread)> {
-        let file = open(path)?;
-        let (sender, receiver) = bounded(AUDIT_QUEUE_MAX);
-        let audit = Self { sender: Some(sender), counters: Arc::default() };
-        let writer = Writer { path: path.to_owned(), file, log: Log::new(Arc::clone(&audit.counters)), fails: false };
-        let thread = thread::Builder::new().name("ringpost-audit".into()).spawn(move || writer.run(&receiver))?;
-        Ok((audit.clone(), AuditThread { audit, thread: Some(thread) }))
     }
 
     /// A log whose disk does not answer: what is reported waits in its queue, which holds two events.
@@ -211,7 +199,28 @@ impl Audit {
     }
 }
 
-impl Drop for AuditThread {
+impl AuditLog {
+    /// Opens the file, which is made if it does not exist, and starts the thread that writes to it.
+    ///
+    /// # Errors
+    /// The file cannot be opened, or there is no thread to be had.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let file = open_file(path)?;
+        let (sender, receiver) = bounded(AUDIT_QUEUE_MAX);
+        let audit = Audit { sender: Some(sender), counters: Arc::default() };
+        let writer = Writer { path: path.to_owned(), file, log: Log::new(Arc::clone(&audit.counters)), fails: false };
+        let thread = thread::Builder::new().name("ringpost-audit".into()).spawn(move || writer.run(&receiver))?;
+        Ok(Self { audit, thread: Some(thread) })
+    }
+
+    /// The way to it.
+    #[must_use]
+    pub fn audit(&self) -> Audit {
+        self.audit.clone()
+    }
+}
+
+impl Drop for AuditLog {
     fn drop(&mut self) {
         self.audit.send(Message::End);
         if let Some(thread) = self.thread.take() {
@@ -385,7 +394,7 @@ impl Writer {
 
     fn reopen(&mut self) {
         self.flush();
-        match open(&self.path) {
+        match open_file(&self.path) {
             Ok(file) => self.file = file,
             Err(error) => error!(path = %self.path.display(), %error, "the audit log stays where it is"),
         }
@@ -428,7 +437,7 @@ impl Writer {
 }
 
 /// Opens the file for appending. A line that a crash has cut short is ended.
-fn open(path: &Path) -> io::Result<File> {
+fn open_file(path: &Path) -> io::Result<File> {
     let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
     if file.metadata()?.len() > 0 {
         let mut last = [0];
@@ -536,12 +545,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (path, moved) = (folder.path().join("audit.log"), folder.path().join("audit.log.1"));
         fs::write(&path, "cut short").unwrap();
-        let (audit, thread) = Audit::start(&path).unwrap();
+        let log = AuditLog::open(&path).unwrap();
+        let audit = log.audit();
         audit.report(Event::new(NOW, What::Start));
         fs::rename(&path, &moved).unwrap();
         audit.reopen();
         audit.report(Event::new(NOW, What::Stop));
-        drop(thread);
+        drop(log);
         let line = |what| Event::new(NOW, what).line();
         assert_eq!(fs::read_to_string(&moved).unwrap(), format!("cut short\n{}", line(What::Start)));
         assert_eq!(fs::read_to_string(&path).unwrap(), line(What::Stop));
@@ -551,11 +561,12 @@ mod tests {
 
     #[test]
     fn a_full_disk_costs_lines_and_does_not_stop_the_thread() {
-        let (audit, thread) = Audit::start(Path::new("/dev/full")).unwrap();
+        let log = AuditLog::open(Path::new("/dev/full")).unwrap();
+        let audit = log.audit();
         for _ in 0..2 * AUDIT_QUEUE_MAX + AUDIT_KEPT_MAX {
             audit.report(Event::new(NOW, What::Login));
         }
-        drop(thread);
+        drop(log);
         let lost = audit.counters().lost.load(Ordering::Relaxed);
         assert_eq!((lost, audit.counters().written.load(Ordering::Relaxed)), (2 * AUDIT_QUEUE_MAX as u64, 0));
     }

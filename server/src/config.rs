@@ -56,7 +56,7 @@ pub struct Config {
     /// Who may connect.
     pub auth: Auth,
     /// What is written down about that.
-    pub audit: AuditLog,
+    pub audit: Audit,
     /// How often clients may do things.
     pub limits: Limits,
 }
@@ -148,7 +148,7 @@ pub struct Limits {
 /// What is written down about who connects.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct AuditLog {
+pub struct Audit {
     /// Whether there is an audit log in the data folder.
     pub enabled: bool,
 }
@@ -229,7 +229,7 @@ impl Default for Config {
             journal: Journal::default(),
             store: Store::default(),
             auth: Auth::default(),
-            audit: AuditLog::default(),
+            audit: Audit::default(),
             limits: Limits::default(),
         }
     }
@@ -282,7 +282,7 @@ impl Default for Limits {
     }
 }
 
-impl Default for AuditLog {
+impl Default for Audit {
     fn default() -> Self {
         Self { enabled: true }
     }

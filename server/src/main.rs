@@ -20,7 +20,7 @@ use clap::{Parser, Subcommand};
 use proto_spec::{DeviceId, TimestampMs, UserId};
 use server::{
     admin::{self, Readiness},
-    audit::{Audit, AuditThread, Event, What},
+    audit::{Audit, AuditLog, Event, What},
     auth::{self, Mint},
     config::{AdminListen, Config, ConfigError},
     credentials::{Credentials, key_path},
@@ -216,7 +216,8 @@ fn serve(arguments: &ServeArguments) -> anyhow::Result<()> {
     let admin_address = admin.as_ref().map(TcpListener::local_addr).transpose()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let signals = runtime.block_on(async { Signals::listen() })?;
-    let (audit, audit_thread) = start_audit(&config, &data)?;
+    let log = open_audit_log(&config, &data)?;
+    let audit = log.audit();
     let revocations = RevocationFile::open(&data.revocations())?;
     let node = start_node(&config, &data, credentials, revocations.revocations().clone(), audit.clone())?;
     // Not every file system takes sockets, and everything else works without.
@@ -235,7 +236,7 @@ fn serve(arguments: &ServeArguments) -> anyhow::Result<()> {
     let addresses = Addresses { listen: node.address(), admin: admin_address };
     // A server whose stdout is gone serves all the same.
     let _ = print(&greeting(&config, &data, addresses, arguments.config.as_deref()));
-    runtime.block_on(attend(&config, node, signals, admin, operator, (audit, audit_thread)))
+    runtime.block_on(attend(&config, node, signals, admin, operator, log))
 }
 
 fn token(arguments: &TokenArguments) -> anyhow::Result<()> {
@@ -263,10 +264,13 @@ fn revocations(folder: &FolderArguments, wish: Wish) -> anyhow::Result<()> {
     let config = load_config(folder.config.as_deref(), folder.data.as_deref())?;
     let answer = match DataDir::open_existing(&config.data_dir) {
         Ok(data) => {
-            let (audit, _thread) = start_audit(&config, &data)?;
+            let log = match wish {
+                Wish::List => AuditLog::default(),
+                Wish::Revoke(_) | Wish::Lift(_) => open_audit_log(&config, &data)?,
+            };
             // Of the process itself: that of this one.
             let uid = fs::metadata("/proc/self")?.uid();
-            operator::act_alone(&data.revocations(), wish, &audit, uid)?
+            operator::act_alone(&data.revocations(), wish, &log.audit(), uid)?
         }
         Err(error @ DataDirError::InUse { .. }) => match operator::ask(&config.data_dir, wish) {
             Err(no_socket) if matches!(no_socket.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
@@ -281,13 +285,12 @@ fn revocations(folder: &FolderArguments, wish: Wish) -> anyhow::Result<()> {
     print(&answer)
 }
 
-fn start_audit(config: &Config, data: &DataDir) -> anyhow::Result<(Audit, Option<AuditThread>)> {
-    if !config.audit.enabled {
-        return Ok((Audit::off(), None));
-    }
+fn open_audit_log(config: &Config, data: &DataDir) -> anyhow::Result<AuditLog> {
     let path = data.audit_log();
-    let (audit, thread) = Audit::start(&path).with_context(|| format!("{}", path.display()))?;
-    Ok((audit, Some(thread)))
+    match config.audit.enabled {
+        true => AuditLog::open(&path).with_context(|| format!("{}", path.display())),
+        false => Ok(AuditLog::default()),
+    }
 }
 
 fn journal(arguments: JournalArguments) -> anyhow::Result<()> {
@@ -387,9 +390,10 @@ async fn attend(
     Signals { mut hangup, mut ending }: Signals,
     admin: Option<TcpListener>,
     operator: impl Future<Output = io::Result<()>>,
-    (audit, audit_thread): (Audit, Option<AuditThread>),
+    log: AuditLog,
 ) -> anyhow::Result<()> {
     let (counters, directory, controls) = (node.counters(), node.directory(), node.controls());
+    let audit = log.audit();
     let readiness = Cell::new(Readiness::Ready);
     let serve_admin = async {
         match admin {
@@ -404,12 +408,12 @@ async fn attend(
         let signal = ending.next().await;
         tracing::info!(signal, "stopping; a second signal exits at once");
         readiness.set(Readiness::NotReady("stopping"));
-        let audit = audit.clone();
+        let audit = log.audit();
         let joined = tokio::task::spawn_blocking(move || {
             node.stop();
             node.join();
             audit.report(Event::new(wall_now(), What::Stop));
-            drop(audit_thread);
+            drop(log);
         });
         tokio::select! {
             joined = joined => joined.context("the node"),

@@ -3,8 +3,9 @@
 
 use std::{
     fs,
+    io::{Read as _, Write as _},
     net::SocketAddr,
-    os::unix::fs::PermissionsExt as _,
+    os::unix::{fs::PermissionsExt as _, net::UnixStream},
     path::{Path, PathBuf},
     process::{Command, Output},
     time::Duration,
@@ -15,7 +16,7 @@ use proto_spec::{ClientFrame, ClientKind, DeviceId, ErrorCode, Resume, ServerFra
 use serde_json::{Value, json};
 use server::{
     auth::{Mint, mint_with},
-    datadir, keyfile,
+    datadir, keyfile, limits,
 };
 use tests::{
     connection::{Connection, hello},
@@ -242,6 +243,32 @@ fn what_is_revoked_is_closed_at_once_and_stays_out_over_a_restart_until_it_is_li
         assert!(event["uid"].is_u64(), "{event}");
     }
     server.stop();
+}
+
+#[test]
+fn the_operators_socket_refuses_what_it_does_not_know_and_changes_nothing() {
+    let mut installation = installation();
+    let server = installation.start();
+    let long = format!("GET /{}", "x".repeat(limits::ADMIN_REQUEST_BYTES_MAX));
+    for (request, status) in [
+        ("GET /metrics", "404"),
+        ("PUT /revocations?user=7", "405"),
+        ("POST /revocations", "400"),
+        ("POST /revocations?user=07", "400"),
+        ("DELETE /revocations?user=7&device=0", "400"),
+        ("DELETE /revocations?user=7", "404"),
+        (&long, "431"),
+    ] {
+        let mut socket = UnixStream::connect(installation.data().join("admin.sock")).unwrap();
+        socket.write_all(format!("{request} HTTP/1.1\r\n\r\n").as_bytes()).unwrap();
+        let mut answer = String::new();
+        // One that is too long is answered before it is read.
+        let _ = socket.read_to_string(&mut answer);
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{request}: {answer}");
+    }
+    assert_eq!(said(&installation, &["revocations"]), "");
+    server.stop();
+    assert!(!installation.data().join("admin.sock").exists());
 }
 
 #[test]
