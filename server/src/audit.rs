@@ -572,6 +572,27 @@ mod tests {
     }
 
     #[test]
+    fn when_the_disk_takes_lines_again_the_newest_are_there_and_one_that_says_how_many_are_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("audit.log");
+        let full = open_file(Path::new("/dev/full")).unwrap();
+        let mut writer = Writer { path: path.clone(), file: full, log: log(), fails: false };
+        for n in 1..=AUDIT_KEPT_MAX as u64 + 3 {
+            writer.log.take(&Event { count: Some(n), ..Event::new(NOW, What::Login) });
+        }
+        writer.flush();
+        assert!(writer.fails && writer.log.lines.len() == AUDIT_KEPT_MAX);
+        writer.file = open_file(&path).unwrap();
+        writer.flush();
+        let text = fs::read_to_string(&path).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), AUDIT_KEPT_MAX + 1);
+        assert!(lines[0].ends_with("\"login\",\"count\":4}"), "{}", lines[0]);
+        assert!(lines[AUDIT_KEPT_MAX].ends_with("\"lost\",\"count\":3}"), "{}", lines[AUDIT_KEPT_MAX]);
+        assert!(!writer.fails && writer.log.lost == 0);
+    }
+
+    #[test]
     fn a_reporter_keeps_what_does_not_fit_and_hands_it_over_in_order() {
         let (audit, receiver) = Audit::hanging();
         let mut reporter = Reporter::new(audit);
