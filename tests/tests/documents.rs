@@ -40,7 +40,7 @@ fn tests_and_files_that_the_documents_name_exist() {
         }
     }
     let mut checked = 0;
-    for document in ["README.md", "docs/TESTING.md"] {
+    for document in ["README.md", "docs/TESTING.md", "docs/SECURITY.md"] {
         for name in named_in_tables(document) {
             let is_word = name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
             if name.contains('/') && !name.contains(' ') {

@@ -1,0 +1,98 @@
+//! Any bytes where records, keys, rows and journal pages should be: what cannot be read is an error and no panic, and what can be read
+//! encodes to something that reads alike.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use proto_spec::{DeviceId, Direction, SendNumber, Seq, UserId};
+use storage::{
+    Batch, MemoryStore, Query, Record, Span, Store as _, answer,
+    contract::block_on,
+    fold::Fold,
+    journal::format::{self, Salt, SegmentHeader},
+    records,
+    run::RunBuilder,
+    schema::{RowKey, SendsBlockNumber},
+};
+
+const USER: UserId = UserId(7);
+const PEER: UserId = UserId(8);
+const DEVICE: DeviceId = DeviceId(1);
+
+fn batch(bytes: &[u8]) {
+    let read: Vec<Record> = records(bytes).map_while(Result::ok).collect();
+    let is_whole = records(bytes).all(|record| record.is_ok());
+    let mut batch = Batch::default();
+    read.iter().for_each(|record| batch.push(record));
+    assert_eq!(records(batch.bytes()).collect::<Result<Vec<_>, _>>().as_ref(), Ok(&read));
+    // The fold reads the bytes by itself: it must agree.
+    let mut fold = Fold::default();
+    assert_eq!(fold.add(bytes).is_ok(), is_whole);
+    if is_whole {
+        let sorted = fold.sort();
+        let base = vec![None; sorted.needed().len()];
+        drop(sorted.finish(base));
+    }
+}
+
+fn pages(bytes: &[u8]) {
+    if let Ok(header) = SegmentHeader::decode(bytes) {
+        assert_eq!(SegmentHeader::decode(&header.encode()), Ok(header));
+    }
+    if let Some((seed, rest)) = bytes.split_first_chunk() {
+        if let Some((header, payload)) = format::verify(rest, Salt(u64::from_le_bytes(*seed))) {
+            assert_eq!(header.len, payload.len());
+        }
+    }
+}
+
+/// Rows with values of anybody's making, and every question that is asked of them.
+fn rows(bytes: &[u8]) {
+    let mut run = RunBuilder::default();
+    let mut rest = bytes;
+    let seqs = (1..=8).map(Seq);
+    let keys = [
+        RowKey::Device { user: USER, device: DEVICE },
+        RowKey::Marks { user: USER },
+        RowKey::Received { user: USER, peer: PEER },
+        RowKey::Delivered { user: USER, peer: PEER },
+        RowKey::Sends { user: USER, device: DEVICE, block: SendsBlockNumber(0) },
+    ];
+    let timeline = seqs.clone().map(|seq| RowKey::Timeline { user: USER, seq });
+    let index = seqs.map(|seq| RowKey::Conversation { user: USER, peer: PEER, seq });
+    for key in keys.into_iter().chain(timeline).chain(index) {
+        let Some((&len, after)) = rest.split_first() else { break };
+        let (value, after) = after.split_at(usize::from(len).min(after.len()));
+        rest = after;
+        if len != 255 {
+            run.put(key.encode(), |out| out.extend_from_slice(value));
+        }
+    }
+    let store = MemoryStore::default();
+    let fence = block_on(store.take_over()).expect("a store in memory");
+    block_on(store.commit(fence, &run.finish())).expect("a store in memory");
+    let (first, last) = (Seq(1), Seq(100));
+    for direction in [Direction::Forwards, Direction::Backwards] {
+        let span = Span { first, last, direction, entries_max: 5, bytes_max: 1_000 };
+        let _ = block_on(answer(&store, &Query::Log { user: USER, span }));
+        let _ = block_on(answer(&store, &Query::ConversationLog { user: USER, peer: PEER, span }));
+    }
+    let _ = block_on(answer(&store, &Query::User(USER)));
+    let _ = block_on(answer(&store, &Query::Conversation { user: USER, peer: PEER }));
+    for number in [1, 2, 63, 64] {
+        let _ = block_on(answer(&store, &Query::Send { user: USER, device: DEVICE, number: SendNumber(number) }));
+    }
+}
+
+fuzz_target!(|data: &[u8]| {
+    let Some((&kind, bytes)) = data.split_first() else { return };
+    match kind % 4 {
+        0 => batch(bytes),
+        1 => pages(bytes),
+        2 => rows(bytes),
+        _ => {
+            if let Ok(key) = RowKey::decode(bytes) {
+                assert_eq!(key.encode().as_ref(), bytes);
+            }
+        }
+    }
+});
