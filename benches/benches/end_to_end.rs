@@ -20,10 +20,12 @@ use benches::{
 use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main, measurement::WallTime};
 use proto_spec::{ClientFrame, Content, SendNumber, ServerFrame, UserId};
 use server::{
+    audit::Audit,
     auth::{Keys, generate_pem},
     committer::OnStoreOutage,
     credentials::Credentials,
     io::{Node, NodeConfig, OriginLimits, TlsListen, node::listen},
+    revocation::Revocations,
     shard::{Limits, Settings},
 };
 use storage::{
@@ -45,7 +47,13 @@ fn end_to_end(criterion: &mut Criterion) {
         connections_max: 16,
         handshake_timeout_ms: 10_000,
         origins: OriginLimits::default(),
-        settings: Settings { ping_after_ms: 600_000, idle_timeout_ms: 1_200_000, limits: Limits::OFF },
+        settings: Settings {
+            ping_after_ms: 600_000,
+            idle_timeout_ms: 1_200_000,
+            expiry_warning_ms: 60_000,
+            token_leeway_ms: 0,
+            limits: Limits::OFF,
+        },
         journal_dir: dir.path().join("journal"),
         journal: JournalConfig {
             segment_bytes: 4 * 1024 * 1024,
@@ -54,6 +62,8 @@ fn end_to_end(criterion: &mut Criterion) {
         },
         seal_after_ms: 600_000,
         on_store_outage: OnStoreOutage::Accept,
+        revocations: Revocations::default(),
+        audit: Audit::off(),
     };
     let keys = Keys::from_pem(pem.as_bytes()).expect("a key");
     let journal = recover(&config.journal_dir).expect("no journal");

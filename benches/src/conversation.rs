@@ -9,7 +9,7 @@ use proto_spec::{ClientFrame, Content, DeviceId, Resume, SendNumber, Seq, Timest
 use server::{
     directory::Directory,
     limits::RECEIVE_BUFFER_BYTES,
-    shard::{ConnId, Connected, Effects, Input, Limits, Now, Presence, Settings, Shard, ShardCounters},
+    shard::{ConnId, Connected, Effects, Grant, Input, Limits, Now, Presence, Settings, Shard, ShardCounters},
     topology::Topology,
 };
 use storage::{
@@ -31,7 +31,15 @@ const USERS: [UserId; 2] = [WRITER, READER];
 /// Messages after which the tail is forgotten: a megabyte or two, so that memory stays flat.
 pub const INGESTED_AFTER: usize = 4096;
 
-const SETTINGS: Settings = Settings { ping_after_ms: 60_000, idle_timeout_ms: 150_000, limits: Limits::OFF };
+const FOREVER: Grant = Grant { expires: TimestampMs(u64::MAX), issued: TimestampMs(0) };
+
+const SETTINGS: Settings = Settings {
+    ping_after_ms: 60_000,
+    idle_timeout_ms: 150_000,
+    expiry_warning_ms: 60_000,
+    token_leeway_ms: 0,
+    limits: Limits::OFF,
+};
 
 /// See the head of this file.
 #[derive(Debug)]
@@ -91,7 +99,8 @@ impl Conversation {
         };
         for (slot, &user) in USERS.iter().enumerate() {
             let conn = conn(slot);
-            let connected = Connected { conn, user, device: DEVICE, version: 1, resume: Resume::Stored };
+            let connected =
+                Connected { conn, user, device: DEVICE, version: 1, resume: Resume::Stored, grant: FOREVER };
             conversation.feed(Input::Connected(connected));
         }
         conversation.settle();

@@ -45,6 +45,7 @@ pub fn client(kind: ClientKind) -> ClientFrame {
         ClientKind::Ping => ClientFrame::Ping { nonce: NONCE },
         ClientKind::Pong => ClientFrame::Pong { nonce: NONCE },
         ClientKind::Bye => ClientFrame::Bye,
+        ClientKind::Refresh => ClientFrame::Refresh { token: "x".repeat(TOKEN_BYTES) },
     }
 }
 
@@ -99,6 +100,8 @@ pub fn server(kind: ServerKind) -> ServerFrame {
             detail: "the server is stopping".to_owned(),
         },
         ServerKind::Committed => ServerFrame::Committed { up_to: SEQ },
+        ServerKind::TokenExpiring => ServerFrame::TokenExpiring { expires_in_ms: 60_000 },
+        ServerKind::Refreshed => ServerFrame::Refreshed { expires: TIME },
     }
 }
 

@@ -263,7 +263,7 @@ impl Relay {
                 self.answer(conn, &ServerFrame::Page(page), connections);
             }
             Some(ClientKind::Bye) => return Ok(ControlFlow::Break(())),
-            Some(ClientKind::Hello | ClientKind::Acknowledge | ClientKind::Pong) | None => {}
+            Some(ClientKind::Hello | ClientKind::Acknowledge | ClientKind::Pong | ClientKind::Refresh) | None => {}
         }
         Ok(ControlFlow::Continue(()))
     }

@@ -56,9 +56,7 @@ impl Config {
         if self.device == DeviceId(0) {
             return Err(ConfigError::Device);
         }
-        if self.token.is_empty() || self.token.len() > limits::TOKEN_BYTES_MAX {
-            return Err(ConfigError::Token { size: self.token.len(), max: limits::TOKEN_BYTES_MAX });
-        }
+        check_token(&self.token)?;
         // Numbered first, ascending; then what never got a number.
         let numbers: Vec<_> = self.unanswered.iter().map(|message| message.number).collect();
         let ascending = numbers.windows(2).all(|pair| match (pair[0], pair[1]) {
@@ -104,6 +102,13 @@ pub enum Roots {
     System,
     /// The certificates in a PEM file alone: an authority of one's own, or the server's own certificate.
     File(PathBuf),
+}
+
+pub(crate) const fn check_token(token: &str) -> Result<(), ConfigError> {
+    match token.len() {
+        1..=limits::TOKEN_BYTES_MAX => Ok(()),
+        size => Err(ConfigError::Token { size, max: limits::TOKEN_BYTES_MAX }),
+    }
 }
 
 /// When the device tells the server that it has an entry. Until then the server would push it again after a restart of

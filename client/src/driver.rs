@@ -118,9 +118,13 @@ impl Client {
         self.call(|state| state.kept(handle));
     }
 
-    /// The token for the next connection.
-    pub fn set_token(&self, token: String) {
-        self.call(|state| state.set_token(token));
+    /// The token from now on: for the next connection, and for the one that is there, which goes on with it. The answer is
+    /// [`ClientEvent::TokenRefreshed`] or [`ClientEvent::TokenRefused`].
+    ///
+    /// # Errors
+    /// It is one that no server takes.
+    pub fn set_token(&self, token: String) -> Result<(), ConfigError> {
+        self.call(|state| state.set_token(token))
     }
 
     /// Says bye and stops, whatever is still unanswered. The last event is [`ClientEvent::Ended`].

@@ -80,7 +80,25 @@ pub enum ClientEvent {
         /// For the developer.
         detail: String,
     },
-    /// The server did not take a frame that is neither a send nor a fetch. Points to a fault in one of the programs.
+    /// The token expires soon: without a newer one from `set_token` the server closes the connection then, and this client
+    /// stops.
+    TokenExpiring {
+        /// Time that is left, in milliseconds.
+        expires_in_ms: u64,
+    },
+    /// The connection goes on with the newer token.
+    TokenRefreshed {
+        /// Until then.
+        expires: TimestampMs,
+    },
+    /// The server did not take the newer token. The connection goes on with the one it had, until that expires.
+    TokenRefused {
+        /// Why.
+        code: ErrorCode,
+        /// For the developer.
+        detail: String,
+    },
+    /// The server did not take a frame that is neither a send nor a fetch nor a token. Points to a fault in one of the programs.
     ServerError {
         /// Why.
         code: ErrorCode,

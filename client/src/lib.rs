@@ -26,6 +26,7 @@ mod driver;
 mod fetches;
 mod outbox;
 mod position;
+mod renewal;
 mod state;
 mod tls;
 

@@ -10,13 +10,13 @@
 use std::ops::ControlFlow;
 
 use proto_spec::{
-    ClientFrame, Content, Decoder, Direction, Entry, ErrorCode, Event, Page, RawFrame, RequestId, Seq, ServerFrame,
-    UserId, frame::FrameError, limits,
+    ClientFrame, ClientKind, Content, Decoder, Direction, Entry, ErrorCode, Event, Page, RawFrame, RequestId, Seq,
+    ServerFrame, UserId, frame::FrameError, limits,
 };
 
 use crate::{
     backoff::Backoff,
-    config::{Config, ConfigError, Unanswered},
+    config::{Config, ConfigError, Unanswered, check_token},
     event::{ClientEvent, DisconnectReason, EndReason, FetchError, FetchHandle, SendError, SendHandle, WelcomeInfo},
     fetches::{Fetches, Range},
     limits::{
@@ -25,6 +25,7 @@ use crate::{
     },
     outbox::{Contradiction, Outbox, Refusal},
     position::{Position, check_page},
+    renewal::Renewal,
 };
 
 /// Milliseconds of a clock that never goes back. Only differences mean something.
@@ -126,7 +127,11 @@ impl Session {
 #[derive(Clone, Debug)]
 pub struct ClientState {
     device: proto_spec::DeviceId,
+    /// The newest one.
     token: String,
+    /// The one that the server has taken last.
+    good_token: String,
+    renewal: Renewal,
     phase: Phase,
     decoder: Option<Decoder>,
     outbox: Outbox,
@@ -166,7 +171,9 @@ impl ClientState {
         config.check()?;
         Ok(Self {
             device: config.device,
+            good_token: config.token.clone(),
             token: config.token,
+            renewal: Renewal::default(),
             phase: Phase::Waiting { open_at: MonotonicMs(0) },
             decoder: None,
             outbox: Outbox::new(config.keeping, config.unanswered),
@@ -210,6 +217,7 @@ impl ClientState {
                 session.acknowledge_at,
                 self.outbox.deadline(now),
                 self.fetches.deadline(now),
+                self.renewal.deadline(),
             ]
             .into_iter()
             .flatten()
@@ -275,9 +283,18 @@ impl ClientState {
         self.outbox.kept(handle);
     }
 
-    /// The token for the next connection.
-    pub fn set_token(&mut self, token: String) {
-        self.token = token;
+    /// The token from now on: for the next connection, and for the one that is there, which goes on with it. It leaves with the
+    /// next turn, so follow up with [`Input::Tick`]. The one that is known already changes nothing.
+    ///
+    /// # Errors
+    /// It is one that no server takes.
+    pub fn set_token(&mut self, token: String) -> Result<(), ConfigError> {
+        check_token(&token)?;
+        if token != self.token {
+            self.token = token;
+            self.renewal.begin();
+        }
+        Ok(())
     }
 
     /// Says bye and stops with the next turn, whatever is still unanswered.
@@ -323,12 +340,13 @@ impl ClientState {
         if let Phase::Opening { .. } = self.phase {
             self.phase = Phase::Greeting { deadline: now.after(WELCOME_TIMEOUT_MS) };
             self.decoder = Some(Decoder::new(limits::SERVER_FRAME_BYTES_MAX as u32));
+            let token = self.renewal.token_of_hello(&self.token, &self.good_token).to_owned();
             let hello = ClientFrame::Hello {
                 version_min: proto_spec::PROTOCOL_VERSION,
                 version_max: proto_spec::PROTOCOL_VERSION,
                 device: self.device,
                 resume: self.position.resume(),
-                token: self.token.clone(),
+                token,
             };
             hello.encode(&mut effects.bytes);
         }
@@ -421,7 +439,7 @@ impl ClientState {
                 Flow::Continue(())
             }
             ServerFrame::Bye { code: ErrorCode::Replaced, detail, .. } => self.on_replaced(now, detail),
-            ServerFrame::Bye { code, retry_after_ms, detail } => on_bye(code, retry_after_ms, detail),
+            ServerFrame::Bye { code, retry_after_ms, detail } => self.on_bye(code, retry_after_ms, detail),
             ServerFrame::Error { code, retry_after_ms, detail, .. } => Flow::Break(Stop::Retry {
                 reason: DisconnectReason::Protocol(format!("{} before the welcome: {detail}", code.name())),
                 retry_after_ms,
@@ -432,7 +450,9 @@ impl ClientState {
             | ServerFrame::Page(_)
             | ServerFrame::Ping { .. }
             | ServerFrame::Pong { .. }
-            | ServerFrame::Committed { .. } => protocol_fault(format!("{} before the welcome", frame.kind().name())),
+            | ServerFrame::Committed { .. }
+            | ServerFrame::TokenExpiring { .. }
+            | ServerFrame::Refreshed { .. } => protocol_fault(format!("{} before the welcome", frame.kind().name())),
         }
     }
 
@@ -480,7 +500,22 @@ impl ClientState {
             // Any byte proves that the link lives; which ping this answers does not matter.
             ServerFrame::Pong { .. } => Flow::Continue(()),
             ServerFrame::Bye { code: ErrorCode::Replaced, detail, .. } => self.on_replaced(now, detail),
-            ServerFrame::Bye { code, retry_after_ms, detail } => on_bye(code, retry_after_ms, detail),
+            ServerFrame::Bye { code, retry_after_ms, detail } => self.on_bye(code, retry_after_ms, detail),
+            ServerFrame::TokenExpiring { expires_in_ms } => {
+                effects.events.push(ClientEvent::TokenExpiring { expires_in_ms });
+                Flow::Continue(())
+            }
+            ServerFrame::Refreshed { expires } => {
+                if self.renewal.accepted() {
+                    if self.renewal == Renewal::Done {
+                        self.good_token.clone_from(&self.token);
+                    }
+                    effects.events.push(ClientEvent::TokenRefreshed { expires });
+                } else {
+                    self.unasked_answers += 1;
+                }
+                Flow::Continue(())
+            }
             ServerFrame::Committed { up_to } => {
                 effects.events.push(ClientEvent::Committed { up_to });
                 Flow::Continue(())
@@ -520,6 +555,9 @@ impl ClientState {
         detail: String,
         effects: &mut Effects,
     ) {
+        if kind == ClientKind::Refresh.byte() {
+            return self.on_refresh_refused(now, code, retry_after_ms, detail, effects);
+        }
         let requests = match request {
             RequestId(0) => self.fetches.in_flight_of(kind),
             request => vec![request],
@@ -537,6 +575,24 @@ impl ClientState {
                 detail: detail.clone(),
             }));
         }
+    }
+
+    fn on_refresh_refused(
+        &mut self,
+        now: MonotonicMs,
+        code: ErrorCode,
+        retry_after_ms: u64,
+        detail: String,
+        effects: &mut Effects,
+    ) {
+        let was_asked = if retry_after_ms > 0 {
+            self.renewal.put_off(now.after(retry_after_ms.min(RETRY_AFTER_MAX_MS)))
+        } else {
+            let was_asked = self.renewal.refused();
+            effects.events.extend(was_asked.then_some(ClientEvent::TokenRefused { code, detail }));
+            was_asked
+        };
+        self.unasked_answers += u64::from(!was_asked);
     }
 
     fn settle(&mut self, effects: &mut Effects) -> Flow {
@@ -587,6 +643,9 @@ impl ClientState {
             frame.encode(&mut effects.bytes);
         }
         while let Some(frame) = self.fetches.next_frame(now) {
+            frame.encode(&mut effects.bytes);
+        }
+        if let Some(frame) = self.renewal.next_frame(now, &self.token) {
             frame.encode(&mut effects.bytes);
         }
         let is_acknowledgement_due = match (self.position.unacknowledged(), session.acknowledge_at) {
@@ -655,6 +714,16 @@ impl ClientState {
         }
     }
 
+    fn on_bye(&self, code: ErrorCode, retry_after_ms: u64, detail: String) -> Flow {
+        // It was the older token's fault: the next hello has the newer one.
+        let is_outdated = is_of_the_token(code) && self.renewal.has_newer();
+        Flow::Break(if is_final(code) && !is_outdated {
+            Stop::End(EndReason::Refused { code, detail })
+        } else {
+            Stop::Retry { reason: DisconnectReason::Bye { code, detail }, retry_after_ms }
+        })
+    }
+
     fn stop(&mut self, now: MonotonicMs, random: u64, stop: Stop, effects: &mut Effects) {
         if !matches!(self.phase, Phase::Waiting { .. } | Phase::Ended) {
             effects.link = Some(Link::Close);
@@ -689,12 +758,9 @@ fn protocol_fault(what: String) -> Flow {
     Flow::Break(DisconnectReason::Protocol(what).into())
 }
 
-fn on_bye(code: ErrorCode, retry_after_ms: u64, detail: String) -> Flow {
-    Flow::Break(if is_final(code) {
-        Stop::End(EndReason::Refused { code, detail })
-    } else {
-        Stop::Retry { reason: DisconnectReason::Bye { code, detail }, retry_after_ms }
-    })
+/// Whether another token may help.
+const fn is_of_the_token(code: ErrorCode) -> bool {
+    matches!(code, ErrorCode::TokenMissing | ErrorCode::TokenInvalid | ErrorCode::TokenExpired | ErrorCode::Revoked)
 }
 
 /// Whether the same device with the same token would be sent away again.
@@ -705,6 +771,7 @@ const fn is_final(code: ErrorCode) -> bool {
         | ErrorCode::TokenMissing
         | ErrorCode::TokenInvalid
         | ErrorCode::TokenExpired
+        | ErrorCode::Revoked
         | ErrorCode::DeviceRefused
         | ErrorCode::CursorAhead => true,
         ErrorCode::Malformed

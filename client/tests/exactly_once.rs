@@ -177,7 +177,12 @@ impl World {
             }
             ClientEvent::Disconnected { .. } => self.disconnects += 1,
             ClientEvent::Welcome(_) | ClientEvent::Committed { .. } => {}
-            other @ (ClientEvent::FetchRefused { .. } | ClientEvent::ServerError { .. } | ClientEvent::Ended(_)) => {
+            other @ (ClientEvent::FetchRefused { .. }
+            | ClientEvent::ServerError { .. }
+            | ClientEvent::TokenExpiring { .. }
+            | ClientEvent::TokenRefreshed { .. }
+            | ClientEvent::TokenRefused { .. }
+            | ClientEvent::Ended(_)) => {
                 panic!("{other:?}")
             }
         }

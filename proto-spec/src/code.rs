@@ -59,16 +59,18 @@ codes! {
     HandshakeTimeout = 6 "handshake_timeout";
     /// Plain bytes came to a listener that speaks TLS only. Closes.
     TlsRequired = 7 "tls_required";
-    /// The hello carried no token. Closes.
+    /// The hello, or a refresh, carried no token. A hello's closes.
     TokenMissing = 10 "token_missing";
-    /// The token's signature, form or claims are wrong. Closes.
+    /// The token's signature, form or claims are wrong. A hello's closes.
     TokenInvalid = 11 "token_invalid";
-    /// The token has expired, or is not valid yet. Closes.
+    /// The token has expired, or is not valid yet. A hello's closes, and so does the time on a live connection.
     TokenExpired = 12 "token_expired";
     /// The device id is zero, or the user has too many devices. Closes.
     DeviceRefused = 13 "device_refused";
     /// The resume cursor lies beyond the log. Closes.
     CursorAhead = 14 "cursor_ahead";
+    /// The operator has revoked the user's or the device's tokens. Closes, unless it answers a refresh.
+    Revoked = 15 "revoked";
     /// The send number is not the next one; `expected` says which is.
     SendGap = 20 "send_gap";
     /// The text is empty or longer than the limit.

@@ -61,6 +61,8 @@ listed! {
         Pong = 0x07 "pong",
         /// SPEC 4.13.
         Bye = 0x08 "bye",
+        /// SPEC 4.15.
+        Refresh = 0x09 "refresh",
     }
 }
 
@@ -87,6 +89,10 @@ listed! {
         Bye = 0x89 "bye",
         /// SPEC 4.14.
         Committed = 0x8a "committed",
+        /// SPEC 4.16.
+        TokenExpiring = 0x8b "token_expiring",
+        /// SPEC 4.17.
+        Refreshed = 0x8c "refreshed",
     }
 }
 

@@ -3,7 +3,7 @@
 /// Longest text of a message, in bytes of UTF-8. Longer than anything typed by hand; larger things are attachments.
 pub const TEXT_BYTES_MAX: usize = 16 * 1024;
 
-/// Longest token in a hello. A JWT with a handful of claims has 300 to 1,000 bytes.
+/// Longest token in a hello or a refresh. A JWT with a handful of claims has 300 to 1,000 bytes.
 pub const TOKEN_BYTES_MAX: usize = 4 * 1024;
 
 /// Longest frame (kind and body, without the length prefix) that a client may send: one text and its header.

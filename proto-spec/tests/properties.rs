@@ -83,6 +83,7 @@ fn client_frame() -> impl Strategy<Value = ClientFrame> {
         number().prop_map(|nonce| ClientFrame::Ping { nonce }),
         number().prop_map(|nonce| ClientFrame::Pong { nonce }),
         Just(ClientFrame::Bye),
+        any::<String>().prop_map(|token| ClientFrame::Refresh { token }),
     ]
 }
 
@@ -150,6 +151,8 @@ fn server_frame() -> impl Strategy<Value = ServerFrame> {
             detail
         }),
         seq().prop_map(|up_to| ServerFrame::Committed { up_to }),
+        number().prop_map(|expires_in_ms| ServerFrame::TokenExpiring { expires_in_ms }),
+        number().prop_map(|expires| ServerFrame::Refreshed { expires: TimestampMs(expires) }),
     ]
 }
 

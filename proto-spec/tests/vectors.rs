@@ -149,6 +149,7 @@ impl Frame for ClientFrame {
             }
             Self::Ping { nonce } | Self::Pong { nonce } => json!({ "nonce": number(nonce) }),
             Self::Bye => json!({}),
+            Self::Refresh { token } => json!({ "token": token }),
         }
     }
 }
@@ -214,6 +215,8 @@ impl Frame for ServerFrame {
                 "code": number(code.number()), "retry_after_ms": number(retry_after_ms), "detail": detail,
             }),
             Self::Committed { up_to } => json!({ "up_to": number(up_to) }),
+            Self::TokenExpiring { expires_in_ms } => json!({ "expires_in_ms": number(expires_in_ms) }),
+            Self::Refreshed { expires } => json!({ "expires": number(expires) }),
         }
     }
 }

@@ -231,6 +231,7 @@ FRAMES = {
         0x06: ("ping", [("nonce", VARINT)]),
         0x07: ("pong", [("nonce", VARINT)]),
         0x08: ("bye", []),
+        0x09: ("refresh", [("token", string(TOKEN_BYTES_MAX))]),
     },
     "server": {
         0x81: ("welcome", [(name, VARINT) for name in WELCOME]),
@@ -271,6 +272,8 @@ FRAMES = {
         0x88: ("pong", [("nonce", VARINT)]),
         0x89: ("bye", [("code", CODE), ("retry_after_ms", VARINT), ("detail", string(DETAIL_BYTES_MAX))]),
         0x8A: ("committed", [("up_to", VARINT)]),
+        0x8B: ("token_expiring", [("expires_in_ms", VARINT)]),
+        0x8C: ("refreshed", [("expires", VARINT)]),
     },
 }
 

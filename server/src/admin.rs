@@ -10,7 +10,7 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     time::{sleep, timeout},
 };
@@ -18,9 +18,9 @@ use tokio::{
 use crate::limits::{ADMIN_CONNECTIONS_MAX, ADMIN_REQUEST_BYTES_MAX, ADMIN_REQUEST_MS, SMALL_FILE_BYTES_MAX};
 
 /// How long accepting rests after it failed, in milliseconds. It fails for want of descriptors, which come back.
-const ACCEPT_PAUSE_MS: u64 = 100;
+pub(crate) const ACCEPT_PAUSE_MS: u64 = 100;
 
-const TEXT: &str = "text/plain; charset=utf-8";
+pub(crate) const TEXT: &str = "text/plain; charset=utf-8";
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Whether clients should be sent here.
@@ -61,15 +61,17 @@ async fn serve_one_by_one(listener: &TcpListener, respond: &impl Fn(&[u8]) -> Ve
 }
 
 async fn exchange(mut stream: TcpStream, respond: &impl Fn(&[u8]) -> Vec<u8>) -> io::Result<()> {
-    let mut request = Vec::new();
-    let mut reader = (&mut stream).take(ADMIN_REQUEST_BYTES_MAX as u64);
-    while !is_whole(&request) {
-        if reader.read_buf(&mut request).await? == 0 {
-            break;
-        }
-    }
+    let request = read_request(&mut stream).await?;
     stream.write_all(&respond(&request)).await?;
     stream.shutdown().await
+}
+
+/// The bytes of a request: whole, or cut off by the end of the stream or by the limit.
+pub(crate) async fn read_request(stream: impl AsyncRead + Unpin) -> io::Result<Vec<u8>> {
+    let mut request = Vec::new();
+    let mut reader = stream.take(ADMIN_REQUEST_BYTES_MAX as u64);
+    while !is_whole(&request) && reader.read_buf(&mut request).await? > 0 {}
+    Ok(request)
 }
 
 /// Whether the empty line that ends the head is there. What follows it, a GET does not need.
@@ -77,24 +79,36 @@ fn is_whole(request: &[u8]) -> bool {
     request.windows(4).any(|bytes| bytes == b"\r\n\r\n")
 }
 
-/// The response to a request: whole, or cut off by the end of the stream or by the limit.
-fn respond(request: &[u8], metrics: impl Fn() -> String, readiness: impl Fn() -> Readiness) -> Vec<u8> {
+/// Method, path and query of a request.
+///
+/// # Errors
+/// It is none; the response to that.
+pub(crate) fn parse_request(request: &[u8]) -> Result<(&str, &str, &str), Vec<u8>> {
     if !is_whole(request) {
-        return match request.len() {
+        return Err(match request.len() {
             ADMIN_REQUEST_BYTES_MAX.. => response("431 Request Header Fields Too Large", TEXT, "too long\n"),
             _ => response("400 Bad Request", TEXT, "not a whole request\n"),
-        };
+        });
     }
     let line = request.split(|&byte| byte == b'\r').next().unwrap_or_default();
     let mut words = std::str::from_utf8(line).unwrap_or_default().split(' ');
     let (method, target, version) = (words.next(), words.next().unwrap_or_default(), words.next());
     if !version.is_some_and(|version| version.starts_with("HTTP/1.")) {
-        return response("400 Bad Request", TEXT, "not HTTP/1.1\n");
+        return Err(response("400 Bad Request", TEXT, "not HTTP/1.1\n"));
     }
-    if method != Some("GET") {
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    Ok((method.unwrap_or_default(), path, query))
+}
+
+/// The response to a request: whole, or cut off by the end of the stream or by the limit.
+fn respond(request: &[u8], metrics: impl Fn() -> String, readiness: impl Fn() -> Readiness) -> Vec<u8> {
+    let (method, path, _) = match parse_request(request) {
+        Ok(parsed) => parsed,
+        Err(response) => return response,
+    };
+    if method != "GET" {
         return response("405 Method Not Allowed", TEXT, "only GET\n");
     }
-    let path = target.split('?').next().unwrap_or_default();
     match (path, readiness()) {
         ("/metrics", _) => response("200 OK", PROMETHEUS, &metrics()),
         // Alive, whatever it is ready for: when a core dies, the whole process does.
@@ -105,7 +119,7 @@ fn respond(request: &[u8], metrics: impl Fn() -> String, readiness: impl Fn() ->
     }
 }
 
-fn response(status: &str, content_type: &str, body: &str) -> Vec<u8> {
+pub(crate) fn response(status: &str, content_type: &str, body: &str) -> Vec<u8> {
     let allow = if status.starts_with("405") { "Allow: GET\r\n" } else { "" };
     let size = body.len();
     format!(

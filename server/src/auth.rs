@@ -1,32 +1,52 @@
 //! Auth: who somebody is, from a signed token. PURE: keys and time are arguments; files are `keyfile`'s.
 //!
-//! A token is a JWT whose `sub` is the user id in decimal. It holds when its algorithm is the one of a key that the
-//! server has (the token never chooses how it is checked, `none` is not an algorithm), its signature is that key's, and
-//! the given time lies between `nbf` and `exp`. A token that names an audience is for somebody else.
+//! A token is a JWT whose `sub` is the user id in decimal. It holds when its signature is of a key that the server has for its
+//! algorithm and key id (the token never chooses how a key is used, `none` is not an algorithm), it is from the issuer and for
+//! the audience that the server expects, and the given time lies between `nbf` and `exp`.
+//!
+//! Secrets are compared in constant time: an HMAC by AWS-LC (`hmac::verify`), a public key's signature has no secret here.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use aws_lc_rs::{
     rand::SystemRandom,
     signature::{ED25519_PUBLIC_KEY_LEN, Ed25519KeyPair, KeyPair},
 };
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
-use proto_spec::{ErrorCode, TimestampMs, UserId, limits::TOKEN_BYTES_MAX};
+use proto_spec::{DeviceId, ErrorCode, TimestampMs, UserId, limits::TOKEN_BYTES_MAX};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::limits::HS256_SECRET_BYTES_MIN;
+use crate::limits::{HS256_SECRET_BYTES_MIN, KEYS_MAX};
 
 const PRIVATE_KEY: &str = "PRIVATE KEY";
 const PUBLIC_KEY: &str = "PUBLIC KEY";
 
-/// What a good token says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a token says whose signature is good.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claims {
     /// Who the bearer is.
     pub user: UserId,
+    /// The only device that the token is good for; none: all of the user's.
+    pub device: Option<DeviceId>,
+    /// From when on the token is good; clocks that differ are not counted in.
+    pub not_before: TimestampMs,
     /// From when on the token is no longer good; clocks that differ are not counted in.
     pub expires: TimestampMs,
+    /// When it was issued; 0 if it does not say so. A revocation is of what was issued before it.
+    pub issued: TimestampMs,
+    /// Which key signed it.
+    pub key: Arc<str>,
+}
+
+impl Claims {
+    /// Whether the token is good for this device of its user.
+    ///
+    /// # Errors
+    /// It is for another one.
+    pub fn check_device(&self, device: DeviceId) -> Result<(), TokenError> {
+        if self.device.is_some_and(|own| own != device) { Err(TokenError::Device) } else { Ok(()) }
+    }
 }
 
 /// Why a token is refused. Never contains any of it: this goes to logs and to the peer.
@@ -47,6 +67,9 @@ pub enum TokenError {
     /// No key of this server goes with the algorithm.
     #[error("no key here is for the token's algorithm")]
     Algorithm,
+    /// No key of this server that goes with the algorithm has the key id.
+    #[error("no key here has the token's key id (`kid`)")]
+    KeyId,
     /// Signed by somebody else, or changed since.
     #[error("the token's signature is not of a key of this server")]
     Signature,
@@ -54,17 +77,32 @@ pub enum TokenError {
     #[error("the token's header demands an extension (`crit`)")]
     Critical,
     /// For a service that is not this one.
-    #[error("the token names an audience (`aud`), this server has no name")]
+    #[error("the token is not for this server (`aud`)")]
     Audience,
-    /// `sub`, `exp` or `nbf` is missing or not what it must be.
-    #[error("the token's claims are wrong: `sub` must be a user id as a decimal string, `exp` a time in seconds")]
+    /// From somebody whose tokens are not taken here.
+    #[error("the token is not from the issuer that this server expects (`iss`)")]
+    Issuer,
+    /// `sub`, `exp` or another claim is missing or not what it must be.
+    #[error(
+        "the token's claims are wrong: `sub` must be a user id as a decimal string, `device` likewise if it is there, \
+         `exp` a time in seconds"
+    )]
     Claims,
+    /// For another device.
+    #[error("the token is for another device of the user")]
+    Device,
+    /// For another user than the connection's.
+    #[error("the token is another user's")]
+    User,
     /// `exp` has passed.
     #[error("the token has expired")]
     Expired,
     /// `nbf` has not come.
     #[error("the token is not valid yet")]
     NotYet,
+    /// The operator has revoked it.
+    #[error("the token has been revoked: a newer one is needed")]
+    Revoked,
 }
 
 impl TokenError {
@@ -76,11 +114,16 @@ impl TokenError {
             Self::TooLong { .. }
             | Self::Form
             | Self::Algorithm
+            | Self::KeyId
             | Self::Signature
             | Self::Critical
             | Self::Audience
-            | Self::Claims => ErrorCode::TokenInvalid,
+            | Self::Issuer
+            | Self::Claims
+            | Self::Device
+            | Self::User => ErrorCode::TokenInvalid,
             Self::Expired | Self::NotYet => ErrorCode::TokenExpired,
+            Self::Revoked => ErrorCode::Revoked,
         }
     }
 }
@@ -103,6 +146,9 @@ pub enum KeyError {
         /// Bytes of the secret.
         size: usize,
     },
+    /// More keys than are tried for a token.
+    #[error("there are more than {KEYS_MAX} keys, all files together")]
+    TooMany,
     /// The random number generator or the signature failed.
     #[error("the cryptographic library failed")]
     Library,
@@ -111,26 +157,20 @@ pub enum KeyError {
 /// A key and the only way in which it is used.
 #[derive(Clone, Debug)]
 struct Verifier {
+    /// The key id; a key without one is tried for every token of its algorithm.
+    id: Option<Arc<str>>,
+    /// For people: the key id, or where the key is from.
+    name: Arc<str>,
+    algorithm: Algorithm,
     key: DecodingKey,
-    validation: Validation,
 }
 
-impl Verifier {
-    fn new(key: DecodingKey, algorithm: Algorithm) -> Self {
-        let mut validation = Validation::new(algorithm);
-        // Time is an argument here, and the library would read the clock.
-        validation.validate_exp = false;
-        validation.validate_nbf = false;
-        validation.required_spec_claims.clear();
-        Self { key, validation }
-    }
-}
-
-/// The keys that tokens are checked with.
-#[derive(Clone, Debug)]
+/// The keys that tokens are checked with, and what else is expected of a token.
+#[derive(Clone, Debug, Default)]
 pub struct Keys {
-    eddsa: Verifier,
-    hs256: Option<Verifier>,
+    verifiers: Vec<Verifier>,
+    audience: Option<String>,
+    issuer: Option<String>,
     leeway_ms: u64,
 }
 
@@ -140,6 +180,27 @@ struct TokenClaims {
     // NumericDate (RFC 7519, 2): seconds, with a fraction if the issuer likes.
     exp: f64,
     nbf: Option<f64>,
+    iat: Option<f64>,
+    iss: Option<String>,
+    aud: Option<Audience>,
+    device: Option<String>,
+}
+
+/// RFC 7519, 4.1.3.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Audience {
+    One(String),
+    Several(Vec<String>),
+}
+
+impl Audience {
+    fn contains(&self, name: &str) -> bool {
+        match self {
+            Self::One(one) => one == name,
+            Self::Several(several) => several.iter().any(|one| one == name),
+        }
+    }
 }
 
 impl Keys {
@@ -158,18 +219,41 @@ impl Keys {
             Ok(bytes) if bytes.len() == ED25519_PUBLIC_KEY_LEN => {}
             _ => return Err(KeyError::NotEd25519),
         }
-        Ok(Self { eddsa: Verifier::new(key, Algorithm::EdDSA), hs256: None, leeway_ms: 0 })
+        Self::default().with(None, "key_file", Algorithm::EdDSA, key)
     }
 
     /// Checks HS256 tokens too, with this secret.
     ///
     /// # Errors
-    /// The secret is shorter than [`HS256_SECRET_BYTES_MIN`].
-    pub fn with_hs256_secret(mut self, secret: &[u8]) -> Result<Self, KeyError> {
+    /// The secret is shorter than [`HS256_SECRET_BYTES_MIN`], or there are too many keys.
+    pub fn with_hs256_secret(self, secret: &[u8]) -> Result<Self, KeyError> {
+        self.with_named_hs256_secret(None, "hs256_secret_file", secret)
+    }
+
+    /// As [`Keys::with_hs256_secret`], for tokens with this key id or none.
+    pub(crate) fn with_named_hs256_secret(self, id: Option<&str>, name: &str, secret: &[u8]) -> Result<Self, KeyError> {
         if secret.len() < HS256_SECRET_BYTES_MIN {
             return Err(KeyError::SecretTooShort { size: secret.len() });
         }
-        self.hs256 = Some(Verifier::new(DecodingKey::from_secret(secret), Algorithm::HS256));
+        self.with(id, name, Algorithm::HS256, DecodingKey::from_secret(secret))
+    }
+
+    /// Checks EdDSA tokens with this key id, or none, with an Ed25519 public key too.
+    pub(crate) fn with_named_ed25519_key(
+        self,
+        id: Option<&str>,
+        name: &str,
+        public_key: &[u8; ED25519_PUBLIC_KEY_LEN],
+    ) -> Result<Self, KeyError> {
+        self.with(id, name, Algorithm::EdDSA, DecodingKey::from_ed_der(public_key))
+    }
+
+    fn with(mut self, id: Option<&str>, name: &str, algorithm: Algorithm, key: DecodingKey) -> Result<Self, KeyError> {
+        if self.verifiers.len() >= KEYS_MAX {
+            return Err(KeyError::TooMany);
+        }
+        let verifier = Verifier { id: id.map(Arc::from), name: id.unwrap_or(name).into(), algorithm, key };
+        self.verifiers.push(verifier);
         Ok(self)
     }
 
@@ -180,11 +264,55 @@ impl Keys {
         self
     }
 
-    /// Whose token this is, if it holds at `now`.
+    /// Takes tokens for this audience only; without it, a token that names any is refused.
+    #[must_use]
+    pub fn with_audience(mut self, audience: Option<&str>) -> Self {
+        self.audience = audience.map(str::to_owned);
+        self
+    }
+
+    /// Takes tokens from this issuer only; without it, from all.
+    #[must_use]
+    pub fn with_issuer(mut self, issuer: Option<&str>) -> Self {
+        self.issuer = issuer.map(str::to_owned);
+        self
+    }
+
+    /// What this token says, if it holds at `now`. For which device it is good and whether it has been revoked is left to the
+    /// caller.
     ///
     /// # Errors
     /// See [`TokenError`].
     pub fn verify(&self, token: &str, now: TimestampMs) -> Result<Claims, TokenError> {
+        let claims = self.read(token)?;
+        self.check(&claims, now)?;
+        Ok(claims)
+    }
+
+    /// As [`Keys::verify`], for a connection that is this device of this user.
+    ///
+    /// # Errors
+    /// See [`TokenError`].
+    pub fn verify_for(
+        &self,
+        token: &str,
+        user: UserId,
+        device: DeviceId,
+        now: TimestampMs,
+    ) -> Result<Claims, TokenError> {
+        let claims = self.verify(token, now)?;
+        if claims.user != user {
+            return Err(TokenError::User);
+        }
+        claims.check_device(device)?;
+        Ok(claims)
+    }
+
+    /// What this token says, whatever the time is: its signature, issuer and audience are good.
+    ///
+    /// # Errors
+    /// See [`TokenError`].
+    pub fn read(&self, token: &str) -> Result<Claims, TokenError> {
         if token.is_empty() {
             return Err(TokenError::Missing);
         }
@@ -192,39 +320,88 @@ impl Keys {
             return Err(TokenError::TooLong { size: token.len() });
         }
         let header = jsonwebtoken::decode_header(token).map_err(|_| TokenError::Form)?;
-        let verifier = self.verifier(header.alg).ok_or(TokenError::Algorithm)?;
-        let claims = jsonwebtoken::decode::<TokenClaims>(token, &verifier.key, &verifier.validation)
-            .map_err(|error| refusal(error.kind()))?
-            .claims;
+        let (name, claims) = self.signed(token, &header)?;
         if header.crit.is_some() {
             return Err(TokenError::Critical);
         }
-        let not_before = claims.nbf.map_or(0, ms_of_seconds);
-        if not_before > now.0.saturating_add(self.leeway_ms) {
-            return Err(TokenError::NotYet);
+        let is_for_us = match (&claims.aud, &self.audience) {
+            (None, None) => true,
+            (Some(named), Some(own)) => named.contains(own),
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        if !is_for_us {
+            return Err(TokenError::Audience);
         }
-        let expires = ms_of_seconds(claims.exp);
-        if expires.saturating_add(self.leeway_ms) <= now.0 {
-            return Err(TokenError::Expired);
+        if self.issuer.is_some() && claims.iss != self.issuer {
+            return Err(TokenError::Issuer);
         }
-        let user = parse_user(&claims.sub).ok_or(TokenError::Claims)?;
-        Ok(Claims { user, expires: TimestampMs(expires) })
+        Ok(Claims {
+            user: parse_user(&claims.sub).ok_or(TokenError::Claims)?,
+            device: match claims.device {
+                Some(device) => Some(parse_device(&device).ok_or(TokenError::Claims)?),
+                None => None,
+            },
+            not_before: TimestampMs(claims.nbf.map_or(0, ms_of_seconds)),
+            expires: TimestampMs(ms_of_seconds(claims.exp)),
+            issued: TimestampMs(claims.iat.map_or(0, ms_of_seconds)),
+            key: name,
+        })
     }
 
-    fn verifier(&self, algorithm: Algorithm) -> Option<&Verifier> {
-        match algorithm {
-            Algorithm::EdDSA => Some(&self.eddsa),
-            Algorithm::HS256 => self.hs256.as_ref(),
-            _ => None,
+    /// Whether a token that says this holds at `now`.
+    ///
+    /// # Errors
+    /// It is too early or too late for it.
+    pub fn check(&self, claims: &Claims, now: TimestampMs) -> Result<(), TokenError> {
+        if claims.not_before.0 > now.0.saturating_add(self.leeway_ms) {
+            return Err(TokenError::NotYet);
         }
+        if claims.expires.0.saturating_add(self.leeway_ms) <= now.0 {
+            return Err(TokenError::Expired);
+        }
+        Ok(())
+    }
+
+    /// The first key whose signature this is, and the claims.
+    fn signed(&self, token: &str, header: &Header) -> Result<(Arc<str>, TokenClaims), TokenError> {
+        let mut refusal = TokenError::Algorithm;
+        for verifier in self.verifiers.iter().filter(|verifier| verifier.algorithm == header.alg) {
+            let is_named = match (&header.kid, &verifier.id) {
+                (Some(wanted), Some(id)) => **wanted == **id,
+                (None, _) | (_, None) => true,
+            };
+            if !is_named {
+                if refusal == TokenError::Algorithm {
+                    refusal = TokenError::KeyId;
+                }
+                continue;
+            }
+            match jsonwebtoken::decode::<TokenClaims>(token, &verifier.key, &validation(verifier.algorithm)) {
+                Ok(decoded) => return Ok((Arc::clone(&verifier.name), decoded.claims)),
+                Err(error) => match refusal_of(error.kind()) {
+                    TokenError::Signature => refusal = TokenError::Signature,
+                    other => return Err(other),
+                },
+            }
+        }
+        Err(refusal)
     }
 }
 
-fn refusal(kind: &jsonwebtoken::errors::ErrorKind) -> TokenError {
+/// Of the library only the signature: time is an argument here, and the rest is checked where it can be named.
+fn validation(algorithm: Algorithm) -> Validation {
+    let mut validation = Validation::new(algorithm);
+    validation.validate_exp = false;
+    validation.validate_nbf = false;
+    validation.validate_aud = false;
+    validation.required_spec_claims.clear();
+    validation
+}
+
+fn refusal_of(kind: &jsonwebtoken::errors::ErrorKind) -> TokenError {
     use jsonwebtoken::errors::ErrorKind;
     match kind {
         ErrorKind::InvalidSignature => TokenError::Signature,
-        ErrorKind::InvalidAudience => TokenError::Audience,
         // The header was read before, so what is not JSON now are the claims.
         ErrorKind::Json(_) => TokenError::Claims,
         _ => TokenError::Form,
@@ -239,9 +416,15 @@ pub fn parse_user(text: &str) -> Option<UserId> {
     (user.to_string() == text).then_some(UserId(user))
 }
 
+/// A device id in its one spelling, as [`parse_user`].
+#[must_use]
+pub fn parse_device(text: &str) -> Option<DeviceId> {
+    parse_user(text).map(|UserId(device)| DeviceId(device))
+}
+
 /// What is before 1970 is 1970, and what is too far away is the end of time: the cast saturates.
 fn ms_of_seconds(seconds: f64) -> u64 {
-    (seconds * 1000.0) as u64
+    (seconds * 1000.0).round() as u64
 }
 
 fn millis(duration: Duration) -> u64 {
@@ -255,11 +438,33 @@ fn key_pair(pkcs8: &[u8]) -> Result<Ed25519KeyPair, KeyError> {
 /// The key that tokens are signed with. A server that only checks tokens has none in memory.
 pub struct SigningKey(EncodingKey);
 
+/// What a minted token says.
+#[derive(Clone, Copy, Debug)]
+pub struct Mint<'a> {
+    /// Who the bearer is.
+    pub user: UserId,
+    /// The only device that it is good for, if that is so.
+    pub device: Option<DeviceId>,
+    /// How long it is good.
+    pub ttl: Duration,
+    /// Whom it is for, if the server expects that.
+    pub audience: Option<&'a str>,
+    /// Whom it is from, if the server expects that.
+    pub issuer: Option<&'a str>,
+}
+
 #[derive(Serialize)]
-struct MintedClaims {
+struct MintedClaims<'a> {
     sub: String,
-    iat: u64,
+    // To the millisecond: a token that is minted right after a revocation was issued after it.
+    iat: f64,
     exp: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    aud: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    iss: Option<&'a str>,
 }
 
 impl SigningKey {
@@ -285,8 +490,22 @@ impl SigningKey {
 /// # Errors
 /// The signature failed.
 pub fn mint(key: &SigningKey, user: UserId, ttl: Duration, now: TimestampMs) -> Result<String, KeyError> {
-    let claims =
-        MintedClaims { sub: user.to_string(), iat: now.0 / 1000, exp: now.0.saturating_add(millis(ttl)) / 1000 };
+    mint_with(key, &Mint { user, device: None, ttl, audience: None, issuer: None }, now)
+}
+
+/// A token that says all this, issued at `now`.
+///
+/// # Errors
+/// The signature failed.
+pub fn mint_with(key: &SigningKey, what: &Mint<'_>, now: TimestampMs) -> Result<String, KeyError> {
+    let claims = MintedClaims {
+        sub: what.user.to_string(),
+        iat: now.0 as f64 / 1000.0,
+        exp: now.0.saturating_add(millis(what.ttl)) / 1000,
+        device: what.device.map(|device| device.to_string()),
+        aud: what.audience,
+        iss: what.issuer,
+    };
     jsonwebtoken::encode(&Header::new(Algorithm::EdDSA), &claims, &key.0).map_err(|_| KeyError::Library)
 }
 
@@ -353,7 +572,9 @@ MCowBQYDK2VwAyEA11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=
     #[test]
     fn a_minted_token_names_its_user_until_it_expires() {
         let claims = keys().verify(&token_of_7(), NOW).unwrap();
-        assert_eq!(claims, Claims { user: UserId(7), expires: later(3600) });
+        let key = "key_file".into();
+        let (not_before, expires, issued) = (TimestampMs(0), later(3600), NOW);
+        assert_eq!(claims, Claims { user: UserId(7), device: None, not_before, expires, issued, key });
         assert_eq!(keys().verify(&token_of_7(), later(3599)), Ok(claims));
         assert_eq!(keys().verify(&token_of_7(), later(3600)), Err(TokenError::Expired));
     }
@@ -413,7 +634,7 @@ MCowBQYDK2VwAyEA11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=
     /// The classic confusion: the public key is no secret, so an HMAC made with it must prove nothing.
     #[test]
     fn an_hmac_made_with_the_public_key_is_refused() {
-        let raw = keys().eddsa.key.try_get_as_bytes().unwrap().to_vec();
+        let raw = keys().verifiers[0].key.try_get_as_bytes().unwrap().to_vec();
         for secret in [raw.as_slice(), PUBLIC_PEM.as_bytes()] {
             let token = hs256(&good_claims(), secret);
             assert_eq!(keys().verify(&token, NOW), Err(TokenError::Algorithm));
@@ -491,13 +712,125 @@ MCowBQYDK2VwAyEA11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=
     }
 
     #[test]
-    fn a_token_for_an_audience_or_with_critical_extensions_is_refused() {
-        let aud = signed(&json!({ "sub": "7", "exp": NOW_S + 1, "aud": "another service" }));
-        assert_eq!(keys().verify(&aud, NOW), Err(TokenError::Audience));
+    fn a_token_with_critical_extensions_is_refused() {
         let mut header = Header::new(Algorithm::EdDSA);
         header.crit = Some(vec!["b64".to_owned()]);
         let crit = jsonwebtoken::encode(&header, &good_claims(), &signing_key().0).unwrap();
         assert_eq!(keys().verify(&crit, NOW), Err(TokenError::Critical));
+    }
+
+    fn with(claim: &str, value: serde_json::Value) -> serde_json::Value {
+        let mut claims = good_claims();
+        claims[claim] = value;
+        claims
+    }
+
+    #[test]
+    fn a_token_is_for_the_audience_that_the_server_has_or_for_none() {
+        let of = |aud| keys().verify(&signed(&with("aud", aud)), NOW).err();
+        for aud in [json!("chat"), json!(["chat"]), json!("")] {
+            assert_eq!(of(aud), Some(TokenError::Audience));
+        }
+        let own = keys().with_audience(Some("chat"));
+        assert_eq!(own.verify(&signed(&good_claims()), NOW), Err(TokenError::Audience));
+        for (aud, refusal) in [
+            (json!("chat"), None),
+            (json!(["mail", "chat"]), None),
+            (json!("Chat"), Some(TokenError::Audience)),
+            (json!([]), Some(TokenError::Audience)),
+            (json!(["mail"]), Some(TokenError::Audience)),
+            (json!(7), Some(TokenError::Claims)),
+            (json!(["chat", 7]), Some(TokenError::Claims)),
+        ] {
+            assert_eq!(own.verify(&signed(&with("aud", aud.clone())), NOW).err(), refusal, "{aud}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_from_the_issuer_that_the_server_expects_or_from_anybody() {
+        assert!(keys().verify(&signed(&with("iss", json!("anybody"))), NOW).is_ok());
+        let own = keys().with_issuer(Some("id.example"));
+        assert!(own.verify(&signed(&with("iss", json!("id.example"))), NOW).is_ok());
+        assert_eq!(own.verify(&signed(&with("iss", json!("id.example.org"))), NOW), Err(TokenError::Issuer));
+        assert_eq!(own.verify(&signed(&good_claims()), NOW), Err(TokenError::Issuer));
+    }
+
+    #[test]
+    fn a_token_may_be_for_one_device() {
+        let device = |value| keys().verify(&signed(&with("device", value)), NOW).map(|claims| claims.device);
+        assert_eq!(device(json!("3")), Ok(Some(DeviceId(3))));
+        for wrong in [json!(3), json!("0"), json!("03"), json!(""), json!("phone")] {
+            assert_eq!(device(wrong), Err(TokenError::Claims));
+        }
+    }
+
+    #[test]
+    fn a_live_connection_takes_tokens_of_its_own_user_and_device_only() {
+        let keys = keys();
+        let of = |claims: serde_json::Value, user, device| {
+            keys.verify_for(&signed(&claims), UserId(user), DeviceId(device), NOW).err()
+        };
+        assert_eq!(of(good_claims(), 7, 3), None);
+        assert_eq!(of(with("device", json!("3")), 7, 3), None);
+        assert_eq!(of(with("device", json!("3")), 7, 4), Some(TokenError::Device));
+        assert_eq!(of(good_claims(), 8, 3), Some(TokenError::User));
+        assert_eq!(of(with("exp", json!(NOW_S)), 7, 3), Some(TokenError::Expired));
+    }
+
+    #[test]
+    fn a_token_says_to_the_millisecond_when_it_was_issued_or_nothing() {
+        let now = TimestampMs(NOW.0 + 123);
+        let minted = mint(&signing_key(), UserId(7), HOUR, now).unwrap();
+        assert_eq!(keys().verify(&minted, now).unwrap().issued, now);
+        assert_eq!(keys().verify(&signed(&good_claims()), NOW).unwrap().issued, TimestampMs(0));
+    }
+
+    #[test]
+    fn what_is_minted_is_taken_by_a_server_that_expects_it() {
+        let own = keys().with_audience(Some("chat")).with_issuer(Some("us"));
+        let what =
+            Mint { user: UserId(7), device: Some(DeviceId(3)), ttl: HOUR, audience: Some("chat"), issuer: Some("us") };
+        let claims = own.verify(&mint_with(&signing_key(), &what, NOW).unwrap(), NOW).unwrap();
+        assert_eq!((claims.user, claims.device), (UserId(7), Some(DeviceId(3))));
+        assert_eq!(own.verify(&token_of_7(), NOW), Err(TokenError::Audience));
+    }
+
+    const OTHER_SECRET: &[u8] = b"another secret of thirty-two byt";
+
+    fn hs256_with_id(id: Option<&str>, secret: &[u8]) -> String {
+        let mut header = Header::new(Algorithm::HS256);
+        header.kid = id.map(str::to_owned);
+        jsonwebtoken::encode(&header, &good_claims(), &EncodingKey::from_secret(secret)).unwrap()
+    }
+
+    #[test]
+    fn a_key_id_chooses_among_the_keys_of_the_algorithm_and_those_without_an_id() {
+        let keys = keys()
+            .with_named_hs256_secret(Some("a"), "", SECRET)
+            .and_then(|keys| keys.with_named_hs256_secret(Some("b"), "", OTHER_SECRET))
+            .unwrap();
+        let key_of = |id, secret| keys.verify(&hs256_with_id(id, secret), NOW).map(|claims| claims.key.to_string());
+        assert_eq!(key_of(Some("a"), SECRET), Ok("a".to_owned()));
+        assert_eq!(key_of(Some("b"), OTHER_SECRET), Ok("b".to_owned()));
+        assert_eq!(key_of(None, OTHER_SECRET), Ok("b".to_owned()));
+        assert_eq!(key_of(Some("a"), OTHER_SECRET), Err(TokenError::Signature));
+        assert_eq!(key_of(Some("c"), SECRET), Err(TokenError::KeyId));
+        let with_fallback = keys.clone().with_hs256_secret(&[b'z'; 32]).unwrap();
+        let token = hs256_with_id(Some("c"), &[b'z'; 32]);
+        assert_eq!(&*with_fallback.verify(&token, NOW).unwrap().key, "hs256_secret_file");
+        let mut header = Header::new(Algorithm::EdDSA);
+        header.kid = Some("a".to_owned());
+        let eddsa = jsonwebtoken::encode(&header, &good_claims(), &signing_key().0).unwrap();
+        assert_eq!(&*keys.verify(&eddsa, NOW).unwrap().key, "key_file", "a key of another algorithm is not asked");
+    }
+
+    #[test]
+    fn there_are_at_most_so_many_keys() {
+        let mut keys = keys();
+        for _ in 1..KEYS_MAX {
+            keys = keys.with_hs256_secret(SECRET).unwrap();
+        }
+        assert_eq!(keys.with_hs256_secret(SECRET).err(), Some(KeyError::TooMany));
     }
 
     #[test]

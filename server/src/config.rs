@@ -57,6 +57,8 @@ pub struct Config {
     pub auth: Auth,
     /// What the server proves with who it is.
     pub tls: Tls,
+    /// What is written down about that.
+    pub audit: Audit,
     /// How often clients may do things.
     pub limits: Limits,
 }
@@ -105,8 +107,16 @@ pub struct Auth {
     pub key_file: PathBuf,
     /// File of the HS256 secret; empty: HS256 tokens are refused. See [`Auth::hs256_secret_file`].
     pub hs256_secret_file: PathBuf,
+    /// File of a JSON Web Key Set with more keys; empty: none. See [`Auth::jwks_file`].
+    pub jwks_file: PathBuf,
+    /// What the `aud` of a token must name; empty: tokens that name any are refused.
+    pub audience: String,
+    /// What the `iss` of a token must be; empty: anything.
+    pub issuer: String,
     /// How far the clocks of issuer and server may differ, in seconds.
     pub leeway_s: u64,
+    /// How long before its token expires a connected client is told so, in seconds.
+    pub expiry_warning_s: u64,
 }
 
 /// What the server proves with who it is, and where.
@@ -148,6 +158,14 @@ pub struct Limits {
     pub address_failures_per_s: u32,
     /// Networks whose addresses are not counted.
     pub trusted_networks: Vec<IpNet>,
+}
+
+/// What is written down about who connects.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Audit {
+    /// Whether there is an audit log in the data folder.
+    pub enabled: bool,
 }
 
 /// Where metrics and health are served: an address, or nowhere, which a file writes as `""`.
@@ -227,6 +245,7 @@ impl Default for Config {
             store: Store::default(),
             auth: Auth::default(),
             tls: Tls::default(),
+            audit: Audit::default(),
             limits: Limits::default(),
         }
     }
@@ -246,7 +265,15 @@ impl Default for Journal {
 
 impl Default for Auth {
     fn default() -> Self {
-        Self { key_file: PathBuf::new(), hs256_secret_file: PathBuf::new(), leeway_s: 30 }
+        Self {
+            key_file: PathBuf::new(),
+            hs256_secret_file: PathBuf::new(),
+            jwks_file: PathBuf::new(),
+            audience: String::new(),
+            issuer: String::new(),
+            leeway_s: 30,
+            expiry_warning_s: 60,
+        }
     }
 }
 
@@ -268,6 +295,12 @@ impl Default for Limits {
                 IpNet::new_assert(IpAddr::V6(Ipv6Addr::LOCALHOST), 128),
             ],
         }
+    }
+}
+
+impl Default for Audit {
+    fn default() -> Self {
+        Self { enabled: true }
     }
 }
 
@@ -339,6 +372,7 @@ impl Config {
         check.range("store.cache_bytes", self.store.cache_bytes, MIB..=1024 * GIB);
         check.range("auth.leeway_s", self.auth.leeway_s, 0..=600);
         self.tls.check(&mut check);
+        check.range("auth.expiry_warning_s", self.auth.expiry_warning_s, 0..=86_400);
         self.limits.check(&mut check);
         if check.problems.is_empty() { Ok(()) } else { Err(ConfigError::Invalid(check.problems)) }
     }
@@ -504,6 +538,24 @@ impl Auth {
     #[must_use]
     pub fn hs256_secret_file(&self) -> Option<&Path> {
         (!self.hs256_secret_file.as_os_str().is_empty()).then_some(&self.hs256_secret_file)
+    }
+
+    /// The file of the key set, if there is one.
+    #[must_use]
+    pub fn jwks_file(&self) -> Option<&Path> {
+        (!self.jwks_file.as_os_str().is_empty()).then_some(&self.jwks_file)
+    }
+
+    /// Whom tokens must be for, if that is expected.
+    #[must_use]
+    pub fn audience(&self) -> Option<&str> {
+        (!self.audience.is_empty()).then_some(&self.audience)
+    }
+
+    /// Whom tokens must be from, if that is expected.
+    #[must_use]
+    pub fn issuer(&self) -> Option<&str> {
+        (!self.issuer.is_empty()).then_some(&self.issuer)
     }
 }
 

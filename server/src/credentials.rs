@@ -9,13 +9,14 @@ use std::{
 
 use rustls::ServerConfig;
 use thiserror::Error;
+use tracing::warn;
 
 use crate::{
     auth::Keys,
     certificate::{self, CertificateError, Tickets},
     config::Config,
     datadir,
-    keyfile::{self, KeyFileError},
+    keyfile::{self, KeyFileError, KeyPaths, Loaded},
 };
 
 /// See the head of this file.
@@ -44,8 +45,19 @@ impl Credentials {
     /// # Errors
     /// One of them is missing, open to others, or holds something else.
     pub fn load(config: &Config, tickets: &Tickets) -> Result<Self, CredentialsError> {
-        let keys = keyfile::load_keys(&key_path(config), config.auth.hs256_secret_file())?;
-        let keys = keys.with_leeway(Duration::from_secs(config.auth.leeway_s));
+        let auth = &config.auth;
+        let Loaded { keys, passed_over } = keyfile::load_keys(&KeyPaths {
+            key: key_path(config),
+            hs256_secret: auth.hs256_secret_file().map(Path::to_owned),
+            jwks: auth.jwks_file().map(Path::to_owned),
+        })?;
+        for line in passed_over {
+            warn!("a key is passed over: {line}");
+        }
+        let keys = keys
+            .with_leeway(Duration::from_secs(auth.leeway_s))
+            .with_audience(auth.audience())
+            .with_issuer(auth.issuer());
         let files = config.tls.files();
         let tls = files.map(|(certificate, key)| certificate::load(certificate, key, tickets)).transpose()?;
         Ok(Self { keys, tls })

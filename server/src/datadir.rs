@@ -1,7 +1,7 @@
 //! Data folder: everything durable of one server, held by one process at a time.
 //!
 //! `LOCK` (flock), `FORMAT` (`ringpost 1`), `token-key.pem`, `tls-cert.pem` and `tls-key.pem` if the server made itself a
-//! certificate, `journal/`, `store/`. `FORMAT` is written last, when
+//! certificate, `revocations`, `audit.log`, `admin.sock`, `journal/`, `store/`. `FORMAT` is written last, when
 //! everything else is there: a folder with it is whole, a folder without it was never used. A folder that is refused is
 //! left as it was, to the byte.
 
@@ -25,6 +25,8 @@ const FORMAT_NEW: &str = "FORMAT.new";
 const TOKEN_KEY: &str = "token-key.pem";
 const TLS_CERTIFICATE: &str = "tls-cert.pem";
 const TLS_KEY: &str = "tls-key.pem";
+const REVOCATIONS: &str = "revocations";
+const AUDIT_LOG: &str = "audit.log";
 const JOURNAL: &str = "journal";
 const STORE: &str = "store";
 
@@ -160,6 +162,18 @@ impl DataDir {
     #[must_use]
     pub fn journal(&self) -> PathBuf {
         self.path.join(JOURNAL)
+    }
+
+    /// Where it is remembered whose tokens are void.
+    #[must_use]
+    pub fn revocations(&self) -> PathBuf {
+        self.path.join(REVOCATIONS)
+    }
+
+    /// Where it is written down who came and who was refused.
+    #[must_use]
+    pub fn audit_log(&self) -> PathBuf {
+        self.path.join(AUDIT_LOG)
     }
 
     /// Where the store lives.

@@ -6,13 +6,12 @@
 
 use proto_spec::{
     ClientFrame, ClientKind, DeviceId, ErrorCode, FramingError, PROTOCOL_VERSION, Resume, ServerFrame, TimestampMs,
-    UserId,
     framing::{Cut, cut},
     limits::CLIENT_FRAME_BYTES_MAX,
     wire::{Prefix, peek_varint},
 };
 
-use crate::auth::Keys;
+use crate::auth::{Claims, Keys, TokenError};
 
 /// The lowest protocol version that this server speaks. The highest is [`PROTOCOL_VERSION`].
 pub const VERSION_MIN: u64 = 1;
@@ -26,16 +25,14 @@ pub enum Step {
     More,
     /// The hello is good.
     Ready {
-        /// Who the token says it is.
-        user: UserId,
+        /// What the token says. Whether it has been revoked is not looked at.
+        claims: Claims,
         /// Which device.
         device: DeviceId,
         /// The negotiated protocol version.
         version: u64,
         /// Where to start pushing.
         resume: Resume,
-        /// When the token expires.
-        expires: TimestampMs,
         /// What the client sent after the hello, undecoded.
         rest: Vec<u8>,
     },
@@ -45,6 +42,8 @@ pub enum Step {
         bytes: Vec<u8>,
         /// Why, for the log line.
         code: ErrorCode,
+        /// Who it was, if the signature of the token is good.
+        claims: Option<Claims>,
     },
 }
 
@@ -147,16 +146,19 @@ fn judge(hello: &Hello<'_>, rest: &[u8], keys: &Keys, now_wall: TimestampMs) -> 
     if hello.device == DeviceId(0) {
         return refuse(ErrorCode::DeviceRefused, "device id 0 is not a device");
     }
-    match keys.verify(hello.token, now_wall) {
-        Ok(claims) => Step::Ready {
-            user: claims.user,
-            device: hello.device,
-            version,
-            resume: hello.resume,
-            expires: claims.expires,
-            rest: rest.to_vec(),
+    let refused = |error: TokenError, claims| {
+        let code = error.code();
+        Step::Refuse { bytes: bye(code, 0, &error.to_string()), code, claims }
+    };
+    match keys.read(hello.token) {
+        Ok(claims) => match keys.check(&claims, now_wall).and_then(|()| claims.check_device(hello.device)) {
+            Ok(()) => {
+                let (device, resume, rest) = (hello.device, hello.resume, rest.to_vec());
+                Step::Ready { claims, device, version, resume, rest }
+            }
+            Err(error) => refused(error, Some(claims)),
         },
-        Err(error) => refuse(error.code(), &error.to_string()),
+        Err(error) => refused(error, None),
     }
 }
 
@@ -168,7 +170,7 @@ fn negotiate(client_min: u64, client_max: u64) -> Option<u64> {
 
 /// None of these refusals goes away by trying again unchanged, so there is no time to wait.
 fn refuse(code: ErrorCode, detail: &str) -> Step {
-    Step::Refuse { bytes: bye(code, 0, detail), code }
+    Step::Refuse { bytes: bye(code, 0, detail), code, claims: None }
 }
 
 #[cfg(test)]
@@ -177,18 +179,19 @@ mod tests {
 
     use proptest::prelude::*;
     use proto_spec::{
-        Decoder, Seq,
+        Decoder, Seq, UserId,
         limits::{SERVER_FRAME_BYTES_MAX, TOKEN_BYTES_MAX},
         wire::put_varint,
     };
 
     use super::*;
-    use crate::auth::{SigningKey, generate_pem, mint};
+    use crate::auth::{Mint, SigningKey, generate_pem, mint, mint_with};
 
     const NOW: TimestampMs = TimestampMs(1_800_000_000_000);
 
     struct World {
         keys: Keys,
+        key: SigningKey,
         token: String,
     }
 
@@ -197,7 +200,7 @@ mod tests {
             let pem = generate_pem().unwrap();
             let key = SigningKey::from_pem(pem.as_bytes()).unwrap();
             let token = mint(&key, UserId(7), Duration::from_secs(60), NOW).unwrap();
-            Self { keys: Keys::from_pem(pem.as_bytes()).unwrap(), token }
+            Self { keys: Keys::from_pem(pem.as_bytes()).unwrap(), key, token }
         }
 
         fn step(&self, stream: &[u8]) -> Step {
@@ -209,14 +212,16 @@ mod tests {
         }
 
         fn ready(rest: &[u8]) -> Step {
-            Step::Ready {
+            let claims = Claims {
                 user: UserId(7),
-                device: DeviceId(3),
-                version: 1,
-                resume: Resume::After(Seq(9)),
+                device: None,
+                not_before: TimestampMs(0),
                 expires: TimestampMs(NOW.0 + 60_000),
-                rest: rest.to_vec(),
-            }
+                issued: NOW,
+                key: "key_file".into(),
+            };
+            let resume = Resume::After(Seq(9));
+            Step::Ready { claims, device: DeviceId(3), version: 1, resume, rest: rest.to_vec() }
         }
     }
 
@@ -230,7 +235,7 @@ mod tests {
 
     /// The code of a refusal, which must be in its bye frame too.
     fn refused(step: Step) -> ErrorCode {
-        let Step::Refuse { bytes, code } = step else { panic!("not refused: {step:?}") };
+        let Step::Refuse { bytes, code, .. } = step else { panic!("not refused: {step:?}") };
         let mut frames = Vec::new();
         Decoder::new(SERVER_FRAME_BYTES_MAX as u32)
             .decode(&bytes, |raw| {
@@ -305,7 +310,7 @@ mod tests {
 
     #[test]
     fn who_speaks_tls_is_told_that_it_looks_like_it() {
-        let Step::Refuse { bytes, code } = World::new().step(&[0x16, 0x03, 0x01, 0x02, 0x00]) else { panic!() };
+        let Step::Refuse { bytes, code, .. } = World::new().step(&[0x16, 0x03, 0x01, 0x02, 0x00]) else { panic!() };
         assert_eq!(code, ErrorCode::NotNow);
         assert!(String::from_utf8_lossy(&bytes).contains("this looks like TLS"));
         assert!(looks_like_tls(&[0x16]) && !looks_like_tls(&[0x16, 0x01]) && !looks_like_tls(&World::new().hello()));
@@ -363,6 +368,28 @@ mod tests {
     }
 
     #[test]
+    fn a_token_for_a_device_is_good_for_that_device_only() {
+        let world = World::new();
+        let (user, ttl) = (UserId(7), Duration::from_secs(60));
+        let what = Mint { user, device: Some(DeviceId(3)), ttl, audience: None, issuer: None };
+        let token = mint_with(&world.key, &what, NOW).unwrap();
+        assert!(matches!(world.step(&hello(1, 1, 3, &token)), Step::Ready { device: DeviceId(3), .. }));
+        assert_eq!(refused(world.step(&hello(1, 1, 4, &token))), ErrorCode::TokenInvalid);
+    }
+
+    #[test]
+    fn a_refusal_names_its_user_only_if_the_signature_is_good() {
+        let world = World::new();
+        let who = |step| match step {
+            Step::Refuse { claims, .. } => claims.map(|claims: Claims| claims.user),
+            step => panic!("{step:?}"),
+        };
+        assert_eq!(who(world.step(&hello(1, 1, 3, &World::new().token))), None);
+        let late = Handshake::new().bytes(&world.hello(), &world.keys, TimestampMs(NOW.0 + 60_000));
+        assert_eq!(who(late), Some(UserId(7)));
+    }
+
+    #[test]
     fn a_refusal_does_not_repeat_the_token() {
         let token = "eyJzZWNyZXQ.secret.secret";
         let Step::Refuse { bytes, .. } = World::new().step(&hello(1, 1, 3, token)) else { panic!() };
@@ -392,7 +419,7 @@ mod tests {
             stream[at] = byte;
             // Device, resume point and version range are not signed; whoever it is, it is still user 7.
             match world.step(&stream) {
-                Step::Ready { user, .. } => prop_assert_eq!(user, UserId(7)),
+                Step::Ready { claims, .. } => prop_assert_eq!(claims.user, UserId(7)),
                 Step::More => {}
                 step @ Step::Refuse { .. } => { refused(step); }
             }

@@ -32,6 +32,7 @@ use crate::{
     admin,
     config::{AdminListen, Config},
     datadir::{DataDir, DataDirError},
+    utc::utc,
 };
 
 pub use show::Text;
@@ -263,7 +264,7 @@ fn replay(
 /// first: were the damaged one gone and a later one not, a start would take that for the whole journal.
 fn set_aside(journal: &Path, damage: &Damage, loss: &str, now: SystemTime) -> Result<PathBuf, JournalCommandError> {
     let seconds = now.duration_since(UNIX_EPOCH).map_or(0, |since_1970| since_1970.as_secs());
-    let aside = journal.join(format!("damaged-{}", show::utc(seconds)));
+    let aside = journal.join(format!("damaged-{}Z", utc(seconds, '-')));
     DirBuilder::new().mode(0o700).create(&aside).map_err(file_error(&aside))?;
     sync(journal)?;
     let note = aside.join("report.txt");

@@ -12,6 +12,7 @@ use thiserror::Error;
 
 use crate::{
     auth::{KeyError, Keys, SigningKey, generate_pem},
+    jwks::{Jwks, JwksError},
     limits::SMALL_FILE_BYTES_MAX,
 };
 
@@ -53,16 +54,44 @@ pub enum KeyFileError {
         /// What is wrong.
         error: KeyError,
     },
+    /// It should hold a key set.
+    #[error("{path}: {error}", path = path.display())]
+    Jwks {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong.
+        error: JwksError,
+    },
 }
 
-/// The keys that tokens are checked with: an Ed25519 key, private or public, and an HS256 secret, if there is one.
+/// Where the keys are that tokens are checked with.
+#[derive(Clone, Debug)]
+pub struct KeyPaths {
+    /// An Ed25519 key as PEM, private or public.
+    pub key: PathBuf,
+    /// A secret for HS256, if there is one.
+    pub hs256_secret: Option<PathBuf>,
+    /// A JSON Web Key Set, if there is one.
+    pub jwks: Option<PathBuf>,
+}
+
+/// Keys that have been read.
+#[derive(Debug)]
+pub struct Loaded {
+    /// Those that can be used.
+    pub keys: Keys,
+    /// Those of the key set that can not: a line each, for the log.
+    pub passed_over: Vec<String>,
+}
+
+/// The keys that tokens are checked with, of all files.
 ///
 /// # Errors
 /// See [`KeyFileError`].
-pub fn load_keys(key_path: &Path, hs256_secret_path: Option<&Path>) -> Result<Keys, KeyFileError> {
-    let pem = read_key(key_path)?;
-    let mut keys = Keys::from_pem(&pem).map_err(|error| key_error(key_path, error))?;
-    if let Some(path) = hs256_secret_path {
+pub fn load_keys(paths: &KeyPaths) -> Result<Loaded, KeyFileError> {
+    let pem = read_key(&paths.key)?;
+    let mut keys = Keys::from_pem(&pem).map_err(|error| key_error(&paths.key, error))?;
+    if let Some(path) = &paths.hs256_secret {
         let file = read(path)?;
         owner_only(path, &file)?;
         // An editor or `echo` ends the file with a line break that the issuer's copy need not have.
@@ -70,7 +99,18 @@ pub fn load_keys(key_path: &Path, hs256_secret_path: Option<&Path>) -> Result<Ke
         let secret = secret.strip_suffix(b"\r").unwrap_or(secret);
         keys = keys.with_hs256_secret(secret).map_err(|error| key_error(path, error))?;
     }
-    Ok(keys)
+    let mut passed_over = Vec::new();
+    if let Some(path) = &paths.jwks {
+        let jwks_error = |error| KeyFileError::Jwks { path: path.clone(), error };
+        let file = read(path)?;
+        let jwks = Jwks::parse(&file.bytes).map_err(jwks_error)?;
+        if jwks.holds_secret {
+            owner_only(path, &file)?;
+        }
+        keys = jwks.add_to(keys).map_err(jwks_error)?;
+        passed_over = jwks.passed_over.iter().map(|line| format!("{}: {line}", path.display())).collect();
+    }
+    Ok(Loaded { keys, passed_over })
 }
 
 /// The key that tokens are signed with.
@@ -207,6 +247,11 @@ mod tests {
         }
     }
 
+    fn load(world: &World, hs256_secret: Option<&Path>) -> Result<Keys, KeyFileError> {
+        let paths = KeyPaths { key: world.path.clone(), hs256_secret: hs256_secret.map(Path::to_owned), jwks: None };
+        load_keys(&paths).map(|loaded| loaded.keys)
+    }
+
     #[test]
     fn a_new_key_is_its_owners_alone_and_signs_what_it_checks() {
         let world = World::new();
@@ -214,7 +259,7 @@ mod tests {
         assert_eq!(fs::metadata(&world.path).unwrap().permissions().mode() & 0o7777, 0o600);
         let now = TimestampMs(1_800_000_000_000);
         let token = mint(&load_signing_key(&world.path).unwrap(), UserId(7), Duration::from_secs(60), now).unwrap();
-        assert_eq!(load_keys(&world.path, None).unwrap().verify(&token, now).unwrap().user, UserId(7));
+        assert_eq!(load(&world, None).unwrap().verify(&token, now).unwrap().user, UserId(7));
         assert_eq!(fs::read_dir(world.path.parent().unwrap()).unwrap().count(), 1);
     }
 
@@ -241,14 +286,14 @@ mod tests {
         create_if_missing(&world.path).unwrap();
         for mode in [0o640, 0o604, 0o620, 0o601] {
             fs::set_permissions(&world.path, Permissions::from_mode(mode)).unwrap();
-            let error = load_keys(&world.path, None).unwrap_err().to_string();
+            let error = load(&world, None).unwrap_err().to_string();
             assert!(error.contains(&format!("chmod 600 {}", world.path.display())), "{error}");
             assert!(error.contains(&format!("mode {mode:04o}")), "{error}");
             assert!(matches!(load_signing_key(&world.path), Err(KeyFileError::Mode { .. })));
         }
         fs::set_permissions(&world.path, Permissions::from_mode(0o400)).unwrap();
         let secret = world.beside("secret", &[b'x'; 32], 0o644);
-        assert!(matches!(load_keys(&world.path, Some(&secret)), Err(KeyFileError::Mode { .. })));
+        assert!(matches!(load(&world, Some(&secret)), Err(KeyFileError::Mode { .. })));
     }
 
     #[test]
@@ -257,7 +302,7 @@ mod tests {
         let pem = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEA11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=\n\
                    -----END PUBLIC KEY-----\n";
         let public = world.beside("public.pem", pem.as_bytes(), 0o644);
-        load_keys(&public, None).unwrap();
+        load_keys(&KeyPaths { key: public.clone(), hs256_secret: None, jwks: None }).unwrap();
         let Err(error) = load_signing_key(&public) else { panic!() };
         assert!(error.to_string().contains("public.pem: it is a public key"), "{error}");
     }
@@ -268,15 +313,35 @@ mod tests {
         create_if_missing(&world.path).unwrap();
         for (bytes, good) in [("x".repeat(32) + "\n", true), ("x".repeat(32), true), ("x".repeat(31) + "\r\n", false)] {
             let secret = world.beside("secret", bytes.as_bytes(), 0o600);
-            assert_eq!(load_keys(&world.path, Some(&secret)).is_ok(), good, "{bytes:?}");
+            assert_eq!(load(&world, Some(&secret)).is_ok(), good, "{bytes:?}");
         }
     }
 
     #[test]
     fn a_missing_key_is_named() {
         let world = World::new();
-        let error = load_keys(&world.path, None).unwrap_err();
+        let error = load(&world, None).unwrap_err();
         assert!(matches!(error, KeyFileError::NotFound { .. }));
         assert!(error.to_string().contains("token-key.pem"));
+    }
+
+    #[test]
+    fn a_key_set_is_loaded_beside_the_key_and_kept_from_others_if_it_holds_a_secret() {
+        let world = World::new();
+        create_if_missing(&world.path).unwrap();
+        let load = |jwks: &Path| {
+            load_keys(&KeyPaths { key: world.path.clone(), hs256_secret: None, jwks: Some(jwks.to_owned()) })
+        };
+        let public = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"},
+            {"kty":"RSA","kid":"of the web"}]}"#;
+        let loaded = load(&world.beside("public.json", public.as_bytes(), 0o644)).unwrap();
+        let [line] = &loaded.passed_over[..] else { panic!("{:?}", loaded.passed_over) };
+        assert!(line.contains("public.json: key \"of the web\""), "{line}");
+        let secret = r#"{"keys":[{"kty":"oct","k":"dGhpcnR5LXR3byBieXRlcyBvZiBhIHNlY3JldCwgb2s"}]}"#;
+        load(&world.beside("secret.json", secret.as_bytes(), 0o600)).unwrap();
+        let open = load(&world.beside("open.json", secret.as_bytes(), 0o640));
+        assert!(matches!(open, Err(KeyFileError::Mode { .. })));
+        let damaged = load(&world.beside("damaged.json", b"{", 0o600)).unwrap_err();
+        assert!(damaged.to_string().contains("damaged.json: it is not a JSON Web Key Set"), "{damaged}");
     }
 }

@@ -125,6 +125,36 @@ pub const PONG_MS_MIN: u64 = 1_000;
 /// Shortest secret for HS256: as long as the hash (RFC 7518, 3.2). A shorter one can be guessed off line from any token.
 pub const HS256_SECRET_BYTES_MIN: usize = 32;
 
+/// Keys that tokens are checked with, all files together: two for a rotation, for each of a few issuers. A token without a key
+/// id may cost a check with each, some twenty microseconds.
+pub const KEYS_MAX: usize = 8;
+
+/// Events that wait for the thread that writes the audit log: a crowd of a few thousand logins. With them waiting, cores let nobody
+/// in until there is room.
+pub const AUDIT_QUEUE_MAX: usize = 4 * 1024;
+
+/// Lines of the audit log that are kept while its disk takes none, some 200 bytes each. Of more, the newest.
+pub const AUDIT_KEPT_MAX: usize = 16 * 1024;
+
+/// Refused hellos that are listed in the audit log in one second, of strangers and of others each; beyond that they are counted. A
+/// flood so costs the disk 4 KB a second.
+pub const AUDIT_REFUSALS_MAX: u64 = 10;
+
+/// Lines of the audit log in one write.
+pub const AUDIT_WRITE_LINES_MAX: usize = 64;
+
+/// Wait before the audit log's disk is tried again, in milliseconds, and until the refusals of a second are counted up.
+pub const AUDIT_RETRY_MS: u64 = 1_000;
+
+/// Revocations in force: each takes some 50 bytes of memory and of the file, and only lost devices and accounts need one.
+pub const REVOCATIONS_MAX: usize = 100_000;
+
+/// Size at which the file of revocations is written anew with what is in force: four times what that may take.
+pub const REVOCATIONS_FILE_BYTES_MAX: u64 = 32 * 1024 * 1024;
+
+// `revoke`, two ids and a moment of twenty digits each, a checksum, what stands between.
+const _: () = assert!(4 * 80 * REVOCATIONS_MAX as u64 <= REVOCATIONS_FILE_BYTES_MAX);
+
 /// Longest key, secret, `FORMAT` or configuration file that is read. A wrong path must not fill the memory.
 pub const SMALL_FILE_BYTES_MAX: u64 = 1024 * 1024;
 
@@ -140,6 +170,9 @@ pub const ADMIN_REQUEST_BYTES_MAX: usize = 4 * 1024;
 
 /// Time that one admin request may take from connect to close, in milliseconds. It comes from the same data centre.
 pub const ADMIN_REQUEST_MS: u64 = 5_000;
+
+/// How long a command waits for the running server to carry it out, in milliseconds: it syncs a file, on a disk that is busy.
+pub const OPERATOR_ANSWER_MS: u64 = 30_000;
 
 /// Smallest segment of the journal that an operator may choose: the batch of one turn must fit in half of it.
 pub const JOURNAL_SEGMENT_BYTES_MIN: u64 = 1024 * 1024;
@@ -172,9 +205,9 @@ pub const MAILBOX_TURN_MAX: usize = 2 * 1024;
 /// Connections of one core whose hello has not come yet, or waits to be judged. More are refused.
 pub const HANDSHAKES_MAX: usize = 4 * 1024;
 
-/// Hellos, or pieces of them and of TLS handshakes, that a core judges in one turn, each some twenty microseconds for its
-/// signature or a hundred for the exchange of keys: a crowd that comes back must not
-/// hold up the messages of the others.
+/// Hellos, pieces of them and of TLS handshakes, and tokens of live connections that a core judges in one turn, each some twenty
+/// microseconds for its signature or a hundred for the exchange of keys: a crowd that comes back must not hold up the messages of
+/// the others.
 pub const HELLOS_TURN_MAX: usize = 8;
 
 /// Largest record of TLS on the wire, in bytes: what rustls takes, 16 KiB and 2 KiB of overhead behind a header. A connection
@@ -188,6 +221,9 @@ pub const TLS_GREETING_BYTES_MAX: usize = 8 * 1024;
 /// Bytes of the server's part of the TLS handshake that a client of ours holds until they make a message: the longest chain of
 /// certificates that a message can have.
 pub const TLS_SERVER_FLIGHT_BYTES_MAX: usize = 64 * 1024 + TLS_RECORD_BYTES_MAX;
+
+/// Tokens of live connections that wait to be judged on one core, of 4 KiB at most: 4 MiB. The others are told to come back soon.
+pub const REFRESHES_MAX: usize = 1024;
 
 /// Connections that the peer has ended which a core sees off in one turn, a few microseconds each, for the same reason.
 pub const DEPARTURES_TURN_MAX: usize = 8;

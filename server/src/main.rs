@@ -6,8 +6,9 @@ use std::{
     ffi::OsStr,
     fmt::Write as _,
     fs, future,
-    io::{self, BufWriter, Write as _},
+    io::{self, BufWriter, ErrorKind, Write as _},
     net::{SocketAddr, TcpListener},
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     process::{self, ExitCode},
     sync::Arc,
@@ -16,22 +17,27 @@ use std::{
 
 use anyhow::{Context as _, anyhow, bail};
 use clap::{Parser, Subcommand};
-use proto_spec::{TimestampMs, UserId};
+use proto_spec::{DeviceId, TimestampMs, UserId};
 use server::{
     admin::{self, Readiness},
-    auth,
+    audit::{Audit, AuditLog, Event, What},
+    auth::{self, Mint},
     certificate::{self, Tickets},
     config::{AdminListen, Config, ConfigError, Problem},
     credentials::{Credentials, CredentialsError, key_path},
-    datadir::{self, DataDir},
+    datadir::{self, DataDir, DataDirError},
     io::{Node, NodeConfig, StartError},
     journal_command::{self, Action, List, OnDamage, Text, WAY_ON},
     keyfile::{self, KeyFileError},
     limits::UNCOMMITTED_BYTES_MAX,
     logging::{self, LoggingError},
     metrics,
+    operator::{self, Operator, Wish},
     process::Usage,
+    revocation::{Revocations, Subject},
+    revocation_file::RevocationFile,
     shard::Settings,
+    utc::wall_now,
 };
 use storage::{
     EmbeddedConfig, EmbeddedStore, IngestError,
@@ -53,6 +59,10 @@ enum Command {
     Serve(ServeArguments),
     /// Mint a token for a user and print it.
     Token(TokenArguments),
+    /// Make all tokens void that a user, or one device, has by now. Connections end at once; newer tokens are good.
+    Revoke(RevokeArguments),
+    /// Print which revocations are in force.
+    Revocations(FolderArguments),
     /// Look at the journal of a stopped server, check it, save it, bring it into the store.
     Journal(JournalArguments),
 }
@@ -84,6 +94,9 @@ struct TokenArguments {
     /// User id: a number from 1 on.
     #[arg(long, value_name = "ID", value_parser = parse_user)]
     user: UserId,
+    /// The only device that the token is good for. Without it: all of the user's.
+    #[arg(long, value_name = "ID", value_parser = parse_device)]
+    device: Option<DeviceId>,
     /// How long the token is good: a number and s, m, h or d.
     #[arg(long, value_name = "TIME", value_parser = parse_ttl, default_value = "30d")]
     ttl: Duration,
@@ -93,6 +106,31 @@ struct TokenArguments {
     /// Configuration file of the server.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+}
+
+#[derive(clap::Args)]
+struct FolderArguments {
+    /// Data folder of the server.
+    #[arg(long, value_name = "FOLDER")]
+    data: Option<PathBuf>,
+    /// Configuration file of the server.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+#[derive(clap::Args)]
+struct RevokeArguments {
+    /// Whose tokens.
+    #[arg(long, value_name = "ID", value_parser = parse_user)]
+    user: UserId,
+    /// Those of this device only.
+    #[arg(long, value_name = "ID", value_parser = parse_device)]
+    device: Option<DeviceId>,
+    /// Take a revocation back: tokens that were void are good again.
+    #[arg(long)]
+    lift: bool,
+    #[command(flatten)]
+    folder: FolderArguments,
 }
 
 #[derive(clap::Args)]
@@ -144,6 +182,12 @@ fn main() -> ExitCode {
         None => serve(&ServeArguments::default()),
         Some(Command::Serve(arguments)) => serve(&arguments),
         Some(Command::Token(arguments)) => token(&arguments),
+        Some(Command::Revoke(arguments)) => {
+            let RevokeArguments { user, device, lift, folder } = arguments;
+            let subject = Subject { user, device };
+            revocations(&folder, if lift { Wish::Lift(subject) } else { Wish::Revoke(subject) })
+        }
+        Some(Command::Revocations(folder)) => revocations(&folder, Wish::List),
         Some(Command::Journal(arguments)) => journal(arguments),
     };
     let Err(error) = done else { return ExitCode::SUCCESS };
@@ -188,12 +232,28 @@ fn serve(arguments: &ServeArguments) -> anyhow::Result<()> {
     let admin_address = admin.as_ref().map(TcpListener::local_addr).transpose()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let signals = runtime.block_on(async { Signals::listen() })?;
-    let node = start_node(&config, &data, credentials)?;
+    let log = open_audit_log(&config, &data)?;
+    let audit = log.audit();
+    let revocations = RevocationFile::open(&data.revocations())?;
+    let node = start_node(&config, &data, credentials, revocations.revocations().clone(), audit.clone())?;
+    // Not every file system takes sockets, and everything else works without.
+    let socket = operator::listen(data.path());
+    let socket = socket.inspect_err(
+        |error| tracing::error!(%error, "no admin.sock: `ringpost revoke` works while this server is stopped"),
+    );
+    audit.report(Event::new(wall_now(), What::Start));
+    let operator = Operator::new(revocations, node.controls(), audit.clone());
+    let operator = async {
+        match socket {
+            Ok(socket) => operator.serve(socket).await,
+            Err(_) => future::pending().await,
+        }
+    };
     let addresses = Addresses { listen: node.address(), tls: node.tls_address()?, admin: admin_address };
     // A server whose stdout is gone serves all the same.
     let _ = print(&greeting(&config, &data, addresses, arguments));
     let load = || Credentials::load(&config, &tickets);
-    runtime.block_on(attend(load, node, signals, admin))
+    runtime.block_on(attend(load, node, signals, admin, operator, log))
 }
 
 /// What a client on this machine, or beside it, may call it.
@@ -217,7 +277,48 @@ fn token(arguments: &TokenArguments) -> anyhow::Result<()> {
     })?;
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).context("this machine's clock is before 1970")?;
     let now = TimestampMs(u64::try_from(since_1970.as_millis())?);
-    print(&format!("{}\n", auth::mint(&key, arguments.user, arguments.ttl, now)?))
+    let what = Mint {
+        user: arguments.user,
+        device: arguments.device,
+        ttl: arguments.ttl,
+        audience: config.auth.audience(),
+        issuer: config.auth.issuer(),
+    };
+    print(&format!("{}\n", auth::mint_with(&key, &what, now)?))
+}
+
+/// Asks the server that runs, or does it in the files of one that does not.
+fn revocations(folder: &FolderArguments, wish: Wish) -> anyhow::Result<()> {
+    let config = load_config(folder.config.as_deref(), folder.data.as_deref())?;
+    let answer = match DataDir::open_existing(&config.data_dir) {
+        Ok(data) => {
+            let log = match wish {
+                Wish::List => AuditLog::default(),
+                Wish::Revoke(_) | Wish::Lift(_) => open_audit_log(&config, &data)?,
+            };
+            // Of the process itself: that of this one.
+            let uid = fs::metadata("/proc/self")?.uid();
+            operator::act_alone(&data.revocations(), wish, &log.audit(), uid)?
+        }
+        Err(error @ DataDirError::InUse { .. }) => match operator::ask(&config.data_dir, wish) {
+            Err(no_socket) if matches!(no_socket.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
+                bail!(
+                    "{error}; it is no server that listens on admin.sock there, or one that is just starting: try again"
+                )
+            }
+            answer => answer?,
+        },
+        Err(error) => return Err(error.into()),
+    };
+    print(&answer)
+}
+
+fn open_audit_log(config: &Config, data: &DataDir) -> anyhow::Result<AuditLog> {
+    let path = data.audit_log();
+    match config.audit.enabled {
+        true => AuditLog::open(&path).with_context(|| format!("{}", path.display())),
+        false => Ok(AuditLog::default()),
+    }
 }
 
 fn journal(arguments: JournalArguments) -> anyhow::Result<()> {
@@ -255,7 +356,13 @@ fn bind(key: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
 }
 
 /// The node that a configuration describes.
-fn start_node(config: &Config, data: &DataDir, credentials: Credentials) -> anyhow::Result<Node> {
+fn start_node(
+    config: &Config,
+    data: &DataDir,
+    credentials: Credentials,
+    revocations: Revocations,
+    audit: Audit,
+) -> anyhow::Result<Node> {
     let in_data = || format!("{}", data.path().display());
     // Read first: if the journal is damaged, the store has not been touched.
     let found = recover(&data.journal()).map_err(|error| match error {
@@ -284,12 +391,16 @@ fn start_node(config: &Config, data: &DataDir, credentials: Credentials) -> anyh
         settings: Settings {
             ping_after_ms: config.connections.ping_after_ms,
             idle_timeout_ms: config.connections.idle_timeout_ms,
+            expiry_warning_ms: 1_000 * config.auth.expiry_warning_s,
+            token_leeway_ms: 1_000 * config.auth.leeway_s,
             limits: config.limits.of_shards(),
         },
         journal_dir: data.journal(),
         journal,
         seal_after_ms: config.journal.seal_after_ms,
         on_store_outage: config.journal.on_store_outage,
+        revocations,
+        audit,
     };
     Node::start(&node, found, Arc::new(store), credentials).map_err(|error| match error {
         error @ StartError::Ingest(IngestError::Batch { .. }) => anyhow!("{error}; {WAY_ON}").context(in_data()),
@@ -307,13 +418,16 @@ async fn attend(
     node: Node,
     Signals { mut hangup, mut ending }: Signals,
     admin: Option<TcpListener>,
+    operator: impl Future<Output = io::Result<()>>,
+    log: AuditLog,
 ) -> anyhow::Result<()> {
     let (counters, directory, controls) = (node.counters(), node.directory(), node.controls());
+    let audit = log.audit();
     let readiness = Cell::new(Readiness::Ready);
     let serve_admin = async {
         match admin {
             Some(listener) => {
-                let metrics = || metrics::text(&counters, directory.len(), Usage::own());
+                let metrics = || metrics::text(&counters, audit.counters(), directory.len(), Usage::own());
                 admin::serve(listener, metrics, || readiness.get()).await
             }
             None => future::pending().await,
@@ -323,9 +437,12 @@ async fn attend(
         let signal = ending.next().await;
         tracing::info!(signal, "stopping; a second signal exits at once");
         readiness.set(Readiness::NotReady("stopping"));
+        let audit = log.audit();
         let joined = tokio::task::spawn_blocking(move || {
             node.stop();
             node.join();
+            audit.report(Event::new(wall_now(), What::Stop));
+            drop(log);
         });
         tokio::select! {
             joined = joined => joined.context("the node"),
@@ -338,18 +455,30 @@ async fn attend(
     };
     let reload = async {
         while hangup.recv().await.is_some() {
-            match load() {
+            let event = match load() {
                 Ok(credentials) => {
                     controls.replace(credentials);
                     tracing::info!("keys and certificate have been read again");
+                    Event::new(wall_now(), What::Reloaded)
                 }
-                Err(error) => tracing::error!(%error, "keys and certificate stay as they were"),
-            }
+                Err(error) => {
+                    tracing::error!(%error, "keys and certificate stay as they were");
+                    Event { reason: Some(error.to_string()), ..Event::new(wall_now(), What::ReloadFailed) }
+                }
+            };
+            let audit = audit.clone();
+            // It may have to wait for room, and a second signal must be heard meanwhile.
+            let reported = tokio::task::spawn_blocking(move || {
+                audit.reopen();
+                audit.report(event);
+            });
+            let _ = reported.await;
         }
         future::pending().await
     };
     tokio::select! {
         served = serve_admin => served.context("admin_listen"),
+        served = operator => served.context("admin.sock"),
         stopped = stop => stopped,
         () = reload => Ok(()),
     }
@@ -480,6 +609,10 @@ fn quoted(path: impl AsRef<OsStr>) -> String {
 
 fn parse_user(text: &str) -> Result<UserId, &'static str> {
     auth::parse_user(text).ok_or("a user id is a number from 1 on")
+}
+
+fn parse_device(text: &str) -> Result<DeviceId, &'static str> {
+    auth::parse_device(text).ok_or("a device id is a number from 1 on")
 }
 
 /// Longest life of a token: ten years. Who wants longer, wants a new key.

@@ -1,11 +1,15 @@
 //! Metrics: the counters of a node as Prometheus reads them. Every name begins with `ringpost_`; times are in seconds. Those of the process
 //! itself have the names that all exporters give them.
 
-use std::fmt::{Display, Write as _};
+use std::{
+    fmt::{Display, Write as _},
+    sync::atomic::Ordering,
+};
 
 use storage::CoreId;
 
 use crate::{
+    audit::AuditCounters,
     io::{
         Counters,
         counters::{CoreCounters, Described, JournalCounters, Kind},
@@ -16,7 +20,7 @@ use crate::{
 
 /// The whole page.
 #[must_use]
-pub fn text(counters: &Counters, users_online: usize, process: Usage) -> String {
+pub fn text(counters: &Counters, audit: &AuditCounters, users_online: usize, process: Usage) -> String {
     let mut page = Page::default();
     page.begin("ringpost_users_online", "gauge", "Users with a connection");
     page.line("ringpost_users_online", users_online);
@@ -29,6 +33,7 @@ pub fn text(counters: &Counters, users_online: usize, process: Usage) -> String 
         page.line(&format!("ringpost_connections_closed_total{{reason=\"{}\"}}", reason.name()), value);
     }
     page.journal(&counters.journal);
+    page.audit(audit);
     page.process(process);
     page.text
 }
@@ -36,6 +41,7 @@ pub fn text(counters: &Counters, users_online: usize, process: Usage) -> String 
 /// What is shown of a shard, by the name that is shown.
 const SHARD: &[Described<ShardCounters>] = &[
     counter("logins", "Connections welcomed", |shard| shard.logins),
+    counter("refreshed", "Connections that went on with a newer token", |shard| shard.refreshed),
     counter("sends_accepted", "Sends accepted, repeated ones not counted", |shard| shard.accepted),
     counter("sends_refused", "Sends refused", |shard| shard.refused),
     counter("sends_repeated", "Sends that had been numbered before", |shard| shard.repeated),
@@ -131,6 +137,16 @@ impl Page {
         self.line("ringpost_store_away", journal.store_away.get());
     }
 
+    fn audit(&mut self, audit: &AuditCounters) {
+        for (name, help, counter) in [
+            ("ringpost_audit_lines_written_total", "Lines of the audit log", &audit.written),
+            ("ringpost_audit_lines_lost_total", "Lines that its disk did not take in time", &audit.lost),
+        ] {
+            self.begin(name, "counter", help);
+            self.line(name, counter.load(Ordering::Relaxed));
+        }
+    }
+
     fn process(&mut self, usage: Usage) {
         self.begin("process_cpu_seconds_total", "counter", "User and system time of the process");
         self.line("process_cpu_seconds_total", usage.cpu_s);
@@ -183,7 +199,12 @@ mod tests {
         counters.journal.batches.add(7);
         counters.journal.sync_us_sum.add(1_250);
         counters.journal.admission.set(Admission::Full as u64);
-        let text = text(&counters, 4, Usage { cpu_s: 1.25, memory_bytes: 4096, open_files: Some(9) });
+        let text = text(
+            &counters,
+            &AuditCounters::default(),
+            4,
+            Usage { cpu_s: 1.25, memory_bytes: 4096, open_files: Some(9) },
+        );
         for line in [
             "# HELP ringpost_core_accepted_total Connections accepted\n# TYPE ringpost_core_accepted_total counter\n\
              ringpost_core_accepted_total{core=\"0\"} 0\nringpost_core_accepted_total{core=\"1\"} 5\n",
@@ -243,7 +264,12 @@ mod tests {
             .filter(|line| ["| `ringpost_", "| `process_"].iter().any(|name| line.starts_with(name)))
             .map(|row| format!("{row}\n"))
             .collect();
-        let table = table(&text(&Counters::new(1), 0, Usage { open_files: Some(0), ..Usage::default() }));
+        let table = table(&text(
+            &Counters::new(1),
+            &AuditCounters::default(),
+            0,
+            Usage { open_files: Some(0), ..Usage::default() },
+        ));
         assert_eq!(rows, table, "docs/OPERATING.md should have:\n{table}");
     }
 }

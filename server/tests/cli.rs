@@ -9,6 +9,7 @@ use std::{
 };
 
 use proto_spec::{TimestampMs, UserId};
+use server::keyfile::{KeyPaths, load_keys};
 
 struct World {
     folder: tempfile::TempDir,
@@ -106,7 +107,8 @@ fn a_server_greets_mints_and_stops_with_zero_on_either_signal() {
         let minted = Command::new("sh").args(["-c", command]).current_dir(world.folder.path()).status().unwrap();
         assert!(minted.success(), "{command}");
         let token = fs::read_to_string(world.folder.path().join("t7")).unwrap();
-        let keys = server::keyfile::load_keys(&world.data().join("token-key.pem"), None).unwrap();
+        let key = world.data().join("token-key.pem");
+        let keys = load_keys(&KeyPaths { key, hs256_secret: None, jwks: None }).unwrap().keys;
         let now = TimestampMs(1_600_000_000_000);
         assert_eq!(keys.verify(token.trim_end(), now).unwrap().user, UserId(7));
 

@@ -317,6 +317,8 @@ impl Device {
             other @ (ServerFrame::Welcome { .. }
             | ServerFrame::Error { .. }
             | ServerFrame::Pong { .. }
+            | ServerFrame::TokenExpiring { .. }
+            | ServerFrame::Refreshed { .. }
             | ServerFrame::Bye { .. }) => panic!("{self}: unexpected {other:?}"),
         }
     }

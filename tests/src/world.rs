@@ -10,8 +10,8 @@ use proto_spec::{
 use server::{
     directory::Directory,
     shard::{
-        Admission, Close, ConnId, Connected, Effects, Input, Limits, Now, Presence, QueryId, ReadState, Settings,
-        Shard, StoreState,
+        Admission, Close, ConnId, Connected, Effects, Grant, Input, Limits, Now, Presence, QueryId, ReadState, Refresh,
+        Settings, Shard, StoreState,
     },
     topology::Topology,
 };
@@ -68,6 +68,10 @@ pub struct World {
     pub store_stalled: bool,
     /// The store can not be read until this is cleared.
     pub store_fails: bool,
+    /// Tokens of live connections that nobody has judged.
+    pub refreshes: VecDeque<(usize, Refresh)>,
+    /// They are not judged until this is cleared.
+    pub judge_stalled: bool,
     /// Queries that found the store unreadable.
     pub failed_queries: u64,
     /// Bytes of the largest batch so far.
@@ -75,8 +79,16 @@ pub struct World {
     generation: u32,
 }
 
+const FOREVER: Grant = Grant { expires: TimestampMs(u64::MAX), issued: TimestampMs(0) };
+
 /// Settings that no test waits for.
-const SETTINGS: Settings = Settings { ping_after_ms: 60_000, idle_timeout_ms: 150_000, limits: Limits::OFF };
+const SETTINGS: Settings = Settings {
+    ping_after_ms: 60_000,
+    idle_timeout_ms: 150_000,
+    expiry_warning_ms: 60_000,
+    token_leeway_ms: 5_000,
+    limits: Limits::OFF,
+};
 
 impl World {
     /// A node with `cores` cores, an empty store and no clients.
@@ -115,6 +127,8 @@ impl World {
             disk_stalled: false,
             store_stalled: false,
             store_fails: false,
+            refreshes: VecDeque::new(),
+            judge_stalled: false,
             failed_queries: 0,
             largest_batch: 0,
             generation: 0,
@@ -128,8 +142,13 @@ impl World {
         link
     }
 
-    /// Connects a device.
+    /// Connects a device with a token that outlives the test.
     pub fn connect_only(&mut self, user: u64, device: u64, resume: Resume) -> Link {
+        self.connect_with(user, device, resume, FOREVER)
+    }
+
+    /// Connects a device with a token that grants this.
+    pub fn connect_with(&mut self, user: u64, device: u64, resume: Resume, grant: Grant) -> Link {
         let user = UserId(user);
         let core = usize::from(self.topology.home_of(user).0);
         self.generation += 1;
@@ -147,7 +166,7 @@ impl World {
         });
         self.by_conn.insert((core, conn), link);
         let device = DeviceId(device);
-        self.input(core, Input::Connected(Connected { conn, user, device, version: 1, resume }));
+        self.input(core, Input::Connected(Connected { conn, user, device, version: 1, resume, grant }));
         link
     }
 
@@ -238,6 +257,7 @@ impl World {
                 self.clients[link.0].outbox.extend(&effects.bytes[range]);
             }
         }
+        self.refreshes.extend(effects.refreshes.drain(..).map(|refresh| (core, refresh)));
         for (conn, state) in effects.reads.drain(..) {
             if let Some(link) = self.by_conn.get(&(core, conn)) {
                 self.clients[link.0].paused = state == ReadState::Paused;
@@ -314,6 +334,23 @@ impl World {
         true
     }
 
+    /// Judges the oldest token of a live connection; says whether there was one. Here a token is the time in milliseconds until
+    /// which it is good, issued when it is judged; anything else is no token.
+    pub fn judge_one(&mut self) -> bool {
+        let Some((core, Refresh { conn, token, .. })) = self.refreshes.pop_front() else { return false };
+        match token.parse() {
+            Ok(expires) => {
+                let grant = Grant { expires: TimestampMs(expires), issued: self.now.wall };
+                self.input(core, Input::Refreshed { conn, grant });
+            }
+            Err(_) => {
+                let (code, detail) = (ErrorCode::TokenInvalid, "not a time");
+                self.input(core, Input::RefreshRefused { conn, code, detail });
+            }
+        }
+        true
+    }
+
     /// Delivers the oldest envelope between cores; says whether there was one.
     pub fn deliver_one(&mut self) -> bool {
         let Some((core, envelope)) = self.mailboxes.pop_front() else { return false };
@@ -327,6 +364,7 @@ impl World {
             let mut moved = self.deliver_one();
             moved |= !self.store_stalled && self.answer_one();
             moved |= !self.disk_stalled && self.commit_one();
+            moved |= !self.judge_stalled && self.judge_one();
             for link in 0..self.clients.len() {
                 moved |= !self.clients[link].stuck && self.drain(Link(link), usize::MAX);
             }
@@ -358,6 +396,7 @@ impl World {
         self.journal.clear();
         self.mailboxes.clear();
         self.queries.clear();
+        self.refreshes.clear();
         self.by_conn.clear();
         self.clients.iter_mut().filter(|client| client.closed.is_none()).for_each(|client| client.closed = Some(None));
         self.directory = Directory::default();

@@ -6,9 +6,16 @@ use std::{
     process::{Child, ChildStdin, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex},
     thread,
+    time::Duration,
 };
 
-use tests::{process::Installation, tls::certify, wait_until};
+use proto_spec::{Resume, ServerFrame};
+use tests::{
+    connection::hello,
+    process::{Installation, wall_now},
+    tls::certify,
+    wait_until,
+};
 
 /// One run of the program.
 struct Chat {
@@ -19,8 +26,19 @@ struct Chat {
 
 impl Chat {
     fn start(installation: &Installation, user: u64, device: u64, to: u64, more: &[&str]) -> Self {
+        Self::start_with(installation, user, device, to, more, &installation.token(user))
+    }
+
+    fn start_with(
+        installation: &Installation,
+        user: u64,
+        device: u64,
+        to: u64,
+        more: &[&str],
+        token_in_file: &str,
+    ) -> Self {
         let token = installation.folder().join(format!("t{user}"));
-        std::fs::write(&token, installation.token(user)).unwrap();
+        std::fs::write(&token, token_in_file).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_tested-ringpost-chat"));
         command.arg("--token-file").arg(token).args(["--to", &to.to_string(), "--device", &device.to_string()]);
         command.args(["--server", &installation.config.listen.to_string()]).args(more);
@@ -174,4 +192,28 @@ fn a_conversation_over_tls_goes_on_after_the_server_was_killed_and_ends_where_no
     assert!(refused(&["--tls-ca", "/nowhere"]).contains("/nowhere"));
     assert!(refused(&["--tls-ca", &certificate, "--tls-name", "no name"]).contains("`no name` is no name"));
     assert!(refused(&[]).contains("tls_required"));
+}
+
+#[test]
+fn a_chat_goes_on_with_the_newer_token_that_comes_into_its_file() {
+    let mut installation = Installation::new(env!("CARGO_BIN_EXE_tested-ringpost"));
+    let server = installation.start();
+    let token = installation.token_at(7, wall_now(), Duration::from_secs(5));
+    let mut alice = Chat::start_with(&installation, 7, 1, 8, &[], &token);
+    alice.shows("connected 7", 1);
+    std::fs::write(installation.folder().join("t7"), installation.token(7)).unwrap();
+    let refreshed = "ringpost_shard_refreshed_total{core=";
+    wait_until("it has the newer token", || {
+        server.metrics().iter().any(|(series, count)| series.starts_with(refreshed) && *count > 0.0)
+    });
+    let mut late = installation.connect();
+    wait_until("the older one has expired", || {
+        late = installation.connect();
+        late.send(&[hello(&token, 2, Resume::Stored)]);
+        matches!(late.frame(), Some(ServerFrame::Bye { .. }))
+    });
+    alice.say("Still here");
+    alice.shows("accepted 1 ", 1);
+    assert_eq!(alice.lines("disconnected"), Vec::<String>::new());
+    assert!(alice.end().success());
 }

@@ -6,10 +6,12 @@ use std::{sync::Arc, time::Duration};
 
 use proto_spec::{Event, Resume, UserId};
 use server::{
+    audit::Audit,
     auth::{Keys, SigningKey, generate_pem, mint},
     committer::OnStoreOutage,
     credentials::Credentials,
     io::{Node, NodeConfig, OriginLimits, TlsListen},
+    revocation::Revocations,
     shard::{Limits, Settings},
 };
 use storage::{
@@ -44,7 +46,13 @@ impl World {
             connections_max: 100,
             handshake_timeout_ms: 10_000,
             origins: OriginLimits::default(),
-            settings: Settings { ping_after_ms: 50_000, idle_timeout_ms: 120_000, limits: Limits::OFF },
+            settings: Settings {
+                ping_after_ms: 50_000,
+                idle_timeout_ms: 120_000,
+                expiry_warning_ms: 60_000,
+                token_leeway_ms: 0,
+                limits: Limits::OFF,
+            },
             journal_dir: folder.path().join("journal"),
             journal: JournalConfig {
                 segment_bytes: 1024 * 1024,
@@ -53,6 +61,8 @@ impl World {
             },
             seal_after_ms: 100,
             on_store_outage,
+            revocations: Revocations::default(),
+            audit: Audit::off(),
         };
         let keys = Keys::from_pem(pem.as_bytes()).unwrap();
         let found = recover(&config.journal_dir).unwrap();

@@ -140,7 +140,9 @@ impl Server {
                 let page = self.page(request, from.0, last);
                 ServerFrame::Page(page).encode(&mut self.out);
             }
-            ClientFrame::FetchConversation { .. } => unreachable!("not used in these tests"),
+            ClientFrame::FetchConversation { .. } | ClientFrame::Refresh { .. } => {
+                unreachable!("not used in these tests")
+            }
             ClientFrame::Ping { nonce } => ServerFrame::Pong { nonce }.encode(&mut self.out),
             ClientFrame::Pong { .. } | ClientFrame::Bye => {}
         }

@@ -367,6 +367,9 @@ impl Session {
                 }
             }
             ServerFrame::Committed { up_to } => self.on_committed(turn, up_to),
+            // A load does not renew its tokens: it is over before they are.
+            ServerFrame::TokenExpiring { .. } => {}
+            ServerFrame::Refreshed { .. } => turn.fault("an answer to a refresh, which was not sent".to_owned()),
             ServerFrame::Ping { nonce } => turn.send(&ClientFrame::Pong { nonce }),
             ServerFrame::Pong { nonce } => {
                 if nonce == self.pinged_us && nonce > 0 {

@@ -1,4 +1,4 @@
-//! What a client sends: fields and bytes (SPEC 4.1 to 4.6).
+//! What a client sends: fields and bytes (SPEC 4.1 to 4.6, 4.13, 4.15).
 
 use super::{ClientKind, FrameError, put_frame};
 use crate::{
@@ -97,6 +97,11 @@ pub enum ClientFrame {
     },
     /// The client is about to close.
     Bye,
+    /// A new token for this connection, in place of the one of its hello.
+    Refresh {
+        /// Says who the user is, for longer. At most [`TOKEN_BYTES_MAX`] bytes.
+        token: String,
+    },
 }
 
 const CONVERSATION_USER: u64 = 1;
@@ -114,6 +119,7 @@ impl ClientFrame {
             Self::Ping { .. } => ClientKind::Ping,
             Self::Pong { .. } => ClientKind::Pong,
             Self::Bye => ClientKind::Bye,
+            Self::Refresh { .. } => ClientKind::Refresh,
         }
     }
 
@@ -150,6 +156,7 @@ impl ClientFrame {
             }
             Self::Ping { nonce } | Self::Pong { nonce } => put_varint(out, *nonce),
             Self::Bye => {}
+            Self::Refresh { token } => put_bytes(out, token.as_bytes()),
         });
     }
 
@@ -201,6 +208,7 @@ impl ClientFrame {
             ClientKind::Ping => Self::Ping { nonce: r.varint("nonce")? },
             ClientKind::Pong => Self::Pong { nonce: r.varint("nonce")? },
             ClientKind::Bye => Self::Bye,
+            ClientKind::Refresh => Self::Refresh { token: r.str("token", TOKEN_BYTES_MAX)?.to_owned() },
         })
     }
 }

@@ -1,4 +1,4 @@
-//! What a server sends: fields and bytes (SPEC 4.6 to 4.14).
+//! What a server sends: fields and bytes (SPEC 4.6 to 4.14, 4.16, 4.17).
 
 use super::{FrameError, ServerKind, put_frame};
 use crate::{
@@ -150,6 +150,16 @@ pub enum ServerFrame {
         /// So is everything before it.
         up_to: Seq,
     },
+    /// The connection's token expires soon: without a refresh the connection ends then.
+    TokenExpiring {
+        /// Time that is left, in milliseconds.
+        expires_in_ms: u64,
+    },
+    /// The token of a refresh was good.
+    Refreshed {
+        /// Until when the connection may stay now.
+        expires: TimestampMs,
+    },
 }
 
 impl ServerFrame {
@@ -167,6 +177,8 @@ impl ServerFrame {
             Self::Pong { .. } => ServerKind::Pong,
             Self::Bye { .. } => ServerKind::Bye,
             Self::Committed { .. } => ServerKind::Committed,
+            Self::TokenExpiring { .. } => ServerKind::TokenExpiring,
+            Self::Refreshed { .. } => ServerKind::Refreshed,
         }
     }
 
@@ -236,6 +248,8 @@ impl ServerFrame {
                 put_detail(out, detail);
             }
             Self::Committed { up_to } => put_varint(out, up_to.0),
+            Self::TokenExpiring { expires_in_ms } => put_varint(out, *expires_in_ms),
+            Self::Refreshed { expires } => put_varint(out, expires.0),
         });
     }
 
@@ -294,6 +308,8 @@ impl ServerFrame {
                 detail: r.str("detail", DETAIL_BYTES_MAX)?.to_owned(),
             },
             ServerKind::Committed => Self::Committed { up_to: Seq(r.varint("up_to")?) },
+            ServerKind::TokenExpiring => Self::TokenExpiring { expires_in_ms: r.varint("expires_in_ms")? },
+            ServerKind::Refreshed => Self::Refreshed { expires: TimestampMs(r.varint("expires")?) },
         })
     }
 }

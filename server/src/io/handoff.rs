@@ -8,6 +8,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     net::SocketAddr,
+    sync::Arc,
 };
 
 use proto_spec::{DeviceId, Resume, UserId};
@@ -17,7 +18,7 @@ use super::{origins::Origin, tls::ServerTls};
 use crate::{
     handshake::Handshake,
     limits::{EVICTION_LOOKS_MAX, HANDSHAKES_MAX},
-    shard::ConnId,
+    shard::{ConnId, Grant},
 };
 
 /// A connection whose hello was good, for its home core.
@@ -35,6 +36,10 @@ pub struct Guest {
     pub version: u64,
     /// Where to start pushing.
     pub resume: Resume,
+    /// How long it may stay.
+    pub grant: Grant,
+    /// Which key signed the token, for the audit log.
+    pub key: Arc<str>,
     /// Where the connection comes from.
     pub peer: SocketAddr,
     /// As limits count it.
@@ -231,6 +236,8 @@ impl Arrivals {
 mod tests {
     use std::net::{IpAddr, Ipv4Addr};
 
+    use proto_spec::TimestampMs;
+
     use super::*;
 
     const PEER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 5000);
@@ -243,6 +250,8 @@ mod tests {
             device: DeviceId(1),
             version: 1,
             resume: Resume::Stored,
+            grant: Grant { expires: TimestampMs(0), issued: TimestampMs(0) },
+            key: "key".into(),
             peer: PEER,
             origin: Origin::default(),
             rest: Vec::new(),

@@ -1,11 +1,12 @@
 //! What cores, and the threads that work for them, tell each other.
 
-use proto_spec::UserId;
+use proto_spec::{TimestampMs, UserId};
 use storage::{Answer, BatchId, CoreId};
 
 use super::{commit::Background, handoff::Guest};
 use crate::{
     committer::News,
+    revocation::Subject,
     shard::{Envelope, QueryId},
 };
 
@@ -38,6 +39,8 @@ pub enum CoreMessage {
     Background(Box<Background>),
     /// At the start: a user with duties left over from before.
     Unfinished(UserId),
+    /// Tokens that were issued up to this moment have been revoked.
+    Revoked(Subject, TimestampMs),
 }
 
 // What a mailbox holds is allocated at once: 8,192 messages of a core are half a megabyte.

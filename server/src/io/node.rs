@@ -38,10 +38,12 @@ use super::{
     ring::{Ring, SetupError, raise_descriptor_limit},
 };
 use crate::{
+    audit::Audit,
     committer::{Committer, OnStoreOutage},
     credentials::Credentials,
     directory::Directory,
     limits::{JOURNAL_SEGMENT_BYTES_MIN, LISTEN_BACKLOG, LISTEN_RETRY_MS, LISTEN_WAIT_MAX_MS, READER_THREADS},
+    revocation::{Change, Revocations},
     shard::{Settings, Shard},
     topology::Topology,
 };
@@ -89,6 +91,10 @@ pub struct NodeConfig {
     pub seal_after_ms: u64,
     /// What to do with sends while the store is away.
     pub on_store_outage: OnStoreOutage,
+    /// Whose tokens are void from the start.
+    pub revocations: Revocations,
+    /// Where it is reported who comes and who is refused.
+    pub audit: Audit,
 }
 
 /// Why a node did not start.
@@ -133,6 +139,9 @@ pub(super) struct Shared {
     pub(super) counters: Arc<Counters>,
     pub(super) topology: Topology,
     pub(super) credentials: RwLock<Arc<Credentials>>,
+    /// Looked at when a connection becomes a shard's, and when it has a newer token.
+    pub(super) revocations: RwLock<Revocations>,
+    pub(super) audit: Audit,
     pub(super) listener: TcpListener,
     pub(super) transport: Transport,
     /// The second one.
@@ -191,13 +200,27 @@ impl Shared {
 /// Changes a node while it runs.
 #[derive(Clone, Debug)]
 pub struct Controls {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
 impl Controls {
     /// New connections are judged by these from the next tick of each core on.
     pub fn replace(&self, credentials: Credentials) {
         *self.shared.credentials.write() = Arc::new(credentials);
+    }
+
+    /// Makes a change of what is revoked. Who is connected with a token that is void now is told so by the next turn of the
+    /// user's core. Waits for room in its mailbox.
+    pub fn change(&self, change: Change) {
+        // First the table: a connection that no longer finds it as it was before comes to its core before the message does.
+        self.shared.revocations.write().apply(change);
+        match change {
+            Change::Revoke(subject, moment) => {
+                let home = self.shared.topology.home_of(subject.user);
+                self.shared.mailboxes[usize::from(home.0)].put_waiting(CoreMessage::Revoked(subject, moment));
+            }
+            Change::Lift(_) => {}
+        }
     }
 }
 
@@ -272,6 +295,8 @@ impl Node {
             counters,
             topology,
             credentials: RwLock::new(Arc::new(credentials)),
+            revocations: RwLock::new(config.revocations.clone()),
+            audit: config.audit.clone(),
             listener,
             transport,
             tls_listener,

@@ -38,13 +38,15 @@ use super::{
     token::Op,
 };
 use crate::{
+    audit::Reporter,
     committer::News,
     credentials::Credentials,
     limits::{
         ACCEPTS_TURN_MAX, DEPARTURES_TURN_MAX, MAILBOX_TURN_MAX, ORIGINS_SWEEP_MS, OUTPUT_TURN_BYTES_MAX,
         STALLED_SLEEP_MS, TICK_MS, TURNS_BETWEEN_YIELDS,
     },
-    shard::{Admission, ConnId, Effects, Input, Now, Presence, Shard},
+    revocation::Subject,
+    shard::{Admission, ConnId, Effects, Input, Now, Presence, Refresh, Shard},
 };
 
 /// One core: its ring, its connections and its shard.
@@ -60,6 +62,9 @@ pub(super) struct Reactor {
     effects: Effects,
     connections: Connections,
     greetings: Greetings,
+    /// Tokens of live connections that wait to be judged, in order; at most `REFRESHES_MAX`.
+    refreshes: VecDeque<Refresh>,
+    reporter: Reporter,
     arrivals: Arrivals,
     outgoing: Outgoing<CoreMessage>,
     /// Core 0 has the journal.
@@ -111,12 +116,14 @@ impl Reactor {
             core: parts.core,
             outgoing: Outgoing::new(Arc::clone(&shared.mailboxes)),
             credentials: shared.credentials(),
+            reporter: Reporter::new(shared.audit.clone()),
             shared,
             clock: parts.clock,
             shard: parts.shard,
             effects: Effects::default(),
             connections: Connections::new(),
             greetings: Greetings::default(),
+            refreshes: VecDeque::new(),
             arrivals: Arrivals::default(),
             commit: parts.commit,
             readers: parts.readers,
@@ -162,6 +169,7 @@ impl Reactor {
             }
         }
         mailbox.close();
+        self.reporter.finish();
         Ok(())
     }
 
@@ -170,7 +178,7 @@ impl Reactor {
         let now = self.clock.now();
         self.counters().turns.one();
         // What a crowd brings, in small parts: the output of the last turn has left, and what came since is served next.
-        self.judge_hellos(now);
+        self.judge_tokens(now);
         self.see_off(now);
         self.take_deferred(now);
         self.take_completions(now);
@@ -187,6 +195,7 @@ impl Reactor {
         self.connections.begin_closes(&mut self.ring, |origin| origins.leave(origin, now.monotonic_ms));
         self.readers.flush();
         self.outgoing.flush();
+        self.reporter.flush();
         self.ring.submit()
     }
 
@@ -282,6 +291,9 @@ impl Reactor {
                 self.feed(now, Input::Answer { query, answer: answer.map(|answer| *answer) });
             }
             CoreMessage::Unfinished(user) => self.feed(now, Input::Unfinished(user)),
+            CoreMessage::Revoked(Subject { user, device }, issued_up_to) => {
+                self.feed(now, Input::Revoked { user, device, issued_up_to });
+            }
             CoreMessage::Guest(guest) => {
                 if let Some((slot, guest)) = self.arrivals.guest(guest) {
                     self.welcome(now, slot, *guest);
@@ -394,6 +406,7 @@ impl Reactor {
         for (conn, range) in effects.sends.drain(..) {
             self.connections.queue(conn, &effects.bytes[range]);
         }
+        self.refreshes.extend(effects.refreshes.drain(..));
         for (conn, state) in effects.reads.drain(..) {
             self.connections.set_reading(conn, state, &mut self.ring);
         }
@@ -433,7 +446,8 @@ impl Reactor {
 
     /// Whether something waits until other cores and the reader threads have caught up, or for its share of a turn.
     fn has_put_off(&self) -> bool {
-        !self.deferred.is_empty() || !self.departures.is_empty() || self.greetings.has_waiting()
+        let has_tokens = !self.refreshes.is_empty() || self.greetings.has_waiting();
+        !self.deferred.is_empty() || !self.departures.is_empty() || (has_tokens && !self.reporter.is_stalled())
     }
 
     /// Announces that this core sleeps; false if something came in the meantime.

@@ -27,10 +27,12 @@ use tempfile::TempDir;
 
 use super::{Node, NodeConfig, OriginLimits, TlsListen, message::CoreMessage};
 use crate::{
+    audit::Audit,
     auth::{Keys, SigningKey, generate_pem, mint},
     committer::OnStoreOutage,
     credentials::Credentials,
     logging,
+    revocation::Revocations,
     shard::{Limits, Settings},
     topology::Topology,
 };
@@ -64,7 +66,13 @@ impl<S: Store> World<S> {
             connections_max: 1000,
             handshake_timeout_ms: 10_000,
             origins: OriginLimits::default(),
-            settings: Settings { ping_after_ms: 50_000, idle_timeout_ms: 120_000, limits: Limits::OFF },
+            settings: Settings {
+                ping_after_ms: 50_000,
+                idle_timeout_ms: 120_000,
+                expiry_warning_ms: 60_000,
+                token_leeway_ms: 0,
+                limits: Limits::OFF,
+            },
             journal_dir: dir.path().join("journal"),
             journal: JournalConfig {
                 segment_bytes: 1024 * 1024,
@@ -73,6 +81,8 @@ impl<S: Store> World<S> {
             },
             seal_after_ms: 60_000,
             on_store_outage: OnStoreOutage::Accept,
+            revocations: Revocations::default(),
+            audit: Audit::off(),
         };
         change(&mut config);
         let mut world = Self { node: None, config, store: Arc::new(store), pem: generate_pem().unwrap(), _dir: dir };

@@ -231,38 +231,3 @@ impl Serialize for Object {
         serializer.collect_map(self.0.iter().map(|(name, value)| (name, value)))
     }
 }
-
-/// A time in seconds since 1970 as `2026-11-22T17-36-00Z`: ISO 8601 with dashes, so that it is a file name everywhere.
-pub(super) fn utc(seconds: u64) -> String {
-    const DAY: u64 = 24 * 3600;
-    // Years that begin in March, so that a leap day is the last of its year; 719 468 days from 0000-03-01 to 1970.
-    let days = seconds / DAY + 719_468;
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let months_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * months_from_march + 2) / 5 + 1;
-    let month = if months_from_march < 10 { months_from_march + 3 } else { months_from_march - 9 };
-    let year = era * 400 + year_of_era + u64::from(month <= 2);
-    let (hour, minute, second) = (seconds % DAY / 3600, seconds % 3600 / 60, seconds % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}-{minute:02}-{second:02}Z")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn dates_are_those_of_the_calendar() {
-        for (seconds, date) in [
-            (0, "1970-01-01T00-00-00Z"),
-            (951_782_399, "2000-02-28T23-59-59Z"),
-            (951_782_400, "2000-02-29T00-00-00Z"),
-            (951_868_800, "2000-03-01T00-00-00Z"),
-            (1_704_067_199, "2023-12-31T23-59-59Z"),
-            (4_107_542_400, "2100-03-01T00-00-00Z"),
-        ] {
-            assert_eq!(utc(seconds), date);
-        }
-    }
-}

@@ -1,8 +1,8 @@
 //! Everything that a shard can ask for. The rim carries it out after the turn, in the order of the fields.
 
-use std::ops::Range;
+use std::{fmt, ops::Range};
 
-use proto_spec::{Entry, ErrorCode, ServerFrame, UserId};
+use proto_spec::{DeviceId, Entry, ErrorCode, ServerFrame, UserId};
 use storage::{Batch, BatchId, CoreId, Query};
 
 use super::input::{ConnId, Envelope, QueryId};
@@ -15,8 +15,35 @@ pub struct Close {
     pub conn: ConnId,
     /// Whose it was, for the log line.
     pub user: UserId,
+    /// Which device it was.
+    pub device: DeviceId,
     /// Why; `None` when the client said bye.
     pub reason: Option<ErrorCode>,
+}
+
+/// A token to be judged for a live connection.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Refresh {
+    /// Which connection.
+    pub conn: ConnId,
+    /// Whose it is.
+    pub user: UserId,
+    /// Which device it is.
+    pub device: DeviceId,
+    /// What the client sent, at most `TOKEN_BYTES_MAX` bytes.
+    pub token: String,
+}
+
+// A token is a secret wherever it is shown.
+impl fmt::Debug for Refresh {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { conn, user, device, .. } = self;
+        f.debug_struct("Refresh")
+            .field("conn", conn)
+            .field("user", user)
+            .field("device", device)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Whether a connection is read from.
@@ -43,6 +70,8 @@ pub struct Effects {
     pub sends: Vec<(ConnId, Range<usize>)>,
     /// What `sends` refers to.
     pub bytes: Vec<u8>,
+    /// Tokens to judge, one of a connection at most until it is answered.
+    pub refreshes: Vec<Refresh>,
     /// Connections to pause or to resume.
     pub reads: Vec<(ConnId, ReadState)>,
     /// Connections to close after their queued bytes.
@@ -72,6 +101,7 @@ impl Effects {
         self.sends.clear();
         self.bytes.clear();
         self.bytes.shrink_to(OUTPUT_TURN_BYTES_MAX);
+        self.refreshes.clear();
         self.reads.clear();
         self.closes.clear();
         self.presence.clear();

@@ -1,6 +1,6 @@
 //! Everything that can happen to a shard.
 
-use proto_spec::{Content, DeviceId, Resume, Seq, TimestampMs, UserId};
+use proto_spec::{Content, DeviceId, ErrorCode, Resume, Seq, TimestampMs, UserId};
 use storage::{Answer, BatchId};
 
 use super::shedding::Load;
@@ -27,6 +27,15 @@ pub struct ConnId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct QueryId(pub u64);
 
+/// What a token grants to a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// Until when it may stay; clocks that differ are not counted in.
+    pub expires: TimestampMs,
+    /// When the token was issued; 0: it does not say so.
+    pub issued: TimestampMs,
+}
+
 /// A connection whose hello was good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Connected {
@@ -40,6 +49,8 @@ pub struct Connected {
     pub version: u64,
     /// Where to start pushing.
     pub resume: Resume,
+    /// How long it may stay.
+    pub grant: Grant,
 }
 
 /// What one shard tells another. In order per pair of shards, at least once; logs are exactly-once because the receiver
@@ -132,6 +143,31 @@ pub enum Input<'a> {
     Disconnected {
         /// Which connection.
         conn: ConnId,
+    },
+    /// The token of a [`super::Refresh`] is good. Each refresh is answered by this or the next, whatever became of its connection.
+    Refreshed {
+        /// Which connection.
+        conn: ConnId,
+        /// What the token grants.
+        grant: Grant,
+    },
+    /// The token of a [`super::Refresh`] is not good.
+    RefreshRefused {
+        /// Which connection.
+        conn: ConnId,
+        /// Why.
+        code: ErrorCode,
+        /// For the developer; without anything of the token.
+        detail: &'a str,
+    },
+    /// Tokens of a user whose home is here have been revoked. Connections that come later are the rim's to refuse.
+    Revoked {
+        /// Whose.
+        user: UserId,
+        /// On which device; none: on all.
+        device: Option<DeviceId>,
+        /// Those that were issued up to here.
+        issued_up_to: TimestampMs,
     },
     /// Another shard, or this one, says something about a user whose home is here.
     Envelope(Envelope),

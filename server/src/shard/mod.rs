@@ -13,6 +13,7 @@ mod ledger;
 mod limits;
 mod outbox;
 mod question;
+mod refresh;
 mod residents;
 mod router;
 mod sequencer;
@@ -28,8 +29,8 @@ use foldhash::fast::RandomState;
 use proto_spec::UserId;
 use storage::{BatchId, CoreId, Query};
 
-pub use effects::{Close, Effects, Presence, ReadState};
-pub use input::{Admission, ConnId, Connected, Envelope, EnvelopeBody, Input, Now, QueryId, StoreState};
+pub use effects::{Close, Effects, Presence, ReadState, Refresh};
+pub use input::{Admission, ConnId, Connected, Envelope, EnvelopeBody, Grant, Input, Now, QueryId, StoreState};
 pub use limits::Limits;
 pub use shedding::{Class, Load, Reason, Shed};
 
@@ -47,6 +48,10 @@ pub struct Settings {
     pub ping_after_ms: u64,
     /// Silence after which a connection is closed, in milliseconds.
     pub idle_timeout_ms: u64,
+    /// How long before its token expires a client is told so, in milliseconds.
+    pub expiry_warning_ms: u64,
+    /// How long a connection stays after its token has expired, in milliseconds: clocks differ.
+    pub token_leeway_ms: u64,
     /// What clients may ask for.
     pub limits: Limits,
 }
@@ -56,6 +61,8 @@ pub struct Settings {
 pub struct ShardCounters {
     /// Connections welcomed.
     pub logins: u64,
+    /// Connections that went on with a newer token.
+    pub refreshed: u64,
     /// Sends accepted, repeated ones not counted.
     pub accepted: u64,
     /// Sends refused.
@@ -117,6 +124,8 @@ pub struct Shard {
     /// Users whose cursors, reports and marks are to be looked at, by when.
     dirty: VecDeque<(u64, UserId)>,
     wheel: Wheel,
+    /// Tokens that the rim is judging, of connections that may have ended since.
+    refreshes: usize,
     /// Connections of each user lately.
     logins: Buckets<UserId>,
     admission: Admission,
@@ -156,6 +165,7 @@ impl Shard {
             local: VecDeque::new(),
             dirty: VecDeque::new(),
             wheel: Wheel::new(),
+            refreshes: 0,
             logins: Buckets::new(settings.limits.logins),
             admission: Admission::Open,
             store: StoreState::Present,
@@ -177,6 +187,9 @@ impl Shard {
             Input::Disconnected { conn } => {
                 self.leave(conn, cx);
             }
+            Input::Refreshed { conn, grant } => self.refreshed(conn, grant, cx),
+            Input::RefreshRefused { conn, code, detail } => self.refresh_refused(conn, code, detail, cx),
+            Input::Revoked { user, device, issued_up_to } => self.revoke(user, device, issued_up_to, cx),
             Input::Envelope(envelope) => self.envelope(envelope, cx),
             Input::Committed { up_to } => self.committed(up_to, cx),
             Input::Ingested { up_to } => {

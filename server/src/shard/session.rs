@@ -12,6 +12,7 @@ use super::{
     Admission, Close, ConnId, Connected, Presence, ReadState, Shard, Turn,
     ledger::Parked,
     outbox::Push,
+    refresh::Permit,
     shedding::{Class, Reason},
     user::{Device, Waiting},
 };
@@ -50,6 +51,7 @@ pub(super) struct Session {
     pub(super) lookups: u16,
     pinged: bool,
     heard_ms: u64,
+    pub(super) permit: Permit,
     /// Frames lately.
     frames: Bucket,
     /// The kernel has taken bytes since somebody last looked.
@@ -104,8 +106,8 @@ impl Sessions {
         self.len
     }
 
-    fn conns(&self) -> Vec<ConnId> {
-        self.slots.iter().flatten().map(|session| session.conn).collect()
+    pub(super) fn conns_where(&self, wanted: impl Fn(&Session) -> bool) -> Vec<ConnId> {
+        self.slots.iter().flatten().filter(|session| wanted(session)).map(|session| session.conn).collect()
     }
 }
 
@@ -114,6 +116,8 @@ impl Shard {
     pub(super) fn connected(&mut self, connected: Connected, cx: &mut Turn<'_>) {
         debug_assert_eq!(self.topology.home_of(connected.user), self.core);
         let now_ms = cx.now.monotonic_ms;
+        let permit = Permit::new(connected.grant, &self.settings);
+        let due_ms = (now_ms + self.settings.ping_after_ms).min(permit.due_ms(&self.settings, cx.now));
         self.sessions.insert(Session {
             conn: connected.conn,
             user: connected.user,
@@ -128,10 +132,11 @@ impl Shard {
             lookups: 0,
             pinged: false,
             heard_ms: now_ms,
+            permit,
             frames: Bucket::default(),
             drains: true,
         });
-        self.wheel.insert(now_ms, now_ms + self.settings.ping_after_ms, connected.conn);
+        self.wheel.insert(now_ms, due_ms, connected.conn);
         if self.draining {
             self.close(connected.conn, ErrorCode::Stopping, RETRY_STOPPING_MS, "the server is stopping", cx);
         } else if let Err(wait_ms) = self.logins.take(connected.user, now_ms) {
@@ -201,7 +206,7 @@ impl Shard {
 
     /// Says welcome, places the cursor and begins to push.
     pub(super) fn welcome(&mut self, connected: Connected, cx: &mut Turn<'_>) {
-        let Connected { conn, user: user_id, device: device_id, version, resume } = connected;
+        let Connected { conn, user: user_id, device: device_id, version, resume, .. } = connected;
         if self.sessions.get_mut(conn).is_none() {
             return;
         }
@@ -246,6 +251,7 @@ impl Shard {
         if let Resume::After(seq) = resume {
             self.acknowledge(conn, seq, cx);
         }
+        self.look_at_token(conn, cx);
         self.push_more(conn, cx);
         if !early.is_empty() {
             self.unpause_if_drained(conn, cx);
@@ -312,6 +318,7 @@ impl Shard {
             ClientFrame::Ping { nonce } => self.send(conn, &ServerFrame::Pong { nonce }, cx),
             ClientFrame::Pong { .. } => {}
             ClientFrame::Bye => self.end(conn, None, cx),
+            ClientFrame::Refresh { token } => self.refresh(conn, token, cx),
         }
         self.go_on(conn, cx)
     }
@@ -341,7 +348,8 @@ impl Shard {
     /// Closes what is still open.
     fn end(&mut self, conn: ConnId, reason: Option<ErrorCode>, cx: &mut Turn<'_>) {
         if let Some(session) = self.leave(conn, cx) {
-            cx.effects.closes.push(Close { conn, user: session.user, reason });
+            let Session { user, device, .. } = session;
+            cx.effects.closes.push(Close { conn, user, device, reason });
         }
     }
 
@@ -385,10 +393,11 @@ impl Shard {
         self.send(conn, &ServerFrame::Error { code, kind, request, retry_after_ms, detail: detail.to_owned() }, cx);
     }
 
-    /// Pings the silent, closes those that stay silent and those that do not drain.
+    /// Pings the silent, closes those that stay silent and those whose token has expired.
     pub(super) fn look_at_silent(&mut self, cx: &mut Turn<'_>) {
         let now_ms = cx.now.monotonic_ms;
         for conn in self.wheel.due(now_ms) {
+            self.look_at_token(conn, cx);
             let Some(session) = self.sessions.get_mut(conn) else { continue };
             let silent_ms = now_ms.saturating_sub(session.heard_ms);
             let is_ready = matches!(session.phase, Phase::Ready);
@@ -404,13 +413,15 @@ impl Shard {
                     self.send(conn, &ServerFrame::Ping { nonce: now_ms }, cx);
                 }
             }
+            let Some(session) = self.sessions.get_mut(conn) else { continue };
+            let due_ms = due_ms.min(session.permit.due_ms(&self.settings, cx.now));
             self.wheel.insert(now_ms, due_ms, conn);
         }
     }
 
     /// Everything is committed and nothing new is taken: says bye to all.
     pub(super) fn dismiss_all(&mut self, cx: &mut Turn<'_>) {
-        for conn in self.sessions.conns() {
+        for conn in self.sessions.conns_where(|_| true) {
             self.close(conn, ErrorCode::Stopping, RETRY_STOPPING_MS, "the server is stopping", cx);
         }
     }

@@ -1,10 +1,10 @@
 //! Apps: the production client of one device each, with a person who writes, reads slowly, and whose app crashes.
 
 use client::{
-    ClientEvent, ClientState, Config, DisconnectReason, Effects, FetchHandle, Input, Keeping, Link, MonotonicMs,
-    Unanswered,
+    ClientEvent, ClientState, Config, DisconnectReason, Effects, EndReason, FetchHandle, Input, Keeping, Link,
+    MonotonicMs, Unanswered,
 };
-use proto_spec::{Content, Direction, Durability, Entry, Resume, Seq, UserId};
+use proto_spec::{Content, Direction, Durability, Entry, ErrorCode, Resume, Seq, UserId};
 
 use super::{
     Happening, Simulation,
@@ -338,7 +338,23 @@ impl Simulation {
                     _ => {}
                 }
             }
-            ClientEvent::ServerError { code, detail, .. } => {
+            ClientEvent::TokenExpiring { .. } => {
+                let token = self.machine.token(key.0, self.now.wall);
+                self.apps[index].token = Some(token.clone());
+                if let Some(state) = &mut self.apps[index].state {
+                    let is_set = state.set_token(token);
+                    debug_assert!(is_set.is_ok());
+                }
+                return true;
+            }
+            ClientEvent::TokenRefreshed { .. } => {}
+            // The clock jumped, or nobody was there to renew it: whoever used the application signs in again.
+            ClientEvent::Ended(EndReason::Refused { code: ErrorCode::TokenExpired, .. }) => {
+                self.reached("token expired");
+                self.apps[index].token = None;
+                self.crash_app(index);
+            }
+            ClientEvent::TokenRefused { code, detail } | ClientEvent::ServerError { code, detail, .. } => {
                 self.oracle.fail(|| format!("{key:?}: the server did not take a frame: {} {detail}", code.name()));
             }
             ClientEvent::Ended(reason) => self.oracle.fail(|| format!("{key:?}: the client has ended: {reason}")),

@@ -95,6 +95,8 @@ pub const SITUATIONS: &[&str] = &[
     "store away",
     "time leapt",
     "told later that a message is committed",
+    "token expired",
+    "token refreshed",
     "torn write found at recovery",
     "unfinished user after restart",
     "wall clock jumped",

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use server::{
     handshake::{Handshake, Step},
-    shard::{ConnId, Connected, Input},
+    shard::{ConnId, Connected, Grant, Input},
 };
 
 use super::{Happening, Simulation, faults::Fault};
@@ -162,12 +162,13 @@ impl Simulation {
                     link.server = ServerEnd::Closing;
                     self.drain_soon(id);
                 }
-                Step::Ready { user, device, version, resume, rest, .. } => {
+                Step::Ready { claims, device, version, resume, rest } => {
+                    let (user, grant) = (claims.user, Grant { expires: claims.expires, issued: claims.issued });
                     let (core, conn) = self.machine.admit(user, id);
                     let Some(link) = self.links.get(id) else { return };
                     link.server = ServerEnd::Serving { core, conn };
                     self.reached_resume(resume);
-                    self.feed(core, Input::Connected(Connected { conn, user, device, version, resume }));
+                    self.feed(core, Input::Connected(Connected { conn, user, device, version, resume, grant }));
                     if !rest.is_empty() {
                         self.feed(core, Input::Bytes { conn, bytes: &rest });
                     }

@@ -21,8 +21,8 @@ use server::{
     directory::Directory,
     limits::{TICK_MS, UNCOMMITTED_BYTES_MAX},
     shard::{
-        Admission, Close, ConnId, Effects, Envelope, Input, Limits, Presence, QueryId, ReadState, Settings, Shard,
-        StoreState,
+        Admission, Close, ConnId, Effects, Envelope, Grant, Input, Limits, Presence, QueryId, ReadState, Refresh,
+        Settings, Shard, StoreState,
     },
     topology::Topology,
 };
@@ -52,7 +52,16 @@ const SECTOR: usize = 512;
 /// Short, so that segments are ingested often.
 const SEAL_AFTER_MS: u64 = 1_500;
 
-const SETTINGS: Settings = Settings { ping_after_ms: 2_000, idle_timeout_ms: 5_000, limits: Limits::OFF };
+const SETTINGS: Settings = Settings {
+    ping_after_ms: 2_000,
+    idle_timeout_ms: 5_000,
+    expiry_warning_ms: 3_000,
+    token_leeway_ms: 500,
+    limits: Limits::OFF,
+};
+
+/// Short, so that connections outlive their tokens.
+const TOKEN_TTL: Duration = Duration::from_secs(8);
 
 const _: () = assert!(JOURNAL.reserve_bytes < UNCOMMITTED_BYTES_MAX as u64);
 
@@ -126,7 +135,7 @@ impl Machine {
     }
 
     pub(super) fn token(&self, user: UserId, now: TimestampMs) -> String {
-        auth::mint(&self.signing_key, user, Duration::from_secs(86_400), now).expect("the key is good")
+        auth::mint(&self.signing_key, user, TOKEN_TTL, now).expect("the key is good")
     }
 
     pub(super) const fn is_up(&self) -> bool {
@@ -393,6 +402,16 @@ impl Simulation {
             let Some(life) = &mut self.machine.alive else { return };
             if let Some(link) = life.links.remove(&(core, conn)) {
                 self.server_closes(link);
+            }
+        }
+        for Refresh { conn, user, device, token } in effects.refreshes.drain(..) {
+            match self.machine.keys.verify_for(&token, user, device, self.now.wall) {
+                Ok(claims) => {
+                    self.reached("token refreshed");
+                    let grant = Grant { expires: claims.expires, issued: claims.issued };
+                    self.feed(core, Input::Refreshed { conn, grant });
+                }
+                Err(error) => self.oracle.fail(|| format!("user {user}: a new token was refused: {error}")),
             }
         }
         self.count_shards();

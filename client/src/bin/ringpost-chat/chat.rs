@@ -228,10 +228,19 @@ impl Chat {
             ClientEvent::ServerError { code, detail, .. } => {
                 vec![Line::Problem(format!("the server complains: {} ({detail})", code.name()))]
             }
+            ClientEvent::TokenExpiring { expires_in_ms } => {
+                vec![Line::Notice(format!("-- the token expires in {} s", expires_in_ms.div_ceil(1000)))]
+            }
+            ClientEvent::TokenRefused { code, detail } => {
+                vec![Line::Problem(format!("the new token was refused: {} ({detail})", code.name()))]
+            }
             ClientEvent::Disconnected { reason, retry_in_ms } => {
                 vec![Line::Disconnected { retry_in_ms: *retry_in_ms, reason: reason.to_string() }]
             }
-            ClientEvent::Page { .. } | ClientEvent::Numbered { .. } | ClientEvent::Ended(_) => Vec::new(),
+            ClientEvent::Page { .. }
+            | ClientEvent::Numbered { .. }
+            | ClientEvent::TokenRefreshed { .. }
+            | ClientEvent::Ended(_) => Vec::new(),
         }
     }
 

@@ -9,14 +9,22 @@ mod input;
 mod line;
 mod screen;
 
-use std::{io::IsTerminal, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    io::{self, IsTerminal},
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
 
 use anyhow::{Context, bail};
 use clap::Parser;
 use client::{
     Acknowledging, Client, ClientEvent, Config, DeviceId, DisconnectReason, Events, Roots, Transport, UserId,
 };
-use tokio::time::{Instant, sleep_until};
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, sleep, sleep_until},
+};
 
 use crate::{
     chat::{Chat, Said},
@@ -28,6 +36,9 @@ use crate::{
 const HOW_TO_GET_A_TOKEN: &str = "no token: give --token-file FILE or --token TOKEN. \
     Who runs the server mints one: ringpost token --user 7 > t7";
 
+/// Time between two looks into the token file while the token in it is about to expire.
+const TOKEN_LOOK: Duration = Duration::from_secs(1);
+
 /// Somebody is looking at the screen.
 const BACKOFF_MAX_MS: u64 = 3_000;
 
@@ -37,7 +48,7 @@ const BACKOFF_MAX_MS: u64 = 3_000;
 #[derive(Debug, Parser)]
 #[command(name = "ringpost-chat", version, after_long_help = line::FORMAT)]
 struct Arguments {
-    /// File with the token that says who you are
+    /// File with the token that says who you are; read again when the token is about to expire
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
 
@@ -108,21 +119,34 @@ fn main() -> ExitCode {
 
 fn token(arguments: &Arguments) -> anyhow::Result<String> {
     let token = match (&arguments.token, &arguments.token_file) {
-        (Some(token), _) => token.clone(),
-        (None, Some(file)) => {
-            std::fs::read_to_string(file).with_context(|| format!("token file {}", file.display()))?
-        }
+        (Some(token), _) => token.trim().to_owned(),
+        (None, Some(file)) => read_token(file).with_context(|| format!("token file {}", file.display()))?,
         (None, None) => bail!(HOW_TO_GET_A_TOKEN),
     };
-    let token = token.trim();
     if token.is_empty() {
         bail!(HOW_TO_GET_A_TOKEN);
     }
-    Ok(token.to_owned())
+    Ok(token)
+}
+
+fn read_token(file: &Path) -> io::Result<String> {
+    Ok(std::fs::read_to_string(file)?.trim().to_owned())
+}
+
+/// Gives the client what is in the file, again and again: somebody is about to write a newer token into it.
+async fn renew_token(client: Client, file: PathBuf) {
+    loop {
+        if let Ok(token) = read_token(&file) {
+            // One that is half written is refused, here or by the server, and followed by the whole one.
+            let _ = client.set_token(token);
+        }
+        sleep(TOKEN_LOOK).await;
+    }
 }
 
 async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let mut config = Config::new(&arguments.server, token(arguments)?, DeviceId(arguments.device));
+    let token_file = arguments.token_file.clone();
     // What a crash of this program did not show is shown by the next run.
     config.acknowledging = Acknowledging::ByApplication;
     config.backoff_max_ms = BACKOFF_MAX_MS;
@@ -132,15 +156,15 @@ async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
     let (client, events) = Client::connect(config)?;
     let chat = Chat::new(client.clone(), DeviceId(arguments.device), UserId(arguments.to), arguments.history);
-    if std::io::stdin().is_terminal() && std::io::stdout().is_terminal() {
+    if io::stdin().is_terminal() && io::stdout().is_terminal() {
         let (input, screen) = input::terminal();
         input.prompt(chat.peer());
-        let result = Run { client, events, chat, input, screen }.for_a_person().await;
+        let result = Run { client, events, chat, input, screen, token_file, renewal: None }.for_a_person().await;
         input::restore_terminal();
         result
     } else {
         let (input, screen) = (input::pipe(), Screen::Plain);
-        Run { client, events, chat, input, screen }.for_a_script(arguments).await
+        Run { client, events, chat, input, screen, token_file, renewal: None }.for_a_script(arguments).await
     }
 }
 
@@ -150,6 +174,9 @@ struct Run {
     chat: Chat,
     input: Input,
     screen: Screen,
+    token_file: Option<PathBuf>,
+    /// Looks for a newer token.
+    renewal: Option<JoinHandle<()>>,
 }
 
 impl Run {
@@ -241,6 +268,22 @@ impl Run {
         Ok(said)
     }
 
+    /// Looks for a newer token from the server's warning until it has taken one.
+    fn renew(&mut self, event: &ClientEvent) {
+        match event {
+            ClientEvent::TokenExpiring { .. } if self.renewal.is_none() => {
+                let look = |file: &PathBuf| tokio::spawn(renew_token(self.client.clone(), file.clone()));
+                self.renewal = self.token_file.as_ref().map(look);
+            }
+            ClientEvent::TokenRefreshed { .. } | ClientEvent::Welcome(_) => {
+                if let Some(task) = self.renewal.take() {
+                    task.abort();
+                }
+            }
+            _ => {}
+        }
+    }
+
     fn on_event(&mut self, event: Option<ClientEvent>) -> anyhow::Result<()> {
         match event {
             Some(ClientEvent::Ended(reason)) => bail!("{reason}"),
@@ -253,6 +296,7 @@ impl Run {
                 for line in self.chat.on_event(&event) {
                     self.screen.show(&line)?;
                 }
+                self.renew(&event);
                 // Shown, so it has arrived.
                 if let ClientEvent::Entry(entry) = event {
                     self.client.acknowledge(entry.seq);

@@ -19,9 +19,11 @@ use super::{
     Reactor,
 };
 use crate::{
+    audit::{Event, What},
+    auth::{Claims, TokenError},
     handshake::{Step, bye},
     limits::{ACCEPT_WARN_MS, HELLOS_TURN_MAX, RETRY_BUSY_MS, RETRY_STOPPING_MS},
-    shard::{Close, ConnId, Connected, Input, Now},
+    shard::{Close, ConnId, Connected, Grant, Input, Now, Refresh},
 };
 
 impl Reactor {
@@ -129,17 +131,29 @@ impl Reactor {
         }
     }
 
-    /// Judges some of the hellos that wait. None while other cores or the reader threads are behind: who is let in wants
-    /// something of both.
-    pub(super) fn judge_hellos(&mut self, now: Now) {
-        for _ in 0..HELLOS_TURN_MAX {
-            if self.is_stalled() {
+    /// Judges some of the tokens that wait, those of hellos and those of live connections in turn. None while other cores or
+    /// the reader threads are behind: who is let in wants something of both. None while the audit log is: nothing of it is left out.
+    pub(super) fn judge_tokens(&mut self, now: Now) {
+        for at in 0..HELLOS_TURN_MAX {
+            if self.is_stalled() || self.reporter.is_stalled() {
                 return;
             }
-            let Some((conn, bytes)) = self.greetings.next_waiting() else { return };
-            self.judge(now, conn, bytes);
-            self.connections.greet(conn, &mut self.ring);
+            let is_any = match at % 2 {
+                0 => self.judge_next(now) || self.judge_refresh(now),
+                _ => self.judge_refresh(now) || self.judge_next(now),
+            };
+            if !is_any {
+                return;
+            }
         }
+    }
+
+    /// False if none waits.
+    fn judge_next(&mut self, now: Now) -> bool {
+        let Some((conn, bytes)) = self.greetings.next_waiting() else { return false };
+        self.judge(now, conn, bytes);
+        self.connections.greet(conn, &mut self.ring);
+        true
     }
 
     /// A piece of a hello.
@@ -148,6 +162,29 @@ impl Reactor {
         let peer = *peer;
         let step = handshake.bytes(bytes, &self.credentials.keys, now.wall);
         self.on_step(now, conn, peer, step);
+    }
+
+    /// False if none waits.
+    fn judge_refresh(&mut self, now: Now) -> bool {
+        let Some(Refresh { conn, user, device, token }) = self.refreshes.pop_front() else { return false };
+        let verdict = self.credentials.keys.verify_for(&token, user, device, now.wall).and_then(|claims| {
+            let is_revoked = self.shared.revocations.read().is_revoked(user, device, claims.issued);
+            if is_revoked { Err(TokenError::Revoked) } else { Ok(claims) }
+        });
+        let event = |what| Event { user: Some(user), device: Some(device), ..Event::new(now.wall, what) };
+        match verdict {
+            Ok(Claims { expires, issued, key, .. }) => {
+                self.reporter.report(Event { key: Some(key), ..event(What::Refreshed) });
+                self.feed(now, Input::Refreshed { conn, grant: Grant { expires, issued } });
+            }
+            Err(error) => {
+                let (code, detail) = (error.code(), error.to_string());
+                debug!(core = self.core.0, %user, %device, slot = conn.slot, reason = code.name(), "refresh refused");
+                self.reporter.report(Event { reason: Some(code.name().to_owned()), ..event(What::RefreshRefused) });
+                self.feed(now, Input::RefreshRefused { conn, code, detail: &detail });
+            }
+        }
+        true
     }
 
     pub(super) fn on_sent(&mut self, now: Now, completion: Completion) {
@@ -187,18 +224,22 @@ impl Reactor {
     fn on_step(&mut self, now: Now, conn: ConnId, peer: SocketAddr, step: Step) {
         match step {
             Step::More => {}
-            Step::Refuse { bytes, code } => {
+            Step::Refuse { bytes, code, claims } => {
                 self.end_greeting(conn);
                 self.shared.origins.failed(self.connections.origin(conn), now.monotonic_ms);
                 self.counters().handshakes_failed.one();
                 self.shared.counters.closed(code);
                 debug!(core = self.core.0, slot = conn.slot, %peer, reason = code.name(), "handshake refused");
+                let (user, key) = claims.map(|claims| (claims.user, claims.key)).unzip();
+                let (peer, reason) = (Some(peer), Some(code.name().to_owned()));
+                self.reporter.report(Event { user, key, peer, reason, ..Event::new(now.wall, What::Refused) });
                 self.connections.queue(conn, &bytes);
                 self.connections.close(now.monotonic_ms, conn, &mut self.ring);
             }
-            Step::Ready { user, device, version, resume, expires: _, rest } => {
+            Step::Ready { claims, device, version, resume, rest } => {
                 self.end_greeting(conn);
                 let ticket = self.greetings.ticket();
+                let Claims { user, expires, issued, key, .. } = claims;
                 let mut guest = Guest {
                     from: self.core,
                     ticket,
@@ -206,6 +247,8 @@ impl Reactor {
                     device,
                     version,
                     resume,
+                    grant: Grant { expires, issued },
+                    key,
                     peer,
                     origin: self.connections.origin(conn),
                     rest,
@@ -271,10 +314,21 @@ impl Reactor {
 
     /// The connection is the shard's.
     fn connect(&mut self, now: Now, conn: ConnId, guest: Guest) {
-        let Guest { user, device, version, resume, peer, rest, from, .. } = guest;
+        let Guest { user, device, version, resume, grant, key, peer, rest, from, .. } = guest;
+        let event = |what| {
+            let (user, device, peer, key) = (Some(user), Some(device), Some(peer), Some(key));
+            Event { user, device, peer, key, ..Event::new(now.wall, what) }
+        };
+        // Here and not where the hello was judged: from now on a revocation finds the connection.
+        if self.shared.revocations.read().is_revoked(user, device, grant.issued) {
+            let code = ErrorCode::Revoked;
+            self.reporter.report(Event { reason: Some(code.name().to_owned()), ..event(What::Refused) });
+            return self.refuse(now, conn, code, 0, &TokenError::Revoked.to_string());
+        }
+        self.reporter.report(event(What::Login));
         debug!(core = self.core.0, %user, %device, slot = conn.slot, %peer, accepted_by = from.0, "connected");
         self.connections.serve(conn, user, &mut self.ring);
-        self.feed(now, Input::Connected(Connected { conn, user, device, version, resume }));
+        self.feed(now, Input::Connected(Connected { conn, user, device, version, resume, grant }));
         if !rest.is_empty() {
             self.feed(now, Input::Bytes { conn, bytes: &rest });
         }
@@ -288,7 +342,11 @@ impl Reactor {
         self.connections.close(now.monotonic_ms, conn, &mut self.ring);
     }
 
-    pub(super) fn close(&mut self, now: Now, Close { conn, user, reason }: Close) {
+    pub(super) fn close(&mut self, now: Now, Close { conn, user, device, reason }: Close) {
+        if let Some(code @ (ErrorCode::TokenExpired | ErrorCode::Revoked)) = reason {
+            let (user, device, reason) = (Some(user), Some(device), Some(code.name().to_owned()));
+            self.reporter.report(Event { user, device, reason, ..Event::new(now.wall, What::TokenEnded) });
+        }
         match reason {
             Some(code) => self.shared.counters.closed(code),
             None => self.counters().closed_after_bye.one(),

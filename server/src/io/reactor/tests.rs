@@ -16,13 +16,16 @@ use storage::MemoryStore;
 
 use super::*;
 use crate::{
+    audit::{Audit, Reporter},
     auth::{Keys, SigningKey, generate_pem, mint},
     certificate::{Tickets, testing::Files},
     credentials::Credentials,
     io::{
-        Counters, OriginLimits, capacity::Capacity, node::Transport, origins::Origins, socket::Stage, tls::ServerTls,
+        Controls, Counters, OriginLimits, capacity::Capacity, node::Transport, origins::Origins, socket::Stage,
+        tls::ServerTls,
     },
     limits::{ACCEPT_WARN_MS, HELLOS_TURN_MAX, STOP_MS},
+    revocation::{Change, Subject},
     shard::{ConnId, Limits, Settings},
     topology::Topology,
 };
@@ -57,6 +60,8 @@ impl World {
                 keys: Keys::from_pem(pem.as_bytes()).unwrap(),
                 tls: None,
             })),
+            revocations: RwLock::default(),
+            audit: Audit::off(),
             listener: TcpListener::bind("127.0.0.1:0").unwrap(),
             transport: Transport::Plain,
             tls_listener: None,
@@ -68,7 +73,13 @@ impl World {
             stopping: AtomicBool::new(false),
             drained: (0..2).map(|_| AtomicBool::new(false)).collect(),
         });
-        let settings = Settings { ping_after_ms: 50_000, idle_timeout_ms: 120_000, limits: Limits::OFF };
+        let settings = Settings {
+            ping_after_ms: 50_000,
+            idle_timeout_ms: 120_000,
+            expiry_warning_ms: 60_000,
+            token_leeway_ms: 0,
+            limits: Limits::OFF,
+        };
         let clock = Clock::new();
         let cores = (0..2).map(|index| {
             let core = CoreId(index as u16);
@@ -427,4 +438,66 @@ fn an_accept_that_fails_is_told_once_a_second_and_tried_again_with_a_tick() {
     world.cores[0].next_tick_ms = 0;
     world.until(&[0], |world| world.cores[0].connections.is_empty());
     world.greeting();
+}
+
+/// The first user who has the home on core 1: the one of `World::hello`.
+fn traveller(world: &World) -> UserId {
+    let is_there = |user: &UserId| world.shared.topology.home_of(*user) == CoreId(1);
+    (1..).map(UserId).find(is_there).unwrap()
+}
+
+fn revoke(world: &World, user: UserId) {
+    let controls = Controls { shared: Arc::clone(&world.shared) };
+    controls.change(Change::Revoke(Subject { user, device: None }, Clock::new().now().wall));
+}
+
+#[test]
+fn who_was_let_in_before_a_revocation_and_comes_to_the_home_core_after_it_is_sent_away_there() {
+    let mut world = World::new([8, 8]);
+    let mut client = world.leaving();
+    revoke(&world, traveller(&world));
+    let reader = std::thread::spawn(move || last_words(&mut client));
+    world.until(&[0, 1], |world| world.cores.iter().all(|core| core.connections.is_empty()));
+    assert!(reader.join().unwrap().contains("revoked"));
+    assert_eq!(world.cores[1].shard.counters().logins, 0);
+    world.until(&[0, 1], |world| world.shared.connections.load(Ordering::Relaxed) == 0);
+    world.assert_nobody_is_left();
+}
+
+#[test]
+fn who_has_come_to_the_home_core_before_a_revocation_is_found_there() {
+    let mut world = World::new([8, 8]);
+    let mut client = world.leaving();
+    world.until(&[0, 1], |world| world.cores[1].connections.len() == 1);
+    revoke(&world, UserId(u64::MAX));
+    world.cores[1].turn().unwrap();
+    assert_eq!(world.cores[1].connections.len(), 1, "it was somebody else's");
+    revoke(&world, traveller(&world));
+    let reader = std::thread::spawn(move || last_words(&mut client));
+    world.until(&[0, 1], |world| world.cores[1].connections.is_empty());
+    assert!(reader.join().unwrap().contains("revoked"));
+}
+
+#[test]
+fn while_the_audit_log_hangs_hellos_wait_without_work_and_who_is_served_is_answered() {
+    let mut world = World::new([64, 64]);
+    let hellos = world.hellos(CoreId(0), 5);
+    let mut served = world.served(&hellos[0]);
+    let (audit, disk) = Audit::hanging();
+    world.cores[0].reporter = Reporter::new(audit);
+    let crowd = world.crowd(&hellos[1..]);
+    let serving = |world: &World| {
+        crowd.iter().filter(|(_, conn)| world.cores[0].connections.stage(*conn) == Stage::Serving).count()
+    };
+    for _ in 0..3 {
+        world.is_answered_in_one_turn(&mut served);
+    }
+    assert_eq!(serving(&world), 2, "as many as the log has room for");
+    world.until(&[0], |world| !world.cores[0].has_work());
+    assert!(world.cores[0].greetings.has_waiting());
+    while disk.try_recv().is_ok() {}
+    assert!(world.cores[0].has_work());
+    world.cores[0].turn().unwrap();
+    assert_eq!(serving(&world), 4);
+    assert_eq!(disk.try_iter().count(), 2, "each is in the log");
 }

@@ -1,0 +1,204 @@
+//! A newer token on a live connection. Values only.
+#![expect(clippy::unwrap_used, reason = "a test that can not go on has failed")]
+
+use std::ops::ControlFlow;
+
+use client::{
+    ClientEvent, ClientState, Config, ConfigError, DeviceId, DisconnectReason, Effects, EndReason, ErrorCode, Input,
+    Link, MonotonicMs, SendNumber, Seq, TimestampMs, UserId,
+};
+use proto_spec::{ClientFrame, ClientKind, Decoder, RequestId, ServerFrame};
+
+struct World {
+    client: ClientState,
+    now: MonotonicMs,
+}
+
+impl World {
+    fn new() -> Self {
+        let client = ClientState::new(Config::new("", "first", DeviceId(3))).unwrap();
+        Self { client, now: MonotonicMs(1_000) }
+    }
+
+    fn ready() -> Self {
+        let mut world = Self::new();
+        world.connect();
+        world
+    }
+
+    /// The token of the hello.
+    fn connect(&mut self) -> String {
+        while self.turn(Input::Tick).0.link != Some(Link::Open) {
+            self.now = self.client.deadline(self.now).unwrap();
+        }
+        let frames = self.turn(Input::Connected).1;
+        self.hear(&ServerFrame::Welcome {
+            version: 1,
+            user: UserId(7),
+            server_time: TimestampMs(5),
+            head: Seq(0),
+            cursor: Seq(0),
+            last_number: SendNumber(0),
+            send_window: 4,
+            text_bytes_max: 20,
+            page_entries_max: 50,
+            idle_timeout_ms: 60_000,
+            committed: Seq(0),
+        });
+        match &frames[..] {
+            [ClientFrame::Hello { token, .. }] => token.clone(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn turn(&mut self, input: Input<'_>) -> (Effects, Vec<ClientFrame>) {
+        let mut effects = Effects::default();
+        self.client.handle(self.now, 0, input, &mut effects);
+        let mut frames = Vec::new();
+        Decoder::new(u32::MAX)
+            .decode(&effects.bytes, |raw| {
+                frames.push(ClientFrame::decode(raw).unwrap());
+                ControlFlow::Continue(())
+            })
+            .unwrap();
+        (effects, frames)
+    }
+
+    /// What the application hears of a frame, and what leaves then.
+    fn hear(&mut self, frame: &ServerFrame) -> (Vec<ClientEvent>, Vec<ClientFrame>) {
+        let mut bytes = Vec::new();
+        frame.encode(&mut bytes);
+        let (effects, frames) = self.turn(Input::Bytes(&bytes));
+        (effects.events, frames)
+    }
+
+    /// Frames that leave after the application has set a token.
+    fn set(&mut self, token: &str) -> Vec<ClientFrame> {
+        self.client.set_token(token.to_owned()).unwrap();
+        self.turn(Input::Tick).1
+    }
+}
+
+fn refresh(token: &str) -> Vec<ClientFrame> {
+    vec![ClientFrame::Refresh { token: token.to_owned() }]
+}
+
+fn refreshed() -> ServerFrame {
+    ServerFrame::Refreshed { expires: TimestampMs(99) }
+}
+
+fn refused(code: ErrorCode, retry_after_ms: u64) -> ServerFrame {
+    let kind = ClientKind::Refresh.byte();
+    ServerFrame::Error { code, kind, request: RequestId(0), retry_after_ms, detail: "because".to_owned() }
+}
+
+fn bye(code: ErrorCode) -> ServerFrame {
+    ServerFrame::Bye { code, retry_after_ms: 0, detail: "because".to_owned() }
+}
+
+#[test]
+fn the_application_is_asked_for_a_token_and_the_connection_goes_on_with_it() {
+    let mut world = World::ready();
+    let (events, frames) = world.hear(&ServerFrame::TokenExpiring { expires_in_ms: 60_000 });
+    assert_eq!((events, frames), (vec![ClientEvent::TokenExpiring { expires_in_ms: 60_000 }], vec![]));
+    assert_eq!(world.set("second"), refresh("second"));
+    let (events, _) = world.hear(&refreshed());
+    assert_eq!(events, [ClientEvent::TokenRefreshed { expires: TimestampMs(99) }]);
+    assert_eq!(world.set("second"), [], "it is known already");
+}
+
+#[test]
+fn one_token_is_on_its_way_and_the_newest_is_the_last() {
+    let mut world = World::ready();
+    assert_eq!(world.set("second"), refresh("second"));
+    assert_eq!(world.set("third"), []);
+    assert_eq!(world.set("fourth"), []);
+    assert_eq!(world.hear(&refreshed()).1, refresh("fourth"));
+    assert_eq!(world.hear(&refreshed()).1, []);
+}
+
+#[test]
+fn a_token_that_the_server_will_judge_later_is_sent_again_then() {
+    let mut world = World::ready();
+    world.set("second");
+    assert_eq!(world.hear(&refused(ErrorCode::Overloaded, 200)), (vec![], vec![]));
+    assert_eq!(world.client.deadline(world.now), Some(world.now.after(200)));
+    world.now = world.now.after(200);
+    assert_eq!(world.turn(Input::Tick).1, refresh("second"));
+}
+
+#[test]
+fn a_token_that_is_refused_is_not_sent_again() {
+    for code in [ErrorCode::TokenInvalid, ErrorCode::Revoked, ErrorCode::UnknownKind] {
+        let mut world = World::ready();
+        world.set("second");
+        let (events, frames) = world.hear(&refused(code, 0));
+        assert_eq!(events, [ClientEvent::TokenRefused { code, detail: "because".to_owned() }]);
+        assert_eq!((frames, world.set("second")), (vec![], vec![]));
+        assert_eq!(world.set("third"), refresh("third"));
+    }
+}
+
+#[test]
+fn an_answer_that_nothing_had_asked_for_is_passed_over() {
+    let mut world = World::ready();
+    for frame in [refreshed(), refused(ErrorCode::TokenInvalid, 0), refused(ErrorCode::Overloaded, 200)] {
+        assert_eq!(world.hear(&frame), (vec![], vec![]));
+    }
+    assert_eq!(world.client.unasked_answers(), 3);
+}
+
+#[test]
+fn a_token_that_was_set_without_a_connection_is_the_one_of_the_next_hello() {
+    let mut world = World::new();
+    world.client.set_token("second".to_owned()).unwrap();
+    assert_eq!(world.connect(), "second");
+    assert_eq!(world.turn(Input::Tick).1, []);
+}
+
+#[test]
+fn after_a_token_that_is_refused_the_next_hello_has_the_last_good_one() {
+    let mut world = World::ready();
+    world.set("second");
+    world.hear(&refreshed());
+    world.set("damaged");
+    world.hear(&refused(ErrorCode::TokenInvalid, 0));
+    world.turn(Input::Disconnected("cut".to_owned()));
+    assert_eq!(world.connect(), "second");
+    assert_eq!(world.set("damaged"), []);
+    assert_eq!(world.set("third"), refresh("third"));
+}
+
+#[test]
+fn a_bye_for_the_token_ends_the_client_unless_there_is_a_newer_one() {
+    for code in [ErrorCode::TokenExpired, ErrorCode::TokenInvalid, ErrorCode::Revoked] {
+        let mut world = World::ready();
+        let (events, _) = world.hear(&bye(code));
+        assert!(matches!(&events[..], [ClientEvent::Ended(EndReason::Refused { .. })]), "{events:?}");
+
+        let mut world = World::ready();
+        world.set("second");
+        let (events, _) = world.hear(&bye(code));
+        let [ClientEvent::Disconnected { reason: DisconnectReason::Bye { .. }, .. }] = &events[..] else {
+            panic!("{events:?}")
+        };
+        assert_eq!(world.connect(), "second");
+        let (events, _) = world.hear(&bye(code));
+        assert!(matches!(&events[..], [ClientEvent::Ended(_)]), "it was the newer one: {events:?}");
+
+        let mut world = World::ready();
+        world.set("second");
+        world.hear(&refused(code, 0));
+        let (events, _) = world.hear(&bye(code));
+        assert!(matches!(&events[..], [ClientEvent::Ended(_)]), "the newer one is of no use: {events:?}");
+    }
+}
+
+#[test]
+fn a_token_that_no_server_takes_is_not_taken_here() {
+    let mut world = World::ready();
+    let wrong = Err(ConfigError::Token { size: 0, max: 4096 });
+    assert_eq!(world.client.set_token(String::new()), wrong);
+    assert!(world.client.set_token("x".repeat(4097)).is_err());
+    assert_eq!(world.turn(Input::Tick).1, []);
+}
