@@ -299,7 +299,8 @@ impl Log {
     }
 
     fn take(&mut self, event: &Event) {
-        if event.time.0 / 1000 != self.second {
+        // The stop is the last line.
+        if event.time.0 / 1000 != self.second || event.what == What::Stop {
             self.end_second();
             self.second = event.time.0 / 1000;
         }
@@ -500,6 +501,12 @@ mod tests {
         assert!(more.contains("\"event\":\"refused_more\"") && more.contains("\"count\":5"), "{more}");
         log.end_second();
         assert_eq!(log.lines.len() as u64, AUDIT_REFUSALS_MAX + 3, "nothing to add");
+        for _ in 0..=AUDIT_REFUSALS_MAX {
+            log.take(&refused(1_000, None));
+        }
+        log.take(&Event::new(TimestampMs(1_500), What::Stop));
+        let last = [log.lines.len() - 2, log.lines.len() - 1].map(|index| log.lines[index].as_str());
+        assert!(last[0].contains("refused_more") && last[1].contains("\"event\":\"stop\""), "{last:?}");
     }
 
     #[test]
