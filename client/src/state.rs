@@ -131,6 +131,8 @@ pub struct ClientState {
     token: String,
     /// The one that the server has taken last.
     good_token: String,
+    /// That of the last hello: good if it is welcome.
+    hello_token: String,
     renewal: Renewal,
     phase: Phase,
     decoder: Option<Decoder>,
@@ -172,6 +174,7 @@ impl ClientState {
         Ok(Self {
             device: config.device,
             good_token: config.token.clone(),
+            hello_token: String::new(),
             token: config.token,
             renewal: Renewal::default(),
             phase: Phase::Waiting { open_at: MonotonicMs(0) },
@@ -341,6 +344,7 @@ impl ClientState {
             self.phase = Phase::Greeting { deadline: now.after(WELCOME_TIMEOUT_MS) };
             self.decoder = Some(Decoder::new(limits::SERVER_FRAME_BYTES_MAX as u32));
             let token = self.renewal.token_of_hello(&self.token, &self.good_token).to_owned();
+            self.hello_token.clone_from(&token);
             let hello = ClientFrame::Hello {
                 version_min: proto_spec::PROTOCOL_VERSION,
                 version_max: proto_spec::PROTOCOL_VERSION,
@@ -407,6 +411,7 @@ impl ClientState {
                 if version != proto_spec::PROTOCOL_VERSION {
                     return Flow::Break(Stop::End(EndReason::Version(version)));
                 }
+                self.good_token.clone_from(&self.hello_token);
                 if let Err(reason) = self.position.welcome(cursor) {
                     return Flow::Break(reason.into());
                 }
@@ -588,7 +593,11 @@ impl ClientState {
         let was_asked = if retry_after_ms > 0 {
             self.renewal.put_off(now.after(retry_after_ms.min(RETRY_AFTER_MAX_MS)))
         } else {
-            let was_asked = self.renewal.refused();
+            // A server that does not know refreshes takes new tokens in a hello only.
+            let was_asked = match code {
+                ErrorCode::UnknownKind => self.renewal.accepted(),
+                _ => self.renewal.refused(),
+            };
             effects.events.extend(was_asked.then_some(ClientEvent::TokenRefused { code, detail }));
             was_asked
         };

@@ -304,7 +304,7 @@ impl Log {
             self.end_second();
             self.second = event.time.0 / 1000;
         }
-        if event.what == What::Refused {
+        if matches!(event.what, What::Refused | What::RefreshRefused) {
             let refusals = &mut self.refusals[usize::from(event.user.is_some())];
             *refusals += 1;
             if *refusals > AUDIT_REFUSALS_MAX {

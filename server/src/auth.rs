@@ -353,7 +353,8 @@ impl Keys {
     /// # Errors
     /// It is too early or too late for it.
     pub fn check(&self, claims: &Claims, now: TimestampMs) -> Result<(), TokenError> {
-        if claims.not_before.0 > now.0.saturating_add(self.leeway_ms) {
+        // One that says that it was issued later would outlive every revocation.
+        if claims.not_before.max(claims.issued).0 > now.0.saturating_add(self.leeway_ms) {
             return Err(TokenError::NotYet);
         }
         if claims.expires.0.saturating_add(self.leeway_ms) <= now.0 {
@@ -593,6 +594,14 @@ MCowBQYDK2VwAyEA11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=
         let token = mint(&SigningKey::from_pem(pem.as_bytes()).unwrap(), UserId(u64::MAX), HOUR, NOW).unwrap();
         assert_eq!(Keys::from_pem(pem.as_bytes()).unwrap().verify(&token, NOW).unwrap().user, UserId(u64::MAX));
         assert_eq!(keys().verify(&token, NOW), Err(TokenError::Signature));
+    }
+
+    #[test]
+    fn a_token_of_the_future_is_not_valid_yet() {
+        let keys = keys().with_leeway(Duration::from_secs(30));
+        let issued = |iat: u64| keys.verify(&signed(&json!({ "sub": "7", "exp": NOW_S + 3600, "iat": iat })), NOW);
+        assert_eq!(issued(NOW_S + 30).unwrap().user, UserId(7));
+        assert_eq!(issued(NOW_S + 31), Err(TokenError::NotYet), "no revocation would reach it");
     }
 
     #[test]

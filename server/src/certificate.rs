@@ -39,8 +39,8 @@ pub enum CertificateError {
         path: PathBuf,
         /// What it should hold.
         what: &'static str,
-        /// Why.
-        error: pem::Error,
+        /// Why, in words of our own: those of the library repeat what is in the file.
+        error: &'static str,
     },
     /// The certificate and the key do not make a server.
     #[error("{certificate} with the key {key}: {error}", certificate = certificate.display(), key = key.display())]
@@ -85,7 +85,8 @@ impl Tickets {
 /// # Errors
 /// See [`CertificateError`].
 pub fn load(certificate: &Path, key: &Path, tickets: &Tickets) -> Result<Arc<ServerConfig>, CertificateError> {
-    let unreadable = |path: &Path, what, error| CertificateError::Pem { path: path.to_owned(), what, error };
+    let unreadable =
+        |path: &Path, what, error| CertificateError::Pem { path: path.to_owned(), what, error: in_words(&error) };
     let chain: Vec<_> = CertificateDer::pem_slice_iter(&keyfile::read_public(certificate)?)
         .collect::<Result<_, _>>()
         .and_then(|chain: Vec<_>| if chain.is_empty() { Err(pem::Error::NoItemsFound) } else { Ok(chain) })
@@ -105,6 +106,17 @@ pub fn load(certificate: &Path, key: &Path, tickets: &Tickets) -> Result<Arc<Ser
     config.alpn_protocols = vec![ALPN.to_vec()];
     config.ignore_client_order = true;
     Ok(Arc::new(config))
+}
+
+/// Nothing of the file: it may be a key.
+const fn in_words(error: &pem::Error) -> &'static str {
+    match error {
+        pem::Error::NoItemsFound => "there is none in it",
+        pem::Error::MissingSectionEnd { .. } => "a section does not end",
+        pem::Error::IllegalSectionStart { .. } => "a section does not begin as it should",
+        pem::Error::Base64Decode(_) => "what is between the lines is not base64",
+        _ => "it is not PEM",
+    }
 }
 
 /// AWS-LC, with AES-128 and SHA-256 before AES-256 and SHA-384: a handshake is mostly hashing, which processors do for the
@@ -132,7 +144,7 @@ pub fn create_if_missing(certificate: &Path, key: &Path, names: &[String]) -> Re
     let secret = PrivateKeyDer::from_pem_slice(&secret).map_err(|error| CertificateError::Pem {
         path: key.to_owned(),
         what: "a private key",
-        error,
+        error: in_words(&error),
     })?;
     let pair = KeyPair::try_from(&secret).map_err(failed(key))?;
     let made = CertificateParams::new(names).and_then(|params| params.self_signed(&pair));

@@ -67,6 +67,10 @@ pub const LOAD_TICKS: u32 = 4;
 /// through an old conversation, is no flood.
 pub const RATE_BURST_S: u64 = 10;
 
+/// Time between two looks for users who have gone and whose rates are as good as new, in milliseconds: a tenth of the time that they
+/// take for it.
+pub const SPENT_SWEEP_MS: u64 = 100 * RATE_BURST_S;
+
 /// Highest rate that an operator may choose, a second: one in each microsecond. Who wants more sets no limit.
 pub const RATE_PER_S_MAX: u32 = 1_000_000;
 
@@ -87,6 +91,10 @@ pub const RETRY_ADDRESS_MS: u64 = 10_000;
 
 /// Time between two looks for addresses that can be forgotten, in milliseconds. Only those of refused hellos are left over.
 pub const ORIGINS_SWEEP_MS: u64 = 10_000;
+
+/// Age below which no handshake is given up for a newcomer, in milliseconds: a client whose TLS has been begun answers within a second,
+/// and to give it up would waste what it cost.
+pub const EVICTION_AGE_MS: u64 = 1_000;
 
 /// Handshakes at the head of the line that are looked at for one to give up when there are too many: those whose bytes wait to be
 /// judged are not given up, and many of them mean that the core is busy, not held up.
@@ -221,6 +229,9 @@ pub const TLS_GREETING_BYTES_MAX: usize = 8 * 1024;
 /// Bytes of the server's part of the TLS handshake that a client of ours holds until they make a message: the longest chain of
 /// certificates that a message can have.
 pub const TLS_SERVER_FLIGHT_BYTES_MAX: usize = 64 * 1024 + TLS_RECORD_BYTES_MAX;
+
+/// New tokens of one connection, a second: one in an hour is ordinary, and each costs a signature and a line of the audit log.
+pub const REFRESHES_PER_S: u32 = 1;
 
 /// Tokens of live connections that wait to be judged on one core, of 4 KiB at most: 4 MiB. The others are told to come back soon.
 pub const REFRESHES_MAX: usize = 1024;

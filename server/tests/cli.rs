@@ -6,6 +6,7 @@ use std::{
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, Output, Stdio},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use proto_spec::{TimestampMs, UserId};
@@ -109,7 +110,8 @@ fn a_server_greets_mints_and_stops_with_zero_on_either_signal() {
         let token = fs::read_to_string(world.folder.path().join("t7")).unwrap();
         let key = world.data().join("token-key.pem");
         let keys = load_keys(&KeyPaths { key, hs256_secret: None, jwks: None }).unwrap().keys;
-        let now = TimestampMs(1_600_000_000_000);
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let now = TimestampMs(since_1970.as_millis() as u64);
         assert_eq!(keys.verify(token.trim_end(), now).unwrap().user, UserId(7));
 
         server.signal(signal);

@@ -151,7 +151,8 @@ impl Device {
             Received::Nothing => panic!("{self}: no welcome"),
         };
         let ServerFrame::Welcome { user, head, cursor, last_number, send_window, committed, .. } = welcome else {
-            let ServerFrame::Bye { code: ErrorCode::Stopping | ErrorCode::StorageFailed, .. } = welcome else {
+            use ErrorCode::{Stopping, StorageFailed, TooManyConnections};
+            let ServerFrame::Bye { code: Stopping | StorageFailed | TooManyConnections, .. } = welcome else {
                 panic!("{self}: {welcome:?}");
             };
             return false;

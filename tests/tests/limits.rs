@@ -125,6 +125,36 @@ fn a_user_fetches_no_more_pages_than_its_rate() {
 }
 
 #[test]
+fn who_goes_and_comes_back_does_not_begin_anew() {
+    let (mut world, limits) = world();
+    let mut fetched = 0;
+    for _ in 0..5 {
+        let link = world.connect(1, 1, Resume::Stored);
+        world.take(link);
+        // Nothing was written or acknowledged, so the user is forgotten when the connection ends.
+        fetched += (1..=100).filter(|request| pages(&page(&mut world, link, *request)).len() == 1).count() as u64;
+        world.disconnect(link);
+        world.advance(600);
+        world.ingest();
+        assert_eq!(world.shards[0].counters().users, 0);
+    }
+    assert!(fetched <= burst(limits.fetches_per_s) + 3 * u64::from(limits.fetches_per_s), "{fetched}");
+}
+
+#[test]
+fn pieces_that_make_no_frame_count_as_frames() {
+    let (mut world, limits) = world();
+    let link = world.connect(1, 1, Resume::Stored);
+    let mut sent = 0;
+    while world.clients[link.0].closed.is_none() {
+        sent += 1;
+        assert!(sent <= burst(limits.frames_per_s) + 3, "not closed");
+        world.bytes(link, &if sent == 1 { [0xff, 0x7f] } else { [0x02, 0x02] });
+    }
+    assert_eq!(world.clients[link.0].closed, Some(Some(ErrorCode::RateLimited)));
+}
+
+#[test]
 fn a_user_connects_no_faster_than_its_rate_and_nobody_else_waits_for_it() {
     let (mut world, limits) = world();
     for _ in 0..burst(limits.logins_per_s) {

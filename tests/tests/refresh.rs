@@ -2,7 +2,7 @@
 
 use proto_spec::{ClientFrame, ClientKind, DeviceId, ErrorCode, Resume, ServerFrame, TimestampMs, UserId};
 use server::{
-    limits::REFRESHES_MAX,
+    limits::{RATE_BURST_S, REFRESHES_MAX, REFRESHES_PER_S},
     shard::{Grant, Input},
 };
 use tests::world::{Link, World};
@@ -111,6 +111,27 @@ fn a_connection_has_one_token_judged_at_a_time() {
     assert_eq!(told(&mut world, link), [Told::Refreshed(expires)]);
     refresh(&mut world, link, &expires.to_string());
     assert_eq!(told(&mut world, link), [Told::Refreshed(expires)]);
+}
+
+#[test]
+fn a_connection_does_not_send_tokens_without_end() {
+    let mut world = World::new(1);
+    let link = connect(&mut world, 1, 500 * SECOND);
+    let expires = (world.now.wall.0 + 900 * SECOND).to_string();
+    let mut renewed = 0;
+    let refusal = loop {
+        refresh(&mut world, link, &expires);
+        match told(&mut world, link)[..] {
+            [Told::Refreshed(_)] => renewed += 1,
+            [Told::Refused(code)] => break code,
+            ref other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!((renewed, refusal), (u64::from(REFRESHES_PER_S) * RATE_BURST_S, ErrorCode::RateLimited));
+    world.advance(1_000);
+    told(&mut world, link);
+    refresh(&mut world, link, &expires);
+    assert!(matches!(told(&mut world, link)[..], [Told::Refreshed(_)]), "a second later there is room for one");
 }
 
 #[test]

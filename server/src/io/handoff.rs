@@ -17,7 +17,7 @@ use storage::CoreId;
 use super::{origins::Origin, tls::ServerTls};
 use crate::{
     handshake::Handshake,
-    limits::{EVICTION_LOOKS_MAX, HANDSHAKES_MAX},
+    limits::{EVICTION_AGE_MS, EVICTION_LOOKS_MAX, HANDSHAKES_MAX},
     shard::{ConnId, Grant},
 };
 
@@ -57,6 +57,7 @@ pub struct Greeting {
     pub handshake: Handshake,
     /// Where it comes from.
     pub peer: SocketAddr,
+    since_ms: u64,
     /// Bytes of it wait to be judged.
     waits: bool,
 }
@@ -100,8 +101,8 @@ impl Greetings {
     }
 
     /// A connection has been accepted.
-    pub fn begin(&mut self, conn: ConnId, peer: SocketAddr, deadline_ms: u64) {
-        self.open.insert(conn, Greeting { handshake: Handshake::new(), peer, waits: false });
+    pub fn begin(&mut self, conn: ConnId, peer: SocketAddr, now_ms: u64, deadline_ms: u64) {
+        self.open.insert(conn, Greeting { handshake: Handshake::new(), peer, since_ms: now_ms, waits: false });
         self.deadlines.push_back((deadline_ms, conn));
     }
 
@@ -141,15 +142,17 @@ impl Greetings {
         self.open.remove(&conn).is_some()
     }
 
-    /// The oldest handshake that waits for its client, to be given up for a newer one. None if those at the head of the line all
-    /// wait for this core.
+    /// The oldest handshake that waits for its client, to be given up for a newer one. None if it is young, or those at the head of
+    /// the line all wait for this core.
     #[must_use]
-    pub fn oldest_silent(&mut self) -> Option<ConnId> {
+    pub fn oldest_silent(&mut self, now_ms: u64) -> Option<ConnId> {
         while self.deadlines.front().is_some_and(|(_, conn)| !self.open.contains_key(conn)) {
             self.deadlines.pop_front();
         }
         let looked_at = self.deadlines.iter().take(EVICTION_LOOKS_MAX).map(|(_, conn)| *conn);
-        looked_at.into_iter().find(|conn| self.open.get(conn).is_some_and(|greeting| !greeting.waits))
+        looked_at.into_iter().find(|conn| {
+            self.open.get(conn).is_some_and(|greeting| !greeting.waits && now_ms >= greeting.since_ms + EVICTION_AGE_MS)
+        })
     }
 
     /// The next connection whose hello did not come, or was not judged, in time. The caller ends its handshake.
@@ -273,9 +276,9 @@ mod tests {
     fn only_a_hello_that_has_not_come_is_late() {
         let mut greetings = Greetings::default();
         let conn = |slot| ConnId { slot, generation: 1 };
-        greetings.begin(conn(1), PEER, 100);
-        greetings.begin(conn(2), PEER, 110);
-        greetings.begin(conn(3), PEER, 120);
+        greetings.begin(conn(1), PEER, 0, 100);
+        greetings.begin(conn(2), PEER, 0, 110);
+        greetings.begin(conn(3), PEER, 0, 120);
         assert!(greetings.end(conn(1)) && !greetings.end(conn(1)));
         assert_eq!(greetings.take_late(99), None);
         assert_eq!(greetings.take_late(110), Some(conn(2)));
@@ -288,7 +291,7 @@ mod tests {
         let mut greetings = Greetings::default();
         for slot in slots {
             let conn = ConnId { slot, generation: 1 };
-            greetings.begin(conn, PEER, 100 + u64::from(slot));
+            greetings.begin(conn, PEER, 0, 100 + u64::from(slot));
             greetings.wait(conn, &slot.to_ne_bytes());
         }
         greetings
@@ -338,14 +341,15 @@ mod tests {
     #[test]
     fn the_oldest_that_waits_for_its_client_is_given_up_and_none_that_waits_for_the_core() {
         let mut greetings = waiting(1..4);
-        assert_eq!(greetings.oldest_silent(), None);
+        assert_eq!(greetings.oldest_silent(EVICTION_AGE_MS), None);
         assert_eq!([(); 2].map(|()| next(&mut greetings)), [Some(1), Some(2)]);
-        let first = greetings.oldest_silent().unwrap();
+        assert_eq!(greetings.oldest_silent(EVICTION_AGE_MS - 1), None, "it may be about to answer");
+        let first = greetings.oldest_silent(EVICTION_AGE_MS).unwrap();
         assert_eq!(first.slot, 1);
         greetings.end(first);
-        assert_eq!(greetings.oldest_silent().map(|conn| conn.slot), Some(2));
+        assert_eq!(greetings.oldest_silent(EVICTION_AGE_MS).map(|conn| conn.slot), Some(2));
         greetings.wait(ConnId { slot: 2, generation: 1 }, &2u32.to_ne_bytes());
-        assert_eq!(greetings.oldest_silent(), None);
+        assert_eq!(greetings.oldest_silent(EVICTION_AGE_MS), None);
     }
 
     #[test]

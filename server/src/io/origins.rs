@@ -15,8 +15,15 @@ use crate::{
 
 /// Where a connection comes from, as far as limits go: an IPv4 address, or the /64 of an IPv6 address, of which one customer has
 /// them all. The default is one that no limit applies to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Origin(u64);
+
+impl Default for Origin {
+    fn default() -> Self {
+        // The prefix of multicast addresses, from which nothing comes.
+        Self(u64::MAX)
+    }
+}
 
 impl Origin {
     /// Of an address. IPv4 addresses take the place of the prefix 0::/32, which nobody has.
@@ -111,7 +118,7 @@ impl Origins {
     /// The handshake of a connection that was welcome is over.
     pub fn greeted(&self, origin: Origin) {
         if let Some(mut counts) = self.counts.get_mut(&origin) {
-            counts.handshakes -= 1;
+            counts.handshakes = counts.handshakes.saturating_sub(1);
         }
     }
 
@@ -127,7 +134,7 @@ impl Origins {
     pub fn leave(&self, origin: Origin, now_ms: u64) {
         if let Entry::Occupied(mut entry) = self.counts.entry(origin) {
             let counts = entry.get_mut();
-            counts.connections -= 1;
+            counts.connections = counts.connections.saturating_sub(1);
             if counts.connections == 0 && counts.failures.is_full(now_ms) {
                 entry.remove();
             }
@@ -249,6 +256,7 @@ mod tests {
         let of = |address: &str| Origin::of(address.parse().unwrap());
         assert_eq!(of("2001:db8:1:2::3"), of("2001:db8:1:2:ffff::"));
         assert_ne!(of("2001:db8:1:2::3"), of("2001:db8:1:3::3"));
+        assert_ne!(of("::1"), Origin::default(), "who is trusted is nobody else");
         assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));
         assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
     }

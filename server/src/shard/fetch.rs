@@ -70,7 +70,7 @@ impl Shard {
             return self.send_error(conn, code, kind.byte(), request, RETRY_BUSY_MS, detail, cx);
         }
         let Some(user) = self.users.resident(user_id) else { return };
-        if let Err(wait_ms) = self.settings.limits.fetches.take(&mut user.fetches, cx.now.monotonic_ms) {
+        if let Err(wait_ms) = self.settings.limits.fetches.take(&mut user.buckets.fetches, cx.now.monotonic_ms) {
             self.counters.shed.count(Class::Read, Reason::Rate);
             let detail = "too many fetches of this user";
             return self.send_error(conn, ErrorCode::RateLimited, kind.byte(), request, wait_ms, detail, cx);

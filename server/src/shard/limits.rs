@@ -1,10 +1,16 @@
 //! Limits: how often a client may ask, and how much a core may hold (the rates are `crate::rate`'s, the memory is counted where
 //! bytes are queued). What does not fit is refused with a time to try again, before anything is spent on it.
 
+use std::collections::HashMap;
+
+use foldhash::fast::RandomState;
 use proto_spec::{DeviceId, UserId};
 
 use super::user::User;
-use crate::{limits::RECENT_PEERS_MAX, rate::Rate};
+use crate::{
+    limits::{RATED_MAX, RECENT_PEERS_MAX},
+    rate::{Bucket, Rate},
+};
 
 /// What clients may ask of a shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +44,41 @@ impl Limits {
     };
 }
 
+/// What users who are not in memory have used of their rates: who goes and comes back does not begin anew.
+#[derive(Debug, Default)]
+pub(super) struct Spent(HashMap<UserId, Buckets, RandomState>);
+
+/// The buckets of one user.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Buckets {
+    /// Sends, of all devices.
+    pub(super) sends: Bucket,
+    /// Conversations opened.
+    pub(super) opened: Bucket,
+    /// Pages asked for.
+    pub(super) fetches: Bucket,
+}
+
+impl Spent {
+    /// The user is forgotten. A table that is full forgets this too.
+    pub(super) fn keep(&mut self, user: UserId, buckets: Buckets) {
+        if buckets != Buckets::default() && self.0.len() < RATED_MAX {
+            self.0.insert(user, buckets);
+        }
+    }
+
+    /// The user is back.
+    pub(super) fn take(&mut self, user: UserId) -> Buckets {
+        self.0.remove(&user).unwrap_or_default()
+    }
+
+    /// Drops what is as good as new.
+    pub(super) fn sweep(&mut self, now_ms: u64) {
+        let is_spent = |bucket: Bucket| !bucket.is_full(now_ms);
+        self.0.retain(|_, Buckets { sends, opened, fetches }| [*sends, *opened, *fetches].into_iter().any(is_spent));
+    }
+}
+
 impl User {
     /// Counts a send, or says how long to wait, in milliseconds.
     pub(super) fn take_send(
@@ -49,7 +90,7 @@ impl User {
         now_ms: u64,
     ) -> Result<(), u64> {
         let opens = limits.opened != Rate::OFF && to != own && !self.wrote_lately(to);
-        let (mut user_sends, mut opened) = (self.sends, self.opened);
+        let Buckets { sends: mut user_sends, mut opened, .. } = self.buckets;
         limits.user_sends.take(&mut user_sends, now_ms)?;
         if opens {
             limits.opened.take(&mut opened, now_ms)?;
@@ -58,7 +99,7 @@ impl User {
             limits.device_sends.take(&mut device.sends, now_ms)?;
         }
         // All of them or none.
-        (self.sends, self.opened) = (user_sends, opened);
+        (self.buckets.sends, self.buckets.opened) = (user_sends, opened);
         if opens {
             if self.recent_peers.len() == RECENT_PEERS_MAX {
                 self.recent_peers.pop_front();

@@ -34,8 +34,9 @@ pub use input::{Admission, ConnId, Connected, Envelope, EnvelopeBody, Grant, Inp
 pub use limits::Limits;
 pub use shedding::{Class, Load, Reason, Shed};
 
-use crate::{directory::Directory, rate::Buckets, topology::Topology};
+use crate::{directory::Directory, limits::SPENT_SWEEP_MS, rate::Buckets, topology::Topology};
 use ledger::{Ledger, Parked};
+use limits::Spent;
 use question::Question;
 use residents::{Conversations, Users};
 use session::Sessions;
@@ -128,6 +129,8 @@ pub struct Shard {
     refreshes: usize,
     /// Connections of each user lately.
     logins: Buckets<UserId>,
+    spent: Spent,
+    next_sweep_ms: u64,
     admission: Admission,
     store: StoreState,
     load: Load,
@@ -167,6 +170,8 @@ impl Shard {
             wheel: Wheel::new(),
             refreshes: 0,
             logins: Buckets::new(settings.limits.logins),
+            spent: Spent::default(),
+            next_sweep_ms: 0,
             admission: Admission::Open,
             store: StoreState::Present,
             load: Load::Calm,
@@ -209,6 +214,7 @@ impl Shard {
                 self.ask_postponed(cx);
                 self.look_at_silent(cx);
                 self.close_stalled(cx);
+                self.sweep_spent(now);
             }
             Input::Load(load) => self.load = load,
             Input::Drain => self.draining = true,
@@ -271,6 +277,14 @@ impl Shard {
                 Parked::Answer(answer) => self.post(answer, cx),
                 Parked::Connect(connected) => self.welcome(connected, cx),
             }
+        }
+    }
+
+    /// Drops what is known of users who have gone and may begin anew.
+    fn sweep_spent(&mut self, now: Now) {
+        if now.monotonic_ms >= self.next_sweep_ms {
+            self.next_sweep_ms = now.monotonic_ms + SPENT_SWEEP_MS;
+            self.spent.sweep(now.monotonic_ms);
         }
     }
 

@@ -6,7 +6,10 @@
 use proto_spec::{ClientKind, DeviceId, ErrorCode, RequestId, ServerFrame, TimestampMs, UserId};
 
 use super::{ConnId, Grant, Now, Refresh, Settings, Shard, Turn, session::Phase};
-use crate::limits::{REFRESHES_MAX, RETRY_BUSY_MS};
+use crate::{
+    limits::{REFRESHES_MAX, REFRESHES_PER_S, RETRY_BUSY_MS},
+    rate::{Bucket, Rate},
+};
 
 /// What is known of a connection's token. `warn_at <= grant.expires`.
 #[derive(Debug)]
@@ -17,12 +20,14 @@ pub(super) struct Permit {
     is_warned: bool,
     /// A newer token is being judged.
     is_in_flight: bool,
+    /// Newer tokens lately.
+    taken: Bucket,
 }
 
 impl Permit {
     pub(super) fn new(grant: Grant, settings: &Settings) -> Self {
         let warn_at = TimestampMs(grant.expires.0.saturating_sub(settings.expiry_warning_ms));
-        Self { grant, warn_at, is_warned: false, is_in_flight: false }
+        Self { grant, warn_at, is_warned: false, is_in_flight: false, taken: Bucket::default() }
     }
 
     /// Goes on with a newer token. Never for shorter than before: the older token is still good.
@@ -73,6 +78,11 @@ impl Shard {
         if session.permit.is_in_flight || self.refreshes >= REFRESHES_MAX {
             let (code, detail) = (ErrorCode::Overloaded, "another token is being judged");
             return self.send_error(conn, code, ClientKind::Refresh.byte(), RequestId(0), RETRY_BUSY_MS, detail, cx);
+        }
+        let rate = Rate::per_second(REFRESHES_PER_S);
+        if let Err(wait_ms) = rate.take(&mut session.permit.taken, cx.now.monotonic_ms) {
+            let (code, detail) = (ErrorCode::RateLimited, "too many tokens");
+            return self.send_error(conn, code, ClientKind::Refresh.byte(), RequestId(0), wait_ms, detail, cx);
         }
         session.permit.is_in_flight = true;
         self.refreshes += 1;

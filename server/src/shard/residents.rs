@@ -169,6 +169,7 @@ impl Shard {
 
     fn user_loaded(&mut self, user_id: UserId, snapshot: &UserSnapshot, cx: &mut Turn<'_>) {
         let mut user = Box::new(User::load(snapshot));
+        user.buckets = self.spent.take(user_id);
         // Held while those who wait are served: one who leaves at once must not take the user from the others.
         user.loading = 1;
         let Some(UserSlot::Loading(waiting)) = self.users.slots.insert(user_id, UserSlot::Resident(user)) else {
@@ -278,7 +279,9 @@ impl Shard {
             && user.loading == 0
             && user.is_idle();
         if unused {
+            let buckets = user.buckets;
             self.users.slots.remove(&user_id);
+            self.spent.keep(user_id, buckets);
         }
     }
 

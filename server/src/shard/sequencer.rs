@@ -122,7 +122,7 @@ impl Shard {
     fn send_repeated(&mut self, conn: ConnId, number: SendNumber, cx: &mut Turn<'_>) {
         self.counters.repeated += 1;
         let Some(session) = self.sessions.get_mut(conn) else { return };
-        let (user_id, device_id, lookups) = (session.user, session.device, session.lookups);
+        let (user_id, device_id) = (session.user, session.device);
         let Some(user) = self.users.resident(user_id) else { return };
         let recent = user.device(device_id).and_then(|device| device.recent_send(number));
         if let Some(tail) = recent.and_then(|seq| user.tail.get(seq)) {
@@ -133,7 +133,11 @@ impl Shard {
             }
             return;
         }
-        if u64::from(lookups) >= SEND_WINDOW || self.questions.len() >= QUERIES_IN_FLIGHT_MAX {
+        // Of all devices together: each is a read, and the queue to the readers is everybody's.
+        let conns: Vec<_> = user.devices.iter().filter_map(|device| device.session).collect();
+        let lookups: u64 =
+            conns.into_iter().map(|conn| self.sessions.get_mut(conn).map_or(0, |of| of.lookups.into())).sum();
+        if lookups >= SEND_WINDOW || self.questions.len() >= QUERIES_IN_FLIGHT_MAX {
             // Not refused: a refusal would say that the number is not used up.
             let detail = "too many repeated sends at once";
             return self.close(conn, ErrorCode::Overloaded, RETRY_BUSY_MS, detail, cx);

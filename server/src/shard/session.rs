@@ -17,8 +17,8 @@ use super::{
     user::{Device, Waiting},
 };
 use crate::limits::{
-    DEVICES_MAX, EARLY_BYTES_MAX, OUTBOX_BYTES_MAX, PONG_MS_MIN, RETRY_BUSY_MS, RETRY_FLOOD_MS, RETRY_STOPPING_MS,
-    RETRY_STORAGE_MS,
+    DEVICES_MAX, EARLY_BYTES_MAX, OUTBOX_BYTES_MAX, PONG_MS_MIN, RECEIVE_BUFFER_BYTES, RETRY_BUSY_MS, RETRY_FLOOD_MS,
+    RETRY_STOPPING_MS, RETRY_STORAGE_MS,
 };
 use crate::rate::Bucket;
 
@@ -277,16 +277,20 @@ impl Shard {
         let idle = Decoder::new(CLIENT_FRAME_BYTES_MAX as u32);
         let mut decoder = mem::replace(&mut session.decoder, idle);
         self.held_bytes -= decoder.held_bytes();
-        let result = decoder.decode(bytes, |raw| match ClientFrame::decode(raw) {
-            Ok(frame) => self.frame(conn, frame, cx),
-            Err(error @ FrameError::UnknownKind(kind)) => {
-                let (code, detail) = (ErrorCode::UnknownKind, error.to_string());
-                self.send_error(conn, code, kind, RequestId(0), 0, &detail, cx);
-                self.go_on(conn, cx)
-            }
-            Err(error @ FrameError::Body { .. }) => {
-                self.close(conn, ErrorCode::Malformed, 0, &error.to_string(), cx);
-                ControlFlow::Break(())
+        let mut is_any = false;
+        let result = decoder.decode(bytes, |raw| {
+            is_any = true;
+            match ClientFrame::decode(raw) {
+                Ok(frame) => self.frame(conn, frame, cx),
+                Err(error @ FrameError::UnknownKind(kind)) => {
+                    let (code, detail) = (ErrorCode::UnknownKind, error.to_string());
+                    self.send_error(conn, code, kind, RequestId(0), 0, &detail, cx);
+                    self.go_on(conn, cx)
+                }
+                Err(error @ FrameError::Body { .. }) => {
+                    self.close(conn, ErrorCode::Malformed, 0, &error.to_string(), cx);
+                    ControlFlow::Break(())
+                }
             }
         });
         if let Err(error) = result {
@@ -298,6 +302,10 @@ impl Shard {
         } else if let Some(session) = self.sessions.get_mut(conn) {
             self.held_bytes += decoder.held_bytes();
             session.decoder = decoder;
+            // What does not even make a frame costs a turn too.
+            if !is_any && bytes.len() < RECEIVE_BUFFER_BYTES {
+                let _ = self.go_on(conn, cx);
+            }
         }
     }
 

@@ -12,6 +12,7 @@ use storage::{BatchId, Marks, UserSnapshot};
 
 use super::{
     input::{ConnId, Connected, Envelope, StoreState},
+    limits::Buckets,
     tail::{Tail, TailEntry},
 };
 use crate::rate::Bucket;
@@ -89,14 +90,10 @@ pub(super) struct User {
     pub(super) unfinished: bool,
     /// What is being loaded: conversations of this user, and the user itself until all who waited are served.
     pub(super) loading: u32,
-    /// Sends lately, of all devices.
-    pub(super) sends: Bucket,
-    /// Conversations opened lately.
-    pub(super) opened: Bucket,
+    /// What was done lately.
+    pub(super) buckets: Buckets,
     /// Whom this user wrote to last, the very last at the end.
     pub(super) recent_peers: VecDeque<UserId>,
-    /// Pages asked for lately.
-    pub(super) fetches: Bucket,
     /// Is in the shard's list of users to flush.
     pub(super) dirty: bool,
     /// The last batch with a record of this user.
@@ -130,10 +127,8 @@ impl User {
             marks_written: snapshot.marks,
             unfinished: snapshot.unfinished,
             loading: 0,
-            sends: Bucket::default(),
-            opened: Bucket::default(),
+            buckets: Buckets::default(),
             recent_peers: VecDeque::new(),
-            fetches: Bucket::default(),
             dirty: false,
             changed_in: BatchId(0),
         };

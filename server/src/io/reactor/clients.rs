@@ -59,7 +59,7 @@ impl Reactor {
             self.counters().refused.one();
             self.refuse(now, conn, ErrorCode::TooManyConnections, RETRY_BUSY_MS, "the server is full");
         } else {
-            self.greetings.begin(conn, peer, now.monotonic_ms + self.shared.handshake_timeout_ms);
+            self.greetings.begin(conn, peer, now.monotonic_ms, now.monotonic_ms + self.shared.handshake_timeout_ms);
             self.connections.greet(conn, &mut self.ring);
         }
     }
@@ -68,7 +68,7 @@ impl Reactor {
     /// opens connections and says nothing does not keep others out.
     fn make_room_to_greet(&mut self, now: Now) -> bool {
         if self.greetings.is_full()
-            && let Some(oldest) = self.greetings.oldest_silent()
+            && let Some(oldest) = self.greetings.oldest_silent(now.monotonic_ms)
         {
             self.end_greeting(oldest);
             self.counters().handshakes_given_up.one();
@@ -175,7 +175,7 @@ impl Reactor {
         match verdict {
             Ok(Claims { expires, issued, key, .. }) => {
                 self.reporter.report(Event { key: Some(key), ..event(What::Refreshed) });
-                self.feed(now, Input::Refreshed { conn, grant: Grant { expires, issued } });
+                self.feed(now, Input::Refreshed { conn, grant: Grant { expires, issued: issued.min(now.wall) } });
             }
             Err(error) => {
                 let (code, detail) = (error.code(), error.to_string());
@@ -247,7 +247,7 @@ impl Reactor {
                     device,
                     version,
                     resume,
-                    grant: Grant { expires, issued },
+                    grant: Grant { expires, issued: issued.min(now.wall) },
                     key,
                     peer,
                     origin: self.connections.origin(conn),
@@ -314,7 +314,7 @@ impl Reactor {
 
     /// The connection is the shard's.
     fn connect(&mut self, now: Now, conn: ConnId, guest: Guest) {
-        let Guest { user, device, version, resume, grant, key, peer, rest, from, .. } = guest;
+        let Guest { user, device, version, resume, grant, key, peer, origin, rest, from, .. } = guest;
         let event = |what| {
             let (user, device, peer, key) = (Some(user), Some(device), Some(peer), Some(key));
             Event { user, device, peer, key, ..Event::new(now.wall, what) }
@@ -323,12 +323,25 @@ impl Reactor {
         if self.shared.revocations.read().is_revoked(user, device, grant.issued) {
             let code = ErrorCode::Revoked;
             self.reporter.report(Event { reason: Some(code.name().to_owned()), ..event(What::Refused) });
+            self.shared.origins.failed(origin, now.monotonic_ms);
             return self.refuse(now, conn, code, 0, &TokenError::Revoked.to_string());
         }
-        self.reporter.report(event(What::Login));
         debug!(core = self.core.0, %user, %device, slot = conn.slot, %peer, accepted_by = from.0, "connected");
         self.connections.serve(conn, user, &mut self.ring);
         self.feed(now, Input::Connected(Connected { conn, user, device, version, resume, grant }));
+        // Whom the shard sends away at once has not been let in, and may come back as often as it likes: see the bound of
+        // refusals that are listed.
+        let refusal = self.effects.closes.iter().find(|close| close.conn == conn).and_then(|close| close.reason);
+        match refusal {
+            None => self.reporter.report(event(What::Login)),
+            Some(code) => {
+                self.reporter.report(Event { reason: Some(code.name().to_owned()), ..event(What::Refused) });
+                if code == ErrorCode::RateLimited {
+                    self.shared.origins.failed(origin, now.monotonic_ms);
+                }
+                return;
+            }
+        }
         if !rest.is_empty() {
             self.feed(now, Input::Bytes { conn, bytes: &rest });
         }
