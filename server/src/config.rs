@@ -812,6 +812,28 @@ mod tests {
     }
 
     #[test]
+    fn the_configuration_for_measuring_holds_nobody_back() {
+        let config = parse(include_str!("../../benches/unlimited.toml")).unwrap();
+        config.validate().unwrap();
+        assert_eq!(config.limits.of_shards(), shard::Limits::OFF);
+        let limits = Limits { trusted_networks: config.limits.trusted_networks.clone(), ..Limits::off() };
+        assert_eq!(config.limits, limits);
+    }
+
+    #[test]
+    fn a_limit_that_no_client_could_obey_is_refused() {
+        for (text, key) in [
+            ("frames_per_s = 255", "limits.frames_per_s"),
+            ("core_memory_bytes = 1", "limits.core_memory_bytes"),
+            ("device_sends_per_s = 1000001", "limits.device_sends_per_s"),
+        ] {
+            let found = problems(&format!("[limits]\n{text}"));
+            assert_eq!(found.iter().map(|problem| problem.key).collect::<Vec<_>>(), [key]);
+        }
+        assert!(parse("[limits]\ntrusted_networks = [\"10.0.0.1/33\"]").is_err());
+    }
+
+    #[test]
     fn a_missing_file_is_named() {
         let error = Config::load(Path::new("/does/not/exist.toml")).unwrap_err();
         assert!(error.to_string().contains("/does/not/exist.toml"), "{error}");
