@@ -24,9 +24,9 @@ use server::{
     auth::{Keys, generate_pem},
     committer::OnStoreOutage,
     credentials::Credentials,
-    io::{Node, NodeConfig, OriginLimits, TlsListen, node::listen},
+    io::{DatabaseConfig, Node, NodeConfig, OriginLimits, TlsListen, node::listen},
     revocation::Revocations,
-    shard::{Limits, Settings},
+    shard::{Limits, Promise, Settings},
 };
 use storage::{
     EmbeddedConfig, EmbeddedStore,
@@ -52,6 +52,7 @@ fn end_to_end(criterion: &mut Criterion) {
             idle_timeout_ms: 1_200_000,
             expiry_warning_ms: 60_000,
             token_leeway_ms: 0,
+            promise: Promise::Disk,
             limits: Limits::OFF,
         },
         journal_dir: dir.path().join("journal"),
@@ -61,6 +62,8 @@ fn end_to_end(criterion: &mut Criterion) {
             reserve_bytes: 64 * 1024,
         },
         seal_after_ms: 600_000,
+        tenure_file: dir.path().join("TENURE"),
+        database: DatabaseConfig::default(),
         on_store_outage: OnStoreOutage::Accept,
         revocations: Revocations::default(),
         audit: Audit::off(),

@@ -14,7 +14,7 @@ use std::{
 use benches::{SIZES, history::History};
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use storage::{
-    Batch, BatchId, CoreId,
+    Batch, BatchId, LaneId,
     journal::{JournalConfig, Position, Salt, Write, Writer},
 };
 
@@ -80,14 +80,14 @@ impl Groups {
         }
         for payload in payloads {
             self.batch.0 += 1;
-            self.writer.push(CoreId(0), self.batch, payload.bytes());
+            self.writer.push(LaneId(0), self.batch, payload.bytes());
         }
         self.writer.next_write().expect("batches wait and nothing is in flight")
     }
 
     fn finish(&mut self, write: Write) {
         let done = self.writer.written(write.bytes);
-        assert_eq!(done.committed, [(CoreId(0), self.batch)], "all of them are one group");
+        assert_eq!(done.committed, [(LaneId(0), self.batch)], "all of them are one group");
         if let Some(sealed) = done.sealed {
             self.writer.released(sealed.segment);
         }

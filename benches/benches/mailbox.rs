@@ -15,6 +15,7 @@ use std::{
 use benches::SIZES;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use proto_spec::{Seq, UserId};
+use server::topology::CoreId;
 use server::{
     io::{
         mailbox::{Mailbox, Outgoing},
@@ -22,7 +23,6 @@ use server::{
     },
     shard::{Envelope, EnvelopeBody},
 };
-use storage::CoreId;
 use tokio::io::unix::AsyncFd;
 
 /// Without a text: copying one is the codec's cost.

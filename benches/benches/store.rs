@@ -18,7 +18,7 @@ use criterion::{
 };
 use proto_spec::{DeviceId, Direction, SendNumber, Seq, UserId};
 use storage::{
-    Answer, Batch, BatchId, CoreId, EmbeddedConfig, EmbeddedStore, Query, Span, Store as _, answer,
+    Answer, Batch, BatchId, EmbeddedConfig, EmbeddedStore, LaneId, Query, Span, Store as _, answer,
     contract::block_on,
     ingest,
     journal::{JournalConfig, JournalFolder, Position, Prepared, SealedSegment, Writer},
@@ -135,11 +135,11 @@ fn sealed_segment(dir: &Path) -> (History, SealedSegment) {
     for at in 1..=MESSAGES as u64 {
         batch.clear();
         history.message(&mut batch);
-        writer.push(CoreId(0), BatchId(at), batch.bytes());
+        writer.push(LaneId(0), BatchId(at), batch.bytes());
     }
     write_all(&mut writer, &file);
     let sealed = writer.seal().expect("something is in the segment");
-    assert_eq!(sealed.completes, [(CoreId(0), BatchId(MESSAGES as u64))], "one segment takes all messages");
+    assert_eq!(sealed.completes, [(LaneId(0), BatchId(MESSAGES as u64))], "one segment takes all messages");
     (history, SealedSegment::new(&folder, &sealed))
 }
 

@@ -9,11 +9,11 @@ use proto_spec::{ClientFrame, Content, DeviceId, Resume, SendNumber, Seq, Timest
 use server::{
     directory::Directory,
     limits::RECEIVE_BUFFER_BYTES,
-    shard::{ConnId, Connected, Effects, Grant, Input, Limits, Now, Presence, Settings, Shard, ShardCounters},
-    topology::Topology,
+    shard::{ConnId, Connected, Effects, Grant, Input, Limits, Now, Presence, Promise, Settings, Shard, ShardCounters},
+    topology::{CoreId, Topology},
 };
 use storage::{
-    Answer, BatchId, ConversationSnapshot, CoreId, EmbeddedStore, Query, Store as _, UserSnapshot, answer,
+    Answer, BatchId, ConversationSnapshot, EmbeddedStore, LaneId, Query, Store as _, UserSnapshot, answer,
     contract::block_on, fold::Fold,
 };
 
@@ -38,6 +38,7 @@ const SETTINGS: Settings = Settings {
     idle_timeout_ms: 150_000,
     expiry_warning_ms: 60_000,
     token_leeway_ms: 0,
+    promise: Promise::Disk,
     limits: Limits::OFF,
 };
 
@@ -134,7 +135,7 @@ impl Conversation {
             block_on(store.commit(fence, &sorted.finish(Vec::new()))).expect("the store takes it");
         }
         self.in_tail = 0;
-        self.feed(Input::Ingested { up_to: self.committed });
+        self.feed(Input::Stored { lane: LaneId(0), up_to: self.committed });
     }
 
     /// The reader sends these bytes, and everything follows that follows. Says how many bytes the reader gets.
@@ -157,14 +158,18 @@ impl Conversation {
     fn settle(&mut self) -> [usize; USERS.len()] {
         let mut total = [0; USERS.len()];
         loop {
-            let batch = self.shard.end_turn(self.now, &self.directory, &mut self.effects);
+            self.shard.end_turn(self.now, &self.directory, &mut self.effects);
             let sent = self.take_effects();
             let queries = mem::take(&mut self.effects.queries);
-            if let Some(Stored { fold, .. }) = &mut self.stored {
-                fold.add(self.effects.batch.bytes()).expect("what a shard wrote can be read");
+            let mut last = None;
+            for (lane, id, batch) in self.effects.batches() {
+                last = Some((lane, id));
+                if let Some(Stored { fold, .. }) = &mut self.stored {
+                    fold.add(batch.bytes()).expect("what a shard wrote can be read");
+                }
             }
             self.effects.clear();
-            if batch.is_none() && queries.is_empty() && sent == [0; USERS.len()] {
+            if last.is_none() && queries.is_empty() && sent == [0; USERS.len()] {
                 return total;
             }
             total.iter_mut().zip(sent).for_each(|(total, sent)| *total += sent);
@@ -175,9 +180,9 @@ impl Conversation {
                 let answer = Some(self.answer(&asked));
                 self.feed(Input::Answer { query, answer });
             }
-            if let Some(batch) = batch {
-                self.committed = batch;
-                self.feed(Input::Committed { up_to: batch });
+            if let Some((lane, up_to)) = last {
+                self.committed = up_to;
+                self.feed(Input::Committed { lane, up_to });
             }
         }
     }

@@ -4,19 +4,25 @@
 //! What a group is, is decided by `storage::journal::Writer`. Here is what goes wrong: a disk without room is tried again,
 //! with sends refused meanwhile; any other failed write, and every failed sync, ends the journal: nothing is committed
 //! after it. A store that does not take a segment is tried again too, for ever: the segment is the log of what could not
-//! be stored. Until it is back, acknowledgements say so, or are refused, as the operator chose.
+//! be stored. Until it is back, acknowledgements say so, or are refused, as the operator chose. Where the cores themselves bring
+//! their batches into a database ([`Promise::Store`]), the journal is what a restart needs: a segment is given up when all of it
+//! is in the database.
 
-use std::io;
+use std::{
+    collections::{HashMap, VecDeque},
+    io,
+};
 
 use serde::{Deserialize, Serialize};
 use storage::{
-    BatchId, CoreId,
+    BatchId, LaneId,
     journal::{GroupStats, Room, Salt, Sealed, SegmentNumber, Write, Writer},
 };
 
 use crate::{
     limits::{COMMIT_RETRY_MS, INGEST_RETRY_MAX_MS, INGEST_RETRY_MS},
-    shard::{Admission, Input, StoreState},
+    shard::{Admission, Input, Promise, StoreState},
+    topology::{CoreId, Topology},
 };
 
 /// What to do with sends while the store does not take what the journal has for it.
@@ -33,13 +39,17 @@ pub enum OnStoreOutage {
 /// What a core has to be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum News {
-    /// Every batch of this core up to this one is durable.
+    /// Every batch of this lane up to this one is on the disk.
     Committed {
+        /// Which lane.
+        lane: LaneId,
         /// The last one.
         up_to: BatchId,
     },
-    /// Every batch of this core up to this one is in the store.
-    Ingested {
+    /// Every batch of this lane up to this one is in the store.
+    Stored {
+        /// Which lane.
+        lane: LaneId,
         /// The last one.
         up_to: BatchId,
     },
@@ -54,8 +64,8 @@ impl News {
     #[must_use]
     pub const fn input(self) -> Input<'static> {
         match self {
-            Self::Committed { up_to } => Input::Committed { up_to },
-            Self::Ingested { up_to } => Input::Ingested { up_to },
+            Self::Committed { lane, up_to } => Input::Committed { lane, up_to },
+            Self::Stored { lane, up_to } => Input::Stored { lane, up_to },
             Self::Admission(admission) => Input::Admission(admission),
             Self::Store(store) => Input::Store(store),
         }
@@ -74,13 +84,22 @@ pub enum Outcome {
     NotSynced(io::Error),
 }
 
+/// What becomes of a sealed segment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Duty {
+    /// It is brought into the store, and its file is free then.
+    Ingest(Sealed),
+    /// It is in the store; its file is free.
+    Free(Sealed),
+}
+
 /// What has been done, for the counters of the rim.
 #[derive(Debug, Default)]
 pub struct Finished {
     /// The group, if it is durable now.
     pub group: Option<GroupStats>,
-    /// A segment that goes to the store.
-    pub sealed: Option<Sealed>,
+    /// Whether a segment was sealed.
+    pub sealed: bool,
 }
 
 /// Wait before attempt `failures` + 1 to bring a segment into the store, in milliseconds.
@@ -100,10 +119,19 @@ pub struct Committer {
     writer: Writer,
     on_store_outage: OnStoreOutage,
     seal_after_ms: u64,
-    cores: u16,
+    topology: Topology,
     in_flight: bool,
     /// For each core what it has to be told.
     news: Vec<(CoreId, News)>,
+    promise: Promise,
+    /// Sealed segments, of which nobody has been told yet what becomes of them.
+    sealed: VecDeque<Sealed>,
+    /// Segments of which somebody has been told what becomes of them, and that are not free yet.
+    duties: usize,
+    /// How far each lane is in the database, where cores say so.
+    stored: HashMap<LaneId, BatchId>,
+    /// Of each core, whether a lane of its is away.
+    away: Vec<bool>,
     announced: Admission,
     store: StoreState,
     /// The disk had no room for the last write.
@@ -118,17 +146,28 @@ pub struct Committer {
 }
 
 impl Committer {
-    /// A journal that goes on with `writer`, for so many cores. A segment that has anything in it is sealed when it is
+    /// A journal that goes on with `writer`, for these cores. A segment that has anything in it is sealed when it is
     /// `seal_after_ms` old.
     #[must_use]
-    pub const fn new(writer: Writer, cores: u16, seal_after_ms: u64, on_store_outage: OnStoreOutage) -> Self {
+    pub fn new(
+        writer: Writer,
+        topology: Topology,
+        promise: Promise,
+        seal_after_ms: u64,
+        on_store_outage: OnStoreOutage,
+    ) -> Self {
         Self {
             writer,
             on_store_outage,
             seal_after_ms,
-            cores,
+            topology,
             in_flight: false,
             news: Vec::new(),
+            promise,
+            sealed: VecDeque::new(),
+            duties: 0,
+            stored: HashMap::new(),
+            away: vec![false; topology.cores().into()],
             announced: Admission::Open,
             store: StoreState::Present,
             write_full: false,
@@ -141,9 +180,9 @@ impl Committer {
     }
 
     /// Takes a batch into the next group.
-    pub fn push(&mut self, core: CoreId, id: BatchId, bytes: &[u8]) {
+    pub fn push(&mut self, lane: LaneId, id: BatchId, bytes: &[u8]) {
         if self.failure.is_none() {
-            self.writer.push(core, id, bytes);
+            self.writer.push(lane, id, bytes);
         }
     }
 
@@ -195,13 +234,66 @@ impl Committer {
     fn durable(&mut self, now_ms: u64, buffer: Vec<u8>) -> Finished {
         let done = self.writer.written(buffer);
         self.write_full = false;
-        self.news.extend(done.committed.into_iter().map(|(core, up_to)| (core, News::Committed { up_to })));
-        if done.sealed.is_some() {
-            self.begun_ms = None;
-        }
-        let sealed = done.sealed.or_else(|| self.seal_if_old(now_ms));
+        let committed = done.committed.into_iter();
+        let core_of = |lane| self.topology.core_of(lane);
+        self.news.extend(committed.map(|(lane, up_to)| (core_of(lane), News::Committed { lane, up_to })));
+        let sealed = match done.sealed {
+            Some(sealed) => {
+                self.begun_ms = None;
+                self.sealed.push_back(sealed);
+                true
+            }
+            None => self.seal_if_old(now_ms),
+        };
         self.announce();
         Finished { group: Some(done.group), sealed }
+    }
+
+    /// What is to become of the next sealed segment, once that is known. Segments come in the order in which they were sealed.
+    pub fn next_duty(&mut self) -> Option<Duty> {
+        let is_stored = |(lane, up_to): &(LaneId, BatchId)| self.stored.get(lane).is_some_and(|stored| stored >= up_to);
+        let duty = match self.promise {
+            Promise::Disk | Promise::Journal => self.sealed.pop_front().map(Duty::Ingest),
+            Promise::Store if self.sealed.front()?.completes.iter().all(is_stored) => {
+                self.sealed.pop_front().map(Duty::Free)
+            }
+            Promise::Store => None,
+        };
+        self.duties += usize::from(duty.is_some());
+        duty
+    }
+
+    /// The server stops: what a database has or can get is not left to the journal, so that another server may go on with it.
+    pub fn settle(&mut self) {
+        if self.promise != Promise::Disk && self.is_idle() {
+            self.seal_if_old(u64::MAX);
+        }
+    }
+
+    /// Whether the journal holds nothing that a database has or can get now.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        let is_empty = self.begun_ms.is_none() && self.sealed.is_empty() && self.duties == 0;
+        self.promise == Promise::Disk || self.failure.is_some() || self.store == StoreState::Away || is_empty
+    }
+
+    /// A core has brought every batch of its lane up to this one into the database.
+    pub fn stored(&mut self, lane: LaneId, up_to: BatchId) {
+        self.stored.insert(lane, up_to);
+    }
+
+    /// A core's lanes wait too long for the database, or do not any more.
+    pub fn lanes_away(&mut self, core: CoreId, is_away: bool) {
+        self.away[usize::from(core.0)] = is_away;
+        let away = self.away.contains(&true);
+        self.set_store(if away { StoreState::Away } else { StoreState::Present });
+        self.announce();
+    }
+
+    /// The store is another server's: nothing may be promised any more.
+    pub fn lost(&mut self, why: String) {
+        self.failure.get_or_insert(why);
+        self.announce();
     }
 
     /// A segment that was wanted is there.
@@ -222,8 +314,14 @@ impl Committer {
     /// A sealed segment is in the store and its file is free again. Segments come in the order in which they were sealed.
     pub fn ingested(&mut self, sealed: Sealed) {
         self.writer.released(sealed.segment);
+        self.duties -= 1;
+        if self.promise == Promise::Store {
+            return self.announce();
+        }
         self.set_store(StoreState::Present);
-        self.news.extend(sealed.completes.into_iter().map(|(core, up_to)| (core, News::Ingested { up_to })));
+        let stored = sealed.completes.into_iter();
+        let core_of = |lane| self.topology.core_of(lane);
+        self.news.extend(stored.map(|(lane, up_to)| (core_of(lane), News::Stored { lane, up_to })));
         self.announce();
     }
 
@@ -233,17 +331,19 @@ impl Committer {
         self.announce();
     }
 
-    /// Time has passed: seals a segment that is old enough, so that the store gets what is in it.
-    pub fn seal_if_old(&mut self, now_ms: u64) -> Option<Sealed> {
+    /// Time has passed: seals a segment that is old enough, so that the store gets what is in it. Whether it did.
+    pub fn seal_if_old(&mut self, now_ms: u64) -> bool {
         let is_old = self.begun_ms.is_some_and(|begun| now_ms >= begun + self.seal_after_ms);
         if !is_old || self.failure.is_some() {
-            return None;
+            return false;
         }
         let sealed = self.writer.seal();
-        if sealed.is_some() {
+        let has_sealed = sealed.is_some();
+        if has_sealed {
             self.begun_ms = None;
         }
-        sealed
+        self.sealed.extend(sealed);
+        has_sealed
     }
 
     /// What the cores have to be told since the last call.
@@ -304,7 +404,7 @@ impl Committer {
     }
 
     fn tell_all(&mut self, news: News) {
-        self.news.extend((0..self.cores).map(|core| (CoreId(core), news)));
+        self.news.extend((0..self.topology.cores()).map(|core| (CoreId(core), news)));
     }
 }
 
@@ -328,7 +428,13 @@ mod tests {
     const SEAL_AFTER_MS: u64 = 1_000;
 
     fn committer(on_store_outage: OnStoreOutage) -> Committer {
-        let mut committer = Committer::new(Writer::new(CONFIG, Position::default()), 2, SEAL_AFTER_MS, on_store_outage);
+        let mut committer = Committer::new(
+            Writer::new(CONFIG, Position::default()),
+            Topology::new(2).unwrap(),
+            Promise::Disk,
+            SEAL_AFTER_MS,
+            on_store_outage,
+        );
         prepare(&mut committer);
         committer.news();
         committer
@@ -342,9 +448,16 @@ mod tests {
 
     /// Pushes a batch of core 1 and commits it.
     fn commit(committer: &mut Committer, now_ms: u64, id: u64, bytes: usize) -> Finished {
-        committer.push(CoreId(1), BatchId(id), &vec![7; bytes]);
+        committer.push(LaneId(1), BatchId(id), &vec![7; bytes]);
         let write = committer.next_write(now_ms).expect("nothing is in flight");
         committer.finished(now_ms, Outcome::Durable, write.bytes)
+    }
+
+    fn to_ingest(committer: &mut Committer) -> Sealed {
+        match committer.next_duty() {
+            Some(Duty::Ingest(sealed)) => sealed,
+            other => panic!("{other:?}"),
+        }
     }
 
     fn to_all(news: News) -> [(CoreId, News); 2] {
@@ -352,13 +465,13 @@ mod tests {
     }
 
     fn committed(up_to: u64) -> (CoreId, News) {
-        (CoreId(1), News::Committed { up_to: BatchId(up_to) })
+        (CoreId(1), News::Committed { lane: LaneId(1), up_to: BatchId(up_to) })
     }
 
     #[test]
     fn a_full_disk_refuses_sends_until_the_same_group_is_written() {
         let mut committer = committer(OnStoreOutage::Accept);
-        committer.push(CoreId(1), BatchId(1), b"one");
+        committer.push(LaneId(1), BatchId(1), b"one");
         let first = committer.next_write(0).unwrap();
         let full = io::Error::from(io::ErrorKind::StorageFull);
         committer.finished(5, Outcome::NotWritten(Some(full)), first.bytes.clone());
@@ -376,7 +489,7 @@ mod tests {
         let interrupted = Some(io::Error::from(io::ErrorKind::Interrupted));
         for (reason, admission) in [(None, Admission::Full), (interrupted, Admission::Open)] {
             let mut committer = committer(OnStoreOutage::Accept);
-            committer.push(CoreId(1), BatchId(1), b"one");
+            committer.push(LaneId(1), BatchId(1), b"one");
             let write = committer.next_write(0).unwrap();
             committer.finished(0, Outcome::NotWritten(reason), write.bytes);
             assert_eq!((committer.admission(), committer.is_idle()), (admission, false));
@@ -389,16 +502,16 @@ mod tests {
         let error = || io::Error::from_raw_os_error(5);
         for outcome in [Outcome::NotSynced(error()), Outcome::NotWritten(Some(error()))] {
             let mut committer = committer(OnStoreOutage::Accept);
-            committer.push(CoreId(1), BatchId(1), b"one");
+            committer.push(LaneId(1), BatchId(1), b"one");
             let write = committer.next_write(0).unwrap();
-            committer.push(CoreId(1), BatchId(2), b"two");
+            committer.push(LaneId(1), BatchId(2), b"two");
             let finished = committer.finished(0, outcome, write.bytes);
-            assert!(finished.group.is_none() && finished.sealed.is_none());
+            assert!(finished.group.is_none() && !finished.sealed);
             assert_eq!(committer.news(), to_all(News::Admission(Admission::Failed)));
             assert!(committer.failure().is_some_and(|why| why.contains("os error 5")));
-            committer.push(CoreId(1), BatchId(3), b"three");
+            committer.push(LaneId(1), BatchId(3), b"three");
             assert!(committer.next_write(u64::MAX).is_none());
-            assert!(committer.wanted_segment(u64::MAX).is_none() && committer.seal_if_old(u64::MAX).is_none());
+            assert!(committer.wanted_segment(u64::MAX).is_none() && !committer.seal_if_old(u64::MAX));
             assert!(committer.is_idle() && !committer.has_news());
         }
     }
@@ -406,14 +519,15 @@ mod tests {
     #[test]
     fn a_segment_goes_to_the_store_when_it_is_old_and_its_cores_hear_when_it_is_there() {
         let mut committer = committer(OnStoreOutage::Accept);
-        assert!(commit(&mut committer, 10, 1, 3).sealed.is_none());
+        assert!(!commit(&mut committer, 10, 1, 3).sealed);
         prepare(&mut committer);
-        assert!(committer.seal_if_old(10 + SEAL_AFTER_MS - 1).is_none());
-        let sealed = committer.seal_if_old(10 + SEAL_AFTER_MS).unwrap();
-        assert!(committer.seal_if_old(u64::MAX).is_none(), "nothing is in the next one");
+        assert!(!committer.seal_if_old(10 + SEAL_AFTER_MS - 1));
+        assert!(committer.seal_if_old(10 + SEAL_AFTER_MS));
+        assert!(!committer.seal_if_old(u64::MAX), "nothing is in the next one");
+        let sealed = to_ingest(&mut committer);
         committer.news();
         committer.ingested(sealed);
-        assert_eq!(committer.news(), [(CoreId(1), News::Ingested { up_to: BatchId(1) })]);
+        assert_eq!(committer.news(), [(CoreId(1), News::Stored { lane: LaneId(1), up_to: BatchId(1) })]);
     }
 
     #[test]
@@ -424,7 +538,10 @@ mod tests {
         let mut commit_next = |committer: &mut Committer, sealed: &mut Vec<Sealed>| {
             id += 1;
             prepare(committer);
-            sealed.extend(commit(committer, 0, id, 20_000).sealed);
+            commit(committer, 0, id, 20_000);
+            while let Some(Duty::Ingest(next)) = committer.next_duty() {
+                sealed.push(next);
+            }
         };
         while sealed.is_empty() {
             commit_next(&mut committer, &mut sealed);
@@ -442,14 +559,15 @@ mod tests {
         committer.ingested(sealed.remove(0));
         let news = committer.news();
         assert_eq!(news[..2], to_all(News::Store(StoreState::Present)), "before the entries that are owed");
-        assert!(matches!(news[2], (CoreId(1), News::Ingested { .. })));
+        assert!(matches!(news[2], (CoreId(1), News::Stored { .. })));
     }
 
     #[test]
     fn an_operator_may_have_sends_refused_while_the_store_is_away() {
         let mut committer = committer(OnStoreOutage::Refuse);
         commit(&mut committer, 0, 1, 3);
-        let sealed = committer.seal_if_old(SEAL_AFTER_MS).unwrap();
+        assert!(committer.seal_if_old(SEAL_AFTER_MS));
+        let sealed = to_ingest(&mut committer);
         committer.store_away();
         assert_eq!(committer.admission(), Admission::Outage);
         // What was on its way is still made durable.
@@ -458,6 +576,76 @@ mod tests {
         prepare(&mut committer);
         committer.ingested(sealed);
         assert_eq!((committer.admission(), committer.store()), (Admission::Open, StoreState::Present));
+    }
+
+    #[test]
+    fn a_segment_is_given_up_when_the_cores_have_brought_all_of_it_into_the_database() {
+        let topology = Topology::with_lanes(1, 2).unwrap();
+        let writer = Writer::new(CONFIG, Position::default());
+        let mut committer = Committer::new(writer, topology, Promise::Store, SEAL_AFTER_MS, OnStoreOutage::Accept);
+        prepare(&mut committer);
+        for (lane, id) in [(0, 1), (1, 1), (0, 2)] {
+            committer.push(LaneId(lane), BatchId(id), b"x");
+        }
+        let write = committer.next_write(0).unwrap();
+        committer.finished(0, Outcome::Durable, write.bytes);
+        assert!(committer.seal_if_old(SEAL_AFTER_MS));
+        assert_eq!(committer.next_duty(), None);
+        committer.stored(LaneId(0), BatchId(2));
+        assert_eq!(committer.next_duty(), None, "lane 1 has a batch in it");
+        committer.stored(LaneId(1), BatchId(1));
+        let Some(Duty::Free(sealed)) = committer.next_duty() else { panic!("all of it is stored") };
+        committer.news();
+        committer.ingested(sealed);
+        let knows = |(_, news): &(CoreId, News)| !matches!(news, News::Stored { .. });
+        assert!(committer.news().iter().all(knows), "the cores know themselves");
+        assert_eq!(committer.next_duty(), None);
+    }
+
+    #[test]
+    fn the_store_is_away_while_the_lanes_of_any_core_wait_too_long() {
+        let mut committer = committer(OnStoreOutage::Refuse);
+        committer.lanes_away(CoreId(0), true);
+        committer.lanes_away(CoreId(1), true);
+        assert_eq!((committer.store(), committer.admission()), (StoreState::Away, Admission::Outage));
+        committer.lanes_away(CoreId(0), false);
+        assert_eq!(committer.store(), StoreState::Away);
+        committer.lanes_away(CoreId(1), false);
+        assert_eq!((committer.store(), committer.admission()), (StoreState::Present, Admission::Open));
+    }
+
+    #[test]
+    fn nothing_is_promised_once_the_store_is_anothers() {
+        let mut committer = committer(OnStoreOutage::Accept);
+        committer.lost("taken over".to_owned());
+        assert_eq!(committer.news(), to_all(News::Admission(Admission::Failed)));
+        committer.push(LaneId(1), BatchId(1), b"one");
+        assert!(committer.next_write(0).is_none() && committer.is_idle() && committer.is_settled());
+    }
+
+    #[test]
+    fn a_stop_leaves_nothing_to_the_journal_that_a_database_can_get() {
+        for promise in [Promise::Journal, Promise::Store] {
+            let topology = Topology::new(2).unwrap();
+            let writer = Writer::new(CONFIG, Position::default());
+            let mut committer = Committer::new(writer, topology, promise, SEAL_AFTER_MS, OnStoreOutage::Accept);
+            prepare(&mut committer);
+            assert!(committer.is_settled());
+            committer.push(LaneId(1), BatchId(1), b"one");
+            let write = committer.next_write(0).unwrap();
+            committer.settle();
+            committer.finished(0, Outcome::Durable, write.bytes);
+            assert!(!committer.is_settled());
+            committer.settle();
+            committer.stored(LaneId(1), BatchId(1));
+            let (Duty::Ingest(sealed) | Duty::Free(sealed)) = committer.next_duty().unwrap();
+            assert!(!committer.is_settled(), "not yet");
+            committer.store_away();
+            assert!(committer.is_settled(), "nobody waits for a store that is away");
+            committer.ingested(sealed);
+            committer.lanes_away(CoreId(0), false);
+            assert!(committer.is_settled());
+        }
     }
 
     #[test]

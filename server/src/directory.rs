@@ -3,7 +3,8 @@
 use dashmap::DashMap;
 use foldhash::fast::RandomState;
 use proto_spec::UserId;
-use storage::CoreId;
+
+use crate::topology::CoreId;
 
 /// A process-wide map from a connected user to the core that holds the connections.
 #[derive(Debug, Default)]

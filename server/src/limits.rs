@@ -166,6 +166,23 @@ const _: () = assert!(4 * 80 * REVOCATIONS_MAX as u64 <= REVOCATIONS_FILE_BYTES_
 /// Longest key, secret, `FORMAT` or configuration file that is read. A wrong path must not fill the memory.
 pub const SMALL_FILE_BYTES_MAX: u64 = 1024 * 1024;
 
+/// Wait before a commit into the database that failed is tried again, in milliseconds; doubled each time, and half of it is
+/// left to chance.
+pub const LANE_RETRY_MS: u64 = 10;
+
+/// Longest such wait, in milliseconds: a database that is back is noticed within a second.
+pub const LANE_RETRY_MAX_MS: u64 = 1_000;
+
+/// How often a server that has nothing to commit looks whether the database is still its own, in milliseconds.
+pub const FENCE_CHECK_MS: u64 = 1_000;
+
+/// How long a shard keeps what it knows of a batch that is in the database, in milliseconds: what was said last is asked for
+/// most, by receipts, by pages and by the next message of the conversation. Not with the embedded engine, whose runs come late.
+pub const STORED_KEPT_MS: u64 = 10_000;
+
+/// Bytes of such batches that a lane keeps at most; in memory they are a few times that.
+pub const STORED_KEPT_BYTES_MAX: usize = 4 * 1024 * 1024;
+
 /// Most cores of one node. Each may have [`UNCOMMITTED_BYTES_MAX`] on its way to one journal, which is one disk; a larger
 /// machine keeps the rest for the store and the kernel.
 pub const CORES_MAX: u16 = 128;

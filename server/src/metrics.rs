@@ -6,8 +6,6 @@ use std::{
     sync::atomic::Ordering,
 };
 
-use storage::CoreId;
-
 use crate::{
     audit::AuditCounters,
     io::{
@@ -16,6 +14,7 @@ use crate::{
     },
     process::Usage,
     shard::{Class, Reason, ShardCounters},
+    topology::CoreId,
 };
 
 /// The whole page.

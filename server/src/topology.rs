@@ -1,7 +1,7 @@
 //! PURE: which partition a user belongs to, and which shard owns a partition.
 
 use proto_spec::UserId;
-use storage::CoreId;
+use storage::LaneId;
 
 /// A large fixed number of logical partitions, mapped to few places now and to more later without rewriting keys.
 pub const PARTITIONS: u32 = 65_536;
@@ -16,17 +16,31 @@ pub fn partition_of(user: UserId) -> Partition {
     Partition(storage::partition_of(user))
 }
 
-/// Where users live: how many cores this node has.
+/// A core of this process, and the shard that lives on it: 0, 1, 2, ...
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CoreId(pub u16);
+
+/// Where users live: how many cores this node has, and how many lanes each of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Topology {
     cores: u16,
+    lanes: u16,
 }
 
 impl Topology {
-    /// One node with `cores` cores; `None` for zero.
+    /// One node with `cores` cores of one lane each; `None` for zero.
     #[must_use]
     pub const fn new(cores: u16) -> Option<Self> {
-        if cores == 0 { None } else { Some(Self { cores }) }
+        Self::with_lanes(cores, 1)
+    }
+
+    /// One node with `cores` cores of `lanes` lanes each; `None` for zero of one of them, and for more lanes than have numbers.
+    #[must_use]
+    pub const fn with_lanes(cores: u16, lanes: u16) -> Option<Self> {
+        match cores.checked_mul(lanes) {
+            None | Some(0) => None,
+            Some(_) => Some(Self { cores, lanes }),
+        }
     }
 
     /// How many cores this node has.
@@ -35,11 +49,35 @@ impl Topology {
         self.cores
     }
 
+    /// How many lanes each core has.
+    #[must_use]
+    pub const fn lanes(self) -> u16 {
+        self.lanes
+    }
+
     /// The home of a user: the only shard that writes the user's log.
     #[must_use]
     pub fn home_of(self, user: UserId) -> CoreId {
-        let partition = u32::from(partition_of(user).0);
-        CoreId((partition * u32::from(self.cores) / PARTITIONS) as u16)
+        self.core_of(self.lane_of(user))
+    }
+
+    /// The lane of a user: each has its share of the partitions, which lie side by side in the store.
+    #[must_use]
+    pub fn lane_of(self, user: UserId) -> LaneId {
+        let lanes = u32::from(self.cores) * u32::from(self.lanes);
+        LaneId((u32::from(partition_of(user).0) * lanes / PARTITIONS) as u16)
+    }
+
+    /// Whose lane it is.
+    #[must_use]
+    pub const fn core_of(self, lane: LaneId) -> CoreId {
+        CoreId(lane.0 / self.lanes)
+    }
+
+    /// The lanes of a core.
+    pub fn lanes_of(self, core: CoreId) -> impl ExactSizeIterator<Item = LaneId> + use<> {
+        let first = core.0 * self.lanes;
+        (first..first + self.lanes).map(LaneId)
     }
 }
 
@@ -55,6 +93,19 @@ mod tests {
             users[usize::from(topology.home_of(UserId(user)).0)] += 1;
         }
         assert!(users.iter().all(|&n| (9_000..11_000).contains(&n)), "{users:?}");
+    }
+
+    #[test]
+    fn a_user_lives_on_the_same_core_however_many_lanes_it_has() {
+        for (cores, lanes) in [(1, 1), (1, 4), (3, 4), (7, 16), (64, 5)] {
+            let (one, many) = (Topology::new(cores).unwrap(), Topology::with_lanes(cores, lanes).unwrap());
+            for user in (1..5_000).map(UserId) {
+                assert_eq!(many.home_of(user), one.home_of(user));
+                assert!(many.lanes_of(many.home_of(user)).any(|lane| lane == many.lane_of(user)));
+            }
+        }
+        assert_eq!(Topology::with_lanes(2, 0), None);
+        assert_eq!(Topology::with_lanes(1_024, 64), None);
     }
 
     #[test]

@@ -19,7 +19,7 @@ use server::{
     journal_command::{self, Action, OnDamage},
 };
 use storage::{
-    Answer, Batch, BatchId, CoreId, EmbeddedConfig, EmbeddedStore, Query, Record, Span, answer,
+    Answer, Batch, BatchId, EmbeddedConfig, EmbeddedStore, LaneId, Query, Record, Span, answer,
     journal::{JournalConfig, JournalFolder, Position, Writer},
 };
 
@@ -69,14 +69,14 @@ impl World {
             let (device, number) = (DeviceId(1), SendNumber(n));
             let sent = Event::Sent { to: READER, device, number, content: content.clone() };
             let received = Event::Received { from: WRITER, origin: Seq(n), content };
-            self.group(&[(CoreId(0), &append(WRITER, n, sent)), (CoreId(1), &append(READER, n, received))]);
+            self.group(&[(LaneId(0), &append(WRITER, n, sent)), (LaneId(1), &append(READER, n, received))]);
         }
     }
 
-    fn group(&mut self, batches: &[(CoreId, &[u8])]) {
-        for (core, bytes) in batches {
+    fn group(&mut self, batches: &[(LaneId, &[u8])]) {
+        for (lane, bytes) in batches {
             let batch = BatchId(self.writer.counters().batches + 1);
-            self.writer.push(*core, batch, bytes);
+            self.writer.push(*lane, batch, bytes);
         }
         let write = self.writer.next_write().unwrap();
         let file = OpenOptions::new().write(true).open(self.journal.segment_path(write.segment)).unwrap();
@@ -269,7 +269,7 @@ fn a_list_has_one_line_a_record_and_texts_only_when_asked() {
     world.say(2);
     let mut batch = Batch::default();
     batch.push(&Record::Cursor { user: READER, device: DeviceId(3), seq: Seq(2) });
-    world.group(&[(CoreId(1), batch.bytes())]);
+    world.group(&[(LaneId(1), batch.bytes())]);
     let said = world.look(&["list"]).ok();
     let lines: Vec<_> = said.lines().collect();
     assert_eq!(lines.len(), 5);
@@ -287,7 +287,7 @@ fn a_listed_text_can_neither_break_its_line_nor_command_the_terminal() {
     let mut world = World::new();
     let content = Content::text("a\nb\tc\u{1b}[2J\u{9b}\u{202e}");
     let (device, number) = (DeviceId(1), SendNumber(1));
-    world.group(&[(CoreId(0), &append(WRITER, 1, Event::Sent { to: READER, device, number, content }))]);
+    world.group(&[(LaneId(0), &append(WRITER, 1, Event::Sent { to: READER, device, number, content }))]);
     let said = world.look(&["list", "--text"]).ok();
     assert!(said.ends_with("\t\"a\\nb\\tc\\u{1b}[2J\\u{9b}\\u{202e}\"\n"), "{said}");
 }
@@ -340,7 +340,7 @@ fn an_export_keeps_everything_for_its_owner_alone_and_overwrites_nothing() {
         assert_eq!((&line["lsn"], &line["text"]), (&Value::from(index + 1), &Value::from(text(message))));
     }
     assert!(kept.starts_with(
-        r#"{"lsn":1,"segment":1,"offset":4096,"core":0,"batch":1,"kind":"sent","user":7,"seq":1,"time_ms":1700000000001,"peer":8,"device":1,"number":1,"text":"message number 001"}"#
+        r#"{"lsn":1,"segment":1,"offset":4096,"lane":0,"batch":1,"kind":"sent","user":7,"seq":1,"time_ms":1700000000001,"peer":8,"device":1,"number":1,"text":"message number 001"}"#
     ));
 
     let said = world.look(&["export", "kept.jsonl"]);
@@ -446,7 +446,7 @@ fn files_that_are_not_even_segments_any_more_are_set_aside_with_what_follows() {
 fn a_batch_that_cannot_be_understood_is_damage_and_stops_neither_export_nor_the_way_on() {
     let mut world = World::new();
     world.say(2);
-    world.group(&[(CoreId(0), &[0xff, 0xff])]);
+    world.group(&[(LaneId(0), &[0xff, 0xff])]);
     world.say(1);
     let err = world.look(&["verify"]).damaged(&world.segment(1));
     assert!(err.contains("the batch at lsn 5 is whole and cannot be understood"), "{err}");

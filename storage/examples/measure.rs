@@ -17,8 +17,8 @@ use std::{
 use bytes::Bytes;
 use proto_spec::{Content, DeviceId, Direction, Entry, Event, SendNumber, Seq, TimestampMs, UserId};
 use storage::{
-    Batch, BatchId, CoreId, EmbeddedConfig, EmbeddedStore, Fence, Marks, Query, Record, Run, Span, Store, StoreError,
-    answer,
+    Batch, BatchId, EmbeddedConfig, EmbeddedStore, Fence, Kind, LaneId, Marks, Query, Record, Run, Span, Store,
+    StoreError, answer,
     contract::block_on,
     ingest,
     journal::{JournalConfig, JournalFolder, Position, SealedSegment, Writer},
@@ -96,6 +96,10 @@ struct Timed {
 }
 
 impl Store for Timed {
+    fn kind(&self) -> Kind {
+        self.store.kind()
+    }
+
     async fn get(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {
         self.store.get(key).await
     }
@@ -166,7 +170,7 @@ impl Journal {
                 batch.clear();
                 (0..MESSAGES_A_BATCH).for_each(|_| traffic.message(&mut batch));
                 self.batch += 1;
-                self.writer.push(CoreId(0), BatchId(self.batch), batch.bytes());
+                self.writer.push(LaneId(0), BatchId(self.batch), batch.bytes());
             }
             let write = self.writer.next_write().expect("a group");
             let path = self.folder.segment_path(write.segment);

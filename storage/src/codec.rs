@@ -13,6 +13,7 @@ use bincode::{
     enc::write::Writer,
     error::EncodeError,
 };
+use bytes::Bytes;
 use proto_spec::{Content, DeviceId, Entry, Event, SendNumber, Seq, TimestampMs, UserId};
 use thiserror::Error;
 
@@ -141,6 +142,11 @@ pub(crate) fn put_sends_block(out: &mut Vec<u8>, block: &SendsBlock) {
     let base = block.seqs.iter().copied().filter(|&seq| seq != Seq::ZERO).min().unwrap_or_default();
     let offsets = block.seqs.map(|seq| if seq == Seq::ZERO { 0 } else { seq.0 - base.0 + 1 });
     put_value(out, &StoredSends { base: base.0, offsets });
+}
+
+/// Reads the values of `sends` rows, of those that are there.
+pub(crate) fn sends_blocks(values: Vec<Option<Bytes>>) -> Result<Vec<Option<SendsBlock>>, CodecError> {
+    values.into_iter().map(|value| value.map(|value| sends_block(&value)).transpose()).collect()
 }
 
 /// Reads the value of a `sends` row.

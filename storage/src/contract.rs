@@ -1,7 +1,7 @@
 //! What every backend must do, as checks that run against any [`Store`]. Public, so that a backend elsewhere can be held
 //! to the same.
 //!
-//! Each check gets a fresh, empty store. A check that fails panics and says which claim does not hold.
+//! A database is held to more than an engine. Each check gets a fresh, empty store. A check that fails panics and says which claim does not hold.
 
 use std::{
     future::Future,
@@ -11,12 +11,16 @@ use std::{
     thread::{self, Thread},
 };
 
-use proto_spec::{Direction, Seq, UserId};
+use proto_spec::{Content, DeviceId, Direction, Entry, Event, SendNumber, Seq, TimestampMs, UserId};
 
 use crate::{
+    fold::{Fold, Sorted},
+    queries,
+    query::{Answer, Query},
+    record::{Batch, BatchId, LaneId, Record},
     run::{Run, RunBuilder},
     schema::{Key, RowKey},
-    store::{Fence, Range, Rows, Store, StoreError},
+    store::{Advanced, Fence, Holder, Kind, Range, Rows, Step, Store, StoreError, Tenure},
 };
 
 /// Runs all checks. `fresh` makes an empty store, and something that is dropped after it.
@@ -40,6 +44,186 @@ pub fn check<S: Store, G>(mut fresh: impl FnMut() -> (S, G)) {
     each("an_older_fence_never_commits", &|store| block_on(an_older_fence_never_commits(store)));
     each("a_large_run_is_read_back_in_order", &|store| block_on(a_large_run_is_read_back_in_order(store)));
     each("many_small_runs_are_read_back", &|store| block_on(many_small_runs_are_read_back(store)));
+    if fresh().0.kind() == Kind::Engine {
+        return;
+    }
+    let mut each = |name: &str, check: &dyn Fn(&S)| {
+        let (store, _guard) = fresh();
+        let named = CheckName(name);
+        check(&store);
+        drop(named);
+    };
+    each("an_advance_is_made_once", &|store| block_on(an_advance_is_made_once(store)));
+    each("an_advance_goes_on_from_the_one_before", &|store| block_on(an_advance_goes_on_from_the_one_before(store)));
+    each("lanes_advance_together_or_not_at_all", &|store| block_on(lanes_advance_together_or_not_at_all(store)));
+    each("lanes_advance_side_by_side", &|store| block_on(lanes_advance_side_by_side(store)));
+    each("an_older_fence_never_advances", &|store| block_on(an_older_fence_never_advances(store)));
+    each("sends_of_earlier_advances_are_kept", &|store| block_on(sends_of_earlier_advances_are_kept(store)));
+    each("who_begins_counts_from_one", &|store| block_on(who_begins_counts_from_one(store)));
+    each("a_full_advance_is_one_transaction", &|store| block_on(a_full_advance_is_one_transaction(store)));
+}
+
+async fn an_advance_is_made_once<S: Store>(store: &S) {
+    let fence = take_over(store).await;
+    assert_eq!(store.progress().await.expect("progress"), []);
+    let first = store.advance(fence, &[step(3, 0, 2)], cursor(1, 10)).await.expect("advance");
+    assert_eq!(first.rows, 2, "the cursor, and that there may be something to do");
+    store.advance(fence, &[step(3, 2, 3)], cursor(1, 20)).await.expect("advance");
+    // As if its outcome had not been known.
+    let again = store.advance(fence, &[step(3, 0, 2)], cursor(1, 10)).await.expect("advance");
+    assert_eq!(again, Advanced::default());
+    assert_eq!(cursor_of(store, 1).await, 20);
+    assert_eq!(store.progress().await.expect("progress"), [(LaneId(3), BatchId(3))]);
+}
+
+async fn an_advance_goes_on_from_the_one_before<S: Store>(store: &S) {
+    let fence = take_over(store).await;
+    store.advance(fence, &[step(0, 0, 2)], cursor(1, 10)).await.expect("advance");
+    for wrong in [step(0, 3, 4), step(0, 1, 4), step(1, 5, 6)] {
+        match store.advance(fence, &[wrong], cursor(1, 20)).await {
+            Err(StoreError::OutOfStep { step, .. }) => assert_eq!(step, wrong),
+            other => panic!("an advance of a lane that is elsewhere gave {other:?}"),
+        }
+    }
+    assert_eq!(cursor_of(store, 1).await, 10);
+}
+
+async fn lanes_advance_together_or_not_at_all<S: Store>(store: &S) {
+    let fence = take_over(store).await;
+    store.advance(fence, &[step(0, 0, 1), step(1, 0, 5)], cursor(1, 10)).await.expect("advance");
+    let refused = store.advance(fence, &[step(0, 1, 2), step(1, 0, 5)], cursor(1, 20)).await;
+    assert!(refused.is_err(), "{refused:?}");
+    let refused = store.advance(fence, &[step(0, 1, 2), step(1, 4, 6)], cursor(1, 20)).await;
+    assert!(refused.is_err(), "{refused:?}");
+    assert_eq!(cursor_of(store, 1).await, 10);
+    let progress = store.progress().await.expect("progress");
+    assert_eq!(progress, [(LaneId(0), BatchId(1)), (LaneId(1), BatchId(5))]);
+}
+
+async fn lanes_advance_side_by_side<S: Store>(store: &S) {
+    let fence = take_over(store).await;
+    for batch in 0..20 {
+        let (a, b) = (step(0, batch, batch + 1), step(1, batch, batch + 1));
+        let mut a = pin!(store.advance(fence, std::slice::from_ref(&a), cursor(1, batch + 1)));
+        let mut b = pin!(store.advance(fence, std::slice::from_ref(&b), cursor(2, batch + 1)));
+        let (mut done_a, mut done_b) = (None, None);
+        std::future::poll_fn(|context| {
+            if done_a.is_none()
+                && let Poll::Ready(done) = a.as_mut().poll(context)
+            {
+                done_a = Some(done);
+            }
+            if done_b.is_none()
+                && let Poll::Ready(done) = b.as_mut().poll(context)
+            {
+                done_b = Some(done);
+            }
+            if done_a.is_some() && done_b.is_some() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+        assert!(matches!((&done_a, &done_b), (Some(Ok(_)), Some(Ok(_)))), "{done_a:?} {done_b:?}");
+    }
+    assert_eq!((cursor_of(store, 1).await, cursor_of(store, 2).await), (20, 20));
+}
+
+async fn an_older_fence_never_advances<S: Store>(store: &S) {
+    let first = take_over(store).await;
+    let second = take_over(store).await;
+    for refused in
+        [store.advance(first, &[step(0, 0, 1)], cursor(1, 10)).await.map(drop), store.begin(first, Holder(1)).await]
+    {
+        match refused {
+            Err(StoreError::Fenced { held, current }) => assert_eq!((held, current), (first, second)),
+            other => panic!("under an older fence: {other:?}"),
+        }
+    }
+    assert_eq!((store.progress().await.expect("progress"), store.tenure().await.expect("tenure")), (vec![], None));
+    store.advance(second, &[step(0, 0, 1)], cursor(1, 10)).await.expect("advance");
+}
+
+async fn sends_of_earlier_advances_are_kept<S: Store>(store: &S) {
+    let fence = take_over(store).await;
+    let (user, device) = (UserId(1), DeviceId(9));
+    for number in 1..=130 {
+        let event = Event::Sent { to: UserId(2), device, number: SendNumber(number), content: Content::text("hello") };
+        let entry = Entry { seq: Seq(number), time: TimestampMs(number), event };
+        let sorted = sorted(&[Record::Append { user, entry, replaces: None }]);
+        store.advance(fence, &[step(0, number - 1, number)], sorted).await.expect("advance");
+    }
+    for number in 1..=130 {
+        let query = Query::Send { user, device, number: SendNumber(number) };
+        let answer = queries::answer(store, &query).await.expect("answer");
+        assert_eq!(answer, Answer::Send(Some((Seq(number), TimestampMs(number)))));
+    }
+}
+
+async fn who_begins_counts_from_one<S: Store>(store: &S) {
+    assert_eq!(store.tenure().await.expect("tenure"), None);
+    let fence = take_over(store).await;
+    store.advance(fence, &[step(0, 0, 7)], cursor(1, 10)).await.expect("advance");
+    assert_eq!(store.tenure().await.expect("tenure"), None, "it has not begun");
+    store.begin(fence, Holder(5)).await.expect("begin");
+    assert_eq!(store.tenure().await.expect("tenure"), Some(Tenure { holder: Holder(5), fence }));
+    assert_eq!(store.progress().await.expect("progress"), []);
+    store.advance(fence, &[step(0, 0, 1)], cursor(1, 20)).await.expect("advance");
+    let later = take_over(store).await;
+    assert_eq!(store.tenure().await.expect("tenure"), Some(Tenure { holder: Holder(5), fence }));
+    assert_eq!(store.progress().await.expect("progress"), [(LaneId(0), BatchId(1))]);
+    store.begin(later, Holder(u128::MAX)).await.expect("begin");
+    assert_eq!(store.tenure().await.expect("tenure"), Some(Tenure { holder: Holder(u128::MAX), fence: later }));
+}
+
+/// As many records as ever come at once: the most rows for their bytes, and the most bytes.
+async fn a_full_advance_is_one_transaction<S: Store>(store: &S) {
+    let fence = take_over(store).await;
+    let bytes_max = Kind::Database.run_bytes_max() as usize;
+    let mut batch = Batch::default();
+    let mut user = 0;
+    while batch.bytes().len() < bytes_max {
+        user += 1;
+        batch.push(&Record::Cursor { user: UserId(user), device: DeviceId(1), seq: Seq(1) });
+    }
+    let mut fold = Fold::default();
+    fold.add(batch.bytes()).expect("a batch");
+    store.advance(fence, &[step(0, 0, 1)], fold.sort()).await.expect("many small rows");
+    assert_eq!(cursor_of(store, user).await, 1);
+    let text = "x".repeat(8 * 1024);
+    let mut batch = Batch::default();
+    let mut seq = 0;
+    while batch.bytes().len() < bytes_max {
+        seq += 1;
+        let event = Event::Received { from: UserId(2), origin: Seq(seq), content: Content::text(&text) };
+        let entry = Entry { seq: Seq(seq), time: TimestampMs(1), event };
+        batch.push(&Record::Append { user: UserId(1), entry, replaces: None });
+    }
+    let mut fold = Fold::default();
+    fold.add(batch.bytes()).expect("a batch");
+    store.advance(fence, &[step(0, 1, 2)], fold.sort()).await.expect("long texts");
+    assert_eq!(range(store, 0, u64::MAX, Direction::Forwards).await.rows.len() as u64, seq);
+}
+
+fn step(lane: u16, after: u64, up_to: u64) -> Step {
+    Step { lane: LaneId(lane), after: BatchId(after), up_to: BatchId(up_to) }
+}
+
+fn sorted(records: &[Record]) -> Sorted {
+    let mut batch = Batch::default();
+    records.iter().for_each(|record| batch.push(record));
+    let mut fold = Fold::default();
+    fold.add(batch.bytes()).expect("a batch");
+    fold.sort()
+}
+
+/// What the acknowledgement of a user's only device leaves behind.
+fn cursor(user: u64, seq: u64) -> Sorted {
+    sorted(&[Record::Cursor { user: UserId(user), device: DeviceId(1), seq: Seq(seq) }])
+}
+
+async fn cursor_of<S: Store>(store: &S, user: u64) -> u64 {
+    match queries::answer(store, &Query::User(UserId(user))).await.expect("answer") {
+        Answer::User(snapshot) => snapshot.devices.first().map_or(0, |device| device.cursor.0),
+        other => panic!("{other:?}"),
+    }
 }
 
 async fn a_commit_is_read_back<S: Store>(store: &S) {
@@ -130,6 +314,12 @@ async fn an_older_fence_never_commits<S: Store>(store: &S) {
         other => panic!("a commit under an older fence gave {other:?}"),
     }
     assert_eq!(get(store, 1).await, None);
+    let refused = store.commit(first, &Run::default()).await;
+    assert!(
+        matches!(refused, Err(StoreError::Fenced { .. })),
+        "nor does it seem to with nothing to commit: {refused:?}"
+    );
+    commit(store, second, Run::default()).await;
     commit(store, second, run([(1, Some(&b"two"[..]))])).await;
 }
 

@@ -26,7 +26,7 @@ use proto_spec::Direction;
 use crate::{
     run::{Change, Run},
     schema::{FORMAT_VERSION, Key},
-    store::{Fence, Gather, Range, Rows, Store, StoreError},
+    store::{Fence, Gather, Kind, Range, Rows, Store, StoreError},
 };
 
 /// Sizes of an embedded store.
@@ -194,6 +194,10 @@ impl EmbeddedStore {
 }
 
 impl Store for EmbeddedStore {
+    fn kind(&self) -> Kind {
+        Kind::Engine
+    }
+
     async fn get(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {
         Ok(self.read(|rows| rows.get(&**key))?.map(|value| Bytes::copy_from_slice(&value)))
     }

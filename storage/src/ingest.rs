@@ -1,29 +1,32 @@
-//! Sealed journal segments into the store, in large runs. Recovery after a crash is the same.
+//! Sealed journal segments into the store, in runs. Recovery after a crash is the same.
 //!
 //! Owns the order of the steps, nothing else: reading and verifying is the journal's, meaning is the fold's, durability
-//! is the store's. Blocks while it reads files. Memory is two to three times the bytes of a run: at most [`RUN_BYTES_MAX`] or, if that
-//! is larger, one segment.
+//! is the store's. Blocks while it reads files. Memory is two to three times the bytes of a run, whose bound is that of the store's
+//! [`Kind`].
 //!
-//! Invariant: nothing is committed of a run whose segments could not be read whole.
+//! Invariants: runs are whole batches in the order of the journal, so a store that takes a run as a whole always has what some
+//! beginning of the journal leaves behind. Nothing is committed of a run whose batches could not be read.
 
+use std::collections::HashMap;
+
+use foldhash::fast::RandomState;
 use thiserror::Error;
 
 use crate::{
-    codec::{self, CodecError},
+    codec::CodecError,
     fold::Fold,
-    journal::{JournalError, Lsn, SealedSegment},
-    store::{Fence, Store, StoreError},
+    journal::{JournalError, JournalRecord, Lsn, SealedSegment},
+    record::{BatchId, LaneId},
+    store::{Advanced, Fence, Kind, Step, Store, StoreError},
 };
-
-/// Segments are taken into one run while their records do not exceed this: two of the default size. Larger runs cost less
-/// a row, smaller ones less memory.
-pub const RUN_BYTES_MAX: u64 = 128 * 1024 * 1024;
 
 /// What an ingestion has done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct IngestReport {
     /// Batches read.
     pub batches: u64,
+    /// Of these, how many the store had already.
+    pub known: u64,
     /// Records read.
     pub records: u64,
     /// Bytes of the segments' records.
@@ -69,8 +72,8 @@ impl IngestError {
     }
 }
 
-/// Commits what the segments' records leave behind. The segments must follow each other in the journal, and everything
-/// before them must have been ingested.
+/// Commits what the segments' records leave behind, but for batches that the store has already. The segments must follow each
+/// other in the journal, and everything before them must have been ingested.
 ///
 /// # Errors
 /// A segment cannot be read or understood, or the store refused. The same segments may always be ingested again.
@@ -80,61 +83,86 @@ pub async fn ingest<S: Store>(
     segments: &[SealedSegment],
 ) -> Result<IngestReport, IngestError> {
     let mut report = IngestReport::default();
-    let mut rest = segments;
-    while !rest.is_empty() {
-        let (run, later) = rest.split_at(run_len(rest));
-        ingest_run(store, fence, run, &mut report).await?;
-        rest = later;
+    let mut lanes = Lanes { kind: store.kind(), at: store.progress().await?.into_iter().collect() };
+    let mut run = GatheredRun::default();
+    for segment in segments {
+        let mut records = segment.read()?;
+        while let Some(batch) = records.next_record()? {
+            report.batches += 1;
+            let bytes = batch.payload.len() as u64;
+            report.journal_bytes += bytes;
+            let Some(after) = lanes.step(&batch)? else {
+                report.known += 1;
+                continue;
+            };
+            if run.bytes > 0 && run.bytes + bytes > lanes.kind.run_bytes_max() {
+                std::mem::take(&mut run).commit(store, fence, &mut report).await?;
+            }
+            let unreadable = |source| IngestError::Batch { path: segment.path.clone(), lsn: batch.lsn, source };
+            run.add(&batch, after).map_err(unreadable)?;
+        }
     }
+    run.commit(store, fence, &mut report).await?;
     Ok(report)
 }
 
-/// How many of the segments make the next run: at least one.
-fn run_len(segments: &[SealedSegment]) -> usize {
-    let mut bytes = 0;
-    let fits = |segment: &&SealedSegment| {
-        bytes += segment.end;
-        bytes <= RUN_BYTES_MAX
-    };
-    segments.iter().take_while(fits).count().max(1)
+/// How far each lane is in the store, or will be with the run that is gathered.
+struct Lanes {
+    kind: Kind,
+    at: HashMap<LaneId, BatchId, RandomState>,
 }
 
-async fn ingest_run<S: Store>(
-    store: &S,
-    fence: Fence,
-    segments: &[SealedSegment],
-    report: &mut IngestReport,
-) -> Result<(), IngestError> {
-    let mut fold = Fold::default();
-    for segment in segments {
-        fold_segment(segment, &mut fold, report)?;
+impl Lanes {
+    /// Moves the batch's lane on to it, and says where it was; `None` if it was as far already.
+    fn step(&mut self, batch: &JournalRecord<'_>) -> Result<Option<BatchId>, StoreError> {
+        let at = self.at.entry(batch.lane).or_default();
+        let found = *at;
+        if self.kind == Kind::Engine {
+            return Ok(Some(found));
+        }
+        if batch.batch <= found {
+            return Ok(None);
+        }
+        if batch.batch.0 != found.0 + 1 {
+            let step = Step { lane: batch.lane, after: BatchId(batch.batch.0 - 1), up_to: batch.batch };
+            return Err(StoreError::OutOfStep { step, found });
+        }
+        *at = batch.batch;
+        Ok(Some(found))
     }
-    report.records += fold.records();
-
-    let sorted = fold.sort();
-    let needed = sorted.needed();
-    report.base_rows += needed.len() as u64;
-    let mut base = Vec::with_capacity(needed.len());
-    for value in store.get_many(&needed).await? {
-        base.push(value.map(|value| codec::sends_block(&value)).transpose().map_err(StoreError::from)?);
-    }
-
-    let run = sorted.finish(base);
-    report.rows += run.len() as u64;
-    report.row_bytes += run.bytes() as u64;
-    store.commit(fence, &run).await?;
-    Ok(())
 }
 
-fn fold_segment(segment: &SealedSegment, fold: &mut Fold, report: &mut IngestReport) -> Result<(), IngestError> {
-    let mut records = segment.read()?;
-    while let Some(batch) = records.next_record()? {
-        let unreadable = |source| IngestError::Batch { path: segment.path.clone(), lsn: batch.lsn, source };
-        fold.add(batch.payload).map_err(unreadable)?;
-        report.batches += 1;
-        report.journal_bytes += batch.payload.len() as u64;
+/// Batches on their way into one run.
+#[derive(Default)]
+struct GatheredRun {
+    fold: Fold,
+    /// Of records.
+    bytes: u64,
+    steps: Vec<Step>,
+}
+
+impl GatheredRun {
+    fn add(&mut self, batch: &JournalRecord<'_>, after: BatchId) -> Result<(), CodecError> {
+        self.fold.add(batch.payload)?;
+        self.bytes += batch.payload.len() as u64;
+        match self.steps.iter_mut().find(|step| step.lane == batch.lane) {
+            Some(step) => step.up_to = batch.batch,
+            None => self.steps.push(Step { lane: batch.lane, after, up_to: batch.batch }),
+        }
+        Ok(())
     }
-    Ok(())
+
+    async fn commit<S: Store>(self, store: &S, fence: Fence, report: &mut IngestReport) -> Result<(), StoreError> {
+        if self.steps.is_empty() {
+            return Ok(());
+        }
+        report.records += self.fold.records();
+        let Advanced { rows, bytes, base_rows } = store.advance(fence, &self.steps, self.fold.sort()).await?;
+        report.rows += rows;
+        report.row_bytes += bytes;
+        report.base_rows += base_rows;
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -147,9 +175,9 @@ mod tests {
     use super::*;
     use crate::{
         contract::block_on,
-        journal::{JournalConfig, JournalFolder, Position, SegmentNumber, Writer, recover},
+        journal::{JournalConfig, JournalFolder, Position, Writer, recover},
         memory::{CommitFault, MemoryStore},
-        record::{Batch, BatchId, CoreId, Record},
+        record::{Batch, Record},
         testing::history,
     };
 
@@ -158,15 +186,19 @@ mod tests {
 
     /// A journal of these batches, sealed after each `seal_every` of them.
     fn journal(batches: &[&[u8]], seal_every: usize) -> (TempDir, Vec<SealedSegment>) {
+        journal_of(CONFIG, batches, seal_every)
+    }
+
+    fn journal_of(config: JournalConfig, batches: &[&[u8]], seal_every: usize) -> (TempDir, Vec<SealedSegment>) {
         let dir = tempfile::tempdir().unwrap();
-        let folder = JournalFolder::open(dir.path(), CONFIG.segment_bytes).unwrap();
-        let mut writer = Writer::new(CONFIG, Position::default());
+        let folder = JournalFolder::open(dir.path(), config.segment_bytes).unwrap();
+        let mut writer = Writer::new(config, Position::default());
         let mut sealed = Vec::new();
         for (at, batch) in batches.iter().enumerate() {
             while let Some(number) = writer.wants_segment() {
                 writer.add_segment(number, folder.prepare(number).unwrap().salt);
             }
-            writer.push(CoreId(0), BatchId(at as u64 + 1), batch);
+            writer.push(LaneId(0), BatchId(at as u64 + 1), batch);
             let write = writer.next_write().unwrap();
             let file = OpenOptions::new().write(true).open(folder.segment_path(write.segment)).unwrap();
             file.write_all_at(&write.bytes, write.offset).unwrap();
@@ -178,6 +210,12 @@ mod tests {
         sealed.extend(writer.seal());
         let sealed = sealed.iter().map(|sealed| SealedSegment::new(&folder, sealed)).collect();
         (dir, sealed)
+    }
+
+    /// The batches in one segment that holds them all.
+    fn large_journal(batches: &[Batch]) -> (TempDir, Vec<SealedSegment>) {
+        let config = JournalConfig { segment_bytes: 16 << 20, journal_bytes_max: 64 << 20, reserve_bytes: 0 };
+        journal_of(config, &batches.iter().map(Batch::bytes).collect::<Vec<_>>(), usize::MAX)
     }
 
     fn encoded(records: &[Record], batch_len: usize) -> Vec<Batch> {
@@ -195,6 +233,12 @@ mod tests {
         (store, fence)
     }
 
+    fn database_taken_over() -> (MemoryStore, Fence) {
+        let store = MemoryStore::database();
+        let fence = block_on(store.take_over()).unwrap();
+        (store, fence)
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(12))]
 
@@ -205,9 +249,12 @@ mod tests {
             let batches = encoded(&records, batch_len);
             let (dir, sealed) = journal(&batches.iter().map(Batch::bytes).collect::<Vec<_>>(), seal_every);
             let (store, fence) = taken_over();
+            let (database, its_fence) = database_taken_over();
             for run in sealed.chunks(run_len) {
                 block_on(ingest(&store, fence, run)).unwrap();
+                block_on(ingest(&database, its_fence, run)).unwrap();
             }
+            prop_assert_eq!(database.rows(), store.rows());
 
             // Recovery reads the same segments, and ingests them all again, at once.
             let recovered = recover(dir.path()).unwrap();
@@ -226,23 +273,28 @@ mod tests {
             let (_dir, sealed) = journal(&batches.iter().map(Batch::bytes).collect::<Vec<_>>(), 5);
             let (expected, fence) = taken_over();
             block_on(ingest(&expected, fence, &sealed)).unwrap();
-            let (store, fence) = taken_over();
-            for segment in &sealed {
-                let faults = [
-                    CommitFault::UnknownHalf,
-                    CommitFault::Full,
-                    CommitFault::UnknownApplied,
-                    CommitFault::Conflict,
-                    CommitFault::UnknownLost,
-                ];
-                for fault in faults {
-                    store.fail_next_commit(fault);
-                    let refused = block_on(ingest(&store, fence, std::slice::from_ref(segment))).unwrap_err();
-                    prop_assert!(refused.is_retryable());
+            for (store, fence) in [taken_over(), database_taken_over()] {
+                for segment in &sealed {
+                    let faults = [
+                        CommitFault::UnknownHalf,
+                        CommitFault::Full,
+                        CommitFault::UnknownApplied,
+                        CommitFault::Conflict,
+                        CommitFault::UnknownLost,
+                    ];
+                    for fault in faults {
+                        store.fail_next_commit(fault);
+                        match block_on(ingest(&store, fence, std::slice::from_ref(segment))) {
+                            Err(refused) => prop_assert!(refused.is_retryable()),
+                            // A database knows that it has been done, and the fault is left over.
+                            Ok(report) => prop_assert_eq!((store.kind(), report.rows), (Kind::Database, 0)),
+                        }
+                    }
+                    store.forget_faults();
+                    block_on(ingest(&store, fence, std::slice::from_ref(segment))).unwrap();
                 }
-                block_on(ingest(&store, fence, std::slice::from_ref(segment))).unwrap();
+                prop_assert_eq!(store.rows(), expected.rows());
             }
-            prop_assert_eq!(store.rows(), expected.rows());
         }
     }
 
@@ -260,15 +312,40 @@ mod tests {
         assert!(store.rows().is_empty());
     }
 
+    fn cursors(count: u64) -> Vec<Record> {
+        let (user, device) = (proto_spec::UserId(1), proto_spec::DeviceId(2));
+        (1..=count).map(|seq| Record::Cursor { user, device, seq: proto_spec::Seq(seq) }).collect()
+    }
+
     #[test]
-    fn runs_are_bounded_by_bytes_and_have_at_least_one_segment() {
-        let segments = |ends: &[u64]| -> Vec<_> {
-            let segment = |&end| SealedSegment { number: SegmentNumber(1), path: "x".into(), end };
-            ends.iter().map(segment).collect()
+    fn a_database_gets_the_journal_in_parts_and_goes_on_where_it_was() {
+        let batches = encoded(&cursors(240_000), 20_000);
+        let (_dir, sealed) = large_journal(&batches);
+        let store = MemoryStore::database();
+        let fence = block_on(store.take_over()).unwrap();
+        let mut parts = 0;
+        let report = loop {
+            store.fail_next_commit(CommitFault::UnknownApplied);
+            match block_on(ingest(&store, fence, &sealed)) {
+                Err(IngestError::Store(StoreError::Unknown { .. })) => parts += 1,
+                other => break other.unwrap(),
+            }
         };
-        assert_eq!(run_len(&segments(&[RUN_BYTES_MAX / 2, RUN_BYTES_MAX / 2, 1])), 2);
-        assert_eq!(run_len(&segments(&[RUN_BYTES_MAX + 1, 1])), 1);
-        assert_eq!(run_len(&segments(&[1])), 1);
+        assert!((4..=12).contains(&parts), "{parts}");
+        assert_eq!((report.batches, report.known, report.rows), (12, 12, 0));
+        assert_eq!(block_on(store.progress()).unwrap(), [(LaneId(0), BatchId(12))]);
+    }
+
+    #[test]
+    fn a_database_that_lacks_a_batch_before_the_journal_takes_nothing() {
+        let batches = encoded(&cursors(3), 1);
+        let (_dir, sealed) = journal(&batches.iter().map(Batch::bytes).collect::<Vec<_>>(), 1);
+        let store = MemoryStore::database();
+        let fence = block_on(store.take_over()).unwrap();
+        let refused = block_on(ingest(&store, fence, &sealed[1..])).unwrap_err();
+        assert!(!refused.is_retryable());
+        assert_eq!(refused.to_string(), "lane 0 is at batch 0 in the store, not at 1");
+        assert!(store.rows().is_empty());
     }
 
     #[test]

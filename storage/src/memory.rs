@@ -1,4 +1,5 @@
-//! A store in memory, for tests and simulation. Fails on demand, and only then.
+//! A store in memory, for tests and simulation. Fails on demand, and only then. It is an engine, or a database whose
+//! transactions are as those of a real one: whole or not at all, onto what they go on from, with outcomes that may be unknown.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -10,21 +11,34 @@ use parking_lot::Mutex;
 use proto_spec::Direction;
 
 use crate::{
+    codec,
+    fold::Sorted,
+    record::{BatchId, LaneId},
     run::{Change, Run},
     schema::Key,
-    store::{Fence, Gather, Range, Rows, Store, StoreError},
+    store::{Advanced, Fence, Gather, Holder, Kind, Range, Rows, Step, Store, StoreError, Tenure, are_made},
 };
 
 /// A store in memory. What is "durable" in it survives as long as the value does.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct MemoryStore {
+    kind: Kind,
     state: Mutex<State>,
+}
+
+impl Default for MemoryStore {
+    /// An engine.
+    fn default() -> Self {
+        Self { kind: Kind::Engine, state: Mutex::default() }
+    }
 }
 
 #[derive(Debug, Default)]
 struct State {
     rows: BTreeMap<Key, Bytes>,
     fence: Fence,
+    progress: BTreeMap<LaneId, BatchId>,
+    tenure: Option<Tenure>,
     commit_faults: VecDeque<CommitFault>,
     is_away: bool,
     reads_to_fail: usize,
@@ -39,7 +53,7 @@ pub enum CommitFault {
     UnknownApplied,
     /// [`StoreError::Unknown`], and nothing was applied.
     UnknownLost,
-    /// [`StoreError::Unknown`], and the first half of the run was applied.
+    /// [`StoreError::Unknown`], and the first half of the run was applied; nothing of an advance, which is never halved.
     UnknownHalf,
     /// [`StoreError::Conflict`].
     Conflict,
@@ -48,9 +62,20 @@ pub enum CommitFault {
 }
 
 impl MemoryStore {
+    /// An empty database.
+    #[must_use]
+    pub fn database() -> Self {
+        Self { kind: Kind::Database, ..Self::default() }
+    }
+
     /// The next commit that holds the fence, and has no fault ahead of it, fails in this way.
     pub fn fail_next_commit(&self, fault: CommitFault) {
         self.state.lock().commit_faults.push_back(fault);
+    }
+
+    /// Faults that have not happened yet never will.
+    pub fn forget_faults(&self) {
+        self.state.lock().commit_faults.clear();
     }
 
     /// From now on every commit finds the store unavailable, or none does.
@@ -88,14 +113,39 @@ impl State {
         Ok(&self.rows)
     }
 
-    fn commit(&mut self, fence: Fence, run: &Run) -> Result<(), StoreError> {
+    fn check(&self, fence: Fence) -> Result<(), StoreError> {
         if fence != self.fence {
             return Err(StoreError::Fenced { held: fence, current: self.fence });
         }
-        let reason = || "a test asked for it".to_owned();
         if self.is_away {
-            return Err(StoreError::Unavailable { reason: reason() });
+            return Err(StoreError::Unavailable { reason: "a test asked for it".to_owned() });
         }
+        Ok(())
+    }
+
+    fn advance(&mut self, fence: Fence, steps: &[Step], sorted: Sorted) -> Result<Advanced, StoreError> {
+        self.check(fence)?;
+        let found = steps.iter().map(|step| self.progress.get(&step.lane).copied().unwrap_or_default());
+        if are_made(steps, found)? {
+            return Ok(Advanced::default());
+        }
+        let needed = sorted.needed();
+        let base = codec::sends_blocks(needed.iter().map(|key| self.rows.get(key).cloned()).collect())?;
+        let run = sorted.finish(base);
+        if !steps.is_empty() && self.commit_faults.front() == Some(&CommitFault::UnknownHalf) {
+            self.commit_faults[0] = CommitFault::UnknownLost;
+        }
+        let applies = matches!(self.commit_faults.front(), None | Some(CommitFault::UnknownApplied));
+        if applies {
+            self.progress.extend(steps.iter().map(|step| (step.lane, step.up_to)));
+        }
+        self.commit(fence, &run)?;
+        Ok(Advanced { rows: run.len() as u64, bytes: run.bytes() as u64, base_rows: needed.len() as u64 })
+    }
+
+    fn commit(&mut self, fence: Fence, run: &Run) -> Result<(), StoreError> {
+        self.check(fence)?;
+        let reason = || "a test asked for it".to_owned();
         match self.commit_faults.pop_front() {
             None => {
                 self.apply(run.iter());
@@ -118,6 +168,10 @@ impl State {
 }
 
 impl Store for MemoryStore {
+    fn kind(&self) -> Kind {
+        self.kind
+    }
+
     async fn get(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {
         Ok(self.state.lock().read()?.get(key).cloned())
     }
@@ -152,6 +206,32 @@ impl Store for MemoryStore {
         state.fence = Fence(state.fence.0 + 1);
         Ok(state.fence)
     }
+
+    async fn advance(&self, fence: Fence, steps: &[Step], sorted: Sorted) -> Result<Advanced, StoreError> {
+        let mut state = self.state.lock();
+        match self.kind {
+            Kind::Engine => state.advance(fence, &[], sorted),
+            Kind::Database => state.advance(fence, steps, sorted),
+        }
+    }
+
+    async fn progress(&self) -> Result<Vec<(LaneId, BatchId)>, StoreError> {
+        Ok(self.state.lock().progress.iter().map(|(lane, batch)| (*lane, *batch)).collect())
+    }
+
+    async fn tenure(&self) -> Result<Option<Tenure>, StoreError> {
+        Ok(self.state.lock().tenure)
+    }
+
+    async fn begin(&self, fence: Fence, holder: Holder) -> Result<(), StoreError> {
+        let mut state = self.state.lock();
+        state.check(fence)?;
+        if self.kind == Kind::Database {
+            state.progress.clear();
+            state.tenure = Some(Tenure { holder, fence });
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -160,8 +240,9 @@ mod tests {
     use crate::contract::{self, block_on};
 
     #[test]
-    fn the_memory_store_fulfils_the_contract() {
+    fn the_memory_store_fulfils_the_contract_as_an_engine_and_as_a_database() {
         contract::check(|| (MemoryStore::default(), ()));
+        contract::check(|| (MemoryStore::database(), ()));
     }
 
     #[test]

@@ -7,11 +7,12 @@ use proto_spec::{DeviceId, Entry, Seq, UserId};
 
 use crate::codec::{self, CodecError};
 
-/// A core of this process, and the shard that lives on it: 0, 1, 2, ...
+/// A lane: batches that become durable one after the other. A shard has one or several; all records of a user are in batches
+/// of one lane, so that what is known of a user never has a gap.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct CoreId(pub u16);
+pub struct LaneId(pub u16);
 
-/// A shard's own number of a batch: 1, 2, 3, ... since the process started.
+/// A lane's own number of a batch: 1, 2, 3, ... since the process started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BatchId(pub u64);
 

@@ -5,7 +5,8 @@
 //! Invariants: a commit that returned `Ok` is durable; one that returned an error may have been applied in part (the
 //! embedded engine and a memory are atomic, but runs are redone from the journal until they succeed, so no backend has to
 //! be); committing the same run again is harmless; a commit under a fence that somebody else has taken over never
-//! succeeds.
+//! succeeds. Of a [`Kind::Database`] also: an advance is applied as a whole or not at all, at most once, and only onto what
+//! it goes on from; so one whose outcome is not known may be tried again, and one that comes late changes nothing.
 
 use std::{future::Future, path::PathBuf, sync::Arc};
 
@@ -14,13 +15,48 @@ use proto_spec::Direction;
 use thiserror::Error;
 
 use crate::{
-    codec::CodecError,
+    codec::{self, CodecError},
+    fold::Sorted,
+    record::{BatchId, LaneId},
     run::Run,
     schema::{Key, KeyError},
 };
 
+/// What a backend is, as far as others have to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// An engine in this process, on the disk of the journal. Reads block the thread. It is filled from the journal alone, in
+    /// large runs.
+    Engine,
+    /// Somewhere else. Nothing blocks the thread; small transactions of several lanes are under way at once, and it knows how
+    /// far each lane has come.
+    Database,
+}
+
+/// Most bytes of records that go into one run of a [`Kind::Engine`]: two segments of the default size. Larger runs cost less a
+/// row, smaller ones less memory.
+pub const ENGINE_RUN_BYTES_MAX: u64 = 128 * 1024 * 1024;
+
+/// Most bytes of records that go into one advance of a [`Kind::Database`], unless a single batch has more. The rows of
+/// records have about four times their bytes: a tenth of what FoundationDB allows a transaction, as its makers advise.
+pub const DATABASE_RUN_BYTES_MAX: u64 = 256 * 1024;
+
+impl Kind {
+    /// Most bytes of records that go into one run, unless a single batch has more.
+    #[must_use]
+    pub const fn run_bytes_max(self) -> u64 {
+        match self {
+            Self::Engine => ENGINE_RUN_BYTES_MAX,
+            Self::Database => DATABASE_RUN_BYTES_MAX,
+        }
+    }
+}
+
 /// An ordered key-value store.
 pub trait Store: Send + Sync + 'static {
+    /// What it is.
+    fn kind(&self) -> Kind;
+
     /// The value of a row, if it is there.
     fn get(&self, key: &Key) -> impl Future<Output = Result<Option<Bytes>, StoreError>> + Send;
 
@@ -43,6 +79,99 @@ pub trait Store: Send + Sync + 'static {
 
     /// Becomes the one who may commit: commits under every earlier fence fail from now on.
     fn take_over(&self) -> impl Future<Output = Result<Fence, StoreError>> + Send;
+
+    /// Makes batches durable that follow on each other in their lanes: `steps` says which, `sorted` what they leave behind. A
+    /// [`Kind::Database`] whose lanes have all come so far already does nothing; it is one transaction. A [`Kind::Engine`]
+    /// does not look at the steps: nothing but the journal's order fills it.
+    fn advance(
+        &self,
+        fence: Fence,
+        steps: &[Step],
+        sorted: Sorted,
+    ) -> impl Future<Output = Result<Advanced, StoreError>> + Send {
+        let _ = steps;
+        async move {
+            let needed = sorted.needed();
+            let base = codec::sends_blocks(self.get_many(&needed).await?)?;
+            let run = sorted.finish(base);
+            self.commit(fence, &run).await?;
+            Ok(Advanced { rows: run.len() as u64, bytes: run.bytes() as u64, base_rows: needed.len() as u64 })
+        }
+    }
+
+    /// The last batch of each lane that is in the store, of those that have any there. Nothing for a [`Kind::Engine`].
+    fn progress(&self) -> impl Future<Output = Result<Vec<(LaneId, BatchId)>, StoreError>> + Send {
+        async { Ok(Vec::new()) }
+    }
+
+    /// Who began last. `None` for a [`Kind::Engine`], which belongs to its folder, and before anybody has begun.
+    fn tenure(&self) -> impl Future<Output = Result<Option<Tenure>, StoreError>> + Send {
+        async { Ok(None) }
+    }
+
+    /// Begins to serve as `holder`: lanes count their batches from one again. Everything that the journal had must be in the
+    /// store. Nothing to do for a [`Kind::Engine`].
+    fn begin(&self, fence: Fence, holder: Holder) -> impl Future<Output = Result<(), StoreError>> + Send {
+        let _ = (fence, holder);
+        async { Ok(()) }
+    }
+}
+
+/// A journal's name for itself: random, made with its folder.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Holder(pub u128);
+
+/// A time in which one holder served: the batches of its journal belong to it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tenure {
+    /// Who.
+    pub holder: Holder,
+    /// Under which fence it began.
+    pub fence: Fence,
+}
+
+/// Where an advance takes one lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// Which lane.
+    pub lane: LaneId,
+    /// The last batch that must be in the store before it.
+    pub after: BatchId,
+    /// The last batch that is in the store after it.
+    pub up_to: BatchId,
+}
+
+/// What an advance has done. Zeros if its batches were in the store already.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Advanced {
+    /// Rows committed.
+    pub rows: u64,
+    /// Bytes of their keys and values.
+    pub bytes: u64,
+    /// Rows that had to be read for it.
+    pub base_rows: u64,
+}
+
+/// Whether steps have been made, given where each of their lanes is.
+///
+/// # Errors
+/// A lane is neither where its step begins nor where it ends, or some steps have been made and others have not.
+pub(crate) fn are_made(steps: &[Step], found: impl Iterator<Item = BatchId>) -> Result<bool, StoreError> {
+    let mut made = 0;
+    for (step, found) in steps.iter().zip(found) {
+        if found >= step.up_to {
+            made += 1;
+        } else if found != step.after {
+            return Err(StoreError::OutOfStep { step: *step, found });
+        }
+    }
+    match made {
+        0 => Ok(false),
+        _ if made == steps.len() => Ok(true),
+        _ => {
+            Err(StoreError::Damaged { what: format!("of the steps {steps:?} some have been made and others have not") })
+        }
+    }
 }
 
 /// The right to commit. A later one is greater.
@@ -105,6 +234,14 @@ pub enum StoreError {
         /// The fence that holds now.
         current: Fence,
     },
+    /// A lane is not where the advance goes on from: somebody else has moved it. Nothing was changed.
+    #[error("lane {} is at batch {} in the store, not at {}", step.lane.0, found.0, step.after.0)]
+    OutOfStep {
+        /// What was to be done.
+        step: Step,
+        /// Where the lane is.
+        found: BatchId,
+    },
     /// Another process uses the folder.
     #[error("{} is in use by another process", path.display())]
     InUse {
@@ -135,7 +272,11 @@ impl StoreError {
     pub const fn is_retryable(&self) -> bool {
         match self {
             Self::Unavailable { .. } | Self::Unknown { .. } | Self::Conflict | Self::Full { .. } => true,
-            Self::Fenced { .. } | Self::InUse { .. } | Self::Newer { .. } | Self::Damaged { .. } => false,
+            Self::Fenced { .. }
+            | Self::OutOfStep { .. }
+            | Self::InUse { .. }
+            | Self::Newer { .. }
+            | Self::Damaged { .. } => false,
         }
     }
 }
@@ -153,6 +294,10 @@ impl From<KeyError> for StoreError {
 }
 
 impl<S: Store> Store for Arc<S> {
+    fn kind(&self) -> Kind {
+        S::kind(self)
+    }
+
     fn get(&self, key: &Key) -> impl Future<Output = Result<Option<Bytes>, StoreError>> + Send {
         S::get(self, key)
     }
@@ -171,6 +316,27 @@ impl<S: Store> Store for Arc<S> {
 
     fn take_over(&self) -> impl Future<Output = Result<Fence, StoreError>> + Send {
         S::take_over(self)
+    }
+
+    fn advance(
+        &self,
+        fence: Fence,
+        steps: &[Step],
+        sorted: Sorted,
+    ) -> impl Future<Output = Result<Advanced, StoreError>> + Send {
+        S::advance(self, fence, steps, sorted)
+    }
+
+    fn progress(&self) -> impl Future<Output = Result<Vec<(LaneId, BatchId)>, StoreError>> + Send {
+        S::progress(self)
+    }
+
+    fn tenure(&self) -> impl Future<Output = Result<Option<Tenure>, StoreError>> + Send {
+        S::tenure(self)
+    }
+
+    fn begin(&self, fence: Fence, holder: Holder) -> impl Future<Output = Result<(), StoreError>> + Send {
+        S::begin(self, fence, holder)
     }
 }
 

@@ -10,12 +10,12 @@ use proto_spec::{
 use server::{
     directory::Directory,
     shard::{
-        Admission, Close, ConnId, Connected, Effects, Grant, Input, Limits, Now, Presence, QueryId, ReadState, Refresh,
-        Settings, Shard, StoreState,
+        Admission, Close, ConnId, Connected, Effects, Grant, Input, Limits, Now, Presence, Promise, QueryId, ReadState,
+        Refresh, Settings, Shard, StoreState,
     },
-    topology::Topology,
+    topology::{CoreId, Topology},
 };
-use storage::{BatchId, CoreId, Query, Record};
+use storage::{BatchId, LaneId, Query, Record};
 
 use crate::model::Model;
 
@@ -52,8 +52,8 @@ pub struct World {
     pub directory: Directory,
     topology: Topology,
     settings: Settings,
-    journal: VecDeque<(usize, BatchId, Vec<Record>)>,
-    committed: VecDeque<(usize, BatchId, Vec<Record>)>,
+    journal: VecDeque<(LaneId, BatchId, Vec<Record>)>,
+    committed: VecDeque<(LaneId, BatchId, Vec<Record>)>,
     /// What has been ingested.
     pub store: Model,
     /// Queries under way.
@@ -87,6 +87,7 @@ const SETTINGS: Settings = Settings {
     idle_timeout_ms: 150_000,
     expiry_warning_ms: 60_000,
     token_leeway_ms: 5_000,
+    promise: Promise::Disk,
     limits: Limits::OFF,
 };
 
@@ -97,7 +98,7 @@ impl World {
     /// `cores` is zero.
     #[must_use]
     pub fn new(cores: u16) -> Self {
-        Self::with(cores, SETTINGS)
+        Self::with(cores, 1, SETTINGS)
     }
 
     /// As `new`, with limits.
@@ -106,11 +107,20 @@ impl World {
     /// `cores` is zero.
     #[must_use]
     pub fn limited(cores: u16, limits: Limits) -> Self {
-        Self::with(cores, Settings { limits, ..SETTINGS })
+        Self::with(cores, 1, Settings { limits, ..SETTINGS })
     }
 
-    fn with(cores: u16, settings: Settings) -> Self {
-        let topology = Topology::new(cores).expect("a node has a core");
+    /// As `new`, with a database that acknowledgements wait for: settling commits into it lane by lane.
+    ///
+    /// # Panics
+    /// `cores` or `lanes` is zero.
+    #[must_use]
+    pub fn of_database(cores: u16, lanes: u16) -> Self {
+        Self::with(cores, lanes, Settings { promise: Promise::Store, ..SETTINGS })
+    }
+
+    fn with(cores: u16, lanes: u16, settings: Settings) -> Self {
+        let topology = Topology::with_lanes(cores, lanes).expect("a node has a core, and a core a lane");
         Self {
             now: Now { monotonic_ms: 1_000, wall: TimestampMs(1_700_000_000_000) },
             shards: (0..cores).map(|core| Shard::new(CoreId(core), topology, settings)).collect(),
@@ -225,21 +235,16 @@ impl World {
     pub fn input(&mut self, core: usize, input: Input<'_>) {
         let mut effects = Effects::default();
         self.shards[core].handle(self.now, input, &self.directory, &mut effects);
-        let batch = self.shards[core].end_turn(self.now, &self.directory, &mut effects);
-        self.carry_out(core, batch, &mut effects);
+        self.shards[core].end_turn(self.now, &self.directory, &mut effects);
+        self.carry_out(core, &mut effects);
     }
 
-    fn carry_out(&mut self, core: usize, batch: Option<BatchId>, effects: &mut Effects) {
-        assert_eq!(batch.is_some(), !effects.batch.is_empty());
-        let sizes = effects.full_batches.iter().map(|(_, batch)| batch).chain([&effects.batch]);
-        self.largest_batch = sizes.map(|batch| batch.bytes().len()).fold(self.largest_batch, usize::max);
-        for (batch, full) in effects.full_batches.drain(..) {
-            let records: Result<Vec<Record>, _> = storage::records(full.bytes()).collect();
-            self.journal.push_back((core, batch, records.expect("a shard's own batch can be read")));
-        }
-        if let Some(batch) = batch {
-            let records: Result<Vec<Record>, _> = storage::records(effects.batch.bytes()).collect();
-            self.journal.push_back((core, batch, records.expect("a shard's own batch can be read")));
+    fn carry_out(&mut self, core: usize, effects: &mut Effects) {
+        for (lane, id, batch) in effects.batches() {
+            assert!(!batch.is_empty());
+            self.largest_batch = self.largest_batch.max(batch.bytes().len());
+            let records: Result<Vec<Record>, _> = storage::records(batch.bytes()).collect();
+            self.journal.push_back((lane, id, records.expect("a shard's own batch can be read")));
         }
         for (user, presence) in effects.presence.drain(..) {
             match presence {
@@ -307,21 +312,47 @@ impl World {
 
     /// Commits the oldest batch; says whether there was one.
     pub fn commit_one(&mut self) -> bool {
-        let Some((core, batch, records)) = self.journal.pop_front() else { return false };
-        self.committed.push_back((core, batch, records));
-        self.input(core, Input::Committed { up_to: batch });
+        if self.settings.promise == Promise::Store {
+            return self.store_one(0);
+        }
+        self.sync_one()
+    }
+
+    /// Commits the oldest batch of a lane into the database: that of the batch which is at this place among all.
+    pub fn store_one(&mut self, place: usize) -> bool {
+        let Some(lane) = self.journal.get(place).map(|(lane, ..)| *lane) else { return false };
+        let oldest = self.journal.iter().position(|(of, ..)| *of == lane).expect("there is one");
+        let Some((_, up_to, records)) = self.journal.remove(oldest) else { return false };
+        records.iter().for_each(|record| self.store.apply(record));
+        self.input(self.core_of(lane), Input::Stored { lane, up_to });
         true
+    }
+
+    /// The database is away: everything is released as the journal has it.
+    pub fn sync_all(&mut self) {
+        while self.sync_one() {}
+    }
+
+    fn sync_one(&mut self) -> bool {
+        let Some((lane, batch, records)) = self.journal.pop_front() else { return false };
+        self.committed.push_back((lane, batch, records));
+        self.input(self.core_of(lane), Input::Committed { lane, up_to: batch });
+        true
+    }
+
+    fn core_of(&self, lane: LaneId) -> usize {
+        usize::from(self.topology.core_of(lane).0)
     }
 
     /// Ingests everything that is committed.
     pub fn ingest(&mut self) {
         let mut watermarks = BTreeMap::new();
-        for (core, batch, records) in self.committed.drain(..) {
+        for (lane, batch, records) in self.committed.drain(..) {
             records.iter().for_each(|record| self.store.apply(record));
-            watermarks.insert(core, batch);
+            watermarks.insert(lane, batch);
         }
-        for (core, up_to) in watermarks {
-            self.input(core, Input::Ingested { up_to });
+        for (lane, up_to) in watermarks {
+            self.input(self.core_of(lane), Input::Stored { lane, up_to });
         }
     }
 
@@ -374,6 +405,19 @@ impl World {
         }
     }
 
+    /// As `settle`, but that nothing is committed.
+    pub fn settle_without_commits(&mut self) {
+        let stalled = std::mem::replace(&mut self.disk_stalled, true);
+        self.settle();
+        self.disk_stalled = stalled;
+    }
+
+    /// Batches that are not committed.
+    #[must_use]
+    pub fn journal_len(&self) -> usize {
+        self.journal.len()
+    }
+
     /// Lets time pass, in ticks, and everything settle.
     pub fn advance(&mut self, ms: u64) {
         let end = self.now.monotonic_ms + ms;
@@ -403,7 +447,7 @@ impl World {
         for (_, _, records) in self.committed.drain(..) {
             records.iter().for_each(|record| self.store.apply(record));
         }
-        self.topology = Topology::new(cores).expect("a node has a core");
+        self.topology = Topology::with_lanes(cores, self.topology.lanes()).expect("a node has a core");
         self.shards = (0..cores).map(|core| Shard::new(CoreId(core), self.topology, self.settings)).collect();
         for user in self.store.unfinished.clone() {
             self.input(usize::from(self.topology.home_of(user).0), Input::Unfinished(user));

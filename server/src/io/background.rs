@@ -15,7 +15,7 @@ use std::{
 
 use crossbeam::channel::{Receiver, Sender, bounded};
 use storage::{
-    Fence, IngestError, IngestReport, Store,
+    Fence, IngestError, IngestReport, Store, StoreError,
     journal::{
         JournalError, JournalFolder, Position, Prepared, Recovered, Salt, Sealed, SealedSegment, SegmentNumber, Torn,
     },
@@ -24,7 +24,7 @@ use tracing::{debug, error, info, warn};
 
 use super::{commit::Background, counters::Counters, mailbox::Mailbox, message::CoreMessage, node::AbortOnPanic};
 use crate::{
-    committer::ingest_retry_ms,
+    committer::{Duty, ingest_retry_ms},
     limits::{INGEST_RETRY_MS, UNFINISHED_PAGE},
     topology::Topology,
 };
@@ -54,7 +54,7 @@ impl<S> Clone for World<S> {
 }
 
 /// Where core 0 asks.
-pub(super) type Channels = (Sender<SegmentNumber>, Sender<Sealed>);
+pub(super) type Channels = (Sender<SegmentNumber>, Sender<Duty>);
 
 /// Starts both threads. They end when the channels' senders are gone.
 pub(super) fn start<S: Store>(world: &World<S>, segments_max: u64) -> io::Result<(Channels, Vec<JoinHandle<()>>)> {
@@ -97,10 +97,15 @@ impl<S: Store> World<S> {
         }
     }
 
-    fn ingest(&self, queue: &Receiver<Sealed>) {
+    fn ingest(&self, queue: &Receiver<Duty>) {
         let _guard = AbortOnPanic;
-        for sealed in queue {
-            if !self.ingest_until_done(&sealed) {
+        for duty in queue {
+            // What is in the store already has only its file left.
+            let (sealed, committed) = match duty {
+                Duty::Ingest(sealed) => (sealed, None),
+                Duty::Free(sealed) => (sealed, Some(IngestReport::default())),
+            };
+            if !self.ingest_until_done(&sealed, committed) {
                 return;
             }
             self.tell(Background::Ingested(sealed));
@@ -108,13 +113,14 @@ impl<S: Store> World<S> {
     }
 
     /// False when the node ended before the segment was in the store. The next start does it again.
-    fn ingest_until_done(&self, sealed: &Sealed) -> bool {
+    fn ingest_until_done(&self, sealed: &Sealed, mut committed: Option<IngestReport>) -> bool {
         let mut failures = 0;
         let segment = SealedSegment::new(&self.folder, sealed);
-        let mut committed = None;
         while !self.ended.load(Ordering::Relaxed) {
             let started = Instant::now();
             match self.ingest_and_free(&segment, &mut committed) {
+                // There was nothing to bring.
+                Ok(report) if report.batches == 0 => return true,
                 Ok(report) => {
                     let ms = started.elapsed().as_millis() as u64;
                     self.counters.journal.ingest_runs.one();
@@ -122,6 +128,10 @@ impl<S: Store> World<S> {
                     self.counters.journal.ingest_ms_sum.add(ms);
                     debug!(segment = %sealed.segment, rows = report.rows, ms, "ingested");
                     return true;
+                }
+                Err(IngestError::Store(error @ (StoreError::Fenced { .. } | StoreError::OutOfStep { .. }))) => {
+                    self.tell(Background::Lost(error.to_string()));
+                    return false;
                 }
                 Err(error) => {
                     error!(segment = %sealed.segment, %error, "a journal segment could not be ingested; trying again");
@@ -206,7 +216,7 @@ mod tests {
 
     use proto_spec::{DeviceId, Seq, UserId};
     use storage::{
-        Batch, BatchId, CoreId, MemoryStore, Record,
+        Batch, BatchId, LaneId, MemoryStore, Record,
         journal::{JournalConfig, Writer},
     };
 
@@ -235,7 +245,7 @@ mod tests {
         writer.add_segment(number, salt);
         let mut batch = Batch::default();
         batch.push(&Record::Cursor { user: UserId(1), device: DeviceId(2), seq: Seq(3) });
-        writer.push(CoreId(0), BatchId(1), batch.bytes());
+        writer.push(LaneId(0), BatchId(1), batch.bytes());
         let write = writer.next_write().unwrap();
         file.write_all_at(&write.bytes, write.offset).unwrap();
         writer.written(write.bytes);

@@ -6,7 +6,7 @@ use std::{collections::HashMap, fs::File, io, os::fd::AsFd as _, sync::Arc, time
 
 use crossbeam::channel::Sender;
 use storage::{
-    BatchId, CoreId,
+    BatchId, LaneId,
     journal::{Salt, Sealed, SegmentNumber},
 };
 use tracing::{error, info, warn};
@@ -17,8 +17,9 @@ use super::{
     token::Op,
 };
 use crate::{
-    committer::{Committer, Finished, News, Outcome},
+    committer::{Committer, Duty, Finished, News, Outcome},
     shard::{Admission, StoreState},
+    topology::CoreId,
 };
 
 /// What the journal's threads tell core 0.
@@ -42,6 +43,8 @@ pub enum Background {
     Ingested(Sealed),
     /// The store did not take a sealed segment. It is tried again.
     StoreAway,
+    /// The store is another server's.
+    Lost(String),
 }
 
 /// The group in flight.
@@ -60,7 +63,7 @@ pub struct Commit {
     files: HashMap<SegmentNumber, File>,
     flight: Option<Flight>,
     to_segments: Sender<SegmentNumber>,
-    to_ingest: Sender<Sealed>,
+    to_ingest: Sender<Duty>,
     /// What the log was last told.
     told: (Admission, StoreState),
     counters: Arc<Counters>,
@@ -72,7 +75,7 @@ impl Commit {
     pub fn new(
         committer: Committer,
         files: HashMap<SegmentNumber, File>,
-        threads: (Sender<SegmentNumber>, Sender<Sealed>),
+        threads: (Sender<SegmentNumber>, Sender<Duty>),
         counters: Arc<Counters>,
     ) -> Self {
         let told = (committer.admission(), committer.store());
@@ -80,8 +83,8 @@ impl Commit {
     }
 
     /// Takes a batch into the next group.
-    pub fn push(&mut self, core: CoreId, id: BatchId, bytes: &[u8]) {
-        self.committer.push(core, id, bytes);
+    pub fn push(&mut self, lane: LaneId, id: BatchId, bytes: &[u8]) {
+        self.committer.push(lane, id, bytes);
     }
 
     /// Ends a turn: begins the next group if none is in flight, and asks for a segment if one is wanted.
@@ -122,15 +125,35 @@ impl Commit {
             Background::PrepareFailed { full } => self.committer.prepare_failed(now_ms, full),
             Background::Ingested(sealed) => self.committer.ingested(sealed),
             Background::StoreAway => self.committer.store_away(),
+            Background::Lost(why) => self.committer.lost(why),
         }
         self.tell_log();
     }
 
     /// Time has passed.
     pub fn tick(&mut self, now_ms: u64) {
-        if let Some(sealed) = self.committer.seal_if_old(now_ms) {
-            self.sealed(sealed);
+        if self.committer.seal_if_old(now_ms) {
+            self.counters.journal.segments_sealed.one();
         }
+        self.hand_out();
+    }
+
+    /// A core has brought every batch of its lane up to this one into the database.
+    pub fn stored(&mut self, lane: LaneId, up_to: BatchId) {
+        self.committer.stored(lane, up_to);
+        self.hand_out();
+    }
+
+    /// A core's lanes wait too long for the database, or do not any more.
+    pub fn lanes_away(&mut self, core: CoreId, is_away: bool) {
+        self.committer.lanes_away(core, is_away);
+        self.tell_log();
+    }
+
+    /// The store is another server's: nothing may be promised any more.
+    pub fn lost(&mut self, why: String) {
+        self.committer.lost(why);
+        self.tell_log();
     }
 
     /// What the cores have to be told since the last call.
@@ -148,6 +171,13 @@ impl Commit {
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.committer.is_idle()
+    }
+
+    /// The server stops: brings into a database what it can get. Whether that is done.
+    pub fn settle(&mut self) -> bool {
+        self.committer.settle();
+        self.hand_out();
+        self.committer.is_idle() && self.committer.is_settled()
     }
 
     /// The sync of the group in flight has completed; the write has, before it.
@@ -175,16 +205,20 @@ impl Commit {
             counters.sync_us_sum.add(sync_us);
             counters.sync_us_max.at_least(sync_us);
         }
-        if let Some(sealed) = sealed {
-            self.sealed(sealed);
+        if sealed {
+            self.counters.journal.segments_sealed.one();
         }
+        self.hand_out();
         self.tell_log();
     }
 
-    fn sealed(&mut self, sealed: Sealed) {
-        self.files.remove(&sealed.segment);
-        self.counters.journal.segments_sealed.one();
-        self.to_ingest.try_send(sealed).expect("its queue has room for all segments, and it ends after this core");
+    /// Hands sealed segments on.
+    fn hand_out(&mut self) {
+        while let Some(duty) = self.committer.next_duty() {
+            let (Duty::Ingest(sealed) | Duty::Free(sealed)) = &duty;
+            self.files.remove(&sealed.segment);
+            self.to_ingest.try_send(duty).expect("its queue has room for all segments, and it ends after this core");
+        }
     }
 
     /// Tells log and counters what has changed for the operator.
@@ -229,6 +263,8 @@ mod tests {
         committer::OnStoreOutage,
         io::{background::prepare, ring::Doorbell},
         limits::COMMIT_RETRY_MS,
+        shard::Promise,
+        topology::Topology,
     };
 
     const CONFIG: JournalConfig =
@@ -241,7 +277,7 @@ mod tests {
         folder: JournalFolder,
         dir: TempDir,
         wanted: Receiver<SegmentNumber>,
-        sealed: Receiver<Sealed>,
+        sealed: Receiver<Duty>,
         now_ms: u64,
     }
 
@@ -257,7 +293,8 @@ mod tests {
             let (to_segments, wanted) = bounded(1);
             let (to_ingest, sealed) = bounded(4);
             let counters = Arc::new(Counters::new(2));
-            let committer = Committer::new(writer, 2, 1_000, OnStoreOutage::Accept);
+            let committer =
+                Committer::new(writer, Topology::new(2).unwrap(), Promise::Disk, 1_000, OnStoreOutage::Accept);
             let commit = Commit::new(committer, files, (to_segments, to_ingest), counters);
             let ring = Ring::new(8, &Doorbell::new().unwrap()).unwrap();
             Self { commit, ring, folder, dir, wanted, sealed, now_ms: 0 }
@@ -295,7 +332,7 @@ mod tests {
     }
 
     fn committed(core: u16, up_to: u64) -> (u16, String) {
-        (core, format!("{:?}", News::Committed { up_to: BatchId(up_to) }))
+        (core, format!("{:?}", News::Committed { lane: LaneId(core), up_to: BatchId(up_to) }))
     }
 
     fn admission(core: u16, admission: Admission) -> (u16, String) {
@@ -305,9 +342,9 @@ mod tests {
     #[test]
     fn batches_of_all_cores_are_durable_when_their_cores_are_told() {
         let mut world = World::new();
-        world.commit.push(CoreId(0), BatchId(1), b"a");
-        world.commit.push(CoreId(1), BatchId(1), b"b");
-        world.commit.push(CoreId(0), BatchId(2), b"c");
+        world.commit.push(LaneId(0), BatchId(1), b"a");
+        world.commit.push(LaneId(1), BatchId(1), b"b");
+        world.commit.push(LaneId(0), BatchId(2), b"c");
         world.turns();
         assert_eq!(world.news(), [committed(0, 2), committed(1, 1)]);
         assert_eq!(world.batches_on_disk(), 3);
@@ -319,7 +356,7 @@ mod tests {
     fn a_full_disk_refuses_sends_and_the_group_is_written_when_there_is_room() {
         let mut world = World::new();
         let real = world.replace_file(File::options().write(true).open("/dev/full").unwrap());
-        world.commit.push(CoreId(1), BatchId(1), b"a");
+        world.commit.push(LaneId(1), BatchId(1), b"a");
         world.turns();
         assert_eq!(world.news(), [admission(0, Admission::Full), admission(1, Admission::Full)]);
         assert!(!world.commit.is_idle());
@@ -336,12 +373,12 @@ mod tests {
         let mut world = World::new();
         // Takes the write; has nothing to sync, and says so.
         let real = world.replace_file(File::options().write(true).open("/dev/null").unwrap());
-        world.commit.push(CoreId(0), BatchId(1), b"a");
+        world.commit.push(LaneId(0), BatchId(1), b"a");
         world.turns();
         assert_eq!(world.news(), [admission(0, Admission::Failed), admission(1, Admission::Failed)]);
         world.replace_file(real);
         world.now_ms += COMMIT_RETRY_MS;
-        world.commit.push(CoreId(0), BatchId(2), b"b");
+        world.commit.push(LaneId(0), BatchId(2), b"b");
         world.turns();
         assert_eq!(world.news(), []);
         assert_eq!(world.batches_on_disk(), 0);
@@ -352,7 +389,7 @@ mod tests {
     fn a_write_error_other_than_want_of_room_ends_the_journal() {
         let mut world = World::new();
         world.replace_file(File::open("/dev/null").unwrap());
-        world.commit.push(CoreId(0), BatchId(1), b"a");
+        world.commit.push(LaneId(0), BatchId(1), b"a");
         world.turns();
         assert_eq!(world.news(), [admission(0, Admission::Failed), admission(1, Admission::Failed)]);
     }
@@ -360,16 +397,16 @@ mod tests {
     #[test]
     fn an_old_segment_is_sealed_and_its_cores_hear_when_it_is_in_the_store() {
         let mut world = World::new();
-        world.commit.push(CoreId(1), BatchId(1), b"a");
+        world.commit.push(LaneId(1), BatchId(1), b"a");
         world.turns();
         let _ = world.news();
         world.commit.tick(999);
         assert!(world.sealed.is_empty());
         world.commit.tick(1_000);
-        let sealed = world.sealed.try_recv().unwrap();
-        assert_eq!(sealed.completes, [(CoreId(1), BatchId(1))]);
+        let Ok(Duty::Ingest(sealed)) = world.sealed.try_recv() else { panic!("a segment was sealed") };
+        assert_eq!(sealed.completes, [(LaneId(1), BatchId(1))]);
         world.commit.background(1_000, Background::Ingested(sealed));
-        let ingested = format!("{:?}", News::Ingested { up_to: BatchId(1) });
+        let ingested = format!("{:?}", News::Stored { lane: LaneId(1), up_to: BatchId(1) });
         assert!(world.news().contains(&(1, ingested)));
     }
 
@@ -380,11 +417,11 @@ mod tests {
         let mut id = 0;
         while world.sealed.is_empty() {
             id += 1;
-            world.commit.push(CoreId(0), BatchId(id), &batch);
+            world.commit.push(LaneId(0), BatchId(id), &batch);
             world.turns();
         }
         assert!(world.news().contains(&admission(0, Admission::Behind)));
-        world.commit.push(CoreId(0), BatchId(id + 1), &batch);
+        world.commit.push(LaneId(0), BatchId(id + 1), &batch);
         world.turns();
         assert!(!world.commit.is_idle());
         let segment = world.wanted.try_recv().unwrap();

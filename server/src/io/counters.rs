@@ -5,9 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crossbeam::utils::CachePadded;
 use parking_lot::Mutex;
 use proto_spec::ErrorCode;
-use storage::CoreId;
 
-use crate::shard::ShardCounters;
+use crate::{shard::ShardCounters, topology::CoreId};
 
 /// A number that one thread writes and any thread reads.
 #[derive(Debug, Default)]
@@ -144,6 +143,20 @@ counters! {
         queries: Counter,
         /// Queries that could not be answered.
         queries_failed: Counter,
+        /// Commits into the database.
+        commits: Counter,
+        /// Batches in them.
+        commit_batches: Counter,
+        /// Sum of the times that they took, in microseconds.
+        commit_us: Counter,
+        /// The longest of them, in microseconds.
+        commit_us_max: Gauge,
+        /// Commits that failed and were tried again.
+        commit_retries: Counter,
+        /// Batches that are not in the database yet.
+        commit_waiting_batches: Gauge,
+        /// Bytes of their records.
+        commit_waiting_bytes: Gauge,
     }
 }
 

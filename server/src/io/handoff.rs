@@ -12,13 +12,13 @@ use std::{
 };
 
 use proto_spec::{DeviceId, Resume, UserId};
-use storage::CoreId;
 
 use super::{origins::Origin, tls::ServerTls};
 use crate::{
     handshake::Handshake,
     limits::{EVICTION_AGE_MS, EVICTION_LOOKS_MAX, HANDSHAKES_MAX},
     shard::{ConnId, Grant},
+    topology::CoreId,
 };
 
 /// A connection whose hello was good, for its home core.

@@ -22,10 +22,12 @@ use std::{
 };
 
 use crossbeam::{queue::ArrayQueue, utils::CachePadded};
-use storage::CoreId;
 
 use super::ring::Doorbell;
-use crate::limits::{MAILBOX_MESSAGES_MAX, STALLED_SLEEP_MS};
+use crate::{
+    limits::{MAILBOX_MESSAGES_MAX, STALLED_SLEEP_MS},
+    topology::CoreId,
+};
 
 /// The mailbox of one core.
 #[derive(Debug)]

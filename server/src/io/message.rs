@@ -1,13 +1,14 @@
 //! What cores, and the threads that work for them, tell each other.
 
 use proto_spec::{TimestampMs, UserId};
-use storage::{Answer, BatchId, CoreId};
+use storage::{Answer, BatchId, LaneId};
 
 use super::{commit::Background, handoff::Guest};
 use crate::{
     committer::News,
     revocation::Subject,
     shard::{Envelope, QueryId},
+    topology::CoreId,
 };
 
 /// One message in a core's mailbox.
@@ -17,13 +18,29 @@ pub enum CoreMessage {
     Envelope(Envelope),
     /// To core 0: a batch for the journal.
     Batch {
-        /// Whose.
-        core: CoreId,
+        /// Of which lane.
+        lane: LaneId,
         /// Its number.
         id: BatchId,
         /// Its records.
         bytes: Vec<u8>,
     },
+    /// To core 0: every batch of a lane up to this one is in the database.
+    Stored {
+        /// Which lane.
+        lane: LaneId,
+        /// The last one.
+        up_to: BatchId,
+    },
+    /// To core 0: the lanes of a core wait too long for the database, or do not any more.
+    Away {
+        /// Whose lanes.
+        core: CoreId,
+        /// Whether they do.
+        is_away: bool,
+    },
+    /// To core 0: the database is another server's now, as it said itself.
+    Lost(String),
     /// From core 0: about the journal and the store.
     News(News),
     /// From a reader thread.

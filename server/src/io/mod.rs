@@ -20,11 +20,12 @@ pub mod query;
 mod reactor;
 pub mod ring;
 pub mod socket;
+pub mod tasks;
 pub mod tls;
 pub mod token;
 
 pub use counters::Counters;
-pub use node::{Controls, Node, NodeConfig, StartError, TlsListen};
+pub use node::{Controls, DatabaseConfig, Node, NodeConfig, StartError, TlsListen};
 pub use origins::OriginLimits;
 
 #[cfg(test)]

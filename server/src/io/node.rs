@@ -8,7 +8,7 @@ use std::{
     path::PathBuf,
     process,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering},
     },
     thread::{self, JoinHandle},
@@ -18,10 +18,11 @@ use std::{
 use crossbeam::channel::{Receiver, Sender, bounded};
 use parking_lot::RwLock;
 use storage::{
-    CoreId, Store,
+    Kind, Store, Tenure,
     journal::{JournalConfig, JournalError, JournalFolder, Recovered, Writer},
 };
 use thiserror::Error;
+use tokio::sync::Notify;
 use tracing::{error, info};
 
 use super::{
@@ -34,18 +35,21 @@ use super::{
     message::CoreMessage,
     origins::{OriginLimits, Origins},
     query::Readers,
-    reactor::{Parts, Reactor},
+    reactor::{Parts, Reactor, Reads},
     ring::{Ring, SetupError, raise_descriptor_limit},
+    tasks::Database,
 };
 use crate::{
     audit::Audit,
     committer::{Committer, OnStoreOutage},
     credentials::Credentials,
     directory::Directory,
+    lanes::Lanes,
     limits::{JOURNAL_SEGMENT_BYTES_MIN, LISTEN_BACKLOG, LISTEN_RETRY_MS, LISTEN_WAIT_MAX_MS, READER_THREADS},
     revocation::{Change, Revocations},
-    shard::{Settings, Shard},
-    topology::Topology,
+    shard::{Promise, Settings, Shard},
+    tenure::{self, Foreign, TenureError},
+    topology::{CoreId, Topology},
 };
 
 /// Which of a node's listeners speak TLS, and nothing else. What they need for it is in the [`Credentials`].
@@ -64,6 +68,23 @@ pub enum TlsListen {
 pub(super) enum Transport {
     Plain,
     Tls,
+}
+
+/// How cores use a database. Nothing for an engine.
+#[derive(Clone, Copy, Debug)]
+pub struct DatabaseConfig {
+    /// Commits that a core has under way at a time, if acknowledgements wait for them.
+    pub lanes: u16,
+    /// When a commit takes longer than this, in milliseconds, acknowledgements leave once the journal has synced.
+    pub slow_after_ms: u64,
+    /// Reads that a core has under way at a time.
+    pub reads_max: usize,
+}
+
+impl Default for DatabaseConfig {
+    fn default() -> Self {
+        Self { lanes: 4, slow_after_ms: 1_000, reads_max: 64 }
+    }
 }
 
 /// What a node is made from.
@@ -89,6 +110,10 @@ pub struct NodeConfig {
     pub journal: JournalConfig,
     /// Age at which a segment is ingested though it is not full, in milliseconds.
     pub seal_after_ms: u64,
+    /// Where the tenure of the journal is kept, if the store is a database.
+    pub tenure_file: PathBuf,
+    /// For the lanes, if the store is a database.
+    pub database: DatabaseConfig,
     /// What to do with sends while the store is away.
     pub on_store_outage: OnStoreOutage,
     /// Whose tokens are void from the start.
@@ -120,6 +145,31 @@ pub enum StartError {
     /// The store.
     #[error("the store does not answer: {0}")]
     Store(#[from] storage::StoreError),
+    /// The file that says whose the journal is.
+    #[error(transparent)]
+    Tenure(#[from] TenureError),
+    /// The journal holds what the store must not get.
+    #[error(
+        "the journal in {} holds {batches} batches that cannot be brought into this store: {why}. Start with the store that they \
+         belong to, or move the folder away and keep it: `ringpost journal export` reads it",
+        folder.display()
+    )]
+    Foreign {
+        /// The journal.
+        folder: PathBuf,
+        /// How many.
+        batches: u64,
+        /// Why not.
+        why: Foreign,
+    },
+    /// The store does not go with what acknowledgements are to wait for.
+    #[error("acknowledgements cannot be of the kind {promise:?} with a store that is {kind:?}")]
+    Promise {
+        /// What was asked for.
+        promise: Promise,
+        /// What the store is.
+        kind: Kind,
+    },
     /// One turn of a shard may fill more than half a segment.
     #[error("journal segments of {0} bytes are too small, at least {JOURNAL_SEGMENT_BYTES_MIN} are needed")]
     SegmentBytes(u64),
@@ -153,6 +203,10 @@ pub(super) struct Shared {
     /// Where they come from.
     pub(super) origins: Origins,
     pub(super) rings: Vec<AtomicI32>,
+    /// Why the node stops, when nobody has asked it to.
+    pub(super) lost: OnceLock<String>,
+    /// That there is a reason now.
+    pub(super) loss: Notify,
     pub(super) stopping: AtomicBool,
     pub(super) drained: Vec<AtomicBool>,
 }
@@ -167,6 +221,15 @@ impl Shared {
         match &self.tls_listener {
             Some(second) if place % 2 == 1 => (second, Transport::Tls),
             _ => (&self.listener, self.transport),
+        }
+    }
+
+    /// The store is another server's: the node stops, and says why to whoever asks.
+    pub(super) fn lose(&self, why: &str) {
+        if self.lost.set(why.to_owned()).is_ok() {
+            error!(why, "another server has taken over the store: this one stops");
+            self.stop();
+            self.loss.notify_one();
         }
     }
 
@@ -204,6 +267,16 @@ pub struct Controls {
 }
 
 impl Controls {
+    /// Waits until the node stops because its store is another server's; says why. For one caller.
+    pub async fn lost(&self) -> String {
+        loop {
+            if let Some(why) = self.shared.lost.get() {
+                return why.clone();
+            }
+            self.shared.loss.notified().await;
+        }
+    }
+
     /// New connections are judged by these from the next tick of each core on.
     pub fn replace(&self, credentials: Credentials) {
         *self.shared.credentials.write() = Arc::new(credentials);
@@ -246,7 +319,13 @@ impl Node {
         store: Arc<S>,
         credentials: Credentials,
     ) -> Result<Self, StartError> {
-        let topology = Topology::new(config.cores).ok_or(StartError::NoCores)?;
+        let (kind, promise) = (store.kind(), config.settings.promise);
+        if (kind == Kind::Engine) != (promise == Promise::Disk) {
+            return Err(StartError::Promise { promise, kind });
+        }
+        // What is in the order of the journal needs no more.
+        let lanes = if promise == Promise::Store { config.database.lanes } else { 1 };
+        let topology = Topology::with_lanes(config.cores, lanes).ok_or(StartError::NoCores)?;
         if config.journal.segment_bytes < JOURNAL_SEGMENT_BYTES_MIN {
             return Err(StartError::SegmentBytes(config.journal.segment_bytes));
         }
@@ -255,7 +334,19 @@ impl Node {
         let ended = Arc::new(AtomicBool::new(false));
         let mailboxes: Arc<[_]> = (0..config.cores).map(|_| Mailbox::new()).collect::<io::Result<Vec<_>>>()?.into();
 
+        let own = tenure::load(&config.tenure_file)?;
+        let belongs = || {
+            let why = match journal.batches {
+                0 => None,
+                _ => tenure::check(kind, own, pollster::block_on(store.tenure())?).err(),
+            };
+            let (folder, batches) = (config.journal_dir.clone(), journal.batches);
+            why.map_or(Ok(()), |why| Err(StartError::Foreign { folder, batches, why }))
+        };
+        // First a look, because taking over ends another server; then again, because one may have come meanwhile.
+        belongs()?;
         let fence = pollster::block_on(store.take_over())?;
+        belongs()?;
         let folder = JournalFolder::open(&config.journal_dir, config.journal.segment_bytes)?;
         let world = World {
             folder,
@@ -266,6 +357,11 @@ impl Node {
             ended: Arc::clone(&ended),
         };
         let next = world.recover(journal)?;
+        if kind == Kind::Database {
+            let holder = own.map_or_else(tenure::new_holder, |own| own.holder);
+            pollster::block_on(store.begin(fence, holder))?;
+            tenure::save(&config.tenure_file, Tenure { holder, fence })?;
+        }
         let mut writer = Writer::new(config.journal, next);
         let mut files = HashMap::new();
         // All that are wanted: sends are admitted from the first one on.
@@ -284,9 +380,15 @@ impl Node {
             TlsListen::At(address) => (Transport::Plain, Some(open(address)?)),
         };
         let (channels, mut helpers) = background::start(&world, config.journal.segments_max())?;
-        let (readers, threads) = Readers::start(READER_THREADS, &store, &mailboxes)?;
-        helpers.extend(threads);
-        let committer = Committer::new(writer, config.cores, config.seal_after_ms, config.on_store_outage);
+        let reads = match kind {
+            Kind::Engine => {
+                let (readers, threads) = Readers::start(READER_THREADS, &store, &mailboxes)?;
+                helpers.extend(threads);
+                Reads::Threads(readers)
+            }
+            Kind::Database => Reads::Tasks(Database::new(&store, fence, config.database.reads_max)),
+        };
+        let committer = Committer::new(writer, topology, promise, config.seal_after_ms, config.on_store_outage);
         let commit = Some(Commit::new(committer, files, channels, Arc::clone(&counters)));
 
         let shared = Arc::new(Shared {
@@ -306,10 +408,12 @@ impl Node {
             origins: Origins::new(config.origins.clone()),
             rings: (0..config.cores).map(|_| AtomicI32::new(-1)).collect(),
             stopping: AtomicBool::new(false),
+            lost: OnceLock::new(),
+            loss: Notify::new(),
             drained: (0..config.cores).map(|_| AtomicBool::new(false)).collect(),
         });
         let mut node = Self { address, shared, ended, cores: Vec::new(), helpers };
-        node.start_cores(config, commit, readers)?;
+        node.start_cores(config, commit, reads)?;
         let unfinished = thread::Builder::new().name("ringpost-unfinished".into());
         let tell = move || {
             let _guard = AbortOnPanic;
@@ -320,15 +424,13 @@ impl Node {
         Ok(node)
     }
 
-    fn start_cores(
-        &mut self,
-        config: &NodeConfig,
-        mut commit: Option<Commit>,
-        readers: Readers,
-    ) -> Result<(), StartError> {
+    fn start_cores(&mut self, config: &NodeConfig, mut commit: Option<Commit>, reads: Reads) -> Result<(), StartError> {
         let clock = Clock::new();
         let (ready, are_ready) = bounded(config.cores.into());
         let mut go = Vec::new();
+        let (topology, slow_after_ms) = (self.shared.topology, config.database.slow_after_ms);
+        let waits = config.settings.promise == Promise::Store;
+        let lanes = |core| waits.then(|| Lanes::new(topology.lanes_of(core), slow_after_ms));
         for core in (0..config.cores).map(CoreId) {
             let (start, started) = bounded(1);
             go.push(start);
@@ -338,7 +440,8 @@ impl Node {
                 shard: Shard::new(core, self.shared.topology, config.settings),
                 // Core 0 comes first and takes the journal.
                 commit: commit.take(),
-                readers: readers.clone(),
+                reads: reads.clone(),
+                lanes: lanes(core),
                 clock,
                 shared: Arc::clone(&self.shared),
                 ready: ready.clone(),
@@ -397,6 +500,12 @@ impl Node {
         &self.shared.mailboxes[usize::from(core.0)]
     }
 
+    /// Why it stops by itself, if it does.
+    #[must_use]
+    pub fn lost(&self) -> Option<&str> {
+        self.shared.lost.get().map(String::as_str)
+    }
+
     /// Begins a graceful stop: no new connections and sends, what is parked is committed, everybody gets a bye.
     pub fn stop(&self) {
         self.shared.stop();
@@ -432,7 +541,8 @@ struct Seed {
     descriptors: u32,
     shard: Shard,
     commit: Option<Commit>,
-    readers: Readers,
+    reads: Reads,
+    lanes: Option<Lanes>,
     clock: Clock,
     shared: Arc<Shared>,
     ready: Sender<Result<(), SetupError>>,
@@ -457,8 +567,8 @@ impl Seed {
             // Another core has failed.
             return;
         }
-        let Self { core, shard, commit, readers, clock, .. } = self;
-        let reactor = Reactor::new(Parts { core, ring, shard, commit, readers, clock }, self.shared);
+        let Self { core, shard, commit, reads, lanes, clock, .. } = self;
+        let reactor = Reactor::new(Parts { core, ring, shard, commit, reads, lanes, clock }, self.shared);
         if let Err(error) = tokio_uring::start(reactor.run()) {
             error!(core = core.0, %error, "a core's ring has failed");
             process::abort();

@@ -12,13 +12,14 @@ use std::{
 };
 
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
-use storage::{CoreId, Query, Store};
+use storage::{Query, Store};
 use tracing::warn;
 
 use super::{mailbox::Mailbox, message::CoreMessage, node::AbortOnPanic};
 use crate::{
     limits::{QUERY_ATTEMPTS, QUERY_QUEUE_MAX, QUERY_RETRY_MS},
     shard::QueryId,
+    topology::CoreId,
 };
 
 /// A query and where its answer goes.

@@ -20,12 +20,12 @@ use std::{
 };
 
 use proto_spec::ErrorCode;
-use storage::{BatchId, CoreId};
-use tracing::warn;
+use storage::{Answer, BatchId, LaneId, StoreError};
+use tracing::{debug, warn};
 
 use super::{
     clock::Clock,
-    commit::Commit,
+    commit::{Background, Commit},
     counters::CoreCounters,
     handoff::{Arrivals, Greetings},
     load::LoadMeter,
@@ -35,18 +35,21 @@ use super::{
     query::Readers,
     ring::{Completion, Ring},
     socket::Connections,
+    tasks::{Database, Done, Tasks},
     token::Op,
 };
 use crate::{
     audit::Reporter,
     committer::News,
     credentials::Credentials,
+    lanes::{Lanes, Outcome},
     limits::{
-        ACCEPTS_TURN_MAX, DEPARTURES_TURN_MAX, MAILBOX_TURN_MAX, ORIGINS_SWEEP_MS, OUTPUT_TURN_BYTES_MAX,
-        STALLED_SLEEP_MS, TICK_MS, TURNS_BETWEEN_YIELDS,
+        ACCEPTS_TURN_MAX, DEPARTURES_TURN_MAX, FENCE_CHECK_MS, MAILBOX_TURN_MAX, ORIGINS_SWEEP_MS,
+        OUTPUT_TURN_BYTES_MAX, STALLED_SLEEP_MS, TICK_MS, TURNS_BETWEEN_YIELDS,
     },
     revocation::Subject,
-    shard::{Admission, ConnId, Effects, Input, Now, Presence, Refresh, Shard},
+    shard::{Admission, ConnId, Effects, Input, Now, Presence, QueryId, Refresh, Shard},
+    topology::CoreId,
 };
 
 /// One core: its ring, its connections and its shard.
@@ -69,7 +72,14 @@ pub(super) struct Reactor {
     outgoing: Outgoing<CoreMessage>,
     /// Core 0 has the journal.
     commit: Option<Commit>,
-    readers: Readers,
+    /// Of an engine.
+    readers: Option<Readers>,
+    /// Of a database: its readers' and its lanes'.
+    tasks: Option<Tasks>,
+    /// Where acknowledgements wait for a database.
+    lanes: Option<Lanes>,
+    /// What core 0 was last told of them.
+    lanes_away: bool,
     /// Completions of receives that wait until other cores and the reader threads have caught up, in order.
     deferred: VecDeque<Completion>,
     /// Peers that have gone, each twice at most, with and without words: seen off some a turn.
@@ -84,6 +94,8 @@ pub(super) struct Reactor {
     accept_warn_at_ms: u64,
     next_tick_ms: u64,
     origins_sweep_ms: u64,
+    /// When to look again whether the database is still this server's.
+    next_check_ms: u64,
     load: LoadMeter,
     /// Nothing is committed any more.
     journal_failed: bool,
@@ -105,12 +117,26 @@ pub(super) struct Parts {
     pub(super) ring: Ring,
     pub(super) shard: Shard,
     pub(super) commit: Option<Commit>,
-    pub(super) readers: Readers,
+    pub(super) reads: Reads,
+    pub(super) lanes: Option<Lanes>,
     pub(super) clock: Clock,
+}
+
+/// How a core reads the store.
+#[derive(Clone)]
+pub(super) enum Reads {
+    /// By threads, since it blocks.
+    Threads(Readers),
+    /// By tasks of its own runtime.
+    Tasks(Database),
 }
 
 impl Reactor {
     pub(super) fn new(parts: Parts, shared: Arc<Shared>) -> Self {
+        let (readers, tasks) = match parts.reads {
+            Reads::Threads(readers) => (Some(readers), None),
+            Reads::Tasks(database) => (None, Some(Tasks::new(database))),
+        };
         Self {
             ring: parts.ring,
             core: parts.core,
@@ -126,7 +152,10 @@ impl Reactor {
             refreshes: VecDeque::new(),
             arrivals: Arrivals::default(),
             commit: parts.commit,
-            readers: parts.readers,
+            readers,
+            tasks,
+            lanes: parts.lanes,
+            lanes_away: false,
             deferred: VecDeque::new(),
             departures: VecDeque::new(),
             completions: Vec::new(),
@@ -136,6 +165,7 @@ impl Reactor {
             accept_warn_at_ms: 0,
             next_tick_ms: 0,
             origins_sweep_ms: 0,
+            next_check_ms: 0,
             load: LoadMeter::default(),
             journal_failed: false,
             draining_since_ms: None,
@@ -155,14 +185,17 @@ impl Reactor {
             self.turn()?;
             if self.has_work() {
                 busy_turns += 1;
-                if busy_turns % TURNS_BETWEEN_YIELDS == 0 {
+                // A commit or a read of a database begins when the runtime has its turn.
+                if self.tasks.is_some() || busy_turns % TURNS_BETWEEN_YIELDS == 0 {
                     tokio::task::yield_now().await;
                 }
             } else if self.fall_asleep(mailbox) {
                 busy_turns = 0;
                 self.counters().sleeps.one();
-                if let Ok(ready) = tokio::time::timeout(self.sleep_max(), doorbell.readable()).await {
-                    ready?.clear_ready();
+                tokio::select! {
+                    ready = doorbell.readable() => ready?.clear_ready(),
+                    () = ended(self.tasks.as_ref()) => {}
+                    () = tokio::time::sleep(self.sleep_max()) => {}
                 }
                 mailbox.awake();
                 self.ring.disable_doorbell();
@@ -183,9 +216,11 @@ impl Reactor {
         self.take_deferred(now);
         self.take_completions(now);
         self.take_mail(now);
+        self.take_ended(now);
         self.take_time(now);
         self.take_news(now);
         self.carry_out(now);
+        self.begin_commits(now);
         self.connections.feed_starved(&mut self.ring);
         self.connections.flush(&mut self.ring);
         if let Some(commit) = &mut self.commit {
@@ -193,7 +228,8 @@ impl Reactor {
         }
         let origins = &self.shared.origins;
         self.connections.begin_closes(&mut self.ring, |origin| origins.leave(origin, now.monotonic_ms));
-        self.readers.flush();
+        self.readers.iter_mut().for_each(Readers::flush);
+        self.tasks.iter_mut().for_each(Tasks::flush);
         self.outgoing.flush();
         self.reporter.flush();
         self.ring.submit()
@@ -235,7 +271,9 @@ impl Reactor {
 
     /// Whether other cores or the reader threads are behind: client bytes have to wait.
     fn is_stalled(&self) -> bool {
-        self.outgoing.is_stalled() || self.readers.is_stalled()
+        self.outgoing.is_stalled()
+            || self.readers.as_ref().is_some_and(Readers::is_stalled)
+            || self.tasks.as_ref().is_some_and(Tasks::is_stalled)
     }
 
     fn take_deferred(&mut self, now: Now) {
@@ -280,16 +318,8 @@ impl Reactor {
     fn on_message(&mut self, now: Now, message: CoreMessage) {
         match message {
             CoreMessage::Envelope(envelope) => self.feed(now, Input::Envelope(envelope)),
-            CoreMessage::News(news) => {
-                self.journal_failed |= news == News::Admission(Admission::Failed);
-                self.feed(now, news.input());
-            }
-            CoreMessage::Answer { query, answer } => {
-                if answer.is_none() {
-                    self.counters().queries_failed.one();
-                }
-                self.feed(now, Input::Answer { query, answer: answer.map(|answer| *answer) });
-            }
+            CoreMessage::News(news) => self.on_news(now, news),
+            CoreMessage::Answer { query, answer } => self.on_answer(now, query, answer.map(|answer| *answer)),
             CoreMessage::Unfinished(user) => self.feed(now, Input::Unfinished(user)),
             CoreMessage::Revoked(Subject { user, device }, issued_up_to) => {
                 self.feed(now, Input::Revoked { user, device, issued_up_to });
@@ -299,18 +329,132 @@ impl Reactor {
                     self.welcome(now, slot, *guest);
                 }
             }
-            CoreMessage::Batch { core, id, bytes } => {
+            CoreMessage::Batch { lane, id, bytes } => {
                 if let Some(commit) = &mut self.commit {
-                    commit.push(core, id, &bytes);
+                    commit.push(lane, id, &bytes);
                 }
             }
+            CoreMessage::Stored { lane, up_to } => {
+                if let Some(commit) = &mut self.commit {
+                    commit.stored(lane, up_to);
+                }
+            }
+            CoreMessage::Away { core, is_away } => {
+                if let Some(commit) = &mut self.commit {
+                    commit.lanes_away(core, is_away);
+                }
+            }
+            CoreMessage::Lost(why) => self.lose(why),
             CoreMessage::Background(news) => {
+                if let Background::Lost(why) = *news {
+                    return self.lose(why);
+                }
                 if let Some(commit) = &mut self.commit {
                     commit.background(now.monotonic_ms, *news);
                 }
             }
         }
     }
+
+    fn on_news(&mut self, now: Now, news: News) {
+        self.journal_failed |= news == News::Admission(Admission::Failed);
+        match (news, &mut self.lanes) {
+            // Acknowledgements wait for the database, unless it is away.
+            (News::Committed { lane, up_to }, Some(lanes)) => {
+                if let Some(up_to) = lanes.synced(lane, up_to) {
+                    self.feed(now, Input::Committed { lane, up_to });
+                }
+            }
+            (news, _) => self.feed(now, news.input()),
+        }
+    }
+
+    // ---- the database
+
+    /// Takes what has ended of the core's commits and reads.
+    fn take_ended(&mut self, now: Now) {
+        while let Some(done) = self.tasks.as_mut().and_then(Tasks::take) {
+            match done {
+                Done::Answer(query, answer) => self.on_answer(now, query, answer),
+                Done::Checked(Err(error @ StoreError::Fenced { .. })) => self.lose(error.to_string()),
+                // Whoever has something to commit sees to it.
+                Done::Checked(_) => {}
+                Done::Advanced { lane, result, batches, took_us } => {
+                    let Some(lanes) = &mut self.lanes else { continue };
+                    let counters = self.shared.counters.core(self.core);
+                    match lanes.done(now.monotonic_ms, lane, result, rand::random()) {
+                        Outcome::Stored(up_to) => {
+                            counters.commits.one();
+                            counters.commit_batches.add(batches as u64);
+                            counters.commit_us.add(took_us);
+                            counters.commit_us_max.at_least(took_us);
+                            self.feed(now, Input::Stored { lane, up_to });
+                            self.tell_core_0(now, CoreMessage::Stored { lane, up_to });
+                        }
+                        Outcome::Retried(error) => {
+                            counters.commit_retries.one();
+                            debug!(lane = lane.0, %error, "a commit failed; it will be tried again");
+                        }
+                        Outcome::Lost(error) => self.tell_core_0(now, CoreMessage::Lost(error.to_string())),
+                    }
+                }
+            }
+        }
+    }
+
+    fn begin_commits(&mut self, now: Now) {
+        // With the journal's failure all promises end.
+        if self.journal_failed {
+            return;
+        }
+        if let (Some(lanes), Some(tasks)) = (&mut self.lanes, &self.tasks) {
+            while let Some(work) = lanes.next(now.monotonic_ms) {
+                tasks.commit(work);
+            }
+        }
+    }
+
+    /// Looks whether the lanes wait too long.
+    fn look_at_lanes(&mut self, now: Now) {
+        let Some(lanes) = &mut self.lanes else { return };
+        let released = lanes.tick(now.monotonic_ms);
+        let is_away = lanes.is_away();
+        let (batches, bytes) = lanes.waiting();
+        let counters = self.shared.counters.core(self.core);
+        counters.commit_waiting_batches.set(batches as u64);
+        counters.commit_waiting_bytes.set(bytes as u64);
+        for (lane, up_to) in released {
+            self.feed(now, Input::Committed { lane, up_to });
+        }
+        if std::mem::replace(&mut self.lanes_away, is_away) != is_away {
+            self.tell_core_0(now, CoreMessage::Away { core: self.core, is_away });
+        }
+    }
+
+    /// The store is another server's: nothing more is promised, and this one ends.
+    fn lose(&mut self, why: String) {
+        if let Some(commit) = &mut self.commit {
+            self.shared.lose(&why);
+            commit.lost(why);
+        }
+    }
+
+    fn tell_core_0(&mut self, now: Now, message: CoreMessage) {
+        if self.core == CoreId(0) {
+            self.on_message(now, message);
+        } else {
+            self.send(CoreId(0), message);
+        }
+    }
+
+    fn on_answer(&mut self, now: Now, query: QueryId, answer: Option<Answer>) {
+        if answer.is_none() {
+            self.counters().queries_failed.one();
+        }
+        self.feed(now, Input::Answer { query, answer });
+    }
+
+    // ---- time
 
     fn take_time(&mut self, now: Now) {
         if self.shared.is_stopping() && self.draining_since_ms.is_none() {
@@ -330,6 +474,13 @@ impl Reactor {
             self.end_greeting(conn);
             self.refuse(now, conn, ErrorCode::HandshakeTimeout, 0, "the hello did not come in time");
         }
+        if self.core.0 == 0
+            && now.monotonic_ms >= self.next_check_ms
+            && let Some(tasks) = &mut self.tasks
+        {
+            self.next_check_ms = now.monotonic_ms + FENCE_CHECK_MS;
+            tasks.check();
+        }
         if self.core.0 == 0 && now.monotonic_ms >= self.origins_sweep_ms {
             self.origins_sweep_ms = now.monotonic_ms + ORIGINS_SWEEP_MS;
             self.shared.origins.sweep(now.monotonic_ms);
@@ -342,6 +493,7 @@ impl Reactor {
             warn!(core = self.core.0, ?load, "the load of a core has changed");
             self.feed(now, Input::Load(load));
         }
+        self.look_at_lanes(now);
         self.feed(now, Input::Tick);
         let counters = self.shared.counters.core(self.core);
         counters.closed_by_deadline.add(cut);
@@ -381,13 +533,10 @@ impl Reactor {
     /// Ends the shard's turn and does what it asks for.
     fn carry_out(&mut self, now: Now) {
         let mut effects = std::mem::take(&mut self.effects);
-        let last = self.shard.end_turn(now, &self.shared.directory, &mut effects);
+        self.shard.end_turn(now, &self.shared.directory, &mut effects);
         // First: an envelope must not be faster than the batch that it follows from.
-        for (id, batch) in effects.full_batches.drain(..) {
-            self.commit(id, batch.bytes());
-        }
-        if let Some(id) = last {
-            self.commit(id, effects.batch.bytes());
+        for (lane, id, batch) in effects.batches() {
+            self.commit(now, lane, id, batch.bytes());
         }
         for (user, presence) in effects.presence.drain(..) {
             match presence {
@@ -401,7 +550,11 @@ impl Reactor {
         }
         for (id, query) in effects.queries.drain(..) {
             self.counters().queries.one();
-            self.readers.ask(self.core, id, query);
+            match (&mut self.readers, &mut self.tasks) {
+                (Some(readers), _) => readers.ask(self.core, id, query),
+                (None, Some(tasks)) => tasks.ask(id, query),
+                (None, None) => debug_assert!(false, "a core reads in one way or the other"),
+            }
         }
         for (conn, range) in effects.sends.drain(..) {
             self.connections.queue(conn, &effects.bytes[range]);
@@ -417,11 +570,14 @@ impl Reactor {
         self.effects = effects;
     }
 
-    /// Hands a batch to the journal.
-    fn commit(&mut self, id: BatchId, bytes: &[u8]) {
+    /// Hands a batch to the journal and, where it is for them to bring it into the store, to the lanes.
+    fn commit(&mut self, now: Now, lane: LaneId, id: BatchId, bytes: &[u8]) {
+        if let Some(lanes) = &mut self.lanes {
+            lanes.push(now.monotonic_ms, lane, id, bytes.to_vec());
+        }
         match &mut self.commit {
-            Some(commit) => commit.push(self.core, id, bytes),
-            None => self.send(CoreId(0), CoreMessage::Batch { core: self.core, id, bytes: bytes.to_vec() }),
+            Some(commit) => commit.push(lane, id, bytes),
+            None => self.send(CoreId(0), CoreMessage::Batch { lane, id, bytes: bytes.to_vec() }),
         }
     }
 
@@ -438,6 +594,7 @@ impl Reactor {
         let mailbox = &self.shared.mailboxes[usize::from(self.core.0)];
         self.commit.as_ref().is_some_and(Commit::has_news)
             || mailbox.has_mail()
+            || self.tasks.as_ref().is_some_and(Tasks::has_ended)
             || self.connections.has_closes()
             || (self.has_put_off() && !self.is_stalled())
             || self.ring.is_ready()
@@ -470,11 +627,20 @@ impl Reactor {
             return Duration::from_millis(STALLED_SLEEP_MS);
         }
         let now = self.clock.now().monotonic_ms;
-        Duration::from_millis(self.next_tick_ms.saturating_sub(now).max(1))
+        let retry_at_ms = self.lanes.as_ref().and_then(Lanes::retry_at_ms).unwrap_or(u64::MAX);
+        Duration::from_millis(self.next_tick_ms.min(retry_at_ms).saturating_sub(now).max(1))
     }
 
     fn counters(&self) -> &CoreCounters {
         self.shared.counters.core(self.core)
+    }
+}
+
+/// Waits until a task has ended.
+async fn ended(tasks: Option<&Tasks>) {
+    match tasks {
+        Some(tasks) => tasks.ended().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -18,14 +18,14 @@ use proto_spec::{
     TimestampMs, UserId, limits::SERVER_FRAME_BYTES_MAX,
 };
 use storage::{
-    BatchId, CoreId, Fence, MemoryStore, Run, Store, StoreError,
+    BatchId, Fence, Kind, LaneId, MemoryStore, Run, Store, StoreError,
     journal::JournalConfig,
     schema::Key,
     store::{Range, Rows},
 };
 use tempfile::TempDir;
 
-use super::{Node, NodeConfig, OriginLimits, TlsListen, message::CoreMessage};
+use super::{DatabaseConfig, Node, NodeConfig, OriginLimits, TlsListen, message::CoreMessage};
 use crate::{
     audit::Audit,
     auth::{Keys, SigningKey, generate_pem, mint},
@@ -33,8 +33,8 @@ use crate::{
     credentials::Credentials,
     logging,
     revocation::Revocations,
-    shard::{Limits, Settings},
-    topology::Topology,
+    shard::{Limits, Promise, Settings},
+    topology::{CoreId, Topology},
 };
 
 /// A server and what is needed to talk to it.
@@ -71,6 +71,7 @@ impl<S: Store> World<S> {
                 idle_timeout_ms: 120_000,
                 expiry_warning_ms: 60_000,
                 token_leeway_ms: 0,
+                promise: Promise::Disk,
                 limits: Limits::OFF,
             },
             journal_dir: dir.path().join("journal"),
@@ -80,6 +81,8 @@ impl<S: Store> World<S> {
                 reserve_bytes: 64 * 1024,
             },
             seal_after_ms: 60_000,
+            tenure_file: dir.path().join("TENURE"),
+            database: DatabaseConfig::default(),
             on_store_outage: OnStoreOutage::Accept,
             revocations: Revocations::default(),
             audit: Audit::off(),
@@ -441,6 +444,10 @@ impl PanickingStore {
 }
 
 impl Store for PanickingStore {
+    fn kind(&self) -> Kind {
+        self.store.kind()
+    }
+
     async fn get(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {
         self.here().get(key).await
     }
@@ -486,7 +493,7 @@ fn a_core_that_panics_ends_the_process() {
     ends_the_process("a_core_that_panics_ends_the_process", "ringpost-core-0", || {
         let world = World::new(2);
         // Core 0 has nobody to tell that it is durable.
-        let batch = CoreMessage::Batch { core: CoreId(2), id: BatchId(1), bytes: b"of nobody".to_vec() };
+        let batch = CoreMessage::Batch { lane: LaneId(2), id: BatchId(1), bytes: b"of nobody".to_vec() };
         world.node().mailbox(CoreId(0)).put_waiting(batch);
         wait_for_the_end();
     });

@@ -131,7 +131,7 @@ pub(super) fn loss(survey: &Survey, damage: &Damage) -> String {
 
 /// A record as columns with tabs between them; `-` where a kind has no such thing.
 pub(super) fn columns(located: &Located, text: Text) -> String {
-    let Located { segment, offset, lsn, core, batch, record } = located;
+    let Located { segment, offset, lsn, lane, batch, record } = located;
     let (seq, peer, content) = match record {
         Record::Append { entry, .. } => {
             let (peer, content) = match &entry.event {
@@ -147,8 +147,8 @@ pub(super) fn columns(located: &Located, text: Text) -> String {
     };
     let or_dash = |value: Option<u64>| value.map_or_else(|| "-".to_owned(), |value| value.to_string());
     let mut line = format!(
-        "{segment}\t{offset}\t{lsn}\t{core}\t{batch}\t{kind}\t{user}\t{seq}\t{peer}\t{bytes}",
-        core = core.0,
+        "{segment}\t{offset}\t{lsn}\t{lane}\t{batch}\t{kind}\t{user}\t{seq}\t{peer}\t{bytes}",
+        lane = lane.0,
         batch = batch.0,
         kind = kind_of(record),
         user = user_of(record),
@@ -167,12 +167,12 @@ pub(super) fn columns(located: &Located, text: Text) -> String {
 
 /// A record with everything that it says, as one JSON object.
 pub(super) fn json(located: &Located) -> String {
-    let Located { segment, offset, lsn, core, batch, record } = located;
+    let Located { segment, offset, lsn, lane, batch, record } = located;
     let mut object = Object(vec![
         ("lsn", lsn.0.into()),
         ("segment", segment.0.into()),
         ("offset", (*offset).into()),
-        ("core", core.0.into()),
+        ("lane", lane.0.into()),
         ("batch", batch.0.into()),
         ("kind", kind_of(record).into()),
         ("user", user_of(record).0.into()),

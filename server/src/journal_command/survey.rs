@@ -14,7 +14,7 @@ use std::{
 
 use proto_spec::{Event, UserId};
 use storage::{
-    BatchId, CoreId, Record,
+    BatchId, LaneId, Record,
     journal::{
         JournalError, JournalRecord, Lsn, SealedSegment, SegmentNumber, Torn,
         format::{SEGMENT_HEADER_BYTES, SegmentHeaderError, record_len},
@@ -67,7 +67,7 @@ pub(super) struct Located {
     /// Of its batch in the file.
     pub(super) offset: u64,
     pub(super) lsn: Lsn,
-    pub(super) core: CoreId,
+    pub(super) lane: LaneId,
     pub(super) batch: BatchId,
     pub(super) record: Record,
 }
@@ -130,10 +130,10 @@ impl Survey {
         for segment in &self.whole {
             let mut offset = SEGMENT_HEADER_BYTES;
             let mut batches = segment.read()?;
-            while let Some(JournalRecord { lsn, core, batch, payload, .. }) = batches.next_record()? {
+            while let Some(JournalRecord { lsn, lane, batch, payload, .. }) = batches.next_record()? {
                 for record in records(payload) {
                     let record = record.map_err(|error| misunderstood(segment, offset, lsn, &error))?;
-                    let located = Located { segment: segment.number, offset, lsn, core, batch, record };
+                    let located = Located { segment: segment.number, offset, lsn, lane, batch, record };
                     if each(&located)?.is_break() {
                         return Ok(());
                     }

@@ -13,9 +13,10 @@ use proto_spec::{
 use storage::{Entries, Query, Record, Span};
 
 use super::{
-    Admission, ConnId, Shard, Turn,
+    Admission, ConnId, Promise, Shard, Turn,
     input::{Envelope, EnvelopeBody},
     question::Question,
+    tail::TailEntry,
     user::{Forwarding, Room, Waiting},
 };
 use crate::limits::{FLUSHES_TURN_MAX, RECEIPT_DELAY_MS};
@@ -84,19 +85,19 @@ impl Shard {
 
     /// Writes moved cursors, carries on with the duties, writes moved marks.
     fn flush(&mut self, user_id: UserId, cx: &mut Turn<'_>) {
-        self.cut_batch_if_full(cx);
-        let batch = self.ledger.filling();
+        let at = self.lane_of(user_id);
+        self.cut_batch_if_full(at, cx);
         let Some(user) = self.users.resident(user_id) else { return };
         user.dirty = false;
         let mut has_moved = false;
         for device in user.devices.iter_mut().filter(|device| device.cursor_dirty) {
             device.cursor_dirty = false;
             has_moved = true;
-            cx.effects.batch.push(&Record::Cursor { user: user_id, device: device.id, seq: device.cursor });
+            cx.effects.filling[at].batch.push(&Record::Cursor { user: user_id, device: device.id, seq: device.cursor });
         }
         if has_moved {
             user.unfinished = true;
-            Self::note_change(&mut self.users_changed, user_id, user, batch);
+            Self::note_change(&mut self.lanes[at], user_id, user);
         }
         self.forward_from_log(user_id, cx);
         self.report_received(user_id, cx);
@@ -106,14 +107,15 @@ impl Shard {
         if user.unfinished && (idle || user.marks != user.marks_written) {
             user.unfinished = !idle;
             user.marks_written = user.marks;
-            cx.effects.batch.push(&Record::Marks { user: user_id, marks: user.marks, idle });
-            Self::note_change(&mut self.users_changed, user_id, user, batch);
+            cx.effects.filling[at].batch.push(&Record::Marks { user: user_id, marks: user.marks, idle });
+            Self::note_change(&mut self.lanes[at], user_id, user);
         }
         self.forget_if_unused(user_id);
     }
 
     /// Forwards, in order, what a restart left over. New messages wait until this has reached the head.
     pub(super) fn forward_from_log(&mut self, user_id: UserId, cx: &mut Turn<'_>) {
+        let at = self.lane_of(user_id);
         let Some(user) = self.users.resident(user_id) else { return };
         let Forwarding::FromLog { next, reading: false } = user.forwarding else { return };
         if !user.unconfirmed.is_empty() || self.admission != Admission::Open {
@@ -126,9 +128,20 @@ impl Shard {
             return self.ask(query, Question::Forward { user: user_id, last }, cx);
         }
         // Inside the node everything is in one order, so what is not committed yet may go too.
-        let rest: Vec<Entry> = user.tail.range(next, user.head).map(|tail| tail.entry.clone()).collect();
+        let lane = &self.lanes[at];
+        let is_due = |tail: &&TailEntry| self.settings.promise != Promise::Store || lane.is_stored(tail.batch);
+        let rest = || user.tail.range(next, user.head);
+        let due: Vec<Entry> = rest().take_while(is_due).map(|tail| tail.entry.clone()).collect();
+        let later = rest()
+            .skip_while(is_due)
+            .filter(|tail| matches!(tail.entry.event, Event::Sent { to, .. } if to != user_id));
+        let later: Vec<Seq> = later.map(|tail| tail.entry.seq).collect();
         user.forwarding = Forwarding::Direct;
-        self.forward_entries(user_id, rest, cx);
+        self.forward_entries(user_id, due, cx);
+        // They are forwarded when they are stored.
+        if let Some(user) = self.users.resident(user_id) {
+            user.unconfirmed.extend(later);
+        }
     }
 
     /// A part of the log has been read for forwarding.
@@ -164,7 +177,8 @@ impl Shard {
     /// Begins a round of reports to senders, if devices have acknowledged something new and no round is under way.
     fn report_received(&mut self, user_id: UserId, cx: &mut Turn<'_>) {
         let Some(user) = self.users.resident(user_id) else { return };
-        let target = user.delivered().min(user.committed);
+        let known = if self.settings.promise == Promise::Store { user.assured } else { user.committed };
+        let target = user.delivered().min(known);
         let first = user.marks.receipted.next();
         if first > target || user.receipts.reading || !user.receipts.awaited.is_empty() {
             return;

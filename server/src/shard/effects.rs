@@ -3,10 +3,10 @@
 use std::{fmt, ops::Range};
 
 use proto_spec::{DeviceId, Entry, ErrorCode, ServerFrame, UserId};
-use storage::{Batch, BatchId, CoreId, Query};
+use storage::{Batch, BatchId, LaneId, Query};
 
 use super::input::{ConnId, Envelope, QueryId};
-use crate::limits::OUTPUT_TURN_BYTES_MAX;
+use crate::{limits::OUTPUT_TURN_BYTES_MAX, topology::CoreId};
 
 /// A connection to be closed once its queued bytes are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,10 +58,10 @@ pub enum ReadState {
 /// What one turn of a shard asks for. Reused from turn to turn: [`Effects::clear`] keeps the allocations.
 #[derive(Debug, Default)]
 pub struct Effects {
-    /// Batches that are full, before `batch` and in order: a turn that decides very much makes several.
-    pub full_batches: Vec<(BatchId, Batch)>,
-    /// Records to commit as one batch, if any; its id is given by `Shard::end_turn`.
-    pub batch: Batch,
+    /// Batches that are full, in order: a turn that decides very much makes several.
+    pub(super) full_batches: Vec<(LaneId, BatchId, Batch)>,
+    /// Of each lane the batch that the turn's records go to.
+    pub(super) filling: Vec<Filling>,
     /// Envelopes, in order, with the core of their home.
     pub envelopes: Vec<(CoreId, Envelope)>,
     /// Queries to the store.
@@ -91,11 +91,27 @@ pub enum Presence {
     Offline,
 }
 
+/// A batch of one lane; what it is called is known when the turn ends and it is not empty.
+#[derive(Debug, Default)]
+pub(super) struct Filling {
+    pub(super) sealed: Option<(LaneId, BatchId)>,
+    pub(super) batch: Batch,
+}
+
 impl Effects {
+    /// The batches of the turn, those of a lane in order: to be committed.
+    pub fn batches(&self) -> impl Iterator<Item = (LaneId, BatchId, &Batch)> {
+        let full = self.full_batches.iter().map(|(lane, id, batch)| (*lane, *id, batch));
+        full.chain(self.filling.iter().filter_map(|of| of.sealed.map(|(lane, id)| (lane, id, &of.batch))))
+    }
+
     /// Empties everything, keeping allocations of the usual size.
     pub fn clear(&mut self) {
         self.full_batches.clear();
-        self.batch.clear();
+        for filling in &mut self.filling {
+            filling.batch.clear();
+            filling.sealed = None;
+        }
         self.envelopes.clear();
         self.queries.clear();
         self.sends.clear();

@@ -1,7 +1,7 @@
 //! Everything that can happen to a shard.
 
 use proto_spec::{Content, DeviceId, ErrorCode, Resume, Seq, TimestampMs, UserId};
-use storage::{Answer, BatchId};
+use storage::{Answer, BatchId, LaneId};
 
 use super::shedding::Load;
 
@@ -171,14 +171,18 @@ pub enum Input<'a> {
     },
     /// Another shard, or this one, says something about a user whose home is here.
     Envelope(Envelope),
-    /// Every batch of this shard up to this one is durable.
+    /// Every batch of this lane up to this one is on the disk, and that is what acknowledgements wait for now.
     Committed {
+        /// Which of the shard's lanes.
+        lane: LaneId,
         /// The last durable batch.
         up_to: BatchId,
     },
-    /// Every batch of this shard up to this one is in the store: queries see it, the tail may forget it.
-    Ingested {
-        /// The last ingested batch.
+    /// Every batch of this lane up to this one is in the store: queries see it.
+    Stored {
+        /// Which of the shard's lanes.
+        lane: LaneId,
+        /// The last stored batch.
         up_to: BatchId,
     },
     /// The store's answer to a query of this shard. `None`: the store could not be read, after retries.

@@ -1,7 +1,10 @@
-//! Ledger: which batch is being filled, which are on their way to the disk, and what waits for them.
+//! Ledger: of one lane, which batch is being filled, which are on their way, and what waits for them.
 //!
-//! Invariants: `ingested <= committed < filling`; `parked` is ordered by batch; nothing leaves `parked` before its batch
-//! is committed (contract 1).
+//! A batch is *committed* when what waits for it may leave: it is on the disk or, if acknowledgements wait for that, in the
+//! store. It is *stored* when it is in the store, and *ingested* when, besides, the shard may forget what it knows of it.
+//!
+//! Invariants: `ingested <= stored`, `stored <= committed < filling`; `parked` and `once_stored` are ordered by batch; nothing
+//! leaves `parked` before its batch is committed (contract 1), nor `once_stored` before it is stored.
 
 use std::collections::VecDeque;
 
@@ -9,6 +12,7 @@ use proto_spec::{DeviceId, SendNumber, Seq, UserId};
 use storage::BatchId;
 
 use super::input::{Connected, Envelope};
+use crate::limits::{STORED_KEPT_BYTES_MAX, STORED_KEPT_MS};
 
 /// What happens when a batch is committed.
 #[derive(Debug)]
@@ -23,15 +27,40 @@ pub(super) enum Parked {
     Connect(Connected),
 }
 
+/// What happens when a batch is stored, where more than its acknowledgement waits for that ([`super::Promise::Store`]).
+#[derive(Debug)]
+pub(super) enum OnceStored {
+    /// An entry: what it obliges to may begin, whoever waits for it is answered.
+    Entry { user: UserId, seq: Seq, answer: Option<Envelope> },
+    /// An answer to something that had been done before.
+    Answer(Envelope),
+}
+
+/// Batches that are in the store, and that the shard still knows.
+#[derive(Debug)]
+struct Kept {
+    until_ms: u64,
+    up_to: BatchId,
+    bytes: usize,
+}
+
 /// See the head of this file.
 #[derive(Debug)]
 pub(super) struct Ledger {
     filling: BatchId,
     committed: BatchId,
+    stored: BatchId,
     ingested: BatchId,
     parked: VecDeque<(BatchId, Parked)>,
+    once_stored: VecDeque<(BatchId, OnceStored)>,
     in_flight: VecDeque<(BatchId, usize)>,
     uncommitted_bytes: usize,
+    kept: VecDeque<Kept>,
+    kept_bytes: usize,
+    /// Which batch changed which user, until it is ingested.
+    pub(super) users_changed: VecDeque<(BatchId, UserId)>,
+    /// Which batch changed which conversation, until it is ingested.
+    pub(super) conversations_changed: VecDeque<(BatchId, (UserId, UserId))>,
 }
 
 impl Default for Ledger {
@@ -39,10 +68,16 @@ impl Default for Ledger {
         Self {
             filling: BatchId(1),
             committed: BatchId(0),
+            stored: BatchId(0),
             ingested: BatchId(0),
             parked: VecDeque::new(),
+            once_stored: VecDeque::new(),
             in_flight: VecDeque::new(),
             uncommitted_bytes: 0,
+            kept: VecDeque::new(),
+            kept_bytes: 0,
+            users_changed: VecDeque::new(),
+            conversations_changed: VecDeque::new(),
         }
     }
 }
@@ -55,6 +90,10 @@ impl Ledger {
 
     pub(super) const fn ingested(&self) -> BatchId {
         self.ingested
+    }
+
+    pub(super) fn is_stored(&self, batch: BatchId) -> bool {
+        batch <= self.stored
     }
 
     pub(super) fn is_committed(&self, batch: BatchId) -> bool {
@@ -78,6 +117,18 @@ impl Ledger {
         self.parked.push_back((batch.max(last), what));
     }
 
+    /// Holds `what` until the batch that is being filled is stored. The caller has put a record into it.
+    pub(super) fn park_until_stored(&mut self, what: OnceStored) {
+        self.once_stored.push_back((self.filling, what));
+    }
+
+    /// As [`Ledger::park_behind`], until `batch` is stored.
+    pub(super) fn park_behind_stored(&mut self, batch: BatchId, what: OnceStored) {
+        debug_assert!(!self.is_stored(batch));
+        let last = self.once_stored.back().map_or(batch, |(last, _)| *last);
+        self.once_stored.push_back((batch.max(last), what));
+    }
+
     pub(super) fn nothing_is_parked(&self) -> bool {
         self.parked.is_empty()
     }
@@ -91,15 +142,17 @@ impl Ledger {
         sealed
     }
 
-    /// Batches up to `up_to` are durable.
-    pub(super) fn commit(&mut self, up_to: BatchId) {
+    /// Batches up to `up_to` are committed: so many bytes.
+    pub(super) fn commit(&mut self, up_to: BatchId) -> usize {
         debug_assert!(up_to < self.filling);
         self.committed = self.committed.max(up_to);
+        let before = self.uncommitted_bytes;
         while self.in_flight.front().is_some_and(|(batch, _)| *batch <= up_to) {
             if let Some((_, bytes)) = self.in_flight.pop_front() {
                 self.uncommitted_bytes -= bytes;
             }
         }
+        before - self.uncommitted_bytes
     }
 
     /// The next thing that no longer has to wait.
@@ -110,14 +163,45 @@ impl Ledger {
         }
     }
 
-    /// Batches up to `up_to` are in the store.
+    /// Batches up to `up_to` are in the store, and may be forgotten.
     pub(super) fn ingest(&mut self, up_to: BatchId) {
         debug_assert!(up_to <= self.committed);
+        self.stored = self.stored.max(up_to);
         self.ingested = self.ingested.max(up_to);
+    }
+
+    /// Batches up to `up_to` are in the store, and what is known of them is kept for a while: it is what is asked for most.
+    pub(super) fn store(&mut self, up_to: BatchId, now_ms: u64) {
+        self.stored = self.stored.max(up_to);
+        let bytes = self.commit(up_to);
+        self.kept_bytes += bytes;
+        self.kept.push_back(Kept { until_ms: now_ms + STORED_KEPT_MS, up_to, bytes });
+    }
+
+    /// The next thing that had to wait for the store.
+    pub(super) fn released_by_store(&mut self) -> Option<OnceStored> {
+        match self.once_stored.front() {
+            Some((batch, _)) if *batch <= self.stored => self.once_stored.pop_front().map(|(_, what)| what),
+            _ => None,
+        }
+    }
+
+    /// Ingests what has been kept long enough, or is too much; false if nothing is.
+    pub(super) fn ingest_kept(&mut self, now_ms: u64) -> bool {
+        let before = self.ingested;
+        while let Some(kept) = self.kept.front()
+            && (kept.until_ms <= now_ms || self.kept_bytes > STORED_KEPT_BYTES_MAX)
+        {
+            self.kept_bytes -= kept.bytes;
+            self.ingested = self.ingested.max(kept.up_to);
+            self.kept.pop_front();
+        }
+        self.ingested > before
     }
 
     /// Everything that waits, when it is certain that no batch will be committed any more.
     pub(super) fn abandon(&mut self) -> impl Iterator<Item = Parked> + use<> {
+        self.once_stored.clear();
         std::mem::take(&mut self.parked).into_iter().map(|(_, what)| what)
     }
 }

@@ -26,21 +26,38 @@ mod wheel;
 use std::collections::{HashMap, VecDeque};
 
 use foldhash::fast::RandomState;
-use proto_spec::UserId;
-use storage::{BatchId, CoreId, Query};
+use proto_spec::{Durability, UserId};
+use storage::{BatchId, LaneId, Query};
 
 pub use effects::{Close, Effects, Presence, ReadState, Refresh};
 pub use input::{Admission, ConnId, Connected, Envelope, EnvelopeBody, Grant, Input, Now, QueryId, StoreState};
 pub use limits::Limits;
 pub use shedding::{Class, Load, Reason, Shed};
 
-use crate::{directory::Directory, limits::SPENT_SWEEP_MS, rate::Buckets, topology::Topology};
-use ledger::{Ledger, Parked};
+use crate::{
+    topology::CoreId,
+    {directory::Directory, limits::SPENT_SWEEP_MS, rate::Buckets, topology::Topology},
+};
+use effects::Filling;
+use ledger::{Ledger, OnceStored, Parked};
 use limits::Spent;
 use question::Question;
 use residents::{Conversations, Users};
 use session::Sessions;
 use wheel::Wheel;
+
+/// What an acknowledgement waits for, and how much it says then.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Promise {
+    /// The journal's sync, and the store is on the same disk: `committed`.
+    #[default]
+    Disk,
+    /// The journal's sync, and the store is a database that gets it later: `local`.
+    Journal,
+    /// The database: `committed`. While it is slow or away the journal's sync: `local`. What depends on the entry (its way to
+    /// the recipient, an answer) waits for the database in any case, so that no log there knows what another one lost.
+    Store,
+}
 
 /// What an operator may set that shards must know.
 #[derive(Clone, Copy, Debug)]
@@ -53,6 +70,8 @@ pub struct Settings {
     pub expiry_warning_ms: u64,
     /// How long a connection stays after its token has expired, in milliseconds: clocks differ.
     pub token_leeway_ms: u64,
+    /// What acknowledgements wait for.
+    pub promise: Promise,
     /// What clients may ask for.
     pub limits: Limits,
 }
@@ -111,11 +130,8 @@ pub struct Shard {
     sessions: Sessions,
     users: Users,
     conversations: Conversations,
-    ledger: Ledger,
-    /// Which batch changed which user, until it is ingested.
-    users_changed: VecDeque<(BatchId, UserId)>,
-    /// Which batch changed which conversation, until it is ingested.
-    conversations_changed: VecDeque<(BatchId, (UserId, UserId))>,
+    /// One for each lane.
+    lanes: Box<[Ledger]>,
     questions: HashMap<QueryId, Question, RandomState>,
     next_query: QueryId,
     /// Queries that failed and are asked again, by when: one for each user and conversation that somebody waits for.
@@ -159,9 +175,7 @@ impl Shard {
             sessions: Sessions::default(),
             users: Users::default(),
             conversations: Conversations::default(),
-            ledger: Ledger::default(),
-            users_changed: VecDeque::new(),
-            conversations_changed: VecDeque::new(),
+            lanes: topology.lanes_of(core).map(|_| Ledger::default()).collect(),
             questions: HashMap::default(),
             next_query: QueryId(0),
             postponed: VecDeque::new(),
@@ -185,6 +199,7 @@ impl Shard {
     /// Takes one input and appends what follows from it to `effects`.
     pub fn handle(&mut self, now: Now, input: Input<'_>, directory: &Directory, effects: &mut Effects) {
         let cx = &mut Turn { now, directory, effects };
+        self.fit_lanes(cx);
         match input {
             Input::Connected(connected) => self.connected(connected, cx),
             Input::Bytes { conn, bytes } => self.received(conn, bytes, cx),
@@ -196,11 +211,8 @@ impl Shard {
             Input::RefreshRefused { conn, code, detail } => self.refresh_refused(conn, code, detail, cx),
             Input::Revoked { user, device, issued_up_to } => self.revoke(user, device, issued_up_to, cx),
             Input::Envelope(envelope) => self.envelope(envelope, cx),
-            Input::Committed { up_to } => self.committed(up_to, cx),
-            Input::Ingested { up_to } => {
-                self.ledger.ingest(up_to);
-                self.forget_ingested(cx);
-            }
+            Input::Committed { lane, up_to } => self.committed(self.place_of(lane), up_to, cx),
+            Input::Stored { lane, up_to } => self.stored(self.place_of(lane), up_to, cx),
             Input::Answer { query, answer } => self.answered(query, answer, cx),
             Input::Admission(admission) => {
                 self.admission = admission;
@@ -211,6 +223,11 @@ impl Shard {
             Input::Store(store) => self.store = store,
             Input::Unfinished(user) => self.unfinished(user, cx),
             Input::Tick => {
+                for at in 0..self.lanes.len() {
+                    if self.lanes[at].ingest_kept(now.monotonic_ms) {
+                        self.forget_ingested(at, cx);
+                    }
+                }
                 self.ask_postponed(cx);
                 self.look_at_silent(cx);
                 self.close_stalled(cx);
@@ -223,24 +240,32 @@ impl Shard {
         self.count_queued(cx);
     }
 
-    /// Ends a turn: finishes what is done once a turn and, if the turn has records, numbers its batch.
-    /// The rim hands `effects.batch` to the journal under the returned id, before it carries out anything else.
-    pub fn end_turn(&mut self, now: Now, directory: &Directory, effects: &mut Effects) -> Option<BatchId> {
+    /// Ends a turn: finishes what is done once a turn, and numbers the batches that the turn's records are in.
+    /// The rim hands them on ([`Effects::batches`]) before it carries out anything else.
+    pub fn end_turn(&mut self, now: Now, directory: &Directory, effects: &mut Effects) {
         let cx = &mut Turn { now, directory, effects };
+        self.fit_lanes(cx);
         self.flush_if_due(cx);
         self.settle(cx);
-        if self.draining && self.ledger.nothing_is_parked() && cx.effects.batch.is_empty() {
+        if self.draining
+            && self.nothing_is_parked()
+            && cx.effects.filling.iter().all(|filling| filling.batch.is_empty())
+        {
             self.dismiss_all(cx);
         }
         self.count_queued(cx);
-        let bytes = cx.effects.batch.bytes().len();
-        (!cx.effects.batch.is_empty()).then(|| self.ledger.seal(bytes))
+        let lanes = self.topology.lanes_of(self.core).zip(&mut self.lanes);
+        for (filling, (lane, ledger)) in effects.filling.iter_mut().zip(lanes) {
+            if !filling.batch.is_empty() {
+                filling.sealed = Some((lane, ledger.seal(filling.batch.bytes().len())));
+            }
+        }
     }
 
     /// Whether, after [`Input::Drain`], everybody has been sent away and nothing waits for a commit any more.
     #[must_use]
     pub fn is_drained(&self) -> bool {
-        self.draining && self.ledger.nothing_is_parked() && self.sessions.len() == 0 && self.nothing_to_flush()
+        self.draining && self.nothing_is_parked() && self.sessions.len() == 0 && self.nothing_to_flush()
     }
 
     /// Whether something that can not wait for the next tick was left for another turn.
@@ -256,16 +281,20 @@ impl Shard {
             sessions: self.sessions.len() as u64,
             users: self.users.len() as u64,
             conversations: self.conversations.len() as u64,
-            uncommitted_bytes: self.ledger.uncommitted_bytes() as u64,
+            uncommitted_bytes: self.uncommitted_bytes() as u64,
             held_bytes: self.held_bytes as u64,
             ..self.counters
         }
     }
 
-    /// Batches are durable: what waited for them leaves, in the order in which it was numbered.
-    fn committed(&mut self, up_to: BatchId, cx: &mut Turn<'_>) {
-        self.ledger.commit(up_to);
-        while let Some(parked) = self.ledger.released() {
+    /// Batches of a lane are committed: what waited for them leaves, in the order in which it was numbered.
+    fn committed(&mut self, at: usize, up_to: BatchId, cx: &mut Turn<'_>) {
+        self.lanes[at].commit(up_to);
+        self.release(at, cx);
+    }
+
+    fn release(&mut self, at: usize, cx: &mut Turn<'_>) {
+        while let Some(parked) = self.lanes[at].released() {
             match parked {
                 Parked::Sent { user, device, number, seq } => self.publish(user, seq, Some((device, number)), cx),
                 Parked::Entry { user, seq, answer } => {
@@ -277,6 +306,63 @@ impl Shard {
                 Parked::Answer(answer) => self.post(answer, cx),
                 Parked::Connect(connected) => self.welcome(connected, cx),
             }
+        }
+    }
+
+    /// Batches of a lane are in the store.
+    fn stored(&mut self, at: usize, up_to: BatchId, cx: &mut Turn<'_>) {
+        if self.settings.promise != Promise::Store {
+            self.lanes[at].ingest(up_to);
+            return self.forget_ingested(at, cx);
+        }
+        self.lanes[at].store(up_to, cx.now.monotonic_ms);
+        self.release(at, cx);
+        while let Some(waiting) = self.lanes[at].released_by_store() {
+            match waiting {
+                OnceStored::Entry { user, seq, answer } => {
+                    self.entry_stored(user, seq, cx);
+                    if let Some(answer) = answer {
+                        self.post(answer, cx);
+                    }
+                }
+                OnceStored::Answer(answer) => self.post(answer, cx),
+            }
+        }
+        if self.lanes[at].ingest_kept(cx.now.monotonic_ms) {
+            self.forget_ingested(at, cx);
+        }
+    }
+
+    /// The place of the lane among those of this shard.
+    fn place_of(&self, lane: LaneId) -> usize {
+        usize::from(lane.0 - self.core.0 * self.topology.lanes())
+    }
+
+    /// The place of the user's lane among those of this shard.
+    fn lane_of(&self, user: UserId) -> usize {
+        if self.lanes.len() == 1 { 0 } else { self.place_of(self.topology.lane_of(user)) }
+    }
+
+    fn fit_lanes(&self, cx: &mut Turn<'_>) {
+        if cx.effects.filling.len() != self.lanes.len() {
+            cx.effects.filling.resize_with(self.lanes.len(), Filling::default);
+        }
+    }
+
+    fn nothing_is_parked(&self) -> bool {
+        self.lanes.iter().all(Ledger::nothing_is_parked)
+    }
+
+    /// Bytes of batches of all lanes that are not committed yet.
+    fn uncommitted_bytes(&self) -> usize {
+        self.lanes.iter().map(Ledger::uncommitted_bytes).sum()
+    }
+
+    /// What the journal's sync is worth now.
+    fn synced(&self) -> Durability {
+        match (self.settings.promise, self.store) {
+            (Promise::Disk, StoreState::Present) => Durability::Committed,
+            _ => Durability::Local,
         }
     }
 

@@ -15,11 +15,12 @@ use storage::{Entries, Query, Span};
 
 use super::{
     ConnId, Effects, ReadState, Shard, Turn,
+    input::{Envelope, EnvelopeBody},
     question::Question,
     session::{Phase, Session},
     shedding::Class,
     tail::TailEntry,
-    user::Room,
+    user::{Forwarding, Room},
 };
 use crate::limits::{OUTBOX_LIVE_BYTES_MAX, OUTBOX_PAUSE_BYTES, OUTBOX_REFILL_BYTES, RETRY_STORAGE_MS};
 
@@ -57,13 +58,14 @@ impl Shard {
         cx: &mut Turn<'_>,
     ) {
         let sheds = self.sheds(Class::Push);
+        let (synced, at) = (self.synced(), self.lane_of(user_id));
         let Some(user) = self.users.resident(user_id) else {
             debug_assert!(false, "a user with entries that are not ingested is not forgotten");
             return;
         };
         debug_assert!(user.committed < seq);
         user.committed = seq;
-        let durability = own.map(|_| user.durability_of(seq, self.store));
+        let durability = own.map(|_| user.durability_of(seq, &self.lanes[at], synced));
         let Some(TailEntry { entry, replaces, .. }) = user.tail.get(seq) else {
             debug_assert!(false, "an entry leaves the tail after its commit");
             return;
@@ -123,6 +125,31 @@ impl Shard {
         }
         if let Some(superseded) = *replaces {
             user.tail.supersede(superseded);
+        }
+    }
+
+    /// An entry is in the store: what it obliges to begins.
+    pub(super) fn entry_stored(&mut self, user_id: UserId, seq: Seq, cx: &mut Turn<'_>) {
+        let Some(user) = self.users.resident(user_id) else {
+            debug_assert!(false, "a user with entries that are not ingested is not forgotten");
+            return;
+        };
+        user.assured = seq;
+        let settled = user.settle_owed(seq);
+        let is_direct = user.forwarding == Forwarding::Direct;
+        let forward = match user.tail.get(seq).map(|tail| &tail.entry.event) {
+            Some(Event::Sent { to, content, .. }) if *to != user_id && is_direct => Some((*to, content.clone())),
+            _ => None,
+        };
+        if user.delivered() >= seq {
+            // Acknowledged before: the sender may be told now.
+            self.mark_dirty(user_id, cx.now.monotonic_ms);
+        }
+        if let Some((to, content)) = forward {
+            self.post(Envelope { to, from: user_id, body: EnvelopeBody::Forward { origin: seq, content } }, cx);
+        }
+        if let Some(up_to) = settled {
+            self.tell_committed(user_id, up_to, cx);
         }
     }
 

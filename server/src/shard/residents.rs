@@ -250,26 +250,26 @@ impl Shard {
     }
 
     /// Batches up to what the ledger says are in the store: tails shrink, the unused are forgotten.
-    pub(super) fn forget_ingested(&mut self, cx: &mut Turn<'_>) {
-        let ingested = self.ledger.ingested();
-        while self.users_changed.front().is_some_and(|(batch, _)| *batch <= ingested) {
-            let Some((_, user_id)) = self.users_changed.pop_front() else { return };
+    pub(super) fn forget_ingested(&mut self, at: usize, cx: &mut Turn<'_>) {
+        let ingested = self.lanes[at].ingested();
+        while self.lanes[at].users_changed.front().is_some_and(|(batch, _)| *batch <= ingested) {
+            let Some((_, user_id)) = self.lanes[at].users_changed.pop_front() else { return };
             if let Some(user) = self.users.resident(user_id) {
                 user.trim(ingested);
-                if let Some(up_to) = user.settle_owed() {
+                if let Some(up_to) = user.settle_owed(user.stored) {
                     self.tell_committed(user_id, up_to, cx);
                 }
                 self.forget_if_unused(user_id);
             }
         }
-        while self.conversations_changed.front().is_some_and(|(batch, _)| *batch <= ingested) {
-            let Some((_, (user, peer))) = self.conversations_changed.pop_front() else { return };
+        while self.lanes[at].conversations_changed.front().is_some_and(|(batch, _)| *batch <= ingested) {
+            let Some((_, (user, peer))) = self.lanes[at].conversations_changed.pop_front() else { return };
             self.forget_conversation_if_unused(user, peer);
         }
     }
 
     pub(super) fn forget_if_unused(&mut self, user_id: UserId) {
-        let ingested = self.ledger.ingested();
+        let ingested = self.lanes[self.lane_of(user_id)].ingested();
         let Some(user) = self.users.resident(user_id) else { return };
         let unused = !user.is_connected()
             && user.changed_in <= ingested
@@ -286,7 +286,7 @@ impl Shard {
     }
 
     pub(super) fn forget_conversation_if_unused(&mut self, user: UserId, peer: UserId) {
-        let ingested = self.ledger.ingested();
+        let ingested = self.lanes[self.lane_of(user)].ingested();
         if self.conversations.resident(user, peer).is_some_and(|conversation| conversation.changed_in <= ingested) {
             self.conversations.slots.remove(&(user, peer));
         }

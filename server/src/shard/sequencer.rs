@@ -3,18 +3,16 @@
 //! Invariants: seqs of a user count up by one; a device's send numbers count up by one; an entry and its record are made
 //! in the same call; what leaves the node waits in the ledger for the record's batch.
 
-use std::collections::VecDeque;
-
 use proto_spec::{
     Content, Entry, ErrorCode, Event, Recipient, SendNumber, Seq, ServerFrame, TimestampMs, UserId,
     limits::{SEND_WINDOW, TEXT_BYTES_MAX},
 };
-use storage::{BatchId, Query, Record};
+use storage::{BatchId, LaneId, Query, Record};
 
 use super::{
-    Admission, ConnId, Shard, Turn,
+    Admission, ConnId, Promise, Shard, Turn,
     input::{Envelope, EnvelopeBody},
-    ledger::Parked,
+    ledger::{Ledger, OnceStored, Parked},
     question::Question,
     shedding::{Class, Reason},
     tail::TailEntry,
@@ -42,10 +40,11 @@ impl Shard {
         content: Content,
         cx: &mut Turn<'_>,
     ) {
-        self.cut_batch_if_full(cx);
         let closed = self.refuse_admission();
         let Some(session) = self.sessions.get_mut(conn) else { return };
         let (user_id, device_id) = (session.user, session.device);
+        let at = self.lane_of(user_id);
+        self.cut_batch_if_full(at, cx);
         let Some(user) = self.users.resident(user_id) else { return };
         let next = user.head.next();
         let Some(device) = user.device(device_id) else { return };
@@ -70,7 +69,7 @@ impl Shard {
         if device.last_number == SendNumber(0) {
             // A device is found by its cursor: no send of it may be durable without one.
             device.cursor_dirty = false;
-            cx.effects.batch.push(&Record::Cursor { user: user_id, device: device_id, seq: device.cursor });
+            cx.effects.filling[at].batch.push(&Record::Cursor { user: user_id, device: device_id, seq: device.cursor });
         }
         device.last_number = number;
         device.in_flight += 1;
@@ -79,13 +78,16 @@ impl Shard {
         // Older ones that are left over from before a restart must go first.
         let forward = to != user_id && user.forwarding == Forwarding::Direct;
         let event = Event::Sent { to, device: device_id, number, content: content.clone() };
-        let batch = self.ledger.filling();
-        let seq = Self::append(user_id, user, event, None, batch, &mut self.users_changed, cx);
+        let seq = Self::append(user_id, user, event, None, (at, &mut self.lanes[at]), cx);
         debug_assert_eq!(seq, next);
         self.counters.entries += 1;
-        self.ledger.park(Parked::Sent { user: user_id, device: device_id, number, seq });
+        self.lanes[at].park(Parked::Sent { user: user_id, device: device_id, number, seq });
         if forward {
             user.unconfirmed.push_back(seq);
+        }
+        if self.settings.promise == Promise::Store {
+            self.lanes[at].park_until_stored(OnceStored::Entry { user: user_id, seq, answer: None });
+        } else if forward {
             self.post(Envelope { to, from: user_id, body: EnvelopeBody::Forward { origin: seq, content } }, cx);
         }
         self.mark_dirty(user_id, cx.now.monotonic_ms);
@@ -99,7 +101,7 @@ impl Shard {
             Admission::Full => (ErrorCode::StorageFull, RETRY_STORAGE_MS),
             Admission::Failed | Admission::Outage => (ErrorCode::StorageFailed, RETRY_STORAGE_MS),
             Admission::Behind => (ErrorCode::Overloaded, RETRY_BUSY_MS),
-            Admission::Open if self.ledger.uncommitted_bytes() > UNCOMMITTED_BYTES_MAX => {
+            Admission::Open if self.uncommitted_bytes() > UNCOMMITTED_BYTES_MAX => {
                 (ErrorCode::Overloaded, RETRY_BUSY_MS)
             }
             Admission::Open if shed.is_some() => (ErrorCode::Overloaded, RETRY_BUSY_MS),
@@ -175,8 +177,10 @@ impl Shard {
             // The client counts its own entry as covered (SPEC 4.8).
             session.offered = seq;
         }
-        let Some(user) = self.users.resident(session.user) else { return };
-        let durability = user.durability_of(seq, self.store);
+        let user_id = session.user;
+        let (synced, at) = (self.synced(), self.lane_of(user_id));
+        let Some(user) = self.users.resident(user_id) else { return };
+        let durability = user.durability_of(seq, &self.lanes[at], synced);
         // Whether the recipient is there was of interest when the message was new.
         let recipient = Recipient::Offline;
         self.send(conn, &ServerFrame::Accepted { number, seq, time, durability, recipient }, cx);
@@ -191,33 +195,48 @@ impl Shard {
         content: Content,
         cx: &mut Turn<'_>,
     ) {
-        self.cut_batch_if_full(cx);
+        let at = self.lane_of(to);
+        self.cut_batch_if_full(at, cx);
         let answer = Envelope { to: from, from: to, body: EnvelopeBody::Forwarded { origin } };
-        let batch = self.ledger.filling();
+        let batch = self.lanes[at].filling();
         let Some(user) = self.users.resident(to) else { return };
         let Some(conversation) = self.conversations.resident(to, from) else { return };
         if origin <= conversation.received_up_to {
             self.counters.duplicates += 1;
             let changed_in = conversation.changed_in;
-            return self.answer_once_committed(changed_in, answer, cx);
+            return self.answer_once_durable(at, changed_in, answer, cx);
         }
         conversation.received_up_to = origin;
         if conversation.changed_in != batch {
             conversation.changed_in = batch;
-            self.conversations_changed.push_back((batch, (to, from)));
+            self.lanes[at].conversations_changed.push_back((batch, (to, from)));
         }
         let event = Event::Received { from, origin, content };
-        let seq = Self::append(to, user, event, None, batch, &mut self.users_changed, cx);
+        let seq = Self::append(to, user, event, None, (at, &mut self.lanes[at]), cx);
         self.counters.entries += 1;
-        self.ledger.park(Parked::Entry { user: to, seq, answer: Some(answer) });
+        self.park_entry(at, to, seq, answer);
+    }
+
+    /// An entry that others caused: pushed once it is committed; who waits for the answer must not be ahead of the store, if
+    /// that is what acknowledgements are about.
+    fn park_entry(&mut self, at: usize, user: UserId, seq: Seq, answer: Envelope) {
+        let lane = &mut self.lanes[at];
+        if self.settings.promise == Promise::Store {
+            lane.park(Parked::Entry { user, seq, answer: None });
+            lane.park_until_stored(OnceStored::Entry { user, seq, answer: Some(answer) });
+        } else {
+            lane.park(Parked::Entry { user, seq, answer: Some(answer) });
+        }
     }
 
     /// Answers what had been done before: at once, or when the batch that did it is durable.
-    fn answer_once_committed(&mut self, batch: BatchId, answer: Envelope, cx: &mut Turn<'_>) {
-        if self.ledger.is_committed(batch) {
-            self.post(answer, cx);
-        } else {
-            self.ledger.park_behind(batch, Parked::Answer(answer));
+    fn answer_once_durable(&mut self, at: usize, batch: BatchId, answer: Envelope, cx: &mut Turn<'_>) {
+        let lane = &mut self.lanes[at];
+        match self.settings.promise {
+            Promise::Store if lane.is_stored(batch) => self.post(answer, cx),
+            Promise::Store => lane.park_behind_stored(batch, OnceStored::Answer(answer)),
+            Promise::Disk | Promise::Journal if lane.is_committed(batch) => self.post(answer, cx),
+            Promise::Disk | Promise::Journal => lane.park_behind(batch, Parked::Answer(answer)),
         }
     }
 
@@ -230,35 +249,38 @@ impl Shard {
         received_as: Seq,
         cx: &mut Turn<'_>,
     ) {
-        self.cut_batch_if_full(cx);
+        let at = self.lane_of(to);
+        self.cut_batch_if_full(at, cx);
         let answer = Envelope { to: from, from: to, body: EnvelopeBody::Receipted { received_as } };
-        let batch = self.ledger.filling();
+        let batch = self.lanes[at].filling();
         let Some(user) = self.users.resident(to) else { return };
         let Some(conversation) = self.conversations.resident(to, from) else { return };
         if up_to <= conversation.delivered_up_to {
             let changed_in = conversation.changed_in;
-            return self.answer_once_committed(changed_in, answer, cx);
+            return self.answer_once_durable(at, changed_in, answer, cx);
         }
         let replaces = (conversation.delivered_at > Seq::ZERO).then_some(conversation.delivered_at);
         let event = Event::Delivered { peer: from, up_to };
-        let seq = Self::append(to, user, event, replaces, batch, &mut self.users_changed, cx);
+        let seq = Self::append(to, user, event, replaces, (at, &mut self.lanes[at]), cx);
         self.counters.entries += 1;
         conversation.delivered_up_to = up_to;
         conversation.delivered_at = seq;
         if conversation.changed_in != batch {
             conversation.changed_in = batch;
-            self.conversations_changed.push_back((batch, (to, from)));
+            self.lanes[at].conversations_changed.push_back((batch, (to, from)));
         }
-        self.ledger.park(Parked::Entry { user: to, seq, answer: Some(answer) });
+        self.park_entry(at, to, seq, answer);
     }
 
     /// Begins another batch if the one being filled has its size. Between steps only: the records of a step, and what
     /// waits for them, belong to one batch.
-    pub(super) fn cut_batch_if_full(&mut self, cx: &mut Turn<'_>) {
-        let bytes = cx.effects.batch.bytes().len();
+    pub(super) fn cut_batch_if_full(&mut self, at: usize, cx: &mut Turn<'_>) {
+        let batch = &mut cx.effects.filling[at].batch;
+        let bytes = batch.bytes().len();
         if bytes >= BATCH_BYTES_MAX {
-            let full = std::mem::take(&mut cx.effects.batch);
-            cx.effects.full_batches.push((self.ledger.seal(bytes), full));
+            let full = std::mem::take(batch);
+            let lane = LaneId(self.core.0 * self.topology.lanes() + at as u16);
+            cx.effects.full_batches.push((lane, self.lanes[at].seal(bytes), full));
         }
     }
 
@@ -268,32 +290,28 @@ impl Shard {
         user: &mut User,
         event: Event,
         replaces: Option<Seq>,
-        batch: BatchId,
-        changed: &mut VecDeque<(BatchId, UserId)>,
+        (at, lane): (usize, &mut Ledger),
         cx: &mut Turn<'_>,
     ) -> Seq {
+        let batch = lane.filling();
         let seq = user.head.next();
         // Within a log time does not go back, whatever the wall clock does.
         let time = cx.now.wall.max(user.head_time);
         let entry = Entry { seq, time, event };
-        cx.effects.batch.append(user_id, &entry, replaces);
+        cx.effects.filling[at].batch.append(user_id, &entry, replaces);
         user.head = seq;
         user.head_time = time;
         user.tail.push(TailEntry { entry, replaces, batch });
-        Self::note_change(changed, user_id, user, batch);
+        Self::note_change(lane, user_id, user);
         seq
     }
 
-    /// Remembers that `batch` changed `user`, so that it is not forgotten before the batch is ingested.
-    pub(super) fn note_change(
-        changed: &mut VecDeque<(BatchId, UserId)>,
-        user_id: UserId,
-        user: &mut User,
-        batch: BatchId,
-    ) {
+    /// Remembers that the batch being filled changes `user`, so that it is not forgotten before the batch is ingested.
+    pub(super) fn note_change(lane: &mut Ledger, user_id: UserId, user: &mut User) {
+        let batch = lane.filling();
         if user.changed_in != batch {
             user.changed_in = batch;
-            changed.push_back((batch, user_id));
+            lane.users_changed.push_back((batch, user_id));
         }
     }
 }

@@ -10,7 +10,7 @@ use proto_spec::{
 
 use super::{
     Admission, Close, ConnId, Connected, Presence, ReadState, Shard, Turn,
-    ledger::Parked,
+    ledger::{Ledger, Parked},
     outbox::Push,
     refresh::Permit,
     shedding::{Class, Reason},
@@ -194,12 +194,13 @@ impl Shard {
         }
         let Some(device) = self.users.resident(user_id).and_then(|user| user.device(device_id)) else { return };
         if device.in_flight > 0 && self.admission == Admission::Failed {
-            let detail = "the disk failed; what became of earlier sends is not known";
+            let detail = "the storage failed; what became of earlier sends is not known";
             return self.close(conn, ErrorCode::StorageFailed, RETRY_STORAGE_MS, detail, cx);
         }
         if device.in_flight > 0 {
             // The welcome names the last accepted send: that must be known first.
-            return self.ledger.park_behind(changed_in, Parked::Connect(connected));
+            let at = self.lane_of(user_id);
+            return self.lanes[at].park_behind(changed_in, Parked::Connect(connected));
         }
         self.welcome(connected, cx);
     }
@@ -210,11 +211,12 @@ impl Shard {
         if self.sessions.get_mut(conn).is_none() {
             return;
         }
+        let (synced, at) = (self.synced(), self.lane_of(user_id));
         let Some(user) = self.users.resident(user_id) else { return };
         let head = user.committed;
-        let committed = match user.durability_of(head, self.store) {
+        let committed = match user.durability_of(head, &self.lanes[at], synced) {
             Durability::Committed => head,
-            Durability::Local | Durability::Memory => user.stored,
+            Durability::Local | Durability::Memory => user.stored.max(user.assured),
         };
         let Some(device) = user.device(device_id) else { return };
         let cursor = match resume {
@@ -436,7 +438,8 @@ impl Shard {
 
     /// The journal has failed: nobody can be told what became of these sends, so their connections end.
     pub(super) fn abandon_parked(&mut self, cx: &mut Turn<'_>) {
-        for parked in self.ledger.abandon() {
+        let parked: Vec<Parked> = self.lanes.iter_mut().flat_map(Ledger::abandon).collect();
+        for parked in parked {
             let conn = match parked {
                 Parked::Connect(connected) => Some(connected.conn),
                 Parked::Sent { user, device, .. } => {
@@ -445,7 +448,7 @@ impl Shard {
                 Parked::Entry { .. } | Parked::Answer(_) => None,
             };
             if let Some(conn) = conn {
-                let detail = "the disk failed; what was not accepted may or may not have been stored";
+                let detail = "the storage failed; what was not accepted may or may not have been stored";
                 self.close(conn, ErrorCode::StorageFailed, RETRY_STORAGE_MS, detail, cx);
             }
         }

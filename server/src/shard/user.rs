@@ -11,7 +11,8 @@ use proto_spec::{
 use storage::{BatchId, Marks, UserSnapshot};
 
 use super::{
-    input::{ConnId, Connected, Envelope, StoreState},
+    input::{ConnId, Connected, Envelope},
+    ledger::Ledger,
     limits::Buckets,
     tail::{Tail, TailEntry},
 };
@@ -74,7 +75,10 @@ pub(super) struct User {
     pub(super) head: Seq,
     pub(super) head_time: TimestampMs,
     pub(super) committed: Seq,
+    /// Everything up to here is in the store and nowhere else.
     pub(super) stored: Seq,
+    /// Everything up to here is in the store: known with [`super::Promise::Store`] alone.
+    pub(super) assured: Seq,
     /// Devices were told of entries up to here that they are not [`Durability::Committed`] yet. Zero: nothing is owed.
     pub(super) owed: Seq,
     pub(super) tail: Tail,
@@ -117,6 +121,7 @@ impl User {
             head_time: snapshot.head_time,
             committed: snapshot.head,
             stored: snapshot.head,
+            assured: snapshot.head,
             owed: Seq::ZERO,
             tail: Tail::default(),
             devices: devices.collect(),
@@ -154,20 +159,22 @@ impl User {
         self.devices.iter().any(|device| device.session.is_some())
     }
 
-    /// What may be said of an entry that the journal has. If that is less than committed, it is owed from now on.
-    pub(super) fn durability_of(&mut self, seq: Seq, store: StoreState) -> Durability {
-        if seq <= self.stored || (store == StoreState::Present && seq > self.owed) {
+    /// What may be said of an entry that is committed, when the journal's sync is worth so much. If that is less than
+    /// committed, it is owed from now on.
+    pub(super) fn durability_of(&mut self, seq: Seq, lane: &Ledger, synced: Durability) -> Durability {
+        let is_stored = seq <= self.stored || self.tail.get(seq).is_some_and(|tail| lane.is_stored(tail.batch));
+        if is_stored || (synced == Durability::Committed && seq > self.owed) {
             return Durability::Committed;
         }
         self.owed = self.owed.max(seq);
         Durability::Local
     }
 
-    /// Everything that is owed is in the store: up to where. Says so once.
-    pub(super) fn settle_owed(&mut self) -> Option<Seq> {
-        (self.owed > Seq::ZERO && self.owed <= self.stored).then(|| {
+    /// Everything that is owed is in the store, which has the log up to `stored`. Says so once.
+    pub(super) fn settle_owed(&mut self, stored: Seq) -> Option<Seq> {
+        (self.owed > Seq::ZERO && self.owed <= stored).then(|| {
             self.owed = Seq::ZERO;
-            self.stored
+            stored
         })
     }
 

@@ -8,7 +8,7 @@
 //! salt (u64), crc32c (u32) of what stands before it. The first lsn is not in it: segments are prepared before it is
 //! known. The salt is random and new for every use of a file.
 //!
-//! Record header: mark (u32), payload length (u32), crc32c (u32), core (u16), reserved (u16), lsn (u64), group (u64),
+//! Record header: mark (u32), payload length (u32), crc32c (u32), lane (u16), reserved (u16), lsn (u64), group (u64),
 //! batch (u64). The group is the offset in the file at which the group of the record begins: a record whose group begins
 //! behind a place was written after everything at that place had become durable. The mark is one half of the segment's
 //! salt; the crc begins with the other half and covers the header without the crc, the payload and the padding. So what
@@ -20,7 +20,7 @@ use std::fmt;
 use thiserror::Error;
 
 use crate::{
-    record::{BatchId, CoreId},
+    record::{BatchId, LaneId},
     schema::FORMAT_VERSION,
 };
 
@@ -280,8 +280,8 @@ pub struct RecordHeader {
     /// Bytes of the payload.
     pub len: usize,
     /// Whose batch.
-    pub core: CoreId,
-    /// The core's number of it.
+    pub lane: LaneId,
+    /// The lane's number of it.
     pub batch: BatchId,
     /// Its place in the journal.
     pub lsn: Lsn,
@@ -296,11 +296,11 @@ pub const fn record_len(payload: usize) -> usize {
 }
 
 /// Appends a record that still lacks its mark, its group and its crc: they are known when the group is formed.
-pub(super) fn put_unsealed(out: &mut Vec<u8>, core: CoreId, batch: BatchId, lsn: Lsn, payload: &[u8]) {
+pub(super) fn put_unsealed(out: &mut Vec<u8>, lane: LaneId, batch: BatchId, lsn: Lsn, payload: &[u8]) {
     debug_assert!(out.len().is_multiple_of(RECORD_ALIGNMENT));
     let mut header = [0; RECORD_HEADER_BYTES];
     header[4..8].copy_from_slice(&(payload.len() as u32).to_le_bytes());
-    header[12..14].copy_from_slice(&core.0.to_le_bytes());
+    header[12..14].copy_from_slice(&lane.0.to_le_bytes());
     header[16..24].copy_from_slice(&lsn.0.to_le_bytes());
     header[32..40].copy_from_slice(&batch.0.to_le_bytes());
     let end = out.len() + record_len(payload.len());
@@ -335,7 +335,7 @@ pub(super) fn header(bytes: &[u8]) -> Option<RecordHeader> {
     }
     Some(RecordHeader {
         len,
-        core: CoreId(u16::from_le_bytes([header[12], header[13]])),
+        lane: LaneId(u16::from_le_bytes([header[12], header[13]])),
         lsn: Lsn(u64_at(header, 16)),
         group: u64_at(header, 24),
         batch: BatchId(u64_at(header, 32)),
@@ -375,7 +375,7 @@ mod tests {
 
     fn record(payload: &[u8]) -> Vec<u8> {
         let mut bytes = Vec::new();
-        put_unsealed(&mut bytes, CoreId(3), BatchId(9), Lsn(12), payload);
+        put_unsealed(&mut bytes, LaneId(3), BatchId(9), Lsn(12), payload);
         seal(&mut bytes, SALT, 4096);
         bytes
     }
@@ -383,7 +383,7 @@ mod tests {
     #[test]
     fn a_record_reads_back() {
         let bytes = record(b"payload");
-        let header = RecordHeader { len: 7, core: CoreId(3), batch: BatchId(9), lsn: Lsn(12), group: 4096 };
+        let header = RecordHeader { len: 7, lane: LaneId(3), batch: BatchId(9), lsn: Lsn(12), group: 4096 };
         assert_eq!(verify(&bytes, SALT), Some((header, &b"payload"[..])));
         assert_eq!(bytes.len(), 48);
     }

@@ -26,7 +26,7 @@ use super::{
     },
     writer::Sealed,
 };
-use crate::record::{BatchId, CoreId};
+use crate::record::{BatchId, LaneId};
 
 /// Freed files that are kept for use as segments: a steady load turns over one or two, a burst leaves no more than this.
 const FREE_FILES_MAX: usize = 4;
@@ -291,8 +291,8 @@ pub struct JournalRecord<'a> {
     /// Where in the file its group begins.
     pub group: u64,
     /// Whose batch.
-    pub core: CoreId,
-    /// The core's number of it.
+    pub lane: LaneId,
+    /// The lane's number of it.
     pub batch: BatchId,
     /// The batch, as [`crate::Batch::bytes`] gave it.
     pub payload: &'a [u8],
@@ -526,7 +526,7 @@ impl Walk {
     /// `rest` is what the segment has from `offset` on: at least a whole record, if there is one.
     fn step<'a>(&mut self, rest: &'a [u8]) -> Step<'a> {
         let Some((header, payload)) = format::verify(rest, self.salt) else { return Step::End };
-        let RecordHeader { len, core, batch, lsn, group } = header;
+        let RecordHeader { len, lane, batch, lsn, group } = header;
         if let Some(expected) = self.expected
             && lsn != expected
         {
@@ -539,7 +539,7 @@ impl Walk {
         self.group = group;
         self.expected = Some(lsn.next());
         self.offset += record_len(len) as u64;
-        Step::Record(JournalRecord { lsn, group, core, batch, payload })
+        Step::Record(JournalRecord { lsn, group, lane, batch, payload })
     }
 }
 

@@ -11,7 +11,7 @@
 use std::collections::VecDeque;
 
 use super::format::{self, JournalConfig, Lsn, Position, SEGMENT_HEADER_BYTES, Salt, SegmentNumber, record_len};
-use crate::record::{BatchId, CoreId};
+use crate::record::{BatchId, LaneId};
 
 /// Most bytes of a group, unless a single batch is larger: a disk of 1 GB/s writes this in a millisecond, and a sync per
 /// megabyte costs less than the write.
@@ -31,8 +31,8 @@ pub struct Write {
 /// What a finished write has done.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Done {
-    /// Everything up to and including this batch of the core is durable. Each core at most once.
-    pub committed: Vec<(CoreId, BatchId)>,
+    /// Everything up to and including this batch of the lane is durable. Each lane at most once.
+    pub committed: Vec<(LaneId, BatchId)>,
     /// The write filled its segment.
     pub sealed: Option<Sealed>,
     /// How large the group was.
@@ -46,8 +46,8 @@ pub struct Sealed {
     pub segment: SegmentNumber,
     /// Where in the file its records end.
     pub end: u64,
-    /// Everything up to and including this batch of the core is in this segment or an earlier one.
-    pub completes: Vec<(CoreId, BatchId)>,
+    /// Everything up to and including this batch of the lane is in this segment or an earlier one.
+    pub completes: Vec<(LaneId, BatchId)>,
 }
 
 /// The size of a group.
@@ -119,7 +119,7 @@ enum InFlight {
 #[derive(Debug)]
 struct Group {
     stats: GroupStats,
-    committed: Vec<(CoreId, BatchId)>,
+    committed: Vec<(LaneId, BatchId)>,
 }
 
 #[derive(Debug)]
@@ -128,7 +128,7 @@ struct Current {
     salt: Salt,
     /// Where the next group goes: everything before is durable.
     offset: u64,
-    completes: Vec<(CoreId, BatchId)>,
+    completes: Vec<(LaneId, BatchId)>,
 }
 
 impl Writer {
@@ -189,10 +189,10 @@ impl Writer {
     ///
     /// # Panics
     /// The payload exceeds [`JournalConfig::batch_bytes_max`]: what makes batches must bound them.
-    pub fn push(&mut self, core: CoreId, batch: BatchId, payload: &[u8]) {
+    pub fn push(&mut self, lane: LaneId, batch: BatchId, payload: &[u8]) {
         let max = self.config.batch_bytes_max();
         assert!(payload.len() <= max, "a batch of {} bytes, at most {max} are allowed", payload.len());
-        format::put_unsealed(&mut self.pending, core, batch, self.next_lsn, payload);
+        format::put_unsealed(&mut self.pending, lane, batch, self.next_lsn, payload);
         self.next_lsn = self.next_lsn.next();
     }
 
@@ -254,8 +254,8 @@ impl Writer {
 
         let current = self.current.as_mut().expect("a write has a segment");
         current.offset += group.stats.bytes;
-        for &(core, batch) in &group.committed {
-            raise(&mut current.completes, core, batch);
+        for &(lane, batch) in &group.committed {
+            raise(&mut current.completes, lane, batch);
         }
         let full = current.offset + record_len(self.config.batch_bytes_max()) as u64 > self.config.segment_bytes;
         let sealed = if full { self.seal() } else { None };
@@ -357,7 +357,7 @@ fn seal_group(pending: &mut [u8], current: &Current, room: usize) -> (usize, Gro
             break;
         }
         format::seal(&mut pending[end..next], current.salt, current.offset);
-        raise(&mut group.committed, header.core, header.batch);
+        raise(&mut group.committed, header.lane, header.batch);
         group.stats.batches += 1;
         end = next;
     }
@@ -365,14 +365,14 @@ fn seal_group(pending: &mut [u8], current: &Current, room: usize) -> (usize, Gro
     (end, group)
 }
 
-/// Sets the core's watermark, which never decreases.
-fn raise(marks: &mut Vec<(CoreId, BatchId)>, core: CoreId, batch: BatchId) {
-    match marks.iter_mut().find(|(of, _)| *of == core) {
+/// Sets the lane's watermark, which never decreases.
+fn raise(marks: &mut Vec<(LaneId, BatchId)>, lane: LaneId, batch: BatchId) {
+    match marks.iter_mut().find(|(of, _)| *of == lane) {
         Some((_, mark)) => {
-            assert!(*mark < batch, "batches of a core are pushed in order");
+            assert!(*mark < batch, "batches of a lane are pushed in order");
             *mark = batch;
         }
-        None => marks.push((core, batch)),
+        None => marks.push((lane, batch)),
     }
 }
 
@@ -382,7 +382,7 @@ mod tests {
 
     const CONFIG: JournalConfig =
         JournalConfig { segment_bytes: 65536, journal_bytes_max: 4 * 65536, reserve_bytes: 1000 };
-    const CORE: CoreId = CoreId(0);
+    const CORE: LaneId = LaneId(0);
 
     fn writer() -> Writer {
         Writer::new(CONFIG, Position::default())
@@ -422,7 +422,7 @@ mod tests {
         writer.push(CORE, BatchId(1), b"one");
         let first = writer.next_write().unwrap();
         writer.push(CORE, BatchId(2), b"two");
-        writer.push(CoreId(1), BatchId(1), b"three");
+        writer.push(LaneId(1), BatchId(1), b"three");
         assert_eq!(writer.next_write(), None);
         assert_eq!(read(&first), [(Lsn(1), first.offset, BatchId(1))]);
         assert_eq!(first.offset, SEGMENT_HEADER_BYTES);
@@ -434,12 +434,12 @@ mod tests {
         let second = writer.next_write().unwrap();
         assert_eq!(second.offset, SEGMENT_HEADER_BYTES + len);
         assert_eq!(read(&second), [(Lsn(2), second.offset, BatchId(2)), (Lsn(3), second.offset, BatchId(1))]);
-        assert_eq!(writer.written(second.bytes).committed, [(CORE, BatchId(2)), (CoreId(1), BatchId(1))]);
+        assert_eq!(writer.written(second.bytes).committed, [(CORE, BatchId(2)), (LaneId(1), BatchId(1))]);
         assert!(writer.is_idle());
     }
 
     #[test]
-    fn a_core_is_named_once_with_its_last_batch() {
+    fn a_lane_is_named_once_with_its_last_batch() {
         let mut writer = ready();
         (1..=3).for_each(|batch| writer.push(CORE, BatchId(batch), b"x"));
         let write = writer.next_write().unwrap();

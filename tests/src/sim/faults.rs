@@ -22,6 +22,8 @@ pub enum Fault {
     ReorderMailbox,
     /// A shard is told that its batches are in the store before they are.
     IngestedTooEarly,
+    /// A commit into the database that failed counts as done.
+    FailedCommitCounts,
     /// A segment is freed without having been ingested.
     FreeWithoutIngesting,
     /// The store answers from an older state of itself.
@@ -50,6 +52,7 @@ impl Fault {
         Self::DropOnFullMailbox,
         Self::ReorderMailbox,
         Self::IngestedTooEarly,
+        Self::FailedCommitCounts,
         Self::FreeWithoutIngesting,
         Self::StaleReads,
         Self::PageWithHole,

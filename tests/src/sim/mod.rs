@@ -1,6 +1,6 @@
 //! The simulator: one node with its cores, journal and store, and people with several devices, in one thread from one
 //! seed. It runs the production shard, handshake, committer, journal files, recovery, fold, queries, ingestion and client;
-//! simulated are time, network, the disk's writes and syncs, the store's answers, and crashes of the node and of apps.
+//! simulated are time, network, the disk's writes and syncs, the store's answers and commits, and crashes of the node and of apps.
 
 mod client;
 pub mod faults;
@@ -15,8 +15,11 @@ use std::{
 };
 
 use proto_spec::{DeviceId, Direction, Seq, TimestampMs, UserId};
-use server::shard::{Now, QueryId};
-use storage::{Answer, CoreId, Query, Span, journal::SegmentNumber};
+use server::{
+    shard::{Now, QueryId},
+    topology::CoreId,
+};
+use storage::{Answer, LaneId, Query, Span, journal::SegmentNumber};
 
 use client::App;
 use faults::Fault;
@@ -40,6 +43,8 @@ enum Happening {
     Written { life: u32 },
     Prepared { life: u32, segment: SegmentNumber },
     Ingest { life: u32 },
+    Advanced { life: u32, core: usize, lane: LaneId },
+    Retry { life: u32, core: usize },
     Answer { life: u32, core: CoreId, id: QueryId, query: Query },
     Drain(LinkId),
     ToServer(LinkId),
@@ -62,14 +67,21 @@ pub struct Coverage {
 
 /// Every situation that is counted.
 pub const SITUATIONS: &[&str] = &[
+    "accepted by the database",
+    "accepted by the journal",
+    "accepted by the journal while the database is away",
     "accepted while the store is away",
     "app restarted",
     "app restarted with unanswered messages",
+    "batch of the journal found in the database",
     "client lost its connection",
+    "commit failed",
+    "commit found done",
     "connection closed for silence",
     "connection cut with bytes on their way to the client",
     "connection cut with bytes on their way to the server",
     "crash during recovery",
+    "crash with a commit in flight",
     "crash with a write in flight",
     "crash with accepted messages on their way to the client",
     "device replaced by itself",
@@ -90,6 +102,7 @@ pub const SITUATIONS: &[&str] = &[
     "resume by cursor",
     "resume during traffic",
     "retry answered with the first result",
+    "segment given up that the lanes had stored",
     "segment reused",
     "send refused",
     "store away",
@@ -265,6 +278,8 @@ impl Simulation {
             Happening::Written { life: l } if l == life => self.on_written(),
             Happening::Prepared { life: l, segment } if l == life => self.on_prepared(segment),
             Happening::Ingest { life: l } if l == life => self.on_ingest(),
+            Happening::Advanced { life: l, core, lane } if l == life => self.on_advanced(core, lane),
+            Happening::Retry { life: l, core } if l == life => self.on_retry(core),
             Happening::Answer { life: l, core, id, query } if l == life => self.on_answer(core, id, &query),
             Happening::Drain(link) => self.on_drain(link),
             Happening::ToServer(link) => self.on_to_server(link),

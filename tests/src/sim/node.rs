@@ -1,5 +1,6 @@
 //! The node: production shards on simulated cores, the production journal on files of a temporary folder, and a store in
-//! memory. A crash forgets everything but what was synced, a random part of the write that was in flight, and the store.
+//! memory. A crash forgets everything but what was synced, a random part of the write that was in flight, and the store. The
+//! store is an engine or, for other seeds, a database, whose commits are in flight while time passes and end in every way.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -17,21 +18,21 @@ use proto_spec::{
 };
 use server::{
     auth::{self, Keys, SigningKey},
-    committer::{Committer, News, OnStoreOutage, Outcome, ingest_retry_ms},
+    committer::{Committer, Duty, News, OnStoreOutage, Outcome, ingest_retry_ms},
     directory::Directory,
+    lanes::{self, Lanes, Work},
     limits::{TICK_MS, UNCOMMITTED_BYTES_MAX},
     shard::{
-        Admission, Close, ConnId, Effects, Envelope, Grant, Input, Limits, Presence, QueryId, ReadState, Refresh,
-        Settings, Shard, StoreState,
+        Admission, Close, ConnId, Effects, Envelope, Grant, Input, Limits, Presence, Promise, QueryId, ReadState,
+        Refresh, Settings, Shard, StoreState,
     },
-    topology::Topology,
+    topology::{CoreId, Topology},
 };
 use storage::{
-    BatchId, CoreId, Fence, MemoryStore, Query, Record, Store as _,
+    Advanced, BatchId, Fence, Holder, LaneId, MemoryStore, Query, Record, Step, Store as _, StoreError,
     contract::block_on,
-    journal::{
-        JournalConfig, JournalFolder, Prepared, Salt, Sealed, SealedSegment, SegmentNumber, Write, Writer, recover,
-    },
+    fold::Sorted,
+    journal::{JournalConfig, JournalFolder, Prepared, Salt, SealedSegment, SegmentNumber, Write, Writer, recover},
     memory::CommitFault,
     run::RunBuilder,
     schema::RowKey,
@@ -57,8 +58,12 @@ const SETTINGS: Settings = Settings {
     idle_timeout_ms: 5_000,
     expiry_warning_ms: 3_000,
     token_leeway_ms: 500,
+    promise: Promise::Disk,
     limits: Limits::OFF,
 };
+
+/// Short, so that the database is given up on often.
+const SLOW_AFTER_MS: u64 = 300;
 
 /// Short, so that connections outlive their tokens.
 const TOKEN_TTL: Duration = Duration::from_secs(8);
@@ -69,7 +74,9 @@ const _: () = assert!(JOURNAL.reserve_bytes < UNCOMMITTED_BYTES_MAX as u64);
 #[derive(Debug)]
 enum Mail {
     Envelope(Envelope),
-    Batch(CoreId, BatchId, Vec<u8>),
+    Batch(LaneId, BatchId, Vec<u8>),
+    Stored(LaneId, BatchId),
+    Away(CoreId, bool),
     News(News),
     Unfinished(UserId),
 }
@@ -82,13 +89,19 @@ struct Life {
     committer: Committer,
     files: HashMap<SegmentNumber, File>,
     in_flight: Option<Write>,
-    /// Records of batches that are not durable, in the order of the journal.
-    undecided: VecDeque<(CoreId, BatchId, Vec<Record>)>,
+    /// Records of batches that are not durable, those of a lane in order.
+    undecided: VecDeque<(LaneId, BatchId, Vec<Record>)>,
+    /// Of each core, where acknowledgements wait for a database.
+    lanes: Option<Vec<Lanes>>,
+    /// What each core has told of its lanes.
+    lanes_away: Vec<bool>,
+    /// On their way into the database.
+    commits: BTreeMap<LaneId, Work>,
     mailboxes: Vec<VecDeque<Mail>>,
     /// What a core could not put into a full mailbox, for each core.
     backlogs: Vec<VecDeque<(usize, Mail)>>,
     links: BTreeMap<(usize, ConnId), LinkId>,
-    to_ingest: VecDeque<Sealed>,
+    duties: VecDeque<Duty>,
     ingest_failures: u32,
     /// For each core whether it knows that the store is away.
     told_away: Vec<bool>,
@@ -102,6 +115,7 @@ pub(super) struct Machine {
     pub(super) keys: Keys,
     signing_key: SigningKey,
     folder: tempfile::TempDir,
+    promise: Promise,
     store: Arc<MemoryStore>,
     fence: Fence,
     alive: Option<Life>,
@@ -118,13 +132,20 @@ impl Machine {
         // A folder in memory where there is one: nothing here depends on a disk.
         let folder =
             if Path::new("/dev/shm").is_dir() { tempfile::tempdir_in("/dev/shm") } else { tempfile::tempdir() };
+        let promise = match rng.within(0, 9) {
+            0..4 => Promise::Disk,
+            4..6 => Promise::Journal,
+            _ => Promise::Store,
+        };
+        let store = if promise == Promise::Disk { MemoryStore::default() } else { MemoryStore::database() };
         let pem = auth::generate_pem().expect("the system has randomness");
         Self {
             life: 0,
             keys: Keys::from_pem(pem.as_bytes()).expect("made just above"),
             signing_key: SigningKey::from_pem(pem.as_bytes()).expect("made just above"),
             folder: folder.expect("a temporary folder can be made"),
-            store: Arc::default(),
+            promise,
+            store: Arc::new(store),
             fence: Fence::default(),
             alive: None,
             disk_full_until_ms: 0,
@@ -165,6 +186,7 @@ impl Machine {
     pub(super) fn is_quiet(&self) -> bool {
         let Some(life) = &self.alive else { return false };
         life.committer.is_idle()
+            && life.lanes.iter().flatten().all(|lanes| lanes.waiting().0 == 0)
             && life.mailboxes.iter().all(VecDeque::is_empty)
             && life.backlogs.iter().all(VecDeque::is_empty)
             && life.committer.admission() == Admission::Open
@@ -176,7 +198,7 @@ impl Machine {
     }
 
     /// Records in the journal's segments, in order.
-    fn journaled(&self) -> Vec<(CoreId, Record)> {
+    fn journaled(&self) -> Vec<(LaneId, Record)> {
         let mut records = Vec::new();
         // If it is damaged, the start has said so.
         let Ok(found) = recover(self.folder.path()) else { return records };
@@ -184,7 +206,7 @@ impl Machine {
             let mut read = segment.read().expect("the segment can be read");
             while let Some(record) = read.next_record().expect("the record is whole") {
                 for item in storage::records(record.payload) {
-                    records.push((record.core, item.expect("the batch can be read")));
+                    records.push((record.lane, item.expect("the batch can be read")));
                 }
             }
         }
@@ -265,28 +287,37 @@ impl Simulation {
         for empty in &found.empty {
             segments.free(*empty).expect("the folder is good");
         }
+        let holder = Holder(1);
+        block_on(self.machine.store.begin(self.machine.fence, holder)).expect("the fence was just taken");
+        let promise = self.machine.promise;
+        let lanes = if promise == Promise::Store { self.rng.within(1, 3) as u16 } else { 1 };
+        let topology = Topology::with_lanes(cores, lanes).expect("at least one of each");
         let on_outage = if self.rng.chance(25) { OnStoreOutage::Refuse } else { OnStoreOutage::Accept };
         let writer = Writer::new(JOURNAL, found.next);
-        let mut committer = Committer::new(writer, cores, SEAL_AFTER_MS, on_outage);
+        let mut committer = Committer::new(writer, topology, promise, SEAL_AFTER_MS, on_outage);
         let mut files = HashMap::new();
         while let Some(segment) = committer.wanted_segment(self.now.monotonic_ms) {
             let (salt, file) = self.prepare(segment);
             files.insert(segment, file);
             committer.prepared(segment, salt);
         }
-        let topology = Topology::new(cores).expect("at least one");
+        let settings = Settings { promise, ..SETTINGS };
+        let lanes_of = |core| Lanes::new(topology.lanes_of(CoreId(core)), SLOW_AFTER_MS);
         self.machine.alive = Some(Life {
-            shards: (0..cores).map(|core| Shard::new(CoreId(core), topology, SETTINGS)).collect(),
+            shards: (0..cores).map(|core| Shard::new(CoreId(core), topology, settings)).collect(),
             directory: Directory::default(),
             topology,
             committer,
             files,
             in_flight: None,
             undecided: VecDeque::new(),
+            lanes: (promise == Promise::Store).then(|| (0..cores).map(lanes_of).collect()),
+            lanes_away: vec![false; cores.into()],
+            commits: BTreeMap::new(),
             mailboxes: (0..cores).map(|_| VecDeque::new()).collect(),
             backlogs: (0..cores).map(|_| VecDeque::new()).collect(),
             links: BTreeMap::new(),
-            to_ingest: VecDeque::new(),
+            duties: VecDeque::new(),
             ingest_failures: 0,
             told_away: vec![false; cores.into()],
             next_slot: 0,
@@ -327,6 +358,13 @@ impl Simulation {
             self.reached("crash with a write in flight");
             self.tear(&life.files[&write.segment], &write);
         }
+        for (_, Work { step, sorted, .. }) in std::mem::take(&mut life.commits) {
+            self.reached("crash with a commit in flight");
+            if self.rng.chance(50) {
+                let advanced = block_on(self.machine.store.advance(self.machine.fence, &[step], sorted));
+                advanced.expect("the lane is where its commit goes on from");
+            }
+        }
         self.machine.life += 1;
         self.cut_all();
         if self.rng.chance(20) {
@@ -356,20 +394,23 @@ impl Simulation {
         let Some(life) = &mut self.machine.alive else { return };
         let mut effects = Effects::default();
         life.shards[core].handle(now, input, &life.directory, &mut effects);
-        let batch = life.shards[core].end_turn(now, &life.directory, &mut effects);
-        self.carry_out(core, batch, effects);
+        life.shards[core].end_turn(now, &life.directory, &mut effects);
+        self.carry_out(core, effects);
     }
 
-    fn carry_out(&mut self, core: usize, batch: Option<BatchId>, mut effects: Effects) {
+    fn carry_out(&mut self, core: usize, mut effects: Effects) {
         let this = CoreId(core as u16);
-        for (id, full) in effects.full_batches.drain(..) {
-            let bytes = self.tamper_with_batch(full.bytes().to_vec());
-            self.mail(core, 0, Mail::Batch(this, id, bytes));
+        for (lane, id, batch) in effects.batches() {
+            let bytes = self.tamper_with_batch(batch.bytes().to_vec());
+            let records: Result<Vec<Record>, _> = storage::records(&bytes).collect();
+            let Some(life) = &mut self.machine.alive else { return };
+            life.undecided.push_back((lane, id, records.expect("a shard's own batch can be read")));
+            if let Some(lanes) = &mut life.lanes {
+                lanes[core].push(self.now.monotonic_ms, lane, id, bytes.clone());
+            }
+            self.mail(core, 0, Mail::Batch(lane, id, bytes));
         }
-        if let Some(id) = batch {
-            let bytes = self.tamper_with_batch(effects.batch.bytes().to_vec());
-            self.mail(core, 0, Mail::Batch(this, id, bytes));
-        }
+        self.begin_commits(core);
         for (user, presence) in effects.presence.drain(..) {
             let Some(life) = &mut self.machine.alive else { return };
             match presence {
@@ -453,7 +494,8 @@ impl Simulation {
     /// What a frame says of durability is no more than the node knows (contract 1).
     fn check_level(&mut self, core: usize, user: UserId, frame: &ServerFrame) {
         let Some(life) = &self.machine.alive else { return };
-        let is_away = life.told_away[core];
+        // Of a database the journal's sync says nothing.
+        let is_away = life.told_away[core] || self.machine.promise != Promise::Disk;
         let stored = |machine: &Machine| machine.stored_log(user).last().map_or(Seq::ZERO, |entry| entry.seq);
         match frame {
             ServerFrame::Accepted { seq, durability: Durability::Committed, .. }
@@ -461,8 +503,15 @@ impl Simulation {
             {
                 self.oracle.fail(|| format!("user {user}: {seq} is committed, says a core that knows of an outage"));
             }
-            ServerFrame::Accepted { durability: Durability::Local, .. } => {
-                self.reached("accepted while the store is away");
+            ServerFrame::Accepted { durability: Durability::Local, .. } => self.reached(match self.machine.promise {
+                Promise::Disk => "accepted while the store is away",
+                Promise::Journal => "accepted by the journal",
+                Promise::Store => "accepted by the journal while the database is away",
+            }),
+            ServerFrame::Accepted { durability: Durability::Committed, .. }
+                if self.machine.promise == Promise::Store =>
+            {
+                self.reached("accepted by the database");
             }
             ServerFrame::Committed { up_to } if *up_to > stored(&self.machine) => {
                 self.oracle.fail(|| format!("user {user}: {up_to} is committed and not in the store"));
@@ -508,9 +557,11 @@ impl Simulation {
             self.feed(core, Input::Tick);
         }
         let now_ms = self.now.monotonic_ms;
-        if let Some(sealed) = self.machine.alive.as_mut().and_then(|life| life.committer.seal_if_old(now_ms)) {
-            self.sealed(sealed);
+        if let Some(life) = &mut self.machine.alive {
+            life.committer.seal_if_old(now_ms);
         }
+        self.look_at_lanes();
+        self.take_duties();
         if self.machine.chaos && self.rng.chance(1) {
             let until = self.now.monotonic_ms + self.rng.within(50, 1_500);
             if self.rng.chance(50) {
@@ -535,9 +586,9 @@ impl Simulation {
         }
         // Core 0 has the journal: its own batches need no mail.
         if from == to
-            && let Mail::Batch(core, id, bytes) = mail
+            && let Mail::Batch(lane, id, bytes) = mail
         {
-            return self.journal(core, id, &bytes);
+            return self.journal(lane, id, &bytes);
         }
         let Some(life) = &mut self.machine.alive else { return };
         let is_full = life.mailboxes[to].len() >= MAILBOX_MAX || !life.backlogs[from].is_empty();
@@ -573,7 +624,21 @@ impl Simulation {
         let Some(mail) = life.mailboxes[core].pop_front() else { return };
         match mail {
             Mail::Envelope(envelope) => self.feed(core, Input::Envelope(envelope)),
-            Mail::Batch(from, id, bytes) => self.journal(from, id, &bytes),
+            Mail::Batch(lane, id, bytes) => self.journal(lane, id, &bytes),
+            Mail::Stored(lane, up_to) => {
+                life.committer.stored(lane, up_to);
+                self.take_duties();
+            }
+            Mail::Away(core, is_away) => {
+                life.committer.lanes_away(core, is_away);
+                self.pass_news();
+            }
+            Mail::News(News::Committed { lane, up_to }) if life.lanes.is_some() => {
+                let lanes = life.lanes.as_mut().expect("as the guard says");
+                if let Some(up_to) = lanes[core].synced(lane, up_to) {
+                    self.feed(core, Input::Committed { lane, up_to });
+                }
+            }
             Mail::News(News::Store(store)) => {
                 life.told_away[core] = store == StoreState::Away;
                 if !self.strikes(Fault::HideOutage, 100) {
@@ -602,14 +667,9 @@ impl Simulation {
 
     // ---- the journal
 
-    fn journal(&mut self, core: CoreId, id: BatchId, bytes: &[u8]) {
-        let records: Result<Vec<Record>, _> = storage::records(bytes).collect();
+    fn journal(&mut self, lane: LaneId, id: BatchId, bytes: &[u8]) {
         let Some(life) = &mut self.machine.alive else { return };
-        if life.committer.failure().is_some() {
-            return;
-        }
-        life.undecided.push_back((core, id, records.expect("a shard's own batch can be read")));
-        life.committer.push(core, id, bytes);
+        life.committer.push(lane, id, bytes);
         self.begin_write();
     }
 
@@ -629,9 +689,11 @@ impl Simulation {
             if self.fault == Some(Fault::AcknowledgeBeforeCommit) {
                 // The batches count although nothing is on the disk yet.
                 let Some(alive) = &mut self.machine.alive else { return };
-                let early: Vec<(CoreId, BatchId)> = alive.undecided.iter().map(|(core, id, _)| (*core, *id)).collect();
-                for (core, up_to) in early {
-                    self.put(usize::from(core.0), Mail::News(News::Committed { up_to }));
+                let topology = alive.topology;
+                let early: Vec<(LaneId, BatchId)> = alive.undecided.iter().map(|(lane, id, _)| (*lane, *id)).collect();
+                for (lane, up_to) in early {
+                    let core = topology.core_of(lane);
+                    self.put(usize::from(core.0), Mail::News(News::Committed { lane, up_to }));
                 }
             }
         }
@@ -653,9 +715,7 @@ impl Simulation {
             self.reached("group of several batches");
         }
         self.pass_news();
-        if let Some(sealed) = done.sealed {
-            self.sealed(sealed);
-        }
+        self.take_duties();
         self.begin_write();
     }
 
@@ -688,10 +748,10 @@ impl Simulation {
     fn pass_news(&mut self) {
         let Some(life) = &mut self.machine.alive else { return };
         let news = life.committer.news();
-        let committed: Vec<(CoreId, BatchId)> = news
+        let committed: Vec<(LaneId, BatchId)> = news
             .iter()
-            .filter_map(|(core, news)| match news {
-                News::Committed { up_to } => Some((*core, *up_to)),
+            .filter_map(|(_, news)| match news {
+                News::Committed { lane, up_to } => Some((*lane, *up_to)),
                 _ => None,
             })
             .collect();
@@ -707,19 +767,109 @@ impl Simulation {
         }
     }
 
-    /// The oracle hears what has become durable.
-    fn decide(&mut self, committed: &[(CoreId, BatchId)]) {
+    /// The oracle hears what has become durable, on the disk or in the database.
+    fn decide(&mut self, committed: &[(LaneId, BatchId)]) {
         let Some(life) = &mut self.machine.alive else { return };
-        let is_durable = |core: CoreId, id: BatchId| committed.iter().any(|(c, up_to)| *c == core && id <= *up_to);
-        while let Some((core, id, _)) = life.undecided.front() {
-            if !is_durable(*core, *id) {
-                break;
+        let is_durable = |lane: LaneId, id: BatchId| committed.iter().any(|(l, up_to)| *l == lane && id <= *up_to);
+        for (lane, id, records) in std::mem::take(&mut life.undecided) {
+            if !is_durable(lane, id) {
+                life.undecided.push_back((lane, id, records));
+                continue;
             }
-            let Some((_, _, records)) = life.undecided.pop_front() else { break };
             for record in records {
                 if let Record::Append { user, entry, .. } = record {
                     self.oracle.is_durable(user, &entry);
                 }
+            }
+        }
+    }
+
+    // ---- the database
+
+    fn begin_commits(&mut self, core: usize) {
+        let (now_ms, number) = (self.now.monotonic_ms, self.machine.life);
+        loop {
+            let Some(life) = &mut self.machine.alive else { return };
+            // The rim: with the journal's failure all promises end.
+            if life.committer.failure().is_some() {
+                return;
+            }
+            let Some(work) = life.lanes.as_mut().and_then(|lanes| lanes[core].next(now_ms)) else { return };
+            let lane = work.step.lane;
+            life.commits.insert(lane, work);
+            let delay = if self.rng.chance(3) { self.rng.within(100, 1_500) } else { self.rng.within(1, 10) };
+            self.schedule(delay, Happening::Advanced { life: number, core, lane });
+        }
+    }
+
+    /// A commit ends, in one way or another.
+    pub(super) fn on_advanced(&mut self, core: usize, lane: LaneId) {
+        let Some(life) = &mut self.machine.alive else { return };
+        let Some(Work { step, sorted, .. }) = life.commits.remove(&lane) else { return };
+        let is_away = self.now.monotonic_ms < self.machine.store_away_until_ms;
+        let fault = if is_away {
+            self.reached("commit failed");
+            Some(*self.rng.pick(&[CommitFault::Unavailable, CommitFault::UnknownLost, CommitFault::UnknownApplied]))
+        } else if self.machine.chaos && self.rng.chance(5) {
+            Some(*self.rng.pick(&[CommitFault::Conflict, CommitFault::UnknownApplied, CommitFault::UnknownLost]))
+        } else {
+            None
+        };
+        let mut result = Ok(Advanced::default());
+        let skips = self.strikes(Fault::IngestedTooEarly, 50)
+            || (fault.is_some() && self.fault == Some(Fault::FailedCommitCounts));
+        if !skips {
+            fault.into_iter().for_each(|fault| self.machine.store.fail_next_commit(fault));
+            result = self.advance(step, sorted);
+            // One that had been done was not attempted.
+            self.machine.store.forget_faults();
+        }
+        if result.is_ok() || fault == Some(CommitFault::UnknownApplied) {
+            self.decide(&[(lane, step.up_to)]);
+        }
+        if matches!(&result, Ok(done) if done.rows == 0) && !skips {
+            self.reached("commit found done");
+        }
+        let (now_ms, random) = (self.now.monotonic_ms, self.rng.next());
+        let Some(lanes) = self.machine.alive.as_mut().and_then(|life| life.lanes.as_mut()) else { return };
+        match lanes[core].done(now_ms, lane, result, random) {
+            lanes::Outcome::Stored(up_to) => {
+                self.feed(core, Input::Stored { lane, up_to });
+                self.mail(core, 0, Mail::Stored(lane, up_to));
+            }
+            lanes::Outcome::Retried(_) => {
+                if let Some(at_ms) = lanes[core].retry_at_ms() {
+                    let life = self.machine.life;
+                    self.schedule(at_ms.saturating_sub(now_ms), Happening::Retry { life, core });
+                }
+            }
+            lanes::Outcome::Lost(error) => self.oracle.fail(|| format!("a lane was moved by somebody else: {error}")),
+        }
+        self.begin_commits(core);
+    }
+
+    pub(super) fn on_retry(&mut self, core: usize) {
+        self.begin_commits(core);
+    }
+
+    fn advance(&mut self, step: Step, sorted: Sorted) -> Result<Advanced, StoreError> {
+        let advanced = block_on(self.machine.store.advance(self.machine.fence, &[step], sorted))?;
+        self.forget_rows().map(|()| advanced)
+    }
+
+    fn look_at_lanes(&mut self) {
+        let now_ms = self.now.monotonic_ms;
+        for core in 0..self.machine.alive.as_ref().map_or(0, |life| life.shards.len()) {
+            let Some(life) = &mut self.machine.alive else { return };
+            let Some(lanes) = &mut life.lanes else { return };
+            let released = lanes[core].tick(now_ms);
+            let is_away = lanes[core].is_away();
+            let has_changed = std::mem::replace(&mut life.lanes_away[core], is_away) != is_away;
+            for (lane, up_to) in released {
+                self.feed(core, Input::Committed { lane, up_to });
+            }
+            if has_changed {
+                self.mail(core, 0, Mail::Away(CoreId(core as u16), is_away));
             }
         }
     }
@@ -741,18 +891,24 @@ impl Simulation {
 
     // ---- the store
 
-    fn sealed(&mut self, sealed: Sealed) {
-        let Some(life) = &mut self.machine.alive else { return };
-        life.files.remove(&sealed.segment);
-        if self.fault == Some(Fault::IngestedTooEarly) {
-            for (core, up_to) in sealed.completes.clone() {
-                self.put(usize::from(core.0), Mail::News(News::Ingested { up_to }));
+    /// Takes over what becomes of sealed segments.
+    fn take_duties(&mut self) {
+        while let Some(duty) = self.machine.alive.as_mut().and_then(|life| life.committer.next_duty()) {
+            let (Duty::Ingest(sealed) | Duty::Free(sealed)) = &duty;
+            let Some(life) = &mut self.machine.alive else { return };
+            life.files.remove(&sealed.segment);
+            let topology = life.topology;
+            if self.fault == Some(Fault::IngestedTooEarly) && matches!(duty, Duty::Ingest(_)) {
+                for (lane, up_to) in sealed.completes.clone() {
+                    let core = topology.core_of(lane);
+                    self.put(usize::from(core.0), Mail::News(News::Stored { lane, up_to }));
+                }
             }
-        }
-        let Some(life) = &mut self.machine.alive else { return };
-        life.to_ingest.push_back(sealed);
-        if life.to_ingest.len() == 1 {
-            self.ingest_next();
+            let Some(life) = &mut self.machine.alive else { return };
+            life.duties.push_back(duty);
+            if life.duties.len() == 1 {
+                self.ingest_next();
+            }
         }
     }
 
@@ -765,11 +921,17 @@ impl Simulation {
 
     pub(super) fn on_ingest(&mut self) {
         let life_number = self.machine.life;
-        let Some(sealed) = self.machine.alive.as_ref().and_then(|life| life.to_ingest.front().cloned()) else { return };
+        let Some(duty) = self.machine.alive.as_ref().and_then(|life| life.duties.front().cloned()) else { return };
+        let (sealed, is_stored) = match duty {
+            Duty::Ingest(sealed) => (sealed, false),
+            Duty::Free(sealed) => (sealed, true),
+        };
         let folder =
             JournalFolder::open(self.machine.folder.path(), JOURNAL.segment_bytes).expect("the folder is good");
         let segment = SealedSegment::new(&folder, &sealed);
-        if self.now.monotonic_ms < self.machine.store_away_until_ms {
+        if is_stored {
+            self.reached("segment given up that the lanes had stored");
+        } else if self.now.monotonic_ms < self.machine.store_away_until_ms {
             let faults =
                 [CommitFault::Unavailable, CommitFault::UnknownLost, CommitFault::UnknownHalf, CommitFault::Full];
             let fault = *self.rng.pick(&faults);
@@ -778,7 +940,7 @@ impl Simulation {
             self.machine.store.fail_next_commit(CommitFault::UnknownApplied);
         }
         let skip = self.strikes(Fault::FreeWithoutIngesting, 100);
-        if !skip && self.ingest(std::slice::from_ref(&segment)).is_err() {
+        if !skip && !is_stored && self.ingest(std::slice::from_ref(&segment)).is_err() {
             self.reached("ingestion failed");
             let Some(life) = &mut self.machine.alive else { return };
             life.ingest_failures += 1;
@@ -789,10 +951,10 @@ impl Simulation {
         }
         folder.free(sealed.segment).expect("the folder is good");
         let Some(life) = &mut self.machine.alive else { return };
-        life.to_ingest.pop_front();
+        life.duties.pop_front();
         life.ingest_failures = 0;
         life.committer.ingested(sealed);
-        if !life.to_ingest.is_empty() {
+        if !life.duties.is_empty() {
             self.ingest_next();
         }
         self.begin_write();
@@ -808,10 +970,21 @@ impl Simulation {
             block_on(stale.commit(fence, &copy.finish()))?;
             self.machine.stale = Some(Arc::new(stale));
         }
-        block_on(storage::ingest(&**store, self.machine.fence, segments))?;
+        let known = block_on(storage::ingest(&**store, self.machine.fence, segments))?.known;
+        if known > 0 {
+            self.reached("batch of the journal found in the database");
+        }
+        // One that had been done was not attempted.
+        self.machine.store.forget_faults();
+        Ok(self.forget_rows()?)
+    }
+
+    /// Deliberate faults in what the store keeps.
+    fn forget_rows(&mut self) -> Result<(), StoreError> {
         if self.fault.is_none() {
             return Ok(());
         }
+        let store = &self.machine.store;
         let mut forget = RunBuilder::default();
         for (key, _) in store.rows() {
             let row = RowKey::decode(&key).expect("the store's own keys");

@@ -4,7 +4,6 @@
 use std::{io, net::SocketAddr, os::fd::AsFd as _, sync::atomic::Ordering};
 
 use proto_spec::ErrorCode;
-use storage::CoreId;
 use tracing::{debug, warn};
 
 use super::{
@@ -24,6 +23,7 @@ use crate::{
     handshake::{Step, bye},
     limits::{ACCEPT_WARN_MS, HELLOS_TURN_MAX, RETRY_BUSY_MS, RETRY_STOPPING_MS},
     shard::{Close, ConnId, Connected, Grant, Input, Now, Refresh},
+    topology::CoreId,
 };
 
 impl Reactor {

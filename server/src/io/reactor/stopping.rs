@@ -45,7 +45,7 @@ impl Reactor {
     /// of the others: they may send it envelopes and batches.
     pub(super) fn is_over(&mut self) -> bool {
         let Some(since) = self.draining_since_ms else { return false };
-        let done = self.connections.is_empty()
+        let is_quiet = self.connections.is_empty()
             && self.greetings.is_empty()
             && self.arrivals.is_empty()
             && self.deferred.is_empty()
@@ -53,6 +53,7 @@ impl Reactor {
             && self.shard.is_drained()
             && (self.journal_failed || self.shard.counters().uncommitted_bytes == 0)
             && self.commit.as_ref().is_none_or(Commit::is_idle);
+        let done = is_quiet && self.commit.as_mut().is_none_or(Commit::settle);
         self.shared.set_drained(self.core, done);
         let late = self.clock.now().monotonic_ms >= since + STOP_MS;
         if late && !done {

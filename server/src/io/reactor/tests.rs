@@ -4,7 +4,10 @@ use std::{
     io::{Read as _, Write as _},
     net::{TcpListener, TcpStream},
     os::fd::AsRawFd as _,
-    sync::atomic::{AtomicBool, AtomicI32, AtomicU64},
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, AtomicI32, AtomicU64},
+    },
     thread::JoinHandle,
     time::{Instant, SystemTime},
 };
@@ -26,7 +29,7 @@ use crate::{
     },
     limits::{ACCEPT_WARN_MS, HELLOS_TURN_MAX, STOP_MS},
     revocation::{Change, Subject},
-    shard::{ConnId, Limits, Settings},
+    shard::{ConnId, Limits, Promise, Settings},
     topology::Topology,
 };
 
@@ -71,6 +74,8 @@ impl World {
             origins: Origins::new(OriginLimits::default()),
             rings: (0..2).map(|_| AtomicI32::new(-1)).collect(),
             stopping: AtomicBool::new(false),
+            lost: OnceLock::new(),
+            loss: tokio::sync::Notify::new(),
             drained: (0..2).map(|_| AtomicBool::new(false)).collect(),
         });
         let settings = Settings {
@@ -78,6 +83,7 @@ impl World {
             idle_timeout_ms: 120_000,
             expiry_warning_ms: 60_000,
             token_leeway_ms: 0,
+            promise: Promise::Disk,
             limits: Limits::OFF,
         };
         let clock = Clock::new();
@@ -86,7 +92,8 @@ impl World {
             let ring = Ring::new(descriptors[index], shared.mailboxes[index].doorbell()).unwrap();
             shared.rings[index].store(ring.as_raw_fd(), Ordering::Release);
             let shard = Shard::new(core, topology, settings);
-            let parts = Parts { core, ring, shard, commit: None, readers: readers.clone(), clock };
+            let parts =
+                Parts { core, ring, shard, commit: None, reads: Reads::Threads(readers.clone()), lanes: None, clock };
             Reactor::new(parts, Arc::clone(&shared))
         });
         let mut cores: Vec<_> = cores.collect();

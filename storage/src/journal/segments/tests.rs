@@ -49,7 +49,7 @@ impl World {
     fn push(&mut self, payload: Vec<u8>) {
         self.pushed.push(payload);
         let batch = BatchId(self.pushed.len() as u64);
-        self.writer.push(CoreId(0), batch, self.pushed.last().unwrap());
+        self.writer.push(LaneId(0), batch, self.pushed.last().unwrap());
     }
 
     /// Writes a group of batches with these payload sizes; gives what was sealed.
@@ -296,7 +296,7 @@ fn stale_records_of_a_reused_file_are_never_read() {
 /// What a client can put into a text who knows the format and guesses whatever is small and counts: a whole record.
 fn forge(guess: u64, group: u64, lsn: u64) -> Vec<u8> {
     let mut record = Vec::new();
-    format::put_unsealed(&mut record, CoreId(0), BatchId(lsn), Lsn(lsn), b"forged");
+    format::put_unsealed(&mut record, LaneId(0), BatchId(lsn), Lsn(lsn), b"forged");
     format::seal(&mut record, Salt(guess), group);
     record
 }

@@ -1,0 +1,194 @@
+//! Tasks: the commits and reads of one core where the store is a database. Each is a future on the core's own runtime; what it
+//! ends with waits here for the core's next turn. What to commit, and when again, is decided by [`crate::lanes`].
+
+use std::{
+    cell::RefCell,
+    collections::VecDeque,
+    fmt,
+    future::Future,
+    pin::Pin,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use storage::{Advanced, Answer, Fence, LaneId, Query, Run, Step, Store, StoreError, fold::Sorted};
+use tokio::sync::Notify;
+use tracing::warn;
+
+use crate::{
+    lanes::Work,
+    limits::{QUERY_ATTEMPTS, QUERY_RETRY_MS},
+    shard::QueryId,
+};
+
+type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// A database, as cores use it: the store without its type.
+#[derive(Clone)]
+pub struct Database {
+    advance: Arc<dyn Fn(Step, Sorted) -> Boxed<Result<Advanced, StoreError>> + Send + Sync>,
+    answer: Arc<dyn Fn(Query) -> Boxed<Result<Answer, StoreError>> + Send + Sync>,
+    check: Arc<dyn Fn() -> Boxed<Result<(), StoreError>> + Send + Sync>,
+    reads_max: usize,
+}
+
+impl fmt::Debug for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Database").field("reads_max", &self.reads_max).finish_non_exhaustive()
+    }
+}
+
+impl Database {
+    /// This store, under this fence; each core has at most so many reads under way at a time.
+    pub fn new<S: Store>(store: &Arc<S>, fence: Fence, reads_max: usize) -> Self {
+        let [writer, reader, checker] = [(); 3].map(|()| Arc::clone(store));
+        let advance = move |step, sorted| -> Boxed<_> {
+            let store = Arc::clone(&writer);
+            Box::pin(async move { store.advance(fence, &[step], sorted).await })
+        };
+        let answer = move |query| -> Boxed<_> {
+            let store = Arc::clone(&reader);
+            Box::pin(async move { storage::answer(&*store, &query).await })
+        };
+        let check = move || -> Boxed<_> {
+            let store = Arc::clone(&checker);
+            Box::pin(async move { store.commit(fence, &Run::default()).await })
+        };
+        Self { advance: Arc::new(advance), answer: Arc::new(answer), check: Arc::new(check), reads_max }
+    }
+}
+
+/// What a task has ended with.
+#[derive(Debug)]
+pub enum Done {
+    /// A commit.
+    Advanced {
+        /// Of which lane.
+        lane: LaneId,
+        /// How.
+        result: Result<Advanced, StoreError>,
+        /// How many batches it was about.
+        batches: usize,
+        /// How long it took, in microseconds.
+        took_us: u64,
+    },
+    /// A look whether the fence still holds.
+    Checked(Result<(), StoreError>),
+    /// A read; without an answer when the store could not be read, after several attempts.
+    Answer(QueryId, Option<Answer>),
+}
+
+/// The tasks of one core. Made and used on its thread.
+#[derive(Debug)]
+pub struct Tasks {
+    database: Database,
+    done: Rc<Ended>,
+    /// Under way.
+    reads: usize,
+    /// A look at the fence is under way.
+    checks: bool,
+    /// Queries that wait until fewer are.
+    waiting: VecDeque<(QueryId, Query)>,
+}
+
+#[derive(Debug, Default)]
+struct Ended {
+    queue: RefCell<VecDeque<Done>>,
+    woken: Notify,
+}
+
+impl Ended {
+    fn push(&self, done: Done) {
+        self.queue.borrow_mut().push_back(done);
+        self.woken.notify_one();
+    }
+}
+
+impl Tasks {
+    /// None yet.
+    #[must_use]
+    pub fn new(database: Database) -> Self {
+        Self { database, done: Rc::default(), reads: 0, checks: false, waiting: VecDeque::new() }
+    }
+
+    /// Begins a commit. On the core's runtime.
+    pub fn commit(&self, work: Work) {
+        let Work { step, sorted, batches, .. } = work;
+        let (begun, ended) = (Instant::now(), Rc::clone(&self.done));
+        let advance = (self.database.advance)(step, sorted);
+        tokio_uring::spawn(async move {
+            let result = advance.await;
+            let took_us = begun.elapsed().as_micros() as u64;
+            ended.push(Done::Advanced { lane: step.lane, result, batches, took_us });
+        });
+    }
+
+    /// Looks whether the fence still holds, unless it does so already. On the core's runtime.
+    pub fn check(&mut self) {
+        if !std::mem::replace(&mut self.checks, true) {
+            let (check, ended) = ((self.database.check)(), Rc::clone(&self.done));
+            tokio_uring::spawn(async move { ended.push(Done::Checked(check.await)) });
+        }
+    }
+
+    /// Asks, as soon as few enough reads are under way.
+    pub fn ask(&mut self, id: QueryId, query: Query) {
+        self.waiting.push_back((id, query));
+    }
+
+    /// Begins as many reads as may be. On the core's runtime.
+    pub fn flush(&mut self) {
+        while self.reads < self.database.reads_max
+            && let Some((id, query)) = self.waiting.pop_front()
+        {
+            self.reads += 1;
+            let (answer, ended) = (Arc::clone(&self.database.answer), Rc::clone(&self.done));
+            tokio_uring::spawn(async move {
+                let mut wait_ms = QUERY_RETRY_MS;
+                for attempt in 1..=QUERY_ATTEMPTS {
+                    match answer(query).await {
+                        Ok(answer) => return ended.push(Done::Answer(id, Some(answer))),
+                        Err(error) => {
+                            warn!(attempt, %error, "a query failed");
+                            if !error.is_retryable() {
+                                break;
+                            }
+                        }
+                    }
+                    tokio::time::sleep(Duration::from_millis(wait_ms)).await;
+                    wait_ms *= 2;
+                }
+                ended.push(Done::Answer(id, None));
+            });
+        }
+    }
+
+    /// The next thing that has ended.
+    pub fn take(&mut self) -> Option<Done> {
+        let done = self.done.queue.borrow_mut().pop_front();
+        match done {
+            Some(Done::Answer(..)) => self.reads -= 1,
+            Some(Done::Checked(_)) => self.checks = false,
+            Some(Done::Advanced { .. }) | None => {}
+        }
+        done
+    }
+
+    /// Whether something has ended.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        !self.done.queue.borrow().is_empty()
+    }
+
+    /// Whether queries wait because too many reads are under way: the source must wait.
+    #[must_use]
+    pub fn is_stalled(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Waits until something has ended.
+    pub async fn ended(&self) {
+        self.done.woken.notified().await;
+    }
+}

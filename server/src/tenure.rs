@@ -1,0 +1,173 @@
+//! The file in which a journal's folder remembers in whose name, and since which fence, its batches are written: where the
+//! history is in a database, that is how a start knows that what the journal holds still belongs there.
+//!
+//! A journal that was left behind must not be brought into a database that somebody else has served since: the same numbers
+//! would name other messages.
+
+use std::{
+    fs::{self, File},
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+};
+
+use rand::random;
+use serde::{Deserialize, Serialize};
+use storage::{Fence, Holder, Kind, Tenure};
+use thiserror::Error;
+
+/// The file's name, in the journal's folder's parent.
+pub const TENURE_FILE: &str = "TENURE";
+
+/// Why the file cannot be used.
+#[derive(Debug, Error)]
+pub enum TenureError {
+    /// The system refused something.
+    #[error("{}: {error}", path.display())]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// The system's answer.
+        error: io::Error,
+    },
+    /// It is not what was written.
+    #[error("{}: {reason}: restore it from a backup, together with the journal beside it", path.display())]
+    Damaged {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+/// Why the batches of a journal do not belong into a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum Foreign {
+    /// The journal is that of a database, the store is not.
+    #[error("they belong into a database")]
+    OfDatabase,
+    /// The journal has never been one of this database.
+    #[error("they were not written for this database")]
+    OfAnother,
+    /// Another server has served since.
+    #[error("another server has served this database since they were written")]
+    TakenOver,
+    /// The same server has served since, with a later journal: this one is from a backup.
+    #[error("they are older than what the database has of this server")]
+    Outdated,
+}
+
+/// Whether batches of the journal whose folder remembers `own` belong into a store of this kind that knows `last`.
+///
+/// # Errors
+/// They do not.
+pub fn check(kind: Kind, own: Option<Tenure>, last: Option<Tenure>) -> Result<(), Foreign> {
+    match (kind, own, last) {
+        (Kind::Engine, None, _) => Ok(()),
+        (Kind::Engine, Some(_), _) => Err(Foreign::OfDatabase),
+        (Kind::Database, None, _) | (Kind::Database, Some(_), None) => Err(Foreign::OfAnother),
+        (Kind::Database, Some(own), Some(last)) if own == last => Ok(()),
+        (Kind::Database, Some(own), Some(last)) if own.holder == last.holder => Err(Foreign::Outdated),
+        (Kind::Database, Some(_), Some(_)) => Err(Foreign::TakenOver),
+    }
+}
+
+/// A name that nobody else has.
+#[must_use]
+pub fn new_holder() -> Holder {
+    Holder(random())
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct Stored {
+    /// As 32 hexadecimal digits.
+    holder: String,
+    fence: u64,
+}
+
+/// Reads the file; `None` if there is none.
+///
+/// # Errors
+/// See [`TenureError`].
+pub fn load(path: &Path) -> Result<Option<Tenure>, TenureError> {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(TenureError::Io { path: path.into(), error }),
+    };
+    let damaged = |reason: String| TenureError::Damaged { path: path.into(), reason };
+    let Stored { holder, fence } = toml::from_str(&text).map_err(|error| damaged(error.message().to_owned()))?;
+    let is_whole = holder.len() == 32;
+    let holder = u128::from_str_radix(&holder, 16).ok().filter(|_| is_whole);
+    let holder = holder.ok_or_else(|| damaged("`holder` is not 32 hexadecimal digits".to_owned()))?;
+    Ok(Some(Tenure { holder: Holder(holder), fence: Fence(fence) }))
+}
+
+/// Replaces the file, as a whole or not at all, and makes that durable.
+///
+/// # Errors
+/// The system refused something.
+pub fn save(path: &Path, tenure: Tenure) -> Result<(), TenureError> {
+    let stored = Stored { holder: format!("{:032x}", tenure.holder.0), fence: tenure.fence.0 };
+    let text = toml::to_string(&stored).expect("two values can be written as TOML");
+    let new = path.with_extension("new");
+    let write = || {
+        let mut file = File::create(&new)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&new, path)?;
+        File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+    };
+    write().map_err(|error| TenureError::Io { path: path.into(), error })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OURS: Tenure = Tenure { holder: Holder(7), fence: Fence(3) };
+
+    #[test]
+    fn it_is_read_back_as_it_was_saved() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(TENURE_FILE);
+        assert_eq!(load(&path).unwrap(), None);
+        for tenure in [OURS, Tenure { holder: new_holder(), fence: Fence(u32::MAX.into()) }] {
+            save(&path, tenure).unwrap();
+            assert_eq!(load(&path).unwrap(), Some(tenure));
+        }
+    }
+
+    #[test]
+    fn what_was_not_saved_here_is_refused_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(TENURE_FILE);
+        for text in [
+            "",
+            "holder = 7\nfence = 1",
+            "holder = \"+7\"\nfence = 1",
+            "nonsense",
+            "holder = \"00000000000000000000000000000007\"\nfence = -1",
+        ] {
+            fs::write(&path, text).unwrap();
+            let error = load(&path).unwrap_err().to_string();
+            assert!(error.contains(TENURE_FILE) && error.contains("backup"), "{text}: {error}");
+        }
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        assert!(matches!(load(&path), Err(TenureError::Io { .. })));
+    }
+
+    #[test]
+    fn batches_belong_where_nobody_else_has_served_since() {
+        let other = Tenure { holder: Holder(8), fence: Fence(4) };
+        let later = Tenure { fence: Fence(4), ..OURS };
+        assert_eq!(check(Kind::Engine, None, None), Ok(()));
+        assert_eq!(check(Kind::Engine, Some(OURS), None), Err(Foreign::OfDatabase));
+        assert_eq!(check(Kind::Database, Some(OURS), Some(OURS)), Ok(()));
+        assert_eq!(check(Kind::Database, None, Some(OURS)), Err(Foreign::OfAnother));
+        assert_eq!(check(Kind::Database, Some(OURS), None), Err(Foreign::OfAnother));
+        assert_eq!(check(Kind::Database, Some(OURS), Some(later)), Err(Foreign::Outdated));
+        assert_eq!(check(Kind::Database, Some(OURS), Some(other)), Err(Foreign::TakenOver));
+    }
+}
