@@ -331,10 +331,11 @@ impl Committer {
         self.announce();
     }
 
-    /// Time has passed: seals a segment that is old enough, so that the store gets what is in it. Whether it did.
+    /// Time has passed: seals a segment that is old enough, so that the store gets what is in it. Whether it did. Not while an
+    /// earlier one waits for the store: an outage would use up the journal with segments that have little in them.
     pub fn seal_if_old(&mut self, now_ms: u64) -> bool {
         let is_old = self.begun_ms.is_some_and(|begun| now_ms >= begun + self.seal_after_ms);
-        if !is_old || self.failure.is_some() {
+        if !is_old || self.failure.is_some() || self.duties > 0 || !self.sealed.is_empty() {
             return false;
         }
         let sealed = self.writer.seal();
@@ -525,6 +526,8 @@ mod tests {
         assert!(committer.seal_if_old(10 + SEAL_AFTER_MS));
         assert!(!committer.seal_if_old(u64::MAX), "nothing is in the next one");
         let sealed = to_ingest(&mut committer);
+        commit(&mut committer, 20, 2, 3);
+        assert!(!committer.seal_if_old(u64::MAX), "one at a time waits for the store");
         committer.news();
         committer.ingested(sealed);
         assert_eq!(committer.news(), [(CoreId(1), News::Stored { lane: LaneId(1), up_to: BatchId(1) })]);
