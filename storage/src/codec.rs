@@ -60,6 +60,7 @@ pub enum CodecError {
 }
 
 /// Appends a record.
+#[inline]
 pub(crate) fn put_record(out: &mut Vec<u8>, record: &Record) {
     match record {
         Record::Append { user, entry, replaces } => put_append(out, *user, entry, *replaces),
@@ -74,12 +75,14 @@ pub(crate) fn put_record(out: &mut Vec<u8>, record: &Record) {
 }
 
 /// Appends the record of an entry, without taking the entry.
+#[inline]
 pub(crate) fn put_append(out: &mut Vec<u8>, user: UserId, entry: &Entry, replaces: Option<Seq>) {
     put(out, &StoredRecord::Append { user: user.0, replaces: replaces.map(|seq| seq.0), seq: entry.seq.0 });
     put(out, &StoredEntry::from(entry));
 }
 
 /// Takes a record off the front of `bytes`. After that of an [`StoredRecord::Append`] its entry follows, for [`take_entry`].
+#[inline]
 pub(crate) fn take_record(bytes: &mut &[u8]) -> Result<StoredRecord, CodecError> {
     let (stored, len) = take(RECORD, bytes)?;
     *bytes = &bytes[len..];
@@ -88,6 +91,7 @@ pub(crate) fn take_record(bytes: &mut &[u8]) -> Result<StoredRecord, CodecError>
 
 /// Takes the entry of a record off the front of `bytes`, and gives its bytes as well: they are those of its row, see
 /// [`put_stored_entry`].
+#[inline]
 pub(crate) fn take_entry<'a>(bytes: &mut &'a [u8]) -> Result<(StoredEntry<'a>, &'a [u8]), CodecError> {
     let (entry, len) = take(RECORD, bytes)?;
     let (stored, rest) = bytes.split_at(len);
@@ -114,6 +118,7 @@ pub(crate) fn take_owned(bytes: &mut &[u8]) -> Result<Record, CodecError> {
 }
 
 /// Appends the value of a timeline row: what [`take_entry`] has found in a record. The seq is in the key.
+#[inline]
 pub(crate) fn put_stored_entry(out: &mut Vec<u8>, stored: &[u8]) {
     out.push(VALUE_VERSION);
     out.extend_from_slice(stored);
@@ -291,15 +296,18 @@ impl Writer for Append<'_> {
     }
 }
 
+#[inline]
 fn put<T: Encode>(out: &mut Vec<u8>, value: &T) {
     bincode::encode_into_writer(value, Append(out), CONFIG).expect("appending to a Vec cannot fail");
 }
 
+#[inline]
 fn take<'a, T: BorrowDecode<'a, ()>>(what: &'static str, bytes: &'a [u8]) -> Result<(T, usize), CodecError> {
     bincode::borrow_decode_from_slice(bytes, CONFIG)
         .map_err(|error| CodecError::Malformed { what, reason: error.to_string() })
 }
 
+#[inline]
 fn put_value<T: Encode>(out: &mut Vec<u8>, stored: &T) {
     out.push(VALUE_VERSION);
     put(out, stored);

@@ -91,15 +91,18 @@ pub async fn ingest<S: Store>(
             report.batches += 1;
             let bytes = batch.payload.len() as u64;
             report.journal_bytes += bytes;
-            let Some(after) = lanes.step(&batch)? else {
-                report.known += 1;
-                continue;
+            let step = match lanes.step(&batch)? {
+                Found::Known => {
+                    report.known += 1;
+                    continue;
+                }
+                Found::New(step) => step,
             };
             if run.bytes > 0 && run.bytes + bytes > lanes.kind.run_bytes_max() {
                 std::mem::take(&mut run).commit(store, fence, &mut report).await?;
             }
             let unreadable = |source| IngestError::Batch { path: segment.path.clone(), lsn: batch.lsn, source };
-            run.add(&batch, after).map_err(unreadable)?;
+            run.add(&batch, step).map_err(unreadable)?;
         }
     }
     run.commit(store, fence, &mut report).await?;
@@ -112,23 +115,30 @@ struct Lanes {
     at: HashMap<LaneId, BatchId, RandomState>,
 }
 
+/// What a batch is to the store.
+enum Found {
+    /// It has it.
+    Known,
+    /// It has not, and gets it with this step; an engine asks for none.
+    New(Option<Step>),
+}
+
 impl Lanes {
-    /// Moves the batch's lane on to it, and says where it was; `None` if it was as far already.
-    fn step(&mut self, batch: &JournalRecord<'_>) -> Result<Option<BatchId>, StoreError> {
-        let at = self.at.entry(batch.lane).or_default();
-        let found = *at;
+    /// Moves the batch's lane on to it.
+    fn step(&mut self, batch: &JournalRecord<'_>) -> Result<Found, StoreError> {
         if self.kind == Kind::Engine {
-            return Ok(Some(found));
+            return Ok(Found::New(None));
         }
-        if batch.batch <= found {
-            return Ok(None);
+        let at = self.at.entry(batch.lane).or_default();
+        if batch.batch <= *at {
+            return Ok(Found::Known);
         }
-        if batch.batch.0 != found.0 + 1 {
-            let step = Step { lane: batch.lane, after: BatchId(batch.batch.0 - 1), up_to: batch.batch };
-            return Err(StoreError::OutOfStep { step, found });
+        let step = Step { lane: batch.lane, after: BatchId(batch.batch.0 - 1), up_to: batch.batch };
+        if step.after != *at {
+            return Err(StoreError::OutOfStep { step, found: *at });
         }
-        *at = batch.batch;
-        Ok(Some(found))
+        *at = step.up_to;
+        Ok(Found::New(Some(step)))
     }
 }
 
@@ -142,18 +152,19 @@ struct GatheredRun {
 }
 
 impl GatheredRun {
-    fn add(&mut self, batch: &JournalRecord<'_>, after: BatchId) -> Result<(), CodecError> {
+    fn add(&mut self, batch: &JournalRecord<'_>, step: Option<Step>) -> Result<(), CodecError> {
         self.fold.add(batch.payload)?;
         self.bytes += batch.payload.len() as u64;
-        match self.steps.iter_mut().find(|step| step.lane == batch.lane) {
-            Some(step) => step.up_to = batch.batch,
-            None => self.steps.push(Step { lane: batch.lane, after, up_to: batch.batch }),
+        let Some(step) = step else { return Ok(()) };
+        match self.steps.iter_mut().find(|of| of.lane == step.lane) {
+            Some(of) => of.up_to = step.up_to,
+            None => self.steps.push(step),
         }
         Ok(())
     }
 
     async fn commit<S: Store>(self, store: &S, fence: Fence, report: &mut IngestReport) -> Result<(), StoreError> {
-        if self.steps.is_empty() {
+        if self.fold.records() == 0 && self.steps.is_empty() {
             return Ok(());
         }
         report.records += self.fold.records();
