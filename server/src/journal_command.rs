@@ -23,13 +23,14 @@ use std::{
 
 use proto_spec::UserId;
 use storage::{
-    EmbeddedConfig, EmbeddedStore, IngestError, Store as _, StoreError, ingest,
+    IngestError, Store, ingest,
     journal::{JournalError, JournalFolder},
 };
 use thiserror::Error;
 
 use crate::{
     admin,
+    backend::{BackendError, TakeOverError, UseStore, take_over, with_history},
     config::{AdminListen, Config},
     datadir::{DataDir, DataDirError},
     utc::utc,
@@ -119,9 +120,12 @@ pub enum JournalCommandError {
         /// What the system said.
         error: io::Error,
     },
-    /// The store refused.
+    /// There is no store to bring it into.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Backend(#[from] BackendError),
+    /// It does not belong into the store.
+    #[error(transparent)]
+    TakeOver(#[from] TakeOverError),
     /// The store did not take what the journal holds.
     #[error("the journal cannot be brought into the store: {0}")]
     Ingest(#[from] IngestError),
@@ -218,9 +222,7 @@ fn write_lines(survey: &Survey, file: File, path: &Path) -> Result<(), JournalCo
     file.sync_all().map_err(file_error(path))
 }
 
-/// The steps of a start, with the store's answers told. With damage the order of the steps is what keeps a crash
-/// harmless: nothing is freed before the damage is out of the way, because the segments before a gap are what tells
-/// that it is one.
+/// The steps of a start, with the store's answers told.
 fn replay(
     data: &DataDir,
     config: &Config,
@@ -233,31 +235,50 @@ fn replay(
         OnDamage::Refuse => refuse(&survey, format!("nothing was changed; {WAY_ON}"))?,
         OnDamage::SetAside => {}
     }
-    let store = EmbeddedStore::open(&data.store(), EmbeddedConfig { cache_bytes: config.store.cache_bytes })?;
-    let fence = pollster::block_on(store.take_over())?;
-    let folder = JournalFolder::open(&data.journal(), config.journal.segment_bytes)?;
-    let segments = survey.whole.len();
-    for (index, segment) in survey.whole.iter().enumerate() {
-        let report = pollster::block_on(ingest(&store, fence, slice::from_ref(segment)))?;
-        if survey.damage.is_none() {
-            folder.free(segment.number)?;
+    with_history(config, data, Replay { data, config, survey, now, out })?
+}
+
+/// What is replayed into a store.
+struct Replay<'a, W> {
+    data: &'a DataDir,
+    config: &'a Config,
+    survey: Survey,
+    now: SystemTime,
+    out: &'a mut W,
+}
+
+impl<W: Write> UseStore for Replay<'_, W> {
+    type Output = Result<(), JournalCommandError>;
+
+    /// With damage the order of the steps is what keeps a crash harmless: nothing is freed before the damage is out of the way,
+    /// because the segments before a gap are what tells that it is one.
+    fn with<S: Store>(self, store: S) -> Self::Output {
+        let Self { data, config, survey, now, out } = self;
+        let fence = take_over(&store, data, survey.batches())?;
+        let folder = JournalFolder::open(&data.journal(), config.journal.segment_bytes)?;
+        let segments = survey.whole.len();
+        for (index, segment) in survey.whole.iter().enumerate() {
+            let report = pollster::block_on(ingest(&store, fence, slice::from_ref(segment)))?;
+            if survey.damage.is_none() {
+                folder.free(segment.number)?;
+            }
+            let (nth, number) = (index + 1, segment.number);
+            let taken = format!("{} batches, {} records", report.batches, report.records);
+            say(out, &format!("segment {number} ({nth} of {segments}): {taken} are in the store\n"))?;
         }
-        let (nth, number) = (index + 1, segment.number);
-        let taken = format!("{} batches, {} records", report.batches, report.records);
-        say(out, &format!("segment {number} ({nth} of {segments}): {taken} are in the store\n"))?;
-    }
-    if let Some(damage) = &survey.damage {
-        let aside = set_aside(&data.journal(), damage, &show::loss(&survey, damage), now)?;
-        say(out, &format!("{}moved into {}\n", show::loss(&survey, damage), aside.display()))?;
-        for segment in survey.whole.iter().filter(|segment| segment.number < damage.first_number()) {
-            folder.free(segment.number)?;
+        if let Some(damage) = &survey.damage {
+            let aside = set_aside(&data.journal(), damage, &show::loss(&survey, damage), now)?;
+            say(out, &format!("{}moved into {}\n", show::loss(&survey, damage), aside.display()))?;
+            for segment in survey.whole.iter().filter(|segment| segment.number < damage.first_number()) {
+                folder.free(segment.number)?;
+            }
         }
+        for &number in &survey.empty {
+            folder.free(number)?;
+        }
+        let (batches, records) = (survey.batches(), survey.records());
+        say(out, &format!("done: {batches} batches, {records} records; the journal is empty, the server can start\n"))
     }
-    for &number in &survey.empty {
-        folder.free(number)?;
-    }
-    let (batches, records) = (survey.batches(), survey.records());
-    say(out, &format!("done: {batches} batches, {records} records; the journal is empty, the server can start\n"))
 }
 
 /// Moves the damaged file and all later ones into a new folder beside them, with `loss` as a note. The last file goes

@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod audit;
 pub mod auth;
+pub mod backend;
 pub mod certificate;
 pub mod committer;
 pub mod config;
@@ -18,6 +19,7 @@ pub mod lanes;
 pub mod limits;
 pub mod logging;
 pub mod metrics;
+pub mod migrate_command;
 pub mod operator;
 pub mod process;
 pub mod rate;

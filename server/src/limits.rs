@@ -173,6 +173,13 @@ pub const LANE_RETRY_MS: u64 = 10;
 /// Longest such wait, in milliseconds: a database that is back is noticed within a second.
 pub const LANE_RETRY_MAX_MS: u64 = 1_000;
 
+/// Age at which a segment of the journal is sealed, in milliseconds: a quiet server restarts at once, and small runs cost more a
+/// message.
+pub const SEAL_AFTER_MS: u64 = 60_000;
+
+/// The same where the segment's way into the database makes `committed` of `local`, in milliseconds.
+pub const SEAL_AFTER_COMMITTED_MS: u64 = 500;
+
 /// How often a server that has nothing to commit looks whether the database is still its own, in milliseconds.
 pub const FENCE_CHECK_MS: u64 = 1_000;
 

@@ -6,24 +6,28 @@ use std::{
     ffi::OsStr,
     fmt::Write as _,
     fs, future,
-    io::{self, BufWriter, ErrorKind, Write as _},
+    io::{self, BufWriter, ErrorKind, IsTerminal as _, Write as _},
     net::{SocketAddr, TcpListener},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     process::{self, ExitCode},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Context as _, anyhow, bail};
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use proto_spec::{DeviceId, TimestampMs, UserId};
 use server::{
     admin::{self, Readiness},
     audit::{Audit, AuditLog, Event, What},
     auth::{self, Mint},
+    backend::{UseStore, with_history},
     certificate::{self, Tickets},
-    config::{AdminListen, Config, ConfigError, Problem},
+    config::{Ack, AdminListen, Backend, Config, ConfigError, Problem},
     credentials::{Credentials, CredentialsError, key_path},
     datadir::{self, DataDir, DataDirError},
     io::{DatabaseConfig, Node, NodeConfig, StartError},
@@ -32,6 +36,7 @@ use server::{
     limits::UNCOMMITTED_BYTES_MAX,
     logging::{self, LoggingError},
     metrics,
+    migrate_command::{self, Direction, Terminal},
     operator::{self, Operator, Wish},
     process::Usage,
     revocation::{Revocations, Subject},
@@ -41,8 +46,8 @@ use server::{
     utc::wall_now,
 };
 use storage::{
-    EmbeddedConfig, EmbeddedStore, IngestError,
-    journal::{JournalConfig, JournalError, format::SegmentHeaderError, recover},
+    IngestError, Store,
+    journal::{JournalConfig, JournalError, Recovered, format::SegmentHeaderError, recover},
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -66,6 +71,8 @@ enum Command {
     Revocations(FolderArguments),
     /// Look at the journal of a stopped server, check it, save it, bring it into the store.
     Journal(JournalArguments),
+    /// Move the history of a stopped server from one store to another.
+    Migrate(MigrateArguments),
 }
 
 #[derive(clap::Args, Default)]
@@ -178,6 +185,18 @@ enum JournalAction {
     },
 }
 
+#[derive(clap::Args)]
+struct MigrateArguments {
+    /// Where the history is: embedded or foundationdb.
+    #[arg(long, value_name = "STORE", value_parser = parse_backend)]
+    from: Backend,
+    /// Where it is to be.
+    #[arg(long, value_name = "STORE", value_parser = parse_backend)]
+    to: Backend,
+    #[command(flatten)]
+    folder: FolderArguments,
+}
+
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         None => serve(&ServeArguments::default()),
@@ -190,6 +209,7 @@ fn main() -> ExitCode {
         }
         Some(Command::Revocations(folder)) => revocations(&folder, Wish::List),
         Some(Command::Journal(arguments)) => journal(arguments),
+        Some(Command::Migrate(arguments)) => migrate(&arguments),
     };
     let Err(error) = done else { return ExitCode::SUCCESS };
     for line in format!("{error:#}").lines() {
@@ -339,6 +359,36 @@ fn journal(arguments: JournalArguments) -> anyhow::Result<()> {
     Ok(journal_command::run(&action, &config, SystemTime::now(), &mut out)?)
 }
 
+fn migrate(arguments: &MigrateArguments) -> anyhow::Result<()> {
+    let MigrateArguments { from, to, folder } = arguments;
+    let Some(direction) = Direction::between(*from, *to) else {
+        let same = format!("--from and --to name the same store, {to}");
+        Arguments::command().error(clap::error::ErrorKind::ValueValidation, same).exit()
+    };
+    let config = load_config(folder.config.as_deref(), folder.data.as_deref())?;
+    config.validate()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut ending = Ending::listen()?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let mut moving = tokio::task::spawn_blocking(move || {
+            let terminal = if io::stderr().is_terminal() { Terminal::Bar } else { Terminal::Lines };
+            let (mut progress, mut out) = (io::stderr().lock(), io::stdout().lock());
+            migrate_command::run(direction, &config, &stopped, terminal, &mut progress, &mut out)
+        });
+        let signal = tokio::select! {
+            moved = &mut moving => return Ok(moved.context("the migration")??),
+            signal = ending.next() => signal,
+        };
+        stop.store(true, Ordering::Relaxed);
+        tokio::select! {
+            moved = moving => Ok(moved.context("the migration").context(signal)??),
+            _ = ending.next() => process::exit(130),
+        }
+    })
+}
+
 fn load_config(file: Option<&Path>, data_dir: Option<&Path>) -> Result<Config, ConfigError> {
     let mut config = file.map_or_else(|| Ok(Config::default()), Config::load)?;
     if let Some(data_dir) = data_dir {
@@ -371,8 +421,6 @@ fn start_node(
         JournalError::Damaged { .. } | JournalError::Header { .. } => anyhow!("{error}; {WAY_ON}"),
     });
     let found = found.with_context(in_data)?;
-    let store_config = EmbeddedConfig { cache_bytes: config.store.cache_bytes };
-    let store = EmbeddedStore::open(&data.store(), store_config).with_context(in_data)?;
     let mut journal = JournalConfig {
         segment_bytes: config.journal.segment_bytes,
         journal_bytes_max: config.journal.bytes_max,
@@ -382,6 +430,7 @@ fn start_node(
     // On many cores with small segments: what is in flight beyond it is written again when there is room.
     journal.reserve_bytes = journal.reserve_bytes.min(journal.segment_room());
     journal.validate()?;
+    let database = &config.store.foundationdb;
     let node = NodeConfig {
         listen: config.listen,
         tls: config.tls_listen(),
@@ -394,19 +443,28 @@ fn start_node(
             idle_timeout_ms: config.connections.idle_timeout_ms,
             expiry_warning_ms: 1_000 * config.auth.expiry_warning_s,
             token_leeway_ms: 1_000 * config.auth.leeway_s,
-            promise: Promise::Disk,
+            promise: match (config.store.backend, database.ack) {
+                (Backend::Embedded, _) => Promise::Disk,
+                (Backend::FoundationDb, Ack::Committed) => Promise::Store,
+                (Backend::FoundationDb, Ack::Journal) => Promise::Journal,
+            },
             limits: config.limits.of_shards(),
         },
         journal_dir: data.journal(),
         journal,
-        seal_after_ms: config.journal.seal_after_ms,
+        seal_after_ms: config.seal_after_ms(),
         tenure_file: data.path().join(TENURE_FILE),
-        database: DatabaseConfig::default(),
+        database: DatabaseConfig {
+            lanes: database.lanes,
+            slow_after_ms: database.slow_after_ms,
+            reads_max: database.reads_max.into(),
+        },
         on_store_outage: config.journal.on_store_outage,
         revocations,
         audit,
     };
-    Node::start(&node, found, Arc::new(store), credentials).map_err(|error| match error {
+    let started = with_history(config, data, StartNode { config: &node, found, credentials }).with_context(in_data)?;
+    started.map_err(|error| match error {
         error @ StartError::Ingest(IngestError::Batch { .. }) => anyhow!("{error}; {WAY_ON}").context(in_data()),
         error @ (StartError::Journal(_) | StartError::Ingest(_) | StartError::Store(_)) => {
             anyhow::Error::from(error).context(in_data())
@@ -415,8 +473,23 @@ fn start_node(
     })
 }
 
+/// A node that starts on whatever store.
+struct StartNode<'a> {
+    config: &'a NodeConfig,
+    found: Recovered,
+    credentials: Credentials,
+}
+
+impl UseStore for StartNode<'_> {
+    type Output = Result<Node, StartError>;
+
+    fn with<S: Store>(self, store: S) -> Self::Output {
+        Node::start(self.config, self.found, Arc::new(store), self.credentials)
+    }
+}
+
 /// What is left for the main thread: the admin endpoint, and the signals. A hangup has the credentials read again; of the others
-/// the first one stops the node gracefully, the second one ends the process at once.
+/// the first one stops the node gracefully, the second one ends the process at once. So does a store that another server has taken.
 async fn attend(
     load: impl Fn() -> Result<Credentials, CredentialsError>,
     node: Node,
@@ -438,8 +511,12 @@ async fn attend(
         }
     };
     let stop = async {
-        let signal = ending.next().await;
-        tracing::info!(signal, "stopping; a second signal exits at once");
+        tokio::select! {
+            signal = ending.next() => tracing::info!(signal, "stopping; a second signal exits at once"),
+            // It has said so, and stops by itself.
+            _ = controls.lost() => {}
+        }
+        let lost = node.lost().map(str::to_owned);
         readiness.set(Readiness::NotReady("stopping"));
         let audit = log.audit();
         let joined = tokio::task::spawn_blocking(move || {
@@ -449,7 +526,10 @@ async fn attend(
             drop(log);
         });
         tokio::select! {
-            joined = joined => joined.context("the node"),
+            joined = joined => match (joined.context("the node"), lost) {
+                (Ok(()), Some(why)) => Err(anyhow!("another server has taken over the store: {why}")),
+                (joined, _) => joined,
+            },
             signal = ending.next() => {
                 tracing::warn!(signal, "exiting at once");
                 // The status of a process that was ended by SIGINT, as shells report it.
@@ -496,19 +576,21 @@ struct Signals {
 
 impl Signals {
     fn listen() -> io::Result<Self> {
-        let ending =
-            Ending { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? };
-        Ok(Self { hangup: signal(SignalKind::hangup())?, ending })
+        Ok(Self { hangup: signal(SignalKind::hangup())?, ending: Ending::listen()? })
     }
 }
 
-/// The signals that end a server.
+/// The signals that end a process.
 struct Ending {
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Ending {
+    fn listen() -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
     async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
@@ -615,6 +697,11 @@ fn parse_user(text: &str) -> Result<UserId, &'static str> {
     auth::parse_user(text).ok_or("a user id is a number from 1 on")
 }
 
+fn parse_backend(text: &str) -> Result<Backend, &'static str> {
+    let all = [Backend::Embedded, Backend::FoundationDb];
+    all.into_iter().find(|backend| backend.to_string() == text).ok_or("a store is embedded or foundationdb")
+}
+
 fn parse_device(text: &str) -> Result<DeviceId, &'static str> {
     auth::parse_device(text).ok_or("a device id is a number from 1 on")
 }
@@ -644,8 +731,6 @@ fn parse_ttl(text: &str) -> anyhow::Result<Duration> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]

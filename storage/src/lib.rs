@@ -1,15 +1,19 @@
 //! Durable rows of Ringpost: what is written, in which order, under which keys. Knows records, rows and files; knows
 //! nothing of sockets, sessions or shards.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
+#![cfg_attr(not(feature = "foundationdb"), forbid(unsafe_code))]
 
 mod changes;
 mod codec;
 pub mod contract;
 pub mod embedded;
+#[cfg(feature = "foundationdb")]
+pub mod fdb;
 pub mod fold;
 pub mod ingest;
 pub mod journal;
 pub mod memory;
+pub mod migrate;
 pub mod queries;
 pub mod query;
 pub mod record;
@@ -22,6 +26,8 @@ mod testing;
 
 pub use codec::CodecError;
 pub use embedded::{EmbeddedConfig, EmbeddedStore};
+#[cfg(feature = "foundationdb")]
+pub use fdb::{FdbConfig, FdbStore, Network};
 pub use ingest::{IngestError, IngestReport, ingest};
 pub use memory::{CommitFault, MemoryStore};
 pub use queries::{answer, unfinished};

@@ -7,7 +7,11 @@
 //! Invariants: table numbers are never reused; a key parses back to what made it; keys of one table order as
 //! (partition, user, rest).
 
-use std::{cmp::Ordering, fmt, ops::Deref};
+use std::{
+    cmp::Ordering,
+    fmt,
+    ops::{Deref, RangeInclusive},
+};
 
 use proto_spec::{DeviceId, SendNumber, Seq, UserId};
 use thiserror::Error;
@@ -84,6 +88,8 @@ pub enum RowKey {
         /// Which user.
         user: UserId,
     },
+    /// Nobody's: a migration into this store is under way. See `migrate`.
+    Migration,
 }
 
 /// A stored key: at most [`Key::LEN_MAX`] bytes, kept in place. Orders as its bytes do.
@@ -155,6 +161,12 @@ const RECEIVED: u8 = 5;
 const DELIVERED: u8 = 6;
 const MARKS: u8 = 7;
 const UNFINISHED: u8 = 8;
+const MIGRATION: u8 = 9;
+
+/// The tables whose keys order as (partition, user, rest).
+pub(crate) const TABLES_BY_PARTITION: RangeInclusive<u8> = TIMELINE..=MARKS;
+/// The table whose keys order as users.
+pub(crate) const TABLE_BY_USER: u8 = UNFINISHED;
 
 impl RowKey {
     /// The stored key.
@@ -169,6 +181,7 @@ impl RowKey {
             Self::Delivered { user, peer } => Key::of_user(DELIVERED, user).then(peer.0),
             Self::Marks { user } => Key::of_user(MARKS, user),
             Self::Unfinished { user } => Key::of_table(UNFINISHED).then(user.0),
+            Self::Migration => Key::of_table(MIGRATION),
         }
     }
 
@@ -185,6 +198,9 @@ impl RowKey {
         if table == UNFINISHED {
             let [user] = numbers(rest)?;
             return Some(Self::Unfinished { user: UserId(user) });
+        }
+        if table == MIGRATION {
+            return rest.is_empty().then_some(Self::Migration);
         }
         let (partition, rest) = rest.split_first_chunk::<2>()?;
         let user = UserId(numbers::<1>(rest.get(..8)?)?[0]);
@@ -311,7 +327,7 @@ mod tests {
     use super::*;
 
     fn any_key() -> impl Strategy<Value = RowKey> {
-        (0..8u8, any::<[u64; 3]>()).prop_map(|(table, [a, b, c])| {
+        (0..9u8, any::<[u64; 3]>()).prop_map(|(table, [a, b, c])| {
             let user = UserId(a);
             match table {
                 0 => RowKey::Timeline { user, seq: Seq(b) },
@@ -321,7 +337,8 @@ mod tests {
                 4 => RowKey::Received { user, peer: UserId(b) },
                 5 => RowKey::Delivered { user, peer: UserId(b) },
                 6 => RowKey::Marks { user },
-                _ => RowKey::Unfinished { user },
+                7 => RowKey::Unfinished { user },
+                _ => RowKey::Migration,
             }
         })
     }

@@ -234,6 +234,12 @@ pub enum StoreError {
         /// The fence that holds now.
         current: Fence,
     },
+    /// It will not do this, now or later: the request is wrong or forbidden. Nothing was changed. Trying again would be for ever.
+    #[error("the store refuses: {reason}")]
+    Refused {
+        /// What it said.
+        reason: String,
+    },
     /// A lane is not where the advance goes on from: somebody else has moved it. Nothing was changed.
     #[error("lane {} is at batch {} in the store, not at {}", step.lane.0, found.0, step.after.0)]
     OutOfStep {
@@ -273,6 +279,7 @@ impl StoreError {
         match self {
             Self::Unavailable { .. } | Self::Unknown { .. } | Self::Conflict | Self::Full { .. } => true,
             Self::Fenced { .. }
+            | Self::Refused { .. }
             | Self::OutOfStep { .. }
             | Self::InUse { .. }
             | Self::Newer { .. }
@@ -356,6 +363,12 @@ impl Gather {
     /// Whether a row of this size is still wanted. The first always is.
     pub(crate) fn wants(&self, key: &[u8], value: &[u8]) -> bool {
         self.rows.is_empty() || (self.rows.len() < self.rows_max && key.len() + value.len() <= self.bytes_left)
+    }
+
+    /// How many rows and bytes there is room for.
+    #[cfg(feature = "foundationdb")]
+    pub(crate) const fn left(&self) -> (usize, usize) {
+        (self.rows_max - self.rows.len(), self.bytes_left)
     }
 
     pub(crate) fn push(&mut self, key: Key, value: Bytes) {

@@ -22,14 +22,18 @@ use crate::{
     shard::QueryId,
 };
 
-type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+/// What the database will have said.
+type Said<T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send>>;
+
+/// A way of asking the database something.
+type Way<Question, T> = Arc<dyn Fn(Question) -> Said<T> + Send + Sync>;
 
 /// A database, as cores use it: the store without its type.
 #[derive(Clone)]
 pub struct Database {
-    advance: Arc<dyn Fn(Step, Sorted) -> Boxed<Result<Advanced, StoreError>> + Send + Sync>,
-    answer: Arc<dyn Fn(Query) -> Boxed<Result<Answer, StoreError>> + Send + Sync>,
-    check: Arc<dyn Fn() -> Boxed<Result<(), StoreError>> + Send + Sync>,
+    advance: Way<(Step, Sorted), Advanced>,
+    answer: Way<Query, Answer>,
+    check: Way<(), ()>,
     reads_max: usize,
 }
 
@@ -43,15 +47,15 @@ impl Database {
     /// This store, under this fence; each core has at most so many reads under way at a time.
     pub fn new<S: Store>(store: &Arc<S>, fence: Fence, reads_max: usize) -> Self {
         let [writer, reader, checker] = [(); 3].map(|()| Arc::clone(store));
-        let advance = move |step, sorted| -> Boxed<_> {
+        let advance = move |(step, sorted)| -> Said<_> {
             let store = Arc::clone(&writer);
             Box::pin(async move { store.advance(fence, &[step], sorted).await })
         };
-        let answer = move |query| -> Boxed<_> {
+        let answer = move |query| -> Said<_> {
             let store = Arc::clone(&reader);
             Box::pin(async move { storage::answer(&*store, &query).await })
         };
-        let check = move || -> Boxed<_> {
+        let check = move |()| -> Said<_> {
             let store = Arc::clone(&checker);
             Box::pin(async move { store.commit(fence, &Run::default()).await })
         };
@@ -116,7 +120,7 @@ impl Tasks {
     pub fn commit(&self, work: Work) {
         let Work { step, sorted, batches, .. } = work;
         let (begun, ended) = (Instant::now(), Rc::clone(&self.done));
-        let advance = (self.database.advance)(step, sorted);
+        let advance = (self.database.advance)((step, sorted));
         tokio_uring::spawn(async move {
             let result = advance.await;
             let took_us = begun.elapsed().as_micros() as u64;
@@ -127,7 +131,7 @@ impl Tasks {
     /// Looks whether the fence still holds, unless it does so already. On the core's runtime.
     pub fn check(&mut self) {
         if !std::mem::replace(&mut self.checks, true) {
-            let (check, ended) = ((self.database.check)(), Rc::clone(&self.done));
+            let (check, ended) = ((self.database.check)(()), Rc::clone(&self.done));
             tokio_uring::spawn(async move { ended.push(Done::Checked(check.await)) });
         }
     }

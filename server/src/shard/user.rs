@@ -162,8 +162,8 @@ impl User {
     /// What may be said of an entry that is committed, when the journal's sync is worth so much. If that is less than
     /// committed, it is owed from now on.
     pub(super) fn durability_of(&mut self, seq: Seq, lane: &Ledger, synced: Durability) -> Durability {
-        let is_stored = seq <= self.stored || self.tail.get(seq).is_some_and(|tail| lane.is_stored(tail.batch));
-        if is_stored || (synced == Durability::Committed && seq > self.owed) {
+        let is_stored = || seq <= self.stored || self.tail.get(seq).is_some_and(|tail| lane.is_stored(tail.batch));
+        if (synced == Durability::Committed && seq > self.owed) || is_stored() {
             return Durability::Committed;
         }
         self.owed = self.owed.max(seq);

@@ -1,0 +1,168 @@
+//! Which store has the history: opened as the configuration says, for whoever can work with any.
+//!
+//! Owns the choice, and what must be known of a store before it is used. Does not own what is done with it.
+
+use std::path::PathBuf;
+
+use storage::{EmbeddedConfig, EmbeddedStore, Fence, Store, StoreError, migrate::is_unfinished};
+use thiserror::Error;
+
+use crate::{
+    config::{Backend, Config},
+    datadir::DataDir,
+    tenure::{self, Foreign, TENURE_FILE, TenureError},
+};
+
+/// Whether this program was built with FoundationDB.
+pub const HAS_FOUNDATIONDB: bool = cfg!(feature = "foundationdb");
+
+/// What an operator reads when it was not.
+pub const NOT_BUILT: &str = "this ringpost was built without FoundationDB: install FoundationDB's client library (the package \
+                             foundationdb-clients) and libclang, and build it with `cargo build --release -p server \
+                             --features foundationdb`";
+
+/// Most bytes of what all keys in a database begin with, 32: they are in each of millions of keys.
+pub const PREFIX_BYTES_MAX: usize = 32;
+#[cfg(feature = "foundationdb")]
+const _: () = assert!(PREFIX_BYTES_MAX == storage::fdb::PREFIX_BYTES_MAX);
+
+/// Why there is no store.
+#[derive(Debug, Error)]
+pub enum BackendError {
+    /// It cannot be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Not by this program.
+    #[error("{NOT_BUILT}")]
+    NotBuilt,
+    /// A part of the history may be missing.
+    #[error(
+        "a migration into this store has not been finished: `ringpost migrate --from {from} --to {to}` goes on with it; until \
+         then the history is where it comes from"
+    )]
+    Unfinished {
+        /// Where it comes from.
+        from: Backend,
+        /// This one.
+        to: Backend,
+    },
+}
+
+/// Why what a journal holds cannot be brought into a store.
+#[derive(Debug, Error)]
+pub enum TakeOverError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The file that says whose the journal is.
+    #[error(transparent)]
+    Tenure(#[from] TenureError),
+    /// It belongs elsewhere.
+    #[error(
+        "the journal in {} holds {batches} batches that cannot be brought into this store: {why}. `ringpost journal export` \
+         reads them",
+        folder.display()
+    )]
+    Foreign {
+        /// The journal.
+        folder: PathBuf,
+        /// How many.
+        batches: u64,
+        /// Why not.
+        why: Foreign,
+    },
+}
+
+/// Something that is done with a store, whichever it is.
+pub trait UseStore {
+    /// What comes of it.
+    type Output;
+
+    /// Does it.
+    fn with<S: Store>(self, store: S) -> Self::Output;
+}
+
+/// Does something with the store that has the history by this configuration. All of it is there.
+///
+/// # Errors
+/// There is no such store, it cannot be opened, or a migration into it has not been finished.
+pub fn with_history<U: UseStore>(config: &Config, data: &DataDir, user: U) -> Result<U::Output, BackendError> {
+    let whole = Whole { user, backend: config.store.backend };
+    match config.store.backend {
+        Backend::Embedded => whole.with(open_embedded(config, data)?),
+        Backend::FoundationDb => with_foundationdb(config, whole)?,
+    }
+}
+
+/// Opens the store in a data folder, making it if there is nothing.
+///
+/// # Errors
+/// See [`EmbeddedStore::open`].
+pub fn open_embedded(config: &Config, data: &DataDir) -> Result<EmbeddedStore, StoreError> {
+    EmbeddedStore::open(&data.store(), EmbeddedConfig { cache_bytes: config.store.cache_bytes })
+}
+
+/// Does something with the store in the database that a configuration describes, chosen or not.
+///
+/// # Errors
+/// This program was built without FoundationDB, or the store cannot be opened.
+#[cfg(feature = "foundationdb")]
+pub fn with_foundationdb<U: UseStore>(config: &Config, user: U) -> Result<U::Output, BackendError> {
+    let database = &config.store.foundationdb;
+    let network = storage::Network::start()?;
+    let cluster_file = database.cluster_file().map(Into::into);
+    let (prefix, timeout_ms) = (database.prefix.clone(), database.timeout_ms);
+    let config = storage::FdbConfig { cluster_file, prefix, timeout_ms };
+    Ok(user.with(pollster::block_on(storage::FdbStore::open(&network, &config))?))
+}
+
+/// Does something with the store in the database that a configuration describes, chosen or not.
+///
+/// # Errors
+/// This program was built without FoundationDB.
+#[cfg(not(feature = "foundationdb"))]
+pub fn with_foundationdb<U: UseStore>(_: &Config, _: U) -> Result<U::Output, BackendError> {
+    Err(BackendError::NotBuilt)
+}
+
+/// Takes a store over, to bring into it what the journal of a data folder holds: if that belongs there.
+///
+/// # Errors
+/// It does not, and then nobody lost the store; or something could not be read, or the store failed.
+pub fn take_over<S: Store>(store: &S, data: &DataDir, batches: u64) -> Result<Fence, TakeOverError> {
+    let own = tenure::load(&data.path().join(TENURE_FILE))?;
+    let check = || {
+        if batches == 0 {
+            return Ok(());
+        }
+        let last = pollster::block_on(store.tenure())?;
+        tenure::check(store.kind(), own, last).map_err(|why| TakeOverError::Foreign {
+            folder: data.journal(),
+            batches,
+            why,
+        })
+    };
+    // First a look, because taking over ends another server; then again, because one may have come meanwhile.
+    check()?;
+    let fence = pollster::block_on(store.take_over())?;
+    check()?;
+    Ok(fence)
+}
+
+/// Of whom only a store without gaps is used.
+struct Whole<U> {
+    user: U,
+    backend: Backend,
+}
+
+impl<U: UseStore> UseStore for Whole<U> {
+    type Output = Result<U::Output, BackendError>;
+
+    fn with<S: Store>(self, store: S) -> Self::Output {
+        let to = self.backend;
+        match pollster::block_on(is_unfinished(&store))? {
+            true => Err(BackendError::Unfinished { from: to.other(), to }),
+            false => Ok(self.user.with(store)),
+        }
+    }
+}

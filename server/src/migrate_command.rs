@@ -1,0 +1,297 @@
+//! `ringpost migrate`: moves the history of a stopped server from one store to another.
+//!
+//! Owns the order of the steps and what an operator is told; what is copied and compared is `storage::migrate`'s. Holds the data
+//! folder's lock from its first look to its end, and the fences of both stores: whoever served from one of them stops.
+//!
+//! Invariants: the journal is empty before the first row is copied; the source keeps all of its rows; nothing is forgotten by
+//! being stopped or killed at any moment, and the same command goes on.
+
+mod show;
+
+use std::{
+    fs::{self, File},
+    io::{self, Write},
+    path::{Path, PathBuf},
+    slice,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Duration,
+};
+
+use storage::{
+    Fence, IngestError, Store, ingest,
+    journal::{JournalError, JournalFolder, Recovered, format::SegmentHeaderError, recover},
+    migrate::{HistoryId, MigrateError, Migration, Progress, Totals, compare, is_unfinished},
+};
+use thiserror::Error;
+
+use crate::{
+    backend::{BackendError, TakeOverError, UseStore, open_embedded, take_over, with_foundationdb},
+    committer::ingest_retry_ms,
+    config::{Backend, Config},
+    datadir::{DataDir, DataDirError},
+    journal_command::WAY_ON,
+    tenure::TENURE_FILE,
+};
+
+pub use show::Terminal;
+use show::{ProgressLines, done, make_room};
+
+/// Tells this data folder's history from others, while a migration is under way.
+const MIGRATION_FILE: &str = "MIGRATION";
+
+/// How often a step is tried again before the operator is asked to look: half a minute, and a cluster that has lost a machine has
+/// recovered by then.
+const RETRIES_MAX: u32 = 12;
+
+/// From where to where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// From the data folder into the database.
+    ToFoundationDb,
+    /// And back.
+    ToEmbedded,
+}
+
+impl Direction {
+    /// The way from one store to another one.
+    #[must_use]
+    pub const fn between(from: Backend, to: Backend) -> Option<Self> {
+        match (from, to) {
+            (Backend::Embedded, Backend::FoundationDb) => Some(Self::ToFoundationDb),
+            (Backend::FoundationDb, Backend::Embedded) => Some(Self::ToEmbedded),
+            (Backend::Embedded, Backend::Embedded) | (Backend::FoundationDb, Backend::FoundationDb) => None,
+        }
+    }
+
+    const fn to(self) -> Backend {
+        match self {
+            Self::ToFoundationDb => Backend::FoundationDb,
+            Self::ToEmbedded => Backend::Embedded,
+        }
+    }
+}
+
+/// Why a history was not moved, or not all of it.
+#[derive(Debug, Error)]
+pub enum MigrateCommandError {
+    /// The folder cannot be had.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// One of the stores cannot be had.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+    /// The journal's files cannot be read, or this version is too old for them.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// Something durable of the journal has changed or is missing.
+    #[error("{0}; {WAY_ON}")]
+    DamagedJournal(JournalError),
+    /// What the journal holds cannot be brought into the source.
+    #[error(transparent)]
+    TakeOver(#[from] TakeOverError),
+    /// The source did not take it.
+    #[error("the journal cannot be brought into the store: {0}")]
+    Ingest(#[from] IngestError),
+    /// Nothing was changed.
+    #[error("{error}: {remedy}")]
+    Refused {
+        /// Why.
+        error: MigrateError,
+        /// What to do.
+        remedy: String,
+    },
+    /// It was begun, and is not done.
+    #[error("{0}\nthe history is not moved; the same command goes on from what has been copied")]
+    Failed(MigrateError),
+    /// Somebody asked for it.
+    #[error("stopped: the history is not moved; the same command goes on from what has been copied")]
+    Stopped,
+    /// A file of the command's own.
+    #[error("{}: {error}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// Nobody reads what the command says.
+    #[error("stdout: {0}")]
+    Output(io::Error),
+}
+
+/// Moves the history of this configuration's data folder, and says on `out` what has become of it. `progress` is told meanwhile how
+/// far it is. Ends between two runs when `stop` is set.
+///
+/// # Errors
+/// See [`MigrateCommandError`]. The same may always be tried again, and goes on.
+pub fn run(
+    direction: Direction,
+    config: &Config,
+    stop: &AtomicBool,
+    terminal: Terminal,
+    progress: &mut impl Write,
+    out: &mut impl Write,
+) -> Result<(), MigrateCommandError> {
+    let told = with_foundationdb(config, Move::new(direction, config, stop, terminal, progress)?)??;
+    out.write_all(told.as_bytes()).and_then(|()| out.flush()).map_err(MigrateCommandError::Output)
+}
+
+/// A history that is to be moved to or from a database. Has the data folder's lock.
+#[derive(Debug)]
+pub struct Move<'a, W> {
+    direction: Direction,
+    config: &'a Config,
+    data: DataDir,
+    found: Recovered,
+    stop: &'a AtomicBool,
+    lines: ProgressLines<'a, W>,
+}
+
+impl<'a, W: Write> Move<'a, W> {
+    /// As for [`run`].
+    ///
+    /// # Errors
+    /// The data folder cannot be had, or its journal cannot be read.
+    pub fn new(
+        direction: Direction,
+        config: &'a Config,
+        stop: &'a AtomicBool,
+        terminal: Terminal,
+        progress: &'a mut W,
+    ) -> Result<Self, MigrateCommandError> {
+        let data = DataDir::open_existing(&config.data_dir)?;
+        // Read first: if the journal is damaged, no store has been touched.
+        let found = recover(&data.journal()).map_err(|error| match error {
+            JournalError::Io { .. } | JournalError::Header { reason: SegmentHeaderError::Newer { .. }, .. } => {
+                error.into()
+            }
+            JournalError::Damaged { .. } | JournalError::Header { .. } => MigrateCommandError::DamagedJournal(error),
+        })?;
+        Ok(Self { direction, config, data, found, stop, lines: ProgressLines::new(terminal, progress) })
+    }
+}
+
+impl<W: Write> UseStore for Move<'_, W> {
+    /// What an operator is told.
+    type Output = Result<String, MigrateCommandError>;
+
+    /// Moves it to or from this database.
+    fn with<S: Store>(mut self, database: S) -> Self::Output {
+        let embedded = open_embedded(self.config, &self.data).map_err(BackendError::from)?;
+        let moved = match self.direction {
+            Direction::ToFoundationDb => self.copy(&embedded, &database),
+            Direction::ToEmbedded => self.copy(&database, &embedded),
+        };
+        self.lines.end();
+        Ok(done(self.direction, self.config, &self.data, &moved?))
+    }
+}
+
+impl<W: Write> Move<'_, W> {
+    fn copy<S: Store, D: Store>(&mut self, source: &S, destination: &D) -> Result<Totals, MigrateCommandError> {
+        if pollster::block_on(is_unfinished(source)).map_err(BackendError::from)? {
+            return Err(self.failed(MigrateError::UnfinishedSource));
+        }
+        let fence = take_over(source, &self.data, self.found.batches)?;
+        self.empty_journal(source, fence)?;
+        let (of, is_known) = identity(&self.data)?;
+        let mut migration = match pollster::block_on(Migration::begin(source, fence, destination, of)) {
+            Ok(migration) => migration,
+            Err(error @ MigrateError::Occupied { .. }) if is_known => {
+                // Perhaps an attempt was killed between its last step and its last word.
+                self.lines.note("the destination has a history: comparing it with that of the source");
+                let totals = pollster::block_on(compare(source, destination)).map_err(|_| self.failed(error))?;
+                remove(&self.data, MIGRATION_FILE)?;
+                return Ok(totals);
+            }
+            Err(error) => {
+                if !is_known {
+                    remove(&self.data, MIGRATION_FILE)?;
+                }
+                return Err(self.failed(error));
+            }
+        };
+        let mut failures = 0;
+        while !self.stop.load(Ordering::Relaxed) {
+            match pollster::block_on(migration.step()) {
+                Ok(Progress::Done(totals)) => {
+                    remove(&self.data, MIGRATION_FILE)?;
+                    return Ok(totals);
+                }
+                Ok(progress) => {
+                    failures = 0;
+                    self.lines.show(&progress);
+                }
+                Err(error) if error.is_retryable() && failures < RETRIES_MAX => {
+                    failures += 1;
+                    self.lines.note(&format!("{error}; trying again"));
+                    thread::sleep(Duration::from_millis(ingest_retry_ms(failures, true)));
+                }
+                Err(error) => return Err(self.failed(error)),
+            }
+        }
+        Err(MigrateCommandError::Stopped)
+    }
+
+    fn failed(&self, error: MigrateError) -> MigrateCommandError {
+        match make_room(self.direction, self.config, &self.data, &error) {
+            Some(remedy) => MigrateCommandError::Refused { error, remedy },
+            None => MigrateCommandError::Failed(error),
+        }
+    }
+
+    /// Brings everything that the journal holds into the source, as a start does. Whose the journal was does not matter then.
+    fn empty_journal<S: Store>(&mut self, source: &S, fence: Fence) -> Result<(), MigrateCommandError> {
+        let folder = JournalFolder::open(&self.data.journal(), self.config.journal.segment_bytes)?;
+        for segment in &self.found.segments {
+            pollster::block_on(ingest(source, fence, slice::from_ref(segment)))?;
+            folder.free(segment.number)?;
+        }
+        for &segment in &self.found.empty {
+            folder.free(segment)?;
+        }
+        if self.found.batches > 0 {
+            self.lines.note(&format!("{} batches of the journal have been brought into the store", self.found.batches));
+        }
+        remove(&self.data, TENURE_FILE)
+    }
+}
+
+/// The name of this data folder's history, and whether an earlier attempt has chosen it.
+fn identity(data: &DataDir) -> Result<(HistoryId, bool), MigrateCommandError> {
+    let path = data.path().join(MIGRATION_FILE);
+    let known = match fs::read_to_string(&path) {
+        Ok(text) => u128::from_str_radix(text.trim_end(), 16).ok(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(file_error(&path)(error)),
+    };
+    // One that cannot be read was cut short before it was used, or belongs to a migration that will be refused by name.
+    if let Some(known) = known {
+        return Ok((HistoryId(known), true));
+    }
+    let id = HistoryId(rand::random());
+    let write = || {
+        let mut file = File::create(&path)?;
+        writeln!(file, "{:032x}", id.0)?;
+        file.sync_all()?;
+        File::open(data.path())?.sync_all()
+    };
+    write().map_err(file_error(&path))?;
+    Ok((id, false))
+}
+
+/// Removes a file of the data folder, if it is there.
+fn remove(data: &DataDir, name: &str) -> Result<(), MigrateCommandError> {
+    let path = data.path().join(name);
+    match fs::remove_file(&path) {
+        Ok(()) => File::open(data.path()).and_then(|folder| folder.sync_all()).map_err(file_error(&path)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(file_error(&path)(error)),
+    }
+}
+
+fn file_error(path: &Path) -> impl Fn(io::Error) -> MigrateCommandError {
+    let path = path.to_owned();
+    move |error| MigrateCommandError::File { path: path.clone(), error }
+}

@@ -1,0 +1,526 @@
+//! `ringpost migrate` as an operator meets it: what it moves and leaves alone, what it says, and that it goes on wherever it was
+//! stopped or killed. The database is one in memory, and a real one where RINGPOST_FDB_CLUSTER_FILE names a cluster.
+#![expect(clippy::unwrap_used, reason = "a test that can not run has failed")]
+
+use std::{
+    collections::HashMap,
+    env, fs,
+    fs::OpenOptions,
+    os::unix::fs::FileExt as _,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    path::PathBuf,
+    process::{Command, Output, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use proto_spec::{Content, DeviceId, Direction as Reading, Entry, Event, SendNumber, Seq, TimestampMs, UserId};
+use server::{
+    backend::UseStore as _,
+    config::Config,
+    datadir::DataDir,
+    migrate_command::{Direction, MigrateCommandError, Move, Terminal},
+    tenure::{self, TENURE_FILE, new_holder},
+};
+use storage::{
+    Batch, BatchId, CommitFault, EmbeddedConfig, EmbeddedStore, Fence, Kind, LaneId, MemoryStore, Record, Run, Store,
+    StoreError, Tenure,
+    fold::Fold,
+    journal::{JournalConfig, JournalFolder, Position, Writer},
+    migrate::is_unfinished,
+    run::RunBuilder,
+    schema::{Key, RowKey},
+    store::{Range, Rows},
+};
+
+const JOURNAL: JournalConfig = JournalConfig { segment_bytes: 16 << 20, journal_bytes_max: 64 << 20, reserve_bytes: 0 };
+
+/// Messages of the histories that are moved; RINGPOST_MIGRATE_MESSAGES has other ideas.
+fn messages() -> u64 {
+    env::var("RINGPOST_MIGRATE_MESSAGES").map_or(20_000, |number| number.parse().unwrap())
+}
+
+/// Messages of a batch of which a run is made at once.
+const BATCH_MESSAGES: u64 = 10_000;
+
+/// What a messenger would have made of people who write to each other: of every pair of neighbours the lower one begins.
+struct People {
+    users: u64,
+    logs: HashMap<u64, u64>,
+    written: u64,
+}
+
+impl People {
+    fn new(users: u64) -> Self {
+        Self { users, logs: HashMap::new(), written: 0 }
+    }
+
+    fn append(&mut self, batch: &mut Batch, user: u64, event: Event) -> Seq {
+        let head = self.logs.entry(user).or_default();
+        *head += 1;
+        let entry = Entry { seq: Seq(*head), time: TimestampMs(1_700_000_000_000 + self.written), event };
+        batch.append(UserId(user), &entry, None);
+        Seq(*head)
+    }
+
+    /// A message, with everything that it leaves behind.
+    fn say(&mut self, batch: &mut Batch) {
+        self.written += 1;
+        let from = self.written % self.users + 1;
+        let to = from % self.users + 1;
+        let text = format!("message {} {}", self.written, "lorem ipsum ".repeat((self.written % 20) as usize));
+        let (device, number) = (DeviceId(from * 10), SendNumber(self.written / self.users + 1));
+        let content = Content::text(&text);
+        let sent = Event::Sent { to: UserId(to), device, number, content: content.clone() };
+        let origin = self.append(batch, from, sent);
+        let received = self.append(batch, to, Event::Received { from: UserId(from), origin, content });
+        if self.written.is_multiple_of(4) {
+            batch.push(&Record::Cursor { user: UserId(to), device: DeviceId(to * 10), seq: received });
+            self.append(batch, from, Event::Delivered { peer: UserId(to), up_to: origin });
+            let marks = storage::Marks { forwarded: origin, receipted: Seq(0) };
+            batch.push(&Record::Marks { user: UserId(from), marks, idle: self.written.is_multiple_of(8) });
+        }
+    }
+
+    fn batch(&mut self, messages: u64) -> Batch {
+        let mut batch = Batch::default();
+        (0..messages).for_each(|_| self.say(&mut batch));
+        batch
+    }
+}
+
+/// A stopped server's data folder.
+struct World {
+    folder: tempfile::TempDir,
+}
+
+impl World {
+    /// With so many messages in its embedded store, and a few more in its journal.
+    fn new(messages: u64) -> Self {
+        let world = Self { folder: tempfile::tempdir().unwrap() };
+        let data = DataDir::open(&world.data()).unwrap();
+        let mut people = People::new(messages / 50 + 10);
+        let store = world.store();
+        let fence = pollster::block_on(store.take_over()).unwrap();
+        let mut left = messages;
+        while left > 0 {
+            let mut fold = Fold::default();
+            fold.add(people.batch(left.min(BATCH_MESSAGES)).bytes()).unwrap();
+            pollster::block_on(store.advance(fence, &[], fold.sort())).unwrap();
+            left -= left.min(BATCH_MESSAGES);
+        }
+        write_journal(&data, &mut people, 100);
+        world
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    fn config(&self) -> Config {
+        Config { data_dir: self.data(), ..Config::default() }
+    }
+
+    fn store(&self) -> EmbeddedStore {
+        let path = self.data().join("store");
+        EmbeddedStore::open(&path, EmbeddedConfig { cache_bytes: 64 << 20 }).unwrap()
+    }
+
+    /// As the operator does who wants the history back in a folder that had it once.
+    fn make_room(&self) {
+        let path = self.data().join("store");
+        fs::rename(&path, path.with_extension("old")).unwrap();
+        fs::create_dir(&path).unwrap();
+    }
+
+    fn files(&self) -> Vec<String> {
+        let mut names: Vec<_> =
+            fs::read_dir(self.data()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    /// What `ringpost migrate` does, with this database.
+    fn migrate<S: Store>(&self, direction: Direction, database: S) -> Result<Told, MigrateCommandError> {
+        self.migrate_until(direction, database, &AtomicBool::new(false))
+    }
+
+    fn migrate_until<S: Store>(
+        &self,
+        direction: Direction,
+        database: S,
+        stop: &AtomicBool,
+    ) -> Result<Told, MigrateCommandError> {
+        let (config, mut progress) = (self.config(), Vec::new());
+        let told = Move::new(direction, &config, stop, Terminal::Lines, &mut progress)?.with(database);
+        Ok(Told { out: told?, progress: String::from_utf8(progress).unwrap() })
+    }
+
+    /// The real program, with more arguments.
+    fn ringpost(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ringpost"));
+        command.args(arguments).arg("--data").arg(self.data());
+        command.env_remove("RUST_LOG").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+}
+
+#[derive(Debug)]
+struct Told {
+    out: String,
+    progress: String,
+}
+
+fn write_journal(data: &DataDir, people: &mut People, batches: u64) {
+    let folder = JournalFolder::open(&data.journal(), JOURNAL.segment_bytes).unwrap();
+    let mut writer = Writer::new(JOURNAL, Position::default());
+    for id in 1..=batches {
+        while let Some(number) = writer.wants_segment() {
+            writer.add_segment(number, folder.prepare(number).unwrap().salt);
+        }
+        writer.push(LaneId(0), BatchId(id), people.batch(2).bytes());
+        let write = writer.next_write().unwrap();
+        let file = OpenOptions::new().write(true).open(folder.segment_path(write.segment)).unwrap();
+        file.write_all_at(&write.bytes, write.offset).unwrap();
+        writer.written(write.bytes);
+    }
+}
+
+/// Every row of a store, but a backend's own.
+fn rows<S: Store>(store: &S) -> Vec<(Key, Bytes)> {
+    pollster::block_on(store.range(&everything())).unwrap().rows
+}
+
+fn everything() -> Range {
+    Range {
+        first: Key::from_bytes(&[1]).unwrap(),
+        last: Key::from_bytes(&[u8::MAX; Key::LEN_MAX]).unwrap(),
+        direction: Reading::Forwards,
+        rows_max: usize::MAX,
+        bytes_max: usize::MAX,
+    }
+}
+
+fn database() -> Arc<MemoryStore> {
+    Arc::new(MemoryStore::database())
+}
+
+fn count(told: &str, name: &str) -> u64 {
+    let line = told.lines().find(|line| line.starts_with(name)).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_history_moves_to_a_database_and_back_with_what_the_journal_held() {
+    let messages = messages();
+    let world = World::new(messages);
+    let database = database();
+    let before = rows(&world.store()).len();
+    let there = world.migrate(Direction::ToFoundationDb, database.clone()).unwrap();
+    assert!(there.progress.contains("100 batches of the journal have been brought into the store\n"), "{there:?}");
+    assert!(there.progress.contains("copying unfinished: "), "{there:?}");
+    let moved = rows(&world.store());
+    assert!(moved.len() > before, "the journal had some");
+    assert_eq!(database.rows(), moved);
+    assert_eq!((count(&there.out, "users"), count(&there.out, "rows")), (messages / 50 + 10, moved.len() as u64));
+    assert!(there.out.contains("set backend = \"foundationdb\" in [store]"), "{}", there.out);
+    assert_eq!(world.files(), ["FORMAT", "LOCK", "journal", "store"]);
+
+    // A server on the database has left this behind, and nothing in the journal.
+    let tenure = Tenure { holder: new_holder(), fence: Fence(7) };
+    tenure::save(&world.data().join(TENURE_FILE), tenure).unwrap();
+    world.make_room();
+    let back = world.migrate(Direction::ToEmbedded, database.clone()).unwrap();
+    assert_eq!(rows(&world.store()), moved);
+    assert_eq!(there.out.lines().take(4).collect::<Vec<_>>(), back.out.lines().take(4).collect::<Vec<_>>());
+    assert_eq!(world.files(), ["FORMAT", "LOCK", "journal", "store", "store.old"]);
+    assert_eq!(database.rows(), moved);
+}
+
+/// A database that ends something when it has been asked so many times.
+struct Breaking<'a> {
+    store: Arc<MemoryStore>,
+    left: AtomicUsize,
+    then: &'a (dyn Fn() + Send + Sync),
+}
+
+impl Breaking<'_> {
+    fn ask(&self) {
+        if self.left.fetch_sub(1, Ordering::Relaxed) == 1 {
+            (self.then)();
+        }
+    }
+}
+
+impl Store for Breaking<'static> {
+    fn kind(&self) -> Kind {
+        self.store.kind()
+    }
+
+    async fn get(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {
+        self.ask();
+        self.store.get(key).await
+    }
+
+    async fn range(&self, range: &Range) -> Result<Rows, StoreError> {
+        self.ask();
+        self.store.range(range).await
+    }
+
+    async fn commit(&self, fence: Fence, run: &Run) -> Result<(), StoreError> {
+        let done = self.store.commit(fence, run).await;
+        self.ask();
+        done
+    }
+
+    async fn take_over(&self) -> Result<Fence, StoreError> {
+        self.ask();
+        self.store.take_over().await
+    }
+}
+
+#[test]
+fn who_is_killed_at_any_moment_goes_on() {
+    let world = World::new(8_000);
+    let database = database();
+    for direction in [Direction::ToFoundationDb, Direction::ToEmbedded] {
+        if direction == Direction::ToEmbedded {
+            world.make_room();
+        }
+        let mut deaths = 0;
+        let told = loop {
+            let left = AtomicUsize::new(1 + deaths);
+            let dying = Breaking { store: database.clone(), left, then: &|| resume_unwind(Box::new(())) };
+            match catch_unwind(AssertUnwindSafe(|| world.migrate(direction, dying))) {
+                Ok(told) => break told.unwrap(),
+                Err(_) => deaths += 1,
+            }
+        };
+        assert!(deaths > 10, "{deaths}");
+        assert_eq!(database.rows(), rows(&world.store()));
+        assert_eq!(count(&told.out, "rows"), database.rows().len() as u64);
+        assert!(!world.files().contains(&"MIGRATION".to_owned()));
+    }
+}
+
+#[test]
+fn who_is_stopped_is_told_so_and_nobody_serves_from_a_part_of_the_history() {
+    let world = World::new(20_000);
+    let database = database();
+    world.migrate(Direction::ToFoundationDb, database.clone()).unwrap();
+    world.make_room();
+    let stop: &'static AtomicBool = Box::leak(Box::default());
+    let then: &'static (dyn Fn() + Send + Sync) = Box::leak(Box::new(|| stop.store(true, Ordering::Relaxed)));
+    let stopping = Breaking { store: database.clone(), left: AtomicUsize::new(8), then };
+    let stopped = world.migrate_until(Direction::ToEmbedded, stopping, stop).unwrap_err();
+    assert!(
+        matches!(stopped, MigrateCommandError::Stopped) && stopped.to_string().contains("the same command goes on")
+    );
+    assert!(pollster::block_on(is_unfinished(&world.store())).unwrap());
+    for arguments in [&["serve", "--listen", "127.0.0.1:0"][..], &["journal", "replay"]] {
+        let Output { status, stderr, .. } = world.ringpost(arguments).output().unwrap();
+        let stderr = String::from_utf8(stderr).unwrap();
+        assert_eq!(status.code(), Some(1), "{stderr}");
+        assert!(stderr.contains("`ringpost migrate --from foundationdb --to embedded` goes on with it"), "{stderr}");
+    }
+    let refused = world.migrate(Direction::ToFoundationDb, Arc::new(MemoryStore::database())).unwrap_err().to_string();
+    assert!(refused.contains("`ringpost migrate --from foundationdb --to embedded` goes on"), "{refused}");
+    world.migrate(Direction::ToEmbedded, database.clone()).unwrap();
+    assert_eq!(rows(&world.store()), database.rows());
+}
+
+#[test]
+fn a_destination_in_use_is_left_alone_and_the_error_says_what_to_do() {
+    let world = World::new(100);
+    let taken = database();
+    let fence = pollster::block_on(taken.take_over()).unwrap();
+    let mut run = RunBuilder::default();
+    run.put(RowKey::Unfinished { user: UserId(5) }.encode(), |_| ());
+    pollster::block_on(taken.commit(fence, &run.finish())).unwrap();
+    let refused = world.migrate(Direction::ToFoundationDb, taken.clone()).unwrap_err().to_string();
+    for words in
+        ["has a history already", "store.foundationdb.prefix", "clearrange ringpost\\x2f\\x00 ringpost\\x2f\\x21"]
+    {
+        assert!(refused.contains(words), "{refused}");
+    }
+    // Whoever serves from there goes on.
+    pollster::block_on(taken.commit(fence, &Run::default())).unwrap();
+    let refused = world.migrate(Direction::ToEmbedded, database()).unwrap_err().to_string();
+    assert!(refused.contains("has a history already") && refused.contains("data/store away"), "{refused}");
+    assert_eq!(world.files(), ["FORMAT", "LOCK", "journal", "store"]);
+    let _running = DataDir::open(&world.data()).unwrap();
+    let refused = world.migrate(Direction::ToFoundationDb, database()).unwrap_err();
+    assert!(matches!(refused, MigrateCommandError::DataDir(_)), "{refused}");
+}
+
+#[test]
+fn a_damaged_row_is_named_and_the_history_stays_where_it_is() {
+    let world = World::new(100);
+    let key = RowKey::Timeline { user: UserId(5), seq: Seq(1) }.encode();
+    {
+        let store = world.store();
+        let fence = pollster::block_on(store.take_over()).unwrap();
+        let mut run = RunBuilder::default();
+        run.put(key, |out| out.extend(b"\x01nonsense"));
+        pollster::block_on(store.commit(fence, &run.finish())).unwrap();
+    }
+    let database = database();
+    let refused = world.migrate(Direction::ToFoundationDb, database.clone()).unwrap_err().to_string();
+    assert!(refused.contains("Timeline { user: UserId(5), seq: Seq(1) }"), "{refused}");
+    assert!(refused.contains("the history is not moved"), "{refused}");
+    assert!(pollster::block_on(is_unfinished(&database)).unwrap());
+    assert!(!pollster::block_on(is_unfinished(&world.store())).unwrap());
+}
+
+#[test]
+fn what_fails_for_a_moment_is_tried_again() {
+    let world = World::new(100);
+    let database = database();
+    let faults = [CommitFault::Unavailable, CommitFault::UnknownHalf, CommitFault::Conflict];
+    let store = database.clone();
+    let failing: &'static (dyn Fn() + Send + Sync) =
+        Box::leak(Box::new(move || faults.iter().for_each(|fault| store.fail_next_commit(*fault))));
+    // After the commit that marks the beginning.
+    let breaking = Breaking { store: database.clone(), left: AtomicUsize::new(6), then: failing };
+    let told = world.migrate(Direction::ToFoundationDb, breaking).unwrap();
+    assert_eq!(told.progress.matches("; trying again\n").count(), 3, "{}", told.progress);
+    assert_eq!(database.rows(), rows(&world.store()));
+}
+
+#[test]
+fn a_journal_of_somewhere_else_is_not_brought_into_the_source() {
+    let world = World::new(100);
+    let tenure = Tenure { holder: new_holder(), fence: Fence(7) };
+    tenure::save(&world.data().join(TENURE_FILE), tenure).unwrap();
+    let before = rows(&world.store());
+    for direction in [Direction::ToFoundationDb, Direction::ToEmbedded] {
+        let database = database();
+        let refused = world.migrate(direction, database.clone()).unwrap_err();
+        assert!(matches!(refused, MigrateCommandError::TakeOver(_)), "{refused}");
+        assert!(refused.to_string().contains("100 batches"), "{refused}");
+        assert!(database.rows().is_empty() && world.files().contains(&TENURE_FILE.to_owned()));
+    }
+    assert_eq!(rows(&world.store()), before);
+}
+
+#[test]
+fn the_command_line_tells_what_is_wrong_with_it() {
+    let world = World::new(10);
+    let run = |arguments: &[&str]| {
+        let Output { status, stderr, .. } = world.ringpost(arguments).output().unwrap();
+        (status.code(), String::from_utf8(stderr).unwrap())
+    };
+    let (code, said) = run(&["migrate", "--from", "embedded", "--to", "embedded"]);
+    assert!(code == Some(2) && said.contains("the same store, embedded"), "{said}");
+    let (code, said) = run(&["migrate", "--from", "embedded", "--to", "postgres"]);
+    assert!(code == Some(2) && said.contains("embedded or foundationdb"), "{said}");
+    if !server::backend::HAS_FOUNDATIONDB {
+        let (code, said) = run(&["migrate", "--from", "embedded", "--to", "foundationdb"]);
+        assert!(code == Some(1) && said.contains("--features foundationdb"), "{said}");
+    }
+}
+
+#[cfg(not(feature = "foundationdb"))]
+#[test]
+fn a_history_moves_to_a_real_database_and_back() {
+    println!("NOT RUN: built without the feature foundationdb");
+}
+
+#[cfg(feature = "foundationdb")]
+mod real {
+    use std::{
+        io::{BufRead as _, BufReader},
+        process::Child,
+        time::Instant,
+    };
+
+    use storage::{FdbConfig, FdbStore, Network, migrate::compare};
+
+    use super::*;
+
+    /// Takes what is under the prefix out again.
+    struct Cleared(FdbStore);
+
+    impl Drop for Cleared {
+        fn drop(&mut self) {
+            let fence = pollster::block_on(self.0.take_over()).unwrap();
+            loop {
+                let all = Range { rows_max: 10_000, bytes_max: usize::MAX, ..everything() };
+                let found = pollster::block_on(self.0.range(&all)).unwrap().rows;
+                if found.is_empty() {
+                    return;
+                }
+                let mut run = RunBuilder::default();
+                found.iter().for_each(|(key, _)| run.delete(*key));
+                pollster::block_on(self.0.commit(fence, &run.finish())).unwrap();
+            }
+        }
+    }
+
+    /// Starts a migration, and returns when its first run has been copied.
+    fn begun(world: &World, arguments: &[&str]) -> (Child, BufReader<std::process::ChildStderr>) {
+        let mut child = world.ringpost(arguments).spawn().unwrap();
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        let mut line = String::new();
+        while !line.contains("copying") && stderr.read_line(&mut line).unwrap() > 0 {}
+        (child, stderr)
+    }
+
+    fn finished(world: &World, arguments: &[&str]) -> String {
+        let begun = Instant::now();
+        let Output { status, stdout, stderr } = world.ringpost(arguments).output().unwrap();
+        let (stdout, stderr) = (String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap());
+        println!("{arguments:?}: {:.1} s\n{stderr}{stdout}", begun.elapsed().as_secs_f32());
+        assert!(status.success(), "{stderr}");
+        stdout
+    }
+
+    #[test]
+    fn a_history_moves_to_a_real_database_and_back() {
+        let Ok(cluster) = env::var("RINGPOST_FDB_CLUSTER_FILE") else {
+            println!("NOT RUN: RINGPOST_FDB_CLUSTER_FILE is not set");
+            return;
+        };
+        let world = World::new(messages());
+        let prefix = format!("test-{:016x}/", new_holder().0 as u64);
+        let file = world.folder.path().join("ringpost.toml");
+        let section = format!("[store.foundationdb]\ncluster_file = {cluster:?}\nprefix = {prefix:?}\n");
+        fs::write(&file, format!("[store]\nbackend = \"foundationdb\"\n{section}")).unwrap();
+        let network = Network::start().unwrap();
+        let config = FdbConfig { cluster_file: Some(cluster.into()), prefix, timeout_ms: 5_000 };
+        let database = Cleared(pollster::block_on(FdbStore::open(&network, &config)).unwrap());
+        let database = &database.0;
+
+        let file = file.to_str().unwrap();
+        let there = ["migrate", "--from", "embedded", "--to", "foundationdb", "--config", file];
+        for _ in 0..3 {
+            let (mut child, _) = begun(&world, &there);
+            child.kill().unwrap();
+            child.wait().unwrap();
+            assert!(pollster::block_on(is_unfinished(database)).unwrap());
+        }
+        let Output { status, stderr, .. } = world.ringpost(&["serve", "--config", file]).output().unwrap();
+        let stderr = String::from_utf8(stderr).unwrap();
+        assert!(!status.success() && stderr.contains("`ringpost migrate --from embedded"), "{stderr}");
+        let moved = finished(&world, &there);
+        let totals = pollster::block_on(compare(&world.store(), database)).unwrap();
+        assert_eq!(count(&moved, "rows"), totals.sum.rows);
+        assert!(!pollster::block_on(is_unfinished(database)).unwrap());
+
+        world.make_room();
+        let back = ["migrate", "--from", "foundationdb", "--to", "embedded", "--config", file];
+        let (mut child, stderr) = begun(&world, &back);
+        let interrupt = format!("kill -INT {}", child.id());
+        assert!(Command::new("sh").args(["-c", &interrupt]).status().unwrap().success());
+        assert_eq!(child.wait().unwrap().code(), Some(1));
+        assert!(stderr.lines().any(|line| line.unwrap().contains("stopped: the history is not moved")));
+        assert_eq!(
+            moved.lines().take(4).collect::<Vec<_>>(),
+            finished(&world, &back).lines().take(4).collect::<Vec<_>>()
+        );
+        assert_eq!(pollster::block_on(compare(database, &world.store())).unwrap(), totals);
+    }
+}
