@@ -3,9 +3,11 @@
 
 pub mod attack;
 pub mod connection;
+pub mod database;
 pub mod device;
 pub mod disk;
 pub mod frames;
+pub mod kills;
 pub mod load;
 pub mod model;
 pub mod process;
