@@ -212,18 +212,20 @@ impl<'a, S: Store, D: Store> Migration<'a, S, D> {
         let fence = destination.take_over().await.map_err(of_destination)?;
         let found = look(destination, of).await?;
         // Whoever writes to the source takes it over first: if nobody has in between, it is as it was.
-        let up_to = found.filter(|found| found.source_fence.0 + 1 == source_fence.0).and_then(|found| found.up_to);
-        let migration = Self {
+        let is_unchanged = |found: &Marker| found.source_fence.0.checked_add(1) == Some(source_fence.0);
+        let up_to = found.filter(is_unchanged).and_then(|found| found.up_to);
+        let mut migration = Self {
             source,
             source_fence,
             destination,
             fence,
             of,
             run_bytes: run_bytes(destination.kind()),
-            stage: Stage::Copying(up_to),
+            stage: Stage::Copying(None),
             copied: Copied::default(),
         };
         migration.mark(up_to).await?;
+        migration.stage = migration.stage_after(up_to);
         Ok(migration)
     }
 
@@ -261,17 +263,22 @@ impl<'a, S: Store, D: Store> Migration<'a, S, D> {
             self.mark(Some(part.end)).await?;
             self.copied.rows += part.rows.len() as u64;
             self.copied.bytes += part.bytes as u64;
-            self.stage = match part.end == last_key() {
-                false => Stage::Copying(Some(part.end)),
-                true => Stage::Comparing(Box::new(Comparison::new(self.source, self.destination, self.page_bytes()))),
-            };
+            self.stage = self.stage_after(Some(part.end));
         }
         let last = part.rows.last().and_then(|(key, _)| RowKey::decode(key).ok());
         Ok(Progress::Copying {
-            table: last.map_or("", table_of),
+            table: last.map_or("nothing", table_of),
             part: last.and_then(partition_in).map(behind),
             copied: self.copied,
         })
+    }
+
+    /// What is to be done when everything up to there has been copied.
+    fn stage_after(&self, up_to: Option<Key>) -> Stage<'a, S, D> {
+        match up_to == Some(last_key()) {
+            false => Stage::Copying(up_to),
+            true => Stage::Comparing(Box::new(Comparison::new(self.source, self.destination, self.page_bytes()))),
+        }
     }
 
     /// The next rows of the source, all of them understood.
