@@ -2,7 +2,11 @@
 //!
 //! Owns the choice, and what must be known of a store before it is used. Does not own what is done with it.
 
-use std::path::PathBuf;
+use std::{
+    fs::{self, File},
+    io::ErrorKind,
+    path::PathBuf,
+};
 
 use storage::{EmbeddedConfig, EmbeddedStore, Fence, Store, StoreError, migrate::is_unfinished};
 use thiserror::Error;
@@ -147,6 +151,21 @@ pub fn take_over<S: Store>(store: &S, data: &DataDir, batches: u64) -> Result<Fe
     let fence = pollster::block_on(store.take_over())?;
     check()?;
     Ok(fence)
+}
+
+/// Forgets whose the journal of a data folder was, which has nothing in it. What is written to it from now on belongs into the data
+/// folder's own store.
+///
+/// # Errors
+/// The file cannot be removed.
+pub fn forget_tenure(data: &DataDir) -> Result<(), TenureError> {
+    let path = data.path().join(TENURE_FILE);
+    let removed = match fs::remove_file(&path) {
+        Ok(()) => File::open(data.path()).and_then(|folder| folder.sync_all()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    };
+    removed.map_err(|error| TenureError::Io { path, error })
 }
 
 /// Of whom only a store without gaps is used.

@@ -25,7 +25,7 @@ use server::{
     admin::{self, Readiness},
     audit::{Audit, AuditLog, Event, What},
     auth::{self, Mint},
-    backend::{UseStore, with_history},
+    backend::{UseStore, forget_tenure, with_history},
     certificate::{self, Tickets},
     config::{Ack, AdminListen, Backend, Config, ConfigError, Problem},
     credentials::{Credentials, CredentialsError, key_path},
@@ -374,7 +374,7 @@ fn migrate(arguments: &MigrateArguments) -> anyhow::Result<()> {
         let stopped = Arc::clone(&stop);
         let mut moving = tokio::task::spawn_blocking(move || {
             let terminal = if io::stderr().is_terminal() { Terminal::Bar } else { Terminal::Lines };
-            let (mut progress, mut out) = (io::stderr().lock(), io::stdout().lock());
+            let (mut progress, mut out) = (io::stderr(), io::stdout());
             migrate_command::run(direction, &config, &stopped, terminal, &mut progress, &mut out)
         });
         let signal = tokio::select! {
@@ -382,8 +382,9 @@ fn migrate(arguments: &MigrateArguments) -> anyhow::Result<()> {
             signal = ending.next() => signal,
         };
         stop.store(true, Ordering::Relaxed);
+        let _ = writeln!(io::stderr(), "\n{signal}: stopping when this run is done; a second signal exits at once");
         tokio::select! {
-            moved = moving => Ok(moved.context("the migration").context(signal)??),
+            moved = moving => Ok(moved.context("the migration")??),
             _ = ending.next() => process::exit(130),
         }
     })
@@ -421,6 +422,9 @@ fn start_node(
         JournalError::Damaged { .. } | JournalError::Header { .. } => anyhow!("{error}; {WAY_ON}"),
     });
     let found = found.with_context(in_data)?;
+    if config.store.backend == Backend::Embedded && found.batches == 0 {
+        forget_tenure(data)?;
+    }
     let mut journal = JournalConfig {
         segment_bytes: config.journal.segment_bytes,
         journal_bytes_max: config.journal.bytes_max,
@@ -527,7 +531,7 @@ async fn attend(
         });
         tokio::select! {
             joined = joined => match (joined.context("the node"), lost) {
-                (Ok(()), Some(why)) => Err(anyhow!("another server has taken over the store: {why}")),
+                (Ok(()), Some(why)) => Err(anyhow!("stopped: {why}")),
                 (joined, _) => joined,
             },
             signal = ending.next() => {

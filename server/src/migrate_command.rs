@@ -26,12 +26,12 @@ use storage::{
 use thiserror::Error;
 
 use crate::{
-    backend::{BackendError, TakeOverError, UseStore, open_embedded, take_over, with_foundationdb},
+    backend::{BackendError, TakeOverError, UseStore, forget_tenure, open_embedded, take_over, with_foundationdb},
     committer::ingest_retry_ms,
     config::{Backend, Config},
     datadir::{DataDir, DataDirError},
     journal_command::WAY_ON,
-    tenure::TENURE_FILE,
+    tenure::{self, TENURE_FILE},
 };
 
 pub use show::Terminal;
@@ -90,6 +90,12 @@ pub enum MigrateCommandError {
     /// What the journal holds cannot be brought into the source.
     #[error(transparent)]
     TakeOver(#[from] TakeOverError),
+    /// Another data folder's server was the last one on the database. Nothing was changed.
+    #[error(
+        "another server was the last one on this database, and its journal may hold what is not there yet: run this with its data \
+         folder; if that is lost, start a server with this one on the database, stop it, and run this again"
+    )]
+    Elsewhere,
     /// The source did not take it.
     #[error("the journal cannot be brought into the store: {0}")]
     Ingest(#[from] IngestError),
@@ -193,6 +199,7 @@ impl<W: Write> Move<'_, W> {
         if pollster::block_on(is_unfinished(source)).map_err(BackendError::from)? {
             return Err(self.failed(MigrateError::UnfinishedSource));
         }
+        self.check_tenure(source)?;
         let fence = take_over(source, &self.data, self.found.batches)?;
         self.empty_journal(source, fence)?;
         let (of, is_known) = identity(&self.data)?;
@@ -202,12 +209,11 @@ impl<W: Write> Move<'_, W> {
                 // Perhaps an attempt was killed between its last step and its last word.
                 self.lines.note("the destination has a history: comparing it with that of the source");
                 let totals = pollster::block_on(compare(source, destination)).map_err(|_| self.failed(error))?;
-                remove(&self.data, MIGRATION_FILE)?;
-                return Ok(totals);
+                return self.finish(totals);
             }
             Err(error) => {
                 if !is_known {
-                    remove(&self.data, MIGRATION_FILE)?;
+                    forget_migration(&self.data)?;
                 }
                 return Err(self.failed(error));
             }
@@ -215,10 +221,7 @@ impl<W: Write> Move<'_, W> {
         let mut failures = 0;
         while !self.stop.load(Ordering::Relaxed) {
             match pollster::block_on(migration.step()) {
-                Ok(Progress::Done(totals)) => {
-                    remove(&self.data, MIGRATION_FILE)?;
-                    return Ok(totals);
-                }
+                Ok(Progress::Done(totals)) => return self.finish(totals),
                 Ok(progress) => {
                     failures = 0;
                     self.lines.show(&progress);
@@ -234,6 +237,21 @@ impl<W: Write> Move<'_, W> {
         Err(MigrateCommandError::Stopped)
     }
 
+    fn finish(&self, totals: Totals) -> Result<Totals, MigrateCommandError> {
+        forget_tenure(&self.data).map_err(TakeOverError::from)?;
+        forget_migration(&self.data)?;
+        Ok(totals)
+    }
+
+    /// Whoever served from the source last may have a journal with what is not in it.
+    fn check_tenure<S: Store>(&self, source: &S) -> Result<(), MigrateCommandError> {
+        let own = tenure::load(&self.data.path().join(TENURE_FILE)).map_err(TakeOverError::from)?;
+        match pollster::block_on(source.tenure()).map_err(BackendError::from)? {
+            Some(last) if own.map(|own| own.holder) != Some(last.holder) => Err(MigrateCommandError::Elsewhere),
+            _ => Ok(()),
+        }
+    }
+
     fn failed(&self, error: MigrateError) -> MigrateCommandError {
         match make_room(self.direction, self.config, &self.data, &error) {
             Some(remedy) => MigrateCommandError::Refused { error, remedy },
@@ -241,7 +259,7 @@ impl<W: Write> Move<'_, W> {
         }
     }
 
-    /// Brings everything that the journal holds into the source, as a start does. Whose the journal was does not matter then.
+    /// Brings everything that the journal holds into the source, as a start does.
     fn empty_journal<S: Store>(&mut self, source: &S, fence: Fence) -> Result<(), MigrateCommandError> {
         let folder = JournalFolder::open(&self.data.journal(), self.config.journal.segment_bytes)?;
         for segment in &self.found.segments {
@@ -254,7 +272,7 @@ impl<W: Write> Move<'_, W> {
         if self.found.batches > 0 {
             self.lines.note(&format!("{} batches of the journal have been brought into the store", self.found.batches));
         }
-        remove(&self.data, TENURE_FILE)
+        Ok(())
     }
 }
 
@@ -281,14 +299,9 @@ fn identity(data: &DataDir) -> Result<(HistoryId, bool), MigrateCommandError> {
     Ok((id, false))
 }
 
-/// Removes a file of the data folder, if it is there.
-fn remove(data: &DataDir, name: &str) -> Result<(), MigrateCommandError> {
-    let path = data.path().join(name);
-    match fs::remove_file(&path) {
-        Ok(()) => File::open(data.path()).and_then(|folder| folder.sync_all()).map_err(file_error(&path)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(file_error(&path)(error)),
-    }
+fn forget_migration(data: &DataDir) -> Result<(), MigrateCommandError> {
+    let path = data.path().join(MIGRATION_FILE);
+    fs::remove_file(&path).map_err(file_error(&path))
 }
 
 fn file_error(path: &Path) -> impl Fn(io::Error) -> MigrateCommandError {

@@ -6,6 +6,7 @@ use std::{
     collections::HashMap,
     env, fs,
     fs::OpenOptions,
+    io::{BufRead as _, BufReader},
     os::unix::fs::FileExt as _,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     path::PathBuf,
@@ -208,6 +209,13 @@ fn database() -> Arc<MemoryStore> {
     Arc::new(MemoryStore::database())
 }
 
+/// As a server does that begins to serve from a database: whose the journal is from then on.
+fn serve(database: &Arc<MemoryStore>) -> Tenure {
+    let (fence, holder) = (pollster::block_on(database.take_over()).unwrap(), new_holder());
+    pollster::block_on(database.begin(fence, holder)).unwrap();
+    Tenure { holder, fence }
+}
+
 fn count(told: &str, name: &str) -> u64 {
     let line = told.lines().find(|line| line.starts_with(name)).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
@@ -230,7 +238,7 @@ fn a_history_moves_to_a_database_and_back_with_what_the_journal_held() {
     assert_eq!(world.files(), ["FORMAT", "LOCK", "journal", "store"]);
 
     // A server on the database has left this behind, and nothing in the journal.
-    let tenure = Tenure { holder: new_holder(), fence: Fence(7) };
+    let tenure = serve(&database);
     tenure::save(&world.data().join(TENURE_FILE), tenure).unwrap();
     world.make_room();
     let back = world.migrate(Direction::ToEmbedded, database.clone()).unwrap();
@@ -407,6 +415,37 @@ fn a_journal_of_somewhere_else_is_not_brought_into_the_source() {
 }
 
 #[test]
+fn a_database_from_which_another_folders_server_has_served_is_left_to_that_one() {
+    let (ours, theirs) = (World::new(100), World::new(10));
+    let database = database();
+    ours.migrate(Direction::ToFoundationDb, database.clone()).unwrap();
+    theirs.migrate(Direction::ToFoundationDb, self::database()).unwrap();
+    let tenure = serve(&database);
+    tenure::save(&ours.data().join(TENURE_FILE), tenure).unwrap();
+    [&ours, &theirs].into_iter().for_each(World::make_room);
+    let refused = theirs.migrate(Direction::ToEmbedded, database.clone()).unwrap_err();
+    assert!(matches!(refused, MigrateCommandError::Elsewhere), "{refused}");
+    // Its server goes on.
+    pollster::block_on(database.commit(tenure.fence, &Run::default())).unwrap();
+    ours.migrate(Direction::ToEmbedded, database.clone()).unwrap();
+    assert_eq!(rows(&ours.store()), database.rows());
+}
+
+#[test]
+fn a_journal_that_is_empty_goes_on_with_whatever_store_the_history_is_in() {
+    let world = World { folder: tempfile::tempdir().unwrap() };
+    drop(DataDir::open(&world.data()).unwrap());
+    tenure::save(&world.data().join(TENURE_FILE), Tenure { holder: new_holder(), fence: Fence(7) }).unwrap();
+    let mut server = world.ringpost(&["serve", "--listen", "127.0.0.1:0", "--cores", "1"]).spawn().unwrap();
+    let mut greeting = String::new();
+    BufReader::new(server.stdout.take().unwrap()).read_line(&mut greeting).unwrap();
+    server.kill().unwrap();
+    server.wait().unwrap();
+    assert!(greeting.contains("serves on"), "{greeting}");
+    assert!(!world.files().contains(&TENURE_FILE.to_owned()));
+}
+
+#[test]
 fn the_command_line_tells_what_is_wrong_with_it() {
     let world = World::new(10);
     let run = |arguments: &[&str]| {
@@ -431,11 +470,7 @@ fn a_history_moves_to_a_real_database_and_back() {
 
 #[cfg(feature = "foundationdb")]
 mod real {
-    use std::{
-        io::{BufRead as _, BufReader},
-        process::Child,
-        time::Instant,
-    };
+    use std::{process::Child, time::Instant};
 
     use storage::{FdbConfig, FdbStore, Network, migrate::compare};
 

@@ -139,16 +139,10 @@ pub(super) fn done(direction: Direction, config: &Config, data: &DataDir, totals
     line("checksum", &format!("{:08x}, of both sides", totals.sum.checksum));
     line("done", &format!("the history is in {}", place(direction.to(), config, data)));
     line("next", &change(direction.to(), config));
-    let from = direction.to().other();
     line("then", "start the server; what it accepts from now on is not where the history was");
-    line(
-        "old",
-        &format!(
-            "{} has all rows still; when they are not needed any more, {}",
-            place(from, config, data),
-            clear(from, config, data)
-        ),
-    );
+    let from = direction.to().other();
+    let (place, clear) = (place(from, config, data), clear(from, config, data));
+    line("old", &format!("all rows are still in {place}; when they are not needed any more, {clear}"));
     text
 }
 
