@@ -9,7 +9,7 @@
 //!
 //! Invariants: a commit that timed out can still be on its way, so each transaction writes a row that it has also read (an
 //! advance the progress of its lanes, a part of a run its first row, a take-over the fence, a beginning the tenure): once a
-//! later attempt has committed, the earlier one cannot; a transaction is well below the limits of FoundationDB.
+//! later attempt has committed, the earlier one cannot; a transaction is within the limits of FoundationDB, most are far below.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -66,8 +66,8 @@ pub const TIMEOUT_MS_MAX: u64 = 60_000;
 /// Most attempts of a call that repeats itself. FoundationDB waits longer before each, up to a second.
 const RETRIES_MAX: i32 = 20;
 
-/// Most bytes of a transaction, as FoundationDB counts them: what it allows. A full advance has less than one million, and seven if it
-/// consists of nothing but first acknowledgements, which leave the most rows for their bytes; what is larger is refused by the client.
+/// Most bytes of a transaction, as FoundationDB counts them: what it allows. A full advance has less than one million, and up to eight
+/// if it is nothing but users' first acknowledgements, which leave the most rows for their bytes. The client refuses what is larger.
 const TRANSACTION_BYTES_MAX: i32 = 10_000_000;
 
 /// Most bytes of a transaction that commits a part of a run, unless a single row has more: a tenth of what is allowed, as
@@ -242,8 +242,8 @@ impl FdbStore {
         if current == held { Ok(()) } else { Err(StoreError::Fenced { held, current }.into()) }
     }
 
-    /// Changes a row. Nothing can conflict with it: rows are read in no way that could, and that of millions would only be kept in mind
-    /// by the database, at twice the bytes of a transaction.
+    /// Changes a row. Nothing needs to conflict with it, since rows are read in no way that could; to say so of each row halves the bytes of
+    /// a transaction.
     fn set_row(&self, transaction: &Transaction, key: &Key, change: Change<'_>) -> FdbResult<()> {
         transaction.set_option(TransactionOption::NextWriteNoWriteConflictRange)?;
         match change {

