@@ -23,7 +23,7 @@ use std::{
 
 use proto_spec::UserId;
 use storage::{
-    IngestError, Store, ingest,
+    IngestError, IngestReport, Store, ingest,
     journal::{JournalError, JournalFolder},
 };
 use thiserror::Error;
@@ -254,11 +254,15 @@ impl<W: Write> UseStore for Replay<'_, W> {
     /// because the segments before a gap are what tells that it is one.
     fn with<S: Store>(self, store: S) -> Self::Output {
         let Self { data, config, survey, now, out } = self;
-        let fence = take_over(&store, data, survey.batches())?;
+        // Who has nothing to bring ends no server that has the store.
+        let fence = (survey.batches() > 0).then(|| take_over(&store, data, survey.batches())).transpose()?;
         let folder = JournalFolder::open(&data.journal(), config.journal.segment_bytes)?;
         let segments = survey.whole.len();
         for (index, segment) in survey.whole.iter().enumerate() {
-            let report = pollster::block_on(ingest(&store, fence, slice::from_ref(segment)))?;
+            let report = match fence {
+                Some(fence) => pollster::block_on(ingest(&store, fence, slice::from_ref(segment)))?,
+                None => IngestReport::default(),
+            };
             if survey.damage.is_none() {
                 folder.free(segment.number)?;
             }

@@ -36,7 +36,12 @@ pub enum Outcome {
     /// Every batch of the lane up to this one is in the store.
     Stored(BatchId),
     /// It will be tried again.
-    Retried(StoreError),
+    Retried {
+        /// Why it failed.
+        error: StoreError,
+        /// How often in a row.
+        failures: u32,
+    },
     /// The database is another's now: this server must not go on.
     Lost(StoreError),
 }
@@ -117,7 +122,7 @@ impl Lanes {
             Err(error) => {
                 lane.failures += 1;
                 lane.retry_at_ms = Some(now_ms + retry_ms(lane.failures, error.is_retryable(), random));
-                Outcome::Retried(error)
+                Outcome::Retried { error, failures: lane.failures }
             }
         }
     }
@@ -278,7 +283,7 @@ mod tests {
         push(&mut lanes, 0, A, 3..=3);
         let mut now_ms = 0;
         for _ in 0..20 {
-            assert!(matches!(lanes.done(now_ms, A, unknown(), 7), Outcome::Retried(_)));
+            assert!(matches!(lanes.done(now_ms, A, unknown(), 7), Outcome::Retried { .. }));
             assert_eq!(step(&mut lanes, now_ms), None, "not at once");
             now_ms = lanes.retry_at_ms().unwrap();
             assert_eq!(step(&mut lanes, now_ms), Some((4, 0, 2)));

@@ -180,6 +180,9 @@ pub const SEAL_AFTER_MS: u64 = 60_000;
 /// The same where the segment's way into the database makes `committed` of `local`, in milliseconds.
 pub const SEAL_AFTER_COMMITTED_MS: u64 = 500;
 
+/// Of the failures of a commit in a row, one of so many is told to the operator: the first, and then about one a minute.
+pub const LANE_FAILURES_TOLD: u32 = 80;
+
 /// How often a server that has nothing to commit looks whether the database is still its own, in milliseconds.
 pub const FENCE_CHECK_MS: u64 = 1_000;
 
@@ -323,7 +326,7 @@ pub const BATCH_BYTES_MAX: usize = 256 * 1024;
 /// once must not make one core hold all of them twice.
 pub const OUTPUT_TURN_BYTES_MAX: usize = 1024 * 1024;
 
-/// Queries that wait for the reader threads. A core whose queries do not fit stops reading from its clients.
+/// Queries that wait for the reader threads, or for one of the reads that a core has under way in a database. A core whose queries do not fit stops reading from its clients.
 pub const QUERY_QUEUE_MAX: usize = 4 * 1024;
 
 /// Threads that read the store. Reads that hit its cache take microseconds; a few threads keep a disk busy.

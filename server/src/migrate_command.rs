@@ -247,7 +247,7 @@ impl<W: Write> Move<'_, W> {
     fn check_tenure<S: Store>(&self, source: &S) -> Result<(), MigrateCommandError> {
         let own = tenure::load(&self.data.path().join(TENURE_FILE)).map_err(TakeOverError::from)?;
         match pollster::block_on(source.tenure()).map_err(BackendError::from)? {
-            Some(last) if own.map(|own| own.holder) != Some(last.holder) => Err(MigrateCommandError::Elsewhere),
+            Some(last) if own != Some(last) => Err(MigrateCommandError::Elsewhere),
             _ => Ok(()),
         }
     }

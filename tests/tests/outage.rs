@@ -13,7 +13,7 @@ use server::{
     io::{DatabaseConfig, Node, NodeConfig, OriginLimits, StartError, TlsListen},
     revocation::Revocations,
     shard::{Limits, Promise, Settings},
-    tenure::Foreign,
+    tenure::{self, Foreign},
 };
 use storage::{
     MemoryStore,
@@ -272,6 +272,21 @@ fn servers_that_stop_in_order_take_turns_with_a_database() {
             store = same;
         }
     }
+}
+
+#[test]
+fn a_journal_has_another_name_in_another_database_where_fences_count_anew() {
+    let mut folder = tempfile::tempdir().unwrap();
+    let mut names = Vec::new();
+    let databases = [(); 2].map(|()| Arc::new(MemoryStore::database()));
+    for database in [0, 0, 1, 1, 0] {
+        let store = Arc::clone(&databases[database]);
+        let world = World::on(store, folder, Promise::Store, OnStoreOutage::Accept).unwrap();
+        folder = world.stop().1;
+        names.push(tenure::load(&folder.path().join("TENURE")).unwrap().unwrap().holder);
+    }
+    assert!(names[0] == names[1] && names[2] == names[3], "{names:?}");
+    assert!(names[1] != names[2] && names[3] != names[4] && names[0] != names[4], "{names:?}");
 }
 
 #[test]

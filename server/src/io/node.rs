@@ -358,7 +358,9 @@ impl Node {
         };
         let next = world.recover(journal)?;
         if kind == Kind::Database {
-            let holder = own.map_or_else(tenure::new_holder, |own| own.holder);
+            // A name is of one database: elsewhere the same fences may count another time.
+            let last = pollster::block_on(store.tenure())?.map(|last| last.holder);
+            let holder = own.map(|own| own.holder).filter(|own| Some(*own) == last).unwrap_or_else(tenure::new_holder);
             pollster::block_on(store.begin(fence, holder))?;
             tenure::save(&config.tenure_file, Tenure { holder, fence })?;
         }

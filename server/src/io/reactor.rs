@@ -21,7 +21,7 @@ use std::{
 
 use proto_spec::ErrorCode;
 use storage::{Answer, BatchId, LaneId, StoreError};
-use tracing::{debug, warn};
+use tracing::{debug, error, warn};
 
 use super::{
     clock::Clock,
@@ -44,7 +44,7 @@ use crate::{
     credentials::Credentials,
     lanes::{Lanes, Outcome},
     limits::{
-        ACCEPTS_TURN_MAX, DEPARTURES_TURN_MAX, FENCE_CHECK_MS, MAILBOX_TURN_MAX, ORIGINS_SWEEP_MS,
+        ACCEPTS_TURN_MAX, DEPARTURES_TURN_MAX, FENCE_CHECK_MS, LANE_FAILURES_TOLD, MAILBOX_TURN_MAX, ORIGINS_SWEEP_MS,
         OUTPUT_TURN_BYTES_MAX, STALLED_SLEEP_MS, TICK_MS, TURNS_BETWEEN_YIELDS,
     },
     revocation::Subject,
@@ -391,9 +391,16 @@ impl Reactor {
                             self.feed(now, Input::Stored { lane, up_to });
                             self.tell_core_0(now, CoreMessage::Stored { lane, up_to });
                         }
-                        Outcome::Retried(error) => {
+                        Outcome::Retried { error, failures } => {
                             counters.commit_retries.one();
-                            debug!(lane = lane.0, %error, "a commit failed; it will be tried again");
+                            let lane = lane.0;
+                            match (error.is_retryable(), failures % LANE_FAILURES_TOLD == 1) {
+                                (true, true) => warn!(lane, failures, %error, "a commit failed; it is tried again"),
+                                (false, true) => {
+                                    error!(lane, failures, %error, "a commit is refused; it is tried again")
+                                }
+                                (_, false) => debug!(lane, failures, %error, "a commit failed; it is tried again"),
+                            }
                         }
                         Outcome::Lost(error) => self.tell_core_0(now, CoreMessage::Lost(error.to_string())),
                     }

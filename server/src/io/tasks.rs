@@ -1,26 +1,13 @@
 //! Tasks: the commits and reads of one core where the store is a database. Each is a future on the core's own runtime; what it
 //! ends with waits here for the core's next turn. What to commit, and when again, is decided by [`crate::lanes`].
 
-use std::{
-    cell::RefCell,
-    collections::VecDeque,
-    fmt,
-    future::Future,
-    pin::Pin,
-    rc::Rc,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{cell::RefCell, collections::VecDeque, fmt, future::Future, pin::Pin, rc::Rc, sync::Arc, time::Instant};
 
 use storage::{Advanced, Answer, Fence, LaneId, Query, Run, Step, Store, StoreError, fold::Sorted};
 use tokio::sync::Notify;
 use tracing::warn;
 
-use crate::{
-    lanes::Work,
-    limits::{QUERY_ATTEMPTS, QUERY_RETRY_MS},
-    shard::QueryId,
-};
+use crate::{lanes::Work, limits::QUERY_QUEUE_MAX, shard::QueryId};
 
 /// What the database will have said.
 type Said<T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send>>;
@@ -79,7 +66,7 @@ pub enum Done {
     },
     /// A look whether the fence still holds.
     Checked(Result<(), StoreError>),
-    /// A read; without an answer when the store could not be read, after several attempts.
+    /// A read; without an answer when the store could not be read.
     Answer(QueryId, Option<Answer>),
 }
 
@@ -149,21 +136,9 @@ impl Tasks {
             self.reads += 1;
             let (answer, ended) = (Arc::clone(&self.database.answer), Rc::clone(&self.done));
             tokio_uring::spawn(async move {
-                let mut wait_ms = QUERY_RETRY_MS;
-                for attempt in 1..=QUERY_ATTEMPTS {
-                    match answer(query).await {
-                        Ok(answer) => return ended.push(Done::Answer(id, Some(answer))),
-                        Err(error) => {
-                            warn!(attempt, %error, "a query failed");
-                            if !error.is_retryable() {
-                                break;
-                            }
-                        }
-                    }
-                    tokio::time::sleep(Duration::from_millis(wait_ms)).await;
-                    wait_ms *= 2;
-                }
-                ended.push(Done::Answer(id, None));
+                // Its client has tried again already, as long as it may.
+                let answer = answer(query).await.inspect_err(|error| warn!(%error, "a query failed"));
+                ended.push(Done::Answer(id, answer.ok()));
             });
         }
     }
@@ -185,10 +160,10 @@ impl Tasks {
         !self.done.queue.borrow().is_empty()
     }
 
-    /// Whether queries wait because too many reads are under way: the source must wait.
+    /// Whether so many queries wait that the source must too. A few do whenever the database hangs: who has nothing to ask goes on.
     #[must_use]
     pub fn is_stalled(&self) -> bool {
-        !self.waiting.is_empty()
+        self.waiting.len() >= QUERY_QUEUE_MAX
     }
 
     /// Waits until something has ended.

@@ -54,6 +54,8 @@ pub(super) struct Ledger {
     parked: VecDeque<(BatchId, Parked)>,
     once_stored: VecDeque<(BatchId, OnceStored)>,
     in_flight: VecDeque<(BatchId, usize)>,
+    /// How many of these are committed, and wait for the store.
+    released: usize,
     uncommitted_bytes: usize,
     kept: VecDeque<Kept>,
     kept_bytes: usize,
@@ -73,6 +75,7 @@ impl Default for Ledger {
             parked: VecDeque::new(),
             once_stored: VecDeque::new(),
             in_flight: VecDeque::new(),
+            released: 0,
             uncommitted_bytes: 0,
             kept: VecDeque::new(),
             kept_bytes: 0,
@@ -142,17 +145,27 @@ impl Ledger {
         sealed
     }
 
-    /// Batches up to `up_to` are committed: so many bytes.
-    pub(super) fn commit(&mut self, up_to: BatchId) -> usize {
+    /// Batches up to `up_to` are committed.
+    pub(super) fn commit(&mut self, up_to: BatchId) {
         debug_assert!(up_to < self.filling);
         self.committed = self.committed.max(up_to);
-        let before = self.uncommitted_bytes;
         while self.in_flight.front().is_some_and(|(batch, _)| *batch <= up_to) {
             if let Some((_, bytes)) = self.in_flight.pop_front() {
                 self.uncommitted_bytes -= bytes;
             }
         }
-        before - self.uncommitted_bytes
+    }
+
+    /// As [`Ledger::commit`], but that [`Ledger::store`] comes for the same batches.
+    pub(super) fn commit_before_stored(&mut self, up_to: BatchId) {
+        debug_assert!(up_to < self.filling);
+        self.committed = self.committed.max(up_to);
+        while let Some((batch, bytes)) = self.in_flight.get(self.released)
+            && *batch <= up_to
+        {
+            self.uncommitted_bytes -= bytes;
+            self.released += 1;
+        }
     }
 
     /// The next thing that no longer has to wait.
@@ -173,7 +186,12 @@ impl Ledger {
     /// Batches up to `up_to` are in the store, and what is known of them is kept for a while: it is what is asked for most.
     pub(super) fn store(&mut self, up_to: BatchId, now_ms: u64) {
         self.stored = self.stored.max(up_to);
-        let bytes = self.commit(up_to);
+        self.commit_before_stored(up_to);
+        let mut bytes = 0;
+        while self.in_flight.front().is_some_and(|(batch, _)| *batch <= up_to) {
+            bytes += self.in_flight.pop_front().map_or(0, |(_, bytes)| bytes);
+            self.released -= 1;
+        }
         self.kept_bytes += bytes;
         self.kept.push_back(Kept { until_ms: now_ms + STORED_KEPT_MS, up_to, bytes });
     }
@@ -203,5 +221,33 @@ impl Ledger {
     pub(super) fn abandon(&mut self) -> impl Iterator<Item = Parked> + use<> {
         self.once_stored.clear();
         std::mem::take(&mut self.parked).into_iter().map(|(_, what)| what)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_is_counted_whenever_it_was_committed() {
+        for early in [false, true] {
+            let mut ledger = Ledger::default();
+            let batches = 5;
+            for _ in 0..batches {
+                ledger.seal(STORED_KEPT_BYTES_MAX / 2);
+            }
+            if early {
+                ledger.commit_before_stored(BatchId(4));
+                assert_eq!(ledger.uncommitted_bytes(), STORED_KEPT_BYTES_MAX / 2);
+            }
+            for batch in 1..=batches {
+                ledger.store(BatchId(batch), 0);
+                ledger.ingest_kept(0);
+            }
+            assert_eq!((ledger.uncommitted_bytes(), ledger.released, ledger.in_flight.len()), (0, 0, 0));
+            assert_eq!(ledger.ingested(), BatchId(3), "as many as are too much, {early}");
+            assert!(ledger.ingest_kept(STORED_KEPT_MS) && ledger.ingested() == BatchId(batches));
+            assert_eq!(ledger.kept_bytes, 0);
+        }
     }
 }

@@ -289,7 +289,10 @@ impl Shard {
 
     /// Batches of a lane are committed: what waited for them leaves, in the order in which it was numbered.
     fn committed(&mut self, at: usize, up_to: BatchId, cx: &mut Turn<'_>) {
-        self.lanes[at].commit(up_to);
+        match self.settings.promise {
+            Promise::Disk | Promise::Journal => self.lanes[at].commit(up_to),
+            Promise::Store => self.lanes[at].commit_before_stored(up_to),
+        }
         self.release(at, cx);
     }
 
@@ -311,6 +314,10 @@ impl Shard {
 
     /// Batches of a lane are in the store.
     fn stored(&mut self, at: usize, up_to: BatchId, cx: &mut Turn<'_>) {
+        if self.settings.promise == Promise::Store && self.admission == Admission::Failed {
+            // What waited for it has been given up.
+            return;
+        }
         if self.settings.promise != Promise::Store {
             self.lanes[at].ingest(up_to);
             return self.forget_ingested(at, cx);
@@ -349,8 +356,9 @@ impl Shard {
         }
     }
 
+    /// Nothing waits for a commit, or none will come.
     fn nothing_is_parked(&self) -> bool {
-        self.lanes.iter().all(Ledger::nothing_is_parked)
+        self.admission == Admission::Failed || self.lanes.iter().all(Ledger::nothing_is_parked)
     }
 
     /// Bytes of batches of all lanes that are not committed yet.

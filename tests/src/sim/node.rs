@@ -837,7 +837,7 @@ impl Simulation {
                 self.feed(core, Input::Stored { lane, up_to });
                 self.mail(core, 0, Mail::Stored(lane, up_to));
             }
-            lanes::Outcome::Retried(_) => {
+            lanes::Outcome::Retried { .. } => {
                 if let Some(at_ms) = lanes[core].retry_at_ms() {
                     let life = self.machine.life;
                     self.schedule(at_ms.saturating_sub(now_ms), Happening::Retry { life, core });
