@@ -5,7 +5,6 @@
 use std::{
     fs::{self, File},
     io::ErrorKind,
-    path::PathBuf,
 };
 
 use storage::{EmbeddedConfig, EmbeddedStore, Fence, Store, StoreError, migrate::is_unfinished};
@@ -14,7 +13,7 @@ use thiserror::Error;
 use crate::{
     config::{Backend, Config},
     datadir::DataDir,
-    tenure::{self, Foreign, TENURE_FILE, TenureError},
+    tenure::{self, TENURE_FILE, TakeOverError, TenureError},
 };
 
 /// Whether this program was built with FoundationDB.
@@ -49,31 +48,6 @@ pub enum BackendError {
         from: Backend,
         /// This one.
         to: Backend,
-    },
-}
-
-/// Why what a journal holds cannot be brought into a store.
-#[derive(Debug, Error)]
-pub enum TakeOverError {
-    /// The store failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The file that says whose the journal is.
-    #[error(transparent)]
-    Tenure(#[from] TenureError),
-    /// It belongs elsewhere.
-    #[error(
-        "the journal in {} holds {batches} batches that cannot be brought into this store: {why}. `ringpost journal export` \
-         reads them",
-        folder.display()
-    )]
-    Foreign {
-        /// The journal.
-        folder: PathBuf,
-        /// How many.
-        batches: u64,
-        /// Why not.
-        why: Foreign,
     },
 }
 
@@ -134,23 +108,7 @@ pub fn with_foundationdb<U: UseStore>(_: &Config, _: U) -> Result<U::Output, Bac
 /// # Errors
 /// It does not, and then nobody lost the store; or something could not be read, or the store failed.
 pub fn take_over<S: Store>(store: &S, data: &DataDir, batches: u64) -> Result<Fence, TakeOverError> {
-    let own = tenure::load(&data.path().join(TENURE_FILE))?;
-    let check = || {
-        if batches == 0 {
-            return Ok(());
-        }
-        let last = pollster::block_on(store.tenure())?;
-        tenure::check(store.kind(), own, last).map_err(|why| TakeOverError::Foreign {
-            folder: data.journal(),
-            batches,
-            why,
-        })
-    };
-    // First a look, because taking over ends another server; then again, because one may have come meanwhile.
-    check()?;
-    let fence = pollster::block_on(store.take_over())?;
-    check()?;
-    Ok(fence)
+    tenure::take_over(store, &data.path().join(TENURE_FILE), &data.journal(), batches)
 }
 
 /// Forgets whose the journal of a data folder was, which has nothing in it. What is written to it from now on belongs into the data

@@ -584,6 +584,13 @@ impl FoundationDb {
         check.range("store.foundationdb.lanes", self.lanes.into(), 1..=16);
         check.range("store.foundationdb.slow_after_ms", self.slow_after_ms, TICK_MS..=60_000);
         check.range("store.foundationdb.reads_max", self.reads_max.into(), 1..=1_024);
+        if self.ack == Ack::Journal {
+            let default = Self::default();
+            let told = || "nobody reads it with ack = \"journal\": take it out, or set ack = \"committed\"".to_owned();
+            check.that(self.lanes == default.lanes, "store.foundationdb.lanes", self.lanes, told);
+            let is_default = self.slow_after_ms == default.slow_after_ms;
+            check.that(is_default, "store.foundationdb.slow_after_ms", self.slow_after_ms, told);
+        }
     }
 
     /// What somebody has set counts for something, or they are told.
@@ -1004,8 +1011,9 @@ mod tests {
             "cluster_file = \"c\"",
             &longest,
             "prefix = \"~!a/Z\"",
-            "timeout_ms = 100\nlanes = 16\nslow_after_ms = 60000\nreads_max = 1024\nack = \"journal\"",
+            "timeout_ms = 100\nlanes = 16\nslow_after_ms = 60000\nreads_max = 1024\nack = \"committed\"",
             "timeout_ms = 60000\nlanes = 1\nslow_after_ms = 50\nreads_max = 1\nack = \"committed\"",
+            "reads_max = 1\nack = \"journal\"",
         ] {
             assert_eq!(database_problems(&format!("[store.foundationdb]\n{line}")), []);
         }
@@ -1024,6 +1032,8 @@ mod tests {
             "slow_after_ms = 60001",
             "reads_max = 0",
             "reads_max = 1025",
+            "lanes = 2\nack = \"journal\"",
+            "slow_after_ms = 200\nack = \"journal\"",
         ] {
             let found = database_problems(&format!("[store.foundationdb]\n{line}"));
             let key = format!("store.foundationdb.{}", line.split(' ').next().unwrap());

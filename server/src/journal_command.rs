@@ -30,9 +30,10 @@ use thiserror::Error;
 
 use crate::{
     admin,
-    backend::{BackendError, TakeOverError, UseStore, take_over, with_history},
+    backend::{BackendError, UseStore, take_over, with_history},
     config::{AdminListen, Config},
     datadir::{DataDir, DataDirError},
+    tenure::TakeOverError,
     utc::utc,
 };
 

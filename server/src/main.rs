@@ -470,7 +470,7 @@ fn start_node(
     let started = with_history(config, data, StartNode { config: &node, found, credentials }).with_context(in_data)?;
     started.map_err(|error| match error {
         error @ StartError::Ingest(IngestError::Batch { .. }) => anyhow!("{error}; {WAY_ON}").context(in_data()),
-        error @ (StartError::Journal(_) | StartError::Ingest(_) | StartError::Store(_)) => {
+        error @ (StartError::Journal(_) | StartError::Ingest(_) | StartError::Store(_) | StartError::TakeOver(_)) => {
             anyhow::Error::from(error).context(in_data())
         }
         error => error.into(),

@@ -26,12 +26,12 @@ use storage::{
 use thiserror::Error;
 
 use crate::{
-    backend::{BackendError, TakeOverError, UseStore, forget_tenure, open_embedded, take_over, with_foundationdb},
+    backend::{BackendError, UseStore, forget_tenure, open_embedded, take_over, with_foundationdb},
     committer::ingest_retry_ms,
     config::{Backend, Config},
     datadir::{DataDir, DataDirError},
     journal_command::WAY_ON,
-    tenure::{self, TENURE_FILE},
+    tenure::{self, TENURE_FILE, TakeOverError},
 };
 
 pub use show::Terminal;

@@ -12,7 +12,7 @@ use std::{
 
 use rand::random;
 use serde::{Deserialize, Serialize};
-use storage::{Fence, Holder, Kind, Tenure};
+use storage::{Fence, Holder, Kind, Store, StoreError, Tenure};
 use thiserror::Error;
 
 /// The file's name, in the journal's folder's parent.
@@ -69,6 +69,53 @@ pub fn check(kind: Kind, own: Option<Tenure>, last: Option<Tenure>) -> Result<()
         (Kind::Database, Some(own), Some(last)) if own.holder == last.holder => Err(Foreign::Outdated),
         (Kind::Database, Some(_), Some(_)) => Err(Foreign::TakenOver),
     }
+}
+
+/// Why what a journal holds cannot be brought into a store.
+#[derive(Debug, Error)]
+pub enum TakeOverError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The file that says whose the journal is.
+    #[error(transparent)]
+    Tenure(#[from] TenureError),
+    /// It belongs elsewhere.
+    #[error(
+        "the journal in {} holds {batches} batches that cannot be brought into this store: {why}. Start with the store that they \
+         belong to, or move the folder away and keep it: `ringpost journal export` reads it",
+        folder.display()
+    )]
+    Foreign {
+        /// The journal.
+        folder: PathBuf,
+        /// How many.
+        batches: u64,
+        /// Why not.
+        why: Foreign,
+    },
+}
+
+/// Takes a store over, to bring into it the `batches` that the journal in `journal` holds: if they belong there. `file` says whose
+/// they are.
+///
+/// # Errors
+/// They do not, and then nobody lost the store; or something could not be read, or the store failed.
+pub fn take_over<S: Store>(store: &S, file: &Path, journal: &Path, batches: u64) -> Result<Fence, TakeOverError> {
+    let own = load(file)?;
+    let belongs = || {
+        if batches == 0 {
+            return Ok(());
+        }
+        let last = pollster::block_on(store.tenure())?;
+        let foreign = |why| TakeOverError::Foreign { folder: journal.to_owned(), batches, why };
+        check(store.kind(), own, last).map_err(foreign)
+    };
+    // First a look, because taking over ends another server; then again, because one may have come meanwhile.
+    belongs()?;
+    let fence = pollster::block_on(store.take_over())?;
+    belongs()?;
+    Ok(fence)
 }
 
 /// A name that nobody else has.

@@ -13,7 +13,7 @@ use server::{
     io::{DatabaseConfig, Node, NodeConfig, OriginLimits, StartError, TlsListen},
     revocation::Revocations,
     shard::{Limits, Promise, Settings},
-    tenure::{self, Foreign},
+    tenure::{self, Foreign, TakeOverError},
 };
 use storage::{
     MemoryStore,
@@ -241,7 +241,10 @@ fn a_server_whose_database_is_taken_over_stops_and_nothing_that_it_called_commit
     // It leaves batches behind that must not be mixed with what has happened since.
     let (store, folder) = first.stop();
     let refused = World::on(store, folder, Promise::Store, OnStoreOutage::Accept).map(drop).unwrap_err();
-    assert!(matches!(refused, StartError::Foreign { why: Foreign::TakenOver, .. }), "{refused}");
+    assert!(
+        matches!(refused, StartError::TakeOver(TakeOverError::Foreign { why: Foreign::TakenOver, .. })),
+        "{refused}"
+    );
     let mut reader = second.device(2, 9);
     reader.step_until("the second one goes on", |reader| !reader.log.is_empty());
 }
@@ -298,6 +301,9 @@ fn a_journal_of_an_engine_is_not_brought_into_a_database() {
     let (_, folder) = engine.stop();
     let database = Arc::new(MemoryStore::database());
     let refused = World::on(database, folder, Promise::Store, OnStoreOutage::Accept).map(drop).unwrap_err();
-    assert!(matches!(refused, StartError::Foreign { why: Foreign::OfAnother, .. }), "{refused}");
+    assert!(
+        matches!(refused, StartError::TakeOver(TakeOverError::Foreign { why: Foreign::OfAnother, .. })),
+        "{refused}"
+    );
     assert!(refused.to_string().contains("journal export"), "{refused}");
 }

@@ -48,7 +48,7 @@ use crate::{
     limits::{JOURNAL_SEGMENT_BYTES_MIN, LISTEN_BACKLOG, LISTEN_RETRY_MS, LISTEN_WAIT_MAX_MS, READER_THREADS},
     revocation::{Change, Revocations},
     shard::{Promise, Settings, Shard},
-    tenure::{self, Foreign, TenureError},
+    tenure::{self, TakeOverError, TenureError},
     topology::{CoreId, Topology},
 };
 
@@ -148,20 +148,9 @@ pub enum StartError {
     /// The file that says whose the journal is.
     #[error(transparent)]
     Tenure(#[from] TenureError),
-    /// The journal holds what the store must not get.
-    #[error(
-        "the journal in {} holds {batches} batches that cannot be brought into this store: {why}. Start with the store that they \
-         belong to, or move the folder away and keep it: `ringpost journal export` reads it",
-        folder.display()
-    )]
-    Foreign {
-        /// The journal.
-        folder: PathBuf,
-        /// How many.
-        batches: u64,
-        /// Why not.
-        why: Foreign,
-    },
+    /// The journal's batches, or the store.
+    #[error(transparent)]
+    TakeOver(#[from] TakeOverError),
     /// The store does not go with what acknowledgements are to wait for.
     #[error("acknowledgements cannot be of the kind {promise:?} with a store that is {kind:?}")]
     Promise {
@@ -334,19 +323,7 @@ impl Node {
         let ended = Arc::new(AtomicBool::new(false));
         let mailboxes: Arc<[_]> = (0..config.cores).map(|_| Mailbox::new()).collect::<io::Result<Vec<_>>>()?.into();
 
-        let own = tenure::load(&config.tenure_file)?;
-        let belongs = || {
-            let why = match journal.batches {
-                0 => None,
-                _ => tenure::check(kind, own, pollster::block_on(store.tenure())?).err(),
-            };
-            let (folder, batches) = (config.journal_dir.clone(), journal.batches);
-            why.map_or(Ok(()), |why| Err(StartError::Foreign { folder, batches, why }))
-        };
-        // First a look, because taking over ends another server; then again, because one may have come meanwhile.
-        belongs()?;
-        let fence = pollster::block_on(store.take_over())?;
-        belongs()?;
+        let fence = tenure::take_over(&*store, &config.tenure_file, &config.journal_dir, journal.batches)?;
         let folder = JournalFolder::open(&config.journal_dir, config.journal.segment_bytes)?;
         let world = World {
             folder,
@@ -360,7 +337,10 @@ impl Node {
         if kind == Kind::Database {
             // A name is of one database: elsewhere the same fences may count another time.
             let last = pollster::block_on(store.tenure())?.map(|last| last.holder);
-            let holder = own.map(|own| own.holder).filter(|own| Some(*own) == last).unwrap_or_else(tenure::new_holder);
+            let holder = tenure::load(&config.tenure_file)?
+                .map(|own| own.holder)
+                .filter(|own| Some(*own) == last)
+                .unwrap_or_else(tenure::new_holder);
             pollster::block_on(store.begin(fence, holder))?;
             tenure::save(&config.tenure_file, Tenure { holder, fence })?;
         }
