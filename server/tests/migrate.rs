@@ -438,7 +438,7 @@ fn a_journal_that_is_empty_goes_on_with_whatever_store_the_history_is_in() {
     tenure::save(&world.data().join(TENURE_FILE), Tenure { holder: new_holder(), fence: Fence(7) }).unwrap();
     // Without the endpoint for metrics, whose port another server may have.
     let config = world.folder.path().join("quiet.toml");
-    std::fs::write(&config, "admin_listen = \"\"\n").unwrap();
+    fs::write(&config, "admin_listen = \"\"\n").unwrap();
     let arguments = ["serve", "--listen", "127.0.0.1:0", "--cores", "1", "--config", config.to_str().unwrap()];
     let mut server = world.ringpost(&arguments).spawn().unwrap();
     let mut greeting = String::new();
