@@ -3,32 +3,38 @@
 //!
 //! Parsing refuses unknown keys and wrong types by name; [`Config::validate`] names everything else that is wrong, at
 //! once. Nothing in here opens a socket or touches the data folder.
+//!
+//! Here: reading, what the file as a whole says, and the sections that are short. Addresses and TLS are `listen`'s, where the
+//! history is `store`'s, what clients may do `limits`'s; `check` gathers what is wrong.
+
+mod check;
+mod limits;
+mod listen;
+mod store;
 
 use std::{
-    fmt,
     fs::File,
     io::Read,
-    net::{IpAddr, Ipv6Addr, SocketAddr},
+    net::SocketAddr,
     num::NonZero,
     path::{Path, PathBuf},
 };
 
-use ipnet::IpNet;
-use proto_spec::limits::SEND_WINDOW;
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::{
-    backend::{HAS_FOUNDATIONDB, NOT_BUILT, PREFIX_BYTES_MAX},
     committer::OnStoreOutage,
-    io::{OriginLimits, TlsListen},
     limits::{
-        CORES_MAX, JOURNAL_SEGMENT_BYTES_MAX, JOURNAL_SEGMENT_BYTES_MIN, JOURNAL_SEGMENTS_MIN, MEMORY_BYTES_MIN,
-        RATE_PER_S_MAX, SEAL_AFTER_COMMITTED_MS, SEAL_AFTER_MS, SMALL_FILE_BYTES_MAX, TICK_MS,
+        CORES_MAX, JOURNAL_SEGMENT_BYTES_MAX, JOURNAL_SEGMENT_BYTES_MIN, JOURNAL_SEGMENTS_MIN, SEAL_AFTER_COMMITTED_MS,
+        SEAL_AFTER_MS, SMALL_FILE_BYTES_MAX, TICK_MS,
     },
-    rate::Rate,
-    shard,
 };
+use check::Check;
+pub use check::Problem;
+pub use limits::Limits;
+pub use listen::{AdminListen, Tls};
+pub use store::{Ack, Backend, FoundationDb, Store};
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -93,80 +99,6 @@ pub struct Journal {
     pub on_store_outage: OnStoreOutage,
 }
 
-/// The history store.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Store {
-    /// Where the history is.
-    pub backend: Backend,
-    /// Memory for blocks read from disk, in bytes. Of the embedded store.
-    pub cache_bytes: u64,
-    /// How a database is used.
-    pub foundationdb: FoundationDb,
-}
-
-/// Where the history is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Backend {
-    /// In the data folder.
-    #[default]
-    Embedded,
-    /// In a FoundationDB cluster.
-    FoundationDb,
-}
-
-impl Backend {
-    /// The one that this is not.
-    #[must_use]
-    pub const fn other(self) -> Self {
-        match self {
-            Self::Embedded => Self::FoundationDb,
-            Self::FoundationDb => Self::Embedded,
-        }
-    }
-}
-
-impl fmt::Display for Backend {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Embedded => "embedded",
-            Self::FoundationDb => "foundationdb",
-        })
-    }
-}
-
-/// How a FoundationDB cluster is used.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct FoundationDb {
-    /// The file that says where the cluster is; empty: FoundationDB's own default. See [`FoundationDb::cluster_file`].
-    pub cluster_file: PathBuf,
-    /// What all keys begin with.
-    pub prefix: String,
-    /// How long a transaction may take, in milliseconds.
-    pub timeout_ms: u64,
-    /// Commits that a core has under way at a time.
-    pub lanes: u16,
-    /// When a commit takes longer than this, in milliseconds, acknowledgements leave as `local`.
-    pub slow_after_ms: u64,
-    /// Reads that a core has under way at a time.
-    pub reads_max: u16,
-    /// What acknowledgements wait for.
-    pub ack: Ack,
-}
-
-/// What acknowledgements wait for, where the history is in a database.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Ack {
-    /// The database: they say `committed`.
-    #[default]
-    Committed,
-    /// The journal's sync: they say `local`, and `committed` follows.
-    Journal,
-}
-
 /// Who may connect.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -187,79 +119,12 @@ pub struct Auth {
     pub expiry_warning_s: u64,
 }
 
-/// What the server proves with who it is, and where.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Tls {
-    /// PEM file of the certificate chain; empty: there is no TLS. See [`Tls::files`].
-    pub cert_file: PathBuf,
-    /// PEM file of its private key.
-    pub key_file: PathBuf,
-    /// Where clients connect with TLS; none: at [`Config::listen`], and only so.
-    #[serde(with = "address_or_none")]
-    pub listen: Option<SocketAddr>,
-}
-
-/// How often clients may do things. 0: as often as they like.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Limits {
-    /// Sends of one device a second.
-    pub device_sends_per_s: u32,
-    /// Sends of all devices of one user a second.
-    pub user_sends_per_s: u32,
-    /// Conversations that one user opens a second.
-    pub opened_per_s: u32,
-    /// Fetches of one user a second.
-    pub fetches_per_s: u32,
-    /// Connections of one user a second.
-    pub logins_per_s: u32,
-    /// Frames of one connection a second.
-    pub frames_per_s: u32,
-    /// Bytes that one core may hold for clients that have not read them yet.
-    pub core_memory_bytes: u64,
-    /// Connections from one address at a time.
-    pub address_connections: u32,
-    /// Handshakes from one address at a time.
-    pub address_handshakes: u32,
-    /// Hellos from one address that are refused, a second.
-    pub address_failures_per_s: u32,
-    /// Networks whose addresses are not counted.
-    pub trusted_networks: Vec<IpNet>,
-}
-
 /// What is written down about who connects.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Audit {
     /// Whether there is an audit log in the data folder.
     pub enabled: bool,
-}
-
-/// Where metrics and health are served: an address, or nowhere, which a file writes as `""`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AdminListen {
-    /// Not at all.
-    Off,
-    /// There.
-    At(SocketAddr),
-}
-
-/// One thing that is wrong with a configuration.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
-    /// The key, with its section.
-    pub key: &'static str,
-    /// What it was set to.
-    pub value: String,
-    /// What it must be.
-    pub allowed: String,
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} = {}: {}", self.key, self.value, self.allowed)
-    }
 }
 
 /// Why a configuration can not be used.
@@ -345,50 +210,9 @@ impl Default for Auth {
     }
 }
 
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            device_sends_per_s: 20,
-            user_sends_per_s: 40,
-            opened_per_s: 5,
-            fetches_per_s: 20,
-            logins_per_s: 2,
-            frames_per_s: 500,
-            core_memory_bytes: 256 * MIB,
-            address_connections: 1000,
-            address_handshakes: 100,
-            address_failures_per_s: 5,
-            trusted_networks: vec![
-                IpNet::new_assert(IpAddr::from([127, 0, 0, 0]), 8),
-                IpNet::new_assert(IpAddr::V6(Ipv6Addr::LOCALHOST), 128),
-            ],
-        }
-    }
-}
-
 impl Default for Audit {
     fn default() -> Self {
         Self { enabled: true }
-    }
-}
-
-impl Default for Store {
-    fn default() -> Self {
-        Self { backend: Backend::default(), cache_bytes: 256 * MIB, foundationdb: FoundationDb::default() }
-    }
-}
-
-impl Default for FoundationDb {
-    fn default() -> Self {
-        Self {
-            cluster_file: PathBuf::new(),
-            prefix: "ringpost/".to_owned(),
-            timeout_ms: 5_000,
-            lanes: 4,
-            slow_after_ms: 1_000,
-            reads_max: 64,
-            ack: Ack::default(),
-        }
     }
 }
 
@@ -470,49 +294,6 @@ impl Config {
         self.limits.check(&mut check);
         if check.problems.is_empty() { Ok(()) } else { Err(ConfigError::Invalid(check.problems)) }
     }
-
-    /// Which listeners speak TLS.
-    #[must_use]
-    pub fn tls_listen(&self) -> TlsListen {
-        match (self.tls.files(), self.tls.listen) {
-            (None, _) => TlsListen::Nowhere,
-            (Some(_), None) => TlsListen::Everywhere,
-            (Some(_), Some(address)) => TlsListen::At(address),
-        }
-    }
-
-    fn check_addresses(&self, check: &mut Check) {
-        let admin = match self.admin_listen {
-            AdminListen::Off => None,
-            AdminListen::At(address) => Some(address),
-        };
-        let plain = Some(self.listen).filter(|_| self.tls_listen() != TlsListen::Everywhere);
-        for (key, address) in [("listen", plain), ("admin_listen", admin)] {
-            let Some(address) = address else { continue };
-            let reachable = !address.ip().to_canonical().is_loopback();
-            check.that(!reachable || self.allow_plain_tcp_beyond_loopback, key, address, || {
-                "other machines could reach this address, and everything there, tokens included, would cross the \
-                 network unencrypted: use TLS (tls.cert_file) or a loopback address such as 127.0.0.1, or set \
-                 allow_plain_tcp_beyond_loopback = true if the network is trusted or encrypts by itself"
-                    .to_owned()
-            });
-        }
-        // Port 0 asks the system for a free port, a different one each time.
-        check.that(admin != Some(self.listen) || self.listen.port() == 0, "admin_listen", self.listen, || {
-            "must be an address other than `listen`, or \"\" for none".to_owned()
-        });
-        if let Some(address) = self.tls.listen {
-            check.that(
-                address.port() == 0 || (address != self.listen && Some(address) != admin),
-                "tls.listen",
-                address,
-                || {
-                    "must be an address other than `listen` and `admin_listen`, or \"\" if `listen` is to speak TLS"
-                        .to_owned()
-                },
-            );
-        }
-    }
 }
 
 impl Connections {
@@ -549,145 +330,6 @@ impl Journal {
     }
 }
 
-impl Store {
-    fn check(&self, check: &mut Check) {
-        check.range("store.cache_bytes", self.cache_bytes, MIB..=1024 * GIB);
-        self.foundationdb.check(check);
-        match self.backend {
-            Backend::Embedded => self.foundationdb.check_unused(check),
-            Backend::FoundationDb => {
-                check.that(HAS_FOUNDATIONDB, "store.backend", "foundationdb", || NOT_BUILT.to_owned());
-                check.that(self.cache_bytes == Self::default().cache_bytes, "store.cache_bytes", self.cache_bytes, || {
-                    "nobody reads it with store.backend = \"foundationdb\", which has its caches in the cluster: take it out"
-                        .to_owned()
-                });
-            }
-        }
-    }
-}
-
-impl FoundationDb {
-    /// The file that says where the cluster is, if it is not FoundationDB's own default.
-    #[must_use]
-    pub fn cluster_file(&self) -> Option<&Path> {
-        (!self.cluster_file.as_os_str().is_empty()).then_some(&self.cluster_file)
-    }
-
-    fn check(&self, check: &mut Check) {
-        let prefix = &self.prefix;
-        let is_prefix =
-            (1..=PREFIX_BYTES_MAX).contains(&prefix.len()) && prefix.bytes().all(|byte| byte.is_ascii_graphic());
-        check.that(is_prefix, "store.foundationdb.prefix", format!("{prefix:?}"), || {
-            format!("must be 1 to {PREFIX_BYTES_MAX} ASCII letters, digits and signs, without spaces")
-        });
-        check.range("store.foundationdb.timeout_ms", self.timeout_ms, 100..=60_000);
-        check.range("store.foundationdb.lanes", self.lanes.into(), 1..=16);
-        check.range("store.foundationdb.slow_after_ms", self.slow_after_ms, TICK_MS..=60_000);
-        check.range("store.foundationdb.reads_max", self.reads_max.into(), 1..=1_024);
-        if self.ack == Ack::Journal {
-            let default = Self::default();
-            let told = || "nobody reads it with ack = \"journal\": take it out, or set ack = \"committed\"".to_owned();
-            check.that(self.lanes == default.lanes, "store.foundationdb.lanes", self.lanes, told);
-            let is_default = self.slow_after_ms == default.slow_after_ms;
-            check.that(is_default, "store.foundationdb.slow_after_ms", self.slow_after_ms, told);
-        }
-    }
-
-    /// What somebody has set counts for something, or they are told.
-    fn check_unused(&self, check: &mut Check) {
-        let default = Self::default();
-        let keys: [(_, &dyn fmt::Debug, _); 7] = [
-            ("store.foundationdb.cluster_file", &self.cluster_file, self.cluster_file == default.cluster_file),
-            ("store.foundationdb.prefix", &self.prefix, self.prefix == default.prefix),
-            ("store.foundationdb.timeout_ms", &self.timeout_ms, self.timeout_ms == default.timeout_ms),
-            ("store.foundationdb.lanes", &self.lanes, self.lanes == default.lanes),
-            ("store.foundationdb.slow_after_ms", &self.slow_after_ms, self.slow_after_ms == default.slow_after_ms),
-            ("store.foundationdb.reads_max", &self.reads_max, self.reads_max == default.reads_max),
-            ("store.foundationdb.ack", &self.ack, self.ack == default.ack),
-        ];
-        for (key, value, is_default) in keys {
-            check.that(is_default, key, format_args!("{value:?}"), || {
-                "nobody reads it with store.backend = \"embedded\": take it out, or set store.backend = \"foundationdb\""
-                    .to_owned()
-            });
-        }
-    }
-}
-
-impl Limits {
-    /// None of them.
-    #[must_use]
-    pub fn off() -> Self {
-        Self {
-            device_sends_per_s: 0,
-            user_sends_per_s: 0,
-            opened_per_s: 0,
-            fetches_per_s: 0,
-            logins_per_s: 0,
-            frames_per_s: 0,
-            core_memory_bytes: 0,
-            address_connections: 0,
-            address_handshakes: 0,
-            address_failures_per_s: 0,
-            trusted_networks: Vec::new(),
-        }
-    }
-
-    /// As the rim takes them.
-    #[must_use]
-    pub fn of_origins(&self) -> OriginLimits {
-        OriginLimits {
-            connections: self.address_connections,
-            handshakes: self.address_handshakes,
-            failures: Rate::per_second(self.address_failures_per_s),
-            trusted: self.trusted_networks.clone(),
-        }
-    }
-
-    /// As shards take them.
-    #[must_use]
-    pub fn of_shards(&self) -> shard::Limits {
-        shard::Limits {
-            device_sends: Rate::per_second(self.device_sends_per_s),
-            user_sends: Rate::per_second(self.user_sends_per_s),
-            opened: Rate::per_second(self.opened_per_s),
-            fetches: Rate::per_second(self.fetches_per_s),
-            logins: Rate::per_second(self.logins_per_s),
-            frames: Rate::per_second(self.frames_per_s),
-            memory_bytes: match self.core_memory_bytes {
-                0 => usize::MAX,
-                bytes => bytes as usize,
-            },
-        }
-    }
-
-    fn check(&self, check: &mut Check) {
-        for (key, per_s) in [
-            ("limits.device_sends_per_s", self.device_sends_per_s),
-            ("limits.user_sends_per_s", self.user_sends_per_s),
-            ("limits.opened_per_s", self.opened_per_s),
-            ("limits.fetches_per_s", self.fetches_per_s),
-            ("limits.logins_per_s", self.logins_per_s),
-            ("limits.frames_per_s", self.frames_per_s),
-            ("limits.address_failures_per_s", self.address_failures_per_s),
-        ] {
-            check.range(key, per_s.into(), 0..=RATE_PER_S_MAX.into());
-        }
-        let memory = self.core_memory_bytes;
-        check.that(memory == 0 || memory >= MEMORY_BYTES_MIN, "limits.core_memory_bytes", memory, || {
-            format!("must be 0, or at least {MEMORY_BYTES_MIN}: a page for each of some hundred clients")
-        });
-        // A window of sends may be refused at once, and each of its refusals is a frame that is repeated later.
-        let least = SEND_WINDOW as u32;
-        check.that(
-            self.frames_per_s == 0 || self.frames_per_s >= least,
-            "limits.frames_per_s",
-            self.frames_per_s,
-            || format!("must be 0, or at least {least}: a client may have so many sends under way"),
-        );
-    }
-}
-
 impl Auth {
     /// The file of the key that tokens are checked with, if it is not the data folder's own.
     #[must_use]
@@ -720,86 +362,6 @@ impl Auth {
     }
 }
 
-impl Tls {
-    /// The files of certificate and key, if there is TLS.
-    #[must_use]
-    pub fn files(&self) -> Option<(&Path, &Path)> {
-        (!self.cert_file.as_os_str().is_empty()).then_some((&self.cert_file, &self.key_file))
-    }
-
-    fn check(&self, check: &mut Check) {
-        let (cert, key) = (self.cert_file.as_os_str(), self.key_file.as_os_str());
-        check.that(cert.is_empty() || !key.is_empty(), "tls.key_file", "\"\"", || {
-            "must be the file of the key of tls.cert_file".to_owned()
-        });
-        check.that(key.is_empty() || !cert.is_empty(), "tls.cert_file", "\"\"", || {
-            "must be the file of the certificate of tls.key_file".to_owned()
-        });
-        if let Some(address) = self.listen {
-            check.that(!cert.is_empty(), "tls.listen", address, || {
-                "needs tls.cert_file and tls.key_file, or --tls-self-signed".to_owned()
-            });
-        }
-    }
-}
-
-/// An address that a file may leave out by `""`.
-mod address_or_none {
-    use super::{Deserialize, Deserializer, Serializer, SocketAddr, de};
-
-    pub(super) fn serialize<S: Serializer>(address: &Option<SocketAddr>, serializer: S) -> Result<S::Ok, S::Error> {
-        match address {
-            None => serializer.serialize_str(""),
-            Some(address) => serializer.collect_str(address),
-        }
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SocketAddr>, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        if text.is_empty() {
-            return Ok(None);
-        }
-        text.parse().map(Some).map_err(|error| de::Error::custom(format!("{error}; \"\" leaves it out")))
-    }
-}
-
-impl Serialize for AdminListen {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Off => serializer.serialize_str(""),
-            Self::At(address) => serializer.collect_str(address),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for AdminListen {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        if text.is_empty() {
-            return Ok(Self::Off);
-        }
-        text.parse().map(Self::At).map_err(|error| de::Error::custom(format!("{error}; \"\" turns it off")))
-    }
-}
-
-/// Gathers what is wrong.
-#[derive(Default)]
-struct Check {
-    problems: Vec<Problem>,
-}
-
-impl Check {
-    fn that(&mut self, holds: bool, key: &'static str, value: impl fmt::Display, allowed: impl FnOnce() -> String) {
-        if !holds {
-            self.problems.push(Problem { key, value: value.to_string(), allowed: allowed() });
-        }
-    }
-
-    fn range(&mut self, key: &'static str, value: u64, range: std::ops::RangeInclusive<u64>) {
-        self.that(range.contains(&value), key, value, || format!("must be {} to {}", range.start(), range.end()));
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -808,11 +370,11 @@ mod tests {
 
     const EXAMPLE: &str = include_str!("../ringpost.example.toml");
 
-    fn parse(text: &str) -> Result<Config, ConfigError> {
+    pub(super) fn parse(text: &str) -> Result<Config, ConfigError> {
         Config::parse(text, Path::new("x.toml"))
     }
 
-    fn problems(text: &str) -> Vec<Problem> {
+    pub(super) fn problems(text: &str) -> Vec<Problem> {
         match parse(text).unwrap().validate() {
             Err(ConfigError::Invalid(problems)) => problems,
             other => panic!("{other:?}"),
@@ -916,164 +478,6 @@ mod tests {
             ],
         );
         assert_eq!(found[1].to_string(), "cores = 1000: must be 0 to 128");
-    }
-
-    #[test]
-    fn plain_tcp_beyond_loopback_needs_its_own_key() {
-        for address in ["0.0.0.0:7700", "192.168.0.1:7700", "[::]:7700", "[::ffff:10.0.0.1]:7700"] {
-            for key in ["listen", "admin_listen"] {
-                let text = format!("{key} = \"{address}\"");
-                let found = problems(&text);
-                assert_eq!(found.len(), 1, "{found:?}");
-                assert!(found[0].key == key && found[0].allowed.contains("allow_plain_tcp_beyond_loopback = true"));
-                parse(&format!("{text}\nallow_plain_tcp_beyond_loopback = true")).unwrap().validate().unwrap();
-            }
-        }
-        for address in ["127.0.0.1:0", "127.9.9.9:1", "[::1]:7600", "[::ffff:127.0.0.1]:7600"] {
-            parse(&format!("listen = \"{address}\"")).unwrap().validate().unwrap();
-        }
-    }
-
-    #[test]
-    fn the_admin_endpoint_can_be_off_but_not_on_the_clients_address() {
-        let off = parse("admin_listen = \"\"").unwrap();
-        assert_eq!(off.admin_listen, AdminListen::Off);
-        off.validate().unwrap();
-        assert_eq!(problems("admin_listen = \"127.0.0.1:7600\"")[0].key, "admin_listen");
-        parse("listen = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"").unwrap().validate().unwrap();
-    }
-
-    #[test]
-    fn what_speaks_tls_may_be_anywhere_and_what_is_plain_beside_it_may_not() {
-        let files = "cert_file = \"c\"\nkey_file = \"k\"";
-        let both = format!("[tls]\nlisten = \"0.0.0.0:7443\"\n{files}");
-        for text in [format!("listen = \"0.0.0.0:7600\"\n[tls]\n{files}"), both.clone()] {
-            parse(&text).unwrap().validate().unwrap();
-        }
-        let found = problems(&format!("listen = \"0.0.0.0:7600\"\n{both}"));
-        assert!(
-            found.len() == 1 && found[0].key == "listen" && found[0].allowed.contains("tls.cert_file"),
-            "{found:?}"
-        );
-        assert_eq!(parse(&both).unwrap().tls_listen(), TlsListen::At("0.0.0.0:7443".parse().unwrap()));
-        let found = problems(&format!("listen = \"127.0.0.1:7443\"\n[tls]\nlisten = \"127.0.0.1:7443\"\n{files}"));
-        assert_eq!(found[0].key, "tls.listen");
-    }
-
-    #[test]
-    fn half_of_what_tls_needs_is_refused() {
-        for (text, key) in [
-            ("[tls]\ncert_file = \"c\"", "tls.key_file"),
-            ("[tls]\nkey_file = \"k\"", "tls.cert_file"),
-            ("[tls]\nlisten = \"127.0.0.1:1\"", "tls.listen"),
-        ] {
-            let found = problems(text);
-            assert!(found.len() == 1 && found[0].key == key, "{found:?}");
-        }
-    }
-
-    #[test]
-    fn what_only_a_database_needs_is_refused_without_one() {
-        for line in [
-            "cluster_file = \"c\"",
-            "prefix = \"p\"",
-            "timeout_ms = 100",
-            "lanes = 1",
-            "slow_after_ms = 50",
-            "reads_max = 1",
-            "ack = \"journal\"",
-        ] {
-            let found = problems(&format!("[store.foundationdb]\n{line}"));
-            let key = format!("store.foundationdb.{}", line.split(' ').next().unwrap());
-            assert!(found.len() == 1 && found[0].key == key, "{found:?}");
-            assert!(found[0].allowed.contains("store.backend"), "{found:?}");
-        }
-    }
-
-    /// What is wrong with the keys of a database, in a build with or without one.
-    fn database_problems(text: &str) -> Vec<Problem> {
-        let parsed = parse(&format!("[store]\nbackend = \"foundationdb\"\n{text}")).unwrap();
-        match parsed.validate() {
-            Ok(()) => Vec::new(),
-            Err(ConfigError::Invalid(mut problems)) => {
-                problems.retain(|problem| problem.key != "store.backend");
-                problems
-            }
-            Err(other) => panic!("{other}"),
-        }
-    }
-
-    #[test]
-    fn a_database_is_described_within_bounds() {
-        let longest = format!("prefix = \"{}\"", "p".repeat(PREFIX_BYTES_MAX));
-        for line in [
-            "",
-            "cluster_file = \"c\"",
-            &longest,
-            "prefix = \"~!a/Z\"",
-            "timeout_ms = 100\nlanes = 16\nslow_after_ms = 60000\nreads_max = 1024\nack = \"committed\"",
-            "timeout_ms = 60000\nlanes = 1\nslow_after_ms = 50\nreads_max = 1\nack = \"committed\"",
-            "reads_max = 1\nack = \"journal\"",
-        ] {
-            assert_eq!(database_problems(&format!("[store.foundationdb]\n{line}")), []);
-        }
-        let too_long = format!("prefix = \"{}\"", "p".repeat(PREFIX_BYTES_MAX + 1));
-        for line in [
-            &too_long,
-            "prefix = \"\"",
-            "prefix = \"a b\"",
-            "prefix = \"a\\u0000\"",
-            "prefix = \"é\"",
-            "timeout_ms = 99",
-            "timeout_ms = 60001",
-            "lanes = 0",
-            "lanes = 17",
-            "slow_after_ms = 49",
-            "slow_after_ms = 60001",
-            "reads_max = 0",
-            "reads_max = 1025",
-            "lanes = 2\nack = \"journal\"",
-            "slow_after_ms = 200\nack = \"journal\"",
-        ] {
-            let found = database_problems(&format!("[store.foundationdb]\n{line}"));
-            let key = format!("store.foundationdb.{}", line.split(' ').next().unwrap());
-            assert!(found.len() == 1 && found[0].key == key, "{line}: {found:?}");
-        }
-        assert!(parse("[store.foundationdb]\nack = \"never\"").is_err());
-        assert_eq!(database_problems("cache_bytes = 1048576")[0].key, "store.cache_bytes");
-    }
-
-    #[test]
-    fn a_store_that_does_not_exist_is_refused_and_one_that_was_not_built_in_says_how_to_get_it() {
-        let error = parse("[store]\nbackend = \"postgres\"").unwrap_err().to_string();
-        assert!(error.contains("postgres") && error.contains("embedded") && error.contains("foundationdb"), "{error}");
-        let checked = parse("[store]\nbackend = \"foundationdb\"").unwrap().validate();
-        assert_eq!(checked.is_ok(), HAS_FOUNDATIONDB);
-        if let Err(error) = checked {
-            assert!(error.to_string().contains("--features foundationdb"), "{error}");
-        }
-    }
-
-    #[test]
-    fn the_configuration_for_measuring_holds_nobody_back() {
-        let config = parse(include_str!("../../benches/unlimited.toml")).unwrap();
-        config.validate().unwrap();
-        assert_eq!(config.limits.of_shards(), shard::Limits::OFF);
-        let limits = Limits { trusted_networks: config.limits.trusted_networks.clone(), ..Limits::off() };
-        assert_eq!(config.limits, limits);
-    }
-
-    #[test]
-    fn a_limit_that_no_client_could_obey_is_refused() {
-        for (text, key) in [
-            ("frames_per_s = 255", "limits.frames_per_s"),
-            ("core_memory_bytes = 1", "limits.core_memory_bytes"),
-            ("device_sends_per_s = 1000001", "limits.device_sends_per_s"),
-        ] {
-            let found = problems(&format!("[limits]\n{text}"));
-            assert_eq!(found.iter().map(|problem| problem.key).collect::<Vec<_>>(), [key]);
-        }
-        assert!(parse("[limits]\ntrusted_networks = [\"10.0.0.1/33\"]").is_err());
     }
 
     #[test]

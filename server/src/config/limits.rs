@@ -1,0 +1,167 @@
+//! What clients may do and how often: `[limits]`. Owns its keys, defaults and bounds, and what shards and the rim are given of it.
+//! The rates themselves are `crate::rate`'s; what nobody can set is in `crate::limits`.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use ipnet::IpNet;
+use proto_spec::limits::SEND_WINDOW;
+use serde::{Deserialize, Serialize};
+
+use super::{Check, MIB};
+use crate::{
+    io::OriginLimits,
+    limits::{MEMORY_BYTES_MIN, RATE_PER_S_MAX},
+    rate::Rate,
+    shard,
+};
+
+/// How often clients may do things. 0: as often as they like.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Sends of one device a second.
+    pub device_sends_per_s: u32,
+    /// Sends of all devices of one user a second.
+    pub user_sends_per_s: u32,
+    /// Conversations that one user opens a second.
+    pub opened_per_s: u32,
+    /// Fetches of one user a second.
+    pub fetches_per_s: u32,
+    /// Connections of one user a second.
+    pub logins_per_s: u32,
+    /// Frames of one connection a second.
+    pub frames_per_s: u32,
+    /// Bytes that one core may hold for clients that have not read them yet.
+    pub core_memory_bytes: u64,
+    /// Connections from one address at a time.
+    pub address_connections: u32,
+    /// Handshakes from one address at a time.
+    pub address_handshakes: u32,
+    /// Hellos from one address that are refused, a second.
+    pub address_failures_per_s: u32,
+    /// Networks whose addresses are not counted.
+    pub trusted_networks: Vec<IpNet>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            device_sends_per_s: 20,
+            user_sends_per_s: 40,
+            opened_per_s: 5,
+            fetches_per_s: 20,
+            logins_per_s: 2,
+            frames_per_s: 500,
+            core_memory_bytes: 256 * MIB,
+            address_connections: 1000,
+            address_handshakes: 100,
+            address_failures_per_s: 5,
+            trusted_networks: vec![
+                IpNet::new_assert(IpAddr::from([127, 0, 0, 0]), 8),
+                IpNet::new_assert(IpAddr::V6(Ipv6Addr::LOCALHOST), 128),
+            ],
+        }
+    }
+}
+
+impl Limits {
+    /// None of them.
+    #[must_use]
+    pub fn off() -> Self {
+        Self {
+            device_sends_per_s: 0,
+            user_sends_per_s: 0,
+            opened_per_s: 0,
+            fetches_per_s: 0,
+            logins_per_s: 0,
+            frames_per_s: 0,
+            core_memory_bytes: 0,
+            address_connections: 0,
+            address_handshakes: 0,
+            address_failures_per_s: 0,
+            trusted_networks: Vec::new(),
+        }
+    }
+
+    /// As the rim takes them.
+    #[must_use]
+    pub fn of_origins(&self) -> OriginLimits {
+        OriginLimits {
+            connections: self.address_connections,
+            handshakes: self.address_handshakes,
+            failures: Rate::per_second(self.address_failures_per_s),
+            trusted: self.trusted_networks.clone(),
+        }
+    }
+
+    /// As shards take them.
+    #[must_use]
+    pub fn of_shards(&self) -> shard::Limits {
+        shard::Limits {
+            device_sends: Rate::per_second(self.device_sends_per_s),
+            user_sends: Rate::per_second(self.user_sends_per_s),
+            opened: Rate::per_second(self.opened_per_s),
+            fetches: Rate::per_second(self.fetches_per_s),
+            logins: Rate::per_second(self.logins_per_s),
+            frames: Rate::per_second(self.frames_per_s),
+            memory_bytes: match self.core_memory_bytes {
+                0 => usize::MAX,
+                bytes => bytes as usize,
+            },
+        }
+    }
+
+    pub(super) fn check(&self, check: &mut Check) {
+        for (key, per_s) in [
+            ("limits.device_sends_per_s", self.device_sends_per_s),
+            ("limits.user_sends_per_s", self.user_sends_per_s),
+            ("limits.opened_per_s", self.opened_per_s),
+            ("limits.fetches_per_s", self.fetches_per_s),
+            ("limits.logins_per_s", self.logins_per_s),
+            ("limits.frames_per_s", self.frames_per_s),
+            ("limits.address_failures_per_s", self.address_failures_per_s),
+        ] {
+            check.range(key, per_s.into(), 0..=RATE_PER_S_MAX.into());
+        }
+        let memory = self.core_memory_bytes;
+        check.that(memory == 0 || memory >= MEMORY_BYTES_MIN, "limits.core_memory_bytes", memory, || {
+            format!("must be 0, or at least {MEMORY_BYTES_MIN}: a page for each of some hundred clients")
+        });
+        // A window of sends may be refused at once, and each of its refusals is a frame that is repeated later.
+        let least = SEND_WINDOW as u32;
+        check.that(
+            self.frames_per_s == 0 || self.frames_per_s >= least,
+            "limits.frames_per_s",
+            self.frames_per_s,
+            || format!("must be 0, or at least {least}: a client may have so many sends under way"),
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::tests::{parse, problems};
+
+    #[test]
+    fn the_configuration_for_measuring_holds_nobody_back() {
+        let config = parse(include_str!("../../../benches/unlimited.toml")).unwrap();
+        config.validate().unwrap();
+        assert_eq!(config.limits.of_shards(), shard::Limits::OFF);
+        let limits = Limits { trusted_networks: config.limits.trusted_networks.clone(), ..Limits::off() };
+        assert_eq!(config.limits, limits);
+    }
+
+    #[test]
+    fn a_limit_that_no_client_could_obey_is_refused() {
+        for (text, key) in [
+            ("frames_per_s = 255", "limits.frames_per_s"),
+            ("core_memory_bytes = 1", "limits.core_memory_bytes"),
+            ("device_sends_per_s = 1000001", "limits.device_sends_per_s"),
+        ] {
+            let found = problems(&format!("[limits]\n{text}"));
+            assert_eq!(found.iter().map(|problem| problem.key).collect::<Vec<_>>(), [key]);
+        }
+        assert!(parse("[limits]\ntrusted_networks = [\"10.0.0.1/33\"]").is_err());
+    }
+}
