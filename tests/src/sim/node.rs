@@ -1,41 +1,40 @@
 //! The node: production shards on simulated cores, the production journal on files of a temporary folder, and a store in
 //! memory. A crash forgets everything but what was synced, a random part of the write that was in flight, and the store. The
 //! store is an engine or, for other seeds, a database, whose commits are in flight while time passes and end in every way.
+//!
+//! Here: the machine, its lives, the turns of its shards, and mail between cores. Writes and syncs are `journal`'s, ingestion and
+//! queries `store`'s, what is special about a database `database`'s; `frames` looks at what leaves.
+
+mod database;
+mod frames;
+mod journal;
+mod store;
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     fs::File,
-    io,
-    os::unix::fs::FileExt as _,
     path::Path,
     sync::Arc,
     time::Duration,
 };
 
-use proto_spec::{
-    Decoder, Durability, Entry, ErrorCode, Event, RawFrame, Seq, ServerFrame, TimestampMs, UserId,
-    limits::SERVER_FRAME_BYTES_MAX,
-};
+use proto_spec::{Entry, Event, Seq, TimestampMs, UserId};
 use server::{
     auth::{self, Keys, SigningKey},
-    committer::{Committer, Duty, News, OnStoreOutage, Outcome, ingest_retry_ms},
+    committer::{Committer, Duty, News, OnStoreOutage},
     directory::Directory,
-    lanes::{self, Lanes, Work},
+    lanes::{Lanes, Work},
     limits::{TICK_MS, UNCOMMITTED_BYTES_MAX},
     shard::{
-        Admission, Close, ConnId, Effects, Envelope, Grant, Input, Limits, Presence, Promise, QueryId, ReadState,
-        Refresh, Settings, Shard, StoreState,
+        Admission, Close, ConnId, Effects, Envelope, Grant, Input, Limits, Presence, Promise, ReadState, Refresh,
+        Settings, Shard, StoreState,
     },
     topology::{CoreId, Topology},
 };
 use storage::{
-    Advanced, BatchId, Fence, Holder, LaneId, MemoryStore, Query, Record, Step, Store as _, StoreError,
+    BatchId, Fence, Holder, LaneId, MemoryStore, Query, Record, Store as _,
     contract::block_on,
-    fold::Sorted,
-    journal::{JournalConfig, JournalFolder, Prepared, Salt, SealedSegment, SegmentNumber, Write, Writer, recover},
-    memory::CommitFault,
-    run::RunBuilder,
-    schema::RowKey,
+    journal::{JournalConfig, JournalFolder, SegmentNumber, Write, Writer, recover},
 };
 
 use super::{Happening, Simulation, entries_of, faults::Fault, network::LinkId};
@@ -46,9 +45,6 @@ const JOURNAL: JournalConfig =
 
 /// Messages that fit a mailbox. Small, so that it is full sometimes.
 const MAILBOX_MAX: usize = 6;
-
-/// A torn write keeps or loses whole sectors.
-const SECTOR: usize = 512;
 
 /// Short, so that segments are ingested often.
 const SEAL_AFTER_MS: u64 = 1_500;
@@ -335,22 +331,6 @@ impl Simulation {
         self.begin_write();
     }
 
-    fn prepare(&mut self, segment: SegmentNumber) -> (Salt, File) {
-        let folder =
-            JournalFolder::open(self.machine.folder.path(), JOURNAL.segment_bytes).expect("the folder is good");
-        let had_free = self.free_files() > 0;
-        let Prepared { path, salt } = folder.prepare(segment).expect("the folder is good");
-        if had_free {
-            self.reached("segment reused");
-        }
-        (salt, File::options().write(true).open(path).expect("prepared just now"))
-    }
-
-    fn free_files(&self) -> usize {
-        let files = std::fs::read_dir(self.machine.folder.path()).expect("the folder is good");
-        files.flatten().filter(|file| file.path().extension().is_some_and(|end| end == "free")).count()
-    }
-
     pub(super) fn crash(&mut self) {
         let Some(mut life) = self.machine.alive.take() else { return };
         self.note(|| "CRASH".to_owned());
@@ -373,17 +353,6 @@ impl Simulation {
         }
         let away = self.rng.within(1, 800);
         self.schedule(away, Happening::Start);
-    }
-
-    /// Some sectors of a write reach the disk, others do not.
-    fn tear(&mut self, file: &File, write: &Write) {
-        let whole = self.rng.chance(25);
-        for (index, sector) in write.bytes.chunks(SECTOR).enumerate() {
-            if whole || self.rng.chance(50) {
-                let offset = write.offset + (index * SECTOR) as u64;
-                file.write_all_at(sector, offset).expect("a temporary file can be written");
-            }
-        }
     }
 
     // ---- shards
@@ -458,76 +427,23 @@ impl Simulation {
         self.count_shards();
     }
 
-    /// Everything that leaves the server passes here.
-    fn check_frames(&mut self, core: usize, link: LinkId, bytes: &[u8]) {
-        let Some(link) = self.links.get(link) else { return };
-        let user = self.apps[link.app].key.0;
-        let mut frames = Vec::new();
-        let result = Decoder::new(SERVER_FRAME_BYTES_MAX as u32).decode(bytes, |raw: RawFrame<'_>| {
-            frames.push(ServerFrame::decode(raw));
-            std::ops::ControlFlow::Continue(())
-        });
-        if result.is_err() {
-            self.oracle.fail(|| format!("user {user}: the server sent what is not a frame"));
+    /// Deliberate faults in what a shard writes.
+    fn tamper_with_batch(&mut self, bytes: Vec<u8>) -> Vec<u8> {
+        if self.fault != Some(Fault::CursorTooFar) {
+            return bytes;
         }
-        for frame in frames {
-            match frame {
-                Ok(frame) => {
-                    if matches!(frame, ServerFrame::Refused { .. }) {
-                        self.reached("send refused");
-                    }
-                    match frame {
-                        ServerFrame::Bye { code: ErrorCode::Replaced, .. } => self.reached("device replaced by itself"),
-                        ServerFrame::Bye { code: ErrorCode::IdleTimeout, .. } => {
-                            self.reached("connection closed for silence");
-                        }
-                        _ => {}
-                    }
-                    self.check_level(core, user, &frame);
-                    self.oracle.leaves(user, &frame);
-                }
-                Err(error) => self.oracle.fail(|| format!("user {user}: {error}")),
+        let mut batch = storage::Batch::default();
+        for record in storage::records(&bytes) {
+            let mut record = record.expect("a shard's own batch can be read");
+            if let Record::Cursor { seq, .. } = &mut record {
+                *seq = seq.next();
             }
+            if let Record::Append { entry, .. } = &record {
+                debug_assert!(!matches!(entry.event, Event::Unknown { .. }));
+            }
+            batch.push(&record);
         }
-    }
-
-    /// What a frame says of durability is no more than the node knows (contract 1).
-    fn check_level(&mut self, core: usize, user: UserId, frame: &ServerFrame) {
-        let Some(life) = &self.machine.alive else { return };
-        // Of a database the journal's sync says nothing.
-        let is_away = life.told_away[core] || self.machine.promise != Promise::Disk;
-        let stored = |machine: &Machine| machine.stored_log(user).last().map_or(Seq::ZERO, |entry| entry.seq);
-        match frame {
-            ServerFrame::Accepted { seq, durability: Durability::Committed, .. }
-                if is_away && *seq > stored(&self.machine) =>
-            {
-                self.oracle.fail(|| format!("user {user}: {seq} is committed, says a core that knows of an outage"));
-            }
-            ServerFrame::Accepted { durability: Durability::Local, .. } => self.reached(match self.machine.promise {
-                Promise::Disk => "accepted while the store is away",
-                Promise::Journal => "accepted by the journal",
-                Promise::Store => "accepted by the journal while the database is away",
-            }),
-            ServerFrame::Accepted { durability: Durability::Committed, .. }
-                if self.machine.promise == Promise::Store =>
-            {
-                self.reached("accepted by the database");
-            }
-            ServerFrame::Committed { up_to } if *up_to > stored(&self.machine) => {
-                self.oracle.fail(|| format!("user {user}: {up_to} is committed and not in the store"));
-            }
-            ServerFrame::Committed { .. } => self.reached("told later that a message is committed"),
-            ServerFrame::Welcome { committed, head, .. } if committed < head => {
-                self.reached("welcome while messages are not committed");
-                if *committed > stored(&self.machine) {
-                    self.oracle.fail(|| format!("user {user}: a welcome takes {committed} for committed"));
-                }
-            }
-            ServerFrame::Refused { code: ErrorCode::StorageFailed, .. } if is_away => {
-                self.reached("refused because the store is away");
-            }
-            _ => {}
-        }
+        batch.bytes().to_vec()
     }
 
     fn count_shards(&mut self) {
@@ -663,385 +579,5 @@ impl Simulation {
                 self.put(to, mail);
             }
         }
-    }
-
-    // ---- the journal
-
-    fn journal(&mut self, lane: LaneId, id: BatchId, bytes: &[u8]) {
-        let Some(life) = &mut self.machine.alive else { return };
-        life.committer.push(lane, id, bytes);
-        self.begin_write();
-    }
-
-    pub(super) fn begin_write(&mut self) {
-        let now_ms = self.now.monotonic_ms;
-        let life = self.machine.life;
-        let Some(alive) = &mut self.machine.alive else { return };
-        if let Some(segment) = alive.committer.wanted_segment(now_ms) {
-            let delay = if self.rng.chance(10) { 400 } else { self.rng.within(0, 20) };
-            self.schedule(delay, Happening::Prepared { life, segment });
-        }
-        let Some(alive) = &mut self.machine.alive else { return };
-        if let Some(write) = alive.committer.next_write(now_ms) {
-            alive.in_flight = Some(write);
-            let delay = if self.rng.chance(3) { self.rng.within(50, 600) } else { self.rng.within(0, 6) };
-            self.schedule(delay, Happening::Written { life });
-            if self.fault == Some(Fault::AcknowledgeBeforeCommit) {
-                // The batches count although nothing is on the disk yet.
-                let Some(alive) = &mut self.machine.alive else { return };
-                let topology = alive.topology;
-                let early: Vec<(LaneId, BatchId)> = alive.undecided.iter().map(|(lane, id, _)| (*lane, *id)).collect();
-                for (lane, up_to) in early {
-                    let core = topology.core_of(lane);
-                    self.put(usize::from(core.0), Mail::News(News::Committed { lane, up_to }));
-                }
-            }
-        }
-        self.pass_news();
-    }
-
-    pub(super) fn on_written(&mut self) {
-        let now_ms = self.now.monotonic_ms;
-        let Some(life) = &mut self.machine.alive else { return };
-        let Some(write) = life.in_flight.take() else { return };
-        let outcome = self.disk_takes(&write);
-        if matches!(outcome, Outcome::NotSynced(_)) {
-            let delay = self.rng.within(100, 1_000);
-            self.schedule(delay, Happening::Crash);
-        }
-        let Some(life) = &mut self.machine.alive else { return };
-        let done = life.committer.finished(now_ms, outcome, write.bytes);
-        if done.group.is_some_and(|group| group.batches > 1) {
-            self.reached("group of several batches");
-        }
-        self.pass_news();
-        self.take_duties();
-        self.begin_write();
-    }
-
-    /// A write and its sync reach the disk, or not.
-    fn disk_takes(&mut self, write: &Write) -> Outcome {
-        let disk_full = self.now.monotonic_ms < self.machine.disk_full_until_ms;
-        let sync_fails = self.machine.chaos && self.rng.next().is_multiple_of(2_000);
-        let Some(life) = &self.machine.alive else { return Outcome::Durable };
-        let file = life.files[&write.segment].try_clone().expect("a file can be opened twice");
-        if sync_fails {
-            self.reached("failed sync");
-            self.tear(&file, write);
-            return Outcome::NotSynced(io::Error::other("the simulator's disk failed"));
-        }
-        if disk_full {
-            self.reached("disk full");
-            if self.fault != Some(Fault::SkipFailedGroup) {
-                let short = self.rng.chance(50);
-                return Outcome::NotWritten((!short).then(|| io::ErrorKind::StorageFull.into()));
-            }
-            return Outcome::Durable;
-        }
-        if !self.strikes(Fault::LyingSync, 100) {
-            file.write_all_at(&write.bytes, write.offset).expect("a temporary file can be written");
-        }
-        Outcome::Durable
-    }
-
-    /// The cores are told what the journal has to say, and the oracle hears what has become durable.
-    fn pass_news(&mut self) {
-        let Some(life) = &mut self.machine.alive else { return };
-        let news = life.committer.news();
-        let committed: Vec<(LaneId, BatchId)> = news
-            .iter()
-            .filter_map(|(_, news)| match news {
-                News::Committed { lane, up_to } => Some((*lane, *up_to)),
-                _ => None,
-            })
-            .collect();
-        self.decide(&committed);
-        for (core, news) in news {
-            match news {
-                News::Admission(Admission::Behind) => self.reached("ingestion behind"),
-                News::Store(StoreState::Away) => self.reached("store away"),
-                _ => {}
-            }
-            // Like the rim: core 0 hears at once, in a later turn; here by mail too.
-            self.put(usize::from(core.0), Mail::News(news));
-        }
-    }
-
-    /// The oracle hears what has become durable, on the disk or in the database.
-    fn decide(&mut self, committed: &[(LaneId, BatchId)]) {
-        let Some(life) = &mut self.machine.alive else { return };
-        let is_durable = |lane: LaneId, id: BatchId| committed.iter().any(|(l, up_to)| *l == lane && id <= *up_to);
-        for (lane, id, records) in std::mem::take(&mut life.undecided) {
-            if !is_durable(lane, id) {
-                life.undecided.push_back((lane, id, records));
-                continue;
-            }
-            for record in records {
-                if let Record::Append { user, entry, .. } = record {
-                    self.oracle.is_durable(user, &entry);
-                }
-            }
-        }
-    }
-
-    // ---- the database
-
-    fn begin_commits(&mut self, core: usize) {
-        let (now_ms, number) = (self.now.monotonic_ms, self.machine.life);
-        loop {
-            let Some(life) = &mut self.machine.alive else { return };
-            // The rim: with the journal's failure all promises end.
-            if life.committer.failure().is_some() {
-                return;
-            }
-            let Some(work) = life.lanes.as_mut().and_then(|lanes| lanes[core].next(now_ms)) else { return };
-            let lane = work.step.lane;
-            life.commits.insert(lane, work);
-            let delay = if self.rng.chance(3) { self.rng.within(100, 1_500) } else { self.rng.within(1, 10) };
-            self.schedule(delay, Happening::Advanced { life: number, core, lane });
-        }
-    }
-
-    /// A commit ends, in one way or another.
-    pub(super) fn on_advanced(&mut self, core: usize, lane: LaneId) {
-        let Some(life) = &mut self.machine.alive else { return };
-        let Some(Work { step, sorted, .. }) = life.commits.remove(&lane) else { return };
-        let is_away = self.now.monotonic_ms < self.machine.store_away_until_ms;
-        let fault = if is_away {
-            self.reached("commit failed");
-            Some(*self.rng.pick(&[CommitFault::Unavailable, CommitFault::UnknownLost, CommitFault::UnknownApplied]))
-        } else if self.machine.chaos && self.rng.chance(5) {
-            Some(*self.rng.pick(&[CommitFault::Conflict, CommitFault::UnknownApplied, CommitFault::UnknownLost]))
-        } else {
-            None
-        };
-        let mut result = Ok(Advanced::default());
-        let skips = self.strikes(Fault::IngestedTooEarly, 50)
-            || (fault.is_some() && self.fault == Some(Fault::FailedCommitCounts));
-        if !skips {
-            fault.into_iter().for_each(|fault| self.machine.store.fail_next_commit(fault));
-            result = self.advance(step, sorted);
-            // One that had been done was not attempted.
-            self.machine.store.forget_faults();
-        }
-        if result.is_ok() || fault == Some(CommitFault::UnknownApplied) {
-            self.decide(&[(lane, step.up_to)]);
-        }
-        if matches!(&result, Ok(done) if done.rows == 0) && !skips {
-            self.reached("commit found done");
-        }
-        let (now_ms, random) = (self.now.monotonic_ms, self.rng.next());
-        let Some(lanes) = self.machine.alive.as_mut().and_then(|life| life.lanes.as_mut()) else { return };
-        match lanes[core].done(now_ms, lane, result, random) {
-            lanes::Outcome::Stored(up_to) => {
-                self.feed(core, Input::Stored { lane, up_to });
-                self.mail(core, 0, Mail::Stored(lane, up_to));
-            }
-            lanes::Outcome::Retried { .. } => {
-                if let Some(at_ms) = lanes[core].retry_at_ms() {
-                    let life = self.machine.life;
-                    self.schedule(at_ms.saturating_sub(now_ms), Happening::Retry { life, core });
-                }
-            }
-            lanes::Outcome::Lost(error) => self.oracle.fail(|| format!("a lane was moved by somebody else: {error}")),
-        }
-        self.begin_commits(core);
-    }
-
-    pub(super) fn on_retry(&mut self, core: usize) {
-        self.begin_commits(core);
-    }
-
-    fn advance(&mut self, step: Step, sorted: Sorted) -> Result<Advanced, StoreError> {
-        let advanced = block_on(self.machine.store.advance(self.machine.fence, &[step], sorted))?;
-        self.forget_rows().map(|()| advanced)
-    }
-
-    fn look_at_lanes(&mut self) {
-        let now_ms = self.now.monotonic_ms;
-        for core in 0..self.machine.alive.as_ref().map_or(0, |life| life.shards.len()) {
-            let Some(life) = &mut self.machine.alive else { return };
-            let Some(lanes) = &mut life.lanes else { return };
-            let released = lanes[core].tick(now_ms);
-            let is_away = lanes[core].is_away();
-            let has_changed = std::mem::replace(&mut life.lanes_away[core], is_away) != is_away;
-            for (lane, up_to) in released {
-                self.feed(core, Input::Committed { lane, up_to });
-            }
-            if has_changed {
-                self.mail(core, 0, Mail::Away(CoreId(core as u16), is_away));
-            }
-        }
-    }
-
-    pub(super) fn on_prepared(&mut self, segment: SegmentNumber) {
-        let now_ms = self.now.monotonic_ms;
-        if now_ms < self.machine.disk_full_until_ms {
-            let Some(life) = &mut self.machine.alive else { return };
-            life.committer.prepare_failed(now_ms, true);
-            self.reached("no room for a segment");
-            return self.pass_news();
-        }
-        let (salt, file) = self.prepare(segment);
-        let Some(life) = &mut self.machine.alive else { return };
-        life.files.insert(segment, file);
-        life.committer.prepared(segment, salt);
-        self.begin_write();
-    }
-
-    // ---- the store
-
-    /// Takes over what becomes of sealed segments.
-    fn take_duties(&mut self) {
-        while let Some(duty) = self.machine.alive.as_mut().and_then(|life| life.committer.next_duty()) {
-            let (Duty::Ingest(sealed) | Duty::Free(sealed)) = &duty;
-            let Some(life) = &mut self.machine.alive else { return };
-            life.files.remove(&sealed.segment);
-            let topology = life.topology;
-            if self.fault == Some(Fault::IngestedTooEarly) && matches!(duty, Duty::Ingest(_)) {
-                for (lane, up_to) in sealed.completes.clone() {
-                    let core = topology.core_of(lane);
-                    self.put(usize::from(core.0), Mail::News(News::Stored { lane, up_to }));
-                }
-            }
-            let Some(life) = &mut self.machine.alive else { return };
-            life.duties.push_back(duty);
-            if life.duties.len() == 1 {
-                self.ingest_next();
-            }
-        }
-    }
-
-    /// One segment after the other, in the order in which they were sealed.
-    fn ingest_next(&mut self) {
-        let delay = self.rng.within(1, 300);
-        let life = self.machine.life;
-        self.schedule(delay, Happening::Ingest { life });
-    }
-
-    pub(super) fn on_ingest(&mut self) {
-        let life_number = self.machine.life;
-        let Some(duty) = self.machine.alive.as_ref().and_then(|life| life.duties.front().cloned()) else { return };
-        let (sealed, is_stored) = match duty {
-            Duty::Ingest(sealed) => (sealed, false),
-            Duty::Free(sealed) => (sealed, true),
-        };
-        let folder =
-            JournalFolder::open(self.machine.folder.path(), JOURNAL.segment_bytes).expect("the folder is good");
-        let segment = SealedSegment::new(&folder, &sealed);
-        if is_stored {
-            self.reached("segment given up that the lanes had stored");
-        } else if self.now.monotonic_ms < self.machine.store_away_until_ms {
-            let faults =
-                [CommitFault::Unavailable, CommitFault::UnknownLost, CommitFault::UnknownHalf, CommitFault::Full];
-            let fault = *self.rng.pick(&faults);
-            self.machine.store.fail_next_commit(fault);
-        } else if self.machine.chaos && self.rng.chance(5) {
-            self.machine.store.fail_next_commit(CommitFault::UnknownApplied);
-        }
-        let skip = self.strikes(Fault::FreeWithoutIngesting, 100);
-        if !skip && !is_stored && self.ingest(std::slice::from_ref(&segment)).is_err() {
-            self.reached("ingestion failed");
-            let Some(life) = &mut self.machine.alive else { return };
-            life.ingest_failures += 1;
-            life.committer.store_away();
-            let delay = ingest_retry_ms(life.ingest_failures, true);
-            self.pass_news();
-            return self.schedule(delay, Happening::Ingest { life: life_number });
-        }
-        folder.free(sealed.segment).expect("the folder is good");
-        let Some(life) = &mut self.machine.alive else { return };
-        life.duties.pop_front();
-        life.ingest_failures = 0;
-        life.committer.ingested(sealed);
-        if !life.duties.is_empty() {
-            self.ingest_next();
-        }
-        self.begin_write();
-    }
-
-    fn ingest(&mut self, segments: &[SealedSegment]) -> Result<(), storage::IngestError> {
-        let store = &self.machine.store;
-        if self.fault == Some(Fault::StaleReads) && self.machine.stale.is_none() {
-            let stale = MemoryStore::default();
-            let fence = block_on(stale.take_over())?;
-            let mut copy = RunBuilder::default();
-            store.rows().iter().for_each(|(key, value)| copy.put(*key, |out| out.extend_from_slice(value)));
-            block_on(stale.commit(fence, &copy.finish()))?;
-            self.machine.stale = Some(Arc::new(stale));
-        }
-        let known = block_on(storage::ingest(&**store, self.machine.fence, segments))?.known;
-        if known > 0 {
-            self.reached("batch of the journal found in the database");
-        }
-        // One that had been done was not attempted.
-        self.machine.store.forget_faults();
-        Ok(self.forget_rows()?)
-    }
-
-    /// Deliberate faults in what the store keeps.
-    fn forget_rows(&mut self) -> Result<(), StoreError> {
-        if self.fault.is_none() {
-            return Ok(());
-        }
-        let store = &self.machine.store;
-        let mut forget = RunBuilder::default();
-        for (key, _) in store.rows() {
-            let row = RowKey::decode(&key).expect("the store's own keys");
-            let forgotten = matches!(
-                (self.fault, row),
-                (Some(Fault::ForgetSendNumbers), RowKey::Sends { .. })
-                    | (Some(Fault::ForgetReceived), RowKey::Received { .. })
-                    | (Some(Fault::ForgetDuties), RowKey::Unfinished { .. })
-            );
-            if forgotten {
-                forget.delete(key);
-            }
-        }
-        block_on(store.commit(self.machine.fence, &forget.finish()))?;
-        Ok(())
-    }
-
-    pub(super) fn on_answer(&mut self, core: CoreId, id: QueryId, query: &Query) {
-        let is_away = self.now.monotonic_ms < self.machine.store_away_until_ms;
-        let answer = if is_away && self.rng.chance(50) {
-            self.reached("query failed");
-            None
-        } else {
-            let store = match (&self.machine.stale, self.rng.chance(30)) {
-                (Some(stale), true) => stale,
-                _ => &self.machine.store,
-            };
-            let mut answer = block_on(storage::answer(&**store, query)).expect("reads do not fail by themselves");
-            if let storage::Answer::Entries(entries) = &mut answer {
-                if !entries.entries.is_empty() {
-                    self.reached("page read from the store");
-                }
-                if self.strikes(Fault::PageWithHole, 30) && entries.entries.len() > 1 {
-                    entries.entries.remove(0);
-                }
-            }
-            Some(answer)
-        };
-        self.feed(usize::from(core.0), Input::Answer { query: id, answer });
-    }
-
-    /// Deliberate faults in what a shard writes.
-    fn tamper_with_batch(&mut self, bytes: Vec<u8>) -> Vec<u8> {
-        if self.fault != Some(Fault::CursorTooFar) {
-            return bytes;
-        }
-        let mut batch = storage::Batch::default();
-        for record in storage::records(&bytes) {
-            let mut record = record.expect("a shard's own batch can be read");
-            if let Record::Cursor { seq, .. } = &mut record {
-                *seq = seq.next();
-            }
-            if let Record::Append { entry, .. } = &record {
-                debug_assert!(!matches!(entry.event, Event::Unknown { .. }));
-            }
-            batch.push(&record);
-        }
-        batch.bytes().to_vec()
     }
 }

@@ -1,0 +1,184 @@
+//! The node's journal on its disk: segments that are made ready, writes and syncs that are done, fail or are torn, and what the
+//! cores and the oracle hear of it.
+//!
+//! One write is in flight at a time; a crash keeps a random part of it.
+
+use std::{fs::File, io, os::unix::fs::FileExt as _};
+
+use server::{
+    committer::{News, Outcome},
+    shard::{Admission, StoreState},
+};
+use storage::{
+    BatchId, LaneId, Record,
+    journal::{JournalFolder, Prepared, Salt, SegmentNumber, Write},
+};
+
+use super::{
+    super::{Happening, Simulation, faults::Fault},
+    JOURNAL, Mail,
+};
+
+/// A torn write keeps or loses whole sectors.
+const SECTOR: usize = 512;
+
+impl Simulation {
+    pub(super) fn journal(&mut self, lane: LaneId, id: BatchId, bytes: &[u8]) {
+        let Some(life) = &mut self.machine.alive else { return };
+        life.committer.push(lane, id, bytes);
+        self.begin_write();
+    }
+
+    pub(in crate::sim) fn begin_write(&mut self) {
+        let now_ms = self.now.monotonic_ms;
+        let life = self.machine.life;
+        let Some(alive) = &mut self.machine.alive else { return };
+        if let Some(segment) = alive.committer.wanted_segment(now_ms) {
+            let delay = if self.rng.chance(10) { 400 } else { self.rng.within(0, 20) };
+            self.schedule(delay, Happening::Prepared { life, segment });
+        }
+        let Some(alive) = &mut self.machine.alive else { return };
+        if let Some(write) = alive.committer.next_write(now_ms) {
+            alive.in_flight = Some(write);
+            let delay = if self.rng.chance(3) { self.rng.within(50, 600) } else { self.rng.within(0, 6) };
+            self.schedule(delay, Happening::Written { life });
+            if self.fault == Some(Fault::AcknowledgeBeforeCommit) {
+                // The batches count although nothing is on the disk yet.
+                let Some(alive) = &mut self.machine.alive else { return };
+                let topology = alive.topology;
+                let early: Vec<(LaneId, BatchId)> = alive.undecided.iter().map(|(lane, id, _)| (*lane, *id)).collect();
+                for (lane, up_to) in early {
+                    let core = topology.core_of(lane);
+                    self.put(usize::from(core.0), Mail::News(News::Committed { lane, up_to }));
+                }
+            }
+        }
+        self.pass_news();
+    }
+
+    pub(in crate::sim) fn on_written(&mut self) {
+        let now_ms = self.now.monotonic_ms;
+        let Some(life) = &mut self.machine.alive else { return };
+        let Some(write) = life.in_flight.take() else { return };
+        let outcome = self.disk_takes(&write);
+        if matches!(outcome, Outcome::NotSynced(_)) {
+            let delay = self.rng.within(100, 1_000);
+            self.schedule(delay, Happening::Crash);
+        }
+        let Some(life) = &mut self.machine.alive else { return };
+        let done = life.committer.finished(now_ms, outcome, write.bytes);
+        if done.group.is_some_and(|group| group.batches > 1) {
+            self.reached("group of several batches");
+        }
+        self.pass_news();
+        self.take_duties();
+        self.begin_write();
+    }
+
+    /// A write and its sync reach the disk, or not.
+    fn disk_takes(&mut self, write: &Write) -> Outcome {
+        let disk_full = self.now.monotonic_ms < self.machine.disk_full_until_ms;
+        let sync_fails = self.machine.chaos && self.rng.next().is_multiple_of(2_000);
+        let Some(life) = &self.machine.alive else { return Outcome::Durable };
+        let file = life.files[&write.segment].try_clone().expect("a file can be opened twice");
+        if sync_fails {
+            self.reached("failed sync");
+            self.tear(&file, write);
+            return Outcome::NotSynced(io::Error::other("the simulator's disk failed"));
+        }
+        if disk_full {
+            self.reached("disk full");
+            if self.fault != Some(Fault::SkipFailedGroup) {
+                let short = self.rng.chance(50);
+                return Outcome::NotWritten((!short).then(|| io::ErrorKind::StorageFull.into()));
+            }
+            return Outcome::Durable;
+        }
+        if !self.strikes(Fault::LyingSync, 100) {
+            file.write_all_at(&write.bytes, write.offset).expect("a temporary file can be written");
+        }
+        Outcome::Durable
+    }
+
+    /// The cores are told what the journal has to say, and the oracle hears what has become durable.
+    pub(super) fn pass_news(&mut self) {
+        let Some(life) = &mut self.machine.alive else { return };
+        let news = life.committer.news();
+        let committed: Vec<(LaneId, BatchId)> = news
+            .iter()
+            .filter_map(|(_, news)| match news {
+                News::Committed { lane, up_to } => Some((*lane, *up_to)),
+                _ => None,
+            })
+            .collect();
+        self.decide(&committed);
+        for (core, news) in news {
+            match news {
+                News::Admission(Admission::Behind) => self.reached("ingestion behind"),
+                News::Store(StoreState::Away) => self.reached("store away"),
+                _ => {}
+            }
+            // Like the rim: core 0 hears at once, in a later turn; here by mail too.
+            self.put(usize::from(core.0), Mail::News(news));
+        }
+    }
+
+    /// The oracle hears what has become durable, on the disk or in the database.
+    pub(super) fn decide(&mut self, committed: &[(LaneId, BatchId)]) {
+        let Some(life) = &mut self.machine.alive else { return };
+        let is_durable = |lane: LaneId, id: BatchId| committed.iter().any(|(l, up_to)| *l == lane && id <= *up_to);
+        for (lane, id, records) in std::mem::take(&mut life.undecided) {
+            if !is_durable(lane, id) {
+                life.undecided.push_back((lane, id, records));
+                continue;
+            }
+            for record in records {
+                if let Record::Append { user, entry, .. } = record {
+                    self.oracle.is_durable(user, &entry);
+                }
+            }
+        }
+    }
+
+    pub(in crate::sim) fn on_prepared(&mut self, segment: SegmentNumber) {
+        let now_ms = self.now.monotonic_ms;
+        if now_ms < self.machine.disk_full_until_ms {
+            let Some(life) = &mut self.machine.alive else { return };
+            life.committer.prepare_failed(now_ms, true);
+            self.reached("no room for a segment");
+            return self.pass_news();
+        }
+        let (salt, file) = self.prepare(segment);
+        let Some(life) = &mut self.machine.alive else { return };
+        life.files.insert(segment, file);
+        life.committer.prepared(segment, salt);
+        self.begin_write();
+    }
+
+    pub(super) fn prepare(&mut self, segment: SegmentNumber) -> (Salt, File) {
+        let folder =
+            JournalFolder::open(self.machine.folder.path(), JOURNAL.segment_bytes).expect("the folder is good");
+        let had_free = self.free_files() > 0;
+        let Prepared { path, salt } = folder.prepare(segment).expect("the folder is good");
+        if had_free {
+            self.reached("segment reused");
+        }
+        (salt, File::options().write(true).open(path).expect("prepared just now"))
+    }
+
+    fn free_files(&self) -> usize {
+        let files = std::fs::read_dir(self.machine.folder.path()).expect("the folder is good");
+        files.flatten().filter(|file| file.path().extension().is_some_and(|end| end == "free")).count()
+    }
+
+    /// Some sectors of a write reach the disk, others do not.
+    pub(super) fn tear(&mut self, file: &File, write: &Write) {
+        let whole = self.rng.chance(25);
+        for (index, sector) in write.bytes.chunks(SECTOR).enumerate() {
+            if whole || self.rng.chance(50) {
+                let offset = write.offset + (index * SECTOR) as u64;
+                file.write_all_at(sector, offset).expect("a temporary file can be written");
+            }
+        }
+    }
+}
