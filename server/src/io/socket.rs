@@ -3,11 +3,14 @@
 //! A connection lives in the slot of its direct descriptor. The slot is free again only when no operation of its old
 //! life is in flight, so a completion always finds the connection that it belongs to. An idle connection owns no buffer.
 //!
-//! Output is kept as plaintext until it is flushed, and is encrypted then if the connection speaks TLS: one turn's output is
-//! one send, of as few records as can be. What the shard is told of as sent is plaintext.
-//!
 //! Stages: greeting -> serving -> flushing -> lingering -> ending -> (slot free); greeting -> leaving -> ending when the
 //! home is another core; any -> ending when the peer or the network ends it.
+//!
+//! Here: the table of connections, their way to serving, and what is received. Bytes to clients are `output`'s, the way from
+//! flushing to the free slot is `ending`'s.
+
+mod ending;
+mod output;
 
 use std::collections::VecDeque;
 
@@ -19,13 +22,8 @@ use super::{
     tls::ServerTls,
     token::{Op, Token},
 };
-use crate::{
-    limits::{
-        CLOSE_FLUSH_MS, CLOSE_LINGER_MS, CLOSES_TURN_MIN, CLOSES_TURN_SHARE, OUTPUT_BUFFER_KEPT_BYTES,
-        OUTPUT_BUFFERS_KEPT,
-    },
-    shard::{ConnId, ReadState},
-};
+use crate::shard::{ConnId, ReadState};
+pub use output::Sent;
 
 /// Where a connection is in its life.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -115,15 +113,6 @@ pub enum Received {
     Starved,
     /// The peer or the network ended the connection while it was in this stage.
     Gone(Stage),
-}
-
-/// What a send means for the connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sent {
-    /// The kernel took this many of the bytes that were queued.
-    Taken(usize),
-    /// The connection is broken; it was in this stage.
-    Broken(Stage),
 }
 
 /// All connections of one core.
@@ -233,17 +222,6 @@ impl Connections {
         tls
     }
 
-    /// What TLS has to say for its handshake leaves with the next [`Connections::flush`]. Tickets wait for the first output:
-    /// so no send is in flight when the connection goes to another core.
-    pub fn answer(&mut self, conn: ConnId) {
-        let Some(found) = self.get_mut(conn) else { return };
-        let is_due = found.tls.as_ref().is_some_and(|tls| tls.has_pending() && !tls.is_open());
-        if is_due && !found.dirty {
-            found.dirty = true;
-            self.dirty.push(conn);
-        }
-    }
-
     /// Where a connection comes from.
     #[must_use]
     pub fn origin(&self, conn: ConnId) -> Origin {
@@ -273,15 +251,6 @@ impl Connections {
             debug_assert!(!found.sending, "nothing is said before the hello but by TLS");
             found.stage = Stage::Leaving;
             found.settling = true;
-        }
-    }
-
-    /// A shutdown or a move has completed.
-    pub fn settled(&mut self, token: Token) {
-        let conn = conn_of(token);
-        if let Some(found) = self.get_mut(conn) {
-            found.settling = false;
-            self.close_if_quiet(conn);
         }
     }
 
@@ -346,186 +315,6 @@ impl Connections {
         self.arm(conn, ring);
     }
 
-    /// Output for a connection; leaves with the next [`Connections::flush`].
-    pub fn queue(&mut self, conn: ConnId, bytes: &[u8]) {
-        let Some(found) = self.table.get_mut(conn.slot as usize) else { return };
-        if found.generation != conn.generation
-            || !matches!(found.stage, Stage::Greeting | Stage::Leaving | Stage::Serving)
-        {
-            return;
-        }
-        if found.queued.capacity() == 0 {
-            found.queued = self.spare.pop().unwrap_or_default();
-        }
-        found.queued.extend_from_slice(bytes);
-        if !found.dirty {
-            found.dirty = true;
-            self.dirty.push(conn);
-        }
-    }
-
-    /// One send for every connection that has output and none under way.
-    pub fn flush(&mut self, ring: &mut Ring) {
-        while let Some(conn) = self.dirty.pop() {
-            let Some(found) = self.get_mut(conn) else { continue };
-            found.dirty = false;
-            let sends = matches!(found.stage, Stage::Greeting | Stage::Serving | Stage::Flushing);
-            if !sends || found.sending || !found.has_output() {
-                continue;
-            }
-            let mut bytes = std::mem::take(&mut found.queued);
-            if found.tls.is_some() {
-                bytes = self.seal(conn, bytes);
-            }
-            if !bytes.is_empty() {
-                self.table[conn.slot as usize].sending = true;
-                ring.send(conn.slot, conn.generation, bytes);
-            }
-        }
-    }
-
-    /// Plaintext to ciphertext; the plaintext's buffer is used again. Empty if TLS can not say anything.
-    fn seal(&mut self, conn: ConnId, plain: Vec<u8>) -> Vec<u8> {
-        let mut out = self.spare.pop().unwrap_or_default();
-        if let Some(tls) = self.tls(conn) {
-            tls.seal(&plain, &mut out);
-        }
-        self.reuse(plain);
-        out
-    }
-
-    /// A send has completed and given its bytes back.
-    pub fn sent(&mut self, now_ms: u64, token: Token, result: i32, mut bytes: Vec<u8>, ring: &mut Ring) -> Sent {
-        let conn = conn_of(token);
-        let Some(found) = self.get_mut(conn) else {
-            debug_assert!(false, "a slot is freed after its operations have ended");
-            return Sent::Taken(0);
-        };
-        found.sending = false;
-        let stage = found.stage;
-        let taken = usize::try_from(result).unwrap_or_default();
-        if stage == Stage::Ending || taken == 0 {
-            self.reuse(bytes);
-            self.abandon(conn, ring);
-            return if stage == Stage::Ending { Sent::Taken(taken) } else { Sent::Broken(stage) };
-        }
-        let told = found.tls.as_mut().map_or(taken, |tls| tls.left(taken));
-        if taken < bytes.len() {
-            bytes.drain(..taken);
-            match &mut found.tls {
-                Some(tls) => tls.keep(bytes),
-                None => {
-                    bytes.append(&mut found.queued);
-                    let queued = std::mem::replace(&mut found.queued, bytes);
-                    self.reuse(queued);
-                }
-            }
-        } else {
-            self.reuse(bytes);
-        }
-        let found = &mut self.table[conn.slot as usize];
-        if !found.has_output() {
-            if stage == Stage::Flushing {
-                self.linger(now_ms, conn, ring);
-            }
-        } else if !found.dirty {
-            found.dirty = true;
-            self.dirty.push(conn);
-        }
-        Sent::Taken(told)
-    }
-
-    /// Closes a connection once its queued bytes are sent, or cuts it when that takes too long.
-    pub fn close(&mut self, now_ms: u64, conn: ConnId, ring: &mut Ring) {
-        let Some(found) = self.get_mut(conn) else { return };
-        if !matches!(found.stage, Stage::Greeting | Stage::Leaving | Stage::Serving) {
-            return;
-        }
-        found.stage = Stage::Flushing;
-        if let Some(tls) = &mut found.tls {
-            tls.finish(&found.queued);
-            let queued = std::mem::take(&mut found.queued);
-            self.reuse(queued);
-        }
-        let found = &mut self.table[conn.slot as usize];
-        if !found.has_output() && !found.sending {
-            self.linger(now_ms, conn, ring);
-            return;
-        }
-        if !found.dirty {
-            found.dirty = true;
-            self.dirty.push(conn);
-        }
-        self.flush_deadlines.push_back((now_ms + CLOSE_FLUSH_MS, conn));
-    }
-
-    /// Ends a connection at once: nothing more is sent.
-    pub fn abandon(&mut self, conn: ConnId, ring: &mut Ring) {
-        let Some(found) = self.get_mut(conn) else { return };
-        if matches!(found.stage, Stage::Free | Stage::Closing) {
-            return;
-        }
-        if found.stage != Stage::Ending {
-            if found.receiving {
-                let op = if found.stage == Stage::Greeting { Op::Hello } else { Op::Receive };
-                ring.cancel(Token::new(op, conn.slot, conn.generation));
-                if found.stage != Stage::Greeting {
-                    // A receive of the handshake may have outlived it.
-                    ring.cancel(Token::new(Op::Hello, conn.slot, conn.generation));
-                }
-            }
-            if found.sending {
-                ring.cancel(Token::new(Op::Send, conn.slot, conn.generation));
-            }
-            found.stage = Stage::Ending;
-        }
-        let queued = std::mem::take(&mut found.queued);
-        self.reuse(queued);
-        self.take_tls(conn);
-        self.close_if_quiet(conn);
-    }
-
-    /// The descriptor is closed: the slot is free, unless the next connection is in it already.
-    pub fn closed(&mut self, token: Token) {
-        if let Some(found) = self.get_mut(conn_of(token)) {
-            debug_assert_eq!(found.stage, Stage::Closing);
-            found.stage = Stage::Free;
-            found.invariants();
-            self.open -= 1;
-        }
-    }
-
-    /// Cuts connections whose time to close is over. Says how many.
-    pub fn cut_late(&mut self, now_ms: u64, ring: &mut Ring) -> u64 {
-        let mut cut = 0;
-        while let Some(conn) = take_due(&mut self.flush_deadlines, now_ms) {
-            if self.stage(conn) == Stage::Flushing {
-                cut += 1;
-                self.abandon(conn, ring);
-            }
-        }
-        while let Some(conn) = take_due(&mut self.linger_deadlines, now_ms) {
-            if self.stage(conn) == Stage::Lingering {
-                self.abandon(conn, ring);
-            }
-        }
-        cut
-    }
-
-    /// Everything is sent: says so to the peer, and waits for it to close its side.
-    fn linger(&mut self, now_ms: u64, conn: ConnId, ring: &mut Ring) {
-        let Some(found) = self.get_mut(conn) else { return };
-        if found.ended {
-            self.abandon(conn, ring);
-            return;
-        }
-        found.stage = Stage::Lingering;
-        found.settling = true;
-        ring.shutdown_write(conn.slot, conn.generation);
-        self.linger_deadlines.push_back((now_ms + CLOSE_LINGER_MS, conn));
-        self.arm(conn, ring);
-    }
-
     /// Receives if that is wanted and not under way.
     fn arm(&mut self, conn: ConnId, ring: &mut Ring) {
         let Some(found) = self.get_mut(conn) else { return };
@@ -535,40 +324,6 @@ impl Connections {
                 Stage::Greeting => ring.receive_once(conn.slot, conn.generation),
                 _ => ring.receive(conn.slot, conn.generation),
             }
-        }
-    }
-
-    fn close_if_quiet(&mut self, conn: ConnId) {
-        let Some(found) = self.get_mut(conn) else { return };
-        if found.stage == Stage::Ending && found.is_quiet() {
-            found.stage = Stage::Closing;
-            found.invariants();
-            self.to_close.push_back(conn);
-        }
-    }
-
-    /// Closes some of those whose time has come. The kernel takes a descriptor apart within the submitting call, so a crowd
-    /// that leaves at once is seen off over several turns. Says where each came from.
-    pub fn begin_closes(&mut self, ring: &mut Ring, mut leave: impl FnMut(Origin)) {
-        let waiting = self.to_close.len();
-        let count = waiting.min(CLOSES_TURN_MIN.max(waiting / CLOSES_TURN_SHARE));
-        for conn in self.to_close.drain(..count) {
-            leave(self.table[conn.slot as usize].origin);
-            ring.close(conn.slot, conn.generation);
-        }
-    }
-
-    /// Whether [`Connections::begin_closes`] has more to do.
-    #[must_use]
-    pub fn has_closes(&self) -> bool {
-        !self.to_close.is_empty()
-    }
-
-    fn reuse(&mut self, mut bytes: Vec<u8>) {
-        let keep = bytes.capacity() > 0 && bytes.capacity() <= OUTPUT_BUFFER_KEPT_BYTES;
-        if keep && self.spare.len() < OUTPUT_BUFFERS_KEPT {
-            bytes.clear();
-            self.spare.push(bytes);
         }
     }
 
@@ -583,14 +338,6 @@ impl Connections {
     }
 }
 
-fn take_due(deadlines: &mut VecDeque<(u64, ConnId)>, now_ms: u64) -> Option<ConnId> {
-    let &(deadline, conn) = deadlines.front()?;
-    (deadline <= now_ms).then(|| {
-        deadlines.pop_front();
-        conn
-    })
-}
-
 /// The connection that a token is about.
 #[must_use]
 pub fn conn_of(token: Token) -> ConnId {
@@ -600,36 +347,28 @@ pub fn conn_of(token: Token) -> ConnId {
 #[cfg(test)]
 mod tests {
     use std::{
-        io::{Read as _, Write as _},
+        io::Write as _,
         net::{TcpListener, TcpStream},
         os::fd::AsFd as _,
     };
 
-    use rustls::{client::UnbufferedClientConnection, pki_types::ServerName};
-
     use super::*;
-    use crate::{
-        certificate::{Tickets, testing::Files},
-        io::{
-            ring::{Completion, Doorbell, Payload},
-            tls::Tls,
-        },
-    };
+    use crate::io::ring::{Completion, Doorbell, Payload};
 
     /// The connections of a core without its shard. Time stands still unless a test moves it.
-    struct World {
-        ring: Ring,
-        connections: Connections,
+    pub(super) struct World {
+        pub(super) ring: Ring,
+        pub(super) connections: Connections,
         listener: TcpListener,
         /// What happened to connections, in order.
-        received: Vec<(ConnId, Vec<u8>)>,
-        taken: usize,
-        sends: usize,
+        pub(super) received: Vec<(ConnId, Vec<u8>)>,
+        pub(super) taken: usize,
+        pub(super) sends: usize,
         gone: Vec<Stage>,
     }
 
     impl World {
-        fn new() -> Self {
+        pub(super) fn new() -> Self {
             let ring = Ring::new(64, &Doorbell::new().unwrap()).unwrap();
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let connections = Connections::new();
@@ -638,7 +377,7 @@ mod tests {
         }
 
         /// A connection that is served, and its client.
-        fn connect(&mut self) -> (TcpStream, ConnId) {
+        pub(super) fn connect(&mut self) -> (TcpStream, ConnId) {
             self.ring.accept(self.listener.as_fd(), 0);
             self.ring.submit().unwrap();
             let client = TcpStream::connect(self.listener.local_addr().unwrap()).unwrap();
@@ -649,7 +388,7 @@ mod tests {
             (client, conn)
         }
 
-        fn until(&mut self, done: impl Fn(&Self) -> bool) {
+        pub(super) fn until(&mut self, done: impl Fn(&Self) -> bool) {
             while !done(self) {
                 self.connections.flush(&mut self.ring);
                 self.connections.begin_closes(&mut self.ring, drop);
@@ -695,92 +434,6 @@ mod tests {
     }
 
     #[test]
-    fn output_of_a_turn_leaves_in_one_send_and_an_idle_connection_owns_no_buffer() {
-        let mut world = World::new();
-        let (mut client, conn) = world.connect();
-        for part in [&b"one "[..], b"two ", b"three"] {
-            world.connections.queue(conn, part);
-        }
-        world.until(|world| world.taken == 13);
-        assert_eq!(world.sends, 1);
-        let mut text = [0; 13];
-        client.read_exact(&mut text).unwrap();
-        assert_eq!(&text, b"one two three");
-        assert_eq!(world.connections.table[conn.slot as usize].queued.capacity(), 0);
-        assert_eq!(world.connections.spare.len(), 1);
-    }
-
-    #[test]
-    fn output_while_a_send_is_in_flight_follows_it_whole() {
-        let mut world = World::new();
-        let (mut client, conn) = world.connect();
-        let first = vec![1; 8 << 20];
-        world.connections.queue(conn, &first);
-        world.connections.flush(&mut world.ring);
-        world.connections.begin_closes(&mut world.ring, drop);
-        world.ring.submit().unwrap();
-        world.connections.queue(conn, &[2; 1000]);
-        let reader = std::thread::spawn(move || {
-            let mut all = vec![0; (8 << 20) + 1000];
-            client.read_exact(&mut all).unwrap();
-            all
-        });
-        world.until(|world| world.taken == (8 << 20) + 1000);
-        let all = reader.join().unwrap();
-        assert!(all[..8 << 20] == first[..] && all[8 << 20..] == [2; 1000]);
-    }
-
-    #[test]
-    fn a_closed_connection_gets_its_last_bytes_and_its_slot_is_free_when_the_peer_closes() {
-        let mut world = World::new();
-        let (mut client, conn) = world.connect();
-        world.connections.queue(conn, b"bye");
-        world.connections.close(0, conn, &mut world.ring);
-        world.until(|world| world.connections.stage(conn) == Stage::Lingering);
-        // Bytes that nobody reads any more must not reset the connection before the bye is there.
-        client.write_all(b"late").unwrap();
-        let mut text = Vec::new();
-        client.read_to_end(&mut text).unwrap();
-        assert_eq!(text, b"bye");
-        drop(client);
-        world.until(|world| world.connections.is_empty());
-        assert_eq!(world.received, []);
-    }
-
-    #[test]
-    fn a_peer_that_never_reads_is_cut_when_its_time_is_over() {
-        let mut world = World::new();
-        let (_deaf, conn) = world.connect();
-        world.connections.queue(conn, &vec![0; 16 << 20]);
-        world.connections.close(0, conn, &mut world.ring);
-        world.connections.flush(&mut world.ring);
-        world.connections.begin_closes(&mut world.ring, drop);
-        world.ring.submit().unwrap();
-        assert_eq!(world.connections.cut_late(CLOSE_FLUSH_MS - 1, &mut world.ring), 0);
-        assert_eq!(world.connections.stage(conn), Stage::Flushing);
-        assert_eq!(world.connections.cut_late(CLOSE_FLUSH_MS, &mut world.ring), 1);
-        world.until(|world| world.connections.is_empty());
-        assert_eq!(world.connections.spare.len(), 0, "a large buffer is not kept");
-    }
-
-    #[test]
-    fn a_peer_that_does_not_close_its_side_is_waited_for_only_as_long_as_a_lingering_one() {
-        let mut world = World::new();
-        let (_deaf, flushing) = world.connect();
-        let (_silent, conn) = world.connect();
-        world.connections.queue(flushing, &vec![0; 16 << 20]);
-        world.connections.close(0, flushing, &mut world.ring);
-        world.connections.queue(conn, b"bye");
-        world.connections.close(0, conn, &mut world.ring);
-        world.until(|world| world.connections.stage(conn) == Stage::Lingering);
-        assert_eq!(world.connections.cut_late(CLOSE_LINGER_MS - 1, &mut world.ring), 0);
-        assert_eq!(world.connections.stage(conn), Stage::Lingering);
-        assert_eq!(world.connections.cut_late(CLOSE_LINGER_MS, &mut world.ring), 0, "it got its last bytes");
-        world.until(|world| world.connections.len() == 1);
-        assert_eq!(world.connections.stage(flushing), Stage::Flushing);
-    }
-
-    #[test]
     fn a_paused_connection_is_not_read_and_goes_on_where_it_was() {
         let mut world = World::new();
         let (mut client, conn) = world.connect();
@@ -810,56 +463,6 @@ mod tests {
         world.until(|world| world.received == [(conn, b"a".to_vec())]);
     }
 
-    /// Otherwise the shutdown might end the slot's next connection.
-    #[test]
-    fn a_slot_is_closed_after_its_shutdown_and_its_move() {
-        let mut world = World::new();
-        let World { connections, ring, .. } = &mut world;
-        let (lingering, leaving) = (connections.open(50, Origin::default()), connections.open(60, Origin::default()));
-        connections.close(0, lingering, ring);
-        connections.leave(leaving);
-        connections.abandon(lingering, ring);
-        connections.abandon(leaving, ring);
-        let receive = Token::new(Op::Receive, lingering.slot, lingering.generation);
-        connections.received(receive, -libc::ECANCELED, false);
-        connections.after_receive(receive, false, ring);
-        for (op, conn) in [(Op::Shutdown, lingering), (Op::Move, leaving)] {
-            assert_eq!(connections.stage(conn), Stage::Ending);
-            connections.settled(Token::new(op, conn.slot, conn.generation));
-            assert_eq!(connections.stage(conn), Stage::Closing);
-        }
-    }
-
-    #[test]
-    fn a_crowd_that_leaves_at_once_is_seen_off_over_several_turns() {
-        let mut world = World::new();
-        let World { connections, ring, .. } = &mut world;
-        for slot in 0..=CLOSES_TURN_MIN as u32 {
-            let conn = connections.open(slot, Origin::default());
-            connections.abandon(conn, ring);
-        }
-        connections.begin_closes(ring, drop);
-        assert!(connections.has_closes());
-        connections.begin_closes(ring, drop);
-        assert!(!connections.has_closes());
-    }
-
-    #[test]
-    fn a_slot_that_is_given_again_before_its_close_is_heard_of_is_the_new_connections() {
-        let mut connections = Connections::new();
-        let mut world = World::new();
-        let old = connections.open(5, Origin::default());
-        connections.abandon(old, &mut world.ring);
-        assert_eq!(connections.stage(old), Stage::Closing);
-        let new = connections.open(5, Origin::default());
-        connections.closed(Token::new(Op::Close, old.slot, old.generation));
-        assert_eq!((connections.stage(old), connections.stage(new)), (Stage::Free, Stage::Greeting));
-        assert_eq!(connections.len(), 1);
-        connections.abandon(new, &mut world.ring);
-        connections.closed(Token::new(Op::Close, new.slot, new.generation));
-        assert!(connections.is_empty());
-    }
-
     #[test]
     fn what_is_meant_for_an_old_life_of_a_slot_does_not_reach_the_new_one() {
         let mut world = World::new();
@@ -882,76 +485,5 @@ mod tests {
         assert_eq!(world.connections.stage(new), Stage::Serving);
         world.connections.queue(new, b"hello");
         world.until(|world| world.taken == 5);
-    }
-
-    /// A served connection that speaks TLS, the client's end of it, and its socket.
-    fn connect_tls(world: &mut World) -> (TcpStream, ConnId, Tls<UnbufferedClientConnection>) {
-        let files = Files::new();
-        let mut server = ServerTls::accept(files.server(&Tickets::new().unwrap())).unwrap();
-        let name = ServerName::try_from("localhost").unwrap();
-        let mut client = Tls::new(UnbufferedClientConnection::new(files.client(&[]), name).unwrap());
-        let mut bytes = Vec::new();
-        while !server.is_open() {
-            client.receive(&mut bytes, &mut Vec::new()).unwrap();
-            let mut answer = Vec::new();
-            client.seal(b"", &mut answer);
-            server.receive(&mut answer, &mut Vec::new()).unwrap();
-            bytes = Vec::new();
-            if !server.is_open() {
-                server.seal(b"", &mut bytes);
-            }
-        }
-        let (socket, conn) = world.connect();
-        world.connections.set_tls(conn, Box::new(server));
-        (socket, conn, client)
-    }
-
-    #[test]
-    fn tickets_and_a_turns_output_leave_in_one_send_and_the_shard_is_told_of_plaintext() {
-        let mut world = World::new();
-        let (mut socket, conn, mut client) = connect_tls(&mut world);
-        world.connections.answer(conn);
-        assert!(world.connections.dirty.is_empty(), "tickets wait for company");
-        for part in [&b"one "[..], b"two ", b"three"] {
-            world.connections.queue(conn, part);
-        }
-        world.until(|world| world.taken == 13);
-        assert_eq!(world.sends, 1);
-        let mut text = Vec::new();
-        while text.len() < 13 {
-            let mut bytes = [0; 4096];
-            let count = socket.read(&mut bytes).unwrap();
-            client.receive(&mut bytes[..count], &mut text).unwrap();
-        }
-        assert_eq!(text, b"one two three");
-        let idle = &world.connections.table[conn.slot as usize];
-        assert_eq!((idle.queued.capacity(), idle.tls.as_ref().unwrap().held_bytes()), (0, 0));
-        assert_eq!(world.connections.tls_len(), 1);
-    }
-
-    /// As after a send that the kernel has taken in part.
-    #[test]
-    fn ciphertext_that_has_not_left_goes_first() {
-        let mut world = World::new();
-        let (mut socket, conn, mut client) = connect_tls(&mut world);
-        let World { connections, ring, .. } = &mut world;
-        connections.queue(conn, b"first");
-        let plain = std::mem::take(&mut connections.table[conn.slot as usize].queued);
-        let bytes = connections.seal(conn, plain);
-        connections.dirty.clear();
-        connections.table[conn.slot as usize].dirty = false;
-        connections.queue(conn, b", second");
-        let half = bytes.len() / 2;
-        let mut received = bytes[..half].to_vec();
-        let token = Token::new(Op::Send, conn.slot, conn.generation);
-        let Sent::Taken(told) = connections.sent(0, token, half as i32, bytes, ring) else { panic!("broken") };
-        connections.close(0, conn, ring);
-        world.taken = told;
-        world.until(|world| world.connections.stage(conn) == Stage::Lingering);
-        assert_eq!(world.taken, "first, second".len());
-        socket.read_to_end(&mut received).unwrap();
-        let mut text = Vec::new();
-        let heard = client.receive(&mut received, &mut text).unwrap();
-        assert_eq!((&text[..], heard.half_closed), (&b"first, second"[..], true));
     }
 }
