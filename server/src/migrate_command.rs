@@ -9,7 +9,7 @@
 mod show;
 
 use std::{
-    fs::{self, File},
+    fs,
     io::{self, Write},
     path::{Path, PathBuf},
     slice,
@@ -19,7 +19,7 @@ use std::{
 };
 
 use storage::{
-    Fence, IngestError, Store, ingest,
+    Fence, IngestError, Store, Tenure, ingest,
     journal::{JournalError, JournalFolder, Recovered, format::SegmentHeaderError, recover},
     migrate::{HistoryId, MigrateError, Migration, Progress, Totals, compare, is_unfinished},
 };
@@ -199,21 +199,26 @@ impl<W: Write> Move<'_, W> {
         if pollster::block_on(is_unfinished(source)).map_err(BackendError::from)? {
             return Err(self.failed(MigrateError::UnfinishedSource));
         }
-        self.check_tenure(source)?;
+        let mark = Mark::read(&self.data)?;
+        self.check_tenure(source, mark.as_ref())?;
         let fence = take_over(source, &self.data, self.found.batches)?;
         self.empty_journal(source, fence)?;
-        let (of, is_known) = identity(&self.data)?;
+        let is_known = mark.is_some();
+        let of = mark.map_or_else(|| HistoryId(rand::random()), |mark| mark.of);
+        if !is_known {
+            Mark { of, was: None }.write(&self.data)?;
+        }
         let mut migration = match pollster::block_on(Migration::begin(source, fence, destination, of)) {
             Ok(migration) => migration,
             Err(error @ MigrateError::Occupied { .. }) if is_known => {
                 // Perhaps an attempt was killed between its last step and its last word.
                 self.lines.note("the destination has a history: comparing it with that of the source");
                 let totals = pollster::block_on(compare(source, destination)).map_err(|_| self.failed(error))?;
-                return self.finish(totals);
+                return self.finish(of, totals);
             }
             Err(error) => {
                 if !is_known {
-                    forget_migration(&self.data)?;
+                    Mark::forget(&self.data)?;
                 }
                 return Err(self.failed(error));
             }
@@ -221,7 +226,7 @@ impl<W: Write> Move<'_, W> {
         let mut failures = 0;
         while !self.stop.load(Ordering::Relaxed) {
             match pollster::block_on(migration.step()) {
-                Ok(Progress::Done(totals)) => return self.finish(totals),
+                Ok(Progress::Done(totals)) => return self.finish(of, totals),
                 Ok(progress) => {
                     failures = 0;
                     self.lines.show(&progress);
@@ -237,19 +242,27 @@ impl<W: Write> Move<'_, W> {
         Err(MigrateCommandError::Stopped)
     }
 
-    fn finish(&self, totals: Totals) -> Result<Totals, MigrateCommandError> {
+    fn finish(&self, of: HistoryId, totals: Totals) -> Result<Totals, MigrateCommandError> {
+        // Whoever is killed between the two steps that follow must still know whose the journal was.
+        if let was @ Some(_) = self.tenure()? {
+            Mark { of, was }.write(&self.data)?;
+        }
         forget_tenure(&self.data).map_err(TakeOverError::from)?;
-        forget_migration(&self.data)?;
+        Mark::forget(&self.data)?;
         Ok(totals)
     }
 
     /// Whoever served from the source last may have a journal with what is not in it.
-    fn check_tenure<S: Store>(&self, source: &S) -> Result<(), MigrateCommandError> {
-        let own = tenure::load(&self.data.path().join(TENURE_FILE)).map_err(TakeOverError::from)?;
+    fn check_tenure<S: Store>(&self, source: &S, mark: Option<&Mark>) -> Result<(), MigrateCommandError> {
+        let own = self.tenure()?.or(mark.and_then(|mark| mark.was));
         match pollster::block_on(source.tenure()).map_err(BackendError::from)? {
             Some(last) if own != Some(last) => Err(MigrateCommandError::Elsewhere),
             _ => Ok(()),
         }
+    }
+
+    fn tenure(&self) -> Result<Option<Tenure>, MigrateCommandError> {
+        Ok(tenure::load(&self.data.path().join(TENURE_FILE)).map_err(TakeOverError::from)?)
     }
 
     fn failed(&self, error: MigrateError) -> MigrateCommandError {
@@ -276,35 +289,67 @@ impl<W: Write> Move<'_, W> {
     }
 }
 
-/// The name of this data folder's history, and whether an earlier attempt has chosen it.
-fn identity(data: &DataDir) -> Result<(HistoryId, bool), MigrateCommandError> {
-    let path = data.path().join(MIGRATION_FILE);
-    let known = match fs::read_to_string(&path) {
-        Ok(text) => u128::from_str_radix(text.trim_end(), 16).ok(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        Err(error) => return Err(file_error(&path)(error)),
-    };
-    // One that cannot be read was cut short before it was used, or belongs to a migration that will be refused by name.
-    if let Some(known) = known {
-        return Ok((HistoryId(known), true));
-    }
-    let id = HistoryId(rand::random());
-    let write = || {
-        let mut file = File::create(&path)?;
-        writeln!(file, "{:032x}", id.0)?;
-        file.sync_all()?;
-        File::open(data.path())?.sync_all()
-    };
-    write().map_err(file_error(&path))?;
-    Ok((id, false))
+/// What the file of a migration says.
+struct Mark {
+    of: HistoryId,
+    /// Whose the journal was, when everything has been moved.
+    was: Option<Tenure>,
 }
 
-fn forget_migration(data: &DataDir) -> Result<(), MigrateCommandError> {
-    let path = data.path().join(MIGRATION_FILE);
-    fs::remove_file(&path).map_err(file_error(&path))
+impl Mark {
+    fn path(data: &DataDir) -> PathBuf {
+        data.path().join(MIGRATION_FILE)
+    }
+
+    /// What an earlier attempt has left.
+    fn read(data: &DataDir) -> Result<Option<Self>, MigrateCommandError> {
+        let path = Self::path(data);
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(file_error(&path)(error)),
+        };
+        let (id, was) = text.split_once('\n').unwrap_or_default();
+        let of = u128::from_str_radix(id, 16).ok().map(HistoryId);
+        Ok(of.map(|of| Self { of, was: tenure::parse(was).ok() }))
+    }
+
+    fn write(&self, data: &DataDir) -> Result<(), MigrateCommandError> {
+        let path = Self::path(data);
+        let was = self.was.map(tenure::text).unwrap_or_default();
+        tenure::replace(&path, &format!("{:032x}\n{was}", self.of.0)).map_err(file_error(&path))
+    }
+
+    fn forget(data: &DataDir) -> Result<(), MigrateCommandError> {
+        let path = Self::path(data);
+        fs::remove_file(&path).map_err(file_error(&path))
+    }
 }
 
 fn file_error(path: &Path) -> impl Fn(io::Error) -> MigrateCommandError {
     let path = path.to_owned();
     move |error| MigrateCommandError::File { path: path.clone(), error }
+}
+
+#[cfg(test)]
+mod tests {
+    use storage::Holder;
+
+    use super::*;
+
+    #[test]
+    fn a_mark_is_read_as_it_was_written_and_not_at_all_when_it_was_cut_short() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = DataDir::open(folder.path()).unwrap();
+        assert!(Mark::read(&data).unwrap().is_none());
+        for was in [None, Some(Tenure { holder: Holder(7), fence: Fence(9) })] {
+            Mark { of: HistoryId(5), was }.write(&data).unwrap();
+            let read = Mark::read(&data).unwrap().unwrap();
+            assert_eq!((read.of, read.was), (HistoryId(5), was));
+        }
+        for text in ["", "05", "not a number\n"] {
+            fs::write(Mark::path(&data), text).unwrap();
+            assert!(Mark::read(&data).unwrap().is_none(), "{text:?}");
+        }
+    }
 }

@@ -142,12 +142,26 @@ pub fn load(path: &Path) -> Result<Option<Tenure>, TenureError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(TenureError::Io { path: path.into(), error }),
     };
-    let damaged = |reason: String| TenureError::Damaged { path: path.into(), reason };
-    let Stored { holder, fence } = toml::from_str(&text).map_err(|error| damaged(error.message().to_owned()))?;
+    parse(&text).map(Some).map_err(|reason| TenureError::Damaged { path: path.into(), reason })
+}
+
+/// Reads what [`text`] has made.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn parse(text: &str) -> Result<Tenure, String> {
+    let Stored { holder, fence } = toml::from_str(text).map_err(|error| error.message().to_owned())?;
     let is_whole = holder.len() == 32;
     let holder = u128::from_str_radix(&holder, 16).ok().filter(|_| is_whole);
-    let holder = holder.ok_or_else(|| damaged("`holder` is not 32 hexadecimal digits".to_owned()))?;
-    Ok(Some(Tenure { holder: Holder(holder), fence: Fence(fence) }))
+    let holder = holder.ok_or("`holder` is not 32 hexadecimal digits")?;
+    Ok(Tenure { holder: Holder(holder), fence: Fence(fence) })
+}
+
+/// A tenure, as it stands in a file.
+#[must_use]
+pub fn text(tenure: Tenure) -> String {
+    let stored = Stored { holder: format!("{:032x}", tenure.holder.0), fence: tenure.fence.0 };
+    toml::to_string(&stored).expect("two values can be written as TOML")
 }
 
 /// Replaces the file, as a whole or not at all, and makes that durable.
@@ -155,17 +169,20 @@ pub fn load(path: &Path) -> Result<Option<Tenure>, TenureError> {
 /// # Errors
 /// The system refused something.
 pub fn save(path: &Path, tenure: Tenure) -> Result<(), TenureError> {
-    let stored = Stored { holder: format!("{:032x}", tenure.holder.0), fence: tenure.fence.0 };
-    let text = toml::to_string(&stored).expect("two values can be written as TOML");
+    replace(path, &text(tenure)).map_err(|error| TenureError::Io { path: path.into(), error })
+}
+
+/// Replaces a file, as a whole or not at all, and makes that durable.
+///
+/// # Errors
+/// The system refused something.
+pub fn replace(path: &Path, text: &str) -> io::Result<()> {
     let new = path.with_extension("new");
-    let write = || {
-        let mut file = File::create(&new)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&new, path)?;
-        File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
-    };
-    write().map_err(|error| TenureError::Io { path: path.into(), error })
+    let mut file = File::create(&new)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&new, path)?;
+    File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
 }
 
 #[cfg(test)]

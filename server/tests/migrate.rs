@@ -315,6 +315,43 @@ fn who_is_killed_at_any_moment_goes_on() {
 }
 
 #[test]
+fn who_is_killed_between_the_last_two_steps_is_done_unless_another_server_has_served_since() {
+    let world = World::new(8_000);
+    let database = database();
+    world.migrate(Direction::ToFoundationDb, database.clone()).unwrap();
+    let tenure = serve(&database);
+    tenure::save(&world.data().join(TENURE_FILE), tenure).unwrap();
+    world.make_room();
+    let dying = Breaking { store: database.clone(), left: AtomicUsize::new(8), then: &|| resume_unwind(Box::new(())) };
+    catch_unwind(AssertUnwindSafe(|| world.migrate(Direction::ToEmbedded, dying))).unwrap_err();
+    let mark = world.data().join("MIGRATION");
+    let killed = fs::read_to_string(&mark).unwrap() + &tenure::text(tenure);
+    // Nothing is forgotten that has not been written down before.
+    let in_the_way = mark.with_extension("new");
+    fs::create_dir(&in_the_way).unwrap();
+    let failed = world.migrate(Direction::ToEmbedded, database.clone()).unwrap_err();
+    assert!(matches!(&failed, MigrateCommandError::File { path, .. } if *path == mark), "{failed}");
+    assert!(world.data().join(TENURE_FILE).exists());
+    fs::remove_dir(&in_the_way).unwrap();
+    let moved = world.migrate(Direction::ToEmbedded, database.clone()).unwrap();
+    assert!(!mark.exists());
+
+    fs::write(&mark, &killed).unwrap();
+    let again = world.migrate(Direction::ToEmbedded, database.clone()).unwrap();
+    assert_eq!(again.out, moved.out);
+    assert!(!mark.exists());
+
+    // It may have a journal with what has not come into the database.
+    serve(&database);
+    for left in [Some(&killed), None] {
+        left.into_iter().for_each(|killed| fs::write(&mark, killed).unwrap());
+        let elsewhere = world.migrate(Direction::ToEmbedded, database.clone()).unwrap_err();
+        assert!(matches!(elsewhere, MigrateCommandError::Elsewhere), "{elsewhere}");
+        let _ = fs::remove_file(&mark);
+    }
+}
+
+#[test]
 fn who_is_stopped_is_told_so_and_nobody_serves_from_a_part_of_the_history() {
     let world = World::new(20_000);
     let database = database();
