@@ -314,9 +314,19 @@ pub const DRAIN_MS: u64 = 8_000;
 /// How long stopping may take until it is given up, in milliseconds. What was acknowledged is in the journal.
 pub const STOP_MS: u64 = DRAIN_MS + 1_000;
 
+/// The longest that acknowledgements can be made to wait for a database that is slow, in milliseconds: a stop that begins when it
+/// hangs must still be able to say `local`, also to who reads slowly.
+pub const SLOW_AFTER_MAX_MS: u64 = 4_000;
+
+/// The longest time that a transaction can be given, in milliseconds: FoundationDB lets none be older, what failed is tried again
+/// anyway, and a stop must not have to wait for one that hangs.
+pub const TRANSACTION_MAX_MS: u64 = 5_000;
+
 // The kernel takes powers of two.
 const _: () = assert!(RECEIVE_BUFFERS.is_power_of_two());
 const _: () = assert!(CLOSE_FLUSH_MS + CLOSE_LINGER_MS < DRAIN_MS);
+const _: () = assert!(SLOW_AFTER_MAX_MS + TICK_MS + CLOSE_FLUSH_MS + CLOSE_LINGER_MS < DRAIN_MS);
+const _: () = assert!(TRANSACTION_MAX_MS + TICK_MS < DRAIN_MS);
 
 /// Bytes of records after which a turn begins another batch. With what one more step adds it stays far below the
 /// journal's largest record.

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::{Check, GIB, MIB};
 use crate::{
     backend::{HAS_FOUNDATIONDB, NOT_BUILT, PREFIX_BYTES_MAX},
-    limits::TICK_MS,
+    limits::{SLOW_AFTER_MAX_MS, TICK_MS, TRANSACTION_MAX_MS},
 };
 
 /// The history store.
@@ -140,9 +140,9 @@ impl FoundationDb {
         check.that(is_prefix, "store.foundationdb.prefix", format!("{prefix:?}"), || {
             format!("must be 1 to {PREFIX_BYTES_MAX} ASCII letters, digits and signs, without spaces")
         });
-        check.range("store.foundationdb.timeout_ms", self.timeout_ms, 100..=60_000);
+        check.range("store.foundationdb.timeout_ms", self.timeout_ms, 100..=TRANSACTION_MAX_MS);
         check.range("store.foundationdb.lanes", self.lanes.into(), 1..=16);
-        check.range("store.foundationdb.slow_after_ms", self.slow_after_ms, TICK_MS..=60_000);
+        check.range("store.foundationdb.slow_after_ms", self.slow_after_ms, TICK_MS..=SLOW_AFTER_MAX_MS);
         check.range("store.foundationdb.reads_max", self.reads_max.into(), 1..=1_024);
         if self.ack == Ack::Journal {
             let default = Self::default();
@@ -221,8 +221,8 @@ mod tests {
             "cluster_file = \"c\"",
             &longest,
             "prefix = \"~!a/Z\"",
-            "timeout_ms = 100\nlanes = 16\nslow_after_ms = 60000\nreads_max = 1024\nack = \"committed\"",
-            "timeout_ms = 60000\nlanes = 1\nslow_after_ms = 50\nreads_max = 1\nack = \"committed\"",
+            "timeout_ms = 100\nlanes = 16\nslow_after_ms = 4000\nreads_max = 1024\nack = \"committed\"",
+            "timeout_ms = 5000\nlanes = 1\nslow_after_ms = 50\nreads_max = 1\nack = \"committed\"",
             "reads_max = 1\nack = \"journal\"",
         ] {
             assert_eq!(database_problems(&format!("[store.foundationdb]\n{line}")), []);
@@ -235,11 +235,11 @@ mod tests {
             "prefix = \"a\\u0000\"",
             "prefix = \"é\"",
             "timeout_ms = 99",
-            "timeout_ms = 60001",
+            "timeout_ms = 5001",
             "lanes = 0",
             "lanes = 17",
             "slow_after_ms = 49",
-            "slow_after_ms = 60001",
+            "slow_after_ms = 4001",
             "reads_max = 0",
             "reads_max = 1025",
             "lanes = 2\nack = \"journal\"",
