@@ -1,13 +1,16 @@
-//! A store in memory, for tests and simulation. Fails on demand, and only then. It is an engine, or a database whose
+//! A store in memory, for tests and simulation. Fails or hangs on demand, and only then. It is an engine, or a database whose
 //! transactions are as those of a real one: whole or not at all, onto what they go on from, with outcomes that may be unknown.
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    future::poll_fn,
+    mem,
     ops::Bound,
+    task::{Poll, Waker},
 };
 
 use bytes::Bytes;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use proto_spec::Direction;
 
 use crate::{
@@ -41,6 +44,9 @@ struct State {
     tenure: Option<Tenure>,
     commit_faults: VecDeque<CommitFault>,
     is_away: bool,
+    hangs: bool,
+    /// Who waits until it hangs no more.
+    waiting: Vec<Waker>,
     reads_to_fail: usize,
 }
 
@@ -83,6 +89,16 @@ impl MemoryStore {
         self.state.lock().is_away = is_away;
     }
 
+    /// From now on whatever is asked has no answer, until the store hangs no more; then it goes on.
+    pub fn set_hanging(&self, hangs: bool) {
+        let waiting = {
+            let mut state = self.state.lock();
+            state.hangs = hangs;
+            mem::take(&mut state.waiting)
+        };
+        waiting.into_iter().for_each(Waker::wake);
+    }
+
     /// The next reads, as many as this, find the store unavailable.
     pub fn fail_next_reads(&self, count: usize) {
         self.state.lock().reads_to_fail = count;
@@ -92,6 +108,19 @@ impl MemoryStore {
     #[must_use]
     pub fn rows(&self) -> Vec<(Key, Bytes)> {
         self.state.lock().rows.iter().map(|(key, value)| (*key, value.clone())).collect()
+    }
+
+    /// The state, for whoever asks the store something: as soon as it does not hang.
+    async fn answering(&self) -> MutexGuard<'_, State> {
+        poll_fn(|cx| {
+            let mut state = self.state.lock();
+            if state.hangs {
+                state.waiting.push(cx.waker().clone());
+                return Poll::Pending;
+            }
+            Poll::Ready(state)
+        })
+        .await
     }
 }
 
@@ -173,11 +202,11 @@ impl Store for MemoryStore {
     }
 
     async fn get(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {
-        Ok(self.state.lock().read()?.get(key).cloned())
+        Ok(self.answering().await.read()?.get(key).cloned())
     }
 
     async fn range(&self, range: &Range) -> Result<Rows, StoreError> {
-        let mut state = self.state.lock();
+        let mut state = self.answering().await;
         let rows = state.read()?;
         let mut gather = Gather::new(range);
         if range.first > range.last {
@@ -198,17 +227,17 @@ impl Store for MemoryStore {
     }
 
     async fn commit(&self, fence: Fence, run: &Run) -> Result<(), StoreError> {
-        self.state.lock().commit(fence, run)
+        self.answering().await.commit(fence, run)
     }
 
     async fn take_over(&self) -> Result<Fence, StoreError> {
-        let mut state = self.state.lock();
+        let mut state = self.answering().await;
         state.fence = Fence(state.fence.0 + 1);
         Ok(state.fence)
     }
 
     async fn advance(&self, fence: Fence, steps: &[Step], sorted: Sorted) -> Result<Advanced, StoreError> {
-        let mut state = self.state.lock();
+        let mut state = self.answering().await;
         match self.kind {
             Kind::Engine => state.advance(fence, &[], sorted),
             Kind::Database => state.advance(fence, steps, sorted),
@@ -216,15 +245,15 @@ impl Store for MemoryStore {
     }
 
     async fn progress(&self) -> Result<Vec<(LaneId, BatchId)>, StoreError> {
-        Ok(self.state.lock().progress.iter().map(|(lane, batch)| (*lane, *batch)).collect())
+        Ok(self.answering().await.progress.iter().map(|(lane, batch)| (*lane, *batch)).collect())
     }
 
     async fn tenure(&self) -> Result<Option<Tenure>, StoreError> {
-        Ok(self.state.lock().tenure)
+        Ok(self.answering().await.tenure)
     }
 
     async fn begin(&self, fence: Fence, holder: Holder) -> Result<(), StoreError> {
-        let mut state = self.state.lock();
+        let mut state = self.answering().await;
         state.check(fence)?;
         if self.kind == Kind::Database {
             state.progress.clear();
@@ -236,6 +265,12 @@ impl Store for MemoryStore {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        sync::{Arc, mpsc},
+        thread,
+        time::Duration,
+    };
+
     use super::*;
     use crate::contract::{self, block_on};
 
@@ -281,6 +316,25 @@ mod tests {
         store.set_away(false);
         block_on(store.commit(fence, &run)).unwrap();
         assert_eq!(store.rows().len(), 1);
+    }
+
+    #[test]
+    fn what_is_asked_of_a_store_that_hangs_is_answered_when_it_hangs_no_more() {
+        let store = Arc::new(MemoryStore::default());
+        let fence = block_on(store.take_over()).unwrap();
+        store.set_hanging(true);
+        let (asked, answer) = mpsc::channel();
+        let other = Arc::clone(&store);
+        let asking = thread::spawn(move || {
+            let run = contract::run([(1, Some(&b"one"[..]))]);
+            block_on(other.commit(fence, &run)).unwrap();
+            asked.send(block_on(other.get(&contract::key(1)))).unwrap();
+        });
+        assert!(answer.recv_timeout(Duration::from_millis(20)).is_err());
+        assert!(store.rows().is_empty());
+        store.set_hanging(false);
+        assert!(answer.recv().unwrap().unwrap().is_some());
+        asking.join().unwrap();
     }
 
     #[test]

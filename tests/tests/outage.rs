@@ -1,16 +1,19 @@
-//! The store goes away under a real server and comes back: what is accepted meanwhile is in the journal, and the store gets
+//! The store goes away under a real server, or hangs, and comes back: what is accepted meanwhile is in the journal, and the store gets
 //! all of it, in order.
 #![expect(clippy::unwrap_used, reason = "a test that can not run has failed")]
 
 use std::{sync::Arc, time::Duration};
 
-use proto_spec::{Event, Resume, UserId};
+use proto_spec::{ErrorCode, Event, Resume, ServerFrame, UserId};
 use server::{
     audit::Audit,
     auth::{Keys, SigningKey, generate_pem, mint},
     committer::OnStoreOutage,
     credentials::Credentials,
-    io::{DatabaseConfig, Node, NodeConfig, OriginLimits, StartError, TlsListen},
+    io::{
+        DatabaseConfig, Node, NodeConfig, OriginLimits, StartError, TlsListen,
+        counters::{CoreCounters, Counter},
+    },
     revocation::Revocations,
     shard::{Limits, Promise, Settings},
     tenure::{self, Foreign, TakeOverError},
@@ -20,14 +23,22 @@ use storage::{
     journal::{JournalConfig, recover},
 };
 use tempfile::TempDir;
-use tests::{device::Device, process::wall_now, wait_until};
+use tests::{
+    connection::{Connection, Received, hello},
+    device::{Device, Step},
+    process::wall_now,
+    wait_until,
+};
 
 const TEXT_BYTES: usize = 4_000;
 
 /// Messages that a writer has under way at most.
 const WINDOW: usize = 8;
 
-/// A server in this process, on a store that can be sent away.
+/// Reads that a core has under way at most.
+const READS_MAX: u16 = 4;
+
+/// A server in this process, on a store that can be sent away or made to hang.
 struct World {
     node: Node,
     store: Arc<MemoryStore>,
@@ -72,7 +83,7 @@ impl World {
             },
             seal_after_ms: 100,
             tenure_file: folder.path().join("TENURE"),
-            database: DatabaseConfig { lanes: 3, slow_after_ms: 200, reads_max: 4 },
+            database: DatabaseConfig { lanes: 3, slow_after_ms: 200, reads_max: READS_MAX.into() },
             on_store_outage,
             revocations: Revocations::default(),
             audit: Audit::off(),
@@ -91,16 +102,39 @@ impl World {
         (store, folder)
     }
 
+    fn token(&self, user: u64) -> String {
+        mint(&self.key, UserId(user), Duration::from_secs(3_600), wall_now()).unwrap()
+    }
+
     fn device(&self, user: u64, device: u64) -> Device {
-        let token = mint(&self.key, UserId(user), Duration::from_secs(3_600), wall_now()).unwrap();
-        let mut device = Device::new(user, device, token);
+        let mut device = Device::new(user, device, self.token(user));
         device.connect(self.node.address(), Resume::Stored);
         device
     }
 
+    /// Of all cores.
+    fn sum(&self, counter: impl Fn(&CoreCounters) -> &Counter) -> u64 {
+        self.node.counters().cores.iter().map(|core| counter(core).get()).sum()
+    }
+
     fn retries(&self) -> u64 {
-        let counters = self.node.counters();
-        counters.journal.ingest_retries.get() + counters.cores.iter().map(|core| core.commit_retries.get()).sum::<u64>()
+        self.node.counters().journal.ingest_retries.get() + self.sum(|core| &core.commit_retries)
+    }
+}
+
+/// A store that hangs, as long as this is there: a test that fails must not wait for it either.
+struct Hanging(Arc<MemoryStore>);
+
+impl Hanging {
+    fn new(store: &Arc<MemoryStore>) -> Self {
+        store.set_hanging(true);
+        Self(Arc::clone(store))
+    }
+}
+
+impl Drop for Hanging {
+    fn drop(&mut self) {
+        self.0.set_hanging(false);
     }
 }
 
@@ -216,6 +250,66 @@ fn refuse_while_away(promise: Promise) {
         writer.unanswered() == 0 && writer.uncommitted.is_empty()
     });
     check(&world, &writer);
+}
+
+#[test]
+fn who_needs_nothing_from_a_database_that_hangs_goes_on() {
+    for promise in [Promise::Journal, Promise::Store] {
+        let world = World::new(promise, OnStoreOutage::Accept);
+        let mut writer = world.device(1, 1);
+        say_until(&mut writer, "some are accepted", |writer| writer.accepted.len() >= 10);
+        writer.step_until("all is committed", |writer| writer.unanswered() == 0 && writer.uncommitted.is_empty());
+        let (hanging, queries) = (Hanging::new(&world.store), world.sum(|core| &core.queries));
+        // Each must be read from the database: far more than may be under way.
+        let mut newcomers: Vec<Connection> = (100..100 + 16 * u64::from(READS_MAX))
+            .map(|user| {
+                let mut newcomer = Connection::open(world.node.address()).unwrap();
+                newcomer.send(&[hello(&world.token(user), 1, Resume::Stored)]);
+                newcomer
+            })
+            .collect();
+        let all = queries + newcomers.len() as u64;
+        wait_until("they have been asked for", || world.sum(|core| &core.queries) >= all);
+        say_until(&mut writer, "some are local", |writer| writer.uncommitted.len() >= 10);
+        for newcomer in &mut newcomers {
+            assert!(matches!(newcomer.receive(Duration::ZERO), Received::Nothing));
+        }
+        drop(hanging);
+        for newcomer in &mut newcomers {
+            assert!(matches!(newcomer.frame(), Some(ServerFrame::Welcome { .. })));
+        }
+        writer.step_until("all is committed", |writer| writer.unanswered() == 0 && writer.uncommitted.is_empty());
+        check(&world, &writer);
+    }
+}
+
+#[test]
+fn who_waits_for_a_database_that_hangs_is_answered_by_the_stop() {
+    let world = World::new(Promise::Store, OnStoreOutage::Accept);
+    let mut writer = world.device(1, 1);
+    let text = "x".repeat(TEXT_BYTES);
+    let nothing = world.sum(|core| &core.received_bytes);
+    writer.say(2, &text);
+    writer.step_until("it is committed", |writer| writer.unanswered() == 0 && writer.uncommitted.is_empty());
+    let one = world.sum(|core| &core.received_bytes);
+    let hanging = Hanging::new(&world.store);
+    for _ in 0..WINDOW {
+        writer.say(2, &text);
+    }
+    let all = one + (one - nothing) * WINDOW as u64;
+    wait_until("they have been read", || world.sum(|core| &core.received_bytes) >= all);
+    let (store, folder) = world.stop();
+    let lost = loop {
+        if let Step::Lost(code) = writer.step(Duration::from_millis(5)) {
+            break code;
+        }
+    };
+    assert_eq!(lost, Some(ErrorCode::Stopping));
+    assert_eq!((writer.accepted.len(), writer.unanswered()), (1 + WINDOW, 0));
+    assert_eq!(writer.uncommitted.len(), WINDOW);
+    drop(hanging);
+    let again = World::on(store, folder, Promise::Store, OnStoreOutage::Accept).unwrap();
+    check(&again, &writer);
 }
 
 #[test]
