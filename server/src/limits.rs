@@ -270,8 +270,9 @@ pub const DEPARTURES_TURN_MAX: usize = 8;
 /// for each hello that it judges, since some will never say one.
 pub const ACCEPTS_TURN_MAX: usize = 2 * HELLOS_TURN_MAX;
 
-/// Shortest time between two lines about accepts that fail, in milliseconds. Each core tries again with every tick.
-pub const ACCEPT_WARN_MS: u64 = 1_000;
+/// Shortest time between two lines of a core about failures of one kind, in milliseconds. Accepts are tried again with every tick,
+/// and a crowd that comes back while a database is away fails by the thousands.
+pub const WARN_MS: u64 = 1_000;
 
 /// How long a connection that is being closed may take to read what is left for it, in milliseconds.
 pub const CLOSE_FLUSH_MS: u64 = 3_000;

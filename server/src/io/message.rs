@@ -1,7 +1,7 @@
 //! What cores, and the threads that work for them, tell each other.
 
 use proto_spec::{TimestampMs, UserId};
-use storage::{Answer, BatchId, LaneId};
+use storage::{Answer, BatchId, LaneId, StoreError};
 
 use super::{commit::Background, handoff::Guest};
 use crate::{
@@ -47,8 +47,8 @@ pub enum CoreMessage {
     Answer {
         /// To which query.
         query: QueryId,
-        /// `None`: the store could not be read.
-        answer: Option<Box<Answer>>,
+        /// What the store says, or why it could not be read.
+        answer: Box<Result<Answer, StoreError>>,
     },
     /// A connection that moves here: who it is. Its descriptor comes through the ring.
     Guest(Box<Guest>),

@@ -21,6 +21,7 @@ mod reactor;
 pub mod ring;
 pub mod socket;
 pub mod tasks;
+mod throttle;
 pub mod tls;
 pub mod token;
 

@@ -12,8 +12,7 @@ use std::{
 };
 
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
-use storage::{Query, Store};
-use tracing::warn;
+use storage::{Answer, Query, Store, StoreError};
 
 use super::{mailbox::Mailbox, message::CoreMessage, node::AbortOnPanic};
 use crate::{
@@ -84,27 +83,21 @@ impl Readers {
 fn read<S: Store>(store: &S, mailboxes: &[Mailbox<CoreMessage>], jobs: &Receiver<Job>) {
     let _guard = AbortOnPanic;
     for Job { core, id, query } in jobs {
-        let answer = answer(store, &query).map(Box::new);
+        let answer = Box::new(answer(store, &query));
         mailboxes[usize::from(core.0)].put_waiting(CoreMessage::Answer { query: id, answer });
     }
 }
 
-fn answer<S: Store>(store: &S, query: &Query) -> Option<storage::Answer> {
+fn answer<S: Store>(store: &S, query: &Query) -> Result<Answer, StoreError> {
     let mut wait_ms = QUERY_RETRY_MS;
-    for attempt in 1..=QUERY_ATTEMPTS {
+    for _ in 1..QUERY_ATTEMPTS {
         match pollster::block_on(storage::answer(store, query)) {
-            Ok(answer) => return Some(answer),
-            Err(error) => {
-                warn!(attempt, %error, "a query failed");
-                if !error.is_retryable() {
-                    return None;
-                }
-            }
+            Err(error) if error.is_retryable() => thread::sleep(Duration::from_millis(wait_ms)),
+            ended => return ended,
         }
-        thread::sleep(Duration::from_millis(wait_ms));
         wait_ms *= 2;
     }
-    None
+    pollster::block_on(storage::answer(store, query))
 }
 
 #[cfg(test)]
@@ -115,7 +108,7 @@ mod tests {
     use super::*;
 
     /// The answer to one query, when the store fails as often as told before.
-    fn ask_after_failures(failures: usize) -> Option<Box<storage::Answer>> {
+    fn ask_after_failures(failures: usize) -> Result<Answer, StoreError> {
         let store = Arc::new(MemoryStore::default());
         store.fail_next_reads(failures);
         let mailboxes: Arc<[_]> = vec![Mailbox::new().unwrap()].into();
@@ -128,15 +121,15 @@ mod tests {
             thread.join().unwrap();
         }
         match mailboxes[0].take() {
-            Some(CoreMessage::Answer { query: QueryId(5), answer }) => answer,
+            Some(CoreMessage::Answer { query: QueryId(5), answer }) => *answer,
             other => panic!("{other:?}"),
         }
     }
 
     #[test]
-    fn a_query_that_fails_is_tried_again_and_in_the_end_answered_with_nothing() {
-        assert!(matches!(ask_after_failures(0).as_deref(), Some(storage::Answer::User(_))));
-        assert!(ask_after_failures(2).is_some());
-        assert!(ask_after_failures(1_000).is_none());
+    fn a_query_that_fails_is_tried_again_but_not_for_ever() {
+        assert!(matches!(ask_after_failures(0), Ok(Answer::User(_))));
+        assert!(ask_after_failures(QUERY_ATTEMPTS as usize - 1).is_ok());
+        assert!(ask_after_failures(QUERY_ATTEMPTS as usize).is_err());
     }
 }

@@ -36,6 +36,7 @@ use super::{
     ring::{Completion, Ring},
     socket::Connections,
     tasks::{Database, Done, Tasks},
+    throttle::Throttle,
     token::Op,
 };
 use crate::{
@@ -89,9 +90,11 @@ pub(super) struct Reactor {
     plain: Vec<u8>,
     /// Places of accepts that are not under way; begun with the next tick.
     accepts_idle: Vec<u32>,
-    /// Accepts that have failed since that was last told, and when it may be told again.
-    accepts_failed: u64,
-    accept_warn_at_ms: u64,
+    /// What is told of accepts that fail.
+    accept_warnings: Throttle,
+    /// And of queries: of those that found the store away, and of those that found something wrong in it.
+    away_warnings: Throttle,
+    query_warnings: Throttle,
     next_tick_ms: u64,
     origins_sweep_ms: u64,
     /// When to look again whether the database is still this server's.
@@ -161,8 +164,9 @@ impl Reactor {
             completions: Vec::new(),
             plain: Vec::new(),
             accepts_idle: (0..ACCEPTS_TURN_MAX as u32).collect(),
-            accepts_failed: 0,
-            accept_warn_at_ms: 0,
+            accept_warnings: Throttle::default(),
+            away_warnings: Throttle::default(),
+            query_warnings: Throttle::default(),
             next_tick_ms: 0,
             origins_sweep_ms: 0,
             next_check_ms: 0,
@@ -319,7 +323,7 @@ impl Reactor {
         match message {
             CoreMessage::Envelope(envelope) => self.feed(now, Input::Envelope(envelope)),
             CoreMessage::News(news) => self.on_news(now, news),
-            CoreMessage::Answer { query, answer } => self.on_answer(now, query, answer.map(|answer| *answer)),
+            CoreMessage::Answer { query, answer } => self.on_answer(now, query, *answer),
             CoreMessage::Unfinished(user) => self.feed(now, Input::Unfinished(user)),
             CoreMessage::Revoked(Subject { user, device }, issued_up_to) => {
                 self.feed(now, Input::Revoked { user, device, issued_up_to });
@@ -454,14 +458,33 @@ impl Reactor {
         }
     }
 
-    fn on_answer(&mut self, now: Now, query: QueryId, answer: Option<Answer>) {
-        if answer.is_none() {
-            self.counters().queries_failed.one();
-        }
+    fn on_answer(&mut self, now: Now, query: QueryId, answer: Result<Answer, StoreError>) {
+        let answer = answer.inspect_err(|error| self.on_query_failed(now, error)).ok();
         self.feed(now, Input::Answer { query, answer });
     }
 
+    fn on_query_failed(&mut self, now: Now, error: &StoreError) {
+        self.counters().queries_failed.one();
+        let warnings = if error.is_retryable() { &mut self.away_warnings } else { &mut self.query_warnings };
+        if let Some(times) = warnings.another(now.monotonic_ms) {
+            warn!(core = self.core.0, %error, times, "a query failed");
+        }
+    }
+
     // ---- time
+
+    /// Tells of the failures that were too many for a line each.
+    fn tell_the_rest(&mut self, now: Now) {
+        let core = self.core.0;
+        if let Some(times) = self.accept_warnings.rest(now.monotonic_ms) {
+            warn!(core, times, "accept failed");
+        }
+        for warnings in [&mut self.away_warnings, &mut self.query_warnings] {
+            if let Some(times) = warnings.rest(now.monotonic_ms) {
+                warn!(core, times, "a query failed");
+            }
+        }
+    }
 
     fn take_time(&mut self, now: Now) {
         if self.shared.is_stopping() && self.draining_since_ms.is_none() {
@@ -472,6 +495,7 @@ impl Reactor {
         }
         self.next_tick_ms = now.monotonic_ms + TICK_MS;
         self.credentials = self.shared.credentials();
+        self.tell_the_rest(now);
         if self.draining_since_ms.is_none() {
             for place in self.accepts_idle.drain(..) {
                 self.ring.accept(self.shared.listener_of(place).0.as_fd(), place);

@@ -5,7 +5,6 @@ use std::{cell::RefCell, collections::VecDeque, fmt, future::Future, pin::Pin, r
 
 use storage::{Advanced, Answer, Fence, LaneId, Query, Run, Step, Store, StoreError, fold::Sorted};
 use tokio::sync::Notify;
-use tracing::warn;
 
 use crate::{lanes::Work, limits::QUERY_QUEUE_MAX, shard::QueryId};
 
@@ -66,8 +65,8 @@ pub enum Done {
     },
     /// A look whether the fence still holds.
     Checked(Result<(), StoreError>),
-    /// A read; without an answer when the store could not be read.
-    Answer(QueryId, Option<Answer>),
+    /// A read.
+    Answer(QueryId, Result<Answer, StoreError>),
 }
 
 /// The tasks of one core. Made and used on its thread.
@@ -137,8 +136,7 @@ impl Tasks {
             let (answer, ended) = (Arc::clone(&self.database.answer), Rc::clone(&self.done));
             tokio_uring::spawn(async move {
                 // Its client has tried again already, as long as it may.
-                let answer = answer(query).await.inspect_err(|error| warn!(%error, "a query failed"));
-                ended.push(Done::Answer(id, answer.ok()));
+                ended.push(Done::Answer(id, answer(query).await));
             });
         }
     }

@@ -21,7 +21,7 @@ use crate::{
     audit::{Event, What},
     auth::{Claims, TokenError},
     handshake::{Step, bye},
-    limits::{ACCEPT_WARN_MS, HELLOS_TURN_MAX, RETRY_BUSY_MS, RETRY_STOPPING_MS},
+    limits::{HELLOS_TURN_MAX, RETRY_BUSY_MS, RETRY_STOPPING_MS},
     shard::{Close, ConnId, Connected, Grant, Input, Now, Refresh},
     topology::CoreId,
 };
@@ -93,11 +93,8 @@ impl Reactor {
     /// until then the others wait in the listener's queue.
     pub(super) fn on_accept_failed(&mut self, now: Now, result: i32) {
         self.counters().accepts_failed.one();
-        self.accepts_failed += 1;
-        if now.monotonic_ms >= self.accept_warn_at_ms {
-            let times = std::mem::take(&mut self.accepts_failed);
+        if let Some(times) = self.accept_warnings.another(now.monotonic_ms) {
             warn!(core = self.core.0, error = %error_of(result), times, "accept failed");
-            self.accept_warn_at_ms = now.monotonic_ms + ACCEPT_WARN_MS;
         }
     }
 

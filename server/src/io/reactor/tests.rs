@@ -27,7 +27,7 @@ use crate::{
         Controls, Counters, OriginLimits, capacity::Capacity, node::Transport, origins::Origins, socket::Stage,
         tls::ServerTls,
     },
-    limits::{ACCEPT_WARN_MS, HELLOS_TURN_MAX, STOP_MS},
+    limits::{HELLOS_TURN_MAX, STOP_MS, WARN_MS},
     revocation::{Change, Subject},
     shard::{ConnId, Limits, Promise, Settings},
     topology::Topology,
@@ -422,6 +422,21 @@ fn those_whose_hello_waits_when_the_server_stops_get_a_bye_judged_or_not() {
     world.assert_nobody_is_left();
 }
 
+#[test]
+fn queries_that_fail_are_told_together_by_their_kind() {
+    let mut world = World::new([64, 64]);
+    let core = &mut world.cores[0];
+    let away = || StoreError::Unavailable { reason: "a test asked for it".to_owned() };
+    let now = Now { monotonic_ms: 1, ..Clock::new().now() };
+    for error in [away(), away(), StoreError::Refused { reason: "a test asked for it".to_owned() }, away()] {
+        core.on_query_failed(now, &error);
+    }
+    assert_eq!(core.counters().queries_failed.get(), 4);
+    assert_eq!(core.query_warnings.rest(u64::MAX / 2), None, "the only one of its kind");
+    assert_eq!(core.away_warnings.rest(WARN_MS), None, "not yet");
+    assert_eq!(core.away_warnings.rest(1 + WARN_MS), Some(2));
+}
+
 /// A second core would take what the first one can not: here the only one that accepts has a table of one slot.
 #[test]
 fn an_accept_that_fails_is_told_once_a_second_and_tried_again_with_a_tick() {
@@ -435,12 +450,9 @@ fn an_accept_that_fails_is_told_once_a_second_and_tried_again_with_a_tick() {
         world.cores[0].turn().unwrap();
     }
     assert_eq!(core(&world), (1, 1), "no tick, no attempt");
-    let told_at_ms = world.cores[0].accept_warn_at_ms - ACCEPT_WARN_MS;
-    for (ms, untold) in [(1, 1), (ACCEPT_WARN_MS - 1, 2), (ACCEPT_WARN_MS, 0), (ACCEPT_WARN_MS + 1, 1)] {
-        let now = Now { monotonic_ms: told_at_ms + ms, ..Clock::new().now() };
-        world.cores[0].on_accept_failed(now, -libc::ENFILE);
-        assert_eq!(world.cores[0].accepts_failed, untold);
-    }
+    let warnings = &mut world.cores[0].accept_warnings;
+    assert_eq!(warnings.another(0), None, "the first one has just been told");
+    assert_eq!(warnings.rest(u64::MAX / 2), Some(1));
     drop(first);
     world.cores[0].next_tick_ms = 0;
     world.until(&[0], |world| world.cores[0].connections.is_empty());
