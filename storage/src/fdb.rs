@@ -465,8 +465,9 @@ impl Store for FdbStore {
     }
 
     async fn progress(&self) -> Result<Vec<(LaneId, BatchId)>, StoreError> {
-        // At most one for each number of a lane: a request is enough.
-        let all = &RangeOption { mode: StreamingMode::WantAll, ..self.keys.all_progress().into() };
+        // In one batch, and no more than there are numbers of lanes.
+        let limit = Some(usize::from(u16::MAX) + 1);
+        let all = &RangeOption { mode: StreamingMode::Exact, limit, ..self.keys.all_progress().into() };
         self.read(|transaction| async move {
             let mut progress = Vec::new();
             for row in &transaction.get_range(all, 1, SNAPSHOT).await? {

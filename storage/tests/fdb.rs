@@ -33,6 +33,7 @@ const CHECKS: &[Check] = &checks![
     foundationdb_fulfils_the_contract,
     pages_in_the_middle_of_a_large_log_are_bounded_by_bytes_and_join,
     rows_without_a_value_are_in_ranges,
+    the_progress_of_every_lane_is_told,
     readers_and_the_writer_of_a_log_never_conflict,
     an_advance_in_flight_is_in_the_store_when_another_takes_over_or_never,
     an_advance_that_is_dropped_is_made_whole_or_not_at_all,
@@ -195,6 +196,21 @@ fn rows_without_a_value_are_in_ranges(cluster: &Cluster) {
     assert_eq!(rows.iter().map(|(_, value)| &value[..]).collect::<Vec<_>>(), [b"".as_slice(), b"two", b""]);
     let only = block_on(store.range(&log(3, 3, Direction::Forwards))).unwrap().rows;
     assert_eq!((only.len(), only[0].1.len()), (1, 0));
+}
+
+/// As many as the largest server has, under the longest prefix.
+fn the_progress_of_every_lane_is_told(cluster: &Cluster) {
+    let mut place = Place::new(cluster);
+    place.config.prefix = format!("{:x<32}", place.config.prefix);
+    let store = place.open();
+    let fence = block_on(store.take_over()).unwrap();
+    let lanes = 128 * 16;
+    let steps: Vec<Step> = (0..lanes).map(|lane| step(lane, 0, u64::from(lane) + 1)).collect();
+    block_on(store.advance(fence, &steps, sorted([]))).unwrap();
+    let progress = block_on(store.progress()).unwrap();
+    let wanted = (0..lanes).map(|lane| (LaneId(lane), BatchId(u64::from(lane) + 1)));
+    assert_eq!(progress.len(), usize::from(lanes));
+    assert!(progress.into_iter().eq(wanted));
 }
 
 fn readers_and_the_writer_of_a_log_never_conflict(cluster: &Cluster) {
