@@ -10,7 +10,7 @@ use std::{
     net::{SocketAddr, TcpListener},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
-    process::{self, ExitCode},
+    process::ExitCode,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -38,7 +38,7 @@ use server::{
     metrics,
     migrate_command::{self, Direction, Terminal},
     operator::{self, Operator, Wish},
-    process::Usage,
+    process::{Usage, exit_at_once},
     revocation::{Revocations, Subject},
     revocation_file::RevocationFile,
     shard::{Promise, Settings},
@@ -157,7 +157,7 @@ struct JournalArguments {
 enum JournalAction {
     /// Tell what the journal holds: segments, batches, records by kind, and whether it is whole.
     Status,
-    /// Print one line a record: segment, offset, lsn, core, batch, kind, user, seq, peer, bytes of text; tabs between them.
+    /// Print one line a record: segment, offset, lsn, lane, batch, kind, user, seq, peer, bytes of text; tabs between them.
     List {
         /// Only what happened in this user's log.
         #[arg(long, value_name = "ID", value_parser = parse_user)]
@@ -385,7 +385,7 @@ fn migrate(arguments: &MigrateArguments) -> anyhow::Result<()> {
         let _ = writeln!(io::stderr(), "\n{signal}: stopping when this run is done; a second signal exits at once");
         tokio::select! {
             moved = moving => Ok(moved.context("the migration")??),
-            _ = ending.next() => process::exit(130),
+            _ = ending.next() => exit_at_once(130),
         }
     })
 }
@@ -537,7 +537,7 @@ async fn attend(
             signal = ending.next() => {
                 tracing::warn!(signal, "exiting at once");
                 // The status of a process that was ended by SIGINT, as shells report it.
-                process::exit(130)
+                exit_at_once(130)
             }
         }
     };

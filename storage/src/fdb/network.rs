@@ -42,7 +42,8 @@ impl Network {
             return Err(refused("a process can start the network of FoundationDB only once"));
         }
         let network = FdbApiBuilder::default().set_runtime_version(API_VERSION).build().map_err(errors::store_error)?;
-        // SAFETY: what it gives is dropped before the process exits: by the end of `main`, as the documentation above demands.
+        // SAFETY: what it gives is dropped before the process exits: by the end of `main`, as the documentation above demands. Who is in a
+        // hurry ends the process without what is run at an exit.
         let running = unsafe { network.boot() }.map_err(errors::store_error)?;
         Ok(Self { _running: Arc::new(running) })
     }
