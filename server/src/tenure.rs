@@ -12,7 +12,7 @@ use std::{
 
 use rand::random;
 use serde::{Deserialize, Serialize};
-use storage::{Fence, Holder, Kind, Store, StoreError, Tenure};
+use storage::{Fence, Holder, Kind, Store, StoreError, Tenure, migrate::is_unfinished};
 use thiserror::Error;
 
 /// The file's name, in the journal's folder's parent.
@@ -80,6 +80,9 @@ pub enum TakeOverError {
     /// The file that says whose the journal is.
     #[error(transparent)]
     Tenure(#[from] TenureError),
+    /// A migration into the store has begun since it was looked at.
+    #[error("a migration into this store is under way: let it end, or run the same `ringpost migrate` again")]
+    Unfinished,
     /// It belongs elsewhere.
     #[error(
         "the journal in {} holds {batches} batches that cannot be brought into this store: {why}. Start with the store that they \
@@ -100,7 +103,8 @@ pub enum TakeOverError {
 /// they are.
 ///
 /// # Errors
-/// They do not, and then nobody lost the store; or something could not be read, or the store failed.
+/// They do not, and then nobody lost the store; a part of the history is missing in it; or something could not be read, or the store
+/// failed.
 pub fn take_over<S: Store>(store: &S, file: &Path, journal: &Path, batches: u64) -> Result<Fence, TakeOverError> {
     let own = load(file)?;
     let belongs = || {
@@ -115,6 +119,9 @@ pub fn take_over<S: Store>(store: &S, file: &Path, journal: &Path, batches: u64)
     belongs()?;
     let fence = pollster::block_on(store.take_over())?;
     belongs()?;
+    if pollster::block_on(is_unfinished(store))? {
+        return Err(TakeOverError::Unfinished);
+    }
     Ok(fence)
 }
 
@@ -187,6 +194,11 @@ pub fn replace(path: &Path, text: &str) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use storage::{
+        MemoryStore,
+        migrate::{HistoryId, Migration},
+    };
+
     use super::*;
 
     const OURS: Tenure = Tenure { holder: Holder(7), fence: Fence(3) };
@@ -233,5 +245,16 @@ mod tests {
         assert_eq!(check(Kind::Database, Some(OURS), None), Err(Foreign::OfAnother));
         assert_eq!(check(Kind::Database, Some(OURS), Some(later)), Err(Foreign::Outdated));
         assert_eq!(check(Kind::Database, Some(OURS), Some(other)), Err(Foreign::TakenOver));
+    }
+
+    #[test]
+    fn a_store_that_somebody_moves_a_history_into_is_not_served_from() {
+        let (source, database) = (MemoryStore::default(), MemoryStore::database());
+        let fence = pollster::block_on(source.take_over()).unwrap();
+        pollster::block_on(Migration::begin(&source, fence, &database, HistoryId(1))).unwrap();
+        let nowhere = Path::new("nothing is read there");
+        let refused = take_over(&database, nowhere, nowhere, 0).unwrap_err();
+        assert!(matches!(refused, TakeOverError::Unfinished), "{refused}");
+        assert!(refused.to_string().contains("ringpost migrate"), "{refused}");
     }
 }
