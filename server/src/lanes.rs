@@ -26,8 +26,6 @@ pub struct Work {
     pub sorted: Sorted,
     /// How many batches.
     pub batches: usize,
-    /// Of records.
-    pub bytes: usize,
 }
 
 /// What has become of a commit.
@@ -52,6 +50,8 @@ pub struct Lanes {
     first: LaneId,
     lanes: Vec<Lane>,
     slow_after_ms: u64,
+    /// Bytes of the records of all that waits.
+    waiting_bytes: usize,
 }
 
 #[derive(Debug, Default)]
@@ -80,11 +80,12 @@ impl Lanes {
     pub fn new(lanes: impl ExactSizeIterator<Item = LaneId>, slow_after_ms: u64) -> Self {
         let mut lanes = lanes.peekable();
         let first = lanes.peek().copied().unwrap_or_default();
-        Self { first, lanes: lanes.map(|_| Lane::default()).collect(), slow_after_ms }
+        Self { first, lanes: lanes.map(|_| Lane::default()).collect(), slow_after_ms, waiting_bytes: 0 }
     }
 
     /// Takes a batch, whose number is the one after that of the lane's last.
     pub fn push(&mut self, now_ms: u64, lane: LaneId, id: BatchId, bytes: Vec<u8>) {
+        self.waiting_bytes += bytes.len();
         let lane = self.lane(lane);
         debug_assert!(lane.waiting.back().is_none_or(|last| last.id.0 + 1 == id.0));
         lane.waiting.push_back(Waiting { id, since_ms: now_ms, bytes });
@@ -112,11 +113,16 @@ impl Lanes {
         debug_assert!(lane.trying > 0 && lane.retry_at_ms.is_none(), "no commit is under way");
         match result {
             Ok(_) => {
-                let last = lane.waiting.drain(..lane.trying).next_back();
-                lane.stored = last.map_or(lane.stored, |batch| batch.id);
+                let mut stored_bytes = 0;
+                for batch in lane.waiting.drain(..lane.trying) {
+                    lane.stored = batch.id;
+                    stored_bytes += batch.bytes.len();
+                }
                 lane.trying = 0;
                 lane.failures = 0;
-                Outcome::Stored(lane.stored)
+                let stored = lane.stored;
+                self.waiting_bytes -= stored_bytes;
+                Outcome::Stored(stored)
             }
             Err(error @ (StoreError::Fenced { .. } | StoreError::OutOfStep { .. })) => Outcome::Lost(error),
             Err(error) => {
@@ -156,8 +162,7 @@ impl Lanes {
     /// Batches that are not in the store, and the bytes of their records.
     #[must_use]
     pub fn waiting(&self) -> (usize, usize) {
-        let waiting = self.lanes.iter().flat_map(|lane| &lane.waiting);
-        waiting.fold((0, 0), |(batches, bytes), batch| (batches + 1, bytes + batch.bytes.len()))
+        (self.lanes.iter().map(|lane| lane.waiting.len()).sum(), self.waiting_bytes)
     }
 
     fn lane(&mut self, lane: LaneId) -> &mut Lane {
@@ -186,14 +191,12 @@ impl Lane {
             self.trying = self.waiting.iter().take_while(fits).count().max(1);
         }
         let mut fold = Fold::default();
-        let mut bytes = 0;
         let mut up_to = self.stored;
         for batch in self.waiting.range(..self.trying) {
             fold.add(&batch.bytes).expect("a shard's own batch can be read");
-            bytes += batch.bytes.len();
             up_to = batch.id;
         }
-        Work { step: Step { lane, after: self.stored, up_to }, sorted: fold.sort(), batches: self.trying, bytes }
+        Work { step: Step { lane, after: self.stored, up_to }, sorted: fold.sort(), batches: self.trying }
     }
 
     fn releases(&self) -> Option<BatchId> {
