@@ -180,7 +180,8 @@ pub const SEAL_AFTER_MS: u64 = 60_000;
 /// The same where the segment's way into the database makes `committed` of `local`, in milliseconds.
 pub const SEAL_AFTER_COMMITTED_MS: u64 = 500;
 
-/// Of the failures of a commit in a row, one of so many is told to the operator: the first, and then about one a minute.
+/// Of the failures of a commit in a row, one of so many is told to the operator: the first, and then about one a minute, or one in
+/// eight if each attempt has to time out.
 pub const LANE_FAILURES_TOLD: u32 = 80;
 
 /// How often a server that has nothing to commit looks whether the database is still its own, in milliseconds.
@@ -337,8 +338,14 @@ pub const BATCH_BYTES_MAX: usize = 256 * 1024;
 /// once must not make one core hold all of them twice.
 pub const OUTPUT_TURN_BYTES_MAX: usize = 1024 * 1024;
 
-/// Queries that wait for the reader threads, or for one of the reads that a core has under way in a database. A core whose queries do not fit stops reading from its clients.
+/// Queries that wait for the reader threads. A core whose queries do not fit stops reading from its clients, until the threads have
+/// caught up.
 pub const QUERY_QUEUE_MAX: usize = 4 * 1024;
+
+/// Queries of a core that wait for one of the reads that it has under way in a database, until it stops reading from its clients. While
+/// a database hangs none of them gets on: pages, logins and sends that need more are refused long before that, so that those who need
+/// nothing go on.
+pub const QUERIES_WAITING_MAX: usize = 4 * QUERIES_IN_FLIGHT_MAX;
 
 /// Threads that read the store. Reads that hit its cache take microseconds; a few threads keep a disk busy.
 pub const READER_THREADS: usize = 2;

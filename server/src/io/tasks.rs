@@ -6,7 +6,7 @@ use std::{cell::RefCell, collections::VecDeque, fmt, future::Future, pin::Pin, r
 use storage::{Advanced, Answer, Fence, LaneId, Query, Run, Step, Store, StoreError, fold::Sorted};
 use tokio::sync::Notify;
 
-use crate::{lanes::Work, limits::QUERY_QUEUE_MAX, shard::QueryId};
+use crate::{lanes::Work, limits::QUERIES_WAITING_MAX, shard::QueryId};
 
 /// What the database will have said.
 type Said<T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send>>;
@@ -161,7 +161,7 @@ impl Tasks {
     /// Whether so many queries wait that the source must too. A few do whenever the database hangs: who has nothing to ask goes on.
     #[must_use]
     pub fn is_stalled(&self) -> bool {
-        self.waiting.len() >= QUERY_QUEUE_MAX
+        self.waiting.len() >= QUERIES_WAITING_MAX
     }
 
     /// Waits until something has ended.
