@@ -25,7 +25,7 @@ use tracing::{debug, error, info, warn};
 use super::{commit::Background, counters::Counters, mailbox::Mailbox, message::CoreMessage, node::AbortOnPanic};
 use crate::{
     committer::{Duty, ingest_retry_ms},
-    limits::{INGEST_RETRY_MS, UNFINISHED_PAGE},
+    limits::{INGEST_RETRY_MS, TICK_MS, UNFINISHED_PAGE},
     topology::Topology,
 };
 
@@ -140,11 +140,21 @@ impl<S: Store> World<S> {
                         self.tell(Background::StoreAway);
                     }
                     failures += 1;
-                    thread::sleep(Duration::from_millis(ingest_retry_ms(failures, error.is_retryable())));
+                    self.wait(ingest_retry_ms(failures, error.is_retryable()));
                 }
             }
         }
         false
+    }
+
+    /// Sleeps for so many milliseconds, or until the node has ended.
+    fn wait(&self, ms: u64) {
+        let until = Instant::now() + Duration::from_millis(ms);
+        while !self.ended.load(Ordering::Relaxed)
+            && let Some(left) = until.checked_duration_since(Instant::now())
+        {
+            thread::sleep(left.min(Duration::from_millis(TICK_MS)));
+        }
     }
 
     /// Brings a segment into the store, unless `committed` says that an earlier attempt came so far, and gives its file
@@ -199,7 +209,7 @@ impl<S: Store> World<S> {
                 }
                 Err(error) => {
                     warn!(%error, "users with unfinished duties could not be read; trying again");
-                    thread::sleep(Duration::from_millis(INGEST_RETRY_MS));
+                    self.wait(INGEST_RETRY_MS);
                 }
             }
         }
