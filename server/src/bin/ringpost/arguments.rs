@@ -1,0 +1,217 @@
+//! The command line.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use anyhow::{anyhow, bail};
+use clap::{Parser, Subcommand};
+use proto_spec::{DeviceId, UserId};
+use server::{auth, config::Backend};
+
+#[derive(Parser)]
+#[command(name = "ringpost", version)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Serve until a signal comes.
+    Serve(ServeArguments),
+    /// Mint a token for a user and print it.
+    Token(TokenArguments),
+    /// Make all tokens void that a user, or one device, has by now. Connections end at once; newer tokens are good.
+    Revoke(RevokeArguments),
+    /// Print which revocations are in force.
+    Revocations(FolderArguments),
+    /// Look at the journal of a stopped server, check it, save it, bring it into the store.
+    Journal(JournalArguments),
+    /// Move the history of a stopped server from one store to another.
+    Migrate(MigrateArguments),
+}
+
+#[derive(clap::Args, Default)]
+pub(crate) struct ServeArguments {
+    /// Configuration file; server/ringpost.example.toml has every key.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Check the configuration, print it with all defaults, and start nothing.
+    #[arg(long)]
+    pub(crate) check_config: bool,
+    /// Threads that serve, one per core; 0: as many as the machine has.
+    #[arg(long, value_name = "N")]
+    pub(crate) cores: Option<u16>,
+    /// Where clients connect.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// Data folder.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) data: Option<PathBuf>,
+    /// Serve TLS with a certificate for this machine's names that the server makes itself, once, in its data folder.
+    #[arg(long)]
+    pub(crate) tls_self_signed: bool,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct TokenArguments {
+    /// User id: a number from 1 on.
+    #[arg(long, value_name = "ID", value_parser = parse_user)]
+    pub(crate) user: UserId,
+    /// The only device that the token is good for. Without it: all of the user's.
+    #[arg(long, value_name = "ID", value_parser = parse_device)]
+    pub(crate) device: Option<DeviceId>,
+    /// How long the token is good: a number and s, m, h or d.
+    #[arg(long, value_name = "TIME", value_parser = parse_ttl, default_value = "30d")]
+    pub(crate) ttl: Duration,
+    /// Data folder of the server.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) data: Option<PathBuf>,
+    /// Configuration file of the server.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct FolderArguments {
+    /// Data folder of the server.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) data: Option<PathBuf>,
+    /// Configuration file of the server.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct RevokeArguments {
+    /// Whose tokens.
+    #[arg(long, value_name = "ID", value_parser = parse_user)]
+    pub(crate) user: UserId,
+    /// Those of this device only.
+    #[arg(long, value_name = "ID", value_parser = parse_device)]
+    pub(crate) device: Option<DeviceId>,
+    /// Take a revocation back: tokens that were void are good again.
+    #[arg(long)]
+    pub(crate) lift: bool,
+    #[command(flatten)]
+    pub(crate) folder: FolderArguments,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct JournalArguments {
+    #[command(subcommand)]
+    pub(crate) action: JournalAction,
+    /// Data folder of the server.
+    #[arg(long, value_name = "FOLDER", global = true)]
+    pub(crate) data: Option<PathBuf>,
+    /// Configuration file of the server.
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(crate) config: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum JournalAction {
+    /// Tell what the journal holds: segments, batches, records by kind, and whether it is whole.
+    Status,
+    /// Print one line a record: segment, offset, lsn, lane, batch, kind, user, seq, peer, bytes of text; tabs between them.
+    List {
+        /// Only what happened in this user's log.
+        #[arg(long, value_name = "ID", value_parser = parse_user)]
+        user: Option<UserId>,
+        /// No more lines than these.
+        #[arg(long, value_name = "N")]
+        limit: Option<u64>,
+        /// Show what people wrote, in one more column.
+        #[arg(long)]
+        text: bool,
+    },
+    /// Read everything, checksums included. Exits with 0 if it is whole (a torn tail is), with 1 if it is damaged.
+    Verify,
+    /// Write all records, texts included, as lines of JSON into a new file that only its owner can read.
+    Export {
+        /// A file that does not exist yet.
+        file: PathBuf,
+    },
+    /// Bring the whole journal into the store, as a start of the server does, and exit.
+    Replay {
+        /// Of a damaged journal, take what is whole before the damage, and move the damaged file and all later ones into
+        /// journal/damaged-DATE. What was accepted after the damage is then not in the history.
+        #[arg(long)]
+        up_to_damage: bool,
+    },
+}
+
+#[derive(clap::Args)]
+pub(crate) struct MigrateArguments {
+    /// Where the history is: embedded or foundationdb.
+    #[arg(long, value_name = "STORE", value_parser = parse_backend)]
+    pub(crate) from: Backend,
+    /// Where it is to be.
+    #[arg(long, value_name = "STORE", value_parser = parse_backend)]
+    pub(crate) to: Backend,
+    #[command(flatten)]
+    pub(crate) folder: FolderArguments,
+}
+
+pub(crate) fn parse_user(text: &str) -> Result<UserId, &'static str> {
+    auth::parse_user(text).ok_or("a user id is a number from 1 on")
+}
+
+pub(crate) fn parse_backend(text: &str) -> Result<Backend, &'static str> {
+    let all = [Backend::Embedded, Backend::FoundationDb];
+    all.into_iter().find(|backend| backend.to_string() == text).ok_or("a store is embedded or foundationdb")
+}
+
+pub(crate) fn parse_device(text: &str) -> Result<DeviceId, &'static str> {
+    auth::parse_device(text).ok_or("a device id is a number from 1 on")
+}
+
+/// Longest life of a token: ten years. Who wants longer, wants a new key.
+pub(crate) const TTL_S_MAX: u64 = 3650 * 24 * 3600;
+
+pub(crate) fn parse_ttl(text: &str) -> anyhow::Result<Duration> {
+    let wrong = || anyhow!("a time is a number and a unit: 45s, 15m, 12h or 30d");
+    let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(wrong)?;
+    let unit_s = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 24 * 3600,
+        _ => return Err(wrong()),
+    };
+    if !number.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(wrong());
+    }
+    let seconds = number.parse::<u64>().map_err(|_| wrong())?.saturating_mul(unit_s);
+    if !(1..=TTL_S_MAX).contains(&seconds) {
+        bail!("a token is good for 1s to 3650d");
+    }
+    Ok(Duration::from_secs(seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn times_have_one_number_and_one_unit() {
+        for (text, seconds) in [("45s", 45), ("15m", 900), ("12h", 43_200), ("30d", 2_592_000), ("3650d", TTL_S_MAX)] {
+            assert_eq!(parse_ttl(text).unwrap(), Duration::from_secs(seconds));
+        }
+        for text in ["", "d", "30", "0d", "-1d", "+1d", "1.5h", "1 d", "30D", "3651d", "99999999999999999999d", "1é"] {
+            assert!(parse_ttl(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn user_zero_is_no_user() {
+        assert!(parse_user("0").is_err());
+        assert_eq!(parse_user("7"), Ok(UserId(7)));
+    }
+}

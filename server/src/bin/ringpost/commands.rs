@@ -1,0 +1,127 @@
+//! The commands that do their work and exit: tokens, revocations, the journal, migrations.
+
+use std::{
+    fs,
+    io::{self, BufWriter, ErrorKind, IsTerminal as _, Write as _},
+    os::unix::fs::MetadataExt as _,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::{Context as _, anyhow, bail};
+use clap::CommandFactory as _;
+use proto_spec::TimestampMs;
+use server::{
+    audit::AuditLog,
+    auth::{self, Mint},
+    credentials::key_path,
+    datadir::{DataDir, DataDirError},
+    journal_command::{self, Action, List, OnDamage, Text},
+    keyfile::{self, KeyFileError},
+    migrate_command::{self, Direction, Terminal},
+    operator::{self, Wish},
+    process::exit_at_once,
+};
+
+use crate::{
+    arguments::{Arguments, FolderArguments, JournalAction, JournalArguments, MigrateArguments, TokenArguments},
+    load_config, open_audit_log, print,
+    signals::Ending,
+};
+
+pub(crate) fn token(arguments: &TokenArguments) -> anyhow::Result<()> {
+    let config = load_config(arguments.config.as_deref(), arguments.data.as_deref())?;
+    let key = keyfile::load_signing_key(&key_path(&config)).map_err(|error| match error {
+        KeyFileError::NotFound { .. } if config.auth.key_file().is_none() => {
+            anyhow!("{error}: start the server once, which makes one, or name its data folder with --data")
+        }
+        error => error.into(),
+    })?;
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).context("this machine's clock is before 1970")?;
+    let now = TimestampMs(u64::try_from(since_1970.as_millis())?);
+    let what = Mint {
+        user: arguments.user,
+        device: arguments.device,
+        ttl: arguments.ttl,
+        audience: config.auth.audience(),
+        issuer: config.auth.issuer(),
+    };
+    print(&format!("{}\n", auth::mint_with(&key, &what, now)?))
+}
+
+/// Asks the server that runs, or does it in the files of one that does not.
+pub(crate) fn revocations(folder: &FolderArguments, wish: Wish) -> anyhow::Result<()> {
+    let config = load_config(folder.config.as_deref(), folder.data.as_deref())?;
+    let answer = match DataDir::open_existing(&config.data_dir) {
+        Ok(data) => {
+            let log = match wish {
+                Wish::List => AuditLog::default(),
+                Wish::Revoke(_) | Wish::Lift(_) => open_audit_log(&config, &data)?,
+            };
+            // Of the process itself: that of this one.
+            let uid = fs::metadata("/proc/self")?.uid();
+            operator::act_alone(&data.revocations(), wish, &log.audit(), uid)?
+        }
+        Err(error @ DataDirError::InUse { .. }) => match operator::ask(&config.data_dir, wish) {
+            Err(no_socket) if matches!(no_socket.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
+                bail!(
+                    "{error}; it is no server that listens on admin.sock there, or one that is just starting: try again"
+                )
+            }
+            answer => answer?,
+        },
+        Err(error) => return Err(error.into()),
+    };
+    print(&answer)
+}
+
+pub(crate) fn journal(arguments: JournalArguments) -> anyhow::Result<()> {
+    let config = load_config(arguments.config.as_deref(), arguments.data.as_deref())?;
+    let action = match arguments.action {
+        JournalAction::Status => Action::Status,
+        JournalAction::List { user, limit, text } => {
+            let text = if text { Text::Shown } else { Text::Hidden };
+            Action::List(List { user, records_max: limit, text })
+        }
+        JournalAction::Verify => Action::Verify,
+        JournalAction::Export { file } => Action::Export(file),
+        JournalAction::Replay { up_to_damage: false } => Action::Replay(OnDamage::Refuse),
+        JournalAction::Replay { up_to_damage: true } => Action::Replay(OnDamage::SetAside),
+    };
+    let mut out = BufWriter::new(io::stdout().lock());
+    Ok(journal_command::run(&action, &config, SystemTime::now(), &mut out)?)
+}
+
+pub(crate) fn migrate(arguments: &MigrateArguments) -> anyhow::Result<()> {
+    let MigrateArguments { from, to, folder } = arguments;
+    let Some(direction) = Direction::between(*from, *to) else {
+        let same = format!("--from and --to name the same store, {to}");
+        Arguments::command().error(clap::error::ErrorKind::ValueValidation, same).exit()
+    };
+    let config = load_config(folder.config.as_deref(), folder.data.as_deref())?;
+    config.validate()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut ending = Ending::listen()?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let mut moving = tokio::task::spawn_blocking(move || {
+            let terminal = if io::stderr().is_terminal() { Terminal::Bar } else { Terminal::Lines };
+            let (mut progress, mut out) = (io::stderr(), io::stdout());
+            migrate_command::run(direction, &config, &stopped, terminal, &mut progress, &mut out)
+        });
+        let signal = tokio::select! {
+            moved = &mut moving => return Ok(moved.context("the migration")??),
+            signal = ending.next() => signal,
+        };
+        stop.store(true, Ordering::Relaxed);
+        let _ = writeln!(io::stderr(), "\n{signal}: stopping when this run is done; a second signal exits at once");
+        tokio::select! {
+            moved = moving => Ok(moved.context("the migration")??),
+            _ = ending.next() => exit_at_once(130),
+        }
+    })
+}

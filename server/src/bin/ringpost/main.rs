@@ -1,0 +1,70 @@
+//! The `ringpost` binary: reads the command line, and does what it says.
+
+mod arguments;
+mod commands;
+mod greeting;
+mod serve;
+mod signals;
+mod start;
+
+use std::{
+    io::{self, Write as _},
+    path::Path,
+    process::ExitCode,
+};
+
+use anyhow::Context as _;
+use clap::Parser as _;
+use server::{
+    audit::AuditLog,
+    config::{Config, ConfigError},
+    datadir::DataDir,
+    logging::LoggingError,
+    operator::Wish,
+    revocation::Subject,
+};
+
+use crate::arguments::{Arguments, Command, RevokeArguments, ServeArguments};
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().command {
+        None => serve::serve(&ServeArguments::default()),
+        Some(Command::Serve(arguments)) => serve::serve(&arguments),
+        Some(Command::Token(arguments)) => commands::token(&arguments),
+        Some(Command::Revoke(arguments)) => {
+            let RevokeArguments { user, device, lift, folder } = arguments;
+            let subject = Subject { user, device };
+            commands::revocations(&folder, if lift { Wish::Lift(subject) } else { Wish::Revoke(subject) })
+        }
+        Some(Command::Revocations(folder)) => commands::revocations(&folder, Wish::List),
+        Some(Command::Journal(arguments)) => commands::journal(arguments),
+        Some(Command::Migrate(arguments)) => commands::migrate(&arguments),
+    };
+    let Err(error) = done else { return ExitCode::SUCCESS };
+    for line in format!("{error:#}").lines() {
+        // Nobody is left to tell when stderr is gone.
+        let _ = writeln!(io::stderr(), "ringpost: {line}");
+    }
+    ExitCode::from(if error.is::<ConfigError>() || error.is::<LoggingError>() { 2 } else { 1 })
+}
+
+pub(crate) fn load_config(file: Option<&Path>, data_dir: Option<&Path>) -> Result<Config, ConfigError> {
+    let mut config = file.map_or_else(|| Ok(Config::default()), Config::load)?;
+    if let Some(data_dir) = data_dir {
+        config.data_dir = data_dir.to_owned();
+    }
+    Ok(config)
+}
+
+pub(crate) fn print(text: &str) -> anyhow::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).context("stdout")
+}
+
+pub(crate) fn open_audit_log(config: &Config, data: &DataDir) -> anyhow::Result<AuditLog> {
+    let path = data.audit_log();
+    match config.audit.enabled {
+        true => AuditLog::open(&path).with_context(|| format!("{}", path.display())),
+        false => Ok(AuditLog::default()),
+    }
+}

@@ -1,0 +1,173 @@
+//! `ringpost serve`: opens what the server needs, starts it, and stops it on a signal.
+
+use std::{
+    cell::Cell,
+    future, io,
+    net::{SocketAddr, TcpListener},
+};
+
+use anyhow::{Context as _, anyhow};
+use server::{
+    admin::{self, Readiness},
+    audit::{AuditLog, Event, What},
+    certificate::{self, Tickets},
+    config::{AdminListen, ConfigError, Problem},
+    credentials::{Credentials, CredentialsError, key_path},
+    datadir::{self, DataDir},
+    io::Node,
+    keyfile, logging, metrics,
+    operator::{self, Operator},
+    process::{Usage, exit_at_once},
+    revocation_file::RevocationFile,
+    utc::wall_now,
+};
+
+use crate::{
+    arguments::ServeArguments,
+    greeting::{Addresses, greeting, own_names},
+    load_config, open_audit_log, print,
+    signals::Signals,
+    start::start_node,
+};
+
+pub(crate) fn serve(arguments: &ServeArguments) -> anyhow::Result<()> {
+    let mut config = load_config(arguments.config.as_deref(), arguments.data.as_deref())?;
+    config.cores = arguments.cores.unwrap_or(config.cores);
+    config.listen = arguments.listen.unwrap_or(config.listen);
+    if arguments.tls_self_signed {
+        if let Some((file, _)) = config.tls.files() {
+            let allowed = "must be \"\" with --tls-self-signed, which makes another certificate".to_owned();
+            let problem = Problem { key: "tls.cert_file", value: file.display().to_string(), allowed };
+            return Err(ConfigError::Invalid(vec![problem]).into());
+        }
+        (config.tls.cert_file, config.tls.key_file) = datadir::tls_paths(&config.data_dir);
+    }
+    config.validate()?;
+    if arguments.check_config {
+        return print(&toml::to_string(&config)?);
+    }
+    logging::init()?;
+    let data = DataDir::open(&config.data_dir)?;
+    if config.auth.key_file().is_none() {
+        keyfile::create_if_missing(&key_path(&config))?;
+    }
+    if arguments.tls_self_signed {
+        certificate::create_if_missing(&config.tls.cert_file, &config.tls.key_file, &own_names())?;
+    }
+    let tickets = Tickets::new()?;
+    let credentials = Credentials::load(&config, &tickets)?;
+
+    let admin = match config.admin_listen {
+        AdminListen::Off => None,
+        AdminListen::At(address) => Some(bind("admin_listen", address)?),
+    };
+    let admin_address = admin.as_ref().map(TcpListener::local_addr).transpose()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let signals = runtime.block_on(async { Signals::listen() })?;
+    let log = open_audit_log(&config, &data)?;
+    let audit = log.audit();
+    let revocations = RevocationFile::open(&data.revocations())?;
+    let node = start_node(&config, &data, credentials, revocations.revocations().clone(), audit.clone())?;
+    // Not every file system takes sockets, and everything else works without.
+    let socket = operator::listen(data.path());
+    let socket = socket.inspect_err(
+        |error| tracing::error!(%error, "no admin.sock: `ringpost revoke` works while this server is stopped"),
+    );
+    audit.report(Event::new(wall_now(), What::Start));
+    let operator = Operator::new(revocations, node.controls(), audit.clone());
+    let operator = async {
+        match socket {
+            Ok(socket) => operator.serve(socket).await,
+            Err(_) => future::pending().await,
+        }
+    };
+    let addresses = Addresses { listen: node.address(), tls: node.tls_address()?, admin: admin_address };
+    // A server whose stdout is gone serves all the same.
+    let _ = print(&greeting(&config, &data, addresses, arguments));
+    let load = || Credentials::load(&config, &tickets);
+    runtime.block_on(attend(load, node, signals, admin, operator, log))
+}
+
+pub(crate) fn bind(key: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).with_context(|| format!("{key} = {address}"))
+}
+
+/// What is left for the main thread: the admin endpoint, and the signals. A hangup has the credentials read again; of the others
+/// the first one stops the node gracefully, the second one ends the process at once. So does a store that another server has taken.
+async fn attend(
+    load: impl Fn() -> Result<Credentials, CredentialsError>,
+    node: Node,
+    Signals { mut hangup, mut ending }: Signals,
+    admin: Option<TcpListener>,
+    operator: impl Future<Output = io::Result<()>>,
+    log: AuditLog,
+) -> anyhow::Result<()> {
+    let (counters, directory, controls) = (node.counters(), node.directory(), node.controls());
+    let audit = log.audit();
+    let readiness = Cell::new(Readiness::Ready);
+    let serve_admin = async {
+        match admin {
+            Some(listener) => {
+                let metrics = || metrics::text(&counters, audit.counters(), directory.len(), Usage::own());
+                admin::serve(listener, metrics, || readiness.get()).await
+            }
+            None => future::pending().await,
+        }
+    };
+    let stop = async {
+        tokio::select! {
+            signal = ending.next() => tracing::info!(signal, "stopping; a second signal exits at once"),
+            // It has said so, and stops by itself.
+            _ = controls.lost() => {}
+        }
+        let lost = node.lost().map(str::to_owned);
+        readiness.set(Readiness::NotReady("stopping"));
+        let audit = log.audit();
+        let joined = tokio::task::spawn_blocking(move || {
+            node.stop();
+            node.join();
+            audit.report(Event::new(wall_now(), What::Stop));
+            drop(log);
+        });
+        tokio::select! {
+            joined = joined => match (joined.context("the node"), lost) {
+                (Ok(()), Some(why)) => Err(anyhow!("stopped: {why}")),
+                (joined, _) => joined,
+            },
+            signal = ending.next() => {
+                tracing::warn!(signal, "exiting at once");
+                // The status of a process that was ended by SIGINT, as shells report it.
+                exit_at_once(130)
+            }
+        }
+    };
+    let reload = async {
+        while hangup.recv().await.is_some() {
+            let event = match load() {
+                Ok(credentials) => {
+                    controls.replace(credentials);
+                    tracing::info!("keys and certificate have been read again");
+                    Event::new(wall_now(), What::Reloaded)
+                }
+                Err(error) => {
+                    tracing::error!(%error, "keys and certificate stay as they were");
+                    Event { reason: Some(error.to_string()), ..Event::new(wall_now(), What::ReloadFailed) }
+                }
+            };
+            let audit = audit.clone();
+            // It may have to wait for room, and a second signal must be heard meanwhile.
+            let reported = tokio::task::spawn_blocking(move || {
+                audit.reopen();
+                audit.report(event);
+            });
+            let _ = reported.await;
+        }
+        future::pending().await
+    };
+    tokio::select! {
+        served = serve_admin => served.context("admin_listen"),
+        served = operator => served.context("admin.sock"),
+        stopped = stop => stopped,
+        () = reload => Ok(()),
+    }
+}

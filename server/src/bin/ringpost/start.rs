@@ -1,0 +1,107 @@
+//! The node that a configuration describes.
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, anyhow};
+use server::{
+    audit::Audit,
+    backend::{UseStore, forget_tenure, with_history},
+    config::{Ack, Backend, Config},
+    credentials::Credentials,
+    datadir::DataDir,
+    io::{DatabaseConfig, Node, NodeConfig, StartError},
+    journal_command::WAY_ON,
+    limits::UNCOMMITTED_BYTES_MAX,
+    revocation::Revocations,
+    shard::{Promise, Settings},
+    tenure::TENURE_FILE,
+};
+use storage::{
+    IngestError, Store,
+    journal::{JournalConfig, JournalError, Recovered, format::SegmentHeaderError, recover},
+};
+
+/// The node that a configuration describes.
+pub(crate) fn start_node(
+    config: &Config,
+    data: &DataDir,
+    credentials: Credentials,
+    revocations: Revocations,
+    audit: Audit,
+) -> anyhow::Result<Node> {
+    let in_data = || format!("{}", data.path().display());
+    // Read first: if the journal is damaged, the store has not been touched.
+    let found = recover(&data.journal()).map_err(|error| match error {
+        JournalError::Io { .. } | JournalError::Header { reason: SegmentHeaderError::Newer { .. }, .. } => error.into(),
+        JournalError::Damaged { .. } | JournalError::Header { .. } => anyhow!("{error}; {WAY_ON}"),
+    });
+    let found = found.with_context(in_data)?;
+    if config.store.backend == Backend::Embedded && found.batches == 0 {
+        forget_tenure(data)?;
+    }
+    let mut journal = JournalConfig {
+        segment_bytes: config.journal.segment_bytes,
+        journal_bytes_max: config.journal.bytes_max,
+        // Each message under way becomes a record of its sender and one of its recipient.
+        reserve_bytes: 2 * u64::from(config.cores()) * UNCOMMITTED_BYTES_MAX as u64,
+    };
+    // On many cores with small segments: what is in flight beyond it is written again when there is room.
+    journal.reserve_bytes = journal.reserve_bytes.min(journal.segment_room());
+    journal.validate()?;
+    let database = &config.store.foundationdb;
+    let node = NodeConfig {
+        listen: config.listen,
+        tls: config.tls_listen(),
+        cores: config.cores(),
+        connections_max: config.connections.max,
+        handshake_timeout_ms: config.connections.handshake_timeout_ms,
+        origins: config.limits.of_origins(),
+        settings: Settings {
+            ping_after_ms: config.connections.ping_after_ms,
+            idle_timeout_ms: config.connections.idle_timeout_ms,
+            expiry_warning_ms: 1_000 * config.auth.expiry_warning_s,
+            token_leeway_ms: 1_000 * config.auth.leeway_s,
+            promise: match (config.store.backend, database.ack) {
+                (Backend::Embedded, _) => Promise::Disk,
+                (Backend::FoundationDb, Ack::Committed) => Promise::Store,
+                (Backend::FoundationDb, Ack::Journal) => Promise::Journal,
+            },
+            limits: config.limits.of_shards(),
+        },
+        journal_dir: data.journal(),
+        journal,
+        seal_after_ms: config.seal_after_ms(),
+        tenure_file: data.path().join(TENURE_FILE),
+        database: DatabaseConfig {
+            lanes: database.lanes,
+            slow_after_ms: database.slow_after_ms,
+            reads_max: database.reads_max.into(),
+        },
+        on_store_outage: config.journal.on_store_outage,
+        revocations,
+        audit,
+    };
+    let started = with_history(config, data, StartNode { config: &node, found, credentials }).with_context(in_data)?;
+    started.map_err(|error| match error {
+        error @ StartError::Ingest(IngestError::Batch { .. }) => anyhow!("{error}; {WAY_ON}").context(in_data()),
+        error @ (StartError::Journal(_) | StartError::Ingest(_) | StartError::Store(_) | StartError::TakeOver(_)) => {
+            anyhow::Error::from(error).context(in_data())
+        }
+        error => error.into(),
+    })
+}
+
+/// A node that starts on whatever store.
+pub(crate) struct StartNode<'a> {
+    config: &'a NodeConfig,
+    found: Recovered,
+    credentials: Credentials,
+}
+
+impl UseStore for StartNode<'_> {
+    type Output = Result<Node, StartError>;
+
+    fn with<S: Store>(self, store: S) -> Self::Output {
+        Node::start(self.config, self.found, Arc::new(store), self.credentials)
+    }
+}
