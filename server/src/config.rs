@@ -26,8 +26,8 @@ use thiserror::Error;
 use crate::{
     committer::OnStoreOutage,
     limits::{
-        CORES_MAX, JOURNAL_SEGMENT_BYTES_MAX, JOURNAL_SEGMENT_BYTES_MIN, JOURNAL_SEGMENTS_MIN, SEAL_AFTER_COMMITTED_MS,
-        SEAL_AFTER_MS, SMALL_FILE_BYTES_MAX, TICK_MS,
+        CORES_MAX, JOURNAL_SEGMENT_BYTES_MAX, JOURNAL_SEGMENT_BYTES_MIN, JOURNAL_SEGMENTS_MIN, PING_AFTER_MS_MIN,
+        SEAL_AFTER_COMMITTED_MS, SEAL_AFTER_MS, SMALL_FILE_BYTES_MAX, TICK_MS,
     },
 };
 use check::Check;
@@ -78,7 +78,7 @@ pub struct Connections {
     pub max: u32,
     /// From accept to a whole hello, in milliseconds.
     pub handshake_timeout_ms: u64,
-    /// Silence after which a connection is pinged, in milliseconds.
+    /// Silence of either side that no connection goes beyond without a ping, in milliseconds.
     pub ping_after_ms: u64,
     /// Silence after which a connection is closed, in milliseconds.
     pub idle_timeout_ms: u64,
@@ -186,7 +186,7 @@ impl Default for Config {
 
 impl Default for Connections {
     fn default() -> Self {
-        Self { max: 100_000, handshake_timeout_ms: 10_000, ping_after_ms: 50_000, idle_timeout_ms: 120_000 }
+        Self { max: 100_000, handshake_timeout_ms: 10_000, ping_after_ms: 25_000, idle_timeout_ms: 120_000 }
     }
 }
 
@@ -300,8 +300,8 @@ impl Connections {
     fn check(&self, check: &mut Check) {
         check.range("connections.max", self.max.into(), 1..=16_000_000);
         check.range("connections.handshake_timeout_ms", self.handshake_timeout_ms, 2 * TICK_MS..=600_000);
-        check.range("connections.ping_after_ms", self.ping_after_ms, 2 * TICK_MS..=86_400_000);
-        check.range("connections.idle_timeout_ms", self.idle_timeout_ms, 4 * TICK_MS..=172_800_000);
+        check.range("connections.ping_after_ms", self.ping_after_ms, PING_AFTER_MS_MIN..=86_400_000);
+        check.range("connections.idle_timeout_ms", self.idle_timeout_ms, 2 * PING_AFTER_MS_MIN..=172_800_000);
         let ping_after_ms = self.ping_after_ms;
         check.that(
             self.idle_timeout_ms >= ping_after_ms.saturating_mul(2),
@@ -461,7 +461,7 @@ mod tests {
     #[test]
     fn all_problems_are_named_at_once_with_key_value_and_what_is_allowed() {
         let found = problems(
-            "data_dir = \"\"\ncores = 1000\n[connections]\nmax = 0\nidle_timeout_ms = 60000\n\
+            "data_dir = \"\"\ncores = 1000\n[connections]\nmax = 0\nidle_timeout_ms = 40000\n\
              [journal]\nsegment_bytes = 1048577\nbytes_max = 1\n[auth]\nleeway_s = 3600",
         );
         let keys: Vec<_> = found.iter().map(|problem| problem.key).collect();

@@ -130,6 +130,10 @@ pub const ASK_AGAIN_MS: u64 = 1_000;
 /// wheel that looks for the silent.
 pub const PONG_MS_MIN: u64 = 1_000;
 
+/// Shortest time of silence after which an operator may have connections pinged, in milliseconds: twice the resolution of
+/// the wheel that looks for the silent.
+pub const PING_AFTER_MS_MIN: u64 = 2_000;
+
 /// Shortest secret for HS256: as long as the hash (RFC 7518, 3.2). A shorter one can be guessed off line from any token.
 pub const HS256_SECRET_BYTES_MIN: usize = 32;
 

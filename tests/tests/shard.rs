@@ -469,6 +469,37 @@ fn the_silent_are_pinged_and_then_closed_and_any_frame_counts_as_a_sign_of_life(
     assert!(world.directory.is_empty());
 }
 
+/// What a proxy between sees: bytes both ways at least as often as the operator has set, for hours, whenever a client came.
+#[test]
+fn a_silent_connection_carries_a_ping_and_a_pong_as_often_as_is_set() {
+    let mut world = World::new(1);
+    // Each comes at another moment of a second.
+    let links: Vec<Link> = (1..=6)
+        .map(|user| {
+            world.advance(170);
+            world.connect(user, 1, Resume::Stored)
+        })
+        .collect();
+    let ping_after_ms = 60_000;
+    let mut pings = vec![vec![world.now.monotonic_ms]; links.len()];
+    links.iter().for_each(|&link| drop(world.take(link)));
+    for _ in 0..3_600 * 20 {
+        world.advance(limits::TICK_MS);
+        for (&link, pings) in links.iter().zip(&mut pings) {
+            for frame in world.take(link) {
+                let ServerFrame::Ping { nonce } = frame else { panic!("{frame:?} on a silent connection") };
+                pings.push(world.now.monotonic_ms);
+                world.frame(link, &ClientFrame::Pong { nonce });
+            }
+        }
+    }
+    for pings in pings {
+        let longest_ms = pings.windows(2).map(|pair| pair[1] - pair[0]).max();
+        assert!(longest_ms.is_some_and(|longest_ms| longest_ms <= ping_after_ms), "{pings:?}");
+        assert!((60..=62).contains(&pings.len()), "{} in an hour", pings.len());
+    }
+}
+
 #[test]
 fn an_unknown_kind_is_named_and_the_connection_goes_on() {
     let (mut world, a, _, _, _) = two_people();

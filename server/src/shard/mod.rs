@@ -9,6 +9,7 @@ mod duties;
 mod effects;
 mod fetch;
 mod input;
+mod keepalive;
 mod ledger;
 mod limits;
 mod outbox;
@@ -62,7 +63,7 @@ pub enum Promise {
 /// What an operator may set that shards must know.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// Silence after which a connection is pinged, in milliseconds.
+    /// Longest time without anything said, or without anything heard, before a connection is pinged, in milliseconds.
     pub ping_after_ms: u64,
     /// Silence after which a connection is closed, in milliseconds.
     pub idle_timeout_ms: u64,

@@ -14,7 +14,7 @@ use proto_spec::{
 use storage::{Entries, Query, Span};
 
 use super::{
-    ConnId, Effects, ReadState, Shard, Turn,
+    ConnId, ReadState, Shard, Turn,
     input::{Envelope, EnvelopeBody},
     question::Question,
     session::{Phase, Session},
@@ -37,7 +37,9 @@ const PUSHED_PAGE: Room =
 
 impl Session {
     /// Queues bytes that stand in `effects`; stops reading from a peer that does not drain.
-    pub(super) fn queue(&mut self, range: Range<usize>, effects: &mut Effects) {
+    pub(super) fn queue(&mut self, range: Range<usize>, cx: &mut Turn<'_>) {
+        let Turn { now, effects, .. } = cx;
+        self.keepalive.said(now.monotonic_ms);
         self.queued += range.len();
         effects.queued += range.len();
         effects.sends.push((self.conn, range));
@@ -99,7 +101,7 @@ impl Shard {
                     },
                 };
                 let range = cx.effects.frame(&accepted);
-                session.queue(range, cx.effects);
+                session.queue(range, cx);
                 self.counters.accepted += 1;
                 // Live, or with nothing else to catch up: the client counts its own entry as covered (SPEC 4.8).
                 if session.offered.next() == seq {
@@ -118,7 +120,7 @@ impl Shard {
                     }
                 } else {
                     session.offered = seq;
-                    session.queue(range, cx.effects);
+                    session.queue(range, cx);
                     self.counters.delivered += 1;
                 }
             }

@@ -10,6 +10,7 @@ use proto_spec::{
 
 use super::{
     Admission, Close, ConnId, Connected, Presence, ReadState, Shard, Turn,
+    keepalive::{Due, Keepalive},
     ledger::{Ledger, Parked},
     outbox::Push,
     refresh::Permit,
@@ -17,7 +18,7 @@ use super::{
     user::{Device, Waiting},
 };
 use crate::limits::{
-    DEVICES_MAX, EARLY_BYTES_MAX, OUTBOX_BYTES_MAX, PONG_MS_MIN, RECEIVE_BUFFER_BYTES, RETRY_BUSY_MS, RETRY_FLOOD_MS,
+    DEVICES_MAX, EARLY_BYTES_MAX, OUTBOX_BYTES_MAX, RECEIVE_BUFFER_BYTES, RETRY_BUSY_MS, RETRY_FLOOD_MS,
     RETRY_STOPPING_MS, RETRY_STORAGE_MS,
 };
 use crate::rate::Bucket;
@@ -49,8 +50,7 @@ pub(super) struct Session {
     pub(super) fetches: u16,
     /// Retried sends whose first result is being looked up.
     pub(super) lookups: u16,
-    pinged: bool,
-    heard_ms: u64,
+    pub(super) keepalive: Keepalive,
     pub(super) permit: Permit,
     /// Frames lately.
     frames: Bucket,
@@ -117,7 +117,8 @@ impl Shard {
         debug_assert_eq!(self.topology.home_of(connected.user), self.core);
         let now_ms = cx.now.monotonic_ms;
         let permit = Permit::new(connected.grant, &self.settings);
-        let due_ms = (now_ms + self.settings.ping_after_ms).min(permit.due_ms(&self.settings, cx.now));
+        let keepalive = Keepalive::new(now_ms);
+        let due_ms = keepalive.due_ms(&self.settings).min(permit.due_ms(&self.settings, cx.now));
         self.sessions.insert(Session {
             conn: connected.conn,
             user: connected.user,
@@ -130,8 +131,7 @@ impl Shard {
             paused: false,
             fetches: 0,
             lookups: 0,
-            pinged: false,
-            heard_ms: now_ms,
+            keepalive,
             permit,
             frames: Bucket::default(),
             drains: true,
@@ -245,6 +245,8 @@ impl Shard {
         self.send(conn, &frame, cx);
         let Some(session) = self.sessions.get_mut(conn) else { return };
         session.offered = cursor;
+        // Before this the client could not be asked: its silence counts from here.
+        session.keepalive.heard(cx.now.monotonic_ms);
         let Phase::Starting { early } = mem::replace(&mut session.phase, Phase::Ready) else {
             debug_assert!(false, "a connection is welcomed once");
             return;
@@ -265,8 +267,7 @@ impl Shard {
     pub(super) fn received(&mut self, conn: ConnId, bytes: &[u8], cx: &mut Turn<'_>) {
         let now_ms = cx.now.monotonic_ms;
         let Some(session) = self.sessions.get_mut(conn) else { return };
-        session.heard_ms = now_ms;
-        session.pinged = false;
+        session.keepalive.heard(now_ms);
         if let Phase::Starting { early } = &mut session.phase {
             early.extend_from_slice(bytes);
             self.held_bytes += bytes.len();
@@ -384,7 +385,7 @@ impl Shard {
     pub(super) fn send(&mut self, conn: ConnId, frame: &ServerFrame, cx: &mut Turn<'_>) {
         if let Some(session) = self.sessions.get_mut(conn) {
             let range = cx.effects.frame(frame);
-            session.queue(range, cx.effects);
+            session.queue(range, cx);
         }
     }
 
@@ -409,22 +410,18 @@ impl Shard {
         for conn in self.wheel.due(now_ms) {
             self.look_at_token(conn, cx);
             let Some(session) = self.sessions.get_mut(conn) else { continue };
-            let silent_ms = now_ms.saturating_sub(session.heard_ms);
-            let is_ready = matches!(session.phase, Phase::Ready);
-            if silent_ms >= self.settings.idle_timeout_ms && (session.pinged || !is_ready) {
-                self.close(conn, ErrorCode::IdleTimeout, 0, "nothing was heard for too long", cx);
-                continue;
-            }
-            let mut due_ms = session.heard_ms + self.settings.ping_after_ms;
-            if silent_ms >= self.settings.ping_after_ms {
-                // Nobody is closed unasked, however late this look comes; and who is asked has the time to answer.
-                due_ms = (session.heard_ms + self.settings.idle_timeout_ms).max(now_ms + PONG_MS_MIN);
-                if is_ready && !mem::replace(&mut session.pinged, true) {
-                    self.send(conn, &ServerFrame::Ping { nonce: now_ms }, cx);
+            let due = session.keepalive.look(now_ms, &self.settings);
+            let due_ms = session.keepalive.due_ms(&self.settings).min(session.permit.due_ms(&self.settings, cx.now));
+            match due {
+                Due::Nothing => {}
+                // While the user is being loaded the client cannot be asked; it must not wait for ever all the same.
+                Due::Ping if matches!(session.phase, Phase::Starting { .. }) => {}
+                Due::Ping => self.send(conn, &ServerFrame::Ping { nonce: now_ms }, cx),
+                Due::Close => {
+                    self.close(conn, ErrorCode::IdleTimeout, 0, "nothing was heard for too long", cx);
+                    continue;
                 }
             }
-            let Some(session) = self.sessions.get_mut(conn) else { continue };
-            let due_ms = due_ms.min(session.permit.due_ms(&self.settings, cx.now));
             self.wheel.insert(now_ms, due_ms, conn);
         }
     }

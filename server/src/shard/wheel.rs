@@ -2,9 +2,15 @@
 //! the meantime is put back by the caller, so hearing of one costs nothing here.
 
 use super::input::ConnId;
+use crate::limits::{PING_AFTER_MS_MIN, TICK_MS};
 
 /// Seconds that one turn of the wheel takes. A later deadline is looked at early and put back.
 const SLOTS: u64 = 512;
+
+/// How long after its deadline a connection is looked at, at most, as long as ticks come in time, in milliseconds.
+pub(super) const LATE_MS_MAX: u64 = 1_000 + TICK_MS;
+
+const _: () = assert!(LATE_MS_MAX < PING_AFTER_MS_MIN);
 
 /// See the head of this file.
 #[derive(Debug)]
