@@ -86,8 +86,19 @@ pub const RECENT_PEERS_MAX: usize = 64;
 /// read hold a descriptor for seconds.
 pub const ADDRESS_ABUSE_FACTOR: u32 = 2;
 
-/// How long a client waits whose address has too many connections or handshakes, in milliseconds: others behind it must end first.
+/// How long a client waits at most whose address has too many handshakes, and at least if it has too many connections, in
+/// milliseconds: handshakes are soon over, but connections of others behind it must end first.
 pub const RETRY_ADDRESS_MS: u64 = 10_000;
+
+/// How long a handshake is taken to hold one of its address's places before any has been seen, in milliseconds: the way to a
+/// phone and back, two or three times.
+pub const ADDRESS_HANDSHAKE_GUESS_MS: u64 = 250;
+
+/// The least that is reckoned for it, in milliseconds: whoever is told to come back must not do so at once.
+pub const ADDRESS_HANDSHAKE_MS_MIN: u64 = 50;
+
+/// How many handshakes the mean of that time looks back on: a tenth of a crowd.
+pub const ADDRESS_HANDSHAKES_MEAN: u64 = 32;
 
 /// Time between two looks for addresses that can be forgotten, in milliseconds. Only those of refused hellos are left over.
 pub const ORIGINS_SWEEP_MS: u64 = 10_000;

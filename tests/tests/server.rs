@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that can not run has failed")]
 
 use std::{
+    collections::BTreeSet,
     net::{SocketAddr, TcpStream},
     sync::{
         Arc,
@@ -21,6 +22,7 @@ use tests::{
     connection::{Connection, hello},
     device::{Device, Step},
     process::{Installation, Server, wall_now},
+    rng::Rng,
     wait_until,
 };
 
@@ -379,6 +381,48 @@ fn the_silent_are_asked_and_then_closed_and_who_answers_stays() {
     let asked = silent.until(|frame| Some(matches!(frame, ServerFrame::Ping { .. })));
     assert!(asked);
     assert_eq!(silent.bye(), ErrorCode::IdleTimeout);
+}
+
+/// Connects as SPEC 8.5 says until it is let in; gives the connection and the times that it was told to wait.
+fn let_in(installation: &Installation, user: u64) -> (Connection, Vec<u64>) {
+    let (token, mut rng, mut told) = (installation.token(user), Rng::new(user), Vec::new());
+    loop {
+        let mut client = installation.connect();
+        // The way to a phone and back.
+        thread::sleep(Duration::from_millis(100));
+        let frame = client.try_send(&[hello(&token, 1, Resume::Stored)]).ok().and_then(|()| client.frame());
+        match frame {
+            Some(ServerFrame::Welcome { .. }) => return (client, told),
+            Some(ServerFrame::Bye { code: ErrorCode::RateLimited, retry_after_ms, .. }) => {
+                told.push(retry_after_ms);
+                let jitter_ms = rng.within(0, (500 << told.len().min(7)) / 2);
+                thread::sleep(Duration::from_millis(retry_after_ms + jitter_ms));
+            }
+            // It had been closed already: the bye may be lost.
+            None => {}
+            Some(other) => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_crowd_behind_one_address_is_told_moments_one_after_the_other_and_comes_in_with_few_attempts() {
+    const CROWD: u64 = 240;
+    let (installation, _server) = world_with(|installation| {
+        installation.config.limits.trusted_networks = Vec::new();
+        installation.config.limits.address_handshakes = 24;
+    });
+    let installation = &installation;
+    let told: Vec<u64> = thread::scope(|scope| {
+        let clients: Vec<_> = (1..=CROWD).map(|user| scope.spawn(move || let_in(installation, user))).collect();
+        // Nobody leaves before all are in.
+        let in_there: Vec<_> = clients.into_iter().map(|client| client.join().unwrap()).collect();
+        in_there.into_iter().flat_map(|(_, told)| told).collect()
+    });
+    let moments: BTreeSet<u64> = told.iter().copied().collect();
+    assert!(told.len() as u64 > CROWD / 4, "the test brings no crowd: {told:?}");
+    assert!(moments.len() > told.len() / 4, "a herd: {told:?}");
+    assert!(told.len() as u64 <= 6 * CROWD, "{} attempts in vain of {CROWD}", told.len());
 }
 
 #[test]

@@ -7,7 +7,7 @@ use proto_spec::{
 use server::{limits, shard::Admission};
 use tests::{
     frames::{accepted, delivered_up_to, offered, pages, refused, text, two_people},
-    world::World,
+    world::{Link, World},
 };
 
 #[test]

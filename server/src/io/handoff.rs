@@ -137,9 +137,9 @@ impl Greetings {
         self.open.get_mut(&conn)
     }
 
-    /// The handshake is over, one way or the other; false if it was before.
-    pub fn end(&mut self, conn: ConnId) -> bool {
-        self.open.remove(&conn).is_some()
+    /// The handshake is over, one way or the other; gives how long it has taken, in milliseconds, unless it was over before.
+    pub fn end(&mut self, conn: ConnId, now_ms: u64) -> Option<u64> {
+        self.open.remove(&conn).map(|greeting| now_ms.saturating_sub(greeting.since_ms))
     }
 
     /// The oldest handshake that waits for its client, to be given up for a newer one. None if it is young, or those at the head of
@@ -276,13 +276,13 @@ mod tests {
     fn only_a_hello_that_has_not_come_is_late() {
         let mut greetings = Greetings::default();
         let conn = |slot| ConnId { slot, generation: 1 };
-        greetings.begin(conn(1), PEER, 0, 100);
+        greetings.begin(conn(1), PEER, 3, 100);
         greetings.begin(conn(2), PEER, 0, 110);
         greetings.begin(conn(3), PEER, 0, 120);
-        assert!(greetings.end(conn(1)) && !greetings.end(conn(1)));
+        assert_eq!([greetings.end(conn(1), 7), greetings.end(conn(1), 7)], [Some(4), None]);
         assert_eq!(greetings.take_late(99), None);
         assert_eq!(greetings.take_late(110), Some(conn(2)));
-        assert!(greetings.end(conn(2)));
+        assert_eq!(greetings.end(conn(2), 110), Some(110));
         assert_eq!(greetings.take_late(119), None);
         assert_eq!(greetings.len(), 1);
     }
@@ -316,13 +316,13 @@ mod tests {
     #[test]
     fn a_hello_that_waits_is_not_judged_when_its_handshake_is_over() {
         let mut greetings = waiting(1..5);
-        greetings.end(ConnId { slot: 1, generation: 1 });
-        greetings.end(ConnId { slot: 3, generation: 1 });
+        greetings.end(ConnId { slot: 1, generation: 1 }, 9);
+        greetings.end(ConnId { slot: 3, generation: 1 }, 9);
         assert_eq!(next(&mut greetings), Some(2));
         for (deadline_ms, slot) in [(102, 2), (104, 4)] {
             let late = greetings.take_late(deadline_ms).unwrap();
             assert_eq!(late, ConnId { slot, generation: 1 });
-            greetings.end(late);
+            greetings.end(late, deadline_ms);
         }
         assert_eq!(next(&mut greetings), None);
         assert!(greetings.is_empty() && !greetings.has_waiting());
@@ -333,7 +333,7 @@ mod tests {
         let mut greetings = waiting(0..3);
         let all = greetings.all();
         assert_eq!(all.len(), 3);
-        assert!(all.into_iter().all(|conn| greetings.end(conn)));
+        assert!(all.into_iter().all(|conn| greetings.end(conn, 9).is_some()));
         assert_eq!(next(&mut greetings), None);
         assert!(greetings.is_empty() && !greetings.has_waiting());
     }
@@ -346,7 +346,7 @@ mod tests {
         assert_eq!(greetings.oldest_silent(EVICTION_AGE_MS - 1), None, "it may be about to answer");
         let first = greetings.oldest_silent(EVICTION_AGE_MS).unwrap();
         assert_eq!(first.slot, 1);
-        greetings.end(first);
+        greetings.end(first, EVICTION_AGE_MS);
         assert_eq!(greetings.oldest_silent(EVICTION_AGE_MS).map(|conn| conn.slot), Some(2));
         greetings.wait(ConnId { slot: 2, generation: 1 }, &2u32.to_ne_bytes());
         assert_eq!(greetings.oldest_silent(EVICTION_AGE_MS), None);
@@ -357,7 +357,7 @@ mod tests {
         let mut greetings = waiting(0..HANDSHAKES_MAX as u32);
         assert!(greetings.is_full());
         while let Some(late) = greetings.take_late(u64::MAX) {
-            assert!(greetings.end(late));
+            assert!(greetings.end(late, 9).is_some());
         }
         assert!(greetings.is_empty() && greetings.is_full());
         assert_eq!(next(&mut greetings), None);

@@ -10,6 +10,7 @@ pub mod capacity;
 pub mod clock;
 pub mod commit;
 pub mod counters;
+mod crowd;
 pub mod handoff;
 pub mod load;
 pub mod mailbox;

@@ -8,6 +8,7 @@ use foldhash::fast::RandomState;
 use ipnet::IpNet;
 use proto_spec::ErrorCode;
 
+use super::crowd::Crowd;
 use crate::{
     limits::{ADDRESS_ABUSE_FACTOR, RETRY_ADDRESS_MS},
     rate::{Bucket, Rate},
@@ -65,6 +66,8 @@ struct Counts {
     connections: u32,
     handshakes: u32,
     failures: Bucket,
+    /// Those who found no place, or no room.
+    crowd: Crowd,
 }
 
 /// See the head of this file. Holds an entry for each origin that has a connection, or had a hello refused lately.
@@ -95,10 +98,12 @@ impl Origins {
         let verdict = if above(counts.connections, limits.connections.saturating_mul(ADDRESS_ABUSE_FACTOR)) {
             Verdict::Cut
         } else if above(counts.connections, limits.connections) {
-            let detail = "too many connections from this address";
-            Verdict::Refused(ErrorCode::TooManyConnections, RETRY_ADDRESS_MS, detail)
+            let (detail, places) = ("too many connections from this address", limits.handshakes);
+            let wait_ms = RETRY_ADDRESS_MS + counts.crowd.wait_ms(places, now_ms);
+            Verdict::Refused(ErrorCode::TooManyConnections, wait_ms, detail)
         } else if above(counts.handshakes + 1, limits.handshakes) {
-            Verdict::Refused(ErrorCode::RateLimited, RETRY_ADDRESS_MS, "too many handshakes from this address")
+            let wait_ms = counts.crowd.wait_ms(limits.handshakes, now_ms);
+            Verdict::Refused(ErrorCode::RateLimited, wait_ms, "too many handshakes from this address")
         } else if let Err(wait_ms) = limits.failures.take(&mut { counts.failures }, now_ms) {
             Verdict::Refused(ErrorCode::RateLimited, wait_ms, "too many refused hellos from this address")
         } else {
@@ -115,10 +120,18 @@ impl Origins {
         }
     }
 
-    /// The handshake of a connection that was welcome is over.
-    pub fn greeted(&self, origin: Origin) {
+    /// The place of a connection that was welcome is not needed.
+    pub fn give_back(&self, origin: Origin) {
         if let Some(mut counts) = self.counts.get_mut(&origin) {
             counts.handshakes = counts.handshakes.saturating_sub(1);
+        }
+    }
+
+    /// The handshake of a connection that was welcome is over, and has taken so long.
+    pub fn greeted(&self, origin: Origin, held_ms: u64) {
+        if let Some(mut counts) = self.counts.get_mut(&origin) {
+            counts.handshakes = counts.handshakes.saturating_sub(1);
+            counts.crowd.over(held_ms);
         }
     }
 
@@ -187,7 +200,7 @@ mod tests {
         let mut verdicts = (0..8).map(|_| {
             let (origin, verdict) = origins.enter(peer("192.0.2.1"), NOW);
             if verdict == Verdict::Welcome {
-                origins.greeted(origin);
+                origins.greeted(origin, 100);
             }
             verdict
         });
@@ -208,7 +221,7 @@ mod tests {
         let (_, third) = origins.enter(peer("192.0.2.1"), NOW);
         assert_eq!(refused(third), ErrorCode::RateLimited);
         origins.leave(origin, NOW);
-        origins.greeted(origin);
+        origins.greeted(origin, 100);
         assert_eq!(origins.enter(peer("192.0.2.1"), NOW).1, Verdict::Welcome);
     }
 
@@ -219,7 +232,7 @@ mod tests {
         let wait_ms = loop {
             match origins.enter(peer("192.0.2.1"), NOW) {
                 (origin, Verdict::Welcome) => {
-                    origins.greeted(origin);
+                    origins.greeted(origin, 100);
                     origins.failed(origin, NOW);
                     origins.leave(origin, NOW);
                     failures += 1;
@@ -265,13 +278,13 @@ mod tests {
     fn who_has_gone_is_forgotten_at_once_or_when_refusals_are_long_ago() {
         let origins = Origins::new(limits());
         let (origin, _) = origins.enter(peer("192.0.2.1"), NOW);
-        origins.greeted(origin);
+        origins.greeted(origin, 100);
         origins.move_on(origin);
         origins.leave(origin, NOW);
         origins.leave(origin, NOW);
         assert!(origins.is_empty());
         let (origin, _) = origins.enter(peer("192.0.2.1"), NOW);
-        origins.greeted(origin);
+        origins.greeted(origin, 100);
         origins.failed(origin, NOW);
         origins.leave(origin, NOW);
         origins.sweep(NOW);

@@ -502,7 +502,7 @@ impl Reactor {
             }
         }
         while let Some(conn) = self.greetings.take_late(now.monotonic_ms) {
-            self.end_greeting(conn);
+            self.end_greeting(now, conn);
             self.refuse(now, conn, ErrorCode::HandshakeTimeout, 0, "the hello did not come in time");
         }
         if self.core.0 == 0

@@ -55,7 +55,7 @@ impl Reactor {
                 Verdict::Cut | Verdict::Welcome => self.connections.abandon(conn, &mut self.ring),
             }
         } else if open > u64::from(self.shared.capacity.node_max) || self.is_full() || !self.make_room_to_greet(now) {
-            self.shared.origins.greeted(origin);
+            self.shared.origins.give_back(origin);
             self.counters().refused.one();
             self.refuse(now, conn, ErrorCode::TooManyConnections, RETRY_BUSY_MS, "the server is full");
         } else {
@@ -70,7 +70,7 @@ impl Reactor {
         if self.greetings.is_full()
             && let Some(oldest) = self.greetings.oldest_silent(now.monotonic_ms)
         {
-            self.end_greeting(oldest);
+            self.end_greeting(now, oldest);
             self.counters().handshakes_given_up.one();
             self.refuse(now, oldest, ErrorCode::Overloaded, RETRY_BUSY_MS, "too many handshakes");
         }
@@ -78,9 +78,9 @@ impl Reactor {
     }
 
     /// The handshake is over, one way or the other.
-    pub(super) fn end_greeting(&mut self, conn: ConnId) {
-        if self.greetings.end(conn) {
-            self.shared.origins.greeted(self.connections.origin(conn));
+    pub(super) fn end_greeting(&mut self, now: Now, conn: ConnId) {
+        if let Some(held_ms) = self.greetings.end(conn, now.monotonic_ms) {
+            self.shared.origins.greeted(self.connections.origin(conn), held_ms);
         }
     }
 
@@ -205,7 +205,7 @@ impl Reactor {
     /// The peer or the network ended a connection.
     fn on_gone(&mut self, now: Now, conn: ConnId, stage: Stage, result: i32) {
         match stage {
-            Stage::Greeting => self.end_greeting(conn),
+            Stage::Greeting => self.end_greeting(now, conn),
             Stage::Serving => {
                 self.counters().closed_by_peer.one();
                 let user = self.connections.user(conn);
@@ -222,7 +222,7 @@ impl Reactor {
         match step {
             Step::More => {}
             Step::Refuse { bytes, code, claims } => {
-                self.end_greeting(conn);
+                self.end_greeting(now, conn);
                 self.shared.origins.failed(self.connections.origin(conn), now.monotonic_ms);
                 self.counters().handshakes_failed.one();
                 self.shared.counters.closed(code);
@@ -234,7 +234,7 @@ impl Reactor {
                 self.connections.close(now.monotonic_ms, conn, &mut self.ring);
             }
             Step::Ready { claims, device, version, resume, rest } => {
-                self.end_greeting(conn);
+                self.end_greeting(now, conn);
                 let ticket = self.greetings.ticket();
                 let Claims { user, expires, issued, key, .. } = claims;
                 let mut guest = Guest {

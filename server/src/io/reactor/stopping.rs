@@ -22,7 +22,7 @@ impl Reactor {
             self.ring.cancel(Token::new(Op::Accept, place, 0));
         }
         for conn in self.greetings.all() {
-            self.end_greeting(conn);
+            self.end_greeting(now, conn);
             self.refuse(now, conn, ErrorCode::Stopping, RETRY_STOPPING_MS, "the server is stopping");
         }
         self.feed(now, Input::Drain);

@@ -40,7 +40,7 @@ impl Reactor {
         let Some(tls) = self.connections.tls(conn) else { return self.judge_hello(now, conn, &bytes) };
         if tls.is_fresh() && !looks_like_tls(&bytes) {
             self.connections.take_tls(conn);
-            self.end_greeting(conn);
+            self.end_greeting(now, conn);
             self.shared.origins.failed(self.connections.origin(conn), now.monotonic_ms);
             self.counters().handshakes_failed.one();
             self.refuse(now, conn, ErrorCode::TlsRequired, 0, "this listener speaks TLS only");
@@ -103,7 +103,7 @@ impl Reactor {
     /// Ends a connection that the peer does not speak on any more, with what TLS says to that.
     fn part(&mut self, now: Now, conn: ConnId) {
         match self.connections.stage(conn) {
-            Stage::Greeting => self.end_greeting(conn),
+            Stage::Greeting => self.end_greeting(now, conn),
             Stage::Serving => self.feed(now, Input::Disconnected { conn }),
             _ => return,
         }
