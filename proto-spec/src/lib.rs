@@ -1,6 +1,7 @@
 //! The Ringpost client protocol. `SPEC.md` beside this crate is normative; this is the codec that must match it, and
 //! `vectors/` holds the bytes that both are checked against. No I/O, no async, no unsafe.
 #![forbid(unsafe_code)]
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod code;
 pub mod entry;

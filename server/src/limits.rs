@@ -386,3 +386,14 @@ pub const LISTEN_RETRY_MS: u64 = 10;
 
 /// Users with unfinished duties that are read from the store at a time.
 pub const UNFINISHED_PAGE: usize = 1000;
+
+/// Bytes of log lines that wait for standard error; more are lost and counted. Some 3000 lines: what a burst of `debug` says while
+/// whoever reads them is not scheduled. The writing thread has as many again.
+pub const LOG_QUEUE_BYTES_MAX: usize = 1024 * 1024;
+
+/// Wait before standard error is tried again when it is full and does not block, and before a note of lost lines is, in milliseconds.
+pub const LOG_RETRY_MS: u64 = 250;
+
+/// How long the end of the process, in order or by a panic, waits for the last log lines to be written, in milliseconds: longer than
+/// a disk that is busy, shorter than anybody's patience with a stop.
+pub const LOG_LAST_WORDS_MS: u64 = 500;

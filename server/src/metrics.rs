@@ -12,6 +12,7 @@ use crate::{
         Counters,
         counters::{CoreCounters, Described, JournalCounters, Kind},
     },
+    logging::LogCounters,
     process::Usage,
     shard::{Class, Reason, ShardCounters},
     topology::CoreId,
@@ -19,7 +20,13 @@ use crate::{
 
 /// The whole page.
 #[must_use]
-pub fn text(counters: &Counters, audit: &AuditCounters, users_online: usize, process: Usage) -> String {
+pub fn text(
+    counters: &Counters,
+    audit: &AuditCounters,
+    log: &LogCounters,
+    users_online: usize,
+    process: Usage,
+) -> String {
     let mut page = Page::default();
     page.begin("ringpost_users_online", "gauge", "Users with a connection");
     page.line("ringpost_users_online", users_online);
@@ -33,6 +40,7 @@ pub fn text(counters: &Counters, audit: &AuditCounters, users_online: usize, pro
     }
     page.journal(&counters.journal);
     page.audit(audit);
+    page.log(log);
     page.process(process);
     page.text
 }
@@ -146,6 +154,16 @@ impl Page {
         }
     }
 
+    fn log(&mut self, log: &LogCounters) {
+        for (name, help, counter) in [
+            ("ringpost_log_lines_written_total", "Lines of the log", &log.written),
+            ("ringpost_log_lines_lost_total", "Lines that standard error did not take", &log.lost),
+        ] {
+            self.begin(name, "counter", help);
+            self.line(name, counter.load(Ordering::Relaxed));
+        }
+    }
+
     fn process(&mut self, usage: Usage) {
         self.begin("process_cpu_seconds_total", "counter", "User and system time of the process");
         self.line("process_cpu_seconds_total", usage.cpu_s);
@@ -201,6 +219,7 @@ mod tests {
         let text = text(
             &counters,
             &AuditCounters::default(),
+            &LogCounters::default(),
             4,
             Usage { cpu_s: 1.25, memory_bytes: 4096, open_files: Some(9) },
         );
@@ -266,6 +285,7 @@ mod tests {
         let table = table(&text(
             &Counters::new(1),
             &AuditCounters::default(),
+            &LogCounters::default(),
             0,
             Usage { open_files: Some(0), ..Usage::default() },
         ));

@@ -405,6 +405,7 @@ fn numbers(rows: &Rows) -> Vec<u64> {
 struct CheckName<'a>(&'a str);
 
 impl Drop for CheckName<'_> {
+    #[expect(clippy::print_stderr, reason = "it speaks to whoever runs a test, and no server calls it")]
     fn drop(&mut self) {
         if thread::panicking() {
             eprintln!("the store does not keep this claim: {}", self.0);

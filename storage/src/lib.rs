@@ -1,6 +1,6 @@
 //! Durable rows of Ringpost: what is written, in which order, under which keys. Knows records, rows and files; knows
 //! nothing of sockets, sessions or shards.
-#![deny(unsafe_code)]
+#![deny(unsafe_code, clippy::print_stdout, clippy::print_stderr)]
 #![cfg_attr(not(feature = "foundationdb"), forbid(unsafe_code))]
 
 mod changes;

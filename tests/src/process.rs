@@ -171,13 +171,22 @@ impl Installation {
     /// There is no such program.
     #[must_use]
     pub fn spawn(&self) -> Server {
+        let log = File::options().create(true).append(true).open(self.log_path()).expect("the log can be opened");
+        self.spawn_logging_to(log.into())
+    }
+
+    /// As `spawn`, with a standard error of the test's own.
+    ///
+    /// # Panics
+    /// There is no such program.
+    #[must_use]
+    pub fn spawn_logging_to(&self, stderr: Stdio) -> Server {
         let file = self.folder().join("ringpost.toml");
         fs::write(&file, toml::to_string(&self.config).expect("a configuration can be written")).expect("it has room");
-        let log = File::options().create(true).append(true).open(self.log_path()).expect("the log can be opened");
         let mut line = self.wrapper.iter().map(Into::into).chain([self.program.clone().into_os_string()]);
         let mut command = Command::new(line.next().expect("the program is there"));
         command.args(line).args(["serve", "--config"]).arg(file).args(&self.more);
-        command.env("RUST_LOG", self.log_filter).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
+        command.env("RUST_LOG", self.log_filter).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr);
         let mut child = command.spawn().expect("the server can be started");
         let stdout = BufReader::new(child.stdout.take().expect("it is piped"));
         Server {

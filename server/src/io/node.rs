@@ -46,6 +46,7 @@ use crate::{
     directory::Directory,
     lanes::Lanes,
     limits::{JOURNAL_SEGMENT_BYTES_MIN, LISTEN_BACKLOG, LISTEN_RETRY_MS, LISTEN_WAIT_MAX_MS, READER_THREADS},
+    logging,
     revocation::{Change, Revocations},
     shard::{Promise, Settings, Shard},
     tenure::{self, TakeOverError, TenureError},
@@ -553,6 +554,7 @@ impl Seed {
         let reactor = Reactor::new(Parts { core, ring, shard, commit, reads, lanes, clock }, self.shared);
         if let Err(error) = tokio_uring::start(reactor.run()) {
             error!(core = core.0, %error, "a core's ring has failed");
+            logging::flush();
             process::abort();
         }
     }

@@ -2,11 +2,12 @@
 
 use std::{
     env,
-    io::{Read as _, Write as _},
+    fs::File,
+    io::{self, PipeReader, PipeWriter, Read as _, Write as _},
     net::{Shutdown, TcpStream},
     ops::ControlFlow,
-    os::unix::process::ExitStatusExt as _,
-    process::Command,
+    os::{fd::AsRawFd as _, unix::process::ExitStatusExt as _},
+    process::{Command, Stdio},
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -481,6 +482,25 @@ fn ends_the_process(test: &str, thread: &str, panic: impl FnOnce()) {
     assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{said}");
     let line = said.lines().find(|line| line.contains("the process ends")).unwrap_or_else(|| panic!("{said}"));
     assert!(line.contains(thread) && line.contains("restart"), "{line}");
+    // It ends as well when nobody takes what it says.
+    let (_reader, full_pipe) = full_pipe();
+    let full_disk = File::options().write(true).open("/dev/full").unwrap();
+    for stderr in [Stdio::from(full_pipe), Stdio::from(full_disk)] {
+        assert_eq!(command.stderr(stderr).status().unwrap().signal(), Some(libc::SIGABRT));
+    }
+}
+
+/// A pipe that takes nothing more.
+fn full_pipe() -> (PipeReader, PipeWriter) {
+    let (reader, writer) = io::pipe().unwrap();
+    let set = |flags: libc::c_int| {
+        // SAFETY: it changes a flag of a descriptor that `writer` owns, and touches no memory.
+        assert_eq!(unsafe { libc::fcntl(writer.as_raw_fd(), libc::F_SETFL, flags) }, 0);
+    };
+    set(libc::O_NONBLOCK);
+    while (&writer).write(b"x").is_ok() {}
+    set(0);
+    (reader, writer)
 }
 
 /// Much longer than it takes.

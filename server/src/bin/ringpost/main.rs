@@ -1,4 +1,8 @@
 //! The `ringpost` binary: reads the command line, and does what it says.
+//!
+//! What a command prints is written with errors that are looked at: `println!` and `eprintln!` panic when nobody takes it.
+
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod arguments;
 mod commands;
@@ -19,7 +23,7 @@ use server::{
     audit::AuditLog,
     config::{Config, ConfigError},
     datadir::DataDir,
-    logging::LoggingError,
+    logging::{self, LoggingError},
     operator::Wish,
     revocation::Subject,
 };
@@ -40,12 +44,17 @@ fn main() -> ExitCode {
         Some(Command::Journal(arguments)) => commands::journal(arguments),
         Some(Command::Migrate(arguments)) => commands::migrate(&arguments),
     };
-    let Err(error) = done else { return ExitCode::SUCCESS };
-    for line in format!("{error:#}").lines() {
-        // Nobody is left to tell when stderr is gone.
-        let _ = writeln!(io::stderr(), "ringpost: {line}");
-    }
-    ExitCode::from(if error.is::<ConfigError>() || error.is::<LoggingError>() { 2 } else { 1 })
+    let status = match done {
+        Ok(()) => 0,
+        Err(error) => {
+            for line in format!("{error:#}").lines() {
+                logging::say(&format!("ringpost: {line}\n"));
+            }
+            if error.is::<ConfigError>() || error.is::<LoggingError>() { 2 } else { 1 }
+        }
+    };
+    logging::flush();
+    ExitCode::from(status)
 }
 
 pub(crate) fn load_config(file: Option<&Path>, data_dir: Option<&Path>) -> Result<Config, ConfigError> {

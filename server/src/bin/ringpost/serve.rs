@@ -4,6 +4,7 @@ use std::{
     cell::Cell,
     future, io,
     net::{SocketAddr, TcpListener},
+    thread,
 };
 
 use anyhow::{Context as _, anyhow};
@@ -82,8 +83,9 @@ pub(crate) fn serve(arguments: &ServeArguments) -> anyhow::Result<()> {
         }
     };
     let addresses = Addresses { listen: node.address(), tls: node.tls_address()?, admin: admin_address };
-    // A server whose stdout is gone serves all the same.
-    let _ = print(&greeting(&config, &data, addresses, arguments));
+    let greeting = greeting(&config, &data, addresses, arguments);
+    // On a thread of its own: a server whose standard output is gone, or not read, serves all the same.
+    thread::Builder::new().name("ringpost-greeting".into()).spawn(move || _ = print(&greeting))?;
     let load = || Credentials::load(&config, &tickets);
     runtime.block_on(attend(load, node, signals, admin, operator, log))
 }
@@ -108,7 +110,8 @@ async fn attend(
     let serve_admin = async {
         match admin {
             Some(listener) => {
-                let metrics = || metrics::text(&counters, audit.counters(), directory.len(), Usage::own());
+                let (audit, log) = (audit.counters(), logging::counters());
+                let metrics = || metrics::text(&counters, audit, log, directory.len(), Usage::own());
                 admin::serve(listener, metrics, || readiness.get()).await
             }
             None => future::pending().await,
@@ -136,6 +139,7 @@ async fn attend(
             },
             signal = ending.next() => {
                 tracing::warn!(signal, "exiting at once");
+                logging::flush();
                 // The status of a process that was ended by SIGINT, as shells report it.
                 exit_at_once(130)
             }
