@@ -7,7 +7,7 @@ use std::{
 };
 
 use proto_spec::UserId;
-use server::io::ring::raise_descriptor_limit;
+use server::io::rlimit::raise_descriptor_limit;
 
 use crate::{
     limits::{LANE_CONNECTIONS_MAX, LANES_MAX, SLOTS_SPARE},

@@ -240,6 +240,9 @@ pub const SUBMISSION_ENTRIES: u32 = 2048;
 /// Completions that fit before the kernel must set some aside: a burst of a thousand connections with several each.
 pub const COMPLETION_ENTRIES: u32 = 16 * 1024;
 
+/// Entries of the ring that a core's runtime makes for itself. Nothing is submitted to it.
+pub const RUNTIME_ENTRIES: u32 = 1;
+
 /// Receive buffers of one core. With 16 for 1,000 connections nearly every receive found none; with 256 none did.
 /// More, because a core that waits for another one holds what it has received.
 pub const RECEIVE_BUFFERS: u16 = 1024;

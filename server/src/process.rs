@@ -6,8 +6,8 @@ use std::fs;
 /// Of /proc/PID/stat. USER_HZ is 100 on every architecture that Rust has a Linux for.
 const TICKS_A_SECOND: f64 = 100.0;
 
-/// Of /proc/PID/statm. Others have larger pages, but not the machines that this runs on.
-const PAGE_BYTES: u64 = 4096;
+/// Bytes of a page. Others have larger pages, but not the machines that this runs on.
+pub const PAGE_BYTES: u64 = 4096;
 
 /// CPU and memory of a process.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

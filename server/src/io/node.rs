@@ -36,7 +36,8 @@ use super::{
     origins::{OriginLimits, Origins},
     query::Readers,
     reactor::{Parts, Reactor, Reads},
-    ring::{Ring, SetupError, raise_descriptor_limit},
+    ring::{Ring, SetupError},
+    rlimit::raise_descriptor_limit,
     tasks::Database,
 };
 use crate::{
@@ -45,7 +46,9 @@ use crate::{
     credentials::Credentials,
     directory::Directory,
     lanes::Lanes,
-    limits::{JOURNAL_SEGMENT_BYTES_MIN, LISTEN_BACKLOG, LISTEN_RETRY_MS, LISTEN_WAIT_MAX_MS, READER_THREADS},
+    limits::{
+        JOURNAL_SEGMENT_BYTES_MIN, LISTEN_BACKLOG, LISTEN_RETRY_MS, LISTEN_WAIT_MAX_MS, READER_THREADS, RUNTIME_ENTRIES,
+    },
     logging,
     revocation::{Change, Revocations},
     shard::{Promise, Settings, Shard},
@@ -435,7 +438,8 @@ impl Node {
         }
         drop(ready);
         // A core that fails says why; if its thread could not even do that, its guard has ended the process.
-        are_ready.iter().take(config.cores.into()).collect::<Result<(), SetupError>>()?;
+        let all_ready = are_ready.iter().take(config.cores.into()).collect::<Result<(), SetupError>>();
+        all_ready.map_err(|error| error.of_cores(config.cores))?;
         for start in go {
             let _ = start.send(());
         }
@@ -518,7 +522,7 @@ impl Drop for Node {
     }
 }
 
-/// What a core's thread starts with. Its ring must be made on that thread.
+/// What a core's thread starts with. Its rings must be made on that thread.
 struct Seed {
     core: CoreId,
     descriptors: u32,
@@ -535,9 +539,8 @@ struct Seed {
 impl Seed {
     fn run(self) {
         let _guard = AbortOnPanic;
-        let doorbell = self.shared.mailboxes[usize::from(self.core.0)].doorbell();
-        let ring = match Ring::new(self.descriptors, doorbell) {
-            Ok(ring) => ring,
+        let (ring, runtime) = match self.rings() {
+            Ok(rings) => rings,
             Err(error) => {
                 let _ = self.ready.send(Err(error));
                 return;
@@ -552,11 +555,20 @@ impl Seed {
         }
         let Self { core, shard, commit, reads, lanes, clock, .. } = self;
         let reactor = Reactor::new(Parts { core, ring, shard, commit, reads, lanes, clock }, self.shared);
-        if let Err(error) = tokio_uring::start(reactor.run()) {
+        if let Err(error) = runtime.block_on(reactor.run()) {
             error!(core = core.0, %error, "a core's ring has failed");
             logging::flush();
             process::abort();
         }
+    }
+
+    /// All that the kernel may refuse a core: the ring of its sockets, and the runtime, which has a ring of its own.
+    fn rings(&self) -> Result<(Ring, tokio_uring::Runtime), SetupError> {
+        let doorbell = self.shared.mailboxes[usize::from(self.core.0)].doorbell();
+        let ring = Ring::new(self.descriptors, doorbell)?;
+        let runtime = tokio_uring::Runtime::new(tokio_uring::builder().entries(RUNTIME_ENTRIES))
+            .map_err(|error| SetupError::at("the runtime's ring", "6.1", error))?;
+        Ok((ring, runtime))
     }
 }
 

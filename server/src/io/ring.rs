@@ -27,6 +27,7 @@ use tokio::io::{Interest, unix::AsyncFd};
 pub use super::buffers::Filled;
 use super::{
     buffers::{Buffers, GROUP},
+    rlimit::{CLIENT_RING_BYTES, CORE_BYTES, LockedMemory, raise_descriptor_limit},
     token::{Op, Token},
 };
 use crate::limits::{COMPLETION_ENTRIES, RECEIVE_BUFFER_BYTES, RECEIVE_BUFFERS, SUBMISSION_ENTRIES};
@@ -59,12 +60,9 @@ pub enum SetupError {
         /// What RLIMIT_NOFILE allows.
         limit: u64,
     },
-    /// The kernel refused memory for the rings or buffers.
-    #[error(
-        "no locked memory for the rings of a core ({0}): raise the limit (`ulimit -l unlimited`, LimitMEMLOCK= of the \
-         service)"
-    )]
-    MemoryLimit(io::Error),
+    /// RLIMIT_MEMLOCK bounds the memory of rings.
+    #[error("{0}")]
+    MemoryLimit(LockedMemory),
     /// Something else.
     #[error("setting up io_uring failed at {step}: {error}")]
     Other {
@@ -76,12 +74,22 @@ pub enum SetupError {
 }
 
 impl SetupError {
-    fn at(step: &'static str, since: &'static str, error: io::Error) -> Self {
+    pub(super) fn at(step: &'static str, since: &'static str, error: io::Error) -> Self {
         match error.raw_os_error() {
             Some(libc::EPERM | libc::ENOSYS | libc::EACCES) => Self::Forbidden(error),
             Some(libc::EINVAL) => Self::Missing { what: step, since },
-            Some(libc::ENOMEM) => Self::MemoryLimit(error),
+            Some(libc::ENOMEM) => Self::MemoryLimit(LockedMemory::new(1, CLIENT_RING_BYTES)),
             _ => Self::Other { step, error },
+        }
+    }
+
+    /// Said of all cores of a node, of which this is one: each needs as much.
+    pub(super) fn of_cores(self, cores: u16) -> Self {
+        match self {
+            Self::MemoryLimit(_) => Self::MemoryLimit(LockedMemory::new(cores, CORE_BYTES)),
+            error @ (Self::Forbidden(_) | Self::Missing { .. } | Self::DescriptorLimit { .. } | Self::Other { .. }) => {
+                error
+            }
         }
     }
 }
@@ -136,22 +144,6 @@ impl AsFd for Doorbell {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
-}
-
-/// Raises the limit of descriptors to what the process may have, and says what it is then.
-///
-/// # Errors
-/// The kernel refuses to say.
-pub fn raise_descriptor_limit() -> io::Result<u64> {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: `limit` lives on this stack for the call.
-    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    let raised = libc::rlimit { rlim_cur: limit.rlim_max, rlim_max: limit.rlim_max };
-    // SAFETY: `raised` lives on this stack for the call.
-    let outcome = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const raised) };
-    Ok(if outcome == 0 { raised.rlim_cur } else { limit.rlim_cur })
 }
 
 /// Where the kernel puts the address of an accepted connection's peer.
@@ -249,20 +241,12 @@ impl Ring {
     /// # Errors
     /// The kernel or the process's limits do not allow it; the error says what to change.
     pub fn new(descriptors: u32, doorbell: &Doorbell) -> Result<Self, SetupError> {
-        let buffers = Buffers::new(RECEIVE_BUFFERS, RECEIVE_BUFFER_BYTES).map_err(SetupError::MemoryLimit)?;
+        let buffers = Buffers::new(RECEIVE_BUFFERS, RECEIVE_BUFFER_BYTES)
+            .map_err(|error| SetupError::Other { step: "memory for received bytes", error })?;
         Self::with_buffers(descriptors, doorbell, buffers)
     }
 
     fn with_buffers(descriptors: u32, doorbell: &Doorbell, buffers: Buffers) -> Result<Self, SetupError> {
-        // Without any flags first: this tells a kernel without io_uring from one without the flags.
-        IoUring::new(1)
-            .and_then(|uring| {
-                let mut probe = Probe::new();
-                uring.submitter().register_probe(&mut probe)?;
-                Ok(probe)
-            })
-            .map_err(|error| SetupError::at("io_uring with probe", "5.6", error))
-            .and_then(|probe| need_opcodes(&probe))?;
         let uring = IoUring::builder()
             .setup_single_issuer()
             .setup_defer_taskrun()
@@ -271,6 +255,12 @@ impl Ring {
             .setup_cqsize(COMPLETION_ENTRIES)
             .build(SUBMISSION_ENTRIES)
             .map_err(|error| SetupError::at("IORING_SETUP_DEFER_TASKRUN", "6.1", error))?;
+        let mut probe = Probe::new();
+        uring
+            .submitter()
+            .register_probe(&mut probe)
+            .map_err(|error| SetupError::at("probe of operations", "5.6", error))?;
+        need_opcodes(&probe)?;
         uring.submitter().register_files_sparse(descriptors).map_err(|error| match error.raw_os_error() {
             Some(libc::EMFILE) => SetupError::DescriptorLimit {
                 wanted: descriptors.into(),
