@@ -30,6 +30,7 @@ pub mod rate;
 pub mod revocation;
 pub mod revocation_file;
 pub mod shard;
+pub mod shell;
 pub mod tenure;
 pub mod topology;
 pub mod utc;

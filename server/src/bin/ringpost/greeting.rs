@@ -1,12 +1,13 @@
 //! What a newcomer is told when the server serves.
 
-use std::{env, ffi::OsStr, fmt::Write as _, fs, net::SocketAddr, path::Path};
+use std::{env, fmt::Write as _, fs, net::SocketAddr, path::Path};
 
 use server::{
     config::Config,
     credentials::key_path,
     datadir::{self, DataDir},
     keyfile,
+    shell::quoted,
 };
 
 use crate::arguments::ServeArguments;
@@ -94,17 +95,6 @@ pub(crate) fn chat_command() -> String {
     }
 }
 
-/// As one word for a shell.
-pub(crate) fn quoted(path: impl AsRef<OsStr>) -> String {
-    let text = path.as_ref().to_string_lossy();
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:@%,".contains(c);
-    if !text.is_empty() && text.chars().all(is_plain) {
-        text.into_owned()
-    } else {
-        format!("'{}'", text.replace('\'', r"'\''"))
-    }
-}
-
 /// What a client on this machine, or beside it, may call it.
 pub(crate) fn own_names() -> Vec<String> {
     let mut names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).to_vec();
@@ -127,12 +117,5 @@ mod tests {
         assert!(command.contains(" -p client --bin ringpost-chat --"), "{command}");
         let manifest = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../client/Cargo.toml")).unwrap();
         assert!(manifest.contains("name = \"client\"") && manifest.contains("name = \"ringpost-chat\""));
-    }
-
-    #[test]
-    fn a_path_is_one_word_for_a_shell() {
-        assert_eq!(quoted("/a/b-c.d"), "/a/b-c.d");
-        assert_eq!(quoted("/a b/c"), "'/a b/c'");
-        assert_eq!(quoted("/it's"), r"'/it'\''s'");
     }
 }
