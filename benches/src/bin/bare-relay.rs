@@ -13,7 +13,7 @@ fn main() -> anyhow::Result<()> {
     let mut arguments = env::args().skip(1);
     let usage = "usage: bare-relay ADDRESS:PORT [CONNECTIONS]";
     let address: SocketAddr = arguments.next().context(usage)?.parse().context(usage)?;
-    let limit = raise_descriptor_limit()?;
+    let limit = raise_descriptor_limit();
     let connections = match arguments.next() {
         Some(number) => number.parse().context(usage)?,
         None => CONNECTIONS.min(limit) as u32,

@@ -322,7 +322,7 @@ impl Node {
         if config.journal.segment_bytes < JOURNAL_SEGMENT_BYTES_MIN {
             return Err(StartError::SegmentBytes(config.journal.segment_bytes));
         }
-        let capacity = Capacity::told(config.connections_max, config.cores, raise_descriptor_limit()?);
+        let capacity = Capacity::told(config.connections_max, config.cores, raise_descriptor_limit());
         let counters = Arc::new(Counters::new(config.cores));
         let ended = Arc::new(AtomicBool::new(false));
         let mailboxes: Arc<[_]> = (0..config.cores).map(|_| Mailbox::new()).collect::<io::Result<Vec<_>>>()?.into();

@@ -4,9 +4,10 @@
 //! CAP_IPC_LOCK. Linux 5.12 to 6.13 count none of it. So nothing is refused beforehand: what is computed here is said when the
 //! kernel has refused a ring.
 
-use std::{fmt, io};
+use std::fmt;
 
 use io_uring::{cqueue, squeue, types::BufRingEntry};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::{
     limits::{COMPLETION_ENTRIES, RECEIVE_BUFFERS, RUNTIME_ENTRIES, SUBMISSION_ENTRIES},
@@ -38,16 +39,15 @@ pub struct LockedMemory {
     pub count: u16,
     /// What the kernel counts for each.
     pub each_bytes: u64,
-    /// RLIMIT_MEMLOCK.
-    pub limit_bytes: u64,
+    /// RLIMIT_MEMLOCK, if there is a limit.
+    pub limit_bytes: Option<u64>,
 }
 
 impl LockedMemory {
     /// For so many rings or cores, of so many bytes each, under the limit of this process.
     #[must_use]
     pub fn new(count: u16, each_bytes: u64) -> Self {
-        let limit_bytes = limit_of(libc::RLIMIT_MEMLOCK).map(|limit| limit.rlim_cur).unwrap_or_default();
-        Self { count, each_bytes, limit_bytes }
+        Self { count, each_bytes, limit_bytes: getrlimit(Resource::Memlock).current }
     }
 }
 
@@ -60,6 +60,12 @@ impl fmt::Display for LockedMemory {
             1 => write!(f, "the rings of one core need {} KiB of locked memory", kib(total_bytes))?,
             _ => write!(f, "the rings of {count} cores need {} KiB of locked memory", kib(total_bytes))?,
         }
+        let Some(limit_bytes) = limit_bytes else {
+            return write!(
+                f,
+                ", which is not limited, and the kernel has none left: look at the memory of the machine or container"
+            );
+        };
         write!(f, ", and all processes of this user together may lock {} KiB", limit_bytes / 1024)?;
         if total_bytes <= limit_bytes {
             write!(f, ", some of which others of them have")?;
@@ -78,24 +84,12 @@ impl fmt::Display for LockedMemory {
 }
 
 /// Raises the limit of open files to what the process may have, and says what it is then.
-///
-/// # Errors
-/// The kernel refuses to say.
-pub fn raise_descriptor_limit() -> io::Result<u64> {
-    let limit = limit_of(libc::RLIMIT_NOFILE)?;
-    let raised = libc::rlimit { rlim_cur: limit.rlim_max, rlim_max: limit.rlim_max };
-    // SAFETY: `raised` lives on this stack for the call.
-    let outcome = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const raised) };
-    Ok(if outcome == 0 { raised.rlim_cur } else { limit.rlim_cur })
-}
-
-fn limit_of(resource: libc::__rlimit_resource_t) -> io::Result<libc::rlimit> {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: `limit` lives on this stack for the call.
-    match unsafe { libc::getrlimit(resource, &raw mut limit) } {
-        0 => Ok(limit),
-        _ => Err(io::Error::last_os_error()),
-    }
+#[must_use]
+pub fn raise_descriptor_limit() -> u64 {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+    let limit = if raised.is_ok() { maximum } else { current };
+    limit.unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -106,19 +100,18 @@ mod tests {
     fn the_document_says_what_a_core_needs() {
         let document = include_str!("../../../docs/OPERATING.md");
         assert!(document.contains(&format!("| locked memory: {} KiB a core |", CORE_BYTES / 1024)));
-        let usual = LockedMemory { count: 1, each_bytes: CORE_BYTES, limit_bytes: 8 << 20 };
-        assert!(document.contains(&format!("8 MiB are enough for {} cores", usual.limit_bytes / usual.each_bytes)));
+        assert!(document.contains(&format!("8 MiB are enough for {} cores", (8 << 20) / CORE_BYTES)));
     }
 
     #[test]
     fn the_message_says_what_is_needed_what_is_allowed_and_how_few_cores_fit() {
-        let said = LockedMemory { count: 19, each_bytes: 440 * 1024, limit_bytes: 8192 * 1024 }.to_string();
+        let said = LockedMemory { count: 19, each_bytes: 440 * 1024, limit_bytes: Some(8192 * 1024) }.to_string();
         for words in ["19 cores need 8360 KiB", "may lock 8192 KiB:", "LimitMEMLOCK=8360K", "--cores 18"] {
             assert!(said.contains(words), "{words}: {said}");
         }
-        let said = LockedMemory { count: 1, each_bytes: 440 * 1024, limit_bytes: 100 * 1024 }.to_string();
+        let said = LockedMemory { count: 1, each_bytes: 440 * 1024, limit_bytes: Some(100 * 1024) }.to_string();
         assert!(said.contains("one core need 440 KiB") && !said.contains("--cores"), "{said}");
-        let said = LockedMemory { count: 2, each_bytes: 440 * 1024, limit_bytes: 8192 * 1024 }.to_string();
+        let said = LockedMemory { count: 2, each_bytes: 440 * 1024, limit_bytes: Some(8192 * 1024) }.to_string();
         assert!(said.contains("some of which others of them have") && !said.contains("--cores"), "{said}");
     }
 }
