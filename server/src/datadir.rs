@@ -14,7 +14,11 @@ use std::{
 
 use thiserror::Error;
 
-use crate::limits::SMALL_FILE_BYTES_MAX;
+use crate::{
+    access::{AccessError, Privacy, check_folder},
+    limits::SMALL_FILE_BYTES_MAX,
+    tenure::TENURE_FILE,
+};
 
 /// The version of everything in the folder. Grows when a server that knows only the old one could not read it.
 pub const FORMAT_VERSION: u32 = 1;
@@ -29,6 +33,18 @@ const REVOCATIONS: &str = "revocations";
 const AUDIT_LOG: &str = "audit.log";
 const JOURNAL: &str = "journal";
 const STORE: &str = "store";
+
+/// What others on this machine may do with the parts of a folder, beside the keys, which are judged where they are read. Files in
+/// `journal` and `store` need no more than that nobody else gets to them.
+const PARTS: [(&str, Privacy); 7] = [
+    (JOURNAL, Privacy::Private),
+    (STORE, Privacy::Private),
+    (REVOCATIONS, Privacy::Private),
+    (LOCK, Privacy::Seen),
+    (FORMAT, Privacy::Seen),
+    (AUDIT_LOG, Privacy::Seen),
+    (TENURE_FILE, Privacy::Seen),
+];
 
 /// Why a folder can not be used. It is as it was before.
 #[derive(Debug, Error)]
@@ -83,6 +99,9 @@ pub enum DataDirError {
         /// What is wrong.
         what: String,
     },
+    /// Others can get at it, or it is another user's.
+    #[error(transparent)]
+    Access(#[from] Box<AccessError>),
     /// The system refused something.
     #[error("{path}: {what}: {error}", path = path.display())]
     Io {
@@ -121,6 +140,7 @@ impl DataDir {
         let path = &fs::canonicalize(path).map_err(|error| io_error(path, "can not find the folder", error))?;
         // First a look, because taking the lock makes a file; then again, because somebody may have been faster.
         look(path)?;
+        check_access(path)?;
         let lock = take_lock(path)?;
         match look(path)? {
             Found::Ours => {}
@@ -146,6 +166,7 @@ impl DataDir {
             Found::Fresh => return Err(DataDirError::Unused { path: path.clone() }),
             Found::Ours => {}
         }
+        check_access(path)?;
         let lock = take_lock(path)?;
         // Again: somebody may have been faster.
         look(path)?;
@@ -260,6 +281,18 @@ fn check_format(path: &Path, format: &[u8]) -> Result<(), DataDirError> {
     match [JOURNAL, STORE].into_iter().find(|name| !path.join(name).is_dir()) {
         Some(missing) => Err(damaged(format!("its folder {missing} is missing"))),
         None => Ok(()),
+    }
+}
+
+/// Before the lock, which makes a file. A folder that is in use is that first of all: whoever serves there may be asked.
+fn check_access(path: &Path) -> Result<(), DataDirError> {
+    let is_in_use = || {
+        let lock = File::open(path.join(LOCK));
+        lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
+    };
+    match check_folder(path, &PARTS) {
+        Err(_) if is_in_use() => Err(DataDirError::InUse { path: path.to_owned() }),
+        checked => Ok(checked?),
     }
 }
 
@@ -465,7 +498,7 @@ mod tests {
             let world = World::new();
             for name in left {
                 match name {
-                    "journal" | "store" => fs::create_dir(world.path.join(name)).unwrap(),
+                    "journal" | "store" => create_folder(&world.path.join(name)).unwrap(),
                     _ => world.write(name, b""),
                 }
             }

@@ -1,5 +1,5 @@
-//! Key files: the only secrets on disk. A file that holds a secret is its owner's alone (mode 0600) or is not used; a
-//! key that exists is never overwritten. What the bytes mean is `auth`'s.
+//! Key files: the only secrets on disk. A file that holds a secret and is open to others (`access` says when) is not used; a key
+//! that exists is never overwritten. What the bytes mean is `auth`'s.
 
 use std::{
     fs::{self, File, OpenOptions, Permissions},
@@ -11,6 +11,7 @@ use std::{
 use thiserror::Error;
 
 use crate::{
+    access::{AccessError, check_secret},
     auth::{KeyError, Keys, SigningKey, generate_pem},
     jwks::{Jwks, JwksError},
     limits::SMALL_FILE_BYTES_MAX,
@@ -36,16 +37,8 @@ pub enum KeyFileError {
         error: io::Error,
     },
     /// Others on this machine may have read it.
-    #[error(
-        "{path}: this secret is open to others (mode {mode:04o}, must be 0600); if nobody has read it: chmod 600 {path}",
-        path = path.display()
-    )]
-    Mode {
-        /// Which file.
-        path: PathBuf,
-        /// Its mode.
-        mode: u32,
-    },
+    #[error(transparent)]
+    Access(#[from] Box<AccessError>),
     /// It holds something else.
     #[error("{path}: {error}", path = path.display())]
     Key {
@@ -92,20 +85,19 @@ pub fn load_keys(paths: &KeyPaths) -> Result<Loaded, KeyFileError> {
     let pem = read_key(&paths.key)?;
     let mut keys = Keys::from_pem(&pem).map_err(|error| key_error(&paths.key, error))?;
     if let Some(path) = &paths.hs256_secret {
-        let file = read(path)?;
-        owner_only(path, &file)?;
+        let bytes = read_secret(path)?;
         // An editor or `echo` ends the file with a line break that the issuer's copy need not have.
-        let secret = file.bytes.strip_suffix(b"\n").unwrap_or(&file.bytes);
+        let secret = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
         let secret = secret.strip_suffix(b"\r").unwrap_or(secret);
         keys = keys.with_hs256_secret(secret).map_err(|error| key_error(path, error))?;
     }
     let mut passed_over = Vec::new();
     if let Some(path) = &paths.jwks {
         let jwks_error = |error| KeyFileError::Jwks { path: path.clone(), error };
-        let file = read(path)?;
-        let jwks = Jwks::parse(&file.bytes).map_err(jwks_error)?;
+        let (file, bytes) = read(path)?;
+        let jwks = Jwks::parse(&bytes).map_err(jwks_error)?;
         if jwks.holds_secret {
-            owner_only(path, &file)?;
+            check_secret(path, &file)?;
         }
         keys = jwks.add_to(keys).map_err(jwks_error)?;
         passed_over = jwks.passed_over.iter().map(|line| format!("{}: {line}", path.display())).collect();
@@ -166,19 +158,13 @@ fn sync_folder_of(path: &Path) -> io::Result<()> {
     }
 }
 
-struct Contents {
-    bytes: Vec<u8>,
-    mode: u32,
-}
-
-fn read(path: &Path) -> Result<Contents, KeyFileError> {
+/// The file too, so that what is asked about it is asked about the bytes that were read.
+fn read(path: &Path) -> Result<(File, Vec<u8>), KeyFileError> {
     let read = || {
         let file = File::open(path)?;
-        // Of the open file, so that it is the mode of the bytes that are read.
-        let mode = file.metadata()?.permissions().mode() & 0o7777;
         let mut bytes = Vec::new();
-        file.take(SMALL_FILE_BYTES_MAX).read_to_end(&mut bytes)?;
-        Ok(Contents { bytes, mode })
+        (&file).take(SMALL_FILE_BYTES_MAX).read_to_end(&mut bytes)?;
+        Ok((file, bytes))
     };
     read().map_err(|error: io::Error| match error.kind() {
         ErrorKind::NotFound => KeyFileError::NotFound { path: path.to_owned() },
@@ -188,31 +174,24 @@ fn read(path: &Path) -> Result<Contents, KeyFileError> {
 
 /// A file that anybody may read.
 pub(crate) fn read_public(path: &Path) -> Result<Vec<u8>, KeyFileError> {
-    Ok(read(path)?.bytes)
+    Ok(read(path)?.1)
 }
 
-/// A file that is its owner's alone.
+/// A file that is kept from others.
 pub(crate) fn read_secret(path: &Path) -> Result<Vec<u8>, KeyFileError> {
-    let file = read(path)?;
-    owner_only(path, &file)?;
-    Ok(file.bytes)
+    let (file, bytes) = read(path)?;
+    check_secret(path, &file)?;
+    Ok(bytes)
 }
 
 /// A PEM file. One that holds a public key may be read by anybody.
 fn read_key(path: &Path) -> Result<Vec<u8>, KeyFileError> {
-    let file = read(path)?;
-    let is_public = pem::parse(&file.bytes).is_ok_and(|pem| pem.tag() == "PUBLIC KEY");
+    let (file, bytes) = read(path)?;
+    let is_public = pem::parse(&bytes).is_ok_and(|pem| pem.tag() == "PUBLIC KEY");
     if !is_public {
-        owner_only(path, &file)?;
+        check_secret(path, &file)?;
     }
-    Ok(file.bytes)
-}
-
-fn owner_only(path: &Path, file: &Contents) -> Result<(), KeyFileError> {
-    if file.mode & 0o077 != 0 {
-        return Err(KeyFileError::Mode { path: path.to_owned(), mode: file.mode });
-    }
-    Ok(())
+    Ok(bytes)
 }
 
 fn key_error(path: &Path, error: KeyError) -> KeyFileError {
@@ -284,16 +263,24 @@ mod tests {
     fn a_secret_that_others_can_read_is_refused_and_the_error_says_what_to_do() {
         let world = World::new();
         create_if_missing(&world.path).unwrap();
-        for mode in [0o640, 0o604, 0o620, 0o601] {
+        for mode in [0o644, 0o604, 0o620, 0o602] {
             fs::set_permissions(&world.path, Permissions::from_mode(mode)).unwrap();
             let error = load(&world, None).unwrap_err().to_string();
-            assert!(error.contains(&format!("chmod 600 {}", world.path.display())), "{error}");
+            assert!(error.contains(&format!("`chmod 600 {}`", world.path.display())), "{error}");
             assert!(error.contains(&format!("mode {mode:04o}")), "{error}");
-            assert!(matches!(load_signing_key(&world.path), Err(KeyFileError::Mode { .. })));
+            assert!(
+                matches!(load_signing_key(&world.path), Err(KeyFileError::Access(error)) if matches!(*error, AccessError::Secret { .. }))
+            );
         }
-        fs::set_permissions(&world.path, Permissions::from_mode(0o400)).unwrap();
+        // The group is one of this process.
+        for mode in [0o400, 0o440, 0o640] {
+            fs::set_permissions(&world.path, Permissions::from_mode(mode)).unwrap();
+            load(&world, None).unwrap();
+        }
         let secret = world.beside("secret", &[b'x'; 32], 0o644);
-        assert!(matches!(load(&world, Some(&secret)), Err(KeyFileError::Mode { .. })));
+        assert!(
+            matches!(load(&world, Some(&secret)), Err(KeyFileError::Access(error)) if matches!(*error, AccessError::Secret { .. }))
+        );
     }
 
     #[test]
@@ -339,8 +326,8 @@ mod tests {
         assert!(line.contains("public.json: key \"of the web\""), "{line}");
         let secret = r#"{"keys":[{"kty":"oct","k":"dGhpcnR5LXR3byBieXRlcyBvZiBhIHNlY3JldCwgb2s"}]}"#;
         load(&world.beside("secret.json", secret.as_bytes(), 0o600)).unwrap();
-        let open = load(&world.beside("open.json", secret.as_bytes(), 0o640));
-        assert!(matches!(open, Err(KeyFileError::Mode { .. })));
+        let open = load(&world.beside("open.json", secret.as_bytes(), 0o644));
+        assert!(matches!(open, Err(KeyFileError::Access(error)) if matches!(*error, AccessError::Secret { .. })));
         let damaged = load(&world.beside("damaged.json", b"{", 0o600)).unwrap_err();
         assert!(damaged.to_string().contains("damaged.json: it is not a JSON Web Key Set"), "{damaged}");
     }

@@ -240,6 +240,9 @@ pub const SUBMISSION_ENTRIES: u32 = 2048;
 /// Completions that fit before the kernel must set some aside: a burst of a thousand connections with several each.
 pub const COMPLETION_ENTRIES: u32 = 16 * 1024;
 
+/// Bytes of the access list of a secret: a hundred entries. A list that is longer is none that anybody has looked through.
+pub const ACCESS_LIST_BYTES_MAX: usize = 1024;
+
 /// Entries of the ring that a core's runtime makes for itself. Nothing is submitted to it.
 pub const RUNTIME_ENTRIES: u32 = 1;
 

@@ -15,6 +15,7 @@ use anyhow::{Context as _, anyhow, bail};
 use clap::CommandFactory as _;
 use proto_spec::TimestampMs;
 use server::{
+    access::check_owner,
     audit::AuditLog,
     auth::{self, Mint},
     credentials::key_path,
@@ -34,6 +35,8 @@ use crate::{
 
 pub(crate) fn token(arguments: &TokenArguments) -> anyhow::Result<()> {
     let config = load_config(arguments.config.as_deref(), arguments.data.as_deref())?;
+    // The key is judged for the user of this process, which must be the server's.
+    check_owner(&config.data_dir)?;
     let key = keyfile::load_signing_key(&key_path(&config)).map_err(|error| match error {
         KeyFileError::NotFound { .. } if config.auth.key_file().is_none() => {
             anyhow!("{error}: start the server once, which makes one, or name its data folder with --data")
