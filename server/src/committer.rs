@@ -13,7 +13,6 @@ use std::{
     io,
 };
 
-use serde::{Deserialize, Serialize};
 use storage::{
     BatchId, LaneId,
     journal::{GroupStats, Room, Salt, Sealed, SegmentNumber, Write, Writer},
@@ -26,8 +25,7 @@ use crate::{
 };
 
 /// What to do with sends while the store does not take what the journal has for it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnStoreOutage {
     /// Accept them as `local`, as long as the journal has room.
     #[default]

@@ -148,7 +148,7 @@ fn usage_errors_exit_with_two() {
         &["token"][..],
         &["token", "--user", "0"],
         &["token", "--user", "7", "--ttl", "30"],
-        &["serve", "--listen", "localhost"],
+        &["serve", "--listen"],
         &["dance"],
     ] {
         assert_eq!(world.run(arguments).status.code(), Some(2), "{arguments:?}");
@@ -165,12 +165,12 @@ fn a_wrong_configuration_exits_with_two_names_everything_and_makes_nothing() {
     let error = stderr(&output);
     let lines: Vec<_> = error.lines().collect();
     assert!(lines.len() == 3 && lines.iter().all(|line| line.starts_with("ringpost: ")), "{error}");
-    for key in ["listen = 0.0.0.0:7600", "cores = 999", "connections.max = 0"] {
+    for key in ["line 1, listen = \"0.0.0.0:7600\"", "--cores 999", "line 3, connections.max = 0"] {
         assert!(error.contains(key), "{key}: {error}");
     }
     let config = world.file("lisen = 1\n");
     let error = stderr(&world.run(&["serve", "--check-config", "--config", config.to_str().unwrap()]));
-    assert!(error.contains("line 1") && error.contains("`lisen`") && error.lines().count() == 1, "{error}");
+    assert!(error.contains("line 1") && error.contains("lisen = 1") && error.lines().count() == 1, "{error}");
     world.file("listen = \"0.0.0.0:7600\"\n[connections]\nmax = 0\n");
     assert_eq!(before, files(world.folder.path()));
 }
@@ -181,7 +181,7 @@ fn check_config_prints_all_of_it_and_starts_nothing() {
     let output = world.run(&["serve", "--check-config", "--cores", "3"]);
     assert!(output.status.success());
     let printed = String::from_utf8(output.stdout).unwrap();
-    assert!(printed.contains("cores = 3\n") && printed.contains("segment_bytes = 67108864"), "{printed}");
+    assert!(printed.contains("cores = 3\n") && printed.contains("segment_bytes = 67108864  # 64 MiB\n"), "{printed}");
     assert!(files(world.folder.path()).is_empty());
 }
 

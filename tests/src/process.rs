@@ -182,7 +182,7 @@ impl Installation {
     #[must_use]
     pub fn spawn_logging_to(&self, stderr: Stdio) -> Server {
         let file = self.folder().join("ringpost.toml");
-        fs::write(&file, toml::to_string(&self.config).expect("a configuration can be written")).expect("it has room");
+        fs::write(&file, self.config.to_toml()).expect("it has room");
         let mut line = self.wrapper.iter().map(Into::into).chain([self.program.clone().into_os_string()]);
         let mut command = Command::new(line.next().expect("the program is there"));
         command.args(line).args(["serve", "--config"]).arg(file).args(&self.more);

@@ -304,7 +304,7 @@ fn a_running_server_is_asked_for_the_status_of_its_journal() {
     let mut config = installation.config.clone();
     config.admin_listen = AdminListen::At(server.admin());
     let file = installation.folder().join("asks.toml");
-    fs::write(&file, toml::to_string(&config).unwrap()).unwrap();
+    fs::write(&file, config.to_toml()).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_tested-ringpost"));
     let output = command.args(["journal", "status", "--config"]).arg(&file).output().unwrap();
     let said = String::from_utf8(output.stdout).unwrap();

@@ -5,9 +5,11 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::IpNet;
 use proto_spec::limits::SEND_WINDOW;
-use serde::{Deserialize, Serialize};
 
-use super::{Check, MIB};
+use super::{
+    MIB, TIB,
+    key::{Key, Slot, bytes, count},
+};
 use crate::{
     io::OriginLimits,
     limits::{MEMORY_BYTES_MIN, RATE_PER_S_MAX},
@@ -16,8 +18,7 @@ use crate::{
 };
 
 /// How often clients may do things. 0: as often as they like.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Sends of one device a second.
     pub device_sends_per_s: u32,
@@ -111,30 +112,44 @@ impl Limits {
         }
     }
 
-    pub(super) fn check(&self, check: &mut Check) {
-        for (key, per_s) in [
-            ("limits.device_sends_per_s", self.device_sends_per_s),
-            ("limits.user_sends_per_s", self.user_sends_per_s),
-            ("limits.opened_per_s", self.opened_per_s),
-            ("limits.fetches_per_s", self.fetches_per_s),
-            ("limits.logins_per_s", self.logins_per_s),
-            ("limits.frames_per_s", self.frames_per_s),
-            ("limits.address_failures_per_s", self.address_failures_per_s),
-        ] {
-            check.range(key, per_s.into(), 0..=RATE_PER_S_MAX.into());
-        }
-        let memory = self.core_memory_bytes;
-        check.that(memory == 0 || memory >= MEMORY_BYTES_MIN, "limits.core_memory_bytes", memory, || {
-            format!("must be 0, or at least {MEMORY_BYTES_MIN}: a page for each of some hundred clients")
-        });
+    pub(super) fn keys(&mut self) -> Vec<Key<'_>> {
+        let Self {
+            device_sends_per_s,
+            user_sends_per_s,
+            opened_per_s,
+            fetches_per_s,
+            logins_per_s,
+            frames_per_s,
+            core_memory_bytes,
+            address_connections,
+            address_handshakes,
+            address_failures_per_s,
+            trusted_networks,
+        } = self;
+        const NONE: &str = "no limit";
+        let rates = 0..=RATE_PER_S_MAX.into();
         // A window of sends may be refused at once, and each of its refusals is a frame that is repeated later.
-        let least = SEND_WINDOW as u32;
-        check.that(
-            self.frames_per_s == 0 || self.frames_per_s >= least,
-            "limits.frames_per_s",
-            self.frames_per_s,
-            || format!("must be 0, or at least {least}: a client may have so many sends under way"),
-        );
+        let frames = SEND_WINDOW..=RATE_PER_S_MAX.into();
+        let rate = |name, value, things| Key { name, slot: count(value, things, rates.clone()).or_zero(NONE).into() };
+        let some =
+            |name, value, things| Key { name, slot: count(value, things, 0..=u32::MAX.into()).or_zero(NONE).into() };
+        let memory = bytes(core_memory_bytes, MEMORY_BYTES_MIN..=TIB).or_zero(NONE);
+        vec![
+            rate("limits.device_sends_per_s", device_sends_per_s, "sends a second"),
+            rate("limits.user_sends_per_s", user_sends_per_s, "sends a second"),
+            rate("limits.opened_per_s", opened_per_s, "conversations a second"),
+            rate("limits.fetches_per_s", fetches_per_s, "fetches a second"),
+            rate("limits.logins_per_s", logins_per_s, "connections a second"),
+            Key {
+                name: "limits.frames_per_s",
+                slot: count(frames_per_s, "frames a second", frames).or_zero(NONE).into(),
+            },
+            Key { name: "limits.core_memory_bytes", slot: memory.into() },
+            some("limits.address_connections", address_connections, "connections"),
+            some("limits.address_handshakes", address_handshakes, "connections"),
+            rate("limits.address_failures_per_s", address_failures_per_s, "hellos a second"),
+            Key { name: "limits.trusted_networks", slot: Slot::Networks(trusted_networks) },
+        ]
     }
 }
 
@@ -146,7 +161,6 @@ mod tests {
     #[test]
     fn the_configuration_for_measuring_holds_nobody_back() {
         let config = parse(include_str!("../../../benches/unlimited.toml")).unwrap();
-        config.validate().unwrap();
         assert_eq!(config.limits.of_shards(), shard::Limits::OFF);
         let limits = Limits { trusted_networks: config.limits.trusted_networks.clone(), ..Limits::off() };
         assert_eq!(config.limits, limits);
@@ -162,6 +176,7 @@ mod tests {
             let found = problems(&format!("[limits]\n{text}"));
             assert_eq!(found.iter().map(|problem| problem.key).collect::<Vec<_>>(), [key]);
         }
-        assert!(parse("[limits]\ntrusted_networks = [\"10.0.0.1/33\"]").is_err());
+        let found = problems("[limits]\ntrusted_networks = [\"10.0.0.1/33\"]");
+        assert!(found[0].to_string().contains("the bits of an IPv4 network are 0 to 32"), "{found:?}");
     }
 }

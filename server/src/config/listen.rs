@@ -8,9 +8,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-
-use super::{Check, Config};
+use super::{
+    Check, Config, file,
+    key::{Key, Slot},
+};
 use crate::io::TlsListen;
 
 /// Where metrics and health are served: an address, or nowhere, which a file writes as `""`.
@@ -23,15 +24,13 @@ pub enum AdminListen {
 }
 
 /// What the server proves with who it is, and where.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tls {
     /// PEM file of the certificate chain; empty: there is no TLS. See [`Tls::files`].
     pub cert_file: PathBuf,
     /// PEM file of its private key.
     pub key_file: PathBuf,
     /// Where clients connect with TLS; none: at [`Config::listen`], and only so.
-    #[serde(with = "address_or_none")]
     pub listen: Option<SocketAddr>,
 }
 
@@ -46,7 +45,7 @@ impl Config {
         }
     }
 
-    pub(super) fn check_addresses(&self, check: &mut Check) {
+    pub(super) fn check_addresses(&self, check: &mut Check<'_>) {
         let admin = match self.admin_listen {
             AdminListen::Off => None,
             AdminListen::At(address) => Some(address),
@@ -55,22 +54,25 @@ impl Config {
         for (key, address) in [("listen", plain), ("admin_listen", admin)] {
             let Some(address) = address else { continue };
             let reachable = !address.ip().to_canonical().is_loopback();
-            check.that(!reachable || self.allow_plain_tcp_beyond_loopback, key, address, || {
-                "other machines could reach this address, and everything there, tokens included, would cross the \
+            check.that(
+                !reachable || self.allow_plain_tcp_beyond_loopback,
+                &[key, "allow_plain_tcp_beyond_loopback"],
+                || {
+                    "other machines could reach this address, and everything there, tokens included, would cross the \
                  network unencrypted: use TLS (tls.cert_file) or a loopback address such as 127.0.0.1, or set \
                  allow_plain_tcp_beyond_loopback = true if the network is trusted or encrypts by itself"
-                    .to_owned()
-            });
+                        .to_owned()
+                },
+            );
         }
         // Port 0 asks the system for a free port, a different one each time.
-        check.that(admin != Some(self.listen) || self.listen.port() == 0, "admin_listen", self.listen, || {
+        check.that(admin != Some(self.listen) || self.listen.port() == 0, &["admin_listen", "listen"], || {
             "must be an address other than `listen`, or \"\" for none".to_owned()
         });
         if let Some(address) = self.tls.listen {
             check.that(
                 address.port() == 0 || (address != self.listen && Some(address) != admin),
-                "tls.listen",
-                address,
+                &["tls.listen", "listen", "admin_listen"],
                 || {
                     "must be an address other than `listen` and `admin_listen`, or \"\" if `listen` is to speak TLS"
                         .to_owned()
@@ -87,58 +89,27 @@ impl Tls {
         (!self.cert_file.as_os_str().is_empty()).then_some((&self.cert_file, &self.key_file))
     }
 
-    pub(super) fn check(&self, check: &mut Check) {
+    pub(super) fn keys(&mut self) -> Vec<Key<'_>> {
+        let Self { cert_file, key_file, listen } = self;
+        vec![
+            Key { name: "tls.cert_file", slot: file(cert_file, "/etc/ringpost/cert.pem", "no TLS") },
+            Key { name: "tls.key_file", slot: file(key_file, "/etc/ringpost/key.pem", "no TLS") },
+            Key { name: "tls.listen", slot: Slot::AddressOrNone(listen) },
+        ]
+    }
+
+    pub(super) fn check(&self, check: &mut Check<'_>) {
         let (cert, key) = (self.cert_file.as_os_str(), self.key_file.as_os_str());
-        check.that(cert.is_empty() || !key.is_empty(), "tls.key_file", "\"\"", || {
-            "must be the file of the key of tls.cert_file".to_owned()
+        check.that(cert.is_empty() || !key.is_empty(), &["tls.cert_file", "tls.key_file"], || {
+            "needs tls.key_file too, the file of its private key; for example: key_file = \"/etc/ringpost/key.pem\""
+                .to_owned()
         });
-        check.that(key.is_empty() || !cert.is_empty(), "tls.cert_file", "\"\"", || {
-            "must be the file of the certificate of tls.key_file".to_owned()
+        check.that(key.is_empty() || !cert.is_empty(), &["tls.key_file", "tls.cert_file"], || {
+            "needs tls.cert_file too, the file of its certificate; for example: cert_file = \"/etc/ringpost/cert.pem\"".to_owned()
         });
-        if let Some(address) = self.listen {
-            check.that(!cert.is_empty(), "tls.listen", address, || {
-                "needs tls.cert_file and tls.key_file, or --tls-self-signed".to_owned()
-            });
-        }
-    }
-}
-
-/// An address that a file may leave out by `""`.
-mod address_or_none {
-    use super::{Deserialize, Deserializer, Serializer, SocketAddr, de};
-
-    pub(super) fn serialize<S: Serializer>(address: &Option<SocketAddr>, serializer: S) -> Result<S::Ok, S::Error> {
-        match address {
-            None => serializer.serialize_str(""),
-            Some(address) => serializer.collect_str(address),
-        }
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SocketAddr>, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        if text.is_empty() {
-            return Ok(None);
-        }
-        text.parse().map(Some).map_err(|error| de::Error::custom(format!("{error}; \"\" leaves it out")))
-    }
-}
-
-impl Serialize for AdminListen {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Off => serializer.serialize_str(""),
-            Self::At(address) => serializer.collect_str(address),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for AdminListen {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        if text.is_empty() {
-            return Ok(Self::Off);
-        }
-        text.parse().map(Self::At).map_err(|error| de::Error::custom(format!("{error}; \"\" turns it off")))
+        check.that(self.listen.is_none() || !cert.is_empty(), &["tls.listen", "tls.cert_file"], || {
+            "needs tls.cert_file and tls.key_file, or --tls-self-signed".to_owned()
+        });
     }
 }
 
@@ -154,12 +125,12 @@ mod tests {
                 let text = format!("{key} = \"{address}\"");
                 let found = problems(&text);
                 assert_eq!(found.len(), 1, "{found:?}");
-                assert!(found[0].key == key && found[0].allowed.contains("allow_plain_tcp_beyond_loopback = true"));
-                parse(&format!("{text}\nallow_plain_tcp_beyond_loopback = true")).unwrap().validate().unwrap();
+                assert!(found[0].key == key && found[0].reason.contains("allow_plain_tcp_beyond_loopback = true"));
+                parse(&format!("{text}\nallow_plain_tcp_beyond_loopback = true")).unwrap();
             }
         }
         for address in ["127.0.0.1:0", "127.9.9.9:1", "[::1]:7600", "[::ffff:127.0.0.1]:7600"] {
-            parse(&format!("listen = \"{address}\"")).unwrap().validate().unwrap();
+            parse(&format!("listen = \"{address}\"")).unwrap();
         }
     }
 
@@ -167,9 +138,8 @@ mod tests {
     fn the_admin_endpoint_can_be_off_but_not_on_the_clients_address() {
         let off = parse("admin_listen = \"\"").unwrap();
         assert_eq!(off.admin_listen, AdminListen::Off);
-        off.validate().unwrap();
         assert_eq!(problems("admin_listen = \"127.0.0.1:7600\"")[0].key, "admin_listen");
-        parse("listen = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"").unwrap().validate().unwrap();
+        parse("listen = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"").unwrap();
     }
 
     #[test]
@@ -177,13 +147,10 @@ mod tests {
         let files = "cert_file = \"c\"\nkey_file = \"k\"";
         let both = format!("[tls]\nlisten = \"0.0.0.0:7443\"\n{files}");
         for text in [format!("listen = \"0.0.0.0:7600\"\n[tls]\n{files}"), both.clone()] {
-            parse(&text).unwrap().validate().unwrap();
+            parse(&text).unwrap();
         }
         let found = problems(&format!("listen = \"0.0.0.0:7600\"\n{both}"));
-        assert!(
-            found.len() == 1 && found[0].key == "listen" && found[0].allowed.contains("tls.cert_file"),
-            "{found:?}"
-        );
+        assert!(found.len() == 1 && found[0].key == "listen" && found[0].reason.contains("tls.cert_file"), "{found:?}");
         assert_eq!(parse(&both).unwrap().tls_listen(), TlsListen::At("0.0.0.0:7443".parse().unwrap()));
         let found = problems(&format!("listen = \"127.0.0.1:7443\"\n[tls]\nlisten = \"127.0.0.1:7443\"\n{files}"));
         assert_eq!(found[0].key, "tls.listen");
@@ -192,8 +159,8 @@ mod tests {
     #[test]
     fn half_of_what_tls_needs_is_refused() {
         for (text, key) in [
-            ("[tls]\ncert_file = \"c\"", "tls.key_file"),
-            ("[tls]\nkey_file = \"k\"", "tls.cert_file"),
+            ("[tls]\ncert_file = \"c\"", "tls.cert_file"),
+            ("[tls]\nkey_file = \"k\"", "tls.key_file"),
             ("[tls]\nlisten = \"127.0.0.1:1\"", "tls.listen"),
         ] {
             let found = problems(text);

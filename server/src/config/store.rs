@@ -7,17 +7,17 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde::{Deserialize, Serialize};
-
-use super::{Check, GIB, MIB};
+use super::{
+    Check, MIB, TIB,
+    key::{Key, Slot, Words, bytes, count, millis},
+};
 use crate::{
     backend::{HAS_FOUNDATIONDB, NOT_BUILT, PREFIX_BYTES_MAX},
     limits::{SLOW_AFTER_MAX_MS, TICK_MS, TRANSACTION_MAX_MS},
 };
 
 /// The history store.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Store {
     /// Where the history is.
     pub backend: Backend,
@@ -28,8 +28,7 @@ pub struct Store {
 }
 
 /// Where the history is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Backend {
     /// In the data folder.
     #[default]
@@ -58,9 +57,16 @@ impl fmt::Display for Backend {
     }
 }
 
+impl Words for Backend {
+    const ALL: &'static [(Self, &'static str)] = &[(Self::Embedded, "embedded"), (Self::FoundationDb, "foundationdb")];
+}
+
+impl Words for Ack {
+    const ALL: &'static [(Self, &'static str)] = &[(Self::Committed, "committed"), (Self::Journal, "journal")];
+}
+
 /// How a FoundationDB cluster is used.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FoundationDb {
     /// The file that says where the cluster is; empty: FoundationDB's own default. See [`FoundationDb::cluster_file`].
     pub cluster_file: PathBuf,
@@ -79,8 +85,7 @@ pub struct FoundationDb {
 }
 
 /// What acknowledgements wait for, where the history is in a database.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Ack {
     /// The database: they say `committed`.
     #[default]
@@ -110,17 +115,26 @@ impl Default for FoundationDb {
 }
 
 impl Store {
-    pub(super) fn check(&self, check: &mut Check) {
-        check.range("store.cache_bytes", self.cache_bytes, MIB..=1024 * GIB);
+    pub(super) fn keys(&mut self) -> Vec<Key<'_>> {
+        let Self { backend, cache_bytes, foundationdb } = self;
+        let mut keys = vec![
+            Key { name: "store.backend", slot: Slot::Choice(backend) },
+            Key { name: "store.cache_bytes", slot: bytes(cache_bytes, MIB..=TIB).into() },
+        ];
+        keys.extend(foundationdb.keys());
+        keys
+    }
+
+    pub(super) fn check(&self, check: &mut Check<'_>) {
         self.foundationdb.check(check);
         match self.backend {
             Backend::Embedded => self.foundationdb.check_unused(check),
             Backend::FoundationDb => {
-                check.that(HAS_FOUNDATIONDB, "store.backend", "foundationdb", || NOT_BUILT.to_owned());
-                check.that(self.cache_bytes == Self::default().cache_bytes, "store.cache_bytes", self.cache_bytes, || {
+                check.that(self.cache_bytes == Self::default().cache_bytes, &["store.cache_bytes"], || {
                     "nobody reads it with store.backend = \"foundationdb\", which has its caches in the cluster: take it out"
                         .to_owned()
                 });
+                check.that(HAS_FOUNDATIONDB, &["store.backend"], || NOT_BUILT.to_owned());
             }
         }
     }
@@ -133,40 +147,48 @@ impl FoundationDb {
         (!self.cluster_file.as_os_str().is_empty()).then_some(&self.cluster_file)
     }
 
-    fn check(&self, check: &mut Check) {
+    fn keys(&mut self) -> Vec<Key<'_>> {
+        let Self { cluster_file, prefix, timeout_ms, lanes, slow_after_ms, reads_max, ack } = self;
+        let cluster_file = Slot::Path {
+            value: cluster_file,
+            what: "a file",
+            example: "/etc/foundationdb/fdb.cluster",
+            empty: Some("where FoundationDB's own tools look"),
+        };
+        vec![
+            Key { name: "store.foundationdb.cluster_file", slot: cluster_file },
+            Key { name: "store.foundationdb.prefix", slot: Slot::Text { value: prefix, example: "ringpost/" } },
+            Key { name: "store.foundationdb.timeout_ms", slot: millis(timeout_ms, 100..=TRANSACTION_MAX_MS).into() },
+            Key { name: "store.foundationdb.lanes", slot: count(lanes, "lanes", 1..=16).into() },
+            Key {
+                name: "store.foundationdb.slow_after_ms",
+                slot: millis(slow_after_ms, TICK_MS..=SLOW_AFTER_MAX_MS).into(),
+            },
+            Key { name: "store.foundationdb.reads_max", slot: count(reads_max, "reads", 1..=1_024).into() },
+            Key { name: "store.foundationdb.ack", slot: Slot::Choice(ack) },
+        ]
+    }
+
+    fn check(&self, check: &mut Check<'_>) {
         let prefix = &self.prefix;
         let is_prefix =
             (1..=PREFIX_BYTES_MAX).contains(&prefix.len()) && prefix.bytes().all(|byte| byte.is_ascii_graphic());
-        check.that(is_prefix, "store.foundationdb.prefix", format!("{prefix:?}"), || {
-            format!("must be 1 to {PREFIX_BYTES_MAX} ASCII letters, digits and signs, without spaces")
+        check.that(is_prefix, &["store.foundationdb.prefix"], || {
+            format!("must be 1 to {PREFIX_BYTES_MAX} ASCII letters, digits and signs, without spaces; for example: prefix = \"ringpost/\"")
         });
-        check.range("store.foundationdb.timeout_ms", self.timeout_ms, 100..=TRANSACTION_MAX_MS);
-        check.range("store.foundationdb.lanes", self.lanes.into(), 1..=16);
-        check.range("store.foundationdb.slow_after_ms", self.slow_after_ms, TICK_MS..=SLOW_AFTER_MAX_MS);
-        check.range("store.foundationdb.reads_max", self.reads_max.into(), 1..=1_024);
         if self.ack == Ack::Journal {
             let default = Self::default();
             let told = || "nobody reads it with ack = \"journal\": take it out, or set ack = \"committed\"".to_owned();
-            check.that(self.lanes == default.lanes, "store.foundationdb.lanes", self.lanes, told);
-            let is_default = self.slow_after_ms == default.slow_after_ms;
-            check.that(is_default, "store.foundationdb.slow_after_ms", self.slow_after_ms, told);
+            check.that(self.lanes == default.lanes, &["store.foundationdb.lanes"], told);
+            check.that(self.slow_after_ms == default.slow_after_ms, &["store.foundationdb.slow_after_ms"], told);
         }
     }
 
     /// What somebody has set counts for something, or they are told.
-    fn check_unused(&self, check: &mut Check) {
-        let default = Self::default();
-        let keys: [(_, &dyn fmt::Debug, _); 7] = [
-            ("store.foundationdb.cluster_file", &self.cluster_file, self.cluster_file == default.cluster_file),
-            ("store.foundationdb.prefix", &self.prefix, self.prefix == default.prefix),
-            ("store.foundationdb.timeout_ms", &self.timeout_ms, self.timeout_ms == default.timeout_ms),
-            ("store.foundationdb.lanes", &self.lanes, self.lanes == default.lanes),
-            ("store.foundationdb.slow_after_ms", &self.slow_after_ms, self.slow_after_ms == default.slow_after_ms),
-            ("store.foundationdb.reads_max", &self.reads_max, self.reads_max == default.reads_max),
-            ("store.foundationdb.ack", &self.ack, self.ack == default.ack),
-        ];
-        for (key, value, is_default) in keys {
-            check.that(is_default, key, format_args!("{value:?}"), || {
+    fn check_unused(&self, check: &mut Check<'_>) {
+        let (mut own, mut default) = (self.clone(), Self::default());
+        for (key, default) in own.keys().iter().zip(default.keys()) {
+            check.that(key.slot.to_string() == default.slot.to_string(), &[key.name, "store.backend"], || {
                 "nobody reads it with store.backend = \"embedded\": take it out, or set store.backend = \"foundationdb\""
                     .to_owned()
             });
@@ -196,15 +218,14 @@ mod tests {
             let found = problems(&format!("[store.foundationdb]\n{line}"));
             let key = format!("store.foundationdb.{}", line.split(' ').next().unwrap());
             assert!(found.len() == 1 && found[0].key == key, "{found:?}");
-            assert!(found[0].allowed.contains("store.backend"), "{found:?}");
+            assert!(found[0].reason.contains("store.backend"), "{found:?}");
         }
     }
 
     /// What is wrong with the keys of a database, in a build with or without one.
     fn database_problems(text: &str) -> Vec<Problem> {
-        let parsed = parse(&format!("[store]\nbackend = \"foundationdb\"\n{text}")).unwrap();
-        match parsed.validate() {
-            Ok(()) => Vec::new(),
+        match parse(&format!("[store]\nbackend = \"foundationdb\"\n{text}")) {
+            Ok(_) => Vec::new(),
             Err(ConfigError::Invalid(mut problems)) => {
                 problems.retain(|problem| problem.key != "store.backend");
                 problems
@@ -257,7 +278,7 @@ mod tests {
     fn a_store_that_does_not_exist_is_refused_and_one_that_was_not_built_in_says_how_to_get_it() {
         let error = parse("[store]\nbackend = \"postgres\"").unwrap_err().to_string();
         assert!(error.contains("postgres") && error.contains("embedded") && error.contains("foundationdb"), "{error}");
-        let checked = parse("[store]\nbackend = \"foundationdb\"").unwrap().validate();
+        let checked = parse("[store]\nbackend = \"foundationdb\"");
         assert_eq!(checked.is_ok(), HAS_FOUNDATIONDB);
         if let Err(error) = checked {
             assert!(error.to_string().contains("--features foundationdb"), "{error}");

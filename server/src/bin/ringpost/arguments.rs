@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use anyhow::{anyhow, bail};
 use clap::{Parser, Subcommand};
@@ -39,14 +39,14 @@ pub(crate) struct ServeArguments {
     #[arg(long)]
     pub(crate) check_config: bool,
     /// Threads that serve, one per core; 0: as many as the machine has.
-    #[arg(long, value_name = "N")]
-    pub(crate) cores: Option<u16>,
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub(crate) cores: Option<OsString>,
     /// Where clients connect.
     #[arg(long, value_name = "ADDRESS")]
-    pub(crate) listen: Option<SocketAddr>,
+    pub(crate) listen: Option<OsString>,
     /// Data folder.
     #[arg(long, value_name = "FOLDER")]
-    pub(crate) data: Option<PathBuf>,
+    pub(crate) data: Option<OsString>,
     /// Serve TLS with a certificate for this machine's names that the server makes itself, once, in its data folder.
     #[arg(long)]
     pub(crate) tls_self_signed: bool,

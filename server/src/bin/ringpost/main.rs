@@ -21,7 +21,7 @@ use anyhow::Context as _;
 use clap::Parser as _;
 use server::{
     audit::AuditLog,
-    config::{Config, ConfigError},
+    config::{Config, ConfigError, Draft},
     datadir::DataDir,
     logging::{self, LoggingError},
     operator::Wish,
@@ -57,12 +57,13 @@ fn main() -> ExitCode {
     ExitCode::from(status)
 }
 
+/// The configuration of a server, for a command that needs some of it.
 pub(crate) fn load_config(file: Option<&Path>, data_dir: Option<&Path>) -> Result<Config, ConfigError> {
-    let mut config = file.map_or_else(|| Ok(Config::default()), Config::load)?;
+    let mut draft = file.map_or_else(|| Ok(Draft::default()), Draft::load)?;
     if let Some(data_dir) = data_dir {
-        config.data_dir = data_dir.to_owned();
+        draft.set("--data", "data_dir", data_dir.as_os_str());
     }
-    Ok(config)
+    draft.values()
 }
 
 pub(crate) fn print(text: &str) -> anyhow::Result<()> {

@@ -12,9 +12,9 @@ use server::{
     admin::{self, Readiness},
     audit::{AuditLog, Event, What},
     certificate::{self, Tickets},
-    config::{AdminListen, ConfigError, Problem},
+    config::{AdminListen, Config, ConfigError, Draft},
     credentials::{Credentials, CredentialsError, key_path},
-    datadir::{self, DataDir},
+    datadir::DataDir,
     io::Node,
     keyfile, logging, metrics,
     operator::{self, Operator},
@@ -26,26 +26,15 @@ use server::{
 use crate::{
     arguments::ServeArguments,
     greeting::{Addresses, greeting, own_names},
-    load_config, open_audit_log, print,
+    open_audit_log, print,
     signals::Signals,
     start::start_node,
 };
 
 pub(crate) fn serve(arguments: &ServeArguments) -> anyhow::Result<()> {
-    let mut config = load_config(arguments.config.as_deref(), arguments.data.as_deref())?;
-    config.cores = arguments.cores.unwrap_or(config.cores);
-    config.listen = arguments.listen.unwrap_or(config.listen);
-    if arguments.tls_self_signed {
-        if let Some((file, _)) = config.tls.files() {
-            let allowed = "must be \"\" with --tls-self-signed, which makes another certificate".to_owned();
-            let problem = Problem { key: "tls.cert_file", value: file.display().to_string(), allowed };
-            return Err(ConfigError::Invalid(vec![problem]).into());
-        }
-        (config.tls.cert_file, config.tls.key_file) = datadir::tls_paths(&config.data_dir);
-    }
-    config.validate()?;
+    let config = read_config(arguments)?;
     if arguments.check_config {
-        return print(&toml::to_string(&config)?);
+        return print(&config.to_toml());
     }
     logging::init()?;
     let data = DataDir::open(&config.data_dir)?;
@@ -88,6 +77,24 @@ pub(crate) fn serve(arguments: &ServeArguments) -> anyhow::Result<()> {
     thread::Builder::new().name("ringpost-greeting".into()).spawn(move || _ = print(&greeting))?;
     let load = || Credentials::load(&config, &tickets);
     runtime.block_on(attend(load, node, signals, admin, operator, log))
+}
+
+/// The configuration of a server: what its file and these flags say, all of it checked.
+fn read_config(arguments: &ServeArguments) -> Result<Config, ConfigError> {
+    let mut draft = arguments.config.as_deref().map_or_else(|| Ok(Draft::default()), Draft::load)?;
+    for (flag, key, value) in [
+        ("--cores", "cores", &arguments.cores),
+        ("--listen", "listen", &arguments.listen),
+        ("--data", "data_dir", &arguments.data),
+    ] {
+        if let Some(value) = value {
+            draft.set(flag, key, value);
+        }
+    }
+    if arguments.tls_self_signed {
+        draft.make_certificate();
+    }
+    draft.finish()
 }
 
 pub(crate) fn bind(key: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
