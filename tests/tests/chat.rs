@@ -1,4 +1,4 @@
-//! `ringpost-chat` from end to end, as a script uses it: two people, a server that dies in between.
+//! `ringpost chat` from end to end, as a script uses it: two people, a server that dies in between.
 #![expect(clippy::unwrap_used, reason = "a test that can not run has failed")]
 
 use std::{
@@ -39,8 +39,13 @@ impl Chat {
     ) -> Self {
         let token = installation.folder().join(format!("t{user}"));
         std::fs::write(&token, token_in_file).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tested-ringpost-chat"));
-        command.arg("--token-file").arg(token).args(["--to", &to.to_string(), "--device", &device.to_string()]);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tested-ringpost"));
+        command.args(["chat", "--token-file"]).arg(token).args([
+            "--to",
+            &to.to_string(),
+            "--device",
+            &device.to_string(),
+        ]);
         command.args(["--server", &installation.config.listen.to_string()]).args(more);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let lines = Arc::new(Mutex::new(Vec::new()));
@@ -181,8 +186,8 @@ fn a_conversation_over_tls_goes_on_after_the_server_was_killed_and_ends_where_no
     assert!(alice.end().success() && bob.end().success());
 
     let refused = |more: &[&str]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tested-ringpost-chat"));
-        command.args(["--token", &installation.token(7), "--to", "8"]).args(more).stdin(Stdio::null());
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tested-ringpost"));
+        command.args(["chat", "--token", &installation.token(7), "--to", "8"]).args(more).stdin(Stdio::null());
         let output = command.args(["--server", &installation.config.listen.to_string()]).output().unwrap();
         assert_eq!(output.status.code(), Some(1));
         String::from_utf8(output.stderr).unwrap()

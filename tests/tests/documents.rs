@@ -31,7 +31,7 @@ fn named_in_tables(document: &str) -> Vec<String> {
 #[test]
 fn tests_and_files_that_the_documents_name_exist() {
     let mut all = String::new();
-    for package in ["proto-spec", "storage", "server", "client", "loadgen", "tests"] {
+    for package in ["proto-spec", "storage", "server", "client", "client/chat", "loadgen", "tests"] {
         for folder in ["src", "tests"] {
             let folder = root().join(package).join(folder);
             if folder.is_dir() {

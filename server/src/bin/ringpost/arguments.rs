@@ -18,6 +18,10 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Serve until a signal comes.
     Serve(ServeArguments),
+    /// Write to a user of a server, and show what comes back.
+    ///
+    /// From a pipe it sends each line as a message and prints one line for each thing that happens.
+    Chat(chat::Arguments),
     /// Mint a token for a user and print it.
     Token(TokenArguments),
     /// Make all tokens void that a user, or one device, has by now. Connections end at once; newer tokens are good.

@@ -1,6 +1,6 @@
 //! What a newcomer is told when the server serves.
 
-use std::{env, fmt::Write as _, fs, net::SocketAddr, path::Path};
+use std::{env, fmt::Write as _, fs, net::SocketAddr};
 
 use server::{
     config::Config,
@@ -36,8 +36,8 @@ pub(crate) fn greeting(config: &Config, data: &DataDir, addresses: Addresses, ar
     if let Some(admin) = admin {
         line("metrics", &format!("http://{admin}/metrics (also /health, /ready)"));
     }
+    let own = own_command();
     if keyfile::load_signing_key(&key_path(config)).is_ok() {
-        let own = command_of("ringpost");
         let source = match (config.auth.key_file(), config_file) {
             (Some(_), Some(file)) => format!("--config {}", quoted(std::path::absolute(file).unwrap_or(file.into()))),
             _ => format!("--data {}", quoted(data.path())),
@@ -47,7 +47,6 @@ pub(crate) fn greeting(config: &Config, data: &DataDir, addresses: Addresses, ar
     } else {
         line("tokens", "minted elsewhere: the key here is a public one");
     }
-    let chat = chat_command();
     let at = tls.unwrap_or(listen);
     let mut server = if at == Config::default().listen { String::new() } else { format!(" --server {at}") };
     if arguments.tls_self_signed {
@@ -58,8 +57,8 @@ pub(crate) fn greeting(config: &Config, data: &DataDir, addresses: Addresses, ar
     } else if tls.is_some() {
         server += " --tls --tls-name localhost";
     }
-    line("chat", &format!("{chat} --token-file t7 --to 8{server}"));
-    line("", &format!("{chat} --token-file t8 --to 7{server}   (in another terminal)"));
+    line("chat", &format!("{own} chat --token-file t7 --to 8{server}"));
+    line("", &format!("{own} chat --token-file t8 --to 7{server}   (in another terminal)"));
     if tls.is_some() && !arguments.tls_self_signed {
         line("", "where `localhost` stands for a name of the certificate");
     }
@@ -67,31 +66,15 @@ pub(crate) fn greeting(config: &Config, data: &DataDir, addresses: Addresses, ar
     text
 }
 
-/// How to call the program of this name that lies beside this one: by its name if the shell finds that very file.
-pub(crate) fn command_of(name: &str) -> String {
-    let Ok(beside) = env::current_exe().map(|own| own.with_file_name(name)) else { return name.to_owned() };
+/// How to call this program: by its name if the shell finds this very file.
+fn own_command() -> String {
+    const NAME: &str = "ringpost";
+    let Ok(own) = env::current_exe() else { return NAME.to_owned() };
     let paths = env::var_os("PATH").unwrap_or_default();
-    let found = env::split_paths(&paths).map(|folder| folder.join(name)).find(|path| path.is_file());
+    let found = env::split_paths(&paths).map(|folder| folder.join(NAME)).find(|path| path.is_file());
     match found.and_then(|found| found.canonicalize().ok()) {
-        Some(found) if Some(found.as_path()) == beside.canonicalize().ok().as_deref() => name.to_owned(),
-        _ => quoted(&beside),
-    }
-}
-
-pub(crate) fn chat_command() -> String {
-    const CHAT: &str = "ringpost-chat";
-    let is_beside = env::current_exe().is_ok_and(|own| own.with_file_name(CHAT).is_file());
-    if is_beside {
-        return command_of(CHAT);
-    }
-    // `cargo run` has built this program alone.
-    match env::var_os("CARGO_MANIFEST_DIR") {
-        Some(package) => {
-            let workspace = Path::new(&package).with_file_name("Cargo.toml");
-            let profile = if cfg!(debug_assertions) { "" } else { " --release" };
-            format!("cargo run{profile} -q --manifest-path {} -p client --bin {CHAT} --", quoted(&workspace))
-        }
-        None => CHAT.to_owned(),
+        Some(found) if Some(found.as_path()) == own.canonicalize().ok().as_deref() => NAME.to_owned(),
+        _ => quoted(&own),
     }
 }
 
@@ -104,18 +87,4 @@ pub(crate) fn own_names() -> Vec<String> {
         names.push(host);
     }
     names
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_printed_chat_command_names_the_package_that_has_the_program() {
-        // Beside this test's program lies no chat: it is run by cargo, from whatever folder.
-        let command = chat_command();
-        assert!(command.contains(" -p client --bin ringpost-chat --"), "{command}");
-        let manifest = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../client/Cargo.toml")).unwrap();
-        assert!(manifest.contains("name = \"client\"") && manifest.contains("name = \"ringpost-chat\""));
-    }
 }

@@ -34,6 +34,7 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         None => serve::serve(&ServeArguments::default()),
         Some(Command::Serve(arguments)) => serve::serve(&arguments),
+        Some(Command::Chat(arguments)) => return chat::run(&arguments),
         Some(Command::Token(arguments)) => commands::token(&arguments),
         Some(Command::Revoke(arguments)) => {
             let RevokeArguments { user, device, lift, folder } = arguments;

@@ -1,4 +1,4 @@
-//! `ringpost-chat`: writes to somebody, shows what comes back.
+//! `ringpost chat`: writes to somebody, shows what comes back.
 //!
 //! On a terminal it is for a person; from a pipe it is for scripts, and prints one line for each thing that happens (see
 //! `line.rs` for the format). This file owns the arguments and the order of things; what a line of input means and
@@ -17,7 +17,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use clap::Parser;
+use clap::Args;
 use client::{
     Acknowledging, Client, ClientEvent, Config, DeviceId, DisconnectReason, Events, Roots, Transport, UserId,
 };
@@ -42,12 +42,10 @@ const TOKEN_LOOK: Duration = Duration::from_secs(1);
 /// Somebody is looking at the screen.
 const BACKOFF_MAX_MS: u64 = 3_000;
 
-/// Writes to a user of a Ringpost server and shows what comes back.
-///
-/// From a pipe it sends each line as a message and prints one line for each thing that happens; see --help.
-#[derive(Debug, Parser)]
-#[command(name = "ringpost-chat", version, after_long_help = line::FORMAT)]
-struct Arguments {
+/// What `ringpost chat` is told.
+#[derive(Debug, Args)]
+#[command(after_long_help = line::FORMAT)]
+pub struct Arguments {
     /// File with the token that says who you are; read again when the token is about to expire
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
@@ -101,17 +99,18 @@ struct Arguments {
     linger: u64,
 }
 
-fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+/// Runs the program until it is told to leave, or can not go on; says why on standard error.
+#[must_use]
+pub fn run(arguments: &Arguments) -> ExitCode {
     let result = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("no runtime")
-        .and_then(|runtime| runtime.block_on(run(&arguments)));
+        .and_then(|runtime| runtime.block_on(chat(arguments)));
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("ringpost-chat: {error:#}");
+            eprintln!("ringpost chat: {error:#}");
             ExitCode::FAILURE
         }
     }
@@ -144,7 +143,7 @@ async fn renew_token(client: Client, file: PathBuf) {
     }
 }
 
-async fn run(arguments: &Arguments) -> anyhow::Result<()> {
+async fn chat(arguments: &Arguments) -> anyhow::Result<()> {
     let mut config = Config::new(&arguments.server, token(arguments)?, DeviceId(arguments.device));
     let token_file = arguments.token_file.clone();
     // What a crash of this program did not show is shown by the next run.

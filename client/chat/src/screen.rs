@@ -23,7 +23,7 @@ impl Screen {
                     writeln!(stdout, "{plain}")?;
                     stdout.flush()?;
                 }
-                (None, Line::Problem(problem)) => eprintln!("ringpost-chat: {problem}"),
+                (None, Line::Problem(problem)) => eprintln!("ringpost chat: {problem}"),
                 (None, _) => {}
             },
             Self::Terminal(printer) => printer.print(line.pretty(&line::now()))?,

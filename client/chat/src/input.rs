@@ -56,7 +56,7 @@ pub(crate) fn pipe() -> Input {
                     }
                 }
                 Err(error) => {
-                    eprintln!("ringpost-chat: standard input: {error}");
+                    eprintln!("ringpost chat: standard input: {error}");
                     return;
                 }
             }
@@ -88,7 +88,7 @@ pub(crate) fn terminal() -> (Input, Screen) {
                 Ok(_) => return,
                 Err(error) => {
                     restore_terminal();
-                    eprintln!("ringpost-chat: the terminal: {error}");
+                    eprintln!("ringpost chat: the terminal: {error}");
                     return;
                 }
             }
