@@ -33,5 +33,6 @@ pub mod revocation_file;
 pub mod shard;
 pub mod shell;
 pub mod tenure;
+pub mod timekeeper;
 pub mod topology;
 pub mod utc;

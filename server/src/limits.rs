@@ -178,6 +178,14 @@ pub const REVOCATIONS_FILE_BYTES_MAX: u64 = 32 * 1024 * 1024;
 // `revoke`, two ids and a moment of twenty digits each, a checksum, what stands between.
 const _: () = assert!(4 * 80 * REVOCATIONS_MAX as u64 <= REVOCATIONS_FILE_BYTES_MAX);
 
+/// Difference up to which the wall clock of the machine is followed at once, in milliseconds, and by which times in a log may stand
+/// still: time services correct by less, and people do not notice it in a conversation.
+pub const CLOCK_LEAP_MS: u64 = 10_000;
+
+/// How long a wall clock that has leapt must stay where it is until it is trusted, in milliseconds: one that is wrong for some seconds
+/// dates nothing, and one that is set right is followed before anybody asks why it is not.
+pub const CLOCK_TRUST_MS: u64 = 60_000;
+
 /// Longest key, secret, `FORMAT` or configuration file that is read. A wrong path must not fill the memory.
 pub const SMALL_FILE_BYTES_MAX: u64 = 1024 * 1024;
 

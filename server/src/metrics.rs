@@ -10,7 +10,7 @@ use crate::{
     audit::AuditCounters,
     io::{
         Counters,
-        counters::{CoreCounters, Described, JournalCounters, Kind},
+        counters::{ClockCounters, CoreCounters, Described, JournalCounters, Kind},
     },
     logging::LogCounters,
     process::Usage,
@@ -41,6 +41,7 @@ pub fn text(
     page.journal(&counters.journal);
     page.audit(audit);
     page.log(log);
+    page.clock(&counters.clock);
     page.process(process);
     page.text
 }
@@ -162,6 +163,15 @@ impl Page {
             self.begin(name, "counter", help);
             self.line(name, counter.load(Ordering::Relaxed));
         }
+    }
+
+    fn clock(&mut self, clock: &ClockCounters) {
+        let name = "ringpost_clock_leaps_total";
+        self.begin(name, "counter", "Times that the clock of the machine leapt");
+        self.line(name, clock.leaps.get());
+        let name = "ringpost_clock_doubted_seconds";
+        self.begin(name, "gauge", "How far the clock of the machine is from the time in use, while it is not trusted");
+        self.line(name, clock.doubted_ms.load(Ordering::Relaxed) as f64 / 1e3);
     }
 
     fn process(&mut self, usage: Usage) {

@@ -139,7 +139,7 @@ impl Operator {
         };
         match (method, subject) {
             ("GET", _) => response("200 OK", TEXT, &list(self.revocations.lock().revocations())),
-            ("POST", Some(subject)) => self.change(Change::Revoke(subject, wall_now()), uid),
+            ("POST", Some(subject)) => self.change(Change::Revoke(subject, self.controls.clock().wall()), uid),
             ("DELETE", Some(subject)) => self.change(Change::Lift(subject), uid),
             ("POST" | "DELETE", None) => response("400 Bad Request", TEXT, "whose? ?user=7 or ?user=7&device=3\n"),
             _ => response("405 Method Not Allowed", TEXT, "only GET, POST and DELETE\n"),
@@ -152,7 +152,7 @@ impl Operator {
         match file.make(change) {
             Ok(()) => {
                 self.controls.change(change);
-                let said = describe(change);
+                let said = describe(change) + &doubt(self.controls.clock().doubted_ms());
                 info!(uid, "{said}");
                 self.audit.report(event(change, uid));
                 response("200 OK", TEXT, &format!("{said}\n"))
@@ -195,8 +195,32 @@ fn describe(change: Change) -> String {
     }
 }
 
+/// What is to be said of a clock that differs from the trusted time.
+fn doubt(doubted_ms: i64) -> String {
+    match doubted_ms {
+        0 => String::new(),
+        _ => format!("; the clock of this machine is {} s from that and is not trusted", doubted_ms / 1_000),
+    }
+}
+
 fn list(revocations: &Revocations) -> String {
     revocations.iter().map(|(subject, moment)| describe(Change::Revoke(subject, moment)) + "\n").collect()
+}
+
+/// What to tell the operator about revocations that are of a time which has not come yet, if there are any.
+#[must_use]
+pub fn of_times_to_come(revocations: &Revocations, now: TimestampMs) -> Option<String> {
+    let ahead: Vec<_> = revocations.iter().filter(|(_, moment)| *moment > now).collect();
+    let &(subject, moment) = ahead.iter().max_by_key(|(_, moment)| *moment)?;
+    let Subject { user, device } = subject;
+    let command =
+        format!("ringpost revoke --user {user}") + &device.map(|id| format!(" --device {id}")).unwrap_or_default();
+    Some(format!(
+        "{} of the revocations in force, among them {}, which is still to come: until then new tokens are void too. If the \
+         clock was wrong when they were made, make them anew: {command} --lift, then {command}, each with --data or --config",
+        ahead.len(),
+        describe(Change::Revoke(subject, moment)),
+    ))
 }
 
 fn event(change: Change, uid: u32) -> Event {
@@ -283,6 +307,31 @@ mod tests {
         {
             assert_eq!(parse_subject(query), None, "{query}");
         }
+    }
+
+    #[test]
+    fn a_revocation_of_a_time_to_come_is_named_with_the_way_out() {
+        let mut revocations = Revocations::default();
+        for (user, moment) in [(7, 1_000), (8, 5_000), (9, 3_000)] {
+            let subject = Subject { user: UserId(user), device: (user == 8).then_some(DeviceId(3)) };
+            revocations.apply(Change::Revoke(subject, TimestampMs(moment)));
+        }
+        assert_eq!(of_times_to_come(&revocations, TimestampMs(5_000)), None);
+        let said = of_times_to_come(&revocations, TimestampMs(2_000)).unwrap();
+        assert!(
+            said.starts_with("2 of the revocations in force, among them user 8 device 3: tokens issued up to 1970-"),
+            "{said}"
+        );
+        assert!(
+            said.contains("ringpost revoke --user 8 --device 3 --lift, then ringpost revoke --user 8 --device 3,"),
+            "{said}"
+        );
+    }
+
+    #[test]
+    fn while_the_clock_is_not_trusted_the_operator_is_told() {
+        assert_eq!(doubt(0), "");
+        assert_eq!(doubt(-86_400_000), "; the clock of this machine is -86400 s from that and is not trusted");
     }
 
     #[test]

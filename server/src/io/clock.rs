@@ -1,35 +1,126 @@
-//! Clock: the two clocks of a core, read once a turn.
+//! Clock: the clocks of this machine, read once a turn, and the trusted time that follows from them.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Instant,
+};
 
+use parking_lot::Mutex;
 use proto_spec::TimestampMs;
+use tracing::{info, warn};
 
-use crate::shard::Now;
+use super::counters::ClockCounters;
+use crate::{
+    limits::CLOCK_TRUST_MS,
+    shard::Now,
+    timekeeper::{Judgement, Timekeeper, wall_at},
+    utc::wall_now,
+};
 
-/// Reads the time for one process. Copies agree.
-#[derive(Clone, Copy, Debug)]
+/// Reads the time for one process. Clones agree.
+#[derive(Clone, Debug)]
 pub struct Clock {
     start: Instant,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    keeper: Mutex<Timekeeper>,
+    /// The keeper's, for everybody else.
+    ahead_ms: AtomicI64,
 }
 
 impl Clock {
     /// A clock that starts now.
     #[must_use]
     pub fn new() -> Self {
-        Self { start: Instant::now() }
+        let keeper = Timekeeper::new(steady_ms(), wall_now());
+        let shared = Shared { keeper: Mutex::new(keeper), ahead_ms: AtomicI64::new(keeper.ahead_ms()) };
+        Self { start: Instant::now(), shared: Arc::new(shared) }
     }
 
-    /// The time. Monotonic milliseconds count from the clock's start.
+    /// The time. Monotonic milliseconds count from the clock's start; the wall clock is the trusted one.
     #[must_use]
     pub fn now(&self) -> Now {
-        // A wall clock before 1970 is wrong anyway, and a shard never lets time go backwards.
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Now { monotonic_ms: self.start.elapsed().as_millis() as u64, wall: TimestampMs(wall.as_millis() as u64) }
+        Now { monotonic_ms: self.start.elapsed().as_millis() as u64, wall: self.wall() }
+    }
+
+    /// The trusted time.
+    #[must_use]
+    pub fn wall(&self) -> TimestampMs {
+        wall_at(steady_ms(), self.shared.ahead_ms.load(Ordering::Relaxed))
+    }
+
+    /// Looks whether the wall clock of this machine can still be trusted, and tells the operator what has changed. To be called
+    /// with every tick by one core: what it finds holds for all.
+    pub fn look(&self, counters: &ClockCounters) {
+        let mut keeper = self.shared.keeper.lock();
+        let judgement = keeper.look(steady_ms(), wall_now());
+        self.shared.ahead_ms.store(keeper.ahead_ms(), Ordering::Relaxed);
+        counters.doubted_ms.store(keeper.doubted_ms(), Ordering::Relaxed);
+        let seconds = |ms| ms as f64 / 1e3;
+        match judgement {
+            None => {}
+            Some(Judgement::Leapt(by_ms)) => {
+                counters.leaps.one();
+                let patience_s = CLOCK_TRUST_MS / 1_000;
+                let by_s = seconds(by_ms);
+                warn!(
+                    by_s,
+                    patience_s, "the clock of this machine leapt, and is not trusted until it has stayed there"
+                );
+            }
+            Some(Judgement::Returned) => {
+                info!("the clock of this machine has come back; nothing was dated by its leap")
+            }
+            Some(Judgement::TakenOver(by_ms)) => {
+                let by_s = seconds(by_ms);
+                warn!(by_s, "the clock of this machine stays where it leapt to: from now on that is the time");
+            }
+        }
+    }
+
+    /// How far the wall clock of this machine is from the trusted time, if it is not believed, in milliseconds; else 0.
+    #[must_use]
+    pub fn doubted_ms(&self) -> i64 {
+        self.shared.keeper.lock().doubted_ms()
     }
 }
 
 impl Default for Clock {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// Milliseconds since this machine was booted. `Instant` does not count while the machine is suspended: every wake would be a leap of
+/// the wall clock.
+fn steady_ms() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the pointer is to `time`, which outlives the call.
+    let result = unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut time) };
+    debug_assert_eq!(result, 0, "every kernel that has io_uring has this clock");
+    time.tv_sec as u64 * 1_000 + time.tv_nsec as u64 / 1_000_000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_clocks_advance_and_the_trusted_one_is_that_of_the_machine() {
+        let (clock, steady) = (Clock::new(), steady_ms());
+        let (before, counters) = (clock.now(), ClockCounters::default());
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        clock.look(&counters);
+        let (after, wall) = (clock.clone().now(), wall_now());
+        assert!(steady > 0 && steady_ms() >= steady + 20);
+        assert!(after.monotonic_ms >= before.monotonic_ms + 19 && after.wall > before.wall, "{before:?} {after:?}");
+        assert!(wall.0.abs_diff(after.wall.0) < 5_000, "{wall:?} {after:?}");
+        assert_eq!((clock.doubted_ms(), counters.leaps.get()), (0, 0));
     }
 }

@@ -1,6 +1,6 @@
 //! Counters: what the rim did, for operators. Each core writes its own; anybody reads.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use crossbeam::utils::CachePadded;
 use parking_lot::Mutex;
@@ -82,6 +82,15 @@ macro_rules! counters {
             ];
         }
     };
+}
+
+/// What was found about the wall clock of the machine.
+#[derive(Debug, Default)]
+pub struct ClockCounters {
+    /// Times that it leapt.
+    pub leaps: Counter,
+    /// How far it is from the trusted time, while it is not trusted, in milliseconds.
+    pub doubted_ms: AtomicI64,
 }
 
 counters! {
@@ -204,6 +213,8 @@ pub struct Counters {
     closed: Vec<Counter>,
     /// The journal.
     pub journal: CachePadded<JournalCounters>,
+    /// The clock.
+    pub clock: ClockCounters,
 }
 
 impl Counters {
@@ -215,6 +226,7 @@ impl Counters {
             shards: (0..cores).map(|_| Mutex::default()).collect(),
             closed: ErrorCode::ALL.iter().map(|_| Counter::default()).collect(),
             journal: CachePadded::default(),
+            clock: ClockCounters::default(),
         }
     }
 

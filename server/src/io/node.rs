@@ -177,6 +177,7 @@ pub enum StartError {
 /// What all threads of a node share.
 #[derive(Debug)]
 pub(super) struct Shared {
+    pub(super) clock: Clock,
     pub(super) mailboxes: Arc<[Mailbox<CoreMessage>]>,
     pub(super) directory: Arc<Directory>,
     pub(super) counters: Arc<Counters>,
@@ -273,6 +274,12 @@ impl Controls {
     /// New connections are judged by these from the next tick of each core on.
     pub fn replace(&self, credentials: Credentials) {
         *self.shared.credentials.write() = Arc::new(credentials);
+    }
+
+    /// The clock that cores go by.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.shared.clock
     }
 
     /// Makes a change of what is revoked. Who is connected with a token that is void now is told so by the next turn of the
@@ -397,6 +404,7 @@ impl Node {
             lost: OnceLock::new(),
             loss: Notify::new(),
             drained: (0..config.cores).map(|_| AtomicBool::new(false)).collect(),
+            clock: Clock::new(),
         });
         let mut node = Self { address, shared, ended, cores: Vec::new(), helpers };
         node.start_cores(config, commit, reads)?;
@@ -411,7 +419,6 @@ impl Node {
     }
 
     fn start_cores(&mut self, config: &NodeConfig, mut commit: Option<Commit>, reads: Reads) -> Result<(), StartError> {
-        let clock = Clock::new();
         let (ready, are_ready) = bounded(config.cores.into());
         let mut go = Vec::new();
         let (topology, slow_after_ms) = (self.shared.topology, config.database.slow_after_ms);
@@ -428,7 +435,7 @@ impl Node {
                 commit: commit.take(),
                 reads: reads.clone(),
                 lanes: lanes(core),
-                clock,
+                clock: self.shared.clock.clone(),
                 shared: Arc::clone(&self.shared),
                 ready: ready.clone(),
                 started,

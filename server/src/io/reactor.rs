@@ -512,6 +512,9 @@ impl Reactor {
             self.next_check_ms = now.monotonic_ms + FENCE_CHECK_MS;
             tasks.check();
         }
+        if self.core.0 == 0 {
+            self.clock.look(&self.shared.counters.clock);
+        }
         if self.core.0 == 0 && now.monotonic_ms >= self.origins_sweep_ms {
             self.origins_sweep_ms = now.monotonic_ms + ORIGINS_SWEEP_MS;
             self.shared.origins.sweep(now.monotonic_ms);

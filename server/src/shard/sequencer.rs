@@ -18,8 +18,12 @@ use super::{
     tail::TailEntry,
     user::{Forwarding, User},
 };
-use crate::limits::{
-    BATCH_BYTES_MAX, QUERIES_IN_FLIGHT_MAX, RETRY_BUSY_MS, RETRY_STOPPING_MS, RETRY_STORAGE_MS, UNCOMMITTED_BYTES_MAX,
+use crate::{
+    limits::{
+        BATCH_BYTES_MAX, QUERIES_IN_FLIGHT_MAX, RETRY_BUSY_MS, RETRY_STOPPING_MS, RETRY_STORAGE_MS,
+        UNCOMMITTED_BYTES_MAX,
+    },
+    timekeeper::time_after,
 };
 
 /// Why a send is not taken, when to try again, and what is expected.
@@ -295,8 +299,7 @@ impl Shard {
     ) -> Seq {
         let batch = lane.filling();
         let seq = user.head.next();
-        // Within a log time does not go back, whatever the wall clock does.
-        let time = cx.now.wall.max(user.head_time);
+        let time = time_after(user.head_time, cx.now.wall);
         let entry = Entry { seq, time, event };
         cx.effects.filling[at].batch.append(user_id, &entry, replaces);
         user.head = seq;

@@ -38,6 +38,8 @@ pub enum Fault {
     SkipReplay,
     /// The cores are not told that the store is away.
     HideOutage,
+    /// The wall clock of the machine is believed at once, whatever it says.
+    BelieveEveryClock,
 }
 
 impl Fault {
@@ -60,5 +62,6 @@ impl Fault {
         Self::LoseFrame,
         Self::SkipReplay,
         Self::HideOutage,
+        Self::BelieveEveryClock,
     ];
 }

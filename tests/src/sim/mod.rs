@@ -17,6 +17,7 @@ use std::{
 use proto_spec::{DeviceId, Direction, Seq, TimestampMs, UserId};
 use server::{
     shard::{Now, QueryId},
+    timekeeper::{Timekeeper, wall_at},
     topology::CoreId,
 };
 use storage::{Answer, LaneId, Query, Span, journal::SegmentNumber};
@@ -28,6 +29,11 @@ use node::Machine;
 use oracle::Oracle;
 
 use crate::rng::Rng;
+
+/// What the time was when the machine was booted, in milliseconds since 1970.
+const BOOTED_MS: i64 = 1_800_000_000_000;
+
+const HOUR_MS: u64 = 3_600_000;
 
 /// How long chaos lasts, in milliseconds of simulated time.
 const CHAOS_MS: u64 = 8_000;
@@ -56,6 +62,7 @@ enum Happening {
     AppStart(usize),
     Crash,
     Start,
+    ClockBack { by_ms: i64 },
 }
 
 /// Situations that are rarely reached and where bugs live. All must be reached in the standard run.
@@ -112,7 +119,8 @@ pub const SITUATIONS: &[&str] = &[
     "token refreshed",
     "torn write found at recovery",
     "unfinished user after restart",
-    "wall clock jumped",
+    "wall clock leapt and stays",
+    "wall clock leapt for a moment",
     "wall clock went back",
     "welcome while messages are not committed",
 ];
@@ -132,7 +140,11 @@ pub struct Failure {
 pub struct Simulation {
     seed: u64,
     rng: Rng,
+    /// As the node goes by it: the wall clock is the one that it trusts.
     now: Now,
+    keeper: Timekeeper,
+    /// What the wall clock of the machine is wrong by.
+    wrong_ms: i64,
     fault: Option<Fault>,
     happenings: BinaryHeap<Reverse<(u64, u64)>>,
     details: BTreeMap<u64, Happening>,
@@ -177,7 +189,9 @@ impl Simulation {
             seed,
             machine: Machine::new(&mut rng),
             rng,
-            now: Now { monotonic_ms: 1_000, wall: TimestampMs(1_800_000_000_000) },
+            now: Now { monotonic_ms: 1_000, wall: wall_at(1_000, BOOTED_MS) },
+            keeper: Timekeeper::new(1_000, wall_at(1_000, BOOTED_MS)),
+            wrong_ms: 0,
             fault,
             happenings: BinaryHeap::new(),
             details: BTreeMap::new(),
@@ -222,6 +236,8 @@ impl Simulation {
             self.go_on_until(self.now.monotonic_ms + 3_000);
             let everybody: BTreeSet<UserId> = self.apps.iter().map(|app| app.key.0).collect();
             let logs = self.machine.logs();
+            let times = (wall_at(0, BOOTED_MS), wall_at(self.now.monotonic_ms, BOOTED_MS));
+            self.oracle.check_times(&logs, times);
             self.oracle.at_the_end(&logs, &everybody);
         }
         match self.oracle.failure.take() {
@@ -249,7 +265,25 @@ impl Simulation {
 
     fn pass_time(&mut self, ms: u64) {
         self.now.monotonic_ms += ms;
-        self.now.wall.0 += ms;
+        self.look_at_clock();
+    }
+
+    /// The wall clock of the machine.
+    fn machine_wall(&self) -> TimestampMs {
+        wall_at(self.now.monotonic_ms, BOOTED_MS + self.wrong_ms)
+    }
+
+    fn look_at_clock(&mut self) {
+        let steady_ms = self.now.monotonic_ms;
+        self.keeper.look(steady_ms, self.machine_wall());
+        let trusted = wall_at(steady_ms, self.keeper.ahead_ms());
+        self.now.wall = if self.fault == Some(Fault::BelieveEveryClock) { self.machine_wall() } else { trusted };
+    }
+
+    /// Somebody sets the clock of the machine.
+    fn set_clock(&mut self, by_ms: i64) {
+        self.wrong_ms += by_ms;
+        self.look_at_clock();
     }
 
     /// The machine was suspended, or somebody set its clock.
@@ -259,9 +293,19 @@ impl Simulation {
             let leap = self.rng.within(1_000, 7_000);
             return self.pass_time(leap);
         }
-        self.reached("wall clock jumped");
-        let jump = self.rng.within(1_000, 3_600_000);
-        self.now.wall.0 = if self.rng.chance(50) { self.now.wall.0 + jump } else { self.now.wall.0 - jump };
+        let ahead = self.rng.chance(50);
+        let leap = |ms: u64| if ahead { ms as i64 } else { -(ms as i64) };
+        if self.rng.chance(50) {
+            self.reached("wall clock leapt and stays");
+            let by_ms = leap(self.rng.within(1_000, 3_600_000));
+            self.set_clock(by_ms);
+            return self.oracle.clock_may_be_wrong_by(self.wrong_ms);
+        }
+        self.reached("wall clock leapt for a moment");
+        let by_ms = leap(self.rng.within(HOUR_MS, 365 * 24 * HOUR_MS));
+        self.set_clock(by_ms);
+        let moment = self.rng.within(100, 5_000);
+        self.schedule(moment, Happening::ClockBack { by_ms });
     }
 
     fn schedule(&mut self, in_ms: u64, happening: Happening) {
@@ -292,6 +336,10 @@ impl Simulation {
             Happening::AppStart(app) => self.start_app(app),
             Happening::Crash if !self.healing => self.crash(),
             Happening::Start => self.start_machine(),
+            Happening::ClockBack { by_ms } => {
+                self.set_clock(-by_ms);
+                self.oracle.clock_may_be_wrong_by(self.wrong_ms);
+            }
             // Of an earlier life, or chaos after its end.
             _ => {}
         }

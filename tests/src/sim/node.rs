@@ -29,6 +29,7 @@ use server::{
         Admission, Close, ConnId, Effects, Envelope, Grant, Input, Limits, Presence, Promise, ReadState, Refresh,
         Settings, Shard, StoreState,
     },
+    timekeeper::Timekeeper,
     topology::{CoreId, Topology},
 };
 use storage::{
@@ -251,6 +252,10 @@ impl Simulation {
             return;
         }
         self.machine.life += 1;
+        // There is nothing to compare the clock with.
+        self.keeper = Timekeeper::new(self.now.monotonic_ms, self.machine_wall());
+        self.oracle.clock_may_be_wrong_by(self.wrong_ms);
+        self.look_at_clock();
         let cores = self.rng.within(1, 3) as u16;
         if self.machine.life > 1 {
             self.reached("node restarted with another number of cores");
@@ -349,7 +354,7 @@ impl Simulation {
         self.cut_all();
         if self.rng.chance(20) {
             self.reached("wall clock went back");
-            self.now.wall.0 -= 60_000;
+            self.set_clock(-60_000);
         }
         let away = self.rng.within(1, 800);
         self.schedule(away, Happening::Start);

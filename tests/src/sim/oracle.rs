@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use proto_spec::{DeviceId, Durability, Entry, Event, Seq, ServerFrame, UserId};
+use proto_spec::{DeviceId, Durability, Entry, Event, Seq, ServerFrame, TimestampMs, UserId};
+use server::limits::CLOCK_LEAP_MS;
 
 /// A device of the simulated people.
 pub type DeviceKey = (UserId, DeviceId);
@@ -38,6 +39,8 @@ pub struct Oracle {
     pub durable: BTreeMap<(UserId, Seq), Entry>,
     /// By device.
     pub kept: BTreeMap<DeviceKey, Kept>,
+    /// The most that the clock may have been wrong by, in milliseconds, and be believed.
+    pub clock_wrong_ms: u64,
     /// The first thing that was found wrong.
     pub failure: Option<String>,
 }
@@ -202,6 +205,36 @@ impl Oracle {
             if on_device != in_log {
                 let missing: Vec<_> = in_log.iter().filter(|text| !on_device.contains(text)).collect();
                 self.fail(|| format!("user {user} device {device}: missing {missing:?}"));
+            }
+        }
+    }
+
+    /// The machine's clock was wrong by this at a start, or for so long that it had to be believed.
+    pub fn clock_may_be_wrong_by(&mut self, wrong_ms: i64) {
+        self.clock_wrong_ms = self.clock_wrong_ms.max(wrong_ms.unsigned_abs());
+    }
+
+    /// No entry is of a time that the clock had for a moment only, and times stand still rather than go back a little.
+    pub fn check_times(
+        &mut self,
+        logs: &BTreeMap<UserId, BTreeMap<Seq, Entry>>,
+        (first, last): (TimestampMs, TimestampMs),
+    ) {
+        let slack_ms = self.clock_wrong_ms + CLOCK_LEAP_MS;
+        for (user, log) in logs {
+            let mut before = TimestampMs(0);
+            for entry in log.values() {
+                if entry.time.0 + slack_ms < first.0 || entry.time.0 > last.0 + slack_ms {
+                    self.fail(|| {
+                        format!("user {user}: {entry:?} is of a wrong time, {slack_ms} ms at most are excused")
+                    });
+                }
+                if (1..=CLOCK_LEAP_MS).contains(&before.0.saturating_sub(entry.time.0)) {
+                    self.fail(|| {
+                        format!("user {user}: {entry:?} is a little earlier than what was before it, {before}")
+                    });
+                }
+                before = entry.time;
             }
         }
     }

@@ -57,6 +57,9 @@ pub(crate) fn serve(arguments: &ServeArguments) -> anyhow::Result<()> {
     let log = open_audit_log(&config, &data)?;
     let audit = log.audit();
     let revocations = RevocationFile::open(&data.revocations())?;
+    if let Some(said) = operator::of_times_to_come(revocations.revocations(), wall_now()) {
+        tracing::warn!("{said}");
+    }
     let node = start_node(&config, &data, credentials, revocations.revocations().clone(), audit.clone())?;
     // Not every file system takes sockets, and everything else works without.
     let socket = operator::listen(data.path());

@@ -55,6 +55,7 @@ impl World {
         let store = Arc::new(MemoryStore::default());
         let (readers, threads) = Readers::start(1, &store, &mailboxes).unwrap();
         let shared = Arc::new(Shared {
+            clock: Clock::new(),
             mailboxes,
             directory: Arc::default(),
             counters: Arc::new(Counters::new(2)),
@@ -86,14 +87,21 @@ impl World {
             promise: Promise::Disk,
             limits: Limits::OFF,
         };
-        let clock = Clock::new();
+        let clock = shared.clock.clone();
         let cores = (0..2).map(|index| {
             let core = CoreId(index as u16);
             let ring = Ring::new(descriptors[index], shared.mailboxes[index].doorbell()).unwrap();
             shared.rings[index].store(ring.as_raw_fd(), Ordering::Release);
             let shard = Shard::new(core, topology, settings);
-            let parts =
-                Parts { core, ring, shard, commit: None, reads: Reads::Threads(readers.clone()), lanes: None, clock };
+            let parts = Parts {
+                core,
+                ring,
+                shard,
+                commit: None,
+                reads: Reads::Threads(readers.clone()),
+                lanes: None,
+                clock: clock.clone(),
+            };
             Reactor::new(parts, Arc::clone(&shared))
         });
         let mut cores: Vec<_> = cores.collect();
