@@ -14,17 +14,24 @@ use std::{
 
 use anyhow::{Context as _, bail, ensure};
 use clap::Parser;
-use server::process::Usage;
+use server::{process::Usage, utc::wall_now};
 
 use crate::{
     engine,
-    report::{Report, html::html, table::table},
-    sample::Sight,
+    place::Place,
+    report::{Report, about::about, html::html, table::table},
+    sample::{Metrics, Sight},
     scenario::Scenario,
     tls::{ReturnWith, Trust},
     token::Mint,
     world::World,
 };
+
+/// Where servers listen unless they are told otherwise.
+const SERVER_PORT: u16 = 7600;
+
+/// Where their metrics are.
+const METRICS_PORT: u16 = 7601;
 
 /// Puts load on a Ringpost server and verifies every message.
 #[derive(Debug, Parser)]
@@ -47,9 +54,9 @@ struct Arguments {
 
 #[derive(Debug, clap::Args)]
 struct Target {
-    /// Address and port of the server
-    #[arg(long, global = true, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:7600")]
-    server: SocketAddr,
+    /// Where the server is: a name or address, and a port unless it is 7600
+    #[arg(long, global = true, value_name = "HOST[:PORT]", default_value = "127.0.0.1:7600")]
+    server: String,
 
     /// Connect with TLS 1.3; the server's certificate must be one that this system trusts
     #[arg(long, global = true)]
@@ -96,8 +103,8 @@ struct Target {
     server_pid: Option<u32>,
 
     /// Metrics endpoint of the server (`admin_listen`, usually 127.0.0.1:7601): its commits are in the report
-    #[arg(long, global = true, value_name = "ADDRESS:PORT")]
-    metrics: Option<SocketAddr>,
+    #[arg(long, global = true, value_name = "HOST[:PORT]")]
+    metrics: Option<String>,
 
     /// Do not compare histories in the end: what is on the other side keeps none (the bare relay of the benches)
     #[arg(long, global = true)]
@@ -114,9 +121,11 @@ struct Target {
 
 impl Target {
     fn world(&self) -> anyhow::Result<World> {
-        if !self.server.ip().is_loopback() && !self.allow_remote {
+        let server = Place::find(&self.server, SERVER_PORT).context("--server")?;
+        if !server.address.ip().is_loopback() && !self.allow_remote {
             bail!("{} is not on this machine; --allow-remote if you may put load on it", self.server);
         }
+        let metrics = self.metrics.as_deref().map(find_metrics).transpose()?;
         ensure!(self.first_user > 0, "user 0 does not exist");
         ensure!(self.first_user <= u64::MAX / 2, "--first-user leaves no room for the users that follow");
         if let Some(pid) = self.server_pid {
@@ -127,26 +136,35 @@ impl Target {
             None => Mint::ed25519(&self.token_key)?,
         };
         let trust = if self.tls || self.tls_ca.is_some() || self.tls_name.is_some() {
-            let name = self.tls_name.clone().unwrap_or_else(|| self.server.ip().to_string());
+            let name = self.tls_name.clone().unwrap_or_else(|| server.host.clone());
             let return_with = if self.tls_full { ReturnWith::Nothing } else { ReturnWith::Ticket };
             Some(Trust::new(self.tls_ca.as_deref(), &name, return_with)?)
         } else {
             None
         };
         Ok(World {
-            server: self.server,
+            server,
             trust,
             mint: Arc::new(mint),
             first_user: self.first_user,
             tolerates_disconnects: self.tolerate_disconnects,
             compares_histories: !self.no_history,
             stall_after: Duration::from_secs(self.stall_after),
-            sight: Sight { pid: self.server_pid, metrics: self.metrics },
+            sight: Sight { pid: self.server_pid, metrics },
             run: self.seed.unwrap_or_else(rand::random),
             lanes: self.lanes.map(usize::from),
             stops: Arc::default(),
         })
     }
+}
+
+/// The metrics endpoint, if it is one: a report without what was asked for would be found out too late.
+fn find_metrics(text: &str) -> anyhow::Result<SocketAddr> {
+    let address = Place::find(text, METRICS_PORT).context("--metrics")?.address;
+    Metrics::ask(address).with_context(|| {
+        format!("--metrics {text}: no metrics there; the server's greeting names the address, `admin_listen` in its configuration")
+    })?;
+    Ok(address)
 }
 
 /// Runs what the command line asks for.
@@ -188,6 +206,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<Report> {
     let plan = arguments.scenario.plan(&world)?;
     listen_to_signals(Arc::clone(&world.stops))?;
     let (scenario, parameters, eras) = (plan.scenario, plan.parameters.clone(), plan.eras);
+    let about = about(wall_now(), world.run);
     let mut notes = plan.notes.clone();
     if world.trust.is_some() {
         notes.push("All connections spoke TLS 1.3.".to_owned());
@@ -199,7 +218,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<Report> {
     if outcome.was_cut_short {
         notes.push("A signal has cut the load short; the counts and rates are of what there was of it.".to_owned());
     }
-    Ok(Report { scenario, parameters, eras, notes, outcome })
+    Ok(Report { scenario, about, parameters, eras, notes, outcome })
 }
 
 /// The first signal ends the load, and what was sent is verified; before or after the load, as the second one does, it ends the run. The third one ends the process.

@@ -18,6 +18,7 @@ pub mod engine;
 pub mod limits;
 pub mod links;
 pub mod live;
+pub mod place;
 pub mod report;
 pub mod sample;
 pub mod scenario;

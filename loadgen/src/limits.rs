@@ -78,6 +78,18 @@ pub const FAULTS_SHOWN_MAX: usize = 20;
 /// How long closing all connections may take, in microseconds, before the run ends without it.
 pub const CLOSE_TIMEOUT_US: u64 = 5_000_000;
 
+/// How long it may take to find out which of several addresses of a name somebody listens at, each, in milliseconds.
+pub const PLACE_TIMEOUT_MS: u64 = 1_000;
+
+/// Part of a core from which on it counts as busy all the time: what is left goes to the kernel's other work.
+pub const BUSY_PART: f64 = 0.85;
+
+/// Part of the rate that was asked for from which on it counts as reached.
+pub const REACHED_PART: f64 = 0.95;
+
+/// How late half of an open loop's sends may be before the generator itself counts as the limit, in microseconds.
+pub const LATE_US: u64 = 5_000;
+
 /// How long one look at the server's metrics may take, in milliseconds.
 pub const METRICS_TIMEOUT_MS: u64 = 1_000;
 

@@ -1,14 +1,16 @@
 //! The live line: what a run does right now, on a terminal, in one line that is written again and again.
 
-use std::{
-    fmt::Write as _,
-    io::{self, IsTerminal as _, Write as _},
-};
+use std::io::{self, IsTerminal as _, Write as _};
+
+use terminal_size::{Width, terminal_size_of};
 
 use crate::{sample::Sample, stats::Latencies};
 
-/// Characters of the progress bar.
+/// Columns of the progress bar.
 const BAR_WIDTH: usize = 20;
+
+/// Columns of a terminal that does not say how many it has.
+const COLUMNS_GUESS: usize = 80;
 
 /// What is shown.
 pub struct View<'a> {
@@ -37,8 +39,10 @@ impl LiveLine {
     /// Replaces what is shown.
     pub fn show(&self, view: &View<'_>) {
         if self.is_on {
+            // Asked each time: people make windows smaller and larger.
+            let columns = terminal_size_of(io::stderr()).map_or(COLUMNS_GUESS, |(Width(columns), _)| columns.into());
             // A terminal that is gone shows nothing, which is no reason to stop.
-            let _ = write!(io::stderr(), "\r\x1b[2K{}", line(view));
+            let _ = write!(io::stderr(), "\r\x1b[2K{}", line(view, columns));
         }
     }
 
@@ -56,48 +60,87 @@ impl Default for LiveLine {
     }
 }
 
-fn line(View { phase, part, sample, accepted }: &View<'_>) -> String {
-    let mut out = String::new();
-    if let Some(part) = part {
-        let done = ((part.clamp(0.0, 1.0) * BAR_WIDTH as f64) as usize).min(BAR_WIDTH);
-        let _ = write!(out, "[{}{}] {:3.0}% ", "#".repeat(done), "-".repeat(BAR_WIDTH - done), part.min(1.0) * 100.0);
+/// What fits into so many columns, the most important first: a line that is too long would scroll the terminal with each look.
+/// All of it is ASCII, so a byte is a column. The last column stays free, since writing there wraps on some terminals.
+fn line(view: &View<'_>, columns: usize) -> String {
+    let room = columns.saturating_sub(1);
+    // From the longest way to say it to the shortest.
+    let heads = [format!("{}{}", bar(view.part), view.phase), view.phase.to_owned()];
+    let Some(mut out) = heads.into_iter().find(|head| head.len() <= room) else {
+        return view.phase[..view.phase.len().min(room)].to_owned();
+    };
+    for part in parts(view) {
+        debug_assert!(part.is_ascii(), "{part}");
+        if out.len() + 2 + part.len() <= room {
+            out += "  ";
+            out += &part;
+        }
     }
-    let _ = write!(out, "{phase}  {} connected", sample.connections);
+    out
+}
+
+fn bar(part: Option<f64>) -> String {
+    let Some(part) = part.map(|part| part.clamp(0.0, 1.0)) else { return String::new() };
+    let done = ((part * BAR_WIDTH as f64) as usize).min(BAR_WIDTH);
+    format!("[{}{}] {:3.0}% ", "#".repeat(done), "-".repeat(BAR_WIDTH - done), part * 100.0)
+}
+
+fn parts(View { sample, accepted, .. }: &View<'_>) -> Vec<String> {
+    let mut parts = vec![format!("{} connected", sample.connections)];
     for (rate, what) in [(sample.accepted, "msg"), (sample.logins, "logins"), (sample.pages, "pages")] {
         if rate > 0.0 {
-            let _ = write!(out, "  {rate:.0} {what}/s");
+            parts.push(format!("{rate:.0} {what}/s"));
         }
     }
     if let Some(accepted) = accepted {
         let ms = |percentile| accepted.at(percentile) as f64 / 1e3;
-        let _ = write!(out, "  accepted p50 {:.2} p99 {:.2} max {:.1} ms", ms(50.0), ms(99.0), ms(100.0));
+        parts.push(format!("accepted p50 {:.2} p99 {:.2} max {:.1} ms", ms(50.0), ms(99.0), ms(100.0)));
     }
     if sample.under_way > 0 {
-        let _ = write!(out, "  {} under way", sample.under_way);
+        parts.push(format!("{} under way", sample.under_way));
     }
     if let Some(cores) = sample.server_cores {
-        let _ = write!(out, "  server {cores:.2} cores");
+        parts.push(format!("server {cores:.2} cores"));
     }
-    out
+    parts
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_line_says_how_far_the_run_is_and_what_it_does() {
-        let sample = Sample { connections: 20, accepted: 1234.4, under_way: 3, ..Sample::default() };
+    fn busy() -> (Sample, Latencies) {
+        let sample =
+            Sample { connections: 20, accepted: 1234.4, under_way: 3, server_cores: Some(1.5), ..Sample::default() };
         let mut latencies = Latencies::new();
         latencies.record(2_000);
+        (sample, latencies)
+    }
+
+    #[test]
+    fn the_line_says_how_far_the_run_is_and_what_it_does() {
+        let (sample, latencies) = busy();
         let view = View { phase: "load", part: Some(0.5), sample: &sample, accepted: Some(&latencies) };
-        let text = line(&view);
+        let text = line(&view, 200);
         assert!(
             text.starts_with("[##########----------]  50% load  20 connected  1234 msg/s  accepted p50 2.00"),
             "{text}"
         );
-        assert!(text.ends_with("3 under way"), "{text}");
+        assert!(text.ends_with("3 under way  server 1.50 cores"), "{text}");
         let view = View { phase: "connecting", part: None, sample: &Sample::default(), accepted: None };
-        assert_eq!(line(&view), "connecting  0 connected");
+        assert_eq!(line(&view, 80), "connecting  0 connected");
+    }
+
+    #[test]
+    fn the_line_fits_every_terminal_and_keeps_what_matters_most() {
+        let (sample, latencies) = busy();
+        let view = View { phase: "load", part: Some(0.5), sample: &sample, accepted: Some(&latencies) };
+        for columns in 0..200 {
+            let text = line(&view, columns);
+            assert!(text.len() < columns.max(1), "{columns}: {text}");
+            assert!(columns < 5 || text.contains("load"), "{columns}: {text}");
+        }
+        let narrow = line(&view, 80);
+        assert!(narrow.starts_with("[##########----------]  50% load  20 connected  1234 msg/s"), "{narrow}");
     }
 }

@@ -1,7 +1,7 @@
 //! What the machine says: CPU and memory of the generator and of the server, from /proc or from the server's metrics.
 
 use std::{
-    io::{Read as _, Write as _},
+    io::{self, Read as _, Write as _},
     net::{SocketAddr, TcpStream},
     time::Duration,
 };
@@ -29,6 +29,8 @@ pub struct Metrics {
     pub open_files: Option<f64>,
     /// Everything that failed or had to be tried again since the start.
     pub failures: Option<f64>,
+    /// Cores that serve.
+    pub cores: Option<f64>,
 }
 
 impl Metrics {
@@ -36,7 +38,7 @@ impl Metrics {
     ///
     /// # Errors
     /// It does not answer in time, or not with a page.
-    pub fn ask(address: SocketAddr) -> std::io::Result<Self> {
+    pub fn ask(address: SocketAddr) -> io::Result<Self> {
         let patience = Duration::from_millis(METRICS_TIMEOUT_MS);
         let mut stream = TcpStream::connect_timeout(&address, patience)?;
         stream.set_read_timeout(Some(patience))?;
@@ -44,8 +46,14 @@ impl Metrics {
         let mut answer = String::new();
         stream.take(METRICS_BYTES_MAX).read_to_string(&mut answer)?;
         match answer.split_once("\r\n\r\n") {
-            Some((head, page)) if head.starts_with("HTTP/1.1 200") => Ok(Self::parse(page)),
-            _ => Err(std::io::Error::other("the answer is no metrics page")),
+            Some((head, page)) if head.starts_with("HTTP/1.1 200") => {
+                let metrics = Self::parse(page);
+                metrics
+                    .cores
+                    .map(|_| metrics)
+                    .ok_or_else(|| io::Error::other("this is not a Ringpost server's metrics page"))
+            }
+            _ => Err(io::Error::other("this is no metrics page")),
         }
     }
 
@@ -56,6 +64,9 @@ impl Metrics {
         for line in page.lines().filter(|line| !line.starts_with('#')) {
             let Some((series, value)) = line.rsplit_once(' ') else { continue };
             let Ok(value) = value.parse::<f64>() else { continue };
+            if series.starts_with("ringpost_core_turns_total") {
+                metrics.cores = Some(metrics.cores.unwrap_or(0.0) + 1.0);
+            }
             let place = match series.split('{').next().unwrap_or_default() {
                 "ringpost_journal_sync_seconds_count" => &mut metrics.commits,
                 "ringpost_journal_sync_seconds_sum" => &mut metrics.sync_s,
@@ -133,6 +144,8 @@ pub struct Resources {
     pub sync_us: Option<f64>,
     /// Mean batches of these groups.
     pub group_batches: Option<f64>,
+    /// Cores that the server serves with.
+    pub server_cores: Option<f64>,
 }
 
 /// One point of the plots. Rates are a second.
@@ -187,9 +200,11 @@ mod tests {
                     ringpost_journal_group_batches_sum{core=\"1\"} 5\n\
                     ringpost_core_queries_failed_total{core=\"0\"} 2\n\
                     ringpost_journal_write_retries_total 1\n\
+                    ringpost_core_turns_total{core=\"0\"} 7\n\
+                    ringpost_core_turns_total{core=\"1\"} 0\n\
                     nonsense\n";
         let metrics = Metrics::parse(page);
         assert_eq!((metrics.commits, metrics.sync_s, metrics.group_batches), (Some(10.0), Some(0.5), Some(25.0)));
-        assert_eq!((metrics.cpu_s, metrics.failures), (None, Some(3.0)));
+        assert_eq!((metrics.cpu_s, metrics.failures, metrics.cores), (None, Some(3.0), Some(2.0)));
     }
 }

@@ -3,6 +3,7 @@
 use std::ops::{Index, IndexMut};
 
 use hdrhistogram::Histogram;
+use proto_spec::ErrorCode;
 
 macro_rules! counts {
     ($($(#[$doc:meta])* $name:ident = $words:literal,)+) => {
@@ -112,6 +113,32 @@ impl Measure {
     }
 }
 
+/// What the server refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// A send.
+    Send,
+    /// A fetch.
+    Fetch,
+    /// A connection, before its welcome.
+    Login,
+    /// A connection that had been welcome.
+    Connection,
+}
+
+impl Refused {
+    /// As reports call them.
+    #[must_use]
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Send => "sends refused",
+            Self::Fetch => "fetches refused",
+            Self::Login => "connections refused",
+            Self::Connection => "connections closed",
+        }
+    }
+}
+
 /// A scenario may tell two parts of its run apart, for instance calm and storm.
 pub const ERAS: usize = 2;
 
@@ -166,6 +193,8 @@ impl Default for Latencies {
 #[derive(Clone, Debug, Default)]
 pub struct Stats {
     counts: [u64; Count::ALL.len()],
+    /// What was refused and why, how often. A handful of kinds.
+    refusals: Vec<(Refused, ErrorCode, u64)>,
     latencies: [[Option<Box<Latencies>>; Measure::ALL.len()]; ERAS],
     /// Where new latencies go.
     pub era: usize,
@@ -190,6 +219,26 @@ impl IndexMut<Count> for Stats {
 }
 
 impl Stats {
+    /// Counts something that was refused, for this reason.
+    pub fn refused(&mut self, what: Refused, code: ErrorCode) {
+        self.add_refusals(what, code, 1);
+    }
+
+    fn add_refusals(&mut self, what: Refused, code: ErrorCode, more: u64) {
+        match self.refusals.iter_mut().find(|(known, of, _)| (*known, *of) == (what, code)) {
+            Some((.., count)) => *count += more,
+            None => self.refusals.push((what, code, more)),
+        }
+    }
+
+    /// What was refused and why, the most frequent first.
+    #[must_use]
+    pub fn refusals(&self) -> Vec<(Refused, ErrorCode, u64)> {
+        let mut refusals = self.refusals.clone();
+        refusals.sort_by_key(|(.., count)| std::cmp::Reverse(*count));
+        refusals
+    }
+
     /// A latency of the current era.
     pub fn record(&mut self, measure: Measure, us: u64) {
         self.latencies[self.era][measure as usize].get_or_insert_default().record(us);
@@ -261,6 +310,9 @@ impl Stats {
                 mine.clear();
             }
         }
+        for (what, code, count) in self.refusals.drain(..) {
+            other.add_refusals(what, code, count);
+        }
         (other.ready, other.unanswered) = (self.ready, self.unanswered);
     }
 }
@@ -276,10 +328,14 @@ mod tests {
             lane[Count::Accepted] += 3;
             lane.ready = 7;
             lane.record(Measure::Accepted, 1_000);
+            lane.refused(Refused::Send, ErrorCode::Overloaded);
+            (0..5).for_each(|_| lane.refused(Refused::Login, ErrorCode::RateLimited));
             lane.era = 1;
             lane.move_to(&mut all);
         }
         assert_eq!((all[Count::Accepted], all.ready, all.progress()), (6, 7, 6));
+        let refusals = [(Refused::Login, ErrorCode::RateLimited, 10), (Refused::Send, ErrorCode::Overloaded, 2)];
+        assert_eq!((all.refusals().as_slice(), lane.refusals().len()), (refusals.as_slice(), 0));
         let count = |era| all.latencies(era, Measure::Accepted).map(Latencies::count);
         assert_eq!((count(0), count(1), all.all(Measure::Accepted).map(|l| l.count())), (Some(1), Some(1), Some(2)));
         assert!(all.latencies(0, Measure::Login).is_none() && all.all(Measure::Login).is_none());

@@ -1,7 +1,6 @@
 //! What every run works with, whatever its scenario.
 
 use std::{
-    net::SocketAddr,
     sync::{Arc, atomic::AtomicU32},
     time::Duration,
 };
@@ -11,6 +10,7 @@ use server::io::rlimit::raise_descriptor_limit;
 
 use crate::{
     limits::{LANE_CONNECTIONS_MAX, LANES_MAX, SLOTS_SPARE},
+    place::Place,
     sample::Sight,
     tls::Trust,
     token::Mint,
@@ -20,7 +20,7 @@ use crate::{
 #[derive(Debug)]
 pub struct World {
     /// Where the server is.
-    pub server: SocketAddr,
+    pub server: Place,
     /// Whom to trust, if it speaks TLS.
     pub trust: Option<Trust>,
     /// Makes tokens.

@@ -13,7 +13,8 @@ pub fn wall_now() -> TimestampMs {
 
 /// A time in seconds since 1970 as `2026-11-22T17:36:00`: ISO 8601 without the `Z`, so that a fraction can follow. With dashes in
 /// the place of the colons it is a file name everywhere.
-pub(crate) fn utc(seconds: u64, colon: char) -> String {
+#[must_use]
+pub fn utc(seconds: u64, colon: char) -> String {
     const DAY: u64 = 24 * 3600;
     // Years that begin in March, so that a leap day is the last of its year; 719 468 days from 0000-03-01 to 1970.
     let days = seconds / DAY + 719_468;

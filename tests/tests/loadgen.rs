@@ -1,12 +1,14 @@
 //! The load generator against the real server: each scenario small, and what it says when something is wrong.
 
 use std::{
+    net::SocketAddr,
     process::{Command, Output, Stdio},
     thread,
     time::Duration,
 };
 
 use serde_json::Value;
+use server::config::{AdminListen, Limits};
 use tests::{
     process::{Installation, Server, signal},
     tls::certify,
@@ -209,6 +211,50 @@ fn a_server_that_is_killed_on_purpose_and_comes_back_has_lost_and_doubled_nothin
 }
 
 #[test]
+fn a_run_that_the_limits_of_the_server_hold_back_says_so_first() {
+    let mut installation = installation();
+    installation.config.limits = Limits::default();
+    let server = installation.start();
+    let output = loadgen(&installation, "chat --pairs 2 --window 16 --messages 260").output().unwrap();
+    let report = report(&output);
+    assert!(output.status.success(), "{report:#}");
+    let said = report["limited_by"][0].as_str().unwrap();
+    assert!(said.starts_with("sends refused as `rate_limited` (") && said.contains("device_sends_per_s"), "{said}");
+    assert!(said.contains("benches/unlimited.toml"), "{said}");
+    server.stop();
+}
+
+#[test]
+fn a_server_is_found_by_name_and_a_report_says_when_and_how_it_was_made() {
+    let mut installation = installation();
+    let localhost = SocketAddr::from(([127, 0, 0, 1], 0));
+    (installation.config.listen, installation.config.admin_listen) = (localhost, AdminListen::At(localhost));
+    let server = installation.start();
+    let page = installation.folder().join("report.html");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tested-ringpost-loadgen"));
+    command.args(["chat", "--pairs", "2", "--messages", "5", "--seed", "4711", "--json"]);
+    command.args(["--server", &format!("localhost:{}", server.address().port())]);
+    command.args(["--metrics", &format!("localhost:{}", server.admin().port())]);
+    command.arg("--token-key").arg(installation.data().join("token-key.pem")).arg("--html").arg(&page);
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    let report = report(&output);
+    assert!(output.status.success(), "{report:#} {}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(report["about"]["seed"], "4711");
+    let called = report["about"]["command"].as_str().unwrap();
+    assert!(
+        called.starts_with("ringpost-loadgen chat --pairs 2 --messages 5 --seed 4711 --json --server localhost:"),
+        "{called}"
+    );
+    let page = std::fs::read_to_string(page).unwrap();
+    for part in
+        ["<th>begun</th><td>20", "<th>seed</th><td>4711</td>", "<th>machine</th><td>", called, "What limited this run"]
+    {
+        assert!(page.contains(part), "no {part}");
+    }
+    server.stop();
+}
+
+#[test]
 fn a_wrong_port_is_named() {
     let mut installation = installation();
     let server = installation.start();
@@ -246,6 +292,9 @@ fn arguments_that_make_no_sense_are_refused_at_once() {
         ("chat --html /nowhere/report.html", 1, "--html /nowhere/report.html"),
         ("chat --first-user 0", 1, "user 0 does not exist"),
         ("chat --server-pid 4000000000", 1, "no such process"),
+        ("chat --metrics 127.0.0.1:1", 1, "--metrics 127.0.0.1:1: no metrics there"),
+        ("chat --metrics http://localhost:7601", 1, "without `http://`"),
+        ("chat --metrics localhost:70000", 1, "a port is a number from 1 to 65535, not `70000`"),
     ] {
         let output = loadgen(&installation, arguments).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);

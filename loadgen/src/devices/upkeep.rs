@@ -9,7 +9,7 @@ use crate::{
     limits::{BACKOFF_FIRST_US, BACKOFF_MAX_US, LOGIN_TIMEOUT_US, PONG_TIMEOUT_S, RETRY_AFTER_MAX_MS},
     links::News,
     session::{Ending, Happened, Session, Turn},
-    stats::Count,
+    stats::{Count, Refused},
 };
 
 impl Devices {
@@ -58,6 +58,8 @@ impl Devices {
 
     fn on_bye(&mut self, slot: u32, code: ErrorCode, retry_after_ms: u64, detail: &str) {
         let words = format!("bye {} ({detail})", code.name());
+        let what = if self.sessions[slot as usize].is_ready() { Refused::Connection } else { Refused::Login };
+        self.stats.refused(what, code);
         match code {
             ErrorCode::Stopping
             | ErrorCode::Overloaded

@@ -2,6 +2,7 @@
 //! stands still or can not go on.
 
 use std::{
+    num::NonZero,
     sync::{
         Arc, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -13,7 +14,7 @@ use std::{
 use anyhow::Context as _;
 use server::process::Usage;
 
-use super::{Goal, Outcome, Phase, Plan, Shared, SharedLane, lane};
+use super::{Asked, Goal, Outcome, Phase, Plan, Shared, SharedLane, lane};
 use crate::{
     devices::Manners,
     limits::{HANDSHAKES_MAX, LOOK_EVERY_MS, SAMPLE_EVERY_MS, SAMPLES_MAX},
@@ -37,7 +38,7 @@ pub fn run(world: &World, plan: Plan) -> anyhow::Result<Outcome> {
     let mut threads = Vec::new();
     for (index, lane_plan) in plan.lanes.into_iter().enumerate() {
         let manners = Manners {
-            target: world.server,
+            target: world.server.address,
             trust: world.trust.clone(),
             mint: Arc::clone(&world.mint),
             tolerates_disconnects: world.tolerates_disconnects,
@@ -56,6 +57,7 @@ pub fn run(world: &World, plan: Plan) -> anyhow::Result<Outcome> {
         threads.push(thread::Builder::new().name(name).spawn(body).context("no thread for a lane")?);
     }
     let mut watch = Watch::new(world, Arc::clone(&shared), plan.goal, base);
+    watch.asked = plan.asked;
     watch.until_over();
     let mut faults = std::mem::take(&mut watch.faults);
     for thread in threads {
@@ -84,6 +86,7 @@ struct Watch<'a> {
     world: &'a World,
     shared: Arc<Shared>,
     goal: Goal,
+    asked: Asked,
     live: LiveLine,
     faults: Faults,
     total: Stats,
@@ -110,6 +113,7 @@ impl<'a> Watch<'a> {
         Self {
             world,
             goal,
+            asked: Asked::OwnTimes,
             live: LiveLine::new(),
             faults: Faults::default(),
             total: Stats::default(),
@@ -315,6 +319,7 @@ impl<'a> Watch<'a> {
             commits,
             sync_us: per_commit(grown(|metrics| metrics.sync_s)).map(|seconds| seconds * 1e6),
             group_batches: per_commit(grown(|metrics| metrics.group_batches)),
+            server_cores: ended.look.metrics.and_then(|metrics| metrics.cores),
         };
         // The lanes know better than the coordinator, who looks every few milliseconds. A load that was cut short ended for all at once.
         let times = |of: fn(&SharedLane) -> &AtomicU64| {
@@ -329,6 +334,10 @@ impl<'a> Watch<'a> {
             login_took: self.login_took,
             total: self.total,
             samples: self.samples,
+            asked: self.asked,
+            lanes: self.shared.lanes.len(),
+            machine_cores: thread::available_parallelism().map_or(1, NonZero::get),
+            shares_machine: self.world.server.address.ip().is_loopback(),
             resources,
             faults,
             is_whole: self.is_whole,

@@ -27,7 +27,7 @@ use crate::{
     devices::Devices,
     sample::{Resources, Sample},
     session::Happened,
-    stats::{ERAS, Stats},
+    stats::{Count, ERAS, Stats},
     verify::{Crew, Faults, text::Lines},
 };
 
@@ -103,12 +103,25 @@ pub struct Plan {
     pub handshakes_max: Option<usize>,
     /// Connections a second, of all lanes together; none: as fast as it goes.
     pub logins_a_second: Option<f64>,
+    /// How fast the load is to go.
+    pub asked: Asked,
     /// Silence after which a device pings, in seconds.
     pub ping_after_s: u32,
     /// Names of the two parts of a run, if it has two.
     pub eras: Option<[&'static str; ERAS]>,
     /// What a reader must know, in sentences.
     pub notes: Vec<String>,
+}
+
+/// How fast a load is to go.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Asked {
+    /// So many of these a second.
+    Rate(Count, f64),
+    /// At times of its own.
+    OwnTimes,
+    /// As fast as the answers come.
+    AsFastAsItGoes,
 }
 
 /// Whether everybody connects before the load begins.
@@ -212,6 +225,14 @@ pub struct Outcome {
     pub login_took: Duration,
     /// Points of the plots.
     pub samples: Vec<Sample>,
+    /// How fast the load was to go.
+    pub asked: Asked,
+    /// Lanes, each a thread.
+    pub lanes: usize,
+    /// Cores of this machine, and whether the server is on it too.
+    pub machine_cores: usize,
+    /// See `machine_cores`.
+    pub shares_machine: bool,
     /// What it cost.
     pub resources: Resources,
     /// What went wrong.

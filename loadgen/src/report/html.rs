@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{PERCENTILES, Report, table::verdict};
+use super::{PERCENTILES, Report, limited::limited_by, table::verdict};
 
 const PAGE: &str = include_str!("page.html");
 
@@ -14,6 +14,8 @@ pub fn html(report: &Report) -> String {
     let replacements = [
         ("{{title}}", escape(&format!("Ringpost load: {}", report.scenario))),
         ("{{parameters}}", escape(&parameters.join(", "))),
+        ("{{limited}}", list(limited_by(&report.outcome).into_iter())),
+        ("{{about}}", about(report)),
         ("{{verdict}}", escape(&verdict(report))),
         ("{{verdict_class}}", if report.is_clean() { "good" } else { "bad" }.to_owned()),
         ("{{faults}}", list(report.faults())),
@@ -23,6 +25,11 @@ pub fn html(report: &Report) -> String {
         ("{{data}}", for_script(&data.to_string())),
     ];
     replacements.iter().fold(PAGE.to_owned(), |page, (place, text)| page.replace(place, text))
+}
+
+fn about(report: &Report) -> String {
+    let row = |(name, value): &(&str, String)| format!("<tr><th>{}</th><td>{}</td></tr>", escape(name), escape(value));
+    report.about.iter().map(row).collect()
 }
 
 fn numbers(report: &Report) -> String {
@@ -57,8 +64,21 @@ fn latencies(report: &Report) -> String {
 }
 
 fn list(items: impl Iterator<Item = String>) -> String {
-    let items: Vec<String> = items.map(|item| format!("<li>{}</li>", escape(&item))).collect();
+    let items: Vec<String> = items.map(|item| format!("<li>{}</li>", with_code(&escape(&item)))).collect();
     if items.is_empty() { String::new() } else { format!("<ul>{}</ul>", items.concat()) }
+}
+
+/// What stands between backticks is code.
+fn with_code(escaped: &str) -> String {
+    let mut parts = escaped.split('`');
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    while let Some(code) = parts.next() {
+        match parts.next() {
+            Some(text) => out += &format!("<code>{code}</code>{text}"),
+            None => out += &format!("`{code}"),
+        }
+    }
+    out
 }
 
 /// Text for a place between tags or in an attribute. Braces too: what was put in is not looked through for places again.
@@ -95,6 +115,7 @@ mod tests {
             escape("<a href=\"x\">'&'{{data}}"),
             "&lt;a href=&quot;x&quot;&gt;&#39;&amp;&#39;&#123;&#123;data}}"
         );
+        assert_eq!(with_code("as `a_b` (3), `c` and `"), "as <code>a_b</code> (3), <code>c</code> and `");
         assert_eq!(for_script("\"</script>\""), "\"\\u003c/script>\"");
         let mut report = report();
         report.outcome.faults.add("user <b>7</b> {{data}}".to_owned());
@@ -110,6 +131,11 @@ mod tests {
             let allowed = page.replace("http://www.w3.org/2000/svg", "");
             assert!(!allowed.contains(outside), "{outside}");
         }
+        for needed in ["content=\"width=device-width", "prefers-color-scheme: dark", "place.clientWidth"] {
+            assert!(page.contains(needed), "{needed}: a page for phones, and for the dark");
+        }
+        assert!(page.contains("ringpost-loadgen chat &#39;&lt;b&gt;&#39;") && page.contains("2026-11-28T15:00:00Z"));
+        assert!(page.contains("<li>nothing was refused"));
         assert!(page.contains("everything verified") && page.contains("\"accepted_us\":[1,2,3,4]"));
     }
 }

@@ -1,8 +1,11 @@
 //! What a run found, for people (`table`, `html`) and machines (`json`): counts, rates, latencies, costs, and what was wrong.
 
+pub mod about;
 pub mod html;
+pub mod limited;
 pub mod table;
 
+use limited::limited_by;
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -19,6 +22,8 @@ pub const PERCENTILES: [f64; 5] = [50.0, 90.0, 99.0, 99.9, 100.0];
 pub struct Report {
     /// Its scenario.
     pub scenario: &'static str,
+    /// When and where it was, and how it was called.
+    pub about: Vec<(&'static str, String)>,
     /// What was asked for, in the order to show it.
     pub parameters: Vec<(&'static str, String)>,
     /// Names of the two parts of the run, if it had two.
@@ -155,6 +160,8 @@ impl Report {
         });
         json!({
             "scenario": self.scenario,
+            "limited_by": limited_by(&self.outcome),
+            "about": object(self.about.iter().map(|(name, value)| named((name, json!(value)))).collect()),
             "parameters": object(self.parameters.iter().map(|(name, value)| named((name, parameter(value)))).collect()),
             "counts": object(self.counts().into_iter().map(|(name, value)| named((name, json!(value)))).collect()),
             "seconds": self.outcome.took.as_secs_f64(),
@@ -180,6 +187,7 @@ pub(crate) mod tests {
 
     use super::*;
     use crate::{
+        engine::Asked,
         sample::{Resources, Sample},
         stats::Stats,
         verify::Faults,
@@ -207,13 +215,20 @@ pub(crate) mod tests {
             took: Duration::from_secs(2),
             login_took: Duration::from_secs(1),
             samples: vec![sample],
+            asked: Asked::AsFastAsItGoes,
+            lanes: 1,
+            machine_cores: 8,
+            shares_machine: true,
             resources,
             faults: Faults::default(),
             is_whole: true,
             was_cut_short: false,
         };
         let parameters = vec![("pairs", "2".to_owned()), ("file", "a<b".to_owned())];
-        Report { scenario: "chat", parameters, eras: None, notes: vec!["A </script> note.".to_owned()], outcome }
+        let about =
+            vec![("begun", "2026-11-28T15:00:00Z".to_owned()), ("command", "ringpost-loadgen chat '<b>'".to_owned())];
+        let notes = vec!["A </script> note.".to_owned()];
+        Report { scenario: "chat", about, parameters, eras: None, notes, outcome }
     }
 
     #[test]
@@ -227,6 +242,8 @@ pub(crate) mod tests {
         let json = report.json();
         assert_eq!((&json["parameters"]["pairs"], &json["parameters"]["file"]), (&json!(2), &json!("a<b")));
         assert_eq!(json["latency_us"]["send to accepted"]["p50"], json!(1_000));
+        assert!(json["limited_by"][0].as_str().unwrap().starts_with("nothing was refused"), "{json:#}");
+        assert_eq!(json["about"]["begun"], json!("2026-11-28T15:00:00Z"));
     }
 
     #[test]

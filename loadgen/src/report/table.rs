@@ -2,13 +2,22 @@
 
 use std::fmt::Write as _;
 
-use super::{PERCENTILES, Report};
+use super::{PERCENTILES, Report, limited::limited_by};
+
+/// Columns of the widest part, the latencies: one less than the narrowest terminal has.
+const WIDTH: usize = 79;
 
 /// The whole table.
 #[must_use]
 pub fn table(report: &Report) -> String {
     let mut out = format!("scenario {}\n", report.scenario);
     // Writing to a String can not fail.
+    for reason in limited_by(&report.outcome) {
+        out += &wrapped("  limited by: ", &reason);
+    }
+    for (name, value) in &report.about {
+        out += &wrapped(&format!("  {name}: "), value);
+    }
     for (name, value) in &report.parameters {
         let _ = writeln!(out, "  {name:<38}{value:>14}");
     }
@@ -42,6 +51,20 @@ pub fn table(report: &Report) -> String {
     out
 }
 
+/// Words behind a name, in lines as wide as the table, indented below the name.
+fn wrapped(name: &str, words: &str) -> String {
+    let (mut out, mut line) = (String::new(), name.to_owned());
+    for word in words.split(' ') {
+        if line.chars().count() + word.chars().count() > WIDTH && !line.trim().is_empty() && line != name {
+            out += line.trim_end();
+            line = format!("\n{:name_width$}", "", name_width = name.len());
+        }
+        line += word;
+        line.push(' ');
+    }
+    out + line.trim_end() + "\n"
+}
+
 /// In one line.
 #[must_use]
 pub fn verdict(report: &Report) -> String {
@@ -55,12 +78,34 @@ pub fn verdict(report: &Report) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proto_spec::ErrorCode;
+
     use super::*;
-    use crate::report::tests::report;
+    use crate::{report::tests::report, stats::Refused};
 
     #[test]
-    fn the_table_ends_with_the_verdict() {
+    fn no_line_of_the_table_is_wider_than_a_terminal() {
         let mut report = report();
+        report.outcome.total.refused(Refused::Send, ErrorCode::RateLimited);
+        report.outcome.total.refused(Refused::Login, ErrorCode::Overloaded);
+        for line in table(&report).lines() {
+            assert!(line.len() <= 82, "{line}");
+        }
+        assert_eq!(wrapped("  x: ", "one two"), "  x: one two\n");
+        let long = format!("{} {} end", "a".repeat(60), "b".repeat(90));
+        let lines = wrapped("  x: ", &long);
+        assert_eq!(lines, format!("  x: {}\n     {}\n     end\n", "a".repeat(60), "b".repeat(90)));
+    }
+
+    #[test]
+    fn the_table_begins_with_what_limited_the_run_and_ends_with_the_verdict() {
+        let mut report = report();
+        report.outcome.total.refused(Refused::Send, ErrorCode::RateLimited);
+        assert!(
+            table(&report)
+                .starts_with("scenario chat\n  limited by: sends refused as `rate_limited` (1): the limits of")
+        );
+        assert!(table(&report).contains("  begun: 2026-11-28T15:00:00Z\n"));
         assert!(table(&report).ends_with("  everything verified\n"));
         report.outcome.faults.add("x".to_owned());
         assert!(table(&report).ends_with("  1 FAULTS\n"));

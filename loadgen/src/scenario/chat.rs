@@ -9,10 +9,11 @@ use proto_spec::{UserId, limits::SEND_WINDOW};
 use super::{TEXT_BYTES, seconds};
 use crate::{
     devices::Devices,
-    engine::{Goal, LanePlan, LoginFirst, Next, Plan, Script},
+    engine::{Asked, Goal, LanePlan, LoginFirst, Next, Plan, Script},
     limits::PING_AFTER_S,
     schedule::{Schedule, Spacing},
     session::Happened,
+    stats::Count,
     verify::{Crew, StreamId, Text},
     world::{World, share},
 };
@@ -98,6 +99,10 @@ impl Arguments {
             window: if self.rate.is_some() { SEND_WINDOW as u16 } else { self.window as u16 },
             handshakes_max: None,
             logins_a_second: None,
+            asked: match pace {
+                Pace::Open { rate, .. } => Asked::Rate(Count::Accepted, rate),
+                Pace::ClosedFor { .. } | Pace::ClosedCount { .. } => Asked::AsFastAsItGoes,
+            },
             ping_after_s: PING_AFTER_S,
             eras: None,
             notes: Vec::new(),

@@ -4,9 +4,10 @@
 use super::idle::singles;
 use crate::{
     devices::Devices,
-    engine::{Goal, LoginFirst, Next, Plan, Script},
+    engine::{Asked, Goal, LoginFirst, Next, Plan, Script},
     limits::PING_AFTER_S,
     session::Happened,
+    stats::Count,
     world::World,
 };
 
@@ -48,6 +49,7 @@ impl Arguments {
             window: 1,
             handshakes_max: Some(self.at_once as usize),
             logins_a_second: self.rate.map(|rate| rate as f64),
+            asked: self.rate.map_or(Asked::AsFastAsItGoes, |rate| Asked::Rate(Count::Logins, rate as f64)),
             ping_after_s: PING_AFTER_S,
             eras: None,
             notes: Vec::new(),

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     devices::Devices,
-    engine::{Goal, LanePlan, LoginFirst, Next, Plan, Script},
+    engine::{Asked, Goal, LanePlan, LoginFirst, Next, Plan, Script},
     limits::PING_AFTER_S,
     session::{Fetch, Happened},
     stats::Count,
@@ -80,6 +80,7 @@ impl Arguments {
             window: PREPARE_WINDOW as u16,
             handshakes_max: None,
             logins_a_second: None,
+            asked: Asked::AsFastAsItGoes,
             ping_after_s: PING_AFTER_S,
             eras: None,
             notes: Vec::new(),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::seconds;
 use crate::{
     devices::Devices,
-    engine::{Goal, LanePlan, LoginFirst, Next, Plan, Script},
+    engine::{Asked, Goal, LanePlan, LoginFirst, Next, Plan, Script},
     verify::Crew,
     world::{World, share},
 };
@@ -43,6 +43,7 @@ impl Arguments {
             window: 1,
             handshakes_max: None,
             logins_a_second: None,
+            asked: Asked::OwnTimes,
             ping_after_s: self.ping_after,
             eras: None,
             notes: Vec::new(),

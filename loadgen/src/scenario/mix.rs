@@ -9,7 +9,7 @@ use super::seconds;
 use crate::{
     devices::Devices,
     draw::{Draw, mix},
-    engine::{Goal, LanePlan, LoginFirst, Next, Plan, Script},
+    engine::{Asked, Goal, LanePlan, LoginFirst, Next, Plan, Script},
     limits::PING_AFTER_S,
     schedule::{Schedule, Spacing},
     session::{Fetch, Happened},
@@ -117,6 +117,7 @@ impl Arguments {
             window: SEND_WINDOW as u16,
             handshakes_max: None,
             logins_a_second: None,
+            asked: Asked::OwnTimes,
             ping_after_s: PING_AFTER_S,
             eras: None,
             notes,

@@ -9,7 +9,7 @@ use proto_spec::limits::{SEND_WINDOW, TEXT_BYTES_MAX};
 
 use crate::{
     devices::Devices,
-    engine::{Goal, LanePlan, LoginFirst, Next, Plan, Script},
+    engine::{Asked, Goal, LanePlan, LoginFirst, Next, Plan, Script},
     limits::{PING_AFTER_S, TRACE_BYTES_MAX, TRACE_LINE_BYTES_MAX},
     stats::Count,
     verify::{Crew, StreamId, Text},
@@ -66,6 +66,7 @@ impl Arguments {
             window: SEND_WINDOW as u16,
             handshakes_max: None,
             logins_a_second: None,
+            asked: Asked::OwnTimes,
             ping_after_s: PING_AFTER_S,
             eras: None,
             notes: Vec::new(),

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     devices::Devices,
-    engine::{Goal, LanePlan, LoginFirst, Next, Plan, Script},
+    engine::{Asked, Goal, LanePlan, LoginFirst, Next, Plan, Script},
     limits::{LANES_MAX, PING_AFTER_S},
     session::Happened,
     stats::Measure,
@@ -108,6 +108,7 @@ impl Arguments {
             window: SEND_WINDOW as u16,
             handshakes_max: None,
             logins_a_second: None,
+            asked: Asked::OwnTimes,
             ping_after_s: PING_AFTER_S,
             eras: Some(ERAS),
             notes: vec!["All are back after the longest time of `cut to welcome again`.".to_owned()],

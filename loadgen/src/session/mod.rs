@@ -19,7 +19,7 @@ pub use self::{
     outbox::{Answer, Outbox, Pending},
 };
 use crate::{
-    stats::{Count, Measure, Stats},
+    stats::{Count, Measure, Refused, Stats},
     verify::{Digest, Ledger, StreamId},
 };
 
@@ -361,6 +361,7 @@ impl Session {
             ServerFrame::Error { code, kind, request, retry_after_ms, detail } => {
                 if request != RequestId(0) && retry_after_ms > 0 {
                     turn.stats[Count::FetchesRefused] += 1;
+                    turn.stats.refused(Refused::Fetch, code);
                     turn.wake.push(Wake::Repeat(turn.now_us + retry_after_ms * 1_000, request));
                 } else {
                     turn.fault(format!("error {} for frame kind {kind:#04x}: {detail}", code.name()));
@@ -451,6 +452,7 @@ impl Session {
             .as_mut()
             .map_or(Answer::Unasked, |outbox| outbox.refused(turn.now_us, number, code, retry_after_ms));
         turn.stats[Count::SendsRefused] += 1;
+        turn.stats.refused(Refused::Send, code);
         match answer {
             Answer::Later => {}
             Answer::HeldUntil(us) => turn.wake.push(Wake::Pump(us)),
