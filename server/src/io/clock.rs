@@ -10,6 +10,7 @@ use std::{
 
 use parking_lot::Mutex;
 use proto_spec::TimestampMs;
+use rustix::time::{ClockId, clock_gettime};
 use tracing::{info, warn};
 
 use super::counters::ClockCounters;
@@ -100,10 +101,7 @@ impl Default for Clock {
 /// Milliseconds since this machine was booted. `Instant` does not count while the machine is suspended: every wake would be a leap of
 /// the wall clock.
 fn steady_ms() -> u64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the pointer is to `time`, which outlives the call.
-    let result = unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut time) };
-    debug_assert_eq!(result, 0, "every kernel that has io_uring has this clock");
+    let time = clock_gettime(ClockId::Boottime);
     time.tv_sec as u64 * 1_000 + time.tv_nsec as u64 / 1_000_000
 }
 

@@ -2,7 +2,7 @@
 //!
 //! A message's way through it: `socket` (bytes come in through `ring` and `buffers`, and through `tls`), `reactor` (feeds the shard and
 //! carries out what it asks for), `commit` (the journal), `mailbox` (other cores), and `socket` again (one send for each
-//! connection and turn). `unsafe` is in `ring`, `buffers` and `clock` alone.
+//! connection and turn). `unsafe` is in `ring` and `buffers` alone.
 
 mod background;
 mod buffers;
