@@ -420,6 +420,10 @@ pub fn check_folder(folder: &Path, parts: &[(&str, Privacy)]) -> Result<(), Box<
         for entry in entries {
             let entry = entry.map_err(|error| AccessError::Io { path: path.clone(), error })?;
             let Some(found) = if_there(&entry.path(), entry.metadata())? else { continue };
+            // Of a part that is a volume of its own, this one is the file system's.
+            if entry.file_name() == "lost+found" {
+                continue;
+            }
             check_own(&entry.path(), &found, folder, &process)?;
             if found.is_dir() {
                 inside.push(entry.path());

@@ -7,9 +7,9 @@ use std::{
     env, fs,
     fs::OpenOptions,
     io::{BufRead as _, BufReader},
-    os::unix::fs::FileExt as _,
+    os::unix::fs::{DirBuilderExt as _, FileExt as _},
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     sync::{
         Arc,
@@ -98,6 +98,11 @@ struct World {
     folder: tempfile::TempDir,
 }
 
+/// As `mkdir -m 700`.
+fn make_empty(folder: &Path) {
+    fs::DirBuilder::new().mode(0o700).create(folder).unwrap();
+}
+
 impl World {
     /// With so many messages in its embedded store, and a few more in its journal.
     fn new(messages: u64) -> Self {
@@ -134,7 +139,7 @@ impl World {
     fn make_room(&self) {
         let path = self.data().join("store");
         fs::rename(&path, path.with_extension("old")).unwrap();
-        fs::create_dir(&path).unwrap();
+        make_empty(&path);
     }
 
     fn files(&self) -> Vec<String> {
@@ -394,7 +399,7 @@ fn a_destination_in_use_is_left_alone_and_the_error_says_what_to_do() {
     // Whoever serves from there goes on.
     pollster::block_on(taken.commit(fence, &Run::default())).unwrap();
     let refused = world.migrate(Direction::ToEmbedded, database()).unwrap_err().to_string();
-    assert!(refused.contains("has a history already") && refused.contains("data/store away"), "{refused}");
+    assert!(refused.contains("has a history already") && refused.contains(" && mkdir -m 700 "), "{refused}");
     assert_eq!(world.files(), ["FORMAT", "LOCK", "journal", "store"]);
     let _running = DataDir::open(&world.data()).unwrap();
     let refused = world.migrate(Direction::ToFoundationDb, database()).unwrap_err();
@@ -617,7 +622,7 @@ mod real {
                 too_fast += 1;
                 assert!(too_fast < TOO_FAST_MAX);
                 fs::remove_dir_all(world.data().join("store")).unwrap();
-                fs::create_dir(world.data().join("store")).unwrap();
+                make_empty(&world.data().join("store"));
                 continue;
             }
             assert!(said.iter().any(|line| line.contains("stopped: the history is not moved")), "{said:?}");

@@ -199,6 +199,10 @@ fn what_root_types_beside_the_servers_user_is_refused_with_the_command_that_does
     assert!(said.contains("of-root: it belongs to root (0)"), "{said}");
     assert!(world.obey(&said).status.success(), "{said}");
     fs::remove_file(&foreign).unwrap();
+    // That of a file system is not in the way.
+    fs::create_dir(data.join("journal/lost+found")).unwrap();
+    fs::create_dir(data.join("store/lost+found")).unwrap();
+    drop(start(world.command(&SERVE)).unwrap());
 
     // A server that runs does it itself.
     let server = start(world.command(&SERVE)).unwrap();

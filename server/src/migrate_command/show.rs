@@ -13,6 +13,7 @@ use super::Direction;
 use crate::{
     config::{Backend, Config},
     datadir::DataDir,
+    shell::quoted,
 };
 
 /// Where progress is shown.
@@ -186,7 +187,10 @@ fn change(to: Backend, config: &Config) -> String {
 
 fn clear(backend: Backend, config: &Config, data: &DataDir) -> String {
     match backend {
-        Backend::Embedded => format!("move {} away and make an empty folder in its place", data.store().display()),
+        Backend::Embedded => {
+            let (store, old) = (quoted(data.store()), quoted(data.path().join("store.old")));
+            format!("move it away and make an empty folder in its place (`mv {store} {old} && mkdir -m 700 {store}`)")
+        }
         Backend::FoundationDb => {
             let mut prefix = String::new();
             for byte in config.store.foundationdb.prefix.bytes() {
