@@ -17,6 +17,7 @@ use crate::{
     config::Config,
     datadir,
     keyfile::{self, KeyFileError, KeyPaths, Loaded},
+    shell::quoted,
 };
 
 /// See the head of this file.
@@ -34,6 +35,19 @@ pub enum CredentialsError {
     /// The keys.
     #[error(transparent)]
     Key(#[from] KeyFileError),
+    /// The data folder has lost its key.
+    #[error(
+        "{path}: the key that signs tokens is gone from this data folder, and no token is good without it. Put it back from a backup; \
+         or, if there is none, make another one, after which everybody needs a new token: ringpost new-key --data {folder}",
+        path = path.display(),
+        folder = quoted(folder)
+    )]
+    LostKey {
+        /// Where it was.
+        path: PathBuf,
+        /// The data folder.
+        folder: PathBuf,
+    },
     /// The certificate.
     #[error(transparent)]
     Certificate(#[from] CertificateError),
@@ -50,7 +64,8 @@ impl Credentials {
             key: key_path(config),
             hs256_secret: auth.hs256_secret_file().map(Path::to_owned),
             jwks: auth.jwks_file().map(Path::to_owned),
-        })?;
+        })
+        .map_err(|error| lost_key(config, error))?;
         for line in passed_over {
             warn!("a key is passed over: {line}");
         }
@@ -61,6 +76,18 @@ impl Credentials {
         let files = config.tls.files();
         let tls = files.map(|(certificate, key)| certificate::load(certificate, key, tickets)).transpose()?;
         Ok(Self { keys, tls })
+    }
+}
+
+/// What it means that there is no key, if it is the data folder's own and the folder has been used.
+#[must_use]
+pub fn lost_key(config: &Config, error: KeyFileError) -> CredentialsError {
+    let folder = &config.data_dir;
+    match error {
+        KeyFileError::NotFound { path } if path == datadir::token_key_path(folder) && datadir::is_used(folder) => {
+            CredentialsError::LostKey { path, folder: std::path::absolute(folder).unwrap_or_else(|_| folder.clone()) }
+        }
+        error => error.into(),
     }
 }
 

@@ -16,6 +16,7 @@ use thiserror::Error;
 
 use crate::{
     access::{AccessError, Privacy, check_folder},
+    keyfile::{self, KeyFileError},
     limits::SMALL_FILE_BYTES_MAX,
     tenure::TENURE_FILE,
 };
@@ -27,6 +28,7 @@ const LOCK: &str = "LOCK";
 const FORMAT: &str = "FORMAT";
 const FORMAT_NEW: &str = "FORMAT.new";
 const TOKEN_KEY: &str = "token-key.pem";
+const TOKEN_KEY_NEW: &str = "token-key.pem.new";
 const TLS_CERTIFICATE: &str = "tls-cert.pem";
 const TLS_KEY: &str = "tls-key.pem";
 const REVOCATIONS: &str = "revocations";
@@ -102,6 +104,9 @@ pub enum DataDirError {
     /// Others can get at it, or it is another user's.
     #[error(transparent)]
     Access(#[from] Box<AccessError>),
+    /// Its key could not be made.
+    #[error(transparent)]
+    Key(#[from] KeyFileError),
     /// The system refused something.
     #[error("{path}: {what}: {error}", path = path.display())]
     Io {
@@ -136,6 +141,18 @@ impl DataDir {
     /// # Errors
     /// See [`DataDirError`].
     pub fn open(path: &Path) -> Result<Self, DataDirError> {
+        Self::open_making(path, |_| Ok(()))
+    }
+
+    /// As [`DataDir::open`]. A new folder gets a key that signs tokens; one that has been used keeps what it has, or has lost.
+    ///
+    /// # Errors
+    /// See [`DataDirError`].
+    pub fn open_with_key(path: &Path) -> Result<Self, DataDirError> {
+        Self::open_making(path, |path| keyfile::create_if_missing(&token_key_path(path)))
+    }
+
+    fn open_making(path: &Path, make: impl FnOnce(&Path) -> Result<(), KeyFileError>) -> Result<Self, DataDirError> {
         create_folder(path).map_err(|error| io_error(path, "can not make the folder", error))?;
         let path = &fs::canonicalize(path).map_err(|error| io_error(path, "can not find the folder", error))?;
         // First a look, because taking the lock makes a file; then again, because somebody may have been faster.
@@ -145,6 +162,7 @@ impl DataDir {
         match look(path)? {
             Found::Ours => {}
             Found::Fresh => {
+                make(path)?;
                 set_up(path).map_err(|error| io_error(path, "can not set up the folder", error))?;
             }
         }
@@ -204,6 +222,12 @@ impl DataDir {
     }
 }
 
+/// Whether a server has used this as its data folder.
+#[must_use]
+pub fn is_used(path: &Path) -> bool {
+    path.join(FORMAT).exists()
+}
+
 /// Where the key that signs tokens lives in a data folder. Reading it needs no lock: it never changes.
 #[must_use]
 pub fn token_key_path(data_dir: &Path) -> PathBuf {
@@ -245,7 +269,7 @@ fn look(path: &Path) -> Result<Found, DataDirError> {
     for entry in entries.map_err(|error| io_error(path, "can not list the folder", error))? {
         let name = entry.file_name();
         let is_left_over = match name.to_str() {
-            Some(LOCK | FORMAT_NEW) => true,
+            Some(LOCK | FORMAT_NEW | TOKEN_KEY | TOKEN_KEY_NEW) => true,
             Some(JOURNAL | STORE) => fs::read_dir(entry.path()).is_ok_and(|mut inside| inside.next().is_none()),
             _ => false,
         };
@@ -493,8 +517,30 @@ mod tests {
     }
 
     #[test]
+    fn a_key_is_made_with_the_folder_and_never_again() {
+        let world = World::new();
+        drop(DataDir::open_with_key(&world.path).unwrap());
+        let key = token_key_path(&world.path);
+        keyfile::load_signing_key(&key).unwrap();
+        fs::remove_file(&key).unwrap();
+        drop(DataDir::open_with_key(&world.path).unwrap());
+        assert!(!key.exists());
+    }
+
+    #[test]
+    fn a_key_that_was_there_first_is_that_of_the_folder() {
+        let world = World::new();
+        create_folder(&world.path).unwrap();
+        keyfile::create_if_missing(&token_key_path(&world.path)).unwrap();
+        let key = fs::read(token_key_path(&world.path)).unwrap();
+        drop(DataDir::open_with_key(&world.path).unwrap());
+        assert_eq!(fs::read(token_key_path(&world.path)).unwrap(), key);
+    }
+
+    #[test]
     fn a_first_start_that_was_cut_short_is_carried_on() {
-        for left in [vec!["LOCK"], vec!["LOCK", "journal"], vec!["LOCK", "journal", "store", "FORMAT.new"]] {
+        let keys = vec!["LOCK", "token-key.pem", "token-key.pem.new"];
+        for left in [keys, vec!["LOCK", "journal"], vec!["LOCK", "journal", "store", "FORMAT.new"]] {
             let world = World::new();
             for name in left {
                 match name {

@@ -120,6 +120,37 @@ fn a_server_greets_mints_and_stops_with_zero_on_either_signal() {
 }
 
 #[test]
+fn a_key_that_is_gone_is_not_made_anew_without_a_word_and_the_message_says_how() {
+    let world = World::new();
+    world.serve().greeting();
+    let key = world.data().join("token-key.pem");
+    fs::rename(&key, world.folder.path().join("backup.pem")).unwrap();
+    for arguments in [&["serve", "--listen", "127.0.0.1:0"][..], &["token", "--user", "7"]] {
+        let output = world.run(&[arguments, &["--data", "data"]].concat());
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains("token-key.pem: the key that signs tokens is gone") && !key.exists(), "{said}");
+        let (_, command) = said.trim_end().rsplit_once("ringpost new-key ").unwrap();
+        assert_eq!(command, format!("--data {}", world.folder.path().join("data").display()));
+    }
+    // With a key somewhere else nothing is missing, and a certificate may come later.
+    let config = world.file("admin_listen = \"\"\ncores = 1\n[auth]\nkey_file = \"backup.pem\"\n");
+    let serve = ["serve", "--tls-self-signed", "--listen", "127.0.0.1:0", "--config", config.to_str().unwrap()];
+    let mut command = world.command(&[&serve[..], &["--data", "data"]].concat());
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let stdout = BufReader::new(child.stdout.take().unwrap());
+    Server { child, stdout }.greeting();
+    assert!(!key.exists() && world.data().join("tls-cert.pem").exists());
+
+    let made = world.run(&["new-key", "--data", "data"]);
+    assert!(made.status.success(), "{made:?}");
+    world.serve().greeting();
+    let made = fs::read(&key).unwrap();
+    let again = world.run(&["new-key", "--data", "data"]);
+    assert!(!again.status.success() && fs::read(&key).unwrap() == made, "{again:?}");
+}
+
+#[test]
 fn a_token_is_all_that_stdout_gets() {
     let world = World::new();
     fs::create_dir(world.data()).unwrap();

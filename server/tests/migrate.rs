@@ -23,6 +23,7 @@ use server::{
     backend::UseStore as _,
     config::Config,
     datadir::DataDir,
+    keyfile,
     migrate_command::{Direction, MigrateCommandError, Move, Terminal},
     tenure::{self, TENURE_FILE, new_holder},
 };
@@ -166,6 +167,13 @@ impl World {
     }
 
     /// The real program, with more arguments.
+    /// A configuration without the endpoint for metrics, whose port another server may have.
+    fn quiet(&self) -> PathBuf {
+        let config = self.folder.path().join("quiet.toml");
+        fs::write(&config, "admin_listen = \"\"\n").unwrap();
+        config
+    }
+
     fn ringpost(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ringpost"));
         command.args(arguments).arg("--data").arg(self.data());
@@ -370,8 +378,10 @@ fn who_is_stopped_is_told_so_and_nobody_serves_from_a_part_of_the_history() {
         matches!(stopped, MigrateCommandError::Stopped) && stopped.to_string().contains("the same command goes on")
     );
     assert!(pollster::block_on(is_unfinished(&world.store())).unwrap());
+    keyfile::create_if_missing(&world.data().join("token-key.pem")).unwrap();
     for arguments in [&["serve", "--listen", "127.0.0.1:0"][..], &["journal", "replay"]] {
-        let Output { status, stderr, .. } = world.ringpost(arguments).output().unwrap();
+        let Output { status, stderr, .. } =
+            world.ringpost(arguments).arg("--config").arg(world.quiet()).output().unwrap();
         let stderr = String::from_utf8(stderr).unwrap();
         assert_eq!(status.code(), Some(1), "{stderr}");
         assert!(stderr.contains("`ringpost migrate --from foundationdb --to embedded` goes on with it"), "{stderr}");
@@ -476,11 +486,9 @@ fn a_database_from_which_another_folders_server_has_served_is_left_to_that_one()
 #[test]
 fn a_journal_that_is_empty_goes_on_with_whatever_store_the_history_is_in() {
     let world = World { folder: tempfile::tempdir().unwrap() };
-    drop(DataDir::open(&world.data()).unwrap());
+    drop(DataDir::open_with_key(&world.data()).unwrap());
     tenure::save(&world.data().join(TENURE_FILE), Tenure { holder: new_holder(), fence: Fence(7) }).unwrap();
-    // Without the endpoint for metrics, whose port another server may have.
-    let config = world.folder.path().join("quiet.toml");
-    fs::write(&config, "admin_listen = \"\"\n").unwrap();
+    let config = world.quiet();
     let arguments = ["serve", "--listen", "127.0.0.1:0", "--cores", "1", "--config", config.to_str().unwrap()];
     let mut server = world.ringpost(&arguments).spawn().unwrap();
     let mut greeting = String::new();

@@ -28,6 +28,8 @@ pub(crate) enum Command {
     Revoke(RevokeArguments),
     /// Print which revocations are in force.
     Revocations(FolderArguments),
+    /// Make another key to sign tokens with, for the data folder of a stopped server that has lost its own.
+    NewKey(FolderArguments),
     /// Look at the journal of a stopped server, check it, save it, bring it into the store.
     Journal(JournalArguments),
     /// Move the history of a stopped server from one store to another.

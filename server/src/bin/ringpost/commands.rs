@@ -18,13 +18,14 @@ use server::{
     access::check_owner,
     audit::AuditLog,
     auth::{self, Mint},
-    credentials::key_path,
-    datadir::{DataDir, DataDirError},
+    credentials::{key_path, lost_key},
+    datadir::{DataDir, DataDirError, is_used, token_key_path},
     journal_command::{self, Action, List, OnDamage, Text},
     keyfile::{self, KeyFileError},
     migrate_command::{self, Direction, Terminal},
     operator::{self, Wish},
     process::exit_at_once,
+    shell::quoted,
 };
 
 use crate::{
@@ -38,10 +39,10 @@ pub(crate) fn token(arguments: &TokenArguments) -> anyhow::Result<()> {
     // The key is judged for the user of this process, which must be the server's.
     check_owner(&config.data_dir)?;
     let key = keyfile::load_signing_key(&key_path(&config)).map_err(|error| match error {
-        KeyFileError::NotFound { .. } if config.auth.key_file().is_none() => {
+        KeyFileError::NotFound { .. } if config.auth.key_file().is_none() && !is_used(&config.data_dir) => {
             anyhow!("{error}: start the server once, which makes one, or name its data folder with --data")
         }
-        error => error.into(),
+        error => lost_key(&config, error).into(),
     })?;
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).context("this machine's clock is before 1970")?;
     let now = TimestampMs(u64::try_from(since_1970.as_millis())?);
@@ -53,6 +54,28 @@ pub(crate) fn token(arguments: &TokenArguments) -> anyhow::Result<()> {
         issuer: config.auth.issuer(),
     };
     print(&format!("{}\n", auth::mint_with(&key, &what, now)?))
+}
+
+/// Makes another key for a data folder that has lost its own. A start does not: nobody would know why all tokens have become void.
+pub(crate) fn new_key(folder: &FolderArguments) -> anyhow::Result<()> {
+    let config = load_config(folder.config.as_deref(), folder.data.as_deref())?;
+    if let Some(file) = config.auth.key_file() {
+        let make = format!("openssl genpkey -algorithm ed25519 -out {}", quoted(file));
+        bail!(
+            "the key is not that of the data folder: auth.key_file names {}. If that one is gone: {make}",
+            file.display()
+        );
+    }
+    let data = DataDir::open_existing(&config.data_dir)?;
+    let path = token_key_path(data.path());
+    if path.exists() {
+        bail!(
+            "{path}: there is a key. Move it away first; every token that it has signed is then void",
+            path = path.display()
+        );
+    }
+    keyfile::create_if_missing(&path)?;
+    print(&format!("{}: a new key. Tokens of the one before are void\n", path.display()))
 }
 
 /// Asks the server that runs, or does it in the files of one that does not.

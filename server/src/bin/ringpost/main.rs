@@ -42,6 +42,7 @@ fn main() -> ExitCode {
             commands::revocations(&folder, if lift { Wish::Lift(subject) } else { Wish::Revoke(subject) })
         }
         Some(Command::Revocations(folder)) => commands::revocations(&folder, Wish::List),
+        Some(Command::NewKey(folder)) => commands::new_key(&folder),
         Some(Command::Journal(arguments)) => commands::journal(arguments),
         Some(Command::Migrate(arguments)) => commands::migrate(&arguments),
     };

@@ -13,10 +13,10 @@ use server::{
     audit::{AuditLog, Event, What},
     certificate::{self, Tickets},
     config::{AdminListen, Config, ConfigError, Draft},
-    credentials::{Credentials, CredentialsError, key_path},
+    credentials::{Credentials, CredentialsError},
     datadir::DataDir,
     io::Node,
-    keyfile, logging, metrics,
+    logging, metrics,
     operator::{self, Operator},
     process::{Usage, exit_at_once},
     revocation_file::RevocationFile,
@@ -37,10 +37,10 @@ pub(crate) fn serve(arguments: &ServeArguments) -> anyhow::Result<()> {
         return print(&config.to_toml());
     }
     logging::init()?;
-    let data = DataDir::open(&config.data_dir)?;
-    if config.auth.key_file().is_none() {
-        keyfile::create_if_missing(&key_path(&config))?;
-    }
+    let data = match config.auth.key_file() {
+        Some(_) => DataDir::open(&config.data_dir)?,
+        None => DataDir::open_with_key(&config.data_dir)?,
+    };
     if arguments.tls_self_signed {
         certificate::create_if_missing(&config.tls.cert_file, &config.tls.key_file, &own_names())?;
     }
