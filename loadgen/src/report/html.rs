@@ -135,7 +135,7 @@ mod tests {
             assert!(page.contains(needed), "{needed}: a page for phones, and for the dark");
         }
         assert!(page.contains("ringpost-loadgen chat &#39;&lt;b&gt;&#39;") && page.contains("2026-11-28T15:00:00Z"));
-        assert!(page.contains("<li>nothing was refused"));
+        assert!(page.contains("<li>the time that answers take"));
         assert!(page.contains("everything verified") && page.contains("\"accepted_us\":[1,2,3,4]"));
     }
 }

@@ -31,8 +31,8 @@ pub fn limited_by(outcome: &Outcome) -> Vec<String> {
     reasons.extend(processors(outcome));
     if reasons.is_empty() {
         reasons.push(match outcome.asked {
-            _ if !outcome.is_whole => "its end: it was cut short".to_owned(),
-            Asked::Rate(..) | Asked::OwnTimes => "nothing: what was asked for was done".to_owned(),
+            _ if !outcome.is_whole => "its end, since it was cut short".to_owned(),
+            Asked::Rate(..) | Asked::OwnTimes => "nothing; what was asked for was done".to_owned(),
             Asked::AsFastAsItGoes => closed_loop(outcome),
         });
     }
@@ -109,8 +109,8 @@ fn closed_loop(outcome: &Outcome) -> String {
         None => " How busy the server was is not known: --metrics 127.0.0.1:7601, or --server-pid.",
     };
     format!(
-        "nothing was refused, and the generator was not busy: the rate is that of the answers that were waited for. More connections, pairs or a larger \
-         window ask for more.{unseen}"
+        "the time that answers take: nothing was refused, and the generator was not busy. More connections, pairs or a larger window ask for \
+         more.{unseen}"
     )
 }
 
@@ -149,7 +149,7 @@ mod tests {
             "{reasons:?}"
         );
         outcome.load[Count::Accepted] = 9_990;
-        assert_eq!(limited_by(&outcome), ["nothing: what was asked for was done"]);
+        assert_eq!(limited_by(&outcome), ["nothing; what was asked for was done"]);
     }
 
     #[test]
@@ -183,12 +183,12 @@ mod tests {
 
     #[test]
     fn a_run_that_was_cut_short_says_nothing_about_the_server() {
-        assert_eq!(limited_by(&Outcome { is_whole: false, ..outcome() }), ["its end: it was cut short"]);
+        assert_eq!(limited_by(&Outcome { is_whole: false, ..outcome() }), ["its end, since it was cut short"]);
     }
 
     #[test]
     fn a_closed_loop_that_nothing_held_back_says_so_and_how_to_see_more() {
         let [said] = &limited_by(&outcome())[..] else { panic!("one sentence") };
-        assert!(said.starts_with("nothing was refused") && said.contains("--metrics 127.0.0.1:7601"), "{said}");
+        assert!(said.starts_with("the time that answers take") && said.contains("--metrics 127.0.0.1:7601"), "{said}");
     }
 }
