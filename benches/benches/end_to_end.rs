@@ -24,7 +24,7 @@ use server::{
     auth::{Keys, generate_pem},
     committer::OnStoreOutage,
     credentials::Credentials,
-    io::{DatabaseConfig, Node, NodeConfig, OriginLimits, TlsListen, node::listen},
+    io::{Counters, DatabaseConfig, Node, NodeConfig, OriginLimits, TlsListen, node::listen},
     revocation::Revocations,
     shard::{Limits, Promise, Settings},
 };
@@ -70,7 +70,8 @@ fn end_to_end(criterion: &mut Criterion) {
     };
     let keys = Keys::from_pem(pem.as_bytes()).expect("a key");
     let journal = recover(&config.journal_dir).expect("no journal");
-    let node = Node::start(&config, journal, Arc::new(store), Credentials { keys, tls: None }).expect("a node");
+    let (credentials, counters) = (Credentials { keys, tls: None }, Arc::new(Counters::new(config.cores)));
+    let node = Node::start(&config, journal, Arc::new(store), credentials, counters).expect("a node");
     let mut group = criterion.benchmark_group("end_to_end");
     bench(&mut group, "node", node.address(), &pem);
     node.stop();

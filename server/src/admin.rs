@@ -1,17 +1,25 @@
-//! Admin endpoint: GET /metrics, /health and /ready over HTTP/1.1, one request a connection.
+//! Admin endpoint: GET and HEAD of /metrics, /health and /ready over HTTP/1.1, one request a connection.
 //!
-//! Runs as one future on the main thread, so that a scrape costs the cores nothing, and spawns nothing: at most
-//! [`ADMIN_CONNECTIONS_MAX`] connections are served, the others wait in the kernel. What is served comes from closures.
+//! Runs on a thread of its own, so that a scrape costs the cores nothing, and a health check waits for nothing that the rest of the
+//! process waits for. What is served comes from closures.
+//!
+//! Invariant: at most [`ADMIN_CONNECTIONS_MAX`] connections are open. When one more comes, the oldest is given up: whoever sends half
+//! a request, or does not read the answer, keeps nobody else from a whole one.
 
 use std::{
+    collections::VecDeque,
     io::{self, Read as _, Write as _},
     net::SocketAddr,
+    sync::Arc,
+    thread,
     time::Duration,
 };
 
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    runtime,
+    task::{AbortHandle, yield_now},
     time::{sleep, timeout},
 };
 
@@ -24,39 +32,54 @@ pub(crate) const TEXT: &str = "text/plain; charset=utf-8";
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Whether clients should be sent here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Readiness {
     /// Yes.
     Ready,
     /// Not now, for this reason.
-    NotReady(&'static str),
+    NotReady(String),
 }
 
-/// Serves until it is dropped. `metrics` is the whole text of the metrics page.
+/// Serves on a thread that ends with the process. `metrics` is the whole text of the metrics page.
 ///
 /// # Errors
-/// The runtime does not take the listener.
-pub async fn serve(
+/// There is no thread to be had, or the system does not let it wait for sockets.
+pub fn start(
     listener: std::net::TcpListener,
-    metrics: impl Fn() -> String,
-    readiness: impl Fn() -> Readiness,
+    metrics: impl Fn() -> String + Send + Sync + 'static,
+    readiness: impl Fn() -> Readiness + Send + Sync + 'static,
 ) -> io::Result<()> {
     listener.set_nonblocking(true)?;
-    let listener = TcpListener::from_std(listener)?;
-    let respond = |request: &[u8]| respond(request, &metrics, &readiness);
-    const { assert!(ADMIN_CONNECTIONS_MAX == 4) };
-    let worker = || serve_one_by_one(&listener, &respond);
-    tokio::join!(worker(), worker(), worker(), worker());
+    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+    let listener = runtime.block_on(async { TcpListener::from_std(listener) })?;
+    let respond = Arc::new(move |request: &[u8]| respond(request, &metrics, &readiness));
+    let serve = move || runtime.block_on(serve(&listener, &respond));
+    thread::Builder::new().name("ringpost-admin".into()).spawn(serve)?;
     Ok(())
 }
 
-async fn serve_one_by_one(listener: &TcpListener, respond: &impl Fn(&[u8]) -> Vec<u8>) {
+async fn serve(listener: &TcpListener, respond: &Arc<impl Fn(&[u8]) -> Vec<u8> + Send + Sync + 'static>) {
+    // The oldest first.
+    let mut open: VecDeque<AbortHandle> = VecDeque::new();
     loop {
-        match listener.accept().await {
-            // Whoever is too slow or goes away gets nothing; there is nobody to tell.
-            Ok((stream, _)) => _ = timeout(Duration::from_millis(ADMIN_REQUEST_MS), exchange(stream, respond)).await,
-            Err(_) => sleep(Duration::from_millis(ACCEPT_PAUSE_MS)).await,
+        let Ok((stream, _)) = listener.accept().await else {
+            sleep(Duration::from_millis(ACCEPT_PAUSE_MS)).await;
+            continue;
+        };
+        open.retain(|exchange| !exchange.is_finished());
+        if open.len() == ADMIN_CONNECTIONS_MAX
+            && let Some(oldest) = open.pop_front()
+        {
+            oldest.abort();
         }
+        let respond = Arc::clone(respond);
+        let exchange = async move {
+            // Whoever is too slow or goes away gets nothing; there is nobody to tell.
+            let _ = timeout(Duration::from_millis(ADMIN_REQUEST_MS), exchange(stream, &*respond)).await;
+        };
+        open.push_back(tokio::spawn(exchange).abort_handle());
+        // A request that is there is answered before the next connection may cost this one its place.
+        yield_now().await;
     }
 }
 
@@ -106,9 +129,14 @@ fn respond(request: &[u8], metrics: impl Fn() -> String, readiness: impl Fn() ->
         Ok(parsed) => parsed,
         Err(response) => return response,
     };
-    if method != "GET" {
-        return response("405 Method Not Allowed", TEXT, "only GET\n");
+    match method {
+        "GET" => page(path, metrics, readiness),
+        "HEAD" => head(page(path, metrics, readiness)),
+        _ => response("405 Method Not Allowed", TEXT, "only GET and HEAD\n"),
     }
+}
+
+fn page(path: &str, metrics: impl Fn() -> String, readiness: impl Fn() -> Readiness) -> Vec<u8> {
     match (path, readiness()) {
         ("/metrics", _) => response("200 OK", PROMETHEUS, &metrics()),
         // Alive, whatever it is ready for: when a core dies, the whole process does.
@@ -119,8 +147,15 @@ fn respond(request: &[u8], metrics: impl Fn() -> String, readiness: impl Fn() ->
     }
 }
 
+/// A response without its body, whose size it still tells.
+fn head(mut response: Vec<u8>) -> Vec<u8> {
+    let end = response.windows(4).position(|bytes| bytes == b"\r\n\r\n").map_or(response.len(), |start| start + 4);
+    response.truncate(end);
+    response
+}
+
 pub(crate) fn response(status: &str, content_type: &str, body: &str) -> Vec<u8> {
-    let allow = if status.starts_with("405") { "Allow: GET\r\n" } else { "" };
+    let allow = if status.starts_with("405") { "Allow: GET, HEAD\r\n" } else { "" };
     let size = body.len();
     format!(
         "HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {size}\r\n{allow}Connection: close\r\n\r\n{body}"
@@ -148,12 +183,10 @@ pub fn fetch(address: SocketAddr, path: &str) -> io::Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::thread;
-
     use super::*;
 
     fn answer(request: &str, readiness: Readiness) -> String {
-        String::from_utf8(respond(request.as_bytes(), || "ringpost_up 1\n".to_owned(), || readiness)).unwrap()
+        String::from_utf8(respond(request.as_bytes(), || "ringpost_up 1\n".to_owned(), || readiness.clone())).unwrap()
     }
 
     fn get(path: &str) -> String {
@@ -176,8 +209,8 @@ mod tests {
 
     #[test]
     fn a_server_that_is_not_ready_says_why_and_is_alive() {
-        let stopping = Readiness::NotReady("stopping");
-        let ready = answer("GET /ready HTTP/1.1\r\n\r\n", stopping);
+        let stopping = Readiness::NotReady("stopping".to_owned());
+        let ready = answer("GET /ready HTTP/1.1\r\n\r\n", stopping.clone());
         assert!(ready.starts_with("HTTP/1.1 503") && ready.ends_with("stopping\n"), "{ready}");
         assert!(answer("GET /health HTTP/1.1\r\n\r\n", stopping).starts_with("HTTP/1.1 200"));
     }
@@ -199,41 +232,81 @@ mod tests {
         }
     }
 
-    /// A server on a thread of its own, for as long as this process lives.
-    fn start() -> SocketAddr {
+    #[test]
+    fn a_head_says_what_a_get_says_without_the_body() {
+        let whole = get("/ready");
+        let head = answer("HEAD /ready HTTP/1.1\r\nHost: x\r\n\r\n", Readiness::Ready);
+        assert!(head.ends_with("\r\n\r\n") && head.contains("Content-Length: 6\r\n"), "{head}");
+        assert_eq!(whole, format!("{head}ready\n"));
+        assert!(answer("HEAD /x HTTP/1.1\r\n\r\n", Readiness::Ready).starts_with("HTTP/1.1 404"));
+    }
+
+    /// Larger than all buffers between two sockets: whoever does not read it keeps its answer from being written.
+    const LARGE_PAGE_BYTES: usize = 16 * 1024 * 1024;
+
+    fn serve_a_page_of(bytes: usize) -> SocketAddr {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        thread::spawn(|| {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(serve(listener, || "ringpost_up 1\n".to_owned(), || Readiness::Ready)).unwrap();
-        });
+        start(listener, move || "x".repeat(bytes), || Readiness::Ready).unwrap();
         address
     }
 
-    fn ask(address: SocketAddr, request: &[u8]) -> String {
+    fn connect(address: SocketAddr, request: &[u8]) -> std::net::TcpStream {
         let mut stream = std::net::TcpStream::connect(address).unwrap();
-        for piece in request.chunks(7) {
-            stream.write_all(piece).unwrap();
-        }
+        stream.write_all(request).unwrap();
+        stream
+    }
+
+    fn read(mut stream: std::net::TcpStream) -> String {
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         answer
     }
 
-    #[test]
-    fn a_scraper_is_answered_while_others_say_nothing() {
-        let address = start();
-        let silent: Vec<_> =
-            (1..ADMIN_CONNECTIONS_MAX).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
-        for _ in 0..3 {
-            assert!(ask(address, b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").ends_with("ringpost_up 1\n"));
+    fn is_answered(address: SocketAddr) {
+        for path in ["/health", "/ready"] {
+            let answer = read(connect(address, format!("GET {path} HTTP/1.1\r\n\r\n").as_bytes()));
+            assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
         }
-        drop(silent);
+    }
+
+    #[test]
+    fn a_health_check_is_answered_while_others_have_sent_half_a_request() {
+        let address = serve_a_page_of(1);
+        let halves: Vec<_> = (0..8).map(|_| connect(address, b"GET /ready HT")).collect();
+        is_answered(address);
+        // None of them has been given up for it.
+        for mut half in halves {
+            half.write_all(b"TP/1.1\r\n\r\n").unwrap();
+            assert!(read(half).ends_with("ready\n"));
+        }
+    }
+
+    #[test]
+    fn of_more_halves_than_there_are_places_the_oldest_are_given_up() {
+        let address = serve_a_page_of(1);
+        let mut halves: VecDeque<_> =
+            (0..4 * ADMIN_CONNECTIONS_MAX).map(|_| connect(address, b"GET /ready HT")).collect();
+        is_answered(address);
+        let mut oldest = halves.pop_front().unwrap();
+        assert!(!matches!(oldest.read(&mut [0]), Ok(1..)));
+        let mut newest = halves.pop_back().unwrap();
+        newest.write_all(b"TP/1.1\r\n\r\n").unwrap();
+        assert!(read(newest).ends_with("ready\n"));
+    }
+
+    #[test]
+    fn a_health_check_is_answered_while_others_do_not_read_their_answers() {
+        let address = serve_a_page_of(LARGE_PAGE_BYTES);
+        let mut slow: Vec<_> = (0..8).map(|_| connect(address, b"GET /metrics HTTP/1.1\r\n\r\n")).collect();
+        is_answered(address);
+        // None of them has been given up for it.
+        assert!(read(slow.pop().unwrap()).len() > LARGE_PAGE_BYTES);
     }
 
     #[test]
     fn a_request_without_end_is_cut_off() {
-        let address = start();
-        assert!(ask(address, &[b'x'; ADMIN_REQUEST_BYTES_MAX]).starts_with("HTTP/1.1 431"));
+        let address = serve_a_page_of(1);
+        assert!(read(connect(address, &[b'x'; ADMIN_REQUEST_BYTES_MAX])).starts_with("HTTP/1.1 431"));
     }
 }

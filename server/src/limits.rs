@@ -221,8 +221,9 @@ pub const STORED_KEPT_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// machine keeps the rest for the store and the kernel.
 pub const CORES_MAX: u16 = 128;
 
-/// Connections to the admin endpoint that are served at a time. A scraper, a health check, and a person with `curl`.
-pub const ADMIN_CONNECTIONS_MAX: usize = 4;
+/// Connections to the admin endpoint that are open at a time; for one more the oldest is given up. Far more than the scrapers, health
+/// checks and people with `curl` that there are, so that it hits only what hangs; each holds one page at most.
+pub const ADMIN_CONNECTIONS_MAX: usize = 64;
 
 /// Longest request that the admin endpoint reads, head included. Everything in it but the first line is passed over.
 pub const ADMIN_REQUEST_BYTES_MAX: usize = 4 * 1024;

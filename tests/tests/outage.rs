@@ -11,7 +11,7 @@ use server::{
     committer::OnStoreOutage,
     credentials::Credentials,
     io::{
-        DatabaseConfig, Node, NodeConfig, OriginLimits, StartError, TlsListen,
+        Counters, DatabaseConfig, Node, NodeConfig, OriginLimits, StartError, TlsListen,
         counters::{CoreCounters, Counter},
     },
     revocation::Revocations,
@@ -90,7 +90,8 @@ impl World {
         };
         let keys = Keys::from_pem(pem.as_bytes()).unwrap();
         let found = recover(&config.journal_dir).unwrap();
-        let node = Node::start(&config, found, Arc::clone(&store), Credentials { keys, tls: None })?;
+        let (credentials, counters) = (Credentials { keys, tls: None }, Arc::new(Counters::new(config.cores)));
+        let node = Node::start(&config, found, Arc::clone(&store), credentials, counters)?;
         Ok(Self { node, store, key: SigningKey::from_pem(pem.as_bytes()).unwrap(), folder })
     }
 

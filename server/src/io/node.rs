@@ -309,7 +309,9 @@ pub struct Node {
 
 impl Node {
     /// Starts a node: when this returns, clients may connect. `journal` is what was found in the journal's folder; it is read
-    /// before the store is opened, so that a damaged journal leaves everything as it was.
+    /// before the store is opened, so that a damaged journal leaves everything as it was. To bring it into the store may take
+    /// minutes; `counters`, which are for as many cores as the configuration says, tell how far that is. Nothing is lost when the
+    /// process ends meanwhile.
     ///
     /// # Errors
     /// Something that a node needs is missing or damaged; nothing is left running.
@@ -318,7 +320,9 @@ impl Node {
         journal: Recovered,
         store: Arc<S>,
         credentials: Credentials,
+        counters: Arc<Counters>,
     ) -> Result<Self, StartError> {
+        assert_eq!(counters.cores.len(), usize::from(config.cores), "counters are for as many cores as there are");
         let (kind, promise) = (store.kind(), config.settings.promise);
         if (kind == Kind::Engine) != (promise == Promise::Disk) {
             return Err(StartError::Promise { promise, kind });
@@ -330,7 +334,6 @@ impl Node {
             return Err(StartError::SegmentBytes(config.journal.segment_bytes));
         }
         let capacity = Capacity::told(config.connections_max, config.cores, raise_descriptor_limit());
-        let counters = Arc::new(Counters::new(config.cores));
         let ended = Arc::new(AtomicBool::new(false));
         let mailboxes: Arc<[_]> = (0..config.cores).map(|_| Mailbox::new()).collect::<io::Result<Vec<_>>>()?.into();
 

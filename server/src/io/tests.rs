@@ -26,7 +26,7 @@ use storage::{
 };
 use tempfile::TempDir;
 
-use super::{DatabaseConfig, Node, NodeConfig, OriginLimits, TlsListen, message::CoreMessage};
+use super::{Counters, DatabaseConfig, Node, NodeConfig, OriginLimits, TlsListen, message::CoreMessage};
 use crate::{
     audit::Audit,
     auth::{Keys, SigningKey, generate_pem, mint},
@@ -97,8 +97,9 @@ impl<S: Store> World<S> {
     fn start(&mut self) {
         let keys = Keys::from_pem(self.pem.as_bytes()).unwrap();
         let found = storage::journal::recover(&self.config.journal_dir).unwrap();
-        self.node =
-            Some(Node::start(&self.config, found, Arc::clone(&self.store), Credentials { keys, tls: None }).unwrap());
+        let (store, counters) = (Arc::clone(&self.store), Arc::new(Counters::new(self.config.cores)));
+        let node = Node::start(&self.config, found, store, Credentials { keys, tls: None }, counters);
+        self.node = Some(node.unwrap());
     }
 
     fn node(&self) -> &Node {
@@ -341,8 +342,9 @@ fn segments_that_the_batch_of_a_turn_may_not_fit_are_refused() {
     world.config.journal.segment_bytes = 512 * 1024;
     let keys = Keys::from_pem(world.pem.as_bytes()).unwrap();
     let found = storage::journal::recover(&world.config.journal_dir).unwrap();
-    let refused =
-        Node::start(&world.config, found, Arc::clone(&world.store), Credentials { keys, tls: None }).unwrap_err();
+    let (store, counters) = (Arc::clone(&world.store), Arc::new(Counters::new(1)));
+    let started = Node::start(&world.config, found, store, Credentials { keys, tls: None }, counters);
+    let refused = started.unwrap_err();
     assert!(refused.to_string().contains("at least 1048576 are needed"), "{refused}");
 }
 

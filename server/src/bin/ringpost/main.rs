@@ -10,6 +10,7 @@ mod greeting;
 mod serve;
 mod signals;
 mod start;
+mod status;
 
 use std::{
     io::{self, Write as _},

@@ -1,24 +1,24 @@
 //! `ringpost serve`: opens what the server needs, starts it, and stops it on a signal.
 
 use std::{
-    cell::Cell,
     future, io,
     net::{SocketAddr, TcpListener},
+    sync::Arc,
     thread,
 };
 
 use anyhow::{Context as _, anyhow};
 use server::{
-    admin::{self, Readiness},
+    admin,
     audit::{AuditLog, Event, What},
     certificate::{self, Tickets},
     config::{AdminListen, Config, ConfigError, Draft},
     credentials::{Credentials, CredentialsError},
     datadir::DataDir,
-    io::Node,
-    logging, metrics,
+    io::{Counters, Node},
+    logging,
     operator::{self, Operator},
-    process::{Usage, exit_at_once},
+    process::exit_at_once,
     revocation_file::RevocationFile,
     utc::wall_now,
 };
@@ -29,6 +29,7 @@ use crate::{
     open_audit_log, print,
     signals::Signals,
     start::start_node,
+    status::Status,
 };
 
 pub(crate) fn serve(arguments: &ServeArguments) -> anyhow::Result<()> {
@@ -56,11 +57,18 @@ pub(crate) fn serve(arguments: &ServeArguments) -> anyhow::Result<()> {
     let signals = runtime.block_on(async { Signals::listen() })?;
     let log = open_audit_log(&config, &data)?;
     let audit = log.audit();
+    let counters = Arc::new(Counters::new(config.cores()));
+    let status = Arc::new(Status::new(Arc::clone(&counters), audit.clone()));
+    if let Some(listener) = admin {
+        let (metrics, readiness) = (Arc::clone(&status), Arc::clone(&status));
+        admin::start(listener, move || metrics.metrics(), move || readiness.readiness()).context("admin_listen")?;
+    }
     let revocations = RevocationFile::open(&data.revocations())?;
     if let Some(said) = operator::of_times_to_come(revocations.revocations(), wall_now()) {
         tracing::warn!("{said}");
     }
-    let node = start_node(&config, &data, credentials, revocations.revocations().clone(), audit.clone())?;
+    let node = start_node(&config, &data, credentials, revocations.revocations().clone(), audit.clone(), counters)?;
+    status.serves(node.directory());
     // Not every file system takes sockets, and everything else works without.
     let socket = operator::listen(data.path());
     let socket = socket.inspect_err(
@@ -79,7 +87,7 @@ pub(crate) fn serve(arguments: &ServeArguments) -> anyhow::Result<()> {
     // On a thread of its own: a server whose standard output is gone, or not read, serves all the same.
     thread::Builder::new().name("ringpost-greeting".into()).spawn(move || _ = print(&greeting))?;
     let load = || Credentials::load(&config, &tickets);
-    runtime.block_on(attend(load, node, signals, admin, operator, log))
+    runtime.block_on(attend(load, node, signals, &status, operator, log))
 }
 
 /// The configuration of a server: what its file and these flags say, all of it checked.
@@ -104,29 +112,18 @@ pub(crate) fn bind(key: &str, address: SocketAddr) -> anyhow::Result<TcpListener
     TcpListener::bind(address).with_context(|| format!("{key} = {address}"))
 }
 
-/// What is left for the main thread: the admin endpoint, and the signals. A hangup has the credentials read again; of the others
+/// What is left for the main thread: the operator, and the signals. A hangup has the credentials read again; of the others
 /// the first one stops the node gracefully, the second one ends the process at once. So does a store that another server has taken.
 async fn attend(
     load: impl Fn() -> Result<Credentials, CredentialsError>,
     node: Node,
     Signals { mut hangup, mut ending }: Signals,
-    admin: Option<TcpListener>,
+    status: &Status,
     operator: impl Future<Output = io::Result<()>>,
     log: AuditLog,
 ) -> anyhow::Result<()> {
-    let (counters, directory, controls) = (node.counters(), node.directory(), node.controls());
+    let controls = node.controls();
     let audit = log.audit();
-    let readiness = Cell::new(Readiness::Ready);
-    let serve_admin = async {
-        match admin {
-            Some(listener) => {
-                let (audit, log) = (audit.counters(), logging::counters());
-                let metrics = || metrics::text(&counters, audit, log, directory.len(), Usage::own());
-                admin::serve(listener, metrics, || readiness.get()).await
-            }
-            None => future::pending().await,
-        }
-    };
     let stop = async {
         tokio::select! {
             signal = ending.next() => tracing::info!(signal, "stopping; a second signal exits at once"),
@@ -134,7 +131,7 @@ async fn attend(
             _ = controls.lost() => {}
         }
         let lost = node.lost().map(str::to_owned);
-        readiness.set(Readiness::NotReady("stopping"));
+        status.stops();
         let audit = log.audit();
         let joined = tokio::task::spawn_blocking(move || {
             node.stop();
@@ -179,7 +176,6 @@ async fn attend(
         future::pending().await
     };
     tokio::select! {
-        served = serve_admin => served.context("admin_listen"),
         served = operator => served.context("admin.sock"),
         stopped = stop => stopped,
         () = reload => Ok(()),

@@ -9,7 +9,7 @@ use server::{
     config::{Ack, Backend, Config},
     credentials::Credentials,
     datadir::DataDir,
-    io::{DatabaseConfig, Node, NodeConfig, StartError},
+    io::{Counters, DatabaseConfig, Node, NodeConfig, StartError},
     journal_command::WAY_ON,
     limits::UNCOMMITTED_BYTES_MAX,
     revocation::Revocations,
@@ -28,6 +28,7 @@ pub(crate) fn start_node(
     credentials: Credentials,
     revocations: Revocations,
     audit: Audit,
+    counters: Arc<Counters>,
 ) -> anyhow::Result<Node> {
     let in_data = || format!("{}", data.path().display());
     // Read first: if the journal is damaged, the store has not been touched.
@@ -81,7 +82,8 @@ pub(crate) fn start_node(
         revocations,
         audit,
     };
-    let started = with_history(config, data, StartNode { config: &node, found, credentials }).with_context(in_data)?;
+    let started =
+        with_history(config, data, StartNode { config: &node, found, credentials, counters }).with_context(in_data)?;
     started.map_err(|error| match error {
         error @ StartError::Ingest(IngestError::Batch { .. }) => anyhow!("{error}; {WAY_ON}").context(in_data()),
         error @ (StartError::Journal(_) | StartError::Ingest(_) | StartError::Store(_) | StartError::TakeOver(_)) => {
@@ -96,12 +98,13 @@ pub(crate) struct StartNode<'a> {
     config: &'a NodeConfig,
     found: Recovered,
     credentials: Credentials,
+    counters: Arc<Counters>,
 }
 
 impl UseStore for StartNode<'_> {
     type Output = Result<Node, StartError>;
 
     fn with<S: Store>(self, store: S) -> Self::Output {
-        Node::start(self.config, self.found, Arc::new(store), self.credentials)
+        Node::start(self.config, self.found, Arc::new(store), self.credentials, self.counters)
     }
 }
