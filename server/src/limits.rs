@@ -399,6 +399,9 @@ pub const LISTEN_WAIT_MAX_MS: u64 = 3_000;
 /// Wait between two attempts to get the address, in milliseconds.
 pub const LISTEN_RETRY_MS: u64 = 10;
 
+/// Least time between two log lines about how far a recovery is, in milliseconds: often enough to be seen to get on.
+pub const RECOVERY_LOG_MS: u64 = 2_000;
+
 /// Users with unfinished duties that are read from the store at a time.
 pub const UNFINISHED_PAGE: usize = 1000;
 

@@ -135,6 +135,14 @@ impl Page {
             self.begin(&name, "counter", help);
             self.line(&name, counter.get());
         }
+        for (name, help, counter) in [
+            ("segments", "Segments that the start has found in the journal", &journal.recovery_segments),
+            ("segments_done", "Those of them that are in the store", &journal.recovery_segments_done),
+        ] {
+            let name = format!("ringpost_recovery_{name}");
+            self.begin(&name, "gauge", help);
+            self.line(&name, counter.get());
+        }
         self.begin("ringpost_journal_admission", "gauge", "1 for the state that the journal is in");
         for (number, state) in ADMISSIONS.iter().enumerate() {
             let is_now = journal.admission.get() == number as u64;

@@ -6,8 +6,8 @@
 use std::{
     collections::BTreeMap,
     fs::{self, File},
-    io::{BufRead as _, BufReader},
-    net::{Ipv4Addr, SocketAddr},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
     os::unix::process::ExitStatusExt as _,
     path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, ExitStatus, Stdio},
@@ -430,6 +430,16 @@ impl Server {
                 (series.to_owned(), value.parse().expect("a value is a number"))
             })
             .collect()
+    }
+
+    /// The whole answer to a request for a page of a server that may not serve yet, if there is one.
+    #[must_use]
+    pub fn page_at(admin: SocketAddr, path: &str) -> Option<String> {
+        let mut stream = TcpStream::connect(admin).ok()?;
+        stream.write_all(format!("GET {path} HTTP/1.1\r\n\r\n").as_bytes()).ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        Some(answer)
     }
 
     /// Resident memory, in bytes.

@@ -4,6 +4,7 @@ use std::{thread, time::Duration};
 
 use proto_spec::{ClientFrame, Direction, RequestId, Resume, Seq};
 use rand::{SeedableRng as _, rngs::StdRng};
+use server::config::AdminListen;
 use tests::{
     DEADLINE,
     connection::Connection,
@@ -236,5 +237,49 @@ fn reads_that_fail_are_repeated_until_they_succeed() {
     wait_until("a query fails", failed);
     disk.heal();
     recipient.join().unwrap();
+    server.stop();
+}
+
+/// Heals a disk at last: nobody who waits for a sync can be killed, and a test that fails would wait for it.
+struct Healing<'a>(&'a Disk);
+
+impl Drop for Healing<'_> {
+    fn drop(&mut self) {
+        self.0.heal();
+    }
+}
+
+#[test]
+fn a_recovery_says_how_far_it_is_ends_with_a_signal_and_is_gone_on_with() {
+    let Some((mut installation, disk)) = on_a_disk() else { return };
+    // What is accepted stays in the journal.
+    installation.config.journal.seal_after_ms = 3_600_000;
+    let server = installation.start();
+    let admin = server.admin();
+    installation.config.admin_listen = AdminListen::At(admin);
+    let mut writer = connected(&installation, 1, 1);
+    writer.say(2, "in the journal");
+    writer.step_until("it is accepted", |writer| writer.unanswered() == 0);
+    server.kill();
+
+    disk.fail(STORE, Fault::SyncHangs);
+    let mut server = installation.spawn();
+    let healing = Healing(&disk);
+    wait_until("it recovers", || {
+        Server::page_at(admin, "/ready").is_some_and(|ready| ready.contains("recovering, 0 of 1 segments"))
+    });
+    assert!(Server::page_at(admin, "/ready").is_some_and(|ready| ready.starts_with("HTTP/1.1 503")));
+    assert!(Server::page_at(admin, "/health").is_some_and(|health| health.starts_with("HTTP/1.1 200")));
+    let metrics = Server::page_at(admin, "/metrics").unwrap_or_default();
+    assert!(metrics.contains("\nringpost_recovery_segments 1\n"), "{metrics}");
+    server.signal("TERM");
+    wait_until("it ends", || server.logged().contains("stopped while starting"));
+    // A thread that waits for this disk keeps the process from being gone.
+    drop(healing);
+    assert_eq!(server.wait().code(), Some(0));
+
+    let server = installation.start();
+    let mut reader = connected(&installation, 2, 1);
+    reader.step_until("nothing is lost", |reader| reader.received().len() == 1);
     server.stop();
 }

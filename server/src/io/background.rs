@@ -25,7 +25,7 @@ use tracing::{debug, error, info, warn};
 use super::{commit::Background, counters::Counters, mailbox::Mailbox, message::CoreMessage, node::AbortOnPanic};
 use crate::{
     committer::{Duty, ingest_retry_ms},
-    limits::{INGEST_RETRY_MS, TICK_MS, UNFINISHED_PAGE},
+    limits::{INGEST_RETRY_MS, RECOVERY_LOG_MS, TICK_MS, UNFINISHED_PAGE},
     topology::Topology,
 };
 
@@ -179,9 +179,16 @@ impl<S: Store> World<S> {
         if let Some(Torn { path, offset, bytes }) = torn {
             info!(path = %path.display(), offset, bytes, "the last group was not written whole; nobody was told of it");
         }
-        // One by one: memory is bounded by a segment, and what is done is done if the next one fails.
-        for segment in &segments {
+        let (journal, of) = (&self.counters.journal, segments.len() as u64);
+        let mut told = Instant::now();
+        // One by one: memory is bounded by a segment, and what is done is done if the next one fails, or the process ends.
+        for (done, segment) in (1..).zip(&segments) {
             self.ingest_and_free(segment, &mut None)?;
+            journal.recovery_segments_done.set(done);
+            if told.elapsed() >= Duration::from_millis(RECOVERY_LOG_MS) {
+                told = Instant::now();
+                info!(done, of, "recovering: segments of the journal are being brought into the store");
+            }
         }
         for segment in empty {
             self.folder.free(segment)?;

@@ -198,6 +198,10 @@ pub struct JournalCounters {
     pub ingest_retries: Counter,
     /// 1 while the store does not take what the journal has for it.
     pub store_away: Counter,
+    /// Segments that the start has found in the journal, to be brought into the store.
+    pub recovery_segments: Counter,
+    /// Those of them that are in the store.
+    pub recovery_segments_done: Counter,
     /// The [`Admission`](crate::shard::Admission) that was last announced, as a number.
     pub admission: Counter,
 }

@@ -22,12 +22,13 @@ use server::{
     revocation_file::RevocationFile,
     utc::wall_now,
 };
+use tokio::{runtime::Runtime, sync::oneshot};
 
 use crate::{
     arguments::ServeArguments,
     greeting::{Addresses, greeting, own_names},
     open_audit_log, print,
-    signals::Signals,
+    signals::{Ending, Signals},
     start::start_node,
     status::Status,
 };
@@ -54,7 +55,7 @@ pub(crate) fn serve(arguments: &ServeArguments) -> anyhow::Result<()> {
     };
     let admin_address = admin.as_ref().map(TcpListener::local_addr).transpose()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let signals = runtime.block_on(async { Signals::listen() })?;
+    let mut signals = runtime.block_on(async { Signals::listen() })?;
     let log = open_audit_log(&config, &data)?;
     let audit = log.audit();
     let counters = Arc::new(Counters::new(config.cores()));
@@ -67,7 +68,9 @@ pub(crate) fn serve(arguments: &ServeArguments) -> anyhow::Result<()> {
     if let Some(said) = operator::of_times_to_come(revocations.revocations(), wall_now()) {
         tracing::warn!("{said}");
     }
-    let node = start_node(&config, &data, credentials, revocations.revocations().clone(), audit.clone(), counters)?;
+    let (revoked, auditing) = (revocations.revocations().clone(), audit.clone());
+    let start = || start_node(&config, &data, credentials, revoked, auditing, counters);
+    let node = start_unless_told_to_end(&runtime, &mut signals.ending, start)?;
     status.serves(node.directory());
     // Not every file system takes sockets, and everything else works without.
     let socket = operator::listen(data.path());
@@ -106,6 +109,32 @@ fn read_config(arguments: &ServeArguments) -> Result<Config, ConfigError> {
         draft.make_certificate();
     }
     draft.finish()
+}
+
+/// Starts the node on a thread of its own, while this one listens to signals: to bring a large journal into the store takes minutes.
+fn start_unless_told_to_end(
+    runtime: &Runtime,
+    ending: &mut Ending,
+    start: impl FnOnce() -> anyhow::Result<Node> + Send,
+) -> anyhow::Result<Node> {
+    let (tell, started) = oneshot::channel();
+    thread::scope(|scope| {
+        // Who listens is there as long as the thread.
+        let start = move || _ = tell.send(start());
+        thread::Builder::new().name("ringpost-start".into()).spawn_scoped(scope, start)?;
+        runtime.block_on(async {
+            tokio::select! {
+                node = started => node.context("the start")?,
+                signal = ending.next() => {
+                    tracing::info!(reason = signal, "stopped while starting; the next start goes on with the journal");
+                    logging::flush();
+                    // At once, as a power cut would: nobody was served yet, and what is in the journal stays there until it is in the
+                    // store.
+                    exit_at_once(0)
+                }
+            }
+        })
+    })
 }
 
 pub(crate) fn bind(key: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {

@@ -37,6 +37,8 @@ pub(crate) fn start_node(
         JournalError::Damaged { .. } | JournalError::Header { .. } => anyhow!("{error}; {WAY_ON}"),
     });
     let found = found.with_context(in_data)?;
+    // Told before the store is opened: that may take its time, too.
+    counters.journal.recovery_segments.set(found.segments.len() as u64);
     if config.store.backend == Backend::Embedded && found.batches == 0 {
         forget_tenure(data)?;
     }

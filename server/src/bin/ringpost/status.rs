@@ -34,12 +34,17 @@ impl Status {
     }
 
     pub(crate) fn readiness(&self) -> Readiness {
+        let not_ready = |why: &str| Readiness::NotReady(why.to_owned());
         if self.is_stopping.load(Ordering::Relaxed) {
-            Readiness::NotReady("stopping".to_owned())
-        } else if self.directory.get().is_none() {
-            Readiness::NotReady("starting".to_owned())
-        } else {
-            Readiness::Ready
+            return not_ready("stopping");
+        }
+        if self.directory.get().is_some() {
+            return Readiness::Ready;
+        }
+        let journal = &self.counters.journal;
+        match (journal.recovery_segments_done.get(), journal.recovery_segments.get()) {
+            (done, of) if done < of => Readiness::NotReady(format!("recovering, {done} of {of} segments")),
+            _ => not_ready("starting"),
         }
     }
 
