@@ -412,6 +412,6 @@ pub const LOG_QUEUE_BYTES_MAX: usize = 1024 * 1024;
 /// Wait before standard error is tried again when it is full and does not block, and before a note of lost lines is, in milliseconds.
 pub const LOG_RETRY_MS: u64 = 250;
 
-/// How long the end of the process, in order or by a panic, waits for the last log lines to be written, in milliseconds: longer than
-/// a disk that is busy, shorter than anybody's patience with a stop.
-pub const LOG_LAST_WORDS_MS: u64 = 500;
+/// How long the end of the process, in order or by a panic, waits for the last log lines to be written, in milliseconds: longer than a
+/// disk that is busy, or a machine on which the thread that writes hardly gets its turn; shorter than anybody's patience with a stop.
+pub const LOG_LAST_WORDS_MS: u64 = 2_000;

@@ -1,4 +1,4 @@
-//! Logging: one line per event to standard error. People read it on a terminal, machines read JSON everywhere else.
+//! Logging: one line per event to standard error, all of them in one [`Format`], the last words of the process included.
 //!
 //! Best effort: no thread of the server waits for standard error, and none is ended by it. Lines go through a [`Spool`], whose thread
 //! alone writes; so does what a panic says. Before the process ends, [`flush`] gives that thread [`LOG_LAST_WORDS_MS`].
@@ -7,12 +7,12 @@
 //! not be written; says nothing in the log about what is missing; cannot be flushed before an abort; and itself prints when it ends,
 //! which panics when standard output is gone.
 
+mod format;
 mod spool;
 
 use std::{
     backtrace::{Backtrace, BacktraceStatus},
     env,
-    fmt::Write as _,
     fs::File,
     io::{self, IsTerminal, Write},
     os::fd::AsFd as _,
@@ -22,31 +22,31 @@ use std::{
     time::Duration,
 };
 
-use proto_spec::TimestampMs;
-use serde_json::{Map, Value};
 use thiserror::Error;
-use tracing_subscriber::{EnvFilter, filter::ParseError, fmt::MakeWriter, util::SubscriberInitExt};
-
-pub use self::spool::LogCounters;
-use self::spool::Spool;
-use crate::{
-    limits::LOG_LAST_WORDS_MS,
-    utc::{utc, wall_now},
+use tracing_subscriber::{
+    EnvFilter,
+    filter::{LevelFilter, ParseError},
+    fmt::MakeWriter,
+    util::SubscriberInitExt,
 };
+
+pub use self::{format::Format, spool::LogCounters};
+use self::{format::Json, spool::Spool};
+use crate::{limits::LOG_LAST_WORDS_MS, utc::wall_now};
 
 /// What is shown when `RUST_LOG` does not say. The engine below the store reports its own housekeeping as information.
 const DEFAULT_FILTER: &str = "info,fjall=warn,lsm_tree=warn";
 
-/// Of the process, as the subscriber and the panic hook are.
-static SPOOL: OnceLock<Spool> = OnceLock::new();
+/// What logs, by the names that a filter may use. A word that is none of them, and no level, would silence everything.
+const PARTS: [&str; 5] = ["ringpost", "server", "storage", "fjall", "lsm_tree"];
 
-/// How lines are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Format {
-    /// For people.
-    Text,
-    /// For machines: one object a line.
-    Json,
+/// Of the process, as the subscriber and the panic hook are.
+static LOG: OnceLock<Log> = OnceLock::new();
+
+#[derive(Debug)]
+struct Log {
+    spool: Spool,
+    format: Format,
 }
 
 /// Why logging did not start.
@@ -60,6 +60,18 @@ pub enum LoggingError {
         /// What is wrong.
         error: ParseError,
     },
+    /// `RUST_LOG` names nothing that logs.
+    #[error(
+        "RUST_LOG = {value:?}: {word:?} is no level (off, error, warn, info, debug or trace), and nothing of this name logs ({}); \
+         for example: info, or warn,server=debug",
+        PARTS.join(", ")
+    )]
+    Word {
+        /// Its value.
+        value: String,
+        /// What is wrong in it.
+        word: String,
+    },
     /// Something else in this process logs already.
     #[error("logging was started twice")]
     Twice,
@@ -68,54 +80,69 @@ pub enum LoggingError {
     Spool(#[from] io::Error),
 }
 
-/// Starts logging for the whole process, panics included.
+/// Starts logging for the whole process, panics included: as text if standard error is a terminal and nothing else is asked for, as
+/// JSON otherwise. From then on [`fail`] speaks this format too, even if the filter is none.
 ///
 /// # Errors
 /// See [`LoggingError`].
-pub fn init() -> Result<(), LoggingError> {
-    let filter = filter(env::var("RUST_LOG").ok())?;
-    let format = if io::stderr().is_terminal() { Format::Text } else { Format::Json };
+pub fn init(format: Option<Format>) -> Result<(), LoggingError> {
+    let is_terminal = io::stderr().is_terminal();
+    let format = format.unwrap_or(if is_terminal { Format::Text } else { Format::Json });
     // A descriptor of the thread's own: whoever hangs in `io::stderr()` holds a lock that others need.
     let stderr = File::from(io::stderr().as_fd().try_clone_to_owned()?);
     let spool = Spool::start(stderr, move |lost| {
-        let lost = lost.to_string();
-        line(format, wall_now(), "WARN", "log lines are missing: standard error did not take them", &[("lost", &lost)])
+        let message = "log lines are missing: standard error did not take them";
+        format.line(wall_now(), "WARN", message, &[("lost", lost.into())])
     })?;
-    SPOOL.set(spool.clone()).map_err(|_| LoggingError::Twice)?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false).with_writer(Pen(spool));
-    let started = match format {
-        Format::Text => builder.finish().try_init(),
-        Format::Json => builder.json().flatten_event(true).finish().try_init(),
-    };
-    started.map_err(|_| LoggingError::Twice)?;
+    LOG.set(Log { spool: spool.clone(), format }).map_err(|_| LoggingError::Twice)?;
     // Not the usual one: it writes to standard error itself, and would wait there.
     panic::set_hook(Box::new(move |panic| {
-        say(&last_words(format, panic));
+        put(&last_words(format, panic));
         flush();
     }));
-    Ok(())
+    let builder = tracing_subscriber::fmt().with_env_filter(filter(env::var("RUST_LOG").ok())?);
+    let builder = builder.log_internal_errors(false).with_writer(Pen(spool));
+    let started = match format {
+        Format::Text if is_terminal => builder.finish().try_init(),
+        Format::Text => builder.with_ansi(false).finish().try_init(),
+        Format::Json => builder.event_format(Json).finish().try_init(),
+    };
+    started.map_err(|_| LoggingError::Twice)
+}
+
+/// Says why the process ends, behind what has been logged, whatever the filter is. Before logging has started, as text and at once.
+pub fn fail(reason: &str) {
+    match LOG.get() {
+        Some(Log { format: Format::Json, .. }) => put(&Format::Json.line(wall_now(), "ERROR", reason, &[])),
+        _ => put(&reason.lines().map(|line| format!("ringpost: {line}\n")).collect::<String>()),
+    }
 }
 
 /// Waits until everything that was logged is written or lost, no longer than [`LOG_LAST_WORDS_MS`]. For the end of the process.
 pub fn flush() {
-    if let Some(spool) = SPOOL.get() {
-        spool.flush(Duration::from_millis(LOG_LAST_WORDS_MS));
+    if let Some(log) = LOG.get() {
+        log.spool.flush(Duration::from_millis(LOG_LAST_WORDS_MS));
     }
+}
+
+/// Whether people read the log.
+#[must_use]
+pub fn is_text() -> bool {
+    LOG.get().is_some_and(|log| log.format == Format::Text)
 }
 
 /// What became of the lines so far.
 #[must_use]
 pub fn counters() -> &'static LogCounters {
     static NONE: LogCounters = LogCounters::new();
-    SPOOL.get().map_or(&NONE, Spool::counters)
+    LOG.get().map_or(&NONE, |log| log.spool.counters())
 }
 
-/// Says something on standard error, behind what has been logged, whatever the filter is. Before logging has started, at once.
-pub fn say(line: &str) {
-    match SPOOL.get() {
-        Some(spool) => spool.put(line.as_bytes()),
+fn put(lines: &str) {
+    match LOG.get() {
+        Some(log) => log.spool.put(lines.as_bytes()),
         // Nobody is left to tell when standard error is gone.
-        None => _ = io::stderr().write_all(line.as_bytes()),
+        None => _ = io::stderr().write_all(lines.as_bytes()),
     }
 }
 
@@ -143,42 +170,35 @@ impl Write for &Pen {
 
 /// What a panic says: in the words of the log, with what to do, and whatever the filter is.
 fn last_words(format: Format, panic: &panic::PanicHookInfo<'_>) -> String {
-    let thread = thread::current();
-    let at = panic.location().map(ToString::to_string).unwrap_or_default();
-    let backtrace = Backtrace::capture();
     let payload = panic.payload();
     let formatted = payload.downcast_ref::<String>().map(String::as_str);
     let reason = formatted.or_else(|| payload.downcast_ref::<&str>().copied());
-    let mut fields =
-        vec![("thread", thread.name().unwrap_or_default()), ("at", &at), ("reason", reason.unwrap_or_default())];
+    let at = panic.location().map(|at| format!("{}:{}", from_its_package_on(at.file()), at.line()));
+    let backtrace = Backtrace::capture();
     let backtrace = (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string());
-    fields.extend(backtrace.as_deref().map(|backtrace| ("backtrace", backtrace)));
+    let mut fields = vec![("thread", thread::current().name().into()), ("at", at.into()), ("reason", reason.into())];
+    fields.extend(backtrace.map(|backtrace| ("backtrace", backtrace.into())));
     let message = "a bug, and the process ends; what was acknowledged is in the journal: restart, and report it";
-    line(format, wall_now(), "ERROR", message, &fields)
+    format.line(wall_now(), "ERROR", message, &fields)
 }
 
-/// A line in the form of the others, for what must not depend on a filter.
-fn line(format: Format, now: TimestampMs, level: &str, message: &str, fields: &[(&str, &str)]) -> String {
-    let time = format!("{}.{:03}Z", utc(now.0 / 1000, ':'), now.0 % 1000);
-    match format {
-        Format::Text => {
-            let mut text = format!("{time} {level:>5} ringpost: {message}");
-            for (name, value) in fields {
-                // Writing to a String can not fail.
-                let _ = write!(text, " {name}={value:?}");
-            }
-            text + "\n"
-        }
-        Format::Json => {
-            let about = [("timestamp", time.as_str()), ("level", level), ("message", message), ("target", "ringpost")];
-            let all = about.iter().chain(fields).map(|(name, value)| ((*name).to_owned(), Value::from(*value)));
-            Value::from(all.collect::<Map<_, _>>()).to_string() + "\n"
-        }
-    }
+/// A source file without the folders of the machine that built this: `/home/me/.cargo/registry/src/index/fjall-3.1.0/src/db.rs` is
+/// `fjall-3.1.0/src/db.rs`.
+fn from_its_package_on(file: &str) -> &str {
+    let Some(source) = file.rfind("/src/") else { return file };
+    file[..source].rfind('/').map_or(file, |package| &file[package + 1..])
 }
 
 fn filter(value: Option<String>) -> Result<EnvFilter, LoggingError> {
     let value = value.filter(|value| !value.trim().is_empty()).unwrap_or_else(|| DEFAULT_FILTER.to_owned());
+    let is_word = |part: &&str| part.chars().all(|c| c.is_ascii_alphanumeric() || "_:-".contains(c));
+    let mut words = value.split(',').map(str::trim).filter(|part| !part.is_empty()).filter(is_word);
+    let is_known = |word: &str| {
+        word.parse::<LevelFilter>().is_ok() || PARTS.contains(&word.split("::").next().unwrap_or_default())
+    };
+    if let Some(word) = words.find(|word| !is_known(word)) {
+        return Err(LoggingError::Word { word: word.to_owned(), value });
+    }
     EnvFilter::try_new(&value).map_err(|error| LoggingError::Filter { value, error })
 }
 
@@ -202,15 +222,26 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_no_filter_holds_back_looks_like_the_others() {
-        let fields = [("thread", "ringpost-core-0"), ("reason", "a \"quoted\"\nword")];
-        let write = |format| line(format, TimestampMs(951_782_399_007), "ERROR", "a bug", &fields);
-        assert_eq!(
-            write(Format::Text),
-            "2000-02-28T23:59:59.007Z ERROR ringpost: a bug thread=\"ringpost-core-0\" reason=\"a \\\"quoted\\\"\\nword\"\n"
-        );
-        let object: Value = serde_json::from_str(&write(Format::Json)).unwrap();
-        assert_eq!(object["timestamp"], "2000-02-28T23:59:59.007Z");
-        assert_eq!((&object["level"], &object["reason"]), (&Value::from("ERROR"), &Value::from(fields[1].1)));
+    fn a_word_that_would_silence_everything_is_refused_with_what_is_allowed() {
+        for value in ["verbose", "warn,sever", "all", "info,core::shard"] {
+            let error = filter(Some(value.to_owned())).unwrap_err().to_string();
+            assert!(error.contains(value) && error.contains("off, error, warn, info, debug or trace"), "{error}");
+        }
+        for value in ["off", "INFO", "3", "server", "server::io::reactor", "warn, fjall", "info,rustls=debug", "[span]"]
+        {
+            filter(Some(value.to_owned())).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_source_file_is_named_from_its_package_on() {
+        for (file, named) in [
+            ("server/src/io/ring.rs", "server/src/io/ring.rs"),
+            ("/home/me/.cargo/registry/src/index.crates.io-1/fjall-3.1.0/src/db.rs", "fjall-3.1.0/src/db.rs"),
+            ("/rustc/0123/library/core/src/panicking.rs", "core/src/panicking.rs"),
+            ("build.rs", "build.rs"),
+        ] {
+            assert_eq!(from_its_package_on(file), named);
+        }
     }
 }

@@ -33,7 +33,12 @@ impl World {
 
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ringpost"));
-        command.args(arguments).current_dir(self.folder.path()).env_remove("RUST_LOG").stdin(Stdio::null());
+        command
+            .args(arguments)
+            .args(as_on_a_terminal(arguments))
+            .current_dir(self.folder.path())
+            .env_remove("RUST_LOG")
+            .stdin(Stdio::null());
         command
     }
 
@@ -48,6 +53,14 @@ impl World {
         let mut child = command.arg("--data").arg(self.data()).stdout(Stdio::piped()).spawn().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         Server { child, stdout }
+    }
+}
+
+/// Standard error is a pipe here.
+fn as_on_a_terminal(arguments: &[&str]) -> &'static [&'static str] {
+    match arguments.first() {
+        Some(&"serve") => &["--log-format", "text"],
+        _ => &[],
     }
 }
 

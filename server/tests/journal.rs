@@ -152,6 +152,7 @@ impl World {
         fs::write(&config, "admin_listen = \"\"\ncores = 1\n").unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_ringpost"));
         command.args(["serve", "--listen", "127.0.0.1:0", "--data", "data", "--config"]).arg(config);
+        command.args(["--log-format", "text"]);
         command.current_dir(self.folder.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let serves =

@@ -490,7 +490,7 @@ fn a_journal_that_is_empty_goes_on_with_whatever_store_the_history_is_in() {
     tenure::save(&world.data().join(TENURE_FILE), Tenure { holder: new_holder(), fence: Fence(7) }).unwrap();
     let config = world.quiet();
     let arguments = ["serve", "--listen", "127.0.0.1:0", "--cores", "1", "--config", config.to_str().unwrap()];
-    let mut server = world.ringpost(&arguments).spawn().unwrap();
+    let mut server = world.ringpost(&arguments).args(["--log-format", "text"]).spawn().unwrap();
     let mut greeting = String::new();
     BufReader::new(server.stdout.take().unwrap()).read_line(&mut greeting).unwrap();
     server.kill().unwrap();

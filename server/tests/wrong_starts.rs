@@ -75,6 +75,15 @@ const FOREIGN: &[&str] = &[
     "/.cargo/",
 ];
 
+/// A server that does not start says so as text, though its standard error is a file here.
+const AS_ON_A_TERMINAL: &str = r#"
+ringpost() {
+    case "$1" in
+        serve) shift; command ringpost serve --log-format text "$@" ;;
+        *) command ringpost "$@" ;;
+    esac
+}"#;
+
 struct Case {
     title: String,
     /// The commands, those that prepare the folder first.
@@ -169,7 +178,11 @@ impl World {
         let programs = Path::new(env!("CARGO_BIN_EXE_ringpost")).parent().unwrap();
         let paths = env::split_paths(&env::var_os("PATH").unwrap_or_default()).collect::<Vec<_>>();
         let path = env::join_paths([programs.to_owned()].into_iter().chain(paths)).unwrap();
-        command.args(["-c", script]).current_dir(folder).stdin(Stdio::null()).env_remove("RUST_LOG");
+        command
+            .args(["-c", &format!("{AS_ON_A_TERMINAL}\n{script}")])
+            .current_dir(folder)
+            .stdin(Stdio::null())
+            .env_remove("RUST_LOG");
         command.env("PATH", path).env("PEM", self.pem.path()).env("BUSY", self.busy.local_addr().unwrap().to_string());
         // A group of its own, so that whatever it starts ends with it.
         command.process_group(0);
@@ -195,6 +208,8 @@ impl World {
         let output = output.replace(&*folder.to_string_lossy(), "DIR");
         let output = output.replace(&self.busy.local_addr().unwrap().to_string(), "BUSY");
         let output = output.replace(&*self.pem.path().to_string_lossy(), "PEM");
+        // Of the flag that makes it speak as on a terminal, which the case does not have.
+        let output = output.replace(" --log-format <FORMAT>\n", " [OPTIONS]\n").replace(" --log-format <FORMAT>", "");
         let own = fs::metadata("/proc/self").unwrap();
         let output = output.replace(&Who::User(own.uid()).to_string(), "ME").replace("root or ME", "ME");
         let output = output.replace(&Who::Group(own.gid()).to_string(), "ME");

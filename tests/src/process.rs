@@ -49,6 +49,8 @@ pub struct Installation {
     pub wrapper: Vec<String>,
     /// Put behind it.
     pub more: Vec<&'static str>,
+    /// What is asked for with `--log-format`, if anything is.
+    pub log_format: Option<&'static str>,
     /// Filter of the log.
     pub log_filter: &'static str,
     program: PathBuf,
@@ -108,6 +110,8 @@ impl Installation {
             config,
             wrapper: Vec::new(),
             more: Vec::new(),
+            // With it the server greets on its standard output.
+            log_format: Some("text"),
             log_filter: "info,fjall=warn,lsm_tree=warn",
             program: program.into(),
             folder,
@@ -186,6 +190,7 @@ impl Installation {
         let mut line = self.wrapper.iter().map(Into::into).chain([self.program.clone().into_os_string()]);
         let mut command = Command::new(line.next().expect("the program is there"));
         command.args(line).args(["serve", "--config"]).arg(file).args(&self.more);
+        command.args(self.log_format.map(|format| format!("--log-format={format}")));
         command.env("RUST_LOG", self.log_filter).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr);
         let mut child = command.spawn().expect("the server can be started");
         let stdout = BufReader::new(child.stdout.take().expect("it is piped"));
@@ -310,6 +315,17 @@ impl Server {
         self.admin = admin.and_then(|text| text.parse().ok());
         self.greeting = text;
         true
+    }
+
+    /// All that it still says on its standard output, until it ends.
+    ///
+    /// # Panics
+    /// It is no text.
+    #[must_use]
+    pub fn rest_of_standard_output(&mut self) -> String {
+        let mut text = String::new();
+        self.stdout.read_to_string(&mut text).expect("it is text");
+        text
     }
 
     /// What it has said at its start.

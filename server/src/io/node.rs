@@ -417,7 +417,6 @@ impl Node {
             world.tell_unfinished(topology);
         };
         node.helpers.push(unfinished.spawn(tell)?);
-        info!(%address, cores = config.cores, "serving");
         Ok(node)
     }
 

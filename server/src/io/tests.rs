@@ -473,7 +473,7 @@ impl Store for PanickingStore {
 fn ends_the_process(test: &str, thread: &str, panic: impl FnOnce()) {
     const CHILD: &str = "RINGPOST_TEST_ENDS";
     if env::var_os(CHILD).is_some() {
-        logging::init().unwrap();
+        logging::init(None).unwrap();
         panic();
         return;
     }

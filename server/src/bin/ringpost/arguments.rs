@@ -5,7 +5,7 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 use anyhow::{anyhow, bail};
 use clap::{Parser, Subcommand};
 use proto_spec::{DeviceId, UserId};
-use server::{auth, config::Backend};
+use server::{auth, config::Backend, logging::Format};
 
 #[derive(Parser)]
 #[command(name = "ringpost", version)]
@@ -53,6 +53,9 @@ pub(crate) struct ServeArguments {
     /// Data folder.
     #[arg(long, value_name = "FOLDER")]
     pub(crate) data: Option<OsString>,
+    /// How standard error is written, whatever it says: text or json. Otherwise text on a terminal, json elsewhere.
+    #[arg(long, value_name = "FORMAT", value_parser = parse_log_format)]
+    pub(crate) log_format: Option<Format>,
     /// Serve TLS with a certificate for this machine's names that the server makes itself, once, in its data folder.
     #[arg(long)]
     pub(crate) tls_self_signed: bool,
@@ -162,7 +165,15 @@ pub(crate) fn parse_user(text: &str) -> Result<UserId, &'static str> {
     auth::parse_user(text).ok_or("a user id is a number from 1 on")
 }
 
-pub(crate) fn parse_backend(text: &str) -> Result<Backend, &'static str> {
+pub(crate) fn parse_log_format(text: &str) -> Result<Format, &'static str> {
+    match text {
+        "text" => Ok(Format::Text),
+        "json" => Ok(Format::Json),
+        _ => Err("the log is written as text or as json"),
+    }
+}
+
+fn parse_backend(text: &str) -> Result<Backend, &'static str> {
     let all = [Backend::Embedded, Backend::FoundationDb];
     all.into_iter().find(|backend| backend.to_string() == text).ok_or("a store is embedded or foundationdb")
 }

@@ -50,9 +50,7 @@ fn main() -> ExitCode {
     let status = match done {
         Ok(()) => 0,
         Err(error) => {
-            for line in format!("{error:#}").lines() {
-                logging::say(&format!("ringpost: {line}\n"));
-            }
+            logging::fail(&format!("{error:#}"));
             if error.is::<ConfigError>() || error.is::<LoggingError>() { 2 } else { 1 }
         }
     };

@@ -1,8 +1,10 @@
 //! `ringpost serve`: opens what the server needs, starts it, and stops it on a signal.
 
 use std::{
-    future, io,
+    future,
+    io::{self, IsTerminal as _},
     net::{SocketAddr, TcpListener},
+    process,
     sync::Arc,
     thread,
 };
@@ -34,11 +36,14 @@ use crate::{
 };
 
 pub(crate) fn serve(arguments: &ServeArguments) -> anyhow::Result<()> {
+    // First, so that whatever keeps it from serving is said in the format that was asked for.
+    if !arguments.check_config {
+        logging::init(arguments.log_format)?;
+    }
     let config = read_config(arguments)?;
     if arguments.check_config {
         return print(&config.to_toml());
     }
-    logging::init()?;
     let data = match config.auth.key_file() {
         Some(_) => DataDir::open(&config.data_dir)?,
         None => DataDir::open_with_key(&config.data_dir)?,
@@ -86,9 +91,22 @@ pub(crate) fn serve(arguments: &ServeArguments) -> anyhow::Result<()> {
         }
     };
     let addresses = Addresses { listen: node.address(), tls: node.tls_address()?, admin: admin_address };
-    let greeting = greeting(&config, &data, addresses, arguments);
-    // On a thread of its own: a server whose standard output is gone, or not read, serves all the same.
-    thread::Builder::new().name("ringpost-greeting".into()).spawn(move || _ = print(&greeting))?;
+    tracing::info!(
+        listen = %addresses.listen,
+        tls = addresses.tls.map(display),
+        admin = addresses.admin.map(display),
+        cores = config.cores(),
+        data = %data.path().display(),
+        pid = process::id(),
+        version = env!("CARGO_PKG_VERSION"),
+        "serving"
+    );
+    // For people. Where a machine reads the log, it may read standard output into the same stream.
+    if logging::is_text() || io::stdout().is_terminal() {
+        let greeting = greeting(&config, &data, addresses, arguments);
+        // On a thread of its own: a server whose standard output is gone, or not read, serves all the same.
+        thread::Builder::new().name("ringpost-greeting".into()).spawn(move || _ = print(&greeting))?;
+    }
     let load = || Credentials::load(&config, &tickets);
     runtime.block_on(attend(load, node, signals, &status, operator, log))
 }
@@ -154,11 +172,14 @@ async fn attend(
     let controls = node.controls();
     let audit = log.audit();
     let stop = async {
-        tokio::select! {
-            signal = ending.next() => tracing::info!(signal, "stopping; a second signal exits at once"),
+        let signal = tokio::select! {
+            signal = ending.next() => {
+                tracing::info!(signal, "stopping; a second signal exits at once");
+                Some(signal)
+            }
             // It has said so, and stops by itself.
-            _ = controls.lost() => {}
-        }
+            _ = controls.lost() => None,
+        };
         let lost = node.lost().map(str::to_owned);
         status.stops();
         let audit = log.audit();
@@ -171,6 +192,10 @@ async fn attend(
         tokio::select! {
             joined = joined => match (joined.context("the node"), lost) {
                 (Ok(()), Some(why)) => Err(anyhow!("stopped: {why}")),
+                (Ok(()), None) => {
+                    tracing::info!(reason = signal, "stopped");
+                    Ok(())
+                }
                 (joined, _) => joined,
             },
             signal = ending.next() => {
