@@ -149,18 +149,19 @@ impl Operator {
     /// First durable, then in force, then confirmed.
     fn change(&self, change: Change, uid: u32) -> Vec<u8> {
         let mut file = self.revocations.lock();
+        let now = self.controls.clock().wall();
         match file.make(change) {
             Ok(()) => {
                 self.controls.change(change);
                 let said = describe(change) + &doubt(self.controls.clock().doubted_ms());
                 info!(uid, "{said}");
-                self.audit.report(event(change, uid));
+                self.audit.report(event(change, uid, now));
                 response("200 OK", TEXT, &format!("{said}\n"))
             }
             Err(error) => {
                 warn!(uid, %error, "a revocation was not changed");
                 let reason = Some(error.to_string());
-                self.audit.report(Event { reason, ..Event { what: What::OperatorRefused, ..event(change, uid) } });
+                self.audit.report(Event { reason, ..Event { what: What::OperatorRefused, ..event(change, uid, now) } });
                 let status = match error {
                     RevocationFileError::Change(ChangeError::NotRevoked(_)) => "404 Not Found",
                     RevocationFileError::Change(ChangeError::TooMany) => "409 Conflict",
@@ -223,12 +224,12 @@ pub fn of_times_to_come(revocations: &Revocations, now: TimestampMs) -> Option<S
     ))
 }
 
-fn event(change: Change, uid: u32) -> Event {
+fn event(change: Change, uid: u32, now: TimestampMs) -> Event {
     let (what, Subject { user, device }) = match change {
         Change::Revoke(subject, _) => (What::Revoked, subject),
         Change::Lift(subject) => (What::Lifted, subject),
     };
-    Event { user: Some(user), device, uid: Some(uid), ..Event::new(wall_now(), what) }
+    Event { user: Some(user), device, uid: Some(uid), ..Event::new(now, what) }
 }
 
 /// What the operator asks for.
@@ -288,7 +289,7 @@ pub fn act_alone(path: &Path, wish: Wish, audit: &Audit, uid: u32) -> Result<Str
         Wish::Lift(subject) => Change::Lift(subject),
     };
     file.make(change)?;
-    audit.report(event(change, uid));
+    audit.report(event(change, uid, wall_now()));
     Ok(describe(change) + "\n")
 }
 

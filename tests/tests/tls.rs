@@ -345,7 +345,7 @@ fn a_certificate_that_can_not_be_used_is_named_at_start() {
     assert!(code == 1 && said.contains("chmod 600"), "{code}: {said}");
     installation.more = vec!["--tls-self-signed"];
     let (code, said) = installation.refused();
-    assert!(code == 2 && said.contains("with --tls-self-signed"), "{code}: {said}");
+    assert!(code == 2 && said.contains("--tls-self-signed makes another certificate"), "{code}: {said}");
     installation.more = Vec::new();
     installation.config.tls.key_file = "".into();
     let (code, said) = installation.refused();
