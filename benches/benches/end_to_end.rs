@@ -24,6 +24,7 @@ use server::{
     auth::{Keys, generate_pem},
     committer::OnStoreOutage,
     credentials::Credentials,
+    datadir::DataDir,
     io::{Counters, DatabaseConfig, Node, NodeConfig, OriginLimits, TlsListen, node::listen},
     revocation::Revocations,
     shard::{Limits, Promise, Settings},
@@ -55,21 +56,20 @@ fn end_to_end(criterion: &mut Criterion) {
             promise: Promise::Disk,
             limits: Limits::OFF,
         },
-        journal_dir: dir.path().join("journal"),
+        data: Arc::new(DataDir::open(dir.path()).expect("a data folder")),
         journal: JournalConfig {
             segment_bytes: 4 * 1024 * 1024,
             journal_bytes_max: 32 * 1024 * 1024,
             reserve_bytes: 64 * 1024,
         },
         seal_after_ms: 600_000,
-        tenure_file: dir.path().join("TENURE"),
         database: DatabaseConfig::default(),
         on_store_outage: OnStoreOutage::Accept,
         revocations: Revocations::default(),
         audit: Audit::off(),
     };
     let keys = Keys::from_pem(pem.as_bytes()).expect("a key");
-    let journal = recover(&config.journal_dir).expect("no journal");
+    let journal = recover(&config.data.journal()).expect("no journal");
     let (credentials, counters) = (Credentials { keys, tls: None }, Arc::new(Counters::new(config.cores)));
     let node = Node::start(&config, journal, Arc::new(store), credentials, counters).expect("a node");
     let mut group = criterion.benchmark_group("end_to_end");

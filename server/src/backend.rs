@@ -2,18 +2,12 @@
 //!
 //! Owns the choice, and what must be known of a store before it is used. Does not own what is done with it.
 
-use std::{
-    fs::{self, File},
-    io::ErrorKind,
-};
-
-use storage::{EmbeddedConfig, EmbeddedStore, Fence, Store, StoreError, migrate::is_unfinished};
+use storage::{EmbeddedConfig, EmbeddedStore, Store, StoreError, migrate::is_unfinished};
 use thiserror::Error;
 
 use crate::{
     config::{Backend, Config},
-    datadir::DataDir,
-    tenure::{self, TENURE_FILE, TakeOverError, TenureError},
+    datadir::{DataDir, DataDirError},
 };
 
 /// Whether this program was built with FoundationDB.
@@ -35,6 +29,9 @@ pub enum BackendError {
     /// It cannot be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The data folder has none of its own, or another's.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
     /// Not by this program.
     #[error("{NOT_BUILT}")]
     NotBuilt,
@@ -72,12 +69,13 @@ pub fn with_history<U: UseStore>(config: &Config, data: &DataDir, user: U) -> Re
     }
 }
 
-/// Opens the store in a data folder, making it if there is nothing.
+/// Opens the store in a data folder, making it if nothing was ever in it.
 ///
 /// # Errors
-/// See [`EmbeddedStore::open`].
-pub fn open_embedded(config: &Config, data: &DataDir) -> Result<EmbeddedStore, StoreError> {
-    EmbeddedStore::open(&data.store(), EmbeddedConfig { cache_bytes: config.store.cache_bytes })
+/// The folder is not the one that was left there, or see [`EmbeddedStore::open`].
+pub fn open_embedded(config: &Config, data: &DataDir) -> Result<EmbeddedStore, BackendError> {
+    data.check_store()?;
+    Ok(EmbeddedStore::open(&data.store(), EmbeddedConfig { cache_bytes: config.store.cache_bytes })?)
 }
 
 /// Does something with the store in the database that a configuration describes, chosen or not.
@@ -101,29 +99,6 @@ pub fn with_foundationdb<U: UseStore>(config: &Config, user: U) -> Result<U::Out
 #[cfg(not(feature = "foundationdb"))]
 pub fn with_foundationdb<U: UseStore>(_: &Config, _: U) -> Result<U::Output, BackendError> {
     Err(BackendError::NotBuilt)
-}
-
-/// Takes a store over, to bring into it what the journal of a data folder holds: if that belongs there.
-///
-/// # Errors
-/// It does not, and then nobody lost the store; or something could not be read, or the store failed.
-pub fn take_over<S: Store>(store: &S, data: &DataDir, batches: u64) -> Result<Fence, TakeOverError> {
-    tenure::take_over(store, &data.path().join(TENURE_FILE), &data.journal(), batches)
-}
-
-/// Forgets whose the journal of a data folder was, which has nothing in it. What is written to it from now on belongs into the data
-/// folder's own store.
-///
-/// # Errors
-/// The file cannot be removed.
-pub fn forget_tenure(data: &DataDir) -> Result<(), TenureError> {
-    let path = data.path().join(TENURE_FILE);
-    let removed = match fs::remove_file(&path) {
-        Ok(()) => File::open(data.path()).and_then(|folder| folder.sync_all()),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
-    };
-    removed.map_err(|error| TenureError::Io { path, error })
 }
 
 /// Of whom only a store without gaps is used.

@@ -1,9 +1,13 @@
 //! Data folder: everything durable of one server, held by one process at a time.
 //!
-//! `LOCK` (flock), `FORMAT` (`ringpost 1`), `token-key.pem`, `tls-cert.pem` and `tls-key.pem` if the server made itself a
+//! `LOCK` (flock), `FORMAT` (`ringpost 2`), `ID`, `token-key.pem`, `tls-cert.pem` and `tls-key.pem` if the server made itself a
 //! certificate, `revocations`, `audit.log`, `admin.sock`, `journal/`, `store/`. `FORMAT` is written last, when
-//! everything else is there: a folder with it is whole, a folder without it was never used. A folder that is refused is
-//! left as it was, to the byte.
+//! everything else is there: a folder with it is whole, a folder without it was never used. `journal/` and `store/` may be
+//! volumes of their own, so each names the data folder that it belongs to (`parts`). A folder that is refused is left as it was, to
+//! the byte.
+//!
+//! In the first format nothing had a name, and what tells of a history was looked for instead. Such a folder becomes one of this format when a
+//! start has brought in what its journal holds, before anything is written that an older server would misunderstand.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
@@ -21,8 +25,12 @@ use crate::{
     tenure::TENURE_FILE,
 };
 
+mod parts;
+
+use parts::{Part, PartError};
+
 /// The version of everything in the folder. Grows when a server that knows only the old one could not read it.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 
 const LOCK: &str = "LOCK";
 const FORMAT: &str = "FORMAT";
@@ -107,6 +115,18 @@ pub enum DataDirError {
     /// Its key could not be made.
     #[error(transparent)]
     Key(#[from] KeyFileError),
+    /// A folder of it is not the one that was left there.
+    #[error(
+        "{path}: {what}. This server would begin without the history, so it does not start. Mount the volume that belongs there, or \
+         restore journal/ and store/ from one backup. To begin anew without the history, choose a new folder with --data",
+        path = path.display()
+    )]
+    Lost {
+        /// Which folder.
+        path: PathBuf,
+        /// What is there instead.
+        what: PartError,
+    },
     /// The system refused something.
     #[error("{path}: {what}: {error}", path = path.display())]
     Io {
@@ -131,8 +151,8 @@ pub struct DataDir {
 enum Found {
     /// Nothing, or what a first start that was cut short left behind.
     Fresh,
-    /// A whole data folder.
-    Ours,
+    /// A whole data folder, of this format.
+    Ours(u32),
 }
 
 impl DataDir {
@@ -157,10 +177,14 @@ impl DataDir {
         let path = &fs::canonicalize(path).map_err(|error| io_error(path, "can not find the folder", error))?;
         // First a look, because taking the lock makes a file; then again, because somebody may have been faster.
         look(path)?;
-        check_access(path)?;
+        check_access(path).map_err(|error| match parts::check(path, Part::Store) {
+            // The mount point of a volume is another's as a rule: that the volume is missing comes first.
+            Err(empty @ PartError::Empty(Part::Store)) => lost(path)(empty),
+            _ => error,
+        })?;
         let lock = take_lock(path)?;
         match look(path)? {
-            Found::Ours => {}
+            Found::Ours(_) => {}
             Found::Fresh => {
                 make(path)?;
                 set_up(path).map_err(|error| io_error(path, "can not set up the folder", error))?;
@@ -182,7 +206,7 @@ impl DataDir {
         };
         match look(path)? {
             Found::Fresh => return Err(DataDirError::Unused { path: path.clone() }),
-            Found::Ours => {}
+            Found::Ours(_) => {}
         }
         check_access(path)?;
         let lock = take_lock(path)?;
@@ -215,10 +239,67 @@ impl DataDir {
         self.path.join(AUDIT_LOG)
     }
 
-    /// Where the store lives.
+    /// Where the store lives, if it is the embedded one.
     #[must_use]
     pub fn store(&self) -> PathBuf {
         self.path.join(STORE)
+    }
+
+    /// Where it is remembered whose the journal is. In the journal's folder: they stay together.
+    #[must_use]
+    pub fn tenure_file(&self) -> PathBuf {
+        self.journal().join(TENURE_FILE)
+    }
+
+    /// Where that was in the first format.
+    #[must_use]
+    pub fn old_tenure_file(&self) -> PathBuf {
+        self.path.join(TENURE_FILE)
+    }
+
+    /// Whether the folder of the embedded store is the one that was left there. Only whoever uses that store needs to know.
+    ///
+    /// # Errors
+    /// It is empty, or another's.
+    pub fn check_store(&self) -> Result<(), DataDirError> {
+        let checked = match self.format()? {
+            1 => parts::check_first_format_store(&self.path),
+            _ => parts::check(&self.path, Part::Store),
+        };
+        checked.map_err(lost(&self.path))
+    }
+
+    /// Makes an empty folder the one of the embedded store: the operator has made room there for a history that is to be moved into it.
+    /// Another one is left as it is.
+    ///
+    /// # Errors
+    /// The system refused something.
+    pub fn adopt_store(&self) -> Result<(), DataDirError> {
+        match self.check_store() {
+            Err(DataDirError::Lost { what: PartError::Empty(Part::Store), .. }) => {
+                parts::name_store(&self.path).map_err(|error| io_error(&self.path, "can not write store/ID", error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes a folder of the first format one of this. Its journal must be empty: what is written from now on is numbered in another way.
+    ///
+    /// # Errors
+    /// The system refused something; the next attempt goes on.
+    pub fn upgrade(&self) -> Result<(), DataDirError> {
+        if self.format()? == FORMAT_VERSION {
+            return Ok(());
+        }
+        let upgraded = parts::make(&self.path).and_then(|()| write_format(&self.path));
+        upgraded.map_err(|error| io_error(&self.path, "can not make it a folder of the present format", error))
+    }
+
+    fn format(&self) -> Result<u32, DataDirError> {
+        match look(&self.path)? {
+            Found::Ours(format) => Ok(format),
+            Found::Fresh => Err(DataDirError::Unused { path: self.path.clone() }),
+        }
     }
 }
 
@@ -262,16 +343,16 @@ fn create_folder(path: &Path) -> io::Result<()> {
 /// Reads only.
 fn look(path: &Path) -> Result<Found, DataDirError> {
     if let Some(format) = read_format(path)? {
-        check_format(path, &format)?;
-        return Ok(Found::Ours);
+        return check_format(path, &format).map(Found::Ours);
     }
     let entries = fs::read_dir(path).and_then(Iterator::collect::<io::Result<Vec<_>>>);
     for entry in entries.map_err(|error| io_error(path, "can not list the folder", error))? {
         let name = entry.file_name();
         let is_left_over = match name.to_str() {
             Some(LOCK | FORMAT_NEW | TOKEN_KEY | TOKEN_KEY_NEW) => true,
-            Some(JOURNAL | STORE) => fs::read_dir(entry.path()).is_ok_and(|mut inside| inside.next().is_none()),
-            _ => false,
+            Some(JOURNAL | STORE) => fs::read_dir(entry.path()).is_ok_and(parts::is_unused),
+            Some(name) => parts::is_name(name),
+            None => false,
         };
         if !is_left_over {
             let entry = name.to_string_lossy().into_owned();
@@ -291,21 +372,25 @@ fn read_format(path: &Path) -> Result<Option<Vec<u8>>, DataDirError> {
     }
 }
 
-fn check_format(path: &Path, format: &[u8]) -> Result<(), DataDirError> {
+fn check_format(path: &Path, format: &[u8]) -> Result<u32, DataDirError> {
     let damaged = |what| DataDirError::Damaged { path: path.to_owned(), what };
     let version = std::str::from_utf8(format)
         .ok()
         .and_then(|text| text.strip_prefix("ringpost ")?.strip_suffix('\n')?.parse::<u32>().ok());
-    match version {
+    let version = match version {
         None | Some(0) => return Err(damaged("its file FORMAT does not say `ringpost` and a number".to_owned())),
         Some(found) if found > FORMAT_VERSION => return Err(DataDirError::Newer { path: path.to_owned(), found }),
-        Some(_) => {}
-    }
+        Some(version) => version,
+    };
     // A server that made an empty journal in the place of a lost one would lose messages without a word.
-    match [JOURNAL, STORE].into_iter().find(|name| !path.join(name).is_dir()) {
-        Some(missing) => Err(damaged(format!("its folder {missing} is missing"))),
-        None => Ok(()),
+    if let Some(missing) = [JOURNAL, STORE].into_iter().find(|name| !path.join(name).is_dir()) {
+        return Err(damaged(format!("its folder {missing} is missing")));
     }
+    let checked = match version {
+        1 => parts::check_first_format_journal(path),
+        _ => parts::check(path, Part::Folder).and_then(|()| parts::check(path, Part::Journal)),
+    };
+    checked.map(|()| version).map_err(lost(path))
 }
 
 /// Before the lock, which makes a file. A folder that is in use is that first of all: whoever serves there may be asked.
@@ -334,6 +419,11 @@ fn set_up(path: &Path) -> io::Result<()> {
     for name in [JOURNAL, STORE] {
         create_folder(&path.join(name))?;
     }
+    parts::make(path)?;
+    write_format(path)
+}
+
+fn write_format(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()?;
     let fresh = path.join(FORMAT_NEW);
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
@@ -341,6 +431,14 @@ fn set_up(path: &Path) -> io::Result<()> {
     file.sync_all()?;
     fs::rename(&fresh, path.join(FORMAT))?;
     File::open(path)?.sync_all()
+}
+
+fn lost(path: &Path) -> impl FnOnce(PartError) -> DataDirError {
+    let path = path.to_owned();
+    move |what| match what {
+        PartError::Io { path, error } => DataDirError::Io { path, what: "can not look at it", error },
+        what => DataDirError::Lost { path, what },
+    }
 }
 
 fn io_error(path: &Path, what: &'static str, error: io::Error) -> DataDirError {
@@ -411,11 +509,12 @@ mod tests {
         let data = DataDir::open(&world.path).unwrap();
         assert_eq!(data.path(), world.path);
         assert_eq!(fs::metadata(&world.path).unwrap().permissions().mode() & 0o7777, 0o700);
-        assert_eq!(fs::read(world.path.join("FORMAT")).unwrap(), b"ringpost 1\n");
+        assert_eq!(fs::read(world.path.join("FORMAT")).unwrap(), b"ringpost 2\n");
         assert!(data.journal().is_dir() && data.store().is_dir());
-        let names: Vec<_> =
-            snapshot(&world.path).into_keys().map(|path| path.file_name().unwrap().to_owned()).collect();
-        assert_eq!(names, ["FORMAT", "LOCK", "journal", "store"]);
+        let relative = |path: PathBuf| path.strip_prefix(&world.path).unwrap().to_str().unwrap().to_owned();
+        let names: Vec<_> = snapshot(&world.path).into_keys().map(relative).collect();
+        assert_eq!(names, ["FORMAT", "ID", "LOCK", "journal", "journal/ID", "store", "store/ID"]);
+        data.check_store().unwrap();
     }
 
     #[test]
@@ -460,8 +559,8 @@ mod tests {
     fn a_newer_format_is_refused_even_without_a_lock_file() {
         let world = World::used();
         fs::remove_file(world.path.join("LOCK")).unwrap();
-        world.write("FORMAT", b"ringpost 2\n");
-        assert!(matches!(world.refused(), DataDirError::Newer { found: 2, .. }));
+        world.write("FORMAT", b"ringpost 3\n");
+        assert!(matches!(world.refused(), DataDirError::Newer { found: 3, .. }));
     }
 
     #[test]
@@ -539,18 +638,154 @@ mod tests {
 
     #[test]
     fn a_first_start_that_was_cut_short_is_carried_on() {
-        let keys = vec!["LOCK", "token-key.pem", "token-key.pem.new"];
-        for left in [keys, vec!["LOCK", "journal"], vec!["LOCK", "journal", "store", "FORMAT.new"]] {
+        let steps = [
+            "LOCK",
+            "token-key.pem.new",
+            "token-key.pem",
+            "journal",
+            "store",
+            "journal/ID.new",
+            "journal/ID",
+            "store/ID",
+            "ID",
+            "FORMAT.new",
+        ];
+        for done in 1..=steps.len() {
             let world = World::new();
-            for name in left {
-                match name {
+            for name in &steps[..done] {
+                match *name {
                     "journal" | "store" => create_folder(&world.path.join(name)).unwrap(),
                     _ => world.write(name, b""),
                 }
             }
-            DataDir::open(&world.path).unwrap();
-            assert_eq!(fs::read(world.path.join("FORMAT")).unwrap(), b"ringpost 1\n");
+            DataDir::open(&world.path).unwrap().check_store().unwrap();
+            assert_eq!(fs::read(world.path.join("FORMAT")).unwrap(), b"ringpost 2\n");
             assert!(!world.path.join("FORMAT.new").exists());
         }
+    }
+
+    /// What a volume that is not mounted leaves to be seen.
+    fn empty(folder: &Path) {
+        fs::remove_dir_all(folder).unwrap();
+        create_folder(folder).unwrap();
+    }
+
+    #[test]
+    fn an_empty_journal_or_store_is_lost_history_and_no_first_start() {
+        let world = World::used();
+        let kept = world.path.join("kept");
+        fs::rename(world.path.join("journal"), &kept).unwrap();
+        fs::create_dir(world.path.join("journal")).unwrap();
+        let refused = world.refused().to_string();
+        assert!(refused.contains("its folder journal is empty") && refused.contains("Mount the volume"), "{refused}");
+        fs::create_dir(world.path.join("journal/lost+found")).unwrap();
+        assert!(world.refused().to_string().contains("its folder journal is empty"), "an empty volume of ext4");
+        fs::remove_dir_all(world.path.join("journal")).unwrap();
+        fs::rename(kept, world.path.join("journal")).unwrap();
+
+        empty(&world.path.join("store"));
+        // Where the history is in a database, nobody needs it.
+        let data = DataDir::open(&world.path).unwrap();
+        let before = snapshot(&world.path);
+        let refused = data.check_store().unwrap_err().to_string();
+        assert!(refused.contains("its folder store is empty") && refused.contains("--data"), "{refused}");
+        assert_eq!(before, snapshot(&world.path));
+    }
+
+    #[test]
+    fn a_part_that_is_not_the_one_that_was_left_is_refused_by_what_it_is() {
+        let (ours, theirs) = (World::used(), World::used());
+        let swap = |a: PathBuf, b: PathBuf| {
+            let aside = a.with_extension("aside");
+            fs::rename(&a, &aside).unwrap();
+            fs::rename(&b, &a).unwrap();
+            fs::rename(aside, b).unwrap();
+        };
+        let part = |world: &World, name: &str| world.path.join(name);
+        swap(part(&ours, "journal"), part(&theirs, "journal"));
+        for world in [&ours, &theirs] {
+            assert!(world.refused().to_string().contains("its folder journal belongs to another data folder"));
+        }
+        swap(part(&ours, "journal"), part(&theirs, "journal"));
+        swap(part(&ours, "store"), part(&theirs, "store"));
+        let refused = DataDir::open(&ours.path).unwrap().check_store().unwrap_err().to_string();
+        assert!(refused.contains("its folder store belongs to another data folder"), "{refused}");
+        swap(part(&ours, "store"), part(&theirs, "store"));
+        swap(part(&ours, "journal"), part(&ours, "store"));
+        assert!(ours.refused().to_string().contains("its folder journal is a store by its file ID"));
+        swap(part(&ours, "journal"), part(&ours, "store"));
+        fs::remove_file(part(&ours, "journal/ID")).unwrap();
+        assert!(ours.refused().to_string().contains("its folder journal has no file ID"));
+        ours.write("journal/ID", b"ringpost journal 7\n");
+        assert!(ours.refused().to_string().contains("the file ID of its folder journal says \"ringpost journal 7\""));
+        fs::remove_file(part(&ours, "ID")).unwrap();
+        assert!(ours.refused().to_string().contains("the data folder has no file ID"));
+        DataDir::open(&theirs.path).unwrap().check_store().unwrap();
+    }
+
+    /// As the server before this one left it: its store made, a segment in its journal.
+    fn of_the_first_format() -> World {
+        let world = World::new();
+        for folder in ["journal", "store/fjall/keyspaces/1/tables"] {
+            create_folder(&world.path.join(folder)).unwrap();
+        }
+        for file in ["journal/00000000000000000001.journal", "store/fjall/keyspaces/1/tables/0", "audit.log"] {
+            world.write(file, b"something");
+        }
+        world.write("store/format", b"ringpost store 1\n");
+        world.write("FORMAT", b"ringpost 1\n");
+        world
+    }
+
+    #[test]
+    fn a_folder_of_the_first_format_gets_its_names_when_it_is_upgraded_and_not_before() {
+        let world = of_the_first_format();
+        let data = DataDir::open(&world.path).unwrap();
+        data.check_store().unwrap();
+        assert_eq!(fs::read(world.path.join("FORMAT")).unwrap(), b"ringpost 1\n");
+        assert!(!world.path.join("ID").exists());
+        data.upgrade().unwrap();
+        drop(data);
+        let before = snapshot(&world.path);
+        let data = DataDir::open(&world.path).unwrap();
+        data.check_store().unwrap();
+        data.upgrade().unwrap();
+        assert_eq!(before, snapshot(&world.path), "once");
+        assert_eq!(fs::read(world.path.join("FORMAT")).unwrap(), b"ringpost 2\n");
+        // Cut short before the last step: done again.
+        world.write("FORMAT", b"ringpost 1\n");
+        data.upgrade().unwrap();
+        data.check_store().unwrap();
+    }
+
+    #[test]
+    fn what_a_folder_of_the_first_format_has_lost_is_noticed_too() {
+        let world = of_the_first_format();
+        empty(&world.path.join("journal"));
+        assert!(world.refused().to_string().contains("its folder journal is empty"));
+        fs::remove_file(world.path.join("audit.log")).unwrap();
+        assert!(world.refused().to_string().contains("its folder journal is empty"), "the store has rows");
+        empty(&world.path.join("store"));
+        DataDir::open(&world.path).unwrap().check_store().unwrap();
+
+        let world = of_the_first_format();
+        empty(&world.path.join("store"));
+        let refused = DataDir::open(&world.path).unwrap().check_store().unwrap_err().to_string();
+        assert!(refused.contains("its folder store is empty"), "{refused}");
+    }
+
+    #[test]
+    fn room_that_an_operator_has_made_for_a_history_becomes_the_store() {
+        let world = World::used();
+        let data = DataDir::open(&world.path).unwrap();
+        let before = snapshot(&world.path);
+        data.adopt_store().unwrap();
+        assert_eq!(before, snapshot(&world.path));
+        empty(&data.store());
+        data.adopt_store().unwrap();
+        data.check_store().unwrap();
+        fs::write(data.store().join("ID"), "ringpost store 00000000000000000000000000000007\n").unwrap();
+        data.adopt_store().unwrap();
+        assert!(data.check_store().is_err(), "another's is left alone");
     }
 }

@@ -30,10 +30,10 @@ use thiserror::Error;
 
 use crate::{
     admin,
-    backend::{BackendError, UseStore, take_over, with_history},
+    backend::{BackendError, UseStore, with_history},
     config::{AdminListen, Config},
     datadir::{DataDir, DataDirError},
-    tenure::TakeOverError,
+    tenure::{Extent, Held, TakeOverError, take_over},
     utc::utc,
 };
 
@@ -256,7 +256,9 @@ impl<W: Write> UseStore for Replay<'_, W> {
     fn with<S: Store>(self, store: S) -> Self::Output {
         let Self { data, config, survey, now, out } = self;
         // Who has nothing to bring ends no server that has the store.
-        let fence = (survey.batches() > 0).then(|| take_over(&store, data, survey.batches())).transpose()?;
+        let extent = if survey.damage.is_none() { Extent::Whole } else { Extent::UpToDamage };
+        let held = Held { batches: survey.batches(), lanes: &survey.lanes, extent };
+        let fence = (held.batches > 0).then(|| take_over(&store, data, held)).transpose()?;
         let folder = JournalFolder::open(&data.journal(), config.journal.segment_bytes)?;
         let segments = survey.whole.len();
         for (index, segment) in survey.whole.iter().enumerate() {

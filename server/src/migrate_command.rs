@@ -19,19 +19,19 @@ use std::{
 };
 
 use storage::{
-    Fence, IngestError, Store, Tenure, ingest,
+    Fence, IngestError, Kind, Store, ingest,
     journal::{JournalError, JournalFolder, Recovered, format::SegmentHeaderError, recover},
     migrate::{HistoryId, MigrateError, Migration, Progress, Totals, compare, is_unfinished},
 };
 use thiserror::Error;
 
 use crate::{
-    backend::{BackendError, UseStore, forget_tenure, open_embedded, take_over, with_foundationdb},
+    backend::{BackendError, UseStore, open_embedded, with_foundationdb},
     committer::ingest_retry_ms,
     config::{Backend, Config},
     datadir::{DataDir, DataDirError},
     journal_command::WAY_ON,
-    tenure::{self, TENURE_FILE, TakeOverError},
+    tenure::{self, Extent, Held, Own, TakeOverError, take_over},
 };
 
 pub use show::Terminal;
@@ -184,7 +184,10 @@ impl<W: Write> UseStore for Move<'_, W> {
 
     /// Moves it to or from this database.
     fn with<S: Store>(mut self, database: S) -> Self::Output {
-        let embedded = open_embedded(self.config, &self.data).map_err(BackendError::from)?;
+        if self.direction == Direction::ToEmbedded {
+            self.data.adopt_store()?;
+        }
+        let embedded = open_embedded(self.config, &self.data)?;
         let moved = match self.direction {
             Direction::ToFoundationDb => self.copy(&embedded, &database),
             Direction::ToEmbedded => self.copy(&database, &embedded),
@@ -201,7 +204,8 @@ impl<W: Write> Move<'_, W> {
         }
         let mark = Mark::read(&self.data)?;
         self.check_tenure(source, mark.as_ref())?;
-        let fence = take_over(source, &self.data, self.found.batches)?;
+        let held = Held { batches: self.found.batches, lanes: &self.found.lanes, extent: Extent::Whole };
+        let fence = take_over(source, &self.data, held)?;
         self.empty_journal(source, fence)?;
         let is_known = mark.is_some();
         let of = mark.map_or_else(|| HistoryId(rand::random()), |mark| mark.of);
@@ -247,22 +251,26 @@ impl<W: Write> Move<'_, W> {
         if let was @ Some(_) = self.tenure()? {
             Mark { of, was }.write(&self.data)?;
         }
-        forget_tenure(&self.data).map_err(TakeOverError::from)?;
+        tenure::forget(&self.data).map_err(TakeOverError::from)?;
         Mark::forget(&self.data)?;
         Ok(totals)
     }
 
     /// Whoever served from the source last may have a journal with what is not in it.
     fn check_tenure<S: Store>(&self, source: &S, mark: Option<&Mark>) -> Result<(), MigrateCommandError> {
-        let own = self.tenure()?.or(mark.and_then(|mark| mark.was));
+        if source.kind() == Kind::Engine {
+            // Nobody else can have.
+            return Ok(());
+        }
+        let own = self.tenure()?.or(mark.and_then(|mark| mark.was)).map(|own| own.tenure);
         match pollster::block_on(source.tenure()).map_err(BackendError::from)? {
             Some(last) if own != Some(last) => Err(MigrateCommandError::Elsewhere),
             _ => Ok(()),
         }
     }
 
-    fn tenure(&self) -> Result<Option<Tenure>, MigrateCommandError> {
-        Ok(tenure::load(&self.data.path().join(TENURE_FILE)).map_err(TakeOverError::from)?)
+    fn tenure(&self) -> Result<Option<Own>, MigrateCommandError> {
+        Ok(tenure::load(&self.data).map_err(TakeOverError::from)?)
     }
 
     fn failed(&self, error: MigrateError) -> MigrateCommandError {
@@ -293,7 +301,7 @@ impl<W: Write> Move<'_, W> {
 struct Mark {
     of: HistoryId,
     /// Whose the journal was, when everything has been moved.
-    was: Option<Tenure>,
+    was: Option<Own>,
 }
 
 impl Mark {
@@ -333,7 +341,7 @@ fn file_error(path: &Path) -> impl Fn(io::Error) -> MigrateCommandError {
 
 #[cfg(test)]
 mod tests {
-    use storage::Holder;
+    use storage::{Holder, Tenure};
 
     use super::*;
 
@@ -342,7 +350,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let data = DataDir::open(folder.path()).unwrap();
         assert!(Mark::read(&data).unwrap().is_none());
-        for was in [None, Some(Tenure { holder: Holder(7), fence: Fence(9) })] {
+        let tenure = Tenure { holder: Holder(7), fence: Fence(9) };
+        for was in [None, Some(Own { tenure, kind: Kind::Database })] {
             Mark { of: HistoryId(5), was }.write(&data).unwrap();
             let read = Mark::read(&data).unwrap().unwrap();
             assert_eq!((read.of, read.was), (HistoryId(5), was));

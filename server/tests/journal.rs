@@ -38,7 +38,7 @@ struct World {
 impl World {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let data = DataDir::open(&folder.path().join("data")).unwrap();
+        let data = DataDir::open_with_key(&folder.path().join("data")).unwrap();
         let journal = JournalFolder::open(&data.journal(), CONFIG.segment_bytes).unwrap();
         let mut world = Self { folder, journal, writer: Writer::new(CONFIG, Position::default()), messages: 0 };
         world.prepare();

@@ -6,7 +6,6 @@ use std::{
     collections::HashMap,
     env, fs,
     fs::OpenOptions,
-    io::{BufRead as _, BufReader},
     os::unix::fs::{DirBuilderExt as _, FileExt as _},
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     path::{Path, PathBuf},
@@ -25,17 +24,17 @@ use server::{
     datadir::DataDir,
     keyfile,
     migrate_command::{Direction, MigrateCommandError, Move, Terminal},
-    tenure::{self, TENURE_FILE, new_holder},
+    tenure::{self, Own, TENURE_FILE, new_holder},
 };
 use storage::{
     Batch, BatchId, CommitFault, EmbeddedConfig, EmbeddedStore, Fence, Kind, LaneId, MemoryStore, Record, Run, Store,
     StoreError, Tenure,
-    fold::Fold,
+    fold::{Fold, Sorted},
     journal::{JournalConfig, JournalFolder, Position, Writer},
     migrate::is_unfinished,
     run::RunBuilder,
     schema::{Key, RowKey},
-    store::{Range, Rows},
+    store::{Advanced, Holder, Range, Rows, Step},
 };
 
 const JOURNAL: JournalConfig = JournalConfig { segment_bytes: 16 << 20, journal_bytes_max: 64 << 20, reserve_bytes: 0 };
@@ -143,6 +142,15 @@ impl World {
         make_empty(&path);
     }
 
+    /// Says whose the journal is.
+    fn belongs(&self, own: Own) {
+        tenure::save(&self.data().join("journal").join(TENURE_FILE), own).unwrap();
+    }
+
+    fn has_tenure(&self) -> bool {
+        self.data().join("journal").join(TENURE_FILE).exists()
+    }
+
     fn files(&self) -> Vec<String> {
         let mut names: Vec<_> =
             fs::read_dir(self.data()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
@@ -223,10 +231,10 @@ fn database() -> Arc<MemoryStore> {
 }
 
 /// As a server does that begins to serve from a database: whose the journal is from then on.
-fn serve(database: &Arc<MemoryStore>) -> Tenure {
+fn serve(database: &Arc<MemoryStore>) -> Own {
     let (fence, holder) = (pollster::block_on(database.take_over()).unwrap(), new_holder());
     pollster::block_on(database.begin(fence, holder)).unwrap();
-    Tenure { holder, fence }
+    Own { tenure: Tenure { holder, fence }, kind: Kind::Database }
 }
 
 fn count(told: &str, name: &str) -> u64 {
@@ -248,16 +256,16 @@ fn a_history_moves_to_a_database_and_back_with_what_the_journal_held() {
     assert_eq!(database.rows(), moved);
     assert_eq!((count(&there.out, "users"), count(&there.out, "rows")), (messages / 50 + 10, moved.len() as u64));
     assert!(there.out.contains("set backend = \"foundationdb\" in [store]"), "{}", there.out);
-    assert_eq!(world.files(), ["FORMAT", "LOCK", "journal", "store"]);
+    assert_eq!(world.files(), ["FORMAT", "ID", "LOCK", "journal", "store"]);
 
     // A server on the database has left this behind, and nothing in the journal.
     let tenure = serve(&database);
-    tenure::save(&world.data().join(TENURE_FILE), tenure).unwrap();
+    world.belongs(tenure);
     world.make_room();
     let back = world.migrate(Direction::ToEmbedded, database.clone()).unwrap();
     assert_eq!(rows(&world.store()), moved);
     assert_eq!(there.out.lines().take(4).collect::<Vec<_>>(), back.out.lines().take(4).collect::<Vec<_>>());
-    assert_eq!(world.files(), ["FORMAT", "LOCK", "journal", "store", "store.old"]);
+    assert_eq!(world.files(), ["FORMAT", "ID", "LOCK", "journal", "store", "store.old"]);
     assert_eq!(database.rows(), moved);
 }
 
@@ -301,6 +309,22 @@ impl Store for Breaking<'static> {
         self.ask();
         self.store.take_over().await
     }
+
+    async fn advance(&self, fence: Fence, steps: &[Step], sorted: Sorted) -> Result<Advanced, StoreError> {
+        self.store.advance(fence, steps, sorted).await
+    }
+
+    async fn progress(&self) -> Result<Vec<(LaneId, BatchId)>, StoreError> {
+        self.store.progress().await
+    }
+
+    async fn tenure(&self) -> Result<Option<Tenure>, StoreError> {
+        self.store.tenure().await
+    }
+
+    async fn begin(&self, fence: Fence, holder: Holder) -> Result<(), StoreError> {
+        self.store.begin(fence, holder).await
+    }
 }
 
 #[test]
@@ -333,7 +357,7 @@ fn who_is_killed_between_the_last_two_steps_is_done_unless_another_server_has_se
     let database = database();
     world.migrate(Direction::ToFoundationDb, database.clone()).unwrap();
     let tenure = serve(&database);
-    tenure::save(&world.data().join(TENURE_FILE), tenure).unwrap();
+    world.belongs(tenure);
     world.make_room();
     let dying = Breaking { store: database.clone(), left: AtomicUsize::new(8), then: &|| resume_unwind(Box::new(())) };
     catch_unwind(AssertUnwindSafe(|| world.migrate(Direction::ToEmbedded, dying))).unwrap_err();
@@ -344,7 +368,7 @@ fn who_is_killed_between_the_last_two_steps_is_done_unless_another_server_has_se
     fs::create_dir(&in_the_way).unwrap();
     let failed = world.migrate(Direction::ToEmbedded, database.clone()).unwrap_err();
     assert!(matches!(&failed, MigrateCommandError::File { path, .. } if *path == mark), "{failed}");
-    assert!(world.data().join(TENURE_FILE).exists());
+    assert!(world.has_tenure());
     fs::remove_dir(&in_the_way).unwrap();
     let moved = world.migrate(Direction::ToEmbedded, database.clone()).unwrap();
     assert!(!mark.exists());
@@ -410,7 +434,7 @@ fn a_destination_in_use_is_left_alone_and_the_error_says_what_to_do() {
     pollster::block_on(taken.commit(fence, &Run::default())).unwrap();
     let refused = world.migrate(Direction::ToEmbedded, database()).unwrap_err().to_string();
     assert!(refused.contains("has a history already") && refused.contains(" && mkdir -m 700 "), "{refused}");
-    assert_eq!(world.files(), ["FORMAT", "LOCK", "journal", "store"]);
+    assert_eq!(world.files(), ["FORMAT", "ID", "LOCK", "journal", "store"]);
     let _running = DataDir::open(&world.data()).unwrap();
     let refused = world.migrate(Direction::ToFoundationDb, database()).unwrap_err();
     assert!(matches!(refused, MigrateCommandError::DataDir(_)), "{refused}");
@@ -453,15 +477,14 @@ fn what_fails_for_a_moment_is_tried_again() {
 #[test]
 fn a_journal_of_somewhere_else_is_not_brought_into_the_source() {
     let world = World::new(100);
-    let tenure = Tenure { holder: new_holder(), fence: Fence(7) };
-    tenure::save(&world.data().join(TENURE_FILE), tenure).unwrap();
+    world.belongs(Own { tenure: Tenure { holder: new_holder(), fence: Fence(7) }, kind: Kind::Database });
     let before = rows(&world.store());
     for direction in [Direction::ToFoundationDb, Direction::ToEmbedded] {
         let database = database();
         let refused = world.migrate(direction, database.clone()).unwrap_err();
         assert!(matches!(refused, MigrateCommandError::TakeOver(_)), "{refused}");
         assert!(refused.to_string().contains("100 batches"), "{refused}");
-        assert!(database.rows().is_empty() && world.files().contains(&TENURE_FILE.to_owned()));
+        assert!(database.rows().is_empty() && world.has_tenure());
     }
     assert_eq!(rows(&world.store()), before);
 }
@@ -473,30 +496,28 @@ fn a_database_from_which_another_folders_server_has_served_is_left_to_that_one()
     ours.migrate(Direction::ToFoundationDb, database.clone()).unwrap();
     theirs.migrate(Direction::ToFoundationDb, self::database()).unwrap();
     let tenure = serve(&database);
-    tenure::save(&ours.data().join(TENURE_FILE), tenure).unwrap();
+    ours.belongs(tenure);
     [&ours, &theirs].into_iter().for_each(World::make_room);
     let refused = theirs.migrate(Direction::ToEmbedded, database.clone()).unwrap_err();
     assert!(matches!(refused, MigrateCommandError::Elsewhere), "{refused}");
     // Its server goes on.
-    pollster::block_on(database.commit(tenure.fence, &Run::default())).unwrap();
+    pollster::block_on(database.commit(tenure.tenure.fence, &Run::default())).unwrap();
     ours.migrate(Direction::ToEmbedded, database.clone()).unwrap();
     assert_eq!(rows(&ours.store()), database.rows());
 }
 
 #[test]
-fn a_journal_that_is_empty_goes_on_with_whatever_store_the_history_is_in() {
+fn a_folder_that_has_served_from_a_database_does_not_serve_from_its_own_store_without_a_migration() {
     let world = World { folder: tempfile::tempdir().unwrap() };
     drop(DataDir::open_with_key(&world.data()).unwrap());
-    tenure::save(&world.data().join(TENURE_FILE), Tenure { holder: new_holder(), fence: Fence(7) }).unwrap();
+    world.belongs(Own { tenure: Tenure { holder: new_holder(), fence: Fence(7) }, kind: Kind::Database });
     let config = world.quiet();
     let arguments = ["serve", "--listen", "127.0.0.1:0", "--cores", "1", "--config", config.to_str().unwrap()];
-    let mut server = world.ringpost(&arguments).args(["--log-format", "text"]).spawn().unwrap();
-    let mut greeting = String::new();
-    BufReader::new(server.stdout.take().unwrap()).read_line(&mut greeting).unwrap();
-    server.kill().unwrap();
-    server.wait().unwrap();
-    assert!(greeting.contains("serves on"), "{greeting}");
-    assert!(!world.files().contains(&TENURE_FILE.to_owned()));
+    let Output { status, stderr, .. } = world.ringpost(&arguments).args(["--log-format", "text"]).output().unwrap();
+    let said = String::from_utf8(stderr).unwrap();
+    assert!(!status.success() && said.contains("was not written for this store"), "{said}");
+    assert!(said.contains("ringpost migrate"), "{said}");
+    assert!(world.has_tenure());
 }
 
 #[test]

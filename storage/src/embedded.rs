@@ -3,6 +3,8 @@
 //! Calls block: use it from threads that may block. Owns the folder and its format version; the folder's lock is what
 //! keeps a second process out, the fence only tells apart those who share this value.
 //!
+//! How far each lane is, and who serves, are rows of the same tree (`own`): so they are committed with what they say.
+//!
 //! Invariants: a commit returns after its tables, their folder and the file that makes them part of the tree are
 //! synced; a commit becomes visible as a whole or not at all; a folder that is in use, newer or damaged is left as it is;
 //! after a failure nothing is committed before the engine has been opened again, from what the disk has.
@@ -20,13 +22,17 @@ use fjall::{
     CompressionType, Database, Keyspace, KeyspaceCreateOptions, LsmError, PersistMode,
     config::{BlockSizePolicy, CompressionPolicy, PinningPolicy},
 };
-use parking_lot::RwLock;
+use parking_lot::{RwLock, RwLockReadGuard};
 use proto_spec::Direction;
 
 use crate::{
-    run::{Change, Run},
+    codec,
+    fold::Sorted,
+    own,
+    record::{BatchId, LaneId},
+    run::{Change, Run, RunBuilder},
     schema::{FORMAT_VERSION, Key},
-    store::{Fence, Gather, Kind, Range, Rows, Store, StoreError},
+    store::{Advanced, Fence, Gather, Holder, Kind, Range, Rows, Step, Store, StoreError, Tenure, are_made},
 };
 
 /// Sizes of an embedded store.
@@ -141,68 +147,11 @@ impl EmbeddedStore {
         }
     }
 
-    /// After a failed compaction fjall refuses to go on until it is opened again. After a failed ingestion it would go on,
-    /// but with a list of tables that may not be the one that the disk has: it would write the next list over the one that is
-    /// in force, and a power cut in the middle of that would damage the store. So it is opened again then, too, which also
-    /// removes what was written of tables that did not become part of the tree. What had been committed is durable, and what had
-    /// not comes again from the journal.
-    fn revive(&self) -> Result<(), StoreError> {
-        let is_sound = |engine: &Engine| !self.suspect.load(Ordering::Acquire) && engine.is_running();
-        let is_closed = match &*self.engine.read() {
-            Some(engine) if is_sound(engine) => return Ok(()),
-            engine => engine.is_none(),
-        };
-        if !is_closed {
-            // While the disk takes no writes, the engine that is there answers reads as well as a new one would.
-            probe(&self.folder).map_err(|error| unavailable(&self.folder, &error))?;
-        }
-        check_used(&self.folder)?;
-        let mut engine = self.engine.write();
-        if !engine.as_ref().is_some_and(is_sound) {
-            // The lock must be given back before the folder can be opened.
-            *engine = None;
-            *engine = Some(Engine::open(&self.folder, self.config)?);
-            self.suspect.store(false, Ordering::Release);
-        }
-        Ok(())
-    }
-
-    fn ingest(&self, run: &Run) -> Result<(), StoreError> {
-        self.revive()?;
-        let before = self.list_in_force();
-        let done = {
-            let engine = self.engine.read();
-            let engine = engine.as_ref().ok_or_else(closed)?;
-            engine.wait_for_compaction()?;
-            engine.ingest(run)
-        };
-        done.map_err(|error| {
-            self.suspect.store(true, Ordering::Release);
-            if before.is_none() || self.list_in_force() != before {
-                // Its compaction would write over that list as well.
-                *self.engine.write() = None;
-                let _ = self.revive();
-            }
-            committing(&self.folder, &error)
-        })
-    }
-
-    /// Which list of tables the disk has, if it can be read.
-    fn list_in_force(&self) -> Option<Vec<u8>> {
-        fs::read(self.folder.join(ENGINE_FOLDER).join(KEYSPACES_FOLDER).join(ROWS_FOLDER).join(CURRENT_FILE)).ok()
-    }
-}
-
-impl Store for EmbeddedStore {
-    fn kind(&self) -> Kind {
-        Kind::Engine
-    }
-
-    async fn get(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {
+    fn value(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {
         Ok(self.read(|rows| rows.get(&**key))?.map(|value| Bytes::copy_from_slice(&value)))
     }
 
-    async fn range(&self, range: &Range) -> Result<Rows, StoreError> {
+    fn rows(&self, range: &Range) -> Result<Rows, StoreError> {
         let mut gather = Gather::new(range);
         if range.first > range.last {
             return Ok(gather.finish(true));
@@ -229,13 +178,136 @@ impl Store for EmbeddedStore {
         }
     }
 
+    fn values(&self, keys: impl Iterator<Item = Key>) -> Result<Vec<Option<Bytes>>, StoreError> {
+        keys.map(|key| self.value(&key)).collect()
+    }
+
+    /// How far each lane is, by ascending lane.
+    fn lanes(&self) -> Result<Vec<(LaneId, BatchId)>, StoreError> {
+        let all = Range {
+            first: own::progress_key(LaneId(0)),
+            last: own::progress_key(LaneId(u16::MAX)),
+            direction: Direction::Forwards,
+            rows_max: usize::MAX,
+            bytes_max: usize::MAX,
+        };
+        let read = |(key, value): &(Key, Bytes)| Ok((own::parse_progress_key(key)?, own::parse_progress(Some(value))?));
+        self.rows(&all)?.rows.iter().map(read).collect()
+    }
+
+    /// After a failed compaction fjall refuses to go on until it is opened again. After a failed ingestion it would go on,
+    /// but with a list of tables that may not be the one that the disk has: it would write the next list over the one that is
+    /// in force, and a power cut in the middle of that would damage the store. So it is opened again then, too, which also
+    /// removes what was written of tables that did not become part of the tree. What had been committed is durable, and what had
+    /// not comes again from the journal.
+    fn revive(&self) -> Result<(), StoreError> {
+        let is_sound = |engine: &Engine| !self.suspect.load(Ordering::Acquire) && engine.is_running();
+        let is_closed = match &*self.engine.read() {
+            Some(engine) if is_sound(engine) => return Ok(()),
+            engine => engine.is_none(),
+        };
+        if !is_closed {
+            // While the disk takes no writes, the engine that is there answers reads as well as a new one would.
+            probe(&self.folder).map_err(|error| unavailable(&self.folder, &error))?;
+        }
+        check_used(&self.folder)?;
+        let mut engine = self.engine.write();
+        if !engine.as_ref().is_some_and(is_sound) {
+            // The lock must be given back before the folder can be opened.
+            *engine = None;
+            *engine = Some(Engine::open(&self.folder, self.config)?);
+            self.suspect.store(false, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// Commits both runs as one. `own` has rows of the store itself, which stand before all others.
+    fn ingest(&self, own: &Run, run: &Run) -> Result<(), StoreError> {
+        self.revive()?;
+        let before = self.list_in_force();
+        let done = {
+            let engine = self.engine.read();
+            let engine = engine.as_ref().ok_or_else(closed)?;
+            engine.wait_for_compaction()?;
+            engine.ingest(own.iter().chain(run.iter()))
+        };
+        done.map_err(|error| {
+            self.suspect.store(true, Ordering::Release);
+            if before.is_none() || self.list_in_force() != before {
+                // Its compaction would write over that list as well.
+                *self.engine.write() = None;
+                let _ = self.revive();
+            }
+            committing(&self.folder, &error)
+        })
+    }
+
+    /// Whoever holds what this returns holds the fence, and nobody takes over meanwhile.
+    fn hold(&self, fence: Fence) -> Result<RwLockReadGuard<'_, Fence>, StoreError> {
+        let current = self.fence.read();
+        match *current == fence {
+            true => Ok(current),
+            false => Err(StoreError::Fenced { held: fence, current: *current }),
+        }
+    }
+
+    /// Which list of tables the disk has, if it can be read.
+    fn list_in_force(&self) -> Option<Vec<u8>> {
+        fs::read(self.folder.join(ENGINE_FOLDER).join(KEYSPACES_FOLDER).join(ROWS_FOLDER).join(CURRENT_FILE)).ok()
+    }
+}
+
+impl Store for EmbeddedStore {
+    fn kind(&self) -> Kind {
+        Kind::Engine
+    }
+
+    async fn get(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {
+        self.value(key)
+    }
+
+    async fn range(&self, range: &Range) -> Result<Rows, StoreError> {
+        self.rows(range)
+    }
+
     async fn commit(&self, fence: Fence, run: &Run) -> Result<(), StoreError> {
         // Held until the end: nobody takes over in the middle of a commit.
-        let current = self.fence.read();
-        if *current != fence {
-            return Err(StoreError::Fenced { held: fence, current: *current });
+        let _held = self.hold(fence)?;
+        if run.is_empty() { Ok(()) } else { self.ingest(&Run::default(), run) }
+    }
+
+    async fn advance(&self, fence: Fence, steps: &[Step], sorted: Sorted) -> Result<Advanced, StoreError> {
+        let _held = self.hold(fence)?;
+        let found = self.values(steps.iter().map(|step| own::progress_key(step.lane)))?;
+        let found: Result<Vec<_>, _> = found.iter().map(|value| own::parse_progress(value.as_deref())).collect();
+        if are_made(steps, found?.into_iter())? {
+            return Ok(Advanced::default());
         }
-        if run.is_empty() { Ok(()) } else { self.ingest(run) }
+        let needed = sorted.needed();
+        let base = codec::sends_blocks(self.values(needed.iter().copied())?)?;
+        let run = sorted.finish(base);
+        let mut own = RunBuilder::default();
+        for step in steps {
+            own.put(own::progress_key(step.lane), |out| out.extend(own::put_progress(step.up_to)));
+        }
+        self.ingest(&own.finish(), &run)?;
+        Ok(Advanced { rows: run.len() as u64, bytes: run.bytes() as u64, base_rows: needed.len() as u64 })
+    }
+
+    async fn progress(&self) -> Result<Vec<(LaneId, BatchId)>, StoreError> {
+        self.lanes()
+    }
+
+    async fn tenure(&self) -> Result<Option<Tenure>, StoreError> {
+        self.value(&own::tenure_key())?.as_deref().map(own::parse_tenure).transpose()
+    }
+
+    async fn begin(&self, fence: Fence, holder: Holder) -> Result<(), StoreError> {
+        let _held = self.hold(fence)?;
+        let mut own = RunBuilder::default();
+        own.put(own::tenure_key(), |out| out.extend(own::put_tenure(Tenure { holder, fence })));
+        self.lanes()?.into_iter().for_each(|(lane, _)| own.delete(own::progress_key(lane)));
+        self.ingest(&own.finish(), &Run::default())
     }
 
     async fn take_over(&self) -> Result<Fence, StoreError> {
@@ -285,9 +357,9 @@ impl Engine {
         self.database.persist(PersistMode::SyncAll)
     }
 
-    fn ingest(&self, run: &Run) -> fjall::Result<()> {
+    fn ingest<'a>(&self, changes: impl Iterator<Item = (&'a Key, Change<'a>)>) -> fjall::Result<()> {
         let mut ingestion = self.rows.start_ingestion()?;
-        let mut changes = run.iter().peekable();
+        let mut changes = changes.peekable();
         let (mut values, mut rows) = (Vec::new(), Vec::new());
         while changes.peek().is_some() {
             values.clear();
@@ -347,6 +419,19 @@ fn rows_options() -> KeyspaceCreateOptions {
         // Nothing is pinned: the cache's size is the bound.
         .index_block_pinning_policy(PinningPolicy::all(false))
         .filter_block_pinning_policy(PinningPolicy::all(false))
+}
+
+/// Whether a store was ever begun in this folder.
+#[must_use]
+pub fn was_made(folder: &Path) -> bool {
+    folder.join(FORMAT_FILE).exists() || folder.join(MADE_FILE).exists()
+}
+
+/// Whether there are rows in the store of this folder.
+#[must_use]
+pub fn has_rows(folder: &Path) -> bool {
+    let tables = folder.join(ENGINE_FOLDER).join(KEYSPACES_FOLDER).join(ROWS_FOLDER).join("tables");
+    names(&tables).is_ok_and(|tables| !tables.is_empty())
 }
 
 /// Makes a new folder, or checks that an old one is of this version, without changing anything that was ever used.

@@ -1,11 +1,11 @@
 //! Sealed journal segments into the store, in runs. Recovery after a crash is the same.
 //!
 //! Owns the order of the steps, nothing else: reading and verifying is the journal's, meaning is the fold's, durability
-//! is the store's. Blocks while it reads files. Memory is two to three times the bytes of a run, whose bound is that of the store's
-//! [`Kind`].
+//! is the store's. Blocks while it reads files. Memory is two to three times the bytes of a run.
 //!
-//! Invariants: runs are whole batches in the order of the journal, so a store that takes a run as a whole always has what some
-//! beginning of the journal leaves behind. Nothing is committed of a run whose batches could not be read.
+//! Invariants: runs are whole batches in the order of the journal, and the store takes a run as a whole, with how far it brings each
+//! lane: so it always has what some beginning of the journal leaves behind, and knows which. Nothing is committed of a run whose
+//! batches could not be read.
 
 use std::collections::HashMap;
 
@@ -82,14 +82,34 @@ pub async fn ingest<S: Store>(
     fence: Fence,
     segments: &[SealedSegment],
 ) -> Result<IngestReport, IngestError> {
+    let run_bytes_max = store.kind().run_bytes_max();
+    ingest_in_runs(store, fence, segments, run_bytes_max, |_| ()).await
+}
+
+/// As [`ingest`], in runs of at most so many bytes of records, unless a single batch has more. After each run `watch` is told what has been
+/// done so far. Whatever ends it there: the store knows what it has, so the next attempt goes on from there.
+///
+/// # Errors
+/// As [`ingest`].
+pub async fn ingest_in_runs<S: Store>(
+    store: &S,
+    fence: Fence,
+    segments: &[SealedSegment],
+    run_bytes_max: u64,
+    mut watch: impl FnMut(&IngestReport),
+) -> Result<IngestReport, IngestError> {
     let mut report = IngestReport::default();
-    let mut lanes = Lanes { kind: store.kind(), at: store.progress().await?.into_iter().collect() };
+    let mut lanes = Lanes::of(store).await?;
     let mut run = GatheredRun::default();
     for segment in segments {
         let mut records = segment.read()?;
         while let Some(batch) = records.next_record()? {
-            report.batches += 1;
             let bytes = batch.payload.len() as u64;
+            if run.bytes > 0 && run.bytes + bytes > run_bytes_max.min(store.kind().run_bytes_max()) {
+                std::mem::take(&mut run).commit(store, fence, &mut report).await?;
+                watch(&report);
+            }
+            report.batches += 1;
             report.journal_bytes += bytes;
             let step = match lanes.step(&batch)? {
                 Found::Known => {
@@ -98,35 +118,40 @@ pub async fn ingest<S: Store>(
                 }
                 Found::New(step) => step,
             };
-            if run.bytes > 0 && run.bytes + bytes > lanes.kind.run_bytes_max() {
-                std::mem::take(&mut run).commit(store, fence, &mut report).await?;
-            }
             let unreadable = |source| IngestError::Batch { path: segment.path.clone(), lsn: batch.lsn, source };
             run.add(&batch, step).map_err(unreadable)?;
         }
     }
     run.commit(store, fence, &mut report).await?;
+    watch(&report);
     Ok(report)
 }
 
 /// How far each lane is in the store, or will be with the run that is gathered.
 struct Lanes {
-    kind: Kind,
     at: HashMap<LaneId, BatchId, RandomState>,
+    /// An engine that nobody has begun to serve from knows of no batches, but may have some: of a server before those that kept
+    /// count. What its journal holds is brought in whole, however often.
+    are_counted: bool,
 }
 
 /// What a batch is to the store.
 enum Found {
     /// It has it.
     Known,
-    /// It has not, and gets it with this step; an engine asks for none.
+    /// It has not, and gets it with this step, if lanes are counted.
     New(Option<Step>),
 }
 
 impl Lanes {
+    async fn of<S: Store>(store: &S) -> Result<Self, StoreError> {
+        let are_counted = store.kind() == Kind::Database || store.tenure().await?.is_some();
+        Ok(Self { at: store.progress().await?.into_iter().collect(), are_counted })
+    }
+
     /// Moves the batch's lane on to it.
     fn step(&mut self, batch: &JournalRecord<'_>) -> Result<Found, StoreError> {
-        if self.kind == Kind::Engine {
+        if !self.are_counted {
             return Ok(Found::New(None));
         }
         let at = self.at.entry(batch.lane).or_default();
@@ -189,8 +214,12 @@ mod tests {
         journal::{JournalConfig, JournalFolder, Position, Writer, recover},
         memory::{CommitFault, MemoryStore},
         record::{Batch, Record},
+        store::Holder,
         testing::history,
     };
+
+    /// Two batches of 20,000 cursors.
+    const PART_BYTES: u64 = 400 * 1024;
 
     const CONFIG: JournalConfig =
         JournalConfig { segment_bytes: 65536, journal_bytes_max: 256 * 65536, reserve_bytes: 0 };
@@ -238,16 +267,18 @@ mod tests {
         records.chunks(batch_len).map(encode).collect()
     }
 
-    fn taken_over() -> (MemoryStore, Fence) {
-        let store = MemoryStore::default();
+    fn begun(store: MemoryStore) -> (MemoryStore, Fence) {
         let fence = block_on(store.take_over()).unwrap();
+        block_on(store.begin(fence, Holder(1))).unwrap();
         (store, fence)
     }
 
+    fn taken_over() -> (MemoryStore, Fence) {
+        begun(MemoryStore::default())
+    }
+
     fn database_taken_over() -> (MemoryStore, Fence) {
-        let store = MemoryStore::database();
-        let fence = block_on(store.take_over()).unwrap();
-        (store, fence)
+        begun(MemoryStore::database())
     }
 
     proptest! {
@@ -297,8 +328,8 @@ mod tests {
                         store.fail_next_commit(fault);
                         match block_on(ingest(&store, fence, std::slice::from_ref(segment))) {
                             Err(refused) => prop_assert!(refused.is_retryable()),
-                            // A database knows that it has been done, and the fault is left over.
-                            Ok(report) => prop_assert_eq!((store.kind(), report.rows), (Kind::Database, 0)),
+                            // The store knows that it has been done, and the fault is left over.
+                            Ok(report) => prop_assert_eq!(report.rows, 0),
                         }
                     }
                     store.forget_faults();
@@ -329,34 +360,63 @@ mod tests {
     }
 
     #[test]
-    fn a_database_gets_the_journal_in_parts_and_goes_on_where_it_was() {
+    fn a_store_gets_the_journal_in_parts_and_goes_on_where_it_was() {
         let batches = encoded(&cursors(240_000), 20_000);
         let (_dir, sealed) = large_journal(&batches);
-        let store = MemoryStore::database();
-        let fence = block_on(store.take_over()).unwrap();
-        let mut parts = 0;
-        let report = loop {
-            store.fail_next_commit(CommitFault::UnknownApplied);
-            match block_on(ingest(&store, fence, &sealed)) {
-                Err(IngestError::Store(StoreError::Unknown { .. })) => parts += 1,
-                other => break other.unwrap(),
-            }
-        };
-        assert!((4..=12).contains(&parts), "{parts}");
-        assert_eq!((report.batches, report.known, report.rows), (12, 12, 0));
-        assert_eq!(block_on(store.progress()).unwrap(), [(LaneId(0), BatchId(12))]);
+        for (store, fence) in [taken_over(), database_taken_over()] {
+            let mut parts = 0;
+            let report = loop {
+                store.fail_next_commit(CommitFault::UnknownApplied);
+                match block_on(ingest_in_runs(&store, fence, &sealed, PART_BYTES, |_| ())) {
+                    Err(IngestError::Store(StoreError::Unknown { .. })) => parts += 1,
+                    other => break other.unwrap(),
+                }
+            };
+            assert!((4..=12).contains(&parts), "{parts}");
+            assert_eq!((report.batches, report.known, report.rows), (12, 12, 0));
+            assert_eq!(block_on(store.progress()).unwrap(), [(LaneId(0), BatchId(12))]);
+        }
     }
 
     #[test]
-    fn a_database_that_lacks_a_batch_before_the_journal_takes_nothing() {
+    fn after_each_run_it_is_told_how_far_it_is() {
+        let batches = encoded(&cursors(240_000), 20_000);
+        let (_dir, sealed) = large_journal(&batches);
+        let (store, fence) = taken_over();
+        let mut told = Vec::new();
+        let watch = |done: &IngestReport| {
+            let progress = block_on(store.progress()).unwrap();
+            assert_eq!(progress, [(LaneId(0), BatchId(done.batches))]);
+            told.push(done.batches);
+        };
+        block_on(ingest_in_runs(&store, fence, &sealed, PART_BYTES, watch)).unwrap();
+        assert!(told.len() >= 4 && told.is_sorted() && told.last() == Some(&12), "{told:?}");
+    }
+
+    #[test]
+    fn what_a_server_left_that_did_not_count_batches_is_brought_in_whole_however_often() {
         let batches = encoded(&cursors(3), 1);
         let (_dir, sealed) = journal(&batches.iter().map(Batch::bytes).collect::<Vec<_>>(), 1);
-        let store = MemoryStore::database();
+        let store = MemoryStore::default();
         let fence = block_on(store.take_over()).unwrap();
-        let refused = block_on(ingest(&store, fence, &sealed[1..])).unwrap_err();
-        assert!(!refused.is_retryable());
-        assert_eq!(refused.to_string(), "lane 0 is at batch 0 in the store, not at 1");
-        assert!(store.rows().is_empty());
+        for _ in 0..2 {
+            // Its first segments have been given up.
+            let report = block_on(ingest(&store, fence, &sealed[1..])).unwrap();
+            assert_eq!((report.batches, report.known), (2, 0));
+        }
+        assert_eq!(block_on(store.progress()).unwrap(), []);
+    }
+
+    #[test]
+    fn a_store_that_lacks_a_batch_before_the_journal_takes_nothing() {
+        let batches = encoded(&cursors(3), 1);
+        let (_dir, sealed) = journal(&batches.iter().map(Batch::bytes).collect::<Vec<_>>(), 1);
+        for (store, fence) in [taken_over(), database_taken_over()] {
+            let refused = block_on(ingest(&store, fence, &sealed[1..])).unwrap_err();
+            assert!(!refused.is_retryable());
+            assert_eq!(refused.to_string(), "lane 0 is at batch 0 in the store, not at 1");
+            assert!(store.rows().is_empty());
+        }
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! A store in memory, for tests and simulation. Fails or hangs on demand, and only then. It is an engine, or a database whose
-//! transactions are as those of a real one: whole or not at all, onto what they go on from, with outcomes that may be unknown.
+//! A store in memory, for tests and simulation. Fails or hangs on demand, and only then. It is an engine or a database, whose
+//! advances are as those of a real one: whole or not at all, onto what they go on from, with outcomes that may be unknown.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -237,11 +237,7 @@ impl Store for MemoryStore {
     }
 
     async fn advance(&self, fence: Fence, steps: &[Step], sorted: Sorted) -> Result<Advanced, StoreError> {
-        let mut state = self.answering().await;
-        match self.kind {
-            Kind::Engine => state.advance(fence, &[], sorted),
-            Kind::Database => state.advance(fence, steps, sorted),
-        }
+        self.answering().await.advance(fence, steps, sorted)
     }
 
     async fn progress(&self) -> Result<Vec<(LaneId, BatchId)>, StoreError> {
@@ -255,10 +251,8 @@ impl Store for MemoryStore {
     async fn begin(&self, fence: Fence, holder: Holder) -> Result<(), StoreError> {
         let mut state = self.answering().await;
         state.check(fence)?;
-        if self.kind == Kind::Database {
-            state.progress.clear();
-            state.tenure = Some(Tenure { holder, fence });
-        }
+        state.progress.clear();
+        state.tenure = Some(Tenure { holder, fence });
         Ok(())
     }
 }

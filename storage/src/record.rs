@@ -3,6 +3,8 @@
 //!
 //! Owns the records and their sequence in a batch; does not own their bytes (`codec`) nor their meaning as rows (`fold`).
 
+use std::collections::BTreeMap;
+
 use proto_spec::{DeviceId, Entry, Seq, UserId};
 
 use crate::codec::{self, CodecError};
@@ -15,6 +17,22 @@ pub struct LaneId(pub u16);
 /// A lane's own number of a batch: 1, 2, 3, ... since the process started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BatchId(pub u64);
+
+/// The first and the last batch of each lane that a journal holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LaneSpans(BTreeMap<LaneId, (BatchId, BatchId)>);
+
+impl LaneSpans {
+    /// Takes the next batch of the journal.
+    pub fn add(&mut self, lane: LaneId, batch: BatchId) {
+        self.0.entry(lane).or_insert((batch, batch)).1 = batch;
+    }
+
+    /// Each lane with its first and its last batch, by ascending lane.
+    pub fn iter(&self) -> impl Iterator<Item = (LaneId, BatchId, BatchId)> {
+        self.0.iter().map(|(&lane, &(first, last))| (lane, first, last))
+    }
+}
 
 /// How far a user's outgoing duties have been fulfilled. Both are seqs of the user's own log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

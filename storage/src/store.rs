@@ -2,10 +2,9 @@
 //!
 //! Owns the contract; `contract` tests it. Knows keys and values as bytes in order, not what they mean.
 //!
-//! Invariants: a commit that returned `Ok` is durable; one that returned an error may have been applied in part (the
-//! embedded engine and a memory are atomic, but runs are redone from the journal until they succeed, so no backend has to
-//! be); committing the same run again is harmless; a commit under a fence that somebody else has taken over never
-//! succeeds. Of a [`Kind::Database`] also: an advance is applied as a whole or not at all, at most once, and only onto what
+//! Invariants: a commit that returned `Ok` is durable; one that returned an error may have been applied in part (a run of a
+//! migration is done again until it succeeds); committing the same run again is harmless; a commit under a fence that somebody
+//! else has taken over never succeeds. An advance is applied as a whole or not at all, at most once, and only onto what
 //! it goes on from; so one whose outcome is not known may be tried again, and one that comes late changes nothing.
 
 use std::{future::Future, path::PathBuf, sync::Arc};
@@ -15,7 +14,7 @@ use proto_spec::Direction;
 use thiserror::Error;
 
 use crate::{
-    codec::{self, CodecError},
+    codec::CodecError,
     fold::Sorted,
     record::{BatchId, LaneId},
     run::Run,
@@ -28,14 +27,17 @@ pub enum Kind {
     /// An engine in this process, on the disk of the journal. Reads block the thread. It is filled from the journal alone, in
     /// large runs.
     Engine,
-    /// Somewhere else. Nothing blocks the thread; small transactions of several lanes are under way at once, and it knows how
-    /// far each lane has come.
+    /// Somewhere else. Nothing blocks the thread, and small transactions of several lanes are under way at once.
     Database,
 }
 
-/// Most bytes of records that go into one run of a [`Kind::Engine`]: two segments of the default size. Larger runs cost less a
+/// Most bytes of records that go into one run of a [`Kind::Engine`]: a segment of the default size. Larger runs cost less a
 /// row, smaller ones less memory.
-pub const ENGINE_RUN_BYTES_MAX: u64 = 128 * 1024 * 1024;
+pub const ENGINE_RUN_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// Most bytes of records that go into one run of a [`Kind::Engine`] when a start brings in what the journal holds: a fraction of a second of
+/// work, which is what a stop or a kill in the middle of it costs. More runs are more tables to merge; that is for later.
+pub const RECOVERY_RUN_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// Most bytes of records that go into one advance of a [`Kind::Database`], unless a single batch has more. The rows of
 /// records have about four times their bytes: a tenth of what FoundationDB allows a transaction, as its makers advise.
@@ -80,41 +82,24 @@ pub trait Store: Send + Sync + 'static {
     /// Becomes the one who may commit: commits under every earlier fence fail from now on.
     fn take_over(&self) -> impl Future<Output = Result<Fence, StoreError>> + Send;
 
-    /// Makes batches durable that follow on each other in their lanes: `steps` says which, `sorted` what they leave behind. A
-    /// [`Kind::Database`] whose lanes have all come so far already does nothing; it is one transaction. A [`Kind::Engine`]
-    /// does not look at the steps: nothing but the journal's order fills it.
+    /// Makes batches durable that follow on each other in their lanes: `steps` says which, `sorted` what they leave behind. Does
+    /// nothing if all lanes have come so far already. Without steps nobody can tell: what is given is applied, as a commit is.
     fn advance(
         &self,
         fence: Fence,
         steps: &[Step],
         sorted: Sorted,
-    ) -> impl Future<Output = Result<Advanced, StoreError>> + Send {
-        let _ = steps;
-        async move {
-            let needed = sorted.needed();
-            let base = codec::sends_blocks(self.get_many(&needed).await?)?;
-            let run = sorted.finish(base);
-            self.commit(fence, &run).await?;
-            Ok(Advanced { rows: run.len() as u64, bytes: run.bytes() as u64, base_rows: needed.len() as u64 })
-        }
-    }
+    ) -> impl Future<Output = Result<Advanced, StoreError>> + Send;
 
-    /// The last batch of each lane that is in the store, of those that have any there. Nothing for a [`Kind::Engine`].
-    fn progress(&self) -> impl Future<Output = Result<Vec<(LaneId, BatchId)>, StoreError>> + Send {
-        async { Ok(Vec::new()) }
-    }
+    /// The last batch of each lane that is in the store, of those that have any there, by ascending lane.
+    fn progress(&self) -> impl Future<Output = Result<Vec<(LaneId, BatchId)>, StoreError>> + Send;
 
-    /// Who began last. `None` for a [`Kind::Engine`], which belongs to its folder, and before anybody has begun.
-    fn tenure(&self) -> impl Future<Output = Result<Option<Tenure>, StoreError>> + Send {
-        async { Ok(None) }
-    }
+    /// Who began last. `None` before anybody has begun.
+    fn tenure(&self) -> impl Future<Output = Result<Option<Tenure>, StoreError>> + Send;
 
     /// Begins to serve as `holder`: lanes count their batches from one again. Everything that the journal had must be in the
-    /// store. Nothing to do for a [`Kind::Engine`].
-    fn begin(&self, fence: Fence, holder: Holder) -> impl Future<Output = Result<(), StoreError>> + Send {
-        let _ = (fence, holder);
-        async { Ok(()) }
-    }
+    /// store.
+    fn begin(&self, fence: Fence, holder: Holder) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
 /// A journal's name for itself: random, made with its folder.

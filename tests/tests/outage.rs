@@ -10,6 +10,7 @@ use server::{
     auth::{Keys, SigningKey, generate_pem, mint},
     committer::OnStoreOutage,
     credentials::Credentials,
+    datadir::DataDir,
     io::{
         Counters, DatabaseConfig, Node, NodeConfig, OriginLimits, StartError, TlsListen,
         counters::{CoreCounters, Counter},
@@ -75,21 +76,20 @@ impl World {
                 promise,
                 limits: Limits::OFF,
             },
-            journal_dir: folder.path().join("journal"),
+            data: Arc::new(DataDir::open(folder.path()).expect("a data folder")),
             journal: JournalConfig {
                 segment_bytes: 1024 * 1024,
                 journal_bytes_max: 4 * 1024 * 1024,
                 reserve_bytes: 128 * 1024,
             },
             seal_after_ms: 100,
-            tenure_file: folder.path().join("TENURE"),
             database: DatabaseConfig { lanes: 3, slow_after_ms: 200, reads_max: READS_MAX.into() },
             on_store_outage,
             revocations: Revocations::default(),
             audit: Audit::off(),
         };
         let keys = Keys::from_pem(pem.as_bytes()).unwrap();
-        let found = recover(&config.journal_dir).unwrap();
+        let found = recover(&config.data.journal()).unwrap();
         let (credentials, counters) = (Credentials { keys, tls: None }, Arc::new(Counters::new(config.cores)));
         let node = Node::start(&config, found, Arc::clone(&store), credentials, counters)?;
         Ok(Self { node, store, key: SigningKey::from_pem(pem.as_bytes()).unwrap(), folder })
@@ -373,18 +373,24 @@ fn servers_that_stop_in_order_take_turns_with_a_database() {
 }
 
 #[test]
-fn a_journal_has_another_name_in_another_database_where_fences_count_anew() {
+fn a_journal_keeps_its_name_in_its_database_and_is_not_taken_for_that_of_another_though_it_is_empty() {
+    let database = Arc::new(MemoryStore::database());
     let mut folder = tempfile::tempdir().unwrap();
     let mut names = Vec::new();
-    let databases = [(); 2].map(|()| Arc::new(MemoryStore::database()));
-    for database in [0, 0, 1, 1, 0] {
-        let store = Arc::clone(&databases[database]);
-        let world = World::on(store, folder, Promise::Store, OnStoreOutage::Accept).unwrap();
+    for _ in 0..2 {
+        let world = World::on(Arc::clone(&database), folder, Promise::Store, OnStoreOutage::Accept).unwrap();
         folder = world.stop().1;
-        names.push(tenure::load(&folder.path().join("TENURE")).unwrap().unwrap().holder);
+        let data = DataDir::open_existing(folder.path()).unwrap();
+        names.push(tenure::load(&data).unwrap().unwrap().tenure.holder);
     }
-    assert!(names[0] == names[1] && names[2] == names[3], "{names:?}");
-    assert!(names[1] != names[2] && names[3] != names[4] && names[0] != names[4], "{names:?}");
+    assert_eq!(names[0], names[1]);
+    // An empty one: whoever began there would begin without the history.
+    let other = Arc::new(MemoryStore::database());
+    let refused = World::on(other, folder, Promise::Store, OnStoreOutage::Accept).map(drop).unwrap_err();
+    assert!(
+        matches!(refused, StartError::TakeOver(TakeOverError::Foreign { batches: 0, why: Foreign::OfAnother, .. })),
+        "{refused}"
+    );
 }
 
 #[test]

@@ -15,10 +15,11 @@ use std::{
 
 use crossbeam::channel::{Receiver, Sender, bounded};
 use storage::{
-    Fence, IngestError, IngestReport, Store, StoreError,
+    Fence, IngestError, IngestReport, Store, StoreError, ingest_in_runs,
     journal::{
         JournalError, JournalFolder, Position, Prepared, Recovered, Salt, Sealed, SealedSegment, SegmentNumber, Torn,
     },
+    store::RECOVERY_RUN_BYTES_MAX,
 };
 use tracing::{debug, error, info, warn};
 
@@ -118,7 +119,7 @@ impl<S: Store> World<S> {
         let segment = SealedSegment::new(&self.folder, sealed);
         while !self.ended.load(Ordering::Relaxed) {
             let started = Instant::now();
-            match self.ingest_and_free(&segment, &mut committed) {
+            match self.ingest_and_free(&segment, self.store.kind().run_bytes_max(), &mut committed) {
                 // There was nothing to bring.
                 Ok(report) if report.batches == 0 => return true,
                 Ok(report) => {
@@ -162,11 +163,18 @@ impl<S: Store> World<S> {
     fn ingest_and_free(
         &self,
         segment: &SealedSegment,
+        run_bytes_max: u64,
         committed: &mut Option<IngestReport>,
     ) -> Result<IngestReport, IngestError> {
         let report = match *committed {
             Some(report) => report,
-            None => pollster::block_on(storage::ingest(&*self.store, self.fence, std::slice::from_ref(segment)))?,
+            None => pollster::block_on(ingest_in_runs(
+                &*self.store,
+                self.fence,
+                std::slice::from_ref(segment),
+                run_bytes_max,
+                |_| (),
+            ))?,
         };
         *committed = Some(report);
         self.folder.free(segment.number)?;
@@ -175,15 +183,15 @@ impl<S: Store> World<S> {
 
     /// Brings everything that the journal holds after a stop or a crash into the store. Says where the journal goes on.
     pub(super) fn recover(&self, found: Recovered) -> Result<Position, IngestError> {
-        let Recovered { segments, empty, batches, next, torn } = found;
+        let Recovered { segments, empty, batches, next, torn, .. } = found;
         if let Some(Torn { path, offset, bytes }) = torn {
             info!(path = %path.display(), offset, bytes, "the last group was not written whole; nobody was told of it");
         }
         let (journal, of) = (&self.counters.journal, segments.len() as u64);
         let mut told = Instant::now();
-        // One by one: memory is bounded by a segment, and what is done is done if the next one fails, or the process ends.
+        // One by one, in small runs: what is done is done if the next one fails, or the process ends.
         for (done, segment) in (1..).zip(&segments) {
-            self.ingest_and_free(segment, &mut None)?;
+            self.ingest_and_free(segment, RECOVERY_RUN_BYTES_MAX, &mut None)?;
             journal.recovery_segments_done.set(done);
             if told.elapsed() >= Duration::from_millis(RECOVERY_LOG_MS) {
                 told = Instant::now();
@@ -277,10 +285,10 @@ mod tests {
         let free = segment.path.with_extension("free");
         fs::create_dir(&free).unwrap();
         let mut committed = None;
-        world.ingest_and_free(&segment, &mut committed).unwrap_err();
+        world.ingest_and_free(&segment, RECOVERY_RUN_BYTES_MAX, &mut committed).unwrap_err();
         // As a sync that failed leaves it: the file has its other name already.
         fs::remove_dir(&free).unwrap();
         fs::rename(&segment.path, &free).unwrap();
-        assert_eq!(world.ingest_and_free(&segment, &mut committed).unwrap().batches, 1);
+        assert_eq!(world.ingest_and_free(&segment, RECOVERY_RUN_BYTES_MAX, &mut committed).unwrap().batches, 1);
     }
 }

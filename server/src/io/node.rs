@@ -5,7 +5,6 @@ use std::{
     io, mem,
     net::{SocketAddr, TcpListener},
     os::fd::{AsRawFd as _, RawFd},
-    path::PathBuf,
     process,
     sync::{
         Arc, OnceLock,
@@ -18,7 +17,7 @@ use std::{
 use crossbeam::channel::{Receiver, Sender, bounded};
 use parking_lot::RwLock;
 use storage::{
-    Kind, Store, Tenure,
+    Kind, Store,
     journal::{JournalConfig, JournalError, JournalFolder, Recovered, Writer},
 };
 use thiserror::Error;
@@ -44,6 +43,7 @@ use crate::{
     audit::Audit,
     committer::{Committer, OnStoreOutage},
     credentials::Credentials,
+    datadir::{DataDir, DataDirError},
     directory::Directory,
     lanes::Lanes,
     limits::{
@@ -52,7 +52,7 @@ use crate::{
     logging,
     revocation::{Change, Revocations},
     shard::{Promise, Settings, Shard},
-    tenure::{self, TakeOverError, TenureError},
+    tenure::{self, Extent, Held, TakeOverError},
     topology::{CoreId, Topology},
 };
 
@@ -108,14 +108,12 @@ pub struct NodeConfig {
     pub origins: OriginLimits,
     /// For the shards.
     pub settings: Settings,
-    /// Folder of the journal's files.
-    pub journal_dir: PathBuf,
+    /// Has the journal.
+    pub data: Arc<DataDir>,
     /// Sizes of the journal.
     pub journal: JournalConfig,
     /// Age at which a segment is ingested though it is not full, in milliseconds.
     pub seal_after_ms: u64,
-    /// Where the tenure of the journal is kept, if the store is a database.
-    pub tenure_file: PathBuf,
     /// For the lanes, if the store is a database.
     pub database: DatabaseConfig,
     /// What to do with sends while the store is away.
@@ -149,9 +147,9 @@ pub enum StartError {
     /// The store.
     #[error("the store does not answer: {0}")]
     Store(#[from] storage::StoreError),
-    /// The file that says whose the journal is.
+    /// The data folder.
     #[error(transparent)]
-    Tenure(#[from] TenureError),
+    DataDir(#[from] DataDirError),
     /// The journal's batches, or the store.
     #[error(transparent)]
     TakeOver(#[from] TakeOverError),
@@ -337,8 +335,9 @@ impl Node {
         let ended = Arc::new(AtomicBool::new(false));
         let mailboxes: Arc<[_]> = (0..config.cores).map(|_| Mailbox::new()).collect::<io::Result<Vec<_>>>()?.into();
 
-        let fence = tenure::take_over(&*store, &config.tenure_file, &config.journal_dir, journal.batches)?;
-        let folder = JournalFolder::open(&config.journal_dir, config.journal.segment_bytes)?;
+        let held = Held { batches: journal.batches, lanes: &journal.lanes, extent: Extent::Whole };
+        let fence = tenure::take_over(&*store, &config.data, held)?;
+        let folder = JournalFolder::open(&config.data.journal(), config.journal.segment_bytes)?;
         let world = World {
             folder,
             store: Arc::clone(&store),
@@ -348,16 +347,8 @@ impl Node {
             ended: Arc::clone(&ended),
         };
         let next = world.recover(journal)?;
-        if kind == Kind::Database {
-            // A name is of one database: elsewhere the same fences may count another time.
-            let last = pollster::block_on(store.tenure())?.map(|last| last.holder);
-            let holder = tenure::load(&config.tenure_file)?
-                .map(|own| own.holder)
-                .filter(|own| Some(*own) == last)
-                .unwrap_or_else(tenure::new_holder);
-            pollster::block_on(store.begin(fence, holder))?;
-            tenure::save(&config.tenure_file, Tenure { holder, fence })?;
-        }
+        config.data.upgrade()?;
+        tenure::begin(&*store, &config.data, fence)?;
         let mut writer = Writer::new(config.journal, next);
         let mut files = HashMap::new();
         // All that are wanted: sends are admitted from the first one on.

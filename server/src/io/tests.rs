@@ -20,9 +20,10 @@ use proto_spec::{
 };
 use storage::{
     BatchId, Fence, Kind, LaneId, MemoryStore, Run, Store, StoreError,
+    fold::Sorted,
     journal::JournalConfig,
     schema::Key,
-    store::{Range, Rows},
+    store::{Advanced, Holder, Range, Rows, Step, Tenure},
 };
 use tempfile::TempDir;
 
@@ -32,6 +33,7 @@ use crate::{
     auth::{Keys, SigningKey, generate_pem, mint},
     committer::OnStoreOutage,
     credentials::Credentials,
+    datadir::DataDir,
     logging,
     revocation::Revocations,
     shard::{Limits, Promise, Settings},
@@ -75,14 +77,13 @@ impl<S: Store> World<S> {
                 promise: Promise::Disk,
                 limits: Limits::OFF,
             },
-            journal_dir: dir.path().join("journal"),
+            data: Arc::new(DataDir::open(dir.path()).expect("a data folder")),
             journal: JournalConfig {
                 segment_bytes: 1024 * 1024,
                 journal_bytes_max: 8 * 1024 * 1024,
                 reserve_bytes: 64 * 1024,
             },
             seal_after_ms: 60_000,
-            tenure_file: dir.path().join("TENURE"),
             database: DatabaseConfig::default(),
             on_store_outage: OnStoreOutage::Accept,
             revocations: Revocations::default(),
@@ -96,7 +97,7 @@ impl<S: Store> World<S> {
 
     fn start(&mut self) {
         let keys = Keys::from_pem(self.pem.as_bytes()).unwrap();
-        let found = storage::journal::recover(&self.config.journal_dir).unwrap();
+        let found = storage::journal::recover(&self.config.data.journal()).unwrap();
         let (store, counters) = (Arc::clone(&self.store), Arc::new(Counters::new(self.config.cores)));
         let node = Node::start(&self.config, found, store, Credentials { keys, tls: None }, counters);
         self.node = Some(node.unwrap());
@@ -341,7 +342,7 @@ fn segments_that_the_batch_of_a_turn_may_not_fit_are_refused() {
     world.stop();
     world.config.journal.segment_bytes = 512 * 1024;
     let keys = Keys::from_pem(world.pem.as_bytes()).unwrap();
-    let found = storage::journal::recover(&world.config.journal_dir).unwrap();
+    let found = storage::journal::recover(&world.config.data.journal()).unwrap();
     let (store, counters) = (Arc::clone(&world.store), Arc::new(Counters::new(1)));
     let started = Node::start(&world.config, found, store, Credentials { keys, tls: None }, counters);
     let refused = started.unwrap_err();
@@ -465,6 +466,22 @@ impl Store for PanickingStore {
 
     async fn take_over(&self) -> Result<Fence, StoreError> {
         self.here().take_over().await
+    }
+
+    async fn advance(&self, fence: Fence, steps: &[Step], sorted: Sorted) -> Result<Advanced, StoreError> {
+        self.here().advance(fence, steps, sorted).await
+    }
+
+    async fn progress(&self) -> Result<Vec<(LaneId, BatchId)>, StoreError> {
+        self.here().progress().await
+    }
+
+    async fn tenure(&self) -> Result<Option<Tenure>, StoreError> {
+        self.here().tenure().await
+    }
+
+    async fn begin(&self, fence: Fence, holder: Holder) -> Result<(), StoreError> {
+        self.here().begin(fence, holder).await
     }
 }
 

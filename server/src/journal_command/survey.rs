@@ -14,7 +14,7 @@ use std::{
 
 use proto_spec::{Event, UserId};
 use storage::{
-    BatchId, LaneId, Record,
+    BatchId, LaneId, LaneSpans, Record,
     journal::{
         JournalError, JournalRecord, Lsn, SealedSegment, SegmentNumber, Torn,
         format::{SEGMENT_HEADER_BYTES, SegmentHeaderError, record_len},
@@ -35,6 +35,8 @@ pub(super) struct Survey {
     pub(super) torn: Option<Torn>,
     /// The first place that cannot be taken.
     pub(super) damage: Option<Damage>,
+    /// Which whole batches, by lane.
+    pub(super) lanes: LaneSpans,
     /// The places of the first and the last whole batch.
     pub(super) lsns: Option<(Lsn, Lsn)>,
     /// How many whole records, by kind.
@@ -80,6 +82,7 @@ pub(super) fn survey(folder: &Path) -> Result<Survey, JournalError> {
         empty: Vec::new(),
         torn: None,
         damage: None,
+        lanes: LaneSpans::default(),
         lsns: None,
         kinds: BTreeMap::new(),
         bytes: 0,
@@ -150,7 +153,7 @@ impl Survey {
             let segment = self.whole[index].clone();
             let mut offset = SEGMENT_HEADER_BYTES;
             let mut batches = segment.read()?;
-            while let Some(JournalRecord { lsn, payload, .. }) = batches.next_record()? {
+            while let Some(JournalRecord { lsn, lane, batch, payload, .. }) = batches.next_record()? {
                 let understood: Result<Vec<_>, _> =
                     records(payload).map(|record| record.map(|r| kind_of(&r))).collect();
                 let kinds = match understood {
@@ -167,6 +170,7 @@ impl Survey {
                 for kind in kinds {
                     *self.kinds.entry(kind).or_default() += 1;
                 }
+                self.lanes.add(lane, batch);
                 self.lsns = Some((self.lsns.map_or(lsn, |(first, _)| first), lsn));
                 let len = record_len(payload.len()) as u64;
                 self.bytes += len;

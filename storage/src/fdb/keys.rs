@@ -8,25 +8,23 @@
 
 use std::ops::Range;
 
+pub(super) use crate::own::{parse_progress, parse_tenure, put_progress, put_tenure};
 use crate::{
-    record::{BatchId, LaneId},
+    own::{self, PROGRESS, TABLE as OWN, TENURE},
+    record::LaneId,
     schema::Key,
-    store::{Fence, Holder, StoreError, Tenure},
+    store::{Fence, StoreError},
 };
 
 /// Most bytes of a prefix: it is in every key, so each of its bytes is stored millions of times.
 pub const PREFIX_BYTES_MAX: usize = 32;
 
-/// The table of the backend's own rows.
-const OWN: u8 = 0;
 /// The byte after the prefix is below this in every key; those of a prefix are not.
 const TABLES_END: u8 = b'!';
 
-// In the table of own rows.
+// In the table of own rows, beside those of `own`.
 const FORMAT: u8 = 1;
 const FENCE: u8 = 2;
-const TENURE: u8 = 3;
-const PROGRESS: u8 = 4;
 
 /// Makes and reads the keys under one prefix.
 #[derive(Clone, Debug)]
@@ -60,7 +58,7 @@ impl Keys {
 
     /// The way back from [`Keys::row`].
     pub(super) fn parse_row(&self, bytes: &[u8]) -> Result<Key, StoreError> {
-        bytes.strip_prefix(&*self.prefix).and_then(Key::from_bytes).ok_or_else(|| damaged("a key", bytes))
+        bytes.strip_prefix(&*self.prefix).and_then(Key::from_bytes).ok_or_else(|| own::damaged("a key", bytes))
     }
 
     pub(super) fn format(&self) -> Vec<u8> {
@@ -88,7 +86,7 @@ impl Keys {
     pub(super) fn parse_progress(&self, bytes: &[u8]) -> Result<LaneId, StoreError> {
         let lane = bytes.strip_prefix(&*self.prefix).and_then(|own| own.strip_prefix(&[OWN, PROGRESS]));
         let lane = lane.and_then(|lane| lane.try_into().ok()).map(u16::from_be_bytes);
-        lane.map(LaneId).ok_or_else(|| damaged("the key of a lane's progress", bytes))
+        lane.map(LaneId).ok_or_else(|| own::damaged("the key of a lane's progress", bytes))
     }
 }
 
@@ -97,7 +95,7 @@ pub(super) fn put_format(version: u32) -> [u8; 4] {
 }
 
 pub(super) fn parse_format(bytes: &[u8]) -> Result<u32, StoreError> {
-    bytes.try_into().map(u32::from_be_bytes).map_err(|_| damaged("the format version", bytes))
+    bytes.try_into().map(u32::from_be_bytes).map_err(|_| own::damaged("the format version", bytes))
 }
 
 pub(super) fn put_fence(fence: Fence) -> [u8; 8] {
@@ -106,40 +104,7 @@ pub(super) fn put_fence(fence: Fence) -> [u8; 8] {
 
 /// Nobody has taken over yet if there is no row.
 pub(super) fn parse_fence(bytes: Option<&[u8]>) -> Result<Fence, StoreError> {
-    number(bytes, "the fence").map(Fence)
-}
-
-pub(super) fn put_progress(batch: BatchId) -> [u8; 8] {
-    batch.0.to_be_bytes()
-}
-
-/// No batch is in the store if there is no row.
-pub(super) fn parse_progress(bytes: Option<&[u8]>) -> Result<BatchId, StoreError> {
-    number(bytes, "a lane's progress").map(BatchId)
-}
-
-pub(super) fn put_tenure(tenure: Tenure) -> [u8; 24] {
-    let mut bytes = [0; 24];
-    bytes[..16].copy_from_slice(&tenure.holder.0.to_be_bytes());
-    bytes[16..].copy_from_slice(&tenure.fence.0.to_be_bytes());
-    bytes
-}
-
-pub(super) fn parse_tenure(bytes: &[u8]) -> Result<Tenure, StoreError> {
-    let parse = |(holder, fence): (&[u8; 16], &[u8])| {
-        let (holder, fence) = (u128::from_be_bytes(*holder), u64::from_be_bytes(fence.try_into().ok()?));
-        Some(Tenure { holder: Holder(holder), fence: Fence(fence) })
-    };
-    bytes.split_first_chunk().and_then(parse).ok_or_else(|| damaged("the tenure", bytes))
-}
-
-fn number(bytes: Option<&[u8]>, what: &str) -> Result<u64, StoreError> {
-    let Some(bytes) = bytes else { return Ok(0) };
-    bytes.try_into().map(u64::from_be_bytes).map_err(|_| damaged(what, bytes))
-}
-
-fn damaged(what: &str, bytes: &[u8]) -> StoreError {
-    StoreError::Damaged { what: format!("{what} in the database is {}", bytes.escape_ascii()) }
+    own::number(bytes, "the fence").map(Fence)
 }
 
 #[cfg(test)]
@@ -147,7 +112,11 @@ mod tests {
     use proto_spec::{Seq, UserId};
 
     use super::*;
-    use crate::schema::RowKey;
+    use crate::{
+        record::BatchId,
+        schema::RowKey,
+        store::{Holder, Tenure},
+    };
 
     fn keys(prefix: &str) -> Keys {
         Keys::new(prefix).unwrap()

@@ -26,7 +26,7 @@ use super::{
     },
     writer::Sealed,
 };
-use crate::record::{BatchId, LaneId};
+use crate::record::{BatchId, LaneId, LaneSpans};
 
 /// Freed files that are kept for use as segments: a steady load turns over one or two, a burst leaves no more than this.
 const FREE_FILES_MAX: usize = 4;
@@ -338,6 +338,8 @@ pub struct Recovered {
     pub empty: Vec<SegmentNumber>,
     /// How many batches there are.
     pub batches: u64,
+    /// Which they are.
+    pub lanes: LaneSpans,
     /// Where the journal goes on.
     pub next: Position,
     /// A last group that was not written whole. Nothing of it was ever acknowledged.
@@ -373,6 +375,7 @@ pub fn recover(folder: &Path) -> Result<Recovered, JournalError> {
         segments: Vec::new(),
         empty: Vec::new(),
         batches: 0,
+        lanes: LaneSpans::default(),
         next: Position { segment: above_all, ..Position::default() },
         torn: None,
     };
@@ -396,6 +399,7 @@ impl Recovered {
             match walk.step(&segment.bytes[walk.offset as usize..]) {
                 Step::Record(record) => {
                     self.batches += 1;
+                    self.lanes.add(record.lane, record.batch);
                     self.next.lsn = record.lsn.next();
                 }
                 Step::End => break,

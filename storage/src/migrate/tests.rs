@@ -6,9 +6,10 @@ use super::*;
 use crate::{
     contract::block_on,
     embedded::{EmbeddedConfig, EmbeddedStore},
-    fold::Fold,
+    fold::{Fold, Sorted},
     memory::{CommitFault, MemoryStore},
-    record::{Batch, Record},
+    record::{Batch, BatchId, LaneId, Record},
+    store::{Advanced, Holder, Step, Tenure},
     testing::history,
 };
 
@@ -502,6 +503,22 @@ impl Store for Flaky {
 
     async fn take_over(&self) -> Result<Fence, StoreError> {
         self.store.take_over().await
+    }
+
+    async fn advance(&self, fence: Fence, steps: &[Step], sorted: Sorted) -> Result<Advanced, StoreError> {
+        self.store.advance(fence, steps, sorted).await
+    }
+
+    async fn progress(&self) -> Result<Vec<(LaneId, BatchId)>, StoreError> {
+        self.store.progress().await
+    }
+
+    async fn tenure(&self) -> Result<Option<Tenure>, StoreError> {
+        self.store.tenure().await
+    }
+
+    async fn begin(&self, fence: Fence, holder: Holder) -> Result<(), StoreError> {
+        self.store.begin(fence, holder).await
     }
 }
 

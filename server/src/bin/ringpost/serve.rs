@@ -48,6 +48,7 @@ pub(crate) fn serve(arguments: &ServeArguments) -> anyhow::Result<()> {
         Some(_) => DataDir::open(&config.data_dir)?,
         None => DataDir::open_with_key(&config.data_dir)?,
     };
+    let data = Arc::new(data);
     if arguments.tls_self_signed {
         certificate::create_if_missing(&config.tls.cert_file, &config.tls.key_file, &own_names())?;
     }

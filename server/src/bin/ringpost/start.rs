@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, anyhow};
 use server::{
     audit::Audit,
-    backend::{UseStore, forget_tenure, with_history},
+    backend::{UseStore, with_history},
     config::{Ack, Backend, Config},
     credentials::Credentials,
     datadir::DataDir,
@@ -14,7 +14,6 @@ use server::{
     limits::UNCOMMITTED_BYTES_MAX,
     revocation::Revocations,
     shard::{Promise, Settings},
-    tenure::TENURE_FILE,
 };
 use storage::{
     IngestError, Store,
@@ -24,7 +23,7 @@ use storage::{
 /// The node that a configuration describes.
 pub(crate) fn start_node(
     config: &Config,
-    data: &DataDir,
+    data: &Arc<DataDir>,
     credentials: Credentials,
     revocations: Revocations,
     audit: Audit,
@@ -39,9 +38,6 @@ pub(crate) fn start_node(
     let found = found.with_context(in_data)?;
     // Told before the store is opened: that may take its time, too.
     counters.journal.recovery_segments.set(found.segments.len() as u64);
-    if config.store.backend == Backend::Embedded && found.batches == 0 {
-        forget_tenure(data)?;
-    }
     let mut journal = JournalConfig {
         segment_bytes: config.journal.segment_bytes,
         journal_bytes_max: config.journal.bytes_max,
@@ -71,10 +67,9 @@ pub(crate) fn start_node(
             },
             limits: config.limits.of_shards(),
         },
-        journal_dir: data.journal(),
+        data: Arc::clone(data),
         journal,
         seal_after_ms: config.seal_after_ms(),
-        tenure_file: data.path().join(TENURE_FILE),
         database: DatabaseConfig {
             lanes: database.lanes,
             slow_after_ms: database.slow_after_ms,
