@@ -207,8 +207,11 @@ impl EmbeddedStore {
             engine => engine.is_none(),
         };
         if !is_closed {
-            // While the disk takes no writes, the engine that is there answers reads as well as a new one would.
-            probe(&self.folder).map_err(|error| unavailable(&self.folder, &error))?;
+            // While the disk takes no writes, the engine that is there answers reads as well as a new one would. But if it is full, what
+            // this one keeps may be what fills it, and to open another one takes no room.
+            probe(&self.folder)
+                .or_else(|error| if is_full(&error) && self.leftover_bytes() > 0 { Ok(()) } else { Err(error) })
+                .map_err(|error| unavailable(&self.folder, &error))?;
         }
         check_used(&self.folder)?;
         let mut engine = self.engine.write();
@@ -219,6 +222,15 @@ impl EmbeddedStore {
             self.suspect.store(false, Ordering::Release);
         }
         Ok(())
+    }
+
+    /// Bytes of tables that are not part of the tree (any more): of a merge or an ingestion that failed, and those that were merged, which the
+    /// engine keeps for readers that there may be. An engine that is opened removes them.
+    fn leftover_bytes(&self) -> u64 {
+        let tables = tables_folder(&self.folder);
+        let bytes = |name: String| fs::metadata(tables.join(name)).map_or(0, |table| table.len());
+        let on_disk: u64 = names(&tables).map_or(0, |tables| tables.into_iter().map(bytes).sum());
+        on_disk.saturating_sub(self.disk_bytes())
     }
 
     /// Commits both runs as one. `own` has rows of the store itself, which stand before all others.
@@ -430,8 +442,11 @@ pub fn was_made(folder: &Path) -> bool {
 /// Whether there are rows in the store of this folder.
 #[must_use]
 pub fn has_rows(folder: &Path) -> bool {
-    let tables = folder.join(ENGINE_FOLDER).join(KEYSPACES_FOLDER).join(ROWS_FOLDER).join("tables");
-    names(&tables).is_ok_and(|tables| !tables.is_empty())
+    names(&tables_folder(folder)).is_ok_and(|tables| !tables.is_empty())
+}
+
+fn tables_folder(folder: &Path) -> PathBuf {
+    folder.join(ENGINE_FOLDER).join(KEYSPACES_FOLDER).join(ROWS_FOLDER).join("tables")
 }
 
 /// Makes a new folder, or checks that an old one is of this version, without changing anything that was ever used.
@@ -581,10 +596,11 @@ fn closed() -> StoreError {
 
 fn unavailable(folder: &Path, error: &io::Error) -> StoreError {
     let reason = format!("{}: {error}", folder.display());
-    match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StoreError::Full { reason },
-        _ => StoreError::Unavailable { reason },
-    }
+    if is_full(error) { StoreError::Full { reason } } else { StoreError::Unavailable { reason } }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 fn opening(folder: &Path, error: &fjall::Error) -> StoreError {

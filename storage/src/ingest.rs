@@ -61,6 +61,16 @@ pub enum IngestError {
 }
 
 impl IngestError {
+    /// Whether there is no room: the same will work when there is.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        match self {
+            Self::Store(error) => error.is_full(),
+            Self::Journal(error) => error.is_full(),
+            Self::Batch { .. } => false,
+        }
+    }
+
     /// Whether trying the same again may succeed. It is never harmful.
     #[must_use]
     pub const fn is_retryable(&self) -> bool {

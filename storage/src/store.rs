@@ -273,6 +273,14 @@ impl StoreError {
     }
 }
 
+impl StoreError {
+    /// Whether there is no room: the same will work when there is.
+    #[must_use]
+    pub const fn is_full(&self) -> bool {
+        matches!(self, Self::Full { .. })
+    }
+}
+
 impl From<CodecError> for StoreError {
     fn from(error: CodecError) -> Self {
         Self::Damaged { what: error.to_string() }

@@ -72,6 +72,8 @@ struct State {
     /// Syncs that were done, for whoever wants to know that they come here.
     synced: u64,
     is_on: bool,
+    /// Bytes that all files together may take.
+    bytes_max: u64,
     owner: (u32, u32),
     /// Folders that are being listed, by handle.
     listings: HashMap<u64, Vec<(String, Number)>>,
@@ -105,6 +107,7 @@ impl Disk {
             met: 0,
             synced: 0,
             is_on: true,
+            bytes_max: u64::MAX,
             owner,
             listings: HashMap::new(),
             next_listing: 0,
@@ -144,9 +147,24 @@ impl Disk {
         state.met = 0;
     }
 
+    /// From now on there is room for so many bytes more, and for those of files that are removed.
+    pub fn leave_room(&self, bytes: u64) {
+        let mut state = self.shared.state.lock();
+        state.bytes_max = state.tree.allocated() + bytes;
+    }
+
+    /// Bytes of all files.
+    #[must_use]
+    pub fn used(&self) -> u64 {
+        self.shared.state.lock().tree.allocated()
+    }
+
     /// Nothing goes wrong any more.
     pub fn heal(&self) {
-        self.shared.state.lock().rules.clear();
+        let mut state = self.shared.state.lock();
+        state.rules.clear();
+        state.bytes_max = u64::MAX;
+        drop(state);
         self.shared.changed.notify_all();
     }
 
@@ -267,7 +285,13 @@ impl State {
         let in_place = content.writable_in_place(offset, bytes);
         let faults = [Fault::Write, Fault::FullForAll, Fault::Full];
         let relevant = if in_place < bytes { &faults[..] } else { &faults[..2] };
+        let is_limited = in_place < bytes && self.bytes_max < u64::MAX;
+        let room = if is_limited { self.bytes_max.saturating_sub(self.tree.allocated()) } else { u64::MAX };
         match self.meets(number, relevant) {
+            None if room < bytes - in_place + 2 * tree::BLOCK_BYTES as u64 => match in_place {
+                0 => Err(Errno::ENOSPC),
+                in_place => Ok(in_place),
+            },
             None => Ok(bytes),
             Some(Fault::Full) if in_place > 0 => Ok(in_place),
             Some(Fault::Full | Fault::FullForAll) => Err(Errno::ENOSPC),

@@ -3,7 +3,7 @@
 use std::{thread, time::Duration};
 
 use proto_spec::{ClientFrame, Direction, RequestId, Resume, Seq};
-use rand::{SeedableRng as _, rngs::StdRng};
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use server::config::AdminListen;
 use tests::{
     DEADLINE,
@@ -154,6 +154,54 @@ fn without_room_sends_are_refused_reads_go_on_and_with_room_all_is_accepted_and_
     let mut recipient = connected(&installation, 2, 9);
     recipient.step_until("everything is there", |recipient| recipient.received().len() as u64 == writer.sent());
     writer.connect(address, Resume::After(Seq(writer.position)));
+    server.stop();
+}
+
+#[test]
+fn a_start_on_a_full_disk_gives_back_what_the_journal_keeps_spare_and_serves() {
+    let Some((mut installation, disk)) = on_a_disk() else { return };
+    // Nothing is sealed: all of it is in the journal, and a segment is kept spare.
+    installation.config.journal.seal_after_ms = 600_000;
+    let server = installation.start();
+    let mut writer = connected(&installation, 1, 1);
+    // Nothing that compresses: the store needs room for it.
+    let mut rng = StdRng::seed_from_u64(rand::random());
+    for _ in 0..60 {
+        let text: String = (0..4_000).map(|_| char::from(rng.random_range(b' '..=b'~'))).collect();
+        writer.say(2, &text);
+    }
+    writer.step_until("all is accepted", |writer| writer.unanswered() == 0);
+    server.kill();
+    disk.leave_room(0);
+    let server = installation.start();
+    wait_until("it is logged", || server.logged().contains("has given back segments that it kept spare"));
+    assert_eq!(reads(&mut installation.login(2, 1, Resume::Live)), 5);
+    disk.heal();
+    writer.connect(installation.config.listen, Resume::Stored);
+    writer.say(2, "with room");
+    writer.step_until("it is accepted", |writer| writer.unanswered() == 0);
+    server.stop();
+}
+
+#[test]
+fn a_start_without_room_for_a_segment_serves_reads_and_takes_sends_when_there_is_room() {
+    let Some((mut installation, disk)) = on_a_disk() else { return };
+    let server = installation.start();
+    let mut writer = connected(&installation, 1, 1);
+    writer.say(2, "before");
+    writer.step_until("it is accepted", |writer| writer.unanswered() == 0);
+    wait_until("all is in the store", || server.metrics()["ringpost_journal_ingest_seconds_count"] > 0.0);
+    server.kill();
+    // So that those that are there will not do.
+    installation.config.journal.segment_bytes = 4 * 1024 * 1024;
+    disk.leave_room(200 * 1024);
+    let server = installation.start();
+    assert_eq!(reads(&mut installation.login(2, 1, Resume::Live)), 1);
+    let mut late = connected(&installation, 1, 2);
+    late.say(2, "after");
+    late.step_until("it is refused", |late| late.refused.contains_key("storage_full"));
+    disk.heal();
+    late.step_until("it is accepted", |late| late.unanswered() == 0);
     server.stop();
 }
 

@@ -186,3 +186,37 @@ fn a_power_cut_while_a_failed_commit_is_tried_again_harms_nothing() {
         }
     }
 }
+
+/// Text that does not compress.
+fn noise(rng: &mut StdRng, bytes: usize) -> String {
+    (0..bytes).map(|_| char::from(rng.random_range(b' '..=b'~'))).collect()
+}
+
+#[test]
+fn a_disk_that_is_full_of_what_the_engine_keeps_is_not_full_for_ever() {
+    let mut rng = rng();
+    let Some(trial) = Trial::new(&mut rng) else { return };
+    trial.disk.leave_room(256 * 1024);
+    let large = noise(&mut rng, 512 * 1024);
+    // What of it has been written stays beside the tree, and leaves room for nothing.
+    let full = trial.commit([(4, &large)]);
+    assert!(matches!(full, Err(StoreError::Full { .. })), "{full:?}");
+    assert!(matches!(trial.commit([(4, &large)]), Err(StoreError::Full { .. })));
+    assert!(trial.has(["one", "two", ""]), "it is read meanwhile");
+    trial.commit_changes_when_healed();
+    trial.disk.heal();
+    trial.commit([(4, &large)]).unwrap();
+    assert!(trial.lose_power().is_changed());
+}
+
+#[test]
+fn a_store_is_opened_and_read_on_a_disk_that_takes_nothing() {
+    let Some(trial) = Trial::new(&mut rng()) else { return };
+    trial.disk.fail("store", Fault::FullForAll);
+    let Trial { store, disk, folder, .. } = trial;
+    drop(store);
+    let store = open(&disk).unwrap();
+    assert_eq!(block_on(store.get(&key(1))).unwrap().as_deref(), Some(&b"one"[..]));
+    assert!(matches!(block_on(store.take_over()), Err(StoreError::Full { .. } | StoreError::Unknown { .. })));
+    drop((store, disk, folder));
+}

@@ -75,6 +75,29 @@ pub(super) fn prepare(folder: &JournalFolder, number: SegmentNumber) -> Result<(
     opened(folder.prepare(number)?)
 }
 
+/// Does something that takes room. If the disk has none, it is done again when the journal has given back what it keeps spare.
+pub(super) fn with_room<T, E>(
+    folder: &JournalFolder,
+    empty: &[SegmentNumber],
+    is_full: impl Fn(&E) -> bool,
+    mut work: impl FnMut() -> Result<T, E>,
+) -> Result<T, E> {
+    match work() {
+        Err(error) if is_full(&error) => match folder.give_back(empty) {
+            Ok(0) => Err(error),
+            Ok(bytes) => {
+                warn!(bytes, "the disk has no room: the journal has given back segments that it kept spare");
+                work()
+            }
+            Err(failed) => {
+                warn!(error = %failed, "the disk has no room, and the journal could not give back what it keeps spare");
+                Err(error)
+            }
+        },
+        done => done,
+    }
+}
+
 fn opened(Prepared { path, salt }: Prepared) -> Result<(Salt, File), JournalError> {
     let file = open(&path).map_err(|source| JournalError::Io { action: "open", path, source })?;
     Ok((salt, file))
@@ -191,7 +214,9 @@ impl<S: Store> World<S> {
         let mut told = Instant::now();
         // One by one, in small runs: what is done is done if the next one fails, or the process ends.
         for (done, segment) in (1..).zip(&segments) {
-            self.ingest_and_free(segment, RECOVERY_RUN_BYTES_MAX, &mut None)?;
+            let mut committed = None;
+            let bring_in = || self.ingest_and_free(segment, RECOVERY_RUN_BYTES_MAX, &mut committed);
+            with_room(&self.folder, &empty, IngestError::is_full, bring_in)?;
             journal.recovery_segments_done.set(done);
             if told.elapsed() >= Duration::from_millis(RECOVERY_LOG_MS) {
                 told = Instant::now();

@@ -22,10 +22,10 @@ use storage::{
 };
 use thiserror::Error;
 use tokio::sync::Notify;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::{
-    background::{self, World},
+    background::{self, World, with_room},
     capacity::Capacity,
     clock::Clock,
     commit::Commit,
@@ -336,8 +336,9 @@ impl Node {
         let mailboxes: Arc<[_]> = (0..config.cores).map(|_| Mailbox::new()).collect::<io::Result<Vec<_>>>()?.into();
 
         let held = Held { batches: journal.batches, lanes: &journal.lanes, extent: Extent::Whole };
-        let fence = tenure::take_over(&*store, &config.data, held)?;
         let folder = JournalFolder::open(&config.data.journal(), config.journal.segment_bytes)?;
+        let take_over = || tenure::take_over(&*store, &config.data, held);
+        let fence = with_room(&folder, &journal.empty, TakeOverError::is_full, take_over)?;
         let world = World {
             folder,
             store: Arc::clone(&store),
@@ -348,14 +349,24 @@ impl Node {
         };
         let next = world.recover(journal)?;
         config.data.upgrade()?;
-        tenure::begin(&*store, &config.data, fence)?;
+        let begin = || tenure::begin(&*store, &config.data, fence);
+        with_room(&world.folder, &[], TakeOverError::is_full, begin)?;
         let mut writer = Writer::new(config.journal, next);
         let mut files = HashMap::new();
-        // All that are wanted: sends are admitted from the first one on.
-        while let Some(segment) = writer.wants_segment() {
-            let (salt, file) = background::prepare(&world.folder, segment)?;
-            files.insert(segment, file);
-            writer.add_segment(segment, salt);
+        // Prepare every spare now, so that the first send is admitted. Without room for them reads are served.
+        let mut has_room = true;
+        while has_room && let Some(segment) = writer.wants_segment() {
+            match background::prepare(&world.folder, segment) {
+                Ok((salt, file)) => {
+                    files.insert(segment, file);
+                    writer.add_segment(segment, salt);
+                }
+                Err(error) if error.is_full() => {
+                    warn!(%segment, %error, "the disk has no room for the journal: sends are refused until it has");
+                    has_room = false;
+                }
+                Err(error) => return Err(error.into()),
+            }
         }
 
         let open = |address| listen(address).map_err(|error| StartError::Listen { address, error });
@@ -375,7 +386,10 @@ impl Node {
             }
             Kind::Database => Reads::Tasks(Database::new(&store, fence, config.database.reads_max)),
         };
-        let committer = Committer::new(writer, topology, promise, config.seal_after_ms, config.on_store_outage);
+        let mut committer = Committer::new(writer, topology, promise, config.seal_after_ms, config.on_store_outage);
+        if !has_room {
+            committer.prepare_failed(0, true);
+        }
         let commit = Some(Commit::new(committer, files, channels, Arc::clone(&counters)));
 
         let shared = Arc::new(Shared {

@@ -198,6 +198,27 @@ impl JournalFolder {
         self.sync()
     }
 
+    /// Gives freed files, and these segments without records, back to a disk that has no room. How many bytes that were.
+    ///
+    /// # Errors
+    /// A refusal of the operating system; a retry may succeed.
+    pub fn give_back(&self, empty: &[SegmentNumber]) -> Result<u64, JournalError> {
+        let mut bytes = 0;
+        for file in list(&self.path)? {
+            let is_spare = match file.state {
+                FileState::Free => true,
+                FileState::Segment => empty.contains(&file.number),
+                FileState::New => false,
+            };
+            if is_spare {
+                fs::remove_file(&file.path).map_err(during("remove", &file.path))?;
+                bytes += file.bytes;
+            }
+        }
+        self.sync()?;
+        Ok(bytes)
+    }
+
     fn reusable(&self) -> Result<Option<PathBuf>, JournalError> {
         for file in list(&self.path)?.into_iter().filter(|file| file.state == FileState::Free) {
             // The size of segments may have been configured anew.

@@ -17,7 +17,7 @@ use rand::{Rng, RngExt as _};
 const SECTOR_BYTES: usize = 512;
 
 /// The unit of sharing between what is seen and what is durable: a page.
-const BLOCK_BYTES: usize = 4096;
+pub(super) const BLOCK_BYTES: usize = 4096;
 
 type Block = Arc<[u8; BLOCK_BYTES]>;
 
@@ -110,6 +110,22 @@ impl Tree {
         if let Some(node) = self.node(number) {
             node.place = (folder, name.to_owned());
         }
+    }
+
+    /// Bytes that all files take that have a name or are open.
+    pub(super) fn allocated(&self) -> u64 {
+        let is_folder = |node: &&Node| matches!(node.kind, Kind::Folder(_));
+        let named = self.nodes.values().filter(is_folder).flat_map(|node| match &node.kind {
+            Kind::Folder(names) => names.entries.values().copied().collect(),
+            Kind::File(_) => Vec::new(),
+        });
+        let open = self.nodes.iter().filter(|(_, node)| node.open > 0).map(|(number, _)| *number);
+        let taken: BTreeSet<Number> = named.chain(open).collect();
+        let bytes = |number| match self.nodes.get(number).map(|node| &node.kind) {
+            Some(Kind::File(content)) => content.allocated(),
+            Some(Kind::Folder(_)) | None => 0,
+        };
+        taken.iter().map(bytes).sum()
     }
 
     /// From the root, such as `data/journal/7`; empty for the root.
