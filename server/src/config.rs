@@ -468,6 +468,23 @@ mod tests {
     }
 
     #[test]
+    fn defaults_follow_the_memory_and_what_a_file_says_does_not() {
+        const MIB: u64 = super::MIB;
+        let fit = |text: &str, mib: u64| {
+            let mut draft = Draft::parse(text, Path::new("x.toml"));
+            draft.fit(mib * MIB);
+            let Config { journal, store, limits, .. } = draft.finish().unwrap();
+            [journal.segment_bytes, journal.bytes_max, store.cache_bytes, limits.core_memory_bytes].map(|b| b / MIB)
+        };
+        assert_eq!(fit("cores = 2", 512), [8, 64, 32, 16]);
+        assert_eq!(fit("cores = 2", 8192), [64, 1024, 256, 256], "as in the example");
+        let said = "cores = 2\n[journal]\nsegment_bytes = 67108864\n[limits]\ncore_memory_bytes = 0";
+        assert_eq!(fit(said, 512), [64, 192, 32, 0], "three segments of the size that was set");
+        let said = "[journal]\nbytes_max = \"1 GiB\"\n[store]\ncache_bytes = \"256 MiB\"";
+        assert_eq!(fit(said, 512)[1..3], [1024, 256]);
+    }
+
+    #[test]
     fn the_example_is_exactly_the_defaults() {
         assert_eq!(parse(EXAMPLE).unwrap(), Config::default());
         assert_eq!(parse("").unwrap(), Config::default());

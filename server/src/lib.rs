@@ -23,6 +23,7 @@ pub mod keyfile;
 pub mod lanes;
 pub mod limits;
 pub mod logging;
+pub mod memory;
 pub mod metrics;
 pub mod migrate_command;
 pub mod operator;

@@ -22,7 +22,11 @@ use super::{
     key::{Found, Key, Refusal, Slot},
     syntax, unknown,
 };
-use crate::{datadir, limits::SMALL_FILE_BYTES_MAX};
+use crate::{
+    datadir,
+    limits::{JOURNAL_SEGMENTS_MIN, SMALL_FILE_BYTES_MAX},
+    memory::Fitting,
+};
 
 /// What of a value is shown: the beginning tells which one it is.
 const SHOWN_CHARS_MAX: usize = 60;
@@ -166,6 +170,28 @@ impl Draft {
             let reason = reason(name, refusal, |value| format!("{flag} {}", value.trim_matches('"')));
             let subject = format!("{flag} {}", if text.is_empty() { "\"\"" } else { &text });
             self.problems.push(Problem { key: name, place: Place::Flag(flag), subject, reason });
+        }
+    }
+
+    /// Lets the defaults of what takes memory follow how much there is: those of keys that nobody has set.
+    pub fn fit(&mut self, memory_bytes: u64) {
+        let Fitting { segment_bytes, journal_bytes_max, cache_bytes, core_memory_bytes } =
+            Fitting::into(memory_bytes, self.config.cores());
+        let Config { journal, store, limits, .. } = &mut self.config;
+        for (name, value, fitting) in [
+            ("journal.segment_bytes", &mut journal.segment_bytes, segment_bytes),
+            ("journal.bytes_max", &mut journal.bytes_max, journal_bytes_max),
+            ("store.cache_bytes", &mut store.cache_bytes, cache_bytes),
+            ("limits.core_memory_bytes", &mut limits.core_memory_bytes, core_memory_bytes),
+        ] {
+            if !self.places.contains_key(name) {
+                *value = fitting;
+            }
+        }
+        // Segments of a size that somebody has set must fit.
+        if !self.places.contains_key("journal.bytes_max") {
+            let needed = journal.segment_bytes.saturating_mul(JOURNAL_SEGMENTS_MIN);
+            journal.bytes_max = journal.bytes_max.max(needed.min(Fitting::AMPLE.journal_bytes_max));
         }
     }
 

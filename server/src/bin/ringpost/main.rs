@@ -25,6 +25,7 @@ use server::{
     config::{Config, ConfigError, Draft},
     datadir::DataDir,
     logging::{self, LoggingError},
+    memory,
     operator::Wish,
     revocation::Subject,
 };
@@ -63,6 +64,9 @@ pub(crate) fn load_config(file: Option<&Path>, data_dir: Option<&Path>) -> Resul
     let mut draft = file.map_or_else(|| Ok(Draft::default()), Draft::load)?;
     if let Some(data_dir) = data_dir {
         draft.set("--data", "data_dir", data_dir.as_os_str());
+    }
+    if let Some(memory) = memory::available() {
+        draft.fit(memory.bytes);
     }
     draft.values()
 }

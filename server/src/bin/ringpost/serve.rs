@@ -18,7 +18,7 @@ use server::{
     credentials::{Credentials, CredentialsError},
     datadir::DataDir,
     io::{Counters, Node},
-    logging,
+    logging, memory,
     operator::{self, Operator},
     process::exit_at_once,
     revocation_file::RevocationFile,
@@ -78,6 +78,16 @@ pub(crate) fn serve(arguments: &ServeArguments) -> anyhow::Result<()> {
     let start = || start_node(&config, &data, credentials, revoked, auditing, counters);
     let node = start_unless_told_to_end(&runtime, &mut signals.ending, start)?;
     status.serves(node.directory());
+    if let Some(memory) = memory::available() {
+        tracing::info!(
+            memory = %memory,
+            journal_bytes_max = config.journal.bytes_max,
+            segment_bytes = config.journal.segment_bytes,
+            cache_bytes = config.store.cache_bytes,
+            core_memory_bytes = config.limits.core_memory_bytes,
+            "bounds of what takes memory"
+        );
+    }
     // Not every file system takes sockets, and everything else works without.
     let socket = operator::listen(data.path());
     let socket = socket.inspect_err(
@@ -126,6 +136,9 @@ fn read_config(arguments: &ServeArguments) -> Result<Config, ConfigError> {
     }
     if arguments.tls_self_signed {
         draft.make_certificate();
+    }
+    if let Some(memory) = memory::available() {
+        draft.fit(memory.bytes);
     }
     draft.finish()
 }
