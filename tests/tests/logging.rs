@@ -47,8 +47,8 @@ fn log_until_lines_are_lost(installation: &Installation, server: &Server) {
         writer.step_until("it is accepted", |writer| writer.unanswered() == 0);
         let sent = writer.sent();
         reader.step_until("it is there", |reader| reader.received().len() as u64 == sent);
-        // At the level `trace` each leaves two lines.
-        (0..200).for_each(|_| drop(installation.connect()));
+        // At the level `trace` each leaves a line.
+        (0..500).for_each(|_| installation.connect().bytes(b"GET / HTTP/1.1\r\n\r\n"));
         server.metrics()[LOST] > 0.0
     });
 }
