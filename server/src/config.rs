@@ -156,7 +156,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 7600)),
-            admin_listen: AdminListen::At(SocketAddr::from(([127, 0, 0, 1], 7601))),
+            admin_listen: AdminListen::Auto,
             allow_plain_tcp_beyond_loopback: false,
             data_dir: PathBuf::from("ringpost-data"),
             cores: 0,

@@ -13,7 +13,6 @@ mod survey;
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, BufWriter, ErrorKind, Write},
-    net::SocketAddr,
     ops::ControlFlow,
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
@@ -29,10 +28,10 @@ use storage::{
 use thiserror::Error;
 
 use crate::{
-    admin,
     backend::{BackendError, UseStore, with_history},
-    config::{AdminListen, Config},
+    config::Config,
     datadir::{DataDir, DataDirError},
+    operator,
     tenure::{Extent, Held, TakeOverError, take_over},
     utc::utc,
 };
@@ -85,13 +84,11 @@ pub enum JournalCommandError {
     /// The folder cannot be had.
     #[error(transparent)]
     DataDir(#[from] DataDirError),
-    /// Another process has the folder, and where the server's metrics should be nobody tells them.
-    #[error("{error}; if it is the server, ask it: {address} did not answer ({reason})")]
+    /// Another process has the folder, and it does not say how far it is.
+    #[error("{error}; it did not answer on admin.sock there ({reason}): it is no server, or one that is just starting")]
     Running {
         /// Which folder.
         error: DataDirError,
-        /// The admin endpoint of the configuration.
-        address: SocketAddr,
         /// Why it did not.
         reason: io::Error,
     },
@@ -141,17 +138,14 @@ pub enum JournalCommandError {
 /// # Errors
 /// The folder is in use, is none, or something in it cannot be read; or the journal is damaged and that matters to the action.
 pub fn run(action: &Action, config: &Config, now: SystemTime, out: &mut impl Write) -> Result<(), JournalCommandError> {
-    let data = match (DataDir::open_existing(&config.data_dir), action, config.admin_listen) {
-        (Ok(data), ..) => data,
-        (Err(error @ DataDirError::InUse { .. }), Action::Status, AdminListen::At(address)) => {
-            let metrics = admin::fetch(address, "/metrics").map_err(|reason| JournalCommandError::Running {
-                error,
-                address,
-                reason,
-            })?;
-            return say(out, &show::running(address, &metrics));
+    let data = match (DataDir::open_existing(&config.data_dir), action) {
+        (Ok(data), _) => data,
+        (Err(error @ DataDirError::InUse { .. }), Action::Status) => {
+            let metrics = operator::ask_metrics(&config.data_dir);
+            let metrics = metrics.map_err(|reason| JournalCommandError::Running { error, reason })?;
+            return say(out, &show::running(&metrics));
         }
-        (Err(error), ..) => return Err(error.into()),
+        (Err(error), _) => return Err(error.into()),
     };
     match action {
         Action::Status => status(&data, out),

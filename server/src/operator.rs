@@ -2,7 +2,7 @@
 //! open the socket (mode 0600) is the operator. It speaks the same small HTTP as the admin endpoint, one request a
 //! connection, one after the other.
 //!
-//! `GET /revocations` lists those in force; `POST /revocations?user=7&device=3` revokes; `DELETE` lifts. Without a device:
+//! `GET /metrics` is what the admin endpoint serves, wherever that is. `GET /revocations` lists those in force; `POST /revocations?user=7&device=3` revokes; `DELETE` lifts. Without a device:
 //! all of the user's.
 
 use std::{
@@ -42,6 +42,7 @@ use crate::{
 
 const SOCKET: &str = "admin.sock";
 const REVOCATIONS: &str = "/revocations";
+const METRICS: &str = "/metrics";
 
 /// A path of the socket that is short enough for the kernel, which takes 107 bytes, wherever the folder is. Good as long as the
 /// folder is open.
@@ -91,17 +92,18 @@ pub fn listen(data_dir: &Path) -> io::Result<Listening> {
 
 /// What the operator can change.
 #[derive(Debug)]
-pub struct Operator {
+pub struct Operator<M> {
     revocations: Mutex<RevocationFile>,
     controls: Controls,
     audit: Audit,
+    metrics: M,
 }
 
-impl Operator {
+impl<M: Fn() -> String + Send + Sync + 'static> Operator<M> {
     /// For a node that knows what the file says.
     #[must_use]
-    pub const fn new(revocations: RevocationFile, controls: Controls, audit: Audit) -> Self {
-        Self { revocations: Mutex::new(revocations), controls, audit }
+    pub const fn new(revocations: RevocationFile, controls: Controls, audit: Audit, metrics: M) -> Self {
+        Self { revocations: Mutex::new(revocations), controls, audit, metrics }
     }
 
     /// Serves until it is dropped.
@@ -134,7 +136,8 @@ impl Operator {
     fn respond(&self, request: &[u8], uid: u32) -> Vec<u8> {
         let (method, subject) = match parse_request(request) {
             Ok((method, REVOCATIONS, query)) => (method, parse_subject(query)),
-            Ok(_) => return response("404 Not Found", TEXT, "there is /revocations\n"),
+            Ok(("GET", METRICS, _)) => return response("200 OK", TEXT, &(self.metrics)()),
+            Ok(_) => return response("404 Not Found", TEXT, "there are /revocations and /metrics\n"),
             Err(response) => return response,
         };
         match (method, subject) {
@@ -249,12 +252,11 @@ impl Wish {
             let device = device.map(|device| format!("&device={device}")).unwrap_or_default();
             format!("{REVOCATIONS}?user={user}{device}")
         };
-        let line = match self {
+        match self {
             Self::List => format!("GET {REVOCATIONS}"),
             Self::Revoke(subject) => format!("POST {}", target(subject)),
             Self::Lift(subject) => format!("DELETE {}", target(subject)),
-        };
-        format!("{line} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        }
     }
 }
 
@@ -263,11 +265,23 @@ impl Wish {
 /// # Errors
 /// It does not answer, or does not do it.
 pub fn ask(data_dir: &Path, wish: Wish) -> io::Result<String> {
+    request(data_dir, &wish.request())
+}
+
+/// Asks the server that uses the folder for its metrics; blocks.
+///
+/// # Errors
+/// It does not answer.
+pub fn ask_metrics(data_dir: &Path) -> io::Result<String> {
+    request(data_dir, &format!("GET {METRICS}"))
+}
+
+fn request(data_dir: &Path, line: &str) -> io::Result<String> {
     let mut stream = UnixStream::connect(path_in(&File::open(data_dir)?))?;
     let patience = Some(Duration::from_millis(OPERATOR_ANSWER_MS));
     stream.set_read_timeout(patience)?;
     stream.set_write_timeout(patience)?;
-    stream.write_all(wish.request().as_bytes())?;
+    stream.write_all(format!("{line} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").as_bytes())?;
     let mut answer = String::new();
     stream.take(2 * REVOCATIONS_FILE_BYTES_MAX).read_to_string(&mut answer)?;
     match answer.split_once("\r\n\r\n") {

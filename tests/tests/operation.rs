@@ -2,7 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that can not run has failed")]
 
 use std::{
-    collections::BTreeSet, fs, os::unix::fs::FileExt as _, path::Path, process::Command, thread, time::Duration,
+    collections::BTreeSet, fs, net::TcpListener, os::unix::fs::FileExt as _, path::Path, process::Command, thread,
+    time::Duration,
 };
 
 use proto_spec::{ClientFrame, ErrorCode, Resume, Seq, ServerFrame, limits::TEXT_BYTES_MAX};
@@ -135,7 +136,7 @@ fn a_restart_with_another_number_of_cores_keeps_everything() {
 #[test]
 fn a_start_waits_for_an_address_that_becomes_free() {
     let mut installation = installation();
-    let holder = std::net::TcpListener::bind(installation.config.listen).unwrap();
+    let holder = TcpListener::bind(installation.config.listen).unwrap();
     installation.config.listen = holder.local_addr().unwrap();
     let mut server = installation.spawn();
     wait_until("it waits", || installation.log().contains("the address is in use"));
@@ -302,7 +303,8 @@ fn a_running_server_is_asked_for_the_status_of_its_journal() {
     let mut writer = connected(&installation, 1, 1);
     say_one_by_one(&mut writer, 2, &["one", "two"]);
     let mut config = installation.config.clone();
-    config.admin_listen = AdminListen::At(server.admin());
+    // It is asked in its folder.
+    config.admin_listen = AdminListen::Off;
     let file = installation.folder().join("asks.toml");
     fs::write(&file, config.to_toml()).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_tested-ringpost"));
@@ -377,5 +379,25 @@ fn a_hangup_reads_the_keys_again_and_leaves_them_when_they_can_not_be_used() {
     });
     let new = installation.login(1, 4, Resume::Stored);
     [old, kept, new].iter_mut().for_each(Connection::is_alive);
+    server.stop();
+}
+
+#[test]
+fn metrics_of_a_second_server_are_at_a_free_port_unless_it_was_told_which() {
+    // Taken, by this or by somebody else.
+    let _holder = TcpListener::bind(AdminListen::USUAL);
+    let mut installation = installation();
+    installation.config.admin_listen = AdminListen::Auto;
+    let server = installation.start();
+    assert_ne!(server.admin(), AdminListen::USUAL);
+    assert!(!server.metrics().is_empty());
+    assert!(server.logged().contains("--admin-listen gives them an address"), "{}", server.logged());
+    server.stop();
+    installation.more = vec!["--admin-listen", "127.0.0.1:7601"];
+    let (code, said) = installation.refused();
+    assert!(code == 1 && said.contains("admin_listen = 127.0.0.1:7601: ") && said.contains("auto"), "{said}");
+    installation.more = vec!["--admin-listen", "off"];
+    let server = installation.start();
+    assert!(!server.greeting().contains("/metrics"), "{}", server.greeting());
     server.stop();
 }

@@ -251,7 +251,7 @@ fn the_operators_socket_refuses_what_it_does_not_know_and_changes_nothing() {
     let server = installation.start();
     let long = format!("GET /{}", "x".repeat(limits::ADMIN_REQUEST_BYTES_MAX));
     for (request, status) in [
-        ("GET /metrics", "404"),
+        ("GET /nothing", "404"),
         ("PUT /revocations?user=7", "405"),
         ("POST /revocations", "400"),
         ("POST /revocations?user=07", "400"),

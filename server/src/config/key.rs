@@ -234,7 +234,8 @@ impl Slot<'_> {
             (Self::Address(value), _) => **value = address::parse(found)?,
             (Self::AddressOrNone(value), Found::Text(text)) if text.is_empty() => **value = None,
             (Self::AddressOrNone(value), _) => **value = Some(address::parse(found)?),
-            (Self::Admin(value), Found::Text(text)) if text.is_empty() => **value = AdminListen::Off,
+            (Self::Admin(value), Found::Text(text)) if text.is_empty() || text == "off" => **value = AdminListen::Off,
+            (Self::Admin(value), Found::Text(text)) if text == "auto" => **value = AdminListen::Auto,
             (Self::Admin(value), _) => **value = AdminListen::At(address::parse(found)?),
             (Self::Networks(value), Found::List(list)) => {
                 **value = list.iter().map(address::parse_network).collect::<Result<_, _>>()?;
@@ -280,7 +281,11 @@ impl Slot<'_> {
             }
             Self::Path { what, empty: None, .. } => format!("the path of {what}"),
             Self::Address(_) => "an IP address and a port".to_owned(),
-            Self::AddressOrNone(_) | Self::Admin(_) => "an IP address and a port, or \"\" for none".to_owned(),
+            Self::AddressOrNone(_) => "an IP address and a port, or \"\" for none".to_owned(),
+            Self::Admin(_) => format!(
+                "an IP address and a port, auto for {} or, if that is taken, a free port, or off for none",
+                AdminListen::USUAL
+            ),
             Self::Networks(_) => "a list of networks, each as address/bits".to_owned(),
             Self::Choice(value) => {
                 value.words().iter().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(" or ")
@@ -293,15 +298,13 @@ impl Slot<'_> {
         match self {
             Self::Text { example, .. } | Self::Path { example, .. } => toml_text(example),
             Self::AddressOrNone(_) => "\"127.0.0.1:7443\"".to_owned(),
+            Self::Admin(_) => toml_text(&AdminListen::USUAL.to_string()),
             Self::Number(number) if human(number.value.get(), &number.unit).is_some() => {
                 toml_text(&human(number.value.get(), &number.unit).unwrap_or_default())
             }
-            Self::Number(_)
-            | Self::Switch(_)
-            | Self::Address(_)
-            | Self::Admin(_)
-            | Self::Networks(_)
-            | Self::Choice(_) => self.to_string(),
+            Self::Number(_) | Self::Switch(_) | Self::Address(_) | Self::Networks(_) | Self::Choice(_) => {
+                self.to_string()
+            }
         }
     }
 
@@ -327,7 +330,8 @@ impl fmt::Display for Slot<'_> {
             Self::Path { value, .. } => toml_text(&value.to_string_lossy()),
             Self::Address(value) => toml_text(&value.to_string()),
             Self::AddressOrNone(value) => toml_text(&value.map_or(String::new(), |address| address.to_string())),
-            Self::Admin(AdminListen::Off) => toml_text(""),
+            Self::Admin(AdminListen::Off) => toml_text("off"),
+            Self::Admin(AdminListen::Auto) => toml_text("auto"),
             Self::Admin(AdminListen::At(address)) => toml_text(&address.to_string()),
             Self::Networks(value) => {
                 let networks: Vec<_> = value.iter().map(|network| toml_text(&network.to_string())).collect();

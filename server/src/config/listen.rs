@@ -4,7 +4,7 @@
 //! Invariant: in a valid configuration nothing that is plain can be reached from other machines, unless the operator allows it.
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
 };
 
@@ -14,9 +14,11 @@ use super::{
 };
 use crate::io::TlsListen;
 
-/// Where metrics and health are served: an address, or nowhere, which a file writes as `""`.
+/// Where metrics and health are served: an address, `"auto"`, or nowhere, which a file writes as `""` or `"off"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AdminListen {
+    /// At [`AdminListen::USUAL`], or at another port of loopback if somebody has that one.
+    Auto,
     /// Not at all.
     Off,
     /// There.
@@ -34,6 +36,11 @@ pub struct Tls {
     pub listen: Option<SocketAddr>,
 }
 
+impl AdminListen {
+    /// Next to where clients connect usually.
+    pub const USUAL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7601);
+}
+
 impl Config {
     /// Which listeners speak TLS.
     #[must_use]
@@ -47,7 +54,8 @@ impl Config {
 
     pub(super) fn check_addresses(&self, check: &mut Check<'_>) {
         let admin = match self.admin_listen {
-            AdminListen::Off => None,
+            // What is chosen is on loopback, and nobody else's.
+            AdminListen::Off | AdminListen::Auto => None,
             AdminListen::At(address) => Some(address),
         };
         let plain = Some(self.listen).filter(|_| self.tls_listen() != TlsListen::Everywhere);
@@ -67,7 +75,7 @@ impl Config {
         }
         // Port 0 asks the system for a free port, a different one each time.
         check.that(admin != Some(self.listen) || self.listen.port() == 0, &["admin_listen", "listen"], || {
-            "must be an address other than `listen`, or \"\" for none".to_owned()
+            "must be an address other than `listen`, or off for none".to_owned()
         });
         if let Some(address) = self.tls.listen {
             check.that(
@@ -136,8 +144,11 @@ mod tests {
 
     #[test]
     fn the_admin_endpoint_can_be_off_but_not_on_the_clients_address() {
-        let off = parse("admin_listen = \"\"").unwrap();
-        assert_eq!(off.admin_listen, AdminListen::Off);
+        for word in ["", "off"] {
+            assert_eq!(parse(&format!("admin_listen = \"{word}\"")).unwrap().admin_listen, AdminListen::Off);
+        }
+        assert_eq!(parse("admin_listen = \"auto\"").unwrap().admin_listen, AdminListen::Auto);
+        assert_eq!(parse("").unwrap().admin_listen, AdminListen::Auto);
         assert_eq!(problems("admin_listen = \"127.0.0.1:7600\"")[0].key, "admin_listen");
         parse("listen = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"").unwrap();
     }

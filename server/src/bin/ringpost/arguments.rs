@@ -50,6 +50,9 @@ pub(crate) struct ServeArguments {
     /// Where clients connect.
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) listen: Option<OsString>,
+    /// Where metrics and health are served: an address, auto, or off.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) admin_listen: Option<OsString>,
     /// Data folder.
     #[arg(long, value_name = "FOLDER")]
     pub(crate) data: Option<OsString>,

@@ -2,8 +2,8 @@
 
 use std::{
     future,
-    io::{self, IsTerminal as _},
-    net::{SocketAddr, TcpListener},
+    io::{self, ErrorKind, IsTerminal as _},
+    net::TcpListener,
     process,
     sync::Arc,
     thread,
@@ -57,7 +57,13 @@ pub(crate) fn serve(arguments: &ServeArguments) -> anyhow::Result<()> {
 
     let admin = match config.admin_listen {
         AdminListen::Off => None,
-        AdminListen::At(address) => Some(bind("admin_listen", address)?),
+        AdminListen::At(address) => Some(TcpListener::bind(address).map_err(|error| {
+            anyhow!(
+                "admin_listen = {address}: {error}; give another address with --admin-listen or in the configuration, auto for one \
+                 that is free, or off"
+            )
+        })?),
+        AdminListen::Auto => Some(bind_admin_anywhere(&config).context("admin_listen = auto")?),
     };
     let admin_address = admin.as_ref().map(TcpListener::local_addr).transpose()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -94,7 +100,8 @@ pub(crate) fn serve(arguments: &ServeArguments) -> anyhow::Result<()> {
         |error| tracing::error!(%error, "no admin.sock: `ringpost revoke` works while this server is stopped"),
     );
     audit.report(Event::new(wall_now(), What::Start));
-    let operator = Operator::new(revocations, node.controls(), audit.clone());
+    let metrics = Arc::clone(&status);
+    let operator = Operator::new(revocations, node.controls(), audit.clone(), move || metrics.metrics());
     let operator = async {
         match socket {
             Ok(socket) => operator.serve(socket).await,
@@ -128,6 +135,7 @@ fn read_config(arguments: &ServeArguments) -> Result<Config, ConfigError> {
     for (flag, key, value) in [
         ("--cores", "cores", &arguments.cores),
         ("--listen", "listen", &arguments.listen),
+        ("--admin-listen", "admin_listen", &arguments.admin_listen),
         ("--data", "data_dir", &arguments.data),
     ] {
         if let Some(value) = value {
@@ -169,8 +177,20 @@ fn start_unless_told_to_end(
     })
 }
 
-pub(crate) fn bind(key: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).with_context(|| format!("{key} = {address}"))
+/// At the usual address, or at a free port if another program has that one, or clients are to have it.
+fn bind_admin_anywhere(config: &Config) -> io::Result<TcpListener> {
+    let usual = AdminListen::USUAL;
+    let is_for_clients = [Some(config.listen), config.tls.listen].contains(&Some(usual));
+    match TcpListener::bind(usual) {
+        Ok(listener) if !is_for_clients => Ok(listener),
+        Err(error) if error.kind() != ErrorKind::AddrInUse => Err(error),
+        _ => {
+            let listener = TcpListener::bind((usual.ip(), 0))?;
+            let admin = listener.local_addr()?;
+            tracing::warn!(%admin, "metrics and health are not at {usual}, which is taken; --admin-listen gives them an address");
+            Ok(listener)
+        }
+    }
 }
 
 /// What is left for the main thread: the operator, and the signals. A hangup has the credentials read again; of the others
