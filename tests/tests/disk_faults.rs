@@ -184,6 +184,24 @@ fn a_start_on_a_full_disk_gives_back_what_the_journal_keeps_spare_and_serves() {
 }
 
 #[test]
+fn a_start_on_a_disk_that_takes_nothing_says_how_much_room_it_needs_and_loses_nothing() {
+    let Some((mut installation, disk)) = on_a_disk() else { return };
+    installation.config.journal.seal_after_ms = 600_000;
+    let server = installation.start();
+    let mut writer = connected(&installation, 1, 1);
+    writer.say(2, "kept");
+    writer.step_until("it is accepted", |writer| writer.unanswered() == 0);
+    server.kill();
+    disk.fail("data", Fault::FullForAll);
+    let (code, said) = installation.refused();
+    assert!(code == 1 && said.contains("Nothing is lost") && said.contains("make room for about 5 MiB"), "{said}");
+    disk.heal();
+    let server = installation.start();
+    assert_eq!(reads(&mut installation.login(1, 2, Resume::Live)), 1);
+    server.stop();
+}
+
+#[test]
 fn a_start_without_room_for_a_segment_serves_reads_and_takes_sends_when_there_is_room() {
     let Some((mut installation, disk)) = on_a_disk() else { return };
     let server = installation.start();
@@ -193,10 +211,11 @@ fn a_start_without_room_for_a_segment_serves_reads_and_takes_sends_when_there_is
     wait_until("all is in the store", || server.metrics()["ringpost_journal_ingest_seconds_count"] > 0.0);
     server.kill();
     // So that those that are there will not do.
-    installation.config.journal.segment_bytes = 4 * 1024 * 1024;
+    installation.config.journal.segment_bytes = 16 * 1024 * 1024;
+    installation.config.journal.bytes_max = 64 * 1024 * 1024;
     disk.leave_room(200 * 1024);
     let server = installation.start();
-    assert_eq!(reads(&mut installation.login(2, 1, Resume::Live)), 1);
+    assert_eq!(reads(&mut installation.login(1, 3, Resume::Live)), 1);
     let mut late = connected(&installation, 1, 2);
     late.say(2, "after");
     late.step_until("it is refused", |late| late.refused.contains_key("storage_full"));

@@ -172,6 +172,26 @@ pub enum StartError {
     Process(#[from] io::Error),
 }
 
+impl StartError {
+    /// Whether there is no room: the same will work when there is.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        match self {
+            Self::Journal(error) => error.is_full(),
+            Self::Ingest(error) => error.is_full(),
+            Self::Store(error) => error.is_full(),
+            Self::TakeOver(error) => error.is_full(),
+            Self::Setup(_)
+            | Self::Listen { .. }
+            | Self::DataDir(_)
+            | Self::Promise { .. }
+            | Self::SegmentBytes(_)
+            | Self::NoCores
+            | Self::Process(_) => false,
+        }
+    }
+}
+
 /// What all threads of a node share.
 #[derive(Debug)]
 pub(super) struct Shared {

@@ -20,6 +20,9 @@ use storage::{
     journal::{JournalConfig, JournalError, Recovered, format::SegmentHeaderError, recover},
 };
 
+/// What a start needs of a disk for its own files, beside what the journal holds.
+const START_ROOM_BYTES: u64 = 4 * 1024 * 1024;
+
 /// The node that a configuration describes.
 pub(crate) fn start_node(
     config: &Config,
@@ -38,6 +41,8 @@ pub(crate) fn start_node(
     let found = found.with_context(in_data)?;
     // Told before the store is opened: that may take its time, too.
     counters.journal.recovery_segments.set(found.segments.len() as u64);
+    // Rows, and what they are merged with: twice the records is enough, and a little for the engine's own files.
+    let room_bytes = 2 * found.segments.iter().map(|segment| segment.end).sum::<u64>() + START_ROOM_BYTES;
     let mut journal = JournalConfig {
         segment_bytes: config.journal.segment_bytes,
         journal_bytes_max: config.journal.bytes_max,
@@ -82,6 +87,12 @@ pub(crate) fn start_node(
     let started =
         with_history(config, data, StartNode { config: &node, found, credentials, counters }).with_context(in_data)?;
     started.map_err(|error| match error {
+        error if error.is_full() => anyhow!(
+            "{error}. Nothing is lost, and nobody is served before what the journal holds is in the store: make room for about {} MiB \
+             on this disk, and start again",
+            room_bytes.div_ceil(1024 * 1024)
+        )
+        .context(in_data()),
         error @ StartError::Ingest(IngestError::Batch { .. }) => anyhow!("{error}; {WAY_ON}").context(in_data()),
         error @ (StartError::Journal(_) | StartError::Ingest(_) | StartError::Store(_) | StartError::TakeOver(_)) => {
             anyhow::Error::from(error).context(in_data())
