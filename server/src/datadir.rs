@@ -717,7 +717,11 @@ mod tests {
         fs::remove_file(part(&ours, "journal/ID")).unwrap();
         assert!(ours.refused().to_string().contains("its folder journal has no file ID"));
         ours.write("journal/ID", b"ringpost journal 7\n");
-        assert!(ours.refused().to_string().contains("the file ID of its folder journal says \"ringpost journal 7\""));
+        assert!(
+            ours.refused()
+                .to_string()
+                .contains("the file ID of its folder journal is damaged: it says \"ringpost journal 7\"")
+        );
         fs::remove_file(part(&ours, "ID")).unwrap();
         assert!(ours.refused().to_string().contains("the data folder has no file ID"));
         DataDir::open(&theirs.path).unwrap().check_store().unwrap();

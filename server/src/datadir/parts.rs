@@ -79,7 +79,7 @@ pub enum PartError {
     #[error("{0} has no file ID, so it is not the one that the server left there")]
     Unnamed(Part),
     /// The file is damaged.
-    #[error("the file ID of {part} says {found:?}, not `ringpost {}` and an id", part.word())]
+    #[error("the file ID of {part} is damaged: it says {found:?}, not `ringpost {}` and an id", part.word())]
     Unknown {
         /// Of which part.
         part: Part,
