@@ -8,6 +8,7 @@ use thiserror::Error;
 use crate::{
     config::{Backend, Config},
     datadir::{DataDir, DataDirError},
+    io::{capacity::engine_tables_max, rlimit::raise_descriptor_limit},
 };
 
 /// Whether this program was built with FoundationDB.
@@ -75,7 +76,8 @@ pub fn with_history<U: UseStore>(config: &Config, data: &DataDir, user: U) -> Re
 /// The folder is not the one that was left there, or see [`EmbeddedStore::open`].
 pub fn open_embedded(config: &Config, data: &DataDir) -> Result<EmbeddedStore, BackendError> {
     data.check_store()?;
-    Ok(EmbeddedStore::open(&data.store(), EmbeddedConfig { cache_bytes: config.store.cache_bytes })?)
+    let tables_open_max = engine_tables_max(config.cores(), raise_descriptor_limit());
+    Ok(EmbeddedStore::open(&data.store(), EmbeddedConfig { cache_bytes: config.store.cache_bytes, tables_open_max })?)
 }
 
 /// Does something with the store in the database that a configuration describes, chosen or not.

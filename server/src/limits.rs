@@ -386,6 +386,26 @@ pub const INGEST_RETRY_MS: u64 = 100;
 /// Longest wait before a run is tried again, in milliseconds.
 pub const INGEST_RETRY_MAX_MS: u64 = 5_000;
 
+/// Open files of a process beside those of its cores and of its engine: two dozen after a start, some segments of the journal, and
+/// whoever asks for metrics.
+pub const PROCESS_FILES: u32 = 64;
+
+/// Open files of a core: two rings, three eventfds, two sets to wait on, and a copy of the runtime's socket for signals.
+pub const CORE_FILES: u32 = 8;
+
+/// Tables that the engine has open while it works on them, some dozens in a compaction, with those that it writes.
+pub const ENGINE_WORK_FILES: u32 = 256;
+
+/// Fewest tables that the engine keeps open for reads: those of a history of 4 GB.
+pub const ENGINE_TABLES_MIN: u32 = 64;
+
+/// Most tables that the engine keeps open for reads: its own default. Others are opened when they are read.
+pub const ENGINE_TABLES_MAX: u32 = 900;
+
+/// Fewest connections that a core must have room for, if so many are configured. With fewer, one office keeps everybody else out, and
+/// nobody configures that: a limit has been forgotten. From there to what is configured a server serves, and warns.
+pub const CORE_CONNECTIONS_MIN: u32 = 256;
+
 /// Slots of each ring beyond the configured connections: those that are being refused or closed.
 pub const DESCRIPTORS_SPARE: u32 = 256;
 

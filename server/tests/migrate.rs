@@ -132,7 +132,7 @@ impl World {
 
     fn store(&self) -> EmbeddedStore {
         let path = self.data().join("store");
-        EmbeddedStore::open(&path, EmbeddedConfig { cache_bytes: 64 << 20 }).unwrap()
+        EmbeddedStore::open(&path, EmbeddedConfig { cache_bytes: 64 << 20, ..EmbeddedConfig::default() }).unwrap()
     }
 
     /// As the operator does who wants the history back in a folder that had it once.

@@ -11,14 +11,19 @@ use std::{
     },
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
+    thread,
+    time::Duration,
 };
 
 use rustix::{
     fs::{XattrFlags, setxattr},
     io::Errno,
 };
+use server::limits::{CORE_FILES, PROCESS_FILES};
 
-const SERVE: [&str; 7] = ["serve", "--config", "ringpost.toml", "--data", "data", "--listen", "127.0.0.1:0"];
+// As on a terminal: standard error is a pipe here.
+const SERVE: [&str; 9] =
+    ["serve", "--log-format", "text", "--config", "ringpost.toml", "--data", "data", "--listen", "127.0.0.1:0"];
 
 /// A folder with the binary in it, where users find it who cannot look into that of the build.
 struct World {
@@ -275,4 +280,35 @@ fn give_by_list(path: &Path, user: u32, mode: u32) -> bool {
             true
         }
     }
+}
+
+#[test]
+fn a_start_without_enough_open_files_says_how_many_are_needed_and_so_many_will_do() {
+    let Some(world) = World::of_another_user() else { return };
+    for limit in [64, 256] {
+        let said = refused(world.serve(&format!("-n {limit}"), 2));
+        assert!(said.contains(&format!("may have {limit} files open")), "{said}");
+        let (_, rest) = said.split_once(" needs ").unwrap();
+        let needed: u64 = rest.split_once(" at least").unwrap().0.parse().unwrap();
+        refused(world.serve(&format!("-n {}", needed - 1), 2));
+        assert!(!world.path("data").exists());
+        drop(start(world.serve(&format!("-n {needed}"), 2)).unwrap());
+        fs::remove_dir_all(world.path("data")).unwrap();
+    }
+}
+
+#[test]
+fn a_core_has_as_many_files_open_as_are_reckoned_for_it() {
+    let Some(world) = World::of_another_user() else { return };
+    let [one, four] = [1, 4].map(|cores| {
+        let Server(server) = &start(world.serve("-c 0", cores)).unwrap();
+        // The cores make the last of them when they begin to turn.
+        thread::sleep(Duration::from_millis(300));
+        let files = fs::read_dir(format!("/proc/{}/fd", server.id())).unwrap();
+        let names = files.flatten().filter_map(|file| fs::read_link(file.path()).ok());
+        // How many segments of the journal are open is nothing of the cores'.
+        names.filter(|name| !name.starts_with(world.path("data"))).count()
+    });
+    assert!(one <= (PROCESS_FILES + CORE_FILES) as usize, "{one}");
+    assert!(four - one <= 3 * CORE_FILES as usize, "{one} {four}");
 }

@@ -40,12 +40,14 @@ use crate::{
 pub struct EmbeddedConfig {
     /// Memory for blocks that were read, filters and indexes included.
     pub cache_bytes: u64,
+    /// Tables that are kept open for reads. Others are opened when they are read.
+    pub tables_open_max: usize,
 }
 
 impl Default for EmbeddedConfig {
-    /// 256 MiB: the indexes and filters of a few hundred million rows.
+    /// 256 MiB: the indexes and filters of a few hundred million rows. 256 tables: those of a history of 16 GB.
     fn default() -> Self {
-        Self { cache_bytes: 256 * 1024 * 1024 }
+        Self { cache_bytes: 256 * 1024 * 1024, tables_open_max: 256 }
     }
 }
 
@@ -338,7 +340,11 @@ impl Engine {
     fn open(folder: &Path, config: EmbeddedConfig) -> Result<Self, StoreError> {
         let path = folder.join(ENGINE_FOLDER);
         let open = || {
-            let database = Database::builder(&path).cache_size(config.cache_bytes).worker_threads(WORKERS).open()?;
+            let database = Database::builder(&path)
+                .cache_size(config.cache_bytes)
+                .max_cached_files(Some(config.tables_open_max))
+                .worker_threads(WORKERS)
+                .open()?;
             let rows = database.keyspace(ROWS, rows_options)?;
             let own = database.keyspace(OWN, KeyspaceCreateOptions::default)?;
             Ok(Self { database, rows, own })
@@ -646,7 +652,7 @@ mod tests {
     use crate::contract::{self, block_on};
 
     fn open(folder: &Path) -> Result<EmbeddedStore, StoreError> {
-        EmbeddedStore::open(folder, EmbeddedConfig { cache_bytes: 1024 * 1024 })
+        EmbeddedStore::open(folder, EmbeddedConfig { cache_bytes: 1024 * 1024, ..EmbeddedConfig::default() })
     }
 
     fn files(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {

@@ -94,7 +94,10 @@ impl Trial {
 }
 
 fn open(disk: &Disk) -> Result<EmbeddedStore, StoreError> {
-    EmbeddedStore::open(&disk.path().join("store"), EmbeddedConfig { cache_bytes: 1024 * 1024 })
+    EmbeddedStore::open(
+        &disk.path().join("store"),
+        EmbeddedConfig { cache_bytes: 1024 * 1024, ..EmbeddedConfig::default() },
+    )
 }
 
 fn rng() -> StdRng {

@@ -26,7 +26,7 @@ use tracing::{error, info, warn};
 
 use super::{
     background::{self, World, with_room},
-    capacity::Capacity,
+    capacity::{Capacity, TooFewFiles},
     clock::Clock,
     commit::Commit,
     counters::Counters,
@@ -130,6 +130,9 @@ pub enum StartError {
     /// The kernel or the process's limits.
     #[error(transparent)]
     Setup(#[from] SetupError),
+    /// The process's limit of open files.
+    #[error(transparent)]
+    Files(#[from] TooFewFiles),
     /// The socket.
     #[error("cannot listen on {address}: {error}")]
     Listen {
@@ -182,6 +185,7 @@ impl StartError {
             Self::Store(error) => error.is_full(),
             Self::TakeOver(error) => error.is_full(),
             Self::Setup(_)
+            | Self::Files(_)
             | Self::Listen { .. }
             | Self::DataDir(_)
             | Self::Promise { .. }
@@ -351,7 +355,7 @@ impl Node {
         if config.journal.segment_bytes < JOURNAL_SEGMENT_BYTES_MIN {
             return Err(StartError::SegmentBytes(config.journal.segment_bytes));
         }
-        let capacity = Capacity::told(config.connections_max, config.cores, raise_descriptor_limit());
+        let capacity = Capacity::told(config.connections_max, config.cores, raise_descriptor_limit())?;
         let ended = Arc::new(AtomicBool::new(false));
         let mailboxes: Arc<[_]> = (0..config.cores).map(|_| Mailbox::new()).collect::<io::Result<Vec<_>>>()?.into();
 

@@ -312,7 +312,8 @@ fn an_empty_history_is_one_too() {
 fn the_embedded_store_gives_and_takes_what_memory_does() {
     let dir = tempfile::tempdir().unwrap();
     let source = fill(MemoryStore::database(), &three_users());
-    let embedded = EmbeddedStore::open(dir.path(), EmbeddedConfig { cache_bytes: 1 << 20 }).unwrap();
+    let embedded =
+        EmbeddedStore::open(dir.path(), EmbeddedConfig { cache_bytes: 1 << 20, ..EmbeddedConfig::default() }).unwrap();
     let there = migrate(&source, &embedded);
     let destination = MemoryStore::default();
     let back = migrate(&embedded, &destination);

@@ -215,7 +215,7 @@ proptest! {
     #[test]
     fn the_embedded_store_answers_the_same(records in history(300), cut in 0..300usize, span in any_span()) {
         let dir = tempfile::tempdir().unwrap();
-        let store = EmbeddedStore::open(dir.path(), EmbeddedConfig { cache_bytes: 1024 * 1024 }).unwrap();
+        let store = EmbeddedStore::open(dir.path(), EmbeddedConfig { cache_bytes: 1024 * 1024, ..EmbeddedConfig::default() }).unwrap();
         let (first, second) = records.split_at(cut.min(records.len()));
         commit(&store, first);
         commit(&store, second);

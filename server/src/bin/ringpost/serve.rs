@@ -17,7 +17,7 @@ use server::{
     config::{AdminListen, Config, ConfigError, Draft},
     credentials::{Credentials, CredentialsError},
     datadir::DataDir,
-    io::{Counters, Node},
+    io::{Counters, Node, capacity::Capacity, rlimit::raise_descriptor_limit},
     logging, memory,
     operator::{self, Operator},
     process::exit_at_once,
@@ -44,6 +44,8 @@ pub(crate) fn serve(arguments: &ServeArguments) -> anyhow::Result<()> {
     if arguments.check_config {
         return print(&config.to_toml());
     }
+    // First of all: opening what is there may need more files than there may be.
+    Capacity::new(config.connections.max, config.cores(), raise_descriptor_limit())?;
     let data = match config.auth.key_file() {
         Some(_) => DataDir::open(&config.data_dir)?,
         None => DataDir::open_with_key(&config.data_dir)?,

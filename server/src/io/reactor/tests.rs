@@ -45,7 +45,7 @@ struct World {
 impl World {
     /// Rings with tables of these sizes.
     fn new(descriptors: [u32; 2]) -> Self {
-        Self::with(descriptors, Capacity::new(100, 2, 1_000))
+        Self::with(descriptors, Capacity::new(100, 2, 1_000).unwrap())
     }
 
     fn with(descriptors: [u32; 2], capacity: Capacity) -> Self {
