@@ -309,7 +309,7 @@ impl Driver {
                 }
             }
             SocketEvent::Opened(Err(error)) => {
-                let words = format!("{}: {error}", self.server);
+                let words = unreachable(&self.server, &error);
                 self.lost(words);
             }
             SocketEvent::Ready(Ok(ready)) => {
@@ -352,6 +352,7 @@ impl Driver {
         self.drop_socket();
         self.turn(match fault {
             Fault::Untrusted(words) => Input::Untrusted(words),
+            Fault::Foreign(words) => Input::Foreign(words),
             Fault::Other(words) => Input::Disconnected(words),
         });
     }
@@ -426,6 +427,15 @@ impl Driver {
                 Err(mpsc::error::TrySendError::Closed(_)) => {}
             }
         }
+    }
+}
+
+/// Why no connection could be made, in words for a person.
+fn unreachable(server: &str, error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => format!("nothing listens on {server}"),
+        _ if error.raw_os_error().is_none() => format!("{server} can not be found: {error}"),
+        _ => format!("{server} can not be reached: {error}"),
     }
 }
 

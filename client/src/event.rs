@@ -153,6 +153,9 @@ pub enum DisconnectReason {
     /// at this time. The token has not been sent.
     #[error("the server is not trusted: {0}")]
     Untrusted(String),
+    /// Who has answered does not speak this protocol, or not over this transport. The same will answer again.
+    #[error("who answers is no Ringpost server: {0}")]
+    NotRingpost(String),
     /// No connection in time.
     #[error("the server could not be reached in time")]
     OpenTimeout,

@@ -57,6 +57,8 @@ pub enum Input<'a> {
     Disconnected(String),
     /// The link is gone, because who answered could not show that it is the server.
     Untrusted(String),
+    /// The link is gone, because who answered does not speak what was spoken to it.
+    Foreign(String),
     /// Nothing; but time has passed, or the application has called something.
     Tick,
 }
@@ -198,6 +200,7 @@ impl ClientState {
             Input::Bytes(bytes) => self.on_bytes(now, bytes, effects),
             Input::Disconnected(words) => self.on_lost(DisconnectReason::Link(words)),
             Input::Untrusted(words) => self.on_lost(DisconnectReason::Untrusted(words)),
+            Input::Foreign(words) => self.on_lost(DisconnectReason::NotRingpost(words)),
             Input::Tick => Flow::Continue(()),
         };
         let flow = match flow {
@@ -373,14 +376,24 @@ impl ClientState {
             session.heard_at = now;
             session.pinged_at = None;
         }
+        let held_kind = decoder.held_kind();
         self.decoder = Some(decoder);
-        match decoded {
-            Ok(()) => flow,
-            Err(error) => protocol_fault(error.to_string()),
+        match (decoded, &self.phase) {
+            (Ok(()), Phase::Greeting { .. }) if flow.is_continue() => match held_kind {
+                // Not waited for until it is whole, which it may never be.
+                Some(kind) if kind < SERVER_KIND_MIN => foreign(bytes),
+                _ => flow,
+            },
+            (Ok(()), _) => flow,
+            (Err(_), Phase::Greeting { .. }) => foreign(bytes),
+            (Err(error), _) => protocol_fault(error.to_string()),
         }
     }
 
     fn on_raw_frame(&mut self, now: MonotonicMs, raw: RawFrame<'_>, effects: &mut Effects) -> Flow {
+        if matches!(self.phase, Phase::Greeting { .. }) && raw.kind < SERVER_KIND_MIN {
+            return foreign(&[]);
+        }
         match ServerFrame::decode(raw) {
             Ok(frame) => match self.phase {
                 Phase::Greeting { .. } => self.on_greeting(now, frame, effects),
@@ -761,6 +774,19 @@ impl ClientState {
 
 const fn is_progress(event: &ClientEvent) -> bool {
     matches!(event, ClientEvent::MessageAccepted { .. } | ClientEvent::Entry(_))
+}
+
+/// Kinds of frames below it are never a server's (SPEC 4).
+const SERVER_KIND_MIN: u8 = 0x81;
+
+/// What came instead of a welcome is no frame of a server.
+fn foreign(bytes: &[u8]) -> Flow {
+    // An alert of TLS, of whatever version.
+    let words = match bytes {
+        [0x15, 0x03, ..] => "it answers in TLS",
+        _ => "it answers in another protocol",
+    };
+    Flow::Break(DisconnectReason::NotRingpost(words.to_owned()).into())
 }
 
 fn protocol_fault(what: String) -> Flow {

@@ -28,6 +28,8 @@ pub(crate) struct Connector {
 pub(crate) enum Fault {
     /// Who has answered can not show that it is the server.
     Untrusted(String),
+    /// Who has answered does not speak TLS.
+    Foreign(String),
     /// Anything else.
     Other(String),
 }
@@ -129,7 +131,7 @@ fn fault(error: rustls::Error) -> Fault {
         rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented => {
             Fault::Untrusted(error.to_string())
         }
-        rustls::Error::InvalidMessage(_) => Fault::Other(format!("what answers does not speak TLS ({error})")),
+        rustls::Error::InvalidMessage(_) => Fault::Foreign("it does not answer in TLS".to_owned()),
         error => Fault::Other(format!("TLS: {error}")),
     }
 }

@@ -273,6 +273,34 @@ fn a_server_that_is_not_trusted_is_told_apart_and_tried_again_ever_more_rarely()
 }
 
 #[test]
+fn who_speaks_another_protocol_is_told_apart_by_the_first_bytes() {
+    let answers: [&[u8]; 7] = [
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        b"HT",
+        b"SSH-2.0-OpenSSH_9.2\r\n",
+        b"220 mail.example.org\r\n",
+        b"-ERR unknown command\r\n",
+        // TLS: an alert.
+        &[0x15, 0x03, 0x03, 0x00, 0x02, 0x02, 0x46],
+        &[0xff; 12],
+    ];
+    for answer in answers {
+        let mut world = World::new();
+        world.tick();
+        world.turn(Input::Connected);
+        let effects = world.turn(Input::Bytes(answer));
+        let [ClientEvent::Disconnected { reason: DisconnectReason::NotRingpost(words), .. }] = &effects.events[..]
+        else {
+            panic!("{answer:?}: {effects:?}");
+        };
+        assert_eq!(words.contains("TLS"), answer[0] == 0x15);
+    }
+    let mut world = World::ready();
+    let effects = world.turn(Input::Bytes(&[3, 0x50, 1, 2]));
+    assert!(effects.events.is_empty(), "a kind that is not known is passed over after the welcome: {effects:?}");
+}
+
+#[test]
 fn a_name_that_no_certificate_can_have_is_refused_at_once() {
     let with = |server: &str, name: Option<&str>| {
         let mut config = Config::new(server, "secret", DeviceId(3));

@@ -108,6 +108,15 @@ impl Decoder {
         self.tail.len()
     }
 
+    /// The kind of the incomplete frame, as soon as it has come.
+    #[must_use]
+    pub fn held_kind(&self) -> Option<u8> {
+        match peek_varint(&self.tail) {
+            Prefix::Whole(_, prefix) => self.tail.get(prefix).copied(),
+            Prefix::Incomplete | Prefix::Invalid => None,
+        }
+    }
+
     /// Takes the next bytes of the stream and calls `on_frame` for each frame that they complete, in order. When
     /// `on_frame` breaks, the rest of `input` is dropped: the caller is closing the connection.
     ///
@@ -189,6 +198,15 @@ mod tests {
         assert_eq!(bodies(&mut decoder, &TWO[..6]), (vec![b"a".to_vec()], Ok(())));
         assert_eq!(decoder.held_bytes(), 3);
         assert_eq!(bodies(&mut decoder, &TWO[6..]), (vec![b"bc".to_vec()], Ok(())));
+    }
+
+    #[test]
+    fn the_kind_of_a_frame_is_known_before_the_frame_is_whole() {
+        let mut decoder = Decoder::new(3);
+        assert_eq!(bodies(&mut decoder, &TWO[..4]), (vec![b"a".to_vec()], Ok(())));
+        assert_eq!(decoder.held_kind(), None);
+        assert_eq!(bodies(&mut decoder, &TWO[4..5]), (vec![], Ok(())));
+        assert_eq!(decoder.held_kind(), Some(1));
     }
 
     #[test]

@@ -332,7 +332,9 @@ impl Simulation {
                 self.apps[index].connected = false;
                 self.reached("client lost its connection");
                 match reason {
-                    DisconnectReason::Hole { .. } | DisconnectReason::Protocol(_) => {
+                    DisconnectReason::Hole { .. }
+                    | DisconnectReason::Protocol(_)
+                    | DisconnectReason::NotRingpost(_) => {
                         self.oracle.fail(|| format!("{key:?}: {reason}"));
                     }
                     _ => {}
