@@ -110,7 +110,8 @@ fn two_people_converse_though_one_starts_later_and_the_server_is_killed_in_betwe
     alice.shows("accepted 1 1 committed offline", 1);
 
     server.kill();
-    alice.shows("disconnected ", 1);
+    // Once for each reason: closed, and then nothing listens, however often that is tried.
+    alice.shows("disconnected nothing listens", 1);
     alice.say("Written while nobody listens.");
     let server = installation.start();
     alice.shows("connected 7", 2);
@@ -185,18 +186,18 @@ fn a_conversation_over_tls_goes_on_after_the_server_was_killed_and_ends_where_no
     bob.shows("received 7 ", 2);
     assert!(alice.end().success() && bob.end().success());
 
-    let refused = |more: &[&str]| {
+    let refused = |more: &[&str], code: i32| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tested-ringpost"));
         command.args(["chat", "--token", &installation.token(7), "--to", "8"]).args(more).stdin(Stdio::null());
         let output = command.args(["--server", &installation.config.listen.to_string()]).output().unwrap();
-        assert_eq!(output.status.code(), Some(1));
+        assert_eq!(output.status.code(), Some(code));
         String::from_utf8(output.stderr).unwrap()
     };
-    let said = refused(&["--tls-ca", &certificate, "--tls-name", "example.org"]);
+    let said = refused(&["--tls-ca", &certificate, "--tls-name", "example.org"], 5);
     assert!(said.contains("the server is not trusted") && said.contains("example.org"), "{said}");
-    assert!(refused(&["--tls-ca", "/nowhere"]).contains("/nowhere"));
-    assert!(refused(&["--tls-ca", &certificate, "--tls-name", "no name"]).contains("`no name` is no name"));
-    assert!(refused(&[]).contains("tls_required"));
+    assert!(refused(&["--tls-ca", "/nowhere"], 1).contains("/nowhere"));
+    assert!(refused(&["--tls-ca", &certificate, "--tls-name", "no name"], 1).contains("`no name` is no name"));
+    assert!(refused(&[], 5).contains("wants TLS: add --tls"));
 }
 
 #[test]
@@ -221,4 +222,140 @@ fn a_chat_goes_on_with_the_newer_token_that_comes_into_its_file() {
     alice.shows("accepted 1 ", 1);
     assert_eq!(alice.lines("disconnected"), Vec::<String>::new());
     assert!(alice.end().success());
+}
+
+/// Runs the program with this as its whole input; its exit code, and what it said on both outputs.
+fn run(arguments: &[&str], input: &[u8]) -> (i32, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tested-ringpost"));
+    command.arg("chat").args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    // One that has ended already reads nothing.
+    let _ = child.stdin.take().unwrap().write_all(input);
+    let output = child.wait_with_output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn a_line_that_is_no_command_ends_a_script_and_nothing_after_it_is_sent() {
+    let mut installation = Installation::new(env!("CARGO_BIN_EXE_tested-ringpost"));
+    let server = installation.start();
+    let (token, address) = (installation.token(7), installation.config.listen.to_string());
+    let long = [b"hello\n", "x".repeat(20_000).as_bytes(), b"\nsecret\n"].concat();
+    let inputs: [(&[u8], &str); 5] = [
+        (b"/to 32\nhello\n/to 3l\nsecret\n", "line 3 of the input: /to takes the number of a user"),
+        (b"hello\n/foo\nsecret\n", "line 2 of the input: `/foo` is no command"),
+        (b"hello\n\xff\xfe\nsecret\n", "line 2 of the input: not UTF-8"),
+        (b"hello\n/quit now\nsecret\n", "line 2 of the input: /quit is not written like this"),
+        (&long, "line 2 of the input: longer than"),
+    ];
+    for (device, (input, why)) in (1..).zip(inputs) {
+        let device = device.to_string();
+        let (code, out, err) =
+            run(&["--token", &token, "--to", "8", "--server", &address, "--device", &device, "--history", "0"], input);
+        assert_eq!(code, 3, "{out} {err}");
+        assert!(err.contains(why), "{err}");
+        assert_eq!(out.matches("accepted ").count(), 1, "what was sent before is waited for: {out}");
+        assert!(!out.contains("secret"), "{out}");
+    }
+    let (_, help, _) = run(&["--help"], b"");
+    for code in ["0", "1", "2", "3", "4", "5", "6", "7"] {
+        assert!(help.contains(&format!("\n  {code}  ")), "{help}");
+    }
+    server.stop();
+}
+
+#[test]
+fn what_is_old_is_told_before_what_is_new_and_says_what_was_delivered() {
+    let mut installation = Installation::new(env!("CARGO_BIN_EXE_tested-ringpost"));
+    let _server = installation.start();
+    let mut alice = Chat::start(&installation, 7, 1, 8, &["--wait-delivered"]);
+    let mut bob = Chat::start(&installation, 8, 1, 7, &[]);
+    bob.shows("connected 8", 1);
+    for text in ["old one", "old two"] {
+        alice.say(text);
+    }
+    bob.shows("received 7 ", 2);
+    alice.shows("delivered 8 ", 1);
+    bob.say("mine");
+    assert!(bob.end().success());
+    for text in ["new one", "new two", "new three"] {
+        alice.say(text);
+    }
+    alice.shows("accepted ", 5);
+    let mut bob = Chat::start(&installation, 8, 1, 7, &[]);
+    bob.shows("received 7 ", 3);
+    let lines: Vec<String> = bob.lines("").into_iter().filter(|line| line.contains("Z ")).collect();
+    let texts: Vec<&str> = lines.iter().filter_map(|line| line.split_once("Z ")).map(|(_, text)| text).collect();
+    assert_eq!(texts, ["old one", "old two", "mine", "new one", "new two", "new three"]);
+    bob.shows("delivered 7 ", 1);
+    assert!(alice.end().success() && bob.end().success());
+}
+
+#[test]
+fn each_reason_why_there_is_no_connection_is_said_in_its_own_words() {
+    let mut installation = Installation::new(env!("CARGO_BIN_EXE_tested-ringpost"));
+    installation.config.cores = 1;
+    let server = installation.start();
+    let (token, address) = (installation.token(7), installation.config.listen.to_string());
+    let with = |token: &str, address: &str, more: &[&str]| {
+        let arguments = ["--token", token, "--to", "8", "--server", address, "--timeout", "3"];
+        run(&[arguments.as_slice(), more].concat(), b"hello\n")
+    };
+
+    // One that says nothing might be a Ringpost server that has much to do; one of the web answers in its own words.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = (silent.local_addr().unwrap().to_string(), silent);
+    let (code, _, err) = with(&token, &silent.0, &[]);
+    assert!(code == 6 && err.contains("has not answered yet: is it a Ringpost server?"), "{code} {err}");
+    let http = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let speaks = http.local_addr().unwrap().to_string();
+    let speaker = thread::spawn(move || {
+        let (mut stream, _) = http.accept().unwrap();
+        stream.write_all(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n").unwrap();
+        let mut rest = Vec::new();
+        let _ = std::io::Read::read_to_end(&mut stream, &mut rest);
+    });
+    let (code, _, err) = with(&token, &speaks, &[]);
+    speaker.join().unwrap();
+    assert!(code == 5 && err.contains(&format!("{speaks} is no Ringpost server")), "{code} {err}");
+
+    let (code, _, err) = with(&token, &address, &["--tls-name", "localhost"]);
+    assert!(code == 5 && err.contains("does not answer in TLS"), "{code} {err}");
+    let (code, _, err) = with("nonsense", &address, &[]);
+    assert!(code == 4 && err.contains("does not take this token"), "{code} {err}");
+    let expired = installation.token_at(7, proto_spec::TimestampMs(wall_now().0 - 10_000_000), Duration::from_secs(60));
+    let (code, _, err) = with(&expired, &address, &[]);
+    assert!(code == 4 && err.contains("the token has expired"), "{code} {err}");
+    let mut revoke = Command::new(env!("CARGO_BIN_EXE_tested-ringpost"));
+    revoke.args(["revoke", "--user", "7", "--data"]).arg(installation.data());
+    assert!(revoke.output().unwrap().status.success());
+    let (code, _, err) = with(&token, &address, &[]);
+    assert!(code == 4 && err.contains("has been revoked"), "{code} {err}");
+    server.stop();
+
+    // Nothing there: told once, however often it is tried.
+    let (code, out, err) = with(&token, &address, &[]);
+    assert!(code == 6 && err.contains("not connected: nothing listens on"), "{code} {err}");
+    assert_eq!(out, format!("disconnected nothing listens on {address}\n"));
+    let (code, _, err) = with(&token, "no.such.host.invalid", &[]);
+    assert!(code == 6 && err.contains("no.such.host.invalid:7600 can not be found"), "{code} {err}");
+    let (code, _, err) = with(&token, "http://localhost", &[]);
+    assert!(code == 2 && err.contains("is no port") || err.contains("is no name of a host"), "{code} {err}");
+}
+
+#[test]
+fn what_the_server_prints_at_its_start_works_as_it_is_printed() {
+    let mut installation = Installation::new(env!("CARGO_BIN_EXE_tested-ringpost"));
+    let server = installation.start();
+    let lines: Vec<&str> = server.greeting().lines().collect();
+    let commands = lines.iter().filter_map(|line| line.get(9..)).filter(|text| text.contains("tested-ringpost "));
+    let commands: Vec<&str> = commands.map(|text| text.split("   (").next().unwrap()).collect();
+    assert_eq!(commands.len(), 4, "{}", server.greeting());
+    for command in commands {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", command]).current_dir(installation.folder()).stdin(Stdio::null());
+        let output = shell.output().unwrap();
+        assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+    }
 }

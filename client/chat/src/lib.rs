@@ -1,50 +1,48 @@
 //! `ringpost chat`: writes to somebody, shows what comes back.
 //!
-//! On a terminal it is for a person; from a pipe it is for scripts, and prints one line for each thing that happens (see
-//! `line.rs` for the format). This file owns the arguments and the order of things; what a line of input means and
-//! which lines an event makes is in `chat.rs`.
+//! On a terminal it is for a person (`screen`); from a pipe it is for scripts, and prints one line for each thing that
+//! happens (`pipe`, with the format in `pipe/line.rs`). This file owns the arguments and what both have in common: the
+//! connection, and how the program ends.
 
-mod chat;
-mod input;
-mod line;
+mod command;
+mod exit;
+mod pipe;
+mod renewal;
 mod screen;
+mod visible;
+mod words;
+mod wrap;
 
 use std::{
-    io::{self, IsTerminal},
-    path::{Path, PathBuf},
+    io::{self, IsTerminal, Write as _},
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
     process::ExitCode,
     time::Duration,
 };
 
-use anyhow::{Context, bail};
 use clap::Args;
-use client::{
-    Acknowledging, Client, ClientEvent, Config, DeviceId, DisconnectReason, Events, Roots, Transport, UserId,
-};
-use tokio::{
-    task::JoinHandle,
-    time::{Instant, sleep, sleep_until},
-};
+use client::{Acknowledging, Client, Config, DeviceId, Roots, Transport, UserId};
 
 use crate::{
-    chat::{Chat, Said},
-    input::Input,
-    line::Line,
-    screen::Screen,
+    exit::{CODES, Exit, Failure},
+    pipe::line::FORMAT,
+    renewal::{Renewal, read_token},
+    screen::Left,
 };
 
-const HOW_TO_GET_A_TOKEN: &str = "no token: give --token-file FILE or --token TOKEN. \
-    Who runs the server mints one: ringpost token --user 7 > t7";
-
-/// Time between two looks into the token file while the token in it is about to expire.
-const TOKEN_LOOK: Duration = Duration::from_secs(1);
+/// Where a server listens unless it is told otherwise.
+const PORT: u16 = 7600;
 
 /// Somebody is looking at the screen.
 const BACKOFF_MAX_MS: u64 = 3_000;
 
+const HOW_TO_GET_A_TOKEN: &str = "no token: give --token-file FILE or --token TOKEN. \
+    Who runs the server makes one with `ringpost token --user 7 > t7`";
+
 /// What `ringpost chat` is told.
 #[derive(Debug, Args)]
-#[command(after_long_help = line::FORMAT)]
+#[command(after_long_help = format!("{FORMAT}\n\n{CODES}"))]
 pub struct Arguments {
     /// File with the token that says who you are; read again when the token is about to expire
     #[arg(long, value_name = "FILE")]
@@ -58,8 +56,8 @@ pub struct Arguments {
     #[arg(long, value_name = "USER", value_parser = clap::value_parser!(u64).range(1..))]
     to: u64,
 
-    /// Host and port of the server
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:7600")]
+    /// Name or address of the server; its port is 7600 if none is given
+    #[arg(long, value_name = "HOST[:PORT]", default_value = "127.0.0.1", value_parser = parse_server)]
     server: String,
 
     /// Connect with TLS; the certificate must be one that this system trusts
@@ -102,50 +100,23 @@ pub struct Arguments {
 /// Runs the program until it is told to leave, or can not go on; says why on standard error.
 #[must_use]
 pub fn run(arguments: &Arguments) -> ExitCode {
-    let result = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("no runtime")
-        .and_then(|runtime| runtime.block_on(chat(arguments)));
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("ringpost chat: {error:#}");
-            ExitCode::FAILURE
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let ended = runtime.map_err(Failure::from).and_then(|runtime| runtime.block_on(chat(arguments)));
+    match ended {
+        Ok(Left::Quit) => ExitCode::SUCCESS,
+        // As shells report who was ended by a signal.
+        Ok(Left::Signal(number)) => ExitCode::from(128 + number.clamp(0, 127) as u8),
+        Err(failure) => {
+            tell(&failure.words);
+            ExitCode::from(failure.exit as u8)
         }
     }
 }
 
-fn token(arguments: &Arguments) -> anyhow::Result<String> {
-    let token = match (&arguments.token, &arguments.token_file) {
-        (Some(token), _) => token.trim().to_owned(),
-        (None, Some(file)) => read_token(file).with_context(|| format!("token file {}", file.display()))?,
-        (None, None) => bail!(HOW_TO_GET_A_TOKEN),
-    };
-    if token.is_empty() {
-        bail!(HOW_TO_GET_A_TOKEN);
-    }
-    Ok(token)
-}
-
-fn read_token(file: &Path) -> io::Result<String> {
-    Ok(std::fs::read_to_string(file)?.trim().to_owned())
-}
-
-/// Gives the client what is in the file, again and again: somebody is about to write a newer token into it.
-async fn renew_token(client: Client, file: PathBuf) {
-    loop {
-        if let Ok(token) = read_token(&file) {
-            // One that is half written is refused, here or by the server, and followed by the whole one.
-            let _ = client.set_token(token);
-        }
-        sleep(TOKEN_LOOK).await;
-    }
-}
-
-async fn chat(arguments: &Arguments) -> anyhow::Result<()> {
-    let mut config = Config::new(&arguments.server, token(arguments)?, DeviceId(arguments.device));
-    let token_file = arguments.token_file.clone();
+async fn chat(arguments: &Arguments) -> Result<Left, Failure> {
+    let server = arguments.server.clone();
+    let (device, peer) = (DeviceId(arguments.device), UserId(arguments.to));
+    let mut config = Config::new(&server, token(arguments)?, device);
     // What a crash of this program did not show is shown by the next run.
     config.acknowledging = Acknowledging::ByApplication;
     config.backoff_max_ms = BACKOFF_MAX_MS;
@@ -153,155 +124,100 @@ async fn chat(arguments: &Arguments) -> anyhow::Result<()> {
         let roots = arguments.tls_ca.clone().map_or(Roots::System, Roots::File);
         config.transport = Transport::Tls { roots, name: arguments.tls_name.clone() };
     }
-    let (client, events) = Client::connect(config)?;
-    let chat = Chat::new(client.clone(), DeviceId(arguments.device), UserId(arguments.to), arguments.history);
+    let (client, events) = Client::connect(config).map_err(|error| Failure::new(Exit::Failed, error.to_string()))?;
+    let renewal = Renewal::new(arguments.token_file.clone());
+    let history = arguments.history;
     if io::stdin().is_terminal() && io::stdout().is_terminal() {
-        let (input, screen) = input::terminal();
-        input.prompt(chat.peer());
-        let result = Run { client, events, chat, input, screen, token_file, renewal: None }.for_a_person().await;
-        input::restore_terminal();
-        result
+        screen::run(client, events, screen::Options { peer, history, server, renewal }).await
     } else {
-        let (input, screen) = (input::pipe(), Screen::Plain);
-        Run { client, events, chat, input, screen, token_file, renewal: None }.for_a_script(arguments).await
+        let options = pipe::Options {
+            who: pipe::Who { device, peer, history },
+            server,
+            wait_for: arguments.wait_for,
+            wait_delivered: arguments.wait_delivered,
+            timeout: Duration::from_secs(arguments.timeout),
+            linger: Duration::from_secs(arguments.linger),
+            renewal,
+        };
+        pipe::run(client, events, options).await.map(|()| Left::Quit)
     }
 }
 
-struct Run {
-    client: Client,
-    events: Events,
-    chat: Chat,
-    input: Input,
-    screen: Screen,
-    token_file: Option<PathBuf>,
-    /// Looks for a newer token.
-    renewal: Option<JoinHandle<()>>,
+/// Says something on standard error. When that is gone nobody is left to tell.
+fn tell(words: &str) {
+    let _ = writeln!(io::stderr(), "ringpost chat: {words}");
 }
 
-impl Run {
-    async fn for_a_person(mut self) -> anyhow::Result<()> {
-        self.screen.show(&Line::Notice(format!("To {}. /help says what else can be typed.", self.chat.peer())))?;
-        loop {
-            tokio::select! {
-                event = self.events.next() => self.on_event(event)?,
-                line = self.input.next() => match line {
-                    Some(line) => {
-                        if self.say(&line)? == Said::Quit {
-                            break;
-                        }
-                        self.input.prompt(self.chat.peer());
-                    }
-                    None => break,
-                },
-            }
-        }
-        self.settle(Duration::from_secs(5), Chat::is_answered).await?;
-        self.leave().await;
-        Ok(())
+fn token(arguments: &Arguments) -> Result<String, Failure> {
+    let token = match (&arguments.token, &arguments.token_file) {
+        (Some(token), _) => token.trim().to_owned(),
+        (None, Some(file)) => read_token(file)
+            .map_err(|error| Failure::new(Exit::Failed, format!("token file {}: {error}", file.display())))?,
+        (None, None) => String::new(),
+    };
+    if token.is_empty() {
+        return Err(Failure::new(Exit::Failed, HOW_TO_GET_A_TOKEN));
     }
+    Ok(token)
+}
 
-    async fn for_a_script(mut self, arguments: &Arguments) -> anyhow::Result<()> {
-        // A line that found the queue full; nothing more is read until it has gone.
-        let mut held: Option<String> = None;
-        loop {
-            if let Some(line) = held.take() {
-                match self.say(&line)? {
-                    Said::Taken => {}
-                    Said::Later => held = Some(line),
-                    Said::Quit => break,
-                }
-            }
-            tokio::select! {
-                event = self.events.next() => self.on_event(event)?,
-                line = self.input.next(), if held.is_none() => match line {
-                    Some(line) => held = Some(line),
-                    None => break,
-                },
-            }
-        }
-        let timeout = Duration::from_secs(arguments.timeout);
-        let (wait_for, wait_delivered) = (arguments.wait_for, arguments.wait_delivered);
-        let is_done =
-            |chat: &Chat| chat.is_answered() && chat.received() >= wait_for && (!wait_delivered || chat.is_delivered());
-        self.settle(timeout, is_done).await?;
-        self.linger(Duration::from_secs(arguments.linger)).await?;
-        self.leave().await;
-        match self.chat.refused() {
-            0 => Ok(()),
-            refused => bail!("{refused} of the messages were refused"),
-        }
+/// Host and port, as it is connected to.
+fn parse_server(text: &str) -> Result<String, String> {
+    let wrong = |what: &str| Err(format!("{what}: give HOST or HOST:PORT, such as localhost:{PORT} or [::1]:{PORT}"));
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return if address.port() == 0 { wrong("port 0 can not be connected to") } else { Ok(text.to_owned()) };
     }
-
-    /// Goes on until `is_done`.
-    async fn settle(&mut self, timeout: Duration, is_done: impl Fn(&Chat) -> bool) -> anyhow::Result<()> {
-        let deadline = Instant::now() + timeout;
-        while !is_done(&self.chat) {
-            tokio::select! {
-                event = self.events.next() => self.on_event(event)?,
-                () = sleep_until(deadline) => bail!("gave up after {} s: {}", timeout.as_secs(), self.chat.state()),
-            }
-        }
-        Ok(())
+    if let Ok(ip) = text.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
+        return Ok(SocketAddr::new(ip, PORT).to_string());
     }
+    let (host, port) = match text.rsplit_once(':') {
+        None => (text, PORT),
+        Some((host, port)) => match port.parse() {
+            Ok(port) if port > 0 => (host, port),
+            _ => return wrong(&format!("`{port}` is no port from 1 to 65535")),
+        },
+    };
+    let is_name = !host.is_empty() && host.chars().all(|c| c.is_alphanumeric() || "-_.".contains(c));
+    if is_name { Ok(format!("{host}:{port}")) } else { wrong(&format!("`{host}` is no name of a host")) }
+}
 
-    async fn linger(&mut self, time: Duration) -> anyhow::Result<()> {
-        let deadline = Instant::now() + time;
-        loop {
-            tokio::select! {
-                biased;
-                event = self.events.next() => self.on_event(event)?,
-                () = sleep_until(deadline) => return Ok(()),
-            }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_a_name_or_an_address_with_or_without_a_port() {
+        for (text, address) in [
+            ("127.0.0.1", "127.0.0.1:7600"),
+            ("127.0.0.1:80", "127.0.0.1:80"),
+            ("localhost", "localhost:7600"),
+            ("chat.example.org:443", "chat.example.org:443"),
+            ("::1", "[::1]:7600"),
+            ("[::1]", "[::1]:7600"),
+            ("[::1]:80", "[::1]:80"),
+        ] {
+            assert_eq!(parse_server(text), Ok(address.to_owned()), "{text}");
+        }
+        for wrong in [
+            "",
+            ":7600",
+            "host:",
+            "host:0",
+            "host:99999",
+            "host:port",
+            "http://host",
+            "http://host:80",
+            "a b",
+            "127.0.0.1:0",
+        ] {
+            assert!(parse_server(wrong).is_err(), "{wrong}");
         }
     }
 
-    /// Says bye, so that the server does not have to find out.
-    async fn leave(&mut self) {
-        self.client.close();
-        while self.events.next().await.is_some() {}
-    }
-
-    fn say(&mut self, line: &str) -> anyhow::Result<Said> {
-        let (said, lines) = self.chat.say(line);
-        lines.iter().try_for_each(|line| self.screen.show(line))?;
-        Ok(said)
-    }
-
-    /// Looks for a newer token from the server's warning until it has taken one.
-    fn renew(&mut self, event: &ClientEvent) {
-        match event {
-            ClientEvent::TokenExpiring { .. } if self.renewal.is_none() => {
-                let look = |file: &PathBuf| tokio::spawn(renew_token(self.client.clone(), file.clone()));
-                self.renewal = self.token_file.as_ref().map(look);
-            }
-            ClientEvent::TokenRefreshed { .. } | ClientEvent::Welcome(_) => {
-                if let Some(task) = self.renewal.take() {
-                    task.abort();
-                }
-            }
-            _ => {}
-        }
-    }
-
-    fn on_event(&mut self, event: Option<ClientEvent>) -> anyhow::Result<()> {
-        match event {
-            Some(ClientEvent::Ended(reason)) => bail!("{reason}"),
-            // Trying again would only hide it.
-            Some(ClientEvent::Disconnected { reason: reason @ DisconnectReason::Untrusted(_), .. }) => {
-                bail!("{reason}")
-            }
-            None => bail!("the client has stopped"),
-            Some(event) => {
-                for line in self.chat.on_event(&event) {
-                    self.screen.show(&line)?;
-                }
-                self.renew(&event);
-                // Shown, so it has arrived.
-                if let ClientEvent::Entry(entry) = event {
-                    self.client.acknowledge(entry.seq);
-                }
-                Ok(())
-            }
+    #[test]
+    fn help_lists_every_exit_code() {
+        for exit in [Exit::Failed, Exit::Input, Exit::Identity, Exit::Server, Exit::Unanswered, Exit::Refused] {
+            assert!(CODES.contains(&format!("\n  {}  ", exit as u8)), "{exit:?}");
         }
     }
 }

@@ -1,0 +1,145 @@
+//! The lines that a script reads. Their format is documented in `--help` and does not change.
+
+use client::{Durability, Recipient, Seq, TimestampMs, UserId};
+use jiff::Timestamp;
+
+use crate::visible::escaped;
+
+/// The format, as `--help` tells it.
+pub(crate) const FORMAT: &str = r"On a terminal it shows the conversation on the whole screen; /help says what can be typed.
+
+From a pipe, each line of input is a message, or one of /to USER, /history [N], /quit; a message that begins with / is
+written with // in front, and blank lines are passed over. A line that is no command, too long or not UTF-8 ends the
+input: nothing after it is sent, and what was sent before is waited for. Each line of output is one of
+  connected USER                              USER is who the token says you are
+  disconnected REASON                         once for each reason; connecting again happens by itself
+  history received FROM SEQ TIME TEXT         the conversation before this run, oldest first, before all that follows
+  history sent TO SEQ TIME TEXT
+  received FROM SEQ TIME TEXT                 a message to you, from anybody
+  sent TO SEQ TIME TEXT                       a message from another device of yours
+  accepted N SEQ DURABILITY RECIPIENT         your Nth message of this run is in your log as SEQ
+  committed SEQ                               what was accepted as memory or local, up to SEQ, is committed now
+  refused N CODE                              your Nth message was refused for good
+  delivered USER SEQ                          USER's devices have what you sent up to SEQ
+received and sent come in the order of the log. TIME is UTC (2026-01-01T12:00:00Z), DURABILITY memory, local or
+committed, RECIPIENT online, offline or yourself. In TEXT, which goes to the end of the line, \\ stands for \, \n for a
+line break, \u{..} for characters that a terminal obeys, that turn the direction of writing, or that can not be seen.";
+
+/// Where a message was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    Now,
+    History,
+}
+
+/// One thing to say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Line {
+    Connected {
+        user: UserId,
+    },
+    Disconnected {
+        reason: String,
+    },
+    Received {
+        from: UserId,
+        seq: Seq,
+        time: TimestampMs,
+        text: String,
+        origin: Origin,
+    },
+    Sent {
+        to: UserId,
+        seq: Seq,
+        time: TimestampMs,
+        text: String,
+        origin: Origin,
+    },
+    Accepted {
+        ordinal: u64,
+        seq: Seq,
+        durability: Durability,
+        recipient: Recipient,
+    },
+    Committed {
+        up_to: Seq,
+    },
+    Refused {
+        ordinal: u64,
+        why: String,
+    },
+    Delivered {
+        peer: UserId,
+        up_to: Seq,
+    },
+    /// Something that was asked for did not work. For standard error.
+    Problem(String),
+}
+
+impl Line {
+    /// None: not for standard output.
+    pub(crate) fn plain(&self) -> Option<String> {
+        let history = |origin: &Origin| match origin {
+            Origin::Now => "",
+            Origin::History => "history ",
+        };
+        Some(match self {
+            Self::Connected { user } => format!("connected {user}"),
+            Self::Disconnected { reason } => format!("disconnected {}", escaped(reason)),
+            Self::Received { from, seq, time, text, origin } => {
+                format!("{}received {from} {seq} {} {}", history(origin), utc(*time), escaped(text))
+            }
+            Self::Sent { to, seq, time, text, origin } => {
+                format!("{}sent {to} {seq} {} {}", history(origin), utc(*time), escaped(text))
+            }
+            Self::Accepted { ordinal, seq, durability, recipient } => {
+                let durability = match durability {
+                    Durability::Memory => "memory",
+                    Durability::Local => "local",
+                    Durability::Committed => "committed",
+                };
+                let recipient = match recipient {
+                    Recipient::Offline => "offline",
+                    Recipient::Online => "online",
+                    Recipient::Yourself => "yourself",
+                };
+                format!("accepted {ordinal} {seq} {durability} {recipient}")
+            }
+            Self::Committed { up_to } => format!("committed {up_to}"),
+            Self::Refused { ordinal, why } => format!("refused {ordinal} {why}"),
+            Self::Delivered { peer, up_to } => format!("delivered {peer} {up_to}"),
+            Self::Problem(_) => return None,
+        })
+    }
+}
+
+fn utc(time: TimestampMs) -> String {
+    let ms = i64::try_from(time.0).ok();
+    let time = ms.and_then(|ms| Timestamp::from_millisecond(ms).ok()).unwrap_or(Timestamp::MAX);
+    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn received(text: &str, origin: Origin) -> Line {
+        let (from, seq, time) = (UserId(7), Seq(12), TimestampMs(1_767_268_800_123));
+        Line::Received { from, seq, time, text: text.into(), origin }
+    }
+
+    #[test]
+    fn the_format_for_scripts_is_as_documented() {
+        assert_eq!(received("hello", Origin::Now).plain().unwrap(), "received 7 12 2026-01-01T12:00:00Z hello");
+        let line = received("a\nb\\c\u{1b}[2J", Origin::History);
+        assert_eq!(line.plain().unwrap(), "history received 7 12 2026-01-01T12:00:00Z a\\nb\\\\c\\u{1b}[2J");
+        let accepted = Line::Accepted {
+            ordinal: 3,
+            seq: Seq(9),
+            durability: Durability::Committed,
+            recipient: Recipient::Offline,
+        };
+        assert_eq!(accepted.plain().unwrap(), "accepted 3 9 committed offline");
+        assert_eq!(Line::Delivered { peer: UserId(8), up_to: Seq(9) }.plain().unwrap(), "delivered 8 9");
+    }
+}

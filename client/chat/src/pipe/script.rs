@@ -1,0 +1,329 @@
+//! What a line of input does, and which lines an event makes. Knows the client; prints nothing.
+
+use std::collections::BTreeMap;
+
+use client::{
+    Client, ClientEvent, Content, DeviceId, Direction, Durability, Entry, Event, FetchError, FetchHandle, Page,
+    SendError, SendHandle, SendNumber, Seq, UserId,
+};
+
+use super::line::{Line, Origin};
+use crate::{command::Command, words};
+
+/// Events that wait for the history which is to be told before them. A backlog of days; beyond it the history is left out.
+const HELD_MAX: usize = 10_000;
+
+/// What became of a line of input.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Said {
+    Taken(Vec<Line>),
+    /// Too much is on its way: offer the line again.
+    Later,
+    Quit,
+    /// It can not be done: the input ends here.
+    Wrong(String),
+}
+
+/// Where older history begins.
+enum Older {
+    /// Up to this seq, included.
+    UpTo(Seq),
+    Nothing,
+}
+
+/// What a script is told by its command line.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Who {
+    pub(crate) device: DeviceId,
+    pub(crate) peer: UserId,
+    pub(crate) history: u64,
+}
+
+pub(crate) struct Script {
+    client: Client,
+    who: Who,
+    server: String,
+    older: Older,
+    fetching: Option<FetchHandle>,
+    /// What has happened since the history was asked for, while it has not come.
+    held: Option<Vec<ClientEvent>>,
+    /// Numbers above it, of this device, were sent by this run. None before the first welcome.
+    last_number: Option<SendNumber>,
+    sent: u64,
+    /// The ordinal and the recipient of each.
+    unanswered: BTreeMap<SendHandle, (u64, UserId)>,
+    refused: u64,
+    received: u64,
+    shown: Seq,
+    /// The last accepted seq of each recipient that has not been reported as delivered.
+    undelivered: BTreeMap<UserId, Seq>,
+    /// The last message that was accepted with less than `committed`, until it is.
+    uncommitted: Option<Seq>,
+    /// Why there is no connection, once it has been told.
+    away: Option<String>,
+}
+
+impl Script {
+    pub(crate) const fn new(client: Client, who: Who, server: String) -> Self {
+        Self {
+            client,
+            who,
+            server,
+            older: Older::Nothing,
+            fetching: None,
+            held: None,
+            last_number: None,
+            sent: 0,
+            unanswered: BTreeMap::new(),
+            refused: 0,
+            received: 0,
+            shown: Seq::ZERO,
+            undelivered: BTreeMap::new(),
+            uncommitted: None,
+            away: None,
+        }
+    }
+
+    pub(crate) const fn received(&self) -> u64 {
+        self.received
+    }
+
+    pub(crate) const fn refused(&self) -> u64 {
+        self.refused
+    }
+
+    /// Up to where the log has been told.
+    pub(crate) const fn shown(&self) -> Seq {
+        self.shown
+    }
+
+    /// Everything sent has its answer, and everything asked for has been shown.
+    pub(crate) fn is_answered(&self) -> bool {
+        self.last_number.is_some() && self.unanswered.is_empty() && self.fetching.is_none()
+    }
+
+    pub(crate) fn is_delivered(&self) -> bool {
+        self.undelivered.is_empty()
+    }
+
+    /// In words, for somebody who waited in vain.
+    pub(crate) fn state(&self) -> String {
+        let (unanswered, undelivered) = (self.unanswered.len(), self.undelivered.len());
+        let connection = match (&self.away, self.last_number) {
+            (Some(why), _) => format!("; not connected: {why}"),
+            (None, None) => format!("; {} has not answered yet: is it a Ringpost server?", self.server),
+            (None, Some(_)) => String::new(),
+        };
+        format!(
+            "{unanswered} messages without an answer, {undelivered} recipients without delivery, {} received{connection}",
+            self.received
+        )
+    }
+
+    pub(crate) fn say(&mut self, line: &str) -> Said {
+        match Command::parse(line) {
+            Ok(Command::Say(text)) => self.send(&text),
+            Ok(Command::To(user)) => Said::Taken(self.switch(user)),
+            Ok(Command::History(count)) => Said::Taken(self.show_history(count.unwrap_or(self.who.history.max(1)))),
+            Ok(Command::Quit) => Said::Quit,
+            Ok(Command::Help | Command::Nothing) => Said::Taken(Vec::new()),
+            Err(error) => Said::Wrong(error.to_string()),
+        }
+    }
+
+    fn send(&mut self, text: &str) -> Said {
+        match self.client.send(self.who.peer, Content::text(text)) {
+            Ok(handle) => {
+                self.sent += 1;
+                self.unanswered.insert(handle, (self.sent, self.who.peer));
+                Said::Taken(Vec::new())
+            }
+            Err(SendError::QueueFull { .. }) => Said::Later,
+            Err(error @ (SendError::TextLength { .. } | SendError::Recipient | SendError::Ended)) => {
+                Said::Wrong(error.to_string())
+            }
+        }
+    }
+
+    fn switch(&mut self, user: UserId) -> Vec<Line> {
+        self.who.peer = user;
+        // A page of the conversation left behind would be shown as one of this.
+        self.fetching = None;
+        let mut lines = self.release();
+        // Zero means the head: what was missed here while writing to somebody else.
+        self.older = Older::UpTo(Seq::ZERO);
+        lines.extend(self.show_history(self.who.history));
+        lines
+    }
+
+    fn show_history(&mut self, count: u64) -> Vec<Line> {
+        let Older::UpTo(from) = self.older else { return Vec::new() };
+        if count == 0 || self.fetching.is_some() {
+            return Vec::new();
+        }
+        match self.client.fetch_conversation(self.who.peer, from, Direction::Backwards, count) {
+            Ok(fetch) => {
+                self.fetching = Some(fetch);
+                Vec::new()
+            }
+            Err(error @ (FetchError::QueueFull { .. } | FetchError::Ended)) => vec![Line::Problem(error.to_string())],
+        }
+    }
+
+    pub(crate) fn on_event(&mut self, event: ClientEvent) -> Vec<Line> {
+        match (&mut self.held, event) {
+            (Some(held), event) if is_of_the_log(&event) => {
+                held.push(event);
+                if held.len() < HELD_MAX {
+                    return Vec::new();
+                }
+                self.fetching = None;
+                let mut lines = vec![Line::Problem("what is new is so much that the history is left out".into())];
+                lines.extend(self.release());
+                lines
+            }
+            (_, event) => self.tell(event),
+        }
+    }
+
+    /// Tells what was held back.
+    fn release(&mut self) -> Vec<Line> {
+        self.held.take().into_iter().flatten().flat_map(|event| self.tell(event)).collect()
+    }
+
+    fn tell(&mut self, event: ClientEvent) -> Vec<Line> {
+        match event {
+            ClientEvent::Welcome(welcome) => {
+                self.away = None;
+                let mut lines = vec![Line::Connected { user: welcome.user }];
+                lines.extend(self.on_committed(welcome.committed));
+                if self.last_number.is_none() {
+                    self.last_number = Some(welcome.last_number);
+                    // History ends where the push begins, so nothing is shown twice.
+                    if welcome.cursor > Seq::ZERO {
+                        self.older = Older::UpTo(welcome.cursor);
+                        lines.extend(self.show_history(self.who.history));
+                        self.held = self.fetching.map(|_| Vec::new());
+                    }
+                }
+                lines
+            }
+            ClientEvent::MessageAccepted { handle, seq, durability, recipient, .. } => {
+                let Some((ordinal, to)) = self.unanswered.remove(&handle) else { return Vec::new() };
+                if recipient != client::Recipient::Yourself {
+                    self.undelivered.insert(to, seq);
+                }
+                if durability < Durability::Committed {
+                    self.uncommitted = self.uncommitted.max(Some(seq));
+                }
+                vec![Line::Accepted { ordinal, seq, durability, recipient }]
+            }
+            ClientEvent::Committed { up_to } => self.on_committed(up_to).into_iter().collect(),
+            ClientEvent::MessageRefused { handle, code } => {
+                let Some((ordinal, _)) = self.unanswered.remove(&handle) else { return Vec::new() };
+                self.refused += 1;
+                vec![Line::Refused { ordinal, why: code.name().into() }]
+            }
+            ClientEvent::Entry(entry) => {
+                self.shown = entry.seq;
+                self.on_entry(&entry).into_iter().collect()
+            }
+            ClientEvent::Page { fetch, page } if self.fetching == Some(fetch) => {
+                self.fetching = None;
+                let mut lines = self.on_history(&page);
+                lines.extend(self.release());
+                lines
+            }
+            ClientEvent::FetchRefused { fetch, code, .. } if self.fetching == Some(fetch) => {
+                self.fetching = None;
+                let mut lines = vec![Line::Problem(format!("no history: {}", words::refused(code)))];
+                lines.extend(self.release());
+                lines
+            }
+            ClientEvent::ServerError { code, detail, .. } => {
+                vec![Line::Problem(format!("the server complains: {} ({detail})", code.name()))]
+            }
+            ClientEvent::TokenRefused { code, detail } => {
+                vec![Line::Problem(format!("the newer token was not taken: {} ({detail})", code.name()))]
+            }
+            ClientEvent::Disconnected { reason, .. } => {
+                let reason = words::disconnected(&reason, &self.server);
+                let is_news = self.away.replace(reason.clone()) != Some(reason.clone());
+                is_news.then_some(Line::Disconnected { reason }).into_iter().collect()
+            }
+            ClientEvent::Page { .. }
+            | ClientEvent::FetchRefused { .. }
+            | ClientEvent::Numbered { .. }
+            | ClientEvent::TokenExpiring { .. }
+            | ClientEvent::TokenRefreshed { .. }
+            | ClientEvent::Ended(_) => Vec::new(),
+        }
+    }
+
+    /// Worth a line if it was said of a message that it is not committed.
+    fn on_committed(&mut self, up_to: Seq) -> Option<Line> {
+        self.uncommitted.take_if(|seq| *seq <= up_to).map(|_| Line::Committed { up_to })
+    }
+
+    fn on_entry(&mut self, entry: &Entry) -> Option<Line> {
+        match &entry.event {
+            Event::Received { .. } => {
+                self.received += 1;
+                message(entry, Origin::Now)
+            }
+            // What this run sent is told when it is accepted.
+            Event::Sent { device, number, .. } if *device == self.who.device && Some(*number) > self.last_number => {
+                None
+            }
+            Event::Sent { .. } => message(entry, Origin::Now),
+            Event::Delivered { peer, up_to } => {
+                if self.undelivered.get(peer).is_some_and(|seq| seq <= up_to) {
+                    self.undelivered.remove(peer);
+                }
+                Some(Line::Delivered { peer: *peer, up_to: *up_to })
+            }
+            Event::Unknown { .. } => None,
+        }
+    }
+
+    fn on_history(&mut self, page: &Page) -> Vec<Line> {
+        self.older = if page.more && page.first > Seq(1) { Older::UpTo(page.first.previous()) } else { Older::Nothing };
+        let mut lines: Vec<Line> = page.entries.iter().filter_map(|entry| message(entry, Origin::History)).collect();
+        if page.delivered_up_to > Seq::ZERO {
+            lines.push(Line::Delivered { peer: self.who.peer, up_to: page.delivered_up_to });
+        }
+        lines
+    }
+}
+
+/// What must not be told before the history.
+const fn is_of_the_log(event: &ClientEvent) -> bool {
+    match event {
+        ClientEvent::Entry(_)
+        | ClientEvent::MessageAccepted { .. }
+        | ClientEvent::MessageRefused { .. }
+        | ClientEvent::Committed { .. } => true,
+        ClientEvent::Welcome(_)
+        | ClientEvent::Numbered { .. }
+        | ClientEvent::Page { .. }
+        | ClientEvent::FetchRefused { .. }
+        | ClientEvent::TokenExpiring { .. }
+        | ClientEvent::TokenRefreshed { .. }
+        | ClientEvent::TokenRefused { .. }
+        | ClientEvent::ServerError { .. }
+        | ClientEvent::Disconnected { .. }
+        | ClientEvent::Ended(_) => false,
+    }
+}
+
+fn message(entry: &Entry, origin: Origin) -> Option<Line> {
+    let (seq, time) = (entry.seq, entry.time);
+    let text = |content: &Content| content.as_text().unwrap_or("(something that this version can not show)").into();
+    match &entry.event {
+        Event::Received { from, content, .. } => {
+            Some(Line::Received { from: *from, seq, time, text: text(content), origin })
+        }
+        Event::Sent { to, content, .. } => Some(Line::Sent { to: *to, seq, time, text: text(content), origin }),
+        Event::Delivered { .. } | Event::Unknown { .. } => None,
+    }
+}

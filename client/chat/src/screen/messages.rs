@@ -1,0 +1,236 @@
+//! The messages of one conversation, in the order of the log, and those that are on their way into it.
+//!
+//! Invariants: at most `MESSAGES_MAX` of the log are kept, the newest; `older` says where the next older ones begin. A message
+//! that waits stands behind all of the log, until its answer names its place.
+
+use std::collections::BTreeMap;
+
+use client::{Entry, ErrorCode, Event, Page, SendHandle, Seq, TimestampMs, UserId};
+
+/// Messages that are kept of a conversation. A person scrolls through hundreds; the server has the rest.
+pub(crate) const MESSAGES_MAX: usize = 5_000;
+
+const UNKNOWN: &str = "(something that this version can not show)";
+
+/// Who wrote it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Author {
+    Me,
+    Peer,
+}
+
+/// How far it has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tick {
+    /// Of somebody else: it is here.
+    None,
+    Waiting,
+    InTheLog,
+    Delivered,
+    Refused(ErrorCode),
+}
+
+/// A message, as it is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Shown<'a> {
+    pub(crate) author: Author,
+    pub(crate) time: TimestampMs,
+    pub(crate) text: &'a str,
+    pub(crate) tick: Tick,
+}
+
+/// Where a message stands. Those that wait stand behind the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Place {
+    Log(Seq),
+    Waiting(u64),
+}
+
+/// Where older history begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Older {
+    /// Up to this seq, included; zero means the head.
+    UpTo(Seq),
+    Nothing,
+}
+
+#[derive(Clone, Debug)]
+struct Message {
+    author: Author,
+    time: TimestampMs,
+    text: String,
+}
+
+/// A message without its place in the log.
+#[derive(Clone, Debug)]
+pub(crate) struct Waiting {
+    pub(crate) to: UserId,
+    pub(crate) text: String,
+    time: TimestampMs,
+    handle: Option<SendHandle>,
+    refused: Option<ErrorCode>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Messages {
+    peer: UserId,
+    log: BTreeMap<Seq, Message>,
+    /// The peer's devices have what was sent up to here.
+    delivered: Seq,
+    pub(crate) older: Older,
+    /// To whomever: a message goes on its way whatever is shown.
+    waiting: BTreeMap<u64, Waiting>,
+    next: u64,
+}
+
+impl Messages {
+    pub(crate) fn new(peer: UserId) -> Self {
+        Self {
+            peer,
+            log: BTreeMap::new(),
+            delivered: Seq::ZERO,
+            older: Older::Nothing,
+            waiting: BTreeMap::new(),
+            next: 0,
+        }
+    }
+
+    /// Shows another conversation. What waits goes on waiting.
+    pub(crate) fn switch(&mut self, peer: UserId) {
+        self.peer = peer;
+        self.log.clear();
+        self.delivered = Seq::ZERO;
+        self.older = Older::UpTo(Seq::ZERO);
+    }
+
+    /// Takes an entry of the log. False: it is of another conversation.
+    pub(crate) fn entry(&mut self, entry: &Entry) -> bool {
+        let is_taken = self.put(entry);
+        while self.log.len() > MESSAGES_MAX {
+            let dropped = self.log.pop_first();
+            self.older = dropped.map_or(self.older, |(seq, _)| Older::UpTo(seq));
+        }
+        is_taken
+    }
+
+    /// Takes a page of older history.
+    pub(crate) fn page(&mut self, page: &Page) {
+        page.entries.iter().for_each(|entry| _ = self.put(entry));
+        self.delivered = self.delivered.max(page.delivered_up_to);
+        let is_more = page.more && page.first > Seq(1);
+        self.older = if is_more { Older::UpTo(page.first.previous()) } else { Older::Nothing };
+    }
+
+    fn put(&mut self, entry: &Entry) -> bool {
+        let (author, content) = match &entry.event {
+            Event::Received { from, content, .. } if *from == self.peer => (Author::Peer, content),
+            Event::Sent { to, content, .. } if *to == self.peer => (Author::Me, content),
+            Event::Delivered { peer, up_to } if *peer == self.peer => {
+                self.delivered = self.delivered.max(*up_to);
+                return true;
+            }
+            Event::Received { .. } | Event::Sent { .. } | Event::Delivered { .. } | Event::Unknown { .. } => {
+                return false;
+            }
+        };
+        let text = content.as_text().unwrap_or(UNKNOWN).to_owned();
+        self.log.insert(entry.seq, Message { author, time: entry.time, text });
+        true
+    }
+
+    /// A message goes on its way. Its number here.
+    pub(crate) fn wait(&mut self, to: UserId, text: String, time: TimestampMs) -> u64 {
+        let number = self.next;
+        self.next += 1;
+        self.waiting.insert(number, Waiting { to, text, time, handle: None, refused: None });
+        number
+    }
+
+    /// The client has it.
+    pub(crate) fn taken(&mut self, number: u64, handle: SendHandle) {
+        if let Some(waiting) = self.waiting.get_mut(&number) {
+            waiting.handle = Some(handle);
+        }
+    }
+
+    /// The client has not taken it.
+    pub(crate) fn not_taken(&mut self, number: u64) -> Option<Waiting> {
+        self.waiting.remove(&number)
+    }
+
+    pub(crate) fn accepted(&mut self, handle: SendHandle, seq: Seq, time: TimestampMs) {
+        let Some(number) = self.number_of(handle) else { return };
+        let Some(waiting) = self.waiting.remove(&number) else { return };
+        if waiting.to == self.peer {
+            self.log.insert(seq, Message { author: Author::Me, time, text: waiting.text });
+        }
+    }
+
+    pub(crate) fn refused(&mut self, handle: SendHandle, code: ErrorCode) -> Option<&Waiting> {
+        let number = self.number_of(handle)?;
+        let waiting = self.waiting.get_mut(&number)?;
+        waiting.refused = Some(code);
+        Some(waiting)
+    }
+
+    fn number_of(&self, handle: SendHandle) -> Option<u64> {
+        self.waiting.iter().find(|(_, waiting)| waiting.handle == Some(handle)).map(|(number, _)| *number)
+    }
+
+    /// What has no answer yet.
+    pub(crate) fn unanswered(&self) -> impl Iterator<Item = &Waiting> {
+        self.waiting.values().filter(|waiting| waiting.refused.is_none())
+    }
+
+    /// How many of the log are kept.
+    pub(crate) fn kept(&self) -> usize {
+        self.log.len()
+    }
+
+    pub(crate) fn at(&self, place: Place) -> Option<Shown<'_>> {
+        match place {
+            Place::Log(seq) => self.log.get(&seq).map(|message| {
+                let tick = match message.author {
+                    Author::Peer => Tick::None,
+                    Author::Me if seq <= self.delivered => Tick::Delivered,
+                    Author::Me => Tick::InTheLog,
+                };
+                Shown { author: message.author, time: message.time, text: &message.text, tick }
+            }),
+            Place::Waiting(number) => {
+                self.waiting.get(&number).filter(|waiting| waiting.to == self.peer).map(|waiting| {
+                    let tick = waiting.refused.map_or(Tick::Waiting, Tick::Refused);
+                    Shown { author: Author::Me, time: waiting.time, text: &waiting.text, tick }
+                })
+            }
+        }
+    }
+
+    pub(crate) fn last(&self) -> Option<Place> {
+        self.waiting_here().next_back().or_else(|| self.log.keys().next_back().map(|seq| Place::Log(*seq)))
+    }
+
+    pub(crate) fn before(&self, place: Place) -> Option<Place> {
+        let in_log = |end: Seq| self.log.range(..end).next_back().map(|(seq, _)| Place::Log(*seq));
+        match place {
+            Place::Log(seq) => in_log(seq),
+            Place::Waiting(_) => {
+                let waiting = self.waiting_here().rfind(|other| *other < place);
+                waiting.or_else(|| self.log.keys().next_back().map(|seq| Place::Log(*seq)))
+            }
+        }
+    }
+
+    pub(crate) fn after(&self, place: Place) -> Option<Place> {
+        let in_log = match place {
+            Place::Log(seq) => self.log.range(seq.next()..).next().map(|(seq, _)| Place::Log(*seq)),
+            Place::Waiting(_) => None,
+        };
+        in_log.or_else(|| self.waiting_here().find(|other| *other > place))
+    }
+
+    fn waiting_here(&self) -> impl DoubleEndedIterator<Item = Place> {
+        let here = self.waiting.iter().filter(|(_, waiting)| waiting.to == self.peer);
+        here.map(|(number, _)| Place::Waiting(*number))
+    }
+}

@@ -1,0 +1,288 @@
+//! The chat on a terminal, for a person. What is seen and what a key does is in `model.rs` and `draw.rs`; here are the
+//! keyboard, the signals, the connection and the clock.
+
+mod draw;
+mod editor;
+mod messages;
+mod model;
+mod terminal;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    io, thread,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use client::{Client, ClientEvent, Content, Events, MonotonicMs, TimestampMs, UserId};
+use crossterm::{event, terminal::size};
+use jiff::tz::TimeZone;
+use ratatui_core::layout::Rect;
+use rustix::process::{Signal as Kill, kill_process};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::mpsc,
+    time::sleep_until,
+};
+
+use self::{
+    model::{Effect, Input, Model, Now, Setup},
+    terminal::{Screen, Taken},
+};
+use crate::{
+    exit::{Exit, Failure},
+    renewal::Renewal,
+    tell,
+    visible::tame,
+    words,
+};
+
+/// Keys ahead of the screen; a paste is one of them.
+const KEYS_WAITING_MAX: usize = 64;
+
+/// Events that are taken before the screen is drawn again: a page of history is one picture.
+const EVENTS_A_PICTURE_MAX: usize = 512;
+
+/// How a run on a terminal has ended.
+pub(crate) enum Left {
+    Quit,
+    /// By this signal.
+    Signal(i32),
+}
+
+/// What the program is told, for [`run`].
+pub(crate) struct Options {
+    pub(crate) peer: UserId,
+    pub(crate) history: u64,
+    pub(crate) server: String,
+    pub(crate) renewal: Renewal,
+}
+
+/// Shows the conversation until the person leaves, or it can not go on. The terminal is as before then.
+pub(crate) async fn run(client: Client, mut events: Events, options: Options) -> Result<Left, Failure> {
+    let Options { peer, history, server, renewal } = options;
+    let mut signals = Signals::listen()?;
+    let (taken, screen) = Taken::take()?;
+    let size = size().unwrap_or((80, 24));
+    let setup = Setup { peer, history, server: server.clone(), zone: TimeZone::system(), size };
+    let mut run =
+        Run { model: Model::new(setup), client, screen, server, renewal, start: Instant::now(), keys: keyboard() };
+    let ended = run.until_the_end(&mut events, &mut signals).await;
+    drop(taken);
+    let (waiting, draft) = run.model.unsent();
+    for text in &waiting {
+        tell(&format!("without an answer from the server: {}", tame(text)));
+    }
+    if let Some(draft) = draft {
+        tell(&format!("not sent, as it was still a draft: {}", tame(&draft)));
+    }
+    let ended = ended?;
+    run.client.close();
+    while events.next().await.is_some() {}
+    match (ended, waiting.len()) {
+        (Left::Quit, 1..) => Err(Failure::new(Exit::Unanswered, "left before the server had answered")),
+        (ended, _) => Ok(ended),
+    }
+}
+
+/// What the keyboard says, from a thread, because a terminal blocks. The thread ends with the program.
+fn keyboard() -> mpsc::Receiver<io::Result<event::Event>> {
+    let (sender, keys) = mpsc::channel(KEYS_WAITING_MAX);
+    thread::spawn(move || {
+        loop {
+            let event = event::read();
+            let is_last = event.is_err();
+            if sender.blocking_send(event).is_err() || is_last {
+                return;
+            }
+        }
+    });
+    keys
+}
+
+struct Run {
+    model: Model,
+    client: Client,
+    screen: Screen,
+    server: String,
+    renewal: Renewal,
+    start: Instant,
+    keys: mpsc::Receiver<io::Result<event::Event>>,
+}
+
+/// Something that has happened outside of the model.
+enum Woken {
+    Client(Option<ClientEvent>),
+    Key(Option<io::Result<event::Event>>),
+    Signal(Told),
+    Time,
+}
+
+impl Run {
+    async fn until_the_end(&mut self, events: &mut Events, signals: &mut Signals) -> Result<Left, Failure> {
+        self.draw()?;
+        loop {
+            let deadline = self.model.deadline(self.now()).map(|at| self.start + Duration::from_millis(at.0));
+            let woken = tokio::select! {
+                event = events.next() => Woken::Client(event),
+                key = self.keys.recv() => Woken::Key(key),
+                told = signals.next() => Woken::Signal(told),
+                () = until(deadline) => Woken::Time,
+            };
+            let mut next = Some(woken);
+            let mut taken = 0;
+            while let Some(woken) = next {
+                if let Some(left) = self.on(woken)? {
+                    return Ok(left);
+                }
+                taken += 1;
+                next = if taken < EVENTS_A_PICTURE_MAX { self.ready(events) } else { None };
+            }
+            self.draw()?;
+        }
+    }
+
+    /// What has happened already.
+    fn ready(&mut self, events: &mut Events) -> Option<Woken> {
+        let key = self.keys.try_recv().ok().map(|key| Woken::Key(Some(key)));
+        key.or_else(|| events.try_next().map(|event| Woken::Client(Some(event))))
+    }
+
+    fn on(&mut self, woken: Woken) -> Result<Option<Left>, Failure> {
+        let input = match woken {
+            Woken::Client(None) => return Err(Failure::new(Exit::Failed, "the client has stopped")),
+            Woken::Client(Some(ClientEvent::Ended(reason))) => return Err(words::ended(&reason, &self.server)),
+            Woken::Client(Some(event)) => {
+                if let ClientEvent::Disconnected { reason, .. } = &event
+                    && let Some(failure) = words::fatal(reason, &self.server)
+                {
+                    return Err(failure);
+                }
+                self.renewal.on_event(&self.client, &event);
+                Input::Client(event)
+            }
+            Woken::Key(None) => return Err(Failure::new(Exit::Failed, "the terminal is not read any more")),
+            Woken::Key(Some(event)) => {
+                match event.map_err(|error| Failure::new(Exit::Failed, format!("the terminal: {error}")))? {
+                    event::Event::Key(key) => Input::Key(key),
+                    event::Event::Paste(text) => Input::Pasted(text),
+                    event::Event::Resize(columns, rows) => {
+                        // All of it, even if the size is as before: it may have been smaller in between.
+                        self.screen.resize(Rect::new(0, 0, columns, rows))?;
+                        Input::Resized(columns, rows)
+                    }
+                    event::Event::FocusGained | event::Event::FocusLost | event::Event::Mouse(_) => Input::Tick,
+                }
+            }
+            Woken::Signal(Told::End(signal)) => return Ok(Some(Left::Signal(signal))),
+            Woken::Signal(Told::Stop) => {
+                self.suspend()?;
+                Input::Tick
+            }
+            Woken::Signal(Told::GoOn) => {
+                self.take_again()?;
+                Input::Tick
+            }
+            Woken::Time => Input::Tick,
+        };
+        self.step(input)
+    }
+
+    fn step(&mut self, input: Input) -> Result<Option<Left>, Failure> {
+        for effect in self.model.handle(self.now(), input) {
+            match effect {
+                Effect::Send { number, to, text } => match self.client.send(to, Content::text(&text)) {
+                    Ok(handle) => self.model.taken(number, handle),
+                    Err(error) => self.model.not_taken(number, error),
+                },
+                Effect::Fetch { peer, from, limit } => {
+                    match self.client.fetch_conversation(peer, from, client::Direction::Backwards, limit) {
+                        Ok(fetch) => self.model.fetching(fetch),
+                        Err(error) => self.model.not_fetched(error),
+                    }
+                }
+                Effect::Acknowledge(seq) => self.client.acknowledge(seq),
+                Effect::Suspend => self.suspend()?,
+                Effect::Leave => return Ok(Some(Left::Quit)),
+            }
+        }
+        Ok(None)
+    }
+
+    fn draw(&mut self) -> io::Result<()> {
+        let now = self.now();
+        let Self { model, screen, .. } = self;
+        screen.draw(|frame| {
+            let area = frame.area();
+            model.size = (area.width, area.height);
+            if let Some(cursor) = draw::draw(model, now, frame.buffer_mut()) {
+                frame.set_cursor_position(cursor);
+            }
+        })?;
+        Ok(())
+    }
+
+    /// Gives the terminal back and stops, until the shell has this program go on.
+    fn suspend(&mut self) -> io::Result<()> {
+        terminal::give_back();
+        kill_process(rustix::process::getpid(), Kill::STOP)?;
+        self.take_again()
+    }
+
+    fn take_again(&mut self) -> io::Result<()> {
+        self.screen = terminal::take()?;
+        Ok(())
+    }
+
+    fn now(&self) -> Now {
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Now {
+            monotonic: MonotonicMs(self.start.elapsed().as_millis() as u64),
+            wall: TimestampMs(since_1970.as_millis() as u64),
+        }
+    }
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(at) => sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What a signal asks for.
+enum Told {
+    End(i32),
+    Stop,
+    GoOn,
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+    stop: Signal,
+    go_on: Signal,
+}
+
+impl Signals {
+    fn listen() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+            stop: signal(SignalKind::from_raw(Kill::TSTP.as_raw()))?,
+            go_on: signal(SignalKind::from_raw(Kill::CONT.as_raw()))?,
+        })
+    }
+
+    async fn next(&mut self) -> Told {
+        tokio::select! {
+            _ = self.terminate.recv() => Told::End(Kill::TERM.as_raw()),
+            _ = self.interrupt.recv() => Told::End(Kill::INT.as_raw()),
+            _ = self.hangup.recv() => Told::End(Kill::HUP.as_raw()),
+            _ = self.stop.recv() => Told::Stop,
+            _ = self.go_on.recv() => Told::GoOn,
+        }
+    }
+}

@@ -1,0 +1,533 @@
+//! Everything that a person sees, as a function of what has happened: no terminal, no clock, no connection.
+//!
+//! An [`Input`] changes the model and asks for [`Effect`]s; `draw.rs` shows it. What the program does to the outside
+//! world for an effect is in `screen/mod.rs`, which answers with the methods at the end of `impl Model`.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use client::{
+    ClientEvent, Durability, Entry, Event, FetchError, FetchHandle, MonotonicMs, SendError, SendHandle, Seq,
+    TEXT_BYTES_MAX, TimestampMs, UserId,
+};
+use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
+use jiff::tz::TimeZone;
+
+use super::{
+    draw,
+    editor::{Editor, Source},
+    messages::{MESSAGES_MAX, Messages, Older, Place},
+};
+use crate::{command::Command, visible::tame, words};
+
+/// Drafts of this run that can be had again. In memory alone: a file would keep what people write to each other.
+const DRAFTS_MAX: usize = 50;
+
+/// How long leaving waits for answers to what was sent.
+const LEAVE_AFTER_MS: u64 = 5_000;
+
+/// Messages of one page of older history, at least; a high screen asks for as many as it shows.
+const PAGE_MIN: u64 = 20;
+
+/// When something happens: a clock that never goes back, and the one on the wall.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Now {
+    pub(crate) monotonic: MonotonicMs,
+    pub(crate) wall: TimestampMs,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Input {
+    Client(ClientEvent),
+    Key(KeyEvent),
+    Pasted(String),
+    /// Columns and rows.
+    Resized(u16, u16),
+    /// Only time has passed.
+    Tick,
+}
+
+/// What the model wants to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// Answer with [`Model::taken`] or [`Model::not_taken`].
+    Send {
+        number: u64,
+        to: UserId,
+        text: String,
+    },
+    /// Answer with [`Model::fetching`] or [`Model::not_fetched`].
+    Fetch {
+        peer: UserId,
+        from: Seq,
+        limit: u64,
+    },
+    /// Shown, so it has arrived.
+    Acknowledge(Seq),
+    /// Give the terminal back until the shell hands it over again.
+    Suspend,
+    Leave,
+}
+
+/// The connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Link {
+    Connecting,
+    Connected,
+    /// Tried again then.
+    Down {
+        until: MonotonicMs,
+    },
+}
+
+/// Something that is said once, until something else is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Notice {
+    pub(crate) text: String,
+    about: About,
+}
+
+/// What takes a notice away again, besides the next one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum About {
+    /// The next key.
+    Typing,
+    /// The next welcome.
+    Link,
+    /// This much of the log is in the server's history.
+    Committed(Seq),
+}
+
+/// The lowest row that is shown, when it is not the last one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Anchor {
+    pub(crate) place: Place,
+    /// Counted from the message's first row.
+    pub(crate) row: usize,
+}
+
+/// What a run is told.
+#[derive(Clone, Debug)]
+pub(crate) struct Setup {
+    pub(crate) peer: UserId,
+    pub(crate) history: u64,
+    pub(crate) server: String,
+    pub(crate) zone: TimeZone,
+    pub(crate) size: (u16, u16),
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Model {
+    pub(crate) me: Option<UserId>,
+    pub(crate) peer: UserId,
+    pub(crate) messages: Messages,
+    /// Messages of other conversations that came since they were shown, by who wrote them.
+    pub(crate) unread: BTreeMap<UserId, u64>,
+    pub(crate) link: Link,
+    pub(crate) notice: Option<Notice>,
+    pub(crate) editor: Editor,
+    /// None: the newest message is shown, and those that come.
+    pub(crate) anchor: Option<Anchor>,
+    /// Messages that came while others are looked at.
+    pub(crate) unseen: u64,
+    pub(crate) shows_help: bool,
+    pub(crate) zone: TimeZone,
+    pub(crate) size: (u16, u16),
+    server: String,
+    history: u64,
+    fetching: Option<(FetchHandle, Older)>,
+    drafts: VecDeque<String>,
+    /// Which of them is in the editor.
+    recalled: Option<usize>,
+    leaving: Option<MonotonicMs>,
+}
+
+impl Model {
+    pub(crate) fn new(setup: Setup) -> Self {
+        let Setup { peer, history, server, zone, size } = setup;
+        Self {
+            me: None,
+            peer,
+            messages: Messages::new(peer),
+            unread: BTreeMap::new(),
+            link: Link::Connecting,
+            notice: None,
+            editor: Editor::default(),
+            anchor: None,
+            unseen: 0,
+            shows_help: false,
+            zone,
+            size,
+            server,
+            history,
+            fetching: None,
+            drafts: VecDeque::new(),
+            recalled: None,
+            leaving: None,
+        }
+    }
+
+    /// One step.
+    pub(crate) fn handle(&mut self, now: Now, input: Input) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        match input {
+            Input::Client(event) => self.on_event(now, event, &mut effects),
+            Input::Key(key) => {
+                // Some terminals tell of keys that are let go, too.
+                if key.kind != KeyEventKind::Release {
+                    self.on_key(now, key, &mut effects);
+                }
+            }
+            Input::Pasted(text) => self.on_paste(&text),
+            Input::Resized(columns, rows) => self.size = (columns, rows),
+            Input::Tick => {}
+        }
+        if self.leaving.is_some_and(|until| until <= now.monotonic || self.messages.unanswered().next().is_none()) {
+            effects.push(Effect::Leave);
+        }
+        effects
+    }
+
+    /// When what is shown changes though nothing happens.
+    pub(crate) fn deadline(&self, now: Now) -> Option<MonotonicMs> {
+        let next_second = match self.link {
+            Link::Down { until } if until > now.monotonic => {
+                let left = until.since(now.monotonic);
+                Some(now.monotonic.after(left - left.div_ceil(1000).saturating_sub(1) * 1000))
+            }
+            Link::Connecting | Link::Connected | Link::Down { .. } => None,
+        };
+        [next_second, self.leaving].into_iter().flatten().min()
+    }
+
+    /// What would be lost if the program ended now: messages without an answer, then the draft.
+    pub(crate) fn unsent(&self) -> (Vec<String>, Option<String>) {
+        let waiting = self.messages.unanswered().map(|waiting| waiting.text.clone()).collect();
+        (waiting, Some(self.editor.text().to_owned()).filter(|draft| !draft.trim().is_empty()))
+    }
+
+    fn say(&mut self, text: impl Into<String>) {
+        self.notice = Some(Notice { text: text.into(), about: About::Typing });
+    }
+
+    fn on_event(&mut self, now: Now, event: ClientEvent, effects: &mut Vec<Effect>) {
+        match event {
+            ClientEvent::Welcome(welcome) => {
+                self.link = Link::Connected;
+                self.notice.take_if(|notice| notice.about == About::Link);
+                self.on_committed(welcome.committed);
+                if self.me.replace(welcome.user).is_none() && welcome.cursor > Seq::ZERO {
+                    // What follows is pushed.
+                    self.messages.older = Older::UpTo(welcome.cursor);
+                    self.fetch(self.history, effects);
+                }
+            }
+            ClientEvent::Disconnected { reason, retry_in_ms } => {
+                self.link = Link::Down { until: now.monotonic.after(retry_in_ms) };
+                let text = sentence(&words::disconnected(&reason, &self.server));
+                self.notice = Some(Notice { text, about: About::Link });
+            }
+            ClientEvent::Entry(entry) => {
+                self.on_entry(&entry);
+                effects.push(Effect::Acknowledge(entry.seq));
+            }
+            ClientEvent::MessageAccepted { handle, seq, time, durability, .. } => {
+                self.messages.accepted(handle, seq, time);
+                if durability < Durability::Committed {
+                    let text = "The server has your message on its disk, but its history store does not take it yet.";
+                    self.notice = Some(Notice { text: text.into(), about: About::Committed(seq) });
+                }
+            }
+            ClientEvent::Committed { up_to } => self.on_committed(up_to),
+            ClientEvent::MessageRefused { handle, code } => {
+                if let Some(waiting) = self.messages.refused(handle, code) {
+                    let text = waiting.text.clone();
+                    self.remember(text);
+                    self.say(format!("Not sent: {}. Ctrl-P brings the text back.", words::refused(code)));
+                }
+            }
+            ClientEvent::Page { fetch, page } => {
+                // A page of another conversation, or from before messages were let go, would leave a hole.
+                if let Some((_, older)) = self.fetching.take_if(|(fetching, _)| *fetching == fetch)
+                    && older == self.messages.older
+                {
+                    self.messages.page(&page);
+                }
+            }
+            ClientEvent::FetchRefused { fetch, code, .. } => {
+                if self.fetching.take_if(|(fetching, _)| *fetching == fetch).is_some() {
+                    self.say(format!("Older messages can not be had: {}.", words::refused(code)));
+                }
+            }
+            ClientEvent::ServerError { code, detail, .. } => {
+                self.say(format!("The server complains: {} ({}).", code.name(), tame(&detail)));
+            }
+            ClientEvent::TokenExpiring { expires_in_ms } => {
+                let seconds = expires_in_ms.div_ceil(1000);
+                self.say(format!("The token expires in {seconds} s; put a newer one into the token file."));
+            }
+            ClientEvent::TokenRefused { code, .. } => {
+                self.say(format!("The newer token was not taken: {}.", words::refused(code)));
+            }
+            ClientEvent::TokenRefreshed { .. } => self.notice = None,
+            ClientEvent::Numbered { .. } | ClientEvent::Ended(_) => {}
+        }
+    }
+
+    fn on_entry(&mut self, entry: &Entry) {
+        let is_here = self.messages.entry(entry);
+        if let Event::Received { from, .. } = &entry.event {
+            if !is_here {
+                *self.unread.entry(*from).or_default() += 1;
+            } else if self.anchor.is_some() {
+                self.unseen += 1;
+            }
+        }
+    }
+
+    fn on_committed(&mut self, up_to: Seq) {
+        let is_done = |notice: &mut Notice| matches!(notice.about, About::Committed(seq) if seq <= up_to);
+        self.notice.take_if(is_done);
+    }
+
+    fn on_key(&mut self, now: Now, key: KeyEvent, effects: &mut Vec<Effect>) {
+        self.notice.take_if(|notice| notice.about == About::Typing);
+        if std::mem::take(&mut self.shows_help) && key.code == KeyCode::Esc {
+            return;
+        }
+        let has = |modifier| key.modifiers.contains(modifier);
+        let (control, alt) = (has(KeyModifiers::CONTROL), has(KeyModifiers::ALT));
+        let columns = draw::editor_columns(self.size.0);
+        let page = usize::from(draw::message_rows(self)).saturating_sub(1).max(1);
+        match key.code {
+            KeyCode::Enter if alt || has(KeyModifiers::SHIFT) => self.typed("\n"),
+            KeyCode::Enter => self.enter(now, effects),
+            KeyCode::Char('j') if control => self.typed("\n"),
+            KeyCode::Char('c') if control => {
+                if self.editor.is_empty() || self.leaving.is_some() {
+                    self.leave(now, effects);
+                } else {
+                    let draft = self.editor.take();
+                    self.remember(draft);
+                    self.say("The draft was put away: Ctrl-P brings it back, Ctrl-C again leaves.");
+                }
+            }
+            KeyCode::Char('d') if control && self.editor.is_empty() => self.leave(now, effects),
+            KeyCode::Char('d') if control => self.editor.erase_right(),
+            KeyCode::Char('z') if control => effects.push(Effect::Suspend),
+            KeyCode::Char('a') if control => self.editor.go_to_line_start(),
+            KeyCode::Char('e') if control => self.editor.go_to_line_end(),
+            KeyCode::Char('b') if control => self.editor.go_left(),
+            KeyCode::Char('f') if control => self.editor.go_right(),
+            KeyCode::Char('h') if control => self.editor.erase_left(),
+            KeyCode::Char('k') if control => self.editor.erase_to_line_end(),
+            KeyCode::Char('u') if control => self.editor.erase_to_line_start(),
+            KeyCode::Char('w') if control => self.editor.erase_word_left(),
+            // What terminals send for Ctrl-_ and Ctrl-/.
+            KeyCode::Char('_' | '/' | '7') if control => self.editor.undo(),
+            KeyCode::Char('p') if control => self.recall_older(),
+            KeyCode::Char('n') if control => self.recall_newer(),
+            KeyCode::Char('b') if alt => self.editor.go_word_left(),
+            KeyCode::Char('f') if alt => self.editor.go_word_right(),
+            KeyCode::Char(c) if !control && !alt => self.typed(c.encode_utf8(&mut [0; 4])),
+            KeyCode::Tab => self.typed("\t"),
+            KeyCode::Backspace if alt || control => self.editor.erase_word_left(),
+            KeyCode::Backspace => self.editor.erase_left(),
+            KeyCode::Delete => self.editor.erase_right(),
+            KeyCode::Left if alt || control => self.editor.go_word_left(),
+            KeyCode::Right if alt || control => self.editor.go_word_right(),
+            KeyCode::Left => self.editor.go_left(),
+            KeyCode::Right => self.editor.go_right(),
+            KeyCode::Home if control => self.scroll_up(usize::MAX, effects),
+            KeyCode::End if control => self.follow(),
+            KeyCode::Home => self.editor.go_to_line_start(),
+            KeyCode::End => self.editor.go_to_line_end(),
+            // Most terminals make these of the wheel.
+            KeyCode::Up => {
+                let has_moved = self.editor.go_up(columns);
+                if !has_moved {
+                    self.scroll_up(1, effects);
+                }
+            }
+            KeyCode::Down => {
+                let has_moved = self.editor.go_down(columns);
+                if !has_moved {
+                    self.scroll_down(1);
+                }
+            }
+            KeyCode::PageUp => self.scroll_up(page, effects),
+            KeyCode::PageDown => self.scroll_down(page),
+            KeyCode::Esc => self.follow(),
+            _ => {}
+        }
+    }
+
+    fn typed(&mut self, text: &str) {
+        self.insert(text, Source::Typed);
+    }
+
+    fn on_paste(&mut self, text: &str) {
+        self.notice.take_if(|notice| notice.about == About::Typing);
+        self.shows_help = false;
+        self.insert(text, Source::Pasted);
+    }
+
+    fn insert(&mut self, text: &str, source: Source) {
+        if let Err(too_long) = self.editor.insert(text, source) {
+            let what = match source {
+                Source::Typed => "",
+                Source::Pasted => " The pasted text was left out, the draft is as it was: paste it in parts.",
+            };
+            let bytes = too_long.bytes;
+            self.say(format!("A message has at most {TEXT_BYTES_MAX} bytes, with this it would have {bytes}.{what}"));
+        }
+    }
+
+    fn enter(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        let draft = self.editor.text();
+        // A command is one line, and typed: what was pasted is somebody's text.
+        let is_plain = self.editor.has_pasted() || draft.contains('\n');
+        let command = match draft.trim().is_empty() {
+            true => Command::Nothing,
+            false if is_plain => Command::Say(draft.to_owned()),
+            false => match Command::parse(draft) {
+                Ok(command) => command,
+                Err(error) => return self.say(sentence(&error.to_string())),
+            },
+        };
+        match command {
+            Command::Nothing => return,
+            Command::Say(text) => {
+                let number = self.messages.wait(self.peer, text.clone(), now.wall);
+                effects.push(Effect::Send { number, to: self.peer, text });
+                self.follow();
+            }
+            Command::To(peer) => self.switch(peer, effects),
+            Command::History(count) => {
+                let page = self.page();
+                self.fetch(count.unwrap_or(page).min(MESSAGES_MAX as u64), effects);
+            }
+            Command::Help => self.shows_help = true,
+            Command::Quit => self.leave(now, effects),
+        }
+        let draft = self.editor.take();
+        self.remember(draft);
+    }
+
+    fn switch(&mut self, peer: UserId, effects: &mut Vec<Effect>) {
+        self.peer = peer;
+        self.messages.switch(peer);
+        self.unread.remove(&peer);
+        self.fetching = None;
+        self.follow();
+        self.fetch(self.page(), effects);
+    }
+
+    fn leave(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        let waiting = self.messages.unanswered().count();
+        if self.leaving.is_some() || waiting == 0 {
+            return effects.push(Effect::Leave);
+        }
+        self.leaving = Some(now.monotonic.after(LEAVE_AFTER_MS));
+        let (messages, seconds) = (if waiting == 1 { "message" } else { "messages" }, LEAVE_AFTER_MS / 1000);
+        self.say(format!("Waiting at most {seconds} s for the answer to {waiting} {messages}; Ctrl-C leaves at once."));
+    }
+
+    fn remember(&mut self, draft: String) {
+        self.recalled = None;
+        if !draft.trim().is_empty() && self.drafts.front() != Some(&draft) {
+            self.drafts.push_front(draft);
+            self.drafts.truncate(DRAFTS_MAX);
+        }
+    }
+
+    fn recall_older(&mut self) {
+        if self.recalled.is_none() && !self.editor.is_empty() {
+            let draft = self.editor.take();
+            self.remember(draft);
+            self.recalled = Some(0);
+        }
+        self.recall(self.recalled.map_or(0, |index| index + 1));
+    }
+
+    fn recall_newer(&mut self) {
+        match self.recalled {
+            Some(0) | None => {
+                self.recalled = None;
+                self.editor.replace(String::new());
+            }
+            Some(index) => self.recall(index - 1),
+        }
+    }
+
+    fn recall(&mut self, index: usize) {
+        if let Some(draft) = self.drafts.get(index) {
+            self.editor.replace(draft.clone());
+            self.recalled = Some(index);
+        }
+    }
+
+    /// Messages of one page.
+    fn page(&self) -> u64 {
+        PAGE_MIN.max(self.size.1.into())
+    }
+
+    fn follow(&mut self) {
+        self.anchor = None;
+        self.unseen = 0;
+    }
+
+    fn scroll_up(&mut self, rows: usize, effects: &mut Vec<Effect>) {
+        let (anchor, is_top) = draw::up(self, rows);
+        self.anchor = anchor;
+        if is_top {
+            self.fetch(self.page(), effects);
+        }
+    }
+
+    fn scroll_down(&mut self, rows: usize) {
+        match draw::down(self, rows) {
+            Some(anchor) => self.anchor = Some(anchor),
+            None => self.follow(),
+        }
+    }
+
+    fn fetch(&mut self, limit: u64, effects: &mut Vec<Effect>) {
+        let Older::UpTo(from) = self.messages.older else { return };
+        if self.fetching.is_some() || limit == 0 {
+            return;
+        }
+        if self.messages.kept() >= MESSAGES_MAX {
+            return self.say(format!("Older messages are not shown here: {MESSAGES_MAX} are the most."));
+        }
+        effects.push(Effect::Fetch { peer: self.peer, from, limit });
+    }
+
+    /// The client has taken the message.
+    pub(crate) fn taken(&mut self, number: u64, handle: SendHandle) {
+        self.messages.taken(number, handle);
+    }
+
+    /// It has not: the text is a draft again.
+    pub(crate) fn not_taken(&mut self, number: u64, error: SendError) {
+        if let Some(waiting) = self.messages.not_taken(number) {
+            self.editor.replace(waiting.text);
+        }
+        self.say(format!("Not sent: {error}."));
+    }
+
+    /// The client has asked for the page.
+    pub(crate) fn fetching(&mut self, fetch: FetchHandle) {
+        self.fetching = Some((fetch, self.messages.older));
+    }
+
+    /// It has not.
+    pub(crate) fn not_fetched(&mut self, error: FetchError) {
+        self.say(format!("Older messages can not be had: {error}."));
+    }
+}
+
+/// Words as they stand alone.
+fn sentence(words: &str) -> String {
+    let mut rest = words.chars();
+    rest.next().map_or(String::new(), |first| format!("{}{}.", first.to_uppercase(), rest.as_str()))
+}

@@ -1,0 +1,445 @@
+//! What a person sees, by values: events and keys in, the cells of a screen out.
+
+use client::{
+    ClientEvent, Content, DeviceId, DisconnectReason, Durability, Entry, Event, MonotonicMs, Recipient, SendHandle,
+    SendNumber, Seq, TimestampMs, UserId, WelcomeInfo,
+};
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use jiff::tz::TimeZone;
+use ratatui_core::{
+    buffer::Buffer,
+    layout::{Position, Rect},
+    style::{Color, Modifier},
+};
+use unicode_width::UnicodeWidthStr as _;
+
+use super::{
+    draw::draw,
+    model::{Effect, Input, Model, Now, Setup},
+};
+
+/// 2026-11-28T12:00:00Z, a Saturday.
+const NOON: u64 = 1_795_867_200_000;
+
+const ME: UserId = UserId(7);
+const PEER: UserId = UserId(8);
+
+/// Somebody who writes to user 8.
+struct Person {
+    model: Model,
+    now: Now,
+    sent: u64,
+}
+
+impl Person {
+    fn new(columns: u16, rows: u16) -> Self {
+        let setup = Setup {
+            peer: PEER,
+            history: 20,
+            server: "127.0.0.1:7600".into(),
+            zone: TimeZone::UTC,
+            size: (columns, rows),
+        };
+        let now = Now { monotonic: MonotonicMs(0), wall: TimestampMs(NOON) };
+        Self { model: Model::new(setup), now, sent: 0 }
+    }
+
+    /// Connected as a new device.
+    fn connected(columns: u16, rows: u16) -> Self {
+        let mut person = Self::new(columns, rows);
+        person.event(welcome(0));
+        person
+    }
+
+    fn event(&mut self, event: ClientEvent) -> Vec<Effect> {
+        self.step(Input::Client(event))
+    }
+
+    fn step(&mut self, input: Input) -> Vec<Effect> {
+        let effects = self.model.handle(self.now, input);
+        for effect in &effects {
+            if let Effect::Send { number, .. } = effect {
+                self.model.taken(*number, SendHandle(self.sent));
+                self.sent += 1;
+            }
+        }
+        effects
+    }
+
+    fn key(&mut self, code: KeyCode) -> Vec<Effect> {
+        self.step(Input::Key(KeyEvent::new(code, KeyModifiers::NONE)))
+    }
+
+    fn control(&mut self, c: char) -> Vec<Effect> {
+        self.step(Input::Key(KeyEvent::new(KeyCode::Char(c), KeyModifiers::CONTROL)))
+    }
+
+    fn write(&mut self, text: &str) {
+        text.chars().for_each(|c| _ = self.key(KeyCode::Char(c)));
+    }
+
+    fn send(&mut self, text: &str) -> Vec<Effect> {
+        self.write(text);
+        self.key(KeyCode::Enter)
+    }
+
+    fn paste(&mut self, text: &str) {
+        self.step(Input::Pasted(text.into()));
+    }
+
+    fn hear(&mut self, seq: u64, text: &str) {
+        self.event(received(seq, PEER, text));
+    }
+
+    fn drawn(&self) -> (Buffer, Option<Position>) {
+        let (width, height) = self.model.size;
+        let mut buffer = Buffer::empty(Rect { x: 0, y: 0, width, height });
+        let cursor = draw(&self.model, self.now, &mut buffer);
+        (buffer, cursor)
+    }
+
+    /// The rows of the screen, without blanks at their ends.
+    fn screen(&self) -> Vec<String> {
+        let (buffer, _) = self.drawn();
+        let row = |y: u16| {
+            let mut row = String::new();
+            let mut x = 0;
+            while x < buffer.area.width {
+                let symbol = buffer[(x, y)].symbol();
+                row.push_str(symbol);
+                x += symbol.width().max(1) as u16;
+            }
+            row.trim_end().to_owned()
+        };
+        (0..buffer.area.height).map(row).collect()
+    }
+
+    #[track_caller]
+    fn shows(&self, text: &str) {
+        let screen = self.screen();
+        assert!(screen.iter().any(|row| row.contains(text)), "{text}: {screen:#?}");
+    }
+}
+
+fn welcome(cursor: u64) -> ClientEvent {
+    ClientEvent::Welcome(WelcomeInfo {
+        user: ME,
+        device: DeviceId(1),
+        server_time: TimestampMs(NOON),
+        head: Seq(cursor),
+        cursor: Seq(cursor),
+        last_number: SendNumber(0),
+        send_window: 256,
+        text_bytes_max: 16_384,
+        page_entries_max: 500,
+        committed: Seq(cursor),
+    })
+}
+
+fn entry(seq: u64, event: Event) -> ClientEvent {
+    ClientEvent::Entry(Entry { seq: Seq(seq), time: TimestampMs(NOON + seq * 60_000), event })
+}
+
+fn received(seq: u64, from: UserId, text: &str) -> ClientEvent {
+    entry(seq, Event::Received { from, origin: Seq(seq), content: Content::text(text) })
+}
+
+fn sent(seq: u64, text: &str) -> ClientEvent {
+    let (device, number) = (DeviceId(2), SendNumber(seq));
+    entry(seq, Event::Sent { to: PEER, device, number, content: Content::text(text) })
+}
+
+fn accepted(handle: u64, seq: u64) -> ClientEvent {
+    ClientEvent::MessageAccepted {
+        handle: SendHandle(handle),
+        number: SendNumber(handle + 1),
+        seq: Seq(seq),
+        time: TimestampMs(NOON + seq * 60_000),
+        durability: Durability::Committed,
+        recipient: Recipient::Online,
+    }
+}
+
+fn lost(retry_in_ms: u64) -> ClientEvent {
+    let reason = DisconnectReason::Link("nothing listens on 127.0.0.1:7600".into());
+    ClientEvent::Disconnected { reason, retry_in_ms }
+}
+
+#[test]
+fn a_conversation_in_a_window_of_80_columns() {
+    let mut person = Person::connected(80, 12);
+    person.hear(1, "Hello, are you there?");
+    person.send("Yes. And you?");
+    person.event(accepted(0, 2));
+    person.event(entry(3, Event::Delivered { peer: PEER, up_to: Seq(2) }));
+    person.hear(4, &"word ".repeat(20));
+    person.send("Still on its way");
+    person.write("A draft");
+    assert_eq!(
+        person.screen(),
+        [
+            "To 8                                                       you are 7 · connected",
+            "",
+            "",
+            "",
+            "                           Saturday, 28 November 2026",
+            "12:01      8  Hello, are you there?",
+            "12:02 ✓✓ you  Yes. And you?",
+            "12:04      8  word word word word word word word word word word word word word",
+            "              word word word word word word word",
+            "12:00 ◷  you  Still on its way",
+            "──────────────────────────────────── Enter sends · Alt-Enter: new line · /help ─",
+            "> A draft",
+        ]
+    );
+}
+
+#[test]
+fn a_large_window_is_filled_from_the_bottom_and_nothing_wraps_early() {
+    let mut person = Person::connected(200, 60);
+    (1..=100).for_each(|seq| person.hear(seq, &format!("message {seq} {}", "x".repeat(150))));
+    let screen = person.screen();
+    assert_eq!(screen.len(), 60);
+    assert!(screen[1].contains("message 44 x"), "{}", screen[1]);
+    assert!(screen[57].contains("message 100 x"), "{}", screen[57]);
+}
+
+#[test]
+fn every_size_is_drawn_and_the_cursor_is_in_it() {
+    for columns in 0..30 {
+        for rows in 0..12 {
+            let mut person = Person::connected(columns, rows);
+            person.hear(1, "中文 \u{202e} and a longer text with\nline breaks\n\n");
+            person.hear(2, &"x".repeat(100));
+            person.write("a draft of several words 中文");
+            person.step(Input::Key(KeyEvent::new(KeyCode::Enter, KeyModifiers::ALT)));
+            person.send("/to x");
+            person.event(lost(3_000));
+            for code in [KeyCode::PageUp, KeyCode::Up, KeyCode::Down, KeyCode::PageDown] {
+                person.key(code);
+                let (_, cursor) = person.drawn();
+                assert!(cursor.is_none_or(|at| at.x < columns && at.y < rows), "{columns} x {rows}");
+            }
+            person.model.shows_help = true;
+            person.drawn();
+        }
+    }
+}
+
+#[test]
+fn a_long_text_is_wrapped_and_all_of_it_is_to_be_seen() {
+    let mut person = Person::connected(80, 24);
+    let text: String = (0..200).map(|n| char::from(b'a' + (n % 26) as u8)).collect();
+    person.hear(1, &text);
+    let shown: String = person.screen().iter().filter_map(|row| row.get(14..)).collect();
+    assert!(shown.contains(&text), "{:#?}", person.screen());
+}
+
+#[test]
+fn what_is_drafted_and_what_comes_do_not_touch_in_any_script() {
+    for draft in ["й".repeat(44), "中".repeat(33), "中й".repeat(60)] {
+        let mut person = Person::connected(80, 24);
+        person.hear(1, "the first");
+        person.write(&draft);
+        (2..=4).for_each(|seq| person.hear(seq, &format!("number {seq}")));
+        person.shows("the first");
+        (2..=4).for_each(|seq| person.shows(&format!("number {seq}")));
+        let shown: String = person.screen().iter().skip(20).map(|row| row.trim_start_matches(['>', ' '])).collect();
+        assert!(shown.ends_with(&draft), "{:#?}", person.screen());
+    }
+}
+
+#[test]
+fn only_colours_that_are_readable_on_light_and_on_dark_are_used() {
+    let mut person = Person::connected(80, 24);
+    person.hear(1, "a\u{202e}b");
+    person.send("mine");
+    person.event(ClientEvent::MessageRefused { handle: SendHandle(0), code: client::ErrorCode::Recipient });
+    person.write("draft");
+    person.event(lost(3_000));
+    let (buffer, _) = person.drawn();
+    for cell in &buffer.content {
+        assert_eq!(cell.bg, Color::Reset);
+        assert!([Color::Reset, Color::Red].contains(&cell.fg), "{cell:?}");
+        let known = Modifier::BOLD | Modifier::DIM | Modifier::REVERSED;
+        assert!(known.contains(cell.modifier), "{cell:?}");
+    }
+}
+
+#[test]
+fn messages_stand_in_the_order_of_the_log_however_they_come() {
+    let mut person = Person::new(80, 24);
+    let effects = person.event(welcome(4));
+    assert!(matches!(effects[..], [Effect::Fetch { peer: PEER, from: Seq(4), limit: 20 }]), "{effects:?}");
+    person.hear(6, "new, second");
+    person.hear(5, "new, first");
+    let old = [received(2, PEER, "old, first"), sent(4, "old, second")];
+    let entries = old.map(|event| if let ClientEvent::Entry(entry) = event { entry } else { unreachable!() }).to_vec();
+    person.model.messages.page(&client::Page {
+        request: Default::default(),
+        first: Seq(1),
+        last: Seq(4),
+        more: false,
+        entries,
+        delivered_up_to: Seq(4),
+    });
+    let screen = person.screen();
+    let texts: Vec<_> = screen.iter().filter_map(|row| row.get(6..)).filter(|row| row.contains(", ")).collect();
+    let texts: Vec<_> = texts.into_iter().filter(|row| row.contains("old") || row.contains("new")).collect();
+    assert_eq!(texts.len(), 4, "{screen:#?}");
+    assert!(texts[0].ends_with("old, first") && texts[1].ends_with("✓✓ you  old, second"), "{texts:?}");
+    assert!(texts[2].ends_with("new, first") && texts[3].ends_with("new, second"), "{texts:?}");
+}
+
+#[test]
+fn ticks_say_what_the_log_says_on_a_device_that_sent_nothing() {
+    let mut person = Person::connected(80, 24);
+    person.event(sent(1, "first"));
+    person.event(sent(2, "second"));
+    person.event(sent(4, "third"));
+    person.event(entry(3, Event::Delivered { peer: PEER, up_to: Seq(2) }));
+    person.shows("✓✓ you  first");
+    person.shows("✓✓ you  second");
+    person.shows("✓  you  third");
+}
+
+#[test]
+fn a_server_that_is_away_is_one_status_and_what_waits_has_a_clock() {
+    let mut person = Person::connected(80, 10);
+    person.event(lost(2_500));
+    person.shows("connecting again in 3 s");
+    person.shows("Nothing listens on 127.0.0.1:7600.");
+    assert_eq!(person.model.deadline(person.now), Some(MonotonicMs(500)));
+    person.now.monotonic = MonotonicMs(500);
+    person.step(Input::Tick);
+    person.shows("connecting again in 2 s");
+    person.send("unsent");
+    person.shows("◷  you  unsent");
+    let before = person.screen();
+    for _ in 0..100 {
+        person.event(lost(2_000));
+    }
+    assert_eq!(person.screen(), before);
+    person.event(welcome(0));
+    person.event(accepted(0, 1));
+    person.shows("✓  you  unsent");
+    person.shows("you are 7 · connected");
+    assert!(!person.screen().iter().any(|row| row.contains("Nothing listens")));
+}
+
+#[test]
+fn what_is_pasted_is_one_draft_and_never_a_command() {
+    let mut person = Person::connected(80, 24);
+    person.paste("/quit");
+    let effects = person.key(KeyCode::Enter);
+    assert!(matches!(&effects[..], [Effect::Send { text, .. }] if text == "/quit"), "{effects:?}");
+    let lines: Vec<String> = (0..150).map(|n| format!("line {n}")).collect();
+    person.paste(&lines.join("\r"));
+    person.shows("line 149");
+    person.shows("a draft of 150 rows");
+    person.write(" and more");
+    let effects = person.key(KeyCode::Enter);
+    let text = lines.join("\n") + " and more";
+    assert!(matches!(&effects[..], [Effect::Send { text: sent, .. }] if *sent == text), "{effects:?}");
+    person.event(accepted(0, 1));
+    person.event(accepted(1, 2));
+    assert!(matches!(person.send("/quit")[..], [Effect::Leave]));
+}
+
+#[test]
+fn a_paste_that_is_too_long_is_refused_whole_and_said() {
+    let mut person = Person::connected(80, 24);
+    person.write("before ");
+    person.paste(&"x".repeat(20_000));
+    person.shows("A message has at most 16384 bytes, with this it would have 20007.");
+    person.shows("> before");
+    person.write("after");
+    person.shows("> before after");
+}
+
+#[test]
+fn a_wrong_command_is_no_message_and_can_be_corrected() {
+    let mut person = Person::connected(80, 24);
+    assert!(person.send("/to 3l").is_empty());
+    person.shows("/to takes the number of a user, from 1 on, not `3l`.");
+    person.key(KeyCode::Backspace);
+    let effects = person.send("2");
+    assert!(matches!(effects[..], [Effect::Fetch { peer: UserId(32), .. }]), "{effects:?}");
+    person.shows("To 32");
+}
+
+#[test]
+fn what_a_terminal_would_obey_is_shown_and_line_breaks_break_lines() {
+    let mut person = Person::connected(80, 24);
+    person.hear(1, "one\ntwo \\ \u{1b}[2J\u{202e}three");
+    person.shows("8  one");
+    person.shows("              two \\ U+001B[2JU+202Ethree");
+}
+
+#[test]
+fn older_messages_stay_in_place_while_new_ones_come() {
+    let mut person = Person::connected(80, 10);
+    (1..=50).for_each(|seq| person.hear(seq, &format!("message {seq}.")));
+    person.shows("message 50.");
+    person.key(KeyCode::PageUp);
+    person.shows("message 44.");
+    let before: Vec<String> = person.screen()[1..8].to_vec();
+    person.hear(51, "message 51.");
+    assert_eq!(person.screen()[1..8], before);
+    person.shows("1 new below");
+    for _ in 0..20 {
+        person.key(KeyCode::PageUp);
+    }
+    person.shows("Saturday");
+    person.shows("message 1.");
+    (0..60).for_each(|_| _ = person.key(KeyCode::Down));
+    person.shows("message 51.");
+    assert!(person.model.anchor.is_none());
+}
+
+#[test]
+fn paging_beyond_the_oldest_message_asks_for_older_ones_once() {
+    let mut person = Person::new(80, 10);
+    person.event(welcome(90));
+    (91..=99).for_each(|seq| person.hear(seq, "new"));
+    let first = person.key(KeyCode::PageUp);
+    let second = person.key(KeyCode::PageUp);
+    let all: Vec<_> = first.iter().chain(&second).collect();
+    assert!(all.iter().any(|effect| matches!(effect, Effect::Fetch { from: Seq(90), .. })), "{all:?}");
+}
+
+#[test]
+fn messages_of_others_are_counted_and_their_conversation_can_be_opened() {
+    let mut person = Person::connected(80, 24);
+    person.event(received(1, UserId(9), "psst"));
+    person.event(received(2, UserId(9), "hey"));
+    person.shows("2 new from 9 (/to 9)");
+    person.send("/to 9");
+    assert!(!person.screen()[0].contains("new from"));
+}
+
+#[test]
+fn leaving_waits_for_what_is_on_its_way_but_not_for_ever() {
+    let mut person = Person::connected(80, 24);
+    person.send("important");
+    assert!(person.control('c').is_empty());
+    person.shows("Waiting at most 5 s");
+    assert_eq!(person.event(accepted(0, 1)), [Effect::Leave]);
+    let mut person = Person::connected(80, 24);
+    person.send("important");
+    person.control('d');
+    person.now.monotonic = MonotonicMs(5_000);
+    assert_eq!(person.step(Input::Tick), [Effect::Leave]);
+    assert_eq!(person.model.unsent().0, ["important"]);
+}
+
+#[test]
+fn a_refused_message_is_marked_and_its_text_can_be_had_again() {
+    let mut person = Person::connected(80, 24);
+    person.send("to nobody");
+    person.event(ClientEvent::MessageRefused { handle: SendHandle(0), code: client::ErrorCode::StorageFull });
+    person.shows("✗  you  to nobody");
+    person.shows("Not sent: the server has no room.");
+    person.control('p');
+    person.shows("> to nobody");
+}

@@ -1,0 +1,158 @@
+//! What the protocol's reasons mean for who sits in front of the program, and which of them waiting does not mend.
+
+use client::{DisconnectReason, EndReason, ErrorCode};
+
+use crate::{
+    exit::{Exit, Failure},
+    visible::tame,
+};
+
+/// Why there is no connection, on one line.
+pub(crate) fn disconnected(reason: &DisconnectReason, server: &str) -> String {
+    match reason {
+        DisconnectReason::Link(words) => tame(words),
+        DisconnectReason::NotRingpost(words) => format!("{server} is no Ringpost server: {}", tame(words)),
+        DisconnectReason::Untrusted(words) => format!("the server is not trusted: {}", tame(words)),
+        DisconnectReason::OpenTimeout => format!("{server} can not be reached: no answer to the connection"),
+        DisconnectReason::WelcomeTimeout => {
+            format!("{server} takes connections but says nothing: is it a Ringpost server, with TLS perhaps (--tls)?")
+        }
+        DisconnectReason::Silent => "the server has fallen silent".to_owned(),
+        DisconnectReason::Protocol(words) => format!("the server can not be understood: {}", tame(words)),
+        DisconnectReason::Hole { .. } => format!("{reason}"),
+        DisconnectReason::Bye { code, detail } => match bye(*code) {
+            Some(words) => words.to_owned(),
+            None => format!("the server closed the connection: {} ({})", code.name(), tame(detail)),
+        },
+    }
+}
+
+fn bye(code: ErrorCode) -> Option<&'static str> {
+    Some(match code {
+        ErrorCode::Stopping => "the server is stopping",
+        ErrorCode::Overloaded => "the server has more to do than it can",
+        ErrorCode::StorageFailed => "the server's storage has failed; what it accepted is safe",
+        ErrorCode::TooManyConnections => "the server has as many connections as it takes",
+        ErrorCode::RateLimited => "too much was asked for in too short a time",
+        ErrorCode::Replaced => "another program has connected as the same device: give one of them another --device",
+        ErrorCode::IdleTimeout => "the server has heard nothing from here for too long",
+        ErrorCode::SlowConsumer => "the server's answers were not read fast enough",
+        ErrorCode::HandshakeTimeout => "the server waited too long for this program's hello",
+        _ => return None,
+    })
+}
+
+/// Ends the program where another attempt would only hide the cause.
+pub(crate) fn fatal(reason: &DisconnectReason, server: &str) -> Option<Failure> {
+    match reason {
+        DisconnectReason::NotRingpost(_) | DisconnectReason::Untrusted(_) => {
+            Some(Failure::new(Exit::Server, disconnected(reason, server)))
+        }
+        DisconnectReason::Link(_)
+        | DisconnectReason::OpenTimeout
+        | DisconnectReason::WelcomeTimeout
+        | DisconnectReason::Silent
+        | DisconnectReason::Protocol(_)
+        | DisconnectReason::Hole { .. }
+        | DisconnectReason::Bye { .. } => None,
+    }
+}
+
+/// Why the client has stopped by itself.
+pub(crate) fn ended(reason: &EndReason, server: &str) -> Failure {
+    let (code, detail) = match reason {
+        EndReason::Closed => return Failure::new(Exit::Failed, "the connection was closed by this program"),
+        EndReason::Version(version) => {
+            let words = format!("{server} speaks version {version} of the protocol, which this program does not");
+            return Failure::new(Exit::Server, words);
+        }
+        EndReason::Refused { code, detail } => (*code, tame(detail)),
+    };
+    let mint = "who runs the server makes one with `ringpost token`";
+    let (exit, words) = match code {
+        ErrorCode::TlsRequired => (
+            Exit::Server,
+            format!(
+                "{server} wants TLS: add --tls, or --tls-ca FILE for a certificate of the server's own \
+                 (tls-cert.pem in its data folder)"
+            ),
+        ),
+        ErrorCode::Version => (
+            Exit::Server,
+            format!("{server} speaks none of this program's versions of the protocol: use a newer program"),
+        ),
+        ErrorCode::TokenMissing | ErrorCode::TokenInvalid => {
+            (Exit::Identity, format!("the server does not take this token ({detail}): get another, {mint}"))
+        }
+        ErrorCode::TokenExpired => (
+            Exit::Identity,
+            format!("the token has expired, or the clock is wrong here or there ({detail}): get another, {mint}"),
+        ),
+        ErrorCode::Revoked => {
+            (Exit::Identity, format!("this token has been revoked by who runs the server: get another, {mint}"))
+        }
+        ErrorCode::DeviceRefused => (
+            Exit::Identity,
+            format!("the server does not take this device ({detail}): use a --device that this user had before"),
+        ),
+        ErrorCode::CursorAhead => (
+            Exit::Server,
+            "the server's history ends before what this device has seen: it was set back, or is another server"
+                .to_owned(),
+        ),
+        ErrorCode::Replaced => (
+            Exit::Identity,
+            "another program is connected as the same user and device: give one of them another --device".to_owned(),
+        ),
+        code => (Exit::Failed, format!("the server has sent this program away: {} ({detail})", code.name())),
+    };
+    Failure::new(exit, words)
+}
+
+/// Why a message or a request was refused.
+pub(crate) fn refused(code: ErrorCode) -> &'static str {
+    match code {
+        ErrorCode::TextLength => "the text is longer than the server takes",
+        ErrorCode::ContentKind => "the server does not take such content",
+        ErrorCode::Recipient => "there can be no such user",
+        ErrorCode::RateLimited => "too much in too short a time",
+        ErrorCode::Overloaded => "the server has more to do than it can",
+        ErrorCode::StorageFull => "the server has no room",
+        ErrorCode::StorageFailed => "the server's storage has failed",
+        ErrorCode::Stopping => "the server is stopping",
+        code => code.name(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_that_waiting_does_not_mend_ends_the_program_in_words_of_its_own() {
+        let codes = [
+            (ErrorCode::TlsRequired, Exit::Server, "host:1 wants TLS: add --tls"),
+            (ErrorCode::Version, Exit::Server, "use a newer program"),
+            (ErrorCode::TokenMissing, Exit::Identity, "get another"),
+            (ErrorCode::TokenInvalid, Exit::Identity, "does not take this token (the words)"),
+            (ErrorCode::TokenExpired, Exit::Identity, "the token has expired"),
+            (ErrorCode::Revoked, Exit::Identity, "has been revoked"),
+            (ErrorCode::DeviceRefused, Exit::Identity, "does not take this device (the words)"),
+            (ErrorCode::CursorAhead, Exit::Server, "it was set back"),
+            (ErrorCode::Replaced, Exit::Identity, "give one of them another --device"),
+        ];
+        for (code, exit, words) in codes {
+            let failure = ended(&EndReason::Refused { code, detail: "the words".into() }, "host:1");
+            assert_eq!(failure.exit, exit, "{code:?}");
+            assert!(failure.words.contains(words), "{}", failure.words);
+        }
+        let foreign = fatal(&DisconnectReason::NotRingpost("it answers in TLS".into()), "host:1").expect("it is fatal");
+        assert_eq!(foreign.words, "host:1 is no Ringpost server: it answers in TLS");
+    }
+
+    #[test]
+    fn words_of_a_server_can_not_command_the_terminal() {
+        let reason = DisconnectReason::Bye { code: ErrorCode::Malformed, detail: "\u{1b}[2J".into() };
+        assert!(disconnected(&reason, "host:1").ends_with(r"malformed (\u{1b}[2J)"));
+    }
+}
