@@ -12,9 +12,10 @@ use aws_lc_rs::{
     rand::SystemRandom,
     signature::{ED25519_PUBLIC_KEY_LEN, Ed25519KeyPair, KeyPair},
 };
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header};
 use proto_spec::{DeviceId, ErrorCode, TimestampMs, UserId, limits::TOKEN_BYTES_MAX};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use thiserror::Error;
 
 use crate::limits::{HS256_SECRET_BYTES_MIN, KEYS_MAX};
@@ -61,7 +62,7 @@ pub enum TokenError {
         /// Bytes of the token.
         size: usize,
     },
-    /// Not three base64url parts whose first is a JSON header with an algorithm known to JWT.
+    /// Not three base64url parts whose first is a JSON header with an algorithm.
     #[error("the token is not a signed JWT")]
     Form,
     /// No key of this server goes with the algorithm.
@@ -209,6 +210,11 @@ impl Keys {
     /// # Errors
     /// `pem` is neither.
     pub fn from_pem(pem: &[u8]) -> Result<Self, KeyError> {
+        Self::default().with_pem(pem)
+    }
+
+    /// As [`Keys::from_pem`], beside the keys that are there.
+    pub(crate) fn with_pem(self, pem: &[u8]) -> Result<Self, KeyError> {
         let pem = pem::parse(pem).map_err(|_| KeyError::NotPem)?;
         let key = match pem.tag() {
             PRIVATE_KEY => DecodingKey::from_ed_der(key_pair(pem.contents())?.public_key().as_ref()),
@@ -219,7 +225,7 @@ impl Keys {
             Ok(bytes) if bytes.len() == ED25519_PUBLIC_KEY_LEN => {}
             _ => return Err(KeyError::NotEd25519),
         }
-        Self::default().with(None, "key_file", Algorithm::EdDSA, key)
+        self.with(None, "key_file", Algorithm::EdDSA, key)
     }
 
     /// Checks HS256 tokens too, with this secret.
@@ -319,8 +325,11 @@ impl Keys {
         if token.len() > TOKEN_BYTES_MAX {
             return Err(TokenError::TooLong { size: token.len() });
         }
-        let header = jsonwebtoken::decode_header(token).map_err(|_| TokenError::Form)?;
-        let (name, claims) = self.signed(token, &header)?;
+        let parts = Parts::of(token).ok_or(TokenError::Form)?;
+        let header: TokenHeader = json(parts.header).ok_or(TokenError::Form)?;
+        let name = self.signer(&parts, &header)?;
+        // The header was JSON, so what is not are the claims.
+        let claims: TokenClaims = json(parts.claims).ok_or(TokenError::Claims)?;
         if header.crit.is_some() {
             return Err(TokenError::Critical);
         }
@@ -363,10 +372,11 @@ impl Keys {
         Ok(())
     }
 
-    /// The first key whose signature this is, and the claims.
-    fn signed(&self, token: &str, header: &Header) -> Result<(Arc<str>, TokenClaims), TokenError> {
+    /// The name of the first key whose signature this is.
+    fn signer(&self, parts: &Parts<'_>, header: &TokenHeader) -> Result<Arc<str>, TokenError> {
+        let algorithm = header.algorithm().ok_or(TokenError::Algorithm)?;
         let mut refusal = TokenError::Algorithm;
-        for verifier in self.verifiers.iter().filter(|verifier| verifier.algorithm == header.alg) {
+        for verifier in self.verifiers.iter().filter(|verifier| verifier.algorithm == algorithm) {
             let is_named = match (&header.kid, &verifier.id) {
                 (Some(wanted), Some(id)) => **wanted == **id,
                 (None, _) | (_, None) => true,
@@ -377,36 +387,56 @@ impl Keys {
                 }
                 continue;
             }
-            match jsonwebtoken::decode::<TokenClaims>(token, &verifier.key, &validation(verifier.algorithm)) {
-                Ok(decoded) => return Ok((Arc::clone(&verifier.name), decoded.claims)),
-                Err(error) => match refusal_of(error.kind()) {
-                    TokenError::Signature => refusal = TokenError::Signature,
-                    other => return Err(other),
-                },
+            match jsonwebtoken::crypto::verify(parts.signature, parts.signed.as_bytes(), &verifier.key, algorithm) {
+                Ok(true) => return Ok(Arc::clone(&verifier.name)),
+                Ok(false) => refusal = TokenError::Signature,
+                // The signature is not base64url.
+                Err(_) => return Err(TokenError::Form),
             }
         }
         Err(refusal)
     }
 }
 
-/// Of the library only the signature: time is an argument here, and the rest is checked where it can be named.
-fn validation(algorithm: Algorithm) -> Validation {
-    let mut validation = Validation::new(algorithm);
-    validation.validate_exp = false;
-    validation.validate_nbf = false;
-    validation.validate_aud = false;
-    validation.required_spec_claims.clear();
-    validation
+/// What of a token's header is looked at. Of the library only the signature is used: time is an argument here, and the library does
+/// not know all names of an algorithm.
+#[derive(Deserialize)]
+struct TokenHeader {
+    alg: String,
+    kid: Option<String>,
+    crit: Option<serde::de::IgnoredAny>,
 }
 
-fn refusal_of(kind: &jsonwebtoken::errors::ErrorKind) -> TokenError {
-    use jsonwebtoken::errors::ErrorKind;
-    match kind {
-        ErrorKind::InvalidSignature => TokenError::Signature,
-        // The header was read before, so what is not JSON now are the claims.
-        ErrorKind::Json(_) => TokenError::Claims,
-        _ => TokenError::Form,
+impl TokenHeader {
+    fn algorithm(&self) -> Option<Algorithm> {
+        match self.alg.as_str() {
+            // The same signature: RFC 9864 gives it the name of its curve, RFC 8037 that of the family.
+            "EdDSA" | "Ed25519" => Some(Algorithm::EdDSA),
+            "HS256" => Some(Algorithm::HS256),
+            _ => None,
+        }
     }
+}
+
+/// The parts of a token, between its dots.
+struct Parts<'a> {
+    header: &'a str,
+    claims: &'a str,
+    signature: &'a str,
+    /// What the signature is of.
+    signed: &'a str,
+}
+
+impl<'a> Parts<'a> {
+    fn of(token: &'a str) -> Option<Self> {
+        let (signed, signature) = token.rsplit_once('.')?;
+        let (header, claims) = signed.split_once('.')?;
+        Some(Self { header, claims, signature, signed })
+    }
+}
+
+fn json<T: DeserializeOwned>(part: &str) -> Option<T> {
+    serde_json::from_slice(&BASE64URL.decode(part).ok()?).ok()
 }
 
 /// A user id in its one spelling: decimal, not zero, no sign, no leading zeros. Two spellings would be two tokens that
@@ -653,12 +683,28 @@ MCowBQYDK2VwAyEA11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=
     }
 
     #[test]
+    fn the_algorithm_of_an_ed25519_key_has_two_names() {
+        let claims = BASE64URL.encode(json!({ "sub": "7", "exp": NOW_S + 60 }).to_string());
+        for (name, expected) in
+            [("EdDSA", Ok(UserId(7))), ("Ed25519", Ok(UserId(7))), ("Ed448", Err(TokenError::Algorithm))]
+        {
+            let signed = format!("{}.{claims}", BASE64URL.encode(json!({ "alg": name }).to_string()));
+            let signature = jsonwebtoken::crypto::sign(signed.as_bytes(), &signing_key().0, Algorithm::EdDSA).unwrap();
+            assert_eq!(
+                keys().verify(&format!("{signed}.{signature}"), NOW).map(|claims| claims.user),
+                expected,
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
     fn the_algorithm_none_is_refused() {
         // {"alg":"none"} and {"sub":"7","exp":9999999999}
         for header in ["eyJhbGciOiJub25lIn0", "eyJhbGciOiJOb05lIn0"] {
             for signature in ["", "AAAA"] {
                 let token = format!("{header}.eyJzdWIiOiI3IiwiZXhwIjo5OTk5OTk5OTk5fQ.{signature}");
-                assert_eq!(keys().verify(&token, NOW), Err(TokenError::Form));
+                assert_eq!(keys().verify(&token, NOW), Err(TokenError::Algorithm));
             }
         }
     }
