@@ -21,7 +21,10 @@ use rustls::{
 };
 use thiserror::Error;
 
-use crate::keyfile::{self, KeyFileError};
+use crate::{
+    keyfile::{self, KeyFileError},
+    validity::Validity,
+};
 
 /// What clients offer as their protocol within TLS (SPEC 1.1). One that offers nothing is served too.
 pub const ALPN: &[u8] = b"ringpost/1";
@@ -43,14 +46,14 @@ pub enum CertificateError {
         error: &'static str,
     },
     /// The certificate and the key do not make a server.
-    #[error("{certificate} with the key {key}: {error}", certificate = certificate.display(), key = key.display())]
+    #[error("{certificate} with the key {key}: {why}", certificate = certificate.display(), key = key.display())]
     Unusable {
         /// File of the chain.
         certificate: PathBuf,
         /// File of the key.
         key: PathBuf,
-        /// Why.
-        error: rustls::Error,
+        /// Why, in words of our own.
+        why: &'static str,
     },
     /// A certificate of our own could not be made.
     #[error("{path}: a certificate can not be made: {error}", path = path.display())]
@@ -80,21 +83,47 @@ impl Tickets {
     }
 }
 
-/// What connections are accepted with: the chain (the server's own certificate first) and its key, both PEM.
+/// What connections are accepted with: the chain (the server's own certificate first) and its key, both PEM; and from when until when
+/// the chain is good, if that can be read.
 ///
 /// # Errors
 /// See [`CertificateError`].
-pub fn load(certificate: &Path, key: &Path, tickets: &Tickets) -> Result<Arc<ServerConfig>, CertificateError> {
+pub fn load(
+    certificate: &Path,
+    key: &Path,
+    tickets: &Tickets,
+) -> Result<(Arc<ServerConfig>, Option<Validity>), CertificateError> {
     let unreadable =
         |path: &Path, what, error| CertificateError::Pem { path: path.to_owned(), what, error: in_words(&error) };
-    let chain: Vec<_> = CertificateDer::pem_slice_iter(&keyfile::read_public(certificate)?)
+    let exchanged = |path: &Path, what, error| CertificateError::Pem { path: path.to_owned(), what, error };
+    let bytes = keyfile::read_public(certificate)?;
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(&bytes)
         .collect::<Result<_, _>>()
-        .and_then(|chain: Vec<_>| if chain.is_empty() { Err(pem::Error::NoItemsFound) } else { Ok(chain) })
         .map_err(|error| unreadable(certificate, "a certificate", error))?;
+    if chain.is_empty() {
+        let why = if PrivateKeyDer::from_pem_slice(&bytes).is_ok() {
+            KEY_INSTEAD
+        } else {
+            in_words(&pem::Error::NoItemsFound)
+        };
+        return Err(exchanged(certificate, "a certificate", why));
+    }
+    // Before its mode: a certificate may be read by anybody.
+    let bytes = keyfile::read_public(key)?;
+    if !has_section(&bytes, "PRIVATE KEY") && has_section(&bytes, "CERTIFICATE") {
+        return Err(exchanged(key, "a private key", CERTIFICATE_INSTEAD));
+    }
+    if has_section(&bytes, "ENCRYPTED PRIVATE KEY") {
+        return Err(exchanged(key, "a private key", ENCRYPTED));
+    }
     let secret = PrivateKeyDer::from_pem_slice(&keyfile::read_secret(key)?)
         .map_err(|error| unreadable(key, "a private key", error))?;
-    let unusable =
-        |error| CertificateError::Unusable { certificate: certificate.to_owned(), key: key.to_owned(), error };
+    let validity = Validity::of_chain(&chain);
+    let unusable = |error: rustls::Error| CertificateError::Unusable {
+        certificate: certificate.to_owned(),
+        key: key.to_owned(),
+        why: of_pair(&error),
+    };
     let mut config = ServerConfig::builder_with_provider(Arc::new(provider()))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(CertificateError::Setup)?
@@ -105,7 +134,27 @@ pub fn load(certificate: &Path, key: &Path, tickets: &Tickets) -> Result<Arc<Ser
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.alpn_protocols = vec![ALPN.to_vec()];
     config.ignore_client_order = true;
-    Ok(Arc::new(config))
+    Ok((Arc::new(config), validity))
+}
+
+const KEY_INSTEAD: &str = "there is a private key in it: tls.cert_file and tls.key_file may be exchanged";
+const CERTIFICATE_INSTEAD: &str = "there is a certificate in it: tls.cert_file and tls.key_file may be exchanged";
+const ENCRYPTED: &str = "it is locked with a passphrase: write it without one with `openssl pkey -in OLD -out NEW`";
+
+fn has_section(bytes: &[u8], tag: &str) -> bool {
+    let line = format!("{tag}-----");
+    bytes.windows(line.len()).any(|window| window == line.as_bytes())
+}
+
+/// Why a chain and a key do not make a server.
+const fn of_pair(error: &rustls::Error) -> &'static str {
+    match error {
+        rustls::Error::InconsistentKeys(_) => "the certificate is of another key: name the key that it was made for",
+        rustls::Error::InvalidCertificate(_) => "the certificate is damaged: get it again from whoever issued it",
+        _ => {
+            "the key is damaged, or of a kind that TLS does not take: RSA, ECDSA with P-256, P-384 or P-521, and Ed25519 are"
+        }
+    }
 }
 
 /// Nothing of the file: it may be a key.
@@ -179,7 +228,7 @@ pub(crate) mod testing {
         }
 
         pub(crate) fn server(&self, tickets: &Tickets) -> Arc<ServerConfig> {
-            load(&self.certificate, &self.key, tickets).unwrap()
+            load(&self.certificate, &self.key, tickets).unwrap().0
         }
 
         /// A client that trusts the certificate and offers these protocols.
@@ -230,7 +279,7 @@ mod tests {
         let other = Files::new();
         let foreign = Files { key: other.key.clone(), ..Files::new() };
         let said = refused(&foreign);
-        assert!(said.contains("cert.pem with the key") && said.contains("KeyMismatch"), "{said}");
+        assert!(said.contains("cert.pem with the key") && said.contains("of another key"), "{said}");
         fs::write(&files.certificate, "no certificate\n").unwrap();
         let said = refused(&files);
         assert!(said.contains("cert.pem: a certificate can not be read from it"), "{said}");
@@ -239,7 +288,7 @@ mod tests {
         fs::write(&other.key, "nothing").unwrap();
         assert!(refused(&other).contains("key.pem: a private key can not be read from it"), "{}", refused(&other));
         fs::remove_file(&other.key).unwrap();
-        assert!(refused(&other).contains("key.pem: there is no key"), "{}", refused(&other));
+        assert!(refused(&other).contains("key.pem: there is no such file"), "{}", refused(&other));
     }
 
     #[test]

@@ -2,22 +2,24 @@
 //! node serves: a reload that fails half way leaves everything as it was.
 
 use std::{
+    fmt,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
+use proto_spec::TimestampMs;
 use rustls::ServerConfig;
 use thiserror::Error;
-use tracing::warn;
 
 use crate::{
     auth::Keys,
     certificate::{self, CertificateError, Tickets},
     config::Config,
     datadir,
-    keyfile::{self, KeyFileError, KeyPaths, Loaded},
+    keyfile::{self, KeyFileError},
     shell::quoted,
+    validity::Validity,
 };
 
 /// See the head of this file.
@@ -29,7 +31,31 @@ pub struct Credentials {
     pub tls: Option<Arc<ServerConfig>>,
 }
 
-/// Why the credentials can not be used.
+/// Credentials as their files have them.
+#[derive(Debug)]
+pub struct Loaded {
+    /// Themselves.
+    pub credentials: Credentials,
+    /// From when until when the certificate is good, if there is one.
+    pub validity: Option<Validity>,
+    /// Keys of the key set that are not used: a line each.
+    pub passed_over: Vec<String>,
+}
+
+impl Loaded {
+    /// What an operator is to be told of them.
+    #[must_use]
+    pub fn warnings(&self, now: TimestampMs) -> Vec<String> {
+        warnings(&self.passed_over, self.validity, now)
+    }
+}
+
+fn warnings(passed_over: &[String], validity: Option<Validity>, now: TimestampMs) -> Vec<String> {
+    let passed_over = passed_over.iter().map(|line| format!("a key is passed over: {line}"));
+    passed_over.chain(validity.and_then(|validity| validity.notice(now))).collect()
+}
+
+/// Why a file of credentials can not be used.
 #[derive(Debug, Error)]
 pub enum CredentialsError {
     /// The keys.
@@ -53,29 +79,82 @@ pub enum CredentialsError {
     Certificate(#[from] CertificateError),
 }
 
+impl CredentialsError {
+    /// The file that is not there, if it is that.
+    #[must_use]
+    pub fn missing(&self) -> Option<&Path> {
+        match self {
+            Self::Key(KeyFileError::NotFound { path })
+            | Self::Certificate(CertificateError::File(KeyFileError::NotFound { path })) => Some(path),
+            Self::Key(_) | Self::LostKey { .. } | Self::Certificate(_) => None,
+        }
+    }
+}
+
+/// Why the credentials can not be used: all of it.
+#[derive(Debug, Error)]
+pub struct CredentialsErrors {
+    /// File by file.
+    pub errors: Vec<CredentialsError>,
+    /// As in [`Loaded`], of the files that can be used.
+    validity: Option<Validity>,
+    passed_over: Vec<String>,
+}
+
+impl CredentialsErrors {
+    /// As [`Loaded::warnings`], of the files that can be used.
+    #[must_use]
+    pub fn warnings(&self, now: TimestampMs) -> Vec<String> {
+        warnings(&self.passed_over, self.validity, now)
+    }
+}
+
+impl fmt::Display for CredentialsErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines: Vec<_> = self.errors.iter().map(CredentialsError::to_string).collect();
+        f.write_str(&lines.join("\n"))
+    }
+}
+
 impl Credentials {
     /// Reads the files. The tickets are the same over all reloads.
     ///
     /// # Errors
-    /// One of them is missing, open to others, or holds something else.
-    pub fn load(config: &Config, tickets: &Tickets) -> Result<Self, CredentialsError> {
+    /// Some of them are missing, open to others, or hold something else.
+    pub fn load(config: &Config, tickets: &Tickets) -> Result<Loaded, CredentialsErrors> {
         let auth = &config.auth;
-        let Loaded { keys, passed_over } = keyfile::load_keys(&KeyPaths {
-            key: key_path(config),
-            hs256_secret: auth.hs256_secret_file().map(Path::to_owned),
-            jwks: auth.jwks_file().map(Path::to_owned),
-        })
-        .map_err(|error| lost_key(config, error))?;
-        for line in passed_over {
-            warn!("a key is passed over: {line}");
+        let mut errors = Vec::new();
+        // A file that can not be used leaves the keys of the others, so that those are read too.
+        let mut keys = Keys::default();
+        let mut passed_over = Vec::new();
+        let added = keyfile::add_key(&mut keys, &key_path(config)).map_err(|error| lost_key(config, error));
+        errors.extend(added.err());
+        let mut read = |taken: Result<(), KeyFileError>| errors.extend(taken.err().map(CredentialsError::from));
+        if let Some(path) = auth.hs256_secret_file() {
+            read(keyfile::add_hs256_secret(&mut keys, path));
+        }
+        if let Some(path) = auth.jwks_file() {
+            read(keyfile::add_jwks(&mut keys, path).map(|lines| passed_over = lines));
         }
         let keys = keys
             .with_leeway(Duration::from_secs(auth.leeway_s))
             .with_audience(auth.audience())
             .with_issuer(auth.issuer());
         let files = config.tls.files();
-        let tls = files.map(|(certificate, key)| certificate::load(certificate, key, tickets)).transpose()?;
-        Ok(Self { keys, tls })
+        let certificate = files.map(|(certificate, key)| certificate::load(certificate, key, tickets)).transpose();
+        let (tls, validity) = match certificate {
+            Ok(certificate) => certificate.unzip(),
+            Err(error) => {
+                errors.push(error.into());
+                (None, None)
+            }
+        };
+        let validity = validity.flatten();
+        if errors.is_empty() {
+            Ok(Loaded { credentials: Self { keys, tls }, validity, passed_over })
+        } else {
+            Err(CredentialsErrors { errors, validity, passed_over })
+        }
     }
 }
 

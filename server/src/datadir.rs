@@ -127,6 +127,21 @@ pub enum DataDirError {
         /// What is there instead.
         what: PartError,
     },
+    /// Something else is there.
+    #[error("{path}: this is a file, and the data is kept in a folder: choose another path with --data", path = path.display())]
+    NotAFolder {
+        /// What is a file.
+        path: PathBuf,
+    },
+    /// Nothing can be made there.
+    #[error("{path}: {why}: choose another folder with --data, or let its owner allow it",
+        path = path.display())]
+    ReadOnly {
+        /// The folder in which nothing can be made.
+        path: PathBuf,
+        /// Why nothing can be made.
+        why: &'static str,
+    },
     /// The system refused something.
     #[error("{path}: {what}: {error}", path = path.display())]
     Io {
@@ -155,7 +170,45 @@ enum Found {
     Ours(u32),
 }
 
+/// What a start would find.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// No folder, or one that no server has used.
+    New,
+    /// A whole data folder.
+    Used,
+    /// One that another process has at the moment.
+    InUse,
+}
+
 impl DataDir {
+    /// What [`DataDir::open`] would find; changes nothing.
+    ///
+    /// # Errors
+    /// See [`DataDirError`].
+    pub fn look_at(path: &Path) -> Result<Look, DataDirError> {
+        let existing = path.ancestors().find(|path| path.exists()).filter(|path| !path.as_os_str().is_empty());
+        let existing = existing.unwrap_or(Path::new("."));
+        if !existing.is_dir() {
+            return Err(DataDirError::NotAFolder { path: existing.to_owned() });
+        }
+        if path != existing {
+            return check_writable(existing).map(|()| Look::New);
+        }
+        let path = &fs::canonicalize(path).map_err(|error| io_error(path, "can not find the folder", error))?;
+        let found = look(path)?;
+        match check_access(path) {
+            Err(DataDirError::InUse { .. }) => return Ok(Look::InUse),
+            checked => checked?,
+        }
+        check_writable(path)?;
+        match found {
+            Found::Fresh => Ok(Look::New),
+            Found::Ours(_) if is_in_use(path) => Ok(Look::InUse),
+            Found::Ours(_) => Ok(Look::Used),
+        }
+    }
+
     /// Takes the folder, which is made if it does not exist.
     ///
     /// # Errors
@@ -395,14 +448,27 @@ fn check_format(path: &Path, format: &[u8]) -> Result<u32, DataDirError> {
 
 /// Before the lock, which makes a file. A folder that is in use is that first of all: whoever serves there may be asked.
 fn check_access(path: &Path) -> Result<(), DataDirError> {
-    let is_in_use = || {
-        let lock = File::open(path.join(LOCK));
-        lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
-    };
     match check_folder(path, &PARTS) {
-        Err(_) if is_in_use() => Err(DataDirError::InUse { path: path.to_owned() }),
+        Err(_) if is_in_use(path) => Err(DataDirError::InUse { path: path.to_owned() }),
         checked => Ok(checked?),
     }
+}
+
+fn is_in_use(path: &Path) -> bool {
+    let lock = File::open(path.join(LOCK));
+    lock.is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
+}
+
+/// Makes a file that has no name and ends with this call: what that needs is what a start needs.
+fn check_writable(path: &Path) -> Result<(), DataDirError> {
+    let made = OpenOptions::new().write(true).custom_flags(libc::O_TMPFILE).mode(0o600).open(path);
+    let why = match made.map_err(|error| error.kind()) {
+        Err(ErrorKind::PermissionDenied) => "this user may not write here",
+        Err(ErrorKind::ReadOnlyFilesystem) => "this file system is read-only",
+        // Not every file system has such files: then the start finds out.
+        Ok(_) | Err(_) => return Ok(()),
+    };
+    Err(DataDirError::ReadOnly { path: path.to_owned(), why })
 }
 
 fn take_lock(path: &Path) -> Result<File, DataDirError> {

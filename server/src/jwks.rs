@@ -39,7 +39,9 @@ pub enum JwksError {
         error: KeyError,
     },
     /// Nothing of use.
-    #[error("it has no Ed25519 key and no HS256 secret")]
+    #[error(
+        "none of its keys is an Ed25519 key or an HS256 secret, and tokens with others (RS256, ES256) are not taken"
+    )]
     Empty,
 }
 

@@ -23,9 +23,21 @@ const MODE: u32 = 0o600;
 #[derive(Debug, Error)]
 pub enum KeyFileError {
     /// There is none.
-    #[error("{path}: there is no key", path = path.display())]
+    #[error("{path}: there is no such file", path = path.display())]
     NotFound {
         /// Where it should be.
+        path: PathBuf,
+    },
+    /// Only others may read it.
+    #[error("{path}: this user may not read it: let its owner allow that, or run this as another user", path = path.display())]
+    Unreadable {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// No file.
+    #[error("{path}: this is a folder: name the file in it", path = path.display())]
+    Folder {
+        /// Which folder.
         path: PathBuf,
     },
     /// It could not be read or written.
@@ -82,27 +94,42 @@ pub struct Loaded {
 /// # Errors
 /// See [`KeyFileError`].
 pub fn load_keys(paths: &KeyPaths) -> Result<Loaded, KeyFileError> {
-    let pem = read_key(&paths.key)?;
-    let mut keys = Keys::from_pem(&pem).map_err(|error| key_error(&paths.key, error))?;
+    let mut keys = Keys::default();
+    add_key(&mut keys, &paths.key)?;
     if let Some(path) = &paths.hs256_secret {
-        let bytes = read_secret(path)?;
-        // An editor or `echo` ends the file with a line break that the issuer's copy need not have.
-        let secret = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
-        let secret = secret.strip_suffix(b"\r").unwrap_or(secret);
-        keys = keys.with_hs256_secret(secret).map_err(|error| key_error(path, error))?;
+        add_hs256_secret(&mut keys, path)?;
     }
-    let mut passed_over = Vec::new();
-    if let Some(path) = &paths.jwks {
-        let jwks_error = |error| KeyFileError::Jwks { path: path.clone(), error };
-        let (file, bytes) = read(path)?;
-        let jwks = Jwks::parse(&bytes).map_err(jwks_error)?;
-        if jwks.holds_secret {
-            check_secret(path, &file)?;
-        }
-        keys = jwks.add_to(keys).map_err(jwks_error)?;
-        passed_over = jwks.passed_over.iter().map(|line| format!("{}: {line}", path.display())).collect();
-    }
+    let passed_over = paths.jwks.as_ref().map(|path| add_jwks(&mut keys, path)).transpose()?.unwrap_or_default();
     Ok(Loaded { keys, passed_over })
+}
+
+/// Adds the Ed25519 key of a PEM file, private or public. After an error the keys are what they were.
+pub(crate) fn add_key(keys: &mut Keys, path: &Path) -> Result<(), KeyFileError> {
+    let pem = read_key(path)?;
+    *keys = keys.clone().with_pem(&pem).map_err(|error| key_error(path, error))?;
+    Ok(())
+}
+
+/// As [`add_key`], for a secret.
+pub(crate) fn add_hs256_secret(keys: &mut Keys, path: &Path) -> Result<(), KeyFileError> {
+    let bytes = read_secret(path)?;
+    // An editor or `echo` ends the file with a line break that the issuer's copy need not have.
+    let secret = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
+    let secret = secret.strip_suffix(b"\r").unwrap_or(secret);
+    *keys = keys.clone().with_hs256_secret(secret).map_err(|error| key_error(path, error))?;
+    Ok(())
+}
+
+/// As [`add_key`], for a key set. Those of its keys that are not for this server are named, a line each.
+pub(crate) fn add_jwks(keys: &mut Keys, path: &Path) -> Result<Vec<String>, KeyFileError> {
+    let jwks_error = |error| KeyFileError::Jwks { path: path.to_owned(), error };
+    let (file, bytes) = read(path)?;
+    let jwks = Jwks::parse(&bytes).map_err(jwks_error)?;
+    if jwks.holds_secret {
+        check_secret(path, &file)?;
+    }
+    *keys = jwks.add_to(keys.clone()).map_err(jwks_error)?;
+    Ok(jwks.passed_over.iter().map(|line| format!("{}: {line}", path.display())).collect())
 }
 
 /// The key that tokens are signed with.
@@ -167,7 +194,9 @@ fn read(path: &Path) -> Result<(File, Vec<u8>), KeyFileError> {
         Ok((file, bytes))
     };
     read().map_err(|error: io::Error| match error.kind() {
-        ErrorKind::NotFound => KeyFileError::NotFound { path: path.to_owned() },
+        ErrorKind::NotFound | ErrorKind::NotADirectory => KeyFileError::NotFound { path: path.to_owned() },
+        ErrorKind::PermissionDenied => KeyFileError::Unreadable { path: path.to_owned() },
+        ErrorKind::IsADirectory => KeyFileError::Folder { path: path.to_owned() },
         _ => KeyFileError::Io { path: path.to_owned(), error },
     })
 }

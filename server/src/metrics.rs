@@ -18,13 +18,14 @@ use crate::{
     topology::CoreId,
 };
 
-/// The whole page.
+/// The whole page. Of the certificate there is something only where there is one.
 #[must_use]
 pub fn text(
     counters: &Counters,
     audit: &AuditCounters,
     log: &LogCounters,
     users_online: usize,
+    certificate_left_s: Option<i64>,
     process: Usage,
 ) -> String {
     let mut page = Page::default();
@@ -42,6 +43,11 @@ pub fn text(
     page.audit(audit);
     page.log(log);
     page.clock(&counters.clock);
+    if let Some(left_s) = certificate_left_s {
+        let name = "ringpost_tls_certificate_expires_in_seconds";
+        page.begin(name, "gauge", "Seconds until the certificate expires; below zero: since it has");
+        page.line(name, left_s);
+    }
     page.process(process);
     page.text
 }
@@ -239,6 +245,7 @@ mod tests {
             &AuditCounters::default(),
             &LogCounters::default(),
             4,
+            Some(-60),
             Usage { cpu_s: 1.25, memory_bytes: 4096, open_files: Some(9) },
         );
         for line in [
@@ -250,6 +257,7 @@ mod tests {
             "ringpost_connections_closed_total{reason=\"idle_timeout\"} 1\n",
             "ringpost_journal_sync_seconds_sum 0.00125\nringpost_journal_sync_seconds_count 2\n",
             "ringpost_journal_group_batches_sum 7\nringpost_journal_group_batches_count 2\n",
+            "ringpost_tls_certificate_expires_in_seconds -60\n",
             "process_cpu_seconds_total 1.25\n",
             "process_resident_memory_bytes 4096\n",
             "process_open_fds 9\n",
@@ -305,6 +313,7 @@ mod tests {
             &AuditCounters::default(),
             &LogCounters::default(),
             0,
+            Some(0),
             Usage { open_files: Some(0), ..Usage::default() },
         ));
         assert_eq!(rows, table, "docs/OPERATING.md should have:\n{table}");

@@ -30,11 +30,11 @@ use std::{
 };
 
 use pem::Pem;
-use rcgen::{KeyPair, PublicKeyData as _};
+use rcgen::{CertificateParams, KeyPair, PublicKeyData as _, date_time_ymd};
 use server::access::Who;
 
 /// Cases that there must be: nobody takes one out by accident.
-const CASES_MIN: usize = 134;
+const CASES_MIN: usize = 200;
 
 /// How long a case may take, in seconds. All of them end at once; machines that build something else do not.
 const CASE_S_MAX: u64 = 60;
@@ -146,14 +146,27 @@ fn read_case(title: String, session: &[String], first_line: usize) -> Case {
     Case { title, commands, answer, answer_lines: first_line + taken..first_line + session.len() }
 }
 
-/// A folder with keys for cases to copy: `token.pem` to sign tokens with, and `public.pem`, its public half.
+/// A folder with keys and certificates for cases to copy: `token.pem` to sign tokens with, and `public.pem`, its public half;
+/// `cert.pem`, `expired.pem` and `future.pem`, certificates of `key.pem`, and `other.pem`, a key that none of them is of.
 fn prepared() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, mode: u32, tag: &str, der: Vec<u8>| {
+        let path = folder.path().join(name);
+        fs::write(&path, pem::encode(&Pem::new(tag, der))).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+    };
     let token = folder.path().join("token.pem");
     server::keyfile::create_if_missing(&token).unwrap();
     let pair = KeyPair::try_from(pem::parse(fs::read(token).unwrap()).unwrap().contents()).unwrap();
-    let public = pem::encode(&Pem::new("PUBLIC KEY", pair.subject_public_key_info()));
-    fs::write(folder.path().join("public.pem"), public).unwrap();
+    write("public.pem", 0o644, "PUBLIC KEY", pair.subject_public_key_info());
+    let key = KeyPair::generate().unwrap();
+    write("key.pem", 0o600, "PRIVATE KEY", key.serialize_der());
+    write("other.pem", 0o600, "PRIVATE KEY", KeyPair::generate().unwrap().serialize_der());
+    for (name, from, until) in [("cert.pem", 2020, 4000), ("expired.pem", 2020, 2021), ("future.pem", 3000, 4000)] {
+        let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+        (params.not_before, params.not_after) = (date_time_ymd(from, 1, 1), date_time_ymd(until, 1, 1));
+        write(name, 0o644, "CERTIFICATE", params.self_signed(&key).unwrap().der().to_vec());
+    }
     folder
 }
 
@@ -173,7 +186,7 @@ impl World {
         let is_root = fs::metadata("/proc/self").unwrap().uid() == 0;
         let mut command = Command::new(if is_root { "setpriv" } else { "sh" });
         if is_root {
-            command.args(["--bounding-set", "-dac_override,-dac_read_search", "sh"]);
+            command.args(["--bounding-set", "-dac_override,-dac_read_search,-net_bind_service", "sh"]);
         }
         let programs = Path::new(env!("CARGO_BIN_EXE_ringpost")).parent().unwrap();
         let paths = env::split_paths(&env::var_os("PATH").unwrap_or_default()).collect::<Vec<_>>();
@@ -207,6 +220,7 @@ impl World {
         drop(held);
         let output = output.replace(&*folder.to_string_lossy(), "DIR");
         let output = output.replace(&self.busy.local_addr().unwrap().to_string(), "BUSY");
+        let output = output.replace(&format!(":{}'", self.busy.local_addr().unwrap().port()), ":PORT'");
         let output = output.replace(&*self.pem.path().to_string_lossy(), "PEM");
         // Of the flag that makes it speak as on a terminal, which the case does not have.
         let output = output.replace(" --log-format <FORMAT>\n", " [OPTIONS]\n").replace(" --log-format <FORMAT>", "");

@@ -27,6 +27,7 @@ use server::{
     logging::{self, LoggingError},
     memory,
     operator::Wish,
+    preflight::Refused,
     revocation::Subject,
 };
 
@@ -52,7 +53,7 @@ fn main() -> ExitCode {
         Ok(()) => 0,
         Err(error) => {
             logging::fail(&format!("{error:#}"));
-            if error.is::<ConfigError>() || error.is::<LoggingError>() { 2 } else { 1 }
+            if error.is::<ConfigError>() || error.is::<LoggingError>() || error.is::<Refused>() { 2 } else { 1 }
         }
     };
     logging::flush();

@@ -7,6 +7,7 @@ use std::{
     process,
     sync::Arc,
     thread,
+    time::Duration,
 };
 
 use anyhow::{Context as _, anyhow};
@@ -15,14 +16,16 @@ use server::{
     audit::{AuditLog, Event, What},
     certificate::{self, Tickets},
     config::{AdminListen, Config, ConfigError, Draft},
-    credentials::{Credentials, CredentialsError},
+    credentials::{Credentials, CredentialsErrors, Loaded},
     datadir::DataDir,
     io::{Counters, Node, capacity::Capacity, rlimit::raise_descriptor_limit},
     logging, memory,
     operator::{self, Operator},
+    preflight::Findings,
     process::exit_at_once,
     revocation_file::RevocationFile,
     utc::wall_now,
+    validity::WARN_EVERY_S,
 };
 use tokio::{runtime::Runtime, sync::oneshot};
 
@@ -41,11 +44,15 @@ pub(crate) fn serve(arguments: &ServeArguments) -> anyhow::Result<()> {
         logging::init(arguments.log_format)?;
     }
     let config = read_config(arguments)?;
+    let findings = Findings::of(&config, wall_now());
     if arguments.check_config {
-        return print(&config.to_toml());
+        return print(&format!("{}\n{}", config.to_toml(), findings.for_check()?));
     }
     // First of all: opening what is there may need more files than there may be.
     Capacity::new(config.connections.max, config.cores(), raise_descriptor_limit())?;
+    // An error of a start, and not of the command line.
+    let warnings = findings.for_start().map_err(|refused| anyhow!("{refused}"))?;
+    warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     let data = match config.auth.key_file() {
         Some(_) => DataDir::open(&config.data_dir)?,
         None => DataDir::open_with_key(&config.data_dir)?,
@@ -55,7 +62,7 @@ pub(crate) fn serve(arguments: &ServeArguments) -> anyhow::Result<()> {
         certificate::create_if_missing(&config.tls.cert_file, &config.tls.key_file, &own_names())?;
     }
     let tickets = Tickets::new()?;
-    let credentials = Credentials::load(&config, &tickets)?;
+    let Loaded { credentials, validity, .. } = Credentials::load(&config, &tickets)?;
 
     let admin = match config.admin_listen {
         AdminListen::Off => None,
@@ -74,6 +81,7 @@ pub(crate) fn serve(arguments: &ServeArguments) -> anyhow::Result<()> {
     let audit = log.audit();
     let counters = Arc::new(Counters::new(config.cores()));
     let status = Arc::new(Status::new(Arc::clone(&counters), audit.clone()));
+    status.has_certificate(validity);
     if let Some(listener) = admin {
         let (metrics, readiness) = (Arc::clone(&status), Arc::clone(&status));
         admin::start(listener, move || metrics.metrics(), move || readiness.readiness()).context("admin_listen")?;
@@ -198,7 +206,7 @@ fn bind_admin_anywhere(config: &Config) -> io::Result<TcpListener> {
 /// What is left for the main thread: the operator, and the signals. A hangup has the credentials read again; of the others
 /// the first one stops the node gracefully, the second one ends the process at once. So does a store that another server has taken.
 async fn attend(
-    load: impl Fn() -> Result<Credentials, CredentialsError>,
+    load: impl Fn() -> Result<Loaded, CredentialsErrors>,
     node: Node,
     Signals { mut hangup, mut ending }: Signals,
     status: &Status,
@@ -245,8 +253,10 @@ async fn attend(
     let reload = async {
         while hangup.recv().await.is_some() {
             let event = match load() {
-                Ok(credentials) => {
-                    controls.replace(credentials);
+                Ok(loaded) => {
+                    loaded.warnings(wall_now()).iter().for_each(|warning| tracing::warn!("{warning}"));
+                    status.has_certificate(loaded.validity);
+                    controls.replace(loaded.credentials);
                     tracing::info!("keys and certificate have been read again");
                     Event::new(wall_now(), What::Reloaded)
                 }
@@ -265,9 +275,18 @@ async fn attend(
         }
         future::pending().await
     };
+    // The start has warned already.
+    let watch_certificate = async {
+        loop {
+            tokio::time::sleep(Duration::from_secs(WARN_EVERY_S)).await;
+            let notice = status.certificate().and_then(|validity| validity.notice(wall_now()));
+            notice.iter().for_each(|notice| tracing::warn!("{notice}"));
+        }
+    };
     tokio::select! {
         served = operator => served.context("admin.sock"),
         stopped = stop => stopped,
         () = reload => Ok(()),
+        () = watch_certificate => Ok(()),
     }
 }

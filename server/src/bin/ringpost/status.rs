@@ -5,7 +5,11 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use server::{admin::Readiness, audit::Audit, directory::Directory, io::Counters, logging, metrics, process::Usage};
+use parking_lot::Mutex;
+use server::{
+    admin::Readiness, audit::Audit, directory::Directory, io::Counters, logging, metrics, process::Usage,
+    utc::wall_now, validity::Validity,
+};
 
 #[derive(Debug)]
 pub(crate) struct Status {
@@ -14,12 +18,28 @@ pub(crate) struct Status {
     /// Who is connected, from the moment on that clients may connect.
     directory: OnceLock<Arc<Directory>>,
     is_stopping: AtomicBool,
+    certificate: Mutex<Option<Validity>>,
 }
 
 impl Status {
     /// Of a server that starts.
     pub(crate) fn new(counters: Arc<Counters>, audit: Audit) -> Self {
-        Self { counters, audit, directory: OnceLock::new(), is_stopping: AtomicBool::new(false) }
+        Self {
+            counters,
+            audit,
+            directory: OnceLock::new(),
+            is_stopping: AtomicBool::new(false),
+            certificate: Mutex::default(),
+        }
+    }
+
+    /// How long the certificate in use is good; none: there is none.
+    pub(crate) fn has_certificate(&self, validity: Option<Validity>) {
+        *self.certificate.lock() = validity;
+    }
+
+    pub(crate) fn certificate(&self) -> Option<Validity> {
+        *self.certificate.lock()
     }
 
     /// Clients may connect.
@@ -50,6 +70,7 @@ impl Status {
 
     pub(crate) fn metrics(&self) -> String {
         let users_online = self.directory.get().map_or(0, |directory| directory.len());
-        metrics::text(&self.counters, self.audit.counters(), logging::counters(), users_online, Usage::own())
+        let left_s = self.certificate().map(|validity| validity.left_s(wall_now()));
+        metrics::text(&self.counters, self.audit.counters(), logging::counters(), users_online, left_s, Usage::own())
     }
 }
