@@ -50,14 +50,13 @@ impl Findings {
         findings
     }
 
-    /// What a start warns of, if it may go on.
+    /// What a start warns of, if it may go on. Addresses that are occupied are left to it: it waits for them.
     ///
     /// # Errors
-    /// Something would stop it, or does so now.
+    /// Something would stop it.
     pub fn for_start(self) -> Result<Vec<String>, Refused> {
-        let Self { warnings, occupied, is_in_use, mut wrong, .. } = self;
-        wrong.extend(occupied);
-        // Who has the folder has its addresses too, and is named when it is opened: that is the one thing to be told.
+        let Self { warnings, is_in_use, wrong, .. } = self;
+        // Who has the folder is named when it is opened: that is the one thing to be told.
         if wrong.is_empty() || is_in_use { Ok(warnings) } else { Err(Refused(wrong)) }
     }
 

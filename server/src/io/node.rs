@@ -134,7 +134,9 @@ pub enum StartError {
     #[error(transparent)]
     Files(#[from] TooFewFiles),
     /// The socket.
-    #[error("cannot listen on {address}: {error}")]
+    #[error(
+        "cannot listen on {address}: {error}. If another program has it, stop that one, or choose another address with --listen"
+    )]
     Listen {
         /// Where.
         address: SocketAddr,
