@@ -186,6 +186,13 @@ pub const CLOCK_LEAP_MS: u64 = 10_000;
 /// dates nothing, and one that is set right is followed before anybody asks why it is not.
 pub const CLOCK_TRUST_MS: u64 = 60_000;
 
+/// Time between the readings of two clocks that counts as none, in microseconds: a hundred times what it takes, a tenth of the
+/// millisecond that times are given in.
+pub const CLOCK_PAUSE_US: u64 = 100;
+
+/// How often both clocks are read when the thread is held up between them. Each time it would have to be unlucky again.
+pub const CLOCK_READINGS_MAX: usize = 8;
+
 /// Longest key, secret, `FORMAT` or configuration file that is read. A wrong path must not fill the memory.
 pub const SMALL_FILE_BYTES_MAX: u64 = 1024 * 1024;
 
