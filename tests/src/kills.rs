@@ -11,12 +11,15 @@ use crate::{
     process::{Installation, Server},
 };
 
-/// Kills the server as often as RINGPOST_KILLS says (10), at moments that RINGPOST_SEED chooses, and judges what is left.
+/// How often the server is killed when RINGPOST_KILLS does not say.
+pub const KILLS: u64 = 10;
+
+/// Kills the server as often as RINGPOST_KILLS says ([`KILLS`]), at moments that RINGPOST_SEED chooses, and judges what is left.
 ///
 /// # Panics
 /// Something that was acknowledged is lost, doubled or out of order.
 pub fn survive(mut installation: Installation) {
-    let kills = number_of("RINGPOST_KILLS").unwrap_or(10);
+    let kills = number_of("RINGPOST_KILLS").unwrap_or(KILLS);
     let seed = number_of("RINGPOST_SEED").unwrap_or_else(rand::random);
     println!("RINGPOST_KILLS={kills} RINGPOST_SEED={seed}");
     let mut rng = StdRng::seed_from_u64(seed);

@@ -5,13 +5,7 @@
 
 use std::{env, time::Instant};
 
-use tests::sim::{self, Coverage, SITUATIONS, faults::Fault};
-
-/// Seeds of the standard run.
-const SEEDS: u64 = 300;
-
-/// Within so many seeds every deliberate fault must be found.
-const SEEDS_TO_FIND: u64 = 150;
+use tests::sim::{self, Coverage, SEEDS, SEEDS_TO_FIND, SITUATIONS, faults::Fault};
 
 fn number(name: &str) -> Option<u64> {
     env::var(name).ok()?.parse().ok()

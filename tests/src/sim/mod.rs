@@ -65,6 +65,12 @@ enum Happening {
     ClockBack { by_ms: i64 },
 }
 
+/// Seeds of the standard run.
+pub const SEEDS: u64 = 300;
+
+/// Within so many seeds every deliberate fault must be found.
+pub const SEEDS_TO_FIND: u64 = 150;
+
 /// Situations that are rarely reached and where bugs live. All must be reached in the standard run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Coverage {

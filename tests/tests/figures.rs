@@ -1,0 +1,183 @@
+//! Figures that the documents give are those of the code: bounds and defaults, and how much the tests do. What was measured once, with
+//! its date, is not looked at.
+
+use std::{fs, path::Path};
+
+use proto_spec::limits::{
+    CLIENT_FRAME_BYTES_MAX, FETCHES_IN_FLIGHT_MAX, PAGE_BYTES_MAX, PAGE_ENTRIES_MAX, SEND_WINDOW, TEXT_BYTES_MAX,
+    TOKEN_BYTES_MAX,
+};
+use server::{config::Config, limits};
+use tests::{
+    kills::KILLS,
+    sim::{SEEDS, SEEDS_TO_FIND, faults::Fault},
+};
+
+/// A document of the repository, on one line: a figure may stand where a line ends.
+fn document(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name);
+    let text = fs::read_to_string(path).expect("a document of the repository");
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn assert_says(name: &str, phrases: &[String]) {
+    let text = document(name);
+    for phrase in phrases {
+        assert!(text.contains(phrase.as_str()), "{name} should say: {phrase}");
+    }
+}
+
+/// 65280 as 65,280.
+fn grouped(number: impl TryInto<u64>) -> String {
+    let digits = number.try_into().ok().expect("a figure of the documents is not negative").to_string();
+    let groups: Vec<_> = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy).collect();
+    groups.join(",")
+}
+
+/// In the largest unit that leaves no rest.
+fn size(bytes: impl TryInto<u64>) -> String {
+    let bytes = bytes.try_into().ok().expect("a size is not negative");
+    let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    let unit = units.into_iter().find(|(unit, _)| bytes % unit == 0);
+    unit.map_or_else(|| format!("{} bytes", grouped(bytes)), |(unit, name)| format!("{} {name}", bytes / unit))
+}
+
+fn seconds(ms: u64) -> String {
+    if ms.is_multiple_of(1_000) { format!("{} s", ms / 1_000) } else { format!("{ms} ms") }
+}
+
+fn a_second(number: impl TryInto<u64>) -> String {
+    format!("{} a second", grouped(number))
+}
+
+/// The first two cells of the rows of the table whose head begins with these cells.
+fn table(name: &str, head: &str) -> Vec<(String, String)> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name);
+    let text = fs::read_to_string(path).expect("a document of the repository");
+    let lines =
+        text.lines().skip_while(|line| !line.starts_with(head)).skip(2).take_while(|line| line.starts_with('|'));
+    let cells = |line: &str| {
+        let mut cells = line.split('|').skip(1).map(|cell| cell.trim().to_owned());
+        (cells.next().unwrap_or_default(), cells.next().unwrap_or_default())
+    };
+    lines.map(cells).collect()
+}
+
+#[test]
+fn the_table_of_limits_has_the_values_of_the_code() {
+    let config = Config::default();
+    let (connections, of_clients) = (config.connections, config.limits);
+    let queries = limits::QUERIES_IN_FLIGHT_MAX;
+    let expected = [
+        ("time for the hello, TLS included", seconds(connections.handshake_timeout_ms)),
+        ("connections of the node", grouped(connections.max)),
+        ("connections of an address", grouped(of_clients.address_connections)),
+        ("handshakes of an address", grouped(of_clients.address_handshakes)),
+        ("refused hellos of an address", a_second(of_clients.address_failures_per_s)),
+        ("handshakes of a core", grouped(limits::HANDSHAKES_MAX as u64)),
+        ("hellos judged in a turn", grouped(limits::HELLOS_TURN_MAX as u64)),
+        ("connections of a user", a_second(of_clients.logins_per_s)),
+        ("devices of a user", grouped(limits::DEVICES_MAX as u64)),
+        ("bytes ahead of the welcome", size(limits::EARLY_BYTES_MAX as u64)),
+        ("length of a frame", size(CLIENT_FRAME_BYTES_MAX as u64)),
+        (
+            "bytes of a TLS handshake, and of a record, that are not whole",
+            format!(
+                "{}; {} KiB of a connection, beside the memory of the core below",
+                size(limits::TLS_GREETING_BYTES_MAX as u64),
+                limits::TLS_RECORD_BYTES_MAX / 1024
+            ),
+        ),
+        ("length of a token", format!("{} bytes", grouped(TOKEN_BYTES_MAX as u64))),
+        ("keys that tokens are checked with", grouped(limits::KEYS_MAX as u64)),
+        (
+            "tokens of live connections that wait to be judged",
+            format!("1 a connection, {} a core", grouped(limits::REFRESHES_MAX as u64)),
+        ),
+        ("new tokens of a connection", a_second(limits::REFRESHES_PER_S)),
+        ("revocations in force", grouped(limits::REVOCATIONS_MAX as u64)),
+        (
+            "refused hellos and tokens that the audit log lists",
+            format!("{}, the rest counted", a_second(limits::AUDIT_REFUSALS_MAX)),
+        ),
+        ("length of a text", format!("{} bytes", grouped(TEXT_BYTES_MAX as u64))),
+        ("sends that await their answer", grouped(SEND_WINDOW)),
+        ("sends of a device", a_second(of_clients.device_sends_per_s)),
+        ("sends of a user", a_second(of_clients.user_sends_per_s)),
+        ("conversations opened", a_second(of_clients.opened_per_s)),
+        ("fetches of a user", a_second(of_clients.fetches_per_s)),
+        ("fetches that await their page", grouped(FETCHES_IN_FLIGHT_MAX as u64)),
+        (
+            "entries and bytes of a page",
+            format!("{}; {} bytes", grouped(PAGE_ENTRIES_MAX), grouped(PAGE_BYTES_MAX as u64)),
+        ),
+        (
+            "frames of a connection, and pieces that make none",
+            format!("{}, then closed", a_second(of_clients.frames_per_s)),
+        ),
+        (
+            "bytes that a client has not read",
+            format!(
+                "{}, then pages; {}, then it is not read from; {}, then closed",
+                size(limits::OUTBOX_LIVE_BYTES_MAX as u64),
+                size(limits::OUTBOX_PAUSE_BYTES as u64),
+                size(limits::OUTBOX_BYTES_MAX as u64)
+            ),
+        ),
+        ("memory of a core for clients", size(of_clients.core_memory_bytes)),
+        (
+            "time of a core's turns",
+            format!(
+                "{}: pages; {}: sends, connections",
+                seconds(limits::BUSY_TICK_MS - limits::TICK_MS),
+                seconds(limits::OVERLOADED_TICK_MS - limits::TICK_MS)
+            ),
+        ),
+        (
+            "queries under way on a core",
+            format!("{}: pages; {}: connections", grouped(queries as u64 / 2), grouped(queries as u64)),
+        ),
+        ("batches on their way to the disk", format!("{} a core", size(limits::UNCOMMITTED_BYTES_MAX as u64))),
+        ("messages in a mailbox", grouped(limits::MAILBOX_MESSAGES_MAX as u64)),
+        (
+            "requests to the admin page",
+            format!(
+                "{} at a time, of which the oldest is given up for one more; {}, {}",
+                limits::ADMIN_CONNECTIONS_MAX,
+                size(limits::ADMIN_REQUEST_BYTES_MAX as u64),
+                seconds(limits::ADMIN_REQUEST_MS)
+            ),
+        ),
+    ];
+    let told = table("docs/SECURITY.md", "| limit | default |");
+    let expected: Vec<_> = expected.map(|(limit, value)| (limit.to_owned(), value)).into();
+    for (told, expected) in told.iter().zip(&expected) {
+        assert_eq!(told, expected, "a row of the table of limits in docs/SECURITY.md");
+    }
+    assert_eq!(told.len(), expected.len(), "each row of the table of limits in docs/SECURITY.md is checked here");
+}
+
+#[test]
+fn the_documents_say_how_much_the_tests_do() {
+    assert_says(
+        "docs/TESTING.md",
+        &[
+            format!("The standard run takes {SEEDS} seeds"),
+            format!("lists {} deliberate faults", Fault::ALL.len()),
+            format!("if one is not found within {SEEDS_TO_FIND} seeds"),
+        ],
+    );
+    assert_says("README.md", &[format!("The crash test kills the server {KILLS} times")]);
+}
+
+#[test]
+fn the_readme_gives_the_bounds_of_the_protocol() {
+    assert_says(
+        "README.md",
+        &[
+            format!("a text has at most {}", size(TEXT_BYTES_MAX as u64)),
+            format!("a device has at most {SEND_WINDOW} sends unanswered"),
+            format!("a page has at most {PAGE_ENTRIES_MAX} entries"),
+        ],
+    );
+}
