@@ -36,6 +36,7 @@ pub mod shard;
 pub mod shell;
 pub mod tenure;
 pub mod timekeeper;
+pub mod token_file;
 pub mod topology;
 pub mod utc;
 pub mod validity;

@@ -211,9 +211,10 @@ fn list(revocations: &Revocations) -> String {
     revocations.iter().map(|(subject, moment)| describe(Change::Revoke(subject, moment)) + "\n").collect()
 }
 
-/// What to tell the operator about revocations that are of a time which has not come yet, if there are any.
+/// What to tell the operator about revocations that are of a time which has not come yet, if there are any. `told` is what a command
+/// needs to find this server.
 #[must_use]
-pub fn of_times_to_come(revocations: &Revocations, now: TimestampMs) -> Option<String> {
+pub fn of_times_to_come(revocations: &Revocations, now: TimestampMs, told: &str) -> Option<String> {
     let ahead: Vec<_> = revocations.iter().filter(|(_, moment)| *moment > now).collect();
     let &(subject, moment) = ahead.iter().max_by_key(|(_, moment)| *moment)?;
     let Subject { user, device } = subject;
@@ -221,7 +222,7 @@ pub fn of_times_to_come(revocations: &Revocations, now: TimestampMs) -> Option<S
         format!("ringpost revoke --user {user}") + &device.map(|id| format!(" --device {id}")).unwrap_or_default();
     Some(format!(
         "{} of the revocations in force, among them {}, which is still to come: until then new tokens are void too. If the \
-         clock was wrong when they were made, make them anew: {command} --lift, then {command}, each with --data or --config",
+         clock was wrong when they were made, make them anew: `{command} --lift{told} && {command}{told}`",
         ahead.len(),
         describe(Change::Revoke(subject, moment)),
     ))
@@ -331,14 +332,14 @@ mod tests {
             let subject = Subject { user: UserId(user), device: (user == 8).then_some(DeviceId(3)) };
             revocations.apply(Change::Revoke(subject, TimestampMs(moment)));
         }
-        assert_eq!(of_times_to_come(&revocations, TimestampMs(5_000)), None);
-        let said = of_times_to_come(&revocations, TimestampMs(2_000)).unwrap();
+        assert_eq!(of_times_to_come(&revocations, TimestampMs(5_000), ""), None);
+        let said = of_times_to_come(&revocations, TimestampMs(2_000), " --data /d").unwrap();
         assert!(
             said.starts_with("2 of the revocations in force, among them user 8 device 3: tokens issued up to 1970-"),
             "{said}"
         );
         assert!(
-            said.contains("ringpost revoke --user 8 --device 3 --lift, then ringpost revoke --user 8 --device 3,"),
+            said.contains("`ringpost revoke --user 8 --device 3 --lift --data /d && ringpost revoke --user 8 --device 3 --data /d`"),
             "{said}"
         );
     }

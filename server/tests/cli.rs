@@ -4,6 +4,7 @@
 use std::{
     fs,
     io::{BufRead, BufReader},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, Output, Stdio},
     time::{SystemTime, UNIX_EPOCH},
@@ -172,6 +173,28 @@ fn a_token_is_all_that_stdout_gets() {
     let token = String::from_utf8(output.stdout.clone()).unwrap();
     assert!(output.status.success() && token.ends_with('\n') && token.matches('.').count() == 2, "{output:?}");
     assert!(token.trim_end().bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte)), "{token}");
+}
+
+#[test]
+fn a_token_in_a_file_is_its_owners_alone_and_nothing_else_is_overwritten() {
+    let world = World::new();
+    fs::create_dir(world.data()).unwrap();
+    server::keyfile::create_if_missing(&world.data().join("token-key.pem")).unwrap();
+    let mint = |file: &str| world.run(&["token", "--user", "7", "--data", "data", "--out", file]);
+    for _ in 0..2 {
+        let output = mint("t7");
+        let said = String::from_utf8(output.stdout.clone()).unwrap();
+        assert!(output.status.success() && said.starts_with("t7: a token for user 7, good until 2"), "{output:?}");
+        let path = world.folder.path().join("t7");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
+        assert_eq!(fs::read_to_string(&path).unwrap().matches('.').count(), 2);
+    }
+    let key = world.data().join("token-key.pem");
+    let before = fs::read(&key).unwrap();
+    let output = mint("data/token-key.pem");
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && said.contains("holds something else than a token"), "{said}");
+    assert_eq!(fs::read(&key).unwrap(), before);
 }
 
 #[test]

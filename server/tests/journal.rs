@@ -314,7 +314,9 @@ fn damage_is_told_with_its_place_and_the_way_on_and_changes_nothing() {
     let world = World::of_three_segments();
     world.damage(2, 5);
     let err = world.look(&["verify"]).damaged(&world.segment(2));
-    assert!(err.contains("ringpost journal replay --up-to-damage"), "{err}");
+    let folder = world.folder.path().canonicalize().unwrap();
+    let way_on = format!("`ringpost journal replay --up-to-damage --data {}/data`", folder.display());
+    assert!(err.contains(&way_on), "{err}");
     world.look(&["replay"]).damaged(&world.segment(2));
     let said = world.look(&["list"]);
     assert_eq!(said.out.lines().count(), 8);

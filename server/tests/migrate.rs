@@ -408,7 +408,7 @@ fn who_is_stopped_is_told_so_and_nobody_serves_from_a_part_of_the_history() {
             world.ringpost(arguments).arg("--config").arg(world.quiet()).output().unwrap();
         let stderr = String::from_utf8(stderr).unwrap();
         assert_eq!(status.code(), Some(1), "{stderr}");
-        assert!(stderr.contains("`ringpost migrate --from foundationdb --to embedded` goes on with it"), "{stderr}");
+        assert!(stderr.contains("`ringpost migrate --from foundationdb --to embedded --config "), "{stderr}");
     }
     let refused = world.migrate(Direction::ToFoundationDb, Arc::new(MemoryStore::database())).unwrap_err().to_string();
     assert!(refused.contains("`ringpost migrate --from foundationdb --to embedded` goes on"), "{refused}");
@@ -545,7 +545,11 @@ fn a_history_moves_to_a_real_database_and_back() {
 
 #[cfg(feature = "foundationdb")]
 mod real {
-    use std::{process::Child, time::Instant};
+    use std::{
+        io::{BufRead as _, BufReader},
+        process::Child,
+        time::Instant,
+    };
 
     use storage::{FdbConfig, FdbStore, Network, migrate::compare};
 

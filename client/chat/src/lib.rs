@@ -38,7 +38,7 @@ const PORT: u16 = 7600;
 const BACKOFF_MAX_MS: u64 = 3_000;
 
 const HOW_TO_GET_A_TOKEN: &str = "no token: give --token-file FILE or --token TOKEN. \
-    Who runs the server makes one with `ringpost token --user 7 > t7`";
+    Who runs the server makes one with `ringpost token --user 7 --out t7`";
 
 /// What `ringpost chat` is told.
 #[derive(Debug, Args)]

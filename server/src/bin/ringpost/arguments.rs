@@ -1,11 +1,15 @@
 //! The command line.
 
-use std::{ffi::OsString, path::PathBuf, time::Duration};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{anyhow, bail};
 use clap::{Parser, Subcommand};
 use proto_spec::{DeviceId, UserId};
-use server::{auth, config::Backend, logging::Format};
+use server::{auth, config::Backend, logging::Format, shell};
 
 #[derive(Parser)]
 #[command(name = "ringpost", version)]
@@ -22,7 +26,7 @@ pub(crate) enum Command {
     ///
     /// From a pipe it sends each line as a message and prints one line for each thing that happens.
     Chat(chat::Arguments),
-    /// Mint a token for a user and print it.
+    /// Mint a token for a user, and print it or write it into a file.
     Token(TokenArguments),
     /// Make all tokens void that a user, or one device, has by now. Connections end at once; newer tokens are good.
     Revoke(RevokeArguments),
@@ -34,6 +38,32 @@ pub(crate) enum Command {
     Journal(JournalArguments),
     /// Move the history of a stopped server from one store to another.
     Migrate(MigrateArguments),
+}
+
+impl Arguments {
+    /// How another command is told of the same server.
+    pub(crate) fn told(&self) -> String {
+        let (config, data) = match &self.command {
+            None | Some(Command::Chat(_)) => (&None, &None),
+            Some(Command::Serve(serve)) => return serve.told(),
+            Some(Command::Token(TokenArguments { config, data, .. })) => (config, data),
+            Some(Command::Journal(JournalArguments { config, data, .. })) => (config, data),
+            Some(
+                Command::Revoke(RevokeArguments { folder, .. })
+                | Command::Migrate(MigrateArguments { folder, .. })
+                | Command::Revocations(folder)
+                | Command::NewKey(folder),
+            ) => (&folder.config, &folder.data),
+        };
+        shell::told(config.as_deref(), data.as_deref())
+    }
+}
+
+impl ServeArguments {
+    /// How another command is told of this server.
+    pub(crate) fn told(&self) -> String {
+        shell::told(self.config.as_deref(), self.data.as_deref().map(Path::new))
+    }
 }
 
 #[derive(clap::Args, Default)]
@@ -75,6 +105,9 @@ pub(crate) struct TokenArguments {
     /// How long the token is good: a number and s, m, h or d.
     #[arg(long, value_name = "TIME", value_parser = parse_ttl, default_value = "30d")]
     pub(crate) ttl: Duration,
+    /// Write the token into this file, which only its owner can read. An older token in it is replaced.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
     /// Data folder of the server.
     #[arg(long, value_name = "FOLDER")]
     pub(crate) data: Option<PathBuf>,

@@ -26,6 +26,8 @@ use server::{
     operator::{self, Wish},
     process::exit_at_once,
     shell::quoted,
+    token_file,
+    utc::utc,
 };
 
 use crate::{
@@ -53,7 +55,16 @@ pub(crate) fn token(arguments: &TokenArguments) -> anyhow::Result<()> {
         audience: config.auth.audience(),
         issuer: config.auth.issuer(),
     };
-    print(&format!("{}\n", auth::mint_with(&key, &what, now)?))
+    let token = auth::mint_with(&key, &what, now)?;
+    let Some(file) = &arguments.out else { return print(&format!("{token}\n")) };
+    token_file::write(file, &token, own_user()?)?;
+    let until = utc(now.0 / 1_000 + arguments.ttl.as_secs(), ':');
+    print(&format!("{}: a token for user {}, good until {until}Z\n", file.display(), arguments.user))
+}
+
+/// Whose this process is.
+fn own_user() -> io::Result<u32> {
+    Ok(fs::metadata("/proc/self")?.uid())
 }
 
 /// Makes another key for a data folder that has lost its own. A start does not: nobody would know why all tokens have become void.
@@ -87,9 +98,7 @@ pub(crate) fn revocations(folder: &FolderArguments, wish: Wish) -> anyhow::Resul
                 Wish::List => AuditLog::default(),
                 Wish::Revoke(_) | Wish::Lift(_) => open_audit_log(&config, &data)?,
             };
-            // Of the process itself: that of this one.
-            let uid = fs::metadata("/proc/self")?.uid();
-            operator::act_alone(&data.revocations(), wish, &log.audit(), uid)?
+            operator::act_alone(&data.revocations(), wish, &log.audit(), own_user()?)?
         }
         Err(error @ DataDirError::InUse { .. }) => match operator::ask(&config.data_dir, wish) {
             Err(no_socket) if matches!(no_socket.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {

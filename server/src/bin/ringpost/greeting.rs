@@ -42,8 +42,8 @@ pub(crate) fn greeting(config: &Config, data: &DataDir, addresses: Addresses, ar
             (Some(_), Some(file)) => format!("--config {}", quoted(std::path::absolute(file).unwrap_or(file.into()))),
             _ => format!("--data {}", quoted(data.path())),
         };
-        line("tokens", &format!("{own} token --user 7 {source} > t7"));
-        line("", &format!("{own} token --user 8 {source} > t8"));
+        line("tokens", &format!("{own} token --user 7 {source} --out t7"));
+        line("", &format!("{own} token --user 8 {source} --out t8"));
     } else {
         line("tokens", "minted elsewhere: the key here is a public one");
     }

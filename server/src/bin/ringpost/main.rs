@@ -29,12 +29,15 @@ use server::{
     operator::Wish,
     preflight::Refused,
     revocation::Subject,
+    shell::completed,
 };
 
 use crate::arguments::{Arguments, Command, RevokeArguments, ServeArguments};
 
 fn main() -> ExitCode {
-    let done = match Arguments::parse().command {
+    let arguments = Arguments::parse();
+    let told = arguments.told();
+    let done = match arguments.command {
         None => serve::serve(&ServeArguments::default()),
         Some(Command::Serve(arguments)) => serve::serve(&arguments),
         Some(Command::Chat(arguments)) => return chat::run(&arguments),
@@ -52,7 +55,7 @@ fn main() -> ExitCode {
     let status = match done {
         Ok(()) => 0,
         Err(error) => {
-            logging::fail(&format!("{error:#}"));
+            logging::fail(&completed(&format!("{error:#}"), &told));
             if error.is::<ConfigError>() || error.is::<LoggingError>() || error.is::<Refused>() { 2 } else { 1 }
         }
     };

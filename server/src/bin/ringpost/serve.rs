@@ -12,6 +12,7 @@ use std::{
 
 use anyhow::{Context as _, anyhow};
 use server::{
+    access::check_owner,
     admin,
     audit::{AuditLog, Event, What},
     certificate::{self, Tickets},
@@ -44,6 +45,8 @@ pub(crate) fn serve(arguments: &ServeArguments) -> anyhow::Result<()> {
         logging::init(arguments.log_format)?;
     }
     let config = read_config(arguments)?;
+    // Before any file is judged: it would be judged for the wrong user.
+    check_owner(&config.data_dir)?;
     let findings = Findings::of(&config, wall_now());
     if arguments.check_config {
         return print(&format!("{}\n{}", config.to_toml(), findings.for_check()?));
@@ -87,7 +90,7 @@ pub(crate) fn serve(arguments: &ServeArguments) -> anyhow::Result<()> {
         admin::start(listener, move || metrics.metrics(), move || readiness.readiness()).context("admin_listen")?;
     }
     let revocations = RevocationFile::open(&data.revocations())?;
-    if let Some(said) = operator::of_times_to_come(revocations.revocations(), wall_now()) {
+    if let Some(said) = operator::of_times_to_come(revocations.revocations(), wall_now(), &arguments.told()) {
         tracing::warn!("{said}");
     }
     let (revoked, auditing) = (revocations.revocations().clone(), audit.clone());
