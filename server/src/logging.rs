@@ -1,6 +1,6 @@
 //! Logging: one line per event to standard error, all of them in one [`Format`], the last words of the process included.
 //!
-//! Best effort: no thread of the server waits for standard error, and none is ended by it. Lines go through a [`Spool`], whose thread
+//! Best effort: no thread of the server waits for standard error, and none is ended by it. Lines go through a `Spool`, whose thread
 //! alone writes; so does what a panic says. Before the process ends, [`flush`] gives that thread [`LOG_LAST_WORDS_MS`].
 //!
 //! The crate tracing-appender has such a thread too. It was not taken because it bounds lines, not bytes; does not count what could
