@@ -40,7 +40,8 @@ const READER: UserId = UserId(2);
 fn end_to_end(criterion: &mut Criterion) {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder in the build folder");
     let pem = generate_pem().expect("a key");
-    let store = EmbeddedStore::open(&dir.path().join("store"), EmbeddedConfig::default()).expect("a new store");
+    let data = Arc::new(DataDir::open(dir.path()).expect("a data folder"));
+    let store = EmbeddedStore::open(&data.store(), EmbeddedConfig::default()).expect("a new store");
     let config = NodeConfig {
         listen: "127.0.0.1:0".parse().expect("an address"),
         tls: TlsListen::Nowhere,
@@ -56,7 +57,7 @@ fn end_to_end(criterion: &mut Criterion) {
             promise: Promise::Disk,
             limits: Limits::OFF,
         },
-        data: Arc::new(DataDir::open(dir.path()).expect("a data folder")),
+        data,
         journal: JournalConfig {
             segment_bytes: 4 * 1024 * 1024,
             journal_bytes_max: 32 * 1024 * 1024,
