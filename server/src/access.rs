@@ -377,7 +377,12 @@ impl Privacy {
 /// It is another user's.
 pub fn check_owner(folder: &Path) -> Result<(), Box<AccessError>> {
     let process = own_process(folder)?;
-    match if_there(folder, fs::metadata(folder))? {
+    let found = match fs::metadata(folder) {
+        // A file lies above it: there is no folder either, and whoever makes or opens it says why not.
+        Err(error) if error.kind() == ErrorKind::NotADirectory => return Ok(()),
+        found => if_there(folder, found)?,
+    };
+    match found {
         Some(found) if found.uid() != process.user => Err(AccessError::NotOwner {
             path: folder.to_owned(),
             owner: Who::User(found.uid()).to_string(),
