@@ -230,11 +230,7 @@ impl DataDir {
         let path = &fs::canonicalize(path).map_err(|error| io_error(path, "can not find the folder", error))?;
         // First a look, because taking the lock makes a file; then again, because somebody may have been faster.
         look(path)?;
-        check_access(path).map_err(|error| match parts::check(path, Part::Store) {
-            // The mount point of a volume is another's as a rule: that the volume is missing comes first.
-            Err(empty @ PartError::Empty(Part::Store)) => lost(path)(empty),
-            _ => error,
-        })?;
+        check_access(path)?;
         let lock = take_lock(path)?;
         match look(path)? {
             Found::Ours(_) => {}
@@ -450,7 +446,12 @@ fn check_format(path: &Path, format: &[u8]) -> Result<u32, DataDirError> {
 fn check_access(path: &Path) -> Result<(), DataDirError> {
     match check_folder(path, &PARTS) {
         Err(_) if is_in_use(path) => Err(DataDirError::InUse { path: path.to_owned() }),
-        checked => Ok(checked?),
+        Err(error) => Err(match parts::check(path, Part::Store) {
+            // The mount point of a volume is another's as a rule: that the volume is missing comes first.
+            Err(empty @ PartError::Empty(Part::Store)) => lost(path)(empty),
+            _ => error.into(),
+        }),
+        Ok(()) => Ok(()),
     }
 }
 
