@@ -138,10 +138,9 @@ impl Script {
                 self.unanswered.insert(handle, (self.sent, self.who.peer));
                 Said::Taken(Vec::new())
             }
-            Err(SendError::QueueFull { .. }) => Said::Later,
-            Err(error @ (SendError::TextLength { .. } | SendError::Recipient | SendError::Ended)) => {
-                Said::Wrong(error.to_string())
-            }
+            // The line is not at fault if the client has ended: its last event, which is on its way, says why.
+            Err(SendError::QueueFull { .. } | SendError::Ended) => Said::Later,
+            Err(error @ (SendError::TextLength { .. } | SendError::Recipient)) => Said::Wrong(error.to_string()),
         }
     }
 
@@ -325,5 +324,23 @@ fn message(entry: &Entry, origin: Origin) -> Option<Line> {
         }
         Event::Sent { to, content, .. } => Some(Line::Sent { to: *to, seq, time, text: text(content), origin }),
         Event::Delivered { .. } | Event::Unknown { .. } => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use client::Config;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_line_is_not_blamed_for_the_end_of_the_client() {
+        let config = Config::new("127.0.0.1:9", "token".to_owned(), DeviceId(1));
+        let (client, mut events) = Client::connect(config).unwrap();
+        let who = Who { device: DeviceId(1), peer: UserId(8), history: 0 };
+        let mut script = Script::new(client.clone(), who, "127.0.0.1:9".into());
+        client.close();
+        while events.next().await.is_some() {}
+        assert_eq!(script.say("hello"), Said::Later);
     }
 }
