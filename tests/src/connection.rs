@@ -6,6 +6,7 @@ use std::{
     net::{SocketAddr, TcpStream},
     ops::ControlFlow,
     sync::Arc,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -242,17 +243,29 @@ impl Connection {
         self.until(|frame| matches!(frame, ServerFrame::Pong { nonce: 4711 }).then_some(()));
     }
 
-    /// The page that answers `frame`, whose request is `request`.
+    /// The page that answers `frame`, whose request is `request`. A server on a busy machine refuses pages before anything else, and
+    /// says when to ask again: then that is done, as SPEC 6 wants it.
     ///
     /// # Panics
-    /// It is refused.
+    /// It is refused for another reason, or until the deadline.
     #[track_caller]
     pub fn fetch(&mut self, request: u64, frame: &ClientFrame) -> Page {
-        self.send(std::slice::from_ref(frame));
-        self.until(|frame| match frame {
-            ServerFrame::Page(page) if page.request == RequestId(request) => Some(page),
-            ServerFrame::Error { code, detail, .. } => panic!("refused: {code:?} {detail}"),
-            _ => None,
-        })
+        let start = Instant::now();
+        loop {
+            self.send(std::slice::from_ref(frame));
+            let answer = self.until(|frame| match frame {
+                ServerFrame::Page(page) if page.request == RequestId(request) => Some(Ok(page)),
+                ServerFrame::Error { code: ErrorCode::Overloaded, retry_after_ms, .. } => Some(Err(retry_after_ms)),
+                ServerFrame::Error { code, detail, .. } => panic!("refused: {code:?} {detail}"),
+                _ => None,
+            });
+            match answer {
+                Ok(page) => return page,
+                Err(retry_after_ms) => {
+                    assert!(start.elapsed() < DEADLINE, "the server is busy all the time");
+                    thread::sleep(Duration::from_millis(retry_after_ms));
+                }
+            }
+        }
     }
 }

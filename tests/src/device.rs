@@ -18,6 +18,7 @@ use proto_spec::{
 use crate::{
     DEADLINE,
     connection::{Connection, Received, hello},
+    wait_until,
 };
 
 /// See the head of this file.
@@ -151,8 +152,9 @@ impl Device {
             Received::Nothing => panic!("{self}: no welcome"),
         };
         let ServerFrame::Welcome { user, head, cursor, last_number, send_window, committed, .. } = welcome else {
-            use ErrorCode::{Stopping, StorageFailed, TooManyConnections};
-            let ServerFrame::Bye { code: Stopping | StorageFailed | TooManyConnections, .. } = welcome else {
+            use ErrorCode::{Overloaded, Stopping, StorageFailed, TooManyConnections};
+            let ServerFrame::Bye { code: Overloaded | Stopping | StorageFailed | TooManyConnections, .. } = welcome
+            else {
                 panic!("{self}: {welcome:?}");
             };
             return false;
@@ -180,13 +182,13 @@ impl Device {
         true
     }
 
-    /// Connects.
+    /// Connects, again if it is told to come back.
     ///
     /// # Panics
     /// It is not welcome.
     #[track_caller]
     pub fn connect(&mut self, address: SocketAddr, resume: Resume) {
-        assert!(self.try_connect(address, resume), "{self}: not welcome");
+        wait_until("the device is welcome", || self.try_connect(address, resume));
     }
 
     /// The connection breaks.

@@ -15,7 +15,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use proto_spec::{ClientFrame, Resume, ServerFrame, TimestampMs, UserId};
+use proto_spec::{ClientFrame, ErrorCode, Resume, ServerFrame, TimestampMs, UserId};
 use server::{
     auth,
     config::{AdminListen, Config, Limits},
@@ -257,14 +257,19 @@ impl Installation {
         self.login_with(user, device, resume, &[])
     }
 
-    /// As `login`, with frames that follow the hello at once.
+    /// As `login`, with frames that follow the hello at once. Comes back if the server is too busy for a newcomer.
     ///
     /// # Panics
     /// It is not welcome.
     #[must_use]
     #[track_caller]
     pub fn login_with(&self, user: u64, device: u64, resume: Resume, more: &[ClientFrame]) -> Connection {
-        self.login_over(self.connect(), user, device, resume, more)
+        let mut welcome = None;
+        wait_until("the device is welcome", || {
+            welcome = self.greet(self.connect(), user, device, resume, more);
+            welcome.is_some()
+        });
+        welcome.expect("that was waited for")
     }
 
     /// As `login_with`, on a connection that is there.
@@ -275,20 +280,34 @@ impl Installation {
     #[track_caller]
     pub fn login_over(
         &self,
-        mut connection: Connection,
+        connection: Connection,
         user: u64,
         device: u64,
         resume: Resume,
         more: &[ClientFrame],
     ) -> Connection {
+        self.greet(connection, user, device, resume, more).expect("the server has time for it")
+    }
+
+    /// Says hello. None if the server is too busy for a newcomer.
+    #[track_caller]
+    fn greet(
+        &self,
+        mut connection: Connection,
+        user: u64,
+        device: u64,
+        resume: Resume,
+        more: &[ClientFrame],
+    ) -> Option<Connection> {
         let mut frames = vec![hello(&self.token(user), device, resume)];
         frames.extend_from_slice(more);
         connection.send(&frames);
         match connection.frame() {
             Some(ServerFrame::Welcome { user: named, .. }) => assert_eq!(named, UserId(user)),
+            Some(ServerFrame::Bye { code: ErrorCode::Overloaded, .. }) => return None,
             other => panic!("not welcome: {other:?}"),
         }
-        connection
+        Some(connection)
     }
 
     fn log_path(&self) -> PathBuf {
