@@ -36,6 +36,9 @@ const TEXT_BYTES: usize = 4_000;
 /// Messages that a writer has under way at most.
 const WINDOW: usize = 8;
 
+/// Of the journal, which has room for four.
+const SEGMENT_BYTES: u64 = 1024 * 1024;
+
 /// Reads that a core has under way at most.
 const READS_MAX: u16 = 4;
 
@@ -78,8 +81,8 @@ impl World {
             },
             data: Arc::new(DataDir::open(folder.path()).expect("a data folder")),
             journal: JournalConfig {
-                segment_bytes: 1024 * 1024,
-                journal_bytes_max: 4 * 1024 * 1024,
+                segment_bytes: SEGMENT_BYTES,
+                journal_bytes_max: 4 * SEGMENT_BYTES,
                 reserve_bytes: 128 * 1024,
             },
             seal_after_ms: 100,
@@ -139,11 +142,12 @@ impl Drop for Hanging {
     }
 }
 
-/// Sends one message after the other until `happened`.
+/// Sends one message after the other until `happened`. A refusal is nothing to stop at: while the next segment is made, or the machine is
+/// busy, a server refuses for a moment, and the device sends again.
 fn say_until(writer: &mut Device, what: &str, happened: impl Fn(&Device) -> bool) {
     let text = "x".repeat(TEXT_BYTES);
     wait_until(what, || {
-        if writer.unanswered() < WINDOW && writer.refused.is_empty() {
+        if writer.unanswered() < WINDOW {
             writer.say(2, &text);
         }
         writer.step(Duration::from_millis(5));
@@ -188,6 +192,10 @@ fn go_away_and_come_back(promise: Promise) {
     for round in 1..=2 {
         world.store.set_away(true);
         say_until(&mut writer, "some are local", |writer| writer.uncommitted.len() >= 10);
+        let journal = &world.node.counters().journal;
+        let before = journal.bytes.get();
+        say_until(&mut writer, "much is in the journal", |_| journal.bytes.get() - before >= SEGMENT_BYTES);
+        writer.refused.clear();
         say_until(&mut writer, "the journal is full", |writer| writer.refused.contains_key("overloaded"));
         let retries = world.retries();
         assert!(retries > 0, "round {round}");
