@@ -137,9 +137,18 @@ pub fn run(attack: Attack, target: &Target, until: &AtomicBool) -> Outcome {
                 }
             }
         }
-        std::thread::sleep(Duration::from_millis(1));
+        std::thread::sleep(pause(attack, lines.len() >= target.connections));
     }
     outcome
+}
+
+/// Between two rounds over all connections. Silent ones that are all there have nothing to do: if those that are given up for others came
+/// back at once, the crowd would take the processors that it shares with the server, and that would be measured.
+const fn pause(attack: Attack, is_complete: bool) -> Duration {
+    match attack {
+        Attack::Silent if is_complete => Duration::from_secs(2),
+        _ => Duration::from_millis(1),
+    }
 }
 
 /// What a connection does next; false when it is over.
