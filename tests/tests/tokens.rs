@@ -163,14 +163,15 @@ fn keys_are_replaced_under_live_connections() {
 fn a_connection_is_warned_and_closed_when_its_token_expires_and_stays_when_it_has_a_newer_one() {
     let mut installation = installation();
     let server = installation.start();
-    let short = minted(&installation, 7, None, Duration::from_secs(6));
+    // Long enough for all that must happen before its end, on a machine that is busy with something else.
+    let short = minted(&installation, 7, None, Duration::from_secs(15));
     let [mut warned, mut renewed] = [1, 2].map(|device| login(&installation, &short, device));
     for connection in [&mut warned, &mut renewed] {
         let left_ms = connection.until(|frame| match frame {
             ServerFrame::TokenExpiring { expires_in_ms } => Some(expires_in_ms),
             _ => None,
         });
-        assert!(left_ms <= 6_000, "{left_ms}");
+        assert!(left_ms <= 15_000, "{left_ms}");
     }
     for (token, why) in [
         (minted(&installation, 8, None, HOUR), "another user"),
@@ -218,6 +219,10 @@ fn what_is_revoked_is_closed_at_once_and_stays_out_over_a_restart_until_it_is_li
     assert_eq!(refresh(&mut phone, &newer), Err(ErrorCode::Revoked));
     phone.is_alive();
 
+    // The audit log has a thread of its own, which a kill may overtake.
+    for device in [json!("2"), Value::Null] {
+        audited(&installation, &json!({ "event": "revoked", "user": "7", "device": device }));
+    }
     for restart in ["kill", "stop"] {
         if restart == "kill" {
             server.kill()
