@@ -276,6 +276,24 @@ fn a_chat_can_be_suspended_and_goes_on_where_it_was() {
     tty.is_given_back();
 }
 
+/// A tmux of the test's own, at this socket. It ends with the test, also with one that fails.
+struct Multiplexer(PathBuf);
+
+impl Multiplexer {
+    fn command(&self) -> Command {
+        let mut command = Command::new("tmux");
+        command.env_remove("TMUX").env("PS1", tty::PROMPT).env_remove("ENV");
+        command.arg("-S").arg(&self.0).args(["-f", "/dev/null"]);
+        command
+    }
+}
+
+impl Drop for Multiplexer {
+    fn drop(&mut self) {
+        let _ = self.command().arg("kill-server").output();
+    }
+}
+
 /// A terminal multiplexer is a terminal of its own, with brackets around what is pasted and answers to what it is asked.
 #[test]
 fn in_tmux_a_paste_is_a_draft_and_quitting_leaves_nothing_behind() {
@@ -284,17 +302,9 @@ fn in_tmux_a_paste_is_a_draft_and_quitting_leaves_nothing_behind() {
         return;
     }
     let (installation, _server) = world();
-    let socket = installation.folder().join("tmux");
+    let multiplexer = Multiplexer(installation.folder().join("tmux"));
     let tmux = |arguments: &[&str]| {
-        let mut command = Command::new("tmux");
-        command
-            .env_remove("TMUX")
-            .env("PS1", tty::PROMPT)
-            .env_remove("ENV")
-            .arg("-S")
-            .arg(&socket)
-            .args(["-f", "/dev/null"]);
-        let output = command.args(arguments).output().unwrap();
+        let output = multiplexer.command().args(arguments).output().unwrap();
         assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     };
@@ -322,5 +332,4 @@ fn in_tmux_a_paste_is_a_draft_and_quitting_leaves_nothing_behind() {
     tmux(&["send-keys", "echo $((40 + 2))-back", "Enter"]);
     let screen = shows("42-back");
     assert!(screen.contains(&format!("\n{}echo $((40 + 2))-back\n42-back", tty::PROMPT)), "{screen}");
-    tmux(&["kill-server"]);
 }
