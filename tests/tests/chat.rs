@@ -204,7 +204,8 @@ fn a_conversation_over_tls_goes_on_after_the_server_was_killed_and_ends_where_no
 fn a_chat_goes_on_with_the_newer_token_that_comes_into_its_file() {
     let mut installation = Installation::new(env!("CARGO_BIN_EXE_tested-ringpost"));
     let server = installation.start();
-    let token = installation.token_at(7, wall_now(), Duration::from_secs(5));
+    // Long enough for a program to start on a machine that is busy with something else.
+    let token = installation.token_at(7, wall_now(), Duration::from_secs(15));
     let mut alice = Chat::start_with(&installation, 7, 1, 8, &[], &token);
     alice.shows("connected 7", 1);
     std::fs::write(installation.folder().join("t7"), installation.token(7)).unwrap();

@@ -368,13 +368,13 @@ fn a_hello_that_does_not_come_whole_in_time_is_not_waited_for() {
 fn the_silent_are_asked_and_then_closed_and_who_answers_stays() {
     let (installation, _server) = world_with(|installation| {
         installation.config.connections.ping_after_ms = 2_000;
-        installation.config.connections.idle_timeout_ms = 4_000;
+        installation.config.connections.idle_timeout_ms = 8_000;
     });
     let mut answers = connected(&installation, 1, 1);
     let mut silent = installation.login(2, 1, Resume::Stored);
     let start = Instant::now();
     // For twice as long as silence is allowed.
-    while start.elapsed() < Duration::from_millis(8_000) {
+    while start.elapsed() < Duration::from_millis(16_000) {
         let step = answers.step(Duration::from_millis(50));
         assert!(!matches!(step, Step::Lost(_)), "{step:?} after {:?}", start.elapsed());
     }

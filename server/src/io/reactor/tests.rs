@@ -17,7 +17,7 @@ use proto_spec::{ClientFrame, DeviceId, Resume, ServerKind, TimestampMs, UserId}
 use rustls::{ClientConnection, StreamOwned, pki_types::ServerName};
 use storage::MemoryStore;
 
-use super::*;
+use super::{super::tests::DEADLINE, *};
 use crate::{
     audit::{Audit, Reporter},
     auth::{Keys, SigningKey, generate_pem, mint},
@@ -162,7 +162,7 @@ impl World {
         let start = Instant::now();
         let core = &mut self.cores[0];
         while !happened(core) {
-            assert!(start.elapsed() < Duration::from_secs(20), "it did not happen");
+            assert!(start.elapsed() < DEADLINE, "it did not happen");
             core.ring.submit().unwrap();
             let now = core.clock.now();
             core.take_completions(now);
@@ -179,7 +179,7 @@ impl World {
         }
         self.cores[0].ring.submit().unwrap();
         self.cores[0].turn().unwrap();
-        client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        client.set_read_timeout(Some(DEADLINE)).unwrap();
         let mut pong = [0; 64];
         assert!(client.read(&mut pong).unwrap() > 0);
     }
@@ -188,7 +188,7 @@ impl World {
     fn until(&mut self, cores: &[usize], mut happened: impl FnMut(&mut Self) -> bool) {
         let start = Instant::now();
         while !happened(self) {
-            assert!(start.elapsed() < Duration::from_secs(20), "it did not happen");
+            assert!(start.elapsed() < DEADLINE, "it did not happen");
             for &core in cores {
                 self.cores[core].turn().unwrap();
             }
