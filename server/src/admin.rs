@@ -140,7 +140,8 @@ fn page(path: &str, metrics: impl Fn() -> String, readiness: impl Fn() -> Readin
     match (path, readiness()) {
         ("/metrics", _) => response("200 OK", PROMETHEUS, &metrics()),
         // Alive, whatever it is ready for: when a core dies, the whole process does.
-        ("/health", _) => response("200 OK", TEXT, "alive\n"),
+        ("/health", Readiness::Ready) => response("200 OK", TEXT, "alive\n"),
+        ("/health", Readiness::NotReady(why)) => response("200 OK", TEXT, &format!("alive: {why}\n")),
         ("/ready", Readiness::Ready) => response("200 OK", TEXT, "ready\n"),
         ("/ready", Readiness::NotReady(why)) => response("503 Service Unavailable", TEXT, &format!("{why}\n")),
         _ => response("404 Not Found", TEXT, "there are /metrics, /health and /ready\n"),
@@ -212,7 +213,8 @@ mod tests {
         let stopping = Readiness::NotReady("stopping".to_owned());
         let ready = answer("GET /ready HTTP/1.1\r\n\r\n", stopping.clone());
         assert!(ready.starts_with("HTTP/1.1 503") && ready.ends_with("stopping\n"), "{ready}");
-        assert!(answer("GET /health HTTP/1.1\r\n\r\n", stopping).starts_with("HTTP/1.1 200"));
+        let health = answer("GET /health HTTP/1.1\r\n\r\n", stopping);
+        assert!(health.starts_with("HTTP/1.1 200") && health.ends_with("alive: stopping\n"), "{health}");
     }
 
     #[test]

@@ -142,8 +142,10 @@ impl Page {
             self.line(&name, counter.get());
         }
         for (name, help, counter) in [
-            ("segments", "Segments that the start has found in the journal", &journal.recovery_segments),
-            ("segments_done", "Those of them that are in the store", &journal.recovery_segments_done),
+            ("read_bytes", "Bytes of the journal's segments that the start reads", &journal.recovery_read_bytes),
+            ("read_bytes_done", "Those of them that have been read", &journal.recovery_read_bytes_done),
+            ("bytes", "Bytes of records that the start has found in the journal", &journal.recovery_bytes),
+            ("bytes_done", "Those of them that are in the store", &journal.recovery_bytes_done),
         ] {
             let name = format!("ringpost_recovery_{name}");
             self.begin(&name, "gauge", help);

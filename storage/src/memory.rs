@@ -42,7 +42,8 @@ struct State {
     fence: Fence,
     progress: BTreeMap<LaneId, BatchId>,
     tenure: Option<Tenure>,
-    commit_faults: VecDeque<CommitFault>,
+    /// Of the commits to come; none: that one succeeds.
+    commit_faults: VecDeque<Option<CommitFault>>,
     is_away: bool,
     hangs: bool,
     /// Who waits until it hangs no more.
@@ -76,7 +77,12 @@ impl MemoryStore {
 
     /// The next commit that holds the fence, and has no fault ahead of it, fails in this way.
     pub fn fail_next_commit(&self, fault: CommitFault) {
-        self.state.lock().commit_faults.push_back(fault);
+        self.state.lock().commit_faults.push_back(Some(fault));
+    }
+
+    /// The next commit that has no fault ahead of it succeeds; the next fault is for the one after it.
+    pub fn let_next_commit_succeed(&self) {
+        self.state.lock().commit_faults.push_back(None);
     }
 
     /// Faults that have not happened yet never will.
@@ -161,10 +167,10 @@ impl State {
         let needed = sorted.needed();
         let base = codec::sends_blocks(needed.iter().map(|key| self.rows.get(key).cloned()).collect())?;
         let run = sorted.finish(base);
-        if !steps.is_empty() && self.commit_faults.front() == Some(&CommitFault::UnknownHalf) {
-            self.commit_faults[0] = CommitFault::UnknownLost;
+        if !steps.is_empty() && self.commit_faults.front() == Some(&Some(CommitFault::UnknownHalf)) {
+            self.commit_faults[0] = Some(CommitFault::UnknownLost);
         }
-        let applies = matches!(self.commit_faults.front(), None | Some(CommitFault::UnknownApplied));
+        let applies = matches!(self.commit_faults.front(), None | Some(None | Some(CommitFault::UnknownApplied)));
         if applies {
             self.progress.extend(steps.iter().map(|step| (step.lane, step.up_to)));
         }
@@ -175,7 +181,7 @@ impl State {
     fn commit(&mut self, fence: Fence, run: &Run) -> Result<(), StoreError> {
         self.check(fence)?;
         let reason = || "a test asked for it".to_owned();
-        match self.commit_faults.pop_front() {
+        match self.commit_faults.pop_front().flatten() {
             None => {
                 self.apply(run.iter());
                 Ok(())

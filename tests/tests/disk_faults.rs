@@ -347,12 +347,14 @@ fn a_recovery_says_how_far_it_is_ends_with_a_signal_and_is_gone_on_with() {
     let mut server = installation.spawn();
     let healing = Healing(&disk);
     wait_until("it recovers", || {
-        Server::page_at(admin, "/ready").is_some_and(|ready| ready.contains("recovering, 0 of 1 segments"))
+        Server::page_at(admin, "/ready").is_some_and(|ready| ready.contains("recovering, 0 of 1 MiB"))
     });
     assert!(Server::page_at(admin, "/ready").is_some_and(|ready| ready.starts_with("HTTP/1.1 503")));
-    assert!(Server::page_at(admin, "/health").is_some_and(|health| health.starts_with("HTTP/1.1 200")));
+    let health = Server::page_at(admin, "/health").unwrap_or_default();
+    assert!(health.starts_with("HTTP/1.1 200") && health.ends_with("alive: recovering, 0 of 1 MiB\n"), "{health}");
     let metrics = Server::page_at(admin, "/metrics").unwrap_or_default();
-    assert!(metrics.contains("\nringpost_recovery_segments 1\n"), "{metrics}");
+    assert!(metrics.contains("\nringpost_recovery_bytes_done 0\n"), "{metrics}");
+    assert!(!metrics.contains("\nringpost_recovery_bytes 0\n"), "{metrics}");
     server.signal("TERM");
     wait_until("it ends", || server.logged().contains("stopped while starting"));
     // A thread that waits for this disk keeps the process from being gone.

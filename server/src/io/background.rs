@@ -23,10 +23,13 @@ use storage::{
 };
 use tracing::{debug, error, info, warn};
 
-use super::{commit::Background, counters::Counters, mailbox::Mailbox, message::CoreMessage, node::AbortOnPanic};
+use super::{
+    commit::Background, counters::Counters, mailbox::Mailbox, message::CoreMessage, node::AbortOnPanic,
+    recovery::Progress,
+};
 use crate::{
     committer::{Duty, ingest_retry_ms},
-    limits::{INGEST_RETRY_MS, RECOVERY_LOG_MS, TICK_MS, UNFINISHED_PAGE},
+    limits::{INGEST_RETRY_MS, TICK_MS, UNFINISHED_PAGE},
     topology::Topology,
 };
 
@@ -142,7 +145,7 @@ impl<S: Store> World<S> {
         let segment = SealedSegment::new(&self.folder, sealed);
         while !self.ended.load(Ordering::Relaxed) {
             let started = Instant::now();
-            match self.ingest_and_free(&segment, self.store.kind().run_bytes_max(), &mut committed) {
+            match self.ingest_and_free(&segment, self.store.kind().run_bytes_max(), &mut committed, |_| ()) {
                 // There was nothing to bring.
                 Ok(report) if report.batches == 0 => return true,
                 Ok(report) => {
@@ -188,6 +191,7 @@ impl<S: Store> World<S> {
         segment: &SealedSegment,
         run_bytes_max: u64,
         committed: &mut Option<IngestReport>,
+        watch: impl FnMut(&IngestReport),
     ) -> Result<IngestReport, IngestError> {
         let report = match *committed {
             Some(report) => report,
@@ -196,7 +200,7 @@ impl<S: Store> World<S> {
                 self.fence,
                 std::slice::from_ref(segment),
                 run_bytes_max,
-                |_| (),
+                watch,
             ))?,
         };
         *committed = Some(report);
@@ -210,18 +214,18 @@ impl<S: Store> World<S> {
         if let Some(Torn { path, offset, bytes }) = torn {
             info!(path = %path.display(), offset, bytes, "the last group was not written whole; nobody was told of it");
         }
-        let (journal, of) = (&self.counters.journal, segments.len() as u64);
-        let mut told = Instant::now();
+        let mut progress = Progress::of_bringing_in(&self.counters.journal);
+        let mut done = 0;
         // One by one, in small runs: what is done is done if the next one fails, or the process ends.
-        for (done, segment) in (1..).zip(&segments) {
+        for segment in &segments {
             let mut committed = None;
-            let bring_in = || self.ingest_and_free(segment, RECOVERY_RUN_BYTES_MAX, &mut committed);
+            let bring_in = || {
+                let watch = |run: &IngestReport| progress.has_done(done + run.journal_bytes);
+                self.ingest_and_free(segment, RECOVERY_RUN_BYTES_MAX, &mut committed, watch)
+            };
             with_room(&self.folder, &empty, IngestError::is_full, bring_in)?;
-            journal.recovery_segments_done.set(done);
-            if told.elapsed() >= Duration::from_millis(RECOVERY_LOG_MS) {
-                told = Instant::now();
-                info!(done, of, "recovering: segments of the journal are being brought into the store");
-            }
+            done += segment.bytes();
+            progress.has_done(done);
         }
         for segment in empty {
             self.folder.free(segment)?;
@@ -264,10 +268,10 @@ impl<S: Store> World<S> {
 mod tests {
     use std::{fs, os::unix::fs::FileExt as _};
 
-    use proto_spec::{DeviceId, Seq, UserId};
+    use proto_spec::{Content, DeviceId, Entry, Event, Seq, TimestampMs, UserId};
     use storage::{
-        Batch, BatchId, LaneId, MemoryStore, Record,
-        journal::{JournalConfig, Writer},
+        Batch, BatchId, CommitFault, Holder, LaneId, MemoryStore, Record,
+        journal::{JournalConfig, Writer, recover},
     };
 
     use super::*;
@@ -302,6 +306,48 @@ mod tests {
         SealedSegment::new(folder, &writer.seal().unwrap())
     }
 
+    /// A segment of so many batches, of a mebibyte each.
+    fn large(folder: &JournalFolder, config: JournalConfig, batches: u64) -> SealedSegment {
+        let mut batch = Batch::default();
+        for seq in 1..=256 {
+            let content = Content::text(&"x".repeat(4096));
+            let event = Event::Received { from: UserId(2), origin: Seq(seq), content };
+            let entry = Entry { seq: Seq(seq), time: TimestampMs(1), event };
+            batch.push(&Record::Append { user: UserId(1), entry, replaces: None });
+        }
+        let mut writer = Writer::new(config, Position::default());
+        let number = writer.wants_segment().unwrap();
+        let (salt, file) = prepare(folder, number).unwrap();
+        writer.add_segment(number, salt);
+        for id in 1..=batches {
+            writer.push(LaneId(0), BatchId(id), batch.bytes());
+            let write = writer.next_write().unwrap();
+            file.write_all_at(&write.bytes, write.offset).unwrap();
+            writer.written(write.bytes);
+        }
+        SealedSegment::new(folder, &writer.seal().unwrap())
+    }
+
+    #[test]
+    fn a_recovery_tells_how_far_it_is_within_a_segment_and_goes_on_from_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = JournalConfig { segment_bytes: 64 << 20, journal_bytes_max: 256 << 20, reserve_bytes: 0 };
+        let world = world(JournalFolder::open(dir.path(), config.segment_bytes).unwrap());
+        pollster::block_on(world.store.begin(world.fence, Holder(1))).unwrap();
+        let bytes = large(&world.folder, config, 40).bytes();
+        let done = || world.counters.journal.recovery_bytes_done.get();
+        world.store.let_next_commit_succeed();
+        world.store.fail_next_commit(CommitFault::Unavailable);
+        world.recover(recover(dir.path()).unwrap()).unwrap_err();
+        let first_run = done();
+        assert!((1..=RECOVERY_RUN_BYTES_MAX).contains(&first_run), "{first_run}");
+        // The next start finds in the store what is there, and brings in the rest.
+        assert_eq!(pollster::block_on(world.store.progress()).unwrap(), [(LaneId(0), BatchId(first_run >> 20))]);
+        world.recover(recover(dir.path()).unwrap()).unwrap();
+        assert_eq!(done(), bytes);
+        assert_eq!(pollster::block_on(world.store.progress()).unwrap(), [(LaneId(0), BatchId(40))]);
+    }
+
     #[test]
     fn a_segment_that_is_in_the_store_is_not_read_again_when_it_could_not_be_given_up() {
         let dir = tempfile::tempdir().unwrap();
@@ -310,10 +356,10 @@ mod tests {
         let free = segment.path.with_extension("free");
         fs::create_dir(&free).unwrap();
         let mut committed = None;
-        world.ingest_and_free(&segment, RECOVERY_RUN_BYTES_MAX, &mut committed).unwrap_err();
+        world.ingest_and_free(&segment, RECOVERY_RUN_BYTES_MAX, &mut committed, |_| ()).unwrap_err();
         // As a sync that failed leaves it: the file has its other name already.
         fs::remove_dir(&free).unwrap();
         fs::rename(&segment.path, &free).unwrap();
-        assert_eq!(world.ingest_and_free(&segment, RECOVERY_RUN_BYTES_MAX, &mut committed).unwrap().batches, 1);
+        assert_eq!(world.ingest_and_free(&segment, RECOVERY_RUN_BYTES_MAX, &mut committed, |_| ()).unwrap().batches, 1);
     }
 }

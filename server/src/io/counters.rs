@@ -198,10 +198,14 @@ pub struct JournalCounters {
     pub ingest_retries: Counter,
     /// 1 while the store does not take what the journal has for it.
     pub store_away: Counter,
-    /// Segments that the start has found in the journal, to be brought into the store.
-    pub recovery_segments: Counter,
+    /// Bytes of the files that the start reads first of all, of the journal.
+    pub recovery_read_bytes: Counter,
+    /// Those of them that have been read.
+    pub recovery_read_bytes_done: Counter,
+    /// Bytes of records that the start has found in the journal, to be brought into the store.
+    pub recovery_bytes: Counter,
     /// Those of them that are in the store.
-    pub recovery_segments_done: Counter,
+    pub recovery_bytes_done: Counter,
     /// The [`Admission`](crate::shard::Admission) that was last announced, as a number.
     pub admission: Counter,
 }

@@ -19,6 +19,7 @@ pub mod node;
 pub mod origins;
 pub mod query;
 mod reactor;
+pub mod recovery;
 pub mod ring;
 pub mod rlimit;
 pub mod socket;

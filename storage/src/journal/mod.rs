@@ -9,6 +9,7 @@ pub mod writer;
 
 pub use format::{JournalConfig, JournalConfigError, Lsn, Position, Salt, SegmentNumber};
 pub use segments::{
-    JournalError, JournalFolder, JournalRecord, Prepared, Recovered, SealedSegment, SegmentRecords, Torn, recover,
+    JournalError, JournalFolder, JournalRecord, Prepared, Reading, Recovered, SealedSegment, SegmentRecords, Torn,
+    recover, recover_watched,
 };
 pub use writer::{Counters, Done, GroupStats, Room, Sealed, Write, Writer};

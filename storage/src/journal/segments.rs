@@ -40,6 +40,9 @@ const GENTLE_PAUSE_MAX: Duration = Duration::from_millis(20);
 /// Bytes of a sealed segment that are read at a time: they stay in the processor's cache until their rows have been made.
 const PIECE_BYTES: u64 = 256 * 1024;
 
+/// Bytes of a segment that a start reads before it says how far it is: a tenth of a second, or a slow disk's second.
+const WATCHED_BYTES: u64 = 16 * 1024 * 1024;
+
 /// How much of the disk is taken up to make a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Pace {
@@ -277,6 +280,12 @@ impl SealedSegment {
         Self { number: sealed.segment, path: folder.segment_path(sealed.segment), end: sealed.end }
     }
 
+    /// Bytes of its records, each with its header.
+    #[must_use]
+    pub const fn bytes(&self) -> u64 {
+        self.end.saturating_sub(SEGMENT_HEADER_BYTES)
+    }
+
     /// Begins to read the segment's records.
     ///
     /// # Errors
@@ -387,6 +396,14 @@ pub struct Torn {
 /// # Errors
 /// A file cannot be read, is of a newer version, or is damaged.
 pub fn recover(folder: &Path) -> Result<Recovered, JournalError> {
+    recover_watched(folder, |_| ())
+}
+
+/// As [`recover`]. After each part of a segment `watch` is told how far the reading is.
+///
+/// # Errors
+/// As [`recover`].
+pub fn recover_watched(folder: &Path, mut watch: impl FnMut(Reading)) -> Result<Recovered, JournalError> {
     let files = match folder.try_exists().map_err(during("look for", folder))? {
         true => list(folder)?,
         false => Vec::new(),
@@ -400,10 +417,25 @@ pub fn recover(folder: &Path) -> Result<Recovered, JournalError> {
         next: Position { segment: above_all, ..Position::default() },
         torn: None,
     };
-    for file in files.into_iter().filter(|file| file.state == FileState::Segment) {
-        recovered.add(&Loaded::read(&file.path)?, file.number)?;
+    let segments: Vec<_> = files.into_iter().filter(|file| file.state == FileState::Segment).collect();
+    let mut reading = Reading { bytes: 0, of: segments.iter().map(|file| file.bytes).sum() };
+    for file in segments {
+        let loaded = Loaded::read(&file.path, |bytes| {
+            reading.bytes += bytes;
+            watch(reading);
+        })?;
+        recovered.add(&loaded, file.number)?;
     }
     Ok(recovered)
+}
+
+/// How far a journal has been read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reading {
+    /// Bytes of segments' files that have been read.
+    pub bytes: u64,
+    /// Bytes of all of them.
+    pub of: u64,
 }
 
 impl Recovered {
@@ -486,10 +518,18 @@ struct Loaded {
 }
 
 impl Loaded {
-    fn read(path: &Path) -> Result<Self, JournalError> {
+    /// After each part `watch` is told how many bytes more have been read.
+    fn read(path: &Path, mut watch: impl FnMut(u64)) -> Result<Self, JournalError> {
         let Opened { mut file, header, page: mut bytes } = Opened::open(path)?;
         bytes.reserve_exact(header.bytes as usize - bytes.len());
-        file.read_to_end(&mut bytes).map_err(during("read", path))?;
+        watch(bytes.len() as u64);
+        loop {
+            let read = (&mut file).take(WATCHED_BYTES).read_to_end(&mut bytes).map_err(during("read", path))? as u64;
+            if read == 0 {
+                break;
+            }
+            watch(read);
+        }
         Ok(Self { path: path.to_owned(), number: header.number, salt: header.salt, bytes })
     }
 

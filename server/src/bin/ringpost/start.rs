@@ -9,7 +9,10 @@ use server::{
     config::{Ack, Backend, Config},
     credentials::Credentials,
     datadir::DataDir,
-    io::{Counters, DatabaseConfig, Node, NodeConfig, StartError},
+    io::{
+        Counters, DatabaseConfig, Node, NodeConfig, StartError,
+        recovery::{self, Progress},
+    },
     journal_command::WAY_ON,
     limits::UNCOMMITTED_BYTES_MAX,
     revocation::Revocations,
@@ -17,7 +20,7 @@ use server::{
 };
 use storage::{
     IngestError, Store,
-    journal::{JournalConfig, JournalError, Recovered, format::SegmentHeaderError, recover},
+    journal::{JournalConfig, JournalError, Recovered, SealedSegment, format::SegmentHeaderError, recover_watched},
 };
 
 /// What a start needs of a disk for its own files, beside what the journal holds.
@@ -34,15 +37,16 @@ pub(crate) fn start_node(
 ) -> anyhow::Result<Node> {
     let in_data = || format!("{}", data.path().display());
     // Read first: if the journal is damaged, the store has not been touched.
-    let found = recover(&data.journal()).map_err(|error| match error {
+    let mut progress = Progress::of_reading(&counters.journal);
+    let found = recover_watched(&data.journal(), |reading| progress.has_read(reading)).map_err(|error| match error {
         JournalError::Io { .. } | JournalError::Header { reason: SegmentHeaderError::Newer { .. }, .. } => error.into(),
         JournalError::Damaged { .. } | JournalError::Header { .. } => anyhow!("{error}; {WAY_ON}"),
     });
     let found = found.with_context(in_data)?;
     // Told before the store is opened: that may take its time, too.
-    counters.journal.recovery_segments.set(found.segments.len() as u64);
+    recovery::found(&counters.journal, &found);
     // Rows, and what they are merged with: twice the records is enough, and a little for the engine's own files.
-    let room_bytes = 2 * found.segments.iter().map(|segment| segment.end).sum::<u64>() + START_ROOM_BYTES;
+    let room_bytes = 2 * found.segments.iter().map(SealedSegment::bytes).sum::<u64>() + START_ROOM_BYTES;
     let mut journal = JournalConfig {
         segment_bytes: config.journal.segment_bytes,
         journal_bytes_max: config.journal.bytes_max,

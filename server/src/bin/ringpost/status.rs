@@ -7,8 +7,14 @@ use std::sync::{
 
 use parking_lot::Mutex;
 use server::{
-    admin::Readiness, audit::Audit, directory::Directory, io::Counters, logging, metrics, process::Usage,
-    utc::wall_now, validity::Validity,
+    admin::Readiness,
+    audit::Audit,
+    directory::Directory,
+    io::{Counters, recovery},
+    logging, metrics,
+    process::Usage,
+    utc::wall_now,
+    validity::Validity,
 };
 
 #[derive(Debug)]
@@ -61,11 +67,7 @@ impl Status {
         if self.directory.get().is_some() {
             return Readiness::Ready;
         }
-        let journal = &self.counters.journal;
-        match (journal.recovery_segments_done.get(), journal.recovery_segments.get()) {
-            (done, of) if done < of => Readiness::NotReady(format!("recovering, {done} of {of} segments")),
-            _ => not_ready("starting"),
-        }
+        Readiness::NotReady(recovery::in_words(&self.counters.journal).unwrap_or_else(|| "starting".to_owned()))
     }
 
     pub(crate) fn metrics(&self) -> String {

@@ -187,6 +187,22 @@ fn what_was_written_over_several_segments_is_read_back_in_order() {
 }
 
 #[test]
+fn while_a_journal_is_read_it_is_told_how_far_that_is() {
+    let mut world = World::new();
+    while world.group(&[3000; 8]).is_none() {}
+    let mut told = Vec::new();
+    recover_watched(world.dir.path(), |reading| told.push((reading.bytes, reading.of))).unwrap();
+    let segments = fs::read_dir(world.dir.path()).unwrap().filter(|file| is_segment(&file.as_ref().unwrap().path()));
+    let of = segments.count() as u64 * CONFIG.segment_bytes;
+    assert!(told.is_sorted() && told.iter().all(|(_, all)| *all == of), "{told:?}");
+    assert!(told.len() >= 4 && told.last() == Some(&(of, of)), "{told:?}");
+}
+
+fn is_segment(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == SEGMENT)
+}
+
+#[test]
 fn a_last_group_cut_at_any_byte_keeps_whole_records_and_all_earlier_groups() {
     let mut world = World::new();
     world.group(&[10, 20]);
