@@ -141,6 +141,8 @@ pub struct Committer {
     prepare_at_ms: u64,
     /// When the current segment got its first group.
     begun_ms: Option<u64>,
+    /// What an earlier server left in the journal is not in the store yet.
+    recovers: bool,
 }
 
 impl Committer {
@@ -174,7 +176,23 @@ impl Committer {
             retry_at_ms: 0,
             prepare_at_ms: 0,
             begun_ms: None,
+            recovers: false,
         }
+    }
+
+    /// The disk has no room for what an earlier server left in the journal to be brought into the store. Until it has been, no
+    /// segment is wanted, so nothing is written: batches are counted from one again when the store has all of the earlier ones.
+    pub fn recover(&mut self) {
+        self.recovers = true;
+        self.set_store(StoreState::Away);
+        self.announce();
+    }
+
+    /// It is in the store now.
+    pub fn recovered(&mut self) {
+        self.recovers = false;
+        self.set_store(StoreState::Present);
+        self.announce();
     }
 
     /// Takes a batch into the next group.
@@ -187,7 +205,7 @@ impl Committer {
     /// The segment to make ready now, if one is wanted. Answered with [`Committer::prepared`] or
     /// [`Committer::prepare_failed`].
     pub fn wanted_segment(&mut self, now_ms: u64) -> Option<SegmentNumber> {
-        if self.failure.is_some() || now_ms < self.prepare_at_ms {
+        if self.failure.is_some() || self.recovers || now_ms < self.prepare_at_ms {
             return None;
         }
         self.writer.wants_segment()
@@ -390,7 +408,7 @@ impl Committer {
     fn announce(&mut self) {
         let admission = match self.writer.admission() {
             _ if self.failure.is_some() => Admission::Failed,
-            _ if self.write_full => Admission::Full,
+            _ if self.write_full || self.recovers => Admission::Full,
             _ if self.store == StoreState::Away && self.on_store_outage == OnStoreOutage::Refuse => Admission::Outage,
             Room::Open => Admission::Open,
             Room::NoSegment if self.prepare_full => Admission::Full,
@@ -613,6 +631,23 @@ mod tests {
         assert_eq!(committer.store(), StoreState::Away);
         committer.lanes_away(CoreId(1), false);
         assert_eq!((committer.store(), committer.admission()), (StoreState::Present, Admission::Open));
+    }
+
+    #[test]
+    fn nothing_is_written_before_an_earlier_journal_is_in_the_store() {
+        let writer = Writer::new(CONFIG, Position::default());
+        let topology = Topology::new(2).unwrap();
+        let mut committer = Committer::new(writer, topology, Promise::Disk, SEAL_AFTER_MS, OnStoreOutage::Accept);
+        committer.recover();
+        let [store_0, store_1] = to_all(News::Store(StoreState::Away));
+        let [admission_0, admission_1] = to_all(News::Admission(Admission::Full));
+        assert_eq!(committer.news(), [store_0, store_1, admission_0, admission_1]);
+        committer.push(LaneId(1), BatchId(1), b"one");
+        assert!(committer.wanted_segment(u64::MAX).is_none() && committer.next_write(u64::MAX).is_none());
+        committer.recovered();
+        prepare(&mut committer);
+        assert_eq!((committer.admission(), committer.store()), (Admission::Open, StoreState::Present));
+        assert!(committer.next_write(0).is_some());
     }
 
     #[test]

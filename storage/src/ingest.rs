@@ -213,7 +213,7 @@ impl GatheredRun {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, fs::OpenOptions, os::unix::fs::FileExt};
+    use std::fs;
 
     use proptest::prelude::*;
     use tempfile::TempDir;
@@ -221,11 +221,11 @@ mod tests {
     use super::*;
     use crate::{
         contract::block_on,
-        journal::{JournalConfig, JournalFolder, Position, Writer, recover},
+        journal::{JournalConfig, recover},
         memory::{CommitFault, MemoryStore},
         record::{Batch, Record},
         store::Holder,
-        testing::history,
+        testing::{encoded, history, journal_of},
     };
 
     /// Two batches of 20,000 cursors.
@@ -239,42 +239,10 @@ mod tests {
         journal_of(CONFIG, batches, seal_every)
     }
 
-    fn journal_of(config: JournalConfig, batches: &[&[u8]], seal_every: usize) -> (TempDir, Vec<SealedSegment>) {
-        let dir = tempfile::tempdir().unwrap();
-        let folder = JournalFolder::open(dir.path(), config.segment_bytes).unwrap();
-        let mut writer = Writer::new(config, Position::default());
-        let mut sealed = Vec::new();
-        for (at, batch) in batches.iter().enumerate() {
-            while let Some(number) = writer.wants_segment() {
-                writer.add_segment(number, folder.prepare(number).unwrap().salt);
-            }
-            writer.push(LaneId(0), BatchId(at as u64 + 1), batch);
-            let write = writer.next_write().unwrap();
-            let file = OpenOptions::new().write(true).open(folder.segment_path(write.segment)).unwrap();
-            file.write_all_at(&write.bytes, write.offset).unwrap();
-            sealed.extend(writer.written(write.bytes).sealed);
-            if at % seal_every == seal_every - 1 {
-                sealed.extend(writer.seal());
-            }
-        }
-        sealed.extend(writer.seal());
-        let sealed = sealed.iter().map(|sealed| SealedSegment::new(&folder, sealed)).collect();
-        (dir, sealed)
-    }
-
     /// The batches in one segment that holds them all.
     fn large_journal(batches: &[Batch]) -> (TempDir, Vec<SealedSegment>) {
         let config = JournalConfig { segment_bytes: 16 << 20, journal_bytes_max: 64 << 20, reserve_bytes: 0 };
         journal_of(config, &batches.iter().map(Batch::bytes).collect::<Vec<_>>(), usize::MAX)
-    }
-
-    fn encoded(records: &[Record], batch_len: usize) -> Vec<Batch> {
-        let encode = |records: &[Record]| {
-            let mut batch = Batch::default();
-            records.iter().for_each(|record| batch.push(record));
-            batch
-        };
-        records.chunks(batch_len).map(encode).collect()
     }
 
     fn begun(store: MemoryStore) -> (MemoryStore, Fence) {

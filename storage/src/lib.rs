@@ -3,6 +3,7 @@
 #![deny(unsafe_code, clippy::print_stdout, clippy::print_stderr)]
 #![cfg_attr(not(feature = "foundationdb"), forbid(unsafe_code))]
 
+pub mod ahead;
 mod changes;
 mod codec;
 pub mod contract;
@@ -25,6 +26,7 @@ pub mod store;
 #[cfg(test)]
 mod testing;
 
+pub use ahead::Ahead;
 pub use codec::CodecError;
 pub use embedded::{EmbeddedConfig, EmbeddedStore};
 #[cfg(feature = "foundationdb")]

@@ -5,6 +5,8 @@
 //!
 //! Invariants: keys ascend; each key is there once, with the last change that was made to it.
 
+use bytes::Bytes;
+
 use crate::schema::Key;
 
 /// What happens to a row.
@@ -93,6 +95,18 @@ impl Run {
             };
             (&row.key, change)
         })
+    }
+
+    /// Hands out the changes, by ascending key: none for a row that is gone. The values share one buffer.
+    pub(crate) fn into_changes(self, mut take: impl FnMut(Key, Option<Bytes>)) {
+        let values = Bytes::from(self.values);
+        for Row { key, value } in self.rows {
+            let value = match value {
+                Value::DELETED => None,
+                Value { start, len } => Some(values.slice(start as usize..start as usize + len as usize)),
+            };
+            take(key, value);
+        }
     }
 
     /// Keeps the value that `put` appends to the buffer it is given, for [`Run::push`].

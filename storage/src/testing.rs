@@ -1,11 +1,16 @@
 //! Generators that the tests of several modules share.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fs::OpenOptions, os::unix::fs::FileExt};
 
 use proptest::{collection::vec, option, prelude::*};
 use proto_spec::{Content, DeviceId, Entry, Event, SendNumber, Seq, TimestampMs, UserId};
 
-use crate::record::{Marks, Record};
+use tempfile::TempDir;
+
+use crate::{
+    journal::{JournalConfig, JournalFolder, Position, SealedSegment, Writer},
+    record::{Batch, BatchId, LaneId, Marks, Record},
+};
 
 /// Any record, of any numbers.
 pub(crate) fn any_record() -> impl Strategy<Value = Record> {
@@ -106,4 +111,38 @@ impl World {
             }
         }
     }
+}
+
+/// The records in batches of so many.
+pub(crate) fn encoded(records: &[Record], batch_len: usize) -> Vec<Batch> {
+    let encode = |records: &[Record]| {
+        let mut batch = Batch::default();
+        records.iter().for_each(|record| batch.push(record));
+        batch
+    };
+    records.chunks(batch_len).map(encode).collect()
+}
+
+/// A journal of these batches, sealed after each `seal_every` of them.
+pub(crate) fn journal_of(config: JournalConfig, batches: &[&[u8]], seal_every: usize) -> (TempDir, Vec<SealedSegment>) {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = JournalFolder::open(dir.path(), config.segment_bytes).unwrap();
+    let mut writer = Writer::new(config, Position::default());
+    let mut sealed = Vec::new();
+    for (at, batch) in batches.iter().enumerate() {
+        while let Some(number) = writer.wants_segment() {
+            writer.add_segment(number, folder.prepare(number).unwrap().salt);
+        }
+        writer.push(LaneId(0), BatchId(at as u64 + 1), batch);
+        let write = writer.next_write().unwrap();
+        let file = OpenOptions::new().write(true).open(folder.segment_path(write.segment)).unwrap();
+        file.write_all_at(&write.bytes, write.offset).unwrap();
+        sealed.extend(writer.written(write.bytes).sealed);
+        if at % seal_every == seal_every - 1 {
+            sealed.extend(writer.seal());
+        }
+    }
+    sealed.extend(writer.seal());
+    let sealed = sealed.iter().map(|sealed| SealedSegment::new(&folder, sealed)).collect();
+    (dir, sealed)
 }

@@ -2,9 +2,10 @@
 
 use std::{thread, time::Duration};
 
-use proto_spec::{ClientFrame, Direction, RequestId, Resume, Seq};
+use proto_spec::{ClientFrame, Direction, Entry, RequestId, Resume, Seq};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use server::config::AdminListen;
+use storage::journal::recover;
 use tests::{
     DEADLINE,
     connection::Connection,
@@ -195,24 +196,6 @@ fn a_start_on_a_full_disk_gives_back_what_the_journal_keeps_spare_and_serves() {
 }
 
 #[test]
-fn a_start_on_a_disk_that_takes_nothing_says_how_much_room_it_needs_and_loses_nothing() {
-    let Some((mut installation, disk)) = on_a_disk() else { return };
-    installation.config.journal.seal_after_ms = 600_000;
-    let server = installation.start();
-    let mut writer = connected(&installation, 1, 1);
-    writer.say(2, "kept");
-    writer.step_until("it is accepted", |writer| writer.unanswered() == 0);
-    server.kill();
-    disk.fail("data", Fault::FullForAll);
-    let (code, said) = installation.refused();
-    assert!(code == 1 && said.contains("Nothing is lost") && said.contains("make room for about 5 MiB"), "{said}");
-    disk.heal();
-    let server = installation.start();
-    assert_eq!(reads(&mut installation.login(1, 2, Resume::Live)), 1);
-    server.stop();
-}
-
-#[test]
 fn a_start_without_room_for_a_segment_serves_reads_and_takes_sends_when_there_is_room() {
     let Some((mut installation, disk)) = on_a_disk() else { return };
     // What is said stays in the journal, beside a segment that can be given back for it.
@@ -364,5 +347,95 @@ fn a_recovery_says_how_far_it_is_ends_with_a_signal_and_is_gone_on_with() {
     let server = installation.start();
     let mut reader = connected(&installation, 2, 1);
     reader.step_until("nothing is lost", |reader| reader.received().len() == 1);
+    server.stop();
+}
+
+/// What a device is sent of its user's log, oldest first.
+fn log_of(installation: &Installation, user: u64) -> Vec<Entry> {
+    let (request, from, direction) = (RequestId(1), Seq(0), Direction::Backwards);
+    let mut reader = installation.login(user, 90, Resume::Live);
+    reader.fetch(1, &ClientFrame::FetchLog { request, from, direction, limit: 200 }).entries
+}
+
+#[test]
+fn a_start_on_a_full_disk_serves_what_the_journal_holds_and_brings_it_in_when_there_is_room() {
+    for fault in [Fault::Full, Fault::FullForAll] {
+        let Some((mut installation, disk)) = on_a_disk() else { return };
+        let server = installation.start();
+        let mut writer = connected(&installation, 1, 1);
+        for number in 0..5 {
+            writer.say(2, &format!("in the store {number}"));
+        }
+        writer.step_until("all is accepted", |writer| writer.unanswered() == 0);
+        connected(&installation, 2, 1).step_until("all is there", |recipient| recipient.received().len() == 5);
+        wait_until("all is in the store", || server.metrics()["ringpost_journal_ingest_seconds_count"] > 0.0);
+        server.stop();
+        // From here on all stays in the journal.
+        installation.config.journal.seal_after_ms = 3_600_000;
+        let server = installation.start();
+        writer.connect(installation.config.listen, Resume::Stored);
+        for number in 0..5 {
+            writer.say(2, &format!("in the journal {number}"));
+        }
+        writer.step_until("all is accepted", |writer| writer.unanswered() == 0);
+        connected(&installation, 2, 1).step_until("all is there", |recipient| recipient.received().len() == 10);
+        // The reports of what was delivered may be written at any moment up to here.
+        server.kill();
+
+        let journal = installation.data().join("journal");
+        let held = recover(&journal).unwrap();
+        assert!(held.batches > 0);
+        disk.fail("data", fault);
+        let server = installation.start();
+        assert!(admission_is(&server, "full") && server.metrics()["ringpost_store_away"] > 0.0);
+        wait_until("it is logged", || server.logged().contains("reads are served"));
+        let logs = [1, 2].map(|user| log_of(&installation, user));
+        assert!(logs[0].len() >= 10 && logs[1].len() == 10, "{logs:?}");
+        // The numbers of sends go on where they were, and one that is repeated is known.
+        writer.connect(installation.config.listen, Resume::Stored);
+        writer.refused.clear();
+        writer.say(2, "with room");
+        writer.step_until("it is refused", |writer| writer.refused.contains_key("storage_full"));
+        // What it holds outlives any number of such starts.
+        server.kill();
+        let server = installation.start();
+        assert_eq!([1, 2].map(|user| log_of(&installation, user)), logs);
+        let found = recover(&journal).unwrap();
+        assert_eq!((found.batches, found.segments.len()), (held.batches, held.segments.len()), "nothing was written");
+
+        disk.heal();
+        writer.connect(installation.config.listen, Resume::Stored);
+        writer.step_until("it is accepted", |writer| writer.unanswered() == 0);
+        assert!(admission_is(&server, "open") && server.metrics()["ringpost_store_away"] == 0.0);
+        wait_until("it is logged", || server.logged().contains("the journal has been brought into the store"));
+        connected(&installation, 2, 2).step_until("once, in order", |recipient| recipient.received().len() == 11);
+        // What was served while the disk was full is what is in the store.
+        let after = [1, 2].map(|user| log_of(&installation, user));
+        assert_eq!(after[1][..10], logs[1][..]);
+        server.kill();
+        let server = installation.start();
+        let again = log_of(&installation, 2);
+        assert_eq!(again, after[1]);
+        server.stop();
+    }
+}
+
+#[test]
+fn a_start_on_a_full_disk_can_be_stopped_and_goes_on_at_the_next_start() {
+    let Some((mut installation, disk)) = on_a_disk() else { return };
+    installation.config.journal.seal_after_ms = 3_600_000;
+    let server = installation.start();
+    let mut writer = connected(&installation, 1, 1);
+    writer.say(2, "kept");
+    writer.step_until("it is accepted", |writer| writer.unanswered() == 0);
+    server.kill();
+    disk.fail("data", Fault::FullForAll);
+    let server = installation.start();
+    assert_eq!(reads(&mut installation.login(1, 2, Resume::Live)), 1);
+    server.stop();
+    disk.heal();
+    let server = installation.start();
+    assert_eq!(reads(&mut installation.login(1, 2, Resume::Live)), 1);
+    connected(&installation, 2, 1).step_until("it is delivered", |recipient| recipient.received().len() == 1);
     server.stop();
 }

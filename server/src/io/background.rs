@@ -15,17 +15,18 @@ use std::{
 
 use crossbeam::channel::{Receiver, Sender, bounded};
 use storage::{
-    Fence, IngestError, IngestReport, Store, StoreError, ingest_in_runs,
-    journal::{
-        JournalError, JournalFolder, Position, Prepared, Recovered, Salt, Sealed, SealedSegment, SegmentNumber, Torn,
-    },
-    store::RECOVERY_RUN_BYTES_MAX,
+    Ahead, Fence, IngestError, IngestReport, Store, StoreError,
+    journal::{JournalError, JournalFolder, Prepared, Salt, Sealed, SealedSegment, SegmentNumber},
 };
-use tracing::{debug, error, info, warn};
+use tracing::{debug, error, warn};
 
 use super::{
-    commit::Background, counters::Counters, mailbox::Mailbox, message::CoreMessage, node::AbortOnPanic,
-    recovery::Progress,
+    commit::Background,
+    counters::Counters,
+    mailbox::Mailbox,
+    message::CoreMessage,
+    node::{AbortOnPanic, StartError},
+    recovery::{Ingestion, Recovery},
 };
 use crate::{
     committer::{Duty, ingest_retry_ms},
@@ -60,15 +61,28 @@ impl<S> Clone for World<S> {
 /// Where core 0 asks.
 pub(super) type Channels = (Sender<SegmentNumber>, Sender<Duty>);
 
+/// What a start could not bring into the store, for want of room.
+pub(super) struct Rest<S> {
+    pub(super) recovery: Recovery,
+    /// What reads see meanwhile.
+    pub(super) ahead: Arc<Ahead<S>>,
+    /// Told when it is done.
+    pub(super) recovered: Sender<()>,
+}
+
 /// Starts both threads. They end when the channels' senders are gone.
-pub(super) fn start<S: Store>(world: &World<S>, segments_max: u64) -> io::Result<(Channels, Vec<JoinHandle<()>>)> {
+pub(super) fn start<S: Store>(
+    world: &World<S>,
+    segments_max: u64,
+    rest: Option<Rest<S>>,
+) -> io::Result<(Channels, Vec<JoinHandle<()>>)> {
     // One segment is asked for at a time; no more can be sealed than there are.
     let (to_segments, wanted) = bounded(1);
     let (to_ingest, sealed) = bounded(segments_max as usize);
-    let (maker, ingester) = (world.clone(), world.clone());
+    let (maker, mut ingester) = (world.clone(), world.clone());
     let threads = vec![
         thread::Builder::new().name("ringpost-segments".into()).spawn(move || maker.make(&wanted))?,
-        thread::Builder::new().name("ringpost-ingest".into()).spawn(move || ingester.ingest(&sealed))?,
+        thread::Builder::new().name("ringpost-ingest".into()).spawn(move || ingester.ingest(&sealed, rest))?,
     ];
     Ok(((to_segments, to_ingest), threads))
 }
@@ -76,29 +90,6 @@ pub(super) fn start<S: Store>(world: &World<S>, segments_max: u64) -> io::Result
 /// Makes a segment and opens it for writing.
 pub(super) fn prepare(folder: &JournalFolder, number: SegmentNumber) -> Result<(Salt, File), JournalError> {
     opened(folder.prepare(number)?)
-}
-
-/// Does something that takes room. If the disk has none, it is done again when the journal has given back what it keeps spare.
-pub(super) fn with_room<T, E>(
-    folder: &JournalFolder,
-    empty: &[SegmentNumber],
-    is_full: impl Fn(&E) -> bool,
-    mut work: impl FnMut() -> Result<T, E>,
-) -> Result<T, E> {
-    match work() {
-        Err(error) if is_full(&error) => match folder.give_back(empty) {
-            Ok(0) => Err(error),
-            Ok(bytes) => {
-                warn!(bytes, "the disk has no room: the journal has given back segments that it kept spare");
-                work()
-            }
-            Err(failed) => {
-                warn!(error = %failed, "the disk has no room, and the journal could not give back what it keeps spare");
-                Err(error)
-            }
-        },
-        done => done,
-    }
 }
 
 fn opened(Prepared { path, salt }: Prepared) -> Result<(Salt, File), JournalError> {
@@ -124,8 +115,14 @@ impl<S: Store> World<S> {
         }
     }
 
-    fn ingest(&self, queue: &Receiver<Duty>) {
+    /// What is left of a recovery goes first: nothing may overtake what the journal held before.
+    fn ingest(&mut self, queue: &Receiver<Duty>, rest: Option<Rest<S>>) {
         let _guard = AbortOnPanic;
+        if let Some(rest) = rest
+            && !self.recover_until_done(rest)
+        {
+            return;
+        }
         for duty in queue {
             // What is in the store already has only its file left.
             let (sealed, committed) = match duty {
@@ -145,7 +142,9 @@ impl<S: Store> World<S> {
         let segment = SealedSegment::new(&self.folder, sealed);
         while !self.ended.load(Ordering::Relaxed) {
             let started = Instant::now();
-            match self.ingest_and_free(&segment, self.store.kind().run_bytes_max(), &mut committed, |_| ()) {
+            let run_bytes_max = self.store.kind().run_bytes_max();
+            let ingestion = Ingestion { store: &*self.store, fence: self.fence, folder: &self.folder, run_bytes_max };
+            match ingestion.ingest_and_free(&segment, &mut committed, |_| ()) {
                 // There was nothing to bring.
                 Ok(report) if report.batches == 0 => return true,
                 Ok(report) => {
@@ -174,6 +173,33 @@ impl<S: Store> World<S> {
         false
     }
 
+    /// False when the node ended before it was done. The next start does it again.
+    fn recover_until_done(&mut self, Rest { mut recovery, ahead, recovered }: Rest<S>) -> bool {
+        let mut failures = 0;
+        while !self.ended.load(Ordering::Relaxed) {
+            match recovery.bring_in(&*self.store) {
+                Ok(fence) => {
+                    self.fence = fence;
+                    // Before anything newer can come into the store.
+                    ahead.drop_rows();
+                    self.tell(Background::Recovered);
+                    // It waits for this, or has ended.
+                    let _ = recovered.send(());
+                    return true;
+                }
+                Err(StartError::Stopped) => return false,
+                Err(error) => {
+                    if !error.is_full() {
+                        error!(%error, "what the journal held at the start cannot be brought into the store; trying again");
+                    }
+                    failures += 1;
+                    self.wait(ingest_retry_ms(failures, error.is_full()));
+                }
+            }
+        }
+        false
+    }
+
     /// Sleeps for so many milliseconds, or until the node has ended.
     fn wait(&self, ms: u64) {
         let until = Instant::now() + Duration::from_millis(ms);
@@ -182,58 +208,6 @@ impl<S: Store> World<S> {
         {
             thread::sleep(left.min(Duration::from_millis(TICK_MS)));
         }
-    }
-
-    /// Brings a segment into the store, unless `committed` says that an earlier attempt came so far, and gives its file
-    /// up. What failed may be done again, but the file may have its new name by then: only its folder was not synced.
-    fn ingest_and_free(
-        &self,
-        segment: &SealedSegment,
-        run_bytes_max: u64,
-        committed: &mut Option<IngestReport>,
-        watch: impl FnMut(&IngestReport),
-    ) -> Result<IngestReport, IngestError> {
-        let report = match *committed {
-            Some(report) => report,
-            None => pollster::block_on(ingest_in_runs(
-                &*self.store,
-                self.fence,
-                std::slice::from_ref(segment),
-                run_bytes_max,
-                watch,
-            ))?,
-        };
-        *committed = Some(report);
-        self.folder.free(segment.number)?;
-        Ok(report)
-    }
-
-    /// Brings everything that the journal holds after a stop or a crash into the store. Says where the journal goes on.
-    pub(super) fn recover(&self, found: Recovered) -> Result<Position, IngestError> {
-        let Recovered { segments, empty, batches, next, torn, .. } = found;
-        if let Some(Torn { path, offset, bytes }) = torn {
-            info!(path = %path.display(), offset, bytes, "the last group was not written whole; nobody was told of it");
-        }
-        let mut progress = Progress::of_bringing_in(&self.counters.journal);
-        let mut done = 0;
-        // One by one, in small runs: what is done is done if the next one fails, or the process ends.
-        for segment in &segments {
-            let mut committed = None;
-            let bring_in = || {
-                let watch = |run: &IngestReport| progress.has_done(done + run.journal_bytes);
-                self.ingest_and_free(segment, RECOVERY_RUN_BYTES_MAX, &mut committed, watch)
-            };
-            with_room(&self.folder, &empty, IngestError::is_full, bring_in)?;
-            done += segment.bytes();
-            progress.has_done(done);
-        }
-        for segment in empty {
-            self.folder.free(segment)?;
-        }
-        if batches > 0 {
-            info!(batches, segments = segments.len(), "the journal has been brought into the store");
-        }
-        Ok(next)
     }
 
     /// Tells the cores of users whose duties are left over from before, while the node serves already.
@@ -261,105 +235,5 @@ impl<S: Store> World<S> {
 
     fn tell(&self, news: Background) {
         self.mailboxes[0].put_waiting(CoreMessage::Background(Box::new(news)));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::{fs, os::unix::fs::FileExt as _};
-
-    use proto_spec::{Content, DeviceId, Entry, Event, Seq, TimestampMs, UserId};
-    use storage::{
-        Batch, BatchId, CommitFault, Holder, LaneId, MemoryStore, Record,
-        journal::{JournalConfig, Writer, recover},
-    };
-
-    use super::*;
-
-    const CONFIG: JournalConfig =
-        JournalConfig { segment_bytes: 64 * 1024, journal_bytes_max: 256 * 1024, reserve_bytes: 0 };
-
-    fn world(folder: JournalFolder) -> World<MemoryStore> {
-        let store = Arc::new(MemoryStore::default());
-        World {
-            folder,
-            fence: pollster::block_on(store.take_over()).unwrap(),
-            store,
-            mailboxes: Arc::new([]),
-            counters: Arc::new(Counters::new(1)),
-            ended: Arc::default(),
-        }
-    }
-
-    /// A segment with one cursor in it.
-    fn sealed(folder: &JournalFolder) -> SealedSegment {
-        let mut writer = Writer::new(CONFIG, Position::default());
-        let number = writer.wants_segment().unwrap();
-        let (salt, file) = prepare(folder, number).unwrap();
-        writer.add_segment(number, salt);
-        let mut batch = Batch::default();
-        batch.push(&Record::Cursor { user: UserId(1), device: DeviceId(2), seq: Seq(3) });
-        writer.push(LaneId(0), BatchId(1), batch.bytes());
-        let write = writer.next_write().unwrap();
-        file.write_all_at(&write.bytes, write.offset).unwrap();
-        writer.written(write.bytes);
-        SealedSegment::new(folder, &writer.seal().unwrap())
-    }
-
-    /// A segment of so many batches, of a mebibyte each.
-    fn large(folder: &JournalFolder, config: JournalConfig, batches: u64) -> SealedSegment {
-        let mut batch = Batch::default();
-        for seq in 1..=256 {
-            let content = Content::text(&"x".repeat(4096));
-            let event = Event::Received { from: UserId(2), origin: Seq(seq), content };
-            let entry = Entry { seq: Seq(seq), time: TimestampMs(1), event };
-            batch.push(&Record::Append { user: UserId(1), entry, replaces: None });
-        }
-        let mut writer = Writer::new(config, Position::default());
-        let number = writer.wants_segment().unwrap();
-        let (salt, file) = prepare(folder, number).unwrap();
-        writer.add_segment(number, salt);
-        for id in 1..=batches {
-            writer.push(LaneId(0), BatchId(id), batch.bytes());
-            let write = writer.next_write().unwrap();
-            file.write_all_at(&write.bytes, write.offset).unwrap();
-            writer.written(write.bytes);
-        }
-        SealedSegment::new(folder, &writer.seal().unwrap())
-    }
-
-    #[test]
-    fn a_recovery_tells_how_far_it_is_within_a_segment_and_goes_on_from_there() {
-        let dir = tempfile::tempdir().unwrap();
-        let config = JournalConfig { segment_bytes: 64 << 20, journal_bytes_max: 256 << 20, reserve_bytes: 0 };
-        let world = world(JournalFolder::open(dir.path(), config.segment_bytes).unwrap());
-        pollster::block_on(world.store.begin(world.fence, Holder(1))).unwrap();
-        let bytes = large(&world.folder, config, 40).bytes();
-        let done = || world.counters.journal.recovery_bytes_done.get();
-        world.store.let_next_commit_succeed();
-        world.store.fail_next_commit(CommitFault::Unavailable);
-        world.recover(recover(dir.path()).unwrap()).unwrap_err();
-        let first_run = done();
-        assert!((1..=RECOVERY_RUN_BYTES_MAX).contains(&first_run), "{first_run}");
-        // The next start finds in the store what is there, and brings in the rest.
-        assert_eq!(pollster::block_on(world.store.progress()).unwrap(), [(LaneId(0), BatchId(first_run >> 20))]);
-        world.recover(recover(dir.path()).unwrap()).unwrap();
-        assert_eq!(done(), bytes);
-        assert_eq!(pollster::block_on(world.store.progress()).unwrap(), [(LaneId(0), BatchId(40))]);
-    }
-
-    #[test]
-    fn a_segment_that_is_in_the_store_is_not_read_again_when_it_could_not_be_given_up() {
-        let dir = tempfile::tempdir().unwrap();
-        let world = world(JournalFolder::open(dir.path(), CONFIG.segment_bytes).unwrap());
-        let segment = sealed(&world.folder);
-        let free = segment.path.with_extension("free");
-        fs::create_dir(&free).unwrap();
-        let mut committed = None;
-        world.ingest_and_free(&segment, RECOVERY_RUN_BYTES_MAX, &mut committed, |_| ()).unwrap_err();
-        // As a sync that failed leaves it: the file has its other name already.
-        fs::remove_dir(&free).unwrap();
-        fs::rename(&segment.path, &free).unwrap();
-        assert_eq!(world.ingest_and_free(&segment, RECOVERY_RUN_BYTES_MAX, &mut committed, |_| ()).unwrap().batches, 1);
     }
 }

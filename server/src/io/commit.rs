@@ -43,6 +43,8 @@ pub enum Background {
     Ingested(Sealed),
     /// The store did not take a sealed segment. It is tried again.
     StoreAway,
+    /// What an earlier server left in the journal is in the store, for which there was no room before.
+    Recovered,
     /// The store is another server's.
     Lost(String),
 }
@@ -78,8 +80,11 @@ impl Commit {
         threads: (Sender<SegmentNumber>, Sender<Duty>),
         counters: Arc<Counters>,
     ) -> Self {
-        let told = (committer.admission(), committer.store());
-        Self { committer, files, flight: None, to_segments: threads.0, to_ingest: threads.1, told, counters }
+        let told = (Admission::Open, StoreState::Present);
+        let mut commit =
+            Self { committer, files, flight: None, to_segments: threads.0, to_ingest: threads.1, told, counters };
+        commit.tell_log();
+        commit
     }
 
     /// Takes a batch into the next group.
@@ -125,6 +130,7 @@ impl Commit {
             Background::PrepareFailed { full } => self.committer.prepare_failed(now_ms, full),
             Background::Ingested(sealed) => self.committer.ingested(sealed),
             Background::StoreAway => self.committer.store_away(),
+            Background::Recovered => self.committer.recovered(),
             Background::Lost(why) => self.committer.lost(why),
         }
         self.tell_log();

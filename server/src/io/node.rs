@@ -17,7 +17,7 @@ use std::{
 use crossbeam::channel::{Receiver, Sender, bounded};
 use parking_lot::RwLock;
 use storage::{
-    Kind, Store,
+    Ahead, Fence, Kind, Store,
     journal::{JournalConfig, JournalError, JournalFolder, Recovered, Writer},
 };
 use thiserror::Error;
@@ -25,7 +25,7 @@ use tokio::sync::Notify;
 use tracing::{error, info, warn};
 
 use super::{
-    background::{self, World, with_room},
+    background::{self, Rest, World},
     capacity::{Capacity, TooFewFiles},
     clock::Clock,
     commit::Commit,
@@ -35,6 +35,7 @@ use super::{
     origins::{OriginLimits, Origins},
     query::Readers,
     reactor::{Parts, Reactor, Reads},
+    recovery::Recovery,
     ring::{Ring, SetupError},
     rlimit::raise_descriptor_limit,
     tasks::Database,
@@ -52,7 +53,7 @@ use crate::{
     logging,
     revocation::{Change, Revocations},
     shard::{Promise, Settings, Shard},
-    tenure::{self, Extent, Held, TakeOverError},
+    tenure::TakeOverError,
     topology::{CoreId, Topology},
 };
 
@@ -149,6 +150,21 @@ pub enum StartError {
     /// The journal was read, but the store did not take what was in it.
     #[error("the journal cannot be brought into the store: {0}")]
     Ingest(#[from] storage::IngestError),
+    /// The store has no room for what is in the journal, nor has memory.
+    #[error(
+        "the disk has no room for what the journal holds, {} MiB, and more than journal.bytes_max = {} MiB of it is not kept in memory \
+         to serve reads from",
+        bytes.div_ceil(1024 * 1024), bytes_max / 1024 / 1024
+    )]
+    TooMuch {
+        /// Of records in the journal.
+        bytes: u64,
+        /// The journal's bound, which memory is planned for.
+        bytes_max: u64,
+    },
+    /// The node was told to end before everything was in the store.
+    #[error("stopped before all of the journal was in the store; the next start goes on with it")]
+    Stopped,
     /// The store.
     #[error("the store does not answer: {0}")]
     Store(#[from] storage::StoreError),
@@ -186,7 +202,9 @@ impl StartError {
             Self::Ingest(error) => error.is_full(),
             Self::Store(error) => error.is_full(),
             Self::TakeOver(error) => error.is_full(),
-            Self::Setup(_)
+            Self::TooMuch { .. } => true,
+            Self::Stopped
+            | Self::Setup(_)
             | Self::Files(_)
             | Self::Listen { .. }
             | Self::DataDir(_)
@@ -332,7 +350,8 @@ pub struct Node {
 }
 
 impl Node {
-    /// Starts a node: when this returns, clients may connect. `journal` is what was found in the journal's folder; it is read
+    /// Starts a node: when this returns, clients may connect. Where the disk has no room for what the journal holds, they may read, and
+    /// sends are refused until it has. `journal` is what was found in the journal's folder; it is read
     /// before the store is opened, so that a damaged journal leaves everything as it was. To bring it into the store may take
     /// minutes; `counters`, which are for as many cores as the configuration says, tell how far that is. Nothing is lost when the
     /// process ends meanwhile.
@@ -361,10 +380,24 @@ impl Node {
         let ended = Arc::new(AtomicBool::new(false));
         let mailboxes: Arc<[_]> = (0..config.cores).map(|_| Mailbox::new()).collect::<io::Result<Vec<_>>>()?.into();
 
-        let held = Held { batches: journal.batches, lanes: &journal.lanes, extent: Extent::Whole };
         let folder = JournalFolder::open(&config.data.journal(), config.journal.segment_bytes)?;
-        let take_over = || tenure::take_over(&*store, &config.data, held);
-        let fence = with_room(&folder, &journal.empty, TakeOverError::is_full, take_over)?;
+        let mut recovery =
+            Recovery::new(folder.clone(), Arc::clone(&config.data), Arc::clone(&counters), Arc::clone(&ended), journal);
+        let mut writer = Writer::new(config.journal, recovery.next());
+        let (recovered, is_recovered) = bounded(1);
+        let (fence, ahead, rest) = match recovery.bring_in(&*store) {
+            Ok(fence) => {
+                let _ = recovered.send(());
+                (fence, Arc::new(Ahead::new(Arc::clone(&store))), None)
+            }
+            Err(error) if error.is_full() && kind == Kind::Engine => {
+                warn!(%error, "the disk has no room for what the journal holds: reads are served, sends are refused until it has");
+                let ahead = Arc::new(recovery.read_ahead(&store, config.journal.journal_bytes_max)?);
+                // Whoever brings in the rest takes the store over for it.
+                (Fence::default(), Arc::clone(&ahead), Some(Rest { recovery, ahead, recovered }))
+            }
+            Err(error) => return Err(error),
+        };
         let world = World {
             folder,
             store: Arc::clone(&store),
@@ -373,14 +406,10 @@ impl Node {
             counters: Arc::clone(&counters),
             ended: Arc::clone(&ended),
         };
-        let next = world.recover(journal)?;
-        config.data.upgrade()?;
-        let begin = || tenure::begin(&*store, &config.data, fence);
-        with_room(&world.folder, &[], TakeOverError::is_full, begin)?;
-        let mut writer = Writer::new(config.journal, next);
         let mut files = HashMap::new();
         // Prepare every spare now, so that the first send is admitted. Without room for them reads are served.
-        let mut has_room = true;
+        let recovers = rest.is_some();
+        let mut has_room = !recovers;
         while has_room && let Some(segment) = writer.wants_segment() {
             match background::prepare(&world.folder, segment) {
                 Ok((salt, file)) => {
@@ -403,17 +432,19 @@ impl Node {
             TlsListen::Everywhere => (Transport::Tls, None),
             TlsListen::At(address) => (Transport::Plain, Some(open(address)?)),
         };
-        let (channels, mut helpers) = background::start(&world, config.journal.segments_max())?;
+        let (channels, mut helpers) = background::start(&world, config.journal.segments_max(), rest)?;
         let reads = match kind {
             Kind::Engine => {
-                let (readers, threads) = Readers::start(READER_THREADS, &store, &mailboxes)?;
+                let (readers, threads) = Readers::start(READER_THREADS, &ahead, &mailboxes)?;
                 helpers.extend(threads);
                 Reads::Threads(readers)
             }
             Kind::Database => Reads::Tasks(Database::new(&store, fence, config.database.reads_max)),
         };
         let mut committer = Committer::new(writer, topology, promise, config.seal_after_ms, config.on_store_outage);
-        if !has_room {
+        if recovers {
+            committer.recover();
+        } else if !has_room {
             committer.prepare_failed(0, true);
         }
         let commit = Some(Commit::new(committer, files, channels, Arc::clone(&counters)));
@@ -445,7 +476,10 @@ impl Node {
         let unfinished = thread::Builder::new().name("ringpost-unfinished".into());
         let tell = move || {
             let _guard = AbortOnPanic;
-            world.tell_unfinished(topology);
+            // Not before the journal takes what they owe.
+            if is_recovered.recv().is_ok() {
+                world.tell_unfinished(topology);
+            }
         };
         node.helpers.push(unfinished.spawn(tell)?);
         Ok(node)

@@ -9,10 +9,7 @@ use server::{
     config::{Ack, Backend, Config},
     credentials::Credentials,
     datadir::DataDir,
-    io::{
-        Counters, DatabaseConfig, Node, NodeConfig, StartError,
-        recovery::{self, Progress},
-    },
+    io::{Counters, DatabaseConfig, Node, NodeConfig, StartError, recovery::Progress},
     journal_command::WAY_ON,
     limits::UNCOMMITTED_BYTES_MAX,
     revocation::Revocations,
@@ -43,10 +40,11 @@ pub(crate) fn start_node(
         JournalError::Damaged { .. } | JournalError::Header { .. } => anyhow!("{error}; {WAY_ON}"),
     });
     let found = found.with_context(in_data)?;
+    let held_bytes = found.segments.iter().map(SealedSegment::bytes).sum();
     // Told before the store is opened: that may take its time, too.
-    recovery::found(&counters.journal, &found);
+    counters.journal.recovery_bytes.set(held_bytes);
     // Rows, and what they are merged with: twice the records is enough, and a little for the engine's own files.
-    let room_bytes = 2 * found.segments.iter().map(SealedSegment::bytes).sum::<u64>() + START_ROOM_BYTES;
+    let room_bytes = 2 * held_bytes + START_ROOM_BYTES;
     let mut journal = JournalConfig {
         segment_bytes: config.journal.segment_bytes,
         journal_bytes_max: config.journal.bytes_max,
@@ -93,7 +91,7 @@ pub(crate) fn start_node(
     started.map_err(|error| match error {
         error if error.is_full() => anyhow!(
             "{error}. Nothing is lost, and nobody is served before what the journal holds is in the store: make room for about {} MiB \
-             on this disk, and start again",
+             on its disk, and start again",
             room_bytes.div_ceil(1024 * 1024)
         )
         .context(in_data()),
