@@ -1,33 +1,24 @@
 //! A node in process: real sockets and rings, the store in memory, the journal in a temporary folder.
 
+mod own_process;
+
 use std::{
-    env,
-    fs::File,
-    io::{self, PipeReader, PipeWriter, Read as _, Write as _},
+    io::{Read as _, Write as _},
     net::{Shutdown, TcpStream},
     ops::ControlFlow,
-    os::{fd::AsRawFd as _, unix::process::ExitStatusExt as _},
-    process::{Command, Stdio},
     sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use proto_spec::{
     ClientFrame, Content, Decoder, DeviceId, Durability, ErrorCode, Event, Resume, SendNumber, ServerFrame,
     TimestampMs, UserId, limits::SERVER_FRAME_BYTES_MAX,
 };
-use storage::{
-    BatchId, Fence, Kind, LaneId, MemoryStore, Run, Store, StoreError,
-    fold::Sorted,
-    journal::JournalConfig,
-    schema::Key,
-    store::{Advanced, Holder, Range, Rows, Step, Tenure},
-};
+use storage::{MemoryStore, Store, journal::JournalConfig};
 use tempfile::TempDir;
 
-use super::{Counters, DatabaseConfig, Node, NodeConfig, OriginLimits, TlsListen, message::CoreMessage};
+use super::{Counters, DatabaseConfig, Node, NodeConfig, OriginLimits, TlsListen};
 use crate::{
     audit::Audit,
     auth::{Keys, SigningKey, generate_pem, mint},
@@ -35,10 +26,9 @@ use crate::{
     credentials::Credentials,
     datadir::DataDir,
     limits::RETRY_BUSY_MS,
-    logging,
     revocation::Revocations,
     shard::{Limits, Promise, Settings},
-    topology::{CoreId, Topology},
+    topology::Topology,
 };
 
 /// How long anything that must happen may take. Only a test that fails waits for it: a sync of a disk that others write to takes
@@ -443,140 +433,4 @@ fn a_peer_that_stops_reading_keeps_little_memory_and_a_stop_is_not_held_up_by_it
     world.login(2, 1).send(&[ClientFrame::Bye]);
     world.stop();
     let _ = deaf.stream.shutdown(Shutdown::Both);
-}
-
-/// A store that panics in threads whose name begins like this.
-struct PanickingStore {
-    thread: &'static str,
-    store: MemoryStore,
-}
-
-impl PanickingStore {
-    fn in_thread(thread: &'static str) -> Self {
-        Self { thread, store: MemoryStore::default() }
-    }
-
-    fn here(&self) -> &MemoryStore {
-        let is_named = thread::current().name().is_some_and(|name| name.starts_with(self.thread));
-        assert!(!is_named, "as a test asked for");
-        &self.store
-    }
-}
-
-impl Store for PanickingStore {
-    fn kind(&self) -> Kind {
-        self.store.kind()
-    }
-
-    async fn get(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {
-        self.here().get(key).await
-    }
-
-    async fn range(&self, range: &Range) -> Result<Rows, StoreError> {
-        self.here().range(range).await
-    }
-
-    async fn commit(&self, fence: Fence, run: &Run) -> Result<(), StoreError> {
-        self.here().commit(fence, run).await
-    }
-
-    async fn take_over(&self) -> Result<Fence, StoreError> {
-        self.here().take_over().await
-    }
-
-    async fn advance(&self, fence: Fence, steps: &[Step], sorted: Sorted) -> Result<Advanced, StoreError> {
-        self.here().advance(fence, steps, sorted).await
-    }
-
-    async fn progress(&self) -> Result<Vec<(LaneId, BatchId)>, StoreError> {
-        self.here().progress().await
-    }
-
-    async fn tenure(&self) -> Result<Option<Tenure>, StoreError> {
-        self.here().tenure().await
-    }
-
-    async fn begin(&self, fence: Fence, holder: Holder) -> Result<(), StoreError> {
-        self.here().begin(fence, holder).await
-    }
-}
-
-/// Runs this test again in a process of its own, in which it does what makes a thread panic, and checks how that process
-/// ends and what it says.
-fn ends_the_process(test: &str, thread: &str, panic: impl FnOnce()) {
-    const CHILD: &str = "RINGPOST_TEST_ENDS";
-    if env::var_os(CHILD).is_some() {
-        logging::init(None).unwrap();
-        panic();
-        return;
-    }
-    let mut command = Command::new(env::current_exe().unwrap());
-    command.args([&format!("io::tests::{test}"), "--exact", "--nocapture"]).env(CHILD, "1").env("RUST_LOG", "info");
-    let output = command.output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{said}");
-    let line = said.lines().find(|line| line.contains("the process ends")).unwrap_or_else(|| panic!("{said}"));
-    assert!(line.contains(thread) && line.contains("restart"), "{line}");
-    // It ends as well when nobody takes what it says.
-    let (_reader, full_pipe) = full_pipe();
-    let full_disk = File::options().write(true).open("/dev/full").unwrap();
-    for stderr in [Stdio::from(full_pipe), Stdio::from(full_disk)] {
-        assert_eq!(command.stderr(stderr).status().unwrap().signal(), Some(libc::SIGABRT));
-    }
-}
-
-/// A pipe that takes nothing more.
-fn full_pipe() -> (PipeReader, PipeWriter) {
-    let (reader, writer) = io::pipe().unwrap();
-    let set = |flags: libc::c_int| {
-        // SAFETY: it changes a flag of a descriptor that `writer` owns, and touches no memory.
-        assert_eq!(unsafe { libc::fcntl(writer.as_raw_fd(), libc::F_SETFL, flags) }, 0);
-    };
-    set(libc::O_NONBLOCK);
-    while (&writer).write(b"x").is_ok() {}
-    set(0);
-    (reader, writer)
-}
-
-fn wait_for_the_end() {
-    thread::sleep(DEADLINE);
-}
-
-#[test]
-fn a_core_that_panics_ends_the_process() {
-    ends_the_process("a_core_that_panics_ends_the_process", "ringpost-core-0", || {
-        let world = World::new(2);
-        // Core 0 has nobody to tell that it is durable.
-        let batch = CoreMessage::Batch { lane: LaneId(2), id: BatchId(1), bytes: b"of nobody".to_vec() };
-        world.node().mailbox(CoreId(0)).put_waiting(batch);
-        wait_for_the_end();
-    });
-}
-
-#[test]
-fn a_reader_that_panics_ends_the_process() {
-    ends_the_process("a_reader_that_panics_ends_the_process", "ringpost-reader-", || {
-        let world = World::on(PanickingStore::in_thread("ringpost-reader-"), 1, |_| {});
-        let mut client = world.connect();
-        client.send(&[world.hello(1, 1)]);
-        wait_for_the_end();
-    });
-}
-
-#[test]
-fn an_ingestion_that_panics_ends_the_process() {
-    ends_the_process("an_ingestion_that_panics_ends_the_process", "ringpost-ingest", || {
-        let store = PanickingStore::in_thread("ringpost-ingest");
-        let world = World::on(store, 1, |config| config.seal_after_ms = 1);
-        world.login(1, 1).say(1, 2, "to be ingested");
-        wait_for_the_end();
-    });
-}
-
-#[test]
-fn a_look_for_duties_that_panics_ends_the_process() {
-    ends_the_process("a_look_for_duties_that_panics_ends_the_process", "ringpost-unfinished", || {
-        let _world = World::on(PanickingStore::in_thread("ringpost-unfinished"), 1, |_| {});
-        wait_for_the_end();
-    });
 }
