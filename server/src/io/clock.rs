@@ -24,6 +24,8 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Clock {
     start: Instant,
+    /// The clock that people set.
+    wall: fn() -> SystemTime,
     shared: Arc<Shared>,
 }
 
@@ -35,13 +37,19 @@ struct Shared {
 }
 
 impl Clock {
-    /// A clock that starts now.
+    /// A clock that starts now, on this machine.
     #[must_use]
     pub fn new() -> Self {
-        let (steady_ms, wall) = both();
-        let keeper = Timekeeper::new(steady_ms, wall);
+        Self::set_by(SystemTime::now)
+    }
+
+    /// A clock that starts now, on a machine whose wall clock is this.
+    #[must_use]
+    pub fn set_by(wall: fn() -> SystemTime) -> Self {
+        let (steady_ms, wall_now) = both(wall);
+        let keeper = Timekeeper::new(steady_ms, wall_now);
         let shared = Shared { keeper: Mutex::new(keeper), ahead_ms: AtomicI64::new(keeper.ahead_ms()) };
-        Self { start: Instant::now(), shared: Arc::new(shared) }
+        Self { start: Instant::now(), wall, shared: Arc::new(shared) }
     }
 
     /// The time. Monotonic milliseconds count from the clock's start; the wall clock is the trusted one.
@@ -60,7 +68,7 @@ impl Clock {
     /// with every tick by one core: what it finds holds for all.
     pub fn look(&self, counters: &ClockCounters) {
         let mut keeper = self.shared.keeper.lock();
-        let (steady_ms, wall) = both();
+        let (steady_ms, wall) = both(self.wall);
         let judgement = keeper.look(steady_ms, wall);
         self.shared.ahead_ms.store(keeper.ahead_ms(), Ordering::Relaxed);
         counters.doubted_ms.store(keeper.doubted_ms(), Ordering::Relaxed);
@@ -101,10 +109,10 @@ impl Default for Clock {
 
 /// Both clocks of this machine at one moment, in milliseconds. What the wall clock is ahead by is rounded up: the trusted time is
 /// ahead of it by a millisecond at most, and never behind, so that a token that was issued here just now is not of the future.
-fn both() -> (u64, TimestampMs) {
+fn both(wall: fn() -> SystemTime) -> (u64, TimestampMs) {
     let (steady_us, wall_us) = at_one_moment(steady_us, || {
         // Before 1970 it is 1970.
-        SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros() as u64
+        wall().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros() as u64
     });
     let ahead_ms = wall_us.saturating_sub(steady_us).div_ceil(1_000);
     let steady_ms = steady_us / 1_000;

@@ -365,6 +365,18 @@ impl Node {
         credentials: Credentials,
         counters: Arc<Counters>,
     ) -> Result<Self, StartError> {
+        Self::start_by(Clock::new(), config, journal, store, credentials, counters)
+    }
+
+    /// As [`Node::start`], by a clock that the caller has.
+    pub(super) fn start_by<S: Store>(
+        clock: Clock,
+        config: &NodeConfig,
+        journal: Recovered,
+        store: Arc<S>,
+        credentials: Credentials,
+        counters: Arc<Counters>,
+    ) -> Result<Self, StartError> {
         assert_eq!(counters.cores.len(), usize::from(config.cores), "counters are for as many cores as there are");
         let (kind, promise) = (store.kind(), config.settings.promise);
         if (kind == Kind::Engine) != (promise == Promise::Disk) {
@@ -469,7 +481,7 @@ impl Node {
             lost: OnceLock::new(),
             loss: Notify::new(),
             drained: (0..config.cores).map(|_| AtomicBool::new(false)).collect(),
-            clock: Clock::new(),
+            clock,
         });
         let mut node = Self { address, shared, ended, cores: Vec::new(), helpers };
         node.start_cores(config, commit, reads)?;

@@ -8,7 +8,7 @@ use std::{
     ops::ControlFlow,
     sync::Arc,
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use proto_spec::{
@@ -18,7 +18,7 @@ use proto_spec::{
 use storage::{MemoryStore, Store, journal::JournalConfig};
 use tempfile::TempDir;
 
-use super::{Counters, DatabaseConfig, Node, NodeConfig, OriginLimits, TlsListen};
+use super::{Counters, DatabaseConfig, Node, NodeConfig, OriginLimits, TlsListen, clock::Clock};
 use crate::{
     audit::Audit,
     auth::{Keys, SigningKey, generate_pem, mint},
@@ -39,6 +39,8 @@ pub(super) const DEADLINE: Duration = Duration::from_secs(120);
 struct World<S: Store = MemoryStore> {
     node: Option<Node>,
     config: NodeConfig,
+    /// Of the machine.
+    wall: fn() -> SystemTime,
     store: Arc<S>,
     pem: String,
     _dir: TempDir,
@@ -85,7 +87,8 @@ impl<S: Store> World<S> {
             audit: Audit::off(),
         };
         change(&mut config);
-        let mut world = Self { node: None, config, store: Arc::new(store), pem: generate_pem().unwrap(), _dir: dir };
+        let (store, pem) = (Arc::new(store), generate_pem().unwrap());
+        let mut world = Self { node: None, config, wall: SystemTime::now, store, pem, _dir: dir };
         world.start();
         world
     }
@@ -94,7 +97,8 @@ impl<S: Store> World<S> {
         let keys = Keys::from_pem(self.pem.as_bytes()).unwrap();
         let found = storage::journal::recover(&self.config.data.journal()).unwrap();
         let (store, counters) = (Arc::clone(&self.store), Arc::new(Counters::new(self.config.cores)));
-        let node = Node::start(&self.config, found, store, Credentials { keys, tls: None }, counters);
+        let (clock, credentials) = (Clock::set_by(self.wall), Credentials { keys, tls: None });
+        let node = Node::start_by(clock, &self.config, found, store, credentials, counters);
         self.node = Some(node.unwrap());
     }
 
@@ -116,7 +120,7 @@ impl<S: Store> World<S> {
 
     fn hello(&self, user: u64, device: u64) -> ClientFrame {
         let key = SigningKey::from_pem(self.pem.as_bytes()).unwrap();
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         let now = TimestampMs(now.as_millis() as u64);
         let token = mint(&key, UserId(user), Duration::from_secs(3600), now).unwrap();
         ClientFrame::Hello { version_min: 1, version_max: 1, device: DeviceId(device), resume: Resume::Stored, token }
@@ -208,12 +212,13 @@ impl Client {
         self.send(&[ClientFrame::Send { number: SendNumber(number), to: UserId(to), content: Content::text(text) }]);
     }
 
-    fn expect_accepted(&mut self, expected: u64) {
+    /// Gives the time of the entry.
+    fn expect_accepted(&mut self, expected: u64) -> TimestampMs {
         loop {
             match self.next().expect("still connected") {
-                ServerFrame::Accepted { number, durability, .. } => {
+                ServerFrame::Accepted { number, durability, time, .. } => {
                     assert_eq!((number.0, durability), (expected, Durability::Committed));
-                    return;
+                    return time;
                 }
                 ServerFrame::Refused { code, .. } => panic!("refused: {code:?}"),
                 _ => {}

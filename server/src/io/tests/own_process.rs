@@ -6,7 +6,9 @@ use std::{
     io::{self, PipeReader, PipeWriter, Write as _},
     os::{fd::AsRawFd as _, unix::process::ExitStatusExt as _},
     process::{Command, Stdio},
+    sync::atomic::{AtomicU64, Ordering},
     thread,
+    time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
@@ -18,7 +20,13 @@ use storage::{
 };
 
 use super::{super::message::CoreMessage, DEADLINE, World};
-use crate::{logging, topology::CoreId};
+use crate::{
+    audit::AuditCounters,
+    logging::{self, Format},
+    metrics,
+    process::Usage,
+    topology::CoreId,
+};
 
 /// A store that panics in threads whose name begins like this.
 struct PanickingStore {
@@ -76,20 +84,30 @@ impl Store for PanickingStore {
     }
 }
 
+/// Set in a process that a test has started for itself alone.
+const CHILD: &str = "RINGPOST_TEST_CHILD";
+
+fn is_child() -> bool {
+    env::var_os(CHILD).is_some()
+}
+
+/// This test again, in a process of its own with a log.
+fn in_a_process_of_its_own(test: &str) -> Command {
+    let mut command = Command::new(env::current_exe().unwrap());
+    command.args([&format!("io::tests::own_process::{test}"), "--exact", "--nocapture"]);
+    command.env(CHILD, "1").env("RUST_LOG", "info");
+    command
+}
+
 /// Runs this test again in a process of its own, in which it does what makes a thread panic, and checks how that process
 /// ends and what it says.
 fn ends_the_process(test: &str, thread: &str, panic: impl FnOnce()) {
-    const CHILD: &str = "RINGPOST_TEST_ENDS";
-    if env::var_os(CHILD).is_some() {
+    if is_child() {
         logging::init(None).unwrap();
         panic();
         return;
     }
-    let mut command = Command::new(env::current_exe().unwrap());
-    command
-        .args([&format!("io::tests::own_process::{test}"), "--exact", "--nocapture"])
-        .env(CHILD, "1")
-        .env("RUST_LOG", "info");
+    let mut command = in_a_process_of_its_own(test);
     let output = command.output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{said}");
@@ -157,4 +175,59 @@ fn a_look_for_duties_that_panics_ends_the_process() {
         let _world = World::on(PanickingStore::in_thread("ringpost-unfinished"), 1, |_| {});
         wait_for_the_end();
     });
+}
+
+/// How far the wall clock of `set_clock` is ahead.
+static AHEAD_MS: AtomicU64 = AtomicU64::new(0);
+
+fn set_clock() -> SystemTime {
+    SystemTime::now() + Duration::from_millis(AHEAD_MS.load(Ordering::SeqCst))
+}
+
+#[test]
+fn a_wall_clock_that_leaps_a_day_ahead_and_back_is_told_and_dates_nothing() {
+    const DAY_MS: u64 = 24 * 3_600_000;
+    if !is_child() {
+        let test = "a_wall_clock_that_leaps_a_day_ahead_and_back_is_told_and_dates_nothing";
+        let output = in_a_process_of_its_own(test).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{said}");
+        let lines = ["the clock of this machine leapt", "the clock of this machine has come back"];
+        let places = lines.map(|line| said.find(line).unwrap_or_else(|| panic!("{line}: {said}")));
+        assert!(places.is_sorted(), "{said}");
+        return;
+    }
+    logging::init(Some(Format::Text)).unwrap();
+    let mut world = World::new(1);
+    world.stop();
+    world.wall = set_clock;
+    world.start();
+    let counters = world.node().counters();
+    let audit = AuditCounters::default();
+    let metric = |name: &str| -> f64 {
+        let page = metrics::text(&counters, &audit, logging::counters(), 0, None, Usage::own());
+        let value = page.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+        value.unwrap_or_else(|| panic!("{name}: {page}"))
+    };
+    let (leaps, doubted) = ("ringpost_clock_leaps_total ", "ringpost_clock_doubted_seconds ");
+    let (mut alice, mut number) = (world.login(1, 1), 0);
+    let mut said_at = || {
+        number += 1;
+        alice.say(number, 2, "what time is it?");
+        alice.expect_accepted(number)
+    };
+
+    let before = said_at();
+    assert_eq!((metric(leaps), metric(doubted)), (0.0, 0.0));
+    AHEAD_MS.store(DAY_MS, Ordering::SeqCst);
+    world.until(|_| (metric(doubted) - 86_400.0).abs() < 1.0);
+    let meanwhile = said_at();
+    AHEAD_MS.store(0, Ordering::SeqCst);
+    world.until(|_| metric(doubted) == 0.0);
+    let after = said_at();
+    assert_eq!(metric(leaps), 1.0);
+    assert!(before <= meanwhile && meanwhile <= after, "{before} {meanwhile} {after}");
+    assert!(after.0 < before.0 + DAY_MS / 2, "{before} {after}");
+    world.stop();
+    logging::flush();
 }
