@@ -5,6 +5,7 @@ use std::{
     fs,
     io::{ErrorKind, Read as _, Write as _},
     net::TcpStream,
+    path::Path,
     sync::Arc,
     thread,
     time::Duration,
@@ -13,15 +14,18 @@ use std::{
 use proto_spec::{
     ClientFrame, Direction, ErrorCode, RequestId, Resume, Seq, ServerFrame, UserId, limits::TEXT_BYTES_MAX,
 };
+use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 use rustls::{ClientConfig, ClientConnection, pki_types::ServerName};
 use server::topology::Topology;
 use tests::{
     connection::{Connection, hello},
     device::Device,
-    process::{Installation, Server},
+    process::{Installation, Server, wall_now},
     tls::{certify, trusting},
     wait_until,
 };
+
+const DAY_MS: u64 = 24 * 3_600_000;
 
 struct World {
     installation: Installation,
@@ -167,6 +171,41 @@ fn a_certificate_is_replaced_under_live_connections_and_files_that_can_not_be_us
     let resumed = world.counted("tls_resumed_total");
     world.login(1, 3).is_alive();
     assert_eq!(world.counted("tls_resumed_total"), resumed + 1);
+}
+
+/// Puts a certificate into use that is good for so many days and a half, in place of the one that is there.
+fn good_for(days: u64, cert_file: &Path, key_file: &Path) {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+    params.not_after = date_time_ymd(1970, 1, 1) + Duration::from_millis(wall_now().0 + days * DAY_MS + DAY_MS / 2);
+    let certificate = params.self_signed(&key).unwrap();
+    fs::write(key_file, key.serialize_pem()).unwrap();
+    fs::write(cert_file, certificate.pem()).unwrap();
+}
+
+#[test]
+fn a_certificate_that_expires_within_three_weeks_is_warned_of_at_start_and_reload_and_what_is_left_is_a_metric() {
+    let mut files = Default::default();
+    let world = World::with(|installation| {
+        files = (installation.config.tls.cert_file.clone(), installation.config.tls.key_file.clone());
+        good_for(10, &files.0, &files.1);
+    });
+    let days_left = || world.server.metrics()["ringpost_tls_certificate_expires_in_seconds"] / (24.0 * 3_600.0);
+    let warned = |days: u64| world.server.logged().contains(&format!(", in {days} days: put a newer one"));
+    wait_until("the start warns", || warned(10));
+    assert!((10.0..=10.5).contains(&days_left()), "{}", days_left());
+
+    good_for(90, &files.0, &files.1);
+    world.server.signal("HUP");
+    wait_until("the newer one counts", || (90.0..=90.5).contains(&days_left()));
+    assert!(!warned(90));
+
+    good_for(20, &files.0, &files.1);
+    world.server.signal("HUP");
+    wait_until("the reload warns", || warned(20));
+    wait_until("what is left is shown", || (20.0..=20.5).contains(&days_left()));
+    let (address, trust) = (world.installation.config.listen, trusting(&files.0));
+    wait_until("clients are shown it", || Connection::open_tls(address, &trust).is_ok());
 }
 
 #[test]

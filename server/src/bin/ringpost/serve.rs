@@ -278,14 +278,8 @@ async fn attend(
         }
         future::pending().await
     };
-    // The start has warned already.
-    let watch_certificate = async {
-        loop {
-            tokio::time::sleep(Duration::from_secs(WARN_EVERY_S)).await;
-            let notice = status.certificate().and_then(|validity| validity.notice(wall_now()));
-            notice.iter().for_each(|notice| tracing::warn!("{notice}"));
-        }
-    };
+    let every = Duration::from_secs(WARN_EVERY_S);
+    let watch_certificate = status.watch_certificate(every, |notice| tracing::warn!("{notice}"));
     tokio::select! {
         served = operator => served.context("admin.sock"),
         stopped = stop => stopped,

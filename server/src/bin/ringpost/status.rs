@@ -1,8 +1,11 @@
 //! Status: what the admin endpoint tells, from before there is a node until the process ends.
 
-use std::sync::{
-    Arc, OnceLock,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use parking_lot::Mutex;
@@ -44,7 +47,16 @@ impl Status {
         *self.certificate.lock() = validity;
     }
 
-    pub(crate) fn certificate(&self) -> Option<Validity> {
+    /// Tells the operator time and again of a certificate that ends soon, or has ended. Whoever has put it into use has told it before.
+    pub(crate) async fn watch_certificate(&self, every: Duration, tell: impl Fn(&str)) {
+        loop {
+            tokio::time::sleep(every).await;
+            let notice = self.certificate().and_then(|validity| validity.notice(wall_now()));
+            notice.iter().for_each(|notice| tell(notice));
+        }
+    }
+
+    fn certificate(&self) -> Option<Validity> {
         *self.certificate.lock()
     }
 
@@ -74,5 +86,45 @@ impl Status {
         let users_online = self.directory.get().map_or(0, |directory| directory.len());
         let left_s = self.certificate().map(|validity| validity.left_s(wall_now()));
         metrics::text(&self.counters, self.audit.counters(), logging::counters(), users_online, left_s, Usage::own())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use server::validity::WARN_BEFORE_S;
+
+    use super::*;
+
+    /// Much longer than it takes.
+    const DEADLINE: Duration = Duration::from_secs(120);
+
+    #[test]
+    fn a_certificate_that_ends_soon_is_told_of_again_and_again_until_there_is_a_newer_one() {
+        let status = Status::new(Arc::new(Counters::new(1)), Audit::off());
+        let told = RefCell::new(Vec::new());
+        let ending_in = |left_s| Validity { from_s: 0, until_s: wall_now().0 / 1_000 + left_s };
+        let watch =
+            status.watch_certificate(Duration::from_millis(1), |notice| told.borrow_mut().push(notice.to_owned()));
+        let replaced = async {
+            status.has_certificate(Some(ending_in(WARN_BEFORE_S - 3_600)));
+            while told.borrow().len() < 3 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            assert!(told.borrow().iter().all(|notice| notice.contains("in 20 days")), "{told:?}");
+            status.has_certificate(Some(ending_in(WARN_BEFORE_S + 3_600)));
+            told.borrow_mut().clear();
+            // Many looks.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            assert_eq!(*told.borrow(), Vec::<String>::new());
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            tokio::select! {
+                () = watch => unreachable!("it goes on"),
+                done = tokio::time::timeout(DEADLINE, replaced) => done.unwrap(),
+            }
+        });
     }
 }
