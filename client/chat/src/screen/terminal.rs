@@ -100,3 +100,103 @@ fn drain() -> io::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        env,
+        ffi::OsStr,
+        fs::File,
+        io::Read as _,
+        os::unix::{ffi::OsStrExt as _, fs::OpenOptionsExt as _},
+        process::{Child, Command},
+        thread,
+    };
+
+    use rustix::{
+        io::ioctl_fionread,
+        pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
+        termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize},
+    };
+
+    use super::*;
+
+    /// Set in the process that has a pseudo-terminal for its own.
+    const CHILD: &str = "RINGPOST_TEST_CHILD";
+
+    /// Only a test that fails waits for it.
+    const DEADLINE: Duration = Duration::from_secs(120);
+
+    /// What the person types while the program panics.
+    const TYPED: &str = "echo typed\r";
+
+    /// Ends with the test, also with one that fails.
+    struct Program(Child);
+
+    impl Drop for Program {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
+    #[test]
+    fn a_panic_gives_the_terminal_back_and_then_says_what_it_was() {
+        if env::var_os(CHILD).is_some() {
+            let (_taken, _screen) = Taken::take().unwrap();
+            let typed = Timespec { tv_sec: DEADLINE.as_secs().cast_signed(), tv_nsec: 0 };
+            assert_eq!(poll(&mut [PollFd::new(&io::stdin(), PollFlags::IN)], Some(&typed)).unwrap(), 1);
+            panic!("as a test asked for");
+        }
+        let mut master = File::from(openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap());
+        grantpt(&master).unwrap();
+        unlockpt(&master).unwrap();
+        let name = ptsname(&master, Vec::new()).unwrap();
+        let mut options = File::options();
+        options.read(true).write(true).custom_flags(rustix::fs::OFlags::NOCTTY.bits().cast_signed());
+        let terminal = options.open(OsStr::from_bytes(name.to_bytes())).unwrap();
+        tcsetwinsize(&terminal, Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
+        let before = tcgetattr(&terminal).unwrap().local_modes;
+        assert!(before.contains(LocalModes::ICANON | LocalModes::ECHO));
+
+        let test = "screen::terminal::tests::a_panic_gives_the_terminal_back_and_then_says_what_it_was";
+        let mut command = Command::new("setsid");
+        command.arg("--ctty").arg(env::current_exe().unwrap()).args([test, "--exact", "--nocapture"]).env(CHILD, "1");
+        let duplicate = || terminal.try_clone().unwrap();
+        let child = command.stdin(duplicate()).stdout(duplicate()).stderr(duplicate()).spawn().unwrap();
+        // It holds the terminal open for others.
+        drop(command);
+        let mut program = Program(child);
+
+        let mut keyboard = master.try_clone().unwrap();
+        let screen = thread::spawn(move || {
+            let (mut shown, mut buffer, mut has_typed) = (Vec::new(), [0; 4096], false);
+            // Until nobody has the terminal open.
+            while let Ok(size @ 1..) = master.read(&mut buffer) {
+                shown.extend_from_slice(&buffer[..size]);
+                if !has_typed && String::from_utf8_lossy(&shown).contains("\u{1b}[?2004h") {
+                    keyboard.write_all(TYPED.as_bytes()).unwrap();
+                    has_typed = true;
+                }
+            }
+            String::from_utf8_lossy(&shown).into_owned()
+        });
+        let start = Instant::now();
+        let status = loop {
+            match program.0.try_wait().unwrap() {
+                Some(status) => break status,
+                None => assert!(start.elapsed() < DEADLINE, "it goes on"),
+            }
+            thread::sleep(Duration::from_millis(5));
+        };
+        assert!(!status.success());
+        assert_eq!(tcgetattr(&terminal).unwrap().local_modes, before);
+        assert_eq!(ioctl_fionread(&terminal).unwrap(), 0, "what was typed is left for the shell");
+        drop((terminal, program));
+        let shown = screen.join().unwrap();
+        let in_order = ["\u{1b}[?1049h", "\u{1b}[?2004h", "\u{1b}[?2004l", "\u{1b}[?1049l", "as a test asked for"];
+        let places = in_order.map(|part| shown.find(part).unwrap_or_else(|| panic!("{part:?}: {shown:?}")));
+        assert!(places.is_sorted(), "{shown:?}");
+        assert!(!shown.contains("echo typed"), "{shown:?}");
+    }
+}
