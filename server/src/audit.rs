@@ -438,6 +438,17 @@ impl Writer {
 }
 
 /// Opens the file for appending. A line that a crash has cut short is ended.
+/// Whether the audit log at this path can be opened, if there is one. Changes nothing.
+///
+/// # Errors
+/// The system refused something.
+pub fn look_at(path: &Path) -> io::Result<()> {
+    match OpenOptions::new().read(true).append(true).open(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 fn open_file(path: &Path) -> io::Result<File> {
     let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
     if file.metadata()?.len() > 0 {

@@ -39,10 +39,10 @@ const TOKEN_KEY: &str = "token-key.pem";
 const TOKEN_KEY_NEW: &str = "token-key.pem.new";
 const TLS_CERTIFICATE: &str = "tls-cert.pem";
 const TLS_KEY: &str = "tls-key.pem";
-const REVOCATIONS: &str = "revocations";
-const AUDIT_LOG: &str = "audit.log";
-const JOURNAL: &str = "journal";
-const STORE: &str = "store";
+pub(crate) const REVOCATIONS: &str = "revocations";
+pub(crate) const AUDIT_LOG: &str = "audit.log";
+pub(crate) const JOURNAL: &str = "journal";
+pub(crate) const STORE: &str = "store";
 
 /// What others on this machine may do with the parts of a folder, beside the keys, which are judged where they are read. Files in
 /// `journal` and `store` need no more than that nobody else gets to them.
@@ -311,11 +311,7 @@ impl DataDir {
     /// # Errors
     /// It is empty, or another's.
     pub fn check_store(&self) -> Result<(), DataDirError> {
-        let checked = match self.format()? {
-            1 => parts::check_first_format_store(&self.path),
-            _ => parts::check(&self.path, Part::Store),
-        };
-        checked.map_err(lost(&self.path))
+        check_store(&self.path)
     }
 
     /// Makes an empty folder the one of the embedded store: the operator has made room there for a history that is to be moved into it.
@@ -345,10 +341,26 @@ impl DataDir {
     }
 
     fn format(&self) -> Result<u32, DataDirError> {
-        match look(&self.path)? {
-            Found::Ours(format) => Ok(format),
-            Found::Fresh => Err(DataDirError::Unused { path: self.path.clone() }),
-        }
+        format_of(&self.path)
+    }
+}
+
+/// As [`DataDir::check_store`], of a folder that nobody has taken. Changes nothing.
+///
+/// # Errors
+/// As [`DataDir::check_store`].
+pub fn check_store(path: &Path) -> Result<(), DataDirError> {
+    let checked = match format_of(path)? {
+        1 => parts::check_first_format_store(path),
+        _ => parts::check(path, Part::Store),
+    };
+    checked.map_err(lost(path))
+}
+
+fn format_of(path: &Path) -> Result<u32, DataDirError> {
+    match look(path)? {
+        Found::Ours(format) => Ok(format),
+        Found::Fresh => Err(DataDirError::Unused { path: path.to_owned() }),
     }
 }
 

@@ -23,7 +23,7 @@ use std::{
 use proto_spec::UserId;
 use storage::{
     IngestError, IngestReport, Store, ingest,
-    journal::{JournalError, JournalFolder},
+    journal::{JournalError, JournalFolder, format::SegmentHeaderError},
 };
 use thiserror::Error;
 
@@ -42,6 +42,17 @@ use survey::{Damage, Survey, survey};
 /// What an operator reads when a damaged journal keeps the server from starting.
 pub const WAY_ON: &str = "`ringpost journal verify` looks closer, `ringpost journal export FILE` saves what is whole, \
                           `ringpost journal replay --up-to-damage` goes on without the rest";
+
+/// What an operator reads of a journal that cannot be read.
+#[must_use]
+pub fn unreadable(error: &JournalError) -> String {
+    match error {
+        JournalError::Io { .. } | JournalError::Header { reason: SegmentHeaderError::Newer { .. }, .. } => {
+            error.to_string()
+        }
+        JournalError::Damaged { .. } | JournalError::Header { .. } => format!("{error}; {WAY_ON}"),
+    }
+}
 
 /// What to do with a journal.
 #[derive(Clone, Debug, PartialEq, Eq)]

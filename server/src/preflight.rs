@@ -1,7 +1,8 @@
 //! Preflight: a look at everything that a start opens, before anything is made or changed. A start looks first, so that one that is
 //! refused leaves nothing behind; `--check-config` only looks.
 //!
-//! What takes long or belongs to a running server is left to the start: the journal and the history.
+//! A check looks at what is in a data folder, too: it reads the whole journal, but does not open the history, which only its engine can
+//! read, and that writes. What a running server has is left alone.
 
 use std::{
     io::{self, ErrorKind},
@@ -10,13 +11,18 @@ use std::{
 
 use proto_spec::TimestampMs;
 use socket2::{Domain, Socket, Type};
+use storage::{embedded, journal::recover};
 use thiserror::Error;
 
 use crate::{
+    audit,
     certificate::Tickets,
     config::{AdminListen, Backend, Config},
     credentials::{Credentials, CredentialsError, key_path},
     datadir::{self, DataDir, Look},
+    io::{capacity::Capacity, rlimit::raise_descriptor_limit},
+    journal_command::unreadable,
+    revocation_file::RevocationFile,
 };
 
 /// What a look has found.
@@ -28,8 +34,8 @@ pub struct Findings {
     warnings: Vec<String>,
     /// Addresses for clients that somebody listens on now.
     occupied: Vec<String>,
-    /// Whether another process has the data folder now.
-    is_in_use: bool,
+    /// What was found of the data folder.
+    folder: Option<Look>,
     /// What would stop a start at any time.
     wrong: Vec<String>,
 }
@@ -55,9 +61,15 @@ impl Findings {
     /// # Errors
     /// Something would stop it.
     pub fn for_start(self) -> Result<Vec<String>, Refused> {
-        let Self { warnings, is_in_use, wrong, .. } = self;
-        // Who has the folder is named when it is opened: that is the one thing to be told.
-        if wrong.is_empty() || is_in_use { Ok(warnings) } else { Err(Refused(wrong)) }
+        let Self { warnings, folder, occupied, wrong, .. } = self;
+        match folder {
+            // Who has the folder is named when it is opened: that is the one thing to be told.
+            Some(Look::InUse) => Ok(warnings),
+            _ if !wrong.is_empty() => Err(Refused(wrong)),
+            // Nobody who had this folder can be about to give the address up, and none is made for nothing.
+            Some(Look::New) if !occupied.is_empty() => Err(Refused(occupied)),
+            _ => Ok(warnings),
+        }
     }
 
     /// What a start would do. What belongs to a server that runs now is no fault.
@@ -65,7 +77,7 @@ impl Findings {
     /// # Errors
     /// Something would stop it.
     pub fn for_check(self) -> Result<String, Refused> {
-        let Self { plan, warnings, occupied, wrong, .. } = self;
+        let Self { plan, warnings, occupied, folder, wrong } = self;
         if !wrong.is_empty() {
             return Err(Refused(wrong));
         }
@@ -77,9 +89,48 @@ impl Findings {
             lines("Nothing is wrong. A start would", &plan),
             lines("It would warn:", &warnings),
             lines("It could not begin now:", &occupied),
-            "# Nothing was made or changed. The journal and the history were not opened.\n".to_owned(),
+            match folder {
+                Some(Look::InUse) => {
+                    "# Nothing was made or changed. What is in the data folder was not looked at.\n".to_owned()
+                }
+                Some(Look::Used) => "# Nothing was made or changed. The history was not opened.\n".to_owned(),
+                Some(Look::New) | None => "# Nothing was made or changed.\n".to_owned(),
+            },
         ]
         .concat())
+    }
+
+    /// Looks at what a start only sees when it opens it: the limit of open files, and what is in a data folder that nobody has now.
+    #[must_use]
+    pub fn and_contents(mut self, config: &Config) -> Self {
+        let capacity = Capacity::new(config.connections.max, config.cores(), raise_descriptor_limit());
+        self.wrong.extend(capacity.err().map(|error| error.to_string()));
+        if self.folder == Some(Look::Used) {
+            self.contents(config);
+        }
+        self
+    }
+
+    fn contents(&mut self, config: &Config) {
+        let folder = &config.data_dir;
+        match recover(&folder.join(datadir::JOURNAL)) {
+            Ok(found) if found.batches > 0 => {
+                self.plan.push(format!("bring {} batches from the journal into the history", found.batches));
+            }
+            Ok(_) => {}
+            Err(error) => self.wrong.push(unreadable(&error)),
+        }
+        if config.store.backend == Backend::Embedded {
+            let named = datadir::check_store(folder).map_err(|error| error.to_string());
+            let looked = || embedded::look_at(&folder.join(datadir::STORE)).map_err(|error| error.to_string());
+            self.wrong.extend(named.and_then(|()| looked()).err());
+        }
+        let revocations = RevocationFile::look_at(&folder.join(datadir::REVOCATIONS));
+        self.wrong.extend(revocations.err().map(|error| error.to_string()));
+        if config.audit.enabled {
+            let path = folder.join(datadir::AUDIT_LOG);
+            self.wrong.extend(audit::look_at(&path).err().map(|error| format!("{}: {error}", path.display())));
+        }
     }
 
     fn addresses(&mut self, config: &Config) {
@@ -117,14 +168,15 @@ impl Findings {
     /// Whether it can be used.
     fn data_folder(&mut self, config: &Config) -> bool {
         let path = config.data_dir.display();
-        match DataDir::look_at(&config.data_dir) {
+        let found = DataDir::look_at(&config.data_dir);
+        self.folder = found.as_ref().ok().copied();
+        match found {
             Ok(Look::New) => self.plan.push(format!("make the data folder {path}")),
             Ok(Look::Used) => self.plan.push(format!("go on with the data folder {path}")),
-            Ok(Look::InUse) => {
-                self.is_in_use = true;
-                self.plan
-                    .push(format!("go on with the data folder {path}, when the process that has it now has stopped"));
-            }
+            Ok(Look::InUse) => self.plan.push(format!(
+                "go on with the data folder {path}, which is in use by another process (`fuser {path}/LOCK` names it), when that has \
+                 stopped"
+            )),
             Err(error) => {
                 self.wrong.push(error.to_string());
                 return false;

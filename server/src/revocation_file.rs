@@ -69,20 +69,20 @@ impl RevocationFile {
     /// See [`RevocationFileError`].
     pub fn open(path: &Path) -> Result<Self, RevocationFileError> {
         let bytes = read(path)?;
-        let mut revocations = Revocations::default();
-        let mut lines = bytes.split_inclusive(|&byte| byte == b'\n').enumerate().peekable();
-        while let Some((index, line)) = lines.next() {
-            match line.strip_suffix(b"\n").and_then(Change::parse) {
-                Some(change) => revocations.apply(change),
-                None if lines.peek().is_none() && is_torn(line) => {}
-                None => return Err(RevocationFileError::Damaged { path: path.to_owned(), line: index + 1 }),
-            }
-        }
+        let revocations = parse(path, &bytes)?;
         let mut file = Self { path: path.to_owned(), file: None, bytes: 0, revocations };
         if bytes != file.text().as_bytes() {
             file.rewrite().map_err(|error| file.io_error(error))?;
         }
         Ok(file)
+    }
+
+    /// Whether the file can be opened, if there is one. Changes nothing.
+    ///
+    /// # Errors
+    /// See [`RevocationFileError`].
+    pub fn look_at(path: &Path) -> Result<(), RevocationFileError> {
+        parse(path, &read(path)?).map(drop)
     }
 
     /// What is in force.
@@ -161,6 +161,19 @@ fn read(path: &Path) -> Result<Vec<u8>, RevocationFileError> {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
         Err(error) => Err(RevocationFileError::Io { path: path.to_owned(), error }),
     }
+}
+
+fn parse(path: &Path, bytes: &[u8]) -> Result<Revocations, RevocationFileError> {
+    let mut revocations = Revocations::default();
+    let mut lines = bytes.split_inclusive(|&byte| byte == b'\n').enumerate().peekable();
+    while let Some((index, line)) = lines.next() {
+        match line.strip_suffix(b"\n").and_then(Change::parse) {
+            Some(change) => revocations.apply(change),
+            None if lines.peek().is_none() && is_torn(line) => {}
+            None => return Err(RevocationFileError::Damaged { path: path.to_owned(), line: index + 1 }),
+        }
+    }
+    Ok(revocations)
 }
 
 /// Whether the last line can be what a write left behind that was cut short: its end is missing, or a sector of it, which

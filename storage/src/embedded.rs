@@ -455,6 +455,57 @@ fn tables_folder(folder: &Path) -> PathBuf {
     folder.join(ENGINE_FOLDER).join(KEYSPACES_FOLDER).join(ROWS_FOLDER).join("tables")
 }
 
+/// Whether a folder has a store of this version, or none yet, as far as can be told without opening it. Changes nothing.
+///
+/// # Errors
+/// It is of a newer format or damaged, or cannot be read.
+pub fn look_at(folder: &Path) -> Result<(), StoreError> {
+    match fs::read_to_string(folder.join(FORMAT_FILE)) {
+        Ok(words) => check_format(folder, &words),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => check_unmade(folder),
+        Err(error) => Err(unreadable_format(folder, &error)),
+    }
+}
+
+/// Of a store that has been begun: whether this version reads it, and whether what the engine would take for nothing is there.
+fn check_format(folder: &Path, words: &str) -> Result<(), StoreError> {
+    let engine = folder.join(ENGINE_FOLDER);
+    let refused = |error: io::Error| unavailable(folder, &error);
+    let found = words.trim_end().strip_prefix(FORMAT_WORDS).and_then(|version| version.parse().ok());
+    match found {
+        Some(found) if found > FORMAT_VERSION => {
+            return Err(StoreError::Newer { path: folder.to_owned(), found, known: FORMAT_VERSION });
+        }
+        Some(_) => {}
+        None => return Err(damaged(folder, "the file `format` says nothing that is understood")),
+    }
+    if let Some(marker) = missing_marker(&engine).map_err(refused)? {
+        return Err(damaged(folder, &format!("the file `{ENGINE_FOLDER}/{marker}` is missing")));
+    }
+    let is_made = folder.join(MADE_FILE).try_exists().map_err(refused)?;
+    if is_made && names(&engine.join(KEYSPACES_FOLDER)).map_err(refused)?.is_empty() {
+        return Err(damaged(folder, &format!("nothing is in `{ENGINE_FOLDER}/{KEYSPACES_FOLDER}`")));
+    }
+    Ok(())
+}
+
+/// Of a folder without a format: that no store was ever in it.
+fn check_unmade(folder: &Path) -> Result<(), StoreError> {
+    for trace in [ENGINE_FOLDER, MADE_FILE] {
+        if folder.join(trace).try_exists().map_err(|error| unavailable(folder, &error))? {
+            return Err(damaged(folder, "the file `format` is missing"));
+        }
+    }
+    Ok(())
+}
+
+fn unreadable_format(folder: &Path, error: &io::Error) -> StoreError {
+    match error.kind() {
+        io::ErrorKind::InvalidData => damaged(folder, "the file `format` is not text"),
+        _ => unavailable(folder, error),
+    }
+}
+
 /// Makes a new folder, or checks that an old one is of this version, without changing anything that was ever used.
 fn check_folder(folder: &Path) -> Result<(), StoreError> {
     let format_file = folder.join(FORMAT_FILE);
@@ -462,40 +513,19 @@ fn check_folder(folder: &Path) -> Result<(), StoreError> {
     let refused = |error: io::Error| unavailable(folder, &error);
     match fs::read_to_string(&format_file) {
         Ok(words) => {
-            let found = words.trim_end().strip_prefix(FORMAT_WORDS).and_then(|version| version.parse().ok());
-            match found {
-                Some(found) if found > FORMAT_VERSION => {
-                    return Err(StoreError::Newer { path: folder.to_owned(), found, known: FORMAT_VERSION });
-                }
-                Some(_) => {}
-                None => return Err(damaged(folder, "the file `format` says nothing that is understood")),
-            }
-            if let Some(marker) = missing_marker(&engine).map_err(refused)? {
-                return Err(damaged(folder, &format!("the file `{ENGINE_FOLDER}/{marker}` is missing")));
-            }
-            if !names(&engine.join(KEYSPACES_FOLDER)).map_err(refused)?.is_empty() {
-                return Ok(());
-            }
-            if folder.join(MADE_FILE).try_exists().map_err(refused)? {
-                return Err(damaged(folder, &format!("nothing is in `{ENGINE_FOLDER}/{KEYSPACES_FOLDER}`")));
-            }
+            check_format(folder, &words)?;
+            let is_empty = names(&engine.join(KEYSPACES_FOLDER)).map_err(refused)?.is_empty();
             // Cut short on its first start, before there was anything. fjall would stumble over what it has left behind.
-            if engine.try_exists().map_err(refused)? {
+            if is_empty && engine.try_exists().map_err(refused)? {
                 fs::remove_dir_all(&engine).map_err(refused)?;
             }
             Ok(())
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let made = folder.join(MADE_FILE);
-            if engine.try_exists().map_err(refused)? || made.try_exists().map_err(refused)? {
-                return Err(damaged(folder, "the file `format` is missing"));
-            }
+            check_unmade(folder)?;
             fs::create_dir_all(folder).and_then(|()| write_format(&format_file)).map_err(refused)
         }
-        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-            Err(damaged(folder, "the file `format` is not text"))
-        }
-        Err(error) => Err(refused(error)),
+        Err(error) => Err(unreadable_format(folder, &error)),
     }
 }
 

@@ -49,7 +49,7 @@ pub(crate) fn serve(arguments: &ServeArguments) -> anyhow::Result<()> {
     check_owner(&config.data_dir)?;
     let findings = Findings::of(&config, wall_now());
     if arguments.check_config {
-        return print(&format!("{}\n{}", config.to_toml(), findings.for_check()?));
+        return print(&format!("{}\n{}", config.to_toml(), findings.and_contents(&config).for_check()?));
     }
     // First of all: opening what is there may need more files than there may be.
     Capacity::new(config.connections.max, config.cores(), raise_descriptor_limit())?;

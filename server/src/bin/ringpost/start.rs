@@ -10,14 +10,14 @@ use server::{
     credentials::Credentials,
     datadir::DataDir,
     io::{Counters, DatabaseConfig, Node, NodeConfig, StartError, recovery::Progress},
-    journal_command::WAY_ON,
+    journal_command::{WAY_ON, unreadable},
     limits::UNCOMMITTED_BYTES_MAX,
     revocation::Revocations,
     shard::{Promise, Settings},
 };
 use storage::{
     IngestError, Store,
-    journal::{JournalConfig, JournalError, Recovered, SealedSegment, format::SegmentHeaderError, recover_watched},
+    journal::{JournalConfig, Recovered, SealedSegment, recover_watched},
 };
 
 /// What a start needs of a disk for its own files, beside what the journal holds.
@@ -35,10 +35,8 @@ pub(crate) fn start_node(
     let in_data = || format!("{}", data.path().display());
     // Read first: if the journal is damaged, the store has not been touched.
     let mut progress = Progress::of_reading(&counters.journal);
-    let found = recover_watched(&data.journal(), |reading| progress.has_read(reading)).map_err(|error| match error {
-        JournalError::Io { .. } | JournalError::Header { reason: SegmentHeaderError::Newer { .. }, .. } => error.into(),
-        JournalError::Damaged { .. } | JournalError::Header { .. } => anyhow!("{error}; {WAY_ON}"),
-    });
+    let found = recover_watched(&data.journal(), |reading| progress.has_read(reading))
+        .map_err(|error| anyhow!(unreadable(&error)));
     let found = found.with_context(in_data)?;
     let held_bytes = found.segments.iter().map(SealedSegment::bytes).sum();
     // Told before the store is opened: that may take its time, too.
