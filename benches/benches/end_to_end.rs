@@ -23,9 +23,11 @@ use server::{
     audit::Audit,
     auth::{Keys, generate_pem},
     committer::OnStoreOutage,
+    core::OriginLimits,
+    counters::Counters,
     credentials::Credentials,
     datadir::DataDir,
-    io::{Counters, DatabaseConfig, Node, NodeConfig, OriginLimits, TlsListen, node::listen},
+    io::{DatabaseConfig, Node, NodeConfig, TlsListen, node::listen},
     revocation::Revocations,
     shard::{Limits, Promise, Settings},
 };

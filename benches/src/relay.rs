@@ -32,7 +32,6 @@ use serde::Deserialize;
 use server::{
     handshake::bye,
     io::{
-        origins::Origin,
         ring::{Completion, Doorbell, Payload, Ring, SetupError},
         socket::{Connections, Received, Sent, conn_of},
         token::Op,

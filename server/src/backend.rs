@@ -6,9 +6,10 @@ use storage::{EmbeddedConfig, EmbeddedStore, Store, StoreError, migrate::is_unfi
 use thiserror::Error;
 
 use crate::{
+    capacity::engine_tables_max,
     config::{Backend, Config},
     datadir::{DataDir, DataDirError},
-    io::{capacity::engine_tables_max, rlimit::raise_descriptor_limit},
+    io::rlimit::raise_descriptor_limit,
 };
 
 /// Whether this program was built with FoundationDB.

@@ -8,10 +8,7 @@ use std::{
 
 use crate::{
     audit::AuditCounters,
-    io::{
-        Counters,
-        counters::{ClockCounters, CoreCounters, Described, JournalCounters, Kind},
-    },
+    counters::{ClockCounters, CoreCounters, Counters, Described, JournalCounters, Kind},
     logging::LogCounters,
     process::Usage,
     shard::{Class, Reason, ShardCounters},

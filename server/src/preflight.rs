@@ -16,11 +16,12 @@ use thiserror::Error;
 
 use crate::{
     audit,
+    capacity::Capacity,
     certificate::Tickets,
     config::{AdminListen, Backend, Config},
     credentials::{Credentials, CredentialsError, key_path},
     datadir::{self, DataDir, Look},
-    io::{capacity::Capacity, rlimit::raise_descriptor_limit},
+    io::rlimit::raise_descriptor_limit,
     journal_command::unreadable,
     revocation_file::RevocationFile,
 };

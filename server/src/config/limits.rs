@@ -11,7 +11,7 @@ use super::{
     key::{Key, Slot, bytes, count},
 };
 use crate::{
-    io::OriginLimits,
+    core::OriginLimits,
     limits::{MEMORY_BYTES_MIN, RATE_PER_S_MAX},
     rate::Rate,
     shard,

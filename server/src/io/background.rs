@@ -22,7 +22,6 @@ use tracing::{debug, error, warn};
 
 use super::{
     commit::Background,
-    counters::Counters,
     mailbox::Mailbox,
     message::CoreMessage,
     node::{AbortOnPanic, StartError},
@@ -30,6 +29,7 @@ use super::{
 };
 use crate::{
     committer::{Duty, ingest_retry_ms},
+    counters::Counters,
     limits::{INGEST_RETRY_MS, TICK_MS, UNFINISHED_PAGE},
     topology::Topology,
 };

@@ -13,8 +13,8 @@ use proto_spec::TimestampMs;
 use rustix::time::{ClockId, clock_gettime};
 use tracing::{info, warn};
 
-use super::counters::ClockCounters;
 use crate::{
+    counters::ClockCounters,
     limits::{CLOCK_PAUSE_US, CLOCK_READINGS_MAX, CLOCK_TRUST_MS},
     shard::Now,
     timekeeper::{Judgement, Timekeeper, wall_at},

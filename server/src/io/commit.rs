@@ -12,12 +12,12 @@ use storage::{
 use tracing::{error, info, warn};
 
 use super::{
-    counters::Counters,
     ring::{Completion, Payload, Ring},
     token::Op,
 };
 use crate::{
     committer::{Committer, Duty, Finished, News, Outcome},
+    counters::Counters,
     shard::{Admission, StoreState},
     topology::CoreId,
 };

@@ -13,8 +13,9 @@ use std::{
 
 use proto_spec::{DeviceId, Resume, UserId};
 
-use super::{origins::Origin, tls::ServerTls};
+use super::tls::ServerTls;
 use crate::{
+    core::origins::Origin,
     handshake::Handshake,
     limits::{EVICTION_AGE_MS, EVICTION_LOOKS_MAX, HANDSHAKES_MAX},
     shard::{ConnId, Grant},

@@ -6,17 +6,12 @@
 
 mod background;
 mod buffers;
-pub mod capacity;
 pub mod clock;
 pub mod commit;
-pub mod counters;
-mod crowd;
 pub mod handoff;
-pub mod load;
 pub mod mailbox;
 pub mod message;
 pub mod node;
-pub mod origins;
 pub mod query;
 mod reactor;
 pub mod recovery;
@@ -28,9 +23,7 @@ mod throttle;
 pub mod tls;
 pub mod token;
 
-pub use counters::Counters;
 pub use node::{Controls, DatabaseConfig, Node, NodeConfig, StartError, TlsListen};
-pub use origins::OriginLimits;
 
 #[cfg(test)]
 mod tests;

@@ -26,13 +26,10 @@ use tracing::{error, info, warn};
 
 use super::{
     background::{self, Rest, World},
-    capacity::{Capacity, TooFewFiles},
     clock::Clock,
     commit::Commit,
-    counters::Counters,
     mailbox::Mailbox,
     message::CoreMessage,
-    origins::{OriginLimits, Origins},
     query::Readers,
     reactor::{Parts, Reactor, Reads},
     recovery::Recovery,
@@ -42,7 +39,10 @@ use super::{
 };
 use crate::{
     audit::Audit,
+    capacity::{Capacity, TooFewFiles},
     committer::{Committer, OnStoreOutage},
+    core::origins::{OriginLimits, Origins},
+    counters::Counters,
     credentials::Credentials,
     datadir::{DataDir, DataDirError},
     directory::Directory,

@@ -26,9 +26,7 @@ use tracing::{debug, error, warn};
 use super::{
     clock::Clock,
     commit::{Background, Commit},
-    counters::CoreCounters,
     handoff::{Arrivals, Greetings},
-    load::LoadMeter,
     mailbox::{Delivery, Mailbox, Outgoing},
     message::CoreMessage,
     node::Shared,
@@ -42,6 +40,8 @@ use super::{
 use crate::{
     audit::Reporter,
     committer::News,
+    core::load::LoadMeter,
+    counters::CoreCounters,
     credentials::Credentials,
     lanes::{Lanes, Outcome},
     limits::{

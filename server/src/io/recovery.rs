@@ -19,11 +19,9 @@ use storage::{
 };
 use tracing::{info, warn};
 
-use super::{
-    counters::{Counter, Counters, JournalCounters},
-    node::StartError,
-};
+use super::node::StartError;
 use crate::{
+    counters::{Counter, Counters, JournalCounters},
     datadir::DataDir,
     limits::RECOVERY_LOG_MS,
     tenure::{self, Extent, Held},

@@ -17,12 +17,14 @@ use std::collections::VecDeque;
 use proto_spec::UserId;
 
 use super::{
-    origins::Origin,
     ring::Ring,
     tls::ServerTls,
     token::{Op, Token},
 };
-use crate::shard::{ConnId, ReadState};
+use crate::{
+    core::origins::Origin,
+    shard::{ConnId, ReadState},
+};
 pub use output::Sent;
 
 /// Where a connection is in its life.

@@ -18,11 +18,13 @@ use proto_spec::{
 use storage::{MemoryStore, Store, journal::JournalConfig};
 use tempfile::TempDir;
 
-use super::{Counters, DatabaseConfig, Node, NodeConfig, OriginLimits, TlsListen, clock::Clock};
+use super::{DatabaseConfig, Node, NodeConfig, TlsListen, clock::Clock};
 use crate::{
     audit::Audit,
     auth::{Keys, SigningKey, generate_pem, mint},
     committer::OnStoreOutage,
+    core::OriginLimits,
+    counters::Counters,
     credentials::Credentials,
     datadir::DataDir,
     limits::RETRY_BUSY_MS,
@@ -276,7 +278,7 @@ fn a_connection_is_served_by_its_users_home_core_whoever_accepts_it() {
         (1..=16).flat_map(|device| [world.login(users[0], device), world.login(users[1], device)]).collect();
     let counters = world.node().counters();
     let sum =
-        |pick: fn(&super::counters::CoreCounters) -> u64| counters.cores.iter().map(|core| pick(core)).sum::<u64>();
+        |pick: fn(&crate::counters::CoreCounters) -> u64| counters.cores.iter().map(|core| pick(core)).sum::<u64>();
     assert_eq!(sum(|core| core.accepted.get()), 32);
     assert!(sum(|core| core.moved_out.get()) > 0);
     world.until(|_| sum(|core| core.connections.get()) == 32);

@@ -10,14 +10,8 @@ use std::{
 
 use parking_lot::Mutex;
 use server::{
-    admin::Readiness,
-    audit::Audit,
-    directory::Directory,
-    io::{Counters, recovery},
-    logging, metrics,
-    process::Usage,
-    utc::wall_now,
-    validity::Validity,
+    admin::Readiness, audit::Audit, counters::Counters, directory::Directory, io::recovery, logging, metrics,
+    process::Usage, utc::wall_now, validity::Validity,
 };
 
 #[derive(Debug)]

@@ -10,7 +10,6 @@ use super::{
     super::{
         handoff::{Greeting, Guest},
         message::CoreMessage,
-        origins::Verdict,
         ring::{Completion, Payload},
         socket::{Received, Sent, Stage, conn_of},
         token::Token,
@@ -20,6 +19,7 @@ use super::{
 use crate::{
     audit::{Event, What},
     auth::{Claims, TokenError},
+    core::origins::Verdict,
     handshake::{Step, bye},
     limits::{HELLOS_TURN_MAX, RETRY_BUSY_MS, RETRY_STOPPING_MS},
     shard::{Close, ConnId, Connected, Grant, Input, Now, Refresh},

@@ -21,12 +21,12 @@ use super::{super::tests::DEADLINE, *};
 use crate::{
     audit::{Audit, Reporter},
     auth::{Keys, SigningKey, generate_pem, mint},
+    capacity::Capacity,
     certificate::{Tickets, testing::Files},
+    core::origins::{OriginLimits, Origins},
+    counters::Counters,
     credentials::Credentials,
-    io::{
-        Controls, Counters, OriginLimits, capacity::Capacity, node::Transport, origins::Origins, socket::Stage,
-        tls::ServerTls,
-    },
+    io::{Controls, node::Transport, socket::Stage, tls::ServerTls},
     limits::{HELLOS_TURN_MAX, STOP_MS, WARN_MS},
     revocation::{Change, Subject},
     shard::{ConnId, Limits, Promise, Settings},

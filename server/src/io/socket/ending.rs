@@ -8,13 +8,13 @@ use std::collections::VecDeque;
 
 use super::{
     super::{
-        origins::Origin,
         ring::Ring,
         token::{Op, Token},
     },
     Connections, Stage, conn_of,
 };
 use crate::{
+    core::origins::Origin,
     limits::{CLOSE_FLUSH_MS, CLOSE_LINGER_MS, CLOSES_TURN_MIN, CLOSES_TURN_SHARE},
     shard::ConnId,
 };
