@@ -30,6 +30,7 @@ use proto_spec::{
 };
 use serde::Deserialize;
 use server::{
+    core::origins::Origin,
     handshake::bye,
     io::{
         ring::{Completion, Doorbell, Payload, Ring, SetupError},

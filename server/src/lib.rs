@@ -1,4 +1,4 @@
-//! The Ringpost server: pure shards, and the io_uring rim around them. The journey of a message is told in README.md.
+//! The Ringpost server: pure cores with their shards, and the io_uring rim around them. The journey of a message is told in README.md.
 //!
 //! Nothing here prints: standard error is the log's (see [`logging`]), and a write there may block, fail, and then panic.
 

@@ -7,7 +7,7 @@ use crate::{
 
 /// Looks at the times between ticks.
 #[derive(Debug, Default)]
-pub struct LoadMeter {
+pub(super) struct LoadMeter {
     load: Load,
     last_tick_ms: Option<u64>,
     /// Ticks in a row that say something else than `load`.
@@ -16,7 +16,7 @@ pub struct LoadMeter {
 
 impl LoadMeter {
     /// The core ticks. Gives the load when it changes: one step at a time, after [`LOAD_TICKS`] ticks that agree on the direction.
-    pub fn tick(&mut self, now_ms: u64) -> Option<Load> {
+    pub(super) fn tick(&mut self, now_ms: u64) -> Option<Load> {
         let gap_ms = now_ms.saturating_sub(self.last_tick_ms.replace(now_ms).unwrap_or(now_ms));
         let seen = match gap_ms {
             OVERLOADED_TICK_MS.. => Load::Overloaded,

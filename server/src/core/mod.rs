@@ -1,7 +1,369 @@
-//! Core: what one core decides, beside the logs of its users, which are [`crate::shard`]'s.
+//! Core: all that one core decides. The logs of its users are [`crate::shard`]'s; here is what lies around it: who is let in and
+//! where to, what goes to other cores and in which order, what the journal, the store and the operator say, and how it ends.
+//!
+//! A function of its arguments, as the shard is: no socket, ring, file, clock, thread or task is in this folder. What has happened
+//! comes in by a method call with the time; what is to be done comes out as [`Order`]s, to be carried out after each call, and
+//! as the shard's [`Effects`] at the end of a turn ([`Core::end_turn`]). What the rim may have no room for waits in
+//! [`Backlog`]s; while something waits there the core is stalled, and takes no more from clients. The rim is `io::reactor`; the
+//! simulator drives the same type.
+//!
+//! On core 0 lies the journal's [`Committer`] too. Its writes and threads are the rim's, what they mean is decided there.
 
+mod backlog;
+mod commits;
+mod common;
 mod crowd;
-pub mod load;
+mod door;
+mod greetings;
+mod load;
+mod message;
+mod order;
 pub mod origins;
+mod stopping;
 
-pub use origins::OriginLimits;
+use std::{
+    collections::VecDeque,
+    sync::{Arc, atomic::Ordering},
+};
+
+use proto_spec::ErrorCode;
+use storage::{Answer, Query};
+use tracing::{debug, warn};
+
+pub use self::{
+    backlog::Backlog, common::Common, door::Judged, greetings::Guest, message::CoreMessage, order::Order,
+    origins::OriginLimits,
+};
+use self::{
+    greetings::{Arrivals, Greetings},
+    load::LoadMeter,
+};
+use crate::{
+    audit::{self, What},
+    committer::Committer,
+    counters::CoreCounters,
+    lanes::Lanes,
+    limits::{FENCE_CHECK_MS, ORIGINS_SWEEP_MS, OUTPUT_TURN_BYTES_MAX, TICK_MS},
+    revocation::Subject,
+    shard::{Close, ConnId, Effects, Input, Now, Presence, QueryId, Refresh, Settings, Shard, ShardCounters},
+    topology::CoreId,
+};
+
+/// What a core is made from.
+#[derive(Debug)]
+pub struct CoreConfig {
+    /// Which it is.
+    pub id: CoreId,
+    /// For its shard.
+    pub settings: Settings,
+    /// The journal; core 0 has it.
+    pub journal: Option<Committer>,
+    /// Where acknowledgements wait for a database.
+    pub lanes: Option<Lanes>,
+    /// Whether the store is a database: then the node must look whether it still is this server's.
+    pub is_database: bool,
+    /// So many queries may wait at the rim before clients have to.
+    pub queries_kept_max: usize,
+}
+
+/// See the head of this module.
+#[derive(Debug)]
+pub struct Core {
+    id: CoreId,
+    common: Arc<Common>,
+    shard: Shard,
+    /// What the shard has asked for in this turn.
+    effects: Effects,
+    orders: VecDeque<Order>,
+    greetings: Greetings,
+    arrivals: Arrivals,
+    /// Tokens of live connections that wait to be judged, in order; at most `REFRESHES_MAX`.
+    refreshes: VecDeque<Refresh>,
+    /// For other cores. One for all of them: a batch is in the journal's mailbox before an envelope of the same turn is in anybody's.
+    mail: Backlog<(CoreId, CoreMessage)>,
+    /// For the store.
+    queries: Backlog<(QueryId, Query)>,
+    queries_kept_max: usize,
+    journal: Option<Committer>,
+    lanes: Option<Lanes>,
+    /// What core 0 was last told of them.
+    lanes_away: bool,
+    is_database: bool,
+    load: LoadMeter,
+    next_tick_ms: u64,
+    origins_sweep_ms: u64,
+    /// When to look again whether the database is still this server's.
+    next_check_ms: u64,
+    /// Nothing is committed any more.
+    journal_failed: bool,
+    /// When the stop was asked for.
+    draining_since_ms: Option<u64>,
+}
+
+impl Core {
+    /// A core that nobody is connected to.
+    #[must_use]
+    pub fn new(config: CoreConfig, common: Arc<Common>) -> Self {
+        Self {
+            id: config.id,
+            shard: Shard::new(config.id, common.topology, config.settings),
+            common,
+            effects: Effects::default(),
+            orders: VecDeque::new(),
+            greetings: Greetings::default(),
+            arrivals: Arrivals::default(),
+            refreshes: VecDeque::new(),
+            mail: Backlog::default(),
+            queries: Backlog::default(),
+            queries_kept_max: config.queries_kept_max,
+            journal: config.journal,
+            lanes: config.lanes,
+            lanes_away: false,
+            is_database: config.is_database,
+            load: LoadMeter::default(),
+            next_tick_ms: 0,
+            origins_sweep_ms: 0,
+            next_check_ms: 0,
+            journal_failed: false,
+            draining_since_ms: None,
+        }
+    }
+
+    // ---- connections that are served
+
+    /// Bytes of a connection that is served, in any cut.
+    pub fn bytes(&mut self, now: Now, conn: ConnId, bytes: &[u8]) {
+        self.feed(now, Input::Bytes { conn, bytes });
+    }
+
+    /// The kernel took bytes of a connection that is served.
+    pub fn sent(&mut self, now: Now, conn: ConnId, bytes: usize) {
+        self.feed(now, Input::Sent { conn, bytes });
+    }
+
+    /// The peer or the network has ended a connection that was served, or its TLS has failed.
+    pub fn disconnected(&mut self, now: Now, conn: ConnId) {
+        self.feed(now, Input::Disconnected { conn });
+    }
+
+    /// A place in the table of this core is free again.
+    pub fn closed(&mut self) {
+        self.common.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    // ---- what others say
+
+    /// Mail: of another core, of a thread that works for them, or of the operator.
+    pub fn message(&mut self, now: Now, message: CoreMessage) {
+        match message {
+            CoreMessage::Envelope(envelope) => self.feed(now, Input::Envelope(envelope)),
+            CoreMessage::News(news) => self.on_news(now, news),
+            CoreMessage::Answer { query, answer } => self.answer(now, query, answer.ok()),
+            CoreMessage::Unfinished(user) => self.feed(now, Input::Unfinished(user)),
+            CoreMessage::Revoked(Subject { user, device }, issued_up_to) => {
+                self.feed(now, Input::Revoked { user, device, issued_up_to });
+            }
+            CoreMessage::Guest(guest) => self.guest(guest),
+            message @ (CoreMessage::Batch { .. }
+            | CoreMessage::Stored { .. }
+            | CoreMessage::Away { .. }
+            | CoreMessage::Lost(_)
+            | CoreMessage::Prepared { .. }
+            | CoreMessage::PrepareFailed { .. }
+            | CoreMessage::Ingested(_)
+            | CoreMessage::StoreAway
+            | CoreMessage::Recovered) => self.on_journal(now, message),
+        }
+    }
+
+    /// The store's answer to a query; none if it could not be read.
+    pub fn answer(&mut self, now: Now, query: QueryId, answer: Option<Answer>) {
+        self.feed(now, Input::Answer { query, answer });
+    }
+
+    // ---- time
+
+    /// Whether it is time for [`Core::tick`].
+    #[must_use]
+    pub const fn is_tick_due(&self, now: Now) -> bool {
+        now.monotonic_ms >= self.next_tick_ms
+    }
+
+    /// When this core has something to do without anything happening, in milliseconds of the monotonic clock.
+    #[must_use]
+    pub fn wakes_at_ms(&self) -> u64 {
+        let retry_at_ms = self.lanes.as_ref().and_then(Lanes::retry_at_ms).unwrap_or(u64::MAX);
+        self.next_tick_ms.min(retry_at_ms)
+    }
+
+    /// [`TICK_MS`] have passed, or more.
+    pub fn tick(&mut self, now: Now) {
+        let now_ms = now.monotonic_ms;
+        self.next_tick_ms = now_ms + TICK_MS;
+        self.refuse_late(now);
+        if self.id == CoreId(0) {
+            if self.is_database && now_ms >= self.next_check_ms {
+                self.next_check_ms = now_ms + FENCE_CHECK_MS;
+                self.order(Order::CheckFence);
+            }
+            if now_ms >= self.origins_sweep_ms {
+                self.origins_sweep_ms = now_ms + ORIGINS_SWEEP_MS;
+                self.common.origins.sweep(now_ms);
+            }
+        }
+        self.seal_if_old(now_ms);
+        if let Some(load) = self.load.tick(now_ms) {
+            warn!(core = self.id.0, ?load, "the load of a core has changed");
+            self.feed(now, Input::Load(load));
+        }
+        self.look_at_lanes(now);
+        self.feed(now, Input::Tick);
+        self.cut_if_late(now);
+    }
+
+    // ---- the end of a turn
+
+    /// Ends the turn of the shard, and gives what it asks of the rim: sends, reads and closes. What it asks of this core is done
+    /// already: batches before envelopes, since an envelope must not be faster than the batch that it follows from. The
+    /// caller gives the effects back with [`Core::recycle`].
+    #[must_use]
+    pub fn end_turn(&mut self, now: Now) -> Effects {
+        self.shard.end_turn(now, &self.common.directory, &mut self.effects);
+        let mut effects = std::mem::take(&mut self.effects);
+        for (lane, id, batch) in effects.batches() {
+            self.commit(now, lane, id, batch.bytes());
+        }
+        for (user, presence) in effects.presence.drain(..) {
+            match presence {
+                Presence::Online => self.common.directory.insert(user, self.id),
+                Presence::Offline => self.common.directory.remove(user),
+            }
+        }
+        for (home, envelope) in effects.envelopes.drain(..) {
+            self.counters().envelopes.one();
+            self.mail.push((home, CoreMessage::Envelope(envelope)));
+        }
+        for query in effects.queries.drain(..) {
+            self.counters().queries.one();
+            self.queries.push(query);
+        }
+        self.refreshes.extend(effects.refreshes.drain(..));
+        for close in &effects.closes {
+            self.note_close(now, close);
+        }
+        effects
+    }
+
+    /// The effects have been carried out.
+    pub fn recycle(&mut self, mut effects: Effects) {
+        effects.clear();
+        self.effects = effects;
+    }
+
+    /// Whether a turn says so much that it should be carried out in parts.
+    #[must_use]
+    pub fn is_output_due(&self) -> bool {
+        self.effects.bytes.len() >= OUTPUT_TURN_BYTES_MAX
+    }
+
+    /// The next thing to do, from calls so far.
+    pub fn next_order(&mut self) -> Option<Order> {
+        self.orders.pop_front()
+    }
+
+    /// What waits to go to other cores.
+    pub fn mail(&mut self) -> &mut Backlog<(CoreId, CoreMessage)> {
+        &mut self.mail
+    }
+
+    /// What waits to be asked of the store.
+    pub fn queries(&mut self) -> &mut Backlog<(QueryId, Query)> {
+        &mut self.queries
+    }
+
+    // ---- what is to be known
+
+    /// Whether others are behind: client bytes have to wait.
+    #[must_use]
+    pub const fn is_stalled(&self) -> bool {
+        self.mail.kept() > 0 || self.queries.kept() > self.queries_kept_max
+    }
+
+    /// Whether another turn has something to do though nothing happens. `audit_is_behind`: as for [`Core::judge`].
+    #[must_use]
+    pub fn has_work(&self, now: Now, audit_is_behind: bool) -> bool {
+        let has_tokens = !self.refreshes.is_empty() || self.greetings.has_waiting();
+        self.journal.as_ref().is_some_and(Committer::has_news)
+            || (has_tokens && !audit_is_behind && !self.is_stalled())
+            || self.shard.has_due(now)
+    }
+
+    /// Which core it is.
+    #[must_use]
+    pub const fn id(&self) -> CoreId {
+        self.id
+    }
+
+    /// What it shares with the others.
+    #[must_use]
+    pub const fn common(&self) -> &Arc<Common> {
+        &self.common
+    }
+
+    /// What its shard has done and holds.
+    #[must_use]
+    pub fn shard_counters(&self) -> ShardCounters {
+        self.shard.counters()
+    }
+
+    /// How many hellos are awaited or wait to be judged.
+    #[must_use]
+    pub fn greetings(&self) -> usize {
+        self.greetings.len()
+    }
+
+    /// Who is on the way from here, or to here: how many leave or are half here, and how many hellos wait.
+    #[cfg(test)]
+    pub(crate) fn on_the_way(&self) -> (usize, usize) {
+        (self.greetings.leaving_len() + self.arrivals.len(), self.greetings.waiting_len())
+    }
+
+    /// The next tick is due then.
+    #[cfg(test)]
+    pub(crate) const fn tick_at(&mut self, ms: u64) {
+        self.next_tick_ms = ms;
+    }
+
+    // ---- inside
+
+    fn feed(&mut self, now: Now, input: Input<'_>) {
+        self.shard.handle(now, input, &self.common.directory, &mut self.effects);
+    }
+
+    fn order(&mut self, order: Order) {
+        self.orders.push_back(order);
+    }
+
+    fn report(&mut self, event: audit::Event) {
+        self.order(Order::Report(event));
+    }
+
+    /// The shard closes a connection.
+    fn note_close(&mut self, now: Now, close: &Close) {
+        let Close { conn, user, device, reason } = *close;
+        if let Some(code @ (ErrorCode::TokenExpired | ErrorCode::Revoked)) = reason {
+            let (user, device, reason) = (Some(user), Some(device), Some(code.name().to_owned()));
+            self.report(audit::Event { user, device, reason, ..audit::Event::new(now.wall, What::TokenEnded) });
+        }
+        match reason {
+            Some(code) => self.common.counters.closed(code),
+            None => self.counters().closed_after_bye.one(),
+        }
+        let reason = reason.map_or("bye", ErrorCode::name);
+        debug!(core = self.id.0, %user, slot = conn.slot, reason, "closed");
+    }
+
+    fn counters(&self) -> &CoreCounters {
+        self.common.counters.core(self.id)
+    }
+}

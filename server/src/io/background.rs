@@ -21,14 +21,13 @@ use storage::{
 use tracing::{debug, error, warn};
 
 use super::{
-    commit::Background,
     mailbox::Mailbox,
-    message::CoreMessage,
     node::{AbortOnPanic, StartError},
     recovery::{Ingestion, Recovery},
 };
 use crate::{
     committer::{Duty, ingest_retry_ms},
+    core::CoreMessage,
     counters::Counters,
     limits::{INGEST_RETRY_MS, TICK_MS, UNFINISHED_PAGE},
     topology::Topology,
@@ -58,8 +57,13 @@ impl<S> Clone for World<S> {
     }
 }
 
-/// Where core 0 asks.
-pub(super) type Channels = (Sender<SegmentNumber>, Sender<Duty>);
+/// Where core 0 asks, and gets files.
+#[derive(Debug)]
+pub struct Threads {
+    pub(super) to_segments: Sender<SegmentNumber>,
+    pub(super) to_ingest: Sender<Duty>,
+    pub(super) made: Receiver<(SegmentNumber, File)>,
+}
 
 /// What a start could not bring into the store, for want of room.
 pub(super) struct Rest<S> {
@@ -75,16 +79,17 @@ pub(super) fn start<S: Store>(
     world: &World<S>,
     segments_max: u64,
     rest: Option<Rest<S>>,
-) -> io::Result<(Channels, Vec<JoinHandle<()>>)> {
+) -> io::Result<(Threads, Vec<JoinHandle<()>>)> {
     // One segment is asked for at a time; no more can be sealed than there are.
     let (to_segments, wanted) = bounded(1);
     let (to_ingest, sealed) = bounded(segments_max as usize);
+    let (to_files, made) = bounded(segments_max as usize);
     let (maker, mut ingester) = (world.clone(), world.clone());
     let threads = vec![
-        thread::Builder::new().name("ringpost-segments".into()).spawn(move || maker.make(&wanted))?,
+        thread::Builder::new().name("ringpost-segments".into()).spawn(move || maker.make(&wanted, &to_files))?,
         thread::Builder::new().name("ringpost-ingest".into()).spawn(move || ingester.ingest(&sealed, rest))?,
     ];
-    Ok(((to_segments, to_ingest), threads))
+    Ok((Threads { to_segments, to_ingest, made }, threads))
 }
 
 /// Makes a segment and opens it for writing.
@@ -102,14 +107,19 @@ fn open(path: &Path) -> io::Result<File> {
 }
 
 impl<S: Store> World<S> {
-    fn make(&self, wanted: &Receiver<SegmentNumber>) {
+    fn make(&self, wanted: &Receiver<SegmentNumber>, files: &Sender<(SegmentNumber, File)>) {
         let _guard = AbortOnPanic;
         for segment in wanted {
             self.tell(match self.folder.prepare_gently(segment).and_then(opened) {
-                Ok((salt, file)) => Background::Prepared { segment, salt, file },
+                Ok((salt, file)) => {
+                    self.counters.journal.segments_prepared.one();
+                    // Without core 0 nobody wants it.
+                    let _ = files.send((segment, file));
+                    CoreMessage::Prepared { segment, salt }
+                }
                 Err(error) => {
                     warn!(%segment, %error, "a journal segment could not be made; it will be tried again");
-                    Background::PrepareFailed { full: error.is_full() }
+                    CoreMessage::PrepareFailed { full: error.is_full() }
                 }
             });
         }
@@ -132,7 +142,7 @@ impl<S: Store> World<S> {
             if !self.ingest_until_done(&sealed, committed) {
                 return;
             }
-            self.tell(Background::Ingested(sealed));
+            self.tell(CoreMessage::Ingested(Box::new(sealed)));
         }
     }
 
@@ -156,14 +166,14 @@ impl<S: Store> World<S> {
                     return true;
                 }
                 Err(IngestError::Store(error @ (StoreError::Fenced { .. } | StoreError::OutOfStep { .. }))) => {
-                    self.tell(Background::Lost(error.to_string()));
+                    self.tell(CoreMessage::Lost(error.to_string()));
                     return false;
                 }
                 Err(error) => {
                     error!(segment = %sealed.segment, %error, "a journal segment could not be ingested; trying again");
                     self.counters.journal.ingest_retries.one();
                     if failures == 0 && committed.is_none() {
-                        self.tell(Background::StoreAway);
+                        self.tell(CoreMessage::StoreAway);
                     }
                     failures += 1;
                     self.wait(ingest_retry_ms(failures, error.is_retryable()));
@@ -182,7 +192,7 @@ impl<S: Store> World<S> {
                     self.fence = fence;
                     // Before anything newer can come into the store.
                     ahead.drop_rows();
-                    self.tell(Background::Recovered);
+                    self.tell(CoreMessage::Recovered);
                     // It waits for this, or has ended.
                     let _ = recovered.send(());
                     return true;
@@ -233,7 +243,7 @@ impl<S: Store> World<S> {
         }
     }
 
-    fn tell(&self, news: Background) {
-        self.mailboxes[0].put_waiting(CoreMessage::Background(Box::new(news)));
+    fn tell(&self, news: CoreMessage) {
+        self.mailboxes[0].put_waiting(news);
     }
 }

@@ -11,7 +11,6 @@
 //! whether the core sleeps. Both with a full fence between, so at least one of them sees the other.
 
 use std::{
-    collections::VecDeque,
     io,
     sync::{
         Arc,
@@ -124,78 +123,73 @@ impl<M> Mailbox<M> {
     }
 }
 
-/// Where one core puts its mail for all the others.
+/// Where one core puts its mail for all the others. What finds no room waits in the core's [`Backlog`](crate::core::Backlog).
 #[derive(Debug)]
-pub struct Outgoing<M> {
+pub struct Post<M> {
     mailboxes: Arc<[Mailbox<M>]>,
-    /// One for all destinations: nothing overtakes what waits.
-    backlog: VecDeque<(CoreId, M)>,
     /// Destinations that got mail since their bell was last rung.
     put: Vec<bool>,
 }
 
-impl<M> Outgoing<M> {
-    /// Nothing on its way yet.
+impl<M> Post<M> {
+    /// Nobody has got anything yet.
     #[must_use]
     pub fn new(mailboxes: Arc<[Mailbox<M>]>) -> Self {
         let put = vec![false; mailboxes.len()];
-        Self { mailboxes, backlog: VecDeque::new(), put }
+        Self { mailboxes, put }
     }
 
-    /// Sends, or keeps for later if the destination is full or something waits already. Says which.
-    pub fn send(&mut self, to: CoreId, message: M) -> Delivery {
-        if self.backlog.is_empty() {
-            match self.put(to, message) {
-                Ok(()) => return Delivery::Put,
-                Err(message) => self.backlog.push_back((to, message)),
-            }
-        } else {
-            self.backlog.push_back((to, message));
-        }
-        Delivery::Kept
-    }
-
-    fn put(&mut self, to: CoreId, message: M) -> Result<(), M> {
+    /// Puts a message into a mailbox, which comes back if that is full. Does not wake the owner.
+    ///
+    /// # Errors
+    /// Full.
+    pub fn put(&mut self, to: CoreId, message: M) -> Result<(), M> {
         let index = usize::from(to.0);
         self.mailboxes[index].put(message)?;
         self.put[index] = true;
         Ok(())
     }
 
-    /// Ends a batch: tries what is kept again and wakes every core that got something.
-    pub fn flush(&mut self) {
-        while let Some((to, message)) = self.backlog.pop_front() {
-            if let Err(message) = self.put(to, message) {
-                self.backlog.push_front((to, message));
-                break;
-            }
-        }
+    /// Wakes every core that got something.
+    pub fn wake(&mut self) {
         for (mailbox, put) in self.mailboxes.iter().zip(&mut self.put) {
             if std::mem::take(put) {
                 mailbox.wake();
             }
         }
     }
-
-    /// Whether messages are kept because a mailbox is full: the source must wait.
-    #[must_use]
-    pub fn is_stalled(&self) -> bool {
-        !self.backlog.is_empty()
-    }
-}
-
-/// What became of a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Delivery {
-    /// It is in the mailbox.
-    Put,
-    /// It waits for a full mailbox, its own or that of an earlier message.
-    Kept,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::Backlog;
+
+    /// A core's mail on its way out.
+    struct Outgoing {
+        post: Post<(u16, u32)>,
+        backlog: Backlog<(CoreId, (u16, u32))>,
+    }
+
+    impl Outgoing {
+        fn new(mailboxes: Arc<[Mailbox<(u16, u32)>]>) -> Self {
+            Self { post: Post::new(mailboxes), backlog: Backlog::default() }
+        }
+
+        fn send(&mut self, to: CoreId, message: (u16, u32)) {
+            self.backlog.push((to, message));
+        }
+
+        fn flush(&mut self) {
+            let post = &mut self.post;
+            self.backlog.flush(|(to, message)| post.put(to, message).map_err(|message| (to, message)));
+            post.wake();
+        }
+
+        const fn is_stalled(&self) -> bool {
+            self.backlog.kept() > 0
+        }
+    }
 
     fn mailboxes(count: usize, messages_max: usize) -> Arc<[Mailbox<(u16, u32)>]> {
         (0..count).map(|_| Mailbox::with_capacity(messages_max).unwrap()).collect()
@@ -234,9 +228,9 @@ mod tests {
     fn what_does_not_fit_is_kept_in_order() {
         let mailboxes = mailboxes(1, 2);
         let mut outgoing = Outgoing::new(Arc::clone(&mailboxes));
-        let deliveries: Vec<_> = (0..4).map(|n| outgoing.send(CoreId(0), (0, n))).collect();
-        assert_eq!(deliveries, [Delivery::Put, Delivery::Put, Delivery::Kept, Delivery::Kept]);
-        assert!(outgoing.is_stalled());
+        (0..4).for_each(|n| outgoing.send(CoreId(0), (0, n)));
+        outgoing.flush();
+        assert_eq!(outgoing.backlog.kept(), 2);
         let mut got = Vec::new();
         while let Some((_, n)) = mailboxes[0].take() {
             got.push(n);
@@ -251,10 +245,9 @@ mod tests {
         // A batch for the journal's core waits: the envelope that follows from it waits too.
         let mailboxes = mailboxes(2, 1);
         let mut outgoing = Outgoing::new(Arc::clone(&mailboxes));
-        let sent = [(0, 0), (0, 1), (1, 2)];
-        let deliveries = sent.map(|(to, n)| outgoing.send(CoreId(to), (9, n)));
-        assert_eq!(deliveries, [Delivery::Put, Delivery::Kept, Delivery::Kept]);
+        [(0, 0), (0, 1), (1, 2)].into_iter().for_each(|(to, n)| outgoing.send(CoreId(to), (9, n)));
         outgoing.flush();
+        assert_eq!(outgoing.backlog.kept(), 2);
         assert!(!mailboxes[1].has_mail());
         assert_eq!(mailboxes[0].take(), Some((9, 0)));
         outgoing.flush();

@@ -8,14 +8,14 @@ use std::{
     process,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicI32, Ordering},
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
 use crossbeam::channel::{Receiver, Sender, bounded};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use storage::{
     Ahead, Fence, Kind, Store,
     journal::{JournalConfig, JournalError, JournalFolder, Recovered, Writer},
@@ -29,19 +29,19 @@ use super::{
     clock::Clock,
     commit::Commit,
     mailbox::Mailbox,
-    message::CoreMessage,
     query::Readers,
     reactor::{Parts, Reactor, Reads},
     recovery::Recovery,
     ring::{Ring, SetupError},
     rlimit::raise_descriptor_limit,
     tasks::Database,
+    tls::ServerTls,
 };
 use crate::{
     audit::Audit,
     capacity::{Capacity, TooFewFiles},
     committer::{Committer, OnStoreOutage},
-    core::origins::{OriginLimits, Origins},
+    core::{Common, Core, CoreConfig, CoreMessage, OriginLimits},
     counters::Counters,
     credentials::Credentials,
     datadir::{DataDir, DataDirError},
@@ -52,7 +52,7 @@ use crate::{
     },
     logging,
     revocation::{Change, Revocations},
-    shard::{Promise, Settings, Shard},
+    shard::{Promise, Settings},
     tenure::TakeOverError,
     topology::{CoreId, Topology},
 };
@@ -219,32 +219,23 @@ impl StartError {
 /// What all threads of a node share.
 #[derive(Debug)]
 pub(super) struct Shared {
+    pub(super) common: Arc<Common>,
     pub(super) clock: Clock,
     pub(super) mailboxes: Arc<[Mailbox<CoreMessage>]>,
-    pub(super) directory: Arc<Directory>,
-    pub(super) counters: Arc<Counters>,
-    pub(super) topology: Topology,
     pub(super) credentials: RwLock<Arc<Credentials>>,
-    /// Looked at when a connection becomes a shard's, and when it has a newer token.
-    pub(super) revocations: RwLock<Revocations>,
     pub(super) audit: Audit,
+    /// The TLS of connections that move to another core, by the core that they leave and its number of the move.
+    pub(super) luggage: Mutex<HashMap<(CoreId, u32), Box<ServerTls>>>,
     pub(super) listener: TcpListener,
     pub(super) transport: Transport,
     /// The second one.
     pub(super) tls_listener: Option<TcpListener>,
-    pub(super) capacity: Capacity,
-    pub(super) handshake_timeout_ms: u64,
-    /// Descriptors in all tables: for the bound, and so that no core ends while one is on its way to it.
-    pub(super) connections: AtomicU64,
-    /// Where they come from.
-    pub(super) origins: Origins,
     pub(super) rings: Vec<AtomicI32>,
     /// Why the node stops, when nobody has asked it to.
     pub(super) lost: OnceLock<String>,
     /// That there is a reason now.
     pub(super) loss: Notify,
     pub(super) stopping: AtomicBool,
-    pub(super) drained: Vec<AtomicBool>,
 }
 
 impl Shared {
@@ -276,16 +267,6 @@ impl Shared {
     /// The descriptor of a core's ring. All rings are there before the first connection is accepted.
     pub(super) fn ring_of(&self, core: CoreId) -> RawFd {
         self.rings[usize::from(core.0)].load(Ordering::Acquire)
-    }
-
-    pub(super) fn set_drained(&self, core: CoreId, drained: bool) {
-        self.drained[usize::from(core.0)].store(drained, Ordering::Release);
-    }
-
-    /// Whether no core has anything left to do, and nobody is between two cores. A core that has sent a connection to
-    /// another one looks drained, and so does the other one until it has taken its mail.
-    pub(super) fn all_drained(&self) -> bool {
-        self.drained.iter().all(|core| core.load(Ordering::Acquire)) && self.connections.load(Ordering::Relaxed) == 0
     }
 
     fn stop(&self) {
@@ -328,10 +309,10 @@ impl Controls {
     /// user's core. Waits for room in its mailbox.
     pub fn change(&self, change: Change) {
         // First the table: a connection that no longer finds it as it was before comes to its core before the message does.
-        self.shared.revocations.write().apply(change);
+        self.shared.common.revocations.write().apply(change);
         match change {
             Change::Revoke(subject, moment) => {
-                let home = self.shared.topology.home_of(subject.user);
+                let home = self.shared.common.topology.home_of(subject.user);
                 self.shared.mailboxes[usize::from(home.0)].put_waiting(CoreMessage::Revoked(subject, moment));
             }
             Change::Lift(_) => {}
@@ -444,11 +425,11 @@ impl Node {
             TlsListen::Everywhere => (Transport::Tls, None),
             TlsListen::At(address) => (Transport::Plain, Some(open(address)?)),
         };
-        let (channels, mut helpers) = background::start(&world, config.journal.segments_max(), rest)?;
+        let (threads, mut helpers) = background::start(&world, config.journal.segments_max(), rest)?;
         let reads = match kind {
             Kind::Engine => {
-                let (readers, threads) = Readers::start(READER_THREADS, &ahead, &mailboxes)?;
-                helpers.extend(threads);
+                let (readers, more) = Readers::start(READER_THREADS, &ahead, &mailboxes)?;
+                helpers.extend(more);
                 Reads::Threads(readers)
             }
             Kind::Database => Reads::Tasks(Database::new(&store, fence, config.database.reads_max)),
@@ -459,32 +440,26 @@ impl Node {
         } else if !has_room {
             committer.prepare_failed(0, true);
         }
-        let commit = Some(Commit::new(committer, files, channels, Arc::clone(&counters)));
-
+        let journal = (committer, Commit::new(files, threads, Arc::clone(&counters)));
+        let (revocations, origins) = (config.revocations.clone(), config.origins.clone());
+        let common = Common::new(topology, counters, revocations, origins, capacity, config.handshake_timeout_ms);
         let shared = Arc::new(Shared {
+            common: Arc::new(common),
             mailboxes,
-            directory: Arc::default(),
-            counters,
-            topology,
             credentials: RwLock::new(Arc::new(credentials)),
-            revocations: RwLock::new(config.revocations.clone()),
             audit: config.audit.clone(),
+            luggage: Mutex::default(),
             listener,
             transport,
             tls_listener,
-            capacity,
-            handshake_timeout_ms: config.handshake_timeout_ms,
-            connections: AtomicU64::new(0),
-            origins: Origins::new(config.origins.clone()),
             rings: (0..config.cores).map(|_| AtomicI32::new(-1)).collect(),
             stopping: AtomicBool::new(false),
             lost: OnceLock::new(),
             loss: Notify::new(),
-            drained: (0..config.cores).map(|_| AtomicBool::new(false)).collect(),
             clock,
         });
         let mut node = Self { address, shared, ended, cores: Vec::new(), helpers };
-        node.start_cores(config, commit, reads)?;
+        node.start_cores(config, journal, &reads)?;
         let unfinished = thread::Builder::new().name("ringpost-unfinished".into());
         let tell = move || {
             let _guard = AbortOnPanic;
@@ -497,24 +472,36 @@ impl Node {
         Ok(node)
     }
 
-    fn start_cores(&mut self, config: &NodeConfig, mut commit: Option<Commit>, reads: Reads) -> Result<(), StartError> {
+    fn start_cores(
+        &mut self,
+        config: &NodeConfig,
+        journal: (Committer, Commit),
+        reads: &Reads,
+    ) -> Result<(), StartError> {
         let (ready, are_ready) = bounded(config.cores.into());
         let mut go = Vec::new();
-        let (topology, slow_after_ms) = (self.shared.topology, config.database.slow_after_ms);
+        let common = &self.shared.common;
         let waits = config.settings.promise == Promise::Store;
-        let lanes = |core| waits.then(|| Lanes::new(topology.lanes_of(core), slow_after_ms));
+        let mut journal = Some(journal);
         for core in (0..config.cores).map(CoreId) {
             let (start, started) = bounded(1);
             go.push(start);
+            // Core 0 comes first and takes the journal.
+            let (journal, commit) = journal.take().unzip();
+            let slow_after_ms = config.database.slow_after_ms;
+            let core_config = CoreConfig {
+                id: core,
+                settings: config.settings,
+                journal,
+                lanes: waits.then(|| Lanes::new(common.topology.lanes_of(core), slow_after_ms)),
+                is_database: matches!(reads, Reads::Tasks(_)),
+                queries_kept_max: reads.queries_kept_max(),
+            };
             let seed = Seed {
-                core,
-                descriptors: self.shared.capacity.table,
-                shard: Shard::new(core, self.shared.topology, config.settings),
-                // Core 0 comes first and takes the journal.
-                commit: commit.take(),
+                core: Core::new(core_config, Arc::clone(common)),
+                descriptors: common.capacity.table,
+                commit,
                 reads: reads.clone(),
-                lanes: lanes(core),
-                clock: self.shared.clock.clone(),
                 shared: Arc::clone(&self.shared),
                 ready: ready.clone(),
                 started,
@@ -559,13 +546,13 @@ impl Node {
     /// What has been done so far.
     #[must_use]
     pub fn counters(&self) -> Arc<Counters> {
-        Arc::clone(&self.shared.counters)
+        Arc::clone(&self.shared.common.counters)
     }
 
     /// Who is connected.
     #[must_use]
     pub fn directory(&self) -> Arc<Directory> {
-        Arc::clone(&self.shared.directory)
+        Arc::clone(&self.shared.common.directory)
     }
 
     #[cfg(test)]
@@ -610,13 +597,10 @@ impl Drop for Node {
 
 /// What a core's thread starts with. Its rings must be made on that thread.
 struct Seed {
-    core: CoreId,
+    core: Core,
     descriptors: u32,
-    shard: Shard,
     commit: Option<Commit>,
     reads: Reads,
-    lanes: Option<Lanes>,
-    clock: Clock,
     shared: Arc<Shared>,
     ready: Sender<Result<(), SetupError>>,
     started: Receiver<()>,
@@ -632,17 +616,18 @@ impl Seed {
                 return;
             }
         };
-        self.shared.rings[usize::from(self.core.0)].store(ring.as_raw_fd(), Ordering::Release);
+        self.shared.rings[usize::from(self.core.id().0)].store(ring.as_raw_fd(), Ordering::Release);
         let _ = self.ready.send(Ok(()));
         drop(self.ready);
         if self.started.recv().is_err() {
             // Another core has failed.
             return;
         }
-        let Self { core, shard, commit, reads, lanes, clock, .. } = self;
-        let reactor = Reactor::new(Parts { core, ring, shard, commit, reads, lanes, clock }, self.shared);
+        let Self { core, commit, reads, shared, .. } = self;
+        let (id, clock) = (core.id(), shared.clock.clone());
+        let reactor = Reactor::new(Parts { ring, core, commit, reads, clock }, shared);
         if let Err(error) = runtime.block_on(reactor.run()) {
-            error!(core = core.0, %error, "a core's ring has failed");
+            error!(core = id.0, %error, "a core's ring has failed");
             logging::flush();
             process::abort();
         }
@@ -650,7 +635,7 @@ impl Seed {
 
     /// All that the kernel may refuse a core: the ring of its sockets, and the runtime, which has a ring of its own.
     fn rings(&self) -> Result<(Ring, tokio_uring::Runtime), SetupError> {
-        let doorbell = self.shared.mailboxes[usize::from(self.core.0)].doorbell();
+        let doorbell = self.shared.mailboxes[usize::from(self.core.id().0)].doorbell();
         let ring = Ring::new(self.descriptors, doorbell)?;
         let runtime = tokio_uring::Runtime::new(tokio_uring::builder().entries(RUNTIME_ENTRIES))
             .map_err(|error| SetupError::at("the runtime's ring", "6.1", error))?;

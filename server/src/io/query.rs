@@ -1,10 +1,9 @@
 //! Queries: a small pool of threads that read the store, since the embedded engine blocks. Answers come back by mail.
 //!
 //! A query that the store refuses for now is tried again a few times. A core never waits for the threads: when they are
-//! behind, its queries wait here and it stops reading from its clients.
+//! behind, its queries wait there and it stops reading from its clients.
 
 use std::{
-    collections::VecDeque,
     io,
     sync::Arc,
     thread::{self, JoinHandle},
@@ -14,8 +13,9 @@ use std::{
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
 use storage::{Answer, Query, Store, StoreError};
 
-use super::{mailbox::Mailbox, message::CoreMessage, node::AbortOnPanic};
+use super::{mailbox::Mailbox, node::AbortOnPanic};
 use crate::{
+    core::CoreMessage,
     limits::{QUERY_ATTEMPTS, QUERY_QUEUE_MAX, QUERY_RETRY_MS},
     shard::QueryId,
     topology::CoreId,
@@ -33,8 +33,6 @@ struct Job {
 #[derive(Clone, Debug)]
 pub struct Readers {
     jobs: Sender<Job>,
-    /// Queries that found the queue full.
-    waiting: VecDeque<Job>,
 }
 
 impl Readers {
@@ -53,30 +51,19 @@ impl Readers {
             let name = format!("ringpost-reader-{number}");
             thread::Builder::new().name(name).spawn(move || read(&*store, &mailboxes, &queue))
         });
-        Ok((Self { jobs, waiting: VecDeque::new() }, threads.collect::<io::Result<_>>()?))
+        Ok((Self { jobs }, threads.collect::<io::Result<_>>()?))
     }
 
     /// Asks. The answer comes to `core` by mail.
-    pub fn ask(&mut self, core: CoreId, id: QueryId, query: Query) {
-        self.waiting.push_back(Job { core, id, query });
-    }
-
-    /// Hands the threads as much as they take.
-    pub fn flush(&mut self) {
-        while let Some(job) = self.waiting.pop_front() {
-            match self.jobs.try_send(job) {
-                Ok(()) => {}
-                Err(TrySendError::Full(job)) => return self.waiting.push_front(job),
-                // The threads end after the cores.
-                Err(TrySendError::Disconnected(_)) => {}
-            }
+    ///
+    /// # Errors
+    /// The threads are behind: the query comes back.
+    pub fn ask(&self, core: CoreId, id: QueryId, query: Query) -> Result<(), (QueryId, Query)> {
+        match self.jobs.try_send(Job { core, id, query }) {
+            // The threads end after the cores.
+            Ok(()) | Err(TrySendError::Disconnected(_)) => Ok(()),
+            Err(TrySendError::Full(Job { id, query, .. })) => Err((id, query)),
         }
-    }
-
-    /// Whether queries wait because the threads are behind: the source must wait.
-    #[must_use]
-    pub fn is_stalled(&self) -> bool {
-        !self.waiting.is_empty()
     }
 }
 
@@ -112,10 +99,8 @@ mod tests {
         let store = Arc::new(MemoryStore::default());
         store.fail_next_reads(failures);
         let mailboxes: Arc<[_]> = vec![Mailbox::new().unwrap()].into();
-        let (mut readers, threads) = Readers::start(1, &store, &mailboxes).unwrap();
-        readers.ask(CoreId(0), QueryId(5), Query::User(UserId(1)));
-        readers.flush();
-        assert!(!readers.is_stalled());
+        let (readers, threads) = Readers::start(1, &store, &mailboxes).unwrap();
+        readers.ask(CoreId(0), QueryId(5), Query::User(UserId(1))).unwrap();
         drop(readers);
         for thread in threads {
             thread.join().unwrap();

@@ -6,7 +6,7 @@ use std::{cell::RefCell, collections::VecDeque, fmt, future::Future, pin::Pin, r
 use storage::{Advanced, Answer, Fence, LaneId, Query, Run, Step, Store, StoreError, fold::Sorted};
 use tokio::sync::Notify;
 
-use crate::{lanes::Work, limits::QUERIES_WAITING_MAX, shard::QueryId};
+use crate::{lanes::Work, shard::QueryId};
 
 /// What the database will have said.
 type Said<T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send>>;
@@ -78,8 +78,6 @@ pub struct Tasks {
     reads: usize,
     /// A look at the fence is under way.
     checks: bool,
-    /// Queries that wait until fewer are.
-    waiting: VecDeque<(QueryId, Query)>,
 }
 
 #[derive(Debug, Default)]
@@ -99,7 +97,7 @@ impl Tasks {
     /// None yet.
     #[must_use]
     pub fn new(database: Database) -> Self {
-        Self { database, done: Rc::default(), reads: 0, checks: false, waiting: VecDeque::new() }
+        Self { database, done: Rc::default(), reads: 0, checks: false }
     }
 
     /// Begins a commit. On the core's runtime.
@@ -122,23 +120,21 @@ impl Tasks {
         }
     }
 
-    /// Asks, as soon as few enough reads are under way.
-    pub fn ask(&mut self, id: QueryId, query: Query) {
-        self.waiting.push_back((id, query));
-    }
-
-    /// Begins as many reads as may be. On the core's runtime.
-    pub fn flush(&mut self) {
-        while self.reads < self.database.reads_max
-            && let Some((id, query)) = self.waiting.pop_front()
-        {
-            self.reads += 1;
-            let (answer, ended) = (Arc::clone(&self.database.answer), Rc::clone(&self.done));
-            tokio_uring::spawn(async move {
-                // Its client has tried again already, as long as it may.
-                ended.push(Done::Answer(id, answer(query).await));
-            });
+    /// Asks. On the core's runtime.
+    ///
+    /// # Errors
+    /// As many reads as may be are under way: the query comes back.
+    pub fn ask(&mut self, id: QueryId, query: Query) -> Result<(), (QueryId, Query)> {
+        if self.reads >= self.database.reads_max {
+            return Err((id, query));
         }
+        self.reads += 1;
+        let (answer, ended) = (Arc::clone(&self.database.answer), Rc::clone(&self.done));
+        tokio_uring::spawn(async move {
+            // Its client has tried again already, as long as it may.
+            ended.push(Done::Answer(id, answer(query).await));
+        });
+        Ok(())
     }
 
     /// The next thing that has ended.
@@ -156,12 +152,6 @@ impl Tasks {
     #[must_use]
     pub fn has_ended(&self) -> bool {
         !self.done.queue.borrow().is_empty()
-    }
-
-    /// Whether so many queries wait that the source must too. A few do whenever the database hangs: who has nothing to ask goes on.
-    #[must_use]
-    pub fn is_stalled(&self) -> bool {
-        self.waiting.len() >= QUERIES_WAITING_MAX
     }
 
     /// Waits until something has ended.

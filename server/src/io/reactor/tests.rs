@@ -6,16 +6,19 @@ use std::{
     os::fd::AsRawFd as _,
     sync::{
         OnceLock,
-        atomic::{AtomicBool, AtomicI32, AtomicU64},
+        atomic::{AtomicBool, AtomicI32, Ordering},
     },
     thread::JoinHandle,
     time::{Instant, SystemTime},
 };
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use proto_spec::{ClientFrame, DeviceId, Resume, ServerKind, TimestampMs, UserId};
 use rustls::{ClientConnection, StreamOwned, pki_types::ServerName};
-use storage::MemoryStore;
+use storage::{
+    MemoryStore,
+    journal::{JournalConfig, Position, Writer},
+};
 
 use super::{super::tests::DEADLINE, *};
 use crate::{
@@ -23,15 +26,19 @@ use crate::{
     auth::{Keys, SigningKey, generate_pem, mint},
     capacity::Capacity,
     certificate::{Tickets, testing::Files},
-    core::origins::{OriginLimits, Origins},
+    committer::{Committer, OnStoreOutage},
+    core::{Common, Core, CoreConfig, OriginLimits},
     counters::Counters,
     credentials::Credentials,
     io::{Controls, node::Transport, socket::Stage, tls::ServerTls},
     limits::{HELLOS_TURN_MAX, STOP_MS, WARN_MS},
-    revocation::{Change, Subject},
+    revocation::{Change, Revocations, Subject},
     shard::{ConnId, Limits, Promise, Settings},
     topology::Topology,
 };
+
+const JOURNAL: JournalConfig =
+    JournalConfig { segment_bytes: 64 * 1024, journal_bytes_max: 256 * 1024, reserve_bytes: 0 };
 
 /// Core 0 accepts; the user has its home on core 1.
 struct World {
@@ -54,30 +61,25 @@ impl World {
         let mailboxes: Arc<[_]> = (0..2).map(|_| Mailbox::new().unwrap()).collect();
         let store = Arc::new(MemoryStore::default());
         let (readers, threads) = Readers::start(1, &store, &mailboxes).unwrap();
+        let counters = Arc::new(Counters::new(2));
+        let (revocations, origins) = (Revocations::default(), OriginLimits::default());
         let shared = Arc::new(Shared {
+            common: Arc::new(Common::new(topology, counters, revocations, origins, capacity, 60_000)),
             clock: Clock::new(),
             mailboxes,
-            directory: Arc::default(),
-            counters: Arc::new(Counters::new(2)),
-            topology,
             credentials: RwLock::new(Arc::new(Credentials {
                 keys: Keys::from_pem(pem.as_bytes()).unwrap(),
                 tls: None,
             })),
-            revocations: RwLock::default(),
             audit: Audit::off(),
+            luggage: Mutex::default(),
             listener: TcpListener::bind("127.0.0.1:0").unwrap(),
             transport: Transport::Plain,
             tls_listener: None,
-            capacity,
-            handshake_timeout_ms: 60_000,
-            connections: AtomicU64::new(0),
-            origins: Origins::new(OriginLimits::default()),
             rings: (0..2).map(|_| AtomicI32::new(-1)).collect(),
             stopping: AtomicBool::new(false),
             lost: OnceLock::new(),
             loss: tokio::sync::Notify::new(),
-            drained: (0..2).map(|_| AtomicBool::new(false)).collect(),
         });
         let settings = Settings {
             ping_after_ms: 50_000,
@@ -92,16 +94,15 @@ impl World {
             let core = CoreId(index as u16);
             let ring = Ring::new(descriptors[index], shared.mailboxes[index].doorbell()).unwrap();
             shared.rings[index].store(ring.as_raw_fd(), Ordering::Release);
-            let shard = Shard::new(core, topology, settings);
-            let parts = Parts {
-                core,
-                ring,
-                shard,
-                commit: None,
-                reads: Reads::Threads(readers.clone()),
-                lanes: None,
-                clock: clock.clone(),
-            };
+            // Nothing is written in these tests.
+            let writer = Writer::new(JOURNAL, Position::default());
+            let journal = Committer::new(writer, topology, settings.promise, 1_000, OnStoreOutage::Accept);
+            let journal = (index == 0).then_some(journal);
+            let config =
+                CoreConfig { id: core, settings, journal, lanes: None, is_database: false, queries_kept_max: 0 };
+            let core = Core::new(config, Arc::clone(&shared.common));
+            let reads = Reads::Threads(readers.clone());
+            let parts = Parts { ring, core, commit: None, reads, clock: clock.clone() };
             Reactor::new(parts, Arc::clone(&shared))
         });
         let mut cores: Vec<_> = cores.collect();
@@ -118,7 +119,7 @@ impl World {
     fn hellos(&self, home: CoreId, count: usize) -> Vec<Vec<u8>> {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
         let now = TimestampMs(now.as_millis() as u64);
-        let users = (1..).map(UserId).filter(|&user| self.shared.topology.home_of(user) == home);
+        let users = (1..).map(UserId).filter(|&user| self.shared.common.topology.home_of(user) == home);
         let hello = |user| {
             let token = mint(&self.key, user, Duration::from_secs(3600), now).unwrap();
             let (device, resume) = (DeviceId(1), Resume::Stored);
@@ -198,7 +199,7 @@ impl World {
     /// A client that core 0 has accepted.
     fn greeting(&mut self) -> TcpStream {
         let client = TcpStream::connect(self.shared.listener.local_addr().unwrap()).unwrap();
-        self.until(&[0], |world| world.cores[0].greetings.len() == 1);
+        self.until(&[0], |world| world.cores[0].core.greetings() == 1);
         client
     }
 
@@ -206,7 +207,7 @@ impl World {
     fn leaving(&mut self) -> TcpStream {
         let mut client = self.greeting();
         client.write_all(&self.hello).unwrap();
-        self.until(&[0], |world| !world.cores[0].greetings.nobody_leaves());
+        self.until(&[0], |world| world.cores[0].core.on_the_way().0 > 0);
         client
     }
 
@@ -217,11 +218,11 @@ impl World {
 
     fn assert_nobody_is_left(&self) {
         for core in &self.cores {
-            assert!(core.connections.is_empty() && core.arrivals.is_empty() && core.greetings.is_empty());
-            assert!(core.greetings.nobody_leaves());
-            assert_eq!(core.shard.counters().sessions, 0);
+            assert!(core.connections.is_empty());
+            assert_eq!((core.core.greetings(), core.core.on_the_way()), (0, (0, 0)));
+            assert_eq!(core.core.shard_counters().sessions, 0);
         }
-        assert_eq!(self.shared.connections.load(Ordering::Relaxed), 0);
+        assert_eq!(self.shared.common.connections.load(Ordering::Relaxed), 0);
     }
 }
 
@@ -283,7 +284,7 @@ fn who_comes_to_a_core_that_is_full_is_told_so_there() {
     world.until(&[0, 1], |world| world.cores[1].counters().refused.get() == 1);
     world.until(&[0, 1], |world| world.cores[1].connections.len() == 1);
     assert!(reader.join().unwrap().contains("the user's core is full"));
-    assert_eq!(world.shared.connections.load(Ordering::Relaxed), 1);
+    assert_eq!(world.shared.common.connections.load(Ordering::Relaxed), 1);
 }
 
 #[test]
@@ -295,7 +296,7 @@ fn who_finds_no_room_on_the_home_core_is_refused_where_it_was_accepted() {
     let reader = std::thread::spawn(move || last_words(&mut second));
     world.until(&[0, 1], |world| world.cores[0].connections.is_empty());
     assert!(reader.join().unwrap().contains("takes no more connections"));
-    assert_eq!(world.shared.connections.load(Ordering::Relaxed), 1);
+    assert_eq!(world.shared.common.connections.load(Ordering::Relaxed), 1);
     assert_eq!(world.cores[0].counters().moved_out.get(), 1);
     drop(first);
     world.until(&[0, 1], |world| world.cores[1].connections.is_empty());
@@ -339,7 +340,7 @@ fn tls_goes_along_to_the_home_core_and_says_the_bye_when_there_is_no_room() {
 fn who_goes_away_while_it_moves_leaves_nothing_behind() {
     let mut world = World::new([8, 8]);
     drop(world.leaving());
-    world.until(&[0, 1], |world| world.shared.counters.core(CoreId(1)).closed_by_peer.get() == 1);
+    world.until(&[0, 1], |world| world.shared.common.counters.core(CoreId(1)).closed_by_peer.get() == 1);
     world.until(&[0, 1], |world| world.cores.iter().all(|core| core.connections.is_empty()));
     world.assert_nobody_is_left();
 }
@@ -358,7 +359,7 @@ fn a_crowd_of_hellos_is_judged_in_its_order_over_several_turns_and_others_are_an
         }
     }
     world.cores[0].turn().unwrap();
-    assert!(world.cores[0].greetings.is_empty() && !world.cores[0].greetings.has_waiting());
+    assert_eq!((world.cores[0].core.greetings(), world.cores[0].core.on_the_way()), (0, (0, 0)));
     assert_eq!(world.cores[0].connections.len(), hellos.len());
 }
 
@@ -368,7 +369,7 @@ fn a_crowd_that_is_cut_off_is_seen_off_over_several_turns_and_others_are_answere
     let hellos = world.hellos(CoreId(0), 2 * DEPARTURES_TURN_MAX + 2);
     let mut served = world.served(&hellos[0]);
     let crowd = world.crowd(&hellos[1..]);
-    world.until(&[0], |world| world.cores[0].shard.counters().sessions == hellos.len() as u64);
+    world.until(&[0], |world| world.cores[0].core.shard_counters().sessions == hellos.len() as u64);
     drop(crowd);
     world.take(|core| core.departures.len() == hellos.len() - 1);
     for left in [DEPARTURES_TURN_MAX + 1, 1] {
@@ -399,15 +400,15 @@ fn a_hello_that_waits_beyond_its_time_is_refused_and_not_judged() {
     let hello = world.hello.clone();
     let (mut client, conn) = world.crowd(&[hello]).pop().unwrap();
     let now = world.cores[0].clock.now();
-    let late = Now { monotonic_ms: now.monotonic_ms + world.shared.handshake_timeout_ms + 1, ..now };
+    let late = Now { monotonic_ms: now.monotonic_ms + world.shared.common.handshake_timeout_ms + 1, ..now };
     world.cores[0].take_time(late);
-    world.cores[0].next_tick_ms = 0;
+    world.cores[0].core.tick_at(0);
     assert_eq!(world.cores[0].connections.stage(conn), Stage::Flushing);
     let reader = std::thread::spawn(move || last_words(&mut client));
     world.until(&[0, 1], |world| world.cores[0].connections.is_empty());
     assert!(reader.join().unwrap().contains("the hello did not come in time"));
     assert_eq!(world.cores[0].counters().moved_out.get(), 0);
-    assert!(!world.cores[0].greetings.has_waiting());
+    assert_eq!(world.cores[0].core.on_the_way().1, 0);
     world.assert_nobody_is_left();
 }
 
@@ -420,7 +421,7 @@ fn those_whose_hello_waits_when_the_server_stops_get_a_bye_judged_or_not() {
         crowd.into_iter().map(|(mut client, _)| std::thread::spawn(move || last_words(&mut client))).collect();
     let start = Instant::now();
     world.shared.stopping.store(true, Ordering::Relaxed);
-    world.cores[0].next_tick_ms = 0;
+    world.cores[0].core.tick_at(0);
     world.until(&[0, 1], |world| world.over() == [true; 2]);
     assert!(start.elapsed() < Duration::from_millis(STOP_MS), "nothing was given up");
     assert_eq!(world.cores[0].counters().moved_out.get(), HELLOS_TURN_MAX as u64);
@@ -451,7 +452,7 @@ fn an_accept_that_fails_is_told_once_a_second_and_tried_again_with_a_tick() {
     let mut world = World::new([1, 1]);
     let core = |world: &World| (world.cores[0].accepts_idle.len(), world.cores[0].counters().accepts_failed.get());
     let first = world.greeting();
-    world.cores[0].next_tick_ms = u64::MAX;
+    world.cores[0].core.tick_at(u64::MAX);
     let _no_slot = TcpStream::connect(world.shared.listener.local_addr().unwrap()).unwrap();
     world.until(&[0], |world| core(world) == (1, 1));
     for _ in 0..100 {
@@ -462,14 +463,14 @@ fn an_accept_that_fails_is_told_once_a_second_and_tried_again_with_a_tick() {
     assert_eq!(warnings.another(0), None, "the first one has just been told");
     assert_eq!(warnings.rest(u64::MAX / 2), Some(1));
     drop(first);
-    world.cores[0].next_tick_ms = 0;
+    world.cores[0].core.tick_at(0);
     world.until(&[0], |world| world.cores[0].connections.is_empty());
     world.greeting();
 }
 
 /// The first user who has the home on core 1: the one of `World::hello`.
 fn traveller(world: &World) -> UserId {
-    let is_there = |user: &UserId| world.shared.topology.home_of(*user) == CoreId(1);
+    let is_there = |user: &UserId| world.shared.common.topology.home_of(*user) == CoreId(1);
     (1..).map(UserId).find(is_there).unwrap()
 }
 
@@ -486,8 +487,8 @@ fn who_was_let_in_before_a_revocation_and_comes_to_the_home_core_after_it_is_sen
     let reader = std::thread::spawn(move || last_words(&mut client));
     world.until(&[0, 1], |world| world.cores.iter().all(|core| core.connections.is_empty()));
     assert!(reader.join().unwrap().contains("revoked"));
-    assert_eq!(world.cores[1].shard.counters().logins, 0);
-    world.until(&[0, 1], |world| world.shared.connections.load(Ordering::Relaxed) == 0);
+    assert_eq!(world.cores[1].core.shard_counters().logins, 0);
+    world.until(&[0, 1], |world| world.shared.common.connections.load(Ordering::Relaxed) == 0);
     world.assert_nobody_is_left();
 }
 
@@ -521,7 +522,7 @@ fn while_the_audit_log_hangs_hellos_wait_without_work_and_who_is_served_is_answe
     }
     assert_eq!(serving(&world), 2, "as many as the log has room for");
     world.until(&[0], |world| !world.cores[0].has_work());
-    assert!(world.cores[0].greetings.has_waiting());
+    assert!(world.cores[0].core.on_the_way().1 > 0);
     while disk.try_recv().is_ok() {}
     assert!(world.cores[0].has_work());
     world.cores[0].turn().unwrap();

@@ -1,6 +1,5 @@
 //! The reactor's TLS: which connections speak it, what comes of their bytes, and how they end.
 
-use proto_spec::ErrorCode;
 use tracing::debug;
 
 use super::{
@@ -14,7 +13,7 @@ use super::{
 };
 use crate::{
     handshake::looks_like_tls,
-    shard::{ConnId, Input, Now},
+    shard::{ConnId, Now},
 };
 
 impl Reactor {
@@ -37,14 +36,11 @@ impl Reactor {
 
     /// A piece of what comes before and with the hello.
     pub(super) fn judge(&mut self, now: Now, conn: ConnId, mut bytes: Vec<u8>) {
-        let Some(tls) = self.connections.tls(conn) else { return self.judge_hello(now, conn, &bytes) };
+        let keys = &self.credentials.keys;
+        let Some(tls) = self.connections.tls(conn) else { return self.core.hello(now, keys, conn, &bytes) };
         if tls.is_fresh() && !looks_like_tls(&bytes) {
             self.connections.take_tls(conn);
-            self.end_greeting(now, conn);
-            self.shared.origins.failed(self.connections.origin(conn), now.monotonic_ms);
-            self.counters().handshakes_failed.one();
-            self.refuse(now, conn, ErrorCode::TlsRequired, 0, "this listener speaks TLS only");
-            return;
+            return self.core.is_not_tls(now, conn);
         }
         let mut plain = Vec::new();
         let heard = tls.receive(&mut bytes, &mut plain);
@@ -56,9 +52,10 @@ impl Reactor {
         self.connections.answer(conn);
         // Who has said hello and then garbage is not let in: nothing could be said to it any more.
         if heard.is_ok() && !plain.is_empty() {
-            self.judge_hello(now, conn, &plain);
+            self.core.hello(now, &self.credentials.keys, conn, &plain);
+            self.obey(now);
         } else if heard.is_err() {
-            self.shared.origins.failed(self.connections.origin(conn), now.monotonic_ms);
+            self.core.tls_failed(now, conn);
         }
         self.after_ciphertext(now, conn, heard);
     }
@@ -69,7 +66,8 @@ impl Reactor {
         let mut plain = std::mem::take(&mut self.plain);
         let heard = tls.receive(self.ring.bytes_mut(filled), &mut plain);
         if !plain.is_empty() {
-            self.feed(now, Input::Bytes { conn, bytes: &plain });
+            self.core.bytes(now, conn, &plain);
+            self.obey(now);
             plain.clear();
         }
         self.plain = plain;
@@ -84,7 +82,7 @@ impl Reactor {
             Ok(_) => {}
             Err(fault) => {
                 self.counters().tls_failed.one();
-                debug!(core = self.core.0, slot = conn.slot, %fault, "TLS failed");
+                debug!(core = self.core.id().0, slot = conn.slot, %fault, "TLS failed");
                 self.part(now, conn);
             }
         }
@@ -95,7 +93,7 @@ impl Reactor {
         if self.connections.stage(conn) == Stage::Serving {
             self.counters().closed_by_peer.one();
             let user = self.connections.user(conn);
-            debug!(core = self.core.0, %user, slot = conn.slot, "closed by the peer");
+            debug!(core = self.core.id().0, %user, slot = conn.slot, "closed by the peer");
         }
         self.part(now, conn);
     }
@@ -103,8 +101,11 @@ impl Reactor {
     /// Ends a connection that the peer does not speak on any more, with what TLS says to that.
     fn part(&mut self, now: Now, conn: ConnId) {
         match self.connections.stage(conn) {
-            Stage::Greeting => self.end_greeting(now, conn),
-            Stage::Serving => self.feed(now, Input::Disconnected { conn }),
+            Stage::Greeting => self.core.gone(now, conn),
+            Stage::Serving => {
+                self.core.disconnected(now, conn);
+                self.obey(now);
+            }
             _ => return,
         }
         self.connections.close(now.monotonic_ms, conn, &mut self.ring);

@@ -19,9 +19,10 @@ use storage::{
     store::{Advanced, Holder, Range, Rows, Step, Tenure},
 };
 
-use super::{super::message::CoreMessage, DEADLINE, World};
+use super::{DEADLINE, World};
 use crate::{
     audit::AuditCounters,
+    core::CoreMessage,
     logging::{self, Format},
     metrics,
     process::Usage,

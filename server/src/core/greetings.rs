@@ -1,9 +1,9 @@
-//! Handoff: from an accepted socket to the shard of its user.
+//! Greetings: connections from their accept until they are a shard's. PURE.
 //!
-//! The core that accepts reads until the hello is whole. What has come of hellos waits until the turn has time to judge it: a
-//! crowd of them must not hold up the messages of those who are served. If another core is the user's home, the descriptor goes there
-//! through the rings and what the hello said goes by mail; whichever comes first waits for the other. No byte after the
-//! hello is read before the home core reads it.
+//! The core that accepts waits until the hello is whole. What has come of hellos waits until a turn has time to judge it: a crowd of
+//! them must not hold up the messages of those who are served. If another core is the user's home, the descriptor goes there
+//! by the rim and what the hello said goes by mail; whichever comes first waits for the other. No byte after the hello is read
+//! before the home core reads it.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -13,9 +13,8 @@ use std::{
 
 use proto_spec::{DeviceId, Resume, UserId};
 
-use super::tls::ServerTls;
+use super::origins::Origin;
 use crate::{
-    core::origins::Origin,
     handshake::Handshake,
     limits::{EVICTION_AGE_MS, EVICTION_LOOKS_MAX, HANDSHAKES_MAX},
     shard::{ConnId, Grant},
@@ -47,17 +46,17 @@ pub struct Guest {
     pub origin: Origin,
     /// What the client sent after the hello.
     pub rest: Vec<u8>,
-    /// If the connection speaks TLS: its state, which goes along.
-    pub tls: Option<Box<ServerTls>>,
 }
 
 /// A connection whose hello has not been judged.
 #[derive(Debug)]
-pub struct Greeting {
+pub(super) struct Greeting {
     /// What has been judged of its hello so far.
-    pub handshake: Handshake,
+    pub(super) handshake: Handshake,
     /// Where it comes from.
-    pub peer: SocketAddr,
+    pub(super) peer: SocketAddr,
+    /// As limits count it.
+    pub(super) origin: Origin,
     since_ms: u64,
     /// Bytes of it wait to be judged.
     waits: bool,
@@ -65,7 +64,7 @@ pub struct Greeting {
 
 /// Connections of this core whose hello has not been judged, and those on their way to another core.
 #[derive(Debug, Default)]
-pub struct Greetings {
+pub(super) struct Greetings {
     open: HashMap<ConnId, Greeting>,
     /// In order, since all have the same time. Those that are over are passed over.
     deadlines: VecDeque<(u64, ConnId)>,
@@ -79,36 +78,42 @@ pub struct Greetings {
 impl Greetings {
     /// How many hellos are awaited or wait to be judged.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.open.len()
     }
 
     /// Whether there is no room for another handshake.
     #[must_use]
-    pub fn is_full(&self) -> bool {
+    pub(super) fn is_full(&self) -> bool {
         self.open.len().max(self.waiting.len()) >= HANDSHAKES_MAX
     }
 
     /// Whether no hello is awaited or waits to be judged.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.open.is_empty()
     }
 
-    /// Whether no connection is on its way to another core.
-    #[must_use]
-    pub fn nobody_leaves(&self) -> bool {
-        self.leaving.is_empty()
+    /// How many connections are on their way to another core.
+    #[cfg(test)]
+    pub(super) fn leaving_len(&self) -> usize {
+        self.leaving.len()
+    }
+
+    /// How many pieces of hellos wait to be judged.
+    #[cfg(test)]
+    pub(super) fn waiting_len(&self) -> usize {
+        self.waiting.len()
     }
 
     /// A connection has been accepted.
-    pub fn begin(&mut self, conn: ConnId, peer: SocketAddr, now_ms: u64, deadline_ms: u64) {
-        self.open.insert(conn, Greeting { handshake: Handshake::new(), peer, since_ms: now_ms, waits: false });
+    pub(super) fn begin(&mut self, conn: ConnId, peer: SocketAddr, origin: Origin, now_ms: u64, deadline_ms: u64) {
+        self.open.insert(conn, Greeting { handshake: Handshake::new(), peer, origin, since_ms: now_ms, waits: false });
         self.deadlines.push_back((deadline_ms, conn));
     }
 
     /// Bytes of a hello have come. Nothing more is read of the connection until they have been judged.
-    pub fn wait(&mut self, conn: ConnId, bytes: &[u8]) {
+    pub(super) fn wait(&mut self, conn: ConnId, bytes: &[u8]) {
         if let Some(greeting) = self.open.get_mut(&conn) {
             greeting.waits = true;
         }
@@ -118,12 +123,12 @@ impl Greetings {
 
     /// Whether bytes wait to be judged.
     #[must_use]
-    pub fn has_waiting(&self) -> bool {
+    pub(super) fn has_waiting(&self) -> bool {
         !self.waiting.is_empty()
     }
 
     /// The next bytes to be judged.
-    pub fn next_waiting(&mut self) -> Option<(ConnId, Vec<u8>)> {
+    pub(super) fn next_waiting(&mut self) -> Option<(ConnId, Vec<u8>)> {
         while let Some((conn, bytes)) = self.waiting.pop_front() {
             if let Some(greeting) = self.open.get_mut(&conn) {
                 greeting.waits = false;
@@ -134,19 +139,21 @@ impl Greetings {
     }
 
     /// The greeting of a connection, until it is over.
-    pub fn of(&mut self, conn: ConnId) -> Option<&mut Greeting> {
+    pub(super) fn of(&mut self, conn: ConnId) -> Option<&mut Greeting> {
         self.open.get_mut(&conn)
     }
 
-    /// The handshake is over, one way or the other; gives how long it has taken, in milliseconds, unless it was over before.
-    pub fn end(&mut self, conn: ConnId, now_ms: u64) -> Option<u64> {
-        self.open.remove(&conn).map(|greeting| now_ms.saturating_sub(greeting.since_ms))
+    /// The handshake is over, one way or the other; gives where it came from and how long it has taken, in milliseconds, unless it
+    /// was over before.
+    pub(super) fn end(&mut self, conn: ConnId, now_ms: u64) -> Option<(Origin, u64)> {
+        let greeting = self.open.remove(&conn)?;
+        Some((greeting.origin, now_ms.saturating_sub(greeting.since_ms)))
     }
 
     /// The oldest handshake that waits for its client, to be given up for a newer one. None if it is young, or those at the head of
     /// the line all wait for this core.
     #[must_use]
-    pub fn oldest_silent(&mut self, now_ms: u64) -> Option<ConnId> {
+    pub(super) fn oldest_silent(&mut self, now_ms: u64) -> Option<ConnId> {
         while self.deadlines.front().is_some_and(|(_, conn)| !self.open.contains_key(conn)) {
             self.deadlines.pop_front();
         }
@@ -157,7 +164,7 @@ impl Greetings {
     }
 
     /// The next connection whose hello did not come, or was not judged, in time. The caller ends its handshake.
-    pub fn take_late(&mut self, now_ms: u64) -> Option<ConnId> {
+    pub(super) fn take_late(&mut self, now_ms: u64) -> Option<ConnId> {
         while let Some(&(deadline, conn)) = self.deadlines.front()
             && deadline <= now_ms
         {
@@ -171,30 +178,30 @@ impl Greetings {
 
     /// All handshakes, to be ended because the core stops.
     #[must_use]
-    pub fn all(&self) -> Vec<ConnId> {
+    pub(super) fn all(&self) -> Vec<ConnId> {
         self.open.keys().copied().collect()
     }
 
     /// A number for the next move.
-    pub fn ticket(&mut self) -> u32 {
+    pub(super) fn ticket(&mut self) -> u32 {
         self.next_ticket = self.next_ticket.wrapping_add(1);
         self.next_ticket
     }
 
     /// A connection's descriptor is on its way to this core; the guest is kept until it has got there.
-    pub fn leave(&mut self, conn: ConnId, home: CoreId, guest: Box<Guest>) {
+    pub(super) fn leave(&mut self, conn: ConnId, home: CoreId, guest: Box<Guest>) {
         self.leaving.insert(conn, (home, guest));
     }
 
     /// The descriptor got there, or did not: the guest and its home.
-    pub fn left(&mut self, conn: ConnId) -> Option<(CoreId, Box<Guest>)> {
+    pub(super) fn left(&mut self, conn: ConnId) -> Option<(CoreId, Box<Guest>)> {
         self.leaving.remove(&conn)
     }
 }
 
 /// Connections on their way to this core.
 #[derive(Debug, Default)]
-pub struct Arrivals {
+pub(super) struct Arrivals {
     halves: HashMap<(CoreId, u32), Half>,
 }
 
@@ -207,7 +214,7 @@ enum Half {
 
 impl Arrivals {
     /// A descriptor has come, into this slot. Gives the guest if it was here before.
-    pub fn descriptor(&mut self, from: CoreId, ticket: u32, slot: u32) -> Option<Box<Guest>> {
+    pub(super) fn descriptor(&mut self, from: CoreId, ticket: u32, slot: u32) -> Option<Box<Guest>> {
         match self.halves.remove(&(from, ticket)) {
             Some(Half::Guest(guest)) => Some(guest),
             Some(Half::Descriptor(_)) | None => {
@@ -218,7 +225,7 @@ impl Arrivals {
     }
 
     /// A guest has come. Gives it back with its slot if the descriptor was here before.
-    pub fn guest(&mut self, guest: Box<Guest>) -> Option<(u32, Box<Guest>)> {
+    pub(super) fn guest(&mut self, guest: Box<Guest>) -> Option<(u32, Box<Guest>)> {
         let key = (guest.from, guest.ticket);
         match self.halves.remove(&key) {
             Some(Half::Descriptor(slot)) => Some((slot, guest)),
@@ -229,9 +236,15 @@ impl Arrivals {
         }
     }
 
+    /// How many are half here.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.halves.len()
+    }
+
     /// Whether nobody is half here.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.halves.is_empty()
     }
 }
@@ -259,7 +272,6 @@ mod tests {
             peer: PEER,
             origin: Origin::default(),
             rest: Vec::new(),
-            tls: None,
         })
     }
 
@@ -277,13 +289,13 @@ mod tests {
     fn only_a_hello_that_has_not_come_is_late() {
         let mut greetings = Greetings::default();
         let conn = |slot| ConnId { slot, generation: 1 };
-        greetings.begin(conn(1), PEER, 3, 100);
-        greetings.begin(conn(2), PEER, 0, 110);
-        greetings.begin(conn(3), PEER, 0, 120);
-        assert_eq!([greetings.end(conn(1), 7), greetings.end(conn(1), 7)], [Some(4), None]);
+        greetings.begin(conn(1), PEER, Origin::default(), 3, 100);
+        greetings.begin(conn(2), PEER, Origin::default(), 0, 110);
+        greetings.begin(conn(3), PEER, Origin::default(), 0, 120);
+        assert_eq!([greetings.end(conn(1), 7), greetings.end(conn(1), 7)], [Some((Origin::default(), 4)), None]);
         assert_eq!(greetings.take_late(99), None);
         assert_eq!(greetings.take_late(110), Some(conn(2)));
-        assert_eq!(greetings.end(conn(2), 110), Some(110));
+        assert_eq!(greetings.end(conn(2), 110), Some((Origin::default(), 110)));
         assert_eq!(greetings.take_late(119), None);
         assert_eq!(greetings.len(), 1);
     }
@@ -292,7 +304,7 @@ mod tests {
         let mut greetings = Greetings::default();
         for slot in slots {
             let conn = ConnId { slot, generation: 1 };
-            greetings.begin(conn, PEER, 0, 100 + u64::from(slot));
+            greetings.begin(conn, PEER, Origin::default(), 0, 100 + u64::from(slot));
             greetings.wait(conn, &slot.to_ne_bytes());
         }
         greetings

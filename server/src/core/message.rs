@@ -1,9 +1,12 @@
 //! What cores, and the threads that work for them, tell each other.
 
 use proto_spec::{TimestampMs, UserId};
-use storage::{Answer, BatchId, LaneId, StoreError};
+use storage::{
+    Answer, BatchId, LaneId, StoreError,
+    journal::{Salt, Sealed, SegmentNumber},
+};
 
-use super::{commit::Background, handoff::Guest};
+use super::greetings::Guest;
 use crate::{
     committer::News,
     revocation::Subject,
@@ -39,7 +42,7 @@ pub enum CoreMessage {
         /// Whether they do.
         is_away: bool,
     },
-    /// To core 0: the database is another server's now, as it said itself.
+    /// To core 0: the store is another server's now, as it said itself.
     Lost(String),
     /// From core 0: about the journal and the store.
     News(News),
@@ -50,10 +53,26 @@ pub enum CoreMessage {
         /// What the store says, or why it could not be read.
         answer: Box<Result<Answer, StoreError>>,
     },
-    /// A connection that moves here: who it is. Its descriptor comes through the ring.
+    /// A connection that moves here: who it is. Its descriptor comes through the rim.
     Guest(Box<Guest>),
-    /// To core 0, from the threads that work for the journal.
-    Background(Box<Background>),
+    /// To core 0, from the threads that work for the journal: the segment that was asked for is there.
+    Prepared {
+        /// Which.
+        segment: SegmentNumber,
+        /// The salt of its records.
+        salt: Salt,
+    },
+    /// To core 0, from these threads: the segment that was asked for could not be made.
+    PrepareFailed {
+        /// Whether for want of room on the disk.
+        full: bool,
+    },
+    /// To core 0, from these threads: a sealed segment is in the store and its file is free again.
+    Ingested(Box<Sealed>),
+    /// To core 0, from these threads: the store did not take a sealed segment. It is tried again.
+    StoreAway,
+    /// To core 0, from these threads: what an earlier server left in the journal is in the store, for which there was no room before.
+    Recovered,
     /// At the start: a user with duties left over from before.
     Unfinished(UserId),
     /// Tokens that were issued up to this moment have been revoked.

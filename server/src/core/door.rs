@@ -1,0 +1,293 @@
+//! The door: who is let in. Connections are accepted, their hellos judged, and each comes to the shard of its user, here or on another
+//! core. Newer tokens of live connections are judged in turn with the hellos, within the same bound.
+
+use std::{net::SocketAddr, sync::atomic::Ordering};
+
+use proto_spec::ErrorCode;
+use tracing::{debug, warn};
+
+use super::{
+    Core, CoreMessage, Order,
+    greetings::{Greeting, Guest},
+    origins::{Origin, Verdict},
+};
+use crate::{
+    audit::{Event, What},
+    auth::{Claims, Keys, TokenError},
+    handshake::{Step, bye},
+    limits::{RETRY_BUSY_MS, RETRY_STOPPING_MS},
+    shard::{ConnId, Connected, Grant, Input, Now, Refresh},
+    topology::CoreId,
+};
+
+/// What [`Core::judge`] has found.
+#[derive(Debug)]
+pub enum Judged {
+    /// What a connection has said before it was let in: the caller gives it to [`Core::hello`], without its TLS if it speaks that.
+    Hello(ConnId, Vec<u8>),
+    /// A token of a live connection, which has been judged.
+    Refresh,
+}
+
+impl Core {
+    /// Somebody comes. What is to become of the connection is told with [`Core::accepted`], once it has its place in the table.
+    pub fn enter(&mut self, now: Now, peer: SocketAddr) -> (Origin, Verdict) {
+        self.counters().accepted.one();
+        self.common.origins.enter(peer, now.monotonic_ms)
+    }
+
+    /// A connection has its place in the table, of which so many are taken.
+    pub fn accepted(&mut self, now: Now, conn: ConnId, peer: SocketAddr, entered: (Origin, Verdict), taken: usize) {
+        let (origin, verdict) = entered;
+        let open = self.common.connections.fetch_add(1, Ordering::Relaxed) + 1;
+        if self.is_stopping() {
+            return self.refuse(conn, ErrorCode::Stopping, RETRY_STOPPING_MS, "the server is stopping");
+        }
+        match verdict {
+            Verdict::Refused(code, retry_after_ms, detail) => {
+                self.counters().refused.one();
+                self.refuse(conn, code, retry_after_ms, detail);
+            }
+            Verdict::Cut => {
+                self.counters().refused.one();
+                self.order(Order::Cut(conn));
+            }
+            Verdict::Welcome
+                if open > u64::from(self.common.capacity.node_max)
+                    || self.is_full(taken)
+                    || !self.make_room_to_greet(now) =>
+            {
+                self.common.origins.give_back(origin);
+                self.counters().refused.one();
+                self.refuse(conn, ErrorCode::TooManyConnections, RETRY_BUSY_MS, "the server is full");
+            }
+            Verdict::Welcome => {
+                let deadline_ms = now.monotonic_ms + self.common.handshake_timeout_ms;
+                self.greetings.begin(conn, peer, origin, now.monotonic_ms, deadline_ms);
+                self.order(Order::Greet(conn));
+            }
+        }
+    }
+
+    /// Whether this core has taken up its last place but the spare ones.
+    fn is_full(&self, taken: usize) -> bool {
+        taken as u64 > u64::from(self.common.capacity.core_max)
+    }
+
+    /// Whether there is room for another handshake. If there is none, the oldest that waits for its client is given up for it: whoever
+    /// opens connections and says nothing does not keep others out.
+    fn make_room_to_greet(&mut self, now: Now) -> bool {
+        if self.greetings.is_full()
+            && let Some(oldest) = self.greetings.oldest_silent(now.monotonic_ms)
+        {
+            self.end_greeting(now, oldest);
+            self.counters().handshakes_given_up.one();
+            self.refuse(oldest, ErrorCode::Overloaded, RETRY_BUSY_MS, "too many handshakes");
+        }
+        !self.greetings.is_full()
+    }
+
+    /// The handshake is over, one way or the other.
+    pub(super) fn end_greeting(&mut self, now: Now, conn: ConnId) {
+        if let Some((origin, held_ms)) = self.greetings.end(conn, now.monotonic_ms) {
+            self.common.origins.greeted(origin, held_ms);
+        }
+    }
+
+    /// Refuses those whose hello did not come, or was not judged, in time.
+    pub(super) fn refuse_late(&mut self, now: Now) {
+        while let Some(conn) = self.greetings.take_late(now.monotonic_ms) {
+            self.end_greeting(now, conn);
+            self.refuse(conn, ErrorCode::HandshakeTimeout, 0, "the hello did not come in time");
+        }
+    }
+
+    /// What a connection has said before it was let in, as it came. It waits until it is judged; nothing more is to be read of it.
+    pub fn wait(&mut self, conn: ConnId, bytes: &[u8]) {
+        self.greetings.wait(conn, bytes);
+    }
+
+    /// Before it was let in a connection has ended, or its TLS has.
+    pub fn gone(&mut self, now: Now, conn: ConnId) {
+        self.end_greeting(now, conn);
+    }
+
+    /// The next thing of somebody who is to be judged, hellos and tokens of live connections in turn: `at` counts them in a turn. None
+    /// while others are behind: who is let in wants something of them. None while the audit log is: nothing of it is left out.
+    pub fn judge(&mut self, now: Now, keys: &Keys, at: usize, audit_is_behind: bool) -> Option<Judged> {
+        if self.is_stalled() || audit_is_behind {
+            return None;
+        }
+        if at % 2 == 1 && self.judge_refresh(now, keys) {
+            return Some(Judged::Refresh);
+        }
+        match self.greetings.next_waiting() {
+            Some((conn, bytes)) => Some(Judged::Hello(conn, bytes)),
+            None => self.judge_refresh(now, keys).then_some(Judged::Refresh),
+        }
+    }
+
+    /// A piece of what a connection says before it is let in, in plain.
+    pub fn hello(&mut self, now: Now, keys: &Keys, conn: ConnId, bytes: &[u8]) {
+        let Some(Greeting { handshake, peer, origin, .. }) = self.greetings.of(conn) else { return };
+        let (peer, origin) = (*peer, *origin);
+        match handshake.bytes(bytes, keys, now.wall) {
+            Step::More => {}
+            Step::Refuse { bytes, code, claims } => {
+                self.end_greeting(now, conn);
+                self.common.origins.failed(origin, now.monotonic_ms);
+                self.counters().handshakes_failed.one();
+                self.common.counters.closed(code);
+                debug!(core = self.id.0, slot = conn.slot, %peer, reason = code.name(), "handshake refused");
+                let (user, key) = claims.map(|claims| (claims.user, claims.key)).unzip();
+                let (peer, reason) = (Some(peer), Some(code.name().to_owned()));
+                self.report(Event { user, key, peer, reason, ..Event::new(now.wall, What::Refused) });
+                self.order(Order::Dismiss(conn, bytes));
+            }
+            Step::Ready { claims, device, version, resume, rest } => {
+                self.end_greeting(now, conn);
+                let ticket = self.greetings.ticket();
+                let Claims { user, expires, issued, key, .. } = claims;
+                let grant = Grant { expires, issued: issued.min(now.wall) };
+                let from = self.id;
+                let guest = Guest { from, ticket, user, device, version, resume, grant, key, peer, origin, rest };
+                let home = self.common.topology.home_of(user);
+                if home == self.id {
+                    self.connect(now, conn, guest);
+                } else {
+                    self.order(Order::Move { conn, home, ticket });
+                    self.greetings.leave(conn, home, Box::new(guest));
+                }
+            }
+        }
+    }
+
+    /// A connection to a listener that speaks TLS began with something else.
+    pub fn is_not_tls(&mut self, now: Now, conn: ConnId) {
+        self.tls_failed(now, conn);
+        self.end_greeting(now, conn);
+        self.counters().handshakes_failed.one();
+        self.refuse(conn, ErrorCode::TlsRequired, 0, "this listener speaks TLS only");
+    }
+
+    /// The TLS of a connection has failed before it was let in.
+    pub fn tls_failed(&mut self, now: Now, conn: ConnId) {
+        if let Some(greeting) = self.greetings.of(conn) {
+            self.common.origins.failed(greeting.origin, now.monotonic_ms);
+        }
+    }
+
+    /// False if none waits.
+    fn judge_refresh(&mut self, now: Now, keys: &Keys) -> bool {
+        let Some(Refresh { conn, user, device, token }) = self.refreshes.pop_front() else { return false };
+        let verdict = keys.verify_for(&token, user, device, now.wall).and_then(|claims| {
+            let is_revoked = self.common.revocations.read().is_revoked(user, device, claims.issued);
+            if is_revoked { Err(TokenError::Revoked) } else { Ok(claims) }
+        });
+        let event = |what| Event { user: Some(user), device: Some(device), ..Event::new(now.wall, what) };
+        match verdict {
+            Ok(Claims { expires, issued, key, .. }) => {
+                self.report(Event { key: Some(key), ..event(What::Refreshed) });
+                self.feed(now, Input::Refreshed { conn, grant: Grant { expires, issued: issued.min(now.wall) } });
+            }
+            Err(error) => {
+                let (code, detail) = (error.code(), error.to_string());
+                debug!(core = self.id.0, %user, %device, slot = conn.slot, reason = code.name(), "refresh refused");
+                self.report(Event { reason: Some(code.name().to_owned()), ..event(What::RefreshRefused) });
+                self.feed(now, Input::RefreshRefused { conn, code, detail: &detail });
+            }
+        }
+        true
+    }
+
+    // ---- between cores
+
+    /// The descriptor of an [`Order::Move`] has got to its home core: gives the ticket. Or it has not, for this reason.
+    ///
+    /// # Errors
+    /// It has not; the connection is told so.
+    pub fn moved(&mut self, conn: ConnId, result: Result<(), String>) -> Option<u32> {
+        let (home, guest) = self.greetings.left(conn)?;
+        if let Err(error) = result {
+            warn!(core = self.id.0, to = home.0, user = %guest.user, %error, "a connection could not be moved");
+            self.refuse(conn, ErrorCode::Overloaded, RETRY_BUSY_MS, "the user's core takes no more connections");
+            return None;
+        }
+        self.counters().moved_out.one();
+        // Counted once more, since the close of the place here will count it off.
+        self.common.connections.fetch_add(1, Ordering::Relaxed);
+        self.common.origins.move_on(guest.origin);
+        let ticket = guest.ticket;
+        self.mail.push((home, CoreMessage::Guest(guest)));
+        self.order(Order::Cut(conn));
+        Some(ticket)
+    }
+
+    /// A descriptor has come from another core, into this place of the table.
+    pub fn arrived(&mut self, from: CoreId, ticket: u32, slot: u32) {
+        if let Some(guest) = self.arrivals.descriptor(from, ticket, slot) {
+            self.order(Order::Open { slot, guest });
+        }
+    }
+
+    /// Who it is that comes from another core.
+    pub(super) fn guest(&mut self, guest: Box<Guest>) {
+        if let Some((slot, guest)) = self.arrivals.guest(guest) {
+            self.order(Order::Open { slot, guest });
+        }
+    }
+
+    /// A connection from another core is whole and has its place in the table, of which so many are taken.
+    pub fn welcome(&mut self, now: Now, conn: ConnId, guest: Guest, taken: usize) {
+        self.counters().moved_in.one();
+        if self.is_full(taken) {
+            self.counters().refused.one();
+            self.refuse(conn, ErrorCode::TooManyConnections, RETRY_BUSY_MS, "the user's core is full");
+        } else {
+            self.connect(now, conn, guest);
+        }
+    }
+
+    /// The connection is the shard's.
+    fn connect(&mut self, now: Now, conn: ConnId, guest: Guest) {
+        let Guest { user, device, version, resume, grant, key, peer, origin, rest, from, .. } = guest;
+        let event = |what| {
+            let (user, device, peer, key) = (Some(user), Some(device), Some(peer), Some(key));
+            Event { user, device, peer, key, ..Event::new(now.wall, what) }
+        };
+        // Here and not where the hello was judged: from now on a revocation finds the connection.
+        if self.common.revocations.read().is_revoked(user, device, grant.issued) {
+            let code = ErrorCode::Revoked;
+            self.report(Event { reason: Some(code.name().to_owned()), ..event(What::Refused) });
+            self.common.origins.failed(origin, now.monotonic_ms);
+            return self.refuse(conn, code, 0, &TokenError::Revoked.to_string());
+        }
+        debug!(core = self.id.0, %user, %device, slot = conn.slot, %peer, accepted_by = from.0, "connected");
+        self.order(Order::Serve(conn, user));
+        let closes_before = self.effects.closes.len();
+        self.feed(now, Input::Connected(Connected { conn, user, device, version, resume, grant }));
+        // Whom the shard sends away at once has not been let in, and may come back as often as it likes: see the bound of
+        // refusals that are listed.
+        let refusal = self.effects.closes[closes_before..].iter().find(|close| close.conn == conn);
+        match refusal.and_then(|close| close.reason) {
+            None => self.report(event(What::Login)),
+            Some(code) => {
+                self.report(Event { reason: Some(code.name().to_owned()), ..event(What::Refused) });
+                if code == ErrorCode::RateLimited {
+                    self.common.origins.failed(origin, now.monotonic_ms);
+                }
+                return;
+            }
+        }
+        if !rest.is_empty() {
+            self.feed(now, Input::Bytes { conn, bytes: &rest });
+        }
+    }
+
+    /// Says bye to a connection that the shard does not know.
+    pub(super) fn refuse(&mut self, conn: ConnId, code: ErrorCode, retry_after_ms: u64, detail: &str) {
+        self.common.counters.closed(code);
+        debug!(core = self.id.0, slot = conn.slot, reason = code.name(), "connection refused");
+        self.order(Order::Dismiss(conn, bye(code, retry_after_ms, detail)));
+    }
+}

@@ -1,0 +1,43 @@
+//! Orders: what a core asks of its rim about connections and the node, beside what its shard asks for. Carried out at once, in order.
+
+use proto_spec::UserId;
+
+use super::greetings::Guest;
+use crate::{audit, shard::ConnId, topology::CoreId};
+
+/// One thing to do.
+#[derive(Debug)]
+pub enum Order {
+    /// Receive what a connection says first.
+    Greet(ConnId),
+    /// The connection is the shard's: from now on its bytes are.
+    Serve(ConnId, UserId),
+    /// Nothing more is read of the connection; its descriptor goes to another core. Answered with [`super::Core::moved`].
+    Move {
+        /// Which connection.
+        conn: ConnId,
+        /// Where to.
+        home: CoreId,
+        /// This core's number of the move, for [`super::Core::arrived`] there.
+        ticket: u32,
+    },
+    /// A connection from another core is whole. Answered with [`super::Core::welcome`].
+    Open {
+        /// Its place in the table of this core.
+        slot: u32,
+        /// Who it is.
+        guest: Box<Guest>,
+    },
+    /// The connection gets these bytes and is closed.
+    Dismiss(ConnId, Vec<u8>),
+    /// The connection is cut: nothing more is sent.
+    Cut(ConnId),
+    /// All connections that are not at their end are cut.
+    CutAll,
+    /// Look whether the store is still this server's.
+    CheckFence,
+    /// The store is another server's: the node stops, and says why.
+    Lose(String),
+    /// For the audit log.
+    Report(audit::Event),
+}
