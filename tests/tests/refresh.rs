@@ -67,6 +67,17 @@ fn who_comes_with_less_than_a_minute_left_is_told_at_once() {
 }
 
 #[test]
+fn who_comes_with_a_token_that_has_expired_on_the_way_is_not_welcomed() {
+    let mut world = World::new(1);
+    let expires = TimestampMs(world.now.wall.0 - 6 * SECOND);
+    let grant = Grant { expires, issued: TimestampMs(0) };
+    let link = world.connect_with(1, 1, Resume::Stored, grant);
+    world.settle();
+    let frames = world.take(link);
+    assert!(matches!(frames[..], [ServerFrame::Bye { code: ErrorCode::TokenExpired, .. }]), "{frames:?}");
+}
+
+#[test]
 fn a_connection_goes_on_with_a_newer_token() {
     let mut world = World::new(1);
     let link = connect(&mut world, 1, 70 * SECOND);

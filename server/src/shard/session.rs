@@ -208,6 +208,8 @@ impl Shard {
     /// Says welcome, places the cursor and begins to push.
     pub(super) fn welcome(&mut self, connected: Connected, cx: &mut Turn<'_>) {
         let Connected { conn, user: user_id, device: device_id, version, resume, .. } = connected;
+        // It may have expired since it was judged: on the way here, or while the user was loaded.
+        self.look_at_token(conn, cx);
         if self.sessions.get_mut(conn).is_none() {
             return;
         }
