@@ -368,6 +368,12 @@ impl Committer {
         std::mem::take(&mut self.news)
     }
 
+    /// What [`Committer::news`] would give.
+    #[must_use]
+    pub fn untold(&self) -> &[(CoreId, News)] {
+        &self.news
+    }
+
     /// Whether the cores have to be told something.
     #[must_use]
     pub fn has_news(&self) -> bool {

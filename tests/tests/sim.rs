@@ -1,6 +1,7 @@
 //! The simulator's standard run: a few hundred seeds, every deliberate fault, every rare situation.
 //!
-//! `SEED=n cargo test -p tests --test sim one_seed -- --nocapture` replays one seed and prints what happened.
+//! `SEED=n cargo test -p tests --test sim one_seed -- --nocapture` replays one seed and prints what happened; with `FAULT=LyingSync`
+//! and so on, with that fault.
 //! `SEEDS=100000 cargo test --release -p tests --test sim many_seeds -- --nocapture` runs as many as one likes.
 
 use std::{env, time::Instant};
@@ -65,7 +66,10 @@ fn a_seed_does_the_same_every_time() {
 #[test]
 fn one_seed() {
     if let Some(seed) = number("SEED") {
-        match sim::run_traced(seed, None) {
+        let fault = env::var("FAULT").ok();
+        let fault =
+            fault.map(|name| Fault::ALL.iter().find(|fault| format!("{fault:?}") == name).expect("there is one"));
+        match sim::run_traced(seed, fault.copied()) {
             Ok(coverage) => println!("seed {seed} holds: {coverage:#?}"),
             Err(failure) => panic!("{}\nseed {seed}: {}", failure.trace, failure.what),
         }

@@ -42,18 +42,6 @@ impl<T> Backlog<T> {
     pub const fn kept(&self) -> usize {
         self.kept
     }
-
-    /// How many are here.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.queue.len()
-    }
-
-    /// Whether nothing is here.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.queue.is_empty()
-    }
 }
 
 #[cfg(test)]
@@ -81,6 +69,6 @@ mod tests {
         assert_eq!(take(1, &mut got), 0, "known to be kept");
         assert_eq!(take(9, &mut got), 0);
         assert_eq!(got, [0, 1, 2, 3, 4]);
-        assert_eq!((backlog.kept(), backlog.is_empty()), (0, true));
+        assert_eq!((backlog.kept(), backlog.queue.is_empty()), (0, true));
     }
 }

@@ -14,8 +14,14 @@ use crate::{
 };
 
 impl Core {
+    /// The journal, on core 0.
+    #[must_use]
+    pub const fn journal(&self) -> Option<&Committer> {
+        self.journal.as_ref()
+    }
+
     /// The journal, on core 0: for its writes.
-    pub fn journal(&mut self) -> Option<&mut Committer> {
+    pub fn journal_mut(&mut self) -> Option<&mut Committer> {
         self.journal.as_mut()
     }
 

@@ -179,7 +179,10 @@ impl Greetings {
     /// All handshakes, to be ended because the core stops.
     #[must_use]
     pub(super) fn all(&self) -> Vec<ConnId> {
-        self.open.keys().copied().collect()
+        let mut all: Vec<ConnId> = self.open.keys().copied().collect();
+        // The same every time.
+        all.sort_unstable();
+        all
     }
 
     /// A number for the next move.

@@ -194,7 +194,7 @@ impl Reactor {
         self.begin_commits(now);
         self.connections.feed_starved(&mut self.ring);
         self.connections.flush(&mut self.ring);
-        if let (Some(commit), Some(journal)) = (&mut self.commit, self.core.journal()) {
+        if let (Some(commit), Some(journal)) = (&mut self.commit, self.core.journal_mut()) {
             commit.begin(now.monotonic_ms, journal, &mut self.ring);
         }
         let common = self.core.common();
@@ -223,7 +223,7 @@ impl Reactor {
                 Op::Move => self.on_moved(now, &completion),
                 Op::Arrival => self.on_arrival(now, &completion),
                 Op::JournalWrite | Op::JournalSync => {
-                    if let (Some(commit), Some(journal)) = (&mut self.commit, self.core.journal()) {
+                    if let (Some(commit), Some(journal)) = (&mut self.commit, self.core.journal_mut()) {
                         commit.completed(now.monotonic_ms, journal, completion);
                     }
                 }

@@ -17,6 +17,8 @@ use crate::rng::Rng;
 pub(super) struct App {
     pub(super) key: DeviceKey,
     token: Option<String>,
+    /// When it was made, by the number of happenings.
+    pub(super) token_at: u64,
     keeping: Keeping,
     state: Option<ClientState>,
     link: Option<LinkId>,
@@ -41,6 +43,7 @@ impl App {
         Self {
             key,
             token: None,
+            token_at: 0,
             keeping: if rng.chance(50) { Keeping::ByApplication } else { Keeping::InMemory },
             state: None,
             link: None,
@@ -53,6 +56,11 @@ impl App {
             uncommitted: None,
             fetches: Vec::new(),
         }
+    }
+
+    /// Up to where it has its log.
+    pub(super) fn position(&self) -> Option<Seq> {
+        self.state.as_ref()?.position()
     }
 
     pub(super) const fn is_running(&self) -> bool {
@@ -87,7 +95,7 @@ impl Simulation {
         let key = self.apps[index].key;
         let token = match self.apps[index].token.clone() {
             Some(token) => token,
-            None => self.machine.token(key.0, self.now.wall),
+            None => self.new_token(index),
         };
         let app = &mut self.apps[index];
         app.token = Some(token.clone());
@@ -119,6 +127,11 @@ impl Simulation {
             let delay = self.rng.within(1, 200);
             self.schedule(delay, Happening::AppAct(index));
         }
+    }
+
+    fn new_token(&mut self, index: usize) -> String {
+        self.apps[index].token_at = self.next_happening;
+        self.machine.token(self.apps[index].key.0, self.now.wall)
     }
 
     /// The app crashes; it comes back later.
@@ -341,21 +354,32 @@ impl Simulation {
                 }
             }
             ClientEvent::TokenExpiring { .. } => {
-                let token = self.machine.token(key.0, self.now.wall);
+                let token = self.new_token(index);
                 self.apps[index].token = Some(token.clone());
+                if let Some(link) = self.apps[index].link
+                    && let Some(link) = self.links.get(link)
+                {
+                    link.token_at = self.apps[index].token_at;
+                }
                 if let Some(state) = &mut self.apps[index].state {
                     let is_set = state.set_token(token);
                     debug_assert!(is_set.is_ok());
                 }
                 return true;
             }
-            ClientEvent::TokenRefreshed { .. } => {}
+            ClientEvent::TokenRefreshed { .. } => self.reached("token refreshed"),
             // The clock jumped, or nobody was there to renew it: whoever used the application signs in again.
             ClientEvent::Ended(EndReason::Refused { code: ErrorCode::TokenExpired, .. }) => {
                 self.reached("token expired");
                 self.apps[index].token = None;
                 self.crash_app(index);
             }
+            ClientEvent::Ended(EndReason::Refused { code: ErrorCode::Revoked, .. }) => {
+                self.apps[index].token = None;
+                self.crash_app(index);
+            }
+            // Revoked while it was on its way: the connection ends.
+            ClientEvent::TokenRefused { code: ErrorCode::Revoked, .. } => {}
             ClientEvent::TokenRefused { code, detail } | ClientEvent::ServerError { code, detail, .. } => {
                 self.oracle.fail(|| format!("{key:?}: the server did not take a frame: {} {detail}", code.name()));
             }

@@ -40,6 +40,24 @@ pub enum Fault {
     HideOutage,
     /// The wall clock of the machine is believed at once, whatever it says.
     BelieveEveryClock,
+    /// Who it is that moves to another core gets lost on the way.
+    LoseGuest,
+    /// A descriptor gets to its home core under the number of another move.
+    MixUpGuests,
+    /// The place of a connection is not given back.
+    LeakPlace,
+    /// Who is connected is not told of a revocation.
+    RevokeNobody,
+    /// A revocation closes who is connected, and is not remembered.
+    RevokeWithoutTable,
+    /// A login is let in that the audit log does not hear of.
+    ForgetLogin,
+    /// A batch leaves a core after the envelopes that follow from it.
+    EnvelopeBeforeBatch,
+    /// A stop does not wait for what is on its way between cores.
+    StopWithoutMail,
+    /// What can not be read counts as nothing.
+    FailedReadIsEmpty,
 }
 
 impl Fault {
@@ -63,5 +81,14 @@ impl Fault {
         Self::SkipReplay,
         Self::HideOutage,
         Self::BelieveEveryClock,
+        Self::LoseGuest,
+        Self::MixUpGuests,
+        Self::LeakPlace,
+        Self::RevokeNobody,
+        Self::RevokeWithoutTable,
+        Self::ForgetLogin,
+        Self::EnvelopeBeforeBatch,
+        Self::StopWithoutMail,
+        Self::FailedReadIsEmpty,
     ];
 }

@@ -1,6 +1,7 @@
 //! The simulator: one node with its cores, journal and store, and people with several devices, in one thread from one
-//! seed. It runs the production shard, handshake, committer, journal files, recovery, fold, queries, ingestion and client;
-//! simulated are time, network, the disk's writes and syncs, the store's answers and commits, and crashes of the node and of apps.
+//! seed. It runs the production cores with all that they decide, journal files, recovery, fold, queries, ingestion and client;
+//! simulated are time, network, the disk's writes and syncs, the store's answers and commits, the operator, and crashes of the node
+//! and of apps.
 
 mod client;
 pub mod faults;
@@ -16,7 +17,7 @@ use std::{
 
 use proto_spec::{DeviceId, Direction, Seq, TimestampMs, UserId};
 use server::{
-    shard::{Now, QueryId},
+    shard::{ConnId, Now, QueryId},
     timekeeper::{Timekeeper, wall_at},
     topology::CoreId,
 };
@@ -50,7 +51,10 @@ enum Happening {
     Prepared { life: u32, segment: SegmentNumber },
     Ingest { life: u32 },
     Advanced { life: u32, core: usize, lane: LaneId },
-    Retry { life: u32, core: usize },
+    Turn { life: u32, core: usize },
+    Moved { life: u32, core: usize, conn: ConnId, home: CoreId, ticket: u32 },
+    Arrived { life: u32, core: usize, from: CoreId, ticket: u32, slot: u32 },
+    Stopped { life: u32 },
     Answer { life: u32, core: CoreId, id: QueryId, query: Query },
     Drain(LinkId),
     ToServer(LinkId),
@@ -88,15 +92,19 @@ pub const SITUATIONS: &[&str] = &[
     "app restarted with unanswered messages",
     "batch of the journal found in the database",
     "client lost its connection",
+    "client went away while its connection moved",
     "commit failed",
     "commit found done",
     "connection closed for silence",
     "connection cut with bytes on their way to the client",
     "connection cut with bytes on their way to the server",
+    "connection moved to its home core",
+    "core takes no mail for a while",
     "crash during recovery",
     "crash with a commit in flight",
     "crash with a write in flight",
     "crash with accepted messages on their way to the client",
+    "descriptor that could not be moved",
     "device replaced by itself",
     "disk full",
     "duplicate message found",
@@ -111,18 +119,23 @@ pub const SITUATIONS: &[&str] = &[
     "page read from the store",
     "parted from the node",
     "query failed",
+    "query waits for the store",
     "refused because the store is away",
     "resume by cursor",
     "resume during traffic",
     "retry answered with the first result",
+    "rows of one user can not be read",
     "segment given up that the lanes had stored",
     "segment reused",
     "send refused",
+    "stopped in order",
     "store away",
     "time leapt",
-    "told later that a message is committed",
     "token expired",
     "token refreshed",
+    "token revoked under a live connection",
+    "tokens revoked",
+    "told later that a message is committed",
     "torn write found at recovery",
     "unfinished user after restart",
     "wall clock leapt and stays",
@@ -162,6 +175,9 @@ pub struct Simulation {
     coverage: Coverage,
     healing: bool,
     next_text: u64,
+    /// Logins that the audit log knows of, and welcomes, of each user.
+    audited: BTreeMap<UserId, u64>,
+    welcomed: BTreeMap<UserId, u64>,
     trace: Option<String>,
 }
 
@@ -208,6 +224,8 @@ impl Simulation {
             coverage: Coverage::default(),
             healing: false,
             next_text: 0,
+            audited: BTreeMap::new(),
+            welcomed: BTreeMap::new(),
             trace: traced.then(String::new),
         }
     }
@@ -244,6 +262,9 @@ impl Simulation {
             let logs = self.machine.logs();
             let times = (wall_at(0, BOOTED_MS), wall_at(self.now.monotonic_ms, BOOTED_MS));
             self.oracle.check_times(&logs, times);
+            if let Some(wrong) = self.machine.misplaced() {
+                self.oracle.fail(|| wrong);
+            }
             self.oracle.at_the_end(&logs, &everybody);
         }
         match self.oracle.failure.take() {
@@ -330,7 +351,14 @@ impl Simulation {
             Happening::Prepared { life: l, segment } if l == life => self.on_prepared(segment),
             Happening::Ingest { life: l } if l == life => self.on_ingest(),
             Happening::Advanced { life: l, core, lane } if l == life => self.on_advanced(core, lane),
-            Happening::Retry { life: l, core } if l == life => self.on_retry(core),
+            Happening::Turn { life: l, core } if l == life => self.on_turn(core),
+            Happening::Moved { life: l, core, conn, home, ticket } if l == life => {
+                self.on_moved(core, conn, home, ticket);
+            }
+            Happening::Arrived { life: l, core, from, ticket, slot } if l == life => {
+                self.act(core, |core, _| core.arrived(from, ticket, slot));
+            }
+            Happening::Stopped { life: l } if l == life => self.on_stopped(),
             Happening::Answer { life: l, core, id, query } if l == life => self.on_answer(core, id, &query),
             Happening::Drain(link) => self.on_drain(link),
             Happening::ToServer(link) => self.on_to_server(link),
@@ -371,7 +399,7 @@ impl Simulation {
             self.start_machine();
         }
         self.machine.heal();
-        self.begin_write();
+        self.end_turn(0);
         for app in 0..self.apps.len() {
             self.apps[app].stalled_until_ms = 0;
             self.apps[app].parted_until_ms = 0;

@@ -3,10 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use server::{
-    handshake::{Handshake, Step},
-    shard::{ConnId, Connected, Grant, Input},
-};
+use server::shard::ConnId;
 
 use super::{Happening, Simulation, faults::Fault};
 
@@ -17,15 +14,42 @@ pub(super) struct LinkId(u64);
 /// The server's end.
 #[derive(Debug)]
 pub(super) enum ServerEnd {
-    /// Not accepted yet, or gone.
+    /// Not accepted yet.
     None,
-    Greeting(Handshake),
+    /// It has not been let in.
+    Greeting {
+        core: usize,
+        conn: ConnId,
+    },
+    /// It goes to its home core: its descriptor has not left.
+    Moving {
+        core: usize,
+        conn: ConnId,
+    },
+    /// Its descriptor is with its home core, which does not know who it is.
+    Arriving,
     Serving {
         core: usize,
         conn: ConnId,
     },
-    /// The shard has closed; what is queued is still sent.
-    Closing,
+    /// The core has closed; what is queued is still sent.
+    Closing {
+        core: usize,
+        conn: ConnId,
+    },
+}
+
+impl ServerEnd {
+    /// Which core has it, in which place.
+    pub(super) const fn place(&self) -> Option<(usize, ConnId)> {
+        match *self {
+            Self::None | Self::Arriving => None,
+            Self::Greeting { core, conn }
+            | Self::Moving { core, conn }
+            | Self::Serving { core, conn }
+            | Self::Closing { core, conn } => Some((core, conn)),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -38,6 +62,10 @@ pub(super) struct Link {
     pub(super) outbox: VecDeque<u8>,
     pub(super) is_draining: bool,
     is_paused: bool,
+    /// The server receives: before a connection is let in it does so piece by piece.
+    pub(super) is_read: bool,
+    /// When the newest token that its app has given here was made, by the number of happenings.
+    pub(super) token_at: u64,
     to_server: VecDeque<Vec<u8>>,
     to_client: VecDeque<Vec<u8>>,
     /// Deliveries in each direction keep their order.
@@ -85,6 +113,8 @@ impl Simulation {
                 outbox: VecDeque::new(),
                 is_draining: false,
                 is_paused: false,
+                is_read: false,
+                token_at: self.apps[app].token_at,
                 to_server: VecDeque::new(),
                 to_client: VecDeque::new(),
                 server_at_ms: at,
@@ -103,16 +133,15 @@ impl Simulation {
         if let Some(ms) = self.parted_ms(app) {
             return self.schedule(ms, Happening::Opened(id));
         }
-        let Some(link) = self.links.get(id) else { return };
         if !is_up {
             self.links.remove(id);
             return self.app_lost(app, id);
         }
-        link.server = ServerEnd::Greeting(Handshake::new());
         if !self.healing && self.rng.chance(30) {
             let life = self.rng.within(1, 3_000);
             self.schedule(life, Happening::Cut(id));
         }
+        self.accept(id);
         self.app_connected(app, id);
     }
 
@@ -143,41 +172,31 @@ impl Simulation {
             return self.schedule(ms, Happening::ToServer(id));
         }
         let Some(link) = self.links.get(id) else { return };
-        if link.is_paused || self.machine.is_stalled() {
+        let is_read = match link.server {
+            ServerEnd::None | ServerEnd::Closing { .. } => true,
+            ServerEnd::Moving { .. } | ServerEnd::Arriving => false,
+            ServerEnd::Greeting { core, .. } => link.is_read && !self.machine.is_stalled(core),
+            ServerEnd::Serving { core, .. } => link.is_read && !link.is_paused && !self.machine.is_stalled(core),
+        };
+        if !is_read {
             // Left in the kernel until the server reads again.
             return self.schedule(1, Happening::ToServer(id));
         }
         let Some(link) = self.links.get(id) else { return };
         let Some(bytes) = link.to_server.pop_front() else { return };
-        match &mut link.server {
-            ServerEnd::None | ServerEnd::Closing => {}
+        match link.server {
             ServerEnd::Serving { core, conn } => {
-                let (core, conn) = (*core, *conn);
-                self.feed(core, Input::Bytes { conn, bytes: &bytes });
+                self.act(core, |core, now| core.bytes(now, conn, &bytes));
             }
-            ServerEnd::Greeting(handshake) => match handshake.bytes(&bytes, &self.machine.keys, self.now.wall) {
-                Step::More => {}
-                Step::Refuse { bytes, .. } => {
-                    link.outbox.extend(bytes);
-                    link.server = ServerEnd::Closing;
-                    self.drain_soon(id);
-                }
-                Step::Ready { claims, device, version, resume, rest } => {
-                    let (user, grant) = (claims.user, Grant { expires: claims.expires, issued: claims.issued });
-                    let (core, conn) = self.machine.admit(user, id);
-                    let Some(link) = self.links.get(id) else { return };
-                    link.server = ServerEnd::Serving { core, conn };
-                    self.reached_resume(resume);
-                    self.feed(core, Input::Connected(Connected { conn, user, device, version, resume, grant }));
-                    if !rest.is_empty() {
-                        self.feed(core, Input::Bytes { conn, bytes: &rest });
-                    }
-                }
-            },
+            ServerEnd::Greeting { core, conn } => {
+                link.is_read = false;
+                self.greeted(core, conn, &bytes);
+            }
+            ServerEnd::None | ServerEnd::Moving { .. } | ServerEnd::Arriving | ServerEnd::Closing { .. } => {}
         }
     }
 
-    fn reached_resume(&mut self, resume: proto_spec::Resume) {
+    pub(super) fn reached_resume(&mut self, resume: proto_spec::Resume) {
         if let proto_spec::Resume::After(seq) = resume
             && seq.0 > 0
         {
@@ -223,7 +242,7 @@ impl Simulation {
         };
         self.schedule(in_ms, Happening::ToClient(id));
         if let Some((core, conn)) = serving {
-            self.feed(core, Input::Sent { conn, bytes: cut });
+            self.act(core, |core, now| core.sent(now, conn, cut));
         }
         self.drain_soon(id);
     }
@@ -231,10 +250,14 @@ impl Simulation {
     /// A link that the server closes ends when the last byte has arrived.
     fn close_if_done(&mut self, id: LinkId) {
         let Some(link) = self.links.get(id) else { return };
-        if matches!(link.server, ServerEnd::Closing) && link.outbox.is_empty() && link.to_client.is_empty() {
+        if let ServerEnd::Closing { core, conn } = link.server
+            && link.outbox.is_empty()
+            && link.to_client.is_empty()
+        {
             let app = link.app;
             let is_known = link.is_known;
             self.links.remove(id);
+            self.close_place(core, conn);
             if is_known {
                 self.app_lost(app, id);
             }
@@ -262,10 +285,12 @@ impl Simulation {
         }
     }
 
-    /// The shard has closed the connection.
+    /// The core has closed the connection.
     pub(super) fn server_closes(&mut self, id: LinkId) {
-        if let Some(link) = self.links.get(id) {
-            link.server = ServerEnd::Closing;
+        if let Some(link) = self.links.get(id)
+            && let Some((core, conn)) = link.server.place()
+        {
+            link.server = ServerEnd::Closing { core, conn };
             self.drain_soon(id);
         }
     }
@@ -295,9 +320,15 @@ impl Simulation {
         if !link.to_client.is_empty() || !link.outbox.is_empty() {
             self.reached("connection cut with bytes on their way to the client");
         }
-        if let ServerEnd::Serving { core, conn } = link.server {
-            self.machine.forget_conn(core, conn);
-            self.feed(core, Input::Disconnected { conn });
+        match link.server {
+            ServerEnd::Serving { core, conn } => self.depart(core, conn),
+            ServerEnd::Greeting { core, conn } => {
+                self.act(core, |core, now| core.gone(now, conn));
+                self.close_place(core, conn);
+            }
+            ServerEnd::Closing { core, conn } => self.close_place(core, conn),
+            // Nobody reads from it: it is found out where it goes.
+            ServerEnd::Moving { .. } | ServerEnd::Arriving | ServerEnd::None => {}
         }
         if link.is_known {
             self.app_lost(link.app, id);
@@ -324,7 +355,8 @@ impl Simulation {
         if is_lost {
             // The shard counts it as queued: it is taken by nobody, so tell the shard that it was.
             if let ServerEnd::Serving { core, conn } = link.server {
-                self.feed(core, Input::Sent { conn, bytes: bytes.len() });
+                let taken = bytes.len();
+                self.act(core, |core, now| core.sent(now, conn, taken));
             }
             return;
         }

@@ -1,11 +1,12 @@
-//! The node: production shards on simulated cores, the production journal on files of a temporary folder, and a store in
-//! memory. A crash forgets everything but what was synced, a random part of the write that was in flight, and the store. The
-//! store is an engine or, for other seeds, a database, whose commits are in flight while time passes and end in every way.
+//! The node: production cores, the production journal on files of a temporary folder, and a store in memory. A crash forgets
+//! everything but what was synced, a random part of the write that was in flight, and the store. The store is an engine or, for
+//! other seeds, a database, whose commits are in flight while time passes and end in every way.
 //!
-//! Here: the machine, its lives, the turns of its shards, and mail between cores. Writes and syncs are `journal`'s, ingestion and
-//! queries `store`'s, what is special about a database `database`'s; `frames` looks at what leaves.
+//! Here: the machine, its lives, and mail between cores. What cores order about connections is `door`'s, writes and syncs are
+//! `journal`'s, ingestion and queries `store`'s, what is special about a database `database`'s; `frames` looks at what leaves.
 
 mod database;
+mod door;
 mod frames;
 mod journal;
 mod store;
@@ -14,21 +15,21 @@ use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     fs::File,
     path::Path,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
-use proto_spec::{Entry, Event, Seq, TimestampMs, UserId};
+use proto_spec::{Entry, Seq, TimestampMs, UserId};
 use server::{
     auth::{self, Keys, SigningKey},
+    capacity::Capacity,
     committer::{Committer, Duty, News, OnStoreOutage},
-    directory::Directory,
+    core::{Common, Core, CoreConfig, CoreMessage, OriginLimits},
+    counters::Counters,
     lanes::{Lanes, Work},
-    limits::{TICK_MS, UNCOMMITTED_BYTES_MAX},
-    shard::{
-        Admission, Close, ConnId, Effects, Envelope, Grant, Input, Limits, Presence, Promise, ReadState, Refresh,
-        Settings, Shard, StoreState,
-    },
+    limits::{MAILBOX_MESSAGES_MAX, STOP_MS, TICK_MS, UNCOMMITTED_BYTES_MAX},
+    revocation::{Change, Revocations, Subject},
+    shard::{Admission, ConnId, Limits, Now, Promise, ReadState, Settings, StoreState},
     timekeeper::Timekeeper,
     topology::{CoreId, Topology},
 };
@@ -44,8 +45,14 @@ use crate::rng::Rng;
 const JOURNAL: JournalConfig =
     JournalConfig { segment_bytes: 640 * 1024, journal_bytes_max: 5 * 640 * 1024, reserve_bytes: 64 * 1024 };
 
-/// Messages that fit a mailbox. Small, so that it is full sometimes.
-const MAILBOX_MAX: usize = 6;
+/// Messages that fit a mailbox in some lives. Small, so that it is full sometimes.
+const MAILBOX_SMALL: usize = 6;
+
+/// Reads that the store has under way for a core. Small, so that some wait.
+const READS_MAX: usize = 3;
+
+/// For hellos; not short, since bytes come in any cut.
+const HANDSHAKE_TIMEOUT_MS: u64 = 4_000;
 
 /// Short, so that segments are ingested often.
 const SEAL_AFTER_MS: u64 = 1_500;
@@ -67,42 +74,36 @@ const TOKEN_TTL: Duration = Duration::from_secs(8);
 
 const _: () = assert!(JOURNAL.reserve_bytes < UNCOMMITTED_BYTES_MAX as u64);
 
-/// What cores tell each other.
-#[derive(Debug)]
-enum Mail {
-    Envelope(Envelope),
-    Batch(LaneId, BatchId, Vec<u8>),
-    Stored(LaneId, BatchId),
-    Away(CoreId, bool),
-    News(News),
-    Unfinished(UserId),
-}
-
 /// What a crash forgets.
 struct Life {
-    shards: Vec<Shard>,
-    directory: Directory,
+    cores: Vec<Core>,
+    common: Arc<Common>,
     topology: Topology,
-    committer: Committer,
     files: HashMap<SegmentNumber, File>,
     in_flight: Option<Write>,
     /// Records of batches that are not durable, those of a lane in order.
     undecided: VecDeque<(LaneId, BatchId, Vec<Record>)>,
-    /// Of each core, where acknowledgements wait for a database.
-    lanes: Option<Vec<Lanes>>,
-    /// What each core has told of its lanes.
-    lanes_away: Vec<bool>,
     /// On their way into the database.
     commits: BTreeMap<LaneId, Work>,
-    mailboxes: Vec<VecDeque<Mail>>,
-    /// What a core could not put into a full mailbox, for each core.
-    backlogs: Vec<VecDeque<(usize, Mail)>>,
+    mailboxes: Vec<VecDeque<CoreMessage>>,
+    mailbox_max: usize,
+    /// Reads that the store has under way for each core.
+    reads: Vec<usize>,
+    /// By core and place in its table.
     links: BTreeMap<(usize, ConnId), LinkId>,
+    /// Descriptors that have come from another core, by core and place, before anybody said who it is.
+    arrived: BTreeMap<(usize, u32), LinkId>,
     duties: VecDeque<Duty>,
     ingest_failures: u32,
     /// For each core whether it knows that the store is away.
     told_away: Vec<bool>,
-    next_slot: u32,
+    /// A core that takes no mail, until then.
+    hangs: Option<(usize, u64)>,
+    /// For each core whether it has a turn soon in which nothing else happens.
+    has_turn: Vec<bool>,
+    next_generation: u32,
+    /// What the operator has revoked, as far as the user's core has been told.
+    revoked: BTreeMap<UserId, u64>,
     counted: (u64, u64, u64),
 }
 
@@ -115,10 +116,17 @@ pub(super) struct Machine {
     promise: Promise,
     store: Arc<MemoryStore>,
     fence: Fence,
+    /// What the operator has revoked and not lifted, and by whose number of happenings that was.
+    revocations: Revocations,
+    revoked: BTreeMap<UserId, u64>,
     alive: Option<Life>,
     /// The disk is full until then; the store is away until then.
     disk_full_until_ms: u64,
     store_away_until_ms: u64,
+    /// When the stop that is under way was asked for.
+    stopping_since_ms: Option<u64>,
+    /// Nobody can read what a row of this user says until then.
+    unreadable: Option<(UserId, u64)>,
     chaos: bool,
     /// The store as it was some time ago, for a deliberate fault.
     stale: Option<Arc<MemoryStore>>,
@@ -144,9 +152,13 @@ impl Machine {
             promise,
             store: Arc::new(store),
             fence: Fence::default(),
+            revocations: Revocations::default(),
+            revoked: BTreeMap::new(),
             alive: None,
             disk_full_until_ms: 0,
             store_away_until_ms: 0,
+            stopping_since_ms: None,
+            unreadable: None,
             chaos: rng.chance(85),
             stale: None,
         }
@@ -161,18 +173,31 @@ impl Machine {
     }
 
     pub(super) fn is_broken(&self) -> bool {
-        self.alive.as_ref().is_some_and(|life| life.committer.failure().is_some())
+        self.alive.as_ref().is_some_and(|life| life.journal().failure().is_some())
     }
 
     pub(super) fn heal(&mut self) {
         self.chaos = false;
         self.disk_full_until_ms = 0;
         self.store_away_until_ms = 0;
+        self.unreadable = None;
+        // Where the clock went back, new tokens would be void for as long.
+        for (subject, _) in std::mem::take(&mut self.revocations).iter() {
+            if let Some(life) = &mut self.alive {
+                life.common.revocations.write().apply(Change::Lift(subject));
+                life.revoked.clear();
+            }
+        }
+        self.revoked.clear();
     }
 
-    /// A core is behind with its mail: clients are not read from.
-    pub(super) fn is_stalled(&self) -> bool {
-        self.alive.as_ref().is_some_and(|life| life.backlogs.iter().any(|backlog| !backlog.is_empty()))
+    /// Others are behind: this core reads from no client.
+    pub(super) fn is_stalled(&self, core: usize) -> bool {
+        self.alive.as_ref().is_some_and(|life| life.cores[core].is_stalled())
+    }
+
+    pub(super) const fn is_stopping(&self) -> bool {
+        self.stopping_since_ms.is_some()
     }
 
     pub(super) fn has_parked(&self) -> bool {
@@ -182,11 +207,13 @@ impl Machine {
     /// Nothing is on its way to the disk or between cores.
     pub(super) fn is_quiet(&self) -> bool {
         let Some(life) = &self.alive else { return false };
-        life.committer.is_idle()
-            && life.lanes.iter().flatten().all(|lanes| lanes.waiting().0 == 0)
+        let journal = life.journal();
+        journal.is_idle()
+            && journal.admission() == Admission::Open
+            && !self.is_stopping()
+            && life.commits.is_empty()
+            && life.cores.iter().all(|core| core.shard_counters().uncommitted_bytes == 0 && !core.is_stalled())
             && life.mailboxes.iter().all(VecDeque::is_empty)
-            && life.backlogs.iter().all(VecDeque::is_empty)
-            && life.committer.admission() == Admission::Open
     }
 
     fn stored_log(&self, user: UserId) -> Vec<Entry> {
@@ -225,22 +252,29 @@ impl Machine {
         logs
     }
 
-    /// A place in the table of the user's core.
-    pub(super) fn admit(&mut self, user: UserId, link: LinkId) -> (usize, ConnId) {
-        let life = self.alive.as_mut().expect("links are cut when the node dies");
-        let core = usize::from(life.topology.home_of(user).0);
-        // The lowest slot that is free, as descriptors are given.
-        let slot = (0..).find(|slot| !life.links.keys().any(|(c, conn)| *c == core && conn.slot == *slot));
-        life.next_slot += 1;
-        let conn = ConnId { slot: slot.expect("slots do not end"), generation: life.next_slot };
-        life.links.insert((core, conn), link);
-        (core, conn)
+    /// What is wrong with the places of connections, when nothing happens any more.
+    pub(super) fn misplaced(&self) -> Option<String> {
+        let life = self.alive.as_ref()?;
+        let (counted, there) = (life.common.connections.load(Ordering::Relaxed), life.links.len() as u64);
+        let nowhere = life.arrived.len();
+        let is_wrong = counted != there || nowhere > 0;
+        is_wrong
+            .then(|| format!("{counted} places count as taken, {there} are, and {nowhere} descriptors are nobody's"))
     }
 
-    pub(super) fn forget_conn(&mut self, core: usize, conn: ConnId) {
-        if let Some(life) = &mut self.alive {
-            life.links.remove(&(core, conn));
-        }
+    /// How many cores there are.
+    pub(super) fn cores(&self) -> u64 {
+        self.alive.as_ref().map_or(1, |life| life.cores.len() as u64)
+    }
+}
+
+impl Life {
+    fn journal(&self) -> &Committer {
+        self.cores[0].journal().expect("core 0 has the journal")
+    }
+
+    fn journal_mut(&mut self) -> &mut Committer {
+        self.cores[0].journal_mut().expect("core 0 has the journal")
     }
 }
 
@@ -302,38 +336,53 @@ impl Simulation {
             files.insert(segment, file);
             committer.prepared(segment, salt);
         }
+        let counters = Arc::new(Counters::new(cores));
+        let capacity = Capacity::new(1_000, cores, 20_000).expect("there is room for all");
+        let (revocations, origins) = (self.machine.revocations.clone(), OriginLimits::default());
+        let common = Common::new(topology, counters, revocations, origins, capacity, HANDSHAKE_TIMEOUT_MS);
+        let common = Arc::new(common);
         let settings = Settings { promise, ..SETTINGS };
-        let lanes_of = |core| Lanes::new(topology.lanes_of(CoreId(core)), SLOW_AFTER_MS);
+        let mut journal = Some(committer);
+        let core = |id| {
+            let lanes = (promise == Promise::Store).then(|| Lanes::new(topology.lanes_of(id), SLOW_AFTER_MS));
+            // Core 0 comes first and takes the journal.
+            let (journal, is_database, queries_kept_max) = (journal.take(), promise != Promise::Disk, 0);
+            let config = CoreConfig { id, settings, journal, lanes, is_database, queries_kept_max };
+            Core::new(config, Arc::clone(&common))
+        };
         self.machine.alive = Some(Life {
-            shards: (0..cores).map(|core| Shard::new(CoreId(core), topology, settings)).collect(),
-            directory: Directory::default(),
+            cores: (0..cores).map(CoreId).map(core).collect(),
+            common,
             topology,
-            committer,
             files,
             in_flight: None,
             undecided: VecDeque::new(),
-            lanes: (promise == Promise::Store).then(|| (0..cores).map(lanes_of).collect()),
-            lanes_away: vec![false; cores.into()],
             commits: BTreeMap::new(),
             mailboxes: (0..cores).map(|_| VecDeque::new()).collect(),
-            backlogs: (0..cores).map(|_| VecDeque::new()).collect(),
+            mailbox_max: if self.rng.chance(70) { MAILBOX_SMALL } else { MAILBOX_MESSAGES_MAX },
+            reads: vec![0; cores.into()],
             links: BTreeMap::new(),
+            arrived: BTreeMap::new(),
             duties: VecDeque::new(),
             ingest_failures: 0,
             told_away: vec![false; cores.into()],
-            next_slot: 0,
+            hangs: None,
+            has_turn: vec![false; cores.into()],
+            next_generation: 0,
+            revoked: self.machine.revoked.clone(),
             counted: (0, 0, 0),
         });
+        self.machine.stopping_since_ms = None;
         let logs = self.machine.logs();
         self.oracle.restarted(&logs);
         let unfinished = block_on(storage::unfinished(&*self.machine.store, None, 1_000)).expect("reads work now");
         for user in unfinished {
             self.reached("unfinished user after restart");
-            self.mail(0, usize::from(topology.home_of(user).0), Mail::Unfinished(user));
+            self.put(usize::from(topology.home_of(user).0), CoreMessage::Unfinished(user));
         }
         let life = self.machine.life;
         self.schedule(TICK_MS, Happening::Tick { life });
-        self.begin_write();
+        self.end_turn(0);
     }
 
     pub(super) fn crash(&mut self) {
@@ -350,7 +399,13 @@ impl Simulation {
                 advanced.expect("the lane is where its commit goes on from");
             }
         }
+        self.die();
+    }
+
+    /// Nothing is left of the life that has ended; the next one begins later.
+    fn die(&mut self) {
         self.machine.life += 1;
+        self.machine.stopping_since_ms = None;
         self.cut_all();
         if self.rng.chance(20) {
             self.reached("wall clock went back");
@@ -360,45 +415,86 @@ impl Simulation {
         self.schedule(away, Happening::Start);
     }
 
-    // ---- shards
+    // ---- an orderly stop
 
-    /// One input to one shard, as a turn of its own.
-    pub(super) fn feed(&mut self, core: usize, input: Input<'_>) {
-        let now = self.now;
-        let Some(life) = &mut self.machine.alive else { return };
-        let mut effects = Effects::default();
-        life.shards[core].handle(now, input, &life.directory, &mut effects);
-        life.shards[core].end_turn(now, &life.directory, &mut effects);
-        self.carry_out(core, effects);
+    /// The operator stops the node.
+    pub(super) fn stop_machine(&mut self) {
+        if !self.machine.is_up() || self.machine.is_stopping() {
+            return;
+        }
+        self.note(|| "STOP".to_owned());
+        self.machine.stopping_since_ms = Some(self.now.monotonic_ms);
+        for core in 0..self.machine.cores() as usize {
+            self.act(core, |core, now| core.stop(now));
+        }
+        let life = self.machine.life;
+        self.schedule(1, Happening::Stopped { life });
     }
 
-    fn carry_out(&mut self, core: usize, mut effects: Effects) {
-        let this = CoreId(core as u16);
+    /// Looks whether the stop is over.
+    pub(super) fn on_stopped(&mut self) {
+        let now = self.now;
+        let Some(since_ms) = self.machine.stopping_since_ms else { return };
+        let Some(life) = &mut self.machine.alive else { return };
+        // Every core looks, since each tells the others; the last one knows.
+        let mut are_over = true;
+        for (index, core) in life.cores.iter_mut().enumerate() {
+            let is_rim_quiet = !life.links.keys().any(|(at, _)| *at == index);
+            are_over &= core.is_over(now, is_rim_quiet);
+        }
+        let is_hasty = self.fault == Some(Fault::StopWithoutMail)
+            && life.cores.iter().all(|core| core.shard_counters().sessions == 0);
+        if !are_over && !is_hasty {
+            let number = self.machine.life;
+            // A turn of each, so that what the stop waits for goes on.
+            for core in 0..self.machine.cores() as usize {
+                self.end_turn(core);
+            }
+            return self.schedule(5, Happening::Stopped { life: number });
+        }
+        let is_late = now.monotonic_ms >= since_ms + STOP_MS;
+        let has_failed = life.journal().failure().is_some();
+        let waiting = life.undecided.len();
+        let open = life.common.connections.load(Ordering::Relaxed);
+        if is_late {
+            self.note(|| "stopped without being drained".to_owned());
+        } else {
+            self.reached("stopped in order");
+        }
+        if !is_late && !has_failed && waiting > 0 {
+            self.oracle.fail(|| format!("the node stops in order, and {waiting} batches are not durable"));
+        }
+        if !is_late && open > 0 {
+            self.oracle.fail(|| format!("the node stops in order, and {open} connections have a place still"));
+        }
+        self.machine.alive = None;
+        self.die();
+    }
+
+    // ---- cores
+
+    /// Something happens to a core, and it carries out its turn.
+    pub(super) fn act<T>(&mut self, core: usize, happens: impl FnOnce(&mut Core, Now) -> T) -> Option<T> {
+        let now = self.now;
+        let life = self.machine.alive.as_mut()?;
+        let done = happens(&mut life.cores[core], now);
+        self.end_turn(core);
+        Some(done)
+    }
+
+    /// The rest of a core's turn: what it orders, what its shard asks for, and what it has for others.
+    pub(super) fn end_turn(&mut self, core: usize) {
+        self.obey(core);
+        if core == 0 {
+            self.hear_journal();
+        }
+        let now = self.now;
+        let Some(life) = &mut self.machine.alive else { return };
+        life.cores[core].take_news(now);
+        let mut effects = life.cores[core].end_turn(now);
         for (lane, id, batch) in effects.batches() {
-            let bytes = self.tamper_with_batch(batch.bytes().to_vec());
-            let records: Result<Vec<Record>, _> = storage::records(&bytes).collect();
-            let Some(life) = &mut self.machine.alive else { return };
+            let records: Result<Vec<Record>, _> = storage::records(batch.bytes()).collect();
             life.undecided.push_back((lane, id, records.expect("a shard's own batch can be read")));
-            if let Some(lanes) = &mut life.lanes {
-                lanes[core].push(self.now.monotonic_ms, lane, id, bytes.clone());
-            }
-            self.mail(core, 0, Mail::Batch(lane, id, bytes));
-        }
-        self.begin_commits(core);
-        for (user, presence) in effects.presence.drain(..) {
-            let Some(life) = &mut self.machine.alive else { return };
-            match presence {
-                Presence::Online => life.directory.insert(user, this),
-                Presence::Offline => life.directory.remove(user),
-            }
-        }
-        for (home, envelope) in effects.envelopes.drain(..) {
-            self.mail(core, usize::from(home.0), Mail::Envelope(envelope));
-        }
-        for (id, query) in effects.queries.drain(..) {
-            let delay = if self.rng.chance(5) { self.rng.within(0, 200) } else { self.rng.within(0, 5) };
-            let life = self.machine.life;
-            self.schedule(delay, Happening::Answer { life, core: this, id, query });
         }
         for (conn, range) in effects.sends.drain(..) {
             let Some(life) = &mut self.machine.alive else { return };
@@ -413,49 +509,30 @@ impl Simulation {
                 self.set_paused(link, state == ReadState::Paused);
             }
         }
-        for Close { conn, .. } in effects.closes.drain(..) {
+        for close in effects.closes.drain(..) {
             let Some(life) = &mut self.machine.alive else { return };
-            if let Some(link) = life.links.remove(&(core, conn)) {
+            if let Some(link) = life.links.get(&(core, close.conn)).copied() {
                 self.server_closes(link);
             }
         }
-        for Refresh { conn, user, device, token } in effects.refreshes.drain(..) {
-            match self.machine.keys.verify_for(&token, user, device, self.now.wall) {
-                Ok(claims) => {
-                    self.reached("token refreshed");
-                    let grant = Grant { expires: claims.expires, issued: claims.issued };
-                    self.feed(core, Input::Refreshed { conn, grant });
-                }
-                Err(error) => self.oracle.fail(|| format!("user {user}: a new token was refused: {error}")),
-            }
+        let Some(life) = &mut self.machine.alive else { return };
+        life.cores[core].recycle(effects);
+        self.obey(core);
+        self.begin_commits(core);
+        if core == 0 {
+            self.begin_write();
         }
+        self.ask(core);
+        self.send_mail(core);
+        self.turn_soon(core);
         self.count_shards();
-    }
-
-    /// Deliberate faults in what a shard writes.
-    fn tamper_with_batch(&mut self, bytes: Vec<u8>) -> Vec<u8> {
-        if self.fault != Some(Fault::CursorTooFar) {
-            return bytes;
-        }
-        let mut batch = storage::Batch::default();
-        for record in storage::records(&bytes) {
-            let mut record = record.expect("a shard's own batch can be read");
-            if let Record::Cursor { seq, .. } = &mut record {
-                *seq = seq.next();
-            }
-            if let Record::Append { entry, .. } = &record {
-                debug_assert!(!matches!(entry.event, Event::Unknown { .. }));
-            }
-            batch.push(&record);
-        }
-        batch.bytes().to_vec()
     }
 
     fn count_shards(&mut self) {
         let Some(life) = &mut self.machine.alive else { return };
         let (mut repeated, mut behind, mut duplicates) = (0, 0, 0);
-        for shard in &life.shards {
-            let counters = shard.counters();
+        for core in &life.cores {
+            let counters = core.shard_counters();
             repeated += counters.repeated;
             behind += counters.fell_behind;
             duplicates += counters.duplicates;
@@ -474,67 +551,110 @@ impl Simulation {
     pub(super) fn on_tick(&mut self) {
         let life = self.machine.life;
         self.schedule(TICK_MS, Happening::Tick { life });
-        for core in 0..self.machine.alive.as_ref().map_or(0, |life| life.shards.len()) {
-            self.feed(core, Input::Tick);
+        for core in 0..self.machine.cores() as usize {
+            self.act(core, |core, now| core.tick(now));
         }
-        let now_ms = self.now.monotonic_ms;
-        if let Some(life) = &mut self.machine.alive {
-            life.committer.seal_if_old(now_ms);
-        }
-        self.look_at_lanes();
-        self.take_duties();
         if self.machine.chaos && self.rng.chance(1) {
             let until = self.now.monotonic_ms + self.rng.within(50, 1_500);
-            if self.rng.chance(50) {
-                self.machine.disk_full_until_ms = until;
-            } else {
-                let long = if self.rng.chance(30) { 3_000 } else { 0 };
-                self.machine.store_away_until_ms = until + long;
+            match self.rng.within(0, 3) {
+                0..2 => self.machine.disk_full_until_ms = until,
+                2 => {
+                    let long = if self.rng.chance(30) { 3_000 } else { 0 };
+                    self.machine.store_away_until_ms = until + long;
+                }
+                _ => {
+                    let user = self.apps[self.rng.within(0, self.apps.len() as u64 - 1) as usize].key.0;
+                    self.machine.unreadable = Some((user, until));
+                }
             }
         }
-        if self.machine.chaos && !self.healing && self.rng.next().is_multiple_of(500) {
-            self.leap();
+        if self.machine.chaos && !self.healing {
+            match self.rng.next() % 1_000 {
+                0..2 => self.leap(),
+                2..4 => self.revoke_somebody(),
+                4 => self.stop_machine(),
+                5..8 => {
+                    let (core, ms) = (self.rng.within(0, self.machine.cores() - 1), self.rng.within(200, 2_000));
+                    let until_ms = self.now.monotonic_ms + ms;
+                    if let Some(life) = &mut self.machine.alive {
+                        life.hangs = Some((core as usize, until_ms));
+                        self.reached("core takes no mail for a while");
+                    }
+                }
+                _ => {}
+            }
         }
-        self.pass_news();
-        self.begin_write();
+    }
+
+    // ---- the operator
+
+    /// The operator revokes what tokens somebody has.
+    fn revoke_somebody(&mut self) {
+        let user = self.apps[self.rng.within(0, self.apps.len() as u64 - 1) as usize].key.0;
+        self.reached("tokens revoked");
+        let Some(life) = &self.machine.alive else { return };
+        let change = Change::Revoke(Subject { user, device: None }, self.now.wall);
+        let home = usize::from(life.topology.home_of(user).0);
+        if self.fault != Some(Fault::RevokeWithoutTable) {
+            // The command has made it durable.
+            self.machine.revocations.apply(change);
+            life.common.revocations.write().apply(change);
+        }
+        self.machine.revoked.insert(user, self.next_happening);
+        let Change::Revoke(subject, moment) = change else { return };
+        self.put(home, CoreMessage::Revoked(subject, moment));
     }
 
     // ---- mail between cores
 
-    fn mail(&mut self, from: usize, to: usize, mail: Mail) {
-        if self.machine.alive.is_none() {
-            return;
-        }
-        // Core 0 has the journal: its own batches need no mail.
-        if from == to
-            && let Mail::Batch(lane, id, bytes) = mail
-        {
-            return self.journal(lane, id, &bytes);
-        }
+    /// A core's mail goes as far as there is room.
+    fn send_mail(&mut self, core: usize) {
         let Some(life) = &mut self.machine.alive else { return };
-        let is_full = life.mailboxes[to].len() >= MAILBOX_MAX || !life.backlogs[from].is_empty();
-        if is_full {
-            life.backlogs[from].push_back((to, mail));
-            self.reached("mailbox full");
-            if self.fault == Some(Fault::DropOnFullMailbox)
-                && let Some(life) = &mut self.machine.alive
-                && matches!(life.backlogs[from].back(), Some((_, Mail::Envelope(_))))
-            {
-                life.backlogs[from].pop_back();
-            }
-            return;
+        let (mailboxes, mailbox_max) = (&mut life.mailboxes, life.mailbox_max);
+        let mail = life.cores[core].mail();
+        let (mut put, fault, rng) = (Vec::new(), self.fault, &mut self.rng);
+        if fault == Some(Fault::EnvelopeBeforeBatch) {
+            let mut all = Vec::new();
+            mail.flush(|item| {
+                all.push(item);
+                Ok(())
+            });
+            all.sort_by_key(|(_, message)| matches!(message, CoreMessage::Batch { .. }));
+            all.into_iter().for_each(|item| mail.push(item));
         }
-        self.put(to, mail);
+        let kept = mail.flush(|(to, message)| {
+            let to = usize::from(to.0);
+            let is_envelope = matches!(message, CoreMessage::Envelope(_));
+            if mailboxes[to].len() >= mailbox_max {
+                if fault == Some(Fault::DropOnFullMailbox) && is_envelope {
+                    return Ok(());
+                }
+                return Err((CoreId(to as u16), message));
+            }
+            mailboxes[to].push_back(message);
+            let len = mailboxes[to].len();
+            if fault == Some(Fault::ReorderMailbox) && is_envelope && len >= 2 && rng.chance(20) {
+                mailboxes[to].swap(len - 1, len - 2);
+            }
+            put.push(to);
+            Ok(())
+        });
+        for to in put {
+            self.deliver_soon(to);
+        }
+        if kept > 0 {
+            self.reached("mailbox full");
+        }
     }
 
-    fn put(&mut self, to: usize, mail: Mail) {
-        let is_swapped = matches!(mail, Mail::Envelope(_)) && self.strikes(Fault::ReorderMailbox, 20);
+    /// A thread puts a message, and waits for room if it has to.
+    pub(super) fn put(&mut self, to: usize, message: CoreMessage) {
         let Some(life) = &mut self.machine.alive else { return };
-        life.mailboxes[to].push_back(mail);
-        let len = life.mailboxes[to].len();
-        if is_swapped && len >= 2 {
-            life.mailboxes[to].swap(len - 1, len - 2);
-        }
+        life.mailboxes[to].push_back(message);
+        self.deliver_soon(to);
+    }
+
+    fn deliver_soon(&mut self, to: usize) {
         let delay = self.rng.within(0, 3);
         let life = self.machine.life;
         self.schedule(delay, Happening::Mail { life, core: to });
@@ -542,47 +662,32 @@ impl Simulation {
 
     pub(super) fn on_mail(&mut self, core: usize) {
         let Some(life) = &mut self.machine.alive else { return };
-        let Some(mail) = life.mailboxes[core].pop_front() else { return };
-        match mail {
-            Mail::Envelope(envelope) => self.feed(core, Input::Envelope(envelope)),
-            Mail::Batch(lane, id, bytes) => self.journal(lane, id, &bytes),
-            Mail::Stored(lane, up_to) => {
-                life.committer.stored(lane, up_to);
-                self.take_duties();
-            }
-            Mail::Away(core, is_away) => {
-                life.committer.lanes_away(core, is_away);
-                self.pass_news();
-            }
-            Mail::News(News::Committed { lane, up_to }) if life.lanes.is_some() => {
-                let lanes = life.lanes.as_mut().expect("as the guard says");
-                if let Some(up_to) = lanes[core].synced(lane, up_to) {
-                    self.feed(core, Input::Committed { lane, up_to });
-                }
-            }
-            Mail::News(News::Store(store)) => {
-                life.told_away[core] = store == StoreState::Away;
-                if !self.strikes(Fault::HideOutage, 100) {
-                    self.feed(core, Input::Store(store));
-                }
-            }
-            Mail::News(news) => self.feed(core, news.input()),
-            Mail::Unfinished(user) => self.feed(core, Input::Unfinished(user)),
+        if let Some((hanging, until_ms)) = life.hangs
+            && hanging == core
+            && until_ms > self.now.monotonic_ms
+        {
+            let life = self.machine.life;
+            return self.schedule(until_ms - self.now.monotonic_ms, Happening::Mail { life, core });
         }
-        self.send_backlogs();
-    }
-
-    fn send_backlogs(&mut self) {
-        for from in 0..self.machine.alive.as_ref().map_or(0, |life| life.backlogs.len()) {
-            loop {
-                let Some(life) = &mut self.machine.alive else { return };
-                match life.backlogs[from].front() {
-                    Some((to, _)) if life.mailboxes[*to].len() < MAILBOX_MAX => {}
-                    _ => break,
-                }
-                let Some((to, mail)) = life.backlogs[from].pop_front() else { break };
-                self.put(to, mail);
-            }
+        let Some(message) = life.mailboxes[core].pop_front() else { return };
+        if let CoreMessage::News(News::Store(store)) = &message {
+            life.told_away[core] = *store == StoreState::Away;
         }
+        let is_lost = match &message {
+            CoreMessage::StoreAway | CoreMessage::Away { is_away: true, .. } => {
+                life.told_away[0] = true;
+                self.fault == Some(Fault::HideOutage)
+            }
+            CoreMessage::Guest(_) => self.strikes(Fault::LoseGuest, 30),
+            CoreMessage::Revoked(Subject { user, .. }, _) => {
+                life.revoked.extend(self.machine.revoked.get(user).map(|at| (*user, *at)));
+                self.fault == Some(Fault::RevokeNobody)
+            }
+            _ => false,
+        };
+        if is_lost {
+            return self.end_turn(core);
+        }
+        self.act(core, |core, now| core.message(now, message));
     }
 }

@@ -13,7 +13,10 @@ impl Simulation {
     /// Everything that leaves the server passes here.
     pub(super) fn check_frames(&mut self, core: usize, link: LinkId, bytes: &[u8]) {
         let Some(link) = self.links.get(link) else { return };
+        let token_at = link.token_at;
         let user = self.apps[link.app].key.0;
+        let revoked_at = self.machine.alive.as_ref().and_then(|life| life.revoked.get(&user).copied());
+        let is_revoked = revoked_at.is_some_and(|at| at > token_at);
         let mut frames = Vec::new();
         let result = Decoder::new(SERVER_FRAME_BYTES_MAX as u32).decode(bytes, |raw: RawFrame<'_>| {
             frames.push(ServerFrame::decode(raw));
@@ -30,8 +33,22 @@ impl Simulation {
                     }
                     match frame {
                         ServerFrame::Bye { code: ErrorCode::Replaced, .. } => self.reached("device replaced by itself"),
+                        ServerFrame::Bye { code: ErrorCode::Revoked, .. } => {
+                            self.reached("token revoked under a live connection");
+                        }
                         ServerFrame::Bye { code: ErrorCode::IdleTimeout, .. } => {
                             self.reached("connection closed for silence");
+                        }
+                        ServerFrame::Bye { .. } => {}
+                        ref frame if is_revoked => self
+                            .oracle
+                            .fail(|| format!("user {user}: the tokens are revoked, and a connection gets {frame:?}")),
+                        ServerFrame::Welcome { .. } => {
+                            let welcomed = self.welcomed.entry(user).or_default();
+                            *welcomed += 1;
+                            if self.audited.get(&user).copied().unwrap_or_default() < *welcomed {
+                                self.oracle.fail(|| format!("user {user}: let in without a line in the audit log"));
+                            }
                         }
                         _ => {}
                     }

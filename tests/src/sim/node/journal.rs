@@ -7,6 +7,7 @@ use std::{fs::File, io, os::unix::fs::FileExt as _};
 
 use server::{
     committer::{News, Outcome},
+    core::CoreMessage,
     shard::{Admission, StoreState},
 };
 use storage::{
@@ -16,44 +17,38 @@ use storage::{
 
 use super::{
     super::{Happening, Simulation, faults::Fault},
-    JOURNAL, Mail,
+    JOURNAL,
 };
 
 /// A torn write keeps or loses whole sectors.
 const SECTOR: usize = 512;
 
 impl Simulation {
-    pub(super) fn journal(&mut self, lane: LaneId, id: BatchId, bytes: &[u8]) {
-        let Some(life) = &mut self.machine.alive else { return };
-        life.committer.push(lane, id, bytes);
-        self.begin_write();
-    }
-
     pub(in crate::sim) fn begin_write(&mut self) {
         let now_ms = self.now.monotonic_ms;
-        let life = self.machine.life;
-        let Some(alive) = &mut self.machine.alive else { return };
-        if let Some(segment) = alive.committer.wanted_segment(now_ms) {
+        let number = self.machine.life;
+        let Some(life) = &mut self.machine.alive else { return };
+        if let Some(segment) = life.journal_mut().wanted_segment(now_ms) {
             let delay = if self.rng.chance(10) { 400 } else { self.rng.within(0, 20) };
-            self.schedule(delay, Happening::Prepared { life, segment });
+            self.schedule(delay, Happening::Prepared { life: number, segment });
         }
-        let Some(alive) = &mut self.machine.alive else { return };
-        if let Some(write) = alive.committer.next_write(now_ms) {
-            alive.in_flight = Some(write);
+        let Some(life) = &mut self.machine.alive else { return };
+        if let Some(write) = life.journal_mut().next_write(now_ms) {
+            life.in_flight = Some(write);
             let delay = if self.rng.chance(3) { self.rng.within(50, 600) } else { self.rng.within(0, 6) };
-            self.schedule(delay, Happening::Written { life });
+            self.schedule(delay, Happening::Written { life: number });
             if self.fault == Some(Fault::AcknowledgeBeforeCommit) {
                 // The batches count although nothing is on the disk yet.
-                let Some(alive) = &mut self.machine.alive else { return };
-                let topology = alive.topology;
-                let early: Vec<(LaneId, BatchId)> = alive.undecided.iter().map(|(lane, id, _)| (*lane, *id)).collect();
+                let Some(life) = &mut self.machine.alive else { return };
+                let topology = life.topology;
+                let early: Vec<(LaneId, BatchId)> = life.undecided.iter().map(|(lane, id, _)| (*lane, *id)).collect();
                 for (lane, up_to) in early {
                     let core = topology.core_of(lane);
-                    self.put(usize::from(core.0), Mail::News(News::Committed { lane, up_to }));
+                    self.put(usize::from(core.0), CoreMessage::News(News::Committed { lane, up_to }));
                 }
             }
         }
-        self.pass_news();
+        self.take_duties();
     }
 
     pub(in crate::sim) fn on_written(&mut self) {
@@ -66,13 +61,11 @@ impl Simulation {
             self.schedule(delay, Happening::Crash);
         }
         let Some(life) = &mut self.machine.alive else { return };
-        let done = life.committer.finished(now_ms, outcome, write.bytes);
+        let done = life.journal_mut().finished(now_ms, outcome, write.bytes);
         if done.group.is_some_and(|group| group.batches > 1) {
             self.reached("group of several batches");
         }
-        self.pass_news();
-        self.take_duties();
-        self.begin_write();
+        self.end_turn(0);
     }
 
     /// A write and its sync reach the disk, or not.
@@ -100,10 +93,15 @@ impl Simulation {
         Outcome::Durable
     }
 
-    /// The cores are told what the journal has to say, and the oracle hears what has become durable.
-    pub(super) fn pass_news(&mut self) {
+    /// The oracle hears what has become durable, before the cores do.
+    pub(super) fn hear_journal(&mut self) {
         let Some(life) = &mut self.machine.alive else { return };
-        let news = life.committer.news();
+        let news = life.journal().untold().to_vec();
+        life.told_away[0] = match life.journal().store() {
+            StoreState::Away => true,
+            // A deliberate fault has kept it from hearing of it.
+            StoreState::Present => life.told_away[0] && self.fault == Some(Fault::HideOutage),
+        };
         let committed: Vec<(LaneId, BatchId)> = news
             .iter()
             .filter_map(|(_, news)| match news {
@@ -112,14 +110,12 @@ impl Simulation {
             })
             .collect();
         self.decide(&committed);
-        for (core, news) in news {
+        for (_, news) in news {
             match news {
                 News::Admission(Admission::Behind) => self.reached("ingestion behind"),
                 News::Store(StoreState::Away) => self.reached("store away"),
                 _ => {}
             }
-            // Like the rim: core 0 hears at once, in a later turn; here by mail too.
-            self.put(usize::from(core.0), Mail::News(news));
         }
     }
 
@@ -141,18 +137,14 @@ impl Simulation {
     }
 
     pub(in crate::sim) fn on_prepared(&mut self, segment: SegmentNumber) {
-        let now_ms = self.now.monotonic_ms;
-        if now_ms < self.machine.disk_full_until_ms {
-            let Some(life) = &mut self.machine.alive else { return };
-            life.committer.prepare_failed(now_ms, true);
+        if self.now.monotonic_ms < self.machine.disk_full_until_ms {
             self.reached("no room for a segment");
-            return self.pass_news();
+            return self.put(0, CoreMessage::PrepareFailed { full: true });
         }
         let (salt, file) = self.prepare(segment);
         let Some(life) = &mut self.machine.alive else { return };
         life.files.insert(segment, file);
-        life.committer.prepared(segment, salt);
-        self.begin_write();
+        self.put(0, CoreMessage::Prepared { segment, salt });
     }
 
     pub(super) fn prepare(&mut self, segment: SegmentNumber) -> (Salt, File) {

@@ -3,9 +3,11 @@
 
 use std::sync::Arc;
 
+use proto_spec::UserId;
 use server::{
     committer::{Duty, News, ingest_retry_ms},
-    shard::{Input, QueryId},
+    core::CoreMessage,
+    shard::QueryId,
     topology::CoreId,
 };
 use storage::{
@@ -19,21 +21,22 @@ use storage::{
 
 use super::{
     super::{Happening, Simulation, faults::Fault},
-    JOURNAL, Mail,
+    JOURNAL, READS_MAX,
 };
 
 impl Simulation {
     /// Takes over what becomes of sealed segments.
     pub(super) fn take_duties(&mut self) {
-        while let Some(duty) = self.machine.alive.as_mut().and_then(|life| life.committer.next_duty()) {
+        while let Some(duty) = self.machine.alive.as_mut().and_then(|life| life.journal_mut().next_duty()) {
             let (Duty::Ingest(sealed) | Duty::Free(sealed)) = &duty;
             let Some(life) = &mut self.machine.alive else { return };
             life.files.remove(&sealed.segment);
             let topology = life.topology;
             if self.fault == Some(Fault::IngestedTooEarly) && matches!(duty, Duty::Ingest(_)) {
                 for (lane, up_to) in sealed.completes.clone() {
-                    let core = topology.core_of(lane);
-                    self.put(usize::from(core.0), Mail::News(News::Stored { lane, up_to }));
+                    // After what it has said of the journal.
+                    let news = CoreMessage::News(News::Stored { lane, up_to });
+                    life.cores[0].mail().push((topology.core_of(lane), news));
                 }
             }
             let Some(life) = &mut self.machine.alive else { return };
@@ -76,20 +79,21 @@ impl Simulation {
             self.reached("ingestion failed");
             let Some(life) = &mut self.machine.alive else { return };
             life.ingest_failures += 1;
-            life.committer.store_away();
-            let delay = ingest_retry_ms(life.ingest_failures, true);
-            self.pass_news();
+            let (is_first, delay) = (life.ingest_failures == 1, ingest_retry_ms(life.ingest_failures, true));
+            if is_first {
+                self.put(0, CoreMessage::StoreAway);
+            }
             return self.schedule(delay, Happening::Ingest { life: life_number });
         }
         folder.free(sealed.segment).expect("the folder is good");
         let Some(life) = &mut self.machine.alive else { return };
         life.duties.pop_front();
         life.ingest_failures = 0;
-        life.committer.ingested(sealed);
-        if !life.duties.is_empty() {
+        let has_more = !life.duties.is_empty();
+        self.put(0, CoreMessage::Ingested(Box::new(sealed)));
+        if has_more {
             self.ingest_next();
         }
-        self.begin_write();
     }
 
     pub(super) fn ingest(&mut self, segments: &[SealedSegment]) -> Result<(), storage::IngestError> {
@@ -134,27 +138,75 @@ impl Simulation {
         Ok(())
     }
 
+    /// A core asks the store, as much as it takes.
+    pub(super) fn ask(&mut self, core: usize) {
+        let Some(life) = &mut self.machine.alive else { return };
+        let (reads, rng, mut begun) = (&mut life.reads[core], &mut self.rng, Vec::new());
+        let kept = life.cores[core].queries().flush(|(id, query)| {
+            if *reads >= READS_MAX {
+                return Err((id, query));
+            }
+            *reads += 1;
+            let delay = if rng.chance(5) { rng.within(0, 200) } else { rng.within(0, 5) };
+            begun.push((delay, id, query));
+            Ok(())
+        });
+        if kept > 0 {
+            self.reached("query waits for the store");
+        }
+        let life = self.machine.life;
+        for (delay, id, query) in begun {
+            self.schedule(delay, Happening::Answer { life, core: CoreId(core as u16), id, query });
+        }
+    }
+
     pub(in crate::sim) fn on_answer(&mut self, core: CoreId, id: QueryId, query: &Query) {
-        let is_away = self.now.monotonic_ms < self.machine.store_away_until_ms;
-        let answer = if is_away && self.rng.chance(50) {
-            self.reached("query failed");
-            None
+        let core = usize::from(core.0);
+        if let Some(life) = &mut self.machine.alive {
+            life.reads[core] -= 1;
+        }
+        let now_ms = self.now.monotonic_ms;
+        let is_away = now_ms < self.machine.store_away_until_ms && self.rng.chance(50);
+        let is_unreadable =
+            self.machine.unreadable.is_some_and(|(user, until_ms)| now_ms < until_ms && user_of(query) == user);
+        let answer = if is_away || is_unreadable {
+            self.reached(if is_unreadable { "rows of one user can not be read" } else { "query failed" });
+            // Deliberately, what can not be read is nothing.
+            let is_empty = self.fault == Some(Fault::FailedReadIsEmpty);
+            is_empty.then(|| block_on(storage::answer(&MemoryStore::default(), query)).expect("it has nothing"))
         } else {
             let store = match (&self.machine.stale, self.rng.chance(30)) {
                 (Some(stale), true) => stale,
                 _ => &self.machine.store,
             };
             let mut answer = block_on(storage::answer(&**store, query)).expect("reads do not fail by themselves");
-            if let storage::Answer::Entries(entries) = &mut answer {
-                if !entries.entries.is_empty() {
-                    self.reached("page read from the store");
+            match &mut answer {
+                storage::Answer::Entries(entries) => {
+                    if !entries.entries.is_empty() {
+                        self.reached("page read from the store");
+                    }
+                    if self.strikes(Fault::PageWithHole, 30) && entries.entries.len() > 1 {
+                        entries.entries.remove(0);
+                    }
                 }
-                if self.strikes(Fault::PageWithHole, 30) && entries.entries.len() > 1 {
-                    entries.entries.remove(0);
+                storage::Answer::User(user) if self.fault == Some(Fault::CursorTooFar) => {
+                    user.devices.iter_mut().for_each(|device| device.cursor = device.cursor.next());
                 }
+                _ => {}
             }
             Some(answer)
         };
-        self.feed(usize::from(core.0), Input::Answer { query: id, answer });
+        self.act(core, |core, now| core.answer(now, id, answer));
+    }
+}
+
+/// Whose rows a query reads.
+const fn user_of(query: &Query) -> UserId {
+    match query {
+        Query::User(user)
+        | Query::Conversation { user, .. }
+        | Query::Log { user, .. }
+        | Query::ConversationLog { user, .. }
+        | Query::Send { user, .. } => *user,
     }
 }
