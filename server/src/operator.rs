@@ -142,7 +142,7 @@ impl<M: Fn() -> String + Send + Sync + 'static> Operator<M> {
         };
         match (method, subject) {
             ("GET", _) => response("200 OK", TEXT, &list(self.revocations.lock().revocations())),
-            ("POST", Some(subject)) => self.change(Change::Revoke(subject, self.controls.clock().wall()), uid),
+            ("POST", Some(subject)) => self.change(Change::Revoke(subject, self.controls.revocation_moment()), uid),
             ("DELETE", Some(subject)) => self.change(Change::Lift(subject), uid),
             ("POST" | "DELETE", None) => response("400 Bad Request", TEXT, "whose? ?user=7 or ?user=7&device=3\n"),
             _ => response("405 Method Not Allowed", TEXT, "only GET, POST and DELETE\n"),

@@ -6,6 +6,7 @@ use std::sync::{
 };
 
 use parking_lot::RwLock;
+use proto_spec::TimestampMs;
 
 use super::origins::{OriginLimits, Origins};
 use crate::{
@@ -36,6 +37,8 @@ pub struct Common {
     /// Places taken in the tables of all cores: for the bound, and so that no core ends while a connection is on its way to it.
     pub connections: AtomicU64,
     drained: Box<[AtomicBool]>,
+    /// When the newest token that was let in says that it was issued, in milliseconds since 1970.
+    newest_token_ms: AtomicU64,
 }
 
 impl Common {
@@ -59,7 +62,20 @@ impl Common {
             handshake_timeout_ms,
             connections: AtomicU64::new(0),
             drained: (0..topology.cores()).map(|_| AtomicBool::new(false)).collect(),
+            newest_token_ms: AtomicU64::new(0),
         }
+    }
+
+    /// A token has been let in that says that it was issued then.
+    pub(super) fn saw_token(&self, issued: TimestampMs) {
+        self.newest_token_ms.fetch_max(issued.0, Ordering::Relaxed);
+    }
+
+    /// Up to when tokens are void that are revoked now: no token that was let in before is newer, though the clock has gone back since, or
+    /// its issuer's is ahead.
+    #[must_use]
+    pub fn revocation_moment(&self, now: TimestampMs) -> TimestampMs {
+        now.max(TimestampMs(self.newest_token_ms.load(Ordering::Relaxed)))
     }
 
     /// A core has, or has not, something left to do before the node ends.

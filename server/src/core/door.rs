@@ -148,6 +148,7 @@ impl Core {
                 self.end_greeting(now, conn);
                 let ticket = self.greetings.ticket();
                 let Claims { user, expires, issued, key, .. } = claims;
+                self.common.saw_token(issued);
                 let grant = Grant { expires, issued: issued.min(now.wall) };
                 let from = self.id;
                 let guest = Guest { from, ticket, user, device, version, resume, grant, key, peer, origin, rest };
@@ -187,6 +188,7 @@ impl Core {
         let event = |what| Event { user: Some(user), device: Some(device), ..Event::new(now.wall, what) };
         match verdict {
             Ok(Claims { expires, issued, key, .. }) => {
+                self.common.saw_token(issued);
                 self.report(Event { key: Some(key), ..event(What::Refreshed) });
                 self.feed(now, Input::Refreshed { conn, grant: Grant { expires, issued: issued.min(now.wall) } });
             }

@@ -20,6 +20,8 @@ mod message;
 mod order;
 pub mod origins;
 mod stopping;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::VecDeque,

@@ -16,6 +16,7 @@ use std::{
 
 use crossbeam::channel::{Receiver, Sender, bounded};
 use parking_lot::{Mutex, RwLock};
+use proto_spec::TimestampMs;
 use storage::{
     Ahead, Fence, Kind, Store,
     journal::{JournalConfig, JournalError, JournalFolder, Recovered, Writer},
@@ -303,6 +304,12 @@ impl Controls {
     #[must_use]
     pub fn clock(&self) -> &Clock {
         &self.shared.clock
+    }
+
+    /// Up to when tokens are void that are revoked now; see [`Common::revocation_moment`].
+    #[must_use]
+    pub fn revocation_moment(&self) -> TimestampMs {
+        self.shared.common.revocation_moment(self.shared.clock.wall())
     }
 
     /// Makes a change of what is revoked. Who is connected with a token that is void now is told so by the next turn of the

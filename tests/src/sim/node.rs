@@ -593,7 +593,8 @@ impl Simulation {
         let user = self.apps[self.rng.within(0, self.apps.len() as u64 - 1) as usize].key.0;
         self.reached("tokens revoked");
         let Some(life) = &self.machine.alive else { return };
-        let change = Change::Revoke(Subject { user, device: None }, self.now.wall);
+        let moment = life.common.revocation_moment(self.now.wall);
+        let change = Change::Revoke(Subject { user, device: None }, moment);
         let home = usize::from(life.topology.home_of(user).0);
         if self.fault != Some(Fault::RevokeWithoutTable) {
             // The command has made it durable.

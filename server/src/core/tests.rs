@@ -1,0 +1,238 @@
+//! What a core promises at its door, without a socket: time and every step are the test's.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    time::Duration,
+};
+
+use proto_spec::{ClientFrame, DeviceId, Resume, ServerFrame, TimestampMs, UserId};
+use storage::{
+    Answer, UserSnapshot,
+    journal::{JournalConfig, Position, Writer},
+};
+
+use super::*;
+use crate::{
+    auth::{Keys, SigningKey, generate_pem, mint},
+    capacity::Capacity,
+    committer::OnStoreOutage,
+    counters::Counters,
+    limits::DRAIN_MS,
+    rate::Rate,
+    revocation::{Change, Revocations},
+    shard::{Limits, Promise},
+    topology::Topology,
+};
+
+const JOURNAL: JournalConfig =
+    JournalConfig { segment_bytes: 64 * 1024, journal_bytes_max: 256 * 1024, reserve_bytes: 0 };
+
+const PEER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 5_000);
+
+const USER: UserId = UserId(7);
+
+/// How far clocks may differ, in milliseconds.
+const LEEWAY_MS: u64 = 5_000;
+
+/// One core, and what it has ordered.
+struct World {
+    core: Core,
+    now: Now,
+    keys: Keys,
+    signing_key: SigningKey,
+    reports: Vec<audit::Event>,
+    /// Frames by connection.
+    said: Vec<(ConnId, ServerFrame)>,
+    places: u32,
+}
+
+impl World {
+    fn new(limits: Limits) -> Self {
+        let topology = Topology::new(1).unwrap();
+        let writer = Writer::new(JOURNAL, Position::default());
+        let journal = Some(Committer::new(writer, topology, Promise::Disk, 1_000, OnStoreOutage::Accept));
+        let settings = Settings {
+            ping_after_ms: 60_000,
+            idle_timeout_ms: 150_000,
+            expiry_warning_ms: 60_000,
+            token_leeway_ms: LEEWAY_MS,
+            promise: Promise::Disk,
+            limits,
+        };
+        let (counters, revocations) = (Arc::new(Counters::new(1)), Revocations::default());
+        let capacity = Capacity::new(100, 1, 1_000).unwrap();
+        let common = Common::new(topology, counters, revocations, OriginLimits::default(), capacity, 10_000);
+        let config =
+            CoreConfig { id: CoreId(0), settings, journal, lanes: None, is_database: false, queries_kept_max: 0 };
+        let pem = generate_pem().unwrap();
+        Self {
+            core: Core::new(config, Arc::new(common)),
+            now: Now { monotonic_ms: 1_000, wall: TimestampMs(1_800_000_000_000) },
+            keys: Keys::from_pem(pem.as_bytes()).unwrap().with_leeway(Duration::from_millis(LEEWAY_MS)),
+            signing_key: SigningKey::from_pem(pem.as_bytes()).unwrap(),
+            reports: Vec::new(),
+            said: Vec::new(),
+            places: 0,
+        }
+    }
+
+    /// A token that says that it was issued then.
+    fn token(&self, issued: TimestampMs) -> String {
+        mint(&self.signing_key, USER, Duration::from_secs(3_600), issued).unwrap()
+    }
+
+    /// A device comes and says hello, and all that follows happens; the store knows nothing of its user.
+    fn connect(&mut self, device: u64, token: &str) -> ConnId {
+        let conn = self.come(device, token);
+        self.turn();
+        conn
+    }
+
+    /// A device comes and says hello.
+    fn come(&mut self, device: u64, token: &str) -> ConnId {
+        self.places += 1;
+        let conn = ConnId { slot: self.places, generation: 1 };
+        let entered = self.core.enter(self.now, PEER);
+        self.core.accepted(self.now, conn, PEER, entered, self.places as usize);
+        let (device, resume, token) = (DeviceId(device), Resume::Stored, token.to_owned());
+        let mut hello = Vec::new();
+        ClientFrame::Hello { version_min: 1, version_max: 1, device, resume, token }.encode(&mut hello);
+        self.core.wait(conn, &hello);
+        while let Some(Judged::Hello(conn, bytes)) = self.core.judge(self.now, &self.keys, 0, false) {
+            self.core.hello(self.now, &self.keys, conn, &bytes);
+        }
+        conn
+    }
+
+    /// The operator revokes what tokens the user has, by the clock as it is now.
+    fn revoke(&mut self) {
+        let moment = self.core.common().revocation_moment(self.now.wall);
+        let subject = Subject { user: USER, device: None };
+        self.core.common().revocations.write().apply(Change::Revoke(subject, moment));
+        self.core.message(self.now, CoreMessage::Revoked(subject, moment));
+        self.turn();
+    }
+
+    /// Ends turns until nothing is left to do but for the journal, which is nobody's here.
+    fn turn(&mut self) {
+        loop {
+            self.obey();
+            self.core.take_news(self.now);
+            let mut effects = self.core.end_turn(self.now);
+            for (conn, range) in effects.sends.drain(..) {
+                let bytes = effects.bytes[range].to_vec();
+                self.say(conn, &bytes);
+            }
+            self.core.recycle(effects);
+            self.obey();
+            let mut queries = Vec::new();
+            self.core.queries().flush(|(query, _)| {
+                queries.push(query);
+                Ok(())
+            });
+            if queries.is_empty() {
+                return;
+            }
+            for query in queries {
+                self.core.answer(self.now, query, Some(Answer::User(UserSnapshot::default())));
+            }
+        }
+    }
+
+    fn obey(&mut self) {
+        while let Some(order) = self.core.next_order() {
+            match order {
+                Order::Report(event) => self.reports.push(event),
+                Order::Dismiss(conn, bytes) => self.say(conn, &bytes),
+                _ => {}
+            }
+        }
+    }
+
+    fn say(&mut self, conn: ConnId, bytes: &[u8]) {
+        let mut decoder = proto_spec::Decoder::new(proto_spec::limits::SERVER_FRAME_BYTES_MAX as u32);
+        let said = &mut self.said;
+        let decoded = decoder.decode(bytes, |raw| {
+            said.push((conn, ServerFrame::decode(raw).unwrap()));
+            std::ops::ControlFlow::Continue(())
+        });
+        decoded.unwrap();
+    }
+
+    /// The reason of the last frame of a connection, if that is a bye.
+    fn bye(&self, conn: ConnId) -> Option<ErrorCode> {
+        match self.said.iter().rfind(|(to, _)| *to == conn) {
+            Some((_, ServerFrame::Bye { code, .. })) => Some(*code),
+            _ => None,
+        }
+    }
+
+    fn what(&self) -> Vec<What> {
+        self.reports.iter().map(|event| event.what).collect()
+    }
+}
+
+#[test]
+fn a_revocation_reaches_whose_token_the_clock_says_is_newer() {
+    // The clock is set back after the login, or the issuer's is ahead.
+    for (issued_ahead_ms, back_ms) in [(0, 3_600_000), (2_000, 0), (2_000, 3_600_000)] {
+        let mut world = World::new(Limits::OFF);
+        let token = world.token(TimestampMs(world.now.wall.0 + issued_ahead_ms));
+        let conn = world.connect(1, &token);
+        assert_eq!(world.what(), [What::Login]);
+        world.now.wall.0 -= back_ms;
+        world.revoke();
+        assert_eq!(world.bye(conn), Some(ErrorCode::Revoked), "{issued_ahead_ms} {back_ms}");
+        world.now.wall.0 += back_ms + issued_ahead_ms;
+        let again = world.connect(1, &token);
+        assert_eq!(world.bye(again), Some(ErrorCode::Revoked), "the same token does not come back");
+        world.now.wall.0 += 1_000;
+        let newer = world.token(world.now.wall);
+        let newer = world.connect(1, &newer);
+        assert_eq!(world.bye(newer), None, "but a newer one is good");
+    }
+}
+
+#[test]
+fn who_is_refused_in_a_turn_that_says_very_much_is_audited_as_refused() {
+    let mut world = World::new(Limits { logins: Rate::per_second(1), ..Limits::OFF });
+    let token = world.token(world.now.wall);
+    let mut served = Vec::new();
+    let refused_after = loop {
+        let conn = world.connect(served.len() as u64 + 1, &token);
+        if world.bye(conn).is_some() {
+            break served.len() as u64;
+        }
+        served.push(conn);
+    };
+    let mut pings = Vec::new();
+    (0..1_000).for_each(|nonce| ClientFrame::Ping { nonce: u64::MAX - nonce }.encode(&mut pings));
+    for conn in served.iter().cycle() {
+        if world.core.is_output_due() {
+            break;
+        }
+        world.core.bytes(world.now, *conn, &pings);
+    }
+    world.reports.clear();
+    let conn = world.come(refused_after + 1, &token);
+    world.turn();
+    assert_eq!(world.bye(conn), Some(ErrorCode::RateLimited));
+    assert_eq!(world.what(), [What::Refused]);
+}
+
+#[test]
+fn who_comes_while_the_node_stops_is_told_so_and_who_stays_is_cut_at_last() {
+    let mut world = World::new(Limits::OFF);
+    let token = world.token(world.now.wall);
+    let conn = world.connect(1, &token);
+    world.core.stop(world.now);
+    world.turn();
+    assert!(world.bye(conn).is_none_or(|code| code == ErrorCode::Stopping));
+    let late = world.connect(2, &token);
+    assert_eq!(world.bye(late), Some(ErrorCode::Stopping));
+    assert!(!world.core.is_over(world.now, false), "somebody has a place still");
+    world.now.monotonic_ms += DRAIN_MS;
+    world.core.tick(world.now);
+    let orders: Vec<Order> = std::iter::from_fn(|| world.core.next_order()).collect();
+    assert!(orders.iter().any(|order| matches!(order, Order::CutAll)), "{orders:?}");
+}
