@@ -1,4 +1,4 @@
-//! What the documents name exists: files, and tests by their names.
+//! What the documents name exists: files, and tests by their names; and what they say is pure, is.
 
 use std::{
     fs,
@@ -53,6 +53,64 @@ fn tests_and_files_that_the_documents_name_exist() {
         }
     }
     assert!(checked > 20, "the documents name {checked} things: are the tables still there?");
+}
+
+/// What code that decides has no business with, as words of its source.
+const NOT_PURE: &[&str] = &[
+    "async",
+    "await",
+    "crossbeam",
+    "fs",
+    "io_uring",
+    "Instant",
+    "libc",
+    "Mutex",
+    "rand",
+    "rustix",
+    "SystemTime",
+    "TcpListener",
+    "TcpStream",
+    "thread",
+    "tokio",
+    "tokio_uring",
+    "tracing_subscriber",
+    "UnixStream",
+];
+
+/// Sources of these, but for their tests.
+const PURE: &[&str] = &[
+    "proto-spec/src",
+    "server/src/core",
+    "server/src/shard",
+    "server/src/committer.rs",
+    "server/src/handshake.rs",
+    "server/src/lanes.rs",
+    "server/src/rate.rs",
+    "server/src/revocation.rs",
+    "server/src/timekeeper.rs",
+    "server/src/topology.rs",
+    "client/src/state.rs",
+    "storage/src/fold.rs",
+    "storage/src/journal/writer.rs",
+];
+
+#[test]
+fn what_decides_waits_for_nothing_and_reads_no_clock() {
+    let design = fs::read_to_string(root().join("docs/DESIGN.md")).expect("the design");
+    for place in PURE {
+        assert!(design.contains(place), "docs/DESIGN.md does not say that {place} is pure");
+        let (path, mut text) = (root().join(place), String::new());
+        if path.is_dir() {
+            sources(&path, &mut text);
+        } else {
+            text = fs::read_to_string(&path).expect("a source file");
+        }
+        let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+        let words: Vec<&str> = code.flat_map(|line| line.split(|c: char| !c.is_alphanumeric() && c != '_')).collect();
+        for word in NOT_PURE {
+            assert!(!words.contains(word), "{place} has `{word}` in it");
+        }
+    }
 }
 
 #[test]
