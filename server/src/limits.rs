@@ -341,8 +341,15 @@ pub const STALLED_SLEEP_MS: u64 = 1;
 /// Times that a query is tried.
 pub const QUERY_ATTEMPTS: u32 = 5;
 
-/// Wait before a query's second attempt, in milliseconds; doubled for each further one.
-pub const QUERY_RETRY_MS: u64 = 20;
+/// Wait between two attempts of a query, in milliseconds. With all of them a client waits a third of a second for a bad answer.
+pub const QUERY_RETRY_MS: u64 = 75;
+
+/// Queries that a reader thread has to try again at a time; beyond it they fail at once, since the store is away then.
+pub const QUERIES_AGAIN_MAX: usize = 64;
+
+/// How long a stop waits for threads that may wait for the store, in milliseconds: an ingestion under way takes less. What they have
+/// not done is done by the next start.
+pub const HELPERS_STOP_MS: u64 = 5_000;
 
 /// How long a journal group that the disk had no room for waits before it is written again, in milliseconds.
 pub const COMMIT_RETRY_MS: u64 = 500;

@@ -204,10 +204,8 @@ impl Core {
 
     // ---- between cores
 
-    /// The descriptor of an [`Order::Move`] has got to its home core: gives the ticket. Or it has not, for this reason.
-    ///
-    /// # Errors
-    /// It has not; the connection is told so.
+    /// The descriptor of an [`Order::Move`] has got to its home core: gives the ticket. Or it has not, for this reason: the client is
+    /// told to come back, and there is no ticket.
     pub fn moved(&mut self, conn: ConnId, result: Result<(), String>) -> Option<u32> {
         let (home, guest) = self.greetings.left(conn)?;
         if let Err(error) = result {

@@ -49,7 +49,8 @@ use crate::{
     directory::Directory,
     lanes::Lanes,
     limits::{
-        JOURNAL_SEGMENT_BYTES_MIN, LISTEN_BACKLOG, LISTEN_RETRY_MS, LISTEN_WAIT_MAX_MS, READER_THREADS, RUNTIME_ENTRIES,
+        HELPERS_STOP_MS, JOURNAL_SEGMENT_BYTES_MIN, LISTEN_BACKLOG, LISTEN_RETRY_MS, LISTEN_WAIT_MAX_MS,
+        READER_THREADS, RUNTIME_ENTRIES,
     },
     logging,
     revocation::{Change, Revocations},
@@ -589,8 +590,17 @@ impl Node {
             let _ = thread.join();
         }
         self.ended.store(true, Ordering::Relaxed);
-        for thread in self.helpers.drain(..) {
-            let _ = thread.join();
+        let deadline = Instant::now() + Duration::from_millis(HELPERS_STOP_MS);
+        for helper in self.helpers.drain(..) {
+            while !helper.is_finished() && Instant::now() < deadline {
+                thread::sleep(Duration::from_millis(1));
+            }
+            if helper.is_finished() {
+                let _ = helper.join();
+            } else {
+                let name = helper.thread().name().unwrap_or_default();
+                warn!(name, "the store does not answer a thread: the server ends without it");
+            }
         }
     }
 }

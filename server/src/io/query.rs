@@ -1,22 +1,23 @@
 //! Queries: a small pool of threads that read the store, since the embedded engine blocks. Answers come back by mail.
 //!
-//! A query that the store refuses for now is tried again a few times. A core never waits for the threads: when they are
+//! A query that the store refuses for now is tried again a few times, and holds up no other meanwhile. A core never waits for the threads: when they are
 //! behind, its queries wait there and it stops reading from its clients.
 
 use std::{
+    collections::VecDeque,
     io,
     sync::Arc,
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
-use storage::{Answer, Query, Store, StoreError};
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
+use storage::{Query, Store};
 
 use super::{mailbox::Mailbox, node::AbortOnPanic};
 use crate::{
     core::CoreMessage,
-    limits::{QUERY_ATTEMPTS, QUERY_QUEUE_MAX, QUERY_RETRY_MS},
+    limits::{QUERIES_AGAIN_MAX, QUERY_ATTEMPTS, QUERY_QUEUE_MAX, QUERY_RETRY_MS},
     shard::QueryId,
     topology::CoreId,
 };
@@ -69,28 +70,37 @@ impl Readers {
 
 fn read<S: Store>(store: &S, mailboxes: &[Mailbox<CoreMessage>], jobs: &Receiver<Job>) {
     let _guard = AbortOnPanic;
-    for Job { core, id, query } in jobs {
-        let answer = Box::new(answer(store, &query));
-        mailboxes[usize::from(core.0)].put_waiting(CoreMessage::Answer { query: id, answer });
-    }
-}
-
-fn answer<S: Store>(store: &S, query: &Query) -> Result<Answer, StoreError> {
-    let mut wait_ms = QUERY_RETRY_MS;
-    for _ in 1..QUERY_ATTEMPTS {
-        match pollster::block_on(storage::answer(store, query)) {
-            Err(error) if error.is_retryable() => thread::sleep(Duration::from_millis(wait_ms)),
-            ended => return ended,
+    // Those that failed, by when they are tried again, and how often they were.
+    let mut again: VecDeque<(Instant, u32, Job)> = VecDeque::new();
+    loop {
+        let now = Instant::now();
+        let next = match again.front() {
+            None => jobs.recv().map(|job| (0, job)).ok(),
+            Some((due, ..)) if *due <= now => again.pop_front().map(|(_, attempts, job)| (attempts, job)),
+            Some((due, ..)) => match jobs.recv_timeout(*due - now) {
+                Ok(job) => Some((0, job)),
+                Err(RecvTimeoutError::Timeout) => continue,
+                // Nobody waits for better answers any more.
+                Err(RecvTimeoutError::Disconnected) => again.pop_front().map(|(.., job)| (QUERY_ATTEMPTS, job)),
+            },
+        };
+        let Some((attempts, job)) = next else { return };
+        match pollster::block_on(storage::answer(store, &job.query)) {
+            Err(error) if error.is_retryable() && attempts + 1 < QUERY_ATTEMPTS && again.len() < QUERIES_AGAIN_MAX => {
+                again.push_back((now + Duration::from_millis(QUERY_RETRY_MS), attempts + 1, job));
+            }
+            answer => {
+                let answer = CoreMessage::Answer { query: job.id, answer: Box::new(answer) };
+                mailboxes[usize::from(job.core.0)].put_waiting(answer);
+            }
         }
-        wait_ms *= 2;
     }
-    pollster::block_on(storage::answer(store, query))
 }
 
 #[cfg(test)]
 mod tests {
     use proto_spec::UserId;
-    use storage::MemoryStore;
+    use storage::{Answer, MemoryStore, StoreError};
 
     use super::*;
 
@@ -101,6 +111,9 @@ mod tests {
         let mailboxes: Arc<[_]> = vec![Mailbox::new().unwrap()].into();
         let (readers, threads) = Readers::start(1, &store, &mailboxes).unwrap();
         readers.ask(CoreId(0), QueryId(5), Query::User(UserId(1))).unwrap();
+        while !mailboxes[0].has_mail() {
+            thread::yield_now();
+        }
         drop(readers);
         for thread in threads {
             thread.join().unwrap();
@@ -116,5 +129,26 @@ mod tests {
         assert!(matches!(ask_after_failures(0), Ok(Answer::User(_))));
         assert!(ask_after_failures(QUERY_ATTEMPTS as usize - 1).is_ok());
         assert!(ask_after_failures(QUERY_ATTEMPTS as usize).is_err());
+    }
+
+    #[test]
+    fn a_query_that_is_tried_again_holds_up_no_other() {
+        let store = Arc::new(MemoryStore::default());
+        store.fail_next_reads(1);
+        let mailboxes: Arc<[_]> = vec![Mailbox::new().unwrap()].into();
+        let (readers, threads) = Readers::start(1, &store, &mailboxes).unwrap();
+        for query in [1, 2] {
+            readers.ask(CoreId(0), QueryId(query), Query::User(UserId(query))).unwrap();
+        }
+        drop(readers);
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        let answered = std::iter::from_fn(|| mailboxes[0].take());
+        let answered: Vec<(u64, bool)> = answered
+            .map(|message| match message {
+                CoreMessage::Answer { query, answer } => (query.0, answer.is_ok()),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(answered, [(2, true), (1, true)]);
     }
 }

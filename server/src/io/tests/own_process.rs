@@ -29,59 +29,67 @@ use crate::{
     topology::CoreId,
 };
 
-/// A store that panics in threads whose name begins like this.
-struct PanickingStore {
+/// A store that panics, or never answers, in threads whose name begins like this.
+struct TamperedStore {
     thread: &'static str,
+    hangs: bool,
     store: MemoryStore,
 }
 
-impl PanickingStore {
-    fn in_thread(thread: &'static str) -> Self {
-        Self { thread, store: MemoryStore::default() }
+impl TamperedStore {
+    fn panicking_in(thread: &'static str) -> Self {
+        Self { thread, hangs: false, store: MemoryStore::default() }
     }
 
-    fn here(&self) -> &MemoryStore {
+    fn hanging_in(thread: &'static str) -> Self {
+        Self { hangs: true, ..Self::panicking_in(thread) }
+    }
+
+    async fn here(&self) -> &MemoryStore {
         let is_named = thread::current().name().is_some_and(|name| name.starts_with(self.thread));
+        if is_named && self.hangs {
+            std::future::pending::<()>().await;
+        }
         assert!(!is_named, "as a test asked for");
         &self.store
     }
 }
 
-impl Store for PanickingStore {
+impl Store for TamperedStore {
     fn kind(&self) -> Kind {
         self.store.kind()
     }
 
     async fn get(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {
-        self.here().get(key).await
+        self.here().await.get(key).await
     }
 
     async fn range(&self, range: &Range) -> Result<Rows, StoreError> {
-        self.here().range(range).await
+        self.here().await.range(range).await
     }
 
     async fn commit(&self, fence: Fence, run: &Run) -> Result<(), StoreError> {
-        self.here().commit(fence, run).await
+        self.here().await.commit(fence, run).await
     }
 
     async fn take_over(&self) -> Result<Fence, StoreError> {
-        self.here().take_over().await
+        self.here().await.take_over().await
     }
 
     async fn advance(&self, fence: Fence, steps: &[Step], sorted: Sorted) -> Result<Advanced, StoreError> {
-        self.here().advance(fence, steps, sorted).await
+        self.here().await.advance(fence, steps, sorted).await
     }
 
     async fn progress(&self) -> Result<Vec<(LaneId, BatchId)>, StoreError> {
-        self.here().progress().await
+        self.here().await.progress().await
     }
 
     async fn tenure(&self) -> Result<Option<Tenure>, StoreError> {
-        self.here().tenure().await
+        self.here().await.tenure().await
     }
 
     async fn begin(&self, fence: Fence, holder: Holder) -> Result<(), StoreError> {
-        self.here().begin(fence, holder).await
+        self.here().await.begin(fence, holder).await
     }
 }
 
@@ -153,7 +161,7 @@ fn a_core_that_panics_ends_the_process() {
 #[test]
 fn a_reader_that_panics_ends_the_process() {
     ends_the_process("a_reader_that_panics_ends_the_process", "ringpost-reader-", || {
-        let world = World::on(PanickingStore::in_thread("ringpost-reader-"), 1, |_| {});
+        let world = World::on(TamperedStore::panicking_in("ringpost-reader-"), 1, |_| {});
         let mut client = world.connect();
         client.send(&[world.hello(1, 1)]);
         wait_for_the_end();
@@ -163,7 +171,7 @@ fn a_reader_that_panics_ends_the_process() {
 #[test]
 fn an_ingestion_that_panics_ends_the_process() {
     ends_the_process("an_ingestion_that_panics_ends_the_process", "ringpost-ingest", || {
-        let store = PanickingStore::in_thread("ringpost-ingest");
+        let store = TamperedStore::panicking_in("ringpost-ingest");
         let world = World::on(store, 1, |config| config.seal_after_ms = 1);
         world.login(1, 1).say(1, 2, "to be ingested");
         wait_for_the_end();
@@ -173,7 +181,7 @@ fn an_ingestion_that_panics_ends_the_process() {
 #[test]
 fn a_look_for_duties_that_panics_ends_the_process() {
     ends_the_process("a_look_for_duties_that_panics_ends_the_process", "ringpost-unfinished", || {
-        let _world = World::on(PanickingStore::in_thread("ringpost-unfinished"), 1, |_| {});
+        let _world = World::on(TamperedStore::panicking_in("ringpost-unfinished"), 1, |_| {});
         wait_for_the_end();
     });
 }
@@ -231,4 +239,14 @@ fn a_wall_clock_that_leaps_a_day_ahead_and_back_is_told_and_dates_nothing() {
     assert!(after.0 < before.0 + DAY_MS / 2, "{before} {after}");
     world.stop();
     logging::flush();
+}
+
+#[test]
+fn a_stop_does_not_wait_for_a_read_that_never_ends() {
+    for thread in ["ringpost-unfinished", "ringpost-reader"] {
+        let mut world = World::on(TamperedStore::hanging_in(thread), 1, |_| {});
+        let node = world.node.take().unwrap();
+        node.stop();
+        node.join();
+    }
 }
