@@ -38,6 +38,8 @@ pub enum Readiness {
     Ready,
     /// Not now, for this reason.
     NotReady(String),
+    /// Not before a restart, for this reason.
+    Broken(&'static str),
 }
 
 /// Serves on a thread that ends with the process. `metrics` is the whole text of the metrics page.
@@ -139,7 +141,11 @@ fn respond(request: &[u8], metrics: impl Fn() -> String, readiness: impl Fn() ->
 fn page(path: &str, metrics: impl Fn() -> String, readiness: impl Fn() -> Readiness) -> Vec<u8> {
     match (path, readiness()) {
         ("/metrics", _) => response("200 OK", PROMETHEUS, &metrics()),
-        // Alive, whatever it is ready for: when a core dies, the whole process does.
+        // Alive, whatever it is ready for: when a core dies, the whole process does. It is not well when only a restart helps.
+        ("/health", Readiness::Broken(why)) => {
+            response("503 Service Unavailable", TEXT, &format!("a restart helps: {why}\n"))
+        }
+        ("/ready", Readiness::Broken(why)) => response("503 Service Unavailable", TEXT, &format!("{why}\n")),
         ("/health", Readiness::Ready) => response("200 OK", TEXT, "alive\n"),
         ("/health", Readiness::NotReady(why)) => response("200 OK", TEXT, &format!("alive: {why}\n")),
         ("/ready", Readiness::Ready) => response("200 OK", TEXT, "ready\n"),
@@ -215,6 +221,16 @@ mod tests {
         assert!(ready.starts_with("HTTP/1.1 503") && ready.ends_with("stopping\n"), "{ready}");
         let health = answer("GET /health HTTP/1.1\r\n\r\n", stopping);
         assert!(health.starts_with("HTTP/1.1 200") && health.ends_with("alive: stopping\n"), "{health}");
+    }
+
+    #[test]
+    fn a_server_that_only_a_restart_helps_says_so_to_its_supervisor() {
+        let broken = Readiness::Broken("the journal has failed");
+        let ready = answer("GET /ready HTTP/1.1\r\n\r\n", broken.clone());
+        assert!(ready.starts_with("HTTP/1.1 503") && ready.ends_with("the journal has failed\n"), "{ready}");
+        let health = answer("GET /health HTTP/1.1\r\n\r\n", broken);
+        assert!(health.starts_with("HTTP/1.1 503"), "{health}");
+        assert!(health.ends_with("a restart helps: the journal has failed\n"), "{health}");
     }
 
     #[test]

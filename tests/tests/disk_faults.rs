@@ -63,6 +63,10 @@ fn the_journal_fails(fail: impl FnOnce(&Disk)) {
     wait_until("the journal has failed", || admission_is(&server, "failed"));
     assert!(disk.met() > 0);
     wait_until("it is logged", || server.logged().contains("the journal has failed"));
+    for (page, says) in [("/ready", "the journal has failed"), ("/health", "a restart helps: the journal has failed")] {
+        let answer = Server::page_at(server.admin(), page).unwrap_or_default();
+        assert!(answer.starts_with("HTTP/1.1 503") && answer.contains(says), "{page}: {answer}");
+    }
 
     let accepted = load.accepted();
     let mut late = connected(&installation, 1, 9);

@@ -11,7 +11,7 @@ use std::{
 use parking_lot::Mutex;
 use server::{
     admin::Readiness, audit::Audit, counters::Counters, directory::Directory, io::recovery, logging, metrics,
-    process::Usage, utc::wall_now, validity::Validity,
+    process::Usage, shard::Admission, utc::wall_now, validity::Validity,
 };
 
 #[derive(Debug)]
@@ -69,6 +69,9 @@ impl Status {
         let not_ready = |why: &str| Readiness::NotReady(why.to_owned());
         if self.is_stopping.load(Ordering::Relaxed) {
             return not_ready("stopping");
+        }
+        if self.counters.journal.admission.get() == Admission::Failed as u64 {
+            return Readiness::Broken("the journal has failed: nothing more is acknowledged, and reads go on");
         }
         if self.directory.get().is_some() {
             return Readiness::Ready;
