@@ -199,6 +199,19 @@ fn texts_that_would_command_the_terminal_do_not() {
     assert!(!tty.screen().contains("firstsecond") && !tty.screen().contains("\\n"), "{}", tty.screen());
 }
 
+/// The screen of the tests takes a flag for two characters, as tmux does.
+#[test]
+fn nothing_is_left_of_a_flag_that_has_gone_from_the_screen() {
+    let (installation, _server) = world();
+    let (tty, _) = connected(&installation);
+    Peer::new(&installation).says("a flag: \u{1f1e9}\u{1f1ea}");
+    tty.shows("\u{1f1e9}\u{1f1ea}");
+    tty.types("/help\r");
+    tty.shows("Ctrl-Z");
+    wait_until("the flag has gone", || !tty.screen().contains('\u{1f1e9}'));
+    assert!(!tty.screen().contains('\u{1f1ea}'), "{}", tty.screen());
+}
+
 #[test]
 fn a_server_that_goes_away_is_one_status_and_what_waits_is_marked_until_it_is_back() {
     let (mut installation, server) = world();

@@ -136,9 +136,11 @@ fn put(buffer: &mut Buffer, x: u16, y: u16, end: u16, text: &str, style: Style) 
             break;
         }
         buffer[(x, y)].set_symbol(symbol).set_style(style);
-        // What a wide character covers is no place of its own.
+        // What a wide character covers is no place of its own. Unlike every other place: some terminals put a part of the character
+        // there (tmux the second letter of a flag), which has to be drawn over when the character goes.
         for covered in x + 1..x + width {
             buffer[(covered, y)].reset();
+            buffer[(covered, y)].modifier = Modifier::HIDDEN;
         }
         x += width;
     }
