@@ -244,8 +244,8 @@ pub const OPERATOR_ANSWER_MS: u64 = 30_000;
 /// Smallest segment of the journal that an operator may choose: the batch of one turn must fit in half of it.
 pub const JOURNAL_SEGMENT_BYTES_MIN: u64 = 1024 * 1024;
 
-/// Largest segment of the journal: a run of its size is in memory while the store takes it in.
-pub const JOURNAL_SEGMENT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+/// Largest segment of the journal, which is the journal's own bound: a segment is read as a whole.
+pub const JOURNAL_SEGMENT_BYTES_MAX: u64 = storage::journal::SEGMENT_BYTES_MAX;
 
 /// Segments that the journal must have room for: one being written, one made ready, one on its way to the store.
 pub const JOURNAL_SEGMENTS_MIN: u64 = 3;
