@@ -47,7 +47,7 @@ impl<S: Store> Ahead<S> {
     /// been ingested. Changes nothing on disk. The rows take about four times the bytes of the segments' records.
     ///
     /// # Errors
-    /// As [`crate::ingest`].
+    /// As [`crate::ingest()`].
     pub async fn read_ahead(store: Arc<S>, segments: &[SealedSegment]) -> Result<Self, IngestError> {
         let ahead = Self { store, rows: RwLock::new(Some(Arc::default())) };
         ingest_in_runs(&ahead, Fence::default(), segments, RECOVERY_RUN_BYTES_MAX, |_| ()).await?;

@@ -13,7 +13,7 @@ use std::{
     fs::{self, File},
     io::{self, Write},
     path::{Path, PathBuf},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     time::{Duration, Instant},
 };
 
@@ -68,6 +68,8 @@ struct Engine {
     rows: Keyspace,
     /// The store's own rows: the fence.
     own: Keyspace,
+    /// Begun since it was opened.
+    commits: AtomicUsize,
 }
 
 /// The folder's version, in words: `ringpost store 1`.
@@ -101,6 +103,10 @@ const BLOCK_BYTES: u32 = 8 * 1024;
 /// Ingested tables that wait for compaction. Each is one more place to look for a key, and ingestion (unlike fjall's own
 /// writes) is not slowed down by them, so commits wait while there are more.
 const WAITING_TABLES_MAX: usize = 24;
+
+/// Commits after an open that wait for no compaction. One that is cut short begins anew with the next open: a server that is ended
+/// sooner than it takes, by a supervisor without patience, would never get through what its journal holds.
+const COMMITS_WITHOUT_WAIT: usize = 4;
 
 /// How long a commit waits for compaction before it gives up, to be tried again.
 const COMPACTION_WAIT_MAX: Duration = Duration::from_secs(30);
@@ -347,7 +353,7 @@ impl Engine {
                 .open()?;
             let rows = database.keyspace(ROWS, rows_options)?;
             let own = database.keyspace(OWN, KeyspaceCreateOptions::default)?;
-            Ok(Self { database, rows, own })
+            Ok(Self { database, rows, own, commits: AtomicUsize::new(0) })
         };
         let refused = |error: io::Error| unavailable(folder, &error);
         sync_lists(&path).map_err(refused)?;
@@ -405,7 +411,8 @@ impl Engine {
 
     fn wait_for_compaction(&self) -> Result<(), StoreError> {
         let begun = Instant::now();
-        while self.rows.l0_table_count() > WAITING_TABLES_MAX {
+        let commits_before = self.commits.fetch_add(1, Ordering::Relaxed);
+        while waits_for_compaction(commits_before, self.rows.l0_table_count()) {
             if !self.is_running() {
                 return Err(StoreError::Unavailable { reason: "compaction has failed".to_owned() });
             }
@@ -676,6 +683,11 @@ fn committing(folder: &Path, error: &fjall::Error) -> StoreError {
     }
 }
 
+/// Whether a commit waits that comes after so many since the open, while so many tables wait for compaction.
+const fn waits_for_compaction(commits_before: usize, waiting_tables: usize) -> bool {
+    commits_before >= COMMITS_WITHOUT_WAIT && waiting_tables > WAITING_TABLES_MAX
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -721,6 +733,20 @@ mod tests {
             assert_eq!(before.as_deref(), round.checked_sub(1).map(|round| vec![round]).as_deref());
             block_on(store.commit(fence, &contract::run([(7, Some(&[round][..])), (9, None)]))).unwrap();
         }
+    }
+
+    #[test]
+    fn every_open_gets_some_commits_further_however_much_waits_for_compaction() {
+        // As a server that is ended again and again before a compaction is done, which begins anew each time.
+        let (mut tables, mut to_bring_in) = (WAITING_TABLES_MAX + 1, 50);
+        for _start in 0..13 {
+            let mut commits = 0;
+            while to_bring_in > 0 && !waits_for_compaction(commits, tables) {
+                (commits, tables, to_bring_in) = (commits + 1, tables + 1, to_bring_in - 1);
+            }
+        }
+        assert_eq!(to_bring_in, 0);
+        assert!(waits_for_compaction(COMMITS_WITHOUT_WAIT, WAITING_TABLES_MAX + 1), "who goes on does wait");
     }
 
     #[test]
