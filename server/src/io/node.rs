@@ -436,7 +436,7 @@ impl Node {
         let (threads, mut helpers) = background::start(&world, config.journal.segments_max(), rest)?;
         let reads = match kind {
             Kind::Engine => {
-                let (readers, more) = Readers::start(READER_THREADS, &ahead, &mailboxes)?;
+                let (readers, more) = Readers::start(READER_THREADS, &ahead, &mailboxes, &ended)?;
                 helpers.extend(more);
                 Reads::Threads(readers)
             }

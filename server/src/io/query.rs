@@ -6,7 +6,10 @@
 use std::{
     collections::VecDeque,
     io,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -37,7 +40,7 @@ pub struct Readers {
 }
 
 impl Readers {
-    /// Starts `threads` threads. They end when every copy of the readers is gone.
+    /// Starts `threads` threads. They end when every copy of the readers is gone, and after the read under way when the node has ended.
     ///
     /// # Errors
     /// A thread cannot be started.
@@ -45,12 +48,14 @@ impl Readers {
         threads: usize,
         store: &Arc<S>,
         mailboxes: &Arc<[Mailbox<CoreMessage>]>,
+        ended: &Arc<AtomicBool>,
     ) -> io::Result<(Self, Vec<JoinHandle<()>>)> {
         let (jobs, queue) = bounded(QUERY_QUEUE_MAX);
         let threads = (0..threads).map(|number| {
             let (store, mailboxes, queue) = (Arc::clone(store), Arc::clone(mailboxes), queue.clone());
+            let ended = Arc::clone(ended);
             let name = format!("ringpost-reader-{number}");
-            thread::Builder::new().name(name).spawn(move || read(&*store, &mailboxes, &queue))
+            thread::Builder::new().name(name).spawn(move || read(&*store, &mailboxes, &queue, &ended))
         });
         Ok((Self { jobs }, threads.collect::<io::Result<_>>()?))
     }
@@ -68,11 +73,11 @@ impl Readers {
     }
 }
 
-fn read<S: Store>(store: &S, mailboxes: &[Mailbox<CoreMessage>], jobs: &Receiver<Job>) {
+fn read<S: Store>(store: &S, mailboxes: &[Mailbox<CoreMessage>], jobs: &Receiver<Job>, ended: &AtomicBool) {
     let _guard = AbortOnPanic;
     // Those that failed, by when they are tried again, and how often they were.
     let mut again: VecDeque<(Instant, u32, Job)> = VecDeque::new();
-    loop {
+    while !ended.load(Ordering::Relaxed) {
         let now = Instant::now();
         let next = match again.front() {
             None => jobs.recv().map(|job| (0, job)).ok(),
@@ -109,7 +114,7 @@ mod tests {
         let store = Arc::new(MemoryStore::default());
         store.fail_next_reads(failures);
         let mailboxes: Arc<[_]> = vec![Mailbox::new().unwrap()].into();
-        let (readers, threads) = Readers::start(1, &store, &mailboxes).unwrap();
+        let (readers, threads) = Readers::start(1, &store, &mailboxes, &Arc::default()).unwrap();
         readers.ask(CoreId(0), QueryId(5), Query::User(UserId(1))).unwrap();
         while !mailboxes[0].has_mail() {
             thread::yield_now();
@@ -132,11 +137,22 @@ mod tests {
     }
 
     #[test]
+    fn what_is_asked_of_a_node_that_has_ended_is_not_read() {
+        let store = Arc::new(MemoryStore::default());
+        let mailboxes: Arc<[_]> = vec![Mailbox::new().unwrap()].into();
+        let ended = Arc::new(AtomicBool::new(true));
+        let (readers, threads) = Readers::start(1, &store, &mailboxes, &ended).unwrap();
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        readers.ask(CoreId(0), QueryId(1), Query::User(UserId(1))).unwrap();
+        assert!(!mailboxes[0].has_mail());
+    }
+
+    #[test]
     fn a_query_that_is_tried_again_holds_up_no_other() {
         let store = Arc::new(MemoryStore::default());
         store.fail_next_reads(1);
         let mailboxes: Arc<[_]> = vec![Mailbox::new().unwrap()].into();
-        let (readers, threads) = Readers::start(1, &store, &mailboxes).unwrap();
+        let (readers, threads) = Readers::start(1, &store, &mailboxes, &Arc::default()).unwrap();
         for query in [1, 2] {
             readers.ask(CoreId(0), QueryId(query), Query::User(UserId(query))).unwrap();
         }

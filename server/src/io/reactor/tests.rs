@@ -60,7 +60,7 @@ impl World {
         let pem = generate_pem().unwrap();
         let mailboxes: Arc<[_]> = (0..2).map(|_| Mailbox::new().unwrap()).collect();
         let store = Arc::new(MemoryStore::default());
-        let (readers, threads) = Readers::start(1, &store, &mailboxes).unwrap();
+        let (readers, threads) = Readers::start(1, &store, &mailboxes, &Arc::default()).unwrap();
         let counters = Arc::new(Counters::new(2));
         let (revocations, origins) = (Revocations::default(), OriginLimits::default());
         let shared = Arc::new(Shared {
