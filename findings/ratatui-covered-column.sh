@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# ratatui-core 0.1.2 (crates.io), `Buffer::diff`.
+# ratatui-core 0.1.2, `Buffer::diff`.
 #
 # Guess: when a character of two columns goes, the diff writes both of its columns anew, whatever stands there now, since a terminal
 # may have drawn something in each.

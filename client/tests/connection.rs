@@ -307,12 +307,12 @@ fn a_name_that_no_certificate_can_have_is_refused_at_once() {
         config.transport = Transport::Tls { roots: Roots::System, name: name.map(str::to_owned) };
         config.check()
     };
-    for server in ["localhost:7600", "127.0.0.1:7600", "[::1]:7600", "example.org"] {
+    for server in ["localhost:443", "127.0.0.1:443", "[::1]:443", "example.org"] {
         with(server, None).unwrap();
     }
-    assert_eq!(with("localhost:7600", Some("not a name")), Err(ConfigError::ServerName("not a name".into())));
-    with("not a name:7600", Some("example.org")).unwrap();
-    assert!(with("not a name:7600", None).is_err());
+    assert_eq!(with("localhost:443", Some("not a name")), Err(ConfigError::ServerName("not a name".into())));
+    with("not a name:443", Some("example.org")).unwrap();
+    assert!(with("not a name:443", None).is_err());
 }
 
 #[test]

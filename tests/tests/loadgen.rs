@@ -293,7 +293,7 @@ fn arguments_that_make_no_sense_are_refused_at_once() {
         ("chat --first-user 0", 1, "user 0 does not exist"),
         ("chat --server-pid 4000000000", 1, "no such process"),
         ("chat --metrics 127.0.0.1:1", 1, "--metrics 127.0.0.1:1: no metrics there"),
-        ("chat --metrics http://localhost:7601", 1, "without `http://`"),
+        ("chat --metrics http://localhost:1", 1, "without `http://`"),
         ("chat --metrics localhost:70000", 1, "a port is a number from 1 to 65535, not `70000`"),
     ] {
         let output = loadgen(&installation, arguments).output().unwrap();
