@@ -91,11 +91,13 @@ async fn exchange(mut stream: TcpStream, respond: &impl Fn(&[u8]) -> Vec<u8>) ->
     stream.shutdown().await
 }
 
-/// The bytes of a request: whole, or cut off by the end of the stream or by the limit.
+/// The bytes of a request: whole, or cut off by the end of the stream, by the limit, or because no request has such.
 pub(crate) async fn read_request(stream: impl AsyncRead + Unpin) -> io::Result<Vec<u8>> {
     let mut request = Vec::new();
     let mut reader = stream.take(ADMIN_REQUEST_BYTES_MAX as u64);
-    while !is_whole(&request) && reader.read_buf(&mut request).await? > 0 {}
+    // Who speaks something else, a client at the wrong port for instance, is told so at once.
+    let is_text = |request: &[u8]| request.iter().all(|byte| !byte.is_ascii_control() || b"\r\n\t".contains(byte));
+    while is_text(&request) && !is_whole(&request) && reader.read_buf(&mut request).await? > 0 {}
     Ok(request)
 }
 
@@ -297,6 +299,15 @@ mod tests {
         for mut half in halves {
             half.write_all(b"TP/1.1\r\n\r\n").unwrap();
             assert!(read(half).ends_with("ready\n"));
+        }
+    }
+
+    #[test]
+    fn who_speaks_something_else_is_told_at_once() {
+        let address = serve_a_page_of(1);
+        // Neither closes its side, and nothing more comes.
+        for other in [&[0x16, 0x03, 0x01, 0x02][..], &[0x85, 0x01, 0x01, 0x01, b'n']] {
+            assert!(read(connect(address, other)).starts_with("HTTP/1.1 400"));
         }
     }
 

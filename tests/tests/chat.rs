@@ -321,6 +321,11 @@ fn each_reason_why_there_is_no_connection_is_said_in_its_own_words() {
     speaker.join().unwrap();
     assert!(code == 5 && err.contains(&format!("{speaks} is no Ringpost server")), "{code} {err}");
 
+    // A neighbour of the right port.
+    let admin = server.admin().to_string();
+    let (code, _, err) = with(&token, &admin, &[]);
+    assert!(code == 5 && err.contains(&format!("{admin} is no Ringpost server")), "{code} {err}");
+
     let (code, _, err) = with(&token, &address, &["--tls-name", "localhost"]);
     assert!(code == 5 && err.contains("does not answer in TLS"), "{code} {err}");
     let (code, _, err) = with("nonsense", &address, &[]);
