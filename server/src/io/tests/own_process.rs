@@ -245,6 +245,10 @@ fn a_wall_clock_that_leaps_a_day_ahead_and_back_is_told_and_dates_nothing() {
 fn a_stop_does_not_wait_for_a_read_that_never_ends() {
     for thread in ["ringpost-unfinished", "ringpost-reader"] {
         let mut world = World::on(TamperedStore::hanging_in(thread), 1, |_| {});
+        // Whose user a reader looks for.
+        let mut client = world.connect();
+        client.send(&[world.hello(1, 1)]);
+        world.until(|node| node.counters().cores[0].queries.get() > 0);
         let node = world.node.take().unwrap();
         node.stop();
         node.join();
