@@ -44,7 +44,8 @@ impl<S: Store> Ahead<S> {
     }
 
     /// The store with what these segments have for it. They must follow each other in the journal, and everything before them must have
-    /// been ingested. Changes nothing on disk. The rows take about four times the bytes of the segments' records.
+    /// been ingested. Changes nothing on disk. The rows take 3.4 times the bytes of the segments' records where
+    /// texts have 100 bytes.
     ///
     /// # Errors
     /// As [`crate::ingest()`].
