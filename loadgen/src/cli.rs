@@ -218,6 +218,13 @@ fn run(arguments: &Arguments) -> anyhow::Result<Report> {
     if outcome.was_cut_short {
         notes.push("A signal has cut the load short; the counts and rates are of what there was of it.".to_owned());
     }
+    if outcome.resources.server_restarts > 0 {
+        notes.push(format!(
+            "The server was started again {} times during the load. What it counted after the last look before such an end is missing from its costs; \
+             a look is taken every half second.",
+            outcome.resources.server_restarts
+        ));
+    }
     Ok(Report { scenario, about, parameters, eras, notes, outcome })
 }
 

@@ -57,6 +57,16 @@ impl Metrics {
         }
     }
 
+    /// What a process counts from its start on; the other fields say how it is right now.
+    const fn counters(&self) -> [Option<f64>; 6] {
+        [self.commits, self.sync_s, self.group_batches, self.group_bytes, self.cpu_s, self.failures]
+    }
+
+    const fn counters_mut(&mut self) -> [&mut Option<f64>; 6] {
+        let Self { commits, sync_s, group_batches, group_bytes, cpu_s, failures, .. } = self;
+        [commits, sync_s, group_batches, group_bytes, cpu_s, failures]
+    }
+
     /// Reads a page in the text format of Prometheus.
     #[must_use]
     pub fn parse(page: &str) -> Self {
@@ -102,20 +112,66 @@ pub struct Look {
     pub server: Option<Usage>,
     /// The server's metrics; none if they can not be read.
     pub metrics: Option<Metrics>,
+    /// How often the server was seen to be another process than before.
+    pub server_restarts: u32,
 }
 
-impl Sight {
+/// Looks again and again. What the server counts never falls here: a counter that fell back is that of a new process, which counts
+/// on from where the last look found the old one.
+#[derive(Debug, Default)]
+pub struct Lookout {
+    sight: Sight,
+    /// What the processes that have ended had counted when they were seen last.
+    ended: Metrics,
+    /// What the process of now had counted when it was seen last.
+    last: Metrics,
+    restarts: u32,
+}
+
+impl Lookout {
+    /// Has not looked yet.
+    #[must_use]
+    pub fn new(sight: Sight) -> Self {
+        Self { sight, ..Self::default() }
+    }
+
     /// Looks.
     #[must_use]
-    pub fn look(&self) -> Look {
-        let metrics = self.metrics.and_then(|address| Metrics::ask(address).ok());
-        let from_metrics = |metrics: Metrics| {
-            let (memory_bytes, open_files) =
-                (metrics.memory_bytes? as u64, metrics.open_files.map(|files| files as u64));
-            Some(Usage { cpu_s: metrics.cpu_s?, memory_bytes, open_files })
-        };
-        let server = self.pid.map_or_else(|| metrics.and_then(from_metrics), Usage::of);
-        Look { own: Usage::own(), server, metrics }
+    pub fn look(&mut self) -> Look {
+        let page = self.sight.metrics.and_then(|address| Metrics::ask(address).ok());
+        let mut found = page.unwrap_or_default();
+        // A process that was named and has ended is looked for in the metrics of the one that came after it.
+        if let Some(usage) = self.sight.pid.and_then(Usage::of) {
+            found.cpu_s = Some(usage.cpu_s);
+            found.memory_bytes = Some(usage.memory_bytes as f64);
+            found.open_files = usage.open_files.map(|files| files as f64);
+        }
+        let counted = self.count_on(found);
+        let server = counted.cpu_s.zip(counted.memory_bytes).map(|(cpu_s, memory_bytes)| Usage {
+            cpu_s,
+            memory_bytes: memory_bytes as u64,
+            open_files: counted.open_files.map(|files| files as u64),
+        });
+        Look { own: Usage::own(), server, metrics: page.map(|_| counted), server_restarts: self.restarts }
+    }
+
+    /// What was found, with what the processes before had counted.
+    fn count_on(&mut self, mut found: Metrics) -> Metrics {
+        let counters = || found.counters().into_iter().zip(self.last.counters());
+        if counters().any(|(now, last)| now.zip(last).is_some_and(|(now, last)| now < last)) {
+            self.restarts += 1;
+            for (ended, last) in self.ended.counters_mut().into_iter().zip(self.last.counters()) {
+                *ended = Some(ended.unwrap_or(0.0) + last.unwrap_or(0.0));
+            }
+            self.last = Metrics::default();
+        }
+        for (last, now) in self.last.counters_mut().into_iter().zip(found.counters()) {
+            *last = now.or(*last);
+        }
+        for (now, ended) in found.counters_mut().into_iter().zip(self.ended.counters()) {
+            *now = now.map(|now| now + ended.unwrap_or(0.0));
+        }
+        found
     }
 }
 
@@ -146,6 +202,8 @@ pub struct Resources {
     pub group_batches: Option<f64>,
     /// Cores that the server serves with.
     pub server_cores: Option<f64>,
+    /// How often the server was started again in the load phase.
+    pub server_restarts: u32,
 }
 
 /// One point of the plots. Rates are a second.
@@ -206,5 +264,23 @@ mod tests {
         let metrics = Metrics::parse(page);
         assert_eq!((metrics.commits, metrics.sync_s, metrics.group_batches), (Some(10.0), Some(0.5), Some(25.0)));
         assert_eq!((metrics.cpu_s, metrics.failures, metrics.cores), (None, Some(3.0), Some(2.0)));
+    }
+
+    #[test]
+    fn a_counter_that_fell_back_is_that_of_a_new_process_and_counts_on() {
+        let mut lookout = Lookout::default();
+        let mut look = |commits, cpu_s, memory_bytes| {
+            let found = Metrics { commits, cpu_s, memory_bytes, ..Metrics::default() };
+            let counted = lookout.count_on(found);
+            (counted.commits, counted.cpu_s, counted.memory_bytes)
+        };
+        assert_eq!(look(Some(100.0), Some(2.0), Some(9.0)), (Some(100.0), Some(2.0), Some(9.0)));
+        assert_eq!(look(Some(150.0), Some(3.0), Some(8.0)), (Some(150.0), Some(3.0), Some(8.0)));
+        // Nobody answers; then a process that has done little yet, though one of its counters is above the old one.
+        assert_eq!(look(None, None, None), (None, None, None));
+        assert_eq!(look(Some(5.0), Some(3.5), Some(1.0)), (Some(155.0), Some(6.5), Some(1.0)));
+        assert_eq!(look(Some(7.0), Some(3.5), Some(2.0)), (Some(157.0), Some(6.5), Some(2.0)));
+        assert_eq!(look(Some(1.0), Some(0.5), Some(1.0)), (Some(158.0), Some(7.0), Some(1.0)));
+        assert_eq!(lookout.restarts, 2);
     }
 }

@@ -200,8 +200,6 @@ pub struct Stats {
     pub era: usize,
     /// Connections that are ready. Not a sum over time: the newest value counts.
     pub ready: u64,
-    /// Messages without an answer. Likewise.
-    pub unanswered: u64,
 }
 
 impl Index<Count> for Stats {
@@ -270,7 +268,7 @@ impl Stats {
     /// The counts and gauges without the latencies.
     #[must_use]
     pub fn clone_counts(&self) -> Self {
-        Self { counts: self.counts, ready: self.ready, unanswered: self.unanswered, ..Self::default() }
+        Self { counts: self.counts, ready: self.ready, ..Self::default() }
     }
 
     /// What was counted since `before`; gauges as they are.
@@ -313,7 +311,7 @@ impl Stats {
         for (what, code, count) in self.refusals.drain(..) {
             other.add_refusals(what, code, count);
         }
-        (other.ready, other.unanswered) = (self.ready, self.unanswered);
+        other.ready = self.ready;
     }
 }
 

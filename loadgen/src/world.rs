@@ -63,20 +63,6 @@ impl World {
         anyhow::ensure!(lanes <= LANES_MAX, "{connections} connections are too many: at most {most} fit in one run");
         Ok(lanes)
     }
-
-    /// Whether so many connections fit in one lane.
-    ///
-    /// # Errors
-    /// They do not.
-    pub fn one_lane_for(&self, connections: u64) -> anyhow::Result<()> {
-        let lanes = self.lanes_for(connections)?;
-        anyhow::ensure!(
-            connections <= LANE_CONNECTIONS_MAX as u64 && (lanes == 1 || self.lanes.is_some()),
-            "{connections} users who all write to each other are too many: they share one lane, which holds \
-             {LANE_CONNECTIONS_MAX}"
-        );
-        Ok(())
-    }
 }
 
 /// The part of `total` that falls to one of `lanes`.

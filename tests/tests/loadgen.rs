@@ -125,6 +125,17 @@ fn the_sample_trace_is_replayed() {
 }
 
 #[test]
+fn people_of_a_trace_write_to_each_other_across_lanes_and_everything_is_verified() {
+    let trace = concat!(env!("CARGO_MANIFEST_DIR"), "/../loadgen/sample.trace");
+    let report = verified(&format!("replay {trace} --speed 10 --lanes 3"));
+    let messages = report["parameters"]["messages"].as_u64().unwrap();
+    // One is a note of somebody to themselves.
+    assert_eq!((count(&report, "messages accepted"), count(&report, "messages delivered")), (messages, messages - 1));
+    assert_eq!(count(&report, "histories checked"), report["parameters"]["users"].as_u64().unwrap());
+    assert_eq!(report["lanes"], 3);
+}
+
+#[test]
 fn a_server_that_dies_ends_the_run_with_a_partial_report() {
     let mut installation = installation();
     let server = installation.start();
@@ -195,8 +206,11 @@ fn the_cost_to_the_server_is_known_from_its_metrics_alone() {
 fn a_server_that_is_killed_on_purpose_and_comes_back_has_lost_and_doubled_nothing() {
     let mut installation = installation();
     let mut server = installation.start();
+    // The server that comes back shows its metrics at the same place.
+    installation.config.admin_listen = AdminListen::At(server.admin());
     let arguments = "chat --pairs 5 --rate 400 --seconds 4 --tolerate-disconnects";
-    let running = loadgen(&installation, arguments).spawn().unwrap();
+    let mut command = loadgen(&installation, arguments);
+    let running = command.args(["--metrics", &server.admin().to_string()]).spawn().unwrap();
     for _ in 0..2 {
         wait_for_messages(&server);
         thread::sleep(Duration::from_millis(300));
@@ -207,6 +221,9 @@ fn a_server_that_is_killed_on_purpose_and_comes_back_has_lost_and_doubled_nothin
     let report = report(&output);
     assert!(output.status.success(), "{report:#} {}", String::from_utf8_lossy(&output.stderr));
     assert!(count(&report, "disconnects") >= 10, "{report:#}");
+    for cost in ["server CPU, s", "commits", "server failures and retries"] {
+        assert!(report["costs"][cost].as_f64().unwrap() >= 0.0, "{report:#}");
+    }
     server.stop();
 }
 

@@ -11,7 +11,7 @@ use std::{
     collections::{BinaryHeap, VecDeque},
     io,
     net::SocketAddr,
-    sync::Arc,
+    sync::{Arc, MutexGuard},
     time::{Duration, Instant},
 };
 
@@ -27,7 +27,7 @@ use crate::{
     stats::{Count, Measure, Stats},
     tls::Trust,
     token::Mint,
-    verify::{Crew, Digest, Ledger, StreamId, Text, text::Lines},
+    verify::{Crew, Digest, Ledger, SharedLedger, StreamId, Text},
 };
 
 /// How the devices of a lane behave.
@@ -55,6 +55,10 @@ pub struct Manners {
     pub run: u64,
     /// Which lane it is.
     pub lane: usize,
+    /// The messages of all whom the lane's people write to.
+    pub ledger: SharedLedger,
+    /// Seat of the lane's first device there.
+    pub first_seat: u32,
     /// The start of the run.
     pub clock: Instant,
 }
@@ -81,7 +85,8 @@ struct Place {
 #[derive(Debug)]
 pub struct Devices {
     manners: Manners,
-    ledger: Ledger,
+    crew: Crew,
+    ledger: SharedLedger,
     sessions: Vec<Session>,
     places: Vec<Place>,
     links: Links,
@@ -111,14 +116,15 @@ impl Devices {
     ///
     /// # Errors
     /// The kernel or the process's limits do not allow so many connections.
-    pub fn new(manners: Manners, crew: Crew, lines: Option<Lines>) -> Result<Self, SetupError> {
+    pub fn new(manners: Manners, crew: Crew) -> Result<Self, SetupError> {
         let count = crew.len();
         let sources = Sources::new(manners.target, manners.run, manners.lane);
         let links = Links::new(count, manners.target, sources, manners.trust.as_ref())?;
         let mut sessions = Vec::with_capacity(count);
         sessions.resize_with(count, || Session::new(manners.window));
         Ok(Self {
-            ledger: Ledger::new(manners.run as u32, manners.lane as u32, crew, lines),
+            crew,
+            ledger: manners.ledger.clone(),
             sessions,
             places: vec![Place::default(); count],
             links,
@@ -168,15 +174,21 @@ impl Devices {
         self.manners.clock.elapsed().as_micros() as u64
     }
 
-    /// Who is here, and what of the messages.
+    /// Who is here.
     #[must_use]
-    pub const fn ledger(&self) -> &Ledger {
-        &self.ledger
+    pub const fn crew(&self) -> &Crew {
+        &self.crew
     }
 
-    /// As [`Devices::ledger`], to add faults and checks.
-    pub const fn ledger_mut(&mut self) -> &mut Ledger {
-        &mut self.ledger
+    /// What of the messages. Nothing else may be done with the devices while it is held.
+    pub fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock()
+    }
+
+    /// Where a device of the lane is in the ledger's crew.
+    #[must_use]
+    pub const fn seat(&self, slot: u32) -> u32 {
+        self.manners.first_seat + slot
     }
 
     /// What was counted.
@@ -225,21 +237,29 @@ impl Devices {
         self.sessions[slot as usize].told()
     }
 
-    /// The messages of one device to the user of another.
+    /// The messages of one device to the user of another one of the lane.
     pub fn open(&mut self, from: u32, to: u32) -> StreamId {
-        self.ledger.open(from, to)
+        self.open_to_seat(from, self.seat(to))
+    }
+
+    /// The messages of one device to a user who may be in another lane.
+    pub fn open_to_seat(&mut self, from: u32, to: u32) -> StreamId {
+        let from = self.seat(from);
+        self.ledger.lock().open(from, to)
     }
 
     /// Sends the next message of a stream. Its latency counts from `intended_us`, however late it is called.
     pub fn send(&mut self, stream: StreamId, intended_us: u64, text: Text) {
-        let index = self.ledger.send(stream, intended_us, text);
+        let mut ledger = self.ledger.lock();
+        let index = ledger.send(stream, intended_us, text);
+        let (under_way, slot) = (ledger.under_way(), ledger.sender(stream) - self.manners.first_seat);
+        drop(ledger);
         let late_us = self.now_us.saturating_sub(intended_us);
         self.stats.record(Measure::Late, late_us);
-        if self.ledger.under_way() > BACKLOG_MAX && self.fatal.is_none() {
+        if under_way > BACKLOG_MAX && self.fatal.is_none() {
             self.fatal =
                 Some(format!("{BACKLOG_MAX} messages wait for the server: it is far behind what was asked for"));
         }
-        let slot = self.ledger.sender(stream);
         self.turn(slot, |session, turn| session.push(turn, Pending { stream, index, text }));
     }
 
@@ -289,7 +309,7 @@ impl Devices {
     /// What is missing, in words: for a run that stands still.
     #[must_use]
     pub fn what_is_missing(&self) -> String {
-        let (wanted, ready, under_way) = (self.wanted, self.stats.ready, self.ledger.under_way());
+        let (wanted, ready, under_way) = (self.wanted, self.stats.ready, self.under_way());
         let why = self
             .last_loss
             .as_ref()
@@ -305,7 +325,13 @@ impl Devices {
     /// Whether something is on its way that the server owes.
     #[must_use]
     pub fn is_owed(&self) -> bool {
-        self.ledger.under_way() > 0 || !self.is_complete()
+        self.under_way() > 0 || !self.is_complete()
+    }
+
+    /// Messages that were sent and are not yet accepted and with everybody, of all whom the ledger knows.
+    #[must_use]
+    pub fn under_way(&self) -> u64 {
+        self.ledger.lock().under_way()
     }
 
     /// Whether every device that is wanted is ready.
@@ -411,9 +437,11 @@ impl Devices {
     }
 
     fn turn<T>(&mut self, slot: u32, act: impl FnOnce(&mut Session, &mut Turn<'_>) -> T) -> T {
+        let seat = self.seat(slot);
         let Self { sessions, links, ledger, stats, happened, wakes, now_us, .. } = self;
         let result = links.write(slot, |out| {
-            let mut turn = Turn { now_us: *now_us, slot, ledger, stats, out, happened, wake: wakes };
+            let ledger = &mut ledger.lock();
+            let mut turn = Turn { now_us: *now_us, slot, seat, ledger, stats, out, happened, wake: wakes };
             act(&mut sessions[slot as usize], &mut turn)
         });
         self.take_wakes(slot);
@@ -431,7 +459,7 @@ impl Devices {
     }
 
     fn fault(&mut self, slot: u32, what: &str) {
-        let member = self.ledger.crew().member(slot);
-        self.ledger.faults.add(format!("user {} device {}: {what}", member.user, member.device()));
+        let member = self.crew.member(slot);
+        self.ledger.lock().faults.add(format!("user {} device {}: {what}", member.user, member.device()));
     }
 }

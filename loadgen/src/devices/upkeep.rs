@@ -18,11 +18,13 @@ impl Devices {
             News::Connected(slot) => self.greet(slot),
             News::Refused(slot, error) => self.refused(slot, &error),
             News::Bytes(slot, bytes) => {
+                let seat = self.seat(slot);
                 let Self { sessions, links, ledger, stats, happened, wakes, now_us, .. } = self;
                 let session = &mut sessions[slot as usize];
                 let was_ready = session.is_ready();
                 let outcome = links.receive(slot, bytes, |bytes, out| {
-                    let mut turn = Turn { now_us: *now_us, slot, ledger, stats, out, happened, wake: wakes };
+                    let ledger = &mut ledger.lock();
+                    let mut turn = Turn { now_us: *now_us, slot, seat, ledger, stats, out, happened, wake: wakes };
                     session.on_bytes(&mut turn, bytes)
                 });
                 if !was_ready && session.is_ready() {
@@ -82,7 +84,7 @@ impl Devices {
     }
 
     fn greet(&mut self, slot: u32) {
-        match self.manners.mint.token(self.ledger.crew().member(slot).user) {
+        match self.manners.mint.token(self.crew.member(slot).user) {
             Ok(token) => self.turn(slot, |session, turn| session.greet(turn, token)),
             Err(error) => self.give_up(format!("{error:#}")),
         }

@@ -14,14 +14,14 @@ use std::{
 use anyhow::Context as _;
 use server::process::Usage;
 
-use super::{Asked, Goal, Outcome, Phase, Plan, Shared, SharedLane, lane};
+use super::{Asked, Goal, LanePlan, Outcome, Phase, Plan, Shared, SharedLane, lane};
 use crate::{
     devices::Manners,
     limits::{HANDSHAKES_MAX, LOOK_EVERY_MS, SAMPLE_EVERY_MS, SAMPLES_MAX},
     live::{LiveLine, View},
-    sample::{Look, Metrics, Resources, Sample},
+    sample::{Look, Lookout, Metrics, Resources, Sample},
     stats::{Count, Latencies, Measure, Stats},
-    verify::Faults,
+    verify::{Crew, Faults, Ledger, SharedLedger},
     world::World,
 };
 
@@ -35,8 +35,9 @@ pub fn run(world: &World, plan: Plan) -> anyhow::Result<Outcome> {
     let mut lanes = Vec::new();
     lanes.resize_with(count, SharedLane::default);
     let shared = Arc::new(Shared { clock: Instant::now(), phase: 0.into(), lanes });
+    let (ledgers, places) = ledgers(world, &plan);
     let mut threads = Vec::new();
-    for (index, lane_plan) in plan.lanes.into_iter().enumerate() {
+    for (index, (lane_plan, (ledger, first_seat))) in plan.lanes.into_iter().zip(places).enumerate() {
         let manners = Manners {
             target: world.server.address,
             trust: world.trust.clone(),
@@ -49,6 +50,8 @@ pub fn run(world: &World, plan: Plan) -> anyhow::Result<Outcome> {
             ping_after_s: plan.ping_after_s,
             run: world.run,
             lane: index,
+            ledger,
+            first_seat,
             clock: shared.clock,
         };
         let (login, shared) = (plan.login, Arc::clone(&shared));
@@ -56,20 +59,45 @@ pub fn run(world: &World, plan: Plan) -> anyhow::Result<Outcome> {
         let body = move || lane::run(index, lane_plan, manners, login, shared);
         threads.push(thread::Builder::new().name(name).spawn(body).context("no thread for a lane")?);
     }
-    let mut watch = Watch::new(world, Arc::clone(&shared), plan.goal, base);
+    let mut watch = Watch::new(world, Arc::clone(&shared), ledgers, plan.goal, base);
     watch.asked = plan.asked;
     watch.until_over();
     let mut faults = std::mem::take(&mut watch.faults);
     for thread in threads {
         match thread.join() {
-            Ok(Ok(more)) => faults.append(more),
+            Ok(Ok(())) => {}
             // It has told why before it ended.
             Ok(Err(_)) => {}
             Err(_) => faults.add("a lane's thread has panicked".to_owned()),
         }
     }
+    watch.ledgers.iter().for_each(|ledger| faults.append(std::mem::take(&mut ledger.lock().faults)));
     watch.collect();
     Ok(watch.outcome(faults))
+}
+
+/// The ledgers of a run, and for each lane which one is its own and where its devices begin there. The people of a trace write to
+/// each other across lanes, so one ledger has them all.
+fn ledgers(world: &World, plan: &Plan) -> (Vec<SharedLedger>, Vec<(SharedLedger, u32)>) {
+    let new = |lane, crew, lines| SharedLedger::new(Ledger::new(world.run as u32, lane, crew, lines));
+    match &plan.trace {
+        None => {
+            let own = |(lane, plan): (usize, &LanePlan)| new(lane as u32, plan.crew.clone(), None);
+            let ledgers: Vec<_> = plan.lanes.iter().enumerate().map(own).collect();
+            (ledgers.clone(), ledgers.into_iter().map(|ledger| (ledger, 0)).collect())
+        }
+        Some(lines) => {
+            let mut everybody = Crew::default();
+            let mut first_seats = Vec::new();
+            for lane in &plan.lanes {
+                first_seats.push(everybody.len() as u32);
+                everybody.append(&lane.crew);
+            }
+            let ledger = new(0, everybody, Some(Arc::clone(lines)));
+            let places = first_seats.into_iter().map(|seat| (ledger.clone(), seat)).collect();
+            (vec![ledger], places)
+        }
+    }
 }
 
 /// Stats and costs at the moment at which a phase began.
@@ -85,9 +113,11 @@ struct Mark {
 struct Watch<'a> {
     world: &'a World,
     shared: Arc<Shared>,
+    ledgers: Vec<SharedLedger>,
     goal: Goal,
     asked: Asked,
     live: LiveLine,
+    lookout: Lookout,
     faults: Faults,
     total: Stats,
     /// Since the last sample.
@@ -109,9 +139,11 @@ struct Watch<'a> {
 }
 
 impl<'a> Watch<'a> {
-    fn new(world: &'a World, shared: Arc<Shared>, goal: Goal, base: Usage) -> Self {
+    fn new(world: &'a World, shared: Arc<Shared>, ledgers: Vec<SharedLedger>, goal: Goal, base: Usage) -> Self {
+        let mut lookout = Lookout::new(world.sight);
         Self {
             world,
+            ledgers,
             goal,
             asked: Asked::OwnTimes,
             live: LiveLine::new(),
@@ -127,10 +159,11 @@ impl<'a> Watch<'a> {
             was_cut_short: false,
             samples: Vec::new(),
             sample_every: Duration::from_millis(SAMPLE_EVERY_MS),
-            last_sample: Mark { at: shared.clock.elapsed(), look: world.sight.look(), ..Mark::default() },
+            last_sample: Mark { at: shared.clock.elapsed(), look: lookout.look(), ..Mark::default() },
             progress: 0,
             progressed_at: Instant::now(),
             shared,
+            lookout,
         }
     }
 
@@ -182,6 +215,9 @@ impl<'a> Watch<'a> {
         if next == Phase::Load {
             self.load_began = Some(self.mark());
         }
+        if next == Phase::Close {
+            self.ledgers.iter().for_each(|ledger| ledger.lock().check_finished());
+        }
         self.progressed_at = Instant::now();
         self.shared.phase.store(next as u8, Ordering::Release);
     }
@@ -204,28 +240,27 @@ impl<'a> Watch<'a> {
         })
     }
 
-    fn mark(&self) -> Mark {
+    fn mark(&mut self) -> Mark {
         let lanes = &self.shared.lanes;
         let told_us: u64 = lanes.iter().map(|lane| lane.told_us.load(Ordering::Relaxed)).sum();
         Mark {
             at: self.shared.clock.elapsed(),
             counted_s: told_us as f64 / 1e6 / lanes.len() as f64,
             counts: self.total.clone_counts(),
-            look: self.world.sight.look(),
+            look: self.lookout.look(),
         }
     }
 
     /// Takes what the lanes have published.
     fn collect(&mut self) {
-        let (mut ready, mut unanswered) = (0, 0);
+        let mut ready = 0;
         for lane in &self.shared.lanes {
             let mut stats = lane.stats.lock().unwrap_or_else(PoisonError::into_inner);
             ready += stats.ready;
-            unanswered += stats.unanswered;
             self.interval.add_latencies(&stats);
             stats.move_to(&mut self.total);
         }
-        (self.total.ready, self.total.unanswered) = (ready, unanswered);
+        self.total.ready = ready;
     }
 
     fn sample(&mut self) {
@@ -271,7 +306,7 @@ impl<'a> Watch<'a> {
             logins: rate(Count::Logins),
             pages: rate(Count::Pages),
             connections: self.total.ready,
-            under_way: self.total.unanswered,
+            under_way: self.ledgers.iter().map(|ledger| ledger.lock().under_way()).sum(),
             accepted_us: percentiles(Measure::Accepted),
             delivered_us: percentiles(Measure::Delivered),
             own_cores: (look.own.cpu_s - before.own.cpu_s) / seconds,
@@ -320,6 +355,7 @@ impl<'a> Watch<'a> {
             sync_us: per_commit(grown(|metrics| metrics.sync_s)).map(|seconds| seconds * 1e6),
             group_batches: per_commit(grown(|metrics| metrics.group_batches)),
             server_cores: ended.look.metrics.and_then(|metrics| metrics.cores),
+            server_restarts: ended.look.server_restarts - began.look.server_restarts,
         };
         // The lanes know better than the coordinator, who looks every few milliseconds. A load that was cut short ended for all at once.
         let times = |of: fn(&SharedLane) -> &AtomicU64| {

@@ -11,7 +11,6 @@ use crate::{
     devices::{Devices, Manners},
     limits::{CLOSE_TIMEOUT_US, LANE_SLEEP_MAX_US, PUBLISH_EVERY_US},
     session::Happened,
-    verify::Faults,
 };
 
 struct Lane {
@@ -31,7 +30,7 @@ struct Lane {
     is_stopped: bool,
 }
 
-/// Runs a lane until the end. Gives what went wrong in it.
+/// Runs a lane until the end. What goes wrong with the messages is in the ledger.
 ///
 /// # Errors
 /// The ring could not be made, or broke.
@@ -41,9 +40,9 @@ pub(super) fn run(
     manners: Manners,
     login: LoginFirst,
     shared: Arc<Shared>,
-) -> anyhow::Result<Faults> {
+) -> anyhow::Result<()> {
     let compares_histories = manners.compares_histories;
-    let made = Devices::new(manners, plan.crew, plan.lines);
+    let made = Devices::new(manners, plan.crew);
     let devices = made.inspect_err(|error| shared.lanes[index].give_up(&error.to_string()))?;
     let mut lane = Lane {
         index,
@@ -64,7 +63,7 @@ pub(super) fn run(
         lane.shared.lanes[index].give_up(&format!("the ring of lane {index} is broken: {error}"));
         return Err(error.into());
     }
-    Ok(std::mem::take(&mut lane.devices.ledger_mut().faults))
+    Ok(())
 }
 
 impl super::SharedLane {
@@ -126,7 +125,6 @@ impl Lane {
             }
             Phase::Close => {
                 self.devices.due();
-                self.devices.ledger_mut().check_finished();
                 self.devices.close_all();
             }
             Phase::Prepare => self.devices.begin_logins(),
@@ -145,7 +143,7 @@ impl Lane {
                 Next::WhenSomethingHappens => (false, u64::MAX),
                 Next::Finished => (true, u64::MAX),
             },
-            Phase::Drain => (self.devices.ledger().under_way() == 0 && self.devices.is_complete(), u64::MAX),
+            Phase::Drain => (self.devices.under_way() == 0 && self.devices.is_complete(), u64::MAX),
             Phase::ReadBack if !self.compares_histories => (true, u64::MAX),
             Phase::ReadBack => {
                 let script = &self.script;
@@ -186,10 +184,7 @@ impl Lane {
         if is_waiting || self.devices.is_owed() {
             *lane.missing.lock().unwrap_or_else(PoisonError::into_inner) = self.devices.what_is_missing();
         }
-        let under_way = self.devices.ledger().under_way();
-        let stats = self.devices.stats_mut();
-        stats.unanswered = under_way;
-        stats.move_to(&mut lane.stats.lock().unwrap_or_else(PoisonError::into_inner));
+        self.devices.stats_mut().move_to(&mut lane.stats.lock().unwrap_or_else(PoisonError::into_inner));
         lane.told_us.store(now_us, Ordering::Relaxed);
     }
 }

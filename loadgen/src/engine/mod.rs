@@ -70,8 +70,6 @@ pub struct LanePlan {
     pub crew: Crew,
     /// What they do.
     pub script: Box<dyn Script>,
-    /// The texts of a trace, if messages have no labels.
-    pub lines: Option<Lines>,
 }
 
 /// How far a run is.
@@ -93,6 +91,8 @@ pub struct Plan {
     pub parameters: Vec<(&'static str, String)>,
     /// The lanes.
     pub lanes: Vec<LanePlan>,
+    /// The texts of a trace, whose messages have no labels. Its people write to each other whatever their lanes.
+    pub trace: Option<Lines>,
     /// For the progress bar.
     pub goal: Goal,
     /// Whether everybody connects before the load begins.

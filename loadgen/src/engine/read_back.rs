@@ -23,7 +23,7 @@ impl ReadBack {
     pub(super) fn drive(&mut self, devices: &mut Devices, peer: impl Fn(&Devices, u32) -> Option<UserId>) -> bool {
         while self.reading.len() < READERS_MAX && (self.next as usize) < devices.len() {
             let slot = self.next;
-            let all = devices.ledger().crew().devices(slot);
+            let all = devices.crew().devices(slot);
             self.next = all.end;
             if all.clone().all(|device| devices.told(device).count == 0) {
                 continue;
@@ -31,7 +31,7 @@ impl ReadBack {
             compare_devices(devices, slot);
             let (from, direction, limit) = (devices.start(slot).next(), Direction::Forwards, PAGE_ENTRIES_MAX);
             devices.fetch(slot, Fetch { peer: peer(devices, slot), from, direction, limit });
-            self.reading.push((slot, HistoryCheck::new(slot, direction)));
+            self.reading.push((slot, HistoryCheck::new(devices.seat(slot), direction)));
         }
         self.reading.is_empty()
     }
@@ -39,15 +39,14 @@ impl ReadBack {
     pub(super) fn happened(&mut self, devices: &mut Devices, what: &Happened) {
         let Happened::Page { slot, fetch, page } = what else { return };
         let Some(at) = self.reading.iter().position(|(reader, _)| reader == slot) else { return };
-        self.reading[at].1.take(devices.ledger_mut(), &page.entries);
+        self.reading[at].1.take(&mut devices.ledger(), &page.entries);
         match fetch.following(page) {
             Some(next) => {
                 devices.fetch(*slot, next);
             }
             None => {
                 let (_, check) = self.reading.swap_remove(at);
-                let told = *devices.told(*slot);
-                check.finish(devices.ledger_mut(), &told);
+                check.finish(&mut devices.ledger(), devices.told(*slot));
                 devices.stats_mut()[Count::HistoriesChecked] += 1;
             }
         }
@@ -57,15 +56,15 @@ impl ReadBack {
 /// All devices of a user must have been told the same.
 fn compare_devices(devices: &mut Devices, first: u32) {
     let told = *devices.told(first);
-    for device in devices.ledger().crew().devices(first) {
+    for device in devices.crew().devices(first) {
         let other = *devices.told(device);
         if other != told {
-            let member = devices.ledger().crew().member(device);
+            let member = devices.crew().member(device);
             let (user, id, (count, wanted)) = (member.user, member.device(), (other.count, told.count));
             let what =
                 if count == wanted { "under other seqs or with other texts".to_owned() } else { format!("{count}") };
             let words = format!("user {user}: device 1 was told {wanted} messages of this run, device {id} {what}");
-            devices.ledger_mut().faults.add(words);
+            devices.ledger().faults.add(words);
         }
     }
 }

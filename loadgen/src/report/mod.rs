@@ -162,6 +162,7 @@ impl Report {
             "scenario": self.scenario,
             "limited_by": limited_by(&self.outcome),
             "about": object(self.about.iter().map(|(name, value)| named((name, json!(value)))).collect()),
+            "lanes": self.outcome.lanes,
             "parameters": object(self.parameters.iter().map(|(name, value)| named((name, parameter(value)))).collect()),
             "counts": object(self.counts().into_iter().map(|(name, value)| named((name, json!(value)))).collect()),
             "seconds": self.outcome.took.as_secs_f64(),

@@ -72,7 +72,7 @@ impl Arguments {
             let pace = pace.part(pairs as f64 / self.pairs as f64);
             let part = lane as f64 / lanes as f64;
             let talk = Talk::new(pairs as u32, pace, self.window, self.size, part);
-            plans.push(LanePlan { crew, script: Box::new(talk), lines: None });
+            plans.push(LanePlan { crew, script: Box::new(talk) });
         }
         let mut parameters = vec![("pairs", self.pairs.to_string())];
         match pace {
@@ -94,6 +94,7 @@ impl Arguments {
             scenario: "chat",
             parameters,
             lanes: plans,
+            trace: None,
             goal: pace.goal(self.pairs * 2),
             login: LoginFirst::Everybody,
             window: if self.rate.is_some() { SEND_WINDOW as u16 } else { self.window as u16 },
@@ -210,7 +211,7 @@ impl Script for Talk {
             self.send(devices, slot, intended_us);
         }
         self.is_over = match self.pace {
-            Pace::ClosedCount { .. } => self.left.iter().all(|left| *left == 0) && devices.ledger().under_way() == 0,
+            Pace::ClosedCount { .. } => self.left.iter().all(|left| *left == 0) && devices.under_way() == 0,
             Pace::ClosedFor { .. } | Pace::Open { .. } => now_us >= self.end_us,
         };
         match (self.is_over, self.pace, &self.schedule) {
@@ -232,6 +233,6 @@ impl Script for Talk {
     }
 
     fn peer(&self, devices: &Devices, slot: u32) -> Option<UserId> {
-        self.is_talking(slot).then(|| devices.ledger().crew().member(slot ^ 1).user)
+        self.is_talking(slot).then(|| devices.crew().member(slot ^ 1).user)
     }
 }

@@ -44,6 +44,7 @@ impl Arguments {
             scenario: "connect",
             parameters,
             lanes: singles(world, self.connections, lanes, script),
+            trace: None,
             goal: Goal::Logins(self.connections * self.rounds),
             login: LoginFirst::Nobody,
             window: 1,

@@ -62,7 +62,7 @@ impl Arguments {
             let talk = Talk::new(pairs as u32, pace, PREPARE_WINDOW.min(self.messages), self.size, 0.0);
             let (readings, page, seconds) = (Vec::new(), self.page, self.seconds);
             let script = Readers { talk, has_begun: false, readings, page, seconds, end_us: 0 };
-            plans.push(LanePlan { crew, script: Box::new(script), lines: None });
+            plans.push(LanePlan { crew, script: Box::new(script) });
         }
         let parameters = vec![
             ("pairs", self.pairs.to_string()),
@@ -75,6 +75,7 @@ impl Arguments {
             scenario: "history",
             parameters,
             lanes: plans,
+            trace: None,
             goal: Goal::Time(Duration::from_secs(self.seconds)),
             login: LoginFirst::Everybody,
             window: PREPARE_WINDOW as u16,
@@ -115,7 +116,7 @@ impl Readers {
             Direction::Forwards => devices.start(slot).next(),
             Direction::Backwards => Seq::ZERO,
         };
-        self.readings[slot as usize] = Some((kind, HistoryCheck::new(slot, direction)));
+        self.readings[slot as usize] = Some((kind, HistoryCheck::new(devices.seat(slot), direction)));
         devices.fetch(slot, Fetch { peer, from, direction, limit: self.page });
     }
 }
@@ -149,7 +150,7 @@ impl Script for Readers {
         self.talk.happened(devices, what);
         let Happened::Page { slot, fetch, page } = what else { return };
         let Some((kind, mut check)) = self.readings[*slot as usize].take() else { return };
-        check.take(devices.ledger_mut(), &page.entries);
+        check.take(&mut devices.ledger(), &page.entries);
         let start = devices.start(*slot);
         // Below the start there are only earlier runs.
         let is_below = fetch.direction == Direction::Backwards && page.first <= start.next();
@@ -162,8 +163,7 @@ impl Script for Readers {
                 self.readings[*slot as usize] = Some((kind, check));
             }
             None => {
-                let told = *devices.told(*slot);
-                check.finish(devices.ledger_mut(), &told);
+                check.finish(&mut devices.ledger(), devices.told(*slot));
                 devices.stats_mut()[Count::HistoriesChecked] += 1;
                 if !is_over {
                     self.read(devices, *slot, kind + 1);

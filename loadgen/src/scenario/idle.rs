@@ -38,6 +38,7 @@ impl Arguments {
             scenario: "idle",
             parameters,
             lanes: singles(world, self.connections, lanes, || Box::new(Stay { seconds: self.seconds, end_us: 0 })),
+            trace: None,
             goal: Goal::Time(Duration::from_secs(self.seconds)),
             login: LoginFirst::Everybody,
             window: 1,
@@ -65,7 +66,7 @@ pub(super) fn singles(
             crew.add(world.user(next_user), 1);
             next_user += 1;
         }
-        LanePlan { crew, script: script(), lines: None }
+        LanePlan { crew, script: script() }
     };
     (0..lanes).map(plan).collect()
 }

@@ -94,7 +94,7 @@ impl Arguments {
                 end_us: 0,
                 draw: Draw::new(mix(world.run) ^ lane as u64),
             };
-            plans.push(LanePlan { crew, script: Box::new(script), lines: None });
+            plans.push(LanePlan { crew, script: Box::new(script) });
         }
         let parameters = vec![
             ("users", self.users.to_string()),
@@ -112,6 +112,7 @@ impl Arguments {
             scenario: "mix",
             parameters,
             lanes: plans,
+            trace: None,
             goal: Goal::Time(Duration::from_secs(self.seconds)),
             login: LoginFirst::Everybody,
             window: SEND_WINDOW as u16,
@@ -147,7 +148,7 @@ impl Mix {
     fn somebody(&mut self, devices: &Devices) -> Option<u32> {
         for _ in 0..ASKED_MAX {
             let person = self.draw.rank(self.firsts.len() as u64) as usize;
-            let all = devices.ledger().crew().devices(self.firsts[person]);
+            let all = devices.crew().devices(self.firsts[person]);
             let slot = all.start + self.draw.below(u64::from(all.end - all.start)) as u32;
             if devices.is_ready(slot) {
                 return Some(slot);
@@ -158,7 +159,7 @@ impl Mix {
 
     /// One of somebody's contacts, mostly one of the first few: the slot of a first device.
     fn contact(&mut self, devices: &Devices, slot: u32) -> u32 {
-        let own = devices.ledger().crew().member(slot).first;
+        let own = devices.crew().member(slot).first;
         let contact = self.draw.rank(CONTACTS);
         let people = self.firsts.len() as u64;
         // Those who write much are also written to much.
@@ -176,7 +177,7 @@ impl Mix {
 
     fn open_chat(&mut self, devices: &mut Devices, slot: u32) {
         let to = self.contact(devices, slot);
-        let peer = Some(devices.ledger().crew().member(to).user);
+        let peer = Some(devices.crew().member(to).user);
         // Somebody who scrolls faster than pages come does not ask for more of them.
         devices.fetch(slot, Fetch { peer, from: Seq::ZERO, direction: Direction::Backwards, limit: CHAT_PAGE });
     }

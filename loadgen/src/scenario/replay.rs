@@ -2,7 +2,15 @@
 //! names, in the order in which they appear. An open loop: a message that is late counts from when it should have left. A `to` that begins with `#`
 //! names a group: there are none yet, so the line is counted and skipped.
 
-use std::{collections::HashMap, fs::File, io::Read as _, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    fs::File,
+    io::Read as _,
+    ops::Range,
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use anyhow::{Context as _, bail, ensure};
 use proto_spec::limits::{SEND_WINDOW, TEXT_BYTES_MAX};
@@ -13,7 +21,7 @@ use crate::{
     limits::{PING_AFTER_S, TRACE_BYTES_MAX, TRACE_LINE_BYTES_MAX},
     stats::Count,
     verify::{Crew, StreamId, Text},
-    world::World,
+    world::{World, share},
 };
 
 #[derive(Clone, Debug, clap::Args)]
@@ -41,11 +49,8 @@ impl Arguments {
         ensure!(text.len() as u64 <= TRACE_BYTES_MAX, "{name} has more than {TRACE_BYTES_MAX} bytes");
         let trace = parse(&text).with_context(|| format!("{name}"))?;
         drop(text);
-        world.one_lane_for(trace.names as u64)?;
-        let mut crew = Crew::default();
-        (0..trace.names as u64).for_each(|user| {
-            crew.add(world.user(user), 1);
-        });
+        let users = trace.names as u64;
+        let lanes = world.lanes_for(users)?.min(trace.names);
         let length_ms = trace.messages.last().map_or(0, |last| last.at_ms);
         let length = Duration::from_secs_f64((length_ms as f64 / 1e3 / self.speed).max(1e-3));
         let parameters = vec![
@@ -54,13 +59,32 @@ impl Arguments {
             ("users", trace.names.to_string()),
             ("messages", trace.messages.len().to_string()),
         ];
-        let lines = Arc::new(trace.texts);
-        let (messages, group_lines, speed) = (trace.messages, trace.group_lines, self.speed);
-        let script = Replay { messages, group_lines, speed, next: 0, start_us: 0, streams: HashMap::new() };
+        let start_us = Arc::new(OnceLock::new());
+        let mut plans = Vec::new();
+        let mut first = 0;
+        for lane in 0..lanes {
+            let end = first + share(users, lane, lanes) as u32;
+            let mut crew = Crew::default();
+            for user in first..end {
+                crew.add(world.user(user.into()), 1);
+            }
+            let script = Replay {
+                messages: messages_of(&trace.messages, first..end),
+                first,
+                group_lines: if lane == 0 { trace.group_lines } else { 0 },
+                speed: self.speed,
+                next: 0,
+                start_us: Arc::clone(&start_us),
+                streams: HashMap::new(),
+            };
+            plans.push(LanePlan { crew, script: Box::new(script) });
+            first = end;
+        }
         Ok(Plan {
             scenario: "replay",
             parameters,
-            lanes: vec![LanePlan { crew, script: Box::new(script), lines: Some(lines) }],
+            lanes: plans,
+            trace: Some(Arc::new(trace.texts)),
             goal: Goal::Time(length),
             login: LoginFirst::Everybody,
             window: SEND_WINDOW as u16,
@@ -76,6 +100,8 @@ impl Arguments {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Message {
+    /// Which text.
+    line: u32,
     /// After the first line.
     at_ms: u64,
     from: u32,
@@ -84,7 +110,7 @@ struct Message {
 
 #[derive(Debug, Default)]
 struct Trace {
-    /// By time; message i has text i.
+    /// By time.
     messages: Vec<Message>,
     texts: Vec<Box<str>>,
     names: usize,
@@ -125,7 +151,8 @@ fn parse(text: &str) -> anyhow::Result<Trace> {
             let next = names.len() as u32;
             *names.entry(name).or_insert(next)
         };
-        trace.messages.push(Message { at_ms: time_ms - first_ms, from: id(from), to: id(to) });
+        let line = trace.messages.len() as u32;
+        trace.messages.push(Message { line, at_ms: time_ms - first_ms, from: id(from), to: id(to) });
         trace.texts.push(text.into());
     }
     trace.names = names.len();
@@ -133,25 +160,34 @@ fn parse(text: &str) -> anyhow::Result<Trace> {
     Ok(trace)
 }
 
+/// What these users write.
+fn messages_of(all: &[Message], users: Range<u32>) -> Vec<Message> {
+    all.iter().filter(|message| users.contains(&message.from)).copied().collect()
+}
+
+/// The messages of the users of one lane, of whom `first` is the first.
 #[derive(Debug)]
 struct Replay {
     messages: Vec<Message>,
+    first: u32,
     group_lines: u64,
     speed: f64,
     next: usize,
-    start_us: u64,
+    /// When the load began. All lanes go by the lane that began first.
+    start_us: Arc<OnceLock<u64>>,
     streams: HashMap<(u32, u32), StreamId>,
 }
 
 impl Replay {
     fn at_us(&self, message: &Message) -> u64 {
-        self.start_us + (message.at_ms as f64 * 1e3 / self.speed) as u64
+        let start_us = self.start_us.get().expect("the load has begun");
+        start_us + (message.at_ms as f64 * 1e3 / self.speed) as u64
     }
 }
 
 impl Script for Replay {
     fn begin(&mut self, devices: &mut Devices) {
-        self.start_us = devices.now_us();
+        self.start_us.get_or_init(|| devices.now_us());
         devices.stats_mut()[Count::GroupLines] += self.group_lines;
     }
 
@@ -162,9 +198,10 @@ impl Script for Replay {
             if at_us > now_us {
                 return Next::At(at_us);
             }
-            let Message { from, to, .. } = message;
-            let stream = *self.streams.entry((from, to)).or_insert_with(|| devices.open(from, to));
-            devices.send(stream, at_us, Text::Line(self.next as u32));
+            let Message { line, from, to, .. } = message;
+            // A user has one device, so users of the trace sit in the order of their names.
+            let stream = *self.streams.entry((from, to)).or_insert_with(|| devices.open_to_seat(from - self.first, to));
+            devices.send(stream, at_us, Text::Line(line));
             self.next += 1;
         }
         Next::Finished
@@ -173,13 +210,16 @@ impl Script for Replay {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
+    use crate::{limits::LANE_CONNECTIONS_MAX, place::Place, sample::Sight, token::Mint};
 
     #[test]
     fn users_are_made_from_the_names_and_times_begin_at_the_first_line() {
         let trace = parse("1000\tann\tbob\thi\n1000\tbob\tann\thi\tyou\n\n1500\tann\tcid\tbye\n").unwrap();
-        let message = |at_ms, from, to| Message { at_ms, from, to };
-        assert_eq!(trace.messages, [message(0, 0, 1), message(0, 1, 0), message(500, 0, 2)]);
+        let message = |line, at_ms, from, to| Message { line, at_ms, from, to };
+        assert_eq!(trace.messages, [message(0, 0, 0, 1), message(1, 0, 1, 0), message(2, 500, 0, 2)]);
         assert_eq!((trace.names, &*trace.texts[1]), (3, "hi\tyou"));
     }
 
@@ -205,6 +245,40 @@ mod tests {
             let error = format!("{:#}", parse(text).unwrap_err());
             assert!(error.contains(words), "{error}");
         }
+    }
+
+    #[test]
+    fn what_users_write_stays_in_the_order_of_the_trace_whatever_their_lane() {
+        let trace = parse("1\tann\tbob\thi\n2\tbob\tann\thi\n3\tcid\tann\thi\n4\tbob\tcid\thi\n").unwrap();
+        let lines = |users| messages_of(&trace.messages, users).iter().map(|message| message.line).collect::<Vec<_>>();
+        assert_eq!([lines(0..2), lines(2..3)], [vec![0, 1, 3], vec![2]]);
+    }
+
+    #[test]
+    fn a_trace_of_more_people_than_a_lane_holds_takes_several() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, secret) = (folder.path().join("big.trace"), folder.path().join("secret"));
+        let users = LANE_CONNECTIONS_MAX as u64 * 2 + 2;
+        let line = |user: u64| format!("{user}\tu{user}\tu{}\thi\n", (user + 1) % users);
+        fs::write(&file, (0..users).map(line).collect::<String>()).unwrap();
+        fs::write(&secret, [b'x'; 64]).unwrap();
+        let world = World {
+            server: Place::find("127.0.0.1:1", 1).unwrap(),
+            trust: None,
+            mint: Arc::new(Mint::hs256(&secret).unwrap()),
+            first_user: 1,
+            tolerates_disconnects: false,
+            compares_histories: true,
+            stall_after: Duration::from_secs(1),
+            sight: Sight::default(),
+            run: 1,
+            lanes: None,
+            stops: Arc::default(),
+        };
+        let plan = Arguments { file, speed: 1.0 }.plan(&world).unwrap();
+        assert!(plan.lanes.len() >= 3);
+        assert_eq!(plan.lanes.iter().map(|lane| lane.crew.len() as u64).sum::<u64>(), users);
+        assert_eq!(plan.lanes[1].crew.member(0).user.0, 1 + plan.lanes[0].crew.len() as u64);
     }
 
     #[test]

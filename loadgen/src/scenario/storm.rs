@@ -84,12 +84,12 @@ impl Arguments {
             let pace = Pace::Open { rate: self.rate as f64 * pairs as f64 / self.pairs as f64, seconds: 1_000_000 };
             let talk = Talk::new(pairs as u32, pace, 1, self.size, lane as f64 / chatting as f64);
             let script = Box::new(Chat { talk, watch: watch() });
-            plans.push(LanePlan { crew: crew(pairs * 2), script, lines: None });
+            plans.push(LanePlan { crew: crew(pairs * 2), script });
         }
         for lane in 0..crowded {
             let script =
                 Box::new(Crowd { watch: watch(), jitter_us: self.jitter * 1_000_000, cut_us: 0, is_away: Vec::new() });
-            plans.push(LanePlan { crew: crew(share(self.connections, lane, crowded)), script, lines: None });
+            plans.push(LanePlan { crew: crew(share(self.connections, lane, crowded)), script });
         }
         let parameters = vec![
             ("connections", self.connections.to_string()),
@@ -103,6 +103,7 @@ impl Arguments {
             scenario: "storm",
             parameters,
             lanes: plans,
+            trace: None,
             goal: Goal::Time(Duration::from_secs(2 * self.calm + self.jitter)),
             login: LoginFirst::Everybody,
             window: SEND_WINDOW as u16,

@@ -82,8 +82,10 @@ pub enum Ending {
 pub struct Turn<'a> {
     /// The time, in microseconds since the start of the run.
     pub now_us: u64,
-    /// Which connection it is.
+    /// Which connection of the lane it is.
     pub slot: u32,
+    /// Its place in the ledger's crew.
+    pub seat: u32,
     /// The messages of the lane.
     pub ledger: &'a mut Ledger,
     /// The counts of the lane.
@@ -230,7 +232,7 @@ impl Session {
     pub fn greet(&mut self, turn: &mut Turn<'_>, token: String) {
         self.phase = Phase::Greeting;
         self.decoder = Decoder::new(limits::SERVER_FRAME_BYTES_MAX as u32);
-        let device = turn.ledger.crew().member(turn.slot).device();
+        let device = turn.ledger.crew().member(turn.seat).device();
         // The logs may hold earlier runs: this one begins at their heads.
         let resume = if self.has_been_ready { Resume::After(self.position) } else { Resume::Live };
         let (version_min, version_max) = (PROTOCOL_VERSION, PROTOCOL_VERSION);
@@ -390,7 +392,7 @@ impl Session {
         else {
             return Ok(());
         };
-        let me = turn.ledger.crew().member(turn.slot);
+        let me = turn.ledger.crew().member(turn.seat);
         if version != PROTOCOL_VERSION || user != me.user {
             return fault(format!("a welcome of version {version} for user {user}"));
         }
@@ -524,7 +526,7 @@ impl Session {
         match &entry.event {
             Event::Received { from, origin, content } => {
                 let text = content.parts().1;
-                let arrival = turn.ledger.received(turn.slot, entry.seq, *from, *origin, text, &mut self.told);
+                let arrival = turn.ledger.received(turn.seat, entry.seq, *from, *origin, text, &mut self.told);
                 if let Some(arrival) = arrival {
                     turn.stats[Count::Delivered] += 1;
                     // What was sent while nobody was there says how long the device was away.
@@ -536,7 +538,7 @@ impl Session {
             }
             Event::Sent { to, device, number, content } => {
                 let text = content.parts().1;
-                let arrival = turn.ledger.copied(turn.slot, entry.seq, *to, (*device, *number), text, &mut self.told);
+                let arrival = turn.ledger.copied(turn.seat, entry.seq, *to, (*device, *number), text, &mut self.told);
                 turn.stats[Count::Copied] += u64::from(arrival.is_some());
             }
             Event::Delivered { .. } | Event::Unknown { .. } => {}
@@ -559,7 +561,7 @@ impl Turn<'_> {
     }
 
     fn fault(&mut self, what: String) {
-        let member = self.ledger.crew().member(self.slot);
+        let member = self.ledger.crew().member(self.seat);
         self.ledger.faults.add(format!("user {} device {}: {what}", member.user, member.device()));
     }
 }

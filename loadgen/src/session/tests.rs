@@ -40,7 +40,7 @@ impl World {
 
     fn turn<T>(&mut self, act: impl FnOnce(&mut Session, &mut Turn<'_>) -> T) -> T {
         let Self { session, ledger, stats, out, happened, wake, now_us, .. } = self;
-        act(session, &mut Turn { now_us: *now_us, slot: 0, ledger, stats, out, happened, wake })
+        act(session, &mut Turn { now_us: *now_us, slot: 0, seat: 0, ledger, stats, out, happened, wake })
     }
 
     /// Gives the hello.

@@ -1,4 +1,4 @@
-//! Who is at which slot of a lane.
+//! Who is at which slot of a lane, or at which seat of a ledger that several lanes share.
 
 use proto_spec::{DeviceId, UserId};
 
@@ -23,7 +23,8 @@ impl Member {
     }
 }
 
-/// Who is at which slot of a lane. The devices of a user are neighbours, and in one lane.
+/// The devices of a lane by slot, or those of several lanes by seat: the first lane's, then the second's. The devices of a user are
+/// neighbours, and in one lane.
 #[derive(Clone, Debug, Default)]
 pub struct Crew(Vec<Member>);
 
@@ -37,6 +38,12 @@ impl Crew {
         let first = self.0.len() as u32;
         self.0.extend((0..devices).map(|ordinal| Member { user, first, devices, ordinal }));
         first
+    }
+
+    /// Adds the crew of a further lane, behind those who are here.
+    pub fn append(&mut self, lane: &Self) {
+        let first = self.0.len() as u32;
+        self.0.extend(lane.0.iter().map(|member| Member { first: first + member.first, ..*member }));
     }
 
     /// How many connections.

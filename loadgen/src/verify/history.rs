@@ -7,8 +7,8 @@ use super::{Digest, Ledger, StreamId, text::fingerprint};
 /// One reading of everything since the start of the run.
 #[derive(Debug)]
 pub struct HistoryCheck {
-    /// Whose: a slot of the crew.
-    slot: u32,
+    /// Whose: a seat of the crew.
+    seat: u32,
     direction: Direction,
     /// The message that must come next, of each stream that the reading has met; going backwards, plus one.
     next: Vec<(StreamId, u64)>,
@@ -20,13 +20,13 @@ pub struct HistoryCheck {
 impl HistoryCheck {
     /// Nothing has been read.
     #[must_use]
-    pub fn new(slot: u32, direction: Direction) -> Self {
-        Self { slot, direction, next: Vec::new(), last: None, digest: Digest::default() }
+    pub fn new(seat: u32, direction: Direction) -> Self {
+        Self { seat, direction, next: Vec::new(), last: None, digest: Digest::default() }
     }
 
     /// The entries of the next page, which are ascending whatever the direction.
     pub fn take(&mut self, ledger: &mut Ledger, entries: &[Entry]) {
-        let me = ledger.crew().member(self.slot).user;
+        let me = ledger.crew().member(self.seat).user;
         for at in 0..entries.len() {
             let entry = match self.direction {
                 Direction::Forwards => &entries[at],
@@ -48,7 +48,7 @@ impl HistoryCheck {
                 Event::Delivered { .. } | Event::Unknown { .. } => continue,
             };
             let text = content.parts().1;
-            let Some((stream, index)) = ledger.recognise(self.slot, from, to, text) else { continue };
+            let Some((stream, index)) = ledger.recognise(self.seat, from, to, text) else { continue };
             let next = *self.next_of(ledger, stream);
             let wanted = match self.direction {
                 Direction::Forwards => next,
@@ -78,7 +78,7 @@ impl HistoryCheck {
         if self.digest == *told {
             return;
         }
-        let me = ledger.crew().member(self.slot).user;
+        let me = ledger.crew().member(self.seat).user;
         let end = |stream| match self.direction {
             Direction::Forwards => ledger.sent(stream),
             Direction::Backwards => 0,

@@ -1,4 +1,5 @@
-//! Ledger: the messages of one lane that are under way, from their send until everybody has them.
+//! Ledger: the messages under way of all who write to each other, from their send until everybody has them. Usually these are the
+//! people of one lane; those of a trace may be in several, which share a ledger.
 //!
 //! A stream's messages are numbered; each device that must get them, an observer, has a place in that order. So a loss, a
 //! duplicate and a disorder show at once and with their numbers. A message is forgotten when it was accepted and no observer
@@ -13,13 +14,13 @@ use super::{
     text::{INDEX_MAX, Lines, RUN_BITS, Text, fingerprint},
 };
 
-/// Streams of one lane: what a label has room for beside the lane.
+/// Streams of one ledger: what a label has room for beside the lane.
 const STREAM_BITS: u32 = 24;
 
 /// A device that must get the messages of a stream, and the one that it must get next.
 #[derive(Clone, Copy, Debug)]
 struct Observer {
-    slot: u32,
+    seat: u32,
     next: u64,
 }
 
@@ -55,7 +56,7 @@ pub struct Arrival {
     pub intended_us: u64,
 }
 
-/// The messages of one lane.
+/// The messages of those who write to each other.
 #[derive(Debug)]
 pub struct Ledger {
     run: u32,
@@ -75,7 +76,7 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// A lane before its first message. With `lines` the messages are those of a trace and have no labels; then everybody has one device.
+    /// Before the first message. `lane` is the first of those who share it. With `lines` the messages are those of a trace and have no labels; then everybody has one device.
     #[must_use]
     pub fn new(run: u32, lane: u32, crew: Crew, lines: Option<Lines>) -> Self {
         Self {
@@ -93,7 +94,7 @@ impl Ledger {
         }
     }
 
-    /// Who is at which slot.
+    /// Who is at which seat.
     #[must_use]
     pub const fn crew(&self) -> &Crew {
         &self.crew
@@ -139,14 +140,14 @@ impl Ledger {
     /// A stream from a device to the user who has another. To oneself: a note.
     ///
     /// # Panics
-    /// There are more than 16 million streams in the lane.
+    /// There are more than 16 million streams.
     pub fn open(&mut self, from: u32, to: u32) -> StreamId {
         let (sender, recipient) = (self.crew.member(from), self.crew.member(to));
         let id = StreamId(self.lane << STREAM_BITS | self.streams.len() as u32);
-        assert!(self.streams.len() < 1 << STREAM_BITS, "a lane has room for 2^24 streams");
+        assert!(self.streams.len() < 1 << STREAM_BITS, "a ledger has room for 2^24 streams");
         let own = self.crew.devices(from);
         let theirs = if sender.user == recipient.user { 0..0 } else { self.crew.devices(to) };
-        let observers = theirs.chain(own.filter(|slot| *slot != from)).map(|slot| Observer { slot, next: 0 }).collect();
+        let observers = theirs.chain(own.filter(|seat| *seat != from)).map(|seat| Observer { seat, next: 0 }).collect();
         if self.lines.is_some() {
             self.between.insert((sender.user, recipient.user), id);
         }
@@ -211,23 +212,23 @@ impl Ledger {
     /// A device got an entry that somebody wrote. None if it is not of this run.
     pub fn received(
         &mut self,
-        slot: u32,
+        seat: u32,
         seq: Seq,
         from: UserId,
         origin: Seq,
         text: &[u8],
         digest: &mut Digest,
     ) -> Option<Arrival> {
-        let me = self.crew.member(slot).user;
-        let (id, index) = self.recognise(slot, from, me, text)?;
+        let me = self.crew.member(seat).user;
+        let (id, index) = self.recognise(seat, from, me, text)?;
         if self.crew.member(self.stream(id).from).user != from || self.stream(id).to != me {
             self.fault(id, index, &format!("came to user {me} as entry {seq} from user {from}"));
             return None;
         }
-        let arrival = self.observed(slot, id, index, seq, origin, text, digest)?;
+        let arrival = self.observed(seat, id, index, seq, origin, text, digest)?;
         // Within a stream the order is that of the indices; the devices of one author have a stream each.
         if self.crew.devices(self.stream(id).from).len() > 1 {
-            let last = self.origins.entry((slot, from)).or_default();
+            let last = self.origins.entry((seat, from)).or_default();
             let before = std::mem::replace(last, origin);
             if origin <= before {
                 self.fault(
@@ -243,15 +244,15 @@ impl Ledger {
     /// A device got an entry that another device of its user sent. None if it is not of this run.
     pub fn copied(
         &mut self,
-        slot: u32,
+        seat: u32,
         seq: Seq,
         to: UserId,
         number: (DeviceId, SendNumber),
         text: &[u8],
         digest: &mut Digest,
     ) -> Option<Arrival> {
-        let me = self.crew.member(slot);
-        let (id, index) = self.recognise(slot, me.user, to, text)?;
+        let me = self.crew.member(seat);
+        let (id, index) = self.recognise(seat, me.user, to, text)?;
         let sender = self.crew.member(self.stream(id).from);
         if sender.user != me.user || self.stream(id).to != to || sender.device() != number.0 {
             let words = format!("is entry {seq} of user {}: sent by device {} to user {to}", me.user, number.0);
@@ -259,14 +260,14 @@ impl Ledger {
             return None;
         }
         // What this device sent itself it knows by `accepted`; the server may say it again in a page.
-        if sender == me { None } else { self.observed(slot, id, index, seq, seq, text, digest) }
+        if sender == me { None } else { self.observed(seat, id, index, seq, seq, text, digest) }
     }
 
     /// Which message a text is. Without labels: the one that the device must get next from there.
-    pub(super) fn recognise(&mut self, slot: u32, from: UserId, to: UserId, text: &[u8]) -> Option<(StreamId, u64)> {
+    pub(super) fn recognise(&mut self, seat: u32, from: UserId, to: UserId, text: &[u8]) -> Option<(StreamId, u64)> {
         let found = if self.lines.is_some() {
             self.between.get(&(from, to)).map(|id| {
-                let observer = self.stream(*id).observers.iter().find(|observer| observer.slot == slot);
+                let observer = self.stream(*id).observers.iter().find(|observer| observer.seat == seat);
                 (*id, observer.map_or(0, |observer| observer.next))
             })
         } else {
@@ -280,7 +281,7 @@ impl Ledger {
     #[expect(clippy::too_many_arguments, reason = "an entry has that many parts, and both kinds of entries end here")]
     fn observed(
         &mut self,
-        slot: u32,
+        seat: u32,
         id: StreamId,
         index: u64,
         seq: Seq,
@@ -290,7 +291,7 @@ impl Ledger {
     ) -> Option<Arrival> {
         let stream = self.stream_mut(id);
         let end = stream.base + stream.flights.len() as u64;
-        let Some(observer) = stream.observers.iter_mut().find(|observer| observer.slot == slot) else {
+        let Some(observer) = stream.observers.iter_mut().find(|observer| observer.seat == seat) else {
             self.fault(id, index, &format!("came as entry {seq} to a device that it is not for"));
             return None;
         };
@@ -314,7 +315,7 @@ impl Ledger {
         }
         let (intended_us, sent) = (flight.intended_us, flight.fingerprint);
         if index > wanted {
-            let to = self.crew.member(slot);
+            let to = self.crew.member(seat);
             let words =
                 format!("came to device {} of user {} as entry {seq}, but message {wanted}", to.device(), to.user);
             self.fault(id, index, &format!("{words} and {} more before it did not", index - wanted - 1));
@@ -341,7 +342,7 @@ impl Ledger {
                     (false, _) => "never answered".to_owned(),
                 };
                 let lacking = stream.observers.iter().filter(|observer| observer.next <= index).map(|observer| {
-                    let member = self.crew.member(observer.slot);
+                    let member = self.crew.member(observer.seat);
                     format!("user {} device {}", member.user, member.device())
                 });
                 let lacking = lacking.collect::<Vec<_>>().join(", ");

@@ -10,6 +10,8 @@ pub mod history;
 pub mod ledger;
 pub mod text;
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
 use proto_spec::Seq;
 
 use crate::{draw::mix, limits::FAULTS_KEPT};
@@ -18,6 +20,23 @@ pub use crew::{Crew, Member};
 pub use history::HistoryCheck;
 pub use ledger::Ledger;
 pub use text::{Label, Text};
+
+/// A ledger and all lanes whose people write to each other: usually one lane, of a trace all.
+#[derive(Clone, Debug)]
+pub struct SharedLedger(Arc<Mutex<Ledger>>);
+
+impl SharedLedger {
+    /// Nobody else has it yet.
+    #[must_use]
+    pub fn new(ledger: Ledger) -> Self {
+        Self(Arc::new(Mutex::new(ledger)))
+    }
+
+    /// For as long as one device acts. A lane that has panicked has said so; what the others find is still true.
+    pub fn lock(&self) -> MutexGuard<'_, Ledger> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// The messages of one device to one user, numbered 0, 1, 2, ... Unique in a run: six bits of lane, 24 of the stream in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
