@@ -20,15 +20,15 @@ use benches::{
 use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main, measurement::WallTime};
 use proto_spec::{ClientFrame, Content, SendNumber, ServerFrame, UserId};
 use server::{
-    audit::Audit,
-    auth::{Keys, generate_pem},
-    committer::OnStoreOutage,
+    access::{
+        auth::{Keys, generate_pem},
+        revocation::Revocations,
+    },
     core::OriginLimits,
-    counters::Counters,
-    credentials::Credentials,
-    datadir::DataDir,
+    durability::committer::OnStoreOutage,
+    files::{credentials::Credentials, datadir::DataDir},
     io::{DatabaseConfig, Node, NodeConfig, TlsListen, node::listen},
-    revocation::Revocations,
+    operator::{audit::Audit, counters::Counters},
     shard::{Limits, Promise, Settings},
 };
 use storage::{

@@ -15,7 +15,7 @@ use std::{
 use benches::SIZES;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use proto_spec::{Seq, UserId};
-use server::topology::CoreId;
+use server::shard::topology::CoreId;
 use server::{
     core::{Backlog, CoreMessage},
     io::mailbox::{Mailbox, Post},

@@ -11,7 +11,7 @@ use std::{
 use proto_spec::{
     ClientFrame, Decoder, DeviceId, Resume, Seq, ServerFrame, TimestampMs, UserId, limits::SERVER_FRAME_BYTES_MAX,
 };
-use server::auth::{SigningKey, mint};
+use server::access::auth::{SigningKey, mint};
 
 /// How long a frame that must come is waited for.
 pub const DEADLINE: Duration = Duration::from_secs(30);

@@ -7,10 +7,12 @@ use std::mem;
 
 use proto_spec::{ClientFrame, Content, DeviceId, Resume, SendNumber, Seq, TimestampMs, UserId};
 use server::{
-    directory::Directory,
     limits::RECEIVE_BUFFER_BYTES,
-    shard::{ConnId, Connected, Effects, Grant, Input, Limits, Now, Presence, Promise, Settings, Shard, ShardCounters},
-    topology::{CoreId, Topology},
+    shard::{
+        ConnId, Connected, Effects, Grant, Input, Limits, Now, Presence, Promise, Settings, Shard, ShardCounters,
+        directory::Directory,
+        topology::{CoreId, Topology},
+    },
 };
 use storage::{
     Answer, BatchId, ConversationSnapshot, EmbeddedStore, LaneId, Query, Store as _, UserSnapshot, answer,

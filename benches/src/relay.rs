@@ -30,8 +30,8 @@ use proto_spec::{
 };
 use serde::Deserialize;
 use server::{
+    access::handshake::bye,
     core::origins::Origin,
-    handshake::bye,
     io::{
         ring::{Completion, Doorbell, Payload, Ring, SetupError},
         socket::{Connections, Received, Sent, conn_of},

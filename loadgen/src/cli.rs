@@ -14,7 +14,7 @@ use std::{
 
 use anyhow::{Context as _, bail, ensure};
 use clap::Parser;
-use server::{process::Usage, utc::wall_now};
+use server::host::{process::Usage, utc::wall_now};
 
 use crate::{
     engine,

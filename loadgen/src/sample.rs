@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use server::process::Usage;
+use server::host::process::Usage;
 
 use crate::limits::{METRICS_BYTES_MAX, METRICS_TIMEOUT_MS};
 

@@ -19,7 +19,7 @@ use rustls::{
     crypto::aws_lc_rs::default_provider,
     pki_types::{CertificateDer, ServerName, pem::PemObject as _},
 };
-use server::{certificate::ALPN, io::tls::Tls};
+use server::{files::certificate::ALPN, io::tls::Tls};
 
 /// One end of a link that speaks TLS.
 pub type LinkTls = Tls<UnbufferedClientConnection>;

@@ -11,7 +11,7 @@ use std::{
 };
 
 use proto_spec::{TimestampMs, UserId};
-use server::keyfile::{KeyPaths, load_keys};
+use server::files::keyfile::{KeyPaths, load_keys};
 
 struct World {
     folder: tempfile::TempDir,
@@ -168,7 +168,7 @@ fn a_key_that_is_gone_is_not_made_anew_without_a_word_and_the_message_says_how()
 fn a_token_is_all_that_stdout_gets() {
     let world = World::new();
     fs::create_dir(world.data()).unwrap();
-    server::keyfile::create_if_missing(&world.data().join("token-key.pem")).unwrap();
+    server::files::keyfile::create_if_missing(&world.data().join("token-key.pem")).unwrap();
     let output = world.run(&["token", "--user", "7", "--ttl", "12h", "--data", "data"]);
     let token = String::from_utf8(output.stdout.clone()).unwrap();
     assert!(output.status.success() && token.ends_with('\n') && token.matches('.').count() == 2, "{output:?}");
@@ -179,7 +179,7 @@ fn a_token_is_all_that_stdout_gets() {
 fn a_token_in_a_file_is_its_owners_alone_and_nothing_else_is_overwritten() {
     let world = World::new();
     fs::create_dir(world.data()).unwrap();
-    server::keyfile::create_if_missing(&world.data().join("token-key.pem")).unwrap();
+    server::files::keyfile::create_if_missing(&world.data().join("token-key.pem")).unwrap();
     let mint = |file: &str| world.run(&["token", "--user", "7", "--data", "data", "--out", file]);
     for _ in 0..2 {
         let output = mint("t7");
@@ -255,7 +255,7 @@ fn check_config_prints_all_of_it_and_starts_nothing() {
 #[test]
 fn a_data_folder_in_use_is_an_error_of_one_line() {
     let world = World::new();
-    let _holder = server::datadir::DataDir::open(&world.data()).unwrap();
+    let _holder = server::files::datadir::DataDir::open(&world.data()).unwrap();
     let before = files(&world.data());
     let output = world.run(&["serve", "--listen", "127.0.0.1:0", "--data", "data"]);
     assert_eq!(output.status.code(), Some(1));

@@ -14,9 +14,9 @@ use std::{
 use proto_spec::{Content, DeviceId, Direction, Entry, Event, SendNumber, Seq, TimestampMs, UserId};
 use serde_json::Value;
 use server::{
+    commands::journal::{self, Action, OnDamage},
     config::Config,
-    datadir::DataDir,
-    journal_command::{self, Action, OnDamage},
+    files::datadir::DataDir,
 };
 use storage::{
     Answer, Batch, BatchId, EmbeddedConfig, EmbeddedStore, LaneId, Query, Record, Span, answer,
@@ -481,7 +481,7 @@ fn nothing_is_freed_before_the_damage_is_out_of_the_way() {
     let before = snapshot(&world.data().join("journal"));
     let config = Config { data_dir: world.data(), ..Config::default() };
     let replay = Action::Replay(OnDamage::SetAside);
-    let refused = journal_command::run(&replay, &config, UNIX_EPOCH, &mut Vec::new()).unwrap_err();
+    let refused = journal::run(&replay, &config, UNIX_EPOCH, &mut Vec::new()).unwrap_err();
     assert!(refused.to_string().contains("damaged-1970-01-01T00-00-00Z"), "{refused}");
     assert!(before == snapshot(&world.data().join("journal")));
     world.look(&["verify"]).damaged(&world.segment(3));

@@ -19,12 +19,16 @@ use std::{
 use bytes::Bytes;
 use proto_spec::{Content, DeviceId, Direction as Reading, Entry, Event, SendNumber, Seq, TimestampMs, UserId};
 use server::{
-    backend::UseStore as _,
+    commands::{
+        backend::UseStore as _,
+        migrate::{Direction, MigrateCommandError, Move, Terminal},
+    },
     config::Config,
-    datadir::DataDir,
-    keyfile,
-    migrate_command::{Direction, MigrateCommandError, Move, Terminal},
-    tenure::{self, Own, TENURE_FILE, new_holder},
+    files::{
+        datadir::DataDir,
+        keyfile,
+        tenure::{self, Own, TENURE_FILE, new_holder},
+    },
 };
 use storage::{
     Batch, BatchId, CommitFault, EmbeddedConfig, EmbeddedStore, Fence, Kind, LaneId, MemoryStore, Record, Run, Store,
@@ -531,7 +535,7 @@ fn the_command_line_tells_what_is_wrong_with_it() {
     assert!(code == Some(2) && said.contains("the same store, embedded"), "{said}");
     let (code, said) = run(&["migrate", "--from", "embedded", "--to", "postgres"]);
     assert!(code == Some(2) && said.contains("embedded or foundationdb"), "{said}");
-    if !server::backend::HAS_FOUNDATIONDB {
+    if !server::commands::backend::HAS_FOUNDATIONDB {
         let (code, said) = run(&["migrate", "--from", "embedded", "--to", "foundationdb"]);
         assert!(code == Some(1) && said.contains("--features foundationdb"), "{said}");
     }

@@ -31,7 +31,7 @@ use std::{
 
 use pem::Pem;
 use rcgen::{CertificateParams, KeyPair, PublicKeyData as _, date_time_ymd};
-use server::access::Who;
+use server::files::permission::Who;
 
 /// Cases that there must be: nobody takes one out by accident.
 const CASES_MIN: usize = 200;
@@ -156,7 +156,7 @@ fn prepared() -> tempfile::TempDir {
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
     };
     let token = folder.path().join("token.pem");
-    server::keyfile::create_if_missing(&token).unwrap();
+    server::files::keyfile::create_if_missing(&token).unwrap();
     let pair = KeyPair::try_from(pem::parse(fs::read(token).unwrap()).unwrap().contents()).unwrap();
     write("public.pem", 0o644, "PUBLIC KEY", pair.subject_public_key_info());
     let key = KeyPair::generate().unwrap();

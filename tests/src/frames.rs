@@ -88,7 +88,7 @@ pub fn text(seq: u64, text: &str) -> (u64, String) {
 /// Never: half of all users have another home.
 #[must_use]
 pub fn two_people() -> (World, Link, Link, u64, u64) {
-    let topology = server::topology::Topology::new(2).expect("two cores");
+    let topology = server::shard::topology::Topology::new(2).expect("two cores");
     let bob =
         (2..).find(|user| topology.home_of(UserId(*user)) != topology.home_of(UserId(1))).expect("half of all users");
     let mut world = World::new(2);

@@ -17,9 +17,9 @@ use std::{
 
 use proto_spec::{ClientFrame, ErrorCode, Resume, ServerFrame, TimestampMs, UserId};
 use server::{
-    auth,
+    access::auth,
     config::{AdminListen, Config, Limits},
-    datadir, keyfile,
+    files::{datadir, keyfile},
 };
 use tempfile::TempDir;
 
@@ -457,7 +457,7 @@ impl Server {
     #[must_use]
     #[track_caller]
     pub fn metrics(&self) -> BTreeMap<String, f64> {
-        let page = server::admin::fetch(self.admin(), "/metrics").expect("it answers");
+        let page = server::operator::admin::fetch(self.admin(), "/metrics").expect("it answers");
         page.lines()
             .filter(|line| !line.starts_with('#'))
             .map(|line| {

@@ -11,7 +11,7 @@ use rustls::{
     crypto::aws_lc_rs::default_provider,
     pki_types::{CertificateDer, pem::PemObject as _},
 };
-use server::certificate::{ALPN, create_if_missing};
+use server::files::certificate::{ALPN, create_if_missing};
 
 use crate::process::Installation;
 

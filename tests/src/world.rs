@@ -7,12 +7,10 @@ use proto_spec::{
     ClientFrame, Content, Decoder, DeviceId, ErrorCode, Event, RawFrame, Resume, SendNumber, Seq, ServerFrame,
     TimestampMs, UserId, limits::SERVER_FRAME_BYTES_MAX,
 };
-use server::{
+use server::shard::{
+    Admission, Close, ConnId, Connected, Effects, Grant, Input, Limits, Now, Presence, Promise, QueryId, ReadState,
+    Refresh, Settings, Shard, StoreState,
     directory::Directory,
-    shard::{
-        Admission, Close, ConnId, Connected, Effects, Grant, Input, Limits, Now, Presence, Promise, QueryId, ReadState,
-        Refresh, Settings, Shard, StoreState,
-    },
     topology::{CoreId, Topology},
 };
 use storage::{BatchId, LaneId, Query, Record};

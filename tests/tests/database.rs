@@ -2,7 +2,7 @@
 //! make of an entry, in any case.
 
 use proto_spec::{Durability, Resume, ServerFrame, UserId};
-use server::{limits::STORED_KEPT_MS, topology::Topology};
+use server::{limits::STORED_KEPT_MS, shard::topology::Topology};
 use tests::{
     frames::{accepted, delivered_up_to, offered, text},
     rng::Rng,

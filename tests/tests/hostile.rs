@@ -10,8 +10,10 @@ use proto_spec::{
     limits::{PAGE_BYTES_MAX, SERVER_FRAME_BYTES_MAX, TEXT_BYTES_MAX},
 };
 use server::{
-    auth::{Keys, SigningKey, generate_pem, mint},
-    handshake::{Handshake, Step},
+    access::{
+        auth::{Keys, SigningKey, generate_pem, mint},
+        handshake::{Handshake, Step},
+    },
     limits::OUTBOX_BYTES_MAX,
     shard::{Admission, StoreState},
 };

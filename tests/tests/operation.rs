@@ -7,7 +7,7 @@ use std::{
 };
 
 use proto_spec::{ClientFrame, ErrorCode, Resume, Seq, ServerFrame, limits::TEXT_BYTES_MAX};
-use server::{config::AdminListen, keyfile};
+use server::{config::AdminListen, files::keyfile};
 use tests::{
     connection::{Connection, hello},
     device::{Device, Step},

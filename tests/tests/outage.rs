@@ -6,17 +6,23 @@ use std::{sync::Arc, time::Duration};
 
 use proto_spec::{ErrorCode, Event, Resume, ServerFrame, UserId};
 use server::{
-    audit::Audit,
-    auth::{Keys, SigningKey, generate_pem, mint},
-    committer::OnStoreOutage,
+    access::{
+        auth::{Keys, SigningKey, generate_pem, mint},
+        revocation::Revocations,
+    },
     core::OriginLimits,
-    counters::{CoreCounters, Counter, Counters},
-    credentials::Credentials,
-    datadir::DataDir,
+    durability::committer::OnStoreOutage,
+    files::{
+        credentials::Credentials,
+        datadir::DataDir,
+        tenure::{self, Foreign, TakeOverError},
+    },
     io::{DatabaseConfig, Node, NodeConfig, StartError, TlsListen},
-    revocation::Revocations,
+    operator::{
+        audit::Audit,
+        counters::{CoreCounters, Counter, Counters},
+    },
     shard::{Limits, Promise, Settings},
-    tenure::{self, Foreign, TakeOverError},
 };
 use storage::{
     MemoryStore,

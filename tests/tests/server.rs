@@ -17,7 +17,7 @@ use proto_spec::{
     limits::{CLIENT_FRAME_BYTES_MAX, TEXT_BYTES_MAX},
     wire::put_varint,
 };
-use server::topology::Topology;
+use server::shard::topology::Topology;
 use tests::{
     connection::{Connection, hello},
     device::{Device, Step},
@@ -310,8 +310,9 @@ fn readers_that_stop_cost_little_memory_hold_up_nobody_and_lose_nothing() {
 #[test]
 fn a_missing_wrong_or_expired_token_is_refused_with_its_code_and_closed() {
     let (installation, server) = world(2);
-    let other_key = server::auth::SigningKey::from_pem(server::auth::generate_pem().unwrap().as_bytes()).unwrap();
-    let foreign = server::auth::mint(&other_key, UserId(7), Duration::from_secs(60), wall_now()).unwrap();
+    let other_key =
+        server::access::auth::SigningKey::from_pem(server::access::auth::generate_pem().unwrap().as_bytes()).unwrap();
+    let foreign = server::access::auth::mint(&other_key, UserId(7), Duration::from_secs(60), wall_now()).unwrap();
     let mut long_ago = wall_now();
     long_ago.0 -= 3_600_000;
     let expired = installation.token_at(7, long_ago, Duration::from_secs(60));

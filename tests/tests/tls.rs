@@ -16,7 +16,7 @@ use proto_spec::{
 };
 use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 use rustls::{ClientConfig, ClientConnection, pki_types::ServerName};
-use server::topology::Topology;
+use server::shard::topology::Topology;
 use tests::{
     connection::{Connection, hello},
     device::Device,

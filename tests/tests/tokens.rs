@@ -15,8 +15,9 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use proto_spec::{ClientFrame, ClientKind, DeviceId, ErrorCode, Resume, ServerFrame, UserId};
 use serde_json::{Value, json};
 use server::{
-    auth::{Mint, mint_with},
-    datadir, keyfile, limits,
+    access::auth::{Mint, mint_with},
+    files::{datadir, keyfile},
+    limits,
 };
 use tests::{
     connection::{Connection, hello},

@@ -207,13 +207,13 @@ impl Target {
 
     /// CPU time of the process so far, in microseconds.
     fn cpu_us(&self) -> anyhow::Result<f64> {
-        let usage = server::process::Usage::of(self.child.id()).context("the process lives")?;
+        let usage = server::host::process::Usage::of(self.child.id()).context("the process lives")?;
         Ok(usage.cpu_s * 1e6)
     }
 
     fn metrics(&self) -> anyhow::Result<BTreeMap<String, f64>> {
         let Some(admin) = self.admin else { return Ok(BTreeMap::new()) };
-        let page = server::admin::fetch(admin, "/metrics")?;
+        let page = server::operator::admin::fetch(admin, "/metrics")?;
         let series = page.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.rsplit_once(' '));
         Ok(series.filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?))).collect())
     }

@@ -3,7 +3,7 @@
 use std::{env, fs, thread};
 
 use proto_spec::TimestampMs;
-use server::utc::utc;
+use server::host::utc::utc;
 
 /// In the order to show it.
 #[must_use]

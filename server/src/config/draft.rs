@@ -23,9 +23,9 @@ use super::{
     syntax, unknown,
 };
 use crate::{
-    datadir,
+    files::datadir,
+    host::memory::Fitting,
     limits::{JOURNAL_SEGMENTS_MIN, SMALL_FILE_BYTES_MAX},
-    memory::Fitting,
 };
 
 /// What of a value is shown: the beginning tells which one it is.

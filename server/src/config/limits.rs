@@ -1,5 +1,5 @@
 //! What clients may do and how often: `[limits]`. Owns its keys, defaults and bounds, and what shards and the rim are given of it.
-//! The rates themselves are `crate::rate`'s; what nobody can set is in `crate::limits`.
+//! The rates themselves are `crate::access::rate`'s; what nobody can set is in `crate::limits`.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -11,9 +11,9 @@ use super::{
     key::{Key, Slot, bytes, count},
 };
 use crate::{
+    access::rate::Rate,
     core::OriginLimits,
     limits::{MEMORY_BYTES_MIN, RATE_PER_S_MAX},
-    rate::Rate,
     shard,
 };
 

@@ -12,7 +12,7 @@ use super::{
     key::{Key, Slot, Words, bytes, count, millis},
 };
 use crate::{
-    backend::{HAS_FOUNDATIONDB, NOT_BUILT, PREFIX_BYTES_MAX},
+    commands::backend::{HAS_FOUNDATIONDB, NOT_BUILT, PREFIX_BYTES_MAX},
     limits::{SLOW_AFTER_MAX_MS, TICK_MS, TRANSACTION_MAX_MS},
 };
 

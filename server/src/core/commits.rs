@@ -6,11 +6,12 @@ use tracing::{debug, error, warn};
 
 use super::{Core, CoreMessage, Order};
 use crate::{
-    committer::{Committer, News},
-    lanes::{Outcome, Work},
+    durability::{
+        committer::{Committer, News},
+        lanes::{Outcome, Work},
+    },
     limits::LANE_FAILURES_TOLD,
-    shard::{Admission, Input, Now},
-    topology::CoreId,
+    shard::{Admission, Input, Now, topology::CoreId},
 };
 
 impl Core {

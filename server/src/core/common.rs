@@ -10,11 +10,13 @@ use proto_spec::TimestampMs;
 
 use super::origins::{OriginLimits, Origins};
 use crate::{
-    capacity::Capacity,
-    counters::Counters,
-    directory::Directory,
-    revocation::Revocations,
-    topology::{CoreId, Topology},
+    access::revocation::Revocations,
+    host::capacity::Capacity,
+    operator::counters::Counters,
+    shard::{
+        directory::Directory,
+        topology::{CoreId, Topology},
+    },
 };
 
 /// See the head of this file.

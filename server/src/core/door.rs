@@ -12,12 +12,13 @@ use super::{
     origins::{Origin, Verdict},
 };
 use crate::{
-    audit::{Event, What},
-    auth::{Claims, Keys, TokenError},
-    handshake::{Step, bye},
+    access::{
+        auth::{Claims, Keys, TokenError},
+        handshake::{Step, bye},
+    },
     limits::{RETRY_BUSY_MS, RETRY_STOPPING_MS},
-    shard::{ConnId, Connected, Grant, Input, Now, Refresh},
-    topology::CoreId,
+    operator::audit::{Event, What},
+    shard::{ConnId, Connected, Grant, Input, Now, Refresh, topology::CoreId},
 };
 
 /// What [`Core::judge`] has found.

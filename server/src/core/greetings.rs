@@ -15,10 +15,9 @@ use proto_spec::{DeviceId, Resume, UserId};
 
 use super::origins::Origin;
 use crate::{
-    handshake::Handshake,
+    access::handshake::Handshake,
     limits::{EVICTION_AGE_MS, EVICTION_LOOKS_MAX, HANDSHAKES_MAX},
-    shard::{ConnId, Grant},
-    topology::CoreId,
+    shard::{ConnId, Grant, topology::CoreId},
 };
 
 /// A connection whose hello was good, for its home core.

@@ -8,10 +8,9 @@ use storage::{
 
 use super::greetings::Guest;
 use crate::{
-    committer::News,
-    revocation::Subject,
-    shard::{Envelope, QueryId},
-    topology::CoreId,
+    access::revocation::Subject,
+    durability::committer::News,
+    shard::{Envelope, QueryId, topology::CoreId},
 };
 
 /// One message in a core's mailbox.

@@ -41,14 +41,17 @@ use self::{
     load::LoadMeter,
 };
 use crate::{
-    audit::{self, What},
-    committer::Committer,
-    counters::CoreCounters,
-    lanes::Lanes,
+    access::revocation::Subject,
+    durability::{committer::Committer, lanes::Lanes},
     limits::{FENCE_CHECK_MS, ORIGINS_SWEEP_MS, OUTPUT_TURN_BYTES_MAX, TICK_MS},
-    revocation::Subject,
-    shard::{Close, ConnId, Effects, Input, Now, Presence, QueryId, Refresh, Settings, Shard, ShardCounters},
-    topology::CoreId,
+    operator::{
+        audit::{self, What},
+        counters::CoreCounters,
+    },
+    shard::{
+        Close, ConnId, Effects, Input, Now, Presence, QueryId, Refresh, Settings, Shard, ShardCounters,
+        topology::CoreId,
+    },
 };
 
 /// What a core is made from.

@@ -3,7 +3,10 @@
 use proto_spec::UserId;
 
 use super::greetings::Guest;
-use crate::{audit, shard::ConnId, topology::CoreId};
+use crate::{
+    operator::audit,
+    shard::{ConnId, topology::CoreId},
+};
 
 /// One thing to do.
 #[derive(Debug)]

@@ -10,8 +10,8 @@ use proto_spec::ErrorCode;
 
 use super::crowd::Crowd;
 use crate::{
+    access::rate::{Bucket, Rate},
     limits::{ADDRESS_ABUSE_FACTOR, RETRY_ADDRESS_MS},
-    rate::{Bucket, Rate},
 };
 
 /// Where a connection comes from, as far as limits go: an IPv4 address, or the /64 of an IPv6 address, of which one customer has

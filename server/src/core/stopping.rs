@@ -5,7 +5,7 @@ use tracing::error;
 
 use super::{Core, Order};
 use crate::{
-    committer::Committer,
+    durability::committer::Committer,
     limits::{DRAIN_MS, RETRY_STOPPING_MS, STOP_MS},
     shard::{Input, Now},
 };

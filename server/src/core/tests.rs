@@ -13,15 +13,16 @@ use storage::{
 
 use super::*;
 use crate::{
-    auth::{Keys, SigningKey, generate_pem, mint},
-    capacity::Capacity,
-    committer::OnStoreOutage,
-    counters::Counters,
+    access::{
+        auth::{Keys, SigningKey, generate_pem, mint},
+        rate::Rate,
+        revocation::{Change, Revocations},
+    },
+    durability::committer::OnStoreOutage,
+    host::capacity::Capacity,
     limits::DRAIN_MS,
-    rate::Rate,
-    revocation::{Change, Revocations},
-    shard::{Limits, Promise},
-    topology::Topology,
+    operator::counters::Counters,
+    shard::{Limits, Promise, topology::Topology},
 };
 
 const JOURNAL: JournalConfig =

@@ -26,11 +26,11 @@ use super::{
     recovery::{Ingestion, Recovery},
 };
 use crate::{
-    committer::{Duty, ingest_retry_ms},
     core::CoreMessage,
-    counters::Counters,
+    durability::committer::{Duty, ingest_retry_ms},
     limits::{INGEST_RETRY_MS, TICK_MS, UNFINISHED_PAGE},
-    topology::Topology,
+    operator::counters::Counters,
+    shard::topology::Topology,
 };
 
 /// What both threads need.

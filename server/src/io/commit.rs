@@ -1,6 +1,6 @@
 //! Commit: the journal's I/O on core 0. Writes and syncs one group at a time through the core's ring, and asks the
 //! two threads that make and ingest segments (see `background`), whose answers come by mail. What to write and what it means that
-//! it was written, or not, is decided by [`crate::committer`].
+//! it was written, or not, is decided by [`crate::durability::committer`].
 
 use std::{collections::HashMap, fs::File, io, os::fd::AsFd as _, sync::Arc, time::Instant};
 
@@ -14,8 +14,8 @@ use super::{
     token::Op,
 };
 use crate::{
-    committer::{Committer, Duty, Finished, Outcome},
-    counters::Counters,
+    durability::committer::{Committer, Duty, Finished, Outcome},
+    operator::counters::Counters,
     shard::{Admission, StoreState},
 };
 
@@ -167,11 +167,10 @@ mod tests {
 
     use super::*;
     use crate::{
-        committer::{News, OnStoreOutage},
+        durability::committer::{News, OnStoreOutage},
         io::{background::prepare, ring::Doorbell},
         limits::COMMIT_RETRY_MS,
-        shard::Promise,
-        topology::Topology,
+        shard::{Promise, topology::Topology},
     };
 
     const CONFIG: JournalConfig =

@@ -25,7 +25,7 @@ use crossbeam::{queue::ArrayQueue, utils::CachePadded};
 use super::ring::Doorbell;
 use crate::{
     limits::{MAILBOX_MESSAGES_MAX, STALLED_SLEEP_MS},
-    topology::CoreId,
+    shard::topology::CoreId,
 };
 
 /// The mailbox of one core.

@@ -6,7 +6,6 @@
 
 mod background;
 mod buffers;
-pub mod clock;
 pub mod commit;
 pub mod mailbox;
 pub mod node;
@@ -14,10 +13,8 @@ pub mod query;
 mod reactor;
 pub mod recovery;
 pub mod ring;
-pub mod rlimit;
 pub mod socket;
 pub mod tasks;
-mod throttle;
 pub mod tls;
 pub mod token;
 

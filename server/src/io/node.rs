@@ -27,36 +27,42 @@ use tracing::{error, info, warn};
 
 use super::{
     background::{self, Rest, World},
-    clock::Clock,
     commit::Commit,
     mailbox::Mailbox,
     query::Readers,
     reactor::{Parts, Reactor, Reads},
     recovery::Recovery,
     ring::{Ring, SetupError},
-    rlimit::raise_descriptor_limit,
     tasks::Database,
     tls::ServerTls,
 };
 use crate::{
-    audit::Audit,
-    capacity::{Capacity, TooFewFiles},
-    committer::{Committer, OnStoreOutage},
+    access::revocation::{Change, Revocations},
     core::{Common, Core, CoreConfig, CoreMessage, OriginLimits},
-    counters::Counters,
-    credentials::Credentials,
-    datadir::{DataDir, DataDirError},
-    directory::Directory,
-    lanes::Lanes,
+    durability::{
+        committer::{Committer, OnStoreOutage},
+        lanes::Lanes,
+    },
+    files::{
+        credentials::Credentials,
+        datadir::{DataDir, DataDirError},
+        tenure::TakeOverError,
+    },
+    host::{
+        capacity::{Capacity, TooFewFiles},
+        clock::Clock,
+        rlimit::raise_descriptor_limit,
+    },
     limits::{
         HELPERS_STOP_MS, JOURNAL_SEGMENT_BYTES_MIN, LISTEN_BACKLOG, LISTEN_RETRY_MS, LISTEN_WAIT_MAX_MS,
         READER_THREADS, RUNTIME_ENTRIES,
     },
-    logging,
-    revocation::{Change, Revocations},
-    shard::{Promise, Settings},
-    tenure::TakeOverError,
-    topology::{CoreId, Topology},
+    operator::{audit::Audit, counters::Counters, logging},
+    shard::{
+        Promise, Settings,
+        directory::Directory,
+        topology::{CoreId, Topology},
+    },
 };
 
 /// Which of a node's listeners speak TLS, and nothing else. What they need for it is in the [`Credentials`].

@@ -21,8 +21,7 @@ use super::{mailbox::Mailbox, node::AbortOnPanic};
 use crate::{
     core::CoreMessage,
     limits::{QUERIES_AGAIN_MAX, QUERY_ATTEMPTS, QUERY_QUEUE_MAX, QUERY_RETRY_MS},
-    shard::QueryId,
-    topology::CoreId,
+    shard::{QueryId, topology::CoreId},
 };
 
 /// A query and where its answer goes.

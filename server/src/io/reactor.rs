@@ -17,7 +17,6 @@ use storage::StoreError;
 use tracing::warn;
 
 use super::{
-    clock::Clock,
     commit::Commit,
     mailbox::{Mailbox, Post},
     node::Shared,
@@ -25,20 +24,18 @@ use super::{
     ring::{Completion, Ring},
     socket::Connections,
     tasks::{Database, Done, Tasks},
-    throttle::Throttle,
     token::Op,
 };
 use crate::{
-    audit::Reporter,
     core::{Core, CoreMessage, Order},
-    counters::CoreCounters,
-    credentials::Credentials,
+    files::credentials::Credentials,
+    host::clock::Clock,
     limits::{
         ACCEPTS_TURN_MAX, DEPARTURES_TURN_MAX, MAILBOX_TURN_MAX, QUERIES_WAITING_MAX, STALLED_SLEEP_MS,
         TURNS_BETWEEN_YIELDS,
     },
-    shard::{ConnId, Now},
-    topology::CoreId,
+    operator::{audit::Reporter, counters::CoreCounters, throttle::Throttle},
+    shard::{ConnId, Now, topology::CoreId},
 };
 
 /// The rim of one core: its ring, its connections, its files.

@@ -21,10 +21,12 @@ use tracing::{info, warn};
 
 use super::node::StartError;
 use crate::{
-    counters::{Counter, Counters, JournalCounters},
-    datadir::DataDir,
+    files::{
+        datadir::DataDir,
+        tenure::{self, Extent, Held},
+    },
     limits::RECOVERY_LOG_MS,
-    tenure::{self, Extent, Held},
+    operator::counters::{Counter, Counters, JournalCounters},
 };
 
 const MIB: u64 = 1024 * 1024;

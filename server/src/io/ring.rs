@@ -27,10 +27,12 @@ use tokio::io::{Interest, unix::AsyncFd};
 pub use super::buffers::Filled;
 use super::{
     buffers::{Buffers, GROUP},
-    rlimit::{CLIENT_RING_BYTES, CORE_BYTES, LockedMemory, raise_descriptor_limit},
     token::{Op, Token},
 };
-use crate::limits::{COMPLETION_ENTRIES, RECEIVE_BUFFER_BYTES, RECEIVE_BUFFERS, SUBMISSION_ENTRIES};
+use crate::{
+    host::rlimit::{CLIENT_RING_BYTES, CORE_BYTES, LockedMemory, raise_descriptor_limit},
+    limits::{COMPLETION_ENTRIES, RECEIVE_BUFFER_BYTES, RECEIVE_BUFFERS, SUBMISSION_ENTRIES},
+};
 
 /// Why a ring could not be set up: what is missing and how to get it.
 #[derive(Debug, Error)]

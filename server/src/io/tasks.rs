@@ -1,12 +1,12 @@
 //! Tasks: the commits and reads of one core where the store is a database. Each is a future on the core's own runtime; what it
-//! ends with waits here for the core's next turn. What to commit, and when again, is decided by [`crate::lanes`].
+//! ends with waits here for the core's next turn. What to commit, and when again, is decided by [`crate::durability::lanes`].
 
 use std::{cell::RefCell, collections::VecDeque, fmt, future::Future, pin::Pin, rc::Rc, sync::Arc, time::Instant};
 
 use storage::{Advanced, Answer, Fence, LaneId, Query, Run, Step, Store, StoreError, fold::Sorted};
 use tokio::sync::Notify;
 
-use crate::{lanes::Work, shard::QueryId};
+use crate::{durability::lanes::Work, shard::QueryId};
 
 /// What the database will have said.
 type Said<T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send>>;

@@ -18,19 +18,19 @@ use proto_spec::{
 use storage::{MemoryStore, Store, journal::JournalConfig};
 use tempfile::TempDir;
 
-use super::{DatabaseConfig, Node, NodeConfig, TlsListen, clock::Clock};
+use super::{DatabaseConfig, Node, NodeConfig, TlsListen};
 use crate::{
-    audit::Audit,
-    auth::{Keys, SigningKey, generate_pem, mint},
-    committer::OnStoreOutage,
+    access::{
+        auth::{Keys, SigningKey, generate_pem, mint},
+        revocation::Revocations,
+    },
     core::OriginLimits,
-    counters::Counters,
-    credentials::Credentials,
-    datadir::DataDir,
+    durability::committer::OnStoreOutage,
+    files::{credentials::Credentials, datadir::DataDir},
+    host::clock::Clock,
     limits::RETRY_BUSY_MS,
-    revocation::Revocations,
-    shard::{Limits, Promise, Settings},
-    topology::Topology,
+    operator::{audit::Audit, counters::Counters},
+    shard::{Limits, Promise, Settings, topology::Topology},
 };
 
 /// How long anything that must happen may take. Only a test that fails waits for it: a sync of a disk that others write to takes
@@ -277,8 +277,9 @@ fn a_connection_is_served_by_its_users_home_core_whoever_accepts_it() {
     let clients: Vec<_> =
         (1..=16).flat_map(|device| [world.login(users[0], device), world.login(users[1], device)]).collect();
     let counters = world.node().counters();
-    let sum =
-        |pick: fn(&crate::counters::CoreCounters) -> u64| counters.cores.iter().map(|core| pick(core)).sum::<u64>();
+    let sum = |pick: fn(&crate::operator::counters::CoreCounters) -> u64| {
+        counters.cores.iter().map(|core| pick(core)).sum::<u64>()
+    };
     assert_eq!(sum(|core| core.accepted.get()), 32);
     assert!(sum(|core| core.moved_out.get()) > 0);
     world.until(|_| sum(|core| core.connections.get()) == 32);

@@ -390,7 +390,7 @@ mod tests {
     use rustls::{ClientConfig, pki_types::ServerName};
 
     use super::*;
-    use crate::certificate::{ALPN, Tickets, testing::Files};
+    use crate::files::certificate::{ALPN, Tickets, testing::Files};
 
     type ClientTls = Tls<UnbufferedClientConnection>;
 

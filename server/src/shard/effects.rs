@@ -6,7 +6,7 @@ use proto_spec::{DeviceId, Entry, ErrorCode, ServerFrame, UserId};
 use storage::{Batch, BatchId, LaneId, Query};
 
 use super::input::{ConnId, Envelope, QueryId};
-use crate::{limits::OUTPUT_TURN_BYTES_MAX, topology::CoreId};
+use crate::{limits::OUTPUT_TURN_BYTES_MAX, shard::topology::CoreId};
 
 /// A connection to be closed once its queued bytes are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,6 +5,7 @@
 //! send, envelopes, records to commit, connections to close: all go to [`Effects`].
 
 // In the order of a message's journey.
+pub mod directory;
 mod duties;
 mod effects;
 mod fetch;
@@ -21,6 +22,7 @@ mod sequencer;
 mod session;
 mod shedding;
 mod tail;
+pub mod topology;
 mod user;
 mod wheel;
 
@@ -36,8 +38,12 @@ pub use limits::Limits;
 pub use shedding::{Class, Load, Reason, Shed};
 
 use crate::{
-    topology::CoreId,
-    {directory::Directory, limits::SPENT_SWEEP_MS, rate::Buckets, topology::Topology},
+    access::rate::Buckets,
+    limits::SPENT_SWEEP_MS,
+    shard::{
+        directory::Directory,
+        topology::{CoreId, Topology},
+    },
 };
 use effects::Filling;
 use ledger::{Ledger, OnceStored, Parked};

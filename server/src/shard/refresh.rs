@@ -7,8 +7,8 @@ use proto_spec::{ClientKind, DeviceId, ErrorCode, RequestId, ServerFrame, Timest
 
 use super::{ConnId, Grant, Now, Refresh, Settings, Shard, Turn, session::Phase};
 use crate::{
+    access::rate::{Bucket, Rate},
     limits::{REFRESHES_MAX, REFRESHES_PER_S, RETRY_BUSY_MS},
-    rate::{Bucket, Rate},
 };
 
 /// What is known of a connection's token. `warn_at <= grant.expires`.

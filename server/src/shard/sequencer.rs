@@ -19,11 +19,11 @@ use super::{
     user::{Forwarding, User},
 };
 use crate::{
+    host::timekeeper::time_after,
     limits::{
         BATCH_BYTES_MAX, QUERIES_IN_FLIGHT_MAX, RETRY_BUSY_MS, RETRY_STOPPING_MS, RETRY_STORAGE_MS,
         UNCOMMITTED_BYTES_MAX,
     },
-    timekeeper::time_after,
 };
 
 /// Why a send is not taken, when to try again, and what is expected.

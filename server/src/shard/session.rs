@@ -17,11 +17,11 @@ use super::{
     shedding::{Class, Reason},
     user::{Device, Waiting},
 };
+use crate::access::rate::Bucket;
 use crate::limits::{
     DEVICES_MAX, EARLY_BYTES_MAX, OUTBOX_BYTES_MAX, RECEIVE_BUFFER_BYTES, RETRY_BUSY_MS, RETRY_FLOOD_MS,
     RETRY_STOPPING_MS, RETRY_STORAGE_MS,
 };
-use crate::rate::Bucket;
 
 /// How far a connection has come.
 #[derive(Debug)]

@@ -16,7 +16,7 @@ use super::{
     limits::Buckets,
     tail::{Tail, TailEntry},
 };
-use crate::rate::Bucket;
+use crate::access::rate::Bucket;
 
 /// One device of a user.
 #[derive(Debug)]

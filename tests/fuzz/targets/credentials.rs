@@ -4,7 +4,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use proto_spec::TimestampMs;
-use server::{auth::Keys, jwks::Jwks, revocation::Change};
+use server::access::{auth::Keys, jwks::Jwks, revocation::Change};
 
 const NOW: TimestampMs = TimestampMs(1_800_000_000_000);
 

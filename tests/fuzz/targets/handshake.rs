@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
 use proto_spec::{TimestampMs, limits::CLIENT_FRAME_BYTES_MAX};
-use server::{
+use server::access::{
     auth::Keys,
     handshake::{Handshake, Step},
 };

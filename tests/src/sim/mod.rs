@@ -17,9 +17,8 @@ use std::{
 
 use proto_spec::{DeviceId, Direction, Seq, TimestampMs, UserId};
 use server::{
-    shard::{ConnId, Now, QueryId},
-    timekeeper::{Timekeeper, wall_at},
-    topology::CoreId,
+    host::timekeeper::{Timekeeper, wall_at},
+    shard::{ConnId, Now, QueryId, topology::CoreId},
 };
 use storage::{Answer, LaneId, Query, Span, journal::SegmentNumber};
 

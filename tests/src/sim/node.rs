@@ -21,17 +21,22 @@ use std::{
 
 use proto_spec::{Entry, Seq, TimestampMs, UserId};
 use server::{
-    auth::{self, Keys, SigningKey},
-    capacity::Capacity,
-    committer::{Committer, Duty, News, OnStoreOutage},
+    access::{
+        auth::{self, Keys, SigningKey},
+        revocation::{Change, Revocations, Subject},
+    },
     core::{Common, Core, CoreConfig, CoreMessage, OriginLimits},
-    counters::Counters,
-    lanes::{Lanes, Work},
+    durability::{
+        committer::{Committer, Duty, News, OnStoreOutage},
+        lanes::{Lanes, Work},
+    },
+    host::{capacity::Capacity, timekeeper::Timekeeper},
     limits::{MAILBOX_MESSAGES_MAX, STOP_MS, TICK_MS, UNCOMMITTED_BYTES_MAX},
-    revocation::{Change, Revocations, Subject},
-    shard::{Admission, ConnId, Limits, Now, Promise, ReadState, Settings, StoreState},
-    timekeeper::Timekeeper,
-    topology::{CoreId, Topology},
+    operator::counters::Counters,
+    shard::{
+        Admission, ConnId, Limits, Now, Promise, ReadState, Settings, StoreState,
+        topology::{CoreId, Topology},
+    },
 };
 use storage::{
     BatchId, Fence, Holder, LaneId, MemoryStore, Query, Record, Store as _,

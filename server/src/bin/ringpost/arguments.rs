@@ -9,7 +9,11 @@ use std::{
 use anyhow::{anyhow, bail};
 use clap::{Parser, Subcommand};
 use proto_spec::{DeviceId, UserId};
-use server::{auth, config::Backend, logging::Format, shell};
+use server::{
+    access::auth,
+    config::Backend,
+    operator::{logging::Format, shell},
+};
 
 #[derive(Parser)]
 #[command(name = "ringpost", version)]

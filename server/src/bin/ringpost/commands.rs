@@ -15,19 +15,24 @@ use anyhow::{Context as _, anyhow, bail};
 use clap::CommandFactory as _;
 use proto_spec::TimestampMs;
 use server::{
-    access::check_owner,
-    audit::AuditLog,
-    auth::{self, Mint},
-    credentials::{key_path, lost_key},
-    datadir::{DataDir, DataDirError, is_used, token_key_path},
-    journal_command::{self, Action, List, OnDamage, Text},
-    keyfile::{self, KeyFileError},
-    migrate_command::{self, Direction, Terminal},
-    operator::{self, Wish},
-    process::exit_at_once,
-    shell::quoted,
-    token_file,
-    utc::utc,
+    access::auth::{self, Mint},
+    commands::{
+        journal::{self, Action, List, OnDamage, Text},
+        migrate::{self, Direction, Terminal},
+    },
+    files::{
+        credentials::{key_path, lost_key},
+        datadir::{DataDir, DataDirError, is_used, token_key_path},
+        keyfile::{self, KeyFileError},
+        permission::check_owner,
+        token_file,
+    },
+    host::{process::exit_at_once, utc::utc},
+    operator::{
+        audit::AuditLog,
+        control::{self, Wish},
+        shell::quoted,
+    },
 };
 
 use crate::{
@@ -98,9 +103,9 @@ pub(crate) fn revocations(folder: &FolderArguments, wish: Wish) -> anyhow::Resul
                 Wish::List => AuditLog::default(),
                 Wish::Revoke(_) | Wish::Lift(_) => open_audit_log(&config, &data)?,
             };
-            operator::act_alone(&data.revocations(), wish, &log.audit(), own_user()?)?
+            control::act_alone(&data.revocations(), wish, &log.audit(), own_user()?)?
         }
-        Err(error @ DataDirError::InUse { .. }) => match operator::ask(&config.data_dir, wish) {
+        Err(error @ DataDirError::InUse { .. }) => match control::ask(&config.data_dir, wish) {
             Err(no_socket) if matches!(no_socket.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
                 bail!(
                     "{error}; it is no server that listens on admin.sock there, or one that is just starting: try again"
@@ -127,7 +132,7 @@ pub(crate) fn journal(arguments: JournalArguments) -> anyhow::Result<()> {
         JournalAction::Replay { up_to_damage: true } => Action::Replay(OnDamage::SetAside),
     };
     let mut out = BufWriter::new(io::stdout().lock());
-    Ok(journal_command::run(&action, &config, SystemTime::now(), &mut out)?)
+    Ok(journal::run(&action, &config, SystemTime::now(), &mut out)?)
 }
 
 pub(crate) fn migrate(arguments: &MigrateArguments) -> anyhow::Result<()> {
@@ -146,7 +151,7 @@ pub(crate) fn migrate(arguments: &MigrateArguments) -> anyhow::Result<()> {
         let mut moving = tokio::task::spawn_blocking(move || {
             let terminal = if io::stderr().is_terminal() { Terminal::Bar } else { Terminal::Lines };
             let (mut progress, mut out) = (io::stderr(), io::stdout());
-            migrate_command::run(direction, &config, &stopped, terminal, &mut progress, &mut out)
+            migrate::run(direction, &config, &stopped, terminal, &mut progress, &mut out)
         });
         let signal = tokio::select! {
             moved = &mut moving => return Ok(moved.context("the migration")??),

@@ -4,10 +4,12 @@ use std::{env, fmt::Write as _, fs, net::SocketAddr};
 
 use server::{
     config::Config,
-    credentials::key_path,
-    datadir::{self, DataDir},
-    keyfile,
-    shell::quoted,
+    files::{
+        credentials::key_path,
+        datadir::{self, DataDir},
+        keyfile,
+    },
+    operator::shell::quoted,
 };
 
 use crate::arguments::ServeArguments;

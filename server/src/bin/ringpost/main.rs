@@ -21,15 +21,17 @@ use std::{
 use anyhow::Context as _;
 use clap::Parser as _;
 use server::{
-    audit::AuditLog,
+    access::revocation::Subject,
+    commands::preflight::Refused,
     config::{Config, ConfigError, Draft},
-    datadir::DataDir,
-    logging::{self, LoggingError},
-    memory,
-    operator::Wish,
-    preflight::Refused,
-    revocation::Subject,
-    shell::completed,
+    files::datadir::DataDir,
+    host::memory,
+    operator::{
+        audit::AuditLog,
+        control::Wish,
+        logging::{self, LoggingError},
+        shell::completed,
+    },
 };
 
 use crate::arguments::{Arguments, Command, RevokeArguments, ServeArguments};

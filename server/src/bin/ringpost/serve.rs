@@ -12,23 +12,25 @@ use std::{
 
 use anyhow::{Context as _, anyhow};
 use server::{
-    access::check_owner,
-    admin,
-    audit::{AuditLog, Event, What},
-    capacity::Capacity,
-    certificate::{self, Tickets},
+    access::validity::WARN_EVERY_S,
+    commands::preflight::Findings,
     config::{AdminListen, Config, ConfigError, Draft},
-    counters::Counters,
-    credentials::{Credentials, CredentialsErrors, Loaded},
-    datadir::DataDir,
-    io::{Node, rlimit::raise_descriptor_limit},
-    logging, memory,
-    operator::{self, Operator},
-    preflight::Findings,
-    process::exit_at_once,
-    revocation_file::RevocationFile,
-    utc::wall_now,
-    validity::WARN_EVERY_S,
+    files::{
+        certificate::{self, Tickets},
+        credentials::{Credentials, CredentialsErrors, Loaded},
+        datadir::DataDir,
+        permission::check_owner,
+        revocation_file::RevocationFile,
+    },
+    host::{capacity::Capacity, memory, process::exit_at_once, rlimit::raise_descriptor_limit, utc::wall_now},
+    io::Node,
+    operator::{
+        admin,
+        audit::{AuditLog, Event, What},
+        control::{self, Operator},
+        counters::Counters,
+        logging,
+    },
 };
 use tokio::{runtime::Runtime, sync::oneshot};
 
@@ -92,7 +94,7 @@ pub(crate) fn serve(arguments: &ServeArguments) -> anyhow::Result<()> {
         admin::start(listener, move || metrics.metrics(), move || readiness.readiness()).context("admin_listen")?;
     }
     let revocations = RevocationFile::open(&data.revocations())?;
-    if let Some(said) = operator::of_times_to_come(revocations.revocations(), wall_now(), &arguments.told()) {
+    if let Some(said) = control::of_times_to_come(revocations.revocations(), wall_now(), &arguments.told()) {
         tracing::warn!("{said}");
     }
     let (revoked, auditing) = (revocations.revocations().clone(), audit.clone());
@@ -110,7 +112,7 @@ pub(crate) fn serve(arguments: &ServeArguments) -> anyhow::Result<()> {
         );
     }
     // Not every file system takes sockets, and everything else works without.
-    let socket = operator::listen(data.path());
+    let socket = control::listen(data.path());
     let socket = socket.inspect_err(
         |error| tracing::error!(%error, "no admin.sock: `ringpost revoke` works while this server is stopped"),
     );

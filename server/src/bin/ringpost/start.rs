@@ -4,16 +4,16 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
 use server::{
-    audit::Audit,
-    backend::{UseStore, with_history},
+    access::revocation::Revocations,
+    commands::{
+        backend::{UseStore, with_history},
+        journal::{WAY_ON, unreadable},
+    },
     config::{Ack, Backend, Config},
-    counters::Counters,
-    credentials::Credentials,
-    datadir::DataDir,
+    files::{credentials::Credentials, datadir::DataDir},
     io::{DatabaseConfig, Node, NodeConfig, StartError, recovery::Progress},
-    journal_command::{WAY_ON, unreadable},
     limits::UNCOMMITTED_BYTES_MAX,
-    revocation::Revocations,
+    operator::{audit::Audit, counters::Counters},
     shard::{Promise, Settings},
 };
 use storage::{

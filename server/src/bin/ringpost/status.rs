@@ -10,8 +10,11 @@ use std::{
 
 use parking_lot::Mutex;
 use server::{
-    admin::Readiness, audit::Audit, counters::Counters, directory::Directory, io::recovery, logging, metrics,
-    process::Usage, shard::Admission, utc::wall_now, validity::Validity,
+    access::validity::Validity,
+    host::{process::Usage, utc::wall_now},
+    io::recovery,
+    operator::{admin::Readiness, audit::Audit, counters::Counters, logging, metrics},
+    shard::{Admission, directory::Directory},
 };
 
 #[derive(Debug)]
@@ -90,7 +93,7 @@ impl Status {
 mod tests {
     use std::cell::RefCell;
 
-    use server::validity::WARN_BEFORE_S;
+    use server::access::validity::WARN_BEFORE_S;
 
     use super::*;
 

@@ -16,8 +16,7 @@ use super::{
 use crate::{
     core::Judged,
     limits::HELLOS_TURN_MAX,
-    shard::{ConnId, Now},
-    topology::CoreId,
+    shard::{ConnId, Now, topology::CoreId},
 };
 
 impl Reactor {

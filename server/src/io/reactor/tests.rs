@@ -22,19 +22,24 @@ use storage::{
 
 use super::{super::tests::DEADLINE, *};
 use crate::{
-    audit::{Audit, Reporter},
-    auth::{Keys, SigningKey, generate_pem, mint},
-    capacity::Capacity,
-    certificate::{Tickets, testing::Files},
-    committer::{Committer, OnStoreOutage},
+    access::{
+        auth::{Keys, SigningKey, generate_pem, mint},
+        revocation::{Change, Revocations, Subject},
+    },
     core::{Common, Core, CoreConfig, OriginLimits},
-    counters::Counters,
-    credentials::Credentials,
+    durability::committer::{Committer, OnStoreOutage},
+    files::{
+        certificate::{Tickets, testing::Files},
+        credentials::Credentials,
+    },
+    host::capacity::Capacity,
     io::{Controls, node::Transport, socket::Stage, tls::ServerTls},
     limits::{HELLOS_TURN_MAX, STOP_MS, WARN_MS},
-    revocation::{Change, Revocations, Subject},
-    shard::{ConnId, Limits, Promise, Settings},
-    topology::Topology,
+    operator::{
+        audit::{Audit, Reporter},
+        counters::Counters,
+    },
+    shard::{ConnId, Limits, Promise, Settings, topology::Topology},
 };
 
 const JOURNAL: JournalConfig =

@@ -12,7 +12,7 @@ use super::{
     Departure, Reactor,
 };
 use crate::{
-    handshake::looks_like_tls,
+    access::handshake::looks_like_tls,
     shard::{ConnId, Now},
 };
 

@@ -142,7 +142,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        certificate::{Tickets, testing::Files},
+        files::certificate::{Tickets, testing::Files},
         io::{
             socket::tests::World,
             tls::{ServerTls, Tls},

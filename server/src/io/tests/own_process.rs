@@ -21,12 +21,14 @@ use storage::{
 
 use super::{DEADLINE, World};
 use crate::{
-    audit::AuditCounters,
     core::CoreMessage,
-    logging::{self, Format},
-    metrics,
-    process::Usage,
-    topology::CoreId,
+    host::process::Usage,
+    operator::{
+        audit::AuditCounters,
+        logging::{self, Format},
+        metrics,
+    },
+    shard::topology::CoreId,
 };
 
 /// A store that panics, or never answers, in threads whose name begins like this.

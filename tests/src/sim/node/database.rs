@@ -4,7 +4,7 @@
 //! hears what is in the database, whatever the lane was told. Taking the database over, and a crash with commits in flight, are
 //! of a life: they are with it, in the parent.
 
-use server::lanes::Work;
+use server::durability::lanes::Work;
 use storage::{Advanced, LaneId, Step, Store as _, StoreError, contract::block_on, fold::Sorted, memory::CommitFault};
 
 use super::super::{Happening, Simulation, faults::Fault};

@@ -5,11 +5,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use proto_spec::{Resume, UserId};
 use server::{
-    audit::What,
     core::{Guest, Judged, Order},
     limits::HELLOS_TURN_MAX,
-    shard::ConnId,
-    topology::CoreId,
+    operator::audit::What,
+    shard::{ConnId, topology::CoreId},
 };
 
 use super::{

@@ -6,8 +6,8 @@
 use std::{fs::File, io, os::unix::fs::FileExt as _};
 
 use server::{
-    committer::{News, Outcome},
     core::CoreMessage,
+    durability::committer::{News, Outcome},
     shard::{Admission, StoreState},
 };
 use storage::{

@@ -5,10 +5,9 @@ use std::sync::Arc;
 
 use proto_spec::UserId;
 use server::{
-    committer::{Duty, News, ingest_retry_ms},
     core::CoreMessage,
-    shard::QueryId,
-    topology::CoreId,
+    durability::committer::{Duty, News, ingest_retry_ms},
+    shard::{QueryId, topology::CoreId},
 };
 use storage::{
     MemoryStore, Query, Store as _, StoreError,

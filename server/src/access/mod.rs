@@ -1,0 +1,10 @@
+//! Access: who may come in, how often, and until when. Tokens and their keys, the first frame of a connection, revocations, rates.
+//!
+//! Never in it: a file, a socket, a clock. Keys and revocations are read and written by [`crate::files`].
+
+pub mod auth;
+pub mod handshake;
+pub mod jwks;
+pub mod rate;
+pub mod revocation;
+pub mod validity;
