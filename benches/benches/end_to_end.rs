@@ -126,7 +126,7 @@ enum Event {
 fn send(writer: &mut Connection, number: &mut SendNumber) {
     *number = number.next();
     writer
-        .send(&ClientFrame::Send { number: *number, to: READER, content: Content::text(TEXT) })
+        .send(&ClientFrame::Send { number: *number, to: READER.into(), content: Content::text(TEXT) })
         .expect("the node takes it");
 }
 

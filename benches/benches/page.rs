@@ -33,7 +33,8 @@ fn page(criterion: &mut Criterion) {
 
         let (request, from, direction, limit) = (RequestId(1), Seq::ZERO, Direction::Backwards, PAGE_ENTRIES as u64);
         let of_log = ClientFrame::FetchLog { request, from, direction, limit };
-        let of_conversation = ClientFrame::FetchConversation { request, peer: WRITER, from, direction, limit };
+        let of_conversation =
+            ClientFrame::FetchConversation { request, conversation: WRITER.into(), from, direction, limit };
         let mut group = criterion.benchmark_group(format!("page/{name}"));
         group.throughput(Throughput::Elements(PAGE_ENTRIES as u64));
         for (name, frame) in [("log", of_log), ("conversation", of_conversation)] {

@@ -51,14 +51,14 @@ fn store(criterion: &mut Criterion) {
     bench_read(&mut group, "log_page", &filled, &history, |user, _| Query::Log { user, span: last_page });
     bench_read(&mut group, "conversation_page", &filled, &history, |user, peer| Query::ConversationLog {
         user,
-        peer,
+        conversation: peer.into(),
         span: last_page,
     });
     bench_read(&mut group, "user", &filled, &history, |user, _| Query::User(user));
     // The watermark is on the side of the one who is written to.
     bench_read(&mut group, "conversation", &filled, &history, |user, peer| Query::Conversation {
         user: peer,
-        peer: user,
+        conversation: user.into(),
     });
     bench_read(&mut group, "send", &filled, &history, |user, _| Query::Send {
         user,

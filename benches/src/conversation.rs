@@ -237,7 +237,7 @@ impl Sends {
         for _ in 0..messages {
             self.last += 1;
             let number = SendNumber(self.last);
-            ClientFrame::Send { number, to: READER, content: Content::text(TEXT) }.encode(&mut bytes);
+            ClientFrame::Send { number, to: READER.into(), content: Content::text(TEXT) }.encode(&mut bytes);
         }
         bytes
     }

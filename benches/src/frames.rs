@@ -36,11 +36,11 @@ pub fn client(kind: ClientKind) -> ClientFrame {
             resume: Resume::After(SEQ),
             token: "t".repeat(TOKEN_BYTES),
         },
-        ClientKind::Send => ClientFrame::Send { number: NUMBER, to: PEER, content: Content::text(TEXT) },
+        ClientKind::Send => ClientFrame::Send { number: NUMBER, to: PEER.into(), content: Content::text(TEXT) },
         ClientKind::Acknowledge => ClientFrame::Acknowledge { seq: SEQ },
         ClientKind::FetchLog => ClientFrame::FetchLog { request: REQUEST, from, direction, limit },
         ClientKind::FetchConversation => {
-            ClientFrame::FetchConversation { request: REQUEST, peer: PEER, from, direction, limit }
+            ClientFrame::FetchConversation { request: REQUEST, conversation: PEER.into(), from, direction, limit }
         }
         ClientKind::Ping => ClientFrame::Ping { nonce: NONCE },
         ClientKind::Pong => ClientFrame::Pong { nonce: NONCE },

@@ -56,7 +56,8 @@ impl History {
         let content = Content::text(TEXT);
         let number = self.head(from).number.next();
         self.head(from).number = number;
-        let origin = self.append(batch, from, Event::Sent { to, device: DEVICE, number, content: content.clone() });
+        let origin =
+            self.append(batch, from, Event::Sent { to: to.into(), device: DEVICE, number, content: content.clone() });
         let received_as = self.append(batch, to, Event::Received { from, origin, content });
         if number.0.is_multiple_of(GATHERED) {
             batch.push(&Record::Cursor { user: to, device: DEVICE, seq: received_as });

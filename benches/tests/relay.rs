@@ -47,7 +47,7 @@ fn delivered(connection: &mut Connection) -> (Seq, Event) {
 }
 
 fn message(number: u64, to: u64, text: &str) -> ClientFrame {
-    ClientFrame::Send { number: SendNumber(number), to: UserId(to), content: Content::text(text) }
+    ClientFrame::Send { number: SendNumber(number), to: UserId(to).into(), content: Content::text(text) }
 }
 
 fn received(from: u64, origin: u64, text: &str) -> Event {

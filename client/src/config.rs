@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use proto_spec::{Content, DeviceId, Resume, SendNumber, UserId, limits};
+use proto_spec::{Content, ConversationId, DeviceId, Resume, SendNumber, limits};
 use rustls::pki_types::ServerName;
 use thiserror::Error;
 
@@ -138,7 +138,7 @@ pub struct Unanswered {
     /// The number it was announced under last; none if it never was.
     pub number: Option<SendNumber>,
     /// To whom.
-    pub to: UserId,
+    pub to: ConversationId,
     /// What.
     pub content: Content,
 }

@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use proto_spec::{Content, Direction, Seq, UserId};
+use proto_spec::{Content, ConversationId, Direction, Seq};
 use tokio::{
     io::{Interest, Ready},
     net::TcpStream,
@@ -82,7 +82,7 @@ impl Client {
     ///
     /// # Errors
     /// The queue is full, the message is one that no server takes, or the client has stopped.
-    pub fn send(&self, to: UserId, content: Content) -> Result<SendHandle, SendError> {
+    pub fn send(&self, to: impl Into<ConversationId>, content: Content) -> Result<SendHandle, SendError> {
         self.call(|state| state.send(to, content))
     }
 
@@ -94,18 +94,18 @@ impl Client {
         self.call(|state| state.fetch_log(from, direction, limit))
     }
 
-    /// Asks for a page of the conversation with `peer`; otherwise as [`Client::fetch_log`].
+    /// Asks for a page of one conversation; otherwise as [`Client::fetch_log`].
     ///
     /// # Errors
     /// As [`Client::fetch_log`].
     pub fn fetch_conversation(
         &self,
-        peer: UserId,
+        conversation: impl Into<ConversationId>,
         from: Seq,
         direction: Direction,
         limit: u64,
     ) -> Result<FetchHandle, FetchError> {
-        self.call(|state| state.fetch_conversation(peer, from, direction, limit))
+        self.call(|state| state.fetch_conversation(conversation, from, direction, limit))
     }
 
     /// The application is done with everything up to `seq`. See [`crate::Acknowledging::ByApplication`].

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use proto_spec::{ClientFrame, ClientKind, Direction, RequestId, Seq, UserId};
+use proto_spec::{ClientFrame, ClientKind, ConversationId, Direction, RequestId, Seq};
 
 use crate::{
     event::{FetchError, FetchHandle},
@@ -16,7 +16,7 @@ use proto_spec::limits::FETCHES_IN_FLIGHT_MAX;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Range {
     Log,
-    Conversation(UserId),
+    Conversation(ConversationId),
 }
 
 #[derive(Clone, Debug)]
@@ -78,7 +78,9 @@ impl Fetches {
         let Fetch { request, range, from, direction, limit, .. } = *fetch;
         Some(match range {
             Range::Log => ClientFrame::FetchLog { request, from, direction, limit },
-            Range::Conversation(peer) => ClientFrame::FetchConversation { request, peer, from, direction, limit },
+            Range::Conversation(conversation) => {
+                ClientFrame::FetchConversation { request, conversation, from, direction, limit }
+            }
         })
     }
 

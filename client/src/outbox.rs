@@ -13,7 +13,7 @@
 
 use std::collections::VecDeque;
 
-use proto_spec::{ClientFrame, Content, ErrorCode, SendNumber, UserId};
+use proto_spec::{ClientFrame, Content, ConversationId, ErrorCode, SendNumber};
 
 use crate::{
     config::{Keeping, Unanswered},
@@ -26,7 +26,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(crate) struct Outgoing {
     pub(crate) handle: SendHandle,
-    pub(crate) to: UserId,
+    pub(crate) to: ConversationId,
     pub(crate) content: Content,
     number: Option<SendNumber>,
     /// Whether the application has kept the number, if it wants to.
@@ -89,14 +89,14 @@ impl Outbox {
         outbox
     }
 
-    pub(crate) fn push(&mut self, to: UserId, content: Content) -> Result<SendHandle, SendError> {
+    pub(crate) fn push(&mut self, to: ConversationId, content: Content) -> Result<SendHandle, SendError> {
         if self.queue.len() >= QUEUED_MESSAGES_MAX {
             return Err(SendError::QueueFull { max: QUEUED_MESSAGES_MAX });
         }
         Ok(self.append(None, to, content))
     }
 
-    fn append(&mut self, number: Option<SendNumber>, to: UserId, content: Content) -> SendHandle {
+    fn append(&mut self, number: Option<SendNumber>, to: ConversationId, content: Content) -> SendHandle {
         self.last_handle = SendHandle(self.last_handle.0 + 1);
         let handle = self.last_handle;
         self.queue.push_back(Outgoing { handle, to, content, number, is_kept: number.is_some(), is_in_flight: false });
@@ -288,6 +288,8 @@ fn announce(
 
 #[cfg(test)]
 mod tests {
+    use proto_spec::UserId;
+
     use super::*;
 
     const NOW: MonotonicMs = MonotonicMs(1_000);
@@ -296,7 +298,7 @@ mod tests {
     fn outbox(messages: u64) -> Outbox {
         let mut outbox = Outbox::new(Keeping::InMemory, Vec::new());
         for text in 1..=messages {
-            outbox.push(UserId(8), Content::text(&text.to_string())).unwrap();
+            outbox.push(UserId(8).into(), Content::text(&text.to_string())).unwrap();
         }
         outbox
     }
@@ -424,14 +426,14 @@ mod tests {
     fn the_queue_is_bounded() {
         let mut outbox = outbox(QUEUED_MESSAGES_MAX as u64);
         let full = Err(SendError::QueueFull { max: QUEUED_MESSAGES_MAX });
-        assert_eq!(outbox.push(UserId(8), Content::text("x")), full);
+        assert_eq!(outbox.push(UserId(8).into(), Content::text("x")), full);
     }
 
     #[test]
     fn a_number_that_the_application_keeps_is_kept_before_it_is_used() {
         let mut outbox = Outbox::new(Keeping::ByApplication, Vec::new());
-        let first = outbox.push(UserId(8), Content::text("1")).unwrap();
-        let second = outbox.push(UserId(8), Content::text("2")).unwrap();
+        let first = outbox.push(UserId(8).into(), Content::text("1")).unwrap();
+        let second = outbox.push(UserId(8).into(), Content::text("2")).unwrap();
         let mut numbered = Vec::new();
         outbox.number(WINDOW, |handle, number| numbered.push((handle, number.0)));
         assert_eq!(numbered, [(first, 1), (second, 2)]);
@@ -453,7 +455,7 @@ mod tests {
     fn what_an_earlier_run_kept_is_sent_under_its_numbers() {
         let kept = |number: Option<u64>, text: &str| Unanswered {
             number: number.map(SendNumber),
-            to: UserId(8),
+            to: UserId(8).into(),
             content: Content::text(text),
         };
         let mut outbox = Outbox::new(Keeping::InMemory, vec![kept(Some(6), "1"), kept(Some(8), "2"), kept(None, "3")]);

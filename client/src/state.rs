@@ -10,8 +10,8 @@
 use std::ops::ControlFlow;
 
 use proto_spec::{
-    ClientFrame, ClientKind, Content, Decoder, Direction, Entry, ErrorCode, Event, Page, RawFrame, RequestId, Seq,
-    ServerFrame, UserId, frame::FrameError, limits,
+    ClientFrame, ClientKind, Content, ConversationId, Decoder, Direction, Entry, ErrorCode, Event, Page, RawFrame,
+    RequestId, Seq, ServerFrame, UserId, frame::FrameError, limits,
 };
 
 use crate::{
@@ -236,12 +236,13 @@ impl ClientState {
     ///
     /// # Errors
     /// The queue is full, the message is one that no server takes, or the client has stopped.
-    pub fn send(&mut self, to: UserId, content: Content) -> Result<SendHandle, SendError> {
+    pub fn send(&mut self, to: impl Into<ConversationId>, content: Content) -> Result<SendHandle, SendError> {
         let size = content.parts().1.len();
         if self.is_stopping() {
             return Err(SendError::Ended);
         }
-        if to == UserId(0) {
+        let to = to.into();
+        if to == UserId(0).into() {
             return Err(SendError::Recipient);
         }
         if size == 0 || size > self.text_bytes_max {
@@ -258,18 +259,18 @@ impl ClientState {
         self.fetch(Range::Log, from, direction, limit)
     }
 
-    /// Asks for a page of the conversation with `peer`; otherwise as [`ClientState::fetch_log`].
+    /// Asks for a page of one conversation; otherwise as [`ClientState::fetch_log`].
     ///
     /// # Errors
     /// As [`ClientState::fetch_log`].
     pub fn fetch_conversation(
         &mut self,
-        peer: UserId,
+        conversation: impl Into<ConversationId>,
         from: Seq,
         direction: Direction,
         limit: u64,
     ) -> Result<FetchHandle, FetchError> {
-        self.fetch(Range::Conversation(peer), from, direction, limit)
+        self.fetch(Range::Conversation(conversation.into()), from, direction, limit)
     }
 
     fn fetch(&mut self, range: Range, from: Seq, direction: Direction, limit: u64) -> Result<FetchHandle, FetchError> {

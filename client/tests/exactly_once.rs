@@ -197,7 +197,7 @@ impl World {
         let text = format!("message {}", self.texts_sent.len());
         let content = Content::text(&text);
         let handle = self.client.send(to, content.clone()).unwrap();
-        self.kept.unanswered.push_back((handle, Unanswered { number: None, to, content }));
+        self.kept.unanswered.push_back((handle, Unanswered { number: None, to: to.into(), content }));
         self.texts_sent.push((to, text));
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    ids::{DeviceId, SendNumber, Seq, TimestampMs, UserId},
+    ids::{ConversationId, DeviceId, SendNumber, Seq, TimestampMs, UserId},
     listed::listed,
     wire::{DecodeError, Reader, put_bytes, put_varint},
 };
@@ -108,7 +108,7 @@ pub enum Event {
     /// This user wrote to somebody, or a note to self.
     Sent {
         /// To whom.
-        to: UserId,
+        to: ConversationId,
         /// From which of the user's devices.
         device: DeviceId,
         /// That device's number of the send.
@@ -138,17 +138,17 @@ impl Event {
     pub const fn kind(&self) -> u8 {
         match self {
             Self::Received { .. } => EntryKind::Received.byte(),
-            Self::Sent { .. } => EntryKind::Sent.byte(),
+            Self::Sent { to: ConversationId::Person(_), .. } => EntryKind::Sent.byte(),
             Self::Delivered { .. } => EntryKind::Delivered.byte(),
             Self::Unknown { kind } => *kind,
         }
     }
 
-    /// The other user of the conversation that this entry is a message of, if it is one.
+    /// The conversation that this entry is a message of, if it is one.
     #[must_use]
-    pub const fn conversation(&self) -> Option<UserId> {
+    pub const fn conversation(&self) -> Option<ConversationId> {
         match self {
-            Self::Received { from, .. } => Some(*from),
+            Self::Received { from, .. } => Some(ConversationId::Person(*from)),
             Self::Sent { to, .. } => Some(*to),
             Self::Delivered { .. } | Self::Unknown { .. } => None,
         }
@@ -178,7 +178,7 @@ impl Entry {
                 put_varint(out, origin.0);
                 content.encode(out);
             }
-            Event::Sent { to, device, number, content } => {
+            Event::Sent { to: ConversationId::Person(to), device, number, content } => {
                 put_varint(out, to.0);
                 put_varint(out, device.0);
                 put_varint(out, number.0);
@@ -208,7 +208,7 @@ impl Entry {
                 content: Content::decode(&mut reader)?,
             },
             Some(EntryKind::Sent) => Event::Sent {
-                to: UserId(reader.varint("to")?),
+                to: ConversationId::Person(UserId(reader.varint("to")?)),
                 device: DeviceId(reader.varint("device")?),
                 number: SendNumber(reader.varint("number")?),
                 content: Content::decode(&mut reader)?,

@@ -39,6 +39,31 @@ id!(
     TimestampMs
 );
 
+/// A conversation as one of its members names it (SPEC 2.2): what is written to, and whose history is asked for.
+///
+/// A later kind is another variant here, another kind of `conversation` on the wire, and entry kinds and tables of its own, so that
+/// clients and rows of today stay as they are. Whoever takes a conversation apart names every variant, so the compiler finds all
+/// the places that must decide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ConversationId {
+    /// The conversation with this user; with oneself: notes to self.
+    Person(UserId),
+}
+
+impl From<UserId> for ConversationId {
+    fn from(user: UserId) -> Self {
+        Self::Person(user)
+    }
+}
+
+impl std::fmt::Display for ConversationId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Person(user) => user.fmt(f),
+        }
+    }
+}
+
 impl Seq {
     /// Before the first entry.
     pub const ZERO: Self = Self(0);

@@ -37,7 +37,7 @@ fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         (user(), seq(), content()).prop_map(|(from, origin, content)| Event::Received { from, origin, content }),
         (user(), number(), number(), content()).prop_map(|(to, device, number, content)| Event::Sent {
-            to,
+            to: to.into(),
             device: DeviceId(device),
             number: SendNumber(number),
             content
@@ -67,7 +67,7 @@ fn client_frame() -> impl Strategy<Value = ClientFrame> {
         }),
         (number(), user(), content()).prop_map(|(number, to, content)| ClientFrame::Send {
             number: SendNumber(number),
-            to,
+            to: to.into(),
             content
         }),
         seq().prop_map(|seq| ClientFrame::Acknowledge { seq }),
@@ -78,7 +78,7 @@ fn client_frame() -> impl Strategy<Value = ClientFrame> {
             limit
         }),
         (request(), user(), seq(), direction(), number()).prop_map(|(request, peer, from, direction, limit)| {
-            ClientFrame::FetchConversation { request, peer, from, direction, limit }
+            ClientFrame::FetchConversation { request, conversation: peer.into(), from, direction, limit }
         }),
         number().prop_map(|nonce| ClientFrame::Ping { nonce }),
         number().prop_map(|nonce| ClientFrame::Pong { nonce }),

@@ -10,7 +10,7 @@ const TIME: TimestampMs = TimestampMs(1_767_225_600_000);
 
 fn send_overhead(number: SendNumber, to: UserId) -> usize {
     let mut out = Vec::new();
-    ClientFrame::Send { number, to, content: Content::text(&"x".repeat(TEXT_BYTES)) }.encode(&mut out);
+    ClientFrame::Send { number, to: to.into(), content: Content::text(&"x".repeat(TEXT_BYTES)) }.encode(&mut out);
     out.len() - TEXT_BYTES
 }
 
@@ -39,11 +39,12 @@ fn overheads_are_what_the_specification_says() {
 fn the_largest_frames_of_each_limit_fit() {
     let text = Content::text(&"x".repeat(limits::TEXT_BYTES_MAX));
     let mut out = Vec::new();
-    ClientFrame::Send { number: SendNumber(u64::MAX), to: UserId(u64::MAX), content: text.clone() }.encode(&mut out);
+    ClientFrame::Send { number: SendNumber(u64::MAX), to: UserId(u64::MAX).into(), content: text.clone() }
+        .encode(&mut out);
     assert!(out.len() <= limits::CLIENT_FRAME_BYTES_MAX);
     out.clear();
     let max = u64::MAX;
-    let event = Event::Sent { to: UserId(max), device: DeviceId(max), number: SendNumber(max), content: text };
+    let event = Event::Sent { to: UserId(max).into(), device: DeviceId(max), number: SendNumber(max), content: text };
     Entry { seq: Seq(max), time: TimestampMs(max), event }.encode(&mut out);
     assert!(out.len() + 3 <= limits::PAGE_BYTES_MAX, "with its length");
 }

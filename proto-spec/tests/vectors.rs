@@ -140,10 +140,10 @@ impl Frame for ClientFrame {
                 let (direction, limit) = fetch(direction, limit);
                 json!({ "request": number(request), "from": number(from), "direction": direction, "limit": limit })
             }
-            Self::FetchConversation { request, peer, from, direction, limit } => {
+            Self::FetchConversation { request, conversation, from, direction, limit } => {
                 let (direction, limit) = fetch(direction, limit);
                 json!({
-                    "request": number(request), "peer": { "user": number(peer) }, "from": number(from),
+                    "request": number(request), "conversation": { "user": number(conversation) }, "from": number(from),
                     "direction": direction, "limit": limit,
                 })
             }

@@ -127,7 +127,7 @@ def read_conversation(data, at, field):
     kind, at = read_varint(data, at, "conversation")
     if kind != 1:
         raise Refused("unlisted", "conversation")
-    user, at = VARINT[0](data, at, "peer")
+    user, at = VARINT[0](data, at, "user")
     return {"user": user}, at
 
 
@@ -227,7 +227,7 @@ FRAMES = {
         0x02: ("send", [("number", VARINT), ("to", CONVERSATION), ("content", CONTENT)]),
         0x03: ("acknowledge", [("seq", VARINT)]),
         0x04: ("fetch_log", [("request", OWN_REQUEST), *FETCH]),
-        0x05: ("fetch_conversation", [("request", OWN_REQUEST), ("peer", CONVERSATION), *FETCH]),
+        0x05: ("fetch_conversation", [("request", OWN_REQUEST), ("conversation", CONVERSATION), *FETCH]),
         0x06: ("ping", [("nonce", VARINT)]),
         0x07: ("pong", [("nonce", VARINT)]),
         0x08: ("bye", []),

@@ -67,7 +67,7 @@ impl World {
             let n = self.messages;
             let content = Content::text(&text(n));
             let (device, number) = (DeviceId(1), SendNumber(n));
-            let sent = Event::Sent { to: READER, device, number, content: content.clone() };
+            let sent = Event::Sent { to: READER.into(), device, number, content: content.clone() };
             let received = Event::Received { from: WRITER, origin: Seq(n), content };
             self.group(&[(LaneId(0), &append(WRITER, n, sent)), (LaneId(1), &append(READER, n, received))]);
         }
@@ -288,7 +288,7 @@ fn a_listed_text_can_neither_break_its_line_nor_command_the_terminal() {
     let mut world = World::new();
     let content = Content::text("a\nb\tc\u{1b}[2J\u{9b}\u{202e}");
     let (device, number) = (DeviceId(1), SendNumber(1));
-    world.group(&[(LaneId(0), &append(WRITER, 1, Event::Sent { to: READER, device, number, content }))]);
+    world.group(&[(LaneId(0), &append(WRITER, 1, Event::Sent { to: READER.into(), device, number, content }))]);
     let said = world.look(&["list", "--text"]).ok();
     assert!(said.ends_with("\t\"a\\nb\\tc\\u{1b}[2J\\u{9b}\\u{202e}\"\n"), "{said}");
 }

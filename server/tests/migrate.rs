@@ -79,7 +79,7 @@ impl People {
         let text = format!("message {} {}", self.written, "lorem ipsum ".repeat((self.written % 20) as usize));
         let (device, number) = (DeviceId(from * 10), SendNumber(self.written / self.users + 1));
         let content = Content::text(&text);
-        let sent = Event::Sent { to: UserId(to), device, number, content: content.clone() };
+        let sent = Event::Sent { to: UserId(to).into(), device, number, content: content.clone() };
         let origin = self.append(batch, from, sent);
         let received = self.append(batch, to, Event::Received { from: UserId(from), origin, content });
         if self.written.is_multiple_of(4) {

@@ -77,7 +77,7 @@ fn main() {
         time_queries(store, &format!("{round} User"), &traffic, |user, _| Query::User(user));
         time_queries(store, &format!("{round} Log, last 50"), &traffic, |user, _| Query::Log { user, span: last(50) });
         time_queries(store, &format!("{round} ConversationLog, last 50"), &traffic, |user, peer| {
-            Query::ConversationLog { user, peer, span: last(50) }
+            Query::ConversationLog { user, conversation: peer.into(), span: last(50) }
         });
         time_queries(store, &format!("{round} Send"), &traffic, |user, _| Query::Send {
             user,
@@ -249,7 +249,7 @@ impl Traffic {
         let sender = self.logs.entry(from).or_default();
         sender.number += 1;
         let (device, number) = (DeviceId(1), SendNumber(sender.number));
-        let sent = Event::Sent { to, device, number, content: content.clone() };
+        let sent = Event::Sent { to: to.into(), device, number, content: content.clone() };
         let origin = self.append(batch, from, sent, None);
         let seq = self.append(batch, to, Event::Received { from, origin, content }, None);
         // Cursors and receipts are gathered: one for about four messages.

@@ -14,7 +14,7 @@ use bincode::{
     error::EncodeError,
 };
 use bytes::Bytes;
-use proto_spec::{Content, DeviceId, Entry, Event, SendNumber, Seq, TimestampMs, UserId};
+use proto_spec::{Content, ConversationId, DeviceId, Entry, Event, SendNumber, Seq, TimestampMs, UserId};
 use thiserror::Error;
 
 use crate::{
@@ -245,7 +245,7 @@ impl<'a> From<&'a Entry> for StoredEntry<'a> {
             Event::Received { from, origin, content } => {
                 StoredEvent::Received { from: from.0, origin: origin.0, content: content.into() }
             }
-            Event::Sent { to, device, number, content } => {
+            Event::Sent { to: ConversationId::Person(to), device, number, content } => {
                 StoredEvent::Sent { to: to.0, device: device.0, number: number.0, content: content.into() }
             }
             Event::Delivered { peer, up_to } => StoredEvent::Delivered { peer: peer.0, up_to: up_to.0 },
@@ -262,7 +262,7 @@ impl StoredEntry<'_> {
                 Event::Received { from: UserId(from), origin: Seq(origin), content: content.into() }
             }
             StoredEvent::Sent { to, device, number, content } => Event::Sent {
-                to: UserId(to),
+                to: UserId(to).into(),
                 device: DeviceId(device),
                 number: SendNumber(number),
                 content: content.into(),

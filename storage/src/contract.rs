@@ -137,7 +137,8 @@ async fn sends_of_earlier_advances_are_kept<S: Store>(store: &S) {
     let fence = take_over(store).await;
     let (user, device) = (UserId(1), DeviceId(9));
     for number in 1..=130 {
-        let event = Event::Sent { to: UserId(2), device, number: SendNumber(number), content: Content::text("hello") };
+        let event =
+            Event::Sent { to: UserId(2).into(), device, number: SendNumber(number), content: Content::text("hello") };
         let entry = Entry { seq: Seq(number), time: TimestampMs(number), event };
         let sorted = sorted(&[Record::Append { user, entry, replaces: None }]);
         store.advance(fence, &[step(0, number - 1, number)], sorted).await.expect("advance");

@@ -177,7 +177,7 @@ impl Sorted {
         }
         for &(user, at) in &order {
             for &((peer, seq), ()) in self.conversation.of(at) {
-                run.push(RowKey::Conversation { user, peer, seq }.encode(), Value::EMPTY);
+                run.push(RowKey::Conversation { user, conversation: peer.into(), seq }.encode(), Value::EMPTY);
             }
         }
         let mut base = base.into_iter();
@@ -200,12 +200,14 @@ impl Sorted {
         }
         for &(user, at) in &order {
             for &(peer, seq) in self.received.of(at) {
-                run.put(RowKey::Received { user, peer }.encode(), |out| codec::put_seq(out, seq));
+                run.put(RowKey::Received { user, conversation: peer.into() }.encode(), |out| codec::put_seq(out, seq));
             }
         }
         for &(user, at) in &order {
             for &(peer, row) in self.delivered.of(at) {
-                run.put(RowKey::Delivered { user, peer }.encode(), |out| codec::put_delivered(out, row));
+                run.put(RowKey::Delivered { user, conversation: peer.into() }.encode(), |out| {
+                    codec::put_delivered(out, row)
+                });
             }
         }
         for &(user, at) in &order {
@@ -300,12 +302,14 @@ mod tests {
                 Record::Append { user, entry, replaces } => {
                     let (user, seq) = (*user, entry.seq);
                     set(RowKey::Timeline { user, seq }, &|out| codec::put_timeline_entry(out, entry));
-                    if let Some(peer) = entry.event.conversation() {
-                        set(RowKey::Conversation { user, peer, seq }, &|_| ());
+                    if let Some(conversation) = entry.event.conversation() {
+                        set(RowKey::Conversation { user, conversation, seq }, &|_| ());
                     }
                     match entry.event {
-                        Event::Received { from: peer, origin, .. } => {
-                            set(RowKey::Received { user, peer }, &|out| codec::put_seq(out, origin));
+                        Event::Received { from, origin, .. } => {
+                            set(RowKey::Received { user, conversation: from.into() }, &|out| {
+                                codec::put_seq(out, origin)
+                            });
                         }
                         Event::Sent { device, number, .. } => {
                             set(RowKey::Unfinished { user }, &|_| ());
@@ -317,7 +321,9 @@ mod tests {
                         }
                         Event::Delivered { peer, up_to } => {
                             let row = DeliveredRow { up_to, at: seq };
-                            set(RowKey::Delivered { user, peer }, &|out| codec::put_delivered(out, row));
+                            set(RowKey::Delivered { user, conversation: peer.into() }, &|out| {
+                                codec::put_delivered(out, row)
+                            });
                         }
                         Event::Unknown { .. } => {}
                     }
@@ -360,7 +366,7 @@ mod tests {
                     match &mut entry.event {
                         Event::Received { from: peer, .. } | Event::Delivered { peer, .. } => *peer = UserId(peer_id),
                         Event::Sent { to, device, number, .. } => {
-                            (*to, *device, *number) = (UserId(peer_id), DeviceId(peer_id), SendNumber(large));
+                            (*to, *device, *number) = (UserId(peer_id).into(), DeviceId(peer_id), SendNumber(large));
                         }
                         Event::Unknown { .. } => {}
                     }
@@ -431,7 +437,7 @@ mod tests {
         let rows = folded(&[delivered(5, 1, None), delivered(6, 2, Some(Seq(5)))]);
         assert!(!rows.contains_key(&RowKey::Timeline { user, seq: Seq(5) }.encode()));
         assert!(rows.contains_key(&RowKey::Timeline { user, seq: Seq(6) }.encode()));
-        let row = codec::delivered(&rows[&RowKey::Delivered { user, peer: UserId(2) }.encode()]);
+        let row = codec::delivered(&rows[&RowKey::Delivered { user, conversation: UserId(2).into() }.encode()]);
         assert_eq!(row, Ok(DeliveredRow { up_to: Seq(2), at: Seq(6) }));
     }
 
@@ -455,7 +461,7 @@ mod tests {
                 seq: Seq(number),
                 time: proto_spec::TimestampMs(1),
                 event: Event::Sent {
-                    to: UserId(2),
+                    to: UserId(2).into(),
                     device: DeviceId(3),
                     number: SendNumber(number),
                     content: proto_spec::Content::text(""),

@@ -2,7 +2,7 @@
 //!
 //! Owns which rows a question reads. Knows nothing of records that have not been ingested.
 
-use proto_spec::{Direction, Entry, Seq, TimestampMs, UserId};
+use proto_spec::{ConversationId, Direction, Entry, Seq, TimestampMs, UserId};
 
 use crate::{
     codec,
@@ -28,10 +28,12 @@ const LAST_SEQ: Seq = Seq(u64::MAX);
 pub async fn answer<S: Store>(store: &S, query: &Query) -> Result<Answer, StoreError> {
     match *query {
         Query::User(user) => user_snapshot(store, user).await.map(Answer::User),
-        Query::Conversation { user, peer } => conversation(store, user, peer).await.map(Answer::Conversation),
+        Query::Conversation { user, conversation } => {
+            watermarks(store, user, conversation).await.map(Answer::Conversation)
+        }
         Query::Log { user, span } => log(store, user, &span).await.map(Answer::Entries),
-        Query::ConversationLog { user, peer, span } => {
-            conversation_log(store, user, peer, &span).await.map(Answer::Entries)
+        Query::ConversationLog { user, conversation, span } => {
+            conversation_log(store, user, conversation, &span).await.map(Answer::Entries)
         }
         Query::Send { user, device, number } => {
             let (block, place) = SendsBlock::place(number);
@@ -116,12 +118,16 @@ async fn last_number<S: Store>(
     }
 }
 
-async fn conversation<S: Store>(store: &S, user: UserId, peer: UserId) -> Result<ConversationSnapshot, StoreError> {
+async fn watermarks<S: Store>(
+    store: &S,
+    user: UserId,
+    conversation: ConversationId,
+) -> Result<ConversationSnapshot, StoreError> {
     let mut snapshot = ConversationSnapshot::default();
-    if let Some(value) = store.get(&RowKey::Received { user, peer }.encode()).await? {
+    if let Some(value) = store.get(&RowKey::Received { user, conversation }.encode()).await? {
         snapshot.received_up_to = codec::seq("a received row", &value)?;
     }
-    if let Some(value) = store.get(&RowKey::Delivered { user, peer }.encode()).await? {
+    if let Some(value) = store.get(&RowKey::Delivered { user, conversation }.encode()).await? {
         let row = codec::delivered(&value)?;
         snapshot.delivered_up_to = row.up_to;
         snapshot.delivered_at = row.at;
@@ -148,8 +154,13 @@ async fn log<S: Store>(store: &S, user: UserId, span: &Span) -> Result<Entries, 
     Ok(ascending(entries, span.direction, complete))
 }
 
-async fn conversation_log<S: Store>(store: &S, user: UserId, peer: UserId, span: &Span) -> Result<Entries, StoreError> {
-    let key = |seq| RowKey::Conversation { user, peer, seq }.encode();
+async fn conversation_log<S: Store>(
+    store: &S,
+    user: UserId,
+    conversation: ConversationId,
+    span: &Span,
+) -> Result<Entries, StoreError> {
+    let key = |seq| RowKey::Conversation { user, conversation, seq }.encode();
     let range = Range {
         first: key(span.first),
         last: key(span.last),

@@ -1,6 +1,6 @@
 //! What a shard may ask of the store, and the answers.
 
-use proto_spec::{DeviceId, Direction, Entry, SendNumber, Seq, TimestampMs, UserId};
+use proto_spec::{ConversationId, DeviceId, Direction, Entry, SendNumber, Seq, TimestampMs, UserId};
 
 use crate::record::Marks;
 
@@ -28,8 +28,8 @@ pub enum Query {
     Conversation {
         /// Whose side.
         user: UserId,
-        /// The other user.
-        peer: UserId,
+        /// Which conversation.
+        conversation: ConversationId,
     },
     /// Entries of a user's log.
     Log {
@@ -42,8 +42,8 @@ pub enum Query {
     ConversationLog {
         /// Whose log.
         user: UserId,
-        /// The other user.
-        peer: UserId,
+        /// Which conversation.
+        conversation: ConversationId,
         /// Which part of the log.
         span: Span,
     },
@@ -87,9 +87,9 @@ pub struct UserSnapshot {
 /// What the store knows of one side of a conversation. The default is a conversation that has not begun.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ConversationSnapshot {
-    /// The highest origin seq received from the peer.
+    /// The highest origin seq received from the other side.
     pub received_up_to: Seq,
-    /// The peer's devices have what was sent up to this own seq.
+    /// The other side's devices have what was sent up to this own seq.
     pub delivered_up_to: Seq,
     /// The seq of the entry that says so; zero when there is none.
     pub delivered_at: Seq,

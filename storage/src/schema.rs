@@ -13,7 +13,7 @@ use std::{
     ops::{Deref, RangeInclusive},
 };
 
-use proto_spec::{DeviceId, SendNumber, Seq, UserId};
+use proto_spec::{ConversationId, DeviceId, SendNumber, Seq, UserId};
 use thiserror::Error;
 
 /// The version of a data folder's layout: journal, keys and values. A folder of a newer version is refused.
@@ -43,8 +43,8 @@ pub enum RowKey {
     Conversation {
         /// Whose log.
         user: UserId,
-        /// The other user.
-        peer: UserId,
+        /// Which conversation.
+        conversation: ConversationId,
         /// The message's position in the user's log.
         seq: Seq,
     },
@@ -64,19 +64,19 @@ pub enum RowKey {
         /// Which device.
         device: DeviceId,
     },
-    /// The highest origin seq received from a peer.
+    /// The highest origin seq received in a conversation.
     Received {
         /// Who received.
         user: UserId,
-        /// From whom.
-        peer: UserId,
+        /// In which conversation.
+        conversation: ConversationId,
     },
-    /// How far a peer's devices have what was sent to them.
+    /// How far the other side's devices have what was sent in a conversation.
     Delivered {
         /// Who sent.
         user: UserId,
-        /// To whom.
-        peer: UserId,
+        /// In which conversation.
+        conversation: ConversationId,
     },
     /// A user's fulfilled duties.
     Marks {
@@ -152,7 +152,8 @@ pub struct DeliveredRow {
     pub at: Seq,
 }
 
-// Table numbers are on disk and never reused. Zero is left to a backend's own rows.
+// Table numbers are on disk and never reused. Zero is left to a backend's own rows. The tables of conversations are those of
+// conversations with a person; another kind has its own tables, so that these keys stay as short as they are.
 const TIMELINE: u8 = 1;
 const CONVERSATION: u8 = 2;
 const SENDS: u8 = 3;
@@ -174,11 +175,17 @@ impl RowKey {
     pub fn encode(self) -> Key {
         match self {
             Self::Timeline { user, seq } => Key::of_user(TIMELINE, user).then(seq.0),
-            Self::Conversation { user, peer, seq } => Key::of_user(CONVERSATION, user).then(peer.0).then(seq.0),
+            Self::Conversation { user, conversation: ConversationId::Person(peer), seq } => {
+                Key::of_user(CONVERSATION, user).then(peer.0).then(seq.0)
+            }
             Self::Sends { user, device, block } => Key::of_user(SENDS, user).then(device.0).then(block.0),
             Self::Device { user, device } => Key::of_user(DEVICE, user).then(device.0),
-            Self::Received { user, peer } => Key::of_user(RECEIVED, user).then(peer.0),
-            Self::Delivered { user, peer } => Key::of_user(DELIVERED, user).then(peer.0),
+            Self::Received { user, conversation: ConversationId::Person(peer) } => {
+                Key::of_user(RECEIVED, user).then(peer.0)
+            }
+            Self::Delivered { user, conversation: ConversationId::Person(peer) } => {
+                Key::of_user(DELIVERED, user).then(peer.0)
+            }
             Self::Marks { user } => Key::of_user(MARKS, user),
             Self::Unfinished { user } => Key::of_table(UNFINISHED).then(user.0),
             Self::Migration => Key::of_table(MIGRATION),
@@ -210,17 +217,19 @@ impl RowKey {
         let rest = &rest[8..];
         Some(match table {
             TIMELINE => numbers(rest).map(|[seq]| Self::Timeline { user, seq: Seq(seq) })?,
-            CONVERSATION => {
-                numbers(rest).map(|[peer, seq]| Self::Conversation { user, peer: UserId(peer), seq: Seq(seq) })?
-            }
+            CONVERSATION => numbers(rest).map(|[peer, seq]| Self::Conversation {
+                user,
+                conversation: person(peer),
+                seq: Seq(seq),
+            })?,
             SENDS => numbers(rest).map(|[device, block]| Self::Sends {
                 user,
                 device: DeviceId(device),
                 block: SendsBlockNumber(block),
             })?,
             DEVICE => numbers(rest).map(|[device]| Self::Device { user, device: DeviceId(device) })?,
-            RECEIVED => numbers(rest).map(|[peer]| Self::Received { user, peer: UserId(peer) })?,
-            DELIVERED => numbers(rest).map(|[peer]| Self::Delivered { user, peer: UserId(peer) })?,
+            RECEIVED => numbers(rest).map(|[peer]| Self::Received { user, conversation: person(peer) })?,
+            DELIVERED => numbers(rest).map(|[peer]| Self::Delivered { user, conversation: person(peer) })?,
             MARKS => numbers(rest).map(|[]| Self::Marks { user })?,
             _ => return None,
         })
@@ -310,6 +319,10 @@ impl Default for SendsBlock {
     }
 }
 
+const fn person(id: u64) -> ConversationId {
+    ConversationId::Person(UserId(id))
+}
+
 fn numbers<const N: usize>(bytes: &[u8]) -> Option<[u64; N]> {
     let (chunks, []) = bytes.as_chunks::<8>() else { return None };
     let chunks: &[[u8; 8]; N] = chunks.try_into().ok()?;
@@ -331,11 +344,11 @@ mod tests {
             let user = UserId(a);
             match table {
                 0 => RowKey::Timeline { user, seq: Seq(b) },
-                1 => RowKey::Conversation { user, peer: UserId(b), seq: Seq(c) },
+                1 => RowKey::Conversation { user, conversation: person(b), seq: Seq(c) },
                 2 => RowKey::Sends { user, device: DeviceId(b), block: SendsBlockNumber(c) },
                 3 => RowKey::Device { user, device: DeviceId(b) },
-                4 => RowKey::Received { user, peer: UserId(b) },
-                5 => RowKey::Delivered { user, peer: UserId(b) },
+                4 => RowKey::Received { user, conversation: person(b) },
+                5 => RowKey::Delivered { user, conversation: person(b) },
                 6 => RowKey::Marks { user },
                 7 => RowKey::Unfinished { user },
                 _ => RowKey::Migration,

@@ -50,7 +50,7 @@ fn any_event() -> impl Strategy<Value = Event> {
             content
         }),
         (any::<[u64; 3]>(), any_content()).prop_map(|([to, device, number], content)| Event::Sent {
-            to: UserId(to),
+            to: UserId(to).into(),
             device: DeviceId(device),
             number: SendNumber(number),
             content
@@ -92,7 +92,7 @@ impl World {
                         *number += 1;
                         let content = Content::text("sent");
                         let (device, number) = (DeviceId(device), SendNumber(*number));
-                        Event::Sent { to: UserId(peer), device, number, content }
+                        Event::Sent { to: UserId(peer).into(), device, number, content }
                     }
                     2 => Event::Received { from: UserId(peer), origin: Seq(head + 7), content: Content::text("got") },
                     _ => {

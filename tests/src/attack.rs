@@ -222,7 +222,7 @@ fn step(attack: Attack, target: &Target, line: &mut Line, rng: &mut Rng, scratch
             }
             let send = |number| ClientFrame::Send {
                 number: SendNumber(number),
-                to: UserId(target.victim),
+                to: UserId(target.victim).into(),
                 content: Content::text(&format!("said once: {number}")),
             };
             let mut session = vec![hello(&target.token, 9, Resume::Live)];
@@ -234,7 +234,11 @@ fn step(attack: Attack, target: &Target, line: &mut Line, rng: &mut Rng, scratch
                 return line.write(&target.hello(rng.within(1, 30)));
             }
             let (number, to) = (SendNumber(rng.next() | 1 << 40), UserId(target.victim));
-            let flood = vec![ClientFrame::Send { number, to, content: Content::text(&"x".repeat(TEXT_BYTES_MAX)) }; 4];
+            let flood =
+                vec![
+                    ClientFrame::Send { number, to: to.into(), content: Content::text(&"x".repeat(TEXT_BYTES_MAX)) };
+                    4
+                ];
             line.write(&encoded(&flood))
         }
         Attack::Logins => {

@@ -200,7 +200,7 @@ impl Device {
     pub fn say(&mut self, to: u64, text: &str) -> u64 {
         self.last_number += 1;
         let number = SendNumber(self.last_number);
-        let frame = ClientFrame::Send { number, to: UserId(to), content: Content::text(text) };
+        let frame = ClientFrame::Send { number, to: UserId(to).into(), content: Content::text(text) };
         self.unanswered.insert(self.last_number, frame);
         self.resend();
         self.last_number

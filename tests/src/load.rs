@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use proto_spec::{Entry, Event, Resume, Seq};
+use proto_spec::{ConversationId, Entry, Event, Resume, Seq};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
 use crate::{
@@ -268,7 +268,9 @@ fn text(user: u64, device: u64, number: u64) -> String {
 /// The message is in its author's log under the acknowledged seq, and once in its recipient's log; that there is nothing
 /// else has been seen by counting.
 fn check_message(entry: &Entry, copies: &BTreeMap<(u64, u64, u64), Vec<&str>>, device: &Device, number: u64) {
-    let Event::Sent { to, device: by, number: stored, content } = &entry.event else { panic!("{entry:?}") };
+    let Event::Sent { to: ConversationId::Person(to), device: by, number: stored, content } = &entry.event else {
+        panic!("{entry:?}")
+    };
     assert_eq!((by.0, stored.0), (device.device, number));
     let text = text(device.user, device.device, number);
     assert_eq!(content.as_text(), Some(text.as_str()));

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use proto_spec::{DeviceId, Direction, Entry, Event, SendNumber, Seq, UserId};
+use proto_spec::{ConversationId, DeviceId, Direction, Entry, Event, SendNumber, Seq, UserId};
 use storage::{Answer, ConversationSnapshot, DeviceSnapshot, Entries, Marks, Query, Record, Span, UserSnapshot};
 
 /// One user's part of the model.
@@ -14,8 +14,8 @@ pub struct UserRows {
     /// Acknowledgements.
     pub cursors: BTreeMap<DeviceId, Seq>,
     marks: Marks,
-    received: BTreeMap<UserId, Seq>,
-    delivered: BTreeMap<UserId, (Seq, Seq)>,
+    received: BTreeMap<ConversationId, Seq>,
+    delivered: BTreeMap<ConversationId, (Seq, Seq)>,
 }
 
 /// See the head of this file.
@@ -41,11 +41,11 @@ impl Model {
                         self.unfinished.insert(*user);
                     }
                     Event::Received { from, origin, .. } => {
-                        let known = rows.received.insert(*from, *origin);
+                        let known = rows.received.insert((*from).into(), *origin);
                         assert!(known < Some(*origin), "{user} received {origin} of {from} after {known:?}");
                     }
                     Event::Delivered { peer, up_to } => {
-                        rows.delivered.insert(*peer, (*up_to, entry.seq));
+                        rows.delivered.insert((*peer).into(), (*up_to, entry.seq));
                     }
                     Event::Unknown { .. } => panic!("a shard does not write what it does not know"),
                 }
@@ -95,18 +95,18 @@ impl Model {
                     unfinished: self.unfinished.contains(user),
                 })
             }
-            Query::Conversation { user, peer } => {
+            Query::Conversation { user, conversation } => {
                 let rows = rows(user);
-                let (up_to, at) = rows.delivered.get(peer).copied().unwrap_or_default();
+                let (up_to, at) = rows.delivered.get(conversation).copied().unwrap_or_default();
                 Answer::Conversation(ConversationSnapshot {
-                    received_up_to: rows.received.get(peer).copied().unwrap_or_default(),
+                    received_up_to: rows.received.get(conversation).copied().unwrap_or_default(),
                     delivered_up_to: up_to,
                     delivered_at: at,
                 })
             }
             Query::Log { user, span } => Answer::Entries(rows(user).read(span, |_| true)),
-            Query::ConversationLog { user, peer, span } => {
-                Answer::Entries(rows(user).read(span, |entry| entry.event.conversation() == Some(*peer)))
+            Query::ConversationLog { user, conversation, span } => {
+                Answer::Entries(rows(user).read(span, |entry| entry.event.conversation() == Some(*conversation)))
             }
             Query::Send { user, device, number } => {
                 let rows = rows(user);

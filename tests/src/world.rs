@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use proto_spec::{
-    ClientFrame, Content, Decoder, DeviceId, ErrorCode, Event, RawFrame, Resume, SendNumber, Seq, ServerFrame,
-    TimestampMs, UserId, limits::SERVER_FRAME_BYTES_MAX,
+    ClientFrame, Content, ConversationId, Decoder, DeviceId, ErrorCode, Event, RawFrame, Resume, SendNumber, Seq,
+    ServerFrame, TimestampMs, UserId, limits::SERVER_FRAME_BYTES_MAX,
 };
 use server::shard::{
     Admission, Close, ConnId, Connected, Effects, Grant, Input, Limits, Now, Presence, Promise, QueryId, ReadState,
@@ -201,7 +201,8 @@ impl World {
 
     /// The client sends a text.
     pub fn send(&mut self, link: Link, number: u64, to: u64, text: &str) {
-        let frame = ClientFrame::Send { number: SendNumber(number), to: UserId(to), content: Content::text(text) };
+        let frame =
+            ClientFrame::Send { number: SendNumber(number), to: UserId(to).into(), content: Content::text(text) };
         self.frame(link, &frame);
     }
 
@@ -460,7 +461,7 @@ impl World {
         rows.log
             .values()
             .filter_map(|entry| match &entry.event {
-                Event::Sent { to, content, .. } => {
+                Event::Sent { to: ConversationId::Person(to), content, .. } => {
                     Some((entry.seq.0, true, to.0, content.as_text().unwrap_or_default().to_owned()))
                 }
                 Event::Received { from, content, .. } => {

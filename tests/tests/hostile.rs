@@ -77,15 +77,15 @@ fn frame(rng: &mut Rng, next: &mut u64) -> ClientFrame {
     match rng.within(0, 9) {
         0 => ClientFrame::Acknowledge { seq: Seq(number(rng)) },
         1 => ClientFrame::FetchLog { request, from, direction, limit },
-        2 => ClientFrame::FetchConversation { request, peer: UserId(user(rng)), from, direction, limit },
+        2 => ClientFrame::FetchConversation { request, conversation: UserId(user(rng)).into(), from, direction, limit },
         3 => ClientFrame::Ping { nonce: number(rng) },
         4 => ClientFrame::Pong { nonce: number(rng) },
         5 if rng.chance(20) => ClientFrame::Bye,
         5 if rng.chance(10) => hello("token", number(rng), Resume::Live),
-        6 => ClientFrame::Send { number: SendNumber(number(rng)), to: UserId(user(rng)), content: content(rng) },
+        6 => ClientFrame::Send { number: SendNumber(number(rng)), to: UserId(user(rng)).into(), content: content(rng) },
         _ => {
             *next += 1;
-            ClientFrame::Send { number: SendNumber(*next - 1), to: UserId(user(rng)), content: content(rng) }
+            ClientFrame::Send { number: SendNumber(*next - 1), to: UserId(user(rng)).into(), content: content(rng) }
         }
     }
 }

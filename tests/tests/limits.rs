@@ -179,7 +179,7 @@ fn a_connection_that_floods_is_closed_whatever_it_sends() {
     ClientFrame::Ping { nonce: 1 }.encode(&mut ping);
     let mut gap = Vec::new();
     let (number, to) = (proto_spec::SendNumber(7), proto_spec::UserId(2));
-    ClientFrame::Send { number, to, content: proto_spec::Content::text("x") }.encode(&mut gap);
+    ClientFrame::Send { number, to: to.into(), content: proto_spec::Content::text("x") }.encode(&mut gap);
     for flood in [&noise[..], &ping, &gap] {
         let (mut world, limits) = world();
         let link = world.connect(1, 1, Resume::Stored);

@@ -246,7 +246,10 @@ fn a_page_of_a_conversation_shows_it_alone_and_how_far_it_was_delivered() {
         world.take(reader);
         let (request, from, direction) = (RequestId(3), Seq(0), Direction::Backwards);
         let peer = UserId(bob);
-        world.frame(reader, &ClientFrame::FetchConversation { request, peer, from, direction, limit: 10 });
+        world.frame(
+            reader,
+            &ClientFrame::FetchConversation { request, conversation: peer.into(), from, direction, limit: 10 },
+        );
         world.settle();
         let page = pages(&world.take(reader)).remove(0);
         assert_eq!((page.request, page.first, page.last, page.more), (request, Seq(1), Seq(3), false));

@@ -43,7 +43,7 @@ fn world_with(change: impl FnOnce(&mut Installation)) -> (Installation, Server) 
 }
 
 fn send(number: u64, to: u64, text: &str) -> ClientFrame {
-    ClientFrame::Send { number: SendNumber(number), to: UserId(to), content: Content::text(text) }
+    ClientFrame::Send { number: SendNumber(number), to: UserId(to).into(), content: Content::text(text) }
 }
 
 fn accepted(frame: ServerFrame) -> Option<(u64, u64)> {
@@ -233,9 +233,13 @@ fn pages_of_log_and_conversation_come_in_both_directions_from_store_and_memory()
                 request += 1;
                 let frame = match peer {
                     None => ClientFrame::FetchLog { request: RequestId(request), from, direction, limit: 7 },
-                    Some(peer) => {
-                        ClientFrame::FetchConversation { request: RequestId(request), peer, from, direction, limit: 7 }
-                    }
+                    Some(peer) => ClientFrame::FetchConversation {
+                        request: RequestId(request),
+                        conversation: peer.into(),
+                        from,
+                        direction,
+                        limit: 7,
+                    },
                 };
                 let page = client.fetch(request, &frame);
                 let seqs =
@@ -249,7 +253,7 @@ fn pages_of_log_and_conversation_come_in_both_directions_from_store_and_memory()
                 }
                 from = if direction == Direction::Forwards { page.last.next() } else { page.first.previous() };
             }
-            let wanted = |seq: &u64| peer.is_none_or(|peer| writer.log[seq].event.conversation() == Some(peer));
+            let wanted = |seq: &u64| peer.is_none_or(|peer| writer.log[seq].event.conversation() == Some(peer.into()));
             let mut expected: Vec<u64> = writer.messages().into_keys().filter(wanted).collect();
             if direction == Direction::Backwards {
                 expected.reverse();

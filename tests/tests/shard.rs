@@ -224,7 +224,7 @@ fn what_will_never_be_taken_is_refused_without_using_up_its_number() {
     world.send(a, 1, bob, "");
     world.send(a, 1, bob, &"x".repeat(proto_spec::limits::TEXT_BYTES_MAX + 1));
     let content = Content::Unknown { kind: 9, body: [b'?'].into() };
-    world.frame(a, &ClientFrame::Send { number: SendNumber(1), to: UserId(bob), content });
+    world.frame(a, &ClientFrame::Send { number: SendNumber(1), to: UserId(bob).into(), content });
     world.send(a, 1, bob, "at last");
     world.settle();
     let frames = world.take(a);
@@ -538,7 +538,7 @@ fn frames_may_arrive_in_any_cut() {
     let mut bytes = Vec::new();
     for number in 1..=3 {
         let content = Content::text("cut");
-        ClientFrame::Send { number: SendNumber(number), to: UserId(bob), content }.encode(&mut bytes);
+        ClientFrame::Send { number: SendNumber(number), to: UserId(bob).into(), content }.encode(&mut bytes);
     }
     bytes.iter().for_each(|byte| world.bytes(a, &[*byte]));
     world.settle();

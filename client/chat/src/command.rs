@@ -1,6 +1,6 @@
 //! What a line of input asks for.
 
-use client::UserId;
+use client::{ConversationId, UserId};
 
 /// What a line says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -8,7 +8,7 @@ pub(crate) enum Command {
     /// To be sent.
     Say(String),
     /// From now on to this user.
-    To(UserId),
+    To(ConversationId),
     /// Older messages of this conversation, so many; none: as many as at the start.
     History(Option<u64>),
     Help,
@@ -38,7 +38,7 @@ impl Command {
                 _ => return Err(NoCommand(format!("/history takes a number of messages from 1 on, not `{count}`"))),
             },
             (Some("/to"), Some(user), None) => match user.parse() {
-                Ok(user) if user > 0 => Self::To(UserId(user)),
+                Ok(user) if user > 0 => Self::To(UserId(user).into()),
                 _ => return Err(NoCommand(format!("/to takes the number of a user, from 1 on, not `{user}`"))),
             },
             (Some(word), _, _) if line.starts_with('/') && !line.starts_with("//") => {
@@ -62,7 +62,7 @@ mod tests {
 
     #[test]
     fn a_line_that_begins_with_a_slash_is_a_command_or_a_mistake_but_never_a_message() {
-        assert_eq!(Command::parse("/to 32"), Ok(Command::To(UserId(32))));
+        assert_eq!(Command::parse("/to 32"), Ok(Command::To(UserId(32).into())));
         assert_eq!(Command::parse(" /quit "), Ok(Command::Quit));
         assert_eq!(Command::parse("/history 5"), Ok(Command::History(Some(5))));
         for wrong in

@@ -128,10 +128,10 @@ async fn chat(arguments: &Arguments) -> Result<Left, Failure> {
     let renewal = Renewal::new(arguments.token_file.clone());
     let history = arguments.history;
     if io::stdin().is_terminal() && io::stdout().is_terminal() {
-        screen::run(client, events, screen::Options { peer, history, server, renewal }).await
+        screen::run(client, events, screen::Options { peer: peer.into(), history, server, renewal }).await
     } else {
         let options = pipe::Options {
-            who: pipe::Who { device, peer, history },
+            who: pipe::Who { device, peer: peer.into(), history },
             server,
             wait_for: arguments.wait_for,
             wait_delivered: arguments.wait_delivered,

@@ -10,7 +10,9 @@ use std::{
     ops::ControlFlow,
 };
 
-use client::{Content, DeviceId, Durability, Entry, ErrorCode, Event, Page, Recipient, Resume, SendNumber, Seq};
+use client::{
+    Content, ConversationId, DeviceId, Durability, Entry, ErrorCode, Event, Page, Recipient, Resume, SendNumber, Seq,
+};
 use client::{TimestampMs, UserId};
 use proto_spec::{ClientFrame, Decoder, RawFrame, RequestId, ServerFrame, limits};
 
@@ -148,7 +150,7 @@ impl Server {
         }
     }
 
-    fn on_send(&mut self, number: SendNumber, to: UserId, content: Content, head: u64) {
+    fn on_send(&mut self, number: SendNumber, to: ConversationId, content: Content, head: u64) {
         if number.0 <= self.last_number {
             let seq = self.answers[&number.0];
             // If it is not committed yet, its commit will answer.
@@ -160,7 +162,7 @@ impl Server {
         let is_next = number.0 == self.last_number + 1;
         let code = match is_next {
             false => Some((ErrorCode::SendGap, 0)),
-            true if to == NOBODY => Some((ErrorCode::Recipient, 0)),
+            true if to == NOBODY.into() => Some((ErrorCode::Recipient, 0)),
             true if self.refusals > 0 => {
                 self.refusals -= 1;
                 Some((ErrorCode::Overloaded, 40))

@@ -82,7 +82,7 @@ impl Waiting {
     fn encode(&self, out: &mut Vec<u8>) {
         let (request, Fetch { peer, from, direction, limit }) = (self.request, self.fetch);
         let frame = match peer {
-            Some(peer) => ClientFrame::FetchConversation { request, peer, from, direction, limit },
+            Some(peer) => ClientFrame::FetchConversation { request, conversation: peer.into(), from, direction, limit },
             None => ClientFrame::FetchLog { request, from, direction, limit },
         };
         frame.encode(out);

@@ -10,8 +10,8 @@ mod outbox;
 use std::ops::ControlFlow;
 
 use proto_spec::{
-    ClientFrame, Decoder, Durability, Entry, ErrorCode, Event, FrameError, PROTOCOL_VERSION, Page, RawFrame, RequestId,
-    Resume, SendNumber, Seq, ServerFrame, limits,
+    ClientFrame, ConversationId, Decoder, Durability, Entry, ErrorCode, Event, FrameError, PROTOCOL_VERSION, Page,
+    RawFrame, RequestId, Resume, SendNumber, Seq, ServerFrame, limits,
 };
 
 pub use self::{
@@ -264,7 +264,7 @@ impl Session {
                 turn.ledger.write_text(message.stream, message.index, message.text, &mut text);
                 let to = turn.ledger.recipient(message.stream);
                 turn.stats[Count::FramesSent] += 1;
-                ClientFrame::Send { number, to, content: proto_spec::Content::text(&text) }.encode(turn.out);
+                ClientFrame::Send { number, to: to.into(), content: proto_spec::Content::text(&text) }.encode(turn.out);
             });
         }
     }
@@ -536,7 +536,7 @@ impl Session {
                     turn.happened.push(Happened::Delivered { slot: turn.slot, stream: arrival.stream });
                 }
             }
-            Event::Sent { to, device, number, content } => {
+            Event::Sent { to: ConversationId::Person(to), device, number, content } => {
                 let text = content.parts().1;
                 let arrival = turn.ledger.copied(turn.seat, entry.seq, *to, (*device, *number), text, &mut self.told);
                 turn.stats[Count::Copied] += u64::from(arrival.is_some());

@@ -274,7 +274,13 @@ fn a_page_must_be_asked_for_and_answer_its_fetch() {
     let fetch = Fetch { peer: Some(B), from: Seq(11), direction: Direction::Forwards, limit: 5 };
     world.turn(|session, turn| session.fetch(turn, fetch));
     let asked = world.sent().remove(0);
-    assert!(matches!(asked, ClientFrame::FetchConversation { request: RequestId(1), peer: B, .. }), "{asked:?}");
+    assert!(
+        matches!(
+            asked,
+            ClientFrame::FetchConversation { request: RequestId(1), conversation: ConversationId::Person(B), .. }
+        ),
+        "{asked:?}"
+    );
     let page = |request, first| {
         let (request, last, more, entries) = (RequestId(request), Seq(first), false, Vec::new());
         ServerFrame::Page(Page { request, first: Seq(first), last, more, entries, delivered_up_to: Seq::ZERO })

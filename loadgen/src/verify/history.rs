@@ -1,6 +1,6 @@
 //! The history of a user, read back page by page, against what the user's device was told.
 
-use proto_spec::{Direction, Entry, Event, Seq};
+use proto_spec::{ConversationId, Direction, Entry, Event, Seq};
 
 use super::{Digest, Ledger, StreamId, text::fingerprint};
 
@@ -44,7 +44,7 @@ impl HistoryCheck {
             self.last = Some(entry.seq);
             let (from, to, content) = match &entry.event {
                 Event::Received { from, content, .. } => (*from, me, content),
-                Event::Sent { to, content, .. } => (me, *to, content),
+                Event::Sent { to: ConversationId::Person(to), content, .. } => (me, *to, content),
                 Event::Delivered { .. } | Event::Unknown { .. } => continue,
             };
             let text = content.parts().1;
@@ -137,7 +137,7 @@ mod tests {
             let content = Content::text(&text);
             let event = if stream == out {
                 ledger.accepted(stream, index, Seq(seq), &mut told);
-                Event::Sent { to: B, device: DeviceId(1), number: SendNumber(index + 1), content }
+                Event::Sent { to: B.into(), device: DeviceId(1), number: SendNumber(index + 1), content }
             } else {
                 ledger.received(a, Seq(seq), B, Seq(1), text.as_bytes(), &mut told);
                 Event::Received { from: B, origin: Seq(1), content }

@@ -4,7 +4,7 @@ use super::{ClientKind, FrameError, put_frame};
 use crate::{
     entry::Content,
     framing::RawFrame,
-    ids::{DeviceId, RequestId, SendNumber, Seq, UserId},
+    ids::{ConversationId, DeviceId, RequestId, SendNumber, Seq, UserId},
     limits::TOKEN_BYTES_MAX,
     listed::listed,
     wire::{DecodeError, Reader, put_bytes, put_varint},
@@ -52,7 +52,7 @@ pub enum ClientFrame {
         /// The device's number of this send.
         number: SendNumber,
         /// To whom.
-        to: UserId,
+        to: ConversationId,
         /// What.
         content: Content,
     },
@@ -76,8 +76,8 @@ pub enum ClientFrame {
     FetchConversation {
         /// Comes back in the page. Not zero.
         request: RequestId,
-        /// The other user.
-        peer: UserId,
+        /// Which one.
+        conversation: ConversationId,
         /// Where to start, included, as a seq of the own log. Zero, going backwards, means the head.
         from: Seq,
         /// Which way.
@@ -104,6 +104,7 @@ pub enum ClientFrame {
     },
 }
 
+/// The kind of a conversation with a user (SPEC 2.2).
 const CONVERSATION_USER: u64 = 1;
 
 impl ClientFrame {
@@ -149,9 +150,9 @@ impl ClientFrame {
                 put_varint(out, request.0);
                 put_fetch(out, *from, *direction, *limit);
             }
-            Self::FetchConversation { request, peer, from, direction, limit } => {
+            Self::FetchConversation { request, conversation, from, direction, limit } => {
                 put_varint(out, request.0);
-                put_conversation(out, *peer);
+                put_conversation(out, *conversation);
                 put_fetch(out, *from, *direction, *limit);
             }
             Self::Ping { nonce } | Self::Pong { nonce } => put_varint(out, *nonce),
@@ -201,9 +202,9 @@ impl ClientFrame {
             }
             ClientKind::FetchConversation => {
                 let request = own_request(r)?;
-                let peer = conversation(r)?;
+                let conversation = conversation(r)?;
                 let (from, direction, limit) = fetch(r)?;
-                Self::FetchConversation { request, peer, from, direction, limit }
+                Self::FetchConversation { request, conversation, from, direction, limit }
             }
             ClientKind::Ping => Self::Ping { nonce: r.varint("nonce")? },
             ClientKind::Pong => Self::Pong { nonce: r.varint("nonce")? },
@@ -213,14 +214,18 @@ impl ClientFrame {
     }
 }
 
-fn put_conversation(out: &mut Vec<u8>, peer: UserId) {
-    put_varint(out, CONVERSATION_USER);
-    put_varint(out, peer.0);
+fn put_conversation(out: &mut Vec<u8>, conversation: ConversationId) {
+    match conversation {
+        ConversationId::Person(user) => {
+            put_varint(out, CONVERSATION_USER);
+            put_varint(out, user.0);
+        }
+    }
 }
 
-fn conversation(r: &mut Reader<'_>) -> Result<UserId, DecodeError> {
+fn conversation(r: &mut Reader<'_>) -> Result<ConversationId, DecodeError> {
     match r.varint("conversation")? {
-        CONVERSATION_USER => Ok(UserId(r.varint("peer")?)),
+        CONVERSATION_USER => Ok(ConversationId::Person(UserId(r.varint("user")?))),
         value => Err(DecodeError::Unlisted { field: "conversation", value }),
     }
 }

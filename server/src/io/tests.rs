@@ -211,7 +211,11 @@ impl Client {
     }
 
     fn say(&mut self, number: u64, to: u64, text: &str) {
-        self.send(&[ClientFrame::Send { number: SendNumber(number), to: UserId(to), content: Content::text(text) }]);
+        self.send(&[ClientFrame::Send {
+            number: SendNumber(number),
+            to: UserId(to).into(),
+            content: Content::text(text),
+        }]);
     }
 
     /// Gives the time of the entry.

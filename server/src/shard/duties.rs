@@ -134,7 +134,7 @@ impl Shard {
         let due: Vec<Entry> = rest().take_while(is_due).map(|tail| tail.entry.clone()).collect();
         let later = rest()
             .skip_while(is_due)
-            .filter(|tail| matches!(tail.entry.event, Event::Sent { to, .. } if to != user_id));
+            .filter(|tail| matches!(tail.entry.event, Event::Sent { to, .. } if to != user_id.into()));
         let later: Vec<Seq> = later.map(|tail| tail.entry.seq).collect();
         user.forwarding = Forwarding::Direct;
         self.forward_entries(user_id, due, cx);
@@ -165,11 +165,11 @@ impl Shard {
     fn forward_entries(&mut self, user_id: UserId, entries: Vec<Entry>, cx: &mut Turn<'_>) {
         for Entry { seq: origin, event, .. } in entries {
             if let Event::Sent { to, content, .. } = event
-                && to != user_id
+                && to != user_id.into()
                 && let Some(user) = self.users.resident(user_id)
             {
                 user.unconfirmed.push_back(origin);
-                self.post(Envelope { to, from: user_id, body: EnvelopeBody::Forward { origin, content } }, cx);
+                self.forward(user_id, to, origin, content, cx);
             }
         }
     }

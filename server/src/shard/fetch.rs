@@ -4,7 +4,7 @@
 //! store, in the tail, or across both; only the committed part of the log is visible.
 
 use proto_spec::{
-    ClientKind, Direction, Entry, ErrorCode, Page, RequestId, Seq, ServerFrame, UserId,
+    ClientKind, ConversationId, Direction, Entry, ErrorCode, Page, RequestId, Seq, ServerFrame,
     limits::{FETCHES_IN_FLIGHT_MAX, PAGE_BYTES_MAX, PAGE_ENTRIES_MAX},
 };
 use storage::{Entries, Query, Span};
@@ -22,20 +22,20 @@ use crate::limits::{FETCH_OUTBOX_BYTES_MAX, RETRY_BUSY_MS, RETRY_STORAGE_MS};
 #[derive(Debug)]
 pub(super) struct Fetch {
     /// One conversation, or the whole log.
-    peer: Option<UserId>,
+    conversation: Option<ConversationId>,
     /// The range that was asked for.
     first: Seq,
     last: Seq,
     room: Room,
     /// What the tail had of a page that goes backwards, before the store was asked for the rest.
     newer: Vec<Entry>,
-    /// In a conversation: the peer's devices have what was sent up to here.
+    /// In a conversation: the other side's devices have what was sent up to here.
     delivered_up_to: Seq,
 }
 
 impl Fetch {
     const fn kind(&self) -> ClientKind {
-        match self.peer {
+        match self.conversation {
             Some(_) => ClientKind::FetchConversation,
             None => ClientKind::FetchLog,
         }
@@ -49,7 +49,7 @@ impl Shard {
         &mut self,
         conn: ConnId,
         request: RequestId,
-        peer: Option<UserId>,
+        conversation: Option<ConversationId>,
         from: Seq,
         direction: Direction,
         limit: u64,
@@ -57,7 +57,7 @@ impl Shard {
     ) {
         let Some(session) = self.sessions.get_mut(conn) else { return };
         let user_id = session.user;
-        let kind = if peer.is_some() { ClientKind::FetchConversation } else { ClientKind::FetchLog };
+        let kind = if conversation.is_some() { ClientKind::FetchConversation } else { ClientKind::FetchLog };
         // A page that the client has not taken yet counts too, by its bytes: pages of the tail are answered at once.
         let unread = session.queued > FETCH_OUTBOX_BYTES_MAX;
         if usize::from(session.fetches) >= FETCHES_IN_FLIGHT_MAX || unread {
@@ -83,12 +83,12 @@ impl Shard {
         };
         let entries = limit.clamp(1, PAGE_ENTRIES_MAX) as usize;
         let room = Room { direction, entries, bytes: PAGE_BYTES_MAX };
-        let fetch = Fetch { peer, first, last, room, newer: Vec::new(), delivered_up_to: Seq::ZERO };
+        let fetch = Fetch { conversation, first, last, room, newer: Vec::new(), delivered_up_to: Seq::ZERO };
         session.fetches += 1;
-        match peer {
-            Some(peer) if self.conversations.resident(user_id, peer).is_none() => {
+        match conversation {
+            Some(conversation) if self.conversations.resident(user_id, conversation).is_none() => {
                 let waiting = ConversationWaiting::Fetch(conn, request, fetch);
-                self.wait_for_conversation(user_id, peer, waiting, cx);
+                self.wait_for_conversation(user_id, conversation, waiting, cx);
             }
             _ => self.fetch_page(conn, request, fetch, cx),
         }
@@ -99,8 +99,9 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(conn) else { return };
         let user_id = session.user;
         let Some(user) = self.users.resident(user_id) else { return };
-        if let Some(conversation) = fetch.peer.and_then(|peer| self.conversations.resident(user_id, peer)) {
-            fetch.delivered_up_to = conversation.delivered_committed;
+        let watermarks = fetch.conversation.and_then(|conversation| self.conversations.resident(user_id, conversation));
+        if let Some(watermarks) = watermarks {
+            fetch.delivered_up_to = watermarks.delivered_committed;
         }
         let (first, last, room) = (fetch.first, fetch.last, fetch.room);
         if first > last {
@@ -109,7 +110,7 @@ impl Shard {
         let stored = user.stored;
         match room.direction {
             Direction::Forwards if first > stored => {
-                let (entries, complete) = user.tail_entries(fetch.peer, first, last, room);
+                let (entries, complete) = user.tail_entries(fetch.conversation, first, last, room);
                 let covered = covered_forwards(&entries, complete, last);
                 self.answer_fetch(conn, request, &fetch, entries, (first, covered), cx);
             }
@@ -119,7 +120,8 @@ impl Shard {
             }
             Direction::Backwards => {
                 if last > stored {
-                    let (entries, complete) = user.tail_entries(fetch.peer, first.max(stored.next()), last, room);
+                    let (entries, complete) =
+                        user.tail_entries(fetch.conversation, first.max(stored.next()), last, room);
                     let covered = match entries.first() {
                         Some(entry) if !complete => entry.seq,
                         _ => first.max(stored.next()),
@@ -149,8 +151,8 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(conn) else { return };
         let user = session.user;
         let span = Span { first, last, direction: room.direction, entries_max: room.entries, bytes_max: room.bytes };
-        let query = match fetch.peer {
-            Some(peer) => Query::ConversationLog { user, peer, span },
+        let query = match fetch.conversation {
+            Some(conversation) => Query::ConversationLog { user, conversation, span },
             None => Query::Log { user, span },
         };
         self.ask(query, Question::Fetch { conn, request, fetch, last }, cx);
@@ -178,7 +180,7 @@ impl Shard {
                 // Go on in the tail, unless what follows has moved from the tail to the store meanwhile.
                 let goes_on = complete && covered < fetch.last && user.stored <= covered;
                 if goes_on && left.fits_any_entry() {
-                    let (more, complete) = user.tail_entries(fetch.peer, covered.next(), fetch.last, left);
+                    let (more, complete) = user.tail_entries(fetch.conversation, covered.next(), fetch.last, left);
                     covered = covered_forwards(&more, complete, fetch.last);
                     entries.extend(more);
                 }
@@ -213,8 +215,8 @@ impl Shard {
             Direction::Backwards => first > fetch.first && first <= last,
         };
         let delivered_up_to = fetch.delivered_up_to;
-        if let Some(peer) = fetch.peer {
-            self.forget_conversation_if_unused(user, peer);
+        if let Some(conversation) = fetch.conversation {
+            self.forget_conversation_if_unused(user, conversation);
         }
         // An empty range is told as `first - 1` (SPEC 4.11).
         let last = last.max(first.previous());

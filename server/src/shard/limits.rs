@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
-use proto_spec::{DeviceId, UserId};
+use proto_spec::{ConversationId, DeviceId, UserId};
 
 use super::user::User;
 use crate::{
@@ -19,7 +19,7 @@ pub struct Limits {
     pub device_sends: Rate,
     /// Sends of all devices of one user together.
     pub user_sends: Rate,
-    /// Sends of one user to others than the [`RECENT_PEERS_MAX`] written to last.
+    /// Sends of one user in other conversations than the [`RECENT_PEERS_MAX`] written to last.
     pub opened: Rate,
     /// Pages that one user asks for.
     pub fetches: Rate,
@@ -86,10 +86,10 @@ impl User {
         limits: &Limits,
         own: UserId,
         device: DeviceId,
-        to: UserId,
+        to: ConversationId,
         now_ms: u64,
     ) -> Result<(), u64> {
-        let opens = limits.opened != Rate::OFF && to != own && !self.wrote_lately(to);
+        let opens = limits.opened != Rate::OFF && to != own.into() && !self.wrote_lately(to);
         let Buckets { sends: mut user_sends, mut opened, .. } = self.buckets;
         limits.user_sends.take(&mut user_sends, now_ms)?;
         if opens {
@@ -109,12 +109,12 @@ impl User {
         Ok(())
     }
 
-    /// Whether `peer` is among the last that this user wrote to; it is the very last then.
-    fn wrote_lately(&mut self, peer: UserId) -> bool {
-        if self.recent_peers.back() == Some(&peer) {
+    /// Whether `to` is among the last that this user wrote to; it is the very last then.
+    fn wrote_lately(&mut self, to: ConversationId) -> bool {
+        if self.recent_peers.back() == Some(&to) {
             return true;
         }
-        let found = self.recent_peers.iter().position(|known| *known == peer);
+        let found = self.recent_peers.iter().position(|known| *known == to);
         let Some(known) = found.and_then(|index| self.recent_peers.remove(index)) else { return false };
         self.recent_peers.push_back(known);
         true

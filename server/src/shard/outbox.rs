@@ -8,14 +8,14 @@
 use std::ops::Range;
 
 use proto_spec::{
-    DeviceId, Direction, ErrorCode, Event, Page, Recipient, RequestId, SendNumber, Seq, ServerFrame, UserId,
+    ConversationId, DeviceId, Direction, ErrorCode, Event, Page, Recipient, RequestId, SendNumber, Seq, ServerFrame,
+    UserId,
     limits::{PAGE_BYTES_MAX, PAGE_ENTRIES_MAX},
 };
 use storage::{Entries, Query, Span};
 
 use super::{
     ConnId, ReadState, Shard, Turn,
-    input::{Envelope, EnvelopeBody},
     question::Question,
     session::{Phase, Session},
     shedding::Class,
@@ -73,7 +73,7 @@ impl Shard {
             return;
         };
         if let Event::Delivered { peer, up_to } = entry.event
-            && let Some(conversation) = self.conversations.resident(user_id, peer)
+            && let Some(conversation) = self.conversations.resident(user_id, peer.into())
         {
             // Pages of the conversation may say so from now on.
             conversation.delivered_committed = up_to;
@@ -95,9 +95,9 @@ impl Shard {
                     time: entry.time,
                     durability,
                     recipient: match entry.event.conversation() {
-                        Some(peer) if peer == user_id => Recipient::Yourself,
-                        Some(peer) if cx.directory.is_online(peer) => Recipient::Online,
-                        _ => Recipient::Offline,
+                        Some(ConversationId::Person(peer)) if peer == user_id => Recipient::Yourself,
+                        Some(ConversationId::Person(peer)) if cx.directory.is_online(peer) => Recipient::Online,
+                        Some(ConversationId::Person(_)) | None => Recipient::Offline,
                     },
                 };
                 let range = cx.effects.frame(&accepted);
@@ -140,7 +140,7 @@ impl Shard {
         let settled = user.settle_owed(seq);
         let is_direct = user.forwarding == Forwarding::Direct;
         let forward = match user.tail.get(seq).map(|tail| &tail.entry.event) {
-            Some(Event::Sent { to, content, .. }) if *to != user_id && is_direct => Some((*to, content.clone())),
+            Some(Event::Sent { to, content, .. }) if *to != user_id.into() && is_direct => Some((*to, content.clone())),
             _ => None,
         };
         if user.delivered() >= seq {
@@ -148,7 +148,7 @@ impl Shard {
             self.mark_dirty(user_id, cx.now.monotonic_ms);
         }
         if let Some((to, content)) = forward {
-            self.post(Envelope { to, from: user_id, body: EnvelopeBody::Forward { origin: seq, content } }, cx);
+            self.forward(user_id, to, seq, content, cx);
         }
         if let Some(up_to) = settled {
             self.tell_committed(user_id, up_to, cx);

@@ -1,6 +1,6 @@
 //! What a query to the store was asked for.
 
-use proto_spec::{RequestId, SendNumber, Seq, UserId};
+use proto_spec::{ConversationId, RequestId, SendNumber, Seq, UserId};
 
 use super::{ConnId, fetch::Fetch};
 
@@ -10,7 +10,7 @@ pub(super) enum Question {
     /// To load a user.
     User(UserId),
     /// To load a conversation.
-    Conversation { user: UserId, peer: UserId },
+    Conversation { user: UserId, conversation: ConversationId },
     /// To push the next page, from `first` up to `last`.
     CatchUp { conn: ConnId, first: Seq, last: Seq },
     /// To answer a fetch; `last` is the far end of the span that was asked for.

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
-use proto_spec::{ClientKind, RequestId, UserId};
+use proto_spec::{ClientKind, ConversationId, RequestId, UserId};
 use storage::{Answer, ConversationSnapshot, Query, UserSnapshot};
 
 use crate::limits::ASK_AGAIN_MS;
@@ -59,15 +59,15 @@ enum ConversationSlot {
     Resident(Conversation),
 }
 
-/// The conversations of a shard: by whose side it is, and the other user.
+/// The conversations of a shard, by whose side it is.
 #[derive(Debug, Default)]
 pub(super) struct Conversations {
-    slots: HashMap<(UserId, UserId), ConversationSlot, RandomState>,
+    slots: HashMap<(UserId, ConversationId), ConversationSlot, RandomState>,
 }
 
 impl Conversations {
-    pub(super) fn resident(&mut self, user: UserId, peer: UserId) -> Option<&mut Conversation> {
-        match self.slots.get_mut(&(user, peer)) {
+    pub(super) fn resident(&mut self, user: UserId, conversation: ConversationId) -> Option<&mut Conversation> {
+        match self.slots.get_mut(&(user, conversation)) {
             Some(ConversationSlot::Resident(conversation)) => Some(conversation),
             Some(ConversationSlot::Loading(_)) | None => None,
         }
@@ -94,20 +94,20 @@ impl Shard {
     pub(super) fn wait_for_conversation(
         &mut self,
         user: UserId,
-        peer: UserId,
+        conversation: ConversationId,
         waiting: ConversationWaiting,
         cx: &mut Turn<'_>,
     ) {
-        debug_assert!(self.conversations.resident(user, peer).is_none());
-        if let Some(ConversationSlot::Loading(list)) = self.conversations.slots.get_mut(&(user, peer)) {
+        debug_assert!(self.conversations.resident(user, conversation).is_none());
+        if let Some(ConversationSlot::Loading(list)) = self.conversations.slots.get_mut(&(user, conversation)) {
             list.push(waiting);
             return;
         }
         if let Some(user) = self.users.resident(user) {
             user.loading += 1;
         }
-        self.conversations.slots.insert((user, peer), ConversationSlot::Loading(vec![waiting]));
-        self.ask(Query::Conversation { user, peer }, Question::Conversation { user, peer }, cx);
+        self.conversations.slots.insert((user, conversation), ConversationSlot::Loading(vec![waiting]));
+        self.ask(Query::Conversation { user, conversation }, Question::Conversation { user, conversation }, cx);
     }
 
     /// Asks the store.
@@ -147,9 +147,9 @@ impl Shard {
                 Some(Answer::User(snapshot)) => self.user_loaded(user, &snapshot, cx),
                 _ => self.user_unreadable(user, cx),
             },
-            Question::Conversation { user, peer } => match answer {
-                Some(Answer::Conversation(snapshot)) => self.conversation_loaded(user, peer, snapshot, cx),
-                _ => self.conversation_unreadable(user, peer, cx),
+            Question::Conversation { user, conversation } => match answer {
+                Some(Answer::Conversation(snapshot)) => self.conversation_loaded(user, conversation, snapshot, cx),
+                _ => self.conversation_unreadable(user, conversation, cx),
             },
             Question::CatchUp { conn, first, last } => self.caught_up(conn, (first, last), entries(answer), cx),
             Question::Fetch { conn, request, fetch, last } => {
@@ -199,7 +199,13 @@ impl Shard {
         }
     }
 
-    fn conversation_loaded(&mut self, user: UserId, peer: UserId, snapshot: ConversationSnapshot, cx: &mut Turn<'_>) {
+    fn conversation_loaded(
+        &mut self,
+        user: UserId,
+        conversation: ConversationId,
+        snapshot: ConversationSnapshot,
+        cx: &mut Turn<'_>,
+    ) {
         let resident = ConversationSlot::Resident(Conversation {
             received_up_to: snapshot.received_up_to,
             delivered_up_to: snapshot.delivered_up_to,
@@ -207,7 +213,8 @@ impl Shard {
             delivered_committed: snapshot.delivered_up_to,
             changed_in: storage::BatchId(0),
         });
-        let Some(ConversationSlot::Loading(waiting)) = self.conversations.slots.insert((user, peer), resident) else {
+        let Some(ConversationSlot::Loading(waiting)) = self.conversations.slots.insert((user, conversation), resident)
+        else {
             debug_assert!(false, "a conversation is loaded once");
             return;
         };
@@ -217,7 +224,7 @@ impl Shard {
                 ConversationWaiting::Fetch(conn, request, fetch) => self.fetch_page(conn, request, fetch, cx),
             }
         }
-        self.forget_conversation_if_unused(user, peer);
+        self.forget_conversation_if_unused(user, conversation);
         self.loading_settled(user);
     }
 
@@ -228,8 +235,10 @@ impl Shard {
         }
     }
 
-    fn conversation_unreadable(&mut self, user: UserId, peer: UserId, cx: &mut Turn<'_>) {
-        let Some(ConversationSlot::Loading(waiting)) = self.conversations.slots.get_mut(&(user, peer)) else { return };
+    fn conversation_unreadable(&mut self, user: UserId, conversation: ConversationId, cx: &mut Turn<'_>) {
+        let Some(ConversationSlot::Loading(waiting)) = self.conversations.slots.get_mut(&(user, conversation)) else {
+            return;
+        };
         let mut fetches = Vec::new();
         waiting.retain(|waiting| match waiting {
             ConversationWaiting::Envelope(_) => true,
@@ -239,10 +248,14 @@ impl Shard {
             }
         });
         if waiting.is_empty() {
-            self.conversations.slots.remove(&(user, peer));
+            self.conversations.slots.remove(&(user, conversation));
             self.loading_settled(user);
         } else {
-            self.ask_again(Query::Conversation { user, peer }, Question::Conversation { user, peer }, cx);
+            self.ask_again(
+                Query::Conversation { user, conversation },
+                Question::Conversation { user, conversation },
+                cx,
+            );
         }
         for (conn, request) in fetches {
             self.fetch_failed(conn, ClientKind::FetchConversation, request, cx);
@@ -263,8 +276,8 @@ impl Shard {
             }
         }
         while self.lanes[at].conversations_changed.front().is_some_and(|(batch, _)| *batch <= ingested) {
-            let Some((_, (user, peer))) = self.lanes[at].conversations_changed.pop_front() else { return };
-            self.forget_conversation_if_unused(user, peer);
+            let Some((_, (user, conversation))) = self.lanes[at].conversations_changed.pop_front() else { return };
+            self.forget_conversation_if_unused(user, conversation.into());
         }
     }
 
@@ -285,10 +298,14 @@ impl Shard {
         }
     }
 
-    pub(super) fn forget_conversation_if_unused(&mut self, user: UserId, peer: UserId) {
+    pub(super) fn forget_conversation_if_unused(&mut self, user: UserId, conversation: ConversationId) {
         let ingested = self.lanes[self.lane_of(user)].ingested();
-        if self.conversations.resident(user, peer).is_some_and(|conversation| conversation.changed_in <= ingested) {
-            self.conversations.slots.remove(&(user, peer));
+        if self
+            .conversations
+            .resident(user, conversation)
+            .is_some_and(|conversation| conversation.changed_in <= ingested)
+        {
+            self.conversations.slots.remove(&(user, conversation));
         }
     }
 }

@@ -3,7 +3,7 @@
 //! Links are at-least-once and in order per pair of shards; what arrives twice is found by the watermarks of the
 //! conversation (see `sequencer`).
 
-use proto_spec::{Seq, UserId};
+use proto_spec::{Content, ConversationId, Seq, UserId};
 
 use super::{
     Shard, Turn,
@@ -24,6 +24,19 @@ impl Shard {
         }
     }
 
+    /// Sends a message to the other side of its conversation.
+    pub(super) fn forward(
+        &mut self,
+        from: UserId,
+        to: ConversationId,
+        origin: Seq,
+        content: Content,
+        cx: &mut Turn<'_>,
+    ) {
+        let ConversationId::Person(to) = to;
+        self.post(Envelope { to, from, body: EnvelopeBody::Forward { origin, content } }, cx);
+    }
+
     /// An envelope for a user whose home is here.
     pub(super) fn envelope(&mut self, envelope: Envelope, cx: &mut Turn<'_>) {
         let (to, from) = (envelope.to, envelope.from);
@@ -35,9 +48,9 @@ impl Shard {
                 self.wait_for_user(to, Waiting::Envelope(envelope), cx);
             }
             EnvelopeBody::Forward { .. } | EnvelopeBody::Receipt { .. }
-                if self.conversations.resident(to, from).is_none() =>
+                if self.conversations.resident(to, from.into()).is_none() =>
             {
-                self.wait_for_conversation(to, from, ConversationWaiting::Envelope(envelope), cx);
+                self.wait_for_conversation(to, from.into(), ConversationWaiting::Envelope(envelope), cx);
             }
             EnvelopeBody::Forward { origin, content } => self.message_arrived(to, from, origin, content, cx),
             EnvelopeBody::Receipt { up_to, received_as } => self.receipt_arrived(to, from, up_to, received_as, cx),

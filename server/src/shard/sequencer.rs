@@ -4,7 +4,7 @@
 //! in the same call; what leaves the node waits in the ledger for the record's batch.
 
 use proto_spec::{
-    Content, Entry, ErrorCode, Event, Recipient, SendNumber, Seq, ServerFrame, TimestampMs, UserId,
+    Content, ConversationId, Entry, ErrorCode, Event, Recipient, SendNumber, Seq, ServerFrame, TimestampMs, UserId,
     limits::{SEND_WINDOW, TEXT_BYTES_MAX},
 };
 use storage::{BatchId, LaneId, Query, Record};
@@ -40,7 +40,7 @@ impl Shard {
         &mut self,
         conn: ConnId,
         number: SendNumber,
-        to: UserId,
+        to: ConversationId,
         content: Content,
         cx: &mut Turn<'_>,
     ) {
@@ -80,7 +80,7 @@ impl Shard {
         device.recent.push_back(next);
         user.unfinished = true;
         // Older ones that are left over from before a restart must go first.
-        let forward = to != user_id && user.forwarding == Forwarding::Direct;
+        let forward = to != user_id.into() && user.forwarding == Forwarding::Direct;
         let event = Event::Sent { to, device: device_id, number, content: content.clone() };
         let seq = Self::append(user_id, user, event, None, (at, &mut self.lanes[at]), cx);
         debug_assert_eq!(seq, next);
@@ -92,7 +92,7 @@ impl Shard {
         if self.settings.promise == Promise::Store {
             self.lanes[at].park_until_stored(OnceStored::Entry { user: user_id, seq, answer: None });
         } else if forward {
-            self.post(Envelope { to, from: user_id, body: EnvelopeBody::Forward { origin: seq, content } }, cx);
+            self.forward(user_id, to, seq, content, cx);
         }
         self.mark_dirty(user_id, cx.now.monotonic_ms);
     }
@@ -204,7 +204,7 @@ impl Shard {
         let answer = Envelope { to: from, from: to, body: EnvelopeBody::Forwarded { origin } };
         let batch = self.lanes[at].filling();
         let Some(user) = self.users.resident(to) else { return };
-        let Some(conversation) = self.conversations.resident(to, from) else { return };
+        let Some(conversation) = self.conversations.resident(to, from.into()) else { return };
         if origin <= conversation.received_up_to {
             self.counters.duplicates += 1;
             let changed_in = conversation.changed_in;
@@ -258,7 +258,7 @@ impl Shard {
         let answer = Envelope { to: from, from: to, body: EnvelopeBody::Receipted { received_as } };
         let batch = self.lanes[at].filling();
         let Some(user) = self.users.resident(to) else { return };
-        let Some(conversation) = self.conversations.resident(to, from) else { return };
+        let Some(conversation) = self.conversations.resident(to, from.into()) else { return };
         if up_to <= conversation.delivered_up_to {
             let changed_in = conversation.changed_in;
             return self.answer_once_durable(at, changed_in, answer, cx);
@@ -320,9 +320,9 @@ impl Shard {
 }
 
 /// Why this content will never be taken, if so.
-fn refuse_content(to: UserId, content: &Content) -> Option<Refusal> {
+fn refuse_content(to: ConversationId, content: &Content) -> Option<Refusal> {
     let code = match content {
-        _ if to.0 == 0 => ErrorCode::Recipient,
+        _ if to == UserId(0).into() => ErrorCode::Recipient,
         Content::Unknown { .. } => ErrorCode::ContentKind,
         Content::Text(text) if text.is_empty() || text.len() > TEXT_BYTES_MAX => ErrorCode::TextLength,
         Content::Text(_) => return None,

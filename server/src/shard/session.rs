@@ -325,8 +325,8 @@ impl Shard {
             ClientFrame::FetchLog { request, from, direction, limit } => {
                 self.fetch(conn, request, None, from, direction, limit, cx);
             }
-            ClientFrame::FetchConversation { request, peer, from, direction, limit } => {
-                self.fetch(conn, request, Some(peer), from, direction, limit, cx);
+            ClientFrame::FetchConversation { request, conversation, from, direction, limit } => {
+                self.fetch(conn, request, Some(conversation), from, direction, limit, cx);
             }
             ClientFrame::Ping { nonce } => self.send(conn, &ServerFrame::Pong { nonce }, cx),
             ClientFrame::Pong { .. } => {}

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 
 use proto_spec::{
-    DeviceId, Direction, Durability, Entry, SendNumber, Seq, TimestampMs, UserId, limits::TEXT_BYTES_MAX,
+    ConversationId, DeviceId, Direction, Durability, Entry, SendNumber, Seq, TimestampMs, limits::TEXT_BYTES_MAX,
 };
 use storage::{BatchId, Marks, UserSnapshot};
 
@@ -96,8 +96,8 @@ pub(super) struct User {
     pub(super) loading: u32,
     /// What was done lately.
     pub(super) buckets: Buckets,
-    /// Whom this user wrote to last, the very last at the end.
-    pub(super) recent_peers: VecDeque<UserId>,
+    /// Where this user wrote to last, the very last at the end.
+    pub(super) recent_peers: VecDeque<ConversationId>,
     /// Is in the shard's list of users to flush.
     pub(super) dirty: bool,
     /// The last batch with a record of this user.
@@ -217,10 +217,16 @@ impl User {
 
     /// Committed entries of the tail within `first..=last`, by ascending seq, at most `entries_max` and about
     /// `bytes_max`; and whether the whole range was covered.
-    pub(super) fn tail_entries(&self, peer: Option<UserId>, first: Seq, last: Seq, room: Room) -> (Vec<Entry>, bool) {
+    pub(super) fn tail_entries(
+        &self,
+        conversation: Option<ConversationId>,
+        first: Seq,
+        last: Seq,
+        room: Room,
+    ) -> (Vec<Entry>, bool) {
         debug_assert!(first > self.stored && last <= self.committed);
-        let matching = |tail: &&TailEntry| match peer {
-            Some(peer) => tail.entry.event.conversation() == Some(peer),
+        let matching = |tail: &&TailEntry| match conversation {
+            Some(_) => tail.entry.event.conversation() == conversation,
             None => true,
         };
         let range = self.tail.range(first, last).filter(matching);

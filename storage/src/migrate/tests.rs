@@ -54,7 +54,7 @@ fn three_users() -> Vec<Record> {
         let (peer, device) = (UserId(user % 3 + 1), DeviceId(9));
         let content = Content::text("hello");
         let events = [
-            Event::Sent { to: peer, device, number: SendNumber(1), content: content.clone() },
+            Event::Sent { to: peer.into(), device, number: SendNumber(1), content: content.clone() },
             Event::Received { from: peer, origin: Seq(1), content },
             Event::Delivered { peer, up_to: Seq(1) },
         ];
@@ -368,10 +368,10 @@ fn a_row_that_is_not_understood_is_named_and_nothing_after_it_is_copied() {
         (Key::from_bytes(&wrong_partition).unwrap(), b"", "not a key of a known table"),
         (RowKey::Timeline { user, seq: Seq(9) }.encode(), b"\x01\xff", "Timeline { user: UserId(2), seq: Seq(9) }"),
         (RowKey::Timeline { user, seq: Seq(9) }.encode(), b"\x02", "format version 2"),
-        (RowKey::Conversation { user, peer, seq: Seq(9) }.encode(), b"x", "Conversation"),
+        (RowKey::Conversation { user, conversation: peer.into(), seq: Seq(9) }.encode(), b"x", "Conversation"),
         (RowKey::Device { user, device: DeviceId(1) }.encode(), b"", "Device"),
-        (RowKey::Received { user, peer }.encode(), b"\x01\x01\x01", "Received"),
-        (RowKey::Delivered { user, peer }.encode(), b"\x01", "Delivered"),
+        (RowKey::Received { user, conversation: peer.into() }.encode(), b"\x01\x01\x01", "Received"),
+        (RowKey::Delivered { user, conversation: peer.into() }.encode(), b"\x01", "Delivered"),
         (RowKey::Marks { user }.encode(), b"\x01", "Marks"),
         (RowKey::Unfinished { user }.encode(), b"x", "Unfinished"),
     ];

@@ -88,7 +88,7 @@ impl Model {
 
     fn entries(&self, user: u64, span: &Span, peer: Option<u64>) -> Vec<Entry> {
         let log = self.logs.get(&user).cloned().unwrap_or_default();
-        let matches = |entry: &Entry| peer.is_none_or(|peer| entry.event.conversation() == Some(UserId(peer)));
+        let matches = |entry: &Entry| peer.is_none_or(|peer| entry.event.conversation() == Some(UserId(peer).into()));
         let inside = |entry: &Entry| span.first <= entry.seq && entry.seq <= span.last;
         log.into_values().filter(|entry| matches(entry) && inside(entry)).collect()
     }
@@ -126,7 +126,7 @@ fn check_all<S: Store>(store: &S, model: &Model) {
         assert_eq!(ask(Query::User(UserId(user))), Answer::User(model.user(user)));
         for peer in 1..5 {
             let expected = model.conversations.get(&(user, peer)).copied().unwrap_or_default();
-            let query = Query::Conversation { user: UserId(user), peer: UserId(peer) };
+            let query = Query::Conversation { user: UserId(user), conversation: UserId(peer).into() };
             assert_eq!(ask(query), Answer::Conversation(expected));
         }
         for device in 1..3 {
@@ -148,7 +148,7 @@ fn check_all<S: Store>(store: &S, model: &Model) {
 fn check_span<S: Store>(store: &S, model: &Model, user: u64, peer: Option<u64>, span: Span) {
     let query = match peer {
         None => Query::Log { user: UserId(user), span },
-        Some(peer) => Query::ConversationLog { user: UserId(user), peer: UserId(peer), span },
+        Some(peer) => Query::ConversationLog { user: UserId(user), conversation: UserId(peer).into(), span },
     };
     let Answer::Entries(Entries { entries, complete }) = block_on(answer(store, &query)).unwrap() else {
         panic!("another kind of answer");
@@ -257,11 +257,11 @@ fn a_message_without_its_row_is_damage() {
     let store = MemoryStore::default();
     let fence = block_on(store.take_over()).unwrap();
     let mut builder = crate::run::RunBuilder::default();
-    builder.put(RowKey::Conversation { user: UserId(1), peer: UserId(2), seq: Seq(3) }.encode(), |_| ());
+    builder.put(RowKey::Conversation { user: UserId(1), conversation: UserId(2).into(), seq: Seq(3) }.encode(), |_| ());
     block_on(store.commit(fence, &builder.finish())).unwrap();
     let span =
         Span { first: Seq(1), last: Seq(9), direction: Direction::Forwards, entries_max: 9, bytes_max: usize::MAX };
-    let query = Query::ConversationLog { user: UserId(1), peer: UserId(2), span };
+    let query = Query::ConversationLog { user: UserId(1), conversation: UserId(2).into(), span };
     let refused = block_on(answer(&store, &query)).unwrap_err().to_string();
     assert!(refused.contains("Timeline { user: UserId(1), seq: Seq(3) } is missing"), "{refused}");
 }

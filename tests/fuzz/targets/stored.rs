@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use proto_spec::{DeviceId, Direction, SendNumber, Seq, UserId};
+use proto_spec::{ConversationId, DeviceId, Direction, SendNumber, Seq, UserId};
 use storage::{
     Batch, MemoryStore, Query, Record, Span, Store as _, answer,
     contract::block_on,
@@ -15,7 +15,7 @@ use storage::{
 };
 
 const USER: UserId = UserId(7);
-const PEER: UserId = UserId(8);
+const PEER: ConversationId = ConversationId::Person(UserId(8));
 const DEVICE: DeviceId = DeviceId(1);
 
 fn batch(bytes: &[u8]) {
@@ -53,12 +53,12 @@ fn rows(bytes: &[u8]) {
     let keys = [
         RowKey::Device { user: USER, device: DEVICE },
         RowKey::Marks { user: USER },
-        RowKey::Received { user: USER, peer: PEER },
-        RowKey::Delivered { user: USER, peer: PEER },
+        RowKey::Received { user: USER, conversation: PEER },
+        RowKey::Delivered { user: USER, conversation: PEER },
         RowKey::Sends { user: USER, device: DEVICE, block: SendsBlockNumber(0) },
     ];
     let timeline = seqs.clone().map(|seq| RowKey::Timeline { user: USER, seq });
-    let index = seqs.map(|seq| RowKey::Conversation { user: USER, peer: PEER, seq });
+    let index = seqs.map(|seq| RowKey::Conversation { user: USER, conversation: PEER, seq });
     for key in keys.into_iter().chain(timeline).chain(index) {
         let Some((&len, after)) = rest.split_first() else { break };
         let (value, after) = after.split_at(usize::from(len).min(after.len()));
@@ -74,10 +74,10 @@ fn rows(bytes: &[u8]) {
     for direction in [Direction::Forwards, Direction::Backwards] {
         let span = Span { first, last, direction, entries_max: 5, bytes_max: 1_000 };
         let _ = block_on(answer(&store, &Query::Log { user: USER, span }));
-        let _ = block_on(answer(&store, &Query::ConversationLog { user: USER, peer: PEER, span }));
+        let _ = block_on(answer(&store, &Query::ConversationLog { user: USER, conversation: PEER, span }));
     }
     let _ = block_on(answer(&store, &Query::User(USER)));
-    let _ = block_on(answer(&store, &Query::Conversation { user: USER, peer: PEER }));
+    let _ = block_on(answer(&store, &Query::Conversation { user: USER, conversation: PEER }));
     for number in [1, 2, 63, 64] {
         let _ = block_on(answer(&store, &Query::Send { user: USER, device: DEVICE, number: SendNumber(number) }));
     }

@@ -399,7 +399,7 @@ impl Simulation {
             return;
         }
         let wanted = |entry: &&Entry| {
-            text_of(entry).is_some() && peer.is_none_or(|peer| entry.event.conversation() == Some(peer))
+            text_of(entry).is_some() && peer.is_none_or(|peer| entry.event.conversation() == Some(peer.into()))
         };
         let range = self.oracle.durable.range((key.0, first)..=(key.0, last)).map(|(_, entry)| entry);
         let missing: Vec<Seq> =

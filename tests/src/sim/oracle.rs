@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use proto_spec::{DeviceId, Durability, Entry, Event, Seq, ServerFrame, TimestampMs, UserId};
+use proto_spec::{ConversationId, DeviceId, Durability, Entry, Event, Seq, ServerFrame, TimestampMs, UserId};
 use server::limits::CLOCK_LEAP_MS;
 
 /// A device of the simulated people.
@@ -269,7 +269,7 @@ impl Oracle {
         let mut delivered: BTreeMap<UserId, Seq> = BTreeMap::new();
         for entry in log.values() {
             match entry.event {
-                Event::Sent { to, .. } if to != user && everybody.contains(&to) => {
+                Event::Sent { to: ConversationId::Person(to), .. } if to != user && everybody.contains(&to) => {
                     sent.insert(to, entry.seq);
                 }
                 Event::Delivered { peer, up_to } => {

@@ -61,7 +61,7 @@ impl Peer {
     fn says(&mut self, text: &str) {
         self.number += 1;
         let number = SendNumber(self.number);
-        self.connection.send(&[ClientFrame::Send { number, to: UserId(7), content: Content::text(text) }]);
+        self.connection.send(&[ClientFrame::Send { number, to: UserId(7).into(), content: Content::text(text) }]);
         self.connection.until(|frame| matches!(frame, ServerFrame::Accepted { .. }).then_some(()));
     }
 

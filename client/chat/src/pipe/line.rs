@@ -1,6 +1,6 @@
 //! The lines that a script reads. Their format is documented in `--help` and does not change.
 
-use client::{Durability, Recipient, Seq, TimestampMs, UserId};
+use client::{ConversationId, Durability, Recipient, Seq, TimestampMs, UserId};
 use jiff::Timestamp;
 
 use crate::visible::escaped;
@@ -49,7 +49,7 @@ pub(crate) enum Line {
         origin: Origin,
     },
     Sent {
-        to: UserId,
+        to: ConversationId,
         seq: Seq,
         time: TimestampMs,
         text: String,
@@ -69,7 +69,7 @@ pub(crate) enum Line {
         why: String,
     },
     Delivered {
-        peer: UserId,
+        peer: ConversationId,
         up_to: Seq,
     },
     /// Something that was asked for did not work. For standard error.
@@ -140,6 +140,6 @@ mod tests {
             recipient: Recipient::Offline,
         };
         assert_eq!(accepted.plain().unwrap(), "accepted 3 9 committed offline");
-        assert_eq!(Line::Delivered { peer: UserId(8), up_to: Seq(9) }.plain().unwrap(), "delivered 8 9");
+        assert_eq!(Line::Delivered { peer: UserId(8).into(), up_to: Seq(9) }.plain().unwrap(), "delivered 8 9");
     }
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use client::{
-    Client, ClientEvent, Content, DeviceId, Direction, Durability, Entry, Event, FetchError, FetchHandle, Page,
-    SendError, SendHandle, SendNumber, Seq, UserId,
+    Client, ClientEvent, Content, ConversationId, DeviceId, Direction, Durability, Entry, Event, FetchError,
+    FetchHandle, Page, SendError, SendHandle, SendNumber, Seq,
 };
 
 use super::line::{Line, Origin};
@@ -35,7 +35,7 @@ enum Older {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Who {
     pub(crate) device: DeviceId,
-    pub(crate) peer: UserId,
+    pub(crate) peer: ConversationId,
     pub(crate) history: u64,
 }
 
@@ -51,12 +51,12 @@ pub(crate) struct Script {
     last_number: Option<SendNumber>,
     sent: u64,
     /// The ordinal and the recipient of each.
-    unanswered: BTreeMap<SendHandle, (u64, UserId)>,
+    unanswered: BTreeMap<SendHandle, (u64, ConversationId)>,
     refused: u64,
     received: u64,
     shown: Seq,
     /// The last accepted seq of each recipient that has not been reported as delivered.
-    undelivered: BTreeMap<UserId, Seq>,
+    undelivered: BTreeMap<ConversationId, Seq>,
     /// The last message that was accepted with less than `committed`, until it is.
     uncommitted: Option<Seq>,
     /// Why there is no connection, once it has been told.
@@ -144,7 +144,7 @@ impl Script {
         }
     }
 
-    fn switch(&mut self, user: UserId) -> Vec<Line> {
+    fn switch(&mut self, user: ConversationId) -> Vec<Line> {
         self.who.peer = user;
         // A page of the conversation left behind would be shown as one of this.
         self.fetching = None;
@@ -276,10 +276,10 @@ impl Script {
             }
             Event::Sent { .. } => message(entry, Origin::Now),
             Event::Delivered { peer, up_to } => {
-                if self.undelivered.get(peer).is_some_and(|seq| seq <= up_to) {
-                    self.undelivered.remove(peer);
+                if self.undelivered.get(&ConversationId::Person(*peer)).is_some_and(|seq| seq <= up_to) {
+                    self.undelivered.remove(&ConversationId::Person(*peer));
                 }
-                Some(Line::Delivered { peer: *peer, up_to: *up_to })
+                Some(Line::Delivered { peer: (*peer).into(), up_to: *up_to })
             }
             Event::Unknown { .. } => None,
         }
@@ -329,7 +329,7 @@ fn message(entry: &Entry, origin: Origin) -> Option<Line> {
 
 #[cfg(test)]
 mod tests {
-    use client::Config;
+    use client::{Config, UserId};
 
     use super::*;
 
@@ -337,7 +337,7 @@ mod tests {
     async fn a_line_is_not_blamed_for_the_end_of_the_client() {
         let config = Config::new("127.0.0.1:9", "token".to_owned(), DeviceId(1));
         let (client, mut events) = Client::connect(config).unwrap();
-        let who = Who { device: DeviceId(1), peer: UserId(8), history: 0 };
+        let who = Who { device: DeviceId(1), peer: UserId(8).into(), history: 0 };
         let mut script = Script::new(client.clone(), who, "127.0.0.1:9".into());
         client.close();
         while events.next().await.is_some() {}

@@ -12,7 +12,7 @@
 //!
 //! Every size is drawn without a panic; what does not fit is left out from the top.
 
-use client::TimestampMs;
+use client::{ConversationId, TimestampMs};
 use jiff::{Timestamp, Zoned, civil::Date};
 use ratatui_core::{
     buffer::Buffer,
@@ -168,7 +168,7 @@ fn draw_header(model: &Model, now: Now, area: Rect, buffer: &mut Buffer) {
         },
     };
     let status = model.me.map_or(link.clone(), |me| format!("you are {me} · {link}"));
-    let left = match model.me == Some(model.peer) {
+    let left = match model.me.map(ConversationId::Person) == Some(model.peer) {
         true => "Notes to yourself".to_owned(),
         false => format!("To {}", model.peer),
     };

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use client::{Entry, ErrorCode, Event, Page, SendHandle, Seq, TimestampMs, UserId};
+use client::{ConversationId, Entry, ErrorCode, Event, Page, SendHandle, Seq, TimestampMs};
 
 /// Messages that are kept of a conversation. A person scrolls through hundreds; the server has the rest.
 pub(crate) const MESSAGES_MAX: usize = 5_000;
@@ -64,7 +64,7 @@ struct Message {
 /// A message without its place in the log.
 #[derive(Clone, Debug)]
 pub(crate) struct Waiting {
-    pub(crate) to: UserId,
+    pub(crate) to: ConversationId,
     pub(crate) text: String,
     time: TimestampMs,
     handle: Option<SendHandle>,
@@ -73,7 +73,7 @@ pub(crate) struct Waiting {
 
 #[derive(Clone, Debug)]
 pub(crate) struct Messages {
-    peer: UserId,
+    peer: ConversationId,
     log: BTreeMap<Seq, Message>,
     /// The peer's devices have what was sent up to here.
     delivered: Seq,
@@ -84,7 +84,7 @@ pub(crate) struct Messages {
 }
 
 impl Messages {
-    pub(crate) fn new(peer: UserId) -> Self {
+    pub(crate) fn new(peer: ConversationId) -> Self {
         Self {
             peer,
             log: BTreeMap::new(),
@@ -96,7 +96,7 @@ impl Messages {
     }
 
     /// Shows another conversation. What waits goes on waiting.
-    pub(crate) fn switch(&mut self, peer: UserId) {
+    pub(crate) fn switch(&mut self, peer: ConversationId) {
         self.peer = peer;
         self.log.clear();
         self.delivered = Seq::ZERO;
@@ -123,9 +123,11 @@ impl Messages {
 
     fn put(&mut self, entry: &Entry) -> bool {
         let (author, content) = match &entry.event {
-            Event::Received { from, content, .. } if *from == self.peer => (Author::Peer, content),
+            Event::Received { from, content, .. } if ConversationId::Person(*from) == self.peer => {
+                (Author::Peer, content)
+            }
             Event::Sent { to, content, .. } if *to == self.peer => (Author::Me, content),
-            Event::Delivered { peer, up_to } if *peer == self.peer => {
+            Event::Delivered { peer, up_to } if ConversationId::Person(*peer) == self.peer => {
                 self.delivered = self.delivered.max(*up_to);
                 return true;
             }
@@ -139,7 +141,7 @@ impl Messages {
     }
 
     /// A message goes on its way. Its number here.
-    pub(crate) fn wait(&mut self, to: UserId, text: String, time: TimestampMs) -> u64 {
+    pub(crate) fn wait(&mut self, to: ConversationId, text: String, time: TimestampMs) -> u64 {
         let number = self.next;
         self.next += 1;
         self.waiting.insert(number, Waiting { to, text, time, handle: None, refused: None });

@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use client::{Client, ClientEvent, Content, Events, MonotonicMs, TimestampMs, UserId};
+use client::{Client, ClientEvent, Content, ConversationId, Events, MonotonicMs, TimestampMs};
 use crossterm::{event, terminal::size};
 use jiff::tz::TimeZone;
 use ratatui_core::layout::Rect;
@@ -52,7 +52,7 @@ pub(crate) enum Left {
 
 /// What the program is told, for [`run`].
 pub(crate) struct Options {
-    pub(crate) peer: UserId,
+    pub(crate) peer: ConversationId,
     pub(crate) history: u64,
     pub(crate) server: String,
     pub(crate) renewal: Renewal,

@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use client::{
-    ClientEvent, Durability, Entry, Event, FetchError, FetchHandle, MonotonicMs, SendError, SendHandle, Seq,
-    TEXT_BYTES_MAX, TimestampMs, UserId,
+    ClientEvent, ConversationId, Durability, Entry, Event, FetchError, FetchHandle, MonotonicMs, SendError, SendHandle,
+    Seq, TEXT_BYTES_MAX, TimestampMs, UserId,
 };
 use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use jiff::tz::TimeZone;
@@ -52,12 +52,12 @@ pub(crate) enum Effect {
     /// Answer with [`Model::taken`] or [`Model::not_taken`].
     Send {
         number: u64,
-        to: UserId,
+        to: ConversationId,
         text: String,
     },
     /// Answer with [`Model::fetching`] or [`Model::not_fetched`].
     Fetch {
-        peer: UserId,
+        peer: ConversationId,
         from: Seq,
         limit: u64,
     },
@@ -108,7 +108,7 @@ pub(crate) struct Anchor {
 /// What a run is told.
 #[derive(Clone, Debug)]
 pub(crate) struct Setup {
-    pub(crate) peer: UserId,
+    pub(crate) peer: ConversationId,
     pub(crate) history: u64,
     pub(crate) server: String,
     pub(crate) zone: TimeZone,
@@ -118,10 +118,10 @@ pub(crate) struct Setup {
 #[derive(Clone, Debug)]
 pub(crate) struct Model {
     pub(crate) me: Option<UserId>,
-    pub(crate) peer: UserId,
+    pub(crate) peer: ConversationId,
     pub(crate) messages: Messages,
     /// Messages of other conversations that came since they were shown, by who wrote them.
-    pub(crate) unread: BTreeMap<UserId, u64>,
+    pub(crate) unread: BTreeMap<ConversationId, u64>,
     pub(crate) link: Link,
     pub(crate) notice: Option<Notice>,
     pub(crate) editor: Editor,
@@ -277,7 +277,7 @@ impl Model {
         let is_here = self.messages.entry(entry);
         if let Event::Received { from, .. } = &entry.event {
             if !is_here {
-                *self.unread.entry(*from).or_default() += 1;
+                *self.unread.entry((*from).into()).or_default() += 1;
             } else if self.anchor.is_some() {
                 self.unseen += 1;
             }
@@ -413,7 +413,7 @@ impl Model {
         self.remember(draft);
     }
 
-    fn switch(&mut self, peer: UserId, effects: &mut Vec<Effect>) {
+    fn switch(&mut self, peer: ConversationId, effects: &mut Vec<Effect>) {
         self.peer = peer;
         self.messages.switch(peer);
         self.unread.remove(&peer);

@@ -1,8 +1,8 @@
 //! What a person sees, by values: events and keys in, the cells of a screen out.
 
 use client::{
-    ClientEvent, Content, DeviceId, DisconnectReason, Durability, Entry, Event, MonotonicMs, Recipient, SendHandle,
-    SendNumber, Seq, TimestampMs, UserId, WelcomeInfo,
+    ClientEvent, Content, ConversationId, DeviceId, DisconnectReason, Durability, Entry, Event, MonotonicMs, Recipient,
+    SendHandle, SendNumber, Seq, TimestampMs, UserId, WelcomeInfo,
 };
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use jiff::tz::TimeZone;
@@ -34,7 +34,7 @@ struct Person {
 impl Person {
     fn new(columns: u16, rows: u16) -> Self {
         let setup = Setup {
-            peer: PEER,
+            peer: PEER.into(),
             history: 20,
             server: "127.0.0.1:7600".into(),
             zone: TimeZone::UTC,
@@ -146,7 +146,7 @@ fn received(seq: u64, from: UserId, text: &str) -> ClientEvent {
 
 fn sent(seq: u64, text: &str) -> ClientEvent {
     let (device, number) = (DeviceId(2), SendNumber(seq));
-    entry(seq, Event::Sent { to: PEER, device, number, content: Content::text(text) })
+    entry(seq, Event::Sent { to: PEER.into(), device, number, content: Content::text(text) })
 }
 
 fn accepted(handle: u64, seq: u64) -> ClientEvent {
@@ -270,7 +270,10 @@ fn only_colours_that_are_readable_on_light_and_on_dark_are_used() {
 fn messages_stand_in_the_order_of_the_log_however_they_come() {
     let mut person = Person::new(80, 24);
     let effects = person.event(welcome(4));
-    assert!(matches!(effects[..], [Effect::Fetch { peer: PEER, from: Seq(4), limit: 20 }]), "{effects:?}");
+    assert!(
+        matches!(effects[..], [Effect::Fetch { peer: ConversationId::Person(PEER), from: Seq(4), limit: 20 }]),
+        "{effects:?}"
+    );
     person.hear(6, "new, second");
     person.hear(5, "new, first");
     let old = [received(2, PEER, "old, first"), sent(4, "old, second")];
@@ -364,7 +367,7 @@ fn a_wrong_command_is_no_message_and_can_be_corrected() {
     person.shows("/to takes the number of a user, from 1 on, not `3l`.");
     person.key(KeyCode::Backspace);
     let effects = person.send("2");
-    assert!(matches!(effects[..], [Effect::Fetch { peer: UserId(32), .. }]), "{effects:?}");
+    assert!(matches!(effects[..], [Effect::Fetch { peer: ConversationId::Person(UserId(32)), .. }]), "{effects:?}");
     person.shows("To 32");
 }
 

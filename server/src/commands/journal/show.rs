@@ -5,7 +5,7 @@ use std::{
     path::Path,
 };
 
-use proto_spec::{Content, Event};
+use proto_spec::{Content, ConversationId, Event};
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 use storage::{Record, journal::Torn};
@@ -135,7 +135,7 @@ pub(super) fn columns(located: &Located, text: Text) -> String {
         Record::Append { entry, .. } => {
             let (peer, content) = match &entry.event {
                 Event::Received { from, content, .. } => (Some(*from), Some(content)),
-                Event::Sent { to, content, .. } => (Some(*to), Some(content)),
+                Event::Sent { to: ConversationId::Person(to), content, .. } => (Some(*to), Some(content)),
                 Event::Delivered { peer, .. } => (Some(*peer), None),
                 Event::Unknown { .. } => (None, None),
             };
@@ -185,7 +185,7 @@ pub(super) fn json(located: &Located) -> String {
                     object.0.extend([("peer", from.0.into()), ("origin", origin.0.into())]);
                     object.0.extend(content_fields(content));
                 }
-                Event::Sent { to, device, number, content } => {
+                Event::Sent { to: ConversationId::Person(to), device, number, content } => {
                     object.0.extend([("peer", to.0.into()), ("device", device.0.into()), ("number", number.0.into())]);
                     object.0.extend(content_fields(content));
                 }
