@@ -13,7 +13,6 @@ pub mod model;
 pub mod process;
 pub mod rng;
 pub mod sim;
-pub mod spec;
 pub mod tls;
 pub mod world;
 

@@ -153,7 +153,9 @@ fn as_json_every_line_is_an_object_and_standard_output_is_empty() {
         for field in ["admin", "cores", "data", "version"] {
             assert!(!serving[field].is_null(), "{field}: {serving}");
         }
-        assert_eq!(line("stopped")["reason"], "SIGTERM");
+        let stopped = line("stopped");
+        assert_eq!(stopped["reason"], "SIGTERM");
+        assert!(stopped["took_ms"].is_u64() && stopped["waited_for"].is_string(), "{stopped}");
     }
 }
 

@@ -33,7 +33,7 @@ impl Core {
         }
         match &mut self.journal {
             Some(journal) => journal.push(lane, id, bytes),
-            None => self.mail.push((CoreId(0), CoreMessage::Batch { lane, id, bytes: bytes.to_vec() })),
+            None => self.post(CoreId(0), CoreMessage::Batch { lane, id, bytes: bytes.to_vec() }),
         }
     }
 
@@ -44,7 +44,7 @@ impl Core {
             if core == self.id {
                 self.on_news(now, news);
             } else {
-                self.mail.push((core, CoreMessage::News(news)));
+                self.post(core, CoreMessage::News(news));
             }
         }
     }
@@ -154,9 +154,9 @@ impl Core {
 
     fn tell_core_0(&mut self, now: Now, message: CoreMessage) {
         if self.id == CoreId(0) {
-            self.message(now, message);
+            self.on_journal(now, message);
         } else {
-            self.mail.push((CoreId(0), message));
+            self.post(CoreId(0), message);
         }
     }
 }

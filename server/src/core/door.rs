@@ -219,7 +219,7 @@ impl Core {
         self.common.connections.fetch_add(1, Ordering::Relaxed);
         self.common.origins.move_on(guest.origin);
         let ticket = guest.ticket;
-        self.mail.push((home, CoreMessage::Guest(guest)));
+        self.post(home, CoreMessage::Guest(guest));
         self.order(Order::Cut(conn));
         Some(ticket)
     }

@@ -78,5 +78,29 @@ pub enum CoreMessage {
     Revoked(Subject, TimestampMs),
 }
 
+impl CoreMessage {
+    /// Whether a stop waits until it has arrived: what cores alone tell each other. What threads say is no reason to wait.
+    #[must_use]
+    pub const fn is_waited_for(&self) -> bool {
+        match self {
+            Self::Envelope(_)
+            | Self::Batch { .. }
+            | Self::Stored { .. }
+            | Self::Away { .. }
+            | Self::News(_)
+            | Self::Guest(_) => true,
+            Self::Answer { .. }
+            | Self::Lost(_)
+            | Self::Prepared { .. }
+            | Self::PrepareFailed { .. }
+            | Self::Ingested(_)
+            | Self::StoreAway
+            | Self::Recovered
+            | Self::Unfinished(_)
+            | Self::Revoked(..) => false,
+        }
+    }
+}
+
 // What a mailbox holds is allocated at once: 8,192 messages of a core are half a megabyte.
 const _: () = assert!(size_of::<CoreMessage>() <= 80);

@@ -34,11 +34,12 @@ use tracing::{debug, warn};
 
 pub use self::{
     backlog::Backlog, common::Common, door::Judged, greetings::Guest, message::CoreMessage, order::Order,
-    origins::OriginLimits,
+    origins::OriginLimits, stopping::Awaited,
 };
 use self::{
     greetings::{Arrivals, Greetings},
     load::LoadMeter,
+    stopping::Stop,
 };
 use crate::{
     access::revocation::Subject,
@@ -101,8 +102,11 @@ pub struct Core {
     next_check_ms: u64,
     /// Nothing is committed any more.
     journal_failed: bool,
-    /// When the stop was asked for.
-    draining_since_ms: Option<u64>,
+    /// Messages for other cores, and messages of theirs that have been taken: a stop waits until all have arrived.
+    sent: u64,
+    taken: u64,
+    /// The stop that is under way.
+    stop: Option<Stop>,
 }
 
 impl Core {
@@ -130,7 +134,9 @@ impl Core {
             origins_sweep_ms: 0,
             next_check_ms: 0,
             journal_failed: false,
-            draining_since_ms: None,
+            sent: 0,
+            taken: 0,
+            stop: None,
         }
     }
 
@@ -160,6 +166,7 @@ impl Core {
 
     /// Mail: of another core, of a thread that works for them, or of the operator.
     pub fn message(&mut self, now: Now, message: CoreMessage) {
+        self.taken += u64::from(message.is_waited_for());
         match message {
             CoreMessage::Envelope(envelope) => self.feed(now, Input::Envelope(envelope)),
             CoreMessage::News(news) => self.on_news(now, news),
@@ -246,7 +253,7 @@ impl Core {
         }
         for (home, envelope) in effects.envelopes.drain(..) {
             self.counters().envelopes.one();
-            self.mail.push((home, CoreMessage::Envelope(envelope)));
+            self.post(home, CoreMessage::Envelope(envelope));
         }
         for query in effects.queries.drain(..) {
             self.counters().queries.one();
@@ -278,6 +285,9 @@ impl Core {
 
     /// What waits to go to other cores.
     pub fn mail(&mut self) -> &mut Backlog<(CoreId, CoreMessage)> {
+        if self.is_stopping() {
+            self.common.set_sent(self.id, self.sent);
+        }
         &mut self.mail
     }
 
@@ -343,6 +353,11 @@ impl Core {
 
     fn feed(&mut self, now: Now, input: Input<'_>) {
         self.shard.handle(now, input, &self.common.directory, &mut self.effects);
+    }
+
+    fn post(&mut self, to: CoreId, message: CoreMessage) {
+        self.sent += u64::from(message.is_waited_for());
+        self.mail.push((to, message));
     }
 
     fn order(&mut self, order: Order) {

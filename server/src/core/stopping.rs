@@ -1,4 +1,5 @@
-//! A core's end: everybody is told, what is parked is committed, and no core leaves while another one needs it.
+//! A core's end: everybody is told, what is parked is committed, and no core leaves while another one needs it, or while anything is on
+//! its way between two. What the stop waits for is told when it is over.
 
 use proto_spec::ErrorCode;
 use tracing::error;
@@ -10,10 +11,79 @@ use crate::{
     shard::{Input, Now},
 };
 
+/// What a core still has to do before the process may end. The order is that in which a stop comes to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Awaited {
+    /// Other cores or the store have no room for what this one has for them.
+    Room,
+    /// Clients are owed answers that wait for a commit.
+    Answers,
+    /// Clients have a place: they have not taken everything, or not closed.
+    Clients,
+    /// A connection is between two cores.
+    Moves,
+    /// Cursors and marks have not been handed to the journal.
+    Marks,
+    /// The journal has not been written and synced.
+    Journal,
+    /// The database does not have what it can get.
+    Database,
+    /// Something is on its way from one core to another.
+    Mail,
+}
+
+impl Awaited {
+    /// All of them.
+    pub const ALL: [Self; 8] =
+        [Self::Room, Self::Answers, Self::Clients, Self::Moves, Self::Marks, Self::Journal, Self::Database, Self::Mail];
+
+    /// As the log says it, after "waited for".
+    #[must_use]
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Room => "room in a queue",
+            Self::Answers => "commits that clients wait for",
+            Self::Clients => "clients that go",
+            Self::Moves => "connections between cores",
+            Self::Marks => "cursors and marks",
+            Self::Journal => "the journal's disk",
+            Self::Database => "the database",
+            Self::Mail => "mail between cores",
+        }
+    }
+}
+
+/// Milliseconds by what was waited for.
+pub(super) type Waits = [u64; Awaited::ALL.len()];
+
+/// A stop that is under way.
+#[derive(Debug)]
+pub(super) struct Stop {
+    since_ms: u64,
+    /// What the last look found, and when that was.
+    found: Option<Awaited>,
+    looked_ms: u64,
+    waits: Waits,
+}
+
+impl Stop {
+    const fn new(now_ms: u64) -> Self {
+        Self { since_ms: now_ms, found: None, looked_ms: now_ms, waits: [0; Awaited::ALL.len()] }
+    }
+
+    /// What was found last has been waited for until now.
+    fn look(&mut self, now_ms: u64, found: Option<Awaited>) {
+        let passed_ms = now_ms.saturating_sub(std::mem::replace(&mut self.looked_ms, now_ms));
+        if let Some(awaited) = std::mem::replace(&mut self.found, found) {
+            self.waits[awaited as usize] += passed_ms;
+        }
+    }
+}
+
 impl Core {
     /// The node stops: no new connections and sends from now on.
     pub fn stop(&mut self, now: Now) {
-        self.draining_since_ms = Some(now.monotonic_ms);
+        self.stop = Some(Stop::new(now.monotonic_ms));
         for conn in self.greetings.all() {
             self.end_greeting(now, conn);
             self.refuse(conn, ErrorCode::Stopping, RETRY_STOPPING_MS, "the server is stopping");
@@ -24,35 +94,56 @@ impl Core {
     /// Whether [`Core::stop`] was called.
     #[must_use]
     pub const fn is_stopping(&self) -> bool {
-        self.draining_since_ms.is_some()
+        self.stop.is_some()
     }
 
     /// Cuts what is still connected when the time to stop is over.
     pub(super) fn cut_if_late(&mut self, now: Now) {
-        if self.draining_since_ms.is_some_and(|since| now.monotonic_ms >= since + DRAIN_MS) {
+        if self.stop.as_ref().is_some_and(|stop| now.monotonic_ms >= stop.since_ms + DRAIN_MS) {
             self.order(Order::CutAll);
         }
     }
 
     /// Whether this core, and every other, has nothing left to do before the process ends. A core goes on for the sake
-    /// of the others: they may send it envelopes and batches. `is_rim_quiet`: no connection has its place in the table, and nothing
-    /// that has been received waits.
+    /// of the others: they may send it envelopes and batches. To be asked between turns. `is_rim_quiet`: no connection has its place
+    /// in the table, and nothing that has been received waits.
     pub fn is_over(&mut self, now: Now, is_rim_quiet: bool) -> bool {
-        let Some(since) = self.draining_since_ms else { return false };
-        let is_quiet = is_rim_quiet
-            && self.greetings.is_empty()
-            && self.arrivals.is_empty()
-            && !self.is_stalled()
-            && self.shard.is_drained()
-            && (self.journal_failed || self.shard.counters().uncommitted_bytes == 0)
-            && self.journal.as_ref().is_none_or(Committer::is_idle);
-        let is_done = is_quiet && self.journal.as_mut().is_none_or(settle);
-        self.common.set_drained(self.id, is_done);
-        let late = now.monotonic_ms >= since + STOP_MS;
-        if late && !is_done {
-            error!(core = self.id.0, sessions = self.shard.counters().sessions, "stopping without being drained");
+        if self.stop.is_none() {
+            return false;
         }
-        late || self.common.all_drained()
+        let own = self.awaited(is_rim_quiet);
+        self.common.set_sent(self.id, self.sent);
+        self.common.set_drained(self.id, own.is_none(), self.taken);
+        let is_over = self.common.all_drained();
+        let Some(stop) = &mut self.stop else { return false };
+        let found = own.or_else(|| self.common.awaited_between_cores());
+        stop.look(now.monotonic_ms, found);
+        let is_late = now.monotonic_ms >= stop.since_ms + STOP_MS;
+        if is_over || is_late {
+            self.common.waited(&stop.waits);
+        }
+        if is_late && !is_over {
+            let (waits_for, sessions) = (found.map(Awaited::words), self.shard.counters().sessions);
+            error!(core = self.id.0, sessions, waits_for, "stopping without being drained");
+        }
+        is_late || is_over
+    }
+
+    /// What this core has left to do, if anything.
+    fn awaited(&mut self, is_rim_quiet: bool) -> Option<Awaited> {
+        let has_clients = !is_rim_quiet || !self.greetings.is_empty() || self.shard.counters().sessions > 0;
+        let has_uncommitted = !self.journal_failed && self.shard.counters().uncommitted_bytes > 0;
+        let has_unwritten = self.journal.as_ref().is_some_and(|journal| !journal.is_idle());
+        match () {
+            () if self.is_stalled() => Some(Awaited::Room),
+            () if !self.shard.nothing_is_parked() => Some(Awaited::Answers),
+            () if has_clients => Some(Awaited::Clients),
+            () if !self.arrivals.is_empty() => Some(Awaited::Moves),
+            () if !self.shard.is_drained() => Some(Awaited::Marks),
+            () if has_uncommitted || has_unwritten => Some(Awaited::Journal),
+            () if !self.journal.as_mut().is_none_or(settle) => Some(Awaited::Database),
+            () => None,
+        }
     }
 }
 
@@ -60,4 +151,22 @@ impl Core {
 fn settle(journal: &mut Committer) -> bool {
     journal.settle();
     journal.is_idle() && journal.is_settled()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_counts_for_what_was_found_when_it_began() {
+        let mut stop = Stop::new(1_000);
+        stop.look(1_005, Some(Awaited::Clients));
+        stop.look(1_025, Some(Awaited::Clients));
+        stop.look(1_100, Some(Awaited::Journal));
+        stop.look(1_103, None);
+        stop.look(1_500, None);
+        assert_eq!(stop.waits[Awaited::Clients as usize], 95);
+        assert_eq!(stop.waits[Awaited::Journal as usize], 3);
+        assert_eq!(stop.waits.iter().sum::<u64>(), 98);
+    }
 }

@@ -110,13 +110,14 @@ impl<S: Store> World<S> {
     fn make(&self, wanted: &Receiver<SegmentNumber>, files: &Sender<(SegmentNumber, File)>) {
         let _guard = AbortOnPanic;
         for segment in wanted {
-            self.tell(match self.folder.prepare_gently(segment).and_then(opened) {
+            self.tell(match self.folder.prepare_gently(segment, &self.ended).and_then(opened) {
                 Ok((salt, file)) => {
                     self.counters.journal.segments_prepared.one();
                     // Without core 0 nobody wants it.
                     let _ = files.send((segment, file));
                     CoreMessage::Prepared { segment, salt }
                 }
+                Err(_) if self.ended.load(Ordering::Relaxed) => return,
                 Err(error) => {
                     warn!(%segment, %error, "a journal segment could not be made; it will be tried again");
                     CoreMessage::PrepareFailed { full: error.is_full() }

@@ -11,7 +11,7 @@ mod stopping;
 mod tests;
 mod tls;
 
-use std::{collections::VecDeque, io, os::fd::AsFd as _, sync::Arc, time::Duration};
+use std::{collections::VecDeque, io, sync::Arc, time::Duration};
 
 use storage::StoreError;
 use tracing::warn;
@@ -65,6 +65,8 @@ pub(super) struct Reactor {
     plain: Vec<u8>,
     /// Places of accepts that are not under way; begun with the next tick.
     accepts_idle: Vec<u32>,
+    /// Accepts that are.
+    accepts_begun: usize,
     /// What is told of accepts that fail.
     accept_warnings: Throttle,
     /// And of queries: of those that found the store away, and of those that found something wrong in it.
@@ -133,6 +135,7 @@ impl Reactor {
             completions: Vec::new(),
             plain: Vec::new(),
             accepts_idle: (0..ACCEPTS_TURN_MAX as u32).collect(),
+            accepts_begun: 0,
             accept_warnings: Throttle::default(),
             away_warnings: Throttle::default(),
             query_warnings: Throttle::default(),
@@ -169,6 +172,8 @@ impl Reactor {
             }
         }
         mailbox.close();
+        // The others may end too, and need not sleep until they look.
+        shared.mailboxes.iter().for_each(|mailbox| mailbox.doorbell().ring());
         self.reporter.finish();
         Ok(())
     }
@@ -345,8 +350,8 @@ impl Reactor {
         self.credentials = self.shared.credentials();
         self.tell_the_rest(now);
         if !self.core.is_stopping() {
-            for place in self.accepts_idle.drain(..) {
-                self.ring.accept(self.shared.listener_of(place).0.as_fd(), place);
+            for place in std::mem::take(&mut self.accepts_idle) {
+                self.begin_accept(place);
             }
         }
         let counters = &self.core.common().counters;

@@ -12,7 +12,6 @@ mod fetch;
 mod input;
 mod keepalive;
 mod ledger;
-mod levels;
 mod limits;
 mod outbox;
 mod question;
@@ -332,13 +331,10 @@ impl Shard {
         }
         self.lanes[at].store(up_to, cx.now.monotonic_ms);
         self.release(at, cx);
-        let mut owed = Vec::new();
         while let Some(waiting) = self.lanes[at].released_by_store() {
             match waiting {
                 OnceStored::Entry { user, seq, answer } => {
-                    if self.entry_stored(user, seq, cx) {
-                        owed.push(user);
-                    }
+                    self.entry_stored(user, seq, cx);
                     if let Some(answer) = answer {
                         self.post(answer, cx);
                     }
@@ -346,10 +342,6 @@ impl Shard {
                 OnceStored::Answer(answer) => self.post(answer, cx),
             }
         }
-        // Once for each user, however many entries that is.
-        owed.sort_unstable();
-        owed.dedup();
-        owed.into_iter().for_each(|user| self.tell_committed(user, cx));
         if self.lanes[at].ingest_kept(cx.now.monotonic_ms) {
             self.forget_ingested(at, cx);
         }
@@ -372,7 +364,7 @@ impl Shard {
     }
 
     /// Nothing waits for a commit, or none will come.
-    fn nothing_is_parked(&self) -> bool {
+    pub(crate) fn nothing_is_parked(&self) -> bool {
         self.admission == Admission::Failed || self.lanes.iter().all(Ledger::nothing_is_parked)
     }
 

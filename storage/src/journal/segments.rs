@@ -13,6 +13,7 @@ use std::{
     io::{self, Read, Write},
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -44,10 +45,11 @@ const PIECE_BYTES: u64 = 256 * 1024;
 const WATCHED_BYTES: u64 = 16 * 1024 * 1024;
 
 /// How much of the disk is taken up to make a segment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Pace {
+#[derive(Clone, Copy, Debug)]
+enum Pace<'a> {
     Full,
-    Half,
+    /// With pauses, and no further when this is true.
+    HalfUntil(&'a AtomicBool),
 }
 
 const SEGMENT: &str = "journal";
@@ -148,12 +150,12 @@ impl JournalFolder {
     /// same disk meanwhile.
     ///
     /// # Errors
-    /// As [`JournalFolder::prepare`].
-    pub fn prepare_gently(&self, number: SegmentNumber) -> Result<Prepared, JournalError> {
-        self.prepare_at(number, Pace::Half)
+    /// As [`JournalFolder::prepare`]. Once `ended` is true, nothing is made any more.
+    pub fn prepare_gently(&self, number: SegmentNumber, ended: &AtomicBool) -> Result<Prepared, JournalError> {
+        self.prepare_at(number, Pace::HalfUntil(ended))
     }
 
-    fn prepare_at(&self, number: SegmentNumber, pace: Pace) -> Result<Prepared, JournalError> {
+    fn prepare_at(&self, number: SegmentNumber, pace: Pace<'_>) -> Result<Prepared, JournalError> {
         let salt = Salt(rand::random());
         let header = SegmentHeader { number, bytes: self.segment_bytes, salt }.encode();
         let target = self.segment_path(number);
@@ -233,7 +235,7 @@ impl JournalFolder {
         Ok(None)
     }
 
-    fn fill_with_zeros(&self, path: &Path, header: &[u8], pace: Pace) -> Result<(), JournalError> {
+    fn fill_with_zeros(&self, path: &Path, header: &[u8], pace: Pace<'_>) -> Result<(), JournalError> {
         static ZEROS: [u8; GENTLE_BYTES] = [0; GENTLE_BYTES];
         let mut file = File::create(path).map_err(during("create", path))?;
         file.write_all(header).map_err(during("write", path))?;
@@ -243,8 +245,11 @@ impl JournalFolder {
             let bytes = left.min(ZEROS.len() as u64);
             file.write_all(&ZEROS[..bytes as usize]).map_err(during("write", path))?;
             left -= bytes;
-            if pace == Pace::Half {
+            if let Pace::HalfUntil(ended) = pace {
                 file.sync_data().map_err(during("sync", path))?;
+                if ended.load(Ordering::Relaxed) {
+                    return Err(during("finish", path)(io::ErrorKind::Interrupted.into()));
+                }
                 thread::sleep(begun.elapsed().min(GENTLE_PAUSE_MAX));
             }
         }

@@ -38,8 +38,6 @@ pub enum Fault {
     SkipReplay,
     /// The cores are not told that the store is away.
     HideOutage,
-    /// While the store is away a welcome calls no more committed than it has.
-    WelcomeTakesBack,
     /// The wall clock of the machine is believed at once, whatever it says.
     BelieveEveryClock,
     /// Who it is that moves to another core gets lost on the way.
@@ -56,6 +54,8 @@ pub enum Fault {
     ForgetLogin,
     /// A batch leaves a core after the envelopes that follow from it.
     EnvelopeBeforeBatch,
+    /// A stop waits for clients alone.
+    StopWhenAllHaveGone,
     /// A stop does not wait for what is on its way between cores.
     StopWithoutMail,
     /// What can not be read counts as nothing.
@@ -82,7 +82,6 @@ impl Fault {
         Self::LoseFrame,
         Self::SkipReplay,
         Self::HideOutage,
-        Self::WelcomeTakesBack,
         Self::BelieveEveryClock,
         Self::LoseGuest,
         Self::MixUpGuests,
@@ -91,6 +90,7 @@ impl Fault {
         Self::RevokeWithoutTable,
         Self::ForgetLogin,
         Self::EnvelopeBeforeBatch,
+        Self::StopWhenAllHaveGone,
         Self::StopWithoutMail,
         Self::FailedReadIsEmpty,
     ];

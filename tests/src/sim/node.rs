@@ -25,7 +25,7 @@ use server::{
         auth::{self, Keys, SigningKey},
         revocation::{Change, Revocations, Subject},
     },
-    core::{Common, Core, CoreConfig, CoreMessage, OriginLimits},
+    core::{Awaited, Common, Core, CoreConfig, CoreMessage, OriginLimits},
     durability::{
         committer::{Committer, Duty, News, OnStoreOutage},
         lanes::{Lanes, Work},
@@ -100,8 +100,8 @@ struct Life {
     arrived: BTreeMap<(usize, u32), LinkId>,
     duties: VecDeque<Duty>,
     ingest_failures: u32,
-    /// For each core that knows that the store is away: what was durable when it heard of it.
-    told_away: Vec<Option<BTreeMap<UserId, Seq>>>,
+    /// For each core whether it knows that the store is away.
+    told_away: Vec<bool>,
     /// A core that takes no mail, until then.
     hangs: Option<(usize, u64)>,
     /// For each core whether it has a turn soon in which nothing else happens.
@@ -224,11 +224,6 @@ impl Machine {
     fn stored_log(&self, user: UserId) -> Vec<Entry> {
         let query = Query::Log { user, span: Simulation::span_of_everything() };
         entries_of(block_on(storage::answer(&*self.store, &query)).expect("the store answers after healing"))
-    }
-
-    /// The last entry of a user's log that is in the store.
-    fn stored_up_to(&self, user: UserId) -> Seq {
-        self.stored_log(user).last().map_or(Seq::ZERO, |entry| entry.seq)
     }
 
     /// Records in the journal's segments, in order.
@@ -375,7 +370,7 @@ impl Simulation {
             arrived: BTreeMap::new(),
             duties: VecDeque::new(),
             ingest_failures: 0,
-            told_away: vec![None; cores.into()],
+            told_away: vec![false; cores.into()],
             hangs: None,
             has_turn: vec![false; cores.into()],
             next_generation: 0,
@@ -434,6 +429,9 @@ impl Simulation {
         }
         self.note(|| "STOP".to_owned());
         self.machine.stopping_since_ms = Some(self.now.monotonic_ms);
+        if self.rng.chance(50) {
+            self.hang();
+        }
         for core in 0..self.machine.cores() as usize {
             self.act(core, |core, now| core.stop(now));
         }
@@ -452,8 +450,11 @@ impl Simulation {
             let is_rim_quiet = !life.links.keys().any(|(at, _)| *at == index);
             are_over &= core.is_over(now, is_rim_quiet);
         }
-        let is_hasty = self.fault == Some(Fault::StopWithoutMail)
-            && life.cores.iter().all(|core| core.shard_counters().sessions == 0);
+        let is_hasty = match self.fault {
+            Some(Fault::StopWhenAllHaveGone) => life.cores.iter().all(|core| core.shard_counters().sessions == 0),
+            Some(Fault::StopWithoutMail) => life.common.awaited_between_cores() == Some(Awaited::Mail),
+            _ => false,
+        };
         if !are_over && !is_hasty {
             let number = self.machine.life;
             // A turn of each, so that what the stop waits for goes on.
@@ -466,6 +467,7 @@ impl Simulation {
         let has_failed = life.journal().failure().is_some();
         let waiting = life.undecided.len();
         let open = life.common.connections.load(Ordering::Relaxed);
+        let on_the_way = life.mailboxes.iter().flatten().filter(|message| message.is_waited_for()).count();
         if is_late {
             self.note(|| "stopped without being drained".to_owned());
         } else {
@@ -473,6 +475,10 @@ impl Simulation {
         }
         if !is_late && !has_failed && waiting > 0 {
             self.oracle.fail(|| format!("the node stops in order, and {waiting} batches are not durable"));
+        }
+        if !is_late && on_the_way > 0 {
+            self.oracle
+                .fail(|| format!("the node stops in order, and {on_the_way} messages are on their way between cores"));
         }
         if !is_late && open > 0 {
             self.oracle.fail(|| format!("the node stops in order, and {open} connections have a place still"));
@@ -509,7 +515,7 @@ impl Simulation {
         for (conn, range) in effects.sends.drain(..) {
             let Some(life) = &mut self.machine.alive else { return };
             let Some(link) = life.links.get(&(core, conn)).copied() else { continue };
-            let bytes = self.tamper(core, link, effects.bytes[range].to_vec());
+            let bytes = effects.bytes[range].to_vec();
             self.check_frames(core, link, &bytes);
             self.queue_frame(link, &bytes);
         }
@@ -583,16 +589,19 @@ impl Simulation {
                 0..2 => self.leap(),
                 2..4 => self.revoke_somebody(),
                 4 => self.stop_machine(),
-                5..8 => {
-                    let (core, ms) = (self.rng.within(0, self.machine.cores() - 1), self.rng.within(200, 2_000));
-                    let until_ms = self.now.monotonic_ms + ms;
-                    if let Some(life) = &mut self.machine.alive {
-                        life.hangs = Some((core as usize, until_ms));
-                        self.reached("core takes no mail for a while");
-                    }
-                }
+                5..8 => self.hang(),
                 _ => {}
             }
+        }
+    }
+
+    /// A core takes no mail for a while.
+    fn hang(&mut self) {
+        let (core, ms) = (self.rng.within(0, self.machine.cores() - 1), self.rng.within(200, 2_000));
+        let until_ms = self.now.monotonic_ms + ms;
+        if let Some(life) = &mut self.machine.alive {
+            life.hangs = Some((core as usize, until_ms));
+            self.reached("core takes no mail for a while");
         }
     }
 
@@ -682,11 +691,11 @@ impl Simulation {
         }
         let Some(message) = life.mailboxes[core].pop_front() else { return };
         if let CoreMessage::News(News::Store(store)) = &message {
-            life.told_away[core] = (*store == StoreState::Away).then(|| self.oracle.heads());
+            life.told_away[core] = *store == StoreState::Away;
         }
         let is_lost = match &message {
             CoreMessage::StoreAway | CoreMessage::Away { is_away: true, .. } => {
-                life.told_away[0].get_or_insert_with(|| self.oracle.heads());
+                life.told_away[0] = true;
                 self.fault == Some(Fault::HideOutage)
             }
             CoreMessage::Guest(_) => self.strikes(Fault::LoseGuest, 30),

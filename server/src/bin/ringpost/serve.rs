@@ -7,7 +7,7 @@ use std::{
     process,
     sync::Arc,
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, anyhow};
@@ -234,20 +234,23 @@ async fn attend(
         let lost = node.lost().map(str::to_owned);
         status.stops();
         let audit = log.audit();
+        let start = Instant::now();
         let joined = tokio::task::spawn_blocking(move || {
             node.stop();
-            node.join();
+            let waited_for = node.join();
             audit.report(Event::new(wall_now(), What::Stop));
             drop(log);
+            waited_for
         });
         tokio::select! {
             joined = joined => match (joined.context("the node"), lost) {
-                (Ok(()), Some(why)) => Err(anyhow!("stopped: {why}")),
-                (Ok(()), None) => {
-                    tracing::info!(reason = signal, "stopped");
+                (Ok(_), Some(why)) => Err(anyhow!("stopped: {why}")),
+                (Ok(waited_for), None) => {
+                    let took_ms = start.elapsed().as_millis() as u64;
+                    tracing::info!(reason = signal, took_ms, waited_for, "stopped");
                     Ok(())
                 }
-                (joined, _) => joined,
+                (Err(error), _) => Err(error),
             },
             signal = ending.next() => {
                 tracing::warn!(signal, "exiting at once");

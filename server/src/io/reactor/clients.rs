@@ -20,7 +20,13 @@ use crate::{
 };
 
 impl Reactor {
+    pub(super) fn begin_accept(&mut self, place: u32) {
+        self.accepts_begun += 1;
+        self.ring.accept(self.shared.listener_of(place).0.as_fd(), place);
+    }
+
     pub(super) fn on_accept(&mut self, now: Now, completion: &Completion) {
+        self.accepts_begun -= 1;
         let Payload::Accepted(peer) = completion.payload else {
             self.accepts_idle.push(completion.token.slot);
             if completion.result != -libc::ECANCELED {
@@ -32,7 +38,7 @@ impl Reactor {
         if self.core.is_stopping() {
             self.accepts_idle.push(place);
         } else {
-            self.ring.accept(self.shared.listener_of(place).0.as_fd(), place);
+            self.begin_accept(place);
         }
         let entered = self.core.enter(now, peer);
         let conn = self.connections.open(slot, entered.0);

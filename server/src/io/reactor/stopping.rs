@@ -28,7 +28,8 @@ impl Reactor {
 
     /// Whether the process may end, as far as this core can tell.
     pub(super) fn is_over(&mut self) -> bool {
-        self.core.is_stopping()
-            && self.core.is_over(self.clock.now(), self.connections.is_empty() && self.deferred.is_empty())
+        // An accept that was cancelled may have brought somebody before.
+        let is_quiet = self.connections.is_empty() && self.deferred.is_empty() && self.accepts_begun == 0;
+        self.core.is_stopping() && self.core.is_over(self.clock.now(), is_quiet)
     }
 }

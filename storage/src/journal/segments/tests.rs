@@ -198,6 +198,16 @@ fn while_a_journal_is_read_it_is_told_how_far_that_is() {
     assert!(told.len() >= 4 && told.last() == Some(&(of, of)), "{told:?}");
 }
 
+#[test]
+fn a_segment_that_nobody_needs_any_more_is_not_made_to_its_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = JournalFolder::open(dir.path(), CONFIG.segment_bytes).unwrap();
+    let refused = folder.prepare_gently(SegmentNumber(1), &AtomicBool::new(true)).unwrap_err();
+    assert!(matches!(&refused, JournalError::Io { source, .. } if source.kind() == io::ErrorKind::Interrupted));
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "half of a file is no use");
+    folder.prepare_gently(SegmentNumber(1), &AtomicBool::new(false)).unwrap();
+}
+
 fn is_segment(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == SEGMENT)
 }
