@@ -27,7 +27,7 @@ use server::{
     core::OriginLimits,
     durability::committer::OnStoreOutage,
     files::{credentials::Credentials, datadir::DataDir},
-    io::{DatabaseConfig, Node, NodeConfig, TlsListen, node::listen},
+    io::{DatabaseConfig, Node, NodeConfig, TlsListen, listeners::listen},
     operator::{audit::Audit, counters::Counters},
     shard::{Limits, Promise, Settings},
 };

@@ -11,7 +11,7 @@ use proto_spec::{
     ClientFrame, Content, DeviceId, Direction, Durability, Entry, ErrorCode, Event, Recipient, RequestId, SendNumber,
     Seq, ServerFrame, UserId,
 };
-use server::{access::auth::generate_pem, io::node::listen};
+use server::{access::auth::generate_pem, io::listeners::listen};
 
 /// A relay that lives as long as the process.
 fn relay() -> SocketAddr {

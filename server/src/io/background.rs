@@ -22,8 +22,9 @@ use tracing::{debug, error, warn};
 
 use super::{
     mailbox::Mailbox,
-    node::{AbortOnPanic, StartError},
     recovery::{Ingestion, Recovery},
+    start_error::StartError,
+    thread::spawn,
 };
 use crate::{
     core::CoreMessage,
@@ -86,8 +87,8 @@ pub(super) fn start<S: Store>(
     let (to_files, made) = bounded(segments_max as usize);
     let (maker, mut ingester) = (world.clone(), world.clone());
     let threads = vec![
-        thread::Builder::new().name("ringpost-segments".into()).spawn(move || maker.make(&wanted, &to_files))?,
-        thread::Builder::new().name("ringpost-ingest".into()).spawn(move || ingester.ingest(&sealed, rest))?,
+        spawn("ringpost-segments", move || maker.make(&wanted, &to_files))?,
+        spawn("ringpost-ingest", move || ingester.ingest(&sealed, rest))?,
     ];
     Ok((Threads { to_segments, to_ingest, made }, threads))
 }
@@ -108,7 +109,6 @@ fn open(path: &Path) -> io::Result<File> {
 
 impl<S: Store> World<S> {
     fn make(&self, wanted: &Receiver<SegmentNumber>, files: &Sender<(SegmentNumber, File)>) {
-        let _guard = AbortOnPanic;
         for segment in wanted {
             self.tell(match self.folder.prepare_gently(segment, &self.ended).and_then(opened) {
                 Ok((salt, file)) => {
@@ -128,7 +128,6 @@ impl<S: Store> World<S> {
 
     /// What is left of a recovery goes first: nothing may overtake what the journal held before.
     fn ingest(&mut self, queue: &Receiver<Duty>, rest: Option<Rest<S>>) {
-        let _guard = AbortOnPanic;
         if let Some(rest) = rest
             && !self.recover_until_done(rest)
         {

@@ -7,18 +7,24 @@
 mod background;
 mod buffers;
 pub mod commit;
+pub mod listeners;
 pub mod mailbox;
 pub mod node;
 pub mod query;
 mod reactor;
 pub mod recovery;
 pub mod ring;
+mod shared;
 pub mod socket;
+mod start_error;
 pub mod tasks;
+mod thread;
 pub mod tls;
 pub mod token;
 
-pub use node::{Controls, DatabaseConfig, Node, NodeConfig, StartError, TlsListen};
+pub use node::{DatabaseConfig, Node, NodeConfig, TlsListen};
+pub use shared::Controls;
+pub use start_error::StartError;
 
 #[cfg(test)]
 mod tests;

@@ -3,9 +3,9 @@
 use std::{
     cmp::Reverse,
     collections::HashMap,
-    io, mem,
-    net::{SocketAddr, TcpListener},
-    os::fd::{AsRawFd as _, RawFd},
+    io,
+    net::SocketAddr,
+    os::fd::AsRawFd as _,
     process,
     sync::{
         Arc, OnceLock,
@@ -17,47 +17,37 @@ use std::{
 
 use crossbeam::channel::{Receiver, Sender, bounded};
 use parking_lot::{Mutex, RwLock};
-use proto_spec::TimestampMs;
 use storage::{
     Ahead, Fence, Kind, Store,
-    journal::{JournalConfig, JournalError, JournalFolder, Recovered, Writer},
+    journal::{JournalConfig, JournalFolder, Recovered, Writer},
 };
-use thiserror::Error;
 use tokio::sync::Notify;
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 
 use super::{
     background::{self, Rest, World},
     commit::Commit,
+    listeners::{Transport, listen},
     mailbox::Mailbox,
     query::Readers,
     reactor::{Parts, Reactor, Reads},
     recovery::Recovery,
     ring::{Ring, SetupError},
+    shared::{Controls, Shared},
+    start_error::StartError,
     tasks::Database,
-    tls::ServerTls,
+    thread::spawn,
 };
 use crate::{
-    access::revocation::{Change, Revocations},
-    core::{Common, Core, CoreConfig, CoreMessage, OriginLimits},
+    access::revocation::Revocations,
+    core::{Common, Core, CoreConfig, OriginLimits},
     durability::{
         committer::{Committer, OnStoreOutage},
         lanes::Lanes,
     },
-    files::{
-        credentials::Credentials,
-        datadir::{DataDir, DataDirError},
-        tenure::TakeOverError,
-    },
-    host::{
-        capacity::{Capacity, TooFewFiles},
-        clock::Clock,
-        rlimit::raise_descriptor_limit,
-    },
-    limits::{
-        HELPERS_STOP_MS, JOURNAL_SEGMENT_BYTES_MIN, LISTEN_BACKLOG, LISTEN_RETRY_MS, LISTEN_WAIT_MAX_MS,
-        READER_THREADS, RUNTIME_ENTRIES,
-    },
+    files::{credentials::Credentials, datadir::DataDir},
+    host::{capacity::Capacity, clock::Clock, rlimit::raise_descriptor_limit},
+    limits::{HELPERS_STOP_MS, JOURNAL_SEGMENT_BYTES_MIN, READER_THREADS, RUNTIME_ENTRIES},
     operator::{audit::Audit, counters::Counters, logging},
     shard::{
         Promise, Settings,
@@ -75,13 +65,6 @@ pub enum TlsListen {
     Everywhere,
     /// A second one at this address; the other one stays plain.
     At(SocketAddr),
-}
-
-/// What a listener speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Transport {
-    Plain,
-    Tls,
 }
 
 /// How cores use a database. Nothing for an engine.
@@ -132,207 +115,6 @@ pub struct NodeConfig {
     pub revocations: Revocations,
     /// Where it is reported who comes and who is refused.
     pub audit: Audit,
-}
-
-/// Why a node did not start.
-#[derive(Debug, Error)]
-pub enum StartError {
-    /// The kernel or the process's limits.
-    #[error(transparent)]
-    Setup(#[from] SetupError),
-    /// The process's limit of open files.
-    #[error(transparent)]
-    Files(#[from] TooFewFiles),
-    /// The socket.
-    #[error(
-        "cannot listen on {address}: {error}. If another program has it, stop that one, or choose another address with --listen"
-    )]
-    Listen {
-        /// Where.
-        address: SocketAddr,
-        /// What the kernel said.
-        error: io::Error,
-    },
-    /// The journal's files.
-    #[error(transparent)]
-    Journal(#[from] JournalError),
-    /// The journal was read, but the store did not take what was in it.
-    #[error("the journal cannot be brought into the store: {0}")]
-    Ingest(#[from] storage::IngestError),
-    /// The store has no room for what is in the journal, nor has memory.
-    #[error(
-        "the disk has no room for what the journal holds, {} MiB, and more than journal.bytes_max = {} MiB of it is not kept in memory \
-         to serve reads from",
-        bytes.div_ceil(1024 * 1024), bytes_max / 1024 / 1024
-    )]
-    TooMuch {
-        /// Of records in the journal.
-        bytes: u64,
-        /// The journal's bound, which memory is planned for.
-        bytes_max: u64,
-    },
-    /// The node was told to end before everything was in the store.
-    #[error("stopped before all of the journal was in the store; the next start goes on with it")]
-    Stopped,
-    /// The store.
-    #[error("the store does not answer: {0}")]
-    Store(#[from] storage::StoreError),
-    /// The data folder.
-    #[error(transparent)]
-    DataDir(#[from] DataDirError),
-    /// The journal's batches, or the store.
-    #[error(transparent)]
-    TakeOver(#[from] TakeOverError),
-    /// The store does not go with what acknowledgements are to wait for.
-    #[error("acknowledgements cannot be of the kind {promise:?} with a store that is {kind:?}")]
-    Promise {
-        /// What was asked for.
-        promise: Promise,
-        /// What the store is.
-        kind: Kind,
-    },
-    /// One turn of a shard may fill more than half a segment.
-    #[error("journal segments of {0} bytes are too small, at least {JOURNAL_SEGMENT_BYTES_MIN} are needed")]
-    SegmentBytes(u64),
-    /// No cores were asked for.
-    #[error("a node needs at least one core")]
-    NoCores,
-    /// A thread or descriptor could not be had.
-    #[error("cannot start: {0}")]
-    Process(#[from] io::Error),
-}
-
-impl StartError {
-    /// Whether there is no room: the same will work when there is.
-    #[must_use]
-    pub fn is_full(&self) -> bool {
-        match self {
-            Self::Journal(error) => error.is_full(),
-            Self::Ingest(error) => error.is_full(),
-            Self::Store(error) => error.is_full(),
-            Self::TakeOver(error) => error.is_full(),
-            Self::TooMuch { .. } => true,
-            Self::Stopped
-            | Self::Setup(_)
-            | Self::Files(_)
-            | Self::Listen { .. }
-            | Self::DataDir(_)
-            | Self::Promise { .. }
-            | Self::SegmentBytes(_)
-            | Self::NoCores
-            | Self::Process(_) => false,
-        }
-    }
-}
-
-/// What all threads of a node share.
-#[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) common: Arc<Common>,
-    pub(super) clock: Clock,
-    pub(super) mailboxes: Arc<[Mailbox<CoreMessage>]>,
-    pub(super) credentials: RwLock<Arc<Credentials>>,
-    pub(super) audit: Audit,
-    /// The TLS of connections that move to another core, by the core that they leave and its number of the move.
-    pub(super) luggage: Mutex<HashMap<(CoreId, u32), Box<ServerTls>>>,
-    pub(super) listener: TcpListener,
-    pub(super) transport: Transport,
-    /// The second one.
-    pub(super) tls_listener: Option<TcpListener>,
-    pub(super) rings: Vec<AtomicI32>,
-    /// Why the node stops, when nobody has asked it to.
-    pub(super) lost: OnceLock<String>,
-    /// That there is a reason now.
-    pub(super) loss: Notify,
-    pub(super) stopping: AtomicBool,
-}
-
-impl Shared {
-    pub(super) fn credentials(&self) -> Arc<Credentials> {
-        Arc::clone(&self.credentials.read())
-    }
-
-    /// The listener that an accept of this place is for: if there are two, they have every other one.
-    pub(super) fn listener_of(&self, place: u32) -> (&TcpListener, Transport) {
-        match &self.tls_listener {
-            Some(second) if place % 2 == 1 => (second, Transport::Tls),
-            _ => (&self.listener, self.transport),
-        }
-    }
-
-    /// The store is another server's: the node stops, and says why to whoever asks.
-    pub(super) fn lose(&self, why: &str) {
-        if self.lost.set(why.to_owned()).is_ok() {
-            error!(why, "another server has taken over the store: this one stops");
-            self.stop();
-            self.loss.notify_one();
-        }
-    }
-
-    pub(super) fn is_stopping(&self) -> bool {
-        self.stopping.load(Ordering::Relaxed)
-    }
-
-    /// The descriptor of a core's ring. All rings are there before the first connection is accepted.
-    pub(super) fn ring_of(&self, core: CoreId) -> RawFd {
-        self.rings[usize::from(core.0)].load(Ordering::Acquire)
-    }
-
-    fn stop(&self) {
-        self.stopping.store(true, Ordering::Relaxed);
-        for mailbox in &*self.mailboxes {
-            mailbox.doorbell().ring();
-        }
-    }
-}
-
-/// Changes a node while it runs.
-#[derive(Clone, Debug)]
-pub struct Controls {
-    pub(super) shared: Arc<Shared>,
-}
-
-impl Controls {
-    /// Waits until the node stops because its store is another server's; says why. For one caller.
-    pub async fn lost(&self) -> String {
-        loop {
-            if let Some(why) = self.shared.lost.get() {
-                return why.clone();
-            }
-            self.shared.loss.notified().await;
-        }
-    }
-
-    /// New connections are judged by these from the next tick of each core on.
-    pub fn replace(&self, credentials: Credentials) {
-        *self.shared.credentials.write() = Arc::new(credentials);
-    }
-
-    /// The clock that cores go by.
-    #[must_use]
-    pub fn clock(&self) -> &Clock {
-        &self.shared.clock
-    }
-
-    /// Up to when tokens are void that are revoked now; see [`Common::revocation_moment`].
-    #[must_use]
-    pub fn revocation_moment(&self) -> TimestampMs {
-        self.shared.common.revocation_moment(self.shared.clock.wall())
-    }
-
-    /// Makes a change of what is revoked. Who is connected with a token that is void now is told so by the next turn of the
-    /// user's core. Waits for room in its mailbox.
-    pub fn change(&self, change: Change) {
-        // First the table: a connection that no longer finds it as it was before comes to its core before the message does.
-        self.shared.common.revocations.write().apply(change);
-        match change {
-            Change::Revoke(subject, moment) => {
-                let home = self.shared.common.topology.home_of(subject.user);
-                self.shared.mailboxes[usize::from(home.0)].put_waiting(CoreMessage::Revoked(subject, moment));
-            }
-            Change::Lift(_) => {}
-        }
-    }
 }
 
 /// A running server.
@@ -475,15 +257,13 @@ impl Node {
         });
         let mut node = Self { address, shared, ended, cores: Vec::new(), helpers };
         node.start_cores(config, journal, &reads)?;
-        let unfinished = thread::Builder::new().name("ringpost-unfinished".into());
         let tell = move || {
-            let _guard = AbortOnPanic;
             // Not before the journal takes what they owe.
             if is_recovered.recv().is_ok() {
                 world.tell_unfinished(topology);
             }
         };
-        node.helpers.push(unfinished.spawn(tell)?);
+        node.helpers.push(spawn("ringpost-unfinished", tell)?);
         Ok(node)
     }
 
@@ -521,8 +301,7 @@ impl Node {
                 ready: ready.clone(),
                 started,
             };
-            let name = format!("ringpost-core-{}", core.0);
-            self.cores.push(thread::Builder::new().name(name).spawn(move || seed.run())?);
+            self.cores.push(spawn(format!("ringpost-core-{}", core.0), move || seed.run())?);
         }
         drop(ready);
         // A core that fails says why; if its thread could not even do that, its guard has ended the process.
@@ -571,7 +350,7 @@ impl Node {
     }
 
     #[cfg(test)]
-    pub(super) fn mailbox(&self, core: CoreId) -> &Mailbox<CoreMessage> {
+    pub(super) fn mailbox(&self, core: CoreId) -> &Mailbox<crate::core::CoreMessage> {
         &self.shared.mailboxes[usize::from(core.0)]
     }
 
@@ -642,7 +421,6 @@ struct Seed {
 
 impl Seed {
     fn run(self) {
-        let _guard = AbortOnPanic;
         let (ring, runtime) = match self.rings() {
             Ok(rings) => rings,
             Err(error) => {
@@ -674,54 +452,5 @@ impl Seed {
         let runtime = tokio_uring::Runtime::new(tokio_uring::builder().entries(RUNTIME_ENTRIES))
             .map_err(|error| SetupError::at("the runtime's ring", "6.1", error))?;
         Ok((ring, runtime))
-    }
-}
-
-/// A panic in a thread of the node ends the process, in builds that unwind too: a node with a dead core would accept
-/// messages for users that nobody serves, one with a dead helper would wait for it for ever. What is said about it is in
-/// `logging`.
-pub(super) struct AbortOnPanic;
-
-impl Drop for AbortOnPanic {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            process::abort();
-        }
-    }
-}
-
-/// One listening socket, from which every core accepts. A socket for each core (SO_REUSEPORT) would let a second server
-/// share the port unnoticed, and would lose the connections that wait in a stopping core's queue; with one, the kernel
-/// wakes a single core for each connection, and where it is accepted matters for its hello only.
-///
-/// # Errors
-/// The address is not ours, or still in use after a while.
-pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let listener = bind(address)?;
-    let socket = socket2::SockRef::from(&listener);
-    socket.listen(LISTEN_BACKLOG)?;
-    // Accepted sockets inherit it. A turn's output leaves in one send, so there is nothing to wait for.
-    socket.set_tcp_nodelay(true)?;
-    Ok(listener)
-}
-
-/// A ring that accepts keeps its listening socket, and the kernel takes the rings of a killed process apart some time
-/// after the process is gone: who starts it again at once finds the port in use for a moment.
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let start = Instant::now();
-    let mut waits = false;
-    loop {
-        match TcpListener::bind(address) {
-            Err(error)
-                if error.kind() == io::ErrorKind::AddrInUse
-                    && start.elapsed() < Duration::from_millis(LISTEN_WAIT_MAX_MS) =>
-            {
-                if !mem::replace(&mut waits, true) {
-                    info!(%address, "the address is in use; waiting for whoever had it");
-                }
-                thread::sleep(Duration::from_millis(LISTEN_RETRY_MS));
-            }
-            bound => return bound,
-        }
     }
 }

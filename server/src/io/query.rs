@@ -17,7 +17,7 @@ use std::{
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 use storage::{Query, Store};
 
-use super::{mailbox::Mailbox, node::AbortOnPanic};
+use super::{mailbox::Mailbox, thread::spawn};
 use crate::{
     core::CoreMessage,
     limits::{QUERIES_AGAIN_MAX, QUERY_ATTEMPTS, QUERY_QUEUE_MAX, QUERY_RETRY_MS},
@@ -53,8 +53,7 @@ impl Readers {
         let threads = (0..threads).map(|number| {
             let (store, mailboxes, queue) = (Arc::clone(store), Arc::clone(mailboxes), queue.clone());
             let ended = Arc::clone(ended);
-            let name = format!("ringpost-reader-{number}");
-            thread::Builder::new().name(name).spawn(move || read(&*store, &mailboxes, &queue, &ended))
+            spawn(format!("ringpost-reader-{number}"), move || read(&*store, &mailboxes, &queue, &ended))
         });
         Ok((Self { jobs }, threads.collect::<io::Result<_>>()?))
     }
@@ -73,7 +72,6 @@ impl Readers {
 }
 
 fn read<S: Store>(store: &S, mailboxes: &[Mailbox<CoreMessage>], jobs: &Receiver<Job>, ended: &AtomicBool) {
-    let _guard = AbortOnPanic;
     // Those that failed, by when they are tried again, and how often they were.
     let mut again: VecDeque<(Instant, u32, Job)> = VecDeque::new();
     while !ended.load(Ordering::Relaxed) {

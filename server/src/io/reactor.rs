@@ -19,9 +19,9 @@ use tracing::warn;
 use super::{
     commit::Commit,
     mailbox::{Mailbox, Post},
-    node::Shared,
     query::Readers,
     ring::{Completion, Ring},
+    shared::Shared,
     socket::Connections,
     tasks::{Database, Done, Tasks},
     token::Op,

@@ -19,7 +19,7 @@ use storage::{
 };
 use tracing::{info, warn};
 
-use super::node::StartError;
+use super::start_error::StartError;
 use crate::{
     files::{
         datadir::DataDir,

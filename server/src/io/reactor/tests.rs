@@ -33,7 +33,7 @@ use crate::{
         credentials::Credentials,
     },
     host::capacity::Capacity,
-    io::{Controls, node::Transport, socket::Stage, tls::ServerTls},
+    io::{Controls, listeners::Transport, socket::Stage, tls::ServerTls},
     limits::{HELLOS_TURN_MAX, STOP_MS, WARN_MS},
     operator::{
         audit::{Audit, Reporter},

@@ -4,7 +4,7 @@ use tracing::debug;
 
 use super::{
     super::{
-        node::Transport,
+        listeners::Transport,
         ring::Filled,
         socket::Stage,
         tls::{Heard, ServerTls, TlsFault},

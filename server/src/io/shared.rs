@@ -1,0 +1,136 @@
+//! What all threads of a node share, and what can be changed while it runs.
+
+use std::{
+    collections::HashMap,
+    net::TcpListener,
+    os::fd::RawFd,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicI32, Ordering},
+    },
+};
+
+use parking_lot::{Mutex, RwLock};
+use proto_spec::TimestampMs;
+use tokio::sync::Notify;
+use tracing::error;
+
+use super::{listeners::Transport, mailbox::Mailbox, tls::ServerTls};
+use crate::{
+    access::revocation::Change,
+    core::{Common, CoreMessage},
+    files::credentials::Credentials,
+    host::clock::Clock,
+    operator::audit::Audit,
+    shard::topology::CoreId,
+};
+
+/// What all threads of a node share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) common: Arc<Common>,
+    pub(super) clock: Clock,
+    pub(super) mailboxes: Arc<[Mailbox<CoreMessage>]>,
+    pub(super) credentials: RwLock<Arc<Credentials>>,
+    pub(super) audit: Audit,
+    /// The TLS of connections that move to another core, by the core that they leave and its number of the move.
+    pub(super) luggage: Mutex<HashMap<(CoreId, u32), Box<ServerTls>>>,
+    pub(super) listener: TcpListener,
+    pub(super) transport: Transport,
+    /// The second one.
+    pub(super) tls_listener: Option<TcpListener>,
+    pub(super) rings: Vec<AtomicI32>,
+    /// Why the node stops, when nobody has asked it to.
+    pub(super) lost: OnceLock<String>,
+    /// That there is a reason now.
+    pub(super) loss: Notify,
+    pub(super) stopping: AtomicBool,
+}
+
+impl Shared {
+    pub(super) fn credentials(&self) -> Arc<Credentials> {
+        Arc::clone(&self.credentials.read())
+    }
+
+    /// The listener that an accept of this place is for: if there are two, they have every other one.
+    pub(super) fn listener_of(&self, place: u32) -> (&TcpListener, Transport) {
+        match &self.tls_listener {
+            Some(second) if place % 2 == 1 => (second, Transport::Tls),
+            _ => (&self.listener, self.transport),
+        }
+    }
+
+    /// The store is another server's: the node stops, and says why to whoever asks.
+    pub(super) fn lose(&self, why: &str) {
+        if self.lost.set(why.to_owned()).is_ok() {
+            error!(why, "another server has taken over the store: this one stops");
+            self.stop();
+            self.loss.notify_one();
+        }
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// The descriptor of a core's ring. All rings are there before the first connection is accepted.
+    pub(super) fn ring_of(&self, core: CoreId) -> RawFd {
+        self.rings[usize::from(core.0)].load(Ordering::Acquire)
+    }
+
+    pub(super) fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        for mailbox in &*self.mailboxes {
+            mailbox.doorbell().ring();
+        }
+    }
+}
+
+/// Changes a node while it runs.
+#[derive(Clone, Debug)]
+pub struct Controls {
+    pub(super) shared: Arc<Shared>,
+}
+
+impl Controls {
+    /// Waits until the node stops because its store is another server's; says why. For one caller.
+    pub async fn lost(&self) -> String {
+        loop {
+            if let Some(why) = self.shared.lost.get() {
+                return why.clone();
+            }
+            self.shared.loss.notified().await;
+        }
+    }
+
+    /// New connections are judged by these from the next tick of each core on.
+    pub fn replace(&self, credentials: Credentials) {
+        *self.shared.credentials.write() = Arc::new(credentials);
+    }
+
+    /// The clock that cores go by.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.shared.clock
+    }
+
+    /// Up to when tokens are void that are revoked now; see [`Common::revocation_moment`].
+    #[must_use]
+    pub fn revocation_moment(&self) -> TimestampMs {
+        self.shared.common.revocation_moment(self.shared.clock.wall())
+    }
+
+    /// Makes a change of what is revoked. Who is connected with a token that is void now is told so by the next turn of the
+    /// user's core. Waits for room in its mailbox.
+    pub fn change(&self, change: Change) {
+        // First the table: a connection that no longer finds it as it was before comes to its core before the message does.
+        self.shared.common.revocations.write().apply(change);
+        match change {
+            Change::Revoke(subject, moment) => {
+                let home = self.shared.common.topology.home_of(subject.user);
+                self.shared.mailboxes[usize::from(home.0)].put_waiting(CoreMessage::Revoked(subject, moment));
+            }
+            Change::Lift(_) => {}
+        }
+    }
+}
