@@ -247,8 +247,8 @@ pub const JOURNAL_SEGMENT_BYTES_MIN: u64 = 1024 * 1024;
 /// Largest segment of the journal, which is the journal's own bound: a segment is read as a whole.
 pub const JOURNAL_SEGMENT_BYTES_MAX: u64 = storage::journal::SEGMENT_BYTES_MAX;
 
-/// Segments that the journal must have room for: one being written, one made ready, one on its way to the store.
-pub const JOURNAL_SEGMENTS_MIN: u64 = 3;
+/// Segments that the journal must have room for, which is the journal's own bound.
+pub const JOURNAL_SEGMENTS_MIN: u64 = storage::journal::SEGMENTS_MIN;
 
 /// Operations that one core may begin between two system calls; more are handed over in several calls.
 pub const SUBMISSION_ENTRIES: u32 = 2048;

@@ -535,7 +535,7 @@ fn the_command_line_tells_what_is_wrong_with_it() {
     assert!(code == Some(2) && said.contains("the same store, embedded"), "{said}");
     let (code, said) = run(&["migrate", "--from", "embedded", "--to", "postgres"]);
     assert!(code == Some(2) && said.contains("embedded or foundationdb"), "{said}");
-    if !server::commands::backend::HAS_FOUNDATIONDB {
+    if !server::config::HAS_FOUNDATIONDB {
         let (code, said) = run(&["migrate", "--from", "embedded", "--to", "foundationdb"]);
         assert!(code == Some(1) && said.contains("--features foundationdb"), "{said}");
     }

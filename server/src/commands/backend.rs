@@ -6,23 +6,10 @@ use storage::{EmbeddedConfig, EmbeddedStore, Store, StoreError, migrate::is_unfi
 use thiserror::Error;
 
 use crate::{
-    config::{Backend, Config},
+    config::{Backend, Config, NOT_BUILT},
     files::datadir::{DataDir, DataDirError},
     host::{capacity::engine_tables_max, rlimit::raise_descriptor_limit},
 };
-
-/// Whether this program was built with FoundationDB.
-pub const HAS_FOUNDATIONDB: bool = cfg!(feature = "foundationdb");
-
-/// What an operator reads when it was not.
-pub const NOT_BUILT: &str = "this ringpost was built without FoundationDB: install FoundationDB's client library (the package \
-                             foundationdb-clients) and libclang, and build it with `cargo build --release -p server \
-                             --features foundationdb`";
-
-/// Most bytes of what all keys in a database begin with, 32: they are in each of millions of keys.
-pub const PREFIX_BYTES_MAX: usize = 32;
-#[cfg(feature = "foundationdb")]
-const _: () = assert!(PREFIX_BYTES_MAX == storage::fdb::PREFIX_BYTES_MAX);
 
 /// Why there is no store.
 #[derive(Debug, Error)]

@@ -43,7 +43,7 @@ use key::{Key, Slot, Words, bytes, count, millis, seconds};
 pub use limits::Limits;
 pub use listen::{AdminListen, Tls};
 use quantity::{Unit, human};
-pub use store::{Ack, Backend, FoundationDb, Store};
+pub use store::{Ack, Backend, FoundationDb, HAS_FOUNDATIONDB, NOT_BUILT, Store};
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;

@@ -11,10 +11,20 @@ use super::{
     Check, MIB, TIB,
     key::{Key, Slot, Words, bytes, count, millis},
 };
-use crate::{
-    commands::backend::{HAS_FOUNDATIONDB, NOT_BUILT, PREFIX_BYTES_MAX},
-    limits::{SLOW_AFTER_MAX_MS, TICK_MS, TRANSACTION_MAX_MS},
-};
+use crate::limits::{SLOW_AFTER_MAX_MS, TICK_MS, TRANSACTION_MAX_MS};
+
+/// Whether this program was built with FoundationDB.
+pub const HAS_FOUNDATIONDB: bool = cfg!(feature = "foundationdb");
+
+/// What an operator reads when it was not.
+pub const NOT_BUILT: &str = "this ringpost was built without FoundationDB: install FoundationDB's client library (the package \
+                             foundationdb-clients) and libclang, and build it with `cargo build --release -p server \
+                             --features foundationdb`";
+
+/// Most bytes of what all keys in a database begin with, 32: they are in each of millions of keys.
+pub(super) const PREFIX_BYTES_MAX: usize = 32;
+#[cfg(feature = "foundationdb")]
+const _: () = assert!(PREFIX_BYTES_MAX == storage::fdb::PREFIX_BYTES_MAX);
 
 /// The history store.
 #[derive(Clone, Debug, PartialEq, Eq)]

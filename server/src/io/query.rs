@@ -10,7 +10,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    thread::{self, JoinHandle},
+    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
@@ -114,7 +114,7 @@ mod tests {
         let (readers, threads) = Readers::start(1, &store, &mailboxes, &Arc::default()).unwrap();
         readers.ask(CoreId(0), QueryId(5), Query::User(UserId(1))).unwrap();
         while !mailboxes[0].has_mail() {
-            thread::yield_now();
+            std::thread::yield_now();
         }
         drop(readers);
         for thread in threads {

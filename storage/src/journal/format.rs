@@ -44,7 +44,7 @@ pub const SEGMENT_BYTES_MAX: u64 = 256 * 1024 * 1024;
 const BATCH_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// Segments that must fit in the journal: one that is written, one prepared ahead, one that is ingested.
-const SEGMENTS_MIN: u64 = 3;
+pub const SEGMENTS_MIN: u64 = 3;
 
 const SEGMENT_MAGIC: [u8; 8] = *b"RINGPJNL";
 const SEGMENT_HEADER_USED: usize = 44;

@@ -7,7 +7,9 @@ pub mod format;
 pub mod segments;
 pub mod writer;
 
-pub use format::{JournalConfig, JournalConfigError, Lsn, Position, SEGMENT_BYTES_MAX, Salt, SegmentNumber};
+pub use format::{
+    JournalConfig, JournalConfigError, Lsn, Position, SEGMENT_BYTES_MAX, SEGMENTS_MIN, Salt, SegmentNumber,
+};
 pub use segments::{
     JournalError, JournalFolder, JournalRecord, Prepared, Reading, Recovered, SealedSegment, SegmentRecords, Torn,
     recover, recover_watched,
