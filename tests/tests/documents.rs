@@ -1,4 +1,4 @@
-//! What the documents name exists: files, and tests by their names; and what they say is pure, is.
+//! What the documents name exists: files, and tests by their names. And nothing is where the code map says that it never is.
 
 use std::{
     fs,
@@ -55,61 +55,64 @@ fn tests_and_files_that_the_documents_name_exist() {
     assert!(checked > 20, "the documents name {checked} things: are the tables still there?");
 }
 
-/// What code that decides has no business with, as words of its source.
-const NOT_PURE: &[&str] = &[
-    "async",
-    "await",
-    "crossbeam",
-    "fs",
-    "io_uring",
-    "Instant",
-    "libc",
-    "Mutex",
-    "rand",
-    "rustix",
-    "SystemTime",
-    "TcpListener",
-    "TcpStream",
-    "thread",
-    "tokio",
-    "tokio_uring",
-    "tracing_subscriber",
-    "UnixStream",
-];
+/// The code of a file or folder: without comments, and without tests.
+fn code(place: &Path) -> String {
+    if place.is_dir() {
+        let inside = fs::read_dir(place).expect("a folder of the repository").flatten().map(|entry| entry.path());
+        let (tests, rust) =
+            (|path: &PathBuf| path.ends_with("tests.rs"), |path: &PathBuf| path.extension() == Some("rs".as_ref()));
+        let wanted = inside.filter(|path| (path.is_dir() && !path.ends_with("tests")) || (rust(path) && !tests(path)));
+        return wanted.map(|path| code(&path)).collect();
+    }
+    let text = fs::read_to_string(place).expect("a source file");
+    let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+    text.lines().filter(|line| !line.trim_start().starts_with("//")).flat_map(|line| [line, "\n"]).collect()
+}
 
-/// Sources of these, but for their tests.
-const PURE: &[&str] = &[
-    "proto-spec/src",
-    "server/src/core",
-    "server/src/shard",
-    "server/src/durability/committer.rs",
-    "server/src/access/handshake.rs",
-    "server/src/durability/lanes.rs",
-    "server/src/access/rate.rs",
-    "server/src/access/revocation.rs",
-    "server/src/host/timekeeper.rs",
-    "server/src/shard/topology.rs",
-    "client/src/state.rs",
-    "storage/src/fold.rs",
-    "storage/src/journal/writer.rs",
-];
+/// Folders of a folder.
+fn folders(of: &str) -> Vec<String> {
+    let inside = fs::read_dir(root().join(of)).expect("a folder of the repository").flatten();
+    let names = inside.filter(|entry| entry.path().is_dir()).map(|entry| entry.file_name().into_string());
+    names.map(|name| format!("{of}/{}", name.expect("a name of the repository"))).collect()
+}
+
+/// What stands between backticks.
+fn quoted(text: &str) -> Vec<&str> {
+    text.split('`').skip(1).step_by(2).collect()
+}
 
 #[test]
-fn what_decides_waits_for_nothing_and_reads_no_clock() {
+fn nothing_is_where_the_code_map_says_it_never_is() {
     let design = fs::read_to_string(root().join("docs/DESIGN.md")).expect("the design");
-    for place in PURE {
-        assert!(design.contains(place), "docs/DESIGN.md does not say that {place} is pure");
-        let (path, mut text) = (root().join(place), String::new());
-        if path.is_dir() {
-            sources(&path, &mut text);
-        } else {
-            text = fs::read_to_string(&path).expect("a source file");
+    let map = design.split("\n## ").find(|chapter| chapter.starts_with("Code map")).expect("the code map");
+    let groups: Vec<(&str, Vec<&str>)> = map
+        .lines()
+        .filter_map(|line| line.strip_prefix("- **")?.split_once("**:"))
+        .map(|(name, words)| (name, quoted(words)))
+        .collect();
+    let (mut places, mut found) = (Vec::new(), Vec::new());
+    for row in map.lines().filter(|line| line.starts_with("| `")) {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let &[_, place, _, never, _] = cells.as_slice() else { panic!("a row of three cells: {row}") };
+        let place = place.trim_matches('`');
+        let code = code(&root().join(place));
+        let words: Vec<&str> = code.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
+        for item in never.split(", ") {
+            let of_group = groups.iter().find(|(name, _)| *name == item).map(|(_, words)| words.clone());
+            let forbidden = of_group.unwrap_or_else(|| quoted(item));
+            assert!(!forbidden.is_empty(), "`{item}` in the row of {place} is neither a word nor a group of words");
+            found.extend(
+                forbidden.iter().filter(|word| words.contains(word)).map(|word| format!("{place} has `{word}` in it")),
+            );
         }
-        let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
-        let words: Vec<&str> = code.flat_map(|line| line.split(|c: char| !c.is_alphanumeric() && c != '_')).collect();
-        for word in NOT_PURE {
-            assert!(!words.contains(word), "{place} has `{word}` in it");
-        }
+        places.push(place.to_owned());
+    }
+    assert!(found.is_empty(), "{found:#?}");
+    let rooms = folders("server/src").into_iter().filter(|room| room != "server/src/bin");
+    for place in
+        rooms.chain(["proto-spec", "storage", "client", "client/chat", "loadgen"].map(|at| format!("{at}/src")))
+    {
+        assert!(places.contains(&place), "the code map in docs/DESIGN.md does not tell of {place}");
     }
 }
 
