@@ -32,6 +32,8 @@ pub struct Device {
     pub accepted: BTreeMap<u64, u64>,
     /// The seqs of those that were accepted with less than `committed` and are not known to be more.
     pub uncommitted: BTreeSet<u64>,
+    /// It was told that everything up to here is committed.
+    committed: u64,
     /// All entries it was ever told of, by seq.
     pub log: BTreeMap<u64, Entry>,
     /// Everything up to here has been covered.
@@ -80,6 +82,7 @@ impl Device {
             device,
             accepted: BTreeMap::new(),
             uncommitted: BTreeSet::new(),
+            committed: 0,
             log: BTreeMap::new(),
             position: 0,
             refused: BTreeMap::new(),
@@ -173,7 +176,7 @@ impl Device {
             Resume::Live => assert_eq!(cursor, head),
         }
         assert!(committed <= head, "{self}: {committed} of {head} are committed");
-        self.uncommitted.retain(|seq| *seq > committed.0);
+        self.is_committed(committed.0);
         self.position = cursor.0;
         self.connection = Some(connection);
         self.on_connection =
@@ -280,11 +283,21 @@ impl Device {
         }
     }
 
+    /// Everything in the log up to here; it never is less than before, on whatever connection.
+    fn is_committed(&mut self, up_to: u64) {
+        assert!(up_to >= self.committed, "{self}: {up_to} is committed, and {} was", self.committed);
+        self.committed = up_to;
+        self.uncommitted.retain(|seq| *seq > up_to);
+    }
+
     fn take(&mut self, frame: ServerFrame) {
         match frame {
             ServerFrame::Accepted { number, seq, time, durability, .. } => {
                 if durability < Durability::Committed {
+                    assert!(seq.0 > self.committed, "{self}: {seq} is not committed, and {} was", self.committed);
                     self.uncommitted.insert(seq.0);
+                } else {
+                    self.is_committed(seq.0.max(self.committed));
                 }
                 self.on_accepted(number.0, seq.0, time);
             }
@@ -316,7 +329,7 @@ impl Device {
                 self.position = self.position.max(page.last.0);
             }
             ServerFrame::Ping { nonce } => self.write(&[ClientFrame::Pong { nonce }]),
-            ServerFrame::Committed { up_to } => self.uncommitted.retain(|seq| *seq > up_to.0),
+            ServerFrame::Committed { up_to } => self.is_committed(up_to.0),
             other @ (ServerFrame::Welcome { .. }
             | ServerFrame::Error { .. }
             | ServerFrame::Pong { .. }

@@ -13,6 +13,7 @@ pub mod model;
 pub mod process;
 pub mod rng;
 pub mod sim;
+pub mod spec;
 pub mod tls;
 pub mod world;
 

@@ -345,8 +345,13 @@ impl World {
 
     /// Ingests everything that is committed.
     pub fn ingest(&mut self) {
+        self.ingest_first(usize::MAX);
+    }
+
+    /// Ingests the oldest of the batches that are committed, as many as this.
+    pub fn ingest_first(&mut self, batches: usize) {
         let mut watermarks = BTreeMap::new();
-        for (lane, batch, records) in self.committed.drain(..) {
+        for (lane, batch, records) in self.committed.drain(..batches.min(self.committed.len())) {
             records.iter().for_each(|record| self.store.apply(record));
             watermarks.insert(lane, batch);
         }
@@ -409,6 +414,12 @@ impl World {
         let stalled = std::mem::replace(&mut self.disk_stalled, true);
         self.settle();
         self.disk_stalled = stalled;
+    }
+
+    /// Batches that are committed and not ingested.
+    #[must_use]
+    pub fn committed_len(&self) -> usize {
+        self.committed.len()
     }
 
     /// Batches that are not committed.

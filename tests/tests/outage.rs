@@ -204,9 +204,11 @@ fn go_away_and_come_back(promise: Promise) {
         say_until(&mut writer, "the journal is full", |writer| writer.refused.contains_key("overloaded"));
         let retries = world.retries();
         assert!(retries > 0, "round {round}");
-        // Who comes now is told what is there and what of it is committed.
+        // Who comes now is told what is there and what of it is committed: the writer, that nothing was taken back.
         let phone = world.device(1, 2 + round);
         assert!(phone.is_connected());
+        writer.disconnect();
+        writer.connect(world.node.address(), Resume::Stored);
 
         world.store.set_away(false);
         writer.refused.clear();

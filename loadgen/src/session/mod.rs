@@ -400,6 +400,9 @@ impl Session {
         if committed > head {
             return fault(format!("a welcome that says committed up to {committed}, beyond the head {head}"));
         }
+        if committed < self.committed {
+            return fault(format!("a welcome that says committed up to {committed}, after {}", self.committed));
+        }
         self.committed = committed;
         if cursor != wanted || head < cursor {
             return fault(format!("a welcome with cursor {cursor} and head {head}, where {wanted} was due"));

@@ -12,6 +12,7 @@ mod fetch;
 mod input;
 mod keepalive;
 mod ledger;
+mod levels;
 mod limits;
 mod outbox;
 mod question;
@@ -331,10 +332,13 @@ impl Shard {
         }
         self.lanes[at].store(up_to, cx.now.monotonic_ms);
         self.release(at, cx);
+        let mut owed = Vec::new();
         while let Some(waiting) = self.lanes[at].released_by_store() {
             match waiting {
                 OnceStored::Entry { user, seq, answer } => {
-                    self.entry_stored(user, seq, cx);
+                    if self.entry_stored(user, seq, cx) {
+                        owed.push(user);
+                    }
                     if let Some(answer) = answer {
                         self.post(answer, cx);
                     }
@@ -342,6 +346,10 @@ impl Shard {
                 OnceStored::Answer(answer) => self.post(answer, cx),
             }
         }
+        // Once for each user, however many entries that is.
+        owed.sort_unstable();
+        owed.dedup();
+        owed.into_iter().for_each(|user| self.tell_committed(user, cx));
         if self.lanes[at].ingest_kept(cx.now.monotonic_ms) {
             self.forget_ingested(at, cx);
         }

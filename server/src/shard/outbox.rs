@@ -8,8 +8,8 @@
 use std::ops::Range;
 
 use proto_spec::{
-    ConversationId, DeviceId, Direction, ErrorCode, Event, Page, Recipient, RequestId, SendNumber, Seq, ServerFrame,
-    UserId,
+    ConversationId, DeviceId, Direction, Durability, ErrorCode, Event, Page, Recipient, RequestId, SendNumber, Seq,
+    ServerFrame, UserId,
     limits::{PAGE_BYTES_MAX, PAGE_ENTRIES_MAX},
 };
 use storage::{Entries, Query, Span};
@@ -67,11 +67,12 @@ impl Shard {
         };
         debug_assert!(user.committed < seq);
         user.committed = seq;
-        let durability = own.map(|_| user.durability_of(seq, &self.lanes[at], synced));
-        let Some(TailEntry { entry, replaces, .. }) = user.tail.get(seq) else {
+        let Some(TailEntry { entry, replaces, batch }) = user.tail.get(seq) else {
             debug_assert!(false, "an entry leaves the tail after its commit");
             return;
         };
+        user.levels.released(seq, if self.lanes[at].is_stored(*batch) { Durability::Committed } else { synced });
+        let durability = own.map(|_| user.levels.tell(seq, seq));
         if let Event::Delivered { peer, up_to } = entry.event
             && let Some(conversation) = self.conversations.resident(user_id, peer.into())
         {
@@ -130,14 +131,14 @@ impl Shard {
         }
     }
 
-    /// An entry is in the store: what it obliges to begins.
-    pub(super) fn entry_stored(&mut self, user_id: UserId, seq: Seq, cx: &mut Turn<'_>) {
+    /// An entry is in the store: what it obliges to begins. Whether the user's devices are to be told.
+    pub(super) fn entry_stored(&mut self, user_id: UserId, seq: Seq, cx: &mut Turn<'_>) -> bool {
         let Some(user) = self.users.resident(user_id) else {
             debug_assert!(false, "a user with entries that are not ingested is not forgotten");
-            return;
+            return false;
         };
         user.assured = seq;
-        let settled = user.settle_owed(seq);
+        let is_owed = user.levels.stored(seq);
         let is_direct = user.forwarding == Forwarding::Direct;
         let forward = match user.tail.get(seq).map(|tail| &tail.entry.event) {
             Some(Event::Sent { to, content, .. }) if *to != user_id.into() && is_direct => Some((*to, content.clone())),
@@ -150,14 +151,13 @@ impl Shard {
         if let Some((to, content)) = forward {
             self.forward(user_id, to, seq, content, cx);
         }
-        if let Some(up_to) = settled {
-            self.tell_committed(user_id, up_to, cx);
-        }
+        is_owed
     }
 
-    /// What was accepted while the store was away is in it now.
-    pub(super) fn tell_committed(&mut self, user_id: UserId, up_to: Seq, cx: &mut Turn<'_>) {
+    /// More of what was accepted while the store was away is in it now.
+    pub(super) fn tell_committed(&mut self, user_id: UserId, cx: &mut Turn<'_>) {
         let Some(user) = self.users.resident(user_id) else { return };
+        let up_to = user.levels.settle(user.committed);
         let conns: Vec<ConnId> = user.devices.iter().filter_map(|device| device.session).collect();
         for conn in conns {
             let is_ready = |session: &mut Session| matches!(session.phase, Phase::Ready);

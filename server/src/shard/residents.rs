@@ -269,8 +269,8 @@ impl Shard {
             let Some((_, user_id)) = self.lanes[at].users_changed.pop_front() else { return };
             if let Some(user) = self.users.resident(user_id) {
                 user.trim(ingested);
-                if let Some(up_to) = user.settle_owed(user.stored) {
-                    self.tell_committed(user_id, up_to, cx);
+                if user.levels.stored(user.stored) {
+                    self.tell_committed(user_id, cx);
                 }
                 self.forget_if_unused(user_id);
             }

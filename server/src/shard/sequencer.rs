@@ -182,9 +182,8 @@ impl Shard {
             session.offered = seq;
         }
         let user_id = session.user;
-        let (synced, at) = (self.synced(), self.lane_of(user_id));
         let Some(user) = self.users.resident(user_id) else { return };
-        let durability = user.durability_of(seq, &self.lanes[at], synced);
+        let durability = user.levels.tell(seq, user.committed);
         // Whether the recipient is there was of interest when the message was new.
         let recipient = Recipient::Offline;
         self.send(conn, &ServerFrame::Accepted { number, seq, time, durability, recipient }, cx);

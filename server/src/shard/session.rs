@@ -3,8 +3,8 @@
 use std::{collections::VecDeque, mem, ops::ControlFlow};
 
 use proto_spec::{
-    ClientFrame, Decoder, DeviceId, Durability, ErrorCode, FrameError, FramingError, RequestId, Resume, SendNumber,
-    Seq, ServerFrame, UserId,
+    ClientFrame, Decoder, DeviceId, ErrorCode, FrameError, FramingError, RequestId, Resume, SendNumber, Seq,
+    ServerFrame, UserId,
     limits::{CLIENT_FRAME_BYTES_MAX, PAGE_ENTRIES_MAX, SEND_WINDOW, TEXT_BYTES_MAX},
 };
 
@@ -213,13 +213,9 @@ impl Shard {
         if self.sessions.get_mut(conn).is_none() {
             return;
         }
-        let (synced, at) = (self.synced(), self.lane_of(user_id));
         let Some(user) = self.users.resident(user_id) else { return };
         let head = user.committed;
-        let committed = match user.durability_of(head, &self.lanes[at], synced) {
-            Durability::Committed => head,
-            Durability::Local | Durability::Memory => user.stored.max(user.assured),
-        };
+        let committed = user.levels.tell_committed(head);
         let Some(device) = user.device(device_id) else { return };
         let cursor = match resume {
             Resume::Stored => device.cursor,

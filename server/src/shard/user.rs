@@ -5,14 +5,12 @@
 
 use std::collections::VecDeque;
 
-use proto_spec::{
-    ConversationId, DeviceId, Direction, Durability, Entry, SendNumber, Seq, TimestampMs, limits::TEXT_BYTES_MAX,
-};
+use proto_spec::{ConversationId, DeviceId, Direction, Entry, SendNumber, Seq, TimestampMs, limits::TEXT_BYTES_MAX};
 use storage::{BatchId, Marks, UserSnapshot};
 
 use super::{
     input::{ConnId, Connected, Envelope},
-    ledger::Ledger,
+    levels::Levels,
     limits::Buckets,
     tail::{Tail, TailEntry},
 };
@@ -79,8 +77,7 @@ pub(super) struct User {
     pub(super) stored: Seq,
     /// Everything up to here is in the store: known with [`super::Promise::Store`] alone.
     pub(super) assured: Seq,
-    /// Devices were told of entries up to here that they are not [`Durability::Committed`] yet. Zero: nothing is owed.
-    pub(super) owed: Seq,
+    pub(super) levels: Levels,
     pub(super) tail: Tail,
     pub(super) devices: Vec<Device>,
     /// Messages that were forwarded and not confirmed, by ascending seq.
@@ -122,7 +119,7 @@ impl User {
             committed: snapshot.head,
             stored: snapshot.head,
             assured: snapshot.head,
-            owed: Seq::ZERO,
+            levels: Levels::default(),
             tail: Tail::default(),
             devices: devices.collect(),
             unconfirmed: VecDeque::new(),
@@ -157,25 +154,6 @@ impl User {
 
     pub(super) fn is_connected(&self) -> bool {
         self.devices.iter().any(|device| device.session.is_some())
-    }
-
-    /// What may be said of an entry that is committed, when the journal's sync is worth so much. If that is less than
-    /// committed, it is owed from now on.
-    pub(super) fn durability_of(&mut self, seq: Seq, lane: &Ledger, synced: Durability) -> Durability {
-        let is_stored = || seq <= self.stored || self.tail.get(seq).is_some_and(|tail| lane.is_stored(tail.batch));
-        if (synced == Durability::Committed && seq > self.owed) || is_stored() {
-            return Durability::Committed;
-        }
-        self.owed = self.owed.max(seq);
-        Durability::Local
-    }
-
-    /// Everything that is owed is in the store, which has the log up to `stored`. Says so once.
-    pub(super) fn settle_owed(&mut self, stored: Seq) -> Option<Seq> {
-        (self.owed > Seq::ZERO && self.owed <= stored).then(|| {
-            self.owed = Seq::ZERO;
-            stored
-        })
     }
 
     /// Every duty is fulfilled: a restart need not look at this user.

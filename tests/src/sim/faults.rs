@@ -38,6 +38,8 @@ pub enum Fault {
     SkipReplay,
     /// The cores are not told that the store is away.
     HideOutage,
+    /// While the store is away a welcome calls no more committed than it has.
+    WelcomeTakesBack,
     /// The wall clock of the machine is believed at once, whatever it says.
     BelieveEveryClock,
     /// Who it is that moves to another core gets lost on the way.
@@ -82,6 +84,7 @@ impl Fault {
         Self::LoseFrame,
         Self::SkipReplay,
         Self::HideOutage,
+        Self::WelcomeTakesBack,
         Self::BelieveEveryClock,
         Self::LoseGuest,
         Self::MixUpGuests,

@@ -100,8 +100,8 @@ struct Life {
     arrived: BTreeMap<(usize, u32), LinkId>,
     duties: VecDeque<Duty>,
     ingest_failures: u32,
-    /// For each core whether it knows that the store is away.
-    told_away: Vec<bool>,
+    /// For each core that knows that the store is away: what was durable when it heard of it.
+    told_away: Vec<Option<BTreeMap<UserId, Seq>>>,
     /// A core that takes no mail, until then.
     hangs: Option<(usize, u64)>,
     /// For each core whether it has a turn soon in which nothing else happens.
@@ -224,6 +224,11 @@ impl Machine {
     fn stored_log(&self, user: UserId) -> Vec<Entry> {
         let query = Query::Log { user, span: Simulation::span_of_everything() };
         entries_of(block_on(storage::answer(&*self.store, &query)).expect("the store answers after healing"))
+    }
+
+    /// The last entry of a user's log that is in the store.
+    fn stored_up_to(&self, user: UserId) -> Seq {
+        self.stored_log(user).last().map_or(Seq::ZERO, |entry| entry.seq)
     }
 
     /// Records in the journal's segments, in order.
@@ -370,7 +375,7 @@ impl Simulation {
             arrived: BTreeMap::new(),
             duties: VecDeque::new(),
             ingest_failures: 0,
-            told_away: vec![false; cores.into()],
+            told_away: vec![None; cores.into()],
             hangs: None,
             has_turn: vec![false; cores.into()],
             next_generation: 0,
@@ -515,7 +520,7 @@ impl Simulation {
         for (conn, range) in effects.sends.drain(..) {
             let Some(life) = &mut self.machine.alive else { return };
             let Some(link) = life.links.get(&(core, conn)).copied() else { continue };
-            let bytes = effects.bytes[range].to_vec();
+            let bytes = self.tamper(core, link, effects.bytes[range].to_vec());
             self.check_frames(core, link, &bytes);
             self.queue_frame(link, &bytes);
         }
@@ -691,11 +696,11 @@ impl Simulation {
         }
         let Some(message) = life.mailboxes[core].pop_front() else { return };
         if let CoreMessage::News(News::Store(store)) = &message {
-            life.told_away[core] = *store == StoreState::Away;
+            life.told_away[core] = (*store == StoreState::Away).then(|| self.oracle.heads());
         }
         let is_lost = match &message {
             CoreMessage::StoreAway | CoreMessage::Away { is_away: true, .. } => {
-                life.told_away[0] = true;
+                life.told_away[0].get_or_insert_with(|| self.oracle.heads());
                 self.fault == Some(Fault::HideOutage)
             }
             CoreMessage::Guest(_) => self.strikes(Fault::LoseGuest, 30),

@@ -39,6 +39,10 @@ pub struct Oracle {
     pub durable: BTreeMap<(UserId, Seq), Entry>,
     /// By device.
     pub kept: BTreeMap<DeviceKey, Kept>,
+    /// Up to where each log was ever said to be committed, on whatever connection and in whatever life of the node.
+    committed: BTreeMap<UserId, Seq>,
+    /// Sends that were accepted as less while the store was away, and that nothing has called committed since.
+    local: BTreeSet<(UserId, Seq)>,
     /// The most that the clock may have been wrong by, in milliseconds, and be believed.
     pub clock_wrong_ms: u64,
     /// The first thing that was found wrong.
@@ -62,6 +66,12 @@ impl Oracle {
         }
     }
 
+    /// The last durable seq of everybody.
+    #[must_use]
+    pub fn heads(&self) -> BTreeMap<UserId, Seq> {
+        self.durable.keys().copied().collect()
+    }
+
     /// The last durable seq of a user.
     #[must_use]
     pub fn head_of(&self, user: UserId) -> Seq {
@@ -82,6 +92,35 @@ impl Oracle {
             ServerFrame::Page(page) => page.entries.iter().for_each(|entry| self.shown(user, entry)),
             _ => {}
         }
+    }
+
+    /// A level never goes down, in answers, welcomes and whatever else says one; and what an outage made less than committed is that
+    /// when the store has it, which has the log up to `stored`, and not before.
+    pub fn level(&mut self, user: UserId, frame: &ServerFrame, is_away: bool, stored: impl FnOnce() -> Seq) {
+        let before = self.committed.get(&user).copied().unwrap_or_default();
+        let committed = match *frame {
+            ServerFrame::Accepted { seq, durability: Durability::Committed, .. } => seq.max(before),
+            ServerFrame::Accepted { seq, .. } if seq <= before => {
+                return self.fail(|| format!("user {user}: {seq} is not committed, and {before} was"));
+            }
+            ServerFrame::Accepted { seq, .. } => {
+                self.local.extend(is_away.then_some((user, seq)));
+                return;
+            }
+            ServerFrame::Welcome { committed: now, .. } | ServerFrame::Committed { up_to: now } if now < before => {
+                return self.fail(|| format!("user {user}: {frame:?} takes back that {before} is committed"));
+            }
+            ServerFrame::Welcome { committed, .. } | ServerFrame::Committed { up_to: committed } => committed,
+            _ => return,
+        };
+        let settled: Vec<_> = self.local.range((user, Seq::ZERO)..=(user, committed)).copied().collect();
+        if let Some((_, last)) = settled.last()
+            && *last > stored()
+        {
+            self.fail(|| format!("user {user}: {frame:?}, and {last} was less and is not in the store"));
+        }
+        self.local.retain(|told| !settled.contains(told));
+        self.committed.insert(user, committed);
     }
 
     fn shown(&mut self, user: UserId, entry: &Entry) {

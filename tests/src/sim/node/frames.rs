@@ -5,7 +5,7 @@ use proto_spec::{Decoder, Durability, ErrorCode, RawFrame, Seq, ServerFrame, Use
 use server::shard::Promise;
 
 use super::{
-    super::{Simulation, network::LinkId},
+    super::{Simulation, faults::Fault, network::LinkId},
     Machine,
 };
 
@@ -60,15 +60,45 @@ impl Simulation {
         }
     }
 
+    /// A deliberate fault in what leaves the node.
+    pub(super) fn tamper(&mut self, core: usize, link: LinkId, mut bytes: Vec<u8>) -> Vec<u8> {
+        let is_away = self.machine.alive.as_ref().is_some_and(|life| life.told_away[core].is_some());
+        if self.fault != Some(Fault::WelcomeTakesBack) || !is_away {
+            return bytes;
+        }
+        let Some(user) = self.links.get(link).map(|link| self.apps[link.app].key.0) else { return bytes };
+        let mut welcome = None;
+        let decoded = Decoder::new(SERVER_FRAME_BYTES_MAX as u32).decode(&bytes, |raw| {
+            welcome = ServerFrame::decode(raw).ok().filter(|frame| matches!(frame, ServerFrame::Welcome { .. }));
+            std::ops::ControlFlow::Continue(())
+        });
+        decoded.expect("a shard's own frame can be read");
+        if let Some(mut frame) = welcome
+            && let ServerFrame::Welcome { committed, .. } = &mut frame
+        {
+            *committed = self.machine.stored_up_to(user).min(*committed);
+            bytes.clear();
+            frame.encode(&mut bytes);
+        }
+        bytes
+    }
+
     /// What a frame says of durability is no more than the node knows (contract 1).
     fn check_level(&mut self, core: usize, user: UserId, frame: &ServerFrame) {
         let Some(life) = &self.machine.alive else { return };
-        // Of a database the journal's sync says nothing.
-        let is_away = life.told_away[core] || self.machine.promise != Promise::Disk;
-        let stored = |machine: &Machine| machine.stored_log(user).last().map_or(Seq::ZERO, |entry| entry.seq);
+        let before = match (self.machine.promise, &life.told_away[core]) {
+            (Promise::Disk, None) => None,
+            (Promise::Disk, Some(heads)) => Some(heads.get(&user).copied().unwrap_or_default()),
+            // Of a database the journal's sync says nothing.
+            (Promise::Journal | Promise::Store, _) => Some(Seq::ZERO),
+        };
+        let is_away = before.is_some();
+        self.oracle.level(user, frame, is_away, || self.machine.stored_up_to(user));
+        let is_unfounded =
+            |machine: &Machine, seq: Seq| before.is_some_and(|before| seq > before) && seq > machine.stored_up_to(user);
         match frame {
             ServerFrame::Accepted { seq, durability: Durability::Committed, .. }
-                if is_away && *seq > stored(&self.machine) =>
+                if is_unfounded(&self.machine, *seq) =>
             {
                 self.oracle.fail(|| format!("user {user}: {seq} is committed, says a core that knows of an outage"));
             }
@@ -82,13 +112,13 @@ impl Simulation {
             {
                 self.reached("accepted by the database");
             }
-            ServerFrame::Committed { up_to } if *up_to > stored(&self.machine) => {
+            ServerFrame::Committed { up_to } if is_unfounded(&self.machine, *up_to) => {
                 self.oracle.fail(|| format!("user {user}: {up_to} is committed and not in the store"));
             }
             ServerFrame::Committed { .. } => self.reached("told later that a message is committed"),
             ServerFrame::Welcome { committed, head, .. } if committed < head => {
                 self.reached("welcome while messages are not committed");
-                if *committed > stored(&self.machine) {
+                if is_unfounded(&self.machine, *committed) {
                     self.oracle.fail(|| format!("user {user}: a welcome takes {committed} for committed"));
                 }
             }

@@ -97,11 +97,7 @@ impl Simulation {
     pub(super) fn hear_journal(&mut self) {
         let Some(life) = &mut self.machine.alive else { return };
         let news = life.journal().untold().to_vec();
-        life.told_away[0] = match life.journal().store() {
-            StoreState::Away => true,
-            // A deliberate fault has kept it from hearing of it.
-            StoreState::Present => life.told_away[0] && self.fault == Some(Fault::HideOutage),
-        };
+        let is_away = life.journal().store() == StoreState::Away;
         let committed: Vec<(LaneId, BatchId)> = news
             .iter()
             .filter_map(|(_, news)| match news {
@@ -110,6 +106,14 @@ impl Simulation {
             })
             .collect();
         self.decide(&committed);
+        let Some(life) = &mut self.machine.alive else { return };
+        let told = &mut life.told_away[0];
+        if is_away {
+            told.get_or_insert_with(|| self.oracle.heads());
+        } else if self.fault != Some(Fault::HideOutage) {
+            // That deliberate fault keeps the core from hearing of it.
+            *told = None;
+        }
         for (_, news) in news {
             match news {
                 News::Admission(Admission::Behind) => self.reached("ingestion behind"),
