@@ -21,6 +21,10 @@ pub const FETCH_OUTBOX_BYTES_MAX: usize = OUTBOX_LIVE_BYTES_MAX + FETCHES_IN_FLI
 /// answered and nothing drained.
 pub const OUTBOX_BYTES_MAX: usize = 1024 * 1024;
 
+/// What part of the idle timeout a client may leave all its answers unread while reading from it has stopped: half of it (SPEC 8.4).
+/// Pings come at least as often, so each such connection has been looked at before.
+pub const SLOW_CONSUMER_PARTS: u64 = 2;
+
 /// Bytes that a connection may send ahead of its welcome before it is not read from: a window of short texts.
 pub const EARLY_BYTES_MAX: usize = 64 * 1024;
 
@@ -137,12 +141,12 @@ pub const TICK_MS: u64 = 50;
 /// have tried several times by then; a row that stays unreadable must not keep them busy.
 pub const ASK_AGAIN_MS: u64 = 1_000;
 
-/// Shortest time that a silent client has to answer a ping before it is closed, in milliseconds: the resolution of the
-/// wheel that looks for the silent.
+/// Shortest time that a silent client has to answer a ping before it is closed, in milliseconds: there and back over a
+/// network of phones.
 pub const PONG_MS_MIN: u64 = 1_000;
 
-/// Shortest time of silence after which an operator may have connections pinged, in milliseconds: twice the resolution of
-/// the wheel that looks for the silent.
+/// Shortest time of silence after which an operator may have connections pinged, in milliseconds: twice the shortest time to
+/// answer.
 pub const PING_AFTER_MS_MIN: u64 = 2_000;
 
 /// Shortest secret for HS256: as long as the hash (RFC 7518, 3.2). A shorter one can be guessed off line from any token.

@@ -1,8 +1,12 @@
 //! What a shard promises to those who read: pushing, acknowledging, receipts and pages, claim by claim.
 
-use proto_spec::{ClientFrame, Direction, ErrorCode, Event, RequestId, Resume, Seq, ServerFrame, UserId};
+use proto_spec::{ClientFrame, ClientKind, Direction, ErrorCode, Event, RequestId, Resume, Seq, ServerFrame, UserId};
 use server::limits;
-use tests::frames::{accepted, delivered_up_to, offered, pages, text, two_people};
+use tests::{
+    frames::{accepted, delivered_up_to, offered, pages, text, two_people},
+    spec,
+    world::{Link, World},
+};
 
 #[test]
 fn a_slow_reader_falls_behind_bounded_and_catches_up_complete() {
@@ -52,6 +56,55 @@ fn who_asks_and_does_not_read_is_not_read_from_and_at_last_closed() {
     assert_eq!(world.clients[a.0].closed, Some(Some(ErrorCode::SlowConsumer)));
     let received: usize = world.take(a).iter().map(|frame| encoded(frame).len()).sum();
     assert!(received < limits::OUTBOX_BYTES_MAX + 1_000, "{received} bytes were queued");
+}
+
+/// The client asks and does not read, until nothing is read of it either.
+fn pile_up(world: &mut World, link: Link) {
+    world.clients[link.0].stuck = true;
+    while !world.clients[link.0].paused {
+        world.bytes(link, &[2, ClientKind::Ping.byte(), 9].repeat(3_000));
+    }
+    assert_eq!(world.clients[link.0].closed, None);
+}
+
+#[test]
+fn who_writes_and_never_reads_is_closed_as_that_within_half_of_the_idle_timeout() {
+    spec::says("If it reads nothing at all of them for half of `idle_timeout_ms`, it is closed with `slow_consumer`");
+    let half_ms = 150_000 / 2;
+    for taken_at_ms in [None, Some(40_000)] {
+        let (mut world, a, b, _, _) = two_people();
+        // The other one says little, and reads.
+        let pass = |world: &mut World, ms| {
+            world.advance(ms);
+            world.frame(b, &ClientFrame::Pong { nonce: 0 });
+        };
+        pile_up(&mut world, a);
+        if let Some(ms) = taken_at_ms {
+            pass(&mut world, ms);
+            assert!(world.drain(a, 100), "not enough to be read from again");
+        }
+        pass(&mut world, half_ms - 100);
+        assert_eq!(world.clients[a.0].closed, None);
+        pass(&mut world, 300);
+        assert_eq!(world.clients[a.0].closed, Some(Some(ErrorCode::SlowConsumer)));
+        assert_eq!(world.clients[b.0].closed, None);
+    }
+}
+
+#[test]
+fn who_reads_again_after_a_long_pause_is_not_taken_for_silent() {
+    let (mut world, a, _, _, _) = two_people();
+    pile_up(&mut world, a);
+    // It takes a little now and then: it is alive, and can not be heard.
+    for _ in 0..10 {
+        world.advance(50_000);
+        assert!(world.drain(a, 100));
+    }
+    assert_eq!(world.clients[a.0].closed, None);
+    world.clients[a.0].stuck = false;
+    world.settle();
+    world.advance(40_000);
+    assert_eq!((world.clients[a.0].closed, world.clients[a.0].paused), (None, false));
 }
 
 fn encoded(frame: &ServerFrame) -> Vec<u8> {

@@ -7,6 +7,7 @@ use proto_spec::{
 use server::{limits, shard::Admission};
 use tests::{
     frames::{accepted, delivered_up_to, offered, pages, refused, text, two_people},
+    spec,
     world::{Link, World},
 };
 
@@ -452,6 +453,27 @@ fn nobody_is_closed_for_silence_without_having_been_asked() {
     world.advance(limits::PONG_MS_MIN + 1_000);
     assert_eq!(world.clients[a.0].closed, None);
     assert_eq!(world.clients[b.0].closed, Some(Some(ErrorCode::IdleTimeout)));
+}
+
+#[test]
+fn bytes_of_a_frame_that_never_gets_whole_are_no_sign_of_life() {
+    spec::says("Any frame counts when it is whole; bytes of one that is not yet whole do not.");
+    let (mut world, a, b, _, bob) = two_people();
+    let mut frame = Vec::new();
+    ClientFrame::Send { number: SendNumber(1), to: UserId(bob).into(), content: Content::text(&"x".repeat(5_000)) }
+        .encode(&mut frame);
+    let mut closed_after_ms = 0;
+    for byte in frame.chunks(1) {
+        world.bytes(a, byte);
+        world.frame(b, &ClientFrame::Pong { nonce: 0 });
+        world.advance(1_000);
+        closed_after_ms += 1_000;
+        if world.clients[a.0].closed.is_some() {
+            break;
+        }
+    }
+    assert_eq!(world.clients[a.0].closed, Some(Some(ErrorCode::IdleTimeout)));
+    assert_eq!((closed_after_ms, world.clients[b.0].closed), (150_000, None));
 }
 
 #[test]

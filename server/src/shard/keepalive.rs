@@ -13,8 +13,8 @@ use crate::limits::PONG_MS_MIN;
 pub(super) struct Keepalive {
     heard_ms: u64,
     said_ms: u64,
-    /// The last ping, if nothing has been heard since.
-    asked_ms: Option<u64>,
+    /// The first and the last ping since something was heard.
+    asked_ms: Option<(u64, u64)>,
 }
 
 /// What is to be done about a connection now.
@@ -47,7 +47,8 @@ impl Keepalive {
         if self.ping_due_ms(settings) > now_ms {
             return Due::Nothing;
         }
-        self.asked_ms = Some(now_ms);
+        let first_ms = self.asked_ms.map_or(now_ms, |(first_ms, _)| first_ms);
+        self.asked_ms = Some((first_ms, now_ms));
         self.said_ms = now_ms;
         Due::Ping
     }
@@ -61,13 +62,13 @@ impl Keepalive {
     /// Early by as much as the wheel may be late. A client that does not answer is asked again and again: the way to it may
     /// be open in one direction only, and whatever is on that way must see something too.
     fn ping_due_ms(&self, settings: &Settings) -> u64 {
-        let quiet_since_ms = self.asked_ms.unwrap_or(self.heard_ms.min(self.said_ms));
+        let quiet_since_ms = self.asked_ms.map_or(self.heard_ms.min(self.said_ms), |(_, last_ms)| last_ms);
         quiet_since_ms + settings.ping_after_ms.saturating_sub(LATE_MS_MAX)
     }
 
     /// Nobody is closed unasked, however late a look comes; and whoever is asked has the time to answer.
     fn close_due_ms(&self, settings: &Settings) -> Option<u64> {
-        self.asked_ms.map(|asked_ms| (self.heard_ms + settings.idle_timeout_ms).max(asked_ms + PONG_MS_MIN))
+        self.asked_ms.map(|(first_ms, _)| (self.heard_ms + settings.idle_timeout_ms).max(first_ms + PONG_MS_MIN))
     }
 }
 
@@ -159,10 +160,12 @@ mod tests {
                     let gap_ms = world.longest_gap_ms();
                     assert!(gap_ms <= ping_after_ms, "{gap_ms} ms, with {ping_after_ms}, {begin_ms}, {answer_ms}");
                     assert!(!world.is_closed);
-                    // Not much oftener than it must be, either: a look a ping, and the pings a wheel's second early.
+                    // Not much oftener than it must be, either: a look a ping, and the pings as early as looks may be late.
                     let pings = world.said_ms.len() as u64 - 1;
                     assert!(pings <= HOURS_MS / (ping_after_ms - LATE_MS_MAX) + 1, "{pings} with {ping_after_ms}");
-                    assert!(world.looks <= 2 * pings + 1, "{} looks for {pings} pings", world.looks);
+                    // What lies further ahead than the wheel reaches is looked at on the way.
+                    let looks_max = (2 + ping_after_ms / 50_000) * (pings + 1);
+                    assert!(world.looks <= looks_max, "{} looks for {pings} pings", world.looks);
                 }
             }
         }
@@ -211,14 +214,17 @@ mod tests {
 
     #[test]
     fn who_never_answers_is_asked_again_and_closed_when_the_time_is_over() {
-        for begin_ms in [0, 1, 333, 999, 123_456_789] {
-            let mut world = World::new(settings(25_000, 120_000), begin_ms);
-            while !world.is_closed {
-                world.tick();
+        for (ping_after_ms, idle_timeout_ms) in [(25_000, 120_000), (2_000, 4_000), (2_000, 5_000), (2_500, 5_001)] {
+            for begin_ms in [0, 1, 333, 999, 123_456_789] {
+                let mut world = World::new(settings(ping_after_ms, idle_timeout_ms), begin_ms);
+                while !world.is_closed {
+                    world.tick();
+                }
+                let silent_ms = world.now_ms - begin_ms;
+                assert!((idle_timeout_ms..=idle_timeout_ms + LATE_MS_MAX).contains(&silent_ms), "{silent_ms}");
+                assert!(world.said_ms.len() as u64 > idle_timeout_ms / ping_after_ms, "{:?}", world.said_ms);
+                assert!(world.longest_gap_ms() <= ping_after_ms, "{:?}", world.said_ms);
             }
-            let silent_ms = world.now_ms - begin_ms;
-            assert!((120_000..=120_000 + LATE_MS_MAX).contains(&silent_ms), "{silent_ms}");
-            assert!(world.said_ms.len() > 4 && world.longest_gap_ms() <= 25_000, "{:?}", world.said_ms);
         }
     }
 

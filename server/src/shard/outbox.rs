@@ -45,6 +45,7 @@ impl Session {
         effects.sends.push((self.conn, range));
         if self.queued > OUTBOX_PAUSE_BYTES && !self.paused {
             self.paused = true;
+            self.taken_ms = now.monotonic_ms;
             effects.reads.push((self.conn, ReadState::Paused));
         }
     }
@@ -241,6 +242,7 @@ impl Shard {
         debug_assert!(bytes <= session.queued);
         session.queued = session.queued.saturating_sub(bytes);
         session.drains = true;
+        session.taken_ms = cx.now.monotonic_ms;
         self.held_bytes -= bytes;
         self.unpause_if_drained(conn, cx);
         self.push_more(conn, cx);
@@ -251,6 +253,8 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(conn) else { return };
         if session.paused && session.queued < OUTBOX_REFILL_BYTES {
             session.paused = false;
+            // It could not be heard meanwhile.
+            session.keepalive.heard(cx.now.monotonic_ms);
             cx.effects.reads.push((conn, ReadState::Reading));
         }
     }

@@ -9,7 +9,7 @@ use proto_spec::{
 };
 
 use super::{
-    Admission, Close, ConnId, Connected, Presence, ReadState, Shard, Turn,
+    Admission, Close, ConnId, Connected, Now, Presence, ReadState, Settings, Shard, Turn,
     keepalive::{Due, Keepalive},
     ledger::{Ledger, Parked},
     outbox::Push,
@@ -19,8 +19,8 @@ use super::{
 };
 use crate::access::rate::Bucket;
 use crate::limits::{
-    DEVICES_MAX, EARLY_BYTES_MAX, OUTBOX_BYTES_MAX, RECEIVE_BUFFER_BYTES, RETRY_BUSY_MS, RETRY_FLOOD_MS,
-    RETRY_STOPPING_MS, RETRY_STORAGE_MS,
+    DEVICES_MAX, EARLY_BYTES_MAX, OUTBOX_BYTES_MAX, OUTBOX_REFILL_BYTES, RECEIVE_BUFFER_BYTES, RETRY_BUSY_MS,
+    RETRY_FLOOD_MS, RETRY_STOPPING_MS, RETRY_STORAGE_MS, SLOW_CONSUMER_PARTS,
 };
 
 /// How far a connection has come.
@@ -30,6 +30,13 @@ pub(super) enum Phase {
     Starting { early: Vec<u8> },
     /// Welcomed.
     Ready,
+}
+
+/// What is to be done about a connection now.
+enum Look {
+    Nothing,
+    Ping,
+    Close(ErrorCode),
 }
 
 /// One authenticated connection.
@@ -46,6 +53,8 @@ pub(super) struct Session {
     /// Bytes handed to the rim and not yet taken by the kernel.
     pub(super) queued: usize,
     pub(super) paused: bool,
+    /// When the kernel last took bytes, or reading was paused, by the monotonic clock.
+    pub(super) taken_ms: u64,
     /// Fetches that await their page.
     pub(super) fetches: u16,
     /// Retried sends whose first result is being looked up.
@@ -59,6 +68,31 @@ pub(super) struct Session {
 }
 
 impl Session {
+    /// Since when the client has read nothing of so much that nothing is read of it either.
+    const fn unread_since_ms(&self) -> Option<u64> {
+        if self.paused && self.queued >= OUTBOX_REFILL_BYTES { Some(self.taken_ms) } else { None }
+    }
+
+    /// Whether it is time to ping it or to close it, and why; and when to look again.
+    fn look(&mut self, now: Now, settings: &Settings) -> (Look, u64) {
+        let now_ms = now.monotonic_ms;
+        let permit_due_ms = self.permit.due_ms(settings, now);
+        if let Some(since_ms) = self.unread_since_ms() {
+            // It is not heard, and would not see a ping.
+            let due_ms = since_ms + settings.idle_timeout_ms / SLOW_CONSUMER_PARTS;
+            let look = if due_ms <= now_ms { Look::Close(ErrorCode::SlowConsumer) } else { Look::Nothing };
+            return (look, due_ms.min(permit_due_ms));
+        }
+        let look = match self.keepalive.look(now_ms, settings) {
+            Due::Nothing => Look::Nothing,
+            // While the user is being loaded the client cannot be asked; it must not wait for ever all the same.
+            Due::Ping if matches!(self.phase, Phase::Starting { .. }) => Look::Nothing,
+            Due::Ping => Look::Ping,
+            Due::Close => Look::Close(ErrorCode::IdleTimeout),
+        };
+        (look, self.keepalive.due_ms(settings).min(permit_due_ms))
+    }
+
     /// Bytes that wait for the client to read them, or for the rest of what it says.
     fn held_bytes(&self) -> usize {
         let early = match &self.phase {
@@ -129,6 +163,7 @@ impl Shard {
             offered: Seq::ZERO,
             queued: 0,
             paused: false,
+            taken_ms: now_ms,
             fetches: 0,
             lookups: 0,
             keepalive,
@@ -265,7 +300,6 @@ impl Shard {
     pub(super) fn received(&mut self, conn: ConnId, bytes: &[u8], cx: &mut Turn<'_>) {
         let now_ms = cx.now.monotonic_ms;
         let Some(session) = self.sessions.get_mut(conn) else { return };
-        session.keepalive.heard(now_ms);
         if let Phase::Starting { early } = &mut session.phase {
             early.extend_from_slice(bytes);
             self.held_bytes += bytes.len();
@@ -303,6 +337,10 @@ impl Shard {
         } else if let Some(session) = self.sessions.get_mut(conn) {
             self.held_bytes += decoder.held_bytes();
             session.decoder = decoder;
+            if is_any {
+                // Bytes of a frame that never gets whole are no life.
+                session.keepalive.heard(now_ms);
+            }
             // What does not even make a frame costs a turn too.
             if !is_any && bytes.len() < RECEIVE_BUFFER_BYTES {
                 let _ = self.go_on(conn, cx);
@@ -402,21 +440,22 @@ impl Shard {
         self.send(conn, &ServerFrame::Error { code, kind, request, retry_after_ms, detail: detail.to_owned() }, cx);
     }
 
-    /// Pings the silent, closes those that stay silent and those whose token has expired.
+    /// Pings the silent; closes those that stay silent or do not read, and those whose token has expired.
     pub(super) fn look_at_silent(&mut self, cx: &mut Turn<'_>) {
         let now_ms = cx.now.monotonic_ms;
         for conn in self.wheel.due(now_ms) {
             self.look_at_token(conn, cx);
             let Some(session) = self.sessions.get_mut(conn) else { continue };
-            let due = session.keepalive.look(now_ms, &self.settings);
-            let due_ms = session.keepalive.due_ms(&self.settings).min(session.permit.due_ms(&self.settings, cx.now));
-            match due {
-                Due::Nothing => {}
-                // While the user is being loaded the client cannot be asked; it must not wait for ever all the same.
-                Due::Ping if matches!(session.phase, Phase::Starting { .. }) => {}
-                Due::Ping => self.send(conn, &ServerFrame::Ping { nonce: now_ms }, cx),
-                Due::Close => {
-                    self.close(conn, ErrorCode::IdleTimeout, 0, "nothing was heard for too long", cx);
+            let (look, due_ms) = session.look(cx.now, &self.settings);
+            match look {
+                Look::Nothing => {}
+                Look::Ping => self.send(conn, &ServerFrame::Ping { nonce: now_ms }, cx),
+                Look::Close(code) => {
+                    let detail = match code {
+                        ErrorCode::SlowConsumer => "nothing of the answers was read for too long",
+                        _ => "nothing was heard for too long",
+                    };
+                    self.close(conn, code, 0, detail, cx);
                     continue;
                 }
             }

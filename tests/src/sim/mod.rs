@@ -244,7 +244,7 @@ impl Simulation {
         // Until nothing is open, with a bound.
         let end = self.now.monotonic_ms + HEALING_MS;
         while self.now.monotonic_ms < end && self.oracle.failure.is_none() {
-            // Not in step with the wheel, which has the silent pinged at whole seconds: then links are never empty.
+            // Not in step with the pings of the silent: then links are never empty.
             self.go_on_until(self.now.monotonic_ms + 1_370);
             if self.is_quiet() {
                 break;
