@@ -1,8 +1,8 @@
 //! What a shard promises, claim by claim, against worlds of shards in one thread.
 
 use proto_spec::{
-    ClientFrame, Content, Direction, ErrorCode, Event, Recipient, RequestId, Resume, SendNumber, Seq, ServerFrame,
-    UserId, limits::SEND_WINDOW,
+    ClientFrame, ClientKind, Content, Direction, ErrorCode, Event, Recipient, RequestId, Resume, SendNumber, Seq,
+    ServerFrame, UserId, limits::SEND_WINDOW,
 };
 use server::{limits, shard::Admission};
 use tests::{
@@ -474,6 +474,28 @@ fn bytes_of_a_frame_that_never_gets_whole_are_no_sign_of_life() {
     }
     assert_eq!(world.clients[a.0].closed, Some(Some(ErrorCode::IdleTimeout)));
     assert_eq!((closed_after_ms, world.clients[b.0].closed), (150_000, None));
+}
+
+#[test]
+fn what_follows_the_hello_at_once_is_handled_after_the_welcome_and_bounded_before_it() {
+    spec::says("The server takes up to 64 KiB of them before the welcome, and reads the rest after it.");
+    assert_eq!(limits::EARLY_BYTES_MAX, 64 * 1024);
+    let mut world = World::new(1);
+    world.store_stalled = true;
+    let link = world.connect_only(1, 1, Resume::Stored);
+    world.send(link, 1, 2, "with the hello");
+    assert!(!world.clients[link.0].paused);
+    world.bytes(link, &[2, ClientKind::Ping.byte(), 9].repeat(limits::EARLY_BYTES_MAX / 3));
+    assert!(world.clients[link.0].paused);
+    world.store_stalled = false;
+    world.settle();
+    let frames = world.take(link);
+    assert!(matches!(frames[0], ServerFrame::Welcome { last_number: SendNumber(0), .. }), "{:?}", frames[0]);
+    assert_eq!(
+        frames.iter().filter(|frame| matches!(frame, ServerFrame::Pong { .. })).count(),
+        limits::EARLY_BYTES_MAX / 3
+    );
+    assert_eq!((accepted(&frames).len(), world.clients[link.0].paused), (1, false));
 }
 
 #[test]
