@@ -28,9 +28,44 @@ pub const SLOW_CONSUMER_PARTS: u64 = 2;
 /// Bytes that a connection may send ahead of its welcome before it is not read from: a window of short texts.
 pub const EARLY_BYTES_MAX: usize = 64 * 1024;
 
-/// Messages to be confirmed by their recipient's home for which a user keeps room when there are none: 32 bytes, and whoever writes
-/// one message after the other does not allocate for each.
-pub const UNCONFIRMED_KEPT: usize = 4;
+/// Messages of one user that may be on the way to one destination; what follows waits in the log. A device has no more sends under
+/// way than this, so one that writes as fast as it may is not slowed down.
+pub const ON_THE_WAY_MAX: usize = 256;
+
+/// Messages of one user that may be on the way to all destinations: 16 bytes each. Beyond it each destination has one at most.
+pub const ON_THE_WAY_OF_ALL_MAX: usize = 1024;
+
+/// Messages on the way for which a user keeps room when there are none: 64 bytes, and whoever writes one message after the other does
+/// not allocate for each.
+pub const ON_THE_WAY_KEPT: usize = 4;
+
+/// Destinations of one user that may be behind, each with its own place in the log: 48 bytes each. When so many of the people
+/// somebody writes to cannot be reached, the next ones wait for them.
+pub const BEHIND_MAX: usize = 1024;
+
+/// Authors whom one user's home may owe a report at a time: 80 bytes each. Somebody back from a journey owes one to everybody who
+/// wrote; the log is looked at further as they are told.
+pub const REPORTS_MAX: usize = 256;
+
+/// Envelopes that may wait for one user, or one conversation, to be loaded: more are put off, and come again from their author's log.
+pub const WAITING_ENVELOPES_MAX: usize = 256;
+
+/// What an envelope takes while it waits, besides its text, in bytes.
+pub const ENVELOPE_BYTES: usize = 96;
+
+/// Users with duties left over from before a restart that one shard loads at a time. Their duties can wait; people who come back
+/// after the restart are loaded meanwhile.
+pub const UNFINISHED_LOADING_MAX: usize = 8;
+
+/// Queries under way in a shard beyond which no user with unfinished duties is loaded: a sixteenth of what newcomers may use.
+pub const UNFINISHED_QUERIES_MAX: usize = QUERIES_IN_FLIGHT_MAX / 16;
+
+/// Users with unfinished duties that may wait for their home to load them, before more are read from the store.
+pub const UNFINISHED_WAITING_MAX: usize = 4 * UNFINISHED_PAGE;
+
+/// Users and conversations that a shard looks at in one turn because their changes have come into the store: a fraction of a
+/// microsecond each, so that a segment with the changes of a million people holds up nobody's message.
+pub const FORGOTTEN_TURN_MAX: usize = 256;
 
 /// Devices of one user. A person has a handful; each costs a row and a load at login.
 pub const DEVICES_MAX: usize = 32;

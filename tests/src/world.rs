@@ -66,6 +66,8 @@ pub struct World {
     pub store_stalled: bool,
     /// The store can not be read until this is cleared.
     pub store_fails: bool,
+    /// The rows of this user can not be read until this is cleared.
+    pub unreadable: Option<UserId>,
     /// Tokens of live connections that nobody has judged.
     pub refreshes: VecDeque<(usize, Refresh)>,
     /// They are not judged until this is cleared.
@@ -135,6 +137,7 @@ impl World {
             disk_stalled: false,
             store_stalled: false,
             store_fails: false,
+            unreadable: None,
             refreshes: VecDeque::new(),
             judge_stalled: false,
             failed_queries: 0,
@@ -363,8 +366,9 @@ impl World {
     /// Answers the oldest query; says whether there was one.
     pub fn answer_one(&mut self) -> bool {
         let Some((core, id, query)) = self.queries.pop_front() else { return false };
-        let answer = (!self.store_fails).then(|| self.store.answer(&query));
-        self.failed_queries += u64::from(self.store_fails);
+        let fails = self.store_fails || self.unreadable == Some(user_of(&query));
+        let answer = (!fails).then(|| self.store.answer(&query));
+        self.failed_queries += u64::from(fails);
         self.input(core, Input::Answer { query: id, answer });
         true
     }
@@ -481,5 +485,15 @@ impl World {
                 Event::Delivered { .. } | Event::Unknown { .. } => None,
             })
             .collect()
+    }
+}
+
+const fn user_of(query: &Query) -> UserId {
+    match query {
+        Query::User(user)
+        | Query::Conversation { user, .. }
+        | Query::Log { user, .. }
+        | Query::ConversationLog { user, .. }
+        | Query::Send { user, .. } => *user,
     }
 }

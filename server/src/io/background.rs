@@ -29,9 +29,9 @@ use super::{
 use crate::{
     core::CoreMessage,
     durability::committer::{Duty, ingest_retry_ms},
-    limits::{INGEST_RETRY_MS, TICK_MS, UNFINISHED_PAGE},
+    limits::{INGEST_RETRY_MS, TICK_MS, UNFINISHED_PAGE, UNFINISHED_WAITING_MAX},
     operator::counters::Counters,
-    shard::topology::Topology,
+    shard::topology::{CoreId, Topology},
 };
 
 /// What both threads need.
@@ -230,6 +230,13 @@ impl<S: Store> World<S> {
                         let home = topology.home_of(user);
                         self.mailboxes[usize::from(home.0)].put_waiting(CoreMessage::Unfinished(user));
                     }
+                    // Until the cores have got on: their counters are of their last tick.
+                    self.wait(2 * TICK_MS);
+                    while self.unfinished_waiting() >= UNFINISHED_WAITING_MAX as u64
+                        && !self.ended.load(Ordering::Relaxed)
+                    {
+                        self.wait(TICK_MS);
+                    }
                     match users.last() {
                         Some(&last) => after = Some(last),
                         None => return,
@@ -241,6 +248,11 @@ impl<S: Store> World<S> {
                 }
             }
         }
+    }
+
+    /// Users with unfinished duties whom the cores have been told of and have not loaded.
+    fn unfinished_waiting(&self) -> u64 {
+        (0..self.mailboxes.len() as u16).map(|core| self.counters.shard(CoreId(core)).unfinished).sum()
     }
 
     fn tell(&self, news: CoreMessage) {

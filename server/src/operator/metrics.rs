@@ -65,11 +65,17 @@ const SHARD: &[Described<ShardCounters>] = &[
     counter("fell_behind", "Times that a live connection fell behind", |shard| shard.fell_behind),
     counter("acknowledged", "Acknowledgements that moved a cursor", |shard| shard.acknowledged),
     counter("receipts", "Reports to senders", |shard| shard.receipts),
+    counter("put_off", "Messages and reports put off because their user could not be read", |shard| shard.put_off),
     gauge("sessions", "Connections of users", |shard| shard.sessions),
     gauge("users", "Users in memory", |shard| shard.users),
     gauge("conversations", "Conversations in memory", |shard| shard.conversations),
+    gauge("unfinished", "Users with duties from before a restart who wait to be loaded", |shard| shard.unfinished),
     gauge("uncommitted_bytes", "Batches on their way to the disk", |shard| shard.uncommitted_bytes),
-    gauge("held_bytes", "What clients have not read yet, and frames that are not whole", |shard| shard.held_bytes),
+    gauge(
+        "held_bytes",
+        "What clients have not read yet, frames that are not whole, and messages that wait for a user to be loaded",
+        |shard| shard.held_bytes,
+    ),
 ];
 
 const fn counter<T>(name: &'static str, help: &'static str, of: fn(&T) -> u64) -> Described<T> {

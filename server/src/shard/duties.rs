@@ -1,13 +1,15 @@
 //! Duties: what a user's home owes to others, derived from the user's own log and two marks.
 //!
-//! Sent messages above the mark `forwarded` are forwarded; received messages above the mark `receipted` that a device has
-//! acknowledged are reported to their senders. Marks and cursors are written once in [`RECEIPT_DELAY_MS`] at most.
-//! Invariant: a mark moves only over what the other home has confirmed as durable.
+//! Sent messages above the mark `forwarded` go to their recipients' homes ([`Outgoing`](super::outgoing::Outgoing)); received messages
+//! above the mark `receipted` that a device has acknowledged are reported to their authors ([`Reports`](super::reports::Reports)). Each
+//! destination has its own place in that, and who cannot be reached holds up nobody else. Marks and cursors are written once in
+//! [`RECEIPT_DELAY_MS`] at most.
+//! Invariant: a mark moves only over what the other homes have confirmed as durable.
 
 use std::mem;
 
 use proto_spec::{
-    ClientKind, Direction, Entry, ErrorCode, Event, RequestId, Seq, UserId,
+    ClientKind, ConversationId, Direction, Entry, ErrorCode, Event, RequestId, Seq, UserId,
     limits::{PAGE_BYTES_MAX, PAGE_ENTRIES_MAX},
 };
 use storage::{Entries, Query, Record, Span};
@@ -16,10 +18,20 @@ use super::{
     Admission, ConnId, Promise, Shard, Turn,
     input::{Envelope, EnvelopeBody},
     question::Question,
+    reports::Report,
     tail::TailEntry,
-    user::{Forwarding, Room, Waiting},
+    user::{Room, Waiting},
 };
-use crate::limits::{FLUSHES_TURN_MAX, RECEIPT_DELAY_MS};
+use crate::limits::{ASK_AGAIN_MS, FLUSHES_TURN_MAX, RECEIPT_DELAY_MS, UNFINISHED_LOADING_MAX, UNFINISHED_QUERIES_MAX};
+
+/// What a user's home tries again after a while.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Resting {
+    /// Messages to a conversation.
+    Messages(ConversationId),
+    /// Reports to an author.
+    Reports(UserId),
+}
 
 /// How much of a log is looked at in one step.
 const STEP: Room = Room { direction: Direction::Forwards, entries: PAGE_ENTRIES_MAX as usize, bytes: PAGE_BYTES_MAX };
@@ -59,8 +71,19 @@ impl Shard {
 
     /// A restart left duties of this user open.
     pub(super) fn unfinished(&mut self, user_id: UserId, cx: &mut Turn<'_>) {
-        if self.users.resident(user_id).is_none() {
-            self.wait_for_user(user_id, Waiting::Duties, cx);
+        self.unfinished.push_back(user_id);
+        self.load_unfinished(cx);
+    }
+
+    /// Loads the next users whose duties a restart left open, as earlier ones are done. Newcomers go first: see
+    /// [`UNFINISHED_QUERIES_MAX`].
+    pub(super) fn load_unfinished(&mut self, cx: &mut Turn<'_>) {
+        while self.unfinished_loading < UNFINISHED_LOADING_MAX && self.questions.len() < UNFINISHED_QUERIES_MAX {
+            let Some(user_id) = self.unfinished.pop_front() else { return };
+            if self.users.resident(user_id).is_none() {
+                self.unfinished_loading += 1;
+                self.wait_for_user(user_id, Waiting::Duties, cx);
+            }
         }
     }
 
@@ -102,7 +125,7 @@ impl Shard {
         self.forward_from_log(user_id, cx);
         self.report_received(user_id, cx);
         let Some(user) = self.users.resident(user_id) else { return };
-        user.advance_forwarded();
+        user.advance_marks();
         let idle = user.is_idle();
         if user.unfinished && (idle || user.marks != user.marks_written) {
             user.unfinished = !idle;
@@ -113,78 +136,72 @@ impl Shard {
         self.forget_if_unused(user_id);
     }
 
-    /// Forwards, in order, what a restart left over. New messages wait until this has reached the head.
+    /// Sends on, in order, what waits in the log for those who can take something.
     pub(super) fn forward_from_log(&mut self, user_id: UserId, cx: &mut Turn<'_>) {
         let at = self.lane_of(user_id);
         let Some(user) = self.users.resident(user_id) else { return };
-        let Forwarding::FromLog { next, reading: false } = user.forwarding else { return };
-        if !user.unconfirmed.is_empty() || self.admission != Admission::Open {
+        if !user.outgoing.waits_in_log() || self.admission != Admission::Open {
             return;
         }
+        let Some(next) = user.outgoing.begin_scan() else { return };
         if next <= user.stored {
-            user.forwarding = Forwarding::FromLog { next, reading: true };
             let last = user.stored;
             let query = Query::Log { user: user_id, span: step_span(next, last) };
             return self.ask(query, Question::Forward { user: user_id, last }, cx);
         }
-        // Inside the node everything is in one order, so what is not committed yet may go too.
+        // Inside the node everything is in one order, so what is not committed yet may go too. What must be stored first is on the
+        // way now, and leaves when it is.
         let lane = &self.lanes[at];
-        let is_due = |tail: &&TailEntry| self.settings.promise != Promise::Store || lane.is_stored(tail.batch);
-        let rest = || user.tail.range(next, user.head);
-        let due: Vec<Entry> = rest().take_while(is_due).map(|tail| tail.entry.clone()).collect();
-        let later = rest()
-            .skip_while(is_due)
-            .filter(|tail| matches!(tail.entry.event, Event::Sent { to, .. } if to != user_id.into()));
-        let later: Vec<Seq> = later.map(|tail| tail.entry.seq).collect();
-        user.forwarding = Forwarding::Direct;
-        self.forward_entries(user_id, due, cx);
-        // They are forwarded when they are stored.
-        if let Some(user) = self.users.resident(user_id) {
-            user.unconfirmed.extend(later);
+        let mut due = Vec::new();
+        for TailEntry { entry, batch, .. } in user.tail.range(next, user.head) {
+            if let Event::Sent { to, content, .. } = &entry.event
+                && *to != user_id.into()
+                && user.outgoing.offer(entry.seq, *to)
+                && (self.settings.promise != Promise::Store || lane.is_stored(*batch))
+            {
+                due.push((*to, entry.seq, content.clone()));
+            }
+        }
+        user.outgoing.end_scan(user.head, true);
+        for (to, seq, content) in due {
+            self.forward(user_id, to, seq, content, cx);
         }
     }
 
     /// A part of the log has been read for forwarding.
     pub(super) fn forwards_read(&mut self, user_id: UserId, last: Seq, read: Option<Entries>, cx: &mut Turn<'_>) {
-        let Some(user) = self.users.resident(user_id) else { return };
-        let Forwarding::FromLog { next, .. } = user.forwarding else { return };
-        user.forwarding = Forwarding::FromLog { next, reading: false };
-        if let Some(Entries { entries, complete }) = read {
-            let covered = match entries.last() {
-                Some(entry) if !complete => entry.seq,
-                _ => last,
-            };
-            user.forwarding = Forwarding::FromLog { next: covered.next(), reading: false };
-            self.forward_entries(user_id, entries, cx);
-            self.forward_from_log(user_id, cx);
-        }
         // If the store could not be read: again at the next flush.
         self.mark_dirty(user_id, cx.now.monotonic_ms);
-    }
-
-    fn forward_entries(&mut self, user_id: UserId, entries: Vec<Entry>, cx: &mut Turn<'_>) {
-        for Entry { seq: origin, event, .. } in entries {
+        let Some(user) = self.users.resident(user_id) else { return };
+        let Some(Entries { entries, complete }) = read else { return user.outgoing.abandon_scan() };
+        let covered = match entries.last() {
+            Some(entry) if !complete => entry.seq,
+            _ => last,
+        };
+        let mut due = Vec::new();
+        for Entry { seq, event, .. } in entries {
             if let Event::Sent { to, content, .. } = event
                 && to != user_id.into()
-                && let Some(user) = self.users.resident(user_id)
+                && user.outgoing.offer(seq, to)
             {
-                user.unconfirmed.push_back(origin);
-                self.forward(user_id, to, origin, content, cx);
+                due.push((to, seq, content));
             }
         }
+        user.outgoing.end_scan(covered, covered == user.head);
+        for (to, seq, content) in due {
+            self.forward(user_id, to, seq, content, cx);
+        }
+        self.forward_from_log(user_id, cx);
     }
 
-    /// Begins a round of reports to senders, if devices have acknowledged something new and no round is under way.
+    /// Tells authors what has arrived of theirs, if devices have acknowledged something new.
     fn report_received(&mut self, user_id: UserId, cx: &mut Turn<'_>) {
         let Some(user) = self.users.resident(user_id) else { return };
         let known = if self.settings.promise == Promise::Store { user.assured } else { user.committed };
         let target = user.delivered().min(known);
-        let first = user.marks.receipted.next();
-        if first > target || user.receipts.reading || !user.receipts.awaited.is_empty() {
-            return;
-        }
+        let Some(first) = user.reports.next(target) else { return };
         if first <= user.stored {
-            user.receipts.reading = true;
+            user.reports.reading = true;
             let last = target.min(user.stored);
             let query = Query::Log { user: user_id, span: step_span(first, last) };
             return self.ask(query, Question::Receipts { user: user_id, last }, cx);
@@ -196,42 +213,96 @@ impl Shard {
     /// A part of the log has been read for reports.
     pub(super) fn receipts_read(&mut self, user_id: UserId, last: Seq, read: Option<Entries>, cx: &mut Turn<'_>) {
         let Some(user) = self.users.resident(user_id) else { return };
-        user.receipts.reading = false;
+        user.reports.reading = false;
         if let Some(Entries { entries, complete }) = read {
             self.report(user_id, &entries, complete, last, cx);
         }
         self.mark_dirty(user_id, cx.now.monotonic_ms);
     }
 
-    /// Tells each sender among `entries` the last of their messages in it.
+    /// Tells each author among `entries` the last of their messages in it.
     fn report(&mut self, user_id: UserId, entries: &[Entry], complete: bool, last: Seq, cx: &mut Turn<'_>) {
         let Some(user) = self.users.resident(user_id) else { return };
         let covered = match entries.last() {
             Some(entry) if !complete => entry.seq,
             _ => last,
         };
-        let mut newest: Vec<(UserId, Seq, Seq)> = Vec::new();
-        for entry in entries {
-            if let Event::Received { from, origin, .. } = entry.event {
-                match newest.iter_mut().find(|(sender, ..)| *sender == from) {
-                    Some(known) => *known = (from, origin, entry.seq),
-                    None => newest.push((from, origin, entry.seq)),
+        let reports = user.reports.look(entries, covered);
+        if covered < user.delivered() {
+            self.mark_dirty(user_id, cx.now.monotonic_ms);
+        }
+        for (author, report) in reports {
+            self.post_report(user_id, author, report, cx);
+        }
+    }
+
+    fn post_report(&mut self, from: UserId, to: UserId, Report { up_to, received_as }: Report, cx: &mut Turn<'_>) {
+        self.counters.receipts += 1;
+        self.post(Envelope { to, from, body: EnvelopeBody::Receipt { up_to, received_as } }, cx);
+    }
+
+    /// The recipient's home has the message in its log.
+    pub(super) fn forward_confirmed(&mut self, user_id: UserId, from: UserId, origin: Seq, cx: &mut Turn<'_>) {
+        // A user who has been forgotten had no open duty: this is a second confirmation.
+        let Some(user) = self.users.resident(user_id) else { return };
+        user.outgoing.confirm(origin, from.into());
+        if user.outgoing.waits_in_log() {
+            self.forward_from_log(user_id, cx);
+            self.mark_dirty(user_id, cx.now.monotonic_ms);
+        } else if !user.outgoing.is_open() {
+            self.mark_dirty(user_id, cx.now.monotonic_ms);
+        }
+    }
+
+    /// The recipient's home does not take the message now.
+    pub(super) fn forward_put_off(&mut self, user_id: UserId, from: UserId, origin: Seq, cx: &Turn<'_>) {
+        let Some(user) = self.users.resident(user_id) else { return };
+        if user.outgoing.put_off(origin, from.into()) {
+            self.rest(user_id, Resting::Messages(from.into()), cx);
+        }
+    }
+
+    /// The author's home has the report in its log.
+    pub(super) fn receipt_confirmed(&mut self, user_id: UserId, from: UserId, received_as: Seq, cx: &mut Turn<'_>) {
+        let Some(user) = self.users.resident(user_id) else { return };
+        let next = user.reports.confirm(received_as, from);
+        if !user.reports.is_open() {
+            self.mark_dirty(user_id, cx.now.monotonic_ms);
+        }
+        if let Some(report) = next {
+            self.post_report(user_id, from, report, cx);
+        }
+    }
+
+    /// The author's home does not take the report now.
+    pub(super) fn receipt_put_off(&mut self, user_id: UserId, from: UserId, received_as: Seq, cx: &Turn<'_>) {
+        let Some(user) = self.users.resident(user_id) else { return };
+        if user.reports.put_off(received_as, from) {
+            self.rest(user_id, Resting::Reports(from), cx);
+        }
+    }
+
+    fn rest(&mut self, user_id: UserId, what: Resting, cx: &Turn<'_>) {
+        self.resting.push_back((cx.now.monotonic_ms + ASK_AGAIN_MS, user_id, what));
+    }
+
+    /// Tries again those who have rested long enough.
+    pub(super) fn wake_resting(&mut self, cx: &mut Turn<'_>) {
+        while self.resting.front().is_some_and(|(due_ms, ..)| *due_ms <= cx.now.monotonic_ms) {
+            let Some((_, user_id, what)) = self.resting.pop_front() else { return };
+            let Some(user) = self.users.resident(user_id) else { continue };
+            match what {
+                Resting::Messages(to) => {
+                    user.outgoing.wake(to);
+                    self.forward_from_log(user_id, cx);
+                    self.mark_dirty(user_id, cx.now.monotonic_ms);
+                }
+                Resting::Reports(author) => {
+                    if let Some(report) = user.reports.wake(author) {
+                        self.post_report(user_id, author, report, cx);
+                    }
                 }
             }
-        }
-        user.receipts.up_to = covered;
-        if newest.is_empty() {
-            user.marks.receipted = covered;
-            if covered < user.delivered() {
-                self.mark_dirty(user_id, cx.now.monotonic_ms);
-            }
-            return;
-        }
-        user.receipts.awaited = newest.iter().map(|(.., received_as)| *received_as).collect();
-        for (to, up_to, received_as) in newest {
-            self.counters.receipts += 1;
-            let body = EnvelopeBody::Receipt { up_to, received_as };
-            self.post(Envelope { to, from: user_id, body }, cx);
         }
     }
 }

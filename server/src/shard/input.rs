@@ -4,6 +4,7 @@ use proto_spec::{Content, DeviceId, ErrorCode, Resume, Seq, TimestampMs, UserId}
 use storage::{Answer, BatchId, LaneId};
 
 use super::shedding::Load;
+use crate::limits::ENVELOPE_BYTES;
 
 /// The two clocks of one instant. Measure with the first, persist the second.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -65,6 +66,34 @@ pub struct Envelope {
     pub body: EnvelopeBody,
 }
 
+impl Envelope {
+    /// What it takes in memory while it waits, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        let text = match &self.body {
+            EnvelopeBody::Forward { content, .. } => content.parts().1.len(),
+            EnvelopeBody::Forwarded { .. }
+            | EnvelopeBody::ForwardPutOff { .. }
+            | EnvelopeBody::Receipt { .. }
+            | EnvelopeBody::Receipted { .. }
+            | EnvelopeBody::ReceiptPutOff { .. } => 0,
+        };
+        ENVELOPE_BYTES + text
+    }
+
+    /// The answer of one who can not take it now; none if it is an answer itself.
+    pub(super) fn put_off(&self) -> Option<Self> {
+        let body = match self.body {
+            EnvelopeBody::Forward { origin, .. } => EnvelopeBody::ForwardPutOff { origin },
+            EnvelopeBody::Receipt { received_as, .. } => EnvelopeBody::ReceiptPutOff { received_as },
+            EnvelopeBody::Forwarded { .. }
+            | EnvelopeBody::ForwardPutOff { .. }
+            | EnvelopeBody::Receipted { .. }
+            | EnvelopeBody::ReceiptPutOff { .. } => return None,
+        };
+        Some(Self { to: self.from, from: self.to, body })
+    }
+}
+
 /// The kinds of envelopes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EnvelopeBody {
@@ -72,11 +101,19 @@ pub enum EnvelopeBody {
     Forward {
         /// Its seq in the sender's log.
         origin: Seq,
+        /// The message before it in this conversation, unless the recipient is known to have that. Who does not have it puts this
+        /// one off: the watermark would swallow the one before.
+        after: Seq,
         /// What was written.
         content: Content,
     },
     /// The message is durable in the recipient's log.
     Forwarded {
+        /// A seq of `to`'s log.
+        origin: Seq,
+    },
+    /// The message can not be taken now: it, and what followed it, is to be sent again later.
+    ForwardPutOff {
         /// A seq of `to`'s log.
         origin: Seq,
     },
@@ -89,6 +126,11 @@ pub enum EnvelopeBody {
     },
     /// The receipt is durable.
     Receipted {
+        /// From the receipt: a seq of `to`'s log.
+        received_as: Seq,
+    },
+    /// The receipt can not be taken now: it, or a newer one, is to be sent again later.
+    ReceiptPutOff {
         /// From the receipt: a seq of `to`'s log.
         received_as: Seq,
     },

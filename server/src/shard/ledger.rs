@@ -8,7 +8,7 @@
 
 use std::collections::VecDeque;
 
-use proto_spec::{DeviceId, SendNumber, Seq, UserId};
+use proto_spec::{ConversationId, DeviceId, SendNumber, Seq, UserId};
 use storage::BatchId;
 
 use super::input::{Connected, Envelope};
@@ -62,7 +62,7 @@ pub(super) struct Ledger {
     /// Which batch changed which user, until it is ingested.
     pub(super) users_changed: VecDeque<(BatchId, UserId)>,
     /// Which batch changed which conversation, until it is ingested.
-    pub(super) conversations_changed: VecDeque<(BatchId, (UserId, UserId))>,
+    pub(super) conversations_changed: VecDeque<(BatchId, (UserId, ConversationId))>,
 }
 
 impl Default for Ledger {
@@ -204,9 +204,8 @@ impl Ledger {
         }
     }
 
-    /// Ingests what has been kept long enough, or is too much; false if nothing is.
-    pub(super) fn ingest_kept(&mut self, now_ms: u64) -> bool {
-        let before = self.ingested;
+    /// Ingests what has been kept long enough, or is too much.
+    pub(super) fn ingest_kept(&mut self, now_ms: u64) {
         while let Some(kept) = self.kept.front()
             && (kept.until_ms <= now_ms || self.kept_bytes > STORED_KEPT_BYTES_MAX)
         {
@@ -214,7 +213,25 @@ impl Ledger {
             self.ingested = self.ingested.max(kept.up_to);
             self.kept.pop_front();
         }
-        self.ingested > before
+    }
+
+    /// Whether a change of a user or a conversation is ingested and has not been looked at.
+    pub(super) fn has_ingested_changes(&self) -> bool {
+        let users = self.users_changed.front().map(|(batch, _)| *batch);
+        let conversations = self.conversations_changed.front().map(|(batch, _)| *batch);
+        users.into_iter().chain(conversations).any(|batch| batch <= self.ingested)
+    }
+
+    /// The next user whom an ingested batch has changed.
+    pub(super) fn next_ingested_user(&mut self) -> Option<UserId> {
+        let is_ingested = self.users_changed.front().is_some_and(|(batch, _)| *batch <= self.ingested);
+        is_ingested.then(|| self.users_changed.pop_front().map(|(_, user)| user))?
+    }
+
+    /// The next conversation that an ingested batch has changed.
+    pub(super) fn next_ingested_conversation(&mut self) -> Option<(UserId, ConversationId)> {
+        let is_ingested = self.conversations_changed.front().is_some_and(|(batch, _)| *batch <= self.ingested);
+        is_ingested.then(|| self.conversations_changed.pop_front().map(|(_, of)| of))?
     }
 
     /// Everything that waits, when it is certain that no batch will be committed any more.
@@ -246,7 +263,8 @@ mod tests {
             }
             assert_eq!((ledger.uncommitted_bytes(), ledger.released, ledger.in_flight.len()), (0, 0, 0));
             assert_eq!(ledger.ingested(), BatchId(3), "as many as are too much, {early}");
-            assert!(ledger.ingest_kept(STORED_KEPT_MS) && ledger.ingested() == BatchId(batches));
+            ledger.ingest_kept(STORED_KEPT_MS);
+            assert_eq!(ledger.ingested(), BatchId(batches));
             assert_eq!(ledger.kept_bytes, 0);
         }
     }

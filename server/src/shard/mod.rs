@@ -15,8 +15,10 @@ mod ledger;
 mod levels;
 mod limits;
 mod outbox;
+mod outgoing;
 mod question;
 mod refresh;
+mod reports;
 mod residents;
 mod router;
 mod sequencer;
@@ -31,7 +33,7 @@ use std::collections::{HashMap, VecDeque};
 
 use foldhash::fast::RandomState;
 use proto_spec::{Durability, UserId};
-use storage::{BatchId, LaneId, Query};
+use storage::{BatchId, LaneId};
 
 pub use effects::{Close, Effects, Presence, ReadState, Refresh};
 pub use input::{Admission, ConnId, Connected, Envelope, EnvelopeBody, Grant, Input, Now, QueryId, StoreState};
@@ -46,6 +48,7 @@ use crate::{
         topology::{CoreId, Topology},
     },
 };
+use duties::Resting;
 use effects::Filling;
 use ledger::{Ledger, OnceStored, Parked};
 use limits::Spent;
@@ -113,6 +116,8 @@ pub struct ShardCounters {
     pub acknowledged: u64,
     /// Reports to senders.
     pub receipts: u64,
+    /// Messages and reports that were put off, because their user or conversation could not be read or too many waited for it.
+    pub put_off: u64,
     /// Queries to the store.
     pub queries: u64,
     /// Connections now.
@@ -121,6 +126,8 @@ pub struct ShardCounters {
     pub users: u64,
     /// Conversations in memory now.
     pub conversations: u64,
+    /// Users with duties left over from before a restart who wait to be loaded now.
+    pub unfinished: u64,
     /// Bytes of batches on their way to the disk now.
     pub uncommitted_bytes: u64,
     /// Bytes that wait for clients to read them, or for the rest of what they say, now.
@@ -142,10 +149,17 @@ pub struct Shard {
     lanes: Box<[Ledger]>,
     questions: HashMap<QueryId, Question, RandomState>,
     next_query: QueryId,
-    /// Queries that failed and are asked again, by when: one for each user and conversation that somebody waits for.
-    postponed: VecDeque<(u64, Query, Question)>,
+    /// Users with unfinished duties who could not be read, by when they are tried again.
+    postponed: VecDeque<(u64, UserId)>,
     /// Envelopes from this shard to itself.
     local: VecDeque<Envelope>,
+    /// Destinations that have put something off, by when they are tried again: one for each that rests, so bounded by what users
+    /// have open.
+    resting: VecDeque<(u64, UserId, Resting)>,
+    /// Users with duties left over from before a restart, to be loaded as earlier ones are done.
+    unfinished: VecDeque<UserId>,
+    /// How many of them are being loaded.
+    unfinished_loading: usize,
     /// Users whose cursors, reports and marks are to be looked at, by when.
     dirty: VecDeque<(u64, UserId)>,
     wheel: Wheel,
@@ -188,6 +202,9 @@ impl Shard {
             next_query: QueryId(0),
             postponed: VecDeque::new(),
             local: VecDeque::new(),
+            resting: VecDeque::new(),
+            unfinished: VecDeque::new(),
+            unfinished_loading: 0,
             dirty: VecDeque::new(),
             wheel: Wheel::new(),
             refreshes: 0,
@@ -231,12 +248,9 @@ impl Shard {
             Input::Store(store) => self.store = store,
             Input::Unfinished(user) => self.unfinished(user, cx),
             Input::Tick => {
-                for at in 0..self.lanes.len() {
-                    if self.lanes[at].ingest_kept(now.monotonic_ms) {
-                        self.forget_ingested(at, cx);
-                    }
-                }
-                self.ask_postponed(cx);
+                self.lanes.iter_mut().for_each(|lane| lane.ingest_kept(now.monotonic_ms));
+                self.load_postponed(cx);
+                self.wake_resting(cx);
                 self.look_at_silent(cx);
                 self.close_stalled(cx);
                 self.sweep_spent(now);
@@ -254,6 +268,7 @@ impl Shard {
         let cx = &mut Turn { now, directory, effects };
         self.fit_lanes(cx);
         self.flush_if_due(cx);
+        (0..self.lanes.len()).for_each(|at| self.forget_ingested(at, cx));
         self.settle(cx);
         if self.draining
             && self.nothing_is_parked()
@@ -279,7 +294,8 @@ impl Shard {
     /// Whether something that can not wait for the next tick was left for another turn.
     #[must_use]
     pub fn has_due(&self, now: Now) -> bool {
-        self.admission == Admission::Open && self.dirty.front().is_some_and(|(due_ms, _)| *due_ms <= now.monotonic_ms)
+        let is_dirty = self.dirty.front().is_some_and(|(due_ms, _)| *due_ms <= now.monotonic_ms);
+        (is_dirty && self.admission == Admission::Open) || self.lanes.iter().any(Ledger::has_ingested_changes)
     }
 
     /// What this shard has done and holds.
@@ -289,6 +305,7 @@ impl Shard {
             sessions: self.sessions.len() as u64,
             users: self.users.len() as u64,
             conversations: self.conversations.len() as u64,
+            unfinished: (self.unfinished.len() + self.unfinished_loading + self.postponed.len()) as u64,
             uncommitted_bytes: self.uncommitted_bytes() as u64,
             held_bytes: self.held_bytes as u64,
             ..self.counters
@@ -327,8 +344,7 @@ impl Shard {
             return;
         }
         if self.settings.promise != Promise::Store {
-            self.lanes[at].ingest(up_to);
-            return self.forget_ingested(at, cx);
+            return self.lanes[at].ingest(up_to);
         }
         self.lanes[at].store(up_to, cx.now.monotonic_ms);
         self.release(at, cx);
@@ -350,9 +366,7 @@ impl Shard {
         owed.sort_unstable();
         owed.dedup();
         owed.into_iter().for_each(|user| self.tell_committed(user, cx));
-        if self.lanes[at].ingest_kept(cx.now.monotonic_ms) {
-            self.forget_ingested(at, cx);
-        }
+        self.lanes[at].ingest_kept(cx.now.monotonic_ms);
     }
 
     /// The place of the lane among those of this shard.

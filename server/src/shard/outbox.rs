@@ -20,7 +20,7 @@ use super::{
     session::{Phase, Session},
     shedding::Class,
     tail::TailEntry,
-    user::{Forwarding, Room},
+    user::Room,
 };
 use crate::limits::{OUTBOX_LIVE_BYTES_MAX, OUTBOX_PAUSE_BYTES, OUTBOX_REFILL_BYTES, RETRY_STORAGE_MS};
 
@@ -140,9 +140,8 @@ impl Shard {
         };
         user.assured = seq;
         let is_owed = user.levels.stored(seq);
-        let is_direct = user.forwarding == Forwarding::Direct;
         let forward = match user.tail.get(seq).map(|tail| &tail.entry.event) {
-            Some(Event::Sent { to, content, .. }) if *to != user_id.into() && is_direct => Some((*to, content.clone())),
+            Some(Event::Sent { to, content, .. }) if user.outgoing.is_on_the_way(seq) => Some((*to, content.clone())),
             _ => None,
         };
         if user.delivered() >= seq {

@@ -17,7 +17,7 @@ pub(super) enum Question {
     Fetch { conn: ConnId, request: RequestId, fetch: Fetch, last: Seq },
     /// To answer a send that was numbered before.
     Repeated { conn: ConnId, number: SendNumber },
-    /// To forward what was left over from before a restart, up to `last`.
+    /// To send messages that wait in the log, up to `last`.
     Forward { user: UserId, last: Seq },
     /// To report received messages up to `last` to their senders.
     Receipts { user: UserId, last: Seq },

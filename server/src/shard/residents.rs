@@ -7,15 +7,15 @@
 use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
-use proto_spec::{ClientKind, ConversationId, RequestId, UserId};
+use proto_spec::{ClientKind, ConversationId, ErrorCode, RequestId, UserId};
 use storage::{Answer, ConversationSnapshot, Query, UserSnapshot};
 
-use crate::limits::ASK_AGAIN_MS;
+use crate::limits::{ASK_AGAIN_MS, FORGOTTEN_TURN_MAX, RETRY_STORAGE_MS};
 
 use super::{
     ConnId, Shard, Turn,
     fetch::Fetch,
-    input::{Envelope, QueryId},
+    input::{Connected, Envelope, QueryId},
     question::Question,
     user::{Conversation, User, UserSlot, Waiting},
 };
@@ -38,6 +38,14 @@ impl Users {
         match self.slots.get_mut(&user) {
             Some(UserSlot::Loading(waiting)) => Some(waiting),
             Some(UserSlot::Resident(_)) | None => None,
+        }
+    }
+
+    /// How much waits for a user who is being loaded.
+    pub(super) fn envelopes_waiting(&self, user: UserId) -> usize {
+        match self.slots.get(&user) {
+            Some(UserSlot::Loading(waiting)) => waiting.len(),
+            Some(UserSlot::Resident(_)) | None => 0,
         }
     }
 
@@ -70,6 +78,14 @@ impl Conversations {
         match self.slots.get_mut(&(user, conversation)) {
             Some(ConversationSlot::Resident(conversation)) => Some(conversation),
             Some(ConversationSlot::Loading(_)) | None => None,
+        }
+    }
+
+    /// How much waits for a conversation that is being loaded.
+    pub(super) fn envelopes_waiting(&self, user: UserId, conversation: ConversationId) -> usize {
+        match self.slots.get(&(user, conversation)) {
+            Some(ConversationSlot::Loading(waiting)) => waiting.len(),
+            Some(ConversationSlot::Resident(_)) | None => 0,
         }
     }
 
@@ -118,17 +134,14 @@ impl Shard {
         cx.effects.queries.push((self.next_query, query));
     }
 
-    /// Asks once more, later: the rim has tried several times, so somebody or something must act first.
-    fn ask_again(&mut self, query: Query, question: Question, cx: &Turn<'_>) {
-        self.postponed.push_back((cx.now.monotonic_ms + ASK_AGAIN_MS, query, question));
-    }
-
-    /// Asks what was put off and is due.
-    pub(super) fn ask_postponed(&mut self, cx: &mut Turn<'_>) {
-        while self.postponed.front().is_some_and(|(due_ms, ..)| *due_ms <= cx.now.monotonic_ms) {
-            let Some((_, query, question)) = self.postponed.pop_front() else { return };
-            self.ask(query, question, cx);
+    /// Tries again to load users with unfinished duties who could not be read. The rim has tried several times, so somebody or
+    /// something had to act first.
+    pub(super) fn load_postponed(&mut self, cx: &mut Turn<'_>) {
+        while self.postponed.front().is_some_and(|(due_ms, _)| *due_ms <= cx.now.monotonic_ms) {
+            let Some((_, user)) = self.postponed.pop_front() else { return };
+            self.unfinished.push_back(user);
         }
+        self.load_unfinished(cx);
     }
 
     /// The store has answered, or could not be read (`None`).
@@ -182,21 +195,40 @@ impl Shard {
         for waiting in waiting {
             match waiting {
                 Waiting::Connect(connected) => self.start(connected, cx),
-                Waiting::Envelope(envelope) => self.envelope(envelope, cx),
-                Waiting::Duties => {}
+                Waiting::Envelope(envelope) => {
+                    let envelope = self.release_waiting(envelope);
+                    self.envelope(envelope, cx);
+                }
+                Waiting::Duties => self.unfinished_loading -= 1,
             }
         }
         self.loading_settled(user_id);
+        self.load_unfinished(cx);
     }
 
-    /// Who waits to connect is sent away; what others said to the user must not be lost and is tried again.
+    /// Who waits to connect is sent away, and what others said is put off. A user's own duties are nobody else's: they wait.
     fn user_unreadable(&mut self, user: UserId, cx: &mut Turn<'_>) {
-        self.refuse_connects(user, cx);
-        if self.users.waiting(user).is_some_and(|waiting| waiting.is_empty()) {
-            self.users.slots.remove(&user);
-        } else {
-            self.ask_again(Query::User(user), Question::User(user), cx);
+        let Some(UserSlot::Loading(waiting)) = self.users.slots.remove(&user) else { return };
+        let mut has_duties = false;
+        for waiting in waiting {
+            match waiting {
+                Waiting::Connect(Connected { conn, .. }) => {
+                    let detail = "the store can not be read";
+                    self.close(conn, ErrorCode::StorageFailed, RETRY_STORAGE_MS, detail, cx);
+                }
+                Waiting::Envelope(envelope) => {
+                    let envelope = self.release_waiting(envelope);
+                    self.put_off(&envelope, cx);
+                }
+                Waiting::Duties => has_duties = true,
+            }
         }
+        if has_duties {
+            // Behind the others that are left over: nobody waits for one who can not be read.
+            self.unfinished_loading -= 1;
+            self.postponed.push_back((cx.now.monotonic_ms + ASK_AGAIN_MS, user));
+        }
+        self.load_unfinished(cx);
     }
 
     fn conversation_loaded(
@@ -220,7 +252,10 @@ impl Shard {
         };
         for waiting in waiting {
             match waiting {
-                ConversationWaiting::Envelope(envelope) => self.envelope(envelope, cx),
+                ConversationWaiting::Envelope(envelope) => {
+                    let envelope = self.release_waiting(envelope);
+                    self.envelope(envelope, cx);
+                }
                 ConversationWaiting::Fetch(conn, request, fetch) => self.fetch_page(conn, request, fetch, cx),
             }
         }
@@ -236,48 +271,42 @@ impl Shard {
     }
 
     fn conversation_unreadable(&mut self, user: UserId, conversation: ConversationId, cx: &mut Turn<'_>) {
-        let Some(ConversationSlot::Loading(waiting)) = self.conversations.slots.get_mut(&(user, conversation)) else {
+        let Some(ConversationSlot::Loading(waiting)) = self.conversations.slots.remove(&(user, conversation)) else {
             return;
         };
-        let mut fetches = Vec::new();
-        waiting.retain(|waiting| match waiting {
-            ConversationWaiting::Envelope(_) => true,
-            ConversationWaiting::Fetch(conn, request, _) => {
-                fetches.push((*conn, *request));
-                false
+        for waiting in waiting {
+            match waiting {
+                ConversationWaiting::Envelope(envelope) => {
+                    let envelope = self.release_waiting(envelope);
+                    self.put_off(&envelope, cx);
+                }
+                ConversationWaiting::Fetch(conn, request, _) => {
+                    self.fetch_failed(conn, ClientKind::FetchConversation, request, cx);
+                }
             }
-        });
-        if waiting.is_empty() {
-            self.conversations.slots.remove(&(user, conversation));
-            self.loading_settled(user);
-        } else {
-            self.ask_again(
-                Query::Conversation { user, conversation },
-                Question::Conversation { user, conversation },
-                cx,
-            );
         }
-        for (conn, request) in fetches {
-            self.fetch_failed(conn, ClientKind::FetchConversation, request, cx);
-        }
+        self.loading_settled(user);
     }
 
-    /// Batches up to what the ledger says are in the store: tails shrink, the unused are forgotten.
+    /// Batches up to what the ledger says are in the store: tails shrink, the unused are forgotten. Some of them a turn, see
+    /// [`FORGOTTEN_TURN_MAX`]; what is known longer than need be does no harm.
     pub(super) fn forget_ingested(&mut self, at: usize, cx: &mut Turn<'_>) {
         let ingested = self.lanes[at].ingested();
-        while self.lanes[at].users_changed.front().is_some_and(|(batch, _)| *batch <= ingested) {
-            let Some((_, user_id)) = self.lanes[at].users_changed.pop_front() else { return };
-            if let Some(user) = self.users.resident(user_id) {
-                user.trim(ingested);
-                if user.levels.stored(user.stored) {
-                    self.tell_committed(user_id, cx);
+        for _ in 0..FORGOTTEN_TURN_MAX {
+            let lane = &mut self.lanes[at];
+            if let Some(user_id) = lane.next_ingested_user() {
+                if let Some(user) = self.users.resident(user_id) {
+                    user.trim(ingested);
+                    if user.levels.stored(user.stored) {
+                        self.tell_committed(user_id, cx);
+                    }
+                    self.forget_if_unused(user_id);
                 }
-                self.forget_if_unused(user_id);
+            } else if let Some((user, conversation)) = lane.next_ingested_conversation() {
+                self.forget_conversation_if_unused(user, conversation);
+            } else {
+                return;
             }
-        }
-        while self.lanes[at].conversations_changed.front().is_some_and(|(batch, _)| *batch <= ingested) {
-            let Some((_, (user, conversation))) = self.lanes[at].conversations_changed.pop_front() else { return };
-            self.forget_conversation_if_unused(user, conversation.into());
         }
     }
 

@@ -1,7 +1,8 @@
 //! Router: envelopes to and from other users' homes. A local recipient takes the same path as a remote one.
 //!
 //! Links are at-least-once and in order per pair of shards; what arrives twice is found by the watermarks of the
-//! conversation (see `sequencer`).
+//! conversation (see `sequencer`). Who can not be loaded, or for whom too much waits already, puts off what comes: it is in the log
+//! of its author, whose home tries again (see `duties`).
 
 use proto_spec::{Content, ConversationId, Seq, UserId};
 
@@ -9,9 +10,9 @@ use super::{
     Shard, Turn,
     input::{Envelope, EnvelopeBody},
     residents::ConversationWaiting,
-    user::{Forwarding, Waiting},
+    user::Waiting,
 };
-use crate::limits::UNCONFIRMED_KEPT;
+use crate::limits::WAITING_ENVELOPES_MAX;
 
 impl Shard {
     /// Sends an envelope to the home of the user it is for.
@@ -33,8 +34,9 @@ impl Shard {
         content: Content,
         cx: &mut Turn<'_>,
     ) {
+        let after = self.users.resident(from).map_or(Seq::ZERO, |user| user.outgoing.before(origin, to));
         let ConversationId::Person(to) = to;
-        self.post(Envelope { to, from, body: EnvelopeBody::Forward { origin, content } }, cx);
+        self.post(Envelope { to, from, body: EnvelopeBody::Forward { origin, after, content } }, cx);
     }
 
     /// An envelope for a user whose home is here.
@@ -42,48 +44,52 @@ impl Shard {
         let (to, from) = (envelope.to, envelope.from);
         debug_assert_eq!(self.topology.home_of(to), self.core);
         match envelope.body {
-            EnvelopeBody::Forwarded { origin } => self.forward_confirmed(to, origin, cx),
-            EnvelopeBody::Receipted { received_as } => self.receipt_confirmed(to, received_as, cx),
+            EnvelopeBody::Forwarded { origin } => self.forward_confirmed(to, from, origin, cx),
+            EnvelopeBody::ForwardPutOff { origin } => self.forward_put_off(to, from, origin, cx),
+            EnvelopeBody::Receipted { received_as } => self.receipt_confirmed(to, from, received_as, cx),
+            EnvelopeBody::ReceiptPutOff { received_as } => self.receipt_put_off(to, from, received_as, cx),
             EnvelopeBody::Forward { .. } | EnvelopeBody::Receipt { .. } if self.users.resident(to).is_none() => {
-                self.wait_for_user(to, Waiting::Envelope(envelope), cx);
+                if let Some(envelope) = self.admit_waiting(self.users.envelopes_waiting(to), envelope, cx) {
+                    self.wait_for_user(to, Waiting::Envelope(envelope), cx);
+                }
             }
             EnvelopeBody::Forward { .. } | EnvelopeBody::Receipt { .. }
                 if self.conversations.resident(to, from.into()).is_none() =>
             {
-                self.wait_for_conversation(to, from.into(), ConversationWaiting::Envelope(envelope), cx);
+                let waiting = self.conversations.envelopes_waiting(to, from.into());
+                if let Some(envelope) = self.admit_waiting(waiting, envelope, cx) {
+                    self.wait_for_conversation(to, from.into(), ConversationWaiting::Envelope(envelope), cx);
+                }
             }
-            EnvelopeBody::Forward { origin, content } => self.message_arrived(to, from, origin, content, cx),
+            EnvelopeBody::Forward { origin, after, content } => {
+                self.message_arrived(to, from, (origin, after), content, cx);
+            }
             EnvelopeBody::Receipt { up_to, received_as } => self.receipt_arrived(to, from, up_to, received_as, cx),
         }
     }
 
-    /// The recipient's home has the message in its log.
-    fn forward_confirmed(&mut self, user_id: UserId, origin: Seq, cx: &mut Turn<'_>) {
-        // A user who has been forgotten had no open duty: this is a second confirmation.
-        let Some(user) = self.users.resident(user_id) else { return };
-        // Confirmations mostly come in order.
-        if user.unconfirmed.front() == Some(&origin) {
-            user.unconfirmed.pop_front();
-        } else if let Ok(index) = user.unconfirmed.binary_search(&origin) {
-            user.unconfirmed.remove(index);
+    /// Lets an envelope wait behind so many others until its user or conversation is loaded. If that would be too much it is put
+    /// off: its author's log has it.
+    fn admit_waiting(&mut self, waiting: usize, envelope: Envelope, cx: &mut Turn<'_>) -> Option<Envelope> {
+        if waiting < WAITING_ENVELOPES_MAX && self.held_bytes <= self.settings.limits.memory_bytes {
+            self.held_bytes += envelope.bytes();
+            return Some(envelope);
         }
-        if user.unconfirmed.is_empty() {
-            user.unconfirmed.shrink_to(UNCONFIRMED_KEPT);
-            if user.forwarding != Forwarding::Direct {
-                self.forward_from_log(user_id, cx);
-            }
-            self.mark_dirty(user_id, cx.now.monotonic_ms);
-        }
+        self.put_off(&envelope, cx);
+        None
     }
 
-    /// The sender's home has the report in its log.
-    fn receipt_confirmed(&mut self, user_id: UserId, received_as: Seq, cx: &mut Turn<'_>) {
-        let Some(user) = self.users.resident(user_id) else { return };
-        user.receipts.awaited.retain(|awaited| *awaited != received_as);
-        if user.receipts.awaited.is_empty() && !user.receipts.reading {
-            user.receipts.awaited.shrink_to(0);
-            user.marks.receipted = user.marks.receipted.max(user.receipts.up_to);
-            self.mark_dirty(user_id, cx.now.monotonic_ms);
+    /// An envelope no longer waits: its bytes are no longer held here.
+    pub(super) fn release_waiting(&mut self, envelope: Envelope) -> Envelope {
+        self.held_bytes -= envelope.bytes();
+        envelope
+    }
+
+    /// Answers that an envelope can not be taken now.
+    pub(super) fn put_off(&mut self, envelope: &Envelope, cx: &mut Turn<'_>) {
+        if let Some(answer) = envelope.put_off() {
+            self.counters.put_off += 1;
+            self.post(answer, cx);
         }
     }
 }

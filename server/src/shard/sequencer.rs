@@ -16,7 +16,7 @@ use super::{
     question::Question,
     shedding::{Class, Reason},
     tail::TailEntry,
-    user::{Forwarding, User},
+    user::User,
 };
 use crate::{
     host::timekeeper::time_after,
@@ -79,16 +79,12 @@ impl Shard {
         device.in_flight += 1;
         device.recent.push_back(next);
         user.unfinished = true;
-        // Older ones that are left over from before a restart must go first.
-        let forward = to != user_id.into() && user.forwarding == Forwarding::Direct;
+        let forward = to != user_id.into() && user.outgoing.take(next, to);
         let event = Event::Sent { to, device: device_id, number, content: content.clone() };
         let seq = Self::append(user_id, user, event, None, (at, &mut self.lanes[at]), cx);
         debug_assert_eq!(seq, next);
         self.counters.entries += 1;
         self.lanes[at].park(Parked::Sent { user: user_id, device: device_id, number, seq });
-        if forward {
-            user.unconfirmed.push_back(seq);
-        }
         if self.settings.promise == Promise::Store {
             self.lanes[at].park_until_stored(OnceStored::Entry { user: user_id, seq, answer: None });
         } else if forward {
@@ -194,7 +190,7 @@ impl Shard {
         &mut self,
         to: UserId,
         from: UserId,
-        origin: Seq,
+        (origin, after): (Seq, Seq),
         content: Content,
         cx: &mut Turn<'_>,
     ) {
@@ -209,10 +205,15 @@ impl Shard {
             let changed_in = conversation.changed_in;
             return self.answer_once_durable(at, changed_in, answer, cx);
         }
+        if after > conversation.received_up_to {
+            // The one before was put off: this one must not overtake it.
+            let body = EnvelopeBody::ForwardPutOff { origin };
+            return self.post(Envelope { to: from, from: to, body }, cx);
+        }
         conversation.received_up_to = origin;
         if conversation.changed_in != batch {
             conversation.changed_in = batch;
-            self.lanes[at].conversations_changed.push_back((batch, (to, from)));
+            self.lanes[at].conversations_changed.push_back((batch, (to, from.into())));
         }
         let event = Event::Received { from, origin, content };
         let seq = Self::append(to, user, event, None, (at, &mut self.lanes[at]), cx);
@@ -270,7 +271,7 @@ impl Shard {
         conversation.delivered_at = seq;
         if conversation.changed_in != batch {
             conversation.changed_in = batch;
-            self.lanes[at].conversations_changed.push_back((batch, (to, from)));
+            self.lanes[at].conversations_changed.push_back((batch, (to, from.into())));
         }
         self.park_entry(at, to, seq, answer);
     }

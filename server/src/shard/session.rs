@@ -487,20 +487,4 @@ impl Shard {
             }
         }
     }
-
-    /// The user could not be loaded: those who wait to connect are sent away, the rest stays.
-    pub(super) fn refuse_connects(&mut self, user: UserId, cx: &mut Turn<'_>) {
-        let Some(waiting) = self.users.waiting(user) else { return };
-        let mut refused = Vec::new();
-        waiting.retain(|waiting| match waiting {
-            Waiting::Connect(connected) => {
-                refused.push(connected.conn);
-                false
-            }
-            Waiting::Envelope(_) | Waiting::Duties => true,
-        });
-        for conn in refused {
-            self.close(conn, ErrorCode::StorageFailed, RETRY_STORAGE_MS, "the store can not be read", cx);
-        }
-    }
 }

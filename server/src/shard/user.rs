@@ -12,6 +12,8 @@ use super::{
     input::{ConnId, Connected, Envelope},
     levels::Levels,
     limits::Buckets,
+    outgoing::Outgoing,
+    reports::Reports,
     tail::{Tail, TailEntry},
 };
 use crate::access::rate::Bucket;
@@ -46,27 +48,6 @@ impl Device {
     }
 }
 
-/// How the messages that this user sent reach their recipients' homes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Forwarding {
-    /// Each message is forwarded when it is numbered.
-    Direct,
-    /// Left over from before a restart: messages from `next` on are forwarded from the log, and new ones wait their
-    /// turn. A message that overtook an older one would make the recipient's watermark swallow the older one.
-    FromLog { next: Seq, reading: bool },
-}
-
-/// Reports to senders that are under way: one round at a time.
-#[derive(Debug, Default)]
-pub(super) struct ReceiptRound {
-    /// The round covers received entries up to here.
-    pub(super) up_to: Seq,
-    /// Reports that are not confirmed yet, by the seq that the received message has here.
-    pub(super) awaited: Vec<Seq>,
-    /// A page of the log is being read for the round.
-    pub(super) reading: bool,
-}
-
 /// A user that is loaded.
 #[derive(Debug)]
 pub(super) struct User {
@@ -80,10 +61,10 @@ pub(super) struct User {
     pub(super) levels: Levels,
     pub(super) tail: Tail,
     pub(super) devices: Vec<Device>,
-    /// Messages that were forwarded and not confirmed, by ascending seq.
-    pub(super) unconfirmed: VecDeque<Seq>,
-    pub(super) forwarding: Forwarding,
-    pub(super) receipts: ReceiptRound,
+    /// Messages that their recipients' homes have not confirmed.
+    pub(super) outgoing: Outgoing,
+    /// What authors have to be told of their messages.
+    pub(super) reports: Reports,
     pub(super) marks: Marks,
     /// The marks as they were last written.
     pub(super) marks_written: Marks,
@@ -122,9 +103,8 @@ impl User {
             levels: Levels::default(),
             tail: Tail::default(),
             devices: devices.collect(),
-            unconfirmed: VecDeque::new(),
-            forwarding: Forwarding::Direct,
-            receipts: ReceiptRound::default(),
+            outgoing: Outgoing::default(),
+            reports: Reports::after(snapshot.marks.receipted),
             marks: snapshot.marks,
             marks_written: snapshot.marks,
             unfinished: snapshot.unfinished,
@@ -135,7 +115,7 @@ impl User {
             changed_in: BatchId(0),
         };
         if snapshot.unfinished {
-            user.forwarding = Forwarding::FromLog { next: snapshot.marks.forwarded.next(), reading: false };
+            user.outgoing = Outgoing::from_log(snapshot.marks.forwarded.next());
         } else {
             // Idle when last seen: everything since was received, not sent, and nothing of it acknowledged.
             user.marks.forwarded = user.head;
@@ -158,21 +138,13 @@ impl User {
 
     /// Every duty is fulfilled: a restart need not look at this user.
     pub(super) fn is_idle(&self) -> bool {
-        self.unconfirmed.is_empty()
-            && self.forwarding == Forwarding::Direct
-            && self.receipts.awaited.is_empty()
-            && !self.receipts.reading
-            && self.marks.receipted >= self.delivered()
+        !self.outgoing.is_open() && !self.reports.is_open() && self.marks.receipted >= self.delivered()
     }
 
-    /// Moves the forwarded mark to where the unconfirmed messages allow.
-    pub(super) fn advance_forwarded(&mut self) {
-        let bound = match (self.unconfirmed.front(), self.forwarding) {
-            (Some(first), _) => first.previous(),
-            (None, Forwarding::FromLog { next, .. }) => next.previous(),
-            (None, Forwarding::Direct) => self.head,
-        };
-        self.marks.forwarded = self.marks.forwarded.max(bound);
+    /// Moves the marks to where what is not confirmed allows.
+    pub(super) fn advance_marks(&mut self) {
+        self.marks.forwarded = self.marks.forwarded.max(self.outgoing.confirmed_up_to(self.head));
+        self.marks.receipted = self.marks.receipted.max(self.reports.confirmed_up_to());
     }
 
     /// Forgets what is in the store since `ingested`.

@@ -18,6 +18,10 @@ pub enum Fault {
     ForgetDuties,
     /// A message for another core is dropped when its mailbox is full.
     DropOnFullMailbox,
+    /// That a message or a receipt was put off is not told to who sent it.
+    ForgetPutOff,
+    /// A message does not say which one goes before it, and overtakes one that was put off.
+    ForgetBefore,
     /// A message for another core overtakes the one before it.
     ReorderMailbox,
     /// A shard is told that its batches are in the store before they are.
@@ -74,6 +78,8 @@ impl Fault {
         Self::ForgetReceived,
         Self::ForgetDuties,
         Self::DropOnFullMailbox,
+        Self::ForgetPutOff,
+        Self::ForgetBefore,
         Self::ReorderMailbox,
         Self::IngestedTooEarly,
         Self::FailedCommitCounts,

@@ -137,6 +137,7 @@ pub const SITUATIONS: &[&str] = &[
     "told later that a message is committed",
     "torn write found at recovery",
     "unfinished user after restart",
+    "something put off",
     "wall clock leapt and stays",
     "wall clock leapt for a moment",
     "wall clock went back",

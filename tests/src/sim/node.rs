@@ -34,7 +34,7 @@ use server::{
     limits::{MAILBOX_MESSAGES_MAX, STOP_MS, TICK_MS, UNCOMMITTED_BYTES_MAX},
     operator::counters::Counters,
     shard::{
-        Admission, ConnId, Limits, Now, Promise, ReadState, Settings, StoreState,
+        Admission, ConnId, EnvelopeBody, Limits, Now, Promise, ReadState, Settings, StoreState,
         topology::{CoreId, Topology},
     },
 };
@@ -637,7 +637,7 @@ impl Simulation {
         let Some(life) = &mut self.machine.alive else { return };
         let (mailboxes, mailbox_max) = (&mut life.mailboxes, life.mailbox_max);
         let mail = life.cores[core].mail();
-        let (mut put, fault, rng) = (Vec::new(), self.fault, &mut self.rng);
+        let (mut put, mut reached, fault, rng) = (Vec::new(), Vec::new(), self.fault, &mut self.rng);
         if fault == Some(Fault::EnvelopeBeforeBatch) {
             let mut all = Vec::new();
             mail.flush(|item| {
@@ -647,9 +647,21 @@ impl Simulation {
             all.sort_by_key(|(_, message)| matches!(message, CoreMessage::Batch { .. }));
             all.into_iter().for_each(|item| mail.push(item));
         }
-        let kept = mail.flush(|(to, message)| {
+        let kept = mail.flush(|(to, mut message)| {
             let to = usize::from(to.0);
             let is_envelope = matches!(message, CoreMessage::Envelope(_));
+            if let CoreMessage::Envelope(envelope) = &mut message {
+                match &mut envelope.body {
+                    EnvelopeBody::ForwardPutOff { .. } | EnvelopeBody::ReceiptPutOff { .. } => {
+                        reached.push("something put off");
+                        if fault == Some(Fault::ForgetPutOff) {
+                            return Ok(());
+                        }
+                    }
+                    EnvelopeBody::Forward { after, .. } if fault == Some(Fault::ForgetBefore) => *after = Seq::ZERO,
+                    _ => {}
+                }
+            }
             if mailboxes[to].len() >= mailbox_max {
                 if fault == Some(Fault::DropOnFullMailbox) && is_envelope {
                     return Ok(());
@@ -667,6 +679,7 @@ impl Simulation {
         for to in put {
             self.deliver_soon(to);
         }
+        reached.into_iter().for_each(|situation| self.reached(situation));
         if kept > 0 {
             self.reached("mailbox full");
         }
