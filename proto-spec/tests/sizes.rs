@@ -36,6 +36,15 @@ fn overheads_are_what_the_specification_says() {
 }
 
 #[test]
+fn the_least_entry_has_the_bytes_that_the_specification_says() {
+    let mut out = Vec::new();
+    let entry = Entry { seq: Seq(1), time: TimestampMs(1), event: Event::Unknown { kind: 99 } };
+    ServerFrame::encode_deliver(&entry, &mut out);
+    assert_eq!(out.len() - 2, 3, "without length and kind of the frame");
+    assert!(SPEC.contains("least entry has 3 bytes, of a kind that the receiver does not know, and 4 in a list."));
+}
+
+#[test]
 fn the_largest_frames_of_each_limit_fit() {
     let text = Content::text(&"x".repeat(limits::TEXT_BYTES_MAX));
     let mut out = Vec::new();

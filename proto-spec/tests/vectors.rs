@@ -317,6 +317,18 @@ fn frame_class(error: FrameError) -> (&'static str, Option<&'static str>) {
 }
 
 /// The table of SPEC 9: error class, and the name of the code that the server answers with.
+#[test]
+fn the_fields_that_refused_vectors_name_are_those_of_the_tables_or_named_beside_them() {
+    let spec = include_str!("../SPEC.md");
+    let parts = spec.split("and parts of a type these: ").nth(1).expect("the sentence").split(".\n").next();
+    for vector in read("refused.json") {
+        let Some(field) = vector.get("field").and_then(Value::as_str) else { continue };
+        let is_in_table = spec.contains(&format!("\n| `{field}` | "));
+        let is_part = parts.is_some_and(|parts| parts.contains(&format!("`{field}`")));
+        assert!(is_in_table || is_part, "SPEC.md names no field `{field}`");
+    }
+}
+
 fn error_table() -> BTreeSet<(&'static str, &'static str)> {
     include_str!("../SPEC.md")
         .lines()

@@ -237,6 +237,7 @@ fn what_will_never_be_taken_is_refused_without_using_up_its_number() {
 
 #[test]
 fn a_send_beyond_the_window_is_refused() {
+    spec::says("A time with `window_full` is a proposal: resend when answers have come, be it sooner.");
     let (mut world, a, _, _, bob) = two_people();
     world.disk_stalled = true;
     for number in 1..=SEND_WINDOW + 1 {
@@ -365,6 +366,7 @@ fn a_turn_that_decides_very_much_makes_several_batches() {
 
 #[test]
 fn an_accepted_message_reaches_its_recipient_although_the_node_died_in_between() {
+    spec::says("it will be in the recipient's log too, once, though perhaps not yet");
     // The sender's batch is durable, the recipient's is not, and then a newer message follows.
     let (mut world, a, _, alice, bob) = two_people();
     world.disk_stalled = true;
