@@ -12,11 +12,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::time::{ClockId, clock_gettime};
-use server::io::{
+use rim::{
     ring::{Doorbell, Payload, Ring, SetupError},
     token::Op,
 };
+use rustix::time::{ClockId, clock_gettime};
 use storage::{
     Batch, EmbeddedConfig, EmbeddedStore, Run, Store as _, StoreError, contract::block_on, fold::Fold,
     journal::JournalConfig,

@@ -28,15 +28,15 @@ use proto_spec::{
     limits::{CLIENT_FRAME_BYTES_MAX, PAGE_ENTRIES_MAX, SEND_WINDOW, TEXT_BYTES_MAX},
     wire::{DecodeError, Reader, put_bytes, put_varint},
 };
+use rim::{
+    ring::{Completion, Doorbell, Payload, Ring, SetupError},
+    token::Op,
+};
 use serde::Deserialize;
 use server::{
     access::handshake::bye,
     core::origins::Origin,
-    io::{
-        ring::{Completion, Doorbell, Payload, Ring, SetupError},
-        socket::{Connections, Received, Sent, conn_of},
-        token::Op,
-    },
+    io::socket::{Connections, Received, Sent, conn_of},
     limits::ACCEPTS_TURN_MAX,
     shard::ConnId,
 };

@@ -6,6 +6,7 @@ use std::{
     sync::Arc,
 };
 
+use proto_spec::ALPN;
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore,
     crypto::aws_lc_rs::default_provider,
@@ -13,9 +14,6 @@ use rustls::{
 };
 
 use crate::config::{ConfigError, Roots};
-
-/// What is offered as the protocol within (SPEC 1.1).
-const ALPN: &[u8] = b"ringpost/1";
 
 /// How TLS connections to one server are made.
 pub(crate) struct Connector {

@@ -14,7 +14,7 @@ use std::{
 
 use anyhow::{Context as _, bail, ensure};
 use clap::Parser;
-use server::host::{process::Usage, utc::wall_now};
+use rim::{process::Usage, utc::wall_now};
 
 use crate::{
     engine,

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use server::io::{
+use rim::{
     ring::{Completion, Doorbell, Filled, Payload, Ring, SetupError},
     token::{Op, Token},
 };

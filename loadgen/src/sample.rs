@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use server::host::process::Usage;
+use rim::process::Usage;
 
 use crate::limits::{METRICS_BYTES_MAX, METRICS_TIMEOUT_MS};
 

@@ -11,6 +11,8 @@ use std::{
 };
 
 use anyhow::{Context as _, anyhow, ensure};
+use proto_spec::ALPN;
+use rim::tls::Tls;
 use rustls::{
     ClientConfig, NamedGroup, RootCertStore,
     client::{
@@ -19,7 +21,6 @@ use rustls::{
     crypto::aws_lc_rs::default_provider,
     pki_types::{CertificateDer, ServerName, pem::PemObject as _},
 };
-use server::{files::certificate::ALPN, io::tls::Tls};
 
 /// One end of a link that speaks TLS.
 pub type LinkTls = Tls<UnbufferedClientConnection>;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use proto_spec::UserId;
-use server::host::rlimit::raise_descriptor_limit;
+use rim::rlimit::raise_descriptor_limit;
 
 use crate::{
     limits::{LANE_CONNECTIONS_MAX, LANES_MAX, SLOTS_SPARE},

@@ -22,3 +22,6 @@ pub use ids::{ConversationId, DeviceId, RequestId, SendNumber, Seq, TimestampMs,
 
 /// The one protocol version so far (SPEC 1.2).
 pub const PROTOCOL_VERSION: u64 = 1;
+
+/// What clients offer as their protocol within TLS (SPEC 1.1). One that offers nothing is served too.
+pub const ALPN: &[u8] = b"ringpost/1";

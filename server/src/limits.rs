@@ -1,6 +1,9 @@
 //! Every bound of the server, with its unit and its reason, in one place. What both sides of the protocol must know is
 //! in `proto_spec::limits`; what an operator may change is in `config`.
 
+/// Those of a ring and of TLS over it, which the load generator has too.
+pub use rim::limits::{RECEIVE_BUFFER_BYTES, TLS_GREETING_BYTES_MAX, TLS_RECORD_BYTES_MAX};
+
 use proto_spec::limits::{FETCHES_IN_FLIGHT_MAX, SEND_WINDOW, SERVER_FRAME_BYTES_MAX};
 
 /// Bytes waiting for one connection above which it is no longer pushed to but catches up from the log. Two pages: one
@@ -289,24 +292,8 @@ pub const JOURNAL_SEGMENT_BYTES_MAX: u64 = storage::journal::SEGMENT_BYTES_MAX;
 /// Segments that the journal must have room for, which is the journal's own bound.
 pub const JOURNAL_SEGMENTS_MIN: u64 = storage::journal::SEGMENTS_MIN;
 
-/// Operations that one core may begin between two system calls; more are handed over in several calls.
-pub const SUBMISSION_ENTRIES: u32 = 2048;
-
-/// Completions that fit before the kernel must set some aside: a burst of a thousand connections with several each.
-pub const COMPLETION_ENTRIES: u32 = 16 * 1024;
-
 /// Bytes of the access list of a secret: a hundred entries. A list that is longer is none that anybody has looked through.
 pub const ACCESS_LIST_BYTES_MAX: usize = 1024;
-
-/// Entries of the ring that a core's runtime makes for itself. Nothing is submitted to it.
-pub const RUNTIME_ENTRIES: u32 = 1;
-
-/// Receive buffers of one core. With 16 for 1,000 connections nearly every receive found none; with 256 none did.
-/// More, because a core that waits for another one holds what it has received.
-pub const RECEIVE_BUFFERS: u16 = 1024;
-
-/// Bytes of a receive buffer: a dozen ordinary messages, so that a burst of one connection takes few of them.
-pub const RECEIVE_BUFFER_BYTES: usize = 2048;
 
 /// Messages that wait for one core. A core that finds another's mailbox full stops reading from its clients.
 pub const MAILBOX_MESSAGES_MAX: usize = 8 * 1024;
@@ -321,18 +308,6 @@ pub const HANDSHAKES_MAX: usize = 4 * 1024;
 /// microseconds for its signature or a hundred for the exchange of keys: a crowd that comes back must not hold up the messages of
 /// the others.
 pub const HELLOS_TURN_MAX: usize = 8;
-
-/// Largest record of TLS on the wire, in bytes: what rustls takes, 16 KiB and 2 KiB of overhead behind a header. A connection
-/// holds at most one that is not whole, and nothing between two records.
-pub const TLS_RECORD_BYTES_MAX: usize = 5 + 16 * 1024 + 2 * 1024;
-
-/// Bytes of a client's part of the TLS handshake that are held until they make a message. A ClientHello with a key for a
-/// post-quantum exchange and a ticket has less than 3 KiB.
-pub const TLS_GREETING_BYTES_MAX: usize = 8 * 1024;
-
-/// Bytes of the server's part of the TLS handshake that a client of ours holds until they make a message: the longest chain of
-/// certificates that a message can have.
-pub const TLS_SERVER_FLIGHT_BYTES_MAX: usize = 64 * 1024 + TLS_RECORD_BYTES_MAX;
 
 /// New tokens of one connection, a second: one in an hour is ordinary, and each costs a signature and a line of the audit log.
 pub const REFRESHES_PER_S: u32 = 1;
@@ -407,8 +382,6 @@ pub const SLOW_AFTER_MAX_MS: u64 = 4_000;
 /// anyway, and a stop must not have to wait for one that hangs.
 pub const TRANSACTION_MAX_MS: u64 = 5_000;
 
-// The kernel takes powers of two.
-const _: () = assert!(RECEIVE_BUFFERS.is_power_of_two());
 const _: () = assert!(CLOSE_FLUSH_MS + CLOSE_LINGER_MS < DRAIN_MS);
 const _: () = assert!(SLOW_AFTER_MAX_MS + TICK_MS + CLOSE_FLUSH_MS + CLOSE_LINGER_MS < DRAIN_MS);
 const _: () = assert!(TRANSACTION_MAX_MS + TICK_MS < DRAIN_MS);

@@ -6,12 +6,13 @@ use std::{
     sync::Arc,
 };
 
+use proto_spec::ALPN;
 use rustls::{
     ClientConfig, RootCertStore,
     crypto::aws_lc_rs::default_provider,
     pki_types::{CertificateDer, pem::PemObject as _},
 };
-use server::files::certificate::{ALPN, create_if_missing};
+use server::files::certificate::create_if_missing;
 
 use crate::process::Installation;
 

@@ -4,7 +4,8 @@ use std::{env, net::SocketAddr};
 
 use anyhow::Context as _;
 use benches::relay;
-use server::{host::rlimit::raise_descriptor_limit, io::listeners::listen};
+use rim::rlimit::raise_descriptor_limit;
+use server::io::listeners::listen;
 
 /// Places in the ring's table when nobody asks for a number, if the process may have as many: a server's default.
 const CONNECTIONS: u64 = 20_000;

@@ -207,7 +207,7 @@ impl Target {
 
     /// CPU time of the process so far, in microseconds.
     fn cpu_us(&self) -> anyhow::Result<f64> {
-        let usage = server::host::process::Usage::of(self.child.id()).context("the process lives")?;
+        let usage = rim::process::Usage::of(self.child.id()).context("the process lives")?;
         Ok(usage.cpu_s * 1e6)
     }
 

@@ -16,7 +16,7 @@ use std::{
 };
 
 use proto_spec::{RequestId, Seq};
-use server::io::ring::SetupError;
+use rim::ring::SetupError;
 
 use crate::{
     draw::Draw,

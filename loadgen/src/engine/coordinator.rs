@@ -12,7 +12,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use server::host::process::Usage;
+use rim::process::Usage;
 
 use super::{Asked, Goal, LanePlan, Outcome, Phase, Plan, Shared, SharedLane, lane};
 use crate::{

@@ -3,7 +3,7 @@
 use std::{env, fs, thread};
 
 use proto_spec::TimestampMs;
-use server::host::utc::utc;
+use rim::utc::utc;
 
 /// In the order to show it.
 #[must_use]

@@ -5,14 +5,13 @@
 use std::time::Duration;
 
 use proto_spec::TimestampMs;
+use rim::utc::utc;
 use rustls::{
     CertificateError, Error, RootCertStore,
     client::verify_server_cert_signed_by_trust_anchor,
     pki_types::{CertificateDer, UnixTime},
     server::ParsedCertificate,
 };
-
-use crate::host::utc::utc;
 
 /// How long before the end an operator is told, in seconds: three weeks, because a certificate that renews itself does so a month before
 /// its end, and people take holidays.

@@ -2,13 +2,14 @@
 //!
 //! Owns the choice, and what must be known of a store before it is used. Does not own what is done with it.
 
+use rim::rlimit::raise_descriptor_limit;
 use storage::{EmbeddedConfig, EmbeddedStore, Store, StoreError, migrate::is_unfinished};
 use thiserror::Error;
 
 use crate::{
     config::{Backend, Config, NOT_BUILT},
     files::datadir::{DataDir, DataDirError},
-    host::{capacity::engine_tables_max, rlimit::raise_descriptor_limit},
+    host::capacity::engine_tables_max,
 };
 
 /// Why there is no store.

@@ -21,6 +21,7 @@ use std::{
 };
 
 use proto_spec::UserId;
+use rim::utc::utc;
 use storage::{
     IngestError, IngestReport, Store, ingest,
     journal::{JournalError, JournalFolder, format::SegmentHeaderError},
@@ -34,7 +35,6 @@ use crate::{
         datadir::{DataDir, DataDirError},
         tenure::{Extent, Held, TakeOverError, take_over},
     },
-    host::utc::utc,
     operator::control,
 };
 

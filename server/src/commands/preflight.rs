@@ -10,6 +10,7 @@ use std::{
 };
 
 use proto_spec::TimestampMs;
+use rim::rlimit::raise_descriptor_limit;
 use socket2::{Domain, Socket, Type};
 use storage::{embedded, journal::recover};
 use thiserror::Error;
@@ -23,7 +24,7 @@ use crate::{
         datadir::{self, DataDir, Look},
         revocation_file::RevocationFile,
     },
-    host::{capacity::Capacity, rlimit::raise_descriptor_limit},
+    host::capacity::Capacity,
     operator::audit,
 };
 

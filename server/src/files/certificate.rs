@@ -6,6 +6,7 @@ use std::{
     sync::Arc,
 };
 
+use proto_spec::ALPN;
 use rcgen::{CertificateParams, KeyPair};
 use rustls::{
     CipherSuite, ServerConfig,
@@ -25,9 +26,6 @@ use crate::{
     access::validity::Validity,
     files::keyfile::{self, KeyFileError},
 };
-
-/// What clients offer as their protocol within TLS (SPEC 1.1). One that offers nothing is served too.
-pub const ALPN: &[u8] = b"ringpost/1";
 
 /// Why a server can not prove who it is.
 #[derive(Debug, Error)]

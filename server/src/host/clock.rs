@@ -148,7 +148,7 @@ mod tests {
     use std::cell::Cell;
 
     use super::*;
-    use crate::host::utc::wall_now;
+    use rim::utc::wall_now;
 
     /// Two clocks that agree but for `AHEAD`, and a thread that loses its processor between them for these times, one after the other.
     fn paused(pauses_us: &[u64]) -> u64 {

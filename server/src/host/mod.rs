@@ -5,7 +5,4 @@
 pub mod capacity;
 pub mod clock;
 pub mod memory;
-pub mod process;
-pub mod rlimit;
 pub mod timekeeper;
-pub mod utc;

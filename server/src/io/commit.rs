@@ -5,14 +5,14 @@
 use std::{collections::HashMap, fs::File, io, os::fd::AsFd as _, sync::Arc, time::Instant};
 
 use crossbeam::channel::{Receiver, Sender, TrySendError};
-use storage::journal::SegmentNumber;
-use tracing::{error, info, warn};
-
-use super::{
-    background::Threads,
+use rim::{
     ring::{Completion, Payload, Ring},
     token::Op,
 };
+use storage::journal::SegmentNumber;
+use tracing::{error, info, warn};
+
+use super::background::Threads;
 use crate::{
     durability::committer::{Committer, Duty, Finished, Outcome},
     operator::counters::Counters,
@@ -168,10 +168,11 @@ mod tests {
     use super::*;
     use crate::{
         durability::committer::{News, OnStoreOutage},
-        io::{background::prepare, ring::Doorbell},
+        io::background::prepare,
         limits::COMMIT_RETRY_MS,
         shard::{Promise, topology::Topology},
     };
+    use rim::ring::Doorbell;
 
     const CONFIG: JournalConfig =
         JournalConfig { segment_bytes: 64 * 1024, journal_bytes_max: 256 * 1024, reserve_bytes: 4 * 1024 };

@@ -21,8 +21,8 @@ use std::{
 };
 
 use crossbeam::{queue::ArrayQueue, utils::CachePadded};
+use rim::ring::Doorbell;
 
-use super::ring::Doorbell;
 use crate::{
     limits::{MAILBOX_MESSAGES_MAX, STALLED_SLEEP_MS},
     shard::topology::CoreId,

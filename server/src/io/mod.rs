@@ -1,11 +1,10 @@
 //! The rim: sockets, rings, files, threads, clocks. Decides nothing about messages.
 //!
-//! A message's way through it: `socket` (bytes come in through `ring` and `buffers`, and through `tls`), `reactor` (feeds the shard and
+//! A message's way through it: `socket` (bytes come in through the ring, and through TLS if they are encrypted: both are the package `rim`'s), `reactor` (feeds the shard and
 //! carries out what it asks for), `commit` (the journal), `mailbox` (other cores), and `socket` again (one send for each
-//! connection and turn). `unsafe` is in `ring` and `buffers` alone.
+//! connection and turn).
 
 mod background;
-mod buffers;
 pub mod commit;
 pub mod listeners;
 pub mod mailbox;
@@ -13,14 +12,11 @@ pub mod node;
 pub mod query;
 mod reactor;
 pub mod recovery;
-pub mod ring;
 mod shared;
 pub mod socket;
 mod start_error;
 pub mod tasks;
 mod thread;
-pub mod tls;
-pub mod token;
 
 pub use node::{DatabaseConfig, Node, NodeConfig, TlsListen};
 pub use shared::Controls;

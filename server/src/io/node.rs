@@ -17,6 +17,8 @@ use std::{
 
 use crossbeam::channel::{Receiver, Sender, bounded};
 use parking_lot::{Mutex, RwLock};
+use rim::ring::{Ring, SetupError};
+use rim::rlimit::raise_descriptor_limit;
 use storage::{
     Ahead, Fence, Kind, Store,
     journal::{JournalConfig, JournalFolder, Recovered, Writer},
@@ -32,7 +34,6 @@ use super::{
     query::Readers,
     reactor::{Parts, Reactor, Reads},
     recovery::Recovery,
-    ring::{Ring, SetupError},
     shared::{Controls, Shared},
     start_error::StartError,
     tasks::Database,
@@ -46,8 +47,8 @@ use crate::{
         lanes::Lanes,
     },
     files::{credentials::Credentials, datadir::DataDir},
-    host::{capacity::Capacity, clock::Clock, rlimit::raise_descriptor_limit},
-    limits::{HELPERS_STOP_MS, JOURNAL_SEGMENT_BYTES_MIN, READER_THREADS, RUNTIME_ENTRIES},
+    host::{capacity::Capacity, clock::Clock},
+    limits::{HELPERS_STOP_MS, JOURNAL_SEGMENT_BYTES_MIN, READER_THREADS},
     operator::{audit::Audit, counters::Counters, logging},
     shard::{
         Promise, Settings,
@@ -449,7 +450,7 @@ impl Seed {
     fn rings(&self) -> Result<(Ring, tokio_uring::Runtime), SetupError> {
         let doorbell = self.shared.mailboxes[usize::from(self.core.id().0)].doorbell();
         let ring = Ring::new(self.descriptors, doorbell)?;
-        let runtime = tokio_uring::Runtime::new(tokio_uring::builder().entries(RUNTIME_ENTRIES))
+        let runtime = tokio_uring::Runtime::new(tokio_uring::builder().entries(rim::limits::RUNTIME_ENTRIES))
             .map_err(|error| SetupError::at("the runtime's ring", "6.1", error))?;
         Ok((ring, runtime))
     }

@@ -13,6 +13,10 @@ mod tls;
 
 use std::{collections::VecDeque, io, sync::Arc, time::Duration};
 
+use rim::{
+    ring::{Completion, Ring},
+    token::Op,
+};
 use storage::StoreError;
 use tracing::warn;
 
@@ -20,11 +24,9 @@ use super::{
     commit::Commit,
     mailbox::{Mailbox, Post},
     query::Readers,
-    ring::{Completion, Ring},
     shared::Shared,
     socket::Connections,
     tasks::{Database, Done, Tasks},
-    token::Op,
 };
 use crate::{
     core::{Core, CoreMessage, Order},

@@ -12,10 +12,11 @@ use std::{
 
 use parking_lot::{Mutex, RwLock};
 use proto_spec::TimestampMs;
+use rim::tls::ServerTls;
 use tokio::sync::Notify;
 use tracing::error;
 
-use super::{listeners::Transport, mailbox::Mailbox, tls::ServerTls};
+use super::{listeners::Transport, mailbox::Mailbox};
 use crate::{
     access::revocation::Change,
     core::{Common, CoreMessage},

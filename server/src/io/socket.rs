@@ -15,12 +15,12 @@ mod output;
 use std::collections::VecDeque;
 
 use proto_spec::UserId;
-
-use super::{
+use rim::{
     ring::Ring,
     tls::ServerTls,
     token::{Op, Token},
 };
+
 use crate::{
     core::origins::Origin,
     shard::{ConnId, ReadState},
@@ -355,7 +355,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::io::ring::{Completion, Doorbell, Payload};
+    use rim::ring::{Completion, Doorbell, Payload};
 
     /// The connections of a core without its shard. Time stands still unless a test moves it.
     pub(super) struct World {

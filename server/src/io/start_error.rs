@@ -2,10 +2,10 @@
 
 use std::{io, net::SocketAddr};
 
+use rim::ring::SetupError;
 use storage::{Kind, journal::JournalError};
 use thiserror::Error;
 
-use super::ring::SetupError;
 use crate::{
     files::{datadir::DataDirError, tenure::TakeOverError},
     host::capacity::TooFewFiles,

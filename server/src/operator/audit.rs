@@ -22,13 +22,11 @@ use std::{
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 use proto_spec::{DeviceId, TimestampMs, UserId};
+use rim::utc::{utc, wall_now};
 use serde::{Serialize, Serializer};
 use tracing::{error, info};
 
-use crate::{
-    host::utc::{utc, wall_now},
-    limits::{AUDIT_KEPT_MAX, AUDIT_QUEUE_MAX, AUDIT_REFUSALS_MAX, AUDIT_RETRY_MS, AUDIT_WRITE_LINES_MAX},
-};
+use crate::limits::{AUDIT_KEPT_MAX, AUDIT_QUEUE_MAX, AUDIT_REFUSALS_MAX, AUDIT_RETRY_MS, AUDIT_WRITE_LINES_MAX};
 
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -22,6 +22,7 @@ use std::{
 
 use parking_lot::Mutex;
 use proto_spec::TimestampMs;
+use rim::utc::{utc, wall_now};
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::{
     io::AsyncWriteExt as _,
@@ -35,7 +36,6 @@ use crate::{
         revocation::{Change, ChangeError, Revocations, Subject},
     },
     files::revocation_file::{RevocationFile, RevocationFileError},
-    host::utc::{utc, wall_now},
     io::Controls,
     limits::{ADMIN_CONNECTIONS_MAX, ADMIN_REQUEST_MS, OPERATOR_ANSWER_MS, REVOCATIONS_FILE_BYTES_MAX},
     operator::{

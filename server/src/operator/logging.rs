@@ -22,6 +22,7 @@ use std::{
     time::Duration,
 };
 
+use rim::utc::wall_now;
 use thiserror::Error;
 use tracing_subscriber::{
     EnvFilter,
@@ -32,7 +33,7 @@ use tracing_subscriber::{
 
 pub use self::{format::Format, spool::LogCounters};
 use self::{format::Json, spool::Spool};
-use crate::{host::utc::wall_now, limits::LOG_LAST_WORDS_MS};
+use crate::limits::LOG_LAST_WORDS_MS;
 
 /// What is shown when `RUST_LOG` does not say. The engine below the store reports its own housekeeping as information.
 const DEFAULT_FILTER: &str = "info,fjall=warn,lsm_tree=warn";
@@ -236,7 +237,7 @@ mod tests {
     #[test]
     fn a_source_file_is_named_from_its_package_on() {
         for (file, named) in [
-            ("server/src/io/ring.rs", "server/src/io/ring.rs"),
+            ("server/rim/src/ring.rs", "server/rim/src/ring.rs"),
             ("/home/me/.cargo/registry/src/a-registry-1/fjall-3.1.0/src/db.rs", "fjall-3.1.0/src/db.rs"),
             ("/rustc/0123/library/core/src/panicking.rs", "core/src/panicking.rs"),
             ("build.rs", "build.rs"),

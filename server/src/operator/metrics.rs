@@ -6,8 +6,9 @@ use std::{
     sync::atomic::Ordering,
 };
 
+use rim::process::Usage;
+
 use crate::{
-    host::process::Usage,
     operator::{
         audit::AuditCounters,
         counters::{ClockCounters, CoreCounters, Counters, Described, JournalCounters, Kind},

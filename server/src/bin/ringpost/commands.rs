@@ -14,6 +14,7 @@ use std::{
 use anyhow::{Context as _, anyhow, bail};
 use clap::CommandFactory as _;
 use proto_spec::TimestampMs;
+use rim::{process::exit_at_once, utc::utc};
 use server::{
     access::auth::{self, Mint},
     commands::{
@@ -27,7 +28,6 @@ use server::{
         permission::check_owner,
         token_file,
     },
-    host::{process::exit_at_once, utc::utc},
     operator::{
         audit::AuditLog,
         control::{self, Wish},

@@ -11,6 +11,7 @@ use std::{
 };
 
 use anyhow::{Context as _, anyhow};
+use rim::{process::exit_at_once, rlimit::raise_descriptor_limit, utc::wall_now};
 use server::{
     access::validity::WARN_EVERY_S,
     commands::preflight::Findings,
@@ -22,7 +23,7 @@ use server::{
         permission::check_owner,
         revocation_file::RevocationFile,
     },
-    host::{capacity::Capacity, memory, process::exit_at_once, rlimit::raise_descriptor_limit, utc::wall_now},
+    host::{capacity::Capacity, memory},
     io::Node,
     operator::{
         admin,

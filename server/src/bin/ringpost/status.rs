@@ -9,9 +9,9 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use rim::{process::Usage, utc::wall_now};
 use server::{
     access::validity::Validity,
-    host::{process::Usage, utc::wall_now},
     io::recovery,
     operator::{admin::Readiness, audit::Audit, counters::Counters, logging, metrics},
     shard::{Admission, directory::Directory},

@@ -3,14 +3,14 @@
 
 use std::{io, os::fd::AsFd as _};
 
+use rim::{
+    ring::{Completion, Payload},
+    token::Token,
+};
 use tracing::{debug, warn};
 
 use super::{
-    super::{
-        ring::{Completion, Payload},
-        socket::{Received, Sent, Stage, conn_of},
-        token::Token,
-    },
+    super::socket::{Received, Sent, Stage, conn_of},
     Reactor,
 };
 use crate::{

@@ -1,11 +1,9 @@
 //! The reactor's end: what it does with its connections when the node stops.
 
+use rim::token::{Op, Token};
 use tracing::warn;
 
-use super::{
-    super::token::{Op, Token},
-    Reactor,
-};
+use super::Reactor;
 use crate::{limits::ACCEPTS_TURN_MAX, shard::ConnId};
 
 impl Reactor {

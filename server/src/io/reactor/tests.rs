@@ -14,6 +14,7 @@ use std::{
 
 use parking_lot::{Mutex, RwLock};
 use proto_spec::{ClientFrame, DeviceId, Resume, ServerKind, TimestampMs, UserId};
+use rim::tls::ServerTls;
 use rustls::{ClientConnection, StreamOwned, pki_types::ServerName};
 use storage::{
     MemoryStore,
@@ -33,7 +34,7 @@ use crate::{
         credentials::Credentials,
     },
     host::capacity::Capacity,
-    io::{Controls, listeners::Transport, socket::Stage, tls::ServerTls},
+    io::{Controls, listeners::Transport, socket::Stage},
     limits::{HELLOS_TURN_MAX, STOP_MS, WARN_MS},
     operator::{
         audit::{Audit, Reporter},

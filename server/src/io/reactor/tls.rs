@@ -1,14 +1,13 @@
 //! The reactor's TLS: which connections speak it, what comes of their bytes, and how they end.
 
+use rim::{
+    ring::Filled,
+    tls::{Heard, ServerTls, TlsFault},
+};
 use tracing::debug;
 
 use super::{
-    super::{
-        listeners::Transport,
-        ring::Filled,
-        socket::Stage,
-        tls::{Heard, ServerTls, TlsFault},
-    },
+    super::{listeners::Transport, socket::Stage},
     Departure, Reactor,
 };
 use crate::{

@@ -6,13 +6,12 @@
 
 use std::collections::VecDeque;
 
-use super::{
-    super::{
-        ring::Ring,
-        token::{Op, Token},
-    },
-    Connections, Stage, conn_of,
+use rim::{
+    ring::Ring,
+    token::{Op, Token},
 };
+
+use super::{Connections, Stage, conn_of};
 use crate::{
     core::origins::Origin,
     limits::{CLOSE_FLUSH_MS, CLOSE_LINGER_MS, CLOSES_TURN_MIN, CLOSES_TURN_SHARE},

@@ -6,10 +6,9 @@
 //!
 //! Invariants: one send of a connection is in flight at a time; what it leaves over goes before what came later.
 
-use super::{
-    super::{ring::Ring, token::Token},
-    Connections, Stage, conn_of,
-};
+use rim::{ring::Ring, token::Token};
+
+use super::{Connections, Stage, conn_of};
 use crate::{
     limits::{OUTPUT_BUFFER_KEPT_BYTES, OUTPUT_BUFFERS_KEPT},
     shard::ConnId,
@@ -143,11 +142,11 @@ mod tests {
     use super::*;
     use crate::{
         files::certificate::{Tickets, testing::Files},
-        io::{
-            socket::tests::World,
-            tls::{ServerTls, Tls},
-            token::Op,
-        },
+        io::socket::tests::World,
+    };
+    use rim::{
+        tls::{ServerTls, Tls},
+        token::Op,
     };
 
     #[test]

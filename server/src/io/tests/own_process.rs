@@ -12,6 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use rim::process::Usage;
 use storage::{
     BatchId, Fence, Kind, LaneId, MemoryStore, Run, Store, StoreError,
     fold::Sorted,
@@ -22,7 +23,6 @@ use storage::{
 use super::{DEADLINE, World};
 use crate::{
     core::CoreMessage,
-    host::process::Usage,
     operator::{
         audit::AuditCounters,
         logging::{self, Format},

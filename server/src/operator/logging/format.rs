@@ -3,6 +3,7 @@
 use std::fmt;
 
 use proto_spec::TimestampMs;
+use rim::utc::{utc, wall_now};
 use serde_json::Value;
 use tracing::{
     Event, Subscriber,
@@ -13,8 +14,6 @@ use tracing_subscriber::{
     fmt::{FmtContext, FormatEvent, FormatFields, format::Writer},
     registry::LookupSpan,
 };
-
-use crate::host::utc::{utc, wall_now};
 
 /// How lines are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

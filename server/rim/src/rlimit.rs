@@ -10,8 +10,8 @@ use io_uring::{cqueue, squeue, types::BufRingEntry};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::{
-    host::process::PAGE_BYTES,
     limits::{COMPLETION_ENTRIES, RECEIVE_BUFFERS, RUNTIME_ENTRIES, SUBMISSION_ENTRIES},
+    process::PAGE_BYTES,
 };
 
 /// Counters and flags before the completions of a ring (`struct io_rings`), rounded up.

@@ -24,14 +24,12 @@ use socket2::{SockAddr, SockAddrStorage};
 use thiserror::Error;
 use tokio::io::{Interest, unix::AsyncFd};
 
-pub use super::buffers::Filled;
-use super::{
-    buffers::{Buffers, GROUP},
-    token::{Op, Token},
-};
+pub use crate::buffers::Filled;
 use crate::{
-    host::rlimit::{CLIENT_RING_BYTES, CORE_BYTES, LockedMemory, raise_descriptor_limit},
+    buffers::{Buffers, GROUP},
     limits::{COMPLETION_ENTRIES, RECEIVE_BUFFER_BYTES, RECEIVE_BUFFERS, SUBMISSION_ENTRIES},
+    rlimit::{CLIENT_RING_BYTES, CORE_BYTES, LockedMemory, raise_descriptor_limit},
+    token::{Op, Token},
 };
 
 /// Why a ring could not be set up: what is missing and how to get it.
@@ -76,7 +74,9 @@ pub enum SetupError {
 }
 
 impl SetupError {
-    pub(super) fn at(step: &'static str, since: &'static str, error: io::Error) -> Self {
+    /// What the kernel has refused in this step, which Linux knows since then.
+    #[must_use]
+    pub fn at(step: &'static str, since: &'static str, error: io::Error) -> Self {
         match error.raw_os_error() {
             Some(libc::EPERM | libc::ENOSYS | libc::EACCES) => Self::Forbidden(error),
             Some(libc::EINVAL) => Self::Missing { what: step, since },
@@ -86,7 +86,8 @@ impl SetupError {
     }
 
     /// Said of all cores of a node, of which this is one: each needs as much.
-    pub(super) fn of_cores(self, cores: u16) -> Self {
+    #[must_use]
+    pub fn of_cores(self, cores: u16) -> Self {
         match self {
             Self::MemoryLimit(_) => Self::MemoryLimit(LockedMemory::new(cores, CORE_BYTES)),
             error @ (Self::Forbidden(_) | Self::Missing { .. } | Self::DescriptorLimit { .. } | Self::Other { .. }) => {

@@ -12,7 +12,7 @@ use std::{
 use io_uring::{Submitter, types::BufRingEntry};
 
 /// The one buffer group of a ring.
-pub(super) const GROUP: u16 = 0;
+pub(crate) const GROUP: u16 = 0;
 
 /// Received bytes, in a buffer that is to be given back. Dropping one loses the buffer until the ring ends.
 #[derive(Debug)]
@@ -52,7 +52,7 @@ impl Drop for Pages {
 
 /// All buffers of a ring.
 #[derive(Debug)]
-pub(super) struct Buffers {
+pub(crate) struct Buffers {
     entries: Pages,
     data: Pages,
     count: u16,
@@ -63,7 +63,7 @@ pub(super) struct Buffers {
 
 impl Buffers {
     /// `count` buffers, a power of two, of `buffer_bytes` each; all are the kernel's as soon as they are registered.
-    pub(super) fn new(count: u16, buffer_bytes: usize) -> io::Result<Self> {
+    pub(crate) fn new(count: u16, buffer_bytes: usize) -> io::Result<Self> {
         assert!(count.is_power_of_two(), "the kernel takes powers of two");
         let entries = Pages::new(usize::from(count) * size_of::<BufRingEntry>())?;
         let data = Pages::new(usize::from(count) * buffer_bytes)?;
@@ -75,19 +75,19 @@ impl Buffers {
     }
 
     /// Tells the kernel of the buffers.
-    pub(super) fn register(&self, submitter: &Submitter<'_>) -> io::Result<()> {
+    pub(crate) fn register(&self, submitter: &Submitter<'_>) -> io::Result<()> {
         let address = self.entries.start.as_ptr() as u64;
         // SAFETY: `entries` and `data` are owned by these buffers, which the ring keeps until no operation is in flight.
         unsafe { submitter.register_buf_ring_with_flags(address, self.count, GROUP, 0) }
     }
 
     /// How many buffers are not the kernel's.
-    pub(super) fn held(&self) -> usize {
+    pub(crate) fn held(&self) -> usize {
         self.held
     }
 
     /// The kernel has filled a buffer.
-    pub(super) fn filled(&mut self, id: u16, bytes: u32) -> Filled {
+    pub(crate) fn filled(&mut self, id: u16, bytes: u32) -> Filled {
         assert!(id < self.count && bytes as usize <= self.buffer_bytes, "the kernel fills what it was given");
         self.held += 1;
         debug_assert!(self.held <= usize::from(self.count));
@@ -95,7 +95,7 @@ impl Buffers {
     }
 
     /// What was received.
-    pub(super) fn bytes(&self, filled: &Filled) -> &[u8] {
+    pub(crate) fn bytes(&self, filled: &Filled) -> &[u8] {
         let offset = usize::from(filled.id) * self.buffer_bytes;
         // SAFETY: `id < count`, so the buffer lies in `data`.
         let start = unsafe { self.data.start.as_ptr().add(offset) };
@@ -105,7 +105,7 @@ impl Buffers {
     }
 
     /// As [`Buffers::bytes`], to be decrypted where they lie.
-    pub(super) fn bytes_mut(&mut self, filled: &Filled) -> &mut [u8] {
+    pub(crate) fn bytes_mut(&mut self, filled: &Filled) -> &mut [u8] {
         let offset = usize::from(filled.id) * self.buffer_bytes;
         // SAFETY: `id < count`, so the buffer lies in `data`.
         let start = unsafe { self.data.start.as_ptr().add(offset) };
@@ -114,7 +114,7 @@ impl Buffers {
     }
 
     /// Makes a buffer the kernel's again.
-    pub(super) fn give_back(&mut self, filled: Filled) {
+    pub(crate) fn give_back(&mut self, filled: Filled) {
         let base: *mut BufRingEntry = self.entries.start.as_ptr().cast();
         let index = usize::from(self.tail & (self.count - 1));
         let address = self.data.start.as_ptr() as u64 + (usize::from(filled.id) * self.buffer_bytes) as u64;

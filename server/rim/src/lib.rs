@@ -1,0 +1,13 @@
+//! Rim: what the server and its load generator both stand on. The ring with its buffers, TLS as a function of bytes, and what the kernel
+//! says of a process. So what measures does not depend on what it measures.
+//!
+//! Knows no connection, message, file or thread of either. `unsafe` is in `ring`, `buffers` and `process`.
+
+mod buffers;
+pub mod limits;
+pub mod process;
+pub mod ring;
+pub mod rlimit;
+pub mod tls;
+pub mod token;
+pub mod utc;

@@ -1,0 +1,32 @@
+//! The bounds of a ring and of TLS over it, with their units and reasons. Those of a server are in `server/src/limits.rs`.
+
+/// Operations that one core may begin between two system calls; more are handed over in several calls.
+pub const SUBMISSION_ENTRIES: u32 = 2048;
+
+/// Completions that fit before the kernel must set some aside: a burst of a thousand connections with several each.
+pub const COMPLETION_ENTRIES: u32 = 16 * 1024;
+
+/// Entries of the ring that a core's runtime makes for itself. Nothing is submitted to it.
+pub const RUNTIME_ENTRIES: u32 = 1;
+
+/// Receive buffers of one core. With 16 for 1,000 connections nearly every receive found none; with 256 none did.
+/// More, because a core that waits for another one holds what it has received.
+pub const RECEIVE_BUFFERS: u16 = 1024;
+
+/// Bytes of a receive buffer: a dozen ordinary messages, so that a burst of one connection takes few of them.
+pub const RECEIVE_BUFFER_BYTES: usize = 2048;
+
+/// Largest record of TLS on the wire, in bytes: what rustls takes, 16 KiB and 2 KiB of overhead behind a header. A connection
+/// holds at most one that is not whole, and nothing between two records.
+pub const TLS_RECORD_BYTES_MAX: usize = 5 + 16 * 1024 + 2 * 1024;
+
+/// Bytes of a client's part of the TLS handshake that are held until they make a message. A ClientHello with a key for a
+/// post-quantum exchange and a ticket has less than 3 KiB.
+pub const TLS_GREETING_BYTES_MAX: usize = 8 * 1024;
+
+/// Bytes of the server's part of the TLS handshake that a client of ours holds until they make a message: the longest chain of
+/// certificates that a message can have.
+pub const TLS_SERVER_FLIGHT_BYTES_MAX: usize = 64 * 1024 + TLS_RECORD_BYTES_MAX;
+
+// The kernel takes powers of two.
+const _: () = assert!(RECEIVE_BUFFERS.is_power_of_two());
