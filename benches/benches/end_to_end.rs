@@ -24,10 +24,11 @@ use server::{
         auth::{Keys, generate_pem},
         revocation::Revocations,
     },
+    config::{Listen, Transport},
     core::OriginLimits,
     durability::committer::OnStoreOutage,
     files::{credentials::Credentials, datadir::DataDir},
-    io::{DatabaseConfig, Node, NodeConfig, TlsListen, listeners::listen},
+    io::{DatabaseConfig, Node, NodeConfig, listeners::listen},
     operator::{audit::Audit, counters::Counters},
     shard::{Limits, Promise, Settings},
 };
@@ -45,8 +46,7 @@ fn end_to_end(criterion: &mut Criterion) {
     let data = Arc::new(DataDir::open(dir.path()).expect("a data folder"));
     let store = EmbeddedStore::open(&data.store(), EmbeddedConfig::default()).expect("a new store");
     let config = NodeConfig {
-        listen: "127.0.0.1:0".parse().expect("an address"),
-        tls: TlsListen::Nowhere,
+        listen: vec![Listen { address: "127.0.0.1:0".parse().expect("an address"), transport: Transport::Plain }],
         cores: 1,
         connections_max: 16,
         handshake_timeout_ms: 10_000,
@@ -80,7 +80,7 @@ fn end_to_end(criterion: &mut Criterion) {
     node.stop();
     node.join();
 
-    let listener = listen(config.listen).expect("a free port");
+    let listener = listen(config.listen[0].address).expect("a free port");
     let address = listener.local_addr().expect("it is bound");
     // Ends with the process.
     thread::spawn(move || relay::run(&listener, 16).map(|never| match never {}).expect("a ring"));

@@ -10,6 +10,7 @@ use server::{
         auth::{Keys, SigningKey, generate_pem, mint},
         revocation::Revocations,
     },
+    config::{Listen, Transport},
     core::OriginLimits,
     durability::committer::OnStoreOutage,
     files::{
@@ -17,7 +18,7 @@ use server::{
         datadir::DataDir,
         tenure::{self, Foreign, TakeOverError},
     },
-    io::{DatabaseConfig, Node, NodeConfig, StartError, TlsListen},
+    io::{DatabaseConfig, Node, NodeConfig, StartError},
     operator::{
         audit::Audit,
         counters::{CoreCounters, Counter, Counters},
@@ -70,8 +71,7 @@ impl World {
     ) -> Result<Self, StartError> {
         let pem = generate_pem().unwrap();
         let config = NodeConfig {
-            listen: "127.0.0.1:0".parse().unwrap(),
-            tls: TlsListen::Nowhere,
+            listen: vec![Listen { address: "127.0.0.1:0".parse().unwrap(), transport: Transport::Plain }],
             cores: 2,
             connections_max: 100,
             handshake_timeout_ms: 10_000,

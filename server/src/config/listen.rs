@@ -12,7 +12,24 @@ use super::{
     Check, Config, file,
     key::{Key, Slot},
 };
-use crate::io::TlsListen;
+
+/// A place where clients connect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listen {
+    /// Port 0 lets the kernel choose.
+    pub address: SocketAddr,
+    /// What is spoken there, and nothing else.
+    pub transport: Transport,
+}
+
+/// What carries the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// TCP alone.
+    Plain,
+    /// TLS over it.
+    Tls,
+}
 
 /// Where metrics and health are served: an address, `"auto"`, or nowhere, which a file writes as `""` or `"off"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,13 +59,14 @@ impl AdminListen {
 }
 
 impl Config {
-    /// Which listeners speak TLS.
+    /// Where clients connect: one place at least.
     #[must_use]
-    pub fn tls_listen(&self) -> TlsListen {
+    pub fn listeners(&self) -> Vec<Listen> {
+        let at = |address, transport| Listen { address, transport };
         match (self.tls.files(), self.tls.listen) {
-            (None, _) => TlsListen::Nowhere,
-            (Some(_), None) => TlsListen::Everywhere,
-            (Some(_), Some(address)) => TlsListen::At(address),
+            (None, _) => vec![at(self.listen, Transport::Plain)],
+            (Some(_), None) => vec![at(self.listen, Transport::Tls)],
+            (Some(_), Some(tls)) => vec![at(self.listen, Transport::Plain), at(tls, Transport::Tls)],
         }
     }
 
@@ -58,8 +76,8 @@ impl Config {
             AdminListen::Off | AdminListen::Auto => None,
             AdminListen::At(address) => Some(address),
         };
-        let plain = Some(self.listen).filter(|_| self.tls_listen() != TlsListen::Everywhere);
-        for (key, address) in [("listen", plain), ("admin_listen", admin)] {
+        let plain = self.listeners().into_iter().find(|listen| listen.transport == Transport::Plain);
+        for (key, address) in [("listen", plain.map(|plain| plain.address)), ("admin_listen", admin)] {
             let Some(address) = address else { continue };
             let reachable = !address.ip().to_canonical().is_loopback();
             check.that(
@@ -162,7 +180,9 @@ mod tests {
         }
         let found = problems(&format!("listen = \"0.0.0.0:7600\"\n{both}"));
         assert!(found.len() == 1 && found[0].key == "listen" && found[0].reason.contains("tls.cert_file"), "{found:?}");
-        assert_eq!(parse(&both).unwrap().tls_listen(), TlsListen::At("0.0.0.0:7443".parse().unwrap()));
+        let listeners = parse(&both).unwrap().listeners();
+        let tls = Listen { address: "0.0.0.0:7443".parse().unwrap(), transport: Transport::Tls };
+        assert!(listeners.len() == 2 && listeners[0].transport == Transport::Plain && listeners[1] == tls);
         let found = problems(&format!("listen = \"127.0.0.1:7443\"\n[tls]\nlisten = \"127.0.0.1:7443\"\n{files}"));
         assert_eq!(found[0].key, "tls.listen");
     }

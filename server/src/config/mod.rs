@@ -41,7 +41,7 @@ pub use check::{Place, Problem};
 pub use draft::Draft;
 use key::{Key, Slot, Words, bytes, count, millis, seconds};
 pub use limits::Limits;
-pub use listen::{AdminListen, Tls};
+pub use listen::{AdminListen, Listen, Tls, Transport};
 use quantity::{Unit, human};
 pub use store::{Ack, Backend, FoundationDb, HAS_FOUNDATIONDB, NOT_BUILT, Store};
 

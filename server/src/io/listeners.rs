@@ -9,13 +9,16 @@ use std::{
 
 use tracing::info;
 
-use crate::limits::{LISTEN_BACKLOG, LISTEN_RETRY_MS, LISTEN_WAIT_MAX_MS};
+use crate::{
+    config::Transport,
+    limits::{LISTEN_BACKLOG, LISTEN_RETRY_MS, LISTEN_WAIT_MAX_MS},
+};
 
-/// What a listener speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Transport {
-    Plain,
-    Tls,
+/// A socket that clients connect to.
+#[derive(Debug)]
+pub(super) struct Listener {
+    pub(super) socket: TcpListener,
+    pub(super) transport: Transport,
 }
 
 /// One listening socket, from which every core accepts. A socket for each core (SO_REUSEPORT) would let a second server

@@ -18,7 +18,7 @@ mod start_error;
 pub mod tasks;
 mod thread;
 
-pub use node::{DatabaseConfig, Node, NodeConfig, TlsListen};
+pub use node::{DatabaseConfig, Node, NodeConfig};
 pub use shared::Controls;
 pub use start_error::StartError;
 

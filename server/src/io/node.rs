@@ -29,7 +29,7 @@ use tracing::{error, warn};
 use super::{
     background::{self, Rest, World},
     commit::Commit,
-    listeners::{Transport, listen},
+    listeners::{Listener, listen},
     mailbox::Mailbox,
     query::Readers,
     reactor::{Parts, Reactor, Reads},
@@ -41,6 +41,7 @@ use super::{
 };
 use crate::{
     access::revocation::Revocations,
+    config::{Listen, Transport},
     core::{Common, Core, CoreConfig, OriginLimits},
     durability::{
         committer::{Committer, OnStoreOutage},
@@ -56,17 +57,6 @@ use crate::{
         topology::{CoreId, Topology},
     },
 };
-
-/// Which of a node's listeners speak TLS, and nothing else. What they need for it is in the [`Credentials`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TlsListen {
-    /// None.
-    Nowhere,
-    /// The one there is.
-    Everywhere,
-    /// A second one at this address; the other one stays plain.
-    At(SocketAddr),
-}
 
 /// How cores use a database. Nothing for an engine.
 #[derive(Clone, Copy, Debug)]
@@ -88,10 +78,8 @@ impl Default for DatabaseConfig {
 /// What a node is made from.
 #[derive(Clone, Debug)]
 pub struct NodeConfig {
-    /// Where clients connect; port 0 lets the kernel choose.
-    pub listen: SocketAddr,
-    /// Where they speak TLS.
-    pub tls: TlsListen,
+    /// Where clients connect: one place at least. What TLS needs is in the [`Credentials`].
+    pub listen: Vec<Listen>,
     /// How many cores serve.
     pub cores: u16,
     /// Most connections at a time.
@@ -215,14 +203,12 @@ impl Node {
             }
         }
 
-        let open = |address| listen(address).map_err(|error| StartError::Listen { address, error });
-        let listener = open(config.listen)?;
-        let address = listener.local_addr()?;
-        let (transport, tls_listener) = match config.tls {
-            TlsListen::Nowhere => (Transport::Plain, None),
-            TlsListen::Everywhere => (Transport::Tls, None),
-            TlsListen::At(address) => (Transport::Plain, Some(open(address)?)),
+        let open = |&Listen { address, transport }: &Listen| {
+            let socket = listen(address).map_err(|error| StartError::Listen { address, error })?;
+            Ok(Listener { socket, transport })
         };
+        let listeners = config.listen.iter().map(open).collect::<Result<Vec<_>, StartError>>()?;
+        let address = listeners.first().expect("a node listens somewhere").socket.local_addr()?;
         let (threads, mut helpers) = background::start(&world, config.journal.segments_max(), rest)?;
         let reads = match kind {
             Kind::Engine => {
@@ -247,9 +233,7 @@ impl Node {
             credentials: RwLock::new(Arc::new(credentials)),
             audit: config.audit.clone(),
             luggage: Mutex::default(),
-            listener,
-            transport,
-            tls_listener,
+            listeners,
             rings: (0..config.cores).map(|_| AtomicI32::new(-1)).collect(),
             stopping: AtomicBool::new(false),
             lost: OnceLock::new(),
@@ -314,7 +298,7 @@ impl Node {
         Ok(())
     }
 
-    /// Where clients connect.
+    /// Where clients connect: the first place.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -325,11 +309,8 @@ impl Node {
     /// # Errors
     /// The kernel does not tell.
     pub fn tls_address(&self) -> io::Result<Option<SocketAddr>> {
-        match (&self.shared.tls_listener, self.shared.transport) {
-            (Some(listener), _) => listener.local_addr().map(Some),
-            (None, Transport::Tls) => Ok(Some(self.address)),
-            (None, Transport::Plain) => Ok(None),
-        }
+        let tls = self.shared.listeners.iter().find(|listener| listener.transport == Transport::Tls);
+        tls.map(|listener| listener.socket.local_addr()).transpose()
     }
 
     /// What can be changed while it runs.

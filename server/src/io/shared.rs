@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashMap,
-    net::TcpListener,
     os::fd::RawFd,
     sync::{
         Arc, OnceLock,
@@ -16,7 +15,7 @@ use rim::tls::ServerTls;
 use tokio::sync::Notify;
 use tracing::error;
 
-use super::{listeners::Transport, mailbox::Mailbox};
+use super::{listeners::Listener, mailbox::Mailbox};
 use crate::{
     access::revocation::Change,
     core::{Common, CoreMessage},
@@ -36,10 +35,8 @@ pub(super) struct Shared {
     pub(super) audit: Audit,
     /// The TLS of connections that move to another core, by the core that they leave and its number of the move.
     pub(super) luggage: Mutex<HashMap<(CoreId, u32), Box<ServerTls>>>,
-    pub(super) listener: TcpListener,
-    pub(super) transport: Transport,
-    /// The second one.
-    pub(super) tls_listener: Option<TcpListener>,
+    /// One at least.
+    pub(super) listeners: Vec<Listener>,
     pub(super) rings: Vec<AtomicI32>,
     /// Why the node stops, when nobody has asked it to.
     pub(super) lost: OnceLock<String>,
@@ -53,12 +50,9 @@ impl Shared {
         Arc::clone(&self.credentials.read())
     }
 
-    /// The listener that an accept of this place is for: if there are two, they have every other one.
-    pub(super) fn listener_of(&self, place: u32) -> (&TcpListener, Transport) {
-        match &self.tls_listener {
-            Some(second) if place % 2 == 1 => (second, Transport::Tls),
-            _ => (&self.listener, self.transport),
-        }
+    /// The listener that an accept of this place is for: each has the same share of a core's accepts.
+    pub(super) fn listener_of(&self, place: u32) -> &Listener {
+        &self.listeners[place as usize % self.listeners.len()]
     }
 
     /// The store is another server's: the node stops, and says why to whoever asks.

@@ -18,12 +18,13 @@ use proto_spec::{
 use storage::{MemoryStore, Store, journal::JournalConfig};
 use tempfile::TempDir;
 
-use super::{DatabaseConfig, Node, NodeConfig, TlsListen};
+use super::{DatabaseConfig, Node, NodeConfig};
 use crate::{
     access::{
         auth::{Keys, SigningKey, generate_pem, mint},
         revocation::Revocations,
     },
+    config::{Listen, Transport},
     core::OriginLimits,
     durability::committer::OnStoreOutage,
     files::{credentials::Credentials, datadir::DataDir},
@@ -62,8 +63,7 @@ impl<S: Store> World<S> {
     fn on(store: S, cores: u16, change: impl FnOnce(&mut NodeConfig)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut config = NodeConfig {
-            listen: "127.0.0.1:0".parse().unwrap(),
-            tls: TlsListen::Nowhere,
+            listen: vec![Listen { address: "127.0.0.1:0".parse().unwrap(), transport: Transport::Plain }],
             cores,
             connections_max: 1000,
             handshake_timeout_ms: 10_000,

@@ -55,8 +55,7 @@ pub(crate) fn start_node(
     journal.validate()?;
     let database = &config.store.foundationdb;
     let node = NodeConfig {
-        listen: config.listen,
-        tls: config.tls_listen(),
+        listen: config.listeners(),
         cores: config.cores(),
         connections_max: config.connections.max,
         handshake_timeout_ms: config.connections.handshake_timeout_ms,

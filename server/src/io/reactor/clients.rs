@@ -22,7 +22,7 @@ use crate::{
 impl Reactor {
     pub(super) fn begin_accept(&mut self, place: u32) {
         self.accepts_begun += 1;
-        self.ring.accept(self.shared.listener_of(place).0.as_fd(), place);
+        self.ring.accept(self.shared.listener_of(place).socket.as_fd(), place);
     }
 
     pub(super) fn on_accept(&mut self, now: Now, completion: &Completion) {

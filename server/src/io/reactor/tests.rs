@@ -27,6 +27,7 @@ use crate::{
         auth::{Keys, SigningKey, generate_pem, mint},
         revocation::{Change, Revocations, Subject},
     },
+    config::Transport,
     core::{Common, Core, CoreConfig, OriginLimits},
     durability::committer::{Committer, OnStoreOutage},
     files::{
@@ -34,7 +35,7 @@ use crate::{
         credentials::Credentials,
     },
     host::capacity::Capacity,
-    io::{Controls, listeners::Transport, socket::Stage},
+    io::{Controls, listeners::Listener, socket::Stage},
     limits::{HELLOS_TURN_MAX, STOP_MS, WARN_MS},
     operator::{
         audit::{Audit, Reporter},
@@ -79,9 +80,10 @@ impl World {
             })),
             audit: Audit::off(),
             luggage: Mutex::default(),
-            listener: TcpListener::bind("127.0.0.1:0").unwrap(),
-            transport: Transport::Plain,
-            tls_listener: None,
+            listeners: vec![Listener {
+                socket: TcpListener::bind("127.0.0.1:0").unwrap(),
+                transport: Transport::Plain,
+            }],
             rings: (0..2).map(|_| AtomicI32::new(-1)).collect(),
             stopping: AtomicBool::new(false),
             lost: OnceLock::new(),
@@ -141,7 +143,7 @@ impl World {
         let before = self.cores[0].connections.len();
         let mut clients = Vec::new();
         for _ in hellos {
-            clients.push(TcpStream::connect(self.shared.listener.local_addr().unwrap()).unwrap());
+            clients.push(TcpStream::connect(self.shared.listeners[0].socket.local_addr().unwrap()).unwrap());
             self.until(&[0], |world| world.cores[0].connections.len() == before + clients.len());
         }
         let living: Vec<ConnId> = self.cores[0].connections.living().collect();
@@ -155,7 +157,7 @@ impl World {
 
     /// A user who is served by core 0.
     fn served(&mut self, hello: &[u8]) -> TcpStream {
-        let mut client = TcpStream::connect(self.shared.listener.local_addr().unwrap()).unwrap();
+        let mut client = TcpStream::connect(self.shared.listeners[0].socket.local_addr().unwrap()).unwrap();
         client.set_nonblocking(true).unwrap();
         client.write_all(hello).unwrap();
         let mut bytes = [0; 1024];
@@ -204,7 +206,7 @@ impl World {
 
     /// A client that core 0 has accepted.
     fn greeting(&mut self) -> TcpStream {
-        let client = TcpStream::connect(self.shared.listener.local_addr().unwrap()).unwrap();
+        let client = TcpStream::connect(self.shared.listeners[0].socket.local_addr().unwrap()).unwrap();
         self.until(&[0], |world| world.cores[0].core.greetings() == 1);
         client
     }
@@ -459,7 +461,7 @@ fn an_accept_that_fails_is_told_once_a_second_and_tried_again_with_a_tick() {
     let core = |world: &World| (world.cores[0].accepts_idle.len(), world.cores[0].counters().accepts_failed.get());
     let first = world.greeting();
     world.cores[0].core.tick_at(u64::MAX);
-    let _no_slot = TcpStream::connect(world.shared.listener.local_addr().unwrap()).unwrap();
+    let _no_slot = TcpStream::connect(world.shared.listeners[0].socket.local_addr().unwrap()).unwrap();
     world.until(&[0], |world| core(world) == (1, 1));
     for _ in 0..100 {
         world.cores[0].turn().unwrap();

@@ -6,19 +6,17 @@ use rim::{
 };
 use tracing::debug;
 
-use super::{
-    super::{listeners::Transport, socket::Stage},
-    Departure, Reactor,
-};
+use super::{super::socket::Stage, Departure, Reactor};
 use crate::{
     access::handshake::looks_like_tls,
+    config::Transport,
     shard::{ConnId, Now},
 };
 
 impl Reactor {
     /// A connection that has been accepted speaks what its listener does.
     pub(super) fn begin_tls(&mut self, conn: ConnId, place: u32) {
-        let (_, transport) = self.shared.listener_of(place);
+        let transport = self.shared.listener_of(place).transport;
         let Some(config) = self.credentials.tls.as_ref().filter(|_| transport == Transport::Tls) else { return };
         let tls = ServerTls::accept(config.clone()).expect("a size of fragments could be wrong, and none is chosen");
         self.connections.set_tls(conn, Box::new(tls));
