@@ -190,7 +190,11 @@ impl Core {
 
     /// The store's answer to a query; none if it could not be read.
     pub fn answer(&mut self, now: Now, query: QueryId, answer: Option<Answer>) {
-        self.feed(now, Input::Answer { query, answer });
+        // A stop does not wait for reads. What waits for this one is a message or a report that has not been confirmed: it comes again
+        // after the next start.
+        if !self.is_told_drained() {
+            self.feed(now, Input::Answer { query, answer });
+        }
     }
 
     // ---- time

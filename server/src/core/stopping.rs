@@ -60,6 +60,8 @@ pub(super) type Waits = [u64; Awaited::ALL.len()];
 #[derive(Debug)]
 pub(super) struct Stop {
     since_ms: u64,
+    /// At the last look this core had nothing left to do, and the others may have been told so.
+    is_drained: bool,
     /// What the last look found, and when that was.
     found: Option<Awaited>,
     looked_ms: u64,
@@ -68,7 +70,7 @@ pub(super) struct Stop {
 
 impl Stop {
     const fn new(now_ms: u64) -> Self {
-        Self { since_ms: now_ms, found: None, looked_ms: now_ms, waits: [0; Awaited::ALL.len()] }
+        Self { since_ms: now_ms, is_drained: false, found: None, looked_ms: now_ms, waits: [0; Awaited::ALL.len()] }
     }
 
     /// What was found last has been waited for until now.
@@ -97,6 +99,12 @@ impl Core {
         self.stop.is_some()
     }
 
+    /// Whether nothing but mail may give this core something to do: the others may have been told that it is drained, and the stop
+    /// counts mail alone.
+    pub(super) fn is_told_drained(&self) -> bool {
+        self.stop.as_ref().is_some_and(|stop| stop.is_drained)
+    }
+
     /// Cuts what is still connected when the time to stop is over.
     pub(super) fn cut_if_late(&mut self, now: Now) {
         if self.stop.as_ref().is_some_and(|stop| now.monotonic_ms >= stop.since_ms + DRAIN_MS) {
@@ -116,6 +124,7 @@ impl Core {
         self.common.set_drained(self.id, own.is_none(), self.taken);
         let is_over = self.common.all_drained();
         let Some(stop) = &mut self.stop else { return false };
+        stop.is_drained = own.is_none();
         let found = own.or_else(|| self.common.awaited_between_cores());
         stop.look(now.monotonic_ms, found);
         let is_late = now.monotonic_ms >= stop.since_ms + STOP_MS;

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use proto_spec::{ClientFrame, DeviceId, Resume, ServerFrame, TimestampMs, UserId};
+use proto_spec::{ClientFrame, DeviceId, Resume, Seq, ServerFrame, TimestampMs, UserId};
 use storage::{
     Answer, UserSnapshot,
     journal::{JournalConfig, Position, Writer},
@@ -22,7 +22,7 @@ use crate::{
     host::capacity::Capacity,
     limits::DRAIN_MS,
     operator::counters::Counters,
-    shard::{Limits, Promise, topology::Topology},
+    shard::{Envelope, EnvelopeBody, Limits, Promise, QueryId, topology::Topology},
 };
 
 const JOURNAL: JournalConfig =
@@ -236,4 +236,29 @@ fn who_comes_while_the_node_stops_is_told_so_and_who_stays_is_cut_at_last() {
     world.core.tick(world.now);
     let orders: Vec<Order> = std::iter::from_fn(|| world.core.next_order()).collect();
     assert!(orders.iter().any(|order| matches!(order, Order::CutAll)), "{orders:?}");
+}
+
+#[test]
+fn a_core_that_has_said_that_it_is_drained_begins_nothing_for_the_answer_to_a_read() {
+    let mut world = World::new(Limits::OFF);
+    let body = EnvelopeBody::Receipt { up_to: Seq(1), received_as: Seq(1) };
+    world.core.message(world.now, CoreMessage::Envelope(Envelope { to: USER, from: UserId(8), body }));
+    let mut asked = Vec::new();
+    let ask = |core: &mut Core, asked: &mut Vec<QueryId>| {
+        let effects = core.end_turn(world.now);
+        core.recycle(effects);
+        asked.clear();
+        core.queries().flush(|(query, _)| {
+            asked.push(query);
+            Ok(())
+        });
+    };
+    ask(&mut world.core, &mut asked);
+    let [reads_user] = asked[..] else { panic!("{asked:?}") };
+    world.core.stop(world.now);
+    world.core.is_over(world.now, true);
+    assert!(world.core.is_told_drained(), "a stop does not wait for reads");
+    world.core.answer(world.now, reads_user, Some(Answer::User(UserSnapshot::default())));
+    ask(&mut world.core, &mut asked);
+    assert_eq!(asked, [], "of the conversation, and then a batch that nobody waits for");
 }

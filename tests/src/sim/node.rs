@@ -434,7 +434,8 @@ impl Simulation {
         }
         self.note(|| "STOP".to_owned());
         self.machine.stopping_since_ms = Some(self.now.monotonic_ms);
-        if self.rng.chance(50) {
+        // That deliberate fault shows only while a core takes no mail.
+        if self.rng.chance(50) || self.fault == Some(Fault::StopWithoutMail) {
             self.hang();
         }
         for core in 0..self.machine.cores() as usize {
