@@ -23,7 +23,7 @@ fn refresh(world: &mut World, link: Link, token: &str) {
     world.settle();
 }
 
-/// What the client was told about its token. A warning comes within a second, so of sixty seconds 59 are left.
+/// What the client was told about its token. A warning comes within a tick or two, so what is left counts as the whole second.
 #[derive(Debug, PartialEq, Eq)]
 enum Told {
     ExpiringIn(u64),
@@ -51,7 +51,7 @@ fn a_connection_is_warned_a_minute_before_its_token_expires_and_closed_when_the_
     world.advance(39 * SECOND);
     assert_eq!(told(&mut world, link), []);
     world.advance(2 * SECOND);
-    assert_eq!(told(&mut world, link), [Told::ExpiringIn(59)]);
+    assert_eq!(told(&mut world, link), [Told::ExpiringIn(60)]);
     world.advance(63 * SECOND);
     assert_eq!(told(&mut world, link), [], "once, and not closed within the leeway");
     world.advance(2 * SECOND);
@@ -82,12 +82,12 @@ fn a_connection_goes_on_with_a_newer_token() {
     let mut world = World::new(1);
     let link = connect(&mut world, 1, 70 * SECOND);
     world.advance(12 * SECOND);
-    assert_eq!(told(&mut world, link), [Told::ExpiringIn(59)]);
+    assert_eq!(told(&mut world, link), [Told::ExpiringIn(60)]);
     let expires = world.now.wall.0 + 80 * SECOND;
     refresh(&mut world, link, &expires.to_string());
     assert_eq!(told(&mut world, link), [Told::Refreshed(expires)]);
     world.advance(41 * SECOND);
-    assert_eq!(told(&mut world, link), [Told::ExpiringIn(39)], "of less than two minutes the second half");
+    assert_eq!(told(&mut world, link), [Told::ExpiringIn(40)], "of less than two minutes the second half");
     world.advance(46 * SECOND);
     assert_eq!(told(&mut world, link), [Told::Bye(ErrorCode::TokenExpired)]);
 }
@@ -103,7 +103,7 @@ fn a_token_that_is_refused_leaves_the_connection_to_the_one_it_has() {
     refresh(&mut world, link, &earlier.to_string());
     assert_eq!(told(&mut world, link), [Told::Refreshed(expires)], "a token that expires earlier takes nothing away");
     world.advance(54 * SECOND);
-    assert_eq!(told(&mut world, link), [Told::ExpiringIn(24)]);
+    assert_eq!(told(&mut world, link), [Told::ExpiringIn(25)]);
     world.advance(2 * SECOND);
     assert_eq!(told(&mut world, link), [Told::Bye(ErrorCode::TokenExpired)]);
 }
