@@ -87,7 +87,7 @@ impl Groups {
 
     fn finish(&mut self, write: Write) {
         let done = self.writer.written(write.bytes);
-        assert_eq!(done.committed, [(LaneId(0), self.batch)], "all of them are one group");
+        assert_eq!(done.synced, [(LaneId(0), self.batch)], "all of them are one group");
         if let Some(sealed) = done.sealed {
             self.writer.released(sealed.segment);
         }

@@ -53,7 +53,7 @@ impl Core {
         self.journal_failed |= news == News::Admission(Admission::Failed);
         match (news, &mut self.lanes) {
             // Acknowledgements wait for the database, unless it is away.
-            (News::Committed { lane, up_to }, Some(lanes)) => {
+            (News::Synced { lane, up_to }, Some(lanes)) => {
                 if let Some(up_to) = lanes.synced(lane, up_to) {
                     self.feed(now, Input::Committed { lane, up_to });
                 }

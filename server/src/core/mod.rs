@@ -100,7 +100,7 @@ pub struct Core {
     origins_sweep_ms: u64,
     /// When to look again whether the database is still this server's.
     next_check_ms: u64,
-    /// Nothing is committed any more.
+    /// The journal has failed: nothing is synced any more.
     journal_failed: bool,
     /// Messages for other cores, and messages of theirs that have been taken: a stop waits until all have arrived.
     sent: u64,

@@ -1,4 +1,4 @@
-//! A core's end: everybody is told, what is parked is committed, and no core leaves while another one needs it, or while anything is on
+//! A core's end: everybody is told, what is parked is released, and no core leaves while another one needs it, or while anything is on
 //! its way between two. What the stop waits for is told when it is over.
 
 use proto_spec::ErrorCode;

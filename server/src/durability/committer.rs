@@ -2,7 +2,7 @@
 //! a segment goes to the store and what the cores are told.
 //!
 //! What a group is, is decided by `storage::journal::Writer`. Here is what goes wrong: a disk without room is tried again,
-//! with sends refused meanwhile; any other failed write, and every failed sync, ends the journal: nothing is committed
+//! with sends refused meanwhile; any other failed write, and every failed sync, ends the journal: nothing is synced
 //! after it. A store that does not take a segment is tried again too, for ever: the segment is the log of what could not
 //! be stored. Until it is back, acknowledgements say so, or are refused, as the operator chose. Where the cores themselves bring
 //! their batches into a database ([`Promise::Store`]), the journal is what a restart needs: a segment is given up when all of it
@@ -40,7 +40,7 @@ pub enum OnStoreOutage {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum News {
     /// Every batch of this lane up to this one is on the disk.
-    Committed {
+    Synced {
         /// Which lane.
         lane: LaneId,
         /// The last one.
@@ -64,7 +64,7 @@ impl News {
     #[must_use]
     pub const fn input(self) -> Input<'static> {
         match self {
-            Self::Committed { lane, up_to } => Input::Committed { lane, up_to },
+            Self::Synced { lane, up_to } => Input::Committed { lane, up_to },
             Self::Stored { lane, up_to } => Input::Stored { lane, up_to },
             Self::Admission(admission) => Input::Admission(admission),
             Self::Store(store) => Input::Store(store),
@@ -86,7 +86,7 @@ pub enum Outcome {
 
 /// What becomes of a sealed segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Duty {
+pub enum Fate {
     /// It is brought into the store, and its file is free then.
     Ingest(Sealed),
     /// It is in the store; its file is free.
@@ -127,7 +127,7 @@ pub struct Committer {
     /// Sealed segments, of which nobody has been told yet what becomes of them.
     sealed: VecDeque<Sealed>,
     /// Segments of which somebody has been told what becomes of them, and that are not free yet.
-    duties: usize,
+    pending: usize,
     /// How far each lane is in the database, where cores say so.
     stored: HashMap<LaneId, BatchId>,
     /// Of each core, whether a lane of its is away.
@@ -167,7 +167,7 @@ impl Committer {
             news: Vec::new(),
             promise,
             sealed: VecDeque::new(),
-            duties: 0,
+            pending: 0,
             stored: HashMap::new(),
             away: vec![false; topology.cores().into()],
             announced: Admission::Open,
@@ -252,9 +252,9 @@ impl Committer {
     fn durable(&mut self, now_ms: u64, buffer: Vec<u8>) -> Finished {
         let done = self.writer.written(buffer);
         self.write_full = false;
-        let committed = done.committed.into_iter();
+        let synced = done.synced.into_iter();
         let core_of = |lane| self.topology.core_of(lane);
-        self.news.extend(committed.map(|(lane, up_to)| (core_of(lane), News::Committed { lane, up_to })));
+        self.news.extend(synced.map(|(lane, up_to)| (core_of(lane), News::Synced { lane, up_to })));
         let sealed = match done.sealed {
             Some(sealed) => {
                 self.begun_ms = None;
@@ -268,17 +268,17 @@ impl Committer {
     }
 
     /// What is to become of the next sealed segment, once that is known. Segments come in the order in which they were sealed.
-    pub fn next_duty(&mut self) -> Option<Duty> {
+    pub fn next_fate(&mut self) -> Option<Fate> {
         let is_stored = |(lane, up_to): &(LaneId, BatchId)| self.stored.get(lane).is_some_and(|stored| stored >= up_to);
-        let duty = match self.promise {
-            Promise::Disk | Promise::Journal => self.sealed.pop_front().map(Duty::Ingest),
+        let fate = match self.promise {
+            Promise::Disk | Promise::Journal => self.sealed.pop_front().map(Fate::Ingest),
             Promise::Store if self.sealed.front()?.completes.iter().all(is_stored) => {
-                self.sealed.pop_front().map(Duty::Free)
+                self.sealed.pop_front().map(Fate::Free)
             }
             Promise::Store => None,
         };
-        self.duties += usize::from(duty.is_some());
-        duty
+        self.pending += usize::from(fate.is_some());
+        fate
     }
 
     /// The server stops: what a database has or can get is not left to the journal, so that another server may go on with it.
@@ -291,7 +291,7 @@ impl Committer {
     /// Whether the journal holds nothing that a database has or can get now.
     #[must_use]
     pub fn is_settled(&self) -> bool {
-        let is_empty = self.begun_ms.is_none() && self.sealed.is_empty() && self.duties == 0;
+        let is_empty = self.begun_ms.is_none() && self.sealed.is_empty() && self.pending == 0;
         self.promise == Promise::Disk || self.failure.is_some() || self.store == StoreState::Away || is_empty
     }
 
@@ -332,7 +332,7 @@ impl Committer {
     /// A sealed segment is in the store and its file is free again. Segments come in the order in which they were sealed.
     pub fn ingested(&mut self, sealed: Sealed) {
         self.writer.released(sealed.segment);
-        self.duties -= 1;
+        self.pending -= 1;
         if self.promise == Promise::Store {
             return self.announce();
         }
@@ -353,7 +353,7 @@ impl Committer {
     /// earlier one waits for the store: an outage would use up the journal with segments that have little in them.
     pub fn seal_if_old(&mut self, now_ms: u64) -> bool {
         let is_old = self.begun_ms.is_some_and(|begun| now_ms >= begun + self.seal_after_ms);
-        if !is_old || self.failure.is_some() || self.duties > 0 || !self.sealed.is_empty() {
+        if !is_old || self.failure.is_some() || self.pending > 0 || !self.sealed.is_empty() {
             return false;
         }
         let sealed = self.writer.seal();
@@ -388,7 +388,7 @@ impl Committer {
         self.failure.is_some() || (self.writer.is_idle() && !self.in_flight)
     }
 
-    /// Why nothing is committed any more, if so.
+    /// Why nothing is synced any more, if so.
     #[must_use]
     pub fn failure(&self) -> Option<&str> {
         self.failure.as_deref()
@@ -479,8 +479,8 @@ mod tests {
     }
 
     fn to_ingest(committer: &mut Committer) -> Sealed {
-        match committer.next_duty() {
-            Some(Duty::Ingest(sealed)) => sealed,
+        match committer.next_fate() {
+            Some(Fate::Ingest(sealed)) => sealed,
             other => panic!("{other:?}"),
         }
     }
@@ -489,8 +489,8 @@ mod tests {
         [(CoreId(0), news), (CoreId(1), news)]
     }
 
-    fn committed(up_to: u64) -> (CoreId, News) {
-        (CoreId(1), News::Committed { lane: LaneId(1), up_to: BatchId(up_to) })
+    fn synced(up_to: u64) -> (CoreId, News) {
+        (CoreId(1), News::Synced { lane: LaneId(1), up_to: BatchId(up_to) })
     }
 
     #[test]
@@ -506,7 +506,7 @@ mod tests {
         assert_eq!((again.offset, &again.bytes), (first.offset, &first.bytes));
         committer.finished(600, Outcome::Durable, again.bytes);
         let [admission_0, admission_1] = to_all(News::Admission(Admission::Open));
-        assert_eq!(committer.news(), [committed(1), admission_0, admission_1]);
+        assert_eq!(committer.news(), [synced(1), admission_0, admission_1]);
     }
 
     #[test]
@@ -523,7 +523,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_failed_write_or_sync_nothing_is_ever_committed() {
+    fn after_a_failed_write_or_sync_nothing_is_ever_synced() {
         let error = || io::Error::from_raw_os_error(5);
         for outcome in [Outcome::NotSynced(error()), Outcome::NotWritten(Some(error()))] {
             let mut committer = committer(OnStoreOutage::Accept);
@@ -566,7 +566,7 @@ mod tests {
             id += 1;
             prepare(committer);
             commit(committer, 0, id, 20_000);
-            while let Some(Duty::Ingest(next)) = committer.next_duty() {
+            while let Some(Fate::Ingest(next)) = committer.next_fate() {
                 sealed.push(next);
             }
         };
@@ -617,16 +617,16 @@ mod tests {
         let write = committer.next_write(0).unwrap();
         committer.finished(0, Outcome::Durable, write.bytes);
         assert!(committer.seal_if_old(SEAL_AFTER_MS));
-        assert_eq!(committer.next_duty(), None);
+        assert_eq!(committer.next_fate(), None);
         committer.stored(LaneId(0), BatchId(2));
-        assert_eq!(committer.next_duty(), None, "lane 1 has a batch in it");
+        assert_eq!(committer.next_fate(), None, "lane 1 has a batch in it");
         committer.stored(LaneId(1), BatchId(1));
-        let Some(Duty::Free(sealed)) = committer.next_duty() else { panic!("all of it is stored") };
+        let Some(Fate::Free(sealed)) = committer.next_fate() else { panic!("all of it is stored") };
         committer.news();
         committer.ingested(sealed);
         let knows = |(_, news): &(CoreId, News)| !matches!(news, News::Stored { .. });
         assert!(committer.news().iter().all(knows), "the cores know themselves");
-        assert_eq!(committer.next_duty(), None);
+        assert_eq!(committer.next_fate(), None);
     }
 
     #[test]
@@ -682,7 +682,7 @@ mod tests {
             assert!(!committer.is_settled());
             committer.settle();
             committer.stored(LaneId(1), BatchId(1));
-            let (Duty::Ingest(sealed) | Duty::Free(sealed)) = committer.next_duty().unwrap();
+            let (Fate::Ingest(sealed) | Fate::Free(sealed)) = committer.next_fate().unwrap();
             assert!(!committer.is_settled(), "not yet");
             committer.store_away();
             assert!(committer.is_settled(), "nobody waits for a store that is away");

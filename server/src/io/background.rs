@@ -28,14 +28,14 @@ use super::{
 };
 use crate::{
     core::CoreMessage,
-    durability::committer::{Duty, ingest_retry_ms},
+    durability::committer::{Fate, ingest_retry_ms},
     limits::{INGEST_RETRY_MS, TICK_MS, UNFINISHED_PAGE, UNFINISHED_WAITING_MAX},
     operator::counters::Counters,
     shard::topology::{CoreId, Topology},
 };
 
 /// What both threads need.
-pub(super) struct World<S> {
+pub(super) struct Background<S> {
     pub(super) folder: JournalFolder,
     pub(super) store: Arc<S>,
     pub(super) fence: Fence,
@@ -45,7 +45,7 @@ pub(super) struct World<S> {
     pub(super) ended: Arc<AtomicBool>,
 }
 
-impl<S> Clone for World<S> {
+impl<S> Clone for Background<S> {
     fn clone(&self) -> Self {
         Self {
             folder: self.folder.clone(),
@@ -62,7 +62,7 @@ impl<S> Clone for World<S> {
 #[derive(Debug)]
 pub struct Threads {
     pub(super) to_segments: Sender<SegmentNumber>,
-    pub(super) to_ingest: Sender<Duty>,
+    pub(super) to_ingest: Sender<Fate>,
     pub(super) made: Receiver<(SegmentNumber, File)>,
 }
 
@@ -77,7 +77,7 @@ pub(super) struct Rest<S> {
 
 /// Starts both threads. They end when the channels' senders are gone.
 pub(super) fn start<S: Store>(
-    world: &World<S>,
+    shared: &Background<S>,
     segments_max: u64,
     rest: Option<Rest<S>>,
 ) -> io::Result<(Threads, Vec<JoinHandle<()>>)> {
@@ -85,7 +85,7 @@ pub(super) fn start<S: Store>(
     let (to_segments, wanted) = bounded(1);
     let (to_ingest, sealed) = bounded(segments_max as usize);
     let (to_files, made) = bounded(segments_max as usize);
-    let (maker, mut ingester) = (world.clone(), world.clone());
+    let (maker, mut ingester) = (shared.clone(), shared.clone());
     let threads = vec![
         spawn("ringpost-segments", move || maker.make(&wanted, &to_files))?,
         spawn("ringpost-ingest", move || ingester.ingest(&sealed, rest))?,
@@ -107,7 +107,7 @@ fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).open(path)
 }
 
-impl<S: Store> World<S> {
+impl<S: Store> Background<S> {
     fn make(&self, wanted: &Receiver<SegmentNumber>, files: &Sender<(SegmentNumber, File)>) {
         for segment in wanted {
             self.tell(match self.folder.prepare_gently(segment, &self.ended).and_then(opened) {
@@ -127,19 +127,19 @@ impl<S: Store> World<S> {
     }
 
     /// What is left of a recovery goes first: nothing may overtake what the journal held before.
-    fn ingest(&mut self, queue: &Receiver<Duty>, rest: Option<Rest<S>>) {
+    fn ingest(&mut self, queue: &Receiver<Fate>, rest: Option<Rest<S>>) {
         if let Some(rest) = rest
             && !self.recover_until_done(rest)
         {
             return;
         }
-        for duty in queue {
+        for fate in queue {
             // What is in the store already has only its file left.
-            let (sealed, committed) = match duty {
-                Duty::Ingest(sealed) => (sealed, None),
-                Duty::Free(sealed) => (sealed, Some(IngestReport::default())),
+            let (sealed, stored) = match fate {
+                Fate::Ingest(sealed) => (sealed, None),
+                Fate::Free(sealed) => (sealed, Some(IngestReport::default())),
             };
-            if !self.ingest_until_done(&sealed, committed) {
+            if !self.ingest_until_done(&sealed, stored) {
                 return;
             }
             self.tell(CoreMessage::Ingested(Box::new(sealed)));
@@ -147,14 +147,14 @@ impl<S: Store> World<S> {
     }
 
     /// False when the node ended before the segment was in the store. The next start does it again.
-    fn ingest_until_done(&self, sealed: &Sealed, mut committed: Option<IngestReport>) -> bool {
+    fn ingest_until_done(&self, sealed: &Sealed, mut stored: Option<IngestReport>) -> bool {
         let mut failures = 0;
         let segment = SealedSegment::new(&self.folder, sealed);
         while !self.ended.load(Ordering::Relaxed) {
             let started = Instant::now();
             let run_bytes_max = self.store.kind().run_bytes_max();
             let ingestion = Ingestion { store: &*self.store, fence: self.fence, folder: &self.folder, run_bytes_max };
-            match ingestion.ingest_and_free(&segment, &mut committed, |_| ()) {
+            match ingestion.ingest_and_free(&segment, &mut stored, |_| ()) {
                 // There was nothing to bring.
                 Ok(report) if report.batches == 0 => return true,
                 Ok(report) => {
@@ -172,7 +172,7 @@ impl<S: Store> World<S> {
                 Err(error) => {
                     error!(segment = %sealed.segment, %error, "a journal segment could not be ingested; trying again");
                     self.counters.journal.ingest_retries.one();
-                    if failures == 0 && committed.is_none() {
+                    if failures == 0 && stored.is_none() {
                         self.tell(CoreMessage::StoreAway);
                     }
                     failures += 1;

@@ -14,7 +14,7 @@ use tracing::{error, info, warn};
 
 use super::background::Threads;
 use crate::{
-    durability::committer::{Committer, Duty, Finished, Outcome},
+    durability::committer::{Committer, Fate, Finished, Outcome},
     operator::counters::Counters,
     shard::{Admission, StoreState},
 };
@@ -34,7 +34,7 @@ pub struct Commit {
     files: HashMap<SegmentNumber, File>,
     flight: Option<Flight>,
     to_segments: Sender<SegmentNumber>,
-    to_ingest: Sender<Duty>,
+    to_ingest: Sender<Fate>,
     /// Files of segments that were made ready; each is here before the committer hears of its segment.
     made: Receiver<(SegmentNumber, File)>,
     /// What the log was last told.
@@ -113,11 +113,11 @@ impl Commit {
 
     /// Hands sealed segments on.
     fn hand_out(&mut self, journal: &mut Committer) {
-        while let Some(duty) = journal.next_duty() {
-            let (Duty::Ingest(sealed) | Duty::Free(sealed)) = &duty;
+        while let Some(fate) = journal.next_fate() {
+            let (Fate::Ingest(sealed) | Fate::Free(sealed)) = &fate;
             self.files.extend(self.made.try_iter());
             self.files.remove(&sealed.segment);
-            match self.to_ingest.try_send(duty) {
+            match self.to_ingest.try_send(fate) {
                 // Its thread ends before this core when the store is another server's. The next start does the rest.
                 Ok(()) | Err(TrySendError::Disconnected(_)) => {}
                 Err(TrySendError::Full(_)) => unreachable!("its queue has room for all segments"),
@@ -185,7 +185,7 @@ mod tests {
         folder: JournalFolder,
         dir: TempDir,
         wanted: Receiver<SegmentNumber>,
-        sealed: Receiver<Duty>,
+        sealed: Receiver<Fate>,
         files: Sender<(SegmentNumber, File)>,
         now_ms: u64,
     }
@@ -241,8 +241,8 @@ mod tests {
         }
     }
 
-    fn committed(core: u16, up_to: u64) -> (u16, String) {
-        (core, format!("{:?}", News::Committed { lane: LaneId(core), up_to: BatchId(up_to) }))
+    fn synced(core: u16, up_to: u64) -> (u16, String) {
+        (core, format!("{:?}", News::Synced { lane: LaneId(core), up_to: BatchId(up_to) }))
     }
 
     fn admission(core: u16, admission: Admission) -> (u16, String) {
@@ -256,7 +256,7 @@ mod tests {
         world.journal.push(LaneId(1), BatchId(1), b"b");
         world.journal.push(LaneId(0), BatchId(2), b"c");
         world.turns();
-        assert_eq!(world.news(), [committed(0, 2), committed(1, 1)]);
+        assert_eq!(world.news(), [synced(0, 2), synced(1, 1)]);
         assert_eq!(world.batches_on_disk(), 3);
         assert!(world.journal.is_idle());
         assert_eq!(world.wanted.try_recv(), Ok(SegmentNumber(2)), "one segment ahead is asked for");
@@ -274,12 +274,12 @@ mod tests {
         world.now_ms += COMMIT_RETRY_MS;
         world.turns();
         let news = world.news();
-        assert_eq!(news, [committed(1, 1), admission(0, Admission::Open), admission(1, Admission::Open)]);
+        assert_eq!(news, [synced(1, 1), admission(0, Admission::Open), admission(1, Admission::Open)]);
         assert_eq!(world.batches_on_disk(), 1);
     }
 
     #[test]
-    fn after_a_failed_sync_nothing_is_committed_any_more() {
+    fn after_a_failed_sync_nothing_is_synced_any_more() {
         let mut world = World::new();
         // Takes the write; has nothing to sync, and says so.
         let real = world.replace_file(File::options().write(true).open("/dev/null").unwrap());
@@ -313,7 +313,7 @@ mod tests {
         assert!(!world.journal.seal_if_old(999));
         assert!(world.journal.seal_if_old(1_000));
         world.turns();
-        let Ok(Duty::Ingest(sealed)) = world.sealed.try_recv() else { panic!("a segment was sealed") };
+        let Ok(Fate::Ingest(sealed)) = world.sealed.try_recv() else { panic!("a segment was sealed") };
         assert_eq!(sealed.completes, [(LaneId(1), BatchId(1))]);
         world.journal.ingested(sealed);
         let ingested = format!("{:?}", News::Stored { lane: LaneId(1), up_to: BatchId(1) });
@@ -340,7 +340,7 @@ mod tests {
         world.journal.prepared(segment, salt);
         world.turns();
         let news = world.news();
-        assert!(news.contains(&admission(0, Admission::Open)) && news.contains(&committed(0, id + 1)), "{news:?}");
+        assert!(news.contains(&admission(0, Admission::Open)) && news.contains(&synced(0, id + 1)), "{news:?}");
     }
 
     #[test]

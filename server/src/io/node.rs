@@ -27,7 +27,7 @@ use tokio::sync::Notify;
 use tracing::{error, warn};
 
 use super::{
-    background::{self, Rest, World},
+    background::{self, Background, Rest},
     commit::Commit,
     listeners::{Listener, listen},
     mailbox::Mailbox,
@@ -177,7 +177,7 @@ impl Node {
             }
             Err(error) => return Err(error),
         };
-        let world = World {
+        let background = Background {
             folder,
             store: Arc::clone(&store),
             fence,
@@ -190,7 +190,7 @@ impl Node {
         let recovers = rest.is_some();
         let mut has_room = !recovers;
         while has_room && let Some(segment) = writer.wants_segment() {
-            match background::prepare(&world.folder, segment) {
+            match background::prepare(&background.folder, segment) {
                 Ok((salt, file)) => {
                     files.insert(segment, file);
                     writer.add_segment(segment, salt);
@@ -209,7 +209,7 @@ impl Node {
         };
         let listeners = config.listen.iter().map(open).collect::<Result<Vec<_>, StartError>>()?;
         let address = listeners.first().expect("a node listens somewhere").socket.local_addr()?;
-        let (threads, mut helpers) = background::start(&world, config.journal.segments_max(), rest)?;
+        let (threads, mut helpers) = background::start(&background, config.journal.segments_max(), rest)?;
         let reads = match kind {
             Kind::Engine => {
                 let (readers, more) = Readers::start(READER_THREADS, &ahead, &mailboxes, &ended)?;
@@ -245,7 +245,7 @@ impl Node {
         let tell = move || {
             // Not before the journal takes what they owe.
             if is_recovered.recv().is_ok() {
-                world.tell_unfinished(topology);
+                background.tell_unfinished(topology);
             }
         };
         node.helpers.push(spawn("ringpost-unfinished", tell)?);
@@ -342,7 +342,7 @@ impl Node {
         self.shared.lost.get().map(String::as_str)
     }
 
-    /// Begins a graceful stop: no new connections and sends, what is parked is committed, everybody gets a bye.
+    /// Begins a graceful stop: no new connections and sends, what is parked is released, everybody gets a bye.
     pub fn stop(&self) {
         self.shared.stop();
     }

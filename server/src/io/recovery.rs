@@ -42,7 +42,7 @@ pub(super) struct Recovery {
     /// What is left of it: segments that are in the store are gone from it.
     found: Recovered,
     /// The first of these is in the store, and its file was not given up.
-    committed: Option<IngestReport>,
+    stored: Option<IngestReport>,
     /// Bytes of records that are in the store.
     done: u64,
 }
@@ -59,7 +59,7 @@ impl Recovery {
             info!(path = %path.display(), offset, bytes, "the last group was not written whole; nobody was told of it");
         }
         counters.journal.recovery_bytes.set(found.segments.iter().map(SealedSegment::bytes).sum());
-        Self { folder, data, counters, ended, found, committed: None, done: 0 }
+        Self { folder, data, counters, ended, found, stored: None, done: 0 }
     }
 
     /// Where the journal goes on.
@@ -73,7 +73,7 @@ impl Recovery {
     /// It is more than `bytes_max`, or cannot be read; or the store failed.
     pub(super) fn read_ahead<S: Store>(&self, store: &Arc<S>, bytes_max: u64) -> Result<Ahead<S>, StartError> {
         // One that is in the store has only its file left, if that.
-        let segments = &self.found.segments[usize::from(self.committed.is_some())..];
+        let segments = &self.found.segments[usize::from(self.stored.is_some())..];
         let bytes = segments.iter().map(SealedSegment::bytes).sum();
         if bytes > bytes_max {
             return Err(StartError::TooMuch { bytes, bytes_max });
@@ -115,8 +115,8 @@ impl Recovery {
             }
             let done = self.done;
             let watch = |run: &IngestReport| progress.has_done(done + run.journal_bytes);
-            ingestion.ingest_and_free(segment, &mut self.committed, watch)?;
-            self.committed = None;
+            ingestion.ingest_and_free(segment, &mut self.stored, watch)?;
+            self.stored = None;
             self.done += segment.bytes();
             progress.has_done(self.done);
             self.found.segments.remove(0);
@@ -158,15 +158,15 @@ pub(super) struct Ingestion<'a, S> {
 }
 
 impl<S: Store> Ingestion<'_, S> {
-    /// Brings a segment into the store, unless `committed` says that an earlier attempt came so far, and gives its file
+    /// Brings a segment into the store, unless `stored` says that an earlier attempt came so far, and gives its file
     /// up. What failed may be done again, but the file may have its new name by then: only its folder was not synced.
     pub(super) fn ingest_and_free(
         &self,
         segment: &SealedSegment,
-        committed: &mut Option<IngestReport>,
+        stored: &mut Option<IngestReport>,
         watch: impl FnMut(&IngestReport),
     ) -> Result<IngestReport, IngestError> {
-        let report = match *committed {
+        let report = match *stored {
             Some(report) => report,
             None => {
                 let segments = std::slice::from_ref(segment);
@@ -174,7 +174,7 @@ impl<S: Store> Ingestion<'_, S> {
                 pollster::block_on(ingested)?
             }
         };
-        *committed = Some(report);
+        *stored = Some(report);
         self.folder.free(segment.number)?;
         Ok(report)
     }

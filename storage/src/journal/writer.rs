@@ -32,7 +32,7 @@ pub struct Write {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Done {
     /// Everything up to and including this batch of the lane is durable. Each lane at most once.
-    pub committed: Vec<(LaneId, BatchId)>,
+    pub synced: Vec<(LaneId, BatchId)>,
     /// The write filled its segment.
     pub sealed: Option<Sealed>,
     /// How large the group was.
@@ -119,7 +119,7 @@ enum InFlight {
 #[derive(Debug)]
 struct Group {
     stats: GroupStats,
-    committed: Vec<(LaneId, BatchId)>,
+    synced: Vec<(LaneId, BatchId)>,
 }
 
 #[derive(Debug)]
@@ -254,12 +254,12 @@ impl Writer {
 
         let current = self.current.as_mut().expect("a write has a segment");
         current.offset += group.stats.bytes;
-        for &(lane, batch) in &group.committed {
+        for &(lane, batch) in &group.synced {
             raise(&mut current.completes, lane, batch);
         }
         let full = current.offset + record_len(self.config.batch_bytes_max()) as u64 > self.config.segment_bytes;
         let sealed = if full { self.seal() } else { None };
-        Done { committed: group.committed, sealed, group: group.stats }
+        Done { synced: group.synced, sealed, group: group.stats }
     }
 
     /// The write in flight has failed, for want of room for example: the same group is handed out again. Not for a
@@ -349,7 +349,7 @@ impl Current {
 /// Makes a group of the records at the front of `pending`: as many as fit in the room, but no more than
 /// [`GROUP_BYTES_MAX`] unless the first alone is larger. Gives the group's length.
 fn seal_group(pending: &mut [u8], current: &Current, room: usize) -> (usize, Group) {
-    let mut group = Group { stats: GroupStats::default(), committed: Vec::new() };
+    let mut group = Group { stats: GroupStats::default(), synced: Vec::new() };
     let mut end = 0;
     while let Some(header) = format::header(&pending[end..]) {
         let next = end + record_len(header.len);
@@ -357,7 +357,7 @@ fn seal_group(pending: &mut [u8], current: &Current, room: usize) -> (usize, Gro
             break;
         }
         format::seal(&mut pending[end..next], current.salt, current.offset);
-        raise(&mut group.committed, header.lane, header.batch);
+        raise(&mut group.synced, header.lane, header.batch);
         group.stats.batches += 1;
         end = next;
     }
@@ -429,12 +429,12 @@ mod tests {
         let len = first.bytes.len() as u64;
 
         let done = writer.written(first.bytes);
-        assert_eq!(done.committed, [(CORE, BatchId(1))]);
+        assert_eq!(done.synced, [(CORE, BatchId(1))]);
         assert_eq!(done.group, GroupStats { batches: 1, bytes: len });
         let second = writer.next_write().unwrap();
         assert_eq!(second.offset, SEGMENT_HEADER_BYTES + len);
         assert_eq!(read(&second), [(Lsn(2), second.offset, BatchId(2)), (Lsn(3), second.offset, BatchId(1))]);
-        assert_eq!(writer.written(second.bytes).committed, [(CORE, BatchId(2)), (LaneId(1), BatchId(1))]);
+        assert_eq!(writer.written(second.bytes).synced, [(CORE, BatchId(2)), (LaneId(1), BatchId(1))]);
         assert!(writer.is_idle());
     }
 
@@ -443,7 +443,7 @@ mod tests {
         let mut writer = ready();
         (1..=3).for_each(|batch| writer.push(CORE, BatchId(batch), b"x"));
         let write = writer.next_write().unwrap();
-        assert_eq!(writer.written(write.bytes).committed, [(CORE, BatchId(3))]);
+        assert_eq!(writer.written(write.bytes).synced, [(CORE, BatchId(3))]);
     }
 
     #[test]
@@ -458,7 +458,7 @@ mod tests {
         let again = writer.next_write().unwrap();
         assert_eq!((again.offset, &again.bytes), (offset, &bytes));
         assert_eq!(writer.next_write(), None);
-        assert_eq!(writer.written(again.bytes).committed, [(CORE, BatchId(1))]);
+        assert_eq!(writer.written(again.bytes).synced, [(CORE, BatchId(1))]);
         assert_eq!(writer.counters().write_failures, 1);
     }
 
@@ -518,7 +518,7 @@ mod tests {
             segments.push(write.segment.0);
             let done = writer.written(write.bytes);
             durable += done.group.batches;
-            assert_eq!(done.committed, [(CORE, BatchId(durable))]);
+            assert_eq!(done.synced, [(CORE, BatchId(durable))]);
         }
         assert_eq!(durable, 200);
         assert_eq!(segments, [1, 2, 3, 4]);

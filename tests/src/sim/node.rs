@@ -27,7 +27,7 @@ use server::{
     },
     core::{Awaited, Common, Core, CoreConfig, CoreMessage, OriginLimits},
     durability::{
-        committer::{Committer, Duty, News, OnStoreOutage},
+        committer::{Committer, Fate, News, OnStoreOutage},
         lanes::{Lanes, Work},
     },
     host::{capacity::Capacity, timekeeper::Timekeeper},
@@ -98,7 +98,7 @@ struct Life {
     links: BTreeMap<(usize, ConnId), LinkId>,
     /// Descriptors that have come from another core, by core and place, before anybody said who it is.
     arrived: BTreeMap<(usize, u32), LinkId>,
-    duties: VecDeque<Duty>,
+    segments: VecDeque<Fate>,
     ingest_failures: u32,
     /// For each core that knows that the store is away: what was durable when it heard of it.
     told_away: Vec<Option<BTreeMap<UserId, Seq>>>,
@@ -373,7 +373,7 @@ impl Simulation {
             reads: vec![0; cores.into()],
             links: BTreeMap::new(),
             arrived: BTreeMap::new(),
-            duties: VecDeque::new(),
+            segments: VecDeque::new(),
             ingest_failures: 0,
             told_away: vec![None; cores.into()],
             hangs: None,

@@ -44,11 +44,11 @@ impl Simulation {
                 let early: Vec<(LaneId, BatchId)> = life.undecided.iter().map(|(lane, id, _)| (*lane, *id)).collect();
                 for (lane, up_to) in early {
                     let core = topology.core_of(lane);
-                    self.put(usize::from(core.0), CoreMessage::News(News::Committed { lane, up_to }));
+                    self.put(usize::from(core.0), CoreMessage::News(News::Synced { lane, up_to }));
                 }
             }
         }
-        self.take_duties();
+        self.take_segments();
     }
 
     pub(in crate::sim) fn on_written(&mut self) {
@@ -101,7 +101,7 @@ impl Simulation {
         let committed: Vec<(LaneId, BatchId)> = news
             .iter()
             .filter_map(|(_, news)| match news {
-                News::Committed { lane, up_to } => Some((*lane, *up_to)),
+                News::Synced { lane, up_to } => Some((*lane, *up_to)),
                 _ => None,
             })
             .collect();

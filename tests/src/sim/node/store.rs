@@ -6,7 +6,7 @@ use std::sync::Arc;
 use proto_spec::UserId;
 use server::{
     core::CoreMessage,
-    durability::committer::{Duty, News, ingest_retry_ms},
+    durability::committer::{Fate, News, ingest_retry_ms},
     shard::{QueryId, topology::CoreId},
 };
 use storage::{
@@ -25,13 +25,13 @@ use super::{
 
 impl Simulation {
     /// Takes over what becomes of sealed segments.
-    pub(super) fn take_duties(&mut self) {
-        while let Some(duty) = self.machine.alive.as_mut().and_then(|life| life.journal_mut().next_duty()) {
-            let (Duty::Ingest(sealed) | Duty::Free(sealed)) = &duty;
+    pub(super) fn take_segments(&mut self) {
+        while let Some(fate) = self.machine.alive.as_mut().and_then(|life| life.journal_mut().next_fate()) {
+            let (Fate::Ingest(sealed) | Fate::Free(sealed)) = &fate;
             let Some(life) = &mut self.machine.alive else { return };
             life.files.remove(&sealed.segment);
             let topology = life.topology;
-            if self.fault == Some(Fault::IngestedTooEarly) && matches!(duty, Duty::Ingest(_)) {
+            if self.fault == Some(Fault::IngestedTooEarly) && matches!(fate, Fate::Ingest(_)) {
                 for (lane, up_to) in sealed.completes.clone() {
                     // After what it has said of the journal.
                     let news = CoreMessage::News(News::Stored { lane, up_to });
@@ -39,8 +39,8 @@ impl Simulation {
                 }
             }
             let Some(life) = &mut self.machine.alive else { return };
-            life.duties.push_back(duty);
-            if life.duties.len() == 1 {
+            life.segments.push_back(fate);
+            if life.segments.len() == 1 {
                 self.ingest_next();
             }
         }
@@ -55,10 +55,10 @@ impl Simulation {
 
     pub(in crate::sim) fn on_ingest(&mut self) {
         let life_number = self.machine.life;
-        let Some(duty) = self.machine.alive.as_ref().and_then(|life| life.duties.front().cloned()) else { return };
-        let (sealed, is_stored) = match duty {
-            Duty::Ingest(sealed) => (sealed, false),
-            Duty::Free(sealed) => (sealed, true),
+        let Some(fate) = self.machine.alive.as_ref().and_then(|life| life.segments.front().cloned()) else { return };
+        let (sealed, is_stored) = match fate {
+            Fate::Ingest(sealed) => (sealed, false),
+            Fate::Free(sealed) => (sealed, true),
         };
         let folder =
             JournalFolder::open(self.machine.folder.path(), JOURNAL.segment_bytes).expect("the folder is good");
@@ -86,9 +86,9 @@ impl Simulation {
         }
         folder.free(sealed.segment).expect("the folder is good");
         let Some(life) = &mut self.machine.alive else { return };
-        life.duties.pop_front();
+        life.segments.pop_front();
         life.ingest_failures = 0;
-        let has_more = !life.duties.is_empty();
+        let has_more = !life.segments.is_empty();
         self.put(0, CoreMessage::Ingested(Box::new(sealed)));
         if has_more {
             self.ingest_next();
