@@ -78,7 +78,10 @@ impl Shard {
     /// Loads the next users whose duties a restart left open, as earlier ones are done. Newcomers go first: see
     /// [`UNFINISHED_QUERIES_MAX`].
     pub(super) fn load_unfinished(&mut self, cx: &mut Turn<'_>) {
-        while self.unfinished_loading < UNFINISHED_LOADING_MAX && self.questions.len() < UNFINISHED_QUERIES_MAX {
+        while self.unfinished_loading < UNFINISHED_LOADING_MAX
+            && self.questions.len() < UNFINISHED_QUERIES_MAX
+            && !self.draining
+        {
             let Some(user_id) = self.unfinished.pop_front() else { return };
             if self.users.resident(user_id).is_none() {
                 self.unfinished_loading += 1;
@@ -136,11 +139,12 @@ impl Shard {
         self.forget_if_unused(user_id);
     }
 
-    /// Sends on, in order, what waits in the log for those who can take something.
+    /// Sends on, in order, what waits in the log for those who can take something. Not while the server stops: then nothing
+    /// begins that others would have to wait for, and the next start finds it.
     pub(super) fn forward_from_log(&mut self, user_id: UserId, cx: &mut Turn<'_>) {
         let at = self.lane_of(user_id);
         let Some(user) = self.users.resident(user_id) else { return };
-        if !user.outgoing.waits_in_log() || self.admission != Admission::Open {
+        if !user.outgoing.waits_in_log() || self.admission != Admission::Open || self.draining {
             return;
         }
         let Some(next) = user.outgoing.begin_scan() else { return };
@@ -173,7 +177,9 @@ impl Shard {
         // If the store could not be read: again at the next flush.
         self.mark_dirty(user_id, cx.now.monotonic_ms);
         let Some(user) = self.users.resident(user_id) else { return };
-        let Some(Entries { entries, complete }) = read else { return user.outgoing.abandon_scan() };
+        let Some(Entries { entries, complete }) = read.filter(|_| !self.draining) else {
+            return user.outgoing.abandon_scan();
+        };
         let covered = match entries.last() {
             Some(entry) if !complete => entry.seq,
             _ => last,
@@ -201,6 +207,9 @@ impl Shard {
         let target = user.delivered().min(known);
         let Some(first) = user.reports.next(target) else { return };
         if first <= user.stored {
+            if self.draining {
+                return;
+            }
             user.reports.reading = true;
             let last = target.min(user.stored);
             let query = Query::Log { user: user_id, span: step_span(first, last) };
@@ -214,7 +223,7 @@ impl Shard {
     pub(super) fn receipts_read(&mut self, user_id: UserId, last: Seq, read: Option<Entries>, cx: &mut Turn<'_>) {
         let Some(user) = self.users.resident(user_id) else { return };
         user.reports.reading = false;
-        if let Some(Entries { entries, complete }) = read {
+        if let Some(Entries { entries, complete }) = read.filter(|_| !self.draining) {
             self.report(user_id, &entries, complete, last, cx);
         }
         self.mark_dirty(user_id, cx.now.monotonic_ms);
@@ -288,6 +297,9 @@ impl Shard {
 
     /// Tries again those who have rested long enough.
     pub(super) fn wake_resting(&mut self, cx: &mut Turn<'_>) {
+        if self.draining {
+            return;
+        }
         while self.resting.front().is_some_and(|(due_ms, ..)| *due_ms <= cx.now.monotonic_ms) {
             let Some((_, user_id, what)) = self.resting.pop_front() else { return };
             let Some(user) = self.users.resident(user_id) else { continue };

@@ -86,7 +86,8 @@ impl User {
     pub(super) fn load(snapshot: &UserSnapshot) -> Self {
         let devices = snapshot.devices.iter().map(|device| Device {
             id: device.device,
-            cursor: device.cursor,
+            // A row that says more than the log has must not make the device skip what comes.
+            cursor: device.cursor.min(snapshot.head),
             cursor_dirty: false,
             last_number: device.last_number,
             in_flight: 0,

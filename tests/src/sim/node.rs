@@ -594,8 +594,8 @@ impl Simulation {
             match self.rng.next() % 1_000 {
                 0..2 => self.leap(),
                 2..4 => self.revoke_somebody(),
-                4 => self.stop_machine(),
-                5..8 => self.hang(),
+                4..9 => self.stop_machine(),
+                9..12 => self.hang(),
                 _ => {}
             }
         }
