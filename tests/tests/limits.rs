@@ -125,6 +125,34 @@ fn a_user_fetches_no_more_pages_than_its_rate() {
 }
 
 #[test]
+fn sends_are_repeated_no_faster_than_pages_are_fetched_and_each_gets_its_first_result() {
+    let (mut world, limits) = world();
+    let link = world.connect(1, 1, Resume::Stored);
+    let mut number = 1;
+    while number <= SEND_WINDOW {
+        let (refused, wait_ms) = match number {
+            1 => send_until_refused(&mut world, link, 1, |_| 1),
+            _ => send_until_refused(&mut world, link, number, |_| 1),
+        };
+        number = refused;
+        world.advance(wait_ms);
+    }
+    world.advance(60_000);
+    world.ingest();
+    let again = world.connect(1, 1, Resume::Live);
+    world.take(again);
+    world.store_stalled = true;
+    (1..=SEND_WINDOW).for_each(|number| world.send(again, number, 1, "x"));
+    world.settle();
+    assert_eq!(world.queries.len() as u64, burst(limits.fetches_per_s));
+    world.store_stalled = false;
+    world.advance(1_000 * SEND_WINDOW / u64::from(limits.fetches_per_s));
+    let mut answered = accepted(&world.take(again));
+    answered.sort_unstable();
+    assert_eq!(answered, (1..=SEND_WINDOW).map(|number| (number, number)).collect::<Vec<_>>());
+}
+
+#[test]
 fn who_goes_and_comes_back_does_not_begin_anew() {
     let (mut world, limits) = world();
     let mut fetched = 0;

@@ -29,10 +29,13 @@ pub mod topology;
 mod user;
 mod wheel;
 
-use std::collections::{HashMap, VecDeque};
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, HashMap, VecDeque},
+};
 
 use foldhash::fast::RandomState;
-use proto_spec::{Durability, UserId};
+use proto_spec::{Durability, SendNumber, UserId};
 use storage::{BatchId, LaneId};
 
 pub use effects::{Close, Effects, Presence, ReadState, Refresh};
@@ -153,6 +156,8 @@ pub struct Shard {
     postponed: VecDeque<(u64, UserId)>,
     /// Envelopes from this shard to itself.
     local: VecDeque<Envelope>,
+    /// Repeated sends that are looked up later, by when: at most a window of them a user who is connected.
+    lookups: BinaryHeap<Reverse<(u64, ConnId, SendNumber)>>,
     /// Destinations that have put something off, by when they are tried again: one for each that rests, so bounded by what users
     /// have open.
     resting: VecDeque<(u64, UserId, Resting)>,
@@ -202,6 +207,7 @@ impl Shard {
             next_query: QueryId(0),
             postponed: VecDeque::new(),
             local: VecDeque::new(),
+            lookups: BinaryHeap::new(),
             resting: VecDeque::new(),
             unfinished: VecDeque::new(),
             unfinished_loading: 0,
@@ -251,6 +257,7 @@ impl Shard {
                 self.lanes.iter_mut().for_each(|lane| lane.ingest_kept(now.monotonic_ms));
                 self.load_postponed(cx);
                 self.wake_resting(cx);
+                self.look_up_due(cx);
                 self.look_at_silent(cx);
                 self.close_stalled(cx);
                 self.sweep_spent(now);

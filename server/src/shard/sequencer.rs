@@ -3,6 +3,8 @@
 //! Invariants: seqs of a user count up by one; a device's send numbers count up by one; an entry and its record are made
 //! in the same call; what leaves the node waits in the ledger for the record's batch.
 
+use std::cmp::Reverse;
+
 use proto_spec::{
     Content, ConversationId, Entry, ErrorCode, Event, Recipient, SendNumber, Seq, ServerFrame, TimestampMs, UserId,
     limits::{SEND_WINDOW, TEXT_BYTES_MAX},
@@ -147,8 +149,30 @@ impl Shard {
         if let Some(session) = self.sessions.get_mut(conn) {
             session.lookups += 1;
         }
-        let query = Query::Send { user: user_id, device: device_id, number };
-        self.ask(query, Question::Repeated { conn, number }, cx);
+        self.look_up(conn, number, cx);
+    }
+
+    /// Asks the store for the first result of a send, at the pace of the user's fetches. It can not be refused, which would say that
+    /// the number is not used up; so what is too much waits for its turn.
+    fn look_up(&mut self, conn: ConnId, number: SendNumber, cx: &mut Turn<'_>) {
+        let Some(session) = self.sessions.get_mut(conn) else { return };
+        let (user_id, device) = (session.user, session.device);
+        let Some(user) = self.users.resident(user_id) else { return };
+        match self.settings.limits.fetches.take(&mut user.buckets.fetches, cx.now.monotonic_ms) {
+            Ok(()) => {
+                let query = Query::Send { user: user_id, device, number };
+                self.ask(query, Question::Repeated { conn, number }, cx);
+            }
+            Err(wait_ms) => self.lookups.push(Reverse((cx.now.monotonic_ms + wait_ms, conn, number))),
+        }
+    }
+
+    /// Asks for those whose turn has come.
+    pub(super) fn look_up_due(&mut self, cx: &mut Turn<'_>) {
+        while self.lookups.peek().is_some_and(|Reverse((due_ms, ..))| *due_ms <= cx.now.monotonic_ms) {
+            let Some(Reverse((_, conn, number))) = self.lookups.pop() else { return };
+            self.look_up(conn, number, cx);
+        }
     }
 
     /// The store has looked for the first result of a send.
