@@ -130,7 +130,7 @@ fn sorted(records: impl IntoIterator<Item = Record>) -> Sorted {
 /// The seq is the send's number as well.
 fn sent(user: u64, seq: u64, text: &str) -> Record {
     let (device, number) = (DeviceId(9), SendNumber(seq));
-    let event = Event::Sent { to: UserId(1000), device, number, content: Content::text(text) };
+    let event = Event::Sent { to: UserId(1000).into(), device, number, content: Content::text(text) };
     Record::Append { user: UserId(user), entry: Entry { seq: Seq(seq), time: TimestampMs(seq), event }, replaces: None }
 }
 
