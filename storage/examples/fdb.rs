@@ -154,7 +154,8 @@ impl Lane {
         };
         self.sends[from as usize] += 1;
         let (device, number) = (DeviceId(1), SendNumber(self.sends[from as usize]));
-        let origin = append(from, from_user, Event::Sent { to: to_user.into(), device, number, content: content.clone() });
+        let origin =
+            append(from, from_user, Event::Sent { to: to_user.into(), device, number, content: content.clone() });
         append(to, to_user, Event::Received { from: from_user, origin, content });
     }
 }
