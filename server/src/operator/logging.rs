@@ -237,7 +237,7 @@ mod tests {
     #[test]
     fn a_source_file_is_named_from_its_package_on() {
         for (file, named) in [
-            ("server/rim/src/ring.rs", "server/rim/src/ring.rs"),
+            ("server/src/io/reactor.rs", "server/src/io/reactor.rs"),
             ("/home/me/.cargo/registry/src/a-registry-1/fjall-3.1.0/src/db.rs", "fjall-3.1.0/src/db.rs"),
             ("/rustc/0123/library/core/src/panicking.rs", "core/src/panicking.rs"),
             ("build.rs", "build.rs"),
