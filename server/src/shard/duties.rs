@@ -163,12 +163,12 @@ impl Shard {
                 && user.outgoing.offer(entry.seq, *to)
                 && (self.settings.promise != Promise::Store || lane.is_stored(*batch))
             {
-                due.push((*to, entry.seq, content.clone()));
+                due.push((*to, (entry.seq, user.outgoing.before(entry.seq, *to)), content.clone()));
             }
         }
         user.outgoing.end_scan(user.head, true);
-        for (to, seq, content) in due {
-            self.forward(user_id, to, seq, content, cx);
+        for (to, places, content) in due {
+            self.forward(user_id, to, places, content, cx);
         }
     }
 
@@ -190,12 +190,12 @@ impl Shard {
                 && to != user_id.into()
                 && user.outgoing.offer(seq, to)
             {
-                due.push((to, seq, content));
+                due.push((to, (seq, user.outgoing.before(seq, to)), content));
             }
         }
         user.outgoing.end_scan(covered, covered == user.head);
-        for (to, seq, content) in due {
-            self.forward(user_id, to, seq, content, cx);
+        for (to, places, content) in due {
+            self.forward(user_id, to, places, content, cx);
         }
         self.forward_from_log(user_id, cx);
     }

@@ -217,9 +217,8 @@ impl Ledger {
 
     /// Whether a change of a user or a conversation is ingested and has not been looked at.
     pub(super) fn has_ingested_changes(&self) -> bool {
-        let users = self.users_changed.front().map(|(batch, _)| *batch);
-        let conversations = self.conversations_changed.front().map(|(batch, _)| *batch);
-        users.into_iter().chain(conversations).any(|batch| batch <= self.ingested)
+        self.users_changed.front().is_some_and(|(batch, _)| *batch <= self.ingested)
+            || self.conversations_changed.front().is_some_and(|(batch, _)| *batch <= self.ingested)
     }
 
     /// The next user whom an ingested batch has changed.

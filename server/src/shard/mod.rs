@@ -275,7 +275,11 @@ impl Shard {
         let cx = &mut Turn { now, directory, effects };
         self.fit_lanes(cx);
         self.flush_if_due(cx);
-        (0..self.lanes.len()).for_each(|at| self.forget_ingested(at, cx));
+        for at in 0..self.lanes.len() {
+            if self.lanes[at].has_ingested_changes() {
+                self.forget_ingested(at, cx);
+            }
+        }
         self.settle(cx);
         if self.draining
             && self.nothing_is_parked()

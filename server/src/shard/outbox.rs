@@ -141,15 +141,17 @@ impl Shard {
         user.assured = seq;
         let is_owed = user.levels.stored(seq);
         let forward = match user.tail.get(seq).map(|tail| &tail.entry.event) {
-            Some(Event::Sent { to, content, .. }) if user.outgoing.is_on_the_way(seq) => Some((*to, content.clone())),
+            Some(Event::Sent { to, content, .. }) if user.outgoing.is_on_the_way(seq) => {
+                Some((*to, user.outgoing.before(seq, *to), content.clone()))
+            }
             _ => None,
         };
         if user.delivered() >= seq {
             // Acknowledged before: the sender may be told now.
             self.mark_dirty(user_id, cx.now.monotonic_ms);
         }
-        if let Some((to, content)) = forward {
-            self.forward(user_id, to, seq, content, cx);
+        if let Some((to, after, content)) = forward {
+            self.forward(user_id, to, (seq, after), content, cx);
         }
         is_owed
     }

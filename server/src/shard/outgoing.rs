@@ -71,7 +71,7 @@ impl Outgoing {
 
     /// A message has been numbered. True: it is on the way now; otherwise it is found in the log when its turn has come.
     pub(super) fn take(&mut self, seq: Seq, to: ConversationId) -> bool {
-        if self.unseen.is_some() || (!self.behind.is_empty() && self.place_behind(to).is_some()) {
+        if self.waits_in_log() && (self.unseen.is_some() || self.place_behind(to).is_some()) {
             return false;
         }
         if self.has_room(to) {
@@ -103,7 +103,7 @@ impl Outgoing {
         } else {
             return;
         }
-        if self.on_the_way.is_empty() {
+        if self.on_the_way.is_empty() && self.on_the_way.capacity() > ON_THE_WAY_KEPT {
             self.on_the_way.shrink_to(ON_THE_WAY_KEPT);
         }
         if let Some(at) = self.place_behind(to) {

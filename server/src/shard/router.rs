@@ -25,16 +25,15 @@ impl Shard {
         }
     }
 
-    /// Sends a message to the other side of its conversation.
+    /// Sends a message to the other side of its conversation, to go after the one that is on the way there.
     pub(super) fn forward(
         &mut self,
         from: UserId,
         to: ConversationId,
-        origin: Seq,
+        (origin, after): (Seq, Seq),
         content: Content,
         cx: &mut Turn<'_>,
     ) {
-        let after = self.users.resident(from).map_or(Seq::ZERO, |user| user.outgoing.before(origin, to));
         let ConversationId::Person(to) = to;
         self.post(Envelope { to, from, body: EnvelopeBody::Forward { origin, after, content } }, cx);
     }

@@ -82,6 +82,7 @@ impl Shard {
         device.recent.push_back(next);
         user.unfinished = true;
         let forward = to != user_id.into() && user.outgoing.take(next, to);
+        let after = user.outgoing.before(next, to);
         let event = Event::Sent { to, device: device_id, number, content: content.clone() };
         let seq = Self::append(user_id, user, event, None, (at, &mut self.lanes[at]), cx);
         debug_assert_eq!(seq, next);
@@ -90,7 +91,7 @@ impl Shard {
         if self.settings.promise == Promise::Store {
             self.lanes[at].park_until_stored(OnceStored::Entry { user: user_id, seq, answer: None });
         } else if forward {
-            self.forward(user_id, to, seq, content, cx);
+            self.forward(user_id, to, (seq, after), content, cx);
         }
         self.mark_dirty(user_id, cx.now.monotonic_ms);
     }
