@@ -17,6 +17,7 @@ use crate::{
     fold::Sorted,
     ingest::{IngestError, ingest_in_runs},
     journal::SealedSegment,
+    pace::Pace,
     record::{BatchId, LaneId},
     run::Run,
     schema::Key,
@@ -76,6 +77,10 @@ impl<S: Store> Ahead<S> {
 impl<S: Store> Store for Ahead<S> {
     fn kind(&self) -> Kind {
         self.store.kind()
+    }
+
+    fn pace(&self) -> Arc<Pace> {
+        self.store.pace()
     }
 
     async fn get(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {

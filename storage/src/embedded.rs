@@ -13,7 +13,11 @@ use std::{
     fs::{self, File},
     io::{self, Write},
     path::{Path, PathBuf},
-    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    thread,
     time::{Duration, Instant},
 };
 
@@ -29,6 +33,7 @@ use crate::{
     codec,
     fold::Sorted,
     own,
+    pace::{Pace, Pieces, step_back},
     record::{BatchId, LaneId},
     run::{Change, Run, RunBuilder},
     schema::{FORMAT_VERSION, Key},
@@ -61,6 +66,7 @@ pub struct EmbeddedStore {
     suspect: AtomicBool,
     /// Read by commits while they work, written by whoever takes over.
     fence: RwLock<Fence>,
+    pace: Arc<Pace>,
 }
 
 struct Engine {
@@ -132,6 +138,7 @@ impl EmbeddedStore {
             engine: RwLock::new(Some(engine)),
             suspect: AtomicBool::new(false),
             fence: RwLock::new(fence),
+            pace: Arc::default(),
         })
     }
 
@@ -144,7 +151,7 @@ impl EmbeddedStore {
     /// Waits until no compaction is going on. For measurements.
     pub fn settle(&self) {
         while self.engine.read().as_ref().is_some_and(Engine::is_compacting) {
-            std::thread::sleep(Duration::from_millis(20));
+            thread::sleep(Duration::from_millis(20));
         }
     }
 
@@ -249,7 +256,7 @@ impl EmbeddedStore {
             let engine = self.engine.read();
             let engine = engine.as_ref().ok_or_else(closed)?;
             engine.wait_for_compaction()?;
-            engine.ingest(own.iter().chain(run.iter()))
+            engine.ingest(own.iter().chain(run.iter()), &self.pace)
         };
         done.map_err(|error| {
             self.suspect.store(true, Ordering::Release);
@@ -280,6 +287,10 @@ impl EmbeddedStore {
 impl Store for EmbeddedStore {
     fn kind(&self) -> Kind {
         Kind::Engine
+    }
+
+    fn pace(&self) -> Arc<Pace> {
+        Arc::clone(&self.pace)
     }
 
     async fn get(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {
@@ -357,7 +368,15 @@ impl Engine {
         };
         let refused = |error: io::Error| unavailable(folder, &error);
         sync_lists(&path).map_err(refused)?;
-        let engine = open().map_err(|error| opening(folder, &error))?;
+        // Its threads stand where the thread stands that starts them. A machine that does not allow that is served all the same.
+        let opened = thread::scope(|scope| {
+            let opener = thread::Builder::new().name("fjall:opener".into()).spawn_scoped(scope, || {
+                let _ = step_back();
+                open()
+            });
+            opener.map(|opener| opener.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        });
+        let engine = opened.map_err(refused)?.map_err(|error| opening(folder, &error))?;
         // fjall syncs its files and their folders, but not the names of all folders that it makes.
         for made_in in [&path.join(KEYSPACES_FOLDER), &path, folder] {
             sync_folder(made_in).map_err(refused)?;
@@ -381,7 +400,8 @@ impl Engine {
         self.database.persist(PersistMode::SyncAll)
     }
 
-    fn ingest<'a>(&self, changes: impl Iterator<Item = (&'a Key, Change<'a>)>) -> fjall::Result<()> {
+    fn ingest<'a>(&self, changes: impl Iterator<Item = (&'a Key, Change<'a>)>, pace: &Pace) -> fjall::Result<()> {
+        let mut pieces = Pieces::new(pace);
         let mut ingestion = self.rows.start_ingestion()?;
         let mut changes = changes.peekable();
         let (mut values, mut rows) = (Vec::new(), Vec::new());
@@ -405,6 +425,7 @@ impl Engine {
                     None => ingestion.write_tombstone(&**key)?,
                 }
             }
+            pieces.step();
         }
         ingestion.finish()
     }
@@ -420,7 +441,7 @@ impl Engine {
                 let tables = self.rows.l0_table_count();
                 return Err(StoreError::Unavailable { reason: format!("{tables} tables wait for compaction") });
             }
-            std::thread::sleep(Duration::from_millis(2));
+            thread::sleep(Duration::from_millis(2));
         }
         Ok(())
     }

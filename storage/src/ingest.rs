@@ -16,6 +16,7 @@ use crate::{
     codec::CodecError,
     fold::Fold,
     journal::{JournalError, JournalRecord, Lsn, SealedSegment},
+    pace::Pieces,
     record::{BatchId, LaneId},
     store::{Advanced, Fence, Kind, Step, Store, StoreError},
 };
@@ -111,9 +112,12 @@ pub async fn ingest_in_runs<S: Store>(
     let mut report = IngestReport::default();
     let mut lanes = Lanes::of(store).await?;
     let mut run = GatheredRun::default();
+    let pace = store.pace();
+    let mut pieces = Pieces::new(&pace);
     for segment in segments {
         let mut records = segment.read()?;
         while let Some(batch) = records.next_record()? {
+            pieces.step();
             let bytes = batch.payload.len() as u64;
             if run.bytes > 0 && run.bytes + bytes > run_bytes_max.min(store.kind().run_bytes_max()) {
                 std::mem::take(&mut run).commit(store, fence, &mut report).await?;

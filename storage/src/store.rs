@@ -16,6 +16,7 @@ use thiserror::Error;
 use crate::{
     codec::CodecError,
     fold::Sorted,
+    pace::Pace,
     record::{BatchId, LaneId},
     run::Run,
     schema::{Key, KeyError},
@@ -58,6 +59,11 @@ impl Kind {
 pub trait Store: Send + Sync + 'static {
     /// What it is.
     fn kind(&self) -> Kind;
+
+    /// How its long work on this machine goes on, for whoever knows how much of it waits. A database's is done elsewhere.
+    fn pace(&self) -> Arc<Pace> {
+        Arc::default()
+    }
 
     /// The value of a row, if it is there.
     fn get(&self, key: &Key) -> impl Future<Output = Result<Option<Bytes>, StoreError>> + Send;
@@ -296,6 +302,10 @@ impl From<KeyError> for StoreError {
 impl<S: Store> Store for Arc<S> {
     fn kind(&self) -> Kind {
         S::kind(self)
+    }
+
+    fn pace(&self) -> Arc<Pace> {
+        S::pace(self)
     }
 
     fn get(&self, key: &Key) -> impl Future<Output = Result<Option<Bytes>, StoreError>> + Send {

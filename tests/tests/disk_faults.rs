@@ -391,7 +391,7 @@ fn a_start_on_a_full_disk_serves_what_the_journal_holds_and_brings_it_in_when_th
         assert!(held.batches > 0);
         disk.fail("data", fault);
         let server = installation.start();
-        assert!(admission_is(&server, "full") && server.metrics()["ringpost_store_away"] > 0.0);
+        wait_until("it says so", || admission_is(&server, "full") && server.metrics()["ringpost_store_away"] > 0.0);
         wait_until("it is logged", || server.logged().contains("reads are served"));
         let logs = [1, 2].map(|user| log_of(&installation, user));
         assert!(logs[0].len() >= 10 && logs[1].len() == 10, "{logs:?}");

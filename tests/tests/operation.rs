@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that can not run has failed")]
 
 use std::{
-    collections::BTreeSet, fs, net::TcpListener, os::unix::fs::FileExt as _, path::Path, process::Command, thread,
+    collections::BTreeSet, fs, io, net::TcpListener, os::unix::fs::FileExt as _, path::Path, process::Command, thread,
     time::Duration,
 };
 
@@ -381,6 +381,41 @@ fn a_hangup_reads_the_keys_again_and_leaves_them_when_they_can_not_be_used() {
     });
     let new = installation.login(1, 4, Resume::Stored);
     [old, kept, new].iter_mut().for_each(Connection::is_alive);
+    server.stop();
+}
+
+/// The threads of a process, and how nice each is to the others.
+fn threads(process: u32) -> Vec<(String, i32)> {
+    let stat = |task: io::Result<fs::DirEntry>| {
+        // A thread that has ended meanwhile is none.
+        let stat = fs::read_to_string(task.unwrap().path().join("stat")).ok()?;
+        let (name, rest) = (stat.split_once('(')?.1, stat.rsplit_once(')')?.1);
+        // The nineteenth field, of which the first two stand before `rest`.
+        let nice = rest.split_whitespace().nth(16)?.parse().ok()?;
+        Some((name.rsplit_once(')')?.0.to_owned(), nice))
+    };
+    fs::read_dir(format!("/proc/{process}/task")).unwrap().filter_map(stat).collect()
+}
+
+#[test]
+fn what_brings_the_journal_into_the_store_stands_below_the_cores_and_the_readers() {
+    let mut installation = installation();
+    let server = installation.start();
+    let threads = threads(server.id());
+    // The kernel keeps fifteen letters of a name.
+    let nice = |name: &str| {
+        let of_name: Vec<i32> = threads.iter().filter(|(of, _)| of.starts_with(name)).map(|(_, nice)| *nice).collect();
+        assert!(!of_name.is_empty(), "no thread {name} in {threads:?}");
+        of_name
+    };
+    let own = nice("ringpost-core-")[0];
+    for name in ["ringpost-core-", "ringpost-reader"] {
+        assert!(nice(name).iter().all(|nice| *nice == own), "{name}: {threads:?}");
+    }
+    let below = (own + storage::pace::NICER).min(19);
+    for name in ["ringpost-ingest", "ringpost-segmen", "fjall:worker"] {
+        assert!(nice(name).iter().all(|nice| *nice == below), "{name}: {threads:?}");
+    }
     server.stop();
 }
 

@@ -15,8 +15,9 @@ use std::{
 
 use crossbeam::channel::{Receiver, Sender, bounded};
 use storage::{
-    Ahead, Fence, IngestError, IngestReport, Store, StoreError,
+    Ahead, Fence, IngestError, IngestReport, Pace, Store, StoreError,
     journal::{JournalError, JournalFolder, Prepared, Salt, Sealed, SealedSegment, SegmentNumber},
+    step_back,
 };
 use tracing::{debug, error, warn};
 
@@ -64,6 +65,8 @@ pub struct Threads {
     pub(super) to_segments: Sender<SegmentNumber>,
     pub(super) to_ingest: Sender<Fate>,
     pub(super) made: Receiver<(SegmentNumber, File)>,
+    /// How fast ingestion is to be.
+    pub(super) pace: Arc<Pace>,
 }
 
 /// What a start could not bring into the store, for want of room.
@@ -90,7 +93,35 @@ pub(super) fn start<S: Store>(
         spawn("ringpost-segments", move || maker.make(&wanted, &to_files))?,
         spawn("ringpost-ingest", move || ingester.ingest(&sealed, rest))?,
     ];
-    Ok((Threads { to_segments, to_ingest, made }, threads))
+    Ok((Threads { to_segments, to_ingest, made, pace: shared.store.pace() }, threads))
+}
+
+/// What this thread does, nobody waits for. Where the kernel does not allow it, it competes with the cores.
+fn stand_below() {
+    if let Err(error) = step_back() {
+        warn!(%error, "a thread of the store competes with the cores");
+    }
+}
+
+/// So many segments wait behind the one that is being ingested, of so many that may.
+pub(super) fn set_pace(pace: &Pace, waiting: usize, most: Option<usize>) {
+    pace.waiting(waiting as u64 + 1, most.unwrap_or_default() as u64);
+}
+
+/// A segment is being brought into the store: for the longest turns meanwhile.
+struct Ingesting<'a>(&'a Counters);
+
+impl<'a> Ingesting<'a> {
+    fn begin(counters: &'a Counters) -> Self {
+        counters.journal.ingesting.set(1);
+        Self(counters)
+    }
+}
+
+impl Drop for Ingesting<'_> {
+    fn drop(&mut self) {
+        self.0.journal.ingesting.set(0);
+    }
 }
 
 /// Makes a segment and opens it for writing.
@@ -109,6 +140,7 @@ fn open(path: &Path) -> io::Result<File> {
 
 impl<S: Store> Background<S> {
     fn make(&self, wanted: &Receiver<SegmentNumber>, files: &Sender<(SegmentNumber, File)>) {
+        stand_below();
         for segment in wanted {
             self.tell(match self.folder.prepare_gently(segment, &self.ended).and_then(opened) {
                 Ok((salt, file)) => {
@@ -128,12 +160,14 @@ impl<S: Store> Background<S> {
 
     /// What is left of a recovery goes first: nothing may overtake what the journal held before.
     fn ingest(&mut self, queue: &Receiver<Fate>, rest: Option<Rest<S>>) {
+        stand_below();
         if let Some(rest) = rest
             && !self.recover_until_done(rest)
         {
             return;
         }
         for fate in queue {
+            set_pace(&self.store.pace(), queue.len(), queue.capacity());
             // What is in the store already has only its file left.
             let (sealed, stored) = match fate {
                 Fate::Ingest(sealed) => (sealed, None),
@@ -152,6 +186,7 @@ impl<S: Store> Background<S> {
         let segment = SealedSegment::new(&self.folder, sealed);
         while !self.ended.load(Ordering::Relaxed) {
             let started = Instant::now();
+            let _ingesting = Ingesting::begin(&self.counters);
             let run_bytes_max = self.store.kind().run_bytes_max();
             let ingestion = Ingestion { store: &*self.store, fence: self.fence, folder: &self.folder, run_bytes_max };
             match ingestion.ingest_and_free(&segment, &mut stored, |_| ()) {
@@ -222,6 +257,7 @@ impl<S: Store> Background<S> {
 
     /// Tells the cores of users whose duties are left over from before, while the node serves already.
     pub(super) fn tell_unfinished(&self, topology: Topology) {
+        stand_below();
         let mut after = None;
         while !self.ended.load(Ordering::Relaxed) {
             match pollster::block_on(storage::unfinished(&*self.store, after, UNFINISHED_PAGE)) {

@@ -9,10 +9,10 @@ use rim::{
     ring::{Completion, Payload, Ring},
     token::Op,
 };
-use storage::journal::SegmentNumber;
+use storage::{Pace, journal::SegmentNumber};
 use tracing::{error, info, warn};
 
-use super::background::Threads;
+use super::background::{Threads, set_pace};
 use crate::{
     durability::committer::{Committer, Fate, Finished, Outcome},
     operator::counters::Counters,
@@ -37,6 +37,7 @@ pub struct Commit {
     to_ingest: Sender<Fate>,
     /// Files of segments that were made ready; each is here before the committer hears of its segment.
     made: Receiver<(SegmentNumber, File)>,
+    pace: Arc<Pace>,
     /// What the log was last told.
     told: (Admission, StoreState),
     counters: Arc<Counters>,
@@ -46,9 +47,9 @@ impl Commit {
     /// The I/O of a journal whose first segments are in `files`.
     #[must_use]
     pub fn new(files: HashMap<SegmentNumber, File>, threads: Threads, counters: Arc<Counters>) -> Self {
-        let Threads { to_segments, to_ingest, made } = threads;
+        let Threads { to_segments, to_ingest, made, pace } = threads;
         let told = (Admission::default(), StoreState::default());
-        Self { files, flight: None, to_segments, to_ingest, made, told, counters }
+        Self { files, flight: None, to_segments, to_ingest, made, pace, told, counters }
     }
 
     /// Ends a turn: begins the next group if none is in flight, asks for a segment if one is wanted, and hands on those that are
@@ -119,7 +120,9 @@ impl Commit {
             self.files.remove(&sealed.segment);
             match self.to_ingest.try_send(fate) {
                 // Its thread ends before this core when the store is another server's. The next start does the rest.
-                Ok(()) | Err(TrySendError::Disconnected(_)) => {}
+                Ok(()) | Err(TrySendError::Disconnected(_)) => {
+                    set_pace(&self.pace, self.to_ingest.len(), self.to_ingest.capacity());
+                }
                 Err(TrySendError::Full(_)) => unreachable!("its queue has room for all segments"),
             }
         }
@@ -205,7 +208,7 @@ mod tests {
             let counters = Arc::new(Counters::new(2));
             let journal =
                 Committer::new(writer, Topology::new(2).unwrap(), Promise::Disk, 1_000, OnStoreOutage::Accept);
-            let commit = Commit::new(files, Threads { to_segments, to_ingest, made }, counters);
+            let commit = Commit::new(files, Threads { to_segments, to_ingest, made, pace: Arc::default() }, counters);
             let ring = Ring::new(8, &Doorbell::new().unwrap()).unwrap();
             Self { journal, commit, ring, folder, dir, wanted, sealed, files: new_files, now_ms: 0 }
         }

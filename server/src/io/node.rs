@@ -20,7 +20,7 @@ use parking_lot::{Mutex, RwLock};
 use rim::ring::{Ring, SetupError};
 use rim::rlimit::raise_descriptor_limit;
 use storage::{
-    Ahead, Fence, Kind, Store,
+    Ahead, Fence, Kind, Pace, Store,
     journal::{JournalConfig, JournalFolder, Recovered, Writer},
 };
 use tokio::sync::Notify;
@@ -112,6 +112,7 @@ pub struct Node {
     address: SocketAddr,
     shared: Arc<Shared>,
     ended: Arc<AtomicBool>,
+    pace: Arc<Pace>,
     cores: Vec<JoinHandle<()>>,
     helpers: Vec<JoinHandle<()>>,
 }
@@ -240,7 +241,7 @@ impl Node {
             loss: Notify::new(),
             clock,
         });
-        let mut node = Self { address, shared, ended, cores: Vec::new(), helpers };
+        let mut node = Self { address, shared, ended, pace: store.pace(), cores: Vec::new(), helpers };
         node.start_cores(config, journal, &reads)?;
         let tell = move || {
             // Not before the journal takes what they owe.
@@ -361,6 +362,8 @@ impl Node {
 
     /// How long it took after the cores, in milliseconds.
     fn end(&mut self) -> u64 {
+        // A segment that is being ingested is to be in the store when the cores have ended.
+        self.pace.hurry();
         for thread in self.cores.drain(..) {
             // A core's panic has ended the process.
             let _ = thread.join();

@@ -11,7 +11,12 @@ mod stopping;
 mod tests;
 mod tls;
 
-use std::{collections::VecDeque, io, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use rim::{
     ring::{Completion, Ring},
@@ -154,7 +159,9 @@ impl Reactor {
         let doorbell = mailbox.doorbell().listen()?;
         let mut busy_turns = 0;
         while !self.is_over() {
+            let begun = Instant::now();
             self.turn()?;
+            self.note_turn(begun.elapsed());
             if self.has_work() {
                 busy_turns += 1;
                 // A commit or a read of a database begins when the runtime has its turn.
@@ -207,6 +214,14 @@ impl Reactor {
         self.send_mail();
         self.reporter.flush();
         self.ring.submit()
+    }
+
+    fn note_turn(&self, took: Duration) {
+        let (counters, us) = (self.counters(), took.as_micros() as u64);
+        counters.turn_us_max.at_least(us);
+        if self.core.common().counters.journal.ingesting.get() > 0 {
+            counters.turn_ingesting_us_max.at_least(us);
+        }
     }
 
     // ---- taking what is ready

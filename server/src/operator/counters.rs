@@ -30,7 +30,10 @@ impl Counter {
 
     /// For a maximum: at least `n`.
     pub fn at_least(&self, n: u64) {
-        self.0.fetch_max(n, Ordering::Relaxed);
+        // Mostly it is: then nothing is written, and what other threads read stays in their caches.
+        if n > self.get() {
+            self.0.fetch_max(n, Ordering::Relaxed);
+        }
     }
 
     /// The number.
@@ -130,6 +133,10 @@ counters! {
         closed_by_deadline: Counter,
         /// Turns.
         turns: Counter,
+        /// The longest of them since the start, in microseconds.
+        turn_us_max: Gauge,
+        /// The longest of them while a segment was brought into the store, in microseconds.
+        turn_ingesting_us_max: Gauge,
         /// Times that the core slept.
         sleeps: Counter,
         /// Receives that brought something.
@@ -188,6 +195,8 @@ pub struct JournalCounters {
     pub segments_prepared: Counter,
     /// Segments that became full or old.
     pub segments_sealed: Counter,
+    /// 1 while a segment is brought into the store.
+    pub ingesting: Counter,
     /// Runs brought into the store.
     pub ingest_runs: Counter,
     /// Rows in them.

@@ -135,6 +135,8 @@ impl Page {
         let ingest = "Time to bring a segment into the store";
         let (time, runs) = (seconds(journal.ingest_ms_sum.get(), 1e3), journal.ingest_runs.get());
         self.summary("ringpost_journal_ingest_seconds", ingest, time, runs);
+        self.begin("ringpost_journal_ingesting", "gauge", "1 while a segment is brought into the store");
+        self.line("ringpost_journal_ingesting", journal.ingesting.get());
         for (name, help, counter) in [
             ("ingest_rows", "Rows brought into the store", &journal.ingest_rows),
             ("ingest_retries", "Segments that the store did not take at first", &journal.ingest_retries),

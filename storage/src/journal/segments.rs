@@ -44,12 +44,12 @@ const PIECE_BYTES: u64 = 256 * 1024;
 /// Bytes of a segment that a start reads before it says how far it is: a tenth of a second, or a slow disk's second.
 const WATCHED_BYTES: u64 = 16 * 1024 * 1024;
 
-/// How much of the disk is taken up to make a segment.
+/// How a segment is made.
 #[derive(Clone, Copy, Debug)]
-enum Pace<'a> {
-    Full,
+enum Making<'a> {
+    AtOnce,
     /// With pauses, and no further when this is true.
-    HalfUntil(&'a AtomicBool),
+    GentlyUntil(&'a AtomicBool),
 }
 
 const SEGMENT: &str = "journal";
@@ -143,7 +143,7 @@ impl JournalFolder {
     /// # Errors
     /// No room, or another refusal of the operating system; a retry may succeed.
     pub fn prepare(&self, number: SegmentNumber) -> Result<Prepared, JournalError> {
-        self.prepare_at(number, Pace::Full)
+        self.prepare_at(number, Making::AtOnce)
     }
 
     /// As [`JournalFolder::prepare`], and leaves the disk to others half of the time: for a server whose groups are synced on the
@@ -152,10 +152,10 @@ impl JournalFolder {
     /// # Errors
     /// As [`JournalFolder::prepare`]. Once `ended` is true, nothing is made any more.
     pub fn prepare_gently(&self, number: SegmentNumber, ended: &AtomicBool) -> Result<Prepared, JournalError> {
-        self.prepare_at(number, Pace::HalfUntil(ended))
+        self.prepare_at(number, Making::GentlyUntil(ended))
     }
 
-    fn prepare_at(&self, number: SegmentNumber, pace: Pace<'_>) -> Result<Prepared, JournalError> {
+    fn prepare_at(&self, number: SegmentNumber, making: Making<'_>) -> Result<Prepared, JournalError> {
         let salt = Salt(rand::random());
         let header = SegmentHeader { number, bytes: self.segment_bytes, salt }.encode();
         let target = self.segment_path(number);
@@ -169,7 +169,7 @@ impl JournalFolder {
             }
             None => {
                 let new = self.file_path(number, NEW);
-                let filled = self.fill_with_zeros(&new, &header, pace);
+                let filled = self.fill_with_zeros(&new, &header, making);
                 if filled.is_err() {
                     // Half a segment would only take the room that is missing already.
                     let _ = fs::remove_file(&new);
@@ -235,7 +235,7 @@ impl JournalFolder {
         Ok(None)
     }
 
-    fn fill_with_zeros(&self, path: &Path, header: &[u8], pace: Pace<'_>) -> Result<(), JournalError> {
+    fn fill_with_zeros(&self, path: &Path, header: &[u8], making: Making<'_>) -> Result<(), JournalError> {
         static ZEROS: [u8; GENTLE_BYTES] = [0; GENTLE_BYTES];
         let mut file = File::create(path).map_err(during("create", path))?;
         file.write_all(header).map_err(during("write", path))?;
@@ -245,7 +245,7 @@ impl JournalFolder {
             let bytes = left.min(ZEROS.len() as u64);
             file.write_all(&ZEROS[..bytes as usize]).map_err(during("write", path))?;
             left -= bytes;
-            if let Pace::HalfUntil(ended) = pace {
+            if let Making::GentlyUntil(ended) = making {
                 file.sync_data().map_err(during("sync", path))?;
                 if ended.load(Ordering::Relaxed) {
                     return Err(during("finish", path)(io::ErrorKind::Interrupted.into()));
