@@ -7,11 +7,14 @@ use std::{
     collections::BTreeMap,
     fs::{self, File},
     io::{BufRead as _, BufReader, Read as _, Write as _},
-    net::{Ipv4Addr, SocketAddr, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     os::unix::process::ExitStatusExt as _,
     path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, ExitStatus, Stdio},
-    sync::atomic::{AtomicU8, Ordering},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU8, Ordering},
+    },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -85,6 +88,16 @@ fn own_address() -> Ipv4Addr {
     Ipv4Addr::new(127, NEXT.fetch_add(1, Ordering::Relaxed), middle, low)
 }
 
+/// Takes the ports on which a server serves that nobody has told anything, until this process ends. So whatever a test starts, or
+/// connects to, by the defaults fails, as it would on the machine of somebody who has a server running.
+fn hold_default_ports() {
+    static HELD: OnceLock<Vec<TcpListener>> = OnceLock::new();
+    // Where one is taken already, somebody else does the same.
+    HELD.get_or_init(|| {
+        [Config::default().listen, AdminListen::USUAL].into_iter().flat_map(TcpListener::bind).collect()
+    });
+}
+
 impl Installation {
     /// An empty data folder for the server that is this `program`, with a small journal and one metrics endpoint.
     ///
@@ -92,6 +105,7 @@ impl Installation {
     /// There is no room for temporary folders.
     #[must_use]
     pub fn new(program: &str) -> Self {
+        hold_default_ports();
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let mut config = Config::default();
         let ip = own_address();

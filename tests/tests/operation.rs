@@ -7,7 +7,10 @@ use std::{
 };
 
 use proto_spec::{ClientFrame, ErrorCode, Resume, Seq, ServerFrame, limits::TEXT_BYTES_MAX};
-use server::{config::AdminListen, files::keyfile};
+use server::{
+    config::{AdminListen, Config},
+    files::keyfile,
+};
 use tests::{
     connection::{Connection, hello},
     device::{Device, Step},
@@ -421,9 +424,9 @@ fn what_brings_the_journal_into_the_store_stands_below_the_cores_and_the_readers
 
 #[test]
 fn metrics_of_a_second_server_are_at_a_free_port_unless_it_was_told_which() {
-    // Taken, by this or by somebody else.
-    let _holder = TcpListener::bind(AdminListen::USUAL);
+    // Which holds the usual port, if nobody else does.
     let mut installation = installation();
+    assert!(TcpListener::bind(AdminListen::USUAL).is_err() && TcpListener::bind(Config::default().listen).is_err());
     installation.config.admin_listen = AdminListen::Auto;
     let server = installation.start();
     assert_ne!(server.admin(), AdminListen::USUAL);
