@@ -410,8 +410,8 @@ impl Reactor {
             }
             Order::Open { slot, guest } => {
                 let conn = self.connections.open(slot, guest.origin);
-                let tls = self.shared.luggage.lock().remove(&(guest.from, guest.ticket));
-                self.adopt_tls(conn, tls);
+                let stream = self.shared.luggage.lock().remove(&(guest.from, guest.ticket));
+                self.adopt(conn, stream.unwrap_or_default());
                 self.core.welcome(now, conn, *guest, self.connections.len());
             }
             Order::Dismiss(conn, bytes) => {

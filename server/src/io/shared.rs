@@ -11,11 +11,10 @@ use std::{
 
 use parking_lot::{Mutex, RwLock};
 use proto_spec::TimestampMs;
-use rim::tls::ServerTls;
 use tokio::sync::Notify;
 use tracing::error;
 
-use super::{listeners::Listener, mailbox::Mailbox};
+use super::{listeners::Listener, mailbox::Mailbox, socket::Stream};
 use crate::{
     access::revocation::Change,
     core::{Common, CoreMessage},
@@ -33,8 +32,8 @@ pub(super) struct Shared {
     pub(super) mailboxes: Arc<[Mailbox<CoreMessage>]>,
     pub(super) credentials: RwLock<Arc<Credentials>>,
     pub(super) audit: Audit,
-    /// The TLS of connections that move to another core, by the core that they leave and its number of the move.
-    pub(super) luggage: Mutex<HashMap<(CoreId, u32), Box<ServerTls>>>,
+    /// The streams, other than plain ones, of connections that move to another core, by the core that they leave and its number of the move.
+    pub(super) luggage: Mutex<HashMap<(CoreId, u32), Stream>>,
     /// One at least.
     pub(super) listeners: Vec<Listener>,
     pub(super) rings: Vec<AtomicI32>,

@@ -6,18 +6,18 @@
 //! Stages: greeting -> serving -> flushing -> lingering -> ending -> (slot free); greeting -> leaving -> ending when the
 //! home is another core; any -> ending when the peer or the network ends it.
 //!
-//! Here: the table of connections, their way to serving, and what is received. Bytes to clients are `output`'s, the way from
-//! flushing to the free slot is `ending`'s.
+//! Here: the table of connections, their way to serving, and what is received. How bytes travel
+//! is `stream`'s, bytes to clients are `output`'s, the way from flushing to the free slot is `ending`'s.
 
 mod ending;
 mod output;
+mod stream;
 
 use std::collections::VecDeque;
 
 use proto_spec::UserId;
 use rim::{
     ring::Ring,
-    tls::ServerTls,
     token::{Op, Token},
 };
 
@@ -26,6 +26,7 @@ use crate::{
     shard::{ConnId, ReadState},
 };
 pub use output::Sent;
+pub use stream::Stream;
 
 /// Where a connection is in its life.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,8 +55,7 @@ pub enum Stage {
 struct Conn {
     /// Bytes that wait for the send in flight to end, not encrypted. Nothing allocated while idle.
     queued: Vec<u8>,
-    /// If it speaks TLS.
-    tls: Option<Box<ServerTls>>,
+    stream: Stream,
     user: UserId,
     origin: Origin,
     generation: u32,
@@ -93,7 +93,7 @@ impl Conn {
     }
 
     fn has_output(&self) -> bool {
-        !self.queued.is_empty() || self.tls.as_ref().is_some_and(|tls| tls.has_pending())
+        !self.queued.is_empty() || self.stream.has_output()
     }
 
     fn invariants(&self) {
@@ -203,25 +203,26 @@ impl Connections {
         self.get(conn).map_or(UserId(0), |conn| conn.user)
     }
 
-    /// From now on a connection speaks TLS.
-    pub fn set_tls(&mut self, conn: ConnId, tls: Box<ServerTls>) {
+    /// From now on a connection's bytes travel by this stream.
+    pub fn set_stream(&mut self, conn: ConnId, stream: Stream) {
         if let Some(found) = self.get_mut(conn) {
-            debug_assert!(found.tls.is_none() && found.queued.is_empty(), "a connection begins with it");
-            found.tls = Some(tls);
-            self.tls += 1;
+            debug_assert!(!found.stream.is_tls() && found.queued.is_empty(), "a connection begins with it");
+            let is_tls = stream.is_tls();
+            found.stream = stream;
+            self.tls += usize::from(is_tls);
         }
     }
 
-    /// The TLS of a connection.
-    pub fn tls(&mut self, conn: ConnId) -> Option<&mut ServerTls> {
-        self.get_mut(conn)?.tls.as_deref_mut()
+    /// The stream of a connection.
+    pub fn stream(&mut self, conn: ConnId) -> Option<&mut Stream> {
+        Some(&mut self.get_mut(conn)?.stream)
     }
 
-    /// The TLS of a connection that speaks none from now on, or goes on elsewhere.
-    pub fn take_tls(&mut self, conn: ConnId) -> Option<Box<ServerTls>> {
-        let tls = self.get_mut(conn)?.tls.take();
-        self.tls -= usize::from(tls.is_some());
-        tls
+    /// Takes the stream of a connection that is plain from now on, or goes on elsewhere.
+    pub fn take_stream(&mut self, conn: ConnId) -> Stream {
+        let stream = self.stream(conn).map(std::mem::take).unwrap_or_default();
+        self.tls -= usize::from(stream.is_tls());
+        stream
     }
 
     /// Where a connection comes from.

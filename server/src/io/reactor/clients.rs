@@ -10,7 +10,7 @@ use rim::{
 use tracing::{debug, warn};
 
 use super::{
-    super::socket::{Received, Sent, Stage, conn_of},
+    super::socket::{Received, Sent, Stage, Stream, conn_of},
     Reactor,
 };
 use crate::{
@@ -42,7 +42,7 @@ impl Reactor {
         }
         let entered = self.core.enter(now, peer);
         let conn = self.connections.open(slot, entered.0);
-        self.begin_tls(conn, place);
+        self.begin_stream(conn, place);
         self.core.accepted(now, conn, peer, entered, self.connections.len());
         self.obey(now);
     }
@@ -143,11 +143,12 @@ impl Reactor {
         self.connections.settled(completion.token);
         let result = if completion.result < 0 { Err(error_of(completion.result)) } else { Ok(()) };
         let ticket = self.core.moved(conn, result);
-        // Its TLS is there before who it is gets there by mail.
-        if let Some(ticket) = ticket
-            && let Some(tls) = self.connections.take_tls(conn)
-        {
-            self.shared.luggage.lock().insert((self.core.id(), ticket), tls);
+        // Its TLS is there before who it is gets there by mail. A plain connection takes nothing along.
+        if let Some(ticket) = ticket {
+            match self.connections.take_stream(conn) {
+                Stream::Plain => {}
+                stream @ Stream::Tls(_) => _ = self.shared.luggage.lock().insert((self.core.id(), ticket), stream),
+            }
         }
         self.obey(now);
     }

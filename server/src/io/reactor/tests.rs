@@ -35,7 +35,11 @@ use crate::{
         credentials::Credentials,
     },
     host::capacity::Capacity,
-    io::{Controls, listeners::Listener, socket::Stage},
+    io::{
+        Controls,
+        listeners::Listener,
+        socket::{Stage, Stream},
+    },
     limits::{HELLOS_TURN_MAX, STOP_MS, WARN_MS},
     operator::{
         audit::{Audit, Reporter},
@@ -319,7 +323,8 @@ fn tls_goes_along_to_the_home_core_and_says_the_bye_when_there_is_no_room() {
     let greet = |world: &mut World| {
         let socket = world.greeting();
         let conn = world.cores[0].connections.living().last().unwrap();
-        world.cores[0].connections.set_tls(conn, Box::new(ServerTls::accept(Arc::clone(&config)).unwrap()));
+        let tls = ServerTls::accept(Arc::clone(&config)).unwrap();
+        world.cores[0].connections.set_stream(conn, Stream::Tls(Box::new(tls)));
         let tls = ClientConnection::new(files.client(&[]), ServerName::try_from("localhost").unwrap()).unwrap();
         let mut stream = StreamOwned::new(tls, socket);
         let hello = world.hello.clone();

@@ -6,7 +6,10 @@ use rim::{
 };
 use tracing::debug;
 
-use super::{super::socket::Stage, Departure, Reactor};
+use super::{
+    super::socket::{Stage, Stream},
+    Departure, Reactor,
+};
 use crate::{
     access::handshake::looks_like_tls,
     config::Transport,
@@ -15,28 +18,36 @@ use crate::{
 
 impl Reactor {
     /// A connection that has been accepted speaks what its listener does.
-    pub(super) fn begin_tls(&mut self, conn: ConnId, place: u32) {
-        let transport = self.shared.listener_of(place).transport;
-        let Some(config) = self.credentials.tls.as_ref().filter(|_| transport == Transport::Tls) else { return };
-        let tls = ServerTls::accept(config.clone()).expect("a size of fragments could be wrong, and none is chosen");
-        self.connections.set_tls(conn, Box::new(tls));
+    pub(super) fn begin_stream(&mut self, conn: ConnId, place: u32) {
+        match self.shared.listener_of(place).transport {
+            Transport::Plain => {}
+            Transport::Tls => {
+                let Some(config) = self.credentials.tls.clone() else { return };
+                let tls = ServerTls::accept(config).expect("a size of fragments could be wrong, and none is chosen");
+                self.connections.set_stream(conn, Stream::Tls(Box::new(tls)));
+            }
+        }
     }
 
-    /// A connection has come from another core, or has not got there: its TLS goes on here.
-    pub(super) fn adopt_tls(&mut self, conn: ConnId, tls: Option<Box<ServerTls>>) {
-        let Some(tls) = tls else { return };
-        if tls.is_half_closed() {
-            self.departures.push_back(Departure::Announced(conn));
+    /// A connection has come from another core, or has not got there: its stream goes on here.
+    pub(super) fn adopt(&mut self, conn: ConnId, stream: Stream) {
+        match &stream {
+            Stream::Plain => {}
+            Stream::Tls(tls) if tls.is_half_closed() => self.departures.push_back(Departure::Announced(conn)),
+            Stream::Tls(_) => {}
         }
-        self.connections.set_tls(conn, tls);
+        self.connections.set_stream(conn, stream);
     }
 
     /// A piece of what comes before and with the hello.
     pub(super) fn judge(&mut self, now: Now, conn: ConnId, mut bytes: Vec<u8>) {
         let keys = &self.credentials.keys;
-        let Some(tls) = self.connections.tls(conn) else { return self.core.hello(now, keys, conn, &bytes) };
+        let tls = match self.connections.stream(conn) {
+            None | Some(Stream::Plain) => return self.core.hello(now, keys, conn, &bytes),
+            Some(Stream::Tls(tls)) => tls,
+        };
         if tls.is_fresh() && !looks_like_tls(&bytes) {
-            self.connections.take_tls(conn);
+            self.connections.take_stream(conn);
             return self.core.is_not_tls(now, conn);
         }
         let mut plain = Vec::new();
@@ -59,7 +70,10 @@ impl Reactor {
 
     /// Bytes for the shard, if the connection speaks TLS. Says whether it does.
     pub(super) fn on_ciphertext(&mut self, now: Now, conn: ConnId, filled: &Filled) -> bool {
-        let Some(tls) = self.connections.tls(conn) else { return false };
+        let tls = match self.connections.stream(conn) {
+            None | Some(Stream::Plain) => return false,
+            Some(Stream::Tls(tls)) => tls,
+        };
         let mut plain = std::mem::take(&mut self.plain);
         let heard = tls.receive(self.ring.bytes_mut(filled), &mut plain);
         if !plain.is_empty() {

@@ -26,11 +26,8 @@ impl Connections {
             return;
         }
         found.stage = Stage::Flushing;
-        if let Some(tls) = &mut found.tls {
-            tls.finish(&found.queued);
-            let queued = std::mem::take(&mut found.queued);
-            self.reuse(queued);
-        }
+        let buffer = found.stream.finish(&mut found.queued);
+        self.reuse(buffer);
         let found = &mut self.table[conn.slot as usize];
         if !found.has_output() && !found.sending {
             self.linger(now_ms, conn, ring);
@@ -65,7 +62,7 @@ impl Connections {
         }
         let queued = std::mem::take(&mut found.queued);
         self.reuse(queued);
-        self.take_tls(conn);
+        self.take_stream(conn);
         self.close_if_quiet(conn);
     }
 

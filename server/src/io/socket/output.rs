@@ -8,7 +8,7 @@
 
 use rim::{ring::Ring, token::Token};
 
-use super::{Connections, Stage, conn_of};
+use super::{Connections, Stage, Stream, conn_of};
 use crate::{
     limits::{OUTPUT_BUFFER_KEPT_BYTES, OUTPUT_BUFFERS_KEPT},
     shard::ConnId,
@@ -28,8 +28,7 @@ impl Connections {
     /// so no send is in flight when the connection goes to another core.
     pub fn answer(&mut self, conn: ConnId) {
         let Some(found) = self.get_mut(conn) else { return };
-        let is_due = found.tls.as_ref().is_some_and(|tls| tls.has_pending() && !tls.is_open());
-        if is_due && !found.dirty {
+        if found.stream.has_answer() && !found.dirty {
             found.dirty = true;
             self.dirty.push(conn);
         }
@@ -62,10 +61,8 @@ impl Connections {
             if !sends || found.sending || !found.has_output() {
                 continue;
             }
-            let mut bytes = std::mem::take(&mut found.queued);
-            if found.tls.is_some() {
-                bytes = self.seal(conn, bytes);
-            }
+            let plain = std::mem::take(&mut found.queued);
+            let bytes = self.seal(conn, plain);
             if !bytes.is_empty() {
                 self.table[conn.slot as usize].sending = true;
                 ring.send(conn.slot, conn.generation, bytes);
@@ -73,14 +70,17 @@ impl Connections {
         }
     }
 
-    /// Plaintext to ciphertext; the plaintext's buffer is used again. Empty if TLS can not say anything.
+    /// What the plaintext of a connection that is in the table becomes on its socket. Empty if TLS can not say anything.
     fn seal(&mut self, conn: ConnId, plain: Vec<u8>) -> Vec<u8> {
-        let mut out = self.spare.pop().unwrap_or_default();
-        if let Some(tls) = self.tls(conn) {
-            tls.seal(&plain, &mut out);
+        match &mut self.table[conn.slot as usize].stream {
+            Stream::Plain => plain,
+            Stream::Tls(tls) => {
+                let mut out = self.spare.pop().unwrap_or_default();
+                tls.seal(&plain, &mut out);
+                self.reuse(plain);
+                out
+            }
         }
-        self.reuse(plain);
-        out
     }
 
     /// A send has completed and given its bytes back.
@@ -98,20 +98,12 @@ impl Connections {
             self.abandon(conn, ring);
             return if stage == Stage::Ending { Sent::Taken(taken) } else { Sent::Broken(stage) };
         }
-        let told = found.tls.as_mut().map_or(taken, |tls| tls.left(taken));
+        let told = found.stream.left(taken);
         if taken < bytes.len() {
             bytes.drain(..taken);
-            match &mut found.tls {
-                Some(tls) => tls.keep(bytes),
-                None => {
-                    bytes.append(&mut found.queued);
-                    let queued = std::mem::replace(&mut found.queued, bytes);
-                    self.reuse(queued);
-                }
-            }
-        } else {
-            self.reuse(bytes);
+            bytes = found.stream.keep(bytes, &mut found.queued);
         }
+        self.reuse(bytes);
         let found = &mut self.table[conn.slot as usize];
         if !found.has_output() {
             if stage == Stage::Flushing {
@@ -203,7 +195,7 @@ mod tests {
             }
         }
         let (socket, conn) = world.connect();
-        world.connections.set_tls(conn, Box::new(server));
+        world.connections.set_stream(conn, Stream::Tls(Box::new(server)));
         (socket, conn, client)
     }
 
@@ -226,7 +218,8 @@ mod tests {
         }
         assert_eq!(text, b"one two three");
         let idle = &world.connections.table[conn.slot as usize];
-        assert_eq!((idle.queued.capacity(), idle.tls.as_ref().unwrap().held_bytes()), (0, 0));
+        let Stream::Tls(tls) = &idle.stream else { panic!("{:?}", idle.stream) };
+        assert_eq!((idle.queued.capacity(), tls.held_bytes()), (0, 0));
         assert_eq!(world.connections.tls_len(), 1);
     }
 
