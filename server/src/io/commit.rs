@@ -38,7 +38,7 @@ pub struct Commit {
     /// Files of segments that were made ready; each is here before the committer hears of its segment.
     made: Receiver<(SegmentNumber, File)>,
     pace: Arc<Pace>,
-    /// What the log was last told.
+    /// The state that the log was last told.
     told: (Admission, StoreState),
     counters: Arc<Counters>,
 }
@@ -119,7 +119,8 @@ impl Commit {
             self.files.extend(self.made.try_iter());
             self.files.remove(&sealed.segment);
             match self.to_ingest.try_send(fate) {
-                // Its thread ends before this core when the store is another server's. The next start does the rest.
+                // Disconnected: its thread has ended, since another server has taken over the store. The next start ingests what
+                // this segment holds.
                 Ok(()) | Err(TrySendError::Disconnected(_)) => {
                     set_pace(&self.pace, self.to_ingest.len(), self.to_ingest.capacity());
                 }

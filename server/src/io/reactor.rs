@@ -47,11 +47,11 @@ use crate::{
 
 /// The rim of one core: its ring, its connections, its files.
 pub(super) struct Reactor {
-    // First, so that it is dropped first: it waits for operations on files that others here own.
+    // The first field, so that it is dropped first: dropping it waits for operations on files that other fields own.
     ring: Ring,
     core: Core,
     shared: Arc<Shared>,
-    /// As of the last tick.
+    /// Keys and certificate by which new connections are judged, as they were at the last tick.
     credentials: Arc<Credentials>,
     clock: Clock,
     connections: Connections,
@@ -59,24 +59,25 @@ pub(super) struct Reactor {
     post: Post<CoreMessage>,
     /// The journal's files, on core 0.
     commit: Option<Commit>,
-    /// Of an engine.
+    /// Threads that read the store, if it is an embedded one.
     readers: Option<Readers>,
-    /// Of a database: its readers' and its lanes'.
+    /// Reads and commits under way, if the store is a database.
     tasks: Option<Tasks>,
     /// Completions of receives that wait until other cores and the reader threads have caught up, in order.
     deferred: VecDeque<Completion>,
-    /// Peers that have gone, each twice at most, with and without words: seen off some a turn.
+    /// Connections whose peer has gone; a few are ended in each turn. One is here twice at most: for the end of its TLS and for
+    /// the end of its socket.
     departures: VecDeque<Departure>,
     completions: Vec<Completion>,
     /// Plaintext of a receive, while it is looked at.
     plain: Vec<u8>,
     /// Places of accepts that are not under way; begun with the next tick.
     accepts_idle: Vec<u32>,
-    /// Accepts that are.
+    /// How many accepts are under way.
     accepts_begun: usize,
-    /// What is told of accepts that fail.
+    /// Limits how often the log is told that an accept failed.
     accept_warnings: Throttle,
-    /// And of queries: of those that found the store away, and of those that found something wrong in it.
+    /// The same for queries that failed because the store is away, and for those that found something wrong in it.
     away_warnings: Throttle,
     query_warnings: Throttle,
 }
@@ -113,7 +114,7 @@ impl Reads {
         match self {
             // Their queue is long enough.
             Self::Threads(_) => 0,
-            // A few wait whenever the database hangs: who has nothing to ask goes on.
+            // When the database hangs some queries wait here, so that clients which ask nothing are still served.
             Self::Tasks(_) => QUERIES_WAITING_MAX,
         }
     }
@@ -181,7 +182,7 @@ impl Reactor {
             }
         }
         mailbox.close();
-        // The others may end too, and need not sleep until they look.
+        // Wakes the other cores: they may be able to end now, and would otherwise sleep on.
         shared.mailboxes.iter().for_each(|mailbox| mailbox.doorbell().ring());
         self.reporter.finish();
         Ok(())
@@ -191,7 +192,7 @@ impl Reactor {
     fn turn(&mut self) -> io::Result<()> {
         let now = self.clock.now();
         self.counters().turns.one();
-        // What a crowd brings, in small parts: the output of the last turn has left, and what came since is served next.
+        // Work that a crowd of clients piles up is done a small part each turn, so it delays nobody else for long.
         self.judge_tokens(now);
         self.see_off(now);
         self.take_deferred(now);
@@ -232,7 +233,7 @@ impl Reactor {
         for completion in completions.drain(..) {
             match completion.token.op {
                 Op::Hello | Op::Receive if self.core.is_stalled() || !self.deferred.is_empty() => {
-                    // Order within a connection: once one waits, all wait.
+                    // Once one receive waits all later ones do, so the order within a connection is kept.
                     self.counters().receives_deferred.one();
                     self.deferred.push_back(completion);
                 }
@@ -314,7 +315,7 @@ impl Reactor {
                 Done::Checked(Err(error @ StoreError::Fenced { .. })) => {
                     self.core.message(now, CoreMessage::Lost(error.to_string()));
                 }
-                // Whoever has something to commit sees to it.
+                // Any other error is met again, and handled, by the next commit.
                 Done::Checked(_) => {}
                 Done::Advanced { lane, result, batches, took_us } => {
                     self.core.advanced(now, lane, result, batches, took_us, rand::random());
@@ -440,7 +441,7 @@ impl Reactor {
         self.core.recycle(effects);
     }
 
-    /// Asks the store as much as it takes.
+    /// Hands queries to the store, as many as it takes now.
     fn ask(&mut self) {
         let id = self.core.id();
         match (&mut self.readers, &mut self.tasks) {
@@ -450,7 +451,7 @@ impl Reactor {
         };
     }
 
-    /// Sends as much mail as there is room for, and wakes whoever got some.
+    /// Sends as much mail as the mailboxes have room for, and wakes the cores that got some.
     fn send_mail(&mut self) {
         let post = &mut self.post;
         let kept = self.core.mail().flush(|(to, message)| post.put(to, message).map_err(|message| (to, message)));
