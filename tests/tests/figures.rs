@@ -105,7 +105,7 @@ fn the_table_of_limits_has_the_values_of_the_code() {
         ("sends of a device", a_second(of_clients.device_sends_per_s)),
         ("sends of a user", a_second(of_clients.user_sends_per_s)),
         ("conversations opened", a_second(of_clients.opened_per_s)),
-        ("fetches of a user", a_second(of_clients.fetches_per_s)),
+        ("fetches of a user, and old sends that are repeated (these wait)", a_second(of_clients.fetches_per_s)),
         ("fetches that await their page", grouped(FETCHES_IN_FLIGHT_MAX as u64)),
         (
             "entries and bytes of a page",

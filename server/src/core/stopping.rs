@@ -122,7 +122,8 @@ impl Core {
         let own = self.awaited(is_rim_quiet);
         self.common.set_sent(self.id, self.sent);
         self.common.set_drained(self.id, own.is_none(), self.taken);
-        let is_over = self.common.all_drained();
+        // Who connects when all is over for the others is still told so, and gives back the place.
+        let is_over = self.common.all_drained() && own.is_none();
         let Some(stop) = &mut self.stop else { return false };
         stop.is_drained = own.is_none();
         let found = own.or_else(|| self.common.awaited_between_cores());

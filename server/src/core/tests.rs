@@ -222,6 +222,16 @@ fn who_is_refused_in_a_turn_that_says_very_much_is_audited_as_refused() {
 }
 
 #[test]
+fn who_comes_when_all_is_over_is_waited_for() {
+    let mut world = World::new(Limits::OFF);
+    world.core.stop(world.now);
+    world.turn();
+    assert!(world.core.is_over(world.now, true));
+    assert!(!world.core.is_over(world.now, false), "a connection has a place");
+    assert!(world.core.is_over(world.now, true));
+}
+
+#[test]
 fn who_comes_while_the_node_stops_is_told_so_and_who_stays_is_cut_at_last() {
     let mut world = World::new(Limits::OFF);
     let token = world.token(world.now.wall);
