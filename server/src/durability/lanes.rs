@@ -87,7 +87,7 @@ impl Lanes {
     pub fn push(&mut self, now_ms: u64, lane: LaneId, id: BatchId, bytes: Vec<u8>) {
         self.waiting_bytes += bytes.len();
         let lane = self.lane(lane);
-        debug_assert!(lane.waiting.back().is_none_or(|last| last.id.0 + 1 == id.0));
+        assert!(lane.waiting.back().is_none_or(|last| last.id.0 + 1 == id.0), "the batches of a lane have no gaps");
         lane.waiting.push_back(Waiting { id, since_ms: now_ms, bytes });
     }
 

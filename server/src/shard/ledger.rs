@@ -115,7 +115,7 @@ impl Ledger {
 
     /// Holds `what` until `batch`, which is not committed, is; later if something later is parked already.
     pub(super) fn park_behind(&mut self, batch: BatchId, what: Parked) {
-        debug_assert!(!self.is_committed(batch));
+        assert!(!self.is_committed(batch), "nothing waits for a batch that is released");
         let last = self.parked.back().map_or(batch, |(last, _)| *last);
         self.parked.push_back((batch.max(last), what));
     }
@@ -127,7 +127,7 @@ impl Ledger {
 
     /// As [`Ledger::park_behind`], until `batch` is stored.
     pub(super) fn park_behind_stored(&mut self, batch: BatchId, what: OnceStored) {
-        debug_assert!(!self.is_stored(batch));
+        assert!(!self.is_stored(batch), "nothing waits for a batch that is in the store");
         let last = self.once_stored.back().map_or(batch, |(last, _)| *last);
         self.once_stored.push_back((batch.max(last), what));
     }
@@ -147,7 +147,7 @@ impl Ledger {
 
     /// Batches up to `up_to` are committed.
     pub(super) fn commit(&mut self, up_to: BatchId) {
-        debug_assert!(up_to < self.filling);
+        assert!(up_to < self.filling, "a batch is durable after it was handed on");
         self.committed = self.committed.max(up_to);
         while self.in_flight.front().is_some_and(|(batch, _)| *batch <= up_to) {
             if let Some((_, bytes)) = self.in_flight.pop_front() {
@@ -158,7 +158,7 @@ impl Ledger {
 
     /// As [`Ledger::commit`], but that [`Ledger::store`] comes for the same batches.
     pub(super) fn commit_before_stored(&mut self, up_to: BatchId) {
-        debug_assert!(up_to < self.filling);
+        assert!(up_to < self.filling, "a batch is durable after it was handed on");
         self.committed = self.committed.max(up_to);
         while let Some((batch, bytes)) = self.in_flight.get(self.released)
             && *batch <= up_to
@@ -178,7 +178,7 @@ impl Ledger {
 
     /// Batches up to `up_to` are in the store, and may be forgotten.
     pub(super) fn ingest(&mut self, up_to: BatchId) {
-        debug_assert!(up_to <= self.committed);
+        assert!(up_to <= self.committed, "a batch is in the store after it was released");
         self.stored = self.stored.max(up_to);
         self.ingested = self.ingested.max(up_to);
     }

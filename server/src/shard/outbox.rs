@@ -66,7 +66,7 @@ impl Shard {
             debug_assert!(false, "a user with entries that are not ingested is not forgotten");
             return;
         };
-        debug_assert!(user.committed < seq);
+        assert!(user.committed < seq, "an entry is released once, in its order");
         user.committed = seq;
         let Some(TailEntry { entry, replaces, batch }) = user.tail.get(seq) else {
             debug_assert!(false, "an entry leaves the tail after its commit");
@@ -110,7 +110,7 @@ impl Shard {
                     session.offered = seq;
                 }
             } else if session.push == Push::Live {
-                debug_assert!(session.offered < seq);
+                assert!(session.offered < seq, "an entry is offered once, in its order");
                 let range = deliver.get_or_insert_with(|| cx.effects.deliver(entry)).clone();
                 // Shed only if something waits already: what has been taken makes the connection go on.
                 let shed = sheds.filter(|_| session.queued > 0);

@@ -38,7 +38,7 @@ impl Tail {
         if self.places.is_empty() {
             self.first = seq;
         }
-        debug_assert_eq!(seq.0, self.first.0 + self.places.len() as u64, "the seqs of a log have no gaps");
+        assert_eq!(seq.0, self.first.0 + self.places.len() as u64, "the seqs of a log have no gaps");
         self.places.push_back(Some(entry));
     }
 

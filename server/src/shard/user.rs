@@ -163,7 +163,10 @@ impl User {
             // A superseded entry may have been the last to leave the tail.
             self.stored = self.head;
         }
-        debug_assert!(self.stored <= self.committed && self.committed <= self.head);
+        assert!(
+            self.stored <= self.committed && self.committed <= self.head,
+            "a log is released and stored in its order"
+        );
     }
 
     /// Committed entries of the tail within `first..=last`, by ascending seq, at most `entries_max` and about
