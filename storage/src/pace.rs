@@ -14,10 +14,10 @@ use std::{
 
 use rustix::process::{getpid, getpriority_process, setpriority_process};
 
-/// How far its threads stand below those of the process, as `nice` counts. Where both want one processor, such a thread has a tenth
-/// of it: with a twentieth it would never get through what a busy core writes. The kernel orders their reads and writes likewise,
-/// where it orders them at all.
-pub const NICER: i32 = 10;
+/// How far its threads stand below those of the process, as `nice` counts. Where both want one processor, such a thread has a quarter
+/// of it. At 10 it has a tenth, and a core at its limit fills the journal sooner than that empties it. The kernel orders their reads and
+/// writes likewise, where it orders them at all.
+pub const NICER: i32 = 5;
 
 /// Nicest there is.
 const NICEST: i32 = 19;
