@@ -111,6 +111,10 @@ impl Core {
         took_us: u64,
         random: u64,
     ) {
+        // A stop waits for commits while the database takes them. What ends later is in the journal too, and the next start finds it.
+        if self.is_told_drained() {
+            return;
+        }
         let Some(lanes) = &mut self.lanes else { return };
         let counters = self.common.counters.core(self.id);
         match lanes.done(now.monotonic_ms, lane, result, random) {
@@ -137,6 +141,9 @@ impl Core {
 
     /// Looks whether the lanes wait too long.
     pub(super) fn look_at_lanes(&mut self, now: Now) {
+        if self.is_told_drained() {
+            return;
+        }
         let Some(lanes) = &mut self.lanes else { return };
         let released = lanes.tick(now.monotonic_ms);
         let is_away = lanes.is_away();

@@ -6,7 +6,7 @@ use tracing::error;
 
 use super::{Core, Order};
 use crate::{
-    durability::committer::Committer,
+    durability::{committer::Committer, lanes::Lanes},
     limits::{DRAIN_MS, RETRY_STOPPING_MS, STOP_MS},
     shard::{Input, Now},
 };
@@ -143,6 +143,8 @@ impl Core {
     fn awaited(&mut self, is_rim_quiet: bool) -> Option<Awaited> {
         let has_clients = !is_rim_quiet || !self.greetings.is_empty() || self.shard.counters().sessions > 0;
         let has_uncommitted = !self.journal_failed && self.shard.counters().uncommitted_bytes > 0;
+        let commits = |lanes: &Lanes| !self.journal_failed && !lanes.is_away() && lanes.waiting().0 > 0;
+        let has_commits = self.lanes.as_ref().is_some_and(commits);
         let has_unwritten = self.journal.as_ref().is_some_and(|journal| !journal.is_idle());
         match () {
             () if self.is_stalled() => Some(Awaited::Room),
@@ -151,7 +153,7 @@ impl Core {
             () if !self.arrivals.is_empty() => Some(Awaited::Moves),
             () if !self.shard.is_drained() => Some(Awaited::Marks),
             () if has_uncommitted || has_unwritten => Some(Awaited::Journal),
-            () if !self.journal.as_mut().is_none_or(settle) => Some(Awaited::Database),
+            () if has_commits || !self.journal.as_mut().is_none_or(settle) => Some(Awaited::Database),
             () => None,
         }
     }
