@@ -146,3 +146,15 @@ impl UserRows {
         Entries { entries, complete }
     }
 }
+
+/// Whose rows a query reads.
+#[must_use]
+pub const fn user_of(query: &Query) -> UserId {
+    match query {
+        Query::User(user)
+        | Query::Conversation { user, .. }
+        | Query::Log { user, .. }
+        | Query::ConversationLog { user, .. }
+        | Query::Send { user, .. } => *user,
+    }
+}

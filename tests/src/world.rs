@@ -15,7 +15,7 @@ use server::shard::{
 };
 use storage::{BatchId, LaneId, Query, Record};
 
-use crate::model::Model;
+use crate::model::{Model, user_of};
 
 /// A connection of the world, by the order of connecting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -485,15 +485,5 @@ impl World {
                 Event::Delivered { .. } | Event::Unknown { .. } => None,
             })
             .collect()
-    }
-}
-
-const fn user_of(query: &Query) -> UserId {
-    match query {
-        Query::User(user)
-        | Query::Conversation { user, .. }
-        | Query::Log { user, .. }
-        | Query::ConversationLog { user, .. }
-        | Query::Send { user, .. } => *user,
     }
 }

@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use proto_spec::UserId;
 use server::{
     core::CoreMessage,
     durability::committer::{Fate, News, ingest_retry_ms},
@@ -17,6 +16,8 @@ use storage::{
     run::RunBuilder,
     schema::RowKey,
 };
+
+use crate::model::user_of;
 
 use super::{
     super::{Happening, Simulation, faults::Fault},
@@ -196,16 +197,5 @@ impl Simulation {
             Some(answer)
         };
         self.act(core, |core, now| core.answer(now, id, answer));
-    }
-}
-
-/// Whose rows a query reads.
-const fn user_of(query: &Query) -> UserId {
-    match query {
-        Query::User(user)
-        | Query::Conversation { user, .. }
-        | Query::Log { user, .. }
-        | Query::ConversationLog { user, .. }
-        | Query::Send { user, .. } => *user,
     }
 }
