@@ -1,0 +1,194 @@
+use super::{
+    folder::{FORMAT_FILE, MADE_FILE, VERSION_FILE},
+    *,
+};
+use crate::contract::{self, block_on};
+
+fn open(folder: &Path) -> Result<EmbeddedStore, StoreError> {
+    EmbeddedStore::open(folder, EmbeddedConfig { cache_bytes: 1024 * 1024, ..EmbeddedConfig::default() })
+}
+
+fn files(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else {
+            found.push((path.clone(), fs::read(&path).unwrap()));
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn the_embedded_store_fulfils_the_contract() {
+    contract::check(|| {
+        let dir = tempfile::tempdir().unwrap();
+        (open(dir.path()).unwrap(), dir)
+    });
+}
+
+#[test]
+fn what_was_committed_is_there_after_reopening_and_can_be_overwritten() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut last = Fence(0);
+    for round in 0..5u8 {
+        let store = open(dir.path()).unwrap();
+        let fence = block_on(store.take_over()).unwrap();
+        assert!(fence > last);
+        last = fence;
+        let key = contract::key(7);
+        let before = block_on(store.get(&key)).unwrap();
+        assert_eq!(before.as_deref(), round.checked_sub(1).map(|round| vec![round]).as_deref());
+        block_on(store.commit(fence, &contract::run([(7, Some(&[round][..])), (9, None)]))).unwrap();
+    }
+}
+
+#[test]
+fn every_open_gets_some_commits_further_however_much_waits_for_compaction() {
+    // As a server that is ended again and again before a compaction is done, which begins anew each time.
+    let (mut tables, mut to_bring_in) = (WAITING_TABLES_MAX + 1, 50);
+    for _start in 0..13 {
+        let mut commits = 0;
+        while to_bring_in > 0 && !waits_for_compaction(commits, tables) {
+            (commits, tables, to_bring_in) = (commits + 1, tables + 1, to_bring_in - 1);
+        }
+    }
+    assert_eq!(to_bring_in, 0);
+    assert!(waits_for_compaction(COMMITS_WITHOUT_WAIT, WAITING_TABLES_MAX + 1), "who goes on does wait");
+}
+
+#[test]
+fn an_engine_that_could_not_go_on_is_opened_again_by_the_next_commit() {
+    let dir = tempfile::tempdir().unwrap();
+    fill(dir.path());
+    let store = open(dir.path()).unwrap();
+    let fence = block_on(store.take_over()).unwrap();
+    *store.engine.write() = None;
+    assert!(matches!(block_on(store.get(&contract::key(1))), Err(StoreError::Unavailable { .. })));
+    block_on(store.commit(fence, &contract::run([(5, Some(&b"five"[..]))]))).unwrap();
+    for number in [1, 2, 5] {
+        assert!(block_on(store.get(&contract::key(number))).unwrap().is_some());
+    }
+}
+
+#[test]
+fn an_engine_whose_folder_is_gone_is_not_made_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    fill(dir.path());
+    let store = open(dir.path()).unwrap();
+    let fence = block_on(store.take_over()).unwrap();
+    store.suspect.store(true, Ordering::Release);
+    fs::rename(dir.path().join(ENGINE_FOLDER), dir.path().join("elsewhere")).unwrap();
+    let five = contract::run([(5, Some(&b"five"[..]))]);
+    assert!(matches!(block_on(store.commit(fence, &five)), Err(StoreError::Damaged { .. })));
+    fs::rename(dir.path().join("elsewhere"), dir.path().join(ENGINE_FOLDER)).unwrap();
+    block_on(store.commit(fence, &five)).unwrap();
+    assert!(block_on(store.get(&contract::key(1))).unwrap().is_some());
+}
+
+#[test]
+fn what_a_first_start_that_was_cut_short_has_left_is_taken_away() {
+    let remove = |version: &Path| fs::remove_file(version).unwrap();
+    let empty = |version: &Path| fs::write(version, "").unwrap();
+    let changes: [&dyn Fn(&Path); 2] = [&remove, &empty];
+    for change in changes {
+        let dir = tempfile::tempdir().unwrap();
+        drop(open(dir.path()).unwrap());
+        let engine = dir.path().join(ENGINE_FOLDER);
+        change(&engine.join(VERSION_FILE));
+        fs::remove_dir_all(engine.join(KEYSPACES_FOLDER)).unwrap();
+        fs::remove_file(dir.path().join(MADE_FILE)).unwrap();
+        assert!(engine.join("0.jnl").exists());
+        open(dir.path()).unwrap();
+    }
+}
+
+#[test]
+fn an_engine_that_has_lost_everything_is_no_first_start() {
+    let dir = tempfile::tempdir().unwrap();
+    fill(dir.path());
+    fs::remove_dir_all(dir.path().join(ENGINE_FOLDER).join(KEYSPACES_FOLDER)).unwrap();
+    refused_and_left_alone(dir.path(), "fjall/keyspaces");
+    fs::remove_dir_all(dir.path().join(ENGINE_FOLDER)).unwrap();
+    refused_and_left_alone(dir.path(), "fjall/keyspaces");
+}
+
+#[test]
+fn a_folder_in_use_is_refused_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let _held = open(dir.path()).unwrap();
+    let refused = open(dir.path()).unwrap_err();
+    assert!(matches!(&refused, StoreError::InUse { path } if path == dir.path()), "{refused}");
+}
+
+#[test]
+fn a_newer_folder_is_refused_and_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(dir.path()).unwrap());
+    fs::write(dir.path().join(FORMAT_FILE), "ringpost store 2\n").unwrap();
+    let before = files(dir.path());
+    assert!(matches!(open(dir.path()), Err(StoreError::Newer { found: 2, known: 1, .. })));
+    assert_eq!(files(dir.path()), before);
+}
+
+#[test]
+fn a_folder_without_its_markers_is_refused_and_left_alone() {
+    let of_the_engine = ["fjall/version", "fjall/0.jnl", "fjall/keyspaces/0/current", "fjall/keyspaces/1/current"];
+    for marker in of_the_engine.into_iter().chain([FORMAT_FILE]) {
+        let dir = tempfile::tempdir().unwrap();
+        fill(dir.path());
+        fs::remove_file(dir.path().join(marker)).unwrap();
+        refused_and_left_alone(dir.path(), marker);
+    }
+}
+
+#[test]
+fn a_missing_or_shortened_file_is_damage_and_the_folder_is_left_alone() {
+    let shorten = |path: &Path| fs::File::options().write(true).open(path).unwrap().set_len(100).unwrap();
+    let remove = |path: &Path| fs::remove_file(path).unwrap();
+    let changes: [&dyn Fn(&Path); 2] = [&shorten, &remove];
+    for change in changes {
+        let dir = tempfile::tempdir().unwrap();
+        fill(dir.path());
+        change(&files(&dir.path().join("fjall/keyspaces/1/tables"))[0].0);
+        refused_and_left_alone(dir.path(), &dir.path().display().to_string());
+    }
+}
+
+/// A store with two tables.
+fn fill(folder: &Path) {
+    let store = open(folder).unwrap();
+    let fence = block_on(store.take_over()).unwrap();
+    for number in 1..3 {
+        block_on(store.commit(fence, &contract::run([(number, Some(&[7; 1000][..]))]))).unwrap();
+    }
+}
+
+fn refused_and_left_alone(folder: &Path, named: &str) {
+    let before = files(folder);
+    let refused = open(folder).unwrap_err();
+    assert!(matches!(refused, StoreError::Damaged { .. }), "{refused}");
+    assert!(refused.to_string().contains(named), "{refused}");
+    // fjall takes away lists of tables that have been superseded, before it looks at the next part of the folder.
+    let superseded = |path: &Path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('v'));
+    let after = files(folder);
+    for (path, bytes) in before.into_iter().filter(|(path, _)| !superseded(path)) {
+        let same = after.iter().any(|(other, now)| *other == path && *now == bytes);
+        assert!(same, "{} was changed", path.display());
+    }
+}
+
+#[test]
+fn a_changed_block_is_damage_when_it_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    fill(dir.path());
+    let rows = dir.path().join("fjall/keyspaces/1/tables");
+    let (path, mut bytes) = files(&rows).remove(0);
+    bytes[40] ^= 1;
+    fs::write(path, bytes).unwrap();
+    let read = open(dir.path()).and_then(|store| block_on(store.get(&contract::key(1))));
+    assert!(matches!(read, Err(StoreError::Damaged { .. })), "{read:?}");
+}
