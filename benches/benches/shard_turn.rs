@@ -30,7 +30,7 @@ fn turn(criterion: &mut Criterion) {
         });
         let counters = conversation.counters();
         assert_eq!((counters.accepted, counters.delivered), (sends.count(), sends.count()), "{counters:?}");
-        assert_eq!(counters.uncommitted_bytes, 0);
+        assert_eq!(counters.unreleased_bytes, 0);
     }
 }
 

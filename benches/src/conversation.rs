@@ -184,7 +184,7 @@ impl Conversation {
             }
             if let Some((lane, up_to)) = last {
                 self.committed = up_to;
-                self.feed(Input::Committed { lane, up_to });
+                self.feed(Input::Released { lane, up_to });
             }
         }
     }

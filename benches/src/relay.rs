@@ -83,7 +83,7 @@ pub fn run(listener: &TcpListener, connections_max: u32) -> Result<Infallible, R
                 Op::Hello | Op::Receive => on_receive(completion, &mut relay, &mut connections, &mut ring),
                 Op::Send => on_sent(completion, &mut relay, &mut connections, &mut ring),
                 Op::Close => connections.closed(completion.token),
-                Op::Shutdown => connections.settled(completion.token),
+                Op::Shutdown => connections.parted(completion.token),
                 Op::Cancel | Op::Connect | Op::Move | Op::Arrival | Op::JournalWrite | Op::JournalSync => {}
             }
         }

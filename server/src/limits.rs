@@ -78,7 +78,7 @@ pub const QUERIES_IN_FLIGHT_MAX: usize = 16 * 1024;
 
 /// Bytes of batches that one shard may have on their way to the disk before it refuses sends: tens of milliseconds of
 /// the disk's throughput.
-pub const UNCOMMITTED_BYTES_MAX: usize = 4 * 1024 * 1024;
+pub const UNRELEASED_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// How long acknowledgements are gathered before cursors are written and senders are told, in milliseconds. Bounds a
 /// conversation to ten receipts a second; nobody sees a tick that comes a tenth of a second later.
@@ -266,7 +266,7 @@ pub const STORED_KEPT_MS: u64 = 10_000;
 /// Bytes of such batches that a lane keeps at most; in memory they are a few times that.
 pub const STORED_KEPT_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// Most cores of one node. Each may have [`UNCOMMITTED_BYTES_MAX`] on its way to one journal, which is one disk; a larger
+/// Most cores of one node. Each may have [`UNRELEASED_BYTES_MAX`] on its way to one journal, which is one disk; a larger
 /// machine keeps the rest for the store and the kernel.
 pub const CORES_MAX: u16 = 128;
 

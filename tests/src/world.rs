@@ -338,7 +338,7 @@ impl World {
     fn sync_one(&mut self) -> bool {
         let Some((lane, batch, records)) = self.journal.pop_front() else { return false };
         self.committed.push_back((lane, batch, records));
-        self.input(self.core_of(lane), Input::Committed { lane, up_to: batch });
+        self.input(self.core_of(lane), Input::Released { lane, up_to: batch });
         true
     }
 

@@ -137,7 +137,7 @@ fn the_table_of_limits_has_the_values_of_the_code() {
             "queries under way on a core",
             format!("{}: pages; {}: connections", grouped(queries as u64 / 2), grouped(queries as u64)),
         ),
-        ("batches on their way to the disk", format!("{} a core", size(limits::UNCOMMITTED_BYTES_MAX as u64))),
+        ("batches on their way to the disk", format!("{} a core", size(limits::UNRELEASED_BYTES_MAX as u64))),
         ("messages in a mailbox", grouped(limits::MAILBOX_MESSAGES_MAX as u64)),
         (
             "requests to the admin page",

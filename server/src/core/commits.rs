@@ -55,7 +55,7 @@ impl Core {
             // Acknowledgements wait for the database, unless it is away.
             (News::Synced { lane, up_to }, Some(lanes)) => {
                 if let Some(up_to) = lanes.synced(lane, up_to) {
-                    self.feed(now, Input::Committed { lane, up_to });
+                    self.feed(now, Input::Released { lane, up_to });
                 }
             }
             (news, _) => self.feed(now, news.input()),
@@ -152,7 +152,7 @@ impl Core {
         counters.commit_waiting_batches.set(batches as u64);
         counters.commit_waiting_bytes.set(bytes as u64);
         for (lane, up_to) in released {
-            self.feed(now, Input::Committed { lane, up_to });
+            self.feed(now, Input::Released { lane, up_to });
         }
         if std::mem::replace(&mut self.lanes_away, is_away) != is_away {
             self.tell_core_0(now, CoreMessage::Away { core: self.id, is_away });

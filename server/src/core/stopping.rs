@@ -16,7 +16,7 @@ use crate::{
 pub enum Awaited {
     /// Other cores or the store have no room for what this one has for them.
     Room,
-    /// Clients are owed answers that wait for a commit.
+    /// Clients are owed answers that wait for the journal or the database.
     Answers,
     /// Clients have a place: they have not taken everything, or not closed.
     Clients,
@@ -142,7 +142,7 @@ impl Core {
     /// What this core has left to do, if anything.
     fn awaited(&mut self, is_rim_quiet: bool) -> Option<Awaited> {
         let has_clients = !is_rim_quiet || !self.greetings.is_empty() || self.shard.counters().sessions > 0;
-        let has_uncommitted = !self.journal_failed && self.shard.counters().uncommitted_bytes > 0;
+        let has_unreleased = !self.journal_failed && self.shard.counters().unreleased_bytes > 0;
         let commits = |lanes: &Lanes| !self.journal_failed && !lanes.is_away() && lanes.waiting().0 > 0;
         let has_commits = self.lanes.as_ref().is_some_and(commits);
         let has_unwritten = self.journal.as_ref().is_some_and(|journal| !journal.is_idle());
@@ -152,17 +152,17 @@ impl Core {
             () if has_clients => Some(Awaited::Clients),
             () if !self.arrivals.is_empty() => Some(Awaited::Moves),
             () if !self.shard.is_drained() => Some(Awaited::Marks),
-            () if has_uncommitted || has_unwritten => Some(Awaited::Journal),
-            () if has_commits || !self.journal.as_mut().is_none_or(settle) => Some(Awaited::Database),
+            () if has_unreleased || has_unwritten => Some(Awaited::Journal),
+            () if has_commits || !self.journal.as_mut().is_none_or(hand_over) => Some(Awaited::Database),
             () => None,
         }
     }
 }
 
 /// Brings into a database what it can get. Whether that is done.
-fn settle(journal: &mut Committer) -> bool {
-    journal.settle();
-    journal.is_idle() && journal.is_settled()
+fn hand_over(journal: &mut Committer) -> bool {
+    journal.seal_rest();
+    journal.is_idle() && journal.is_handed_over()
 }
 
 #[cfg(test)]

@@ -64,7 +64,7 @@ impl News {
     #[must_use]
     pub const fn input(self) -> Input<'static> {
         match self {
-            Self::Synced { lane, up_to } => Input::Committed { lane, up_to },
+            Self::Synced { lane, up_to } => Input::Released { lane, up_to },
             Self::Stored { lane, up_to } => Input::Stored { lane, up_to },
             Self::Admission(admission) => Input::Admission(admission),
             Self::Store(store) => Input::Store(store),
@@ -282,7 +282,7 @@ impl Committer {
     }
 
     /// The server stops: what a database has or can get is not left to the journal, so that another server may go on with it.
-    pub fn settle(&mut self) {
+    pub fn seal_rest(&mut self) {
         if self.promise != Promise::Disk && self.is_idle() {
             self.seal_if_old(u64::MAX);
         }
@@ -290,7 +290,7 @@ impl Committer {
 
     /// Whether the journal holds nothing that a database has or can get now.
     #[must_use]
-    pub fn is_settled(&self) -> bool {
+    pub fn is_handed_over(&self) -> bool {
         let is_empty = self.begun_ms.is_none() && self.sealed.is_empty() && self.pending == 0;
         self.promise == Promise::Disk || self.failure.is_some() || self.store == StoreState::Away || is_empty
     }
@@ -664,7 +664,7 @@ mod tests {
         committer.lost("taken over".to_owned());
         assert_eq!(committer.news(), to_all(News::Admission(Admission::Failed)));
         committer.push(LaneId(1), BatchId(1), b"one");
-        assert!(committer.next_write(0).is_none() && committer.is_idle() && committer.is_settled());
+        assert!(committer.next_write(0).is_none() && committer.is_idle() && committer.is_handed_over());
     }
 
     #[test]
@@ -674,21 +674,21 @@ mod tests {
             let writer = Writer::new(CONFIG, Position::default());
             let mut committer = Committer::new(writer, topology, promise, SEAL_AFTER_MS, OnStoreOutage::Accept);
             prepare(&mut committer);
-            assert!(committer.is_settled());
+            assert!(committer.is_handed_over());
             committer.push(LaneId(1), BatchId(1), b"one");
             let write = committer.next_write(0).unwrap();
-            committer.settle();
+            committer.seal_rest();
             committer.finished(0, Outcome::Durable, write.bytes);
-            assert!(!committer.is_settled());
-            committer.settle();
+            assert!(!committer.is_handed_over());
+            committer.seal_rest();
             committer.stored(LaneId(1), BatchId(1));
             let (Fate::Ingest(sealed) | Fate::Free(sealed)) = committer.next_fate().unwrap();
-            assert!(!committer.is_settled(), "not yet");
+            assert!(!committer.is_handed_over(), "not yet");
             committer.store_away();
-            assert!(committer.is_settled(), "nobody waits for a store that is away");
+            assert!(committer.is_handed_over(), "nobody waits for a store that is away");
             committer.ingested(sealed);
             committer.lanes_away(CoreId(0), false);
-            assert!(committer.is_settled());
+            assert!(committer.is_handed_over());
         }
     }
 

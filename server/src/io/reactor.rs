@@ -251,7 +251,7 @@ impl Reactor {
                     self.connections.closed(completion.token);
                     self.core.closed();
                 }
-                Op::Shutdown => self.connections.settled(completion.token),
+                Op::Shutdown => self.connections.parted(completion.token),
                 Op::Cancel => {}
                 Op::Connect => debug_assert!(false, "a server opens no connections"),
             }

@@ -65,7 +65,7 @@ struct Conn {
     /// A send is in flight; the ring has its bytes.
     sending: bool,
     /// A shutdown or a move is in flight. The kernel may look the slot up only when it gets to it.
-    settling: bool,
+    parting: bool,
     /// The shard does not want its bytes.
     paused: bool,
     /// It is in `dirty`.
@@ -89,7 +89,7 @@ impl Conn {
 
     /// Whether no operation is in flight.
     fn is_quiet(&self) -> bool {
-        !self.receiving && !self.sending && !self.settling
+        !self.receiving && !self.sending && !self.parting
     }
 
     fn has_output(&self) -> bool {
@@ -253,7 +253,7 @@ impl Connections {
             // Who has finished a TLS handshake has received all that was sent for it.
             debug_assert!(!found.sending, "nothing is said before the hello but by TLS");
             found.stage = Stage::Leaving;
-            found.settling = true;
+            found.parting = true;
         }
     }
 
@@ -429,7 +429,7 @@ mod tests {
                         Sent::Broken(stage) => self.gone.push(stage),
                     }
                 }
-                (Op::Shutdown, _) => self.connections.settled(token),
+                (Op::Shutdown, _) => self.connections.parted(token),
                 (Op::Close, _) => self.connections.closed(token),
                 _ => {}
             }

@@ -71,7 +71,7 @@ const SHARD: &[Described<ShardCounters>] = &[
     gauge("users", "Users in memory", |shard| shard.users),
     gauge("conversations", "Conversations in memory", |shard| shard.conversations),
     gauge("unfinished", "Users with duties from before a restart who wait to be loaded", |shard| shard.unfinished),
-    gauge("uncommitted_bytes", "Batches on their way to the disk", |shard| shard.uncommitted_bytes),
+    gauge("uncommitted_bytes", "Batches on their way to the disk", |shard| shard.unreleased_bytes),
     gauge(
         "held_bytes",
         "What clients have not read yet, frames that are not whole, and messages that wait for a user to be loaded",

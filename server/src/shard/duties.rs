@@ -153,7 +153,7 @@ impl Shard {
             let query = Query::Log { user: user_id, span: step_span(next, last) };
             return self.ask(query, Question::Forward { user: user_id, last }, cx);
         }
-        // Inside the node everything is in one order, so what is not committed yet may go too. What must be stored first is on the
+        // Inside the node everything is in one order, so what is not released yet may go too. What must be stored first is on the
         // way now, and leaves when it is.
         let lane = &self.lanes[at];
         let mut due = Vec::new();
@@ -203,7 +203,7 @@ impl Shard {
     /// Tells authors what has arrived of theirs, if devices have acknowledged something new.
     fn report_received(&mut self, user_id: UserId, cx: &mut Turn<'_>) {
         let Some(user) = self.users.resident(user_id) else { return };
-        let known = if self.settings.promise == Promise::Store { user.assured } else { user.committed };
+        let known = if self.settings.promise == Promise::Store { user.assured } else { user.released };
         let target = user.delivered().min(known);
         let Some(first) = user.reports.next(target) else { return };
         if first <= user.stored {

@@ -99,7 +99,7 @@ pub(super) struct Filling {
 }
 
 impl Effects {
-    /// The batches of the turn, those of a lane in order: to be committed.
+    /// The batches of the turn, those of a lane in order: for the journal.
     pub fn batches(&self) -> impl Iterator<Item = (LaneId, BatchId, &Batch)> {
         let full = self.full_batches.iter().map(|(lane, id, batch)| (*lane, *id, batch));
         full.chain(self.filling.iter().filter_map(|of| of.sealed.map(|(lane, id)| (lane, id, &of.batch))))

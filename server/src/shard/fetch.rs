@@ -1,7 +1,7 @@
 //! Fetch: pages that clients ask for, of their log or of one conversation, in both directions.
 //!
 //! A page speaks for one contiguous range of the log, of which it shows everything (contract 4). The range may lie in the
-//! store, in the tail, or across both; only the committed part of the log is visible.
+//! store, in the tail, or across both; only the released part of the log is visible.
 
 use proto_spec::{
     ClientKind, ConversationId, Direction, Entry, ErrorCode, Page, RequestId, Seq, ServerFrame,
@@ -77,9 +77,9 @@ impl Shard {
         }
         let Some(session) = self.sessions.get_mut(conn) else { return };
         let (first, last) = match direction {
-            Direction::Forwards => (from.max(Seq(1)), user.committed),
-            Direction::Backwards if from == Seq::ZERO => (Seq(1), user.committed),
-            Direction::Backwards => (Seq(1), from.min(user.committed)),
+            Direction::Forwards => (from.max(Seq(1)), user.released),
+            Direction::Backwards if from == Seq::ZERO => (Seq(1), user.released),
+            Direction::Backwards => (Seq(1), from.min(user.released)),
         };
         let entries = limit.clamp(1, PAGE_ENTRIES_MAX) as usize;
         let room = Room { direction, entries, bytes: PAGE_BYTES_MAX };
@@ -101,7 +101,7 @@ impl Shard {
         let Some(user) = self.users.resident(user_id) else { return };
         let watermarks = fetch.conversation.and_then(|conversation| self.conversations.resident(user_id, conversation));
         if let Some(watermarks) = watermarks {
-            fetch.delivered_up_to = watermarks.delivered_committed;
+            fetch.delivered_up_to = watermarks.delivered_released;
         }
         let (first, last, room) = (fetch.first, fetch.last, fetch.room);
         if first > last {

@@ -148,7 +148,7 @@ pub enum Admission {
     Full,
     /// The store is away, and the operator wants no message that it does not take.
     Outage,
-    /// A write or sync failed: nothing more will be committed by this process.
+    /// A write or sync failed: nothing more will be made durable by this process.
     Failed,
 }
 
@@ -213,11 +213,12 @@ pub enum Input<'a> {
     },
     /// Another shard, or this one, says something about a user whose home is here.
     Envelope(Envelope),
-    /// Every batch of this lane up to this one is on the disk, and that is what acknowledgements wait for now.
-    Committed {
+    /// What waited for the batches of this lane, up to this one, may leave: they are on the disk, and that is what
+    /// acknowledgements wait for now.
+    Released {
         /// Which of the shard's lanes.
         lane: LaneId,
-        /// The last durable batch.
+        /// The last of them.
         up_to: BatchId,
     },
     /// Every batch of this lane up to this one is in the store: queries see it.
@@ -244,6 +245,6 @@ pub enum Input<'a> {
     Unfinished(UserId),
     /// Time has passed. At least every [`crate::limits::TICK_MS`] milliseconds.
     Tick,
-    /// Stop taking sends and connections; what is parked still commits.
+    /// Stop taking sends and connections; what is parked is still released.
     Drain,
 }

@@ -1,10 +1,10 @@
 //! Ledger: of one lane, which batch is being filled, which are on their way, and what waits for them.
 //!
-//! A batch is *committed* when what waits for it may leave: it is on the disk or, if acknowledgements wait for that, in the
+//! A batch is *released* when what waits for it may leave: it is on the disk or, if acknowledgements wait for that, in the
 //! store. It is *stored* when it is in the store, and *ingested* when, besides, the shard may forget what it knows of it.
 //!
-//! Invariants: `ingested <= stored`, `stored <= committed < filling`; `parked` and `once_stored` are ordered by batch; nothing
-//! leaves `parked` before its batch is committed (contract 1), nor `once_stored` before it is stored.
+//! Invariants: `ingested <= stored`, `stored <= released < filling`; `parked` and `once_stored` are ordered by batch; nothing
+//! leaves `parked` before its batch is released (contract 1), nor `once_stored` before it is stored.
 
 use std::collections::VecDeque;
 
@@ -14,7 +14,7 @@ use storage::BatchId;
 use super::input::{Connected, Envelope};
 use crate::limits::{STORED_KEPT_BYTES_MAX, STORED_KEPT_MS};
 
-/// What happens when a batch is committed.
+/// What happens when a batch is released.
 #[derive(Debug)]
 pub(super) enum Parked {
     /// A send of this device is in its user's log: accept it, and push it to the user's other devices.
@@ -48,15 +48,15 @@ struct Kept {
 #[derive(Debug)]
 pub(super) struct Ledger {
     filling: BatchId,
-    committed: BatchId,
+    released: BatchId,
     stored: BatchId,
     ingested: BatchId,
     parked: VecDeque<(BatchId, Parked)>,
     once_stored: VecDeque<(BatchId, OnceStored)>,
     in_flight: VecDeque<(BatchId, usize)>,
-    /// How many of these are committed, and wait for the store.
-    released: usize,
-    uncommitted_bytes: usize,
+    /// How many of these are released, and wait for the store.
+    released_in_flight: usize,
+    unreleased_bytes: usize,
     kept: VecDeque<Kept>,
     kept_bytes: usize,
     /// Which batch changed which user, until it is ingested.
@@ -69,14 +69,14 @@ impl Default for Ledger {
     fn default() -> Self {
         Self {
             filling: BatchId(1),
-            committed: BatchId(0),
+            released: BatchId(0),
             stored: BatchId(0),
             ingested: BatchId(0),
             parked: VecDeque::new(),
             once_stored: VecDeque::new(),
             in_flight: VecDeque::new(),
-            released: 0,
-            uncommitted_bytes: 0,
+            released_in_flight: 0,
+            unreleased_bytes: 0,
             kept: VecDeque::new(),
             kept_bytes: 0,
             users_changed: VecDeque::new(),
@@ -99,23 +99,23 @@ impl Ledger {
         batch <= self.stored
     }
 
-    pub(super) fn is_committed(&self, batch: BatchId) -> bool {
-        batch <= self.committed
+    pub(super) fn is_released(&self, batch: BatchId) -> bool {
+        batch <= self.released
     }
 
     /// Bytes of batches on their way to the disk.
-    pub(super) const fn uncommitted_bytes(&self) -> usize {
-        self.uncommitted_bytes
+    pub(super) const fn unreleased_bytes(&self) -> usize {
+        self.unreleased_bytes
     }
 
-    /// Holds `what` until the batch that is being filled is committed. The caller has put a record into it.
+    /// Holds `what` until the batch that is being filled is released. The caller has put a record into it.
     pub(super) fn park(&mut self, what: Parked) {
         self.parked.push_back((self.filling, what));
     }
 
-    /// Holds `what` until `batch`, which is not committed, is; later if something later is parked already.
+    /// Holds `what` until `batch`, which is not released, is; later if something later is parked already.
     pub(super) fn park_behind(&mut self, batch: BatchId, what: Parked) {
-        assert!(!self.is_committed(batch), "nothing waits for a batch that is released");
+        assert!(!self.is_released(batch), "nothing waits for a batch that is released");
         let last = self.parked.back().map_or(batch, |(last, _)| *last);
         self.parked.push_back((batch.max(last), what));
     }
@@ -141,44 +141,44 @@ impl Ledger {
         let sealed = self.filling;
         self.filling = BatchId(sealed.0 + 1);
         self.in_flight.push_back((sealed, bytes));
-        self.uncommitted_bytes += bytes;
+        self.unreleased_bytes += bytes;
         sealed
     }
 
-    /// Batches up to `up_to` are committed.
-    pub(super) fn commit(&mut self, up_to: BatchId) {
+    /// Batches up to `up_to` are released.
+    pub(super) fn release(&mut self, up_to: BatchId) {
         assert!(up_to < self.filling, "a batch is durable after it was handed on");
-        self.committed = self.committed.max(up_to);
+        self.released = self.released.max(up_to);
         while self.in_flight.front().is_some_and(|(batch, _)| *batch <= up_to) {
             if let Some((_, bytes)) = self.in_flight.pop_front() {
-                self.uncommitted_bytes -= bytes;
+                self.unreleased_bytes -= bytes;
             }
         }
     }
 
-    /// As [`Ledger::commit`], but that [`Ledger::store`] comes for the same batches.
-    pub(super) fn commit_before_stored(&mut self, up_to: BatchId) {
+    /// As [`Ledger::release`], but that [`Ledger::store`] comes for the same batches.
+    pub(super) fn release_before_stored(&mut self, up_to: BatchId) {
         assert!(up_to < self.filling, "a batch is durable after it was handed on");
-        self.committed = self.committed.max(up_to);
-        while let Some((batch, bytes)) = self.in_flight.get(self.released)
+        self.released = self.released.max(up_to);
+        while let Some((batch, bytes)) = self.in_flight.get(self.released_in_flight)
             && *batch <= up_to
         {
-            self.uncommitted_bytes -= bytes;
-            self.released += 1;
+            self.unreleased_bytes -= bytes;
+            self.released_in_flight += 1;
         }
     }
 
     /// The next thing that no longer has to wait.
-    pub(super) fn released(&mut self) -> Option<Parked> {
+    pub(super) fn next_released(&mut self) -> Option<Parked> {
         match self.parked.front() {
-            Some((batch, _)) if *batch <= self.committed => self.parked.pop_front().map(|(_, what)| what),
+            Some((batch, _)) if *batch <= self.released => self.parked.pop_front().map(|(_, what)| what),
             _ => None,
         }
     }
 
     /// Batches up to `up_to` are in the store, and may be forgotten.
     pub(super) fn ingest(&mut self, up_to: BatchId) {
-        assert!(up_to <= self.committed, "a batch is in the store after it was released");
+        assert!(up_to <= self.released, "a batch is in the store after it was released");
         self.stored = self.stored.max(up_to);
         self.ingested = self.ingested.max(up_to);
     }
@@ -186,18 +186,18 @@ impl Ledger {
     /// Batches up to `up_to` are in the store, and what is known of them is kept for a while: it is what is asked for most.
     pub(super) fn store(&mut self, up_to: BatchId, now_ms: u64) {
         self.stored = self.stored.max(up_to);
-        self.commit_before_stored(up_to);
+        self.release_before_stored(up_to);
         let mut bytes = 0;
         while self.in_flight.front().is_some_and(|(batch, _)| *batch <= up_to) {
             bytes += self.in_flight.pop_front().map_or(0, |(_, bytes)| bytes);
-            self.released -= 1;
+            self.released_in_flight -= 1;
         }
         self.kept_bytes += bytes;
         self.kept.push_back(Kept { until_ms: now_ms + STORED_KEPT_MS, up_to, bytes });
     }
 
     /// The next thing that had to wait for the store.
-    pub(super) fn released_by_store(&mut self) -> Option<OnceStored> {
+    pub(super) fn next_stored(&mut self) -> Option<OnceStored> {
         match self.once_stored.front() {
             Some((batch, _)) if *batch <= self.stored => self.once_stored.pop_front().map(|(_, what)| what),
             _ => None,
@@ -233,7 +233,7 @@ impl Ledger {
         is_ingested.then(|| self.conversations_changed.pop_front().map(|(_, of)| of))?
     }
 
-    /// Everything that waits, when it is certain that no batch will be committed any more.
+    /// Everything that waits, when it is certain that no batch will be released any more.
     pub(super) fn abandon(&mut self) -> impl Iterator<Item = Parked> + use<> {
         self.once_stored.clear();
         std::mem::take(&mut self.parked).into_iter().map(|(_, what)| what)
@@ -245,7 +245,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_kept_is_counted_whenever_it_was_committed() {
+    fn what_is_kept_is_counted_whenever_it_was_released() {
         for early in [false, true] {
             let mut ledger = Ledger::default();
             let batches = 5;
@@ -253,14 +253,14 @@ mod tests {
                 ledger.seal(STORED_KEPT_BYTES_MAX / 2);
             }
             if early {
-                ledger.commit_before_stored(BatchId(4));
-                assert_eq!(ledger.uncommitted_bytes(), STORED_KEPT_BYTES_MAX / 2);
+                ledger.release_before_stored(BatchId(4));
+                assert_eq!(ledger.unreleased_bytes(), STORED_KEPT_BYTES_MAX / 2);
             }
             for batch in 1..=batches {
                 ledger.store(BatchId(batch), 0);
                 ledger.ingest_kept(0);
             }
-            assert_eq!((ledger.uncommitted_bytes(), ledger.released, ledger.in_flight.len()), (0, 0, 0));
+            assert_eq!((ledger.unreleased_bytes(), ledger.released_in_flight, ledger.in_flight.len()), (0, 0, 0));
             assert_eq!(ledger.ingested(), BatchId(3), "as many as are too much, {early}");
             ledger.ingest_kept(STORED_KEPT_MS);
             assert_eq!(ledger.ingested(), BatchId(batches));

@@ -44,7 +44,7 @@ impl Levels {
         Durability::Local
     }
 
-    /// Entries up to `stored` are in the store. Whether devices are to be told ([`Levels::settle`]).
+    /// Entries up to `stored` are in the store. Whether devices are to be told ([`Levels::tell_all`]).
     #[must_use]
     pub(super) fn stored(&mut self, stored: Seq) -> bool {
         let Some((first, last)) = self.local.filter(|(first, _)| *first <= stored) else { return false };
@@ -53,7 +53,7 @@ impl Levels {
     }
 
     /// As [`Levels::committed`], to be told to all devices: what is committed is owed no more.
-    pub(super) fn settle(&mut self, head: Seq) -> Seq {
+    pub(super) fn tell_all(&mut self, head: Seq) -> Seq {
         let committed = self.committed(head);
         if self.owed <= committed {
             self.owed = Seq::ZERO;
@@ -81,9 +81,9 @@ mod tests {
         assert_eq!(levels.tell_committed(Seq(6)), Seq(3));
         assert!(!levels.stored(Seq(3)), "nothing new");
         assert!(levels.stored(Seq(4)));
-        assert_eq!(levels.settle(Seq(6)), Seq(4));
+        assert_eq!(levels.tell_all(Seq(6)), Seq(4));
         assert!(levels.stored(Seq(5)), "the rest is owed still");
-        assert_eq!(levels.settle(Seq(6)), Seq(6));
+        assert_eq!(levels.tell_all(Seq(6)), Seq(6));
         assert!(!levels.stored(Seq(6)));
         assert_eq!(levels.tell(Seq(7), Seq(7)), COMMITTED);
     }
@@ -113,7 +113,7 @@ mod tests {
                     4 => {
                         stored = Seq(stored.0 + (state >> 40) % (head.0 - stored.0 + 1));
                         if levels.stored(stored) {
-                            levels.settle(head);
+                            levels.tell_all(head);
                         }
                     }
                     5 => drop(levels.tell(Seq((state >> 40) % (head.0 + 1)), head)),

@@ -46,11 +46,11 @@ impl Limits {
 
 /// What users who are not in memory have used of their rates: who goes and comes back does not begin anew.
 #[derive(Debug, Default)]
-pub(super) struct Spent(HashMap<UserId, Buckets, RandomState>);
+pub(super) struct Spent(HashMap<UserId, UserBuckets, RandomState>);
 
 /// The buckets of one user.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Buckets {
+pub(super) struct UserBuckets {
     /// Sends, of all devices.
     pub(super) sends: Bucket,
     /// Conversations opened.
@@ -61,21 +61,22 @@ pub(super) struct Buckets {
 
 impl Spent {
     /// The user is forgotten. A table that is full forgets this too.
-    pub(super) fn keep(&mut self, user: UserId, buckets: Buckets) {
-        if buckets != Buckets::default() && self.0.len() < RATED_MAX {
+    pub(super) fn keep(&mut self, user: UserId, buckets: UserBuckets) {
+        if buckets != UserBuckets::default() && self.0.len() < RATED_MAX {
             self.0.insert(user, buckets);
         }
     }
 
     /// The user is back.
-    pub(super) fn take(&mut self, user: UserId) -> Buckets {
+    pub(super) fn take(&mut self, user: UserId) -> UserBuckets {
         self.0.remove(&user).unwrap_or_default()
     }
 
     /// Drops what is as good as new.
     pub(super) fn sweep(&mut self, now_ms: u64) {
         let is_spent = |bucket: Bucket| !bucket.is_full(now_ms);
-        self.0.retain(|_, Buckets { sends, opened, fetches }| [*sends, *opened, *fetches].into_iter().any(is_spent));
+        self.0
+            .retain(|_, UserBuckets { sends, opened, fetches }| [*sends, *opened, *fetches].into_iter().any(is_spent));
     }
 }
 
@@ -90,7 +91,7 @@ impl User {
         now_ms: u64,
     ) -> Result<(), u64> {
         let opens = limits.opened != Rate::OFF && to != own.into() && !self.wrote_lately(to);
-        let Buckets { sends: mut user_sends, mut opened, .. } = self.buckets;
+        let UserBuckets { sends: mut user_sends, mut opened, .. } = self.buckets;
         limits.user_sends.take(&mut user_sends, now_ms)?;
         if opens {
             limits.opened.take(&mut opened, now_ms)?;

@@ -1,8 +1,8 @@
 //! Shard: all users whose home is one core. The only writer of their logs.
 //!
 //! `Shard::handle(now, input, &mut effects)` is a function of its arguments: no socket, clock, thread, lock, async fn or
-//! store in here. Bytes of a socket, an envelope of another shard, a finished commit, a tick: all are [`Input`]. Bytes to
-//! send, envelopes, records to commit, connections to close: all go to [`Effects`].
+//! store in here. Bytes of a socket, an envelope of another shard, a batch that is durable, a tick: all are [`Input`]. Bytes to
+//! send, envelopes, batches for the journal, connections to close: all go to [`Effects`].
 
 // In the order of a message's journey.
 pub mod directory;
@@ -132,7 +132,7 @@ pub struct ShardCounters {
     /// Users with duties left over from before a restart who wait to be loaded now.
     pub unfinished: u64,
     /// Bytes of batches on their way to the disk now.
-    pub uncommitted_bytes: u64,
+    pub unreleased_bytes: u64,
     /// Bytes that wait for clients to read them, or for the rest of what they say, now.
     pub held_bytes: u64,
     /// What was refused or put off because there was too much.
@@ -242,7 +242,7 @@ impl Shard {
             Input::RefreshRefused { conn, code, detail } => self.refresh_refused(conn, code, detail, cx),
             Input::Revoked { user, device, issued_up_to } => self.revoke(user, device, issued_up_to, cx),
             Input::Envelope(envelope) => self.envelope(envelope, cx),
-            Input::Committed { lane, up_to } => self.committed(self.place_of(lane), up_to, cx),
+            Input::Released { lane, up_to } => self.released(self.place_of(lane), up_to, cx),
             Input::Stored { lane, up_to } => self.stored(self.place_of(lane), up_to, cx),
             Input::Answer { query, answer } => self.answered(query, answer, cx),
             Input::Admission(admission) => {
@@ -265,7 +265,7 @@ impl Shard {
             Input::Load(load) => self.load = load,
             Input::Drain => self.draining = true,
         }
-        self.settle(cx);
+        self.take_local(cx);
         self.count_queued(cx);
     }
 
@@ -280,7 +280,7 @@ impl Shard {
                 self.forget_ingested(at, cx);
             }
         }
-        self.settle(cx);
+        self.take_local(cx);
         if self.draining
             && self.nothing_is_parked()
             && cx.effects.filling.iter().all(|filling| filling.batch.is_empty())
@@ -296,7 +296,7 @@ impl Shard {
         }
     }
 
-    /// Whether, after [`Input::Drain`], everybody has been sent away and nothing waits for a commit any more.
+    /// Whether, after [`Input::Drain`], everybody has been sent away and nothing waits for a batch any more.
     #[must_use]
     pub fn is_drained(&self) -> bool {
         self.draining && self.nothing_is_parked() && self.sessions.len() == 0 && self.nothing_to_flush()
@@ -317,23 +317,24 @@ impl Shard {
             users: self.users.len() as u64,
             conversations: self.conversations.len() as u64,
             unfinished: (self.unfinished.len() + self.unfinished_loading + self.postponed.len()) as u64,
-            uncommitted_bytes: self.uncommitted_bytes() as u64,
+            unreleased_bytes: self.unreleased_bytes() as u64,
             held_bytes: self.held_bytes as u64,
             ..self.counters
         }
     }
 
-    /// Batches of a lane are committed: what waited for them leaves, in the order in which it was numbered.
-    fn committed(&mut self, at: usize, up_to: BatchId, cx: &mut Turn<'_>) {
+    /// Batches of a lane are released: what waited for them leaves, in the order in which it was numbered.
+    fn released(&mut self, at: usize, up_to: BatchId, cx: &mut Turn<'_>) {
         match self.settings.promise {
-            Promise::Disk | Promise::Journal => self.lanes[at].commit(up_to),
-            Promise::Store => self.lanes[at].commit_before_stored(up_to),
+            Promise::Disk | Promise::Journal => self.lanes[at].release(up_to),
+            Promise::Store => self.lanes[at].release_before_stored(up_to),
         }
-        self.release(at, cx);
+        self.unpark(at, cx);
     }
 
-    fn release(&mut self, at: usize, cx: &mut Turn<'_>) {
-        while let Some(parked) = self.lanes[at].released() {
+    /// What waited for the batches that are released now.
+    fn unpark(&mut self, at: usize, cx: &mut Turn<'_>) {
+        while let Some(parked) = self.lanes[at].next_released() {
             match parked {
                 Parked::Sent { user, device, number, seq } => self.publish(user, seq, Some((device, number)), cx),
                 Parked::Entry { user, seq, answer } => {
@@ -358,9 +359,9 @@ impl Shard {
             return self.lanes[at].ingest(up_to);
         }
         self.lanes[at].store(up_to, cx.now.monotonic_ms);
-        self.release(at, cx);
+        self.unpark(at, cx);
         let mut owed = Vec::new();
-        while let Some(waiting) = self.lanes[at].released_by_store() {
+        while let Some(waiting) = self.lanes[at].next_stored() {
             match waiting {
                 OnceStored::Entry { user, seq, answer } => {
                     if self.entry_stored(user, seq, cx) {
@@ -396,14 +397,14 @@ impl Shard {
         }
     }
 
-    /// Nothing waits for a commit, or none will come.
+    /// Nothing waits for a batch to be released, or none will be.
     pub(crate) fn nothing_is_parked(&self) -> bool {
         self.admission == Admission::Failed || self.lanes.iter().all(Ledger::nothing_is_parked)
     }
 
-    /// Bytes of batches of all lanes that are not committed yet.
-    fn uncommitted_bytes(&self) -> usize {
-        self.lanes.iter().map(Ledger::uncommitted_bytes).sum()
+    /// Bytes of batches of all lanes that are not released yet.
+    fn unreleased_bytes(&self) -> usize {
+        self.lanes.iter().map(Ledger::unreleased_bytes).sum()
     }
 
     /// What the journal's sync is worth now.
@@ -427,8 +428,8 @@ impl Shard {
         self.dirty.is_empty() || self.admission != Admission::Open
     }
 
-    /// Carries out what a step caused inside this shard.
-    fn settle(&mut self, cx: &mut Turn<'_>) {
+    /// Takes the envelopes that a step has sent to this shard itself, and those that they cause.
+    fn take_local(&mut self, cx: &mut Turn<'_>) {
         while let Some(envelope) = self.local.pop_front() {
             self.envelope(envelope, cx);
         }

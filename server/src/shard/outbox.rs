@@ -1,9 +1,9 @@
 //! Outbox: what a connection is offered, and how much may wait for it.
 //!
-//! A connection is live (each entry is delivered when it is committed) or catching up (pages, one after the other, as
+//! A connection is live (each entry is delivered when it is released) or catching up (pages, one after the other, as
 //! it drains). Invariants: what was offered is a prefix of the log above the cursor, without holes; a connection that
 //! catches up has a page being read or at least [`OUTBOX_REFILL_BYTES`] waiting, so its next event makes it go on;
-//! nothing is offered that is not committed (contract 5).
+//! nothing is offered that is not released (contract 5).
 
 use std::ops::Range;
 
@@ -52,7 +52,7 @@ impl Session {
 }
 
 impl Shard {
-    /// `seq` of `user` is committed: offers it to the user's connections. `own` is the send that made it, if one did.
+    /// `seq` of `user` is released: offers it to the user's connections. `own` is the send that made it, if one did.
     pub(super) fn publish(
         &mut self,
         user_id: UserId,
@@ -66,10 +66,10 @@ impl Shard {
             debug_assert!(false, "a user with entries that are not ingested is not forgotten");
             return;
         };
-        assert!(user.committed < seq, "an entry is released once, in its order");
-        user.committed = seq;
+        assert!(user.released < seq, "an entry is released once, in its order");
+        user.released = seq;
         let Some(TailEntry { entry, replaces, batch }) = user.tail.get(seq) else {
-            debug_assert!(false, "an entry leaves the tail after its commit");
+            debug_assert!(false, "an entry leaves the tail after its release");
             return;
         };
         user.levels.released(seq, if self.lanes[at].is_stored(*batch) { Durability::Committed } else { synced });
@@ -78,7 +78,7 @@ impl Shard {
             && let Some(conversation) = self.conversations.resident(user_id, peer.into())
         {
             // Pages of the conversation may say so from now on.
-            conversation.delivered_committed = up_to;
+            conversation.delivered_released = up_to;
         }
         let mut deliver: Option<Range<usize>> = None;
         for device in &mut user.devices {
@@ -159,7 +159,7 @@ impl Shard {
     /// More of what was accepted while the store was away is in it now.
     pub(super) fn tell_committed(&mut self, user_id: UserId, cx: &mut Turn<'_>) {
         let Some(user) = self.users.resident(user_id) else { return };
-        let up_to = user.levels.settle(user.committed);
+        let up_to = user.levels.tell_all(user.released);
         let conns: Vec<ConnId> = user.devices.iter().filter_map(|device| device.session).collect();
         for conn in conns {
             let is_ready = |session: &mut Session| matches!(session.phase, Phase::Ready);
@@ -179,7 +179,7 @@ impl Shard {
             let user_id = session.user;
             let Some(user) = self.users.resident(user_id) else { return };
             let first = session.offered.next();
-            if first > user.committed {
+            if first > user.released {
                 session.push = Push::Live;
                 return;
             }
@@ -195,9 +195,9 @@ impl Shard {
                 self.ask(Query::Log { user: user_id, span }, Question::CatchUp { conn, first, last: span.last }, cx);
                 return;
             }
-            let committed = user.committed;
-            let (entries, complete) = user.tail_entries(None, first, committed, PUSHED_PAGE);
-            self.push_page(conn, Entries { entries, complete }, (first, committed), cx);
+            let released = user.released;
+            let (entries, complete) = user.tail_entries(None, first, released, PUSHED_PAGE);
+            self.push_page(conn, Entries { entries, complete }, (first, released), cx);
         }
     }
 

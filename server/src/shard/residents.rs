@@ -202,7 +202,7 @@ impl Shard {
                 Waiting::Duties => self.unfinished_loading -= 1,
             }
         }
-        self.loading_settled(user_id);
+        self.loading_ended(user_id);
         self.load_unfinished(cx);
     }
 
@@ -242,7 +242,7 @@ impl Shard {
             received_up_to: snapshot.received_up_to,
             delivered_up_to: snapshot.delivered_up_to,
             delivered_at: snapshot.delivered_at,
-            delivered_committed: snapshot.delivered_up_to,
+            delivered_released: snapshot.delivered_up_to,
             changed_in: storage::BatchId(0),
         });
         let Some(ConversationSlot::Loading(waiting)) = self.conversations.slots.insert((user, conversation), resident)
@@ -260,10 +260,10 @@ impl Shard {
             }
         }
         self.forget_conversation_if_unused(user, conversation);
-        self.loading_settled(user);
+        self.loading_ended(user);
     }
 
-    fn loading_settled(&mut self, user_id: UserId) {
+    fn loading_ended(&mut self, user_id: UserId) {
         if let Some(user) = self.users.resident(user_id) {
             user.loading -= 1;
             self.forget_if_unused(user_id);
@@ -285,7 +285,7 @@ impl Shard {
                 }
             }
         }
-        self.loading_settled(user);
+        self.loading_ended(user);
     }
 
     /// Batches up to what the ledger says are in the store: tails shrink, the unused are forgotten. Some of them a turn, see

@@ -24,7 +24,7 @@ use crate::{
     host::timekeeper::time_after,
     limits::{
         BATCH_BYTES_MAX, QUERIES_IN_FLIGHT_MAX, RETRY_BUSY_MS, RETRY_STOPPING_MS, RETRY_STORAGE_MS,
-        UNCOMMITTED_BYTES_MAX,
+        UNRELEASED_BYTES_MAX,
     },
 };
 
@@ -104,9 +104,7 @@ impl Shard {
             Admission::Full => (ErrorCode::StorageFull, RETRY_STORAGE_MS),
             Admission::Failed | Admission::Outage => (ErrorCode::StorageFailed, RETRY_STORAGE_MS),
             Admission::Behind => (ErrorCode::Overloaded, RETRY_BUSY_MS),
-            Admission::Open if self.uncommitted_bytes() > UNCOMMITTED_BYTES_MAX => {
-                (ErrorCode::Overloaded, RETRY_BUSY_MS)
-            }
+            Admission::Open if self.unreleased_bytes() > UNRELEASED_BYTES_MAX => (ErrorCode::Overloaded, RETRY_BUSY_MS),
             Admission::Open if shed.is_some() => (ErrorCode::Overloaded, RETRY_BUSY_MS),
             Admission::Open => return None,
         };
@@ -131,8 +129,8 @@ impl Shard {
         let Some(user) = self.users.resident(user_id) else { return };
         let recent = user.device(device_id).and_then(|device| device.recent_send(number));
         if let Some(tail) = recent.and_then(|seq| user.tail.get(seq)) {
-            // If it is not committed yet, its acceptance is on its way to this device.
-            if tail.entry.seq <= user.committed {
+            // If it is not released yet, its acceptance is on its way to this device.
+            if tail.entry.seq <= user.released {
                 let (seq, time) = (tail.entry.seq, tail.entry.time);
                 self.accept_again(conn, number, seq, time, cx);
             }
@@ -204,7 +202,7 @@ impl Shard {
         }
         let user_id = session.user;
         let Some(user) = self.users.resident(user_id) else { return };
-        let durability = user.levels.tell(seq, user.committed);
+        let durability = user.levels.tell(seq, user.released);
         // Whether the recipient is there was of interest when the message was new.
         let recipient = Recipient::Offline;
         self.send(conn, &ServerFrame::Accepted { number, seq, time, durability, recipient }, cx);
@@ -246,7 +244,7 @@ impl Shard {
         self.park_entry(at, to, seq, answer);
     }
 
-    /// An entry that others caused: pushed once it is committed; who waits for the answer must not be ahead of the store, if
+    /// An entry that others caused: pushed once it is released; who waits for the answer must not be ahead of the store, if
     /// that is what acknowledgements are about.
     fn park_entry(&mut self, at: usize, user: UserId, seq: Seq, answer: Envelope) {
         let lane = &mut self.lanes[at];
@@ -264,7 +262,7 @@ impl Shard {
         match self.settings.promise {
             Promise::Store if lane.is_stored(batch) => self.post(answer, cx),
             Promise::Store => lane.park_behind_stored(batch, OnceStored::Answer(answer)),
-            Promise::Disk | Promise::Journal if lane.is_committed(batch) => self.post(answer, cx),
+            Promise::Disk | Promise::Journal if lane.is_released(batch) => self.post(answer, cx),
             Promise::Disk | Promise::Journal => lane.park_behind(batch, Parked::Answer(answer)),
         }
     }

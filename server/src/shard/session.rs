@@ -249,7 +249,7 @@ impl Shard {
             return;
         }
         let Some(user) = self.users.resident(user_id) else { return };
-        let head = user.committed;
+        let head = user.released;
         let committed = user.levels.tell_committed(head);
         let Some(device) = user.device(device_id) else { return };
         let cursor = match resume {
@@ -463,7 +463,7 @@ impl Shard {
         }
     }
 
-    /// Everything is committed and nothing new is taken: says bye to all.
+    /// Everything is released and nothing new is taken: says bye to all.
     pub(super) fn dismiss_all(&mut self, cx: &mut Turn<'_>) {
         for conn in self.sessions.conns_where(|_| true) {
             self.close(conn, ErrorCode::Stopping, RETRY_STOPPING_MS, "the server is stopping", cx);

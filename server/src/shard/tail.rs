@@ -14,7 +14,7 @@ use storage::BatchId;
 #[derive(Debug)]
 pub(super) struct TailEntry {
     pub(super) entry: Entry,
-    /// An earlier entry that this one supersedes, once it is committed.
+    /// An earlier entry that this one supersedes, once it is released.
     pub(super) replaces: Option<Seq>,
     pub(super) batch: BatchId,
 }

@@ -1,6 +1,6 @@
 //! What a shard keeps of one user: the log's head and tail, the devices, and the duties towards others.
 //!
-//! Invariants: `stored <= committed <= head`; every entry above `stored` that has not been superseded is in `tail`, by
+//! Invariants: `stored <= released <= head`; every entry above `stored` that has not been superseded is in `tail`, by
 //! ascending seq; everything up to `stored` is in the store.
 
 use std::collections::VecDeque;
@@ -11,7 +11,7 @@ use storage::{BatchId, Marks, UserSnapshot};
 use super::{
     input::{ConnId, Connected, Envelope},
     levels::Levels,
-    limits::Buckets,
+    limits::UserBuckets,
     outgoing::Outgoing,
     reports::Reports,
     tail::{Tail, TailEntry},
@@ -28,7 +28,7 @@ pub(super) struct Device {
     pub(super) cursor_dirty: bool,
     /// The last send that was numbered.
     pub(super) last_number: SendNumber,
-    /// Sends that wait for their commit: at most the send window.
+    /// Sends that are not released: at most the send window.
     pub(super) in_flight: u16,
     /// The seqs of the last sends, up to `last_number` without a gap, as far as they are in the tail.
     pub(super) recent: VecDeque<Seq>,
@@ -53,7 +53,7 @@ impl Device {
 pub(super) struct User {
     pub(super) head: Seq,
     pub(super) head_time: TimestampMs,
-    pub(super) committed: Seq,
+    pub(super) released: Seq,
     /// Everything up to here is in the store and nowhere else.
     pub(super) stored: Seq,
     /// Everything up to here is in the store: known with [`super::Promise::Store`] alone.
@@ -73,7 +73,7 @@ pub(super) struct User {
     /// What is being loaded: conversations of this user, and the user itself until all who waited are served.
     pub(super) loading: u32,
     /// What was done lately.
-    pub(super) buckets: Buckets,
+    pub(super) buckets: UserBuckets,
     /// Where this user wrote to last, the very last at the end.
     pub(super) recent_peers: VecDeque<ConversationId>,
     /// Is in the shard's list of users to flush.
@@ -98,7 +98,7 @@ impl User {
         let mut user = Self {
             head: snapshot.head,
             head_time: snapshot.head_time,
-            committed: snapshot.head,
+            released: snapshot.head,
             stored: snapshot.head,
             assured: snapshot.head,
             levels: Levels::default(),
@@ -110,7 +110,7 @@ impl User {
             marks_written: snapshot.marks,
             unfinished: snapshot.unfinished,
             loading: 0,
-            buckets: Buckets::default(),
+            buckets: UserBuckets::default(),
             recent_peers: VecDeque::new(),
             dirty: false,
             changed_in: BatchId(0),
@@ -164,12 +164,12 @@ impl User {
             self.stored = self.head;
         }
         assert!(
-            self.stored <= self.committed && self.committed <= self.head,
+            self.stored <= self.released && self.released <= self.head,
             "a log is released and stored in its order"
         );
     }
 
-    /// Committed entries of the tail within `first..=last`, by ascending seq, at most `entries_max` and about
+    /// Released entries of the tail within `first..=last`, by ascending seq, at most `entries_max` and about
     /// `bytes_max`; and whether the whole range was covered.
     pub(super) fn tail_entries(
         &self,
@@ -178,7 +178,7 @@ impl User {
         last: Seq,
         room: Room,
     ) -> (Vec<Entry>, bool) {
-        debug_assert!(first > self.stored && last <= self.committed);
+        debug_assert!(first > self.stored && last <= self.released);
         let matching = |tail: &&TailEntry| match conversation {
             Some(_) => tail.entry.event.conversation() == conversation,
             None => true,
@@ -275,8 +275,8 @@ pub(super) struct Conversation {
     pub(super) delivered_up_to: Seq,
     /// The seq of the entry that says so; zero when there is none.
     pub(super) delivered_at: Seq,
-    /// `delivered_up_to` as far as it is committed: what clients may see.
-    pub(super) delivered_committed: Seq,
+    /// `delivered_up_to` as far as it is released: what clients may see.
+    pub(super) delivered_released: Seq,
     /// The last batch that changed one of these.
     pub(super) changed_in: BatchId,
 }

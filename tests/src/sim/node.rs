@@ -31,7 +31,7 @@ use server::{
         lanes::{Lanes, Work},
     },
     host::{capacity::Capacity, timekeeper::Timekeeper},
-    limits::{MAILBOX_MESSAGES_MAX, STOP_MS, TICK_MS, UNCOMMITTED_BYTES_MAX},
+    limits::{MAILBOX_MESSAGES_MAX, STOP_MS, TICK_MS, UNRELEASED_BYTES_MAX},
     operator::counters::Counters,
     shard::{
         Admission, ConnId, EnvelopeBody, Limits, Now, Promise, ReadState, Settings, StoreState,
@@ -77,7 +77,7 @@ const SLOW_AFTER_MS: u64 = 300;
 /// Short, so that connections outlive their tokens.
 const TOKEN_TTL: Duration = Duration::from_secs(8);
 
-const _: () = assert!(JOURNAL.reserve_bytes < UNCOMMITTED_BYTES_MAX as u64);
+const _: () = assert!(JOURNAL.reserve_bytes < UNRELEASED_BYTES_MAX as u64);
 
 /// What a crash forgets.
 struct Life {
@@ -217,7 +217,7 @@ impl Machine {
             && journal.admission() == Admission::Open
             && !self.is_stopping()
             && life.commits.is_empty()
-            && life.cores.iter().all(|core| core.shard_counters().uncommitted_bytes == 0 && !core.is_stalled())
+            && life.cores.iter().all(|core| core.shard_counters().unreleased_bytes == 0 && !core.is_stalled())
             && life.mailboxes.iter().all(VecDeque::is_empty)
     }
 

@@ -12,7 +12,7 @@ use server::{
     config::{Ack, Backend, Config},
     files::{credentials::Credentials, datadir::DataDir},
     io::{DatabaseConfig, Node, NodeConfig, StartError, recovery::Progress},
-    limits::UNCOMMITTED_BYTES_MAX,
+    limits::UNRELEASED_BYTES_MAX,
     operator::{audit::Audit, counters::Counters},
     shard::{Promise, Settings},
 };
@@ -48,7 +48,7 @@ pub(crate) fn start_node(
         segment_bytes: config.journal.segment_bytes,
         journal_bytes_max: config.journal.bytes_max,
         // Each message under way becomes a record of its sender and one of its recipient.
-        reserve_bytes: 2 * u64::from(config.cores()) * UNCOMMITTED_BYTES_MAX as u64,
+        reserve_bytes: 2 * u64::from(config.cores()) * UNRELEASED_BYTES_MAX as u64,
     };
     // On many cores with small segments: what is in flight beyond it is written again when there is room.
     journal.reserve_bytes = journal.reserve_bytes.min(journal.segment_room());

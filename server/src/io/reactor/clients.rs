@@ -140,7 +140,7 @@ impl Reactor {
     /// A descriptor has got to its home core, or has not.
     pub(super) fn on_moved(&mut self, now: Now, completion: &Completion) {
         let conn = conn_of(completion.token);
-        self.connections.settled(completion.token);
+        self.connections.parted(completion.token);
         let result = if completion.result < 0 { Err(error_of(completion.result)) } else { Ok(()) };
         let ticket = self.core.moved(conn, result);
         // Its TLS is there before who it is gets there by mail. A plain connection takes nothing along.

@@ -101,17 +101,17 @@ impl Connections {
             return;
         }
         found.stage = Stage::Lingering;
-        found.settling = true;
+        found.parting = true;
         ring.shutdown_write(conn.slot, conn.generation);
         self.linger_deadlines.push_back((now_ms + CLOSE_LINGER_MS, conn));
         self.arm(conn, ring);
     }
 
     /// A shutdown or a move has completed.
-    pub fn settled(&mut self, token: Token) {
+    pub fn parted(&mut self, token: Token) {
         let conn = conn_of(token);
         if let Some(found) = self.get_mut(conn) {
-            found.settling = false;
+            found.parting = false;
             self.close_if_quiet(conn);
         }
     }
@@ -223,7 +223,7 @@ mod tests {
         connections.after_receive(receive, false, ring);
         for (op, conn) in [(Op::Shutdown, lingering), (Op::Move, leaving)] {
             assert_eq!(connections.stage(conn), Stage::Ending);
-            connections.settled(Token::new(op, conn.slot, conn.generation));
+            connections.parted(Token::new(op, conn.slot, conn.generation));
             assert_eq!(connections.stage(conn), Stage::Closing);
         }
     }
