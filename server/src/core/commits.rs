@@ -21,7 +21,7 @@ impl Core {
         self.journal.as_ref()
     }
 
-    /// The journal, on core 0: for its writes.
+    /// The journal, on core 0: for what becomes of its writes.
     pub fn journal_mut(&mut self) -> Option<&mut Committer> {
         self.journal.as_mut()
     }
@@ -38,7 +38,7 @@ impl Core {
     }
 
     /// Passes on what the journal has to say.
-    pub fn take_news(&mut self, now: Now) {
+    pub(super) fn take_news(&mut self, now: Now) {
         let Some(journal) = &mut self.journal else { return };
         for (core, news) in journal.news() {
             if core == self.id {
@@ -96,7 +96,7 @@ impl Core {
     }
 
     /// The next commit to begin, if any; answered with [`Core::advanced`].
-    pub fn next_commit(&mut self, now: Now) -> Option<Work> {
+    pub(super) fn next_commit(&mut self, now: Now) -> Option<Work> {
         // With the journal's failure all promises end.
         if self.journal_failed { None } else { self.lanes.as_mut()?.next(now.monotonic_ms) }
     }

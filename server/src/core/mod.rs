@@ -2,16 +2,16 @@
 //! where to, what goes to other cores and in which order, what the journal, the store and the operator say, and how it ends.
 //!
 //! A function of its arguments, as the shard is: no socket, ring, file, clock, thread or task is in this folder. What has happened
-//! comes in by a method call with the time; what is to be done comes out as [`Order`]s, to be carried out after each call, and
-//! as the shard's [`Effects`] at the end of a turn ([`Core::end_turn`]). What the rim may have no room for waits in
-//! [`Backlog`]s; while something waits there the core is stalled, and takes no more from clients. The rim is `io::reactor`; the
-//! simulator drives the same type.
+//! comes in by a method call with the time; what is to be done goes to a [`Rim`]: [`Order`]s after each call ([`Core::obey`]), the
+//! rest at the end of a turn ([`Core::finish_turn`]). What the rim has no room for waits in a `Backlog`; while something waits
+//! there the core is stalled, and takes no more from clients. The server's rim is `io::reactor`; the simulator has its own.
 //!
 //! On core 0 lies the journal's [`Committer`] too. Its writes and threads are the rim's, what they mean is decided there.
 
 mod backlog;
 mod commits;
 mod common;
+mod cores;
 mod crowd;
 mod door;
 mod greetings;
@@ -19,6 +19,7 @@ mod load;
 mod message;
 mod order;
 pub mod origins;
+mod rim;
 mod stopping;
 #[cfg(test)]
 mod tests;
@@ -33,8 +34,8 @@ use storage::{Answer, Query};
 use tracing::{debug, warn};
 
 pub use self::{
-    backlog::Backlog, common::Common, door::Judged, greetings::Guest, message::CoreMessage, order::Order,
-    origins::OriginLimits, stopping::Awaited,
+    backlog::Backlog, common::Common, cores::Cores, door::Judged, greetings::Guest, message::CoreMessage, order::Order,
+    origins::OriginLimits, rim::Rim, stopping::Awaited,
 };
 use self::{
     greetings::{Arrivals, Greetings},
@@ -50,25 +51,22 @@ use crate::{
         counters::CoreCounters,
     },
     shard::{
-        Close, ConnId, Effects, Input, Now, Presence, QueryId, Refresh, Settings, Shard, ShardCounters,
+        Close, ConnId, Effects, Input, Now, Presence, Promise, QueryId, Refresh, Settings, Shard, ShardCounters,
         topology::CoreId,
     },
 };
 
-/// What a core is made from.
+/// What the cores of a node are made from.
 #[derive(Debug)]
 pub struct CoreConfig {
-    /// Which it is.
-    pub id: CoreId,
-    /// For its shard.
+    /// For the shards.
     pub settings: Settings,
-    /// The journal; core 0 has it.
+    /// The journal; core 0 gets it.
     pub journal: Option<Committer>,
-    /// Where acknowledgements wait for a database.
-    pub lanes: Option<Lanes>,
-    /// Whether the store is a database: then the node must look whether it still is this server's.
-    pub is_database: bool,
-    /// So many queries may wait at the rim before clients have to.
+    /// Where acknowledgements wait for a database: when a commit takes longer than this, in milliseconds, they leave once the journal
+    /// has synced.
+    pub slow_after_ms: u64,
+    /// So many queries may wait at the rim of a core before clients have to.
     pub queries_kept_max: usize,
 }
 
@@ -94,6 +92,7 @@ pub struct Core {
     lanes: Option<Lanes>,
     /// What core 0 was last told of them.
     lanes_away: bool,
+    /// Then the node must look whether it still is this server's.
     is_database: bool,
     load: LoadMeter,
     next_tick_ms: u64,
@@ -110,34 +109,41 @@ pub struct Core {
 }
 
 impl Core {
-    /// A core that nobody is connected to.
+    /// All cores of a node, by number; nobody is connected.
     #[must_use]
-    pub fn new(config: CoreConfig, common: Arc<Common>) -> Self {
-        Self {
-            id: config.id,
-            shard: Shard::new(config.id, common.topology, config.settings),
-            common,
-            effects: Effects::default(),
-            orders: VecDeque::new(),
-            greetings: Greetings::default(),
-            arrivals: Arrivals::default(),
-            refreshes: VecDeque::new(),
-            mail: Backlog::default(),
-            queries: Backlog::default(),
-            queries_kept_max: config.queries_kept_max,
-            journal: config.journal,
-            lanes: config.lanes,
-            lanes_away: false,
-            is_database: config.is_database,
-            load: LoadMeter::default(),
-            next_tick_ms: 0,
-            origins_sweep_ms: 0,
-            next_check_ms: 0,
-            journal_failed: false,
-            sent: 0,
-            taken: 0,
-            stop: None,
-        }
+    pub fn all(config: CoreConfig, common: &Arc<Common>) -> Vec<Self> {
+        let CoreConfig { settings, journal, slow_after_ms, queries_kept_max } = config;
+        let mut journals = std::iter::once(journal).flatten();
+        let core = |id| {
+            let lanes = || Lanes::new(common.topology.lanes_of(id), slow_after_ms);
+            Self {
+                id,
+                shard: Shard::new(id, common.topology, settings),
+                common: Arc::clone(common),
+                effects: Effects::default(),
+                orders: VecDeque::new(),
+                greetings: Greetings::default(),
+                arrivals: Arrivals::default(),
+                refreshes: VecDeque::new(),
+                mail: Backlog::default(),
+                queries: Backlog::default(),
+                queries_kept_max,
+                // Core 0 comes first.
+                journal: journals.next(),
+                lanes: (settings.promise == Promise::Store).then(lanes),
+                lanes_away: false,
+                is_database: settings.promise != Promise::Disk,
+                load: LoadMeter::default(),
+                next_tick_ms: 0,
+                origins_sweep_ms: 0,
+                next_check_ms: 0,
+                journal_failed: false,
+                sent: 0,
+                taken: 0,
+                stop: None,
+            }
+        };
+        (0..common.topology.cores()).map(CoreId).map(core).collect()
     }
 
     // ---- connections that are served
@@ -237,16 +243,14 @@ impl Core {
         self.cut_if_late(now);
     }
 
-    // ---- the end of a turn
+    // ---- the end of a turn, see `rim`
 
-    /// Ends the turn of the shard, and gives what it asks of the rim: sends, reads and closes. What it asks of this core is done
-    /// already: batches before envelopes, since an envelope must not be faster than the batch that it follows from. The
-    /// caller gives the effects back with [`Core::recycle`].
-    #[must_use]
-    pub fn end_turn(&mut self, now: Now) -> Effects {
+    /// Ends the turn of the shard. What it asks of this core is done already; the rest is for the rim.
+    fn end_shard_turn(&mut self, now: Now, rim: &mut impl Rim) -> Effects {
         self.shard.end_turn(now, &self.common.directory, &mut self.effects);
         let mut effects = std::mem::take(&mut self.effects);
         for (lane, id, batch) in effects.batches() {
+            rim.decided(lane, id, batch);
             self.commit(now, lane, id, batch.bytes());
         }
         for (user, presence) in effects.presence.drain(..) {
@@ -270,34 +274,16 @@ impl Core {
         effects
     }
 
-    /// The effects have been carried out.
-    pub fn recycle(&mut self, mut effects: Effects) {
-        effects.clear();
-        self.effects = effects;
-    }
-
     /// Whether a turn says so much that it should be carried out in parts.
-    #[must_use]
-    pub fn is_output_due(&self) -> bool {
+    const fn is_output_due(&self) -> bool {
         self.effects.bytes.len() >= OUTPUT_TURN_BYTES_MAX
     }
 
-    /// The next thing to do, from calls so far.
-    pub fn next_order(&mut self) -> Option<Order> {
-        self.orders.pop_front()
-    }
-
-    /// What waits to go to other cores.
-    pub fn mail(&mut self) -> &mut Backlog<(CoreId, CoreMessage)> {
+    /// The others may be about to end: they wait for what is on its way to them.
+    fn tell_sent(&self) {
         if self.is_stopping() {
             self.common.set_sent(self.id, self.sent);
         }
-        &mut self.mail
-    }
-
-    /// What waits to be asked of the store.
-    pub fn queries(&mut self) -> &mut Backlog<(QueryId, Query)> {
-        &mut self.queries
     }
 
     // ---- what is to be known

@@ -19,10 +19,11 @@ use crate::{
         revocation::{Change, Revocations},
     },
     durability::committer::OnStoreOutage,
+    durability::lanes::Work,
     host::capacity::Capacity,
     limits::DRAIN_MS,
     operator::counters::Counters,
-    shard::{Envelope, EnvelopeBody, Limits, Promise, QueryId, topology::Topology},
+    shard::{Envelope, EnvelopeBody, Limits, Promise, ReadState, topology::Topology},
 };
 
 const JOURNAL: JournalConfig =
@@ -35,16 +36,63 @@ const USER: UserId = UserId(7);
 /// How far clocks may differ, in milliseconds.
 const LEEWAY_MS: u64 = 5_000;
 
-/// One core, and what it has ordered.
+/// One core, and what it has asked for.
 struct World {
     core: Core,
+    rim: Notebook,
     now: Now,
     keys: Keys,
     signing_key: SigningKey,
+    places: u32,
+}
+
+/// A rim that takes down what it is to do.
+#[derive(Default)]
+struct Notebook {
     reports: Vec<audit::Event>,
     /// Frames by connection.
     said: Vec<(ConnId, ServerFrame)>,
-    places: u32,
+    /// Queries that have not been answered.
+    asked: Vec<QueryId>,
+    /// Everybody is to be cut.
+    cuts_all: bool,
+}
+
+impl Rim for Notebook {
+    fn order(&mut self, _: &mut Core, _: Now, order: Order) {
+        match order {
+            Order::Report(event) => self.reports.push(event),
+            Order::Dismiss(conn, bytes) => self.send(conn, &bytes),
+            Order::CutAll => self.cuts_all = true,
+            _ => {}
+        }
+    }
+
+    fn send(&mut self, conn: ConnId, bytes: &[u8]) {
+        let mut decoder = proto_spec::Decoder::new(proto_spec::limits::SERVER_FRAME_BYTES_MAX as u32);
+        let decoded = decoder.decode(bytes, |raw| {
+            self.said.push((conn, ServerFrame::decode(raw).unwrap()));
+            std::ops::ControlFlow::Continue(())
+        });
+        decoded.unwrap();
+    }
+
+    fn set_reading(&mut self, _: ConnId, _: ReadState) {}
+
+    fn close(&mut self, _: Now, _: ConnId) {}
+
+    fn commit(&mut self, _: Work) {}
+
+    fn serve_journal(&mut self, _: Now, _: &mut Committer) {}
+
+    fn ask(&mut self, query: QueryId, _: Query) -> Result<(), (QueryId, Query)> {
+        self.asked.push(query);
+        Ok(())
+    }
+
+    fn post(&mut self, _: CoreId, _: CoreMessage) -> Result<(), CoreMessage> {
+        Ok(())
+    }
 }
 
 impl World {
@@ -63,16 +111,14 @@ impl World {
         let (counters, revocations) = (Arc::new(Counters::new(1)), Revocations::default());
         let capacity = Capacity::new(100, 1, 1_000).unwrap();
         let common = Common::new(topology, counters, revocations, OriginLimits::default(), capacity, 10_000);
-        let config =
-            CoreConfig { id: CoreId(0), settings, journal, lanes: None, is_database: false, queries_kept_max: 0 };
+        let config = CoreConfig { settings, journal, slow_after_ms: 1_000, queries_kept_max: 0 };
         let pem = generate_pem().unwrap();
         Self {
-            core: Core::new(config, Arc::new(common)),
+            core: Core::all(config, &Arc::new(common)).remove(0),
             now: Now { monotonic_ms: 1_000, wall: TimestampMs(1_800_000_000_000) },
             keys: Keys::from_pem(pem.as_bytes()).unwrap().with_leeway(Duration::from_millis(LEEWAY_MS)),
             signing_key: SigningKey::from_pem(pem.as_bytes()).unwrap(),
-            reports: Vec::new(),
-            said: Vec::new(),
+            rim: Notebook::default(),
             places: 0,
         }
     }
@@ -116,60 +162,29 @@ impl World {
 
     /// Ends turns until nothing is left to do but for the journal, which is nobody's here.
     fn turn(&mut self) {
-        loop {
-            self.obey();
-            self.core.take_news(self.now);
-            let mut effects = self.core.end_turn(self.now);
-            for (conn, range) in effects.sends.drain(..) {
-                let bytes = effects.bytes[range].to_vec();
-                self.say(conn, &bytes);
-            }
-            self.core.recycle(effects);
-            self.obey();
-            let mut queries = Vec::new();
-            self.core.queries().flush(|(query, _)| {
-                queries.push(query);
-                Ok(())
-            });
-            if queries.is_empty() {
-                return;
-            }
-            for query in queries {
+        self.finish_turn();
+        while !self.rim.asked.is_empty() {
+            for query in std::mem::take(&mut self.rim.asked) {
                 self.core.answer(self.now, query, Some(Answer::User(UserSnapshot::default())));
             }
+            self.finish_turn();
         }
     }
 
-    fn obey(&mut self) {
-        while let Some(order) = self.core.next_order() {
-            match order {
-                Order::Report(event) => self.reports.push(event),
-                Order::Dismiss(conn, bytes) => self.say(conn, &bytes),
-                _ => {}
-            }
-        }
-    }
-
-    fn say(&mut self, conn: ConnId, bytes: &[u8]) {
-        let mut decoder = proto_spec::Decoder::new(proto_spec::limits::SERVER_FRAME_BYTES_MAX as u32);
-        let said = &mut self.said;
-        let decoded = decoder.decode(bytes, |raw| {
-            said.push((conn, ServerFrame::decode(raw).unwrap()));
-            std::ops::ControlFlow::Continue(())
-        });
-        decoded.unwrap();
+    fn finish_turn(&mut self) {
+        self.core.finish_turn(self.now, &mut self.rim);
     }
 
     /// The reason of the last frame of a connection, if that is a bye.
     fn bye(&self, conn: ConnId) -> Option<ErrorCode> {
-        match self.said.iter().rfind(|(to, _)| *to == conn) {
+        match self.rim.said.iter().rfind(|(to, _)| *to == conn) {
             Some((_, ServerFrame::Bye { code, .. })) => Some(*code),
             _ => None,
         }
     }
 
     fn what(&self) -> Vec<What> {
-        self.reports.iter().map(|event| event.what).collect()
+        self.rim.reports.iter().map(|event| event.what).collect()
     }
 }
 
@@ -214,7 +229,7 @@ fn who_is_refused_in_a_turn_that_says_very_much_is_audited_as_refused() {
         }
         world.core.bytes(world.now, *conn, &pings);
     }
-    world.reports.clear();
+    world.rim.reports.clear();
     let conn = world.come(refused_after + 1, &token);
     world.turn();
     assert_eq!(world.bye(conn), Some(ErrorCode::RateLimited));
@@ -244,8 +259,9 @@ fn who_comes_while_the_node_stops_is_told_so_and_who_stays_is_cut_at_last() {
     assert!(!world.core.is_over(world.now, false), "somebody has a place still");
     world.now.monotonic_ms += DRAIN_MS;
     world.core.tick(world.now);
-    let orders: Vec<Order> = std::iter::from_fn(|| world.core.next_order()).collect();
-    assert!(orders.iter().any(|order| matches!(order, Order::CutAll)), "{orders:?}");
+    assert!(!world.rim.cuts_all);
+    world.finish_turn();
+    assert!(world.rim.cuts_all);
 }
 
 #[test]
@@ -253,22 +269,12 @@ fn a_core_that_has_said_that_it_is_drained_begins_nothing_for_the_answer_to_a_re
     let mut world = World::new(Limits::OFF);
     let body = EnvelopeBody::Receipt { up_to: Seq(1), received_as: Seq(1) };
     world.core.message(world.now, CoreMessage::Envelope(Envelope { to: USER, from: UserId(8), body }));
-    let mut asked = Vec::new();
-    let ask = |core: &mut Core, asked: &mut Vec<QueryId>| {
-        let effects = core.end_turn(world.now);
-        core.recycle(effects);
-        asked.clear();
-        core.queries().flush(|(query, _)| {
-            asked.push(query);
-            Ok(())
-        });
-    };
-    ask(&mut world.core, &mut asked);
-    let [reads_user] = asked[..] else { panic!("{asked:?}") };
+    world.finish_turn();
+    let [reads_user] = std::mem::take(&mut world.rim.asked)[..] else { panic!("its user is not known") };
     world.core.stop(world.now);
     world.core.is_over(world.now, true);
     assert!(world.core.is_told_drained(), "a stop does not wait for reads");
     world.core.answer(world.now, reads_user, Some(Answer::User(UserSnapshot::default())));
-    ask(&mut world.core, &mut asked);
-    assert_eq!(asked, [], "of the conversation, and then a batch that nobody waits for");
+    world.finish_turn();
+    assert_eq!(world.rim.asked, [], "of the conversation, and then a batch that nobody waits for");
 }

@@ -43,19 +43,12 @@ use crate::{
     access::revocation::Revocations,
     config::{Listen, Transport},
     core::{Common, Core, CoreConfig, OriginLimits},
-    durability::{
-        committer::{Committer, OnStoreOutage},
-        lanes::Lanes,
-    },
+    durability::committer::{Committer, OnStoreOutage},
     files::{credentials::Credentials, datadir::DataDir},
     host::{capacity::Capacity, clock::Clock},
     limits::{HELPERS_STOP_MS, JOURNAL_SEGMENT_BYTES_MIN, READER_THREADS},
     operator::{audit::Audit, counters::Counters, logging},
-    shard::{
-        Promise, Settings,
-        directory::Directory,
-        topology::{CoreId, Topology},
-    },
+    shard::{Promise, Settings, directory::Directory, topology::Topology},
 };
 
 /// How cores use a database. Nothing for an engine.
@@ -262,32 +255,29 @@ impl Node {
         let (ready, are_ready) = bounded(config.cores.into());
         let mut go = Vec::new();
         let common = &self.shared.common;
-        let waits = config.settings.promise == Promise::Store;
-        let mut journal = Some(journal);
-        for core in (0..config.cores).map(CoreId) {
+        let (journal, commit) = journal;
+        let core_config = CoreConfig {
+            settings: config.settings,
+            journal: Some(journal),
+            slow_after_ms: config.database.slow_after_ms,
+            queries_kept_max: reads.queries_kept_max(),
+        };
+        // Core 0 comes first, and has the journal.
+        let mut commit = Some(commit);
+        for core in Core::all(core_config, common) {
             let (start, started) = bounded(1);
             go.push(start);
-            // Core 0 comes first and takes the journal.
-            let (journal, commit) = journal.take().unzip();
-            let slow_after_ms = config.database.slow_after_ms;
-            let core_config = CoreConfig {
-                id: core,
-                settings: config.settings,
-                journal,
-                lanes: waits.then(|| Lanes::new(common.topology.lanes_of(core), slow_after_ms)),
-                is_database: matches!(reads, Reads::Tasks(_)),
-                queries_kept_max: reads.queries_kept_max(),
-            };
+            let name = format!("ringpost-core-{}", core.id().0);
             let seed = Seed {
-                core: Core::new(core_config, Arc::clone(common)),
+                core,
                 descriptors: common.capacity.table,
-                commit,
+                commit: commit.take(),
                 reads: reads.clone(),
                 shared: Arc::clone(&self.shared),
                 ready: ready.clone(),
                 started,
             };
-            self.cores.push(spawn(format!("ringpost-core-{}", core.0), move || seed.run())?);
+            self.cores.push(spawn(name, move || seed.run())?);
         }
         drop(ready);
         // A core that fails says why; if its thread could not even do that, its guard has ended the process.
@@ -333,7 +323,7 @@ impl Node {
     }
 
     #[cfg(test)]
-    pub(super) fn mailbox(&self, core: CoreId) -> &Mailbox<crate::core::CoreMessage> {
+    pub(super) fn mailbox(&self, core: crate::shard::topology::CoreId) -> &Mailbox<crate::core::CoreMessage> {
         &self.shared.mailboxes[usize::from(core.0)]
     }
 

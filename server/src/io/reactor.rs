@@ -6,6 +6,7 @@
 //! ring's own descriptor is not watched: a ring with deferred task work never becomes readable.
 
 mod clients;
+mod core_rim;
 mod stopping;
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,7 @@ use rim::{
 use storage::StoreError;
 use tracing::warn;
 
+use self::core_rim::CoreRim;
 use super::{
     commit::Commit,
     mailbox::{Mailbox, Post},
@@ -34,7 +36,7 @@ use super::{
     tasks::{Database, Done, Tasks},
 };
 use crate::{
-    core::{Core, CoreMessage, Order},
+    core::{Core, CoreMessage},
     files::credentials::Credentials,
     host::clock::Clock,
     limits::{
@@ -45,29 +47,16 @@ use crate::{
     shard::{ConnId, Now, topology::CoreId},
 };
 
-/// The rim of one core: its ring, its connections, its files.
+/// One core and its rim.
 pub(super) struct Reactor {
-    // The first field, so that it is dropped first: dropping it waits for operations on files that other fields own.
-    ring: Ring,
+    // Before the others: see its ring.
+    rim: CoreRim,
     core: Core,
-    shared: Arc<Shared>,
     /// Keys and certificate by which new connections are judged, as they were at the last tick.
     credentials: Arc<Credentials>,
     clock: Clock,
-    connections: Connections,
-    reporter: Reporter,
-    post: Post<CoreMessage>,
-    /// The journal's files, on core 0.
-    commit: Option<Commit>,
-    /// Threads that read the store, if it is an embedded one.
-    readers: Option<Readers>,
-    /// Reads and commits under way, if the store is a database.
-    tasks: Option<Tasks>,
     /// Completions of receives that wait until other cores and the reader threads have caught up, in order.
     deferred: VecDeque<Completion>,
-    /// Connections whose peer has gone; a few are ended in each turn. One is here twice at most: for the end of its TLS and for
-    /// the end of its socket.
-    departures: VecDeque<Departure>,
     completions: Vec<Completion>,
     /// Plaintext of a receive, while it is looked at.
     plain: Vec<u8>,
@@ -127,19 +116,22 @@ impl Reactor {
             Reads::Tasks(database) => (None, Some(Tasks::new(database))),
         };
         Self {
-            ring: parts.ring,
-            core: parts.core,
-            post: Post::new(Arc::clone(&shared.mailboxes)),
             credentials: shared.credentials(),
-            reporter: Reporter::new(shared.audit.clone()),
-            shared,
+            rim: CoreRim {
+                ring: parts.ring,
+                id: parts.core.id(),
+                connections: Connections::new(),
+                departures: VecDeque::new(),
+                reporter: Reporter::new(shared.audit.clone()),
+                post: Post::new(Arc::clone(&shared.mailboxes)),
+                commit: parts.commit,
+                readers,
+                tasks,
+                shared,
+            },
+            core: parts.core,
             clock: parts.clock,
-            connections: Connections::new(),
-            commit: parts.commit,
-            readers,
-            tasks,
             deferred: VecDeque::new(),
-            departures: VecDeque::new(),
             completions: Vec::new(),
             plain: Vec::new(),
             accepts_idle: (0..ACCEPTS_TURN_MAX as u32).collect(),
@@ -155,7 +147,7 @@ impl Reactor {
     /// # Errors
     /// The ring is broken.
     pub(super) async fn run(mut self) -> io::Result<()> {
-        let shared = Arc::clone(&self.shared);
+        let shared = Arc::clone(&self.rim.shared);
         let mailbox = &shared.mailboxes[usize::from(self.core.id().0)];
         let doorbell = mailbox.doorbell().listen()?;
         let mut busy_turns = 0;
@@ -166,7 +158,7 @@ impl Reactor {
             if self.has_work() {
                 busy_turns += 1;
                 // A commit or a read of a database begins when the runtime has its turn.
-                if self.tasks.is_some() || busy_turns % TURNS_BETWEEN_YIELDS == 0 {
+                if self.rim.tasks.is_some() || busy_turns % TURNS_BETWEEN_YIELDS == 0 {
                     tokio::task::yield_now().await;
                 }
             } else if self.fall_asleep(mailbox) {
@@ -174,17 +166,17 @@ impl Reactor {
                 self.counters().sleeps.one();
                 tokio::select! {
                     ready = doorbell.readable() => ready?.clear_ready(),
-                    () = ended(self.tasks.as_ref()) => {}
+                    () = ended(self.rim.tasks.as_ref()) => {}
                     () = tokio::time::sleep(self.sleep_max()) => {}
                 }
                 mailbox.awake();
-                self.ring.disable_doorbell();
+                self.rim.ring.disable_doorbell();
             }
         }
         mailbox.close();
         // Wakes the other cores: they may be able to end now, and would otherwise sleep on.
         shared.mailboxes.iter().for_each(|mailbox| mailbox.doorbell().ring());
-        self.reporter.finish();
+        self.rim.reporter.finish();
         Ok(())
     }
 
@@ -200,21 +192,8 @@ impl Reactor {
         self.take_mail(now);
         self.take_ended(now);
         self.take_time(now);
-        self.core.take_news(now);
-        self.carry_out(now);
-        self.obey(now);
-        self.begin_commits(now);
-        self.connections.feed_starved(&mut self.ring);
-        self.connections.flush(&mut self.ring);
-        if let (Some(commit), Some(journal)) = (&mut self.commit, self.core.journal_mut()) {
-            commit.begin(now.monotonic_ms, journal, &mut self.ring);
-        }
-        let common = self.core.common();
-        self.connections.begin_closes(&mut self.ring, |origin| common.origins.leave(origin, now.monotonic_ms));
-        self.ask();
-        self.send_mail();
-        self.reporter.flush();
-        self.ring.submit()
+        self.core.finish_turn(now, &mut self.rim);
+        self.rim.submit(now)
     }
 
     fn note_turn(&self, took: Duration) {
@@ -229,7 +208,7 @@ impl Reactor {
 
     fn take_completions(&mut self, now: Now) {
         let mut completions = std::mem::take(&mut self.completions);
-        self.ring.take(&mut completions);
+        self.rim.ring.take(&mut completions);
         for completion in completions.drain(..) {
             match completion.token.op {
                 Op::Hello | Op::Receive if self.core.is_stalled() || !self.deferred.is_empty() => {
@@ -243,15 +222,15 @@ impl Reactor {
                 Op::Move => self.on_moved(now, &completion),
                 Op::Arrival => self.on_arrival(now, &completion),
                 Op::JournalWrite | Op::JournalSync => {
-                    if let (Some(commit), Some(journal)) = (&mut self.commit, self.core.journal_mut()) {
+                    if let (Some(commit), Some(journal)) = (&mut self.rim.commit, self.core.journal_mut()) {
                         commit.completed(now.monotonic_ms, journal, completion);
                     }
                 }
                 Op::Close => {
-                    self.connections.closed(completion.token);
+                    self.rim.connections.closed(completion.token);
                     self.core.closed();
                 }
-                Op::Shutdown => self.connections.parted(completion.token),
+                Op::Shutdown => self.rim.connections.parted(completion.token),
                 Op::Cancel => {}
                 Op::Connect => debug_assert!(false, "a server opens no connections"),
             }
@@ -270,7 +249,7 @@ impl Reactor {
     /// A departure is put off behind everything that the connection has said.
     fn receive(&mut self, now: Now, completion: Completion) {
         if is_departure(&completion) {
-            self.departures.push_back(Departure::Ended(completion));
+            self.rim.departures.push_back(Departure::Ended(completion));
         } else {
             self.on_receive(now, completion);
         }
@@ -281,7 +260,7 @@ impl Reactor {
             if self.core.is_stalled() {
                 return;
             }
-            match self.departures.pop_front() {
+            match self.rim.departures.pop_front() {
                 Some(Departure::Ended(completion)) => self.on_receive(now, completion),
                 Some(Departure::Announced(conn)) => self.on_announced(now, conn),
                 None => return,
@@ -290,7 +269,7 @@ impl Reactor {
     }
 
     fn take_mail(&mut self, now: Now) {
-        let shared = Arc::clone(&self.shared);
+        let shared = Arc::clone(&self.rim.shared);
         let mailbox = &shared.mailboxes[usize::from(self.core.id().0)];
         for _ in 0..MAILBOX_TURN_MAX {
             let Some(message) = mailbox.take() else { break };
@@ -306,7 +285,7 @@ impl Reactor {
 
     /// Takes what has ended of the core's commits and reads.
     fn take_ended(&mut self, now: Now) {
-        while let Some(done) = self.tasks.as_mut().and_then(Tasks::take) {
+        while let Some(done) = self.rim.tasks.as_mut().and_then(Tasks::take) {
             match done {
                 Done::Answer(query, answer) => {
                     let answer = answer.inspect_err(|error| self.on_query_failed(now, error));
@@ -322,14 +301,6 @@ impl Reactor {
                 }
             }
             self.obey(now);
-        }
-    }
-
-    fn begin_commits(&mut self, now: Now) {
-        if let Some(tasks) = &self.tasks {
-            while let Some(work) = self.core.next_commit(now) {
-                tasks.commit(work);
-            }
         }
     }
 
@@ -357,7 +328,7 @@ impl Reactor {
     }
 
     fn take_time(&mut self, now: Now) {
-        if self.shared.is_stopping() && !self.core.is_stopping() {
+        if self.rim.shared.is_stopping() && !self.core.is_stopping() {
             self.cancel_accepts();
             self.core.stop(now);
             self.obey(now);
@@ -365,7 +336,7 @@ impl Reactor {
         if !self.core.is_tick_due(now) {
             return;
         }
-        self.credentials = self.shared.credentials();
+        self.credentials = self.rim.shared.credentials();
         self.tell_the_rest(now);
         if !self.core.is_stopping() {
             for place in std::mem::take(&mut self.accepts_idle) {
@@ -376,117 +347,50 @@ impl Reactor {
         if self.core.id() == CoreId(0) {
             self.clock.look(&counters.clock);
         }
-        let cut = self.connections.cut_late(now.monotonic_ms, &mut self.ring);
+        let cut = self.rim.connections.cut_late(now.monotonic_ms, &mut self.rim.ring);
         counters.core(self.core.id()).closed_by_deadline.add(cut);
         self.core.tick(now);
         self.obey(now);
         let counters = self.counters();
-        counters.connections.set(self.connections.len() as u64);
-        counters.tls_connections.set(self.connections.tls_len() as u64);
+        counters.connections.set(self.rim.connections.len() as u64);
+        counters.tls_connections.set(self.rim.connections.tls_len() as u64);
         counters.handshakes.set(self.core.greetings() as u64);
         self.core.common().counters.set_shard(self.core.id(), self.core.shard_counters());
     }
 
-    // ---- what the core asks for
-
-    /// Carries out what the core has ordered, and its turn so far if that says very much. After each call of the core.
+    /// Carries out what the core has ordered. After each call of the core.
     fn obey(&mut self, now: Now) {
-        while let Some(order) = self.core.next_order() {
-            self.carry_out_order(now, order);
-        }
-        if self.core.is_output_due() {
-            self.carry_out(now);
-        }
-    }
-
-    fn carry_out_order(&mut self, now: Now, order: Order) {
-        match order {
-            Order::Report(event) => self.reporter.report(event),
-            Order::Greet(conn) => self.connections.greet(conn, &mut self.ring),
-            Order::Serve(conn, user) => self.connections.serve(conn, user, &mut self.ring),
-            Order::Move { conn, home, ticket } => {
-                self.connections.leave(conn);
-                let target = self.shared.ring_of(home);
-                self.ring.move_descriptor(conn.slot, conn.generation, target, self.core.id().0, ticket);
-            }
-            Order::Open { slot, guest } => {
-                let conn = self.connections.open(slot, guest.origin);
-                let stream = self.shared.luggage.lock().remove(&(guest.from, guest.ticket));
-                self.adopt(conn, stream.unwrap_or_default());
-                self.core.welcome(now, conn, *guest, self.connections.len());
-            }
-            Order::Dismiss(conn, bytes) => {
-                self.connections.queue(conn, &bytes);
-                self.connections.close(now.monotonic_ms, conn, &mut self.ring);
-            }
-            Order::Cut(conn) => self.connections.abandon(conn, &mut self.ring),
-            Order::CutAll => self.cut_all(),
-            Order::CheckFence => self.tasks.iter_mut().for_each(Tasks::check),
-            Order::Lose(why) => self.shared.lose(&why),
-        }
-    }
-
-    /// Ends the turn of the core's shard and does what that asks for.
-    fn carry_out(&mut self, now: Now) {
-        let mut effects = self.core.end_turn(now);
-        for (conn, range) in effects.sends.drain(..) {
-            self.connections.queue(conn, &effects.bytes[range]);
-        }
-        for (conn, state) in effects.reads.drain(..) {
-            self.connections.set_reading(conn, state, &mut self.ring);
-        }
-        for close in effects.closes.drain(..) {
-            self.connections.close(now.monotonic_ms, close.conn, &mut self.ring);
-        }
-        self.core.recycle(effects);
-    }
-
-    /// Hands queries to the store, as many as it takes now.
-    fn ask(&mut self) {
-        let id = self.core.id();
-        match (&mut self.readers, &mut self.tasks) {
-            (Some(readers), _) => self.core.queries().flush(|(query, what)| readers.ask(id, query, what)),
-            (None, Some(tasks)) => self.core.queries().flush(|(query, what)| tasks.ask(query, what)),
-            (None, None) => 0,
-        };
-    }
-
-    /// Sends as much mail as the mailboxes have room for, and wakes the cores that got some.
-    fn send_mail(&mut self) {
-        let post = &mut self.post;
-        let kept = self.core.mail().flush(|(to, message)| post.put(to, message).map_err(|message| (to, message)));
-        self.post.wake();
-        self.counters().mailbox_full.add(kept as u64);
+        self.core.obey(now, &mut self.rim);
     }
 
     // ---- sleeping
 
     /// Whether another turn has something to do now.
     fn has_work(&mut self) -> bool {
-        let mailbox = &self.shared.mailboxes[usize::from(self.core.id().0)];
+        let mailbox = &self.rim.shared.mailboxes[usize::from(self.core.id().0)];
         mailbox.has_mail()
-            || self.tasks.as_ref().is_some_and(Tasks::has_ended)
-            || self.connections.has_closes()
+            || self.rim.tasks.as_ref().is_some_and(Tasks::has_ended)
+            || self.rim.connections.has_closes()
             || (self.has_put_off() && !self.core.is_stalled())
-            || self.ring.is_ready()
-            || self.core.has_work(self.clock.now(), self.reporter.is_stalled())
+            || self.rim.ring.is_ready()
+            || self.core.has_work(self.clock.now(), self.rim.reporter.is_stalled())
     }
 
     /// Whether something waits until other cores and the reader threads have caught up, or for its share of a turn.
     fn has_put_off(&self) -> bool {
-        !self.deferred.is_empty() || !self.departures.is_empty()
+        !self.deferred.is_empty() || !self.rim.departures.is_empty()
     }
 
     /// Announces that this core sleeps; false if something came in the meantime.
     fn fall_asleep(&mut self, mailbox: &Mailbox<CoreMessage>) -> bool {
-        self.ring.enable_doorbell();
+        self.rim.ring.enable_doorbell();
         if !mailbox.fall_asleep() {
-            self.ring.disable_doorbell();
+            self.rim.ring.disable_doorbell();
             return false;
         }
-        if self.ring.is_ready() {
+        if self.rim.ring.is_ready() {
             mailbox.awake();
-            self.ring.disable_doorbell();
+            self.rim.ring.disable_doorbell();
             return false;
         }
         true

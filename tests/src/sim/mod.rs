@@ -45,14 +45,14 @@ const HEALING_MS: u64 = 120_000;
 #[derive(Clone, Debug)]
 enum Happening {
     Tick { life: u32 },
-    Mail { life: u32, core: usize },
+    Mail { life: u32, core: CoreId },
     Written { life: u32 },
     Prepared { life: u32, segment: SegmentNumber },
     Ingest { life: u32 },
-    Advanced { life: u32, core: usize, lane: LaneId },
-    Turn { life: u32, core: usize },
-    Moved { life: u32, core: usize, conn: ConnId, home: CoreId, ticket: u32 },
-    Arrived { life: u32, core: usize, from: CoreId, ticket: u32, slot: u32 },
+    Advanced { life: u32, core: CoreId, lane: LaneId },
+    Turn { life: u32, core: CoreId },
+    Moved { life: u32, core: CoreId, conn: ConnId, home: CoreId, ticket: u32 },
+    Arrived { life: u32, core: CoreId, from: CoreId, ticket: u32, slot: u32 },
     Stopped { life: u32 },
     Answer { life: u32, core: CoreId, id: QueryId, query: Query },
     Drain(LinkId),
@@ -399,7 +399,7 @@ impl Simulation {
             self.start_machine();
         }
         self.machine.heal();
-        self.end_turn(0);
+        self.idle_turn(CoreId(0));
         for app in 0..self.apps.len() {
             self.apps[app].stalled_until_ms = 0;
             self.apps[app].parted_until_ms = 0;

@@ -3,9 +3,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use server::shard::ConnId;
+use server::shard::{ConnId, topology::CoreId};
 
-use super::{Happening, Simulation, faults::Fault};
+use super::{Happening, Simulation};
 
 /// A connection attempt and what becomes of it. Never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -18,30 +18,30 @@ pub(super) enum ServerEnd {
     None,
     /// It has not been let in.
     Greeting {
-        core: usize,
+        core: CoreId,
         conn: ConnId,
     },
     /// It goes to its home core: its descriptor has not left.
     Moving {
-        core: usize,
+        core: CoreId,
         conn: ConnId,
     },
     /// Its descriptor is with its home core, which does not know who it is.
     Arriving,
     Serving {
-        core: usize,
+        core: CoreId,
         conn: ConnId,
     },
     /// The core has closed; what is queued is still sent.
     Closing {
-        core: usize,
+        core: CoreId,
         conn: ConnId,
     },
 }
 
 impl ServerEnd {
     /// Which core has it, in which place.
-    pub(super) const fn place(&self) -> Option<(usize, ConnId)> {
+    pub(super) const fn place(&self) -> Option<(CoreId, ConnId)> {
         match *self {
             Self::None | Self::Arriving => None,
             Self::Greeting { core, conn }
@@ -348,19 +348,11 @@ impl Simulation {
         }
     }
 
-    /// Queues a frame for a link; a deliberate fault may lose it.
+    /// Queues a frame for a link.
     pub(super) fn queue_frame(&mut self, id: LinkId, bytes: &[u8]) {
-        let is_lost = self.strikes(Fault::LoseFrame, 2);
-        let Some(link) = self.links.get(id) else { return };
-        if is_lost {
-            // The shard counts it as queued: it is taken by nobody, so tell the shard that it was.
-            if let ServerEnd::Serving { core, conn } = link.server {
-                let taken = bytes.len();
-                self.act(core, |core, now| core.sent(now, conn, taken));
-            }
-            return;
+        if let Some(link) = self.links.get(id) {
+            link.outbox.extend(bytes);
+            self.drain_soon(id);
         }
-        link.outbox.extend(bytes);
-        self.drain_soon(id);
     }
 }

@@ -2,17 +2,18 @@
 //! everything but what was synced, a random part of the write that was in flight, and the store. The store is an engine or, for
 //! other seeds, a database, whose commits are in flight while time passes and end in every way.
 //!
-//! Here: the machine, its lives, and mail between cores. What cores order about connections is `door`'s, writes and syncs are
-//! `journal`'s, ingestion and queries `store`'s, what is special about a database `database`'s; `frames` looks at what leaves.
+//! Here: the machine, its lives, and what happens to cores. What they ask for in a turn is `rim`'s; connections are `door`'s, writes
+//! and syncs `journal`'s, ingestion and queries `store`'s, what is special about a database `database`'s; `frames` looks at what leaves.
 
 mod database;
 mod door;
 mod frames;
 mod journal;
+mod rim;
 mod store;
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     fs::File,
     path::Path,
     sync::{Arc, atomic::Ordering},
@@ -25,16 +26,16 @@ use server::{
         auth::{self, Keys, SigningKey},
         revocation::{Change, Revocations, Subject},
     },
-    core::{Awaited, Common, Core, CoreConfig, CoreMessage, OriginLimits},
+    core::{Awaited, Common, CoreConfig, CoreMessage, Cores, OriginLimits},
     durability::{
         committer::{Committer, Fate, News, OnStoreOutage},
-        lanes::{Lanes, Work},
+        lanes::Work,
     },
     host::{capacity::Capacity, timekeeper::Timekeeper},
     limits::{MAILBOX_MESSAGES_MAX, STOP_MS, TICK_MS, UNRELEASED_BYTES_MAX},
     operator::counters::Counters,
     shard::{
-        Admission, ConnId, EnvelopeBody, Limits, Now, Promise, ReadState, Settings, StoreState,
+        Admission, ConnId, Limits, Promise, Settings, StoreState,
         topology::{CoreId, Topology},
     },
 };
@@ -81,31 +82,27 @@ const _: () = assert!(JOURNAL.reserve_bytes < UNRELEASED_BYTES_MAX as u64);
 
 /// What a crash forgets.
 struct Life {
-    cores: Vec<Core>,
-    common: Arc<Common>,
-    topology: Topology,
+    cores: Cores,
     files: HashMap<SegmentNumber, File>,
     in_flight: Option<Write>,
     /// Records of batches that are not durable, those of a lane in order.
     undecided: VecDeque<(LaneId, BatchId, Vec<Record>)>,
     /// On their way into the database.
     commits: BTreeMap<LaneId, Work>,
-    mailboxes: Vec<VecDeque<CoreMessage>>,
-    mailbox_max: usize,
     /// Reads that the store has under way for each core.
-    reads: Vec<usize>,
+    reads: BTreeMap<CoreId, usize>,
     /// By core and place in its table.
-    links: BTreeMap<(usize, ConnId), LinkId>,
+    links: BTreeMap<(CoreId, ConnId), LinkId>,
     /// Descriptors that have come from another core, by core and place, before anybody said who it is.
-    arrived: BTreeMap<(usize, u32), LinkId>,
+    arrived: BTreeMap<(CoreId, u32), LinkId>,
     segments: VecDeque<Fate>,
     ingest_failures: u32,
     /// For each core that knows that the store is away: what was durable when it heard of it.
-    told_away: Vec<Option<BTreeMap<UserId, Seq>>>,
+    told_away: BTreeMap<CoreId, BTreeMap<UserId, Seq>>,
     /// A core that takes no mail, until then.
-    hangs: Option<(usize, u64)>,
-    /// For each core whether it has a turn soon in which nothing else happens.
-    has_turn: Vec<bool>,
+    hangs: Option<(CoreId, u64)>,
+    /// Cores that have a turn soon in which nothing else happens.
+    have_turns: BTreeSet<CoreId>,
     next_generation: u32,
     /// What the operator has revoked, as far as the user's core has been told.
     revoked: BTreeMap<UserId, u64>,
@@ -189,7 +186,7 @@ impl Machine {
         // Where the clock went back, new tokens would be void for as long.
         for (subject, _) in std::mem::take(&mut self.revocations).iter() {
             if let Some(life) = &mut self.alive {
-                life.common.revocations.write().apply(Change::Lift(subject));
+                life.cores.common().revocations.write().apply(Change::Lift(subject));
                 life.revoked.clear();
             }
         }
@@ -197,8 +194,8 @@ impl Machine {
     }
 
     /// Others are behind: this core reads from no client.
-    pub(super) fn is_stalled(&self, core: usize) -> bool {
-        self.alive.as_ref().is_some_and(|life| life.cores[core].is_stalled())
+    pub(super) fn is_stalled(&self, core: CoreId) -> bool {
+        self.alive.as_ref().is_some_and(|life| life.cores.get(core).is_stalled())
     }
 
     pub(super) const fn is_stopping(&self) -> bool {
@@ -218,7 +215,7 @@ impl Machine {
             && !self.is_stopping()
             && life.commits.is_empty()
             && life.cores.iter().all(|core| core.shard_counters().unreleased_bytes == 0 && !core.is_stalled())
-            && life.mailboxes.iter().all(VecDeque::is_empty)
+            && life.cores.have_no_mail()
     }
 
     fn stored_log(&self, user: UserId) -> Vec<Entry> {
@@ -265,26 +262,22 @@ impl Machine {
     /// What is wrong with the places of connections, when nothing happens any more.
     pub(super) fn misplaced(&self) -> Option<String> {
         let life = self.alive.as_ref()?;
-        let (counted, there) = (life.common.connections.load(Ordering::Relaxed), life.links.len() as u64);
+        let (counted, there) = (life.cores.common().connections.load(Ordering::Relaxed), life.links.len() as u64);
         let nowhere = life.arrived.len();
         let is_wrong = counted != there || nowhere > 0;
         is_wrong
             .then(|| format!("{counted} places count as taken, {there} are, and {nowhere} descriptors are nobody's"))
     }
 
-    /// How many cores there are.
-    pub(super) fn cores(&self) -> u64 {
-        self.alive.as_ref().map_or(1, |life| life.cores.len() as u64)
+    /// The cores, by number.
+    pub(super) fn cores(&self) -> Vec<CoreId> {
+        self.alive.as_ref().map_or_else(Vec::new, |life| life.cores.ids().collect())
     }
 }
 
 impl Life {
     fn journal(&self) -> &Committer {
-        self.cores[0].journal().expect("core 0 has the journal")
-    }
-
-    fn journal_mut(&mut self) -> &mut Committer {
-        self.cores[0].journal_mut().expect("core 0 has the journal")
+        self.cores.get(CoreId(0)).journal().expect("core 0 has the journal")
     }
 }
 
@@ -351,33 +344,23 @@ impl Simulation {
         let (revocations, origins) = (self.machine.revocations.clone(), OriginLimits::default());
         let common = Common::new(topology, counters, revocations, origins, capacity, HANDSHAKE_TIMEOUT_MS);
         let common = Arc::new(common);
-        let settings = Settings { promise, ..SETTINGS };
-        let mut journal = Some(committer);
-        let core = |id| {
-            let lanes = (promise == Promise::Store).then(|| Lanes::new(topology.lanes_of(id), SLOW_AFTER_MS));
-            // Core 0 comes first and takes the journal.
-            let (journal, is_database, queries_kept_max) = (journal.take(), promise != Promise::Disk, 0);
-            let config = CoreConfig { id, settings, journal, lanes, is_database, queries_kept_max };
-            Core::new(config, Arc::clone(&common))
-        };
+        let (settings, journal) = (Settings { promise, ..SETTINGS }, Some(committer));
+        let config = CoreConfig { settings, journal, slow_after_ms: SLOW_AFTER_MS, queries_kept_max: 0 };
+        let mailbox_messages_max = if self.rng.chance(70) { MAILBOX_SMALL } else { MAILBOX_MESSAGES_MAX };
         self.machine.alive = Some(Life {
-            cores: (0..cores).map(CoreId).map(core).collect(),
-            common,
-            topology,
+            cores: Cores::new(config, common, mailbox_messages_max),
             files,
             in_flight: None,
             undecided: VecDeque::new(),
             commits: BTreeMap::new(),
-            mailboxes: (0..cores).map(|_| VecDeque::new()).collect(),
-            mailbox_max: if self.rng.chance(70) { MAILBOX_SMALL } else { MAILBOX_MESSAGES_MAX },
-            reads: vec![0; cores.into()],
+            reads: BTreeMap::new(),
             links: BTreeMap::new(),
             arrived: BTreeMap::new(),
             segments: VecDeque::new(),
             ingest_failures: 0,
-            told_away: vec![None; cores.into()],
+            told_away: BTreeMap::new(),
             hangs: None,
-            has_turn: vec![false; cores.into()],
+            have_turns: BTreeSet::new(),
             next_generation: 0,
             revoked: self.machine.revoked.clone(),
             counted: (0, 0, 0),
@@ -388,11 +371,11 @@ impl Simulation {
         let unfinished = block_on(storage::unfinished(&*self.machine.store, None, 1_000)).expect("reads work now");
         for user in unfinished {
             self.reached("unfinished user after restart");
-            self.put(usize::from(topology.home_of(user).0), CoreMessage::Unfinished(user));
+            self.put(topology.home_of(user), CoreMessage::Unfinished(user));
         }
         let life = self.machine.life;
         self.schedule(TICK_MS, Happening::Tick { life });
-        self.end_turn(0);
+        self.idle_turn(CoreId(0));
     }
 
     pub(super) fn crash(&mut self) {
@@ -438,7 +421,7 @@ impl Simulation {
         if self.rng.chance(50) || self.fault == Some(Fault::StopWithoutMail) {
             self.hang();
         }
-        for core in 0..self.machine.cores() as usize {
+        for core in self.machine.cores() {
             self.act(core, |core, now| core.stop(now));
         }
         let life = self.machine.life;
@@ -450,30 +433,26 @@ impl Simulation {
         let now = self.now;
         let Some(since_ms) = self.machine.stopping_since_ms else { return };
         let Some(life) = &mut self.machine.alive else { return };
-        // Every core looks, since each tells the others; the last one knows.
-        let mut are_over = true;
-        for (index, core) in life.cores.iter_mut().enumerate() {
-            let is_rim_quiet = !life.links.keys().any(|(at, _)| *at == index);
-            are_over &= core.is_over(now, is_rim_quiet);
-        }
+        let links = &life.links;
+        let are_over = life.cores.are_over(now, |core| !links.keys().any(|(at, _)| *at == core));
         let is_hasty = match self.fault {
             Some(Fault::StopWhenAllHaveGone) => life.cores.iter().all(|core| core.shard_counters().sessions == 0),
-            Some(Fault::StopWithoutMail) => life.common.awaited_between_cores() == Some(Awaited::Mail),
+            Some(Fault::StopWithoutMail) => life.cores.common().awaited_between_cores() == Some(Awaited::Mail),
             _ => false,
         };
         if !are_over && !is_hasty {
             let number = self.machine.life;
             // A turn of each, so that what the stop waits for goes on.
-            for core in 0..self.machine.cores() as usize {
-                self.end_turn(core);
+            for core in self.machine.cores() {
+                self.idle_turn(core);
             }
             return self.schedule(5, Happening::Stopped { life: number });
         }
         let is_late = now.monotonic_ms >= since_ms + STOP_MS;
         let has_failed = life.journal().failure().is_some();
         let waiting = life.undecided.len();
-        let open = life.common.connections.load(Ordering::Relaxed);
-        let on_the_way = life.mailboxes.iter().flatten().filter(|message| message.is_waited_for()).count();
+        let open = life.cores.common().connections.load(Ordering::Relaxed);
+        let on_the_way = life.cores.awaited_mail();
         if is_late {
             self.note(|| "stopped without being drained".to_owned());
         } else {
@@ -495,65 +474,10 @@ impl Simulation {
 
     // ---- cores
 
-    /// Something happens to a core, and it carries out its turn.
-    pub(super) fn act<T>(&mut self, core: usize, happens: impl FnOnce(&mut Core, Now) -> T) -> Option<T> {
-        let now = self.now;
-        let life = self.machine.alive.as_mut()?;
-        let done = happens(&mut life.cores[core], now);
-        self.end_turn(core);
-        Some(done)
-    }
-
-    /// The rest of a core's turn: what it orders, what its shard asks for, and what it has for others.
-    pub(super) fn end_turn(&mut self, core: usize) {
-        self.obey(core);
-        if core == 0 {
-            self.hear_journal();
-        }
-        let now = self.now;
-        let Some(life) = &mut self.machine.alive else { return };
-        life.cores[core].take_news(now);
-        let mut effects = life.cores[core].end_turn(now);
-        for (lane, id, batch) in effects.batches() {
-            let records: Result<Vec<Record>, _> = storage::records(batch.bytes()).collect();
-            life.undecided.push_back((lane, id, records.expect("a shard's own batch can be read")));
-        }
-        for (conn, range) in effects.sends.drain(..) {
-            let Some(life) = &mut self.machine.alive else { return };
-            let Some(link) = life.links.get(&(core, conn)).copied() else { continue };
-            let bytes = self.tamper(core, link, effects.bytes[range].to_vec());
-            self.check_frames(core, link, &bytes);
-            self.queue_frame(link, &bytes);
-        }
-        for (conn, state) in effects.reads.drain(..) {
-            let Some(life) = &mut self.machine.alive else { return };
-            if let Some(link) = life.links.get(&(core, conn)).copied() {
-                self.set_paused(link, state == ReadState::Paused);
-            }
-        }
-        for close in effects.closes.drain(..) {
-            let Some(life) = &mut self.machine.alive else { return };
-            if let Some(link) = life.links.get(&(core, close.conn)).copied() {
-                self.server_closes(link);
-            }
-        }
-        let Some(life) = &mut self.machine.alive else { return };
-        life.cores[core].recycle(effects);
-        self.obey(core);
-        self.begin_commits(core);
-        if core == 0 {
-            self.begin_write();
-        }
-        self.ask(core);
-        self.send_mail(core);
-        self.turn_soon(core);
-        self.count_shards();
-    }
-
     fn count_shards(&mut self) {
         let Some(life) = &mut self.machine.alive else { return };
         let (mut repeated, mut behind, mut duplicates) = (0, 0, 0);
-        for core in &life.cores {
+        for core in life.cores.iter() {
             let counters = core.shard_counters();
             repeated += counters.repeated;
             behind += counters.fell_behind;
@@ -573,7 +497,7 @@ impl Simulation {
     pub(super) fn on_tick(&mut self) {
         let life = self.machine.life;
         self.schedule(TICK_MS, Happening::Tick { life });
-        for core in 0..self.machine.cores() as usize {
+        for core in self.machine.cores() {
             self.act(core, |core, now| core.tick(now));
         }
         if self.machine.chaos && self.rng.chance(1) {
@@ -603,10 +527,14 @@ impl Simulation {
 
     /// A core takes no mail for a while.
     fn hang(&mut self) {
-        let (core, ms) = (self.rng.within(0, self.machine.cores() - 1), self.rng.within(200, 2_000));
+        let cores = self.machine.cores();
+        if cores.is_empty() {
+            return;
+        }
+        let (core, ms) = (*self.rng.pick(&cores), self.rng.within(200, 2_000));
         let until_ms = self.now.monotonic_ms + ms;
         if let Some(life) = &mut self.machine.alive {
-            life.hangs = Some((core as usize, until_ms));
+            life.hangs = Some((core, until_ms));
             self.reached("core takes no mail for a while");
         }
     }
@@ -618,13 +546,13 @@ impl Simulation {
         let user = self.apps[self.rng.within(0, self.apps.len() as u64 - 1) as usize].key.0;
         self.reached("tokens revoked");
         let Some(life) = &self.machine.alive else { return };
-        let moment = life.common.revocation_moment(self.now.wall);
+        let moment = life.cores.common().revocation_moment(self.now.wall);
         let change = Change::Revoke(Subject { user, device: None }, moment);
-        let home = usize::from(life.topology.home_of(user).0);
+        let home = life.cores.common().topology.home_of(user);
         if self.fault != Some(Fault::RevokeWithoutTable) {
             // The command has made it durable.
             self.machine.revocations.apply(change);
-            life.common.revocations.write().apply(change);
+            life.cores.common().revocations.write().apply(change);
         }
         self.machine.revoked.insert(user, self.next_happening);
         let Change::Revoke(subject, moment) = change else { return };
@@ -633,73 +561,20 @@ impl Simulation {
 
     // ---- mail between cores
 
-    /// A core's mail goes as far as there is room.
-    fn send_mail(&mut self, core: usize) {
-        let Some(life) = &mut self.machine.alive else { return };
-        let (mailboxes, mailbox_max) = (&mut life.mailboxes, life.mailbox_max);
-        let mail = life.cores[core].mail();
-        let (mut put, mut reached, fault, rng) = (Vec::new(), Vec::new(), self.fault, &mut self.rng);
-        if fault == Some(Fault::EnvelopeBeforeBatch) {
-            let mut all = Vec::new();
-            mail.flush(|item| {
-                all.push(item);
-                Ok(())
-            });
-            all.sort_by_key(|(_, message)| matches!(message, CoreMessage::Batch { .. }));
-            all.into_iter().for_each(|item| mail.push(item));
-        }
-        let kept = mail.flush(|(to, mut message)| {
-            let to = usize::from(to.0);
-            let is_envelope = matches!(message, CoreMessage::Envelope(_));
-            if let CoreMessage::Envelope(envelope) = &mut message {
-                match &mut envelope.body {
-                    EnvelopeBody::ForwardPutOff { .. } | EnvelopeBody::ReceiptPutOff { .. } => {
-                        reached.push("something put off");
-                        if fault == Some(Fault::ForgetPutOff) {
-                            return Ok(());
-                        }
-                    }
-                    EnvelopeBody::Forward { after, .. } if fault == Some(Fault::ForgetBefore) => *after = Seq::ZERO,
-                    _ => {}
-                }
-            }
-            if mailboxes[to].len() >= mailbox_max {
-                if fault == Some(Fault::DropOnFullMailbox) && is_envelope {
-                    return Ok(());
-                }
-                return Err((CoreId(to as u16), message));
-            }
-            mailboxes[to].push_back(message);
-            let len = mailboxes[to].len();
-            if fault == Some(Fault::ReorderMailbox) && is_envelope && len >= 2 && rng.chance(20) {
-                mailboxes[to].swap(len - 1, len - 2);
-            }
-            put.push(to);
-            Ok(())
-        });
-        for to in put {
-            self.deliver_soon(to);
-        }
-        reached.into_iter().for_each(|situation| self.reached(situation));
-        if kept > 0 {
-            self.reached("mailbox full");
-        }
-    }
-
     /// A thread puts a message, and waits for room if it has to.
-    pub(super) fn put(&mut self, to: usize, message: CoreMessage) {
+    pub(super) fn put(&mut self, to: CoreId, message: CoreMessage) {
         let Some(life) = &mut self.machine.alive else { return };
-        life.mailboxes[to].push_back(message);
+        life.cores.put(to, message);
         self.deliver_soon(to);
     }
 
-    fn deliver_soon(&mut self, to: usize) {
+    fn deliver_soon(&mut self, to: CoreId) {
         let delay = self.rng.within(0, 3);
         let life = self.machine.life;
         self.schedule(delay, Happening::Mail { life, core: to });
     }
 
-    pub(super) fn on_mail(&mut self, core: usize) {
+    pub(super) fn on_mail(&mut self, core: CoreId) {
         let Some(life) = &mut self.machine.alive else { return };
         if let Some((hanging, until_ms)) = life.hangs
             && hanging == core
@@ -708,13 +583,16 @@ impl Simulation {
             let life = self.machine.life;
             return self.schedule(until_ms - self.now.monotonic_ms, Happening::Mail { life, core });
         }
-        let Some(message) = life.mailboxes[core].pop_front() else { return };
+        let Some(message) = life.cores.take(core) else { return };
         if let CoreMessage::News(News::Store(store)) = &message {
-            life.told_away[core] = (*store == StoreState::Away).then(|| self.oracle.heads());
+            match store {
+                StoreState::Away => life.told_away.insert(core, self.oracle.heads()),
+                StoreState::Present => life.told_away.remove(&core),
+            };
         }
         let is_lost = match &message {
             CoreMessage::StoreAway | CoreMessage::Away { is_away: true, .. } => {
-                life.told_away[0].get_or_insert_with(|| self.oracle.heads());
+                life.told_away.entry(CoreId(0)).or_insert_with(|| self.oracle.heads());
                 self.fault == Some(Fault::HideOutage)
             }
             CoreMessage::Guest(_) => self.strikes(Fault::LoseGuest, 30),
@@ -725,7 +603,7 @@ impl Simulation {
             _ => false,
         };
         if is_lost {
-            return self.end_turn(core);
+            return self.idle_turn(core);
         }
         self.act(core, |core, now| core.message(now, message));
     }

@@ -22,7 +22,7 @@ use crate::{
 impl Reactor {
     pub(super) fn begin_accept(&mut self, place: u32) {
         self.accepts_begun += 1;
-        self.ring.accept(self.shared.listener_of(place).socket.as_fd(), place);
+        self.rim.ring.accept(self.rim.shared.listener_of(place).socket.as_fd(), place);
     }
 
     pub(super) fn on_accept(&mut self, now: Now, completion: &Completion) {
@@ -41,9 +41,9 @@ impl Reactor {
             self.begin_accept(place);
         }
         let entered = self.core.enter(now, peer);
-        let conn = self.connections.open(slot, entered.0);
+        let conn = self.rim.connections.open(slot, entered.0);
         self.begin_stream(conn, place);
-        self.core.accepted(now, conn, peer, entered, self.connections.len());
+        self.core.accepted(now, conn, peer, entered, self.rim.connections.len());
         self.obey(now);
     }
 
@@ -59,16 +59,16 @@ impl Reactor {
     pub(super) fn on_receive(&mut self, now: Now, completion: Completion) {
         let Completion { token, result, more, payload } = completion;
         let conn = conn_of(token);
-        let received = self.connections.received(token, result, more);
+        let received = self.rim.connections.received(token, result, more);
         match (received, &payload) {
             (Received::Hello, Payload::Received(filled)) => {
-                self.core.wait(conn, self.ring.bytes(filled));
+                self.core.wait(conn, self.rim.ring.bytes(filled));
                 self.count_received(result);
             }
             (Received::Bytes, Payload::Received(filled)) => {
                 self.count_received(result);
                 if !self.on_ciphertext(now, conn, filled) {
-                    self.core.bytes(now, conn, self.ring.bytes(filled));
+                    self.core.bytes(now, conn, self.rim.ring.bytes(filled));
                     self.obey(now);
                 }
             }
@@ -77,18 +77,18 @@ impl Reactor {
             (Received::Hello | Received::Bytes | Received::Nothing, _) => {}
         }
         if let Payload::Received(filled) = payload {
-            self.ring.give_back(filled);
+            self.rim.ring.give_back(filled);
         }
         // A hello is read on when what there is of it has been judged.
         if received != Received::Hello {
-            self.connections.after_receive(token, received == Received::Starved, &mut self.ring);
+            self.rim.connections.after_receive(token, received == Received::Starved, &mut self.rim.ring);
         }
     }
 
     /// Judges some of the tokens that wait.
     pub(super) fn judge_tokens(&mut self, now: Now) {
         for at in 0..HELLOS_TURN_MAX {
-            let audit_is_behind = self.reporter.is_stalled();
+            let audit_is_behind = self.rim.reporter.is_stalled();
             match self.core.judge(now, &self.credentials.keys, at, audit_is_behind) {
                 None => return,
                 Some(Judged::Refresh) => self.obey(now),
@@ -96,7 +96,7 @@ impl Reactor {
                     self.judge(now, conn, bytes);
                     self.obey(now);
                     // Reads on, whatever became of it.
-                    self.connections.greet(conn, &mut self.ring);
+                    self.rim.connections.greet(conn, &mut self.rim.ring);
                 }
             }
         }
@@ -106,8 +106,8 @@ impl Reactor {
         let Completion { token, result, payload, .. } = completion;
         let Payload::Returned(bytes) = payload else { return };
         let conn = conn_of(token);
-        let stage = self.connections.stage(conn);
-        match self.connections.sent(now.monotonic_ms, token, result, bytes, &mut self.ring) {
+        let stage = self.rim.connections.stage(conn);
+        match self.rim.connections.sent(now.monotonic_ms, token, result, bytes, &mut self.rim.ring) {
             Sent::Taken(bytes) => {
                 let counters = self.counters();
                 counters.sends.one();
@@ -127,27 +127,27 @@ impl Reactor {
             Stage::Greeting => self.core.gone(now, conn),
             Stage::Serving => {
                 self.counters().closed_by_peer.one();
-                let user = self.connections.user(conn);
+                let user = self.rim.connections.user(conn);
                 debug!(core = self.core.id().0, %user, slot = conn.slot, error = %error_of(result), "connection lost");
                 self.core.disconnected(now, conn);
                 self.obey(now);
             }
             _ => {}
         }
-        self.connections.abandon(conn, &mut self.ring);
+        self.rim.connections.abandon(conn, &mut self.rim.ring);
     }
 
     /// A descriptor has got to its home core, or has not.
     pub(super) fn on_moved(&mut self, now: Now, completion: &Completion) {
         let conn = conn_of(completion.token);
-        self.connections.parted(completion.token);
+        self.rim.connections.parted(completion.token);
         let result = if completion.result < 0 { Err(error_of(completion.result)) } else { Ok(()) };
         let ticket = self.core.moved(conn, result);
         // Its TLS is there before who it is gets there by mail. A plain connection takes nothing along.
         if let Some(ticket) = ticket {
-            match self.connections.take_stream(conn) {
+            match self.rim.connections.take_stream(conn) {
                 Stream::Plain => {}
-                stream @ Stream::Tls(_) => _ = self.shared.luggage.lock().insert((self.core.id(), ticket), stream),
+                stream @ Stream::Tls(_) => _ = self.rim.shared.luggage.lock().insert((self.core.id(), ticket), stream),
             }
         }
         self.obey(now);

@@ -102,17 +102,13 @@ impl World {
             limits: Limits::OFF,
         };
         let clock = shared.clock.clone();
-        let cores = (0..2).map(|index| {
-            let core = CoreId(index as u16);
+        // Nothing is written in these tests.
+        let writer = Writer::new(JOURNAL, Position::default());
+        let journal = Some(Committer::new(writer, topology, settings.promise, 1_000, OnStoreOutage::Accept));
+        let config = CoreConfig { settings, journal, slow_after_ms: 1_000, queries_kept_max: 0 };
+        let cores = Core::all(config, &shared.common).into_iter().enumerate().map(|(index, core)| {
             let ring = Ring::new(descriptors[index], shared.mailboxes[index].doorbell()).unwrap();
             shared.rings[index].store(ring.as_raw_fd(), Ordering::Release);
-            // Nothing is written in these tests.
-            let writer = Writer::new(JOURNAL, Position::default());
-            let journal = Committer::new(writer, topology, settings.promise, 1_000, OnStoreOutage::Accept);
-            let journal = (index == 0).then_some(journal);
-            let config =
-                CoreConfig { id: core, settings, journal, lanes: None, is_database: false, queries_kept_max: 0 };
-            let core = Core::new(config, Arc::clone(&shared.common));
             let reads = Reads::Threads(readers.clone());
             let parts = Parts { ring, core, commit: None, reads, clock: clock.clone() };
             Reactor::new(parts, Arc::clone(&shared))
@@ -144,13 +140,13 @@ impl World {
 
     /// Clients that core 0 has accepted, in this order, and that say these hellos.
     fn crowd(&mut self, hellos: &[Vec<u8>]) -> Vec<(TcpStream, ConnId)> {
-        let before = self.cores[0].connections.len();
+        let before = self.cores[0].rim.connections.len();
         let mut clients = Vec::new();
         for _ in hellos {
             clients.push(TcpStream::connect(self.shared.listeners[0].socket.local_addr().unwrap()).unwrap());
-            self.until(&[0], |world| world.cores[0].connections.len() == before + clients.len());
+            self.until(&[0], |world| world.cores[0].rim.connections.len() == before + clients.len());
         }
-        let living: Vec<ConnId> = self.cores[0].connections.living().collect();
+        let living: Vec<ConnId> = self.cores[0].rim.connections.living().collect();
         let received = self.cores[0].counters().receives.get();
         for (client, hello) in clients.iter_mut().zip(hellos) {
             client.write_all(hello).unwrap();
@@ -176,7 +172,7 @@ impl World {
         let core = &mut self.cores[0];
         while !happened(core) {
             assert!(start.elapsed() < DEADLINE, "it did not happen");
-            core.ring.submit().unwrap();
+            core.rim.ring.submit().unwrap();
             let now = core.clock.now();
             core.take_completions(now);
         }
@@ -187,10 +183,10 @@ impl World {
         let mut ping = Vec::new();
         ClientFrame::Ping { nonce: 5 }.encode(&mut ping);
         client.write_all(&ping).unwrap();
-        while !self.cores[0].ring.is_ready() {
+        while !self.cores[0].rim.ring.is_ready() {
             std::thread::yield_now();
         }
-        self.cores[0].ring.submit().unwrap();
+        self.cores[0].rim.ring.submit().unwrap();
         self.cores[0].turn().unwrap();
         client.set_read_timeout(Some(DEADLINE)).unwrap();
         let mut pong = [0; 64];
@@ -230,7 +226,7 @@ impl World {
 
     fn assert_nobody_is_left(&self) {
         for core in &self.cores {
-            assert!(core.connections.is_empty());
+            assert!(core.rim.connections.is_empty());
             assert_eq!((core.core.greetings(), core.core.on_the_way()), (0, (0, 0)));
             assert_eq!(core.core.shard_counters().sessions, 0);
         }
@@ -265,20 +261,20 @@ fn who_is_on_the_way_when_the_server_stops_gets_a_bye_and_both_cores_wait_for_th
     assert!(!world.cores[1].is_over(), "but it has nothing to do");
     // The hello is there before core 0 hears of the stop.
     client.write_all(&world.hello).unwrap();
-    while !world.cores[0].ring.is_ready() {
+    while !world.cores[0].rim.ring.is_ready() {
         std::thread::yield_now();
     }
-    world.cores[0].ring.submit().unwrap();
+    world.cores[0].rim.ring.submit().unwrap();
     let now = world.cores[0].clock.now();
     world.cores[0].take_completions(now);
     world.until(&[0], |world| {
         // Lets the kernel bring the descriptor; core 1 does not look.
-        world.cores[1].ring.submit().unwrap();
-        world.cores[0].connections.is_empty()
+        world.cores[1].rim.ring.submit().unwrap();
+        world.cores[0].rim.connections.is_empty()
     });
     assert_eq!(world.cores[0].counters().moved_out.get(), 1);
     assert!(!world.cores[0].is_over(), "though core 1 said that it had nothing to do");
-    world.until(&[0, 1], |world| world.cores[1].connections.living().count() == 1);
+    world.until(&[0, 1], |world| world.cores[1].rim.connections.living().count() == 1);
     let reader = std::thread::spawn(move || last_words(&mut client));
     world.until(&[0, 1], |world| world.over() == [true; 2]);
     assert!(start.elapsed() < Duration::from_millis(STOP_MS), "nothing was given up");
@@ -290,11 +286,12 @@ fn who_is_on_the_way_when_the_server_stops_gets_a_bye_and_both_cores_wait_for_th
 fn who_comes_to_a_core_that_is_full_is_told_so_there() {
     let mut world = World::with([8, 8], Capacity { table: 8, core_max: 1, node_max: 100 });
     let _first = world.leaving();
-    world.until(&[0, 1], |world| world.cores[0].connections.is_empty() && world.cores[1].connections.len() == 1);
+    world
+        .until(&[0, 1], |world| world.cores[0].rim.connections.is_empty() && world.cores[1].rim.connections.len() == 1);
     let mut second = world.leaving();
     let reader = std::thread::spawn(move || last_words(&mut second));
     world.until(&[0, 1], |world| world.cores[1].counters().refused.get() == 1);
-    world.until(&[0, 1], |world| world.cores[1].connections.len() == 1);
+    world.until(&[0, 1], |world| world.cores[1].rim.connections.len() == 1);
     assert!(reader.join().unwrap().contains("the user's core is full"));
     assert_eq!(world.shared.common.connections.load(Ordering::Relaxed), 1);
 }
@@ -303,15 +300,16 @@ fn who_comes_to_a_core_that_is_full_is_told_so_there() {
 fn who_finds_no_room_on_the_home_core_is_refused_where_it_was_accepted() {
     let mut world = World::new([8, 1]);
     let first = world.leaving();
-    world.until(&[0, 1], |world| world.cores[0].connections.is_empty() && world.cores[1].connections.len() == 1);
+    world
+        .until(&[0, 1], |world| world.cores[0].rim.connections.is_empty() && world.cores[1].rim.connections.len() == 1);
     let mut second = world.leaving();
     let reader = std::thread::spawn(move || last_words(&mut second));
-    world.until(&[0, 1], |world| world.cores[0].connections.is_empty());
+    world.until(&[0, 1], |world| world.cores[0].rim.connections.is_empty());
     assert!(reader.join().unwrap().contains("takes no more connections"));
     assert_eq!(world.shared.common.connections.load(Ordering::Relaxed), 1);
     assert_eq!(world.cores[0].counters().moved_out.get(), 1);
     drop(first);
-    world.until(&[0, 1], |world| world.cores[1].connections.is_empty());
+    world.until(&[0, 1], |world| world.cores[1].rim.connections.is_empty());
     world.assert_nobody_is_left();
 }
 
@@ -322,9 +320,9 @@ fn tls_goes_along_to_the_home_core_and_says_the_bye_when_there_is_no_room() {
     let config = files.server(&Tickets::new().unwrap());
     let greet = |world: &mut World| {
         let socket = world.greeting();
-        let conn = world.cores[0].connections.living().last().unwrap();
+        let conn = world.cores[0].rim.connections.living().last().unwrap();
         let tls = ServerTls::accept(Arc::clone(&config)).unwrap();
-        world.cores[0].connections.set_stream(conn, Stream::Tls(Box::new(tls)));
+        world.cores[0].rim.connections.set_stream(conn, Stream::Tls(Box::new(tls)));
         let tls = ClientConnection::new(files.client(&[]), ServerName::try_from("localhost").unwrap()).unwrap();
         let mut stream = StreamOwned::new(tls, socket);
         let hello = world.hello.clone();
@@ -340,12 +338,12 @@ fn tls_goes_along_to_the_home_core_and_says_the_bye_when_there_is_no_room() {
     };
     let (first, welcome) = greet(&mut world);
     assert_eq!(welcome[1], ServerKind::Welcome.byte());
-    assert_eq!([0, 1].map(|core| world.cores[core].connections.tls_len()), [0, 1]);
+    assert_eq!([0, 1].map(|core| world.cores[core].rim.connections.tls_len()), [0, 1]);
     let (second, bye) = greet(&mut world);
     assert!(String::from_utf8_lossy(&bye).contains("takes no more connections"), "{bye:?}");
     drop((first, second));
-    world.until(&[0, 1], |world| world.cores.iter().all(|core| core.connections.is_empty()));
-    assert_eq!([0, 1].map(|core| world.cores[core].connections.tls_len()), [0, 0]);
+    world.until(&[0, 1], |world| world.cores.iter().all(|core| core.rim.connections.is_empty()));
+    assert_eq!([0, 1].map(|core| world.cores[core].rim.connections.tls_len()), [0, 0]);
     world.assert_nobody_is_left();
 }
 
@@ -354,7 +352,7 @@ fn who_goes_away_while_it_moves_leaves_nothing_behind() {
     let mut world = World::new([8, 8]);
     drop(world.leaving());
     world.until(&[0, 1], |world| world.shared.common.counters.core(CoreId(1)).closed_by_peer.get() == 1);
-    world.until(&[0, 1], |world| world.cores.iter().all(|core| core.connections.is_empty()));
+    world.until(&[0, 1], |world| world.cores.iter().all(|core| core.rim.connections.is_empty()));
     world.assert_nobody_is_left();
 }
 
@@ -368,12 +366,12 @@ fn a_crowd_of_hellos_is_judged_in_its_order_over_several_turns_and_others_are_an
         assert!(world.cores[0].has_work());
         world.is_answered_in_one_turn(&mut served);
         for (at, (_, conn)) in crowd.iter().enumerate() {
-            assert_eq!(world.cores[0].connections.stage(*conn) == Stage::Serving, at < judged, "{at} of {judged}");
+            assert_eq!(world.cores[0].rim.connections.stage(*conn) == Stage::Serving, at < judged, "{at} of {judged}");
         }
     }
     world.cores[0].turn().unwrap();
     assert_eq!((world.cores[0].core.greetings(), world.cores[0].core.on_the_way()), (0, (0, 0)));
-    assert_eq!(world.cores[0].connections.len(), hellos.len());
+    assert_eq!(world.cores[0].rim.connections.len(), hellos.len());
 }
 
 #[test]
@@ -384,16 +382,16 @@ fn a_crowd_that_is_cut_off_is_seen_off_over_several_turns_and_others_are_answere
     let crowd = world.crowd(&hellos[1..]);
     world.until(&[0], |world| world.cores[0].core.shard_counters().sessions == hellos.len() as u64);
     drop(crowd);
-    world.take(|core| core.departures.len() == hellos.len() - 1);
+    world.take(|core| core.rim.departures.len() == hellos.len() - 1);
     for left in [DEPARTURES_TURN_MAX + 1, 1] {
         assert!(world.cores[0].has_work());
         world.is_answered_in_one_turn(&mut served);
-        assert_eq!(world.cores[0].departures.len(), left);
+        assert_eq!(world.cores[0].rim.departures.len(), left);
     }
-    world.until(&[0], |world| world.cores[0].connections.len() == 1);
+    world.until(&[0], |world| world.cores[0].rim.connections.len() == 1);
     assert_eq!(world.cores[0].counters().closed_by_peer.get(), hellos.len() as u64 - 1);
     drop(served);
-    world.until(&[0], |world| world.cores[0].connections.is_empty());
+    world.until(&[0], |world| world.cores[0].rim.connections.is_empty());
     world.assert_nobody_is_left();
 }
 
@@ -403,7 +401,7 @@ fn who_goes_away_while_its_hello_waits_leaves_nothing_behind() {
     let hello = world.hello.clone();
     drop(world.crowd(&[hello]));
     world.until(&[0, 1], |world| world.cores[1].counters().closed_by_peer.get() == 1);
-    world.until(&[0, 1], |world| world.cores.iter().all(|core| core.connections.is_empty()));
+    world.until(&[0, 1], |world| world.cores.iter().all(|core| core.rim.connections.is_empty()));
     world.assert_nobody_is_left();
 }
 
@@ -416,9 +414,9 @@ fn a_hello_that_waits_beyond_its_time_is_refused_and_not_judged() {
     let late = Now { monotonic_ms: now.monotonic_ms + world.shared.common.handshake_timeout_ms + 1, ..now };
     world.cores[0].take_time(late);
     world.cores[0].core.tick_at(0);
-    assert_eq!(world.cores[0].connections.stage(conn), Stage::Flushing);
+    assert_eq!(world.cores[0].rim.connections.stage(conn), Stage::Flushing);
     let reader = std::thread::spawn(move || last_words(&mut client));
-    world.until(&[0, 1], |world| world.cores[0].connections.is_empty());
+    world.until(&[0, 1], |world| world.cores[0].rim.connections.is_empty());
     assert!(reader.join().unwrap().contains("the hello did not come in time"));
     assert_eq!(world.cores[0].counters().moved_out.get(), 0);
     assert_eq!(world.cores[0].core.on_the_way().1, 0);
@@ -477,7 +475,7 @@ fn an_accept_that_fails_is_told_once_a_second_and_tried_again_with_a_tick() {
     assert_eq!(warnings.rest(u64::MAX / 2), Some(1));
     drop(first);
     world.cores[0].core.tick_at(0);
-    world.until(&[0], |world| world.cores[0].connections.is_empty());
+    world.until(&[0], |world| world.cores[0].rim.connections.is_empty());
     world.greeting();
 }
 
@@ -498,7 +496,7 @@ fn who_was_let_in_before_a_revocation_and_comes_to_the_home_core_after_it_is_sen
     let mut client = world.leaving();
     revoke(&world, traveller(&world));
     let reader = std::thread::spawn(move || last_words(&mut client));
-    world.until(&[0, 1], |world| world.cores.iter().all(|core| core.connections.is_empty()));
+    world.until(&[0, 1], |world| world.cores.iter().all(|core| core.rim.connections.is_empty()));
     assert!(reader.join().unwrap().contains("revoked"));
     assert_eq!(world.cores[1].core.shard_counters().logins, 0);
     world.until(&[0, 1], |world| world.shared.common.connections.load(Ordering::Relaxed) == 0);
@@ -509,13 +507,13 @@ fn who_was_let_in_before_a_revocation_and_comes_to_the_home_core_after_it_is_sen
 fn who_has_come_to_the_home_core_before_a_revocation_is_found_there() {
     let mut world = World::new([8, 8]);
     let mut client = world.leaving();
-    world.until(&[0, 1], |world| world.cores[1].connections.len() == 1);
+    world.until(&[0, 1], |world| world.cores[1].rim.connections.len() == 1);
     revoke(&world, UserId(u64::MAX));
     world.cores[1].turn().unwrap();
-    assert_eq!(world.cores[1].connections.len(), 1, "it was somebody else's");
+    assert_eq!(world.cores[1].rim.connections.len(), 1, "it was somebody else's");
     revoke(&world, traveller(&world));
     let reader = std::thread::spawn(move || last_words(&mut client));
-    world.until(&[0, 1], |world| world.cores[1].connections.is_empty());
+    world.until(&[0, 1], |world| world.cores[1].rim.connections.is_empty());
     assert!(reader.join().unwrap().contains("revoked"));
 }
 
@@ -525,10 +523,10 @@ fn while_the_audit_log_hangs_hellos_wait_without_work_and_who_is_served_is_answe
     let hellos = world.hellos(CoreId(0), 5);
     let mut served = world.served(&hellos[0]);
     let (audit, disk) = Audit::hanging();
-    world.cores[0].reporter = Reporter::new(audit);
+    world.cores[0].rim.reporter = Reporter::new(audit);
     let crowd = world.crowd(&hellos[1..]);
     let serving = |world: &World| {
-        crowd.iter().filter(|(_, conn)| world.cores[0].connections.stage(*conn) == Stage::Serving).count()
+        crowd.iter().filter(|(_, conn)| world.cores[0].rim.connections.stage(*conn) == Stage::Serving).count()
     };
     for _ in 0..3 {
         world.is_answered_in_one_turn(&mut served);

@@ -19,35 +19,25 @@ use crate::{
 impl Reactor {
     /// A connection that has been accepted speaks what its listener does.
     pub(super) fn begin_stream(&mut self, conn: ConnId, place: u32) {
-        match self.shared.listener_of(place).transport {
+        match self.rim.shared.listener_of(place).transport {
             Transport::Plain => {}
             Transport::Tls => {
                 let Some(config) = self.credentials.tls.clone() else { return };
                 let tls = ServerTls::accept(config).expect("a size of fragments could be wrong, and none is chosen");
-                self.connections.set_stream(conn, Stream::Tls(Box::new(tls)));
+                self.rim.connections.set_stream(conn, Stream::Tls(Box::new(tls)));
             }
         }
-    }
-
-    /// A connection has come from another core, or has not got there: its stream goes on here.
-    pub(super) fn adopt(&mut self, conn: ConnId, stream: Stream) {
-        match &stream {
-            Stream::Plain => {}
-            Stream::Tls(tls) if tls.is_half_closed() => self.departures.push_back(Departure::Announced(conn)),
-            Stream::Tls(_) => {}
-        }
-        self.connections.set_stream(conn, stream);
     }
 
     /// A piece of what comes before and with the hello.
     pub(super) fn judge(&mut self, now: Now, conn: ConnId, mut bytes: Vec<u8>) {
         let keys = &self.credentials.keys;
-        let tls = match self.connections.stream(conn) {
+        let tls = match self.rim.connections.stream(conn) {
             None | Some(Stream::Plain) => return self.core.hello(now, keys, conn, &bytes),
             Some(Stream::Tls(tls)) => tls,
         };
         if tls.is_fresh() && !looks_like_tls(&bytes) {
-            self.connections.take_stream(conn);
+            self.rim.connections.take_stream(conn);
             return self.core.is_not_tls(now, conn);
         }
         let mut plain = Vec::new();
@@ -57,7 +47,7 @@ impl Reactor {
             self.counters().tls_handshakes.one();
             self.counters().tls_resumed.add(is_resumed.into());
         }
-        self.connections.answer(conn);
+        self.rim.connections.answer(conn);
         // Who has said hello and then garbage is not let in: nothing could be said to it any more.
         if heard.is_ok() && !plain.is_empty() {
             self.core.hello(now, &self.credentials.keys, conn, &plain);
@@ -70,12 +60,12 @@ impl Reactor {
 
     /// Bytes for the shard, if the connection speaks TLS. Says whether it does.
     pub(super) fn on_ciphertext(&mut self, now: Now, conn: ConnId, filled: &Filled) -> bool {
-        let tls = match self.connections.stream(conn) {
+        let tls = match self.rim.connections.stream(conn) {
             None | Some(Stream::Plain) => return false,
             Some(Stream::Tls(tls)) => tls,
         };
         let mut plain = std::mem::take(&mut self.plain);
-        let heard = tls.receive(self.ring.bytes_mut(filled), &mut plain);
+        let heard = tls.receive(self.rim.ring.bytes_mut(filled), &mut plain);
         if !plain.is_empty() {
             self.core.bytes(now, conn, &plain);
             self.obey(now);
@@ -89,7 +79,7 @@ impl Reactor {
     fn after_ciphertext(&mut self, now: Now, conn: ConnId, heard: Result<Heard, TlsFault>) {
         match heard {
             // After what it has said in this turn.
-            Ok(heard) if heard.half_closed => self.departures.push_back(Departure::Announced(conn)),
+            Ok(heard) if heard.half_closed => self.rim.departures.push_back(Departure::Announced(conn)),
             Ok(_) => {}
             Err(fault) => {
                 self.counters().tls_failed.one();
@@ -101,9 +91,9 @@ impl Reactor {
 
     /// The peer has said that nothing more comes from it.
     pub(super) fn on_announced(&mut self, now: Now, conn: ConnId) {
-        if self.connections.stage(conn) == Stage::Serving {
+        if self.rim.connections.stage(conn) == Stage::Serving {
             self.counters().closed_by_peer.one();
-            let user = self.connections.user(conn);
+            let user = self.rim.connections.user(conn);
             debug!(core = self.core.id().0, %user, slot = conn.slot, "closed by the peer");
         }
         self.part(now, conn);
@@ -111,7 +101,7 @@ impl Reactor {
 
     /// Ends a connection that the peer does not speak on any more, with what TLS says to that.
     fn part(&mut self, now: Now, conn: ConnId) {
-        match self.connections.stage(conn) {
+        match self.rim.connections.stage(conn) {
             Stage::Greeting => self.core.gone(now, conn),
             Stage::Serving => {
                 self.core.disconnected(now, conn);
@@ -119,6 +109,6 @@ impl Reactor {
             }
             _ => return,
         }
-        self.connections.close(now.monotonic_ms, conn, &mut self.ring);
+        self.rim.connections.close(now.monotonic_ms, conn, &mut self.rim.ring);
     }
 }

@@ -4,26 +4,23 @@
 //! hears what is in the database, whatever the lane was told. Taking the database over, and a crash with commits in flight, are
 //! of a life: they are with it, in the parent.
 
-use server::durability::lanes::Work;
+use server::{durability::lanes::Work, shard::topology::CoreId};
 use storage::{Advanced, LaneId, Step, Store as _, StoreError, contract::block_on, fold::Sorted, memory::CommitFault};
 
 use super::super::{Happening, Simulation, faults::Fault};
 
 impl Simulation {
-    pub(super) fn begin_commits(&mut self, core: usize) {
-        let (now, number) = (self.now, self.machine.life);
-        loop {
-            let Some(life) = &mut self.machine.alive else { return };
-            let Some(work) = life.cores[core].next_commit(now) else { return };
-            let lane = work.step.lane;
-            life.commits.insert(lane, work);
-            let delay = if self.rng.chance(3) { self.rng.within(100, 1_500) } else { self.rng.within(1, 10) };
-            self.schedule(delay, Happening::Advanced { life: number, core, lane });
-        }
+    pub(super) fn begin_commit(&mut self, core: CoreId, work: Work) {
+        let Some(life) = &mut self.machine.alive else { return };
+        let lane = work.step.lane;
+        life.commits.insert(lane, work);
+        let delay = if self.rng.chance(3) { self.rng.within(100, 1_500) } else { self.rng.within(1, 10) };
+        let life = self.machine.life;
+        self.schedule(delay, Happening::Advanced { life, core, lane });
     }
 
     /// A commit ends, in one way or another.
-    pub(in crate::sim) fn on_advanced(&mut self, core: usize, lane: LaneId) {
+    pub(in crate::sim) fn on_advanced(&mut self, core: CoreId, lane: LaneId) {
         let Some(life) = &mut self.machine.alive else { return };
         let Some(Work { step, sorted, batches }) = life.commits.remove(&lane) else { return };
         let is_away = self.now.monotonic_ms < self.machine.store_away_until_ms;
@@ -53,7 +50,9 @@ impl Simulation {
         let random = self.rng.next();
         self.act(core, |core, now| core.advanced(now, lane, result, batches, 0, random));
         // A commit that failed is tried again when its time has come.
-        let Some(wakes_at_ms) = self.machine.alive.as_ref().map(|life| life.cores[core].wakes_at_ms()) else { return };
+        let Some(wakes_at_ms) = self.machine.alive.as_ref().map(|life| life.cores.get(core).wakes_at_ms()) else {
+            return;
+        };
         let life = self.machine.life;
         self.schedule(wakes_at_ms.saturating_sub(self.now.monotonic_ms), Happening::Turn { life, core });
     }

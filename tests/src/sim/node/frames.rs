@@ -2,7 +2,7 @@
 //! random numbers and changes nothing of the node.
 
 use proto_spec::{Decoder, Durability, ErrorCode, RawFrame, Seq, ServerFrame, UserId, limits::SERVER_FRAME_BYTES_MAX};
-use server::shard::Promise;
+use server::shard::{Promise, topology::CoreId};
 
 use super::{
     super::{Simulation, faults::Fault, network::LinkId},
@@ -11,7 +11,7 @@ use super::{
 
 impl Simulation {
     /// Everything that leaves the server passes here.
-    pub(super) fn check_frames(&mut self, core: usize, link: LinkId, bytes: &[u8]) {
+    pub(super) fn check_frames(&mut self, core: CoreId, link: LinkId, bytes: &[u8]) {
         let Some(link) = self.links.get(link) else { return };
         let token_at = link.token_at;
         let user = self.apps[link.app].key.0;
@@ -61,8 +61,8 @@ impl Simulation {
     }
 
     /// A deliberate fault in what leaves the node.
-    pub(super) fn tamper(&mut self, core: usize, link: LinkId, mut bytes: Vec<u8>) -> Vec<u8> {
-        let is_away = self.machine.alive.as_ref().is_some_and(|life| life.told_away[core].is_some());
+    pub(super) fn tamper(&mut self, core: CoreId, link: LinkId, mut bytes: Vec<u8>) -> Vec<u8> {
+        let is_away = self.machine.alive.as_ref().is_some_and(|life| life.told_away.contains_key(&core));
         if self.fault != Some(Fault::WelcomeTakesBack) || !is_away {
             return bytes;
         }
@@ -84,9 +84,9 @@ impl Simulation {
     }
 
     /// What a frame says of durability is no more than the node knows (contract 1).
-    fn check_level(&mut self, core: usize, user: UserId, frame: &ServerFrame) {
+    fn check_level(&mut self, core: CoreId, user: UserId, frame: &ServerFrame) {
         let Some(life) = &self.machine.alive else { return };
-        let before = match (self.machine.promise, &life.told_away[core]) {
+        let before = match (self.machine.promise, life.told_away.get(&core)) {
             (Promise::Disk, None) => None,
             (Promise::Disk, Some(heads)) => Some(heads.get(&user).copied().unwrap_or_default()),
             // Of a database the journal's sync says nothing.

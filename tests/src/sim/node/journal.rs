@@ -7,8 +7,8 @@ use std::{fs::File, io, os::unix::fs::FileExt as _};
 
 use server::{
     core::CoreMessage,
-    durability::committer::{News, Outcome},
-    shard::{Admission, StoreState},
+    durability::committer::{Committer, News, Outcome},
+    shard::{Admission, Now, StoreState, topology::CoreId},
 };
 use storage::{
     BatchId, LaneId, Record,
@@ -24,35 +24,31 @@ use super::{
 const SECTOR: usize = 512;
 
 impl Simulation {
-    pub(in crate::sim) fn begin_write(&mut self) {
-        let now_ms = self.now.monotonic_ms;
+    /// What the journal wants of its disk begins.
+    pub(super) fn begin_write(&mut self, now: Now, journal: &mut Committer) {
         let number = self.machine.life;
-        let Some(life) = &mut self.machine.alive else { return };
-        if let Some(segment) = life.journal_mut().wanted_segment(now_ms) {
+        if let Some(segment) = journal.wanted_segment(now.monotonic_ms) {
             let delay = if self.rng.chance(10) { 400 } else { self.rng.within(0, 20) };
             self.schedule(delay, Happening::Prepared { life: number, segment });
         }
         let Some(life) = &mut self.machine.alive else { return };
-        if let Some(write) = life.journal_mut().next_write(now_ms) {
+        if let Some(write) = journal.next_write(now.monotonic_ms) {
             life.in_flight = Some(write);
             let delay = if self.rng.chance(3) { self.rng.within(50, 600) } else { self.rng.within(0, 6) };
             self.schedule(delay, Happening::Written { life: number });
             if self.fault == Some(Fault::AcknowledgeBeforeCommit) {
                 // The batches count although nothing is on the disk yet.
                 let Some(life) = &mut self.machine.alive else { return };
-                let topology = life.topology;
+                let topology = life.cores.common().topology;
                 let early: Vec<(LaneId, BatchId)> = life.undecided.iter().map(|(lane, id, _)| (*lane, *id)).collect();
                 for (lane, up_to) in early {
-                    let core = topology.core_of(lane);
-                    self.put(usize::from(core.0), CoreMessage::News(News::Synced { lane, up_to }));
+                    self.put(topology.core_of(lane), CoreMessage::News(News::Synced { lane, up_to }));
                 }
             }
         }
-        self.take_segments();
     }
 
     pub(in crate::sim) fn on_written(&mut self) {
-        let now_ms = self.now.monotonic_ms;
         let Some(life) = &mut self.machine.alive else { return };
         let Some(write) = life.in_flight.take() else { return };
         let outcome = self.disk_takes(&write);
@@ -60,12 +56,13 @@ impl Simulation {
             let delay = self.rng.within(100, 1_000);
             self.schedule(delay, Happening::Crash);
         }
-        let Some(life) = &mut self.machine.alive else { return };
-        let done = life.journal_mut().finished(now_ms, outcome, write.bytes);
-        if done.group.is_some_and(|group| group.batches > 1) {
-            self.reached("group of several batches");
-        }
-        self.end_turn(0);
+        self.core_turn(CoreId(0), |core, now, rim| {
+            let journal = core.journal_mut().expect("core 0 has the journal");
+            let done = journal.finished(now.monotonic_ms, outcome, write.bytes);
+            if done.group.is_some_and(|group| group.batches > 1) {
+                rim.sim.reached("group of several batches");
+            }
+        });
     }
 
     /// A write and its sync reach the disk, or not.
@@ -94,10 +91,9 @@ impl Simulation {
     }
 
     /// The oracle hears what has become durable, before the cores do.
-    pub(super) fn hear_journal(&mut self) {
-        let Some(life) = &mut self.machine.alive else { return };
-        let news = life.journal().untold().to_vec();
-        let is_away = life.journal().store() == StoreState::Away;
+    pub(super) fn hear_journal(&mut self, journal: &Committer) {
+        let news = journal.untold().to_vec();
+        let is_away = journal.store() == StoreState::Away;
         let committed: Vec<(LaneId, BatchId)> = news
             .iter()
             .filter_map(|(_, news)| match news {
@@ -107,12 +103,11 @@ impl Simulation {
             .collect();
         self.decide(&committed);
         let Some(life) = &mut self.machine.alive else { return };
-        let told = &mut life.told_away[0];
         if is_away {
-            told.get_or_insert_with(|| self.oracle.heads());
+            life.told_away.entry(CoreId(0)).or_insert_with(|| self.oracle.heads());
         } else if self.fault != Some(Fault::HideOutage) {
             // That deliberate fault keeps the core from hearing of it.
-            *told = None;
+            life.told_away.remove(&CoreId(0));
         }
         for (_, news) in news {
             match news {
@@ -143,12 +138,12 @@ impl Simulation {
     pub(in crate::sim) fn on_prepared(&mut self, segment: SegmentNumber) {
         if self.now.monotonic_ms < self.machine.disk_full_until_ms {
             self.reached("no room for a segment");
-            return self.put(0, CoreMessage::PrepareFailed { full: true });
+            return self.put(CoreId(0), CoreMessage::PrepareFailed { full: true });
         }
         let (salt, file) = self.prepare(segment);
         let Some(life) = &mut self.machine.alive else { return };
         life.files.insert(segment, file);
-        self.put(0, CoreMessage::Prepared { segment, salt });
+        self.put(CoreId(0), CoreMessage::Prepared { segment, salt });
     }
 
     pub(super) fn prepare(&mut self, segment: SegmentNumber) -> (Salt, File) {

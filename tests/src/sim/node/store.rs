@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use server::{
     core::CoreMessage,
-    durability::committer::{Fate, News, ingest_retry_ms},
+    durability::committer::{Committer, Fate, News, ingest_retry_ms},
     shard::{QueryId, topology::CoreId},
 };
 use storage::{
@@ -25,26 +25,28 @@ use super::{
 };
 
 impl Simulation {
-    /// Takes over what becomes of sealed segments.
-    pub(super) fn take_segments(&mut self) {
-        while let Some(fate) = self.machine.alive.as_mut().and_then(|life| life.journal_mut().next_fate()) {
+    /// Takes over what becomes of sealed segments. Gives news that a deliberate fault makes too early: they are for after what the
+    /// journal says of itself.
+    pub(super) fn take_segments(&mut self, journal: &mut Committer) -> Vec<(CoreId, CoreMessage)> {
+        let mut early = Vec::new();
+        while let Some(fate) = journal.next_fate() {
             let (Fate::Ingest(sealed) | Fate::Free(sealed)) = &fate;
-            let Some(life) = &mut self.machine.alive else { return };
+            let Some(life) = &mut self.machine.alive else { break };
             life.files.remove(&sealed.segment);
-            let topology = life.topology;
+            let topology = life.cores.common().topology;
             if self.fault == Some(Fault::IngestedTooEarly) && matches!(fate, Fate::Ingest(_)) {
-                for (lane, up_to) in sealed.completes.clone() {
-                    // After what it has said of the journal.
-                    let news = CoreMessage::News(News::Stored { lane, up_to });
-                    life.cores[0].mail().push((topology.core_of(lane), news));
-                }
+                let completes = sealed.completes.iter().copied();
+                early
+                    .extend(completes.map(|(lane, up_to)| {
+                        (topology.core_of(lane), CoreMessage::News(News::Stored { lane, up_to }))
+                    }));
             }
-            let Some(life) = &mut self.machine.alive else { return };
             life.segments.push_back(fate);
             if life.segments.len() == 1 {
                 self.ingest_next();
             }
         }
+        early
     }
 
     /// One segment after the other, in the order in which they were sealed.
@@ -81,7 +83,7 @@ impl Simulation {
             life.ingest_failures += 1;
             let (is_first, delay) = (life.ingest_failures == 1, ingest_retry_ms(life.ingest_failures, true));
             if is_first {
-                self.put(0, CoreMessage::StoreAway);
+                self.put(CoreId(0), CoreMessage::StoreAway);
             }
             return self.schedule(delay, Happening::Ingest { life: life_number });
         }
@@ -90,7 +92,7 @@ impl Simulation {
         life.segments.pop_front();
         life.ingest_failures = 0;
         let has_more = !life.segments.is_empty();
-        self.put(0, CoreMessage::Ingested(Box::new(sealed)));
+        self.put(CoreId(0), CoreMessage::Ingested(Box::new(sealed)));
         if has_more {
             self.ingest_next();
         }
@@ -138,32 +140,24 @@ impl Simulation {
         Ok(())
     }
 
-    /// A core asks the store, as much as it takes.
-    pub(super) fn ask(&mut self, core: usize) {
-        let Some(life) = &mut self.machine.alive else { return };
-        let (reads, rng, mut begun) = (&mut life.reads[core], &mut self.rng, Vec::new());
-        let kept = life.cores[core].queries().flush(|(id, query)| {
-            if *reads >= READS_MAX {
-                return Err((id, query));
-            }
-            *reads += 1;
-            let delay = if rng.chance(5) { rng.within(0, 200) } else { rng.within(0, 5) };
-            begun.push((delay, id, query));
-            Ok(())
-        });
-        if kept > 0 {
+    /// A core asks the store.
+    pub(super) fn ask(&mut self, core: CoreId, id: QueryId, query: Query) -> Result<(), (QueryId, Query)> {
+        let Some(life) = &mut self.machine.alive else { return Ok(()) };
+        let reads = life.reads.entry(core).or_default();
+        if *reads >= READS_MAX {
             self.reached("query waits for the store");
+            return Err((id, query));
         }
+        *reads += 1;
+        let delay = if self.rng.chance(5) { self.rng.within(0, 200) } else { self.rng.within(0, 5) };
         let life = self.machine.life;
-        for (delay, id, query) in begun {
-            self.schedule(delay, Happening::Answer { life, core: CoreId(core as u16), id, query });
-        }
+        self.schedule(delay, Happening::Answer { life, core, id, query });
+        Ok(())
     }
 
     pub(in crate::sim) fn on_answer(&mut self, core: CoreId, id: QueryId, query: &Query) {
-        let core = usize::from(core.0);
-        if let Some(life) = &mut self.machine.alive {
-            life.reads[core] -= 1;
+        if let Some(reads) = self.machine.alive.as_mut().and_then(|life| life.reads.get_mut(&core)) {
+            *reads -= 1;
         }
         let now_ms = self.now.monotonic_ms;
         let is_away = now_ms < self.machine.store_away_until_ms && self.rng.chance(50);

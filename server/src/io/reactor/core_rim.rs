@@ -1,0 +1,133 @@
+//! What a core asks for is carried out here: on its ring, by its journal's files, by whoever reads the store, in the mailboxes.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use rim::ring::Ring;
+use storage::Query;
+
+use super::{
+    super::{
+        commit::Commit,
+        mailbox::Post,
+        query::Readers,
+        shared::Shared,
+        socket::{Connections, Stream},
+        tasks::Tasks,
+    },
+    Departure,
+};
+use crate::{
+    core::{Core, CoreMessage, Order, Rim},
+    durability::{committer::Committer, lanes::Work},
+    operator::audit::Reporter,
+    shard::{ConnId, Now, QueryId, ReadState, topology::CoreId},
+};
+
+/// See the head of this file.
+pub(super) struct CoreRim {
+    // The first field, so that it is dropped first: dropping it waits for operations on files that other fields own.
+    pub(super) ring: Ring,
+    pub(super) id: CoreId,
+    pub(super) shared: Arc<Shared>,
+    pub(super) connections: Connections,
+    /// Connections whose peer has gone; a few are ended in each turn. One is here twice at most: for the end of its TLS and for
+    /// the end of its socket.
+    pub(super) departures: VecDeque<Departure>,
+    pub(super) reporter: Reporter,
+    pub(super) post: Post<CoreMessage>,
+    /// The journal's files, on core 0.
+    pub(super) commit: Option<Commit>,
+    /// Threads that read the store, if it is an embedded one.
+    pub(super) readers: Option<Readers>,
+    /// Reads and commits under way, if the store is a database.
+    pub(super) tasks: Option<Tasks>,
+}
+
+impl Rim for CoreRim {
+    fn order(&mut self, core: &mut Core, now: Now, order: Order) {
+        match order {
+            Order::Report(event) => self.reporter.report(event),
+            Order::Greet(conn) => self.connections.greet(conn, &mut self.ring),
+            Order::Serve(conn, user) => self.connections.serve(conn, user, &mut self.ring),
+            Order::Move { conn, home, ticket } => {
+                self.connections.leave(conn);
+                let target = self.shared.ring_of(home);
+                self.ring.move_descriptor(conn.slot, conn.generation, target, self.id.0, ticket);
+            }
+            Order::Open { slot, guest } => {
+                let conn = self.connections.open(slot, guest.origin);
+                let stream = self.shared.luggage.lock().remove(&(guest.from, guest.ticket));
+                self.adopt(conn, stream.unwrap_or_default());
+                core.welcome(now, conn, *guest, self.connections.len());
+            }
+            Order::Dismiss(conn, bytes) => {
+                self.connections.queue(conn, &bytes);
+                self.close(now, conn);
+            }
+            Order::Cut(conn) => self.connections.abandon(conn, &mut self.ring),
+            Order::CutAll => self.cut_all(),
+            Order::CheckFence => self.tasks.iter_mut().for_each(Tasks::check),
+            Order::Lose(why) => self.shared.lose(&why),
+        }
+    }
+
+    fn send(&mut self, conn: ConnId, bytes: &[u8]) {
+        self.connections.queue(conn, bytes);
+    }
+
+    fn set_reading(&mut self, conn: ConnId, state: ReadState) {
+        self.connections.set_reading(conn, state, &mut self.ring);
+    }
+
+    fn close(&mut self, now: Now, conn: ConnId) {
+        self.connections.close(now.monotonic_ms, conn, &mut self.ring);
+    }
+
+    fn commit(&mut self, work: Work) {
+        match &self.tasks {
+            Some(tasks) => tasks.commit(work),
+            None => debug_assert!(false, "only a database has lanes"),
+        }
+    }
+
+    fn serve_journal(&mut self, now: Now, journal: &mut Committer) {
+        if let Some(commit) = &mut self.commit {
+            commit.begin(now.monotonic_ms, journal, &mut self.ring);
+        }
+    }
+
+    fn ask(&mut self, query: QueryId, what: Query) -> Result<(), (QueryId, Query)> {
+        match (&mut self.readers, &mut self.tasks) {
+            (Some(readers), _) => readers.ask(self.id, query, what),
+            (None, Some(tasks)) => tasks.ask(query, what),
+            (None, None) => Err((query, what)),
+        }
+    }
+
+    fn post(&mut self, to: CoreId, message: CoreMessage) -> Result<(), CoreMessage> {
+        self.post.put(to, message)
+    }
+}
+
+impl CoreRim {
+    /// A connection has come from another core, or has not got there: its stream goes on here.
+    fn adopt(&mut self, conn: ConnId, stream: Stream) {
+        match &stream {
+            Stream::Plain => {}
+            Stream::Tls(tls) if tls.is_half_closed() => self.departures.push_back(Departure::Announced(conn)),
+            Stream::Tls(_) => {}
+        }
+        self.connections.set_stream(conn, stream);
+    }
+
+    /// Hands everything that the turn has begun to the kernel, and wakes the cores that got mail.
+    pub(super) fn submit(&mut self, now: Now) -> std::io::Result<()> {
+        self.connections.feed_starved(&mut self.ring);
+        self.connections.flush(&mut self.ring);
+        let origins = &self.shared.common.origins;
+        self.connections.begin_closes(&mut self.ring, |origin| origins.leave(origin, now.monotonic_ms));
+        self.post.wake();
+        self.reporter.flush();
+        self.ring.submit()
+    }
+}
