@@ -78,8 +78,6 @@ pub struct Effects {
     pub closes: Vec<Close>,
     /// Users whose first device came or whose last device went.
     pub presence: Vec<(UserId, Presence)>,
-    /// Bytes that were queued and that the shard has not counted yet.
-    pub(super) queued: usize,
 }
 
 /// A change for the directory.

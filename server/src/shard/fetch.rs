@@ -59,7 +59,7 @@ impl Shard {
         let user_id = session.user;
         let kind = if conversation.is_some() { ClientKind::FetchConversation } else { ClientKind::FetchLog };
         // A page that the client has not taken yet counts too, by its bytes: pages of the tail are answered at once.
-        let unread = session.queued > FETCH_OUTBOX_BYTES_MAX;
+        let unread = session.queued() > FETCH_OUTBOX_BYTES_MAX;
         if usize::from(session.fetches) >= FETCHES_IN_FLIGHT_MAX || unread {
             let (code, detail) = (ErrorCode::TooManyFetches, "wait for the pages of earlier fetches");
             return self.send_error(conn, code, kind.byte(), request, RETRY_BUSY_MS, detail, cx);
@@ -75,7 +75,7 @@ impl Shard {
             let detail = "too many fetches of this user";
             return self.send_error(conn, ErrorCode::RateLimited, kind.byte(), request, wait_ms, detail, cx);
         }
-        let Some(session) = self.sessions.get_mut(conn) else { return };
+        let Some(mut session) = self.sessions.get_mut(conn) else { return };
         let (first, last) = match direction {
             Direction::Forwards => (from.max(Seq(1)), user.released),
             Direction::Backwards if from == Seq::ZERO => (Seq(1), user.released),
@@ -207,7 +207,7 @@ impl Shard {
         (first, last): (Seq, Seq),
         cx: &mut Turn<'_>,
     ) {
-        let Some(session) = self.sessions.get_mut(conn) else { return };
+        let Some(mut session) = self.sessions.get_mut(conn) else { return };
         let user = session.user;
         session.fetches -= 1;
         let more = match fetch.room.direction {
@@ -226,7 +226,7 @@ impl Shard {
 
     /// The store could not be read.
     pub(super) fn fetch_failed(&mut self, conn: ConnId, kind: ClientKind, request: RequestId, cx: &mut Turn<'_>) {
-        let Some(session) = self.sessions.get_mut(conn) else { return };
+        let Some(mut session) = self.sessions.get_mut(conn) else { return };
         session.fetches -= 1;
         let detail = "the store can not be read";
         self.send_error(conn, ErrorCode::StorageFailed, kind.byte(), request, RETRY_STORAGE_MS, detail, cx);

@@ -23,6 +23,7 @@ mod residents;
 mod router;
 mod sequencer;
 mod session;
+mod sessions;
 mod shedding;
 mod tail;
 pub mod topology;
@@ -57,7 +58,7 @@ use ledger::{Ledger, OnceStored, Parked};
 use limits::Spent;
 use question::Question;
 use residents::{Conversations, Users};
-use session::Sessions;
+use sessions::Sessions;
 use wheel::Wheel;
 
 /// What an acknowledgement waits for, and how much it says then.
@@ -177,8 +178,8 @@ pub struct Shard {
     admission: Admission,
     store: StoreState,
     load: Load,
-    /// Bytes that wait for clients to read them, or for the rest of what they say.
-    held_bytes: usize,
+    /// Bytes of envelopes that wait for their user or conversation.
+    waiting_bytes: usize,
     next_stalled_look_ms: u64,
     draining: bool,
     counters: ShardCounters,
@@ -220,7 +221,7 @@ impl Shard {
             admission: Admission::Open,
             store: StoreState::Present,
             load: Load::Calm,
-            held_bytes: 0,
+            waiting_bytes: 0,
             next_stalled_look_ms: 0,
             draining: false,
             counters: ShardCounters::default(),
@@ -266,7 +267,6 @@ impl Shard {
             Input::Drain => self.draining = true,
         }
         self.take_local(cx);
-        self.count_queued(cx);
     }
 
     /// Ends a turn: finishes what is done once a turn, and numbers the batches that the turn's records are in.
@@ -287,7 +287,6 @@ impl Shard {
         {
             self.dismiss_all(cx);
         }
-        self.count_queued(cx);
         let lanes = self.topology.lanes_of(self.core).zip(&mut self.lanes);
         for (filling, (lane, ledger)) in effects.filling.iter_mut().zip(lanes) {
             if !filling.batch.is_empty() {
@@ -318,7 +317,7 @@ impl Shard {
             conversations: self.conversations.len() as u64,
             unfinished: (self.unfinished.len() + self.unfinished_loading + self.postponed.len()) as u64,
             unreleased_bytes: self.unreleased_bytes() as u64,
-            held_bytes: self.held_bytes as u64,
+            held_bytes: self.held_bytes() as u64,
             ..self.counters
         }
     }
@@ -405,6 +404,11 @@ impl Shard {
     /// Bytes of batches of all lanes that are not released yet.
     fn unreleased_bytes(&self) -> usize {
         self.lanes.iter().map(Ledger::unreleased_bytes).sum()
+    }
+
+    /// Bytes that wait for clients to read them, for the rest of what they say, or for a user or conversation to be loaded.
+    fn held_bytes(&self) -> usize {
+        self.sessions.held_bytes() + self.waiting_bytes
     }
 
     /// What the journal's sync is worth now.

@@ -14,15 +14,8 @@ use proto_spec::{
 };
 use storage::{Entries, Query, Span};
 
-use super::{
-    ConnId, ReadState, Shard, Turn,
-    question::Question,
-    session::{Phase, Session},
-    shedding::Class,
-    tail::TailEntry,
-    user::Room,
-};
-use crate::limits::{OUTBOX_LIVE_BYTES_MAX, OUTBOX_PAUSE_BYTES, OUTBOX_REFILL_BYTES, RETRY_STORAGE_MS};
+use super::{ConnId, Shard, Turn, question::Question, shedding::Class, tail::TailEntry, user::Room};
+use crate::limits::{OUTBOX_LIVE_BYTES_MAX, OUTBOX_REFILL_BYTES, RETRY_STORAGE_MS};
 
 /// How a connection gets the entries of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,22 +27,6 @@ pub(super) enum Push {
 /// The room in one pushed page.
 const PUSHED_PAGE: Room =
     Room { direction: Direction::Forwards, entries: PAGE_ENTRIES_MAX as usize, bytes: PAGE_BYTES_MAX };
-
-impl Session {
-    /// Queues bytes that stand in `effects`; stops reading from a peer that does not drain.
-    pub(super) fn queue(&mut self, range: Range<usize>, cx: &mut Turn<'_>) {
-        let Turn { now, effects, .. } = cx;
-        self.keepalive.said(now.monotonic_ms);
-        self.queued += range.len();
-        effects.queued += range.len();
-        effects.sends.push((self.conn, range));
-        if self.queued > OUTBOX_PAUSE_BYTES && !self.paused {
-            self.paused = true;
-            self.taken_ms = now.monotonic_ms;
-            effects.reads.push((self.conn, ReadState::Paused));
-        }
-    }
-}
 
 impl Shard {
     /// `seq` of `user` is released: offers it to the user's connections. `own` is the send that made it, if one did.
@@ -86,8 +63,8 @@ impl Shard {
             if own_number.is_some() {
                 device.in_flight -= 1;
             }
-            let Some(session) = device.session.and_then(|conn| self.sessions.get_mut(conn)) else { continue };
-            if matches!(session.phase, Phase::Starting { .. }) {
+            let Some(mut session) = device.session.and_then(|conn| self.sessions.get_mut(conn)) else { continue };
+            if !session.is_ready() {
                 continue;
             }
             if let (Some(number), Some(durability)) = (own_number, durability) {
@@ -113,8 +90,8 @@ impl Shard {
                 assert!(session.offered < seq, "an entry is offered once, in its order");
                 let range = deliver.get_or_insert_with(|| cx.effects.deliver(entry)).clone();
                 // Shed only if something waits already: what has been taken makes the connection go on.
-                let shed = sheds.filter(|_| session.queued > 0);
-                if shed.is_some() || session.queued + range.len() > OUTBOX_LIVE_BYTES_MAX {
+                let shed = sheds.filter(|_| session.queued() > 0);
+                if shed.is_some() || session.queued() + range.len() > OUTBOX_LIVE_BYTES_MAX {
                     session.push = Push::CatchingUp { reading: false };
                     self.counters.fell_behind += 1;
                     if let Some(reason) = shed {
@@ -162,8 +139,7 @@ impl Shard {
         let up_to = user.levels.tell_all(user.released);
         let conns: Vec<ConnId> = user.devices.iter().filter_map(|device| device.session).collect();
         for conn in conns {
-            let is_ready = |session: &mut Session| matches!(session.phase, Phase::Ready);
-            if self.sessions.get_mut(conn).is_some_and(is_ready) {
+            if self.sessions.get_mut(conn).is_some_and(|session| session.is_ready()) {
                 self.send(conn, &ServerFrame::Committed { up_to }, cx);
             }
         }
@@ -172,8 +148,8 @@ impl Shard {
     /// Pushes pages to a connection that catches up, until enough waits in its outbox or it has reached the head.
     pub(super) fn push_more(&mut self, conn: ConnId, cx: &mut Turn<'_>) {
         loop {
-            let Some(session) = self.sessions.get_mut(conn) else { return };
-            if session.push != (Push::CatchingUp { reading: false }) || session.queued >= OUTBOX_REFILL_BYTES {
+            let Some(mut session) = self.sessions.get_mut(conn) else { return };
+            if session.push != (Push::CatchingUp { reading: false }) || session.queued() >= OUTBOX_REFILL_BYTES {
                 return;
             }
             let user_id = session.user;
@@ -203,7 +179,7 @@ impl Shard {
 
     /// The store's part of a pushed page has been read.
     pub(super) fn caught_up(&mut self, conn: ConnId, asked: (Seq, Seq), entries: Option<Entries>, cx: &mut Turn<'_>) {
-        let Some(session) = self.sessions.get_mut(conn) else { return };
+        let Some(mut session) = self.sessions.get_mut(conn) else { return };
         debug_assert_eq!(session.push, Push::CatchingUp { reading: true });
         session.push = Push::CatchingUp { reading: false };
         match entries {
@@ -218,7 +194,7 @@ impl Shard {
     /// Pushes what was read of a range. It begins right after the offered position, or overlaps with it: an own entry may
     /// have been accepted again while the range was read.
     fn push_page(&mut self, conn: ConnId, read: Entries, (first, last): (Seq, Seq), cx: &mut Turn<'_>) {
-        let Some(session) = self.sessions.get_mut(conn) else { return };
+        let Some(mut session) = self.sessions.get_mut(conn) else { return };
         let last = match read.entries.last() {
             Some(entry) if !read.complete => entry.seq,
             _ => last,
@@ -239,24 +215,9 @@ impl Shard {
 
     /// The kernel took bytes of this connection.
     pub(super) fn drained(&mut self, conn: ConnId, bytes: usize, cx: &mut Turn<'_>) {
-        let Some(session) = self.sessions.get_mut(conn) else { return };
-        debug_assert!(bytes <= session.queued);
-        session.queued = session.queued.saturating_sub(bytes);
-        session.drains = true;
-        session.taken_ms = cx.now.monotonic_ms;
-        self.held_bytes -= bytes;
-        self.unpause_if_drained(conn, cx);
+        let Some(mut session) = self.sessions.get_mut(conn) else { return };
+        session.drained(bytes, cx.now.monotonic_ms);
+        session.unpause_if_drained(cx);
         self.push_more(conn, cx);
-    }
-
-    /// Reads again from a connection whose answers have drained.
-    pub(super) fn unpause_if_drained(&mut self, conn: ConnId, cx: &mut Turn<'_>) {
-        let Some(session) = self.sessions.get_mut(conn) else { return };
-        if session.paused && session.queued < OUTBOX_REFILL_BYTES {
-            session.paused = false;
-            // It could not be heard meanwhile.
-            session.keepalive.heard(cx.now.monotonic_ms);
-            cx.effects.reads.push((conn, ReadState::Reading));
-        }
     }
 }

@@ -5,7 +5,7 @@
 
 use proto_spec::{ClientKind, DeviceId, ErrorCode, RequestId, ServerFrame, TimestampMs, UserId};
 
-use super::{ConnId, Grant, Now, Refresh, Settings, Shard, Turn, session::Phase};
+use super::{ConnId, Grant, Now, Refresh, Settings, Shard, Turn};
 use crate::{
     access::rate::{Bucket, Rate},
     limits::{REFRESHES_MAX, REFRESHES_PER_S, RETRY_BUSY_MS},
@@ -60,12 +60,13 @@ fn end_of(grant: Grant, settings: &Settings) -> TimestampMs {
 impl Shard {
     /// Warns a client whose token expires soon, closes the connection when it has expired.
     pub(super) fn look_at_token(&mut self, conn: ConnId, cx: &mut Turn<'_>) {
-        let Some(session) = self.sessions.get_mut(conn) else { return };
+        let Some(mut session) = self.sessions.get_mut(conn) else { return };
+        let is_ready = session.is_ready();
         let permit = &mut session.permit;
         if end_of(permit.grant, &self.settings) <= cx.now.wall {
             return self.close(conn, ErrorCode::TokenExpired, 0, "the token has expired", cx);
         }
-        if permit.warn_at <= cx.now.wall && !permit.is_warned && matches!(session.phase, Phase::Ready) {
+        if permit.warn_at <= cx.now.wall && !permit.is_warned && is_ready {
             permit.is_warned = true;
             let expires_in_ms = permit.grant.expires.0.saturating_sub(cx.now.wall.0);
             self.send(conn, &ServerFrame::TokenExpiring { expires_in_ms }, cx);
@@ -74,7 +75,7 @@ impl Shard {
 
     /// The client has a new token.
     pub(super) fn refresh(&mut self, conn: ConnId, token: String, cx: &mut Turn<'_>) {
-        let Some(session) = self.sessions.get_mut(conn) else { return };
+        let Some(mut session) = self.sessions.get_mut(conn) else { return };
         if session.permit.is_in_flight || self.refreshes >= REFRESHES_MAX {
             let (code, detail) = (ErrorCode::Overloaded, "another token is being judged");
             return self.send_error(conn, code, ClientKind::Refresh.byte(), RequestId(0), RETRY_BUSY_MS, detail, cx);
@@ -92,7 +93,7 @@ impl Shard {
     /// The token of a refresh is good.
     pub(super) fn refreshed(&mut self, conn: ConnId, newer: Grant, cx: &mut Turn<'_>) {
         self.refreshes -= 1;
-        let Some(session) = self.sessions.get_mut(conn) else { return };
+        let Some(mut session) = self.sessions.get_mut(conn) else { return };
         session.permit.is_in_flight = false;
         session.permit.renew(newer, &self.settings, cx.now.wall);
         self.counters.refreshed += 1;
@@ -103,7 +104,7 @@ impl Shard {
     /// The token of a refresh is not good: the connection goes on with the one it had.
     pub(super) fn refresh_refused(&mut self, conn: ConnId, code: ErrorCode, detail: &str, cx: &mut Turn<'_>) {
         self.refreshes -= 1;
-        let Some(session) = self.sessions.get_mut(conn) else { return };
+        let Some(mut session) = self.sessions.get_mut(conn) else { return };
         session.permit.is_in_flight = false;
         self.send_error(conn, code, ClientKind::Refresh.byte(), RequestId(0), 0, detail, cx);
     }

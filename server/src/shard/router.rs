@@ -70,8 +70,8 @@ impl Shard {
     /// Lets an envelope wait behind so many others until its user or conversation is loaded. If that would be too much it is put
     /// off: its author's log has it.
     fn admit_waiting(&mut self, waiting: usize, envelope: Envelope, cx: &mut Turn<'_>) -> Option<Envelope> {
-        if waiting < WAITING_ENVELOPES_MAX && self.held_bytes <= self.settings.limits.memory_bytes {
-            self.held_bytes += envelope.bytes();
+        if waiting < WAITING_ENVELOPES_MAX && self.held_bytes() <= self.settings.limits.memory_bytes {
+            self.waiting_bytes += envelope.bytes();
             return Some(envelope);
         }
         self.put_off(&envelope, cx);
@@ -80,7 +80,7 @@ impl Shard {
 
     /// An envelope no longer waits: its bytes are no longer held here.
     pub(super) fn release_waiting(&mut self, envelope: Envelope) -> Envelope {
-        self.held_bytes -= envelope.bytes();
+        self.waiting_bytes -= envelope.bytes();
         envelope
     }
 

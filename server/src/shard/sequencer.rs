@@ -145,7 +145,7 @@ impl Shard {
             let detail = "too many repeated sends at once";
             return self.close(conn, ErrorCode::Overloaded, RETRY_BUSY_MS, detail, cx);
         }
-        if let Some(session) = self.sessions.get_mut(conn) {
+        if let Some(mut session) = self.sessions.get_mut(conn) {
             session.lookups += 1;
         }
         self.look_up(conn, number, cx);
@@ -182,7 +182,7 @@ impl Shard {
         found: Option<(Seq, TimestampMs)>,
         cx: &mut Turn<'_>,
     ) {
-        let Some(session) = self.sessions.get_mut(conn) else { return };
+        let Some(mut session) = self.sessions.get_mut(conn) else { return };
         session.lookups -= 1;
         match found {
             Some((seq, time)) => self.accept_again(conn, number, seq, time, cx),
@@ -195,7 +195,7 @@ impl Shard {
     }
 
     fn accept_again(&mut self, conn: ConnId, number: SendNumber, seq: Seq, time: TimestampMs, cx: &mut Turn<'_>) {
-        let Some(session) = self.sessions.get_mut(conn) else { return };
+        let Some(mut session) = self.sessions.get_mut(conn) else { return };
         if session.offered.next() == seq {
             // The client counts its own entry as covered (SPEC 4.8).
             session.offered = seq;

@@ -1,149 +1,25 @@
 //! Session: one authenticated connection, from its hello to its end. Turns frames into calls; decides nothing about logs.
 
-use std::{collections::VecDeque, mem, ops::ControlFlow};
+use std::{collections::VecDeque, ops::ControlFlow};
 
 use proto_spec::{
-    ClientFrame, Decoder, DeviceId, ErrorCode, FrameError, FramingError, RequestId, Resume, SendNumber, Seq,
-    ServerFrame, UserId,
-    limits::{CLIENT_FRAME_BYTES_MAX, PAGE_ENTRIES_MAX, SEND_WINDOW, TEXT_BYTES_MAX},
+    ClientFrame, ErrorCode, FrameError, FramingError, RequestId, Resume, SendNumber, Seq, ServerFrame,
+    limits::{PAGE_ENTRIES_MAX, SEND_WINDOW, TEXT_BYTES_MAX},
 };
 
 use super::{
-    Admission, Close, ConnId, Connected, Now, Presence, ReadState, Settings, Shard, Turn,
-    keepalive::{Due, Keepalive},
+    Admission, Close, ConnId, Connected, Presence, Shard, Turn,
     ledger::{Ledger, Parked},
-    outbox::Push,
     refresh::Permit,
+    sessions::{Look, Session},
     shedding::{Class, Reason},
     user::{Device, Waiting},
 };
 use crate::access::rate::Bucket;
 use crate::limits::{
-    DEVICES_MAX, EARLY_BYTES_MAX, OUTBOX_BYTES_MAX, OUTBOX_REFILL_BYTES, RECEIVE_BUFFER_BYTES, RETRY_BUSY_MS,
-    RETRY_FLOOD_MS, RETRY_STOPPING_MS, RETRY_STORAGE_MS, SLOW_CONSUMER_PARTS,
+    DEVICES_MAX, OUTBOX_BYTES_MAX, RECEIVE_BUFFER_BYTES, RETRY_BUSY_MS, RETRY_FLOOD_MS, RETRY_STOPPING_MS,
+    RETRY_STORAGE_MS,
 };
-
-/// How far a connection has come.
-#[derive(Debug)]
-pub(super) enum Phase {
-    /// The user is being loaded; what arrives meanwhile is held.
-    Starting { early: Vec<u8> },
-    /// Welcomed.
-    Ready,
-}
-
-/// What is to be done about a connection now.
-enum Look {
-    Nothing,
-    Ping,
-    Close(ErrorCode),
-}
-
-/// One authenticated connection.
-#[derive(Debug)]
-pub(super) struct Session {
-    pub(super) conn: ConnId,
-    pub(super) user: UserId,
-    pub(super) device: DeviceId,
-    pub(super) phase: Phase,
-    decoder: Decoder,
-    pub(super) push: Push,
-    /// Everything up to here has been offered on this connection.
-    pub(super) offered: Seq,
-    /// Bytes handed to the rim and not yet taken by the kernel.
-    pub(super) queued: usize,
-    pub(super) paused: bool,
-    /// When the kernel last took bytes, or reading was paused, by the monotonic clock.
-    pub(super) taken_ms: u64,
-    /// Fetches that await their page.
-    pub(super) fetches: u16,
-    /// Retried sends whose first result is being looked up.
-    pub(super) lookups: u16,
-    pub(super) keepalive: Keepalive,
-    pub(super) permit: Permit,
-    /// Frames lately.
-    frames: Bucket,
-    /// The kernel has taken bytes since somebody last looked.
-    pub(super) drains: bool,
-}
-
-impl Session {
-    /// Since when the client has read nothing of so much that nothing is read of it either.
-    const fn unread_since_ms(&self) -> Option<u64> {
-        if self.paused && self.queued >= OUTBOX_REFILL_BYTES { Some(self.taken_ms) } else { None }
-    }
-
-    /// Whether it is time to ping it or to close it, and why; and when to look again.
-    fn look(&mut self, now: Now, settings: &Settings) -> (Look, u64) {
-        let now_ms = now.monotonic_ms;
-        let permit_due_ms = self.permit.due_ms(settings, now);
-        if let Some(since_ms) = self.unread_since_ms() {
-            // It is not heard, and would not see a ping.
-            let due_ms = since_ms + settings.idle_timeout_ms / SLOW_CONSUMER_PARTS;
-            let look = if due_ms <= now_ms { Look::Close(ErrorCode::SlowConsumer) } else { Look::Nothing };
-            return (look, due_ms.min(permit_due_ms));
-        }
-        let look = match self.keepalive.look(now_ms, settings) {
-            Due::Nothing => Look::Nothing,
-            // While the user is being loaded the client cannot be asked; it must not wait for ever all the same.
-            Due::Ping if matches!(self.phase, Phase::Starting { .. }) => Look::Nothing,
-            Due::Ping => Look::Ping,
-            Due::Close => Look::Close(ErrorCode::IdleTimeout),
-        };
-        (look, self.keepalive.due_ms(settings).min(permit_due_ms))
-    }
-
-    /// Bytes that wait for the client to read them, or for the rest of what it says.
-    fn held_bytes(&self) -> usize {
-        let early = match &self.phase {
-            Phase::Starting { early } => early.len(),
-            Phase::Ready => 0,
-        };
-        self.queued + early + self.decoder.held_bytes()
-    }
-}
-
-/// The connections of a shard, by slot.
-#[derive(Debug, Default)]
-pub(super) struct Sessions {
-    slots: Vec<Option<Session>>,
-    len: usize,
-}
-
-impl Sessions {
-    pub(super) fn get_mut(&mut self, conn: ConnId) -> Option<&mut Session> {
-        self.slots.get_mut(conn.slot as usize)?.as_mut().filter(|session| session.conn == conn)
-    }
-
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Session> {
-        self.slots.iter_mut().flatten()
-    }
-
-    fn insert(&mut self, session: Session) {
-        let slot = session.conn.slot as usize;
-        if slot >= self.slots.len() {
-            self.slots.resize_with(slot + 1, || None);
-        }
-        debug_assert!(self.slots[slot].is_none(), "the rim reuses a slot only after the shard was told or closed it");
-        self.slots[slot] = Some(session);
-        self.len += 1;
-    }
-
-    fn remove(&mut self, conn: ConnId) -> Option<Session> {
-        let slot = self.slots.get_mut(conn.slot as usize)?;
-        let session = slot.take_if(|session| session.conn == conn)?;
-        self.len -= 1;
-        Some(session)
-    }
-
-    pub(super) const fn len(&self) -> usize {
-        self.len
-    }
-
-    pub(super) fn conns_where(&self, wanted: impl Fn(&Session) -> bool) -> Vec<ConnId> {
-        self.slots.iter().flatten().filter(|session| wanted(session)).map(|session| session.conn).collect()
-    }
-}
 
 impl Shard {
     /// A connection passed the handshake: its session exists from now on, its user may have to be loaded.
@@ -151,26 +27,9 @@ impl Shard {
         debug_assert_eq!(self.topology.home_of(connected.user), self.core);
         let now_ms = cx.now.monotonic_ms;
         let permit = Permit::new(connected.grant, &self.settings);
-        let keepalive = Keepalive::new(now_ms);
-        let due_ms = keepalive.due_ms(&self.settings).min(permit.due_ms(&self.settings, cx.now));
-        self.sessions.insert(Session {
-            conn: connected.conn,
-            user: connected.user,
-            device: connected.device,
-            phase: Phase::Starting { early: Vec::new() },
-            decoder: Decoder::new(CLIENT_FRAME_BYTES_MAX as u32),
-            push: Push::CatchingUp { reading: false },
-            offered: Seq::ZERO,
-            queued: 0,
-            paused: false,
-            taken_ms: now_ms,
-            fetches: 0,
-            lookups: 0,
-            keepalive,
-            permit,
-            frames: Bucket::default(),
-            drains: true,
-        });
+        let session = Session::new(&connected, permit, now_ms);
+        let due_ms = session.due_ms(cx.now, &self.settings);
+        self.sessions.insert(session);
         self.wheel.insert(now_ms, due_ms, connected.conn);
         if self.draining {
             self.close(connected.conn, ErrorCode::Stopping, RETRY_STOPPING_MS, "the server is stopping", cx);
@@ -276,22 +135,20 @@ impl Shard {
         };
         self.counters.logins += 1;
         self.send(conn, &frame, cx);
-        let Some(session) = self.sessions.get_mut(conn) else { return };
+        let Some(mut session) = self.sessions.get_mut(conn) else { return };
         session.offered = cursor;
         // Before this the client could not be asked: its silence counts from here.
         session.keepalive.heard(cx.now.monotonic_ms);
-        let Phase::Starting { early } = mem::replace(&mut session.phase, Phase::Ready) else {
-            debug_assert!(false, "a connection is welcomed once");
-            return;
-        };
-        self.held_bytes -= early.len();
+        let early = session.welcomed();
         if let Resume::After(seq) = resume {
             self.acknowledge(conn, seq, cx);
         }
         self.look_at_token(conn, cx);
         self.push_more(conn, cx);
-        if !early.is_empty() {
-            self.unpause_if_drained(conn, cx);
+        if !early.is_empty()
+            && let Some(mut session) = self.sessions.get_mut(conn)
+        {
+            session.unpause_if_drained(cx);
             self.received(conn, &early, cx);
         }
     }
@@ -299,19 +156,12 @@ impl Shard {
     /// Bytes of a connection, in any cut.
     pub(super) fn received(&mut self, conn: ConnId, bytes: &[u8], cx: &mut Turn<'_>) {
         let now_ms = cx.now.monotonic_ms;
-        let Some(session) = self.sessions.get_mut(conn) else { return };
-        if let Phase::Starting { early } = &mut session.phase {
-            early.extend_from_slice(bytes);
-            self.held_bytes += bytes.len();
-            if early.len() > EARLY_BYTES_MAX && !mem::replace(&mut session.paused, true) {
-                cx.effects.reads.push((conn, ReadState::Paused));
-            }
+        let Some(mut session) = self.sessions.get_mut(conn) else { return };
+        if session.hold_early(bytes, cx) {
             return;
         }
         // The decoder leaves the session for the time of the call: frames change the shard.
-        let idle = Decoder::new(CLIENT_FRAME_BYTES_MAX as u32);
-        let mut decoder = mem::replace(&mut session.decoder, idle);
-        self.held_bytes -= decoder.held_bytes();
+        let mut decoder = session.take_decoder();
         let mut is_any = false;
         let result = decoder.decode(bytes, |raw| {
             is_any = true;
@@ -334,9 +184,8 @@ impl Shard {
                 FramingError::Length | FramingError::Empty => ErrorCode::Malformed,
             };
             self.close(conn, code, 0, &error.to_string(), cx);
-        } else if let Some(session) = self.sessions.get_mut(conn) {
-            self.held_bytes += decoder.held_bytes();
-            session.decoder = decoder;
+        } else if let Some(mut session) = self.sessions.get_mut(conn) {
+            session.put_decoder(decoder);
             if is_any {
                 // Bytes of a frame that never gets whole are no life.
                 session.keepalive.heard(now_ms);
@@ -373,8 +222,8 @@ impl Shard {
     /// Whether the next frame of a buffer may be looked at. Here and not after the buffer: what is still in it would be
     /// answered too.
     fn go_on(&mut self, conn: ConnId, cx: &mut Turn<'_>) -> ControlFlow<()> {
-        let Some(session) = self.sessions.get_mut(conn) else { return ControlFlow::Break(()) };
-        if session.queued > OUTBOX_BYTES_MAX {
+        let Some(mut session) = self.sessions.get_mut(conn) else { return ControlFlow::Break(()) };
+        if session.queued() > OUTBOX_BYTES_MAX {
             self.close(conn, ErrorCode::SlowConsumer, 0, "the answers do not drain", cx);
             return ControlFlow::Break(());
         }
@@ -402,9 +251,7 @@ impl Shard {
 
     /// The peer is gone, or closing: the session ends, the user may have gone offline.
     pub(super) fn leave(&mut self, conn: ConnId, cx: &mut Turn<'_>) -> Option<Session> {
-        self.count_queued(cx);
         let session = self.sessions.remove(conn)?;
-        self.held_bytes -= session.held_bytes();
         if let Some(user) = self.users.resident(session.user) {
             if let Some(device) = user.device(session.device).filter(|device| device.session == Some(conn)) {
                 device.session = None;
@@ -419,7 +266,7 @@ impl Shard {
 
     /// Sends a frame that answers or asks something.
     pub(super) fn send(&mut self, conn: ConnId, frame: &ServerFrame, cx: &mut Turn<'_>) {
-        if let Some(session) = self.sessions.get_mut(conn) {
+        if let Some(mut session) = self.sessions.get_mut(conn) {
             let range = cx.effects.frame(frame);
             session.queue(range, cx);
         }
@@ -445,7 +292,7 @@ impl Shard {
         let now_ms = cx.now.monotonic_ms;
         for conn in self.wheel.due(now_ms) {
             self.look_at_token(conn, cx);
-            let Some(session) = self.sessions.get_mut(conn) else { continue };
+            let Some(mut session) = self.sessions.get_mut(conn) else { continue };
             let (look, due_ms) = session.look(cx.now, &self.settings);
             match look {
                 Look::Nothing => {}

@@ -5,7 +5,7 @@
 use proto_spec::ErrorCode;
 
 use super::{Shard, Turn};
-use crate::limits::{OUTBOX_REFILL_BYTES, QUERIES_IN_FLIGHT_MAX, RETRY_BUSY_MS, STALLED_LOOK_MS};
+use crate::limits::{QUERIES_IN_FLIGHT_MAX, RETRY_BUSY_MS, STALLED_LOOK_MS};
 
 /// How far behind a core is, as the rim measures it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -104,7 +104,7 @@ impl Shard {
             Class::Send => (budget / 4 * 3, Some(Load::Overloaded), usize::MAX),
             Class::Push => (budget, None, usize::MAX),
         };
-        if self.held_bytes > memory {
+        if self.held_bytes() > memory {
             Some(Reason::Memory)
         } else if load.is_some_and(|load| self.load >= load) {
             Some(Reason::Time)
@@ -115,26 +115,15 @@ impl Shard {
         }
     }
 
-    /// Takes note of what was queued for clients since the last call.
-    pub(super) fn count_queued(&mut self, cx: &mut Turn<'_>) {
-        self.held_bytes += std::mem::take(&mut cx.effects.queued);
-    }
-
     /// While too much waits to be read, closes those for whom much waits and who have taken nothing since the last look: a crowd
     /// that does not read must not keep others from writing.
     pub(super) fn close_stalled(&mut self, cx: &mut Turn<'_>) {
         let now_ms = cx.now.monotonic_ms;
-        if now_ms < self.next_stalled_look_ms || self.held_bytes <= self.settings.limits.memory_bytes / 2 {
+        if now_ms < self.next_stalled_look_ms || self.held_bytes() <= self.settings.limits.memory_bytes / 2 {
             return;
         }
         self.next_stalled_look_ms = now_ms + STALLED_LOOK_MS;
-        let mut stalled = Vec::new();
-        for session in self.sessions.iter_mut() {
-            if session.queued > OUTBOX_REFILL_BYTES && !std::mem::replace(&mut session.drains, false) {
-                stalled.push(session.conn);
-            }
-        }
-        for conn in stalled {
+        for conn in self.sessions.stalled() {
             self.close(conn, ErrorCode::SlowConsumer, RETRY_BUSY_MS, "too much waits, and none of it is read", cx);
         }
     }
