@@ -20,9 +20,9 @@ use super::{
     question::Question,
     reports::Report,
     tail::TailEntry,
-    user::{Room, Waiting},
+    user::Room,
 };
-use crate::limits::{ASK_AGAIN_MS, FLUSHES_TURN_MAX, RECEIPT_DELAY_MS, UNFINISHED_LOADING_MAX, UNFINISHED_QUERIES_MAX};
+use crate::limits::{ASK_AGAIN_MS, FLUSHES_TURN_MAX, RECEIPT_DELAY_MS};
 
 /// What a user's home tries again after a while.
 #[derive(Clone, Copy, Debug)]
@@ -66,27 +66,6 @@ impl Shard {
             && !mem::replace(&mut user.dirty, true)
         {
             self.dirty.push_back((now_ms + RECEIPT_DELAY_MS, user_id));
-        }
-    }
-
-    /// A restart left duties of this user open.
-    pub(super) fn unfinished(&mut self, user_id: UserId, cx: &mut Turn<'_>) {
-        self.unfinished.push_back(user_id);
-        self.load_unfinished(cx);
-    }
-
-    /// Loads the next users whose duties a restart left open, as earlier ones are done. Newcomers go first: see
-    /// [`UNFINISHED_QUERIES_MAX`].
-    pub(super) fn load_unfinished(&mut self, cx: &mut Turn<'_>) {
-        while self.unfinished_loading < UNFINISHED_LOADING_MAX
-            && self.questions.len() < UNFINISHED_QUERIES_MAX
-            && !self.draining
-        {
-            let Some(user_id) = self.unfinished.pop_front() else { return };
-            if self.users.resident(user_id).is_none() {
-                self.unfinished_loading += 1;
-                self.wait_for_user(user_id, Waiting::Duties, cx);
-            }
         }
     }
 

@@ -11,8 +11,8 @@ use storage::{Entries, Query, Span};
 
 use super::{
     ConnId, Shard, Turn,
+    loading::ConversationWaiting,
     question::Question,
-    residents::ConversationWaiting,
     shedding::{Class, Reason},
     user::Room,
 };
@@ -86,7 +86,7 @@ impl Shard {
         let fetch = Fetch { conversation, first, last, room, newer: Vec::new(), delivered_up_to: Seq::ZERO };
         session.fetches += 1;
         match conversation {
-            Some(conversation) if self.conversations.resident(user_id, conversation).is_none() => {
+            Some(conversation) if !self.conversations.is_resident((user_id, conversation)) => {
                 let waiting = ConversationWaiting::Fetch(conn, request, fetch);
                 self.wait_for_conversation(user_id, conversation, waiting, cx);
             }
@@ -99,7 +99,8 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(conn) else { return };
         let user_id = session.user;
         let Some(user) = self.users.resident(user_id) else { return };
-        let watermarks = fetch.conversation.and_then(|conversation| self.conversations.resident(user_id, conversation));
+        let watermarks =
+            fetch.conversation.and_then(|conversation| self.conversations.resident((user_id, conversation)));
         if let Some(watermarks) = watermarks {
             fetch.delivered_up_to = watermarks.delivered_released;
         }

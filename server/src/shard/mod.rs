@@ -12,8 +12,10 @@ mod fetch;
 mod input;
 mod keepalive;
 mod ledger;
+mod left_over;
 mod levels;
 mod limits;
+mod loading;
 mod outbox;
 mod outgoing;
 mod question;
@@ -32,10 +34,9 @@ mod wheel;
 
 use std::{
     cmp::Reverse,
-    collections::{BinaryHeap, HashMap, VecDeque},
+    collections::{BinaryHeap, VecDeque},
 };
 
-use foldhash::fast::RandomState;
 use proto_spec::{Durability, SendNumber, UserId};
 use storage::{BatchId, LaneId};
 
@@ -55,8 +56,9 @@ use crate::{
 use duties::Resting;
 use effects::Filling;
 use ledger::{Ledger, OnceStored, Parked};
+use left_over::LeftOver;
 use limits::Spent;
-use question::Question;
+use question::Questions;
 use residents::{Conversations, Users};
 use sessions::Sessions;
 use wheel::Wheel;
@@ -151,10 +153,8 @@ pub struct Shard {
     conversations: Conversations,
     /// One for each lane.
     lanes: Box<[Ledger]>,
-    questions: HashMap<QueryId, Question, RandomState>,
-    next_query: QueryId,
-    /// Users with unfinished duties who could not be read, by when they are tried again.
-    postponed: VecDeque<(u64, UserId)>,
+    questions: Questions,
+    left_over: LeftOver,
     /// Envelopes from this shard to itself.
     local: VecDeque<Envelope>,
     /// Repeated sends that are looked up later, by when: at most a window of them a user who is connected.
@@ -162,10 +162,6 @@ pub struct Shard {
     /// Destinations that have put something off, by when they are tried again: one for each that rests, so bounded by what users
     /// have open.
     resting: VecDeque<(u64, UserId, Resting)>,
-    /// Users with duties left over from before a restart, to be loaded as earlier ones are done.
-    unfinished: VecDeque<UserId>,
-    /// How many of them are being loaded.
-    unfinished_loading: usize,
     /// Users whose cursors, reports and marks are to be looked at, by when.
     dirty: VecDeque<(u64, UserId)>,
     wheel: Wheel,
@@ -178,8 +174,6 @@ pub struct Shard {
     admission: Admission,
     store: StoreState,
     load: Load,
-    /// Bytes of envelopes that wait for their user or conversation.
-    waiting_bytes: usize,
     next_stalled_look_ms: u64,
     draining: bool,
     counters: ShardCounters,
@@ -204,14 +198,11 @@ impl Shard {
             users: Users::default(),
             conversations: Conversations::default(),
             lanes: topology.lanes_of(core).map(|_| Ledger::default()).collect(),
-            questions: HashMap::default(),
-            next_query: QueryId(0),
-            postponed: VecDeque::new(),
+            questions: Questions::default(),
+            left_over: LeftOver::default(),
             local: VecDeque::new(),
             lookups: BinaryHeap::new(),
             resting: VecDeque::new(),
-            unfinished: VecDeque::new(),
-            unfinished_loading: 0,
             dirty: VecDeque::new(),
             wheel: Wheel::new(),
             refreshes: 0,
@@ -221,7 +212,6 @@ impl Shard {
             admission: Admission::Open,
             store: StoreState::Present,
             load: Load::Calm,
-            waiting_bytes: 0,
             next_stalled_look_ms: 0,
             draining: false,
             counters: ShardCounters::default(),
@@ -253,10 +243,14 @@ impl Shard {
                 }
             }
             Input::Store(store) => self.store = store,
-            Input::Unfinished(user) => self.unfinished(user, cx),
+            Input::Unfinished(user) => {
+                self.left_over.push(user);
+                self.load_left_over(cx);
+            }
             Input::Tick => {
                 self.lanes.iter_mut().for_each(|lane| lane.ingest_kept(now.monotonic_ms));
-                self.load_postponed(cx);
+                self.left_over.wake(now.monotonic_ms);
+                self.load_left_over(cx);
                 self.wake_resting(cx);
                 self.look_up_due(cx);
                 self.look_at_silent(cx);
@@ -315,7 +309,7 @@ impl Shard {
             sessions: self.sessions.len() as u64,
             users: self.users.len() as u64,
             conversations: self.conversations.len() as u64,
-            unfinished: (self.unfinished.len() + self.unfinished_loading + self.postponed.len()) as u64,
+            unfinished: self.left_over.len() as u64,
             unreleased_bytes: self.unreleased_bytes() as u64,
             held_bytes: self.held_bytes() as u64,
             ..self.counters
@@ -408,7 +402,7 @@ impl Shard {
 
     /// Bytes that wait for clients to read them, for the rest of what they say, or for a user or conversation to be loaded.
     fn held_bytes(&self) -> usize {
-        self.sessions.held_bytes() + self.waiting_bytes
+        self.sessions.held_bytes() + self.users.held_bytes() + self.conversations.held_bytes()
     }
 
     /// What the journal's sync is worth now.

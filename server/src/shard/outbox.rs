@@ -52,7 +52,7 @@ impl Shard {
         user.levels.released(seq, if self.lanes[at].is_stored(*batch) { Durability::Committed } else { synced });
         let durability = own.map(|_| user.levels.tell(seq, seq));
         if let Event::Delivered { peer, up_to } = entry.event
-            && let Some(conversation) = self.conversations.resident(user_id, peer.into())
+            && let Some(conversation) = self.conversations.resident((user_id, peer.into()))
         {
             // Pages of the conversation may say so from now on.
             conversation.delivered_released = up_to;

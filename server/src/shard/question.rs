@@ -1,8 +1,12 @@
-//! What a query to the store was asked for.
+//! Questions: what the queries to the store are asked for that are under way.
 
+use std::collections::HashMap;
+
+use foldhash::fast::RandomState;
 use proto_spec::{ConversationId, RequestId, SendNumber, Seq, UserId};
+use storage::{Answer, Query};
 
-use super::{ConnId, fetch::Fetch};
+use super::{ConnId, Shard, Turn, fetch::Fetch, input::QueryId};
 
 /// The purpose of a query; its answer comes back with the query's id.
 #[derive(Debug)]
@@ -21,4 +25,93 @@ pub(super) enum Question {
     Forward { user: UserId, last: Seq },
     /// To report received messages up to `last` to their senders.
     Receipts { user: UserId, last: Seq },
+}
+
+/// The queries that are under way. Each has an id of its own, and is answered once.
+#[derive(Debug, Default)]
+pub(super) struct Questions {
+    open: HashMap<QueryId, Question, RandomState>,
+    last: u64,
+}
+
+impl Questions {
+    /// One more. What its answer is to be called.
+    pub(super) fn open(&mut self, question: Question) -> QueryId {
+        self.last += 1;
+        let query = QueryId(self.last);
+        self.open.insert(query, question);
+        query
+    }
+
+    /// The answer has come. To what.
+    pub(super) fn close(&mut self, query: QueryId) -> Option<Question> {
+        self.open.remove(&query)
+    }
+
+    /// How many are under way.
+    pub(super) fn len(&self) -> usize {
+        self.open.len()
+    }
+}
+
+impl Shard {
+    /// Asks the store.
+    pub(super) fn ask(&mut self, query: Query, question: Question, cx: &mut Turn<'_>) {
+        self.counters.queries += 1;
+        cx.effects.queries.push((self.questions.open(question), query));
+    }
+
+    /// The store has answered, or could not be read (`None`).
+    pub(super) fn answered(&mut self, query: QueryId, answer: Option<Answer>, cx: &mut Turn<'_>) {
+        let Some(question) = self.questions.close(query) else {
+            debug_assert!(false, "each query is answered once");
+            return;
+        };
+        // An answer of the wrong kind is a bug of the rim; in a release it counts as unreadable.
+        let entries = |answer: Option<Answer>| match answer {
+            Some(Answer::Entries(entries)) => Some(entries),
+            _ => None,
+        };
+        match question {
+            Question::User(user) => match answer {
+                Some(Answer::User(snapshot)) => self.user_loaded(user, &snapshot, cx),
+                _ => self.user_unreadable(user, cx),
+            },
+            Question::Conversation { user, conversation } => match answer {
+                Some(Answer::Conversation(snapshot)) => self.conversation_loaded(user, conversation, snapshot, cx),
+                _ => self.conversation_unreadable(user, conversation, cx),
+            },
+            Question::CatchUp { conn, first, last } => self.caught_up(conn, (first, last), entries(answer), cx),
+            Question::Fetch { conn, request, fetch, last } => {
+                self.fetched(conn, request, fetch, last, entries(answer), cx);
+            }
+            Question::Repeated { conn, number } => {
+                let found = match answer {
+                    Some(Answer::Send(found)) => found,
+                    _ => None,
+                };
+                self.repeated_found(conn, number, found, cx);
+            }
+            Question::Forward { user, last } => self.forwards_read(user, last, entries(answer), cx),
+            Question::Receipts { user, last } => self.receipts_read(user, last, entries(answer), cx),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_question_has_an_id_of_its_own_and_one_answer() {
+        let mut questions = Questions::default();
+        let [first, second] = [1, 2].map(|user| questions.open(Question::User(UserId(user))));
+        assert_eq!(questions.len(), 2);
+        assert!(matches!(questions.close(second), Some(Question::User(UserId(2)))));
+        assert!(questions.close(second).is_none(), "it has been answered");
+        let third = questions.open(Question::User(UserId(3)));
+        assert!(third != first && third != second, "an answer that comes late is nobody else's");
+        assert!(matches!(questions.close(first), Some(Question::User(UserId(1)))));
+        assert_eq!(questions.len(), 1);
+    }
 }

@@ -9,10 +9,8 @@ use proto_spec::{Content, ConversationId, Seq, UserId};
 use super::{
     Shard, Turn,
     input::{Envelope, EnvelopeBody},
-    residents::ConversationWaiting,
-    user::Waiting,
+    loading::{ConversationWaiting, UserWaiting},
 };
-use crate::limits::WAITING_ENVELOPES_MAX;
 
 impl Shard {
     /// Sends an envelope to the home of the user it is for.
@@ -47,41 +45,25 @@ impl Shard {
             EnvelopeBody::ForwardPutOff { origin } => self.forward_put_off(to, from, origin, cx),
             EnvelopeBody::Receipted { received_as } => self.receipt_confirmed(to, from, received_as, cx),
             EnvelopeBody::ReceiptPutOff { received_as } => self.receipt_put_off(to, from, received_as, cx),
-            EnvelopeBody::Forward { .. } | EnvelopeBody::Receipt { .. } if self.users.resident(to).is_none() => {
-                if let Some(envelope) = self.admit_waiting(self.users.envelopes_waiting(to), envelope, cx) {
-                    self.wait_for_user(to, Waiting::Envelope(envelope), cx);
+            EnvelopeBody::Forward { .. } | EnvelopeBody::Receipt { .. } if !self.users.is_resident(to) => {
+                if !self.may_wait(self.users.waiting(to)) {
+                    return self.put_off(&envelope, cx);
                 }
+                self.wait_for_user(to, UserWaiting::Envelope(envelope), cx);
             }
             EnvelopeBody::Forward { .. } | EnvelopeBody::Receipt { .. }
-                if self.conversations.resident(to, from.into()).is_none() =>
+                if !self.conversations.is_resident((to, from.into())) =>
             {
-                let waiting = self.conversations.envelopes_waiting(to, from.into());
-                if let Some(envelope) = self.admit_waiting(waiting, envelope, cx) {
-                    self.wait_for_conversation(to, from.into(), ConversationWaiting::Envelope(envelope), cx);
+                if !self.may_wait(self.conversations.waiting((to, from.into()))) {
+                    return self.put_off(&envelope, cx);
                 }
+                self.wait_for_conversation(to, from.into(), ConversationWaiting::Envelope(envelope), cx);
             }
             EnvelopeBody::Forward { origin, after, content } => {
                 self.message_arrived(to, from, (origin, after), content, cx);
             }
             EnvelopeBody::Receipt { up_to, received_as } => self.receipt_arrived(to, from, up_to, received_as, cx),
         }
-    }
-
-    /// Lets an envelope wait behind so many others until its user or conversation is loaded. If that would be too much it is put
-    /// off: its author's log has it.
-    fn admit_waiting(&mut self, waiting: usize, envelope: Envelope, cx: &mut Turn<'_>) -> Option<Envelope> {
-        if waiting < WAITING_ENVELOPES_MAX && self.held_bytes() <= self.settings.limits.memory_bytes {
-            self.waiting_bytes += envelope.bytes();
-            return Some(envelope);
-        }
-        self.put_off(&envelope, cx);
-        None
-    }
-
-    /// An envelope no longer waits: its bytes are no longer held here.
-    pub(super) fn release_waiting(&mut self, envelope: Envelope) -> Envelope {
-        self.waiting_bytes -= envelope.bytes();
-        envelope
     }
 
     /// Answers that an envelope can not be taken now.

@@ -222,7 +222,7 @@ impl Shard {
         let answer = Envelope { to: from, from: to, body: EnvelopeBody::Forwarded { origin } };
         let batch = self.lanes[at].filling();
         let Some(user) = self.users.resident(to) else { return };
-        let Some(conversation) = self.conversations.resident(to, from.into()) else { return };
+        let Some(conversation) = self.conversations.resident((to, from.into())) else { return };
         if origin <= conversation.received_up_to {
             self.counters.duplicates += 1;
             let changed_in = conversation.changed_in;
@@ -281,7 +281,7 @@ impl Shard {
         let answer = Envelope { to: from, from: to, body: EnvelopeBody::Receipted { received_as } };
         let batch = self.lanes[at].filling();
         let Some(user) = self.users.resident(to) else { return };
-        let Some(conversation) = self.conversations.resident(to, from.into()) else { return };
+        let Some(conversation) = self.conversations.resident((to, from.into())) else { return };
         if up_to <= conversation.delivered_up_to {
             let changed_in = conversation.changed_in;
             return self.answer_once_durable(at, changed_in, answer, cx);

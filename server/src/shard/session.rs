@@ -10,10 +10,11 @@ use proto_spec::{
 use super::{
     Admission, Close, ConnId, Connected, Presence, Shard, Turn,
     ledger::{Ledger, Parked},
+    loading::UserWaiting,
     refresh::Permit,
     sessions::{Look, Session},
     shedding::{Class, Reason},
-    user::{Device, Waiting},
+    user::Device,
 };
 use crate::access::rate::Bucket;
 use crate::limits::{
@@ -39,10 +40,10 @@ impl Shard {
         } else if let Some(reason) = self.sheds(Class::Login) {
             self.counters.shed.count(Class::Login, reason);
             self.close(connected.conn, ErrorCode::Overloaded, RETRY_BUSY_MS, reason.detail(), cx);
-        } else if self.users.resident(connected.user).is_some() {
+        } else if self.users.is_resident(connected.user) {
             self.start(connected, cx);
         } else {
-            self.wait_for_user(connected.user, Waiting::Connect(connected), cx);
+            self.wait_for_user(connected.user, UserWaiting::Connect(connected), cx);
         }
     }
 

@@ -6,10 +6,10 @@
 use std::collections::VecDeque;
 
 use proto_spec::{ConversationId, DeviceId, Direction, Entry, SendNumber, Seq, TimestampMs, limits::TEXT_BYTES_MAX};
-use storage::{BatchId, Marks, UserSnapshot};
+use storage::{BatchId, ConversationSnapshot, Marks, UserSnapshot};
 
 use super::{
-    input::{ConnId, Connected, Envelope},
+    input::ConnId,
     levels::Levels,
     limits::UserBuckets,
     outgoing::Outgoing,
@@ -142,6 +142,17 @@ impl User {
         !self.outgoing.is_open() && !self.reports.is_open() && self.marks.receipted >= self.delivered()
     }
 
+    /// Whether it may be forgotten: the store has everything, no connection uses it, and no duty is open.
+    pub(super) fn is_unused(&self, ingested: BatchId) -> bool {
+        !self.is_connected()
+            && self.changed_in <= ingested
+            && self.tail.is_empty()
+            && !self.dirty
+            && !self.unfinished
+            && self.loading == 0
+            && self.is_idle()
+    }
+
     /// Moves the marks to where what is not confirmed allows.
     pub(super) fn advance_marks(&mut self) {
         self.marks.forwarded = self.marks.forwarded.max(self.outgoing.confirmed_up_to(self.head));
@@ -250,22 +261,6 @@ fn take_within<'a>(entries: impl Iterator<Item = &'a TailEntry>, room: Room) -> 
     (taken, true)
 }
 
-/// What waits until a user is loaded, in order.
-#[derive(Debug)]
-pub(super) enum Waiting {
-    Connect(Connected),
-    Envelope(Envelope),
-    /// Nothing but the user's own duties, left over from before a restart.
-    Duties,
-}
-
-/// A user is being loaded or is here.
-#[derive(Debug)]
-pub(super) enum UserSlot {
-    Loading(Vec<Waiting>),
-    Resident(Box<User>),
-}
-
 /// One side of a conversation.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Conversation {
@@ -279,4 +274,76 @@ pub(super) struct Conversation {
     pub(super) delivered_released: Seq,
     /// The last batch that changed one of these.
     pub(super) changed_in: BatchId,
+}
+
+impl Conversation {
+    pub(super) const fn load(snapshot: ConversationSnapshot) -> Self {
+        Self {
+            received_up_to: snapshot.received_up_to,
+            delivered_up_to: snapshot.delivered_up_to,
+            delivered_at: snapshot.delivered_at,
+            delivered_released: snapshot.delivered_up_to,
+            changed_in: BatchId(0),
+        }
+    }
+
+    /// Whether it may be forgotten: the store has everything.
+    pub(super) fn is_unused(&self, ingested: BatchId) -> bool {
+        self.changed_in <= ingested
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proto_spec::{Event, UserId};
+    use storage::DeviceSnapshot;
+
+    use super::*;
+
+    const INGESTED: BatchId = BatchId(5);
+
+    /// Somebody who has received, acknowledged and reported everything.
+    fn user() -> User {
+        let device = DeviceSnapshot { device: DeviceId(1), cursor: Seq(3), last_number: SendNumber(0) };
+        let mut user = User::load(&UserSnapshot {
+            head: Seq(3),
+            devices: vec![device],
+            marks: Marks { forwarded: Seq(3), receipted: Seq(3) },
+            ..UserSnapshot::default()
+        });
+        user.changed_in = INGESTED;
+        user
+    }
+
+    #[test]
+    fn a_user_is_forgotten_only_when_nothing_is_left() {
+        assert!(user().is_unused(INGESTED));
+        type Begin = fn(&mut User);
+        let uses: [(&str, Begin); 8] = [
+            ("a connection", |user| user.devices[0].session = Some(ConnId { slot: 1, generation: 1 })),
+            ("a change that is not in the store", |user| user.changed_in = BatchId(INGESTED.0 + 1)),
+            ("an entry that was not looked at since it is in the store", |user| {
+                let entry = Entry { seq: Seq(4), time: TimestampMs(1), event: Event::Unknown { kind: 99 } };
+                user.tail.push(TailEntry { entry, replaces: None, batch: INGESTED });
+            }),
+            ("a place among those to be flushed", |user| user.dirty = true),
+            ("marks that are not written", |user| user.unfinished = true),
+            ("a conversation that is being loaded", |user| user.loading = 1),
+            ("a message on the way", |user| assert!(user.outgoing.take(Seq(4), UserId(9).into()))),
+            ("an author who is to be told", |user| user.devices[0].cursor = Seq(4)),
+        ];
+        for (what, begin) in uses {
+            let mut user = user();
+            begin(&mut user);
+            assert!(!user.is_unused(INGESTED), "{what} is forgotten");
+        }
+    }
+
+    #[test]
+    fn a_conversation_is_forgotten_once_its_last_change_is_in_the_store() {
+        let mut conversation = Conversation::load(ConversationSnapshot::default());
+        assert!(conversation.is_unused(BatchId(0)));
+        conversation.changed_in = INGESTED;
+        assert!(!conversation.is_unused(BatchId(INGESTED.0 - 1)) && conversation.is_unused(INGESTED));
+    }
 }
