@@ -38,6 +38,7 @@ struct Refusal {
 
 impl Shard {
     /// A device wants to write to somebody.
+    #[inline]
     pub(super) fn send_requested(
         &mut self,
         conn: ConnId,

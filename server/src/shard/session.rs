@@ -199,6 +199,7 @@ impl Shard {
     }
 
     /// One frame of a welcomed connection. Breaks when the connection has ended.
+    #[inline]
     fn frame(&mut self, conn: ConnId, frame: ClientFrame, cx: &mut Turn<'_>) -> ControlFlow<()> {
         match frame {
             ClientFrame::Hello { .. } => {

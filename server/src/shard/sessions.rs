@@ -169,6 +169,7 @@ impl DerefMut for SessionMut<'_> {
 
 impl SessionMut<'_> {
     /// Queues bytes that stand in `effects`; stops reading from a peer that does not drain.
+    #[inline]
     pub(super) fn queue(&mut self, range: Range<usize>, cx: &mut Turn<'_>) {
         let Turn { now, effects, .. } = cx;
         self.keepalive.said(now.monotonic_ms);
