@@ -1,4 +1,4 @@
-//! A conversation: two users whose home is one shard, and the least of a rim around it. What is written is committed in
+//! A conversation: two users whose home is one shard, and the least of a rim around it. What is written is released in
 //! the same turn, what is sent is taken by the kernel at once, and what is ingested is forgotten; or, with a store, kept there.
 //!
 //! Invariant: after a turn nothing waits, neither for a commit nor in an outbox.
@@ -51,13 +51,13 @@ pub struct Conversation {
     directory: Directory,
     effects: Effects,
     now: Now,
-    committed: BatchId,
+    released: BatchId,
     /// Messages since the tail was last forgotten.
     in_tail: usize,
     stored: Option<Stored>,
 }
 
-/// A store, and what was committed since it was filled.
+/// A store, and what was released since it was filled.
 #[derive(Debug)]
 struct Stored {
     store: EmbeddedStore,
@@ -96,7 +96,7 @@ impl Conversation {
             directory: Directory::default(),
             effects: Effects::default(),
             now: Now { monotonic_ms: 1_000, wall: TimestampMs(1_760_000_000_000) },
-            committed: BatchId(0),
+            released: BatchId(0),
             in_tail: 0,
             stored,
         };
@@ -137,7 +137,7 @@ impl Conversation {
             block_on(store.commit(fence, &sorted.finish(Vec::new()))).expect("the store takes it");
         }
         self.in_tail = 0;
-        self.feed(Input::Stored { lane: LaneId(0), up_to: self.committed });
+        self.feed(Input::Stored { lane: LaneId(0), up_to: self.released });
     }
 
     /// The reader sends these bytes, and everything follows that follows. Says how many bytes the reader gets.
@@ -183,7 +183,7 @@ impl Conversation {
                 self.feed(Input::Answer { query, answer });
             }
             if let Some((lane, up_to)) = last {
-                self.committed = up_to;
+                self.released = up_to;
                 self.feed(Input::Released { lane, up_to });
             }
         }

@@ -3,7 +3,7 @@
 //! Sent messages above the mark `forwarded` go to their recipients' homes ([`Outgoing`](super::outgoing::Outgoing)); received messages
 //! above the mark `receipted` that a device has acknowledged are reported to their authors ([`Reports`](super::reports::Reports)). Each
 //! destination has its own place in that, and who cannot be reached holds up nobody else. Marks and cursors are written once in
-//! [`RECEIPT_DELAY_MS`] at most.
+//! [`RECEIPT_DELAY_MS`](crate::limits::RECEIPT_DELAY_MS) at most.
 //! Invariant: a mark moves only over what the other homes have confirmed as durable.
 
 use std::mem;
@@ -22,7 +22,7 @@ use super::{
     tail::TailEntry,
     user::Room,
 };
-use crate::limits::{ASK_AGAIN_MS, FLUSHES_TURN_MAX, RECEIPT_DELAY_MS};
+use crate::limits::FLUSHES_TURN_MAX;
 
 /// What a user's home tries again after a while.
 #[derive(Clone, Copy, Debug)]
@@ -65,7 +65,7 @@ impl Shard {
         if let Some(user) = self.users.resident(user_id)
             && !mem::replace(&mut user.dirty, true)
         {
-            self.dirty.push_back((now_ms + RECEIPT_DELAY_MS, user_id));
+            self.dirty.push(now_ms, user_id);
         }
     }
 
@@ -75,15 +75,11 @@ impl Shard {
         if self.admission != Admission::Open {
             return;
         }
-        let now_ms = cx.now.monotonic_ms;
-        let most = if self.draining { usize::MAX } else { FLUSHES_TURN_MAX };
+        let (most, now_ms) =
+            if self.draining { (usize::MAX, u64::MAX) } else { (FLUSHES_TURN_MAX, cx.now.monotonic_ms) };
         // Who is marked again meanwhile has another time.
         for _ in 0..most.min(self.dirty.len()) {
-            let Some(&(due_ms, user_id)) = self.dirty.front() else { return };
-            if due_ms > now_ms && !self.draining {
-                return;
-            }
-            self.dirty.pop_front();
+            let Some(user_id) = self.dirty.take_due(now_ms) else { return };
             self.flush(user_id, cx);
         }
     }
@@ -102,7 +98,7 @@ impl Shard {
         }
         if has_moved {
             user.unfinished = true;
-            Self::note_change(&mut self.lanes[at], user_id, user);
+            self.lanes[at].change_user(user_id, &mut user.changed_in);
         }
         self.forward_from_log(user_id, cx);
         self.report_received(user_id, cx);
@@ -113,7 +109,7 @@ impl Shard {
             user.unfinished = !idle;
             user.marks_written = user.marks;
             cx.effects.filling[at].batch.push(&Record::Marks { user: user_id, marks: user.marks, idle });
-            Self::note_change(&mut self.lanes[at], user_id, user);
+            self.lanes[at].change_user(user_id, &mut user.changed_in);
         }
         self.forget_if_unused(user_id);
     }
@@ -271,7 +267,7 @@ impl Shard {
     }
 
     fn rest(&mut self, user_id: UserId, what: Resting, cx: &Turn<'_>) {
-        self.resting.push_back((cx.now.monotonic_ms + ASK_AGAIN_MS, user_id, what));
+        self.resting.push(cx.now.monotonic_ms, (user_id, what));
     }
 
     /// Tries again those who have rested long enough.
@@ -279,8 +275,7 @@ impl Shard {
         if self.draining {
             return;
         }
-        while self.resting.front().is_some_and(|(due_ms, ..)| *due_ms <= cx.now.monotonic_ms) {
-            let Some((_, user_id, what)) = self.resting.pop_front() else { return };
+        while let Some((user_id, what)) = self.resting.take_due(cx.now.monotonic_ms) {
             let Some(user) = self.users.resident(user_id) else { continue };
             match what {
                 Resting::Messages(to) => {

@@ -60,9 +60,9 @@ pub(super) struct Ledger {
     kept: VecDeque<Kept>,
     kept_bytes: usize,
     /// Which batch changed which user, until it is ingested.
-    pub(super) users_changed: VecDeque<(BatchId, UserId)>,
+    users_changed: VecDeque<(BatchId, UserId)>,
     /// Which batch changed which conversation, until it is ingested.
-    pub(super) conversations_changed: VecDeque<(BatchId, (UserId, ConversationId))>,
+    conversations_changed: VecDeque<(BatchId, (UserId, ConversationId))>,
 }
 
 impl Default for Ledger {
@@ -212,6 +212,22 @@ impl Ledger {
             self.kept_bytes -= kept.bytes;
             self.ingested = self.ingested.max(kept.up_to);
             self.kept.pop_front();
+        }
+    }
+
+    /// The batch that is being filled changes a user, who is not forgotten before it is ingested. `changed_in`: the last that did.
+    pub(super) fn change_user(&mut self, user: UserId, changed_in: &mut BatchId) {
+        if *changed_in != self.filling {
+            *changed_in = self.filling;
+            self.users_changed.push_back((self.filling, user));
+        }
+    }
+
+    /// As [`Ledger::change_user`], of one side of a conversation.
+    pub(super) fn change_conversation(&mut self, of: (UserId, ConversationId), changed_in: &mut BatchId) {
+        if *changed_in != self.filling {
+            *changed_in = self.filling;
+            self.conversations_changed.push_back((self.filling, of));
         }
     }
 

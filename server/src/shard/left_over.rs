@@ -3,20 +3,27 @@
 //! They are loaded a few at a time, as earlier ones are done, so that people who come back after the restart go first. Who can not be
 //! read is tried again later, behind the others. Pure data; `loading` asks the store.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, iter};
 
 use proto_spec::UserId;
 
+use super::later::Later;
 use crate::limits::{ASK_AGAIN_MS, UNFINISHED_LOADING_MAX, UNFINISHED_QUERIES_MAX};
 
 /// See the head of this file.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct LeftOver {
     waiting: VecDeque<UserId>,
     /// How many are being loaded for their duties.
     loading: usize,
-    /// Those who could not be read, by when they are tried again.
-    postponed: VecDeque<(u64, UserId)>,
+    /// Those who could not be read, and are tried again.
+    postponed: Later<UserId>,
+}
+
+impl Default for LeftOver {
+    fn default() -> Self {
+        Self { waiting: VecDeque::new(), loading: 0, postponed: Later::new(ASK_AGAIN_MS) }
+    }
 }
 
 impl LeftOver {
@@ -46,14 +53,12 @@ impl LeftOver {
     /// first.
     pub(super) fn unreadable(&mut self, user: UserId, now_ms: u64) {
         self.loading -= 1;
-        self.postponed.push_back((now_ms + ASK_AGAIN_MS, user));
+        self.postponed.push(now_ms, user);
     }
 
     /// Time has passed: those who could not be read are tried again.
     pub(super) fn wake(&mut self, now_ms: u64) {
-        while self.postponed.front().is_some_and(|(due_ms, _)| *due_ms <= now_ms) {
-            self.waiting.extend(self.postponed.pop_front().map(|(_, user)| user));
-        }
+        self.waiting.extend(iter::from_fn(|| self.postponed.take_due(now_ms)));
     }
 
     /// How many are not in memory yet.
@@ -78,7 +83,7 @@ mod tests {
     fn a_few_are_loaded_at_a_time_and_the_next_when_one_is_done() {
         let most = UNFINISHED_LOADING_MAX as u64;
         let mut left_over = left_over(most + 3);
-        let first: Vec<_> = std::iter::from_fn(|| left_over.next(0, NOBODY)).collect();
+        let first: Vec<_> = iter::from_fn(|| left_over.next(0, NOBODY)).collect();
         assert_eq!(first, (1..=most).map(UserId).collect::<Vec<_>>());
         assert_eq!(left_over.len(), UNFINISHED_LOADING_MAX + 3, "those being loaded count");
         left_over.loaded();

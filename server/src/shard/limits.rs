@@ -9,7 +9,7 @@ use proto_spec::{ConversationId, DeviceId, UserId};
 use super::user::User;
 use crate::{
     access::rate::{Bucket, Rate},
-    limits::{RATED_MAX, RECENT_PEERS_MAX},
+    limits::{RATED_MAX, RECENT_PEERS_MAX, SPENT_SWEEP_MS},
 };
 
 /// What clients may ask of a shard.
@@ -46,7 +46,10 @@ impl Limits {
 
 /// What users who are not in memory have used of their rates: who goes and comes back does not begin anew.
 #[derive(Debug, Default)]
-pub(super) struct Spent(HashMap<UserId, UserBuckets, RandomState>);
+pub(super) struct Spent {
+    buckets: HashMap<UserId, UserBuckets, RandomState>,
+    next_sweep_ms: u64,
+}
 
 /// The buckets of one user.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,21 +65,25 @@ pub(super) struct UserBuckets {
 impl Spent {
     /// The user is forgotten. A table that is full forgets this too.
     pub(super) fn keep(&mut self, user: UserId, buckets: UserBuckets) {
-        if buckets != UserBuckets::default() && self.0.len() < RATED_MAX {
-            self.0.insert(user, buckets);
+        if buckets != UserBuckets::default() && self.buckets.len() < RATED_MAX {
+            self.buckets.insert(user, buckets);
         }
     }
 
     /// The user is back.
     pub(super) fn take(&mut self, user: UserId) -> UserBuckets {
-        self.0.remove(&user).unwrap_or_default()
+        self.buckets.remove(&user).unwrap_or_default()
     }
 
-    /// Drops what is as good as new.
+    /// Drops what is as good as new, once in [`SPENT_SWEEP_MS`].
     pub(super) fn sweep(&mut self, now_ms: u64) {
+        if now_ms < self.next_sweep_ms {
+            return;
+        }
+        self.next_sweep_ms = now_ms + SPENT_SWEEP_MS;
         let is_spent = |bucket: Bucket| !bucket.is_full(now_ms);
-        self.0
-            .retain(|_, UserBuckets { sends, opened, fetches }| [*sends, *opened, *fetches].into_iter().any(is_spent));
+        let is_any_spent = |of: &UserBuckets| [of.sends, of.opened, of.fetches].into_iter().any(is_spent);
+        self.buckets.retain(|_, of| is_any_spent(of));
     }
 }
 
@@ -119,5 +126,29 @@ impl User {
         let Some(known) = found.and_then(|index| self.recent_peers.remove(index)) else { return false };
         self.recent_peers.push_back(known);
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_goes_and_comes_back_does_not_begin_anew_before_the_bucket_is_full() {
+        let rate = Rate::per_second(1);
+        let mut buckets = UserBuckets::default();
+        rate.take(&mut buckets.sends, 0).unwrap();
+        let mut spent = Spent::default();
+        spent.keep(UserId(1), buckets);
+        spent.keep(UserId(2), UserBuckets::default());
+        assert_eq!(spent.buckets.len(), 1, "who has spent nothing is not remembered");
+        assert_eq!((spent.take(UserId(1)), spent.take(UserId(1))), (buckets, UserBuckets::default()));
+        spent.keep(UserId(1), buckets);
+        spent.sweep(999);
+        assert_eq!(spent.buckets.len(), 1);
+        spent.sweep(1_000);
+        assert_eq!(spent.buckets.len(), 1, "it was swept a moment ago");
+        spent.sweep(999 + SPENT_SWEEP_MS);
+        assert_eq!(spent.buckets.len(), 0);
     }
 }

@@ -11,6 +11,7 @@ mod effects;
 mod fetch;
 mod input;
 mod keepalive;
+mod later;
 mod ledger;
 mod left_over;
 mod levels;
@@ -47,7 +48,7 @@ pub use shedding::{Class, Load, Reason, Shed};
 
 use crate::{
     access::rate::Buckets,
-    limits::SPENT_SWEEP_MS,
+    limits::{ASK_AGAIN_MS, RECEIPT_DELAY_MS},
     shard::{
         directory::Directory,
         topology::{CoreId, Topology},
@@ -55,6 +56,7 @@ use crate::{
 };
 use duties::Resting;
 use effects::Filling;
+use later::Later;
 use ledger::{Ledger, OnceStored, Parked};
 use left_over::LeftOver;
 use limits::Spent;
@@ -159,18 +161,16 @@ pub struct Shard {
     local: VecDeque<Envelope>,
     /// Repeated sends that are looked up later, by when: at most a window of them a user who is connected.
     lookups: BinaryHeap<Reverse<(u64, ConnId, SendNumber)>>,
-    /// Destinations that have put something off, by when they are tried again: one for each that rests, so bounded by what users
-    /// have open.
-    resting: VecDeque<(u64, UserId, Resting)>,
-    /// Users whose cursors, reports and marks are to be looked at, by when.
-    dirty: VecDeque<(u64, UserId)>,
+    /// Destinations that have put something off, and are tried again: one for each that rests, so bounded by what users have open.
+    resting: Later<(UserId, Resting)>,
+    /// Users whose cursors, reports and marks are to be looked at.
+    dirty: Later<UserId>,
     wheel: Wheel,
     /// Tokens that the rim is judging, of connections that may have ended since.
     refreshes: usize,
     /// Connections of each user lately.
     logins: Buckets<UserId>,
     spent: Spent,
-    next_sweep_ms: u64,
     admission: Admission,
     store: StoreState,
     load: Load,
@@ -202,13 +202,12 @@ impl Shard {
             left_over: LeftOver::default(),
             local: VecDeque::new(),
             lookups: BinaryHeap::new(),
-            resting: VecDeque::new(),
-            dirty: VecDeque::new(),
+            resting: Later::new(ASK_AGAIN_MS),
+            dirty: Later::new(RECEIPT_DELAY_MS),
             wheel: Wheel::new(),
             refreshes: 0,
             logins: Buckets::new(settings.limits.logins),
             spent: Spent::default(),
-            next_sweep_ms: 0,
             admission: Admission::Open,
             store: StoreState::Present,
             load: Load::Calm,
@@ -255,7 +254,7 @@ impl Shard {
                 self.look_up_due(cx);
                 self.look_at_silent(cx);
                 self.close_stalled(cx);
-                self.sweep_spent(now);
+                self.spent.sweep(now.monotonic_ms);
             }
             Input::Load(load) => self.load = load,
             Input::Drain => self.draining = true,
@@ -298,7 +297,7 @@ impl Shard {
     /// Whether something that can not wait for the next tick was left for another turn.
     #[must_use]
     pub fn has_due(&self, now: Now) -> bool {
-        let is_dirty = self.dirty.front().is_some_and(|(due_ms, _)| *due_ms <= now.monotonic_ms);
+        let is_dirty = self.dirty.has_due(now.monotonic_ms);
         (is_dirty && self.admission == Admission::Open) || self.lanes.iter().any(Ledger::has_ingested_changes)
     }
 
@@ -413,17 +412,9 @@ impl Shard {
         }
     }
 
-    /// Drops what is known of users who have gone and may begin anew.
-    fn sweep_spent(&mut self, now: Now) {
-        if now.monotonic_ms >= self.next_sweep_ms {
-            self.next_sweep_ms = now.monotonic_ms + SPENT_SWEEP_MS;
-            self.spent.sweep(now.monotonic_ms);
-        }
-    }
-
     /// No cursor or mark waits to be written, or none can be.
     fn nothing_to_flush(&self) -> bool {
-        self.dirty.is_empty() || self.admission != Admission::Open
+        self.dirty.len() == 0 || self.admission != Admission::Open
     }
 
     /// Takes the envelopes that a step has sent to this shard itself, and those that they cause.

@@ -221,7 +221,6 @@ impl Shard {
         let at = self.lane_of(to);
         self.cut_batch_if_full(at, cx);
         let answer = Envelope { to: from, from: to, body: EnvelopeBody::Forwarded { origin } };
-        let batch = self.lanes[at].filling();
         let Some(user) = self.users.resident(to) else { return };
         let Some(conversation) = self.conversations.resident((to, from.into())) else { return };
         if origin <= conversation.received_up_to {
@@ -235,10 +234,7 @@ impl Shard {
             return self.post(Envelope { to: from, from: to, body }, cx);
         }
         conversation.received_up_to = origin;
-        if conversation.changed_in != batch {
-            conversation.changed_in = batch;
-            self.lanes[at].conversations_changed.push_back((batch, (to, from.into())));
-        }
+        self.lanes[at].change_conversation((to, from.into()), &mut conversation.changed_in);
         let event = Event::Received { from, origin, content };
         let seq = Self::append(to, user, event, None, (at, &mut self.lanes[at]), cx);
         self.counters.entries += 1;
@@ -280,7 +276,6 @@ impl Shard {
         let at = self.lane_of(to);
         self.cut_batch_if_full(at, cx);
         let answer = Envelope { to: from, from: to, body: EnvelopeBody::Receipted { received_as } };
-        let batch = self.lanes[at].filling();
         let Some(user) = self.users.resident(to) else { return };
         let Some(conversation) = self.conversations.resident((to, from.into())) else { return };
         if up_to <= conversation.delivered_up_to {
@@ -293,10 +288,7 @@ impl Shard {
         self.counters.entries += 1;
         conversation.delivered_up_to = up_to;
         conversation.delivered_at = seq;
-        if conversation.changed_in != batch {
-            conversation.changed_in = batch;
-            self.lanes[at].conversations_changed.push_back((batch, (to, from.into())));
-        }
+        self.lanes[at].change_conversation((to, from.into()), &mut conversation.changed_in);
         self.park_entry(at, to, seq, answer);
     }
 
@@ -329,17 +321,8 @@ impl Shard {
         user.head = seq;
         user.head_time = time;
         user.tail.push(TailEntry { entry, replaces, batch });
-        Self::note_change(lane, user_id, user);
+        lane.change_user(user_id, &mut user.changed_in);
         seq
-    }
-
-    /// Remembers that the batch being filled changes `user`, so that it is not forgotten before the batch is ingested.
-    pub(super) fn note_change(lane: &mut Ledger, user_id: UserId, user: &mut User) {
-        let batch = lane.filling();
-        if user.changed_in != batch {
-            user.changed_in = batch;
-            lane.users_changed.push_back((batch, user_id));
-        }
     }
 }
 
