@@ -44,7 +44,7 @@ impl Shard {
     /// A device has received everything up to `seq`.
     pub(super) fn acknowledge(&mut self, conn: ConnId, seq: Seq, cx: &mut Turn<'_>) {
         let Some(session) = self.sessions.get_mut(conn) else { return };
-        let (user_id, device_id, offered) = (session.user, session.device, session.offered);
+        let (user_id, device_id, offered) = (session.user, session.device, session.feed.offered());
         if seq > offered {
             // Invariant (g): a cursor never passes what its device was not offered.
             let detail = format!("{seq} was acknowledged, {offered} is the last that was offered");

@@ -216,6 +216,7 @@ impl Ledger {
     }
 
     /// The batch that is being filled changes a user, who is not forgotten before it is ingested. `changed_in`: the last that did.
+    #[inline]
     pub(super) fn change_user(&mut self, user: UserId, changed_in: &mut BatchId) {
         if *changed_in != self.filling {
             *changed_in = self.filling;
@@ -224,6 +225,7 @@ impl Ledger {
     }
 
     /// As [`Ledger::change_user`], of one side of a conversation.
+    #[inline]
     pub(super) fn change_conversation(&mut self, of: (UserId, ConversationId), changed_in: &mut BatchId) {
         if *changed_in != self.filling {
             *changed_in = self.filling;

@@ -8,6 +8,7 @@
 pub mod directory;
 mod duties;
 mod effects;
+mod feed;
 mod fetch;
 mod input;
 mod keepalive;

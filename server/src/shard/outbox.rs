@@ -1,9 +1,8 @@
-//! Outbox: what a connection is offered, and how much may wait for it.
+//! Outbox: what a connection is offered ([`Feed`](super::feed::Feed)), and how much may wait for it.
 //!
 //! A connection is live (each entry is delivered when it is released) or catching up (pages, one after the other, as
-//! it drains). Invariants: what was offered is a prefix of the log above the cursor, without holes; a connection that
-//! catches up has a page being read or at least [`OUTBOX_REFILL_BYTES`] waiting, so its next event makes it go on;
-//! nothing is offered that is not released (contract 5).
+//! it drains). Invariant: a connection that catches up has a page being read or at least [`OUTBOX_REFILL_BYTES`] waiting, so its
+//! next event makes it go on.
 
 use std::ops::Range;
 
@@ -14,15 +13,8 @@ use proto_spec::{
 };
 use storage::{Entries, Query, Span};
 
-use super::{ConnId, Shard, Turn, question::Question, shedding::Class, tail::TailEntry, user::Room};
+use super::{ConnId, Shard, Turn, feed::Next, question::Question, shedding::Class, tail::TailEntry, user::Room};
 use crate::limits::{OUTBOX_LIVE_BYTES_MAX, OUTBOX_REFILL_BYTES, RETRY_STORAGE_MS};
-
-/// How a connection gets the entries of the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Push {
-    Live,
-    CatchingUp { reading: bool },
-}
 
 /// The room in one pushed page.
 const PUSHED_PAGE: Room =
@@ -82,23 +74,19 @@ impl Shard {
                 let range = cx.effects.frame(&accepted);
                 session.queue(range, cx);
                 self.counters.accepted += 1;
-                // Live, or with nothing else to catch up: the client counts its own entry as covered (SPEC 4.8).
-                if session.offered.next() == seq {
-                    session.offered = seq;
-                }
-            } else if session.push == Push::Live {
-                assert!(session.offered < seq, "an entry is offered once, in its order");
+                session.feed.accept(seq);
+            } else if session.feed.is_live() {
                 let range = deliver.get_or_insert_with(|| cx.effects.deliver(entry)).clone();
                 // Shed only if something waits already: what has been taken makes the connection go on.
                 let shed = sheds.filter(|_| session.queued() > 0);
                 if shed.is_some() || session.queued() + range.len() > OUTBOX_LIVE_BYTES_MAX {
-                    session.push = Push::CatchingUp { reading: false };
+                    session.feed.fall_behind();
                     self.counters.fell_behind += 1;
                     if let Some(reason) = shed {
                         self.counters.shed.count(Class::Push, reason);
                     }
                 } else {
-                    session.offered = seq;
+                    session.feed.deliver(seq);
                     session.queue(range, cx);
                     self.counters.delivered += 1;
                 }
@@ -149,39 +137,32 @@ impl Shard {
     pub(super) fn push_more(&mut self, conn: ConnId, cx: &mut Turn<'_>) {
         loop {
             let Some(mut session) = self.sessions.get_mut(conn) else { return };
-            if session.push != (Push::CatchingUp { reading: false }) || session.queued() >= OUTBOX_REFILL_BYTES {
+            if session.feed.is_live() || session.queued() >= OUTBOX_REFILL_BYTES {
                 return;
             }
             let user_id = session.user;
             let Some(user) = self.users.resident(user_id) else { return };
-            let first = session.offered.next();
-            if first > user.released {
-                session.push = Push::Live;
-                return;
+            let (stored, released) = (user.stored, user.released);
+            match session.feed.next(stored, released) {
+                Next::Nothing => return,
+                Next::Store(first) => {
+                    let Room { direction, entries: entries_max, bytes: bytes_max } = PUSHED_PAGE;
+                    let span = Span { first, last: stored, direction, entries_max, bytes_max };
+                    let question = Question::CatchUp { conn, first, last: stored };
+                    return self.ask(Query::Log { user: user_id, span }, question, cx);
+                }
+                Next::Tail(first) => {
+                    let (entries, complete) = user.tail_entries(None, first, released, PUSHED_PAGE);
+                    self.push_page(conn, Entries { entries, complete }, (first, released), cx);
+                }
             }
-            if first <= user.stored {
-                session.push = Push::CatchingUp { reading: true };
-                let span = Span {
-                    first,
-                    last: user.stored,
-                    direction: Direction::Forwards,
-                    entries_max: PUSHED_PAGE.entries,
-                    bytes_max: PUSHED_PAGE.bytes,
-                };
-                self.ask(Query::Log { user: user_id, span }, Question::CatchUp { conn, first, last: span.last }, cx);
-                return;
-            }
-            let released = user.released;
-            let (entries, complete) = user.tail_entries(None, first, released, PUSHED_PAGE);
-            self.push_page(conn, Entries { entries, complete }, (first, released), cx);
         }
     }
 
     /// The store's part of a pushed page has been read.
     pub(super) fn caught_up(&mut self, conn: ConnId, asked: (Seq, Seq), entries: Option<Entries>, cx: &mut Turn<'_>) {
         let Some(mut session) = self.sessions.get_mut(conn) else { return };
-        debug_assert_eq!(session.push, Push::CatchingUp { reading: true });
-        session.push = Push::CatchingUp { reading: false };
+        session.feed.has_read();
         match entries {
             Some(entries) => {
                 self.push_page(conn, entries, asked, cx);
@@ -191,8 +172,7 @@ impl Shard {
         }
     }
 
-    /// Pushes what was read of a range. It begins right after the offered position, or overlaps with it: an own entry may
-    /// have been accepted again while the range was read.
+    /// Pushes what was read of a range.
     fn push_page(&mut self, conn: ConnId, read: Entries, (first, last): (Seq, Seq), cx: &mut Turn<'_>) {
         let Some(mut session) = self.sessions.get_mut(conn) else { return };
         let last = match read.entries.last() {
@@ -208,8 +188,7 @@ impl Shard {
             delivered_up_to: Seq::ZERO,
         };
         self.counters.pages_pushed += 1;
-        debug_assert!(first <= session.offered.next());
-        session.offered = session.offered.max(last);
+        session.feed.push_page(first, last);
         self.send(conn, &ServerFrame::Page(page), cx);
     }
 

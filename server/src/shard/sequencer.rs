@@ -197,10 +197,7 @@ impl Shard {
 
     fn accept_again(&mut self, conn: ConnId, number: SendNumber, seq: Seq, time: TimestampMs, cx: &mut Turn<'_>) {
         let Some(mut session) = self.sessions.get_mut(conn) else { return };
-        if session.offered.next() == seq {
-            // The client counts its own entry as covered (SPEC 4.8).
-            session.offered = seq;
-        }
+        session.feed.accept(seq);
         let user_id = session.user;
         let Some(user) = self.users.resident(user_id) else { return };
         let durability = user.levels.tell(seq, user.released);

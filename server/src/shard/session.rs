@@ -9,6 +9,7 @@ use proto_spec::{
 
 use super::{
     Admission, Close, ConnId, Connected, Presence, Shard, Turn,
+    feed::Feed,
     ledger::{Ledger, Parked},
     loading::UserWaiting,
     refresh::Permit,
@@ -137,7 +138,7 @@ impl Shard {
         self.counters.logins += 1;
         self.send(conn, &frame, cx);
         let Some(mut session) = self.sessions.get_mut(conn) else { return };
-        session.offered = cursor;
+        session.feed = Feed::after(cursor);
         // Before this the client could not be asked: its silence counts from here.
         session.keepalive.heard(cx.now.monotonic_ms);
         let early = session.welcomed();

@@ -13,8 +13,8 @@ use proto_spec::{Decoder, DeviceId, ErrorCode, Seq, UserId, limits::CLIENT_FRAME
 
 use super::{
     ConnId, Connected, Now, ReadState, Settings, Turn,
+    feed::Feed,
     keepalive::{Due, Keepalive},
-    outbox::Push,
     refresh::Permit,
 };
 use crate::{
@@ -46,9 +46,7 @@ pub(super) struct Session {
     pub(super) device: DeviceId,
     phase: Phase,
     decoder: Decoder,
-    pub(super) push: Push,
-    /// Everything up to here has been offered on this connection.
-    pub(super) offered: Seq,
+    pub(super) feed: Feed,
     /// Bytes handed to the rim and not yet taken by the kernel.
     queued: usize,
     paused: bool,
@@ -74,8 +72,7 @@ impl Session {
             device: connected.device,
             phase: Phase::Starting { early: Vec::new() },
             decoder: Decoder::new(CLIENT_FRAME_BYTES_MAX as u32),
-            push: Push::CatchingUp { reading: false },
-            offered: Seq::ZERO,
+            feed: Feed::after(Seq::ZERO),
             queued: 0,
             paused: false,
             taken_ms: now_ms,
