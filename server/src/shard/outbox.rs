@@ -32,14 +32,12 @@ impl Shard {
         let sheds = self.sheds(Class::Push);
         let (synced, at) = (self.synced(), self.lane_of(user_id));
         let Some(user) = self.users.resident(user_id) else {
-            debug_assert!(false, "a user with entries that are not ingested is not forgotten");
-            return;
+            unreachable!("a user with entries that are not ingested is not forgotten");
         };
         assert!(user.released < seq, "an entry is released once, in its order");
         user.released = seq;
         let Some(TailEntry { entry, replaces, batch }) = user.tail.get(seq) else {
-            debug_assert!(false, "an entry leaves the tail after its release");
-            return;
+            unreachable!("an entry leaves the tail after its release");
         };
         user.levels.released(seq, if self.lanes[at].is_stored(*batch) { Durability::Committed } else { synced });
         let durability = own.map(|_| user.levels.tell(seq, seq));
@@ -100,8 +98,7 @@ impl Shard {
     /// An entry is in the store: what it obliges to begins. Whether the user's devices are to be told.
     pub(super) fn entry_stored(&mut self, user_id: UserId, seq: Seq, cx: &mut Turn<'_>) -> bool {
         let Some(user) = self.users.resident(user_id) else {
-            debug_assert!(false, "a user with entries that are not ingested is not forgotten");
-            return false;
+            unreachable!("a user with entries that are not ingested is not forgotten");
         };
         user.assured = seq;
         let is_owed = user.levels.stored(seq);

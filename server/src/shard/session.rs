@@ -55,8 +55,7 @@ impl Shard {
             return self.forget_if_unused(user_id);
         }
         let Some(user) = self.users.resident(user_id) else {
-            debug_assert!(false, "start() is called for loaded users");
-            return;
+            unreachable!("a connection starts when its user is here");
         };
         if user.device(device_id).is_none() {
             if user.devices.len() >= DEVICES_MAX {
