@@ -9,7 +9,8 @@ use std::{
 };
 
 use proto_spec::{
-    ClientFrame, Decoder, DeviceId, Resume, Seq, ServerFrame, TimestampMs, UserId, limits::SERVER_FRAME_BYTES_MAX,
+    ClientFrame, Decoder, DeviceId, EpochId, Resume, Seq, ServerFrame, TimestampMs, UserId,
+    limits::SERVER_FRAME_BYTES_MAX,
 };
 use server::access::auth::{SigningKey, mint};
 
@@ -50,7 +51,14 @@ impl Connection {
         let decoder = Decoder::new(SERVER_FRAME_BYTES_MAX as u32);
         let mut connection = Self { stream, decoder, frames: VecDeque::new() };
         let (device, resume) = (DeviceId(1), Resume::Live);
-        connection.send(&ClientFrame::Hello { version_min: 1, version_max: 1, device, resume, token })?;
+        connection.send(&ClientFrame::Hello {
+            version_min: 1,
+            version_max: 1,
+            device,
+            resume,
+            token,
+            epoch: EpochId(0),
+        })?;
         Ok(connection)
     }
 

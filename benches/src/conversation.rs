@@ -5,7 +5,7 @@
 
 use std::mem;
 
-use proto_spec::{ClientFrame, Content, DeviceId, Resume, SendNumber, Seq, TimestampMs, UserId};
+use proto_spec::{ClientFrame, Content, DeviceId, EpochId, Resume, SendNumber, Seq, TimestampMs, UserId};
 use server::{
     limits::RECEIVE_BUFFER_BYTES,
     shard::{
@@ -92,7 +92,7 @@ impl Conversation {
     fn over(stored: Option<Stored>) -> Self {
         let topology = Topology::new(1).expect("one is not zero");
         let mut conversation = Self {
-            shard: Shard::new(CoreId(0), topology, SETTINGS),
+            shard: Shard::new(CoreId(0), topology, SETTINGS, EpochId(1)),
             directory: Directory::default(),
             effects: Effects::default(),
             now: Now { monotonic_ms: 1_000, wall: TimestampMs(1_760_000_000_000) },
@@ -102,8 +102,15 @@ impl Conversation {
         };
         for (slot, &user) in USERS.iter().enumerate() {
             let conn = conn(slot);
-            let connected =
-                Connected { conn, user, device: DEVICE, version: 1, resume: Resume::Stored, grant: FOREVER };
+            let connected = Connected {
+                conn,
+                user,
+                device: DEVICE,
+                version: 1,
+                resume: Resume::Stored,
+                epoch: EpochId(0),
+                grant: FOREVER,
+            };
             conversation.feed(Input::Connected(connected));
         }
         conversation.settle();

@@ -1,8 +1,8 @@
 //! One sample of each frame kind. Matches without `_`: a kind without a sample does not compile.
 
 use proto_spec::{
-    ClientFrame, ClientKind, Content, DeviceId, Direction, Durability, Entry, ErrorCode, Event, Page, Recipient,
-    RequestId, Resume, SendNumber, Seq, ServerFrame, ServerKind, TimestampMs, UserId,
+    ClientFrame, ClientKind, Content, DeviceId, Direction, Durability, Entry, EpochId, ErrorCode, Event, Page,
+    Recipient, RequestId, Resume, SendNumber, Seq, ServerFrame, ServerKind, TimestampMs, UserId,
     limits::{PAGE_ENTRIES_MAX, SEND_WINDOW, TEXT_BYTES_MAX},
 };
 
@@ -19,6 +19,7 @@ const USER: UserId = UserId(81_234_567);
 const PEER: UserId = UserId(76_543_210);
 const DEVICE: DeviceId = DeviceId(3);
 const SEQ: Seq = Seq(123_456);
+const EPOCH: EpochId = EpochId(0x00c0_ffee_1234_5678);
 const NUMBER: SendNumber = SendNumber(54_321);
 const TIME: TimestampMs = TimestampMs(1_760_000_000_000);
 const REQUEST: RequestId = RequestId(17);
@@ -35,6 +36,7 @@ pub fn client(kind: ClientKind) -> ClientFrame {
             device: DEVICE,
             resume: Resume::After(SEQ),
             token: "t".repeat(TOKEN_BYTES),
+            epoch: EPOCH,
         },
         ClientKind::Send => ClientFrame::Send { number: NUMBER, to: PEER.into(), content: Content::text(TEXT) },
         ClientKind::Acknowledge => ClientFrame::Acknowledge { seq: SEQ },
@@ -65,7 +67,9 @@ pub fn server(kind: ServerKind) -> ServerFrame {
             page_entries_max: PAGE_ENTRIES_MAX,
             idle_timeout_ms: 150_000,
             committed: SEQ,
+            epoch: EPOCH,
         },
+        ServerKind::Epoch => ServerFrame::Epoch { first: SEQ, epoch: EPOCH },
         ServerKind::Accepted => ServerFrame::Accepted {
             number: NUMBER,
             seq: SEQ,

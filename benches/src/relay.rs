@@ -23,7 +23,7 @@ use std::{
 use foldhash::fast::RandomState;
 use jsonwebtoken::dangerous::insecure_decode_claims;
 use proto_spec::{
-    ClientFrame, ClientKind, Decoder, Durability, EntryKind, ErrorCode, Page, RawFrame, Recipient, RequestId,
+    ClientFrame, ClientKind, Decoder, Durability, EntryKind, EpochId, ErrorCode, Page, RawFrame, Recipient, RequestId,
     SendNumber, Seq, ServerFrame, ServerKind, TimestampMs, UserId,
     limits::{CLIENT_FRAME_BYTES_MAX, PAGE_ENTRIES_MAX, SEND_WINDOW, TEXT_BYTES_MAX},
     wire::{DecodeError, Reader, put_bytes, put_varint},
@@ -232,6 +232,7 @@ impl Relay {
             page_entries_max: PAGE_ENTRIES_MAX,
             idle_timeout_ms: IDLE_TIMEOUT_MS,
             committed: head,
+            epoch: EpochId(0),
         };
         self.answer(conn, &welcome, connections);
         Some(user)

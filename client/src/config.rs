@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use proto_spec::{Content, ConversationId, DeviceId, Resume, SendNumber, limits};
+use proto_spec::{Content, ConversationId, DeviceId, EpochId, Resume, SendNumber, limits};
 use rustls::pki_types::ServerName;
 use thiserror::Error;
 
@@ -21,6 +21,8 @@ pub struct Config {
     pub device: DeviceId,
     /// Where the log is handed out from, on the first connection. Later ones go on where the last one was.
     pub resume: Resume,
+    /// With [`Resume::After`]: the newest epoch that an earlier run was told of ([`crate::ClientEvent::Epoch`]); zero if it was told of none.
+    pub epoch: EpochId,
     /// When entries are acknowledged.
     pub acknowledging: Acknowledging,
     /// Whether the application keeps its unanswered messages over a restart.
@@ -41,6 +43,7 @@ impl Config {
             token: token.into(),
             device,
             resume: Resume::Stored,
+            epoch: EpochId(0),
             acknowledging: Acknowledging::WhenHandedOut,
             keeping: Keeping::InMemory,
             backoff_max_ms: BACKOFF_MAX_MS,

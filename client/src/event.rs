@@ -3,7 +3,7 @@
 use std::fmt;
 
 use proto_spec::{
-    DeviceId, Durability, Entry, ErrorCode, Page, Recipient, RequestId, SendNumber, Seq, TimestampMs, UserId,
+    DeviceId, Durability, Entry, EpochId, ErrorCode, Page, Recipient, RequestId, SendNumber, Seq, TimestampMs, UserId,
 };
 use thiserror::Error;
 
@@ -64,6 +64,10 @@ pub enum ClientEvent {
     /// The next entry of the log. Each comes once, in order; own messages too, and they after or before their
     /// [`ClientEvent::MessageAccepted`].
     Entry(Entry),
+    /// A later epoch of the log begins with one of the entries that follow. Who stores a position stores the newest epoch beside it, in one
+    /// step, for [`crate::Config::epoch`]: if the log is not the same when it comes back, the server says so
+    /// ([`ErrorCode::OtherLog`]).
+    Epoch(EpochId),
     /// The answer to a fetch.
     Page {
         /// Which fetch.
@@ -141,6 +145,8 @@ pub struct WelcomeInfo {
     pub page_entries_max: u64,
     /// Everything in the log up to here is [`Durability::Committed`].
     pub committed: Seq,
+    /// The newest epoch that the device was told of, with this welcome; zero if it was told of none.
+    pub epoch: EpochId,
 }
 
 /// Why a connection ended that will be followed by another.

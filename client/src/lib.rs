@@ -40,6 +40,6 @@ pub use state::{ClientState, Effects, Input, Link, MonotonicMs};
 // What the API speaks in, so that an application needs no second dependency.
 pub use proto_spec::limits::TEXT_BYTES_MAX;
 pub use proto_spec::{
-    Content, ConversationId, DeviceId, Direction, Durability, Entry, ErrorCode, Event, Page, Recipient, Resume,
-    SendNumber, Seq, TimestampMs, UserId,
+    Content, ConversationId, DeviceId, Direction, Durability, Entry, EpochId, ErrorCode, Event, Page, Recipient,
+    Resume, SendNumber, Seq, TimestampMs, UserId,
 };

@@ -4,7 +4,7 @@
 //! above it has. `confirmed <= position`: what the application is done with, and from where a new connection resumes.
 //! `acknowledged <= confirmed`: what the server was told.
 
-use proto_spec::{Entry, Page, Resume, Seq};
+use proto_spec::{Entry, EpochId, Page, Resume, Seq};
 
 use crate::{config::Acknowledging, event::DisconnectReason};
 
@@ -14,6 +14,8 @@ pub(crate) struct Position {
     acknowledging: Acknowledging,
     /// None before the first welcome: only the server knows where `Stored` and `Live` begin.
     at: Option<At>,
+    /// The newest epoch that the device was told of; zero if it was told of none.
+    epoch: EpochId,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -24,12 +26,12 @@ struct At {
 }
 
 impl Position {
-    pub(crate) const fn new(resume: Resume, acknowledging: Acknowledging) -> Self {
+    pub(crate) const fn new(resume: Resume, epoch: EpochId, acknowledging: Acknowledging) -> Self {
         let at = match resume {
             Resume::After(seq) => Some(At { position: seq, confirmed: seq, acknowledged: seq }),
             Resume::Stored | Resume::Live => None,
         };
-        Self { resume, acknowledging, at }
+        Self { resume, acknowledging, at, epoch }
     }
 
     /// What to ask for in a hello. With an application that has not confirmed everything, the server pushes again what
@@ -48,8 +50,21 @@ impl Position {
         }
     }
 
-    /// The server will push what follows `cursor`.
-    pub(crate) fn welcome(&mut self, cursor: Seq) -> Result<(), DisconnectReason> {
+    /// The newest epoch that the device was told of; zero if it was told of none.
+    pub(crate) const fn epoch(&self) -> EpochId {
+        self.epoch
+    }
+
+    /// A later epoch begins. Before anything of it is handed out.
+    pub(crate) const fn epoch_begins(&mut self, epoch: EpochId) {
+        self.epoch = epoch;
+    }
+
+    /// The server will push what follows `cursor`, which is of this epoch.
+    pub(crate) fn welcome(&mut self, cursor: Seq, epoch: EpochId) -> Result<(), DisconnectReason> {
+        if self.epoch == EpochId(0) {
+            self.epoch = epoch;
+        }
         match &mut self.at {
             None => self.at = Some(At { position: cursor, confirmed: cursor, acknowledged: cursor }),
             Some(at) if cursor > at.position => {
@@ -171,8 +186,8 @@ mod tests {
     }
 
     fn at(seq: u64, acknowledging: Acknowledging) -> Position {
-        let mut position = Position::new(Resume::Stored, acknowledging);
-        position.welcome(Seq(seq)).unwrap();
+        let mut position = Position::new(Resume::Stored, EpochId(0), acknowledging);
+        position.welcome(Seq(seq), EpochId(1)).unwrap();
         position
     }
 
@@ -183,6 +198,15 @@ mod tests {
         assert!(position.deliver(entry(5)).unwrap().is_none());
         assert_eq!(position.page(page(4, 7, &[4, 5, 7])).unwrap(), [entry(7)]);
         assert!(position.page(page(4, 7, &[4, 5, 7])).unwrap().is_empty());
+    }
+
+    #[test]
+    fn the_newest_epoch_is_kept_whatever_a_welcome_says_of_an_older_position() {
+        let mut position = at(4, Acknowledging::ByApplication);
+        assert_eq!(position.epoch(), EpochId(1), "that of the first position");
+        position.epoch_begins(EpochId(2));
+        position.welcome(Seq(4), EpochId(1)).unwrap();
+        assert_eq!(position.epoch(), EpochId(2));
     }
 
     #[test]
@@ -198,7 +222,7 @@ mod tests {
         let hole = DisconnectReason::Hole { position: Seq(4), next: Seq(6) };
         assert_eq!(position.deliver(entry(6)), Err(hole.clone()));
         assert_eq!(position.page(page(6, 8, &[6])), Err(hole.clone()));
-        assert_eq!(position.welcome(Seq(5)), Err(hole));
+        assert_eq!(position.welcome(Seq(5), EpochId(1)), Err(hole));
         assert_eq!(position.position(), Some(Seq(4)));
     }
 
@@ -218,7 +242,7 @@ mod tests {
         position.confirm(Seq(6));
         assert_eq!(position.unacknowledged(), Some(Seq(6)));
         assert_eq!(position.resume(), Resume::After(Seq(6)));
-        position.welcome(Seq(6)).unwrap();
+        position.welcome(Seq(6), EpochId(1)).unwrap();
         assert!(position.page(page(7, 9, &[7, 8, 9])).unwrap().is_empty(), "handed out before");
         position.confirm(Seq(100));
         assert_eq!(position.unacknowledged(), Some(Seq(9)), "never above the position");

@@ -182,7 +182,7 @@ impl ClientState {
             phase: Phase::Waiting { open_at: MonotonicMs(0) },
             decoder: None,
             outbox: Outbox::new(config.keeping, config.unanswered),
-            position: Position::new(config.resume, config.acknowledging),
+            position: Position::new(config.resume, config.epoch, config.acknowledging),
             fetches: Fetches::default(),
             backoff: Backoff::new(config.backoff_max_ms),
             text_bytes_max: limits::TEXT_BYTES_MAX,
@@ -355,6 +355,7 @@ impl ClientState {
                 device: self.device,
                 resume: self.position.resume(),
                 token,
+                epoch: self.position.epoch(),
             };
             hello.encode(&mut effects.bytes);
         }
@@ -421,12 +422,13 @@ impl ClientState {
                 page_entries_max,
                 idle_timeout_ms,
                 committed,
+                epoch,
             } => {
                 if version != proto_spec::PROTOCOL_VERSION {
                     return Flow::Break(Stop::End(EndReason::Version(version)));
                 }
                 self.good_token.clone_from(&self.hello_token);
-                if let Err(reason) = self.position.welcome(cursor) {
+                if let Err(reason) = self.position.welcome(cursor, epoch) {
                     return Flow::Break(reason.into());
                 }
                 self.outbox.connected(last_number);
@@ -454,6 +456,7 @@ impl ClientState {
                     text_bytes_max,
                     page_entries_max,
                     committed,
+                    epoch: self.position.epoch(),
                 }));
                 Flow::Continue(())
             }
@@ -471,7 +474,8 @@ impl ClientState {
             | ServerFrame::Pong { .. }
             | ServerFrame::Committed { .. }
             | ServerFrame::TokenExpiring { .. }
-            | ServerFrame::Refreshed { .. } => protocol_fault(format!("{} before the welcome", frame.kind().name())),
+            | ServerFrame::Refreshed { .. }
+            | ServerFrame::Epoch { .. } => protocol_fault(format!("{} before the welcome", frame.kind().name())),
         }
     }
 
@@ -533,6 +537,11 @@ impl ClientState {
                 } else {
                     self.unasked_answers += 1;
                 }
+                Flow::Continue(())
+            }
+            ServerFrame::Epoch { epoch, .. } => {
+                self.position.epoch_begins(epoch);
+                effects.events.push(ClientEvent::Epoch(epoch));
                 Flow::Continue(())
             }
             ServerFrame::Committed { up_to } => {
@@ -809,7 +818,8 @@ const fn is_final(code: ErrorCode) -> bool {
         | ErrorCode::TokenExpired
         | ErrorCode::Revoked
         | ErrorCode::DeviceRefused
-        | ErrorCode::CursorAhead => true,
+        | ErrorCode::CursorAhead
+        | ErrorCode::OtherLog => true,
         ErrorCode::Malformed
         | ErrorCode::FrameTooLarge
         | ErrorCode::UnknownKind

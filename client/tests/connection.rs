@@ -5,8 +5,8 @@ use std::ops::ControlFlow;
 
 use client::{
     ClientEvent, ClientState, Config, ConfigError, Content, DeviceId, Direction, DisconnectReason, Effects, EndReason,
-    Entry, ErrorCode, Event, Input, Link, MonotonicMs, Page, Resume, Roots, SendNumber, Seq, TimestampMs, Transport,
-    UserId, limits,
+    Entry, EpochId, ErrorCode, Event, Input, Link, MonotonicMs, Page, Resume, Roots, SendNumber, Seq, TimestampMs,
+    Transport, UserId, limits,
 };
 use proto_spec::{ClientFrame, Decoder, RequestId, ServerFrame};
 
@@ -68,6 +68,7 @@ fn welcome(cursor: u64, last_number: u64) -> ServerFrame {
         page_entries_max: 50,
         idle_timeout_ms: 60_000,
         committed: Seq(cursor),
+        epoch: EpochId(0),
     }
 }
 

@@ -177,7 +177,8 @@ impl World {
             }
             ClientEvent::Disconnected { .. } => self.disconnects += 1,
             ClientEvent::Welcome(_) | ClientEvent::Committed { .. } => {}
-            other @ (ClientEvent::FetchRefused { .. }
+            other @ (ClientEvent::Epoch(_)
+            | ClientEvent::FetchRefused { .. }
             | ClientEvent::ServerError { .. }
             | ClientEvent::TokenExpiring { .. }
             | ClientEvent::TokenRefreshed { .. }

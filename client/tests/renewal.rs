@@ -4,8 +4,8 @@
 use std::ops::ControlFlow;
 
 use client::{
-    ClientEvent, ClientState, Config, ConfigError, DeviceId, DisconnectReason, Effects, EndReason, ErrorCode, Input,
-    Link, MonotonicMs, SendNumber, Seq, TimestampMs, UserId,
+    ClientEvent, ClientState, Config, ConfigError, DeviceId, DisconnectReason, Effects, EndReason, EpochId, ErrorCode,
+    Input, Link, MonotonicMs, SendNumber, Seq, TimestampMs, UserId,
 };
 use proto_spec::{ClientFrame, ClientKind, Decoder, RequestId, ServerFrame};
 
@@ -44,6 +44,7 @@ impl World {
             page_entries_max: 50,
             idle_timeout_ms: 60_000,
             committed: Seq(0),
+            epoch: EpochId(0),
         });
         match &frames[..] {
             [ClientFrame::Hello { token, .. }] => token.clone(),

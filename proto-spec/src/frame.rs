@@ -11,8 +11,9 @@ pub use self::{
 };
 use crate::{
     code::ErrorCode,
+    ids::EpochId,
     listed::listed,
-    wire::{DecodeError, put_sized},
+    wire::{DecodeError, Reader, put_sized, put_varint},
 };
 
 /// Why a frame that arrived whole could not be read.
@@ -93,6 +94,8 @@ listed! {
         TokenExpiring = 0x8b "token_expiring",
         /// SPEC 4.17.
         Refreshed = 0x8c "refreshed",
+        /// SPEC 4.18.
+        Epoch = 0x8d "epoch",
     }
 }
 
@@ -102,4 +105,16 @@ fn put_frame(out: &mut Vec<u8>, kind: u8, body: impl FnOnce(&mut Vec<u8>)) {
         out.push(kind);
         body(out);
     });
+}
+
+/// Appends the epoch that a hello or a welcome ends with. One that has none ends before it.
+fn put_epoch(out: &mut Vec<u8>, epoch: EpochId) {
+    if epoch != EpochId(0) {
+        put_varint(out, epoch.0);
+    }
+}
+
+/// Reads it: none if the frame ends before it, as frames of older senders do.
+fn epoch(r: &mut Reader<'_>) -> Result<EpochId, DecodeError> {
+    if r.rest().is_empty() { Ok(EpochId(0)) } else { r.varint("epoch").map(EpochId) }
 }

@@ -35,6 +35,10 @@ id!(
     RequestId
 );
 id!(
+    /// A part of a log's life that nothing was lost in (SPEC 3.7). Zero is not an epoch.
+    EpochId
+);
+id!(
     /// Milliseconds since 1970-01-01T00:00:00Z, by the server's wall clock (SPEC 3.5).
     TimestampMs
 );

@@ -18,7 +18,7 @@ pub use frame::{
     ClientFrame, ClientKind, Direction, Durability, FrameError, Page, Recipient, Resume, ServerFrame, ServerKind,
 };
 pub use framing::{Decoder, FramingError, RawFrame};
-pub use ids::{ConversationId, DeviceId, RequestId, SendNumber, Seq, TimestampMs, UserId};
+pub use ids::{ConversationId, DeviceId, EpochId, RequestId, SendNumber, Seq, TimestampMs, UserId};
 
 /// The one protocol version so far (SPEC 1.2).
 pub const PROTOCOL_VERSION: u64 = 1;

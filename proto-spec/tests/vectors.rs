@@ -121,7 +121,7 @@ impl Frame for ClientFrame {
     fn fields(&self) -> Value {
         let fetch = |direction: &Direction, limit: &u64| (direction.name(), number(limit));
         match self {
-            Self::Hello { version_min, version_max, device, resume, token } => {
+            Self::Hello { version_min, version_max, device, resume, token, epoch } => {
                 let (mode, seq) = match resume {
                     Resume::Stored => ("stored", 0),
                     Resume::After(seq) => ("after", seq.0),
@@ -129,7 +129,7 @@ impl Frame for ClientFrame {
                 };
                 json!({
                     "version_min": number(version_min), "version_max": number(version_max), "device": number(device),
-                    "resume": mode, "resume_seq": number(seq), "token": token,
+                    "resume": mode, "resume_seq": number(seq), "token": token, "epoch": number(epoch),
                 })
             }
             Self::Send { number: send, to, content } => {
@@ -184,12 +184,13 @@ impl Frame for ServerFrame {
                 page_entries_max,
                 idle_timeout_ms,
                 committed,
+                epoch,
             } => json!({
                 "version": number(version), "user": number(user), "server_time": number(server_time),
                 "head": number(head), "cursor": number(cursor), "last_number": number(last_number),
                 "send_window": number(send_window), "text_bytes_max": number(text_bytes_max),
                 "page_entries_max": number(page_entries_max), "idle_timeout_ms": number(idle_timeout_ms),
-                "committed": number(committed),
+                "committed": number(committed), "epoch": number(epoch),
             }),
             Self::Accepted { number: send, seq, time, durability, recipient } => json!({
                 "number": number(send), "seq": number(seq), "time": number(time), "durability": durability.name(),
@@ -217,6 +218,7 @@ impl Frame for ServerFrame {
             Self::Committed { up_to } => json!({ "up_to": number(up_to) }),
             Self::TokenExpiring { expires_in_ms } => json!({ "expires_in_ms": number(expires_in_ms) }),
             Self::Refreshed { expires } => json!({ "expires": number(expires) }),
+            Self::Epoch { first, epoch } => json!({ "first": number(first), "epoch": number(epoch) }),
         }
     }
 }

@@ -153,6 +153,18 @@ def write_content(value):
 CONTENT = read_content, write_content
 
 
+def read_later(data, at, field):
+    # A frame of a sender that does not know the field ends before it.
+    return ("0", at) if at == len(data) else VARINT[0](data, at, field)
+
+
+def write_later(value):
+    return b"" if value == "0" else VARINT[1](value)
+
+
+LATER = read_later, write_later
+
+
 # SPEC 5
 ENTRIES_BY_KIND = {
     1: ("received", [("from", VARINT), ("origin", VARINT), ("content", CONTENT)]),
@@ -222,6 +234,7 @@ FRAMES = {
                 ("resume", listed({0: "stored", 1: "after", 2: "live"})),
                 ("resume_seq", VARINT),
                 ("token", string(TOKEN_BYTES_MAX)),
+                ("epoch", LATER),
             ],
         ),
         0x02: ("send", [("number", VARINT), ("to", CONVERSATION), ("content", CONTENT)]),
@@ -234,7 +247,7 @@ FRAMES = {
         0x09: ("refresh", [("token", string(TOKEN_BYTES_MAX))]),
     },
     "server": {
-        0x81: ("welcome", [(name, VARINT) for name in WELCOME]),
+        0x81: ("welcome", [*((name, VARINT) for name in WELCOME), ("epoch", LATER)]),
         0x82: (
             "accepted",
             [
@@ -274,6 +287,7 @@ FRAMES = {
         0x8A: ("committed", [("up_to", VARINT)]),
         0x8B: ("token_expiring", [("expires_in_ms", VARINT)]),
         0x8C: ("refreshed", [("expires", VARINT)]),
+        0x8D: ("epoch", [("first", VARINT), ("epoch", VARINT)]),
     },
 }
 

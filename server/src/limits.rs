@@ -73,6 +73,10 @@ pub const FORGOTTEN_TURN_MAX: usize = 256;
 /// Devices of one user. A person has a handful; each costs a row and a load at login.
 pub const DEVICES_MAX: usize = 32;
 
+/// Epochs of one log that are remembered. A log gets one with the first entry after a start: a device that has been away for more of
+/// them than this, which is a year of weekly restarts at least, reads its log anew.
+pub const EPOCHS_MAX: usize = 64;
+
 /// Queries to the store that one shard may have in flight before it refuses new logins and fetches.
 pub const QUERIES_IN_FLIGHT_MAX: usize = 16 * 1024;
 

@@ -14,7 +14,7 @@ use bincode::{
     error::EncodeError,
 };
 use bytes::Bytes;
-use proto_spec::{Content, ConversationId, DeviceId, Entry, Event, SendNumber, Seq, TimestampMs, UserId};
+use proto_spec::{Content, ConversationId, DeviceId, Entry, EpochId, Event, SendNumber, Seq, TimestampMs, UserId};
 use thiserror::Error;
 
 use crate::{
@@ -71,6 +71,10 @@ pub(crate) fn put_record(out: &mut Vec<u8>, record: &Record) {
             let (forwarded, receipted) = (marks.forwarded.0, marks.receipted.0);
             put(out, &StoredRecord::Marks { user: user.0, forwarded, receipted, idle: *idle });
         }
+        Record::Epoch { user, first, epoch, forgotten } => {
+            let forgotten = forgotten.map(|seq| seq.0);
+            put(out, &StoredRecord::Epoch { user: user.0, first: first.0, epoch: epoch.0, forgotten });
+        }
     }
 }
 
@@ -113,6 +117,12 @@ pub(crate) fn take_owned(bytes: &mut &[u8]) -> Result<Record, CodecError> {
             user: UserId(user),
             marks: Marks { forwarded: Seq(forwarded), receipted: Seq(receipted) },
             idle,
+        },
+        StoredRecord::Epoch { user, first, epoch, forgotten } => Record::Epoch {
+            user: UserId(user),
+            first: Seq(first),
+            epoch: EpochId(epoch),
+            forgotten: forgotten.map(Seq),
         },
     })
 }
@@ -202,12 +212,23 @@ pub(crate) fn marks(bytes: &[u8]) -> Result<Marks, CodecError> {
     Ok(Marks { forwarded: Seq(forwarded), receipted: Seq(receipted) })
 }
 
+/// Appends the value of an epoch row.
+pub(crate) fn put_epoch(out: &mut Vec<u8>, epoch: EpochId) {
+    put_value(out, &epoch.0);
+}
+
+/// Reads the value of an epoch row.
+pub(crate) fn epoch(bytes: &[u8]) -> Result<EpochId, CodecError> {
+    read_value("an epoch row", bytes).map(EpochId)
+}
+
 /// A record without the entry that follows an `Append`.
 #[derive(Encode, BorrowDecode)]
 pub(crate) enum StoredRecord {
     Append { user: u64, replaces: Option<u64>, seq: u64 },
     Cursor { user: u64, device: u64, seq: u64 },
     Marks { user: u64, forwarded: u64, receipted: u64, idle: bool },
+    Epoch { user: u64, first: u64, epoch: u64, forgotten: Option<u64> },
 }
 
 /// An entry without its seq, in a record and in a row.

@@ -9,7 +9,7 @@
 use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
-use proto_spec::{DeviceId, SendNumber, Seq, UserId};
+use proto_spec::{DeviceId, EpochId, SendNumber, Seq, UserId};
 
 use crate::{
     changes::{ByUser, Changes, UserAt},
@@ -32,6 +32,8 @@ pub struct Fold {
     devices: Changes<DeviceId, Seq>,
     received: Changes<UserId, Seq>,
     delivered: Changes<UserId, DeliveredRow>,
+    /// None: the row goes.
+    epochs: Changes<Seq, Option<EpochId>>,
     /// Has the values of the timeline, and no rows yet.
     run: Run,
     records: u64,
@@ -75,6 +77,13 @@ impl Fold {
                     user.marks = Some(Marks { forwarded: Seq(forwarded), receipted: Seq(receipted) });
                     if idle {
                         user.unfinished = Some(false);
+                    }
+                }
+                StoredRecord::Epoch { user, first, epoch, forgotten } => {
+                    let at = self.user(UserId(user));
+                    self.epochs.push(at, Seq(first), Some(EpochId(epoch)));
+                    if let Some(forgotten) = forgotten {
+                        self.epochs.push(at, Seq(forgotten), None);
                     }
                 }
             }
@@ -129,6 +138,7 @@ impl Fold {
             devices: self.devices.sort(users),
             received: self.received.sort(users),
             delivered: self.delivered.sort(users),
+            epochs: self.epochs.sort(users),
             run: self.run,
         }
     }
@@ -146,6 +156,7 @@ pub struct Sorted {
     devices: ByUser<DeviceId, Seq>,
     received: ByUser<UserId, Seq>,
     delivered: ByUser<UserId, DeliveredRow>,
+    epochs: ByUser<Seq, Option<EpochId>>,
     /// Has the values of the timeline, and no rows yet.
     run: Run,
 }
@@ -215,12 +226,22 @@ impl Sorted {
                 run.put(RowKey::Marks { user }.encode(), |out| codec::put_marks(out, marks));
             }
         }
+        let mut unfinished = std::mem::take(&mut self.users);
         // This table has no partition in its keys.
-        self.users.sort_unstable_by_key(|user| user.id);
-        for user in self.users {
+        unfinished.sort_unstable_by_key(|user| user.id);
+        for user in unfinished {
             if let Some(unfinished) = user.unfinished {
                 let value = if unfinished { Value::EMPTY } else { Value::DELETED };
                 run.push(RowKey::Unfinished { user: user.id }.encode(), value);
+            }
+        }
+        for &(user, at) in &order {
+            for &(first, epoch) in self.epochs.of(at) {
+                let key = RowKey::Epoch { user, first }.encode();
+                match epoch {
+                    Some(epoch) => run.put(key, |out| codec::put_epoch(out, epoch)),
+                    None => run.push(key, Value::DELETED),
+                }
             }
         }
         run
@@ -341,6 +362,12 @@ mod tests {
                         changes.insert(RowKey::Unfinished { user: *user }.encode(), None);
                     }
                 }
+                Record::Epoch { user, first, epoch, forgotten } => {
+                    set(RowKey::Epoch { user: *user, first: *first }, &|out| codec::put_epoch(out, *epoch));
+                    if let Some(first) = *forgotten {
+                        changes.insert(RowKey::Epoch { user: *user, first }.encode(), None);
+                    }
+                }
             }
         }
         for (key, (mut block, from_the_first)) in sends {
@@ -373,6 +400,9 @@ mod tests {
                 }
                 Record::Cursor { user, device, .. } => (*user, *device) = (UserId(id), DeviceId(peer_id)),
                 Record::Marks { user, .. } => *user = UserId(id),
+                Record::Epoch { user, first, forgotten, .. } => {
+                    (*user, *first, *forgotten) = (UserId(id), Seq(small), replaced.map(Seq));
+                }
             }
             record
         })

@@ -478,6 +478,7 @@ fn understand(key: &Key, value: &[u8]) -> Result<(), String> {
         RowKey::Received { .. } => codec::seq("a received row", value).map(drop),
         RowKey::Delivered { .. } => codec::delivered(value).map(drop),
         RowKey::Marks { .. } => codec::marks(value).map(drop),
+        RowKey::Epoch { .. } => codec::epoch(value).map(drop),
         RowKey::Conversation { .. } | RowKey::Unfinished { .. } => match value.len() {
             0 => Ok(()),
             bytes => Err(CodecError::Trailing { what: "a row without a value", bytes }),
@@ -498,6 +499,7 @@ const fn user_of(row: RowKey) -> Option<UserId> {
         | RowKey::Received { user, .. }
         | RowKey::Delivered { user, .. }
         | RowKey::Marks { user }
+        | RowKey::Epoch { user, .. }
         | RowKey::Unfinished { user } => Some(user),
         RowKey::Migration => None,
     }
@@ -520,6 +522,7 @@ const fn table_of(row: RowKey) -> &'static str {
         RowKey::Received { .. } => "received",
         RowKey::Delivered { .. } => "delivered",
         RowKey::Marks { .. } => "marks",
+        RowKey::Epoch { .. } => "epochs",
         RowKey::Unfinished { .. } => "unfinished",
         RowKey::Migration => "migration",
     }

@@ -2,7 +2,7 @@
 //!
 //! Owns which rows a question reads. Knows nothing of records that have not been ingested.
 
-use proto_spec::{ConversationId, Direction, Entry, Seq, TimestampMs, UserId};
+use proto_spec::{ConversationId, Direction, Entry, EpochId, Seq, TimestampMs, UserId};
 
 use crate::{
     codec,
@@ -73,7 +73,8 @@ async fn user_snapshot<S: Store>(store: &S, user: UserId) -> Result<UserSnapshot
         None => Marks::default(),
     };
     let unfinished = store.get(&RowKey::Unfinished { user }.encode()).await?.is_some();
-    Ok(UserSnapshot { head, head_time, devices: devices(store, user).await?, marks, unfinished })
+    let (devices, epochs) = (devices(store, user).await?, epochs(store, user).await?);
+    Ok(UserSnapshot { head, head_time, devices, marks, unfinished, epochs })
 }
 
 async fn head<S: Store>(store: &S, user: UserId) -> Result<(Seq, TimestampMs), StoreError> {
@@ -101,6 +102,17 @@ async fn devices<S: Store>(store: &S, user: UserId) -> Result<Vec<DeviceSnapshot
         }
     }
     Ok(devices)
+}
+
+async fn epochs<S: Store>(store: &S, user: UserId) -> Result<Vec<(Seq, EpochId)>, StoreError> {
+    let key = |first| RowKey::Epoch { user, first }.encode();
+    let rows = scan(store, key(FIRST_SEQ), key(LAST_SEQ), usize::MAX).await?.rows;
+    rows.iter()
+        .map(|(key, value)| match RowKey::decode(key)? {
+            RowKey::Epoch { first, .. } => Ok((first, codec::epoch(value)?)),
+            other => Err(misplaced(other)),
+        })
+        .collect()
 }
 
 async fn last_number<S: Store>(

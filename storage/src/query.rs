@@ -1,6 +1,6 @@
 //! What a shard may ask of the store, and the answers.
 
-use proto_spec::{ConversationId, DeviceId, Direction, Entry, SendNumber, Seq, TimestampMs, UserId};
+use proto_spec::{ConversationId, DeviceId, Direction, Entry, EpochId, SendNumber, Seq, TimestampMs, UserId};
 
 use crate::record::Marks;
 
@@ -82,6 +82,8 @@ pub struct UserSnapshot {
     pub marks: Marks,
     /// Something may be left to forward or to report.
     pub unfinished: bool,
+    /// The epochs of the log that are remembered, with the first entry of each, in order.
+    pub epochs: Vec<(Seq, EpochId)>,
 }
 
 /// What the store knows of one side of a conversation. The default is a conversation that has not begun.

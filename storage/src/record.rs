@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use proto_spec::{DeviceId, Entry, Seq, UserId};
+use proto_spec::{DeviceId, Entry, EpochId, Seq, UserId};
 
 use crate::codec::{self, CodecError};
 
@@ -72,6 +72,17 @@ pub enum Record {
         marks: Marks,
         /// Nothing is left to forward or to report: a restart need not look at this user.
         idle: bool,
+    },
+    /// From an entry on a log is of another epoch.
+    Epoch {
+        /// Whose log.
+        user: UserId,
+        /// The first entry of the epoch.
+        first: Seq,
+        /// Which.
+        epoch: EpochId,
+        /// The first entry of an epoch that is forgotten, for there are enough that are newer.
+        forgotten: Option<Seq>,
     },
 }
 
@@ -158,7 +169,7 @@ mod tests {
             for record in &pushed {
                 match record {
                     Record::Append { user, entry, replaces } => appended.append(*user, entry, *replaces),
-                    Record::Cursor { .. } | Record::Marks { .. } => appended.push(record),
+                    Record::Cursor { .. } | Record::Marks { .. } | Record::Epoch { .. } => appended.push(record),
                 }
             }
             prop_assert_eq!(appended, batch);

@@ -7,11 +7,7 @@
 //! Invariants: table numbers are never reused; a key parses back to what made it; keys of one table order as
 //! (partition, user, rest).
 
-use std::{
-    cmp::Ordering,
-    fmt,
-    ops::{Deref, RangeInclusive},
-};
+use std::{cmp::Ordering, fmt, ops::Deref};
 
 use proto_spec::{ConversationId, DeviceId, SendNumber, Seq, UserId};
 use thiserror::Error;
@@ -82,6 +78,13 @@ pub enum RowKey {
     Marks {
         /// Whose.
         user: UserId,
+    },
+    /// The epoch that a log is of from an entry on.
+    Epoch {
+        /// Whose log.
+        user: UserId,
+        /// The first entry of the epoch.
+        first: Seq,
     },
     /// A user who may have duties left; its value is empty. Without a partition: a restart reads the whole table.
     Unfinished {
@@ -163,11 +166,13 @@ const DELIVERED: u8 = 6;
 const MARKS: u8 = 7;
 const UNFINISHED: u8 = 8;
 const MIGRATION: u8 = 9;
+const EPOCH: u8 = 10;
 
 /// The tables whose keys order as (partition, user, rest).
-pub(crate) const TABLES_BY_PARTITION: RangeInclusive<u8> = TIMELINE..=MARKS;
-/// The table whose keys order as users.
-pub(crate) const TABLE_BY_USER: u8 = UNFINISHED;
+pub(crate) const TABLES_BY_PARTITION: &[u8] =
+    &[TIMELINE, CONVERSATION, SENDS, DEVICE, RECEIVED, DELIVERED, MARKS, EPOCH];
+/// The tables whose keys order as users.
+pub(crate) const TABLES_BY_USER: &[u8] = &[UNFINISHED];
 
 impl RowKey {
     /// The stored key.
@@ -187,6 +192,7 @@ impl RowKey {
                 Key::of_user(DELIVERED, user).then(peer.0)
             }
             Self::Marks { user } => Key::of_user(MARKS, user),
+            Self::Epoch { user, first } => Key::of_user(EPOCH, user).then(first.0),
             Self::Unfinished { user } => Key::of_table(UNFINISHED).then(user.0),
             Self::Migration => Key::of_table(MIGRATION),
         }
@@ -231,6 +237,7 @@ impl RowKey {
             RECEIVED => numbers(rest).map(|[peer]| Self::Received { user, conversation: person(peer) })?,
             DELIVERED => numbers(rest).map(|[peer]| Self::Delivered { user, conversation: person(peer) })?,
             MARKS => numbers(rest).map(|[]| Self::Marks { user })?,
+            EPOCH => numbers(rest).map(|[first]| Self::Epoch { user, first: Seq(first) })?,
             _ => return None,
         })
     }
@@ -340,7 +347,7 @@ mod tests {
     use super::*;
 
     fn any_key() -> impl Strategy<Value = RowKey> {
-        (0..9u8, any::<[u64; 3]>()).prop_map(|(table, [a, b, c])| {
+        (0..10u8, any::<[u64; 3]>()).prop_map(|(table, [a, b, c])| {
             let user = UserId(a);
             match table {
                 0 => RowKey::Timeline { user, seq: Seq(b) },
@@ -351,6 +358,7 @@ mod tests {
                 5 => RowKey::Delivered { user, conversation: person(b) },
                 6 => RowKey::Marks { user },
                 7 => RowKey::Unfinished { user },
+                8 => RowKey::Epoch { user, first: Seq(b) },
                 _ => RowKey::Migration,
             }
         })

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fs::OpenOptions, os::unix::fs::FileExt};
 
 use proptest::{collection::vec, option, prelude::*};
-use proto_spec::{Content, DeviceId, Entry, Event, SendNumber, Seq, TimestampMs, UserId};
+use proto_spec::{Content, DeviceId, Entry, EpochId, Event, SendNumber, Seq, TimestampMs, UserId};
 
 use tempfile::TempDir;
 
@@ -29,6 +29,12 @@ pub(crate) fn any_record() -> impl Strategy<Value = Record> {
             user: UserId(user),
             marks: Marks { forwarded: Seq(forwarded), receipted: Seq(receipted) },
             idle
+        }),
+        (any::<[u64; 3]>(), option::of(any::<u64>())).prop_map(|([user, first, epoch], forgotten)| Record::Epoch {
+            user: UserId(user),
+            first: Seq(first),
+            epoch: EpochId(epoch),
+            forgotten: forgotten.map(Seq)
         }),
     ]
 }
@@ -67,7 +73,7 @@ fn any_content() -> impl Strategy<Value = Content> {
 /// Records as a few shards would make them for a few users: seqs and send numbers without gaps, watermarks that only
 /// grow, receipts that supersede each other.
 pub(crate) fn history(records_max: usize) -> impl Strategy<Value = Vec<Record>> {
-    vec((0..6u8, 1..4u64, 1..4u64, 1..3u64, any::<bool>()), 0..records_max).prop_map(|steps| {
+    vec((0..7u8, 1..4u64, 1..4u64, 1..3u64, any::<bool>()), 0..records_max).prop_map(|steps| {
         let mut world = World::default();
         steps.into_iter().map(|(kind, user, peer, device, idle)| world.step(kind, user, peer, device, idle)).collect()
     })
@@ -78,6 +84,8 @@ struct World {
     heads: BTreeMap<u64, u64>,
     numbers: BTreeMap<(u64, u64), u64>,
     delivered_at: BTreeMap<(u64, u64), u64>,
+    /// Where the epochs begin that are remembered.
+    epochs: BTreeMap<u64, Vec<u64>>,
 }
 
 impl World {
@@ -105,6 +113,14 @@ impl World {
                 Record::Append { user: UserId(user), entry, replaces }
             }
             4 => Record::Cursor { user: UserId(user), device: DeviceId(device), seq: Seq(head) },
+            5 => {
+                let epochs = self.epochs.entry(user).or_default();
+                epochs.retain(|first| *first != head + 1);
+                let forgotten = (epochs.len() == 2).then(|| Seq(epochs.remove(0)));
+                epochs.push(head + 1);
+                let epoch = EpochId(1 << 50 | head << 8 | peer);
+                Record::Epoch { user: UserId(user), first: Seq(head + 1), epoch, forgotten }
+            }
             _ => {
                 let marks = Marks { forwarded: Seq(head), receipted: Seq(head) };
                 Record::Marks { user: UserId(user), marks, idle }

@@ -13,7 +13,8 @@ use std::{
 use rustls::{ClientConfig, ClientConnection, StreamOwned, pki_types::ServerName};
 
 use proto_spec::{
-    ClientFrame, Decoder, DeviceId, ErrorCode, Page, RequestId, Resume, ServerFrame, limits::SERVER_FRAME_BYTES_MAX,
+    ClientFrame, Decoder, DeviceId, EpochId, ErrorCode, Page, RequestId, Resume, ServerFrame,
+    limits::SERVER_FRAME_BYTES_MAX,
 };
 
 use crate::DEADLINE;
@@ -69,7 +70,14 @@ pub enum Received {
 /// A hello of protocol version 1.
 #[must_use]
 pub fn hello(token: &str, device: u64, resume: Resume) -> ClientFrame {
-    ClientFrame::Hello { version_min: 1, version_max: 1, device: DeviceId(device), resume, token: token.to_owned() }
+    hello_of(token, device, resume, EpochId(0))
+}
+
+/// As [`hello`], of a device that was told of this epoch last.
+#[must_use]
+pub fn hello_of(token: &str, device: u64, resume: Resume, epoch: EpochId) -> ClientFrame {
+    let (device, token) = (DeviceId(device), token.to_owned());
+    ClientFrame::Hello { version_min: 1, version_max: 1, device, resume, token, epoch }
 }
 
 impl Connection {

@@ -11,13 +11,13 @@ use std::{
 };
 
 use proto_spec::{
-    ClientFrame, Content, DeviceId, Durability, Entry, ErrorCode, Event, RequestId, Resume, SendNumber, Seq,
+    ClientFrame, Content, DeviceId, Durability, Entry, EpochId, ErrorCode, Event, RequestId, Resume, SendNumber, Seq,
     ServerFrame, TimestampMs, UserId,
 };
 
 use crate::{
     DEADLINE,
-    connection::{Connection, Received, hello},
+    connection::{Connection, Received, hello_of},
     wait_until,
 };
 
@@ -38,6 +38,8 @@ pub struct Device {
     pub log: BTreeMap<u64, Entry>,
     /// Everything up to here has been covered.
     pub position: u64,
+    /// The newest epoch that it was told of.
+    pub epoch: EpochId,
     /// Sends that were refused for the time being, by code.
     pub refused: BTreeMap<&'static str, u64>,
     token: String,
@@ -85,6 +87,7 @@ impl Device {
             committed: 0,
             log: BTreeMap::new(),
             position: 0,
+            epoch: EpochId(0),
             refused: BTreeMap::new(),
             token,
             last_number: 0,
@@ -146,7 +149,7 @@ impl Device {
     /// # Panics
     /// The welcome contradicts what was promised before.
     pub fn try_connect_over(&mut self, mut connection: Connection, resume: Resume) -> bool {
-        if connection.try_send(&[hello(&self.token, self.device, resume)]).is_err() {
+        if connection.try_send(&[hello_of(&self.token, self.device, resume, self.epoch)]).is_err() {
             return false;
         }
         let welcome = match connection.receive(DEADLINE) {
@@ -154,7 +157,8 @@ impl Device {
             Received::Closed => return false,
             Received::Nothing => panic!("{self}: no welcome"),
         };
-        let ServerFrame::Welcome { user, head, cursor, last_number, send_window, committed, .. } = welcome else {
+        let ServerFrame::Welcome { user, head, cursor, last_number, send_window, committed, epoch, .. } = welcome
+        else {
             use ErrorCode::{Overloaded, Stopping, StorageFailed, TooManyConnections};
             let ServerFrame::Bye { code: Overloaded | Stopping | StorageFailed | TooManyConnections, .. } = welcome
             else {
@@ -177,6 +181,9 @@ impl Device {
         }
         assert!(committed <= head, "{self}: {committed} of {head} are committed");
         self.is_committed(committed.0);
+        if self.epoch == EpochId(0) {
+            self.epoch = epoch;
+        }
         self.position = cursor.0;
         self.connection = Some(connection);
         self.on_connection =
@@ -330,6 +337,10 @@ impl Device {
             }
             ServerFrame::Ping { nonce } => self.write(&[ClientFrame::Pong { nonce }]),
             ServerFrame::Committed { up_to } => self.is_committed(up_to.0),
+            ServerFrame::Epoch { first, epoch } => {
+                assert!(first.0 > self.position, "{self}: an epoch begins at {first}, which is covered");
+                self.epoch = epoch;
+            }
             other @ (ServerFrame::Welcome { .. }
             | ServerFrame::Error { .. }
             | ServerFrame::Pong { .. }

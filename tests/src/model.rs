@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use proto_spec::{ConversationId, DeviceId, Direction, Entry, Event, SendNumber, Seq, UserId};
+use proto_spec::{ConversationId, DeviceId, Direction, Entry, EpochId, Event, SendNumber, Seq, UserId};
 use storage::{Answer, ConversationSnapshot, DeviceSnapshot, Entries, Marks, Query, Record, Span, UserSnapshot};
 
 /// One user's part of the model.
@@ -16,6 +16,7 @@ pub struct UserRows {
     marks: Marks,
     received: BTreeMap<ConversationId, Seq>,
     delivered: BTreeMap<ConversationId, (Seq, Seq)>,
+    epochs: BTreeMap<Seq, EpochId>,
 }
 
 /// See the head of this file.
@@ -68,6 +69,13 @@ impl Model {
                     self.unfinished.remove(user);
                 }
             }
+            Record::Epoch { user, first, epoch, forgotten } => {
+                let rows = self.users.entry(*user).or_default();
+                forgotten.map(|first| rows.epochs.remove(&first));
+                let last = rows.epochs.last_key_value();
+                assert!(last.is_none_or(|(seq, last)| seq < first && last != epoch), "{user}: {epoch} begins twice");
+                rows.epochs.insert(*first, *epoch);
+            }
         }
     }
 
@@ -93,6 +101,7 @@ impl Model {
                         .collect(),
                     marks: rows.marks,
                     unfinished: self.unfinished.contains(user),
+                    epochs: rows.epochs.iter().map(|(first, epoch)| (*first, *epoch)).collect(),
                 })
             }
             Query::Conversation { user, conversation } => {

@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use proto_spec::{
-    ClientFrame, Content, ConversationId, Decoder, DeviceId, ErrorCode, Event, RawFrame, Resume, SendNumber, Seq,
-    ServerFrame, TimestampMs, UserId, limits::SERVER_FRAME_BYTES_MAX,
+    ClientFrame, Content, ConversationId, Decoder, DeviceId, EpochId, ErrorCode, Event, RawFrame, Resume, SendNumber,
+    Seq, ServerFrame, TimestampMs, UserId, limits::SERVER_FRAME_BYTES_MAX,
 };
 use server::shard::{
     Admission, Close, ConnId, Connected, Effects, Grant, Input, Limits, Now, Presence, Promise, QueryId, ReadState,
@@ -77,6 +77,8 @@ pub struct World {
     /// Bytes of the largest batch so far.
     pub largest_batch: usize,
     generation: u32,
+    /// That of this start.
+    epoch: EpochId,
 }
 
 const FOREVER: Grant = Grant { expires: TimestampMs(u64::MAX), issued: TimestampMs(0) };
@@ -123,7 +125,7 @@ impl World {
         let topology = Topology::with_lanes(cores, lanes).expect("a node has a core, and a core a lane");
         Self {
             now: Now { monotonic_ms: 1_000, wall: TimestampMs(1_700_000_000_000) },
-            shards: (0..cores).map(|core| Shard::new(CoreId(core), topology, settings)).collect(),
+            shards: (0..cores).map(|core| Shard::new(CoreId(core), topology, settings, EpochId(1))).collect(),
             settings,
             directory: Directory::default(),
             topology,
@@ -143,6 +145,7 @@ impl World {
             failed_queries: 0,
             largest_batch: 0,
             generation: 0,
+            epoch: EpochId(1),
         }
     }
 
@@ -177,7 +180,10 @@ impl World {
         });
         self.by_conn.insert((core, conn), link);
         let device = DeviceId(device);
-        self.input(core, Input::Connected(Connected { conn, user, device, version: 1, resume, grant }));
+        self.input(
+            core,
+            Input::Connected(Connected { conn, user, device, version: 1, resume, epoch: EpochId(0), grant }),
+        );
         link
     }
 
@@ -461,8 +467,10 @@ impl World {
         for (_, _, records) in self.committed.drain(..) {
             records.iter().for_each(|record| self.store.apply(record));
         }
+        self.epoch.0 += 1;
         self.topology = Topology::with_lanes(cores, self.topology.lanes()).expect("a node has a core");
-        self.shards = (0..cores).map(|core| Shard::new(CoreId(core), self.topology, self.settings)).collect();
+        self.shards =
+            (0..cores).map(|core| Shard::new(CoreId(core), self.topology, self.settings, self.epoch)).collect();
         for user in self.store.unfinished.clone() {
             self.input(usize::from(self.topology.home_of(user).0), Input::Unfinished(user));
         }

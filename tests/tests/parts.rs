@@ -8,8 +8,9 @@ use std::{
     path::Path,
 };
 
-use proto_spec::Resume;
+use proto_spec::{EpochId, ErrorCode, Resume, Seq, ServerFrame};
 use tests::{
+    connection::{Connection, hello_of},
     device::Device,
     process::{Installation, Server},
     wait_until,
@@ -186,4 +187,57 @@ fn a_store_that_is_of_an_earlier_start_than_the_journal_is_refused() {
     fs::remove_dir_all(installation.data().join("store")).expect("it is there");
     copy(&earlier, &installation.data().join("store"));
     refused(&installation, &["the store is an older one than it was written for"]);
+}
+
+/// A copy of a whole data folder, put back, is a good one: the server starts, and goes on from there. Who has seen more of a log than it
+/// has is told so, even when the log has grown beyond that again; who has seen no more goes on.
+#[test]
+fn who_has_seen_what_a_copy_does_not_have_is_told_so_when_its_log_has_grown_again() {
+    let mut installation = installation();
+    let (data, saved) = (installation.data().to_owned(), installation.folder().join("saved"));
+    let received = |device: &Device| device.received().len();
+
+    let server = installation.start();
+    let address = server.address();
+    let [mut writer, mut behind, mut ahead] =
+        [(1, 1), (2, 1), (2, 2)].map(|(user, device)| Device::new(user, device, installation.token(user)));
+    say(&installation, &mut writer);
+    for device in [&mut behind, &mut ahead] {
+        device.connect(address, Resume::Stored);
+        device.step_until("all is there", |device| received(device) == MESSAGES);
+    }
+    behind.disconnect();
+    server.stop();
+    copy(&data, &saved);
+
+    let server = installation.start();
+    let mut second = Device::new(1, 2, installation.token(1));
+    say(&installation, &mut second);
+    ahead.connect(address, Resume::After(Seq(ahead.position)));
+    ahead.step_until("all is there", |device| received(device) == 2 * MESSAGES);
+    ahead.disconnect();
+    server.stop();
+    fs::remove_dir_all(&data).unwrap();
+    fs::rename(&saved, &data).unwrap();
+
+    let _server = installation.start();
+    // Another device of the writer, so that its numbers begin anew.
+    for device in [3, 4] {
+        say(&installation, &mut Device::new(1, device, installation.token(1)));
+    }
+    behind.connect(address, Resume::After(Seq(behind.position)));
+    behind.step_until("it goes on", |device| received(device) == 3 * MESSAGES);
+    let mut refused = Connection::open(address).unwrap();
+    let after = Resume::After(Seq(ahead.position));
+    refused.send(&[hello_of(&installation.token(2), 2, after, ahead.epoch)]);
+    assert_eq!(refused.bye(), ErrorCode::OtherLog);
+    // As every client did before there were epochs: nothing is known, and what it holds is believed.
+    let mut unaware = Connection::open(address).unwrap();
+    unaware.send(&[hello_of(&installation.token(2), 2, after, EpochId(0))]);
+    assert!(matches!(unaware.frame(), Some(ServerFrame::Welcome { .. })));
+    // It discards what it holds, and begins again.
+    ahead = Device::new(2, 2, installation.token(2));
+    ahead.connect(address, Resume::After(Seq::ZERO));
+    ahead.step_until("the log is the same for both", |device| received(device) == 3 * MESSAGES);
+    assert_eq!(ahead.messages(), behind.messages());
 }

@@ -19,7 +19,9 @@ fn a_message_travels_from_sender_to_recipient_and_back_as_delivered() {
     assert_eq!(accepted(&world.take(a)), [(1, 1)]);
     let got = world.take(b);
     assert_eq!(offered(&got), [text(1, "hello")]);
-    let ServerFrame::Deliver { entry } = &got[0] else { panic!("live") };
+    let [ServerFrame::Epoch { first: Seq(1), .. }, ServerFrame::Deliver { entry }] = &got[..] else {
+        panic!("{got:?}")
+    };
     assert_eq!(entry.event, Event::Received { from: UserId(alice), origin: Seq(1), content: Content::text("hello") });
     world.acknowledge(b, 1);
     world.advance(2 * limits::RECEIPT_DELAY_MS);
@@ -68,7 +70,11 @@ fn a_note_to_self_is_one_entry() {
     world.send(a, 1, alice, "milk");
     world.settle();
     let frames = world.take(a);
-    assert!(matches!(frames[..], [ServerFrame::Accepted { recipient: Recipient::Yourself, .. }]), "{frames:?}");
+    let [ServerFrame::Epoch { first: Seq(1), .. }, ServerFrame::Accepted { recipient: Recipient::Yourself, .. }] =
+        frames[..]
+    else {
+        panic!("{frames:?}")
+    };
     assert_eq!(offered(&world.take(phone)), [text(1, "milk")]);
     assert_eq!(world.messages(alice).len(), 1);
 }

@@ -100,6 +100,11 @@ pub(crate) fn ended(reason: &EndReason, server: &str) -> Failure {
             "the server's history ends before what this device has seen: it was set back, or is another server"
                 .to_owned(),
         ),
+        ErrorCode::OtherLog => (
+            Exit::Server,
+            "the server's history is not the one that this device has seen: it was set back to an older copy; start again to see it"
+                .to_owned(),
+        ),
         ErrorCode::Replaced => (
             Exit::Identity,
             "another program is connected as the same user and device: give one of them another --device".to_owned(),
@@ -139,6 +144,7 @@ mod tests {
             (ErrorCode::Revoked, Exit::Identity, "has been revoked"),
             (ErrorCode::DeviceRefused, Exit::Identity, "does not take this device (the words)"),
             (ErrorCode::CursorAhead, Exit::Server, "it was set back"),
+            (ErrorCode::OtherLog, Exit::Server, "start again to see it"),
             (ErrorCode::Replaced, Exit::Identity, "give one of them another --device"),
         ];
         for (code, exit, words) in codes {

@@ -11,7 +11,8 @@ use std::{
 };
 
 use client::{
-    Content, ConversationId, DeviceId, Durability, Entry, ErrorCode, Event, Page, Recipient, Resume, SendNumber, Seq,
+    Content, ConversationId, DeviceId, Durability, Entry, EpochId, ErrorCode, Event, Page, Recipient, Resume,
+    SendNumber, Seq,
 };
 use client::{TimestampMs, UserId};
 use proto_spec::{ClientFrame, Decoder, RawFrame, RequestId, ServerFrame, limits};
@@ -124,6 +125,7 @@ impl Server {
                     page_entries_max: 3,
                     idle_timeout_ms: 60_000,
                     committed: Seq(self.committed as u64),
+                    epoch: EpochId(0),
                 };
                 welcome.encode(&mut self.out);
             }

@@ -10,8 +10,8 @@ mod outbox;
 use std::ops::ControlFlow;
 
 use proto_spec::{
-    ClientFrame, ConversationId, Decoder, Durability, Entry, ErrorCode, Event, FrameError, PROTOCOL_VERSION, Page,
-    RawFrame, RequestId, Resume, SendNumber, Seq, ServerFrame, limits,
+    ClientFrame, ConversationId, Decoder, Durability, Entry, EpochId, ErrorCode, Event, FrameError, PROTOCOL_VERSION,
+    Page, RawFrame, RequestId, Resume, SendNumber, Seq, ServerFrame, limits,
 };
 
 pub use self::{
@@ -128,6 +128,8 @@ pub struct Session {
     told: Digest,
     /// Everything up to it has been covered (SPEC 8.2).
     position: Seq,
+    /// The newest epoch of the log that it was told of.
+    epoch: EpochId,
     acknowledged: Seq,
     /// Everything up to it has reached the history store (SPEC 4.14).
     committed: Seq,
@@ -160,6 +162,7 @@ impl Session {
             fetches: None,
             told: Digest { count: 0, sum: 0 },
             position: Seq::ZERO,
+            epoch: EpochId(0),
             acknowledged: Seq::ZERO,
             committed: Seq::ZERO,
             start: Seq::ZERO,
@@ -236,7 +239,8 @@ impl Session {
         // The logs may hold earlier runs: this one begins at their heads.
         let resume = if self.has_been_ready { Resume::After(self.position) } else { Resume::Live };
         let (version_min, version_max) = (PROTOCOL_VERSION, PROTOCOL_VERSION);
-        turn.send(&ClientFrame::Hello { version_min, version_max, device, resume, token });
+        let epoch = self.epoch;
+        turn.send(&ClientFrame::Hello { version_min, version_max, device, resume, token, epoch });
     }
 
     /// The connection is gone.
@@ -370,6 +374,12 @@ impl Session {
                 }
             }
             ServerFrame::Committed { up_to } => self.on_committed(turn, up_to),
+            ServerFrame::Epoch { first, epoch } => {
+                if first <= self.position {
+                    return fault(format!("an epoch that begins at {first}, where {} is covered", self.position));
+                }
+                self.epoch = epoch;
+            }
             // A load does not renew its tokens: it is over before they are.
             ServerFrame::TokenExpiring { .. } => {}
             ServerFrame::Refreshed { .. } => turn.fault("an answer to a refresh, which was not sent".to_owned()),
@@ -388,7 +398,8 @@ impl Session {
     }
 
     fn on_welcome(&mut self, turn: &mut Turn<'_>, frame: &ServerFrame) -> Result<(), Ending> {
-        let ServerFrame::Welcome { version, user, head, cursor, last_number, send_window, committed, .. } = *frame
+        let ServerFrame::Welcome { version, user, head, cursor, last_number, send_window, committed, epoch, .. } =
+            *frame
         else {
             return Ok(());
         };
@@ -408,7 +419,7 @@ impl Session {
             return fault(format!("a welcome with cursor {cursor} and head {head}, where {wanted} was due"));
         }
         if !self.has_been_ready {
-            (self.start, self.position) = (cursor, cursor);
+            (self.start, self.position, self.epoch) = (cursor, cursor, epoch);
         }
         // Resuming after a position acknowledges it.
         self.acknowledged = cursor;

@@ -1,4 +1,4 @@
-use proto_spec::{Content, DeviceId, Direction, Durability, Recipient, TimestampMs, UserId, framing};
+use proto_spec::{Content, DeviceId, Direction, Durability, EpochId, Recipient, TimestampMs, UserId, framing};
 
 use super::*;
 use crate::verify::{Crew, Text};
@@ -116,6 +116,7 @@ fn welcome(user: UserId, head: u64, cursor: u64) -> ServerFrame {
         page_entries_max: 500,
         idle_timeout_ms: 120_000,
         committed: Seq(head),
+        epoch: EpochId(0),
     }
 }
 

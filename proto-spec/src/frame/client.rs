@@ -1,10 +1,10 @@
 //! What a client sends: fields and bytes (SPEC 4.1 to 4.6, 4.13, 4.15).
 
-use super::{ClientKind, FrameError, put_frame};
+use super::{ClientKind, FrameError, epoch, put_epoch, put_frame};
 use crate::{
     entry::Content,
     framing::RawFrame,
-    ids::{ConversationId, DeviceId, RequestId, SendNumber, Seq, UserId},
+    ids::{ConversationId, DeviceId, EpochId, RequestId, SendNumber, Seq, UserId},
     limits::TOKEN_BYTES_MAX,
     listed::listed,
     wire::{DecodeError, Reader, put_bytes, put_varint},
@@ -46,6 +46,8 @@ pub enum ClientFrame {
         resume: Resume,
         /// Says who the user is. At most [`TOKEN_BYTES_MAX`] bytes.
         token: String,
+        /// The newest epoch of the log that the device was told of; zero if it was told of none.
+        epoch: EpochId,
     },
     /// A message to somebody.
     Send {
@@ -127,7 +129,7 @@ impl ClientFrame {
     /// Appends the frame, length included.
     pub fn encode(&self, out: &mut Vec<u8>) {
         put_frame(out, self.kind().byte(), |out| match self {
-            Self::Hello { version_min, version_max, device, resume, token } => {
+            Self::Hello { version_min, version_max, device, resume, token, epoch } => {
                 put_varint(out, *version_min);
                 put_varint(out, *version_max);
                 put_varint(out, device.0);
@@ -139,6 +141,7 @@ impl ClientFrame {
                 out.push(mode);
                 put_varint(out, seq.0);
                 put_bytes(out, token.as_bytes());
+                put_epoch(out, *epoch);
             }
             Self::Send { number, to, content } => {
                 put_varint(out, number.0);
@@ -188,6 +191,7 @@ impl ClientFrame {
                     }
                 },
                 token: r.str("token", TOKEN_BYTES_MAX)?.to_owned(),
+                epoch: epoch(r)?,
             },
             ClientKind::Send => Self::Send {
                 number: SendNumber(r.varint("number")?),

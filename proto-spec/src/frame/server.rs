@@ -1,11 +1,11 @@
-//! What a server sends: fields and bytes (SPEC 4.6 to 4.14, 4.16, 4.17).
+//! What a server sends: fields and bytes (SPEC 4.6 to 4.14, 4.16 to 4.18).
 
-use super::{FrameError, ServerKind, put_frame};
+use super::{FrameError, ServerKind, epoch, put_epoch, put_frame};
 use crate::{
     code::ErrorCode,
     entry::Entry,
     framing::RawFrame,
-    ids::{RequestId, SendNumber, Seq, TimestampMs, UserId},
+    ids::{EpochId, RequestId, SendNumber, Seq, TimestampMs, UserId},
     limits::{DETAIL_BYTES_MAX, PAGE_ENTRIES_MAX},
     listed::listed,
     wire::{DecodeError, Reader, put_bytes, put_sized, put_varint},
@@ -81,6 +81,8 @@ pub enum ServerFrame {
         idle_timeout_ms: u64,
         /// Everything up to here is [`Durability::Committed`].
         committed: Seq,
+        /// The epoch that the log is of at `cursor`; zero if it is of none.
+        epoch: EpochId,
     },
     /// A send is in the log.
     Accepted {
@@ -160,6 +162,13 @@ pub enum ServerFrame {
         /// Until when the connection may stay now.
         expires: TimestampMs,
     },
+    /// A part of the log begins that is of another epoch than what is before it.
+    Epoch {
+        /// The first seq of the part: the one after the position, or a later one that the next page covers.
+        first: Seq,
+        /// Which epoch.
+        epoch: EpochId,
+    },
 }
 
 impl ServerFrame {
@@ -179,6 +188,7 @@ impl ServerFrame {
             Self::Committed { .. } => ServerKind::Committed,
             Self::TokenExpiring { .. } => ServerKind::TokenExpiring,
             Self::Refreshed { .. } => ServerKind::Refreshed,
+            Self::Epoch { .. } => ServerKind::Epoch,
         }
     }
 
@@ -202,6 +212,7 @@ impl ServerFrame {
                 page_entries_max,
                 idle_timeout_ms,
                 committed,
+                epoch,
             } => {
                 for value in [
                     *version,
@@ -218,6 +229,7 @@ impl ServerFrame {
                 ] {
                     put_varint(out, value);
                 }
+                put_epoch(out, *epoch);
             }
             Self::Accepted { number, seq, time, durability, recipient } => {
                 put_varint(out, number.0);
@@ -250,6 +262,10 @@ impl ServerFrame {
             Self::Committed { up_to } => put_varint(out, up_to.0),
             Self::TokenExpiring { expires_in_ms } => put_varint(out, *expires_in_ms),
             Self::Refreshed { expires } => put_varint(out, expires.0),
+            Self::Epoch { first, epoch } => {
+                put_varint(out, first.0);
+                put_varint(out, epoch.0);
+            }
         });
     }
 
@@ -277,6 +293,7 @@ impl ServerFrame {
                 page_entries_max: r.varint("page_entries_max")?,
                 idle_timeout_ms: r.varint("idle_timeout_ms")?,
                 committed: Seq(r.varint("committed")?),
+                epoch: epoch(r)?,
             },
             ServerKind::Accepted => Self::Accepted {
                 number: SendNumber(r.varint("number")?),
@@ -310,6 +327,7 @@ impl ServerFrame {
             ServerKind::Committed => Self::Committed { up_to: Seq(r.varint("up_to")?) },
             ServerKind::TokenExpiring => Self::TokenExpiring { expires_in_ms: r.varint("expires_in_ms")? },
             ServerKind::Refreshed => Self::Refreshed { expires: TimestampMs(r.varint("expires")?) },
+            ServerKind::Epoch => Self::Epoch { first: Seq(r.varint("first")?), epoch: EpochId(r.varint("epoch")?) },
         })
     }
 }

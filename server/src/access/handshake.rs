@@ -5,7 +5,8 @@
 //! the rim's.
 
 use proto_spec::{
-    ClientFrame, ClientKind, DeviceId, ErrorCode, FramingError, PROTOCOL_VERSION, Resume, ServerFrame, TimestampMs,
+    ClientFrame, ClientKind, DeviceId, EpochId, ErrorCode, FramingError, PROTOCOL_VERSION, Resume, ServerFrame,
+    TimestampMs,
     framing::{Cut, cut},
     limits::CLIENT_FRAME_BYTES_MAX,
     wire::{Prefix, peek_varint},
@@ -33,6 +34,8 @@ pub enum Step {
         version: u64,
         /// Where to start pushing.
         resume: Resume,
+        /// The newest epoch of the log that the device was told of; zero if it was told of none.
+        epoch: EpochId,
         /// What the client sent after the hello, undecoded.
         rest: Vec<u8>,
     },
@@ -111,8 +114,8 @@ fn first_frame(stream: &[u8], keys: &Keys, now_wall: TimestampMs) -> Step {
         }
         Ok(Cut::Incomplete) => Step::More,
         Ok(Cut::Frame { frame, taken }) => match ClientFrame::decode(frame) {
-            Ok(ClientFrame::Hello { version_min, version_max, device, resume, token }) => {
-                let hello = Hello { version_min, version_max, device, resume, token: &token };
+            Ok(ClientFrame::Hello { version_min, version_max, device, resume, token, epoch }) => {
+                let hello = Hello { version_min, version_max, device, resume, epoch, token: &token };
                 judge(&hello, &stream[taken..], keys, now_wall)
             }
             Ok(_) => refuse(ErrorCode::NotNow, "the first frame must be a hello"),
@@ -136,6 +139,7 @@ struct Hello<'a> {
     version_max: u64,
     device: DeviceId,
     resume: Resume,
+    epoch: EpochId,
     token: &'a str,
 }
 
@@ -153,8 +157,8 @@ fn judge(hello: &Hello<'_>, rest: &[u8], keys: &Keys, now_wall: TimestampMs) -> 
     match keys.read(hello.token) {
         Ok(claims) => match keys.check(&claims, now_wall).and_then(|()| claims.check_device(hello.device)) {
             Ok(()) => {
-                let (device, resume, rest) = (hello.device, hello.resume, rest.to_vec());
-                Step::Ready { claims, device, version, resume, rest }
+                let Hello { device, resume, epoch, .. } = *hello;
+                Step::Ready { claims, device, version, resume, epoch, rest: rest.to_vec() }
             }
             Err(error) => refused(error, Some(claims)),
         },
@@ -221,15 +225,15 @@ mod tests {
                 key: "key_file".into(),
             };
             let resume = Resume::After(Seq(9));
-            Step::Ready { claims, device: DeviceId(3), version: 1, resume, rest: rest.to_vec() }
+            Step::Ready { claims, device: DeviceId(3), version: 1, resume, epoch: EpochId(0), rest: rest.to_vec() }
         }
     }
 
     fn hello(version_min: u64, version_max: u64, device: u64, token: &str) -> Vec<u8> {
         let mut bytes = Vec::new();
         let resume = Resume::After(Seq(9));
-        ClientFrame::Hello { version_min, version_max, device: DeviceId(device), resume, token: token.to_owned() }
-            .encode(&mut bytes);
+        let (device, token, epoch) = (DeviceId(device), token.to_owned(), EpochId(0));
+        ClientFrame::Hello { version_min, version_max, device, resume, token, epoch }.encode(&mut bytes);
         bytes
     }
 

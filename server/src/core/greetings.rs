@@ -11,7 +11,7 @@ use std::{
     sync::Arc,
 };
 
-use proto_spec::{DeviceId, Resume, UserId};
+use proto_spec::{DeviceId, EpochId, Resume, UserId};
 
 use super::origins::Origin;
 use crate::{
@@ -35,6 +35,8 @@ pub struct Guest {
     pub version: u64,
     /// Where to start pushing.
     pub resume: Resume,
+    /// The newest epoch of the log that the device was told of; zero if it was told of none.
+    pub epoch: EpochId,
     /// How long it may stay.
     pub grant: Grant,
     /// Which key signed the token, for the audit log.
@@ -269,6 +271,7 @@ mod tests {
             device: DeviceId(1),
             version: 1,
             resume: Resume::Stored,
+            epoch: EpochId(0),
             grant: Grant { expires: TimestampMs(0), issued: TimestampMs(0) },
             key: "key".into(),
             peer: PEER,

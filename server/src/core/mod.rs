@@ -29,7 +29,7 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use proto_spec::ErrorCode;
+use proto_spec::{EpochId, ErrorCode};
 use storage::{Answer, Query};
 use tracing::{debug, warn};
 
@@ -66,6 +66,8 @@ pub struct CoreConfig {
     /// Where acknowledgements wait for a database: when a commit takes longer than this, in milliseconds, they leave once the journal
     /// has synced.
     pub slow_after_ms: u64,
+    /// A name by chance for what is appended to logs from this start on.
+    pub epoch: EpochId,
     /// So many queries may wait at the rim of a core before clients have to.
     pub queries_kept_max: usize,
 }
@@ -112,13 +114,13 @@ impl Core {
     /// All cores of a node, by number; nobody is connected.
     #[must_use]
     pub fn all(config: CoreConfig, common: &Arc<Common>) -> Vec<Self> {
-        let CoreConfig { settings, journal, slow_after_ms, queries_kept_max } = config;
+        let CoreConfig { settings, journal, slow_after_ms, epoch, queries_kept_max } = config;
         let mut journals = std::iter::once(journal).flatten();
         let core = |id| {
             let lanes = || Lanes::new(common.topology.lanes_of(id), slow_after_ms);
             Self {
                 id,
-                shard: Shard::new(id, common.topology, settings),
+                shard: Shard::new(id, common.topology, settings, epoch),
                 common: Arc::clone(common),
                 effects: Effects::default(),
                 orders: VecDeque::new(),

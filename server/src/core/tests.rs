@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use proto_spec::{ClientFrame, DeviceId, Resume, Seq, ServerFrame, TimestampMs, UserId};
+use proto_spec::{ClientFrame, DeviceId, EpochId, Resume, Seq, ServerFrame, TimestampMs, UserId};
 use storage::{
     Answer, UserSnapshot,
     journal::{JournalConfig, Position, Writer},
@@ -111,7 +111,7 @@ impl World {
         let (counters, revocations) = (Arc::new(Counters::new(1)), Revocations::default());
         let capacity = Capacity::new(100, 1, 1_000).unwrap();
         let common = Common::new(topology, counters, revocations, OriginLimits::default(), capacity, 10_000);
-        let config = CoreConfig { settings, journal, slow_after_ms: 1_000, queries_kept_max: 0 };
+        let config = CoreConfig { settings, journal, slow_after_ms: 1_000, epoch: EpochId(1), queries_kept_max: 0 };
         let pem = generate_pem().unwrap();
         Self {
             core: Core::all(config, &Arc::new(common)).remove(0),
@@ -143,7 +143,8 @@ impl World {
         self.core.accepted(self.now, conn, PEER, entered, self.places as usize);
         let (device, resume, token) = (DeviceId(device), Resume::Stored, token.to_owned());
         let mut hello = Vec::new();
-        ClientFrame::Hello { version_min: 1, version_max: 1, device, resume, token }.encode(&mut hello);
+        ClientFrame::Hello { version_min: 1, version_max: 1, device, resume, token, epoch: EpochId(0) }
+            .encode(&mut hello);
         self.core.wait(conn, &hello);
         while let Some(Judged::Hello(conn, bytes)) = self.core.judge(self.now, &self.keys, 0, false) {
             self.core.hello(self.now, &self.keys, conn, &bytes);

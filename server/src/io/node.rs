@@ -17,6 +17,7 @@ use std::{
 
 use crossbeam::channel::{Receiver, Sender, bounded};
 use parking_lot::{Mutex, RwLock};
+use proto_spec::EpochId;
 use rim::ring::{Ring, SetupError};
 use rim::rlimit::raise_descriptor_limit;
 use storage::{
@@ -260,6 +261,7 @@ impl Node {
             settings: config.settings,
             journal: Some(journal),
             slow_after_ms: config.database.slow_after_ms,
+            epoch: new_epoch(),
             queries_kept_max: reads.queries_kept_max(),
         };
         // Core 0 comes first, and has the journal.
@@ -384,6 +386,11 @@ impl Drop for Node {
 }
 
 /// What a core's thread starts with. Its rings must be made on that thread.
+/// A name by chance. Of so many bits that it is short on the wire and on the disk, and that no log has one twice.
+fn new_epoch() -> EpochId {
+    EpochId(rand::random::<u64>() >> 8 | 1)
+}
+
 struct Seed {
     core: Core,
     descriptors: u32,

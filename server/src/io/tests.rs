@@ -12,7 +12,7 @@ use std::{
 };
 
 use proto_spec::{
-    ClientFrame, Content, Decoder, DeviceId, Durability, ErrorCode, Event, Resume, SendNumber, ServerFrame,
+    ClientFrame, Content, Decoder, DeviceId, Durability, EpochId, ErrorCode, Event, Resume, SendNumber, ServerFrame,
     TimestampMs, UserId, limits::SERVER_FRAME_BYTES_MAX,
 };
 use storage::{MemoryStore, Store, journal::JournalConfig};
@@ -125,7 +125,14 @@ impl<S: Store> World<S> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         let now = TimestampMs(now.as_millis() as u64);
         let token = mint(&key, UserId(user), Duration::from_secs(3600), now).unwrap();
-        ClientFrame::Hello { version_min: 1, version_max: 1, device: DeviceId(device), resume: Resume::Stored, token }
+        ClientFrame::Hello {
+            version_min: 1,
+            version_max: 1,
+            device: DeviceId(device),
+            resume: Resume::Stored,
+            token,
+            epoch: EpochId(0),
+        }
     }
 
     fn login(&self, user: u64, device: u64) -> Client {

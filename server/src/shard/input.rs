@@ -1,6 +1,6 @@
 //! Everything that can happen to a shard.
 
-use proto_spec::{Content, DeviceId, ErrorCode, Resume, Seq, TimestampMs, UserId};
+use proto_spec::{Content, DeviceId, EpochId, ErrorCode, Resume, Seq, TimestampMs, UserId};
 use storage::{Answer, BatchId, LaneId};
 
 use super::shedding::Load;
@@ -50,6 +50,8 @@ pub struct Connected {
     pub version: u64,
     /// Where to start pushing.
     pub resume: Resume,
+    /// The newest epoch of the log that the device was told of; zero if it was told of none.
+    pub epoch: EpochId,
     /// How long it may stay.
     pub grant: Grant,
 }

@@ -8,6 +8,7 @@
 pub mod directory;
 mod duties;
 mod effects;
+mod epochs;
 mod feed;
 mod fetch;
 mod input;
@@ -39,7 +40,7 @@ use std::{
     collections::{BinaryHeap, VecDeque},
 };
 
-use proto_spec::{Durability, SendNumber, UserId};
+use proto_spec::{Durability, EpochId, SendNumber, UserId};
 use storage::{BatchId, LaneId};
 
 pub use effects::{Close, Effects, Presence, ReadState, Refresh};
@@ -149,6 +150,8 @@ pub struct ShardCounters {
 #[derive(Debug)]
 pub struct Shard {
     core: CoreId,
+    /// That of this start.
+    epoch: EpochId,
     topology: Topology,
     settings: Settings,
     sessions: Sessions,
@@ -184,15 +187,18 @@ pub struct Shard {
 struct Turn<'a> {
     now: Now,
     directory: &'a Directory,
+    /// What is appended is of this epoch.
+    epoch: EpochId,
     effects: &'a mut Effects,
 }
 
 impl Shard {
     /// A shard that knows nobody yet.
     #[must_use]
-    pub fn new(core: CoreId, topology: Topology, settings: Settings) -> Self {
+    pub fn new(core: CoreId, topology: Topology, settings: Settings, epoch: EpochId) -> Self {
         Self {
             core,
+            epoch,
             topology,
             settings,
             sessions: Sessions::default(),
@@ -220,7 +226,7 @@ impl Shard {
 
     /// Takes one input and appends what follows from it to `effects`.
     pub fn handle(&mut self, now: Now, input: Input<'_>, directory: &Directory, effects: &mut Effects) {
-        let cx = &mut Turn { now, directory, effects };
+        let cx = &mut Turn { now, directory, epoch: self.epoch, effects };
         self.fit_lanes(cx);
         match input {
             Input::Connected(connected) => self.connected(connected, cx),
@@ -266,7 +272,7 @@ impl Shard {
     /// Ends a turn: finishes what is done once a turn, and numbers the batches that the turn's records are in.
     /// The rim hands them on ([`Effects::batches`]) before it carries out anything else.
     pub fn end_turn(&mut self, now: Now, directory: &Directory, effects: &mut Effects) {
-        let cx = &mut Turn { now, directory, effects };
+        let cx = &mut Turn { now, directory, epoch: self.epoch, effects };
         self.fit_lanes(cx);
         self.flush_if_due(cx);
         for at in 0..self.lanes.len() {

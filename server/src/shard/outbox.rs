@@ -13,12 +13,32 @@ use proto_spec::{
 };
 use storage::{Entries, Query, Span};
 
-use super::{ConnId, Shard, Turn, feed::Next, question::Question, shedding::Class, tail::TailEntry, user::Room};
+use super::{
+    ConnId, Shard, Turn, epochs::Epochs, feed::Next, question::Question, sessions::SessionMut, shedding::Class,
+    tail::TailEntry, user::Room,
+};
 use crate::limits::{OUTBOX_LIVE_BYTES_MAX, OUTBOX_REFILL_BYTES, RETRY_STORAGE_MS};
 
 /// The room in one pushed page.
 const PUSHED_PAGE: Room =
     Room { direction: Direction::Forwards, entries: PAGE_ENTRIES_MAX as usize, bytes: PAGE_BYTES_MAX };
+
+impl SessionMut<'_> {
+    /// What is sent next covers the log up to `last`: says first which epochs begin there.
+    fn tell_epochs(&mut self, last: Seq, epochs: &Epochs, cx: &mut Turn<'_>) {
+        for (first, epoch) in epochs.beginning_within(self.feed.offered().next(), last) {
+            let range = cx.effects.frame(&ServerFrame::Epoch { first, epoch });
+            self.queue(range, cx);
+        }
+    }
+
+    /// The same for an own send, which covers its entry if that is the next one.
+    pub(super) fn tell_epochs_if_next(&mut self, seq: Seq, epochs: &Epochs, cx: &mut Turn<'_>) {
+        if self.feed.offered().next() == seq {
+            self.tell_epochs(seq, epochs, cx);
+        }
+    }
+}
 
 impl Shard {
     /// `seq` of `user` is released: offers it to the user's connections. `own` is the send that made it, if one did.
@@ -69,6 +89,7 @@ impl Shard {
                         Some(ConversationId::Person(_)) | None => Recipient::Offline,
                     },
                 };
+                session.tell_epochs_if_next(seq, &user.epochs, cx);
                 let range = cx.effects.frame(&accepted);
                 session.queue(range, cx);
                 self.counters.accepted += 1;
@@ -84,6 +105,7 @@ impl Shard {
                         self.counters.shed.count(Class::Push, reason);
                     }
                 } else {
+                    session.tell_epochs(seq, &user.epochs, cx);
                     session.feed.deliver(seq);
                     session.queue(range, cx);
                     self.counters.delivered += 1;
@@ -176,6 +198,9 @@ impl Shard {
             Some(entry) if !read.complete => entry.seq,
             _ => last,
         };
+        if let Some(user) = self.users.resident(session.user) {
+            session.tell_epochs(last, &user.epochs, cx);
+        }
         let page = Page {
             request: RequestId(0),
             first,

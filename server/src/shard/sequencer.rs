@@ -197,9 +197,10 @@ impl Shard {
 
     fn accept_again(&mut self, conn: ConnId, number: SendNumber, seq: Seq, time: TimestampMs, cx: &mut Turn<'_>) {
         let Some(mut session) = self.sessions.get_mut(conn) else { return };
-        session.feed.accept(seq);
         let user_id = session.user;
         let Some(user) = self.users.resident(user_id) else { return };
+        session.tell_epochs_if_next(seq, &user.epochs, cx);
+        session.feed.accept(seq);
         let durability = user.levels.tell(seq, user.released);
         // Whether the recipient is there was of interest when the message was new.
         let recipient = Recipient::Offline;
@@ -312,6 +313,10 @@ impl Shard {
     ) -> Seq {
         let batch = lane.filling();
         let seq = user.head.next();
+        if let Some(forgotten) = user.epochs.append(seq, cx.epoch) {
+            let record = Record::Epoch { user: user_id, first: seq, epoch: cx.epoch, forgotten };
+            cx.effects.filling[at].batch.push(&record);
+        }
         let time = time_after(user.head_time, cx.now.wall);
         let entry = Entry { seq, time, event };
         cx.effects.filling[at].batch.append(user_id, &entry, replaces);

@@ -102,7 +102,7 @@ impl Shard {
 
     /// Says welcome, places the cursor and begins to push.
     pub(super) fn welcome(&mut self, connected: Connected, cx: &mut Turn<'_>) {
-        let Connected { conn, user: user_id, device: device_id, version, resume, .. } = connected;
+        let Connected { conn, user: user_id, device: device_id, version, resume, epoch, .. } = connected;
         // It may have expired since it was judged: on the way here, or while the user was loaded.
         self.look_at_token(conn, cx);
         if self.sessions.get_mut(conn).is_none() {
@@ -111,11 +111,16 @@ impl Shard {
         let Some(user) = self.users.resident(user_id) else { return };
         let head = user.released;
         let committed = user.levels.tell_committed(head);
-        let Some(device) = user.device(device_id) else { return };
+        let Some(Device { cursor, last_number, .. }) = user.device(device_id) else { return };
+        let (stored, last_number) = (*cursor, *last_number);
         let cursor = match resume {
-            Resume::Stored => device.cursor,
+            Resume::Stored => stored,
             Resume::Live => head,
-            Resume::After(seq) if seq <= head => seq,
+            Resume::After(seq) if seq <= head && user.epochs.agree(seq, epoch) => seq,
+            Resume::After(seq) if seq <= head => {
+                let detail = "what the device holds is not the beginning of this log";
+                return self.close(conn, ErrorCode::OtherLog, 0, detail, cx);
+            }
             Resume::After(seq) => {
                 let detail = format!("the cursor {seq} lies beyond the head {head} of the log");
                 return self.close(conn, ErrorCode::CursorAhead, 0, &detail, cx);
@@ -127,12 +132,13 @@ impl Shard {
             server_time: cx.now.wall,
             head,
             cursor,
-            last_number: device.last_number,
+            last_number,
             send_window: SEND_WINDOW,
             text_bytes_max: TEXT_BYTES_MAX as u64,
             page_entries_max: PAGE_ENTRIES_MAX,
             idle_timeout_ms: self.settings.idle_timeout_ms,
             committed,
+            epoch: user.epochs.at(cursor),
         };
         self.counters.logins += 1;
         self.send(conn, &frame, cx);

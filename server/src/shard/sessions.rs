@@ -284,7 +284,7 @@ impl Sessions {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use proto_spec::{Resume, TimestampMs};
+    use proto_spec::{EpochId, Resume, TimestampMs};
 
     use super::*;
     use crate::shard::{Effects, Grant, Limits, Promise, directory::Directory};
@@ -305,6 +305,7 @@ mod tests {
             device: DeviceId(slot.into()),
             version: 1,
             resume: Resume::Live,
+            epoch: EpochId(0),
             grant: Grant { expires: TimestampMs(u64::MAX), issued: TimestampMs(0) },
         };
         Session::new(&connected, Permit::new(connected.grant, &SETTINGS), 0)
@@ -332,7 +333,7 @@ mod tests {
             steps in prop::collection::vec((0..4u32, step(), 0..100_000usize), 0..200)
         ) {
             let (directory, mut effects) = (Directory::default(), Effects::default());
-            let cx = &mut Turn { now: Now::default(), directory: &directory, effects: &mut effects };
+            let cx = &mut Turn { now: Now::default(), directory: &directory, epoch: EpochId(1), effects: &mut effects };
             let mut sessions = Sessions::default();
             for (slot, step, bytes) in steps {
                 let conn = ConnId { slot, generation: 1 };
@@ -375,7 +376,7 @@ mod tests {
     #[test]
     fn a_session_that_ends_while_its_frames_are_looked_at_leaves_nothing_held() {
         let (directory, mut effects) = (Directory::default(), Effects::default());
-        let cx = &mut Turn { now: Now::default(), directory: &directory, effects: &mut effects };
+        let cx = &mut Turn { now: Now::default(), directory: &directory, epoch: EpochId(1), effects: &mut effects };
         let mut sessions = Sessions::default();
         let (conn, other) = (ConnId { slot: 0, generation: 1 }, ConnId { slot: 1, generation: 1 });
         sessions.insert(session(0));
@@ -397,7 +398,7 @@ mod tests {
     #[test]
     fn stalled_is_for_whom_much_waits_and_who_took_nothing_since_the_last_look() {
         let (directory, mut effects) = (Directory::default(), Effects::default());
-        let cx = &mut Turn { now: Now::default(), directory: &directory, effects: &mut effects };
+        let cx = &mut Turn { now: Now::default(), directory: &directory, epoch: EpochId(1), effects: &mut effects };
         let mut sessions = Sessions::default();
         let conns: [ConnId; 3] = [0, 1, 2].map(|slot| ConnId { slot, generation: 1 });
         for slot in 0..3 {

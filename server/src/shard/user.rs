@@ -9,6 +9,7 @@ use proto_spec::{ConversationId, DeviceId, Direction, Entry, SendNumber, Seq, Ti
 use storage::{BatchId, ConversationSnapshot, Marks, UserSnapshot};
 
 use super::{
+    epochs::Epochs,
     input::ConnId,
     levels::Levels,
     limits::UserBuckets,
@@ -60,6 +61,7 @@ pub(super) struct User {
     pub(super) assured: Seq,
     pub(super) levels: Levels,
     pub(super) tail: Tail,
+    pub(super) epochs: Epochs,
     pub(super) devices: Vec<Device>,
     /// Messages that their recipients' homes have not confirmed.
     pub(super) outgoing: Outgoing,
@@ -103,6 +105,7 @@ impl User {
             assured: snapshot.head,
             levels: Levels::default(),
             tail: Tail::default(),
+            epochs: Epochs::of_snapshot(&snapshot.epochs),
             devices: devices.collect(),
             outgoing: Outgoing::default(),
             reports: Reports::after(snapshot.marks.receipted),

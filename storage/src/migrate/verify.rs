@@ -3,7 +3,7 @@
 //! A user's rows are in several tables, each of which has the users in the same order: so these tables are read side by side, and
 //! memory is a page of each. The table of unfinished duties has an order of its own; it is read after the others.
 
-use std::{fmt, ops::RangeInclusive, vec};
+use std::{fmt, vec};
 
 use bytes::Bytes;
 use proto_spec::UserId;
@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use super::{MigrateError, Pages, Progress, Side, behind, partition_in, user_of};
 use crate::{
-    schema::{Key, RowKey, TABLE_BY_USER, TABLES_BY_PARTITION},
+    schema::{Key, RowKey, TABLES_BY_PARTITION, TABLES_BY_USER},
     store::Store,
 };
 
@@ -207,14 +207,14 @@ struct Users<'a, S> {
 
 impl<'a, S: Store> Users<'a, S> {
     /// Of these tables, whose rows have the users in the same order.
-    fn new(side: Side, store: &'a S, tables: RangeInclusive<u8>, page_bytes: usize) -> Self {
-        let tables = tables.map(|table| Table::new(store, table, page_bytes)).collect();
+    fn new(side: Side, store: &'a S, tables: &[u8], page_bytes: usize) -> Self {
+        let tables = tables.iter().map(|table| Table::new(store, *table, page_bytes)).collect();
         Self { side, store, tables, page_bytes, next: None, is_whole: false }
     }
 
     /// Those that are read after these.
     fn second(&self) -> Self {
-        Self::new(self.side, self.store, TABLE_BY_USER..=TABLE_BY_USER, self.page_bytes)
+        Self::new(self.side, self.store, TABLES_BY_USER, self.page_bytes)
     }
 
     /// The next user, who stays it until taken.

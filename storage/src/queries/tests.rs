@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use proto_spec::{Content, DeviceId, Event, SendNumber, limits::TEXT_BYTES_MAX};
+use proto_spec::{Content, DeviceId, EpochId, Event, SendNumber, limits::TEXT_BYTES_MAX};
 
 use super::*;
 use crate::{
@@ -22,6 +22,7 @@ struct Model {
     unfinished: BTreeMap<u64, bool>,
     results: BTreeMap<(u64, u64, u64), (Seq, TimestampMs)>,
     conversations: BTreeMap<(u64, u64), ConversationSnapshot>,
+    epochs: BTreeMap<(u64, u64), EpochId>,
 }
 
 impl Model {
@@ -63,6 +64,10 @@ impl Model {
                     self.unfinished.insert(user.0, false);
                 }
             }
+            Record::Epoch { user, first, epoch, forgotten } => {
+                forgotten.map(|first| self.epochs.remove(&(user.0, first.0)));
+                self.epochs.insert((user.0, first.0), *epoch);
+            }
         }
     }
 
@@ -83,6 +88,11 @@ impl Model {
                 .collect(),
             marks: self.marks.get(&user).copied().unwrap_or_default(),
             unfinished: self.unfinished.get(&user).copied().unwrap_or_default(),
+            epochs: self
+                .epochs
+                .range((user, 0)..=(user, u64::MAX))
+                .map(|(&(_, first), &epoch)| (Seq(first), epoch))
+                .collect(),
         }
     }
 

@@ -4,7 +4,8 @@ use client::{
     ClientEvent, ClientState, Config, DisconnectReason, Effects, EndReason, FetchHandle, Input, Keeping, Link,
     MonotonicMs, Unanswered,
 };
-use proto_spec::{Content, Direction, Durability, Entry, ErrorCode, Resume, Seq, UserId};
+
+use proto_spec::{Content, Direction, Durability, Entry, EpochId, ErrorCode, Resume, Seq, UserId};
 
 use super::{
     Happening, Simulation,
@@ -34,6 +35,8 @@ pub(super) struct App {
     connected: bool,
     /// The last message that was accepted with less than `committed`, until it is.
     uncommitted: Option<Seq>,
+    /// The newest epoch that it was told of.
+    epoch: EpochId,
     /// Fetches without their page: of which conversation, if of one.
     fetches: Vec<(FetchHandle, Option<UserId>)>,
 }
@@ -54,6 +57,7 @@ impl App {
             ticks_at_ms: None,
             connected: false,
             uncommitted: None,
+            epoch: EpochId(0),
             fetches: Vec::new(),
         }
     }
@@ -299,7 +303,12 @@ impl Simulation {
         match event {
             ClientEvent::Welcome(welcome) => {
                 self.apps[index].connected = true;
+                self.apps[index].epoch = welcome.epoch;
                 self.apps[index].uncommitted.take_if(|seq| *seq <= welcome.committed);
+            }
+            ClientEvent::Epoch(epoch) => {
+                self.reached("later epoch of a log");
+                self.apps[index].epoch = epoch;
             }
             ClientEvent::Committed { up_to } => {
                 self.apps[index].uncommitted.take_if(|seq| *seq <= up_to);
@@ -326,6 +335,10 @@ impl Simulation {
             }
             ClientEvent::Entry(entry) => {
                 self.oracle.handed(key, &entry);
+                let (told, of) = (self.apps[index].epoch, self.written_in.get(&(key.0, entry.seq)).copied());
+                if of > Some(told) {
+                    self.oracle.fail(|| format!("{key:?} is handed {entry:?} of epoch {of:?}, and was told of {told}"));
+                }
                 debug_assert!(text_of(&entry).is_none_or(|text| text.starts_with('m')));
             }
             ClientEvent::Page { fetch, page } => {

@@ -66,6 +66,8 @@ pub enum Fault {
     StopWithoutMail,
     /// What can not be read counts as nothing.
     FailedReadIsEmpty,
+    /// A device is not told that a later epoch of its log begins.
+    LoseEpoch,
 }
 
 impl Fault {
@@ -102,5 +104,6 @@ impl Fault {
         Self::StopWhenAllHaveGone,
         Self::StopWithoutMail,
         Self::FailedReadIsEmpty,
+        Self::LoseEpoch,
     ];
 }

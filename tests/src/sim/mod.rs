@@ -15,7 +15,7 @@ use std::{
     fmt::Write as _,
 };
 
-use proto_spec::{DeviceId, Direction, Seq, TimestampMs, UserId};
+use proto_spec::{DeviceId, Direction, EpochId, Seq, TimestampMs, UserId};
 use server::{
     host::timekeeper::{Timekeeper, wall_at},
     shard::{ConnId, Now, QueryId, topology::CoreId},
@@ -111,6 +111,7 @@ pub const SITUATIONS: &[&str] = &[
     "group of several batches",
     "ingestion behind",
     "ingestion failed",
+    "later epoch of a log",
     "live connection fell behind",
     "mailbox full",
     "no room for a segment",
@@ -175,6 +176,8 @@ pub struct Simulation {
     coverage: Coverage,
     healing: bool,
     next_text: u64,
+    /// The epoch that entries of logs were written in.
+    written_in: BTreeMap<(UserId, Seq), EpochId>,
     /// Logins that the audit log knows of, and welcomes, of each user.
     audited: BTreeMap<UserId, u64>,
     welcomed: BTreeMap<UserId, u64>,
@@ -224,6 +227,7 @@ impl Simulation {
             coverage: Coverage::default(),
             healing: false,
             next_text: 0,
+            written_in: BTreeMap::new(),
             audited: BTreeMap::new(),
             welcomed: BTreeMap::new(),
             trace: traced.then(String::new),

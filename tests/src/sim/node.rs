@@ -20,7 +20,7 @@ use std::{
     time::Duration,
 };
 
-use proto_spec::{Entry, Seq, TimestampMs, UserId};
+use proto_spec::{Entry, EpochId, Seq, TimestampMs, UserId};
 use server::{
     access::{
         auth::{self, Keys, SigningKey},
@@ -289,6 +289,8 @@ impl Simulation {
             return;
         }
         self.machine.life += 1;
+        // What was to fail in the life before does not any more.
+        self.machine.store.forget_faults();
         // There is nothing to compare the clock with.
         self.keeper = Timekeeper::new(self.now.monotonic_ms, self.machine_wall());
         self.oracle.clock_may_be_wrong_by(self.wrong_ms);
@@ -345,7 +347,8 @@ impl Simulation {
         let common = Common::new(topology, counters, revocations, origins, capacity, HANDSHAKE_TIMEOUT_MS);
         let common = Arc::new(common);
         let (settings, journal) = (Settings { promise, ..SETTINGS }, Some(committer));
-        let config = CoreConfig { settings, journal, slow_after_ms: SLOW_AFTER_MS, queries_kept_max: 0 };
+        let epoch = EpochId(self.machine.life.into());
+        let config = CoreConfig { settings, journal, slow_after_ms: SLOW_AFTER_MS, epoch, queries_kept_max: 0 };
         let mailbox_messages_max = if self.rng.chance(70) { MAILBOX_SMALL } else { MAILBOX_MESSAGES_MAX };
         self.machine.alive = Some(Life {
             cores: Cores::new(config, common, mailbox_messages_max),

@@ -253,6 +253,7 @@ impl Script {
             ClientEvent::Page { .. }
             | ClientEvent::FetchRefused { .. }
             | ClientEvent::Numbered { .. }
+            | ClientEvent::Epoch(_)
             | ClientEvent::TokenExpiring { .. }
             | ClientEvent::TokenRefreshed { .. }
             | ClientEvent::Ended(_) => Vec::new(),
@@ -303,6 +304,7 @@ const fn is_of_the_log(event: &ClientEvent) -> bool {
         | ClientEvent::MessageRefused { .. }
         | ClientEvent::Committed { .. } => true,
         ClientEvent::Welcome(_)
+        | ClientEvent::Epoch(_)
         | ClientEvent::Numbered { .. }
         | ClientEvent::Page { .. }
         | ClientEvent::FetchRefused { .. }

@@ -269,7 +269,8 @@ impl Model {
                 self.say(format!("The newer token was not taken: {}.", words::refused(code)));
             }
             ClientEvent::TokenRefreshed { .. } => self.notice = None,
-            ClientEvent::Numbered { .. } | ClientEvent::Ended(_) => {}
+            // Nothing is stored over a restart.
+            ClientEvent::Epoch(_) | ClientEvent::Numbered { .. } | ClientEvent::Ended(_) => {}
         }
     }
 

@@ -1,8 +1,8 @@
 //! What a person sees, by values: events and keys in, the cells of a screen out.
 
 use client::{
-    ClientEvent, Content, ConversationId, DeviceId, DisconnectReason, Durability, Entry, Event, MonotonicMs, Recipient,
-    SendHandle, SendNumber, Seq, TimestampMs, UserId, WelcomeInfo,
+    ClientEvent, Content, ConversationId, DeviceId, DisconnectReason, Durability, Entry, EpochId, Event, MonotonicMs,
+    Recipient, SendHandle, SendNumber, Seq, TimestampMs, UserId, WelcomeInfo,
 };
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use jiff::tz::TimeZone;
@@ -133,6 +133,7 @@ fn welcome(cursor: u64) -> ClientEvent {
         text_bytes_max: 16_384,
         page_entries_max: 500,
         committed: Seq(cursor),
+        epoch: EpochId(0),
     })
 }
 

@@ -142,6 +142,7 @@ pub(super) fn columns(located: &Located, text: Text) -> String {
             (Some(entry.seq), peer, content)
         }
         Record::Cursor { seq, .. } => (Some(*seq), None, None),
+        Record::Epoch { first, .. } => (Some(*first), None, None),
         Record::Marks { .. } => (None, None, None),
     };
     let or_dash = |value: Option<u64>| value.map_or_else(|| "-".to_owned(), |value| value.to_string());
@@ -203,6 +204,10 @@ pub(super) fn json(located: &Located) -> String {
             ("receipted", marks.receipted.0.into()),
             ("idle", (*idle).into()),
         ]),
+        Record::Epoch { first, epoch, forgotten, .. } => {
+            object.0.extend([("seq", first.0.into()), ("epoch", epoch.0.into())]);
+            object.0.extend(forgotten.map(|seq| ("forgotten", seq.0.into())));
+        }
     }
     serde_json::to_string(&object).expect("names, numbers and texts are JSON")
 }

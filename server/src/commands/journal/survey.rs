@@ -191,7 +191,10 @@ impl Damage {
 /// Whose log a record changes.
 pub(super) const fn user_of(record: &Record) -> UserId {
     match record {
-        Record::Append { user, .. } | Record::Cursor { user, .. } | Record::Marks { user, .. } => *user,
+        Record::Append { user, .. }
+        | Record::Cursor { user, .. }
+        | Record::Marks { user, .. }
+        | Record::Epoch { user, .. } => *user,
     }
 }
 
@@ -206,6 +209,7 @@ pub(super) const fn kind_of(record: &Record) -> &'static str {
         },
         Record::Cursor { .. } => "cursor",
         Record::Marks { .. } => "marks",
+        Record::Epoch { .. } => "epoch",
     }
 }
 

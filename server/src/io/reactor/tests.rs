@@ -13,7 +13,7 @@ use std::{
 };
 
 use parking_lot::{Mutex, RwLock};
-use proto_spec::{ClientFrame, DeviceId, Resume, ServerKind, TimestampMs, UserId};
+use proto_spec::{ClientFrame, DeviceId, EpochId, Resume, ServerKind, TimestampMs, UserId};
 use rim::tls::ServerTls;
 use rustls::{ClientConnection, StreamOwned, pki_types::ServerName};
 use storage::{
@@ -105,7 +105,7 @@ impl World {
         // Nothing is written in these tests.
         let writer = Writer::new(JOURNAL, Position::default());
         let journal = Some(Committer::new(writer, topology, settings.promise, 1_000, OnStoreOutage::Accept));
-        let config = CoreConfig { settings, journal, slow_after_ms: 1_000, queries_kept_max: 0 };
+        let config = CoreConfig { settings, journal, slow_after_ms: 1_000, epoch: EpochId(1), queries_kept_max: 0 };
         let cores = Core::all(config, &shared.common).into_iter().enumerate().map(|(index, core)| {
             let ring = Ring::new(descriptors[index], shared.mailboxes[index].doorbell()).unwrap();
             shared.rings[index].store(ring.as_raw_fd(), Ordering::Release);
@@ -132,7 +132,8 @@ impl World {
             let token = mint(&self.key, user, Duration::from_secs(3600), now).unwrap();
             let (device, resume) = (DeviceId(1), Resume::Stored);
             let mut hello = Vec::new();
-            ClientFrame::Hello { version_min: 1, version_max: 1, device, resume, token }.encode(&mut hello);
+            ClientFrame::Hello { version_min: 1, version_max: 1, device, resume, token, epoch: EpochId(0) }
+                .encode(&mut hello);
             hello
         };
         users.take(count).map(hello).collect()

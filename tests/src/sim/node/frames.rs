@@ -63,17 +63,22 @@ impl Simulation {
     /// A deliberate fault in what leaves the node.
     pub(super) fn tamper(&mut self, core: CoreId, link: LinkId, mut bytes: Vec<u8>) -> Vec<u8> {
         let is_away = self.machine.alive.as_ref().is_some_and(|life| life.told_away.contains_key(&core));
-        if self.fault != Some(Fault::WelcomeTakesBack) || !is_away {
-            return bytes;
+        match self.fault {
+            Some(Fault::WelcomeTakesBack) if is_away => {}
+            Some(Fault::LoseEpoch) => {}
+            _ => return bytes,
         }
         let Some(user) = self.links.get(link).map(|link| self.apps[link.app].key.0) else { return bytes };
-        let mut welcome = None;
+        let mut sent = None;
         let decoded = Decoder::new(SERVER_FRAME_BYTES_MAX as u32).decode(&bytes, |raw| {
-            welcome = ServerFrame::decode(raw).ok().filter(|frame| matches!(frame, ServerFrame::Welcome { .. }));
+            sent = ServerFrame::decode(raw).ok();
             std::ops::ControlFlow::Continue(())
         });
         decoded.expect("a shard's own frame can be read");
-        if let Some(mut frame) = welcome
+        if self.fault == Some(Fault::LoseEpoch) {
+            return if matches!(sent, Some(ServerFrame::Epoch { .. })) { Vec::new() } else { bytes };
+        }
+        if let Some(mut frame) = sent
             && let ServerFrame::Welcome { committed, .. } = &mut frame
         {
             *committed = self.machine.stored_up_to(user).min(*committed);

@@ -2,7 +2,7 @@
 
 use std::mem;
 
-use proto_spec::{Resume, Seq};
+use proto_spec::{EpochId, Resume, Seq};
 use server::{
     core::{Core, CoreMessage, Order, Rim},
     durability::{committer::Committer, lanes::Work},
@@ -144,12 +144,23 @@ impl Rim for TurnRim<'_> {
     fn decided(&mut self, lane: LaneId, id: BatchId, batch: &Batch) {
         let Some(life) = &mut self.sim.machine.alive else { return };
         let records: Result<Vec<Record>, _> = storage::records(batch.bytes()).collect();
-        life.undecided.push_back((lane, id, records.expect("a shard's own batch can be read")));
+        let records = records.expect("a shard's own batch can be read");
+        let epoch = EpochId(self.sim.machine.life.into());
+        for record in &records {
+            if let Record::Append { user, entry, .. } = record {
+                self.sim.written_in.insert((*user, entry.seq), epoch);
+            }
+        }
+        life.undecided.push_back((lane, id, records));
     }
 
     fn send(&mut self, conn: ConnId, bytes: &[u8]) {
         let Some(link) = self.link_of(conn) else { return };
+        let len = bytes.len();
         let bytes = self.sim.tamper(self.core, link, bytes.to_vec());
+        if bytes.is_empty() {
+            return self.lost.push((conn, len));
+        }
         self.sim.check_frames(self.core, link, &bytes);
         if self.sim.strikes(Fault::LoseFrame, 2) {
             self.lost.push((conn, bytes.len()));
