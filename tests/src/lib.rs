@@ -1,4 +1,4 @@
-//! What the integration tests share: a world of shards in one thread with a model of the store, the simulator, and the
+//! What the integration tests share: a world of cores in one thread with a model of the store, the simulator, and the
 //! real server as a child process with clients that check every frame they get.
 
 pub mod attack;

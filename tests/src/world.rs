@@ -1,42 +1,54 @@
-//! A world: the shards of one node, their journal, their store and their clients, in one thread and without a clock.
-//! Every step is taken by the test: what is sent, what is committed, what the kernel takes, when the node crashes.
+//! A world: the cores of one node, its journal, its store and its clients, in one thread and without a clock. The cores and the journal
+//! are the server's own; what they ask of a disk, a store and a network is here.
+//! Every step is taken by the test: what is sent, what the disk has, what the kernel takes, when the node crashes.
 
-use std::collections::{BTreeMap, VecDeque};
+mod clients;
+mod rim;
 
-use proto_spec::{
-    ClientFrame, Content, ConversationId, Decoder, DeviceId, EpochId, ErrorCode, Event, RawFrame, Resume, SendNumber,
-    Seq, ServerFrame, TimestampMs, UserId, limits::SERVER_FRAME_BYTES_MAX,
+use std::{
+    collections::{BTreeMap, VecDeque},
+    io,
+    sync::Arc,
+    time::Duration,
 };
-use server::shard::{
-    Admission, Close, ConnId, Connected, Effects, Grant, Input, Limits, Now, Presence, Promise, QueryId, ReadState,
-    Refresh, Settings, Shard, StoreState,
-    directory::Directory,
-    topology::{CoreId, Topology},
-};
-use storage::{BatchId, LaneId, Query, Record};
 
+use proto_spec::{ConversationId, DeviceId, EpochId, Event, TimestampMs, UserId};
+use server::{
+    access::{
+        auth::{self, Keys, SigningKey},
+        revocation::{Change, Revocations, Subject},
+    },
+    core::{Common, Core, CoreConfig, CoreMessage, Cores, OriginLimits},
+    durability::{
+        committer::{Committer, Fate, News, OnStoreOutage, Outcome},
+        lanes::Work,
+    },
+    host::capacity::Capacity,
+    limits::{LOAD_TICKS, MAILBOX_MESSAGES_MAX},
+    operator::counters::Counters,
+    shard::{
+        Admission, ConnId, Limits, Now, Promise, QueryId, Settings, ShardCounters, StoreState,
+        directory::Directory,
+        topology::{CoreId, Topology},
+    },
+};
+use storage::{
+    Advanced, BatchId, LaneId, Query, Record,
+    journal::{JournalConfig, Position, Write, Writer},
+};
+
+pub use self::clients::{Client, Link};
+use self::rim::TurnRim;
 use crate::model::{Model, user_of};
 
-/// A connection of the world, by the order of connecting.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Link(pub usize);
-
-/// What a client has of its connection.
+/// A batch that is not in the store.
 #[derive(Debug)]
-pub struct Client {
-    core: usize,
-    conn: ConnId,
-    decoder: Decoder,
-    /// Bytes that the kernel has not taken from the server yet.
-    outbox: VecDeque<u8>,
-    /// The client does not read: the kernel takes nothing.
-    pub stuck: bool,
-    /// The server does not read from this connection.
-    pub paused: bool,
-    /// Everything received, in order.
-    pub frames: Vec<ServerFrame>,
-    /// The server has closed, with this reason.
-    pub closed: Option<Option<ErrorCode>>,
+struct Decided {
+    lane: LaneId,
+    id: BatchId,
+    records: Vec<Record>,
+    /// The journal has it on the disk.
+    is_synced: bool,
 }
 
 /// See the head of this file.
@@ -44,23 +56,29 @@ pub struct Client {
 pub struct World {
     /// The clocks.
     pub now: Now,
-    /// The shards, by core.
-    pub shards: Vec<Shard>,
-    /// Who is connected.
-    pub directory: Directory,
-    topology: Topology,
+    cores: Cores,
     settings: Settings,
-    journal: VecDeque<(LaneId, BatchId, Vec<Record>)>,
-    committed: VecDeque<(LaneId, BatchId, Vec<Record>)>,
-    /// What has been ingested.
+    /// That of this start.
+    epoch: EpochId,
+    keys: Arc<Keys>,
+    /// What tokens are signed with.
+    pem: String,
+    /// What has been decided and is not in the store; the batches of a lane in order.
+    batches: VecDeque<Decided>,
+    /// What the journal has given to the disk.
+    write: Option<Write>,
+    /// What is to become of the journal's sealed segments, in order.
+    segments: VecDeque<Fate>,
+    /// Commits into the database that are under way, one of a lane at most, oldest first.
+    pub commits: VecDeque<(CoreId, Work)>,
+    /// What the store has.
     pub store: Model,
     /// Queries under way.
-    pub queries: VecDeque<(usize, QueryId, Query)>,
-    mailboxes: VecDeque<(usize, server::shard::Envelope)>,
+    pub queries: VecDeque<(CoreId, QueryId, Query)>,
     /// By the order of connecting.
     pub clients: Vec<Client>,
-    by_conn: BTreeMap<(usize, ConnId), Link>,
-    /// Nothing is committed until this is cleared.
+    by_conn: BTreeMap<(CoreId, ConnId), Link>,
+    /// Neither the disk nor the database takes anything until this is cleared.
     pub disk_stalled: bool,
     /// Queries are not answered until this is cleared.
     pub store_stalled: bool,
@@ -68,20 +86,13 @@ pub struct World {
     pub store_fails: bool,
     /// The rows of this user can not be read until this is cleared.
     pub unreadable: Option<UserId>,
-    /// Tokens of live connections that nobody has judged.
-    pub refreshes: VecDeque<(usize, Refresh)>,
-    /// They are not judged until this is cleared.
-    pub judge_stalled: bool,
+    /// The audit log is behind, so no token of a live connection is judged, until this is cleared.
+    pub audit_stalled: bool,
     /// Queries that found the store unreadable.
     pub failed_queries: u64,
     /// Bytes of the largest batch so far.
     pub largest_batch: usize,
-    generation: u32,
-    /// That of this start.
-    epoch: EpochId,
 }
-
-const FOREVER: Grant = Grant { expires: TimestampMs(u64::MAX), issued: TimestampMs(0) };
 
 /// Settings that no test waits for.
 const SETTINGS: Settings = Settings {
@@ -92,6 +103,15 @@ const SETTINGS: Settings = Settings {
     promise: Promise::Disk,
     limits: Limits::OFF,
 };
+
+/// When a commit into the database is waited for no longer.
+pub const SLOW_AFTER_MS: u64 = 1_000;
+
+/// Segments are sealed by the test.
+const SEAL_AFTER_MS: u64 = u64::MAX / 2;
+
+/// The journal's place.
+const CORE_0: CoreId = CoreId(0);
 
 impl World {
     /// A node with `cores` cores, an empty store and no clients.
@@ -123,250 +143,220 @@ impl World {
 
     fn with(cores: u16, lanes: u16, settings: Settings) -> Self {
         let topology = Topology::with_lanes(cores, lanes).expect("a node has a core, and a core a lane");
-        Self {
+        let pem = auth::generate_pem().expect("the system has randomness");
+        let keys = Keys::from_pem(pem.as_bytes()).expect("made just above");
+        let mut world = Self {
             now: Now { monotonic_ms: 1_000, wall: TimestampMs(1_700_000_000_000) },
-            shards: (0..cores).map(|core| Shard::new(CoreId(core), topology, settings, EpochId(1))).collect(),
+            cores: start(topology, settings, Revocations::default(), EpochId(1)),
             settings,
-            directory: Directory::default(),
-            topology,
-            journal: VecDeque::new(),
-            committed: VecDeque::new(),
+            epoch: EpochId(1),
+            keys: Arc::new(keys.with_leeway(Duration::from_millis(settings.token_leeway_ms))),
+            pem,
+            batches: VecDeque::new(),
+            write: None,
+            segments: VecDeque::new(),
+            commits: VecDeque::new(),
             store: Model::default(),
             queries: VecDeque::new(),
-            mailboxes: VecDeque::new(),
             clients: Vec::new(),
             by_conn: BTreeMap::new(),
             disk_stalled: false,
             store_stalled: false,
             store_fails: false,
             unreadable: None,
-            refreshes: VecDeque::new(),
-            judge_stalled: false,
+            audit_stalled: false,
             failed_queries: 0,
             largest_batch: 0,
-            generation: 0,
-            epoch: EpochId(1),
+        };
+        world.turn(CORE_0, |_, _| ());
+        world
+    }
+
+    // ---- cores
+
+    /// A turn of a core, in which this happens.
+    fn turn<T>(&mut self, core: CoreId, happens: impl FnOnce(&mut Core, Now) -> T) -> T {
+        let now = self.now;
+        let mut core = self.cores.begin_turn(core);
+        let done = happens(&mut core, now);
+        let mut rim = TurnRim { world: self, core: core.id(), closed: 0 };
+        core.obey(now, &mut rim);
+        core.finish_turn(now, &mut rim);
+        (0..rim.closed).for_each(|_| core.closed());
+        self.cores.end_turn(core);
+        done
+    }
+
+    /// A core hears of something.
+    fn tell(&mut self, core: CoreId, message: CoreMessage) {
+        self.turn(core, |core, now| core.message(now, message));
+    }
+
+    /// All cores hear of something.
+    fn tell_all(&mut self, news: News) {
+        for core in self.cores.ids() {
+            self.tell(core, CoreMessage::News(news));
         }
     }
 
-    /// Connects a device and lets everything settle.
-    pub fn connect(&mut self, user: u64, device: u64, resume: Resume) -> Link {
-        let link = self.connect_only(user, device, resume);
-        self.settle();
-        link
-    }
-
-    /// Connects a device with a token that outlives the test.
-    pub fn connect_only(&mut self, user: u64, device: u64, resume: Resume) -> Link {
-        self.connect_with(user, device, resume, FOREVER)
-    }
-
-    /// Connects a device with a token that grants this.
-    pub fn connect_with(&mut self, user: u64, device: u64, resume: Resume, grant: Grant) -> Link {
-        let user = UserId(user);
-        let core = usize::from(self.topology.home_of(user).0);
-        self.generation += 1;
-        let conn = ConnId { slot: self.clients.len() as u32, generation: self.generation };
-        let link = Link(self.clients.len());
-        self.clients.push(Client {
-            core,
-            conn,
-            decoder: Decoder::new(SERVER_FRAME_BYTES_MAX as u32),
-            outbox: VecDeque::new(),
-            stuck: false,
-            paused: false,
-            frames: Vec::new(),
-            closed: None,
-        });
-        self.by_conn.insert((core, conn), link);
-        let device = DeviceId(device);
-        self.input(
-            core,
-            Input::Connected(Connected { conn, user, device, version: 1, resume, epoch: EpochId(0), grant }),
-        );
-        link
-    }
-
-    /// The client goes away without a word.
-    pub fn disconnect(&mut self, link: Link) {
-        let Client { core, conn, .. } = self.clients[link.0];
-        self.by_conn.remove(&(core, conn));
-        self.clients[link.0].closed = Some(None);
-        self.input(core, Input::Disconnected { conn });
-    }
-
-    /// The client sends a frame.
-    pub fn frame(&mut self, link: Link, frame: &ClientFrame) {
-        let mut bytes = Vec::new();
-        frame.encode(&mut bytes);
-        self.bytes(link, &bytes);
-    }
-
-    /// The client sends bytes.
-    pub fn bytes(&mut self, link: Link, bytes: &[u8]) {
-        let Client { core, conn, .. } = self.clients[link.0];
-        self.input(core, Input::Bytes { conn, bytes });
-    }
-
-    /// The client sends a text.
-    pub fn send(&mut self, link: Link, number: u64, to: u64, text: &str) {
-        let frame =
-            ClientFrame::Send { number: SendNumber(number), to: UserId(to).into(), content: Content::text(text) };
-        self.frame(link, &frame);
-    }
-
-    /// The client acknowledges.
-    pub fn acknowledge(&mut self, link: Link, seq: u64) {
-        self.frame(link, &ClientFrame::Acknowledge { seq: Seq(seq) });
-    }
-
-    /// Takes what a client has received since the last call.
-    pub fn take(&mut self, link: Link) -> Vec<ServerFrame> {
-        std::mem::take(&mut self.clients[link.0].frames)
-    }
-
-    /// The journal's admission changes.
-    pub fn admission(&mut self, admission: Admission) {
-        for core in 0..self.shards.len() {
-            self.input(core, Input::Admission(admission));
-        }
-    }
-
-    /// The store goes away or comes back.
-    pub fn store_is(&mut self, state: StoreState) {
-        for core in 0..self.shards.len() {
-            self.input(core, Input::Store(state));
-        }
-    }
-
-    /// Feeds one input to a shard as a turn of its own.
-    pub fn input(&mut self, core: usize, input: Input<'_>) {
-        let mut effects = Effects::default();
-        self.shards[core].handle(self.now, input, &self.directory, &mut effects);
-        self.shards[core].end_turn(self.now, &self.directory, &mut effects);
-        self.carry_out(core, &mut effects);
-    }
-
-    fn carry_out(&mut self, core: usize, effects: &mut Effects) {
-        for (lane, id, batch) in effects.batches() {
-            assert!(!batch.is_empty());
-            self.largest_batch = self.largest_batch.max(batch.bytes().len());
-            let records: Result<Vec<Record>, _> = storage::records(batch.bytes()).collect();
-            self.journal.push_back((lane, id, records.expect("a shard's own batch can be read")));
-        }
-        for (user, presence) in effects.presence.drain(..) {
-            match presence {
-                Presence::Online => self.directory.insert(user, CoreId(core as u16)),
-                Presence::Offline => self.directory.remove(user),
-            }
-        }
-        for (home, envelope) in effects.envelopes.drain(..) {
-            assert_ne!(usize::from(home.0), core, "a shard keeps its own envelopes");
-            self.mailboxes.push_back((usize::from(home.0), envelope));
-        }
-        self.queries.extend(effects.queries.drain(..).map(|(id, query)| (core, id, query)));
-        for (conn, range) in effects.sends.drain(..) {
-            if let Some(link) = self.by_conn.get(&(core, conn)) {
-                self.clients[link.0].outbox.extend(&effects.bytes[range]);
-            }
-        }
-        self.refreshes.extend(effects.refreshes.drain(..).map(|refresh| (core, refresh)));
-        for (conn, state) in effects.reads.drain(..) {
-            if let Some(link) = self.by_conn.get(&(core, conn)) {
-                self.clients[link.0].paused = state == ReadState::Paused;
-            }
-        }
-        for Close { conn, reason, .. } in effects.closes.drain(..) {
-            if let Some(link) = self.by_conn.remove(&(core, conn)) {
-                // What is queued is sent before the connection closes.
-                self.receive(link, usize::MAX);
-                self.clients[link.0].closed = Some(reason);
-            }
-        }
-    }
-
-    /// The client receives up to `bytes_max` of what the server has queued; says how many.
-    fn receive(&mut self, link: Link, bytes_max: usize) -> usize {
-        let client = &mut self.clients[link.0];
-        let count = client.outbox.len().min(bytes_max);
-        let bytes: Vec<u8> = client.outbox.drain(..count).collect();
-        let frames = &mut client.frames;
-        let result = client.decoder.decode(&bytes, |raw: RawFrame<'_>| {
-            frames.push(ServerFrame::decode(raw).expect("the server's frames can be read"));
-            std::ops::ControlFlow::Continue(())
-        });
-        result.expect("the server's stream can be cut into frames");
-        count
-    }
-
-    /// The kernel takes up to `bytes_max` from the server for this client.
-    pub fn drain(&mut self, link: Link, bytes_max: usize) -> bool {
-        if self.clients[link.0].closed.is_some() {
-            return false;
-        }
-        let taken = self.receive(link, bytes_max);
-        let Client { core, conn, .. } = self.clients[link.0];
-        if taken > 0 {
-            self.input(core, Input::Sent { conn, bytes: taken });
-        }
-        taken > 0
-    }
-
-    /// Bytes that wait in the server for this client.
+    /// Whether a core has something to do though nothing happens.
     #[must_use]
-    pub fn waiting(&self, link: Link) -> usize {
-        self.clients[link.0].outbox.len()
+    pub fn has_work(&self) -> bool {
+        self.with_work().is_some()
     }
 
-    /// Commits the oldest batch; says whether there was one.
-    pub fn commit_one(&mut self) -> bool {
-        if self.settings.promise == Promise::Store {
-            return self.store_one(0);
+    fn with_work(&self) -> Option<CoreId> {
+        let has_work = |core: &&Core| core.has_work(self.now, self.audit_stalled) || core.is_stalled();
+        self.cores.iter().find(has_work).map(Core::id)
+    }
+
+    /// The sum of a counter over all cores.
+    pub fn total(&self, of: impl Fn(&ShardCounters) -> u64) -> u64 {
+        self.cores.iter().map(|core| of(&core.shard_counters())).sum()
+    }
+
+    /// Where a user is at home.
+    #[must_use]
+    pub fn home_of(&self, user: UserId) -> CoreId {
+        self.cores.common().topology.home_of(user)
+    }
+
+    /// Who is connected.
+    #[must_use]
+    pub fn directory(&self) -> &Directory {
+        &self.cores.common().directory
+    }
+
+    // ---- the operator
+
+    /// A token for a user that expires then, or less than a second before: tokens have whole seconds.
+    ///
+    /// # Panics
+    /// It has expired.
+    #[must_use]
+    pub fn token(&self, user: u64, expires: TimestampMs) -> String {
+        let ttl = Duration::from_millis(expires.0.checked_sub(self.now.wall.0).expect("it has not expired"));
+        let key = SigningKey::from_pem(self.pem.as_bytes()).expect("it was made for this");
+        auth::mint(&key, UserId(user), ttl, self.now.wall).expect("the key is good")
+    }
+
+    /// Judges the oldest token of a live connection; says whether there was one.
+    pub fn judge_one(&mut self) -> bool {
+        self.cores.ids().any(|core| self.judge_one_of(core))
+    }
+
+    fn judge_one_of(&mut self, core: CoreId) -> bool {
+        let (keys, audit_is_behind) = (Arc::clone(&self.keys), self.audit_stalled);
+        self.turn(core, |core, now| core.judge(now, &keys, 0, audit_is_behind).is_some())
+    }
+
+    /// Tokens of a user, or for one device, that were issued up to this moment are revoked.
+    pub fn revoke(&mut self, user: u64, device: Option<u64>, issued_up_to: TimestampMs) {
+        let subject = Subject { user: UserId(user), device: device.map(DeviceId) };
+        self.cores.common().revocations.write().apply(Change::Revoke(subject, issued_up_to));
+        self.tell(self.home_of(subject.user), CoreMessage::Revoked(subject, issued_up_to));
+    }
+
+    /// The node is told to stop.
+    pub fn stop(&mut self) {
+        for core in self.cores.ids() {
+            self.turn(core, |core, now| core.stop(now));
         }
-        self.sync_one()
     }
 
-    /// Commits the oldest batch of a lane into the database: that of the batch which is at this place among all.
-    pub fn store_one(&mut self, place: usize) -> bool {
-        let Some(lane) = self.journal.get(place).map(|(lane, ..)| *lane) else { return false };
-        let oldest = self.journal.iter().position(|(of, ..)| *of == lane).expect("there is one");
-        let Some((_, up_to, records)) = self.journal.remove(oldest) else { return false };
-        records.iter().for_each(|record| self.store.apply(record));
-        self.input(self.core_of(lane), Input::Stored { lane, up_to });
-        true
+    /// Whether nothing keeps the node from ending now.
+    pub fn is_stopped(&mut self) -> bool {
+        let Self { cores, by_conn, now, .. } = self;
+        let mut look = || cores.are_over(*now, |core| !by_conn.keys().any(|(at, _)| *at == core));
+        // Each tells the others: the last one knows it first.
+        look() || look()
     }
 
-    /// The database is away: everything is released as the journal has it.
+    // ---- the journal and the store
+
+    /// The journal says whether it takes new messages.
+    pub fn admission(&mut self, admission: Admission) {
+        self.tell_all(News::Admission(admission));
+    }
+
+    /// The store goes away or comes back, as the journal says.
+    pub fn store_is(&mut self, state: StoreState) {
+        self.tell_all(News::Store(state));
+    }
+
+    /// The disk takes what the journal is writing; says whether that was anything. What has been decided meanwhile is the next write.
+    pub fn sync_one(&mut self) -> bool {
+        self.end_write(Outcome::Durable)
+    }
+
+    /// The disk takes all that the journal has.
     pub fn sync_all(&mut self) {
         while self.sync_one() {}
     }
 
-    fn sync_one(&mut self) -> bool {
-        let Some((lane, batch, records)) = self.journal.pop_front() else { return false };
-        self.committed.push_back((lane, batch, records));
-        self.input(self.core_of(lane), Input::Released { lane, up_to: batch });
+    /// The disk has lost what the journal was writing; says whether that was anything.
+    pub fn sync_fails(&mut self) -> bool {
+        self.end_write(Outcome::NotSynced(io::Error::other("the disk of a test failed")))
+    }
+
+    fn end_write(&mut self, outcome: Outcome) -> bool {
+        let Some(write) = self.write.take() else { return false };
+        let news = self.turn(CORE_0, |core, now| {
+            let journal = journal_of(core);
+            journal.finished(now.monotonic_ms, outcome, write.bytes);
+            journal.untold().to_vec()
+        });
+        for (_, news) in news {
+            if let News::Synced { lane: of, up_to } = news {
+                let synced = self.batches.iter_mut().filter(|batch| batch.lane == of && batch.id <= up_to);
+                synced.for_each(|batch| batch.is_synced = true);
+            }
+        }
         true
     }
 
-    fn core_of(&self, lane: LaneId) -> usize {
-        usize::from(self.topology.core_of(lane).0)
+    /// The database takes the commit at this place among those that are under way; says whether there was one.
+    pub fn store_one(&mut self, place: usize) -> bool {
+        let Some((core, Work { step, batches, .. })) = self.commits.remove(place) else { return false };
+        self.store_up_to(step.lane, step.up_to);
+        self.turn(core, |core, now| core.advanced(now, step.lane, Ok(Advanced::default()), batches, 0, 0));
+        true
     }
 
-    /// Ingests everything that is committed.
+    fn store_up_to(&mut self, lane: LaneId, up_to: BatchId) {
+        let Self { batches, store, .. } = self;
+        batches.retain(|batch| {
+            let is_stored = batch.lane == lane && batch.id <= up_to;
+            if is_stored {
+                batch.records.iter().for_each(|record| store.apply(record));
+            }
+            !is_stored
+        });
+    }
+
+    /// The store takes everything that it can get, and the cores hear of it.
     pub fn ingest(&mut self) {
-        self.ingest_first(usize::MAX);
+        while self.store_one(0) {}
+        self.ingest_sealed();
+        self.seal();
+        self.ingest_sealed();
     }
 
-    /// Ingests the oldest of the batches that are committed, as many as this.
-    pub fn ingest_first(&mut self, batches: usize) {
-        let mut watermarks = BTreeMap::new();
-        for (lane, batch, records) in self.committed.drain(..batches.min(self.committed.len())) {
-            records.iter().for_each(|record| self.store.apply(record));
-            watermarks.insert(lane, batch);
+    /// What is on the disk becomes a segment for the store.
+    pub fn seal(&mut self) {
+        self.turn(CORE_0, |core, _| journal_of(core).seal_if_old(u64::MAX));
+    }
+
+    /// The store takes the segments that are sealed, and the cores hear of it.
+    pub fn ingest_sealed(&mut self) {
+        while let Some(fate) = self.segments.pop_front() {
+            if let Fate::Ingest(sealed) = &fate {
+                sealed.completes.iter().for_each(|(lane, up_to)| self.store_up_to(*lane, *up_to));
+            }
+            let (Fate::Ingest(sealed) | Fate::Free(sealed)) = fate;
+            self.tell(CORE_0, CoreMessage::Ingested(Box::new(sealed)));
         }
-        for (lane, up_to) in watermarks {
-            self.input(self.core_of(lane), Input::Stored { lane, up_to });
-        }
+        while self.deliver_one() {}
     }
 
     /// Answers the oldest query; says whether there was one.
@@ -375,41 +365,31 @@ impl World {
         let fails = self.store_fails || self.unreadable == Some(user_of(&query));
         let answer = (!fails).then(|| self.store.answer(&query));
         self.failed_queries += u64::from(fails);
-        self.input(core, Input::Answer { query: id, answer });
+        self.turn(core, |core, now| core.answer(now, id, answer));
         true
     }
 
-    /// Judges the oldest token of a live connection; says whether there was one. Here a token is the time in milliseconds until
-    /// which it is good, issued when it is judged; anything else is no token.
-    pub fn judge_one(&mut self) -> bool {
-        let Some((core, Refresh { conn, token, .. })) = self.refreshes.pop_front() else { return false };
-        match token.parse() {
-            Ok(expires) => {
-                let grant = Grant { expires: TimestampMs(expires), issued: self.now.wall };
-                self.input(core, Input::Refreshed { conn, grant });
-            }
-            Err(_) => {
-                let (code, detail) = (ErrorCode::TokenInvalid, "not a time");
-                self.input(core, Input::RefreshRefused { conn, code, detail });
-            }
-        }
-        true
-    }
-
-    /// Delivers the oldest envelope between cores; says whether there was one.
+    /// Delivers a message between cores; says whether there was one.
     pub fn deliver_one(&mut self) -> bool {
-        let Some((core, envelope)) = self.mailboxes.pop_front() else { return false };
-        self.input(core, Input::Envelope(envelope));
+        let Some((core, message)) = self.cores.ids().find_map(|core| Some((core, self.cores.take(core)?))) else {
+            return false;
+        };
+        self.tell(core, message);
         true
     }
+
+    // ---- time
 
     /// Lets everything happen that can happen without time passing.
     pub fn settle(&mut self) {
         loop {
             let mut moved = self.deliver_one();
             moved |= !self.store_stalled && self.answer_one();
-            moved |= !self.disk_stalled && self.commit_one();
-            moved |= !self.judge_stalled && self.judge_one();
+            moved |= !self.disk_stalled && (self.sync_one() | self.store_one(0));
+            if let Some(core) = self.with_work() {
+                self.judge_one_of(core);
+                moved = true;
+            }
             for link in 0..self.clients.len() {
                 moved |= !self.clients[link].stuck && self.drain(Link(link), usize::MAX);
             }
@@ -426,57 +406,63 @@ impl World {
         self.disk_stalled = stalled;
     }
 
-    /// Batches that are committed and not ingested.
-    #[must_use]
-    pub fn committed_len(&self) -> usize {
-        self.committed.len()
-    }
-
-    /// Batches that are not committed.
-    #[must_use]
-    pub fn journal_len(&self) -> usize {
-        self.journal.len()
-    }
-
     /// Lets time pass, in ticks, and everything settle.
     pub fn advance(&mut self, ms: u64) {
-        let end = self.now.monotonic_ms + ms;
-        while self.now.monotonic_ms < end {
-            let step = (end - self.now.monotonic_ms).min(server::limits::TICK_MS);
-            self.now.monotonic_ms += step;
-            self.now.wall.0 += step;
-            for core in 0..self.shards.len() {
-                self.input(core, Input::Tick);
-            }
-            self.settle();
+        let end_ms = self.now.monotonic_ms + ms;
+        while self.now.monotonic_ms < end_ms {
+            let wakes_at_ms = self.cores.iter().map(Core::wakes_at_ms).min().unwrap_or(end_ms);
+            self.pass(wakes_at_ms.min(end_ms).saturating_sub(self.now.monotonic_ms));
         }
     }
 
-    /// The node stops at once: what is not committed is lost, connections break; then it starts again with `cores`.
+    /// Lets time pass in which each tick comes so late, until the cores have noticed that they are one step busier, or calmer.
+    pub fn lag(&mut self, tick_ms: u64) {
+        // Before the first one there may have been none.
+        for _ in 0..=LOAD_TICKS {
+            self.pass(tick_ms);
+        }
+    }
+
+    /// Lets so much time pass at once. Then cores tick that have to, and everything settles.
+    fn pass(&mut self, ms: u64) {
+        self.now.monotonic_ms += ms;
+        self.now.wall.0 += ms;
+        for core in self.cores.ids() {
+            self.turn(core, |core, now| {
+                if core.is_tick_due(now) {
+                    core.tick(now)
+                }
+            });
+        }
+        self.settle();
+    }
+
+    /// The node stops at once: what is not on the disk or in the database is lost, connections break; then it starts again with `cores`.
     ///
     /// # Panics
     /// `cores` is zero.
     pub fn crash(&mut self, cores: u16) {
-        self.journal.clear();
-        self.mailboxes.clear();
+        self.write = None;
+        self.segments.clear();
+        self.commits.clear();
         self.queries.clear();
-        self.refreshes.clear();
         self.by_conn.clear();
         self.clients.iter_mut().filter(|client| client.closed.is_none()).for_each(|client| client.closed = Some(None));
-        self.directory = Directory::default();
-        for (_, _, records) in self.committed.drain(..) {
-            records.iter().for_each(|record| self.store.apply(record));
+        for batch in self.batches.drain(..).filter(|batch| batch.is_synced) {
+            batch.records.iter().for_each(|record| self.store.apply(record));
         }
+        let before = self.cores.common();
+        let topology = Topology::with_lanes(cores, before.topology.lanes()).expect("a node has a core");
+        let revocations = before.revocations.read().clone();
         self.epoch.0 += 1;
-        self.topology = Topology::with_lanes(cores, self.topology.lanes()).expect("a node has a core");
-        self.shards =
-            (0..cores).map(|core| Shard::new(CoreId(core), self.topology, self.settings, self.epoch)).collect();
+        self.cores = start(topology, self.settings, revocations, self.epoch);
+        self.turn(CORE_0, |_, _| ());
         for user in self.store.unfinished.clone() {
-            self.input(usize::from(self.topology.home_of(user).0), Input::Unfinished(user));
+            self.tell(self.home_of(user), CoreMessage::Unfinished(user));
         }
     }
 
-    /// The messages of a user's log as it is durable now: (seq, other user, text), and whether it was sent.
+    /// The messages of a user's log, once the store has everything that it can get: (seq, other user, text), and whether it was sent.
     #[must_use]
     pub fn messages(&mut self, user: u64) -> Vec<(u64, bool, u64, String)> {
         self.ingest();
@@ -494,4 +480,19 @@ impl World {
             })
             .collect()
     }
+}
+
+/// The cores of a node that has just started, with an empty journal.
+fn start(topology: Topology, settings: Settings, revocations: Revocations, epoch: EpochId) -> Cores {
+    let (writer, promise) = (Writer::new(JournalConfig::default(), Position::default()), settings.promise);
+    let journal = Some(Committer::new(writer, topology, promise, SEAL_AFTER_MS, OnStoreOutage::Accept));
+    let counters = Arc::new(Counters::new(topology.cores()));
+    let capacity = Capacity { table: u32::MAX, core_max: u32::MAX, node_max: u32::MAX };
+    let common = Common::new(topology, counters, revocations, OriginLimits::default(), capacity, 10_000);
+    let config = CoreConfig { settings, journal, slow_after_ms: SLOW_AFTER_MS, epoch, queries_kept_max: 0 };
+    Cores::new(config, Arc::new(common), MAILBOX_MESSAGES_MAX)
+}
+
+fn journal_of(core: &mut Core) -> &mut Committer {
+    core.journal_mut().expect("core 0 has the journal")
 }

@@ -1,4 +1,4 @@
-//! What waits for a database, against worlds of shards: acknowledgements, unless it is away, and everything that others would
+//! What waits for a database, against worlds of cores: acknowledgements, unless it is away, and everything that others would
 //! make of an entry, in any case.
 
 use proto_spec::{Durability, Resume, ServerFrame, UserId};
@@ -6,7 +6,7 @@ use server::{limits::STORED_KEPT_MS, shard::topology::Topology};
 use tests::{
     frames::{accepted, delivered_up_to, offered, text},
     rng::Rng,
-    world::{Link, World},
+    world::{Link, SLOW_AFTER_MS, World},
 };
 
 /// Two users of different cores, connected.
@@ -32,8 +32,16 @@ fn levels(frames: &[ServerFrame]) -> Vec<Durability> {
         .collect()
 }
 
+/// The disk takes what there is, and the database takes nothing for so long that it is waited for no longer.
+fn fall_behind(world: &mut World) {
+    world.disk_stalled = true;
+    world.advance(2 * SLOW_AFTER_MS);
+    world.sync_all();
+    world.settle();
+}
+
 fn queries(world: &World) -> u64 {
-    world.shards.iter().map(|shard| shard.counters().queries).sum()
+    world.total(|core| core.queries)
 }
 
 #[test]
@@ -52,19 +60,15 @@ fn nothing_is_said_before_it_is_in_the_database() {
 #[test]
 fn a_message_is_forwarded_once_its_senders_log_has_it_in_the_database() {
     let (mut world, a, b, bob) = two_people();
-    world.disk_stalled = true;
     world.send(a, 1, bob, "hello");
-    world.sync_all();
-    world.settle();
+    fall_behind(&mut world);
     assert_eq!(levels(&world.take(a)), [Durability::Local]);
-    world.sync_all();
-    world.settle();
+    fall_behind(&mut world);
     assert_eq!(offered(&world.take(b)), [], "the recipient's log must not know what the sender's may lose");
     world.ingest();
     world.settle();
     assert!(matches!(world.take(a)[..], [ServerFrame::Committed { .. }]));
-    world.sync_all();
-    world.settle();
+    fall_behind(&mut world);
     assert_eq!(offered(&world.take(b)), [text(1, "hello")], "what the journal has is shown, as it is accepted");
 }
 
@@ -81,13 +85,10 @@ fn a_sender_learns_of_the_delivery_once_the_recipients_log_is_in_the_database() 
     world.store_one(0);
     world.settle_without_commits();
     // The recipient's entry is in the journal alone.
-    world.disk_stalled = true;
-    world.sync_all();
-    world.settle();
+    fall_behind(&mut world);
+    assert_eq!(offered(&world.take(b)).last(), Some(&text(2, "again")));
     world.acknowledge(b, 2);
-    world.sync_all();
-    world.advance(1_000);
-    world.sync_all();
+    fall_behind(&mut world);
     assert_eq!(delivered_up_to(&world.take(a)), []);
     world.ingest();
     world.disk_stalled = false;
@@ -127,7 +128,7 @@ fn whatever_lane_is_faster_each_log_is_in_order_and_each_message_there_once() {
             world.send(links[from], numbers[from], to, &format!("{} of {from}", numbers[from]));
             world.settle();
             for _ in 0..rng.within(0, 3) {
-                let waiting = world.journal_len();
+                let waiting = world.commits.len();
                 if waiting > 0 {
                     let place = rng.within(0, waiting as u64 - 1) as usize;
                     world.store_one(place);

@@ -15,7 +15,7 @@ use server::{
         handshake::{Handshake, Step},
     },
     limits::OUTBOX_BYTES_MAX,
-    shard::{Admission, StoreState},
+    shard::{Admission, ShardCounters, StoreState},
 };
 use tests::{
     connection::hello,
@@ -206,13 +206,9 @@ fn no_stream_of_frames_stops_a_shard_harms_the_honest_or_stays_in_memory() {
         world.disconnect(alice);
         world.disconnect(bob);
         attack.calm();
-        let mut left = [0; 4];
-        for counters in attack.world.shards.iter().map(|shard| shard.counters()) {
-            left[0] += counters.sessions;
-            left[1] += counters.users;
-            left[2] += counters.conversations;
-            left[3] += counters.held_bytes;
-        }
+        let of: [fn(&ShardCounters) -> u64; 4] =
+            [|core| core.sessions, |core| core.users, |core| core.conversations, |core| core.held_bytes];
+        let left = of.map(|counter| attack.world.total(counter));
         assert_eq!(left, [0; 4], "seed {seed}: sessions, users, conversations and bytes that stay in memory");
     }
 }

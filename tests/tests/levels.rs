@@ -1,4 +1,4 @@
-//! What an acknowledgement says of its durability while the store is away (contract 1), against worlds of shards.
+//! What an acknowledgement says of its durability while the store is away (contract 1), against worlds of cores.
 
 use proto_spec::{Durability, ErrorCode, Resume, Seq, ServerFrame};
 use server::shard::{Admission, StoreState};
@@ -121,10 +121,10 @@ fn who_writes_without_a_pause_hears_what_has_come_into_the_store_so_far() {
         world.send(a, number, bob, "one after the other");
         world.settle();
     }
-    let batches = world.committed_len();
+    world.seal();
     world.send(a, 4, bob, "and so on");
     world.settle();
-    world.ingest_first(batches);
+    world.ingest_sealed();
     world.settle();
     assert_eq!(committed(&world.take(a)), [3], "however much has been added meanwhile");
     world.store_is(StoreState::Present);

@@ -5,10 +5,10 @@ use proto_spec::{ClientFrame, Direction, ErrorCode, RequestId, Resume, Seq, Serv
 use server::{
     config,
     limits::{
-        MEMORY_BYTES_MIN, OUTBOX_LIVE_BYTES_MAX, QUERIES_IN_FLIGHT_MAX, RATE_BURST_S, RECENT_PEERS_MAX, RETRY_FLOOD_MS,
-        STALLED_LOOK_MS,
+        BUSY_TICK_MS, MEMORY_BYTES_MIN, OUTBOX_LIVE_BYTES_MAX, OVERLOADED_TICK_MS, QUERIES_IN_FLIGHT_MAX, RATE_BURST_S,
+        RECENT_PEERS_MAX, RETRY_FLOOD_MS, STALLED_LOOK_MS, TICK_MS,
     },
-    shard::{Class, Input, Limits, Load, Reason},
+    shard::{Class, Limits, Reason},
 };
 use tests::{
     frames::{accepted, offered, pages},
@@ -164,7 +164,7 @@ fn who_goes_and_comes_back_does_not_begin_anew() {
         world.disconnect(link);
         world.advance(600);
         world.ingest();
-        assert_eq!(world.shards[0].counters().users, 0);
+        assert_eq!(world.total(|core| core.users), 0);
     }
     assert!(fetched <= burst(limits.fetches_per_s) + 3 * u64::from(limits.fetches_per_s), "{fetched}");
 }
@@ -324,25 +324,26 @@ fn a_core_that_is_late_sheds_pages_and_one_that_is_very_late_sends_and_connectio
         ([&page, &send, &greeting].map(|frames| is_overloaded(&frames[0])), offered(&delivered).len())
     };
     assert_eq!(tries(&mut world), ([false; 3], 1));
-    world.input(0, Input::Load(Load::Busy));
+    world.lag(BUSY_TICK_MS);
     assert_eq!(tries(&mut world), ([true, false, false], 1));
     // What was accepted before is committed and pushed all the same.
     world.disk_stalled = true;
     world.send(alice, 3, 2, "on its way");
-    world.input(0, Input::Load(Load::Overloaded));
+    world.lag(OVERLOADED_TICK_MS);
     world.disk_stalled = false;
     world.settle();
     assert_eq!(accepted(&world.take(alice)).len(), 1);
     assert_eq!(offered(&world.take(bob)).len(), 1);
     world.acknowledge(bob, 3);
     assert_eq!(world.take(bob), [], "an acknowledgement is never shed");
-    let shed = |world: &World, class| world.shards[0].counters().shed.get(class, Reason::Time);
+    let shed = |world: &World, class| world.total(|core| core.shed.get(class, Reason::Time));
     let late =
         |world: &mut World| (page(world, bob, 9), send(world, alice, 4, 2), world.connect(300, 1, Resume::Stored));
     let (page, send, newcomer) = late(&mut world);
     assert!(is_overloaded(&page[0]) && is_overloaded(&send[0]) && is_overloaded(&world.take(newcomer)[0]));
     assert_eq!([Class::Read, Class::Login, Class::Send, Class::Push].map(|class| shed(&world, class)), [2, 1, 1, 0]);
-    world.input(0, Input::Load(Load::Calm));
+    world.lag(TICK_MS);
+    world.lag(TICK_MS);
     let (page, send, newcomer) = late(&mut world);
     assert!(![&page, &send, &world.take(newcomer)].iter().any(|frames| is_overloaded(&frames[0])));
 }
@@ -368,7 +369,7 @@ fn a_crowd_that_does_not_read_fills_no_more_than_the_memory_of_a_core() {
     let mut number = 0;
     let text = "x".repeat(16_000);
     let mut firsts = [None; 2];
-    let held = |world: &World| world.shards[0].counters().held_bytes;
+    let held = |world: &World| world.total(|core| core.held_bytes);
     for round in 0..20 {
         for index in 0..crowd.len() as u64 {
             world.send(alice, number + 1, 1_000 + index, &text);
@@ -391,8 +392,9 @@ fn a_crowd_that_does_not_read_fills_no_more_than_the_memory_of_a_core() {
         MEMORY_BYTES_MIN / 2 < first_page && first_page < first_send && MEMORY_BYTES_MIN / 4 * 3 < first_send,
         "{firsts:?}"
     );
-    let shed = world.shards[0].counters().shed;
-    assert!(shed.get(Class::Read, Reason::Memory) > 0 && shed.get(Class::Send, Reason::Memory) > 0);
+    for class in [Class::Read, Class::Send] {
+        assert!(world.total(|core| core.shed.get(class, Reason::Memory)) > 0, "{class:?}");
+    }
 
     // Who has taken nothing between two looks is sent away; then there is room for everybody.
     world.advance(3 * STALLED_LOOK_MS);

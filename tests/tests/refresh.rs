@@ -1,9 +1,9 @@
 //! What a shard promises about tokens that expire, are renewed or revoked. Time is an argument.
 
-use proto_spec::{ClientFrame, ClientKind, DeviceId, ErrorCode, Resume, ServerFrame, TimestampMs, UserId};
+use proto_spec::{ClientFrame, ClientKind, ErrorCode, Resume, ServerFrame, TimestampMs};
 use server::{
     limits::{RATE_BURST_S, REFRESHES_MAX, REFRESHES_PER_S},
-    shard::{Grant, Input},
+    shard::Grant,
 };
 use tests::world::{Link, World};
 
@@ -18,7 +18,13 @@ fn connect(world: &mut World, device: u64, ttl_ms: u64) -> Link {
     link
 }
 
-fn refresh(world: &mut World, link: Link, token: &str) {
+/// A device of user 1 sends a token that expires then.
+fn refresh(world: &mut World, link: Link, expires: u64) {
+    let token = world.token(1, TimestampMs(expires));
+    refresh_with(world, link, &token);
+}
+
+fn refresh_with(world: &mut World, link: Link, token: &str) {
     world.frame(link, &ClientFrame::Refresh { token: token.to_owned() });
     world.settle();
 }
@@ -84,7 +90,7 @@ fn a_connection_goes_on_with_a_newer_token() {
     world.advance(12 * SECOND);
     assert_eq!(told(&mut world, link), [Told::ExpiringIn(60)]);
     let expires = world.now.wall.0 + 80 * SECOND;
-    refresh(&mut world, link, &expires.to_string());
+    refresh(&mut world, link, expires);
     assert_eq!(told(&mut world, link), [Told::Refreshed(expires)]);
     world.advance(41 * SECOND);
     assert_eq!(told(&mut world, link), [Told::ExpiringIn(40)], "of less than two minutes the second half");
@@ -96,11 +102,11 @@ fn a_connection_goes_on_with_a_newer_token() {
 fn a_token_that_is_refused_leaves_the_connection_to_the_one_it_has() {
     let mut world = World::new(1);
     let link = connect(&mut world, 1, 50 * SECOND);
-    refresh(&mut world, link, "no token");
+    refresh_with(&mut world, link, "no token");
     assert_eq!(told(&mut world, link), [Told::ExpiringIn(50), Told::Refused(ErrorCode::TokenInvalid)]);
     let earlier = world.now.wall.0 + 10 * SECOND;
     let expires = world.now.wall.0 + 50 * SECOND;
-    refresh(&mut world, link, &earlier.to_string());
+    refresh(&mut world, link, earlier);
     assert_eq!(told(&mut world, link), [Told::Refreshed(expires)], "a token that expires earlier takes nothing away");
     world.advance(54 * SECOND);
     assert_eq!(told(&mut world, link), [Told::ExpiringIn(25)]);
@@ -112,15 +118,15 @@ fn a_token_that_is_refused_leaves_the_connection_to_the_one_it_has() {
 fn a_connection_has_one_token_judged_at_a_time() {
     let mut world = World::new(1);
     let link = connect(&mut world, 1, 500 * SECOND);
-    world.judge_stalled = true;
+    world.audit_stalled = true;
     let expires = world.now.wall.0 + 900 * SECOND;
-    refresh(&mut world, link, &expires.to_string());
-    refresh(&mut world, link, &expires.to_string());
+    refresh(&mut world, link, expires);
+    refresh(&mut world, link, expires);
     assert_eq!(told(&mut world, link), [Told::Refused(ErrorCode::Overloaded)]);
-    world.judge_stalled = false;
+    world.audit_stalled = false;
     world.settle();
     assert_eq!(told(&mut world, link), [Told::Refreshed(expires)]);
-    refresh(&mut world, link, &expires.to_string());
+    refresh(&mut world, link, expires);
     assert_eq!(told(&mut world, link), [Told::Refreshed(expires)]);
 }
 
@@ -128,10 +134,10 @@ fn a_connection_has_one_token_judged_at_a_time() {
 fn a_connection_does_not_send_tokens_without_end() {
     let mut world = World::new(1);
     let link = connect(&mut world, 1, 500 * SECOND);
-    let expires = (world.now.wall.0 + 900 * SECOND).to_string();
+    let expires = world.now.wall.0 + 900 * SECOND;
     let mut renewed = 0;
     let refusal = loop {
-        refresh(&mut world, link, &expires);
+        refresh(&mut world, link, expires);
         match told(&mut world, link)[..] {
             [Told::Refreshed(_)] => renewed += 1,
             [Told::Refused(code)] => break code,
@@ -141,7 +147,7 @@ fn a_connection_does_not_send_tokens_without_end() {
     assert_eq!((renewed, refusal), (u64::from(REFRESHES_PER_S) * RATE_BURST_S, ErrorCode::RateLimited));
     world.advance(1_000);
     told(&mut world, link);
-    refresh(&mut world, link, &expires);
+    refresh(&mut world, link, expires);
     assert!(matches!(told(&mut world, link)[..], [Told::Refreshed(_)]), "a second later there is room for one");
 }
 
@@ -149,26 +155,30 @@ fn a_connection_does_not_send_tokens_without_end() {
 fn a_shard_has_a_bounded_number_of_tokens_judged_whatever_becomes_of_their_connections() {
     let mut world = World::new(1);
     let expires = world.now.wall.0 + 900 * SECOND;
-    world.judge_stalled = true;
+    world.audit_stalled = true;
     let user_of = |index: usize| 1 + index as u64;
     let links: Vec<Link> =
         (0..=REFRESHES_MAX).map(|index| world.connect_only(user_of(index), 1, Resume::Stored)).collect();
     world.settle();
-    for link in &links {
-        world.frame(*link, &ClientFrame::Refresh { token: expires.to_string() });
+    for (index, link) in links.iter().enumerate() {
+        let token = world.token(user_of(index), TimestampMs(expires));
+        world.frame(*link, &ClientFrame::Refresh { token });
     }
     world.settle();
     let last = links[REFRESHES_MAX];
+    let token = world.token(user_of(REFRESHES_MAX), TimestampMs(expires));
     assert_eq!(told(&mut world, last), [Told::Refused(ErrorCode::Overloaded)]);
     world.disconnect(links[0]);
-    refresh(&mut world, last, &expires.to_string());
-    assert_eq!(told(&mut world, last), [Told::Refused(ErrorCode::Overloaded)], "the rim still has that token");
+    refresh_with(&mut world, last, &token);
+    assert_eq!(told(&mut world, last), [Told::Refused(ErrorCode::Overloaded)], "the core still has that token");
+    world.audit_stalled = false;
     world.judge_one();
-    refresh(&mut world, last, &expires.to_string());
-    world.judge_stalled = false;
+    world.audit_stalled = true;
+    refresh_with(&mut world, last, &token);
+    world.audit_stalled = false;
     world.settle();
     assert_eq!(told(&mut world, last).len(), 1);
-    assert_eq!(world.shards[0].counters().refreshed, REFRESHES_MAX as u64);
+    assert_eq!(world.total(|core| core.refreshed), REFRESHES_MAX as u64);
 }
 
 #[test]
@@ -181,7 +191,7 @@ fn short_tokens_are_not_asked_for_in_a_circle() {
         let expires = world.now.wall.0 + 30 * SECOND;
         if told(&mut world, link).iter().any(|told| matches!(told, Told::ExpiringIn(_))) || warnings == 0 {
             warnings += 1;
-            refresh(&mut world, link, &expires.to_string());
+            refresh(&mut world, link, expires);
         }
         world.advance(SECOND);
     }
@@ -189,7 +199,7 @@ fn short_tokens_are_not_asked_for_in_a_circle() {
 }
 
 fn revoke(world: &mut World, device: Option<u64>, issued_up_to: TimestampMs) {
-    world.input(0, Input::Revoked { user: UserId(1), device: device.map(DeviceId), issued_up_to });
+    world.revoke(1, device, issued_up_to);
     world.settle();
 }
 
@@ -215,8 +225,9 @@ fn who_has_a_token_that_was_issued_after_the_revocation_stays() {
         connect(&mut world, device, 900 * SECOND)
     });
     let revoked_at = TimestampMs(world.now.wall.0 - 1);
-    let expires = world.now.wall.0 + 900 * SECOND;
-    refresh(&mut world, renewed, &expires.to_string());
+    // Tokens expire with a whole second.
+    let expires = world.now.wall.0 / SECOND * SECOND + 900 * SECOND;
+    refresh(&mut world, renewed, expires);
     revoke(&mut world, None, revoked_at);
     assert_eq!(told(&mut world, old), [Told::Bye(ErrorCode::Revoked)]);
     assert_eq!(told(&mut world, renewed), [Told::Refreshed(expires)]);
@@ -233,5 +244,5 @@ fn a_revocation_reaches_a_connection_whose_user_is_being_loaded() {
     assert_eq!(told(&mut world, link), [Told::Bye(ErrorCode::Revoked)]);
     world.store_stalled = false;
     world.settle();
-    assert_eq!(world.shards[0].counters().users, 0);
+    assert_eq!(world.total(|core| core.users), 0);
 }

@@ -1,4 +1,4 @@
-//! What a shard promises, claim by claim, against worlds of shards in one thread.
+//! What a shard promises, claim by claim, against worlds of cores in one thread.
 
 use proto_spec::{
     ClientFrame, ClientKind, Content, Direction, ErrorCode, Event, Recipient, RequestId, Resume, SendNumber, Seq,
@@ -282,7 +282,8 @@ fn after_a_failed_sync_nothing_is_accepted_and_the_unknown_is_not_answered() {
     let (mut world, a, _, alice, bob) = two_people();
     world.disk_stalled = true;
     world.send(a, 1, bob, "unknown");
-    world.admission(Admission::Failed);
+    world.settle();
+    assert!(world.sync_fails());
     world.settle();
     assert_eq!(world.clients[a.0].closed, Some(Some(ErrorCode::StorageFailed)));
     assert_eq!(accepted(&world.take(a)), []);
@@ -299,7 +300,7 @@ fn the_same_device_connecting_again_ends_the_older_connection() {
     let again = world.connect(alice, 1, Resume::Stored);
     assert_eq!(world.clients[a.0].closed, Some(Some(ErrorCode::Replaced)));
     assert!(matches!(world.take(a)[..], [ServerFrame::Bye { code: ErrorCode::Replaced, .. }]));
-    assert!(world.directory.is_online(UserId(alice)));
+    assert!(world.directory().is_online(UserId(alice)));
     world.send(again, 1, bob, "hello");
     world.settle();
     assert_eq!(accepted(&world.take(again)), [(1, 1)]);
@@ -314,9 +315,9 @@ fn a_device_is_welcomed_although_its_dead_connection_was_the_users_only_one() {
     let again = world.connect(alice, 1, Resume::Stored);
     assert!(matches!(world.take(again)[..], [ServerFrame::Welcome { .. }]));
     assert_eq!(world.clients[a.0].closed, Some(Some(ErrorCode::Replaced)));
-    assert!(world.directory.is_online(UserId(alice)));
+    assert!(world.directory().is_online(UserId(alice)));
     world.disconnect(again);
-    assert!(!world.directory.is_online(UserId(alice)));
+    assert!(!world.directory().is_online(UserId(alice)));
 }
 
 #[test]
@@ -425,7 +426,7 @@ fn the_silent_are_pinged_and_then_closed_and_any_frame_counts_as_a_sign_of_life(
     assert_eq!(world.clients[a.0].closed, None);
     world.advance(120_000);
     assert_eq!(world.clients[a.0].closed, Some(Some(ErrorCode::IdleTimeout)));
-    assert!(world.directory.is_empty());
+    assert!(world.directory().is_empty());
 }
 
 /// What a proxy between sees: bytes both ways at least as often as the operator has set, for hours, whenever a client came.
@@ -532,12 +533,10 @@ fn a_draining_shard_commits_what_is_parked_then_says_bye() {
     let (mut world, a, b, _, bob) = two_people();
     world.disk_stalled = true;
     world.send(a, 1, bob, "last");
-    for core in 0..2 {
-        world.input(core, server::shard::Input::Drain);
-    }
+    world.stop();
     world.send(a, 2, bob, "too late");
     world.settle();
-    assert!(!world.shards.iter().all(server::shard::Shard::is_drained));
+    assert!(!world.is_stopped());
     assert_eq!(refused(&world.take(a)), [(2, ErrorCode::Stopping, 2)]);
     world.disk_stalled = false;
     world.settle();
@@ -546,7 +545,7 @@ fn a_draining_shard_commits_what_is_parked_then_says_bye() {
     assert_eq!(accepted(&frames), [(1, 1)]);
     assert!(matches!(frames.last(), Some(ServerFrame::Bye { code: ErrorCode::Stopping, .. })));
     assert_eq!(world.clients[b.0].closed, Some(Some(ErrorCode::Stopping)));
-    assert!(world.shards.iter().all(server::shard::Shard::is_drained));
+    assert!(world.is_stopped());
     assert_eq!(world.messages(bob).len(), 1);
 }
 

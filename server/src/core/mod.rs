@@ -4,7 +4,8 @@
 //! A function of its arguments, as the shard is: no socket, ring, file, clock, thread or task is in this folder. What has happened
 //! comes in by a method call with the time; what is to be done goes to a [`Rim`]: [`Order`]s after each call ([`Core::obey`]), the
 //! rest at the end of a turn ([`Core::finish_turn`]). What the rim has no room for waits in a `Backlog`; while something waits
-//! there the core is stalled, and takes no more from clients. The server's rim is `io::reactor`; the simulator has its own.
+//! there the core is stalled, and takes no more from clients. The server's rim is `io::reactor`; the simulator and the
+//! world of a test have their own.
 //!
 //! On core 0 lies the journal's [`Committer`] too. Its writes and threads are the rim's, what they mean is decided there.
 

@@ -1,5 +1,5 @@
 //! Rim: who carries out what a core decides, and in which order that is done at the end of a turn. The server's rim is the reactor,
-//! with sockets and files; the simulator's keeps everything in memory and lets time pass.
+//! with sockets and files; the simulator's keeps everything in memory and lets time pass; in the world of a test the test takes each step.
 
 use storage::{Batch, BatchId, LaneId, Query};
 

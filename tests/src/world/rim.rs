@@ -1,0 +1,108 @@
+//! The world's rim: what a core asks for in its turn waits here until the test lets it happen.
+
+use proto_spec::ServerFrame;
+use server::{
+    core::{Core, CoreMessage, Order, Rim},
+    durability::{committer::Committer, lanes::Work},
+    shard::{ConnId, Now, QueryId, ReadState, topology::CoreId},
+};
+use storage::{Batch, BatchId, LaneId, Query, journal::Salt};
+
+use super::{Client, Decided, World};
+
+/// The rim of a core that has its turn.
+pub(super) struct TurnRim<'a> {
+    pub(super) world: &'a mut World,
+    pub(super) core: CoreId,
+    /// Places that have become free.
+    pub(super) closed: usize,
+}
+
+impl TurnRim<'_> {
+    fn client(&mut self, conn: ConnId) -> Option<&mut Client> {
+        let link = self.world.by_conn.get(&(self.core, conn))?;
+        Some(&mut self.world.clients[link.0])
+    }
+
+    fn cut(&mut self, conn: ConnId) {
+        let Some(link) = self.world.by_conn.remove(&(self.core, conn)) else { return };
+        let client = &mut self.world.clients[link.0];
+        client.closed = Some(match client.frames.last() {
+            Some(ServerFrame::Bye { code, .. }) => Some(*code),
+            _ => None,
+        });
+        self.closed += 1;
+    }
+}
+
+impl Rim for TurnRim<'_> {
+    fn order(&mut self, _: &mut Core, now: Now, order: Order) {
+        match order {
+            Order::Serve(..) | Order::Report(_) | Order::CheckFence => {}
+            Order::Dismiss(conn, bytes) => {
+                self.send(conn, &bytes);
+                self.close(now, conn);
+            }
+            Order::Cut(conn) => self.cut(conn),
+            Order::CutAll => {
+                let all: Vec<_> = self.world.by_conn.keys().filter(|(core, _)| *core == self.core).copied().collect();
+                all.into_iter().for_each(|(_, conn)| self.cut(conn));
+            }
+            Order::Greet(_) | Order::Move { .. } | Order::Open { .. } => {
+                panic!("who connects has been let in and is at home: {order:?}")
+            }
+            Order::Lose(why) => panic!("nobody else takes the store over: {why}"),
+        }
+    }
+
+    fn decided(&mut self, lane: LaneId, id: BatchId, batch: &Batch) {
+        assert!(!batch.is_empty());
+        self.world.largest_batch = self.world.largest_batch.max(batch.bytes().len());
+        let records: Result<_, _> = storage::records(batch.bytes()).collect();
+        let records = records.expect("a shard's own batch can be read");
+        self.world.batches.push_back(Decided { lane, id, records, is_synced: false });
+    }
+
+    fn send(&mut self, conn: ConnId, bytes: &[u8]) {
+        if let Some(client) = self.client(conn) {
+            client.outbox.extend(bytes);
+        }
+    }
+
+    fn set_reading(&mut self, conn: ConnId, state: ReadState) {
+        if let Some(client) = self.client(conn) {
+            client.paused = state == ReadState::Paused;
+        }
+    }
+
+    fn close(&mut self, _: Now, conn: ConnId) {
+        if let Some(client) = self.client(conn) {
+            client.receive(usize::MAX);
+        }
+        self.cut(conn);
+    }
+
+    fn commit(&mut self, work: Work) {
+        self.world.commits.push_back((self.core, work));
+    }
+
+    fn serve_journal(&mut self, now: Now, journal: &mut Committer) {
+        while let Some(segment) = journal.wanted_segment(now.monotonic_ms) {
+            journal.prepared(segment, Salt(segment.0));
+        }
+        if let Some(write) = journal.next_write(now.monotonic_ms) {
+            self.world.write = Some(write);
+        }
+        self.world.segments.extend(std::iter::from_fn(|| journal.next_fate()));
+    }
+
+    fn ask(&mut self, query: QueryId, what: Query) -> Result<(), (QueryId, Query)> {
+        self.world.queries.push_back((self.core, query, what));
+        Ok(())
+    }
+
+    fn post(&mut self, to: CoreId, message: CoreMessage) -> Result<(), CoreMessage> {
+        assert_ne!(to, self.core, "a core keeps its own mail");
+        self.world.cores.post(to, message)
+    }
+}
