@@ -235,7 +235,9 @@ impl Sorted {
                 run.push(RowKey::Unfinished { user: user.id }.encode(), value);
             }
         }
-        for &(user, at) in &order {
+        // Few runs have any.
+        let with_epochs = if self.epochs.len() == 0 { &[][..] } else { &order };
+        for &(user, at) in with_epochs {
             for &(first, epoch) in self.epochs.of(at) {
                 let key = RowKey::Epoch { user, first }.encode();
                 match epoch {

@@ -8,41 +8,61 @@ use proto_spec::{EpochId, Seq};
 
 use crate::limits::EPOCHS_MAX;
 
-/// The epochs of one log that are remembered, at most [`EPOCHS_MAX`], with the first entry of each, by ascending seq.
+/// The epochs of one log that are remembered, at most [`EPOCHS_MAX`], each with its first entry.
 #[derive(Debug, Default)]
-pub(super) struct Epochs(Vec<(Seq, EpochId)>);
+pub(super) struct Epochs {
+    /// Before a log has one it is epoch zero, which begins before the first entry.
+    newest: (Seq, EpochId),
+    /// By ascending seq.
+    older: Vec<(Seq, EpochId)>,
+}
 
 impl Epochs {
+    /// As the store has them: by ascending seq.
     pub(super) fn of_snapshot(epochs: &[(Seq, EpochId)]) -> Self {
-        Self(epochs.to_vec())
+        match epochs.split_last() {
+            Some((newest, older)) => Self { newest: *newest, older: older.to_vec() },
+            None => Self::default(),
+        }
+    }
+
+    fn all(&self) -> impl DoubleEndedIterator<Item = (Seq, EpochId)> {
+        self.older.iter().copied().chain([self.newest])
     }
 
     /// The epoch that the entry at `seq` is of; zero if it is not remembered.
     pub(super) fn at(&self, seq: Seq) -> EpochId {
-        self.0.iter().rfind(|(first, _)| *first <= seq).map_or(EpochId(0), |(_, epoch)| *epoch)
+        self.all().rfind(|(first, _)| *first <= seq).map_or(EpochId(0), |(_, epoch)| epoch)
     }
 
-    /// The epochs that begin within `first..=last`.
+    /// Whether no epoch begins at `first` or later.
+    pub(super) fn none_begins_from(&self, first: Seq) -> bool {
+        self.newest.0 < first
+    }
+
+    /// The epochs that begin within `first..=last`, which is after the beginning of the log.
     pub(super) fn beginning_within(&self, first: Seq, last: Seq) -> impl Iterator<Item = (Seq, EpochId)> {
-        let newest_first = self.0.iter().rev().take_while(move |(begins, _)| *begins >= first);
-        let count = newest_first.count();
-        self.0[self.0.len() - count..].iter().copied().take_while(move |(begins, _)| *begins <= last)
+        self.all().filter(move |(begins, _)| (first..=last).contains(begins))
     }
 
     /// Whether who holds a log up to `seq`, and was told of `newest` last, holds the beginning of this one.
     pub(super) fn agree(&self, seq: Seq, newest: EpochId) -> bool {
-        let Some(at) = self.0.iter().position(|(_, epoch)| *epoch == newest) else { return newest == EpochId(0) };
-        self.0.get(at + 1).is_none_or(|(next, _)| seq < *next)
+        let mut from = self.all().skip_while(|(_, epoch)| *epoch != newest);
+        newest == EpochId(0) || (from.next().is_some() && from.next().is_none_or(|(next, _)| seq < next))
     }
 
     /// An entry is appended at `seq` in `now`. If that begins an epoch: the first entry of the one that is forgotten for it, if one is.
     pub(super) fn append(&mut self, seq: Seq, now: EpochId) -> Option<Option<Seq>> {
-        if self.0.last().is_some_and(|(_, epoch)| *epoch == now) {
-            return None;
+        if self.newest.1 == now { None } else { Some(self.begin(seq, now)) }
+    }
+
+    #[cold]
+    fn begin(&mut self, seq: Seq, now: EpochId) -> Option<Seq> {
+        let before = std::mem::replace(&mut self.newest, (seq, now));
+        if before.1 != EpochId(0) {
+            self.older.push(before);
         }
-        let forgotten = (self.0.len() >= EPOCHS_MAX).then(|| self.0.remove(0).0);
-        self.0.push((seq, now));
-        Some(forgotten)
+        (self.older.len() >= EPOCHS_MAX).then(|| self.older.remove(0).0)
     }
 }
 
@@ -90,6 +110,6 @@ mod tests {
             .collect();
         assert_eq!(forgotten[EPOCHS_MAX - 1..], [None, Some(Seq(10)), Some(Seq(20))]);
         assert!(!epochs.agree(Seq(15), EpochId(1)) && epochs.agree(Seq(35), EpochId(3)));
-        assert_eq!(epochs.0.len(), EPOCHS_MAX);
+        assert_eq!(epochs.all().count(), EPOCHS_MAX);
     }
 }

@@ -26,9 +26,9 @@ const PUSHED_PAGE: Room =
 impl SessionMut<'_> {
     /// What is sent next covers the log up to `last`: says first which epochs begin there.
     fn tell_epochs(&mut self, last: Seq, epochs: &Epochs, cx: &mut Turn<'_>) {
-        for (first, epoch) in epochs.beginning_within(self.feed.offered().next(), last) {
-            let range = cx.effects.frame(&ServerFrame::Epoch { first, epoch });
-            self.queue(range, cx);
+        let first = self.feed.offered().next();
+        if !epochs.none_begins_from(first) {
+            self.tell_epochs_within(first, last, epochs, cx);
         }
     }
 
@@ -36,6 +36,14 @@ impl SessionMut<'_> {
     pub(super) fn tell_epochs_if_next(&mut self, seq: Seq, epochs: &Epochs, cx: &mut Turn<'_>) {
         if self.feed.offered().next() == seq {
             self.tell_epochs(seq, epochs, cx);
+        }
+    }
+
+    #[cold]
+    fn tell_epochs_within(&mut self, first: Seq, last: Seq, epochs: &Epochs, cx: &mut Turn<'_>) {
+        for (first, epoch) in epochs.beginning_within(first, last) {
+            let range = cx.effects.frame(&ServerFrame::Epoch { first, epoch });
+            self.queue(range, cx);
         }
     }
 }
