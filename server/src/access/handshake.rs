@@ -296,11 +296,13 @@ mod tests {
         let world = World::new();
         let (old, mut grown) = (world.hello(), Vec::new());
         let Ok(Cut::Frame { frame, .. }) = cut(&old, CLIENT_FRAME_BYTES_MAX) else { panic!() };
-        put_varint(&mut grown, frame.body.len() as u64 + 1 + 5);
+        // Behind the last field that is known, the epoch.
+        put_varint(&mut grown, frame.body.len() as u64 + 1 + 6);
         grown.push(frame.kind);
         grown.extend_from_slice(frame.body);
-        grown.extend_from_slice(b"newer");
-        assert_eq!(world.step(&grown), World::ready(b""));
+        grown.extend_from_slice(b"\x01newer");
+        let Step::Ready { epoch, rest, .. } = world.step(&grown) else { panic!("it is good") };
+        assert_eq!((epoch, &rest[..]), (EpochId(1), &b""[..]));
     }
 
     #[test]
