@@ -131,16 +131,26 @@ fn send(writer: &mut Connection, number: &mut SendNumber) {
 }
 
 fn accepted(writer: &mut Connection, expected: SendNumber) {
-    match writer.frame().expect("an answer") {
+    match next(writer) {
         ServerFrame::Accepted { number, .. } if number == expected => {}
         other => panic!("{other:?}"),
     }
 }
 
 fn delivered(reader: &mut Connection) {
-    match reader.frame().expect("a message") {
+    match next(reader) {
         ServerFrame::Deliver { .. } => {}
         other => panic!("{other:?}"),
+    }
+}
+
+/// The next frame, but that a log begins.
+fn next(connection: &mut Connection) -> ServerFrame {
+    loop {
+        match connection.frame().expect("a frame") {
+            ServerFrame::Epoch { .. } => {}
+            frame => return frame,
+        }
     }
 }
 
