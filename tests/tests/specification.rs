@@ -196,3 +196,8 @@ fn numbers_of_the_server_that_clients_meet_are_in_the_specification() {
     let link = world.connect(1, 1_000, Resume::Stored);
     assert_eq!(world.clients[link.0].closed, Some(Some(ErrorCode::DeviceRefused)), "also when the others have gone");
 }
+
+#[test]
+fn so_many_epochs_are_remembered_as_the_specification_says() {
+    spec::says(&format!("A server remembers the last {} epochs of a log", limits::EPOCHS_MAX));
+}
