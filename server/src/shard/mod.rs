@@ -17,11 +17,11 @@ mod later;
 mod ledger;
 mod left_over;
 mod levels;
-mod limits;
 mod loading;
 mod outbox;
 mod outgoing;
 mod question;
+mod rates;
 mod refresh;
 mod reports;
 mod residents;
@@ -45,7 +45,7 @@ use storage::{BatchId, LaneId};
 
 pub use effects::{Close, Effects, Presence, ReadState, Refresh};
 pub use input::{Admission, ConnId, Connected, Envelope, EnvelopeBody, Grant, Input, Now, QueryId, StoreState};
-pub use limits::Limits;
+pub use rates::Limits;
 pub use shedding::{Class, Load, Reason, Shed};
 
 use crate::{
@@ -61,8 +61,8 @@ use effects::Filling;
 use later::Later;
 use ledger::{Ledger, OnceStored, Parked};
 use left_over::LeftOver;
-use limits::Spent;
 use question::Questions;
+use rates::Spent;
 use residents::{Conversations, Users};
 use sessions::Sessions;
 use wheel::Wheel;

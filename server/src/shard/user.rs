@@ -12,8 +12,8 @@ use super::{
     epochs::Epochs,
     input::ConnId,
     levels::Levels,
-    limits::UserBuckets,
     outgoing::Outgoing,
+    rates::UserBuckets,
     reports::Reports,
     tail::{Tail, TailEntry},
 };

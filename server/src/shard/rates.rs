@@ -1,4 +1,4 @@
-//! Limits: how often a client may ask, and how much a core may hold (the rates are `crate::access::rate`'s, the memory is counted where
+//! Rates: how often a client may ask, and how much a core may hold (the rates are `crate::access::rate`'s, the memory is counted where
 //! bytes are queued). What does not fit is refused with a time to try again, before anything is spent on it.
 
 use std::collections::HashMap;
