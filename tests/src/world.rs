@@ -110,6 +110,9 @@ pub const SLOW_AFTER_MS: u64 = 1_000;
 /// Segments are sealed by the test.
 const SEAL_AFTER_MS: u64 = u64::MAX / 2;
 
+/// Rounds of everything after which a world that has something to do still never comes to rest. Far more than the largest test takes.
+const SETTLE_ROUNDS_MAX: u32 = 1_000_000;
+
 /// The journal's place.
 const CORE_0: CoreId = CoreId(0);
 
@@ -381,8 +384,12 @@ impl World {
     // ---- time
 
     /// Lets everything happen that can happen without time passing.
+    ///
+    /// # Panics
+    /// It never comes to an end.
+    #[track_caller]
     pub fn settle(&mut self) {
-        loop {
+        for _ in 0..SETTLE_ROUNDS_MAX {
             let mut moved = self.deliver_one();
             moved |= !self.store_stalled && self.answer_one();
             moved |= !self.disk_stalled && (self.sync_one() | self.store_one(0));
@@ -397,6 +404,7 @@ impl World {
                 return;
             }
         }
+        panic!("there is still something to do after {SETTLE_ROUNDS_MAX} rounds");
     }
 
     /// As `settle`, but that nothing is committed.
