@@ -145,7 +145,7 @@ pub struct WelcomeInfo {
     pub page_entries_max: u64,
     /// Everything in the log up to here is [`Durability::Committed`].
     pub committed: Seq,
-    /// The newest epoch that the device was told of, with this welcome; zero if it was told of none.
+    /// The newest epoch of which the device holds something; zero if there is none.
     pub epoch: EpochId,
 }
 

@@ -23,6 +23,7 @@ pub mod limits;
 
 mod backoff;
 mod driver;
+mod epochs;
 mod fetches;
 mod outbox;
 mod position;

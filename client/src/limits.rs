@@ -53,6 +53,9 @@ pub const READ_BYTES_MAX: usize = 16 * 1024;
 /// A whole window of the longest texts fits, so that it is never reached by sending alone.
 pub const UNWRITTEN_BYTES_MAX: usize = 8 * 1024 * 1024;
 
+/// Epochs of the log that a client remembers: more than the 64 that a server may tell of again.
+pub const EPOCHS_KEPT: usize = 256;
+
 /// Events that wait for the application, in the channel between it and the driver.
 pub const EVENTS_WAITING_MAX: usize = 1024;
 

@@ -6,16 +6,22 @@
 
 use proto_spec::{Entry, EpochId, Page, Resume, Seq};
 
-use crate::{config::Acknowledging, event::DisconnectReason};
+use crate::{
+    config::Acknowledging,
+    epochs::{Epochs, Told},
+    event::DisconnectReason,
+};
 
 #[derive(Clone, Debug)]
 pub(crate) struct Position {
     resume: Resume,
     acknowledging: Acknowledging,
+    /// Up to where this connection was brought, as the server counts it (SPEC 8.2): before `position` after a resume from what was
+    /// confirmed.
+    here: Seq,
     /// None before the first welcome: only the server knows where `Stored` and `Live` begin.
     at: Option<At>,
-    /// The newest epoch that the device was told of; zero if it was told of none.
-    epoch: EpochId,
+    epochs: Epochs,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -26,12 +32,14 @@ struct At {
 }
 
 impl Position {
-    pub(crate) const fn new(resume: Resume, epoch: EpochId, acknowledging: Acknowledging) -> Self {
+    pub(crate) fn new(resume: Resume, epoch: EpochId, acknowledging: Acknowledging) -> Self {
         let at = match resume {
             Resume::After(seq) => Some(At { position: seq, confirmed: seq, acknowledged: seq }),
             Resume::Stored | Resume::Live => None,
         };
-        Self { resume, acknowledging, at, epoch }
+        // It says something of a position only.
+        let epochs = if at.is_some() { Epochs::after(epoch) } else { Epochs::default() };
+        Self { resume, acknowledging, here: Seq::ZERO, at, epochs }
     }
 
     /// What to ask for in a hello. With an application that has not confirmed everything, the server pushes again what
@@ -50,20 +58,25 @@ impl Position {
         }
     }
 
-    /// The newest epoch that the device was told of; zero if it was told of none.
-    pub(crate) const fn epoch(&self) -> EpochId {
-        self.epoch
+    /// The newest epoch of which the device holds something; zero if there is none.
+    pub(crate) fn epoch(&self) -> EpochId {
+        self.position().map_or(EpochId(0), |position| self.epochs.newest(position))
     }
 
-    /// A later epoch begins. Before anything of it is handed out.
-    pub(crate) const fn epoch_begins(&mut self, epoch: EpochId) {
-        self.epoch = epoch;
+    /// From `first` on the log is of this epoch. Comes before anything of it is handed out.
+    pub(crate) fn epoch_begins(&mut self, first: Seq, epoch: EpochId) -> Told {
+        self.epochs.begins(first, epoch, self.position().unwrap_or(Seq::ZERO))
+    }
+
+    /// Whether a log that ends at `head` has less than this device holds.
+    pub(crate) fn is_beyond(&self, head: Seq) -> bool {
+        self.position().is_some_and(|position| position > head)
     }
 
     /// The server will push what follows `cursor`, which is of this epoch.
     pub(crate) fn welcome(&mut self, cursor: Seq, epoch: EpochId) -> Result<(), DisconnectReason> {
-        if self.epoch == EpochId(0) {
-            self.epoch = epoch;
+        if self.epoch() == EpochId(0) {
+            self.epochs = Epochs::after(epoch);
         }
         match &mut self.at {
             None => self.at = Some(At { position: cursor, confirmed: cursor, acknowledged: cursor }),
@@ -73,6 +86,7 @@ impl Position {
             // `After` counts as an acknowledgement.
             Some(at) => at.acknowledged = at.confirmed,
         }
+        self.here = cursor;
         self.invariants();
         Ok(())
     }
@@ -97,11 +111,10 @@ impl Position {
         Ok(entries)
     }
 
-    /// An own message was accepted at `seq`. Whether that is the next position, and so the only time that this
-    /// connection hears of the entry. Otherwise the entry is already known, or will come in a page.
+    /// An own message was accepted at `seq`. Whether that is the only time that this connection hears of the entry, and it is new.
+    /// Otherwise the entry is already known, or will come in a page.
     pub(crate) fn accepted(&mut self, seq: Seq) -> bool {
-        let is_next = self.position().is_some_and(|position| seq == position.next());
-        is_next && self.cover(seq, seq).is_ok()
+        seq == self.here.next() && self.cover(seq, seq) == Ok(true)
     }
 
     /// The application is done with everything up to `seq`. What it was not handed is not taken.
@@ -114,7 +127,8 @@ impl Position {
 
     /// What the server has not been told yet.
     pub(crate) fn unacknowledged(&self) -> Option<Seq> {
-        self.at.filter(|at| at.acknowledged < at.confirmed).map(|at| at.confirmed)
+        let confirmed = self.at?.confirmed.min(self.here);
+        self.at.filter(|at| at.acknowledged < confirmed).map(|_| confirmed)
     }
 
     pub(crate) fn acknowledged(&mut self, seq: Seq) {
@@ -129,9 +143,10 @@ impl Position {
         let Some(at) = &mut self.at else {
             return Err(DisconnectReason::Protocol("pushed before the welcome".into()));
         };
-        if first > at.position.next() {
-            return Err(DisconnectReason::Hole { position: at.position, next: first });
+        if first > self.here.next() {
+            return Err(DisconnectReason::Hole { position: self.here, next: first });
         }
+        self.here = self.here.max(last);
         if last <= at.position {
             return Ok(false);
         }
@@ -204,9 +219,19 @@ mod tests {
     fn the_newest_epoch_is_kept_whatever_a_welcome_says_of_an_older_position() {
         let mut position = at(4, Acknowledging::ByApplication);
         assert_eq!(position.epoch(), EpochId(1), "that of the first position");
-        position.epoch_begins(EpochId(2));
+        assert_eq!(position.epoch_begins(Seq(5), EpochId(2)), Told::New);
         position.welcome(Seq(4), EpochId(1)).unwrap();
+        assert_eq!(position.epoch(), EpochId(1), "nothing of the newer one is here yet");
+        assert_eq!(position.deliver(entry(5)), Ok(Some(entry(5))));
         assert_eq!(position.epoch(), EpochId(2));
+        position.welcome(Seq(4), EpochId(1)).unwrap();
+        assert_eq!((position.epoch(), position.epoch_begins(Seq(5), EpochId(2))), (EpochId(2), Told::Again));
+        assert_eq!(position.epoch_begins(Seq(5), EpochId(3)), Told::OtherLog);
+        assert!(!position.is_beyond(Seq(5)) && position.is_beyond(Seq(4)));
+        // One that was given for a position says nothing where the server chooses the position.
+        let mut live = Position::new(Resume::Live, EpochId(9), Acknowledging::ByApplication);
+        live.welcome(Seq(7), EpochId(3)).unwrap();
+        assert_eq!(live.epoch(), EpochId(3));
     }
 
     #[test]
@@ -243,6 +268,10 @@ mod tests {
         assert_eq!(position.unacknowledged(), Some(Seq(6)));
         assert_eq!(position.resume(), Resume::After(Seq(6)));
         position.welcome(Seq(6), EpochId(1)).unwrap();
+        position.confirm(Seq(8));
+        assert_eq!(position.unacknowledged(), None, "the server counts from where it resumed");
+        assert!(!position.accepted(Seq(10)), "a page will bring it, and what is before it");
+        assert_eq!(position.deliver(entry(10)), Err(DisconnectReason::Hole { position: Seq(6), next: Seq(10) }));
         assert!(position.page(page(7, 9, &[7, 8, 9])).unwrap().is_empty(), "handed out before");
         position.confirm(Seq(100));
         assert_eq!(position.unacknowledged(), Some(Seq(9)), "never above the position");

@@ -17,6 +17,7 @@ use proto_spec::{
 use crate::{
     backoff::Backoff,
     config::{Config, ConfigError, Unanswered, check_token},
+    epochs::Told,
     event::{ClientEvent, DisconnectReason, EndReason, FetchError, FetchHandle, SendError, SendHandle, WelcomeInfo},
     fetches::{Fetches, Range},
     limits::{
@@ -428,6 +429,9 @@ impl ClientState {
                     return Flow::Break(Stop::End(EndReason::Version(version)));
                 }
                 self.good_token.clone_from(&self.hello_token);
+                if self.position.is_beyond(head) {
+                    return other_log(format!("the log ends at {head}, before what this device holds"));
+                }
                 if let Err(reason) = self.position.welcome(cursor, epoch) {
                     return Flow::Break(reason.into());
                 }
@@ -539,11 +543,14 @@ impl ClientState {
                 }
                 Flow::Continue(())
             }
-            ServerFrame::Epoch { epoch, .. } => {
-                self.position.epoch_begins(epoch);
-                effects.events.push(ClientEvent::Epoch(epoch));
-                Flow::Continue(())
-            }
+            ServerFrame::Epoch { first, epoch } => match self.position.epoch_begins(first, epoch) {
+                Told::New => {
+                    effects.events.push(ClientEvent::Epoch(epoch));
+                    Flow::Continue(())
+                }
+                Told::Again => Flow::Continue(()),
+                Told::OtherLog => other_log(format!("an epoch that this device does not know begins at {first}")),
+            },
             ServerFrame::Committed { up_to } => {
                 effects.events.push(ClientEvent::Committed { up_to });
                 Flow::Continue(())
@@ -797,6 +804,12 @@ fn foreign(bytes: &[u8]) -> Flow {
         _ => "it answers in another protocol",
     };
     Flow::Break(DisconnectReason::NotRingpost(words.to_owned()).into())
+}
+
+/// What the device holds is not the beginning of the log. The server does not always see that: it knows where a connection resumes, not
+/// what had been handed out.
+fn other_log(detail: String) -> Flow {
+    Flow::Break(Stop::End(EndReason::Refused { code: ErrorCode::OtherLog, detail }))
 }
 
 fn protocol_fault(what: String) -> Flow {

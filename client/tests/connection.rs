@@ -4,9 +4,9 @@
 use std::ops::ControlFlow;
 
 use client::{
-    ClientEvent, ClientState, Config, ConfigError, Content, DeviceId, Direction, DisconnectReason, Effects, EndReason,
-    Entry, EpochId, ErrorCode, Event, Input, Link, MonotonicMs, Page, Resume, Roots, SendNumber, Seq, TimestampMs,
-    Transport, UserId, limits,
+    Acknowledging, ClientEvent, ClientState, Config, ConfigError, Content, DeviceId, Direction, DisconnectReason,
+    Effects, EndReason, Entry, EpochId, ErrorCode, Event, Input, Link, MonotonicMs, Page, Resume, Roots, SendNumber,
+    Seq, TimestampMs, Transport, UserId, limits,
 };
 use proto_spec::{ClientFrame, Decoder, RequestId, ServerFrame};
 
@@ -18,7 +18,11 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let client = ClientState::new(Config::new("", "secret", DeviceId(3))).unwrap();
+        Self::of(Config::new("", "secret", DeviceId(3)))
+    }
+
+    fn of(config: Config) -> Self {
+        let client = ClientState::new(config).unwrap();
         Self { client, now: MonotonicMs(1_000), random: 0 }
     }
 
@@ -55,12 +59,15 @@ impl World {
     }
 }
 
+/// Where the log ends, unless it is longer.
+const HEAD: u64 = 20;
+
 fn welcome(cursor: u64, last_number: u64) -> ServerFrame {
     ServerFrame::Welcome {
         version: 1,
         user: UserId(7),
         server_time: TimestampMs(5),
-        head: Seq(cursor),
+        head: Seq(cursor.max(HEAD)),
         cursor: Seq(cursor),
         last_number: SendNumber(last_number),
         send_window: 4,
@@ -391,4 +398,39 @@ fn messages_that_no_server_takes_are_refused_at_once() {
     assert!(world.client.send(UserId(8), Content::text("")).is_err());
     assert!(world.client.send(UserId(8), Content::text("longer than this server takes")).is_err());
     assert_eq!(world.client.unanswered_count(), 0);
+}
+
+fn is_of_another_log(effects: &Effects) -> bool {
+    let last = effects.events.last();
+    matches!(last, Some(ClientEvent::Ended(EndReason::Refused { code: ErrorCode::OtherLog, .. })))
+}
+
+/// SPEC 8.2: the server knows where the connection resumes, and not what had been handed out before.
+#[test]
+fn what_was_handed_out_and_not_confirmed_is_of_another_log_if_an_epoch_begins_there_that_is_not_known() {
+    let resumed = || {
+        let mut config = Config::new("", "secret", DeviceId(3));
+        config.acknowledging = Acknowledging::ByApplication;
+        let mut world = World::of(config);
+        world.tick();
+        world.turn(Input::Connected);
+        world.hear(&[welcome(0, 0), ServerFrame::Epoch { first: Seq(1), epoch: EpochId(1) }, deliver(1), deliver(2)]);
+        world.hear(&[ServerFrame::Epoch { first: Seq(3), epoch: EpochId(2) }, deliver(3), deliver(4)]);
+        world.client.acknowledge(Seq(1));
+        world.turn(Input::Disconnected("cut".into()));
+        world.next_deadline();
+        world.turn(Input::Connected);
+        world
+    };
+    let told = |effects: &Effects| effects.events.iter().filter(|event| matches!(event, ClientEvent::Epoch(_))).count();
+    let again = ServerFrame::Epoch { first: Seq(3), epoch: EpochId(2) };
+    let mut world = resumed();
+    assert_eq!(told(&world.hear(&[welcome(1, 0), deliver(2), again, deliver(3), deliver(4)])), 0, "it is known");
+    let other = ServerFrame::Epoch { first: Seq(2), epoch: EpochId(9) };
+    assert!(is_of_another_log(&resumed().hear(&[welcome(1, 0), other, deliver(2)])));
+    let mut short = welcome(1, 0);
+    if let ServerFrame::Welcome { head, .. } = &mut short {
+        *head = Seq(3);
+    }
+    assert!(is_of_another_log(&resumed().hear(&[short])), "it was handed four");
 }

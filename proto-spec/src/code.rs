@@ -71,7 +71,7 @@ codes! {
     CursorAhead = 14 "cursor_ahead";
     /// The operator has revoked the user's or the device's tokens. Closes, unless it answers a refresh.
     Revoked = 15 "revoked";
-    /// What the device holds is not the beginning of this log. Closes.
+    /// The log can not be shown to be the one that the device holds. Closes.
     OtherLog = 16 "other_log";
     /// The send number is not the next one; `expected` says which is.
     SendGap = 20 "send_gap";

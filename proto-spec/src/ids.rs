@@ -35,7 +35,7 @@ id!(
     RequestId
 );
 id!(
-    /// A part of a log's life that nothing was lost in (SPEC 3.7). Zero is not an epoch.
+    /// The random name of what one start of the server appended to a log (SPEC 3.7). Zero is not an epoch.
     EpochId
 );
 id!(

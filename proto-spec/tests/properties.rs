@@ -155,7 +155,7 @@ fn server_frame() -> impl Strategy<Value = ServerFrame> {
         seq().prop_map(|up_to| ServerFrame::Committed { up_to }),
         number().prop_map(|expires_in_ms| ServerFrame::TokenExpiring { expires_in_ms }),
         number().prop_map(|expires| ServerFrame::Refreshed { expires: TimestampMs(expires) }),
-        (seq(), number()).prop_map(|(first, epoch)| ServerFrame::Epoch { first, epoch: EpochId(epoch) }),
+        (seq(), number()).prop_map(|(first, epoch)| ServerFrame::Epoch { first, epoch: EpochId(epoch.max(1)) }),
     ]
 }
 

@@ -287,7 +287,7 @@ FRAMES = {
         0x8A: ("committed", [("up_to", VARINT)]),
         0x8B: ("token_expiring", [("expires_in_ms", VARINT)]),
         0x8C: ("refreshed", [("expires", VARINT)]),
-        0x8D: ("epoch", [("first", VARINT), ("epoch", VARINT)]),
+        0x8D: ("epoch", [("first", VARINT), ("epoch", OWN_REQUEST)]),
     },
 }
 

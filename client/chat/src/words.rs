@@ -102,7 +102,7 @@ pub(crate) fn ended(reason: &EndReason, server: &str) -> Failure {
         ),
         ErrorCode::OtherLog => (
             Exit::Server,
-            "the server's history is not the one that this device has seen: it was set back to an older copy; start again to see it"
+            "the server's history can not be shown to be the one that this device has seen: it was set back to an older copy, or started very often; start again to see it"
                 .to_owned(),
         ),
         ErrorCode::Replaced => (

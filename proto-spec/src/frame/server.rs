@@ -327,8 +327,15 @@ impl ServerFrame {
             ServerKind::Committed => Self::Committed { up_to: Seq(r.varint("up_to")?) },
             ServerKind::TokenExpiring => Self::TokenExpiring { expires_in_ms: r.varint("expires_in_ms")? },
             ServerKind::Refreshed => Self::Refreshed { expires: TimestampMs(r.varint("expires")?) },
-            ServerKind::Epoch => Self::Epoch { first: Seq(r.varint("first")?), epoch: EpochId(r.varint("epoch")?) },
+            ServerKind::Epoch => Self::Epoch { first: Seq(r.varint("first")?), epoch: own_epoch(r)? },
         })
+    }
+}
+
+fn own_epoch(r: &mut Reader<'_>) -> Result<EpochId, DecodeError> {
+    match r.varint("epoch")? {
+        0 => Err(DecodeError::Unlisted { field: "epoch", value: 0 }),
+        epoch => Ok(EpochId(epoch)),
     }
 }
 
