@@ -1,6 +1,6 @@
 //! Data folder: everything durable of one server, held by one process at a time.
 //!
-//! `LOCK` (flock), `FORMAT` (`ringpost 2`), `ID`, `token-key.pem`, `tls-cert.pem` and `tls-key.pem` if the server made itself a
+//! `LOCK` (flock), `FORMAT` (`ringpost 3`), `ID`, `token-key.pem`, `tls-cert.pem` and `tls-key.pem` if the server made itself a
 //! certificate, `revocations`, `audit.log`, `admin.sock`, `journal/`, `store/`. `FORMAT` is written last, when
 //! everything else is there: a folder with it is whole, a folder without it was never used. `journal/` and `store/` may be
 //! volumes of their own, so each names the data folder that it belongs to (`parts`). A folder that is refused is left as it was, to
@@ -32,7 +32,7 @@ mod parts;
 use parts::{Part, PartError};
 
 /// The version of everything in the folder. Grows when a server that knows only the old one could not read it.
-pub const FORMAT_VERSION: u32 = 2;
+pub const FORMAT_VERSION: u32 = 3;
 
 const LOCK: &str = "LOCK";
 const FORMAT: &str = "FORMAT";
@@ -330,15 +330,18 @@ impl DataDir {
         }
     }
 
-    /// Makes a folder of the first format one of this. Its journal must be empty: what is written from now on is numbered in another way.
+    /// Makes a folder of an earlier format one of this: the parts of the first have no names, the logs of the second no epochs. Its journal
+    /// must be empty: what is written from now on is not understood by servers of before.
     ///
     /// # Errors
     /// The system refused something; the next attempt goes on.
     pub fn upgrade(&self) -> Result<(), DataDirError> {
-        if self.format()? == FORMAT_VERSION {
-            return Ok(());
-        }
-        let upgraded = parts::make(&self.path).and_then(|()| write_format(&self.path));
+        let names = match self.format()? {
+            FORMAT_VERSION => return Ok(()),
+            1 => parts::make(&self.path),
+            _ => Ok(()),
+        };
+        let upgraded = names.and_then(|()| write_format(&self.path));
         upgraded.map_err(|error| io_error(&self.path, "can not make it a folder of the present format", error))
     }
 
@@ -590,7 +593,7 @@ mod tests {
         let data = DataDir::open(&world.path).unwrap();
         assert_eq!(data.path(), world.path);
         assert_eq!(fs::metadata(&world.path).unwrap().permissions().mode() & 0o7777, 0o700);
-        assert_eq!(fs::read(world.path.join("FORMAT")).unwrap(), b"ringpost 2\n");
+        assert_eq!(fs::read(world.path.join("FORMAT")).unwrap(), b"ringpost 3\n");
         assert!(data.journal().is_dir() && data.store().is_dir());
         let relative = |path: PathBuf| path.strip_prefix(&world.path).unwrap().to_str().unwrap().to_owned();
         let names: Vec<_> = snapshot(&world.path).into_keys().map(relative).collect();
@@ -640,8 +643,8 @@ mod tests {
     fn a_newer_format_is_refused_even_without_a_lock_file() {
         let world = World::used();
         fs::remove_file(world.path.join("LOCK")).unwrap();
-        world.write("FORMAT", b"ringpost 3\n");
-        assert!(matches!(world.refused(), DataDirError::Newer { found: 3, .. }));
+        world.write("FORMAT", b"ringpost 4\n");
+        assert!(matches!(world.refused(), DataDirError::Newer { found: 4, .. }));
     }
 
     #[test]
@@ -740,7 +743,7 @@ mod tests {
                 }
             }
             DataDir::open(&world.path).unwrap().check_store().unwrap();
-            assert_eq!(fs::read(world.path.join("FORMAT")).unwrap(), b"ringpost 2\n");
+            assert_eq!(fs::read(world.path.join("FORMAT")).unwrap(), b"ringpost 3\n");
             assert!(!world.path.join("FORMAT.new").exists());
         }
     }
@@ -823,6 +826,19 @@ mod tests {
     }
 
     #[test]
+    fn a_folder_of_the_second_format_keeps_its_names_when_it_is_upgraded() {
+        let world = World::used();
+        world.write("FORMAT", b"ringpost 2\n");
+        let id = fs::read(world.path.join("ID")).unwrap();
+        let data = DataDir::open(&world.path).unwrap();
+        data.check_store().unwrap();
+        assert_eq!(fs::read(world.path.join("FORMAT")).unwrap(), b"ringpost 2\n", "until its journal is empty");
+        data.upgrade().unwrap();
+        assert_eq!(fs::read(world.path.join("FORMAT")).unwrap(), b"ringpost 3\n");
+        assert_eq!(fs::read(world.path.join("ID")).unwrap(), id);
+    }
+
+    #[test]
     fn a_folder_of_the_first_format_gets_its_names_when_it_is_upgraded_and_not_before() {
         let world = of_the_first_format();
         let data = DataDir::open(&world.path).unwrap();
@@ -836,7 +852,7 @@ mod tests {
         data.check_store().unwrap();
         data.upgrade().unwrap();
         assert_eq!(before, snapshot(&world.path), "once");
-        assert_eq!(fs::read(world.path.join("FORMAT")).unwrap(), b"ringpost 2\n");
+        assert_eq!(fs::read(world.path.join("FORMAT")).unwrap(), b"ringpost 3\n");
         // Cut short before the last step: done again.
         world.write("FORMAT", b"ringpost 1\n");
         data.upgrade().unwrap();
