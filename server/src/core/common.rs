@@ -120,7 +120,7 @@ impl Common {
     /// was taken by the first look had been sent; if no more was sent by the last one, then at the moment of the first
     /// nothing was on its way, and since then nobody has had a reason to go on. The last core that becomes drained finds that.
     pub(super) fn all_drained(&self) -> bool {
-        if self.all_drained.load(Ordering::SeqCst) {
+        if self.is_all_over() {
             return true;
         }
         let sum = |of: fn(&Account) -> &AtomicU64| -> u64 {
@@ -134,6 +134,11 @@ impl Common {
             self.all_drained.store(true, Ordering::SeqCst);
         }
         is_over
+    }
+
+    /// Whether [`Self::all_drained`] has found that it is so: cores may have left since.
+    pub(super) fn is_all_over(&self) -> bool {
+        self.all_drained.load(Ordering::SeqCst)
     }
 
     /// What is on its way when no core has anything left to do and the stop is not over; nothing while others have.

@@ -67,7 +67,7 @@ pub struct CoreConfig {
     /// Where acknowledgements wait for a database: when a commit takes longer than this, in milliseconds, they leave once the journal
     /// has synced.
     pub slow_after_ms: u64,
-    /// A name by chance for what is appended to logs from this start on.
+    /// A random name for what is appended to logs from this start on.
     pub epoch: EpochId,
     /// So many queries may wait at the rim of a core before clients have to.
     pub queries_kept_max: usize,
@@ -349,6 +349,10 @@ impl Core {
     }
 
     fn post(&mut self, to: CoreId, message: CoreMessage) {
+        // Of what a thread or the store still said, nobody wants to hear any more.
+        if self.is_stopping() && self.common.is_all_over() {
+            return;
+        }
         self.sent += u64::from(message.is_waited_for());
         self.mail.push((to, message));
     }

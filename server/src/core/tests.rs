@@ -56,6 +56,8 @@ struct Notebook {
     asked: Vec<QueryId>,
     /// Everybody is to be cut.
     cuts_all: bool,
+    /// How much was put into mailboxes.
+    posted: usize,
 }
 
 impl Rim for Notebook {
@@ -91,6 +93,7 @@ impl Rim for Notebook {
     }
 
     fn post(&mut self, _: CoreId, _: CoreMessage) -> Result<(), CoreMessage> {
+        self.posted += 1;
         Ok(())
     }
 }
@@ -245,6 +248,22 @@ fn who_comes_when_all_is_over_is_waited_for() {
     assert!(world.core.is_over(world.now, true));
     assert!(!world.core.is_over(world.now, false), "a connection has a place");
     assert!(world.core.is_over(world.now, true));
+}
+
+#[test]
+fn when_all_is_over_nothing_leaves_for_a_core_that_may_have_left() {
+    let mut world = World::new(Limits::OFF);
+    let away = || CoreMessage::Away { core: CoreId(0), is_away: true };
+    world.core.stop(world.now);
+    world.core.post(CoreId(0), away());
+    world.finish_turn();
+    assert_eq!(world.rim.posted, 1);
+    // It has been taken.
+    world.core.message(world.now, away());
+    assert!(world.core.is_over(world.now, true));
+    world.core.post(CoreId(0), away());
+    world.finish_turn();
+    assert_eq!(world.rim.posted, 1);
 }
 
 #[test]
