@@ -1,8 +1,8 @@
 //! Apps: the production client of one device each, with a person who writes, reads slowly, and whose app crashes.
 
 use client::{
-    ClientEvent, ClientState, Config, DisconnectReason, Effects, EndReason, FetchHandle, Input, Keeping, Link,
-    MonotonicMs, Unanswered,
+    Acknowledging, ClientEvent, ClientState, Config, DisconnectReason, Effects, EndReason, FetchHandle, Input, Keeping,
+    Link, MonotonicMs, Unanswered,
 };
 
 use proto_spec::{Content, Direction, Durability, Entry, EpochId, ErrorCode, Resume, Seq, UserId};
@@ -21,6 +21,8 @@ pub(super) struct App {
     /// When it was made, by the number of happenings.
     pub(super) token_at: u64,
     keeping: Keeping,
+    /// Confirms what it is handed late, so that its connections resume before its position.
+    is_late: bool,
     state: Option<ClientState>,
     link: Option<LinkId>,
     /// By handle: what was written in this run and not answered.
@@ -47,6 +49,7 @@ impl App {
             key,
             token: None,
             token_at: 0,
+            is_late: rng.chance(40),
             keeping: if rng.chance(50) { Keeping::ByApplication } else { Keeping::InMemory },
             state: None,
             link: None,
@@ -110,6 +113,9 @@ impl Simulation {
         config.keeping = app.keeping;
         config.backoff_max_ms = 2_000;
         config.resume = Resume::Stored;
+        if app.is_late {
+            config.acknowledging = Acknowledging::ByApplication;
+        }
         let unanswered = std::mem::take(&mut app.unanswered);
         config.unanswered = unanswered.iter().map(|(message, _)| message.clone()).collect();
         let state = ClientState::new(config).expect("the simulator's configuration is good");
@@ -228,6 +234,13 @@ impl Simulation {
         }
     }
 
+    /// The application is done with everything that it was handed.
+    pub(super) fn confirm(&mut self, index: usize) -> bool {
+        let Some(state) = &mut self.apps[index].state else { return false };
+        state.position().into_iter().for_each(|seq| state.acknowledge(seq));
+        true
+    }
+
     pub(super) fn on_app_tick(&mut self, index: usize) {
         self.apps[index].ticks_at_ms = None;
         self.turn(index, Input::Tick);
@@ -340,6 +353,9 @@ impl Simulation {
                     self.oracle.fail(|| format!("{key:?} is handed {entry:?} of epoch {of:?}, and was told of {told}"));
                 }
                 debug_assert!(text_of(&entry).is_none_or(|text| text.starts_with('m')));
+                if self.apps[index].is_late && (self.healing || self.rng.chance(20)) {
+                    return self.confirm(index);
+                }
             }
             ClientEvent::Page { fetch, page } => {
                 let fetches = &mut self.apps[index].fetches;

@@ -407,6 +407,7 @@ impl Simulation {
         for app in 0..self.apps.len() {
             self.apps[app].stalled_until_ms = 0;
             self.apps[app].parted_until_ms = 0;
+            self.confirm(app);
             if !self.apps[app].is_running() {
                 self.start_app(app);
             }

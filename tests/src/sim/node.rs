@@ -101,6 +101,8 @@ struct Life {
     told_away: BTreeMap<CoreId, BTreeMap<UserId, Seq>>,
     /// A core that takes no mail, until then.
     hangs: Option<(CoreId, u64)>,
+    /// Batches that a deliberate fault lets leave with the next turn of their core.
+    held: BTreeMap<CoreId, Vec<(CoreId, CoreMessage)>>,
     /// Cores that have a turn soon in which nothing else happens.
     have_turns: BTreeSet<CoreId>,
     next_generation: u32,
@@ -363,6 +365,7 @@ impl Simulation {
             ingest_failures: 0,
             told_away: BTreeMap::new(),
             hangs: None,
+            held: BTreeMap::new(),
             have_turns: BTreeSet::new(),
             next_generation: 0,
             revoked: self.machine.revoked.clone(),

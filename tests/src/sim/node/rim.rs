@@ -23,6 +23,8 @@ pub(super) struct TurnRim<'a> {
     core: CoreId,
     /// Mail that a deliberate fault lets leave after everything else.
     late: Vec<(CoreId, CoreMessage)>,
+    /// Batches that a deliberate fault lets leave with the next turn.
+    held: Vec<(CoreId, CoreMessage)>,
     /// Bytes that a deliberate fault has lost: nobody takes them, so the core must be told that somebody has.
     lost: Vec<(ConnId, usize)>,
 }
@@ -46,7 +48,7 @@ impl Simulation {
     ) -> Option<T> {
         let now = self.now;
         let mut core = self.machine.alive.as_mut()?.cores.begin_turn(id);
-        let mut rim = TurnRim { sim: self, core: id, late: Vec::new(), lost: Vec::new() };
+        let mut rim = TurnRim { sim: self, core: id, late: Vec::new(), held: Vec::new(), lost: Vec::new() };
         let done = happens(&mut core, now, &mut rim);
         core.obey(now, &mut rim);
         if let Some(journal) = core.journal() {
@@ -57,8 +59,11 @@ impl Simulation {
             mem::take(&mut rim.lost).into_iter().for_each(|(conn, bytes)| core.sent(now, conn, bytes));
             core.finish_turn(now, &mut rim);
         }
-        let late = rim.late;
-        self.machine.alive.as_mut()?.cores.end_turn(core);
+        let TurnRim { late, held, .. } = rim;
+        let life = self.machine.alive.as_mut()?;
+        life.cores.end_turn(core);
+        let late = life.held.insert(id, held).into_iter().flatten().chain(late);
+        let late: Vec<_> = late.collect();
         late.into_iter().for_each(|(to, message)| self.put(to, message));
         self.turn_soon(id);
         self.count_shards();
@@ -199,7 +204,7 @@ impl Rim for TurnRim<'_> {
         let sim = &mut *self.sim;
         match &mut message {
             CoreMessage::Batch { .. } if fault == Some(Fault::EnvelopeBeforeBatch) => {
-                self.late.push((to, message));
+                self.held.push((to, message));
                 return Ok(());
             }
             CoreMessage::Envelope(envelope) => match &mut envelope.body {
