@@ -74,7 +74,7 @@ pub const FORGOTTEN_TURN_MAX: usize = 256;
 pub const DEVICES_MAX: usize = 32;
 
 /// Epochs of one log that are remembered. A log gets one with the first entry after a start: a device that has been away for more of
-/// them than this, which is a year of weekly restarts at least, reads its log anew.
+/// them than this reads its log anew: a year of weekly restarts, or an hour of a server that ends every minute.
 pub const EPOCHS_MAX: usize = 64;
 
 /// Queries to the store that one shard may have in flight before it refuses new logins and fetches.

@@ -73,7 +73,7 @@ pub enum Record {
         /// Nothing is left to forward or to report: a restart need not look at this user.
         idle: bool,
     },
-    /// From an entry on a log is of another epoch.
+    /// A new epoch of a log begins.
     Epoch {
         /// Whose log.
         user: UserId,

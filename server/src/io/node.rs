@@ -385,12 +385,12 @@ impl Drop for Node {
     }
 }
 
-/// What a core's thread starts with. Its rings must be made on that thread.
-/// A name by chance. Of so many bits that it is short on the wire and on the disk, and that no log has one twice.
+/// A random name. Of so many bits that it is short on the wire and on the disk, and that no log has one twice.
 fn new_epoch() -> EpochId {
     EpochId(rand::random::<u64>() >> 8 | 1)
 }
 
+/// What a core's thread starts with. Its rings must be made on that thread.
 struct Seed {
     core: Core,
     descriptors: u32,

@@ -1,6 +1,6 @@
 //! Epochs: which parts of a log were written after which start of the server (SPEC 3.7). PURE.
 //!
-//! An epoch has a name by chance, and the first entry after a start begins one. So what a device holds is the beginning of a log if the
+//! An epoch has a random name, and the first entry after a start begins one. So what a device holds is the beginning of a log if the
 //! newest epoch that it was told of is one of the log's, and does not end before the device's position: a server that was set back to
 //! an older copy appends under an epoch that no device has.
 

@@ -50,7 +50,7 @@ impl Feed {
 
     /// An entry is delivered to a connection that is live.
     pub(super) fn deliver(&mut self, seq: Seq) {
-        assert!(self.offered < seq, "an entry is offered once, in its order");
+        assert_eq!(self.offered.next(), seq, "an entry is offered once, in its order, and none is left out");
         self.offered = seq;
     }
 

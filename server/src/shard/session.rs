@@ -118,7 +118,7 @@ impl Shard {
             Resume::Live => head,
             Resume::After(seq) if seq <= head && user.epochs.agree(seq, epoch) => seq,
             Resume::After(seq) if seq <= head => {
-                let detail = "what the device holds is not the beginning of this log";
+                let detail = "the log can not be shown to be the one that the device holds";
                 return self.close(conn, ErrorCode::OtherLog, 0, detail, cx);
             }
             Resume::After(seq) => {
