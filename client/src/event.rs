@@ -55,6 +55,10 @@ pub enum ClientEvent {
         up_to: Seq,
     },
     /// A message was refused and would be refused again. It is in no log, and the client has let go of it.
+    ///
+    /// With [`ErrorCode::NumberUsed`] it is not in the log under the number that it had, which stands for another message. That is so when
+    /// an older copy of what the application keeps was put back, or another program was this device; under which number the message may
+    /// have been accepted since, only the log can tell. So the client does not send it again by itself.
     MessageRefused {
         /// Which message.
         handle: SendHandle,

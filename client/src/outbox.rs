@@ -179,12 +179,15 @@ impl Outbox {
 
     /// The server has accepted `number`. Returns the message; none when it was not in flight.
     pub(crate) fn accepted(&mut self, number: SendNumber) -> Option<Outgoing> {
-        let message = self.take_in_flight(number)?;
+        let index = self.find_in_flight(number)?;
+        let message = self.remove_in_flight(index);
         self.invariants();
         Some(message)
     }
 
-    /// The server has refused `number`, which is therefore not used up.
+    /// The server has refused `number`, which is therefore not used up; unless it is because it stands for another message: then what
+    /// comes after it is judged on its own, and nothing is numbered anew. The message is not either: where a number stands for another
+    /// message, what this device holds is a copy of an older state, and the message may have been accepted under another number since.
     pub(crate) fn refused(
         &mut self,
         now: MonotonicMs,
@@ -194,6 +197,9 @@ impl Outbox {
         expected: SendNumber,
     ) -> Refusal {
         let Some(index) = self.find_in_flight(number) else { return Refusal::Unasked };
+        if code == ErrorCode::NumberUsed {
+            return Refusal::ForGood(self.remove_in_flight(index).handle);
+        }
         let is_consequence = matches!(self.flow, Flow::Draining { .. });
         let wait_ms = match code {
             ErrorCode::SendGap if is_consequence => Some(0),
@@ -208,14 +214,12 @@ impl Outbox {
                 Flow::Draining { not_before: not_before.max(wait_until), expected: expected.max(earlier) }
             }
         };
-        self.in_flight -= 1;
         if wait_ms.is_some() {
+            self.in_flight -= 1;
             self.queue[index].is_in_flight = false;
             return Refusal::Later;
         }
-        let handle = self.queue[index].handle;
-        self.queue.remove(index);
-        Refusal::ForGood(handle)
+        Refusal::ForGood(self.remove_in_flight(index).handle)
     }
 
     /// When everything in flight has been answered and something was refused, numbers what is left anew.
@@ -250,10 +254,9 @@ impl Outbox {
         (message.number == Some(number) && message.is_in_flight).then_some(numbered)
     }
 
-    fn take_in_flight(&mut self, number: SendNumber) -> Option<Outgoing> {
-        let message = self.queue.remove(self.find_in_flight(number)?)?;
+    fn remove_in_flight(&mut self, index: usize) -> Outgoing {
         self.in_flight -= 1;
-        Some(message)
+        self.queue.remove(index).expect("it was found there")
     }
 
     fn invariants(&self) {
@@ -372,6 +375,24 @@ mod tests {
         refuse(&mut outbox, 4, ErrorCode::SendGap, 0, 2);
         settle(&mut outbox);
         assert_eq!(sent(&mut outbox, NOW), [(2, 3), (3, 4)]);
+    }
+
+    #[test]
+    fn a_number_that_stands_for_another_message_costs_its_own_and_no_other() {
+        let kept = |number: u64, text: &str| Unanswered {
+            number: Some(SendNumber(number)),
+            to: UserId(8).into(),
+            content: Content::text(text),
+        };
+        let mut outbox = Outbox::new(Keeping::InMemory, vec![kept(3, "3"), kept(4, "4"), kept(6, "6")]);
+        outbox.connected(SendNumber(5));
+        assert_eq!(sent(&mut outbox, NOW), [(3, 3), (4, 4), (6, 6)]);
+        assert!(outbox.accepted(SendNumber(6)).is_some(), "a new one does not wait for those that are looked up");
+        assert_eq!(refuse(&mut outbox, 3, ErrorCode::NumberUsed, 0, 7), Refusal::ForGood(SendHandle(1)));
+        settle(&mut outbox);
+        outbox.push(UserId(8).into(), Content::text("7")).unwrap();
+        assert_eq!(sent(&mut outbox, NOW), [(7, 7)], "it is neither waited for nor numbered anew");
+        assert!(outbox.accepted(SendNumber(4)).is_some());
     }
 
     #[test]

@@ -845,6 +845,7 @@ const fn is_final(code: ErrorCode) -> bool {
         | ErrorCode::WindowFull
         | ErrorCode::AcknowledgeAhead
         | ErrorCode::TooManyFetches
+        | ErrorCode::NumberUsed
         | ErrorCode::Overloaded
         | ErrorCode::StorageFull
         | ErrorCode::StorageFailed

@@ -87,6 +87,8 @@ codes! {
     AcknowledgeAhead = 25 "acknowledge_ahead";
     /// More fetches await their page than one connection may have.
     TooManyFetches = 26 "too_many_fetches";
+    /// The number stands for another message, which was accepted under it.
+    NumberUsed = 27 "number_used";
     /// The server has more work than it takes on. Try again later.
     Overloaded = 30 "overloaded";
     /// The disk has no room for new messages. Try again later.

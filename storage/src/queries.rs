@@ -44,8 +44,7 @@ pub async fn answer<S: Store>(store: &S, query: &Query) -> Result<Answer, StoreE
             if seq == Seq::ZERO {
                 return Ok(Answer::Send(None));
             }
-            let time = entry_time(store, user, seq).await?;
-            Ok(Answer::Send(Some((seq, time))))
+            entry(store, user, seq).await.map(|entry| Answer::Send(Some(entry)))
         }
     }
 }
@@ -202,10 +201,10 @@ async fn conversation_log<S: Store>(
     Ok(ascending(entries, span.direction, complete))
 }
 
-async fn entry_time<S: Store>(store: &S, user: UserId, seq: Seq) -> Result<TimestampMs, StoreError> {
+async fn entry<S: Store>(store: &S, user: UserId, seq: Seq) -> Result<Entry, StoreError> {
     let key = RowKey::Timeline { user, seq }.encode();
     let value = store.get(&key).await?.ok_or_else(|| missing(&key))?;
-    Ok(codec::timeline_time(&value)?)
+    Ok(codec::timeline_entry(seq, &value)?)
 }
 
 async fn last<S: Store>(store: &S, first: Key, last: Key) -> Result<Option<(RowKey, bytes::Bytes)>, StoreError> {

@@ -115,6 +115,6 @@ pub enum Answer {
     Conversation(ConversationSnapshot),
     /// To [`Query::Log`] and [`Query::ConversationLog`].
     Entries(Entries),
-    /// To [`Query::Send`]: the seq and time of the entry, when there is one.
-    Send(Option<(Seq, TimestampMs)>),
+    /// To [`Query::Send`]: the entry that the send became, when there is one.
+    Send(Option<Entry>),
 }

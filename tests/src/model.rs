@@ -120,7 +120,7 @@ impl Model {
             Query::Send { user, device, number } => {
                 let rows = rows(user);
                 let found = rows.sends_of(*device).find(|(n, _)| n == number);
-                Answer::Send(found.map(|(_, entry)| (entry.seq, entry.time)))
+                Answer::Send(found.map(|(_, entry)| entry.clone()))
             }
         }
     }

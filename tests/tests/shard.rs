@@ -199,6 +199,53 @@ fn a_retry_gets_the_first_result_and_stores_nothing() {
 }
 
 #[test]
+fn a_number_stands_for_one_message_whoever_uses_it_again() {
+    spec::says(
+        "the same recipient and the same content are answered with the first result, another recipient or content with `number_used`.",
+    );
+    let (mut world, a, _, alice, bob) = two_people();
+    let carol = 999_999;
+    world.send(a, 1, bob, "one");
+    world.settle();
+    world.take(a);
+    let used = |world: &mut World, a: Link| {
+        world.send(a, 1, bob, "other");
+        world.send(a, 1, carol, "one");
+        world.send(a, 1, bob, "one");
+        world.settle();
+        let frames = world.take(a);
+        assert_eq!(refused(&frames), [(1, ErrorCode::NumberUsed, 2); 2]);
+        assert_eq!(accepted(&frames), [(1, 1)]);
+    };
+    used(&mut world, a);
+    // From the store, too, and after a restart.
+    world.ingest();
+    used(&mut world, a);
+    world.crash(1);
+    let a = world.connect(alice, 1, Resume::Stored);
+    world.take(a);
+    used(&mut world, a);
+    world.send(a, 2, bob, "two");
+    world.settle();
+    assert_eq!(accepted(&world.take(a)), [(2, 2)], "the numbers go on");
+    world.advance(2 * limits::RECEIPT_DELAY_MS);
+    assert_eq!((world.messages(bob).len(), world.messages(carol).len()), (2, 0));
+}
+
+#[test]
+fn another_message_under_a_number_that_is_not_durable_yet_is_told_so() {
+    let (mut world, a, _, _, bob) = two_people();
+    world.disk_stalled = true;
+    world.send(a, 1, bob, "one");
+    world.send(a, 1, bob, "other");
+    world.settle();
+    assert_eq!(refused(&world.take(a)), [(1, ErrorCode::NumberUsed, 2)]);
+    world.disk_stalled = false;
+    world.settle();
+    assert_eq!(accepted(&world.take(a)), [(1, 1)]);
+}
+
+#[test]
 fn a_retry_before_the_commit_is_answered_once_on_the_newest_connection() {
     let (mut world, a, _, alice, bob) = two_people();
     world.disk_stalled = true;

@@ -52,7 +52,7 @@ fn a_refusal_may_overtake_and_the_last_expected_counts() {
 #[test]
 fn what_is_wrong_with_a_send_is_looked_for_in_the_order_that_is_written() {
     spec::says(
-        "a number that has been accepted before (answered as then, 8.1), a number that is not the next one (`send_gap`), `recipient`, `content_kind`, `text_length`, what the server cannot take now",
+        "a number that has been accepted before (answered as then, or `number_used`, 8.1), a number that is not the next one (`send_gap`), `recipient`, `content_kind`, `text_length`, what the server cannot take now",
     );
     spec::says("window, rates and what the server does while its store is away are for new sends");
     let (mut world, a, _, _, bob) = two_people();
@@ -63,7 +63,8 @@ fn what_is_wrong_with_a_send_is_looked_for_in_the_order_that_is_written() {
     let odd = || Content::Unknown { kind: 77, body: Vec::new().into() };
     let (empty, text) = (|| Content::text(""), || Content::text("x"));
     for (number, to, content, code) in [
-        (1, 0, empty(), None),
+        (1, bob, Content::text("one"), None),
+        (1, 0, empty(), Some(ErrorCode::NumberUsed)),
         (3, 0, empty(), Some(ErrorCode::SendGap)),
         (2, 0, odd(), Some(ErrorCode::Recipient)),
         (2, bob, odd(), Some(ErrorCode::ContentKind)),
@@ -81,7 +82,7 @@ fn what_is_wrong_with_a_send_is_looked_for_in_the_order_that_is_written() {
     (2..SEND_WINDOW + 2).for_each(|number| world.send(a, number, bob, "fills the window"));
     world.admission(Admission::Full);
     world.send(a, SEND_WINDOW + 2, bob, "no room, and no place in the window");
-    world.send(a, 1, bob, "a retry has no need of either");
+    world.send(a, 1, bob, "one");
     world.settle();
     let frames = world.take(a);
     assert_eq!(refused(&frames), [(SEND_WINDOW + 2, ErrorCode::StorageFull, SEND_WINDOW + 2)]);

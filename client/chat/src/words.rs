@@ -33,6 +33,9 @@ fn bye(code: ErrorCode) -> Option<&'static str> {
         ErrorCode::Overloaded => "the server has more to do than it can",
         ErrorCode::StorageFailed => "the server's storage has failed; what it accepted is safe",
         ErrorCode::TooManyConnections => "the server has as many connections as it takes",
+        ErrorCode::NumberUsed => {
+            "another message has its number: two programs are this device, or it was set back; write it again if it is missing"
+        }
         ErrorCode::RateLimited => "too much was asked for in too short a time",
         ErrorCode::Replaced => "another program has connected as the same device: give one of them another --device",
         ErrorCode::IdleTimeout => "the server has heard nothing from here for too long",
@@ -120,6 +123,9 @@ pub(crate) fn refused(code: ErrorCode) -> &'static str {
         ErrorCode::TextLength => "the text is longer than the server takes",
         ErrorCode::ContentKind => "the server does not take such content",
         ErrorCode::Recipient => "there can be no such user",
+        ErrorCode::NumberUsed => {
+            "another message has its number: two programs are this device, or it was set back; write it again if it is missing"
+        }
         ErrorCode::RateLimited => "too much in too short a time",
         ErrorCode::Overloaded => "the server has more to do than it can",
         ErrorCode::StorageFull => "the server has no room",

@@ -155,6 +155,8 @@ impl Server {
     fn on_send(&mut self, number: SendNumber, to: ConversationId, content: Content, head: u64) {
         if number.0 <= self.last_number {
             let seq = self.answers[&number.0];
+            let said = Event::Sent { to, device: DEVICE, number, content };
+            assert!(self.log[seq as usize - 1].iter().all(|first| first.event == said), "{number} for two messages");
             // If it is not committed yet, its commit will answer.
             if seq <= self.committed as u64 {
                 self.accept(number, seq);

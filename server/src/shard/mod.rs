@@ -23,6 +23,7 @@ mod outgoing;
 mod question;
 mod rates;
 mod refresh;
+mod repeated;
 mod reports;
 mod residents;
 mod router;
@@ -63,6 +64,7 @@ use ledger::{Ledger, OnceStored, Parked};
 use left_over::LeftOver;
 use question::Questions;
 use rates::Spent;
+use repeated::Said;
 use residents::{Conversations, Users};
 use sessions::Sessions;
 use wheel::Wheel;
@@ -164,7 +166,7 @@ pub struct Shard {
     /// Envelopes from this shard to itself.
     local: VecDeque<Envelope>,
     /// Repeated sends that are looked up later, by when: at most a window of them a user who is connected.
-    lookups: BinaryHeap<Reverse<(u64, ConnId, SendNumber)>>,
+    lookups: BinaryHeap<Reverse<(u64, ConnId, SendNumber, Said)>>,
     /// Destinations that have put something off, and are tried again: one for each that rests, so bounded by what users have open.
     resting: Later<(UserId, Resting)>,
     /// Users whose cursors, reports and marks are to be looked at.

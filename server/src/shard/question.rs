@@ -6,7 +6,7 @@ use foldhash::fast::RandomState;
 use proto_spec::{ConversationId, RequestId, SendNumber, Seq, UserId};
 use storage::{Answer, Query};
 
-use super::{ConnId, Shard, Turn, fetch::Fetch, input::QueryId};
+use super::{ConnId, Shard, Turn, fetch::Fetch, input::QueryId, repeated::Said};
 
 /// The purpose of a query; its answer comes back with the query's id.
 #[derive(Debug)]
@@ -19,8 +19,8 @@ pub(super) enum Question {
     CatchUp { conn: ConnId, first: Seq, last: Seq },
     /// To answer a fetch; `last` is the far end of the span that was asked for.
     Fetch { conn: ConnId, request: RequestId, fetch: Fetch, last: Seq },
-    /// To answer a send that was numbered before.
-    Repeated { conn: ConnId, number: SendNumber },
+    /// To answer a send under a number that was used before.
+    Repeated { conn: ConnId, number: SendNumber, said: Said },
     /// To send messages that wait in the log, up to `last`.
     Forward { user: UserId, last: Seq },
     /// To report received messages up to `last` to their senders.
@@ -85,12 +85,12 @@ impl Shard {
             Question::Fetch { conn, request, fetch, last } => {
                 self.fetched(conn, request, fetch, last, entries(answer), cx);
             }
-            Question::Repeated { conn, number } => {
+            Question::Repeated { conn, number, said } => {
                 let found = match answer {
                     Some(Answer::Send(found)) => found,
                     _ => None,
                 };
-                self.repeated_found(conn, number, found, cx);
+                self.repeated_found(conn, number, said, found, cx);
             }
             Question::Forward { user, last } => self.forwards_read(user, last, entries(answer), cx),
             Question::Receipts { user, last } => self.receipts_read(user, last, entries(answer), cx),

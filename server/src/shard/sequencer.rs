@@ -3,29 +3,24 @@
 //! Invariants: seqs of a user count up by one; a device's send numbers count up by one; an entry and its record are made
 //! in the same call; what leaves the node waits in the ledger for the record's batch.
 
-use std::cmp::Reverse;
-
 use proto_spec::{
-    Content, ConversationId, Entry, ErrorCode, Event, Recipient, SendNumber, Seq, ServerFrame, TimestampMs, UserId,
+    Content, ConversationId, Entry, ErrorCode, Event, SendNumber, Seq, ServerFrame, UserId,
     limits::{SEND_WINDOW, TEXT_BYTES_MAX},
 };
-use storage::{BatchId, LaneId, Query, Record};
+use storage::{BatchId, LaneId, Record};
 
 use super::{
     Admission, ConnId, Promise, Shard, Turn,
     input::{Envelope, EnvelopeBody},
     ledger::{Ledger, OnceStored, Parked},
-    question::Question,
+    repeated::Said,
     shedding::{Class, Reason},
     tail::TailEntry,
     user::User,
 };
 use crate::{
     host::timekeeper::time_after,
-    limits::{
-        BATCH_BYTES_MAX, QUERIES_IN_FLIGHT_MAX, RETRY_BUSY_MS, RETRY_STOPPING_MS, RETRY_STORAGE_MS,
-        UNRELEASED_BYTES_MAX,
-    },
+    limits::{BATCH_BYTES_MAX, RETRY_BUSY_MS, RETRY_STOPPING_MS, RETRY_STORAGE_MS, UNRELEASED_BYTES_MAX},
 };
 
 /// Why a send is not taken, when to try again, and what is expected.
@@ -57,7 +52,7 @@ impl Shard {
         let Some(device) = user.device(device_id) else { return };
         let expected = device.last_number.next();
         if number < expected && number.0 > 0 {
-            return self.send_repeated(conn, number, cx);
+            return self.send_repeated(conn, number, Said::new(to, &content), cx);
         }
         let limits = &self.settings.limits;
         let refusal = if number != expected {
@@ -120,91 +115,6 @@ impl Shard {
             self.counters.shed.count(Class::Send, reason);
         }
         self.send(conn, &ServerFrame::Refused { number, code, retry_after_ms, expected }, cx);
-    }
-
-    /// A send that was numbered before: the first result is the answer, however long ago (contract 2).
-    fn send_repeated(&mut self, conn: ConnId, number: SendNumber, cx: &mut Turn<'_>) {
-        self.counters.repeated += 1;
-        let Some(session) = self.sessions.get_mut(conn) else { return };
-        let (user_id, device_id) = (session.user, session.device);
-        let Some(user) = self.users.resident(user_id) else { return };
-        let recent = user.device(device_id).and_then(|device| device.recent_send(number));
-        if let Some(tail) = recent.and_then(|seq| user.tail.get(seq)) {
-            // If it is not released yet, its acceptance is on its way to this device.
-            if tail.entry.seq <= user.released {
-                let (seq, time) = (tail.entry.seq, tail.entry.time);
-                self.accept_again(conn, number, seq, time, cx);
-            }
-            return;
-        }
-        // Of all devices together: each is a read, and the queue to the readers is everybody's.
-        let conns: Vec<_> = user.devices.iter().filter_map(|device| device.session).collect();
-        let lookups: u64 =
-            conns.into_iter().map(|conn| self.sessions.get_mut(conn).map_or(0, |of| of.lookups.into())).sum();
-        if lookups >= SEND_WINDOW || self.questions.len() >= QUERIES_IN_FLIGHT_MAX {
-            // Not refused: a refusal would say that the number is not used up.
-            let detail = "too many repeated sends at once";
-            return self.close(conn, ErrorCode::Overloaded, RETRY_BUSY_MS, detail, cx);
-        }
-        if let Some(mut session) = self.sessions.get_mut(conn) {
-            session.lookups += 1;
-        }
-        self.look_up(conn, number, cx);
-    }
-
-    /// Asks the store for the first result of a send, at the pace of the user's fetches. It can not be refused, which would say that
-    /// the number is not used up; so what is too much waits for its turn.
-    fn look_up(&mut self, conn: ConnId, number: SendNumber, cx: &mut Turn<'_>) {
-        let Some(session) = self.sessions.get_mut(conn) else { return };
-        let (user_id, device) = (session.user, session.device);
-        let Some(user) = self.users.resident(user_id) else { return };
-        match self.settings.limits.fetches.take(&mut user.buckets.fetches, cx.now.monotonic_ms) {
-            Ok(()) => {
-                let query = Query::Send { user: user_id, device, number };
-                self.ask(query, Question::Repeated { conn, number }, cx);
-            }
-            Err(wait_ms) => self.lookups.push(Reverse((cx.now.monotonic_ms + wait_ms, conn, number))),
-        }
-    }
-
-    /// Asks for those whose turn has come.
-    pub(super) fn look_up_due(&mut self, cx: &mut Turn<'_>) {
-        while self.lookups.peek().is_some_and(|Reverse((due_ms, ..))| *due_ms <= cx.now.monotonic_ms) {
-            let Some(Reverse((_, conn, number))) = self.lookups.pop() else { return };
-            self.look_up(conn, number, cx);
-        }
-    }
-
-    /// The store has looked for the first result of a send.
-    pub(super) fn repeated_found(
-        &mut self,
-        conn: ConnId,
-        number: SendNumber,
-        found: Option<(Seq, TimestampMs)>,
-        cx: &mut Turn<'_>,
-    ) {
-        let Some(mut session) = self.sessions.get_mut(conn) else { return };
-        session.lookups -= 1;
-        match found {
-            Some((seq, time)) => self.accept_again(conn, number, seq, time, cx),
-            None => {
-                // Used up and not found: the store cannot be read. It must not be stored again, nor called refused.
-                let detail = "the store can not be read";
-                self.close(conn, ErrorCode::StorageFailed, RETRY_STORAGE_MS, detail, cx);
-            }
-        }
-    }
-
-    fn accept_again(&mut self, conn: ConnId, number: SendNumber, seq: Seq, time: TimestampMs, cx: &mut Turn<'_>) {
-        let Some(mut session) = self.sessions.get_mut(conn) else { return };
-        let user_id = session.user;
-        let Some(user) = self.users.resident(user_id) else { return };
-        session.tell_epochs_if_next(seq, &user.epochs, cx);
-        session.feed.accept(seq);
-        let durability = user.levels.tell(seq, user.released);
-        // Whether the recipient is there was of interest when the message was new.
-        let recipient = Recipient::Offline;
-        self.send(conn, &ServerFrame::Accepted { number, seq, time, durability, recipient }, cx);
     }
 
     /// A message for a user whose home is here. Exactly once: what is not above the watermark came before.

@@ -20,7 +20,7 @@ struct Model {
     cursors: BTreeMap<(u64, u64), Seq>,
     marks: BTreeMap<u64, Marks>,
     unfinished: BTreeMap<u64, bool>,
-    results: BTreeMap<(u64, u64, u64), (Seq, TimestampMs)>,
+    results: BTreeMap<(u64, u64, u64), Entry>,
     conversations: BTreeMap<(u64, u64), ConversationSnapshot>,
     epochs: BTreeMap<(u64, u64), EpochId>,
 }
@@ -40,7 +40,7 @@ impl Model {
                 log.insert(entry.seq.0, entry.clone());
                 match &entry.event {
                     Event::Sent { device, number, .. } => {
-                        self.results.insert((user.0, device.0, number.0), (entry.seq, entry.time));
+                        self.results.insert((user.0, device.0, number.0), entry.clone());
                         self.unfinished.insert(user.0, true);
                     }
                     Event::Received { from, origin, .. } => {
@@ -141,7 +141,7 @@ fn check_all<S: Store>(store: &S, model: &Model) {
         }
         for device in 1..3 {
             for number in 0..70 {
-                let expected = model.results.get(&(user, device, number)).copied();
+                let expected = model.results.get(&(user, device, number)).cloned();
                 let (user, device, number) = (UserId(user), DeviceId(device), SendNumber(number));
                 assert_eq!(ask(Query::Send { user, device, number }), Answer::Send(expected));
             }

@@ -1,16 +1,18 @@
 //! Apps: the production client of one device each, with a person who writes, reads slowly, and whose app crashes.
 
+use std::collections::BTreeSet;
+
 use client::{
     Acknowledging, ClientEvent, ClientState, Config, DisconnectReason, Effects, EndReason, FetchHandle, Input, Keeping,
     Link, MonotonicMs, Unanswered,
 };
 
-use proto_spec::{Content, Direction, Durability, Entry, EpochId, ErrorCode, Resume, Seq, UserId};
+use proto_spec::{Content, Direction, Durability, Entry, EpochId, ErrorCode, Resume, SendNumber, Seq, UserId};
 
 use super::{
     Happening, Simulation,
     network::LinkId,
-    oracle::{DeviceKey, text_of},
+    oracle::{DeviceKey, Message, text_of},
 };
 use crate::rng::Rng;
 
@@ -29,6 +31,10 @@ pub(super) struct App {
     texts: Vec<(client::SendHandle, String)>,
     /// What the app keeps over a crash.
     unanswered: Vec<(Unanswered, String)>,
+    /// The last number of its own that it knows to be used.
+    used: Option<SendNumber>,
+    /// Messages under numbers that stand for others: what an older copy of its folder would hold.
+    misnumbered: BTreeSet<String>,
     /// Does not read until then.
     pub(super) stalled_until_ms: u64,
     /// Nothing passes between it and the node until then.
@@ -55,6 +61,8 @@ impl App {
             link: None,
             texts: Vec::new(),
             unanswered: Vec::new(),
+            used: None,
+            misnumbered: BTreeSet::new(),
             stalled_until_ms: 0,
             parted_until_ms: 0,
             ticks_at_ms: None,
@@ -104,11 +112,12 @@ impl Simulation {
             Some(token) => token,
             None => self.new_token(index),
         };
-        let app = &mut self.apps[index];
-        app.token = Some(token.clone());
-        if app.is_running() {
+        self.apps[index].token = Some(token.clone());
+        if self.apps[index].is_running() {
             return;
         }
+        self.misnumber(index);
+        let app = &mut self.apps[index];
         let mut config = Config::new("simulated:1", token, key.1);
         config.keeping = app.keeping;
         config.backoff_max_ms = 2_000;
@@ -137,6 +146,23 @@ impl Simulation {
             let delay = self.rng.within(1, 200);
             self.schedule(delay, Happening::AppAct(index));
         }
+    }
+
+    /// Sometimes an app comes back with a message under a number that it has used for another one.
+    fn misnumber(&mut self, index: usize) {
+        let first = self.apps[index].unanswered.first().and_then(|(message, _)| message.number);
+        let used = self.apps[index].used.filter(|used| first.is_none_or(|first| *used < first));
+        let (Some(number), Keeping::ByApplication) = (used, self.apps[index].keeping) else { return };
+        if self.healing || !self.rng.chance(20) {
+            return;
+        }
+        let to = self.somebody();
+        let text = self.new_text(0);
+        let app = &mut self.apps[index];
+        let message = Unanswered { number: Some(number), to: to.into(), content: Content::text(&text) };
+        app.unanswered.insert(0, (message, text.clone()));
+        app.misnumbered.insert(text.clone());
+        self.oracle.messages.insert(text, Message { from: app.key, to, accepted: None });
     }
 
     fn new_token(&mut self, index: usize) -> String {
@@ -201,18 +227,26 @@ impl Simulation {
     }
 
     fn write_text(&mut self, index: usize, padding: usize) {
-        let people: Vec<UserId> = self.apps.iter().map(|app| app.key.0).collect();
-        // Sometimes somebody who never connects.
-        let to = if self.rng.chance(3) { UserId(99) } else { *self.rng.pick(&people) };
-        self.next_text += 1;
-        let text = format!("m{}{}", self.next_text, ".".repeat(padding));
+        let to = self.somebody();
+        let text = self.new_text(padding);
         let app = &mut self.apps[index];
         let Some(state) = &mut app.state else { return };
         if let Ok(handle) = state.send(to, Content::text(&text)) {
             app.texts.push((handle, text.clone()));
             let from = app.key;
-            self.oracle.messages.insert(text, super::oracle::Message { from, to, accepted: None });
+            self.oracle.messages.insert(text, Message { from, to, accepted: None });
         }
+    }
+
+    fn somebody(&mut self) -> UserId {
+        let people: Vec<UserId> = self.apps.iter().map(|app| app.key.0).collect();
+        // Sometimes somebody who never connects.
+        if self.rng.chance(3) { UserId(99) } else { *self.rng.pick(&people) }
+    }
+
+    fn new_text(&mut self, padding: usize) -> String {
+        self.next_text += 1;
+        format!("m{}{}", self.next_text, ".".repeat(padding))
     }
 
     fn fetch_something(&mut self, index: usize) {
@@ -332,8 +366,9 @@ impl Simulation {
                 }
                 return true;
             }
-            ClientEvent::MessageAccepted { handle, seq, durability, .. } => {
+            ClientEvent::MessageAccepted { handle, number, seq, durability, .. } => {
                 let app = &mut self.apps[index];
+                app.used = app.used.max(Some(number));
                 if durability < Durability::Committed {
                     app.uncommitted = app.uncommitted.max(Some(seq));
                 }
@@ -341,6 +376,14 @@ impl Simulation {
                 match text {
                     Some(text) => self.oracle.accepted(key, &text, seq),
                     None => self.oracle.fail(|| format!("{key:?}: {handle} was accepted twice, or never sent")),
+                }
+            }
+            ClientEvent::MessageRefused { handle, code: ErrorCode::NumberUsed } => {
+                self.reached("number used for another message");
+                let app = &mut self.apps[index];
+                let text = app.texts.iter().position(|(h, _)| *h == handle).map(|at| app.texts.remove(at).1);
+                if text.is_none_or(|text| !app.misnumbered.remove(&text)) {
+                    self.oracle.fail(|| format!("{key:?}: {handle} was refused, as if its number were another's"));
                 }
             }
             ClientEvent::MessageRefused { handle, code } => {

@@ -12,6 +12,8 @@ pub enum Fault {
     SkipFailedGroup,
     /// The rows that remember send numbers are not written.
     ForgetSendNumbers,
+    /// A retry is not compared with what was accepted under its number.
+    AcceptEveryRetry,
     /// The rows that remember what was received from whom are not written.
     ForgetReceived,
     /// The rows that name users with open duties are not written.
@@ -77,6 +79,7 @@ impl Fault {
         Self::LyingSync,
         Self::SkipFailedGroup,
         Self::ForgetSendNumbers,
+        Self::AcceptEveryRetry,
         Self::ForgetReceived,
         Self::ForgetDuties,
         Self::DropOnFullMailbox,

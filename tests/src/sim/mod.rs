@@ -72,7 +72,7 @@ enum Happening {
 pub const SEEDS: u64 = 300;
 
 /// Within so many seeds every deliberate fault must be found.
-pub const SEEDS_TO_FIND: u64 = 150;
+pub const SEEDS_TO_FIND: u64 = SEEDS;
 
 /// Situations that are rarely reached and where bugs live. All must be reached in the standard run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -116,6 +116,7 @@ pub const SITUATIONS: &[&str] = &[
     "mailbox full",
     "no room for a segment",
     "node restarted with another number of cores",
+    "number used for another message",
     "page read from the store",
     "parted from the node",
     "query failed",

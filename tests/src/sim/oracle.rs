@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use proto_spec::{ConversationId, DeviceId, Durability, Entry, Event, Seq, ServerFrame, TimestampMs, UserId};
+use proto_spec::{
+    ConversationId, DeviceId, Durability, Entry, Event, SendNumber, Seq, ServerFrame, TimestampMs, UserId,
+};
 use server::limits::CLOCK_LEAP_MS;
 
 /// A device of the simulated people.
@@ -77,6 +79,14 @@ impl Oracle {
     pub fn head_of(&self, user: UserId) -> Seq {
         let log = self.durable.range((user, Seq(0))..=(user, Seq(u64::MAX)));
         log.last().map(|((_, seq), _)| *seq).unwrap_or_default()
+    }
+
+    /// The entry that became durable under a number of a device.
+    #[must_use]
+    pub fn sent_as(&self, user: UserId, of: DeviceId, wanted: SendNumber) -> Option<&Entry> {
+        let log = self.durable.range((user, Seq(0))..=(user, Seq(u64::MAX))).map(|(_, entry)| entry);
+        let is_it = |entry: &&Entry| matches!(entry.event, Event::Sent { device, number, .. } if device == of && number == wanted);
+        log.into_iter().find(is_it)
     }
 
     /// A frame leaves the server for `user`: what it shows must be durable (invariant (a), contract 5).

@@ -1,7 +1,9 @@
 //! What leaves the node is looked at: every frame can be decoded, and says no more of durability than the node knows. Draws no
 //! random numbers and changes nothing of the node.
 
-use proto_spec::{Decoder, Durability, ErrorCode, RawFrame, Seq, ServerFrame, UserId, limits::SERVER_FRAME_BYTES_MAX};
+use proto_spec::{
+    Decoder, Durability, ErrorCode, RawFrame, Recipient, Seq, ServerFrame, UserId, limits::SERVER_FRAME_BYTES_MAX,
+};
 use server::shard::{Promise, topology::CoreId};
 
 use super::{
@@ -65,10 +67,10 @@ impl Simulation {
         let is_away = self.machine.alive.as_ref().is_some_and(|life| life.told_away.contains_key(&core));
         match self.fault {
             Some(Fault::WelcomeTakesBack) if is_away => {}
-            Some(Fault::LoseEpoch) => {}
+            Some(Fault::LoseEpoch | Fault::AcceptEveryRetry) => {}
             _ => return bytes,
         }
-        let Some(user) = self.links.get(link).map(|link| self.apps[link.app].key.0) else { return bytes };
+        let Some((user, device)) = self.links.get(link).map(|link| self.apps[link.app].key) else { return bytes };
         let mut sent = None;
         let decoded = Decoder::new(SERVER_FRAME_BYTES_MAX as u32).decode(&bytes, |raw| {
             sent = ServerFrame::decode(raw).ok();
@@ -78,7 +80,16 @@ impl Simulation {
         if self.fault == Some(Fault::LoseEpoch) {
             return if matches!(sent, Some(ServerFrame::Epoch { .. })) { Vec::new() } else { bytes };
         }
-        if let Some(mut frame) = sent
+        if let Some(ServerFrame::Refused { number, code: ErrorCode::NumberUsed, .. }) = sent
+            && let Some(entry) = self.oracle.sent_as(user, device, number)
+        {
+            let (seq, time, durability, recipient) = (entry.seq, entry.time, Durability::Local, Recipient::Offline);
+            bytes.clear();
+            ServerFrame::Accepted { number, seq, time, durability, recipient }.encode(&mut bytes);
+            return bytes;
+        }
+        if self.fault == Some(Fault::WelcomeTakesBack)
+            && let Some(mut frame) = sent
             && let ServerFrame::Welcome { committed, .. } = &mut frame
         {
             *committed = self.machine.stored_up_to(user).min(*committed);
