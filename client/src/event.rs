@@ -224,7 +224,7 @@ pub enum SendError {
         /// How many may wait.
         max: usize,
     },
-    /// Empty, or longer than the server takes.
+    /// The text is empty, or longer than the server takes.
     #[error("the text has {size} bytes, 1 to {max} are allowed")]
     TextLength {
         /// Its bytes.
@@ -232,6 +232,9 @@ pub enum SendError {
         /// Bytes allowed.
         max: usize,
     },
+    /// A part of it is missing or longer than any server takes (SPEC 5.4).
+    #[error("a part of the content is missing or too long")]
+    ContentLimits,
     /// Zero is not a user.
     #[error("the recipient must not be zero")]
     Recipient,

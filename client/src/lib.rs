@@ -39,8 +39,8 @@ pub use event::{
 pub use state::{ClientState, Effects, Input, Link, MonotonicMs};
 
 // What the API speaks in, so that an application needs no second dependency.
-pub use proto_spec::limits::TEXT_BYTES_MAX;
+pub use proto_spec::limits::{QUOTE_BYTES_MAX, TEXT_BYTES_MAX};
 pub use proto_spec::{
-    Content, ConversationId, DeviceId, Direction, Durability, Entry, EpochId, ErrorCode, Event, Page, Recipient,
-    Resume, SendNumber, Seq, TimestampMs, UserId,
+    Attachment, AttachmentKind, Body, Content, ContentKind, ConversationId, DeviceId, Direction, Durability, Entry,
+    EpochId, ErrorCode, Event, MessageName, Page, Recipient, Reply, Resume, SendNumber, Seq, TimestampMs, UserId,
 };

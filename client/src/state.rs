@@ -10,8 +10,8 @@
 use std::ops::ControlFlow;
 
 use proto_spec::{
-    ClientFrame, ClientKind, Content, ConversationId, Decoder, Direction, Entry, ErrorCode, Event, Page, RawFrame,
-    RequestId, Seq, ServerFrame, UserId, frame::FrameError, limits,
+    Body, ClientFrame, ClientKind, Content, ConversationId, Decoder, Direction, Entry, ErrorCode, Event, Page,
+    RawFrame, Reply, RequestId, Seq, ServerFrame, UserId, frame::FrameError, limits,
 };
 
 use crate::{
@@ -238,7 +238,6 @@ impl ClientState {
     /// # Errors
     /// The queue is full, the message is one that no server takes, or the client has stopped.
     pub fn send(&mut self, to: impl Into<ConversationId>, content: Content) -> Result<SendHandle, SendError> {
-        let size = content.parts().1.len();
         if self.is_stopping() {
             return Err(SendError::Ended);
         }
@@ -246,9 +245,7 @@ impl ClientState {
         if to == UserId(0).into() {
             return Err(SendError::Recipient);
         }
-        if size == 0 || size > self.text_bytes_max {
-            return Err(SendError::TextLength { size, max: self.text_bytes_max });
-        }
+        check_content(&content, self.text_bytes_max)?;
         self.outbox.push(to, content)
     }
 
@@ -789,6 +786,20 @@ impl ClientState {
     }
 }
 
+/// What no server takes would only be refused.
+fn check_content(content: &Content, text_bytes_max: usize) -> Result<(), SendError> {
+    let text_length = |size| SendError::TextLength { size, max: text_bytes_max };
+    match (content.body(), content.fault()) {
+        (Ok(Body::Text(text) | Body::Reply(Reply { text, .. })), Some(ErrorCode::TextLength)) => {
+            Err(text_length(text.len()))
+        }
+        (Ok(Body::Text(text)), _) if text.len() > text_bytes_max => Err(text_length(text.len())),
+        // A server may be newer than this client.
+        (_, None | Some(ErrorCode::ContentKind)) => Ok(()),
+        (_, Some(_)) => Err(SendError::ContentLimits),
+    }
+}
+
 const fn is_progress(event: &ClientEvent) -> bool {
     matches!(event, ClientEvent::MessageAccepted { .. } | ClientEvent::Entry(_))
 }
@@ -841,6 +852,7 @@ const fn is_final(code: ErrorCode) -> bool {
         | ErrorCode::SendGap
         | ErrorCode::TextLength
         | ErrorCode::ContentKind
+        | ErrorCode::ContentLimits
         | ErrorCode::Recipient
         | ErrorCode::WindowFull
         | ErrorCode::AcknowledgeAhead

@@ -89,6 +89,8 @@ codes! {
     TooManyFetches = 26 "too_many_fetches";
     /// The number stands for another message, which was accepted under it.
     NumberUsed = 27 "number_used";
+    /// A part of the content is missing or beyond its limit.
+    ContentLimits = 29 "content_limits";
     /// The server has more work than it takes on. Try again later.
     Overloaded = 30 "overloaded";
     /// The disk has no room for new messages. Try again later.

@@ -1,11 +1,10 @@
 //! Entries of a user's log as they travel in `deliver` and `page` frames (SPEC 5).
 
-use std::sync::Arc;
-
 use crate::{
+    content::Content,
     ids::{ConversationId, DeviceId, SendNumber, Seq, TimestampMs, UserId},
     listed::listed,
-    wire::{DecodeError, Reader, put_bytes, put_varint},
+    wire::{DecodeError, Reader, put_varint},
 };
 
 listed! {
@@ -17,79 +16,6 @@ listed! {
         Sent = 2 "sent",
         /// A device of a peer has what this user sent.
         Delivered = 3 "delivered",
-    }
-}
-
-listed! {
-    /// Kinds of content that this version knows (SPEC 5.4).
-    ContentKind {
-        /// UTF-8 text.
-        Text = 1 "text",
-    }
-}
-
-/// What a message carries (SPEC 5.4). Its bytes are one allocation, which clones share.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Content {
-    /// UTF-8 text. The decoder checks the encoding, the server the length.
-    Text(Arc<[u8]>),
-    /// Content of a newer version: its kind and bytes, for showing that something is there.
-    Unknown {
-        /// The kind on the wire, never one of [`ContentKind`].
-        kind: u8,
-        /// The bytes on the wire.
-        body: Arc<[u8]>,
-    },
-}
-
-impl Content {
-    /// A text message.
-    #[must_use]
-    pub fn text(text: &str) -> Self {
-        Self::Text(text.as_bytes().into())
-    }
-
-    /// The text, when it is one.
-    #[must_use]
-    pub fn as_text(&self) -> Option<&str> {
-        match self {
-            Self::Text(bytes) => std::str::from_utf8(bytes).ok(),
-            Self::Unknown { .. } => None,
-        }
-    }
-
-    /// The kind byte on the wire and its body.
-    #[must_use]
-    pub const fn parts(&self) -> (u8, &Arc<[u8]>) {
-        match self {
-            Self::Text(body) => (ContentKind::Text.byte(), body),
-            Self::Unknown { kind, body } => (*kind, body),
-        }
-    }
-
-    /// The reverse of [`Content::parts`], for bytes that were checked when they came in.
-    #[must_use]
-    pub fn from_parts(kind: u8, body: Arc<[u8]>) -> Self {
-        match ContentKind::from_byte(kind) {
-            Some(ContentKind::Text) => Self::Text(body),
-            None => Self::Unknown { kind, body },
-        }
-    }
-
-    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
-        let (kind, body) = self.parts();
-        out.push(kind);
-        put_bytes(out, body);
-    }
-
-    pub(crate) fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let kind = reader.u8("content_kind")?;
-        // The frame's own limit bounds this; a text beyond its limit is refused by the server with a code.
-        let body = match ContentKind::from_byte(kind) {
-            Some(ContentKind::Text) => reader.str("content", usize::MAX)?.as_bytes(),
-            None => reader.bytes("content", usize::MAX)?,
-        };
-        Ok(Self::from_parts(kind, body.into()))
     }
 }
 

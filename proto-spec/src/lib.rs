@@ -4,6 +4,7 @@
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod code;
+pub mod content;
 pub mod entry;
 pub mod frame;
 pub mod framing;
@@ -13,7 +14,8 @@ mod listed;
 pub mod wire;
 
 pub use code::ErrorCode;
-pub use entry::{Content, ContentKind, Entry, EntryKind, Event};
+pub use content::{Attachment, AttachmentKind, Body, Content, ContentKind, MessageName, Reply};
+pub use entry::{Entry, EntryKind, Event};
 pub use frame::{
     ClientFrame, ClientKind, Direction, Durability, FrameError, Page, Recipient, Resume, ServerFrame, ServerKind,
 };

@@ -3,6 +3,18 @@
 /// Longest text of a message, in bytes of UTF-8. Longer than anything typed by hand; larger things are attachments.
 pub const TEXT_BYTES_MAX: usize = 16 * 1024;
 
+/// Longest content of any kind, in bytes of its body. That of a text: a reply's quote or an attachment's caption take their part of it.
+pub const CONTENT_BYTES_MAX: usize = TEXT_BYTES_MAX;
+
+/// Longest quote in a reply: two lines of a small screen, to know which message is meant.
+pub const QUOTE_BYTES_MAX: usize = 256;
+
+/// Longest content type of an attachment: two names of 127 bytes and the slash (RFC 6838).
+pub const CONTENT_TYPE_BYTES_MAX: usize = 255;
+
+/// Longest URL or key of an attachment or its thumbnail: what browsers and proxies agree on.
+pub const LOCATION_BYTES_MAX: usize = 2048;
+
 /// Longest token in a hello or a refresh. A JWT with a handful of claims has 300 to 1,000 bytes.
 pub const TOKEN_BYTES_MAX: usize = 4 * 1024;
 
@@ -29,5 +41,6 @@ pub const DETAIL_BYTES_MAX: usize = 256;
 
 // One text and the largest header around it fit in a frame, and the largest entry fits in a page.
 const _: () = assert!(TEXT_BYTES_MAX + 64 <= CLIENT_FRAME_BYTES_MAX);
+const _: () = assert!(QUOTE_BYTES_MAX + CONTENT_TYPE_BYTES_MAX + 2 * LOCATION_BYTES_MAX < CONTENT_BYTES_MAX / 2);
 const _: () = assert!(TOKEN_BYTES_MAX + 64 <= CLIENT_FRAME_BYTES_MAX);
 const _: () = assert!(CLIENT_FRAME_BYTES_MAX + 64 <= PAGE_BYTES_MAX);

@@ -193,6 +193,16 @@ impl<'a> Reader<'a> {
         Ok(head)
     }
 
+    /// So many bytes, without a length before them.
+    ///
+    /// # Errors
+    /// The body ends first.
+    pub fn array<const N: usize>(&mut self, field: &'static str) -> Result<&'a [u8; N], DecodeError> {
+        let (head, rest) = self.rest.split_first_chunk::<N>().ok_or(DecodeError::Truncated { field })?;
+        self.rest = rest;
+        Ok(head)
+    }
+
     /// As [`Reader::bytes`], checked to be UTF-8.
     ///
     /// # Errors

@@ -4,9 +4,9 @@ use std::ops::ControlFlow;
 
 use proptest::{collection::vec, prelude::*, sample::Index};
 use proto_spec::{
-    ClientFrame, Content, ContentKind, Decoder, DeviceId, Direction, Durability, Entry, EntryKind, EpochId, ErrorCode,
-    Event, FrameError, FramingError, Page, RawFrame, Recipient, RequestId, Resume, SendNumber, Seq, ServerFrame,
-    TimestampMs, UserId,
+    Attachment, AttachmentKind, ClientFrame, Content, ContentKind, Decoder, DeviceId, Direction, Durability, Entry,
+    EntryKind, EpochId, ErrorCode, Event, FrameError, FramingError, MessageName, Page, RawFrame, Recipient, Reply,
+    RequestId, Resume, SendNumber, Seq, ServerFrame, TimestampMs, UserId,
     limits::{CLIENT_FRAME_BYTES_MAX, SERVER_FRAME_BYTES_MAX},
     wire::{Prefix, Reader, peek_varint, put_varint, varint_len},
 };
@@ -28,6 +28,27 @@ fn content() -> impl Strategy<Value = Content> {
     let unknown = any::<u8>().prop_filter("not a known kind", |&kind| ContentKind::from_byte(kind).is_none());
     prop_oneof![
         any::<String>().prop_map(|text| Content::text(&text)),
+        (number(), number(), any::<String>(), any::<String>()).prop_map(|(author, seq, quote, text)| {
+            let to = MessageName { author: UserId(author), seq: Seq(seq) };
+            Content::reply(&Reply { to, quote: &quote, text: &text })
+        }),
+        (prop::sample::select(AttachmentKind::ALL), [(); 4].map(|()| number()), any::<[String; 4]>()).prop_map(
+            |(kind, [size, width, height, duration_ms], [content_type, location, thumbnail, caption])| {
+                Content::attachment(&Attachment {
+                    kind,
+                    size,
+                    sha256: &[7; 32],
+                    content_type: &content_type,
+                    location: &location,
+                    width,
+                    height,
+                    duration_ms,
+                    thumbnail: &thumbnail,
+                    caption: &caption,
+                })
+            }
+        ),
+        vec(any::<u8>(), 0..200).prop_map(|bytes| Content::opaque(&bytes)),
         (unknown, vec(any::<u8>(), 0..200)).prop_map(|(kind, body)| Content::Unknown { kind, body: body.into() }),
     ]
 }

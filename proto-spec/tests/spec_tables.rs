@@ -7,8 +7,8 @@ use std::{
 };
 
 use proto_spec::{
-    ClientFrame, ClientKind, ContentKind, Decoder, Direction, Durability, EntryKind, ErrorCode, PROTOCOL_VERSION,
-    Recipient, ServerFrame, ServerKind, limits,
+    AttachmentKind, ClientFrame, ClientKind, ContentKind, Decoder, Direction, Durability, EntryKind, ErrorCode,
+    PROTOCOL_VERSION, Recipient, ServerFrame, ServerKind, limits,
 };
 use serde_json::Value;
 
@@ -128,6 +128,21 @@ fn the_table_of_content_kinds_is_the_enum() {
 }
 
 #[test]
+fn the_field_table_of_every_content_kind_names_the_fields_of_its_vectors() {
+    let kinds = table("### 5.4");
+    let vectors: Vec<Value> = serde_json::from_str(include_str!("../vectors/client.json")).unwrap();
+    for kind in ContentKind::ALL {
+        for vector in &vectors {
+            let Some(Value::Object(fields)) = vector["fields"]["content"].get(kind.name()) else { continue };
+            let heading = section(&kinds, kind.name()).replace("### ", "#### ");
+            let documented: BTreeSet<_> = table(&heading).iter().map(|row| row[0]).collect();
+            let fields: BTreeSet<_> = fields.keys().map(String::as_str).collect();
+            assert_eq!(fields, documented, "{}: vector, SPEC.md", kind.name());
+        }
+    }
+}
+
+#[test]
 fn the_table_of_error_codes_is_the_enum() {
     let rows: Vec<_> = table("## 6 ").iter().map(|row| (number(row[0]), row[1])).collect();
     assert_eq!(rows, ErrorCode::ALL.iter().map(|code| (code.number().into(), code.name())).collect::<Vec<_>>());
@@ -149,6 +164,7 @@ fn the_values_of_listed_fields_are_the_enums() {
         };
     }
     assert_eq!(listed("### 4.4", "direction"), values!(Direction));
+    assert_eq!(listed("#### 5.4.3", "attachment_kind"), values!(AttachmentKind));
     assert_eq!(listed("### 4.8", "durability"), values!(Durability));
     assert_eq!(listed("### 4.8", "recipient"), values!(Recipient));
 }
@@ -158,6 +174,10 @@ fn the_table_of_limits_is_the_constants() {
     let documented: BTreeMap<_, _> = table("## 7 ").iter().map(|row| (row[0], number(row[1]))).collect();
     let constants = BTreeMap::from([
         ("text_bytes_max", limits::TEXT_BYTES_MAX as u64),
+        ("content_bytes_max", limits::CONTENT_BYTES_MAX as u64),
+        ("quote_bytes_max", limits::QUOTE_BYTES_MAX as u64),
+        ("content_type_bytes_max", limits::CONTENT_TYPE_BYTES_MAX as u64),
+        ("location_bytes_max", limits::LOCATION_BYTES_MAX as u64),
         ("token_bytes_max", limits::TOKEN_BYTES_MAX as u64),
         ("detail_bytes_max", limits::DETAIL_BYTES_MAX as u64),
         ("client_frame_bytes_max", limits::CLIENT_FRAME_BYTES_MAX as u64),

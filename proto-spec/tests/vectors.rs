@@ -3,8 +3,8 @@
 use std::{collections::BTreeSet, fs, ops::ControlFlow, path::PathBuf, process::Command};
 
 use proto_spec::{
-    ClientFrame, ClientKind, Content, Decoder, Direction, Entry, EntryKind, ErrorCode, Event, FrameError, FramingError,
-    Resume, ServerFrame, ServerKind,
+    Body, ClientFrame, ClientKind, Content, ContentKind, Decoder, Direction, Entry, EntryKind, ErrorCode, Event,
+    FrameError, FramingError, Reply, Resume, ServerFrame, ServerKind,
     limits::{CLIENT_FRAME_BYTES_MAX, SERVER_FRAME_BYTES_MAX},
     wire::DecodeError,
 };
@@ -68,9 +68,22 @@ fn number(value: impl std::fmt::Display) -> Value {
 }
 
 fn content_fields(content: &Content) -> Value {
-    match content {
-        Content::Text(_) => json!({ "text": content.as_text().expect("decoded text is UTF-8") }),
-        Content::Unknown { kind, body } => json!({ "kind": number(kind), "bytes": hex(body) }),
+    match content.body().expect("it was decoded") {
+        Body::Text(text) => json!({ "text": text }),
+        Body::Reply(Reply { to, quote, text }) => json!({ "reply": {
+            "author": number(to.author), "author_seq": number(to.seq), "quote": quote, "text": text,
+        } }),
+        Body::Attachment(of) => json!({ "attachment": {
+            "attachment_kind": of.kind.name(), "size": number(of.size), "sha256": hex(of.sha256),
+            "content_type": of.content_type, "location": of.location, "width": number(of.width),
+            "height": number(of.height), "duration_ms": number(of.duration_ms), "thumbnail": of.thumbnail,
+            "caption": of.caption,
+        } }),
+        Body::Opaque(bytes) => json!({ "opaque": hex(bytes) }),
+        Body::Unknown => {
+            let (kind, body) = content.parts();
+            json!({ "kind": number(kind), "bytes": hex(body) })
+        }
     }
 }
 
@@ -270,6 +283,18 @@ fn every_entry_kind_has_a_vector() {
     let delivered: BTreeSet<_> = vectors.iter().filter_map(|v| v["fields"]["entry"]["kind"].as_str()).collect();
     for kind in EntryKind::ALL {
         assert!(delivered.contains(kind.name()), "no deliver vector for {}", kind.name());
+    }
+}
+
+#[test]
+fn every_content_kind_has_a_vector_in_each_direction() {
+    for (file, content) in [("client.json", "/fields/content"), ("server.json", "/fields/entry/content")] {
+        let vectors = read(file);
+        let contents: Vec<_> = vectors.iter().filter_map(|vector| vector.pointer(content)).collect();
+        for kind in ContentKind::ALL {
+            let has_vector = contents.iter().any(|content| content.get(kind.name()).is_some());
+            assert!(has_vector, "{file}: no vector with {}", kind.name());
+        }
     }
 }
 

@@ -134,19 +134,59 @@ def read_conversation(data, at, field):
 CONVERSATION = read_conversation, lambda value: b"\x01" + VARINT[1](value["user"])
 
 
+def read_sha256(data, at, field):
+    if len(data) - at < 32:
+        raise Refused("truncated", field)
+    return data[at : at + 32].hex(), at + 32
+
+
+SHA256 = read_sha256, bytes.fromhex
+STRING = read_text, write_text
+
 # SPEC 5.4
+BODIES_BY_KIND = {
+    2: ("reply", [("author", VARINT), ("author_seq", VARINT), ("quote", STRING), ("text", STRING)]),
+    3: (
+        "attachment",
+        [
+            ("attachment_kind", listed({0: "file", 1: "image", 2: "video", 3: "audio"})),
+            ("size", VARINT),
+            ("sha256", SHA256),
+            ("content_type", STRING),
+            ("location", STRING),
+            ("width", VARINT),
+            ("height", VARINT),
+            ("duration_ms", VARINT),
+            ("thumbnail", STRING),
+            ("caption", STRING),
+        ],
+    ),
+}
+OPAQUE = 4
+
+
 def read_content(data, at, field):
     kind, at = read_byte(data, at, "content_kind")
     if kind == 1:
         text, at = read_text(data, at, field)
         return {"text": text}, at
-    value, at = read_bytes(data, at, field)
-    return {"kind": str(kind), "bytes": value.hex()}, at
+    body, at = read_bytes(data, at, field)
+    if kind == OPAQUE:
+        return {"opaque": body.hex()}, at
+    if kind in BODIES_BY_KIND:
+        name, fields = BODIES_BY_KIND[kind]
+        return {name: read_fields(fields, body)[0]}, at
+    return {"kind": str(kind), "bytes": body.hex()}, at
 
 
 def write_content(value):
     if "text" in value:
         return b"\x01" + write_text(value["text"])
+    if "opaque" in value:
+        return bytes([OPAQUE]) + write_bytes(bytes.fromhex(value["opaque"]))
+    for kind, (name, fields) in BODIES_BY_KIND.items():
+        if name in value:
+            return bytes([kind]) + write_bytes(write_fields(fields, value[name]))
     return bytes([int(value["kind"])]) + write_bytes(bytes.fromhex(value["bytes"]))
 
 

@@ -101,6 +101,27 @@ impl Drop for Chat {
 }
 
 #[test]
+fn an_answer_from_a_pipe_quotes_what_it_answers() {
+    let mut installation = Installation::new(env!("CARGO_BIN_EXE_tested-ringpost"));
+    let server = installation.start();
+    let mut alice = Chat::start(&installation, 7, 1, 8, &[]);
+    let mut bob = Chat::start(&installation, 8, 1, 7, &["--wait-for", "2"]);
+    bob.shows("connected 8", 1);
+    alice.say("Shall we?");
+    bob.shows("received 7 ", 1);
+    bob.say("/reply Yes");
+    alice.shows("received 8 ", 1);
+    assert!(alice.lines("received 8 ")[0].ends_with(r" ↳ “Shall we?”\nYes"), "{:?}", alice.lines(""));
+    alice.say("/reply #1 At noon");
+    bob.shows("received 7 ", 2);
+    assert!(bob.lines("received 7 ")[1].ends_with(r" ↳ “Shall we?”\nAt noon"), "{:?}", bob.lines(""));
+    alice.say("/reply #99 Nobody said this");
+    assert!(!alice.end().success());
+    assert!(bob.end().success());
+    drop(server);
+}
+
+#[test]
 fn two_people_converse_though_one_starts_later_and_the_server_is_killed_in_between() {
     let mut installation = Installation::new(env!("CARGO_BIN_EXE_tested-ringpost"));
     let server = installation.start();

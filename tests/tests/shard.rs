@@ -1,8 +1,8 @@
 //! What a shard promises, claim by claim, against worlds of cores in one thread.
 
 use proto_spec::{
-    ClientFrame, ClientKind, Content, Direction, ErrorCode, Event, Recipient, RequestId, Resume, SendNumber, Seq,
-    ServerFrame, UserId, limits::SEND_WINDOW,
+    ClientFrame, ClientKind, Content, Direction, Entry, ErrorCode, Event, MessageName, Recipient, Reply, RequestId,
+    Resume, SendNumber, Seq, ServerFrame, UserId, limits::SEND_WINDOW,
 };
 use server::{limits, shard::Admission};
 use tests::{
@@ -279,13 +279,43 @@ fn what_will_never_be_taken_is_refused_without_using_up_its_number() {
     world.send(a, 1, bob, &"x".repeat(proto_spec::limits::TEXT_BYTES_MAX + 1));
     let content = Content::Unknown { kind: 9, body: [b'?'].into() };
     world.frame(a, &ClientFrame::Send { number: SendNumber(1), to: UserId(bob).into(), content });
+    let content = Content::opaque(b"");
+    world.frame(a, &ClientFrame::Send { number: SendNumber(1), to: UserId(bob).into(), content });
     world.send(a, 1, bob, "at last");
     world.settle();
     let frames = world.take(a);
     let codes: Vec<_> = refused(&frames).into_iter().map(|(_, code, _)| code).collect();
-    use ErrorCode::{ContentKind, Recipient, TextLength};
-    assert_eq!(codes, [Recipient, TextLength, TextLength, ContentKind]);
+    use ErrorCode::{ContentKind, ContentLimits, Recipient, TextLength};
+    assert_eq!(codes, [Recipient, TextLength, TextLength, ContentKind, ContentLimits]);
     assert_eq!(accepted(&frames), [(1, 1)]);
+}
+
+#[test]
+fn each_kind_of_content_gets_to_the_other_side_as_it_was_sent() {
+    let (mut world, a, b, _, bob) = two_people();
+    let to = MessageName { author: UserId(bob), seq: Seq(1) };
+    let contents = [
+        Content::text("text"),
+        Content::reply(&Reply { to, quote: "quote", text: "text" }),
+        Content::from_parts(3, [&[1, 5][..], &[7; 32], &[0, 1, b'k', 0, 0, 0, 0, 0, b'+']].concat().into()),
+        Content::opaque(b"\xff"),
+    ];
+    assert_eq!(contents.len(), server::shard::CONTENT_KINDS.len());
+    for (number, content) in (1..).zip(&contents) {
+        let frame = ClientFrame::Send { number: SendNumber(number), to: UserId(bob).into(), content: content.clone() };
+        world.frame(a, &frame);
+    }
+    world.settle();
+    assert_eq!(accepted(&world.take(a)).len(), contents.len());
+    let received: Vec<_> = world
+        .take(b)
+        .into_iter()
+        .filter_map(|frame| match frame {
+            ServerFrame::Deliver { entry: Entry { event: Event::Received { content, .. }, .. } } => Some(content),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(received, contents);
 }
 
 #[test]

@@ -1,12 +1,14 @@
 //! What a line of input asks for.
 
-use client::{ConversationId, UserId};
+use client::{ConversationId, Seq, UserId};
 
 /// What a line says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Command {
     /// To be sent.
     Say(String),
+    /// To be sent as the answer to this message; none: to the last one of the other.
+    Reply(Option<Seq>, String),
     /// From now on to this user.
     To(ConversationId),
     /// Older messages of this conversation, so many; none: as many as at the start.
@@ -41,10 +43,17 @@ impl Command {
                 Ok(user) if user > 0 => Self::To(UserId(user).into()),
                 _ => return Err(NoCommand(format!("/to takes the number of a user, from 1 on, not `{user}`"))),
             },
+            (Some("/reply"), Some(_), _) => {
+                let (to, text) = aimed(line, "/reply")?;
+                if text.is_empty() {
+                    return Err(NoCommand("/reply takes the text of the answer".to_owned()));
+                }
+                Self::Reply(to, text)
+            }
             (Some(word), _, _) if line.starts_with('/') && !line.starts_with("//") => {
-                let known = "/to USER, /history [N], /help and /quit";
+                let known = "/to USER, /reply [#SEQ] TEXT, /history [N], /help and /quit";
                 let what = match word {
-                    "/quit" | "/help" | "/history" | "/to" => format!("{word} is not written like this"),
+                    "/quit" | "/help" | "/history" | "/to" | "/reply" => format!("{word} is not written like this"),
                     _ => format!("`{word}` is no command"),
                 };
                 return Err(NoCommand(format!(
@@ -53,6 +62,17 @@ impl Command {
             }
             _ => Self::Say(line.strip_prefix('/').filter(|rest| rest.starts_with('/')).unwrap_or(line).to_owned()),
         })
+    }
+}
+
+/// The message that a command is about, if it names one with `#SEQ`, and what follows.
+fn aimed(line: &str, command: &str) -> Result<(Option<Seq>, String), NoCommand> {
+    let rest = line.trim_start().strip_prefix(command).unwrap_or_default().trim_start();
+    let Some(number) = rest.strip_prefix('#') else { return Ok((None, rest.to_owned())) };
+    let (number, text) = number.split_once(char::is_whitespace).unwrap_or((number, ""));
+    match number.parse() {
+        Ok(seq) if seq > 0 => Ok((Some(Seq(seq)), text.trim_start().to_owned())),
+        _ => Err(NoCommand(format!("{command} takes the seq of a message behind #, not `{number}`"))),
     }
 }
 
@@ -65,9 +85,24 @@ mod tests {
         assert_eq!(Command::parse("/to 32"), Ok(Command::To(UserId(32).into())));
         assert_eq!(Command::parse(" /quit "), Ok(Command::Quit));
         assert_eq!(Command::parse("/history 5"), Ok(Command::History(Some(5))));
-        for wrong in
-            ["/to 3l", "/to", "/to 0", "/to 1 2", "/foo", "/", "/history x", "/history 0", "/quit now", "/etc/hosts"]
-        {
+        assert_eq!(Command::parse("/reply  Yes, and no "), Ok(Command::Reply(None, "Yes, and no ".into())));
+        assert_eq!(Command::parse("/reply #12 Yes"), Ok(Command::Reply(Some(Seq(12)), "Yes".into())));
+        for wrong in [
+            "/reply",
+            "/reply #12",
+            "/reply #x Yes",
+            "/reply #0 Yes",
+            "/to 3l",
+            "/to",
+            "/to 0",
+            "/to 1 2",
+            "/foo",
+            "/",
+            "/history x",
+            "/history 0",
+            "/quit now",
+            "/etc/hosts",
+        ] {
             assert!(Command::parse(wrong).is_err(), "{wrong}");
         }
     }

@@ -5,6 +5,7 @@
 //! connection, and how the program ends.
 
 mod command;
+mod content;
 mod exit;
 mod pipe;
 mod renewal;

@@ -121,6 +121,7 @@ pub(crate) fn ended(reason: &EndReason, server: &str) -> Failure {
 pub(crate) fn refused(code: ErrorCode) -> &'static str {
     match code {
         ErrorCode::TextLength => "the text is longer than the server takes",
+        ErrorCode::ContentLimits => "a part of it is missing or longer than the server takes",
         ErrorCode::ContentKind => "the server does not take such content",
         ErrorCode::Recipient => "there can be no such user",
         ErrorCode::NumberUsed => {

@@ -2,7 +2,7 @@
 
 use super::{ClientKind, FrameError, epoch, put_epoch, put_frame};
 use crate::{
-    entry::Content,
+    content::Content,
     framing::RawFrame,
     ids::{ConversationId, DeviceId, EpochId, RequestId, SendNumber, Seq, UserId},
     limits::TOKEN_BYTES_MAX,

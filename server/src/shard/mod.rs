@@ -5,6 +5,7 @@
 //! send, envelopes, batches for the journal, connections to close: all go to [`Effects`].
 
 // In the order of a message's journey.
+mod contents;
 pub mod directory;
 mod duties;
 mod effects;
@@ -44,6 +45,7 @@ use std::{
 use proto_spec::{Durability, EpochId, SendNumber, UserId};
 use storage::{BatchId, LaneId};
 
+pub use contents::CONTENT_KINDS;
 pub use effects::{Close, Effects, Presence, ReadState, Refresh};
 pub use input::{Admission, ConnId, Connected, Envelope, EnvelopeBody, Grant, Input, Now, QueryId, StoreState};
 pub use rates::Limits;

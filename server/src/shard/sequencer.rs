@@ -4,13 +4,12 @@
 //! in the same call; what leaves the node waits in the ledger for the record's batch.
 
 use proto_spec::{
-    Content, ConversationId, Entry, ErrorCode, Event, SendNumber, Seq, ServerFrame, UserId,
-    limits::{SEND_WINDOW, TEXT_BYTES_MAX},
+    Content, ConversationId, Entry, ErrorCode, Event, SendNumber, Seq, ServerFrame, UserId, limits::SEND_WINDOW,
 };
 use storage::{BatchId, LaneId, Record};
 
 use super::{
-    Admission, ConnId, Promise, Shard, Turn,
+    Admission, ConnId, Promise, Shard, Turn, contents,
     input::{Envelope, EnvelopeBody},
     ledger::{Ledger, OnceStored, Parked},
     repeated::Said,
@@ -238,14 +237,9 @@ impl Shard {
     }
 }
 
-/// Why this content will never be taken, if so.
+/// Why this will never be taken, if so.
 fn refuse_content(to: ConversationId, content: &Content) -> Option<Refusal> {
-    let code = match content {
-        _ if to == UserId(0).into() => ErrorCode::Recipient,
-        Content::Unknown { .. } => ErrorCode::ContentKind,
-        Content::Text(text) if text.is_empty() || text.len() > TEXT_BYTES_MAX => ErrorCode::TextLength,
-        Content::Text(_) => return None,
-    };
+    let code = if to == UserId(0).into() { ErrorCode::Recipient } else { contents::fault(content)? };
     Some(Refusal { code, retry_after_ms: 0, sheds: None })
 }
 

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use proto_spec::{ConversationId, DeviceId, Direction, Entry, SendNumber, Seq, TimestampMs, limits::TEXT_BYTES_MAX};
+use proto_spec::{ConversationId, DeviceId, Direction, Entry, SendNumber, Seq, TimestampMs, limits::CONTENT_BYTES_MAX};
 use storage::{BatchId, ConversationSnapshot, Marks, UserSnapshot};
 
 use super::{
@@ -235,7 +235,7 @@ impl Room {
 }
 
 /// Upper bound of any entry's size in a page.
-const ENTRY_BYTES_MAX: usize = ENTRY_HEADER_BYTES_MAX + TEXT_BYTES_MAX;
+const ENTRY_BYTES_MAX: usize = ENTRY_HEADER_BYTES_MAX + CONTENT_BYTES_MAX;
 
 /// Upper bound of an entry's size in a page without its content: its length (3), kind, five varints of
 /// at most ten, the content's kind and length (3).

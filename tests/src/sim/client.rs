@@ -7,7 +7,10 @@ use client::{
     Link, MonotonicMs, Unanswered,
 };
 
-use proto_spec::{Content, Direction, Durability, Entry, EpochId, ErrorCode, Resume, SendNumber, Seq, UserId};
+use proto_spec::{
+    Attachment, AttachmentKind, Content, Direction, Durability, Entry, EpochId, ErrorCode, MessageName, Reply, Resume,
+    SendNumber, Seq, UserId,
+};
 
 use super::{
     Happening, Simulation,
@@ -229,9 +232,10 @@ impl Simulation {
     fn write_text(&mut self, index: usize, padding: usize) {
         let to = self.somebody();
         let text = self.new_text(padding);
+        let content = self.content_with(&text);
         let app = &mut self.apps[index];
         let Some(state) = &mut app.state else { return };
-        if let Ok(handle) = state.send(to, Content::text(&text)) {
+        if let Ok(handle) = state.send(to, content) {
             app.texts.push((handle, text.clone()));
             let from = app.key;
             self.oracle.messages.insert(text, Message { from, to, accepted: None });
@@ -247,6 +251,28 @@ impl Simulation {
     fn new_text(&mut self, padding: usize) -> String {
         self.next_text += 1;
         format!("m{}{}", self.next_text, ".".repeat(padding))
+    }
+
+    /// A content of some kind, by whose words the message is known again.
+    fn content_with(&mut self, text: &str) -> Content {
+        let (author, seq) = (self.apps[0].key.0, Seq(self.rng.within(1, 40)));
+        match self.rng.within(0, 9) {
+            0 => Content::reply(&Reply { to: MessageName { author, seq }, quote: "as was said", text }),
+            1 => Content::attachment(&Attachment {
+                kind: AttachmentKind::Image,
+                size: self.rng.within(0, 1 << 40),
+                sha256: &[7; 32],
+                content_type: "image/png",
+                location: "somewhere",
+                width: 640,
+                height: 480,
+                duration_ms: 0,
+                thumbnail: "",
+                caption: text,
+            }),
+            2 => Content::opaque(text.as_bytes()),
+            _ => Content::text(text),
+        }
     }
 
     fn fetch_something(&mut self, index: usize) {

@@ -70,6 +70,8 @@ pub enum Fault {
     FailedReadIsEmpty,
     /// A device is not told that a later epoch of its log begins.
     LoseEpoch,
+    /// What is not a text gets to the other side as one.
+    FlattenContent,
 }
 
 impl Fault {
@@ -108,5 +110,6 @@ impl Fault {
         Self::StopWithoutMail,
         Self::FailedReadIsEmpty,
         Self::LoseEpoch,
+        Self::FlattenContent,
     ];
 }

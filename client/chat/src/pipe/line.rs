@@ -8,8 +8,9 @@ use crate::visible::escaped;
 /// The format, as `--help` tells it.
 pub(crate) const FORMAT: &str = r"On a terminal it shows the conversation on the whole screen; /help says what can be typed.
 
-From a pipe, each line of input is a message, or one of /to USER, /history [N], /quit; a message that begins with / is
-written with // in front, and blank lines are passed over. A line that is no command, too long or not UTF-8 ends the
+From a pipe, each line of input is a message, or one of /to USER, /reply [#SEQ] TEXT, /history [N], /quit; a message that
+begins with / is written with // in front, and blank lines are passed over. /reply answers the message that was told with
+this SEQ, or the last one received from USER. A line that is no command, too long or not UTF-8 ends the
 input: nothing after it is sent, and what was sent before is waited for. Each line of output is one of
   connected USER                              USER is who the token says you are
   disconnected REASON                         once for each reason; connecting again happens by itself
@@ -22,7 +23,8 @@ input: nothing after it is sent, and what was sent before is waited for. Each li
   refused N CODE                              your Nth message was refused for good
   delivered USER SEQ                          USER's devices have what you sent up to SEQ
 received and sent come in the order of the log. TIME is UTC (2026-01-01T12:00:00Z), DURABILITY memory, local or
-committed, RECIPIENT online, offline or yourself. In TEXT, which goes to the end of the line, \\ stands for \, \n for a
+committed, RECIPIENT online, offline or yourself. TEXT of a reply is ↳, the quote and a line break before the answer; of
+an attachment what it is in [], where it lies, and its caption; of what this version can not read, words in (). In TEXT, which goes to the end of the line, \\ stands for \, \n for a
 line break, \u{..} for characters that a terminal obeys, that turn the direction of writing, or that can not be seen.";
 
 /// Where a message was found.

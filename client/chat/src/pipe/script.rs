@@ -4,14 +4,21 @@ use std::collections::BTreeMap;
 
 use client::{
     Client, ClientEvent, Content, ConversationId, DeviceId, Direction, Durability, Entry, Event, FetchError,
-    FetchHandle, Page, SendError, SendHandle, SendNumber, Seq,
+    FetchHandle, MessageName, Page, Reply, SendError, SendHandle, SendNumber, Seq, UserId,
 };
 
 use super::line::{Line, Origin};
-use crate::{command::Command, words};
+use crate::{
+    command::Command,
+    content::{quote, shown},
+    words,
+};
 
 /// Events that wait for the history which is to be told before them. A backlog of days; beyond it the history is left out.
 const HELD_MAX: usize = 10_000;
+
+/// Messages that were told and can be answered. What a person remembers of a conversation, ten times over.
+const TOLD_MAX: usize = 1_000;
 
 /// What became of a line of input.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +36,13 @@ enum Older {
     /// Up to this seq, included.
     UpTo(Seq),
     Nothing,
+}
+
+/// A message that was told, and can be answered.
+struct Told {
+    conversation: ConversationId,
+    name: MessageName,
+    content: Content,
 }
 
 /// What a script is told by its command line.
@@ -50,8 +64,11 @@ pub(crate) struct Script {
     /// Numbers above it, of this device, were sent by this run. None before the first welcome.
     last_number: Option<SendNumber>,
     sent: u64,
-    /// The ordinal and the recipient of each.
-    unanswered: BTreeMap<SendHandle, (u64, ConversationId)>,
+    /// The ordinal, the recipient and the content of each.
+    unanswered: BTreeMap<SendHandle, (u64, ConversationId, Content)>,
+    me: Option<UserId>,
+    /// The newest of the messages that were told.
+    told: BTreeMap<Seq, Told>,
     refused: u64,
     received: u64,
     shown: Seq,
@@ -75,6 +92,8 @@ impl Script {
             last_number: None,
             sent: 0,
             unanswered: BTreeMap::new(),
+            me: None,
+            told: BTreeMap::new(),
             refused: 0,
             received: 0,
             shown: Seq::ZERO,
@@ -122,7 +141,8 @@ impl Script {
 
     pub(crate) fn say(&mut self, line: &str) -> Said {
         match Command::parse(line) {
-            Ok(Command::Say(text)) => self.send(&text),
+            Ok(Command::Say(text)) => self.send(Content::text(&text)),
+            Ok(Command::Reply(to, text)) => self.reply(to, &text),
             Ok(Command::To(user)) => Said::Taken(self.switch(user)),
             Ok(Command::History(count)) => Said::Taken(self.show_history(count.unwrap_or(self.who.history.max(1)))),
             Ok(Command::Quit) => Said::Quit,
@@ -131,16 +151,36 @@ impl Script {
         }
     }
 
-    fn send(&mut self, text: &str) -> Said {
-        match self.client.send(self.who.peer, Content::text(text)) {
+    fn reply(&mut self, to: Option<Seq>, text: &str) -> Said {
+        let mut here = self.told.iter().rev().filter(|(_, told)| told.conversation == self.who.peer);
+        let found = match to {
+            Some(seq) => here.find(|(of, _)| **of == seq),
+            None => here.find(|(_, told)| ConversationId::Person(told.name.author) == self.who.peer),
+        };
+        match found {
+            Some((_, told)) => {
+                let reply = Content::reply(&Reply { to: told.name, quote: quote(&told.content), text });
+                self.send(reply)
+            }
+            None => Said::Wrong(match to {
+                Some(seq) => format!("no message of this conversation was told as {seq}: /history tells older ones"),
+                None => "nothing was received from this user yet: /history tells older messages".to_owned(),
+            }),
+        }
+    }
+
+    fn send(&mut self, content: Content) -> Said {
+        match self.client.send(self.who.peer, content.clone()) {
             Ok(handle) => {
                 self.sent += 1;
-                self.unanswered.insert(handle, (self.sent, self.who.peer));
+                self.unanswered.insert(handle, (self.sent, self.who.peer, content));
                 Said::Taken(Vec::new())
             }
             // The line is not at fault if the client has ended: its last event, which is on its way, says why.
             Err(SendError::QueueFull { .. } | SendError::Ended) => Said::Later,
-            Err(error @ (SendError::TextLength { .. } | SendError::Recipient)) => Said::Wrong(error.to_string()),
+            Err(error @ (SendError::TextLength { .. } | SendError::ContentLimits | SendError::Recipient)) => {
+                Said::Wrong(error.to_string())
+            }
         }
     }
 
@@ -194,6 +234,7 @@ impl Script {
         match event {
             ClientEvent::Welcome(welcome) => {
                 self.away = None;
+                self.me = Some(welcome.user);
                 let mut lines = vec![Line::Connected { user: welcome.user }];
                 lines.extend(self.on_committed(welcome.committed));
                 if self.last_number.is_none() {
@@ -208,7 +249,10 @@ impl Script {
                 lines
             }
             ClientEvent::MessageAccepted { handle, seq, durability, recipient, .. } => {
-                let Some((ordinal, to)) = self.unanswered.remove(&handle) else { return Vec::new() };
+                let Some((ordinal, to, content)) = self.unanswered.remove(&handle) else { return Vec::new() };
+                if let Some(author) = self.me {
+                    self.remember(seq, to, MessageName { author, seq }, content);
+                }
                 if recipient != client::Recipient::Yourself {
                     self.undelivered.insert(to, seq);
                 }
@@ -219,7 +263,7 @@ impl Script {
             }
             ClientEvent::Committed { up_to } => self.on_committed(up_to).into_iter().collect(),
             ClientEvent::MessageRefused { handle, code } => {
-                let Some((ordinal, _)) = self.unanswered.remove(&handle) else { return Vec::new() };
+                let Some((ordinal, ..)) = self.unanswered.remove(&handle) else { return Vec::new() };
                 self.refused += 1;
                 vec![Line::Refused { ordinal, why: code.name().into() }]
             }
@@ -265,7 +309,30 @@ impl Script {
         self.uncommitted.take_if(|seq| *seq <= up_to).map(|_| Line::Committed { up_to })
     }
 
+    fn remember(&mut self, seq: Seq, conversation: ConversationId, name: MessageName, content: Content) {
+        self.told.insert(seq, Told { conversation, name, content });
+        while self.told.len() > TOLD_MAX {
+            self.told.pop_first();
+        }
+    }
+
+    fn remember_entry(&mut self, entry: &Entry) {
+        let named = match (&entry.event, self.me) {
+            (Event::Received { from, origin, content }, _) => {
+                Some(((*from).into(), MessageName { author: *from, seq: *origin }, content))
+            }
+            (Event::Sent { to, content, .. }, Some(author)) => {
+                Some((*to, MessageName { author, seq: entry.seq }, content))
+            }
+            (Event::Sent { .. } | Event::Delivered { .. } | Event::Unknown { .. }, _) => None,
+        };
+        if let Some((conversation, name, content)) = named {
+            self.remember(entry.seq, conversation, name, content.clone());
+        }
+    }
+
     fn on_entry(&mut self, entry: &Entry) -> Option<Line> {
+        self.remember_entry(entry);
         match &entry.event {
             Event::Received { .. } => {
                 self.received += 1;
@@ -288,6 +355,7 @@ impl Script {
 
     fn on_history(&mut self, page: &Page) -> Vec<Line> {
         self.older = if page.more && page.first > Seq(1) { Older::UpTo(page.first.previous()) } else { Older::Nothing };
+        page.entries.iter().for_each(|entry| self.remember_entry(entry));
         let mut lines: Vec<Line> = page.entries.iter().filter_map(|entry| message(entry, Origin::History)).collect();
         if page.delivered_up_to > Seq::ZERO {
             lines.push(Line::Delivered { peer: self.who.peer, up_to: page.delivered_up_to });
@@ -319,12 +387,11 @@ const fn is_of_the_log(event: &ClientEvent) -> bool {
 
 fn message(entry: &Entry, origin: Origin) -> Option<Line> {
     let (seq, time) = (entry.seq, entry.time);
-    let text = |content: &Content| content.as_text().unwrap_or("(something that this version can not show)").into();
     match &entry.event {
         Event::Received { from, content, .. } => {
-            Some(Line::Received { from: *from, seq, time, text: text(content), origin })
+            Some(Line::Received { from: *from, seq, time, text: shown(content), origin })
         }
-        Event::Sent { to, content, .. } => Some(Line::Sent { to: *to, seq, time, text: text(content), origin }),
+        Event::Sent { to, content, .. } => Some(Line::Sent { to: *to, seq, time, text: shown(content), origin }),
         Event::Delivered { .. } | Event::Unknown { .. } => None,
     }
 }

@@ -50,6 +50,7 @@ Ctrl-W, Ctrl-U      erase a word, a line
 Ctrl-Z              suspend
 Ctrl-C              put the draft away; without one: leave
 
+/reply TEXT         answer the last message of the other
 /to USER            write to somebody else
 /history [N]        load N older messages
 /quit               leave

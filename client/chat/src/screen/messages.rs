@@ -5,12 +5,14 @@
 
 use std::collections::BTreeMap;
 
-use client::{ConversationId, Entry, ErrorCode, Event, Page, SendHandle, Seq, TimestampMs};
+use client::{
+    Content, ConversationId, Entry, ErrorCode, Event, MessageName, Page, SendHandle, Seq, TimestampMs, UserId,
+};
+
+use crate::content::shown;
 
 /// Messages that are kept of a conversation. A person scrolls through hundreds; the server has the rest.
 pub(crate) const MESSAGES_MAX: usize = 5_000;
-
-const UNKNOWN: &str = "(something that this version can not show)";
 
 /// Who wrote it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,15 +59,29 @@ pub(crate) enum Older {
 #[derive(Clone, Debug)]
 struct Message {
     author: Author,
+    /// Its seq in the author's log.
+    origin: Seq,
     time: TimestampMs,
+    /// What is shown of `content`.
     text: String,
+    content: Content,
+}
+
+impl Message {
+    fn new(author: Author, origin: Seq, time: TimestampMs, content: Content) -> Self {
+        Self { author, origin, time, text: shown(&content), content }
+    }
 }
 
 /// A message without its place in the log.
 #[derive(Clone, Debug)]
 pub(crate) struct Waiting {
     pub(crate) to: ConversationId,
-    pub(crate) text: String,
+    /// What was typed.
+    pub(crate) draft: String,
+    /// What is shown of `content`.
+    text: String,
+    content: Content,
     time: TimestampMs,
     handle: Option<SendHandle>,
     refused: Option<ErrorCode>,
@@ -122,11 +138,11 @@ impl Messages {
     }
 
     fn put(&mut self, entry: &Entry) -> bool {
-        let (author, content) = match &entry.event {
-            Event::Received { from, content, .. } if ConversationId::Person(*from) == self.peer => {
-                (Author::Peer, content)
+        let (author, origin, content) = match &entry.event {
+            Event::Received { from, origin, content } if ConversationId::Person(*from) == self.peer => {
+                (Author::Peer, *origin, content)
             }
-            Event::Sent { to, content, .. } if *to == self.peer => (Author::Me, content),
+            Event::Sent { to, content, .. } if *to == self.peer => (Author::Me, entry.seq, content),
             Event::Delivered { peer, up_to } if ConversationId::Person(*peer) == self.peer => {
                 self.delivered = self.delivered.max(*up_to);
                 return true;
@@ -135,16 +151,16 @@ impl Messages {
                 return false;
             }
         };
-        let text = content.as_text().unwrap_or(UNKNOWN).to_owned();
-        self.log.insert(entry.seq, Message { author, time: entry.time, text });
+        self.log.insert(entry.seq, Message::new(author, origin, entry.time, content.clone()));
         true
     }
 
     /// A message goes on its way. Its number here.
-    pub(crate) fn wait(&mut self, to: ConversationId, text: String, time: TimestampMs) -> u64 {
+    pub(crate) fn wait(&mut self, to: ConversationId, draft: String, content: Content, time: TimestampMs) -> u64 {
         let number = self.next;
         self.next += 1;
-        self.waiting.insert(number, Waiting { to, text, time, handle: None, refused: None });
+        let text = shown(&content);
+        self.waiting.insert(number, Waiting { to, draft, text, content, time, handle: None, refused: None });
         number
     }
 
@@ -164,7 +180,7 @@ impl Messages {
         let Some(number) = self.number_of(handle) else { return };
         let Some(waiting) = self.waiting.remove(&number) else { return };
         if waiting.to == self.peer {
-            self.log.insert(seq, Message { author: Author::Me, time, text: waiting.text });
+            self.log.insert(seq, Message::new(Author::Me, seq, time, waiting.content));
         }
     }
 
@@ -177,6 +193,18 @@ impl Messages {
 
     fn number_of(&self, handle: SendHandle) -> Option<u64> {
         self.waiting.iter().find(|(_, waiting)| waiting.handle == Some(handle)).map(|(number, _)| *number)
+    }
+
+    /// The message that a command is about, by its place in the log; none: the newest of the other. With its name, if `me` is who
+    /// sits here.
+    pub(crate) fn find(&self, seq: Option<Seq>, me: UserId) -> Option<(MessageName, &Content)> {
+        let message = match seq {
+            Some(seq) => self.log.get(&seq)?,
+            None => self.log.values().rev().find(|message| message.author == Author::Peer)?,
+        };
+        let ConversationId::Person(peer) = self.peer;
+        let author = if message.author == Author::Me { me } else { peer };
+        Some((MessageName { author, seq: message.origin }, &message.content))
     }
 
     /// What has no answer yet.

@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use client::{Client, ClientEvent, Content, ConversationId, Events, MonotonicMs, TimestampMs};
+use client::{Client, ClientEvent, ConversationId, Events, MonotonicMs, TimestampMs};
 use crossterm::{event, terminal::size};
 use jiff::tz::TimeZone;
 use ratatui_core::layout::Rect;
@@ -191,7 +191,7 @@ impl Run {
     fn step(&mut self, input: Input) -> Result<Option<Left>, Failure> {
         for effect in self.model.handle(self.now(), input) {
             match effect {
-                Effect::Send { number, to, text } => match self.client.send(to, Content::text(&text)) {
+                Effect::Send { number, to, content } => match self.client.send(to, content) {
                     Ok(handle) => self.model.taken(number, handle),
                     Err(error) => self.model.not_taken(number, error),
                 },

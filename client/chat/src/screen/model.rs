@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use client::{
-    ClientEvent, ConversationId, Durability, Entry, Event, FetchError, FetchHandle, MonotonicMs, SendError, SendHandle,
-    Seq, TEXT_BYTES_MAX, TimestampMs, UserId,
+    ClientEvent, Content, ConversationId, Durability, Entry, Event, FetchError, FetchHandle, MonotonicMs, Reply,
+    SendError, SendHandle, Seq, TEXT_BYTES_MAX, TimestampMs, UserId,
 };
 use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use jiff::tz::TimeZone;
@@ -17,7 +17,7 @@ use super::{
     editor::{Editor, Source},
     messages::{MESSAGES_MAX, Messages, Older, Place},
 };
-use crate::{command::Command, visible::tame, words};
+use crate::{command::Command, content::quote, visible::tame, words};
 
 /// Drafts of this run that can be had again. In memory alone: a file would keep what people write to each other.
 const DRAFTS_MAX: usize = 50;
@@ -53,7 +53,7 @@ pub(crate) enum Effect {
     Send {
         number: u64,
         to: ConversationId,
-        text: String,
+        content: Content,
     },
     /// Answer with [`Model::fetching`] or [`Model::not_fetched`].
     Fetch {
@@ -201,7 +201,7 @@ impl Model {
 
     /// What would be lost if the program ended now: messages without an answer, then the draft.
     pub(crate) fn unsent(&self) -> (Vec<String>, Option<String>) {
-        let waiting = self.messages.unanswered().map(|waiting| waiting.text.clone()).collect();
+        let waiting = self.messages.unanswered().map(|waiting| waiting.draft.clone()).collect();
         (waiting, Some(self.editor.text().to_owned()).filter(|draft| !draft.trim().is_empty()))
     }
 
@@ -240,8 +240,8 @@ impl Model {
             ClientEvent::Committed { up_to } => self.on_committed(up_to),
             ClientEvent::MessageRefused { handle, code } => {
                 if let Some(waiting) = self.messages.refused(handle, code) {
-                    let text = waiting.text.clone();
-                    self.remember(text);
+                    let draft = waiting.draft.clone();
+                    self.remember(draft);
                     self.say(format!("Not sent: {}. Ctrl-P brings the text back.", words::refused(code)));
                 }
             }
@@ -397,10 +397,13 @@ impl Model {
         };
         match command {
             Command::Nothing => return,
-            Command::Say(text) => {
-                let number = self.messages.wait(self.peer, text.clone(), now.wall);
-                effects.push(Effect::Send { number, to: self.peer, text });
-                self.follow();
+            Command::Say(text) => self.send(now, text.clone(), Content::text(&text), effects),
+            Command::Reply(to, text) => {
+                let Some((to, content)) = self.me.and_then(|me| self.messages.find(to, me)) else {
+                    return self.say("There is no message here to answer; older ones come with /history.");
+                };
+                let reply = Content::reply(&Reply { to, quote: quote(content), text: &text });
+                self.send(now, draft.to_owned(), reply, effects);
             }
             Command::To(peer) => self.switch(peer, effects),
             Command::History(count) => {
@@ -412,6 +415,12 @@ impl Model {
         }
         let draft = self.editor.take();
         self.remember(draft);
+    }
+
+    fn send(&mut self, now: Now, draft: String, content: Content, effects: &mut Vec<Effect>) {
+        let number = self.messages.wait(self.peer, draft, content.clone(), now.wall);
+        effects.push(Effect::Send { number, to: self.peer, content });
+        self.follow();
     }
 
     fn switch(&mut self, peer: ConversationId, effects: &mut Vec<Effect>) {
@@ -511,7 +520,7 @@ impl Model {
     /// It has not: the text is a draft again.
     pub(crate) fn not_taken(&mut self, number: u64, error: SendError) {
         if let Some(waiting) = self.messages.not_taken(number) {
-            self.editor.replace(waiting.text);
+            self.editor.replace(waiting.draft);
         }
         self.say(format!("Not sent: {error}."));
     }

@@ -1,8 +1,9 @@
 //! What a person sees, by values: events and keys in, the cells of a screen out.
 
 use client::{
-    ClientEvent, Content, ConversationId, DeviceId, DisconnectReason, Durability, Entry, EpochId, Event, MonotonicMs,
-    Recipient, SendHandle, SendNumber, Seq, TimestampMs, UserId, WelcomeInfo,
+    Attachment, AttachmentKind, ClientEvent, Content, ConversationId, DeviceId, DisconnectReason, Durability, Entry,
+    EpochId, Event, MessageName, MonotonicMs, Recipient, Reply, SendHandle, SendNumber, Seq, TimestampMs, UserId,
+    WelcomeInfo,
 };
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use jiff::tz::TimeZone;
@@ -332,11 +333,50 @@ fn a_server_that_is_away_is_one_status_and_what_waits_has_a_clock() {
 }
 
 #[test]
+fn an_answer_names_and_quotes_the_last_message_of_the_other() {
+    let mut person = Person::connected(80, 24);
+    person.send("/reply Yes");
+    person.shows("There is no message here to answer");
+    (0..10).for_each(|_| _ = person.key(KeyCode::Backspace));
+    person.event(entry(5, Event::Received { from: PEER, origin: Seq(3), content: Content::text("Shall we?") }));
+    let effects = person.send("/reply Yes, at noon");
+    let to = MessageName { author: PEER, seq: Seq(3) };
+    let reply = Content::reply(&Reply { to, quote: "Shall we?", text: "Yes, at noon" });
+    assert!(matches!(&effects[..], [Effect::Send { content, .. }] if *content == reply), "{effects:?}");
+    person.shows("↳ “Shall we?”");
+    person.shows("you  ↳");
+    person.shows("Yes, at noon");
+}
+
+#[test]
+fn an_attachment_is_shown_as_a_line() {
+    let mut person = Person::connected(80, 24);
+    let attachment = Attachment {
+        kind: AttachmentKind::Image,
+        size: 1_000,
+        sha256: &[7; 32],
+        content_type: "image/png",
+        location: "https://files.example/1",
+        width: 640,
+        height: 480,
+        duration_ms: 0,
+        thumbnail: "",
+        caption: "The sea\u{1b}[2J",
+    };
+    person.event(entry(5, Event::Received { from: PEER, origin: Seq(3), content: Content::attachment(&attachment) }));
+    person.shows("[Image image/png 640×480 1.0 kB]");
+    person.shows("seaU+001B[2J");
+}
+
+#[test]
 fn what_is_pasted_is_one_draft_and_never_a_command() {
     let mut person = Person::connected(80, 24);
     person.paste("/quit");
     let effects = person.key(KeyCode::Enter);
-    assert!(matches!(&effects[..], [Effect::Send { text, .. }] if text == "/quit"), "{effects:?}");
+    assert!(
+        matches!(&effects[..], [Effect::Send { content, .. }] if content.as_text() == Some("/quit")),
+        "{effects:?}"
+    );
     let lines: Vec<String> = (0..150).map(|n| format!("line {n}")).collect();
     person.paste(&lines.join("\r"));
     person.shows("line 149");
@@ -344,7 +384,7 @@ fn what_is_pasted_is_one_draft_and_never_a_command() {
     person.write(" and more");
     let effects = person.key(KeyCode::Enter);
     let text = lines.join("\n") + " and more";
-    assert!(matches!(&effects[..], [Effect::Send { text: sent, .. }] if *sent == text), "{effects:?}");
+    assert!(matches!(&effects[..], [Effect::Send { content, .. }] if content.as_text() == Some(&text)), "{effects:?}");
     person.event(accepted(0, 1));
     person.event(accepted(1, 2));
     assert!(matches!(person.send("/quit")[..], [Effect::Leave]));

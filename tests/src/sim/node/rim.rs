@@ -2,7 +2,7 @@
 
 use std::mem;
 
-use proto_spec::{EpochId, Resume, Seq};
+use proto_spec::{Content, ContentKind, EpochId, Resume, Seq};
 use server::{
     core::{Core, CoreMessage, Order, Rim},
     durability::{committer::Committer, lanes::Work},
@@ -215,6 +215,9 @@ impl Rim for TurnRim<'_> {
                     }
                 }
                 EnvelopeBody::Forward { after, .. } if fault == Some(Fault::ForgetBefore) => *after = Seq::ZERO,
+                EnvelopeBody::Forward { content, .. } if fault == Some(Fault::FlattenContent) => {
+                    *content = Content::from_parts(ContentKind::Text.byte(), content.parts().1.clone());
+                }
                 _ => {}
             },
             _ => {}

@@ -1,0 +1,111 @@
+//! Contents in words: what is shown of them, and what of them is quoted.
+
+use client::{Attachment, AttachmentKind, Body, Content, QUOTE_BYTES_MAX, Reply};
+
+const UNKNOWN: &str = "(something that this version can not show)";
+
+/// A content as a text. What its author wrote stands last, since it may have any form.
+pub(crate) fn shown(content: &Content) -> String {
+    match content.body() {
+        Ok(Body::Text(text)) => text.to_owned(),
+        Ok(Body::Reply(Reply { quote: "", text, .. })) => format!("↳ {text}"),
+        Ok(Body::Reply(Reply { quote, text, .. })) => format!("↳ “{quote}”\n{text}"),
+        Ok(Body::Attachment(attachment)) => attachment_line(&attachment),
+        Ok(Body::Opaque(bytes)) => format!("({} bytes that this version can not read)", bytes.len()),
+        Ok(Body::Unknown) | Err(_) => UNKNOWN.to_owned(),
+    }
+}
+
+/// As much of a content as a reply quotes.
+pub(crate) fn quote(content: &Content) -> &str {
+    let text = match content.body() {
+        Ok(Body::Text(text) | Body::Reply(Reply { text, .. })) => text,
+        Ok(Body::Attachment(Attachment { caption: "", location, .. })) => location,
+        Ok(Body::Attachment(Attachment { caption, .. })) => caption,
+        Ok(Body::Opaque(_) | Body::Unknown) | Err(_) => "",
+    };
+    let end = (0..=QUOTE_BYTES_MAX.min(text.len())).rev().find(|at| text.is_char_boundary(*at));
+    &text[..end.unwrap_or_default()]
+}
+
+fn attachment_line(of: &Attachment<'_>) -> String {
+    let mut about = match of.kind {
+        AttachmentKind::Document => "File".to_owned(),
+        AttachmentKind::Image => "Image".to_owned(),
+        AttachmentKind::Video => "Video".to_owned(),
+        AttachmentKind::Audio => "Audio".to_owned(),
+    };
+    if !of.content_type.is_empty() {
+        about += &format!(" {}", of.content_type);
+    }
+    if of.width > 0 && of.height > 0 {
+        about += &format!(" {}×{}", of.width, of.height);
+    }
+    if of.duration_ms > 0 {
+        let seconds = of.duration_ms / 1000;
+        about += &format!(" {}:{:02}", seconds / 60, seconds % 60);
+    }
+    about += &format!(" {}", size(of.size));
+    let caption = if of.caption.is_empty() { String::new() } else { format!(" {}", of.caption) };
+    format!("[{about}] {}{caption}", of.location)
+}
+
+fn size(bytes: u64) -> String {
+    let mut unit = 0;
+    let mut size = bytes as f64;
+    while size >= 1000.0 && unit < 6 {
+        size /= 1000.0;
+        unit += 1;
+    }
+    match unit {
+        0 => format!("{bytes} B"),
+        _ => format!("{size:.1} {}B", ["", "k", "M", "G", "T", "P", "E"][unit]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use client::{MessageName, Seq, UserId};
+
+    use super::*;
+
+    #[test]
+    fn an_attachment_is_one_line_that_says_what_it_is_and_where() {
+        let mut attachment = Attachment {
+            kind: AttachmentKind::Video,
+            size: 48_213_300,
+            sha256: &[7; 32],
+            content_type: "video/mp4",
+            location: "https://files.example/1",
+            width: 1920,
+            height: 1080,
+            duration_ms: 61_500,
+            thumbnail: "",
+            caption: "The sea",
+        };
+        let line = "[Video video/mp4 1920×1080 1:01 48.2 MB] https://files.example/1 The sea";
+        assert_eq!(shown(&Content::attachment(&attachment)), line);
+        (attachment.kind, attachment.size, attachment.content_type) = (AttachmentKind::Document, 999, "");
+        (attachment.width, attachment.duration_ms, attachment.caption) = (0, 0, "");
+        let content = Content::attachment(&attachment);
+        assert_eq!(shown(&content), "[File 999 B] https://files.example/1");
+        assert_eq!(quote(&content), "https://files.example/1");
+    }
+
+    #[test]
+    fn a_reply_shows_what_it_answers_and_is_quoted_without_that() {
+        let reply = |quote| {
+            let to = MessageName { author: UserId(7), seq: Seq(1) };
+            Content::reply(&Reply { to, quote, text: "Yes." })
+        };
+        assert_eq!(shown(&reply("Shall we?")), "↳ “Shall we?”\nYes.");
+        assert_eq!(shown(&reply("")), "↳ Yes.");
+        assert_eq!(quote(&reply("Shall we?")), "Yes.");
+    }
+
+    #[test]
+    fn a_long_text_is_quoted_up_to_a_whole_character() {
+        let long = format!("a{}", "ß".repeat(QUOTE_BYTES_MAX));
+        assert_eq!(quote(&Content::text(&long)).len(), QUOTE_BYTES_MAX - 1);
+    }
+}

@@ -1,0 +1,392 @@
+//! What messages carry (SPEC 5.4): a byte of kind and a body, which is one allocation that clones share.
+//!
+//! Bodies are kept as they travel, with what a newer version has put behind the known fields. [`Content::body`] reads their fields;
+//! the decoder has done it once, so for content that came in a frame it does not fail. Whether a server takes it is another
+//! question: [`Content::fault`].
+
+use std::sync::Arc;
+
+use crate::{
+    code::ErrorCode,
+    ids::{Seq, UserId},
+    limits::{CONTENT_BYTES_MAX, CONTENT_TYPE_BYTES_MAX, LOCATION_BYTES_MAX, QUOTE_BYTES_MAX, TEXT_BYTES_MAX},
+    listed::listed,
+    wire::{DecodeError, Reader, put_bytes, put_varint},
+};
+
+listed! {
+    /// Kinds of content that this version knows (SPEC 5.4).
+    ContentKind {
+        /// UTF-8 text.
+        Text = 1 "text",
+        /// Text that answers a message.
+        Reply = 2 "reply",
+        /// Something that lies elsewhere, and how to know it.
+        Attachment = 3 "attachment",
+        /// Bytes that only the applications understand.
+        Opaque = 4 "opaque",
+    }
+}
+
+listed! {
+    /// What an attachment is, for who shows it (SPEC 5.4.2).
+    AttachmentKind {
+        /// None of the others.
+        Document = 0 "file",
+        /// A picture.
+        Image = 1 "image",
+        /// Moving pictures.
+        Video = 2 "video",
+        /// Something to hear.
+        Audio = 3 "audio",
+    }
+}
+
+/// What a message carries (SPEC 5.4).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// UTF-8 text. The decoder checks the encoding, the server the length.
+    Text(Arc<[u8]>),
+    /// The bytes of a [`Reply`].
+    Reply(Arc<[u8]>),
+    /// The bytes of an [`Attachment`].
+    Attachment(Arc<[u8]>),
+    /// Bytes that only the applications understand.
+    Opaque(Arc<[u8]>),
+    /// Content of a newer version: its kind and bytes, for showing that something is there.
+    Unknown {
+        /// The kind on the wire, never one of [`ContentKind`].
+        kind: u8,
+        /// The bytes on the wire.
+        body: Arc<[u8]>,
+    },
+}
+
+/// Names a message for ever, on both sides of its conversation (SPEC 3.6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MessageName {
+    /// Who wrote it.
+    pub author: UserId,
+    /// Its seq in the author's log.
+    pub seq: Seq,
+}
+
+/// Text that answers a message (SPEC 5.4.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reply<'a> {
+    /// What is answered.
+    pub to: MessageName,
+    /// A part of what is answered, for who does not have it at hand. It is the word of the reply's author.
+    pub quote: &'a str,
+    /// The answer.
+    pub text: &'a str,
+}
+
+/// Something that lies elsewhere, and how to know it (SPEC 5.4.2). Nobody but the applications fetches it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attachment<'a> {
+    /// What it is, for who shows it.
+    pub kind: AttachmentKind,
+    /// Its size, in bytes.
+    pub size: u64,
+    /// Of its bytes.
+    pub sha256: &'a [u8; 32],
+    /// As of RFC 6838, or empty.
+    pub content_type: &'a str,
+    /// A URL, or a key that means something to the applications.
+    pub location: &'a str,
+    /// In pixels; 0: not known, or it has none.
+    pub width: u64,
+    /// As `width`.
+    pub height: u64,
+    /// In milliseconds; 0: not known, or it has none.
+    pub duration_ms: u64,
+    /// Where a smaller picture of it lies, or empty.
+    pub thumbnail: &'a str,
+    /// What its sender says of it, or empty.
+    pub caption: &'a str,
+}
+
+/// The fields of a content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Body<'a> {
+    /// UTF-8 text.
+    Text(&'a str),
+    /// Text that answers a message.
+    Reply(Reply<'a>),
+    /// Something that lies elsewhere.
+    Attachment(Attachment<'a>),
+    /// Bytes that only the applications understand.
+    Opaque(&'a [u8]),
+    /// Content of a newer version.
+    Unknown,
+}
+
+impl Content {
+    /// A text message.
+    #[must_use]
+    pub fn text(text: &str) -> Self {
+        Self::Text(text.as_bytes().into())
+    }
+
+    /// A text that answers a message.
+    #[must_use]
+    pub fn reply(reply: &Reply<'_>) -> Self {
+        let mut body = Vec::new();
+        reply.encode(&mut body);
+        Self::Reply(body.into())
+    }
+
+    /// Something that lies elsewhere.
+    #[must_use]
+    pub fn attachment(attachment: &Attachment<'_>) -> Self {
+        let mut body = Vec::new();
+        attachment.encode(&mut body);
+        Self::Attachment(body.into())
+    }
+
+    /// Bytes that only the applications understand.
+    #[must_use]
+    pub fn opaque(bytes: &[u8]) -> Self {
+        Self::Opaque(bytes.into())
+    }
+
+    /// The text, when it is one.
+    #[must_use]
+    pub fn as_text(&self) -> Option<&str> {
+        match self {
+            Self::Text(bytes) => std::str::from_utf8(bytes).ok(),
+            Self::Reply(_) | Self::Attachment(_) | Self::Opaque(_) | Self::Unknown { .. } => None,
+        }
+    }
+
+    /// The kind byte on the wire and its body.
+    #[must_use]
+    pub const fn parts(&self) -> (u8, &Arc<[u8]>) {
+        match self {
+            Self::Text(body) => (ContentKind::Text.byte(), body),
+            Self::Reply(body) => (ContentKind::Reply.byte(), body),
+            Self::Attachment(body) => (ContentKind::Attachment.byte(), body),
+            Self::Opaque(body) => (ContentKind::Opaque.byte(), body),
+            Self::Unknown { kind, body } => (*kind, body),
+        }
+    }
+
+    /// The reverse of [`Content::parts`], for bytes that were checked when they came in.
+    #[must_use]
+    pub fn from_parts(kind: u8, body: Arc<[u8]>) -> Self {
+        match ContentKind::from_byte(kind) {
+            Some(ContentKind::Text) => Self::Text(body),
+            Some(ContentKind::Reply) => Self::Reply(body),
+            Some(ContentKind::Attachment) => Self::Attachment(body),
+            Some(ContentKind::Opaque) => Self::Opaque(body),
+            None => Self::Unknown { kind, body },
+        }
+    }
+
+    /// The fields of the body. What follows the known fields is of a newer version and is passed over.
+    ///
+    /// # Errors
+    /// The body is not what its kind says: it was made by hand, and never was in a frame.
+    pub fn body(&self) -> Result<Body<'_>, DecodeError> {
+        let (kind, bytes) = self.parts();
+        read_body(kind, bytes)
+    }
+
+    /// Why no server of this version takes it, if so (SPEC 4.2).
+    #[must_use]
+    pub fn fault(&self) -> Option<ErrorCode> {
+        let size = self.parts().1.len();
+        let is_text = |text: &str| (1..=TEXT_BYTES_MAX).contains(&text.len());
+        match self.body() {
+            Ok(Body::Unknown) => Some(ErrorCode::ContentKind),
+            Ok(Body::Text(text)) => (!is_text(text)).then_some(ErrorCode::TextLength),
+            Ok(Body::Reply(reply)) if !is_text(reply.text) => Some(ErrorCode::TextLength),
+            Ok(body) => (size > CONTENT_BYTES_MAX || !body.is_within_limits()).then_some(ErrorCode::ContentLimits),
+            Err(_) => Some(ErrorCode::ContentLimits),
+        }
+    }
+
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        let (kind, body) = self.parts();
+        out.push(kind);
+        put_bytes(out, body);
+    }
+
+    pub(crate) fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let kind = reader.u8("content_kind")?;
+        // The frame's own limit bounds this; what is beyond a limit of its own is refused by the server with a code.
+        let body = reader.bytes("content", usize::MAX)?;
+        read_body(kind, body)?;
+        Ok(Self::from_parts(kind, body.into()))
+    }
+}
+
+fn read_body(kind: u8, bytes: &[u8]) -> Result<Body<'_>, DecodeError> {
+    let reader = &mut Reader::new(bytes);
+    Ok(match ContentKind::from_byte(kind) {
+        Some(ContentKind::Text) => {
+            Body::Text(std::str::from_utf8(bytes).map_err(|_| DecodeError::NotUtf8 { field: "content" })?)
+        }
+        Some(ContentKind::Reply) => Body::Reply(Reply::decode(reader)?),
+        Some(ContentKind::Attachment) => Body::Attachment(Attachment::decode(reader)?),
+        Some(ContentKind::Opaque) => Body::Opaque(bytes),
+        None => Body::Unknown,
+    })
+}
+
+impl Body<'_> {
+    fn is_within_limits(&self) -> bool {
+        match self {
+            Body::Text(_) | Body::Unknown => true,
+            Body::Reply(Reply { to, quote, .. }) => to.is_possible() && quote.len() <= QUOTE_BYTES_MAX,
+            Body::Attachment(Attachment { content_type, location, thumbnail, .. }) => {
+                content_type.len() <= CONTENT_TYPE_BYTES_MAX
+                    && (1..=LOCATION_BYTES_MAX).contains(&location.len())
+                    && thumbnail.len() <= LOCATION_BYTES_MAX
+            }
+            Body::Opaque(bytes) => !bytes.is_empty(),
+        }
+    }
+}
+
+impl MessageName {
+    /// Whether there can be such a message.
+    #[must_use]
+    pub fn is_possible(self) -> bool {
+        self.author != UserId(0) && self.seq > Seq::ZERO
+    }
+
+    fn encode(self, out: &mut Vec<u8>) {
+        put_varint(out, self.author.0);
+        put_varint(out, self.seq.0);
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self { author: UserId(reader.varint("author")?), seq: Seq(reader.varint("author_seq")?) })
+    }
+}
+
+impl<'a> Reply<'a> {
+    fn encode(&self, out: &mut Vec<u8>) {
+        self.to.encode(out);
+        put_bytes(out, self.quote.as_bytes());
+        put_bytes(out, self.text.as_bytes());
+    }
+
+    fn decode(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
+        let to = MessageName::decode(reader)?;
+        Ok(Self { to, quote: reader.str("quote", usize::MAX)?, text: reader.str("text", usize::MAX)? })
+    }
+}
+
+impl<'a> Attachment<'a> {
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.push(self.kind.byte());
+        put_varint(out, self.size);
+        out.extend_from_slice(self.sha256);
+        put_bytes(out, self.content_type.as_bytes());
+        put_bytes(out, self.location.as_bytes());
+        put_varint(out, self.width);
+        put_varint(out, self.height);
+        put_varint(out, self.duration_ms);
+        put_bytes(out, self.thumbnail.as_bytes());
+        put_bytes(out, self.caption.as_bytes());
+    }
+
+    fn decode(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            kind: reader.listed("attachment_kind", AttachmentKind::from_byte)?,
+            size: reader.varint("size")?,
+            sha256: reader.array("sha256")?,
+            content_type: reader.str("content_type", usize::MAX)?,
+            location: reader.str("location", usize::MAX)?,
+            width: reader.varint("width")?,
+            height: reader.varint("height")?,
+            duration_ms: reader.varint("duration_ms")?,
+            thumbnail: reader.str("thumbnail", usize::MAX)?,
+            caption: reader.str("caption", usize::MAX)?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TO: MessageName = MessageName { author: UserId(7), seq: Seq(3) };
+    const ATTACHMENT: Attachment<'_> = Attachment {
+        kind: AttachmentKind::Image,
+        size: 1,
+        sha256: &[7; 32],
+        content_type: "image/png",
+        location: "https://files.example/1",
+        width: 640,
+        height: 480,
+        duration_ms: 0,
+        thumbnail: "",
+        caption: "the sea",
+    };
+
+    fn reply<'a>(quote: &'a str, text: &'a str) -> Content {
+        Content::reply(&Reply { to: TO, quote, text })
+    }
+
+    #[test]
+    fn each_content_that_a_server_takes_reads_back() {
+        for content in
+            [reply("", "yes"), Content::attachment(&ATTACHMENT), Content::opaque(b"\xff"), Content::text("a")]
+        {
+            let mut bytes = Vec::new();
+            content.encode(&mut bytes);
+            assert_eq!(Content::decode(&mut Reader::new(&bytes)).as_ref(), Ok(&content));
+            assert_eq!(content.fault(), None, "{content:?}");
+        }
+        assert_eq!(Content::attachment(&ATTACHMENT).body(), Ok(Body::Attachment(ATTACHMENT)));
+    }
+
+    #[test]
+    fn what_is_beyond_a_limit_has_a_fault_and_what_is_at_it_has_none() {
+        let long = "x".repeat(CONTENT_BYTES_MAX);
+        let quote = &long[..QUOTE_BYTES_MAX];
+        let (place, kind) = (&long[..LOCATION_BYTES_MAX], &long[..CONTENT_TYPE_BYTES_MAX]);
+        let attachment = |change: fn(&mut Attachment<'_>)| {
+            let mut attachment = ATTACHMENT;
+            change(&mut attachment);
+            Content::attachment(&attachment)
+        };
+        let largest = Attachment { location: place, thumbnail: place, content_type: kind, ..ATTACHMENT };
+        assert_eq!(Content::attachment(&largest).fault(), None);
+        assert_eq!(reply(quote, "x").fault(), None);
+        assert_eq!(Content::opaque(long.as_bytes()).fault(), None);
+        let nobody = MessageName { author: UserId(0), ..TO };
+        let limits = [
+            Content::attachment(&Attachment { location: &long[..LOCATION_BYTES_MAX + 1], ..ATTACHMENT }),
+            Content::attachment(&Attachment { thumbnail: &long[..LOCATION_BYTES_MAX + 1], ..ATTACHMENT }),
+            Content::attachment(&Attachment { content_type: &long[..CONTENT_TYPE_BYTES_MAX + 1], ..ATTACHMENT }),
+            Content::attachment(&Attachment { caption: &long, ..ATTACHMENT }),
+            attachment(|attachment| attachment.location = ""),
+            reply(&long[..QUOTE_BYTES_MAX + 1], "x"),
+            reply(quote, &long[QUOTE_BYTES_MAX..]),
+            Content::reply(&Reply { to: nobody, quote: "", text: "x" }),
+            Content::reply(&Reply { to: MessageName { seq: Seq::ZERO, ..TO }, quote: "", text: "x" }),
+            Content::opaque(b""),
+            Content::opaque(&[0; CONTENT_BYTES_MAX + 1]),
+            Content::Reply([0x80].into()),
+        ];
+        for content in limits {
+            assert_eq!(content.fault(), Some(ErrorCode::ContentLimits), "{content:?}");
+        }
+        assert_eq!(reply(quote, "").fault(), Some(ErrorCode::TextLength));
+        assert_eq!(Content::from_parts(63, [].into()).fault(), Some(ErrorCode::ContentKind));
+    }
+
+    #[test]
+    fn what_a_newer_version_puts_behind_the_fields_is_kept_and_passed_over() {
+        let known = reply("quote", "text");
+        let grown: Vec<u8> = known.parts().1.iter().copied().chain([1, 2, 3]).collect();
+        let content = Content::Reply(grown.as_slice().into());
+        assert_eq!(content.body(), Ok(Body::Reply(Reply { to: TO, quote: "quote", text: "text" })));
+        assert_eq!(content.parts().1[..], grown[..]);
+    }
+}
