@@ -95,7 +95,8 @@ fn bench_read(
 fn found_something(answer: &Answer) -> bool {
     match answer {
         Answer::User(user) => user.head > Seq::ZERO,
-        Answer::Conversation(conversation) => conversation.received_up_to > Seq::ZERO,
+        Answer::Conversation(conversation) => conversation.received.up_to > Seq::ZERO,
+        Answer::Inbox(inbox) => !inbox.rows.is_empty(),
         Answer::Entries(page) => !page.entries.is_empty(),
         Answer::Send(send) => send.is_some(),
     }

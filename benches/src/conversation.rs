@@ -15,7 +15,7 @@ use server::{
     },
 };
 use storage::{
-    Answer, BatchId, ConversationSnapshot, EmbeddedStore, LaneId, Query, Store as _, UserSnapshot, answer,
+    Answer, BatchId, ConversationSnapshot, EmbeddedStore, LaneId, Query, ReceivedRow, Store as _, UserSnapshot, answer,
     contract::block_on, fold::Fold,
 };
 
@@ -221,10 +221,10 @@ impl Conversation {
             Query::User(_) => Answer::User(UserSnapshot::default()),
             // A conversation is forgotten with the tail, and asked for again by the next message.
             Query::Conversation { .. } => Answer::Conversation(ConversationSnapshot {
-                received_up_to: Seq(self.counters().accepted),
+                received: ReceivedRow { up_to: Seq(self.counters().accepted), ..ReceivedRow::default() },
                 ..ConversationSnapshot::default()
             }),
-            Query::Log { .. } | Query::ConversationLog { .. } | Query::Send { .. } => {
+            Query::Inbox { .. } | Query::Log { .. } | Query::ConversationLog { .. } | Query::Send { .. } => {
                 unreachable!("nobody reads: {query:?}")
             }
         }

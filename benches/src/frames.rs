@@ -1,8 +1,9 @@
 //! One sample of each frame kind. Matches without `_`: a kind without a sample does not compile.
 
 use proto_spec::{
-    ClientFrame, ClientKind, Content, DeviceId, Direction, Durability, Entry, EpochId, ErrorCode, Event, Page,
-    Recipient, RequestId, Resume, SendNumber, Seq, ServerFrame, ServerKind, TimestampMs, UserId,
+    ClientFrame, ClientKind, Content, DeviceId, Direction, Durability, Entry, EpochId, ErrorCode, Event, Inbox,
+    InboxRow, Page, Recipient, RequestId, Resume, SendNumber, Seq, ServerFrame, ServerKind, Settings, TimestampMs,
+    UserId,
     limits::{PAGE_ENTRIES_MAX, SEND_WINDOW, TEXT_BYTES_MAX},
 };
 
@@ -48,6 +49,33 @@ pub fn client(kind: ClientKind) -> ClientFrame {
         ClientKind::Pong => ClientFrame::Pong { nonce: NONCE },
         ClientKind::Bye => ClientFrame::Bye,
         ClientKind::Refresh => ClientFrame::Refresh { token: "x".repeat(TOKEN_BYTES) },
+        ClientKind::MarkRead => {
+            ClientFrame::MarkRead { request: REQUEST, conversation: PEER.into(), up_to: SEQ, tell: true }
+        }
+        ClientKind::FetchInbox => {
+            ClientFrame::FetchInbox { request: REQUEST, before: Seq::ZERO, limit: INBOX_ROWS, messages: PAGE_ENTRIES }
+        }
+        ClientKind::SetConversation => ClientFrame::SetConversation {
+            request: REQUEST,
+            conversation: PEER.into(),
+            set: Settings::MUTED,
+            cleared: Settings::ARCHIVED,
+        },
+    }
+}
+
+const INBOX_ROWS: u64 = 20;
+
+fn inbox_row(last: Seq) -> InboxRow {
+    InboxRow {
+        conversation: PEER.into(),
+        settings: Settings::MUTED,
+        unread: 3,
+        read_up_to: SEQ,
+        delivered_up_to: SEQ,
+        seen_up_to: SEQ,
+        left_out: 0,
+        last: received(last),
     }
 }
 
@@ -88,7 +116,15 @@ pub fn server(kind: ServerKind) -> ServerFrame {
             more: true,
             entries: (0..PAGE_ENTRIES).map(|at| received(Seq(SEQ.0 + at))).collect(),
             delivered_up_to: SEQ,
+            seen_up_to: SEQ,
         }),
+        ServerKind::Inbox => ServerFrame::Inbox(Inbox {
+            request: REQUEST,
+            at: SEQ,
+            more: true,
+            rows: (0..INBOX_ROWS).map(|at| inbox_row(Seq(SEQ.0 - at))).collect(),
+        }),
+        ServerKind::Marked => ServerFrame::Marked { request: REQUEST },
         ServerKind::Error => ServerFrame::Error {
             code: ErrorCode::TooManyFetches,
             kind: ClientKind::FetchLog.byte(),

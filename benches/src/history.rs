@@ -69,7 +69,7 @@ impl History {
     fn append(&mut self, batch: &mut Batch, user: UserId, event: Event) -> Seq {
         let seq = self.head(user).seq.next();
         self.head(user).seq = seq;
-        batch.push(&Record::Append { user, entry: Entry { seq, time: self.time, event }, replaces: None });
+        batch.push(&Record::Append { user, entry: Entry { seq, time: self.time, event }, replaces: None, count: 0 });
         seq
     }
 

@@ -259,12 +259,29 @@ impl Relay {
             }
             Some(ClientKind::FetchLog | ClientKind::FetchConversation) => {
                 let request = RequestId(fields.varint("request")?);
-                let (first, last, delivered_up_to) = (Seq::ZERO.next(), Seq::ZERO, Seq::ZERO);
-                let page = Page { request, first, last, more: false, entries: Vec::new(), delivered_up_to };
+                let page = Page {
+                    request,
+                    first: Seq(1),
+                    last: Seq::ZERO,
+                    more: false,
+                    entries: Vec::new(),
+                    delivered_up_to: Seq::ZERO,
+                    seen_up_to: Seq::ZERO,
+                };
                 self.answer(conn, &ServerFrame::Page(page), connections);
             }
             Some(ClientKind::Bye) => return Ok(ControlFlow::Break(())),
-            Some(ClientKind::Hello | ClientKind::Acknowledge | ClientKind::Pong | ClientKind::Refresh) | None => {}
+            // What it does not have: nothing that measures it asks.
+            Some(
+                ClientKind::Hello
+                | ClientKind::Acknowledge
+                | ClientKind::Pong
+                | ClientKind::Refresh
+                | ClientKind::MarkRead
+                | ClientKind::FetchInbox
+                | ClientKind::SetConversation,
+            )
+            | None => {}
         }
         Ok(ControlFlow::Continue(()))
     }

@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use proto_spec::{Content, ConversationId, Direction, Seq};
+use proto_spec::{Content, ConversationId, Direction, Seq, Settings};
 use tokio::{
     io::{Interest, Ready},
     net::TcpStream,
@@ -106,6 +106,41 @@ impl Client {
         limit: u64,
     ) -> Result<FetchHandle, FetchError> {
         self.call(|state| state.fetch_conversation(conversation, from, direction, limit))
+    }
+
+    /// Asks for the conversations whose last message is before `before` (zero: all), from the newest on, and for the newest
+    /// `messages` of the first of them.
+    ///
+    /// # Errors
+    /// As [`Client::fetch_log`].
+    pub fn fetch_inbox(&self, before: Seq, limit: u64, messages: u64) -> Result<FetchHandle, FetchError> {
+        self.call(|state| state.fetch_inbox(before, limit, messages))
+    }
+
+    /// The user has read everything in the conversation up to this seq of the own log. `tell`: the other side is told.
+    ///
+    /// # Errors
+    /// As [`Client::fetch_log`].
+    pub fn mark_read(
+        &self,
+        conversation: impl Into<ConversationId>,
+        up_to: Seq,
+        tell: bool,
+    ) -> Result<FetchHandle, FetchError> {
+        self.call(|state| state.mark_read(conversation, up_to, tell))
+    }
+
+    /// From now on the user keeps the conversation with these set, and with those cleared.
+    ///
+    /// # Errors
+    /// As [`Client::fetch_log`].
+    pub fn set_conversation(
+        &self,
+        conversation: impl Into<ConversationId>,
+        set: Settings,
+        cleared: Settings,
+    ) -> Result<FetchHandle, FetchError> {
+        self.call(|state| state.set_conversation(conversation, set, cleared))
     }
 
     /// The application is done with everything up to `seq`. See [`crate::Acknowledging::ByApplication`].

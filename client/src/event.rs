@@ -3,7 +3,8 @@
 use std::fmt;
 
 use proto_spec::{
-    DeviceId, Durability, Entry, EpochId, ErrorCode, Page, Recipient, RequestId, SendNumber, Seq, TimestampMs, UserId,
+    DeviceId, Durability, Entry, EpochId, ErrorCode, Inbox, Page, Recipient, RequestId, SendNumber, Seq, TimestampMs,
+    UserId,
 };
 use thiserror::Error;
 
@@ -11,7 +12,7 @@ use thiserror::Error;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SendHandle(pub u64);
 
-/// Names a fetch of this client until its page. Never reused.
+/// Names a fetch or a mark of this client until its answer. Never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FetchHandle(pub(crate) RequestId);
 
@@ -79,7 +80,20 @@ pub enum ClientEvent {
         /// What the server has.
         page: Page,
     },
-    /// A fetch was refused and would be refused again.
+    /// The answer to a request for the inbox. If messages of the first conversation were asked for and there is one, a
+    /// [`ClientEvent::Page`] of the same fetch follows.
+    Inbox {
+        /// Which fetch.
+        fetch: FetchHandle,
+        /// What the server has.
+        inbox: Inbox,
+    },
+    /// A read mark, or how a conversation is kept, is in the log.
+    Marked {
+        /// Which one.
+        fetch: FetchHandle,
+    },
+    /// A fetch or a mark was refused and would be refused again.
     FetchRefused {
         /// Which fetch.
         fetch: FetchHandle,

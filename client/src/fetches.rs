@@ -1,9 +1,9 @@
-//! Fetches from their request to their page. Each is in the table until it is answered; a lost connection or a refusal
+//! Fetches and marks from their request to their answer. Each is in the table until it is answered; a lost connection or a refusal
 //! that passes makes it wait again, for asking twice does no harm.
 
 use std::collections::VecDeque;
 
-use proto_spec::{ClientFrame, ClientKind, ConversationId, Direction, RequestId, Seq};
+use proto_spec::{ClientFrame, ClientKind, ConversationId, Direction, RequestId, Seq, Settings};
 
 use crate::{
     event::{FetchError, FetchHandle},
@@ -17,6 +17,21 @@ use proto_spec::limits::FETCHES_IN_FLIGHT_MAX;
 pub(crate) enum Range {
     Log,
     Conversation(ConversationId),
+    /// Conversations, and so many messages of the first.
+    Inbox {
+        messages: u64,
+    },
+    /// Not a fetch: a read mark at `from`, and whether the other side is told.
+    Read {
+        conversation: ConversationId,
+        tell: bool,
+    },
+    /// Not a fetch either.
+    Settings {
+        conversation: ConversationId,
+        set: Settings,
+        cleared: Settings,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -81,6 +96,11 @@ impl Fetches {
             Range::Conversation(conversation) => {
                 ClientFrame::FetchConversation { request, conversation, from, direction, limit }
             }
+            Range::Inbox { messages } => ClientFrame::FetchInbox { request, before: from, limit, messages },
+            Range::Read { conversation, tell } => ClientFrame::MarkRead { request, conversation, up_to: from, tell },
+            Range::Settings { conversation, set, cleared } => {
+                ClientFrame::SetConversation { request, conversation, set, cleared }
+            }
         })
     }
 
@@ -93,6 +113,20 @@ impl Fetches {
     pub(crate) fn answered(&mut self, request: RequestId) -> Option<FetchHandle> {
         let index = self.waiting.iter().position(|fetch| fetch.request == request && fetch.is_in_flight)?;
         self.waiting.remove(index).map(|fetch| FetchHandle(fetch.request))
+    }
+
+    /// An inbox has come; a page of `first` is still to come with the same request, if one was asked for.
+    pub(crate) fn inbox_came(&mut self, request: RequestId, first: Option<ConversationId>) -> Option<FetchHandle> {
+        let fetch = self.waiting.iter_mut().find(|fetch| fetch.request == request && fetch.is_in_flight)?;
+        let Range::Inbox { messages } = fetch.range else { return None };
+        match first.filter(|_| messages > 0) {
+            None => self.answered(request),
+            Some(first) => {
+                // Should the connection end before it, that page alone is asked for.
+                (fetch.range, fetch.from, fetch.limit) = (Range::Conversation(first), Seq::ZERO, messages);
+                Some(FetchHandle(request))
+            }
+        }
     }
 
     /// A fetch was refused for now.
@@ -108,6 +142,9 @@ impl Fetches {
         let is_kind = |fetch: &&Fetch| match fetch.range {
             Range::Log => kind == ClientKind::FetchLog.byte(),
             Range::Conversation(_) => kind == ClientKind::FetchConversation.byte(),
+            Range::Inbox { .. } => kind == ClientKind::FetchInbox.byte(),
+            Range::Read { .. } => kind == ClientKind::MarkRead.byte(),
+            Range::Settings { .. } => kind == ClientKind::SetConversation.byte(),
         };
         self.waiting.iter().filter(|fetch| fetch.is_in_flight).filter(is_kind).map(|fetch| fetch.request).collect()
     }

@@ -197,6 +197,7 @@ mod tests {
             more: false,
             entries: seqs.iter().map(|&seq| entry(seq)).collect(),
             delivered_up_to: Seq::ZERO,
+            seen_up_to: Seq::ZERO,
         }
     }
 

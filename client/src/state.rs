@@ -11,7 +11,7 @@ use std::ops::ControlFlow;
 
 use proto_spec::{
     Body, ClientFrame, ClientKind, Content, ConversationId, Decoder, Direction, Entry, ErrorCode, Event, Page,
-    RawFrame, Reply, RequestId, Seq, ServerFrame, UserId, frame::FrameError, limits,
+    RawFrame, Reply, RequestId, Seq, ServerFrame, Settings, UserId, frame::FrameError, limits,
 };
 
 use crate::{
@@ -271,6 +271,43 @@ impl ClientState {
         self.fetch(Range::Conversation(conversation.into()), from, direction, limit)
     }
 
+    /// Asks for the conversations whose last message is before `before` (zero: all), from the newest on, and for the newest
+    /// `messages` of the first of them.
+    ///
+    /// # Errors
+    /// As [`ClientState::fetch_log`].
+    pub fn fetch_inbox(&mut self, before: Seq, limit: u64, messages: u64) -> Result<FetchHandle, FetchError> {
+        self.fetch(Range::Inbox { messages }, before, Direction::Backwards, limit)
+    }
+
+    /// The user has read everything in the conversation up to this seq of the own log. `tell`: the other side is told.
+    ///
+    /// # Errors
+    /// As [`ClientState::fetch_log`].
+    pub fn mark_read(
+        &mut self,
+        conversation: impl Into<ConversationId>,
+        up_to: Seq,
+        tell: bool,
+    ) -> Result<FetchHandle, FetchError> {
+        let range = Range::Read { conversation: conversation.into(), tell };
+        self.fetch(range, up_to, Direction::Forwards, 0)
+    }
+
+    /// From now on the user keeps the conversation with these set, and with those cleared.
+    ///
+    /// # Errors
+    /// As [`ClientState::fetch_log`].
+    pub fn set_conversation(
+        &mut self,
+        conversation: impl Into<ConversationId>,
+        set: Settings,
+        cleared: Settings,
+    ) -> Result<FetchHandle, FetchError> {
+        let range = Range::Settings { conversation: conversation.into(), set, cleared };
+        self.fetch(range, Seq::ZERO, Direction::Forwards, 0)
+    }
+
     fn fetch(&mut self, range: Range, from: Seq, direction: Direction, limit: u64) -> Result<FetchHandle, FetchError> {
         if self.is_stopping() {
             return Err(FetchError::Ended);
@@ -476,7 +513,9 @@ impl ClientState {
             | ServerFrame::Committed { .. }
             | ServerFrame::TokenExpiring { .. }
             | ServerFrame::Refreshed { .. }
-            | ServerFrame::Epoch { .. } => protocol_fault(format!("{} before the welcome", frame.kind().name())),
+            | ServerFrame::Epoch { .. }
+            | ServerFrame::Inbox(_)
+            | ServerFrame::Marked { .. } => protocol_fault(format!("{} before the welcome", frame.kind().name())),
         }
     }
 
@@ -513,6 +552,21 @@ impl ClientState {
                 Err(reason) => Flow::Break(reason.into()),
             },
             ServerFrame::Page(page) => self.on_page(page, effects),
+            ServerFrame::Inbox(inbox) => {
+                let first = inbox.rows.first().map(|row| row.conversation);
+                match self.fetches.inbox_came(inbox.request, first) {
+                    Some(fetch) => effects.events.push(ClientEvent::Inbox { fetch, inbox }),
+                    None => self.unasked_answers += 1,
+                }
+                Flow::Continue(())
+            }
+            ServerFrame::Marked { request } => {
+                match self.fetches.answered(request) {
+                    Some(fetch) => effects.events.push(ClientEvent::Marked { fetch }),
+                    None => self.unasked_answers += 1,
+                }
+                Flow::Continue(())
+            }
             ServerFrame::Error { code, kind, request, retry_after_ms, detail } => {
                 self.on_error(now, code, kind, request, retry_after_ms, detail, effects);
                 Flow::Continue(())

@@ -343,6 +343,7 @@ fn pushed(first: u64, last: u64, seqs: &[u64]) -> Page {
         more: false,
         entries: seqs.iter().map(entry).collect(),
         delivered_up_to: Seq::ZERO,
+        seen_up_to: Seq::ZERO,
     }
 }
 

@@ -178,6 +178,8 @@ impl World {
             ClientEvent::Disconnected { .. } => self.disconnects += 1,
             ClientEvent::Welcome(_) | ClientEvent::Committed { .. } => {}
             other @ (ClientEvent::Epoch(_)
+            | ClientEvent::Inbox { .. }
+            | ClientEvent::Marked { .. }
             | ClientEvent::FetchRefused { .. }
             | ClientEvent::ServerError { .. }
             | ClientEvent::TokenExpiring { .. }

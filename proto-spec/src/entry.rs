@@ -16,6 +16,51 @@ listed! {
         Sent = 2 "sent",
         /// A device of a peer has what this user sent.
         Delivered = 3 "delivered",
+        /// This user has read a conversation.
+        Read = 4 "read",
+        /// A peer has read what this user sent.
+        Seen = 5 "seen",
+        /// How this user keeps a conversation.
+        Settings = 6 "settings",
+    }
+}
+
+/// How a user keeps a conversation (SPEC 5.7). What a newer version has beside these is kept as it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Settings(u64);
+
+impl Settings {
+    /// Its messages are not announced.
+    pub const MUTED: Self = Self(1);
+    /// It is put away until somebody looks for it.
+    pub const ARCHIVED: Self = Self(2);
+    /// It stands above the others.
+    pub const PINNED: Self = Self(4);
+    /// What the other side sends is not taken.
+    pub const BLOCKED: Self = Self(8);
+
+    /// The bits on the wire.
+    #[must_use]
+    pub const fn bits(self) -> u64 {
+        self.0
+    }
+
+    /// Of the bits on the wire.
+    #[must_use]
+    pub const fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
+    /// Whether all of `other` are set.
+    #[must_use]
+    pub const fn has(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// These, with those of `set` set and then those of `cleared` not.
+    #[must_use]
+    pub const fn changed(self, set: Self, cleared: Self) -> Self {
+        Self((self.0 | set.0) & !cleared.0)
     }
 }
 
@@ -50,6 +95,33 @@ pub enum Event {
         /// A seq of this user's own log.
         up_to: Seq,
     },
+    /// This user has read a conversation, on whichever device. Supersedes the earlier such entry of the same conversation.
+    Read {
+        /// Which one.
+        conversation: ConversationId,
+        /// Everything in it up to this seq of the own log.
+        up_to: Seq,
+        /// Messages received in it after that: exact up to [`UNREAD_MAX`](crate::limits::UNREAD_MAX), and what is above means
+        /// "many".
+        unread: u64,
+        /// A seq of the other side's log: what they sent up to there is read, and they are told so. Zero: they are not told.
+        told: Seq,
+    },
+    /// `peer` has read everything that this user sent to `peer` up to `up_to`. Supersedes the earlier such entry of the
+    /// same peer.
+    Seen {
+        /// Who has read.
+        peer: UserId,
+        /// A seq of this user's own log.
+        up_to: Seq,
+    },
+    /// How this user keeps a conversation. Supersedes the earlier such entry of the same conversation.
+    Settings {
+        /// Which one.
+        conversation: ConversationId,
+        /// All of them.
+        settings: Settings,
+    },
     /// An entry of a newer version: it has a place in the log and nothing that this version understands. Its fields are
     /// not kept.
     Unknown {
@@ -66,6 +138,9 @@ impl Event {
             Self::Received { .. } => EntryKind::Received.byte(),
             Self::Sent { to: ConversationId::Person(_), .. } => EntryKind::Sent.byte(),
             Self::Delivered { .. } => EntryKind::Delivered.byte(),
+            Self::Read { conversation: ConversationId::Person(_), .. } => EntryKind::Read.byte(),
+            Self::Seen { .. } => EntryKind::Seen.byte(),
+            Self::Settings { conversation: ConversationId::Person(_), .. } => EntryKind::Settings.byte(),
             Self::Unknown { kind } => *kind,
         }
     }
@@ -76,7 +151,11 @@ impl Event {
         match self {
             Self::Received { from, .. } => Some(ConversationId::Person(*from)),
             Self::Sent { to, .. } => Some(*to),
-            Self::Delivered { .. } | Self::Unknown { .. } => None,
+            Self::Delivered { .. }
+            | Self::Read { .. }
+            | Self::Seen { .. }
+            | Self::Settings { .. }
+            | Self::Unknown { .. } => None,
         }
     }
 }
@@ -114,6 +193,20 @@ impl Entry {
                 put_varint(out, peer.0);
                 put_varint(out, up_to.0);
             }
+            Event::Read { conversation: ConversationId::Person(peer), up_to, unread, told } => {
+                put_varint(out, peer.0);
+                put_varint(out, up_to.0);
+                put_varint(out, *unread);
+                put_varint(out, told.0);
+            }
+            Event::Seen { peer, up_to } => {
+                put_varint(out, peer.0);
+                put_varint(out, up_to.0);
+            }
+            Event::Settings { conversation: ConversationId::Person(peer), settings } => {
+                put_varint(out, peer.0);
+                put_varint(out, settings.bits());
+            }
             Event::Unknown { .. } => {}
         }
     }
@@ -142,6 +235,19 @@ impl Entry {
             Some(EntryKind::Delivered) => {
                 Event::Delivered { peer: UserId(reader.varint("peer")?), up_to: Seq(reader.varint("up_to")?) }
             }
+            Some(EntryKind::Read) => Event::Read {
+                conversation: ConversationId::Person(UserId(reader.varint("peer")?)),
+                up_to: Seq(reader.varint("up_to")?),
+                unread: reader.varint("unread")?,
+                told: Seq(reader.varint("told")?),
+            },
+            Some(EntryKind::Seen) => {
+                Event::Seen { peer: UserId(reader.varint("peer")?), up_to: Seq(reader.varint("up_to")?) }
+            }
+            Some(EntryKind::Settings) => Event::Settings {
+                conversation: ConversationId::Person(UserId(reader.varint("peer")?)),
+                settings: Settings::from_bits(reader.varint("settings")?),
+            },
             None => Event::Unknown { kind },
         };
         Ok(Self { seq, time, event })

@@ -7,11 +7,11 @@ use thiserror::Error;
 
 pub use self::{
     client::{ClientFrame, Direction, Resume},
-    server::{Durability, Page, Recipient, ServerFrame},
+    server::{Durability, Inbox, InboxRow, Page, Recipient, ServerFrame},
 };
 use crate::{
     code::ErrorCode,
-    ids::EpochId,
+    ids::{ConversationId, UserId},
     listed::listed,
     wire::{DecodeError, Reader, put_sized, put_varint},
 };
@@ -64,6 +64,12 @@ listed! {
         Bye = 0x08 "bye",
         /// SPEC 4.15.
         Refresh = 0x09 "refresh",
+        /// SPEC 4.19.
+        MarkRead = 0x0b "mark_read",
+        /// SPEC 4.20.
+        FetchInbox = 0x0c "fetch_inbox",
+        /// SPEC 4.22.
+        SetConversation = 0x0d "set_conversation",
     }
 }
 
@@ -96,6 +102,10 @@ listed! {
         Refreshed = 0x8c "refreshed",
         /// SPEC 4.18.
         Epoch = 0x8d "epoch",
+        /// SPEC 4.21.
+        Inbox = 0x8e "inbox",
+        /// SPEC 4.23.
+        Marked = 0x94 "marked",
     }
 }
 
@@ -107,14 +117,38 @@ fn put_frame(out: &mut Vec<u8>, kind: u8, body: impl FnOnce(&mut Vec<u8>)) {
     });
 }
 
-/// Appends the epoch that a hello or a welcome ends with. One that has none ends before it.
-fn put_epoch(out: &mut Vec<u8>, epoch: EpochId) {
-    if epoch != EpochId(0) {
-        put_varint(out, epoch.0);
+/// The kind of a conversation with a user (SPEC 2.2).
+const CONVERSATION_USER: u64 = 1;
+
+fn put_conversation(out: &mut Vec<u8>, conversation: ConversationId) {
+    match conversation {
+        ConversationId::Person(user) => {
+            put_varint(out, CONVERSATION_USER);
+            put_varint(out, user.0);
+        }
     }
 }
 
-/// Reads it: none if the frame ends before it, as frames of older senders do.
-fn epoch(r: &mut Reader<'_>) -> Result<EpochId, DecodeError> {
-    if r.rest().is_empty() { Ok(EpochId(0)) } else { r.varint("epoch").map(EpochId) }
+fn conversation(r: &mut Reader<'_>) -> Result<ConversationId, DecodeError> {
+    match r.varint("conversation")? {
+        CONVERSATION_USER => Ok(ConversationId::Person(UserId(r.varint("user")?))),
+        value => Err(DecodeError::Unlisted { field: "conversation", value }),
+    }
+}
+
+/// A yes or a no (SPEC 2.2).
+fn flag(r: &mut Reader<'_>, field: &'static str) -> Result<bool, DecodeError> {
+    r.listed(field, |byte| [false, true].get(usize::from(byte)).copied())
+}
+
+/// Appends a number that a frame may end before. One that is zero is left out.
+fn put_later(out: &mut Vec<u8>, value: u64) {
+    if value != 0 {
+        put_varint(out, value);
+    }
+}
+
+/// Reads it: zero if the frame ends before it, as frames of older senders do.
+fn later(r: &mut Reader<'_>, field: &'static str) -> Result<u64, DecodeError> {
+    if r.rest().is_empty() { Ok(0) } else { r.varint(field) }
 }

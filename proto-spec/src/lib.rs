@@ -15,9 +15,10 @@ pub mod wire;
 
 pub use code::ErrorCode;
 pub use content::{Attachment, AttachmentKind, Body, Content, ContentKind, MessageName, Reply};
-pub use entry::{Entry, EntryKind, Event};
+pub use entry::{Entry, EntryKind, Event, Settings};
 pub use frame::{
-    ClientFrame, ClientKind, Direction, Durability, FrameError, Page, Recipient, Resume, ServerFrame, ServerKind,
+    ClientFrame, ClientKind, Direction, Durability, FrameError, Inbox, InboxRow, Page, Recipient, Resume, ServerFrame,
+    ServerKind,
 };
 pub use framing::{Decoder, FramingError, RawFrame};
 pub use ids::{ConversationId, DeviceId, EpochId, RequestId, SendNumber, Seq, TimestampMs, UserId};

@@ -30,6 +30,15 @@ pub const PAGE_BYTES_MAX: usize = SERVER_FRAME_BYTES_MAX - 256;
 /// Most entries in one page, whatever the client asks for.
 pub const PAGE_ENTRIES_MAX: u64 = 500;
 
+/// Conversations in one page of the inbox, whatever the client asks for.
+pub const INBOX_ROWS_MAX: u64 = 100;
+
+/// Bytes of the last text that an inbox shows: a line on a wide phone.
+pub const INBOX_TEXT_BYTES: usize = 128;
+
+/// Unread messages of a conversation are counted exactly up to here. More are "many", which is told as one more than this.
+pub const UNREAD_MAX: u64 = 999;
+
 /// Sends of one device that may await their answer. Also what a device may retry after a reconnect.
 pub const SEND_WINDOW: u64 = 256;
 

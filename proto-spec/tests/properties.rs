@@ -5,8 +5,8 @@ use std::ops::ControlFlow;
 use proptest::{collection::vec, prelude::*, sample::Index};
 use proto_spec::{
     Attachment, AttachmentKind, ClientFrame, Content, ContentKind, Decoder, DeviceId, Direction, Durability, Entry,
-    EntryKind, EpochId, ErrorCode, Event, FrameError, FramingError, MessageName, Page, RawFrame, Recipient, Reply,
-    RequestId, Resume, SendNumber, Seq, ServerFrame, TimestampMs, UserId,
+    EntryKind, EpochId, ErrorCode, Event, FrameError, FramingError, Inbox, InboxRow, MessageName, Page, RawFrame,
+    Recipient, Reply, RequestId, Resume, SendNumber, Seq, ServerFrame, Settings, TimestampMs, UserId,
     limits::{CLIENT_FRAME_BYTES_MAX, SERVER_FRAME_BYTES_MAX},
     wire::{Prefix, Reader, peek_varint, put_varint, varint_len},
 };
@@ -64,12 +64,24 @@ fn event() -> impl Strategy<Value = Event> {
             content
         }),
         (user(), seq()).prop_map(|(peer, up_to)| Event::Delivered { peer, up_to }),
+        (user(), seq(), number(), seq()).prop_map(|(peer, up_to, unread, told)| Event::Read {
+            conversation: peer.into(),
+            up_to,
+            unread,
+            told
+        }),
+        (user(), seq()).prop_map(|(peer, up_to)| Event::Seen { peer, up_to }),
+        (user(), settings()).prop_map(|(peer, settings)| Event::Settings { conversation: peer.into(), settings }),
         unknown.prop_map(|kind| Event::Unknown { kind }),
     ]
 }
 
 fn entry() -> impl Strategy<Value = Entry> {
     (seq(), number(), event()).prop_map(|(seq, time, event)| Entry { seq, time: TimestampMs(time), event })
+}
+
+fn settings() -> impl Strategy<Value = Settings> {
+    number().prop_map(Settings::from_bits)
 }
 
 fn direction() -> impl Strategy<Value = Direction> {
@@ -106,6 +118,21 @@ fn client_frame() -> impl Strategy<Value = ClientFrame> {
         number().prop_map(|nonce| ClientFrame::Pong { nonce }),
         Just(ClientFrame::Bye),
         any::<String>().prop_map(|token| ClientFrame::Refresh { token }),
+        (request(), user(), seq(), any::<bool>()).prop_map(|(request, peer, up_to, tell)| ClientFrame::MarkRead {
+            request,
+            conversation: peer.into(),
+            up_to,
+            tell
+        }),
+        (request(), seq(), number(), number()).prop_map(|(request, before, limit, messages)| ClientFrame::FetchInbox {
+            request,
+            before,
+            limit,
+            messages
+        }),
+        (request(), user(), settings(), settings()).prop_map(|(request, peer, set, cleared)| {
+            ClientFrame::SetConversation { request, conversation: peer.into(), set, cleared }
+        }),
     ]
 }
 
@@ -118,16 +145,30 @@ fn detail() -> impl Strategy<Value = String> {
 }
 
 fn page() -> impl Strategy<Value = Page> {
-    (number(), seq(), seq(), any::<bool>(), vec(entry(), 0..8), seq()).prop_map(
-        |(request, first, last, more, entries, delivered_up_to)| Page {
+    (number(), seq(), seq(), any::<bool>(), vec(entry(), 0..8), seq(), seq()).prop_map(
+        |(request, first, last, more, entries, delivered_up_to, seen_up_to)| Page {
             request: RequestId(request),
             first,
             last,
             more,
             entries,
             delivered_up_to,
+            seen_up_to,
         },
     )
+}
+
+fn inbox_row() -> impl Strategy<Value = InboxRow> {
+    (user(), settings(), [(); 5].map(|()| number()), entry()).prop_map(|(peer, settings, n, last)| InboxRow {
+        conversation: peer.into(),
+        settings,
+        unread: n[0],
+        read_up_to: Seq(n[1]),
+        delivered_up_to: Seq(n[2]),
+        seen_up_to: Seq(n[3]),
+        left_out: n[4],
+        last,
+    })
 }
 
 fn server_frame() -> impl Strategy<Value = ServerFrame> {
@@ -135,6 +176,10 @@ fn server_frame() -> impl Strategy<Value = ServerFrame> {
     let durability = prop::sample::select(Durability::ALL);
     let recipient = prop::sample::select(Recipient::ALL);
     prop_oneof![
+        (number(), seq(), any::<bool>(), vec(inbox_row(), 0..8)).prop_map(|(request, at, more, rows)| {
+            ServerFrame::Inbox(Inbox { request: RequestId(request), at, more, rows })
+        }),
+        number().prop_map(|request| ServerFrame::Marked { request: RequestId(request) }),
         welcome.prop_map(|n| ServerFrame::Welcome {
             version: n[0],
             user: UserId(n[1]),

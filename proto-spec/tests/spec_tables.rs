@@ -167,6 +167,10 @@ fn the_values_of_listed_fields_are_the_enums() {
     assert_eq!(listed("#### 5.4.3", "attachment_kind"), values!(AttachmentKind));
     assert_eq!(listed("### 4.8", "durability"), values!(Durability));
     assert_eq!(listed("### 4.8", "recipient"), values!(Recipient));
+    let no_or_yes = BTreeSet::from([(0, "no".to_owned()), (1, "yes".to_owned())]);
+    for (section, field) in [("### 4.11", "more"), ("### 4.19", "tell"), ("### 4.21", "more")] {
+        assert_eq!(listed(section, field), no_or_yes, "{section}");
+    }
 }
 
 #[test]
@@ -184,6 +188,9 @@ fn the_table_of_limits_is_the_constants() {
         ("server_frame_bytes_max", limits::SERVER_FRAME_BYTES_MAX as u64),
         ("page_bytes_max", limits::PAGE_BYTES_MAX as u64),
         ("page_entries_max", limits::PAGE_ENTRIES_MAX),
+        ("inbox_rows_max", limits::INBOX_ROWS_MAX),
+        ("inbox_text_bytes", limits::INBOX_TEXT_BYTES as u64),
+        ("unread_max", limits::UNREAD_MAX),
         ("send_window", limits::SEND_WINDOW),
         ("fetches_in_flight_max", limits::FETCHES_IN_FLIGHT_MAX as u64),
     ]);

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fs, ops::ControlFlow, path::PathBuf, process::C
 
 use proto_spec::{
     Body, ClientFrame, ClientKind, Content, ContentKind, Decoder, Direction, Entry, EntryKind, ErrorCode, Event,
-    FrameError, FramingError, Reply, Resume, ServerFrame, ServerKind,
+    FrameError, FramingError, InboxRow, Reply, Resume, ServerFrame, ServerKind,
     limits::{CLIENT_FRAME_BYTES_MAX, SERVER_FRAME_BYTES_MAX},
     wire::DecodeError,
 };
@@ -106,13 +106,32 @@ fn entry_fields(entry: &Entry) -> Value {
             fields["number"] = number(send);
             fields["content"] = content_fields(content);
         }
-        Event::Delivered { peer, up_to } => {
+        Event::Read { conversation, up_to, unread, told } => {
+            fields["peer"] = number(conversation);
+            fields["up_to"] = number(up_to);
+            fields["unread"] = number(unread);
+            fields["told"] = number(told);
+        }
+        Event::Settings { conversation, settings } => {
+            fields["peer"] = number(conversation);
+            fields["settings"] = number(settings.bits());
+        }
+        Event::Delivered { peer, up_to } | Event::Seen { peer, up_to } => {
             fields["peer"] = number(peer);
             fields["up_to"] = number(up_to);
         }
         Event::Unknown { .. } => {}
     }
     fields
+}
+
+fn inbox_row_fields(row: &InboxRow) -> Value {
+    json!({
+        "conversation": { "user": number(row.conversation) }, "settings": number(row.settings.bits()),
+        "unread": number(row.unread), "read_up_to": number(row.read_up_to),
+        "delivered_up_to": number(row.delivered_up_to), "seen_up_to": number(row.seen_up_to),
+        "left_out": number(row.left_out), "last": entry_fields(&row.last),
+    })
 }
 
 impl Frame for ClientFrame {
@@ -163,6 +182,18 @@ impl Frame for ClientFrame {
             Self::Ping { nonce } | Self::Pong { nonce } => json!({ "nonce": number(nonce) }),
             Self::Bye => json!({}),
             Self::Refresh { token } => json!({ "token": token }),
+            Self::MarkRead { request, conversation, up_to, tell } => json!({
+                "request": number(request), "conversation": { "user": number(conversation) }, "up_to": number(up_to),
+                "tell": if *tell { "yes" } else { "no" },
+            }),
+            Self::FetchInbox { request, before, limit, messages } => json!({
+                "request": number(request), "before": number(before), "limit": number(limit),
+                "messages": number(messages),
+            }),
+            Self::SetConversation { request, conversation, set, cleared } => json!({
+                "request": number(request), "conversation": { "user": number(conversation) },
+                "set": number(set.bits()), "cleared": number(cleared.bits()),
+            }),
         }
     }
 }
@@ -218,8 +249,14 @@ impl Frame for ServerFrame {
                 "request": number(page.request), "first": number(page.first), "last": number(page.last),
                 "more": if page.more { "yes" } else { "no" },
                 "entries": page.entries.iter().map(entry_fields).collect::<Vec<_>>(),
-                "delivered_up_to": number(page.delivered_up_to),
+                "delivered_up_to": number(page.delivered_up_to), "seen_up_to": number(page.seen_up_to),
             }),
+            Self::Inbox(inbox) => json!({
+                "request": number(inbox.request), "at": number(inbox.at),
+                "more": if inbox.more { "yes" } else { "no" },
+                "rows": inbox.rows.iter().map(inbox_row_fields).collect::<Vec<_>>(),
+            }),
+            Self::Marked { request } => json!({ "request": number(request) }),
             Self::Error { code, kind, request, retry_after_ms, detail } => json!({
                 "code": number(code.number()), "kind": number(kind), "request": number(request),
                 "retry_after_ms": number(retry_after_ms), "detail": detail,

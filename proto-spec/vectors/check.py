@@ -210,6 +210,9 @@ ENTRIES_BY_KIND = {
     1: ("received", [("from", VARINT), ("origin", VARINT), ("content", CONTENT)]),
     2: ("sent", [("to", VARINT), ("device", VARINT), ("number", VARINT), ("content", CONTENT)]),
     3: ("delivered", [("peer", VARINT), ("up_to", VARINT)]),
+    4: ("read", [("peer", VARINT), ("up_to", VARINT), ("unread", VARINT), ("told", VARINT)]),
+    5: ("seen", [("peer", VARINT), ("up_to", VARINT)]),
+    6: ("settings", [("peer", VARINT), ("settings", VARINT)]),
 }
 ENTRY_HEAD = [("seq", VARINT), ("time", VARINT)]
 
@@ -258,6 +261,37 @@ def write_entries(entries):
 ENTRY = read_entry, write_entry
 ENTRIES = read_entries, write_entries
 
+# SPEC 4.21
+INBOX_ROW = [
+    ("conversation", CONVERSATION),
+    ("settings", VARINT),
+    ("unread", VARINT),
+    ("read_up_to", VARINT),
+    ("delivered_up_to", VARINT),
+    ("seen_up_to", VARINT),
+    ("left_out", VARINT),
+    ("last", ENTRY),
+]
+
+
+def read_inbox_rows(data, at, field):
+    count, at = read_varint(data, at, field)
+    # A row has at least twelve bytes.
+    if count > (len(data) - at) // 12:
+        raise Refused("truncated", field)
+    rows = []
+    for _ in range(count):
+        item, at = read_bytes(data, at, field)
+        rows.append(read_fields(INBOX_ROW, item)[0])
+    return rows, at
+
+
+def write_inbox_rows(rows):
+    return write_varint(len(rows)) + b"".join(write_bytes(write_fields(INBOX_ROW, row)) for row in rows)
+
+
+INBOX_ROWS = read_inbox_rows, write_inbox_rows
+
 # SPEC 4
 FETCH = [("from", VARINT), ("direction", listed({0: "forwards", 1: "backwards"})), ("limit", VARINT)]
 WELCOME = (
@@ -285,6 +319,20 @@ FRAMES = {
         0x07: ("pong", [("nonce", VARINT)]),
         0x08: ("bye", []),
         0x09: ("refresh", [("token", string(TOKEN_BYTES_MAX))]),
+        0x0B: (
+            "mark_read",
+            [
+                ("request", OWN_REQUEST),
+                ("conversation", CONVERSATION),
+                ("up_to", VARINT),
+                ("tell", listed({0: "no", 1: "yes"})),
+            ],
+        ),
+        0x0C: ("fetch_inbox", [("request", OWN_REQUEST), ("before", VARINT), ("limit", VARINT), ("messages", VARINT)]),
+        0x0D: (
+            "set_conversation",
+            [("request", OWN_REQUEST), ("conversation", CONVERSATION), ("set", VARINT), ("cleared", VARINT)],
+        ),
     },
     "server": {
         0x81: ("welcome", [*((name, VARINT) for name in WELCOME), ("epoch", LATER)]),
@@ -309,6 +357,7 @@ FRAMES = {
                 ("more", listed({0: "no", 1: "yes"})),
                 ("entries", ENTRIES),
                 ("delivered_up_to", VARINT),
+                ("seen_up_to", LATER),
             ],
         ),
         0x86: (
@@ -328,6 +377,11 @@ FRAMES = {
         0x8B: ("token_expiring", [("expires_in_ms", VARINT)]),
         0x8C: ("refreshed", [("expires", VARINT)]),
         0x8D: ("epoch", [("first", VARINT), ("epoch", OWN_REQUEST)]),
+        0x8E: (
+            "inbox",
+            [("request", VARINT), ("at", VARINT), ("more", listed({0: "no", 1: "yes"})), ("rows", INBOX_ROWS)],
+        ),
+        0x94: ("marked", [("request", VARINT)]),
     },
 }
 

@@ -77,6 +77,10 @@ pub const DEVICES_MAX: usize = 32;
 /// them than this reads its log anew: a year of weekly restarts, or an hour of a server that ends every minute.
 pub const EPOCHS_MAX: usize = 64;
 
+/// How often a page of the inbox is read anew because entries have moved to the store meanwhile, before the client is asked to wait. They
+/// do so once in seconds in an engine, and with a database in the moment after an entry was made.
+pub const INBOX_TRIES_MAX: u8 = 8;
+
 /// Queries to the store that one shard may have in flight before it refuses new logins and fetches.
 pub const QUERIES_IN_FLIGHT_MAX: usize = 16 * 1024;
 

@@ -196,7 +196,7 @@ fn text(message: u64) -> String {
 fn append(user: UserId, seq: u64, event: Event) -> Vec<u8> {
     let entry = Entry { seq: Seq(seq), time: TimestampMs(1_700_000_000_000 + seq), event };
     let mut batch = Batch::default();
-    batch.push(&Record::Append { user, entry, replaces: None });
+    batch.push(&Record::Append { user, entry, replaces: None, count: 0 });
     batch.bytes().to_vec()
 }
 

@@ -67,7 +67,7 @@ impl People {
         let head = self.logs.entry(user).or_default();
         *head += 1;
         let entry = Entry { seq: Seq(*head), time: TimestampMs(1_700_000_000_000 + self.written), event };
-        batch.append(UserId(user), &entry, None);
+        batch.append(UserId(user), &entry, None, 0);
         Seq(*head)
     }
 

@@ -149,7 +149,12 @@ impl Lane {
         let mut append = |at: u64, user, event| {
             self.heads[at as usize] += 1;
             let seq = Seq(self.heads[at as usize]);
-            batch.push(&Record::Append { user, entry: Entry { seq, time: TimestampMs(seq.0), event }, replaces: None });
+            batch.push(&Record::Append {
+                user,
+                entry: Entry { seq, time: TimestampMs(seq.0), event },
+                replaces: None,
+                count: 0,
+            });
             seq
         };
         self.sends[from as usize] += 1;

@@ -268,7 +268,7 @@ impl Traffic {
         log.head += 1;
         let seq = Seq(log.head);
         let entry = Entry { seq, time: TimestampMs(self.time), event };
-        batch.push(&Record::Append { user, entry, replaces });
+        batch.push(&Record::Append { user, entry, replaces, count: 0 });
         seq
     }
 }

@@ -14,12 +14,14 @@ use bincode::{
     error::EncodeError,
 };
 use bytes::Bytes;
-use proto_spec::{Content, ConversationId, DeviceId, Entry, EpochId, Event, SendNumber, Seq, TimestampMs, UserId};
+use proto_spec::{
+    Content, ConversationId, DeviceId, Entry, EpochId, Event, SendNumber, Seq, Settings, TimestampMs, UserId,
+};
 use thiserror::Error;
 
 use crate::{
     record::{Marks, Record},
-    schema::{DeliveredRow, SendsBlock},
+    schema::{MarkRow, ReadRow, ReceivedRow, SendsBlock, SettingsRow},
 };
 
 /// The first byte of every stored value. A value of another version is refused, never guessed at.
@@ -63,7 +65,7 @@ pub enum CodecError {
 #[inline]
 pub(crate) fn put_record(out: &mut Vec<u8>, record: &Record) {
     match record {
-        Record::Append { user, entry, replaces } => put_append(out, *user, entry, *replaces),
+        Record::Append { user, entry, replaces, count } => put_append(out, *user, entry, *replaces, *count),
         Record::Cursor { user, device, seq } => {
             put(out, &StoredRecord::Cursor { user: user.0, device: device.0, seq: seq.0 });
         }
@@ -80,12 +82,16 @@ pub(crate) fn put_record(out: &mut Vec<u8>, record: &Record) {
 
 /// Appends the record of an entry, without taking the entry.
 #[inline]
-pub(crate) fn put_append(out: &mut Vec<u8>, user: UserId, entry: &Entry, replaces: Option<Seq>) {
-    put(out, &StoredRecord::Append { user: user.0, replaces: replaces.map(|seq| seq.0), seq: entry.seq.0 });
+pub(crate) fn put_append(out: &mut Vec<u8>, user: UserId, entry: &Entry, replaces: Option<Seq>, count: u64) {
+    let (user, replaces, seq) = (user.0, replaces.map(|seq| seq.0), entry.seq.0);
+    match count {
+        0 => put(out, &StoredRecord::Append { user, replaces, seq }),
+        count => put(out, &StoredRecord::Counted { user, replaces, seq, count }),
+    }
     put(out, &StoredEntry::from(entry));
 }
 
-/// Takes a record off the front of `bytes`. After that of an [`StoredRecord::Append`] its entry follows, for [`take_entry`].
+/// Takes a record off the front of `bytes`. After that of an append, counted or not, its entry follows, for [`take_entry`].
 #[inline]
 pub(crate) fn take_record(bytes: &mut &[u8]) -> Result<StoredRecord, CodecError> {
     let (stored, len) = take(RECORD, bytes)?;
@@ -108,7 +114,13 @@ pub(crate) fn take_owned(bytes: &mut &[u8]) -> Result<Record, CodecError> {
     Ok(match take_record(bytes)? {
         StoredRecord::Append { user, replaces, seq } => {
             let (entry, _) = take_entry(bytes)?;
-            Record::Append { user: UserId(user), entry: entry.into_entry(Seq(seq)), replaces: replaces.map(Seq) }
+            let (user, entry) = (UserId(user), entry.into_entry(Seq(seq)));
+            Record::Append { user, entry, replaces: replaces.map(Seq), count: 0 }
+        }
+        StoredRecord::Counted { user, replaces, seq, count } => {
+            let (entry, _) = take_entry(bytes)?;
+            let (user, entry) = (UserId(user), entry.into_entry(Seq(seq)));
+            Record::Append { user, entry, replaces: replaces.map(Seq), count }
         }
         StoredRecord::Cursor { user, device, seq } => {
             Record::Cursor { user: UserId(user), device: DeviceId(device), seq: Seq(seq) }
@@ -180,25 +192,62 @@ pub(crate) fn sends_block(bytes: &[u8]) -> Result<SendsBlock, CodecError> {
     Ok(block)
 }
 
-/// Appends the value of a device row or of a `received` row.
+/// Appends the value of a device row or of a `sent` row.
 pub(crate) fn put_seq(out: &mut Vec<u8>, seq: Seq) {
     put_value(out, &seq.0);
 }
 
-/// Reads the value of a device row or of a `received` row.
+/// Reads the value of a device row or of a `sent` row.
 pub(crate) fn seq(what: &'static str, bytes: &[u8]) -> Result<Seq, CodecError> {
     read_value(what, bytes).map(Seq)
 }
 
-/// Appends the value of a `delivered` row.
-pub(crate) fn put_delivered(out: &mut Vec<u8>, row: DeliveredRow) {
+/// Appends the value of a `received` row.
+pub(crate) fn put_received(out: &mut Vec<u8>, row: ReceivedRow) {
+    put_value(out, &(row.up_to.0, row.at.0, row.count));
+}
+
+/// Reads the value of a `received` row. One of before there were counts has its first number alone.
+pub(crate) fn received(bytes: &[u8]) -> Result<ReceivedRow, CodecError> {
+    const WHAT: &str = "a received row";
+    if let Ok(up_to) = read_value(WHAT, bytes) {
+        return Ok(ReceivedRow { up_to: Seq(up_to), ..ReceivedRow::default() });
+    }
+    let (up_to, at, count) = read_value(WHAT, bytes)?;
+    Ok(ReceivedRow { up_to: Seq(up_to), at: Seq(at), count })
+}
+
+/// Appends the value of a `delivered` or a `seen` row.
+pub(crate) fn put_mark(out: &mut Vec<u8>, row: MarkRow) {
     put_value(out, &(row.up_to.0, row.at.0));
 }
 
-/// Reads the value of a `delivered` row.
-pub(crate) fn delivered(bytes: &[u8]) -> Result<DeliveredRow, CodecError> {
-    let (up_to, at) = read_value("a delivered row", bytes)?;
-    Ok(DeliveredRow { up_to: Seq(up_to), at: Seq(at) })
+/// Reads the value of a `delivered` or a `seen` row.
+pub(crate) fn mark(what: &'static str, bytes: &[u8]) -> Result<MarkRow, CodecError> {
+    let (up_to, at) = read_value(what, bytes)?;
+    Ok(MarkRow { up_to: Seq(up_to), at: Seq(at) })
+}
+
+/// Appends the value of a `read` row.
+pub(crate) fn put_read(out: &mut Vec<u8>, row: ReadRow) {
+    put_value(out, &(row.up_to.0, row.at.0, row.count));
+}
+
+/// Reads the value of a `read` row.
+pub(crate) fn read(bytes: &[u8]) -> Result<ReadRow, CodecError> {
+    let (up_to, at, count) = read_value("a read row", bytes)?;
+    Ok(ReadRow { up_to: Seq(up_to), at: Seq(at), count })
+}
+
+/// Appends the value of a `settings` row.
+pub(crate) fn put_settings(out: &mut Vec<u8>, row: SettingsRow) {
+    put_value(out, &(row.settings.bits(), row.at.0));
+}
+
+/// Reads the value of a `settings` row.
+pub(crate) fn settings(bytes: &[u8]) -> Result<SettingsRow, CodecError> {
+    let (settings, at) = read_value("a settings row", bytes)?;
+    Ok(SettingsRow { settings: Settings::from_bits(settings), at: Seq(at) })
 }
 
 /// Appends the value of a marks row.
@@ -225,10 +274,35 @@ pub(crate) fn epoch(bytes: &[u8]) -> Result<EpochId, CodecError> {
 /// A record without the entry that follows an `Append`.
 #[derive(Encode, BorrowDecode)]
 pub(crate) enum StoredRecord {
-    Append { user: u64, replaces: Option<u64>, seq: u64 },
-    Cursor { user: u64, device: u64, seq: u64 },
-    Marks { user: u64, forwarded: u64, receipted: u64, idle: bool },
-    Epoch { user: u64, first: u64, epoch: u64, forgotten: Option<u64> },
+    Append {
+        user: u64,
+        replaces: Option<u64>,
+        seq: u64,
+    },
+    Cursor {
+        user: u64,
+        device: u64,
+        seq: u64,
+    },
+    Marks {
+        user: u64,
+        forwarded: u64,
+        receipted: u64,
+        idle: bool,
+    },
+    Epoch {
+        user: u64,
+        first: u64,
+        epoch: u64,
+        forgotten: Option<u64>,
+    },
+    /// An `Append` with a count. Most have none.
+    Counted {
+        user: u64,
+        replaces: Option<u64>,
+        seq: u64,
+        count: u64,
+    },
 }
 
 /// An entry without its seq, in a record and in a row.
@@ -245,6 +319,9 @@ pub(crate) enum StoredEvent<'a> {
     Sent { to: u64, device: u64, number: u64, content: StoredContent<'a> },
     Delivered { peer: u64, up_to: u64 },
     Unknown { kind: u8 },
+    Read { peer: u64, up_to: u64, unread: u64, told: u64 },
+    Seen { peer: u64, up_to: u64 },
+    Settings { peer: u64, settings: u64 },
 }
 
 #[derive(Encode, BorrowDecode)]
@@ -270,6 +347,13 @@ impl<'a> From<&'a Entry> for StoredEntry<'a> {
                 StoredEvent::Sent { to: to.0, device: device.0, number: number.0, content: content.into() }
             }
             Event::Delivered { peer, up_to } => StoredEvent::Delivered { peer: peer.0, up_to: up_to.0 },
+            Event::Read { conversation: ConversationId::Person(peer), up_to, unread, told } => {
+                StoredEvent::Read { peer: peer.0, up_to: up_to.0, unread: *unread, told: told.0 }
+            }
+            Event::Seen { peer, up_to } => StoredEvent::Seen { peer: peer.0, up_to: up_to.0 },
+            Event::Settings { conversation: ConversationId::Person(peer), settings } => {
+                StoredEvent::Settings { peer: peer.0, settings: settings.bits() }
+            }
             Event::Unknown { kind } => StoredEvent::Unknown { kind: *kind },
         };
         Self { time: entry.time.0, event }
@@ -289,6 +373,13 @@ impl StoredEntry<'_> {
                 content: content.into(),
             },
             StoredEvent::Delivered { peer, up_to } => Event::Delivered { peer: UserId(peer), up_to: Seq(up_to) },
+            StoredEvent::Read { peer, up_to, unread, told } => {
+                Event::Read { conversation: UserId(peer).into(), up_to: Seq(up_to), unread, told: Seq(told) }
+            }
+            StoredEvent::Seen { peer, up_to } => Event::Seen { peer: UserId(peer), up_to: Seq(up_to) },
+            StoredEvent::Settings { peer, settings } => {
+                Event::Settings { conversation: UserId(peer).into(), settings: Settings::from_bits(settings) }
+            }
             StoredEvent::Unknown { kind } => Event::Unknown { kind },
         };
         Entry { seq, time: TimestampMs(self.time), event }
@@ -391,14 +482,14 @@ mod tests {
             let _ = timeline_entry(Seq(1), &bytes);
             let _ = timeline_time(&bytes);
             let _ = sends_block(&bytes);
-            let _ = delivered(&bytes);
+            let _ = (received(&bytes), mark("a delivered row", &bytes), read(&bytes), settings(&bytes));
             let _ = marks(&bytes);
             let _ = seq("a device row", &bytes);
         }
 
         #[test]
         fn a_timeline_value_survives_the_round_trip(entry in any_entry()) {
-            let record = written(|out| put_append(out, UserId(1), &entry, None));
+            let record = written(|out| put_append(out, UserId(1), &entry, None, 0));
             let mut rest = &record[..];
             take_record(&mut rest).unwrap();
             let (_, stored) = take_entry(&mut rest).unwrap();

@@ -141,7 +141,7 @@ async fn sends_of_earlier_advances_are_kept<S: Store>(store: &S) {
         let event =
             Event::Sent { to: UserId(2).into(), device, number: SendNumber(number), content: Content::text("hello") };
         let entry = Entry { seq: Seq(number), time: TimestampMs(number), event };
-        let sorted = sorted(&[Record::Append { user, entry: entry.clone(), replaces: None }]);
+        let sorted = sorted(&[Record::Append { user, entry: entry.clone(), replaces: None, count: 0 }]);
         entries.push(entry);
         store.advance(fence, &[step(0, number - 1, number)], sorted).await.expect("advance");
     }
@@ -200,7 +200,7 @@ async fn a_full_advance_is_one_transaction<S: Store>(store: &S) {
         seq += 1;
         let event = Event::Received { from: UserId(2), origin: Seq(seq), content: Content::text(&text) };
         let entry = Entry { seq: Seq(seq), time: TimestampMs(1), event };
-        batch.push(&Record::Append { user: UserId(1), entry, replaces: None });
+        batch.push(&Record::Append { user: UserId(1), entry, replaces: None, count: 0 });
     }
     let mut fold = Fold::default();
     fold.add(batch.bytes()).expect("a batch");

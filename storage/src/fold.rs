@@ -9,14 +9,14 @@
 use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
-use proto_spec::{DeviceId, EpochId, SendNumber, Seq, UserId};
+use proto_spec::{DeviceId, EpochId, SendNumber, Seq, Settings, UserId};
 
 use crate::{
     changes::{ByUser, Changes, UserAt},
     codec::{self, CodecError, StoredEvent, StoredRecord},
     record::Marks,
     run::{Run, Value},
-    schema::{DeliveredRow, Key, RowKey, SendsBlock, SendsBlockNumber, partition_of},
+    schema::{Key, MarkRow, ReadRow, ReceivedRow, RowKey, SendsBlock, SendsBlockNumber, SettingsRow, partition_of},
 };
 
 /// A run that is being gathered. Keeps, for each table, what the records change in their order; a change is a few numbers, and the
@@ -30,8 +30,12 @@ pub struct Fold {
     conversation: Changes<(UserId, Seq), ()>,
     sends: Changes<(DeviceId, SendNumber), Seq>,
     devices: Changes<DeviceId, Seq>,
-    received: Changes<UserId, Seq>,
-    delivered: Changes<UserId, DeliveredRow>,
+    received: Changes<UserId, ReceivedRow>,
+    delivered: Changes<UserId, MarkRow>,
+    sent: Changes<UserId, Seq>,
+    read: Changes<UserId, ReadRow>,
+    seen: Changes<UserId, MarkRow>,
+    settings: Changes<UserId, SettingsRow>,
     /// None: the row goes.
     epochs: Changes<Seq, Option<EpochId>>,
     /// Has the values of the timeline, and no rows yet.
@@ -61,10 +65,13 @@ impl Fold {
                     let (entry, stored) = codec::take_entry(&mut rest)?;
                     let at = self.user(UserId(user));
                     let value = self.run.value(|out| codec::put_stored_entry(out, stored));
-                    self.append(at, Seq(seq), &entry.event, value);
-                    if let Some(replaced) = replaces {
-                        self.timeline.push(at, Seq(replaced), Value::DELETED);
-                    }
+                    self.append(at, Seq(seq), &entry.event, value, replaces, 0);
+                }
+                StoredRecord::Counted { user, replaces, seq, count } => {
+                    let (entry, stored) = codec::take_entry(&mut rest)?;
+                    let at = self.user(UserId(user));
+                    let value = self.run.value(|out| codec::put_stored_entry(out, stored));
+                    self.append(at, Seq(seq), &entry.event, value, replaces, count);
                 }
                 StoredRecord::Cursor { user, device, seq } => {
                     let at = self.user(UserId(user));
@@ -91,22 +98,47 @@ impl Fold {
         Ok(())
     }
 
-    fn append(&mut self, at: UserAt, seq: Seq, event: &StoredEvent<'_>, value: Value) {
+    fn append(
+        &mut self,
+        at: UserAt,
+        seq: Seq,
+        event: &StoredEvent<'_>,
+        value: Value,
+        replaces: Option<u64>,
+        count: u64,
+    ) {
         self.timeline.push(at, seq, value);
         match *event {
             StoredEvent::Received { from, origin, .. } => {
                 self.conversation.push(at, (UserId(from), seq), ());
-                self.received.push(at, UserId(from), Seq(origin));
+                self.received.push(at, UserId(from), ReceivedRow { up_to: Seq(origin), at: seq, count });
             }
             StoredEvent::Sent { to, device, number, .. } => {
                 self.conversation.push(at, (UserId(to), seq), ());
+                self.sent.push(at, UserId(to), seq);
                 self.sends.push(at, (DeviceId(device), SendNumber(number)), seq);
                 self.users[at as usize].unfinished = Some(true);
             }
             StoredEvent::Delivered { peer, up_to } => {
-                self.delivered.push(at, UserId(peer), DeliveredRow { up_to: Seq(up_to), at: seq });
+                self.delivered.push(at, UserId(peer), MarkRow { up_to: Seq(up_to), at: seq });
+            }
+            StoredEvent::Read { peer, up_to, told, .. } => {
+                self.read.push(at, UserId(peer), ReadRow { up_to: Seq(up_to), at: seq, count });
+                if told != 0 {
+                    self.users[at as usize].unfinished = Some(true);
+                }
+            }
+            StoredEvent::Seen { peer, up_to } => {
+                self.seen.push(at, UserId(peer), MarkRow { up_to: Seq(up_to), at: seq });
+            }
+            StoredEvent::Settings { peer, settings } => {
+                let settings = Settings::from_bits(settings);
+                self.settings.push(at, UserId(peer), SettingsRow { settings, at: seq });
             }
             StoredEvent::Unknown { .. } => {}
+        }
+        if let Some(replaced) = replaces {
+            self.timeline.push(at, Seq(replaced), Value::DELETED);
         }
     }
 
@@ -138,6 +170,10 @@ impl Fold {
             devices: self.devices.sort(users),
             received: self.received.sort(users),
             delivered: self.delivered.sort(users),
+            sent: self.sent.sort(users),
+            read: self.read.sort(users),
+            seen: self.seen.sort(users),
+            settings: self.settings.sort(users),
             epochs: self.epochs.sort(users),
             run: self.run,
         }
@@ -154,8 +190,12 @@ pub struct Sorted {
     conversation: ByUser<(UserId, Seq), ()>,
     sends: ByUser<(DeviceId, SendNumber), Seq>,
     devices: ByUser<DeviceId, Seq>,
-    received: ByUser<UserId, Seq>,
-    delivered: ByUser<UserId, DeliveredRow>,
+    received: ByUser<UserId, ReceivedRow>,
+    delivered: ByUser<UserId, MarkRow>,
+    sent: ByUser<UserId, Seq>,
+    read: ByUser<UserId, ReadRow>,
+    seen: ByUser<UserId, MarkRow>,
+    settings: ByUser<UserId, SettingsRow>,
     epochs: ByUser<Seq, Option<EpochId>>,
     /// Has the values of the timeline, and no rows yet.
     run: Run,
@@ -180,7 +220,7 @@ impl Sorted {
     pub fn finish(mut self, base: Vec<Option<SendsBlock>>) -> Run {
         let Self { order, mut run, .. } = self;
         // Rows of which a user has few are not counted.
-        run.reserve(self.timeline.len() + self.conversation.len() + self.received.len());
+        run.reserve(self.timeline.len() + self.conversation.len() + self.received.len() + self.sent.len());
         for &(user, at) in &order {
             for &(seq, value) in self.timeline.of(at) {
                 run.push(RowKey::Timeline { user, seq }.encode(), value);
@@ -210,14 +250,15 @@ impl Sorted {
             }
         }
         for &(user, at) in &order {
-            for &(peer, seq) in self.received.of(at) {
-                run.put(RowKey::Received { user, conversation: peer.into() }.encode(), |out| codec::put_seq(out, seq));
+            for &(peer, row) in self.received.of(at) {
+                let conversation = peer.into();
+                run.put(RowKey::Received { user, conversation }.encode(), |out| codec::put_received(out, row));
             }
         }
         for &(user, at) in &order {
             for &(peer, row) in self.delivered.of(at) {
                 run.put(RowKey::Delivered { user, conversation: peer.into() }.encode(), |out| {
-                    codec::put_delivered(out, row)
+                    codec::put_mark(out, row)
                 });
             }
         }
@@ -244,6 +285,28 @@ impl Sorted {
                     Some(epoch) => run.put(key, |out| codec::put_epoch(out, epoch)),
                     None => run.push(key, Value::DELETED),
                 }
+            }
+        }
+        for &(user, at) in &order {
+            for &(peer, seq) in self.sent.of(at) {
+                run.put(RowKey::Sent { user, conversation: peer.into() }.encode(), |out| codec::put_seq(out, seq));
+            }
+        }
+        // Few runs have many of the others.
+        for &(user, at) in if self.read.len() == 0 { &[][..] } else { &order } {
+            for &(peer, row) in self.read.of(at) {
+                run.put(RowKey::Read { user, conversation: peer.into() }.encode(), |out| codec::put_read(out, row));
+            }
+        }
+        for &(user, at) in if self.seen.len() == 0 { &[][..] } else { &order } {
+            for &(peer, row) in self.seen.of(at) {
+                run.put(RowKey::Seen { user, conversation: peer.into() }.encode(), |out| codec::put_mark(out, row));
+            }
+        }
+        for &(user, at) in if self.settings.len() == 0 { &[][..] } else { &order } {
+            for &(peer, row) in self.settings.of(at) {
+                let conversation = peer.into();
+                run.put(RowKey::Settings { user, conversation }.encode(), |out| codec::put_settings(out, row));
             }
         }
         run
@@ -322,7 +385,7 @@ mod tests {
                 changes.insert(row.encode(), Some(value));
             };
             match record {
-                Record::Append { user, entry, replaces } => {
+                Record::Append { user, entry, replaces, count } => {
                     let (user, seq) = (*user, entry.seq);
                     set(RowKey::Timeline { user, seq }, &|out| codec::put_timeline_entry(out, entry));
                     if let Some(conversation) = entry.event.conversation() {
@@ -330,12 +393,14 @@ mod tests {
                     }
                     match entry.event {
                         Event::Received { from, origin, .. } => {
+                            let row = ReceivedRow { up_to: origin, at: seq, count: *count };
                             set(RowKey::Received { user, conversation: from.into() }, &|out| {
-                                codec::put_seq(out, origin)
+                                codec::put_received(out, row)
                             });
                         }
-                        Event::Sent { device, number, .. } => {
+                        Event::Sent { to, device, number, .. } => {
                             set(RowKey::Unfinished { user }, &|_| ());
+                            set(RowKey::Sent { user, conversation: to }, &|out| codec::put_seq(out, seq));
                             let (block, place) = SendsBlock::place(number);
                             let (block, from_the_first) =
                                 sends.entry(RowKey::Sends { user, device, block }.encode()).or_default();
@@ -343,10 +408,25 @@ mod tests {
                             *from_the_first |= place == 0 || number == SendNumber(1);
                         }
                         Event::Delivered { peer, up_to } => {
-                            let row = DeliveredRow { up_to, at: seq };
+                            let row = MarkRow { up_to, at: seq };
                             set(RowKey::Delivered { user, conversation: peer.into() }, &|out| {
-                                codec::put_delivered(out, row)
+                                codec::put_mark(out, row)
                             });
+                        }
+                        Event::Read { conversation, up_to, told, .. } => {
+                            let row = ReadRow { up_to, at: seq, count: *count };
+                            set(RowKey::Read { user, conversation }, &|out| codec::put_read(out, row));
+                            if told != Seq::ZERO {
+                                set(RowKey::Unfinished { user }, &|_| ());
+                            }
+                        }
+                        Event::Seen { peer, up_to } => {
+                            let row = MarkRow { up_to, at: seq };
+                            set(RowKey::Seen { user, conversation: peer.into() }, &|out| codec::put_mark(out, row));
+                        }
+                        Event::Settings { conversation, settings } => {
+                            let row = SettingsRow { settings, at: seq };
+                            set(RowKey::Settings { user, conversation }, &|out| codec::put_settings(out, row));
                         }
                         Event::Unknown { .. } => {}
                     }
@@ -388,12 +468,19 @@ mod tests {
         let numbers = (1..4u64, 1..6u64, 1..4u64, 0..200u64, proptest::option::of(1..6u64));
         (any_record(), numbers).prop_map(|(mut record, (id, small, peer_id, large, replaced))| {
             match &mut record {
-                Record::Append { user, entry, replaces } => {
+                Record::Append { user, entry, replaces, .. } => {
                     *user = UserId(id);
                     entry.seq = Seq(small);
                     *replaces = replaced.map(Seq);
                     match &mut entry.event {
-                        Event::Received { from: peer, .. } | Event::Delivered { peer, .. } => *peer = UserId(peer_id),
+                        Event::Received { from: peer, .. }
+                        | Event::Delivered { peer, .. }
+                        | Event::Seen { peer, .. } => {
+                            *peer = UserId(peer_id);
+                        }
+                        Event::Read { conversation, .. } | Event::Settings { conversation, .. } => {
+                            *conversation = UserId(peer_id).into();
+                        }
                         Event::Sent { to, device, number, .. } => {
                             (*to, *device, *number) = (UserId(peer_id).into(), DeviceId(peer_id), SendNumber(large));
                         }
@@ -465,12 +552,14 @@ mod tests {
                 event: Event::Delivered { peer: UserId(2), up_to: Seq(up_to) },
             },
             replaces,
+            count: 0,
         };
         let rows = folded(&[delivered(5, 1, None), delivered(6, 2, Some(Seq(5)))]);
         assert!(!rows.contains_key(&RowKey::Timeline { user, seq: Seq(5) }.encode()));
         assert!(rows.contains_key(&RowKey::Timeline { user, seq: Seq(6) }.encode()));
-        let row = codec::delivered(&rows[&RowKey::Delivered { user, conversation: UserId(2).into() }.encode()]);
-        assert_eq!(row, Ok(DeliveredRow { up_to: Seq(2), at: Seq(6) }));
+        let row =
+            codec::mark("a delivered row", &rows[&RowKey::Delivered { user, conversation: UserId(2).into() }.encode()]);
+        assert_eq!(row, Ok(MarkRow { up_to: Seq(2), at: Seq(6) }));
     }
 
     #[test]
@@ -500,6 +589,7 @@ mod tests {
                 },
             },
             replaces: None,
+            count: 0,
         };
         let needed =
             |numbers: std::ops::RangeInclusive<u64>| sorted(&numbers.map(sent).collect::<Vec<_>>()).needed().len();

@@ -36,8 +36,10 @@ pub use ingest::{IngestError, IngestReport, ingest, ingest_in_runs};
 pub use memory::{CommitFault, MemoryStore};
 pub use pace::{Pace, step_back};
 pub use queries::{answer, unfinished};
-pub use query::{Answer, ConversationSnapshot, DeviceSnapshot, Entries, Query, Span, UserSnapshot};
+pub use query::{
+    Answer, ConversationSnapshot, DeviceSnapshot, Entries, InboxEntry, InboxSnapshot, Query, Span, UserSnapshot,
+};
 pub use record::{Batch, BatchId, LaneId, LaneSpans, Marks, Record, records};
 pub use run::{Change, Run};
-pub use schema::{FORMAT_VERSION, partition_of};
+pub use schema::{FORMAT_VERSION, MarkRow, ReadRow, ReceivedRow, SettingsRow, partition_of};
 pub use store::{Advanced, Fence, Holder, Kind, Step, Store, StoreError, Tenure};

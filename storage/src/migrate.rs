@@ -475,8 +475,12 @@ fn understand(key: &Key, value: &[u8]) -> Result<(), String> {
         RowKey::Timeline { seq, .. } => codec::timeline_entry(seq, value).map(drop),
         RowKey::Sends { .. } => codec::sends_block(value).map(drop),
         RowKey::Device { .. } => codec::seq("a device row", value).map(drop),
-        RowKey::Received { .. } => codec::seq("a received row", value).map(drop),
-        RowKey::Delivered { .. } => codec::delivered(value).map(drop),
+        RowKey::Received { .. } => codec::received(value).map(drop),
+        RowKey::Delivered { .. } => codec::mark("a delivered row", value).map(drop),
+        RowKey::Sent { .. } => codec::seq("a sent row", value).map(drop),
+        RowKey::Read { .. } => codec::read(value).map(drop),
+        RowKey::Seen { .. } => codec::mark("a seen row", value).map(drop),
+        RowKey::Settings { .. } => codec::settings(value).map(drop),
         RowKey::Marks { .. } => codec::marks(value).map(drop),
         RowKey::Epoch { .. } => codec::epoch(value).map(drop),
         RowKey::Conversation { .. } | RowKey::Unfinished { .. } => match value.len() {
@@ -498,6 +502,10 @@ const fn user_of(row: RowKey) -> Option<UserId> {
         | RowKey::Device { user, .. }
         | RowKey::Received { user, .. }
         | RowKey::Delivered { user, .. }
+        | RowKey::Sent { user, .. }
+        | RowKey::Read { user, .. }
+        | RowKey::Seen { user, .. }
+        | RowKey::Settings { user, .. }
         | RowKey::Marks { user }
         | RowKey::Epoch { user, .. }
         | RowKey::Unfinished { user } => Some(user),
@@ -521,6 +529,10 @@ const fn table_of(row: RowKey) -> &'static str {
         RowKey::Device { .. } => "devices",
         RowKey::Received { .. } => "received",
         RowKey::Delivered { .. } => "delivered",
+        RowKey::Sent { .. } => "sent",
+        RowKey::Read { .. } => "read",
+        RowKey::Seen { .. } => "seen",
+        RowKey::Settings { .. } => "settings",
         RowKey::Marks { .. } => "marks",
         RowKey::Epoch { .. } => "epochs",
         RowKey::Unfinished { .. } => "unfinished",

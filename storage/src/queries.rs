@@ -2,11 +2,15 @@
 //!
 //! Owns which rows a question reads. Knows nothing of records that have not been ingested.
 
+use std::collections::HashMap;
+
 use proto_spec::{ConversationId, Direction, Entry, EpochId, Seq, TimestampMs, UserId};
 
 use crate::{
-    codec,
-    query::{Answer, ConversationSnapshot, DeviceSnapshot, Entries, Query, Span, UserSnapshot},
+    codec::{self, CodecError},
+    query::{
+        Answer, ConversationSnapshot, DeviceSnapshot, Entries, InboxEntry, InboxSnapshot, Query, Span, UserSnapshot,
+    },
     record::Marks,
     schema::{Key, RowKey, SendsBlock, SendsBlockNumber},
     store::{Range, Rows, Store, StoreError},
@@ -29,7 +33,11 @@ pub async fn answer<S: Store>(store: &S, query: &Query) -> Result<Answer, StoreE
     match *query {
         Query::User(user) => user_snapshot(store, user).await.map(Answer::User),
         Query::Conversation { user, conversation } => {
-            watermarks(store, user, conversation).await.map(Answer::Conversation)
+            let mut of = conversations(store, user, &[conversation]).await?;
+            Ok(Answer::Conversation(of.pop().unwrap_or_default()))
+        }
+        Query::Inbox { user, before, rows_max, ref named } => {
+            inbox(store, user, before, rows_max, named).await.map(Answer::Inbox)
         }
         Query::Log { user, span } => log(store, user, &span).await.map(Answer::Entries),
         Query::ConversationLog { user, conversation, span } => {
@@ -129,21 +137,103 @@ async fn last_number<S: Store>(
     }
 }
 
-async fn watermarks<S: Store>(
+/// Rows that say what is known of a conversation.
+const CONVERSATION_PARTS: usize = 5;
+
+/// What is known of conversations, in their order.
+async fn conversations<S: Store>(
     store: &S,
     user: UserId,
-    conversation: ConversationId,
-) -> Result<ConversationSnapshot, StoreError> {
-    let mut snapshot = ConversationSnapshot::default();
-    if let Some(value) = store.get(&RowKey::Received { user, conversation }.encode()).await? {
-        snapshot.received_up_to = codec::seq("a received row", &value)?;
+    conversations: &[ConversationId],
+) -> Result<Vec<ConversationSnapshot>, StoreError> {
+    let keys: Vec<_> = conversations
+        .iter()
+        .flat_map(|&conversation| {
+            let rows: [_; CONVERSATION_PARTS] = [
+                RowKey::Received { user, conversation },
+                RowKey::Delivered { user, conversation },
+                RowKey::Seen { user, conversation },
+                RowKey::Read { user, conversation },
+                RowKey::Settings { user, conversation },
+            ];
+            rows.map(RowKey::encode)
+        })
+        .collect();
+    let values = store.get_many(&keys).await?;
+    let (parts, _) = values.as_chunks::<CONVERSATION_PARTS>();
+    parts.iter().map(|parts| snapshot(parts.each_ref().map(|part| part.as_deref())).map_err(StoreError::from)).collect()
+}
+
+fn snapshot(parts: [Option<&[u8]>; CONVERSATION_PARTS]) -> Result<ConversationSnapshot, CodecError> {
+    let [received, delivered, seen, read, settings] = parts;
+    Ok(ConversationSnapshot {
+        received: received.map(codec::received).transpose()?.unwrap_or_default(),
+        delivered: delivered.map(|value| codec::mark("a delivered row", value)).transpose()?.unwrap_or_default(),
+        seen: seen.map(|value| codec::mark("a seen row", value)).transpose()?.unwrap_or_default(),
+        read: read.map(codec::read).transpose()?.unwrap_or_default(),
+        settings: settings.map(codec::settings).transpose()?.unwrap_or_default(),
+    })
+}
+
+async fn inbox<S: Store>(
+    store: &S,
+    user: UserId,
+    before: Seq,
+    rows_max: usize,
+    named: &[ConversationId],
+) -> Result<InboxSnapshot, StoreError> {
+    let mut last: HashMap<ConversationId, Seq> = HashMap::new();
+    lasts(
+        store,
+        |conversation| RowKey::Received { user, conversation },
+        |value| Ok(codec::received(value)?.at),
+        &mut last,
+    )
+    .await?;
+    lasts(
+        store,
+        |conversation| RowKey::Sent { user, conversation },
+        |value| codec::seq("a sent row", value),
+        &mut last,
+    )
+    .await?;
+    last.retain(|conversation, last| *last > Seq::ZERO && *last < before && !named.contains(conversation));
+    let mut order: Vec<_> = last.into_iter().map(|(conversation, last)| (last, conversation)).collect();
+    let complete = order.len() <= rows_max;
+    if !complete {
+        order.select_nth_unstable_by(rows_max, |a, b| b.cmp(a));
+        order.truncate(rows_max);
     }
-    if let Some(value) = store.get(&RowKey::Delivered { user, conversation }.encode()).await? {
-        let row = codec::delivered(&value)?;
-        snapshot.delivered_up_to = row.up_to;
-        snapshot.delivered_at = row.at;
+    order.sort_unstable_by(|a, b| b.cmp(a));
+    let keys: Vec<_> = order.iter().map(|&(seq, _)| RowKey::Timeline { user, seq }.encode()).collect();
+    let entries = store.get_many(&keys).await?;
+    let asked: Vec<_> = named.iter().copied().chain(order.iter().map(|(_, conversation)| *conversation)).collect();
+    let mut snapshots = conversations(store, user, &asked).await?.into_iter();
+    let named = snapshots.by_ref().take(named.len()).collect();
+    let mut rows = Vec::with_capacity(order.len());
+    for (((seq, conversation), key), (snapshot, value)) in order.into_iter().zip(&keys).zip(snapshots.zip(entries)) {
+        let value = value.ok_or_else(|| missing(key))?;
+        rows.push(InboxEntry { conversation, snapshot, last: codec::timeline_entry(seq, &value)? });
     }
-    Ok(snapshot)
+    Ok(InboxSnapshot { named, rows, complete })
+}
+
+/// The last message of each conversation, as the rows of a table have it.
+async fn lasts<S: Store>(
+    store: &S,
+    row: impl Fn(ConversationId) -> RowKey,
+    seq: impl Fn(&[u8]) -> Result<Seq, CodecError>,
+    last: &mut HashMap<ConversationId, Seq>,
+) -> Result<(), StoreError> {
+    let key = |peer| row(UserId(peer).into()).encode();
+    for (key, value) in scan(store, key(0), key(u64::MAX), usize::MAX).await?.rows {
+        let (RowKey::Received { conversation, .. } | RowKey::Sent { conversation, .. }) = RowKey::decode(&key)? else {
+            return Err(unexpected(&key));
+        };
+        let of = last.entry(conversation).or_default();
+        *of = seq(&value)?.max(*of);
+    }
+    Ok(())
 }
 
 async fn log<S: Store>(store: &S, user: UserId, span: &Span) -> Result<Entries, StoreError> {

@@ -1,8 +1,13 @@
 //! What a shard may ask of the store, and the answers.
 
+use std::sync::Arc;
+
 use proto_spec::{ConversationId, DeviceId, Direction, Entry, EpochId, SendNumber, Seq, TimestampMs, UserId};
 
-use crate::record::Marks;
+use crate::{
+    record::Marks,
+    schema::{MarkRow, ReadRow, ReceivedRow, SettingsRow},
+};
 
 /// A part of one user's log, to be read in one direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +25,7 @@ pub struct Span {
 }
 
 /// A question about the rows in the store. Says nothing about records that have not been ingested yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Query {
     /// Everything that a shard must know of a user before it can serve them.
     User(UserId),
@@ -30,6 +35,17 @@ pub enum Query {
         user: UserId,
         /// Which conversation.
         conversation: ConversationId,
+    },
+    /// The conversations of a user by their last messages, from the newest on.
+    Inbox {
+        /// Whose.
+        user: UserId,
+        /// Those whose last message is before this one.
+        before: Seq,
+        /// Most of them.
+        rows_max: usize,
+        /// What is known of these is wanted in any case, and they are not among the others.
+        named: Arc<[ConversationId]>,
     },
     /// Entries of a user's log.
     Log {
@@ -89,12 +105,38 @@ pub struct UserSnapshot {
 /// What the store knows of one side of a conversation. The default is a conversation that has not begun.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ConversationSnapshot {
-    /// The highest origin seq received from the other side.
-    pub received_up_to: Seq,
-    /// The other side's devices have what was sent up to this own seq.
-    pub delivered_up_to: Seq,
-    /// The seq of the entry that says so; zero when there is none.
-    pub delivered_at: Seq,
+    /// What was received.
+    pub received: ReceivedRow,
+    /// How far the other side's devices have what was sent.
+    pub delivered: MarkRow,
+    /// How far the other side has read what was sent.
+    pub seen: MarkRow,
+    /// How far it has been read.
+    pub read: ReadRow,
+    /// How it is kept.
+    pub settings: SettingsRow,
+}
+
+/// A conversation and its last message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InboxEntry {
+    /// Which one.
+    pub conversation: ConversationId,
+    /// What is known of it.
+    pub snapshot: ConversationSnapshot,
+    /// Its last message.
+    pub last: Entry,
+}
+
+/// The answer to [`Query::Inbox`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct InboxSnapshot {
+    /// What is known of those that were named, in their order.
+    pub named: Vec<ConversationSnapshot>,
+    /// The others, by descending seq of the last message.
+    pub rows: Vec<InboxEntry>,
+    /// Whether there are no more.
+    pub complete: bool,
 }
 
 /// Entries of a span, by ascending seq whatever the direction they were read in.
@@ -113,6 +155,8 @@ pub enum Answer {
     User(UserSnapshot),
     /// To [`Query::Conversation`].
     Conversation(ConversationSnapshot),
+    /// To [`Query::Inbox`].
+    Inbox(InboxSnapshot),
     /// To [`Query::Log`] and [`Query::ConversationLog`].
     Entries(Entries),
     /// To [`Query::Send`]: the entry that the send became, when there is one.

@@ -54,6 +54,9 @@ pub enum Record {
         entry: Entry,
         /// An earlier entry of the log that this one supersedes.
         replaces: Option<Seq>,
+        /// Of a received message: how many the conversation has, with this one. Of a read mark: how many of them are read.
+        /// Otherwise zero.
+        count: u64,
     },
     /// A device's acknowledgement; with a seq of zero, the device's first connection.
     Cursor {
@@ -101,8 +104,8 @@ impl Batch {
     }
 
     /// As [`Batch::push`] of a [`Record::Append`], without taking the entry.
-    pub fn append(&mut self, user: UserId, entry: &Entry, replaces: Option<Seq>) {
-        codec::put_append(&mut self.bytes, user, entry, replaces);
+    pub fn append(&mut self, user: UserId, entry: &Entry, replaces: Option<Seq>, count: u64) {
+        codec::put_append(&mut self.bytes, user, entry, replaces, count);
         self.records += 1;
     }
 
@@ -168,7 +171,7 @@ mod tests {
             let mut appended = Batch::default();
             for record in &pushed {
                 match record {
-                    Record::Append { user, entry, replaces } => appended.append(*user, entry, *replaces),
+                    Record::Append { user, entry, replaces, count } => appended.append(*user, entry, *replaces, *count),
                     Record::Cursor { .. } | Record::Marks { .. } | Record::Epoch { .. } => appended.push(record),
                 }
             }

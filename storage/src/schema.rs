@@ -9,7 +9,7 @@
 
 use std::{cmp::Ordering, fmt, ops::Deref};
 
-use proto_spec::{ConversationId, DeviceId, SendNumber, Seq, UserId};
+use proto_spec::{ConversationId, DeviceId, SendNumber, Seq, Settings, UserId};
 use thiserror::Error;
 
 /// The version of a data folder's layout: journal, keys and values. A folder of a newer version is refused.
@@ -60,7 +60,7 @@ pub enum RowKey {
         /// Which device.
         device: DeviceId,
     },
-    /// The highest origin seq received in a conversation.
+    /// What was received in a conversation, and where that is.
     Received {
         /// Who received.
         user: UserId,
@@ -72,6 +72,34 @@ pub enum RowKey {
         /// Who sent.
         user: UserId,
         /// In which conversation.
+        conversation: ConversationId,
+    },
+    /// The last message that was sent in a conversation.
+    Sent {
+        /// Who sent.
+        user: UserId,
+        /// In which conversation.
+        conversation: ConversationId,
+    },
+    /// How far a user has read a conversation.
+    Read {
+        /// Who reads.
+        user: UserId,
+        /// Which conversation.
+        conversation: ConversationId,
+    },
+    /// How far the other side has read what was sent in a conversation.
+    Seen {
+        /// Who sent.
+        user: UserId,
+        /// In which conversation.
+        conversation: ConversationId,
+    },
+    /// How a user keeps a conversation.
+    Settings {
+        /// Who.
+        user: UserId,
+        /// Which conversation.
         conversation: ConversationId,
     },
     /// A user's fulfilled duties.
@@ -146,12 +174,43 @@ pub struct SendsBlock {
     pub seqs: [Seq; Self::LEN],
 }
 
-/// The value of a `delivered` row.
+/// The value of a `received` row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct DeliveredRow {
-    /// A seq of the sender's own log: the peer has everything sent to them up to here.
+pub struct ReceivedRow {
+    /// The highest seq of the other side's log that was received.
+    pub up_to: Seq,
+    /// The last message that was received, in the own log. Zero in a row of before it was kept.
+    pub at: Seq,
+    /// How many were received since they are counted.
+    pub count: u64,
+}
+
+/// The value of a `delivered` or a `seen` row.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MarkRow {
+    /// A seq of the sender's own log: the peer has, or has read, everything sent to them up to here.
     pub up_to: Seq,
     /// The entry of the sender's log that says so.
+    pub at: Seq,
+}
+
+/// The value of a `read` row.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReadRow {
+    /// A seq of the own log: everything in the conversation up to here has been read.
+    pub up_to: Seq,
+    /// The entry that says so.
+    pub at: Seq,
+    /// Of the messages that were received, how many have been read.
+    pub count: u64,
+}
+
+/// The value of a `settings` row.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SettingsRow {
+    /// What they are.
+    pub settings: Settings,
+    /// The entry that says so.
     pub at: Seq,
 }
 
@@ -167,10 +226,14 @@ const MARKS: u8 = 7;
 const UNFINISHED: u8 = 8;
 const MIGRATION: u8 = 9;
 const EPOCH: u8 = 10;
+const SENT: u8 = 11;
+const READ: u8 = 12;
+const SEEN: u8 = 13;
+const SETTINGS: u8 = 14;
 
 /// The tables whose keys order as (partition, user, rest).
 pub(crate) const TABLES_BY_PARTITION: &[u8] =
-    &[TIMELINE, CONVERSATION, SENDS, DEVICE, RECEIVED, DELIVERED, MARKS, EPOCH];
+    &[TIMELINE, CONVERSATION, SENDS, DEVICE, RECEIVED, DELIVERED, MARKS, EPOCH, SENT, READ, SEEN, SETTINGS];
 /// The tables whose keys order as users.
 pub(crate) const TABLES_BY_USER: &[u8] = &[UNFINISHED];
 
@@ -190,6 +253,12 @@ impl RowKey {
             }
             Self::Delivered { user, conversation: ConversationId::Person(peer) } => {
                 Key::of_user(DELIVERED, user).then(peer.0)
+            }
+            Self::Sent { user, conversation: ConversationId::Person(peer) } => Key::of_user(SENT, user).then(peer.0),
+            Self::Read { user, conversation: ConversationId::Person(peer) } => Key::of_user(READ, user).then(peer.0),
+            Self::Seen { user, conversation: ConversationId::Person(peer) } => Key::of_user(SEEN, user).then(peer.0),
+            Self::Settings { user, conversation: ConversationId::Person(peer) } => {
+                Key::of_user(SETTINGS, user).then(peer.0)
             }
             Self::Marks { user } => Key::of_user(MARKS, user),
             Self::Epoch { user, first } => Key::of_user(EPOCH, user).then(first.0),
@@ -236,6 +305,10 @@ impl RowKey {
             DEVICE => numbers(rest).map(|[device]| Self::Device { user, device: DeviceId(device) })?,
             RECEIVED => numbers(rest).map(|[peer]| Self::Received { user, conversation: person(peer) })?,
             DELIVERED => numbers(rest).map(|[peer]| Self::Delivered { user, conversation: person(peer) })?,
+            SENT => numbers(rest).map(|[peer]| Self::Sent { user, conversation: person(peer) })?,
+            READ => numbers(rest).map(|[peer]| Self::Read { user, conversation: person(peer) })?,
+            SEEN => numbers(rest).map(|[peer]| Self::Seen { user, conversation: person(peer) })?,
+            SETTINGS => numbers(rest).map(|[peer]| Self::Settings { user, conversation: person(peer) })?,
             MARKS => numbers(rest).map(|[]| Self::Marks { user })?,
             EPOCH => numbers(rest).map(|[first]| Self::Epoch { user, first: Seq(first) })?,
             _ => return None,
@@ -347,7 +420,7 @@ mod tests {
     use super::*;
 
     fn any_key() -> impl Strategy<Value = RowKey> {
-        (0..10u8, any::<[u64; 3]>()).prop_map(|(table, [a, b, c])| {
+        (0..14u8, any::<[u64; 3]>()).prop_map(|(table, [a, b, c])| {
             let user = UserId(a);
             match table {
                 0 => RowKey::Timeline { user, seq: Seq(b) },
@@ -359,6 +432,10 @@ mod tests {
                 6 => RowKey::Marks { user },
                 7 => RowKey::Unfinished { user },
                 8 => RowKey::Epoch { user, first: Seq(b) },
+                9 => RowKey::Sent { user, conversation: person(b) },
+                10 => RowKey::Read { user, conversation: person(b) },
+                11 => RowKey::Seen { user, conversation: person(b) },
+                12 => RowKey::Settings { user, conversation: person(b) },
                 _ => RowKey::Migration,
             }
         })

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fs::OpenOptions, os::unix::fs::FileExt};
 
 use proptest::{collection::vec, option, prelude::*};
-use proto_spec::{Content, DeviceId, Entry, EpochId, Event, SendNumber, Seq, TimestampMs, UserId};
+use proto_spec::{Content, DeviceId, Entry, EpochId, Event, SendNumber, Seq, Settings, TimestampMs, UserId};
 
 use tempfile::TempDir;
 
@@ -15,10 +15,13 @@ use crate::{
 /// Any record, of any numbers.
 pub(crate) fn any_record() -> impl Strategy<Value = Record> {
     prop_oneof![
-        (any::<u64>(), any_entry(), option::of(any::<u64>())).prop_map(|(user, entry, replaces)| Record::Append {
-            user: UserId(user),
-            entry,
-            replaces: replaces.map(Seq)
+        (any::<[u64; 2]>(), any_entry(), option::of(any::<u64>())).prop_map(|([user, count], entry, replaces)| {
+            Record::Append {
+                user: UserId(user),
+                entry,
+                replaces: replaces.map(Seq),
+                count: count.saturating_sub(1 << 63),
+            }
         }),
         any::<[u64; 3]>().prop_map(|[user, device, seq]| Record::Cursor {
             user: UserId(user),
@@ -62,7 +65,18 @@ fn any_event() -> impl Strategy<Value = Event> {
             content
         }),
         any::<[u64; 2]>().prop_map(|[peer, up_to]| Event::Delivered { peer: UserId(peer), up_to: Seq(up_to) }),
-        (4..=u8::MAX).prop_map(|kind| Event::Unknown { kind }),
+        any::<[u64; 4]>().prop_map(|[peer, up_to, unread, told]| Event::Read {
+            conversation: UserId(peer).into(),
+            up_to: Seq(up_to),
+            unread,
+            told: Seq(told)
+        }),
+        any::<[u64; 2]>().prop_map(|[peer, up_to]| Event::Seen { peer: UserId(peer), up_to: Seq(up_to) }),
+        any::<[u64; 2]>().prop_map(|[peer, bits]| Event::Settings {
+            conversation: UserId(peer).into(),
+            settings: Settings::from_bits(bits)
+        }),
+        (20..=u8::MAX).prop_map(|kind| Event::Unknown { kind }),
     ]
 }
 
@@ -73,7 +87,7 @@ fn any_content() -> impl Strategy<Value = Content> {
 /// Records as a few shards would make them for a few users: seqs and send numbers without gaps, watermarks that only
 /// grow, receipts that supersede each other.
 pub(crate) fn history(records_max: usize) -> impl Strategy<Value = Vec<Record>> {
-    vec((0..7u8, 1..4u64, 1..4u64, 1..3u64, any::<bool>()), 0..records_max).prop_map(|steps| {
+    vec((0..10u8, 1..4u64, 1..4u64, 1..3u64, any::<bool>()), 0..records_max).prop_map(|steps| {
         let mut world = World::default();
         steps.into_iter().map(|(kind, user, peer, device, idle)| world.step(kind, user, peer, device, idle)).collect()
     })
@@ -83,7 +97,9 @@ pub(crate) fn history(records_max: usize) -> impl Strategy<Value = Vec<Record>> 
 struct World {
     heads: BTreeMap<u64, u64>,
     numbers: BTreeMap<(u64, u64), u64>,
-    delivered_at: BTreeMap<(u64, u64), u64>,
+    /// Where the entries are that later ones of the same kind and conversation supersede.
+    superseded: BTreeMap<(u8, u64, u64), u64>,
+    received: BTreeMap<(u64, u64), u64>,
     /// Where the epochs begin that are remembered.
     epochs: BTreeMap<u64, Vec<u64>>,
 }
@@ -92,8 +108,12 @@ impl World {
     fn step(&mut self, kind: u8, user: u64, peer: u64, device: u64, idle: bool) -> Record {
         let head = self.heads.get(&user).copied().unwrap_or(0);
         match kind {
-            0..=3 => {
-                let mut replaces = None;
+            0..=3 | 7..=9 => {
+                let (mut replaces, mut count) = (None, 0);
+                if matches!(kind, 3 | 7..=9) {
+                    replaces = self.superseded.insert((kind, user, peer), head + 1).map(Seq);
+                }
+                let received = self.received.entry((user, peer)).or_default();
                 let event = match kind {
                     0 | 1 => {
                         let number = self.numbers.entry((user, device)).or_default();
@@ -102,15 +122,23 @@ impl World {
                         let (device, number) = (DeviceId(device), SendNumber(*number));
                         Event::Sent { to: UserId(peer).into(), device, number, content }
                     }
-                    2 => Event::Received { from: UserId(peer), origin: Seq(head + 7), content: Content::text("got") },
-                    _ => {
-                        replaces = self.delivered_at.insert((user, peer), head + 1).map(Seq);
-                        Event::Delivered { peer: UserId(peer), up_to: Seq(head) }
+                    2 => {
+                        *received += 1;
+                        count = *received;
+                        Event::Received { from: UserId(peer), origin: Seq(head + 7), content: Content::text("got") }
                     }
+                    3 => Event::Delivered { peer: UserId(peer), up_to: Seq(head) },
+                    7 => {
+                        count = *received;
+                        let (conversation, told) = (UserId(peer).into(), Seq(device));
+                        Event::Read { conversation, up_to: Seq(head), unread: 0, told }
+                    }
+                    8 => Event::Seen { peer: UserId(peer), up_to: Seq(head) },
+                    _ => Event::Settings { conversation: UserId(peer).into(), settings: Settings::from_bits(device) },
                 };
                 self.heads.insert(user, head + 1);
                 let entry = Entry { seq: Seq(head + 1), time: TimestampMs(1000 + head), event };
-                Record::Append { user: UserId(user), entry, replaces }
+                Record::Append { user: UserId(user), entry, replaces, count }
             }
             4 => Record::Cursor { user: UserId(user), device: DeviceId(device), seq: Seq(head) },
             5 => {

@@ -131,7 +131,12 @@ fn sorted(records: impl IntoIterator<Item = Record>) -> Sorted {
 fn sent(user: u64, seq: u64, text: &str) -> Record {
     let (device, number) = (DeviceId(9), SendNumber(seq));
     let event = Event::Sent { to: UserId(1000).into(), device, number, content: Content::text(text) };
-    Record::Append { user: UserId(user), entry: Entry { seq: Seq(seq), time: TimestampMs(seq), event }, replaces: None }
+    Record::Append {
+        user: UserId(user),
+        entry: Entry { seq: Seq(seq), time: TimestampMs(seq), event },
+        replaces: None,
+        count: 0,
+    }
 }
 
 fn log(first: u64, last: u64, direction: Direction) -> Range {

@@ -342,6 +342,8 @@ impl Device {
                 self.epoch = epoch;
             }
             other @ (ServerFrame::Welcome { .. }
+            | ServerFrame::Inbox(_)
+            | ServerFrame::Marked { .. }
             | ServerFrame::Error { .. }
             | ServerFrame::Pong { .. }
             | ServerFrame::TokenExpiring { .. }
@@ -392,7 +394,11 @@ impl Device {
         self.log.values().fold((0, 0), |(received, sent), entry| match entry.event {
             Event::Received { .. } => (received + 1, sent),
             Event::Sent { .. } => (received, sent + 1),
-            Event::Delivered { .. } | Event::Unknown { .. } => (received, sent),
+            Event::Delivered { .. }
+            | Event::Read { .. }
+            | Event::Seen { .. }
+            | Event::Settings { .. }
+            | Event::Unknown { .. } => (received, sent),
         })
     }
 
@@ -411,7 +417,12 @@ pub fn received(entry: &Entry) -> Option<(u64, u64, u64, &str)> {
         Event::Received { from, origin, content } => {
             Some((entry.seq.0, from.0, origin.0, content.as_text().unwrap_or_default()))
         }
-        Event::Sent { .. } | Event::Delivered { .. } | Event::Unknown { .. } => None,
+        Event::Sent { .. }
+        | Event::Delivered { .. }
+        | Event::Read { .. }
+        | Event::Seen { .. }
+        | Event::Settings { .. }
+        | Event::Unknown { .. } => None,
     }
 }
 

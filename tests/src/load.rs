@@ -285,7 +285,11 @@ fn check_order<'a>(user: u64, log: impl Iterator<Item = &'a Entry>) {
         let (before, now) = match &entry.event {
             Event::Sent { device, number, .. } => (numbers.insert(device.0, number.0), number.0),
             Event::Received { from, origin, .. } => (origins.insert(from.0, origin.0), origin.0),
-            Event::Delivered { .. } | Event::Unknown { .. } => continue,
+            Event::Delivered { .. }
+            | Event::Read { .. }
+            | Event::Seen { .. }
+            | Event::Settings { .. }
+            | Event::Unknown { .. } => continue,
         };
         assert!(before < Some(now), "user {user}: {entry:?} comes after {before:?}");
     }

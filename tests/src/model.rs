@@ -4,7 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proto_spec::{ConversationId, DeviceId, Direction, Entry, EpochId, Event, SendNumber, Seq, UserId};
-use storage::{Answer, ConversationSnapshot, DeviceSnapshot, Entries, Marks, Query, Record, Span, UserSnapshot};
+use storage::{
+    Answer, ConversationSnapshot, DeviceSnapshot, Entries, InboxEntry, InboxSnapshot, MarkRow, Marks, Query, ReadRow,
+    ReceivedRow, Record, SettingsRow, Span, UserSnapshot,
+};
 
 /// One user's part of the model.
 #[derive(Clone, Debug, Default)]
@@ -14,8 +17,7 @@ pub struct UserRows {
     /// Acknowledgements.
     pub cursors: BTreeMap<DeviceId, Seq>,
     marks: Marks,
-    received: BTreeMap<ConversationId, Seq>,
-    delivered: BTreeMap<ConversationId, (Seq, Seq)>,
+    conversations: BTreeMap<ConversationId, ConversationSnapshot>,
     epochs: BTreeMap<Seq, EpochId>,
 }
 
@@ -32,7 +34,7 @@ impl Model {
     /// Applies one record.
     pub fn apply(&mut self, record: &Record) {
         match record {
-            Record::Append { user, entry, replaces } => {
+            Record::Append { user, entry, replaces, count } => {
                 let rows = self.users.entry(*user).or_default();
                 if let Some(old) = replaces {
                     rows.log.remove(old);
@@ -42,11 +44,32 @@ impl Model {
                         self.unfinished.insert(*user);
                     }
                     Event::Received { from, origin, .. } => {
-                        let known = rows.received.insert((*from).into(), *origin);
-                        assert!(known < Some(*origin), "{user} received {origin} of {from} after {known:?}");
+                        let received = &mut rows.conversations.entry((*from).into()).or_default().received;
+                        let known =
+                            std::mem::replace(received, ReceivedRow { up_to: *origin, at: entry.seq, count: *count });
+                        assert!(known.up_to < *origin, "{user} received {origin} of {from} after {known:?}");
+                        assert_eq!(known.count + 1, *count, "{user} received {origin} of {from}");
                     }
                     Event::Delivered { peer, up_to } => {
-                        rows.delivered.insert((*peer).into(), (*up_to, entry.seq));
+                        rows.conversations.entry((*peer).into()).or_default().delivered =
+                            MarkRow { up_to: *up_to, at: entry.seq };
+                    }
+                    Event::Seen { peer, up_to } => {
+                        rows.conversations.entry((*peer).into()).or_default().seen =
+                            MarkRow { up_to: *up_to, at: entry.seq };
+                    }
+                    Event::Read { conversation, up_to, told, unread } => {
+                        let of = rows.conversations.entry(*conversation).or_default();
+                        assert!(of.read.up_to < *up_to, "{user} reads up to {up_to} after {:?}", of.read);
+                        assert_eq!(of.received.count - count, *unread, "{user} has read up to {up_to}");
+                        of.read = ReadRow { up_to: *up_to, at: entry.seq, count: *count };
+                        if *told > Seq::ZERO {
+                            self.unfinished.insert(*user);
+                        }
+                    }
+                    Event::Settings { conversation, settings } => {
+                        rows.conversations.entry(*conversation).or_default().settings =
+                            SettingsRow { settings: *settings, at: entry.seq };
                     }
                     Event::Unknown { .. } => panic!("a shard does not write what it does not know"),
                 }
@@ -104,14 +127,15 @@ impl Model {
                     epochs: rows.epochs.iter().map(|(first, epoch)| (*first, *epoch)).collect(),
                 })
             }
-            Query::Conversation { user, conversation } => {
+            Query::Conversation { user, conversation } => Answer::Conversation(rows(user).conversation(*conversation)),
+            Query::Inbox { user, before, rows_max, named } => {
                 let rows = rows(user);
-                let (up_to, at) = rows.delivered.get(conversation).copied().unwrap_or_default();
-                Answer::Conversation(ConversationSnapshot {
-                    received_up_to: rows.received.get(conversation).copied().unwrap_or_default(),
-                    delivered_up_to: up_to,
-                    delivered_at: at,
-                })
+                let mut inbox = rows.inbox();
+                inbox.retain(|row| row.last.seq < *before && !named.contains(&row.conversation));
+                let complete = inbox.len() <= *rows_max;
+                inbox.truncate(*rows_max);
+                let named = named.iter().map(|conversation| rows.conversation(*conversation)).collect();
+                Answer::Inbox(InboxSnapshot { named, rows: inbox, complete })
             }
             Query::Log { user, span } => Answer::Entries(rows(user).read(span, |_| true)),
             Query::ConversationLog { user, conversation, span } => {
@@ -127,6 +151,23 @@ impl Model {
 }
 
 impl UserRows {
+    fn conversation(&self, conversation: ConversationId) -> ConversationSnapshot {
+        self.conversations.get(&conversation).copied().unwrap_or_default()
+    }
+
+    /// All conversations, from the one with the newest message on.
+    fn inbox(&self) -> Vec<InboxEntry> {
+        let mut seen = BTreeSet::new();
+        let messages = self.log.values().rev().filter_map(|entry| Some((entry.event.conversation()?, entry)));
+        let newest = messages.filter(|(conversation, _)| seen.insert(*conversation));
+        newest
+            .map(|(conversation, last)| {
+                let snapshot = self.conversation(conversation);
+                InboxEntry { conversation, snapshot, last: last.clone() }
+            })
+            .collect()
+    }
+
     fn sends_of(&self, of: DeviceId) -> impl Iterator<Item = (SendNumber, &Entry)> {
         self.log.values().filter_map(move |entry| match entry.event {
             Event::Sent { device, number, .. } if device == of => Some((number, entry)),
@@ -162,6 +203,7 @@ pub const fn user_of(query: &Query) -> UserId {
     match query {
         Query::User(user)
         | Query::Conversation { user, .. }
+        | Query::Inbox { user, .. }
         | Query::Log { user, .. }
         | Query::ConversationLog { user, .. }
         | Query::Send { user, .. } => *user,

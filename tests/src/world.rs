@@ -484,7 +484,11 @@ impl World {
                 Event::Received { from, content, .. } => {
                     Some((entry.seq.0, false, from.0, content.as_text().unwrap_or_default().to_owned()))
                 }
-                Event::Delivered { .. } | Event::Unknown { .. } => None,
+                Event::Delivered { .. }
+                | Event::Read { .. }
+                | Event::Seen { .. }
+                | Event::Settings { .. }
+                | Event::Unknown { .. } => None,
             })
             .collect()
     }

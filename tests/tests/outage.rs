@@ -169,7 +169,11 @@ fn check(world: &World, writer: &Device) {
             let origin = |entry: &proto_spec::Entry| match &entry.event {
                 Event::Sent { .. } => Some(entry.seq.0),
                 Event::Received { origin, .. } => Some(origin.0),
-                Event::Delivered { .. } | Event::Unknown { .. } => None,
+                Event::Delivered { .. }
+                | Event::Read { .. }
+                | Event::Seen { .. }
+                | Event::Settings { .. }
+                | Event::Unknown { .. } => None,
             };
             reader.log.values().filter_map(origin).collect()
         };

@@ -1,6 +1,6 @@
 //! What a line of input asks for.
 
-use client::{ConversationId, Seq, UserId};
+use client::{ConversationId, Seq, Settings, UserId};
 
 /// What a line says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +13,15 @@ pub(crate) enum Command {
     To(ConversationId),
     /// Older messages of this conversation, so many; none: as many as at the start.
     History(Option<u64>),
+    /// The newest conversations, so many; none: as many as fit.
+    Inbox(Option<u64>),
+    /// This conversation has been read.
+    Read,
+    /// This conversation is kept otherwise from now on.
+    Keep {
+        set: Settings,
+        cleared: Settings,
+    },
     Help,
     Quit,
     /// A blank line.
@@ -39,6 +48,18 @@ impl Command {
                 Ok(count) if count > 0 => Self::History(Some(count)),
                 _ => return Err(NoCommand(format!("/history takes a number of messages from 1 on, not `{count}`"))),
             },
+            (Some("/inbox"), None, None) => Self::Inbox(None),
+            (Some("/inbox"), Some(count), None) => match count.parse() {
+                Ok(count) if count > 0 => Self::Inbox(Some(count)),
+                _ => return Err(NoCommand(format!("/inbox takes a number of conversations from 1 on, not `{count}`"))),
+            },
+            (Some("/read"), None, None) => Self::Read,
+            (Some(word), None, None) if setting(word).is_some() => {
+                let (setting, is_set) = setting(word).unwrap_or_default();
+                let (set, cleared) =
+                    if is_set { (setting, Settings::default()) } else { (Settings::default(), setting) };
+                Self::Keep { set, cleared }
+            }
             (Some("/to"), Some(user), None) => match user.parse() {
                 Ok(user) if user > 0 => Self::To(UserId(user).into()),
                 _ => return Err(NoCommand(format!("/to takes the number of a user, from 1 on, not `{user}`"))),
@@ -51,9 +72,12 @@ impl Command {
                 Self::Reply(to, text)
             }
             (Some(word), _, _) if line.starts_with('/') && !line.starts_with("//") => {
-                let known = "/to USER, /reply [#SEQ] TEXT, /history [N], /help and /quit";
+                let known = "/to USER, /reply [#SEQ] TEXT, /history [N], /inbox [N], /read, /mute, /archive, /pin and /block \
+                             (with /un… for the opposite: /unmute), /help and /quit";
                 let what = match word {
-                    "/quit" | "/help" | "/history" | "/to" | "/reply" => format!("{word} is not written like this"),
+                    "/quit" | "/help" | "/history" | "/to" | "/reply" | "/inbox" | "/read" => {
+                        format!("{word} is not written like this")
+                    }
                     _ => format!("`{word}` is no command"),
                 };
                 return Err(NoCommand(format!(
@@ -76,6 +100,20 @@ fn aimed(line: &str, command: &str) -> Result<(Option<Seq>, String), NoCommand> 
     }
 }
 
+/// What a word changes of how a conversation is kept, and whether it sets or clears that.
+fn setting(word: &str) -> Option<(Settings, bool)> {
+    let word = word.strip_prefix('/')?;
+    let (name, is_set) = word.strip_prefix("un").map_or((word, true), |name| (name, false));
+    let setting = match name {
+        "mute" => Settings::MUTED,
+        "archive" => Settings::ARCHIVED,
+        "pin" => Settings::PINNED,
+        "block" => Settings::BLOCKED,
+        _ => return None,
+    };
+    Some((setting, is_set))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,7 +125,16 @@ mod tests {
         assert_eq!(Command::parse("/history 5"), Ok(Command::History(Some(5))));
         assert_eq!(Command::parse("/reply  Yes, and no "), Ok(Command::Reply(None, "Yes, and no ".into())));
         assert_eq!(Command::parse("/reply #12 Yes"), Ok(Command::Reply(Some(Seq(12)), "Yes".into())));
+        assert_eq!(Command::parse("/inbox"), Ok(Command::Inbox(None)));
+        assert_eq!(Command::parse("/read"), Ok(Command::Read));
+        let (none, muted) = (Settings::default(), Settings::MUTED);
+        assert_eq!(Command::parse("/mute"), Ok(Command::Keep { set: muted, cleared: none }));
+        assert_eq!(Command::parse("/unmute"), Ok(Command::Keep { set: none, cleared: muted }));
         for wrong in [
+            "/inbox 0",
+            "/read 3",
+            "/mute 3",
+            "/ununmute",
             "/reply",
             "/reply #12",
             "/reply #x Yes",

@@ -1,6 +1,6 @@
 //! What the protocol's reasons mean for who sits in front of the program, and which of them waiting does not mend.
 
-use client::{DisconnectReason, EndReason, ErrorCode};
+use client::{DisconnectReason, EndReason, ErrorCode, Settings, UNREAD_MAX};
 
 use crate::{
     exit::{Exit, Failure},
@@ -134,6 +134,23 @@ pub(crate) fn refused(code: ErrorCode) -> &'static str {
         ErrorCode::Stopping => "the server is stopping",
         code => code.name(),
     }
+}
+
+/// How many messages are unread.
+pub(crate) fn unread(count: u64) -> String {
+    if count > UNREAD_MAX { "many".to_owned() } else { count.to_string() }
+}
+
+/// How a conversation is kept: words with commas between, or `-`.
+pub(crate) fn kept(settings: Settings) -> String {
+    let all = [
+        (Settings::MUTED, "muted"),
+        (Settings::ARCHIVED, "archived"),
+        (Settings::PINNED, "pinned"),
+        (Settings::BLOCKED, "blocked"),
+    ];
+    let words: Vec<_> = all.into_iter().filter(|(setting, _)| settings.has(*setting)).map(|(_, word)| word).collect();
+    if words.is_empty() { "-".to_owned() } else { words.join(",") }
 }
 
 #[cfg(test)]

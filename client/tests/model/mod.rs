@@ -144,7 +144,11 @@ impl Server {
                 let page = self.page(request, from.0, last);
                 ServerFrame::Page(page).encode(&mut self.out);
             }
-            ClientFrame::FetchConversation { .. } | ClientFrame::Refresh { .. } => {
+            ClientFrame::FetchConversation { .. }
+            | ClientFrame::MarkRead { .. }
+            | ClientFrame::FetchInbox { .. }
+            | ClientFrame::SetConversation { .. }
+            | ClientFrame::Refresh { .. } => {
                 unreachable!("not used in these tests")
             }
             ClientFrame::Ping { nonce } => ServerFrame::Pong { nonce }.encode(&mut self.out),
@@ -268,6 +272,14 @@ impl Server {
         let range = (first as usize).saturating_sub(1)..(last as usize).max((first as usize).saturating_sub(1));
         let entries = self.log[range].iter().flatten().cloned().collect();
         let more = last < self.committed as u64;
-        Page { request, first: Seq(first), last: Seq(last), more, entries, delivered_up_to: Seq::ZERO }
+        Page {
+            request,
+            first: Seq(first),
+            last: Seq(last),
+            more,
+            entries,
+            delivered_up_to: Seq::ZERO,
+            seen_up_to: Seq::ZERO,
+        }
     }
 }

@@ -144,6 +144,7 @@ mod tests {
             more,
             entries: seqs.iter().map(entry).collect(),
             delivered_up_to: Seq::ZERO,
+            seen_up_to: Seq::ZERO,
         }
     }
 

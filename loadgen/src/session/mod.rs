@@ -374,6 +374,8 @@ impl Session {
                 }
             }
             ServerFrame::Committed { up_to } => self.on_committed(turn, up_to),
+            // Nobody has asked for them.
+            ServerFrame::Inbox(_) | ServerFrame::Marked { .. } => {}
             ServerFrame::Epoch { first, epoch } => {
                 if first <= self.position {
                     return fault(format!("an epoch that begins at {first}, where {} is covered", self.position));
@@ -555,7 +557,11 @@ impl Session {
                 let arrival = turn.ledger.copied(turn.seat, entry.seq, *to, (*device, *number), text, &mut self.told);
                 turn.stats[Count::Copied] += u64::from(arrival.is_some());
             }
-            Event::Delivered { .. } | Event::Unknown { .. } => {}
+            Event::Delivered { .. }
+            | Event::Read { .. }
+            | Event::Seen { .. }
+            | Event::Settings { .. }
+            | Event::Unknown { .. } => {}
         }
     }
 

@@ -136,7 +136,15 @@ fn refused(number: u64, code: ErrorCode, retry_after_ms: u64) -> ServerFrame {
 
 fn pushed(first: u64, last: u64, entries: Vec<Entry>) -> ServerFrame {
     let (request, more) = (RequestId(0), false);
-    ServerFrame::Page(Page { request, first: Seq(first), last: Seq(last), more, entries, delivered_up_to: Seq::ZERO })
+    ServerFrame::Page(Page {
+        request,
+        first: Seq(first),
+        last: Seq(last),
+        more,
+        entries,
+        delivered_up_to: Seq::ZERO,
+        seen_up_to: Seq::ZERO,
+    })
 }
 
 #[test]
@@ -284,7 +292,15 @@ fn a_page_must_be_asked_for_and_answer_its_fetch() {
     );
     let page = |request, first| {
         let (request, last, more, entries) = (RequestId(request), Seq(first), false, Vec::new());
-        ServerFrame::Page(Page { request, first: Seq(first), last, more, entries, delivered_up_to: Seq::ZERO })
+        ServerFrame::Page(Page {
+            request,
+            first: Seq(first),
+            last,
+            more,
+            entries,
+            delivered_up_to: Seq::ZERO,
+            seen_up_to: Seq::ZERO,
+        })
     };
     world.frame(&page(1, 12)).unwrap();
     assert!(world.faults()[0].contains("was answered with 12 to 12"), "{:?}", world.faults());

@@ -45,7 +45,11 @@ impl HistoryCheck {
             let (from, to, content) = match &entry.event {
                 Event::Received { from, content, .. } => (*from, me, content),
                 Event::Sent { to: ConversationId::Person(to), content, .. } => (me, *to, content),
-                Event::Delivered { .. } | Event::Unknown { .. } => continue,
+                Event::Delivered { .. }
+                | Event::Read { .. }
+                | Event::Seen { .. }
+                | Event::Settings { .. }
+                | Event::Unknown { .. } => continue,
             };
             let text = content.parts().1;
             let Some((stream, index)) = ledger.recognise(self.seat, from, to, text) else { continue };

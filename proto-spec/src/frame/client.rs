@@ -1,10 +1,11 @@
-//! What a client sends: fields and bytes (SPEC 4.1 to 4.6, 4.13, 4.15).
+//! What a client sends: fields and bytes (SPEC 4.1 to 4.6, 4.13, 4.15, 4.19, 4.20, 4.22).
 
-use super::{ClientKind, FrameError, epoch, put_epoch, put_frame};
+use super::{ClientKind, FrameError, conversation, flag, later, put_conversation, put_frame, put_later};
 use crate::{
     content::Content,
+    entry::Settings,
     framing::RawFrame,
-    ids::{ConversationId, DeviceId, EpochId, RequestId, SendNumber, Seq, UserId},
+    ids::{ConversationId, DeviceId, EpochId, RequestId, SendNumber, Seq},
     limits::TOKEN_BYTES_MAX,
     listed::listed,
     wire::{DecodeError, Reader, put_bytes, put_varint},
@@ -104,10 +105,40 @@ pub enum ClientFrame {
         /// Says who the user is, for longer. At most [`TOKEN_BYTES_MAX`] bytes.
         token: String,
     },
+    /// This user has read a conversation. What it changes comes as an entry.
+    MarkRead {
+        /// Comes back in the answer. Not zero.
+        request: RequestId,
+        /// Which one.
+        conversation: ConversationId,
+        /// Everything in it up to this seq of the own log.
+        up_to: Seq,
+        /// Whether the other side is told.
+        tell: bool,
+    },
+    /// Asks for the newest conversations, and for messages of the first of them.
+    FetchInbox {
+        /// Comes back in the answers. Not zero.
+        request: RequestId,
+        /// Those whose last message is before this seq. Zero: all.
+        before: Seq,
+        /// Most conversations wanted.
+        limit: u64,
+        /// Most messages wanted of the first conversation. Zero: no page of them.
+        messages: u64,
+    },
+    /// How this user keeps a conversation from now on. What it changes comes as an entry.
+    SetConversation {
+        /// Comes back in the answer. Not zero.
+        request: RequestId,
+        /// Which one.
+        conversation: ConversationId,
+        /// These are set.
+        set: Settings,
+        /// These are not, whatever was set.
+        cleared: Settings,
+    },
 }
-
-/// The kind of a conversation with a user (SPEC 2.2).
-const CONVERSATION_USER: u64 = 1;
 
 impl ClientFrame {
     /// The kind of this frame.
@@ -123,6 +154,9 @@ impl ClientFrame {
             Self::Pong { .. } => ClientKind::Pong,
             Self::Bye => ClientKind::Bye,
             Self::Refresh { .. } => ClientKind::Refresh,
+            Self::MarkRead { .. } => ClientKind::MarkRead,
+            Self::FetchInbox { .. } => ClientKind::FetchInbox,
+            Self::SetConversation { .. } => ClientKind::SetConversation,
         }
     }
 
@@ -141,7 +175,7 @@ impl ClientFrame {
                 out.push(mode);
                 put_varint(out, seq.0);
                 put_bytes(out, token.as_bytes());
-                put_epoch(out, *epoch);
+                put_later(out, epoch.0);
             }
             Self::Send { number, to, content } => {
                 put_varint(out, number.0);
@@ -161,6 +195,23 @@ impl ClientFrame {
             Self::Ping { nonce } | Self::Pong { nonce } => put_varint(out, *nonce),
             Self::Bye => {}
             Self::Refresh { token } => put_bytes(out, token.as_bytes()),
+            Self::MarkRead { request, conversation, up_to, tell } => {
+                put_varint(out, request.0);
+                put_conversation(out, *conversation);
+                put_varint(out, up_to.0);
+                out.push(u8::from(*tell));
+            }
+            Self::FetchInbox { request, before, limit, messages } => {
+                for value in [request.0, before.0, *limit, *messages] {
+                    put_varint(out, value);
+                }
+            }
+            Self::SetConversation { request, conversation, set, cleared } => {
+                put_varint(out, request.0);
+                put_conversation(out, *conversation);
+                put_varint(out, set.bits());
+                put_varint(out, cleared.bits());
+            }
         });
     }
 
@@ -191,7 +242,7 @@ impl ClientFrame {
                     }
                 },
                 token: r.str("token", TOKEN_BYTES_MAX)?.to_owned(),
-                epoch: epoch(r)?,
+                epoch: EpochId(later(r, "epoch")?),
             },
             ClientKind::Send => Self::Send {
                 number: SendNumber(r.varint("number")?),
@@ -214,23 +265,25 @@ impl ClientFrame {
             ClientKind::Pong => Self::Pong { nonce: r.varint("nonce")? },
             ClientKind::Bye => Self::Bye,
             ClientKind::Refresh => Self::Refresh { token: r.str("token", TOKEN_BYTES_MAX)?.to_owned() },
+            ClientKind::MarkRead => Self::MarkRead {
+                request: own_request(r)?,
+                conversation: conversation(r)?,
+                up_to: Seq(r.varint("up_to")?),
+                tell: flag(r, "tell")?,
+            },
+            ClientKind::FetchInbox => Self::FetchInbox {
+                request: own_request(r)?,
+                before: Seq(r.varint("before")?),
+                limit: r.varint("limit")?,
+                messages: r.varint("messages")?,
+            },
+            ClientKind::SetConversation => Self::SetConversation {
+                request: own_request(r)?,
+                conversation: conversation(r)?,
+                set: Settings::from_bits(r.varint("set")?),
+                cleared: Settings::from_bits(r.varint("cleared")?),
+            },
         })
-    }
-}
-
-fn put_conversation(out: &mut Vec<u8>, conversation: ConversationId) {
-    match conversation {
-        ConversationId::Person(user) => {
-            put_varint(out, CONVERSATION_USER);
-            put_varint(out, user.0);
-        }
-    }
-}
-
-fn conversation(r: &mut Reader<'_>) -> Result<ConversationId, DecodeError> {
-    match r.varint("conversation")? {
-        CONVERSATION_USER => Ok(ConversationId::Person(UserId(r.varint("user")?))),
-        value => Err(DecodeError::Unlisted { field: "conversation", value }),
     }
 }
 

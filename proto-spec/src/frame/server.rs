@@ -1,12 +1,12 @@
-//! What a server sends: fields and bytes (SPEC 4.6 to 4.14, 4.16 to 4.18).
+//! What a server sends: fields and bytes (SPEC 4.6 to 4.14, 4.16 to 4.18, 4.21, 4.23).
 
-use super::{FrameError, ServerKind, epoch, put_epoch, put_frame};
+use super::{FrameError, ServerKind, conversation, flag, later, put_conversation, put_frame, put_later};
 use crate::{
     code::ErrorCode,
-    entry::Entry,
+    entry::{Entry, Settings},
     framing::RawFrame,
-    ids::{EpochId, RequestId, SendNumber, Seq, TimestampMs, UserId},
-    limits::{DETAIL_BYTES_MAX, PAGE_ENTRIES_MAX},
+    ids::{ConversationId, EpochId, RequestId, SendNumber, Seq, TimestampMs, UserId},
+    limits::{DETAIL_BYTES_MAX, INBOX_ROWS_MAX, PAGE_ENTRIES_MAX},
     listed::listed,
     wire::{DecodeError, Reader, put_bytes, put_sized, put_varint},
 };
@@ -52,6 +52,43 @@ pub struct Page {
     pub entries: Vec<Entry>,
     /// In a page of a conversation: the peer's devices have what was sent up to this own seq. Otherwise zero.
     pub delivered_up_to: Seq,
+    /// In a page of a conversation: the peer has read what was sent up to this own seq. Otherwise zero.
+    pub seen_up_to: Seq,
+}
+
+/// The newest conversations of a user (SPEC 4.21).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inbox {
+    /// From the request.
+    pub request: RequestId,
+    /// What the log says up to here, and nothing of what follows, is in the rows.
+    pub at: Seq,
+    /// Whether there are older conversations.
+    pub more: bool,
+    /// By descending seq of the last message.
+    pub rows: Vec<InboxRow>,
+}
+
+/// A conversation in an inbox (SPEC 4.21).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InboxRow {
+    /// Which one.
+    pub conversation: ConversationId,
+    /// How the user keeps it.
+    pub settings: Settings,
+    /// Messages received after the read mark: exact up to [`UNREAD_MAX`](crate::limits::UNREAD_MAX), and what is above means
+    /// "many".
+    pub unread: u64,
+    /// The read mark: a seq of the own log.
+    pub read_up_to: Seq,
+    /// The other side's devices have what was sent up to this own seq.
+    pub delivered_up_to: Seq,
+    /// The other side has read what was sent up to this own seq.
+    pub seen_up_to: Seq,
+    /// Bytes of the content that are left out of `last`.
+    pub left_out: u64,
+    /// The last message. A long text is cut.
+    pub last: Entry,
 }
 
 /// A frame from a server.
@@ -169,6 +206,13 @@ pub enum ServerFrame {
         /// Which epoch.
         epoch: EpochId,
     },
+    /// A page of the inbox.
+    Inbox(Inbox),
+    /// What was asked to be marked is in the log.
+    Marked {
+        /// From the request.
+        request: RequestId,
+    },
 }
 
 impl ServerFrame {
@@ -189,6 +233,8 @@ impl ServerFrame {
             Self::TokenExpiring { .. } => ServerKind::TokenExpiring,
             Self::Refreshed { .. } => ServerKind::Refreshed,
             Self::Epoch { .. } => ServerKind::Epoch,
+            Self::Inbox(_) => ServerKind::Inbox,
+            Self::Marked { .. } => ServerKind::Marked,
         }
     }
 
@@ -229,7 +275,7 @@ impl ServerFrame {
                 ] {
                     put_varint(out, value);
                 }
-                put_epoch(out, *epoch);
+                put_later(out, epoch.0);
             }
             Self::Accepted { number, seq, time, durability, recipient } => {
                 put_varint(out, number.0);
@@ -266,6 +312,8 @@ impl ServerFrame {
                 put_varint(out, first.0);
                 put_varint(out, epoch.0);
             }
+            Self::Inbox(inbox) => inbox.encode(out),
+            Self::Marked { request } => put_varint(out, request.0),
         });
     }
 
@@ -293,7 +341,7 @@ impl ServerFrame {
                 page_entries_max: r.varint("page_entries_max")?,
                 idle_timeout_ms: r.varint("idle_timeout_ms")?,
                 committed: Seq(r.varint("committed")?),
-                epoch: epoch(r)?,
+                epoch: EpochId(later(r, "epoch")?),
             },
             ServerKind::Accepted => Self::Accepted {
                 number: SendNumber(r.varint("number")?),
@@ -328,6 +376,8 @@ impl ServerFrame {
             ServerKind::TokenExpiring => Self::TokenExpiring { expires_in_ms: r.varint("expires_in_ms")? },
             ServerKind::Refreshed => Self::Refreshed { expires: TimestampMs(r.varint("expires")?) },
             ServerKind::Epoch => Self::Epoch { first: Seq(r.varint("first")?), epoch: own_epoch(r)? },
+            ServerKind::Inbox => Self::Inbox(Inbox::decode(r)?),
+            ServerKind::Marked => Self::Marked { request: RequestId(r.varint("request")?) },
         })
     }
 }
@@ -367,13 +417,14 @@ impl Page {
             put_sized(out, |out| entry.encode(out));
         }
         put_varint(out, self.delivered_up_to.0);
+        put_later(out, self.seen_up_to.0);
     }
 
     fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let request = RequestId(r.varint("request")?);
         let first = Seq(r.varint("first")?);
         let last = Seq(r.varint("last")?);
-        let more = r.listed("more", |byte| [false, true].get(usize::from(byte)).copied())?;
+        let more = flag(r, "more")?;
         let count = r.varint("entries")?;
         // Each entry has at least four bytes, so a count that lies is found before anything is allocated. What an honest
         // page may have is reserved; beyond that, entries must be there before they cost memory.
@@ -385,6 +436,72 @@ impl Page {
             entries.push(Entry::decode(r.bytes("entries", usize::MAX)?)?);
         }
         let delivered_up_to = Seq(r.varint("delivered_up_to")?);
-        Ok(Self { request, first, last, more, entries, delivered_up_to })
+        let seen_up_to = Seq(later(r, "seen_up_to")?);
+        Ok(Self { request, first, last, more, entries, delivered_up_to, seen_up_to })
+    }
+}
+
+/// Bytes of the smallest row with its length.
+const INBOX_ROW_BYTES_MIN: u64 = 12;
+
+impl Inbox {
+    fn encode(&self, out: &mut Vec<u8>) {
+        put_varint(out, self.request.0);
+        put_varint(out, self.at.0);
+        out.push(u8::from(self.more));
+        put_varint(out, self.rows.len() as u64);
+        for row in &self.rows {
+            put_sized(out, |out| row.encode(out));
+        }
+    }
+
+    fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let request = RequestId(r.varint("request")?);
+        let at = Seq(r.varint("at")?);
+        let more = flag(r, "more")?;
+        let count = r.varint("rows")?;
+        // As in a page: rows must be there before they cost memory.
+        if count > r.rest().len() as u64 / INBOX_ROW_BYTES_MIN {
+            return Err(DecodeError::Truncated { field: "rows" });
+        }
+        let mut rows = Vec::with_capacity(count.min(INBOX_ROWS_MAX) as usize);
+        for _ in 0..count {
+            rows.push(InboxRow::decode(&mut Reader::new(r.bytes("rows", usize::MAX)?))?);
+        }
+        Ok(Self { request, at, more, rows })
+    }
+}
+
+impl InboxRow {
+    /// Bytes of a row in the frame, its length included.
+    #[must_use]
+    pub fn frame_bytes(&self) -> usize {
+        let mut out = Vec::new();
+        put_sized(&mut out, |out| self.encode(out));
+        out.len()
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        put_conversation(out, self.conversation);
+        put_varint(out, self.settings.bits());
+        put_varint(out, self.unread);
+        for seq in [self.read_up_to, self.delivered_up_to, self.seen_up_to] {
+            put_varint(out, seq.0);
+        }
+        put_varint(out, self.left_out);
+        self.last.encode(out);
+    }
+
+    fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            conversation: conversation(r)?,
+            settings: Settings::from_bits(r.varint("settings")?),
+            unread: r.varint("unread")?,
+            read_up_to: Seq(r.varint("read_up_to")?),
+            delivered_up_to: Seq(r.varint("delivered_up_to")?),
+            seen_up_to: Seq(r.varint("seen_up_to")?),
+            left_out: r.varint("left_out")?,
+            last: Entry::decode(r.rest())?,
+        })
     }
 }

@@ -308,7 +308,7 @@ mod tests {
             let event =
                 Event::Received { from: UserId(2), origin: Seq(seq), content: Content::text(&"x".repeat(4096)) };
             let entry = Entry { seq: Seq(seq), time: TimestampMs(1), event };
-            batch.push(&Record::Append { user: UserId(1), entry, replaces: None });
+            batch.push(&Record::Append { user: UserId(1), entry, replaces: None, count: 0 });
         }
         batch
     }

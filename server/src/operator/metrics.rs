@@ -60,6 +60,7 @@ const SHARD: &[Described<ShardCounters>] = &[
     counter("sends_repeated", "Sends that had been numbered before", |shard| shard.repeated),
     counter("entries", "Entries appended to logs", |shard| shard.entries),
     counter("duplicates", "Messages that came from a sender's home again", |shard| shard.duplicates),
+    counter("inboxes", "Pages of the inbox sent", |shard| shard.inboxes),
     counter("delivered", "Entries delivered live", |shard| shard.delivered),
     counter("pages_pushed", "Pages pushed to connections that catch up", |shard| shard.pages_pushed),
     counter("pages_fetched", "Pages sent for fetches", |shard| shard.pages_fetched),

@@ -9,14 +9,14 @@
 use std::mem;
 
 use proto_spec::{
-    ClientKind, ConversationId, Direction, Entry, ErrorCode, Event, RequestId, Seq, UserId,
+    ClientKind, ConversationId, Direction, Entry, ErrorCode, RequestId, Seq, UserId,
     limits::{PAGE_BYTES_MAX, PAGE_ENTRIES_MAX},
 };
 use storage::{Entries, Query, Record, Span};
 
 use super::{
     Admission, ConnId, Promise, Shard, Turn,
-    input::{Envelope, EnvelopeBody},
+    input::{Envelope, EnvelopeBody, Parcel},
     question::Question,
     reports::Report,
     tail::TailEntry,
@@ -133,17 +133,16 @@ impl Shard {
         let lane = &self.lanes[at];
         let mut due = Vec::new();
         for TailEntry { entry, batch, .. } in user.tail.range(next, user.head) {
-            if let Event::Sent { to, content, .. } = &entry.event
-                && *to != user_id.into()
-                && user.outgoing.offer(entry.seq, *to)
+            if let Some((to, parcel)) = Parcel::by(user_id, &entry.event)
+                && user.outgoing.offer(entry.seq, to)
                 && (self.settings.promise != Promise::Store || lane.is_stored(*batch))
             {
-                due.push((*to, (entry.seq, user.outgoing.before(entry.seq, *to)), content.clone()));
+                due.push((to, (entry.seq, user.outgoing.before(entry.seq, to)), parcel));
             }
         }
         user.outgoing.end_scan(user.head, true);
-        for (to, places, content) in due {
-            self.forward(user_id, to, places, content, cx);
+        for (to, places, parcel) in due {
+            self.forward(user_id, to, places, parcel, cx);
         }
     }
 
@@ -161,16 +160,15 @@ impl Shard {
         };
         let mut due = Vec::new();
         for Entry { seq, event, .. } in entries {
-            if let Event::Sent { to, content, .. } = event
-                && to != user_id.into()
+            if let Some((to, parcel)) = Parcel::by(user_id, &event)
                 && user.outgoing.offer(seq, to)
             {
-                due.push((to, (seq, user.outgoing.before(seq, to)), content));
+                due.push((to, (seq, user.outgoing.before(seq, to)), parcel));
             }
         }
         user.outgoing.end_scan(covered, covered == user.head);
-        for (to, places, content) in due {
-            self.forward(user_id, to, places, content, cx);
+        for (to, places, parcel) in due {
+            self.forward(user_id, to, places, parcel, cx);
         }
         self.forward_from_log(user_id, cx);
     }

@@ -31,9 +31,23 @@ pub(super) struct Fetch {
     newer: Vec<Entry>,
     /// In a conversation: the other side's devices have what was sent up to here.
     delivered_up_to: Seq,
+    /// In a conversation: the other side has read what was sent up to here.
+    seen_up_to: Seq,
 }
 
 impl Fetch {
+    fn new(conversation: Option<ConversationId>, (first, last): (Seq, Seq), room: Room) -> Self {
+        let (newer, delivered_up_to, seen_up_to) = (Vec::new(), Seq::ZERO, Seq::ZERO);
+        Self { conversation, first, last, room, newer, delivered_up_to, seen_up_to }
+    }
+
+    /// The newest messages of a conversation, in a log that ends at `head`.
+    pub(super) fn newest(conversation: ConversationId, head: Seq, limit: u64) -> Self {
+        let entries = limit.clamp(1, PAGE_ENTRIES_MAX) as usize;
+        let room = Room { direction: Direction::Backwards, entries, bytes: PAGE_BYTES_MAX };
+        Self::new(Some(conversation), (Seq(1), head), room)
+    }
+
     const fn kind(&self) -> ClientKind {
         match self.conversation {
             Some(_) => ClientKind::FetchConversation,
@@ -55,27 +69,13 @@ impl Shard {
         limit: u64,
         cx: &mut Turn<'_>,
     ) {
+        let kind = if conversation.is_some() { ClientKind::FetchConversation } else { ClientKind::FetchLog };
+        if !self.may_fetch(conn, kind, request, cx) {
+            return;
+        }
         let Some(session) = self.sessions.get_mut(conn) else { return };
         let user_id = session.user;
-        let kind = if conversation.is_some() { ClientKind::FetchConversation } else { ClientKind::FetchLog };
-        // A page that the client has not taken yet counts too, by its bytes: pages of the tail are answered at once.
-        let unread = session.queued() > FETCH_OUTBOX_BYTES_MAX;
-        if usize::from(session.fetches) >= FETCHES_IN_FLIGHT_MAX || unread {
-            let (code, detail) = (ErrorCode::TooManyFetches, "wait for the pages of earlier fetches");
-            return self.send_error(conn, code, kind.byte(), request, RETRY_BUSY_MS, detail, cx);
-        }
-        if let Some(reason) = self.sheds(Class::Read) {
-            self.counters.shed.count(Class::Read, reason);
-            let (code, detail) = (ErrorCode::Overloaded, reason.detail());
-            return self.send_error(conn, code, kind.byte(), request, RETRY_BUSY_MS, detail, cx);
-        }
         let Some(user) = self.users.resident(user_id) else { return };
-        if let Err(wait_ms) = self.settings.limits.fetches.take(&mut user.buckets.fetches, cx.now.monotonic_ms) {
-            self.counters.shed.count(Class::Read, Reason::Rate);
-            let detail = "too many fetches of this user";
-            return self.send_error(conn, ErrorCode::RateLimited, kind.byte(), request, wait_ms, detail, cx);
-        }
-        let Some(mut session) = self.sessions.get_mut(conn) else { return };
         let (first, last) = match direction {
             Direction::Forwards => (from.max(Seq(1)), user.released),
             Direction::Backwards if from == Seq::ZERO => (Seq(1), user.released),
@@ -83,9 +83,43 @@ impl Shard {
         };
         let entries = limit.clamp(1, PAGE_ENTRIES_MAX) as usize;
         let room = Room { direction, entries, bytes: PAGE_BYTES_MAX };
-        let fetch = Fetch { conversation, first, last, room, newer: Vec::new(), delivered_up_to: Seq::ZERO };
+        self.fetch_loaded(conn, request, Fetch::new(conversation, (first, last), room), cx);
+    }
+
+    /// Begins to count a fetch, or refuses it.
+    pub(super) fn may_fetch(&mut self, conn: ConnId, kind: ClientKind, request: RequestId, cx: &mut Turn<'_>) -> bool {
+        let Some(session) = self.sessions.get_mut(conn) else { return false };
+        let user_id = session.user;
+        // A page that the client has not taken yet counts too, by its bytes: pages of the tail are answered at once.
+        let unread = session.queued() > FETCH_OUTBOX_BYTES_MAX;
+        if usize::from(session.fetches) >= FETCHES_IN_FLIGHT_MAX || unread {
+            let (code, detail) = (ErrorCode::TooManyFetches, "wait for the pages of earlier fetches");
+            self.send_error(conn, code, kind.byte(), request, RETRY_BUSY_MS, detail, cx);
+            return false;
+        }
+        if let Some(reason) = self.sheds(Class::Read) {
+            self.counters.shed.count(Class::Read, reason);
+            let (code, detail) = (ErrorCode::Overloaded, reason.detail());
+            self.send_error(conn, code, kind.byte(), request, RETRY_BUSY_MS, detail, cx);
+            return false;
+        }
+        let Some(user) = self.users.resident(user_id) else { return false };
+        if let Err(wait_ms) = self.settings.limits.fetches.take(&mut user.buckets.fetches, cx.now.monotonic_ms) {
+            self.counters.shed.count(Class::Read, Reason::Rate);
+            let detail = "too many fetches of this user";
+            self.send_error(conn, ErrorCode::RateLimited, kind.byte(), request, wait_ms, detail, cx);
+            return false;
+        }
+        let Some(mut session) = self.sessions.get_mut(conn) else { return false };
         session.fetches += 1;
-        match conversation {
+        true
+    }
+
+    /// Makes a page, once its conversation is loaded if it is of one.
+    pub(super) fn fetch_loaded(&mut self, conn: ConnId, request: RequestId, fetch: Fetch, cx: &mut Turn<'_>) {
+        let Some(session) = self.sessions.get_mut(conn) else { return };
+        let user_id = session.user;
+        match fetch.conversation {
             Some(conversation) if !self.conversations.is_resident((user_id, conversation)) => {
                 let waiting = ConversationWaiting::Fetch(conn, request, fetch);
                 self.wait_for_conversation(user_id, conversation, waiting, cx);
@@ -102,7 +136,8 @@ impl Shard {
         let watermarks =
             fetch.conversation.and_then(|conversation| self.conversations.resident((user_id, conversation)));
         if let Some(watermarks) = watermarks {
-            fetch.delivered_up_to = watermarks.delivered_released;
+            fetch.delivered_up_to = watermarks.released.delivered_up_to;
+            fetch.seen_up_to = watermarks.released.seen_up_to;
         }
         let (first, last, room) = (fetch.first, fetch.last, fetch.room);
         if first > last {
@@ -215,14 +250,15 @@ impl Shard {
             Direction::Forwards => last < fetch.last,
             Direction::Backwards => first > fetch.first && first <= last,
         };
-        let delivered_up_to = fetch.delivered_up_to;
+        let (delivered_up_to, seen_up_to) = (fetch.delivered_up_to, fetch.seen_up_to);
         if let Some(conversation) = fetch.conversation {
             self.forget_conversation_if_unused(user, conversation);
         }
         // An empty range is told as `first - 1` (SPEC 4.11).
         let last = last.max(first.previous());
         self.counters.pages_fetched += 1;
-        self.send(conn, &ServerFrame::Page(Page { request, first, last, more, entries, delivered_up_to }), cx);
+        let page = Page { request, first, last, more, entries, delivered_up_to, seen_up_to };
+        self.send(conn, &ServerFrame::Page(page), cx);
     }
 
     /// The store could not be read.

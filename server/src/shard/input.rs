@@ -1,6 +1,6 @@
 //! Everything that can happen to a shard.
 
-use proto_spec::{Content, DeviceId, EpochId, ErrorCode, Resume, Seq, TimestampMs, UserId};
+use proto_spec::{Content, ConversationId, DeviceId, EpochId, ErrorCode, Event, Resume, Seq, TimestampMs, UserId};
 use storage::{Answer, BatchId, LaneId};
 
 use super::shedding::Load;
@@ -72,8 +72,9 @@ impl Envelope {
     /// What it takes in memory while it waits, in bytes.
     pub(super) fn bytes(&self) -> usize {
         let text = match &self.body {
-            EnvelopeBody::Forward { content, .. } => content.parts().1.len(),
-            EnvelopeBody::Forwarded { .. }
+            EnvelopeBody::Forward { parcel: Parcel::Message(content), .. } => content.parts().1.len(),
+            EnvelopeBody::Forward { parcel: Parcel::Read(_), .. }
+            | EnvelopeBody::Forwarded { .. }
             | EnvelopeBody::ForwardPutOff { .. }
             | EnvelopeBody::Receipt { .. }
             | EnvelopeBody::Receipted { .. }
@@ -96,20 +97,46 @@ impl Envelope {
     }
 }
 
+/// What one side of a conversation says to the other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Parcel {
+    /// A message.
+    Message(Content),
+    /// What the recipient wrote has been read up to this seq of the recipient's log.
+    Read(Seq),
+}
+
+impl Parcel {
+    /// What an entry of the log of `user` says to the other side of its conversation, if it says anything to anybody.
+    pub(super) fn by(user: UserId, event: &Event) -> Option<(ConversationId, Self)> {
+        let (to, parcel) = match event {
+            Event::Sent { to, content, .. } => (*to, Self::Message(content.clone())),
+            Event::Read { conversation, told, .. } if *told > Seq::ZERO => (*conversation, Self::Read(*told)),
+            Event::Received { .. }
+            | Event::Delivered { .. }
+            | Event::Read { .. }
+            | Event::Seen { .. }
+            | Event::Settings { .. }
+            | Event::Unknown { .. } => return None,
+        };
+        (to != user.into()).then_some((to, parcel))
+    }
+}
+
 /// The kinds of envelopes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EnvelopeBody {
-    /// A message, from the sender's home to the recipient's.
+    /// A message or a read mark, from the home of who made it to that of the other side.
     Forward {
         /// Its seq in the sender's log.
         origin: Seq,
         /// The message before it in this conversation, unless the recipient is known to have that. Who does not have it puts this
         /// one off: the watermark would swallow the one before.
         after: Seq,
-        /// What was written.
-        content: Content,
+        /// What is to be in the recipient's log.
+        parcel: Parcel,
     },
-    /// The message is durable in the recipient's log.
+    /// It is durable in the recipient's log.
     Forwarded {
         /// A seq of `to`'s log.
         origin: Seq,

@@ -8,10 +8,10 @@
 
 use std::collections::VecDeque;
 
-use proto_spec::{ConversationId, DeviceId, SendNumber, Seq, UserId};
+use proto_spec::{ConversationId, DeviceId, RequestId, SendNumber, Seq, UserId};
 use storage::BatchId;
 
-use super::input::{Connected, Envelope};
+use super::input::{ConnId, Connected, Envelope};
 use crate::limits::{STORED_KEPT_BYTES_MAX, STORED_KEPT_MS};
 
 /// What happens when a batch is released.
@@ -23,6 +23,8 @@ pub(super) enum Parked {
     Entry { user: UserId, seq: Seq, answer: Option<Envelope> },
     /// An answer to something that had been done before.
     Answer(Envelope),
+    /// A mark is in the log: say so to who asked for it.
+    Marked((ConnId, RequestId)),
     /// A device whose earlier connection had sends under way: its welcome names the last of them.
     Connect(Connected),
 }

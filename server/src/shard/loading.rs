@@ -9,6 +9,7 @@ use super::{
     ConnId, Shard, Turn,
     fetch::Fetch,
     input::{Connected, Envelope},
+    marks::Mark,
     question::Question,
     residents::Waits,
     user::{Conversation, User},
@@ -38,13 +39,14 @@ impl Waits for UserWaiting {
 pub(super) enum ConversationWaiting {
     Envelope(Envelope),
     Fetch(ConnId, RequestId, Fetch),
+    Mark((ConnId, RequestId), Mark),
 }
 
 impl Waits for ConversationWaiting {
     fn bytes(&self) -> usize {
         match self {
             Self::Envelope(envelope) => envelope.bytes(),
-            Self::Fetch(..) => 0,
+            Self::Fetch(..) | Self::Mark(..) => 0,
         }
     }
 }
@@ -134,6 +136,7 @@ impl Shard {
             match waiting {
                 ConversationWaiting::Envelope(envelope) => self.envelope(envelope, cx),
                 ConversationWaiting::Fetch(conn, request, fetch) => self.fetch_page(conn, request, fetch, cx),
+                ConversationWaiting::Mark(by, mark) => self.mark_loaded(by, conversation, mark, cx),
             }
         }
         self.forget_conversation_if_unused(user, conversation);
@@ -147,12 +150,15 @@ impl Shard {
                 ConversationWaiting::Fetch(conn, request, _) => {
                     self.fetch_failed(conn, ClientKind::FetchConversation, request, cx);
                 }
+                ConversationWaiting::Mark(by, mark) => {
+                    self.mark_failed(by, mark.kind(), ErrorCode::StorageFailed, RETRY_STORAGE_MS, cx);
+                }
             }
         }
         self.loading_ended(user);
     }
 
-    fn loading_ended(&mut self, user_id: UserId) {
+    pub(super) fn loading_ended(&mut self, user_id: UserId) {
         if let Some(user) = self.users.resident(user_id) {
             user.loading -= 1;
             self.forget_if_unused(user_id);

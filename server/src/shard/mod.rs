@@ -12,6 +12,7 @@ mod effects;
 mod epochs;
 mod feed;
 mod fetch;
+mod inbox;
 mod input;
 mod keepalive;
 mod later;
@@ -19,6 +20,7 @@ mod ledger;
 mod left_over;
 mod levels;
 mod loading;
+mod marks;
 mod outbox;
 mod outgoing;
 mod question;
@@ -47,7 +49,7 @@ use storage::{BatchId, LaneId};
 
 pub use contents::CONTENT_KINDS;
 pub use effects::{Close, Effects, Presence, ReadState, Refresh};
-pub use input::{Admission, ConnId, Connected, Envelope, EnvelopeBody, Grant, Input, Now, QueryId, StoreState};
+pub use input::{Admission, ConnId, Connected, Envelope, EnvelopeBody, Grant, Input, Now, Parcel, QueryId, StoreState};
 pub use rates::Limits;
 pub use shedding::{Class, Load, Reason, Shed};
 
@@ -122,6 +124,8 @@ pub struct ShardCounters {
     pub delivered: u64,
     /// Pages pushed to connections that catch up.
     pub pages_pushed: u64,
+    /// Pages of the inbox sent.
+    pub inboxes: u64,
     /// Pages sent for fetches.
     pub pages_fetched: u64,
     /// Times that a live connection fell behind.
@@ -347,6 +351,7 @@ impl Shard {
                     }
                 }
                 Parked::Answer(answer) => self.post(answer, cx),
+                Parked::Marked(by) => self.marked(by, cx),
                 Parked::Connect(connected) => self.welcome(connected, cx),
             }
         }

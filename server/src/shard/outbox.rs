@@ -14,8 +14,8 @@ use proto_spec::{
 use storage::{Entries, Query, Span};
 
 use super::{
-    ConnId, Shard, Turn, epochs::Epochs, feed::Next, question::Question, sessions::SessionMut, shedding::Class,
-    tail::TailEntry, user::Room,
+    ConnId, Shard, Turn, epochs::Epochs, feed::Next, input::Parcel, question::Question, sessions::SessionMut,
+    shedding::Class, tail::TailEntry, user::Room,
 };
 use crate::limits::{OUTBOX_LIVE_BYTES_MAX, OUTBOX_REFILL_BYTES, RETRY_STORAGE_MS};
 
@@ -64,16 +64,16 @@ impl Shard {
         };
         assert!(user.released < seq, "an entry is released once, in its order");
         user.released = seq;
-        let Some(TailEntry { entry, replaces, batch }) = user.tail.get(seq) else {
+        let Some(TailEntry { entry, replaces, count, batch }) = user.tail.get(seq) else {
             unreachable!("an entry leaves the tail after its release");
         };
         user.levels.released(seq, if self.lanes[at].is_stored(*batch) { Durability::Committed } else { synced });
         let durability = own.map(|_| user.levels.tell(seq, seq));
-        if let Event::Delivered { peer, up_to } = entry.event
-            && let Some(conversation) = self.conversations.resident((user_id, peer.into()))
+        if let Some(marked) = marked_by(&entry.event)
+            && let Some(conversation) = self.conversations.resident((user_id, marked))
         {
-            // Pages of the conversation may say so from now on.
-            conversation.delivered_released = up_to;
+            // Pages and inboxes may say so from now on.
+            conversation.released.take(&entry.event, *count);
         }
         let mut deliver: Option<Range<usize>> = None;
         for device in &mut user.devices {
@@ -132,18 +132,21 @@ impl Shard {
         };
         user.assured = seq;
         let is_owed = user.levels.stored(seq);
-        let forward = match user.tail.get(seq).map(|tail| &tail.entry.event) {
-            Some(Event::Sent { to, content, .. }) if user.outgoing.is_on_the_way(seq) => {
-                Some((*to, user.outgoing.before(seq, *to), content.clone()))
+        let mut forward = None;
+        if user.outgoing.is_on_the_way(seq) {
+            forward = user.tail.get(seq).and_then(|tail| Parcel::by(user_id, &tail.entry.event));
+            if forward.is_none() {
+                // A read mark that a later one has superseded meanwhile, which is told in its place.
+                user.outgoing.forgo(seq);
             }
-            _ => None,
-        };
+        }
+        let forward = forward.map(|(to, parcel)| (to, user.outgoing.before(seq, to), parcel));
         if user.delivered() >= seq {
             // Acknowledged before: the sender may be told now.
             self.mark_dirty(user_id, cx.now.monotonic_ms);
         }
-        if let Some((to, after, content)) = forward {
-            self.forward(user_id, to, (seq, after), content, cx);
+        if let Some((to, after, parcel)) = forward {
+            self.forward(user_id, to, (seq, after), parcel, cx);
         }
         is_owed
     }
@@ -216,6 +219,7 @@ impl Shard {
             more: !read.complete,
             entries: read.entries,
             delivered_up_to: Seq::ZERO,
+            seen_up_to: Seq::ZERO,
         };
         self.counters.pages_pushed += 1;
         session.feed.push_page(first, last);
@@ -228,5 +232,14 @@ impl Shard {
         session.drained(bytes, cx.now.monotonic_ms);
         session.unpause_if_drained(cx);
         self.push_more(conn, cx);
+    }
+}
+
+/// The conversation of which an entry says how far somebody is, or how it is kept.
+const fn marked_by(event: &Event) -> Option<ConversationId> {
+    match event {
+        Event::Delivered { peer, .. } | Event::Seen { peer, .. } => Some(ConversationId::Person(*peer)),
+        Event::Read { conversation, .. } | Event::Settings { conversation, .. } => Some(*conversation),
+        Event::Received { .. } | Event::Sent { .. } | Event::Unknown { .. } => None,
     }
 }

@@ -113,6 +113,14 @@ impl Outgoing {
         }
     }
 
+    /// A read mark that is on the way and that nobody need be told any more.
+    pub(super) fn forgo(&mut self, seq: Seq) {
+        if let Ok(at) = self.on_the_way.binary_search_by_key(&seq, |(seq, _)| *seq) {
+            let (_, to) = self.on_the_way[at];
+            self.confirm(seq, to);
+        }
+    }
+
     /// The destination does not take the message now, nor what followed it. True: it begins to rest, until [`Outgoing::wake`].
     pub(super) fn put_off(&mut self, seq: Seq, to: ConversationId) -> bool {
         if self.on_the_way.binary_search(&(seq, to)).is_err() {

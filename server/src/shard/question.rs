@@ -6,7 +6,7 @@ use foldhash::fast::RandomState;
 use proto_spec::{ConversationId, RequestId, SendNumber, Seq, UserId};
 use storage::{Answer, Query};
 
-use super::{ConnId, Shard, Turn, fetch::Fetch, input::QueryId, repeated::Said};
+use super::{ConnId, Shard, Turn, fetch::Fetch, inbox::InboxFetch, input::QueryId, marks::Unread, repeated::Said};
 
 /// The purpose of a query; its answer comes back with the query's id.
 #[derive(Debug)]
@@ -19,6 +19,10 @@ pub(super) enum Question {
     CatchUp { conn: ConnId, first: Seq, last: Seq },
     /// To answer a fetch; `last` is the far end of the span that was asked for.
     Fetch { conn: ConnId, request: RequestId, fetch: Fetch, last: Seq },
+    /// To answer a request for the inbox.
+    Inbox { conn: ConnId, request: RequestId, fetch: InboxFetch },
+    /// To set a read mark: what lies behind it, up to `last`.
+    Unread { user: UserId, conversation: ConversationId, unread: Unread, last: Seq },
     /// To answer a send under a number that was used before.
     Repeated { conn: ConnId, number: SendNumber, said: Said },
     /// To send messages that wait in the log, up to `last`.
@@ -84,6 +88,16 @@ impl Shard {
             Question::CatchUp { conn, first, last } => self.caught_up(conn, (first, last), entries(answer), cx),
             Question::Fetch { conn, request, fetch, last } => {
                 self.fetched(conn, request, fetch, last, entries(answer), cx);
+            }
+            Question::Inbox { conn, request, fetch } => {
+                let read = match answer {
+                    Some(Answer::Inbox(read)) => Some(read),
+                    _ => None,
+                };
+                self.inbox_read(conn, request, fetch, read, cx);
+            }
+            Question::Unread { user, conversation, unread, last } => {
+                self.unread_read(user, conversation, unread, last, entries(answer), cx);
             }
             Question::Repeated { conn, number, said } => {
                 let found = match answer {

@@ -41,7 +41,12 @@ impl Said {
 fn is_same_send(first: &Entry, said: Said) -> bool {
     match &first.event {
         Event::Sent { to, content, .. } => Said::new(*to, content) == said,
-        Event::Received { .. } | Event::Delivered { .. } | Event::Unknown { .. } => false,
+        Event::Received { .. }
+        | Event::Delivered { .. }
+        | Event::Read { .. }
+        | Event::Seen { .. }
+        | Event::Settings { .. }
+        | Event::Unknown { .. } => false,
     }
 }
 

@@ -4,11 +4,11 @@
 //! conversation (see `sequencer`). Who can not be loaded, or for whom too much waits already, puts off what comes: it is in the log
 //! of its author, whose home tries again (see `duties`).
 
-use proto_spec::{Content, ConversationId, Seq, UserId};
+use proto_spec::{ConversationId, Seq, UserId};
 
 use super::{
     Shard, Turn,
-    input::{Envelope, EnvelopeBody},
+    input::{Envelope, EnvelopeBody, Parcel},
     loading::{ConversationWaiting, UserWaiting},
 };
 
@@ -23,17 +23,17 @@ impl Shard {
         }
     }
 
-    /// Sends a message to the other side of its conversation, to go after the one that is on the way there.
+    /// Sends a message or a read mark to the other side of its conversation, to go after the one that is on the way there.
     pub(super) fn forward(
         &mut self,
         from: UserId,
         to: ConversationId,
         (origin, after): (Seq, Seq),
-        content: Content,
+        parcel: Parcel,
         cx: &mut Turn<'_>,
     ) {
         let ConversationId::Person(to) = to;
-        self.post(Envelope { to, from, body: EnvelopeBody::Forward { origin, after, content } }, cx);
+        self.post(Envelope { to, from, body: EnvelopeBody::Forward { origin, after, parcel } }, cx);
     }
 
     /// An envelope for a user whose home is here.
@@ -59,9 +59,7 @@ impl Shard {
                 }
                 self.wait_for_conversation(to, from.into(), ConversationWaiting::Envelope(envelope), cx);
             }
-            EnvelopeBody::Forward { origin, after, content } => {
-                self.message_arrived(to, from, (origin, after), content, cx);
-            }
+            EnvelopeBody::Forward { origin, after, parcel } => self.arrived(to, from, (origin, after), parcel, cx),
             EnvelopeBody::Receipt { up_to, received_as } => self.receipt_arrived(to, from, up_to, received_as, cx),
         }
     }

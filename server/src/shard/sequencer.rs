@@ -6,11 +6,11 @@
 use proto_spec::{
     Content, ConversationId, Entry, ErrorCode, Event, SendNumber, Seq, ServerFrame, UserId, limits::SEND_WINDOW,
 };
-use storage::{BatchId, LaneId, Record};
+use storage::{BatchId, LaneId, MarkRow, ReceivedRow, Record};
 
 use super::{
     Admission, ConnId, Promise, Shard, Turn, contents,
-    input::{Envelope, EnvelopeBody},
+    input::{Envelope, EnvelopeBody, Parcel},
     ledger::{Ledger, OnceStored, Parked},
     repeated::Said,
     shedding::{Class, Reason},
@@ -23,9 +23,9 @@ use crate::{
 };
 
 /// Why a send is not taken, when to try again, and what is expected.
-struct Refusal {
-    code: ErrorCode,
-    retry_after_ms: u64,
+pub(super) struct Refusal {
+    pub(super) code: ErrorCode,
+    pub(super) retry_after_ms: u64,
     /// Why it is shed; none if the send itself is wrong.
     sheds: Option<Reason>,
 }
@@ -79,20 +79,20 @@ impl Shard {
         let forward = to != user_id.into() && user.outgoing.take(next, to);
         let after = user.outgoing.before(next, to);
         let event = Event::Sent { to, device: device_id, number, content: content.clone() };
-        let seq = Self::append(user_id, user, event, None, (at, &mut self.lanes[at]), cx);
+        let seq = Self::append(user_id, user, event, None, 0, (at, &mut self.lanes[at]), cx);
         debug_assert_eq!(seq, next);
         self.counters.entries += 1;
         self.lanes[at].park(Parked::Sent { user: user_id, device: device_id, number, seq });
         if self.settings.promise == Promise::Store {
             self.lanes[at].park_until_stored(OnceStored::Entry { user: user_id, seq, answer: None });
         } else if forward {
-            self.forward(user_id, to, (seq, after), content, cx);
+            self.forward(user_id, to, (seq, after), Parcel::Message(content), cx);
         }
         self.mark_dirty(user_id, cx.now.monotonic_ms);
     }
 
     /// Why this core takes no new send just now, if so.
-    fn refuse_admission(&self) -> Option<Refusal> {
+    pub(super) fn refuse_admission(&self) -> Option<Refusal> {
         let shed = self.sheds(Class::Send);
         let (code, retry_after_ms) = match self.admission {
             _ if self.draining => (ErrorCode::Stopping, RETRY_STOPPING_MS),
@@ -116,13 +116,13 @@ impl Shard {
         self.send(conn, &ServerFrame::Refused { number, code, retry_after_ms, expected }, cx);
     }
 
-    /// A message for a user whose home is here. Exactly once: what is not above the watermark came before.
-    pub(super) fn message_arrived(
+    /// A message or a read mark for a user whose home is here. Exactly once: what is not above the watermark came before.
+    pub(super) fn arrived(
         &mut self,
         to: UserId,
         from: UserId,
         (origin, after): (Seq, Seq),
-        content: Content,
+        parcel: Parcel,
         cx: &mut Turn<'_>,
     ) {
         let at = self.lane_of(to);
@@ -140,10 +140,31 @@ impl Shard {
             let body = EnvelopeBody::ForwardPutOff { origin };
             return self.post(Envelope { to: from, from: to, body }, cx);
         }
+        // What leaves no row moves it in memory only: should it come again, it leaves none again.
         conversation.received_up_to = origin;
+        let (event, replaces, count) = match parcel {
+            _ if conversation.is_blocked() => {
+                let changed_in = conversation.changed_in;
+                return self.answer_once_durable(at, changed_in, answer, cx);
+            }
+            Parcel::Message(content) => {
+                let received = &mut conversation.numbered.received;
+                let count = received.count + 1;
+                *received = ReceivedRow { up_to: origin, at: user.head.next(), count };
+                (Event::Received { from, origin, content }, None, count)
+            }
+            Parcel::Read(up_to) if up_to <= conversation.numbered.seen.up_to => {
+                let changed_in = conversation.changed_in;
+                return self.answer_once_durable(at, changed_in, answer, cx);
+            }
+            Parcel::Read(up_to) => {
+                let before =
+                    std::mem::replace(&mut conversation.numbered.seen, MarkRow { up_to, at: user.head.next() });
+                (Event::Seen { peer: from, up_to }, some(before.at), 0)
+            }
+        };
         self.lanes[at].change_conversation((to, from.into()), &mut conversation.changed_in);
-        let event = Event::Received { from, origin, content };
-        let seq = Self::append(to, user, event, None, (at, &mut self.lanes[at]), cx);
+        let seq = Self::append(to, user, event, replaces, count, (at, &mut self.lanes[at]), cx);
         self.counters.entries += 1;
         self.park_entry(at, to, seq, answer);
     }
@@ -185,16 +206,15 @@ impl Shard {
         let answer = Envelope { to: from, from: to, body: EnvelopeBody::Receipted { received_as } };
         let Some(user) = self.users.resident(to) else { return };
         let Some(conversation) = self.conversations.resident((to, from.into())) else { return };
-        if up_to <= conversation.delivered_up_to {
+        if up_to <= conversation.numbered.delivered.up_to || conversation.is_blocked() {
             let changed_in = conversation.changed_in;
             return self.answer_once_durable(at, changed_in, answer, cx);
         }
-        let replaces = (conversation.delivered_at > Seq::ZERO).then_some(conversation.delivered_at);
+        let replaces = some(conversation.numbered.delivered.at);
         let event = Event::Delivered { peer: from, up_to };
-        let seq = Self::append(to, user, event, replaces, (at, &mut self.lanes[at]), cx);
+        let seq = Self::append(to, user, event, replaces, 0, (at, &mut self.lanes[at]), cx);
         self.counters.entries += 1;
-        conversation.delivered_up_to = up_to;
-        conversation.delivered_at = seq;
+        conversation.numbered.delivered = MarkRow { up_to, at: seq };
         self.lanes[at].change_conversation((to, from.into()), &mut conversation.changed_in);
         self.park_entry(at, to, seq, answer);
     }
@@ -212,11 +232,12 @@ impl Shard {
     }
 
     /// The one place where a log grows: the record into the batch, the entry into the tail. Says at which seq.
-    fn append(
+    pub(super) fn append(
         user_id: UserId,
         user: &mut User,
         event: Event,
         replaces: Option<Seq>,
+        count: u64,
         (at, lane): (usize, &mut Ledger),
         cx: &mut Turn<'_>,
     ) -> Seq {
@@ -228,13 +249,18 @@ impl Shard {
         }
         let time = time_after(user.head_time, cx.now.wall);
         let entry = Entry { seq, time, event };
-        cx.effects.filling[at].batch.append(user_id, &entry, replaces);
+        cx.effects.filling[at].batch.append(user_id, &entry, replaces, count);
         user.head = seq;
         user.head_time = time;
-        user.tail.push(TailEntry { entry, replaces, batch });
+        user.tail.push(TailEntry { entry, replaces, count, batch });
         lane.change_user(user_id, &mut user.changed_in);
         seq
     }
+}
+
+/// Where an entry is, if there is one.
+pub(super) fn some(at: Seq) -> Option<Seq> {
+    (at > Seq::ZERO).then_some(at)
 }
 
 /// Why this will never be taken, if so.

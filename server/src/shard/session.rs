@@ -12,6 +12,7 @@ use super::{
     feed::Feed,
     ledger::{Ledger, Parked},
     loading::UserWaiting,
+    marks::Mark,
     refresh::Permit,
     sessions::{Look, Session},
     shedding::{Class, Reason},
@@ -223,6 +224,15 @@ impl Shard {
             ClientFrame::Pong { .. } => {}
             ClientFrame::Bye => self.end(conn, None, cx),
             ClientFrame::Refresh { token } => self.refresh(conn, token, cx),
+            ClientFrame::MarkRead { request, conversation, up_to, tell } => {
+                self.mark((conn, request), conversation, Mark::Read { up_to, tell }, cx);
+            }
+            ClientFrame::SetConversation { request, conversation, set, cleared } => {
+                self.mark((conn, request), conversation, Mark::Settings { set, cleared }, cx);
+            }
+            ClientFrame::FetchInbox { request, before, limit, messages } => {
+                self.fetch_inbox(conn, request, before, (limit, messages), cx);
+            }
         }
         self.go_on(conn, cx)
     }
@@ -334,6 +344,7 @@ impl Shard {
                 Parked::Sent { user, device, .. } => {
                     self.users.resident(user).and_then(|user| user.device(device)).and_then(|device| device.session)
                 }
+                Parked::Marked((conn, _)) => Some(conn),
                 Parked::Entry { .. } | Parked::Answer(_) => None,
             };
             if let Some(conn) = conn {

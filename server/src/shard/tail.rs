@@ -16,6 +16,8 @@ pub(super) struct TailEntry {
     pub(super) entry: Entry,
     /// An earlier entry that this one supersedes, once it is released.
     pub(super) replaces: Option<Seq>,
+    /// As its record has it.
+    pub(super) count: u64,
     pub(super) batch: BatchId,
 }
 
@@ -92,7 +94,7 @@ mod tests {
         let mut tail = Tail::default();
         for seq in (100..110).map(Seq) {
             let entry = Entry { seq, time: TimestampMs(1), event: Event::Unknown { kind: 99 } };
-            tail.push(TailEntry { entry, replaces: None, batch: BatchId((seq.0 - 100) / 2) });
+            tail.push(TailEntry { entry, replaces: None, count: 0, batch: BatchId((seq.0 - 100) / 2) });
         }
         (100..110).filter(|seq| pattern >> (seq - 100) & 1 == 0).for_each(|seq| tail.supersede(Seq(seq)));
         tail
@@ -143,7 +145,7 @@ mod tests {
         assert_eq!(tail.trim(BatchId(9)), Some(Seq(109)));
         assert!(tail.is_empty() && tail.places.capacity() == 0);
         let entry = Entry { seq: Seq(115), time: TimestampMs(1), event: Event::Unknown { kind: 99 } };
-        tail.push(TailEntry { entry, replaces: None, batch: BatchId(9) });
+        tail.push(TailEntry { entry, replaces: None, count: 0, batch: BatchId(9) });
         assert!(tail.get(Seq(115)).is_some() && tail.get(Seq(109)).is_none());
     }
 }

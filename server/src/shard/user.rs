@@ -5,7 +5,10 @@
 
 use std::collections::VecDeque;
 
-use proto_spec::{ConversationId, DeviceId, Direction, Entry, SendNumber, Seq, TimestampMs, limits::CONTENT_BYTES_MAX};
+use proto_spec::{
+    ConversationId, DeviceId, Direction, Entry, Event, SendNumber, Seq, Settings, TimestampMs,
+    limits::CONTENT_BYTES_MAX,
+};
 use storage::{BatchId, ConversationSnapshot, Marks, UserSnapshot};
 
 use super::{
@@ -243,10 +246,13 @@ const ENTRY_HEADER_BYTES_MAX: usize = 64;
 
 /// Upper bound of one entry's size in a page.
 pub(super) fn wire_bytes(entry: &Entry) -> usize {
-    use proto_spec::Event;
     let content = match &entry.event {
         Event::Received { content, .. } | Event::Sent { content, .. } => content.parts().1.len(),
-        Event::Delivered { .. } | Event::Unknown { .. } => 0,
+        Event::Delivered { .. }
+        | Event::Read { .. }
+        | Event::Seen { .. }
+        | Event::Settings { .. }
+        | Event::Unknown { .. } => 0,
     };
     ENTRY_HEADER_BYTES_MAX + content
 }
@@ -267,38 +273,80 @@ fn take_within<'a>(entries: impl Iterator<Item = &'a TailEntry>, room: Room) -> 
 /// One side of a conversation.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Conversation {
-    /// Highest origin seq received from the peer: what is not above it is a duplicate.
+    /// Highest origin seq that came from the peer: what is not above it is a duplicate.
     pub(super) received_up_to: Seq,
-    /// The peer's devices have what was sent up to this own seq.
-    pub(super) delivered_up_to: Seq,
-    /// The seq of the entry that says so; zero when there is none.
-    pub(super) delivered_at: Seq,
-    /// `delivered_up_to` as far as it is released: what clients may see.
-    pub(super) delivered_released: Seq,
+    /// What was numbered.
+    pub(super) numbered: ConversationSnapshot,
+    /// The marks and settings as far as they are released: what clients may see.
+    pub(super) released: Standing,
+    /// Questions about it that are under way, whose answers are laid over what is known here.
+    pub(super) held: u32,
     /// The last batch that changed one of these.
     pub(super) changed_in: BatchId,
+}
+
+/// How far both sides of a conversation are, and how it is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Standing {
+    /// The peer's devices have what was sent up to this own seq.
+    pub(super) delivered_up_to: Seq,
+    /// The peer has read what was sent up to this own seq.
+    pub(super) seen_up_to: Seq,
+    /// It has been read up to this own seq.
+    pub(super) read_up_to: Seq,
+    /// How many of the messages received have been read.
+    pub(super) read: u64,
+    pub(super) settings: Settings,
+}
+
+impl Standing {
+    pub(super) const fn of(snapshot: &ConversationSnapshot) -> Self {
+        Self {
+            delivered_up_to: snapshot.delivered.up_to,
+            seen_up_to: snapshot.seen.up_to,
+            read_up_to: snapshot.read.up_to,
+            read: snapshot.read.count,
+            settings: snapshot.settings.settings,
+        }
+    }
+
+    /// An entry about this conversation is released; `count` is that of its record.
+    pub(super) const fn take(&mut self, event: &Event, count: u64) {
+        match event {
+            Event::Delivered { up_to, .. } => self.delivered_up_to = *up_to,
+            Event::Seen { up_to, .. } => self.seen_up_to = *up_to,
+            Event::Read { up_to, .. } => (self.read_up_to, self.read) = (*up_to, count),
+            Event::Settings { settings, .. } => self.settings = *settings,
+            Event::Received { .. } | Event::Sent { .. } | Event::Unknown { .. } => {}
+        }
+    }
 }
 
 impl Conversation {
     pub(super) const fn load(snapshot: ConversationSnapshot) -> Self {
         Self {
-            received_up_to: snapshot.received_up_to,
-            delivered_up_to: snapshot.delivered_up_to,
-            delivered_at: snapshot.delivered_at,
-            delivered_released: snapshot.delivered_up_to,
+            received_up_to: snapshot.received.up_to,
+            numbered: snapshot,
+            released: Standing::of(&snapshot),
+            held: 0,
             changed_in: BatchId(0),
         }
     }
 
+    /// What the peer says is not taken.
+    pub(super) const fn is_blocked(&self) -> bool {
+        self.numbered.settings.settings.has(Settings::BLOCKED)
+    }
+
     /// Whether it may be forgotten: the store has everything.
     pub(super) fn is_unused(&self, ingested: BatchId) -> bool {
-        self.changed_in <= ingested
+        self.changed_in <= ingested && self.held == 0
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use proto_spec::{Event, UserId};
+    use proto_spec::UserId;
     use storage::DeviceSnapshot;
 
     use super::*;
@@ -327,7 +375,7 @@ mod tests {
             ("a change that is not in the store", |user| user.changed_in = BatchId(INGESTED.0 + 1)),
             ("an entry that was not looked at since it is in the store", |user| {
                 let entry = Entry { seq: Seq(4), time: TimestampMs(1), event: Event::Unknown { kind: 99 } };
-                user.tail.push(TailEntry { entry, replaces: None, batch: INGESTED });
+                user.tail.push(TailEntry { entry, replaces: None, count: 0, batch: INGESTED });
             }),
             ("a place among those to be flushed", |user| user.dirty = true),
             ("marks that are not written", |user| user.unfinished = true),

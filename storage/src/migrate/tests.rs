@@ -60,7 +60,7 @@ fn three_users() -> Vec<Record> {
         ];
         for (event, seq) in events.into_iter().zip(1..) {
             let entry = Entry { seq: Seq(seq), time: TimestampMs(seq), event };
-            records.push(Record::Append { user: UserId(user), entry, replaces: None });
+            records.push(Record::Append { user: UserId(user), entry, replaces: None, count: 0 });
         }
         records.push(Record::Marks { user: UserId(user), marks: crate::Marks::default(), idle: false });
         records.push(Record::Cursor { user: UserId(user), device, seq: Seq(3) });

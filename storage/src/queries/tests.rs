@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use proptest::prelude::*;
 use proto_spec::{Content, DeviceId, EpochId, Event, SendNumber, limits::TEXT_BYTES_MAX};
@@ -10,6 +10,7 @@ use crate::{
     fold::Fold,
     memory::MemoryStore,
     record::{Batch, Record},
+    schema::{MarkRow, ReadRow, ReceivedRow, SettingsRow},
     testing::{any_entry, history},
 };
 
@@ -34,7 +35,7 @@ impl Model {
 
     fn add(&mut self, record: &Record) {
         match record {
-            Record::Append { user, entry, replaces } => {
+            Record::Append { user, entry, replaces, count } => {
                 let log = self.logs.entry(user.0).or_default();
                 replaces.map(|seq| log.remove(&seq.0));
                 log.insert(entry.seq.0, entry.clone());
@@ -44,12 +45,23 @@ impl Model {
                         self.unfinished.insert(user.0, true);
                     }
                     Event::Received { from, origin, .. } => {
-                        self.conversations.entry((user.0, from.0)).or_default().received_up_to = *origin;
+                        self.conversation(*user, *from).received =
+                            ReceivedRow { up_to: *origin, at: entry.seq, count: *count };
                     }
                     Event::Delivered { peer, up_to } => {
-                        let conversation = self.conversations.entry((user.0, peer.0)).or_default();
-                        conversation.delivered_up_to = *up_to;
-                        conversation.delivered_at = entry.seq;
+                        self.conversation(*user, *peer).delivered = MarkRow { up_to: *up_to, at: entry.seq };
+                    }
+                    Event::Seen { peer, up_to } => {
+                        self.conversation(*user, *peer).seen = MarkRow { up_to: *up_to, at: entry.seq };
+                    }
+                    Event::Read { conversation: ConversationId::Person(peer), up_to, told, .. } => {
+                        self.conversation(*user, *peer).read = ReadRow { up_to: *up_to, at: entry.seq, count: *count };
+                        if *told > Seq::ZERO {
+                            self.unfinished.insert(user.0, true);
+                        }
+                    }
+                    Event::Settings { conversation: ConversationId::Person(peer), settings } => {
+                        self.conversation(*user, *peer).settings = SettingsRow { settings: *settings, at: entry.seq };
                     }
                     Event::Unknown { .. } => {}
                 }
@@ -69,6 +81,24 @@ impl Model {
                 self.epochs.insert((user.0, first.0), *epoch);
             }
         }
+    }
+
+    fn conversation(&mut self, user: UserId, peer: UserId) -> &mut ConversationSnapshot {
+        self.conversations.entry((user.0, peer.0)).or_default()
+    }
+
+    /// The conversations of a user, from the one with the newest message on.
+    fn inbox(&self, user: u64) -> Vec<InboxEntry> {
+        let mut rows: Vec<InboxEntry> = Vec::new();
+        for last in self.logs.get(&user).into_iter().flat_map(|log| log.values().rev()) {
+            let Some(conversation) = last.event.conversation() else { continue };
+            let ConversationId::Person(peer) = conversation;
+            if rows.iter().all(|row| row.conversation != conversation) {
+                let snapshot = self.conversations.get(&(user, peer.0)).copied().unwrap_or_default();
+                rows.push(InboxEntry { conversation, snapshot, last: last.clone() });
+            }
+        }
+        rows
     }
 
     fn user(&self, user: u64) -> UserSnapshot {
@@ -138,6 +168,20 @@ fn check_all<S: Store>(store: &S, model: &Model) {
             let expected = model.conversations.get(&(user, peer)).copied().unwrap_or_default();
             let query = Query::Conversation { user: UserId(user), conversation: UserId(peer).into() };
             assert_eq!(ask(query), Answer::Conversation(expected));
+        }
+        let all = model.inbox(user);
+        for (named, before, rows_max) in [(0, u64::MAX, 9), (0, 30, 2), (2, u64::MAX, 1), (4, 50, 9)] {
+            let named: Arc<[ConversationId]> = (1..=named).map(|peer| UserId(peer).into()).collect();
+            let inside = |row: &&InboxEntry| row.last.seq < Seq(before) && !named.contains(&row.conversation);
+            let expected: Vec<_> = all.iter().filter(inside).cloned().collect();
+            let of = |&ConversationId::Person(peer): &_| model.conversations.get(&(user, peer.0)).copied();
+            let expected = InboxSnapshot {
+                named: named.iter().map(|conversation| of(conversation).unwrap_or_default()).collect(),
+                complete: expected.len() <= rows_max,
+                rows: expected.into_iter().take(rows_max).collect(),
+            };
+            let query = Query::Inbox { user: UserId(user), before: Seq(before), rows_max, named };
+            assert_eq!(ask(query), Answer::Inbox(expected));
         }
         for device in 1..3 {
             for number in 0..70 {

@@ -28,7 +28,7 @@ pub(super) struct App {
     keeping: Keeping,
     /// Confirms what it is handed late, so that its connections resume before its position.
     is_late: bool,
-    state: Option<ClientState>,
+    pub(super) state: Option<ClientState>,
     link: Option<LinkId>,
     /// By handle: what was written in this run and not answered.
     texts: Vec<(client::SendHandle, String)>,
@@ -48,8 +48,21 @@ pub(super) struct App {
     uncommitted: Option<Seq>,
     /// The newest epoch that it was told of.
     epoch: EpochId,
-    /// Fetches without their page: of which conversation, if of one.
-    fetches: Vec<(FetchHandle, Option<UserId>)>,
+    /// What has no answer yet.
+    pub(super) fetches: Vec<(FetchHandle, Asked)>,
+}
+
+/// What an app has asked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Asked {
+    /// Of the log, or of a conversation.
+    Page(Option<UserId>),
+    Inbox {
+        before: Seq,
+        limit: u64,
+        messages: u64,
+    },
+    Mark,
 }
 
 impl App {
@@ -217,6 +230,7 @@ impl Simulation {
                 self.reached("parted from the node");
                 self.apps[index].parted_until_ms = self.now.monotonic_ms + self.rng.within(200, 12_000);
             }
+            94..=97 => self.mark_something(index),
             _ => {}
         }
         self.turn(index, Input::Tick);
@@ -290,7 +304,7 @@ impl Simulation {
             state.fetch_log(from, direction, limit)
         };
         if let Ok(handle) = fetched {
-            app.fetches.push((handle, conversation.then_some(peer)));
+            app.fetches.push((handle, Asked::Page(conversation.then_some(peer))));
         }
     }
 
@@ -421,7 +435,6 @@ impl Simulation {
                 if of > Some(told) {
                     self.oracle.fail(|| format!("{key:?} is handed {entry:?} of epoch {of:?}, and was told of {told}"));
                 }
-                debug_assert!(text_of(&entry).is_none_or(|text| text.starts_with('m')));
                 if self.apps[index].is_late && (self.healing || self.rng.chance(20)) {
                     return self.confirm(index);
                 }
@@ -429,12 +442,17 @@ impl Simulation {
             ClientEvent::Page { fetch, page } => {
                 let fetches = &mut self.apps[index].fetches;
                 match fetches.iter().position(|(handle, _)| *handle == fetch) {
-                    Some(at) => {
-                        let (_, peer) = fetches.remove(at);
-                        self.check_page(key, peer, &page);
-                    }
+                    Some(at) => match fetches.remove(at) {
+                        (_, Asked::Page(peer)) => self.check_page(key, peer, &page),
+                        (_, other) => self.oracle.fail(|| format!("{key:?}: a page instead of {other:?}")),
+                    },
                     None => self.oracle.fail(|| format!("{key:?}: a page that nobody asked for")),
                 }
+            }
+            ClientEvent::Inbox { fetch, inbox } => self.on_inbox(index, fetch, &inbox),
+            ClientEvent::Marked { fetch } => {
+                self.reached("conversation marked");
+                self.apps[index].fetches.retain(|(handle, _)| *handle != fetch);
             }
             ClientEvent::FetchRefused { fetch, .. } => {
                 self.apps[index].fetches.retain(|(handle, _)| *handle != fetch);

@@ -16,6 +16,10 @@ pub enum Fault {
     AcceptEveryRetry,
     /// The rows that remember what was received from whom are not written.
     ForgetReceived,
+    /// The rows that remember what was read are not written.
+    ForgetRead,
+    /// The rows that remember what was sent last in a conversation are not written.
+    ForgetSent,
     /// The rows that name users with open duties are not written.
     ForgetDuties,
     /// A message for another core is dropped when its mailbox is full.
@@ -83,6 +87,8 @@ impl Fault {
         Self::ForgetSendNumbers,
         Self::AcceptEveryRetry,
         Self::ForgetReceived,
+        Self::ForgetRead,
+        Self::ForgetSent,
         Self::ForgetDuties,
         Self::DropOnFullMailbox,
         Self::ForgetPutOff,

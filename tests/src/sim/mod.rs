@@ -5,6 +5,7 @@
 
 mod client;
 pub mod faults;
+mod inbox;
 mod network;
 mod node;
 pub mod oracle;
@@ -98,6 +99,7 @@ pub const SITUATIONS: &[&str] = &[
     "connection cut with bytes on their way to the client",
     "connection cut with bytes on their way to the server",
     "connection moved to its home core",
+    "conversation marked",
     "core takes no mail for a while",
     "crash during recovery",
     "crash with a commit in flight",
@@ -111,6 +113,7 @@ pub const SITUATIONS: &[&str] = &[
     "group of several batches",
     "ingestion behind",
     "ingestion failed",
+    "inbox",
     "later epoch of a log",
     "live connection fell behind",
     "mailbox full",

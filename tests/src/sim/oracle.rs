@@ -29,8 +29,8 @@ pub struct Kept {
     pub entries: BTreeMap<Seq, Entry>,
     /// The last seq that was handed out since the app was started.
     pub last_in_run: Seq,
-    /// The highest receipt of each peer since the app was started.
-    receipts_in_run: BTreeMap<UserId, Seq>,
+    /// The highest mark of each kind and peer since the app was started.
+    marks_in_run: BTreeMap<(&'static str, UserId), Seq>,
 }
 
 /// See the head of this file.
@@ -57,7 +57,11 @@ pub struct Oracle {
 pub fn text_of(entry: &Entry) -> Option<&str> {
     match &entry.event {
         Event::Received { content, .. } | Event::Sent { content, .. } => words_of(content),
-        Event::Delivered { .. } | Event::Unknown { .. } => None,
+        Event::Delivered { .. }
+        | Event::Read { .. }
+        | Event::Seen { .. }
+        | Event::Settings { .. }
+        | Event::Unknown { .. } => None,
     }
 }
 
@@ -192,11 +196,15 @@ impl Oracle {
         }
         kept.last_in_run = entry.seq;
         kept.entries.insert(entry.seq, entry.clone());
-        if let Event::Delivered { peer, up_to } = entry.event {
-            let known = kept.receipts_in_run.insert(peer, up_to).unwrap_or_default();
-            if up_to < known {
-                self.fail(|| format!("{device:?}: the receipt of {peer} went back from {known} to {up_to}"));
-            }
+        let (mark, up_to) = match entry.event {
+            Event::Delivered { peer, up_to } => (("delivered", peer), up_to),
+            Event::Seen { peer, up_to } => (("seen", peer), up_to),
+            Event::Read { conversation: ConversationId::Person(peer), up_to, .. } => (("read", peer), up_to),
+            _ => return,
+        };
+        let known = kept.marks_in_run.insert(mark, up_to).unwrap_or_default();
+        if up_to < known {
+            self.fail(|| format!("{device:?}: {mark:?} went back from {known} to {up_to}"));
         }
     }
 
@@ -204,7 +212,7 @@ impl Oracle {
     pub fn app_started(&mut self, device: DeviceKey) {
         let kept = self.kept.entry(device).or_default();
         kept.last_in_run = Seq::ZERO;
-        kept.receipts_in_run.clear();
+        kept.marks_in_run.clear();
     }
 
     /// The logs after a restart: nothing that was durable has changed, nothing that was accepted is missing.
@@ -256,6 +264,7 @@ impl Oracle {
                 self.fail(|| format!("{text}: in the sender's log {}, in the recipient's {received}", sent.is_some()));
             }
         }
+        self.check_marks(logs);
         for (user, log) in logs {
             self.check_order(*user, log, logs);
             self.check_receipts(*user, log, everybody);
@@ -312,7 +321,7 @@ impl Oracle {
                     let sent = logs.get(from).and_then(|log| log.get(origin));
                     let said = sent.and_then(|sent| match &sent.event {
                         Event::Sent { content, .. } => Some(content),
-                        Event::Received { .. } | Event::Delivered { .. } | Event::Unknown { .. } => None,
+                        _ => None,
                     });
                     if said != Some(content) {
                         self.fail(|| format!("user {user}: {entry:?} is {sent:?} in the sender's log"));
@@ -324,7 +333,11 @@ impl Oracle {
                         self.fail(|| format!("user {user} device {device}: number {number} follows {last}"));
                     }
                 }
-                Event::Delivered { .. } | Event::Unknown { .. } => {}
+                Event::Delivered { .. }
+                | Event::Read { .. }
+                | Event::Seen { .. }
+                | Event::Settings { .. }
+                | Event::Unknown { .. } => {}
             }
         }
     }

@@ -1,16 +1,17 @@
 //! The lines that a script reads. Their format is documented in `--help` and does not change.
 
-use client::{ConversationId, Durability, Recipient, Seq, TimestampMs, UserId};
+use client::{ConversationId, Durability, Recipient, Seq, Settings, TimestampMs, UserId};
 use jiff::Timestamp;
 
-use crate::visible::escaped;
+use crate::{visible::escaped, words};
 
 /// The format, as `--help` tells it.
 pub(crate) const FORMAT: &str = r"On a terminal it shows the conversation on the whole screen; /help says what can be typed.
 
-From a pipe, each line of input is a message, or one of /to USER, /reply [#SEQ] TEXT, /history [N], /quit; a message that
-begins with / is written with // in front, and blank lines are passed over. /reply answers the message that was told with
-this SEQ, or the last one received from USER. A line that is no command, too long or not UTF-8 ends the
+From a pipe, each line of input is a message, or one of /to USER, /reply [#SEQ] TEXT, /history [N], /inbox [N], /read,
+/mute, /archive, /pin, /block (/unmute and so on for the opposite), /quit; a message that begins with / is written with //
+in front, and blank lines are passed over. /reply answers the message that was told with this SEQ, or the last one received
+from USER. A line that is no command, too long or not UTF-8 ends the
 input: nothing after it is sent, and what was sent before is waited for. Each line of output is one of
   connected USER                              USER is who the token says you are
   disconnected REASON                         once for each reason; connecting again happens by itself
@@ -22,9 +23,15 @@ input: nothing after it is sent, and what was sent before is waited for. Each li
   committed SEQ                               what was accepted as memory or local, up to SEQ, is committed now
   refused N CODE                              your Nth message was refused for good
   delivered USER SEQ                          USER's devices have what you sent up to SEQ
+  seen USER SEQ                               USER has read what you sent up to SEQ
+  read USER SEQ UNREAD                        you have read the conversation with USER up to SEQ; UNREAD are left
+  kept USER HOW                               you keep the conversation with USER like this from now on
+  inbox USER UNREAD HOW SEQ TIME TEXT         a conversation and its last message, from the newest on
 received and sent come in the order of the log. TIME is UTC (2026-01-01T12:00:00Z), DURABILITY memory, local or
-committed, RECIPIENT online, offline or yourself. TEXT of a reply is ↳, the quote and a line break before the answer; of
-an attachment what it is in [], where it lies, and its caption; of what this version can not read, words in (). In TEXT, which goes to the end of the line, \\ stands for \, \n for a
+committed, RECIPIENT online, offline or yourself, UNREAD 0 to 999, or many. HOW is made of muted, archived, pinned and
+blocked, with commas between, or is -. TEXT of a reply is ↳, the quote and a line break before the answer; of an attachment
+what it is in [], where it lies, and its caption; of what this version can not read, words in (). In TEXT, which goes to
+the end of the line, \\ stands for \, \n for a
 line break, \u{..} for characters that a terminal obeys, that turn the direction of writing, or that can not be seen.";
 
 /// Where a message was found.
@@ -74,6 +81,27 @@ pub(crate) enum Line {
         peer: ConversationId,
         up_to: Seq,
     },
+    Seen {
+        peer: ConversationId,
+        up_to: Seq,
+    },
+    Read {
+        conversation: ConversationId,
+        up_to: Seq,
+        unread: u64,
+    },
+    Kept {
+        conversation: ConversationId,
+        settings: Settings,
+    },
+    Inbox {
+        conversation: ConversationId,
+        unread: u64,
+        settings: Settings,
+        seq: Seq,
+        time: TimestampMs,
+        text: String,
+    },
     /// Something that was asked for did not work. For standard error.
     Problem(String),
 }
@@ -110,6 +138,15 @@ impl Line {
             Self::Committed { up_to } => format!("committed {up_to}"),
             Self::Refused { ordinal, why } => format!("refused {ordinal} {why}"),
             Self::Delivered { peer, up_to } => format!("delivered {peer} {up_to}"),
+            Self::Seen { peer, up_to } => format!("seen {peer} {up_to}"),
+            Self::Read { conversation, up_to, unread } => {
+                format!("read {conversation} {up_to} {}", words::unread(*unread))
+            }
+            Self::Kept { conversation, settings } => format!("kept {conversation} {}", words::kept(*settings)),
+            Self::Inbox { conversation, unread, settings, seq, time, text } => {
+                let (unread, kept) = (words::unread(*unread), words::kept(*settings));
+                format!("inbox {conversation} {unread} {kept} {seq} {} {}", utc(*time), escaped(text))
+            }
             Self::Problem(_) => return None,
         })
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use client::{
     Client, ClientEvent, Content, ConversationId, DeviceId, Direction, Durability, Entry, Event, FetchError,
-    FetchHandle, MessageName, Page, Reply, SendError, SendHandle, SendNumber, Seq, UserId,
+    FetchHandle, InboxRow, MessageName, Page, Reply, SendError, SendHandle, SendNumber, Seq, UserId,
 };
 
 use super::line::{Line, Origin};
@@ -19,6 +19,9 @@ const HELD_MAX: usize = 10_000;
 
 /// Messages that were told and can be answered. What a person remembers of a conversation, ten times over.
 const TOLD_MAX: usize = 1_000;
+
+/// Conversations of an inbox, if the line does not say how many.
+const INBOX_ROWS: u64 = 20;
 
 /// What became of a line of input.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +62,10 @@ pub(crate) struct Script {
     server: String,
     older: Older,
     fetching: Option<FetchHandle>,
+    /// Whatever else was asked for and is not answered.
+    asked: Vec<FetchHandle>,
+    /// Up to where pages of history have come.
+    read_up_to: Seq,
     /// What has happened since the history was asked for, while it has not come.
     held: Option<Vec<ClientEvent>>,
     /// Numbers above it, of this device, were sent by this run. None before the first welcome.
@@ -88,6 +95,8 @@ impl Script {
             server,
             older: Older::Nothing,
             fetching: None,
+            asked: Vec::new(),
+            read_up_to: Seq::ZERO,
             held: None,
             last_number: None,
             sent: 0,
@@ -118,7 +127,7 @@ impl Script {
 
     /// Everything sent has its answer, and everything asked for has been shown.
     pub(crate) fn is_answered(&self) -> bool {
-        self.last_number.is_some() && self.unanswered.is_empty() && self.fetching.is_none()
+        self.last_number.is_some() && self.unanswered.is_empty() && self.fetching.is_none() && self.asked.is_empty()
     }
 
     pub(crate) fn is_delivered(&self) -> bool {
@@ -145,6 +154,14 @@ impl Script {
             Ok(Command::Reply(to, text)) => self.reply(to, &text),
             Ok(Command::To(user)) => Said::Taken(self.switch(user)),
             Ok(Command::History(count)) => Said::Taken(self.show_history(count.unwrap_or(self.who.history.max(1)))),
+            Ok(Command::Inbox(count)) => {
+                self.ask(|client, _| client.fetch_inbox(Seq::ZERO, count.unwrap_or(INBOX_ROWS), 0))
+            }
+            Ok(Command::Read) => {
+                let up_to = self.shown.max(self.read_up_to);
+                self.ask(|client, peer| client.mark_read(peer, up_to, true))
+            }
+            Ok(Command::Keep { set, cleared }) => self.ask(|client, peer| client.set_conversation(peer, set, cleared)),
             Ok(Command::Quit) => Said::Quit,
             Ok(Command::Help | Command::Nothing) => Said::Taken(Vec::new()),
             Err(error) => Said::Wrong(error.to_string()),
@@ -182,6 +199,22 @@ impl Script {
                 Said::Wrong(error.to_string())
             }
         }
+    }
+
+    /// Asks for something whose answer is waited for at the end.
+    fn ask(&mut self, ask: impl FnOnce(&Client, ConversationId) -> Result<FetchHandle, FetchError>) -> Said {
+        match ask(&self.client, self.who.peer) {
+            Ok(fetch) => {
+                self.asked.push(fetch);
+                Said::Taken(Vec::new())
+            }
+            Err(FetchError::QueueFull { .. } | FetchError::Ended) => Said::Later,
+        }
+    }
+
+    /// An answer to [`Script::ask`] has come.
+    fn answered(&mut self, fetch: FetchHandle) {
+        self.asked.retain(|asked| *asked != fetch);
     }
 
     fn switch(&mut self, user: ConversationId) -> Vec<Line> {
@@ -283,6 +316,18 @@ impl Script {
                 lines.extend(self.release());
                 lines
             }
+            ClientEvent::Inbox { fetch, inbox } => {
+                self.answered(fetch);
+                inbox.rows.into_iter().map(inbox_line).collect()
+            }
+            ClientEvent::Marked { fetch } => {
+                self.answered(fetch);
+                Vec::new()
+            }
+            ClientEvent::FetchRefused { fetch, code, .. } if self.asked.contains(&fetch) => {
+                self.answered(fetch);
+                vec![Line::Problem(format!("not done: {}", words::refused(code)))]
+            }
             ClientEvent::ServerError { code, detail, .. } => {
                 vec![Line::Problem(format!("the server complains: {} ({detail})", code.name()))]
             }
@@ -324,7 +369,15 @@ impl Script {
             (Event::Sent { to, content, .. }, Some(author)) => {
                 Some((*to, MessageName { author, seq: entry.seq }, content))
             }
-            (Event::Sent { .. } | Event::Delivered { .. } | Event::Unknown { .. }, _) => None,
+            (
+                Event::Sent { .. }
+                | Event::Delivered { .. }
+                | Event::Read { .. }
+                | Event::Seen { .. }
+                | Event::Settings { .. }
+                | Event::Unknown { .. },
+                _,
+            ) => None,
         };
         if let Some((conversation, name, content)) = named {
             self.remember(entry.seq, conversation, name, content.clone());
@@ -349,6 +402,13 @@ impl Script {
                 }
                 Some(Line::Delivered { peer: (*peer).into(), up_to: *up_to })
             }
+            Event::Seen { peer, up_to } => Some(Line::Seen { peer: (*peer).into(), up_to: *up_to }),
+            Event::Read { conversation, up_to, unread, .. } => {
+                Some(Line::Read { conversation: *conversation, up_to: *up_to, unread: *unread })
+            }
+            Event::Settings { conversation, settings } => {
+                Some(Line::Kept { conversation: *conversation, settings: *settings })
+            }
             Event::Unknown { .. } => None,
         }
     }
@@ -360,6 +420,10 @@ impl Script {
         if page.delivered_up_to > Seq::ZERO {
             lines.push(Line::Delivered { peer: self.who.peer, up_to: page.delivered_up_to });
         }
+        if page.seen_up_to > Seq::ZERO {
+            lines.push(Line::Seen { peer: self.who.peer, up_to: page.seen_up_to });
+        }
+        self.read_up_to = self.read_up_to.max(page.last);
         lines
     }
 }
@@ -375,6 +439,8 @@ const fn is_of_the_log(event: &ClientEvent) -> bool {
         | ClientEvent::Epoch(_)
         | ClientEvent::Numbered { .. }
         | ClientEvent::Page { .. }
+        | ClientEvent::Inbox { .. }
+        | ClientEvent::Marked { .. }
         | ClientEvent::FetchRefused { .. }
         | ClientEvent::TokenExpiring { .. }
         | ClientEvent::TokenRefreshed { .. }
@@ -392,8 +458,24 @@ fn message(entry: &Entry, origin: Origin) -> Option<Line> {
             Some(Line::Received { from: *from, seq, time, text: shown(content), origin })
         }
         Event::Sent { to, content, .. } => Some(Line::Sent { to: *to, seq, time, text: shown(content), origin }),
-        Event::Delivered { .. } | Event::Unknown { .. } => None,
+        Event::Delivered { .. }
+        | Event::Read { .. }
+        | Event::Seen { .. }
+        | Event::Settings { .. }
+        | Event::Unknown { .. } => None,
     }
+}
+
+fn inbox_line(row: InboxRow) -> Line {
+    let InboxRow { conversation, unread, settings, last, left_out, .. } = row;
+    let mut text = match &last.event {
+        Event::Received { content, .. } | Event::Sent { content, .. } => shown(content),
+        _ => String::new(),
+    };
+    if left_out > 0 {
+        text.push('…');
+    }
+    Line::Inbox { conversation, unread, settings, seq: last.seq, time: last.time, text }
 }
 
 #[cfg(test)]

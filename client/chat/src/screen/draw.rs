@@ -53,9 +53,10 @@ Ctrl-C              put the draft away; without one: leave
 /reply TEXT         answer the last message of the other
 /to USER            write to somebody else
 /history [N]        load N older messages
+/mute, /archive, /pin, /block   keep this conversation so; /unmute and so on
 /quit               leave
 
-◷ waits for the server   ✓ the server has it   ✓✓ a device of the other has it
+◷ waits for the server   ✓ the server has it   ✓✓ a device of the other has it, in colour once it is read
 A message that begins with / is typed with // in front. Pasted text is never a command.";
 
 /// One row of the conversation.
@@ -359,6 +360,7 @@ fn lines(model: &Model, place: Place) -> Vec<Line> {
         Tick::Waiting => ("◷", Style::new()),
         Tick::InTheLog => ("✓", Style::new()),
         Tick::Delivered => ("✓✓", Style::new()),
+        Tick::Seen => ("✓✓", Style::new().fg(Color::Cyan).add_modifier(Modifier::BOLD)),
         Tick::Refused(_) => ("✗", Style::new().fg(Color::Red).add_modifier(Modifier::BOLD)),
     };
     let peer = model.peer.to_string();

@@ -29,6 +29,7 @@ pub(crate) enum Tick {
     Waiting,
     InTheLog,
     Delivered,
+    Seen,
     Refused(ErrorCode),
 }
 
@@ -93,6 +94,8 @@ pub(crate) struct Messages {
     log: BTreeMap<Seq, Message>,
     /// The peer's devices have what was sent up to here.
     delivered: Seq,
+    /// The peer has read what was sent up to here.
+    seen: Seq,
     pub(crate) older: Older,
     /// To whomever: a message goes on its way whatever is shown.
     waiting: BTreeMap<u64, Waiting>,
@@ -105,6 +108,7 @@ impl Messages {
             peer,
             log: BTreeMap::new(),
             delivered: Seq::ZERO,
+            seen: Seq::ZERO,
             older: Older::Nothing,
             waiting: BTreeMap::new(),
             next: 0,
@@ -115,7 +119,7 @@ impl Messages {
     pub(crate) fn switch(&mut self, peer: ConversationId) {
         self.peer = peer;
         self.log.clear();
-        self.delivered = Seq::ZERO;
+        (self.delivered, self.seen) = (Seq::ZERO, Seq::ZERO);
         self.older = Older::UpTo(Seq::ZERO);
     }
 
@@ -133,6 +137,7 @@ impl Messages {
     pub(crate) fn page(&mut self, page: &Page) {
         page.entries.iter().for_each(|entry| _ = self.put(entry));
         self.delivered = self.delivered.max(page.delivered_up_to);
+        self.seen = self.seen.max(page.seen_up_to);
         let is_more = page.more && page.first > Seq(1);
         self.older = if is_more { Older::UpTo(page.first.previous()) } else { Older::Nothing };
     }
@@ -147,9 +152,17 @@ impl Messages {
                 self.delivered = self.delivered.max(*up_to);
                 return true;
             }
-            Event::Received { .. } | Event::Sent { .. } | Event::Delivered { .. } | Event::Unknown { .. } => {
-                return false;
+            Event::Seen { peer, up_to } if ConversationId::Person(*peer) == self.peer => {
+                self.seen = self.seen.max(*up_to);
+                return true;
             }
+            Event::Received { .. }
+            | Event::Sent { .. }
+            | Event::Delivered { .. }
+            | Event::Seen { .. }
+            | Event::Read { .. }
+            | Event::Settings { .. }
+            | Event::Unknown { .. } => return false,
         };
         self.log.insert(entry.seq, Message::new(author, origin, entry.time, content.clone()));
         true
@@ -222,6 +235,7 @@ impl Messages {
             Place::Log(seq) => self.log.get(&seq).map(|message| {
                 let tick = match message.author {
                     Author::Peer => Tick::None,
+                    Author::Me if seq <= self.seen => Tick::Seen,
                     Author::Me if seq <= self.delivered => Tick::Delivered,
                     Author::Me => Tick::InTheLog,
                 };
@@ -234,6 +248,12 @@ impl Messages {
                 })
             }
         }
+    }
+
+    /// The newest message of the other side.
+    pub(crate) fn last_received(&self) -> Option<Seq> {
+        let mut received = self.log.iter().rev().filter(|(_, message)| message.author == Author::Peer);
+        received.next().map(|(seq, _)| *seq)
     }
 
     pub(crate) fn last(&self) -> Option<Place> {

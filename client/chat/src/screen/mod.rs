@@ -202,6 +202,12 @@ impl Run {
                     }
                 }
                 Effect::Acknowledge(seq) => self.client.acknowledge(seq),
+                // Should too much be on its way, the next one says it too.
+                Effect::MarkRead { peer, up_to } => drop(self.client.mark_read(peer, up_to, true)),
+                Effect::Keep { peer, set, cleared } => match self.client.set_conversation(peer, set, cleared) {
+                    Ok(_) => {}
+                    Err(error) => self.model.not_fetched(error),
+                },
                 Effect::Suspend => self.suspend()?,
                 Effect::Leave => return Ok(Some(Left::Quit)),
             }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use client::{
     ClientEvent, Content, ConversationId, Durability, Entry, Event, FetchError, FetchHandle, MonotonicMs, Reply,
-    SendError, SendHandle, Seq, TEXT_BYTES_MAX, TimestampMs, UserId,
+    SendError, SendHandle, Seq, Settings, TEXT_BYTES_MAX, TimestampMs, UserId,
 };
 use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use jiff::tz::TimeZone;
@@ -63,6 +63,17 @@ pub(crate) enum Effect {
     },
     /// Shown, so it has arrived.
     Acknowledge(Seq),
+    /// Everything in the conversation up to here has been seen by a person.
+    MarkRead {
+        peer: ConversationId,
+        up_to: Seq,
+    },
+    /// From now on the conversation is kept so.
+    Keep {
+        peer: ConversationId,
+        set: Settings,
+        cleared: Settings,
+    },
     /// Give the terminal back until the shell hands it over again.
     Suspend,
     Leave,
@@ -135,6 +146,8 @@ pub(crate) struct Model {
     server: String,
     history: u64,
     fetching: Option<(FetchHandle, Older)>,
+    /// Up to where the conversation that is shown has been marked as read.
+    read: Seq,
     drafts: VecDeque<String>,
     /// Which of them is in the editor.
     recalled: Option<usize>,
@@ -160,6 +173,7 @@ impl Model {
             server,
             history,
             fetching: None,
+            read: Seq::ZERO,
             drafts: VecDeque::new(),
             recalled: None,
             leaving: None,
@@ -181,6 +195,7 @@ impl Model {
             Input::Resized(columns, rows) => self.size = (columns, rows),
             Input::Tick => {}
         }
+        self.mark_read(&mut effects);
         if self.leaving.is_some_and(|until| until <= now.monotonic || self.messages.unanswered().next().is_none()) {
             effects.push(Effect::Leave);
         }
@@ -270,7 +285,11 @@ impl Model {
             }
             ClientEvent::TokenRefreshed { .. } => self.notice = None,
             // Nothing is stored over a restart.
-            ClientEvent::Epoch(_) | ClientEvent::Numbered { .. } | ClientEvent::Ended(_) => {}
+            ClientEvent::Epoch(_)
+            | ClientEvent::Numbered { .. }
+            | ClientEvent::Inbox { .. }
+            | ClientEvent::Marked { .. }
+            | ClientEvent::Ended(_) => {}
         }
     }
 
@@ -282,6 +301,14 @@ impl Model {
             } else if self.anchor.is_some() {
                 self.unseen += 1;
             }
+        }
+    }
+
+    /// What is shown has been read, if it is the newest.
+    fn mark_read(&mut self, effects: &mut Vec<Effect>) {
+        if let Some(up_to) = self.messages.last_received().filter(|last| self.anchor.is_none() && *last > self.read) {
+            self.read = up_to;
+            effects.push(Effect::MarkRead { peer: self.peer, up_to });
         }
     }
 
@@ -410,6 +437,9 @@ impl Model {
                 let page = self.page();
                 self.fetch(count.unwrap_or(page).min(MESSAGES_MAX as u64), effects);
             }
+            Command::Read => self.mark_read(effects),
+            Command::Keep { set, cleared } => effects.push(Effect::Keep { peer: self.peer, set, cleared }),
+            Command::Inbox(_) => {}
             Command::Help => self.shows_help = true,
             Command::Quit => self.leave(now, effects),
         }
@@ -427,6 +457,7 @@ impl Model {
         self.peer = peer;
         self.messages.switch(peer);
         self.unread.remove(&peer);
+        self.read = Seq::ZERO;
         self.fetching = None;
         self.follow();
         self.fetch(self.page(), effects);

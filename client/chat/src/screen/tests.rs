@@ -287,6 +287,7 @@ fn messages_stand_in_the_order_of_the_log_however_they_come() {
         more: false,
         entries,
         delivered_up_to: Seq(4),
+        seen_up_to: Seq(0),
     });
     let screen = person.screen();
     let texts: Vec<_> = screen.iter().filter_map(|row| row.get(6..)).filter(|row| row.contains(", ")).collect();

@@ -136,7 +136,9 @@ pub(super) fn columns(located: &Located, text: Text) -> String {
             let (peer, content) = match &entry.event {
                 Event::Received { from, content, .. } => (Some(*from), Some(content)),
                 Event::Sent { to: ConversationId::Person(to), content, .. } => (Some(*to), Some(content)),
-                Event::Delivered { peer, .. } => (Some(*peer), None),
+                Event::Delivered { peer, .. } | Event::Seen { peer, .. } => (Some(*peer), None),
+                Event::Read { conversation: ConversationId::Person(peer), .. }
+                | Event::Settings { conversation: ConversationId::Person(peer), .. } => (Some(*peer), None),
                 Event::Unknown { .. } => (None, None),
             };
             (Some(entry.seq), peer, content)
@@ -178,9 +180,10 @@ pub(super) fn json(located: &Located) -> String {
         ("user", user_of(record).0.into()),
     ]);
     match record {
-        Record::Append { entry, replaces, .. } => {
+        Record::Append { entry, replaces, count, .. } => {
             object.0.extend([("seq", entry.seq.0.into()), ("time_ms", entry.time.0.into())]);
             object.0.extend(replaces.map(|seq| ("replaces", seq.0.into())));
+            object.0.extend((*count > 0).then(|| ("count", (*count).into())));
             match &entry.event {
                 Event::Received { from, origin, content } => {
                     object.0.extend([("peer", from.0.into()), ("origin", origin.0.into())]);
@@ -190,7 +193,14 @@ pub(super) fn json(located: &Located) -> String {
                     object.0.extend([("peer", to.0.into()), ("device", device.0.into()), ("number", number.0.into())]);
                     object.0.extend(content_fields(content));
                 }
-                Event::Delivered { peer, up_to } => {
+                Event::Read { conversation: ConversationId::Person(peer), up_to, unread, told } => {
+                    object.0.extend([("peer", peer.0.into()), ("up_to", up_to.0.into())]);
+                    object.0.extend([("unread", (*unread).into()), ("told", told.0.into())]);
+                }
+                Event::Settings { conversation: ConversationId::Person(peer), settings } => {
+                    object.0.extend([("peer", peer.0.into()), ("settings", settings.bits().into())]);
+                }
+                Event::Delivered { peer, up_to } | Event::Seen { peer, up_to } => {
                     object.0.extend([("peer", peer.0.into()), ("up_to", up_to.0.into())]);
                 }
                 Event::Unknown { kind } => object.0.push(("entry_kind", (*kind).into())),

@@ -7,7 +7,7 @@ use server::{
     core::{Core, CoreMessage, Order, Rim},
     durability::{committer::Committer, lanes::Work},
     operator::audit::What,
-    shard::{ConnId, EnvelopeBody, Now, QueryId, ReadState, topology::CoreId},
+    shard::{ConnId, EnvelopeBody, Now, Parcel, QueryId, ReadState, topology::CoreId},
 };
 use storage::{Batch, BatchId, LaneId, Query, Record};
 
@@ -215,7 +215,9 @@ impl Rim for TurnRim<'_> {
                     }
                 }
                 EnvelopeBody::Forward { after, .. } if fault == Some(Fault::ForgetBefore) => *after = Seq::ZERO,
-                EnvelopeBody::Forward { content, .. } if fault == Some(Fault::FlattenContent) => {
+                EnvelopeBody::Forward { parcel: Parcel::Message(content), .. }
+                    if fault == Some(Fault::FlattenContent) =>
+                {
                     *content = Content::from_parts(ContentKind::Text.byte(), content.parts().1.clone());
                 }
                 _ => {}

@@ -130,6 +130,8 @@ impl Simulation {
                 (self.fault, row),
                 (Some(Fault::ForgetSendNumbers), RowKey::Sends { .. })
                     | (Some(Fault::ForgetReceived), RowKey::Received { .. })
+                    | (Some(Fault::ForgetRead), RowKey::Read { .. })
+                    | (Some(Fault::ForgetSent), RowKey::Sent { .. })
                     | (Some(Fault::ForgetDuties), RowKey::Unfinished { .. })
             );
             if forgotten {

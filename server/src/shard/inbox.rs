@@ -1,0 +1,207 @@
+//! Inbox: the newest conversations of a user, as they stand at one place of the log (SPEC 4.20, 4.21).
+//!
+//! Which conversations there are, and what is known of those that are not in memory, is read from the store. What is newer is in the tail
+//! and in the conversations of this shard, which are laid over it when the answer has come.
+//!
+//! Invariant: a row says what the log says up to [`Inbox::at`], and nothing of what follows, so that a client counts what is pushed
+//! afterwards onto it.
+
+use std::{cmp::Reverse, collections::HashSet, sync::Arc};
+
+use proto_spec::{
+    ClientKind, Content, ConversationId, Entry, ErrorCode, Event, Inbox, InboxRow, RequestId, Seq, ServerFrame,
+    limits::{INBOX_ROWS_MAX, INBOX_TEXT_BYTES, PAGE_BYTES_MAX, UNREAD_MAX},
+};
+use storage::{InboxEntry, InboxSnapshot, Query};
+
+use super::{
+    ConnId, Shard, Turn,
+    fetch::Fetch,
+    question::Question,
+    user::{Conversation, Standing, User},
+};
+use crate::limits::{INBOX_TRIES_MAX, RETRY_BUSY_MS};
+
+/// A page of the inbox in the making.
+#[derive(Clone, Debug)]
+pub(super) struct InboxFetch {
+    /// Conversations whose last message is before this.
+    before: Seq,
+    rows_max: usize,
+    /// Most messages of the first conversation.
+    messages: u64,
+    tries: u8,
+    /// Everything up to here was in the store when it was asked.
+    stored: Seq,
+    /// Conversations that the store was asked for by name.
+    named: Arc<[ConversationId]>,
+}
+
+impl Shard {
+    /// A client asks for its inbox.
+    pub(super) fn fetch_inbox(
+        &mut self,
+        conn: ConnId,
+        request: RequestId,
+        before: Seq,
+        (limit, messages): (u64, u64),
+        cx: &mut Turn<'_>,
+    ) {
+        if !self.may_fetch(conn, ClientKind::FetchInbox, request, cx) {
+            return;
+        }
+        let before = if before == Seq::ZERO { Seq(u64::MAX) } else { before };
+        let rows_max = limit.clamp(1, INBOX_ROWS_MAX) as usize;
+        let fetch = InboxFetch { before, rows_max, messages, tries: 0, stored: Seq::ZERO, named: [].into() };
+        self.ask_inbox(conn, request, fetch, cx);
+    }
+
+    fn ask_inbox(&mut self, conn: ConnId, request: RequestId, mut fetch: InboxFetch, cx: &mut Turn<'_>) {
+        let Some(session) = self.sessions.get_mut(conn) else { return };
+        let user_id = session.user;
+        let Some(user) = self.users.resident(user_id) else { return };
+        fetch.stored = user.stored;
+        let newest = newest_in_tail(user);
+        let named = newest.iter().filter_map(|entry| entry.event.conversation());
+        fetch.named = named.filter(|&conversation| !self.conversations.is_resident((user_id, conversation))).collect();
+        let (before, named) = (fetch.before, Arc::clone(&fetch.named));
+        // Those of the store that have newer messages in the tail are not counted.
+        let rows_max = fetch.rows_max + newest.len();
+        let query = Query::Inbox { user: user_id, before, rows_max, named };
+        self.ask(query, Question::Inbox { conn, request, fetch }, cx);
+    }
+
+    /// The store has said what it knows.
+    pub(super) fn inbox_read(
+        &mut self,
+        conn: ConnId,
+        request: RequestId,
+        mut fetch: InboxFetch,
+        read: Option<InboxSnapshot>,
+        cx: &mut Turn<'_>,
+    ) {
+        let Some(read) = read else {
+            return self.fetch_failed(conn, ClientKind::FetchInbox, request, cx);
+        };
+        let Some(session) = self.sessions.get_mut(conn) else { return };
+        let user_id = session.user;
+        let Some(user) = self.users.resident(user_id) else { return };
+        let newest = newest_in_tail(user);
+        let at = user.released;
+        let is_known = |conversation| {
+            fetch.named.contains(&conversation) || self.conversations.is_resident((user_id, conversation))
+        };
+        // What has moved from the tail to the store meanwhile may be in neither answer.
+        let is_whole = user.stored == fetch.stored
+            && newest.iter().filter_map(|entry| entry.event.conversation()).all(is_known)
+            && read.rows.iter().all(|row| row.last.seq <= at);
+        if !is_whole {
+            fetch.tries += 1;
+            if fetch.tries < INBOX_TRIES_MAX {
+                return self.ask_inbox(conn, request, fetch, cx);
+            }
+            let Some(mut session) = self.sessions.get_mut(conn) else { return };
+            session.fetches -= 1;
+            let (code, kind) = (ErrorCode::Overloaded, ClientKind::FetchInbox.byte());
+            let detail = "the conversations change faster than they are read";
+            return self.send_error(conn, code, kind, request, RETRY_BUSY_MS, detail, cx);
+        }
+        let in_tail: HashSet<_> = newest.iter().filter_map(|entry| entry.event.conversation()).collect();
+        let of_store = read.rows.into_iter().filter(|row| !in_tail.contains(&row.conversation));
+        let mut rows = Vec::new();
+        for last in newest.into_iter().filter(|last| last.seq < fetch.before) {
+            let Some(conversation) = last.event.conversation() else { continue };
+            let named = fetch.named.iter().position(|named| *named == conversation);
+            let snapshot = named.and_then(|place| read.named.get(place)).copied().unwrap_or_default();
+            rows.push(InboxEntry { conversation, snapshot, last });
+        }
+        rows.extend(of_store);
+        rows.sort_unstable_by_key(|row| Reverse(row.last.seq));
+        let mut more = !read.complete || rows.len() > fetch.rows_max;
+        let mut bytes = 0;
+        let mut shown = Vec::with_capacity(rows.len().min(fetch.rows_max));
+        for InboxEntry { conversation, snapshot, last } in rows.into_iter().take(fetch.rows_max) {
+            let loaded = Conversation::load(snapshot);
+            let known = self.conversations.resident((user_id, conversation)).map_or(loaded, |known| *known);
+            let Some(user) = self.users.resident(user_id) else { return };
+            let row = row_of(user, conversation, &known, last);
+            bytes += row.frame_bytes();
+            if bytes > PAGE_BYTES_MAX && !shown.is_empty() {
+                more = true;
+                break;
+            }
+            shown.push(row);
+        }
+        let first = shown.first().map(|row| row.conversation).filter(|_| fetch.messages > 0);
+        self.counters.inboxes += 1;
+        self.send(conn, &ServerFrame::Inbox(Inbox { request, at, more, rows: shown }), cx);
+        match first {
+            Some(conversation) => {
+                let page = Fetch::newest(conversation, at, fetch.messages);
+                self.fetch_loaded(conn, request, page, cx);
+            }
+            None => {
+                if let Some(mut session) = self.sessions.get_mut(conn) {
+                    session.fetches -= 1;
+                }
+            }
+        }
+    }
+}
+
+/// The last released message of each conversation that has one in the tail, from the newest on.
+fn newest_in_tail(user: &User) -> Vec<Entry> {
+    let mut seen = HashSet::new();
+    let messages = user.tail.range(user.stored.next(), user.released).rev();
+    let newest = messages.filter(|tail| tail.entry.event.conversation().is_some_and(|of| seen.insert(of)));
+    newest.map(|tail| tail.entry.clone()).collect()
+}
+
+fn row_of(user: &User, conversation: ConversationId, known: &Conversation, last: Entry) -> InboxRow {
+    let Standing { delivered_up_to, seen_up_to, read_up_to, read, settings } = known.released;
+    let is_received = |event: &Event| matches!(event, Event::Received { from, .. } if conversation == (*from).into());
+    let unreleased = user.tail.range(user.released.next(), user.head).filter(|tail| is_received(&tail.entry.event));
+    let received = known.numbered.received.count - unreleased.count() as u64;
+    let unread = received.saturating_sub(read).min(UNREAD_MAX + 1);
+    let (last, left_out) = shortened(last);
+    InboxRow { conversation, settings, unread, read_up_to, delivered_up_to, seen_up_to, left_out, last }
+}
+
+/// An entry with as much of its text as a list shows, and how many bytes that leaves out.
+fn shortened(mut entry: Entry) -> (Entry, u64) {
+    let mut left_out = 0;
+    if let Event::Received { content, .. } | Event::Sent { content, .. } = &mut entry.event
+        && let Some(text) = content.as_text()
+    {
+        let mut end = text.len().min(INBOX_TEXT_BYTES);
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        let shown = &text[..end];
+        left_out = (text.len() - shown.len()) as u64;
+        if left_out > 0 {
+            *content = Content::text(shown);
+        }
+    }
+    (entry, left_out)
+}
+
+#[cfg(test)]
+mod tests {
+    use proto_spec::{TimestampMs, UserId};
+
+    use super::*;
+
+    #[test]
+    fn a_text_is_cut_at_a_character_and_says_what_is_left_out() {
+        let entry = |text: &str| Entry {
+            seq: Seq(1),
+            time: TimestampMs(1),
+            event: Event::Received { from: UserId(2), origin: Seq(3), content: Content::text(text) },
+        };
+        let fits = "x".repeat(INBOX_TEXT_BYTES);
+        assert_eq!(shortened(entry(&fits)), (entry(&fits), 0));
+        let long = format!("{}äöü", &fits[1..]);
+        assert_eq!(shortened(entry(&long)), (entry(&fits[1..]), 6));
+    }
+}

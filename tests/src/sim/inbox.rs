@@ -1,0 +1,177 @@
+//! Inboxes and marks: what apps ask for, and what must hold of it at any time.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proto_spec::{
+    Content, ConversationId, Entry, Event, Inbox, InboxRow, Seq, Settings, UserId,
+    limits::{INBOX_TEXT_BYTES, UNREAD_MAX},
+};
+
+use super::{Simulation, client::Asked, oracle::Oracle};
+
+/// What the log says of a conversation up to some place, by the plainest means.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Standing {
+    last: Option<Entry>,
+    unread: u64,
+    read_up_to: Seq,
+    delivered_up_to: Seq,
+    seen_up_to: Seq,
+    settings: Settings,
+}
+
+impl Standing {
+    fn take(&mut self, entry: &Entry) {
+        match &entry.event {
+            Event::Received { .. } => (self.last, self.unread) = (Some(entry.clone()), self.unread + 1),
+            Event::Sent { .. } => self.last = Some(entry.clone()),
+            Event::Delivered { up_to, .. } => self.delivered_up_to = *up_to,
+            Event::Seen { up_to, .. } => self.seen_up_to = *up_to,
+            Event::Read { up_to, unread, .. } => (self.read_up_to, self.unread) = (*up_to, *unread),
+            Event::Settings { settings, .. } => self.settings = *settings,
+            Event::Unknown { .. } => {}
+        }
+    }
+}
+
+/// The conversation that an entry says something about.
+fn about(event: &Event) -> Option<ConversationId> {
+    match event {
+        Event::Delivered { peer, .. } | Event::Seen { peer, .. } => Some((*peer).into()),
+        Event::Read { conversation, .. } | Event::Settings { conversation, .. } => Some(*conversation),
+        Event::Received { .. } | Event::Sent { .. } | Event::Unknown { .. } => event.conversation(),
+    }
+}
+
+impl Oracle {
+    /// What the log of a user says of each conversation, up to this place.
+    fn standings(&self, user: UserId, at: Seq) -> BTreeMap<ConversationId, Standing> {
+        let mut standings: BTreeMap<ConversationId, Standing> = BTreeMap::new();
+        for entry in self.durable.range((user, Seq::ZERO)..=(user, at)).map(|(_, entry)| entry) {
+            if let Some(conversation) = about(&entry.event) {
+                standings.entry(conversation).or_default().take(entry);
+            }
+        }
+        standings
+    }
+
+    /// A page of the inbox says exactly what the log says up to its place.
+    fn check_inbox(&mut self, user: UserId, before: Seq, limit: u64, inbox: &Inbox) {
+        let mut wanted: Vec<_> = self.standings(user, inbox.at).into_iter().collect();
+        let before = if before == Seq::ZERO { Seq(u64::MAX) } else { before };
+        let last = |standing: &Standing| standing.last.as_ref().map(|entry| entry.seq);
+        wanted.retain(|(_, standing)| last(standing).is_some_and(|last| last < before));
+        wanted.sort_by_key(|(_, standing)| std::cmp::Reverse(last(standing)));
+        let more = wanted.len() > inbox.rows.len();
+        wanted.truncate(inbox.rows.len());
+        let found: Vec<_> = inbox.rows.iter().map(standing_of).collect();
+        for last in wanted.iter_mut().filter_map(|(_, standing)| standing.last.as_mut()) {
+            if let Event::Received { content, .. } | Event::Sent { content, .. } = &mut last.event
+                && let Some(text) = content.as_text()
+            {
+                *content = Content::text(&text[..text.len().min(INBOX_TEXT_BYTES)]);
+            }
+        }
+        // What is so short does not make a frame full before the limit is reached.
+        if found != wanted || inbox.more != more || (more && inbox.rows.len() as u64 != limit) {
+            self.fail(|| {
+                { let (at, is_more) = (inbox.at, inbox.more); format!("user {user}: {limit} of the inbox before {before} at {at} are {found:?} and more: {is_more}, not {wanted:?} and more: {more}") }
+            });
+        }
+    }
+
+    /// Read marks count what lies behind them, and the other side is told of the last one.
+    pub(super) fn check_marks(&mut self, logs: &BTreeMap<UserId, BTreeMap<Seq, Entry>>) {
+        let mut told_of: BTreeMap<(UserId, UserId), Seq> = BTreeMap::new();
+        let mut faults = Vec::new();
+        for ((user, seq), entry) in &self.durable {
+            let Event::Read { conversation: ConversationId::Person(peer), up_to, unread, told } = entry.event else {
+                continue;
+            };
+            let received = self.durable.range((*user, Seq::ZERO)..(*user, *seq)).filter_map(|((_, at), other)| {
+                match other.event {
+                    Event::Received { from, origin, .. } if from == peer => Some((*at, origin)),
+                    _ => None,
+                }
+            });
+            let received: Vec<_> = received.collect();
+            let behind = received.iter().filter(|(at, _)| *at > up_to).count() as u64;
+            let is_told_wrong =
+                told > Seq::ZERO && received.iter().any(|(at, origin)| (*at <= up_to) != (*origin <= told));
+            if behind.min(UNREAD_MAX + 1) != unread || is_told_wrong {
+                faults.push(format!("user {user}: {entry:?} behind which {behind} of {received:?} lie"));
+            }
+            if told > Seq::ZERO {
+                told_of.insert((*user, peer), told);
+            }
+        }
+        let seen: BTreeSet<_> = logs
+            .iter()
+            .flat_map(|(user, log)| log.values().map(move |entry| (user, &entry.event)))
+            .filter_map(|(user, event)| match event {
+                Event::Seen { peer, up_to } => Some((*peer, *user, *up_to)),
+                _ => None,
+            })
+            .collect();
+        for ((reader, author), told) in told_of {
+            if reader != author && !seen.contains(&(reader, author, told)) {
+                faults.push(format!("user {author} is not told that {reader} has read up to {told}: {seen:?}"));
+            }
+        }
+        if seen.len() != seen.iter().map(|(reader, author, _)| (reader, author)).collect::<BTreeSet<_>>().len() {
+            faults.push(format!("somebody is told twice: {seen:?}"));
+        }
+        faults.into_iter().for_each(|fault| self.fail(|| fault));
+    }
+}
+
+fn standing_of(row: &InboxRow) -> (ConversationId, Standing) {
+    let InboxRow { conversation, settings, unread, read_up_to, delivered_up_to, seen_up_to, last, .. } = row.clone();
+    (conversation, Standing { last: Some(last), unread, read_up_to, delivered_up_to, seen_up_to, settings })
+}
+
+impl Simulation {
+    /// An app marks a conversation, or asks for its inbox.
+    pub(super) fn mark_something(&mut self, index: usize) {
+        let people: Vec<UserId> = self.apps.iter().map(|app| app.key.0).collect();
+        let peer = *self.rng.pick(&people);
+        let (what, some, bit) = (self.rng.within(0, 9), self.rng.within(0, 40), self.rng.within(0, 2));
+        let Some(state) = &mut self.apps[index].state else { return };
+        let position = state.position().unwrap_or_default();
+        let (before, limit, messages) = (Seq(some.saturating_sub(20)), 1 + some % 5, some % 3);
+        let asked = match what {
+            0..=3 => state
+                .mark_read(peer, Seq(position.0.saturating_sub(some / 4)), true)
+                .map(|handle| (handle, Asked::Mark)),
+            4 => {
+                let (set, none) = (Settings::from_bits(1 << bit), Settings::default());
+                let (set, cleared) = if some % 2 == 0 { (set, none) } else { (none, set) };
+                state.set_conversation(peer, set, cleared).map(|handle| (handle, Asked::Mark))
+            }
+            _ => state
+                .fetch_inbox(before, limit, messages)
+                .map(|handle| (handle, Asked::Inbox { before, limit, messages })),
+        };
+        self.apps[index].fetches.extend(asked);
+    }
+
+    /// An inbox has come. A page of its first conversation may follow.
+    pub(super) fn on_inbox(&mut self, index: usize, fetch: client::FetchHandle, inbox: &Inbox) {
+        self.reached("inbox");
+        let app = &mut self.apps[index];
+        let user = app.key.0;
+        let Some(at) = app.fetches.iter().position(|(handle, _)| *handle == fetch) else {
+            return self.oracle.fail(|| format!("user {user}: an inbox that nobody asked for"));
+        };
+        let (_, Asked::Inbox { before, limit, messages }) = app.fetches[at] else {
+            return self.oracle.fail(|| format!("user {user}: an inbox instead of something else"));
+        };
+        match inbox.rows.first() {
+            Some(InboxRow { conversation: ConversationId::Person(first), .. }) if messages > 0 => {
+                app.fetches[at].1 = Asked::Page(Some(*first));
+            }
+            _ => drop(app.fetches.remove(at)),
+        }
+        self.oracle.check_inbox(user, before, limit, inbox);
+    }
+}
