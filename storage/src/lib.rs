@@ -23,6 +23,7 @@ pub mod record;
 pub mod run;
 pub mod schema;
 pub mod store;
+mod upgrade;
 
 #[cfg(test)]
 mod testing;
@@ -43,3 +44,4 @@ pub use record::{Batch, BatchId, LaneId, LaneSpans, Marks, Record, records};
 pub use run::{Change, Run};
 pub use schema::{FORMAT_VERSION, MarkRow, ReadRow, ReceivedRow, SettingsRow, partition_of};
 pub use store::{Advanced, Fence, Holder, Kind, Step, Store, StoreError, Tenure};
+pub use upgrade::note_last_messages;

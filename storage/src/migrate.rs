@@ -430,7 +430,7 @@ struct Pages<'a, S> {
 impl<'a, S: Store> Pages<'a, S> {
     /// From the key behind `after`, or the first of all, up to `last`, included.
     fn new(store: &'a S, after: Option<Key>, last: Key, page_bytes: usize) -> Self {
-        Self { store, first: after.map_or_else(|| Some(first_key()), successor), last, page_bytes }
+        Self { store, first: after.map_or_else(|| Some(first_key()), Key::successor), last, page_bytes }
     }
 
     /// The next page; never an empty one. After an error the same again.
@@ -439,7 +439,7 @@ impl<'a, S: Store> Pages<'a, S> {
         let (last, direction) = (self.last, Direction::Forwards);
         let range = Range { first, last, direction, rows_max: usize::MAX, bytes_max: self.page_bytes };
         let Rows { rows, complete } = self.store.range(&range).await?;
-        self.first = if complete { None } else { rows.last().and_then(|(key, _)| successor(*key)) };
+        self.first = if complete { None } else { rows.last().and_then(|(key, _)| key.successor()) };
         Ok((!rows.is_empty()).then_some(rows))
     }
 }
@@ -452,20 +452,6 @@ fn first_key() -> Key {
 /// Above the keys of all tables that there can be, and of none.
 fn last_key() -> Key {
     Key::from_bytes(&[u8::MAX; Key::LEN_MAX]).expect("as long as the longest")
-}
-
-/// The key that follows immediately.
-fn successor(key: Key) -> Option<Key> {
-    let mut bytes = key.to_vec();
-    if bytes.len() < Key::LEN_MAX {
-        bytes.push(0);
-    } else {
-        while bytes.last() == Some(&u8::MAX) {
-            bytes.pop();
-        }
-        *bytes.last_mut()? += 1;
-    }
-    Key::from_bytes(&bytes)
 }
 
 /// Whether this version would read the row; what is wrong with it otherwise.

@@ -328,6 +328,20 @@ impl Key {
         Some(Self { bytes, len: source.len() as u8 })
     }
 
+    /// The key that follows immediately.
+    pub(crate) fn successor(self) -> Option<Self> {
+        let mut bytes = self.to_vec();
+        if bytes.len() < Self::LEN_MAX {
+            bytes.push(0);
+        } else {
+            while bytes.last() == Some(&u8::MAX) {
+                bytes.pop();
+            }
+            *bytes.last_mut()? += 1;
+        }
+        Self::from_bytes(&bytes)
+    }
+
     fn of_table(table: u8) -> Self {
         let mut bytes = [0; Self::LEN_MAX];
         bytes[0] = table;
@@ -397,6 +411,13 @@ impl Default for SendsBlock {
     fn default() -> Self {
         Self { seqs: [Seq::ZERO; Self::LEN] }
     }
+}
+
+/// The lowest and the highest key that the conversation index can have.
+pub(crate) fn conversation_table() -> (Key, Key) {
+    let mut last = Key { bytes: [u8::MAX; Key::LEN_MAX], len: Key::LEN_MAX as u8 };
+    last.bytes[0] = CONVERSATION;
+    (Key::of_table(CONVERSATION), last)
 }
 
 const fn person(id: u64) -> ConversationId {

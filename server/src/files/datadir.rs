@@ -345,6 +345,14 @@ impl DataDir {
         upgraded.map_err(|error| io_error(&self.path, "can not make it a folder of the present format", error))
     }
 
+    /// Whether the store does not know the last message of each conversation: those of earlier formats do not.
+    ///
+    /// # Errors
+    /// The folder can not be read.
+    pub fn lacks_last_messages(&self) -> Result<bool, DataDirError> {
+        Ok(self.format()? < FORMAT_VERSION)
+    }
+
     fn format(&self) -> Result<u32, DataDirError> {
         format_of(&self.path)
     }

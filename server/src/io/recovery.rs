@@ -15,6 +15,7 @@ use std::{
 use storage::{
     Ahead, Fence, IngestError, IngestReport, LaneSpans, Store, ingest_in_runs,
     journal::{JournalFolder, Position, Reading, Recovered, SealedSegment, Torn},
+    note_last_messages,
     store::RECOVERY_RUN_BYTES_MAX,
 };
 use tracing::{info, warn};
@@ -100,6 +101,10 @@ impl Recovery {
         let Recovered { batches, lanes, .. } = &self.found;
         let fence = tenure::take_over(store, &self.data, Held { batches: *batches, lanes, extent: Extent::Whole })?;
         self.ingest(store, fence)?;
+        if self.data.lacks_last_messages()? {
+            let conversations = pollster::block_on(note_last_messages(store, fence))?;
+            info!(conversations, "conversations of a folder of an earlier format are listed");
+        }
         self.data.upgrade()?;
         tenure::begin(store, &self.data, fence)?;
         Ok(fence)

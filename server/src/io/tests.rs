@@ -3,6 +3,7 @@
 mod own_process;
 
 use std::{
+    fs,
     io::{Read as _, Write as _},
     net::{Shutdown, TcpStream},
     ops::ControlFlow,
@@ -12,10 +13,10 @@ use std::{
 };
 
 use proto_spec::{
-    ClientFrame, Content, Decoder, DeviceId, Durability, EpochId, ErrorCode, Event, Resume, SendNumber, ServerFrame,
-    TimestampMs, UserId, limits::SERVER_FRAME_BYTES_MAX,
+    ClientFrame, Content, Decoder, DeviceId, Durability, EpochId, ErrorCode, Event, RequestId, Resume, SendNumber, Seq,
+    ServerFrame, TimestampMs, UserId, limits::SERVER_FRAME_BYTES_MAX,
 };
-use storage::{MemoryStore, Store, journal::JournalConfig};
+use storage::{MemoryStore, Store, journal::JournalConfig, run::RunBuilder, schema::RowKey};
 use tempfile::TempDir;
 
 use super::{DatabaseConfig, Node, NodeConfig};
@@ -406,6 +407,63 @@ fn what_was_acknowledged_is_there_after_a_restart() {
     world.start();
     let mut bob = world.login(users[1], 1);
     bob.expect_text("before 10");
+}
+
+#[test]
+fn a_folder_of_before_there_were_inboxes_lists_all_its_conversations() {
+    let mut world = World::new(2);
+    let users = users_of(2);
+    let mut alice = world.login(users[0], 1);
+    alice.say(1, users[1], "of before");
+    alice.expect_accepted(1);
+    let mut bob = world.login(users[1], 1);
+    bob.expect_text("of before");
+    drop((alice, bob));
+    world.stop();
+    // Brings everything into the store.
+    world.start();
+    world.stop();
+    // As a server of before would have left it.
+    let store = Arc::clone(&world.store);
+    let mut old = RunBuilder::default();
+    for (key, _) in store.rows() {
+        match RowKey::decode(&key).unwrap() {
+            RowKey::Sent { .. } => old.delete(key),
+            // The version of the value, and a number.
+            RowKey::Received { .. } => old.put(key, |out| out.extend([1, 1])),
+            _ => {}
+        }
+    }
+    let fence = pollster::block_on(store.take_over()).unwrap();
+    pollster::block_on(store.commit(fence, &old.finish())).unwrap();
+    fs::write(world.config.data.path().join("FORMAT"), "ringpost 2\n").unwrap();
+    world.start();
+    for (user, peer) in [(users[0], users[1]), (users[1], users[0])] {
+        let fetch = ClientFrame::FetchInbox { request: RequestId(1), before: Seq::ZERO, limit: 10, messages: 0 };
+        let mut client = world.login_with(user, 1, &[fetch]);
+        let inbox = loop {
+            if let ServerFrame::Inbox(inbox) = client.next().expect("still connected") {
+                break inbox;
+            }
+        };
+        let [row] = &inbox.rows[..] else { panic!("{inbox:?}") };
+        assert_eq!(
+            (row.conversation, row.unread, inbox.more),
+            (UserId(peer).into(), 0, false),
+            "all of before is read"
+        );
+    }
+    // From now on they are counted.
+    let (mut alice, mut bob) = (world.login(users[0], 1), world.login(users[1], 1));
+    alice.say(2, users[1], "of now");
+    bob.expect_text("of now");
+    bob.send(&[ClientFrame::FetchInbox { request: RequestId(2), before: Seq::ZERO, limit: 10, messages: 0 }]);
+    let inbox = loop {
+        if let ServerFrame::Inbox(inbox) = bob.next().expect("still connected") {
+            break inbox;
+        }
+    };
+    assert_eq!(inbox.rows[0].unread, 1);
 }
 
 /// More than the whole journal goes through it, so segments are sealed, ingested, freed and used again.

@@ -243,7 +243,7 @@ proptest! {
     #[test]
     fn no_key_lies_between_one_and_the_next(a in vec(any::<u8>(), 0..28), b in vec(any::<u8>(), 0..28)) {
         let (a, b) = (Key::from_bytes(&a).unwrap(), Key::from_bytes(&b).unwrap());
-        match successor(a) {
+        match a.successor() {
             Some(next) => prop_assert!(a < next && (b <= a || b >= next)),
             None => prop_assert_eq!(a, last_key()),
         }
