@@ -99,6 +99,7 @@ fn found_something(answer: &Answer) -> bool {
         Answer::Inbox(inbox) => !inbox.rows.is_empty(),
         Answer::Entries(page) => !page.entries.is_empty(),
         Answer::Send(send) => send.is_some(),
+        Answer::IsRemoved(is_removed) => *is_removed,
     }
 }
 

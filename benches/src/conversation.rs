@@ -224,7 +224,11 @@ impl Conversation {
                 received: ReceivedRow { up_to: Seq(self.counters().accepted), ..ReceivedRow::default() },
                 ..ConversationSnapshot::default()
             }),
-            Query::Inbox { .. } | Query::Log { .. } | Query::ConversationLog { .. } | Query::Send { .. } => {
+            Query::Inbox { .. }
+            | Query::Log { .. }
+            | Query::ConversationLog { .. }
+            | Query::Send { .. }
+            | Query::IsRemoved { .. } => {
                 unreachable!("nobody reads: {query:?}")
             }
         }

@@ -1,9 +1,9 @@
 //! One sample of each frame kind. Matches without `_`: a kind without a sample does not compile.
 
 use proto_spec::{
-    ClientFrame, ClientKind, Content, DeviceId, Direction, Durability, Entry, EpochId, ErrorCode, Event, Inbox,
-    InboxRow, Page, Recipient, RequestId, Resume, SendNumber, Seq, ServerFrame, ServerKind, Settings, TimestampMs,
-    UserId,
+    ClientFrame, ClientKind, Content, DeviceId, DeviceInfo, Direction, Durability, Entry, EpochId, ErrorCode, Event,
+    Inbox, InboxRow, Page, Recipient, RequestId, Resume, SendNumber, Seq, ServerFrame, ServerKind, Settings,
+    TimestampMs, UserId,
     limits::{PAGE_ENTRIES_MAX, SEND_WINDOW, TEXT_BYTES_MAX},
 };
 
@@ -61,6 +61,11 @@ pub fn client(kind: ClientKind) -> ClientFrame {
             set: Settings::MUTED,
             cleared: Settings::ARCHIVED,
         },
+        ClientKind::FetchDevices => ClientFrame::FetchDevices { request: REQUEST },
+        ClientKind::RemoveDevice => ClientFrame::RemoveDevice { request: REQUEST, device: DEVICE },
+        ClientKind::NameDevice => {
+            ClientFrame::NameDevice { request: REQUEST, device: DEVICE, name: "Firefox at work".to_owned() }
+        }
     }
 }
 
@@ -98,6 +103,11 @@ pub fn server(kind: ServerKind) -> ServerFrame {
             epoch: EPOCH,
         },
         ServerKind::Epoch => ServerFrame::Epoch { first: SEQ, epoch: EPOCH },
+        ServerKind::Devices => {
+            let name = "Firefox at work".to_owned();
+            let device = DeviceInfo { device: DEVICE, seen_day: 20_454, is_connected: true, cursor: SEQ, name };
+            ServerFrame::Devices { request: REQUEST, devices: vec![device; 4] }
+        }
         ServerKind::Accepted => ServerFrame::Accepted {
             number: NUMBER,
             seq: SEQ,
@@ -138,6 +148,7 @@ pub fn server(kind: ServerKind) -> ServerFrame {
             code: ErrorCode::Stopping,
             retry_after_ms: 1_000,
             detail: "the server is stopping".to_owned(),
+            devices: Vec::new(),
         },
         ServerKind::Committed => ServerFrame::Committed { up_to: SEQ },
         ServerKind::TokenExpiring => ServerFrame::TokenExpiring { expires_in_ms: 60_000 },

@@ -279,7 +279,10 @@ impl Relay {
                 | ClientKind::Refresh
                 | ClientKind::MarkRead
                 | ClientKind::FetchInbox
-                | ClientKind::SetConversation,
+                | ClientKind::SetConversation
+                | ClientKind::FetchDevices
+                | ClientKind::RemoveDevice
+                | ClientKind::NameDevice,
             )
             | None => {}
         }

@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use proto_spec::{Content, ConversationId, Direction, Seq, Settings};
+use proto_spec::{Content, ConversationId, DeviceId, Direction, Seq, Settings};
 use tokio::{
     io::{Interest, Ready},
     net::TcpStream,
@@ -141,6 +141,30 @@ impl Client {
         cleared: Settings,
     ) -> Result<FetchHandle, FetchError> {
         self.call(|state| state.set_conversation(conversation, set, cleared))
+    }
+
+    /// Asks for the user's devices. The answer is [`ClientEvent::Devices`].
+    ///
+    /// # Errors
+    /// As [`Client::fetch_log`].
+    pub fn fetch_devices(&self) -> Result<FetchHandle, FetchError> {
+        self.call(ClientState::fetch_devices)
+    }
+
+    /// Removes a device of the user, for ever. The answer is [`ClientEvent::Devices`], or the end of this client if it was its own.
+    ///
+    /// # Errors
+    /// As [`Client::fetch_log`].
+    pub fn remove_device(&self, device: DeviceId) -> Result<FetchHandle, FetchError> {
+        self.call(|state| state.remove_device(device))
+    }
+
+    /// Gives a device of the user a name; empty: none. The answer is [`ClientEvent::Devices`].
+    ///
+    /// # Errors
+    /// The name is too long; else as [`Client::fetch_log`].
+    pub fn name_device(&self, device: DeviceId, name: &str) -> Result<FetchHandle, FetchError> {
+        self.call(|state| state.name_device(device, name))
     }
 
     /// The application is done with everything up to `seq`. See [`crate::Acknowledging::ByApplication`].

@@ -3,8 +3,8 @@
 use std::fmt;
 
 use proto_spec::{
-    DeviceId, Durability, Entry, EpochId, ErrorCode, Inbox, Page, Recipient, RequestId, SendNumber, Seq, TimestampMs,
-    UserId,
+    DeviceId, DeviceInfo, Durability, Entry, EpochId, ErrorCode, Inbox, Page, Recipient, RequestId, SendNumber, Seq,
+    TimestampMs, UserId,
 };
 use thiserror::Error;
 
@@ -93,7 +93,14 @@ pub enum ClientEvent {
         /// Which one.
         fetch: FetchHandle,
     },
-    /// A fetch or a mark was refused and would be refused again.
+    /// The user's devices: asked for, or as they are since one was removed or named.
+    Devices {
+        /// Which fetch, removal or naming this answers.
+        fetch: FetchHandle,
+        /// All of them, by ascending id.
+        devices: Vec<DeviceInfo>,
+    },
+    /// A fetch or a mark, or a change of a device, was refused and would be refused again.
     FetchRefused {
         /// Which fetch.
         fetch: FetchHandle,
@@ -224,6 +231,15 @@ pub enum EndReason {
         /// Its words.
         detail: String,
     },
+    /// The user has so many devices that there is no room for this one. One of them has to be removed, from another device or by the
+    /// operator.
+    #[error("the server refused the device: {detail}")]
+    TooManyDevices {
+        /// Those that the user has, first the one that was not seen for longest.
+        devices: Vec<DeviceInfo>,
+        /// The server's words.
+        detail: String,
+    },
     /// The server speaks a version that this client does not.
     #[error("the server chose protocol version {0}, which was not offered")]
     Version(u64),
@@ -257,13 +273,21 @@ pub enum SendError {
     Ended,
 }
 
-/// Why a fetch was not taken.
+/// Why a fetch, or a change of a device, was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum FetchError {
     /// Too many fetches are on their way. Wait for a page.
     #[error("{max} fetches are waiting already")]
     QueueFull {
         /// How many may wait.
+        max: usize,
+    },
+    /// A device's name that is too long.
+    #[error("the name has {size} bytes, at most {max} are allowed")]
+    NameLength {
+        /// Its bytes.
+        size: usize,
+        /// Bytes allowed.
         max: usize,
     },
     /// The client has stopped.

@@ -1,9 +1,9 @@
-//! Fetches and marks from their request to their answer. Each is in the table until it is answered; a lost connection or a refusal
+//! Fetches, marks and changes of devices from their request to their answer. Each is in the table until it is answered; a lost connection or a refusal
 //! that passes makes it wait again, for asking twice does no harm.
 
 use std::collections::VecDeque;
 
-use proto_spec::{ClientFrame, ClientKind, ConversationId, Direction, RequestId, Seq, Settings};
+use proto_spec::{ClientFrame, ClientKind, ConversationId, DeviceId, Direction, RequestId, Seq, Settings};
 
 use crate::{
     event::{FetchError, FetchHandle},
@@ -13,7 +13,7 @@ use crate::{
 use proto_spec::limits::FETCHES_IN_FLIGHT_MAX;
 
 /// What is asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Range {
     Log,
     Conversation(ConversationId),
@@ -32,6 +32,9 @@ pub(crate) enum Range {
         set: Settings,
         cleared: Settings,
     },
+    Devices,
+    RemoveDevice(DeviceId),
+    NameDevice(DeviceId, String),
 }
 
 #[derive(Clone, Debug)]
@@ -42,6 +45,8 @@ struct Fetch {
     direction: Direction,
     limit: u64,
     is_in_flight: bool,
+    /// It was in flight when a connection was lost: the server may have done it.
+    may_be_done: bool,
     not_before: MonotonicMs,
 }
 
@@ -71,6 +76,7 @@ impl Fetches {
             direction,
             limit,
             is_in_flight: false,
+            may_be_done: false,
             not_before: MonotonicMs(0),
         });
         Ok(FetchHandle(self.last_request))
@@ -79,6 +85,7 @@ impl Fetches {
     /// The connection is gone, and with it the answers.
     pub(crate) fn disconnected(&mut self) {
         for fetch in &mut self.waiting {
+            fetch.may_be_done |= fetch.is_in_flight;
             fetch.is_in_flight = false;
         }
     }
@@ -90,8 +97,8 @@ impl Fetches {
         }
         let fetch = self.waiting.iter_mut().find(|fetch| !fetch.is_in_flight && fetch.not_before <= now)?;
         fetch.is_in_flight = true;
-        let Fetch { request, range, from, direction, limit, .. } = *fetch;
-        Some(match range {
+        let Fetch { request, from, direction, limit, .. } = *fetch;
+        Some(match fetch.range.clone() {
             Range::Log => ClientFrame::FetchLog { request, from, direction, limit },
             Range::Conversation(conversation) => {
                 ClientFrame::FetchConversation { request, conversation, from, direction, limit }
@@ -101,6 +108,9 @@ impl Fetches {
             Range::Settings { conversation, set, cleared } => {
                 ClientFrame::SetConversation { request, conversation, set, cleared }
             }
+            Range::Devices => ClientFrame::FetchDevices { request },
+            Range::RemoveDevice(device) => ClientFrame::RemoveDevice { request, device },
+            Range::NameDevice(device, name) => ClientFrame::NameDevice { request, device, name },
         })
     }
 
@@ -137,6 +147,20 @@ impl Fetches {
         }
     }
 
+    /// The device of this request is not there. If it was to be removed and that may have been done before, it has been: what is left to
+    /// ask for is the list.
+    pub(crate) fn was_removed_before(&mut self, request: RequestId) -> bool {
+        let fetch = self.waiting.iter_mut().find(|fetch| fetch.request == request && fetch.is_in_flight);
+        match fetch {
+            Some(fetch @ Fetch { range: Range::RemoveDevice(_), may_be_done: true, .. }) => {
+                fetch.range = Range::Devices;
+                fetch.is_in_flight = false;
+                true
+            }
+            Some(_) | None => false,
+        }
+    }
+
     /// The requests of this kind that await their answer. A server that does not know the kind can not read their ids.
     pub(crate) fn in_flight_of(&self, kind: u8) -> Vec<RequestId> {
         let is_kind = |fetch: &&Fetch| match fetch.range {
@@ -145,6 +169,9 @@ impl Fetches {
             Range::Inbox { .. } => kind == ClientKind::FetchInbox.byte(),
             Range::Read { .. } => kind == ClientKind::MarkRead.byte(),
             Range::Settings { .. } => kind == ClientKind::SetConversation.byte(),
+            Range::Devices => kind == ClientKind::FetchDevices.byte(),
+            Range::RemoveDevice(_) => kind == ClientKind::RemoveDevice.byte(),
+            Range::NameDevice(..) => kind == ClientKind::NameDevice.byte(),
         };
         self.waiting.iter().filter(|fetch| fetch.is_in_flight).filter(is_kind).map(|fetch| fetch.request).collect()
     }
@@ -192,5 +219,20 @@ mod tests {
         fetches.put_off(handle.0, MonotonicMs(50));
         assert_eq!((in_flight(&mut fetches, 49), fetches.deadline(MonotonicMs(49))), (0, Some(MonotonicMs(50))));
         assert_eq!(in_flight(&mut fetches, 50), 1);
+    }
+
+    #[test]
+    fn a_removal_that_was_done_before_its_connection_was_lost_is_answered_with_the_list() {
+        let mut fetches = Fetches::default();
+        let handle = fetches.push(Range::RemoveDevice(DeviceId(3)), Seq::ZERO, Direction::Forwards, 0).unwrap();
+        let request = handle.0;
+        let asked = fetches.next_frame(MonotonicMs(0));
+        assert_eq!(asked, Some(ClientFrame::RemoveDevice { request, device: DeviceId(3) }));
+        assert!(!fetches.was_removed_before(request), "it was asked for once");
+        fetches.disconnected();
+        assert_eq!(in_flight(&mut fetches, 0), 1);
+        assert!(fetches.was_removed_before(request));
+        assert_eq!(fetches.next_frame(MonotonicMs(0)), Some(ClientFrame::FetchDevices { request }));
+        assert_eq!(fetches.answered(request), Some(handle));
     }
 }

@@ -39,9 +39,9 @@ pub use event::{
 pub use state::{ClientState, Effects, Input, Link, MonotonicMs};
 
 // What the API speaks in, so that an application needs no second dependency.
-pub use proto_spec::limits::{QUOTE_BYTES_MAX, TEXT_BYTES_MAX, UNREAD_MAX};
+pub use proto_spec::limits::{NAME_BYTES_MAX, QUOTE_BYTES_MAX, TEXT_BYTES_MAX, UNREAD_MAX};
 pub use proto_spec::{
-    Attachment, AttachmentKind, Body, Content, ContentKind, ConversationId, DeviceId, Direction, Durability, Entry,
-    EpochId, ErrorCode, Event, Inbox, InboxRow, MessageName, Page, Recipient, Reply, Resume, SendNumber, Seq, Settings,
-    TimestampMs, UserId,
+    Attachment, AttachmentKind, Body, Content, ContentKind, ConversationId, DeviceId, DeviceInfo, Direction,
+    Durability, Entry, EpochId, ErrorCode, Event, Inbox, InboxRow, MessageName, Page, Recipient, Removal, Reply,
+    Resume, SendNumber, Seq, Settings, TimestampMs, UserId,
 };

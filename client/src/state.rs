@@ -10,8 +10,8 @@
 use std::ops::ControlFlow;
 
 use proto_spec::{
-    Body, ClientFrame, ClientKind, Content, ConversationId, Decoder, Direction, Entry, ErrorCode, Event, Page,
-    RawFrame, Reply, RequestId, Seq, ServerFrame, Settings, UserId, frame::FrameError, limits,
+    Body, ClientFrame, ClientKind, Content, ConversationId, Decoder, DeviceId, DeviceInfo, Direction, Entry, ErrorCode,
+    Event, Page, RawFrame, Reply, RequestId, Seq, ServerFrame, Settings, UserId, frame::FrameError, limits,
 };
 
 use crate::{
@@ -129,7 +129,7 @@ impl Session {
 /// One device of one user, through all its connections.
 #[derive(Clone, Debug)]
 pub struct ClientState {
-    device: proto_spec::DeviceId,
+    device: DeviceId,
     /// The newest one.
     token: String,
     /// The one that the server has taken last.
@@ -306,6 +306,34 @@ impl ClientState {
     ) -> Result<FetchHandle, FetchError> {
         let range = Range::Settings { conversation: conversation.into(), set, cleared };
         self.fetch(range, Seq::ZERO, Direction::Forwards, 0)
+    }
+
+    /// Asks for the user's devices. The answer is [`ClientEvent::Devices`].
+    ///
+    /// # Errors
+    /// As [`ClientState::fetch_log`].
+    pub fn fetch_devices(&mut self) -> Result<FetchHandle, FetchError> {
+        self.fetch(Range::Devices, Seq::ZERO, Direction::Forwards, 0)
+    }
+
+    /// Removes a device of the user, for ever. The answer is [`ClientEvent::Devices`], or the end of this client if it was its own.
+    ///
+    /// # Errors
+    /// As [`ClientState::fetch_log`].
+    pub fn remove_device(&mut self, device: DeviceId) -> Result<FetchHandle, FetchError> {
+        self.fetch(Range::RemoveDevice(device), Seq::ZERO, Direction::Forwards, 0)
+    }
+
+    /// Gives a device of the user a name; empty: none. The answer is [`ClientEvent::Devices`].
+    ///
+    /// # Errors
+    /// The name has more than [`limits::NAME_BYTES_MAX`] bytes; else as [`ClientState::fetch_log`].
+    pub fn name_device(&mut self, device: DeviceId, name: &str) -> Result<FetchHandle, FetchError> {
+        let (size, max) = (name.len(), limits::NAME_BYTES_MAX);
+        if size > max {
+            return Err(FetchError::NameLength { size, max });
+        }
+        self.fetch(Range::NameDevice(device, name.to_owned()), Seq::ZERO, Direction::Forwards, 0)
     }
 
     fn fetch(&mut self, range: Range, from: Seq, direction: Direction, limit: u64) -> Result<FetchHandle, FetchError> {
@@ -499,7 +527,9 @@ impl ClientState {
                 Flow::Continue(())
             }
             ServerFrame::Bye { code: ErrorCode::Replaced, detail, .. } => self.on_replaced(now, detail),
-            ServerFrame::Bye { code, retry_after_ms, detail } => self.on_bye(code, retry_after_ms, detail),
+            ServerFrame::Bye { code, retry_after_ms, detail, devices } => {
+                self.on_bye(code, retry_after_ms, detail, devices)
+            }
             ServerFrame::Error { code, retry_after_ms, detail, .. } => Flow::Break(Stop::Retry {
                 reason: DisconnectReason::Protocol(format!("{} before the welcome: {detail}", code.name())),
                 retry_after_ms,
@@ -515,7 +545,8 @@ impl ClientState {
             | ServerFrame::Refreshed { .. }
             | ServerFrame::Epoch { .. }
             | ServerFrame::Inbox(_)
-            | ServerFrame::Marked { .. } => protocol_fault(format!("{} before the welcome", frame.kind().name())),
+            | ServerFrame::Marked { .. }
+            | ServerFrame::Devices { .. } => protocol_fault(format!("{} before the welcome", frame.kind().name())),
         }
     }
 
@@ -578,7 +609,9 @@ impl ClientState {
             // Any byte proves that the link lives; which ping this answers does not matter.
             ServerFrame::Pong { .. } => Flow::Continue(()),
             ServerFrame::Bye { code: ErrorCode::Replaced, detail, .. } => self.on_replaced(now, detail),
-            ServerFrame::Bye { code, retry_after_ms, detail } => self.on_bye(code, retry_after_ms, detail),
+            ServerFrame::Bye { code, retry_after_ms, detail, devices } => {
+                self.on_bye(code, retry_after_ms, detail, devices)
+            }
             ServerFrame::TokenExpiring { expires_in_ms } => {
                 effects.events.push(ClientEvent::TokenExpiring { expires_in_ms });
                 Flow::Continue(())
@@ -602,6 +635,13 @@ impl ClientState {
                 Told::Again => Flow::Continue(()),
                 Told::OtherLog => other_log(format!("an epoch that this device does not know begins at {first}")),
             },
+            ServerFrame::Devices { request, devices } => {
+                match self.fetches.answered(request) {
+                    Some(fetch) => effects.events.push(ClientEvent::Devices { fetch, devices }),
+                    None => self.unasked_answers += 1,
+                }
+                Flow::Continue(())
+            }
             ServerFrame::Committed { up_to } => {
                 effects.events.push(ClientEvent::Committed { up_to });
                 Flow::Continue(())
@@ -648,6 +688,9 @@ impl ClientState {
             RequestId(0) => self.fetches.in_flight_of(kind),
             request => vec![request],
         };
+        if code == ErrorCode::NoSuchDevice && self.fetches.was_removed_before(request) {
+            return;
+        }
         if requests.is_empty() {
             effects.events.push(ClientEvent::ServerError { code, kind, detail });
         } else if retry_after_ms > 0 {
@@ -804,7 +847,10 @@ impl ClientState {
         }
     }
 
-    fn on_bye(&self, code: ErrorCode, retry_after_ms: u64, detail: String) -> Flow {
+    fn on_bye(&self, code: ErrorCode, retry_after_ms: u64, detail: String, devices: Vec<DeviceInfo>) -> Flow {
+        if code == ErrorCode::DeviceRefused && !devices.is_empty() {
+            return Flow::Break(Stop::End(EndReason::TooManyDevices { devices, detail }));
+        }
         // It was the older token's fault: the next hello has the newer one.
         let is_outdated = is_of_the_token(code) && self.renewal.has_newer();
         Flow::Break(if is_final(code) && !is_outdated {
@@ -896,12 +942,14 @@ const fn is_final(code: ErrorCode) -> bool {
         | ErrorCode::TokenExpired
         | ErrorCode::Revoked
         | ErrorCode::DeviceRefused
+        | ErrorCode::DeviceRemoved
         | ErrorCode::CursorAhead
         | ErrorCode::OtherLog => true,
         ErrorCode::Malformed
         | ErrorCode::FrameTooLarge
         | ErrorCode::UnknownKind
         | ErrorCode::NotNow
+        | ErrorCode::NoSuchDevice
         | ErrorCode::HandshakeTimeout
         | ErrorCode::SendGap
         | ErrorCode::TextLength

@@ -84,7 +84,7 @@ fn deliver(seq: u64) -> ServerFrame {
 }
 
 fn bye(code: ErrorCode, retry_after_ms: u64) -> ServerFrame {
-    ServerFrame::Bye { code, retry_after_ms, detail: "because".into() }
+    ServerFrame::Bye { code, retry_after_ms, detail: "because".into(), devices: Vec::new() }
 }
 
 fn frames(effects: &Effects) -> Vec<ClientFrame> {

@@ -180,6 +180,7 @@ impl World {
             other @ (ClientEvent::Epoch(_)
             | ClientEvent::Inbox { .. }
             | ClientEvent::Marked { .. }
+            | ClientEvent::Devices { .. }
             | ClientEvent::FetchRefused { .. }
             | ClientEvent::ServerError { .. }
             | ClientEvent::TokenExpiring { .. }

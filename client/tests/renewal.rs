@@ -94,7 +94,7 @@ fn refused(code: ErrorCode, retry_after_ms: u64) -> ServerFrame {
 }
 
 fn bye(code: ErrorCode) -> ServerFrame {
-    ServerFrame::Bye { code, retry_after_ms: 0, detail: "because".to_owned() }
+    ServerFrame::Bye { code, retry_after_ms: 0, detail: "because".to_owned(), devices: Vec::new() }
 }
 
 #[test]

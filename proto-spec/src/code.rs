@@ -65,7 +65,7 @@ codes! {
     TokenInvalid = 11 "token_invalid";
     /// The token has expired, or is not valid yet. A hello's closes, and so does the time on a live connection.
     TokenExpired = 12 "token_expired";
-    /// The device id is zero, or the user has too many devices. Closes.
+    /// The device id is zero, or the user has too many devices and none of them makes room. Closes.
     DeviceRefused = 13 "device_refused";
     /// The resume cursor lies beyond the log. Closes.
     CursorAhead = 14 "cursor_ahead";
@@ -73,6 +73,10 @@ codes! {
     Revoked = 15 "revoked";
     /// The log can not be shown to be the one that the device holds. Closes.
     OtherLog = 16 "other_log";
+    /// The device has been removed; its id never comes back. Closes.
+    DeviceRemoved = 17 "device_removed";
+    /// The user has no such device.
+    NoSuchDevice = 18 "no_such_device";
     /// The send number is not the next one; `expected` says which is.
     SendGap = 20 "send_gap";
     /// The text is empty or longer than the limit.

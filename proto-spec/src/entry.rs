@@ -2,6 +2,7 @@
 
 use crate::{
     content::Content,
+    device::{self, Removal},
     ids::{ConversationId, DeviceId, SendNumber, Seq, TimestampMs, UserId},
     listed::listed,
     wire::{DecodeError, Reader, put_varint},
@@ -22,6 +23,8 @@ listed! {
         Seen = 5 "seen",
         /// How this user keeps a conversation.
         Settings = 6 "settings",
+        /// A device of this user was removed.
+        Devices = 10 "devices",
     }
 }
 
@@ -122,6 +125,15 @@ pub enum Event {
         /// All of them.
         settings: Settings,
     },
+    /// A device of this user was removed. Supersedes the earlier such entry.
+    Devices {
+        /// Which one.
+        removed: DeviceId,
+        /// Why.
+        why: Removal,
+        /// All that the user has now, by ascending id.
+        devices: Vec<DeviceId>,
+    },
     /// An entry of a newer version: it has a place in the log and nothing that this version understands. Its fields are
     /// not kept.
     Unknown {
@@ -141,6 +153,7 @@ impl Event {
             Self::Read { conversation: ConversationId::Person(_), .. } => EntryKind::Read.byte(),
             Self::Seen { .. } => EntryKind::Seen.byte(),
             Self::Settings { conversation: ConversationId::Person(_), .. } => EntryKind::Settings.byte(),
+            Self::Devices { .. } => EntryKind::Devices.byte(),
             Self::Unknown { kind } => *kind,
         }
     }
@@ -152,6 +165,7 @@ impl Event {
             Self::Received { from, .. } => Some(ConversationId::Person(*from)),
             Self::Sent { to, .. } => Some(*to),
             Self::Delivered { .. }
+            | Self::Devices { .. }
             | Self::Read { .. }
             | Self::Seen { .. }
             | Self::Settings { .. }
@@ -207,6 +221,11 @@ impl Entry {
                 put_varint(out, peer.0);
                 put_varint(out, settings.bits());
             }
+            Event::Devices { removed, why, devices } => {
+                put_varint(out, removed.0);
+                out.push(why.byte());
+                device::put_ids(out, devices);
+            }
             Event::Unknown { .. } => {}
         }
     }
@@ -247,6 +266,11 @@ impl Entry {
             Some(EntryKind::Settings) => Event::Settings {
                 conversation: ConversationId::Person(UserId(reader.varint("peer")?)),
                 settings: Settings::from_bits(reader.varint("settings")?),
+            },
+            Some(EntryKind::Devices) => Event::Devices {
+                removed: DeviceId(reader.varint("removed")?),
+                why: reader.listed("why", Removal::from_byte)?,
+                devices: device::ids(&mut reader)?,
             },
             None => Event::Unknown { kind },
         };

@@ -70,6 +70,12 @@ listed! {
         FetchInbox = 0x0c "fetch_inbox",
         /// SPEC 4.22.
         SetConversation = 0x0d "set_conversation",
+        /// SPEC 4.24.
+        FetchDevices = 0x0e "fetch_devices",
+        /// SPEC 4.25.
+        RemoveDevice = 0x0f "remove_device",
+        /// SPEC 4.26.
+        NameDevice = 0x10 "name_device",
     }
 }
 
@@ -104,6 +110,8 @@ listed! {
         Epoch = 0x8d "epoch",
         /// SPEC 4.21.
         Inbox = 0x8e "inbox",
+        /// SPEC 4.27.
+        Devices = 0x8f "devices",
         /// SPEC 4.23.
         Marked = 0x94 "marked",
     }

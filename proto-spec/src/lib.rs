@@ -5,6 +5,7 @@
 
 pub mod code;
 pub mod content;
+pub mod device;
 pub mod entry;
 pub mod frame;
 pub mod framing;
@@ -15,6 +16,7 @@ pub mod wire;
 
 pub use code::ErrorCode;
 pub use content::{Attachment, AttachmentKind, Body, Content, ContentKind, MessageName, Reply};
+pub use device::{DeviceInfo, Removal};
 pub use entry::{Entry, EntryKind, Event, Settings};
 pub use frame::{
     ClientFrame, ClientKind, Direction, Durability, FrameError, Inbox, InboxRow, Page, Recipient, Resume, ServerFrame,

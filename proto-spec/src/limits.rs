@@ -48,6 +48,9 @@ pub const FETCHES_IN_FLIGHT_MAX: usize = 4;
 /// Longest human-readable detail in an error or bye.
 pub const DETAIL_BYTES_MAX: usize = 256;
 
+/// Longest name of a device: a few words on one line of a list.
+pub const NAME_BYTES_MAX: usize = 64;
+
 // One text and the largest header around it fit in a frame, and the largest entry fits in a page.
 const _: () = assert!(TEXT_BYTES_MAX + 64 <= CLIENT_FRAME_BYTES_MAX);
 const _: () = assert!(QUOTE_BYTES_MAX + CONTENT_TYPE_BYTES_MAX + 2 * LOCATION_BYTES_MAX < CONTENT_BYTES_MAX / 2);

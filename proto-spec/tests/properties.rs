@@ -4,9 +4,10 @@ use std::ops::ControlFlow;
 
 use proptest::{collection::vec, prelude::*, sample::Index};
 use proto_spec::{
-    Attachment, AttachmentKind, ClientFrame, Content, ContentKind, Decoder, DeviceId, Direction, Durability, Entry,
-    EntryKind, EpochId, ErrorCode, Event, FrameError, FramingError, Inbox, InboxRow, MessageName, Page, RawFrame,
-    Recipient, Reply, RequestId, Resume, SendNumber, Seq, ServerFrame, Settings, TimestampMs, UserId,
+    Attachment, AttachmentKind, ClientFrame, Content, ContentKind, Decoder, DeviceId, DeviceInfo, Direction,
+    Durability, Entry, EntryKind, EpochId, ErrorCode, Event, FrameError, FramingError, Inbox, InboxRow, MessageName,
+    Page, RawFrame, Recipient, Removal, Reply, RequestId, Resume, SendNumber, Seq, ServerFrame, Settings, TimestampMs,
+    UserId,
     limits::{CLIENT_FRAME_BYTES_MAX, SERVER_FRAME_BYTES_MAX},
     wire::{Prefix, Reader, peek_varint, put_varint, varint_len},
 };
@@ -72,6 +73,10 @@ fn event() -> impl Strategy<Value = Event> {
         }),
         (user(), seq()).prop_map(|(peer, up_to)| Event::Seen { peer, up_to }),
         (user(), settings()).prop_map(|(peer, settings)| Event::Settings { conversation: peer.into(), settings }),
+        (number(), prop::sample::select(Removal::ALL), vec(number(), 0..40)).prop_map(|(removed, why, devices)| {
+            let devices = devices.into_iter().map(DeviceId).collect();
+            Event::Devices { removed: DeviceId(removed), why, devices }
+        }),
         unknown.prop_map(|kind| Event::Unknown { kind }),
     ]
 }
@@ -133,7 +138,23 @@ fn client_frame() -> impl Strategy<Value = ClientFrame> {
         (request(), user(), settings(), settings()).prop_map(|(request, peer, set, cleared)| {
             ClientFrame::SetConversation { request, conversation: peer.into(), set, cleared }
         }),
+        request().prop_map(|request| ClientFrame::FetchDevices { request }),
+        (request(), number())
+            .prop_map(|(request, device)| ClientFrame::RemoveDevice { request, device: DeviceId(device) }),
+        (request(), number(), name()).prop_map(|(request, device, name)| {
+            ClientFrame::NameDevice { request, device: DeviceId(device), name }
+        }),
     ]
+}
+
+fn name() -> impl Strategy<Value = String> {
+    "[a-zß ]{0,32}"
+}
+
+fn device() -> impl Strategy<Value = DeviceInfo> {
+    (number(), number(), any::<bool>(), seq(), name()).prop_map(|(device, seen_day, is_connected, cursor, name)| {
+        DeviceInfo { device: DeviceId(device), seen_day, is_connected, cursor, name }
+    })
 }
 
 fn code() -> impl Strategy<Value = ErrorCode> {
@@ -213,11 +234,10 @@ fn server_frame() -> impl Strategy<Value = ServerFrame> {
         ),
         number().prop_map(|nonce| ServerFrame::Ping { nonce }),
         number().prop_map(|nonce| ServerFrame::Pong { nonce }),
-        (code(), number(), detail()).prop_map(|(code, retry_after_ms, detail)| ServerFrame::Bye {
-            code,
-            retry_after_ms,
-            detail
+        (code(), number(), detail(), vec(device(), 0..4)).prop_map(|(code, retry_after_ms, detail, devices)| {
+            ServerFrame::Bye { code, retry_after_ms, detail, devices }
         }),
+        (request(), vec(device(), 0..4)).prop_map(|(request, devices)| ServerFrame::Devices { request, devices }),
         seq().prop_map(|up_to| ServerFrame::Committed { up_to }),
         number().prop_map(|expires_in_ms| ServerFrame::TokenExpiring { expires_in_ms }),
         number().prop_map(|expires| ServerFrame::Refreshed { expires: TimestampMs(expires) }),
@@ -284,8 +304,13 @@ proptest! {
 
     #[test]
     fn a_frame_that_has_grown_is_the_frame_that_it_was(frame in server_frame(), tail in vec(any::<u8>(), 1..20)) {
-        // Without an epoch it would grow by that.
-        prop_assume!(!matches!(frame, ServerFrame::Welcome { epoch: EpochId(0), .. }));
+        // Without an epoch, or devices, it would grow by these.
+        let has_all = match &frame {
+            ServerFrame::Welcome { epoch, .. } => *epoch != EpochId(0),
+            ServerFrame::Bye { devices, .. } => !devices.is_empty(),
+            _ => true,
+        };
+        prop_assume!(has_all);
         let whole = stream_of(std::slice::from_ref(&frame));
         let Prefix::Whole(_, prefix) = peek_varint(&whole) else { unreachable!("encoded above") };
         let body = [&whole[prefix + 1..], &tail].concat();
@@ -379,7 +404,7 @@ proptest! {
 
     #[test]
     fn a_detail_that_is_too_long_is_cut_at_a_character(detail in "[aß👋]{0,300}") {
-        let bye = ServerFrame::Bye { code: ErrorCode::Stopping, retry_after_ms: 0, detail: detail.clone() };
+        let bye = ServerFrame::Bye { code: ErrorCode::Stopping, retry_after_ms: 0, detail: detail.clone(), devices: Vec::new() };
         let bytes = stream_of(&[bye]);
         let frames = decode_all([&bytes[..]], SERVER_FRAME_BYTES_MAX, ServerFrame::decode).unwrap();
         let [ServerFrame::Bye { detail: cut, .. }] = &frames[..] else { panic!("{frames:?}") };

@@ -8,7 +8,7 @@ use std::{
 
 use proto_spec::{
     AttachmentKind, ClientFrame, ClientKind, ContentKind, Decoder, Direction, Durability, EntryKind, ErrorCode,
-    PROTOCOL_VERSION, Recipient, ServerFrame, ServerKind, limits,
+    PROTOCOL_VERSION, Recipient, Removal, ServerFrame, ServerKind, limits,
 };
 use serde_json::Value;
 
@@ -171,6 +171,7 @@ fn the_values_of_listed_fields_are_the_enums() {
     for (section, field) in [("### 4.11", "more"), ("### 4.19", "tell"), ("### 4.21", "more")] {
         assert_eq!(listed(section, field), no_or_yes, "{section}");
     }
+    assert_eq!(listed("### 5.8", "why"), values!(Removal));
 }
 
 #[test]
@@ -184,6 +185,7 @@ fn the_table_of_limits_is_the_constants() {
         ("location_bytes_max", limits::LOCATION_BYTES_MAX as u64),
         ("token_bytes_max", limits::TOKEN_BYTES_MAX as u64),
         ("detail_bytes_max", limits::DETAIL_BYTES_MAX as u64),
+        ("name_bytes_max", limits::NAME_BYTES_MAX as u64),
         ("client_frame_bytes_max", limits::CLIENT_FRAME_BYTES_MAX as u64),
         ("server_frame_bytes_max", limits::SERVER_FRAME_BYTES_MAX as u64),
         ("page_bytes_max", limits::PAGE_BYTES_MAX as u64),

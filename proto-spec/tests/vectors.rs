@@ -3,8 +3,8 @@
 use std::{collections::BTreeSet, fs, ops::ControlFlow, path::PathBuf, process::Command};
 
 use proto_spec::{
-    Body, ClientFrame, ClientKind, Content, ContentKind, Decoder, Direction, Entry, EntryKind, ErrorCode, Event,
-    FrameError, FramingError, InboxRow, Reply, Resume, ServerFrame, ServerKind,
+    Body, ClientFrame, ClientKind, Content, ContentKind, Decoder, DeviceInfo, Direction, Entry, EntryKind, ErrorCode,
+    Event, FrameError, FramingError, InboxRow, Reply, Resume, ServerFrame, ServerKind,
     limits::{CLIENT_FRAME_BYTES_MAX, SERVER_FRAME_BYTES_MAX},
     wire::DecodeError,
 };
@@ -120,6 +120,11 @@ fn entry_fields(entry: &Entry) -> Value {
             fields["peer"] = number(peer);
             fields["up_to"] = number(up_to);
         }
+        Event::Devices { removed, why, devices } => {
+            fields["removed"] = number(removed);
+            fields["why"] = why.name().into();
+            fields["devices"] = devices.iter().map(number).collect();
+        }
         Event::Unknown { .. } => {}
     }
     fields
@@ -132,6 +137,16 @@ fn inbox_row_fields(row: &InboxRow) -> Value {
         "delivered_up_to": number(row.delivered_up_to), "seen_up_to": number(row.seen_up_to),
         "left_out": number(row.left_out), "last": entry_fields(&row.last),
     })
+}
+
+fn device_fields(devices: &[DeviceInfo]) -> Value {
+    let fields = |info: &DeviceInfo| {
+        json!({
+            "device": number(info.device), "seen_day": number(info.seen_day),
+            "connected": if info.is_connected { "yes" } else { "no" }, "cursor": number(info.cursor), "name": info.name,
+        })
+    };
+    devices.iter().map(fields).collect()
 }
 
 impl Frame for ClientFrame {
@@ -194,6 +209,13 @@ impl Frame for ClientFrame {
                 "request": number(request), "conversation": { "user": number(conversation) },
                 "set": number(set.bits()), "cleared": number(cleared.bits()),
             }),
+            Self::FetchDevices { request } => json!({ "request": number(request) }),
+            Self::RemoveDevice { request, device } => {
+                json!({ "request": number(request), "device": number(device) })
+            }
+            Self::NameDevice { request, device, name } => {
+                json!({ "request": number(request), "device": number(device), "name": name })
+            }
         }
     }
 }
@@ -262,9 +284,13 @@ impl Frame for ServerFrame {
                 "retry_after_ms": number(retry_after_ms), "detail": detail,
             }),
             Self::Ping { nonce } | Self::Pong { nonce } => json!({ "nonce": number(nonce) }),
-            Self::Bye { code, retry_after_ms, detail } => json!({
+            Self::Bye { code, retry_after_ms, detail, devices } => json!({
                 "code": number(code.number()), "retry_after_ms": number(retry_after_ms), "detail": detail,
+                "devices": device_fields(devices),
             }),
+            Self::Devices { request, devices } => {
+                json!({ "request": number(request), "devices": device_fields(devices) })
+            }
             Self::Committed { up_to } => json!({ "up_to": number(up_to) }),
             Self::TokenExpiring { expires_in_ms } => json!({ "expires_in_ms": number(expires_in_ms) }),
             Self::Refreshed { expires } => json!({ "expires": number(expires) }),

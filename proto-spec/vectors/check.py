@@ -12,6 +12,7 @@ import sys
 FRAME_BYTES_MAX = {"client": 16640, "server": 65536}
 TOKEN_BYTES_MAX = 4096
 DETAIL_BYTES_MAX = 256
+NAME_BYTES_MAX = 64
 
 
 class Refused(Exception):
@@ -205,11 +206,62 @@ def write_later(value):
 LATER = read_later, write_later
 
 
+# SPEC 2.2
+def read_device_ids(data, at, field):
+    count, at = read_varint(data, at, field)
+    # An id has at least a byte.
+    if count > len(data) - at:
+        raise Refused("truncated", field)
+    ids = []
+    for _ in range(count):
+        device, at = VARINT[0](data, at, field)
+        ids.append(device)
+    return ids, at
+
+
+DEVICE_IDS = read_device_ids, lambda ids: write_varint(len(ids)) + b"".join(map(VARINT[1], ids))
+
+DEVICE = [
+    ("device", VARINT),
+    ("seen_day", VARINT),
+    ("connected", listed({0: "no", 1: "yes"})),
+    ("cursor", VARINT),
+    ("name", string(NAME_BYTES_MAX)),
+]
+
+
+def read_devices(data, at, field):
+    count, at = read_varint(data, at, field)
+    # A device has its length and five fields of at least a byte.
+    if count > (len(data) - at) // 6:
+        raise Refused("truncated", field)
+    devices = []
+    for _ in range(count):
+        item, at = read_bytes(data, at, field)
+        devices.append(read_fields(DEVICE, item)[0])
+    return devices, at
+
+
+def write_devices(devices):
+    return write_varint(len(devices)) + b"".join(write_bytes(write_fields(DEVICE, device)) for device in devices)
+
+
+def read_later_devices(data, at, field):
+    return ([], at) if at == len(data) else read_devices(data, at, field)
+
+
+DEVICES = read_devices, write_devices
+LATER_DEVICES = read_later_devices, lambda devices: write_devices(devices) if devices else b""
+
 # SPEC 5
 ENTRIES_BY_KIND = {
     1: ("received", [("from", VARINT), ("origin", VARINT), ("content", CONTENT)]),
     2: ("sent", [("to", VARINT), ("device", VARINT), ("number", VARINT), ("content", CONTENT)]),
     3: ("delivered", [("peer", VARINT), ("up_to", VARINT)]),
+    10: (
+        "devices",
+        [("removed", VARINT), ("why", listed({1: "user", 2: "room", 3: "operator"})), ("devices", DEVICE_IDS)],
+    ),
     4: ("read", [("peer", VARINT), ("up_to", VARINT), ("unread", VARINT), ("told", VARINT)]),
     5: ("seen", [("peer", VARINT), ("up_to", VARINT)]),
     6: ("settings", [("peer", VARINT), ("settings", VARINT)]),
@@ -319,6 +371,9 @@ FRAMES = {
         0x07: ("pong", [("nonce", VARINT)]),
         0x08: ("bye", []),
         0x09: ("refresh", [("token", string(TOKEN_BYTES_MAX))]),
+        0x0E: ("fetch_devices", [("request", OWN_REQUEST)]),
+        0x0F: ("remove_device", [("request", OWN_REQUEST), ("device", VARINT)]),
+        0x10: ("name_device", [("request", OWN_REQUEST), ("device", VARINT), ("name", string(NAME_BYTES_MAX))]),
         0x0B: (
             "mark_read",
             [
@@ -372,11 +427,20 @@ FRAMES = {
         ),
         0x87: ("ping", [("nonce", VARINT)]),
         0x88: ("pong", [("nonce", VARINT)]),
-        0x89: ("bye", [("code", CODE), ("retry_after_ms", VARINT), ("detail", string(DETAIL_BYTES_MAX))]),
+        0x89: (
+            "bye",
+            [
+                ("code", CODE),
+                ("retry_after_ms", VARINT),
+                ("detail", string(DETAIL_BYTES_MAX)),
+                ("devices", LATER_DEVICES),
+            ],
+        ),
         0x8A: ("committed", [("up_to", VARINT)]),
         0x8B: ("token_expiring", [("expires_in_ms", VARINT)]),
         0x8C: ("refreshed", [("expires", VARINT)]),
         0x8D: ("epoch", [("first", VARINT), ("epoch", OWN_REQUEST)]),
+        0x8F: ("devices", [("request", VARINT), ("devices", DEVICES)]),
         0x8E: (
             "inbox",
             [("request", VARINT), ("at", VARINT), ("more", listed({0: "no", 1: "yes"})), ("rows", INBOX_ROWS)],

@@ -73,6 +73,9 @@ pub const FORGOTTEN_TURN_MAX: usize = 256;
 /// Devices of one user. A person has a handful; each costs a row and a load at login.
 pub const DEVICES_MAX: usize = 32;
 
+/// Longest time that may be set after which a device that was not seen makes room, in days: ten years, more than any device serves.
+pub const UNSEEN_DAYS_MAX: u64 = 3_650;
+
 /// Epochs of one log that are remembered. A log gets one with the first entry after a start: a device that has been away for more of
 /// them than this reads its log anew: a year of weekly restarts, or an hour of a server that ends every minute.
 pub const EPOCHS_MAX: usize = 64;

@@ -10,17 +10,19 @@
 use bincode::{
     BorrowDecode, Encode,
     config::{self, Configuration},
-    enc::write::Writer,
-    error::EncodeError,
+    de::BorrowDecoder,
+    enc::{Encoder, write::Writer},
+    error::{DecodeError, EncodeError},
 };
 use bytes::Bytes;
 use proto_spec::{
-    Content, ConversationId, DeviceId, Entry, EpochId, Event, SendNumber, Seq, Settings, TimestampMs, UserId,
+    Content, ConversationId, DeviceId, Entry, EpochId, Event, Removal, SendNumber, Seq, Settings, TimestampMs, UserId,
+    wire::{Reader, put_varint},
 };
 use thiserror::Error;
 
 use crate::{
-    record::{Marks, Record},
+    record::{DeviceNote, DeviceNotes, Marks, Record},
     schema::{MarkRow, ReadRow, ReceivedRow, SendsBlock, SettingsRow},
 };
 
@@ -77,6 +79,11 @@ pub(crate) fn put_record(out: &mut Vec<u8>, record: &Record) {
             let forgotten = forgotten.map(|seq| seq.0);
             put(out, &StoredRecord::Epoch { user: user.0, first: first.0, epoch: epoch.0, forgotten });
         }
+        Record::Devices { user, notes } => {
+            let devices = device_notes_bytes(&notes.devices);
+            put(out, &StoredRecord::Devices { user: user.0, notes: StoredNotes::of(notes, &devices) });
+        }
+        Record::Removed { user, device } => put(out, &StoredRecord::Removed { user: user.0, device: device.0 }),
     }
 }
 
@@ -93,7 +100,7 @@ pub(crate) fn put_append(out: &mut Vec<u8>, user: UserId, entry: &Entry, replace
 
 /// Takes a record off the front of `bytes`. After that of an append, counted or not, its entry follows, for [`take_entry`].
 #[inline]
-pub(crate) fn take_record(bytes: &mut &[u8]) -> Result<StoredRecord, CodecError> {
+pub(crate) fn take_record<'a>(bytes: &mut &'a [u8]) -> Result<StoredRecord<'a>, CodecError> {
     let (stored, len) = take(RECORD, bytes)?;
     *bytes = &bytes[len..];
     Ok(stored)
@@ -136,6 +143,10 @@ pub(crate) fn take_owned(bytes: &mut &[u8]) -> Result<Record, CodecError> {
             epoch: EpochId(epoch),
             forgotten: forgotten.map(Seq),
         },
+        StoredRecord::Devices { user, notes } => {
+            Record::Devices { user: UserId(user), notes: notes.into_notes(RECORD)? }
+        }
+        StoredRecord::Removed { user, device } => Record::Removed { user: UserId(user), device: DeviceId(device) },
     })
 }
 
@@ -271,9 +282,34 @@ pub(crate) fn epoch(bytes: &[u8]) -> Result<EpochId, CodecError> {
     read_value("an epoch row", bytes).map(EpochId)
 }
 
+/// Appends the value of a row of device notes: what a record has of them.
+pub(crate) fn put_stored_notes(out: &mut Vec<u8>, notes: &StoredNotes<'_>) {
+    put_value(out, notes);
+}
+
+/// Reads the value of a row of device notes.
+pub(crate) fn device_notes(bytes: &[u8]) -> Result<DeviceNotes, CodecError> {
+    const WHAT: &str = "a row of device notes";
+    read_value::<StoredNotes<'_>>(WHAT, bytes)?.into_notes(WHAT)
+}
+
+/// Appends the value of a row of device notes.
+#[cfg(test)]
+pub(crate) fn put_device_notes(out: &mut Vec<u8>, notes: &DeviceNotes) {
+    put_value(out, &StoredNotes::of(notes, &device_notes_bytes(&notes.devices)));
+}
+
+fn device_notes_bytes(devices: &[DeviceNote]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for DeviceNote { device, seen_day, name } in devices {
+        put(&mut bytes, &StoredNote { device: device.0, seen_day: *seen_day, name });
+    }
+    bytes
+}
+
 /// A record without the entry that follows an `Append`.
 #[derive(Encode, BorrowDecode)]
-pub(crate) enum StoredRecord {
+pub(crate) enum StoredRecord<'a> {
     Append {
         user: u64,
         replaces: Option<u64>,
@@ -303,6 +339,46 @@ pub(crate) enum StoredRecord {
         seq: u64,
         count: u64,
     },
+    Devices {
+        user: u64,
+        notes: StoredNotes<'a>,
+    },
+    Removed {
+        user: u64,
+        device: u64,
+    },
+}
+
+/// In a record and in a row.
+#[derive(Encode, BorrowDecode)]
+pub(crate) struct StoredNotes<'a> {
+    told_at: u64,
+    acknowledged: u64,
+    /// [`StoredNote`]s, one after the other: a list would announce its length.
+    devices: &'a [u8],
+}
+
+#[derive(Encode, BorrowDecode)]
+struct StoredNote<'a> {
+    device: u64,
+    seen_day: u64,
+    name: &'a str,
+}
+
+impl<'a> StoredNotes<'a> {
+    const fn of(notes: &DeviceNotes, devices: &'a [u8]) -> Self {
+        Self { told_at: notes.told_at.0, acknowledged: notes.acknowledged.0, devices }
+    }
+
+    fn into_notes(self, what: &'static str) -> Result<DeviceNotes, CodecError> {
+        let (mut devices, mut rest) = (Vec::new(), self.devices);
+        while !rest.is_empty() {
+            let (StoredNote { device, seen_day, name }, len) = take(what, rest)?;
+            devices.push(DeviceNote { device: DeviceId(device), seen_day, name: name.into() });
+            rest = &rest[len..];
+        }
+        Ok(DeviceNotes { devices, told_at: Seq(self.told_at), acknowledged: Seq(self.acknowledged) })
+    }
 }
 
 /// An entry without its seq, in a record and in a row.
@@ -322,6 +398,84 @@ pub(crate) enum StoredEvent<'a> {
     Read { peer: u64, up_to: u64, unread: u64, told: u64 },
     Seen { peer: u64, up_to: u64 },
     Settings { peer: u64, settings: u64 },
+    Devices { removed: u64, why: StoredRemoval, devices: StoredIds<'a> },
+}
+
+#[derive(Encode, BorrowDecode)]
+pub(crate) enum StoredRemoval {
+    User,
+    Room,
+    Operator,
+}
+
+/// Device ids as the bytes that they have on the wire: a list of numbers would announce its length, and a row must not be smaller than
+/// its entry there.
+pub(crate) enum StoredIds<'a> {
+    /// To be written.
+    Ids(&'a [DeviceId]),
+    /// As they were read, and have been looked at.
+    Bytes(&'a [u8]),
+}
+
+impl Encode for StoredIds<'_> {
+    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+        let mut bytes = Vec::new();
+        match self {
+            Self::Ids(ids) => ids.iter().for_each(|id| put_varint(&mut bytes, id.0)),
+            Self::Bytes(stored) => bytes.extend_from_slice(stored),
+        }
+        bytes.as_slice().encode(encoder)
+    }
+}
+
+impl<'a, C> BorrowDecode<'a, C> for StoredIds<'a> {
+    fn borrow_decode<D: BorrowDecoder<'a, Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        let bytes = <&[u8]>::borrow_decode(decoder)?;
+        let whole = ids(bytes).all(|id| id.is_some());
+        if whole { Ok(Self::Bytes(bytes)) } else { Err(DecodeError::Other("a device id is not a varint")) }
+    }
+}
+
+impl From<StoredIds<'_>> for Vec<DeviceId> {
+    fn from(stored: StoredIds<'_>) -> Self {
+        match stored {
+            StoredIds::Ids(ids) => ids.to_vec(),
+            StoredIds::Bytes(bytes) => ids(bytes).flatten().collect(),
+        }
+    }
+}
+
+/// The ids in these bytes; none, and then nothing more, where there is no id.
+fn ids(bytes: &[u8]) -> impl Iterator<Item = Option<DeviceId>> {
+    let mut reader = Some(Reader::new(bytes));
+    std::iter::from_fn(move || {
+        let left = reader.as_mut().filter(|left| !left.rest().is_empty())?;
+        let id = left.varint("device").ok();
+        if id.is_none() {
+            reader = None;
+        }
+        Some(id.map(DeviceId))
+    })
+}
+
+impl From<Removal> for StoredRemoval {
+    fn from(why: Removal) -> Self {
+        match why {
+            Removal::User => Self::User,
+            Removal::Room => Self::Room,
+            Removal::Operator => Self::Operator,
+        }
+    }
+}
+
+impl From<StoredRemoval> for Removal {
+    fn from(why: StoredRemoval) -> Self {
+        match why {
+            StoredRemoval::User => Self::User,
+            StoredRemoval::Room => Self::Room,
+            StoredRemoval::Operator => Self::Operator,
+        }
+    }
 }
 
 #[derive(Encode, BorrowDecode)]
@@ -355,6 +509,9 @@ impl<'a> From<&'a Entry> for StoredEntry<'a> {
                 StoredEvent::Settings { peer: peer.0, settings: settings.bits() }
             }
             Event::Unknown { kind } => StoredEvent::Unknown { kind: *kind },
+            Event::Devices { removed, why, devices } => {
+                StoredEvent::Devices { removed: removed.0, why: (*why).into(), devices: StoredIds::Ids(devices) }
+            }
         };
         Self { time: entry.time.0, event }
     }
@@ -381,6 +538,9 @@ impl StoredEntry<'_> {
                 Event::Settings { conversation: UserId(peer).into(), settings: Settings::from_bits(settings) }
             }
             StoredEvent::Unknown { kind } => Event::Unknown { kind },
+            StoredEvent::Devices { removed, why, devices } => {
+                Event::Devices { removed: DeviceId(removed), why: why.into(), devices: devices.into() }
+            }
         };
         Entry { seq, time: TimestampMs(self.time), event }
     }
@@ -484,6 +644,7 @@ mod tests {
             let _ = sends_block(&bytes);
             let _ = (received(&bytes), mark("a delivered row", &bytes), read(&bytes), settings(&bytes));
             let _ = marks(&bytes);
+            let _ = device_notes(&bytes);
             let _ = seq("a device row", &bytes);
         }
 

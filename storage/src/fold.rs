@@ -29,7 +29,8 @@ pub struct Fold {
     timeline: Changes<Seq, Value>,
     conversation: Changes<(UserId, Seq), ()>,
     sends: Changes<(DeviceId, SendNumber), Seq>,
-    devices: Changes<DeviceId, Seq>,
+    /// None: the row goes.
+    devices: Changes<DeviceId, Option<Seq>>,
     received: Changes<UserId, ReceivedRow>,
     delivered: Changes<UserId, MarkRow>,
     sent: Changes<UserId, Seq>,
@@ -38,7 +39,8 @@ pub struct Fold {
     settings: Changes<UserId, SettingsRow>,
     /// None: the row goes.
     epochs: Changes<Seq, Option<EpochId>>,
-    /// Has the values of the timeline, and no rows yet.
+    removed: Changes<DeviceId, ()>,
+    /// Has the values of the timeline and of device notes, and no rows yet.
     run: Run,
     records: u64,
 }
@@ -49,6 +51,7 @@ struct User {
     id: UserId,
     marks: Option<Marks>,
     unfinished: Option<bool>,
+    notes: Option<Value>,
 }
 
 impl Fold {
@@ -75,7 +78,7 @@ impl Fold {
                 }
                 StoredRecord::Cursor { user, device, seq } => {
                     let at = self.user(UserId(user));
-                    self.devices.push(at, DeviceId(device), Seq(seq));
+                    self.devices.push(at, DeviceId(device), Some(Seq(seq)));
                     self.users[at as usize].unfinished = Some(true);
                 }
                 StoredRecord::Marks { user, forwarded, receipted, idle } => {
@@ -92,6 +95,18 @@ impl Fold {
                     if let Some(forgotten) = forgotten {
                         self.epochs.push(at, Seq(forgotten), None);
                     }
+                }
+                StoredRecord::Devices { user, notes } => {
+                    let at = self.user(UserId(user));
+                    let value = self.run.value(|out| codec::put_stored_notes(out, &notes));
+                    self.users[at as usize].notes = Some(value);
+                }
+                StoredRecord::Removed { user, device } => {
+                    let at = self.user(UserId(user));
+                    self.devices.push(at, DeviceId(device), None);
+                    self.removed.push(at, DeviceId(device), ());
+                    // What it acknowledged may not have been reported.
+                    self.users[at as usize].unfinished = Some(true);
                 }
             }
         }
@@ -135,7 +150,7 @@ impl Fold {
                 let settings = Settings::from_bits(settings);
                 self.settings.push(at, UserId(peer), SettingsRow { settings, at: seq });
             }
-            StoredEvent::Unknown { .. } => {}
+            StoredEvent::Devices { .. } | StoredEvent::Unknown { .. } => {}
         }
         if let Some(replaced) = replaces {
             self.timeline.push(at, Seq(replaced), Value::DELETED);
@@ -144,7 +159,7 @@ impl Fold {
 
     fn user(&mut self, id: UserId) -> UserAt {
         *self.places.entry(id).or_insert_with(|| {
-            self.users.push(User { id, marks: None, unfinished: None });
+            self.users.push(User { id, marks: None, unfinished: None, notes: None });
             UserAt::try_from(self.users.len() - 1).expect("a run has fewer than 4 billion users")
         })
     }
@@ -175,6 +190,7 @@ impl Fold {
             seen: self.seen.sort(users),
             settings: self.settings.sort(users),
             epochs: self.epochs.sort(users),
+            removed: self.removed.sort(users),
             run: self.run,
         }
     }
@@ -189,7 +205,7 @@ pub struct Sorted {
     timeline: ByUser<Seq, Value>,
     conversation: ByUser<(UserId, Seq), ()>,
     sends: ByUser<(DeviceId, SendNumber), Seq>,
-    devices: ByUser<DeviceId, Seq>,
+    devices: ByUser<DeviceId, Option<Seq>>,
     received: ByUser<UserId, ReceivedRow>,
     delivered: ByUser<UserId, MarkRow>,
     sent: ByUser<UserId, Seq>,
@@ -197,7 +213,8 @@ pub struct Sorted {
     seen: ByUser<UserId, MarkRow>,
     settings: ByUser<UserId, SettingsRow>,
     epochs: ByUser<Seq, Option<EpochId>>,
-    /// Has the values of the timeline, and no rows yet.
+    removed: ByUser<DeviceId, ()>,
+    /// Has the values of the timeline and of device notes, and no rows yet.
     run: Run,
 }
 
@@ -217,8 +234,8 @@ impl Sorted {
     /// # Panics
     /// `base` has not as many items as there are needed keys.
     #[must_use]
-    pub fn finish(mut self, base: Vec<Option<SendsBlock>>) -> Run {
-        let Self { order, mut run, .. } = self;
+    pub fn finish(self, base: Vec<Option<SendsBlock>>) -> Run {
+        let Self { order, mut run, users, .. } = self;
         // Rows of which a user has few are not counted.
         run.reserve(self.timeline.len() + self.conversation.len() + self.received.len() + self.sent.len());
         for &(user, at) in &order {
@@ -246,7 +263,11 @@ impl Sorted {
         assert!(base.next().is_none(), "a base row for each needed key");
         for &(user, at) in &order {
             for &(device, seq) in self.devices.of(at) {
-                run.put(RowKey::Device { user, device }.encode(), |out| codec::put_seq(out, seq));
+                let key = RowKey::Device { user, device }.encode();
+                match seq {
+                    Some(seq) => run.put(key, |out| codec::put_seq(out, seq)),
+                    None => run.push(key, Value::DELETED),
+                }
             }
         }
         for &(user, at) in &order {
@@ -263,18 +284,17 @@ impl Sorted {
             }
         }
         for &(user, at) in &order {
-            if let Some(marks) = self.users[at as usize].marks {
+            if let Some(marks) = users[at as usize].marks {
                 run.put(RowKey::Marks { user }.encode(), |out| codec::put_marks(out, marks));
             }
         }
-        let mut unfinished = std::mem::take(&mut self.users);
+        let unfinished = users.iter().filter_map(|user| Some((user.id, user.unfinished?)));
+        let mut unfinished: Vec<_> = unfinished.collect();
         // This table has no partition in its keys.
-        unfinished.sort_unstable_by_key(|user| user.id);
-        for user in unfinished {
-            if let Some(unfinished) = user.unfinished {
-                let value = if unfinished { Value::EMPTY } else { Value::DELETED };
-                run.push(RowKey::Unfinished { user: user.id }.encode(), value);
-            }
+        unfinished.sort_unstable_by_key(|(user, _)| *user);
+        for (user, unfinished) in unfinished {
+            let value = if unfinished { Value::EMPTY } else { Value::DELETED };
+            run.push(RowKey::Unfinished { user }.encode(), value);
         }
         // Few runs have any.
         let with_epochs = if self.epochs.len() == 0 { &[][..] } else { &order };
@@ -307,6 +327,17 @@ impl Sorted {
             for &(peer, row) in self.settings.of(at) {
                 let conversation = peer.into();
                 run.put(RowKey::Settings { user, conversation }.encode(), |out| codec::put_settings(out, row));
+            }
+        }
+        for &(user, at) in &order {
+            if let Some(notes) = users[at as usize].notes {
+                run.push(RowKey::DeviceNotes { user }.encode(), notes);
+            }
+        }
+        let with_removed = if self.removed.len() == 0 { &[][..] } else { &order };
+        for &(user, at) in with_removed {
+            for &(device, ()) in self.removed.of(at) {
+                run.push(RowKey::Removed { user, device }.encode(), Value::EMPTY);
             }
         }
         run
@@ -428,7 +459,7 @@ mod tests {
                             let row = SettingsRow { settings, at: seq };
                             set(RowKey::Settings { user, conversation }, &|out| codec::put_settings(out, row));
                         }
-                        Event::Unknown { .. } => {}
+                        Event::Devices { .. } | Event::Unknown { .. } => {}
                     }
                     if let Some(seq) = *replaces {
                         changes.insert(RowKey::Timeline { user, seq }.encode(), None);
@@ -449,6 +480,15 @@ mod tests {
                     if let Some(first) = *forgotten {
                         changes.insert(RowKey::Epoch { user: *user, first }.encode(), None);
                     }
+                }
+                Record::Devices { user, notes } => {
+                    set(RowKey::DeviceNotes { user: *user }, &|out| codec::put_device_notes(out, notes));
+                }
+                Record::Removed { user, device } => {
+                    let (user, device) = (*user, *device);
+                    set(RowKey::Unfinished { user }, &|_| ());
+                    set(RowKey::Removed { user, device }, &|_| ());
+                    changes.insert(RowKey::Device { user, device }.encode(), None);
                 }
             }
         }
@@ -484,11 +524,13 @@ mod tests {
                         Event::Sent { to, device, number, .. } => {
                             (*to, *device, *number) = (UserId(peer_id).into(), DeviceId(peer_id), SendNumber(large));
                         }
-                        Event::Unknown { .. } => {}
+                        Event::Devices { .. } | Event::Unknown { .. } => {}
                     }
                 }
-                Record::Cursor { user, device, .. } => (*user, *device) = (UserId(id), DeviceId(peer_id)),
-                Record::Marks { user, .. } => *user = UserId(id),
+                Record::Removed { user, device } | Record::Cursor { user, device, .. } => {
+                    (*user, *device) = (UserId(id), DeviceId(peer_id))
+                }
+                Record::Marks { user, .. } | Record::Devices { user, .. } => *user = UserId(id),
                 Record::Epoch { user, first, forgotten, .. } => {
                     (*user, *first, *forgotten) = (UserId(id), Seq(small), replaced.map(Seq));
                 }

@@ -40,7 +40,7 @@ pub use queries::{answer, unfinished};
 pub use query::{
     Answer, ConversationSnapshot, DeviceSnapshot, Entries, InboxEntry, InboxSnapshot, Query, Span, UserSnapshot,
 };
-pub use record::{Batch, BatchId, LaneId, LaneSpans, Marks, Record, records};
+pub use record::{Batch, BatchId, DeviceNote, DeviceNotes, LaneId, LaneSpans, Marks, Record, records};
 pub use run::{Change, Run};
 pub use schema::{FORMAT_VERSION, MarkRow, ReadRow, ReceivedRow, SettingsRow, partition_of};
 pub use store::{Advanced, Fence, Holder, Kind, Step, Store, StoreError, Tenure};

@@ -469,7 +469,8 @@ fn understand(key: &Key, value: &[u8]) -> Result<(), String> {
         RowKey::Settings { .. } => codec::settings(value).map(drop),
         RowKey::Marks { .. } => codec::marks(value).map(drop),
         RowKey::Epoch { .. } => codec::epoch(value).map(drop),
-        RowKey::Conversation { .. } | RowKey::Unfinished { .. } => match value.len() {
+        RowKey::DeviceNotes { .. } => codec::device_notes(value).map(drop),
+        RowKey::Conversation { .. } | RowKey::Removed { .. } | RowKey::Unfinished { .. } => match value.len() {
             0 => Ok(()),
             bytes => Err(CodecError::Trailing { what: "a row without a value", bytes }),
         },
@@ -494,6 +495,8 @@ const fn user_of(row: RowKey) -> Option<UserId> {
         | RowKey::Settings { user, .. }
         | RowKey::Marks { user }
         | RowKey::Epoch { user, .. }
+        | RowKey::DeviceNotes { user }
+        | RowKey::Removed { user, .. }
         | RowKey::Unfinished { user } => Some(user),
         RowKey::Migration => None,
     }
@@ -521,6 +524,8 @@ const fn table_of(row: RowKey) -> &'static str {
         RowKey::Settings { .. } => "settings",
         RowKey::Marks { .. } => "marks",
         RowKey::Epoch { .. } => "epochs",
+        RowKey::DeviceNotes { .. } => "device notes",
+        RowKey::Removed { .. } => "removed devices",
         RowKey::Unfinished { .. } => "unfinished",
         RowKey::Migration => "migration",
     }

@@ -11,7 +11,6 @@ use crate::{
     query::{
         Answer, ConversationSnapshot, DeviceSnapshot, Entries, InboxEntry, InboxSnapshot, Query, Span, UserSnapshot,
     },
-    record::Marks,
     schema::{Key, RowKey, SendsBlock, SendsBlockNumber},
     store::{Range, Rows, Store, StoreError},
 };
@@ -54,6 +53,9 @@ pub async fn answer<S: Store>(store: &S, query: &Query) -> Result<Answer, StoreE
             }
             entry(store, user, seq).await.map(|entry| Answer::Send(Some(entry)))
         }
+        Query::IsRemoved { user, device } => {
+            Ok(Answer::IsRemoved(store.get(&RowKey::Removed { user, device }.encode()).await?.is_some()))
+        }
     }
 }
 
@@ -75,13 +77,15 @@ pub async fn unfinished<S: Store>(store: &S, after: Option<UserId>, max: usize) 
 
 async fn user_snapshot<S: Store>(store: &S, user: UserId) -> Result<UserSnapshot, StoreError> {
     let (head, head_time) = head(store, user).await?;
-    let marks = match store.get(&RowKey::Marks { user }.encode()).await? {
-        Some(value) => codec::marks(&value)?,
-        None => Marks::default(),
+    let single = [RowKey::Marks { user }, RowKey::Unfinished { user }, RowKey::DeviceNotes { user }];
+    let [marks, unfinished, notes] = &store.get_many(&single.map(RowKey::encode)).await?[..] else {
+        return Err(StoreError::Damaged { what: format!("{single:?} were asked for, and other rows are the answer") });
     };
-    let unfinished = store.get(&RowKey::Unfinished { user }.encode()).await?.is_some();
+    let marks = marks.as_ref().map(|value| codec::marks(value)).transpose()?.unwrap_or_default();
+    let notes = notes.as_ref().map(|value| codec::device_notes(value)).transpose()?.unwrap_or_default();
+    let unfinished = unfinished.is_some();
     let (devices, epochs) = (devices(store, user).await?, epochs(store, user).await?);
-    Ok(UserSnapshot { head, head_time, devices, marks, unfinished, epochs })
+    Ok(UserSnapshot { head, head_time, devices, notes, marks, unfinished, epochs })
 }
 
 async fn head<S: Store>(store: &S, user: UserId) -> Result<(Seq, TimestampMs), StoreError> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use proto_spec::{ConversationId, DeviceId, Direction, Entry, EpochId, SendNumber, Seq, TimestampMs, UserId};
 
 use crate::{
-    record::Marks,
+    record::{DeviceNotes, Marks},
     schema::{MarkRow, ReadRow, ReceivedRow, SettingsRow},
 };
 
@@ -72,6 +72,13 @@ pub enum Query {
         /// The device's number of the send.
         number: SendNumber,
     },
+    /// Whether a device has been removed.
+    IsRemoved {
+        /// Whose device.
+        user: UserId,
+        /// Which device.
+        device: DeviceId,
+    },
 }
 
 /// What the store knows of a device.
@@ -94,6 +101,8 @@ pub struct UserSnapshot {
     pub head_time: TimestampMs,
     /// By ascending device id.
     pub devices: Vec<DeviceSnapshot>,
+    /// What is remembered of them beside that.
+    pub notes: DeviceNotes,
     /// Duties fulfilled.
     pub marks: Marks,
     /// Something may be left to forward or to report.
@@ -161,4 +170,6 @@ pub enum Answer {
     Entries(Entries),
     /// To [`Query::Send`]: the entry that the send became, when there is one.
     Send(Option<Entry>),
+    /// To [`Query::IsRemoved`].
+    IsRemoved(bool),
 }

@@ -43,6 +43,28 @@ pub struct Marks {
     pub receipted: Seq,
 }
 
+/// What is remembered of a user's devices beside their cursors: one row, written as a whole.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeviceNotes {
+    /// By ascending id. A device without a note was there before there were notes.
+    pub devices: Vec<DeviceNote>,
+    /// The entry of the log that tells of the last removal; zero if no device was ever removed.
+    pub told_at: Seq,
+    /// The highest acknowledgement of all devices that have been removed.
+    pub acknowledged: Seq,
+}
+
+/// What is remembered of one device.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeviceNote {
+    /// Which device.
+    pub device: DeviceId,
+    /// The day on which it was last connected, as days since 1970.
+    pub seen_day: u64,
+    /// What people call it; empty if it has no name.
+    pub name: Box<str>,
+}
+
 /// One durable fact. Applying a record twice equals applying it once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Record {
@@ -86,6 +108,20 @@ pub enum Record {
         epoch: EpochId,
         /// The first entry of an epoch that is forgotten, for there are enough that are newer.
         forgotten: Option<Seq>,
+    },
+    /// What is remembered of a user's devices from now on.
+    Devices {
+        /// Whose devices.
+        user: UserId,
+        /// All of it.
+        notes: DeviceNotes,
+    },
+    /// A device is gone for ever: its id is never taken again. No record of this device follows.
+    Removed {
+        /// Whose device.
+        user: UserId,
+        /// Which device.
+        device: DeviceId,
     },
 }
 
@@ -172,7 +208,11 @@ mod tests {
             for record in &pushed {
                 match record {
                     Record::Append { user, entry, replaces, count } => appended.append(*user, entry, *replaces, *count),
-                    Record::Cursor { .. } | Record::Marks { .. } | Record::Epoch { .. } => appended.push(record),
+                    Record::Cursor { .. }
+                    | Record::Marks { .. }
+                    | Record::Epoch { .. }
+                    | Record::Devices { .. }
+                    | Record::Removed { .. } => appended.push(record),
                 }
             }
             prop_assert_eq!(appended, batch);

@@ -114,6 +114,19 @@ pub enum RowKey {
         /// The first entry of the epoch.
         first: Seq,
     },
+    /// What is remembered of a user's devices beside their cursors.
+    DeviceNotes {
+        /// Whose devices.
+        user: UserId,
+    },
+    /// A device that was removed; its value is empty. One for each, for ever: an id that came back would go on with the numbers of
+    /// the sends that were under it.
+    Removed {
+        /// Whose device.
+        user: UserId,
+        /// Which device.
+        device: DeviceId,
+    },
     /// A user who may have duties left; its value is empty. Without a partition: a restart reads the whole table.
     Unfinished {
         /// Which user.
@@ -230,10 +243,26 @@ const SENT: u8 = 11;
 const READ: u8 = 12;
 const SEEN: u8 = 13;
 const SETTINGS: u8 = 14;
+const DEVICE_NOTES: u8 = 15;
+const REMOVED: u8 = 16;
 
 /// The tables whose keys order as (partition, user, rest).
-pub(crate) const TABLES_BY_PARTITION: &[u8] =
-    &[TIMELINE, CONVERSATION, SENDS, DEVICE, RECEIVED, DELIVERED, MARKS, EPOCH, SENT, READ, SEEN, SETTINGS];
+pub(crate) const TABLES_BY_PARTITION: &[u8] = &[
+    TIMELINE,
+    CONVERSATION,
+    SENDS,
+    DEVICE,
+    RECEIVED,
+    DELIVERED,
+    MARKS,
+    EPOCH,
+    SENT,
+    READ,
+    SEEN,
+    SETTINGS,
+    DEVICE_NOTES,
+    REMOVED,
+];
 /// The tables whose keys order as users.
 pub(crate) const TABLES_BY_USER: &[u8] = &[UNFINISHED];
 
@@ -262,6 +291,8 @@ impl RowKey {
             }
             Self::Marks { user } => Key::of_user(MARKS, user),
             Self::Epoch { user, first } => Key::of_user(EPOCH, user).then(first.0),
+            Self::DeviceNotes { user } => Key::of_user(DEVICE_NOTES, user),
+            Self::Removed { user, device } => Key::of_user(REMOVED, user).then(device.0),
             Self::Unfinished { user } => Key::of_table(UNFINISHED).then(user.0),
             Self::Migration => Key::of_table(MIGRATION),
         }
@@ -310,6 +341,8 @@ impl RowKey {
             SEEN => numbers(rest).map(|[peer]| Self::Seen { user, conversation: person(peer) })?,
             SETTINGS => numbers(rest).map(|[peer]| Self::Settings { user, conversation: person(peer) })?,
             MARKS => numbers(rest).map(|[]| Self::Marks { user })?,
+            DEVICE_NOTES => numbers(rest).map(|[]| Self::DeviceNotes { user })?,
+            REMOVED => numbers(rest).map(|[device]| Self::Removed { user, device: DeviceId(device) })?,
             EPOCH => numbers(rest).map(|[first]| Self::Epoch { user, first: Seq(first) })?,
             _ => return None,
         })
@@ -441,7 +474,7 @@ mod tests {
     use super::*;
 
     fn any_key() -> impl Strategy<Value = RowKey> {
-        (0..14u8, any::<[u64; 3]>()).prop_map(|(table, [a, b, c])| {
+        (0..16u8, any::<[u64; 3]>()).prop_map(|(table, [a, b, c])| {
             let user = UserId(a);
             match table {
                 0 => RowKey::Timeline { user, seq: Seq(b) },
@@ -457,6 +490,8 @@ mod tests {
                 10 => RowKey::Read { user, conversation: person(b) },
                 11 => RowKey::Seen { user, conversation: person(b) },
                 12 => RowKey::Settings { user, conversation: person(b) },
+                13 => RowKey::DeviceNotes { user },
+                14 => RowKey::Removed { user, device: DeviceId(b) },
                 _ => RowKey::Migration,
             }
         })

@@ -2,14 +2,14 @@
 
 use std::{collections::BTreeMap, fs::OpenOptions, os::unix::fs::FileExt};
 
-use proptest::{collection::vec, option, prelude::*};
-use proto_spec::{Content, DeviceId, Entry, EpochId, Event, SendNumber, Seq, Settings, TimestampMs, UserId};
+use proptest::{collection::vec, option, prelude::*, sample::select};
+use proto_spec::{Content, DeviceId, Entry, EpochId, Event, Removal, SendNumber, Seq, Settings, TimestampMs, UserId};
 
 use tempfile::TempDir;
 
 use crate::{
     journal::{JournalConfig, JournalFolder, Position, SealedSegment, Writer},
-    record::{Batch, BatchId, LaneId, Marks, Record},
+    record::{Batch, BatchId, DeviceNote, DeviceNotes, LaneId, Marks, Record},
 };
 
 /// Any record, of any numbers.
@@ -39,7 +39,22 @@ pub(crate) fn any_record() -> impl Strategy<Value = Record> {
             epoch: EpochId(epoch),
             forgotten: forgotten.map(Seq)
         }),
+        (any::<u64>(), any_notes()).prop_map(|(user, notes)| Record::Devices { user: UserId(user), notes }),
+        any::<[u64; 2]>().prop_map(|[user, device]| Record::Removed { user: UserId(user), device: DeviceId(device) }),
     ]
+}
+
+fn any_notes() -> impl Strategy<Value = DeviceNotes> {
+    let note = (any::<[u64; 2]>(), any::<String>()).prop_map(|([device, seen_day], name)| DeviceNote {
+        device: DeviceId(device),
+        seen_day,
+        name: name.into(),
+    });
+    (vec(note, 0..4), any::<[u64; 2]>()).prop_map(|(devices, [told_at, acknowledged])| DeviceNotes {
+        devices,
+        told_at: Seq(told_at),
+        acknowledged: Seq(acknowledged),
+    })
 }
 
 /// Any entry, of any numbers.
@@ -76,6 +91,8 @@ fn any_event() -> impl Strategy<Value = Event> {
             conversation: UserId(peer).into(),
             settings: Settings::from_bits(bits)
         }),
+        (any::<u64>(), select(Removal::ALL), vec(any::<u64>().prop_map(DeviceId), 0..40))
+            .prop_map(|(removed, why, devices)| Event::Devices { removed: DeviceId(removed), why, devices }),
         (20..=u8::MAX).prop_map(|kind| Event::Unknown { kind }),
     ]
 }
@@ -87,7 +104,7 @@ fn any_content() -> impl Strategy<Value = Content> {
 /// Records as a few shards would make them for a few users: seqs and send numbers without gaps, watermarks that only
 /// grow, receipts that supersede each other.
 pub(crate) fn history(records_max: usize) -> impl Strategy<Value = Vec<Record>> {
-    vec((0..10u8, 1..4u64, 1..4u64, 1..3u64, any::<bool>()), 0..records_max).prop_map(|steps| {
+    vec((0..12u8, 1..4u64, 1..4u64, 1..3u64, any::<bool>()), 0..records_max).prop_map(|steps| {
         let mut world = World::default();
         steps.into_iter().map(|(kind, user, peer, device, idle)| world.step(kind, user, peer, device, idle)).collect()
     })
@@ -102,11 +119,15 @@ struct World {
     received: BTreeMap<(u64, u64), u64>,
     /// Where the epochs begin that are remembered.
     epochs: BTreeMap<u64, Vec<u64>>,
+    /// How many devices were removed under each of the two that a user has. The next one has another id.
+    removed: BTreeMap<(u64, u64), u64>,
 }
 
 impl World {
     fn step(&mut self, kind: u8, user: u64, peer: u64, device: u64, idle: bool) -> Record {
         let head = self.heads.get(&user).copied().unwrap_or(0);
+        let removed = self.removed.entry((user, device)).or_default();
+        let device = device + 10 * *removed;
         match kind {
             0..=3 | 7..=9 => {
                 let (mut replaces, mut count) = (None, 0);
@@ -148,6 +169,15 @@ impl World {
                 epochs.push(head + 1);
                 let epoch = EpochId(1 << 50 | head << 8 | peer);
                 Record::Epoch { user: UserId(user), first: Seq(head + 1), epoch, forgotten }
+            }
+            10 => {
+                *removed += 1;
+                Record::Removed { user: UserId(user), device: DeviceId(device) }
+            }
+            11 => {
+                let note = DeviceNote { device: DeviceId(device), seen_day: head, name: "one".into() };
+                let notes = DeviceNotes { devices: vec![note], told_at: Seq(head), acknowledged: Seq(peer) };
+                Record::Devices { user: UserId(user), notes }
             }
             _ => {
                 let marks = Marks { forwarded: Seq(head), receipted: Seq(head) };

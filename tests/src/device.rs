@@ -348,6 +348,7 @@ impl Device {
             | ServerFrame::Pong { .. }
             | ServerFrame::TokenExpiring { .. }
             | ServerFrame::Refreshed { .. }
+            | ServerFrame::Devices { .. }
             | ServerFrame::Bye { .. }) => panic!("{self}: unexpected {other:?}"),
         }
     }
@@ -395,6 +396,7 @@ impl Device {
             Event::Received { .. } => (received + 1, sent),
             Event::Sent { .. } => (received, sent + 1),
             Event::Delivered { .. }
+            | Event::Devices { .. }
             | Event::Read { .. }
             | Event::Seen { .. }
             | Event::Settings { .. }
@@ -422,6 +424,7 @@ pub fn received(entry: &Entry) -> Option<(u64, u64, u64, &str)> {
         | Event::Read { .. }
         | Event::Seen { .. }
         | Event::Settings { .. }
+        | Event::Devices { .. }
         | Event::Unknown { .. } => None,
     }
 }

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proto_spec::{ConversationId, DeviceId, Direction, Entry, EpochId, Event, SendNumber, Seq, UserId};
 use storage::{
-    Answer, ConversationSnapshot, DeviceSnapshot, Entries, InboxEntry, InboxSnapshot, MarkRow, Marks, Query, ReadRow,
-    ReceivedRow, Record, SettingsRow, Span, UserSnapshot,
+    Answer, ConversationSnapshot, DeviceNotes, DeviceSnapshot, Entries, InboxEntry, InboxSnapshot, MarkRow, Marks,
+    Query, ReadRow, ReceivedRow, Record, SettingsRow, Span, UserSnapshot,
 };
 
 /// One user's part of the model.
@@ -19,6 +19,9 @@ pub struct UserRows {
     marks: Marks,
     conversations: BTreeMap<ConversationId, ConversationSnapshot>,
     epochs: BTreeMap<Seq, EpochId>,
+    notes: DeviceNotes,
+    /// Devices that were removed.
+    pub removed: BTreeSet<DeviceId>,
 }
 
 /// See the head of this file.
@@ -71,6 +74,7 @@ impl Model {
                         rows.conversations.entry(*conversation).or_default().settings =
                             SettingsRow { settings: *settings, at: entry.seq };
                     }
+                    Event::Devices { .. } => {}
                     Event::Unknown { .. } => panic!("a shard does not write what it does not know"),
                 }
                 if let Some((head, _)) = rows.log.last_key_value() {
@@ -80,6 +84,7 @@ impl Model {
             }
             Record::Cursor { user, device, seq } => {
                 let rows = self.users.entry(*user).or_default();
+                assert!(!rows.removed.contains(device), "{user}: {device} was removed and is back");
                 let old = rows.cursors.insert(*device, *seq);
                 assert!(old <= Some(*seq), "a cursor went back");
                 self.unfinished.insert(*user);
@@ -98,6 +103,17 @@ impl Model {
                 let last = rows.epochs.last_key_value();
                 assert!(last.is_none_or(|(seq, last)| seq < first && last != epoch), "{user}: {epoch} begins twice");
                 rows.epochs.insert(*first, *epoch);
+            }
+            Record::Devices { user, notes } => {
+                let rows = self.users.entry(*user).or_default();
+                assert!(notes.acknowledged >= rows.notes.acknowledged && notes.told_at >= rows.notes.told_at);
+                rows.notes = notes.clone();
+            }
+            Record::Removed { user, device } => {
+                let rows = self.users.entry(*user).or_default();
+                assert!(rows.removed.insert(*device), "{user}: {device} is removed twice");
+                rows.cursors.remove(device);
+                self.unfinished.insert(*user);
             }
         }
     }
@@ -122,6 +138,7 @@ impl Model {
                             last_number: rows.sends_of(*device).map(|(number, _)| number).max().unwrap_or_default(),
                         })
                         .collect(),
+                    notes: rows.notes.clone(),
                     marks: rows.marks,
                     unfinished: self.unfinished.contains(user),
                     epochs: rows.epochs.iter().map(|(first, epoch)| (*first, *epoch)).collect(),
@@ -141,6 +158,7 @@ impl Model {
             Query::ConversationLog { user, conversation, span } => {
                 Answer::Entries(rows(user).read(span, |entry| entry.event.conversation() == Some(*conversation)))
             }
+            Query::IsRemoved { user, device } => Answer::IsRemoved(rows(user).removed.contains(device)),
             Query::Send { user, device, number } => {
                 let rows = rows(user);
                 let found = rows.sends_of(*device).find(|(n, _)| n == number);
@@ -206,6 +224,7 @@ pub const fn user_of(query: &Query) -> UserId {
         | Query::Inbox { user, .. }
         | Query::Log { user, .. }
         | Query::ConversationLog { user, .. }
-        | Query::Send { user, .. } => *user,
+        | Query::Send { user, .. }
+        | Query::IsRemoved { user, .. } => *user,
     }
 }

@@ -27,7 +27,8 @@ use server::{
     limits::{LOAD_TICKS, MAILBOX_MESSAGES_MAX},
     operator::counters::Counters,
     shard::{
-        Admission, ConnId, Limits, Now, Promise, QueryId, Settings, ShardCounters, StoreState,
+        Admission, ConnId, DevicesTold, DevicesWish, Limits, Now, Promise, QueryId, Settings, ShardCounters,
+        StoreState, Ticket,
         directory::Directory,
         topology::{CoreId, Topology},
     },
@@ -88,6 +89,10 @@ pub struct World {
     pub unreadable: Option<UserId>,
     /// The audit log is behind, so no token of a live connection is judged, until this is cleared.
     pub audit_stalled: bool,
+    /// How often what is remembered of devices was written.
+    pub device_notes: u64,
+    /// What the operator was told.
+    pub told: Vec<(Ticket, DevicesTold)>,
     /// Queries that found the store unreadable.
     pub failed_queries: u64,
     /// Bytes of the largest batch so far.
@@ -168,6 +173,8 @@ impl World {
             store_fails: false,
             unreadable: None,
             audit_stalled: false,
+            device_notes: 0,
+            told: Vec::new(),
             failed_queries: 0,
             largest_batch: 0,
         };
@@ -258,6 +265,12 @@ impl World {
         let subject = Subject { user: UserId(user), device: device.map(DeviceId) };
         self.cores.common().revocations.write().apply(Change::Revoke(subject, issued_up_to));
         self.tell(self.home_of(subject.user), CoreMessage::Revoked(subject, issued_up_to));
+    }
+
+    /// The operator asks about a user's devices, or removes one; the answer comes into [`World::told`].
+    pub fn ask_devices(&mut self, ticket: u64, user: u64, wish: DevicesWish) {
+        let user = UserId(user);
+        self.tell(self.home_of(user), CoreMessage::Devices(Ticket(ticket), user, wish));
     }
 
     /// The node is told to stop.
@@ -485,6 +498,7 @@ impl World {
                     Some((entry.seq.0, false, from.0, content.as_text().unwrap_or_default().to_owned()))
                 }
                 Event::Delivered { .. }
+                | Event::Devices { .. }
                 | Event::Read { .. }
                 | Event::Seen { .. }
                 | Event::Settings { .. }

@@ -183,7 +183,10 @@ fn a_bye_before_the_hello_is_not_now() {
 
 #[test]
 fn numbers_of_the_server_that_clients_meet_are_in_the_specification() {
-    spec::says(&format!("A user has at most {} device ids, counting all that ever connected", limits::DEVICES_MAX));
+    spec::says(&format!(
+        "A user has at most {} devices: all that ever connected and were not removed",
+        limits::DEVICES_MAX
+    ));
     assert_eq!(limits::ADDRESS_ABUSE_FACTOR, 2);
     spec::says("An address that has twice as many connections as it may is closed without a bye.");
     assert_eq!(limits::OUTBOX_BYTES_MAX, 1024 * 1024);

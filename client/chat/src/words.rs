@@ -1,6 +1,6 @@
 //! What the protocol's reasons mean for who sits in front of the program, and which of them waiting does not mend.
 
-use client::{DisconnectReason, EndReason, ErrorCode, Settings, UNREAD_MAX};
+use client::{DeviceInfo, DisconnectReason, EndReason, ErrorCode, Settings, UNREAD_MAX};
 
 use crate::{
     exit::{Exit, Failure},
@@ -69,6 +69,7 @@ pub(crate) fn ended(reason: &EndReason, server: &str) -> Failure {
             let words = format!("{server} speaks version {version} of the protocol, which this program does not");
             return Failure::new(Exit::Server, words);
         }
+        EndReason::TooManyDevices { devices, .. } => return Failure::new(Exit::Identity, too_many(devices)),
         EndReason::Refused { code, detail } => (*code, tame(detail)),
     };
     let mint = "who runs the server makes one with `ringpost token`";
@@ -98,6 +99,11 @@ pub(crate) fn ended(reason: &EndReason, server: &str) -> Failure {
             Exit::Identity,
             format!("the server does not take this device ({detail}): use a --device that this user had before"),
         ),
+        ErrorCode::DeviceRemoved => (
+            Exit::Identity,
+            "this device has been removed from this user's devices, and its number is not taken again: use another --device"
+                .to_owned(),
+        ),
         ErrorCode::CursorAhead => (
             Exit::Server,
             "the server's history ends before what this device has seen: it was set back, or is another server"
@@ -117,6 +123,24 @@ pub(crate) fn ended(reason: &EndReason, server: &str) -> Failure {
     Failure::new(exit, words)
 }
 
+/// There is no room for this device, and what may be done about it.
+fn too_many(devices: &[DeviceInfo]) -> String {
+    let named = |device: &DeviceInfo| match device.name.as_str() {
+        "" => device.device.to_string(),
+        name => format!("{} ({})", device.device, tame(name)),
+    };
+    let longest: Vec<_> = devices.iter().filter(|device| !device.is_connected).take(3).map(named).collect();
+    let longest = match longest.is_empty() {
+        true => "all of them are connected".to_owned(),
+        false => format!("not seen for longest: {}", longest.join(", ")),
+    };
+    format!(
+        "this user has {} devices, which is as many as there may be ({longest}): remove one with /remove-device in a chat of \
+         another device, or use a --device that this user has",
+        devices.len()
+    )
+}
+
 /// Why a message or a request was refused.
 pub(crate) fn refused(code: ErrorCode) -> &'static str {
     match code {
@@ -132,6 +156,7 @@ pub(crate) fn refused(code: ErrorCode) -> &'static str {
         ErrorCode::StorageFull => "the server has no room",
         ErrorCode::StorageFailed => "the server's storage has failed",
         ErrorCode::Stopping => "the server is stopping",
+        ErrorCode::NoSuchDevice => "there is no such device",
         code => code.name(),
     }
 }
@@ -167,6 +192,7 @@ mod tests {
             (ErrorCode::TokenExpired, Exit::Identity, "the token has expired"),
             (ErrorCode::Revoked, Exit::Identity, "has been revoked"),
             (ErrorCode::DeviceRefused, Exit::Identity, "does not take this device (the words)"),
+            (ErrorCode::DeviceRemoved, Exit::Identity, "use another --device"),
             (ErrorCode::CursorAhead, Exit::Server, "it was set back"),
             (ErrorCode::OtherLog, Exit::Server, "start again to see it"),
             (ErrorCode::Replaced, Exit::Identity, "give one of them another --device"),

@@ -148,7 +148,10 @@ impl Server {
             | ClientFrame::MarkRead { .. }
             | ClientFrame::FetchInbox { .. }
             | ClientFrame::SetConversation { .. }
-            | ClientFrame::Refresh { .. } => {
+            | ClientFrame::Refresh { .. }
+            | ClientFrame::FetchDevices { .. }
+            | ClientFrame::RemoveDevice { .. }
+            | ClientFrame::NameDevice { .. } => {
                 unreachable!("not used in these tests")
             }
             ClientFrame::Ping { nonce } => ServerFrame::Pong { nonce }.encode(&mut self.out),

@@ -346,7 +346,7 @@ impl Session {
             Err(error @ FrameError::Body { .. }) => return Err(Ending::Fault(error.to_string())),
         };
         match frame {
-            ServerFrame::Bye { code, retry_after_ms, detail } => {
+            ServerFrame::Bye { code, retry_after_ms, detail, .. } => {
                 return Err(Ending::Bye { code, retry_after_ms, detail });
             }
             ServerFrame::Welcome { .. } if self.phase == Phase::Greeting => return self.on_welcome(turn, &frame),
@@ -382,6 +382,7 @@ impl Session {
                 }
                 self.epoch = epoch;
             }
+            ServerFrame::Devices { .. } => turn.fault("a list of devices, which was not asked for".to_owned()),
             // A load does not renew its tokens: it is over before they are.
             ServerFrame::TokenExpiring { .. } => {}
             ServerFrame::Refreshed { .. } => turn.fault("an answer to a refresh, which was not sent".to_owned()),
@@ -558,6 +559,7 @@ impl Session {
                 turn.stats[Count::Copied] += u64::from(arrival.is_some());
             }
             Event::Delivered { .. }
+            | Event::Devices { .. }
             | Event::Read { .. }
             | Event::Seen { .. }
             | Event::Settings { .. }

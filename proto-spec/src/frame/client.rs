@@ -1,4 +1,4 @@
-//! What a client sends: fields and bytes (SPEC 4.1 to 4.6, 4.13, 4.15, 4.19, 4.20, 4.22).
+//! What a client sends: fields and bytes (SPEC 4.1 to 4.6, 4.13, 4.15, 4.19, 4.20, 4.22, 4.24 to 4.26).
 
 use super::{ClientKind, FrameError, conversation, flag, later, put_conversation, put_frame, put_later};
 use crate::{
@@ -6,7 +6,7 @@ use crate::{
     entry::Settings,
     framing::RawFrame,
     ids::{ConversationId, DeviceId, EpochId, RequestId, SendNumber, Seq},
-    limits::TOKEN_BYTES_MAX,
+    limits::{NAME_BYTES_MAX, TOKEN_BYTES_MAX},
     listed::listed,
     wire::{DecodeError, Reader, put_bytes, put_varint},
 };
@@ -138,6 +138,27 @@ pub enum ClientFrame {
         /// These are not, whatever was set.
         cleared: Settings,
     },
+    /// Asks for the list of the user's devices.
+    FetchDevices {
+        /// Comes back in the answer. Not zero.
+        request: RequestId,
+    },
+    /// Removes a device of the user, for ever.
+    RemoveDevice {
+        /// Comes back in the answer. Not zero.
+        request: RequestId,
+        /// Which device; the one that asks, too.
+        device: DeviceId,
+    },
+    /// Gives a device of the user a name.
+    NameDevice {
+        /// Comes back in the answer. Not zero.
+        request: RequestId,
+        /// Which device.
+        device: DeviceId,
+        /// Its name; empty: none. At most [`NAME_BYTES_MAX`] bytes.
+        name: String,
+    },
 }
 
 impl ClientFrame {
@@ -157,6 +178,9 @@ impl ClientFrame {
             Self::MarkRead { .. } => ClientKind::MarkRead,
             Self::FetchInbox { .. } => ClientKind::FetchInbox,
             Self::SetConversation { .. } => ClientKind::SetConversation,
+            Self::FetchDevices { .. } => ClientKind::FetchDevices,
+            Self::RemoveDevice { .. } => ClientKind::RemoveDevice,
+            Self::NameDevice { .. } => ClientKind::NameDevice,
         }
     }
 
@@ -211,6 +235,16 @@ impl ClientFrame {
                 put_conversation(out, *conversation);
                 put_varint(out, set.bits());
                 put_varint(out, cleared.bits());
+            }
+            Self::FetchDevices { request } => put_varint(out, request.0),
+            Self::RemoveDevice { request, device } => {
+                put_varint(out, request.0);
+                put_varint(out, device.0);
+            }
+            Self::NameDevice { request, device, name } => {
+                put_varint(out, request.0);
+                put_varint(out, device.0);
+                put_bytes(out, name.as_bytes());
             }
         });
     }
@@ -282,6 +316,15 @@ impl ClientFrame {
                 conversation: conversation(r)?,
                 set: Settings::from_bits(r.varint("set")?),
                 cleared: Settings::from_bits(r.varint("cleared")?),
+            },
+            ClientKind::FetchDevices => Self::FetchDevices { request: own_request(r)? },
+            ClientKind::RemoveDevice => {
+                Self::RemoveDevice { request: own_request(r)?, device: DeviceId(r.varint("device")?) }
+            }
+            ClientKind::NameDevice => Self::NameDevice {
+                request: own_request(r)?,
+                device: DeviceId(r.varint("device")?),
+                name: r.str("name", NAME_BYTES_MAX)?.to_owned(),
             },
         })
     }

@@ -1,8 +1,9 @@
-//! What a server sends: fields and bytes (SPEC 4.6 to 4.14, 4.16 to 4.18, 4.21, 4.23).
+//! What a server sends: fields and bytes (SPEC 4.6 to 4.14, 4.16 to 4.18, 4.21, 4.23, 4.27).
 
 use super::{FrameError, ServerKind, conversation, flag, later, put_conversation, put_frame, put_later};
 use crate::{
     code::ErrorCode,
+    device::{self, DeviceInfo},
     entry::{Entry, Settings},
     framing::RawFrame,
     ids::{ConversationId, EpochId, RequestId, SendNumber, Seq, TimestampMs, UserId},
@@ -183,6 +184,8 @@ pub enum ServerFrame {
         retry_after_ms: u64,
         /// For the developer, not for the user.
         detail: String,
+        /// With [`ErrorCode::DeviceRefused`]: which devices may be removed to make room. Else none.
+        devices: Vec<DeviceInfo>,
     },
     /// What was accepted with a lower durability is now [`Durability::Committed`].
     Committed {
@@ -198,6 +201,13 @@ pub enum ServerFrame {
     Refreshed {
         /// Until when the connection may stay now.
         expires: TimestampMs,
+    },
+    /// The user's devices.
+    Devices {
+        /// From the frame that this answers.
+        request: RequestId,
+        /// All of them, by ascending id.
+        devices: Vec<DeviceInfo>,
     },
     /// A part of the log begins that is of another epoch than what is before it.
     Epoch {
@@ -235,6 +245,7 @@ impl ServerFrame {
             Self::Epoch { .. } => ServerKind::Epoch,
             Self::Inbox(_) => ServerKind::Inbox,
             Self::Marked { .. } => ServerKind::Marked,
+            Self::Devices { .. } => ServerKind::Devices,
         }
     }
 
@@ -300,10 +311,13 @@ impl ServerFrame {
                 put_detail(out, detail);
             }
             Self::Ping { nonce } | Self::Pong { nonce } => put_varint(out, *nonce),
-            Self::Bye { code, retry_after_ms, detail } => {
+            Self::Bye { code, retry_after_ms, detail, devices } => {
                 put_varint(out, code.number().into());
                 put_varint(out, *retry_after_ms);
                 put_detail(out, detail);
+                if !devices.is_empty() {
+                    device::put_devices(out, devices);
+                }
             }
             Self::Committed { up_to } => put_varint(out, up_to.0),
             Self::TokenExpiring { expires_in_ms } => put_varint(out, *expires_in_ms),
@@ -314,6 +328,10 @@ impl ServerFrame {
             }
             Self::Inbox(inbox) => inbox.encode(out),
             Self::Marked { request } => put_varint(out, request.0),
+            Self::Devices { request, devices } => {
+                put_varint(out, request.0);
+                device::put_devices(out, devices);
+            }
         });
     }
 
@@ -371,6 +389,8 @@ impl ServerFrame {
                 code: error_code(r)?,
                 retry_after_ms: r.varint("retry_after_ms")?,
                 detail: r.str("detail", DETAIL_BYTES_MAX)?.to_owned(),
+                // Older servers end here.
+                devices: if r.rest().is_empty() { Vec::new() } else { device::devices(r)? },
             },
             ServerKind::Committed => Self::Committed { up_to: Seq(r.varint("up_to")?) },
             ServerKind::TokenExpiring => Self::TokenExpiring { expires_in_ms: r.varint("expires_in_ms")? },
@@ -378,6 +398,9 @@ impl ServerFrame {
             ServerKind::Epoch => Self::Epoch { first: Seq(r.varint("first")?), epoch: own_epoch(r)? },
             ServerKind::Inbox => Self::Inbox(Inbox::decode(r)?),
             ServerKind::Marked => Self::Marked { request: RequestId(r.varint("request")?) },
+            ServerKind::Devices => {
+                Self::Devices { request: RequestId(r.varint("request")?), devices: device::devices(r)? }
+            }
         })
     }
 }

@@ -98,7 +98,8 @@ pub fn looks_like_tls(first: &[u8]) -> bool {
 #[must_use]
 pub fn bye(code: ErrorCode, retry_after_ms: u64, detail: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
-    ServerFrame::Bye { code, retry_after_ms, detail: detail.to_owned() }.encode(&mut bytes);
+    let (detail, devices) = (detail.to_owned(), Vec::new());
+    ServerFrame::Bye { code, retry_after_ms, detail, devices }.encode(&mut bytes);
     bytes
 }
 

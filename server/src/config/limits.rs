@@ -13,7 +13,7 @@ use super::{
 use crate::{
     access::rate::Rate,
     core::OriginLimits,
-    limits::{MEMORY_BYTES_MIN, RATE_PER_S_MAX},
+    limits::{MEMORY_BYTES_MIN, RATE_PER_S_MAX, UNSEEN_DAYS_MAX},
     shard,
 };
 
@@ -34,6 +34,8 @@ pub struct Limits {
     pub frames_per_s: u32,
     /// Bytes that one core may hold for clients that have not read them yet.
     pub core_memory_bytes: u64,
+    /// Days after which a device that has not been seen makes room for a new one; 0: never.
+    pub device_unseen_days: u64,
     /// Connections from one address at a time.
     pub address_connections: u32,
     /// Handshakes from one address at a time.
@@ -54,6 +56,7 @@ impl Default for Limits {
             logins_per_s: 2,
             frames_per_s: 500,
             core_memory_bytes: 256 * MIB,
+            device_unseen_days: 90,
             address_connections: 1000,
             address_handshakes: 100,
             address_failures_per_s: 5,
@@ -77,6 +80,7 @@ impl Limits {
             logins_per_s: 0,
             frames_per_s: 0,
             core_memory_bytes: 0,
+            device_unseen_days: 0,
             address_connections: 0,
             address_handshakes: 0,
             address_failures_per_s: 0,
@@ -109,6 +113,7 @@ impl Limits {
                 0 => usize::MAX,
                 bytes => bytes as usize,
             },
+            device_unseen_days: self.device_unseen_days,
         }
     }
 
@@ -121,6 +126,7 @@ impl Limits {
             logins_per_s,
             frames_per_s,
             core_memory_bytes,
+            device_unseen_days,
             address_connections,
             address_handshakes,
             address_failures_per_s,
@@ -133,6 +139,7 @@ impl Limits {
         let rate = |name, value, things| Key { name, slot: count(value, things, rates.clone()).or_zero(NONE).into() };
         let some =
             |name, value, things| Key { name, slot: count(value, things, 0..=u32::MAX.into()).or_zero(NONE).into() };
+        let unseen = count(device_unseen_days, "days", 0..=UNSEEN_DAYS_MAX).or_zero("never");
         let memory = bytes(core_memory_bytes, MEMORY_BYTES_MIN..=TIB).or_zero(NONE);
         vec![
             rate("limits.device_sends_per_s", device_sends_per_s, "sends a second"),
@@ -145,6 +152,7 @@ impl Limits {
                 slot: count(frames_per_s, "frames a second", frames).or_zero(NONE).into(),
             },
             Key { name: "limits.core_memory_bytes", slot: memory.into() },
+            Key { name: "limits.device_unseen_days", slot: unseen.into() },
             some("limits.address_connections", address_connections, "connections"),
             some("limits.address_handshakes", address_handshakes, "connections"),
             rate("limits.address_failures_per_s", address_failures_per_s, "hellos a second"),

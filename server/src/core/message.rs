@@ -10,7 +10,7 @@ use super::greetings::Guest;
 use crate::{
     access::revocation::Subject,
     durability::committer::News,
-    shard::{Envelope, QueryId, topology::CoreId},
+    shard::{DevicesWish, Envelope, QueryId, Ticket, topology::CoreId},
 };
 
 /// One message in a core's mailbox.
@@ -76,6 +76,8 @@ pub enum CoreMessage {
     Unfinished(UserId),
     /// Tokens that were issued up to this moment have been revoked.
     Revoked(Subject, TimestampMs),
+    /// The operator asks about a user's devices.
+    Devices(Ticket, UserId, DevicesWish),
 }
 
 impl CoreMessage {
@@ -97,7 +99,8 @@ impl CoreMessage {
             | Self::StoreAway
             | Self::Recovered
             | Self::Unfinished(_)
-            | Self::Revoked(..) => false,
+            | Self::Revoked(..)
+            | Self::Devices(..) => false,
         }
     }
 }

@@ -184,6 +184,7 @@ impl Core {
             CoreMessage::Revoked(Subject { user, device }, issued_up_to) => {
                 self.feed(now, Input::Revoked { user, device, issued_up_to });
             }
+            CoreMessage::Devices(ticket, user, wish) => self.feed(now, Input::Devices { ticket, user, wish }),
             CoreMessage::Guest(guest) => self.guest(guest),
             message @ (CoreMessage::Batch { .. }
             | CoreMessage::Stored { .. }
@@ -271,6 +272,9 @@ impl Core {
             self.queries.push(query);
         }
         self.refreshes.extend(effects.refreshes.drain(..));
+        for (ticket, told) in effects.told.drain(..) {
+            self.order(Order::Tell(ticket, told));
+        }
         for close in &effects.closes {
             self.note_close(now, close);
         }
@@ -368,7 +372,7 @@ impl Core {
     /// The shard closes a connection.
     fn note_close(&mut self, now: Now, close: &Close) {
         let Close { conn, user, device, reason } = *close;
-        if let Some(code @ (ErrorCode::TokenExpired | ErrorCode::Revoked)) = reason {
+        if let Some(code @ (ErrorCode::TokenExpired | ErrorCode::Revoked | ErrorCode::DeviceRemoved)) = reason {
             let (user, device, reason) = (Some(user), Some(device), Some(code.name().to_owned()));
             self.report(audit::Event { user, device, reason, ..audit::Event::new(now.wall, What::TokenEnded) });
         }

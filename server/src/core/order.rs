@@ -5,7 +5,7 @@ use proto_spec::UserId;
 use super::greetings::Guest;
 use crate::{
     operator::audit,
-    shard::{ConnId, topology::CoreId},
+    shard::{ConnId, DevicesTold, Ticket, topology::CoreId},
 };
 
 /// One thing to do.
@@ -41,6 +41,8 @@ pub enum Order {
     CheckFence,
     /// The store is another server's: the node stops, and says why.
     Lose(String),
+    /// The answer to a question of the operator.
+    Tell(Ticket, DevicesTold),
     /// For the audit log.
     Report(audit::Event),
 }

@@ -5,12 +5,14 @@ use std::{
     os::fd::RawFd,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, AtomicI32, Ordering},
+        atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
+use crossbeam::channel::{Sender, bounded};
 use parking_lot::{Mutex, RwLock};
-use proto_spec::TimestampMs;
+use proto_spec::{TimestampMs, UserId};
 use tokio::sync::Notify;
 use tracing::error;
 
@@ -21,7 +23,7 @@ use crate::{
     files::credentials::Credentials,
     host::clock::Clock,
     operator::audit::Audit,
-    shard::topology::CoreId,
+    shard::{DevicesTold, DevicesWish, Ticket, topology::CoreId},
 };
 
 /// What all threads of a node share.
@@ -32,6 +34,7 @@ pub(super) struct Shared {
     pub(super) mailboxes: Arc<[Mailbox<CoreMessage>]>,
     pub(super) credentials: RwLock<Arc<Credentials>>,
     pub(super) audit: Audit,
+    pub(super) inquiries: Inquiries,
     /// The streams, other than plain ones, of connections that move to another core, by the core that they leave and its number of the move.
     pub(super) luggage: Mutex<HashMap<(CoreId, u32), Stream>>,
     /// One at least.
@@ -80,6 +83,23 @@ impl Shared {
     }
 }
 
+/// What the operator has asked cores and waits for.
+#[derive(Debug, Default)]
+pub(super) struct Inquiries {
+    last: AtomicU64,
+    open: Mutex<HashMap<Ticket, Sender<DevicesTold>>>,
+}
+
+impl Inquiries {
+    /// A core has answered; the operator may have given up.
+    pub(super) fn tell(&self, ticket: Ticket, told: DevicesTold) {
+        if let Some(waiting) = self.open.lock().remove(&ticket) {
+            // Whoever waits may go away at any time, and there is room for one answer.
+            let _ = waiting.try_send(told);
+        }
+    }
+}
+
 /// Changes a node while it runs.
 #[derive(Clone, Debug)]
 pub struct Controls {
@@ -112,6 +132,20 @@ impl Controls {
     #[must_use]
     pub fn revocation_moment(&self) -> TimestampMs {
         self.shared.common.revocation_moment(self.shared.clock.wall())
+    }
+
+    /// Asks the user's core for devices, or to remove one; waits for the answer, for `patience` at most. None: there was none in time,
+    /// and what was to be done may be done later.
+    pub fn devices(&self, user: UserId, wish: DevicesWish, patience: Duration) -> Option<DevicesTold> {
+        let inquiries = &self.shared.inquiries;
+        let ticket = Ticket(inquiries.last.fetch_add(1, Ordering::Relaxed));
+        let (waiting, answer) = bounded(1);
+        inquiries.open.lock().insert(ticket, waiting);
+        let home = self.shared.common.topology.home_of(user);
+        self.shared.mailboxes[usize::from(home.0)].put_waiting(CoreMessage::Devices(ticket, user, wish));
+        let told = answer.recv_timeout(patience).ok();
+        inquiries.open.lock().remove(&ticket);
+        told
     }
 
     /// Makes a change of what is revoked. Who is connected with a token that is void now is told so by the next turn of the

@@ -94,11 +94,16 @@ impl Shard {
         for device in user.devices.iter_mut().filter(|device| device.cursor_dirty) {
             device.cursor_dirty = false;
             has_moved = true;
+            // It is there, and something is written anyway.
+            user.notes_dirty |= device.see(cx.now.wall);
             cx.effects.filling[at].batch.push(&Record::Cursor { user: user_id, device: device.id, seq: device.cursor });
         }
         if has_moved {
             user.unfinished = true;
             self.lanes[at].change_user(user_id, &mut user.changed_in);
+        }
+        if user.notes_dirty {
+            self.write_notes(user_id, cx);
         }
         self.forward_from_log(user_id, cx);
         self.report_received(user_id, cx);

@@ -5,7 +5,7 @@ use std::{fmt, ops::Range};
 use proto_spec::{DeviceId, Entry, ErrorCode, ServerFrame, UserId};
 use storage::{Batch, BatchId, LaneId, Query};
 
-use super::input::{ConnId, Envelope, QueryId};
+use super::input::{ConnId, DevicesTold, Envelope, QueryId, Ticket};
 use crate::{limits::OUTPUT_TURN_BYTES_MAX, shard::topology::CoreId};
 
 /// A connection to be closed once its queued bytes are sent.
@@ -76,6 +76,8 @@ pub struct Effects {
     pub reads: Vec<(ConnId, ReadState)>,
     /// Connections to close after their queued bytes.
     pub closes: Vec<Close>,
+    /// Answers for the operator.
+    pub told: Vec<(Ticket, DevicesTold)>,
     /// Users whose first device came or whose last device went.
     pub presence: Vec<(UserId, Presence)>,
 }
@@ -118,6 +120,7 @@ impl Effects {
         self.refreshes.clear();
         self.reads.clear();
         self.closes.clear();
+        self.told.clear();
         self.presence.clear();
     }
 

@@ -1,6 +1,8 @@
 //! Everything that can happen to a shard.
 
-use proto_spec::{Content, ConversationId, DeviceId, EpochId, ErrorCode, Event, Resume, Seq, TimestampMs, UserId};
+use proto_spec::{
+    Content, ConversationId, DeviceId, DeviceInfo, EpochId, ErrorCode, Event, Resume, Seq, TimestampMs, UserId,
+};
 use storage::{Answer, BatchId, LaneId};
 
 use super::shedding::Load;
@@ -27,6 +29,22 @@ pub struct ConnId {
 /// A shard's own number of a query: comes back with its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct QueryId(pub u64);
+
+/// The operator's own number of a question: comes back with its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+/// What an operator wants of a user's devices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DevicesWish {
+    /// To know them.
+    List,
+    /// To remove one, for ever.
+    Remove(DeviceId),
+}
+
+/// The answer: the devices that the user has now, or why it was not done.
+pub type DevicesTold = Result<Vec<DeviceInfo>, ErrorCode>;
 
 /// What a token grants to a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,6 +135,7 @@ impl Parcel {
             | Event::Read { .. }
             | Event::Seen { .. }
             | Event::Settings { .. }
+            | Event::Devices { .. }
             | Event::Unknown { .. } => return None,
         };
         (to != user.into()).then_some((to, parcel))
@@ -239,6 +258,15 @@ pub enum Input<'a> {
         device: Option<DeviceId>,
         /// Those that were issued up to here.
         issued_up_to: TimestampMs,
+    },
+    /// The operator asks about the devices of a user whose home is here. Each ticket is answered once.
+    Devices {
+        /// The question.
+        ticket: Ticket,
+        /// Whose devices.
+        user: UserId,
+        /// What is wanted.
+        wish: DevicesWish,
     },
     /// Another shard, or this one, says something about a user whose home is here.
     Envelope(Envelope),

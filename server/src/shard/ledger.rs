@@ -11,7 +11,10 @@ use std::collections::VecDeque;
 use proto_spec::{ConversationId, DeviceId, RequestId, SendNumber, Seq, UserId};
 use storage::BatchId;
 
-use super::input::{ConnId, Connected, Envelope};
+use super::{
+    devices::DevicesParked,
+    input::{ConnId, Connected, Envelope},
+};
 use crate::limits::{STORED_KEPT_BYTES_MAX, STORED_KEPT_MS};
 
 /// What happens when a batch is released.
@@ -27,6 +30,8 @@ pub(super) enum Parked {
     Marked((ConnId, RequestId)),
     /// A device whose earlier connection had sends under way: its welcome names the last of them.
     Connect(Connected),
+    /// Something about a user's devices.
+    Devices(DevicesParked),
 }
 
 /// What happens when a batch is stored, where more than its acknowledgement waits for that ([`super::Promise::Store`]).

@@ -8,7 +8,7 @@ use storage::{ConversationSnapshot, Query, UserSnapshot};
 use super::{
     ConnId, Shard, Turn,
     fetch::Fetch,
-    input::{Connected, Envelope},
+    input::{Connected, DevicesWish, Envelope, Ticket},
     marks::Mark,
     question::Question,
     residents::Waits,
@@ -21,6 +21,7 @@ use crate::limits::{FORGOTTEN_TURN_MAX, RETRY_STORAGE_MS, WAITING_ENVELOPES_MAX}
 pub(super) enum UserWaiting {
     Connect(Connected),
     Envelope(Envelope),
+    Operator(Ticket, DevicesWish),
     /// Nothing but the user's own duties, left over from before a restart.
     Duties,
 }
@@ -29,7 +30,7 @@ impl Waits for UserWaiting {
     fn bytes(&self) -> usize {
         match self {
             Self::Envelope(envelope) => envelope.bytes(),
-            Self::Connect(_) | Self::Duties => 0,
+            Self::Connect(_) | Self::Operator(..) | Self::Duties => 0,
         }
     }
 }
@@ -103,6 +104,7 @@ impl Shard {
             match waiting {
                 UserWaiting::Connect(connected) => self.start(connected, cx),
                 UserWaiting::Envelope(envelope) => self.envelope(envelope, cx),
+                UserWaiting::Operator(ticket, wish) => self.operator_asks(ticket, user_id, wish, cx),
                 UserWaiting::Duties => self.left_over.loaded(),
             }
         }
@@ -119,6 +121,7 @@ impl Shard {
                     self.close(conn, ErrorCode::StorageFailed, RETRY_STORAGE_MS, detail, cx);
                 }
                 UserWaiting::Envelope(envelope) => self.put_off(&envelope, cx),
+                UserWaiting::Operator(ticket, _) => cx.effects.told.push((ticket, Err(ErrorCode::StorageFailed))),
                 UserWaiting::Duties => self.left_over.unreadable(user, cx.now.monotonic_ms),
             }
         }

@@ -6,6 +6,7 @@
 
 // In the order of a message's journey.
 mod contents;
+mod devices;
 pub mod directory;
 mod duties;
 mod effects;
@@ -49,7 +50,10 @@ use storage::{BatchId, LaneId};
 
 pub use contents::CONTENT_KINDS;
 pub use effects::{Close, Effects, Presence, ReadState, Refresh};
-pub use input::{Admission, ConnId, Connected, Envelope, EnvelopeBody, Grant, Input, Now, Parcel, QueryId, StoreState};
+pub use input::{
+    Admission, ConnId, Connected, DevicesTold, DevicesWish, Envelope, EnvelopeBody, Grant, Input, Now, Parcel, QueryId,
+    StoreState, Ticket,
+};
 pub use rates::Limits;
 pub use shedding::{Class, Load, Reason, Shed};
 
@@ -246,6 +250,7 @@ impl Shard {
             Input::Refreshed { conn, grant } => self.refreshed(conn, grant, cx),
             Input::RefreshRefused { conn, code, detail } => self.refresh_refused(conn, code, detail, cx),
             Input::Revoked { user, device, issued_up_to } => self.revoke(user, device, issued_up_to, cx),
+            Input::Devices { ticket, user, wish } => self.operator_asks(ticket, user, wish, cx),
             Input::Envelope(envelope) => self.envelope(envelope, cx),
             Input::Released { lane, up_to } => self.released(self.place_of(lane), up_to, cx),
             Input::Stored { lane, up_to } => self.stored(self.place_of(lane), up_to, cx),
@@ -353,6 +358,7 @@ impl Shard {
                 Parked::Answer(answer) => self.post(answer, cx),
                 Parked::Marked(by) => self.marked(by, cx),
                 Parked::Connect(connected) => self.welcome(connected, cx),
+                Parked::Devices(parked) => self.devices_released(parked, cx),
             }
         }
     }

@@ -6,7 +6,14 @@ use foldhash::fast::RandomState;
 use proto_spec::{ConversationId, RequestId, SendNumber, Seq, UserId};
 use storage::{Answer, Query};
 
-use super::{ConnId, Shard, Turn, fetch::Fetch, inbox::InboxFetch, input::QueryId, marks::Unread, repeated::Said};
+use super::{
+    ConnId, Shard, Turn,
+    fetch::Fetch,
+    inbox::InboxFetch,
+    input::{Connected, QueryId},
+    marks::Unread,
+    repeated::Said,
+};
 
 /// The purpose of a query; its answer comes back with the query's id.
 #[derive(Debug)]
@@ -25,6 +32,8 @@ pub(super) enum Question {
     Unread { user: UserId, conversation: ConversationId, unread: Unread, last: Seq },
     /// To answer a send under a number that was used before.
     Repeated { conn: ConnId, number: SendNumber, said: Said },
+    /// To know whether the id of a device that connects for the first time was removed before.
+    IsRemoved(Connected),
     /// To send messages that wait in the log, up to `last`.
     Forward { user: UserId, last: Seq },
     /// To report received messages up to `last` to their senders.
@@ -105,6 +114,13 @@ impl Shard {
                     _ => None,
                 };
                 self.repeated_found(conn, number, said, found, cx);
+            }
+            Question::IsRemoved(connected) => {
+                let is_removed = match answer {
+                    Some(Answer::IsRemoved(is_removed)) => Some(is_removed),
+                    _ => None,
+                };
+                self.removal_looked_up(connected, is_removed, cx);
             }
             Question::Forward { user, last } => self.forwards_read(user, last, entries(answer), cx),
             Question::Receipts { user, last } => self.receipts_read(user, last, entries(answer), cx),

@@ -29,6 +29,8 @@ pub struct Limits {
     pub frames: Rate,
     /// Bytes that may wait for clients to read them, or for the rest of what they say.
     pub memory_bytes: usize,
+    /// Days after which a device that has not been seen makes room for a new one; 0: never.
+    pub device_unseen_days: u64,
 }
 
 impl Limits {
@@ -41,6 +43,7 @@ impl Limits {
         logins: Rate::OFF,
         frames: Rate::OFF,
         memory_bytes: usize::MAX,
+        device_unseen_days: 0,
     };
 }
 

@@ -46,6 +46,7 @@ fn is_same_send(first: &Entry, said: Said) -> bool {
         | Event::Read { .. }
         | Event::Seen { .. }
         | Event::Settings { .. }
+        | Event::Devices { .. }
         | Event::Unknown { .. } => false,
     }
 }

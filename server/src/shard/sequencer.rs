@@ -166,18 +166,18 @@ impl Shard {
         self.lanes[at].change_conversation((to, from.into()), &mut conversation.changed_in);
         let seq = Self::append(to, user, event, replaces, count, (at, &mut self.lanes[at]), cx);
         self.counters.entries += 1;
-        self.park_entry(at, to, seq, answer);
+        self.park_entry(at, to, seq, Some(answer));
     }
 
-    /// An entry that others caused: pushed once it is released; who waits for the answer must not be ahead of the store, if
+    /// An entry that no send made: pushed once it is released; who waits for the answer must not be ahead of the store, if
     /// that is what acknowledgements are about.
-    fn park_entry(&mut self, at: usize, user: UserId, seq: Seq, answer: Envelope) {
+    pub(super) fn park_entry(&mut self, at: usize, user: UserId, seq: Seq, answer: Option<Envelope>) {
         let lane = &mut self.lanes[at];
         if self.settings.promise == Promise::Store {
             lane.park(Parked::Entry { user, seq, answer: None });
-            lane.park_until_stored(OnceStored::Entry { user, seq, answer: Some(answer) });
+            lane.park_until_stored(OnceStored::Entry { user, seq, answer });
         } else {
-            lane.park(Parked::Entry { user, seq, answer: Some(answer) });
+            lane.park(Parked::Entry { user, seq, answer });
         }
     }
 
@@ -216,7 +216,7 @@ impl Shard {
         self.counters.entries += 1;
         conversation.numbered.delivered = MarkRow { up_to, at: seq };
         self.lanes[at].change_conversation((to, from.into()), &mut conversation.changed_in);
-        self.park_entry(at, to, seq, answer);
+        self.park_entry(at, to, seq, Some(answer));
     }
 
     /// Begins another batch if the one being filled has its size. Between steps only: the records of a step, and what

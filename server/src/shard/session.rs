@@ -1,9 +1,9 @@
 //! Session: one authenticated connection, from its hello to its end. Turns frames into calls; decides nothing about logs.
 
-use std::{collections::VecDeque, ops::ControlFlow};
+use std::ops::ControlFlow;
 
 use proto_spec::{
-    ClientFrame, ErrorCode, FrameError, FramingError, RequestId, Resume, SendNumber, Seq, ServerFrame,
+    ClientFrame, ErrorCode, FrameError, FramingError, RequestId, Resume, ServerFrame,
     limits::{PAGE_ENTRIES_MAX, SEND_WINDOW, TEXT_BYTES_MAX},
 };
 
@@ -18,10 +18,8 @@ use super::{
     shedding::{Class, Reason},
     user::Device,
 };
-use crate::access::rate::Bucket;
 use crate::limits::{
-    DEVICES_MAX, OUTBOX_BYTES_MAX, RECEIVE_BUFFER_BYTES, RETRY_BUSY_MS, RETRY_FLOOD_MS, RETRY_STOPPING_MS,
-    RETRY_STORAGE_MS,
+    OUTBOX_BYTES_MAX, RECEIVE_BUFFER_BYTES, RETRY_BUSY_MS, RETRY_FLOOD_MS, RETRY_STOPPING_MS, RETRY_STORAGE_MS,
 };
 
 impl Shard {
@@ -49,7 +47,7 @@ impl Shard {
         }
     }
 
-    /// The user is here: the device's earlier connection ends, then this one is welcomed.
+    /// The user is here: the connection gets its device's place, if the user has that device or may have it.
     pub(super) fn start(&mut self, connected: Connected, cx: &mut Turn<'_>) {
         let Connected { conn, user: user_id, device: device_id, .. } = connected;
         if self.sessions.get_mut(conn).is_none() {
@@ -58,22 +56,18 @@ impl Shard {
         let Some(user) = self.users.resident(user_id) else {
             unreachable!("a connection starts when its user is here");
         };
-        if user.device(device_id).is_none() {
-            if user.devices.len() >= DEVICES_MAX {
-                let detail = "the user has too many devices";
-                self.close(conn, ErrorCode::DeviceRefused, 0, detail, cx);
-                return;
-            }
-            user.devices.push(Device {
-                id: device_id,
-                cursor: Seq::ZERO,
-                cursor_dirty: true,
-                last_number: SendNumber(0),
-                in_flight: 0,
-                recent: VecDeque::new(),
-                session: None,
-                sends: Bucket::default(),
-            });
+        if user.device(device_id).is_some() {
+            self.seat(connected, cx);
+        } else {
+            self.join(connected, cx);
+        }
+    }
+
+    /// The device is one of the user's: its earlier connection ends, then this one is welcomed.
+    pub(super) fn seat(&mut self, connected: Connected, cx: &mut Turn<'_>) {
+        let Connected { conn, user: user_id, device: device_id, .. } = connected;
+        let Some(user) = self.users.resident(user_id) else { return };
+        if user.see(device_id, cx.now.wall) {
             self.mark_dirty(user_id, cx.now.monotonic_ms);
         }
         let Some(user) = self.users.resident(user_id) else { return };
@@ -233,6 +227,9 @@ impl Shard {
             ClientFrame::FetchInbox { request, before, limit, messages } => {
                 self.fetch_inbox(conn, request, before, (limit, messages), cx);
             }
+            ClientFrame::FetchDevices { request } => self.fetch_devices(conn, request, cx),
+            ClientFrame::RemoveDevice { request, device } => self.remove_device(conn, request, device, cx),
+            ClientFrame::NameDevice { request, device, name } => self.name_device(conn, request, device, &name, cx),
         }
         self.go_on(conn, cx)
     }
@@ -254,13 +251,14 @@ impl Shard {
 
     /// Says bye with a reason and closes.
     pub(super) fn close(&mut self, conn: ConnId, code: ErrorCode, retry_ms: u64, detail: &str, cx: &mut Turn<'_>) {
-        let bye = ServerFrame::Bye { code, retry_after_ms: retry_ms, detail: detail.to_owned() };
+        let (detail, devices) = (detail.to_owned(), Vec::new());
+        let bye = ServerFrame::Bye { code, retry_after_ms: retry_ms, detail, devices };
         self.send(conn, &bye, cx);
         self.end(conn, Some(code), cx);
     }
 
     /// Closes what is still open.
-    fn end(&mut self, conn: ConnId, reason: Option<ErrorCode>, cx: &mut Turn<'_>) {
+    pub(super) fn end(&mut self, conn: ConnId, reason: Option<ErrorCode>, cx: &mut Turn<'_>) {
         if let Some(session) = self.leave(conn, cx) {
             let Session { user, device, .. } = session;
             cx.effects.closes.push(Close { conn, user, device, reason });
@@ -271,10 +269,14 @@ impl Shard {
     pub(super) fn leave(&mut self, conn: ConnId, cx: &mut Turn<'_>) -> Option<Session> {
         let session = self.sessions.remove(conn)?;
         if let Some(user) = self.users.resident(session.user) {
-            if let Some(device) = user.device(session.device).filter(|device| device.session == Some(conn)) {
+            if let Some(device) = user.devices.iter_mut().find(|device| device.session == Some(conn)) {
                 device.session = None;
+                let is_new_day = user.see(session.device, cx.now.wall);
                 if !user.is_connected() {
                     cx.effects.presence.push((session.user, Presence::Offline));
+                }
+                if is_new_day {
+                    self.mark_dirty(session.user, cx.now.monotonic_ms);
                 }
             }
             self.forget_if_unused(session.user);
@@ -345,6 +347,7 @@ impl Shard {
                     self.users.resident(user).and_then(|user| user.device(device)).and_then(|device| device.session)
                 }
                 Parked::Marked((conn, _)) => Some(conn),
+                Parked::Devices(parked) => self.devices_abandoned(parked, cx),
                 Parked::Entry { .. } | Parked::Answer(_) => None,
             };
             if let Some(conn) = conn {

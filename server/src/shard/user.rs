@@ -9,9 +9,10 @@ use proto_spec::{
     ConversationId, DeviceId, Direction, Entry, Event, SendNumber, Seq, Settings, TimestampMs,
     limits::CONTENT_BYTES_MAX,
 };
-use storage::{BatchId, ConversationSnapshot, Marks, UserSnapshot};
+use storage::{BatchId, ConversationSnapshot, DeviceNote, Marks, UserSnapshot};
 
 use super::{
+    devices::Gone,
     epochs::Epochs,
     input::ConnId,
     levels::Levels,
@@ -40,9 +41,32 @@ pub(super) struct Device {
     pub(super) session: Option<ConnId>,
     /// Sends lately.
     pub(super) sends: Bucket,
+    /// The day on which it was last connected, as days since 1970; zero: it is not known.
+    pub(super) seen_day: u64,
+    /// What people call it; empty if it has no name.
+    pub(super) name: Box<str>,
+    /// It has been removed, and goes when that is durable.
+    pub(super) is_leaving: bool,
 }
 
 impl Device {
+    /// One that has never connected.
+    pub(super) fn new(id: DeviceId) -> Self {
+        Self {
+            id,
+            cursor: Seq::ZERO,
+            cursor_dirty: false,
+            last_number: SendNumber(0),
+            in_flight: 0,
+            recent: VecDeque::new(),
+            session: None,
+            sends: Bucket::default(),
+            seen_day: 0,
+            name: Box::default(),
+            is_leaving: false,
+        }
+    }
+
     /// The seq of a send of this device, if its entry is in the tail. Numbers count up by one, so this is a place and
     /// not a search: repeats cost the same however long the tail is.
     pub(super) fn recent_send(&self, number: SendNumber) -> Option<Seq> {
@@ -66,6 +90,9 @@ pub(super) struct User {
     pub(super) tail: Tail,
     pub(super) epochs: Epochs,
     pub(super) devices: Vec<Device>,
+    pub(super) gone: Gone,
+    /// What is remembered of devices has changed since it was last written.
+    pub(super) notes_dirty: bool,
     /// Messages that their recipients' homes have not confirmed.
     pub(super) outgoing: Outgoing,
     /// What authors have to be told of their messages.
@@ -89,16 +116,13 @@ pub(super) struct User {
 
 impl User {
     pub(super) fn load(snapshot: &UserSnapshot) -> Self {
-        let devices = snapshot.devices.iter().map(|device| Device {
-            id: device.device,
+        let note =
+            |device| snapshot.notes.devices.iter().find(|note| note.device == device).cloned().unwrap_or_default();
+        let devices = snapshot.devices.iter().map(|device| {
+            let DeviceNote { seen_day, name, .. } = note(device.device);
             // A row that says more than the log has must not make the device skip what comes.
-            cursor: device.cursor.min(snapshot.head),
-            cursor_dirty: false,
-            last_number: device.last_number,
-            in_flight: 0,
-            recent: VecDeque::new(),
-            session: None,
-            sends: Bucket::default(),
+            let cursor = device.cursor.min(snapshot.head);
+            Device { cursor, last_number: device.last_number, seen_day, name, ..Device::new(device.device) }
         });
         let mut user = Self {
             head: snapshot.head,
@@ -110,6 +134,8 @@ impl User {
             tail: Tail::default(),
             epochs: Epochs::of_snapshot(&snapshot.epochs),
             devices: devices.collect(),
+            gone: Gone::of_notes(&snapshot.notes),
+            notes_dirty: false,
             outgoing: Outgoing::default(),
             reports: Reports::after(snapshot.marks.receipted),
             marks: snapshot.marks,
@@ -132,11 +158,12 @@ impl User {
 
     /// Highest seq that any device has acknowledged: what the senders may be told.
     pub(super) fn delivered(&self) -> Seq {
-        self.devices.iter().map(|device| device.cursor).max().unwrap_or_default()
+        self.devices.iter().map(|device| device.cursor).fold(self.gone.acknowledged, Seq::max)
     }
 
+    /// The device with this id, unless it is leaving.
     pub(super) fn device(&mut self, id: DeviceId) -> Option<&mut Device> {
-        self.devices.iter_mut().find(|device| device.id == id)
+        self.devices.iter_mut().find(|device| device.id == id && !device.is_leaving)
     }
 
     pub(super) fn is_connected(&self) -> bool {
@@ -155,6 +182,7 @@ impl User {
             && self.tail.is_empty()
             && !self.dirty
             && !self.unfinished
+            && !self.notes_dirty
             && self.loading == 0
             && self.is_idle()
     }
@@ -168,6 +196,7 @@ impl User {
     /// Forgets what is in the store since `ingested`.
     pub(super) fn trim(&mut self, ingested: BatchId) {
         self.stored = self.tail.trim(ingested).unwrap_or(self.stored);
+        self.gone.trim(ingested);
         for device in &mut self.devices {
             while device.recent.front().is_some_and(|seq| *seq <= self.stored) {
                 device.recent.pop_front();
@@ -244,10 +273,14 @@ const ENTRY_BYTES_MAX: usize = ENTRY_HEADER_BYTES_MAX + CONTENT_BYTES_MAX;
 /// at most ten, the content's kind and length (3).
 const ENTRY_HEADER_BYTES_MAX: usize = 64;
 
+/// Upper bound of a device id's size in an entry: a varint.
+const DEVICE_ID_BYTES_MAX: usize = 10;
+
 /// Upper bound of one entry's size in a page.
 pub(super) fn wire_bytes(entry: &Entry) -> usize {
     let content = match &entry.event {
         Event::Received { content, .. } | Event::Sent { content, .. } => content.parts().1.len(),
+        Event::Devices { devices, .. } => DEVICE_ID_BYTES_MAX * devices.len(),
         Event::Delivered { .. }
         | Event::Read { .. }
         | Event::Seen { .. }
@@ -317,7 +350,7 @@ impl Standing {
             Event::Seen { up_to, .. } => self.seen_up_to = *up_to,
             Event::Read { up_to, .. } => (self.read_up_to, self.read) = (*up_to, count),
             Event::Settings { settings, .. } => self.settings = *settings,
-            Event::Received { .. } | Event::Sent { .. } | Event::Unknown { .. } => {}
+            Event::Received { .. } | Event::Sent { .. } | Event::Devices { .. } | Event::Unknown { .. } => {}
         }
     }
 }

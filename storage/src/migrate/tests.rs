@@ -64,6 +64,8 @@ fn three_users() -> Vec<Record> {
         }
         records.push(Record::Marks { user: UserId(user), marks: crate::Marks::default(), idle: false });
         records.push(Record::Cursor { user: UserId(user), device, seq: Seq(3) });
+        records.push(Record::Devices { user: UserId(user), notes: crate::DeviceNotes::default() });
+        records.push(Record::Removed { user: UserId(user), device: DeviceId(8) });
     }
     records
 }

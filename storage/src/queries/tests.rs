@@ -1,4 +1,7 @@
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use proptest::prelude::*;
 use proto_spec::{Content, DeviceId, EpochId, Event, SendNumber, limits::TEXT_BYTES_MAX};
@@ -9,7 +12,7 @@ use crate::{
     embedded::{EmbeddedConfig, EmbeddedStore},
     fold::Fold,
     memory::MemoryStore,
-    record::{Batch, Record},
+    record::{Batch, DeviceNotes, Marks, Record},
     schema::{MarkRow, ReadRow, ReceivedRow, SettingsRow},
     testing::{any_entry, history},
 };
@@ -24,6 +27,8 @@ struct Model {
     results: BTreeMap<(u64, u64, u64), Entry>,
     conversations: BTreeMap<(u64, u64), ConversationSnapshot>,
     epochs: BTreeMap<(u64, u64), EpochId>,
+    notes: BTreeMap<u64, DeviceNotes>,
+    removed: BTreeSet<(u64, u64)>,
 }
 
 impl Model {
@@ -63,7 +68,7 @@ impl Model {
                     Event::Settings { conversation: ConversationId::Person(peer), settings } => {
                         self.conversation(*user, *peer).settings = SettingsRow { settings: *settings, at: entry.seq };
                     }
-                    Event::Unknown { .. } => {}
+                    Event::Devices { .. } | Event::Unknown { .. } => {}
                 }
             }
             Record::Cursor { user, device, seq } => {
@@ -79,6 +84,12 @@ impl Model {
             Record::Epoch { user, first, epoch, forgotten } => {
                 forgotten.map(|first| self.epochs.remove(&(user.0, first.0)));
                 self.epochs.insert((user.0, first.0), *epoch);
+            }
+            Record::Devices { user, notes } => drop(self.notes.insert(user.0, notes.clone())),
+            Record::Removed { user, device } => {
+                self.cursors.remove(&(user.0, device.0));
+                self.removed.insert((user.0, device.0));
+                self.unfinished.insert(user.0, true);
             }
         }
     }
@@ -116,6 +127,7 @@ impl Model {
                     last_number: SendNumber(last_number(device).map_or(0, |(&(.., number), _)| number)),
                 })
                 .collect(),
+            notes: self.notes.get(&user).cloned().unwrap_or_default(),
             marks: self.marks.get(&user).copied().unwrap_or_default(),
             unfinished: self.unfinished.get(&user).copied().unwrap_or_default(),
             epochs: self
@@ -182,6 +194,10 @@ fn check_all<S: Store>(store: &S, model: &Model) {
             };
             let query = Query::Inbox { user: UserId(user), before: Seq(before), rows_max, named };
             assert_eq!(ask(query), Answer::Inbox(expected));
+        }
+        for device in 1..40 {
+            let query = Query::IsRemoved { user: UserId(user), device: DeviceId(device) };
+            assert_eq!(ask(query), Answer::IsRemoved(model.removed.contains(&(user, device))));
         }
         for device in 1..3 {
             for number in 0..70 {

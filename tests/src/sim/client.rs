@@ -483,6 +483,7 @@ impl Simulation {
                 }
                 return true;
             }
+            ClientEvent::Devices { .. } => self.oracle.fail(|| format!("{key:?}: a list that nobody asked for")),
             ClientEvent::TokenRefreshed { .. } => self.reached("token refreshed"),
             // The clock jumped, or nobody was there to renew it: whoever used the application signs in again.
             ClientEvent::Ended(EndReason::Refused { code: ErrorCode::TokenExpired, .. }) => {

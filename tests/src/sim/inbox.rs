@@ -29,7 +29,7 @@ impl Standing {
             Event::Seen { up_to, .. } => self.seen_up_to = *up_to,
             Event::Read { up_to, unread, .. } => (self.read_up_to, self.unread) = (*up_to, *unread),
             Event::Settings { settings, .. } => self.settings = *settings,
-            Event::Unknown { .. } => {}
+            Event::Devices { .. } | Event::Unknown { .. } => {}
         }
     }
 }
@@ -39,7 +39,9 @@ fn about(event: &Event) -> Option<ConversationId> {
     match event {
         Event::Delivered { peer, .. } | Event::Seen { peer, .. } => Some((*peer).into()),
         Event::Read { conversation, .. } | Event::Settings { conversation, .. } => Some(*conversation),
-        Event::Received { .. } | Event::Sent { .. } | Event::Unknown { .. } => event.conversation(),
+        Event::Received { .. } | Event::Sent { .. } | Event::Devices { .. } | Event::Unknown { .. } => {
+            event.conversation()
+        }
     }
 }
 

@@ -58,6 +58,7 @@ pub fn text_of(entry: &Entry) -> Option<&str> {
     match &entry.event {
         Event::Received { content, .. } | Event::Sent { content, .. } => words_of(content),
         Event::Delivered { .. }
+        | Event::Devices { .. }
         | Event::Read { .. }
         | Event::Seen { .. }
         | Event::Settings { .. }
@@ -334,6 +335,7 @@ impl Oracle {
                     }
                 }
                 Event::Delivered { .. }
+                | Event::Devices { .. }
                 | Event::Read { .. }
                 | Event::Seen { .. }
                 | Event::Settings { .. }

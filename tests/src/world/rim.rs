@@ -6,7 +6,7 @@ use server::{
     durability::{committer::Committer, lanes::Work},
     shard::{ConnId, Now, QueryId, ReadState, topology::CoreId},
 };
-use storage::{Batch, BatchId, LaneId, Query, journal::Salt};
+use storage::{Batch, BatchId, LaneId, Query, Record, journal::Salt};
 
 use super::{Client, Decided, World};
 
@@ -38,6 +38,7 @@ impl TurnRim<'_> {
 impl Rim for TurnRim<'_> {
     fn order(&mut self, _: &mut Core, now: Now, order: Order) {
         match order {
+            Order::Tell(ticket, told) => self.world.told.push((ticket, told)),
             Order::Serve(..) | Order::Report(_) | Order::CheckFence => {}
             Order::Dismiss(conn, bytes) => {
                 self.send(conn, &bytes);
@@ -58,8 +59,10 @@ impl Rim for TurnRim<'_> {
     fn decided(&mut self, lane: LaneId, id: BatchId, batch: &Batch) {
         assert!(!batch.is_empty());
         self.world.largest_batch = self.world.largest_batch.max(batch.bytes().len());
-        let records: Result<_, _> = storage::records(batch.bytes()).collect();
+        let records: Result<Vec<Record>, _> = storage::records(batch.bytes()).collect();
         let records = records.expect("a shard's own batch can be read");
+        let notes = records.iter().filter(|record| matches!(record, Record::Devices { .. }));
+        self.world.device_notes += notes.count() as u64;
         self.world.batches.push_back(Decided { lane, id, records, is_synced: false });
     }
 

@@ -209,6 +209,7 @@ impl Script {
                 Said::Taken(Vec::new())
             }
             Err(FetchError::QueueFull { .. } | FetchError::Ended) => Said::Later,
+            Err(error @ FetchError::NameLength { .. }) => Said::Wrong(error.to_string()),
         }
     }
 
@@ -238,7 +239,7 @@ impl Script {
                 self.fetching = Some(fetch);
                 Vec::new()
             }
-            Err(error @ (FetchError::QueueFull { .. } | FetchError::Ended)) => vec![Line::Problem(error.to_string())],
+            Err(error) => vec![Line::Problem(error.to_string())],
         }
     }
 
@@ -340,6 +341,7 @@ impl Script {
                 is_news.then_some(Line::Disconnected { reason }).into_iter().collect()
             }
             ClientEvent::Page { .. }
+            | ClientEvent::Devices { .. }
             | ClientEvent::FetchRefused { .. }
             | ClientEvent::Numbered { .. }
             | ClientEvent::Epoch(_)
@@ -375,6 +377,7 @@ impl Script {
                 | Event::Read { .. }
                 | Event::Seen { .. }
                 | Event::Settings { .. }
+                | Event::Devices { .. }
                 | Event::Unknown { .. },
                 _,
             ) => None,
@@ -409,7 +412,7 @@ impl Script {
             Event::Settings { conversation, settings } => {
                 Some(Line::Kept { conversation: *conversation, settings: *settings })
             }
-            Event::Unknown { .. } => None,
+            Event::Devices { .. } | Event::Unknown { .. } => None,
         }
     }
 
@@ -441,6 +444,7 @@ const fn is_of_the_log(event: &ClientEvent) -> bool {
         | ClientEvent::Page { .. }
         | ClientEvent::Inbox { .. }
         | ClientEvent::Marked { .. }
+        | ClientEvent::Devices { .. }
         | ClientEvent::FetchRefused { .. }
         | ClientEvent::TokenExpiring { .. }
         | ClientEvent::TokenRefreshed { .. }
@@ -459,6 +463,7 @@ fn message(entry: &Entry, origin: Origin) -> Option<Line> {
         }
         Event::Sent { to, content, .. } => Some(Line::Sent { to: *to, seq, time, text: shown(content), origin }),
         Event::Delivered { .. }
+        | Event::Devices { .. }
         | Event::Read { .. }
         | Event::Seen { .. }
         | Event::Settings { .. }

@@ -162,6 +162,7 @@ impl Messages {
             | Event::Seen { .. }
             | Event::Read { .. }
             | Event::Settings { .. }
+            | Event::Devices { .. }
             | Event::Unknown { .. } => return false,
         };
         self.log.insert(entry.seq, Message::new(author, origin, entry.time, content.clone()));

@@ -285,7 +285,8 @@ impl Model {
             }
             ClientEvent::TokenRefreshed { .. } => self.notice = None,
             // Nothing is stored over a restart.
-            ClientEvent::Epoch(_)
+            ClientEvent::Devices { .. }
+            | ClientEvent::Epoch(_)
             | ClientEvent::Numbered { .. }
             | ClientEvent::Inbox { .. }
             | ClientEvent::Marked { .. }

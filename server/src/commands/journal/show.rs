@@ -7,8 +7,8 @@ use std::{
 
 use proto_spec::{Content, ConversationId, Event};
 use serde::{Serialize, Serializer};
-use serde_json::Value;
-use storage::{Record, journal::Torn};
+use serde_json::{Value, json};
+use storage::{DeviceNote, DeviceNotes, Record, journal::Torn};
 
 use super::survey::{Damage, Located, Survey, kind_of, user_of};
 
@@ -139,13 +139,13 @@ pub(super) fn columns(located: &Located, text: Text) -> String {
                 Event::Delivered { peer, .. } | Event::Seen { peer, .. } => (Some(*peer), None),
                 Event::Read { conversation: ConversationId::Person(peer), .. }
                 | Event::Settings { conversation: ConversationId::Person(peer), .. } => (Some(*peer), None),
-                Event::Unknown { .. } => (None, None),
+                Event::Devices { .. } | Event::Unknown { .. } => (None, None),
             };
             (Some(entry.seq), peer, content)
         }
         Record::Cursor { seq, .. } => (Some(*seq), None, None),
         Record::Epoch { first, .. } => (Some(*first), None, None),
-        Record::Marks { .. } => (None, None, None),
+        Record::Marks { .. } | Record::Devices { .. } | Record::Removed { .. } => (None, None, None),
     };
     let or_dash = |value: Option<u64>| value.map_or_else(|| "-".to_owned(), |value| value.to_string());
     let mut line = format!(
@@ -203,6 +203,10 @@ pub(super) fn json(located: &Located) -> String {
                 Event::Delivered { peer, up_to } | Event::Seen { peer, up_to } => {
                     object.0.extend([("peer", peer.0.into()), ("up_to", up_to.0.into())]);
                 }
+                Event::Devices { removed, why, devices } => {
+                    object.0.extend([("device", removed.0.into()), ("why", why.name().into())]);
+                    object.0.push(("devices", Value::from(devices.iter().map(|id| id.0).collect::<Vec<_>>())));
+                }
                 Event::Unknown { kind } => object.0.push(("entry_kind", (*kind).into())),
             }
         }
@@ -218,6 +222,13 @@ pub(super) fn json(located: &Located) -> String {
             object.0.extend([("seq", first.0.into()), ("epoch", epoch.0.into())]);
             object.0.extend(forgotten.map(|seq| ("forgotten", seq.0.into())));
         }
+        Record::Devices { notes: DeviceNotes { devices, told_at, acknowledged }, .. } => {
+            let note =
+                |note: &DeviceNote| json!({ "device": note.device.0, "seen_day": note.seen_day, "name": note.name });
+            object.0.push(("devices", devices.iter().map(note).collect()));
+            object.0.extend([("told_at", told_at.0.into()), ("acknowledged", acknowledged.0.into())]);
+        }
+        Record::Removed { device, .. } => object.0.push(("device", device.0.into())),
     }
     serde_json::to_string(&object).expect("names, numbers and texts are JSON")
 }

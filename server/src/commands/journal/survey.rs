@@ -194,7 +194,9 @@ pub(super) const fn user_of(record: &Record) -> UserId {
         Record::Append { user, .. }
         | Record::Cursor { user, .. }
         | Record::Marks { user, .. }
-        | Record::Epoch { user, .. } => *user,
+        | Record::Epoch { user, .. }
+        | Record::Devices { user, .. }
+        | Record::Removed { user, .. } => *user,
     }
 }
 
@@ -208,11 +210,14 @@ pub(super) const fn kind_of(record: &Record) -> &'static str {
             Event::Read { .. } => "read",
             Event::Seen { .. } => "seen",
             Event::Settings { .. } => "settings",
+            Event::Devices { .. } => "device_removed",
             Event::Unknown { .. } => "unknown",
         },
         Record::Cursor { .. } => "cursor",
         Record::Marks { .. } => "marks",
         Record::Epoch { .. } => "epoch",
+        Record::Devices { .. } => "devices",
+        Record::Removed { .. } => "removed",
     }
 }
 

@@ -47,6 +47,7 @@ impl Rim for CoreRim {
     fn order(&mut self, core: &mut Core, now: Now, order: Order) {
         match order {
             Order::Report(event) => self.reporter.report(event),
+            Order::Tell(ticket, told) => self.shared.inquiries.tell(ticket, told),
             Order::Greet(conn) => self.connections.greet(conn, &mut self.ring),
             Order::Serve(conn, user) => self.connections.serve(conn, user, &mut self.ring),
             Order::Move { conn, home, ticket } => {

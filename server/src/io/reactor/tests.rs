@@ -77,6 +77,7 @@ impl World {
         let shared = Arc::new(Shared {
             common: Arc::new(Common::new(topology, counters, revocations, origins, capacity, 60_000)),
             clock: Clock::new(),
+            inquiries: crate::io::shared::Inquiries::default(),
             mailboxes,
             credentials: RwLock::new(Arc::new(Credentials {
                 keys: Keys::from_pem(pem.as_bytes()).unwrap(),

@@ -141,8 +141,8 @@ impl Rim for TurnRim<'_> {
                 }
                 _ => {}
             },
-            // Nobody takes the store over here.
-            Order::CheckFence => {}
+            // The operator of this node asks for nothing; nobody takes the store over here.
+            Order::Tell(..) | Order::CheckFence => {}
         }
     }
 
