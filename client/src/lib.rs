@@ -22,6 +22,7 @@ pub mod event;
 pub mod limits;
 
 mod backoff;
+mod conversations;
 mod driver;
 mod epochs;
 mod fetches;
@@ -32,6 +33,7 @@ mod state;
 mod tls;
 
 pub use config::{Acknowledging, Config, ConfigError, Keeping, Roots, Transport, Unanswered};
+pub use conversations::{Conversations, NotKnown};
 pub use driver::{Client, Events};
 pub use event::{
     ClientEvent, DisconnectReason, EndReason, FetchError, FetchHandle, SendError, SendHandle, WelcomeInfo,

@@ -53,9 +53,9 @@ pub struct Arguments {
     #[arg(long, value_name = "TOKEN", conflicts_with = "token_file")]
     token: Option<String>,
 
-    /// User to write to
+    /// User to write to; without it the terminal shows your conversations, and from a pipe it must be given
     #[arg(long, value_name = "USER", value_parser = clap::value_parser!(u64).range(1..))]
-    to: u64,
+    to: Option<u64>,
 
     /// Name or address of the server; its port is 7600 if none is given
     #[arg(long, value_name = "HOST[:PORT]", default_value = "127.0.0.1", value_parser = parse_server)]
@@ -116,7 +116,11 @@ pub fn run(arguments: &Arguments) -> ExitCode {
 
 async fn chat(arguments: &Arguments) -> Result<Left, Failure> {
     let server = arguments.server.clone();
-    let (device, peer) = (DeviceId(arguments.device), UserId(arguments.to));
+    let (device, peer) = (DeviceId(arguments.device), arguments.to.map(|user| UserId(user).into()));
+    let is_terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
+    if peer.is_none() && !is_terminal {
+        return Err(Failure::new(Exit::Failed, "from a pipe it must be said whom to write to: give --to USER"));
+    }
     let mut config = Config::new(&server, token(arguments)?, device);
     // What a crash of this program did not show is shown by the next run.
     config.acknowledging = Acknowledging::ByApplication;
@@ -128,20 +132,19 @@ async fn chat(arguments: &Arguments) -> Result<Left, Failure> {
     let (client, events) = Client::connect(config).map_err(|error| Failure::new(Exit::Failed, error.to_string()))?;
     let renewal = Renewal::new(arguments.token_file.clone());
     let history = arguments.history;
-    if io::stdin().is_terminal() && io::stdout().is_terminal() {
-        screen::run(client, events, screen::Options { peer: peer.into(), history, server, renewal }).await
-    } else {
-        let options = pipe::Options {
-            who: pipe::Who { device, peer: peer.into(), history },
-            server,
-            wait_for: arguments.wait_for,
-            wait_delivered: arguments.wait_delivered,
-            timeout: Duration::from_secs(arguments.timeout),
-            linger: Duration::from_secs(arguments.linger),
-            renewal,
-        };
-        pipe::run(client, events, options).await.map(|()| Left::Quit)
-    }
+    let Some(peer) = peer.filter(|_| !is_terminal) else {
+        return screen::run(client, events, screen::Options { peer, history, server, renewal }).await;
+    };
+    let options = pipe::Options {
+        who: pipe::Who { device, peer, history },
+        server,
+        wait_for: arguments.wait_for,
+        wait_delivered: arguments.wait_delivered,
+        timeout: Duration::from_secs(arguments.timeout),
+        linger: Duration::from_secs(arguments.linger),
+        renewal,
+    };
+    pipe::run(client, events, options).await.map(|()| Left::Quit)
 }
 
 /// Says something on standard error. When that is gone nobody is left to tell.

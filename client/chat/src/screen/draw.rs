@@ -12,7 +12,7 @@
 //!
 //! Every size is drawn without a panic; what does not fit is left out from the top.
 
-use client::{ConversationId, TimestampMs};
+use client::{ConversationId, Event, InboxRow, TimestampMs, UNREAD_MAX};
 use jiff::{Timestamp, Zoned, civil::Date};
 use ratatui_core::{
     buffer::Buffer,
@@ -26,7 +26,9 @@ use super::{
     model::{Anchor, Link, Model, Now},
 };
 use crate::{
+    content::shown,
     visible::{Piece, pieces, tame},
+    words,
     wrap::{self, Row},
 };
 
@@ -44,6 +46,7 @@ Enter               send
 Alt-Enter, Ctrl-J   a new line in the message
 PageUp, PageDown    older and newer messages; also Up and Down, and the wheel
 Esc, Ctrl-End       back to the newest message
+Tab                 your conversations: arrow keys and Enter open one, Tab goes back
 Ctrl-P, Ctrl-N      what you wrote before
 Ctrl-_              undo
 Ctrl-W, Ctrl-U      erase a word, a line
@@ -56,7 +59,7 @@ Ctrl-C              put the draft away; without one: leave
 /mute, /archive, /pin, /block   keep this conversation so; /unmute and so on
 /quit               leave
 
-◷ waits for the server   ✓ the server has it   ✓✓ a device of the other has it, in colour once it is read
+◷ waits for the server   ✓ the server has it   ✓✓ a device of the other has it   ● the other has read it
 A message that begins with / is typed with // in front. Pasted text is never a command.";
 
 /// One row of the conversation.
@@ -120,9 +123,10 @@ pub(crate) fn draw(model: &Model, now: Now, buffer: &mut Buffer) -> Option<Posit
     let (header, messages, rule) = (part(parts.header), part(parts.messages), part(parts.rule));
     let (notice, editor) = (part(parts.notice), part(parts.editor));
     draw_header(model, now, header, buffer);
-    match model.shows_help {
-        true => draw_help(messages, buffer),
-        false => draw_messages(model, messages, buffer),
+    match (model.shows_help, model.list.is_open) {
+        (true, _) => draw_help(messages, buffer),
+        (false, true) => draw_list(model, now, messages, buffer),
+        (false, false) => draw_messages(model, messages, buffer),
     }
     draw_rule(model, parts.editor, rule, buffer);
     draw_notice(model, notice, buffer);
@@ -171,6 +175,7 @@ fn draw_header(model: &Model, now: Now, area: Rect, buffer: &mut Buffer) {
     };
     let status = model.me.map_or(link.clone(), |me| format!("you are {me} · {link}"));
     let left = match model.me.map(ConversationId::Person) == Some(model.peer) {
+        _ if model.list.is_open => "Conversations".to_owned(),
         true => "Notes to yourself".to_owned(),
         false => format!("To {}", model.peer),
     };
@@ -179,13 +184,13 @@ fn draw_header(model: &Model, now: Now, area: Rect, buffer: &mut Buffer) {
     let start = area.right().saturating_sub(status.width() as u16).max(end + 2);
     put(buffer, start, area.y, area.right(), &status, style);
     let mut unread = String::new();
-    for (user, count) in &model.unread {
+    for (user, count) in model.unread.iter().filter(|_| !model.list.is_open) {
         if !unread.is_empty() {
             unread.push_str(" · ");
         }
         unread += &format!("{count} new from {user} (/to {user})");
     }
-    if unread.width() as u16 > start.saturating_sub(end + 5) {
+    if !unread.is_empty() && unread.width() as u16 > start.saturating_sub(end + 5) {
         let count: u64 = model.unread.values().sum();
         unread = format!("{count} new from others");
     }
@@ -201,12 +206,13 @@ fn draw_rule(model: &Model, shown: u16, area: Rect, buffer: &mut Buffer) {
     (area.left()..area.right()).for_each(|x| _ = buffer[(x, area.y)].set_symbol("─").set_style(dim()));
     let draft = model.editor.layout(editor_columns(area.width)).0.len();
     let hint = match (model.anchor, model.unseen) {
+        _ if model.list.is_open => " Enter opens · Tab goes back · /to USER · /help ".to_owned(),
         (Some(_), 0) => " older messages · Esc: newest ".to_owned(),
         (Some(_), unseen) => format!(" {unseen} new below · Esc: newest "),
         (None, _) if draft > usize::from(shown) => {
             format!(" a draft of {draft} rows · Enter sends · Ctrl-C: put away ")
         }
-        (None, _) => " Enter sends · Alt-Enter: new line · /help ".to_owned(),
+        (None, _) => " Enter sends · Alt-Enter: new line · Tab: conversations · /help ".to_owned(),
     };
     let width = hint.width() as u16;
     if area.width > width + 2 {
@@ -241,6 +247,83 @@ fn draw_help(area: Rect, buffer: &mut Buffer) {
     for (row, y) in rows.zip(area.top()..area.bottom()) {
         put_row(buffer, area.x, y, area.right(), &row);
     }
+}
+
+/// Columns for the number of unread messages.
+const UNREAD_COLUMNS: usize = 4;
+
+fn draw_list(model: &Model, now: Now, area: Rect, buffer: &mut Buffer) {
+    let rows = model.list.iter();
+    if rows.len() == 0 && area.height > 0 {
+        let words = match (model.list.is_here, model.link) {
+            (true, _) => "No conversations yet: /to USER begins one.",
+            (false, Link::Connected) => "Asking for your conversations.",
+            (false, Link::Connecting | Link::Down { .. }) => "",
+        };
+        put(buffer, area.x, area.y, area.right(), words, dim());
+    }
+    let first = (model.list.chosen + 1).saturating_sub(area.height.into());
+    let names = rows.map(|row| name_of(model, row.conversation).width()).max().unwrap_or(0);
+    for (at, row, y) in
+        model.list.iter().enumerate().skip(first).zip(area.top()..area.bottom()).map(|((at, row), y)| (at, row, y))
+    {
+        let is_chosen = at == model.list.chosen;
+        let style = if row.unread > 0 { bold() } else { Style::new() };
+        let unread = match row.unread {
+            0 => String::new(),
+            count if count > UNREAD_MAX => format!("{UNREAD_MAX}+"),
+            count => count.to_string(),
+        };
+        let x = put(buffer, area.x, y, area.right(), if is_chosen { "▸ " } else { "  " }, bold());
+        let x = put(buffer, x, y, area.right(), &format!("{unread:>UNREAD_COLUMNS$}  "), style);
+        let x = put(buffer, x, y, area.right(), &format!("{:<names$}  ", name_of(model, row.conversation)), style);
+        let when = when(model, now, row.last.time);
+        let end = area.right().saturating_sub(when.width() as u16);
+        if end > x {
+            put(buffer, end, y, area.right(), &when, dim());
+        }
+        let end = if end > x { end.saturating_sub(2) } else { area.right() };
+        let kept = words::kept(row.settings);
+        let x = if kept == "-" { x } else { put(buffer, x, y, end, &format!("[{}] ", kept.replace(',', ", ")), dim()) };
+        put_last(row, buffer, (x, y), end);
+        if is_chosen {
+            (area.left()..area.right())
+                .for_each(|x| _ = buffer[(x, y)].set_style(Style::new().add_modifier(Modifier::REVERSED)));
+        }
+    }
+}
+
+/// The last message of a conversation, on one line.
+fn put_last(row: &InboxRow, buffer: &mut Buffer, (x, y): (u16, u16), end: u16) {
+    let (who, content) = match &row.last.event {
+        Event::Received { content, .. } => ("", content),
+        Event::Sent { content, .. } => ("you: ", content),
+        _ => return,
+    };
+    let x = put(buffer, x, y, end, who, dim());
+    let mut text = shown(content).replace('\n', " ");
+    if row.left_out > 0 {
+        text.push('…');
+    }
+    put(buffer, x, y, end, &tame(&text), Style::new());
+}
+
+fn name_of(model: &Model, conversation: ConversationId) -> String {
+    match model.me.map(ConversationId::Person) == Some(conversation) {
+        true => "you".to_owned(),
+        false => conversation.to_string(),
+    }
+}
+
+/// The time of today, the day of what is older.
+fn when(model: &Model, now: Now, time: TimestampMs) -> String {
+    let (time, today) = (local(model, time), local(model, now.wall));
+    let format = match (time.date() == today.date(), time.year() == today.year()) {
+        (true, _) => "%H:%M",
+        (false, true) => "%-d %b",
+        (false, false) => "%-d %b %Y",
+    };
+    time.strftime(format).to_string()
 }
 
 fn draw_messages(model: &Model, area: Rect, buffer: &mut Buffer) {
@@ -360,7 +443,7 @@ fn lines(model: &Model, place: Place) -> Vec<Line> {
         Tick::Waiting => ("◷", Style::new()),
         Tick::InTheLog => ("✓", Style::new()),
         Tick::Delivered => ("✓✓", Style::new()),
-        Tick::Seen => ("✓✓", Style::new().fg(Color::Cyan).add_modifier(Modifier::BOLD)),
+        Tick::Seen => ("●", Style::new()),
         Tick::Refused(_) => ("✗", Style::new().fg(Color::Red).add_modifier(Modifier::BOLD)),
     };
     let peer = model.peer.to_string();
@@ -396,7 +479,7 @@ fn lines(model: &Model, place: Place) -> Vec<Line> {
 
 fn refusal(message: &Shown<'_>, left: u16) -> Option<Line> {
     let Tick::Refused(code) = message.tick else { return None };
-    let words = format!("{}(not sent: {})", " ".repeat(left.into()), tame(crate::words::refused(code)));
+    let words = format!("{}(not sent: {})", " ".repeat(left.into()), tame(words::refused(code)));
     Some(Line { spans: vec![(words, dim())] })
 }
 

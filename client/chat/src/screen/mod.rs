@@ -3,6 +3,7 @@
 
 mod draw;
 mod editor;
+mod list;
 mod messages;
 mod model;
 mod terminal;
@@ -52,7 +53,8 @@ pub(crate) enum Left {
 
 /// What the program is told, for [`run`].
 pub(crate) struct Options {
-    pub(crate) peer: ConversationId,
+    /// None: the list of conversations is shown.
+    pub(crate) peer: Option<ConversationId>,
     pub(crate) history: u64,
     pub(crate) server: String,
     pub(crate) renewal: Renewal,
@@ -204,6 +206,10 @@ impl Run {
                 Effect::Acknowledge(seq) => self.client.acknowledge(seq),
                 // Should too much be on its way, the next one says it too.
                 Effect::MarkRead { peer, up_to } => drop(self.client.mark_read(peer, up_to, true)),
+                Effect::FetchInbox(ask) => match self.client.fetch_inbox(ask.before, ask.limit, 0) {
+                    Ok(fetch) => self.model.list.fetching(fetch),
+                    Err(error) => self.model.not_listed(error),
+                },
                 Effect::Keep { peer, set, cleared } => match self.client.set_conversation(peer, set, cleared) {
                     Ok(_) => {}
                     Err(error) => self.model.not_fetched(error),

@@ -15,6 +15,7 @@ use jiff::tz::TimeZone;
 use super::{
     draw,
     editor::{Editor, Source},
+    list::{Ask, List},
     messages::{MESSAGES_MAX, Messages, Older, Place},
 };
 use crate::{command::Command, content::quote, visible::tame, words};
@@ -27,6 +28,9 @@ const LEAVE_AFTER_MS: u64 = 5_000;
 
 /// Messages of one page of older history, at least; a high screen asks for as many as it shows.
 const PAGE_MIN: u64 = 20;
+
+/// No conversation is open.
+const NOBODY: ConversationId = ConversationId::Person(UserId(0));
 
 /// When something happens: a clock that never goes back, and the one on the wall.
 #[derive(Clone, Copy, Debug)]
@@ -63,7 +67,9 @@ pub(crate) enum Effect {
     },
     /// Shown, so it has arrived.
     Acknowledge(Seq),
+    /// Answer with [`List::fetching`] or [`Model::not_listed`].
     /// Everything in the conversation up to here has been seen by a person.
+    FetchInbox(Ask),
     MarkRead {
         peer: ConversationId,
         up_to: Seq,
@@ -119,7 +125,8 @@ pub(crate) struct Anchor {
 /// What a run is told.
 #[derive(Clone, Debug)]
 pub(crate) struct Setup {
-    pub(crate) peer: ConversationId,
+    /// None: the list of conversations is shown.
+    pub(crate) peer: Option<ConversationId>,
     pub(crate) history: u64,
     pub(crate) server: String,
     pub(crate) zone: TimeZone,
@@ -129,6 +136,8 @@ pub(crate) struct Setup {
 #[derive(Clone, Debug)]
 pub(crate) struct Model {
     pub(crate) me: Option<UserId>,
+    pub(crate) list: List,
+    /// User 0, who is nobody, until a conversation is opened.
     pub(crate) peer: ConversationId,
     pub(crate) messages: Messages,
     /// Messages of other conversations that came since they were shown, by who wrote them.
@@ -157,8 +166,11 @@ pub(crate) struct Model {
 impl Model {
     pub(crate) fn new(setup: Setup) -> Self {
         let Setup { peer, history, server, zone, size } = setup;
+        let list = List::new(peer.is_none());
+        let peer = peer.unwrap_or(NOBODY);
         Self {
             me: None,
+            list,
             peer,
             messages: Messages::new(peer),
             unread: BTreeMap::new(),
@@ -230,11 +242,12 @@ impl Model {
                 self.link = Link::Connected;
                 self.notice.take_if(|notice| notice.about == About::Link);
                 self.on_committed(welcome.committed);
-                if self.me.replace(welcome.user).is_none() && welcome.cursor > Seq::ZERO {
+                if self.me.replace(welcome.user).is_none() && welcome.cursor > Seq::ZERO && self.peer != NOBODY {
                     // What follows is pushed.
                     self.messages.older = Older::UpTo(welcome.cursor);
                     self.fetch(self.history, effects);
                 }
+                effects.extend(self.list.newest(self.size.1).map(Effect::FetchInbox));
             }
             ClientEvent::Disconnected { reason, retry_in_ms } => {
                 self.link = Link::Down { until: now.monotonic.after(retry_in_ms) };
@@ -243,6 +256,7 @@ impl Model {
             }
             ClientEvent::Entry(entry) => {
                 self.on_entry(&entry);
+                effects.extend(self.list.entry(&entry, self.size.1).map(Effect::FetchInbox));
                 effects.push(Effect::Acknowledge(entry.seq));
             }
             ClientEvent::MessageAccepted { handle, seq, time, durability, .. } => {
@@ -268,6 +282,12 @@ impl Model {
                     self.messages.page(&page);
                 }
             }
+            ClientEvent::Inbox { fetch, inbox } => {
+                self.list.page(fetch, inbox);
+            }
+            ClientEvent::FetchRefused { fetch, code, .. } if self.list.refused(fetch) => {
+                self.say(format!("The conversations can not be had: {}.", words::refused(code)));
+            }
             ClientEvent::FetchRefused { fetch, code, .. } => {
                 if self.fetching.take_if(|(fetching, _)| *fetching == fetch).is_some() {
                     self.say(format!("Older messages can not be had: {}.", words::refused(code)));
@@ -288,7 +308,6 @@ impl Model {
             ClientEvent::Devices { .. }
             | ClientEvent::Epoch(_)
             | ClientEvent::Numbered { .. }
-            | ClientEvent::Inbox { .. }
             | ClientEvent::Marked { .. }
             | ClientEvent::Ended(_) => {}
         }
@@ -297,9 +316,9 @@ impl Model {
     fn on_entry(&mut self, entry: &Entry) {
         let is_here = self.messages.entry(entry);
         if let Event::Received { from, .. } = &entry.event {
-            if !is_here {
+            if !is_here && !self.list.is_muted((*from).into()) {
                 *self.unread.entry((*from).into()).or_default() += 1;
-            } else if self.anchor.is_some() {
+            } else if is_here && self.anchor.is_some() {
                 self.unseen += 1;
             }
         }
@@ -307,7 +326,8 @@ impl Model {
 
     /// What is shown has been read, if it is the newest.
     fn mark_read(&mut self, effects: &mut Vec<Effect>) {
-        if let Some(up_to) = self.messages.last_received().filter(|last| self.anchor.is_none() && *last > self.read) {
+        let is_seen = self.anchor.is_none() && !self.list.is_open;
+        if let Some(up_to) = self.messages.last_received().filter(|last| is_seen && *last > self.read) {
             self.read = up_to;
             effects.push(Effect::MarkRead { peer: self.peer, up_to });
         }
@@ -327,7 +347,11 @@ impl Model {
         let (control, alt) = (has(KeyModifiers::CONTROL), has(KeyModifiers::ALT));
         let columns = draw::editor_columns(self.size.0);
         let page = usize::from(draw::message_rows(self)).saturating_sub(1).max(1);
+        if self.list.is_open && self.on_list_key(key.code, page, effects) {
+            return;
+        }
         match key.code {
+            KeyCode::Tab if self.editor.is_empty() => self.list.is_open = true,
             KeyCode::Enter if alt || has(KeyModifiers::SHIFT) => self.typed("\n"),
             KeyCode::Enter => self.enter(now, effects),
             KeyCode::Char('j') if control => self.typed("\n"),
@@ -390,6 +414,21 @@ impl Model {
         }
     }
 
+    /// A key while the list is shown. False: it means what it always means.
+    fn on_list_key(&mut self, code: KeyCode, page: usize, effects: &mut Vec<Effect>) -> bool {
+        let rows = self.size.1;
+        match code {
+            KeyCode::Up => self.list.up(1),
+            KeyCode::PageUp => self.list.up(page),
+            KeyCode::Down => effects.extend(self.list.down(1, rows).map(Effect::FetchInbox)),
+            KeyCode::PageDown => effects.extend(self.list.down(page, rows).map(Effect::FetchInbox)),
+            KeyCode::Tab | KeyCode::Esc if self.peer != NOBODY => self.list.is_open = false,
+            KeyCode::Tab | KeyCode::Esc => {}
+            _ => return false,
+        }
+        true
+    }
+
     fn typed(&mut self, text: &str) {
         self.insert(text, Source::Typed);
     }
@@ -424,7 +463,13 @@ impl Model {
             },
         };
         match command {
+            Command::Nothing if self.list.is_open => return self.open_chosen(effects),
             Command::Nothing => return,
+            Command::Say(_) | Command::Reply(..) | Command::Read | Command::Keep { .. } | Command::History(_)
+                if self.list.is_open =>
+            {
+                return self.say("Choose a conversation first: the arrow keys and Enter, or /to USER.");
+            }
             Command::Say(text) => self.send(now, text.clone(), Content::text(&text), effects),
             Command::Reply(to, text) => {
                 let Some((to, content)) = self.me.and_then(|me| self.messages.find(to, me)) else {
@@ -440,7 +485,7 @@ impl Model {
             }
             Command::Read => self.mark_read(effects),
             Command::Keep { set, cleared } => effects.push(Effect::Keep { peer: self.peer, set, cleared }),
-            Command::Inbox(_) => {}
+            Command::Inbox(_) => self.list.is_open = true,
             Command::Help => self.shows_help = true,
             Command::Quit => self.leave(now, effects),
         }
@@ -454,7 +499,17 @@ impl Model {
         self.follow();
     }
 
+    /// Shows the conversation that is chosen in the list.
+    fn open_chosen(&mut self, effects: &mut Vec<Effect>) {
+        match self.list.chosen() {
+            Some(peer) if peer == self.peer => self.list.is_open = false,
+            Some(peer) => self.switch(peer, effects),
+            None => self.say("There is no conversation yet: /to USER begins one."),
+        }
+    }
+
     fn switch(&mut self, peer: ConversationId, effects: &mut Vec<Effect>) {
+        self.list.is_open = false;
         self.peer = peer;
         self.messages.switch(peer);
         self.unread.remove(&peer);
@@ -555,6 +610,11 @@ impl Model {
             self.editor.replace(waiting.draft);
         }
         self.say(format!("Not sent: {error}."));
+    }
+
+    /// The client has not asked for the conversations.
+    pub(crate) fn not_listed(&mut self, error: FetchError) {
+        self.say(format!("The conversations can not be had: {error}."));
     }
 
     /// The client has asked for the page.

@@ -1,9 +1,9 @@
 //! What a person sees, by values: events and keys in, the cells of a screen out.
 
 use client::{
-    Attachment, AttachmentKind, ClientEvent, Content, ConversationId, DeviceId, DisconnectReason, Durability, Entry,
-    EpochId, Event, MessageName, MonotonicMs, Recipient, Reply, SendHandle, SendNumber, Seq, TimestampMs, UserId,
-    WelcomeInfo,
+    Attachment, AttachmentKind, ClientEvent, ClientState, Config, Content, ConversationId, DeviceId, DisconnectReason,
+    Durability, Entry, EpochId, Event, Inbox, InboxRow, MessageName, MonotonicMs, Recipient, Reply, SendHandle,
+    SendNumber, Seq, Settings, TimestampMs, UNREAD_MAX, UserId, WelcomeInfo,
 };
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use jiff::tz::TimeZone;
@@ -35,7 +35,7 @@ struct Person {
 impl Person {
     fn new(columns: u16, rows: u16) -> Self {
         let setup = Setup {
-            peer: PEER.into(),
+            peer: Some(PEER.into()),
             history: 20,
             server: "127.0.0.1:7600".into(),
             zone: TimeZone::UTC,
@@ -43,6 +43,20 @@ impl Person {
         };
         let now = Now { monotonic: MonotonicMs(0), wall: TimestampMs(NOON) };
         Self { model: Model::new(setup), now, sent: 0 }
+    }
+
+    /// Nobody has been chosen to write to.
+    fn without_peer(columns: u16, rows: u16) -> Self {
+        let mut person = Self::new(columns, rows);
+        let setup = Setup {
+            peer: None,
+            history: 20,
+            server: "127.0.0.1:7600".into(),
+            zone: TimeZone::UTC,
+            size: (columns, rows),
+        };
+        person.model = Model::new(setup);
+        person
     }
 
     /// Connected as a new device.
@@ -167,6 +181,103 @@ fn lost(retry_in_ms: u64) -> ClientEvent {
     ClientEvent::Disconnected { reason, retry_in_ms }
 }
 
+/// A row of the inbox with a message received, or sent, at this seq.
+fn row(peer: u64, unread: u64, settings: Settings, last: ClientEvent) -> InboxRow {
+    let ClientEvent::Entry(last) = last else { unreachable!() };
+    InboxRow {
+        conversation: UserId(peer).into(),
+        settings,
+        unread,
+        read_up_to: Seq(0),
+        delivered_up_to: Seq(0),
+        seen_up_to: Seq(0),
+        left_out: 0,
+        last,
+    }
+}
+
+/// The server answers with these.
+fn lists(person: &mut Person, before: u64, more: bool, rows: Vec<InboxRow>) {
+    let mut asked = ClientState::new(Config::new("x:1", "token".to_owned(), DeviceId(1))).unwrap();
+    let fetch = asked.fetch_inbox(Seq(before), 20, 0).unwrap();
+    person.model.list.fetching(fetch);
+    let at = rows.iter().map(|row| row.last.seq).max().unwrap_or_default();
+    let inbox = Inbox { request: Default::default(), at, more, rows };
+    person.event(ClientEvent::Inbox { fetch, inbox });
+}
+
+#[test]
+fn without_somebody_to_write_to_the_conversations_are_listed_and_one_is_opened() {
+    let mut person = Person::without_peer(80, 8);
+    assert!(person.event(welcome(9)).iter().any(|effect| matches!(effect, Effect::FetchInbox(_))));
+    person.shows("Asking for your conversations.");
+    person.send("too early");
+    person.shows("Choose a conversation first");
+    person.control('u');
+    let kept = Settings::MUTED.changed(Settings::PINNED, Settings::default());
+    let rows = vec![
+        row(12, 3, Settings::default(), received(9, UserId(12), "Are you there?\nHello?")),
+        row(8, UNREAD_MAX + 1, kept, received(5, PEER, &"word ".repeat(20))),
+        row(7, 0, Settings::default(), sent(2, "remember the milk")),
+    ];
+    lists(&mut person, 0, false, rows);
+    assert_eq!(
+        person.screen(),
+        [
+            "Conversations                                              you are 7 · connected",
+            "▸    3  12   Are you there? Hello?                                         12:09",
+            "  999+  8    [muted, pinned] word word word word word word word word word  12:05",
+            "        you  you: remember the milk                                        12:02",
+            "",
+            "",
+            "─────────────────────────────── Enter opens · Tab goes back · /to USER · /help ─",
+            ">",
+        ]
+    );
+    // Somebody writes: the one that was chosen stays so.
+    person.key(KeyCode::Down);
+    person.event(received(10, UserId(12), "I am waiting."));
+    person.shows("     4  12   I am waiting.");
+    person.shows("▸ 999+  8");
+    let effects = person.event(received(11, UserId(40), "Who is this?"));
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::FetchInbox(_))), "{effects:?}");
+    let effects = person.key(KeyCode::Enter);
+    assert!(matches!(effects[..], [Effect::Fetch { peer: ConversationId::Person(PEER), .. }, ..]), "{effects:?}");
+    person.shows("To 8");
+    // Back and forth.
+    person.key(KeyCode::Tab);
+    person.shows("Conversations");
+    person.key(KeyCode::Tab);
+    person.shows("To 8");
+}
+
+#[test]
+fn what_is_shown_is_marked_as_read_and_what_is_not_is_not() {
+    let mut person = Person::connected(80, 8);
+    let marks = |effects: Vec<Effect>| -> Vec<Seq> {
+        effects
+            .into_iter()
+            .filter_map(|effect| if let Effect::MarkRead { up_to, .. } = effect { Some(up_to) } else { None })
+            .collect()
+    };
+    assert_eq!(marks(person.event(received(1, PEER, "hello"))), [Seq(1)]);
+    assert_eq!(marks(person.event(received(2, UserId(9), "of somebody else"))), []);
+    person.key(KeyCode::Tab);
+    assert_eq!(marks(person.event(received(3, PEER, "unseen"))), [], "the list is shown");
+    assert_eq!(marks(person.key(KeyCode::Tab)), [Seq(3)]);
+}
+
+#[test]
+fn a_message_that_the_other_has_read_looks_otherwise_than_one_that_has_arrived() {
+    let mut person = Person::connected(80, 8);
+    person.event(sent(1, "first"));
+    person.event(sent(2, "second"));
+    person.event(entry(3, Event::Delivered { peer: PEER, up_to: Seq(2) }));
+    person.event(entry(4, Event::Seen { peer: PEER, up_to: Seq(1) }));
+    person.shows("●  you  first");
+    person.shows("✓✓ you  second");
+}
+
 #[test]
 fn a_conversation_in_a_window_of_80_columns() {
     let mut person = Person::connected(80, 12);
@@ -190,7 +301,7 @@ fn a_conversation_in_a_window_of_80_columns() {
             "12:04      8  word word word word word word word word word word word word word",
             "              word word word word word word word",
             "12:00 ◷  you  Still on its way",
-            "──────────────────────────────────── Enter sends · Alt-Enter: new line · /help ─",
+            "─────────────── Enter sends · Alt-Enter: new line · Tab: conversations · /help ─",
             "> A draft",
         ]
     );
@@ -273,7 +384,10 @@ fn messages_stand_in_the_order_of_the_log_however_they_come() {
     let mut person = Person::new(80, 24);
     let effects = person.event(welcome(4));
     assert!(
-        matches!(effects[..], [Effect::Fetch { peer: ConversationId::Person(PEER), from: Seq(4), limit: 20 }]),
+        matches!(
+            effects[..],
+            [Effect::Fetch { peer: ConversationId::Person(PEER), from: Seq(4), limit: 20 }, Effect::FetchInbox(_)]
+        ),
         "{effects:?}"
     );
     person.hear(6, "new, second");
