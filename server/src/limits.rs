@@ -294,6 +294,12 @@ pub const ADMIN_REQUEST_MS: u64 = 5_000;
 /// How long a command waits for the running server to carry it out, in milliseconds: it syncs a file, on a disk that is busy.
 pub const OPERATOR_ANSWER_MS: u64 = 30_000;
 
+/// How long the operator's socket waits for a core that looks at a user's devices, in milliseconds: it reads the store, and syncs the
+/// journal. One request is served after the other, so no longer than a person waits.
+pub const OPERATOR_DEVICES_MS: u64 = 10_000;
+
+const _: () = assert!(OPERATOR_DEVICES_MS < OPERATOR_ANSWER_MS);
+
 /// Smallest segment of the journal that an operator may choose: the batch of one turn must fit in half of it.
 pub const JOURNAL_SEGMENT_BYTES_MIN: u64 = 1024 * 1024;
 

@@ -408,3 +408,14 @@ fn a_user_changes_devices_no_faster_than_it_fetches() {
     assert_eq!(last, Err(ErrorCode::RateLimited));
     assert_eq!(closed(&world, phone), None);
 }
+
+#[test]
+fn a_device_whose_name_is_told_is_there_after_a_crash() {
+    let mut world = world();
+    let phone = world.connect(ALICE, 1, Resume::Stored);
+    name(&mut world, phone, 1, "phone").expect("it is there");
+    world.crash(1);
+    let laptop = world.connect(ALICE, 2, Resume::Stored);
+    let names: Vec<_> = list(&mut world, laptop).into_iter().map(|info| info.name).collect();
+    assert_eq!(names, ["phone", ""]);
+}

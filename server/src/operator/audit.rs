@@ -46,10 +46,12 @@ pub enum What {
     Refreshed,
     /// The newer token of a connection was not good; the connection goes on.
     RefreshRefused,
-    /// A connection was closed because its token had expired, or was revoked.
+    /// A connection was closed because its token had expired, or was revoked, or its device was removed.
     TokenEnded,
     /// The operator revoked tokens.
     Revoked,
+    /// The operator removed a device.
+    DeviceRemoved,
     /// The operator lifted a revocation.
     Lifted,
     /// The operator asked for something that was not done.

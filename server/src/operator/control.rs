@@ -3,7 +3,7 @@
 //! connection, one after the other.
 //!
 //! `GET /metrics` is what the admin endpoint serves, wherever that is. `GET /revocations` lists those in force; `POST /revocations?user=7&device=3` revokes; `DELETE` lifts. Without a device:
-//! all of the user's.
+//! all of the user's. `GET /devices?user=7` lists the devices of a user, `DELETE /devices?user=7&device=3` removes one for ever.
 
 use std::{
     fs::{self, File, Permissions},
@@ -21,7 +21,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use proto_spec::TimestampMs;
+use proto_spec::{DeviceId, ErrorCode, TimestampMs, UserId};
 use rim::utc::{utc, wall_now};
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::{
@@ -37,15 +37,20 @@ use crate::{
     },
     files::revocation_file::{RevocationFile, RevocationFileError},
     io::Controls,
-    limits::{ADMIN_CONNECTIONS_MAX, ADMIN_REQUEST_MS, OPERATOR_ANSWER_MS, REVOCATIONS_FILE_BYTES_MAX},
+    limits::{
+        ADMIN_CONNECTIONS_MAX, ADMIN_REQUEST_MS, OPERATOR_ANSWER_MS, OPERATOR_DEVICES_MS, REVOCATIONS_FILE_BYTES_MAX,
+    },
     operator::{
         admin::{ACCEPT_PAUSE_MS, TEXT, parse_request, read_request, response},
         audit::{Audit, Event, What},
+        devices,
     },
+    shard::{DevicesTold, DevicesWish},
 };
 
 const SOCKET: &str = "admin.sock";
 const REVOCATIONS: &str = "/revocations";
+const DEVICES: &str = "/devices";
 const METRICS: &str = "/metrics";
 
 /// A path of the socket that is short enough for the kernel, which takes 107 bytes, wherever the folder is. Good as long as the
@@ -139,9 +144,10 @@ impl<M: Fn() -> String + Send + Sync + 'static> Operator<M> {
 
     fn respond(&self, request: &[u8], uid: u32) -> Vec<u8> {
         let (method, subject) = match parse_request(request) {
+            Ok((method, DEVICES, query)) => return self.devices(method, parse_subject(query), uid),
             Ok((method, REVOCATIONS, query)) => (method, parse_subject(query)),
             Ok(("GET", METRICS, _)) => return response("200 OK", TEXT, &(self.metrics)()),
-            Ok(_) => return response("404 Not Found", TEXT, "there are /revocations and /metrics\n"),
+            Ok(_) => return response("404 Not Found", TEXT, "there are /revocations, /devices and /metrics\n"),
             Err(response) => return response,
         };
         match (method, subject) {
@@ -151,6 +157,50 @@ impl<M: Fn() -> String + Send + Sync + 'static> Operator<M> {
             ("POST" | "DELETE", None) => response("400 Bad Request", TEXT, "whose? ?user=7 or ?user=7&device=3\n"),
             _ => response("405 Method Not Allowed", TEXT, "only GET, POST and DELETE\n"),
         }
+    }
+
+    /// The user's core does it, and says so when it is durable.
+    fn devices(&self, method: &str, subject: Option<Subject>, uid: u32) -> Vec<u8> {
+        let (user, wish) = match (method, subject) {
+            ("GET", Some(Subject { user, device: None })) => (user, DevicesWish::List),
+            ("DELETE", Some(Subject { user, device: Some(device) })) => (user, DevicesWish::Remove(device)),
+            ("GET" | "DELETE", _) => {
+                return response("400 Bad Request", TEXT, "whose? GET ?user=7, DELETE ?user=7&device=3\n");
+            }
+            _ => return response("405 Method Not Allowed", TEXT, "only GET and DELETE\n"),
+        };
+        let told = self.controls.devices(user, wish, Duration::from_millis(OPERATOR_DEVICES_MS));
+        if let DevicesWish::Remove(device) = wish {
+            self.audit_removal(user, device, told.as_ref(), uid);
+        }
+        match (told, wish) {
+            (Some(Ok(devices)), DevicesWish::List) => response("200 OK", TEXT, &devices::list(user, &devices)),
+            (Some(Ok(_)), DevicesWish::Remove(device)) => {
+                response("200 OK", TEXT, &format!("user {user} device {device}: removed, its id never comes back\n"))
+            }
+            (Some(Err(code @ ErrorCode::NoSuchDevice)), _) => {
+                response("404 Not Found", TEXT, &devices::refused(user, code))
+            }
+            (Some(Err(code)), _) => response("503 Service Unavailable", TEXT, &devices::refused(user, code)),
+            (None, _) => {
+                let seconds = OPERATOR_DEVICES_MS / 1_000;
+                let words =
+                    format!("the server has not done it within {seconds} s, and may do it yet: look at the list\n");
+                response("504 Gateway Timeout", TEXT, &words)
+            }
+        }
+    }
+
+    fn audit_removal(&self, user: UserId, device: DeviceId, told: Option<&DevicesTold>, uid: u32) {
+        let (what, reason) = match told {
+            Some(Ok(_)) => (What::DeviceRemoved, None),
+            Some(Err(code)) => (What::OperatorRefused, Some(code.name().to_owned())),
+            None => (What::OperatorRefused, Some("no answer in time".to_owned())),
+        };
+        info!(uid, %user, %device, ?reason, "the operator removes a device");
+        let now = self.controls.clock().wall();
+        let event = Event { user: Some(user), device: Some(device), uid: Some(uid), reason, ..Event::new(now, what) };
+        self.audit.report(event);
     }
 
     /// First durable, then in force, then confirmed.
@@ -273,6 +323,18 @@ pub fn ask(data_dir: &Path, wish: Wish) -> io::Result<String> {
     request(data_dir, &wish.request())
 }
 
+/// Asks the server that uses the folder for the devices of a user, or to remove one; blocks. What it answers.
+///
+/// # Errors
+/// It does not answer, or does not do it.
+pub fn ask_devices(data_dir: &Path, user: UserId, wish: DevicesWish) -> io::Result<String> {
+    let line = match wish {
+        DevicesWish::List => format!("GET {DEVICES}?user={user}"),
+        DevicesWish::Remove(device) => format!("DELETE {DEVICES}?user={user}&device={device}"),
+    };
+    request(data_dir, &line)
+}
+
 /// Asks the server that uses the folder for its metrics; blocks.
 ///
 /// # Errors
@@ -314,8 +376,6 @@ pub fn act_alone(path: &Path, wish: Wish, audit: &Audit, uid: u32) -> Result<Str
 
 #[cfg(test)]
 mod tests {
-    use proto_spec::{DeviceId, UserId};
-
     use super::*;
 
     #[test]

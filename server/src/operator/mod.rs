@@ -7,6 +7,7 @@ pub mod admin;
 pub mod audit;
 pub mod control;
 pub mod counters;
+mod devices;
 pub mod logging;
 pub mod metrics;
 pub mod shell;

@@ -71,7 +71,7 @@ const fn day_of(moment: TimestampMs) -> u64 {
 
 impl Device {
     /// The device is connected at this moment, or was until now. Whether that is another day than is known.
-    pub(super) fn see(&mut self, now: TimestampMs) -> bool {
+    fn see(&mut self, now: TimestampMs) -> bool {
         // Not only a later one: the clock may have been wrong, and a day to come would count for longer than any other.
         std::mem::replace(&mut self.seen_day, day_of(now)) != day_of(now)
     }
@@ -328,8 +328,23 @@ impl Shard {
         self.mark_dirty(user_id, cx.now.monotonic_ms);
     }
 
-    /// Writes what devices are called and when they were seen.
+    /// Writes the cursors that have moved; that of a device which has never connected before makes it one of the user's.
+    pub(super) fn write_cursors(&mut self, user_id: UserId, cx: &mut Turn<'_>) {
+        let at = self.lane_of(user_id);
+        let Some(user) = self.users.resident(user_id) else { return };
+        for device in user.devices.iter_mut().filter(|device| device.cursor_dirty) {
+            device.cursor_dirty = false;
+            // It is there, and something is written anyway.
+            user.notes_dirty |= device.see(cx.now.wall);
+            user.unfinished = true;
+            cx.effects.filling[at].batch.push(&Record::Cursor { user: user_id, device: device.id, seq: device.cursor });
+            self.lanes[at].change_user(user_id, &mut user.changed_in);
+        }
+    }
+
+    /// Writes what devices are called and when they were seen, and the cursors, without which there are no devices.
     pub(super) fn write_notes(&mut self, user_id: UserId, cx: &mut Turn<'_>) {
+        self.write_cursors(user_id, cx);
         let at = self.lane_of(user_id);
         let Some(user) = self.users.resident(user_id) else { return };
         user.notes_dirty = false;

@@ -90,18 +90,8 @@ impl Shard {
         self.cut_batch_if_full(at, cx);
         let Some(user) = self.users.resident(user_id) else { return };
         user.dirty = false;
-        let mut has_moved = false;
-        for device in user.devices.iter_mut().filter(|device| device.cursor_dirty) {
-            device.cursor_dirty = false;
-            has_moved = true;
-            // It is there, and something is written anyway.
-            user.notes_dirty |= device.see(cx.now.wall);
-            cx.effects.filling[at].batch.push(&Record::Cursor { user: user_id, device: device.id, seq: device.cursor });
-        }
-        if has_moved {
-            user.unfinished = true;
-            self.lanes[at].change_user(user_id, &mut user.changed_in);
-        }
+        self.write_cursors(user_id, cx);
+        let Some(user) = self.users.resident(user_id) else { return };
         if user.notes_dirty {
             self.write_notes(user_id, cx);
         }

@@ -36,6 +36,8 @@ pub(crate) enum Command {
     Revoke(RevokeArguments),
     /// Print which revocations are in force.
     Revocations(FolderArguments),
+    /// Show which devices a user of the running server has, or remove one for ever.
+    Devices(DevicesArguments),
     /// Make another key to sign tokens with, for the data folder of a stopped server that has lost its own.
     NewKey(FolderArguments),
     /// Look at the journal of a stopped server, check it, save it, bring it into the store.
@@ -52,6 +54,7 @@ impl Arguments {
             Some(Command::Serve(serve)) => return serve.told(),
             Some(Command::Token(TokenArguments { config, data, .. })) => (config, data),
             Some(Command::Journal(JournalArguments { config, data, .. })) => (config, data),
+            Some(Command::Devices(DevicesArguments { config, data, .. })) => (config, data),
             Some(
                 Command::Revoke(RevokeArguments { folder, .. })
                 | Command::Migrate(MigrateArguments { folder, .. })
@@ -143,6 +146,37 @@ pub(crate) struct RevokeArguments {
     pub(crate) lift: bool,
     #[command(flatten)]
     pub(crate) folder: FolderArguments,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct DevicesArguments {
+    #[command(subcommand)]
+    pub(crate) action: DevicesAction,
+    /// Data folder of the server.
+    #[arg(long, value_name = "FOLDER", global = true)]
+    pub(crate) data: Option<PathBuf>,
+    /// Configuration file of the server.
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(crate) config: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum DevicesAction {
+    /// Print one line a device: id, the day it was last connected, whether it is now, what it has acknowledged, name.
+    List {
+        /// Whose devices.
+        #[arg(long, value_name = "ID", value_parser = parse_user)]
+        user: UserId,
+    },
+    /// Remove a device: its connection ends, and its id never comes back. Its messages stay.
+    Remove {
+        /// Whose device.
+        #[arg(long, value_name = "ID", value_parser = parse_user)]
+        user: UserId,
+        /// Which one.
+        #[arg(long, value_name = "ID", value_parser = parse_device)]
+        device: DeviceId,
+    },
 }
 
 #[derive(clap::Args)]

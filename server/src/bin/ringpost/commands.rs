@@ -33,10 +33,14 @@ use server::{
         control::{self, Wish},
         shell::quoted,
     },
+    shard::DevicesWish,
 };
 
 use crate::{
-    arguments::{Arguments, FolderArguments, JournalAction, JournalArguments, MigrateArguments, TokenArguments},
+    arguments::{
+        Arguments, DevicesAction, DevicesArguments, FolderArguments, JournalAction, JournalArguments, MigrateArguments,
+        TokenArguments,
+    },
     load_config, open_audit_log, print,
     signals::Ending,
 };
@@ -115,6 +119,24 @@ pub(crate) fn revocations(folder: &FolderArguments, wish: Wish) -> anyhow::Resul
         },
         Err(error) => return Err(error.into()),
     };
+    print(&answer)
+}
+
+/// Asks the server that runs: what devices a user has is known to the user's core.
+pub(crate) fn devices(arguments: &DevicesArguments) -> anyhow::Result<()> {
+    let config = load_config(arguments.config.as_deref(), arguments.data.as_deref())?;
+    check_owner(&config.data_dir)?;
+    let (user, wish) = match arguments.action {
+        DevicesAction::List { user } => (user, DevicesWish::List),
+        DevicesAction::Remove { user, device } => (user, DevicesWish::Remove(device)),
+    };
+    let answer = control::ask_devices(&config.data_dir, user, wish).map_err(|error| match error.kind() {
+        ErrorKind::NotFound | ErrorKind::ConnectionRefused => anyhow!(
+            "{}: no server runs on this data folder: start it, or name another folder with --data",
+            config.data_dir.display()
+        ),
+        _ => error.into(),
+    })?;
     print(&answer)
 }
 

@@ -49,6 +49,7 @@ fn main() -> ExitCode {
             let subject = Subject { user, device };
             commands::revocations(&folder, if lift { Wish::Lift(subject) } else { Wish::Revoke(subject) })
         }
+        Some(Command::Devices(arguments)) => commands::devices(&arguments),
         Some(Command::Revocations(folder)) => commands::revocations(&folder, Wish::List),
         Some(Command::NewKey(folder)) => commands::new_key(&folder),
         Some(Command::Journal(arguments)) => commands::journal(arguments),
