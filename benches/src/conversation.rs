@@ -227,6 +227,8 @@ impl Conversation {
             Query::Inbox { .. }
             | Query::Log { .. }
             | Query::ConversationLog { .. }
+            | Query::Message { .. }
+            | Query::Origin { .. }
             | Query::Send { .. }
             | Query::IsRemoved { .. } => {
                 unreachable!("nobody reads: {query:?}")

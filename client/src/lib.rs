@@ -44,6 +44,6 @@ pub use state::{ClientState, Effects, Input, Link, MonotonicMs};
 pub use proto_spec::limits::{NAME_BYTES_MAX, QUOTE_BYTES_MAX, TEXT_BYTES_MAX, UNREAD_MAX};
 pub use proto_spec::{
     Attachment, AttachmentKind, Body, Content, ContentKind, ConversationId, DeviceId, DeviceInfo, Direction,
-    Durability, Entry, EpochId, ErrorCode, Event, Inbox, InboxRow, MessageName, Page, Recipient, Removal, Reply,
-    Resume, SendNumber, Seq, Settings, TimestampMs, UserId,
+    Durability, Edit, Entry, EpochId, ErrorCode, Event, Inbox, InboxRow, MessageName, Page, Recipient, Removal, Reply,
+    Resume, SendNumber, Seq, Settings, Stands, TimestampMs, Unsend, UserId,
 };

@@ -4,7 +4,7 @@
 //! above it has. `confirmed <= position`: what the application is done with, and from where a new connection resumes.
 //! `acknowledged <= confirmed`: what the server was told.
 
-use proto_spec::{Entry, EpochId, Page, Resume, Seq};
+use proto_spec::{Entry, EpochId, Page, RequestId, Resume, Seq};
 
 use crate::{
     config::Acknowledging,
@@ -166,17 +166,26 @@ impl Position {
     }
 }
 
-/// Entries ascend and lie in the range that the page speaks for.
+/// Entries ascend and lie in the range that the page speaks for: by their seqs or, in a page of a conversation, by where they stand.
 pub(crate) fn check_page(page: &Page) -> Result<(), DisconnectReason> {
-    let mut previous = None;
-    for entry in &page.entries {
-        if entry.seq < page.first || entry.seq > page.last || Some(entry.seq) <= previous {
+    let wrong = |at: fn(&Entry) -> Option<Seq>| {
+        let mut previous = None;
+        page.entries.iter().find(|entry| {
+            let at = at(entry);
+            let is_inside = at.is_some_and(|at| page.first <= at && at <= page.last);
+            let is_wrong = !is_inside || at <= previous;
+            previous = at;
+            is_wrong
+        })
+    };
+    let is_pushed = page.request == RequestId(0);
+    match wrong(|entry| Some(entry.seq)) {
+        Some(entry) if is_pushed || wrong(Entry::place).is_some() => {
             let what = format!("seq {} in a page of {} to {}", entry.seq, page.first, page.last);
-            return Err(DisconnectReason::Protocol(what));
+            Err(DisconnectReason::Protocol(what))
         }
-        previous = Some(entry.seq);
+        Some(_) | None => Ok(()),
     }
-    Ok(())
 }
 
 #[cfg(test)]

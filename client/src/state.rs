@@ -958,6 +958,11 @@ const fn is_final(code: ErrorCode) -> bool {
         | ErrorCode::Recipient
         | ErrorCode::WindowFull
         | ErrorCode::AcknowledgeAhead
+        | ErrorCode::NoSuchMessage
+        | ErrorCode::NotTheAuthor
+        | ErrorCode::TooLate
+        | ErrorCode::OtherKind
+        | ErrorCode::TakenBack
         | ErrorCode::TooManyFetches
         | ErrorCode::NumberUsed
         | ErrorCode::Overloaded

@@ -105,6 +105,16 @@ codes! {
     TooManyConnections = 33 "too_many_connections";
     /// More of something than one client may do in a time. Try again later.
     RateLimited = 34 "rate_limited";
+    /// There is no such message in the conversation.
+    NoSuchMessage = 35 "no_such_message";
+    /// The message is somebody else's.
+    NotTheAuthor = 36 "not_the_author";
+    /// The message was written too long ago.
+    TooLate = 37 "too_late";
+    /// The message is of another kind than what it is to say.
+    OtherKind = 38 "other_kind";
+    /// The message has been taken back.
+    TakenBack = 39 "taken_back";
     /// The same device connected again; the newer connection goes on. Closes.
     Replaced = 40 "replaced";
     /// Nothing was heard for longer than the idle timeout. Closes.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::{
     code::ErrorCode,
-    ids::{Seq, UserId},
+    ids::{Seq, TimestampMs, UserId},
     limits::{CONTENT_BYTES_MAX, CONTENT_TYPE_BYTES_MAX, LOCATION_BYTES_MAX, QUOTE_BYTES_MAX, TEXT_BYTES_MAX},
     listed::listed,
     wire::{DecodeError, Reader, put_bytes, put_varint},
@@ -25,6 +25,10 @@ listed! {
         Attachment = 3 "attachment",
         /// Bytes that only the applications understand.
         Opaque = 4 "opaque",
+        /// What a message says from now on.
+        Edit = 5 "edit",
+        /// A message says nothing any more.
+        Unsend = 6 "unsend",
     }
 }
 
@@ -53,6 +57,10 @@ pub enum Content {
     Attachment(Arc<[u8]>),
     /// Bytes that only the applications understand.
     Opaque(Arc<[u8]>),
+    /// The bytes of an [`Edit`].
+    Edit(Arc<[u8]>),
+    /// The bytes of an [`Unsend`].
+    Unsend(Arc<[u8]>),
     /// Content of a newer version: its kind and bytes, for showing that something is there.
     Unknown {
         /// The kind on the wire, never one of [`ContentKind`].
@@ -107,6 +115,53 @@ pub struct Attachment<'a> {
     pub caption: &'a str,
 }
 
+/// What a message says from now on (SPEC 5.4.5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Edit<'a> {
+    /// The message.
+    pub of: MessageName,
+    /// The kind of what it says.
+    pub kind: u8,
+    /// The body of what it says.
+    pub body: &'a [u8],
+    /// Where it stands, in an entry.
+    pub stands: Option<Stands>,
+}
+
+/// A message says nothing any more (SPEC 5.4.6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unsend {
+    /// The message.
+    pub of: MessageName,
+    /// Where it stands, in an entry.
+    pub stands: Option<Stands>,
+}
+
+/// Where a message stands that says something else than at first, or nothing. A server tells it in entries (SPEC 5.4.5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stands {
+    /// The seq of the own log that it had first.
+    pub place: Seq,
+    /// When it was written.
+    pub time: TimestampMs,
+}
+
+impl<'a> Edit<'a> {
+    /// What the message says.
+    #[must_use]
+    pub fn content(&self) -> Content {
+        Content::from_parts(self.kind, self.body.into())
+    }
+
+    /// The fields of what it says.
+    ///
+    /// # Errors
+    /// As [`Content::body`].
+    pub fn said(&self) -> Result<Body<'a>, DecodeError> {
+        read_body(self.kind, self.body)
+    }
+}
+
 /// The fields of a content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Body<'a> {
@@ -118,6 +173,10 @@ pub enum Body<'a> {
     Attachment(Attachment<'a>),
     /// Bytes that only the applications understand.
     Opaque(&'a [u8]),
+    /// What a message says from now on.
+    Edit(Edit<'a>),
+    /// A message says nothing any more.
+    Unsend(Unsend),
     /// Content of a newer version.
     Unknown,
 }
@@ -151,12 +210,65 @@ impl Content {
         Self::Opaque(bytes.into())
     }
 
+    /// What a message says from now on.
+    #[must_use]
+    pub fn edit(of: MessageName, content: &Self, stands: Option<Stands>) -> Self {
+        let mut body = Vec::new();
+        of.encode(&mut body);
+        content.encode(&mut body);
+        put_stands(&mut body, stands);
+        Self::Edit(body.into())
+    }
+
+    /// That a message says nothing any more.
+    #[must_use]
+    pub fn unsend(of: MessageName, stands: Option<Stands>) -> Self {
+        let mut body = Vec::new();
+        of.encode(&mut body);
+        put_stands(&mut body, stands);
+        Self::Unsend(body.into())
+    }
+
+    /// Whether it is a message, not something about one.
+    #[must_use]
+    pub const fn is_message(&self) -> bool {
+        !matches!(self, Self::Edit(_) | Self::Unsend(_))
+    }
+
+    /// The message that this is about, and where that stands, if it is known.
+    #[must_use]
+    pub fn about(&self) -> Option<(MessageName, Option<Stands>)> {
+        if self.is_message() {
+            return None;
+        }
+        match self.body() {
+            Ok(Body::Edit(edit)) => Some((edit.of, edit.stands)),
+            Ok(Body::Unsend(unsend)) => Some((unsend.of, unsend.stands)),
+            _ => None,
+        }
+    }
+
+    /// The same, of a message that stands there. What is no edit and no unsend stays as it is.
+    #[must_use]
+    pub fn standing(&self, stands: Option<Stands>) -> Self {
+        match self.body() {
+            Ok(Body::Edit(edit)) => Self::edit(edit.of, &edit.content(), stands),
+            Ok(Body::Unsend(unsend)) => Self::unsend(unsend.of, stands),
+            _ => self.clone(),
+        }
+    }
+
     /// The text, when it is one.
     #[must_use]
     pub fn as_text(&self) -> Option<&str> {
         match self {
             Self::Text(bytes) => std::str::from_utf8(bytes).ok(),
-            Self::Reply(_) | Self::Attachment(_) | Self::Opaque(_) | Self::Unknown { .. } => None,
+            Self::Reply(_)
+            | Self::Attachment(_)
+            | Self::Opaque(_)
+            | Self::Edit(_)
+            | Self::Unsend(_)
+            | Self::Unknown { .. } => None,
         }
     }
 
@@ -168,6 +280,8 @@ impl Content {
             Self::Reply(body) => (ContentKind::Reply.byte(), body),
             Self::Attachment(body) => (ContentKind::Attachment.byte(), body),
             Self::Opaque(body) => (ContentKind::Opaque.byte(), body),
+            Self::Edit(body) => (ContentKind::Edit.byte(), body),
+            Self::Unsend(body) => (ContentKind::Unsend.byte(), body),
             Self::Unknown { kind, body } => (*kind, body),
         }
     }
@@ -180,6 +294,8 @@ impl Content {
             Some(ContentKind::Reply) => Self::Reply(body),
             Some(ContentKind::Attachment) => Self::Attachment(body),
             Some(ContentKind::Opaque) => Self::Opaque(body),
+            Some(ContentKind::Edit) => Self::Edit(body),
+            Some(ContentKind::Unsend) => Self::Unsend(body),
             None => Self::Unknown { kind, body },
         }
     }
@@ -202,6 +318,11 @@ impl Content {
             Ok(Body::Unknown) => Some(ErrorCode::ContentKind),
             Ok(Body::Text(text)) => (!is_text(text)).then_some(ErrorCode::TextLength),
             Ok(Body::Reply(reply)) if !is_text(reply.text) => Some(ErrorCode::TextLength),
+            Ok(Body::Edit(edit)) if !edit.of.is_possible() => Some(ErrorCode::ContentLimits),
+            Ok(Body::Edit(edit)) => {
+                let content = edit.content();
+                if content.is_message() { content.fault() } else { Some(ErrorCode::ContentKind) }
+            }
             Ok(body) => (size > CONTENT_BYTES_MAX || !body.is_within_limits()).then_some(ErrorCode::ContentLimits),
             Err(_) => Some(ErrorCode::ContentLimits),
         }
@@ -231,6 +352,8 @@ fn read_body(kind: u8, bytes: &[u8]) -> Result<Body<'_>, DecodeError> {
         Some(ContentKind::Reply) => Body::Reply(Reply::decode(reader)?),
         Some(ContentKind::Attachment) => Body::Attachment(Attachment::decode(reader)?),
         Some(ContentKind::Opaque) => Body::Opaque(bytes),
+        Some(ContentKind::Edit) => Body::Edit(Edit::decode(reader)?),
+        Some(ContentKind::Unsend) => Body::Unsend(Unsend { of: MessageName::decode(reader)?, stands: stands(reader)? }),
         None => Body::Unknown,
     })
 }
@@ -238,7 +361,9 @@ fn read_body(kind: u8, bytes: &[u8]) -> Result<Body<'_>, DecodeError> {
 impl Body<'_> {
     fn is_within_limits(&self) -> bool {
         match self {
-            Body::Text(_) | Body::Unknown => true,
+            // What an edit says has limits of its own.
+            Body::Text(_) | Body::Edit(_) | Body::Unknown => true,
+            Body::Unsend(unsend) => unsend.of.is_possible(),
             Body::Reply(Reply { to, quote, .. }) => to.is_possible() && quote.len() <= QUOTE_BYTES_MAX,
             Body::Attachment(Attachment { content_type, location, thumbnail, .. }) => {
                 content_type.len() <= CONTENT_TYPE_BYTES_MAX
@@ -308,6 +433,33 @@ impl<'a> Attachment<'a> {
             caption: reader.str("caption", usize::MAX)?,
         })
     }
+}
+
+impl<'a> Edit<'a> {
+    fn decode(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
+        let of = MessageName::decode(reader)?;
+        let (kind, body) = (reader.u8("content_kind")?, reader.bytes("content", usize::MAX)?);
+        // An edit of an edit is refused for its kind, and not looked into: it could be as deep as it is long.
+        let is_message = !matches!(ContentKind::from_byte(kind), Some(ContentKind::Edit | ContentKind::Unsend));
+        if is_message {
+            read_body(kind, body)?;
+        }
+        Ok(Self { of, kind, body, stands: stands(reader)? })
+    }
+}
+
+fn put_stands(out: &mut Vec<u8>, stands: Option<Stands>) {
+    if let Some(Stands { place, time }) = stands {
+        put_varint(out, place.0);
+        put_varint(out, time.0);
+    }
+}
+
+fn stands(reader: &mut Reader<'_>) -> Result<Option<Stands>, DecodeError> {
+    // A client's ends before them.
+    let mut later = |field| if reader.rest().is_empty() { Ok(0) } else { reader.varint(field) };
+    let (place, time) = (Seq(later("place")?), TimestampMs(later("written")?));
+    Ok((place > Seq::ZERO).then_some(Stands { place, time }))
 }
 
 #[cfg(test)]

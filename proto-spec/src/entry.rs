@@ -174,6 +174,27 @@ impl Event {
     }
 }
 
+impl Entry {
+    /// Where it is shown in its conversation: at its own seq, or where the message stands that it changes. None: nowhere.
+    #[must_use]
+    pub fn place(&self) -> Option<Seq> {
+        match &self.event {
+            Event::Received { content, .. } | Event::Sent { content, .. } if content.is_message() => Some(self.seq),
+            Event::Received { content, .. } => {
+                content.about().and_then(|(_, stands)| stands).map(|stands| stands.place)
+            }
+            // Whoever changes a message of their own names it by its place.
+            Event::Sent { content, .. } => content.about().map(|(name, _)| name.seq),
+            Event::Delivered { .. }
+            | Event::Read { .. }
+            | Event::Seen { .. }
+            | Event::Settings { .. }
+            | Event::Devices { .. }
+            | Event::Unknown { .. } => None,
+        }
+    }
+}
+
 /// One entry of a user's log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {

@@ -15,7 +15,7 @@ mod listed;
 pub mod wire;
 
 pub use code::ErrorCode;
-pub use content::{Attachment, AttachmentKind, Body, Content, ContentKind, MessageName, Reply};
+pub use content::{Attachment, AttachmentKind, Body, Content, ContentKind, Edit, MessageName, Reply, Stands, Unsend};
 pub use device::{DeviceInfo, Removal};
 pub use entry::{Entry, EntryKind, Event, Settings};
 pub use frame::{

@@ -6,6 +6,9 @@ pub const TEXT_BYTES_MAX: usize = 16 * 1024;
 /// Longest content of any kind, in bytes of its body. That of a text: a reply's quote or an attachment's caption take their part of it.
 pub const CONTENT_BYTES_MAX: usize = TEXT_BYTES_MAX;
 
+/// Bytes of an edit beside what it says: three numbers of ten bytes, a kind and a length, and a time.
+pub const EDIT_HEADER_BYTES_MAX: usize = 48;
+
 /// Longest quote in a reply: two lines of a small screen, to know which message is meant.
 pub const QUOTE_BYTES_MAX: usize = 256;
 
@@ -52,7 +55,7 @@ pub const DETAIL_BYTES_MAX: usize = 256;
 pub const NAME_BYTES_MAX: usize = 64;
 
 // One text and the largest header around it fit in a frame, and the largest entry fits in a page.
-const _: () = assert!(TEXT_BYTES_MAX + 64 <= CLIENT_FRAME_BYTES_MAX);
+const _: () = assert!(TEXT_BYTES_MAX + EDIT_HEADER_BYTES_MAX + 64 <= CLIENT_FRAME_BYTES_MAX);
 const _: () = assert!(QUOTE_BYTES_MAX + CONTENT_TYPE_BYTES_MAX + 2 * LOCATION_BYTES_MAX < CONTENT_BYTES_MAX / 2);
 const _: () = assert!(TOKEN_BYTES_MAX + 64 <= CLIENT_FRAME_BYTES_MAX);
 const _: () = assert!(CLIENT_FRAME_BYTES_MAX + 64 <= PAGE_BYTES_MAX);

@@ -2,12 +2,12 @@
 
 use std::ops::ControlFlow;
 
-use proptest::{collection::vec, prelude::*, sample::Index};
+use proptest::{collection::vec, option, prelude::*, sample::Index};
 use proto_spec::{
     Attachment, AttachmentKind, ClientFrame, Content, ContentKind, Decoder, DeviceId, DeviceInfo, Direction,
     Durability, Entry, EntryKind, EpochId, ErrorCode, Event, FrameError, FramingError, Inbox, InboxRow, MessageName,
-    Page, RawFrame, Recipient, Removal, Reply, RequestId, Resume, SendNumber, Seq, ServerFrame, Settings, TimestampMs,
-    UserId,
+    Page, RawFrame, Recipient, Removal, Reply, RequestId, Resume, SendNumber, Seq, ServerFrame, Settings, Stands,
+    TimestampMs, UserId,
     limits::{CLIENT_FRAME_BYTES_MAX, SERVER_FRAME_BYTES_MAX},
     wire::{Prefix, Reader, peek_varint, put_varint, varint_len},
 };
@@ -26,6 +26,19 @@ fn user() -> impl Strategy<Value = UserId> {
 }
 
 fn content() -> impl Strategy<Value = Content> {
+    let stands = || {
+        let stands = |(place, time): (u64, u64)| Stands { place: Seq(place.max(1)), time: TimestampMs(time) };
+        option::of((number(), number()).prop_map(stands))
+    };
+    let name = || (number(), number()).prop_map(|(author, seq)| MessageName { author: UserId(author), seq: Seq(seq) });
+    prop_oneof![
+        4 => message(),
+        1 => (name(), message(), stands()).prop_map(|(of, content, stands)| Content::edit(of, &content, stands)),
+        1 => (name(), stands()).prop_map(|(of, stands)| Content::unsend(of, stands)),
+    ]
+}
+
+fn message() -> impl Strategy<Value = Content> {
     let unknown = any::<u8>().prop_filter("not a known kind", |&kind| ContentKind::from_byte(kind).is_none());
     prop_oneof![
         any::<String>().prop_map(|text| Content::text(&text)),

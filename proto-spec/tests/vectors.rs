@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fs, ops::ControlFlow, path::PathBuf, process::C
 
 use proto_spec::{
     Body, ClientFrame, ClientKind, Content, ContentKind, Decoder, DeviceInfo, Direction, Entry, EntryKind, ErrorCode,
-    Event, FrameError, FramingError, InboxRow, Reply, Resume, ServerFrame, ServerKind,
+    Event, FrameError, FramingError, InboxRow, Reply, Resume, ServerFrame, ServerKind, Stands,
     limits::{CLIENT_FRAME_BYTES_MAX, SERVER_FRAME_BYTES_MAX},
     wire::DecodeError,
 };
@@ -67,8 +67,21 @@ fn number(value: impl std::fmt::Display) -> Value {
     Value::String(value.to_string())
 }
 
+fn stands_fields(mut fields: Value, stands: Option<Stands>) -> Value {
+    fields["place"] = number(stands.map_or(0, |stands| stands.place.0));
+    fields["written"] = number(stands.map_or(0, |stands| stands.time.0));
+    fields
+}
+
 fn content_fields(content: &Content) -> Value {
     match content.body().expect("it was decoded") {
+        Body::Edit(edit) => json!({ "edit": stands_fields(json!({
+            "author": number(edit.of.author), "author_seq": number(edit.of.seq),
+            "content": content_fields(&edit.content()),
+        }), edit.stands) }),
+        Body::Unsend(unsend) => json!({ "unsend": stands_fields(json!({
+            "author": number(unsend.of.author), "author_seq": number(unsend.of.seq),
+        }), unsend.stands) }),
         Body::Text(text) => json!({ "text": text }),
         Body::Reply(Reply { to, quote, text }) => json!({ "reply": {
             "author": number(to.author), "author_seq": number(to.seq), "quote": quote, "text": text,

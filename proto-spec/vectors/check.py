@@ -166,6 +166,24 @@ BODIES_BY_KIND = {
 OPAQUE = 4
 
 
+def read_change(body, has_content):
+    fields = [("author", VARINT), ("author_seq", VARINT)] + ([("content", CONTENT)] if has_content else [])
+    values, at = read_fields(fields, body)
+    # A client's ends here.
+    place, at = read_later(body, at, "place")
+    written, at = read_later(body, at, "written")
+    return {**values, "place": place, "written": written if place != "0" else "0"}
+
+
+def write_change(values, has_content):
+    fields = [("author", VARINT), ("author_seq", VARINT)] + ([("content", CONTENT)] if has_content else [])
+    stands = b"" if values["place"] == "0" else VARINT[1](values["place"]) + VARINT[1](values["written"])
+    return write_fields(fields, values) + stands
+
+
+CHANGES = {5: ("edit", True), 6: ("unsend", False)}
+
+
 def read_content(data, at, field):
     kind, at = read_byte(data, at, "content_kind")
     if kind == 1:
@@ -174,6 +192,9 @@ def read_content(data, at, field):
     body, at = read_bytes(data, at, field)
     if kind == OPAQUE:
         return {"opaque": body.hex()}, at
+    if kind in CHANGES:
+        name, has_content = CHANGES[kind]
+        return {name: read_change(body, has_content)}, at
     if kind in BODIES_BY_KIND:
         name, fields = BODIES_BY_KIND[kind]
         return {name: read_fields(fields, body)[0]}, at
@@ -185,6 +206,9 @@ def write_content(value):
         return b"\x01" + write_text(value["text"])
     if "opaque" in value:
         return bytes([OPAQUE]) + write_bytes(bytes.fromhex(value["opaque"]))
+    for kind, (name, has_content) in CHANGES.items():
+        if name in value:
+            return bytes([kind]) + write_bytes(write_change(value[name], has_content))
     for kind, (name, fields) in BODIES_BY_KIND.items():
         if name in value:
             return bytes([kind]) + write_bytes(write_fields(fields, value[name]))

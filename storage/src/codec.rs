@@ -22,7 +22,7 @@ use proto_spec::{
 use thiserror::Error;
 
 use crate::{
-    record::{DeviceNote, DeviceNotes, Marks, Record},
+    record::{DeviceNote, DeviceNotes, FirstResult, Marks, Record, Rewrite},
     schema::{MarkRow, ReadRow, ReceivedRow, SendsBlock, SettingsRow},
 };
 
@@ -68,6 +68,7 @@ pub enum CodecError {
 pub(crate) fn put_record(out: &mut Vec<u8>, record: &Record) {
     match record {
         Record::Append { user, entry, replaces, count } => put_append(out, *user, entry, *replaces, *count),
+        Record::Rewrite { user, entry, of } => put_rewrite(out, *user, entry, of),
         Record::Cursor { user, device, seq } => {
             put(out, &StoredRecord::Cursor { user: user.0, device: device.0, seq: seq.0 });
         }
@@ -95,6 +96,18 @@ pub(crate) fn put_append(out: &mut Vec<u8>, user: UserId, entry: &Entry, replace
         0 => put(out, &StoredRecord::Append { user, replaces, seq }),
         count => put(out, &StoredRecord::Counted { user, replaces, seq, count }),
     }
+    put(out, &StoredEntry::from(entry));
+}
+
+/// Appends the record of an entry that changes a message, without taking the entry.
+pub(crate) fn put_rewrite(out: &mut Vec<u8>, user: UserId, entry: &Entry, of: &Rewrite) {
+    let of = StoredRewrite {
+        place: of.place.0,
+        replaces: of.replaces.0,
+        first: of.first.map(|first| StoredFirst { time: first.time.0, said: first.said }),
+        received: of.received.map(|row| (row.up_to.0, row.at.0, row.count)),
+    };
+    put(out, &StoredRecord::Rewrite { user: user.0, seq: entry.seq.0, of });
     put(out, &StoredEntry::from(entry));
 }
 
@@ -128,6 +141,10 @@ pub(crate) fn take_owned(bytes: &mut &[u8]) -> Result<Record, CodecError> {
             let (entry, _) = take_entry(bytes)?;
             let (user, entry) = (UserId(user), entry.into_entry(Seq(seq)));
             Record::Append { user, entry, replaces: replaces.map(Seq), count }
+        }
+        StoredRecord::Rewrite { user, seq, of } => {
+            let (entry, _) = take_entry(bytes)?;
+            Record::Rewrite { user: UserId(user), entry: entry.into_entry(Seq(seq)), of: of.into() }
         }
         StoredRecord::Cursor { user, device, seq } => {
             Record::Cursor { user: UserId(user), device: DeviceId(device), seq: Seq(seq) }
@@ -272,6 +289,22 @@ pub(crate) fn marks(bytes: &[u8]) -> Result<Marks, CodecError> {
     Ok(Marks { forwarded: Seq(forwarded), receipted: Seq(receipted) })
 }
 
+/// Appends the value of a `first` row.
+pub(crate) fn put_first(out: &mut Vec<u8>, first: FirstResult) {
+    put_value(out, &StoredFirst { time: first.time.0, said: first.said });
+}
+
+/// Reads the value of a `first` row.
+pub(crate) fn first(bytes: &[u8]) -> Result<FirstResult, CodecError> {
+    let StoredFirst { time, said } = read_value("a first row", bytes)?;
+    Ok(FirstResult { time: TimestampMs(time), said })
+}
+
+/// Reads the value of a row of the conversation index: where it says what the message says that stands at `place`.
+pub(crate) fn index(place: Seq, bytes: &[u8]) -> Result<Seq, CodecError> {
+    if bytes.is_empty() { Ok(place) } else { seq("a row of the conversation index", bytes) }
+}
+
 /// Appends the value of an epoch row.
 pub(crate) fn put_epoch(out: &mut Vec<u8>, epoch: EpochId) {
     put_value(out, &epoch.0);
@@ -347,6 +380,11 @@ pub(crate) enum StoredRecord<'a> {
         user: u64,
         device: u64,
     },
+    Rewrite {
+        user: u64,
+        seq: u64,
+        of: StoredRewrite,
+    },
 }
 
 /// In a record and in a row.
@@ -378,6 +416,29 @@ impl<'a> StoredNotes<'a> {
             rest = &rest[len..];
         }
         Ok(DeviceNotes { devices, told_at: Seq(self.told_at), acknowledged: Seq(self.acknowledged) })
+    }
+}
+
+#[derive(Encode, BorrowDecode)]
+pub(crate) struct StoredRewrite {
+    pub(crate) place: u64,
+    pub(crate) replaces: u64,
+    pub(crate) first: Option<StoredFirst>,
+    pub(crate) received: Option<(u64, u64, u64)>,
+}
+
+#[derive(Encode, BorrowDecode)]
+pub(crate) struct StoredFirst {
+    time: u64,
+    said: [u8; 16],
+}
+
+impl From<StoredRewrite> for Rewrite {
+    fn from(stored: StoredRewrite) -> Self {
+        let first = stored.first.map(|first| FirstResult { time: TimestampMs(first.time), said: first.said });
+        let row = |(up_to, at, count)| ReceivedRow { up_to: Seq(up_to), at: Seq(at), count };
+        let received = stored.received.map(row);
+        Self { place: Seq(stored.place), replaces: Seq(stored.replaces), first, received }
     }
 }
 
@@ -645,7 +706,7 @@ mod tests {
             let _ = (received(&bytes), mark("a delivered row", &bytes), read(&bytes), settings(&bytes));
             let _ = marks(&bytes);
             let _ = device_notes(&bytes);
-            let _ = seq("a device row", &bytes);
+            let _ = (seq("a device row", &bytes), first(&bytes), index(Seq(1), &bytes));
         }
 
         #[test]

@@ -16,7 +16,7 @@ use proto_spec::{Content, DeviceId, Direction, Entry, Event, SendNumber, Seq, Ti
 use crate::{
     fold::{Fold, Sorted},
     queries,
-    query::{Answer, Query},
+    query::{Answer, Query, Sent},
     record::{Batch, BatchId, LaneId, Record},
     run::{Run, RunBuilder},
     schema::{Key, RowKey},
@@ -148,7 +148,7 @@ async fn sends_of_earlier_advances_are_kept<S: Store>(store: &S) {
     for (number, entry) in (1..).zip(entries) {
         let query = Query::Send { user, device, number: SendNumber(number) };
         let answer = queries::answer(store, &query).await.expect("answer");
-        assert_eq!(answer, Answer::Send(Some(entry)));
+        assert_eq!(answer, Answer::Send(Some(Sent::Entry(entry))));
     }
 }
 

@@ -14,7 +14,7 @@ use proto_spec::{DeviceId, EpochId, SendNumber, Seq, Settings, UserId};
 use crate::{
     changes::{ByUser, Changes, UserAt},
     codec::{self, CodecError, StoredEvent, StoredRecord},
-    record::Marks,
+    record::{Marks, Rewrite},
     run::{Run, Value},
     schema::{Key, MarkRow, ReadRow, ReceivedRow, RowKey, SendsBlock, SendsBlockNumber, SettingsRow, partition_of},
 };
@@ -27,7 +27,7 @@ pub struct Fold {
     places: HashMap<UserId, UserAt, RandomState>,
     users: Vec<User>,
     timeline: Changes<Seq, Value>,
-    conversation: Changes<(UserId, Seq), ()>,
+    conversation: Changes<(UserId, Seq), Value>,
     sends: Changes<(DeviceId, SendNumber), Seq>,
     /// None: the row goes.
     devices: Changes<DeviceId, Option<Seq>>,
@@ -39,6 +39,7 @@ pub struct Fold {
     settings: Changes<UserId, SettingsRow>,
     /// None: the row goes.
     epochs: Changes<Seq, Option<EpochId>>,
+    firsts: Changes<Seq, Value>,
     removed: Changes<DeviceId, ()>,
     /// Has the values of the timeline and of device notes, and no rows yet.
     run: Run,
@@ -75,6 +76,12 @@ impl Fold {
                     let at = self.user(UserId(user));
                     let value = self.run.value(|out| codec::put_stored_entry(out, stored));
                     self.append(at, Seq(seq), &entry.event, value, replaces, count);
+                }
+                StoredRecord::Rewrite { user, seq, of } => {
+                    let (entry, stored) = codec::take_entry(&mut rest)?;
+                    let at = self.user(UserId(user));
+                    let value = self.run.value(|out| codec::put_stored_entry(out, stored));
+                    self.rewrite(at, Seq(seq), &entry.event, value, of.into());
                 }
                 StoredRecord::Cursor { user, device, seq } => {
                     let at = self.user(UserId(user));
@@ -113,6 +120,32 @@ impl Fold {
         Ok(())
     }
 
+    /// A message is shown where it stood first, and says what this entry says.
+    fn rewrite(&mut self, at: UserAt, seq: Seq, event: &StoredEvent<'_>, value: Value, of: Rewrite) {
+        let Rewrite { place, replaces, first, received } = of;
+        self.timeline.push(at, seq, value);
+        self.timeline.push(at, replaces, Value::DELETED);
+        let peer = match *event {
+            StoredEvent::Received { from, .. } => UserId(from),
+            StoredEvent::Sent { to, device, number, .. } => {
+                self.sends.push(at, (DeviceId(device), SendNumber(number)), seq);
+                self.users[at as usize].unfinished = Some(true);
+                UserId(to)
+            }
+            // Nothing else is in a conversation.
+            _ => return,
+        };
+        let index = self.run.value(|out| codec::put_seq(out, seq));
+        self.conversation.push(at, (peer, place), index);
+        if let Some(received) = received {
+            self.received.push(at, peer, received);
+        }
+        if let Some(first) = first {
+            let value = self.run.value(|out| codec::put_first(out, first));
+            self.firsts.push(at, replaces, value);
+        }
+    }
+
     fn append(
         &mut self,
         at: UserAt,
@@ -125,11 +158,11 @@ impl Fold {
         self.timeline.push(at, seq, value);
         match *event {
             StoredEvent::Received { from, origin, .. } => {
-                self.conversation.push(at, (UserId(from), seq), ());
+                self.conversation.push(at, (UserId(from), seq), Value::EMPTY);
                 self.received.push(at, UserId(from), ReceivedRow { up_to: Seq(origin), at: seq, count });
             }
             StoredEvent::Sent { to, device, number, .. } => {
-                self.conversation.push(at, (UserId(to), seq), ());
+                self.conversation.push(at, (UserId(to), seq), Value::EMPTY);
                 self.sent.push(at, UserId(to), seq);
                 self.sends.push(at, (DeviceId(device), SendNumber(number)), seq);
                 self.users[at as usize].unfinished = Some(true);
@@ -191,6 +224,7 @@ impl Fold {
             settings: self.settings.sort(users),
             epochs: self.epochs.sort(users),
             removed: self.removed.sort(users),
+            firsts: self.firsts.sort(users),
             run: self.run,
         }
     }
@@ -203,7 +237,7 @@ pub struct Sorted {
     order: Vec<(UserId, UserAt)>,
     users: Vec<User>,
     timeline: ByUser<Seq, Value>,
-    conversation: ByUser<(UserId, Seq), ()>,
+    conversation: ByUser<(UserId, Seq), Value>,
     sends: ByUser<(DeviceId, SendNumber), Seq>,
     devices: ByUser<DeviceId, Option<Seq>>,
     received: ByUser<UserId, ReceivedRow>,
@@ -213,6 +247,7 @@ pub struct Sorted {
     seen: ByUser<UserId, MarkRow>,
     settings: ByUser<UserId, SettingsRow>,
     epochs: ByUser<Seq, Option<EpochId>>,
+    firsts: ByUser<Seq, Value>,
     removed: ByUser<DeviceId, ()>,
     /// Has the values of the timeline and of device notes, and no rows yet.
     run: Run,
@@ -244,8 +279,8 @@ impl Sorted {
             }
         }
         for &(user, at) in &order {
-            for &((peer, seq), ()) in self.conversation.of(at) {
-                run.push(RowKey::Conversation { user, conversation: peer.into(), seq }.encode(), Value::EMPTY);
+            for &((peer, seq), value) in self.conversation.of(at) {
+                run.push(RowKey::Conversation { user, conversation: peer.into(), seq }.encode(), value);
             }
         }
         let mut base = base.into_iter();
@@ -340,6 +375,12 @@ impl Sorted {
                 run.push(RowKey::Removed { user, device }.encode(), Value::EMPTY);
             }
         }
+        let with_firsts = if self.firsts.len() == 0 { &[][..] } else { &order };
+        for &(user, at) in with_firsts {
+            for &(seq, value) in self.firsts.of(at) {
+                run.push(RowKey::First { user, seq }.encode(), value);
+            }
+        }
         run
     }
 }
@@ -416,6 +457,30 @@ mod tests {
                 changes.insert(row.encode(), Some(value));
             };
             match record {
+                Record::Rewrite { user, entry, of } => {
+                    let (user, seq, of) = (*user, entry.seq, *of);
+                    set(RowKey::Timeline { user, seq }, &|out| codec::put_timeline_entry(out, entry));
+                    if let Some(conversation) = entry.event.conversation() {
+                        set(RowKey::Conversation { user, conversation, seq: of.place }, &|out| {
+                            codec::put_seq(out, seq)
+                        });
+                        if let Some(row) = of.received {
+                            set(RowKey::Received { user, conversation }, &|out| codec::put_received(out, row));
+                        }
+                        if let Some(first) = of.first {
+                            set(RowKey::First { user, seq: of.replaces }, &|out| codec::put_first(out, first));
+                        }
+                    }
+                    if let Event::Sent { device, number, .. } = entry.event {
+                        set(RowKey::Unfinished { user }, &|_| ());
+                        let (block, place) = SendsBlock::place(number);
+                        let (block, from_the_first) =
+                            sends.entry(RowKey::Sends { user, device, block }.encode()).or_default();
+                        block.seqs[place] = seq;
+                        *from_the_first |= place == 0 || number == SendNumber(1);
+                    }
+                    changes.insert(RowKey::Timeline { user, seq: of.replaces }.encode(), None);
+                }
                 Record::Append { user, entry, replaces, count } => {
                     let (user, seq) = (*user, entry.seq);
                     set(RowKey::Timeline { user, seq }, &|out| codec::put_timeline_entry(out, entry));
@@ -508,10 +573,9 @@ mod tests {
         let numbers = (1..4u64, 1..6u64, 1..4u64, 0..200u64, proptest::option::of(1..6u64));
         (any_record(), numbers).prop_map(|(mut record, (id, small, peer_id, large, replaced))| {
             match &mut record {
-                Record::Append { user, entry, replaces, .. } => {
+                Record::Append { user, entry, .. } | Record::Rewrite { user, entry, .. } => {
                     *user = UserId(id);
                     entry.seq = Seq(small);
-                    *replaces = replaced.map(Seq);
                     match &mut entry.event {
                         Event::Received { from: peer, .. }
                         | Event::Delivered { peer, .. }
@@ -534,6 +598,13 @@ mod tests {
                 Record::Epoch { user, first, forgotten, .. } => {
                     (*user, *first, *forgotten) = (UserId(id), Seq(small), replaced.map(Seq));
                 }
+            }
+            match &mut record {
+                Record::Append { replaces, .. } => *replaces = replaced.map(Seq),
+                Record::Rewrite { of, .. } => {
+                    (of.place, of.replaces) = (Seq(peer_id), Seq(replaced.unwrap_or(small)));
+                }
+                _ => {}
             }
             record
         })

@@ -38,9 +38,12 @@ pub use memory::{CommitFault, MemoryStore};
 pub use pace::{Pace, step_back};
 pub use queries::{answer, unfinished};
 pub use query::{
-    Answer, ConversationSnapshot, DeviceSnapshot, Entries, InboxEntry, InboxSnapshot, Query, Span, UserSnapshot,
+    Answer, ConversationSnapshot, DeviceSnapshot, Entries, InboxEntry, InboxSnapshot, Message, Query, Sent, Span,
+    UserSnapshot,
 };
-pub use record::{Batch, BatchId, DeviceNote, DeviceNotes, LaneId, LaneSpans, Marks, Record, records};
+pub use record::{
+    Batch, BatchId, DeviceNote, DeviceNotes, FirstResult, LaneId, LaneSpans, Marks, Record, Rewrite, records,
+};
 pub use run::{Change, Run};
 pub use schema::{FORMAT_VERSION, MarkRow, ReadRow, ReceivedRow, SettingsRow, partition_of};
 pub use store::{Advanced, Fence, Holder, Kind, Step, Store, StoreError, Tenure};

@@ -469,8 +469,10 @@ fn understand(key: &Key, value: &[u8]) -> Result<(), String> {
         RowKey::Settings { .. } => codec::settings(value).map(drop),
         RowKey::Marks { .. } => codec::marks(value).map(drop),
         RowKey::Epoch { .. } => codec::epoch(value).map(drop),
+        RowKey::First { .. } => codec::first(value).map(drop),
+        RowKey::Conversation { seq, .. } => codec::index(seq, value).map(drop),
         RowKey::DeviceNotes { .. } => codec::device_notes(value).map(drop),
-        RowKey::Conversation { .. } | RowKey::Removed { .. } | RowKey::Unfinished { .. } => match value.len() {
+        RowKey::Removed { .. } | RowKey::Unfinished { .. } => match value.len() {
             0 => Ok(()),
             bytes => Err(CodecError::Trailing { what: "a row without a value", bytes }),
         },
@@ -497,6 +499,7 @@ const fn user_of(row: RowKey) -> Option<UserId> {
         | RowKey::Epoch { user, .. }
         | RowKey::DeviceNotes { user }
         | RowKey::Removed { user, .. }
+        | RowKey::First { user, .. }
         | RowKey::Unfinished { user } => Some(user),
         RowKey::Migration => None,
     }
@@ -526,6 +529,7 @@ const fn table_of(row: RowKey) -> &'static str {
         RowKey::Epoch { .. } => "epochs",
         RowKey::DeviceNotes { .. } => "device notes",
         RowKey::Removed { .. } => "removed devices",
+        RowKey::First { .. } => "firsts",
         RowKey::Unfinished { .. } => "unfinished",
         RowKey::Migration => "migration",
     }

@@ -4,12 +4,13 @@
 
 use std::collections::HashMap;
 
-use proto_spec::{ConversationId, Direction, Entry, EpochId, Seq, TimestampMs, UserId};
+use proto_spec::{ConversationId, Direction, Entry, EpochId, Event, Seq, TimestampMs, UserId};
 
 use crate::{
     codec::{self, CodecError},
     query::{
-        Answer, ConversationSnapshot, DeviceSnapshot, Entries, InboxEntry, InboxSnapshot, Query, Span, UserSnapshot,
+        Answer, ConversationSnapshot, DeviceSnapshot, Entries, InboxEntry, InboxSnapshot, Message, Query, Sent, Span,
+        UserSnapshot,
     },
     schema::{Key, RowKey, SendsBlock, SendsBlockNumber},
     store::{Range, Rows, Store, StoreError},
@@ -51,7 +52,18 @@ pub async fn answer<S: Store>(store: &S, query: &Query) -> Result<Answer, StoreE
             if seq == Seq::ZERO {
                 return Ok(Answer::Send(None));
             }
-            entry(store, user, seq).await.map(|entry| Answer::Send(Some(entry)))
+            let key = RowKey::Timeline { user, seq }.encode();
+            if let Some(value) = store.get(&key).await? {
+                return Ok(Answer::Send(Some(Sent::Entry(codec::timeline_entry(seq, &value)?))));
+            }
+            let first = store.get(&RowKey::First { user, seq }.encode()).await?.ok_or_else(|| missing(&key))?;
+            Ok(Answer::Send(Some(Sent::Superseded { seq, first: codec::first(&first)? })))
+        }
+        Query::Message { user, conversation, place } => {
+            message_at(store, user, conversation, place).await.map(Answer::Message)
+        }
+        Query::Origin { user, conversation, origin } => {
+            message_of(store, user, conversation, origin).await.map(Answer::Message)
         }
         Query::IsRemoved { user, device } => {
             Ok(Answer::IsRemoved(store.get(&RowKey::Removed { user, device }.encode()).await?.is_some()))
@@ -216,8 +228,12 @@ async fn inbox<S: Store>(
     let named = snapshots.by_ref().take(named.len()).collect();
     let mut rows = Vec::with_capacity(order.len());
     for (((seq, conversation), key), (snapshot, value)) in order.into_iter().zip(&keys).zip(snapshots.zip(entries)) {
-        let value = value.ok_or_else(|| missing(key))?;
-        rows.push(InboxEntry { conversation, snapshot, last: codec::timeline_entry(seq, &value)? });
+        let last = match value {
+            Some(value) => codec::timeline_entry(seq, &value)?,
+            // Something else is said of it by now.
+            None => message_at(store, user, conversation, seq).await?.ok_or_else(|| missing(key))?.entry,
+        };
+        rows.push(InboxEntry { conversation, snapshot, last });
     }
     Ok(InboxSnapshot { named, rows, complete })
 }
@@ -277,13 +293,9 @@ async fn conversation_log<S: Store>(
     let mut entries: Vec<Entry> = Vec::with_capacity(index.len());
     let mut bytes = 0;
     for part in index.chunks(CONVERSATION_ROWS) {
-        let mut keys = Vec::with_capacity(part.len());
-        for (key, _) in part {
-            let RowKey::Conversation { seq, .. } = RowKey::decode(key)? else { return Err(unexpected(key)) };
-            keys.push((seq, RowKey::Timeline { user, seq }.encode()));
-        }
-        let asked: Vec<_> = keys.iter().map(|(_, key)| *key).collect();
-        for ((seq, key), value) in keys.into_iter().zip(store.get_many(&asked).await?) {
+        let keys = indexed(user, part)?;
+        let asked: Vec<_> = keys.iter().map(|(.., key)| *key).collect();
+        for ((_, seq, key), value) in keys.into_iter().zip(store.get_many(&asked).await?) {
             let value = value.ok_or_else(|| missing(&key))?;
             bytes += key.len() + value.len();
             if bytes > span.bytes_max && !entries.is_empty() {
@@ -293,6 +305,71 @@ async fn conversation_log<S: Store>(
         }
     }
     Ok(ascending(entries, span.direction, complete))
+}
+
+/// Of rows of the conversation index: where each message stands, where its entry is, and the key of that.
+fn indexed(user: UserId, rows: &[(Key, bytes::Bytes)]) -> Result<Vec<(Seq, Seq, Key)>, StoreError> {
+    let mut keys = Vec::with_capacity(rows.len());
+    for (key, value) in rows {
+        let RowKey::Conversation { seq: place, .. } = RowKey::decode(key)? else { return Err(unexpected(key)) };
+        let seq = codec::index(place, value)?;
+        keys.push((place, seq, RowKey::Timeline { user, seq }.encode()));
+    }
+    Ok(keys)
+}
+
+/// The message that stands at `place`.
+async fn message_at<S: Store>(
+    store: &S,
+    user: UserId,
+    conversation: ConversationId,
+    place: Seq,
+) -> Result<Option<Message>, StoreError> {
+    let index = RowKey::Conversation { user, conversation, seq: place }.encode();
+    let Some(value) = store.get(&index).await? else { return Ok(None) };
+    let entry = entry(store, user, codec::index(place, &value)?).await?;
+    Ok(Some(Message { place, entry }))
+}
+
+/// Looks for a message of the other side, from the newest on: what is changed was mostly written lately, and messages of one author
+/// stand in the order of their origins, but for what was changed. No row says where an origin is, since every message would pay for it.
+async fn message_of<S: Store>(
+    store: &S,
+    user: UserId,
+    conversation: ConversationId,
+    origin: Seq,
+) -> Result<Option<Message>, StoreError> {
+    let key = |seq| RowKey::Conversation { user, conversation, seq }.encode();
+    let mut last = LAST_SEQ;
+    loop {
+        let range = Range {
+            first: key(FIRST_SEQ),
+            last: key(last),
+            direction: Direction::Backwards,
+            rows_max: CONVERSATION_ROWS,
+            bytes_max: usize::MAX,
+        };
+        let Rows { rows, complete } = store.range(&range).await?;
+        let keys = indexed(user, &rows)?;
+        let asked: Vec<_> = keys.iter().map(|(.., key)| *key).collect();
+        for ((place, seq, key), value) in keys.into_iter().zip(store.get_many(&asked).await?) {
+            let entry = codec::timeline_entry(seq, &value.ok_or_else(|| missing(&key))?)?;
+            if let Event::Received { origin: own, content, .. } = &entry.event {
+                let about = content.about().map(|(of, _)| of.seq);
+                if about.unwrap_or(*own) == origin {
+                    return Ok(Some(Message { place, entry }));
+                }
+                // What was changed before it came stands behind what was written after it.
+                if about.is_none() && *own < origin {
+                    return Ok(None);
+                }
+            }
+            last = place.previous();
+        }
+        if complete {
+            return Ok(None);
+        }
+    }
 }
 
 async fn entry<S: Store>(store: &S, user: UserId, seq: Seq) -> Result<Entry, StoreError> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use proto_spec::{ConversationId, DeviceId, Direction, Entry, EpochId, SendNumber, Seq, TimestampMs, UserId};
 
 use crate::{
-    record::{DeviceNotes, Marks},
+    record::{DeviceNotes, FirstResult, Marks},
     schema::{MarkRow, ReadRow, ReceivedRow, SettingsRow},
 };
 
@@ -62,6 +62,24 @@ pub enum Query {
         conversation: ConversationId,
         /// Which part of the log.
         span: Span,
+    },
+    /// A message of a conversation, by where it stands.
+    Message {
+        /// Whose log.
+        user: UserId,
+        /// Which conversation.
+        conversation: ConversationId,
+        /// The seq that it had first.
+        place: Seq,
+    },
+    /// A message of the other side of a conversation, by its name.
+    Origin {
+        /// Whose log.
+        user: UserId,
+        /// Which conversation.
+        conversation: ConversationId,
+        /// Its seq in the log of the other side.
+        origin: Seq,
     },
     /// The first result of a send.
     Send {
@@ -148,6 +166,29 @@ pub struct InboxSnapshot {
     pub complete: bool,
 }
 
+/// A message of a conversation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// Where it stands: the seq that it had first.
+    pub place: Seq,
+    /// What says now what it says.
+    pub entry: Entry,
+}
+
+/// What became of a send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// This entry.
+    Entry(Entry),
+    /// An entry that has been superseded since.
+    Superseded {
+        /// Where it was.
+        seq: Seq,
+        /// What is left of it.
+        first: FirstResult,
+    },
+}
+
 /// Entries of a span, by ascending seq whatever the direction they were read in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Entries {
@@ -168,8 +209,10 @@ pub enum Answer {
     Inbox(InboxSnapshot),
     /// To [`Query::Log`] and [`Query::ConversationLog`].
     Entries(Entries),
-    /// To [`Query::Send`]: the entry that the send became, when there is one.
-    Send(Option<Entry>),
+    /// To [`Query::Message`] and [`Query::Origin`], when there is one.
+    Message(Option<Message>),
+    /// To [`Query::Send`], when there was one.
+    Send(Option<Sent>),
     /// To [`Query::IsRemoved`].
     IsRemoved(bool),
 }

@@ -5,9 +5,12 @@
 
 use std::collections::BTreeMap;
 
-use proto_spec::{DeviceId, Entry, EpochId, Seq, UserId};
+use proto_spec::{DeviceId, Entry, EpochId, Seq, TimestampMs, UserId};
 
-use crate::codec::{self, CodecError};
+use crate::{
+    codec::{self, CodecError},
+    schema::ReceivedRow,
+};
 
 /// A lane: batches that become durable one after the other. A shard has one or several; all records of a user are in batches
 /// of one lane, so that what is known of a user never has a gap.
@@ -65,6 +68,29 @@ pub struct DeviceNote {
     pub name: Box<str>,
 }
 
+/// How an entry changes an earlier message of its log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rewrite {
+    /// Where the message stands in its conversation: the seq that it had first.
+    pub place: Seq,
+    /// The entry that said until now what the message says. It is superseded.
+    pub replaces: Seq,
+    /// If that was sent from here: what is kept of it for who sends it again.
+    pub first: Option<FirstResult>,
+    /// If it was received: what is known of what was received in the conversation, with this entry. A message that is taken back before
+    /// it was read does not count any more.
+    pub received: Option<ReceivedRow>,
+}
+
+/// What is left of a send whose entry has been superseded: enough to answer a retry, and to tell it from another message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FirstResult {
+    /// When the entry was numbered.
+    pub time: TimestampMs,
+    /// A hash of what was sent.
+    pub said: [u8; 16],
+}
+
 /// One durable fact. Applying a record twice equals applying it once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Record {
@@ -79,6 +105,15 @@ pub enum Record {
         /// Of a received message: how many the conversation has, with this one. Of a read mark: how many of them are read.
         /// Otherwise zero.
         count: u64,
+    },
+    /// An entry that changes an earlier message of the log, and is shown in its place.
+    Rewrite {
+        /// Whose log.
+        user: UserId,
+        /// The entry; its seq is the one after the log's head.
+        entry: Entry,
+        /// What it does.
+        of: Rewrite,
     },
     /// A device's acknowledgement; with a seq of zero, the device's first connection.
     Cursor {
@@ -145,6 +180,12 @@ impl Batch {
         self.records += 1;
     }
 
+    /// As [`Batch::push`] of a [`Record::Rewrite`], without taking the entry.
+    pub fn rewrite(&mut self, user: UserId, entry: &Entry, of: &Rewrite) {
+        codec::put_rewrite(&mut self.bytes, user, entry, of);
+        self.records += 1;
+    }
+
     /// Whether nothing was pushed.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
@@ -208,6 +249,7 @@ mod tests {
             for record in &pushed {
                 match record {
                     Record::Append { user, entry, replaces, count } => appended.append(*user, entry, *replaces, *count),
+                    Record::Rewrite { user, entry, of } => appended.rewrite(*user, entry, of),
                     Record::Cursor { .. }
                     | Record::Marks { .. }
                     | Record::Epoch { .. }

@@ -35,13 +35,14 @@ pub enum RowKey {
         /// Its position.
         seq: Seq,
     },
-    /// A message of a conversation; its value is empty, the entry is in the timeline.
+    /// A message of a conversation, by the position that it had first. Its value is empty if its entry is there in the timeline, and
+    /// else says where.
     Conversation {
         /// Whose log.
         user: UserId,
         /// Which conversation.
         conversation: ConversationId,
-        /// The message's position in the user's log.
+        /// The message's first position in the user's log.
         seq: Seq,
     },
     /// Where the entries of 64 sends of a device are.
@@ -126,6 +127,13 @@ pub enum RowKey {
         user: UserId,
         /// Which device.
         device: DeviceId,
+    },
+    /// What is left of a send whose entry has been superseded.
+    First {
+        /// Who sent.
+        user: UserId,
+        /// Where the entry was.
+        seq: Seq,
     },
     /// A user who may have duties left; its value is empty. Without a partition: a restart reads the whole table.
     Unfinished {
@@ -245,6 +253,7 @@ const SEEN: u8 = 13;
 const SETTINGS: u8 = 14;
 const DEVICE_NOTES: u8 = 15;
 const REMOVED: u8 = 16;
+const FIRST: u8 = 17;
 
 /// The tables whose keys order as (partition, user, rest).
 pub(crate) const TABLES_BY_PARTITION: &[u8] = &[
@@ -262,6 +271,7 @@ pub(crate) const TABLES_BY_PARTITION: &[u8] = &[
     SETTINGS,
     DEVICE_NOTES,
     REMOVED,
+    FIRST,
 ];
 /// The tables whose keys order as users.
 pub(crate) const TABLES_BY_USER: &[u8] = &[UNFINISHED];
@@ -293,6 +303,7 @@ impl RowKey {
             Self::Epoch { user, first } => Key::of_user(EPOCH, user).then(first.0),
             Self::DeviceNotes { user } => Key::of_user(DEVICE_NOTES, user),
             Self::Removed { user, device } => Key::of_user(REMOVED, user).then(device.0),
+            Self::First { user, seq } => Key::of_user(FIRST, user).then(seq.0),
             Self::Unfinished { user } => Key::of_table(UNFINISHED).then(user.0),
             Self::Migration => Key::of_table(MIGRATION),
         }
@@ -344,6 +355,7 @@ impl RowKey {
             DEVICE_NOTES => numbers(rest).map(|[]| Self::DeviceNotes { user })?,
             REMOVED => numbers(rest).map(|[device]| Self::Removed { user, device: DeviceId(device) })?,
             EPOCH => numbers(rest).map(|[first]| Self::Epoch { user, first: Seq(first) })?,
+            FIRST => numbers(rest).map(|[seq]| Self::First { user, seq: Seq(seq) })?,
             _ => return None,
         })
     }
@@ -474,7 +486,7 @@ mod tests {
     use super::*;
 
     fn any_key() -> impl Strategy<Value = RowKey> {
-        (0..16u8, any::<[u64; 3]>()).prop_map(|(table, [a, b, c])| {
+        (0..17u8, any::<[u64; 3]>()).prop_map(|(table, [a, b, c])| {
             let user = UserId(a);
             match table {
                 0 => RowKey::Timeline { user, seq: Seq(b) },
@@ -492,6 +504,7 @@ mod tests {
                 12 => RowKey::Settings { user, conversation: person(b) },
                 13 => RowKey::DeviceNotes { user },
                 14 => RowKey::Removed { user, device: DeviceId(b) },
+                15 => RowKey::First { user, seq: Seq(b) },
                 _ => RowKey::Migration,
             }
         })

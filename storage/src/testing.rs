@@ -3,13 +3,17 @@
 use std::{collections::BTreeMap, fs::OpenOptions, os::unix::fs::FileExt};
 
 use proptest::{collection::vec, option, prelude::*, sample::select};
-use proto_spec::{Content, DeviceId, Entry, EpochId, Event, Removal, SendNumber, Seq, Settings, TimestampMs, UserId};
+use proto_spec::{
+    Content, DeviceId, Entry, EpochId, Event, MessageName, Removal, SendNumber, Seq, Settings, Stands, TimestampMs,
+    UserId,
+};
 
 use tempfile::TempDir;
 
 use crate::{
     journal::{JournalConfig, JournalFolder, Position, SealedSegment, Writer},
-    record::{Batch, BatchId, DeviceNote, DeviceNotes, LaneId, Marks, Record},
+    record::{Batch, BatchId, DeviceNote, DeviceNotes, FirstResult, LaneId, Marks, Record, Rewrite},
+    schema::ReceivedRow,
 };
 
 /// Any record, of any numbers.
@@ -22,6 +26,11 @@ pub(crate) fn any_record() -> impl Strategy<Value = Record> {
                 replaces: replaces.map(Seq),
                 count: count.saturating_sub(1 << 63),
             }
+        }),
+        (any::<u64>(), any_entry(), any_rewrite()).prop_map(|(user, entry, of)| Record::Rewrite {
+            user: UserId(user),
+            entry,
+            of
         }),
         any::<[u64; 3]>().prop_map(|[user, device, seq]| Record::Cursor {
             user: UserId(user),
@@ -55,6 +64,19 @@ fn any_notes() -> impl Strategy<Value = DeviceNotes> {
         told_at: Seq(told_at),
         acknowledged: Seq(acknowledged),
     })
+}
+
+fn any_rewrite() -> impl Strategy<Value = Rewrite> {
+    let row = |[up_to, at, count]: [u64; 3]| ReceivedRow { up_to: Seq(up_to), at: Seq(at), count };
+    let received = option::of(any::<[u64; 3]>().prop_map(row));
+    (any::<[u64; 2]>(), option::of(any::<(u64, [u8; 16])>()), received).prop_map(
+        |([place, replaces], first, received)| Rewrite {
+            received,
+            place: Seq(place),
+            replaces: Seq(replaces),
+            first: first.map(|(time, said)| FirstResult { time: TimestampMs(time), said }),
+        },
+    )
 }
 
 /// Any entry, of any numbers.
@@ -104,7 +126,7 @@ fn any_content() -> impl Strategy<Value = Content> {
 /// Records as a few shards would make them for a few users: seqs and send numbers without gaps, watermarks that only
 /// grow, receipts that supersede each other.
 pub(crate) fn history(records_max: usize) -> impl Strategy<Value = Vec<Record>> {
-    vec((0..12u8, 1..4u64, 1..4u64, 1..3u64, any::<bool>()), 0..records_max).prop_map(|steps| {
+    vec((0..14u8, 1..4u64, 1..4u64, 1..3u64, any::<bool>()), 0..records_max).prop_map(|steps| {
         let mut world = World::default();
         steps.into_iter().map(|(kind, user, peer, device, idle)| world.step(kind, user, peer, device, idle)).collect()
     })
@@ -117,6 +139,10 @@ struct World {
     /// Where the entries are that later ones of the same kind and conversation supersede.
     superseded: BTreeMap<(u8, u64, u64), u64>,
     received: BTreeMap<(u64, u64), u64>,
+    /// Where the last message is that was received.
+    received_at: BTreeMap<(u64, u64), Seq>,
+    /// The messages of a user, by where they stand: what says now what they say.
+    messages: BTreeMap<(u64, u64), Entry>,
     /// Where the epochs begin that are remembered.
     epochs: BTreeMap<u64, Vec<u64>>,
     /// How many devices were removed under each of the two that a user has. The next one has another id.
@@ -129,6 +155,54 @@ impl World {
         let removed = self.removed.entry((user, device)).or_default();
         let device = device + 10 * *removed;
         match kind {
+            12 | 13 => {
+                // Peer and device choose which one.
+                let of_user = self.messages.range((user, 0)..=(user, u64::MAX));
+                let message = of_user
+                    .rev()
+                    .nth(peer as usize + 2 * usize::from(idle))
+                    .map(|((_, place), entry)| (*place, entry.clone()));
+                let Some((place, before)) = message else {
+                    return Record::Cursor { user: UserId(user), device: DeviceId(device), seq: Seq(head) };
+                };
+                self.heads.insert(user, head + 1);
+                let own_name = |origin| MessageName { author: UserId(peer), seq: origin };
+                let time = before.time;
+                let name = match &before.event {
+                    Event::Sent { content, .. } => content.about().map_or(own_name(before.seq), |(of, _)| of),
+                    Event::Received { origin, content, .. } => content.about().map_or(own_name(*origin), |(of, _)| of),
+                    _ => unreachable!("it is a message"),
+                };
+                let stands = Some(Stands { place: Seq(place), time });
+                let content = match kind {
+                    12 => Content::edit(name, &Content::text("edited"), stands),
+                    _ => Content::unsend(name, stands),
+                };
+                let (event, first, received) = match before.event {
+                    Event::Sent { to, .. } => {
+                        let number = self.numbers.entry((user, device)).or_default();
+                        *number += 1;
+                        let (device, number) = (DeviceId(device), SendNumber(*number));
+                        (
+                            Event::Sent { to, device, number, content },
+                            Some(FirstResult { time: before.time, said: [7; 16] }),
+                            None,
+                        )
+                    }
+                    Event::Received { from, .. } => {
+                        let (of, up_to) = ((user, from.0), Seq(head + 7));
+                        let count = self.received.entry(of).or_default();
+                        *count -= u64::from(kind == 13 && idle && *count > 0);
+                        let row = ReceivedRow { up_to, at: self.received_at[&of], count: *count };
+                        (Event::Received { from, origin: up_to, content }, None, Some(row))
+                    }
+                    event => (event, None, None),
+                };
+                let entry = Entry { seq: Seq(head + 1), time: TimestampMs(1000 + head), event };
+                let of = Rewrite { place: Seq(place), replaces: before.seq, first, received };
+                self.messages.insert((user, place), entry.clone());
+                Record::Rewrite { user: UserId(user), entry, of }
+            }
             0..=3 | 7..=9 => {
                 let (mut replaces, mut count) = (None, 0);
                 if matches!(kind, 3 | 7..=9) {
@@ -146,6 +220,7 @@ impl World {
                     2 => {
                         *received += 1;
                         count = *received;
+                        self.received_at.insert((user, peer), Seq(head + 1));
                         Event::Received { from: UserId(peer), origin: Seq(head + 7), content: Content::text("got") }
                     }
                     3 => Event::Delivered { peer: UserId(peer), up_to: Seq(head) },
@@ -159,6 +234,9 @@ impl World {
                 };
                 self.heads.insert(user, head + 1);
                 let entry = Entry { seq: Seq(head + 1), time: TimestampMs(1000 + head), event };
+                if kind < 3 {
+                    self.messages.insert((user, head + 1), entry.clone());
+                }
                 Record::Append { user: UserId(user), entry, replaces, count }
             }
             4 => Record::Cursor { user: UserId(user), device: DeviceId(device), seq: Seq(head) },

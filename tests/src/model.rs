@@ -3,10 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use proto_spec::{ConversationId, DeviceId, Direction, Entry, EpochId, Event, SendNumber, Seq, UserId};
+use proto_spec::{Content, ConversationId, DeviceId, Direction, Entry, EpochId, Event, SendNumber, Seq, UserId};
 use storage::{
-    Answer, ConversationSnapshot, DeviceNotes, DeviceSnapshot, Entries, InboxEntry, InboxSnapshot, MarkRow, Marks,
-    Query, ReadRow, ReceivedRow, Record, SettingsRow, Span, UserSnapshot,
+    Answer, ConversationSnapshot, DeviceNotes, DeviceSnapshot, Entries, FirstResult, InboxEntry, InboxSnapshot,
+    MarkRow, Marks, Message, Query, ReadRow, ReceivedRow, Record, Rewrite, Sent, SettingsRow, Span, UserSnapshot,
 };
 
 /// One user's part of the model.
@@ -22,6 +22,9 @@ pub struct UserRows {
     notes: DeviceNotes,
     /// Devices that were removed.
     pub removed: BTreeSet<DeviceId>,
+    /// Where the entry of each send is, or was.
+    sends: BTreeMap<(DeviceId, SendNumber), Seq>,
+    firsts: BTreeMap<Seq, FirstResult>,
 }
 
 /// See the head of this file.
@@ -43,15 +46,17 @@ impl Model {
                     rows.log.remove(old);
                 }
                 match &entry.event {
-                    Event::Sent { .. } => {
+                    Event::Sent { device, number, .. } => {
+                        rows.sends.insert((*device, *number), entry.seq);
                         self.unfinished.insert(*user);
                     }
-                    Event::Received { from, origin, .. } => {
+                    Event::Received { from, origin, content } => {
                         let received = &mut rows.conversations.entry((*from).into()).or_default().received;
                         let known =
                             std::mem::replace(received, ReceivedRow { up_to: *origin, at: entry.seq, count: *count });
                         assert!(known.up_to < *origin, "{user} received {origin} of {from} after {known:?}");
-                        assert_eq!(known.count + 1, *count, "{user} received {origin} of {from}");
+                        let is_counted = !matches!(content, Content::Unsend(_));
+                        assert_eq!(known.count + u64::from(is_counted), *count, "{user} received {origin} of {from}");
                     }
                     Event::Delivered { peer, up_to } => {
                         rows.conversations.entry((*peer).into()).or_default().delivered =
@@ -79,6 +84,26 @@ impl Model {
                 }
                 if let Some((head, _)) = rows.log.last_key_value() {
                     assert!(*head < entry.seq, "{user}: {} is appended after {head}", entry.seq);
+                }
+                rows.log.insert(entry.seq, entry.clone());
+            }
+            Record::Rewrite { user, entry, of: Rewrite { place, replaces, first, received } } => {
+                let rows = self.users.entry(*user).or_default();
+                let old = rows.log.remove(replaces).and_then(|old| old.place());
+                assert_eq!(old, Some(*place), "{user}: what {replaces} says is not at {place}");
+                match (&entry.event, first, received) {
+                    (Event::Sent { device, number, .. }, Some(first), None) => {
+                        rows.firsts.insert(*replaces, *first);
+                        rows.sends.insert((*device, *number), entry.seq);
+                        self.unfinished.insert(*user);
+                    }
+                    (Event::Received { from, origin, .. }, None, Some(row)) => {
+                        let of = rows.conversations.entry((*from).into()).or_default();
+                        let before = std::mem::replace(&mut of.received, *row);
+                        assert!(before.up_to < *origin && row.up_to == *origin && before.at == row.at);
+                        assert!((before.count.saturating_sub(1)..=before.count).contains(&row.count));
+                    }
+                    _ => panic!("{entry:?} changes no message"),
                 }
                 rows.log.insert(entry.seq, entry.clone());
             }
@@ -135,7 +160,7 @@ impl Model {
                         .map(|(device, cursor)| DeviceSnapshot {
                             device: *device,
                             cursor: *cursor,
-                            last_number: rows.sends_of(*device).map(|(number, _)| number).max().unwrap_or_default(),
+                            last_number: rows.last_number(*device),
                         })
                         .collect(),
                     notes: rows.notes.clone(),
@@ -148,21 +173,36 @@ impl Model {
             Query::Inbox { user, before, rows_max, named } => {
                 let rows = rows(user);
                 let mut inbox = rows.inbox();
-                inbox.retain(|row| row.last.seq < *before && !named.contains(&row.conversation));
+                inbox.retain(|row| row.last.place() < Some(*before) && !named.contains(&row.conversation));
                 let complete = inbox.len() <= *rows_max;
                 inbox.truncate(*rows_max);
                 let named = named.iter().map(|conversation| rows.conversation(*conversation)).collect();
                 Answer::Inbox(InboxSnapshot { named, rows: inbox, complete })
             }
-            Query::Log { user, span } => Answer::Entries(rows(user).read(span, |_| true)),
+            Query::Log { user, span } => Answer::Entries(rows(user).read(span)),
             Query::ConversationLog { user, conversation, span } => {
-                Answer::Entries(rows(user).read(span, |entry| entry.event.conversation() == Some(*conversation)))
+                Answer::Entries(rows(user).read_places(span, *conversation))
             }
             Query::IsRemoved { user, device } => Answer::IsRemoved(rows(user).removed.contains(device)),
             Query::Send { user, device, number } => {
                 let rows = rows(user);
-                let found = rows.sends_of(*device).find(|(n, _)| n == number);
-                Answer::Send(found.map(|(_, entry)| entry.clone()))
+                Answer::Send(rows.sends.get(&(*device, *number)).map(|seq| match rows.log.get(seq) {
+                    Some(entry) => Sent::Entry(entry.clone()),
+                    None => Sent::Superseded { seq: *seq, first: rows.firsts[seq] },
+                }))
+            }
+            Query::Message { user, conversation, place } => {
+                let at = |message: &Message| message.place == *place;
+                Answer::Message(rows(user).messages(*conversation).find(at))
+            }
+            Query::Origin { user, conversation, origin } => {
+                let is_named = |message: &Message| match &message.entry.event {
+                    Event::Received { origin: own, content, .. } => {
+                        content.about().map_or(*own, |(name, _)| name.seq) == *origin
+                    }
+                    _ => false,
+                };
+                Answer::Message(rows(user).messages(*conversation).find(is_named))
             }
         }
     }
@@ -176,7 +216,9 @@ impl UserRows {
     /// All conversations, from the one with the newest message on.
     fn inbox(&self) -> Vec<InboxEntry> {
         let mut seen = BTreeSet::new();
-        let messages = self.log.values().rev().filter_map(|entry| Some((entry.event.conversation()?, entry)));
+        let mut places: Vec<_> = self.log.values().filter(|entry| entry.place().is_some()).collect();
+        places.sort_unstable_by_key(|entry| std::cmp::Reverse(entry.place()));
+        let messages = places.into_iter().filter_map(|entry| Some((entry.event.conversation()?, entry)));
         let newest = messages.filter(|(conversation, _)| seen.insert(*conversation));
         newest
             .map(|(conversation, last)| {
@@ -186,33 +228,51 @@ impl UserRows {
             .collect()
     }
 
-    fn sends_of(&self, of: DeviceId) -> impl Iterator<Item = (SendNumber, &Entry)> {
-        self.log.values().filter_map(move |entry| match entry.event {
-            Event::Sent { device, number, .. } if device == of => Some((number, entry)),
-            _ => None,
-        })
+    fn last_number(&self, of: DeviceId) -> SendNumber {
+        let all = self.sends.range((of, SendNumber(0))..=(of, SendNumber(u64::MAX)));
+        all.last().map(|((_, number), _)| *number).unwrap_or_default()
     }
 
-    fn read(&self, span: &Span, wanted: impl Fn(&&Entry) -> bool) -> Entries {
-        let range = self.log.range(span.first..=span.last).map(|(_, entry)| entry).filter(wanted);
-        let mut entries: Vec<Entry> = match span.direction {
-            Direction::Forwards => range.cloned().collect(),
-            Direction::Backwards => range.rev().cloned().collect(),
-        };
-        let mut bytes = 0;
-        let mut scratch = Vec::new();
-        let fitting = entries.iter().take(span.entries_max).take_while(|entry| {
-            scratch.clear();
-            entry.encode(&mut scratch);
-            bytes += scratch.len() + 3;
-            bytes <= span.bytes_max
-        });
-        let count = fitting.count().max(1).min(entries.len());
-        let complete = count == entries.len();
-        entries.truncate(count);
-        entries.sort_by_key(|entry| entry.seq);
-        Entries { entries, complete }
+    fn messages(&self, conversation: ConversationId) -> impl Iterator<Item = Message> {
+        let here = self.log.values().filter(move |entry| entry.event.conversation() == Some(conversation));
+        here.filter_map(|entry| Some(Message { place: entry.place()?, entry: entry.clone() }))
     }
+
+    fn read_places(&self, span: &Span, conversation: ConversationId) -> Entries {
+        let messages = self.messages(conversation).map(|message| (message.place, message.entry));
+        let by_place: BTreeMap<Seq, Entry> = messages.collect();
+        read(&by_place, span)
+    }
+
+    fn read(&self, span: &Span) -> Entries {
+        read(&self.log, span)
+    }
+}
+
+fn read(entries: &BTreeMap<Seq, Entry>, span: &Span) -> Entries {
+    if span.first > span.last {
+        return Entries { entries: Vec::new(), complete: true };
+    }
+    let range = entries.range(span.first..=span.last).map(|(_, entry)| entry);
+    let mut entries: Vec<Entry> = match span.direction {
+        Direction::Forwards => range.cloned().collect(),
+        Direction::Backwards => range.rev().cloned().collect(),
+    };
+    let mut bytes = 0;
+    let mut scratch = Vec::new();
+    let fitting = entries.iter().take(span.entries_max).take_while(|entry| {
+        scratch.clear();
+        entry.encode(&mut scratch);
+        bytes += scratch.len() + 3;
+        bytes <= span.bytes_max
+    });
+    let count = fitting.count().max(1).min(entries.len());
+    let complete = count == entries.len();
+    entries.truncate(count);
+    if span.direction == Direction::Backwards {
+        entries.reverse();
+    }
+    Entries { entries, complete }
 }
 
 /// Whose rows a query reads.
@@ -224,6 +284,8 @@ pub const fn user_of(query: &Query) -> UserId {
         | Query::Inbox { user, .. }
         | Query::Log { user, .. }
         | Query::ConversationLog { user, .. }
+        | Query::Message { user, .. }
+        | Query::Origin { user, .. }
         | Query::Send { user, .. }
         | Query::IsRemoved { user, .. } => *user,
     }

@@ -9,6 +9,10 @@ pub(crate) enum Command {
     Say(String),
     /// To be sent as the answer to this message; none: to the last one of the other.
     Reply(Option<Seq>, String),
+    /// What the message says from now on; none: the own one that was sent last.
+    Edit(Option<Seq>, String),
+    /// The message is to say nothing any more.
+    Unsend(Option<Seq>),
     /// From now on to this user.
     To(ConversationId),
     /// Older messages of this conversation, so many; none: as many as at the start.
@@ -64,18 +68,23 @@ impl Command {
                 Ok(user) if user > 0 => Self::To(UserId(user).into()),
                 _ => return Err(NoCommand(format!("/to takes the number of a user, from 1 on, not `{user}`"))),
             },
-            (Some("/reply"), Some(_), _) => {
-                let (to, text) = aimed(line, "/reply")?;
-                if text.is_empty() {
-                    return Err(NoCommand("/reply takes the text of the answer".to_owned()));
+            (Some(word @ ("/reply" | "/edit")), Some(_), _) => {
+                let (of, text) = aimed(line, word)?;
+                match word {
+                    _ if text.is_empty() => return Err(NoCommand(format!("{word} takes a text"))),
+                    "/reply" => Self::Reply(of, text),
+                    _ => Self::Edit(of, text),
                 }
-                Self::Reply(to, text)
             }
+            (Some("/unsend"), _, None) => match aimed(line, "/unsend")? {
+                (of, text) if text.is_empty() => Self::Unsend(of),
+                _ => return Err(NoCommand("/unsend takes the seq of a message behind #, or nothing".to_owned())),
+            },
             (Some(word), _, _) if line.starts_with('/') && !line.starts_with("//") => {
-                let known = "/to USER, /reply [#SEQ] TEXT, /history [N], /inbox [N], /read, /mute, /archive, /pin and /block \
+                let known = "/to USER, /reply [#SEQ] TEXT, /edit [#SEQ] TEXT, /unsend [#SEQ], /history [N], /inbox [N], /read, /mute, /archive, /pin and /block \
                              (with /un… for the opposite: /unmute), /help and /quit";
                 let what = match word {
-                    "/quit" | "/help" | "/history" | "/to" | "/reply" | "/inbox" | "/read" => {
+                    "/quit" | "/help" | "/history" | "/to" | "/reply" | "/edit" | "/unsend" | "/inbox" | "/read" => {
                         format!("{word} is not written like this")
                     }
                     _ => format!("`{word}` is no command"),
@@ -125,6 +134,9 @@ mod tests {
         assert_eq!(Command::parse("/history 5"), Ok(Command::History(Some(5))));
         assert_eq!(Command::parse("/reply  Yes, and no "), Ok(Command::Reply(None, "Yes, and no ".into())));
         assert_eq!(Command::parse("/reply #12 Yes"), Ok(Command::Reply(Some(Seq(12)), "Yes".into())));
+        assert_eq!(Command::parse("/edit #12 No"), Ok(Command::Edit(Some(Seq(12)), "No".into())));
+        assert_eq!(Command::parse("/unsend"), Ok(Command::Unsend(None)));
+        assert_eq!(Command::parse("/unsend #3"), Ok(Command::Unsend(Some(Seq(3)))));
         assert_eq!(Command::parse("/inbox"), Ok(Command::Inbox(None)));
         assert_eq!(Command::parse("/read"), Ok(Command::Read));
         let (none, muted) = (Settings::default(), Settings::MUTED);
@@ -135,6 +147,8 @@ mod tests {
             "/read 3",
             "/mute 3",
             "/ununmute",
+            "/unsend 3",
+            "/edit",
             "/reply",
             "/reply #12",
             "/reply #x Yes",

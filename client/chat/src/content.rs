@@ -7,6 +7,8 @@ const UNKNOWN: &str = "(something that this version can not show)";
 /// A content as a text. What its author wrote stands last, since it may have any form.
 pub(crate) fn shown(content: &Content) -> String {
     match content.body() {
+        Ok(Body::Edit(edit)) => format!("{} (edited)", shown(&edit.content())),
+        Ok(Body::Unsend(_)) => "(taken back)".to_owned(),
         Ok(Body::Text(text)) => text.to_owned(),
         Ok(Body::Reply(Reply { quote: "", text, .. })) => format!("↳ {text}"),
         Ok(Body::Reply(Reply { quote, text, .. })) => format!("↳ “{quote}”\n{text}"),
@@ -18,11 +20,15 @@ pub(crate) fn shown(content: &Content) -> String {
 
 /// As much of a content as a reply quotes.
 pub(crate) fn quote(content: &Content) -> &str {
-    let text = match content.body() {
+    let body = match content.body() {
+        Ok(Body::Edit(edit)) => edit.said(),
+        body => body,
+    };
+    let text = match body {
         Ok(Body::Text(text) | Body::Reply(Reply { text, .. })) => text,
         Ok(Body::Attachment(Attachment { caption: "", location, .. })) => location,
         Ok(Body::Attachment(Attachment { caption, .. })) => caption,
-        Ok(Body::Opaque(_) | Body::Unknown) | Err(_) => "",
+        Ok(Body::Opaque(_) | Body::Edit(_) | Body::Unsend(_) | Body::Unknown) | Err(_) => "",
     };
     let end = (0..=QUOTE_BYTES_MAX.min(text.len())).rev().find(|at| text.is_char_boundary(*at));
     &text[..end.unwrap_or_default()]

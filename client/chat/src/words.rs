@@ -146,6 +146,11 @@ pub(crate) fn refused(code: ErrorCode) -> &'static str {
     match code {
         ErrorCode::TextLength => "the text is longer than the server takes",
         ErrorCode::ContentLimits => "a part of it is missing or longer than the server takes",
+        ErrorCode::NoSuchMessage => "there is no such message in this conversation",
+        ErrorCode::NotTheAuthor => "the message is not yours",
+        ErrorCode::TooLate => "the message was written too long ago",
+        ErrorCode::OtherKind => "the message is of another kind, such as an attachment",
+        ErrorCode::TakenBack => "the message has been taken back",
         ErrorCode::ContentKind => "the server does not take such content",
         ErrorCode::Recipient => "there can be no such user",
         ErrorCode::NumberUsed => {

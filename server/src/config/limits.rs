@@ -8,7 +8,7 @@ use proto_spec::limits::SEND_WINDOW;
 
 use super::{
     MIB, TIB,
-    key::{Key, Slot, bytes, count},
+    key::{Key, Slot, bytes, count, seconds},
 };
 use crate::{
     access::rate::Rate,
@@ -16,6 +16,9 @@ use crate::{
     limits::{MEMORY_BYTES_MIN, RATE_PER_S_MAX, UNSEEN_DAYS_MAX},
     shard,
 };
+
+/// The longest time that can be set for changes: what is to be possible for ever is 0.
+const YEAR_S: u64 = 366 * 24 * 60 * 60;
 
 /// How often clients may do things. 0: as often as they like.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +39,10 @@ pub struct Limits {
     pub core_memory_bytes: u64,
     /// Days after which a device that has not been seen makes room for a new one; 0: never.
     pub device_unseen_days: u64,
+    /// How long after it was written a message may be edited, in seconds.
+    pub edit_within_s: u64,
+    /// How long after it was written a message may be taken back, in seconds.
+    pub unsend_within_s: u64,
     /// Connections from one address at a time.
     pub address_connections: u32,
     /// Handshakes from one address at a time.
@@ -57,6 +64,8 @@ impl Default for Limits {
             frames_per_s: 500,
             core_memory_bytes: 256 * MIB,
             device_unseen_days: 90,
+            edit_within_s: 15 * 60,
+            unsend_within_s: 24 * 60 * 60,
             address_connections: 1000,
             address_handshakes: 100,
             address_failures_per_s: 5,
@@ -81,6 +90,8 @@ impl Limits {
             frames_per_s: 0,
             core_memory_bytes: 0,
             device_unseen_days: 0,
+            edit_within_s: 0,
+            unsend_within_s: 0,
             address_connections: 0,
             address_handshakes: 0,
             address_failures_per_s: 0,
@@ -102,6 +113,7 @@ impl Limits {
     /// As shards take them.
     #[must_use]
     pub fn of_shards(&self) -> shard::Limits {
+        let within_ms = |seconds: u64| if seconds == 0 { u64::MAX } else { seconds * 1_000 };
         shard::Limits {
             device_sends: Rate::per_second(self.device_sends_per_s),
             user_sends: Rate::per_second(self.user_sends_per_s),
@@ -114,6 +126,8 @@ impl Limits {
                 bytes => bytes as usize,
             },
             device_unseen_days: self.device_unseen_days,
+            edit_within_ms: within_ms(self.edit_within_s),
+            unsend_within_ms: within_ms(self.unsend_within_s),
         }
     }
 
@@ -127,6 +141,8 @@ impl Limits {
             frames_per_s,
             core_memory_bytes,
             device_unseen_days,
+            edit_within_s,
+            unsend_within_s,
             address_connections,
             address_handshakes,
             address_failures_per_s,
@@ -141,6 +157,7 @@ impl Limits {
             |name, value, things| Key { name, slot: count(value, things, 0..=u32::MAX.into()).or_zero(NONE).into() };
         let unseen = count(device_unseen_days, "days", 0..=UNSEEN_DAYS_MAX).or_zero("never");
         let memory = bytes(core_memory_bytes, MEMORY_BYTES_MIN..=TIB).or_zero(NONE);
+        let within = |value| seconds(value, 1..=YEAR_S).or_zero(NONE).into();
         vec![
             rate("limits.device_sends_per_s", device_sends_per_s, "sends a second"),
             rate("limits.user_sends_per_s", user_sends_per_s, "sends a second"),
@@ -153,6 +170,8 @@ impl Limits {
             },
             Key { name: "limits.core_memory_bytes", slot: memory.into() },
             Key { name: "limits.device_unseen_days", slot: unseen.into() },
+            Key { name: "limits.edit_within_s", slot: within(edit_within_s) },
+            Key { name: "limits.unsend_within_s", slot: within(unsend_within_s) },
             some("limits.address_connections", address_connections, "connections"),
             some("limits.address_handshakes", address_handshakes, "connections"),
             rate("limits.address_failures_per_s", address_failures_per_s, "hellos a second"),

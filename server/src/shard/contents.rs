@@ -3,8 +3,14 @@
 use proto_spec::{Content, ContentKind, ErrorCode};
 
 /// The kinds of content that this server takes.
-pub const CONTENT_KINDS: &[ContentKind] =
-    &[ContentKind::Text, ContentKind::Reply, ContentKind::Attachment, ContentKind::Opaque];
+pub const CONTENT_KINDS: &[ContentKind] = &[
+    ContentKind::Text,
+    ContentKind::Reply,
+    ContentKind::Attachment,
+    ContentKind::Opaque,
+    ContentKind::Edit,
+    ContentKind::Unsend,
+];
 
 /// Why this content will never be taken, if so.
 pub(super) fn fault(content: &Content) -> Option<ErrorCode> {

@@ -54,6 +54,22 @@ impl Fetch {
             None => ClientKind::FetchLog,
         }
     }
+
+    /// Where an entry is in what was asked for.
+    fn place_of(&self, entry: &Entry) -> Seq {
+        match self.conversation {
+            Some(_) => entry.place().unwrap_or(entry.seq),
+            None => entry.seq,
+        }
+    }
+
+    /// Up to where a range that was read forwards to `last` is covered by what was found.
+    fn covered_forwards(&self, entries: &[Entry], complete: bool, last: Seq) -> Seq {
+        match entries.last() {
+            Some(entry) if !complete => self.place_of(entry),
+            _ => last,
+        }
+    }
 }
 
 impl Shard {
@@ -147,7 +163,7 @@ impl Shard {
         match room.direction {
             Direction::Forwards if first > stored => {
                 let (entries, complete) = user.tail_entries(fetch.conversation, first, last, room);
-                let covered = covered_forwards(&entries, complete, last);
+                let covered = fetch.covered_forwards(&entries, complete, last);
                 self.answer_fetch(conn, request, &fetch, entries, (first, covered), cx);
             }
             Direction::Forwards => {
@@ -159,7 +175,7 @@ impl Shard {
                     let (entries, complete) =
                         user.tail_entries(fetch.conversation, first.max(stored.next()), last, room);
                     let covered = match entries.first() {
-                        Some(entry) if !complete => entry.seq,
+                        Some(entry) if !complete => fetch.place_of(entry),
                         _ => first.max(stored.next()),
                     };
                     let left = room.after(&entries);
@@ -204,27 +220,29 @@ impl Shard {
         read: Option<Entries>,
         cx: &mut Turn<'_>,
     ) {
-        let Some(Entries { mut entries, complete }) = read else {
+        let Some(Entries { entries, complete }) = read else {
             return self.fetch_failed(conn, fetch.kind(), request, cx);
         };
         let Some(session) = self.sessions.get_mut(conn) else { return };
         let Some(user) = self.users.resident(session.user) else { return };
+        let (mut entries, all_fit) = user.changed_since(fetch.conversation, entries, fetch.room.after(&fetch.newer));
+        let complete = complete && all_fit;
         let covered = match fetch.room.direction {
             Direction::Forwards => {
-                let mut covered = covered_forwards(&entries, complete, asked_last);
+                let mut covered = fetch.covered_forwards(&entries, complete, asked_last);
                 let left = fetch.room.after(&entries);
                 // Go on in the tail, unless what follows has moved from the tail to the store meanwhile.
                 let goes_on = complete && covered < fetch.last && user.stored <= covered;
                 if goes_on && left.fits_any_entry() {
                     let (more, complete) = user.tail_entries(fetch.conversation, covered.next(), fetch.last, left);
-                    covered = covered_forwards(&more, complete, fetch.last);
+                    covered = fetch.covered_forwards(&more, complete, fetch.last);
                     entries.extend(more);
                 }
                 (fetch.first, covered)
             }
             Direction::Backwards => {
                 let covered = match entries.first() {
-                    Some(entry) if !complete => entry.seq,
+                    Some(entry) if !complete => fetch.place_of(entry),
                     _ => fetch.first,
                 };
                 entries.append(&mut fetch.newer);
@@ -267,13 +285,5 @@ impl Shard {
         session.fetches -= 1;
         let detail = "the store can not be read";
         self.send_error(conn, ErrorCode::StorageFailed, kind.byte(), request, RETRY_STORAGE_MS, detail, cx);
-    }
-}
-
-/// Up to where a range that was read forwards to `last` is covered by what was found.
-fn covered_forwards(entries: &[Entry], complete: bool, last: Seq) -> Seq {
-    match entries.last() {
-        Some(entry) if !complete => entry.seq,
-        _ => last,
     }
 }

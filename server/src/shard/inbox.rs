@@ -9,7 +9,7 @@
 use std::{cmp::Reverse, collections::HashSet, sync::Arc};
 
 use proto_spec::{
-    ClientKind, Content, ConversationId, Entry, ErrorCode, Event, Inbox, InboxRow, RequestId, Seq, ServerFrame,
+    Body, ClientKind, Content, ConversationId, Entry, ErrorCode, Event, Inbox, InboxRow, RequestId, Seq, ServerFrame,
     limits::{INBOX_ROWS_MAX, INBOX_TEXT_BYTES, PAGE_BYTES_MAX, UNREAD_MAX},
 };
 use storage::{InboxEntry, InboxSnapshot, Query};
@@ -61,7 +61,7 @@ impl Shard {
         let user_id = session.user;
         let Some(user) = self.users.resident(user_id) else { return };
         fetch.stored = user.stored;
-        let newest = newest_in_tail(user);
+        let newest = user.newest_messages();
         let named = newest.iter().filter_map(|entry| entry.event.conversation());
         fetch.named = named.filter(|&conversation| !self.conversations.is_resident((user_id, conversation))).collect();
         let (before, named) = (fetch.before, Arc::clone(&fetch.named));
@@ -86,7 +86,7 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(conn) else { return };
         let user_id = session.user;
         let Some(user) = self.users.resident(user_id) else { return };
-        let newest = newest_in_tail(user);
+        let newest = user.newest_messages();
         let at = user.released;
         let is_known = |conversation| {
             fetch.named.contains(&conversation) || self.conversations.is_resident((user_id, conversation))
@@ -109,14 +109,14 @@ impl Shard {
         let in_tail: HashSet<_> = newest.iter().filter_map(|entry| entry.event.conversation()).collect();
         let of_store = read.rows.into_iter().filter(|row| !in_tail.contains(&row.conversation));
         let mut rows = Vec::new();
-        for last in newest.into_iter().filter(|last| last.seq < fetch.before) {
+        for last in newest.into_iter().filter(|last| last.place() < Some(fetch.before)) {
             let Some(conversation) = last.event.conversation() else { continue };
             let named = fetch.named.iter().position(|named| *named == conversation);
             let snapshot = named.and_then(|place| read.named.get(place)).copied().unwrap_or_default();
             rows.push(InboxEntry { conversation, snapshot, last });
         }
         rows.extend(of_store);
-        rows.sort_unstable_by_key(|row| Reverse(row.last.seq));
+        rows.sort_unstable_by_key(|row| Reverse(row.last.place()));
         let mut more = !read.complete || rows.len() > fetch.rows_max;
         let mut bytes = 0;
         let mut shown = Vec::with_capacity(rows.len().min(fetch.rows_max));
@@ -124,7 +124,7 @@ impl Shard {
             let loaded = Conversation::load(snapshot);
             let known = self.conversations.resident((user_id, conversation)).map_or(loaded, |known| *known);
             let Some(user) = self.users.resident(user_id) else { return };
-            let row = row_of(user, conversation, &known, last);
+            let row = row_of(user, conversation, &known, user.said_since(last));
             bytes += row.frame_bytes();
             if bytes > PAGE_BYTES_MAX && !shown.is_empty() {
                 more = true;
@@ -149,19 +149,19 @@ impl Shard {
     }
 }
 
-/// The last released message of each conversation that has one in the tail, from the newest on.
-fn newest_in_tail(user: &User) -> Vec<Entry> {
-    let mut seen = HashSet::new();
-    let messages = user.tail.range(user.stored.next(), user.released).rev();
-    let newest = messages.filter(|tail| tail.entry.event.conversation().is_some_and(|of| seen.insert(of)));
-    newest.map(|tail| tail.entry.clone()).collect()
-}
-
 fn row_of(user: &User, conversation: ConversationId, known: &Conversation, last: Entry) -> InboxRow {
     let Standing { delivered_up_to, seen_up_to, read_up_to, read, settings } = known.released;
     let is_received = |event: &Event| matches!(event, Event::Received { from, .. } if conversation == (*from).into());
-    let unreleased = user.tail.range(user.released.next(), user.head).filter(|tail| is_received(&tail.entry.event));
-    let received = known.numbered.received.count - unreleased.count() as u64;
+    let mut received = known.numbered.received.count;
+    for entry in user.tail.range(user.released.next(), user.head).map(|tail| &tail.entry) {
+        match &entry.event {
+            Event::Received { content: Content::Unsend(_), .. } if is_received(&entry.event) => {
+                received += u64::from(entry.place() < Some(entry.seq) && entry.place() > Some(read_up_to));
+            }
+            event if is_received(event) => received -= u64::from(entry.place() == Some(entry.seq)),
+            _ => {}
+        }
+    }
     let unread = received.saturating_sub(read).min(UNREAD_MAX + 1);
     let (last, left_out) = shortened(last);
     InboxRow { conversation, settings, unread, read_up_to, delivered_up_to, seen_up_to, left_out, last }
@@ -170,9 +170,12 @@ fn row_of(user: &User, conversation: ConversationId, known: &Conversation, last:
 /// An entry with as much of its text as a list shows, and how many bytes that leaves out.
 fn shortened(mut entry: Entry) -> (Entry, u64) {
     let mut left_out = 0;
-    if let Event::Received { content, .. } | Event::Sent { content, .. } = &mut entry.event
-        && let Some(text) = content.as_text()
-    {
+    if let Event::Received { content, .. } | Event::Sent { content, .. } = &mut entry.event {
+        let said = match content.body() {
+            Ok(Body::Edit(edit)) => Some((edit.said(), Some((edit.of, edit.stands)))),
+            said => Some((said, None)),
+        };
+        let Some((Ok(Body::Text(text)), edited)) = said else { return (entry, 0) };
         let mut end = text.len().min(INBOX_TEXT_BYTES);
         while !text.is_char_boundary(end) {
             end -= 1;
@@ -180,7 +183,11 @@ fn shortened(mut entry: Entry) -> (Entry, u64) {
         let shown = &text[..end];
         left_out = (text.len() - shown.len()) as u64;
         if left_out > 0 {
-            *content = Content::text(shown);
+            let shown = Content::text(shown);
+            *content = match edited {
+                Some((of, stands)) => Content::edit(of, &shown, stands),
+                None => shown,
+            };
         }
     }
     (entry, left_out)

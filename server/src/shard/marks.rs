@@ -7,7 +7,8 @@
 //! Invariants: a read mark moves up only; it never passes what is released.
 
 use proto_spec::{
-    ClientKind, ConversationId, Direction, Entry, ErrorCode, Event, RequestId, Seq, ServerFrame, Settings, UserId,
+    ClientKind, Content, ConversationId, Direction, Entry, ErrorCode, Event, RequestId, Seq, ServerFrame, Settings,
+    UserId,
     limits::{PAGE_BYTES_MAX, PAGE_ENTRIES_MAX, UNREAD_MAX},
 };
 use storage::{BatchId, Entries, Query, ReadRow, SettingsRow, Span};
@@ -19,6 +20,7 @@ use super::{
     loading::ConversationWaiting,
     question::Question,
     sequencer::some,
+    user::User,
 };
 use crate::limits::{QUERIES_IN_FLIGHT_MAX, RETRY_BUSY_MS, RETRY_STORAGE_MS};
 
@@ -53,11 +55,16 @@ pub(super) struct Unread {
 }
 
 impl Unread {
-    fn look<'a>(&mut self, entries: impl Iterator<Item = &'a Entry>) {
+    /// What was taken back needs no reading.
+    fn look<'a>(&mut self, entries: impl Iterator<Item = &'a Entry>, user: &User) {
         for entry in entries {
-            if let Event::Received { origin, .. } = entry.event {
+            if let Event::Received { origin, content, .. } = &entry.event
+                && !entry.place().is_none_or(|place| user.is_taken_back(place))
+                && !matches!(content, Content::Unsend(_))
+            {
                 self.count += 1;
-                self.first_origin.get_or_insert(origin);
+                let name = content.about().map_or(*origin, |(name, _)| name.seq);
+                self.first_origin = Some(self.first_origin.map_or(name, |first| first.min(name)));
             }
         }
     }
@@ -152,7 +159,9 @@ impl Shard {
                 return self.ask(query, Question::Unread { user: user_id, conversation, unread, last }, cx);
             }
             let newer = user.tail.range(unread.covered.next(), user.head).map(|tail| &tail.entry);
-            unread.look(newer.filter(|entry| entry.event.conversation() == Some(conversation)));
+            let newer = newer.filter(|entry| entry.event.conversation() == Some(conversation));
+            let covered = unread.covered;
+            unread.look(newer.filter(|entry| user.is_newly_said(entry, covered)), user);
         }
         let (numbered, changed_in) = (known.numbered, known.changed_in);
         let Unread { by, up_to, tell, count, first_origin, .. } = unread;
@@ -186,8 +195,11 @@ impl Shard {
         }
         match read {
             Some(Entries { entries, complete }) => {
-                unread.look(entries.iter());
-                unread.covered = entries.last().filter(|_| !complete).map_or(last, |entry| entry.seq);
+                if let Some(user) = self.users.resident(user_id) {
+                    unread.look(entries.iter(), user);
+                }
+                let covered = entries.last().filter(|_| !complete).and_then(Entry::place);
+                unread.covered = covered.unwrap_or(last);
                 self.count_unread(user_id, conversation, unread, cx);
             }
             None => self.mark_failed(unread.by, ClientKind::MarkRead, ErrorCode::StorageFailed, RETRY_STORAGE_MS, cx),

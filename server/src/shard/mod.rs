@@ -5,6 +5,7 @@
 //! send, envelopes, batches for the journal, connections to close: all go to [`Effects`].
 
 // In the order of a message's journey.
+mod changes;
 mod contents;
 mod devices;
 pub mod directory;
@@ -21,6 +22,7 @@ mod ledger;
 mod left_over;
 mod levels;
 mod loading;
+mod looking;
 mod marks;
 mod outbox;
 mod outgoing;
@@ -30,6 +32,7 @@ mod refresh;
 mod repeated;
 mod reports;
 mod residents;
+mod rewrites;
 mod router;
 mod sequencer;
 mod session;
@@ -70,6 +73,7 @@ use effects::Filling;
 use later::Later;
 use ledger::{Ledger, OnceStored, Parked};
 use left_over::LeftOver;
+use looking::Looking;
 use question::Questions;
 use rates::Spent;
 use repeated::Said;
@@ -173,6 +177,7 @@ pub struct Shard {
     lanes: Box<[Ledger]>,
     questions: Questions,
     left_over: LeftOver,
+    looking: Looking,
     /// Envelopes from this shard to itself.
     local: VecDeque<Envelope>,
     /// Repeated sends that are looked up later, by when: at most a window of them a user who is connected.
@@ -219,6 +224,7 @@ impl Shard {
             lanes: topology.lanes_of(core).map(|_| Ledger::default()).collect(),
             questions: Questions::default(),
             left_over: LeftOver::default(),
+            looking: Looking::default(),
             local: VecDeque::new(),
             lookups: BinaryHeap::new(),
             resting: Later::new(ASK_AGAIN_MS),
@@ -423,7 +429,10 @@ impl Shard {
 
     /// Bytes that wait for clients to read them, for the rest of what they say, or for a user or conversation to be loaded.
     fn held_bytes(&self) -> usize {
-        self.sessions.held_bytes() + self.users.held_bytes() + self.conversations.held_bytes()
+        self.sessions.held_bytes()
+            + self.users.held_bytes()
+            + self.conversations.held_bytes()
+            + self.looking.held_bytes()
     }
 
     /// What the journal's sync is worth now.

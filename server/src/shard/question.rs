@@ -8,6 +8,7 @@ use storage::{Answer, Query};
 
 use super::{
     ConnId, Shard, Turn,
+    changes::{Arrival, Change},
     fetch::Fetch,
     inbox::InboxFetch,
     input::{Connected, QueryId},
@@ -34,6 +35,10 @@ pub(super) enum Question {
     Repeated { conn: ConnId, number: SendNumber, said: Said },
     /// To know whether the id of a device that connects for the first time was removed before.
     IsRemoved(Connected),
+    /// To change a message that its author wrote.
+    Change { user: UserId, change: Change },
+    /// To change a message that was received.
+    Arrival(Arrival),
     /// To send messages that wait in the log, up to `last`.
     Forward { user: UserId, last: Seq },
     /// To report received messages up to `last` to their senders.
@@ -85,6 +90,10 @@ impl Shard {
             Some(Answer::Entries(entries)) => Some(entries),
             _ => None,
         };
+        let message = |answer: Option<Answer>| match answer {
+            Some(Answer::Message(message)) => Some(message),
+            _ => None,
+        };
         match question {
             Question::User(user) => match answer {
                 Some(Answer::User(snapshot)) => self.user_loaded(user, &snapshot, cx),
@@ -122,6 +131,8 @@ impl Shard {
                 };
                 self.removal_looked_up(connected, is_removed, cx);
             }
+            Question::Change { user, change } => self.change_read(user, change, message(answer), cx),
+            Question::Arrival(arrival) => self.arrival_read(arrival, message(answer), cx),
             Question::Forward { user, last } => self.forwards_read(user, last, entries(answer), cx),
             Question::Receipts { user, last } => self.receipts_read(user, last, entries(answer), cx),
         }

@@ -31,6 +31,10 @@ pub struct Limits {
     pub memory_bytes: usize,
     /// Days after which a device that has not been seen makes room for a new one; 0: never.
     pub device_unseen_days: u64,
+    /// How long after it was written a message may be edited, in milliseconds.
+    pub edit_within_ms: u64,
+    /// How long after it was written a message may be taken back, in milliseconds.
+    pub unsend_within_ms: u64,
 }
 
 impl Limits {
@@ -44,6 +48,8 @@ impl Limits {
         frames: Rate::OFF,
         memory_bytes: usize::MAX,
         device_unseen_days: 0,
+        edit_within_ms: u64::MAX,
+        unsend_within_ms: u64::MAX,
     };
 }
 

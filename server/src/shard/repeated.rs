@@ -7,10 +7,10 @@ use std::cmp::Reverse;
 
 use aws_lc_rs::digest;
 use proto_spec::{
-    Content, ConversationId, Entry, ErrorCode, Event, Recipient, SendNumber, Seq, ServerFrame, TimestampMs,
+    Content, ConversationId, ErrorCode, Event, Recipient, SendNumber, Seq, ServerFrame, TimestampMs,
     limits::SEND_WINDOW,
 };
-use storage::Query;
+use storage::{Query, Sent};
 
 use super::{ConnId, Shard, Turn, question::Question};
 use crate::limits::{QUERIES_IN_FLIGHT_MAX, RETRY_BUSY_MS, RETRY_STORAGE_MS};
@@ -25,6 +25,18 @@ impl Said {
     const LEN: usize = 16;
 
     pub(super) fn new(to: ConversationId, content: &Content) -> Self {
+        if !content.is_message() {
+            // In the log it says besides where the message stands.
+            return Self::hash(to, &content.standing(None));
+        }
+        Self::hash(to, content)
+    }
+
+    pub(super) const fn bytes(self) -> [u8; Self::LEN] {
+        self.0
+    }
+
+    fn hash(to: ConversationId, content: &Content) -> Self {
         let ConversationId::Person(to) = to;
         let (kind, body) = content.parts();
         let mut hash = digest::Context::new(&digest::SHA256);
@@ -37,17 +49,17 @@ impl Said {
     }
 }
 
-/// Whether the send that became this entry said the same.
-fn is_same_send(first: &Entry, said: Said) -> bool {
-    match &first.event {
-        Event::Sent { to, content, .. } => Said::new(*to, content) == said,
-        Event::Received { .. }
-        | Event::Delivered { .. }
-        | Event::Read { .. }
-        | Event::Seen { .. }
-        | Event::Settings { .. }
-        | Event::Devices { .. }
-        | Event::Unknown { .. } => false,
+/// Where the entry of the first send is or was, its time, and whether it said the same.
+fn compare(first: &Sent, said: Said) -> (Seq, TimestampMs, bool) {
+    match first {
+        Sent::Superseded { seq, first } => (*seq, first.time, first.said == said.bytes()),
+        Sent::Entry(entry) => {
+            let is_same = match &entry.event {
+                Event::Sent { to, content, .. } => Said::new(*to, content) == said,
+                _ => false,
+            };
+            (entry.seq, entry.time, is_same)
+        }
     }
 }
 
@@ -59,9 +71,13 @@ impl Shard {
         let (user_id, device_id) = (session.user, session.device);
         let Some(user) = self.users.resident(user_id) else { return };
         let recent = user.device(device_id).and_then(|device| device.recent_send(number));
-        if let Some(tail) = recent.and_then(|seq| user.tail.get(seq)) {
-            let (seq, time) = (tail.entry.seq, tail.entry.time);
-            if !is_same_send(&tail.entry, said) {
+        let first = recent.and_then(|seq| match user.tail.get(seq) {
+            Some(tail) => Some(Sent::Entry(tail.entry.clone())),
+            None => user.rewrites.first(seq).map(|first| Sent::Superseded { seq, first }),
+        });
+        if let Some(first) = first {
+            let (seq, time, is_same) = compare(&first, said);
+            if !is_same {
                 self.refuse_used(conn, number, cx);
             } else if seq <= user.released {
                 self.accept_again(conn, number, seq, time, cx);
@@ -113,14 +129,14 @@ impl Shard {
         conn: ConnId,
         number: SendNumber,
         said: Said,
-        found: Option<Entry>,
+        found: Option<Sent>,
         cx: &mut Turn<'_>,
     ) {
         let Some(mut session) = self.sessions.get_mut(conn) else { return };
         session.lookups -= 1;
-        match found {
-            Some(first) if is_same_send(&first, said) => self.accept_again(conn, number, first.seq, first.time, cx),
-            Some(_) => self.refuse_used(conn, number, cx),
+        match found.map(|first| compare(&first, said)) {
+            Some((seq, time, true)) => self.accept_again(conn, number, seq, time, cx),
+            Some((.., false)) => self.refuse_used(conn, number, cx),
             None => {
                 // Used up and not found: the store cannot be read. It must not be stored again, nor called refused.
                 let detail = "the store can not be read";

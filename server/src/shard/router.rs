@@ -8,6 +8,7 @@ use proto_spec::{ConversationId, Seq, UserId};
 
 use super::{
     Shard, Turn,
+    changes::Arrival,
     input::{Envelope, EnvelopeBody, Parcel},
     loading::{ConversationWaiting, UserWaiting},
 };
@@ -59,7 +60,15 @@ impl Shard {
                 }
                 self.wait_for_conversation(to, from.into(), ConversationWaiting::Envelope(envelope), cx);
             }
-            EnvelopeBody::Forward { origin, after, parcel } => self.arrived(to, from, (origin, after), parcel, cx),
+            EnvelopeBody::Forward { .. } if let Some(waiting) = self.looking.waiting((to, from.into())) => {
+                if !self.may_wait(waiting) {
+                    return self.put_off(&envelope, cx);
+                }
+                self.looking.wait((to, from.into()), envelope);
+            }
+            EnvelopeBody::Forward { origin, after, parcel } => {
+                self.arrived(Arrival { to, from, places: (origin, after), parcel }, None, cx);
+            }
             EnvelopeBody::Receipt { up_to, received_as } => self.receipt_arrived(to, from, up_to, received_as, cx),
         }
     }

@@ -6,10 +6,12 @@
 use proto_spec::{
     Content, ConversationId, Entry, ErrorCode, Event, SendNumber, Seq, ServerFrame, UserId, limits::SEND_WINDOW,
 };
-use storage::{BatchId, LaneId, MarkRow, ReceivedRow, Record};
+use storage::{BatchId, LaneId, MarkRow, Message, ReceivedRow, Record, Rewrite};
 
 use super::{
-    Admission, ConnId, Promise, Shard, Turn, contents,
+    Admission, ConnId, Promise, Shard, Turn,
+    changes::{self, Arrival, Change},
+    contents,
     input::{Envelope, EnvelopeBody, Parcel},
     ledger::{Ledger, OnceStored, Parked},
     repeated::Said,
@@ -27,7 +29,7 @@ pub(super) struct Refusal {
     pub(super) code: ErrorCode,
     pub(super) retry_after_ms: u64,
     /// Why it is shed; none if the send itself is wrong.
-    sheds: Option<Reason>,
+    pub(super) sheds: Option<Reason>,
 }
 
 impl Shard {
@@ -47,7 +49,6 @@ impl Shard {
         let at = self.lane_of(user_id);
         self.cut_batch_if_full(at, cx);
         let Some(user) = self.users.resident(user_id) else { return };
-        let next = user.head.next();
         let Some(device) = user.device(device_id) else { return };
         let expected = device.last_number.next();
         if number < expected && number.0 > 0 {
@@ -66,6 +67,29 @@ impl Shard {
         if let Some(refusal) = refusal {
             return self.refuse(conn, number, refusal, expected, cx);
         }
+        if content.is_message() {
+            self.take_send(conn, number, to, content, None, cx);
+        } else {
+            self.change_requested(Change { conn, number, to, content }, cx);
+        }
+    }
+
+    /// A send that is taken; with what it changes, if it is a change.
+    #[inline]
+    pub(super) fn take_send(
+        &mut self,
+        conn: ConnId,
+        number: SendNumber,
+        to: ConversationId,
+        content: Content,
+        change: Option<Rewrite>,
+        cx: &mut Turn<'_>,
+    ) {
+        let Some(session) = self.sessions.get_mut(conn) else { return };
+        let (user_id, device_id) = (session.user, session.device);
+        let at = self.lane_of(user_id);
+        let Some(user) = self.users.resident(user_id) else { return };
+        let next = user.head.next();
         let Some(device) = user.device(device_id) else { return };
         if device.last_number == SendNumber(0) {
             // A device is found by its cursor: no send of it may be durable without one.
@@ -79,7 +103,11 @@ impl Shard {
         let forward = to != user_id.into() && user.outgoing.take(next, to);
         let after = user.outgoing.before(next, to);
         let event = Event::Sent { to, device: device_id, number, content: content.clone() };
-        let seq = Self::append(user_id, user, event, None, 0, (at, &mut self.lanes[at]), cx);
+        let lane = (at, &mut self.lanes[at]);
+        let seq = match change {
+            None => Self::append(user_id, user, event, None, 0, lane, cx),
+            Some(of) => Self::append_change(user_id, user, event, of, lane, cx),
+        };
         debug_assert_eq!(seq, next);
         self.counters.entries += 1;
         self.lanes[at].park(Parked::Sent { user: user_id, device: device_id, number, seq });
@@ -107,7 +135,14 @@ impl Shard {
         Some(Refusal { code, retry_after_ms, sheds })
     }
 
-    fn refuse(&mut self, conn: ConnId, number: SendNumber, refusal: Refusal, expected: SendNumber, cx: &mut Turn<'_>) {
+    pub(super) fn refuse(
+        &mut self,
+        conn: ConnId,
+        number: SendNumber,
+        refusal: Refusal,
+        expected: SendNumber,
+        cx: &mut Turn<'_>,
+    ) {
         self.counters.refused += 1;
         let Refusal { code, retry_after_ms, sheds } = refusal;
         if let Some(reason) = sheds {
@@ -116,19 +151,13 @@ impl Shard {
         self.send(conn, &ServerFrame::Refused { number, code, retry_after_ms, expected }, cx);
     }
 
-    /// A message or a read mark for a user whose home is here. Exactly once: what is not above the watermark came before.
-    pub(super) fn arrived(
-        &mut self,
-        to: UserId,
-        from: UserId,
-        (origin, after): (Seq, Seq),
-        parcel: Parcel,
-        cx: &mut Turn<'_>,
-    ) {
+    /// A message, the change of one, or a read mark for a user whose home is here. Exactly once: what is not above the watermark came
+    /// before. `found`: what it changes, once that has been looked for in the store.
+    pub(super) fn arrived(&mut self, arrival: Arrival, found: Option<Option<Message>>, cx: &mut Turn<'_>) {
+        let Arrival { to, from, places: (origin, after), .. } = arrival;
         let at = self.lane_of(to);
         self.cut_batch_if_full(at, cx);
         let answer = Envelope { to: from, from: to, body: EnvelopeBody::Forwarded { origin } };
-        let Some(user) = self.users.resident(to) else { return };
         let Some(conversation) = self.conversations.resident((to, from.into())) else { return };
         if origin <= conversation.received_up_to {
             self.counters.duplicates += 1;
@@ -137,19 +166,37 @@ impl Shard {
         }
         if after > conversation.received_up_to {
             // The one before was put off: this one must not overtake it.
-            let body = EnvelopeBody::ForwardPutOff { origin };
-            return self.post(Envelope { to: from, from: to, body }, cx);
+            return self.put_off_arrival(&arrival, cx);
         }
+        let is_blocked = conversation.is_blocked();
+        let (Arrival { parcel, .. }, changed) = match found {
+            Some(found) => (arrival, found),
+            None if is_blocked || !arrival.is_change() => (arrival, None),
+            None => match self.changed_message(arrival, cx) {
+                Some(known) => known,
+                None => return,
+            },
+        };
+        let Some(user) = self.users.resident(to) else { return };
+        let Some(conversation) = self.conversations.resident((to, from.into())) else { return };
         // What leaves no row moves it in memory only: should it come again, it leaves none again.
         conversation.received_up_to = origin;
+        let mut of = None;
         let (event, replaces, count) = match parcel {
             _ if conversation.is_blocked() => {
                 let changed_in = conversation.changed_in;
                 return self.answer_once_durable(at, changed_in, answer, cx);
             }
+            Parcel::Message(content) if let Some(message) = changed => {
+                let (content, rewrite) = changes::received(origin, &content, &message, &mut conversation.numbered);
+                of = Some(rewrite);
+                (Event::Received { from, origin, content }, None, 0)
+            }
             Parcel::Message(content) => {
+                // A change of what never came, since it was superseded before it went out: this is all that comes of it.
+                let content = changes::in_its_own_place(content, user.head.next(), cx.now.wall);
                 let received = &mut conversation.numbered.received;
-                let count = received.count + 1;
+                let count = received.count + u64::from(!matches!(content, Content::Unsend(_)));
                 *received = ReceivedRow { up_to: origin, at: user.head.next(), count };
                 (Event::Received { from, origin, content }, None, count)
             }
@@ -164,9 +211,20 @@ impl Shard {
             }
         };
         self.lanes[at].change_conversation((to, from.into()), &mut conversation.changed_in);
-        let seq = Self::append(to, user, event, replaces, count, (at, &mut self.lanes[at]), cx);
+        let lane = (at, &mut self.lanes[at]);
+        let seq = match of {
+            None => Self::append(to, user, event, replaces, count, lane, cx),
+            Some(of) => Self::append_change(to, user, event, of, lane, cx),
+        };
         self.counters.entries += 1;
         self.park_entry(at, to, seq, Some(answer));
+    }
+
+    /// An arrival can not be taken now: its author's home tries again.
+    pub(super) fn put_off_arrival(&mut self, arrival: &Arrival, cx: &mut Turn<'_>) {
+        let Arrival { to, from, places: (origin, _), .. } = *arrival;
+        let body = EnvelopeBody::ForwardPutOff { origin };
+        self.post(Envelope { to: from, from: to, body }, cx);
     }
 
     /// An entry that no send made: pushed once it is released; who waits for the answer must not be ahead of the store, if
@@ -241,18 +299,46 @@ impl Shard {
         (at, lane): (usize, &mut Ledger),
         cx: &mut Turn<'_>,
     ) -> Seq {
+        let entry = Self::number(user_id, user, event, at, cx);
+        cx.effects.filling[at].batch.append(user_id, &entry, replaces, count);
         let batch = lane.filling();
+        Self::keep(user_id, user, TailEntry { entry, replaces, count, batch }, lane)
+    }
+
+    /// The same, for an entry that changes a message.
+    fn append_change(
+        user_id: UserId,
+        user: &mut User,
+        event: Event,
+        of: Rewrite,
+        (at, lane): (usize, &mut Ledger),
+        cx: &mut Turn<'_>,
+    ) -> Seq {
+        let entry = Self::number(user_id, user, event, at, cx);
+        cx.effects.filling[at].batch.rewrite(user_id, &entry, &of);
+        user.rewrites.add(&of, entry.seq);
+        let batch = lane.filling();
+        Self::keep(user_id, user, TailEntry { entry, replaces: Some(of.replaces), count: 0, batch }, lane)
+    }
+
+    /// The next entry of a log; before it the record of the epoch that it begins, if it begins one.
+    #[inline]
+    fn number(user_id: UserId, user: &mut User, event: Event, at: usize, cx: &mut Turn<'_>) -> Entry {
         let seq = user.head.next();
         if let Some(forgotten) = user.epochs.append(seq, cx.epoch) {
             let record = Record::Epoch { user: user_id, first: seq, epoch: cx.epoch, forgotten };
             cx.effects.filling[at].batch.push(&record);
         }
         let time = time_after(user.head_time, cx.now.wall);
-        let entry = Entry { seq, time, event };
-        cx.effects.filling[at].batch.append(user_id, &entry, replaces, count);
+        Entry { seq, time, event }
+    }
+
+    #[inline]
+    fn keep(user_id: UserId, user: &mut User, tail: TailEntry, lane: &mut Ledger) -> Seq {
+        let Entry { seq, time, .. } = tail.entry;
         user.head = seq;
         user.head_time = time;
-        user.tail.push(TailEntry { entry, replaces, count, batch });
+        user.tail.push(tail);
         lane.change_user(user_id, &mut user.changed_in);
         seq
     }

@@ -3,8 +3,9 @@
 use std::ops::ControlFlow;
 
 use proto_spec::{
-    ClientFrame, ErrorCode, FrameError, FramingError, RequestId, Resume, ServerFrame,
-    limits::{PAGE_ENTRIES_MAX, SEND_WINDOW, TEXT_BYTES_MAX},
+    ClientFrame, ClientKind, ErrorCode, FrameError, FramingError, RawFrame, RequestId, Resume, ServerFrame,
+    framing::{self, Cut},
+    limits::{CLIENT_FRAME_BYTES_MAX, PAGE_ENTRIES_MAX, SEND_WINDOW, TEXT_BYTES_MAX},
 };
 
 use super::{
@@ -163,22 +164,19 @@ impl Shard {
             return;
         }
         // The decoder leaves the session for the time of the call: frames change the shard.
+        let mut holds = session.holds();
         let mut decoder = session.take_decoder();
         let mut is_any = false;
         let result = decoder.decode(bytes, |raw| {
             is_any = true;
-            match ClientFrame::decode(raw) {
-                Ok(frame) => self.frame(conn, frame, cx),
-                Err(error @ FrameError::UnknownKind(kind)) => {
-                    let (code, detail) = (ErrorCode::UnknownKind, error.to_string());
-                    self.send_error(conn, code, kind, RequestId(0), 0, &detail, cx);
-                    self.go_on(conn, cx)
-                }
-                Err(error @ FrameError::Body { .. }) => {
-                    self.close(conn, ErrorCode::Malformed, 0, &error.to_string(), cx);
-                    ControlFlow::Break(())
-                }
+            if holds {
+                self.sessions.get_mut(conn).into_iter().for_each(|mut session| session.hold_frame(raw, cx));
+                return ControlFlow::Continue(());
             }
+            let may_hold = raw.kind == ClientKind::Send.byte();
+            let flow = self.raw_frame(conn, raw, cx);
+            holds = may_hold && self.sessions.get_mut(conn).is_some_and(|session| session.holds());
+            flow
         });
         if let Err(error) = result {
             let code = match error {
@@ -195,6 +193,39 @@ impl Shard {
             // What does not even make a frame costs a turn too.
             if !is_any && bytes.len() < RECEIVE_BUFFER_BYTES {
                 let _ = self.go_on(conn, cx);
+            }
+        }
+    }
+
+    #[inline]
+    fn raw_frame(&mut self, conn: ConnId, raw: RawFrame<'_>, cx: &mut Turn<'_>) -> ControlFlow<()> {
+        match ClientFrame::decode(raw) {
+            Ok(frame) => self.frame(conn, frame, cx),
+            Err(error @ FrameError::UnknownKind(kind)) => {
+                let (code, detail) = (ErrorCode::UnknownKind, error.to_string());
+                self.send_error(conn, code, kind, RequestId(0), 0, &detail, cx);
+                self.go_on(conn, cx)
+            }
+            Err(error @ FrameError::Body { .. }) => {
+                self.close(conn, ErrorCode::Malformed, 0, &error.to_string(), cx);
+                ControlFlow::Break(())
+            }
+        }
+    }
+
+    /// The send that others waited for has its answer.
+    pub(super) fn go_on_with_held(&mut self, conn: ConnId, cx: &mut Turn<'_>) {
+        let Some(mut session) = self.sessions.get_mut(conn) else { return };
+        let held = session.take_held();
+        session.unpause_if_drained(cx);
+        let mut rest = &held[..];
+        while let Ok(Cut::Frame { frame, taken }) = framing::cut(rest, CLIENT_FRAME_BYTES_MAX) {
+            rest = &rest[taken..];
+            let Some(mut session) = self.sessions.get_mut(conn) else { return };
+            if session.holds() {
+                session.hold_frame(frame, cx);
+            } else if self.raw_frame(conn, frame, cx).is_break() {
+                return;
             }
         }
     }

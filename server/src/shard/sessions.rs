@@ -9,7 +9,9 @@ use std::{
     ops::{Deref, DerefMut, Range},
 };
 
-use proto_spec::{Decoder, DeviceId, ErrorCode, Seq, UserId, limits::CLIENT_FRAME_BYTES_MAX};
+use proto_spec::{
+    Decoder, DeviceId, ErrorCode, RawFrame, Seq, UserId, limits::CLIENT_FRAME_BYTES_MAX, wire::put_varint,
+};
 
 use super::{
     ConnId, Connected, Now, ReadState, Settings, Turn,
@@ -47,6 +49,8 @@ pub(super) struct Session {
     phase: Phase,
     decoder: Decoder,
     pub(super) feed: Feed,
+    /// Whole frames that wait until a send before them has its answer; none: nothing has to wait.
+    held: Option<Vec<u8>>,
     /// Bytes handed to the rim and not yet taken by the kernel.
     queued: usize,
     paused: bool,
@@ -73,6 +77,7 @@ impl Session {
             phase: Phase::Starting { early: Vec::new() },
             decoder: Decoder::new(CLIENT_FRAME_BYTES_MAX as u32),
             feed: Feed::after(Seq::ZERO),
+            held: None,
             queued: 0,
             paused: false,
             taken_ms: now_ms,
@@ -83,6 +88,16 @@ impl Session {
             frames: Bucket::default(),
             drains: true,
         }
+    }
+
+    /// From now on frames wait.
+    pub(super) fn hold(&mut self) {
+        self.held.get_or_insert_default();
+    }
+
+    /// Whether frames wait.
+    pub(super) const fn holds(&self) -> bool {
+        self.held.is_some()
     }
 
     /// Whether it has been welcomed.
@@ -140,7 +155,7 @@ impl Session {
             Phase::Starting { early } => early.len(),
             Phase::Ready => 0,
         };
-        self.queued + early + self.decoder.held_bytes()
+        self.queued + early + self.held.as_ref().map_or(0, Vec::len) + self.decoder.held_bytes()
     }
 }
 
@@ -199,6 +214,26 @@ impl SessionMut<'_> {
             cx.effects.reads.push((self.conn, ReadState::Paused));
         }
         true
+    }
+
+    /// Keeps a frame until those before it are answered; stops reading when it is much.
+    pub(super) fn hold_frame(&mut self, frame: RawFrame<'_>, cx: &mut Turn<'_>) {
+        let Some(held) = &mut self.session.held else { return };
+        let before = held.len();
+        put_varint(held, frame.body.len() as u64 + 1);
+        held.push(frame.kind);
+        held.extend_from_slice(frame.body);
+        *self.held_bytes += held.len() - before;
+        if held.len() > EARLY_BYTES_MAX && !mem::replace(&mut self.session.paused, true) {
+            cx.effects.reads.push((self.conn, ReadState::Paused));
+        }
+    }
+
+    /// What has waited needs to no more.
+    pub(super) fn take_held(&mut self) -> Vec<u8> {
+        let held = self.session.held.take().unwrap_or_default();
+        *self.held_bytes -= held.len();
+        held
     }
 
     /// It has been welcomed: what has come before that.

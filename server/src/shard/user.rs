@@ -3,11 +3,14 @@
 //! Invariants: `stored <= released <= head`; every entry above `stored` that has not been superseded is in `tail`, by
 //! ascending seq; everything up to `stored` is in the store.
 
-use std::collections::VecDeque;
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, HashMap, VecDeque},
+};
 
 use proto_spec::{
-    ConversationId, DeviceId, Direction, Entry, Event, SendNumber, Seq, Settings, TimestampMs,
-    limits::CONTENT_BYTES_MAX,
+    Content, ConversationId, DeviceId, Direction, Entry, Event, SendNumber, Seq, Settings, TimestampMs,
+    limits::{CONTENT_BYTES_MAX, EDIT_HEADER_BYTES_MAX},
 };
 use storage::{BatchId, ConversationSnapshot, DeviceNote, Marks, UserSnapshot};
 
@@ -19,6 +22,7 @@ use super::{
     outgoing::Outgoing,
     rates::UserBuckets,
     reports::Reports,
+    rewrites::Rewrites,
     tail::{Tail, TailEntry},
 };
 use crate::access::rate::Bucket;
@@ -89,6 +93,7 @@ pub(super) struct User {
     pub(super) levels: Levels,
     pub(super) tail: Tail,
     pub(super) epochs: Epochs,
+    pub(super) rewrites: Rewrites,
     pub(super) devices: Vec<Device>,
     pub(super) gone: Gone,
     /// What is remembered of devices has changed since it was last written.
@@ -133,6 +138,7 @@ impl User {
             levels: Levels::default(),
             tail: Tail::default(),
             epochs: Epochs::of_snapshot(&snapshot.epochs),
+            rewrites: Rewrites::default(),
             devices: devices.collect(),
             gone: Gone::of_notes(&snapshot.notes),
             notes_dirty: false,
@@ -209,6 +215,7 @@ impl User {
             // A superseded entry may have been the last to leave the tail.
             self.stored = self.head;
         }
+        self.rewrites.trim(self.stored);
         assert!(
             self.stored <= self.released && self.released <= self.head,
             "a log is released and stored in its order"
@@ -225,8 +232,19 @@ impl User {
         room: Room,
     ) -> (Vec<Entry>, bool) {
         debug_assert!(first > self.stored && last <= self.released);
+        if conversation.is_some() && !self.rewrites.is_empty() {
+            let messages = self.messages(conversation, first, last);
+            return match room.direction {
+                Direction::Forwards => take_within(messages.into_values(), room),
+                Direction::Backwards => {
+                    let (mut entries, complete) = take_within(messages.into_values().rev(), room);
+                    entries.reverse();
+                    (entries, complete)
+                }
+            };
+        }
         let matching = |tail: &&TailEntry| match conversation {
-            Some(_) => tail.entry.event.conversation() == conversation,
+            Some(_) => tail.entry.event.conversation() == conversation && tail.entry.place().is_some(),
             None => true,
         };
         let range = self.tail.range(first, last).filter(matching);
@@ -238,6 +256,95 @@ impl User {
                 (entries, complete)
             }
         }
+    }
+}
+
+impl User {
+    /// Of a conversation what the tail says and is released, by where it stands from `first` to `last`.
+    fn messages(&self, conversation: Option<ConversationId>, first: Seq, last: Seq) -> BTreeMap<Seq, &TailEntry> {
+        let here = self.tail.range(self.stored.next(), self.released);
+        here.filter(|tail| tail.entry.event.conversation() == conversation)
+            .filter_map(|tail| Some((tail.entry.place()?, tail)))
+            .filter(|(place, _)| (first..=last).contains(place))
+            .collect()
+    }
+
+    /// Whether the tail says of the message at `place` that it was taken back, released or not.
+    pub(super) fn is_taken_back(&self, place: Seq) -> bool {
+        let now = self.rewrites.now(place).and_then(|seq| self.tail.get(seq));
+        now.is_some_and(|tail| {
+            matches!(
+                &tail.entry.event,
+                Event::Received { content: Content::Unsend(_), .. } | Event::Sent { content: Content::Unsend(_), .. }
+            )
+        })
+    }
+
+    /// Whether an entry of the tail is where a message is to be counted that stands behind `covered`: each has one such place.
+    pub(super) fn is_newly_said(&self, entry: &Entry, covered: Seq) -> bool {
+        match entry.place() {
+            None => false,
+            Some(place) if place == entry.seq => true,
+            // What it changes has left the tail for it.
+            Some(place) => {
+                place > covered && self.tail.get(place).is_none() && self.rewrites.now(place) == Some(entry.seq)
+            }
+        }
+    }
+
+    /// The last released message of each conversation that has one in the tail, by where it stands, from the newest on.
+    pub(super) fn newest_messages(&self) -> Vec<Entry> {
+        let mut newest: HashMap<ConversationId, &Entry> = HashMap::new();
+        for TailEntry { entry, .. } in self.tail.range(self.stored.next(), self.released) {
+            if let Some(conversation) = entry.event.conversation()
+                && entry.place() > Some(self.stored)
+            {
+                let of = newest.entry(conversation).or_insert(entry);
+                if of.place() <= entry.place() {
+                    *of = entry;
+                }
+            }
+        }
+        let mut newest: Vec<_> = newest.into_values().cloned().collect();
+        newest.sort_unstable_by_key(|entry| Reverse(entry.place()));
+        newest
+    }
+
+    /// What the tail says of a message of the store, if it says something of it.
+    pub(super) fn said_since(&self, entry: Entry) -> Entry {
+        let (conversation, room) =
+            (entry.event.conversation(), Room { direction: Direction::Forwards, entries: 1, bytes: usize::MAX });
+        let (mut entries, _) = self.changed_since(conversation, vec![entry.clone()], room);
+        entries.pop().unwrap_or(entry)
+    }
+
+    /// What the store has of a conversation, with what the tail has changed of it since. As much as there is room for; false: not all.
+    pub(super) fn changed_since(
+        &self,
+        conversation: Option<ConversationId>,
+        mut entries: Vec<Entry>,
+        room: Room,
+    ) -> (Vec<Entry>, bool) {
+        if conversation.is_none() || self.rewrites.is_empty() {
+            return (entries, true);
+        }
+        let changed = self.messages(conversation, Seq(1), self.stored);
+        for entry in &mut entries {
+            if let Some(newer) = entry.place().and_then(|place| changed.get(&place)) {
+                entry.clone_from(&newer.entry);
+            }
+        }
+        let count = entries.len();
+        let fits =
+            |entries: &[Entry]| entries.len() == 1 || entries.iter().map(wire_bytes).sum::<usize>() <= room.bytes;
+        while !entries.is_empty() && !fits(&entries) {
+            match room.direction {
+                Direction::Forwards => drop(entries.pop()),
+                Direction::Backwards => drop(entries.remove(0)),
+            }
+        }
+        let complete = entries.len() == count;
+        (entries, complete)
     }
 }
 
@@ -267,7 +374,7 @@ impl Room {
 }
 
 /// Upper bound of any entry's size in a page.
-const ENTRY_BYTES_MAX: usize = ENTRY_HEADER_BYTES_MAX + CONTENT_BYTES_MAX;
+const ENTRY_BYTES_MAX: usize = ENTRY_HEADER_BYTES_MAX + EDIT_HEADER_BYTES_MAX + CONTENT_BYTES_MAX;
 
 /// Upper bound of an entry's size in a page without its content: its length (3), kind, five varints of
 /// at most ten, the content's kind and length (3).

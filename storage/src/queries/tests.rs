@@ -12,7 +12,7 @@ use crate::{
     embedded::{EmbeddedConfig, EmbeddedStore},
     fold::Fold,
     memory::MemoryStore,
-    record::{Batch, DeviceNotes, Marks, Record},
+    record::{Batch, DeviceNotes, FirstResult, Marks, Record, Rewrite},
     schema::{MarkRow, ReadRow, ReceivedRow, SettingsRow},
     testing::{any_entry, history},
 };
@@ -24,7 +24,11 @@ struct Model {
     cursors: BTreeMap<(u64, u64), Seq>,
     marks: BTreeMap<u64, Marks>,
     unfinished: BTreeMap<u64, bool>,
-    results: BTreeMap<(u64, u64, u64), Entry>,
+    /// Where the entry of a send is, or was.
+    results: BTreeMap<(u64, u64, u64), Seq>,
+    firsts: BTreeMap<(u64, Seq), FirstResult>,
+    /// Where it says what the message says that stands there.
+    places: BTreeMap<(u64, u64), Seq>,
     conversations: BTreeMap<(u64, u64), ConversationSnapshot>,
     epochs: BTreeMap<(u64, u64), EpochId>,
     notes: BTreeMap<u64, DeviceNotes>,
@@ -40,13 +44,33 @@ impl Model {
 
     fn add(&mut self, record: &Record) {
         match record {
+            Record::Rewrite { user, entry, of: Rewrite { place, replaces, first, received } } => {
+                let log = self.logs.entry(user.0).or_default();
+                log.insert(entry.seq.0, entry.clone());
+                log.remove(&replaces.0);
+                self.places.insert((user.0, place.0), entry.seq);
+                first.map(|first| self.firsts.insert((user.0, *replaces), first));
+                match (&entry.event, received) {
+                    (Event::Sent { device, number, .. }, None) => {
+                        self.results.insert((user.0, device.0, number.0), entry.seq);
+                        self.unfinished.insert(user.0, true);
+                    }
+                    (Event::Received { from, .. }, Some(received)) => {
+                        self.conversations.entry((user.0, from.0)).or_default().received = *received;
+                    }
+                    _ => panic!("{entry:?} changes no message"),
+                }
+            }
             Record::Append { user, entry, replaces, count } => {
                 let log = self.logs.entry(user.0).or_default();
-                replaces.map(|seq| log.remove(&seq.0));
                 log.insert(entry.seq.0, entry.clone());
+                replaces.map(|seq| log.remove(&seq.0));
+                if entry.event.conversation().is_some() {
+                    self.places.insert((user.0, entry.seq.0), entry.seq);
+                }
                 match &entry.event {
                     Event::Sent { device, number, .. } => {
-                        self.results.insert((user.0, device.0, number.0), entry.clone());
+                        self.results.insert((user.0, device.0, number.0), entry.seq);
                         self.unfinished.insert(user.0, true);
                     }
                     Event::Received { from, origin, .. } => {
@@ -101,7 +125,8 @@ impl Model {
     /// The conversations of a user, from the one with the newest message on.
     fn inbox(&self, user: u64) -> Vec<InboxEntry> {
         let mut rows: Vec<InboxEntry> = Vec::new();
-        for last in self.logs.get(&user).into_iter().flat_map(|log| log.values().rev()) {
+        for (_, seq) in self.places.range((user, 0)..=(user, u64::MAX)).rev() {
+            let last = &self.logs[&user][&seq.0];
             let Some(conversation) = last.event.conversation() else { continue };
             let ConversationId::Person(peer) = conversation;
             if rows.iter().all(|row| row.conversation != conversation) {
@@ -139,10 +164,21 @@ impl Model {
     }
 
     fn entries(&self, user: u64, span: &Span, peer: Option<u64>) -> Vec<Entry> {
+        if let Some(peer) = peer {
+            return self.messages(user, peer, span).into_iter().map(|message| message.entry).collect();
+        }
         let log = self.logs.get(&user).cloned().unwrap_or_default();
-        let matches = |entry: &Entry| peer.is_none_or(|peer| entry.event.conversation() == Some(UserId(peer).into()));
-        let inside = |entry: &Entry| span.first <= entry.seq && entry.seq <= span.last;
-        log.into_values().filter(|entry| matches(entry) && inside(entry)).collect()
+        log.into_values().filter(|entry| span.first <= entry.seq && entry.seq <= span.last).collect()
+    }
+
+    fn messages(&self, user: u64, peer: u64, span: &Span) -> Vec<Message> {
+        if span.first > span.last {
+            return Vec::new();
+        }
+        let places = self.places.range((user, span.first.0)..=(user, span.last.0));
+        let messages =
+            places.map(|(&(_, place), seq)| Message { place: Seq(place), entry: self.logs[&user][&seq.0].clone() });
+        messages.filter(|message| message.entry.event.conversation() == Some(UserId(peer).into())).collect()
     }
 }
 
@@ -180,11 +216,21 @@ fn check_all<S: Store>(store: &S, model: &Model) {
             let expected = model.conversations.get(&(user, peer)).copied().unwrap_or_default();
             let query = Query::Conversation { user: UserId(user), conversation: UserId(peer).into() };
             assert_eq!(ask(query), Answer::Conversation(expected));
+            let (user_id, conversation) = (UserId(user), UserId(peer).into());
+            let messages = model.messages(user, peer, &WHOLE);
+            for seq in (0..60).map(Seq) {
+                let expected = messages.iter().find(|message| message.place == seq).cloned();
+                let query = Query::Message { user: user_id, conversation, place: seq };
+                assert_eq!(ask(query), Answer::Message(expected));
+                let expected = messages.iter().find(|message| name_of(message) == Some(seq)).cloned();
+                let query = Query::Origin { user: user_id, conversation, origin: seq };
+                assert_eq!(ask(query), Answer::Message(expected));
+            }
         }
         let all = model.inbox(user);
         for (named, before, rows_max) in [(0, u64::MAX, 9), (0, 30, 2), (2, u64::MAX, 1), (4, 50, 9)] {
             let named: Arc<[ConversationId]> = (1..=named).map(|peer| UserId(peer).into()).collect();
-            let inside = |row: &&InboxEntry| row.last.seq < Seq(before) && !named.contains(&row.conversation);
+            let inside = |row: &&InboxEntry| row.last.place() < Some(Seq(before)) && !named.contains(&row.conversation);
             let expected: Vec<_> = all.iter().filter(inside).cloned().collect();
             let of = |&ConversationId::Person(peer): &_| model.conversations.get(&(user, peer.0)).copied();
             let expected = InboxSnapshot {
@@ -201,7 +247,11 @@ fn check_all<S: Store>(store: &S, model: &Model) {
         }
         for device in 1..3 {
             for number in 0..70 {
-                let expected = model.results.get(&(user, device, number)).cloned();
+                let expected =
+                    model.results.get(&(user, device, number)).map(|seq| match model.logs[&user].get(&seq.0) {
+                        Some(entry) => Sent::Entry(entry.clone()),
+                        None => Sent::Superseded { seq: *seq, first: model.firsts[&(user, *seq)] },
+                    });
                 let (user, device, number) = (UserId(user), DeviceId(device), SendNumber(number));
                 assert_eq!(ask(Query::Send { user, device, number }), Answer::Send(expected));
             }
@@ -212,6 +262,22 @@ fn check_all<S: Store>(store: &S, model: &Model) {
     if let Some(first) = expected.first() {
         assert_eq!(block_on(unfinished(store, Some(*first), 100)).unwrap(), expected[1..]);
         assert_eq!(block_on(unfinished(store, None, 1)).unwrap(), expected[..1]);
+    }
+}
+
+const WHOLE: Span = Span {
+    first: FIRST_SEQ,
+    last: LAST_SEQ,
+    direction: Direction::Forwards,
+    entries_max: usize::MAX,
+    bytes_max: usize::MAX,
+};
+
+/// What the other side calls a message, if it is one of theirs.
+fn name_of(message: &Message) -> Option<Seq> {
+    match &message.entry.event {
+        Event::Received { origin, content, .. } => Some(content.about().map_or(*origin, |(of, _)| of.seq)),
+        _ => None,
     }
 }
 

@@ -178,7 +178,9 @@ impl Simulation {
         let message = Unanswered { number: Some(number), to: to.into(), content: Content::text(&text) };
         app.unanswered.insert(0, (message, text.clone()));
         app.misnumbered.insert(text.clone());
-        self.oracle.messages.insert(text, Message { from: app.key, to, accepted: None });
+        self.oracle
+            .messages
+            .insert(text, Message { from: app.key, to, accepted: None, is_text: false, is_unsend: false });
     }
 
     fn new_token(&mut self, index: usize) -> String {
@@ -212,7 +214,8 @@ impl Simulation {
             return;
         }
         match self.rng.within(0, 99) {
-            0..=69 => {
+            0..=9 => self.change_something(index),
+            10..=69 => {
                 for _ in 0..self.rng.within(1, 4) {
                     self.write_something(index);
                 }
@@ -247,13 +250,45 @@ impl Simulation {
         let to = self.somebody();
         let text = self.new_text(padding);
         let content = self.content_with(&text);
+        self.say(index, to, text, content);
+    }
+
+    fn say(&mut self, index: usize, to: UserId, text: String, content: Content) {
         let app = &mut self.apps[index];
         let Some(state) = &mut app.state else { return };
+        let (is_text, is_unsend) = match &content {
+            Content::Text(_) | Content::Edit(_) => (true, false),
+            Content::Unsend(_) => (false, true),
+            _ => (false, false),
+        };
         if let Ok(handle) = state.send(to, content) {
             app.texts.push((handle, text.clone()));
             let from = app.key;
-            self.oracle.messages.insert(text, Message { from, to, accepted: None });
+            self.oracle.messages.insert(text, Message { from, to, accepted: None, is_text, is_unsend });
         }
+    }
+
+    /// Says something else in a text of this user, or takes one back: one of the last, or any.
+    fn change_something(&mut self, index: usize) {
+        let user = self.apps[index].key.0;
+        let own = |message: &&Message| message.from.0 == user && message.is_text;
+        let mut texts: Vec<_> =
+            self.oracle.messages.values().filter(own).filter_map(|of| Some((of.accepted?, of.to))).collect();
+        texts.sort_unstable();
+        if texts.is_empty() {
+            return;
+        }
+        let first = if self.rng.chance(50) { texts.len().saturating_sub(3) } else { 0 };
+        let (seq, to) = *self.rng.pick(&texts[first..]);
+        let Some(entry) = self.oracle.durable.get(&(user, seq)) else { return };
+        let Some(place) = entry.place() else { return };
+        let name = MessageName { author: user, seq: place };
+        let text = self.new_text(5);
+        let content = match self.rng.chance(80) {
+            true => Content::edit(name, &Content::text(&text), None),
+            false => Content::unsend(name, None),
+        };
+        self.say(index, to, text, content);
     }
 
     fn somebody(&mut self) -> UserId {
@@ -426,6 +461,12 @@ impl Simulation {
                     self.oracle.fail(|| format!("{key:?}: {handle} was refused, as if its number were another's"));
                 }
             }
+            // Another device was faster, or this one.
+            ClientEvent::MessageRefused { handle, code: ErrorCode::TakenBack } => {
+                self.reached("change of what was taken back");
+                let texts = &mut self.apps[index].texts;
+                texts.retain(|(of, _)| *of != handle);
+            }
             ClientEvent::MessageRefused { handle, code } => {
                 self.oracle.fail(|| format!("{key:?}: {handle} was refused for good with {}", code.name()));
             }
@@ -508,7 +549,8 @@ impl Simulation {
     /// A page shows every message of its range (contract 4), in order.
     fn check_page(&mut self, key: DeviceKey, peer: Option<UserId>, page: &proto_spec::Page) {
         let (first, last) = (page.first, page.last);
-        let shown: Vec<Seq> = page.entries.iter().map(|entry| entry.seq).collect();
+        let place = |entry: &Entry| if peer.is_some() { entry.place().unwrap_or_default() } else { entry.seq };
+        let shown: Vec<Seq> = page.entries.iter().map(place).collect();
         if !shown.is_sorted() || shown.iter().any(|seq| *seq < first || *seq > last) {
             self.oracle.fail(|| format!("{key:?}: a page of {first} to {last} shows {shown:?}"));
         }
@@ -516,7 +558,11 @@ impl Simulation {
             return;
         }
         let wanted = |entry: &&Entry| {
-            text_of(entry).is_some() && peer.is_none_or(|peer| entry.event.conversation() == Some(peer.into()))
+            match peer {
+                // Whatever is said of it by now.
+                Some(peer) => entry.event.conversation() == Some(peer.into()) && entry.place() == Some(entry.seq),
+                None => text_of(entry).is_some() && !self.oracle.has_superseded(key.0, entry.seq),
+            }
         };
         let range = self.oracle.durable.range((key.0, first)..=(key.0, last)).map(|(_, entry)| entry);
         let missing: Vec<Seq> =

@@ -76,6 +76,8 @@ pub enum Fault {
     LoseEpoch,
     /// What is not a text gets to the other side as one.
     FlattenContent,
+    /// Where it says what a changed message says is not written.
+    ForgetChanged,
 }
 
 impl Fault {
@@ -117,5 +119,6 @@ impl Fault {
         Self::FailedReadIsEmpty,
         Self::LoseEpoch,
         Self::FlattenContent,
+        Self::ForgetChanged,
     ];
 }

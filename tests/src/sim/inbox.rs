@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proto_spec::{
-    Content, ConversationId, Entry, Event, Inbox, InboxRow, Seq, Settings, UserId,
+    Body, Content, ConversationId, Entry, Event, Inbox, InboxRow, Seq, Settings, UserId,
     limits::{INBOX_TEXT_BYTES, UNREAD_MAX},
 };
 
@@ -22,9 +22,19 @@ struct Standing {
 
 impl Standing {
     fn take(&mut self, entry: &Entry) {
+        let place = entry.place();
+        let is_message = place == Some(entry.seq);
+        let is_last = is_message || self.last.as_ref().is_some_and(|last| last.place() == place);
+        if matches!(entry.event, Event::Received { .. } | Event::Sent { .. }) && is_last {
+            self.last = Some(entry.clone());
+        }
         match &entry.event {
-            Event::Received { .. } => (self.last, self.unread) = (Some(entry.clone()), self.unread + 1),
-            Event::Sent { .. } => self.last = Some(entry.clone()),
+            Event::Received { content: Content::Unsend(_), .. } if is_message => {}
+            Event::Received { content: Content::Unsend(_), .. } => {
+                self.unread -= u64::from(place > Some(self.read_up_to));
+            }
+            Event::Received { .. } => self.unread += u64::from(is_message),
+            Event::Sent { .. } => {}
             Event::Delivered { up_to, .. } => self.delivered_up_to = *up_to,
             Event::Seen { up_to, .. } => self.seen_up_to = *up_to,
             Event::Read { up_to, unread, .. } => (self.read_up_to, self.unread) = (*up_to, *unread),
@@ -61,17 +71,24 @@ impl Oracle {
     fn check_inbox(&mut self, user: UserId, before: Seq, limit: u64, inbox: &Inbox) {
         let mut wanted: Vec<_> = self.standings(user, inbox.at).into_iter().collect();
         let before = if before == Seq::ZERO { Seq(u64::MAX) } else { before };
-        let last = |standing: &Standing| standing.last.as_ref().map(|entry| entry.seq);
+        let last = |standing: &Standing| standing.last.as_ref().and_then(Entry::place);
         wanted.retain(|(_, standing)| last(standing).is_some_and(|last| last < before));
         wanted.sort_by_key(|(_, standing)| std::cmp::Reverse(last(standing)));
         let more = wanted.len() > inbox.rows.len();
         wanted.truncate(inbox.rows.len());
         let found: Vec<_> = inbox.rows.iter().map(standing_of).collect();
         for last in wanted.iter_mut().filter_map(|(_, standing)| standing.last.as_mut()) {
-            if let Event::Received { content, .. } | Event::Sent { content, .. } = &mut last.event
-                && let Some(text) = content.as_text()
-            {
-                *content = Content::text(&text[..text.len().min(INBOX_TEXT_BYTES)]);
+            if let Event::Received { content, .. } | Event::Sent { content, .. } = &mut last.event {
+                let short = |text: &str| Content::text(&text[..text.len().min(INBOX_TEXT_BYTES)]);
+                let shortened = match content.body() {
+                    Ok(Body::Text(text)) => Some(short(text)),
+                    Ok(Body::Edit(edit)) => {
+                        let text = edit.content();
+                        text.as_text().map(|text| Content::edit(edit.of, &short(text), edit.stands))
+                    }
+                    _ => None,
+                };
+                *content = shortened.unwrap_or_else(|| content.clone());
             }
         }
         // What is so short does not make a frame full before the limit is reached.
@@ -87,20 +104,28 @@ impl Oracle {
         let mut told_of: BTreeMap<(UserId, UserId), Seq> = BTreeMap::new();
         let mut faults = Vec::new();
         for ((user, seq), entry) in &self.durable {
-            let Event::Read { conversation: ConversationId::Person(peer), up_to, unread, told } = entry.event else {
+            let Event::Read { conversation: ConversationId::Person(peer), up_to, unread: counted, told } = entry.event
+            else {
                 continue;
             };
-            let received = self.durable.range((*user, Seq::ZERO)..(*user, *seq)).filter_map(|((_, at), other)| {
-                match other.event {
-                    Event::Received { from, origin, .. } if from == peer => Some((*at, origin)),
-                    _ => None,
+            // By where each stands: its name, and whether it was taken back.
+            let mut received: BTreeMap<Seq, (Seq, bool)> = BTreeMap::new();
+            for other in self.durable.range((*user, Seq::ZERO)..(*user, *seq)).map(|(_, other)| other) {
+                if let (Event::Received { from, origin, content }, Some(place)) = (&other.event, other.place())
+                    && *from == peer
+                {
+                    let name = content.about().map_or(*origin, |(name, _)| name.seq);
+                    received.insert(place, (name, matches!(content, Content::Unsend(_))));
                 }
-            });
-            let received: Vec<_> = received.collect();
-            let behind = received.iter().filter(|(at, _)| *at > up_to).count() as u64;
-            let is_told_wrong =
-                told > Seq::ZERO && received.iter().any(|(at, origin)| (*at <= up_to) != (*origin <= told));
-            if behind.min(UNREAD_MAX + 1) != unread || is_told_wrong {
+            }
+            let unread: Vec<_> = received.range(up_to.next()..).filter(|(_, (_, is_back))| !is_back).collect();
+            let behind = unread.len() as u64;
+            // What was changed before it came stands behind what was written after it: then less is told than is read.
+            let is_in_order = received.values().is_sorted();
+            let is_told_wrong = told > Seq::ZERO
+                && (unread.iter().any(|(_, (name, _))| *name <= told)
+                    || is_in_order && received.range(..=up_to).any(|(_, (name, _))| *name > told));
+            if behind.min(UNREAD_MAX + 1) != counted || is_told_wrong {
                 faults.push(format!("user {user}: {entry:?} behind which {behind} of {received:?} lie"));
             }
             if told > Seq::ZERO {

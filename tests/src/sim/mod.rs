@@ -91,6 +91,7 @@ pub const SITUATIONS: &[&str] = &[
     "app restarted",
     "app restarted with unanswered messages",
     "batch of the journal found in the database",
+    "change of what was taken back",
     "client lost its connection",
     "client went away while its connection moved",
     "commit failed",

@@ -252,11 +252,14 @@ impl Machine {
         let mut logs: BTreeMap<UserId, BTreeMap<Seq, Entry>> =
             users.map(|user| (user, self.stored_log(user).into_iter().map(|e| (e.seq, e)).collect())).collect();
         for (_, record) in self.journaled() {
-            if let Record::Append { user, entry, replaces, .. } = record {
-                let log = logs.entry(user).or_default();
-                replaces.map(|old| log.remove(&old));
-                log.insert(entry.seq, entry);
-            }
+            let (user, entry, replaces) = match record {
+                Record::Append { user, entry, replaces, .. } => (user, entry, replaces),
+                Record::Rewrite { user, entry, of } => (user, entry, Some(of.replaces)),
+                _ => continue,
+            };
+            let log = logs.entry(user).or_default();
+            replaces.map(|old| log.remove(&old));
+            log.insert(entry.seq, entry);
         }
         logs
     }

@@ -20,6 +20,10 @@ pub struct Message {
     pub to: UserId,
     /// Its place in the sender's log, once it was accepted.
     pub accepted: Option<Seq>,
+    /// It is a text, or that a text says something else.
+    pub is_text: bool,
+    /// It takes one back, and says nothing.
+    pub is_unsend: bool,
 }
 
 /// What one device has kept of its log.
@@ -40,6 +44,8 @@ pub struct Oracle {
     pub messages: BTreeMap<String, Message>,
     /// Everything that was ever durable, by log.
     pub durable: BTreeMap<(UserId, Seq), Entry>,
+    /// Which of it has been superseded by an entry that changes it, which is durable too.
+    superseded: BTreeSet<(UserId, Seq)>,
     /// By device.
     pub kept: BTreeMap<DeviceKey, Kept>,
     /// Up to where each log was ever said to be committed, on whatever connection and in whatever life of the node.
@@ -73,7 +79,34 @@ fn words_of(content: &Content) -> Option<&str> {
         Body::Reply(reply) => Some(reply.text),
         Body::Attachment(attachment) => Some(attachment.caption),
         Body::Opaque(bytes) => std::str::from_utf8(bytes).ok(),
-        Body::Unknown => None,
+        Body::Edit(edit) => match edit.said().ok()? {
+            Body::Text(text) => Some(text),
+            _ => None,
+        },
+        Body::Unsend(_) | Body::Unknown => None,
+    }
+}
+
+/// What is said, without where it stands, which each side numbers for itself.
+fn said(entry: &Entry) -> Option<Content> {
+    match &entry.event {
+        Event::Received { content, .. } | Event::Sent { content, .. } => Some(content.standing(None)),
+        _ => None,
+    }
+}
+
+/// Whether a device is shown what is in the log: to who has sent a change itself, its client does not say where the message stands.
+fn is_same(durable: &Entry, shown: &Entry) -> bool {
+    let is_own = matches!(&shown.event, Event::Sent { content, .. } if *content == content.standing(None));
+    match (&durable.event, &shown.event) {
+        (
+            Event::Sent { to, device, number, .. },
+            Event::Sent { to: to_too, device: device_too, number: number_too, .. },
+        ) if is_own => {
+            let named = (durable.seq, durable.time, to, device, number);
+            named == (shown.seq, shown.time, to_too, device_too, number_too) && said(durable) == said(shown)
+        }
+        _ => durable == shown,
     }
 }
 
@@ -151,9 +184,20 @@ impl Oracle {
     }
 
     fn shown(&mut self, user: UserId, entry: &Entry) {
-        if self.durable.get(&(user, entry.seq)) != Some(entry) {
+        if !self.durable.get(&(user, entry.seq)).is_some_and(|durable| is_same(durable, entry)) {
             self.fail(|| format!("user {user}: a device is shown {entry:?}, which is not durable"));
         }
+    }
+
+    /// A record that supersedes an entry became durable.
+    pub fn is_superseded(&mut self, user: UserId, seq: Seq) {
+        self.superseded.insert((user, seq));
+    }
+
+    /// Whether an entry has been changed since.
+    #[must_use]
+    pub fn has_superseded(&self, user: UserId, seq: Seq) -> bool {
+        self.superseded.contains(&(user, seq))
     }
 
     /// A record became durable.
@@ -181,7 +225,7 @@ impl Oracle {
         }
         message.accepted = Some(seq);
         let entry = self.durable.get(&(device.0, seq));
-        if entry.and_then(text_of) != Some(text) {
+        if entry.and_then(text_of) != Some(text).filter(|_| !message.is_unsend) {
             let entry = entry.cloned();
             self.fail(|| format!("{text} was accepted as {seq}, where there is {entry:?}"));
         }
@@ -196,6 +240,9 @@ impl Oracle {
             return self.fail(|| format!("{device:?}: {} was handed out after {last}", entry.seq));
         }
         kept.last_in_run = entry.seq;
+        if let Some(place) = entry.place().filter(|place| *place != entry.seq) {
+            kept.entries.retain(|_, known| known.place() != Some(place));
+        }
         kept.entries.insert(entry.seq, entry.clone());
         let (mark, up_to) = match entry.event {
             Event::Delivered { peer, up_to } => (("delivered", peer), up_to),
@@ -223,10 +270,17 @@ impl Oracle {
             // durable must still be there, unless it has been superseded.
             for entry in log.values() {
                 self.is_durable(*user, entry);
+                if entry.place().is_some_and(|place| place < entry.seq) {
+                    let before = self.durable.range((*user, Seq::ZERO)..(*user, entry.seq));
+                    let gone = before.filter(|(_, known)| known.place() == entry.place()).map(|(key, _)| *key);
+                    self.superseded.extend(gone.collect::<Vec<_>>());
+                }
             }
         }
         let missing = self.durable.iter().find(|((user, seq), entry)| {
-            text_of(entry).is_some() && !logs.get(user).is_some_and(|log| log.contains_key(seq))
+            text_of(entry).is_some()
+                && !self.superseded.contains(&(*user, *seq))
+                && !logs.get(user).is_some_and(|log| log.contains_key(seq))
         });
         if let Some(((user, seq), entry)) = missing {
             let sentence = format!("user {user}: seq {seq} was durable and is gone: {entry:?}");
@@ -253,7 +307,9 @@ impl Oracle {
         for (text, message) in &messages {
             let sender = log_of(&message.from.0);
             let sent = sender.values().find(|entry| text_of(entry) == Some(text));
+            let is_gone = |seq: &Seq| message.is_unsend || self.superseded.contains(&(message.from.0, *seq));
             match (message.accepted, sent) {
+                (Some(seq), None) if is_gone(&seq) => {}
                 (Some(seq), Some(entry)) if entry.seq == seq => {}
                 (Some(seq), other) => {
                     self.fail(|| format!("{text} was accepted as {seq} and is in its sender's log as {other:?}"));
@@ -320,17 +376,15 @@ impl Oracle {
                         self.fail(|| format!("user {user}: {origin} of {from} came after a later one"));
                     }
                     let sent = logs.get(from).and_then(|log| log.get(origin));
-                    let said = sent.and_then(|sent| match &sent.event {
-                        Event::Sent { content, .. } => Some(content),
-                        _ => None,
-                    });
-                    if said != Some(content) {
+                    if sent.and_then(said) != Some(content.standing(None)) {
                         self.fail(|| format!("user {user}: {entry:?} is {sent:?} in the sender's log"));
                     }
                 }
                 Event::Sent { device, number, .. } => {
                     let last = last_number.insert(*device, number.0).unwrap_or_default();
-                    if number.0 != last + 1 {
+                    // Sends that were superseded have left the log.
+                    let gone = self.superseded.range((user, Seq::ZERO)..=(user, entry.seq)).count() as u64;
+                    if number.0 <= last || number.0 > last + 1 + gone {
                         self.fail(|| format!("user {user} device {device}: number {number} follows {last}"));
                     }
                 }

@@ -8,10 +8,11 @@ use crate::{visible::escaped, words};
 /// The format, as `--help` tells it.
 pub(crate) const FORMAT: &str = r"On a terminal it shows the conversation on the whole screen; /help says what can be typed.
 
-From a pipe, each line of input is a message, or one of /to USER, /reply [#SEQ] TEXT, /history [N], /inbox [N], /read,
-/mute, /archive, /pin, /block (/unmute and so on for the opposite), /quit; a message that begins with / is written with //
-in front, and blank lines are passed over. /reply answers the message that was told with this SEQ, or the last one received
-from USER. A line that is no command, too long or not UTF-8 ends the
+From a pipe, each line of input is a message, or one of /to USER, /reply [#SEQ] TEXT, /edit [#SEQ] TEXT, /unsend [#SEQ],
+/history [N], /inbox [N], /read, /mute, /archive, /pin, /block (/unmute and so on for the opposite), /quit; a message that
+begins with / is written with // in front, and blank lines are passed over. /reply answers the message that was told with
+this SEQ, or the last one received from USER; /edit and /unsend change your own, or the last you sent there. A line that is
+no command, too long or not UTF-8 ends the
 input: nothing after it is sent, and what was sent before is waited for. Each line of output is one of
   connected USER                              USER is who the token says you are
   disconnected REASON                         once for each reason; connecting again happens by itself
@@ -22,6 +23,8 @@ input: nothing after it is sent, and what was sent before is waited for. Each li
   accepted N SEQ DURABILITY RECIPIENT         your Nth message of this run is in your log as SEQ
   committed SEQ                               what was accepted as memory or local, up to SEQ, is committed now
   refused N CODE                              your Nth message was refused for good
+  edited AUTHOR SEQ TIME TEXT                 the message that was told as SEQ says this now
+  unsent AUTHOR SEQ TIME                      the message that was told as SEQ was taken back
   delivered USER SEQ                          USER's devices have what you sent up to SEQ
   seen USER SEQ                               USER has read what you sent up to SEQ
   read USER SEQ UNREAD                        you have read the conversation with USER up to SEQ; UNREAD are left
@@ -63,6 +66,17 @@ pub(crate) enum Line {
         time: TimestampMs,
         text: String,
         origin: Origin,
+    },
+    Edited {
+        author: UserId,
+        place: Seq,
+        time: TimestampMs,
+        text: String,
+    },
+    Unsent {
+        author: UserId,
+        place: Seq,
+        time: TimestampMs,
     },
     Accepted {
         ordinal: u64,
@@ -122,6 +136,10 @@ impl Line {
             Self::Sent { to, seq, time, text, origin } => {
                 format!("{}sent {to} {seq} {} {}", history(origin), utc(*time), escaped(text))
             }
+            Self::Edited { author, place, time, text } => {
+                format!("edited {author} {place} {} {}", utc(*time), escaped(text))
+            }
+            Self::Unsent { author, place, time } => format!("unsent {author} {place} {}", utc(*time)),
             Self::Accepted { ordinal, seq, durability, recipient } => {
                 let durability = match durability {
                     Durability::Memory => "memory",

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use client::{
-    Client, ClientEvent, Content, ConversationId, DeviceId, Direction, Durability, Entry, Event, FetchError,
+    Body, Client, ClientEvent, Content, ConversationId, DeviceId, Direction, Durability, Entry, Event, FetchError,
     FetchHandle, InboxRow, MessageName, Page, Reply, SendError, SendHandle, SendNumber, Seq, UserId,
 };
 
@@ -152,6 +152,8 @@ impl Script {
         match Command::parse(line) {
             Ok(Command::Say(text)) => self.send(Content::text(&text)),
             Ok(Command::Reply(to, text)) => self.reply(to, &text),
+            Ok(Command::Edit(of, text)) => self.change(of, |name| Content::edit(name, &Content::text(&text), None)),
+            Ok(Command::Unsend(of)) => self.change(of, |name| Content::unsend(name, None)),
             Ok(Command::To(user)) => Said::Taken(self.switch(user)),
             Ok(Command::History(count)) => Said::Taken(self.show_history(count.unwrap_or(self.who.history.max(1)))),
             Ok(Command::Inbox(count)) => {
@@ -165,6 +167,19 @@ impl Script {
             Ok(Command::Quit) => Said::Quit,
             Ok(Command::Help | Command::Nothing) => Said::Taken(Vec::new()),
             Err(error) => Said::Wrong(error.to_string()),
+        }
+    }
+
+    fn change(&mut self, of: Option<Seq>, content: impl Fn(MessageName) -> Content) -> Said {
+        let mut here = self.told.iter().rev().filter(|(_, told)| told.conversation == self.who.peer);
+        let found = match of {
+            Some(seq) => here.find(|(of, _)| **of == seq),
+            None => here.find(|(_, told)| Some(told.name.author) == self.me),
+        };
+        match (found, of) {
+            (Some((_, told)), _) => self.send(content(told.name)),
+            (None, Some(seq)) => Said::Wrong(format!("no message of this conversation was told as {seq}")),
+            (None, None) => Said::Wrong("nothing was sent to this user yet: /history tells older messages".to_owned()),
         }
     }
 
@@ -285,7 +300,8 @@ impl Script {
             ClientEvent::MessageAccepted { handle, seq, durability, recipient, .. } => {
                 let Some((ordinal, to, content)) = self.unanswered.remove(&handle) else { return Vec::new() };
                 if let Some(author) = self.me {
-                    self.remember(seq, to, MessageName { author, seq }, content);
+                    let name = content.about().map_or(MessageName { author, seq }, |(name, _)| name);
+                    self.remember(name.seq, to, name, content);
                 }
                 if recipient != client::Recipient::Yourself {
                     self.undelivered.insert(to, seq);
@@ -364,12 +380,14 @@ impl Script {
     }
 
     fn remember_entry(&mut self, entry: &Entry) {
+        let name_of = |content: &Content, name| content.about().map_or(name, |(name, _)| name);
         let named = match (&entry.event, self.me) {
             (Event::Received { from, origin, content }, _) => {
-                Some(((*from).into(), MessageName { author: *from, seq: *origin }, content))
+                let name = name_of(content, MessageName { author: *from, seq: *origin });
+                Some(((*from).into(), name, content))
             }
             (Event::Sent { to, content, .. }, Some(author)) => {
-                Some((*to, MessageName { author, seq: entry.seq }, content))
+                Some((*to, name_of(content, MessageName { author, seq: entry.seq }), content))
             }
             (
                 Event::Sent { .. }
@@ -382,16 +400,16 @@ impl Script {
                 _,
             ) => None,
         };
-        if let Some((conversation, name, content)) = named {
-            self.remember(entry.seq, conversation, name, content.clone());
+        if let (Some((conversation, name, content)), Some(place)) = (named, entry.place()) {
+            self.remember(place, conversation, name, content.clone());
         }
     }
 
     fn on_entry(&mut self, entry: &Entry) -> Option<Line> {
         self.remember_entry(entry);
         match &entry.event {
-            Event::Received { .. } => {
-                self.received += 1;
+            Event::Received { content, .. } => {
+                self.received += u64::from(content.is_message());
                 message(entry, Origin::Now)
             }
             // What this run sent is told when it is accepted.
@@ -456,7 +474,19 @@ const fn is_of_the_log(event: &ClientEvent) -> bool {
 }
 
 fn message(entry: &Entry, origin: Origin) -> Option<Line> {
-    let (seq, time) = (entry.seq, entry.time);
+    let (seq, mut time) = (entry.place()?, entry.time);
+    let (Event::Received { content, .. } | Event::Sent { content, .. }) = &entry.event else { return None };
+    if let Some((name, Some(stands))) = content.about() {
+        time = stands.time;
+        let (author, place) = (name.author, stands.place);
+        match (origin, content.body()) {
+            (Origin::Now, Ok(Body::Edit(edit))) => {
+                return Some(Line::Edited { author, place, time, text: shown(&edit.content()) });
+            }
+            (Origin::Now, Ok(_)) => return Some(Line::Unsent { author, place, time }),
+            _ => {}
+        }
+    }
     match &entry.event {
         Event::Received { from, content, .. } => {
             Some(Line::Received { from: *from, seq, time, text: shown(content), origin })

@@ -54,6 +54,8 @@ Ctrl-Z              suspend
 Ctrl-C              put the draft away; without one: leave
 
 /reply TEXT         answer the last message of the other
+/edit TEXT          say something else in your last message
+/unsend             take your last message back
 /to USER            write to somebody else
 /history [N]        load N older messages
 /mute, /archive, /pin, /block   keep this conversation so; /unmute and so on

@@ -62,6 +62,8 @@ struct Message {
     author: Author,
     /// Its seq in the author's log.
     origin: Seq,
+    /// Of the entry that says this of it.
+    seq: Seq,
     time: TimestampMs,
     /// What is shown of `content`.
     text: String,
@@ -69,8 +71,13 @@ struct Message {
 }
 
 impl Message {
-    fn new(author: Author, origin: Seq, time: TimestampMs, content: Content) -> Self {
-        Self { author, origin, time, text: shown(&content), content }
+    /// What an entry at `seq` says of a message: a new one, whose name has `origin`, or one that it changes.
+    fn new(author: Author, origin: Seq, seq: Seq, time: TimestampMs, content: Content) -> Self {
+        let (origin, time) = match content.about() {
+            Some((name, stands)) => (name.seq, stands.map_or(time, |stands| stands.time)),
+            None => (origin, time),
+        };
+        Self { author, origin, seq, time, text: shown(&content), content }
     }
 }
 
@@ -123,8 +130,13 @@ impl Messages {
         self.older = Older::UpTo(Seq::ZERO);
     }
 
-    /// Takes an entry of the log. False: it is of another conversation.
+    /// Takes an entry of the log. False: it is no message of this conversation.
     pub(crate) fn entry(&mut self, entry: &Entry) -> bool {
+        let is_older = |place| matches!(self.older, Older::UpTo(up_to) if place <= up_to);
+        if entry.place().is_some_and(|place| place < entry.seq && is_older(place)) {
+            // It stands in what has not been loaded, and comes as it is then.
+            return false;
+        }
         let is_taken = self.put(entry);
         while self.log.len() > MESSAGES_MAX {
             let dropped = self.log.pop_first();
@@ -165,8 +177,18 @@ impl Messages {
             | Event::Devices { .. }
             | Event::Unknown { .. } => return false,
         };
-        self.log.insert(entry.seq, Message::new(author, origin, entry.time, content.clone()));
-        true
+        let message = Message::new(author, origin, entry.seq, entry.time, content.clone());
+        if let Some(place) = entry.place() {
+            self.show(place, message);
+        }
+        content.is_message()
+    }
+
+    /// Shows a message at its place, unless a newer entry has said something else of it.
+    fn show(&mut self, place: Seq, message: Message) {
+        if self.log.get(&place).is_none_or(|known| known.seq < message.seq) {
+            self.log.insert(place, message);
+        }
     }
 
     /// A message goes on its way. Its number here.
@@ -193,8 +215,15 @@ impl Messages {
     pub(crate) fn accepted(&mut self, handle: SendHandle, seq: Seq, time: TimestampMs) {
         let Some(number) = self.number_of(handle) else { return };
         let Some(waiting) = self.waiting.remove(&number) else { return };
-        if waiting.to == self.peer {
-            self.log.insert(seq, Message::new(Author::Me, seq, time, waiting.content));
+        if waiting.to != self.peer {
+            return;
+        }
+        let Some((name, _)) = waiting.content.about() else {
+            return self.show(seq, Message::new(Author::Me, seq, seq, time, waiting.content));
+        };
+        if let Some(known) = self.log.get(&name.seq) {
+            let message = Message { time: known.time, ..Message::new(Author::Me, seq, seq, time, waiting.content) };
+            self.show(name.seq, message);
         }
     }
 
@@ -209,12 +238,12 @@ impl Messages {
         self.waiting.iter().find(|(_, waiting)| waiting.handle == Some(handle)).map(|(number, _)| *number)
     }
 
-    /// The message that a command is about, by its place in the log; none: the newest of the other. With its name, if `me` is who
+    /// The message that a command is about, by its place in the log; none: the newest of this author. With its name, if `me` is who
     /// sits here.
-    pub(crate) fn find(&self, seq: Option<Seq>, me: UserId) -> Option<(MessageName, &Content)> {
+    pub(crate) fn find(&self, seq: Option<Seq>, by: Author, me: UserId) -> Option<(MessageName, &Content)> {
         let message = match seq {
             Some(seq) => self.log.get(&seq)?,
-            None => self.log.values().rev().find(|message| message.author == Author::Peer)?,
+            None => self.log.values().rev().find(|message| message.author == by)?,
         };
         let ConversationId::Person(peer) = self.peer;
         let author = if message.author == Author::Me { me } else { peer };

@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use client::{
-    ClientEvent, Content, ConversationId, Durability, Entry, Event, FetchError, FetchHandle, MonotonicMs, Reply,
-    SendError, SendHandle, Seq, Settings, TEXT_BYTES_MAX, TimestampMs, UserId,
+    ClientEvent, Content, ConversationId, Durability, Entry, Event, FetchError, FetchHandle, MessageName, MonotonicMs,
+    Reply, SendError, SendHandle, Seq, Settings, TEXT_BYTES_MAX, TimestampMs, UserId,
 };
 use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use jiff::tz::TimeZone;
@@ -16,7 +16,7 @@ use super::{
     draw,
     editor::{Editor, Source},
     list::{Ask, List},
-    messages::{MESSAGES_MAX, Messages, Older, Place},
+    messages::{Author, MESSAGES_MAX, Messages, Older, Place},
 };
 use crate::{command::Command, content::quote, visible::tame, words};
 
@@ -472,11 +472,22 @@ impl Model {
             }
             Command::Say(text) => self.send(now, text.clone(), Content::text(&text), effects),
             Command::Reply(to, text) => {
-                let Some((to, content)) = self.me.and_then(|me| self.messages.find(to, me)) else {
+                let Some((to, content)) = self.me.and_then(|me| self.messages.find(to, Author::Peer, me)) else {
                     return self.say("There is no message here to answer; older ones come with /history.");
                 };
                 let reply = Content::reply(&Reply { to, quote: quote(content), text: &text });
                 self.send(now, draft.to_owned(), reply, effects);
+            }
+            Command::Edit(of, ref text) => {
+                let content = |name| Content::edit(name, &Content::text(text), None);
+                if !self.change(now, of, draft.to_owned(), content, effects) {
+                    return;
+                }
+            }
+            Command::Unsend(of) => {
+                if !self.change(now, of, draft.to_owned(), |name| Content::unsend(name, None), effects) {
+                    return;
+                }
             }
             Command::To(peer) => self.switch(peer, effects),
             Command::History(count) => {
@@ -491,6 +502,23 @@ impl Model {
         }
         let draft = self.editor.take();
         self.remember(draft);
+    }
+
+    /// Changes an own message. False: there is none.
+    fn change(
+        &mut self,
+        now: Now,
+        of: Option<Seq>,
+        draft: String,
+        content: impl Fn(MessageName) -> Content,
+        effects: &mut Vec<Effect>,
+    ) -> bool {
+        let name = self.me.and_then(|me| self.messages.find(of, Author::Me, me)).map(|(name, _)| name);
+        match name {
+            Some(name) => self.send(now, draft, content(name), effects),
+            None => self.say("There is no message of yours here; older ones come with /history."),
+        }
+        name.is_some()
     }
 
     fn send(&mut self, now: Now, draft: String, content: Content, effects: &mut Vec<Effect>) {

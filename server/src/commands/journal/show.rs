@@ -132,7 +132,7 @@ pub(super) fn loss(survey: &Survey, damage: &Damage) -> String {
 pub(super) fn columns(located: &Located, text: Text) -> String {
     let Located { segment, offset, lsn, lane, batch, record } = located;
     let (seq, peer, content) = match record {
-        Record::Append { entry, .. } => {
+        Record::Append { entry, .. } | Record::Rewrite { entry, .. } => {
             let (peer, content) = match &entry.event {
                 Event::Received { from, content, .. } => (Some(*from), Some(content)),
                 Event::Sent { to: ConversationId::Person(to), content, .. } => (Some(*to), Some(content)),
@@ -180,7 +180,12 @@ pub(super) fn json(located: &Located) -> String {
         ("user", user_of(record).0.into()),
     ]);
     match record {
-        Record::Append { entry, replaces, count, .. } => {
+        Record::Append { entry, .. } | Record::Rewrite { entry, .. } => {
+            let (replaces, count) = match record {
+                Record::Append { replaces, count, .. } => (*replaces, count),
+                Record::Rewrite { of, .. } => (Some(of.replaces), &0),
+                _ => (None, &0),
+            };
             object.0.extend([("seq", entry.seq.0.into()), ("time_ms", entry.time.0.into())]);
             object.0.extend(replaces.map(|seq| ("replaces", seq.0.into())));
             object.0.extend((*count > 0).then(|| ("count", (*count).into())));

@@ -192,6 +192,7 @@ impl Damage {
 pub(super) const fn user_of(record: &Record) -> UserId {
     match record {
         Record::Append { user, .. }
+        | Record::Rewrite { user, .. }
         | Record::Cursor { user, .. }
         | Record::Marks { user, .. }
         | Record::Epoch { user, .. }
@@ -203,7 +204,7 @@ pub(super) const fn user_of(record: &Record) -> UserId {
 /// The kind of a record, in one word.
 pub(super) const fn kind_of(record: &Record) -> &'static str {
     match record {
-        Record::Append { entry, .. } => match entry.event {
+        Record::Append { entry, .. } | Record::Rewrite { entry, .. } => match entry.event {
             Event::Received { .. } => "received",
             Event::Sent { .. } => "sent",
             Event::Delivered { .. } => "delivered",

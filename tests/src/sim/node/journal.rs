@@ -128,7 +128,10 @@ impl Simulation {
                 continue;
             }
             for record in records {
-                if let Record::Append { user, entry, .. } = record {
+                if let Record::Rewrite { user, of, .. } = &record {
+                    self.oracle.is_superseded(*user, of.replaces);
+                }
+                if let Record::Append { user, entry, .. } | Record::Rewrite { user, entry, .. } = record {
                     self.oracle.is_durable(user, &entry);
                 }
             }

@@ -124,7 +124,7 @@ impl Simulation {
         }
         let store = &self.machine.store;
         let mut forget = RunBuilder::default();
-        for (key, _) in store.rows() {
+        for (key, value) in store.rows() {
             let row = RowKey::decode(&key).expect("the store's own keys");
             let forgotten = matches!(
                 (self.fault, row),
@@ -133,7 +133,9 @@ impl Simulation {
                     | (Some(Fault::ForgetRead), RowKey::Read { .. })
                     | (Some(Fault::ForgetSent), RowKey::Sent { .. })
                     | (Some(Fault::ForgetDuties), RowKey::Unfinished { .. })
-            );
+            ) || (self.fault == Some(Fault::ForgetChanged)
+                && matches!(row, RowKey::Conversation { .. })
+                && !value.is_empty());
             if forgotten {
                 forget.delete(key);
             }
