@@ -386,3 +386,29 @@ fn what_the_server_prints_at_its_start_works_as_it_is_printed() {
         assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
     }
 }
+
+#[test]
+fn a_person_names_lists_and_removes_devices_from_a_pipe() {
+    let mut installation = Installation::new(env!("CARGO_BIN_EXE_tested-ringpost"));
+    let _server = installation.start();
+    let mut phone = Chat::start(&installation, 7, 1, 8, &[]);
+    let mut desk = Chat::start(&installation, 7, 2, 8, &[]);
+    desk.shows("connected 7", 1);
+    phone.shows("connected 7", 1);
+    phone.say("/device-name Alice's phone");
+    phone.shows("device 1 connected ", 1);
+    assert!(phone.lines("device 1 ")[0].ends_with(" 0 Alice's phone"), "{:?}", phone.lines(""));
+    phone.shows("devices 2", 1);
+    assert!(phone.lines("device 2 ")[0].ends_with(" 0 -"), "{:?}", phone.lines(""));
+    phone.say("/remove-device 2");
+    phone.shows("removed 2 user", 1);
+    phone.shows("devices 1", 1);
+    let status = desk.end();
+    assert_eq!(status.code(), Some(4), "a removed device is of no use: {status}");
+    phone.say("/remove-device 2");
+    phone.say("/devices");
+    phone.shows("devices 1", 2);
+    assert!(phone.end().success());
+    let mut again = Chat::start(&installation, 7, 2, 8, &[]);
+    assert_eq!(again.end().code(), Some(4));
+}

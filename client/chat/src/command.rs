@@ -1,6 +1,6 @@
 //! What a line of input asks for.
 
-use client::{ConversationId, Seq, Settings, UserId};
+use client::{ConversationId, DeviceId, NAME_BYTES_MAX, Seq, Settings, UserId};
 
 /// What a line says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +26,12 @@ pub(crate) enum Command {
         set: Settings,
         cleared: Settings,
     },
+    /// The own devices.
+    Devices,
+    /// What this device is called; empty: nothing.
+    NameDevice(String),
+    /// This device is to be removed.
+    RemoveDevice(DeviceId),
     Help,
     Quit,
     /// A blank line.
@@ -57,6 +63,19 @@ impl Command {
                 Ok(count) if count > 0 => Self::Inbox(Some(count)),
                 _ => return Err(NoCommand(format!("/inbox takes a number of conversations from 1 on, not `{count}`"))),
             },
+            (Some("/devices"), None, None) => Self::Devices,
+            (Some("/device-name"), _, _) => {
+                let name = line.trim_start().strip_prefix("/device-name").unwrap_or_default().trim();
+                if name.len() > NAME_BYTES_MAX {
+                    let bytes = name.len();
+                    return Err(NoCommand(format!("a name has at most {NAME_BYTES_MAX} bytes, this one has {bytes}")));
+                }
+                Self::NameDevice(name.to_owned())
+            }
+            (Some("/remove-device"), Some(device), None) => match device.parse() {
+                Ok(device) if device > 0 => Self::RemoveDevice(DeviceId(device)),
+                _ => return Err(NoCommand(format!("/remove-device takes the number of a device, not `{device}`"))),
+            },
             (Some("/read"), None, None) => Self::Read,
             (Some(word), None, None) if setting(word).is_some() => {
                 let (setting, is_set) = setting(word).unwrap_or_default();
@@ -82,9 +101,10 @@ impl Command {
             },
             (Some(word), _, _) if line.starts_with('/') && !line.starts_with("//") => {
                 let known = "/to USER, /reply [#SEQ] TEXT, /edit [#SEQ] TEXT, /unsend [#SEQ], /history [N], /inbox [N], /read, /mute, /archive, /pin and /block \
-                             (with /un… for the opposite: /unmute), /help and /quit";
+                             (with /un… for the opposite: /unmute), /devices, /device-name NAME, /remove-device ID, /help and /quit";
                 let what = match word {
-                    "/quit" | "/help" | "/history" | "/to" | "/reply" | "/edit" | "/unsend" | "/inbox" | "/read" => {
+                    "/quit" | "/help" | "/history" | "/to" | "/reply" | "/edit" | "/unsend" | "/inbox" | "/read"
+                    | "/devices" | "/remove-device" => {
                         format!("{word} is not written like this")
                     }
                     _ => format!("`{word}` is no command"),
@@ -139,11 +159,19 @@ mod tests {
         assert_eq!(Command::parse("/unsend #3"), Ok(Command::Unsend(Some(Seq(3)))));
         assert_eq!(Command::parse("/inbox"), Ok(Command::Inbox(None)));
         assert_eq!(Command::parse("/read"), Ok(Command::Read));
+        assert_eq!(Command::parse("/devices"), Ok(Command::Devices));
+        assert_eq!(Command::parse("/device-name My phone "), Ok(Command::NameDevice("My phone".into())));
+        assert_eq!(Command::parse("/remove-device 3"), Ok(Command::RemoveDevice(DeviceId(3))));
+        assert!(Command::parse(&format!("/device-name {}", "x".repeat(NAME_BYTES_MAX + 1))).is_err());
         let (none, muted) = (Settings::default(), Settings::MUTED);
         assert_eq!(Command::parse("/mute"), Ok(Command::Keep { set: muted, cleared: none }));
         assert_eq!(Command::parse("/unmute"), Ok(Command::Keep { set: none, cleared: muted }));
         for wrong in [
             "/inbox 0",
+            "/devices 3",
+            "/remove-device",
+            "/remove-device 0",
+            "/remove-device 3 4",
             "/read 3",
             "/mute 3",
             "/ununmute",

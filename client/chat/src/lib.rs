@@ -6,6 +6,7 @@
 
 mod command;
 mod content;
+mod devices;
 mod exit;
 mod pipe;
 mod renewal;

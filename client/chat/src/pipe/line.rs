@@ -1,15 +1,18 @@
 //! The lines that a script reads. Their format is documented in `--help` and does not change.
 
-use client::{ConversationId, Durability, Recipient, Seq, Settings, TimestampMs, UserId};
+use client::{
+    ConversationId, DeviceId, DeviceInfo, Durability, Recipient, Removal, Seq, Settings, TimestampMs, UserId,
+};
 use jiff::Timestamp;
 
-use crate::{visible::escaped, words};
+use crate::{devices, visible::escaped, words};
 
 /// The format, as `--help` tells it.
 pub(crate) const FORMAT: &str = r"On a terminal it shows the conversation on the whole screen; /help says what can be typed.
 
 From a pipe, each line of input is a message, or one of /to USER, /reply [#SEQ] TEXT, /edit [#SEQ] TEXT, /unsend [#SEQ],
-/history [N], /inbox [N], /read, /mute, /archive, /pin, /block (/unmute and so on for the opposite), /quit; a message that
+/history [N], /inbox [N], /read, /mute, /archive, /pin, /block (/unmute and so on for the opposite), /devices,
+/device-name NAME (of this one), /remove-device ID (for ever), /quit; a message that
 begins with / is written with // in front, and blank lines are passed over. /reply answers the message that was told with
 this SEQ, or the last one received from USER; /edit and /unsend change your own, or the last you sent there. A line that is
 no command, too long or not UTF-8 ends the
@@ -30,6 +33,9 @@ input: nothing after it is sent, and what was sent before is waited for. Each li
   read USER SEQ UNREAD                        you have read the conversation with USER up to SEQ; UNREAD are left
   kept USER HOW                               you keep the conversation with USER like this from now on
   inbox USER UNREAD HOW SEQ TIME TEXT         a conversation and its last message, from the newest on
+  devices N                                   you have N devices; a line for each follows
+  device ID STATE DAY SEQ NAME                STATE connected or away, DAY of its last connection or -, what it has; NAME may be -
+  removed ID WHY                              a device of yours was removed: WHY user, room or operator
 received and sent come in the order of the log. TIME is UTC (2026-01-01T12:00:00Z), DURABILITY memory, local or
 committed, RECIPIENT online, offline or yourself, UNREAD 0 to 999, or many. HOW is made of muted, archived, pinned and
 blocked, with commas between, or is -. TEXT of a reply is ↳, the quote and a line break before the answer; of an attachment
@@ -116,6 +122,13 @@ pub(crate) enum Line {
         time: TimestampMs,
         text: String,
     },
+    /// So many devices follow.
+    Devices(usize),
+    Device(DeviceInfo),
+    Removed {
+        device: DeviceId,
+        why: Removal,
+    },
     /// Something that was asked for did not work. For standard error.
     Problem(String),
 }
@@ -165,6 +178,14 @@ impl Line {
                 let (unread, kept) = (words::unread(*unread), words::kept(*settings));
                 format!("inbox {conversation} {unread} {kept} {seq} {} {}", utc(*time), escaped(text))
             }
+            Self::Devices(count) => format!("devices {count}"),
+            Self::Device(DeviceInfo { device, seen_day, is_connected, cursor, name }) => {
+                let state = if *is_connected { "connected" } else { "away" };
+                let (day, name) = (devices::day(*seen_day), escaped(name));
+                let name = if name.is_empty() { "-" } else { name.as_str() };
+                format!("device {device} {state} {} {cursor} {name}", day.as_deref().unwrap_or("-"))
+            }
+            Self::Removed { device, why } => format!("removed {device} {}", devices::reason(*why)),
             Self::Problem(_) => return None,
         })
     }

@@ -164,6 +164,12 @@ impl Script {
                 self.ask(|client, peer| client.mark_read(peer, up_to, true))
             }
             Ok(Command::Keep { set, cleared }) => self.ask(|client, peer| client.set_conversation(peer, set, cleared)),
+            Ok(Command::Devices) => self.ask(|client, _| client.fetch_devices()),
+            Ok(Command::NameDevice(name)) => {
+                let own = self.who.device;
+                self.ask(|client, _| client.name_device(own, &name))
+            }
+            Ok(Command::RemoveDevice(device)) => self.ask(|client, _| client.remove_device(device)),
             Ok(Command::Quit) => Said::Quit,
             Ok(Command::Help | Command::Nothing) => Said::Taken(Vec::new()),
             Err(error) => Said::Wrong(error.to_string()),
@@ -356,8 +362,11 @@ impl Script {
                 let is_news = self.away.replace(reason.clone()) != Some(reason.clone());
                 is_news.then_some(Line::Disconnected { reason }).into_iter().collect()
             }
+            ClientEvent::Devices { fetch, devices } => {
+                self.answered(fetch);
+                std::iter::once(Line::Devices(devices.len())).chain(devices.into_iter().map(Line::Device)).collect()
+            }
             ClientEvent::Page { .. }
-            | ClientEvent::Devices { .. }
             | ClientEvent::FetchRefused { .. }
             | ClientEvent::Numbered { .. }
             | ClientEvent::Epoch(_)
@@ -430,7 +439,8 @@ impl Script {
             Event::Settings { conversation, settings } => {
                 Some(Line::Kept { conversation: *conversation, settings: *settings })
             }
-            Event::Devices { .. } | Event::Unknown { .. } => None,
+            Event::Devices { removed, why, .. } => Some(Line::Removed { device: *removed, why: *why }),
+            Event::Unknown { .. } => None,
         }
     }
 

@@ -59,6 +59,7 @@ Ctrl-C              put the draft away; without one: leave
 /to USER            write to somebody else
 /history [N]        load N older messages
 /mute, /archive, /pin, /block   keep this conversation so; /unmute and so on
+/devices            your devices; /device-name NAME, /remove-device ID
 /quit               leave
 
 ◷ waits for the server   ✓ the server has it   ✓✓ a device of the other has it   ● the other has read it
@@ -126,7 +127,8 @@ pub(crate) fn draw(model: &Model, now: Now, buffer: &mut Buffer) -> Option<Posit
     let (notice, editor) = (part(parts.notice), part(parts.editor));
     draw_header(model, now, header, buffer);
     match (model.shows_help, model.list.is_open) {
-        (true, _) => draw_help(messages, buffer),
+        (true, _) => draw_text(HELP, messages, buffer),
+        _ if model.devices.is_some() => draw_text(model.devices.as_deref().unwrap_or_default(), messages, buffer),
         (false, true) => draw_list(model, now, messages, buffer),
         (false, false) => draw_messages(model, messages, buffer),
     }
@@ -244,8 +246,9 @@ fn draw_editor(model: &Model, area: Rect, buffer: &mut Buffer) -> Option<Positio
     Some(at)
 }
 
-fn draw_help(area: Rect, buffer: &mut Buffer) {
-    let rows = HELP.lines().flat_map(|line| wrap::rows(line, area.width));
+/// Instead of the conversation, until the next key.
+fn draw_text(text: &str, area: Rect, buffer: &mut Buffer) {
+    let rows = text.lines().flat_map(|line| wrap::rows(line, area.width));
     for (row, y) in rows.zip(area.top()..area.bottom()) {
         put_row(buffer, area.x, y, area.right(), &row);
     }

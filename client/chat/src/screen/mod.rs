@@ -27,7 +27,7 @@ use tokio::{
 };
 
 use self::{
-    model::{Effect, Input, Model, Now, Setup},
+    model::{Effect, Input, Model, Now, Setup, Wish},
     terminal::{Screen, Taken},
 };
 use crate::{
@@ -214,6 +214,17 @@ impl Run {
                     Ok(_) => {}
                     Err(error) => self.model.not_fetched(error),
                 },
+                Effect::Devices(wish) => {
+                    let asked = match wish {
+                        Wish::List => self.client.fetch_devices(),
+                        Wish::Name(device, name) => self.client.name_device(device, &name),
+                        Wish::Remove(device) => self.client.remove_device(device),
+                    };
+                    match asked {
+                        Ok(fetch) => self.model.asked_devices(fetch),
+                        Err(error) => self.model.not_asked(error),
+                    }
+                }
                 Effect::Suspend => self.suspend()?,
                 Effect::Leave => return Ok(Some(Left::Quit)),
             }

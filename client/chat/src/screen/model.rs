@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use client::{
-    ClientEvent, Content, ConversationId, Durability, Entry, Event, FetchError, FetchHandle, MessageName, MonotonicMs,
-    Reply, SendError, SendHandle, Seq, Settings, TEXT_BYTES_MAX, TimestampMs, UserId,
+    ClientEvent, Content, ConversationId, DeviceId, Durability, Entry, Event, FetchError, FetchHandle, MessageName,
+    MonotonicMs, Removal, Reply, SendError, SendHandle, Seq, Settings, TEXT_BYTES_MAX, TimestampMs, UserId,
 };
 use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use jiff::tz::TimeZone;
@@ -18,7 +18,7 @@ use super::{
     list::{Ask, List},
     messages::{Author, MESSAGES_MAX, Messages, Older, Place},
 };
-use crate::{command::Command, content::quote, visible::tame, words};
+use crate::{command::Command, content::quote, devices, visible::tame, words};
 
 /// Drafts of this run that can be had again. In memory alone: a file would keep what people write to each other.
 const DRAFTS_MAX: usize = 50;
@@ -65,6 +65,8 @@ pub(crate) enum Effect {
         from: Seq,
         limit: u64,
     },
+    /// Answer with [`Model::asked_devices`] or [`Model::not_asked`].
+    Devices(Wish),
     /// Shown, so it has arrived.
     Acknowledge(Seq),
     /// Answer with [`List::fetching`] or [`Model::not_listed`].
@@ -83,6 +85,14 @@ pub(crate) enum Effect {
     /// Give the terminal back until the shell hands it over again.
     Suspend,
     Leave,
+}
+
+/// What is wanted of the own devices.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Wish {
+    List,
+    Name(DeviceId, String),
+    Remove(DeviceId),
 }
 
 /// The connection.
@@ -150,6 +160,12 @@ pub(crate) struct Model {
     /// Messages that came while others are looked at.
     pub(crate) unseen: u64,
     pub(crate) shows_help: bool,
+    /// The list of devices, while it is shown.
+    pub(crate) devices: Option<String>,
+    /// This one, once the server has said so.
+    device: Option<DeviceId>,
+    /// What was asked about devices and has no answer yet.
+    asked: Option<FetchHandle>,
     pub(crate) zone: TimeZone,
     pub(crate) size: (u16, u16),
     server: String,
@@ -180,6 +196,9 @@ impl Model {
             anchor: None,
             unseen: 0,
             shows_help: false,
+            devices: None,
+            device: None,
+            asked: None,
             zone,
             size,
             server,
@@ -240,6 +259,7 @@ impl Model {
         match event {
             ClientEvent::Welcome(welcome) => {
                 self.link = Link::Connected;
+                self.device = Some(welcome.device);
                 self.notice.take_if(|notice| notice.about == About::Link);
                 self.on_committed(welcome.committed);
                 if self.me.replace(welcome.user).is_none() && welcome.cursor > Seq::ZERO && self.peer != NOBODY {
@@ -285,6 +305,10 @@ impl Model {
             ClientEvent::Inbox { fetch, inbox } => {
                 self.list.page(fetch, inbox);
             }
+            ClientEvent::FetchRefused { fetch, code, .. } if self.asked == Some(fetch) => {
+                self.asked = None;
+                self.say(format!("Not done: {}.", words::refused(code)));
+            }
             ClientEvent::FetchRefused { fetch, code, .. } if self.list.refused(fetch) => {
                 self.say(format!("The conversations can not be had: {}.", words::refused(code)));
             }
@@ -304,9 +328,13 @@ impl Model {
                 self.say(format!("The newer token was not taken: {}.", words::refused(code)));
             }
             ClientEvent::TokenRefreshed { .. } => self.notice = None,
+            ClientEvent::Devices { fetch, devices } => {
+                if self.asked.take_if(|asked| *asked == fetch).is_some() {
+                    self.devices = Some(devices::list(&devices, self.device));
+                }
+            }
             // Nothing is stored over a restart.
-            ClientEvent::Devices { .. }
-            | ClientEvent::Epoch(_)
+            ClientEvent::Epoch(_)
             | ClientEvent::Numbered { .. }
             | ClientEvent::Marked { .. }
             | ClientEvent::Ended(_) => {}
@@ -315,6 +343,14 @@ impl Model {
 
     fn on_entry(&mut self, entry: &Entry) {
         let is_here = self.messages.entry(entry);
+        if let Event::Devices { removed, why, .. } = &entry.event {
+            let by = match why {
+                Removal::User => "from one of your devices",
+                Removal::Room => "to make room for a new one: it had not been used for long",
+                Removal::Operator => "by who runs the server",
+            };
+            self.say(format!("Device {removed} of yours was removed {by}; /devices shows the others."));
+        }
         if let Event::Received { from, .. } = &entry.event {
             if !is_here && !self.list.is_muted((*from).into()) {
                 *self.unread.entry((*from).into()).or_default() += 1;
@@ -340,7 +376,8 @@ impl Model {
 
     fn on_key(&mut self, now: Now, key: KeyEvent, effects: &mut Vec<Effect>) {
         self.notice.take_if(|notice| notice.about == About::Typing);
-        if std::mem::take(&mut self.shows_help) && key.code == KeyCode::Esc {
+        let covers = std::mem::take(&mut self.shows_help) | self.devices.take().is_some();
+        if covers && key.code == KeyCode::Esc {
             return;
         }
         let has = |modifier| key.modifiers.contains(modifier);
@@ -436,6 +473,7 @@ impl Model {
     fn on_paste(&mut self, text: &str) {
         self.notice.take_if(|notice| notice.about == About::Typing);
         self.shows_help = false;
+        self.devices = None;
         self.insert(text, Source::Pasted);
     }
 
@@ -497,6 +535,12 @@ impl Model {
             Command::Read => self.mark_read(effects),
             Command::Keep { set, cleared } => effects.push(Effect::Keep { peer: self.peer, set, cleared }),
             Command::Inbox(_) => self.list.is_open = true,
+            Command::Devices => effects.push(Effect::Devices(Wish::List)),
+            Command::NameDevice(name) => match self.device {
+                Some(own) => effects.push(Effect::Devices(Wish::Name(own, name))),
+                None => return self.say("Not connected yet: the name can be given in a moment."),
+            },
+            Command::RemoveDevice(device) => effects.push(Effect::Devices(Wish::Remove(device))),
             Command::Help => self.shows_help = true,
             Command::Quit => self.leave(now, effects),
         }
@@ -648,6 +692,16 @@ impl Model {
     /// The client has asked for the page.
     pub(crate) fn fetching(&mut self, fetch: FetchHandle) {
         self.fetching = Some((fetch, self.messages.older));
+    }
+
+    /// The client has asked about devices.
+    pub(crate) const fn asked_devices(&mut self, fetch: FetchHandle) {
+        self.asked = Some(fetch);
+    }
+
+    /// It has not.
+    pub(crate) fn not_asked(&mut self, error: FetchError) {
+        self.say(format!("Not done: {error}."));
     }
 
     /// It has not.

@@ -1,9 +1,9 @@
 //! What a person sees, by values: events and keys in, the cells of a screen out.
 
 use client::{
-    Attachment, AttachmentKind, ClientEvent, ClientState, Config, Content, ConversationId, DeviceId, DisconnectReason,
-    Durability, Entry, EpochId, Event, Inbox, InboxRow, MessageName, MonotonicMs, Recipient, Reply, SendHandle,
-    SendNumber, Seq, Settings, TimestampMs, UNREAD_MAX, UserId, WelcomeInfo,
+    Attachment, AttachmentKind, ClientEvent, ClientState, Config, Content, ConversationId, DeviceId, DeviceInfo,
+    DisconnectReason, Durability, Entry, EpochId, Event, Inbox, InboxRow, MessageName, MonotonicMs, Recipient, Removal,
+    Reply, SendHandle, SendNumber, Seq, Settings, TimestampMs, UNREAD_MAX, UserId, WelcomeInfo,
 };
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use jiff::tz::TimeZone;
@@ -16,7 +16,7 @@ use unicode_width::UnicodeWidthStr as _;
 
 use super::{
     draw::draw,
-    model::{Effect, Input, Model, Now, Setup},
+    model::{Effect, Input, Model, Now, Setup, Wish},
 };
 
 /// 2026-11-28T12:00:00Z, a Saturday.
@@ -601,4 +601,26 @@ fn a_refused_message_is_marked_and_its_text_can_be_had_again() {
     person.shows("Not sent: the server has no room.");
     person.control('p');
     person.shows("> to nobody");
+}
+
+#[test]
+fn devices_are_listed_until_the_next_key_and_a_removal_is_told_at_once() {
+    let mut person = Person::new(80, 24);
+    person.event(welcome(0));
+    assert_eq!(person.send("/devices"), [Effect::Devices(Wish::List)]);
+    let mut asked = ClientState::new(Config::new("x:1", "token".to_owned(), DeviceId(1))).unwrap();
+    let fetch = asked.fetch_devices().unwrap();
+    person.model.asked_devices(fetch);
+    let name = "old \u{1b}[2J laptop".to_owned();
+    let laptop = DeviceInfo { device: DeviceId(5), seen_day: 20_454, is_connected: false, cursor: Seq(0), name };
+    person.event(ClientEvent::Devices { fetch, devices: vec![laptop] });
+    person.shows("5                     2026-01-01  old \\u{1b}[2J laptop");
+    person.shows("/remove-device ID");
+    let asked = person.send("/remove-device 5");
+    assert_eq!(asked, [Effect::Devices(Wish::Remove(DeviceId(5)))]);
+    assert!(!person.screen().iter().any(|row| row.contains("laptop")));
+    let event = Event::Devices { removed: DeviceId(5), why: Removal::User, devices: vec![DeviceId(1)] };
+    person.event(ClientEvent::Entry(Entry { seq: Seq(1), time: TimestampMs(NOON), event }));
+    person.shows("Device 5 of yours was removed from one of your devices; /devices shows");
+    person.event(ClientEvent::FetchRefused { fetch, code: client::ErrorCode::NoSuchDevice, detail: String::new() });
 }
