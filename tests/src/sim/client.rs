@@ -8,8 +8,8 @@ use client::{
 };
 
 use proto_spec::{
-    Attachment, AttachmentKind, Content, Direction, Durability, Entry, EpochId, ErrorCode, MessageName, Reply, Resume,
-    SendNumber, Seq, UserId,
+    Attachment, AttachmentKind, Content, DeviceId, Direction, Durability, Entry, EpochId, ErrorCode, MessageName,
+    Reply, Resume, SendNumber, Seq, UserId,
 };
 
 use super::{
@@ -22,6 +22,8 @@ use crate::rng::Rng;
 /// A device and its app.
 pub(super) struct App {
     pub(super) key: DeviceKey,
+    /// Its own device, while it says that it is one which was removed.
+    pub(super) own: Option<DeviceId>,
     token: Option<String>,
     /// When it was made, by the number of happenings.
     pub(super) token_at: u64,
@@ -69,6 +71,7 @@ impl App {
     pub(super) fn new(key: DeviceKey, rng: &mut Rng) -> Self {
         Self {
             key,
+            own: None,
             token: None,
             token_at: 0,
             is_late: rng.chance(40),
@@ -87,6 +90,15 @@ impl App {
             epoch: EpochId(0),
             fetches: Vec::new(),
         }
+    }
+
+    /// Another device in the same hands: nothing is left of the one before.
+    pub(super) fn begin_anew(&mut self, key: DeviceKey) {
+        self.key = key;
+        self.unanswered.clear();
+        self.used = None;
+        self.uncommitted = None;
+        self.epoch = EpochId(0);
     }
 
     /// Up to where it has its log.
@@ -123,7 +135,6 @@ impl App {
 impl Simulation {
     /// An app is started, perhaps after a crash.
     pub(super) fn start_app(&mut self, index: usize) {
-        let key = self.apps[index].key;
         let token = match self.apps[index].token.clone() {
             Some(token) => token,
             None => self.new_token(index),
@@ -132,8 +143,14 @@ impl Simulation {
         if self.apps[index].is_running() {
             return;
         }
-        self.misnumber(index);
+        if self.apps[index].own.is_none() {
+            self.pretend(index);
+        }
+        if self.apps[index].own.is_none() {
+            self.misnumber(index);
+        }
         let app = &mut self.apps[index];
+        let key = app.key;
         let mut config = Config::new("simulated:1", token, key.1);
         config.keeping = app.keeping;
         config.backoff_max_ms = 2_000;
@@ -141,7 +158,8 @@ impl Simulation {
         if app.is_late {
             config.acknowledging = Acknowledging::ByApplication;
         }
-        let unanswered = std::mem::take(&mut app.unanswered);
+        // Who pretends to be another device has nothing of it.
+        let unanswered = if app.own.is_none() { std::mem::take(&mut app.unanswered) } else { Vec::new() };
         config.unanswered = unanswered.iter().map(|(message, _)| message.clone()).collect();
         let state = ClientState::new(config).expect("the simulator's configuration is good");
         app.texts = state
@@ -189,10 +207,10 @@ impl Simulation {
     }
 
     /// The app crashes; it comes back later.
-    fn crash_app(&mut self, index: usize) {
+    pub(super) fn crash_app(&mut self, index: usize) {
         let app = &mut self.apps[index];
         let Some(state) = app.state.take() else { return };
-        if app.keeping == Keeping::ByApplication {
+        if app.keeping == Keeping::ByApplication && app.own.is_none() {
             let texts = std::mem::take(&mut app.texts);
             let text_of = |handle| texts.iter().find(|(h, _)| *h == handle).map(|(_, text)| text.clone());
             let unanswered = state.unanswered();
@@ -234,6 +252,7 @@ impl Simulation {
                 self.apps[index].parted_until_ms = self.now.monotonic_ms + self.rng.within(200, 12_000);
             }
             94..=97 => self.mark_something(index),
+            98 => self.remove_something(index),
             _ => {}
         }
         self.turn(index, Input::Tick);
@@ -424,6 +443,9 @@ impl Simulation {
         self.note(|| format!("user {} device {}: {event:?}", key.0, key.1));
         match event {
             ClientEvent::Welcome(welcome) => {
+                if self.oracle.removed.contains(&key) {
+                    self.oracle.fail(|| format!("{key:?} was removed and is let in"));
+                }
                 self.apps[index].connected = true;
                 self.apps[index].epoch = welcome.epoch;
                 self.apps[index].uncommitted.take_if(|seq| *seq <= welcome.committed);
@@ -524,7 +546,7 @@ impl Simulation {
                 }
                 return true;
             }
-            ClientEvent::Devices { .. } => self.oracle.fail(|| format!("{key:?}: a list that nobody asked for")),
+            ClientEvent::Devices { devices, .. } => self.check_devices(key, &devices),
             ClientEvent::TokenRefreshed { .. } => self.reached("token refreshed"),
             // The clock jumped, or nobody was there to renew it: whoever used the application signs in again.
             ClientEvent::Ended(EndReason::Refused { code: ErrorCode::TokenExpired, .. }) => {
@@ -536,6 +558,7 @@ impl Simulation {
                 self.apps[index].token = None;
                 self.crash_app(index);
             }
+            ClientEvent::Ended(EndReason::Refused { code: ErrorCode::DeviceRemoved, .. }) => self.on_removed(index),
             // Revoked while it was on its way: the connection ends.
             ClientEvent::TokenRefused { code: ErrorCode::Revoked, .. } => {}
             ClientEvent::TokenRefused { code, detail } | ClientEvent::ServerError { code, detail, .. } => {

@@ -22,6 +22,8 @@ pub enum Fault {
     ForgetSent,
     /// The rows that name users with open duties are not written.
     ForgetDuties,
+    /// The rows that remember removed devices are not written.
+    ForgetRemoved,
     /// A message for another core is dropped when its mailbox is full.
     DropOnFullMailbox,
     /// That a message or a receipt was put off is not told to who sent it.
@@ -92,6 +94,7 @@ impl Fault {
         Self::ForgetRead,
         Self::ForgetSent,
         Self::ForgetDuties,
+        Self::ForgetRemoved,
         Self::DropOnFullMailbox,
         Self::ForgetPutOff,
         Self::ForgetBefore,

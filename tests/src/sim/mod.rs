@@ -4,6 +4,7 @@
 //! and of apps.
 
 mod client;
+mod devices;
 pub mod faults;
 mod inbox;
 mod network;
@@ -107,6 +108,7 @@ pub const SITUATIONS: &[&str] = &[
     "crash with a write in flight",
     "crash with accepted messages on their way to the client",
     "descriptor that could not be moved",
+    "device removed",
     "device replaced by itself",
     "disk full",
     "duplicate message found",
@@ -126,6 +128,7 @@ pub const SITUATIONS: &[&str] = &[
     "query failed",
     "query waits for the store",
     "refused because the store is away",
+    "removed device tried to come back",
     "resume by cursor",
     "resume during traffic",
     "retry answered with the first result",

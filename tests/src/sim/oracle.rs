@@ -54,6 +54,8 @@ pub struct Oracle {
     local: BTreeSet<(UserId, Seq)>,
     /// The most that the clock may have been wrong by, in milliseconds, and be believed.
     pub clock_wrong_ms: u64,
+    /// Devices that were told that they are removed.
+    pub removed: BTreeSet<DeviceKey>,
     /// The first thing that was found wrong.
     pub failure: Option<String>,
 }
@@ -324,6 +326,10 @@ impl Oracle {
         self.check_marks(logs);
         for (user, log) in logs {
             self.check_order(*user, log, logs);
+            let about_devices = log.values().filter(|entry| matches!(entry.event, Event::Devices { .. })).count();
+            if about_devices > 1 {
+                self.fail(|| format!("user {user}: {about_devices} entries about devices are in the log"));
+            }
             self.check_receipts(*user, log, everybody);
         }
         for ((user, device), kept) in &self.kept.clone() {

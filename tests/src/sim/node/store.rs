@@ -133,6 +133,7 @@ impl Simulation {
                     | (Some(Fault::ForgetRead), RowKey::Read { .. })
                     | (Some(Fault::ForgetSent), RowKey::Sent { .. })
                     | (Some(Fault::ForgetDuties), RowKey::Unfinished { .. })
+                    | (Some(Fault::ForgetRemoved), RowKey::Removed { .. })
             ) || (self.fault == Some(Fault::ForgetChanged)
                 && matches!(row, RowKey::Conversation { .. })
                 && !value.is_empty());
