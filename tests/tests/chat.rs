@@ -122,6 +122,27 @@ fn an_answer_from_a_pipe_quotes_what_it_answers() {
 }
 
 #[test]
+fn what_is_edited_or_taken_back_from_a_pipe_is_told_to_the_other() {
+    let mut installation = Installation::new(env!("CARGO_BIN_EXE_tested-ringpost"));
+    let server = installation.start();
+    let mut alice = Chat::start(&installation, 7, 1, 8, &[]);
+    let mut bob = Chat::start(&installation, 8, 1, 7, &[]);
+    bob.shows("connected 8", 1);
+    alice.say("helo");
+    bob.shows("received 7 1 ", 1);
+    alice.say("/edit hello");
+    bob.shows("edited 7 1 ", 1);
+    assert!(bob.lines("edited 7 1 ")[0].ends_with(" hello"), "{:?}", bob.lines(""));
+    alice.say("/unsend #1");
+    bob.shows("unsent 7 1 ", 1);
+    alice.say("/edit #1 too late");
+    alice.shows("refused 4 taken_back", 1);
+    assert!(bob.end().success());
+    assert!(!alice.end().success(), "one of the messages was refused");
+    drop(server);
+}
+
+#[test]
 fn two_people_converse_though_one_starts_later_and_the_server_is_killed_in_between() {
     let mut installation = Installation::new(env!("CARGO_BIN_EXE_tested-ringpost"));
     let server = installation.start();

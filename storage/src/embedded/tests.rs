@@ -2,7 +2,14 @@ use super::{
     folder::{FORMAT_FILE, MADE_FILE, VERSION_FILE},
     *,
 };
-use crate::contract::{self, block_on};
+use crate::{
+    contract::{self, block_on},
+    fold::Fold,
+    queries::answer,
+    query::{Answer, Message, Query},
+    record::{Batch, FirstResult, Record, Rewrite},
+};
+use proto_spec::{Content, DeviceId, Entry, Event, MessageName, SendNumber, Seq, TimestampMs, UserId};
 
 fn open(folder: &Path) -> Result<EmbeddedStore, StoreError> {
     EmbeddedStore::open(folder, EmbeddedConfig { cache_bytes: 1024 * 1024, ..EmbeddedConfig::default() })
@@ -191,4 +198,45 @@ fn a_changed_block_is_damage_when_it_is_read() {
     fs::write(path, bytes).unwrap();
     let read = open(dir.path()).and_then(|store| block_on(store.get(&contract::key(1))));
     assert!(matches!(read, Err(StoreError::Damaged { .. })), "{read:?}");
+}
+
+/// What all files of a folder hold, one after the other.
+fn holds(folder: &Path, text: &str) -> bool {
+    files(folder).iter().any(|(_, bytes)| bytes.windows(text.len()).any(|window| window == text.as_bytes()))
+}
+
+#[test]
+fn what_was_taken_back_is_in_no_file_once_the_tables_are_merged() {
+    // What no compression makes smaller.
+    const SECRET: &str = "qX7#vL2!mZ9@kT4$wR8%jB1^nC6&hF3*";
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).unwrap();
+    let fence = block_on(store.take_over()).unwrap();
+    let (user, name) = (UserId(1), MessageName { author: UserId(1), seq: Seq(1) });
+    let entry = |seq: u64, content: Content| {
+        let (device, number) = (DeviceId(1), SendNumber(seq));
+        let event = Event::Sent { to: UserId(2).into(), device, number, content };
+        Entry { seq: Seq(seq), time: TimestampMs(seq), event }
+    };
+    let commit = |record: &Record| {
+        let mut batch = Batch::default();
+        batch.push(record);
+        let mut fold = Fold::default();
+        fold.add(batch.bytes()).unwrap();
+        let sorted = fold.sort();
+        let base = vec![None; sorted.needed().len()];
+        block_on(store.commit(fence, &sorted.finish(base))).unwrap();
+    };
+    commit(&Record::Append { user, entry: entry(1, Content::text(SECRET)), replaces: None, count: 0 });
+    assert!(holds(dir.path(), SECRET));
+    let first = Some(FirstResult { time: TimestampMs(1), said: [7; 16] });
+    let of = Rewrite { place: Seq(1), replaces: Seq(1), first, received: None };
+    commit(&Record::Rewrite { user, entry: entry(2, Content::unsend(name, None)), of });
+    store.read(Keyspace::major_compact).unwrap();
+    drop(store);
+    let store = open(dir.path()).unwrap();
+    assert!(!holds(dir.path(), SECRET));
+    let query = Query::Message { user, conversation: UserId(2).into(), place: Seq(1) };
+    let found = block_on(answer(&store, &query)).unwrap();
+    assert!(matches!(found, Answer::Message(Some(Message { entry: Entry { seq: Seq(2), .. }, .. }))), "{found:?}");
 }

@@ -3,7 +3,7 @@
 use client::{
     Attachment, AttachmentKind, ClientEvent, ClientState, Config, Content, ConversationId, DeviceId, DeviceInfo,
     DisconnectReason, Durability, Entry, EpochId, Event, Inbox, InboxRow, MessageName, MonotonicMs, Recipient, Removal,
-    Reply, SendHandle, SendNumber, Seq, Settings, TimestampMs, UNREAD_MAX, UserId, WelcomeInfo,
+    Reply, SendHandle, SendNumber, Seq, Settings, Stands, TimestampMs, UNREAD_MAX, UserId, WelcomeInfo,
 };
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use jiff::tz::TimeZone;
@@ -461,6 +461,38 @@ fn an_answer_names_and_quotes_the_last_message_of_the_other() {
     person.shows("↳ “Shall we?”");
     person.shows("you  ↳");
     person.shows("Yes, at noon");
+}
+
+#[test]
+fn an_edit_changes_what_is_shown_in_its_place_and_what_was_taken_back_says_so() {
+    let mut person = Person::connected(80, 24);
+    person.event(sent(1, "helo"));
+    person.event(entry(2, Event::Received { from: PEER, origin: Seq(9), content: Content::text("Yes?") }));
+    let effects = person.send("/edit hello");
+    let name = MessageName { author: ME, seq: Seq(1) };
+    let edit = Content::edit(name, &Content::text("hello"), None);
+    assert!(matches!(&effects[..], [Effect::Send { content, .. }] if *content == edit), "{effects:?}");
+    let (number, time) = (SendNumber(1), TimestampMs(NOON + 180_000));
+    person.event(ClientEvent::MessageAccepted {
+        handle: SendHandle(0),
+        number,
+        seq: Seq(3),
+        time,
+        durability: Durability::Committed,
+        recipient: Recipient::Online,
+    });
+    let rows = |person: &Person| {
+        let screen = person.screen();
+        let at = |text: &str| screen.iter().position(|row| row.contains(text));
+        (at("hello (edited)"), at("Yes?"), at("(taken back)"))
+    };
+    let (Some(edited), Some(answer), None) = rows(&person) else { panic!("{:?}", person.screen()) };
+    assert!(edited < answer, "{:?}", person.screen());
+    let stands = Stands { place: Seq(2), time };
+    let of = MessageName { author: PEER, seq: Seq(9) };
+    person.event(entry(4, Event::Received { from: PEER, origin: Seq(10), content: Content::unsend(of, Some(stands)) }));
+    let (Some(edited), None, Some(back)) = rows(&person) else { panic!("{:?}", person.screen()) };
+    assert!(edited < back, "{:?}", person.screen());
 }
 
 #[test]
