@@ -313,11 +313,15 @@ impl Content {
     #[must_use]
     pub fn fault(&self) -> Option<ErrorCode> {
         let size = self.parts().1.len();
-        let is_text = |text: &str| (1..=TEXT_BYTES_MAX).contains(&text.len());
+        let is_text = |text: &[u8]| (1..=TEXT_BYTES_MAX).contains(&text.len());
+        if let Self::Text(text) = self {
+            // Nearly all are texts, and the decoder has looked at their encoding.
+            return (!is_text(text)).then_some(ErrorCode::TextLength);
+        }
         match self.body() {
             Ok(Body::Unknown) => Some(ErrorCode::ContentKind),
-            Ok(Body::Text(text)) => (!is_text(text)).then_some(ErrorCode::TextLength),
-            Ok(Body::Reply(reply)) if !is_text(reply.text) => Some(ErrorCode::TextLength),
+            Ok(Body::Text(text)) => (!is_text(text.as_bytes())).then_some(ErrorCode::TextLength),
+            Ok(Body::Reply(reply)) if !is_text(reply.text.as_bytes()) => Some(ErrorCode::TextLength),
             Ok(Body::Edit(edit)) if !edit.of.is_possible() => Some(ErrorCode::ContentLimits),
             Ok(Body::Edit(edit)) => {
                 let content = edit.content();

@@ -45,6 +45,9 @@ impl<K: Copy + Default + Ord, V: Copy + Default> Changes<K, V> {
     /// There are more than 4 billion changes: whoever makes runs must bound them.
     pub(crate) fn sort(self, users: usize) -> ByUser<K, V> {
         assert!(u32::try_from(self.0.len()).is_ok(), "a run of {} changes", self.0.len());
+        if self.0.is_empty() {
+            return ByUser::default();
+        }
         let mut ends = vec![0; users];
         for &(at, ..) in &self.0 {
             ends[at as usize] += 1;
@@ -97,6 +100,9 @@ impl<K: Copy + Ord, V: Copy> ByUser<K, V> {
     }
 
     fn range(&self, at: UserAt) -> Range<usize> {
+        if self.rows.is_empty() {
+            return 0..0;
+        }
         let at = at as usize;
         let begin = at.checked_sub(1).map_or(0, |before| self.ends[before]);
         begin as usize..self.ends[at] as usize
