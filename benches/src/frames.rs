@@ -49,6 +49,7 @@ pub fn client(kind: ClientKind) -> ClientFrame {
         ClientKind::Pong => ClientFrame::Pong { nonce: NONCE },
         ClientKind::Bye => ClientFrame::Bye,
         ClientKind::Refresh => ClientFrame::Refresh { token: "x".repeat(TOKEN_BYTES) },
+        ClientKind::GiveUp => ClientFrame::GiveUp { number: NUMBER },
         ClientKind::MarkRead => {
             ClientFrame::MarkRead { request: REQUEST, conversation: PEER.into(), up_to: SEQ, tell: true }
         }
@@ -153,6 +154,7 @@ pub fn server(kind: ServerKind) -> ServerFrame {
         ServerKind::Committed => ServerFrame::Committed { up_to: SEQ },
         ServerKind::TokenExpiring => ServerFrame::TokenExpiring { expires_in_ms: 60_000 },
         ServerKind::Refreshed => ServerFrame::Refreshed { expires: TIME },
+        ServerKind::GivenUp => ServerFrame::GivenUp { number: NUMBER, seq: Seq::ZERO },
     }
 }
 

@@ -282,7 +282,8 @@ impl Relay {
                 | ClientKind::SetConversation
                 | ClientKind::FetchDevices
                 | ClientKind::RemoveDevice
-                | ClientKind::NameDevice,
+                | ClientKind::NameDevice
+                | ClientKind::GiveUp,
             )
             | None => {}
         }

@@ -29,7 +29,7 @@ pub struct Config {
     pub keeping: Keeping,
     /// Longest random delay before reconnecting. For programs of which there are few: the default spreads a storm.
     pub backoff_max_ms: u64,
-    /// Messages that an earlier run of the application left unanswered, in their order.
+    /// Messages that an earlier run of the application left unanswered, in the order in which they were sent.
     pub unanswered: Vec<Unanswered>,
 }
 
@@ -60,15 +60,10 @@ impl Config {
             return Err(ConfigError::Device);
         }
         check_token(&self.token)?;
-        // Numbered first, ascending; then what never got a number.
-        let numbers: Vec<_> = self.unanswered.iter().map(|message| message.number).collect();
-        let ascending = numbers.windows(2).all(|pair| match (pair[0], pair[1]) {
-            (Some(a), Some(b)) => a < b,
-            (Some(_) | None, None) => true,
-            (None, Some(_)) => false,
-        });
-        if !ascending || numbers.contains(&Some(SendNumber(0))) {
-            return Err(ConfigError::Order);
+        let mut numbers: Vec<_> = self.unanswered.iter().filter_map(|message| message.number).collect();
+        numbers.sort_unstable();
+        if numbers.windows(2).any(|pair| pair[0] == pair[1]) || numbers.first() == Some(&SendNumber(0)) {
+            return Err(ConfigError::Numbers);
         }
         self.server_name().map(drop)
     }
@@ -160,9 +155,9 @@ pub enum ConfigError {
         /// Bytes allowed.
         max: usize,
     },
-    /// The unanswered messages are not in the order of their numbers.
-    #[error("unanswered messages must come in the order of their numbers, those without one last")]
-    Order,
+    /// The unanswered messages can not have these numbers.
+    #[error("two unanswered messages have the same number, or one has the number zero")]
+    Numbers,
     /// No certificate can have this name.
     #[error("`{0}` is no name that a certificate can have")]
     ServerName(String),

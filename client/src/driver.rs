@@ -86,6 +86,13 @@ impl Client {
         self.call(|state| state.send(to, content))
     }
 
+    /// Takes a message back that has no answer yet. The answer is [`ClientEvent::MessageCancelled`], or
+    /// [`ClientEvent::MessageAccepted`] if it was too late; without a connection it may have to wait for the next one. Whether there is
+    /// such a message.
+    pub fn cancel(&self, handle: SendHandle) -> bool {
+        self.call(|state| state.cancel(handle))
+    }
+
     /// Asks for a page of the user's log. `from` is included; zero, going backwards, means the head.
     ///
     /// # Errors

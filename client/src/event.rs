@@ -27,12 +27,12 @@ impl fmt::Display for SendHandle {
 pub enum ClientEvent {
     /// Connected, for the first time or again.
     Welcome(WelcomeInfo),
-    /// A message got a number, or another one than before. Only with [`crate::Keeping::ByApplication`].
+    /// A message got a number, or another one than before, or lost the one it had. Only with [`crate::Keeping::ByApplication`].
     Numbered {
         /// Which message.
         handle: SendHandle,
-        /// Its number from now on.
-        number: SendNumber,
+        /// Its number from now on; none: the one it had is not its own any more, and it will get another.
+        number: Option<SendNumber>,
     },
     /// A message is in the log. Comes once for each message.
     MessageAccepted {
@@ -65,6 +65,11 @@ pub enum ClientEvent {
         handle: SendHandle,
         /// Why.
         code: ErrorCode,
+    },
+    /// A message that the application has cancelled is in no log and will not be, and the client has let go of it.
+    MessageCancelled {
+        /// Which message.
+        handle: SendHandle,
     },
     /// The next entry of the log. Each comes once, in order; own messages too, and they after or before their
     /// [`ClientEvent::MessageAccepted`].

@@ -31,6 +31,7 @@ mod position;
 mod renewal;
 mod state;
 mod tls;
+mod turns;
 
 pub use config::{Acknowledging, Config, ConfigError, Keeping, Roots, Transport, Unanswered};
 pub use conversations::{Conversations, NotKnown};

@@ -4,6 +4,10 @@
 /// and at most 16 MiB of text. When it is full, [`crate::SendError::QueueFull`] tells the caller to slow down.
 pub const QUEUED_MESSAGES_MAX: usize = 1024;
 
+/// Conversations that are known to be open on a connection. Half of the 64 that a server remembers of all devices together, and few
+/// enough to be searched for each message.
+pub const OPEN_CONVERSATIONS_MAX: usize = 32;
+
 /// Fetches that wait for their page or for being sent. A person scrolls one or two conversations at a time.
 pub const QUEUED_FETCHES_MAX: usize = 64;
 

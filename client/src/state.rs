@@ -249,6 +249,13 @@ impl ClientState {
         self.outbox.push(to, content)
     }
 
+    /// Takes a message back that has no answer yet. The answer is [`ClientEvent::MessageCancelled`], or
+    /// [`ClientEvent::MessageAccepted`] if it was too late: it comes with the next turn, so follow up with [`Input::Tick`], or, if the
+    /// message may have been accepted on an earlier connection, with the next connection. Whether there is such a message.
+    pub fn cancel(&mut self, handle: SendHandle) -> bool {
+        self.outbox.cancel(handle)
+    }
+
     /// Asks for a page of the user's log. `from` is included; zero, going backwards, means the head.
     ///
     /// # Errors
@@ -544,6 +551,7 @@ impl ClientState {
             | ServerFrame::TokenExpiring { .. }
             | ServerFrame::Refreshed { .. }
             | ServerFrame::Epoch { .. }
+            | ServerFrame::GivenUp { .. }
             | ServerFrame::Inbox(_)
             | ServerFrame::Marked { .. }
             | ServerFrame::Devices { .. } => protocol_fault(format!("{} before the welcome", frame.kind().name())),
@@ -565,7 +573,11 @@ impl ClientState {
                     let event = Event::Sent { to, device, number, content };
                     effects.events.push(ClientEvent::Entry(Entry { seq, time, event }));
                 }
-                self.settle(effects)
+                self.settle(now, effects)
+            }
+            ServerFrame::GivenUp { number, seq } => {
+                self.unasked_answers += u64::from(!self.outbox.given_up(number, seq));
+                self.settle(now, effects)
             }
             ServerFrame::Refused { number, code, retry_after_ms, expected } => {
                 match self.outbox.refused(now, number, code, retry_after_ms, expected) {
@@ -573,7 +585,7 @@ impl ClientState {
                     Refusal::ForGood(handle) => effects.events.push(ClientEvent::MessageRefused { handle, code }),
                     Refusal::Unasked => self.unasked_answers += 1,
                 }
-                self.settle(effects)
+                self.settle(now, effects)
             }
             ServerFrame::Deliver { entry } => match self.position.deliver(entry) {
                 Ok(entry) => {
@@ -728,9 +740,9 @@ impl ClientState {
         self.unasked_answers += u64::from(!was_asked);
     }
 
-    fn settle(&mut self, effects: &mut Effects) -> Flow {
+    fn settle(&mut self, now: MonotonicMs, effects: &mut Effects) -> Flow {
         let numbered = |handle, number| effects.events.push(ClientEvent::Numbered { handle, number });
-        match self.outbox.settle(numbered) {
+        match self.outbox.settle(now, numbered) {
             Ok(()) => Flow::Continue(()),
             Err(Contradiction) => protocol_fault("a number was refused that is used up".into()),
         }
@@ -738,6 +750,9 @@ impl ClientState {
 
     /// What is due by now, whatever the input was.
     fn end_turn(&mut self, now: MonotonicMs, effects: &mut Effects) -> Flow {
+        while let Some(handle) = self.outbox.next_cancelled() {
+            effects.events.push(ClientEvent::MessageCancelled { handle });
+        }
         if self.close_wanted && !self.is_ended() {
             if matches!(self.phase, Phase::Ready(_)) {
                 self.acknowledge_now(effects);
@@ -771,7 +786,7 @@ impl ClientState {
     fn end_ready_turn(&mut self, now: MonotonicMs, effects: &mut Effects) -> Flow {
         let Phase::Ready(session) = &mut self.phase else { return Flow::Continue(()) };
         let window = session.window;
-        self.outbox.number(window, |handle, number| effects.events.push(ClientEvent::Numbered { handle, number }));
+        self.outbox.number(now, window, |handle, number| effects.events.push(ClientEvent::Numbered { handle, number }));
         while let Some(frame) = self.outbox.next_frame(now, window) {
             frame.encode(&mut effects.bytes);
         }
@@ -965,6 +980,7 @@ const fn is_final(code: ErrorCode) -> bool {
         | ErrorCode::TakenBack
         | ErrorCode::TooManyFetches
         | ErrorCode::NumberUsed
+        | ErrorCode::GivenUp
         | ErrorCode::Overloaded
         | ErrorCode::StorageFull
         | ErrorCode::StorageFailed

@@ -7,10 +7,10 @@ mod model;
 use std::collections::{BTreeMap, VecDeque};
 
 use client::{
-    Acknowledging, ClientEvent, ClientState, Config, Content, Effects, Entry, ErrorCode, Event, Input, Keeping, Link,
-    MonotonicMs, Resume, SendHandle, SendNumber, Seq, Unanswered, UserId,
+    Acknowledging, ClientEvent, ClientState, Config, Content, ConversationId, Effects, Entry, ErrorCode, Event, Input,
+    Keeping, Link, MonotonicMs, Resume, SendHandle, SendNumber, Seq, Unanswered, UserId,
 };
-use model::{DEVICE, NOBODY, PEER, Server};
+use model::{DEVICE, NOBODY, OTHER, PEER, Server};
 use proptest::prelude::*;
 
 /// What the application keeps. With `Keeping::ByApplication` it is all that survives its crash.
@@ -32,6 +32,7 @@ struct World {
     texts_sent: Vec<(UserId, String)>,
     accepted: BTreeMap<String, Seq>,
     refused: Vec<String>,
+    cancelled: Vec<String>,
     pages: usize,
     disconnects: usize,
     crash_after_events: Option<usize>,
@@ -41,6 +42,9 @@ struct World {
 enum Step {
     Send { count: u8 },
     SendToNobody,
+    SendToOther { count: u8 },
+    Cancel { back: u8 },
+    Close { is_closed: bool },
     Fetch,
     OthersWrite { count: u8 },
     Receipt,
@@ -60,6 +64,9 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => (1..9u8).prop_map(|count| Step::Send { count }),
         1 => Just(Step::SendToNobody),
+        2 => (1..4u8).prop_map(|count| Step::SendToOther { count }),
+        1 => (0..6u8).prop_map(|back| Step::Cancel { back }),
+        2 => any::<bool>().prop_map(|is_closed| Step::Close { is_closed }),
         1 => Just(Step::Fetch),
         2 => (1..6u8).prop_map(|count| Step::OthersWrite { count }),
         1 => Just(Step::Receipt),
@@ -100,6 +107,7 @@ impl World {
             texts_sent: Vec::new(),
             accepted: BTreeMap::new(),
             refused: Vec::new(),
+            cancelled: Vec::new(),
             pages: 0,
             disconnects: 0,
             crash_after_events: None,
@@ -153,7 +161,7 @@ impl World {
         match event {
             ClientEvent::Numbered { handle, number } => {
                 let message = self.kept.unanswered.iter_mut().find(|(h, _)| *h == handle).unwrap();
-                message.1.number = Some(number);
+                message.1.number = number;
                 self.client.kept(handle);
             }
             ClientEvent::MessageAccepted { handle, seq, .. } => {
@@ -164,6 +172,10 @@ impl World {
                 assert_eq!(code, ErrorCode::Recipient);
                 let text = self.answered(handle);
                 self.refused.push(text);
+            }
+            ClientEvent::MessageCancelled { handle } => {
+                let text = self.answered(handle);
+                self.cancelled.push(text);
             }
             ClientEvent::Entry(entry) => {
                 assert!(self.kept.entries.last().is_none_or(|last| last.seq < entry.seq), "order, or twice");
@@ -231,6 +243,17 @@ impl World {
         match step {
             Step::Send { count } => (0..count).for_each(|_| self.send(PEER)),
             Step::SendToNobody => self.send(NOBODY),
+            Step::SendToOther { count } => (0..count).for_each(|_| self.send(OTHER)),
+            Step::Cancel { back } => {
+                let at = self.kept.unanswered.len().checked_sub(1 + usize::from(back));
+                if let Some((handle, _)) = at.map(|at| self.kept.unanswered[at].clone()) {
+                    assert!(self.client.cancel(handle), "what has no answer can be cancelled");
+                }
+            }
+            Step::Close { is_closed } => {
+                self.server.closed.clear();
+                self.server.closed.extend(is_closed.then_some(ConversationId::Person(OTHER)));
+            }
             Step::Fetch => {
                 let _ = self.client.fetch_log(Seq(1), client::Direction::Forwards, 3);
             }
@@ -259,6 +282,7 @@ impl World {
     /// Nothing fails any more: everything must be answered and handed out.
     fn heal(&mut self) {
         self.server.refusals = 0;
+        self.server.closed.clear();
         self.crash_after_events = None;
         for _ in 0..10_000 {
             for step in [
@@ -288,11 +312,18 @@ impl World {
             other => panic!("{other:?}"),
         };
         let log: Vec<&Entry> = self.server.log.iter().flatten().collect();
-        let stored: Vec<String> = log.iter().copied().filter(sent).map(text).collect();
-        let wanted: Vec<String> =
-            self.texts_sent.iter().filter(|(to, _)| *to == PEER).map(|(_, text)| text.clone()).collect();
-        assert_eq!(stored, wanted, "in the log: each once, in order");
-        let refused = self.texts_sent.iter().filter(|(to, _)| *to == NOBODY).count();
+        for peer in [PEER, OTHER] {
+            let with_peer = |entry: &&Entry| sent(entry) && entry.event.conversation() == Some(peer.into());
+            let stored: Vec<String> = log.iter().copied().filter(with_peer).map(text).collect();
+            let is_wanted = |(to, text): &&(UserId, String)| *to == peer && !self.cancelled.contains(text);
+            let wanted: Vec<String> = self.texts_sent.iter().filter(is_wanted).map(|(_, text)| text.clone()).collect();
+            assert_eq!(
+                stored, wanted,
+                "in the log: each that was not cancelled once, in the order of its conversation"
+            );
+        }
+        let is_refused = |(to, text): &&(UserId, String)| *to == NOBODY && !self.cancelled.contains(text);
+        let refused = self.texts_sent.iter().filter(is_refused).count();
         assert_eq!(self.refused.len(), refused);
         for entry in log.iter().copied().filter(sent) {
             // After a crash the acceptance may have been seen by the run that crashed, or by the next one.
@@ -365,7 +396,7 @@ fn numbers_go_on_where_a_device_without_memory_left_off() {
 fn the_random_runs_reach_refusals_disconnects_and_pages() {
     use proptest::{strategy::ValueTree, test_runner::TestRunner};
     let mut runner = TestRunner::deterministic();
-    let (mut refused, mut disconnects, mut pages) = (0, 0, 0);
+    let (mut refused, mut disconnects, mut pages, mut cancelled, mut void) = (0, 0, 0, 0, 0);
     for _ in 0..100 {
         let steps = prop::collection::vec(step(), 100).new_tree(&mut runner).unwrap().current();
         let mut world = World::new(Keeping::InMemory);
@@ -373,6 +404,9 @@ fn the_random_runs_reach_refusals_disconnects_and_pages() {
         refused += world.refused.len();
         disconnects += world.disconnects;
         pages += world.pages;
+        cancelled += world.cancelled.len();
+        void += world.server.void.len();
     }
     assert!(refused > 5 && disconnects > 100 && pages > 20, "{refused} {disconnects} {pages}");
+    assert!(cancelled > 20 && void > 20, "{cancelled} {void}");
 }

@@ -93,6 +93,8 @@ codes! {
     TooManyFetches = 26 "too_many_fetches";
     /// The number stands for another message, which was accepted under it.
     NumberUsed = 27 "number_used";
+    /// The number was given up: nothing is accepted under it.
+    GivenUp = 28 "given_up";
     /// A part of the content is missing or beyond its limit.
     ContentLimits = 29 "content_limits";
     /// The server has more work than it takes on. Try again later.

@@ -64,6 +64,8 @@ listed! {
         Bye = 0x08 "bye",
         /// SPEC 4.15.
         Refresh = 0x09 "refresh",
+        /// SPEC 4.28.
+        GiveUp = 0x0a "give_up",
         /// SPEC 4.19.
         MarkRead = 0x0b "mark_read",
         /// SPEC 4.20.
@@ -112,6 +114,8 @@ listed! {
         Inbox = 0x8e "inbox",
         /// SPEC 4.27.
         Devices = 0x8f "devices",
+        /// SPEC 4.29.
+        GivenUp = 0x90 "given_up",
         /// SPEC 4.23.
         Marked = 0x94 "marked",
     }

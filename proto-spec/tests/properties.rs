@@ -157,6 +157,7 @@ fn client_frame() -> impl Strategy<Value = ClientFrame> {
         (request(), number(), name()).prop_map(|(request, device, name)| {
             ClientFrame::NameDevice { request, device: DeviceId(device), name }
         }),
+        number().prop_map(|number| ClientFrame::GiveUp { number: SendNumber(number) }),
     ]
 }
 
@@ -255,6 +256,7 @@ fn server_frame() -> impl Strategy<Value = ServerFrame> {
         number().prop_map(|expires_in_ms| ServerFrame::TokenExpiring { expires_in_ms }),
         number().prop_map(|expires| ServerFrame::Refreshed { expires: TimestampMs(expires) }),
         (seq(), number()).prop_map(|(first, epoch)| ServerFrame::Epoch { first, epoch: EpochId(epoch.max(1)) }),
+        (number(), seq()).prop_map(|(number, seq)| ServerFrame::GivenUp { number: SendNumber(number), seq }),
     ]
 }
 

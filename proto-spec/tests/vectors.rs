@@ -229,6 +229,7 @@ impl Frame for ClientFrame {
             Self::NameDevice { request, device, name } => {
                 json!({ "request": number(request), "device": number(device), "name": name })
             }
+            Self::GiveUp { number: send } => json!({ "number": number(send) }),
         }
     }
 }
@@ -308,6 +309,7 @@ impl Frame for ServerFrame {
             Self::TokenExpiring { expires_in_ms } => json!({ "expires_in_ms": number(expires_in_ms) }),
             Self::Refreshed { expires } => json!({ "expires": number(expires) }),
             Self::Epoch { first, epoch } => json!({ "first": number(first), "epoch": number(epoch) }),
+            Self::GivenUp { number: send, seq } => json!({ "number": number(send), "seq": number(seq) }),
         }
     }
 }

@@ -412,6 +412,7 @@ FRAMES = {
             "set_conversation",
             [("request", OWN_REQUEST), ("conversation", CONVERSATION), ("set", VARINT), ("cleared", VARINT)],
         ),
+        0x0A: ("give_up", [("number", VARINT)]),
     },
     "server": {
         0x81: ("welcome", [*((name, VARINT) for name in WELCOME), ("epoch", LATER)]),
@@ -470,6 +471,7 @@ FRAMES = {
             [("request", VARINT), ("at", VARINT), ("more", listed({0: "no", 1: "yes"})), ("rows", INBOX_ROWS)],
         ),
         0x94: ("marked", [("request", VARINT)]),
+        0x90: ("given_up", [("number", VARINT), ("seq", VARINT)]),
     },
 }
 

@@ -50,6 +50,7 @@ pub fn check<S: Store, G>(mut fresh: impl FnMut() -> (S, G)) {
     each("lanes_advance_side_by_side", &|store| block_on(lanes_advance_side_by_side(store)));
     each("an_older_fence_never_advances", &|store| block_on(an_older_fence_never_advances(store)));
     each("sends_of_earlier_advances_are_kept", &|store| block_on(sends_of_earlier_advances_are_kept(store)));
+    each("a_number_that_is_given_up_stays_used", &|store| block_on(a_number_that_is_given_up_stays_used(store)));
     each("own_rows_are_in_no_table", &|store| block_on(own_rows_are_in_no_table(store)));
     each("who_begins_counts_from_one", &|store| block_on(who_begins_counts_from_one(store)));
     each("a_full_advance_is_one_transaction", &|store| block_on(a_full_advance_is_one_transaction(store)));
@@ -149,6 +150,31 @@ async fn sends_of_earlier_advances_are_kept<S: Store>(store: &S) {
         let query = Query::Send { user, device, number: SendNumber(number) };
         let answer = queries::answer(store, &query).await.expect("answer");
         assert_eq!(answer, Answer::Send(Some(Sent::Entry(entry))));
+    }
+}
+
+async fn a_number_that_is_given_up_stays_used<S: Store>(store: &S) {
+    let fence = take_over(store).await;
+    let (user, device) = (UserId(1), DeviceId(9));
+    let first = Record::Cursor { user, device, seq: Seq::ZERO };
+    let given_up = |number| Record::GivenUp { user, device, number: SendNumber(number) };
+    store.advance(fence, &[step(0, 0, 1)], sorted(&[first, given_up(1), given_up(2)])).await.expect("advance");
+    let event = Event::Sent { to: UserId(2).into(), device, number: SendNumber(3), content: Content::text("hello") };
+    let entry = Entry { seq: Seq(1), time: TimestampMs(1), event };
+    let sent = Record::Append { user, entry: entry.clone(), replaces: None, count: 0 };
+    store.advance(fence, &[step(0, 1, 2)], sorted(&[sent])).await.expect("advance");
+    store.advance(fence, &[step(0, 2, 3)], sorted(&[given_up(4)])).await.expect("advance");
+    let ask = async |number| {
+        let query = Query::Send { user, device, number: SendNumber(number) };
+        queries::answer(store, &query).await.expect("answer")
+    };
+    for number in [1, 2, 4] {
+        assert_eq!(ask(number).await, Answer::Send(Some(Sent::GivenUp)), "{number}");
+    }
+    assert_eq!(ask(3).await, Answer::Send(Some(Sent::Entry(entry))));
+    match queries::answer(store, &Query::User(user)).await.expect("answer") {
+        Answer::User(snapshot) => assert_eq!(snapshot.devices[0].last_number, SendNumber(4)),
+        other => panic!("{other:?}"),
     }
 }
 

@@ -115,6 +115,10 @@ impl Fold {
                     // What it acknowledged may not have been reported.
                     self.users[at as usize].unfinished = Some(true);
                 }
+                StoredRecord::GivenUp { user, device, number } => {
+                    let at = self.user(UserId(user));
+                    self.sends.push(at, (DeviceId(device), SendNumber(number)), SendsBlock::GIVEN_UP);
+                }
             }
         }
         Ok(())
@@ -555,6 +559,13 @@ mod tests {
                     set(RowKey::Removed { user, device }, &|_| ());
                     changes.insert(RowKey::Device { user, device }.encode(), None);
                 }
+                Record::GivenUp { user, device, number } => {
+                    let (block, place) = SendsBlock::place(*number);
+                    let key = RowKey::Sends { user: *user, device: *device, block }.encode();
+                    let (block, from_the_first) = sends.entry(key).or_default();
+                    block.seqs[place] = SendsBlock::GIVEN_UP;
+                    *from_the_first |= place == 0 || *number == SendNumber(1);
+                }
             }
         }
         for (key, (mut block, from_the_first)) in sends {
@@ -597,6 +608,9 @@ mod tests {
                 Record::Marks { user, .. } | Record::Devices { user, .. } => *user = UserId(id),
                 Record::Epoch { user, first, forgotten, .. } => {
                     (*user, *first, *forgotten) = (UserId(id), Seq(small), replaced.map(Seq));
+                }
+                Record::GivenUp { user, device, number } => {
+                    (*user, *device, *number) = (UserId(id), DeviceId(peer_id), SendNumber(large));
                 }
             }
             match &mut record {

@@ -52,6 +52,9 @@ pub async fn answer<S: Store>(store: &S, query: &Query) -> Result<Answer, StoreE
             if seq == Seq::ZERO {
                 return Ok(Answer::Send(None));
             }
+            if seq == SendsBlock::GIVEN_UP {
+                return Ok(Answer::Send(Some(Sent::GivenUp)));
+            }
             let key = RowKey::Timeline { user, seq }.encode();
             if let Some(value) = store.get(&key).await? {
                 return Ok(Answer::Send(Some(Sent::Entry(codec::timeline_entry(seq, &value)?))));

@@ -187,6 +187,8 @@ pub enum Sent {
         /// What is left of it.
         first: FirstResult,
     },
+    /// Nothing: the number was given up.
+    GivenUp,
 }
 
 /// Entries of a span, by ascending seq whatever the direction they were read in.

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use proto_spec::{DeviceId, Entry, EpochId, Seq, TimestampMs, UserId};
+use proto_spec::{DeviceId, Entry, EpochId, SendNumber, Seq, TimestampMs, UserId};
 
 use crate::{
     codec::{self, CodecError},
@@ -153,10 +153,19 @@ pub enum Record {
     },
     /// A device is gone for ever: its id is never taken again. No record of this device follows.
     Removed {
+        /// Whose.
+        user: UserId,
+        /// Which device.
+        device: DeviceId,
+    },
+    /// A number of a device is void: no send becomes an entry under it.
+    GivenUp {
         /// Whose device.
         user: UserId,
         /// Which device.
         device: DeviceId,
+        /// The one after the device's last.
+        number: SendNumber,
     },
 }
 
@@ -254,7 +263,8 @@ mod tests {
                     | Record::Marks { .. }
                     | Record::Epoch { .. }
                     | Record::Devices { .. }
-                    | Record::Removed { .. } => appended.push(record),
+                    | Record::Removed { .. }
+                    | Record::GivenUp { .. } => appended.push(record),
                 }
             }
             prop_assert_eq!(appended, batch);

@@ -188,7 +188,8 @@ pub struct KeyError {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SendsBlockNumber(pub u64);
 
-/// The value of a `sends` row: the seqs of 64 sends, zero for a send that is not known.
+/// The value of a `sends` row: the seqs of 64 sends, zero for a number that is not known to be used, [`SendsBlock::GIVEN_UP`] for one
+/// that is void.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SendsBlock {
     /// By the place of the send number in its block.
@@ -428,6 +429,9 @@ impl fmt::Debug for Key {
 impl SendsBlock {
     /// Sends in a block. A power of two that makes the merge rare and the row small: 100 to 200 bytes when it is full.
     pub const LEN: usize = 64;
+
+    /// In the place of the seq of a send whose number was given up: the last seq of all, which no log reaches.
+    pub const GIVEN_UP: Seq = Seq(u64::MAX);
 
     /// The block of a send and its place in it.
     #[must_use]

@@ -50,6 +50,11 @@ pub(crate) fn any_record() -> impl Strategy<Value = Record> {
         }),
         (any::<u64>(), any_notes()).prop_map(|(user, notes)| Record::Devices { user: UserId(user), notes }),
         any::<[u64; 2]>().prop_map(|[user, device]| Record::Removed { user: UserId(user), device: DeviceId(device) }),
+        any::<[u64; 3]>().prop_map(|[user, device, number]| Record::GivenUp {
+            user: UserId(user),
+            device: DeviceId(device),
+            number: SendNumber(number)
+        }),
     ]
 }
 
@@ -126,7 +131,7 @@ fn any_content() -> impl Strategy<Value = Content> {
 /// Records as a few shards would make them for a few users: seqs and send numbers without gaps, watermarks that only
 /// grow, receipts that supersede each other.
 pub(crate) fn history(records_max: usize) -> impl Strategy<Value = Vec<Record>> {
-    vec((0..14u8, 1..4u64, 1..4u64, 1..3u64, any::<bool>()), 0..records_max).prop_map(|steps| {
+    vec((0..15u8, 1..4u64, 1..4u64, 1..3u64, any::<bool>()), 0..records_max).prop_map(|steps| {
         let mut world = World::default();
         steps.into_iter().map(|(kind, user, peer, device, idle)| world.step(kind, user, peer, device, idle)).collect()
     })
@@ -256,6 +261,11 @@ impl World {
                 let note = DeviceNote { device: DeviceId(device), seen_day: head, name: "one".into() };
                 let notes = DeviceNotes { devices: vec![note], told_at: Seq(head), acknowledged: Seq(peer) };
                 Record::Devices { user: UserId(user), notes }
+            }
+            6 => {
+                let number = self.numbers.entry((user, device)).or_default();
+                *number += 1;
+                Record::GivenUp { user: UserId(user), device: DeviceId(device), number: SendNumber(*number) }
             }
             _ => {
                 let marks = Marks { forwarded: Seq(head), receipted: Seq(head) };

@@ -25,6 +25,7 @@ pub struct UserRows {
     /// Where the entry of each send is, or was.
     sends: BTreeMap<(DeviceId, SendNumber), Seq>,
     firsts: BTreeMap<Seq, FirstResult>,
+    given_up: BTreeSet<(DeviceId, SendNumber)>,
 }
 
 /// See the head of this file.
@@ -140,6 +141,11 @@ impl Model {
                 rows.cursors.remove(device);
                 self.unfinished.insert(*user);
             }
+            Record::GivenUp { user, device, number } => {
+                let rows = self.users.entry(*user).or_default();
+                assert!(rows.last_number(*device) < *number, "{user}: {number} was used before");
+                rows.given_up.insert((*device, *number));
+            }
         }
     }
 
@@ -186,6 +192,9 @@ impl Model {
             Query::IsRemoved { user, device } => Answer::IsRemoved(rows(user).removed.contains(device)),
             Query::Send { user, device, number } => {
                 let rows = rows(user);
+                if rows.given_up.contains(&(*device, *number)) {
+                    return Answer::Send(Some(Sent::GivenUp));
+                }
                 Answer::Send(rows.sends.get(&(*device, *number)).map(|seq| match rows.log.get(seq) {
                     Some(entry) => Sent::Entry(entry.clone()),
                     None => Sent::Superseded { seq: *seq, first: rows.firsts[seq] },
@@ -230,7 +239,9 @@ impl UserRows {
 
     fn last_number(&self, of: DeviceId) -> SendNumber {
         let all = self.sends.range((of, SendNumber(0))..=(of, SendNumber(u64::MAX)));
-        all.last().map(|((_, number), _)| *number).unwrap_or_default()
+        let sent = all.last().map(|((_, number), _)| *number);
+        let given_up = self.given_up.range((of, SendNumber(0))..=(of, SendNumber(u64::MAX))).next_back();
+        sent.max(given_up.map(|(_, number)| *number)).unwrap_or_default()
     }
 
     fn messages(&self, conversation: ConversationId) -> impl Iterator<Item = Message> {

@@ -52,7 +52,7 @@ fn a_refusal_may_overtake_and_the_last_expected_counts() {
 #[test]
 fn what_is_wrong_with_a_send_is_looked_for_in_the_order_that_is_written() {
     spec::says(
-        "a number that has been accepted before (answered as then, or `number_used`, 8.1), a number that is not the next one (`send_gap`), `recipient`, `content_kind`, `text_length`, `content_limits`, what the server cannot take now",
+        "a number that has been accepted before (answered as then, or `number_used`, 8.1), one that is void (`given_up`), a number that is not the next one (`send_gap`), `recipient`, `content_kind`, `text_length`, `content_limits`, what the server cannot take now",
     );
     spec::says("window, rates and what the server does while its store is away are for new sends");
     let (mut world, a, _, _, bob) = two_people();

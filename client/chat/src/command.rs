@@ -32,6 +32,8 @@ pub(crate) enum Command {
     NameDevice(String),
     /// This device is to be removed.
     RemoveDevice(DeviceId),
+    /// The newest message that waits for its answer is taken back.
+    Cancel,
     Help,
     Quit,
     /// A blank line.
@@ -53,6 +55,7 @@ impl Command {
             (None, _, _) => Self::Nothing,
             (Some("/quit"), None, None) => Self::Quit,
             (Some("/help"), None, None) => Self::Help,
+            (Some("/cancel"), None, None) => Self::Cancel,
             (Some("/history"), None, None) => Self::History(None),
             (Some("/history"), Some(count), None) => match count.parse() {
                 Ok(count) if count > 0 => Self::History(Some(count)),
@@ -100,11 +103,11 @@ impl Command {
                 _ => return Err(NoCommand("/unsend takes the seq of a message behind #, or nothing".to_owned())),
             },
             (Some(word), _, _) if line.starts_with('/') && !line.starts_with("//") => {
-                let known = "/to USER, /reply [#SEQ] TEXT, /edit [#SEQ] TEXT, /unsend [#SEQ], /history [N], /inbox [N], /read, /mute, /archive, /pin and /block \
+                let known = "/to USER, /reply [#SEQ] TEXT, /edit [#SEQ] TEXT, /unsend [#SEQ], /history [N], /cancel, /inbox [N], /read, /mute, /archive, /pin and /block \
                              (with /un… for the opposite: /unmute), /devices, /device-name NAME, /remove-device ID, /help and /quit";
                 let what = match word {
-                    "/quit" | "/help" | "/history" | "/to" | "/reply" | "/edit" | "/unsend" | "/inbox" | "/read"
-                    | "/devices" | "/remove-device" => {
+                    "/quit" | "/help" | "/cancel" | "/history" | "/to" | "/reply" | "/edit" | "/unsend" | "/inbox"
+                    | "/read" | "/devices" | "/remove-device" => {
                         format!("{word} is not written like this")
                     }
                     _ => format!("`{word}` is no command"),
@@ -151,6 +154,7 @@ mod tests {
     fn a_line_that_begins_with_a_slash_is_a_command_or_a_mistake_but_never_a_message() {
         assert_eq!(Command::parse("/to 32"), Ok(Command::To(UserId(32).into())));
         assert_eq!(Command::parse(" /quit "), Ok(Command::Quit));
+        assert_eq!(Command::parse("/cancel"), Ok(Command::Cancel));
         assert_eq!(Command::parse("/history 5"), Ok(Command::History(Some(5))));
         assert_eq!(Command::parse("/reply  Yes, and no "), Ok(Command::Reply(None, "Yes, and no ".into())));
         assert_eq!(Command::parse("/reply #12 Yes"), Ok(Command::Reply(Some(Seq(12)), "Yes".into())));

@@ -18,6 +18,8 @@ use client::{TimestampMs, UserId};
 use proto_spec::{ClientFrame, Decoder, RawFrame, RequestId, ServerFrame, limits};
 
 pub(crate) const PEER: UserId = UserId(8);
+/// Somebody else to write to.
+pub(crate) const OTHER: UserId = UserId(9);
 /// Sends to this user are refused for good.
 pub(crate) const NOBODY: UserId = UserId(666);
 pub(crate) const DEVICE: DeviceId = DeviceId(3);
@@ -48,6 +50,10 @@ pub(crate) struct Server {
     pub(crate) out: Vec<u8>,
     /// How many of the next sends to refuse for now.
     pub(crate) refusals: u8,
+    /// Messages to these are refused for now.
+    pub(crate) closed: BTreeSet<ConversationId>,
+    /// Numbers that were given up.
+    pub(crate) void: BTreeSet<u64>,
 }
 
 impl Server {
@@ -62,6 +68,8 @@ impl Server {
             connection: None,
             out: Vec::new(),
             refusals: 0,
+            closed: BTreeSet::new(),
+            void: BTreeSet::new(),
         }
     }
 
@@ -134,6 +142,7 @@ impl Server {
                 assert!(connection.awaiting.len() as u64 <= WINDOW, "the window is exceeded");
                 self.on_send(number, to, content, head);
             }
+            ClientFrame::GiveUp { number } => self.on_give_up(number),
             ClientFrame::Acknowledge { seq } => {
                 assert!(seq.0 <= connection.offered, "acknowledged what was not offered");
                 assert!(seq.0 > self.acknowledged, "acknowledged twice");
@@ -160,6 +169,9 @@ impl Server {
     }
 
     fn on_send(&mut self, number: SendNumber, to: ConversationId, content: Content, head: u64) {
+        if self.void.contains(&number.0) {
+            return self.refuse(number, ErrorCode::GivenUp, 0);
+        }
         if number.0 <= self.last_number {
             let seq = self.answers[&number.0];
             let said = Event::Sent { to, device: DEVICE, number, content };
@@ -174,6 +186,7 @@ impl Server {
         let code = match is_next {
             false => Some((ErrorCode::SendGap, 0)),
             true if to == NOBODY.into() => Some((ErrorCode::Recipient, 0)),
+            true if self.closed.contains(&to) => Some((ErrorCode::RateLimited, 60)),
             true if self.refusals > 0 => {
                 self.refusals -= 1;
                 Some((ErrorCode::Overloaded, 40))
@@ -181,14 +194,36 @@ impl Server {
             true => None,
         };
         if let Some((code, retry_after_ms)) = code {
-            let expected = SendNumber(self.last_number + 1);
-            ServerFrame::Refused { number, code, retry_after_ms, expected }.encode(&mut self.out);
-            self.connection.as_mut().unwrap().awaiting.remove(&number.0);
-            return;
+            return self.refuse(number, code, retry_after_ms);
         }
         self.last_number = number.0;
         self.answers.insert(number.0, head + 1);
         self.append(Event::Sent { to, device: DEVICE, number, content });
+    }
+
+    fn on_give_up(&mut self, number: SendNumber) {
+        let connection = self.connection.as_mut().unwrap();
+        match self.answers.get(&number.0) {
+            _ if number.0 > self.last_number + 1 => self.refuse(number, ErrorCode::SendGap, 0),
+            None if self.refusals > 0 && number.0 == self.last_number + 1 => {
+                self.refusals -= 1;
+                self.refuse(number, ErrorCode::Overloaded, 40);
+            }
+            Some(seq) if *seq > self.committed as u64 => {}
+            Some(seq) => ServerFrame::GivenUp { number, seq: Seq(*seq) }.encode(&mut self.out),
+            None => {
+                self.last_number = self.last_number.max(number.0);
+                self.void.insert(number.0);
+                connection.awaiting.remove(&number.0);
+                ServerFrame::GivenUp { number, seq: Seq::ZERO }.encode(&mut self.out);
+            }
+        }
+    }
+
+    fn refuse(&mut self, number: SendNumber, code: ErrorCode, retry_after_ms: u64) {
+        let expected = SendNumber(self.last_number + 1);
+        ServerFrame::Refused { number, code, retry_after_ms, expected }.encode(&mut self.out);
+        self.connection.as_mut().unwrap().awaiting.remove(&number.0);
     }
 
     fn accept(&mut self, number: SendNumber, seq: u64) {

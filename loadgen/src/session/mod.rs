@@ -386,6 +386,8 @@ impl Session {
             // A load does not renew its tokens: it is over before they are.
             ServerFrame::TokenExpiring { .. } => {}
             ServerFrame::Refreshed { .. } => turn.fault("an answer to a refresh, which was not sent".to_owned()),
+            // A load waits when it is told to, whatever to: it does not write to more people than it is allowed to.
+            ServerFrame::GivenUp { .. } => turn.fault("a number that is given up, which was not asked for".to_owned()),
             ServerFrame::Ping { nonce } => turn.send(&ClientFrame::Pong { nonce }),
             ServerFrame::Pong { nonce } => {
                 if nonce == self.pinged_us && nonce > 0 {

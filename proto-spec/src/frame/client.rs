@@ -1,4 +1,4 @@
-//! What a client sends: fields and bytes (SPEC 4.1 to 4.6, 4.13, 4.15, 4.19, 4.20, 4.22, 4.24 to 4.26).
+//! What a client sends: fields and bytes (SPEC 4.1 to 4.6, 4.13, 4.15, 4.19, 4.20, 4.22, 4.24 to 4.26, 4.28).
 
 use super::{ClientKind, FrameError, conversation, flag, later, put_conversation, put_frame, put_later};
 use crate::{
@@ -159,6 +159,11 @@ pub enum ClientFrame {
         /// Its name; empty: none. At most [`NAME_BYTES_MAX`] bytes.
         name: String,
     },
+    /// Voids a number: no message will be accepted under it.
+    GiveUp {
+        /// The device's next number.
+        number: SendNumber,
+    },
 }
 
 impl ClientFrame {
@@ -181,6 +186,7 @@ impl ClientFrame {
             Self::FetchDevices { .. } => ClientKind::FetchDevices,
             Self::RemoveDevice { .. } => ClientKind::RemoveDevice,
             Self::NameDevice { .. } => ClientKind::NameDevice,
+            Self::GiveUp { .. } => ClientKind::GiveUp,
         }
     }
 
@@ -246,6 +252,7 @@ impl ClientFrame {
                 put_varint(out, device.0);
                 put_bytes(out, name.as_bytes());
             }
+            Self::GiveUp { number } => put_varint(out, number.0),
         });
     }
 
@@ -326,6 +333,7 @@ impl ClientFrame {
                 device: DeviceId(r.varint("device")?),
                 name: r.str("name", NAME_BYTES_MAX)?.to_owned(),
             },
+            ClientKind::GiveUp => Self::GiveUp { number: SendNumber(r.varint("number")?) },
         })
     }
 }

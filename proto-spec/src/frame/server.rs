@@ -1,4 +1,4 @@
-//! What a server sends: fields and bytes (SPEC 4.6 to 4.14, 4.16 to 4.18, 4.21, 4.23, 4.27).
+//! What a server sends: fields and bytes (SPEC 4.6 to 4.14, 4.16 to 4.18, 4.21, 4.23, 4.27, 4.29).
 
 use super::{FrameError, ServerKind, conversation, flag, later, put_conversation, put_frame, put_later};
 use crate::{
@@ -223,6 +223,13 @@ pub enum ServerFrame {
         /// From the request.
         request: RequestId,
     },
+    /// What became of a number that was to be given up.
+    GivenUp {
+        /// Which number.
+        number: SendNumber,
+        /// Zero: it is void. Else a send was accepted under it before, as this entry.
+        seq: Seq,
+    },
 }
 
 impl ServerFrame {
@@ -246,6 +253,7 @@ impl ServerFrame {
             Self::Inbox(_) => ServerKind::Inbox,
             Self::Marked { .. } => ServerKind::Marked,
             Self::Devices { .. } => ServerKind::Devices,
+            Self::GivenUp { .. } => ServerKind::GivenUp,
         }
     }
 
@@ -332,6 +340,10 @@ impl ServerFrame {
                 put_varint(out, request.0);
                 device::put_devices(out, devices);
             }
+            Self::GivenUp { number, seq } => {
+                put_varint(out, number.0);
+                put_varint(out, seq.0);
+            }
         });
     }
 
@@ -400,6 +412,9 @@ impl ServerFrame {
             ServerKind::Marked => Self::Marked { request: RequestId(r.varint("request")?) },
             ServerKind::Devices => {
                 Self::Devices { request: RequestId(r.varint("request")?), devices: device::devices(r)? }
+            }
+            ServerKind::GivenUp => {
+                Self::GivenUp { number: SendNumber(r.varint("number")?), seq: Seq(r.varint("seq")?) }
             }
         })
     }

@@ -22,6 +22,8 @@ use crate::limits::{STORED_KEPT_BYTES_MAX, STORED_KEPT_MS};
 pub(super) enum Parked {
     /// A send of this device is in its user's log: accept it, and push it to the user's other devices.
     Sent { user: UserId, device: DeviceId, number: SendNumber, seq: Seq },
+    /// A number of this device is void: say so.
+    GivenUp { user: UserId, device: DeviceId, number: SendNumber },
     /// An entry that others caused is in the log: push it to the user's devices and answer, if somebody waits.
     Entry { user: UserId, seq: Seq, answer: Option<Envelope> },
     /// An answer to something that had been done before.

@@ -76,7 +76,7 @@ use left_over::LeftOver;
 use looking::Looking;
 use question::Questions;
 use rates::Spent;
-use repeated::Said;
+use repeated::Asked;
 use residents::{Conversations, Users};
 use sessions::Sessions;
 use wheel::Wheel;
@@ -181,7 +181,7 @@ pub struct Shard {
     /// Envelopes from this shard to itself.
     local: VecDeque<Envelope>,
     /// Repeated sends that are looked up later, by when: at most a window of them a user who is connected.
-    lookups: BinaryHeap<Reverse<(u64, ConnId, SendNumber, Said)>>,
+    lookups: BinaryHeap<Reverse<(u64, ConnId, SendNumber, Asked)>>,
     /// Destinations that have put something off, and are tried again: one for each that rests, so bounded by what users have open.
     resting: Later<(UserId, Resting)>,
     /// Users whose cursors, reports and marks are to be looked at.
@@ -355,6 +355,7 @@ impl Shard {
         while let Some(parked) = self.lanes[at].next_released() {
             match parked {
                 Parked::Sent { user, device, number, seq } => self.publish(user, seq, Some((device, number)), cx),
+                Parked::GivenUp { user, device, number } => self.number_given_up(user, device, number, cx),
                 Parked::Entry { user, seq, answer } => {
                     self.publish(user, seq, None, cx);
                     if let Some(answer) = answer {

@@ -13,7 +13,7 @@ use super::{
     inbox::InboxFetch,
     input::{Connected, QueryId},
     marks::Unread,
-    repeated::Said,
+    repeated::Asked,
 };
 
 /// The purpose of a query; its answer comes back with the query's id.
@@ -31,8 +31,8 @@ pub(super) enum Question {
     Inbox { conn: ConnId, request: RequestId, fetch: InboxFetch },
     /// To set a read mark: what lies behind it, up to `last`.
     Unread { user: UserId, conversation: ConversationId, unread: Unread, last: Seq },
-    /// To answer a send under a number that was used before.
-    Repeated { conn: ConnId, number: SendNumber, said: Said },
+    /// To answer what is asked of a number that was used before.
+    Repeated { conn: ConnId, number: SendNumber, asked: Asked },
     /// To know whether the id of a device that connects for the first time was removed before.
     IsRemoved(Connected),
     /// To change a message that its author wrote.
@@ -117,12 +117,12 @@ impl Shard {
             Question::Unread { user, conversation, unread, last } => {
                 self.unread_read(user, conversation, unread, last, entries(answer), cx);
             }
-            Question::Repeated { conn, number, said } => {
+            Question::Repeated { conn, number, asked } => {
                 let found = match answer {
                     Some(Answer::Send(found)) => found,
                     _ => None,
                 };
-                self.repeated_found(conn, number, said, found, cx);
+                self.repeated_found(conn, number, asked, found, cx);
             }
             Question::IsRemoved(connected) => {
                 let is_removed = match answer {

@@ -97,19 +97,19 @@ impl Spent {
 }
 
 impl User {
-    /// Counts a send, or says how long to wait, in milliseconds.
+    /// Counts a send, or says how long to wait, in milliseconds. `to` is where it opens a conversation, if the user did not write
+    /// there lately; a number that is given up opens none.
     pub(super) fn take_send(
         &mut self,
         limits: &Limits,
-        own: UserId,
         device: DeviceId,
-        to: ConversationId,
+        to: Option<ConversationId>,
         now_ms: u64,
     ) -> Result<(), u64> {
-        let opens = limits.opened != Rate::OFF && to != own.into() && !self.wrote_lately(to);
+        let opens = to.filter(|to| limits.opened != Rate::OFF && !self.wrote_lately(*to));
         let UserBuckets { sends: mut user_sends, mut opened, .. } = self.buckets;
         limits.user_sends.take(&mut user_sends, now_ms)?;
-        if opens {
+        if opens.is_some() {
             limits.opened.take(&mut opened, now_ms)?;
         }
         if let Some(device) = self.device(device) {
@@ -117,7 +117,7 @@ impl User {
         }
         // All of them or none.
         (self.buckets.sends, self.buckets.opened) = (user_sends, opened);
-        if opens {
+        if let Some(to) = opens {
             if self.recent_peers.len() == RECENT_PEERS_MAX {
                 self.recent_peers.pop_front();
             }

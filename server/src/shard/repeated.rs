@@ -1,5 +1,5 @@
 //! Repeated sends: a number that was used before is answered with its first result, however late (contract 2), and stands for that
-//! message alone: whoever says something else under it is told so.
+//! message alone: whoever says something else under it is told so, and so is whoever uses one that was given up.
 //!
 //! Invariants: nothing is stored here; a message and a retry are compared before the first result is told.
 
@@ -12,7 +12,7 @@ use proto_spec::{
 };
 use storage::{Query, Sent};
 
-use super::{ConnId, Shard, Turn, question::Question};
+use super::{ConnId, Shard, Turn, question::Question, user::Recent};
 use crate::limits::{QUERIES_IN_FLIGHT_MAX, RETRY_BUSY_MS, RETRY_STORAGE_MS};
 
 /// What a send says, and to whom, in a few bytes: a retry that waits for the store is no longer than that, whatever its text.
@@ -49,42 +49,62 @@ impl Said {
     }
 }
 
-/// Where the entry of the first send is or was, its time, and whether it said the same.
-fn compare(first: &Sent, said: Said) -> (Seq, TimestampMs, bool) {
+/// What is asked of a number that was used before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Asked {
+    /// To accept this under it.
+    Send(Said),
+    /// To void it.
+    GiveUp,
+}
+
+/// Whether the first send of a number, of which there may be little left, said the same.
+fn is_same_send(first: &Sent, said: Said) -> bool {
     match first {
-        Sent::Superseded { seq, first } => (*seq, first.time, first.said == said.bytes()),
-        Sent::Entry(entry) => {
-            let is_same = match &entry.event {
-                Event::Sent { to, content, .. } => Said::new(*to, content) == said,
-                _ => false,
-            };
-            (entry.seq, entry.time, is_same)
-        }
+        Sent::Superseded { first, .. } => first.said == said.bytes(),
+        Sent::Entry(entry) => match &entry.event {
+            Event::Sent { to, content, .. } => Said::new(*to, content) == said,
+            _ => false,
+        },
+        Sent::GivenUp => false,
+    }
+}
+
+/// Whether the first answer to a number answers this too.
+fn is_on_the_way(asked: Asked, first: &Sent) -> bool {
+    match (asked, first) {
+        (Asked::Send(said), first) => is_same_send(first, said),
+        (Asked::GiveUp, _) => true,
     }
 }
 
 impl Shard {
-    /// A send under a number that was used before.
-    pub(super) fn send_repeated(&mut self, conn: ConnId, number: SendNumber, said: Said, cx: &mut Turn<'_>) {
+    /// A number that was used before is used again.
+    pub(super) fn number_repeated(&mut self, conn: ConnId, number: SendNumber, asked: Asked, cx: &mut Turn<'_>) {
         self.counters.repeated += 1;
         let Some(session) = self.sessions.get_mut(conn) else { return };
         let (user_id, device_id) = (session.user, session.device);
+        let at = self.lane_of(user_id);
         let Some(user) = self.users.resident(user_id) else { return };
-        let recent = user.device(device_id).and_then(|device| device.recent_send(number));
-        let first = recent.and_then(|seq| match user.tail.get(seq) {
-            Some(tail) => Some(Sent::Entry(tail.entry.clone())),
-            None => user.rewrites.first(seq).map(|first| Sent::Superseded { seq, first }),
-        });
-        if let Some(first) = first {
-            let (seq, time, is_same) = compare(&first, said);
-            if !is_same {
-                self.refuse_used(conn, number, cx);
-            } else if seq <= user.released {
-                self.accept_again(conn, number, seq, time, cx);
-            }
-            // Else its acceptance is on its way to this device.
-            return;
+        let (first, is_released) = match user.device(device_id).and_then(|device| device.recent(number)) {
+            Some(Recent::Sent(seq)) => match (user.tail.get(seq), user.rewrites.first(seq)) {
+                (Some(tail), _) => (Sent::Entry(tail.entry.clone()), seq <= user.released),
+                (None, Some(first)) => (Sent::Superseded { seq, first }, seq <= user.released),
+                (None, None) => return self.look_up_later(conn, number, asked, cx),
+            },
+            Some(Recent::GivenUp(batch)) => (Sent::GivenUp, self.lanes[at].is_released(batch)),
+            None => return self.look_up_later(conn, number, asked, cx),
+        };
+        // What is not released yet has its first answer on the way to this device. It is the answer to whoever asks for the same.
+        if is_released || !is_on_the_way(asked, &first) {
+            self.answer_repeated(conn, number, asked, &first, cx);
         }
+    }
+
+    /// The store knows what the number stands for, and is asked as soon as it may be.
+    fn look_up_later(&mut self, conn: ConnId, number: SendNumber, asked: Asked, cx: &mut Turn<'_>) {
+        let Some(user) = self.sessions.get_mut(conn).map(|session| session.user) else { return };
+        let Some(user) = self.users.resident(user) else { return };
         // Of all devices together: each is a read, and the queue to the readers is everybody's.
         let conns: Vec<_> = user.devices.iter().filter_map(|device| device.session).collect();
         let lookups: u64 =
@@ -97,50 +117,68 @@ impl Shard {
         if let Some(mut session) = self.sessions.get_mut(conn) {
             session.lookups += 1;
         }
-        self.look_up(conn, number, said, cx);
+        self.look_up(conn, number, asked, cx);
     }
 
-    /// Asks the store for the first result of a send, at the pace of the user's fetches. It can not be refused, which would say that
+    /// Asks the store for the first result of a number, at the pace of the user's fetches. It can not be refused, which would say that
     /// the number is not used up; so what is too much waits for its turn.
-    fn look_up(&mut self, conn: ConnId, number: SendNumber, said: Said, cx: &mut Turn<'_>) {
+    fn look_up(&mut self, conn: ConnId, number: SendNumber, asked: Asked, cx: &mut Turn<'_>) {
         let Some(session) = self.sessions.get_mut(conn) else { return };
         let (user_id, device) = (session.user, session.device);
         let Some(user) = self.users.resident(user_id) else { return };
         match self.settings.limits.fetches.take(&mut user.buckets.fetches, cx.now.monotonic_ms) {
             Ok(()) => {
                 let query = Query::Send { user: user_id, device, number };
-                self.ask(query, Question::Repeated { conn, number, said }, cx);
+                self.ask(query, Question::Repeated { conn, number, asked }, cx);
             }
-            Err(wait_ms) => self.lookups.push(Reverse((cx.now.monotonic_ms + wait_ms, conn, number, said))),
+            Err(wait_ms) => self.lookups.push(Reverse((cx.now.monotonic_ms + wait_ms, conn, number, asked))),
         }
     }
 
     /// Asks for those whose turn has come.
     pub(super) fn look_up_due(&mut self, cx: &mut Turn<'_>) {
         while self.lookups.peek().is_some_and(|Reverse((due_ms, ..))| *due_ms <= cx.now.monotonic_ms) {
-            let Some(Reverse((_, conn, number, said))) = self.lookups.pop() else { return };
-            self.look_up(conn, number, said, cx);
+            let Some(Reverse((_, conn, number, asked))) = self.lookups.pop() else { return };
+            self.look_up(conn, number, asked, cx);
         }
     }
 
-    /// The store has looked for the entry that a send became.
+    /// The store has looked for what a number stands for.
     pub(super) fn repeated_found(
         &mut self,
         conn: ConnId,
         number: SendNumber,
-        said: Said,
+        asked: Asked,
         found: Option<Sent>,
         cx: &mut Turn<'_>,
     ) {
         let Some(mut session) = self.sessions.get_mut(conn) else { return };
         session.lookups -= 1;
-        match found.map(|first| compare(&first, said)) {
-            Some((seq, time, true)) => self.accept_again(conn, number, seq, time, cx),
-            Some((.., false)) => self.refuse_used(conn, number, cx),
+        match found {
+            Some(first) => self.answer_repeated(conn, number, asked, &first, cx),
             None => {
                 // Used up and not found: the store cannot be read. It must not be stored again, nor called refused.
                 let detail = "the store can not be read";
                 self.close(conn, ErrorCode::StorageFailed, RETRY_STORAGE_MS, detail, cx);
+            }
+        }
+    }
+
+    fn answer_repeated(&mut self, conn: ConnId, number: SendNumber, asked: Asked, first: &Sent, cx: &mut Turn<'_>) {
+        let at = match first {
+            Sent::Entry(entry) => Some((entry.seq, entry.time)),
+            Sent::Superseded { seq, first } => Some((*seq, first.time)),
+            Sent::GivenUp => None,
+        };
+        match (asked, at) {
+            (Asked::Send(said), Some((seq, time))) if is_same_send(first, said) => {
+                self.accept_again(conn, number, seq, time, cx);
+            }
+            (Asked::Send(_), Some(_)) => self.refuse_used(conn, number, ErrorCode::NumberUsed, cx),
+            (Asked::Send(_), None) => self.refuse_used(conn, number, ErrorCode::GivenUp, cx),
+            (Asked::GiveUp, at) => {
+                let seq = at.map_or(Seq::ZERO, |(seq, _)| seq);
+                self.send(conn, &ServerFrame::GivenUp { number, seq }, cx);
             }
         }
     }
@@ -157,15 +195,14 @@ impl Shard {
         self.send(conn, &ServerFrame::Accepted { number, seq, time, durability, recipient }, cx);
     }
 
-    /// The number stands for another message.
-    fn refuse_used(&mut self, conn: ConnId, number: SendNumber, cx: &mut Turn<'_>) {
+    /// The number stands for another message, or for none.
+    fn refuse_used(&mut self, conn: ConnId, number: SendNumber, code: ErrorCode, cx: &mut Turn<'_>) {
         let Some(session) = self.sessions.get_mut(conn) else { return };
         let (user_id, device_id) = (session.user, session.device);
         let Some(device) = self.users.resident(user_id).and_then(|user| user.device(device_id)) else { return };
         let expected = device.last_number.next();
         self.counters.refused += 1;
-        let refused = ServerFrame::Refused { number, code: ErrorCode::NumberUsed, retry_after_ms: 0, expected };
-        self.send(conn, &refused, cx);
+        self.send(conn, &ServerFrame::Refused { number, code, retry_after_ms: 0, expected }, cx);
     }
 }
 

@@ -4,9 +4,10 @@
 //! in the same call; what leaves the node waits in the ledger for the record's batch.
 
 use proto_spec::{
-    Content, ConversationId, Entry, ErrorCode, Event, SendNumber, Seq, ServerFrame, UserId, limits::SEND_WINDOW,
+    Content, ConversationId, DeviceId, Entry, ErrorCode, Event, SendNumber, Seq, ServerFrame, UserId,
+    limits::SEND_WINDOW,
 };
-use storage::{BatchId, LaneId, MarkRow, Message, ReceivedRow, Record, Rewrite};
+use storage::{Batch, BatchId, LaneId, MarkRow, Message, ReceivedRow, Record, Rewrite};
 
 use super::{
     Admission, ConnId, Promise, Shard, Turn,
@@ -14,10 +15,10 @@ use super::{
     contents,
     input::{Envelope, EnvelopeBody, Parcel},
     ledger::{Ledger, OnceStored, Parked},
-    repeated::Said,
+    repeated::{Asked, Said},
     shedding::{Class, Reason},
     tail::TailEntry,
-    user::User,
+    user::{Device, Recent, User},
 };
 use crate::{
     host::timekeeper::time_after,
@@ -31,6 +32,9 @@ pub(super) struct Refusal {
     /// Why it is shed; none if the send itself is wrong.
     pub(super) sheds: Option<Reason>,
 }
+
+/// Why a number that is neither the next one nor used is refused.
+const GAP: Refusal = Refusal { code: ErrorCode::SendGap, retry_after_ms: 0, sheds: None };
 
 impl Shard {
     /// A device wants to write to somebody.
@@ -52,16 +56,15 @@ impl Shard {
         let Some(device) = user.device(device_id) else { return };
         let expected = device.last_number.next();
         if number < expected && number.0 > 0 {
-            return self.send_repeated(conn, number, Said::new(to, &content), cx);
+            return self.number_repeated(conn, number, Asked::Send(Said::new(to, &content)), cx);
         }
         let limits = &self.settings.limits;
         let refusal = if number != expected {
-            Some(Refusal { code: ErrorCode::SendGap, retry_after_ms: 0, sheds: None })
+            Some(GAP)
         } else {
             refuse_content(to, &content).or(closed).or_else(|| refuse_window(device.in_flight)).or_else(|| {
-                let taken = user.take_send(limits, user_id, device_id, to, cx.now.monotonic_ms);
-                let sheds = Some(Reason::Rate);
-                taken.err().map(|retry_after_ms| Refusal { code: ErrorCode::RateLimited, retry_after_ms, sheds })
+                let opens = (to != user_id.into()).then_some(to);
+                user.take_send(limits, device_id, opens, cx.now.monotonic_ms).err().map(too_many)
             })
         };
         if let Some(refusal) = refusal {
@@ -91,14 +94,7 @@ impl Shard {
         let Some(user) = self.users.resident(user_id) else { return };
         let next = user.head.next();
         let Some(device) = user.device(device_id) else { return };
-        if device.last_number == SendNumber(0) {
-            // A device is found by its cursor: no send of it may be durable without one.
-            device.cursor_dirty = false;
-            cx.effects.filling[at].batch.push(&Record::Cursor { user: user_id, device: device_id, seq: device.cursor });
-        }
-        device.last_number = number;
-        device.in_flight += 1;
-        device.recent.push_back(next);
+        use_number(device, Recent::Sent(next), user_id, &mut cx.effects.filling[at].batch);
         user.unfinished = true;
         let forward = to != user_id.into() && user.outgoing.take(next, to);
         let after = user.outgoing.before(next, to);
@@ -117,6 +113,54 @@ impl Shard {
             self.forward(user_id, to, (seq, after), Parcel::Message(content), cx);
         }
         self.mark_dirty(user_id, cx.now.monotonic_ms);
+    }
+
+    /// A device does not need a number: it counts as used from now on, and nothing is in the log for it.
+    pub(super) fn give_up_requested(&mut self, conn: ConnId, number: SendNumber, cx: &mut Turn<'_>) {
+        let closed = self.refuse_admission();
+        let Some(session) = self.sessions.get_mut(conn) else { return };
+        let (user_id, device_id) = (session.user, session.device);
+        let at = self.lane_of(user_id);
+        self.cut_batch_if_full(at, cx);
+        let Some(user) = self.users.resident(user_id) else { return };
+        let Some(device) = user.device(device_id) else { return };
+        let expected = device.last_number.next();
+        if number < expected && number.0 > 0 {
+            return self.number_repeated(conn, number, Asked::GiveUp, cx);
+        }
+        let refusal = if number != expected {
+            Some(GAP)
+        } else {
+            closed.or_else(|| refuse_window(device.in_flight)).or_else(|| {
+                let limits = &self.settings.limits;
+                user.take_send(limits, device_id, None, cx.now.monotonic_ms).err().map(too_many)
+            })
+        };
+        if let Some(refusal) = refusal {
+            return self.refuse(conn, number, refusal, expected, cx);
+        }
+        let lane = &mut self.lanes[at];
+        let Some(device) = user.device(device_id) else { return };
+        let batch = &mut cx.effects.filling[at].batch;
+        use_number(device, Recent::GivenUp(lane.filling()), user_id, batch);
+        batch.push(&Record::GivenUp { user: user_id, device: device_id, number });
+        // Nothing is owed for it. But the first number of a device comes with its cursor, for which a restart looks at the user.
+        user.unfinished |= number == SendNumber(1);
+        lane.change_user(user_id, &mut user.changed_in);
+        lane.park(Parked::GivenUp { user: user_id, device: device_id, number });
+        self.mark_dirty(user_id, cx.now.monotonic_ms);
+    }
+
+    /// That a number is void is released.
+    pub(super) fn number_given_up(&mut self, user: UserId, of: DeviceId, number: SendNumber, cx: &mut Turn<'_>) {
+        // A device that was removed meanwhile waits for nothing.
+        let Some(device) = self.users.resident(user).and_then(|user| user.device(of)) else { return };
+        device.in_flight -= 1;
+        if let Some(conn) = device.session
+            && self.sessions.get_mut(conn).is_some_and(|session| session.is_ready())
+        {
+            self.send(conn, &ServerFrame::GivenUp { number, seq: Seq::ZERO }, cx);
+        }
     }
 
     /// Why this core takes no new send just now, if so.
@@ -349,10 +393,27 @@ pub(super) fn some(at: Seq) -> Option<Seq> {
     (at > Seq::ZERO).then_some(at)
 }
 
+/// The device's next number is used, for a send or to be void.
+fn use_number(device: &mut Device, what: Recent, user: UserId, batch: &mut Batch) {
+    if device.last_number == SendNumber(0) {
+        // A device is found by its cursor: no number of it may be durable without one.
+        device.cursor_dirty = false;
+        batch.push(&Record::Cursor { user, device: device.id, seq: device.cursor });
+    }
+    device.last_number = device.last_number.next();
+    device.in_flight += 1;
+    device.recent.push_back(what);
+}
+
 /// Why this will never be taken, if so.
 fn refuse_content(to: ConversationId, content: &Content) -> Option<Refusal> {
     let code = if to == UserId(0).into() { ErrorCode::Recipient } else { contents::fault(content)? };
     Some(Refusal { code, retry_after_ms: 0, sheds: None })
+}
+
+/// Why a device that does too much may not send.
+const fn too_many(retry_after_ms: u64) -> Refusal {
+    Refusal { code: ErrorCode::RateLimited, retry_after_ms, sheds: Some(Reason::Rate) }
 }
 
 /// Why a device that waits for so many answers may not send, if so.

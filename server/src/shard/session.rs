@@ -261,6 +261,7 @@ impl Shard {
             ClientFrame::FetchDevices { request } => self.fetch_devices(conn, request, cx),
             ClientFrame::RemoveDevice { request, device } => self.remove_device(conn, request, device, cx),
             ClientFrame::NameDevice { request, device, name } => self.name_device(conn, request, device, &name, cx),
+            ClientFrame::GiveUp { number } => self.give_up_requested(conn, number, cx),
         }
         self.go_on(conn, cx)
     }
@@ -374,7 +375,7 @@ impl Shard {
         for parked in parked {
             let conn = match parked {
                 Parked::Connect(connected) => Some(connected.conn),
-                Parked::Sent { user, device, .. } => {
+                Parked::Sent { user, device, .. } | Parked::GivenUp { user, device, .. } => {
                     self.users.resident(user).and_then(|user| user.device(device)).and_then(|device| device.session)
                 }
                 Parked::Marked((conn, _)) => Some(conn),

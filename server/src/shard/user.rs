@@ -39,8 +39,8 @@ pub(super) struct Device {
     pub(super) last_number: SendNumber,
     /// Sends that are not released: at most the send window.
     pub(super) in_flight: u16,
-    /// The seqs of the last sends, up to `last_number` without a gap, as far as they are in the tail.
-    pub(super) recent: VecDeque<Seq>,
+    /// What the last numbers stand for, up to `last_number` without a gap, as far as the store may not know it.
+    pub(super) recent: VecDeque<Recent>,
     /// The connection of this device, if any.
     pub(super) session: Option<ConnId>,
     /// Sends lately.
@@ -51,6 +51,15 @@ pub(super) struct Device {
     pub(super) name: Box<str>,
     /// It has been removed, and goes when that is durable.
     pub(super) is_leaving: bool,
+}
+
+/// What a number stands for that the store may not know.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Recent {
+    /// A message, whose entry is in the tail.
+    Sent(Seq),
+    /// Nothing: this batch says that it was given up.
+    GivenUp(BatchId),
 }
 
 impl Device {
@@ -71,9 +80,9 @@ impl Device {
         }
     }
 
-    /// The seq of a send of this device, if its entry is in the tail. Numbers count up by one, so this is a place and
+    /// What a number of this device stands for, if the store may not know it. Numbers count up by one, so this is a place and
     /// not a search: repeats cost the same however long the tail is.
-    pub(super) fn recent_send(&self, number: SendNumber) -> Option<Seq> {
+    pub(super) fn recent(&self, number: SendNumber) -> Option<Recent> {
         let back = self.last_number.0.checked_sub(number.0)?;
         let index = (self.recent.len() as u64).checked_sub(back + 1)?;
         self.recent.get(index as usize).copied()
@@ -204,7 +213,11 @@ impl User {
         self.stored = self.tail.trim(ingested).unwrap_or(self.stored);
         self.gone.trim(ingested);
         for device in &mut self.devices {
-            while device.recent.front().is_some_and(|seq| *seq <= self.stored) {
+            let is_stored = |recent: &Recent| match *recent {
+                Recent::Sent(seq) => seq <= self.stored,
+                Recent::GivenUp(batch) => batch <= ingested,
+            };
+            while device.recent.front().is_some_and(is_stored) {
                 device.recent.pop_front();
             }
             if device.recent.is_empty() {

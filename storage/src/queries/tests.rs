@@ -115,6 +115,9 @@ impl Model {
                 self.removed.insert((user.0, device.0));
                 self.unfinished.insert(user.0, true);
             }
+            Record::GivenUp { user, device, number } => {
+                self.results.insert((user.0, device.0, number.0), SendsBlock::GIVEN_UP);
+            }
         }
     }
 
@@ -250,6 +253,7 @@ fn check_all<S: Store>(store: &S, model: &Model) {
                 let expected =
                     model.results.get(&(user, device, number)).map(|seq| match model.logs[&user].get(&seq.0) {
                         Some(entry) => Sent::Entry(entry.clone()),
+                        None if *seq == SendsBlock::GIVEN_UP => Sent::GivenUp,
                         None => Sent::Superseded { seq: *seq, first: model.firsts[&(user, *seq)] },
                     });
                 let (user, device, number) = (UserId(user), DeviceId(device), SendNumber(number));

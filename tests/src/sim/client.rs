@@ -15,6 +15,7 @@ use proto_spec::{
 use super::{
     Happening, Simulation,
     network::LinkId,
+    node::STRANGERS,
     oracle::{DeviceKey, Message, text_of},
 };
 use crate::rng::Rng;
@@ -184,7 +185,7 @@ impl Simulation {
 
     /// Sometimes an app comes back with a message under a number that it has used for another one.
     fn misnumber(&mut self, index: usize) {
-        let first = self.apps[index].unanswered.first().and_then(|(message, _)| message.number);
+        let first = self.apps[index].unanswered.iter().filter_map(|(message, _)| message.number).min();
         let used = self.apps[index].used.filter(|used| first.is_none_or(|first| *used < first));
         let (Some(number), Keeping::ByApplication) = (used, self.apps[index].keeping) else { return };
         if self.healing || !self.rng.chance(20) {
@@ -196,9 +197,10 @@ impl Simulation {
         let message = Unanswered { number: Some(number), to: to.into(), content: Content::text(&text) };
         app.unanswered.insert(0, (message, text.clone()));
         app.misnumbered.insert(text.clone());
-        self.oracle
-            .messages
-            .insert(text, Message { from: app.key, to, accepted: None, is_text: false, is_unsend: false });
+        self.oracle.messages.insert(
+            text,
+            Message { from: app.key, to, accepted: None, is_cancelled: false, is_text: false, is_unsend: false },
+        );
     }
 
     fn new_token(&mut self, index: usize) -> String {
@@ -253,7 +255,7 @@ impl Simulation {
             }
             94..=97 => self.mark_something(index),
             98 => self.remove_something(index),
-            _ => {}
+            _ => self.cancel_something(index),
         }
         self.turn(index, Input::Tick);
         let delay = self.rng.within(1, 300);
@@ -283,7 +285,9 @@ impl Simulation {
         if let Ok(handle) = state.send(to, content) {
             app.texts.push((handle, text.clone()));
             let from = app.key;
-            self.oracle.messages.insert(text, Message { from, to, accepted: None, is_text, is_unsend });
+            self.oracle
+                .messages
+                .insert(text, Message { from, to, accepted: None, is_cancelled: false, is_text, is_unsend });
         }
     }
 
@@ -313,7 +317,11 @@ impl Simulation {
     fn somebody(&mut self) -> UserId {
         let people: Vec<UserId> = self.apps.iter().map(|app| app.key.0).collect();
         // Sometimes somebody who never connects.
-        if self.rng.chance(3) { UserId(99) } else { *self.rng.pick(&people) }
+        let percent = if self.machine.few_open { 20 } else { 3 };
+        if self.rng.chance(percent) {
+            return UserId(self.rng.within(*STRANGERS.start(), *STRANGERS.end()));
+        }
+        *self.rng.pick(&people)
     }
 
     fn new_text(&mut self, padding: usize) -> String {
@@ -340,6 +348,17 @@ impl Simulation {
             }),
             2 => Content::opaque(text.as_bytes()),
             _ => Content::text(text),
+        }
+    }
+
+    /// Takes back one of the last messages that have no answer.
+    fn cancel_something(&mut self, index: usize) {
+        let back = self.rng.within(1, 3) as usize;
+        let app = &mut self.apps[index];
+        let handle = app.texts.len().checked_sub(back).map(|at| app.texts[at].0);
+        let is_there = handle.zip(app.state.as_mut()).is_none_or(|(handle, state)| state.cancel(handle));
+        if !is_there {
+            self.oracle.fail(|| format!("{handle:?} has no answer and can not be cancelled"));
         }
     }
 
@@ -473,6 +492,15 @@ impl Simulation {
                 match text {
                     Some(text) => self.oracle.accepted(key, &text, seq),
                     None => self.oracle.fail(|| format!("{key:?}: {handle} was accepted twice, or never sent")),
+                }
+            }
+            ClientEvent::MessageCancelled { handle } => {
+                self.reached("message cancelled");
+                let app = &mut self.apps[index];
+                let text = app.texts.iter().position(|(h, _)| *h == handle).map(|at| app.texts.remove(at).1);
+                match text {
+                    Some(text) => self.oracle.cancelled(key, &text),
+                    None => self.oracle.fail(|| format!("{key:?}: {handle} was cancelled and had its answer")),
                 }
             }
             ClientEvent::MessageRefused { handle, code: ErrorCode::NumberUsed } => {

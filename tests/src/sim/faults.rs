@@ -14,6 +14,8 @@ pub enum Fault {
     ForgetSendNumbers,
     /// A retry is not compared with what was accepted under its number.
     AcceptEveryRetry,
+    /// When a user is loaded, the last numbers of a device that were given up count as if they were not used.
+    CountSendsAlone,
     /// The rows that remember what was received from whom are not written.
     ForgetReceived,
     /// The rows that remember what was read are not written.
@@ -90,6 +92,7 @@ impl Fault {
         Self::SkipFailedGroup,
         Self::ForgetSendNumbers,
         Self::AcceptEveryRetry,
+        Self::CountSendsAlone,
         Self::ForgetReceived,
         Self::ForgetRead,
         Self::ForgetSent,

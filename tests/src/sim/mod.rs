@@ -17,7 +17,7 @@ use std::{
     fmt::Write as _,
 };
 
-use proto_spec::{DeviceId, Direction, EpochId, Seq, TimestampMs, UserId};
+use proto_spec::{DeviceId, Direction, Entry, EpochId, Event, SendNumber, Seq, TimestampMs, UserId};
 use server::{
     host::timekeeper::{Timekeeper, wall_at},
     shard::{ConnId, Now, QueryId, topology::CoreId},
@@ -120,8 +120,11 @@ pub const SITUATIONS: &[&str] = &[
     "later epoch of a log",
     "live connection fell behind",
     "mailbox full",
+    "message cancelled",
+    "message put off for its conversation",
     "no room for a segment",
     "node restarted with another number of cores",
+    "number given up",
     "number used for another message",
     "page read from the store",
     "parted from the node",
@@ -272,6 +275,7 @@ impl Simulation {
             self.go_on_until(self.now.monotonic_ms + 3_000);
             let everybody: BTreeSet<UserId> = self.apps.iter().map(|app| app.key.0).collect();
             let logs = self.machine.logs();
+            self.learn_void_numbers(&logs);
             let times = (wall_at(0, BOOTED_MS), wall_at(self.now.monotonic_ms, BOOTED_MS));
             self.oracle.check_times(&logs, times);
             if let Some(wrong) = self.machine.misplaced() {
@@ -282,6 +286,26 @@ impl Simulation {
         match self.oracle.failure.take() {
             Some(what) => Err(Failure { seed: self.seed, what, trace: self.trace.unwrap_or_default() }),
             None => Ok(self.coverage),
+        }
+    }
+
+    /// Numbers that were given up in a commit of which a crash has cut off the news are in the store alone.
+    fn learn_void_numbers(&mut self, logs: &BTreeMap<UserId, BTreeMap<Seq, Entry>>) {
+        for (user, log) in logs {
+            let sent = log.values().filter_map(|entry| match entry.event {
+                Event::Sent { device, number, .. } => Some((device, number)),
+                _ => None,
+            });
+            let last: BTreeMap<DeviceId, SendNumber> = sent.collect();
+            for (device, last) in last {
+                for number in (1..last.0).map(SendNumber) {
+                    if self.oracle.sent_as(*user, device, number).is_none()
+                        && self.machine.is_void(*user, device, number)
+                    {
+                        self.oracle.is_void(*user, device, number);
+                    }
+                }
+            }
         }
     }
 
@@ -447,7 +471,7 @@ impl Simulation {
 }
 
 /// What a log answer holds.
-fn entries_of(answer: Answer) -> Vec<proto_spec::Entry> {
+fn entries_of(answer: Answer) -> Vec<Entry> {
     match answer {
         Answer::Entries(entries) => entries.entries,
         _ => Vec::new(),

@@ -15,15 +15,17 @@ mod store;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     fs::File,
+    ops::RangeInclusive,
     path::Path,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
-use proto_spec::{Entry, EpochId, Seq, TimestampMs, UserId};
+use proto_spec::{DeviceId, Entry, EpochId, SendNumber, Seq, TimestampMs, UserId};
 use server::{
     access::{
         auth::{self, Keys, SigningKey},
+        rate::Rate,
         revocation::{Change, Revocations, Subject},
     },
     core::{Awaited, Common, CoreConfig, CoreMessage, Cores, OriginLimits},
@@ -40,7 +42,7 @@ use server::{
     },
 };
 use storage::{
-    BatchId, Fence, Holder, LaneId, MemoryStore, Query, Record, Store as _,
+    Answer, BatchId, Fence, Holder, LaneId, MemoryStore, Query, Record, Sent, Store as _,
     contract::block_on,
     journal::{JournalConfig, JournalFolder, SegmentNumber, Write, Writer, recover},
 };
@@ -74,6 +76,9 @@ const SETTINGS: Settings = Settings {
 
 /// Short, so that the database is given up on often.
 const SLOW_AFTER_MS: u64 = 300;
+
+/// Those who never connect.
+pub(super) const STRANGERS: RangeInclusive<u64> = 80..=99;
 
 /// Short, so that connections outlive their tokens.
 const TOKEN_TTL: Duration = Duration::from_secs(8);
@@ -132,6 +137,8 @@ pub(super) struct Machine {
     /// Nobody can read what a row of this user says until then.
     unreadable: Option<(UserId, u64)>,
     chaos: bool,
+    /// Few conversations may be opened, and people write to many.
+    pub(super) few_open: bool,
     /// The store as it was some time ago, for a deliberate fault.
     stale: Option<Arc<MemoryStore>>,
 }
@@ -164,6 +171,7 @@ impl Machine {
             stopping_since_ms: None,
             unreadable: None,
             chaos: rng.chance(85),
+            few_open: rng.chance(30),
             stale: None,
         }
     }
@@ -248,7 +256,7 @@ impl Machine {
 
     /// Everybody's durable log: the store, and what the journal has on top.
     pub(super) fn logs(&self) -> BTreeMap<UserId, BTreeMap<Seq, Entry>> {
-        let users = (1..=4).chain([99]).map(UserId);
+        let users = (1..=4).chain(STRANGERS).map(UserId);
         let mut logs: BTreeMap<UserId, BTreeMap<Seq, Entry>> =
             users.map(|user| (user, self.stored_log(user).into_iter().map(|e| (e.seq, e)).collect())).collect();
         for (_, record) in self.journaled() {
@@ -262,6 +270,13 @@ impl Machine {
             log.insert(entry.seq, entry);
         }
         logs
+    }
+
+    /// Whether the store knows that this number was given up.
+    pub(super) fn is_void(&self, user: UserId, device: DeviceId, number: SendNumber) -> bool {
+        let query = Query::Send { user, device, number };
+        let answer = block_on(storage::answer(&*self.store, &query)).expect("reads do not fail by themselves");
+        answer == Answer::Send(Some(Sent::GivenUp))
     }
 
     /// What is wrong with the places of connections, when nothing happens any more.
@@ -317,8 +332,8 @@ impl Simulation {
         let skip = self.strikes(Fault::SkipReplay, 100);
         while !found.segments.is_empty() {
             let segment = found.segments.remove(0);
-            if !skip {
-                self.ingest(std::slice::from_ref(&segment)).expect("nothing fails during recovery");
+            if !skip && let Err(error) = self.ingest(std::slice::from_ref(&segment)) {
+                return self.oracle.fail(|| format!("what the journal has does not get into the store: {error}"));
             }
             if !self.healing && self.rng.chance(20) {
                 // Ingested and not freed: all of it is found again.
@@ -351,7 +366,9 @@ impl Simulation {
         let (revocations, origins) = (self.machine.revocations.clone(), OriginLimits::default());
         let common = Common::new(topology, counters, revocations, origins, capacity, HANDSHAKE_TIMEOUT_MS);
         let common = Arc::new(common);
-        let (settings, journal) = (Settings { promise, ..SETTINGS }, Some(committer));
+        let opened = if self.machine.few_open { Rate::per_second(1) } else { Rate::OFF };
+        let limits = Limits { opened, ..SETTINGS.limits };
+        let (settings, journal) = (Settings { promise, limits, ..SETTINGS }, Some(committer));
         let epoch = EpochId(self.machine.life.into());
         let config = CoreConfig { settings, journal, slow_after_ms: SLOW_AFTER_MS, epoch, queries_kept_max: 0 };
         let mailbox_messages_max = if self.rng.chance(70) { MAILBOX_SMALL } else { MAILBOX_MESSAGES_MAX };
@@ -377,6 +394,11 @@ impl Simulation {
         self.machine.stopping_since_ms = None;
         let logs = self.machine.logs();
         self.oracle.restarted(&logs);
+        for (_, record) in self.machine.journaled() {
+            if let Record::GivenUp { user, device, number } = record {
+                self.oracle.is_void(user, device, number);
+            }
+        }
         let unfinished = block_on(storage::unfinished(&*self.machine.store, None, 1_000)).expect("reads work now");
         for user in unfinished {
             self.reached("unfinished user after restart");

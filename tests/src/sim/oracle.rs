@@ -24,6 +24,8 @@ pub struct Message {
     pub is_text: bool,
     /// It takes one back, and says nothing.
     pub is_unsend: bool,
+    /// Its author has taken it back, and was told that it was in time.
+    pub is_cancelled: bool,
 }
 
 /// What one device has kept of its log.
@@ -52,6 +54,8 @@ pub struct Oracle {
     committed: BTreeMap<UserId, Seq>,
     /// Sends that were accepted as less while the store was away, and that nothing has called committed since.
     local: BTreeSet<(UserId, Seq)>,
+    /// Numbers that were given up, as far as that is durable.
+    pub void: BTreeSet<(UserId, DeviceId, SendNumber)>,
     /// The most that the clock may have been wrong by, in milliseconds, and be believed.
     pub clock_wrong_ms: u64,
     /// Devices that were told that they are removed.
@@ -110,6 +114,12 @@ fn is_same(durable: &Entry, shown: &Entry) -> bool {
         }
         _ => durable == shown,
     }
+}
+
+/// Texts are numbered in the order in which they are written.
+fn number_of_text(entry: &Entry) -> u64 {
+    let digits = text_of(entry).and_then(|text| text.strip_prefix('m')).unwrap_or_default();
+    digits.trim_end_matches(|c: char| !c.is_ascii_digit()).parse().unwrap_or_default()
 }
 
 impl Oracle {
@@ -211,7 +221,31 @@ impl Oracle {
             }
             Some(_) => {}
             None => {
+                if let Event::Sent { device, number, .. } = entry.event
+                    && self.void.contains(&(user, device, number))
+                {
+                    self.fail(|| format!("user {user} device {device}: {entry:?} is of a number that was given up"));
+                }
                 self.durable.insert((user, entry.seq), entry.clone());
+            }
+        }
+    }
+
+    /// That a number is given up became durable.
+    pub fn is_void(&mut self, user: UserId, device: DeviceId, number: SendNumber) {
+        if let Some(entry) = self.sent_as(user, device, number).cloned() {
+            self.fail(|| format!("user {user} device {device}: {number} is given up, and stands for {entry:?}"));
+        }
+        self.void.insert((user, device, number));
+    }
+
+    /// A device's app hears that its message was cancelled.
+    pub fn cancelled(&mut self, device: DeviceKey, text: &str) {
+        match self.messages.get_mut(text) {
+            Some(message) if message.from == device && message.accepted.is_none() => message.is_cancelled = true,
+            known => {
+                let known = known.cloned();
+                self.fail(|| format!("{text} of {known:?} was cancelled in time, {device:?} is told"));
             }
         }
     }
@@ -318,6 +352,9 @@ impl Oracle {
                 }
                 (None, _) => {}
             }
+            if message.is_cancelled && sent.is_some() {
+                self.fail(|| format!("{text} was cancelled in time and is in its sender's log as {sent:?}"));
+            }
             let received = log_of(&message.to).values().filter(|entry| text_of(entry) == Some(text)).count();
             if received != usize::from(sent.is_some()) {
                 self.fail(|| format!("{text}: in the sender's log {}, in the recipient's {received}", sent.is_some()));
@@ -375,6 +412,7 @@ impl Oracle {
     fn check_order(&mut self, user: UserId, log: &BTreeMap<Seq, Entry>, logs: &BTreeMap<UserId, BTreeMap<Seq, Entry>>) {
         let mut last_of: BTreeMap<UserId, Seq> = BTreeMap::new();
         let mut last_number = BTreeMap::new();
+        let mut last_text = BTreeMap::new();
         for entry in log.values() {
             match &entry.event {
                 Event::Received { from, origin, content } => {
@@ -386,12 +424,19 @@ impl Oracle {
                         self.fail(|| format!("user {user}: {entry:?} is {sent:?} in the sender's log"));
                     }
                 }
-                Event::Sent { device, number, .. } => {
+                Event::Sent { to, device, number, .. } => {
                     let last = last_number.insert(*device, number.0).unwrap_or_default();
                     // Sends that were superseded have left the log.
                     let gone = self.superseded.range((user, Seq::ZERO)..=(user, entry.seq)).count() as u64;
-                    if number.0 <= last || number.0 > last + 1 + gone {
+                    let is_void = |between: &u64| self.void.contains(&(user, *device, SendNumber(*between)));
+                    let void = (last + 1..number.0).filter(is_void).count() as u64;
+                    if number.0 <= last || number.0 > last + 1 + gone + void {
                         self.fail(|| format!("user {user} device {device}: number {number} follows {last}"));
+                    }
+                    let text = number_of_text(entry);
+                    let last = last_text.insert((*device, *to), text).unwrap_or_default();
+                    if text <= last {
+                        self.fail(|| format!("user {user} device {device}: m{text} to {to} follows m{last}"));
                     }
                 }
                 Event::Delivered { .. }

@@ -11,10 +11,11 @@ use crate::{devices, visible::escaped, words};
 pub(crate) const FORMAT: &str = r"On a terminal it shows the conversation on the whole screen; /help says what can be typed.
 
 From a pipe, each line of input is a message, or one of /to USER, /reply [#SEQ] TEXT, /edit [#SEQ] TEXT, /unsend [#SEQ],
-/history [N], /inbox [N], /read, /mute, /archive, /pin, /block (/unmute and so on for the opposite), /devices,
+/history [N], /cancel, /inbox [N], /read, /mute, /archive, /pin, /block (/unmute and so on for the opposite), /devices,
 /device-name NAME (of this one), /remove-device ID (for ever), /quit; a message that
 begins with / is written with // in front, and blank lines are passed over. /reply answers the message that was told with
-this SEQ, or the last one received from USER; /edit and /unsend change your own, or the last you sent there. A line that is
+this SEQ, or the last one received from USER; /edit and /unsend change your own, or the last you sent there;
+/cancel takes back your newest message without an answer, if it is not too late. A line that is
 no command, too long or not UTF-8 ends the
 input: nothing after it is sent, and what was sent before is waited for. Each line of output is one of
   connected USER                              USER is who the token says you are
@@ -28,6 +29,7 @@ input: nothing after it is sent, and what was sent before is waited for. Each li
   refused N CODE                              your Nth message was refused for good
   edited AUTHOR SEQ TIME TEXT                 the message that was told as SEQ says this now
   unsent AUTHOR SEQ TIME                      the message that was told as SEQ was taken back
+  cancelled N                                 your Nth message, which /cancel took back, is in no log
   delivered USER SEQ                          USER's devices have what you sent up to SEQ
   seen USER SEQ                               USER has read what you sent up to SEQ
   read USER SEQ UNREAD                        you have read the conversation with USER up to SEQ; UNREAD are left
@@ -96,6 +98,9 @@ pub(crate) enum Line {
     Refused {
         ordinal: u64,
         why: String,
+    },
+    Cancelled {
+        ordinal: u64,
     },
     Delivered {
         peer: ConversationId,
@@ -168,6 +173,7 @@ impl Line {
             }
             Self::Committed { up_to } => format!("committed {up_to}"),
             Self::Refused { ordinal, why } => format!("refused {ordinal} {why}"),
+            Self::Cancelled { ordinal } => format!("cancelled {ordinal}"),
             Self::Delivered { peer, up_to } => format!("delivered {peer} {up_to}"),
             Self::Seen { peer, up_to } => format!("seen {peer} {up_to}"),
             Self::Read { conversation, up_to, unread } => {
@@ -218,6 +224,7 @@ mod tests {
             recipient: Recipient::Offline,
         };
         assert_eq!(accepted.plain().unwrap(), "accepted 3 9 committed offline");
+        assert_eq!(Line::Cancelled { ordinal: 3 }.plain().unwrap(), "cancelled 3");
         assert_eq!(Line::Delivered { peer: UserId(8).into(), up_to: Seq(9) }.plain().unwrap(), "delivered 8 9");
     }
 }

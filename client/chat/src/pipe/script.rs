@@ -170,6 +170,7 @@ impl Script {
                 self.ask(|client, _| client.name_device(own, &name))
             }
             Ok(Command::RemoveDevice(device)) => self.ask(|client, _| client.remove_device(device)),
+            Ok(Command::Cancel) => Said::Taken(self.cancel()),
             Ok(Command::Quit) => Said::Quit,
             Ok(Command::Help | Command::Nothing) => Said::Taken(Vec::new()),
             Err(error) => Said::Wrong(error.to_string()),
@@ -237,6 +238,13 @@ impl Script {
     /// An answer to [`Script::ask`] has come.
     fn answered(&mut self, fetch: FetchHandle) {
         self.asked.retain(|asked| *asked != fetch);
+    }
+
+    /// Takes back the newest message without an answer; which it was is told when that is certain.
+    fn cancel(&mut self) -> Vec<Line> {
+        let newest = self.unanswered.last_key_value().map(|(handle, _)| *handle);
+        let is_waiting = newest.is_some_and(|handle| self.client.cancel(handle));
+        if is_waiting { Vec::new() } else { vec![Line::Problem("no message waits for its answer".into())] }
     }
 
     fn switch(&mut self, user: ConversationId) -> Vec<Line> {
@@ -322,6 +330,10 @@ impl Script {
                 let Some((ordinal, ..)) = self.unanswered.remove(&handle) else { return Vec::new() };
                 self.refused += 1;
                 vec![Line::Refused { ordinal, why: code.name().into() }]
+            }
+            ClientEvent::MessageCancelled { handle } => {
+                let cancelled = self.unanswered.remove(&handle);
+                cancelled.map(|(ordinal, ..)| Line::Cancelled { ordinal }).into_iter().collect()
             }
             ClientEvent::Entry(entry) => {
                 self.shown = entry.seq;
@@ -465,6 +477,7 @@ const fn is_of_the_log(event: &ClientEvent) -> bool {
         ClientEvent::Entry(_)
         | ClientEvent::MessageAccepted { .. }
         | ClientEvent::MessageRefused { .. }
+        | ClientEvent::MessageCancelled { .. }
         | ClientEvent::Committed { .. } => true,
         ClientEvent::Welcome(_)
         | ClientEvent::Epoch(_)

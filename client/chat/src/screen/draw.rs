@@ -60,6 +60,7 @@ Ctrl-C              put the draft away; without one: leave
 /history [N]        load N older messages
 /mute, /archive, /pin, /block   keep this conversation so; /unmute and so on
 /devices            your devices; /device-name NAME, /remove-device ID
+/cancel             take back your newest message here, while ◷ stands before it
 /quit               leave
 
 ◷ waits for the server   ✓ the server has it   ✓✓ a device of the other has it   ● the other has read it

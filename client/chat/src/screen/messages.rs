@@ -234,6 +234,17 @@ impl Messages {
         Some(waiting)
     }
 
+    /// It was taken back in time.
+    pub(crate) fn cancelled(&mut self, handle: SendHandle) -> Option<Waiting> {
+        self.waiting.remove(&self.number_of(handle)?)
+    }
+
+    /// The newest one of this conversation without an answer.
+    pub(crate) fn newest_unanswered(&self) -> Option<SendHandle> {
+        let here = |waiting: &&Waiting| waiting.to == self.peer && waiting.refused.is_none();
+        self.waiting.values().rev().find(here)?.handle
+    }
+
     fn number_of(&self, handle: SendHandle) -> Option<u64> {
         self.waiting.iter().find(|(_, waiting)| waiting.handle == Some(handle)).map(|(number, _)| *number)
     }

@@ -203,6 +203,7 @@ impl Run {
                         Err(error) => self.model.not_fetched(error),
                     }
                 }
+                Effect::Cancel(handle) => _ = self.client.cancel(handle),
                 Effect::Acknowledge(seq) => self.client.acknowledge(seq),
                 // Should too much be on its way, the next one says it too.
                 Effect::MarkRead { peer, up_to } => drop(self.client.mark_read(peer, up_to, true)),

@@ -59,6 +59,8 @@ pub(crate) enum Effect {
         to: ConversationId,
         content: Content,
     },
+    /// Take a message back.
+    Cancel(SendHandle),
     /// Answer with [`Model::fetching`] or [`Model::not_fetched`].
     Fetch {
         peer: ConversationId,
@@ -292,6 +294,12 @@ impl Model {
                     let draft = waiting.draft.clone();
                     self.remember(draft);
                     self.say(format!("Not sent: {}. Ctrl-P brings the text back.", words::refused(code)));
+                }
+            }
+            ClientEvent::MessageCancelled { handle } => {
+                if let Some(waiting) = self.messages.cancelled(handle) {
+                    self.remember(waiting.draft);
+                    self.say("Taken back: nobody has it. Ctrl-P brings the text back.");
                 }
             }
             ClientEvent::Page { fetch, page } => {
@@ -541,6 +549,10 @@ impl Model {
                 None => return self.say("Not connected yet: the name can be given in a moment."),
             },
             Command::RemoveDevice(device) => effects.push(Effect::Devices(Wish::Remove(device))),
+            Command::Cancel => match self.messages.newest_unanswered() {
+                Some(handle) => effects.push(Effect::Cancel(handle)),
+                None => return self.say("No message here waits for the server: there is nothing to take back."),
+            },
             Command::Help => self.shows_help = true,
             Command::Quit => self.leave(now, effects),
         }

@@ -380,6 +380,23 @@ fn only_colours_that_are_readable_on_light_and_on_dark_are_used() {
 }
 
 #[test]
+fn a_message_that_waits_can_be_taken_back_and_its_text_comes_again() {
+    let mut person = Person::connected(80, 24);
+    person.send("/cancel");
+    person.shows("No message here waits for the server: there is nothing to take back.");
+    person.control('c');
+    person.send("the first");
+    person.send("the second");
+    assert_eq!(person.send("/cancel"), [Effect::Cancel(SendHandle(1))]);
+    person.shows("the second");
+    person.event(ClientEvent::MessageCancelled { handle: SendHandle(1) });
+    person.shows("Taken back: nobody has it.");
+    assert!(!person.screen().iter().any(|row| row.contains("the second")), "{:#?}", person.screen());
+    person.control('p');
+    person.shows("> the second");
+}
+
+#[test]
 fn messages_stand_in_the_order_of_the_log_however_they_come() {
     let mut person = Person::new(80, 24);
     let effects = person.event(welcome(4));

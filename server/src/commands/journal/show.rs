@@ -145,7 +145,9 @@ pub(super) fn columns(located: &Located, text: Text) -> String {
         }
         Record::Cursor { seq, .. } => (Some(*seq), None, None),
         Record::Epoch { first, .. } => (Some(*first), None, None),
-        Record::Marks { .. } | Record::Devices { .. } | Record::Removed { .. } => (None, None, None),
+        Record::Marks { .. } | Record::Devices { .. } | Record::Removed { .. } | Record::GivenUp { .. } => {
+            (None, None, None)
+        }
     };
     let or_dash = |value: Option<u64>| value.map_or_else(|| "-".to_owned(), |value| value.to_string());
     let mut line = format!(
@@ -234,6 +236,9 @@ pub(super) fn json(located: &Located) -> String {
             object.0.extend([("told_at", told_at.0.into()), ("acknowledged", acknowledged.0.into())]);
         }
         Record::Removed { device, .. } => object.0.push(("device", device.0.into())),
+        Record::GivenUp { device, number, .. } => {
+            object.0.extend([("device", device.0.into()), ("number", number.0.into())]);
+        }
     }
     serde_json::to_string(&object).expect("names, numbers and texts are JSON")
 }

@@ -197,7 +197,8 @@ pub(super) const fn user_of(record: &Record) -> UserId {
         | Record::Marks { user, .. }
         | Record::Epoch { user, .. }
         | Record::Devices { user, .. }
-        | Record::Removed { user, .. } => *user,
+        | Record::Removed { user, .. }
+        | Record::GivenUp { user, .. } => *user,
     }
 }
 
@@ -219,6 +220,7 @@ pub(super) const fn kind_of(record: &Record) -> &'static str {
         Record::Epoch { .. } => "epoch",
         Record::Devices { .. } => "devices",
         Record::Removed { .. } => "removed",
+        Record::GivenUp { .. } => "given-up",
     }
 }
 

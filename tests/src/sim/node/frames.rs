@@ -16,7 +16,7 @@ impl Simulation {
     pub(super) fn check_frames(&mut self, core: CoreId, link: LinkId, bytes: &[u8]) {
         let Some(link) = self.links.get(link) else { return };
         let token_at = link.token_at;
-        let user = self.apps[link.app].key.0;
+        let (user, device) = self.apps[link.app].key;
         let revoked_at = self.machine.alive.as_ref().and_then(|life| life.revoked.get(&user).copied());
         let is_revoked = revoked_at.is_some_and(|at| at > token_at);
         let mut frames = Vec::new();
@@ -41,7 +41,19 @@ impl Simulation {
                         ServerFrame::Bye { code: ErrorCode::IdleTimeout, .. } => {
                             self.reached("connection closed for silence");
                         }
+                        ServerFrame::Refused { code: ErrorCode::RateLimited, .. } => {
+                            self.reached("message put off for its conversation");
+                        }
                         ServerFrame::Bye { .. } => {}
+                        ServerFrame::GivenUp { number, seq: Seq::ZERO } => {
+                            self.reached("number given up");
+                            if !self.oracle.void.contains(&(user, device, number))
+                                && !self.machine.is_void(user, device, number)
+                            {
+                                self.oracle
+                                    .fail(|| format!("user {user} device {device}: {number} is void and not durable"));
+                            }
+                        }
                         ref frame if is_revoked => self
                             .oracle
                             .fail(|| format!("user {user}: the tokens are revoked, and a connection gets {frame:?}")),

@@ -131,8 +131,16 @@ impl Simulation {
                 if let Record::Rewrite { user, of, .. } = &record {
                     self.oracle.is_superseded(*user, of.replaces);
                 }
-                if let Record::Append { user, entry, .. } | Record::Rewrite { user, entry, .. } = record {
-                    self.oracle.is_durable(user, &entry);
+                match record {
+                    Record::Append { user, entry, .. } | Record::Rewrite { user, entry, .. } => {
+                        self.oracle.is_durable(user, &entry);
+                    }
+                    Record::GivenUp { user, device, number } => self.oracle.is_void(user, device, number),
+                    Record::Cursor { .. }
+                    | Record::Marks { .. }
+                    | Record::Epoch { .. }
+                    | Record::Devices { .. }
+                    | Record::Removed { .. } => {}
                 }
             }
         }

@@ -188,6 +188,13 @@ impl Simulation {
                         entries.entries.remove(0);
                     }
                 }
+                storage::Answer::User(known) if self.fault == Some(Fault::CountSendsAlone) => {
+                    for device in &mut known.devices {
+                        while self.machine.is_void(user_of(query), device.device, device.last_number) {
+                            device.last_number.0 -= 1;
+                        }
+                    }
+                }
                 storage::Answer::User(user) if self.fault == Some(Fault::CursorTooFar) => {
                     user.devices.iter_mut().for_each(|device| device.cursor = device.cursor.next());
                 }
