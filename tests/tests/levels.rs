@@ -88,11 +88,11 @@ fn what_was_once_committed_stays_so_whatever_the_store_does_later() {
     );
     spec::says("until the store has all that came meanwhile");
     let (mut world, a, _, alice, bob) = two_people();
-    world.send(a, 1, bob, "in the store");
+    world.send(a, 1, bob, "again");
     world.settle();
     world.ingest();
-    world.send(a, 2, bob, "in the journal");
-    world.send(a, 3, bob, "in the journal too");
+    world.send(a, 2, bob, "again");
+    world.send(a, 3, bob, "again");
     world.settle();
     assert_eq!(levels(&world.take(a)), [(1, IS), (2, IS), (3, IS)]);
     for round in 0..2 {
