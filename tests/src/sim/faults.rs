@@ -14,8 +14,8 @@ pub enum Fault {
     ForgetSendNumbers,
     /// A retry is not compared with what was accepted under its number.
     AcceptEveryRetry,
-    /// When a user is loaded, the last numbers of a device that were given up count as if they were not used.
-    CountSendsAlone,
+    /// The store does not know of numbers that were given up.
+    ForgetGivenUp,
     /// The rows that remember what was received from whom are not written.
     ForgetReceived,
     /// The rows that remember what was read are not written.
@@ -92,7 +92,7 @@ impl Fault {
         Self::SkipFailedGroup,
         Self::ForgetSendNumbers,
         Self::AcceptEveryRetry,
-        Self::CountSendsAlone,
+        Self::ForgetGivenUp,
         Self::ForgetReceived,
         Self::ForgetRead,
         Self::ForgetSent,

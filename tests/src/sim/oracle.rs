@@ -117,9 +117,10 @@ fn is_same(durable: &Entry, shown: &Entry) -> bool {
 }
 
 /// Texts are numbered in the order in which they are written.
-fn number_of_text(entry: &Entry) -> u64 {
-    let digits = text_of(entry).and_then(|text| text.strip_prefix('m')).unwrap_or_default();
-    digits.trim_end_matches(|c: char| !c.is_ascii_digit()).parse().unwrap_or_default()
+fn number_of_text(entry: &Entry) -> Option<u64> {
+    let number = text_of(entry)?.strip_prefix('m')?;
+    let end = number.find(|c: char| !c.is_ascii_digit()).unwrap_or(number.len());
+    number[..end].parse().ok()
 }
 
 impl Oracle {
@@ -433,10 +434,12 @@ impl Oracle {
                     if number.0 <= last || number.0 > last + 1 + gone + void {
                         self.fail(|| format!("user {user} device {device}: number {number} follows {last}"));
                     }
-                    let text = number_of_text(entry);
-                    let last = last_text.insert((*device, *to), text).unwrap_or_default();
-                    if text <= last {
-                        self.fail(|| format!("user {user} device {device}: m{text} to {to} follows m{last}"));
+                    // What takes a message back has no text.
+                    if let Some(text) = number_of_text(entry) {
+                        let last = last_text.insert((*device, *to), text).unwrap_or_default();
+                        if text <= last {
+                            self.fail(|| format!("user {user} device {device}: m{text} to {to} follows m{last}"));
+                        }
                     }
                 }
                 Event::Delivered { .. }

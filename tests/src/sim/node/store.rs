@@ -188,7 +188,10 @@ impl Simulation {
                         entries.entries.remove(0);
                     }
                 }
-                storage::Answer::User(known) if self.fault == Some(Fault::CountSendsAlone) => {
+                storage::Answer::Send(found) if self.fault == Some(Fault::ForgetGivenUp) => {
+                    found.take_if(|found| *found == storage::Sent::GivenUp);
+                }
+                storage::Answer::User(known) if self.fault == Some(Fault::ForgetGivenUp) => {
                     for device in &mut known.devices {
                         while self.machine.is_void(user_of(query), device.device, device.last_number) {
                             device.last_number.0 -= 1;
