@@ -250,12 +250,13 @@ fn check_all<S: Store>(store: &S, model: &Model) {
         }
         for device in 1..3 {
             for number in 0..70 {
-                let expected =
-                    model.results.get(&(user, device, number)).map(|seq| match model.logs[&user].get(&seq.0) {
+                let expected = model.results.get(&(user, device, number)).map(|seq| {
+                    match model.logs.get(&user).and_then(|log| log.get(&seq.0)) {
                         Some(entry) => Sent::Entry(entry.clone()),
                         None if *seq == SendsBlock::GIVEN_UP => Sent::GivenUp,
                         None => Sent::Superseded { seq: *seq, first: model.firsts[&(user, *seq)] },
-                    });
+                    }
+                });
                 let (user, device, number) = (UserId(user), DeviceId(device), SendNumber(number));
                 assert_eq!(ask(Query::Send { user, device, number }), Answer::Send(expected));
             }
