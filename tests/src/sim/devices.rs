@@ -41,7 +41,8 @@ impl Simulation {
         }
         self.reached("device removed");
         self.oracle.removed.insert(key);
-        let apps = self.apps.iter().map(|app| app.key);
+        // One that pretends goes back to its own.
+        let apps = self.apps.iter().flat_map(|app| [Some(app.key), app.own.map(|own| (app.key.0, own))]).flatten();
         let known = apps.chain(self.oracle.removed.iter().copied()).filter(|(user, _)| *user == key.0);
         let newest = known.map(|(_, device)| device.0).max().unwrap_or_default();
         self.apps[index].begin_anew((key.0, DeviceId(newest + 1)));
