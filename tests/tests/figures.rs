@@ -4,8 +4,8 @@
 use std::{fs, path::Path};
 
 use proto_spec::limits::{
-    CLIENT_FRAME_BYTES_MAX, FETCHES_IN_FLIGHT_MAX, PAGE_BYTES_MAX, PAGE_ENTRIES_MAX, SEND_WINDOW, TEXT_BYTES_MAX,
-    TOKEN_BYTES_MAX,
+    CLIENT_FRAME_BYTES_MAX, FETCHES_IN_FLIGHT_MAX, NAME_BYTES_MAX, PAGE_BYTES_MAX, PAGE_ENTRIES_MAX, SEND_WINDOW,
+    TEXT_BYTES_MAX, TOKEN_BYTES_MAX,
 };
 use server::{config::Config, limits};
 use tests::{
@@ -78,6 +78,8 @@ fn the_table_of_limits_has_the_values_of_the_code() {
         ("hellos judged in a turn", grouped(limits::HELLOS_TURN_MAX as u64)),
         ("connections of a user", a_second(of_clients.logins_per_s)),
         ("devices of a user", grouped(limits::DEVICES_MAX as u64)),
+        ("name of a device", format!("{} bytes", grouped(NAME_BYTES_MAX as u64))),
+        ("lists, names and removals of devices", "count as fetches".to_owned()),
         ("bytes ahead of the welcome", size(limits::EARLY_BYTES_MAX as u64)),
         ("length of a frame", size(CLIENT_FRAME_BYTES_MAX as u64)),
         (

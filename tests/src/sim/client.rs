@@ -121,13 +121,13 @@ impl App {
     pub(super) fn describe(&self) -> String {
         let state = self.state.as_ref();
         format!(
-            "user {} device {}: connected {}, {:?} unanswered, not committed {:?}, {} fetches, at {:?}",
+            "user {} device {}: connected {}, {:?} unanswered, not committed {:?}, asked for {:?}, at {:?}",
             self.key.0,
             self.key.1,
             self.connected,
             state.map(ClientState::unanswered_count),
             self.uncommitted,
-            self.fetches.len(),
+            self.fetches,
             state.and_then(ClientState::position),
         )
     }
