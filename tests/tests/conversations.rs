@@ -148,6 +148,33 @@ fn a_read_mark_is_one_entry_whatever_it_covers_and_tells_all_devices_and_the_oth
 }
 
 #[test]
+fn what_waits_for_one_conversation_is_answered_all_of_it() {
+    let (mut world, a, _, alice, bob) = two_people();
+    world.send(a, 1, bob, "hello");
+    world.advance(1_000);
+    world.crash(2);
+    world.advance(1_000);
+    let b = world.connect(bob, 1, Resume::Stored);
+    world.take(b);
+    // A page that is answered at once, and two things that need what was loaded for it.
+    let conversation = UserId(alice).into();
+    let fetch = |request| ClientFrame::FetchConversation {
+        request: RequestId(request),
+        conversation,
+        from: Seq(1_000),
+        direction: proto_spec::Direction::Forwards,
+        limit: 1,
+    };
+    world.frame(b, &fetch(1));
+    world.frame(b, &ClientFrame::MarkRead { request: RequestId(3), conversation, up_to: Seq(1), tell: true });
+    world.frame(b, &fetch(2));
+    world.settle();
+    let frames = world.take(b);
+    assert_eq!(pages(&frames).len(), 2);
+    assert!(is_marked(&frames, 3), "{frames:?}");
+}
+
+#[test]
 fn who_does_not_want_to_tell_what_was_read_does_not() {
     let (mut world, a, b, alice, bob) = two_people();
     world.send(a, 1, bob, "hello");

@@ -135,12 +135,17 @@ impl Shard {
         snapshot: ConversationSnapshot,
         cx: &mut Turn<'_>,
     ) {
-        for waiting in self.conversations.loaded((user, conversation), Conversation::load(snapshot)) {
+        // Held while those who wait are served: one who is done at once must not take the conversation from the others.
+        let loaded = Conversation { held: 1, ..Conversation::load(snapshot) };
+        for waiting in self.conversations.loaded((user, conversation), loaded) {
             match waiting {
                 ConversationWaiting::Envelope(envelope) => self.envelope(envelope, cx),
                 ConversationWaiting::Fetch(conn, request, fetch) => self.fetch_page(conn, request, fetch, cx),
                 ConversationWaiting::Mark(by, mark) => self.mark_loaded(by, conversation, mark, cx),
             }
+        }
+        if let Some(known) = self.conversations.resident((user, conversation)) {
+            known.held -= 1;
         }
         self.forget_conversation_if_unused(user, conversation);
         self.loading_ended(user);

@@ -432,7 +432,8 @@ pub(super) struct Conversation {
     pub(super) numbered: ConversationSnapshot,
     /// The marks and settings as far as they are released: what clients may see.
     pub(super) released: Standing,
-    /// Questions about it that are under way, whose answers are laid over what is known here.
+    /// Who needs it to stay: questions about it that are under way, whose answers are laid over what is known here, and those who
+    /// have waited for it.
     pub(super) held: u32,
     /// The last batch that changed one of these.
     pub(super) changed_in: BatchId,
