@@ -64,8 +64,6 @@ pub(crate) struct Script {
     fetching: Option<FetchHandle>,
     /// Whatever else was asked for and is not answered.
     asked: Vec<FetchHandle>,
-    /// Up to where pages of history have come.
-    read_up_to: Seq,
     /// What has happened since the history was asked for, while it has not come.
     held: Option<Vec<ClientEvent>>,
     /// Numbers above it, of this device, were sent by this run. None before the first welcome.
@@ -96,7 +94,6 @@ impl Script {
             older: Older::Nothing,
             fetching: None,
             asked: Vec::new(),
-            read_up_to: Seq::ZERO,
             held: None,
             last_number: None,
             sent: 0,
@@ -159,10 +156,8 @@ impl Script {
             Ok(Command::Inbox(count)) => {
                 self.ask(|client, _| client.fetch_inbox(Seq::ZERO, count.unwrap_or(INBOX_ROWS), 0))
             }
-            Ok(Command::Read) => {
-                let up_to = self.shown.max(self.read_up_to);
-                self.ask(|client, peer| client.mark_read(peer, up_to, true))
-            }
+            // All of it: what is on its way to the pipe has not been shown, and whoever wrote the script means the conversation.
+            Ok(Command::Read) => self.ask(|client, peer| client.mark_read(peer, Seq(u64::MAX), true)),
             Ok(Command::Keep { set, cleared }) => self.ask(|client, peer| client.set_conversation(peer, set, cleared)),
             Ok(Command::Devices) => self.ask(|client, _| client.fetch_devices()),
             Ok(Command::NameDevice(name)) => {
@@ -466,7 +461,6 @@ impl Script {
         if page.seen_up_to > Seq::ZERO {
             lines.push(Line::Seen { peer: self.who.peer, up_to: page.seen_up_to });
         }
-        self.read_up_to = self.read_up_to.max(page.last);
         lines
     }
 }
