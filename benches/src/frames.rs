@@ -1,9 +1,9 @@
 //! One sample of each frame kind. Matches without `_`: a kind without a sample does not compile.
 
 use proto_spec::{
-    ClientFrame, ClientKind, Content, DeviceId, DeviceInfo, Direction, Durability, Entry, EpochId, ErrorCode, Event,
-    Inbox, InboxRow, Page, Recipient, RequestId, Resume, SendNumber, Seq, ServerFrame, ServerKind, Settings,
-    TimestampMs, UserId,
+    Capabilities, ClientFrame, ClientKind, Content, DeviceId, DeviceInfo, Direction, Durability, Entry, EpochId,
+    ErrorCode, Event, Inbox, InboxRow, Page, Recipient, RequestId, Resume, SendNumber, Seq, ServerFrame, ServerKind,
+    Settings, TimestampMs, UserId,
     limits::{PAGE_ENTRIES_MAX, SEND_WINDOW, TEXT_BYTES_MAX},
 };
 
@@ -102,6 +102,11 @@ pub fn server(kind: ServerKind) -> ServerFrame {
             idle_timeout_ms: 150_000,
             committed: SEQ,
             epoch: EPOCH,
+            capabilities: Capabilities {
+                edit_within_s: 15 * 60,
+                unsend_within_s: 24 * 60 * 60,
+                ..Capabilities::first()
+            },
         },
         ServerKind::Epoch => ServerFrame::Epoch { first: SEQ, epoch: EPOCH },
         ServerKind::Devices => {

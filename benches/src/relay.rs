@@ -23,8 +23,8 @@ use std::{
 use foldhash::fast::RandomState;
 use jsonwebtoken::dangerous::insecure_decode_claims;
 use proto_spec::{
-    ClientFrame, ClientKind, Decoder, Durability, EntryKind, EpochId, ErrorCode, Page, RawFrame, Recipient, RequestId,
-    SendNumber, Seq, ServerFrame, ServerKind, TimestampMs, UserId,
+    Capabilities, ClientFrame, ClientKind, Decoder, Durability, EntryKind, EpochId, ErrorCode, Page, RawFrame,
+    Recipient, RequestId, SendNumber, Seq, ServerFrame, ServerKind, TimestampMs, UserId,
     limits::{CLIENT_FRAME_BYTES_MAX, PAGE_ENTRIES_MAX, SEND_WINDOW, TEXT_BYTES_MAX},
     wire::{DecodeError, Reader, put_bytes, put_varint},
 };
@@ -233,6 +233,7 @@ impl Relay {
             idle_timeout_ms: IDLE_TIMEOUT_MS,
             committed: head,
             epoch: EpochId(0),
+            capabilities: Capabilities::default(),
         };
         self.answer(conn, &welcome, connections);
         Some(user)

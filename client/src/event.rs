@@ -3,8 +3,8 @@
 use std::fmt;
 
 use proto_spec::{
-    DeviceId, DeviceInfo, Durability, Entry, EpochId, ErrorCode, Inbox, Page, Recipient, RequestId, SendNumber, Seq,
-    TimestampMs, UserId,
+    Capabilities, DeviceId, DeviceInfo, Durability, Entry, EpochId, ErrorCode, Inbox, Page, Recipient, RequestId,
+    SendNumber, Seq, TimestampMs, UserId,
 };
 use thiserror::Error;
 
@@ -177,6 +177,8 @@ pub struct WelcomeInfo {
     pub committed: Seq,
     /// The newest epoch of which the device holds something; zero if there is none.
     pub epoch: EpochId,
+    /// What the server takes on this connection; of one that does not say, what every server takes.
+    pub capabilities: Capabilities,
 }
 
 /// Why a connection ended that will be followed by another.

@@ -44,7 +44,7 @@ pub use state::{ClientState, Effects, Input, Link, MonotonicMs};
 // What the API speaks in, so that an application needs no second dependency.
 pub use proto_spec::limits::{NAME_BYTES_MAX, QUOTE_BYTES_MAX, TEXT_BYTES_MAX, UNREAD_MAX};
 pub use proto_spec::{
-    Attachment, AttachmentKind, Body, Content, ContentKind, ConversationId, DeviceId, DeviceInfo, Direction,
-    Durability, Edit, Entry, EpochId, ErrorCode, Event, Inbox, InboxRow, MessageName, Page, Recipient, Removal, Reply,
-    Resume, SendNumber, Seq, Settings, Stands, TimestampMs, Unsend, UserId,
+    Attachment, AttachmentKind, Body, Capabilities, Content, ContentKind, ConversationId, DeviceId, DeviceInfo,
+    Direction, Durability, Edit, Entry, EpochId, ErrorCode, Event, Inbox, InboxRow, Kinds, MessageName, Page,
+    Recipient, Removal, Reply, Resume, SendNumber, Seq, Settings, Stands, TimestampMs, Unsend, UserId,
 };

@@ -493,6 +493,7 @@ impl ClientState {
                 idle_timeout_ms,
                 committed,
                 epoch,
+                capabilities,
             } => {
                 if version != proto_spec::PROTOCOL_VERSION {
                     return Flow::Break(Stop::End(EndReason::Version(version)));
@@ -530,6 +531,7 @@ impl ClientState {
                     page_entries_max,
                     committed,
                     epoch: self.position.epoch(),
+                    capabilities: capabilities.or_first(),
                 }));
                 Flow::Continue(())
             }

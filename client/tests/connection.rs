@@ -8,7 +8,7 @@ use client::{
     Effects, EndReason, Entry, EpochId, ErrorCode, Event, Input, Link, MonotonicMs, Page, Resume, Roots, SendNumber,
     Seq, TimestampMs, Transport, UserId, limits,
 };
-use proto_spec::{ClientFrame, Decoder, RequestId, ServerFrame};
+use proto_spec::{Capabilities, ClientFrame, Decoder, Kinds, RequestId, ServerFrame};
 
 struct World {
     client: ClientState,
@@ -59,6 +59,15 @@ impl World {
     }
 }
 
+/// Of a server that takes more than this client knows.
+const EVERYTHING: Capabilities = Capabilities {
+    content_kinds: Kinds(u64::MAX),
+    conversation_kinds: Kinds(u64::MAX),
+    frame_kinds: Kinds(u64::MAX),
+    edit_within_s: 0,
+    unsend_within_s: 0,
+};
+
 /// Where the log ends, unless it is longer.
 const HEAD: u64 = 20;
 
@@ -76,6 +85,7 @@ fn welcome(cursor: u64, last_number: u64) -> ServerFrame {
         idle_timeout_ms: 60_000,
         committed: Seq(cursor),
         epoch: EpochId(0),
+        capabilities: EVERYTHING,
     }
 }
 

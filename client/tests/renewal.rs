@@ -7,7 +7,7 @@ use client::{
     ClientEvent, ClientState, Config, ConfigError, DeviceId, DisconnectReason, Effects, EndReason, EpochId, ErrorCode,
     Input, Link, MonotonicMs, SendNumber, Seq, TimestampMs, UserId,
 };
-use proto_spec::{ClientFrame, ClientKind, Decoder, RequestId, ServerFrame};
+use proto_spec::{Capabilities, ClientFrame, ClientKind, Decoder, RequestId, ServerFrame};
 
 struct World {
     client: ClientState,
@@ -45,6 +45,7 @@ impl World {
             idle_timeout_ms: 60_000,
             committed: Seq(0),
             epoch: EpochId(0),
+            capabilities: Capabilities::default(),
         });
         match &frames[..] {
             [ClientFrame::Hello { token, .. }] => token.clone(),

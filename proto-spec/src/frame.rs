@@ -11,7 +11,7 @@ pub use self::{
 };
 use crate::{
     code::ErrorCode,
-    ids::{ConversationId, UserId},
+    ids::{ConversationId, ConversationKind, UserId},
     listed::listed,
     wire::{DecodeError, Reader, put_sized, put_varint},
 };
@@ -129,22 +129,18 @@ fn put_frame(out: &mut Vec<u8>, kind: u8, body: impl FnOnce(&mut Vec<u8>)) {
     });
 }
 
-/// The kind of a conversation with a user (SPEC 2.2).
-const CONVERSATION_USER: u64 = 1;
-
 fn put_conversation(out: &mut Vec<u8>, conversation: ConversationId) {
+    put_varint(out, conversation.kind().byte().into());
     match conversation {
-        ConversationId::Person(user) => {
-            put_varint(out, CONVERSATION_USER);
-            put_varint(out, user.0);
-        }
+        ConversationId::Person(user) => put_varint(out, user.0),
     }
 }
 
 fn conversation(r: &mut Reader<'_>) -> Result<ConversationId, DecodeError> {
-    match r.varint("conversation")? {
-        CONVERSATION_USER => Ok(ConversationId::Person(UserId(r.varint("user")?))),
-        value => Err(DecodeError::Unlisted { field: "conversation", value }),
+    let value = r.varint("conversation")?;
+    match u8::try_from(value).ok().and_then(ConversationKind::from_byte) {
+        Some(ConversationKind::User) => Ok(ConversationId::Person(UserId(r.varint("user")?))),
+        None => Err(DecodeError::Unlisted { field: "conversation", value }),
     }
 }
 
@@ -153,11 +149,10 @@ fn flag(r: &mut Reader<'_>, field: &'static str) -> Result<bool, DecodeError> {
     r.listed(field, |byte| [false, true].get(usize::from(byte)).copied())
 }
 
-/// Appends a number that a frame may end before. One that is zero is left out.
-fn put_later(out: &mut Vec<u8>, value: u64) {
-    if value != 0 {
-        put_varint(out, value);
-    }
+/// Appends the numbers at the end of a frame, which it may end before: it does not end with one that is zero.
+fn put_later(out: &mut Vec<u8>, values: &[u64]) {
+    let end = values.iter().rposition(|value| *value != 0).map_or(0, |last| last + 1);
+    values[..end].iter().for_each(|value| put_varint(out, *value));
 }
 
 /// Reads it: zero if the frame ends before it, as frames of older senders do.

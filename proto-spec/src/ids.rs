@@ -1,5 +1,7 @@
 //! Newtypes for every number that names something, so that two of them can never be swapped.
 
+use crate::listed::listed;
+
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -52,6 +54,24 @@ id!(
 pub enum ConversationId {
     /// The conversation with this user; with oneself: notes to self.
     Person(UserId),
+}
+
+listed! {
+    /// Kinds of conversations (SPEC 2.2).
+    ConversationKind {
+        /// With a user.
+        User = 1 "user",
+    }
+}
+
+impl ConversationId {
+    /// Which kind it is of.
+    #[must_use]
+    pub const fn kind(self) -> ConversationKind {
+        match self {
+            Self::Person(_) => ConversationKind::User,
+        }
+    }
 }
 
 impl From<UserId> for ConversationId {

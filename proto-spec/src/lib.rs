@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
+pub mod capabilities;
 pub mod code;
 pub mod content;
 pub mod device;
@@ -14,6 +15,7 @@ pub mod limits;
 mod listed;
 pub mod wire;
 
+pub use capabilities::{Capabilities, Kinds};
 pub use code::ErrorCode;
 pub use content::{Attachment, AttachmentKind, Body, Content, ContentKind, Edit, MessageName, Reply, Stands, Unsend};
 pub use device::{DeviceInfo, Removal};
@@ -23,7 +25,7 @@ pub use frame::{
     ServerKind,
 };
 pub use framing::{Decoder, FramingError, RawFrame};
-pub use ids::{ConversationId, DeviceId, EpochId, RequestId, SendNumber, Seq, TimestampMs, UserId};
+pub use ids::{ConversationId, ConversationKind, DeviceId, EpochId, RequestId, SendNumber, Seq, TimestampMs, UserId};
 
 /// The one protocol version so far (SPEC 1.2).
 pub const PROTOCOL_VERSION: u64 = 1;

@@ -4,10 +4,10 @@ use std::ops::ControlFlow;
 
 use proptest::{collection::vec, option, prelude::*, sample::Index};
 use proto_spec::{
-    Attachment, AttachmentKind, ClientFrame, Content, ContentKind, Decoder, DeviceId, DeviceInfo, Direction,
-    Durability, Entry, EntryKind, EpochId, ErrorCode, Event, FrameError, FramingError, Inbox, InboxRow, MessageName,
-    Page, RawFrame, Recipient, Removal, Reply, RequestId, Resume, SendNumber, Seq, ServerFrame, Settings, Stands,
-    TimestampMs, UserId,
+    Attachment, AttachmentKind, Capabilities, ClientFrame, Content, ContentKind, Decoder, DeviceId, DeviceInfo,
+    Direction, Durability, Entry, EntryKind, EpochId, ErrorCode, Event, FrameError, FramingError, Inbox, InboxRow,
+    Kinds, MessageName, Page, RawFrame, Recipient, Removal, Reply, RequestId, Resume, SendNumber, Seq, ServerFrame,
+    Settings, Stands, TimestampMs, UserId,
     limits::{CLIENT_FRAME_BYTES_MAX, SERVER_FRAME_BYTES_MAX},
     wire::{Prefix, Reader, peek_varint, put_varint, varint_len},
 };
@@ -207,7 +207,7 @@ fn inbox_row() -> impl Strategy<Value = InboxRow> {
 }
 
 fn server_frame() -> impl Strategy<Value = ServerFrame> {
-    let welcome = [(); 12].map(|()| number());
+    let welcome = [(); 17].map(|()| number());
     let durability = prop::sample::select(Durability::ALL);
     let recipient = prop::sample::select(Recipient::ALL);
     prop_oneof![
@@ -228,6 +228,13 @@ fn server_frame() -> impl Strategy<Value = ServerFrame> {
             idle_timeout_ms: n[9],
             committed: Seq(n[10]),
             epoch: EpochId(n[11]),
+            capabilities: Capabilities {
+                content_kinds: Kinds(n[12]),
+                conversation_kinds: Kinds(n[13]),
+                frame_kinds: Kinds(n[14]),
+                edit_within_s: n[15],
+                unsend_within_s: n[16],
+            },
         }),
         (number(), seq(), number(), durability, recipient).prop_map(|(number, seq, time, durability, recipient)| {
             ServerFrame::Accepted { number: SendNumber(number), seq, time: TimestampMs(time), durability, recipient }
@@ -319,9 +326,9 @@ proptest! {
 
     #[test]
     fn a_frame_that_has_grown_is_the_frame_that_it_was(frame in server_frame(), tail in vec(any::<u8>(), 1..20)) {
-        // Without an epoch, devices, or what was seen, it would grow by these.
+        // Without its last field it would grow by that.
         let has_all = match &frame {
-            ServerFrame::Welcome { epoch, .. } => *epoch != EpochId(0),
+            ServerFrame::Welcome { capabilities, .. } => capabilities.unsend_within_s != 0,
             ServerFrame::Bye { devices, .. } => !devices.is_empty(),
             ServerFrame::Page(page) => page.seen_up_to > Seq::ZERO,
             _ => true,

@@ -7,8 +7,8 @@ use std::{
 };
 
 use proto_spec::{
-    AttachmentKind, ClientFrame, ClientKind, ContentKind, Decoder, Direction, Durability, EntryKind, ErrorCode,
-    PROTOCOL_VERSION, Recipient, Removal, ServerFrame, ServerKind, limits,
+    AttachmentKind, Capabilities, ClientFrame, ClientKind, ContentKind, ConversationKind, Decoder, Direction,
+    Durability, EntryKind, ErrorCode, Kinds, PROTOCOL_VERSION, Recipient, Removal, ServerFrame, ServerKind, limits,
 };
 use serde_json::Value;
 
@@ -233,4 +233,19 @@ fn the_example_session_decodes_and_encodes_to_its_bytes() {
             .unwrap();
         assert_eq!(output, input, "{row:?}");
     }
+}
+
+#[test]
+fn what_version_1_began_with_is_what_is_relied_on_when_nothing_is_told() {
+    let first = Capabilities::default().or_first();
+    let kinds = |of: Kinds| (0..64).filter(|kind| of.contains(*kind)).collect::<Vec<_>>();
+    let text = (ContentKind::Text.byte(), ContentKind::Text.name());
+    let frames = [ClientKind::Hello, ClientKind::Bye].map(|kind| format!("{:#04x} `{}", kind.byte(), kind.name()));
+    let rows = table("### 8.7");
+    assert_eq!((rows[0][1].to_owned(), kinds(first.content_kinds)), (format!("{} `{}", text.0, text.1), vec![text.0]));
+    assert_eq!((rows[1][1], kinds(first.conversation_kinds)), ("1, a user", vec![ConversationKind::User.byte()]));
+    assert_eq!(rows[2][1], format!("{}` to {}", frames[0], frames[1]));
+    assert_eq!(kinds(first.frame_kinds), (ClientKind::Hello.byte()..=ClientKind::Bye.byte()).collect::<Vec<_>>());
+    let told = Capabilities { content_kinds: Kinds(2), ..Capabilities::default() };
+    assert_eq!(told.or_first(), told, "who tells anything tells all");
 }

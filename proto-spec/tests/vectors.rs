@@ -265,12 +265,18 @@ impl Frame for ServerFrame {
                 idle_timeout_ms,
                 committed,
                 epoch,
+                capabilities,
             } => json!({
                 "version": number(version), "user": number(user), "server_time": number(server_time),
                 "head": number(head), "cursor": number(cursor), "last_number": number(last_number),
                 "send_window": number(send_window), "text_bytes_max": number(text_bytes_max),
                 "page_entries_max": number(page_entries_max), "idle_timeout_ms": number(idle_timeout_ms),
                 "committed": number(committed), "epoch": number(epoch),
+                "content_kinds": number(capabilities.content_kinds.0),
+                "conversation_kinds": number(capabilities.conversation_kinds.0),
+                "frame_kinds": number(capabilities.frame_kinds.0),
+                "edit_within_s": number(capabilities.edit_within_s),
+                "unsend_within_s": number(capabilities.unsend_within_s),
             }),
             Self::Accepted { number: send, seq, time, durability, recipient } => json!({
                 "number": number(send), "seq": number(seq), "time": number(time), "durability": durability.name(),

@@ -223,11 +223,8 @@ def read_later(data, at, field):
     return ("0", at) if at == len(data) else VARINT[0](data, at, field)
 
 
-def write_later(value):
-    return b"" if value == "0" else VARINT[1](value)
-
-
-LATER = read_later, write_later
+# A frame does not end with one that is 0: see write_fields.
+LATER = read_later, VARINT[1]
 
 
 # SPEC 2.2
@@ -301,7 +298,10 @@ def read_fields(fields, data, at=0):
 
 
 def write_fields(fields, values):
-    return b"".join(write(values[name]) for name, (_, write) in fields)
+    end = len(fields)
+    while end and fields[end - 1][1] is LATER and values[fields[end - 1][0]] == "0":
+        end -= 1
+    return b"".join(write(values[name]) for name, (_, write) in fields[:end])
 
 
 def read_entry(data, at, _field):
@@ -373,6 +373,7 @@ FETCH = [("from", VARINT), ("direction", listed({0: "forwards", 1: "backwards"})
 WELCOME = (
     "version user server_time head cursor last_number send_window text_bytes_max page_entries_max idle_timeout_ms committed".split()
 )
+WELCOME_LATER = "epoch content_kinds conversation_kinds frame_kinds edit_within_s unsend_within_s".split()
 FRAMES = {
     "client": {
         0x01: (
@@ -415,7 +416,7 @@ FRAMES = {
         0x0A: ("give_up", [("number", VARINT)]),
     },
     "server": {
-        0x81: ("welcome", [*((name, VARINT) for name in WELCOME), ("epoch", LATER)]),
+        0x81: ("welcome", [*((name, VARINT) for name in WELCOME), *((name, LATER) for name in WELCOME_LATER)]),
         0x82: (
             "accepted",
             [

@@ -15,7 +15,9 @@ use client::{
     SendNumber, Seq,
 };
 use client::{TimestampMs, UserId};
-use proto_spec::{ClientFrame, Decoder, RawFrame, RequestId, ServerFrame, limits};
+use proto_spec::{
+    Capabilities, ClientFrame, ClientKind, ContentKind, Decoder, RawFrame, RequestId, ServerFrame, limits,
+};
 
 pub(crate) const PEER: UserId = UserId(8);
 /// Somebody else to write to.
@@ -134,6 +136,11 @@ impl Server {
                     idle_timeout_ms: 60_000,
                     committed: Seq(self.committed as u64),
                     epoch: EpochId(0),
+                    capabilities: Capabilities {
+                        content_kinds: ContentKind::ALL.iter().map(|kind| kind.byte()).collect(),
+                        frame_kinds: ClientKind::ALL.iter().map(|kind| kind.byte()).collect(),
+                        ..Capabilities::first()
+                    },
                 };
                 welcome.encode(&mut self.out);
             }

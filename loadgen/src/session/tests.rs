@@ -1,4 +1,6 @@
-use proto_spec::{Content, DeviceId, Direction, Durability, EpochId, Recipient, TimestampMs, UserId, framing};
+use proto_spec::{
+    Capabilities, Content, DeviceId, Direction, Durability, EpochId, Recipient, TimestampMs, UserId, framing,
+};
 
 use super::*;
 use crate::verify::{Crew, Text};
@@ -117,6 +119,7 @@ fn welcome(user: UserId, head: u64, cursor: u64) -> ServerFrame {
         idle_timeout_ms: 120_000,
         committed: Seq(head),
         epoch: EpochId(0),
+        capabilities: Capabilities::default(),
     }
 }
 

@@ -205,7 +205,7 @@ impl ClientFrame {
                 out.push(mode);
                 put_varint(out, seq.0);
                 put_bytes(out, token.as_bytes());
-                put_later(out, epoch.0);
+                put_later(out, &[epoch.0]);
             }
             Self::Send { number, to, content } => {
                 put_varint(out, number.0);

@@ -2,6 +2,7 @@
 
 use super::{FrameError, ServerKind, conversation, flag, later, put_conversation, put_frame, put_later};
 use crate::{
+    capabilities::{Capabilities, Kinds},
     code::ErrorCode,
     device::{self, DeviceInfo},
     entry::{Entry, Settings},
@@ -121,6 +122,8 @@ pub enum ServerFrame {
         committed: Seq,
         /// The epoch that the log is of at `cursor`; zero if it is of none.
         epoch: EpochId,
+        /// What the server takes; nothing is told if all of it is zero.
+        capabilities: Capabilities,
     },
     /// A send is in the log.
     Accepted {
@@ -278,6 +281,7 @@ impl ServerFrame {
                 idle_timeout_ms,
                 committed,
                 epoch,
+                capabilities,
             } => {
                 for value in [
                     *version,
@@ -294,7 +298,12 @@ impl ServerFrame {
                 ] {
                     put_varint(out, value);
                 }
-                put_later(out, epoch.0);
+                let Capabilities { content_kinds, conversation_kinds, frame_kinds, edit_within_s, unsend_within_s } =
+                    capabilities;
+                put_later(
+                    out,
+                    &[epoch.0, content_kinds.0, conversation_kinds.0, frame_kinds.0, *edit_within_s, *unsend_within_s],
+                );
             }
             Self::Accepted { number, seq, time, durability, recipient } => {
                 put_varint(out, number.0);
@@ -372,6 +381,13 @@ impl ServerFrame {
                 idle_timeout_ms: r.varint("idle_timeout_ms")?,
                 committed: Seq(r.varint("committed")?),
                 epoch: EpochId(later(r, "epoch")?),
+                capabilities: Capabilities {
+                    content_kinds: Kinds(later(r, "content_kinds")?),
+                    conversation_kinds: Kinds(later(r, "conversation_kinds")?),
+                    frame_kinds: Kinds(later(r, "frame_kinds")?),
+                    edit_within_s: later(r, "edit_within_s")?,
+                    unsend_within_s: later(r, "unsend_within_s")?,
+                },
             },
             ServerKind::Accepted => Self::Accepted {
                 number: SendNumber(r.varint("number")?),
@@ -455,7 +471,7 @@ impl Page {
             put_sized(out, |out| entry.encode(out));
         }
         put_varint(out, self.delivered_up_to.0);
-        put_later(out, self.seen_up_to.0);
+        put_later(out, &[self.seen_up_to.0]);
     }
 
     fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {

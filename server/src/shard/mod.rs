@@ -5,6 +5,7 @@
 //! send, envelopes, batches for the journal, connections to close: all go to [`Effects`].
 
 // In the order of a message's journey.
+mod capabilities;
 mod changes;
 mod contents;
 mod devices;

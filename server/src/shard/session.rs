@@ -10,6 +10,7 @@ use proto_spec::{
 
 use super::{
     Admission, Close, ConnId, Connected, Presence, Shard, Turn,
+    capabilities::capabilities,
     feed::Feed,
     ledger::{Ledger, Parked},
     loading::UserWaiting,
@@ -135,6 +136,7 @@ impl Shard {
             idle_timeout_ms: self.settings.idle_timeout_ms,
             committed,
             epoch: user.epochs.at(cursor),
+            capabilities: capabilities(&self.settings.limits),
         };
         self.counters.logins += 1;
         self.send(conn, &frame, cx);

@@ -1,9 +1,10 @@
 //! What a person sees, by values: events and keys in, the cells of a screen out.
 
 use client::{
-    Attachment, AttachmentKind, ClientEvent, ClientState, Config, Content, ConversationId, DeviceId, DeviceInfo,
-    DisconnectReason, Durability, Entry, EpochId, Event, Inbox, InboxRow, MessageName, MonotonicMs, Recipient, Removal,
-    Reply, SendHandle, SendNumber, Seq, Settings, Stands, TimestampMs, UNREAD_MAX, UserId, WelcomeInfo,
+    Attachment, AttachmentKind, Capabilities, ClientEvent, ClientState, Config, Content, ConversationId, DeviceId,
+    DeviceInfo, DisconnectReason, Durability, Entry, EpochId, Event, Inbox, InboxRow, MessageName, MonotonicMs,
+    Recipient, Removal, Reply, SendHandle, SendNumber, Seq, Settings, Stands, TimestampMs, UNREAD_MAX, UserId,
+    WelcomeInfo,
 };
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use jiff::tz::TimeZone;
@@ -149,6 +150,7 @@ fn welcome(cursor: u64) -> ClientEvent {
         page_entries_max: 500,
         committed: Seq(cursor),
         epoch: EpochId(0),
+        capabilities: Capabilities::first(),
     })
 }
 
