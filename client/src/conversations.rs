@@ -3,13 +3,15 @@
 //! Pages of the inbox are laid under the entries of the log: each row knows up to where it says what the log says, and takes the entries
 //! above that.
 
-use proto_spec::{ConversationId, Entry, Event, Inbox, InboxRow, Seq, limits::UNREAD_MAX};
+use proto_spec::{Content, ConversationId, Entry, Event, Inbox, InboxRow, Seq, limits::UNREAD_MAX};
 
 /// See the head of this file. Begins with nothing known.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Conversations {
-    /// By descending seq of the last message.
+    /// By where the last message stands, the newest first.
     rows: Vec<Row>,
+    /// Conversations whose last message stands here or later have been in a page. None: there was no page yet.
+    reached: Option<Seq>,
     /// The oldest conversation is among them.
     is_whole: bool,
 }
@@ -19,11 +21,19 @@ struct Row {
     row: InboxRow,
     /// The row says what the log says up to here.
     at: Seq,
+    /// What was received up to here is counted by a page of the inbox or by a read mark, as it was then.
+    counted_up_to: Seq,
+    /// Where the messages stand that were counted one by one since then. As long as they are not "many".
+    counted: Vec<Seq>,
 }
 
-/// An entry was of a conversation that is not known: ask for the newest page of the inbox, where it is.
+/// An entry was of a conversation that is not known. It is the first one of the page of the inbox before this place, unless more of it
+/// follows, of which the same will be said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NotKnown;
+pub struct NotKnown {
+    /// Ask for the page before this.
+    pub before: Seq,
+}
 
 impl Conversations {
     /// The conversations that are known, from the one with the newest message on.
@@ -31,23 +41,24 @@ impl Conversations {
         self.rows.iter().map(|row| &row.row)
     }
 
-    /// The seq to ask for the next page with, unless the oldest conversation is known.
+    /// Where to ask for the next page, unless the oldest conversation is known.
     #[must_use]
     pub fn older(&self) -> Option<Seq> {
-        self.rows.last().filter(|_| !self.is_whole).map(|row| row.row.last.seq)
+        self.reached.filter(|_| !self.is_whole)
     }
 
     /// Takes a page, as it came on the connection. What was pushed before it is in it.
     pub fn page(&mut self, inbox: Inbox) {
         let Inbox { at, more, rows, .. } = inbox;
-        let oldest = rows.last().map(|row| row.last.seq);
+        let oldest = rows.last().and_then(|row| row.last.place());
         for row in rows {
             self.rows.retain(|known| known.row.conversation != row.conversation);
-            self.rows.push(Row { row, at });
+            self.rows.push(Row { row, at, counted_up_to: at, counted: Vec::new() });
         }
         self.sort();
         // Only the page that reaches furthest knows whether there are more.
-        if self.rows.last().map(|row| row.row.last.seq) == oldest {
+        if oldest.is_none_or(|oldest| self.reached.is_none_or(|reached| oldest <= reached)) {
+            self.reached = oldest.or(self.reached).or(Some(at));
             self.is_whole = !more;
         }
     }
@@ -65,65 +76,162 @@ impl Conversations {
                 None => return Ok(()),
             },
         };
-        let known = self.rows.iter_mut().find(|row| row.row.conversation == conversation);
-        let is_message = entry.event.conversation().is_some();
-        let Some(Row { row, at }) = known else { return if is_message { Err(NotKnown) } else { Ok(()) } };
-        if entry.seq <= *at {
+        if let Some(row) = self.rows.iter_mut().find(|row| row.row.conversation == conversation) {
+            if entry.seq > row.at && row.take(entry) {
+                self.sort();
+            }
             return Ok(());
         }
-        *at = entry.seq;
-        match &entry.event {
-            Event::Received { .. } => row.unread = (row.unread + 1).min(UNREAD_MAX + 1),
-            Event::Delivered { up_to, .. } => row.delivered_up_to = *up_to,
-            Event::Seen { up_to, .. } => row.seen_up_to = *up_to,
-            Event::Read { up_to, unread, .. } => (row.read_up_to, row.unread) = (*up_to, *unread),
-            Event::Settings { settings, .. } => row.settings = *settings,
-            _ => {}
+        // What is said of an old message changes nothing for who has not looked so far back.
+        match entry.place() {
+            Some(place) if self.older().is_none_or(|oldest| place > oldest) => Err(NotKnown { before: place.next() }),
+            Some(_) | None => Ok(()),
         }
-        if is_message {
-            (row.last, row.left_out) = (entry.clone(), 0);
-            self.sort();
-        }
-        Ok(())
     }
 
     fn sort(&mut self) {
-        self.rows.sort_by_key(|row| std::cmp::Reverse(row.row.last.seq));
+        self.rows.sort_by_key(|row| std::cmp::Reverse(row.place()));
+    }
+}
+
+impl Row {
+    /// Where the last message stands.
+    fn place(&self) -> Option<Seq> {
+        self.row.last.place()
+    }
+
+    /// Takes the next entry of the conversation. Whether the last message is another one now, or says something else.
+    fn take(&mut self, entry: &Entry) -> bool {
+        self.at = entry.seq;
+        let row = &mut self.row;
+        match &entry.event {
+            Event::Received { content, .. } => self.count(entry.place(), matches!(content, Content::Unsend(_))),
+            Event::Delivered { up_to, .. } => row.delivered_up_to = *up_to,
+            Event::Seen { up_to, .. } => row.seen_up_to = *up_to,
+            Event::Read { up_to, unread, .. } => {
+                (row.read_up_to, row.unread) = (*up_to, *unread);
+                self.counted_up_to = entry.seq;
+                self.counted.clear();
+            }
+            Event::Settings { settings, .. } => row.settings = *settings,
+            _ => {}
+        }
+        let is_last = entry.place().is_some() && entry.place() >= self.place();
+        if is_last {
+            (self.row.last, self.row.left_out) = (entry.clone(), 0);
+        }
+        is_last
+    }
+
+    /// A message was received, or changed. One that was changed before it was pushed comes as its change alone, and is counted then.
+    fn count(&mut self, place: Option<Seq>, is_taken_back: bool) {
+        let Some(place) = place.filter(|place| *place > self.row.read_up_to) else { return };
+        if self.row.unread > UNREAD_MAX {
+            // Whether it is one of them, and how many are left, only the next read mark or page can tell.
+            return self.counted.clear();
+        }
+        let counted = self.counted.binary_search(&place);
+        let is_counted = place <= self.counted_up_to || counted.is_ok();
+        match (is_taken_back, is_counted) {
+            (true, true) => self.row.unread = self.row.unread.saturating_sub(1),
+            (false, false) => {
+                self.row.unread += 1;
+                self.counted.insert(counted.unwrap_or_else(|at| at), place);
+            }
+            (true, false) | (false, true) => {}
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
     use proptest::prelude::*;
-    use proto_spec::{Content, DeviceId, RequestId, SendNumber, Settings, TimestampMs, UserId};
+    use proto_spec::{DeviceId, MessageName, RequestId, SendNumber, Settings, Stands, TimestampMs, UserId};
 
     use super::*;
 
-    /// A log as a server may make it, of so many conversations.
+    /// A log as a server may make it, of so many conversations; nothing is taken out of it yet.
     fn log() -> impl Strategy<Value = Vec<Entry>> {
-        prop::collection::vec((0..7u8, 1..5u64, 0..4u64), 0..60).prop_map(|steps| {
-            let mut unread = std::collections::BTreeMap::<u64, u64>::new();
-            let entries = (1..).zip(steps).map(|(seq, (kind, peer, some))| {
+        prop::collection::vec((0..10u8, 1..5u64, 0..4u64), 0..60).prop_map(|steps| {
+            // Of each conversation where the messages stand that can be changed, and what is unread.
+            let mut messages = BTreeMap::<u64, Vec<(Seq, bool)>>::new();
+            let mut unread = BTreeMap::<u64, BTreeSet<Seq>>::new();
+            let mut read = BTreeMap::<u64, Seq>::new();
+            let mut log: Vec<Entry> = Vec::new();
+            for (kind, peer, some) in steps {
+                let seq = Seq(log.len() as u64 + 1);
                 let (user, content) = (UserId(peer), Content::text("hello"));
-                let count = unread.entry(peer).or_default();
+                let (messages, unread) = (messages.entry(peer).or_default(), unread.entry(peer).or_default());
                 let event = match kind {
                     0 | 1 => {
-                        *count += 1;
-                        Event::Received { from: user, origin: Seq(seq), content }
+                        messages.push((seq, true));
+                        unread.insert(seq);
+                        Event::Received { from: user, origin: seq, content }
                     }
-                    2 => Event::Sent { to: user.into(), device: DeviceId(1), number: SendNumber(seq), content },
+                    2 => {
+                        messages.push((seq, false));
+                        Event::Sent { to: user.into(), device: DeviceId(1), number: SendNumber(seq.0), content }
+                    }
                     3 => Event::Delivered { peer: user, up_to: Seq(some) },
                     4 => Event::Seen { peer: user, up_to: Seq(some) },
                     5 => {
-                        *count = (*count).min(some);
-                        Event::Read { conversation: user.into(), up_to: Seq(seq), unread: *count, told: Seq(0) }
+                        let up_to = Seq(seq.0.saturating_sub(some * some));
+                        if up_to
+                            <= read
+                                .insert(peer, up_to.max(read.get(&peer).copied().unwrap_or_default()))
+                                .unwrap_or_default()
+                        {
+                            continue;
+                        }
+                        unread.retain(|place| *place > up_to);
+                        let unread = unread.len() as u64;
+                        Event::Read { conversation: user.into(), up_to, unread, told: Seq(0) }
                     }
-                    _ => Event::Settings { conversation: user.into(), settings: Settings::from_bits(some) },
+                    6 => Event::Settings { conversation: user.into(), settings: Settings::from_bits(some) },
+                    _ => {
+                        let Some(at) = messages.len().checked_sub(1 + some as usize) else { continue };
+                        let (place, is_received) = messages[at];
+                        let (of, stands) = (
+                            MessageName { author: user, seq: place },
+                            Some(Stands { place, time: TimestampMs(place.0) }),
+                        );
+                        let content = if kind == 9 {
+                            messages.remove(at);
+                            unread.remove(&place);
+                            Content::unsend(of, stands)
+                        } else {
+                            Content::edit(of, &Content::text("another"), stands)
+                        };
+                        match is_received {
+                            true => Event::Received { from: user, origin: seq, content },
+                            false => {
+                                Event::Sent { to: user.into(), device: DeviceId(1), number: SendNumber(seq.0), content }
+                            }
+                        }
+                    }
                 };
-                Entry { seq: Seq(seq), time: TimestampMs(seq), event }
-            });
-            entries.collect()
+                log.push(Entry { seq, time: TimestampMs(seq.0), event });
+            }
+            log
         })
+    }
+
+    /// What is left of a log: of each message the last that was said of it, and of each mark the last.
+    fn kept(log: &[Entry]) -> Vec<Entry> {
+        let mut last = BTreeMap::new();
+        for entry in log {
+            let what = match &entry.event {
+                Event::Delivered { peer, .. } => (1, peer.0),
+                Event::Seen { peer, .. } => (2, peer.0),
+                Event::Read { conversation: ConversationId::Person(peer), .. } => (3, peer.0),
+                Event::Settings { conversation: ConversationId::Person(peer), .. } => (4, peer.0),
+                _ => (0, entry.place().unwrap().0),
+            };
+            last.insert(what, entry.seq);
+        }
+        log.iter().filter(|entry| last.values().any(|seq| *seq == entry.seq)).cloned().collect()
     }
 
     /// A conversation of which nothing has been said yet.
@@ -154,9 +262,15 @@ mod tests {
                 rows.len() - 1
             });
             let row = &mut rows[at];
+            if entry.place() >= row.last.place().max(Some(Seq(1))) {
+                row.last = entry.clone();
+            }
+            let is_new = entry.place() == Some(entry.seq);
             match &entry.event {
-                Event::Received { .. } => (row.unread, row.last) = (row.unread + 1, entry.clone()),
-                Event::Sent { .. } => row.last = entry.clone(),
+                Event::Received { content: Content::Unsend(_), .. } => {
+                    row.unread -= u64::from(entry.place() > Some(row.read_up_to));
+                }
+                Event::Received { .. } => row.unread += u64::from(is_new),
                 Event::Delivered { up_to, .. } => row.delivered_up_to = *up_to,
                 Event::Seen { up_to, .. } => row.seen_up_to = *up_to,
                 Event::Read { up_to, unread, .. } => (row.read_up_to, row.unread) = (*up_to, *unread),
@@ -164,8 +278,9 @@ mod tests {
                 _ => {}
             }
         }
-        rows.retain(|row| row.last.seq > Seq::ZERO && row.last.seq < before);
-        rows.sort_by_key(|row| std::cmp::Reverse(row.last.seq));
+        let place = |row: &InboxRow| row.last.place();
+        rows.retain(|row| place(row).is_some_and(|place| place > Seq::ZERO && place < before));
+        rows.sort_by_key(|row| std::cmp::Reverse(place(row)));
         let more = rows.len() > limit;
         rows.truncate(limit);
         Inbox { request: RequestId(1), at: log.last().map_or(Seq::ZERO, |entry| entry.seq), more, rows }
@@ -173,8 +288,17 @@ mod tests {
 
     const ALL: Seq = Seq(u64::MAX);
 
+    fn check(list: &Conversations, log: &[Entry]) {
+        let known: Vec<_> = list.iter().cloned().collect();
+        let wanted = inbox(log, ALL, usize::MAX).rows.into_iter().filter(|row| {
+            // Those below the last one that is known have not been asked for.
+            list.older().is_none_or(|oldest| row.last.place() >= Some(oldest))
+        });
+        assert_eq!(known, wanted.collect::<Vec<_>>());
+    }
+
     proptest! {
-        /// A snapshot and the rest are what the whole log is, wherever the pages were asked for.
+        /// Pages and the rest are what the whole log is, wherever the pages were asked for.
         #[test]
         fn pages_and_what_is_pushed_make_the_list_of_the_whole_log(
             log in log(), first in 0..60usize, second in 0..60usize, limit in 1..5usize
@@ -188,18 +312,52 @@ mod tests {
                 if at == second && let Some(before) = older {
                     list.page(inbox(&log[..at], before, 10));
                 }
-                if list.entry(entry).is_err() {
-                    // Asked again, it is the first one.
-                    list.page(inbox(&log[..=at], ALL, 1));
+                if let Err(NotKnown { before }) = list.entry(entry) {
+                    list.page(inbox(&log[..=at], before, 1));
                 }
             }
-            let wanted = inbox(&log, ALL, usize::MAX).rows;
-            let known: Vec<_> = list.iter().cloned().collect();
-            let wanted: Vec<_> = wanted.into_iter().filter(|row| {
-                // One that is in no page and got no message is not known.
-                known.iter().any(|known| known.conversation == row.conversation) || list.older().is_none()
-            }).collect();
-            prop_assert_eq!(known, wanted);
+            check(&list, &log);
         }
+
+        /// The same for a device that was away: what was changed meanwhile comes as its change alone.
+        #[test]
+        fn what_is_left_of_a_log_makes_the_list_of_the_whole_log(
+            log in log(), first in 0..60usize, late in 0..5usize, limit in 1..5usize
+        ) {
+            let first = first.min(log.len());
+            let mut list = Conversations::default();
+            list.page(inbox(&log[..first], ALL, limit));
+            let mut answers = std::collections::VecDeque::new();
+            for entry in kept(&log).iter().filter(|entry| entry.seq.0 > first as u64) {
+                if let Err(NotKnown { before }) = list.entry(entry) {
+                    answers.push_back(inbox(&log, before, 1));
+                }
+                if answers.len() > late {
+                    answers.pop_front().into_iter().for_each(|inbox| list.page(inbox));
+                }
+            }
+            answers.into_iter().for_each(|inbox| list.page(inbox));
+            check(&list, &log);
+        }
+    }
+
+    #[test]
+    fn an_edit_is_no_new_message_and_what_is_taken_back_is_not_unread() {
+        let (peer, stands) = (UserId(1), Some(Stands { place: Seq(1), time: TimestampMs(1) }));
+        let of = MessageName { author: peer, seq: Seq(7) };
+        let entry = |seq, content| {
+            let event = Event::Received { from: peer, origin: Seq(seq + 6), content };
+            Entry { seq: Seq(seq), time: TimestampMs(1), event }
+        };
+        let first = entry(1, Content::text("first"));
+        let mut list = Conversations::default();
+        list.page(inbox(std::slice::from_ref(&first), ALL, 9));
+        let shown = |list: &Conversations| list.iter().map(|row| (row.unread, row.last.seq.0)).collect::<Vec<_>>();
+        assert_eq!(shown(&list), [(1, 1)]);
+        list.entry(&entry(2, Content::text("second"))).unwrap();
+        list.entry(&entry(3, Content::edit(of, &Content::text("1st"), stands))).unwrap();
+        assert_eq!(shown(&list), [(2, 2)], "the last one says what it said");
+        list.entry(&entry(4, Content::unsend(of, stands))).unwrap();
+        assert_eq!(shown(&list), [(1, 2)]);
     }
 }

@@ -1,6 +1,8 @@
 //! The list of conversations: which one is chosen, and what is asked for.
 
-use client::{ConversationId, Conversations, Entry, FetchHandle, Inbox, InboxRow, Seq, Settings};
+use std::collections::BTreeSet;
+
+use client::{ConversationId, Conversations, Entry, FetchHandle, Inbox, InboxRow, NotKnown, Seq, Settings};
 
 /// Conversations asked for at once, at least; a high screen asks for as many as it shows.
 const ROWS_MIN: u64 = 20;
@@ -14,7 +16,10 @@ pub(crate) struct List {
     pub(crate) is_open: bool,
     /// Counted from the first one.
     pub(crate) chosen: usize,
-    fetching: Option<FetchHandle>,
+    /// A page that is asked for, and before which place.
+    fetching: Option<(FetchHandle, Seq)>,
+    /// Conversations of which something came and that are in no page yet: each is in the one before such a place.
+    missing: BTreeSet<Seq>,
 }
 
 /// What to ask the server for.
@@ -44,35 +49,49 @@ impl List {
         self.fetching.is_none().then_some(Ask { before, limit: ROWS_MIN.max(rows.into()) })
     }
 
-    /// The client has asked.
-    pub(crate) fn fetching(&mut self, fetch: FetchHandle) {
-        self.fetching = Some(fetch);
+    /// The client has asked for the page before there.
+    pub(crate) fn fetching(&mut self, fetch: FetchHandle, before: Seq) {
+        self.fetching = Some((fetch, before));
     }
 
-    /// A page has come. False: nobody has asked for it here.
+    /// A page has come, of which one is on its way at a time. False: nobody has asked for it here.
     pub(crate) fn page(&mut self, fetch: FetchHandle, inbox: Inbox) -> bool {
-        let is_mine = self.fetching.take_if(|fetching| *fetching == fetch).is_some();
-        if is_mine {
-            self.known.page(inbox);
-            self.is_here = true;
-        }
-        is_mine
+        let Some((_, before)) = self.fetching.take_if(|(fetching, _)| *fetching == fetch) else { return false };
+        let oldest = inbox.rows.last().filter(|_| inbox.more).and_then(|row| row.last.place());
+        let is_behind = |place: &Seq| before != Seq::ZERO && *place > before;
+        // Who is not in the page has written more since, of which the next entries tell.
+        self.missing.retain(|place| is_behind(place) || oldest.is_some_and(|oldest| *place <= oldest));
+        self.known.page(inbox);
+        self.is_here = true;
+        true
+    }
+
+    /// What is to be asked for, so that the list is right.
+    pub(crate) fn missing(&self, rows: u16) -> Option<Ask> {
+        let before = *self.missing.last()?;
+        self.fetching.is_none().then_some(Ask { before, limit: ROWS_MIN.max(rows.into()) })
     }
 
     /// The server does not give it. False: nobody has asked for it here.
     pub(crate) fn refused(&mut self, fetch: FetchHandle) -> bool {
-        self.fetching.take_if(|fetching| *fetching == fetch).is_some()
+        self.fetching.take_if(|(fetching, _)| *fetching == fetch).is_some()
     }
 
     /// Takes an entry. Some: what has to be asked for, so that the list is right.
     pub(crate) fn entry(&mut self, entry: &Entry, rows: u16) -> Option<Ask> {
         let chosen = self.chosen();
-        let is_known = self.known.entry(entry).is_ok();
+        let known = self.known.entry(entry);
         // Who was chosen stays so when somebody else moves to the top.
         if let Some(chosen) = chosen {
             self.chosen = self.known.iter().position(|row| row.conversation == chosen).unwrap_or(0);
         }
-        if is_known || !self.is_here { None } else { self.newest(rows) }
+        if let Err(NotKnown { before }) = known
+            && self.is_here
+        {
+            self.missing.insert(before);
+            return self.missing(rows);
+        }
+        None
     }
 
     /// Its messages are not to be announced.

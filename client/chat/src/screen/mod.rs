@@ -208,7 +208,7 @@ impl Run {
                 // Should too much be on its way, the next one says it too.
                 Effect::MarkRead { peer, up_to } => drop(self.client.mark_read(peer, up_to, true)),
                 Effect::FetchInbox(ask) => match self.client.fetch_inbox(ask.before, ask.limit, 0) {
-                    Ok(fetch) => self.model.list.fetching(fetch),
+                    Ok(fetch) => self.model.list.fetching(fetch, ask.before),
                     Err(error) => self.model.not_listed(error),
                 },
                 Effect::Keep { peer, set, cleared } => match self.client.set_conversation(peer, set, cleared) {

@@ -311,7 +311,9 @@ impl Model {
                 }
             }
             ClientEvent::Inbox { fetch, inbox } => {
-                self.list.page(fetch, inbox);
+                if self.list.page(fetch, inbox) {
+                    effects.extend(self.list.missing(self.size.1).map(Effect::FetchInbox));
+                }
             }
             ClientEvent::FetchRefused { fetch, code, .. } if self.asked == Some(fetch) => {
                 self.asked = None;

@@ -202,7 +202,7 @@ fn row(peer: u64, unread: u64, settings: Settings, last: ClientEvent) -> InboxRo
 fn lists(person: &mut Person, before: u64, more: bool, rows: Vec<InboxRow>) {
     let mut asked = ClientState::new(Config::new("x:1", "token".to_owned(), DeviceId(1))).unwrap();
     let fetch = asked.fetch_inbox(Seq(before), 20, 0).unwrap();
-    person.model.list.fetching(fetch);
+    person.model.list.fetching(fetch, Seq(before));
     let at = rows.iter().map(|row| row.last.seq).max().unwrap_or_default();
     let inbox = Inbox { request: Default::default(), at, more, rows };
     person.event(ClientEvent::Inbox { fetch, inbox });
