@@ -1,0 +1,208 @@
+//! What a server says after its welcome.
+
+use proto_spec::{ClientFrame, ClientKind, Entry, ErrorCode, Event, Page, RequestId, ServerFrame};
+
+use super::{
+    ClientState, Effects, MonotonicMs,
+    ending::{Flow, other_log, protocol_fault},
+};
+use crate::{
+    epochs::Told,
+    event::ClientEvent,
+    limits::RETRY_AFTER_MAX_MS,
+    outbox::{Contradiction, Refusal},
+    position::check_page,
+    renewal::Renewal,
+};
+
+impl ClientState {
+    pub(super) fn on_frame(&mut self, now: MonotonicMs, frame: ServerFrame, effects: &mut Effects) -> Flow {
+        match frame {
+            ServerFrame::Accepted { number, seq, time, durability, recipient } => {
+                let Some(message) = self.outbox.accepted(number) else {
+                    self.unasked_answers += 1;
+                    return Flow::Continue(());
+                };
+                let handle = message.handle;
+                let event = ClientEvent::MessageAccepted { handle, number, seq, time, durability, recipient };
+                effects.events.push(event);
+                if self.position.accepted(seq) {
+                    let (to, device, content) = (message.to, self.device, message.content);
+                    let event = Event::Sent { to, device, number, content };
+                    effects.events.push(ClientEvent::Entry(Entry { seq, time, event }));
+                }
+                self.settle(now, effects)
+            }
+            ServerFrame::GivenUp { number, seq } => {
+                self.unasked_answers += u64::from(!self.outbox.given_up(number, seq));
+                self.settle(now, effects)
+            }
+            ServerFrame::Refused { number, code, retry_after_ms, expected } => {
+                match self.outbox.refused(now, number, code, retry_after_ms, expected) {
+                    Refusal::Later => {}
+                    Refusal::ForGood(handle) => effects.events.push(ClientEvent::MessageRefused { handle, code }),
+                    Refusal::Unasked => self.unasked_answers += 1,
+                }
+                self.settle(now, effects)
+            }
+            ServerFrame::Deliver { entry } => match self.position.deliver(entry) {
+                Ok(entry) => {
+                    effects.events.extend(entry.map(ClientEvent::Entry));
+                    Flow::Continue(())
+                }
+                Err(reason) => Flow::Break(reason.into()),
+            },
+            ServerFrame::Page(page) => self.on_page(page, effects),
+            ServerFrame::Inbox(inbox) => {
+                let first = inbox.rows.first().map(|row| row.conversation);
+                match self.fetches.inbox_came(inbox.request, first) {
+                    Some(fetch) => effects.events.push(ClientEvent::Inbox { fetch, inbox }),
+                    None => self.unasked_answers += 1,
+                }
+                Flow::Continue(())
+            }
+            ServerFrame::Marked { request } => {
+                match self.fetches.answered(request) {
+                    Some(fetch) => effects.events.push(ClientEvent::Marked { fetch }),
+                    None => self.unasked_answers += 1,
+                }
+                Flow::Continue(())
+            }
+            ServerFrame::Error { code, kind, request, retry_after_ms, detail } => {
+                self.on_error(now, code, kind, request, retry_after_ms, detail, effects);
+                Flow::Continue(())
+            }
+            ServerFrame::Ping { nonce } => {
+                ClientFrame::Pong { nonce }.encode(&mut effects.bytes);
+                Flow::Continue(())
+            }
+            // Any byte proves that the link lives; which ping this answers does not matter.
+            ServerFrame::Pong { .. } => Flow::Continue(()),
+            ServerFrame::Bye { code: ErrorCode::Replaced, detail, .. } => self.on_replaced(now, detail),
+            ServerFrame::Bye { code, retry_after_ms, detail, devices } => {
+                self.on_bye(code, retry_after_ms, detail, devices)
+            }
+            ServerFrame::TokenExpiring { expires_in_ms } => {
+                effects.events.push(ClientEvent::TokenExpiring { expires_in_ms });
+                Flow::Continue(())
+            }
+            ServerFrame::Refreshed { expires } => {
+                if self.renewal.accepted() {
+                    if self.renewal == Renewal::Done {
+                        self.good_token.clone_from(&self.token);
+                    }
+                    effects.events.push(ClientEvent::TokenRefreshed { expires });
+                } else {
+                    self.unasked_answers += 1;
+                }
+                Flow::Continue(())
+            }
+            ServerFrame::Epoch { first, epoch } => match self.position.epoch_begins(first, epoch) {
+                Told::New => {
+                    effects.events.push(ClientEvent::Epoch(epoch));
+                    Flow::Continue(())
+                }
+                Told::Again => Flow::Continue(()),
+                Told::OtherLog => other_log(format!("an epoch that this device does not know begins at {first}")),
+            },
+            ServerFrame::Devices { request, devices } => {
+                match self.fetches.answered(request) {
+                    Some(fetch) => effects.events.push(ClientEvent::Devices { fetch, devices }),
+                    None => self.unasked_answers += 1,
+                }
+                Flow::Continue(())
+            }
+            ServerFrame::Committed { up_to } => {
+                effects.events.push(ClientEvent::Committed { up_to });
+                Flow::Continue(())
+            }
+            ServerFrame::Welcome { .. } => protocol_fault("a second welcome".into()),
+        }
+    }
+
+    fn on_page(&mut self, page: Page, effects: &mut Effects) -> Flow {
+        if page.request == RequestId(0) {
+            return match self.position.page(page) {
+                Ok(entries) => {
+                    effects.events.extend(entries.into_iter().map(ClientEvent::Entry));
+                    Flow::Continue(())
+                }
+                Err(reason) => Flow::Break(reason.into()),
+            };
+        }
+        if let Err(reason) = check_page(&page) {
+            return Flow::Break(reason.into());
+        }
+        match self.fetches.answered(page.request) {
+            Some(fetch) => effects.events.push(ClientEvent::Page { fetch, page }),
+            None => self.unasked_answers += 1,
+        }
+        Flow::Continue(())
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the fields of one frame")]
+    fn on_error(
+        &mut self,
+        now: MonotonicMs,
+        code: ErrorCode,
+        kind: u8,
+        request: RequestId,
+        retry_after_ms: u64,
+        detail: String,
+        effects: &mut Effects,
+    ) {
+        if kind == ClientKind::Refresh.byte() {
+            return self.on_refresh_refused(now, code, retry_after_ms, detail, effects);
+        }
+        let requests = match request {
+            RequestId(0) => self.fetches.in_flight_of(kind),
+            request => vec![request],
+        };
+        if code == ErrorCode::NoSuchDevice && self.fetches.was_removed_before(request) {
+            return;
+        }
+        if requests.is_empty() {
+            effects.events.push(ClientEvent::ServerError { code, kind, detail });
+        } else if retry_after_ms > 0 {
+            let not_before = now.after(retry_after_ms.min(RETRY_AFTER_MAX_MS));
+            requests.into_iter().for_each(|request| self.fetches.put_off(request, not_before));
+        } else {
+            let refused = requests.into_iter().filter_map(|request| self.fetches.answered(request));
+            effects.events.extend(refused.map(|fetch| ClientEvent::FetchRefused {
+                fetch,
+                code,
+                detail: detail.clone(),
+            }));
+        }
+    }
+
+    fn on_refresh_refused(
+        &mut self,
+        now: MonotonicMs,
+        code: ErrorCode,
+        retry_after_ms: u64,
+        detail: String,
+        effects: &mut Effects,
+    ) {
+        let was_asked = if retry_after_ms > 0 {
+            self.renewal.put_off(now.after(retry_after_ms.min(RETRY_AFTER_MAX_MS)))
+        } else {
+            // A server that does not know refreshes takes new tokens in a hello only.
+            let was_asked = match code {
+                ErrorCode::UnknownKind => self.renewal.accepted(),
+                _ => self.renewal.refused(),
+            };
+            effects.events.extend(was_asked.then_some(ClientEvent::TokenRefused { code, detail }));
+            was_asked
+        };
+        self.unasked_answers += u64::from(!was_asked);
+    }
+
+    fn settle(&mut self, now: MonotonicMs, effects: &mut Effects) -> Flow {
+        let numbered = |handle, number| effects.events.push(ClientEvent::Numbered { handle, number });
+        match self.outbox.settle(now, numbered) {
+            Ok(()) => Flow::Continue(()),
+            Err(Contradiction) => protocol_fault("a number was refused that is used up".into()),
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! What an application asks for: messages, fetches, marks, devices, the token. Everything leaves with the next turn.
+
+use proto_spec::{Body, Content, ConversationId, DeviceId, Direction, ErrorCode, Reply, Seq, Settings, UserId, limits};
+
+use super::ClientState;
+use crate::{
+    config::{ConfigError, check_token},
+    event::{FetchError, FetchHandle, SendError, SendHandle},
+    fetches::Range,
+};
+
+impl ClientState {
+    /// Takes a message. It leaves with the next turn, so follow up with [`Input::Tick`](super::Input::Tick).
+    ///
+    /// # Errors
+    /// The queue is full, the message is one that no server takes, or the client has stopped.
+    pub fn send(&mut self, to: impl Into<ConversationId>, content: Content) -> Result<SendHandle, SendError> {
+        if self.is_stopping() {
+            return Err(SendError::Ended);
+        }
+        let to = to.into();
+        if to == UserId(0).into() {
+            return Err(SendError::Recipient);
+        }
+        check_content(&content, self.text_bytes_max)?;
+        self.outbox.push(to, content)
+    }
+
+    /// Takes a message back that has no answer yet. The answer is [`ClientEvent::MessageCancelled`](crate::ClientEvent::MessageCancelled), or
+    /// [`ClientEvent::MessageAccepted`](crate::ClientEvent::MessageAccepted) if it was too late: it comes with the next turn, so follow up with [`Input::Tick`](super::Input::Tick), or, if the
+    /// message may have been accepted on an earlier connection, with the next connection. Whether there is such a message.
+    pub fn cancel(&mut self, handle: SendHandle) -> bool {
+        self.outbox.cancel(handle)
+    }
+
+    /// Asks for a page of the user's log. `from` is included; zero, going backwards, means the head.
+    ///
+    /// # Errors
+    /// Too many fetches wait, or the client has stopped.
+    pub fn fetch_log(&mut self, from: Seq, direction: Direction, limit: u64) -> Result<FetchHandle, FetchError> {
+        self.fetch(Range::Log, from, direction, limit)
+    }
+
+    /// Asks for a page of one conversation; otherwise as [`ClientState::fetch_log`].
+    ///
+    /// # Errors
+    /// As [`ClientState::fetch_log`].
+    pub fn fetch_conversation(
+        &mut self,
+        conversation: impl Into<ConversationId>,
+        from: Seq,
+        direction: Direction,
+        limit: u64,
+    ) -> Result<FetchHandle, FetchError> {
+        self.fetch(Range::Conversation(conversation.into()), from, direction, limit)
+    }
+
+    /// Asks for the conversations whose last message is before `before` (zero: all), from the newest on, and for the newest
+    /// `messages` of the first of them.
+    ///
+    /// # Errors
+    /// As [`ClientState::fetch_log`].
+    pub fn fetch_inbox(&mut self, before: Seq, limit: u64, messages: u64) -> Result<FetchHandle, FetchError> {
+        self.fetch(Range::Inbox { messages }, before, Direction::Backwards, limit)
+    }
+
+    /// The user has read everything in the conversation up to this seq of the own log. `tell`: the other side is told.
+    ///
+    /// # Errors
+    /// As [`ClientState::fetch_log`].
+    pub fn mark_read(
+        &mut self,
+        conversation: impl Into<ConversationId>,
+        up_to: Seq,
+        tell: bool,
+    ) -> Result<FetchHandle, FetchError> {
+        let range = Range::Read { conversation: conversation.into(), tell };
+        self.fetch(range, up_to, Direction::Forwards, 0)
+    }
+
+    /// From now on the user keeps the conversation with these set, and with those cleared.
+    ///
+    /// # Errors
+    /// As [`ClientState::fetch_log`].
+    pub fn set_conversation(
+        &mut self,
+        conversation: impl Into<ConversationId>,
+        set: Settings,
+        cleared: Settings,
+    ) -> Result<FetchHandle, FetchError> {
+        let range = Range::Settings { conversation: conversation.into(), set, cleared };
+        self.fetch(range, Seq::ZERO, Direction::Forwards, 0)
+    }
+
+    /// Asks for the user's devices. The answer is [`ClientEvent::Devices`](crate::ClientEvent::Devices).
+    ///
+    /// # Errors
+    /// As [`ClientState::fetch_log`].
+    pub fn fetch_devices(&mut self) -> Result<FetchHandle, FetchError> {
+        self.fetch(Range::Devices, Seq::ZERO, Direction::Forwards, 0)
+    }
+
+    /// Removes a device of the user, for ever. The answer is [`ClientEvent::Devices`](crate::ClientEvent::Devices), or the end of this client if it was its own.
+    ///
+    /// # Errors
+    /// As [`ClientState::fetch_log`].
+    pub fn remove_device(&mut self, device: DeviceId) -> Result<FetchHandle, FetchError> {
+        self.fetch(Range::RemoveDevice(device), Seq::ZERO, Direction::Forwards, 0)
+    }
+
+    /// Gives a device of the user a name; empty: none. The answer is [`ClientEvent::Devices`](crate::ClientEvent::Devices).
+    ///
+    /// # Errors
+    /// The name has more than [`limits::NAME_BYTES_MAX`] bytes; else as [`ClientState::fetch_log`].
+    pub fn name_device(&mut self, device: DeviceId, name: &str) -> Result<FetchHandle, FetchError> {
+        let (size, max) = (name.len(), limits::NAME_BYTES_MAX);
+        if size > max {
+            return Err(FetchError::NameLength { size, max });
+        }
+        self.fetch(Range::NameDevice(device, name.to_owned()), Seq::ZERO, Direction::Forwards, 0)
+    }
+
+    fn fetch(&mut self, range: Range, from: Seq, direction: Direction, limit: u64) -> Result<FetchHandle, FetchError> {
+        if self.is_stopping() {
+            return Err(FetchError::Ended);
+        }
+        self.fetches.push(range, from, direction, limit)
+    }
+
+    /// The application is done with everything up to `seq`. Needed with [`crate::Acknowledging::ByApplication`] only.
+    pub fn acknowledge(&mut self, seq: Seq) {
+        self.position.confirm(seq);
+    }
+
+    /// The application has stored the number of this message. Needed with [`crate::Keeping::ByApplication`] only.
+    pub fn kept(&mut self, handle: SendHandle) {
+        self.outbox.kept(handle);
+    }
+
+    /// The token from now on: for the next connection, and for the one that is there, which goes on with it. It leaves with the
+    /// next turn, so follow up with [`Input::Tick`](super::Input::Tick). The one that is known already changes nothing.
+    ///
+    /// # Errors
+    /// It is one that no server takes.
+    pub fn set_token(&mut self, token: String) -> Result<(), ConfigError> {
+        check_token(&token)?;
+        if token != self.token {
+            self.token = token;
+            self.renewal.begin();
+        }
+        Ok(())
+    }
+
+    /// Says bye and stops with the next turn, whatever is still unanswered.
+    pub fn close(&mut self) {
+        self.close_wanted = true;
+    }
+}
+
+/// What no server takes would only be refused.
+fn check_content(content: &Content, text_bytes_max: usize) -> Result<(), SendError> {
+    let text_length = |size| SendError::TextLength { size, max: text_bytes_max };
+    match (content.body(), content.fault()) {
+        (Ok(Body::Text(text) | Body::Reply(Reply { text, .. })), Some(ErrorCode::TextLength)) => {
+            Err(text_length(text.len()))
+        }
+        (Ok(Body::Text(text)), _) if text.len() > text_bytes_max => Err(text_length(text.len())),
+        // A server may be newer than this client.
+        (_, None | Some(ErrorCode::ContentKind)) => Ok(()),
+        (_, Some(_)) => Err(SendError::ContentLimits),
+    }
+}

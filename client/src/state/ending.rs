@@ -1,0 +1,169 @@
+//! How a connection ends, and whether another one follows.
+
+use std::ops::ControlFlow;
+
+use proto_spec::{DeviceInfo, ErrorCode};
+
+use super::{ClientState, Effects, Link, MonotonicMs, Phase};
+use crate::{
+    event::{ClientEvent, DisconnectReason, EndReason},
+    limits::{REPLACED_MAX, REPLACED_WITHIN_MS, STABLE_AFTER_MS},
+};
+
+/// What handling a frame led to. The connection ends with `Break`.
+pub(super) type Flow = ControlFlow<Stop>;
+
+/// Why a connection ends, and whether another follows.
+pub(super) enum Stop {
+    Retry { reason: DisconnectReason, retry_after_ms: u64 },
+    End(EndReason),
+}
+
+impl From<DisconnectReason> for Stop {
+    fn from(reason: DisconnectReason) -> Self {
+        Self::Retry { reason, retry_after_ms: 0 }
+    }
+}
+
+impl ClientState {
+    /// Another connection of this device came: of another program, or an own one that was given up and came late.
+    pub(super) fn on_replaced(&mut self, now: MonotonicMs, detail: String) -> Flow {
+        let (times, first) = &mut self.replaced;
+        if now.since(*first) >= REPLACED_WITHIN_MS {
+            *times = 0;
+        }
+        if *times == 0 {
+            *first = now;
+        }
+        *times += 1;
+        let code = ErrorCode::Replaced;
+        Flow::Break(if *times < REPLACED_MAX {
+            DisconnectReason::Bye { code, detail }.into()
+        } else {
+            Stop::End(EndReason::Refused { code, detail })
+        })
+    }
+
+    pub(super) fn on_lost(&self, reason: DisconnectReason) -> Flow {
+        match self.phase {
+            Phase::Opening { .. } | Phase::Greeting { .. } | Phase::Ready(_) => Flow::Break(reason.into()),
+            Phase::Waiting { .. } | Phase::Ended => Flow::Continue(()),
+        }
+    }
+
+    pub(super) fn on_bye(
+        &self,
+        code: ErrorCode,
+        retry_after_ms: u64,
+        detail: String,
+        devices: Vec<DeviceInfo>,
+    ) -> Flow {
+        if code == ErrorCode::DeviceRefused && !devices.is_empty() {
+            return Flow::Break(Stop::End(EndReason::TooManyDevices { devices, detail }));
+        }
+        // It was the older token's fault: the next hello has the newer one.
+        let is_outdated = is_of_the_token(code) && self.renewal.has_newer();
+        Flow::Break(if is_final(code) && !is_outdated {
+            Stop::End(EndReason::Refused { code, detail })
+        } else {
+            Stop::Retry { reason: DisconnectReason::Bye { code, detail }, retry_after_ms }
+        })
+    }
+
+    pub(super) fn stop(&mut self, now: MonotonicMs, random: u64, stop: Stop, effects: &mut Effects) {
+        if !matches!(self.phase, Phase::Waiting { .. } | Phase::Ended) {
+            effects.link = Some(Link::Close);
+        }
+        if let Phase::Ready(session) = &self.phase
+            && (session.has_progressed || now.since(session.since) >= STABLE_AFTER_MS)
+        {
+            self.backoff.reset();
+        }
+        self.decoder = None;
+        self.outbox.disconnected();
+        self.fetches.disconnected();
+        match stop {
+            Stop::Retry { reason, retry_after_ms } => {
+                let retry_in_ms = self.backoff.delay_ms(random, retry_after_ms);
+                self.phase = Phase::Waiting { open_at: now.after(retry_in_ms) };
+                effects.events.push(ClientEvent::Disconnected { reason, retry_in_ms });
+            }
+            Stop::End(reason) => {
+                self.phase = Phase::Ended;
+                effects.events.push(ClientEvent::Ended(reason));
+            }
+        }
+    }
+}
+
+/// What came instead of a welcome is no frame of a server.
+pub(super) fn foreign(bytes: &[u8]) -> Flow {
+    // An alert of TLS, of whatever version.
+    let words = match bytes {
+        [0x15, 0x03, ..] => "it answers in TLS",
+        _ => "it answers in another protocol",
+    };
+    Flow::Break(DisconnectReason::NotRingpost(words.to_owned()).into())
+}
+
+/// What the device holds is not the beginning of the log. The server does not always see that: it knows where a connection resumes, not
+/// what had been handed out.
+pub(super) fn other_log(detail: String) -> Flow {
+    Flow::Break(Stop::End(EndReason::Refused { code: ErrorCode::OtherLog, detail }))
+}
+
+pub(super) fn protocol_fault(what: String) -> Flow {
+    Flow::Break(DisconnectReason::Protocol(what).into())
+}
+
+/// Whether another token may help.
+const fn is_of_the_token(code: ErrorCode) -> bool {
+    matches!(code, ErrorCode::TokenMissing | ErrorCode::TokenInvalid | ErrorCode::TokenExpired | ErrorCode::Revoked)
+}
+
+/// Whether the same device with the same token would be sent away again.
+const fn is_final(code: ErrorCode) -> bool {
+    match code {
+        ErrorCode::Version
+        | ErrorCode::TlsRequired
+        | ErrorCode::TokenMissing
+        | ErrorCode::TokenInvalid
+        | ErrorCode::TokenExpired
+        | ErrorCode::Revoked
+        | ErrorCode::DeviceRefused
+        | ErrorCode::DeviceRemoved
+        | ErrorCode::CursorAhead
+        | ErrorCode::OtherLog => true,
+        ErrorCode::Malformed
+        | ErrorCode::FrameTooLarge
+        | ErrorCode::UnknownKind
+        | ErrorCode::NotNow
+        | ErrorCode::NoSuchDevice
+        | ErrorCode::HandshakeTimeout
+        | ErrorCode::SendGap
+        | ErrorCode::TextLength
+        | ErrorCode::ContentKind
+        | ErrorCode::ContentLimits
+        | ErrorCode::Recipient
+        | ErrorCode::WindowFull
+        | ErrorCode::AcknowledgeAhead
+        | ErrorCode::NoSuchMessage
+        | ErrorCode::NotTheAuthor
+        | ErrorCode::TooLate
+        | ErrorCode::OtherKind
+        | ErrorCode::TakenBack
+        | ErrorCode::TooManyFetches
+        | ErrorCode::NumberUsed
+        | ErrorCode::GivenUp
+        | ErrorCode::Overloaded
+        | ErrorCode::StorageFull
+        | ErrorCode::StorageFailed
+        | ErrorCode::TooManyConnections
+        | ErrorCode::RateLimited
+        | ErrorCode::Replaced
+        | ErrorCode::IdleTimeout
+        | ErrorCode::Stopping
+        | ErrorCode::SlowConsumer
+        | ErrorCode::Unknown(_) => false,
+    }
+}

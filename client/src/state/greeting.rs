@@ -1,0 +1,97 @@
+//! The welcome, or what comes instead of it.
+
+use proto_spec::{ErrorCode, ServerFrame, limits};
+
+use super::{
+    ClientState, Effects, MonotonicMs, Phase,
+    ending::{Flow, Stop, other_log, protocol_fault},
+    session::Session,
+};
+use crate::{
+    event::{ClientEvent, DisconnectReason, EndReason, WelcomeInfo},
+    limits::PING_AFTER_MS,
+};
+
+impl ClientState {
+    pub(super) fn on_greeting(&mut self, now: MonotonicMs, frame: ServerFrame, effects: &mut Effects) -> Flow {
+        match frame {
+            ServerFrame::Welcome {
+                version,
+                user,
+                server_time,
+                head,
+                cursor,
+                last_number,
+                send_window,
+                text_bytes_max,
+                page_entries_max,
+                idle_timeout_ms,
+                committed,
+                epoch,
+                capabilities,
+            } => {
+                if version != proto_spec::PROTOCOL_VERSION {
+                    return Flow::Break(Stop::End(EndReason::Version(version)));
+                }
+                self.good_token.clone_from(&self.hello_token);
+                if self.position.is_beyond(head) {
+                    return other_log(format!("the log ends at {head}, before what this device holds"));
+                }
+                if let Err(reason) = self.position.welcome(cursor, epoch) {
+                    return Flow::Break(reason.into());
+                }
+                self.outbox.connected(last_number);
+                self.text_bytes_max = usize::try_from(text_bytes_max).unwrap_or(usize::MAX).min(limits::TEXT_BYTES_MAX);
+                self.phase = Phase::Ready(Session {
+                    since: now,
+                    // A window of zero would be a client that never sends.
+                    window: send_window.clamp(1, limits::SEND_WINDOW) as usize,
+                    // Twice in the server's patience, so that one lost ping does not end the connection.
+                    ping_after_ms: (idle_timeout_ms / 3).clamp(1_000, PING_AFTER_MS),
+                    heard_at: now,
+                    spoke_at: now,
+                    pinged_at: None,
+                    acknowledge_at: None,
+                    has_progressed: false,
+                });
+                effects.events.push(ClientEvent::Welcome(WelcomeInfo {
+                    user,
+                    device: self.device,
+                    server_time,
+                    head,
+                    cursor,
+                    last_number,
+                    send_window,
+                    text_bytes_max,
+                    page_entries_max,
+                    committed,
+                    epoch: self.position.epoch(),
+                    capabilities: capabilities.or_first(),
+                }));
+                Flow::Continue(())
+            }
+            ServerFrame::Bye { code: ErrorCode::Replaced, detail, .. } => self.on_replaced(now, detail),
+            ServerFrame::Bye { code, retry_after_ms, detail, devices } => {
+                self.on_bye(code, retry_after_ms, detail, devices)
+            }
+            ServerFrame::Error { code, retry_after_ms, detail, .. } => Flow::Break(Stop::Retry {
+                reason: DisconnectReason::Protocol(format!("{} before the welcome: {detail}", code.name())),
+                retry_after_ms,
+            }),
+            ServerFrame::Accepted { .. }
+            | ServerFrame::Refused { .. }
+            | ServerFrame::Deliver { .. }
+            | ServerFrame::Page(_)
+            | ServerFrame::Ping { .. }
+            | ServerFrame::Pong { .. }
+            | ServerFrame::Committed { .. }
+            | ServerFrame::TokenExpiring { .. }
+            | ServerFrame::Refreshed { .. }
+            | ServerFrame::Epoch { .. }
+            | ServerFrame::GivenUp { .. }
+            | ServerFrame::Inbox(_)
+            | ServerFrame::Marked { .. }
+            | ServerFrame::Devices { .. } => protocol_fault(format!("{} before the welcome", frame.kind().name())),
+        }
+    }
+}
