@@ -163,9 +163,7 @@ pub(crate) fn take_owned(bytes: &mut &[u8]) -> Result<Record, CodecError> {
             epoch: EpochId(epoch),
             forgotten: forgotten.map(Seq),
         },
-        StoredRecord::Devices { user, notes } => {
-            Record::Devices { user: UserId(user), notes: notes.into_notes(RECORD)? }
-        }
+        StoredRecord::Devices { user, notes } => Record::Devices { user: UserId(user), notes: notes.into() },
         StoredRecord::Removed { user, device } => Record::Removed { user: UserId(user), device: DeviceId(device) },
         StoredRecord::GivenUp { user, device, number } => {
             Record::GivenUp { user: UserId(user), device: DeviceId(device), number: SendNumber(number) }
@@ -328,8 +326,7 @@ pub(crate) fn put_stored_notes(out: &mut Vec<u8>, notes: &StoredNotes<'_>) {
 
 /// Reads the value of a row of device notes.
 pub(crate) fn device_notes(bytes: &[u8]) -> Result<DeviceNotes, CodecError> {
-    const WHAT: &str = "a row of device notes";
-    read_value::<StoredNotes<'_>>(WHAT, bytes)?.into_notes(WHAT)
+    read_value::<StoredNotes<'_>>("a row of device notes", bytes).map(DeviceNotes::from)
 }
 
 /// Appends the value of a row of device notes.
@@ -403,9 +400,12 @@ pub(crate) enum StoredRecord<'a> {
 pub(crate) struct StoredNotes<'a> {
     told_at: u64,
     acknowledged: u64,
-    /// [`StoredNote`]s, one after the other: a list would announce its length.
-    devices: &'a [u8],
+    devices: StoredNoteList<'a>,
 }
+
+/// [`StoredNote`]s, one after the other, in bytes that have been looked at: a list would announce its length.
+#[derive(Clone, Copy)]
+struct StoredNoteList<'a>(&'a [u8]);
 
 #[derive(Encode, BorrowDecode)]
 struct StoredNote<'a> {
@@ -416,17 +416,48 @@ struct StoredNote<'a> {
 
 impl<'a> StoredNotes<'a> {
     const fn of(notes: &DeviceNotes, devices: &'a [u8]) -> Self {
+        let devices = StoredNoteList(devices);
         Self { told_at: notes.told_at.0, acknowledged: notes.acknowledged.0, devices }
     }
+}
 
-    fn into_notes(self, what: &'static str) -> Result<DeviceNotes, CodecError> {
-        let (mut devices, mut rest) = (Vec::new(), self.devices);
-        while !rest.is_empty() {
-            let (StoredNote { device, seen_day, name }, len) = take(what, rest)?;
-            devices.push(DeviceNote { device: DeviceId(device), seen_day, name: name.into() });
-            rest = &rest[len..];
-        }
-        Ok(DeviceNotes { devices, told_at: Seq(self.told_at), acknowledged: Seq(self.acknowledged) })
+impl From<StoredNotes<'_>> for DeviceNotes {
+    fn from(stored: StoredNotes<'_>) -> Self {
+        let devices = stored.devices.notes().flatten();
+        let devices = devices.map(|StoredNote { device, seen_day, name }| DeviceNote {
+            device: DeviceId(device),
+            seen_day,
+            name: name.into(),
+        });
+        Self { devices: devices.collect(), told_at: Seq(stored.told_at), acknowledged: Seq(stored.acknowledged) }
+    }
+}
+
+impl<'a> StoredNoteList<'a> {
+    /// The notes in these bytes; an error, and then nothing more, where there is no note.
+    fn notes(self) -> impl Iterator<Item = Result<StoredNote<'a>, DecodeError>> {
+        let mut rest = self.0;
+        std::iter::from_fn(move || {
+            if rest.is_empty() {
+                return None;
+            }
+            let note = bincode::borrow_decode_from_slice(rest, CONFIG);
+            rest = note.as_ref().map_or(&[], |(_, len)| &rest[*len..]);
+            Some(note.map(|(note, _)| note))
+        })
+    }
+}
+
+impl Encode for StoredNoteList<'_> {
+    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+        self.0.encode(encoder)
+    }
+}
+
+impl<'a, C> BorrowDecode<'a, C> for StoredNoteList<'a> {
+    fn borrow_decode<D: BorrowDecoder<'a, Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        let list = Self(<&[u8]>::borrow_decode(decoder)?);
+        list.notes().try_for_each(|note| note.map(drop)).map(|()| list)
     }
 }
 

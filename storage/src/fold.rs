@@ -646,6 +646,19 @@ mod tests {
         }
 
         #[test]
+        fn a_fold_takes_the_bytes_that_are_records_and_no_others(
+            records in vec(colliding_record(), 1..4), at in any::<proptest::sample::Index>(), byte in any::<u8>()
+        ) {
+            let mut batch = Batch::default();
+            records.iter().for_each(|record| batch.push(record));
+            let mut bytes = batch.bytes().to_vec();
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+            let read = crate::records(&bytes).try_for_each(|record| record.map(drop));
+            prop_assert_eq!(Fold::default().add(&bytes), read);
+        }
+
+        #[test]
         fn folding_in_parts_equals_folding_at_once(records in history(200), cuts in vec(0..200usize, 0..4)) {
             let mut cuts: Vec<_> = cuts.into_iter().map(|cut| cut.min(records.len())).collect();
             cuts.extend([0, records.len()]);

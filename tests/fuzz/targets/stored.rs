@@ -56,6 +56,14 @@ fn rows(bytes: &[u8]) {
         RowKey::Received { user: USER, conversation: PEER },
         RowKey::Delivered { user: USER, conversation: PEER },
         RowKey::Sends { user: USER, device: DEVICE, block: SendsBlockNumber(0) },
+        RowKey::Sent { user: USER, conversation: PEER },
+        RowKey::Read { user: USER, conversation: PEER },
+        RowKey::Seen { user: USER, conversation: PEER },
+        RowKey::Settings { user: USER, conversation: PEER },
+        RowKey::Epoch { user: USER, first: Seq(2) },
+        RowKey::DeviceNotes { user: USER },
+        RowKey::Removed { user: USER, device: DEVICE },
+        RowKey::First { user: USER, seq: Seq(3) },
     ];
     let timeline = seqs.clone().map(|seq| RowKey::Timeline { user: USER, seq });
     let index = seqs.map(|seq| RowKey::Conversation { user: USER, conversation: PEER, seq });
@@ -76,10 +84,17 @@ fn rows(bytes: &[u8]) {
         let _ = block_on(answer(&store, &Query::Log { user: USER, span }));
         let _ = block_on(answer(&store, &Query::ConversationLog { user: USER, conversation: PEER, span }));
     }
-    let _ = block_on(answer(&store, &Query::User(USER)));
-    let _ = block_on(answer(&store, &Query::Conversation { user: USER, conversation: PEER }));
-    for number in [1, 2, 63, 64] {
-        let _ = block_on(answer(&store, &Query::Send { user: USER, device: DEVICE, number: SendNumber(number) }));
+    let one = [
+        Query::User(USER),
+        Query::Conversation { user: USER, conversation: PEER },
+        Query::Inbox { user: USER, before: Seq(100), rows_max: 5, named: [PEER].into() },
+        Query::IsRemoved { user: USER, device: DEVICE },
+    ];
+    let sends = [1, 2, 63, 64].map(|number| Query::Send { user: USER, device: DEVICE, number: SendNumber(number) });
+    let places = [1, 2, 3].map(|place| Query::Message { user: USER, conversation: PEER, place: Seq(place) });
+    let origins = [1, 2, 3].map(|origin| Query::Origin { user: USER, conversation: PEER, origin: Seq(origin) });
+    for query in one.iter().chain(&sends).chain(&places).chain(&origins) {
+        let _ = block_on(answer(&store, query));
     }
 }
 
