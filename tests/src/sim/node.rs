@@ -392,13 +392,9 @@ impl Simulation {
             counted: (0, 0, 0),
         });
         self.machine.stopping_since_ms = None;
-        let logs = self.machine.logs();
-        self.oracle.restarted(&logs);
-        for (_, record) in self.machine.journaled() {
-            if let Record::GivenUp { user, device, number } = record {
-                self.oracle.is_void(user, device, number);
-            }
-        }
+        // What the last write before a crash left counts from now on, superseded within it or not.
+        self.machine.journaled().iter().for_each(|(_, record)| self.oracle.learns(record));
+        self.oracle.restarted(&self.machine.logs());
         let unfinished = block_on(storage::unfinished(&*self.machine.store, None, 1_000)).expect("reads work now");
         for user in unfinished {
             self.reached("unfinished user after restart");

@@ -7,6 +7,7 @@ use proto_spec::{
     UserId,
 };
 use server::limits::CLOCK_LEAP_MS;
+use storage::Record;
 
 /// A device of the simulated people.
 pub type DeviceKey = (UserId, DeviceId);
@@ -202,9 +203,21 @@ impl Oracle {
         }
     }
 
-    /// A record that supersedes an entry became durable.
-    pub fn is_superseded(&mut self, user: UserId, seq: Seq) {
-        self.superseded.insert((user, seq));
+    /// A record became durable.
+    pub fn learns(&mut self, record: &Record) {
+        match record {
+            Record::Append { user, entry, .. } => self.is_durable(*user, entry),
+            Record::Rewrite { user, entry, of } => {
+                self.superseded.insert((*user, of.replaces));
+                self.is_durable(*user, entry);
+            }
+            Record::GivenUp { user, device, number } => self.is_void(*user, *device, *number),
+            Record::Cursor { .. }
+            | Record::Marks { .. }
+            | Record::Epoch { .. }
+            | Record::Devices { .. }
+            | Record::Removed { .. } => {}
+        }
     }
 
     /// Whether an entry has been changed since.
@@ -213,8 +226,7 @@ impl Oracle {
         self.superseded.contains(&(user, seq))
     }
 
-    /// A record became durable.
-    pub fn is_durable(&mut self, user: UserId, entry: &Entry) {
+    fn is_durable(&mut self, user: UserId, entry: &Entry) {
         match self.durable.get(&(user, entry.seq)) {
             Some(known) if known != entry => {
                 let known = known.clone();
@@ -303,8 +315,7 @@ impl Oracle {
     /// The logs after a restart: nothing that was durable has changed, nothing that was accepted is missing.
     pub fn restarted(&mut self, logs: &BTreeMap<UserId, BTreeMap<Seq, Entry>>) {
         for (user, log) in logs {
-            // What was durable without our knowing (the last write before a crash) counts from now on; what we took for
-            // durable must still be there, unless it has been superseded.
+            // What we took for durable must still be there, unless it has been superseded.
             for entry in log.values() {
                 self.is_durable(*user, entry);
                 if entry.place().is_some_and(|place| place < entry.seq) {

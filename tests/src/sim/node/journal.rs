@@ -11,7 +11,7 @@ use server::{
     shard::{Admission, Now, StoreState, topology::CoreId},
 };
 use storage::{
-    BatchId, LaneId, Record,
+    BatchId, LaneId,
     journal::{JournalFolder, Prepared, Salt, SegmentNumber, Write},
 };
 
@@ -127,22 +127,7 @@ impl Simulation {
                 life.undecided.push_back((lane, id, records));
                 continue;
             }
-            for record in records {
-                if let Record::Rewrite { user, of, .. } = &record {
-                    self.oracle.is_superseded(*user, of.replaces);
-                }
-                match record {
-                    Record::Append { user, entry, .. } | Record::Rewrite { user, entry, .. } => {
-                        self.oracle.is_durable(user, &entry);
-                    }
-                    Record::GivenUp { user, device, number } => self.oracle.is_void(user, device, number),
-                    Record::Cursor { .. }
-                    | Record::Marks { .. }
-                    | Record::Epoch { .. }
-                    | Record::Devices { .. }
-                    | Record::Removed { .. } => {}
-                }
-            }
+            records.iter().for_each(|record| self.oracle.learns(record));
         }
     }
 
