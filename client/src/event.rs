@@ -3,8 +3,8 @@
 use std::fmt;
 
 use proto_spec::{
-    Capabilities, DeviceId, DeviceInfo, Durability, Entry, EpochId, ErrorCode, Inbox, Page, Recipient, RequestId,
-    SendNumber, Seq, TimestampMs, UserId,
+    Capabilities, Content, ContentKind, ConversationId, DeviceId, DeviceInfo, Durability, Entry, EpochId, ErrorCode,
+    Inbox, Page, Recipient, RequestId, SendNumber, Seq, TimestampMs, UserId,
 };
 use thiserror::Error;
 
@@ -71,6 +71,18 @@ pub enum ClientEvent {
         /// Which message.
         handle: SendHandle,
     },
+    /// A message waited for a connection, and the server that answered does not take it: as if [`crate::Client::send`] had not taken it. It never
+    /// had a number, so it is in no log, and the client has let go of it.
+    MessageReturned {
+        /// Which message.
+        handle: SendHandle,
+        /// Whom it was for.
+        to: ConversationId,
+        /// What it says.
+        content: Content,
+        /// What the server lacks.
+        why: SendError,
+    },
     /// The next entry of the log. Each comes once, in order; own messages too, and they after or before their
     /// [`ClientEvent::MessageAccepted`].
     Entry(Entry),
@@ -105,7 +117,8 @@ pub enum ClientEvent {
         /// All of them, by ascending id.
         devices: Vec<DeviceInfo>,
     },
-    /// A fetch or a mark, or a change of a device, was refused and would be refused again.
+    /// A fetch or a mark, or a change of a device, was refused and would be refused again. With [`ErrorCode::UnknownKind`] the server does not
+    /// have what was asked for: if its welcome said so, it was not asked.
     FetchRefused {
         /// Which fetch.
         fetch: FetchHandle,
@@ -272,12 +285,34 @@ pub enum SendError {
     /// A part of it is missing or longer than any server takes (SPEC 5.4).
     #[error("a part of the content is missing or too long")]
     ContentLimits,
+    /// The server takes no content of this kind; of an edit, the edit or what it says. Another server may.
+    #[error("this server takes no {}", name_of(*kind))]
+    ContentKind {
+        /// The kind that it does not take.
+        kind: u8,
+    },
+    /// The server has no conversations of this kind.
+    #[error("this server has no conversations of this kind")]
+    ConversationKind,
     /// Zero is not a user.
     #[error("the recipient must not be zero")]
     Recipient,
     /// The client has stopped.
     #[error("the client has stopped")]
     Ended,
+}
+
+/// A kind of content as it is called in a sentence.
+fn name_of(kind: u8) -> &'static str {
+    match ContentKind::from_byte(kind) {
+        Some(ContentKind::Text) => "texts",
+        Some(ContentKind::Reply) => "replies",
+        Some(ContentKind::Attachment) => "attachments",
+        Some(ContentKind::Opaque) => "encrypted contents",
+        Some(ContentKind::Edit) => "edits",
+        Some(ContentKind::Unsend) => "taking back of messages",
+        None => "content of this kind",
+    }
 }
 
 /// Why a fetch, or a change of a device, was not taken.

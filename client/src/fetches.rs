@@ -3,7 +3,9 @@
 
 use std::collections::VecDeque;
 
-use proto_spec::{ClientFrame, ClientKind, ConversationId, DeviceId, Direction, RequestId, Seq, Settings};
+use proto_spec::{
+    Capabilities, ClientFrame, ClientKind, ConversationId, DeviceId, Direction, RequestId, Seq, Settings,
+};
 
 use crate::{
     event::{FetchError, FetchHandle},
@@ -35,6 +37,22 @@ pub(crate) enum Range {
     Devices,
     RemoveDevice(DeviceId),
     NameDevice(DeviceId, String),
+}
+
+impl Range {
+    /// The kind of frame that asks for it.
+    const fn kind(&self) -> ClientKind {
+        match self {
+            Self::Log => ClientKind::FetchLog,
+            Self::Conversation(_) => ClientKind::FetchConversation,
+            Self::Inbox { .. } => ClientKind::FetchInbox,
+            Self::Read { .. } => ClientKind::MarkRead,
+            Self::Settings { .. } => ClientKind::SetConversation,
+            Self::Devices => ClientKind::FetchDevices,
+            Self::RemoveDevice(_) => ClientKind::RemoveDevice,
+            Self::NameDevice(..) => ClientKind::NameDevice,
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -88,6 +106,12 @@ impl Fetches {
             fetch.may_be_done |= fetch.is_in_flight;
             fetch.is_in_flight = false;
         }
+    }
+
+    /// Takes out a request that this server does not have.
+    pub(crate) fn next_untaken(&mut self, server: &Capabilities) -> Option<(FetchHandle, ClientKind)> {
+        let at = self.waiting.iter().position(|fetch| !server.takes_frame(fetch.range.kind()))?;
+        self.waiting.remove(at).map(|fetch| (FetchHandle(fetch.request), fetch.range.kind()))
     }
 
     /// The next request that may leave now.
@@ -163,17 +187,8 @@ impl Fetches {
 
     /// The requests of this kind that await their answer. A server that does not know the kind can not read their ids.
     pub(crate) fn in_flight_of(&self, kind: u8) -> Vec<RequestId> {
-        let is_kind = |fetch: &&Fetch| match fetch.range {
-            Range::Log => kind == ClientKind::FetchLog.byte(),
-            Range::Conversation(_) => kind == ClientKind::FetchConversation.byte(),
-            Range::Inbox { .. } => kind == ClientKind::FetchInbox.byte(),
-            Range::Read { .. } => kind == ClientKind::MarkRead.byte(),
-            Range::Settings { .. } => kind == ClientKind::SetConversation.byte(),
-            Range::Devices => kind == ClientKind::FetchDevices.byte(),
-            Range::RemoveDevice(_) => kind == ClientKind::RemoveDevice.byte(),
-            Range::NameDevice(..) => kind == ClientKind::NameDevice.byte(),
-        };
-        self.waiting.iter().filter(|fetch| fetch.is_in_flight).filter(is_kind).map(|fetch| fetch.request).collect()
+        let is_it = |fetch: &&Fetch| fetch.is_in_flight && fetch.range.kind().byte() == kind;
+        self.waiting.iter().filter(is_it).map(|fetch| fetch.request).collect()
     }
 }
 

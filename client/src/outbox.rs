@@ -11,7 +11,8 @@
 //!
 //! The first message to a conversation may be refused for the conversation's sake. If another one is to leave behind it, its number is
 //! given up in the same breath: should it be refused, the number is void and not missing, those behind it are taken, and it
-//! waits for its time without a number. Had it been accepted, giving up changes nothing.
+//! waits for its time without a number. Had it been accepted, giving up changes nothing. Where the server does not know how to give a
+//! number up, one that is refused holds up those behind it for a round trip.
 //!
 //! Invariants: numbers ascend and are below `next_number`; handles in `waiting` ascend; the first `sent` of `numbered` were sent on this
 //! connection, or refused on it, and no others.
@@ -111,6 +112,10 @@ pub(crate) struct Outbox {
     next_number: SendNumber,
     last_handle: SendHandle,
     flow: Flow,
+    /// The server of this connection knows how to give a number up.
+    gives_up: bool,
+    /// A server said that it does not know that, after its welcome had said that it does.
+    is_give_up_unknown: bool,
     /// Messages that were cancelled and are in no log, of which the application has not been told.
     cancelled: VecDeque<SendHandle>,
 }
@@ -128,6 +133,8 @@ impl Outbox {
             next_number: SendNumber(1),
             last_handle: SendHandle(0),
             flow: Flow::Open { not_before: MonotonicMs(0) },
+            gives_up: true,
+            is_give_up_unknown: false,
             cancelled: VecDeque::new(),
         };
         for Unanswered { number, to, content } in unanswered {
@@ -201,8 +208,25 @@ impl Outbox {
         self.cancelled.pop_front()
     }
 
-    /// A connection begins; `last_number` is the last that the server accepted from this device.
-    pub(crate) fn connected(&mut self, last_number: SendNumber) {
+    /// Takes out what waits without a number and can not be sent for this reason.
+    pub(crate) fn take_untaken(
+        &mut self,
+        why: impl Fn(ConversationId, &Content) -> Option<SendError>,
+    ) -> Vec<(Outgoing, SendError)> {
+        let (mut untaken, mut waiting) = (Vec::new(), VecDeque::new());
+        for message in self.waiting.drain(..) {
+            match why(message.to, &message.content) {
+                Some(why) => untaken.push((message, why)),
+                None => waiting.push_back(message),
+            }
+        }
+        self.waiting = waiting;
+        untaken
+    }
+
+    /// A connection begins; `last_number` is the last that the server accepted from this device. Whether numbers can be given up there.
+    pub(crate) fn connected(&mut self, last_number: SendNumber, gives_up: bool) {
+        self.gives_up = gives_up && !self.is_give_up_unknown;
         // A device without memory goes on after what the server knows. Numbered messages keep theirs: those up to `last_number` were
         // accepted and get their first answer again; if there is a gap, a refusal will say so.
         self.next_number = self.next_number.max(last_number.next());
@@ -275,6 +299,11 @@ impl Outbox {
         }
     }
 
+    /// A server does not know how to give a number up, though it had said so: never again. What is on the wire has to be asked for anew.
+    pub(crate) fn give_up_is_unknown(&mut self) {
+        self.is_give_up_unknown = true;
+    }
+
     /// What may leave next now.
     pub(crate) fn next_frame(&mut self, now: MonotonicMs, window: usize) -> Option<ClientFrame> {
         let frame = self.frame_again().or_else(|| self.frame_in_order(now, window))?;
@@ -295,9 +324,10 @@ impl Outbox {
         if now < not_before || self.in_flight >= window {
             return None;
         }
-        let next = self.numbered.get(self.sent).filter(|next| next.is_kept || next.is_cancelled)?;
-        let is_given_up = next.is_cancelled;
-        let before = self.sent.checked_sub(1).and_then(|at| self.numbered.get_mut(at));
+        let is_given_up = |next: &Numbered| next.is_cancelled && self.gives_up;
+        let next = self.numbered.get(self.sent).filter(|next| next.is_kept || is_given_up(next))?;
+        let is_given_up = is_given_up(next);
+        let before = self.sent.checked_sub(1).filter(|_| self.gives_up).and_then(|at| self.numbered.get_mut(at));
         if let Some(before) = before.filter(|before| before.is_first && before.wire == Wire::Sent) {
             before.wire = Wire::SentAndGivenUp;
             return Some(ClientFrame::GiveUp { number: before.number });

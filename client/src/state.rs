@@ -16,7 +16,9 @@ mod session;
 
 use std::ops::ControlFlow;
 
-use proto_spec::{ClientFrame, Decoder, DeviceId, RawFrame, Seq, ServerFrame, frame::FrameError, limits};
+use proto_spec::{
+    ClientFrame, ClientKind, Decoder, DeviceId, ErrorCode, RawFrame, Seq, ServerFrame, frame::FrameError, limits,
+};
 
 use self::{
     ending::{Flow, Stop, foreign, protocol_fault},
@@ -338,12 +340,20 @@ impl ClientState {
         while let Some(frame) = self.outbox.next_frame(now, window) {
             frame.encode(&mut effects.bytes);
         }
+        let server = session.capabilities;
+        while let Some((fetch, kind)) = self.fetches.next_untaken(&server) {
+            let detail = lacks(kind);
+            effects.events.push(ClientEvent::FetchRefused { fetch, code: ErrorCode::UnknownKind, detail });
+        }
         while let Some(frame) = self.fetches.next_frame(now) {
             frame.encode(&mut effects.bytes);
         }
-        if let Some(frame) = self.renewal.next_frame(now, &self.token) {
-            frame.encode(&mut effects.bytes);
+        match self.renewal.next_frame(now, &self.token) {
+            Some(frame) if server.takes_frame(frame.kind()) => frame.encode(&mut effects.bytes),
+            Some(frame) => self.on_refresh_refused(now, ErrorCode::UnknownKind, 0, lacks(frame.kind()), effects),
+            None => {}
         }
+        let Phase::Ready(session) = &mut self.phase else { return Flow::Continue(()) };
         let is_acknowledgement_due = match (self.position.unacknowledged(), session.acknowledge_at) {
             (None, _) => false,
             (Some(_), Some(at)) => at <= now,
@@ -383,6 +393,11 @@ impl ClientState {
             self.position.acknowledged(seq);
         }
     }
+}
+
+/// For the developer: what the welcome said that the server does not have.
+fn lacks(kind: ClientKind) -> String {
+    format!("this server does not have `{}`", kind.name())
 }
 
 const fn is_progress(event: &ClientEvent) -> bool {

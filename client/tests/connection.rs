@@ -4,9 +4,9 @@
 use std::ops::ControlFlow;
 
 use client::{
-    Acknowledging, ClientEvent, ClientState, Config, ConfigError, Content, DeviceId, Direction, DisconnectReason,
-    Effects, EndReason, Entry, EpochId, ErrorCode, Event, Input, Link, MonotonicMs, Page, Resume, Roots, SendNumber,
-    Seq, TimestampMs, Transport, UserId, limits,
+    Acknowledging, ClientEvent, ClientState, Config, ConfigError, Content, ContentKind, ConversationId, DeviceId,
+    Direction, DisconnectReason, Effects, EndReason, Entry, EpochId, ErrorCode, Event, Input, Link, MessageName,
+    MonotonicMs, Page, Resume, Roots, SendError, SendNumber, Seq, TimestampMs, Transport, UserId, limits,
 };
 use proto_spec::{Capabilities, ClientFrame, Decoder, Kinds, RequestId, ServerFrame};
 
@@ -409,6 +409,84 @@ fn messages_that_no_server_takes_are_refused_at_once() {
     assert!(world.client.send(UserId(8), Content::text("")).is_err());
     assert!(world.client.send(UserId(8), Content::text("longer than this server takes")).is_err());
     assert_eq!(world.client.unanswered_count(), 0);
+}
+
+/// A server of before the welcome told what is taken.
+fn first_of_its_kind(last_number: u64) -> ServerFrame {
+    let mut welcome = welcome(0, last_number);
+    if let ServerFrame::Welcome { capabilities, .. } = &mut welcome {
+        *capabilities = Capabilities::default();
+    }
+    welcome
+}
+
+#[test]
+fn what_the_server_does_not_take_gets_no_number_and_goes_back_to_the_application() {
+    let mut world = World::of(Config::new("", "secret", DeviceId(3)));
+    let to = ConversationId::from(UserId(8));
+    let name = MessageName { author: UserId(7), seq: Seq(1) };
+    let [text, opaque] = [Content::text("1"), Content::opaque(b"2")];
+    let edits = [Content::edit(name, &text, None), Content::edit(name, &opaque, None)];
+    // Before the welcome nobody knows.
+    world.client.send(to, text.clone()).unwrap();
+    let returned = world.client.send(to, opaque.clone()).unwrap();
+    world.tick();
+    world.turn(Input::Connected);
+    let effects = world.hear(&[first_of_its_kind(4)]);
+    let why = SendError::ContentKind { kind: ContentKind::Opaque.byte() };
+    let event = ClientEvent::MessageReturned { handle: returned, to, content: opaque.clone(), why };
+    assert!(effects.events.contains(&event), "{effects:?}");
+    assert_eq!(frames(&effects), [ClientFrame::Send { number: SendNumber(5), to, content: text.clone() }]);
+    assert_eq!(world.client.unanswered_count(), 1);
+    assert_eq!(world.client.send(to, opaque.clone()), Err(why));
+    assert_eq!(why.to_string(), "this server takes no encrypted contents");
+    let edit_is_not_taken = SendError::ContentKind { kind: ContentKind::Edit.byte() };
+    assert_eq!(world.client.send(to, edits[0].clone()), Err(edit_is_not_taken));
+    // Of an edit, what it says counts too.
+    let mut texts = welcome(0, 5);
+    if let ServerFrame::Welcome { capabilities, .. } = &mut texts {
+        capabilities.content_kinds =
+            [ContentKind::Text, ContentKind::Edit].map(|kind| kind.byte()).into_iter().collect();
+    }
+    world.turn(Input::Disconnected("cut".into()));
+    world.next_deadline();
+    world.turn(Input::Connected);
+    world.hear(&[texts]);
+    assert!(world.client.send(to, edits[0].clone()).is_ok());
+    assert_eq!(world.client.send(to, edits[1].clone()), Err(why));
+}
+
+#[test]
+fn what_has_a_number_is_sent_whatever_the_server_takes_for_it_may_have_been_accepted() {
+    let mut world = World::ready();
+    let (to, content) = (ConversationId::from(UserId(8)), Content::opaque(b"x"));
+    let handle = world.client.send(to, content.clone()).unwrap();
+    let sent = frames(&world.tick());
+    world.turn(Input::Disconnected("cut".into()));
+    world.next_deadline();
+    world.turn(Input::Connected);
+    let [ClientFrame::Send { number, .. }] = sent[..] else { panic!("{sent:?}") };
+    assert_eq!(frames(&world.hear(&[first_of_its_kind(number.0 - 1)])), sent);
+    let refused = ServerFrame::Refused { number, code: ErrorCode::ContentKind, retry_after_ms: 0, expected: number };
+    let told = world.hear(&[refused]).events;
+    assert_eq!(told, [ClientEvent::MessageRefused { handle, code: ErrorCode::ContentKind }]);
+}
+
+#[test]
+fn what_the_server_does_not_have_is_not_asked_for() {
+    let mut world = World::of(Config::new("", "secret", DeviceId(3)));
+    let fetch = world.client.fetch_inbox(Seq::ZERO, 20, 0).unwrap();
+    world.client.fetch_log(Seq(0), Direction::Backwards, 5).unwrap();
+    world.tick();
+    world.turn(Input::Connected);
+    let effects = world.hear(&[first_of_its_kind(0)]);
+    let detail = "this server does not have `fetch_inbox`".to_owned();
+    assert!(effects.events.contains(&ClientEvent::FetchRefused { fetch, code: ErrorCode::UnknownKind, detail }));
+    assert!(matches!(frames(&effects)[..], [ClientFrame::FetchLog { .. }]));
+    world.client.set_token("another".to_owned()).unwrap();
+    let effects = world.tick();
+    assert!(frames(&effects).is_empty());
+    assert!(matches!(effects.events[..], [ClientEvent::TokenRefused { code: ErrorCode::UnknownKind, .. }]));
 }
 
 fn is_of_another_log(effects: &Effects) -> bool {

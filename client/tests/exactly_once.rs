@@ -10,7 +10,7 @@ use client::{
     Acknowledging, ClientEvent, ClientState, Config, Content, ConversationId, Effects, Entry, ErrorCode, Event, Input,
     Keeping, Link, MonotonicMs, Resume, SendHandle, SendNumber, Seq, Unanswered, UserId,
 };
-use model::{DEVICE, NOBODY, OTHER, PEER, Server};
+use model::{DEVICE, GivingUp, NOBODY, OTHER, PEER, Server};
 use proptest::prelude::*;
 
 /// What the application keeps. With `Keeping::ByApplication` it is all that survives its crash.
@@ -190,6 +190,7 @@ impl World {
             ClientEvent::Disconnected { .. } => self.disconnects += 1,
             ClientEvent::Welcome(_) | ClientEvent::Committed { .. } => {}
             other @ (ClientEvent::Epoch(_)
+            | ClientEvent::MessageReturned { .. }
             | ClientEvent::Inbox { .. }
             | ClientEvent::Marked { .. }
             | ClientEvent::Devices { .. }
@@ -338,8 +339,9 @@ impl World {
     }
 }
 
-fn run(keeping: Keeping, steps: Vec<Step>) {
+fn run(keeping: Keeping, giving_up: GivingUp, steps: Vec<Step>) {
     let mut world = World::new(keeping);
+    world.server.giving_up = giving_up;
     steps.into_iter().for_each(|step| world.run(step));
     world.heal();
     world.check();
@@ -350,12 +352,21 @@ proptest! {
 
     #[test]
     fn no_loss_of_connection_loses_or_doubles_anything(steps in prop::collection::vec(step(), 0..120)) {
-        run(Keeping::InMemory, steps);
+        run(Keeping::InMemory, GivingUp::Known, steps);
     }
 
     #[test]
     fn an_application_that_keeps_its_numbers_may_crash_as_well(steps in prop::collection::vec(step(), 0..120)) {
-        run(Keeping::ByApplication, steps);
+        run(Keeping::ByApplication, GivingUp::Known, steps);
+    }
+
+    #[test]
+    fn a_server_that_has_no_give_up_holds_nothing_up_for_ever(
+        keeping in prop::sample::select(vec![Keeping::InMemory, Keeping::ByApplication]),
+        giving_up in prop::sample::select(vec![GivingUp::Untold, GivingUp::Mistold]),
+        steps in prop::collection::vec(step(), 0..120),
+    ) {
+        run(keeping, giving_up, steps);
     }
 
     #[test]

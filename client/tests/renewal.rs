@@ -45,7 +45,10 @@ impl World {
             idle_timeout_ms: 60_000,
             committed: Seq(0),
             epoch: EpochId(0),
-            capabilities: Capabilities::default(),
+            capabilities: Capabilities {
+                frame_kinds: ClientKind::ALL.iter().map(|kind| kind.byte()).collect(),
+                ..Capabilities::first()
+            },
         });
         match &frames[..] {
             [ClientFrame::Hello { token, .. }] => token.clone(),

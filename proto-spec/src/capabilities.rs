@@ -67,15 +67,15 @@ impl Capabilities {
         self.frame_kinds.contains(kind.byte())
     }
 
-    /// Whether the server takes this in a send; of an edit, what it says too.
+    /// The kind because of which the server does not take this in a send, if so: its own or, of an edit, that of what it says.
     #[must_use]
-    pub fn takes_content(&self, content: &Content) -> bool {
+    pub fn lacks(&self, content: &Content) -> Option<u8> {
         let said = match content.body() {
             Ok(Body::Edit(edit)) => Some(edit.kind),
             _ => None,
         };
         let mut kinds = [content.parts().0].into_iter().chain(said);
-        kinds.all(|kind| self.content_kinds.contains(kind))
+        kinds.find(|kind| !self.content_kinds.contains(*kind))
     }
 
     /// What a client may rely on with a server whose welcome tells nothing: what version 1 began with.

@@ -1,6 +1,6 @@
 //! What the protocol's reasons mean for who sits in front of the program, and which of them waiting does not mend.
 
-use client::{DeviceInfo, DisconnectReason, EndReason, ErrorCode, Settings, UNREAD_MAX};
+use client::{DeviceInfo, DisconnectReason, EndReason, ErrorCode, SendError, Settings, UNREAD_MAX};
 
 use crate::{
     exit::{Exit, Failure},
@@ -141,6 +141,18 @@ fn too_many(devices: &[DeviceInfo]) -> String {
     )
 }
 
+/// The code with which a server would refuse what was not sent to it for this reason.
+pub(crate) const fn untaken(why: &SendError) -> &'static str {
+    match why {
+        SendError::TextLength { .. } => ErrorCode::TextLength.name(),
+        SendError::ContentLimits => ErrorCode::ContentLimits.name(),
+        SendError::ContentKind { .. } => ErrorCode::ContentKind.name(),
+        SendError::Recipient | SendError::ConversationKind => ErrorCode::Recipient.name(),
+        SendError::QueueFull { .. } => ErrorCode::Overloaded.name(),
+        SendError::Ended => ErrorCode::Stopping.name(),
+    }
+}
+
 /// Why a message or a request was refused.
 pub(crate) fn refused(code: ErrorCode) -> &'static str {
     match code {
@@ -162,6 +174,7 @@ pub(crate) fn refused(code: ErrorCode) -> &'static str {
         ErrorCode::StorageFailed => "the server's storage has failed",
         ErrorCode::Stopping => "the server is stopping",
         ErrorCode::NoSuchDevice => "there is no such device",
+        ErrorCode::UnknownKind => "this server is older and can not do that",
         code => code.name(),
     }
 }

@@ -38,7 +38,7 @@ fn settle(outbox: &mut Outbox) {
 #[test]
 fn a_device_without_memory_goes_on_after_what_the_server_knows() {
     let mut outbox = outbox(2);
-    outbox.connected(SendNumber(41));
+    outbox.connected(SendNumber(41), true);
     assert_eq!(sent(&mut outbox, NOW), [(42, 1), (43, 2)]);
 }
 
@@ -56,7 +56,7 @@ fn a_lost_connection_changes_no_number() {
     sent(&mut outbox, NOW);
     outbox.disconnected();
     // Two of them had been accepted.
-    outbox.connected(SendNumber(2));
+    outbox.connected(SendNumber(2), true);
     assert_eq!(sent(&mut outbox, NOW), [(1, 1), (2, 2), (3, 3)]);
 }
 
@@ -95,7 +95,7 @@ fn a_number_that_stands_for_another_message_costs_its_own_and_no_other() {
         content: Content::text(text),
     };
     let mut outbox = Outbox::new(Keeping::InMemory, vec![kept(3, "3"), kept(4, "4"), kept(6, "6")]);
-    outbox.connected(SendNumber(5));
+    outbox.connected(SendNumber(5), true);
     assert_eq!(sent(&mut outbox, NOW), [(3, 3), (4, 4), (6, 6)]);
     assert!(outbox.accepted(SendNumber(6)).is_some(), "a new one does not wait for those that are looked up");
     assert_eq!(refuse(&mut outbox, 3, ErrorCode::NumberUsed, 0, 7), Refusal::ForGood(SendHandle(1)));
@@ -110,7 +110,7 @@ fn nobody_waits_for_one_whose_number_stands_for_another_message() {
     let kept = Unanswered { number: Some(SendNumber(3)), to: UserId(8).into(), content: Content::text("3") };
     let mut outbox = Outbox::new(Keeping::InMemory, vec![kept]);
     outbox.push(UserId(8).into(), Content::text("6")).unwrap();
-    outbox.connected(SendNumber(5));
+    outbox.connected(SendNumber(5), true);
     assert_eq!(sent(&mut outbox, NOW), [(3, 3)]);
     assert_eq!(refuse(&mut outbox, 3, ErrorCode::NumberUsed, 0, 6), Refusal::ForGood(SendHandle(1)));
     assert_eq!(sent(&mut outbox, NOW), [(6, 6)]);
@@ -122,7 +122,7 @@ fn a_connection_lost_while_draining_renumbers_nothing() {
     sent(&mut outbox, NOW);
     refuse(&mut outbox, 1, ErrorCode::Recipient, 0, 1);
     outbox.disconnected();
-    outbox.connected(SendNumber(0));
+    outbox.connected(SendNumber(0), true);
     settle(&mut outbox);
     assert_eq!(sent(&mut outbox, NOW), [(2, 2), (3, 3)]);
     // The server says what it thinks of that, and only then numbers change.
@@ -136,7 +136,7 @@ fn a_connection_lost_while_draining_renumbers_nothing() {
 #[test]
 fn a_server_that_forgot_numbers_says_where_it_is() {
     let mut outbox = outbox(2);
-    outbox.connected(SendNumber(9));
+    outbox.connected(SendNumber(9), true);
     sent(&mut outbox, NOW);
     refuse(&mut outbox, 10, ErrorCode::SendGap, 0, 6);
     refuse(&mut outbox, 11, ErrorCode::SendGap, 0, 6);
@@ -202,7 +202,7 @@ fn what_an_earlier_run_kept_is_sent_under_its_numbers() {
         content: Content::text(text),
     };
     let mut outbox = Outbox::new(Keeping::InMemory, vec![kept(Some(6), "1"), kept(Some(8), "2"), kept(None, "3")]);
-    outbox.connected(SendNumber(6));
+    outbox.connected(SendNumber(6), true);
     assert_eq!(sent(&mut outbox, NOW), [(6, 1), (8, 2), (9, 3)]);
 }
 
@@ -273,7 +273,7 @@ fn a_message_whose_number_turns_out_to_be_void_gets_another() {
     sent(&mut outbox, NOW);
     outbox.disconnected();
     // The first one was refused and is void, which this device was not told.
-    outbox.connected(SendNumber(2));
+    outbox.connected(SendNumber(2), true);
     assert_eq!(sent(&mut outbox, NOW), [(1, 1), (1, 0), (2, 2)]);
     assert_eq!(refuse(&mut outbox, 1, ErrorCode::GivenUp, 0, 3), Refusal::Later);
     assert!(outbox.given_up(SendNumber(1), Seq::ZERO), "its giving up was asked for");
@@ -302,7 +302,7 @@ fn what_may_have_been_accepted_before_it_was_cancelled_is_asked_for() {
         sent(&mut outbox, NOW);
         outbox.disconnected();
         assert!(outbox.cancel(SendHandle(1)));
-        outbox.connected(SendNumber(if accepted_before { 2 } else { 0 }));
+        outbox.connected(SendNumber(if accepted_before { 2 } else { 0 }), true);
         assert_eq!(sent(&mut outbox, NOW), [(1, 0), (2, 2)]);
         assert!(outbox.given_up(SendNumber(1), Seq(u64::from(accepted_before) * 7)));
         assert!(outbox.accepted(SendNumber(2)).is_some());

@@ -68,6 +68,10 @@ impl ClientState {
                 }
                 Flow::Continue(())
             }
+            ServerFrame::Error { code: ErrorCode::UnknownKind, kind, .. } if kind == ClientKind::GiveUp.byte() => {
+                self.outbox.give_up_is_unknown();
+                protocol_fault("the server does not know give_up, which its welcome told".into())
+            }
             ServerFrame::Error { code, kind, request, retry_after_ms, detail } => {
                 self.on_error(now, code, kind, request, retry_after_ms, detail, effects);
                 Flow::Continue(())
@@ -176,7 +180,7 @@ impl ClientState {
         }
     }
 
-    fn on_refresh_refused(
+    pub(super) fn on_refresh_refused(
         &mut self,
         now: MonotonicMs,
         code: ErrorCode,

@@ -1,8 +1,10 @@
 //! What an application asks for: messages, fetches, marks, devices, the token. Everything leaves with the next turn.
 
-use proto_spec::{Body, Content, ConversationId, DeviceId, Direction, ErrorCode, Reply, Seq, Settings, UserId, limits};
+use proto_spec::{
+    Body, Capabilities, Content, ConversationId, DeviceId, Direction, ErrorCode, Reply, Seq, Settings, UserId, limits,
+};
 
-use super::ClientState;
+use super::{ClientState, Phase};
 use crate::{
     config::{ConfigError, check_token},
     event::{FetchError, FetchHandle, SendError, SendHandle},
@@ -13,7 +15,7 @@ impl ClientState {
     /// Takes a message. It leaves with the next turn, so follow up with [`Input::Tick`](super::Input::Tick).
     ///
     /// # Errors
-    /// The queue is full, the message is one that no server takes, or the client has stopped.
+    /// The queue is full, the message is one that no server takes, or not the one that is connected, or the client has stopped.
     pub fn send(&mut self, to: impl Into<ConversationId>, content: Content) -> Result<SendHandle, SendError> {
         if self.is_stopping() {
             return Err(SendError::Ended);
@@ -23,6 +25,9 @@ impl ClientState {
             return Err(SendError::Recipient);
         }
         check_content(&content, self.text_bytes_max)?;
+        if let Phase::Ready(session) = &self.phase {
+            check_taken(&session.capabilities, to, &content)?;
+        }
         self.outbox.push(to, content)
     }
 
@@ -158,7 +163,7 @@ impl ClientState {
 }
 
 /// What no server takes would only be refused.
-fn check_content(content: &Content, text_bytes_max: usize) -> Result<(), SendError> {
+pub(super) fn check_content(content: &Content, text_bytes_max: usize) -> Result<(), SendError> {
     let text_length = |size| SendError::TextLength { size, max: text_bytes_max };
     match (content.body(), content.fault()) {
         (Ok(Body::Text(text) | Body::Reply(Reply { text, .. })), Some(ErrorCode::TextLength)) => {
@@ -168,5 +173,16 @@ fn check_content(content: &Content, text_bytes_max: usize) -> Result<(), SendErr
         // A server may be newer than this client.
         (_, None | Some(ErrorCode::ContentKind)) => Ok(()),
         (_, Some(_)) => Err(SendError::ContentLimits),
+    }
+}
+
+/// What this server does not take would be refused for good.
+pub(super) fn check_taken(server: &Capabilities, to: ConversationId, content: &Content) -> Result<(), SendError> {
+    if !server.conversation_kinds.contains(to.kind().byte()) {
+        return Err(SendError::ConversationKind);
+    }
+    match server.lacks(content) {
+        Some(kind) => Err(SendError::ContentKind { kind }),
+        None => Ok(()),
     }
 }

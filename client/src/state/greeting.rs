@@ -1,15 +1,17 @@
 //! The welcome, or what comes instead of it.
 
-use proto_spec::{ErrorCode, ServerFrame, limits};
+use proto_spec::{Capabilities, ClientKind, Content, ErrorCode, ServerFrame, limits};
 
 use super::{
     ClientState, Effects, MonotonicMs, Phase,
+    calls::{check_content, check_taken},
     ending::{Flow, Stop, other_log, protocol_fault},
     session::Session,
 };
 use crate::{
     event::{ClientEvent, DisconnectReason, EndReason, WelcomeInfo},
     limits::PING_AFTER_MS,
+    outbox::Outgoing,
 };
 
 impl ClientState {
@@ -40,10 +42,12 @@ impl ClientState {
                 if let Err(reason) = self.position.welcome(cursor, epoch) {
                     return Flow::Break(reason.into());
                 }
-                self.outbox.connected(last_number);
+                let capabilities = capabilities.or_first();
+                self.outbox.connected(last_number, capabilities.takes_frame(ClientKind::GiveUp));
                 self.text_bytes_max = usize::try_from(text_bytes_max).unwrap_or(usize::MAX).min(limits::TEXT_BYTES_MAX);
                 self.phase = Phase::Ready(Session {
                     since: now,
+                    capabilities,
                     // A window of zero would be a client that never sends.
                     window: send_window.clamp(1, limits::SEND_WINDOW) as usize,
                     // Twice in the server's patience, so that one lost ping does not end the connection.
@@ -66,8 +70,9 @@ impl ClientState {
                     page_entries_max,
                     committed,
                     epoch: self.position.epoch(),
-                    capabilities: capabilities.or_first(),
+                    capabilities,
                 }));
+                self.return_untaken(&capabilities, effects);
                 Flow::Continue(())
             }
             ServerFrame::Bye { code: ErrorCode::Replaced, detail, .. } => self.on_replaced(now, detail),
@@ -93,5 +98,20 @@ impl ClientState {
             | ServerFrame::Marked { .. }
             | ServerFrame::Devices { .. } => protocol_fault(format!("{} before the welcome", frame.kind().name())),
         }
+    }
+
+    /// What waited for a connection and is nothing for this server goes back to the application before it gets a number.
+    fn return_untaken(&mut self, server: &Capabilities, effects: &mut Effects) {
+        let text_bytes_max = self.text_bytes_max;
+        let check = |to, content: &Content| {
+            check_content(content, text_bytes_max).and_then(|()| check_taken(server, to, content)).err()
+        };
+        let returned = self.outbox.take_untaken(check).into_iter();
+        effects.events.extend(returned.map(|(Outgoing { handle, to, content }, why)| ClientEvent::MessageReturned {
+            handle,
+            to,
+            content,
+            why,
+        }));
     }
 }

@@ -1,5 +1,7 @@
 //! A connection after its welcome, and when it is silent for too long.
 
+use proto_spec::Capabilities;
+
 use super::MonotonicMs;
 use crate::limits::PONG_TIMEOUT_MS;
 
@@ -8,6 +10,8 @@ use crate::limits::PONG_TIMEOUT_MS;
 pub(super) struct Session {
     pub(super) since: MonotonicMs,
     pub(super) window: usize,
+    /// What the server takes.
+    pub(super) capabilities: Capabilities,
     pub(super) ping_after_ms: u64,
     /// When the last byte came, and when the last frame left.
     pub(super) heard_at: MonotonicMs,

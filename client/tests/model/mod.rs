@@ -27,6 +27,15 @@ pub(crate) const NOBODY: UserId = UserId(666);
 pub(crate) const DEVICE: DeviceId = DeviceId(3);
 pub(crate) const WINDOW: u64 = 5;
 
+/// Whether the server knows how to give a number up, and says so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum GivingUp {
+    Known,
+    Untold,
+    /// It says so and is wrong.
+    Mistold,
+}
+
 struct Connection {
     decoder: Decoder,
     is_welcome: bool,
@@ -54,6 +63,7 @@ pub(crate) struct Server {
     pub(crate) refusals: u8,
     /// Messages to these are refused for now.
     pub(crate) closed: BTreeSet<ConversationId>,
+    pub(crate) giving_up: GivingUp,
     /// Numbers that were given up.
     pub(crate) void: BTreeSet<u64>,
 }
@@ -71,6 +81,7 @@ impl Server {
             out: Vec::new(),
             refusals: 0,
             closed: BTreeSet::new(),
+            giving_up: GivingUp::Known,
             void: BTreeSet::new(),
         }
     }
@@ -123,6 +134,9 @@ impl Server {
                 assert!(connection.position <= self.committed as u64, "resumed beyond the log");
                 connection.offered = connection.position;
                 self.acknowledged = acknowledged.max(connection.position);
+                let giving_up = self.giving_up;
+                let is_told = |kind: &&ClientKind| **kind != ClientKind::GiveUp || giving_up != GivingUp::Untold;
+                let frame_kinds = ClientKind::ALL.iter().filter(is_told);
                 let welcome = ServerFrame::Welcome {
                     version: 1,
                     user: UserId(7),
@@ -138,7 +152,7 @@ impl Server {
                     epoch: EpochId(0),
                     capabilities: Capabilities {
                         content_kinds: ContentKind::ALL.iter().map(|kind| kind.byte()).collect(),
-                        frame_kinds: ClientKind::ALL.iter().map(|kind| kind.byte()).collect(),
+                        frame_kinds: frame_kinds.map(|kind| kind.byte()).collect(),
                         ..Capabilities::first()
                     },
                 };
@@ -149,7 +163,16 @@ impl Server {
                 assert!(connection.awaiting.len() as u64 <= WINDOW, "the window is exceeded");
                 self.on_send(number, to, content, head);
             }
-            ClientFrame::GiveUp { number } => self.on_give_up(number),
+            ClientFrame::GiveUp { number } => match self.giving_up {
+                GivingUp::Known => self.on_give_up(number),
+                GivingUp::Untold => panic!("the welcome does not tell it"),
+                GivingUp::Mistold => {
+                    let (code, kind) = (ErrorCode::UnknownKind, ClientKind::GiveUp.byte());
+                    let detail = String::new();
+                    ServerFrame::Error { code, kind, request: RequestId(0), retry_after_ms: 0, detail }
+                        .encode(&mut self.out);
+                }
+            },
             ClientFrame::Acknowledge { seq } => {
                 assert!(seq.0 <= connection.offered, "acknowledged what was not offered");
                 assert!(seq.0 > self.acknowledged, "acknowledged twice");

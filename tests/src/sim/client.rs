@@ -520,6 +520,9 @@ impl Simulation {
             ClientEvent::MessageRefused { handle, code } => {
                 self.oracle.fail(|| format!("{key:?}: {handle} was refused for good with {}", code.name()));
             }
+            ClientEvent::MessageReturned { handle, why, .. } => {
+                self.oracle.fail(|| format!("{key:?}: {handle} came back, though the server takes it: {why}"));
+            }
             ClientEvent::Entry(entry) => {
                 self.oracle.handed(key, &entry);
                 let (told, of) = (self.apps[index].epoch, self.written_in.get(&(key.0, entry.seq)).copied());

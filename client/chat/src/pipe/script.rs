@@ -212,9 +212,13 @@ impl Script {
             }
             // The line is not at fault if the client has ended: its last event, which is on its way, says why.
             Err(SendError::QueueFull { .. } | SendError::Ended) => Said::Later,
-            Err(error @ (SendError::TextLength { .. } | SendError::ContentLimits | SendError::Recipient)) => {
-                Said::Wrong(error.to_string())
-            }
+            Err(
+                error @ (SendError::TextLength { .. }
+                | SendError::ContentLimits
+                | SendError::ContentKind { .. }
+                | SendError::ConversationKind
+                | SendError::Recipient),
+            ) => Said::Wrong(error.to_string()),
         }
     }
 
@@ -325,6 +329,12 @@ impl Script {
                 let Some((ordinal, ..)) = self.unanswered.remove(&handle) else { return Vec::new() };
                 self.refused += 1;
                 vec![Line::Refused { ordinal, why: code.name().into() }]
+            }
+            ClientEvent::MessageReturned { handle, why, .. } => {
+                let Some((ordinal, ..)) = self.unanswered.remove(&handle) else { return Vec::new() };
+                self.refused += 1;
+                let words = format!("your message {ordinal} was not sent: {why}");
+                vec![Line::Problem(words), Line::Refused { ordinal, why: words::untaken(&why).into() }]
             }
             ClientEvent::MessageCancelled { handle } => {
                 let cancelled = self.unanswered.remove(&handle);
@@ -471,6 +481,7 @@ const fn is_of_the_log(event: &ClientEvent) -> bool {
         ClientEvent::Entry(_)
         | ClientEvent::MessageAccepted { .. }
         | ClientEvent::MessageRefused { .. }
+        | ClientEvent::MessageReturned { .. }
         | ClientEvent::MessageCancelled { .. }
         | ClientEvent::Committed { .. } => true,
         ClientEvent::Welcome(_)

@@ -296,6 +296,12 @@ impl Model {
                     self.say(format!("Not sent: {}. Ctrl-P brings the text back.", words::refused(code)));
                 }
             }
+            ClientEvent::MessageReturned { handle, why, .. } => {
+                if let Some(waiting) = self.messages.cancelled(handle) {
+                    self.remember(waiting.draft);
+                    self.say(format!("Not sent: {why}. Ctrl-P brings the text back."));
+                }
+            }
             ClientEvent::MessageCancelled { handle } => {
                 if let Some(waiting) = self.messages.cancelled(handle) {
                     self.remember(waiting.draft);

@@ -1,10 +1,10 @@
 //! What a person sees, by values: events and keys in, the cells of a screen out.
 
 use client::{
-    Attachment, AttachmentKind, Capabilities, ClientEvent, ClientState, Config, Content, ConversationId, DeviceId,
-    DeviceInfo, DisconnectReason, Durability, Entry, EpochId, Event, Inbox, InboxRow, MessageName, MonotonicMs,
-    Recipient, Removal, Reply, SendHandle, SendNumber, Seq, Settings, Stands, TimestampMs, UNREAD_MAX, UserId,
-    WelcomeInfo,
+    Attachment, AttachmentKind, Capabilities, ClientEvent, ClientState, Config, Content, ContentKind, ConversationId,
+    DeviceId, DeviceInfo, DisconnectReason, Durability, Entry, EpochId, Event, Inbox, InboxRow, MessageName,
+    MonotonicMs, Recipient, Removal, Reply, SendError, SendHandle, SendNumber, Seq, Settings, Stands, TimestampMs,
+    UNREAD_MAX, UserId, WelcomeInfo,
 };
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use jiff::tz::TimeZone;
@@ -674,4 +674,15 @@ fn devices_are_listed_until_the_next_key_and_a_removal_is_told_at_once() {
     person.event(ClientEvent::Entry(Entry { seq: Seq(1), time: TimestampMs(NOON), event }));
     person.shows("Device 5 of yours was removed from one of your devices; /devices shows");
     person.event(ClientEvent::FetchRefused { fetch, code: client::ErrorCode::NoSuchDevice, detail: String::new() });
+}
+
+#[test]
+fn what_an_older_server_does_not_take_is_a_draft_again() {
+    let mut person = Person::connected(80, 8);
+    person.send("hello");
+    let why = SendError::ContentKind { kind: ContentKind::Reply.byte() };
+    let content = Content::text("hello");
+    person.event(ClientEvent::MessageReturned { handle: SendHandle(0), to: PEER.into(), content, why });
+    person.shows("Not sent: this server takes no replies. Ctrl-P brings the text back.");
+    assert_eq!(person.model.unsent().0, Vec::<String>::new(), "nobody waits for it");
 }
