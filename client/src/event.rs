@@ -311,6 +311,7 @@ fn name_of(kind: u8) -> &'static str {
         Some(ContentKind::Opaque) => "encrypted contents",
         Some(ContentKind::Edit) => "edits",
         Some(ContentKind::Unsend) => "taking back of messages",
+        Some(ContentKind::Reaction) => "reactions",
         None => "content of this kind",
     }
 }

@@ -42,7 +42,7 @@ pub use event::{
 pub use state::{ClientState, Effects, Input, Link, MonotonicMs};
 
 // What the API speaks in, so that an application needs no second dependency.
-pub use proto_spec::limits::{NAME_BYTES_MAX, QUOTE_BYTES_MAX, TEXT_BYTES_MAX, UNREAD_MAX};
+pub use proto_spec::limits::{NAME_BYTES_MAX, QUOTE_BYTES_MAX, REACTION_BYTES_MAX, TEXT_BYTES_MAX, UNREAD_MAX};
 pub use proto_spec::{
     Attachment, AttachmentKind, Body, Capabilities, Content, ContentKind, ConversationId, DeviceId, DeviceInfo,
     Direction, Durability, Edit, Entry, EpochId, ErrorCode, Event, Inbox, InboxRow, Kinds, MessageName, Page,

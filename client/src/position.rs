@@ -166,21 +166,23 @@ impl Position {
     }
 }
 
-/// Entries ascend and lie in the range that the page speaks for: by their seqs or, in a page of a conversation, by where they stand.
+/// Entries ascend and lie in the range that the page speaks for: by their seqs or, in a page of a conversation, by where they stand,
+/// where reactions follow what they are about.
 pub(crate) fn check_page(page: &Page) -> Result<(), DisconnectReason> {
     let wrong = |at: fn(&Entry) -> Option<Seq>| {
         let mut previous = None;
         page.entries.iter().find(|entry| {
             let at = at(entry);
             let is_inside = at.is_some_and(|at| page.first <= at && at <= page.last);
-            let is_wrong = !is_inside || at <= previous;
+            let follows = at > previous || (at == previous && entry.is_reaction());
+            let is_wrong = !is_inside || !follows;
             previous = at;
             is_wrong
         })
     };
     let is_pushed = page.request == RequestId(0);
     match wrong(|entry| Some(entry.seq)) {
-        Some(entry) if is_pushed || wrong(Entry::place).is_some() => {
+        Some(entry) if is_pushed || wrong(Entry::concerns).is_some() => {
             let what = format!("seq {} in a page of {} to {}", entry.seq, page.first, page.last);
             Err(DisconnectReason::Protocol(what))
         }

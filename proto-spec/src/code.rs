@@ -125,4 +125,6 @@ codes! {
     Stopping = 42 "stopping";
     /// The connection did not drain its answers. Closes.
     SlowConsumer = 43 "slow_consumer";
+    /// The message has as many reactions as it keeps.
+    ReactionsFull = 50 "reactions_full";
 }

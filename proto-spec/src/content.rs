@@ -9,7 +9,10 @@ use std::sync::Arc;
 use crate::{
     code::ErrorCode,
     ids::{Seq, TimestampMs, UserId},
-    limits::{CONTENT_BYTES_MAX, CONTENT_TYPE_BYTES_MAX, LOCATION_BYTES_MAX, QUOTE_BYTES_MAX, TEXT_BYTES_MAX},
+    limits::{
+        CONTENT_BYTES_MAX, CONTENT_TYPE_BYTES_MAX, LOCATION_BYTES_MAX, QUOTE_BYTES_MAX, REACTION_BYTES_MAX,
+        TEXT_BYTES_MAX,
+    },
     listed::listed,
     wire::{DecodeError, Reader, put_bytes, put_varint},
 };
@@ -29,6 +32,19 @@ listed! {
         Edit = 5 "edit",
         /// A message says nothing any more.
         Unsend = 6 "unsend",
+        /// What somebody feels about a message.
+        Reaction = 7 "reaction",
+    }
+}
+
+impl ContentKind {
+    /// Whether it is a message, not something about one.
+    #[must_use]
+    pub const fn is_message(self) -> bool {
+        match self {
+            Self::Text | Self::Reply | Self::Attachment | Self::Opaque => true,
+            Self::Edit | Self::Unsend | Self::Reaction => false,
+        }
     }
 }
 
@@ -61,6 +77,8 @@ pub enum Content {
     Edit(Arc<[u8]>),
     /// The bytes of an [`Unsend`].
     Unsend(Arc<[u8]>),
+    /// The bytes of a [`Reaction`].
+    Reaction(Arc<[u8]>),
     /// Content of a newer version: its kind and bytes, for showing that something is there.
     Unknown {
         /// The kind on the wire, never one of [`ContentKind`].
@@ -137,6 +155,17 @@ pub struct Unsend {
     pub stands: Option<Stands>,
 }
 
+/// What somebody feels about a message (SPEC 5.4.7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reaction<'a> {
+    /// The message.
+    pub of: MessageName,
+    /// Mostly an emoji; empty: nothing any more.
+    pub reaction: &'a str,
+    /// Where the message stands, in an entry.
+    pub stands: Option<Stands>,
+}
+
 /// Where a message stands that says something else than at first, or nothing. A server tells it in entries (SPEC 5.4.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stands {
@@ -177,6 +206,8 @@ pub enum Body<'a> {
     Edit(Edit<'a>),
     /// A message says nothing any more.
     Unsend(Unsend),
+    /// What somebody feels about a message.
+    Reaction(Reaction<'a>),
     /// Content of a newer version.
     Unknown,
 }
@@ -229,10 +260,20 @@ impl Content {
         Self::Unsend(body.into())
     }
 
+    /// What somebody feels about a message; empty: nothing any more.
+    #[must_use]
+    pub fn reaction(of: MessageName, reaction: &str, stands: Option<Stands>) -> Self {
+        let mut body = Vec::new();
+        of.encode(&mut body);
+        put_bytes(&mut body, reaction.as_bytes());
+        put_stands(&mut body, stands);
+        Self::Reaction(body.into())
+    }
+
     /// Whether it is a message, not something about one.
     #[must_use]
     pub const fn is_message(&self) -> bool {
-        !matches!(self, Self::Edit(_) | Self::Unsend(_))
+        !matches!(self, Self::Edit(_) | Self::Unsend(_) | Self::Reaction(_))
     }
 
     /// The message that this is about, and where that stands, if it is known.
@@ -244,16 +285,18 @@ impl Content {
         match self.body() {
             Ok(Body::Edit(edit)) => Some((edit.of, edit.stands)),
             Ok(Body::Unsend(unsend)) => Some((unsend.of, unsend.stands)),
+            Ok(Body::Reaction(reaction)) => Some((reaction.of, reaction.stands)),
             _ => None,
         }
     }
 
-    /// The same, of a message that stands there. What is no edit and no unsend stays as it is.
+    /// The same, about a message that stands there. What is a message stays as it is.
     #[must_use]
     pub fn standing(&self, stands: Option<Stands>) -> Self {
         match self.body() {
             Ok(Body::Edit(edit)) => Self::edit(edit.of, &edit.content(), stands),
             Ok(Body::Unsend(unsend)) => Self::unsend(unsend.of, stands),
+            Ok(Body::Reaction(Reaction { of, reaction, .. })) => Self::reaction(of, reaction, stands),
             _ => self.clone(),
         }
     }
@@ -268,6 +311,7 @@ impl Content {
             | Self::Opaque(_)
             | Self::Edit(_)
             | Self::Unsend(_)
+            | Self::Reaction(_)
             | Self::Unknown { .. } => None,
         }
     }
@@ -282,6 +326,7 @@ impl Content {
             Self::Opaque(body) => (ContentKind::Opaque.byte(), body),
             Self::Edit(body) => (ContentKind::Edit.byte(), body),
             Self::Unsend(body) => (ContentKind::Unsend.byte(), body),
+            Self::Reaction(body) => (ContentKind::Reaction.byte(), body),
             Self::Unknown { kind, body } => (*kind, body),
         }
     }
@@ -296,6 +341,7 @@ impl Content {
             Some(ContentKind::Opaque) => Self::Opaque(body),
             Some(ContentKind::Edit) => Self::Edit(body),
             Some(ContentKind::Unsend) => Self::Unsend(body),
+            Some(ContentKind::Reaction) => Self::Reaction(body),
             None => Self::Unknown { kind, body },
         }
     }
@@ -358,6 +404,7 @@ fn read_body(kind: u8, bytes: &[u8]) -> Result<Body<'_>, DecodeError> {
         Some(ContentKind::Opaque) => Body::Opaque(bytes),
         Some(ContentKind::Edit) => Body::Edit(Edit::decode(reader)?),
         Some(ContentKind::Unsend) => Body::Unsend(Unsend { of: MessageName::decode(reader)?, stands: stands(reader)? }),
+        Some(ContentKind::Reaction) => Body::Reaction(Reaction::decode(reader)?),
         None => Body::Unknown,
     })
 }
@@ -368,6 +415,7 @@ impl Body<'_> {
             // What an edit says has limits of its own.
             Body::Text(_) | Body::Edit(_) | Body::Unknown => true,
             Body::Unsend(unsend) => unsend.of.is_possible(),
+            Body::Reaction(Reaction { of, reaction, .. }) => of.is_possible() && reaction.len() <= REACTION_BYTES_MAX,
             Body::Reply(Reply { to, quote, .. }) => to.is_possible() && quote.len() <= QUOTE_BYTES_MAX,
             Body::Attachment(Attachment { content_type, location, thumbnail, .. }) => {
                 content_type.len() <= CONTENT_TYPE_BYTES_MAX
@@ -444,11 +492,17 @@ impl<'a> Edit<'a> {
         let of = MessageName::decode(reader)?;
         let (kind, body) = (reader.u8("content_kind")?, reader.bytes("content", usize::MAX)?);
         // An edit of an edit is refused for its kind, and not looked into: it could be as deep as it is long.
-        let is_message = !matches!(ContentKind::from_byte(kind), Some(ContentKind::Edit | ContentKind::Unsend));
-        if is_message {
+        if ContentKind::from_byte(kind).is_none_or(ContentKind::is_message) {
             read_body(kind, body)?;
         }
         Ok(Self { of, kind, body, stands: stands(reader)? })
+    }
+}
+
+impl<'a> Reaction<'a> {
+    fn decode(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
+        let of = MessageName::decode(reader)?;
+        Ok(Self { of, reaction: reader.str("reaction", usize::MAX)?, stands: stands(reader)? })
     }
 }
 

@@ -175,10 +175,12 @@ impl Event {
 }
 
 impl Entry {
-    /// Where it is shown in its conversation: at its own seq, or where the message stands that it changes. None: nowhere.
+    /// Where it is shown as a message of its conversation: at its own seq, or where the message stands that it changes. None: nowhere.
     #[must_use]
     pub fn place(&self) -> Option<Seq> {
         match &self.event {
+            Event::Received { content: Content::Reaction(_), .. }
+            | Event::Sent { content: Content::Reaction(_), .. } => None,
             Event::Received { content, .. } | Event::Sent { content, .. } if content.is_message() => Some(self.seq),
             Event::Received { content, .. } => {
                 content.about().and_then(|(_, stands)| stands).map(|stands| stands.place)
@@ -191,6 +193,27 @@ impl Entry {
             | Event::Settings { .. }
             | Event::Devices { .. }
             | Event::Unknown { .. } => None,
+        }
+    }
+
+    /// Whether it says what somebody feels about a message.
+    #[must_use]
+    pub const fn is_reaction(&self) -> bool {
+        matches!(
+            self.event,
+            Event::Received { content: Content::Reaction(_), .. } | Event::Sent { content: Content::Reaction(_), .. }
+        )
+    }
+
+    /// Where the message stands that it is, changes or reacts to, if that is known.
+    #[must_use]
+    pub fn concerns(&self) -> Option<Seq> {
+        match &self.event {
+            Event::Received { content: content @ Content::Reaction(_), .. }
+            | Event::Sent { content: content @ Content::Reaction(_), .. } => {
+                content.about().and_then(|(_, stands)| stands).map(|stands| stands.place)
+            }
+            _ => self.place(),
         }
     }
 }

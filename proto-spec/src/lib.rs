@@ -17,7 +17,9 @@ pub mod wire;
 
 pub use capabilities::{Capabilities, Kinds};
 pub use code::ErrorCode;
-pub use content::{Attachment, AttachmentKind, Body, Content, ContentKind, Edit, MessageName, Reply, Stands, Unsend};
+pub use content::{
+    Attachment, AttachmentKind, Body, Content, ContentKind, Edit, MessageName, Reaction, Reply, Stands, Unsend,
+};
 pub use device::{DeviceInfo, Removal};
 pub use entry::{Entry, EntryKind, Event, Settings};
 pub use frame::{

@@ -12,6 +12,12 @@ pub const EDIT_HEADER_BYTES_MAX: usize = 48;
 /// Longest quote in a reply: two lines of a small screen, to know which message is meant.
 pub const QUOTE_BYTES_MAX: usize = 256;
 
+/// Longest reaction: an emoji is at most 35 bytes today (a family of four with skin tones is 41), a short word fits too.
+pub const REACTION_BYTES_MAX: usize = 64;
+
+/// Reactions that a message keeps, one of each user. Two in a conversation of two; in one of many it bounds what comes with a message.
+pub const REACTIONS_MAX: usize = 64;
+
 /// Longest content type of an attachment: two names of 127 bytes and the slash (RFC 6838).
 pub const CONTENT_TYPE_BYTES_MAX: usize = 255;
 

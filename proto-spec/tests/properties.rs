@@ -35,6 +35,8 @@ fn content() -> impl Strategy<Value = Content> {
         4 => message(),
         1 => (name(), message(), stands()).prop_map(|(of, content, stands)| Content::edit(of, &content, stands)),
         1 => (name(), stands()).prop_map(|(of, stands)| Content::unsend(of, stands)),
+        1 => (name(), any::<String>(), stands())
+            .prop_map(|(of, reaction, stands)| Content::reaction(of, &reaction, stands)),
     ]
 }
 

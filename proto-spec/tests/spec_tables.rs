@@ -181,6 +181,8 @@ fn the_table_of_limits_is_the_constants() {
         ("text_bytes_max", limits::TEXT_BYTES_MAX as u64),
         ("content_bytes_max", limits::CONTENT_BYTES_MAX as u64),
         ("edit_header_bytes_max", limits::EDIT_HEADER_BYTES_MAX as u64),
+        ("reaction_bytes_max", limits::REACTION_BYTES_MAX as u64),
+        ("reactions_max", limits::REACTIONS_MAX as u64),
         ("quote_bytes_max", limits::QUOTE_BYTES_MAX as u64),
         ("content_type_bytes_max", limits::CONTENT_TYPE_BYTES_MAX as u64),
         ("location_bytes_max", limits::LOCATION_BYTES_MAX as u64),

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fs, ops::ControlFlow, path::PathBuf, process::C
 
 use proto_spec::{
     Body, ClientFrame, ClientKind, Content, ContentKind, Decoder, DeviceInfo, Direction, Entry, EntryKind, ErrorCode,
-    Event, FrameError, FramingError, InboxRow, Reply, Resume, ServerFrame, ServerKind, Stands,
+    Event, FrameError, FramingError, InboxRow, Reaction, Reply, Resume, ServerFrame, ServerKind, Stands,
     limits::{CLIENT_FRAME_BYTES_MAX, SERVER_FRAME_BYTES_MAX},
     wire::DecodeError,
 };
@@ -82,6 +82,9 @@ fn content_fields(content: &Content) -> Value {
         Body::Unsend(unsend) => json!({ "unsend": stands_fields(json!({
             "author": number(unsend.of.author), "author_seq": number(unsend.of.seq),
         }), unsend.stands) }),
+        Body::Reaction(Reaction { of, reaction, stands }) => json!({ "reaction": stands_fields(json!({
+            "author": number(of.author), "author_seq": number(of.seq), "reaction": reaction,
+        }), stands) }),
         Body::Text(text) => json!({ "text": text }),
         Body::Reply(Reply { to, quote, text }) => json!({ "reply": {
             "author": number(to.author), "author_seq": number(to.seq), "quote": quote, "text": text,

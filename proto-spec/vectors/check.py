@@ -166,8 +166,14 @@ BODIES_BY_KIND = {
 OPAQUE = 4
 
 
-def read_change(body, has_content):
-    fields = [("author", VARINT), ("author_seq", VARINT)] + ([("content", CONTENT)] if has_content else [])
+def change_fields(part):
+    """What stands between the name of the message and where it stands."""
+    part_of = {"content": [("content", CONTENT)], "reaction": [("reaction", STRING)], None: []}
+    return [("author", VARINT), ("author_seq", VARINT)] + part_of[part]
+
+
+def read_change(body, part):
+    fields = change_fields(part)
     values, at = read_fields(fields, body)
     # A client's ends here.
     place, at = read_later(body, at, "place")
@@ -175,13 +181,13 @@ def read_change(body, has_content):
     return {**values, "place": place, "written": written if place != "0" else "0"}
 
 
-def write_change(values, has_content):
-    fields = [("author", VARINT), ("author_seq", VARINT)] + ([("content", CONTENT)] if has_content else [])
+def write_change(values, part):
+    fields = change_fields(part)
     stands = b"" if values["place"] == "0" else VARINT[1](values["place"]) + VARINT[1](values["written"])
     return write_fields(fields, values) + stands
 
 
-CHANGES = {5: ("edit", True), 6: ("unsend", False)}
+CHANGES = {5: ("edit", "content"), 6: ("unsend", None), 7: ("reaction", "reaction")}
 
 
 def read_content(data, at, field):
@@ -193,8 +199,8 @@ def read_content(data, at, field):
     if kind == OPAQUE:
         return {"opaque": body.hex()}, at
     if kind in CHANGES:
-        name, has_content = CHANGES[kind]
-        return {name: read_change(body, has_content)}, at
+        name, part = CHANGES[kind]
+        return {name: read_change(body, part)}, at
     if kind in BODIES_BY_KIND:
         name, fields = BODIES_BY_KIND[kind]
         return {name: read_fields(fields, body)[0]}, at
@@ -206,9 +212,9 @@ def write_content(value):
         return b"\x01" + write_text(value["text"])
     if "opaque" in value:
         return bytes([OPAQUE]) + write_bytes(bytes.fromhex(value["opaque"]))
-    for kind, (name, has_content) in CHANGES.items():
+    for kind, (name, part) in CHANGES.items():
         if name in value:
-            return bytes([kind]) + write_bytes(write_change(value[name], has_content))
+            return bytes([kind]) + write_bytes(write_change(value[name], part))
     for kind, (name, fields) in BODIES_BY_KIND.items():
         if name in value:
             return bytes([kind]) + write_bytes(write_fields(fields, value[name]))

@@ -22,7 +22,7 @@ use proto_spec::{
 use thiserror::Error;
 
 use crate::{
-    record::{DeviceNote, DeviceNotes, FirstResult, Marks, Record, Rewrite},
+    record::{DeviceNote, DeviceNotes, FirstResult, Marks, Record, Replaced, Rewrite, Shown},
     schema::{MarkRow, ReadRow, ReceivedRow, SendsBlock, SettingsRow},
 };
 
@@ -104,10 +104,16 @@ pub(crate) fn put_append(out: &mut Vec<u8>, user: UserId, entry: &Entry, replace
 
 /// Appends the record of an entry that changes a message, without taking the entry.
 pub(crate) fn put_rewrite(out: &mut Vec<u8>, user: UserId, entry: &Entry, of: &Rewrite) {
+    let reactions = reaction_bytes(&of.now);
+    let mut replaces = Vec::new();
+    for Replaced { seq, first } in &of.replaces {
+        let first = first.map(|first| StoredFirst { time: first.time.0, said: first.said });
+        put(&mut replaces, &StoredReplaced { seq: seq.0, first });
+    }
     let of = StoredRewrite {
         place: of.place.0,
-        replaces: of.replaces.0,
-        first: of.first.map(|first| StoredFirst { time: first.time.0, said: first.said }),
+        now: StoredShown { says: of.now.says.0, reactions: &reactions },
+        replaces: &replaces,
         received: of.received.map(|row| (row.up_to.0, row.at.0, row.count)),
     };
     put(out, &StoredRecord::Rewrite { user: user.0, seq: entry.seq.0, of });
@@ -147,7 +153,7 @@ pub(crate) fn take_owned(bytes: &mut &[u8]) -> Result<Record, CodecError> {
         }
         StoredRecord::Rewrite { user, seq, of } => {
             let (entry, _) = take_entry(bytes)?;
-            Record::Rewrite { user: UserId(user), entry: entry.into_entry(Seq(seq)), of: of.into() }
+            Record::Rewrite { user: UserId(user), entry: entry.into_entry(Seq(seq)), of: of.into_rewrite()? }
         }
         StoredRecord::Cursor { user, device, seq } => {
             Record::Cursor { user: UserId(user), device: DeviceId(device), seq: Seq(seq) }
@@ -304,9 +310,24 @@ pub(crate) fn first(bytes: &[u8]) -> Result<FirstResult, CodecError> {
     Ok(FirstResult { time: TimestampMs(time), said })
 }
 
-/// Reads the value of a row of the conversation index: where it says what the message says that stands at `place`.
-pub(crate) fn index(place: Seq, bytes: &[u8]) -> Result<Seq, CodecError> {
-    if bytes.is_empty() { Ok(place) } else { seq("a row of the conversation index", bytes) }
+/// Appends the value of a row of the conversation index, of a message that was changed or reacted to.
+pub(crate) fn put_index(out: &mut Vec<u8>, now: &Shown) {
+    put_value(out, &StoredShown { says: now.says.0, reactions: &reaction_bytes(now) });
+}
+
+/// Reads the value of a row of the conversation index: which entries tell of the message that stands at `place`.
+pub(crate) fn index(place: Seq, bytes: &[u8]) -> Result<Shown, CodecError> {
+    const WHAT: &str = "a row of the conversation index";
+    if bytes.is_empty() {
+        return Ok(Shown { says: place, reactions: Vec::new() });
+    }
+    read_value::<StoredShown<'_>>(WHAT, bytes)?.into_shown(WHAT)
+}
+
+fn reaction_bytes(now: &Shown) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    now.reactions.iter().for_each(|seq| put_varint(&mut bytes, seq.0));
+    bytes
 }
 
 /// Appends the value of an epoch row.
@@ -386,7 +407,7 @@ pub(crate) enum StoredRecord<'a> {
     Rewrite {
         user: u64,
         seq: u64,
-        of: StoredRewrite,
+        of: StoredRewrite<'a>,
     },
     GivenUp {
         user: u64,
@@ -462,11 +483,26 @@ impl<'a, C> BorrowDecode<'a, C> for StoredNoteList<'a> {
 }
 
 #[derive(Encode, BorrowDecode)]
-pub(crate) struct StoredRewrite {
-    pub(crate) place: u64,
-    pub(crate) replaces: u64,
-    pub(crate) first: Option<StoredFirst>,
-    pub(crate) received: Option<(u64, u64, u64)>,
+pub(crate) struct StoredRewrite<'a> {
+    place: u64,
+    now: StoredShown<'a>,
+    /// [`StoredReplaced`], one after the other: a list would announce its length.
+    replaces: &'a [u8],
+    received: Option<(u64, u64, u64)>,
+}
+
+/// In a record and in a row.
+#[derive(Encode, BorrowDecode)]
+struct StoredShown<'a> {
+    says: u64,
+    /// Seqs as they are on the wire, one after the other.
+    reactions: &'a [u8],
+}
+
+#[derive(Encode, BorrowDecode)]
+struct StoredReplaced {
+    seq: u64,
+    first: Option<StoredFirst>,
 }
 
 #[derive(Encode, BorrowDecode)]
@@ -475,12 +511,27 @@ pub(crate) struct StoredFirst {
     said: [u8; 16],
 }
 
-impl From<StoredRewrite> for Rewrite {
-    fn from(stored: StoredRewrite) -> Self {
-        let first = stored.first.map(|first| FirstResult { time: TimestampMs(first.time), said: first.said });
+impl StoredRewrite<'_> {
+    pub(crate) fn into_rewrite(self) -> Result<Rewrite, CodecError> {
+        let (mut replaces, mut rest) = (Vec::new(), self.replaces);
+        while !rest.is_empty() {
+            let (StoredReplaced { seq, first }, len) = take(RECORD, rest)?;
+            let first = first.map(|first| FirstResult { time: TimestampMs(first.time), said: first.said });
+            replaces.push(Replaced { seq: Seq(seq), first });
+            rest = &rest[len..];
+        }
         let row = |(up_to, at, count)| ReceivedRow { up_to: Seq(up_to), at: Seq(at), count };
-        let received = stored.received.map(row);
-        Self { place: Seq(stored.place), replaces: Seq(stored.replaces), first, received }
+        let (now, received) = (self.now.into_shown(RECORD)?, self.received.map(row));
+        Ok(Rewrite { place: Seq(self.place), now, replaces, received })
+    }
+}
+
+impl StoredShown<'_> {
+    fn into_shown(self, what: &'static str) -> Result<Shown, CodecError> {
+        let reactions: Option<_> = varints(self.reactions).map(|seq| seq.map(Seq)).collect();
+        let reason = || "a seq is not a varint".to_owned();
+        let reactions = reactions.ok_or_else(|| CodecError::Malformed { what, reason: reason() })?;
+        Ok(Shown { says: Seq(self.says), reactions })
     }
 }
 
@@ -534,7 +585,7 @@ impl Encode for StoredIds<'_> {
 impl<'a, C> BorrowDecode<'a, C> for StoredIds<'a> {
     fn borrow_decode<D: BorrowDecoder<'a, Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
         let bytes = <&[u8]>::borrow_decode(decoder)?;
-        let whole = ids(bytes).all(|id| id.is_some());
+        let whole = varints(bytes).all(|id| id.is_some());
         if whole { Ok(Self::Bytes(bytes)) } else { Err(DecodeError::Other("a device id is not a varint")) }
     }
 }
@@ -543,21 +594,21 @@ impl From<StoredIds<'_>> for Vec<DeviceId> {
     fn from(stored: StoredIds<'_>) -> Self {
         match stored {
             StoredIds::Ids(ids) => ids.to_vec(),
-            StoredIds::Bytes(bytes) => ids(bytes).flatten().collect(),
+            StoredIds::Bytes(bytes) => varints(bytes).flatten().map(DeviceId).collect(),
         }
     }
 }
 
-/// The ids in these bytes; none, and then nothing more, where there is no id.
-fn ids(bytes: &[u8]) -> impl Iterator<Item = Option<DeviceId>> {
+/// The numbers in these bytes; none, and then nothing more, where there is no number.
+fn varints(bytes: &[u8]) -> impl Iterator<Item = Option<u64>> {
     let mut reader = Some(Reader::new(bytes));
     std::iter::from_fn(move || {
         let left = reader.as_mut().filter(|left| !left.rest().is_empty())?;
-        let id = left.varint("device").ok();
-        if id.is_none() {
+        let number = left.varint("number").ok();
+        if number.is_none() {
             reader = None;
         }
-        Some(id.map(DeviceId))
+        Some(number)
     })
 }
 

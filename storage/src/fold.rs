@@ -14,7 +14,7 @@ use proto_spec::{DeviceId, EpochId, SendNumber, Seq, Settings, UserId};
 use crate::{
     changes::{ByUser, Changes, UserAt},
     codec::{self, CodecError, StoredEvent, StoredRecord},
-    record::{Marks, Rewrite},
+    record::{Marks, Replaced, Rewrite},
     run::{Run, Value},
     schema::{Key, MarkRow, ReadRow, ReceivedRow, RowKey, SendsBlock, SendsBlockNumber, SettingsRow, partition_of},
 };
@@ -81,7 +81,7 @@ impl Fold {
                     let (entry, stored) = codec::take_entry(&mut rest)?;
                     let at = self.user(UserId(user));
                     let value = self.run.value(|out| codec::put_stored_entry(out, stored));
-                    self.rewrite(at, Seq(seq), &entry.event, value, of.into());
+                    self.rewrite(at, Seq(seq), &entry.event, value, &of.into_rewrite()?);
                 }
                 StoredRecord::Cursor { user, device, seq } => {
                     let at = self.user(UserId(user));
@@ -124,11 +124,17 @@ impl Fold {
         Ok(())
     }
 
-    /// A message is shown where it stood first, and says what this entry says.
-    fn rewrite(&mut self, at: UserAt, seq: Seq, event: &StoredEvent<'_>, value: Value, of: Rewrite) {
-        let Rewrite { place, replaces, first, received } = of;
+    /// A message is shown where it stood first, with this entry.
+    fn rewrite(&mut self, at: UserAt, seq: Seq, event: &StoredEvent<'_>, value: Value, of: &Rewrite) {
+        let Rewrite { place, now, replaces, received } = of;
         self.timeline.push(at, seq, value);
-        self.timeline.push(at, replaces, Value::DELETED);
+        for &Replaced { seq, first } in replaces {
+            self.timeline.push(at, seq, Value::DELETED);
+            if let Some(first) = first {
+                let value = self.run.value(|out| codec::put_first(out, first));
+                self.firsts.push(at, seq, value);
+            }
+        }
         let peer = match *event {
             StoredEvent::Received { from, .. } => UserId(from),
             StoredEvent::Sent { to, device, number, .. } => {
@@ -139,14 +145,10 @@ impl Fold {
             // Nothing else is in a conversation.
             _ => return,
         };
-        let index = self.run.value(|out| codec::put_seq(out, seq));
-        self.conversation.push(at, (peer, place), index);
-        if let Some(received) = received {
+        let index = self.run.value(|out| codec::put_index(out, now));
+        self.conversation.push(at, (peer, *place), index);
+        if let Some(received) = *received {
             self.received.push(at, peer, received);
-        }
-        if let Some(first) = first {
-            let value = self.run.value(|out| codec::put_first(out, first));
-            self.firsts.push(at, replaces, value);
         }
     }
 
@@ -462,18 +464,18 @@ mod tests {
             };
             match record {
                 Record::Rewrite { user, entry, of } => {
-                    let (user, seq, of) = (*user, entry.seq, *of);
+                    let (user, seq) = (*user, entry.seq);
                     set(RowKey::Timeline { user, seq }, &|out| codec::put_timeline_entry(out, entry));
                     if let Some(conversation) = entry.event.conversation() {
                         set(RowKey::Conversation { user, conversation, seq: of.place }, &|out| {
-                            codec::put_seq(out, seq)
+                            codec::put_index(out, &of.now)
                         });
                         if let Some(row) = of.received {
                             set(RowKey::Received { user, conversation }, &|out| codec::put_received(out, row));
                         }
-                        if let Some(first) = of.first {
-                            set(RowKey::First { user, seq: of.replaces }, &|out| codec::put_first(out, first));
-                        }
+                    }
+                    for (seq, first) in of.replaces.iter().filter_map(|of| Some((of.seq, of.first?))) {
+                        set(RowKey::First { user, seq }, &|out| codec::put_first(out, first));
                     }
                     if let Event::Sent { device, number, .. } = entry.event {
                         set(RowKey::Unfinished { user }, &|_| ());
@@ -483,7 +485,9 @@ mod tests {
                         block.seqs[place] = seq;
                         *from_the_first |= place == 0 || number == SendNumber(1);
                     }
-                    changes.insert(RowKey::Timeline { user, seq: of.replaces }.encode(), None);
+                    for Replaced { seq, .. } in &of.replaces {
+                        changes.insert(RowKey::Timeline { user, seq: *seq }.encode(), None);
+                    }
                 }
                 Record::Append { user, entry, replaces, count } => {
                     let (user, seq) = (*user, entry.seq);
@@ -616,7 +620,8 @@ mod tests {
             match &mut record {
                 Record::Append { replaces, .. } => *replaces = replaced.map(Seq),
                 Record::Rewrite { of, .. } => {
-                    (of.place, of.replaces) = (Seq(peer_id), Seq(replaced.unwrap_or(small)));
+                    of.place = Seq(peer_id);
+                    of.replaces.iter_mut().for_each(|of| of.seq = Seq(replaced.unwrap_or(small)));
                 }
                 _ => {}
             }

@@ -42,7 +42,8 @@ pub use query::{
     UserSnapshot,
 };
 pub use record::{
-    Batch, BatchId, DeviceNote, DeviceNotes, FirstResult, LaneId, LaneSpans, Marks, Record, Rewrite, records,
+    Batch, BatchId, DeviceNote, DeviceNotes, FirstResult, LaneId, LaneSpans, Marks, Record, Replaced, Rewrite, Shown,
+    records,
 };
 pub use run::{Change, Run};
 pub use schema::{FORMAT_VERSION, MarkRow, ReadRow, ReceivedRow, SettingsRow, partition_of};

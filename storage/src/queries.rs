@@ -12,6 +12,7 @@ use crate::{
         Answer, ConversationSnapshot, DeviceSnapshot, Entries, InboxEntry, InboxSnapshot, Message, Query, Sent, Span,
         UserSnapshot,
     },
+    record::Shown,
     schema::{Key, RowKey, SendsBlock, SendsBlockNumber},
     store::{Range, Rows, Store, StoreError},
 };
@@ -296,29 +297,43 @@ async fn conversation_log<S: Store>(
     let mut entries: Vec<Entry> = Vec::with_capacity(index.len());
     let mut bytes = 0;
     for part in index.chunks(CONVERSATION_ROWS) {
-        let keys = indexed(user, part)?;
-        let asked: Vec<_> = keys.iter().map(|(.., key)| *key).collect();
-        for ((_, seq, key), value) in keys.into_iter().zip(store.get_many(&asked).await?) {
-            let value = value.ok_or_else(|| missing(&key))?;
-            bytes += key.len() + value.len();
+        let messages = indexed(part)?;
+        let seqs: Vec<Seq> = messages.iter().flat_map(|(_, shown)| shown.seqs()).collect();
+        let mut read = entries_at(store, user, &seqs).await?.into_iter();
+        for (_, shown) in &messages {
+            // A message and the reactions to it come together.
+            let mut told: Vec<_> = read.by_ref().take(shown.seqs().count()).collect();
+            bytes += told.iter().map(|(_, bytes)| bytes).sum::<usize>();
             if bytes > span.bytes_max && !entries.is_empty() {
                 return Ok(ascending(entries, span.direction, false));
             }
-            entries.push(codec::timeline_entry(seq, &value)?);
+            if span.direction == Direction::Backwards {
+                told.reverse();
+            }
+            entries.extend(told.into_iter().map(|(entry, _)| entry));
         }
     }
     Ok(ascending(entries, span.direction, complete))
 }
 
-/// Of rows of the conversation index: where each message stands, where its entry is, and the key of that.
-fn indexed(user: UserId, rows: &[(Key, bytes::Bytes)]) -> Result<Vec<(Seq, Seq, Key)>, StoreError> {
-    let mut keys = Vec::with_capacity(rows.len());
-    for (key, value) in rows {
+/// Of rows of the conversation index: where each message stands, and which entries tell of it.
+fn indexed(rows: &[(Key, bytes::Bytes)]) -> Result<Vec<(Seq, Shown)>, StoreError> {
+    let message = |(key, value): &(Key, bytes::Bytes)| {
         let RowKey::Conversation { seq: place, .. } = RowKey::decode(key)? else { return Err(unexpected(key)) };
-        let seq = codec::index(place, value)?;
-        keys.push((place, seq, RowKey::Timeline { user, seq }.encode()));
-    }
-    Ok(keys)
+        Ok((place, codec::index(place, value)?))
+    };
+    rows.iter().map(message).collect()
+}
+
+/// These entries, and how many bytes their rows have.
+async fn entries_at<S: Store>(store: &S, user: UserId, seqs: &[Seq]) -> Result<Vec<(Entry, usize)>, StoreError> {
+    let keys: Vec<_> = seqs.iter().map(|&seq| RowKey::Timeline { user, seq }.encode()).collect();
+    let values = store.get_many(&keys).await?;
+    let entry = |((&seq, key), value): ((&Seq, &Key), Option<bytes::Bytes>)| {
+        let value = value.ok_or_else(|| missing(key))?;
+        Ok((codec::timeline_entry(seq, &value)?, key.len() + value.len()))
+    };
+    seqs.iter().zip(&keys).zip(values).map(entry).collect()
 }
 
 /// The message that stands at `place`.
@@ -330,8 +345,16 @@ async fn message_at<S: Store>(
 ) -> Result<Option<Message>, StoreError> {
     let index = RowKey::Conversation { user, conversation, seq: place }.encode();
     let Some(value) = store.get(&index).await? else { return Ok(None) };
-    let entry = entry(store, user, codec::index(place, &value)?).await?;
-    Ok(Some(Message { place, entry }))
+    let shown = codec::index(place, &value)?;
+    message(store, user, place, &shown).await.map(Some)
+}
+
+/// The message that these entries tell of.
+async fn message<S: Store>(store: &S, user: UserId, place: Seq, shown: &Shown) -> Result<Message, StoreError> {
+    let seqs: Vec<_> = shown.seqs().collect();
+    let mut told = entries_at(store, user, &seqs).await?.into_iter().map(|(entry, _)| entry);
+    let entry = told.next().ok_or_else(|| missing(&RowKey::Timeline { user, seq: shown.says }.encode()))?;
+    Ok(Message { place, entry, reactions: told.collect() })
 }
 
 /// Looks for a message of the other side, from the newest on: what is changed was mostly written lately, and messages of one author
@@ -353,14 +376,13 @@ async fn message_of<S: Store>(
             bytes_max: usize::MAX,
         };
         let Rows { rows, complete } = store.range(&range).await?;
-        let keys = indexed(user, &rows)?;
-        let asked: Vec<_> = keys.iter().map(|(.., key)| *key).collect();
-        for ((place, seq, key), value) in keys.into_iter().zip(store.get_many(&asked).await?) {
-            let entry = codec::timeline_entry(seq, &value.ok_or_else(|| missing(&key))?)?;
+        let messages = indexed(&rows)?;
+        let seqs: Vec<_> = messages.iter().map(|(_, shown)| shown.says).collect();
+        for ((place, shown), (entry, _)) in messages.into_iter().zip(entries_at(store, user, &seqs).await?) {
             if let Event::Received { origin: own, content, .. } = &entry.event {
                 let about = content.about().map(|(of, _)| of.seq);
                 if about.unwrap_or(*own) == origin {
-                    return Ok(Some(Message { place, entry }));
+                    return message(store, user, place, &shown).await.map(Some);
                 }
                 // What was changed before it came stands behind what was written after it.
                 if about.is_none() && *own < origin {
@@ -373,12 +395,6 @@ async fn message_of<S: Store>(
             return Ok(None);
         }
     }
-}
-
-async fn entry<S: Store>(store: &S, user: UserId, seq: Seq) -> Result<Entry, StoreError> {
-    let key = RowKey::Timeline { user, seq }.encode();
-    let value = store.get(&key).await?.ok_or_else(|| missing(&key))?;
-    Ok(codec::timeline_entry(seq, &value)?)
 }
 
 async fn last<S: Store>(store: &S, first: Key, last: Key) -> Result<Option<(RowKey, bytes::Bytes)>, StoreError> {

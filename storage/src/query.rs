@@ -18,7 +18,7 @@ pub struct Span {
     pub last: Seq,
     /// From which end to read.
     pub direction: Direction,
-    /// Most entries to return; at least 1.
+    /// Most entries to return; at least 1. In a conversation reactions do not count, for they come with their messages.
     pub entries_max: usize,
     /// Stop before the entries' wire form exceeds this many bytes; the first entry is returned whatever its size.
     pub bytes_max: usize,
@@ -173,6 +173,8 @@ pub struct Message {
     pub place: Seq,
     /// What says now what it says.
     pub entry: Entry,
+    /// The reactions to it, by ascending seq.
+    pub reactions: Vec<Entry>,
 }
 
 /// What became of a send.

@@ -68,18 +68,43 @@ pub struct DeviceNote {
     pub name: Box<str>,
 }
 
-/// How an entry changes an earlier message of its log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How an entry changes an earlier message of its log, or reacts to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rewrite {
     /// Where the message stands in its conversation: the seq that it had first.
     pub place: Seq,
-    /// The entry that said until now what the message says. It is superseded.
-    pub replaces: Seq,
-    /// If that was sent from here: what is kept of it for who sends it again.
-    pub first: Option<FirstResult>,
-    /// If it was received: what is known of what was received in the conversation, with this entry. A message that is taken back before
+    /// Which entries tell of the message from now on, this one among them.
+    pub now: Shown,
+    /// Those that told of it until now. They are superseded.
+    pub replaces: Vec<Replaced>,
+    /// If the entry was received: what is known of what was received in the conversation, with this entry. A message that is taken back before
     /// it was read does not count any more.
     pub received: Option<ReceivedRow>,
+}
+
+/// The entries that tell of a message.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Shown {
+    /// Says what the message says.
+    pub says: Seq,
+    /// One for each user who has reacted to it, by ascending seq.
+    pub reactions: Vec<Seq>,
+}
+
+impl Shown {
+    /// All of them, the one that says what the message says first.
+    pub fn seqs(&self) -> impl Iterator<Item = Seq> + '_ {
+        std::iter::once(self.says).chain(self.reactions.iter().copied())
+    }
+}
+
+/// An entry that is superseded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Replaced {
+    /// Where it was.
+    pub seq: Seq,
+    /// If it was sent from here: what is kept of it for who sends it again.
+    pub first: Option<FirstResult>,
 }
 
 /// What is left of a send whose entry has been superseded: enough to answer a retry, and to tell it from another message.
@@ -106,7 +131,7 @@ pub enum Record {
         /// Otherwise zero.
         count: u64,
     },
-    /// An entry that changes an earlier message of the log, and is shown in its place.
+    /// An entry that changes an earlier message of the log, or reacts to it, and is shown in its place.
     Rewrite {
         /// Whose log.
         user: UserId,

@@ -4,15 +4,15 @@ use std::{collections::BTreeMap, fs::OpenOptions, os::unix::fs::FileExt};
 
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use proto_spec::{
-    Content, DeviceId, Entry, EpochId, Event, MessageName, Removal, SendNumber, Seq, Settings, Stands, TimestampMs,
-    UserId,
+    Content, ConversationId, DeviceId, Entry, EpochId, Event, MessageName, Removal, SendNumber, Seq, Settings, Stands,
+    TimestampMs, UserId,
 };
 
 use tempfile::TempDir;
 
 use crate::{
     journal::{JournalConfig, JournalFolder, Position, SealedSegment, Writer},
-    record::{Batch, BatchId, DeviceNote, DeviceNotes, FirstResult, LaneId, Marks, Record, Rewrite},
+    record::{Batch, BatchId, DeviceNote, DeviceNotes, FirstResult, LaneId, Marks, Record, Replaced, Rewrite, Shown},
     schema::ReceivedRow,
 };
 
@@ -74,12 +74,16 @@ fn any_notes() -> impl Strategy<Value = DeviceNotes> {
 fn any_rewrite() -> impl Strategy<Value = Rewrite> {
     let row = |[up_to, at, count]: [u64; 3]| ReceivedRow { up_to: Seq(up_to), at: Seq(at), count };
     let received = option::of(any::<[u64; 3]>().prop_map(row));
-    (any::<[u64; 2]>(), option::of(any::<(u64, [u8; 16])>()), received).prop_map(
-        |([place, replaces], first, received)| Rewrite {
+    let replaced = (any::<u64>(), option::of(any::<(u64, [u8; 16])>())).prop_map(|(seq, first)| Replaced {
+        seq: Seq(seq),
+        first: first.map(|(time, said)| FirstResult { time: TimestampMs(time), said }),
+    });
+    (any::<[u64; 2]>(), vec(any::<u64>().prop_map(Seq), 0..4), vec(replaced, 0..4), received).prop_map(
+        |([place, says], reactions, replaces, received)| Rewrite {
             received,
             place: Seq(place),
-            replaces: Seq(replaces),
-            first: first.map(|(time, said)| FirstResult { time: TimestampMs(time), said }),
+            now: Shown { says: Seq(says), reactions },
+            replaces,
         },
     )
 }
@@ -131,7 +135,7 @@ fn any_content() -> impl Strategy<Value = Content> {
 /// Records as a few shards would make them for a few users: seqs and send numbers without gaps, watermarks that only
 /// grow, receipts that supersede each other.
 pub(crate) fn history(records_max: usize) -> impl Strategy<Value = Vec<Record>> {
-    vec((0..15u8, 1..4u64, 1..4u64, 1..3u64, any::<bool>()), 0..records_max).prop_map(|steps| {
+    vec((0..16u8, 1..4u64, 1..4u64, 1..3u64, any::<bool>()), 0..records_max).prop_map(|steps| {
         let mut world = World::default();
         steps.into_iter().map(|(kind, user, peer, device, idle)| world.step(kind, user, peer, device, idle)).collect()
     })
@@ -148,6 +152,8 @@ struct World {
     received_at: BTreeMap<(u64, u64), Seq>,
     /// The messages of a user, by where they stand: what says now what they say.
     messages: BTreeMap<(u64, u64), Entry>,
+    /// The reactions to them, by who reacts: the user, or the other side.
+    reactions: BTreeMap<(u64, u64), BTreeMap<bool, Entry>>,
     /// Where the epochs begin that are remembered.
     epochs: BTreeMap<u64, Vec<u64>>,
     /// How many devices were removed under each of the two that a user has. The next one has another id.
@@ -160,7 +166,7 @@ impl World {
         let removed = self.removed.entry((user, device)).or_default();
         let device = device + 10 * *removed;
         match kind {
-            12 | 13 => {
+            12..=14 => {
                 // Peer and device choose which one.
                 let of_user = self.messages.range((user, 0)..=(user, u64::MAX));
                 let message = of_user
@@ -171,42 +177,62 @@ impl World {
                     return Record::Cursor { user: UserId(user), device: DeviceId(device), seq: Seq(head) };
                 };
                 self.heads.insert(user, head + 1);
-                let own_name = |origin| MessageName { author: UserId(peer), seq: origin };
-                let time = before.time;
-                let name = match &before.event {
-                    Event::Sent { content, .. } => content.about().map_or(own_name(before.seq), |(of, _)| of),
-                    Event::Received { origin, content, .. } => content.about().map_or(own_name(*origin), |(of, _)| of),
+                let name = |author, origin, content: &Content| {
+                    content.about().map_or(MessageName { author, seq: origin }, |(of, _)| of)
+                };
+                let (with, name) = match &before.event {
+                    Event::Sent { to: ConversationId::Person(to), content, .. } => {
+                        (*to, name(UserId(user), before.seq, content))
+                    }
+                    Event::Received { from, origin, content } => (*from, name(*from, *origin, content)),
                     _ => unreachable!("it is a message"),
                 };
-                let stands = Some(Stands { place: Seq(place), time });
+                let stands = Some(Stands { place: Seq(place), time: before.time });
                 let content = match kind {
                     12 => Content::edit(name, &Content::text("edited"), stands),
-                    _ => Content::unsend(name, stands),
+                    13 => Content::unsend(name, stands),
+                    _ => Content::reaction(name, "+", stands),
                 };
-                let (event, first, received) = match before.event {
-                    Event::Sent { to, .. } => {
-                        let number = self.numbers.entry((user, device)).or_default();
-                        *number += 1;
-                        let (device, number) = (DeviceId(device), SendNumber(*number));
-                        (
-                            Event::Sent { to, device, number, content },
-                            Some(FirstResult { time: before.time, said: [7; 16] }),
-                            None,
-                        )
-                    }
-                    Event::Received { from, .. } => {
-                        let (of, up_to) = ((user, from.0), Seq(head + 7));
-                        let count = self.received.entry(of).or_default();
-                        *count -= u64::from(kind == 13 && idle && *count > 0);
-                        let row = ReceivedRow { up_to, at: self.received_at[&of], count: *count };
-                        (Event::Received { from, origin: up_to, content }, None, Some(row))
-                    }
-                    event => (event, None, None),
+                // Its author changes it, and both react to it.
+                let is_own =
+                    if kind == 14 { device.is_multiple_of(2) } else { matches!(before.event, Event::Sent { .. }) };
+                let (event, received) = if is_own {
+                    let number = self.numbers.entry((user, device)).or_default();
+                    *number += 1;
+                    let (device, number) = (DeviceId(device), SendNumber(*number));
+                    (Event::Sent { to: with.into(), device, number, content }, None)
+                } else {
+                    let (of, up_to) = ((user, with.0), Seq(head + 7));
+                    let count = self.received.entry(of).or_default();
+                    *count -= u64::from(kind == 13 && idle && *count > 0);
+                    let at = self.received_at.get(&of).copied().unwrap_or_default();
+                    let row = ReceivedRow { up_to, at, count: *count };
+                    (Event::Received { from: with, origin: up_to, content }, Some(row))
                 };
                 let entry = Entry { seq: Seq(head + 1), time: TimestampMs(1000 + head), event };
-                let of = Rewrite { place: Seq(place), replaces: before.seq, first, received };
-                self.messages.insert((user, place), entry.clone());
-                Record::Rewrite { user: UserId(user), entry, of }
+                let reactions = self.reactions.entry((user, place)).or_default();
+                let gone: Vec<Entry> = match kind {
+                    12 => vec![before],
+                    13 => std::iter::once(before).chain(std::mem::take(reactions).into_values()).collect(),
+                    _ => reactions.insert(is_own, entry.clone()).into_iter().collect(),
+                };
+                let replaces = gone.iter().map(|gone| Replaced {
+                    seq: gone.seq,
+                    first: matches!(gone.event, Event::Sent { .. })
+                        .then_some(FirstResult { time: gone.time, said: [7; 16] }),
+                });
+                let replaces = replaces.collect();
+                if kind < 14 {
+                    self.messages.insert((user, place), entry.clone());
+                }
+                let mut reactions: Vec<_> = reactions.values().map(|entry| entry.seq).collect();
+                reactions.sort_unstable();
+                let now = Shown { says: self.messages[&(user, place)].seq, reactions };
+                Record::Rewrite {
+                    user: UserId(user),
+                    entry,
+                    of: Rewrite { place: Seq(place), now, replaces, received },
+                }
             }
             0..=3 | 7..=9 => {
                 let (mut replaces, mut count) = (None, 0);

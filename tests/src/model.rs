@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use proto_spec::{Content, ConversationId, DeviceId, Direction, Entry, EpochId, Event, SendNumber, Seq, UserId};
 use storage::{
     Answer, ConversationSnapshot, DeviceNotes, DeviceSnapshot, Entries, FirstResult, InboxEntry, InboxSnapshot,
-    MarkRow, Marks, Message, Query, ReadRow, ReceivedRow, Record, Rewrite, Sent, SettingsRow, Span, UserSnapshot,
+    MarkRow, Marks, Message, Query, ReadRow, ReceivedRow, Record, Replaced, Rewrite, Sent, SettingsRow, Shown, Span,
+    UserSnapshot,
 };
 
 /// One user's part of the model.
@@ -88,25 +89,38 @@ impl Model {
                 }
                 rows.log.insert(entry.seq, entry.clone());
             }
-            Record::Rewrite { user, entry, of: Rewrite { place, replaces, first, received } } => {
+            Record::Rewrite { user, entry, of: Rewrite { place, now, replaces, received } } => {
                 let rows = self.users.entry(*user).or_default();
-                let old = rows.log.remove(replaces).and_then(|old| old.place());
-                assert_eq!(old, Some(*place), "{user}: what {replaces} says is not at {place}");
-                match (&entry.event, first, received) {
-                    (Event::Sent { device, number, .. }, Some(first), None) => {
-                        rows.firsts.insert(*replaces, *first);
+                for Replaced { seq, first } in replaces {
+                    let old = rows.log.remove(seq).expect("what is superseded is there");
+                    assert_eq!(old.concerns(), Some(*place), "{user}: what {seq} tells is not of {place}");
+                    let is_sent = matches!(old.event, Event::Sent { .. });
+                    assert_eq!(is_sent, first.is_some(), "{user}: {seq} is a send, or is none");
+                    first.map(|first| rows.firsts.insert(*seq, first));
+                }
+                match (&entry.event, received) {
+                    (Event::Sent { device, number, .. }, None) => {
                         rows.sends.insert((*device, *number), entry.seq);
                         self.unfinished.insert(*user);
                     }
-                    (Event::Received { from, origin, .. }, None, Some(row)) => {
+                    (Event::Received { from, origin, .. }, Some(row)) => {
                         let of = rows.conversations.entry((*from).into()).or_default();
                         let before = std::mem::replace(&mut of.received, *row);
                         assert!(before.up_to < *origin && row.up_to == *origin && before.at == row.at);
-                        assert!((before.count.saturating_sub(1)..=before.count).contains(&row.count));
+                        let fewest = before.count.saturating_sub(u64::from(!entry.is_reaction()));
+                        assert!((fewest..=before.count).contains(&row.count));
                     }
                     _ => panic!("{entry:?} changes no message"),
                 }
                 rows.log.insert(entry.seq, entry.clone());
+                // What the record says of the message is what the log says.
+                let of_log = rows.message(*place).map(|message| Shown {
+                    says: message.entry.seq,
+                    reactions: message.reactions.iter().map(|reaction| reaction.seq).collect(),
+                });
+                assert_eq!(of_log.as_ref(), Some(now), "{user}: {place}");
+                let by: BTreeSet<_> = rows.reactions(*place).map(|reaction| reaction.event.kind()).collect();
+                assert_eq!(by.len(), now.reactions.len(), "{user}: somebody has reacted twice to {place}");
             }
             Record::Cursor { user, device, seq } => {
                 let rows = self.users.entry(*user).or_default();
@@ -246,44 +260,59 @@ impl UserRows {
 
     fn messages(&self, conversation: ConversationId) -> impl Iterator<Item = Message> {
         let here = self.log.values().filter(move |entry| entry.event.conversation() == Some(conversation));
-        here.filter_map(|entry| Some(Message { place: entry.place()?, entry: entry.clone() }))
+        here.filter_map(|entry| self.message(entry.place()?))
+    }
+
+    /// The message that stands at `place`.
+    fn message(&self, place: Seq) -> Option<Message> {
+        let entry = self.log.values().find(|entry| entry.place() == Some(place))?.clone();
+        Some(Message { place, entry, reactions: self.reactions(place).cloned().collect() })
+    }
+
+    fn reactions(&self, place: Seq) -> impl Iterator<Item = &Entry> {
+        self.log.values().filter(move |entry| entry.is_reaction() && entry.concerns() == Some(place))
     }
 
     fn read_places(&self, span: &Span, conversation: ConversationId) -> Entries {
-        let messages = self.messages(conversation).map(|message| (message.place, message.entry));
-        let by_place: BTreeMap<Seq, Entry> = messages.collect();
+        let told = |message: Message| std::iter::once(message.entry).chain(message.reactions).collect();
+        let messages = self.messages(conversation).map(|message| (message.place, told(message)));
+        let by_place: BTreeMap<Seq, Vec<Entry>> = messages.collect();
         read(&by_place, span)
     }
 
     fn read(&self, span: &Span) -> Entries {
-        read(&self.log, span)
+        let log = self.log.iter().map(|(seq, entry)| (*seq, vec![entry.clone()]));
+        read(&log.collect(), span)
     }
 }
 
-fn read(entries: &BTreeMap<Seq, Entry>, span: &Span) -> Entries {
+/// Items of one or more entries, each as a whole.
+fn read(items: &BTreeMap<Seq, Vec<Entry>>, span: &Span) -> Entries {
     if span.first > span.last {
         return Entries { entries: Vec::new(), complete: true };
     }
-    let range = entries.range(span.first..=span.last).map(|(_, entry)| entry);
-    let mut entries: Vec<Entry> = match span.direction {
+    let range = items.range(span.first..=span.last).map(|(_, item)| item);
+    let mut items: Vec<Vec<Entry>> = match span.direction {
         Direction::Forwards => range.cloned().collect(),
         Direction::Backwards => range.rev().cloned().collect(),
     };
     let mut bytes = 0;
     let mut scratch = Vec::new();
-    let fitting = entries.iter().take(span.entries_max).take_while(|entry| {
-        scratch.clear();
-        entry.encode(&mut scratch);
-        bytes += scratch.len() + 3;
+    let fitting = items.iter().take(span.entries_max).take_while(|item| {
+        for entry in *item {
+            scratch.clear();
+            entry.encode(&mut scratch);
+            bytes += scratch.len() + 3;
+        }
         bytes <= span.bytes_max
     });
-    let count = fitting.count().max(1).min(entries.len());
-    let complete = count == entries.len();
-    entries.truncate(count);
+    let count = fitting.count().max(1).min(items.len());
+    let complete = count == items.len();
+    items.truncate(count);
     if span.direction == Direction::Backwards {
-        entries.reverse();
+        items.reverse();
     }
-    Entries { entries, complete }
+    Entries { entries: items.concat(), complete }
 }
 
 /// Whose rows a query reads.

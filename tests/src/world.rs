@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use proto_spec::{ConversationId, DeviceId, EpochId, Event, TimestampMs, UserId};
+use proto_spec::{ConversationId, DeviceId, Entry, EpochId, Event, TimestampMs, UserId};
 use server::{
     access::{
         auth::{self, Keys, SigningKey},
@@ -481,6 +481,12 @@ impl World {
         for user in self.store.unfinished.clone() {
             self.tell(self.home_of(user), CoreMessage::Unfinished(user));
         }
+    }
+
+    /// The log of a user, once everything is in the store.
+    pub fn log(&mut self, user: u64) -> Vec<Entry> {
+        self.ingest();
+        self.store.users.get(&UserId(user)).map_or_else(Vec::new, |rows| rows.log.values().cloned().collect())
     }
 
     /// The messages of a user's log, once the store has everything that it can get: (seq, other user, text), and whether it was sent.

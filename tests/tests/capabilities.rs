@@ -13,6 +13,7 @@ use tests::{
 const ALICE: u64 = 1;
 const BOB: u64 = 2;
 const FIRST: MessageName = MessageName { author: UserId(ALICE), seq: Seq(1) };
+const SECOND: MessageName = MessageName { author: UserId(ALICE), seq: Seq(2) };
 
 /// Alice connects, is told this, and has said something to Bob.
 fn connect(world: &mut World, device: u64) -> (Link, Capabilities) {
@@ -48,6 +49,7 @@ fn sample(kind: ContentKind) -> Content {
         ContentKind::Opaque => Content::opaque(b"\xff"),
         ContentKind::Edit => Content::edit(FIRST, &Content::text("other words"), None),
         ContentKind::Unsend => Content::unsend(FIRST, None),
+        ContentKind::Reaction => Content::reaction(SECOND, "👍", None),
     }
 }
 
@@ -56,7 +58,8 @@ fn each_content_kind_that_is_told_is_accepted_and_each_other_is_refused() {
     let mut world = World::new(1);
     let (alice, told) = connect(&mut world, 1);
     say(&mut world, alice, 1, Content::text("a message to be changed"));
-    let mut next = 2;
+    say(&mut world, alice, 2, Content::text("a message to be reacted to"));
+    let mut next = 3;
     for kind in 0..64 {
         let content = match ContentKind::from_byte(kind) {
             Some(known) => sample(known),

@@ -1,6 +1,6 @@
 //! What a line of input asks for.
 
-use client::{ConversationId, DeviceId, NAME_BYTES_MAX, Seq, Settings, UserId};
+use client::{ConversationId, DeviceId, NAME_BYTES_MAX, REACTION_BYTES_MAX, Seq, Settings, UserId};
 
 /// What a line says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +13,8 @@ pub(crate) enum Command {
     Edit(Option<Seq>, String),
     /// The message is to say nothing any more.
     Unsend(Option<Seq>),
+    /// What is felt about the message; empty: nothing any more. None: about the last one of the other.
+    React(Option<Seq>, String),
     /// From now on to this user.
     To(ConversationId),
     /// Older messages of this conversation, so many; none: as many as at the start.
@@ -98,12 +100,22 @@ impl Command {
                     _ => Self::Edit(of, text),
                 }
             }
+            (Some("/react"), _, _) => {
+                let (of, reaction) = aimed(line, "/react")?;
+                let reaction = reaction.trim_end().to_owned();
+                if reaction.len() > REACTION_BYTES_MAX {
+                    let bytes = reaction.len();
+                    let what = format!("a reaction has at most {REACTION_BYTES_MAX} bytes, this one has {bytes}");
+                    return Err(NoCommand(what));
+                }
+                Self::React(of, reaction)
+            }
             (Some("/unsend"), _, None) => match aimed(line, "/unsend")? {
                 (of, text) if text.is_empty() => Self::Unsend(of),
                 _ => return Err(NoCommand("/unsend takes the seq of a message behind #, or nothing".to_owned())),
             },
             (Some(word), _, _) if line.starts_with('/') && !line.starts_with("//") => {
-                let known = "/to USER, /reply [#SEQ] TEXT, /edit [#SEQ] TEXT, /unsend [#SEQ], /history [N], /cancel, /inbox [N], /read, /mute, /archive, /pin and /block \
+                let known = "/to USER, /reply [#SEQ] TEXT, /edit [#SEQ] TEXT, /unsend [#SEQ], /react [#SEQ] EMOJI, /history [N], /cancel, /inbox [N], /read, /mute, /archive, /pin and /block \
                              (with /un… for the opposite: /unmute), /devices, /device-name NAME, /remove-device ID, /help and /quit";
                 let what = match word {
                     "/quit" | "/help" | "/cancel" | "/history" | "/to" | "/reply" | "/edit" | "/unsend" | "/inbox"
@@ -161,6 +173,10 @@ mod tests {
         assert_eq!(Command::parse("/edit #12 No"), Ok(Command::Edit(Some(Seq(12)), "No".into())));
         assert_eq!(Command::parse("/unsend"), Ok(Command::Unsend(None)));
         assert_eq!(Command::parse("/unsend #3"), Ok(Command::Unsend(Some(Seq(3)))));
+        assert_eq!(Command::parse("/react 👍 "), Ok(Command::React(None, "👍".into())));
+        assert_eq!(Command::parse("/react #3 so true"), Ok(Command::React(Some(Seq(3)), "so true".into())));
+        assert_eq!(Command::parse("/react #3"), Ok(Command::React(Some(Seq(3)), String::new())));
+        assert!(Command::parse(&format!("/react {}", "x".repeat(REACTION_BYTES_MAX + 1))).is_err());
         assert_eq!(Command::parse("/inbox"), Ok(Command::Inbox(None)));
         assert_eq!(Command::parse("/read"), Ok(Command::Read));
         assert_eq!(Command::parse("/devices"), Ok(Command::Devices));

@@ -9,6 +9,7 @@ pub(crate) fn shown(content: &Content) -> String {
     match content.body() {
         Ok(Body::Edit(edit)) => format!("{} (edited)", shown(&edit.content())),
         Ok(Body::Unsend(_)) => "(taken back)".to_owned(),
+        Ok(Body::Reaction(reaction)) => reaction.reaction.to_owned(),
         Ok(Body::Text(text)) => text.to_owned(),
         Ok(Body::Reply(Reply { quote: "", text, .. })) => format!("↳ {text}"),
         Ok(Body::Reply(Reply { quote, text, .. })) => format!("↳ “{quote}”\n{text}"),
@@ -28,7 +29,7 @@ pub(crate) fn quote(content: &Content) -> &str {
         Ok(Body::Text(text) | Body::Reply(Reply { text, .. })) => text,
         Ok(Body::Attachment(Attachment { caption: "", location, .. })) => location,
         Ok(Body::Attachment(Attachment { caption, .. })) => caption,
-        Ok(Body::Opaque(_) | Body::Edit(_) | Body::Unsend(_) | Body::Unknown) | Err(_) => "",
+        Ok(Body::Opaque(_) | Body::Edit(_) | Body::Unsend(_) | Body::Reaction(_) | Body::Unknown) | Err(_) => "",
     };
     let end = (0..=QUOTE_BYTES_MAX.min(text.len())).rev().find(|at| text.is_char_boundary(*at));
     &text[..end.unwrap_or_default()]

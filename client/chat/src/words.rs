@@ -163,6 +163,7 @@ pub(crate) fn refused(code: ErrorCode) -> &'static str {
         ErrorCode::TooLate => "the message was written too long ago",
         ErrorCode::OtherKind => "the message is of another kind, such as an attachment",
         ErrorCode::TakenBack => "the message has been taken back",
+        ErrorCode::ReactionsFull => "the message has as many reactions as it keeps",
         ErrorCode::ContentKind => "the server does not take such content",
         ErrorCode::Recipient => "there can be no such user",
         ErrorCode::NumberUsed => {

@@ -152,6 +152,7 @@ const fn is_final(code: ErrorCode) -> bool {
         | ErrorCode::TooLate
         | ErrorCode::OtherKind
         | ErrorCode::TakenBack
+        | ErrorCode::ReactionsFull
         | ErrorCode::TooManyFetches
         | ErrorCode::NumberUsed
         | ErrorCode::GivenUp

@@ -10,6 +10,7 @@ pub const CONTENT_KINDS: &[ContentKind] = &[
     ContentKind::Opaque,
     ContentKind::Edit,
     ContentKind::Unsend,
+    ContentKind::Reaction,
 ];
 
 /// Why this content will never be taken, if so.

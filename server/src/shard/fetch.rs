@@ -58,9 +58,15 @@ impl Fetch {
     /// Where an entry is in what was asked for.
     fn place_of(&self, entry: &Entry) -> Seq {
         match self.conversation {
-            Some(_) => entry.place().unwrap_or(entry.seq),
+            Some(_) => entry.concerns().unwrap_or(entry.seq),
             None => entry.seq,
         }
+    }
+
+    /// What is left of the room after these. In a conversation reactions do not count, for they come with their messages.
+    fn left_after(&self, entries: &[Entry]) -> Room {
+        let counts = |entry: &&Entry| self.conversation.is_none() || !entry.is_reaction();
+        self.room.after(entries, entries.iter().filter(counts).count())
     }
 
     /// Up to where a range that was read forwards to `last` is covered by what was found.
@@ -178,13 +184,13 @@ impl Shard {
                         Some(entry) if !complete => fetch.place_of(entry),
                         _ => first.max(stored.next()),
                     };
-                    let left = room.after(&entries);
+                    let left = fetch.left_after(&entries);
                     if covered == first || !complete || !left.fits_any_entry() {
                         return self.answer_fetch(conn, request, &fetch, entries, (covered, last), cx);
                     }
                     fetch.newer = entries;
                 }
-                let left = room.after(&fetch.newer);
+                let left = fetch.left_after(&fetch.newer);
                 let stop = last.min(stored);
                 self.ask_page(conn, request, fetch, (first, stop), left, cx);
             }
@@ -225,12 +231,12 @@ impl Shard {
         };
         let Some(session) = self.sessions.get_mut(conn) else { return };
         let Some(user) = self.users.resident(session.user) else { return };
-        let (mut entries, all_fit) = user.changed_since(fetch.conversation, entries, fetch.room.after(&fetch.newer));
+        let (mut entries, all_fit) = user.changed_since(fetch.conversation, entries, fetch.left_after(&fetch.newer));
         let complete = complete && all_fit;
         let covered = match fetch.room.direction {
             Direction::Forwards => {
                 let mut covered = fetch.covered_forwards(&entries, complete, asked_last);
-                let left = fetch.room.after(&entries);
+                let left = fetch.left_after(&entries);
                 // Go on in the tail, unless what follows has moved from the tail to the store meanwhile.
                 let goes_on = complete && covered < fetch.last && user.stored <= covered;
                 if goes_on && left.fits_any_entry() {

@@ -198,7 +198,7 @@ impl Shard {
                 if let Some(user) = self.users.resident(user_id) {
                     unread.look(entries.iter(), user);
                 }
-                let covered = entries.last().filter(|_| !complete).and_then(Entry::place);
+                let covered = entries.last().filter(|_| !complete).and_then(Entry::concerns);
                 unread.covered = covered.unwrap_or(last);
                 self.count_unread(user_id, conversation, unread, cx);
             }

@@ -40,6 +40,7 @@ mod session;
 mod sessions;
 mod shedding;
 mod tail;
+mod told;
 pub mod topology;
 mod user;
 mod wheel;

@@ -123,6 +123,9 @@ impl Shard {
         if let Some(superseded) = *replaces {
             user.tail.supersede(superseded);
         }
+        for superseded in user.rewrites.released(seq) {
+            user.tail.supersede(superseded);
+        }
     }
 
     /// An entry is in the store: what it obliges to begins. Whether the user's devices are to be told.

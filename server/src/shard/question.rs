@@ -35,10 +35,10 @@ pub(super) enum Question {
     Repeated { conn: ConnId, number: SendNumber, asked: Asked },
     /// To know whether the id of a device that connects for the first time was removed before.
     IsRemoved(Connected),
-    /// To change a message that its author wrote.
-    Change { user: UserId, change: Change },
-    /// To change a message that was received.
-    Arrival(Arrival),
+    /// To change a message that is in the store, which had everything up to `stored`.
+    Change { user: UserId, change: Change, stored: Seq },
+    /// The same, for a change that has come from the other side.
+    Arrival { arrival: Arrival, stored: Seq },
     /// To send messages that wait in the log, up to `last`.
     Forward { user: UserId, last: Seq },
     /// To report received messages up to `last` to their senders.
@@ -131,8 +131,10 @@ impl Shard {
                 };
                 self.removal_looked_up(connected, is_removed, cx);
             }
-            Question::Change { user, change } => self.change_read(user, change, message(answer), cx),
-            Question::Arrival(arrival) => self.arrival_read(arrival, message(answer), cx),
+            Question::Change { user, change, stored } => {
+                self.change_read(user, change, stored, message(answer), cx);
+            }
+            Question::Arrival { arrival, stored } => self.arrival_read(arrival, stored, message(answer), cx),
             Question::Forward { user, last } => self.forwards_read(user, last, entries(answer), cx),
             Question::Receipts { user, last } => self.receipts_read(user, last, entries(answer), cx),
         }

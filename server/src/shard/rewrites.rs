@@ -6,13 +6,15 @@
 use std::collections::BTreeMap;
 
 use proto_spec::Seq;
-use storage::{FirstResult, Rewrite};
+use storage::{FirstResult, Rewrite, Shown};
 
 /// See the head of this file.
 #[derive(Debug, Default)]
 pub(super) struct Rewrites {
-    /// By where a message stands: which entry says what it says.
-    now: BTreeMap<Seq, Seq>,
+    /// By where a message stands: which entries tell of it, and the last of them.
+    now: BTreeMap<Seq, (Seq, Shown)>,
+    /// By an entry that is not released yet: those that it supersedes.
+    superseded: BTreeMap<Seq, Vec<Seq>>,
     /// By where the entry of a send was: which entry has superseded it, and what is left of it.
     firsts: BTreeMap<Seq, (Seq, FirstResult)>,
 }
@@ -22,17 +24,22 @@ impl Rewrites {
         self.now.is_empty()
     }
 
-    /// The entry at `seq` changes a message.
-    pub(super) fn add(&mut self, of: &Rewrite, seq: Seq) {
-        self.now.insert(of.place, seq);
-        if let Some(first) = of.first {
-            self.firsts.insert(of.replaces, (seq, first));
-        }
+    /// The entry at `seq` changes a message, or reacts to it.
+    pub(super) fn add(&mut self, of: Rewrite, seq: Seq) {
+        let firsts = of.replaces.iter().filter_map(|replaced| Some((replaced.seq, (seq, replaced.first?))));
+        self.firsts.extend(firsts);
+        self.superseded.insert(seq, of.replaces.into_iter().map(|replaced| replaced.seq).collect());
+        self.now.insert(of.place, (seq, of.now));
     }
 
-    /// Which entry says what the message says that stands at `place`, if one in the tail changes it.
-    pub(super) fn now(&self, place: Seq) -> Option<Seq> {
-        self.now.get(&place).copied()
+    /// Which entries tell of the message that stands at `place`, if one in the tail changes it or reacts to it.
+    pub(super) fn now(&self, place: Seq) -> Option<&Shown> {
+        self.now.get(&place).map(|(_, now)| now)
+    }
+
+    /// The entry at `seq` is released: what it supersedes.
+    pub(super) fn released(&mut self, seq: Seq) -> Vec<Seq> {
+        if self.superseded.is_empty() { Vec::new() } else { self.superseded.remove(&seq).unwrap_or_default() }
     }
 
     /// What is left of the send whose entry was at `seq`.
@@ -43,7 +50,7 @@ impl Rewrites {
     /// The store has everything up to `stored`.
     pub(super) fn trim(&mut self, stored: Seq) {
         if !self.is_empty() {
-            self.now.retain(|_, seq| *seq > stored);
+            self.now.retain(|_, (seq, _)| *seq > stored);
             self.firsts.retain(|_, (seq, _)| *seq > stored);
         }
     }
@@ -52,20 +59,29 @@ impl Rewrites {
 #[cfg(test)]
 mod tests {
     use proto_spec::TimestampMs;
+    use storage::Replaced;
 
     use super::*;
 
     #[test]
     fn what_the_store_has_is_forgotten_and_the_newest_change_counts() {
         let first = |time| FirstResult { time: TimestampMs(time), said: [0; 16] };
+        let edit = |place: u64, replaces: u64, first, seq: u64| Rewrite {
+            place: Seq(place),
+            now: Shown { says: Seq(seq), reactions: Vec::new() },
+            replaces: vec![Replaced { seq: Seq(replaces), first }],
+            received: None,
+        };
         let mut rewrites = Rewrites::default();
-        rewrites.add(&Rewrite { place: Seq(3), replaces: Seq(3), first: Some(first(1)), received: None }, Seq(7));
-        rewrites.add(&Rewrite { place: Seq(3), replaces: Seq(7), first: Some(first(2)), received: None }, Seq(9));
-        rewrites.add(&Rewrite { place: Seq(4), replaces: Seq(4), first: None, received: None }, Seq(8));
-        assert_eq!((rewrites.now(Seq(3)), rewrites.now(Seq(7))), (Some(Seq(9)), None));
+        rewrites.add(edit(3, 3, Some(first(1)), 7), Seq(7));
+        rewrites.add(edit(3, 7, Some(first(2)), 9), Seq(9));
+        rewrites.add(edit(4, 4, None, 8), Seq(8));
+        assert_eq!(rewrites.released(Seq(7)), [Seq(3)]);
+        assert!(rewrites.released(Seq(7)).is_empty(), "it is released once");
+        assert_eq!((rewrites.now(Seq(3)).unwrap().says, rewrites.now(Seq(7))), (Seq(9), None));
         assert_eq!((rewrites.first(Seq(3)), rewrites.first(Seq(7))), (Some(first(1)), Some(first(2))));
         rewrites.trim(Seq(8));
-        assert_eq!((rewrites.now(Seq(3)), rewrites.now(Seq(4))), (Some(Seq(9)), None));
+        assert!(rewrites.now(Seq(3)).is_some() && rewrites.now(Seq(4)).is_none());
         assert_eq!((rewrites.first(Seq(3)), rewrites.first(Seq(7))), (None, Some(first(2))));
         rewrites.trim(Seq(9));
         assert!(rewrites.is_empty() && rewrites.first(Seq(7)).is_none());

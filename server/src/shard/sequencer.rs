@@ -231,8 +231,13 @@ impl Shard {
                 let changed_in = conversation.changed_in;
                 return self.answer_once_durable(at, changed_in, answer, cx);
             }
+            Parcel::Message(content) if changes::is_moot(&content, changed.as_ref()) => {
+                let changed_in = conversation.changed_in;
+                return self.answer_once_durable(at, changed_in, answer, cx);
+            }
             Parcel::Message(content) if let Some(message) = changed => {
-                let (content, rewrite) = changes::received(origin, &content, &message, &mut conversation.numbered);
+                let (next, known) = (user.head.next(), &mut conversation.numbered);
+                let (content, rewrite) = changes::received(origin, &content, &message, next, known);
                 of = Some(rewrite);
                 (Event::Received { from, origin, content }, None, 0)
             }
@@ -360,9 +365,9 @@ impl Shard {
     ) -> Seq {
         let entry = Self::number(user_id, user, event, at, cx);
         cx.effects.filling[at].batch.rewrite(user_id, &entry, &of);
-        user.rewrites.add(&of, entry.seq);
+        user.rewrites.add(of, entry.seq);
         let batch = lane.filling();
-        Self::keep(user_id, user, TailEntry { entry, replaces: Some(of.replaces), count: 0, batch }, lane)
+        Self::keep(user_id, user, TailEntry { entry, replaces: None, count: 0, batch }, lane)
     }
 
     /// The next entry of a log; before it the record of the epoch that it begins, if it begins one.

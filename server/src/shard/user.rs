@@ -5,12 +5,12 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{HashMap, VecDeque},
 };
 
 use proto_spec::{
     Content, ConversationId, DeviceId, Direction, Entry, Event, SendNumber, Seq, Settings, TimestampMs,
-    limits::{CONTENT_BYTES_MAX, EDIT_HEADER_BYTES_MAX},
+    limits::{CONTENT_BYTES_MAX, EDIT_HEADER_BYTES_MAX, PAGE_BYTES_MAX, REACTION_BYTES_MAX, REACTIONS_MAX},
 };
 use storage::{BatchId, ConversationSnapshot, DeviceNote, Marks, UserSnapshot};
 
@@ -24,6 +24,7 @@ use super::{
     reports::Reports,
     rewrites::Rewrites,
     tail::{Tail, TailEntry},
+    told::Told,
 };
 use crate::access::rate::Bucket;
 
@@ -246,15 +247,10 @@ impl User {
     ) -> (Vec<Entry>, bool) {
         debug_assert!(first > self.stored && last <= self.released);
         if conversation.is_some() && !self.rewrites.is_empty() {
-            let messages = self.messages(conversation, first, last);
-            return match room.direction {
-                Direction::Forwards => take_within(messages.into_values(), room),
-                Direction::Backwards => {
-                    let (mut entries, complete) = take_within(messages.into_values().rev(), room);
-                    entries.reverse();
-                    (entries, complete)
-                }
-            };
+            let mut told = Told::default();
+            let here = self.about(conversation).filter(|entry| is_within(entry.concerns(), first, last));
+            here.for_each(|entry| told.add(entry.clone()));
+            return told.into_entries(room);
         }
         let matching = |tail: &&TailEntry| match conversation {
             Some(_) => tail.entry.event.conversation() == conversation && tail.entry.place().is_some(),
@@ -273,18 +269,15 @@ impl User {
 }
 
 impl User {
-    /// Of a conversation what the tail says and is released, by where it stands from `first` to `last`.
-    fn messages(&self, conversation: Option<ConversationId>, first: Seq, last: Seq) -> BTreeMap<Seq, &TailEntry> {
-        let here = self.tail.range(self.stored.next(), self.released);
-        here.filter(|tail| tail.entry.event.conversation() == conversation)
-            .filter_map(|tail| Some((tail.entry.place()?, tail)))
-            .filter(|(place, _)| (first..=last).contains(place))
-            .collect()
+    /// What the tail says in a conversation and is released.
+    fn about(&self, conversation: Option<ConversationId>) -> impl Iterator<Item = &Entry> {
+        let released = self.tail.range(self.stored.next(), self.released).map(|tail| &tail.entry);
+        released.filter(move |entry| entry.event.conversation() == conversation)
     }
 
     /// Whether the tail says of the message at `place` that it was taken back, released or not.
     pub(super) fn is_taken_back(&self, place: Seq) -> bool {
-        let now = self.rewrites.now(place).and_then(|seq| self.tail.get(seq));
+        let now = self.rewrites.now(place).and_then(|now| self.tail.get(now.says));
         now.is_some_and(|tail| {
             matches!(
                 &tail.entry.event,
@@ -300,7 +293,8 @@ impl User {
             Some(place) if place == entry.seq => true,
             // What it changes has left the tail for it.
             Some(place) => {
-                place > covered && self.tail.get(place).is_none() && self.rewrites.now(place) == Some(entry.seq)
+                let is_newest = self.rewrites.now(place).is_some_and(|now| now.says == entry.seq);
+                place > covered && self.tail.get(place).is_none() && is_newest
             }
         }
     }
@@ -327,38 +321,28 @@ impl User {
     pub(super) fn said_since(&self, entry: Entry) -> Entry {
         let (conversation, room) =
             (entry.event.conversation(), Room { direction: Direction::Forwards, entries: 1, bytes: usize::MAX });
-        let (mut entries, _) = self.changed_since(conversation, vec![entry.clone()], room);
-        entries.pop().unwrap_or(entry)
+        let (entries, _) = self.changed_since(conversation, vec![entry.clone()], room);
+        entries.into_iter().next().unwrap_or(entry)
     }
 
     /// What the store has of a conversation, with what the tail has changed of it since. As much as there is room for; false: not all.
     pub(super) fn changed_since(
         &self,
         conversation: Option<ConversationId>,
-        mut entries: Vec<Entry>,
+        entries: Vec<Entry>,
         room: Room,
     ) -> (Vec<Entry>, bool) {
         if conversation.is_none() || self.rewrites.is_empty() {
             return (entries, true);
         }
-        let changed = self.messages(conversation, Seq(1), self.stored);
-        for entry in &mut entries {
-            if let Some(newer) = entry.place().and_then(|place| changed.get(&place)) {
-                entry.clone_from(&newer.entry);
-            }
-        }
-        let count = entries.len();
-        let fits =
-            |entries: &[Entry]| entries.len() == 1 || entries.iter().map(wire_bytes).sum::<usize>() <= room.bytes;
-        while !entries.is_empty() && !fits(&entries) {
-            match room.direction {
-                Direction::Forwards => drop(entries.pop()),
-                Direction::Backwards => drop(entries.remove(0)),
-            }
-        }
-        let complete = entries.len() == count;
-        (entries, complete)
+        let mut told = Told::of(entries);
+        self.about(conversation).for_each(|entry| told.lay_over(entry));
+        told.into_entries(room)
     }
+}
+
+fn is_within(place: Option<Seq>, first: Seq, last: Seq) -> bool {
+    place.is_some_and(|place| (first..=last).contains(&place))
 }
 
 /// How much a page may still take, and from which end.
@@ -375,19 +359,25 @@ impl Room {
         self.entries > 0 && self.bytes >= ENTRY_BYTES_MAX
     }
 
-    /// What is left after `entries` have been taken.
-    pub(super) fn after(self, entries: &[Entry]) -> Self {
+    /// What is left after `entries` have been taken, which count as so many.
+    pub(super) fn after(self, entries: &[Entry], count: usize) -> Self {
         let bytes = entries.iter().map(wire_bytes).sum::<usize>();
         Self {
             direction: self.direction,
-            entries: self.entries.saturating_sub(entries.len()),
+            entries: self.entries.saturating_sub(count),
             bytes: self.bytes.saturating_sub(bytes),
         }
     }
 }
 
-/// Upper bound of any entry's size in a page.
-const ENTRY_BYTES_MAX: usize = ENTRY_HEADER_BYTES_MAX + EDIT_HEADER_BYTES_MAX + CONTENT_BYTES_MAX;
+/// Upper bound of the size of any entry in a page, with the reactions that come with it.
+const ENTRY_BYTES_MAX: usize =
+    ENTRY_HEADER_BYTES_MAX + EDIT_HEADER_BYTES_MAX + CONTENT_BYTES_MAX + REACTIONS_MAX * REACTION_ENTRY_BYTES_MAX;
+
+/// Upper bound of the size of a reaction in a page.
+const REACTION_ENTRY_BYTES_MAX: usize = ENTRY_HEADER_BYTES_MAX + EDIT_HEADER_BYTES_MAX + REACTION_BYTES_MAX;
+
+const _: () = assert!(ENTRY_BYTES_MAX <= PAGE_BYTES_MAX / 2);
 
 /// Upper bound of an entry's size in a page without its content: its length (3), kind, five varints of
 /// at most ten, the content's kind and length (3).

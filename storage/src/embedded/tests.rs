@@ -7,7 +7,7 @@ use crate::{
     fold::Fold,
     queries::answer,
     query::{Answer, Message, Query},
-    record::{Batch, FirstResult, Record, Rewrite},
+    record::{Batch, FirstResult, Record, Replaced, Rewrite, Shown},
 };
 use proto_spec::{Content, DeviceId, Entry, Event, MessageName, SendNumber, Seq, TimestampMs, UserId};
 
@@ -230,7 +230,9 @@ fn what_was_taken_back_is_in_no_file_once_the_tables_are_merged() {
     commit(&Record::Append { user, entry: entry(1, Content::text(SECRET)), replaces: None, count: 0 });
     assert!(holds(dir.path(), SECRET));
     let first = Some(FirstResult { time: TimestampMs(1), said: [7; 16] });
-    let of = Rewrite { place: Seq(1), replaces: Seq(1), first, received: None };
+    let replaces = vec![Replaced { seq: Seq(1), first }];
+    let now = Shown { says: Seq(2), reactions: Vec::new() };
+    let of = Rewrite { place: Seq(1), now, replaces, received: None };
     commit(&Record::Rewrite { user, entry: entry(2, Content::unsend(name, None)), of });
     store.read(Keyspace::major_compact).unwrap();
     drop(store);

@@ -12,7 +12,7 @@ use crate::{
     embedded::{EmbeddedConfig, EmbeddedStore},
     fold::Fold,
     memory::MemoryStore,
-    record::{Batch, DeviceNotes, FirstResult, Marks, Record, Rewrite},
+    record::{Batch, DeviceNotes, FirstResult, Marks, Record, Replaced, Rewrite, Shown},
     schema::{MarkRow, ReadRow, ReceivedRow, SettingsRow},
     testing::{any_entry, history},
 };
@@ -27,8 +27,8 @@ struct Model {
     /// Where the entry of a send is, or was.
     results: BTreeMap<(u64, u64, u64), Seq>,
     firsts: BTreeMap<(u64, Seq), FirstResult>,
-    /// Where it says what the message says that stands there.
-    places: BTreeMap<(u64, u64), Seq>,
+    /// Which entries tell of the message that stands there.
+    places: BTreeMap<(u64, u64), Shown>,
     conversations: BTreeMap<(u64, u64), ConversationSnapshot>,
     epochs: BTreeMap<(u64, u64), EpochId>,
     notes: BTreeMap<u64, DeviceNotes>,
@@ -44,12 +44,14 @@ impl Model {
 
     fn add(&mut self, record: &Record) {
         match record {
-            Record::Rewrite { user, entry, of: Rewrite { place, replaces, first, received } } => {
+            Record::Rewrite { user, entry, of: Rewrite { place, now, replaces, received } } => {
                 let log = self.logs.entry(user.0).or_default();
                 log.insert(entry.seq.0, entry.clone());
-                log.remove(&replaces.0);
-                self.places.insert((user.0, place.0), entry.seq);
-                first.map(|first| self.firsts.insert((user.0, *replaces), first));
+                for Replaced { seq, first } in replaces {
+                    log.remove(&seq.0);
+                    first.map(|first| self.firsts.insert((user.0, *seq), first));
+                }
+                self.places.insert((user.0, place.0), now.clone());
                 match (&entry.event, received) {
                     (Event::Sent { device, number, .. }, None) => {
                         self.results.insert((user.0, device.0, number.0), entry.seq);
@@ -66,7 +68,8 @@ impl Model {
                 log.insert(entry.seq.0, entry.clone());
                 replaces.map(|seq| log.remove(&seq.0));
                 if entry.event.conversation().is_some() {
-                    self.places.insert((user.0, entry.seq.0), entry.seq);
+                    let now = Shown { says: entry.seq, reactions: Vec::new() };
+                    self.places.insert((user.0, entry.seq.0), now);
                 }
                 match &entry.event {
                     Event::Sent { device, number, .. } => {
@@ -128,8 +131,8 @@ impl Model {
     /// The conversations of a user, from the one with the newest message on.
     fn inbox(&self, user: u64) -> Vec<InboxEntry> {
         let mut rows: Vec<InboxEntry> = Vec::new();
-        for (_, seq) in self.places.range((user, 0)..=(user, u64::MAX)).rev() {
-            let last = &self.logs[&user][&seq.0];
+        for (_, shown) in self.places.range((user, 0)..=(user, u64::MAX)).rev() {
+            let last = &self.logs[&user][&shown.says.0];
             let Some(conversation) = last.event.conversation() else { continue };
             let ConversationId::Person(peer) = conversation;
             if rows.iter().all(|row| row.conversation != conversation) {
@@ -168,7 +171,8 @@ impl Model {
 
     fn entries(&self, user: u64, span: &Span, peer: Option<u64>) -> Vec<Entry> {
         if let Some(peer) = peer {
-            return self.messages(user, peer, span).into_iter().map(|message| message.entry).collect();
+            let told = |message: Message| std::iter::once(message.entry).chain(message.reactions);
+            return self.messages(user, peer, span).into_iter().flat_map(told).collect();
         }
         let log = self.logs.get(&user).cloned().unwrap_or_default();
         log.into_values().filter(|entry| span.first <= entry.seq && entry.seq <= span.last).collect()
@@ -179,8 +183,12 @@ impl Model {
             return Vec::new();
         }
         let places = self.places.range((user, span.first.0)..=(user, span.last.0));
-        let messages =
-            places.map(|(&(_, place), seq)| Message { place: Seq(place), entry: self.logs[&user][&seq.0].clone() });
+        let entry = |seq: &Seq| self.logs[&user][&seq.0].clone();
+        let messages = places.map(|(&(_, place), shown)| Message {
+            place: Seq(place),
+            entry: entry(&shown.says),
+            reactions: shown.reactions.iter().map(entry).collect(),
+        });
         messages.filter(|message| message.entry.event.conversation() == Some(UserId(peer).into())).collect()
     }
 }
@@ -301,9 +309,12 @@ fn check_span<S: Store>(store: &S, model: &Model, user: u64, peer: Option<u64>, 
     };
     assert_eq!(entries, part);
     assert_eq!(complete, entries.len() == all.len());
-    assert!(entries.len() <= span.entries_max);
+    // What belongs to the first message comes with it.
+    let first = entries.iter().filter(|entry| entry.concerns() == entries[0].concerns()).count();
+    let counted = entries.iter().filter(|entry| peer.is_none() || !entry.is_reaction()).count();
+    assert!(counted <= span.entries_max);
     let bytes: usize = entries.iter().map(wire_len).sum();
-    assert!(bytes <= span.bytes_max || entries.len() == 1);
+    assert!(bytes <= span.bytes_max || entries.len() == if peer.is_some() { first } else { 1 });
     assert!(complete || !entries.is_empty(), "an incomplete answer makes progress");
 }
 

@@ -8,8 +8,8 @@ use client::{
 };
 
 use proto_spec::{
-    Attachment, AttachmentKind, Content, DeviceId, Direction, Durability, Entry, EpochId, ErrorCode, MessageName,
-    Reply, Resume, SendNumber, Seq, UserId,
+    Attachment, AttachmentKind, Content, ConversationId, DeviceId, Direction, Durability, Entry, EpochId, ErrorCode,
+    Event, MessageName, Reply, Resume, SendNumber, Seq, UserId,
 };
 
 use super::{
@@ -199,7 +199,7 @@ impl Simulation {
         app.misnumbered.insert(text.clone());
         self.oracle.messages.insert(
             text,
-            Message { from: app.key, to, accepted: None, is_cancelled: false, is_text: false, is_unsend: false },
+            Message { from: app.key, to, accepted: None, is_cancelled: false, is_text: false, is_silent: false },
         );
     }
 
@@ -235,7 +235,8 @@ impl Simulation {
         }
         match self.rng.within(0, 99) {
             0..=9 => self.change_something(index),
-            10..=69 => {
+            10..=17 => self.react_to_something(index),
+            18..=69 => {
                 for _ in 0..self.rng.within(1, 4) {
                     self.write_something(index);
                 }
@@ -277,9 +278,9 @@ impl Simulation {
     fn say(&mut self, index: usize, to: UserId, text: String, content: Content) {
         let app = &mut self.apps[index];
         let Some(state) = &mut app.state else { return };
-        let (is_text, is_unsend) = match &content {
+        let (is_text, is_silent) = match &content {
             Content::Text(_) | Content::Edit(_) => (true, false),
-            Content::Unsend(_) => (false, true),
+            Content::Unsend(_) | Content::Reaction(_) => (false, true),
             _ => (false, false),
         };
         if let Ok(handle) = state.send(to, content) {
@@ -287,7 +288,7 @@ impl Simulation {
             let from = app.key;
             self.oracle
                 .messages
-                .insert(text, Message { from, to, accepted: None, is_cancelled: false, is_text, is_unsend });
+                .insert(text, Message { from, to, accepted: None, is_cancelled: false, is_text, is_silent });
         }
     }
 
@@ -312,6 +313,31 @@ impl Simulation {
             false => Content::unsend(name, None),
         };
         self.say(index, to, text, content);
+    }
+
+    /// Reacts to a message of any kind, own or received: one of the last, or any.
+    fn react_to_something(&mut self, index: usize) {
+        let user = self.apps[index].key.0;
+        let log = self.oracle.durable.range((user, Seq::ZERO)..=(user, Seq(u64::MAX))).map(|(_, entry)| entry);
+        let messages: Vec<(MessageName, UserId)> = log
+            .filter_map(|entry| match &entry.event {
+                Event::Received { from, origin, content } if content.is_message() => {
+                    Some((MessageName { author: *from, seq: *origin }, *from))
+                }
+                Event::Sent { to: ConversationId::Person(to), content, .. } if content.is_message() => {
+                    Some((MessageName { author: user, seq: entry.seq }, *to))
+                }
+                _ => None,
+            })
+            .collect();
+        if messages.is_empty() {
+            return;
+        }
+        let first = if self.rng.chance(60) { messages.len().saturating_sub(3) } else { 0 };
+        let (name, to) = *self.rng.pick(&messages[first..]);
+        let reaction = *self.rng.pick(&["👍", "❤", "so true", ""]);
+        let text = self.new_text(0);
+        self.say(index, to, text, Content::reaction(name, reaction, None));
     }
 
     fn somebody(&mut self) -> UserId {
@@ -603,7 +629,7 @@ impl Simulation {
     /// A page shows every message of its range (contract 4), in order.
     fn check_page(&mut self, key: DeviceKey, peer: Option<UserId>, page: &proto_spec::Page) {
         let (first, last) = (page.first, page.last);
-        let place = |entry: &Entry| if peer.is_some() { entry.place().unwrap_or_default() } else { entry.seq };
+        let place = |entry: &Entry| if peer.is_some() { entry.concerns().unwrap_or_default() } else { entry.seq };
         let shown: Vec<Seq> = page.entries.iter().map(place).collect();
         if !shown.is_sorted() || shown.iter().any(|seq| *seq < first || *seq > last) {
             self.oracle.fail(|| format!("{key:?}: a page of {first} to {last} shows {shown:?}"));

@@ -82,6 +82,9 @@ pub enum Fault {
     FlattenContent,
     /// Where it says what a changed message says is not written.
     ForgetChanged,
+    /// The store does not tell who has reacted to a message: another reaction of the same user is added, and does not replace the one
+    /// before.
+    AddReactions,
 }
 
 impl Fault {
@@ -126,5 +129,6 @@ impl Fault {
         Self::LoseEpoch,
         Self::FlattenContent,
         Self::ForgetChanged,
+        Self::AddReactions,
     ];
 }

@@ -121,6 +121,7 @@ pub const SITUATIONS: &[&str] = &[
     "live connection fell behind",
     "mailbox full",
     "message cancelled",
+    "message read with reactions to it",
     "message put off for its conversation",
     "no room for a segment",
     "node restarted with another number of cores",

@@ -261,12 +261,16 @@ impl Machine {
             users.map(|user| (user, self.stored_log(user).into_iter().map(|e| (e.seq, e)).collect())).collect();
         for (_, record) in self.journaled() {
             let (user, entry, replaces) = match record {
-                Record::Append { user, entry, replaces, .. } => (user, entry, replaces),
-                Record::Rewrite { user, entry, of } => (user, entry, Some(of.replaces)),
+                Record::Append { user, entry, replaces, .. } => (user, entry, replaces.into_iter().collect()),
+                Record::Rewrite { user, entry, of } => {
+                    (user, entry, of.replaces.iter().map(|replaced| replaced.seq).collect::<Vec<_>>())
+                }
                 _ => continue,
             };
             let log = logs.entry(user).or_default();
-            replaces.map(|old| log.remove(&old));
+            for old in &replaces {
+                log.remove(old);
+            }
             log.insert(entry.seq, entry);
         }
         logs

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proto_spec::{
-    Body, Content, ConversationId, DeviceId, Durability, Entry, Event, SendNumber, Seq, ServerFrame, TimestampMs,
-    UserId,
+    Body, Content, ConversationId, DeviceId, Durability, Entry, Event, MessageName, SendNumber, Seq, ServerFrame,
+    TimestampMs, UserId,
 };
 use server::limits::CLOCK_LEAP_MS;
 use storage::Record;
@@ -23,8 +23,8 @@ pub struct Message {
     pub accepted: Option<Seq>,
     /// It is a text, or that a text says something else.
     pub is_text: bool,
-    /// It takes one back, and says nothing.
-    pub is_unsend: bool,
+    /// It takes one back, or is a reaction, and has no text.
+    pub is_silent: bool,
     /// Its author has taken it back, and was told that it was in time.
     pub is_cancelled: bool,
 }
@@ -90,7 +90,7 @@ fn words_of(content: &Content) -> Option<&str> {
             Body::Text(text) => Some(text),
             _ => None,
         },
-        Body::Unsend(_) | Body::Unknown => None,
+        Body::Unsend(_) | Body::Reaction(_) | Body::Unknown => None,
     }
 }
 
@@ -115,6 +115,43 @@ fn is_same(durable: &Entry, shown: &Entry) -> bool {
         }
         _ => durable == shown,
     }
+}
+
+/// Whether an entry that changes a message or reacts to it leaves nothing to be told by an earlier one.
+fn supersedes(entry: &Entry, earlier: &Entry) -> bool {
+    let is_of_all = matches!(
+        &entry.event,
+        Event::Received { content: Content::Unsend(_), .. } | Event::Sent { content: Content::Unsend(_), .. }
+    );
+    let is_same_kind = match (entry.is_reaction(), earlier.is_reaction()) {
+        (true, true) => entry.event.kind() == earlier.event.kind(),
+        (false, true) => is_of_all,
+        (is_reaction, false) => !is_reaction,
+    };
+    entry.concerns() == earlier.concerns() && is_same_kind
+}
+
+/// By the message and who reacts to it: in which conversation, and how.
+type Reactions = BTreeMap<(MessageName, UserId), (ConversationId, String)>;
+
+/// The reactions that a log tells of, or what a device has kept of it.
+fn reactions(user: UserId, log: &BTreeMap<Seq, Entry>) -> Reactions {
+    let mut known = Reactions::new();
+    for entry in log.values() {
+        let (by, with, content) = match &entry.event {
+            Event::Received { from, content, .. } => (*from, (*from).into(), content),
+            Event::Sent { to, content, .. } => (user, *to, content),
+            _ => continue,
+        };
+        match content.body() {
+            Ok(Body::Reaction(reaction)) => {
+                known.insert((reaction.of, by), (with, reaction.reaction.to_owned()));
+            }
+            Ok(Body::Unsend(unsend)) => known.retain(|(of, _), _| *of != unsend.of),
+            _ => {}
+        }
+    }
+    known
 }
 
 /// Texts are numbered in the order in which they are written.
@@ -208,7 +245,7 @@ impl Oracle {
         match record {
             Record::Append { user, entry, .. } => self.is_durable(*user, entry),
             Record::Rewrite { user, entry, of } => {
-                self.superseded.insert((*user, of.replaces));
+                self.superseded.extend(of.replaces.iter().map(|replaced| (*user, replaced.seq)));
                 self.is_durable(*user, entry);
             }
             Record::GivenUp { user, device, number } => self.is_void(*user, *device, *number),
@@ -274,7 +311,7 @@ impl Oracle {
         }
         message.accepted = Some(seq);
         let entry = self.durable.get(&(device.0, seq));
-        if entry.and_then(text_of) != Some(text).filter(|_| !message.is_unsend) {
+        if entry.and_then(text_of) != Some(text).filter(|_| !message.is_silent) {
             let entry = entry.cloned();
             self.fail(|| format!("{text} was accepted as {seq}, where there is {entry:?}"));
         }
@@ -318,9 +355,9 @@ impl Oracle {
             // What we took for durable must still be there, unless it has been superseded.
             for entry in log.values() {
                 self.is_durable(*user, entry);
-                if entry.place().is_some_and(|place| place < entry.seq) {
+                if entry.concerns().is_some_and(|place| place < entry.seq) {
                     let before = self.durable.range((*user, Seq::ZERO)..(*user, entry.seq));
-                    let gone = before.filter(|(_, known)| known.place() == entry.place()).map(|(key, _)| *key);
+                    let gone = before.filter(|(_, known)| supersedes(entry, known)).map(|(key, _)| *key);
                     self.superseded.extend(gone.collect::<Vec<_>>());
                 }
             }
@@ -355,7 +392,7 @@ impl Oracle {
         for (text, message) in &messages {
             let sender = log_of(&message.from.0);
             let sent = sender.values().find(|entry| text_of(entry) == Some(text));
-            let is_gone = |seq: &Seq| message.is_unsend || self.superseded.contains(&(message.from.0, *seq));
+            let is_gone = |seq: &Seq| message.is_silent || self.superseded.contains(&(message.from.0, *seq));
             match (message.accepted, sent) {
                 (Some(seq), None) if is_gone(&seq) => {}
                 (Some(seq), Some(entry)) if entry.seq == seq => {}
@@ -380,6 +417,7 @@ impl Oracle {
                 self.fail(|| format!("user {user}: {about_devices} entries about devices are in the log"));
             }
             self.check_receipts(*user, log, everybody);
+            self.check_reactions(*user, log, logs);
         }
         for ((user, device), kept) in &self.kept.clone() {
             let on_device: Vec<_> = kept.entries.values().filter_map(text_of).collect();
@@ -387,6 +425,10 @@ impl Oracle {
             if on_device != in_log {
                 let missing: Vec<_> = in_log.iter().filter(|text| !on_device.contains(text)).collect();
                 self.fail(|| format!("user {user} device {device}: missing {missing:?}"));
+            }
+            let (of_device, of_log) = (reactions(*user, &kept.entries), reactions(*user, log_of(user)));
+            if of_device != of_log {
+                self.fail(|| format!("user {user} device {device}: reactions are {of_device:?}, not {of_log:?}"));
             }
         }
     }
@@ -463,6 +505,32 @@ impl Oracle {
         }
     }
 
+    /// Both sides of a conversation know the same reactions, and of each user one to a message.
+    fn check_reactions(
+        &mut self,
+        user: UserId,
+        log: &BTreeMap<Seq, Entry>,
+        logs: &BTreeMap<UserId, BTreeMap<Seq, Entry>>,
+    ) {
+        let here = reactions(user, log);
+        let count = log.values().filter(|entry| entry.is_reaction()).count();
+        if count != here.len() {
+            self.fail(|| format!("user {user}: {count} reactions in the log, of which {here:?} count"));
+        }
+        for peer in logs.keys().filter(|peer| **peer != user) {
+            let of = |whose, with: UserId, log| {
+                let all = reactions(whose, log).into_iter();
+                all.filter(move |(_, (conversation, _))| *conversation == with.into())
+                    .map(|(key, (_, said))| (key, said))
+            };
+            let here: BTreeMap<_, _> = of(user, *peer, log).collect();
+            let there: BTreeMap<_, _> = of(*peer, user, &logs[peer]).collect();
+            if here != there {
+                self.fail(|| format!("user {user} knows the reactions {here:?}, and {peer} knows {there:?}"));
+            }
+        }
+    }
+
     fn check_receipts(&mut self, user: UserId, log: &BTreeMap<Seq, Entry>, everybody: &BTreeSet<UserId>) {
         let mut sent: BTreeMap<UserId, Seq> = BTreeMap::new();
         let mut delivered: BTreeMap<UserId, Seq> = BTreeMap::new();
@@ -481,7 +549,9 @@ impl Oracle {
             }
         }
         for (peer, seq) in sent {
-            if delivered.get(&peer) != Some(&seq) {
+            // A reaction that was told of and went with its message was later than what is left.
+            let gone = |known: &Seq| *known > seq && self.superseded.contains(&(user, *known));
+            if !delivered.get(&peer).is_some_and(|known| *known == seq || gone(known)) {
                 let known = delivered.get(&peer).copied();
                 self.fail(|| format!("user {user}: {peer} has everything up to {seq}, the receipt says {known:?}"));
             }

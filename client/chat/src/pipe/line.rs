@@ -11,10 +11,11 @@ use crate::{devices, visible::escaped, words};
 pub(crate) const FORMAT: &str = r"On a terminal it shows the conversation on the whole screen; /help says what can be typed.
 
 From a pipe, each line of input is a message, or one of /to USER, /reply [#SEQ] TEXT, /edit [#SEQ] TEXT, /unsend [#SEQ],
-/history [N], /cancel, /inbox [N], /read, /mute, /archive, /pin, /block (/unmute and so on for the opposite), /devices,
+/react [#SEQ] EMOJI, /history [N], /cancel, /inbox [N], /read, /mute, /archive, /pin, /block (/unmute and so on for the opposite), /devices,
 /device-name NAME (of this one), /remove-device ID (for ever), /quit; a message that
 begins with / is written with // in front, and blank lines are passed over. /reply answers the message that was told with
-this SEQ, or the last one received from USER; /edit and /unsend change your own, or the last you sent there;
+this SEQ, or the last one received from USER, and /react says what you feel about it, or without EMOJI takes that back;
+/edit and /unsend change your own, or the last you sent there;
 /cancel takes back your newest message without an answer, if it is not too late. A line that is
 no command, too long or not UTF-8 ends the
 input: nothing after it is sent, and what was sent before is waited for. Each line of output is one of
@@ -22,6 +23,7 @@ input: nothing after it is sent, and what was sent before is waited for. Each li
   disconnected REASON                         once for each reason; connecting again happens by itself
   history received FROM SEQ TIME TEXT         the conversation before this run, oldest first, before all that follows
   history sent TO SEQ TIME TEXT
+  history reacted USER SEQ TIME TEXT          behind the message told as SEQ
   received FROM SEQ TIME TEXT                 a message to you, from anybody
   sent TO SEQ TIME TEXT                       a message from another device of yours
   accepted N SEQ DURABILITY RECIPIENT         your Nth message of this run is in your log as SEQ
@@ -29,6 +31,7 @@ input: nothing after it is sent, and what was sent before is waited for. Each li
   refused N CODE                              your Nth message was refused for good
   edited AUTHOR SEQ TIME TEXT                 the message that was told as SEQ says this now
   unsent AUTHOR SEQ TIME                      the message that was told as SEQ was taken back
+  reacted USER SEQ TIME TEXT                  USER feels this about the message that was told as SEQ; without TEXT nothing any more
   cancelled N                                 your Nth message, which /cancel took back, is in no log
   delivered USER SEQ                          USER's devices have what you sent up to SEQ
   seen USER SEQ                               USER has read what you sent up to SEQ
@@ -80,6 +83,13 @@ pub(crate) enum Line {
         place: Seq,
         time: TimestampMs,
         text: String,
+    },
+    Reacted {
+        by: UserId,
+        place: Seq,
+        time: TimestampMs,
+        text: String,
+        origin: Origin,
     },
     Unsent {
         author: UserId,
@@ -156,6 +166,10 @@ impl Line {
             }
             Self::Edited { author, place, time, text } => {
                 format!("edited {author} {place} {} {}", utc(*time), escaped(text))
+            }
+            Self::Reacted { by, place, time, text, origin } => {
+                let line = format!("{}reacted {by} {place} {} {}", history(origin), utc(*time), escaped(text));
+                line.trim_end().to_owned()
             }
             Self::Unsent { author, place, time } => format!("unsent {author} {place} {}", utc(*time)),
             Self::Accepted { ordinal, seq, durability, recipient } => {

@@ -151,6 +151,10 @@ impl Script {
             Ok(Command::Reply(to, text)) => self.reply(to, &text),
             Ok(Command::Edit(of, text)) => self.change(of, |name| Content::edit(name, &Content::text(&text), None)),
             Ok(Command::Unsend(of)) => self.change(of, |name| Content::unsend(name, None)),
+            Ok(Command::React(of, reaction)) => match self.answerable(of) {
+                Ok(name) => self.send(Content::reaction(name, &reaction, None)),
+                Err(why) => Said::Wrong(why),
+            },
             Ok(Command::To(user)) => Said::Taken(self.switch(user)),
             Ok(Command::History(count)) => Said::Taken(self.show_history(count.unwrap_or(self.who.history.max(1)))),
             Ok(Command::Inbox(count)) => {
@@ -186,21 +190,28 @@ impl Script {
     }
 
     fn reply(&mut self, to: Option<Seq>, text: &str) -> Said {
+        match self.answerable(to) {
+            Ok(to) => {
+                let told = self.told.values().find(|told| told.name == to);
+                let quote = told.map_or("", |told| quote(&told.content));
+                let reply = Content::reply(&Reply { to, quote, text });
+                self.send(reply)
+            }
+            Err(why) => Said::Wrong(why),
+        }
+    }
+
+    /// The message of this conversation that was told as this, or else the last one received; or why there is none.
+    fn answerable(&self, to: Option<Seq>) -> Result<MessageName, String> {
         let mut here = self.told.iter().rev().filter(|(_, told)| told.conversation == self.who.peer);
         let found = match to {
             Some(seq) => here.find(|(of, _)| **of == seq),
             None => here.find(|(_, told)| ConversationId::Person(told.name.author) == self.who.peer),
         };
-        match found {
-            Some((_, told)) => {
-                let reply = Content::reply(&Reply { to: told.name, quote: quote(&told.content), text });
-                self.send(reply)
-            }
-            None => Said::Wrong(match to {
-                Some(seq) => format!("no message of this conversation was told as {seq}: /history tells older ones"),
-                None => "nothing was received from this user yet: /history tells older messages".to_owned(),
-            }),
-        }
+        found.map(|(_, told)| told.name).ok_or_else(|| match to {
+            Some(seq) => format!("no message of this conversation was told as {seq}: /history tells older ones"),
+            None => "nothing was received from this user yet: /history tells older messages".to_owned(),
+        })
     }
 
     fn send(&mut self, content: Content) -> Said {
@@ -314,7 +325,9 @@ impl Script {
                 let Some((ordinal, to, content)) = self.unanswered.remove(&handle) else { return Vec::new() };
                 if let Some(author) = self.me {
                     let name = content.about().map_or(MessageName { author, seq }, |(name, _)| name);
-                    self.remember(name.seq, to, name, content);
+                    if !matches!(content, Content::Reaction(_)) {
+                        self.remember(name.seq, to, name, content);
+                    }
                 }
                 if recipient != client::Recipient::Yourself {
                     self.undelivered.insert(to, seq);
@@ -436,13 +449,13 @@ impl Script {
         match &entry.event {
             Event::Received { content, .. } => {
                 self.received += u64::from(content.is_message());
-                message(entry, Origin::Now)
+                self.told_of(entry, Origin::Now)
             }
             // What this run sent is told when it is accepted.
             Event::Sent { device, number, .. } if *device == self.who.device && Some(*number) > self.last_number => {
                 None
             }
-            Event::Sent { .. } => message(entry, Origin::Now),
+            Event::Sent { .. } => self.told_of(entry, Origin::Now),
             Event::Delivered { peer, up_to } => {
                 if self.undelivered.get(&ConversationId::Person(*peer)).is_some_and(|seq| seq <= up_to) {
                     self.undelivered.remove(&ConversationId::Person(*peer));
@@ -461,10 +474,27 @@ impl Script {
         }
     }
 
+    /// What an entry says of a message.
+    fn told_of(&self, entry: &Entry, origin: Origin) -> Option<Line> {
+        let (by, content) = match &entry.event {
+            Event::Received { from, content, .. } => (*from, content),
+            Event::Sent { content, .. } => (self.me?, content),
+            _ => return None,
+        };
+        match content.body() {
+            Ok(Body::Reaction(reaction)) => {
+                let (place, time) = (reaction.stands?.place, entry.time);
+                Some(Line::Reacted { by, place, time, text: reaction.reaction.to_owned(), origin })
+            }
+            _ => message(entry, origin),
+        }
+    }
+
     fn on_history(&mut self, page: &Page) -> Vec<Line> {
         self.older = if page.more && page.first > Seq(1) { Older::UpTo(page.first.previous()) } else { Older::Nothing };
         page.entries.iter().for_each(|entry| self.remember_entry(entry));
-        let mut lines: Vec<Line> = page.entries.iter().filter_map(|entry| message(entry, Origin::History)).collect();
+        let mut lines: Vec<Line> =
+            page.entries.iter().filter_map(|entry| self.told_of(entry, Origin::History)).collect();
         if page.delivered_up_to > Seq::ZERO {
             lines.push(Line::Delivered { peer: self.who.peer, up_to: page.delivered_up_to });
         }

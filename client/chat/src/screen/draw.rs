@@ -56,6 +56,7 @@ Ctrl-C              put the draft away; without one: leave
 /reply TEXT         answer the last message of the other
 /edit TEXT          say something else in your last message
 /unsend             take your last message back
+/react EMOJI        say what you feel about the other's last message; without EMOJI take that back
 /to USER            write to somebody else
 /history [N]        load N older messages
 /mute, /archive, /pin, /block   keep this conversation so; /unmute and so on

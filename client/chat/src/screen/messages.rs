@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use client::{
-    Content, ConversationId, Entry, ErrorCode, Event, MessageName, Page, SendHandle, Seq, TimestampMs, UserId,
+    Body, Content, ConversationId, Entry, ErrorCode, Event, MessageName, Page, SendHandle, Seq, TimestampMs, UserId,
 };
 
 use crate::content::shown;
@@ -15,7 +15,7 @@ use crate::content::shown;
 pub(crate) const MESSAGES_MAX: usize = 5_000;
 
 /// Who wrote it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Author {
     Me,
     Peer,
@@ -65,9 +65,11 @@ struct Message {
     /// Of the entry that says this of it.
     seq: Seq,
     time: TimestampMs,
-    /// What is shown of `content`.
+    /// What is shown of `content`, and of the reactions.
     text: String,
     content: Content,
+    /// The last reaction of each, and the seq of its entry.
+    reactions: BTreeMap<Author, (Seq, String)>,
 }
 
 impl Message {
@@ -77,7 +79,32 @@ impl Message {
             Some((name, stands)) => (name.seq, stands.map_or(time, |stands| stands.time)),
             None => (origin, time),
         };
-        Self { author, origin, seq, time, text: shown(&content), content }
+        Self { author, origin, seq, time, text: shown(&content), content, reactions: BTreeMap::new() }
+    }
+
+    /// Somebody reacts to it, with an entry at `seq`.
+    fn react(&mut self, by: Author, seq: Seq, reaction: &str) {
+        if self.reactions.get(&by).is_none_or(|(known, _)| *known < seq) {
+            self.reactions.insert(by, (seq, reaction.to_owned()));
+            self.write();
+        }
+    }
+
+    /// What is shown: reactions behind what the message says, each with how many have it if that is more than one.
+    fn write(&mut self) {
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        for (_, reaction) in self.reactions.values().filter(|(_, reaction)| !reaction.is_empty()) {
+            *counts.entry(reaction).or_default() += 1;
+        }
+        let shown_of = |(reaction, count): (&&str, &usize)| match count {
+            1 => (*reaction).to_owned(),
+            count => format!("{reaction} {count}"),
+        };
+        let reactions: Vec<_> = counts.iter().map(shown_of).collect();
+        self.text = shown(&self.content);
+        if !reactions.is_empty() {
+            self.text += &format!("  [{}]", reactions.join(" · "));
+        }
     }
 }
 
@@ -177,6 +204,13 @@ impl Messages {
             | Event::Devices { .. }
             | Event::Unknown { .. } => return false,
         };
+        if let Ok(Body::Reaction(reaction)) = content.body() {
+            let place = reaction.stands.map(|stands| stands.place);
+            if let Some(message) = place.and_then(|place| self.log.get_mut(&place)) {
+                message.react(author, entry.seq, reaction.reaction);
+            }
+            return false;
+        }
         let message = Message::new(author, origin, entry.seq, entry.time, content.clone());
         if let Some(place) = entry.place() {
             self.show(place, message);
@@ -185,10 +219,27 @@ impl Messages {
     }
 
     /// Shows a message at its place, unless a newer entry has said something else of it.
-    fn show(&mut self, place: Seq, message: Message) {
-        if self.log.get(&place).is_none_or(|known| known.seq < message.seq) {
-            self.log.insert(place, message);
+    fn show(&mut self, place: Seq, mut message: Message) {
+        match self.log.get_mut(&place) {
+            Some(known) if known.seq >= message.seq => return,
+            // An edit keeps the reactions.
+            Some(known) if !matches!(message.content, Content::Unsend(_)) => {
+                message.reactions = std::mem::take(&mut known.reactions);
+                message.write();
+            }
+            _ => {}
         }
+        self.log.insert(place, message);
+    }
+
+    /// Where a message of this conversation stands, by its name.
+    fn place_of(&self, name: MessageName) -> Option<Seq> {
+        let ConversationId::Person(peer) = self.peer;
+        let is_it = |message: &Message| {
+            let is_theirs = message.author == Author::Peer;
+            message.origin == name.seq && is_theirs == (name.author == peer)
+        };
+        self.log.iter().find(|(_, message)| is_it(message)).map(|(place, _)| *place)
     }
 
     /// A message goes on its way. Its number here.
@@ -221,6 +272,12 @@ impl Messages {
         let Some((name, _)) = waiting.content.about() else {
             return self.show(seq, Message::new(Author::Me, seq, seq, time, waiting.content));
         };
+        if let Ok(Body::Reaction(reaction)) = waiting.content.body() {
+            if let Some(message) = self.place_of(name).and_then(|place| self.log.get_mut(&place)) {
+                message.react(Author::Me, seq, reaction.reaction);
+            }
+            return;
+        }
         if let Some(known) = self.log.get(&name.seq) {
             let message = Message { time: known.time, ..Message::new(Author::Me, seq, seq, time, waiting.content) };
             self.show(name.seq, message);

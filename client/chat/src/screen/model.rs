@@ -519,7 +519,12 @@ impl Model {
         match command {
             Command::Nothing if self.list.is_open => return self.open_chosen(effects),
             Command::Nothing => return,
-            Command::Say(_) | Command::Reply(..) | Command::Read | Command::Keep { .. } | Command::History(_)
+            Command::Say(_)
+            | Command::Reply(..)
+            | Command::React(..)
+            | Command::Read
+            | Command::Keep { .. }
+            | Command::History(_)
                 if self.list.is_open =>
             {
                 return self.say("Choose a conversation first: the arrow keys and Enter, or /to USER.");
@@ -542,6 +547,12 @@ impl Model {
                 if !self.change(now, of, draft.to_owned(), |name| Content::unsend(name, None), effects) {
                     return;
                 }
+            }
+            Command::React(of, ref reaction) => {
+                let Some((name, _)) = self.me.and_then(|me| self.messages.find(of, Author::Peer, me)) else {
+                    return self.say("There is no message here to react to; older ones come with /history.");
+                };
+                self.send(now, draft.to_owned(), Content::reaction(name, reaction, None), effects);
             }
             Command::To(peer) => self.switch(peer, effects),
             Command::History(count) => {

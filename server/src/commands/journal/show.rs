@@ -185,7 +185,7 @@ pub(super) fn json(located: &Located) -> String {
         Record::Append { entry, .. } | Record::Rewrite { entry, .. } => {
             let (replaces, count) = match record {
                 Record::Append { replaces, count, .. } => (*replaces, count),
-                Record::Rewrite { of, .. } => (Some(of.replaces), &0),
+                Record::Rewrite { of, .. } => (of.replaces.first().map(|replaced| replaced.seq), &0),
                 _ => (None, &0),
             };
             object.0.extend([("seq", entry.seq.0.into()), ("time_ms", entry.time.0.into())]);

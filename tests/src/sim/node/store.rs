@@ -188,6 +188,14 @@ impl Simulation {
                         entries.entries.remove(0);
                     }
                 }
+                storage::Answer::Message(Some(message)) => {
+                    if !message.reactions.is_empty() {
+                        self.reached("message read with reactions to it");
+                    }
+                    if self.fault == Some(Fault::AddReactions) {
+                        message.reactions.clear();
+                    }
+                }
                 storage::Answer::Send(found) if self.fault == Some(Fault::ForgetGivenUp) => {
                     found.take_if(|found| *found == storage::Sent::GivenUp);
                 }
