@@ -45,6 +45,6 @@ pub use state::{ClientState, Effects, Input, Link, MonotonicMs};
 pub use proto_spec::limits::{NAME_BYTES_MAX, QUOTE_BYTES_MAX, REACTION_BYTES_MAX, TEXT_BYTES_MAX, UNREAD_MAX};
 pub use proto_spec::{
     Attachment, AttachmentKind, Body, Capabilities, Content, ContentKind, ConversationId, DeviceId, DeviceInfo,
-    Direction, Durability, Edit, Entry, EpochId, ErrorCode, Event, Inbox, InboxRow, Kinds, MessageName, Page,
+    Direction, Durability, Edit, Entry, EpochId, ErrorCode, Event, Inbox, InboxRow, Kinds, MessageName, Page, Reaction,
     Recipient, Removal, Reply, Resume, SendNumber, Seq, Settings, Stands, TimestampMs, Unsend, UserId,
 };

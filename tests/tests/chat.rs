@@ -143,6 +143,52 @@ fn what_is_edited_or_taken_back_from_a_pipe_is_told_to_the_other() {
 }
 
 #[test]
+fn what_somebody_feels_about_a_message_is_told_to_the_other_and_told_again_with_the_history() {
+    let mut installation = Installation::new(env!("CARGO_BIN_EXE_tested-ringpost"));
+    let server = installation.start();
+    let mut alice = Chat::start(&installation, 7, 1, 8, &[]);
+    let mut bob = Chat::start(&installation, 8, 1, 7, &[]);
+    bob.shows("connected 8", 1);
+    alice.say("hello");
+    bob.shows("received 7 1 ", 1);
+    bob.say("/react 👍");
+    alice.shows("reacted 8 1 ", 1);
+    assert!(alice.lines("reacted 8 1 ")[0].ends_with(" 👍"), "{:?}", alice.lines(""));
+    bob.say("/react #1 ❤");
+    alice.shows("reacted 8 1 ", 2);
+    alice.say("/react #1 !");
+    bob.shows("reacted 7 1 ", 1);
+    assert!(bob.end().success() && alice.end().success());
+    // Another device, to which both are old.
+    let mut tablet = Chat::start(&installation, 7, 1, 8, &["--history", "5"]);
+    tablet.shows("history reacted ", 2);
+    assert!(tablet.lines("history reacted 8 1 ")[0].ends_with(" ❤"), "{:?}", tablet.lines(""));
+    assert!(tablet.end().success());
+    drop(server);
+}
+
+#[test]
+fn a_file_that_is_attached_from_a_pipe_is_described_to_the_other() {
+    let mut installation = Installation::new(env!("CARGO_BIN_EXE_tested-ringpost"));
+    let server = installation.start();
+    let mut alice = Chat::start(&installation, 7, 1, 8, &[]);
+    let mut bob = Chat::start(&installation, 8, 1, 7, &[]);
+    bob.shows("connected 8", 1);
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("the sea.png");
+    std::fs::write(&file, [7; 1_234]).unwrap();
+    let file = file.display();
+    alice.say(&format!("/attach https://files.example/1 file=\"{file}\" type=image/png caption=The sea"));
+    bob.shows("received 7 1 ", 1);
+    let line = &bob.lines("received 7 1 ")[0];
+    assert!(line.ends_with(" [Image image/png 1.2 kB] https://files.example/1 The sea"), "{line}");
+    alice.say("/attach https://files.example/1 file=/nowhere/at/all");
+    assert!(!alice.end().success(), "the line is wrong");
+    assert!(bob.end().success());
+    drop(server);
+}
+
+#[test]
 fn two_people_converse_though_one_starts_later_and_the_server_is_killed_in_between() {
     let mut installation = Installation::new(env!("CARGO_BIN_EXE_tested-ringpost"));
     let server = installation.start();

@@ -2,6 +2,8 @@
 
 use client::{ConversationId, DeviceId, NAME_BYTES_MAX, REACTION_BYTES_MAX, Seq, Settings, UserId};
 
+use crate::attach::Attach;
+
 /// What a line says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Command {
@@ -15,6 +17,8 @@ pub(crate) enum Command {
     Unsend(Option<Seq>),
     /// What is felt about the message; empty: nothing any more. None: about the last one of the other.
     React(Option<Seq>, String),
+    /// Something that lies elsewhere is to be sent.
+    Attach(Box<Attach>),
     /// From now on to this user.
     To(ConversationId),
     /// Older messages of this conversation, so many; none: as many as at the start.
@@ -46,6 +50,12 @@ pub(crate) enum Command {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct NoCommand(String);
+
+impl NoCommand {
+    pub(crate) const fn new(words: String) -> Self {
+        Self(words)
+    }
+}
 
 impl Command {
     /// # Errors
@@ -110,12 +120,16 @@ impl Command {
                 }
                 Self::React(of, reaction)
             }
+            (Some("/attach"), _, _) => {
+                let rest = line.trim_start().strip_prefix("/attach").unwrap_or_default();
+                Self::Attach(Box::new(Attach::parse(rest)?))
+            }
             (Some("/unsend"), _, None) => match aimed(line, "/unsend")? {
                 (of, text) if text.is_empty() => Self::Unsend(of),
                 _ => return Err(NoCommand("/unsend takes the seq of a message behind #, or nothing".to_owned())),
             },
             (Some(word), _, _) if line.starts_with('/') && !line.starts_with("//") => {
-                let known = "/to USER, /reply [#SEQ] TEXT, /edit [#SEQ] TEXT, /unsend [#SEQ], /react [#SEQ] EMOJI, /history [N], /cancel, /inbox [N], /read, /mute, /archive, /pin and /block \
+                let known = "/to USER, /reply [#SEQ] TEXT, /edit [#SEQ] TEXT, /unsend [#SEQ], /react [#SEQ] EMOJI, /attach LOCATION …, /history [N], /cancel, /inbox [N], /read, /mute, /archive, /pin and /block \
                              (with /un… for the opposite: /unmute), /devices, /device-name NAME, /remove-device ID, /help and /quit";
                 let what = match word {
                     "/quit" | "/help" | "/cancel" | "/history" | "/to" | "/reply" | "/edit" | "/unsend" | "/inbox"
@@ -177,6 +191,7 @@ mod tests {
         assert_eq!(Command::parse("/react #3 so true"), Ok(Command::React(Some(Seq(3)), "so true".into())));
         assert_eq!(Command::parse("/react #3"), Ok(Command::React(Some(Seq(3)), String::new())));
         assert!(Command::parse(&format!("/react {}", "x".repeat(REACTION_BYTES_MAX + 1))).is_err());
+        assert!(matches!(Command::parse("/attach key file=a"), Ok(Command::Attach(_))));
         assert_eq!(Command::parse("/inbox"), Ok(Command::Inbox(None)));
         assert_eq!(Command::parse("/read"), Ok(Command::Read));
         assert_eq!(Command::parse("/devices"), Ok(Command::Devices));
@@ -187,6 +202,8 @@ mod tests {
         assert_eq!(Command::parse("/mute"), Ok(Command::Keep { set: muted, cleared: none }));
         assert_eq!(Command::parse("/unmute"), Ok(Command::Keep { set: none, cleared: muted }));
         for wrong in [
+            "/attach",
+            "/attach key",
             "/inbox 0",
             "/devices 3",
             "/remove-device",

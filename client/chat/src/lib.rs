@@ -4,6 +4,7 @@
 //! happens (`pipe`, with the format in `pipe/line.rs`). This file owns the arguments and what both have in common: the
 //! connection, and how the program ends.
 
+mod attach;
 mod command;
 mod content;
 mod devices;

@@ -11,11 +11,14 @@ use crate::{devices, visible::escaped, words};
 pub(crate) const FORMAT: &str = r"On a terminal it shows the conversation on the whole screen; /help says what can be typed.
 
 From a pipe, each line of input is a message, or one of /to USER, /reply [#SEQ] TEXT, /edit [#SEQ] TEXT, /unsend [#SEQ],
-/react [#SEQ] EMOJI, /history [N], /cancel, /inbox [N], /read, /mute, /archive, /pin, /block (/unmute and so on for the opposite), /devices,
+/react [#SEQ] EMOJI, /attach LOCATION FIELDS, /history [N], /cancel, /inbox [N], /read, /mute, /archive, /pin, /block (/unmute and so on for the opposite), /devices,
 /device-name NAME (of this one), /remove-device ID (for ever), /quit; a message that
 begins with / is written with // in front, and blank lines are passed over. /reply answers the message that was told with
 this SEQ, or the last one received from USER, and /react says what you feel about it, or without EMOJI takes that back;
 /edit and /unsend change your own, or the last you sent there;
+/attach sends where something lies that was uploaded already: file=PATH is read for its size and its hash, or they are told
+as size=BYTES sha256=HEX; kind=image (video, audio, file), type=image/png, width=N, height=N, seconds=N, thumbnail=LOCATION
+and, last of all, caption=TEXT can be told too;
 /cancel takes back your newest message without an answer, if it is not too late. A line that is
 no command, too long or not UTF-8 ends the
 input: nothing after it is sent, and what was sent before is waited for. Each line of output is one of

@@ -9,8 +9,11 @@ use std::{
     time::Duration,
 };
 
-use client::{Client, ClientEvent, Events};
-use tokio::time::{Instant, sleep_until};
+use client::{Client, ClientEvent, Content, Events};
+use tokio::{
+    task::spawn_blocking,
+    time::{Instant, sleep_until},
+};
 
 pub(crate) use self::script::Who;
 use self::{
@@ -19,6 +22,7 @@ use self::{
     script::{Said, Script},
 };
 use crate::{
+    attach::Attach,
     exit::{Exit, Failure},
     renewal::Renewal,
     tell, words,
@@ -75,9 +79,15 @@ impl Run {
         let mut number: u64 = 0;
         loop {
             if let Some(line) = held.take() {
-                match self.script.say(&line) {
+                let mut said = self.script.say(&line);
+                if let Said::Describe(attach) = said {
+                    let described = self.describe(attach).await?;
+                    said = self.script.attach(described);
+                }
+                match said {
                     Said::Taken(lines) => show(&lines)?,
-                    Said::Later => held = Some(line),
+                    // Described again then, which is a pity for a large file and happens only to who sends hundreds at once.
+                    Said::Later | Said::Describe(_) => held = Some(line),
                     Said::Quit => return Ok(None),
                     Said::Wrong(why) => return Ok(Some(stopped(number, &why))),
                 }
@@ -91,6 +101,19 @@ impl Run {
                         Some(Ok(line)) => held = Some(line),
                         Some(Err(error)) => return Ok(Some(stopped(number, &error.to_string()))),
                     }
+                }
+            }
+        }
+    }
+
+    /// Describes an attachment on a thread of its own, for a file may be large, and the connection must be heard meanwhile.
+    async fn describe(&mut self, attach: Box<Attach>) -> Result<Result<Content, String>, Failure> {
+        let mut described = spawn_blocking(move || attach.content());
+        loop {
+            tokio::select! {
+                event = self.events.next() => self.on_event(event)?,
+                described = &mut described => {
+                    return Ok(described.unwrap_or_else(|_| Err("the file can not be read".to_owned())));
                 }
             }
         }

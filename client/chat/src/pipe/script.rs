@@ -9,6 +9,7 @@ use client::{
 
 use super::line::{Line, Origin};
 use crate::{
+    attach::Attach,
     command::Command,
     content::{quote, shown},
     words,
@@ -27,6 +28,8 @@ const INBOX_ROWS: u64 = 20;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Said {
     Taken(Vec<Line>),
+    /// To be described, which may take a while, and then given to [`Script::attach`].
+    Describe(Box<Attach>),
     /// Too much is on its way: offer the line again.
     Later,
     Quit,
@@ -155,6 +158,7 @@ impl Script {
                 Ok(name) => self.send(Content::reaction(name, &reaction, None)),
                 Err(why) => Said::Wrong(why),
             },
+            Ok(Command::Attach(attach)) => Said::Describe(attach),
             Ok(Command::To(user)) => Said::Taken(self.switch(user)),
             Ok(Command::History(count)) => Said::Taken(self.show_history(count.unwrap_or(self.who.history.max(1)))),
             Ok(Command::Inbox(count)) => {
@@ -212,6 +216,11 @@ impl Script {
             Some(seq) => format!("no message of this conversation was told as {seq}: /history tells older ones"),
             None => "nothing was received from this user yet: /history tells older messages".to_owned(),
         })
+    }
+
+    /// Something that lies elsewhere has been described.
+    pub(crate) fn attach(&mut self, described: Result<Content, String>) -> Said {
+        described.map_or_else(Said::Wrong, |content| self.send(content))
     }
 
     fn send(&mut self, content: Content) -> Said {

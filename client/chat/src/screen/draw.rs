@@ -42,30 +42,26 @@ const NOTICE_ROWS_MAX: usize = 3;
 const TEXT_COLUMNS_MIN: u16 = 16;
 
 const HELP: &str = "\
-Enter               send
-Alt-Enter, Ctrl-J   a new line in the message
+Enter               send; Alt-Enter, Ctrl-J: a new line in the message
 PageUp, PageDown    older and newer messages; also Up and Down, and the wheel
 Esc, Ctrl-End       back to the newest message
-Tab                 your conversations: arrow keys and Enter open one, Tab goes back
+Tab                 your conversations: arrows and Enter open one, Tab goes back
 Ctrl-P, Ctrl-N      what you wrote before
-Ctrl-_              undo
-Ctrl-W, Ctrl-U      erase a word, a line
-Ctrl-Z              suspend
-Ctrl-C              put the draft away; without one: leave
+Ctrl-_, -W, -U      undo; erase a word, a line
+Ctrl-Z, Ctrl-C      suspend; put the draft away, without one leave (also /quit)
 
 /reply TEXT         answer the last message of the other
+/react EMOJI        react to it; without EMOJI: take that back
 /edit TEXT          say something else in your last message
-/unsend             take your last message back
-/react EMOJI        say what you feel about the other's last message; without EMOJI take that back
+/unsend             take your last message back; /cancel, while ◷ stands there
+/attach URL file=PATH   tell of a file that is uploaded; /attach alone says more
 /to USER            write to somebody else
 /history [N]        load N older messages
 /mute, /archive, /pin, /block   keep this conversation so; /unmute and so on
 /devices            your devices; /device-name NAME, /remove-device ID
-/cancel             take back your newest message here, while ◷ stands before it
-/quit               leave
 
-◷ waits for the server   ✓ the server has it   ✓✓ a device of the other has it   ● the other has read it
-A message that begins with / is typed with // in front. Pasted text is never a command.";
+◷ waits   ✓ the server has it   ✓✓ a device of the other has it   ● it was read
+A message that begins with / is typed with // in front. A paste is no command.";
 
 /// One row of the conversation.
 #[derive(Clone, Debug, Default)]

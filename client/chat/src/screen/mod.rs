@@ -23,11 +23,12 @@ use rustix::process::{Signal as Kill, kill_process};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::mpsc,
+    task::{JoinHandle, spawn_blocking},
     time::sleep_until,
 };
 
 use self::{
-    model::{Effect, Input, Model, Now, Setup, Wish},
+    model::{Described, Effect, Input, Model, Now, Setup, Wish},
     terminal::{Screen, Taken},
 };
 use crate::{
@@ -67,8 +68,16 @@ pub(crate) async fn run(client: Client, mut events: Events, options: Options) ->
     let (taken, screen) = Taken::take()?;
     let size = size().unwrap_or((80, 24));
     let setup = Setup { peer, history, server: server.clone(), zone: TimeZone::system(), size };
-    let mut run =
-        Run { model: Model::new(setup), client, screen, server, renewal, start: Instant::now(), keys: keyboard() };
+    let mut run = Run {
+        model: Model::new(setup),
+        client,
+        screen,
+        server,
+        renewal,
+        start: Instant::now(),
+        keys: keyboard(),
+        describing: None,
+    };
     let ended = run.until_the_end(&mut events, &mut signals).await;
     drop(taken);
     let (waiting, draft) = run.model.unsent();
@@ -110,6 +119,8 @@ struct Run {
     renewal: Renewal,
     start: Instant,
     keys: mpsc::Receiver<io::Result<event::Event>>,
+    /// A file is being read that is to be attached.
+    describing: Option<JoinHandle<Described>>,
 }
 
 /// Something that has happened outside of the model.
@@ -117,6 +128,7 @@ enum Woken {
     Client(Option<ClientEvent>),
     Key(Option<io::Result<event::Event>>),
     Signal(Told),
+    Described(Described),
     Time,
 }
 
@@ -129,6 +141,7 @@ impl Run {
                 event = events.next() => Woken::Client(event),
                 key = self.keys.recv() => Woken::Key(key),
                 told = signals.next() => Woken::Signal(told),
+                described = described(&mut self.describing) => Woken::Described(described),
                 () = until(deadline) => Woken::Time,
             };
             let mut next = Some(woken);
@@ -185,6 +198,7 @@ impl Run {
                 self.take_again()?;
                 Input::Tick
             }
+            Woken::Described(described) => Input::Described(Box::new(described)),
             Woken::Time => Input::Tick,
         };
         self.step(input)
@@ -226,6 +240,11 @@ impl Run {
                         Err(error) => self.model.not_asked(error),
                     }
                 }
+                // On a thread of its own, for a file may be large, and the connection must be heard meanwhile.
+                Effect::Describe { to, draft, attach } => {
+                    let describe = move || Described { to, draft, content: attach.content() };
+                    self.describing = Some(spawn_blocking(describe));
+                }
                 Effect::Suspend => self.suspend()?,
                 Effect::Leave => return Ok(Some(Left::Quit)),
             }
@@ -264,6 +283,18 @@ impl Run {
             monotonic: MonotonicMs(self.start.elapsed().as_millis() as u64),
             wall: TimestampMs(since_1970.as_millis() as u64),
         }
+    }
+}
+
+/// What has been described, once that is done.
+async fn described(describing: &mut Option<JoinHandle<Described>>) -> Described {
+    match describing {
+        Some(task) => {
+            let described = task.await.expect("who describes an attachment neither panics nor is stopped");
+            *describing = None;
+            described
+        }
+        None => std::future::pending().await,
     }
 }
 

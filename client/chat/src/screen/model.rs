@@ -18,7 +18,7 @@ use super::{
     list::{Ask, List},
     messages::{Author, MESSAGES_MAX, Messages, Older, Place},
 };
-use crate::{command::Command, content::quote, devices, visible::tame, words};
+use crate::{attach::Attach, command::Command, content::quote, devices, visible::tame, words};
 
 /// Drafts of this run that can be had again. In memory alone: a file would keep what people write to each other.
 const DRAFTS_MAX: usize = 50;
@@ -46,8 +46,20 @@ pub(crate) enum Input {
     Pasted(String),
     /// Columns and rows.
     Resized(u16, u16),
+    /// The answer to [`Effect::Describe`].
+    Described(Box<Described>),
     /// Only time has passed.
     Tick,
+}
+
+/// An attachment that was to be described.
+#[derive(Clone, Debug)]
+pub(crate) struct Described {
+    pub(crate) to: ConversationId,
+    /// What was typed.
+    pub(crate) draft: String,
+    /// Or why there is none, in words.
+    pub(crate) content: Result<Content, String>,
 }
 
 /// What the model wants to be done.
@@ -83,6 +95,12 @@ pub(crate) enum Effect {
         peer: ConversationId,
         set: Settings,
         cleared: Settings,
+    },
+    /// Answer with [`Input::Described`].
+    Describe {
+        to: ConversationId,
+        draft: String,
+        attach: Box<Attach>,
     },
     /// Give the terminal back until the shell hands it over again.
     Suspend,
@@ -179,6 +197,8 @@ pub(crate) struct Model {
     /// Which of them is in the editor.
     recalled: Option<usize>,
     leaving: Option<MonotonicMs>,
+    /// A file is being read that is to be attached.
+    is_describing: bool,
 }
 
 impl Model {
@@ -210,6 +230,7 @@ impl Model {
             drafts: VecDeque::new(),
             recalled: None,
             leaving: None,
+            is_describing: false,
         }
     }
 
@@ -226,6 +247,7 @@ impl Model {
             }
             Input::Pasted(text) => self.on_paste(&text),
             Input::Resized(columns, rows) => self.size = (columns, rows),
+            Input::Described(described) => self.on_described(now, *described, &mut effects),
             Input::Tick => {}
         }
         self.mark_read(&mut effects);
@@ -522,6 +544,7 @@ impl Model {
             Command::Say(_)
             | Command::Reply(..)
             | Command::React(..)
+            | Command::Attach(_)
             | Command::Read
             | Command::Keep { .. }
             | Command::History(_)
@@ -553,6 +576,13 @@ impl Model {
                     return self.say("There is no message here to react to; older ones come with /history.");
                 };
                 self.send(now, draft.to_owned(), Content::reaction(name, reaction, None), effects);
+            }
+            Command::Attach(_) if self.is_describing => {
+                return self.say("Another file is being read: this one can be attached in a moment.");
+            }
+            Command::Attach(attach) => {
+                self.is_describing = true;
+                effects.push(Effect::Describe { to: self.peer, draft: draft.to_owned(), attach });
             }
             Command::To(peer) => self.switch(peer, effects),
             Command::History(count) => {
@@ -594,6 +624,20 @@ impl Model {
             None => self.say("There is no message of yours here; older ones come with /history."),
         }
         name.is_some()
+    }
+
+    /// An attachment has been described, or can not be.
+    fn on_described(&mut self, now: Now, described: Described, effects: &mut Vec<Effect>) {
+        self.is_describing = false;
+        let Described { to, draft, content } = described;
+        match content {
+            Ok(content) => {
+                let number = self.messages.wait(to, draft, content.clone(), now.wall);
+                effects.push(Effect::Send { number, to, content });
+                self.follow();
+            }
+            Err(why) => self.say(sentence(&why)),
+        }
     }
 
     fn send(&mut self, now: Now, draft: String, content: Content, effects: &mut Vec<Effect>) {

@@ -17,7 +17,7 @@ use unicode_width::UnicodeWidthStr as _;
 
 use super::{
     draw::draw,
-    model::{Effect, Input, Model, Now, Setup, Wish},
+    model::{Described, Effect, Input, Model, Now, Setup, Wish},
 };
 
 /// 2026-11-28T12:00:00Z, a Saturday.
@@ -512,6 +512,60 @@ fn an_edit_changes_what_is_shown_in_its_place_and_what_was_taken_back_says_so() 
     person.event(entry(4, Event::Received { from: PEER, origin: Seq(10), content: Content::unsend(of, Some(stands)) }));
     let (Some(edited), None, Some(back)) = rows(&person) else { panic!("{:?}", person.screen()) };
     assert!(edited < back, "{:?}", person.screen());
+}
+
+#[test]
+fn reactions_stand_behind_the_message_counted_and_the_last_of_each_counts() {
+    let mut person = Person::connected(80, 24);
+    person.event(entry(1, Event::Received { from: PEER, origin: Seq(9), content: Content::text("Shall we?") }));
+    let effects = person.send("/react 👍");
+    let name = MessageName { author: PEER, seq: Seq(9) };
+    let content = Content::reaction(name, "👍", None);
+    assert!(matches!(&effects[..], [Effect::Send { content: sent, .. }] if *sent == content), "{effects:?}");
+    person.event(accepted(0, 2));
+    person.shows("Shall we?  [👍]");
+    let stands = Some(Stands { place: Seq(1), time: TimestampMs(NOON) });
+    let theirs = |person: &mut Person, seq: u64, reaction: &str| {
+        let content = Content::reaction(name, reaction, stands);
+        person.event(entry(seq, Event::Received { from: PEER, origin: Seq(seq + 10), content }));
+    };
+    theirs(&mut person, 3, "!");
+    person.shows("Shall we?  [! · 👍]");
+    theirs(&mut person, 4, "👍");
+    person.shows("Shall we?  [👍 2]");
+    theirs(&mut person, 5, "");
+    person.shows("Shall we?  [👍]");
+    assert!(person.send("/react #99 👍").is_empty());
+    person.shows("no message here to react to");
+}
+
+#[test]
+fn what_is_attached_is_described_and_then_sent_to_whom_it_was_for() {
+    let mut person = Person::connected(80, 24);
+    let effects = person.send("/attach key file=sea.png type=image/png");
+    let [Effect::Describe { to, draft, .. }] = &effects[..] else { panic!("{effects:?}") };
+    let (to, draft) = (*to, draft.clone());
+    assert!(person.send("/attach key file=other.png").is_empty());
+    person.shows("Another file is being read");
+    person.control('u');
+    person.send("/to 99");
+    let content = Content::opaque(b"stands for what was described");
+    let described = Described { to, draft: draft.clone(), content: Ok(content.clone()) };
+    let effects = person.step(Input::Described(Box::new(described)));
+    assert!(
+        matches!(&effects[..], [Effect::Send { to: sent_to, content: sent, .. }] if *sent_to == to && *sent == content)
+    );
+    person.send("/attach key file=sea.png");
+    person.step(Input::Described(Box::new(Described { to, draft, content: Err("sea.png is gone".into()) })));
+    person.shows("Sea.png is gone.");
+}
+
+#[test]
+fn the_help_is_shown_whole_in_a_window_of_80_columns() {
+    let mut person = Person::connected(80, 24);
+    person.send("/help");
+    person.shows("Enter               send; Alt-Enter, Ctrl-J: a new line in the message");
+    person.shows("A message that begins with / is typed with // in front. A paste is no command.");
 }
 
 #[test]
