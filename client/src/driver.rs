@@ -179,6 +179,11 @@ impl Client {
         self.call(|state| state.acknowledge(seq));
     }
 
+    /// The application has discarded everything that it held of the log. See [`ClientEvent::LogReplaced`].
+    pub fn log_discarded(&self) {
+        self.call(ClientState::log_discarded);
+    }
+
     /// The application has stored the number of this message. See [`crate::Keeping::ByApplication`].
     pub fn kept(&self, handle: SendHandle) {
         self.call(|state| state.kept(handle));

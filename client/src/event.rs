@@ -86,6 +86,20 @@ pub enum ClientEvent {
     /// The next entry of the log. Each comes once, in order; own messages too, and they after or before their
     /// [`ClientEvent::MessageAccepted`].
     Entry(Entry),
+    /// The server's log is not the one that this device holds: the server was set back to an older copy, or is another one. Everything that
+    /// the application holds of the log is void: its entries, its position and epoch, its list of conversations, and all seqs. In one
+    /// step it discards that, and the messages in `dropped`; then it calls [`crate::Client::log_discarded`]. The log is handed out
+    /// from its beginning, or from its end on with [`proto_spec::Resume::Live`]. Messages without an answer are sent to the new log, once.
+    ///
+    /// Until that call, acknowledgements are passed over, and what names a place in the log is not taken. If the application ends before it
+    /// has discarded anything, the next run is told again.
+    LogReplaced {
+        /// How it was found, for the developer.
+        detail: String,
+        /// Messages without an answer that were to change an older one: that one is not in this log under its name. They are in no log, and
+        /// the client has let go of them.
+        dropped: Vec<SendHandle>,
+    },
     /// A later epoch of the log begins with one of the entries that follow. Who stores a position stores the newest epoch beside it, in one
     /// step, for [`crate::Config::epoch`]: if the log is not the same when it comes back, the server says so
     /// ([`ErrorCode::OtherLog`]).
@@ -227,6 +241,9 @@ pub enum DisconnectReason {
         /// Where the push went on.
         next: Seq,
     },
+    /// What this device holds is not the beginning of the server's log. The client begins anew ([`ClientEvent::LogReplaced`]).
+    #[error("the server's log is not the one that this device holds: {0}")]
+    OtherLog(String),
     /// The server said why.
     #[error("the server closed the connection: {} ({detail})", code.name())]
     Bye {
@@ -294,6 +311,9 @@ pub enum SendError {
     /// The server has no conversations of this kind.
     #[error("this server has no conversations of this kind")]
     ConversationKind,
+    /// It names a message of a log that is void ([`ClientEvent::LogReplaced`]).
+    #[error("the server's history was replaced, and the message is of the one before")]
+    LogReplaced,
     /// Zero is not a user.
     #[error("the recipient must not be zero")]
     Recipient,
@@ -325,6 +345,9 @@ pub enum FetchError {
         /// How many may wait.
         max: usize,
     },
+    /// It names a place in a log that is void ([`ClientEvent::LogReplaced`]).
+    #[error("the server's history was replaced, and this is a place in the one before")]
+    LogReplaced,
     /// A device's name that is too long.
     #[error("the name has {size} bytes, at most {max} are allowed")]
     NameLength {

@@ -108,6 +108,14 @@ impl Fetches {
         }
     }
 
+    /// The log was replaced. Takes out what names a place in it: that place is another one now.
+    pub(crate) fn drop_placed(&mut self) -> Vec<FetchHandle> {
+        let dropped = self.waiting.iter().filter(|fetch| fetch.from > Seq::ZERO);
+        let dropped = dropped.map(|fetch| FetchHandle(fetch.request)).collect();
+        self.waiting.retain(|fetch| fetch.from == Seq::ZERO);
+        dropped
+    }
+
     /// Takes out a request that this server does not have.
     pub(crate) fn next_untaken(&mut self, server: &Capabilities) -> Option<(FetchHandle, ClientKind)> {
         let at = self.waiting.iter().position(|fetch| !server.takes_frame(fetch.range.kind()))?;

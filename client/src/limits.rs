@@ -43,6 +43,12 @@ pub const REPLACED_MAX: u32 = 3;
 /// Within this time they count, in milliseconds. Longer than a hello can be on its way.
 pub const REPLACED_WITHIN_MS: u64 = 300_000;
 
+/// Times that a client begins its log anew before it takes that for a fault of the server, or for servers that take turns under one name.
+pub const ANEW_MAX: u32 = 3;
+
+/// Within this time they count, in milliseconds. Longer than a server needs to start.
+pub const ANEW_WITHIN_MS: u64 = 60_000;
+
 /// A refusal says when to try again; a gap in the numbers does not. One that was not the consequence of another refusal
 /// comes from a disagreement with the server, and must not become a loop at the speed of the network.
 pub const GAP_RETRY_MS: u64 = 1_000;

@@ -208,6 +208,21 @@ impl Outbox {
         self.cancelled.pop_front()
     }
 
+    /// The log was replaced by one in which `last_number` is the last that was accepted: a change of an older message may mean another one
+    /// there. Lets go of those that are not in that log.
+    pub(crate) fn drop_changes(&mut self, last_number: SendNumber) -> Vec<SendHandle> {
+        let mut dropped = Vec::new();
+        let mut drops = |message: &Outgoing| {
+            let is_change = !message.content.is_message();
+            dropped.extend(is_change.then_some(message.handle));
+            is_change
+        };
+        self.numbered.retain(|of| of.number <= last_number || !of.message.as_ref().is_some_and(&mut drops));
+        self.waiting.retain(|message| !drops(message));
+        dropped.sort();
+        dropped
+    }
+
     /// Takes out what waits without a number and can not be sent for this reason.
     pub(crate) fn take_untaken(
         &mut self,
@@ -225,11 +240,20 @@ impl Outbox {
     }
 
     /// A connection begins; `last_number` is the last that the server accepted from this device. Whether numbers can be given up there.
+    /// [`Outbox::settle`] follows.
     pub(crate) fn connected(&mut self, last_number: SendNumber, gives_up: bool) {
         self.gives_up = gives_up && !self.is_give_up_unknown;
-        // A device without memory goes on after what the server knows. Numbered messages keep theirs: those up to `last_number` were
-        // accepted and get their first answer again; if there is a gap, a refusal will say so.
-        self.next_number = self.next_number.max(last_number.next());
+        // A device without memory goes on after what the server knows, and so does one that has more: the server was set back (SPEC 8.1).
+        // Numbered messages keep theirs, if the server may know one of them: those up to `last_number` were accepted and get their first
+        // answer again; if there is a gap, a refusal will say so.
+        let expected = last_number.next();
+        match (self.numbered.front(), self.flow) {
+            (None, _) => self.next_number = expected,
+            (Some(lowest), Flow::Open { not_before }) if lowest.number > expected => {
+                self.flow = Flow::Draining { not_before, expected };
+            }
+            (Some(_), _) => self.next_number = self.next_number.max(expected),
+        }
         let mut messages_to = HashMap::new();
         for message in self.numbered.iter().filter_map(|of| of.message.as_ref()) {
             *messages_to.entry(message.to).or_insert(0_u32) += 1;

@@ -42,6 +42,16 @@ impl Position {
         Self { resume, acknowledging, here: Seq::ZERO, at, epochs }
     }
 
+    /// What the device holds is of another log. It holds nothing from now on, and resumes at the beginning of the log, or at its end if it
+    /// fetches what it wants to see.
+    pub(crate) fn begin_anew(&mut self) {
+        let resume = match self.resume {
+            Resume::Stored | Resume::After(_) => Resume::After(Seq::ZERO),
+            Resume::Live => Resume::Live,
+        };
+        *self = Self::new(resume, EpochId(0), self.acknowledging);
+    }
+
     /// What to ask for in a hello. With an application that has not confirmed everything, the server pushes again what
     /// it has been handed already; such entries are passed over, because resuming after them would acknowledge them.
     pub(crate) const fn resume(&self) -> Resume {

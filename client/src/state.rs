@@ -12,6 +12,7 @@ mod answers;
 mod calls;
 mod ending;
 mod greeting;
+mod replacing;
 mod session;
 
 use std::ops::ControlFlow;
@@ -21,7 +22,8 @@ use proto_spec::{
 };
 
 use self::{
-    ending::{Flow, Stop, foreign, protocol_fault},
+    ending::{Flow, Lately, Stop, foreign, protocol_fault},
+    replacing::Replacing,
     session::Session,
 };
 use crate::{
@@ -125,10 +127,11 @@ pub struct ClientState {
     fetches: Fetches,
     backoff: Backoff,
     text_bytes_max: usize,
+    replacing: Replacing,
     close_wanted: bool,
     last_nonce: u64,
-    /// How often another connection of this device took the place of this one of late, and when first.
-    replaced: (u32, MonotonicMs),
+    /// Another connection of this device took the place of this one.
+    replaced: Lately,
     /// Answers that nothing had asked for. Harmless; a number that grows points to a fault in the server.
     unasked_answers: u64,
 }
@@ -153,9 +156,10 @@ impl ClientState {
             fetches: Fetches::default(),
             backoff: Backoff::new(config.backoff_max_ms),
             text_bytes_max: limits::TEXT_BYTES_MAX,
+            replacing: Replacing::default(),
             close_wanted: false,
             last_nonce: 0,
-            replaced: (0, MonotonicMs(0)),
+            replaced: Lately::default(),
             unasked_answers: 0,
         })
     }

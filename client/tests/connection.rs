@@ -5,8 +5,9 @@ use std::ops::ControlFlow;
 
 use client::{
     Acknowledging, ClientEvent, ClientState, Config, ConfigError, Content, ContentKind, ConversationId, DeviceId,
-    Direction, DisconnectReason, Effects, EndReason, Entry, EpochId, ErrorCode, Event, Input, Link, MessageName,
-    MonotonicMs, Page, Resume, Roots, SendError, SendNumber, Seq, TimestampMs, Transport, UserId, limits,
+    Direction, DisconnectReason, Durability, Effects, EndReason, Entry, EpochId, ErrorCode, Event, FetchError, Input,
+    Link, MessageName, MonotonicMs, Page, Recipient, Resume, Roots, SendError, SendNumber, Seq, TimestampMs, Transport,
+    UserId, limits,
 };
 use proto_spec::{Capabilities, ClientFrame, Decoder, Kinds, RequestId, ServerFrame};
 
@@ -215,8 +216,8 @@ fn a_server_that_does_not_answer_the_hello_is_given_up() {
 
 #[test]
 fn what_makes_coming_back_pointless_ends_the_client() {
-    use ErrorCode::{CursorAhead, DeviceRefused, TokenExpired, TokenInvalid, TokenMissing, Version};
-    for code in [CursorAhead, DeviceRefused, TokenExpired, TokenInvalid, TokenMissing, Version] {
+    use ErrorCode::{DeviceRefused, TokenExpired, TokenInvalid, TokenMissing, Version};
+    for code in [DeviceRefused, TokenExpired, TokenInvalid, TokenMissing, Version] {
         let mut world = World::new();
         world.tick();
         world.turn(Input::Connected);
@@ -489,9 +490,159 @@ fn what_the_server_does_not_have_is_not_asked_for() {
     assert!(matches!(effects.events[..], [ClientEvent::TokenRefused { code: ErrorCode::UnknownKind, .. }]));
 }
 
+/// The connection ends, because what the device holds is of another log.
 fn is_of_another_log(effects: &Effects) -> bool {
     let last = effects.events.last();
-    matches!(last, Some(ClientEvent::Ended(EndReason::Refused { code: ErrorCode::OtherLog, .. })))
+    effects.link == Some(Link::Close)
+        && matches!(last, Some(ClientEvent::Disconnected { reason: DisconnectReason::OtherLog(_), .. }))
+}
+
+/// What a hello asks for, and its epoch.
+fn asks(effects: &Effects) -> (Resume, EpochId) {
+    match frames(effects)[..] {
+        [ClientFrame::Hello { resume, epoch, .. }] => (resume, epoch),
+        ref other => panic!("{other:?}"),
+    }
+}
+
+/// A device that was told of epoch 1, holds 1 to 3, and has acknowledged them.
+fn holding_three() -> World {
+    let mut config = Config::new("", "secret", DeviceId(3));
+    config.acknowledging = Acknowledging::ByApplication;
+    let mut world = World::of(config);
+    world.tick();
+    world.turn(Input::Connected);
+    world.hear(&[welcome(0, 0), ServerFrame::Epoch { first: Seq(1), epoch: EpochId(1) }]);
+    world.hear(&[deliver(1), deliver(2), deliver(3)]);
+    world.client.acknowledge(Seq(3));
+    world
+}
+
+fn reconnect(world: &mut World) -> Effects {
+    world.next_deadline();
+    world.turn(Input::Connected)
+}
+
+#[test]
+fn a_log_that_was_replaced_is_told_once_and_handed_out_from_its_beginning() {
+    for code in [ErrorCode::OtherLog, ErrorCode::CursorAhead] {
+        let mut world = holding_three();
+        world.turn(Input::Disconnected("cut".into()));
+        assert_eq!(asks(&reconnect(&mut world)), (Resume::After(Seq(3)), EpochId(1)));
+        let effects = world.hear(&[bye(code, 0)]);
+        assert!(is_of_another_log(&effects) && effects.events.len() == 1, "{effects:?}");
+        assert_eq!(asks(&reconnect(&mut world)), (Resume::After(Seq::ZERO), EpochId(0)));
+        let effects = world.hear(&[welcome(0, 0), deliver(1)]);
+        let [ClientEvent::LogReplaced { detail, dropped }, ClientEvent::Welcome(_), ClientEvent::Entry(first)] =
+            &effects.events[..]
+        else {
+            panic!("{effects:?}")
+        };
+        assert_eq!((detail.as_str(), dropped.len(), first.seq), ("because", 0, Seq(1)));
+        world.client.log_discarded();
+        world.turn(Input::Disconnected("cut".into()));
+        reconnect(&mut world);
+        let told = world.hear(&[welcome(0, 0)]).events;
+        assert!(matches!(told[..], [ClientEvent::Welcome(_)]), "{told:?}");
+    }
+}
+
+#[test]
+fn who_fetches_what_it_wants_to_see_begins_anew_at_the_end() {
+    let mut config = Config::new("", "secret", DeviceId(3));
+    config.resume = Resume::Live;
+    let mut world = World::of(config);
+    world.tick();
+    world.turn(Input::Connected);
+    world.hear(&[welcome(20, 0), deliver(21)]);
+    world.turn(Input::Disconnected("cut".into()));
+    assert_eq!(asks(&reconnect(&mut world)).0, Resume::After(Seq(21)));
+    world.hear(&[bye(ErrorCode::CursorAhead, 0)]);
+    assert_eq!(asks(&reconnect(&mut world)).0, Resume::Live);
+}
+
+#[test]
+fn what_the_application_says_of_the_log_before_is_passed_over_until_it_has_discarded_it() {
+    let mut world = holding_three();
+    world.turn(Input::Disconnected("cut".into()));
+    reconnect(&mut world);
+    world.hear(&[bye(ErrorCode::OtherLog, 0)]);
+    reconnect(&mut world);
+    world.hear(&[welcome(0, 0), deliver(1), deliver(2), deliver(3), deliver(4)]);
+    // An entry of the old log was still on its way to the application.
+    world.client.acknowledge(Seq(3));
+    assert_eq!(world.client.mark_read(UserId(8), Seq(3), true), Err(FetchError::LogReplaced));
+    let name = MessageName { author: UserId(7), seq: Seq(3) };
+    assert_eq!(world.client.send(UserId(8), Content::unsend(name, None)), Err(SendError::LogReplaced));
+    assert!(world.client.send(UserId(8), Content::text("a message")).is_ok());
+    world.client.log_discarded();
+    world.client.acknowledge(Seq(1));
+    world.turn(Input::Disconnected("cut".into()));
+    assert_eq!(asks(&reconnect(&mut world)).0, Resume::After(Seq(1)));
+    assert!(world.client.send(UserId(8), Content::unsend(name, None)).is_ok());
+}
+
+/// In the new log the names of the old one stand for other messages.
+#[test]
+fn a_change_that_is_not_in_the_new_log_is_dropped_and_messages_are_sent_to_it_under_its_numbers() {
+    let mut world = holding_three();
+    world.turn(Input::Disconnected("cut".into()));
+    let name = MessageName { author: UserId(7), seq: Seq(2) };
+    let to = ConversationId::from(UserId(8));
+    reconnect(&mut world);
+    world.hear(&[welcome(3, 40)]);
+    let first = world.client.send(to, Content::text("1")).unwrap();
+    world.tick();
+    world.hear(&[ServerFrame::Accepted {
+        number: SendNumber(41),
+        seq: Seq(4),
+        time: TimestampMs(4),
+        durability: Durability::Committed,
+        recipient: Recipient::Offline,
+    }]);
+    let edit = world.client.send(to, Content::edit(name, &Content::text("2"), None)).unwrap();
+    let second = world.client.send(to, Content::text("3")).unwrap();
+    let placed = world.client.fetch_log(Seq(4), Direction::Backwards, 9).unwrap();
+    assert_eq!(frames(&world.tick()).len(), 3);
+    world.turn(Input::Disconnected("cut".into()));
+    let unsend = world.client.send(to, Content::unsend(name, None)).unwrap();
+    world.client.fetch_log(Seq(0), Direction::Backwards, 9).unwrap();
+    reconnect(&mut world);
+    world.hear(&[bye(ErrorCode::OtherLog, 0)]);
+    reconnect(&mut world);
+    // The copy is older than all of them.
+    let effects = world.hear(&[welcome(0, 17)]);
+    let [
+        ClientEvent::LogReplaced { dropped, .. },
+        ClientEvent::FetchRefused { fetch, code, .. },
+        ClientEvent::Welcome(_),
+    ] = &effects.events[..]
+    else {
+        panic!("{effects:?}")
+    };
+    assert_eq!((dropped, fetch, code), (&vec![edit, unsend], &placed, &ErrorCode::OtherLog));
+    let sent = ClientFrame::Send { number: SendNumber(18), to, content: Content::text("3") };
+    assert!(matches!(&frames(&effects)[..], [send, ClientFrame::FetchLog { from: Seq(0), .. }] if *send == sent));
+    assert_eq!(world.client.unanswered().len(), 1);
+    assert!(first < edit && edit < second);
+}
+
+#[test]
+fn a_log_that_is_replaced_again_and_again_ends_the_client() {
+    let again = |pause_ms: u64| {
+        let mut world = holding_three();
+        let mut last = Effects::default();
+        world.turn(Input::Disconnected("cut".into()));
+        for _ in 0..limits::ANEW_MAX {
+            reconnect(&mut world);
+            world.now = world.now.after(pause_ms);
+            last = world.hear(&[bye(ErrorCode::OtherLog, 0)]);
+        }
+        last.events
+    };
+    let (code, detail) = (ErrorCode::OtherLog, "because".to_owned());
+    assert_eq!(again(0), [ClientEvent::Ended(EndReason::Refused { code, detail })]);
+    assert!(matches!(again(limits::ANEW_WITHIN_MS)[..], [ClientEvent::Disconnected { .. }]));
 }
 
 /// SPEC 8.2: the server knows where the connection resumes, and not what had been handed out before.

@@ -4,19 +4,21 @@
 
 mod model;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use client::{
-    Acknowledging, ClientEvent, ClientState, Config, Content, ConversationId, Effects, Entry, ErrorCode, Event, Input,
-    Keeping, Link, MonotonicMs, Resume, SendHandle, SendNumber, Seq, Unanswered, UserId,
+    Acknowledging, ClientEvent, ClientState, Config, Content, ConversationId, Effects, Entry, EpochId, ErrorCode,
+    Event, Input, Keeping, Link, MonotonicMs, Resume, SendHandle, SendNumber, Seq, Unanswered, UserId,
 };
-use model::{DEVICE, GivingUp, NOBODY, OTHER, PEER, Server};
+use model::{DEVICE, GivingUp, NOBODY, OTHER, PEER, Saved, Server};
 use proptest::prelude::*;
 
 /// What the application keeps. With `Keeping::ByApplication` it is all that survives its crash.
 #[derive(Default)]
 struct Kept {
     entries: Vec<Entry>,
+    /// The newest that it was told of.
+    epoch: EpochId,
     unanswered: VecDeque<(SendHandle, Unanswered)>,
 }
 
@@ -36,6 +38,12 @@ struct World {
     pages: usize,
     disconnects: usize,
     crash_after_events: Option<usize>,
+    /// A copy of the server's data.
+    saved: Option<Saved>,
+    times_set_back: u32,
+    /// Accepted, as the application was told, by a log that is no more.
+    lost: BTreeSet<String>,
+    replaced: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -57,6 +65,8 @@ enum Step {
     Cut { bytes: u16 },
     Pass { ms: u16 },
     Crash { after_events: u8 },
+    Save,
+    SetBack,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -87,6 +97,7 @@ fn config(keeping: Keeping, kept: &Kept) -> Config {
     config.keeping = keeping;
     if keeping == Keeping::ByApplication {
         config.acknowledging = Acknowledging::ByApplication;
+        config.epoch = kept.epoch;
         config.resume = Resume::After(kept.entries.last().map_or(Seq::ZERO, |entry| entry.seq));
         config.unanswered = kept.unanswered.iter().map(|(_, message)| message.clone()).collect();
     }
@@ -111,6 +122,10 @@ impl World {
             pages: 0,
             disconnects: 0,
             crash_after_events: None,
+            saved: None,
+            times_set_back: 0,
+            lost: BTreeSet::new(),
+            replaced: 0,
         };
         world.turn(Input::Tick);
         world
@@ -188,9 +203,19 @@ impl World {
                 self.pages += 1;
             }
             ClientEvent::Disconnected { .. } => self.disconnects += 1,
-            ClientEvent::Welcome(_) | ClientEvent::Committed { .. } => {}
-            other @ (ClientEvent::Epoch(_)
-            | ClientEvent::MessageReturned { .. }
+            ClientEvent::Welcome(welcome) => self.kept.epoch = welcome.epoch,
+            ClientEvent::Epoch(epoch) => self.kept.epoch = epoch,
+            ClientEvent::LogReplaced { dropped, .. } => {
+                assert!(dropped.is_empty(), "there are no changes here");
+                self.kept.entries.clear();
+                self.kept.epoch = EpochId(0);
+                self.client.log_discarded();
+                self.replaced += 1;
+            }
+            // It named a place of a log that is no more.
+            ClientEvent::FetchRefused { code: ErrorCode::OtherLog, .. } if self.times_set_back > 0 => {}
+            ClientEvent::Committed { .. } => {}
+            other @ (ClientEvent::MessageReturned { .. }
             | ClientEvent::Inbox { .. }
             | ClientEvent::Marked { .. }
             | ClientEvent::Devices { .. }
@@ -240,6 +265,20 @@ impl World {
         }
     }
 
+    /// The server is set back to its copy, if there is one, and not more often than a client goes along with.
+    fn set_back(&mut self) {
+        let Some(saved) = self.saved.take().filter(|_| self.times_set_back + 1 < client::limits::ANEW_MAX) else {
+            return;
+        };
+        self.times_set_back += 1;
+        self.drop_link();
+        self.server.set_back(saved);
+        let in_log: BTreeSet<String> = self.server.log.iter().flatten().filter_map(own_text).collect();
+        let told = self.accepted.keys().filter(|text| !in_log.contains(*text));
+        self.lost.extend(told.cloned());
+        self.turn(Input::Disconnected("the server was stopped".into()));
+    }
+
     fn run(&mut self, step: Step) {
         match step {
             Step::Send { count } => (0..count).for_each(|_| self.send(PEER)),
@@ -276,6 +315,8 @@ impl World {
                 self.crash_after_events = Some(after_events.into());
             }
             Step::Crash { .. } => {}
+            Step::Save => self.saved = Some(self.server.save()),
+            Step::SetBack => self.set_back(),
         }
         self.turn(Input::Tick);
     }
@@ -316,7 +357,9 @@ impl World {
         for peer in [PEER, OTHER] {
             let with_peer = |entry: &&Entry| sent(entry) && entry.event.conversation() == Some(peer.into());
             let stored: Vec<String> = log.iter().copied().filter(with_peer).map(text).collect();
-            let is_wanted = |(to, text): &&(UserId, String)| *to == peer && !self.cancelled.contains(text);
+            let is_wanted = |(to, text): &&(UserId, String)| {
+                *to == peer && !self.cancelled.contains(text) && !self.lost.contains(text)
+            };
             let wanted: Vec<String> = self.texts_sent.iter().filter(is_wanted).map(|(_, text)| text.clone()).collect();
             assert_eq!(
                 stored, wanted,
@@ -336,6 +379,14 @@ impl World {
         assert_eq!(handed_out, log);
         assert_eq!(self.client.unasked_answers(), 0);
         assert_eq!(self.server.acknowledged, self.client.position().unwrap().0);
+    }
+}
+
+/// The text, if this user wrote it.
+fn own_text(entry: &Entry) -> Option<String> {
+    match &entry.event {
+        Event::Sent { content, .. } => content.as_text().map(str::to_owned),
+        _ => None,
     }
 }
 
@@ -367,6 +418,18 @@ proptest! {
         steps in prop::collection::vec(step(), 0..120),
     ) {
         run(keeping, giving_up, steps);
+    }
+
+    #[test]
+    fn a_server_that_is_set_back_to_a_copy_loses_no_message_without_an_answer_and_nothing_is_shown_twice(
+        keeping in prop::sample::select(vec![Keeping::InMemory, Keeping::ByApplication]),
+        steps in prop::collection::vec(prop_oneof![
+            12 => step(),
+            1 => Just(Step::Save),
+            1 => Just(Step::SetBack),
+        ], 0..160),
+    ) {
+        run(keeping, GivingUp::Known, steps);
     }
 
     #[test]
@@ -420,4 +483,21 @@ fn the_random_runs_reach_refusals_disconnects_and_pages() {
     }
     assert!(refused > 5 && disconnects > 100 && pages > 20, "{refused} {disconnects} {pages}");
     assert!(cancelled > 20 && void > 20, "{cancelled} {void}");
+}
+
+#[test]
+fn the_random_runs_reach_logs_that_are_replaced_and_messages_that_are_lost_with_them() {
+    use proptest::{strategy::ValueTree, test_runner::TestRunner};
+    let mut runner = TestRunner::deterministic();
+    let (mut replaced, mut lost) = (0, 0);
+    for _ in 0..60 {
+        let steps =
+            prop::collection::vec(prop_oneof![12 => step(), 1 => Just(Step::Save), 1 => Just(Step::SetBack)], 120);
+        let steps = steps.new_tree(&mut runner).unwrap().current();
+        let mut world = World::new(Keeping::InMemory);
+        steps.into_iter().for_each(|step| world.run(step));
+        replaced += world.replaced;
+        lost += world.lost.len();
+    }
+    assert!(replaced > 10 && lost > 5, "{replaced} {lost}");
 }

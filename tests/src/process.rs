@@ -5,10 +5,10 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
-    io::{BufRead as _, BufReader, Read as _, Write as _},
+    fs::{self, DirBuilder, File},
+    io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
-    os::unix::process::ExitStatusExt as _,
+    os::unix::{fs::DirBuilderExt as _, process::ExitStatusExt as _},
     path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, ExitStatus, Stdio},
     sync::{
@@ -533,4 +533,25 @@ pub fn snapshot(root: &Path) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
         }
     }
     found
+}
+
+/// Copies a data folder as an operator does, be the server running or not: what is no file any more by then is left out.
+///
+/// # Panics
+/// A file can not be read, or not be written.
+pub fn copy_folder(from: &Path, to: &Path) {
+    DirBuilder::new().recursive(true).mode(0o700).create(to).expect("a folder can be made");
+    for entry in fs::read_dir(from).expect("a folder can be read") {
+        let entry = entry.expect("it is there");
+        let (path, to) = (entry.path(), to.join(entry.file_name()));
+        if path.is_dir() {
+            copy_folder(&path, &to);
+        } else if path.extension().is_none_or(|extension| extension != "sock") {
+            match fs::copy(&path, &to) {
+                // It has another name by now, as happens to whoever copies what is used.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                copied => drop(copied.expect("a file can be copied")),
+            }
+        }
+    }
 }

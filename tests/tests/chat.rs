@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that can not run has failed")]
 
 use std::{
+    fs,
     io::{BufRead as _, BufReader, Write as _},
     process::{Child, ChildStdin, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex},
@@ -12,7 +13,7 @@ use std::{
 use proto_spec::{Resume, ServerFrame};
 use tests::{
     connection::hello,
-    process::{Installation, wall_now},
+    process::{Installation, copy_folder, wall_now},
     tls::certify,
     wait_until,
 };
@@ -38,7 +39,7 @@ impl Chat {
         token_in_file: &str,
     ) -> Self {
         let token = installation.folder().join(format!("t{user}"));
-        std::fs::write(&token, token_in_file).unwrap();
+        fs::write(&token, token_in_file).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_tested-ringpost"));
         command.args(["chat", "--token-file"]).arg(token).args([
             "--to",
@@ -176,7 +177,7 @@ fn a_file_that_is_attached_from_a_pipe_is_described_to_the_other() {
     bob.shows("connected 8", 1);
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("the sea.png");
-    std::fs::write(&file, [7; 1_234]).unwrap();
+    fs::write(&file, [7; 1_234]).unwrap();
     let file = file.display();
     alice.say(&format!("/attach https://files.example/1 file=\"{file}\" type=image/png caption=The sea"));
     bob.shows("received 7 1 ", 1);
@@ -235,6 +236,60 @@ fn two_people_converse_though_one_starts_later_and_the_server_is_killed_in_betwe
     assert_eq!(again.lines("received "), Vec::<String>::new());
     assert!(again.end().success());
     server.stop();
+}
+
+/// The server is set back to a copy of its folder while two people are connected. Each is told so, and then what the copy has, once; what
+/// was on its way arrives once.
+#[test]
+fn when_the_server_is_set_back_each_is_told_the_history_that_it_has_now() {
+    let mut installation = Installation::new(env!("CARGO_BIN_EXE_tested-ringpost"));
+    let (data, saved) = (installation.data().to_owned(), installation.folder().join("saved"));
+    let server = installation.start();
+    let mut alice = Chat::start(&installation, 7, 1, 8, &[]);
+    let mut bob = Chat::start(&installation, 8, 1, 7, &["--wait-for", "2"]);
+    bob.shows("connected 8", 1);
+    alice.say("in the copy");
+    alice.shows("accepted 1 ", 1);
+    bob.shows("received 7 ", 1);
+    alice.shows("delivered 8 ", 1);
+    server.stop();
+    copy_folder(&data, &saved);
+
+    let server = installation.start();
+    alice.shows("connected 7", 2);
+    bob.shows("connected 8", 2);
+    alice.say("lost with what followed the copy");
+    alice.shows("accepted 2 ", 1);
+    bob.shows("received 7 ", 2);
+    alice.shows("delivered 8 ", 2);
+    server.stop();
+    // Sent to nobody: it waits.
+    alice.say("without an answer");
+    fs::remove_dir_all(&data).unwrap();
+    fs::rename(&saved, &data).unwrap();
+
+    let _server = installation.start();
+    for chat in [&alice, &bob] {
+        chat.shows("replaced", 1);
+    }
+    alice.shows("accepted 3 ", 1);
+    bob.shows("received 7 ", 4);
+    let after = |chat: &Chat, start: &str| {
+        let lines = chat.lines("");
+        let at = lines.iter().position(|line| line == "replaced").unwrap();
+        lines[at..]
+            .iter()
+            .filter(|line| line.starts_with(start))
+            .map(|line| line[start.len()..].to_owned())
+            .collect::<Vec<_>>()
+    };
+    let texts = |lines: Vec<String>| {
+        lines.iter().map(|line| line.splitn(3, ' ').nth(2).unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(texts(after(&bob, "received 7 ")), ["in the copy", "without an answer"]);
+    assert_eq!(texts(after(&alice, "sent 8 ")), ["in the copy"], "the answer stands for the other");
+    assert!(alice.end().success());
+    assert!(bob.end().success(), "two have come in the history that there is now");
 }
 
 #[test]
@@ -296,7 +351,7 @@ fn a_chat_goes_on_with_the_newer_token_that_comes_into_its_file() {
     let token = installation.token_at(7, wall_now(), Duration::from_secs(15));
     let mut alice = Chat::start_with(&installation, 7, 1, 8, &[], &token);
     alice.shows("connected 7", 1);
-    std::fs::write(installation.folder().join("t7"), installation.token(7)).unwrap();
+    fs::write(installation.folder().join("t7"), installation.token(7)).unwrap();
     let refreshed = "ringpost_shard_refreshed_total{core=";
     wait_until("it has the newer token", || {
         server.metrics().iter().any(|(series, count)| series.starts_with(refreshed) && *count > 0.0)

@@ -1,18 +1,13 @@
 //! A data folder of which a part is not what the server left: emptied, not mounted, of another moment. Starting with it would lose history
 //! without a word, or write it over; so the server says what is wrong, and changes nothing.
 
-use std::{
-    fs::{self, DirBuilder},
-    io::ErrorKind,
-    os::unix::fs::DirBuilderExt as _,
-    path::Path,
-};
+use std::{fs, path::Path};
 
 use proto_spec::{EpochId, ErrorCode, Resume, Seq, ServerFrame};
 use tests::{
     connection::{Connection, hello_of},
     device::Device,
-    process::{Installation, Server},
+    process::{Installation, Server, copy_folder},
     wait_until,
 };
 
@@ -54,23 +49,6 @@ fn has(installation: &Installation, messages: usize) {
     assert!(received.is_sorted_by(|(_, _, origin, _), (_, _, next, _)| origin < next), "{received:?}");
     for (number, (_, _, _, text)) in received.iter().enumerate() {
         assert_eq!(*text, format!("message {}", number % MESSAGES));
-    }
-}
-
-fn copy(from: &Path, to: &Path) {
-    DirBuilder::new().recursive(true).mode(0o700).create(to).expect("a folder can be made");
-    for entry in fs::read_dir(from).expect("a folder can be read") {
-        let entry = entry.expect("it is there");
-        let (path, to) = (entry.path(), to.join(entry.file_name()));
-        if path.is_dir() {
-            copy(&path, &to);
-        } else if path.extension().is_none_or(|extension| extension != "sock") {
-            match fs::copy(&path, &to) {
-                // It has another name by now, as happens to whoever copies what is used.
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                copied => drop(copied.expect("a file can be copied")),
-            }
-        }
     }
 }
 
@@ -120,7 +98,7 @@ fn copied_in_two_steps(first: &str, second: &str) -> Installation {
     let copied = installation.folder().join("copied");
     while !copied.exists() {
         say(&installation, &mut writer);
-        copy(installation.data(), &copied);
+        copy_folder(installation.data(), &copied);
         if first == "journal" && held(&copied) == 0 {
             fs::remove_dir_all(&copied).expect("it is there");
         }
@@ -133,7 +111,7 @@ fn copied_in_two_steps(first: &str, second: &str) -> Installation {
         if second == "journal" {
             say(&installation, &mut writer);
         }
-        copy(&installation.data().join(second), &copied.join(second));
+        copy_folder(&installation.data().join(second), &copied.join(second));
         if second == "journal" && held(&copied) == 0 {
             fs::remove_dir_all(copied.join(second)).expect("it is there");
         }
@@ -180,12 +158,12 @@ fn a_store_that_is_of_an_earlier_start_than_the_journal_is_refused() {
     say(&installation, &mut writer);
     server.stop();
     let earlier = installation.folder().join("earlier");
-    copy(&installation.data().join("store"), &earlier);
+    copy_folder(&installation.data().join("store"), &earlier);
     let server = installation.start();
     say(&installation, &mut writer);
     server.stop();
     fs::remove_dir_all(installation.data().join("store")).expect("it is there");
-    copy(&earlier, &installation.data().join("store"));
+    copy_folder(&earlier, &installation.data().join("store"));
     refused(&installation, &["the store is an older one than it was written for"]);
 }
 
@@ -208,7 +186,7 @@ fn who_has_seen_what_a_copy_does_not_have_is_told_so_when_its_log_has_grown_agai
     }
     behind.disconnect();
     server.stop();
-    copy(&data, &saved);
+    copy_folder(&data, &saved);
 
     let server = installation.start();
     let mut second = Device::new(1, 2, installation.token(1));

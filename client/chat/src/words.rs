@@ -20,6 +20,9 @@ pub(crate) fn disconnected(reason: &DisconnectReason, server: &str) -> String {
         DisconnectReason::Silent => "the server has fallen silent".to_owned(),
         DisconnectReason::Protocol(words) => format!("the server can not be understood: {}", tame(words)),
         DisconnectReason::Hole { .. } => format!("{reason}"),
+        DisconnectReason::OtherLog(_) => {
+            "the server's history is another one than was shown here: it is asked for anew".to_owned()
+        }
         DisconnectReason::Bye { code, detail } => match bye(*code) {
             Some(words) => words.to_owned(),
             None => format!("the server closed the connection: {} ({})", code.name(), tame(detail)),
@@ -57,6 +60,7 @@ pub(crate) fn fatal(reason: &DisconnectReason, server: &str) -> Option<Failure> 
         | DisconnectReason::Silent
         | DisconnectReason::Protocol(_)
         | DisconnectReason::Hole { .. }
+        | DisconnectReason::OtherLog(_)
         | DisconnectReason::Bye { .. } => None,
     }
 }
@@ -104,14 +108,9 @@ pub(crate) fn ended(reason: &EndReason, server: &str) -> Failure {
             "this device has been removed from this user's devices, and its number is not taken again: use another --device"
                 .to_owned(),
         ),
-        ErrorCode::CursorAhead => (
+        ErrorCode::CursorAhead | ErrorCode::OtherLog => (
             Exit::Server,
-            "the server's history ends before what this device has seen: it was set back, or is another server"
-                .to_owned(),
-        ),
-        ErrorCode::OtherLog => (
-            Exit::Server,
-            "the server's history can not be shown to be the one that this device has seen: it was set back to an older copy, or started very often; start again to see it"
+            "the server's history was replaced several times within a minute: does it start again and again, or do several servers answer under one name?"
                 .to_owned(),
         ),
         ErrorCode::Replaced => (
@@ -147,6 +146,7 @@ pub(crate) const fn untaken(why: &SendError) -> &'static str {
         SendError::TextLength { .. } => ErrorCode::TextLength.name(),
         SendError::ContentLimits => ErrorCode::ContentLimits.name(),
         SendError::ContentKind { .. } => ErrorCode::ContentKind.name(),
+        SendError::LogReplaced => ErrorCode::OtherLog.name(),
         SendError::Recipient | SendError::ConversationKind => ErrorCode::Recipient.name(),
         SendError::QueueFull { .. } => ErrorCode::Overloaded.name(),
         SendError::Ended => ErrorCode::Stopping.name(),
@@ -175,6 +175,7 @@ pub(crate) fn refused(code: ErrorCode) -> &'static str {
         ErrorCode::StorageFailed => "the server's storage has failed",
         ErrorCode::Stopping => "the server is stopping",
         ErrorCode::NoSuchDevice => "there is no such device",
+        ErrorCode::OtherLog => "it is about a message of the history that the server had before",
         ErrorCode::UnknownKind => "this server is older and can not do that",
         code => code.name(),
     }
@@ -212,8 +213,8 @@ mod tests {
             (ErrorCode::Revoked, Exit::Identity, "has been revoked"),
             (ErrorCode::DeviceRefused, Exit::Identity, "does not take this device (the words)"),
             (ErrorCode::DeviceRemoved, Exit::Identity, "use another --device"),
-            (ErrorCode::CursorAhead, Exit::Server, "it was set back"),
-            (ErrorCode::OtherLog, Exit::Server, "start again to see it"),
+            (ErrorCode::CursorAhead, Exit::Server, "several times within a minute"),
+            (ErrorCode::OtherLog, Exit::Server, "several times within a minute"),
             (ErrorCode::Replaced, Exit::Identity, "give one of them another --device"),
         ];
         for (code, exit, words) in codes {

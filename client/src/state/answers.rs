@@ -4,7 +4,7 @@ use proto_spec::{ClientFrame, ClientKind, Entry, ErrorCode, Event, Page, Request
 
 use super::{
     ClientState, Effects, MonotonicMs,
-    ending::{Flow, other_log, protocol_fault},
+    ending::{Flow, protocol_fault},
 };
 use crate::{
     epochs::Told,
@@ -84,7 +84,7 @@ impl ClientState {
             ServerFrame::Pong { .. } => Flow::Continue(()),
             ServerFrame::Bye { code: ErrorCode::Replaced, detail, .. } => self.on_replaced(now, detail),
             ServerFrame::Bye { code, retry_after_ms, detail, devices } => {
-                self.on_bye(code, retry_after_ms, detail, devices)
+                self.on_bye(now, code, retry_after_ms, detail, devices)
             }
             ServerFrame::TokenExpiring { expires_in_ms } => {
                 effects.events.push(ClientEvent::TokenExpiring { expires_in_ms });
@@ -107,7 +107,10 @@ impl ClientState {
                     Flow::Continue(())
                 }
                 Told::Again => Flow::Continue(()),
-                Told::OtherLog => other_log(format!("an epoch that this device does not know begins at {first}")),
+                Told::OtherLog => {
+                    let detail = format!("an epoch that this device does not know begins at {first}");
+                    self.begin_anew(now, ErrorCode::OtherLog, detail)
+                }
             },
             ServerFrame::Devices { request, devices } => {
                 match self.fetches.answered(request) {
@@ -202,7 +205,7 @@ impl ClientState {
         self.unasked_answers += u64::from(!was_asked);
     }
 
-    fn settle(&mut self, now: MonotonicMs, effects: &mut Effects) -> Flow {
+    pub(super) fn settle(&mut self, now: MonotonicMs, effects: &mut Effects) -> Flow {
         let numbered = |handle, number| effects.events.push(ClientEvent::Numbered { handle, number });
         match self.outbox.settle(now, numbered) {
             Ok(()) => Flow::Continue(()),

@@ -25,6 +25,9 @@ impl ClientState {
             return Err(SendError::Recipient);
         }
         check_content(&content, self.text_bytes_max)?;
+        if !content.is_message() && self.replacing.is_going_on() {
+            return Err(SendError::LogReplaced);
+        }
         if let Phase::Ready(session) = &self.phase {
             check_taken(&session.capabilities, to, &content)?;
         }
@@ -129,12 +132,17 @@ impl ClientState {
         if self.is_stopping() {
             return Err(FetchError::Ended);
         }
+        if from > Seq::ZERO && self.replacing.is_going_on() {
+            return Err(FetchError::LogReplaced);
+        }
         self.fetches.push(range, from, direction, limit)
     }
 
     /// The application is done with everything up to `seq`. Needed with [`crate::Acknowledging::ByApplication`] only.
     pub fn acknowledge(&mut self, seq: Seq) {
-        self.position.confirm(seq);
+        if !self.replacing.is_going_on() {
+            self.position.confirm(seq);
+        }
     }
 
     /// The application has stored the number of this message. Needed with [`crate::Keeping::ByApplication`] only.

@@ -25,19 +25,29 @@ impl From<DisconnectReason> for Stop {
     }
 }
 
+/// How often something has happened of late, and when first.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Lately {
+    times: u32,
+    first: MonotonicMs,
+}
+
+impl Lately {
+    /// It happens again. How often it has, with this time, in so many milliseconds.
+    pub(super) fn again(&mut self, now: MonotonicMs, within_ms: u64) -> u32 {
+        if self.times == 0 || now.since(self.first) >= within_ms {
+            *self = Self { times: 0, first: now };
+        }
+        self.times += 1;
+        self.times
+    }
+}
+
 impl ClientState {
     /// Another connection of this device came: of another program, or an own one that was given up and came late.
     pub(super) fn on_replaced(&mut self, now: MonotonicMs, detail: String) -> Flow {
-        let (times, first) = &mut self.replaced;
-        if now.since(*first) >= REPLACED_WITHIN_MS {
-            *times = 0;
-        }
-        if *times == 0 {
-            *first = now;
-        }
-        *times += 1;
         let code = ErrorCode::Replaced;
-        Flow::Break(if *times < REPLACED_MAX {
+        Flow::Break(if self.replaced.again(now, REPLACED_WITHIN_MS) < REPLACED_MAX {
             DisconnectReason::Bye { code, detail }.into()
         } else {
             Stop::End(EndReason::Refused { code, detail })
@@ -52,7 +62,8 @@ impl ClientState {
     }
 
     pub(super) fn on_bye(
-        &self,
+        &mut self,
+        now: MonotonicMs,
         code: ErrorCode,
         retry_after_ms: u64,
         detail: String,
@@ -60,6 +71,9 @@ impl ClientState {
     ) -> Flow {
         if code == ErrorCode::DeviceRefused && !devices.is_empty() {
             return Flow::Break(Stop::End(EndReason::TooManyDevices { devices, detail }));
+        }
+        if matches!(code, ErrorCode::OtherLog | ErrorCode::CursorAhead) {
+            return self.begin_anew(now, code, detail);
         }
         // It was the older token's fault: the next hello has the newer one.
         let is_outdated = is_of_the_token(code) && self.renewal.has_newer();
@@ -104,12 +118,6 @@ pub(super) fn foreign(bytes: &[u8]) -> Flow {
         _ => "it answers in another protocol",
     };
     Flow::Break(DisconnectReason::NotRingpost(words.to_owned()).into())
-}
-
-/// What the device holds is not the beginning of the log. The server does not always see that: it knows where a connection resumes, not
-/// what had been handed out.
-pub(super) fn other_log(detail: String) -> Flow {
-    Flow::Break(Stop::End(EndReason::Refused { code: ErrorCode::OtherLog, detail }))
 }
 
 pub(super) fn protocol_fault(what: String) -> Flow {

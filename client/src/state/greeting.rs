@@ -5,7 +5,7 @@ use proto_spec::{Capabilities, ClientKind, Content, ErrorCode, ServerFrame, limi
 use super::{
     ClientState, Effects, MonotonicMs, Phase,
     calls::{check_content, check_taken},
-    ending::{Flow, Stop, other_log, protocol_fault},
+    ending::{Flow, Stop, protocol_fault},
     session::Session,
 };
 use crate::{
@@ -37,11 +37,13 @@ impl ClientState {
                 }
                 self.good_token.clone_from(&self.hello_token);
                 if self.position.is_beyond(head) {
-                    return other_log(format!("the log ends at {head}, before what this device holds"));
+                    let detail = format!("the log ends at {head}, before what this device holds");
+                    return self.begin_anew(now, ErrorCode::OtherLog, detail);
                 }
                 if let Err(reason) = self.position.welcome(cursor, epoch) {
                     return Flow::Break(reason.into());
                 }
+                self.tell_of_replacement(last_number, effects);
                 let capabilities = capabilities.or_first();
                 self.outbox.connected(last_number, capabilities.takes_frame(ClientKind::GiveUp));
                 self.text_bytes_max = usize::try_from(text_bytes_max).unwrap_or(usize::MAX).min(limits::TEXT_BYTES_MAX);
@@ -73,11 +75,11 @@ impl ClientState {
                     capabilities,
                 }));
                 self.return_untaken(&capabilities, effects);
-                Flow::Continue(())
+                self.settle(now, effects)
             }
             ServerFrame::Bye { code: ErrorCode::Replaced, detail, .. } => self.on_replaced(now, detail),
             ServerFrame::Bye { code, retry_after_ms, detail, devices } => {
-                self.on_bye(code, retry_after_ms, detail, devices)
+                self.on_bye(now, code, retry_after_ms, detail, devices)
             }
             ServerFrame::Error { code, retry_after_ms, detail, .. } => Flow::Break(Stop::Retry {
                 reason: DisconnectReason::Protocol(format!("{} before the welcome: {detail}", code.name())),

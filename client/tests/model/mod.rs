@@ -44,8 +44,28 @@ struct Connection {
     position: u64,
     /// What the client may acknowledge: acceptances count while catching up too.
     offered: u64,
+    acknowledged: u64,
     /// Sends of this connection without an answer.
     awaiting: BTreeSet<u64>,
+}
+
+/// What a start of the server appends is of an epoch of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Start {
+    first: u64,
+    epoch: EpochId,
+}
+
+/// What a copy of the server's data has.
+#[derive(Clone)]
+pub(crate) struct Saved {
+    log: Vec<Option<Entry>>,
+    answers: BTreeMap<u64, u64>,
+    last_number: u64,
+    last_delivered: Option<usize>,
+    acknowledged: u64,
+    void: BTreeSet<u64>,
+    starts: Vec<Start>,
 }
 
 pub(crate) struct Server {
@@ -64,6 +84,9 @@ pub(crate) struct Server {
     /// Messages to these are refused for now.
     pub(crate) closed: BTreeSet<ConversationId>,
     pub(crate) giving_up: GivingUp,
+    starts: Vec<Start>,
+    /// Of this start; nothing may have been appended in it.
+    epoch: EpochId,
     /// Numbers that were given up.
     pub(crate) void: BTreeSet<u64>,
 }
@@ -82,7 +105,45 @@ impl Server {
             refusals: 0,
             closed: BTreeSet::new(),
             giving_up: GivingUp::Known,
+            starts: Vec::new(),
+            epoch: EpochId(1),
             void: BTreeSet::new(),
+        }
+    }
+
+    /// A copy of what is durable.
+    pub(crate) fn save(&mut self) -> Saved {
+        self.commit();
+        Saved {
+            log: self.log.clone(),
+            answers: self.answers.clone(),
+            last_number: self.last_number,
+            last_delivered: self.last_delivered,
+            acknowledged: self.acknowledged,
+            void: self.void.clone(),
+            starts: self.starts.clone(),
+        }
+    }
+
+    /// The server is stopped, the copy put back, and the server started.
+    pub(crate) fn set_back(&mut self, saved: Saved) {
+        self.cut();
+        let Saved { log, answers, last_number, last_delivered, acknowledged, void, starts } = saved;
+        (self.log, self.answers, self.last_number) = (log, answers, last_number);
+        (self.last_delivered, self.acknowledged, self.void, self.starts) = (last_delivered, acknowledged, void, starts);
+        self.committed = self.log.len();
+        self.epoch = EpochId(self.epoch.0 + 1);
+    }
+
+    /// The epoch of the entry at this seq.
+    fn epoch_at(&self, seq: u64) -> EpochId {
+        self.starts.iter().rfind(|start| start.first <= seq).map_or(EpochId(0), |start| start.epoch)
+    }
+
+    /// Tells of the epochs that begin in this range, before it is covered.
+    fn tell_epochs(&mut self, range: std::ops::RangeInclusive<u64>) {
+        for Start { first, epoch } in self.starts.iter().filter(|start| range.contains(&start.first)) {
+            ServerFrame::Epoch { first: Seq(*first), epoch: *epoch }.encode(&mut self.out);
         }
     }
 
@@ -94,6 +155,7 @@ impl Server {
             is_live: false,
             position: 0,
             offered: 0,
+            acknowledged: 0,
             awaiting: BTreeSet::new(),
         });
     }
@@ -115,7 +177,12 @@ impl Server {
             ControlFlow::Continue(())
         };
         connection.decoder.decode(bytes, on_frame).unwrap();
-        frames.into_iter().for_each(|frame| self.on_frame(frame));
+        for frame in frames {
+            // It may have said bye.
+            if self.connection.is_some() {
+                self.on_frame(frame);
+            }
+        }
     }
 
     fn on_frame(&mut self, frame: ClientFrame) {
@@ -123,7 +190,7 @@ impl Server {
         let acknowledged = self.acknowledged;
         let connection = self.connection.as_mut().unwrap();
         match frame {
-            ClientFrame::Hello { device, resume, .. } => {
+            ClientFrame::Hello { device, resume, epoch, .. } => {
                 assert!(!connection.is_welcome && device == DEVICE);
                 connection.is_welcome = true;
                 connection.position = match resume {
@@ -131,8 +198,24 @@ impl Server {
                     Resume::After(seq) => seq.0,
                     Resume::Live => self.committed as u64,
                 };
-                assert!(connection.position <= self.committed as u64, "resumed beyond the log");
+                let bye = match resume {
+                    _ if connection.position > self.committed as u64 => Some(ErrorCode::CursorAhead),
+                    Resume::After(seq) if epoch != EpochId(0) && self.epoch_at(seq.0) != epoch => {
+                        // One that was told of and begins later agrees.
+                        let is_known = self.starts.iter().any(|start| start.epoch == epoch && start.first > seq.0);
+                        (!is_known).then_some(ErrorCode::OtherLog)
+                    }
+                    _ => None,
+                };
+                if let Some(code) = bye {
+                    self.connection = None;
+                    return ServerFrame::Bye { code, retry_after_ms: 0, detail: String::new(), devices: Vec::new() }
+                        .encode(&mut self.out);
+                }
+                let epoch = self.epoch_at(self.connection.as_ref().unwrap().position);
+                let connection = self.connection.as_mut().unwrap();
                 connection.offered = connection.position;
+                connection.acknowledged = connection.position;
                 self.acknowledged = acknowledged.max(connection.position);
                 let giving_up = self.giving_up;
                 let is_told = |kind: &&ClientKind| **kind != ClientKind::GiveUp || giving_up != GivingUp::Untold;
@@ -149,7 +232,7 @@ impl Server {
                     page_entries_max: 3,
                     idle_timeout_ms: 60_000,
                     committed: Seq(self.committed as u64),
-                    epoch: EpochId(0),
+                    epoch,
                     capabilities: Capabilities {
                         content_kinds: ContentKind::ALL.iter().map(|kind| kind.byte()).collect(),
                         frame_kinds: frame_kinds.map(|kind| kind.byte()).collect(),
@@ -175,8 +258,9 @@ impl Server {
             },
             ClientFrame::Acknowledge { seq } => {
                 assert!(seq.0 <= connection.offered, "acknowledged what was not offered");
-                assert!(seq.0 > self.acknowledged, "acknowledged twice");
-                self.acknowledged = seq.0;
+                assert!(seq.0 > connection.acknowledged, "acknowledged twice");
+                connection.acknowledged = seq.0;
+                self.acknowledged = self.acknowledged.max(seq.0);
             }
             ClientFrame::FetchLog { request, from, limit, .. } => {
                 let last = (from.0 + limit.min(3) - 1).min(self.committed as u64);
@@ -261,6 +345,7 @@ impl Server {
         connection.awaiting.remove(&number.0);
         if connection.offered + 1 == seq {
             connection.offered = seq;
+            self.tell_epochs(seq..=seq);
         }
         let (time, durability, recipient) = (TimestampMs(seq), Durability::Committed, Recipient::Offline);
         ServerFrame::Accepted { number, seq: Seq(seq), time, durability, recipient }.encode(&mut self.out);
@@ -268,6 +353,9 @@ impl Server {
 
     fn append(&mut self, event: Event) {
         let seq = self.log.len() as u64 + 1;
+        if self.starts.last().is_none_or(|last| last.epoch != self.epoch) {
+            self.starts.push(Start { first: seq, epoch: self.epoch });
+        }
         self.log.push(Some(Entry { seq: Seq(seq), time: TimestampMs(seq), event }));
     }
 
@@ -305,6 +393,7 @@ impl Server {
                 Event::Sent { number, .. } if connection.awaiting.contains(&number.0) => self.accept(number, seq),
                 _ if is_next => {
                     connection.offered = connection.offered.max(seq);
+                    self.tell_epochs(seq..=seq);
                     ServerFrame::encode_deliver(&entry, &mut self.out);
                 }
                 _ => {}
@@ -325,6 +414,7 @@ impl Server {
         connection.position = last;
         connection.offered = connection.offered.max(last);
         if first <= last {
+            self.tell_epochs(first..=last);
             let page = self.page(RequestId(0), first, last);
             ServerFrame::Page(page).encode(&mut self.out);
         }

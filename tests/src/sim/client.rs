@@ -546,6 +546,9 @@ impl Simulation {
             ClientEvent::MessageRefused { handle, code } => {
                 self.oracle.fail(|| format!("{key:?}: {handle} was refused for good with {}", code.name()));
             }
+            ClientEvent::LogReplaced { detail, .. } => {
+                self.oracle.fail(|| format!("{key:?}: its log was never replaced: {detail}"));
+            }
             ClientEvent::MessageReturned { handle, why, .. } => {
                 self.oracle.fail(|| format!("{key:?}: {handle} came back, though the server takes it: {why}"));
             }

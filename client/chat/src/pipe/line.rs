@@ -24,6 +24,8 @@ no command, too long or not UTF-8 ends the
 input: nothing after it is sent, and what was sent before is waited for. Each line of output is one of
   connected USER                              USER is who the token says you are
   disconnected REASON                         once for each reason; connecting again happens by itself
+  replaced                                    the server was set back: what was told of messages before is void, and what
+                                              it has now follows from its beginning
   history received FROM SEQ TIME TEXT         the conversation before this run, oldest first, before all that follows
   history sent TO SEQ TIME TEXT
   history reacted USER SEQ TIME TEXT          behind the message told as SEQ
@@ -67,6 +69,8 @@ pub(crate) enum Line {
     Disconnected {
         reason: String,
     },
+    /// The log is another one.
+    Replaced,
     Received {
         from: UserId,
         seq: Seq,
@@ -160,6 +164,7 @@ impl Line {
         };
         Some(match self {
             Self::Connected { user } => format!("connected {user}"),
+            Self::Replaced => "replaced".to_owned(),
             Self::Disconnected { reason } => format!("disconnected {}", escaped(reason)),
             Self::Received { from, seq, time, text, origin } => {
                 format!("{}received {from} {seq} {} {}", history(origin), utc(*time), escaped(text))

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use client::{
-    Body, Client, ClientEvent, Content, ConversationId, DeviceId, Direction, Durability, Entry, Event, FetchError,
-    FetchHandle, InboxRow, MessageName, Page, Reply, SendError, SendHandle, SendNumber, Seq, UserId,
+    Body, Client, ClientEvent, Content, ConversationId, DeviceId, Direction, Durability, Entry, ErrorCode, Event,
+    FetchError, FetchHandle, InboxRow, MessageName, Page, Reply, SendError, SendHandle, SendNumber, Seq, UserId,
 };
 
 use super::line::{Line, Origin};
@@ -84,6 +84,8 @@ pub(crate) struct Script {
     undelivered: BTreeMap<ConversationId, Seq>,
     /// The last message that was accepted with less than `committed`, until it is.
     uncommitted: Option<Seq>,
+    /// The log was replaced, and its welcome has not come.
+    is_replaced: bool,
     /// Why there is no connection, once it has been told.
     away: Option<String>,
 }
@@ -108,6 +110,7 @@ impl Script {
             shown: Seq::ZERO,
             undelivered: BTreeMap::new(),
             uncommitted: None,
+            is_replaced: false,
             away: None,
         }
     }
@@ -237,6 +240,7 @@ impl Script {
                 | SendError::ContentLimits
                 | SendError::ContentKind { .. }
                 | SendError::ConversationKind
+                | SendError::LogReplaced
                 | SendError::Recipient),
             ) => Said::Wrong(error.to_string()),
         }
@@ -249,7 +253,7 @@ impl Script {
                 self.asked.push(fetch);
                 Said::Taken(Vec::new())
             }
-            Err(FetchError::QueueFull { .. } | FetchError::Ended) => Said::Later,
+            Err(FetchError::QueueFull { .. } | FetchError::LogReplaced | FetchError::Ended) => Said::Later,
             Err(error @ FetchError::NameLength { .. }) => Said::Wrong(error.to_string()),
         }
     }
@@ -319,7 +323,10 @@ impl Script {
                 self.me = Some(welcome.user);
                 let mut lines = vec![Line::Connected { user: welcome.user }];
                 lines.extend(self.on_committed(welcome.committed));
-                if self.last_number.is_none() {
+                if std::mem::take(&mut self.is_replaced) {
+                    // What follows is the whole log: this run's messages up to here are told with the others.
+                    self.last_number = Some(welcome.last_number);
+                } else if self.last_number.is_none() {
                     self.last_number = Some(welcome.last_number);
                     // History ends where the push begins, so nothing is shown twice.
                     if welcome.cursor > Seq::ZERO {
@@ -346,6 +353,7 @@ impl Script {
                 }
                 vec![Line::Accepted { ordinal, seq, durability, recipient }]
             }
+            ClientEvent::LogReplaced { dropped, .. } => self.on_replaced(&dropped),
             ClientEvent::Committed { up_to } => self.on_committed(up_to).into_iter().collect(),
             ClientEvent::MessageRefused { handle, code } => {
                 let Some((ordinal, ..)) = self.unanswered.remove(&handle) else { return Vec::new() };
@@ -415,6 +423,27 @@ impl Script {
         }
     }
 
+    /// Nothing that was told of the log holds any more: it is told anew.
+    fn on_replaced(&mut self, dropped: &[SendHandle]) -> Vec<Line> {
+        self.client.log_discarded();
+        let mut lines = self.release();
+        self.fetching = None;
+        self.older = Older::Nothing;
+        self.told.clear();
+        self.undelivered.clear();
+        (self.uncommitted, self.received, self.shown) = (None, 0, Seq::ZERO);
+        self.is_replaced = true;
+        lines.push(Line::Problem("the server's history was replaced: it is told from its beginning".into()));
+        lines.push(Line::Replaced);
+        for handle in dropped {
+            if let Some((ordinal, ..)) = self.unanswered.remove(handle) {
+                self.refused += 1;
+                lines.push(Line::Refused { ordinal, why: ErrorCode::OtherLog.name().into() });
+            }
+        }
+        lines
+    }
+
     /// Worth a line if it was said of a message that it is not committed.
     fn on_committed(&mut self, up_to: Seq) -> Option<Line> {
         self.uncommitted.take_if(|seq| *seq <= up_to).map(|_| Line::Committed { up_to })
@@ -454,6 +483,8 @@ impl Script {
     }
 
     fn on_entry(&mut self, entry: &Entry) -> Option<Line> {
+        // In a log that was replaced, the answer to a message of this run may come before its entry.
+        let is_told = self.told.contains_key(&entry.seq);
         self.remember_entry(entry);
         match &entry.event {
             Event::Received { content, .. } => {
@@ -464,6 +495,7 @@ impl Script {
             Event::Sent { device, number, .. } if *device == self.who.device && Some(*number) > self.last_number => {
                 None
             }
+            Event::Sent { device, .. } if *device == self.who.device && is_told => None,
             Event::Sent { .. } => self.told_of(entry, Origin::Now),
             Event::Delivered { peer, up_to } => {
                 if self.undelivered.get(&ConversationId::Person(*peer)).is_some_and(|seq| seq <= up_to) {
@@ -524,6 +556,7 @@ const fn is_of_the_log(event: &ClientEvent) -> bool {
         | ClientEvent::MessageCancelled { .. }
         | ClientEvent::Committed { .. } => true,
         ClientEvent::Welcome(_)
+        | ClientEvent::LogReplaced { .. }
         | ClientEvent::Epoch(_)
         | ClientEvent::Numbered { .. }
         | ClientEvent::Page { .. }

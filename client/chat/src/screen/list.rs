@@ -34,6 +34,11 @@ impl List {
         Self { is_open, ..Self::default() }
     }
 
+    /// What is known is of a log that is no more.
+    pub(crate) fn discard(&mut self) {
+        *self = Self { fetching: self.fetching, ..Self::new(self.is_open) };
+    }
+
     pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = &InboxRow> {
         self.known.iter()
     }

@@ -157,6 +157,12 @@ impl Messages {
         self.older = Older::UpTo(Seq::ZERO);
     }
 
+    /// The log is another one, which is told from its beginning. What waits goes on waiting.
+    pub(crate) fn discard(&mut self) {
+        self.switch(self.peer);
+        self.older = Older::Nothing;
+    }
+
     /// Takes an entry of the log. False: it is no message of this conversation.
     pub(crate) fn entry(&mut self, entry: &Entry) -> bool {
         let is_older = |place| matches!(self.older, Older::UpTo(up_to) if place <= up_to);

@@ -219,6 +219,7 @@ impl Run {
                 }
                 Effect::Cancel(handle) => _ = self.client.cancel(handle),
                 Effect::Acknowledge(seq) => self.client.acknowledge(seq),
+                Effect::Discarded => self.client.log_discarded(),
                 // Should too much be on its way, the next one says it too.
                 Effect::MarkRead { peer, up_to } => drop(self.client.mark_read(peer, up_to, true)),
                 Effect::FetchInbox(ask) => match self.client.fetch_inbox(ask.before, ask.limit, 0) {

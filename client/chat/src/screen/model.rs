@@ -6,8 +6,9 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use client::{
-    ClientEvent, Content, ConversationId, DeviceId, Durability, Entry, Event, FetchError, FetchHandle, MessageName,
-    MonotonicMs, Removal, Reply, SendError, SendHandle, Seq, Settings, TEXT_BYTES_MAX, TimestampMs, UserId,
+    ClientEvent, Content, ConversationId, DeviceId, Durability, Entry, ErrorCode, Event, FetchError, FetchHandle,
+    MessageName, MonotonicMs, Removal, Reply, SendError, SendHandle, Seq, Settings, TEXT_BYTES_MAX, TimestampMs,
+    UserId,
 };
 use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use jiff::tz::TimeZone;
@@ -83,6 +84,8 @@ pub(crate) enum Effect {
     Devices(Wish),
     /// Shown, so it has arrived.
     Acknowledge(Seq),
+    /// Nothing of the log that was replaced is shown any more.
+    Discarded,
     /// Answer with [`List::fetching`] or [`Model::not_listed`].
     /// Everything in the conversation up to here has been seen by a person.
     FetchInbox(Ask),
@@ -152,6 +155,26 @@ pub(crate) struct Anchor {
     pub(crate) row: usize,
 }
 
+/// How much of a log that took the place of another one has been told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Retold {
+    /// Nothing; the welcome says how much there is.
+    Begins,
+    /// Not all up to here.
+    UpTo(Seq),
+    Done,
+}
+
+impl Retold {
+    /// The same after everything up to `seq` was told.
+    fn unless_there(self, seq: Seq) -> Self {
+        match self {
+            Self::UpTo(end) if end <= seq => Self::Done,
+            other => other,
+        }
+    }
+}
+
 /// What a run is told.
 #[derive(Clone, Debug)]
 pub(crate) struct Setup {
@@ -193,6 +216,8 @@ pub(crate) struct Model {
     fetching: Option<(FetchHandle, Older)>,
     /// Up to where the conversation that is shown has been marked as read.
     read: Seq,
+    /// The log was replaced: up to here it is told anew, and nothing of that is news.
+    retold: Retold,
     drafts: VecDeque<String>,
     /// Which of them is in the editor.
     recalled: Option<usize>,
@@ -227,6 +252,7 @@ impl Model {
             history,
             fetching: None,
             read: Seq::ZERO,
+            retold: Retold::Done,
             drafts: VecDeque::new(),
             recalled: None,
             leaving: None,
@@ -286,6 +312,9 @@ impl Model {
                 self.device = Some(welcome.device);
                 self.notice.take_if(|notice| notice.about == About::Link);
                 self.on_committed(welcome.committed);
+                if self.retold == Retold::Begins {
+                    self.retold = Retold::UpTo(welcome.head).unless_there(Seq::ZERO);
+                }
                 if self.me.replace(welcome.user).is_none() && welcome.cursor > Seq::ZERO && self.peer != NOBODY {
                     // What follows is pushed.
                     self.messages.older = Older::UpTo(welcome.cursor);
@@ -310,6 +339,7 @@ impl Model {
                     self.notice = Some(Notice { text: text.into(), about: About::Committed(seq) });
                 }
             }
+            ClientEvent::LogReplaced { dropped, .. } => self.on_replaced(&dropped, effects),
             ClientEvent::Committed { up_to } => self.on_committed(up_to),
             ClientEvent::MessageRefused { handle, code } => {
                 if let Some(waiting) = self.messages.refused(handle, code) {
@@ -343,6 +373,8 @@ impl Model {
                     effects.extend(self.list.missing(self.size.1).map(Effect::FetchInbox));
                 }
             }
+            // A page of the log before, which nobody wants any more.
+            ClientEvent::FetchRefused { fetch, code: ErrorCode::OtherLog, .. } => _ = self.list.refused(fetch),
             ClientEvent::FetchRefused { fetch, code, .. } if self.asked == Some(fetch) => {
                 self.asked = None;
                 self.say(format!("Not done: {}.", words::refused(code)));
@@ -389,7 +421,11 @@ impl Model {
             };
             self.say(format!("Device {removed} of yours was removed {by}; /devices shows the others."));
         }
-        if let Event::Received { from, .. } = &entry.event {
+        let is_retold = self.retold != Retold::Done;
+        self.retold = self.retold.unless_there(entry.seq);
+        if let Event::Received { from, .. } = &entry.event
+            && !is_retold
+        {
             if !is_here && !self.list.is_muted((*from).into()) {
                 *self.unread.entry((*from).into()).or_default() += 1;
             } else if is_here && self.anchor.is_some() {
@@ -398,9 +434,29 @@ impl Model {
         }
     }
 
+    /// What was shown of the log is void.
+    fn on_replaced(&mut self, dropped: &[SendHandle], effects: &mut Vec<Effect>) {
+        self.messages.discard();
+        self.list.discard();
+        self.unread.clear();
+        (self.fetching, self.read, self.retold) = (None, Seq::ZERO, Retold::Begins);
+        self.follow();
+        effects.push(Effect::Discarded);
+        for handle in dropped {
+            if let Some(waiting) = self.messages.cancelled(*handle) {
+                self.remember(waiting.draft);
+            }
+        }
+        let lost = match dropped {
+            [] => "",
+            _ => " What you changed last is not in it: Ctrl-P brings it back.",
+        };
+        self.say(format!("The server's history was replaced: this is the one that it has now.{lost}"));
+    }
+
     /// What is shown has been read, if it is the newest.
     fn mark_read(&mut self, effects: &mut Vec<Effect>) {
-        let is_seen = self.anchor.is_none() && !self.list.is_open;
+        let is_seen = self.anchor.is_none() && !self.list.is_open && self.retold == Retold::Done;
         if let Some(up_to) = self.messages.last_received().filter(|last| is_seen && *last > self.read) {
             self.read = up_to;
             effects.push(Effect::MarkRead { peer: self.peer, up_to });

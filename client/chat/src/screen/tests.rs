@@ -740,3 +740,25 @@ fn what_an_older_server_does_not_take_is_a_draft_again() {
     person.shows("Not sent: this server takes no replies. Ctrl-P brings the text back.");
     assert_eq!(person.model.unsent().0, Vec::<String>::new(), "nobody waits for it");
 }
+
+#[test]
+fn when_the_history_is_replaced_what_was_shown_is_gone_and_the_new_one_is_shown_without_being_news() {
+    let mut person = Person::connected(80, 10);
+    person.event(received(1, PEER, "of the old history"));
+    person.event(received(2, UserId(9), "also of the old one"));
+    person.send("not answered yet");
+    let replaced = ClientEvent::LogReplaced { detail: "because".to_owned(), dropped: Vec::new() };
+    assert!(person.event(replaced).contains(&Effect::Discarded));
+    person.shows("The server's history was replaced: this is the one that it has now.");
+    assert!(!person.screen().iter().any(|row| row.contains("old history")), "{:#?}", person.screen());
+    person.shows("not answered yet");
+    person.event(welcome(3));
+    let is_marked = |effects: Vec<Effect>| effects.iter().any(|effect| matches!(effect, Effect::MarkRead { .. }));
+    assert!(!is_marked(person.event(received(1, UserId(9), "from somebody else"))));
+    assert!(!is_marked(person.event(received(2, PEER, "what the copy has"))));
+    assert!(person.model.unread.is_empty(), "the list says how many are unread");
+    assert!(is_marked(person.event(received(3, PEER, "the last one"))), "up to the last one at once");
+    person.shows("what the copy has");
+    person.event(received(4, UserId(9), "this is news"));
+    assert_eq!(person.model.unread.len(), 1);
+}
