@@ -30,7 +30,7 @@ use server::{
     files::{credentials::Credentials, datadir::DataDir},
     io::{DatabaseConfig, Node, NodeConfig, listeners::listen},
     operator::{audit::Audit, counters::Counters},
-    shard::{Limits, Promise, Settings},
+    shard::{CacheLimits, Limits, Promise, Settings},
 };
 use storage::{
     EmbeddedConfig, EmbeddedStore,
@@ -58,6 +58,7 @@ fn end_to_end(criterion: &mut Criterion) {
             token_leeway_ms: 0,
             promise: Promise::Disk,
             limits: Limits::OFF,
+            cache: CacheLimits::DEFAULT,
         },
         data,
         journal: JournalConfig {

@@ -9,7 +9,8 @@ use proto_spec::{ClientFrame, Content, DeviceId, EpochId, Resume, SendNumber, Se
 use server::{
     limits::RECEIVE_BUFFER_BYTES,
     shard::{
-        ConnId, Connected, Effects, Grant, Input, Limits, Now, Presence, Promise, Settings, Shard, ShardCounters,
+        CacheLimits, ConnId, Connected, Effects, Grant, Input, Limits, Now, Presence, Promise, Settings, Shard,
+        ShardCounters,
         directory::Directory,
         topology::{CoreId, Topology},
     },
@@ -42,6 +43,7 @@ const SETTINGS: Settings = Settings {
     token_leeway_ms: 0,
     promise: Promise::Disk,
     limits: Limits::OFF,
+    cache: CacheLimits::DEFAULT,
 };
 
 /// See the head of this file.

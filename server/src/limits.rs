@@ -84,6 +84,13 @@ pub const EPOCHS_MAX: usize = 64;
 /// do so once in seconds in an engine, and with a database in the moment after an entry was made.
 pub const INBOX_TRIES_MAX: u8 = 8;
 
+/// Least memory that an operator may give what is kept of one user for an app that opens, in bytes: a user takes half of it, and the
+/// rest is a few conversations.
+pub const CACHE_USER_BYTES_MIN: u64 = 2 * 1024;
+
+/// Least memory that an operator may give what is kept of all users of a core, in bytes: some hundred users.
+pub const CACHE_CORE_BYTES_MIN: u64 = 1024 * 1024;
+
 /// Queries to the store that one shard may have in flight before it refuses new logins and fetches.
 pub const QUERIES_IN_FLIGHT_MAX: usize = 16 * 1024;
 

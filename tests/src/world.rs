@@ -27,8 +27,8 @@ use server::{
     limits::{LOAD_TICKS, MAILBOX_MESSAGES_MAX},
     operator::counters::Counters,
     shard::{
-        Admission, ConnId, DevicesTold, DevicesWish, Limits, Now, Promise, QueryId, Settings, ShardCounters,
-        StoreState, Ticket,
+        Admission, CacheLimits, ConnId, DevicesTold, DevicesWish, Limits, Now, Promise, QueryId, Settings,
+        ShardCounters, StoreState, Ticket,
         directory::Directory,
         topology::{CoreId, Topology},
     },
@@ -107,6 +107,7 @@ const SETTINGS: Settings = Settings {
     token_leeway_ms: 5_000,
     promise: Promise::Disk,
     limits: Limits::OFF,
+    cache: CacheLimits::DEFAULT,
 };
 
 /// When a commit into the database is waited for no longer.
@@ -147,6 +148,15 @@ impl World {
     #[must_use]
     pub fn of_database(cores: u16, lanes: u16) -> Self {
         Self::with(cores, lanes, Settings { promise: Promise::Store, ..SETTINGS })
+    }
+
+    /// As `new`, with as much kept for apps that open.
+    ///
+    /// # Panics
+    /// `cores` is zero.
+    #[must_use]
+    pub fn keeping(cores: u16, cache: CacheLimits) -> Self {
+        Self::with(cores, 1, Settings { cache, ..SETTINGS })
     }
 
     fn with(cores: u16, lanes: u16, settings: Settings) -> Self {

@@ -23,7 +23,7 @@ use server::{
         audit::Audit,
         counters::{CoreCounters, Counter, Counters},
     },
-    shard::{Limits, Promise, Settings},
+    shard::{CacheLimits, Limits, Promise, Settings},
 };
 use storage::{
     MemoryStore,
@@ -83,6 +83,7 @@ impl World {
                 token_leeway_ms: 0,
                 promise,
                 limits: Limits::OFF,
+                cache: CacheLimits::DEFAULT,
             },
             data: Arc::new(DataDir::open(folder.path()).expect("a data folder")),
             journal: JournalConfig {

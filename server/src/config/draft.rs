@@ -175,14 +175,15 @@ impl Draft {
 
     /// Lets the defaults of what takes memory follow how much there is: those of keys that nobody has set.
     pub fn fit(&mut self, memory_bytes: u64) {
-        let Fitting { segment_bytes, journal_bytes_max, cache_bytes, core_memory_bytes } =
+        let Fitting { segment_bytes, journal_bytes_max, cache_bytes, core_memory_bytes, core_cache_bytes } =
             Fitting::into(memory_bytes, self.config.cores());
-        let Config { journal, store, limits, .. } = &mut self.config;
+        let Config { journal, store, limits, cache, .. } = &mut self.config;
         for (name, value, fitting) in [
             ("journal.segment_bytes", &mut journal.segment_bytes, segment_bytes),
             ("journal.bytes_max", &mut journal.bytes_max, journal_bytes_max),
             ("store.cache_bytes", &mut store.cache_bytes, cache_bytes),
             ("limits.core_memory_bytes", &mut limits.core_memory_bytes, core_memory_bytes),
+            ("cache.core_bytes_max", &mut cache.core_bytes_max, core_cache_bytes),
         ] {
             if !self.places.contains_key(name) {
                 *value = fitting;

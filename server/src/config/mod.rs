@@ -5,10 +5,11 @@
 //! a program. Nothing in here opens a socket or touches the data folder.
 //!
 //! Here: the file as a whole, and the sections that are short. Addresses and TLS are `listen`'s, where the history is `store`'s, what
-//! clients may do `limits`'s. A section declares its keys (`key`); `draft` reads them, `check` gathers what is wrong, and the rest
+//! clients may do `limits`'s, what is kept for apps that open `cache`'s. A section declares its keys (`key`); `draft` reads them, `check` gathers what is wrong, and the rest
 //! are words for mistakes: `address`, `quantity`, `unknown`, `syntax`.
 
 mod address;
+mod cache;
 mod check;
 mod draft;
 mod key;
@@ -36,6 +37,7 @@ use crate::{
         SEAL_AFTER_COMMITTED_MS, SEAL_AFTER_MS, TICK_MS,
     },
 };
+pub use cache::Cache;
 use check::Check;
 pub use check::{Place, Problem};
 pub use draft::Draft;
@@ -77,6 +79,8 @@ pub struct Config {
     pub audit: Audit,
     /// How often clients may do things.
     pub limits: Limits,
+    /// What is kept in memory for apps that open.
+    pub cache: Cache,
 }
 
 /// Limits on connections.
@@ -167,6 +171,7 @@ impl Default for Config {
             tls: Tls::default(),
             audit: Audit::default(),
             limits: Limits::default(),
+            cache: Cache::default(),
         }
     }
 }
@@ -218,6 +223,7 @@ impl Config {
             tls,
             audit,
             limits,
+            cache,
         } = self;
         let data_dir = Slot::Path { value: data_dir, what: "a folder", example: "/var/lib/ringpost", empty: None };
         let cores = count(cores, "threads", 0..=CORES_MAX.into()).or_zero("as many as the machine has");
@@ -235,6 +241,7 @@ impl Config {
         keys.extend(audit.keys());
         keys.extend(tls.keys());
         keys.extend(limits.keys());
+        keys.extend(cache.keys());
         keys
     }
 
@@ -473,13 +480,15 @@ mod tests {
         let fit = |text: &str, mib: u64| {
             let mut draft = Draft::parse(text, Path::new("x.toml"));
             draft.fit(mib * MIB);
-            let Config { journal, store, limits, .. } = draft.finish().unwrap();
-            [journal.segment_bytes, journal.bytes_max, store.cache_bytes, limits.core_memory_bytes].map(|b| b / MIB)
+            let Config { journal, store, limits, cache, .. } = draft.finish().unwrap();
+            let of_all = [journal.segment_bytes, journal.bytes_max, store.cache_bytes];
+            let of_core = [limits.core_memory_bytes, cache.core_bytes_max];
+            [of_all[0], of_all[1], of_all[2], of_core[0], of_core[1]].map(|bytes| bytes / MIB)
         };
-        assert_eq!(fit("cores = 2", 512), [8, 64, 32, 16]);
-        assert_eq!(fit("cores = 2", 8192), [64, 1024, 256, 256], "as in the example");
+        assert_eq!(fit("cores = 2", 512), [8, 64, 32, 16, 8]);
+        assert_eq!(fit("cores = 2", 8192), [64, 1024, 256, 256, 64], "as in the example");
         let said = "cores = 2\n[journal]\nsegment_bytes = 67108864\n[limits]\ncore_memory_bytes = 0";
-        assert_eq!(fit(said, 512), [64, 192, 32, 0], "three segments of the size that was set");
+        assert_eq!(fit(said, 512), [64, 192, 32, 0, 8], "three segments of the size that was set");
         let said = "[journal]\nbytes_max = \"1 GiB\"\n[store]\ncache_bytes = \"256 MiB\"";
         assert_eq!(fit(said, 512)[1..3], [1024, 256]);
     }

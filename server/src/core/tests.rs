@@ -23,7 +23,7 @@ use crate::{
     host::capacity::Capacity,
     limits::DRAIN_MS,
     operator::counters::Counters,
-    shard::{Envelope, EnvelopeBody, Limits, Promise, ReadState, topology::Topology},
+    shard::{CacheLimits, Envelope, EnvelopeBody, Limits, Promise, ReadState, topology::Topology},
 };
 
 const JOURNAL: JournalConfig =
@@ -110,6 +110,7 @@ impl World {
             token_leeway_ms: LEEWAY_MS,
             promise: Promise::Disk,
             limits,
+            cache: CacheLimits::OFF,
         };
         let (counters, revocations) = (Arc::new(Counters::new(1)), Revocations::default());
         let capacity = Capacity::new(100, 1, 1_000).unwrap();

@@ -1,6 +1,6 @@
 //! How much memory this process may take, and which defaults fit into it. PURE, but for [`available`], which reads what the kernel says.
 //!
-//! A process that takes more than its control group allows is killed without a word. What grows with the load is bounded by four keys of the
+//! A process that takes more than its control group allows is killed without a word. What grows with the load is bounded by five keys of the
 //! configuration; where a file does not set them, they follow the memory.
 
 use std::{
@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::limits::MEMORY_BYTES_MIN;
+use crate::limits::{CACHE_CORE_BYTES_MIN, MEMORY_BYTES_MIN};
 
 const MIB: u64 = 1024 * 1024;
 
@@ -98,6 +98,8 @@ pub struct Fitting {
     pub cache_bytes: u64,
     /// `limits.core_memory_bytes`.
     pub core_memory_bytes: u64,
+    /// `cache.core_bytes_max`.
+    pub core_cache_bytes: u64,
 }
 
 impl Fitting {
@@ -107,11 +109,12 @@ impl Fitting {
         journal_bytes_max: 1024 * MIB,
         cache_bytes: 256 * MIB,
         core_memory_bytes: 256 * MIB,
+        core_cache_bytes: 64 * MIB,
     };
 
     /// An eighth of the memory for the journal, because what it holds and the store does not have takes up to four times as much memory; a
-    /// sixteenth for the store's cache; a sixteenth for what clients have not read, over all cores. A segment is a thirty-second: to bring it
-    /// into the store takes three times as much. Together that is seven eighths at the worst, which do not all come at once; the rest is for
+    /// sixteenth for the store's cache; a sixteenth for what clients have not read, and a thirty-second for what apps open with, both over all cores. A segment is a thirty-second: to bring it
+    /// into the store takes three times as much. Together that is nine tenths at the worst, which do not all come at once; the rest is for
     /// connections and the program. Never more than what is good on a machine of its own, nor less than what works.
     #[must_use]
     pub fn into(bytes: u64, cores: u16) -> Self {
@@ -125,6 +128,8 @@ impl Fitting {
             cache_bytes: (bytes / 16).clamp(4 * MIB, Self::AMPLE.cache_bytes),
             core_memory_bytes: (bytes / 16 / u64::from(cores.max(1)))
                 .clamp(MEMORY_BYTES_MIN, Self::AMPLE.core_memory_bytes),
+            core_cache_bytes: (bytes / 32 / u64::from(cores.max(1)))
+                .clamp(CACHE_CORE_BYTES_MIN, Self::AMPLE.core_cache_bytes),
         }
     }
 }
@@ -168,21 +173,22 @@ mod tests {
     #[test]
     fn the_defaults_fit_into_the_memory() {
         let table = [
-            // Memory, cores: segment, journal, cache, core memory, all in MiB.
-            (64, 1, [2, 8, 4, 16]),
-            (128, 1, [2, 16, 8, 16]),
-            (256, 2, [4, 32, 16, 16]),
-            (512, 2, [8, 64, 32, 16]),
-            (1024, 4, [16, 128, 64, 16]),
-            (2048, 4, [32, 256, 128, 32]),
-            (4096, 4, [64, 512, 256, 64]),
-            (8192, 2, [64, 1024, 256, 256]),
-            (1 << 20, 64, [64, 1024, 256, 256]),
+            // Memory, cores: segment, journal, the store's cache, core memory, a core's cache, all in MiB.
+            (64, 1, [2, 8, 4, 16, 2]),
+            (128, 1, [2, 16, 8, 16, 4]),
+            (256, 2, [4, 32, 16, 16, 4]),
+            (512, 2, [8, 64, 32, 16, 8]),
+            (1024, 4, [16, 128, 64, 16, 8]),
+            (2048, 4, [32, 256, 128, 32, 16]),
+            (4096, 4, [64, 512, 256, 64, 32]),
+            (8192, 2, [64, 1024, 256, 256, 64]),
+            (1 << 20, 64, [64, 1024, 256, 256, 64]),
         ];
         for (mib, cores, expected) in table {
-            let Fitting { segment_bytes, journal_bytes_max, cache_bytes, core_memory_bytes } =
+            let Fitting { segment_bytes, journal_bytes_max, cache_bytes, core_memory_bytes, core_cache_bytes } =
                 Fitting::into(mib * MIB, cores);
-            let found = [segment_bytes, journal_bytes_max, cache_bytes, core_memory_bytes].map(|bytes| bytes / MIB);
+            let found = [segment_bytes, journal_bytes_max, cache_bytes, core_memory_bytes, core_cache_bytes];
+            let found = found.map(|bytes| bytes / MIB);
             assert_eq!(found, expected, "{mib} MiB");
         }
     }
@@ -198,9 +204,9 @@ mod tests {
                     let worst = 4 * fitting.journal_bytes_max
                         + 3 * fitting.segment_bytes
                         + fitting.cache_bytes
-                        + u64::from(cores) * fitting.core_memory_bytes;
+                        + u64::from(cores) * (fitting.core_memory_bytes + fitting.core_cache_bytes);
                     assert!(
-                        worst <= bytes / 8 * 7 || bytes < 512 * MIB * u64::from(cores),
+                        worst <= bytes / 10 * 9 || bytes < 512 * MIB * u64::from(cores),
                         "{bytes}: {fitting:?} take {worst}"
                     );
                 }

@@ -64,6 +64,13 @@ const SHARD: &[Described<ShardCounters>] = &[
     counter("delivered", "Entries delivered live", |shard| shard.delivered),
     counter("pages_pushed", "Pages pushed to connections that catch up", |shard| shard.pages_pushed),
     counter("pages_fetched", "Pages sent for fetches", |shard| shard.pages_fetched),
+    counter(
+        "cache_hits",
+        "Requests for the inbox or the newest messages of a conversation that the cache answered",
+        |shard| shard.cache_hits,
+    ),
+    counter("cache_misses", "Such requests for which the cache had too little", |shard| shard.cache_misses),
+    counter("cache_pushed_out", "Users whom the cache forgot to make room for others", |shard| shard.cache_pushed_out),
     counter("fell_behind", "Times that a live connection fell behind", |shard| shard.fell_behind),
     counter("acknowledged", "Acknowledgements that moved a cursor", |shard| shard.acknowledged),
     counter("receipts", "Reports to senders", |shard| shard.receipts),
@@ -71,6 +78,10 @@ const SHARD: &[Described<ShardCounters>] = &[
     gauge("sessions", "Connections of users", |shard| shard.sessions),
     gauge("users", "Users in memory", |shard| shard.users),
     gauge("conversations", "Conversations in memory", |shard| shard.conversations),
+    gauge("cache_users", "Users in the cache", |shard| shard.cache_users),
+    gauge("cache_bytes", "Memory of the users in the cache, what is in memory for their logins included", |shard| {
+        shard.cache_bytes
+    }),
     gauge("unfinished", "Users with duties from before a restart who wait to be loaded", |shard| shard.unfinished),
     gauge("uncommitted_bytes", "Batches on their way to the disk", |shard| shard.unreleased_bytes),
     gauge(

@@ -187,6 +187,8 @@ impl Shard {
             }
         }
         let Some(user) = self.users.resident(user_id) else { return };
+        // Most have one or two.
+        user.devices.reserve_exact(1);
         user.devices.push(Device { cursor_dirty: true, ..Device::new(device) });
         self.seat(connected, cx);
     }

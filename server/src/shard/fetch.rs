@@ -12,6 +12,7 @@ use storage::{Entries, Query, Span};
 use super::{
     ConnId, Shard, Turn,
     loading::ConversationWaiting,
+    opened::Newest,
     question::Question,
     shedding::{Class, Reason},
     user::Room,
@@ -33,12 +34,14 @@ pub(super) struct Fetch {
     delivered_up_to: Seq,
     /// In a conversation: the other side has read what was sent up to here.
     seen_up_to: Seq,
+    /// How far the log was released and stored when the page was begun.
+    begun: (Seq, Seq),
 }
 
 impl Fetch {
     fn new(conversation: Option<ConversationId>, (first, last): (Seq, Seq), room: Room) -> Self {
         let (newer, delivered_up_to, seen_up_to) = (Vec::new(), Seq::ZERO, Seq::ZERO);
-        Self { conversation, first, last, room, newer, delivered_up_to, seen_up_to }
+        Self { conversation, first, last, room, newer, delivered_up_to, seen_up_to, begun: (Seq::ZERO, Seq::ZERO) }
     }
 
     /// The newest messages of a conversation, in a log that ends at `head`.
@@ -137,10 +140,23 @@ impl Shard {
         true
     }
 
-    /// Makes a page, once its conversation is loaded if it is of one.
-    pub(super) fn fetch_loaded(&mut self, conn: ConnId, request: RequestId, fetch: Fetch, cx: &mut Turn<'_>) {
+    /// Makes a page: from what is kept, or once its conversation is loaded if it is of one.
+    pub(super) fn fetch_loaded(&mut self, conn: ConnId, request: RequestId, mut fetch: Fetch, cx: &mut Turn<'_>) {
         let Some(session) = self.sessions.get_mut(conn) else { return };
         let user_id = session.user;
+        let Some(user) = self.users.resident(user_id) else { return };
+        if let Some(conversation) = fetch.conversation.filter(|_| fetch.room.direction == Direction::Backwards) {
+            let (first, last) = (fetch.first, fetch.last);
+            if let Some(newest) = user.opened().and_then(|opened| opened.newest(conversation, last, fetch.room)) {
+                let Newest { entries, complete, standing } = newest;
+                (fetch.delivered_up_to, fetch.seen_up_to) = (standing.delivered_up_to, standing.seen_up_to);
+                self.cache.used(user_id, user);
+                self.counters.cache_hits += 1;
+                let covered = entries.first().filter(|_| !complete).map_or(first, |entry| fetch.place_of(entry));
+                return self.answer_fetch(conn, request, &fetch, entries, (covered, last), cx);
+            }
+            self.counters.cache_misses += u64::from(last == user.released);
+        }
         match fetch.conversation {
             Some(conversation) if !self.conversations.is_resident((user_id, conversation)) => {
                 let waiting = ConversationWaiting::Fetch(conn, request, fetch);
@@ -162,6 +178,7 @@ impl Shard {
             fetch.seen_up_to = watermarks.released.seen_up_to;
         }
         let (first, last, room) = (fetch.first, fetch.last, fetch.room);
+        fetch.begun = (user.released, user.stored);
         if first > last {
             return self.answer_fetch(conn, request, &fetch, Vec::new(), (first, last), cx);
         }
@@ -268,7 +285,7 @@ impl Shard {
         cx: &mut Turn<'_>,
     ) {
         let Some(mut session) = self.sessions.get_mut(conn) else { return };
-        let user = session.user;
+        let user_id = session.user;
         session.fetches -= 1;
         let more = match fetch.room.direction {
             Direction::Forwards => last < fetch.last,
@@ -276,7 +293,16 @@ impl Shard {
         };
         let (delivered_up_to, seen_up_to) = (fetch.delivered_up_to, fetch.seen_up_to);
         if let Some(conversation) = fetch.conversation {
-            self.forget_conversation_if_unused(user, conversation);
+            if let Some(user) = self.users.resident(user_id)
+                && fetch.room.direction == Direction::Backwards
+                && fetch.last == user.released
+                && fetch.begun == (user.released, user.stored)
+            {
+                // Nothing has been said since it was begun, so it says what the log says.
+                self.cache.fill(user, conversation, (&entries, !more));
+                self.make_room();
+            }
+            self.forget_conversation_if_unused(user_id, conversation);
         }
         // An empty range is told as `first - 1` (SPEC 4.11).
         let last = last.max(first.previous());

@@ -17,10 +17,14 @@ use storage::{InboxEntry, InboxSnapshot, Query};
 use super::{
     ConnId, Shard, Turn,
     fetch::Fetch,
+    opened::Shown,
     question::Question,
     user::{Conversation, Standing, User},
 };
 use crate::limits::{INBOX_TRIES_MAX, RETRY_BUSY_MS};
+
+/// A place behind all that there are.
+const EVERYTHING: Seq = Seq(u64::MAX);
 
 /// A page of the inbox in the making.
 #[derive(Clone, Debug)]
@@ -50,8 +54,17 @@ impl Shard {
         if !self.may_fetch(conn, ClientKind::FetchInbox, request, cx) {
             return;
         }
-        let before = if before == Seq::ZERO { Seq(u64::MAX) } else { before };
+        let before = if before == Seq::ZERO { EVERYTHING } else { before };
         let rows_max = limit.clamp(1, INBOX_ROWS_MAX) as usize;
+        let Some(session) = self.sessions.get_mut(conn) else { return };
+        let user_id = session.user;
+        let Some(user) = self.users.resident(user_id) else { return };
+        if let Some(shown) = user.opened().and_then(|opened| opened.inbox(before, rows_max)) {
+            self.cache.used(user_id, user);
+            self.counters.cache_hits += 1;
+            return self.answer_inbox(conn, request, shown, messages, cx);
+        }
+        self.counters.cache_misses += 1;
         let fetch = InboxFetch { before, rows_max, messages, tries: 0, stored: Seq::ZERO, named: [].into() };
         self.ask_inbox(conn, request, fetch, cx);
     }
@@ -117,51 +130,80 @@ impl Shard {
         }
         rows.extend(of_store);
         rows.sort_unstable_by_key(|row| Reverse(row.last.place()));
-        let mut more = !read.complete || rows.len() > fetch.rows_max;
-        let mut bytes = 0;
+        let more = !read.complete || rows.len() > fetch.rows_max;
         let mut shown = Vec::with_capacity(rows.len().min(fetch.rows_max));
         for InboxEntry { conversation, snapshot, last } in rows.into_iter().take(fetch.rows_max) {
             let loaded = Conversation::load(snapshot);
             let known = self.conversations.resident((user_id, conversation)).map_or(loaded, |known| *known);
             let Some(user) = self.users.resident(user_id) else { return };
-            let row = row_of(user, conversation, &known, user.said_since(last));
+            let received = user.received(conversation, &known);
+            shown.push(Shown { conversation, standing: known.released, received, last: user.said_since(last) });
+        }
+        if fetch.before == EVERYTHING
+            && let Some(user) = self.users.resident(user_id)
+        {
+            self.cache.open(user_id, user, &shown, !more);
+            self.make_room();
+        }
+        self.answer_inbox(conn, request, (shown, more), fetch.messages, cx);
+    }
+
+    /// Sends a page of the inbox, and then the newest messages of its first conversation.
+    fn answer_inbox(
+        &mut self,
+        conn: ConnId,
+        request: RequestId,
+        (shown, mut more): (Vec<Shown>, bool),
+        messages: u64,
+        cx: &mut Turn<'_>,
+    ) {
+        let Some(mut session) = self.sessions.get_mut(conn) else { return };
+        let Some(user) = self.users.resident(session.user) else { return };
+        let at = user.released;
+        let (mut bytes, mut rows) = (0, Vec::with_capacity(shown.len()));
+        for row in shown.into_iter().map(row_of) {
             bytes += row.frame_bytes();
-            if bytes > PAGE_BYTES_MAX && !shown.is_empty() {
+            if bytes > PAGE_BYTES_MAX && !rows.is_empty() {
                 more = true;
                 break;
             }
-            shown.push(row);
+            rows.push(row);
         }
-        let first = shown.first().map(|row| row.conversation).filter(|_| fetch.messages > 0);
+        let first = rows.first().map(|row| row.conversation).filter(|_| messages > 0);
+        if first.is_none() {
+            session.fetches -= 1;
+        }
         self.counters.inboxes += 1;
-        self.send(conn, &ServerFrame::Inbox(Inbox { request, at, more, rows: shown }), cx);
-        match first {
-            Some(conversation) => {
-                let page = Fetch::newest(conversation, at, fetch.messages);
-                self.fetch_loaded(conn, request, page, cx);
-            }
-            None => {
-                if let Some(mut session) = self.sessions.get_mut(conn) {
-                    session.fetches -= 1;
-                }
-            }
+        self.send(conn, &ServerFrame::Inbox(Inbox { request, at, more, rows }), cx);
+        if let Some(conversation) = first {
+            self.fetch_loaded(conn, request, Fetch::newest(conversation, at, messages), cx);
         }
     }
 }
 
-fn row_of(user: &User, conversation: ConversationId, known: &Conversation, last: Entry) -> InboxRow {
-    let Standing { delivered_up_to, seen_up_to, read_up_to, read, settings } = known.released;
-    let is_received = |event: &Event| matches!(event, Event::Received { from, .. } if conversation == (*from).into());
-    let mut received = known.numbered.received.count;
-    for entry in user.tail.range(user.released.next(), user.head).map(|tail| &tail.entry) {
-        match &entry.event {
-            Event::Received { content: Content::Unsend(_), .. } if is_received(&entry.event) => {
-                received += u64::from(entry.place() < Some(entry.seq) && entry.place() > Some(read_up_to));
+impl User {
+    /// How many messages were received in a conversation, as far as they are released; those that were taken back unread left out.
+    pub(super) fn received(&self, conversation: ConversationId, known: &Conversation) -> u64 {
+        let mut received = known.numbered.received.count;
+        let mut read = known.released.read_up_to;
+        for entry in self.tail.range(self.released.next(), self.head).map(|tail| &tail.entry) {
+            match &entry.event {
+                Event::Read { conversation: of, up_to, .. } if *of == conversation => read = *up_to,
+                Event::Received { from, content, .. } if conversation == (*from).into() => match content {
+                    Content::Unsend(_) => {
+                        received += u64::from(entry.place() < Some(entry.seq) && entry.place() > Some(read));
+                    }
+                    _ => received -= u64::from(entry.place() == Some(entry.seq)),
+                },
+                _ => {}
             }
-            event if is_received(event) => received -= u64::from(entry.place() == Some(entry.seq)),
-            _ => {}
         }
+        received
     }
+}
+
+fn row_of(Shown { conversation, standing, received, last }: Shown) -> InboxRow {
+    let Standing { delivered_up_to, seen_up_to, read_up_to, read, settings } = standing;
     let unread = received.saturating_sub(read).min(UNREAD_MAX + 1);
     let (last, left_out) = shortened(last);
     InboxRow { conversation, settings, unread, read_up_to, delivered_up_to, seen_up_to, left_out, last }

@@ -77,7 +77,7 @@ mod tests {
     use super::*;
     use crate::{
         limits::TICK_MS,
-        shard::{ConnId, Limits, Promise, wheel::Wheel},
+        shard::{CacheLimits, ConnId, Limits, Promise, wheel::Wheel},
     };
 
     const CONN: ConnId = ConnId { slot: 1, generation: 1 };
@@ -91,6 +91,7 @@ mod tests {
             token_leeway_ms: 0,
             promise: Promise::Disk,
             limits: Limits::OFF,
+            cache: CacheLimits::OFF,
         }
     }
 

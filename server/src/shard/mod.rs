@@ -5,6 +5,7 @@
 //! send, envelopes, batches for the journal, connections to close: all go to [`Effects`].
 
 // In the order of a message's journey.
+mod cache;
 mod capabilities;
 mod changes;
 mod contents;
@@ -25,6 +26,7 @@ mod levels;
 mod loading;
 mod looking;
 mod marks;
+mod opened;
 mod outbox;
 mod outgoing;
 mod question;
@@ -53,12 +55,14 @@ use std::{
 use proto_spec::{Durability, EpochId, SendNumber, UserId};
 use storage::{BatchId, LaneId};
 
+pub use cache::CacheLimits;
 pub use contents::CONTENT_KINDS;
 pub use effects::{Close, Effects, Presence, ReadState, Refresh};
 pub use input::{
     Admission, ConnId, Connected, DevicesTold, DevicesWish, Envelope, EnvelopeBody, Grant, Input, Now, Parcel, QueryId,
     StoreState, Ticket,
 };
+pub use opened::KeptOfUser;
 pub use rates::Limits;
 pub use shedding::{Class, Load, Reason, Shed};
 
@@ -70,6 +74,7 @@ use crate::{
         topology::{CoreId, Topology},
     },
 };
+use cache::Cache;
 use duties::Resting;
 use effects::Filling;
 use later::Later;
@@ -111,6 +116,8 @@ pub struct Settings {
     pub promise: Promise,
     /// What clients may ask for.
     pub limits: Limits,
+    /// What is kept in memory for apps that open.
+    pub cache: CacheLimits,
 }
 
 /// What a shard has done since it was made, and what it holds now.
@@ -138,6 +145,12 @@ pub struct ShardCounters {
     pub inboxes: u64,
     /// Pages sent for fetches.
     pub pages_fetched: u64,
+    /// Requests for the inbox or the newest messages of a conversation that were answered from what is kept.
+    pub cache_hits: u64,
+    /// Such requests for which that was not enough.
+    pub cache_misses: u64,
+    /// Users of whom nothing is kept any more, to make room for others.
+    pub cache_pushed_out: u64,
     /// Times that a live connection fell behind.
     pub fell_behind: u64,
     /// Acknowledgements that moved a cursor.
@@ -154,6 +167,10 @@ pub struct ShardCounters {
     pub users: u64,
     /// Conversations in memory now.
     pub conversations: u64,
+    /// Users of whom something is kept for an app that opens, now.
+    pub cache_users: u64,
+    /// What they take in memory for it, in bytes.
+    pub cache_bytes: u64,
     /// Users with duties left over from before a restart who wait to be loaded now.
     pub unfinished: u64,
     /// Bytes of batches on their way to the disk now.
@@ -175,6 +192,7 @@ pub struct Shard {
     sessions: Sessions,
     users: Users,
     conversations: Conversations,
+    cache: Cache,
     /// One for each lane.
     lanes: Box<[Ledger]>,
     questions: Questions,
@@ -223,6 +241,7 @@ impl Shard {
             sessions: Sessions::default(),
             users: Users::default(),
             conversations: Conversations::default(),
+            cache: Cache::new(settings.cache),
             lanes: topology.lanes_of(core).map(|_| Ledger::default()).collect(),
             questions: Questions::default(),
             left_over: LeftOver::default(),
@@ -336,6 +355,8 @@ impl Shard {
             sessions: self.sessions.len() as u64,
             users: self.users.len() as u64,
             conversations: self.conversations.len() as u64,
+            cache_users: self.cache.len() as u64,
+            cache_bytes: self.cache.bytes() as u64,
             unfinished: self.left_over.len() as u64,
             unreleased_bytes: self.unreleased_bytes() as u64,
             held_bytes: self.held_bytes() as u64,

@@ -126,6 +126,10 @@ impl Shard {
         for superseded in user.rewrites.released(seq) {
             user.tail.supersede(superseded);
         }
+        if user.kept.is_some() {
+            self.cache.feed(user_id, user, &mut self.conversations);
+            self.make_room();
+        }
     }
 
     /// An entry is in the store: what it obliges to begins. Whether the user's devices are to be told.

@@ -322,7 +322,7 @@ mod tests {
     use proto_spec::{EpochId, Resume, TimestampMs};
 
     use super::*;
-    use crate::shard::{Effects, Grant, Limits, Promise, directory::Directory};
+    use crate::shard::{CacheLimits, Effects, Grant, Limits, Promise, directory::Directory};
 
     const SETTINGS: Settings = Settings {
         ping_after_ms: 25_000,
@@ -331,6 +331,7 @@ mod tests {
         token_leeway_ms: 0,
         promise: Promise::Disk,
         limits: Limits::OFF,
+        cache: CacheLimits::OFF,
     };
 
     fn session(slot: u32) -> Session {

@@ -15,6 +15,7 @@ use proto_spec::{
 use storage::{BatchId, ConversationSnapshot, DeviceNote, Marks, UserSnapshot};
 
 use super::{
+    cache::Kept,
     devices::Gone,
     epochs::Epochs,
     input::ConnId,
@@ -123,6 +124,8 @@ pub(super) struct User {
     pub(super) buckets: UserBuckets,
     /// Where this user wrote to last, the very last at the end.
     pub(super) recent_peers: VecDeque<ConversationId>,
+    /// What an app shows when it opens, if that is kept. See [`Cache`](super::cache::Cache).
+    pub(super) kept: Option<Box<Kept>>,
     /// Is in the shard's list of users to flush.
     pub(super) dirty: bool,
     /// The last batch with a record of this user.
@@ -160,6 +163,7 @@ impl User {
             loading: 0,
             buckets: UserBuckets::default(),
             recent_peers: VecDeque::new(),
+            kept: None,
             dirty: false,
             changed_in: BatchId(0),
         };
@@ -191,9 +195,10 @@ impl User {
         !self.outgoing.is_open() && !self.reports.is_open() && self.marks.receipted >= self.delivered()
     }
 
-    /// Whether it may be forgotten: the store has everything, no connection uses it, and no duty is open.
+    /// Whether it may be forgotten: the store has everything, no connection uses it, nothing is kept for one, and no duty is open.
     pub(super) fn is_unused(&self, ingested: BatchId) -> bool {
         !self.is_connected()
+            && self.kept.is_none()
             && self.changed_in <= ingested
             && self.tail.is_empty()
             && !self.dirty

@@ -78,6 +78,8 @@ pub enum Fault {
     FailedReadIsEmpty,
     /// A device is not told that a later epoch of its log begins.
     LoseEpoch,
+    /// What is kept for apps that open does not hear of edits: a list shows what was shown before.
+    KeepUnedited,
     /// What is not a text gets to the other side as one.
     FlattenContent,
     /// Where it says what a changed message says is not written.
@@ -127,6 +129,7 @@ impl Fault {
         Self::StopWithoutMail,
         Self::FailedReadIsEmpty,
         Self::LoseEpoch,
+        Self::KeepUnedited,
         Self::FlattenContent,
         Self::ForgetChanged,
         Self::AddReactions,

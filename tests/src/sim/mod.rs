@@ -190,6 +190,8 @@ pub struct Simulation {
     next_text: u64,
     /// The epoch that entries of logs were written in.
     written_in: BTreeMap<(UserId, Seq), EpochId>,
+    /// What a user's devices were told first of a message, by its place; for a deliberate fault.
+    first_told: BTreeMap<(UserId, Seq), Entry>,
     /// Logins that the audit log knows of, and welcomes, of each user.
     audited: BTreeMap<UserId, u64>,
     welcomed: BTreeMap<UserId, u64>,
@@ -240,6 +242,7 @@ impl Simulation {
             healing: false,
             next_text: 0,
             written_in: BTreeMap::new(),
+            first_told: BTreeMap::new(),
             audited: BTreeMap::new(),
             welcomed: BTreeMap::new(),
             trace: traced.then(String::new),

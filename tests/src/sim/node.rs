@@ -37,7 +37,7 @@ use server::{
     limits::{MAILBOX_MESSAGES_MAX, STOP_MS, TICK_MS, UNRELEASED_BYTES_MAX},
     operator::counters::Counters,
     shard::{
-        Admission, ConnId, Limits, Promise, Settings, StoreState,
+        Admission, CacheLimits, ConnId, KeptOfUser, Limits, Promise, Settings, StoreState,
         topology::{CoreId, Topology},
     },
 };
@@ -72,7 +72,18 @@ const SETTINGS: Settings = Settings {
     token_leeway_ms: 500,
     promise: Promise::Disk,
     limits: Limits::OFF,
+    cache: CacheLimits::OFF,
 };
+
+/// Small, so that what is kept is left out, pushed out and read anew all the time.
+fn small_cache(rng: &mut Rng) -> CacheLimits {
+    let user = KeptOfUser {
+        conversations: rng.within(0, 4) as usize,
+        messages: rng.within(1, 6) as usize,
+        bytes: rng.within(1_400, 4_000) as usize,
+    };
+    CacheLimits { user, core_bytes: rng.within(2_000, 20_000) as usize }
+}
 
 /// Short, so that the database is given up on often.
 const SLOW_AFTER_MS: u64 = 300;
@@ -372,7 +383,8 @@ impl Simulation {
         let common = Arc::new(common);
         let opened = if self.machine.few_open { Rate::per_second(1) } else { Rate::OFF };
         let limits = Limits { opened, ..SETTINGS.limits };
-        let (settings, journal) = (Settings { promise, limits, ..SETTINGS }, Some(committer));
+        let cache = small_cache(&mut Rng::new(self.seed.wrapping_add(self.machine.life.into())));
+        let (settings, journal) = (Settings { promise, limits, cache, ..SETTINGS }, Some(committer));
         let epoch = EpochId(self.machine.life.into());
         let config = CoreConfig { settings, journal, slow_after_ms: SLOW_AFTER_MS, epoch, queries_kept_max: 0 };
         let mailbox_messages_max = if self.rng.chance(70) { MAILBOX_SMALL } else { MAILBOX_MESSAGES_MAX };

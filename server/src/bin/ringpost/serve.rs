@@ -109,6 +109,7 @@ pub(crate) fn serve(arguments: &ServeArguments) -> anyhow::Result<()> {
             segment_bytes = config.journal.segment_bytes,
             cache_bytes = config.store.cache_bytes,
             core_memory_bytes = config.limits.core_memory_bytes,
+            core_cache_bytes = config.cache.core_bytes_max,
             "bounds of what takes memory"
         );
     }

@@ -71,6 +71,7 @@ pub(crate) fn start_node(
                 (Backend::FoundationDb, Ack::Journal) => Promise::Journal,
             },
             limits: config.limits.of_shards(),
+            cache: config.cache.of_shards(),
         },
         data: Arc::clone(data),
         journal,

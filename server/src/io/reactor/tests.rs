@@ -45,7 +45,7 @@ use crate::{
         audit::{Audit, Reporter},
         counters::Counters,
     },
-    shard::{ConnId, Limits, Promise, Settings, topology::Topology},
+    shard::{CacheLimits, ConnId, Limits, Promise, Settings, topology::Topology},
 };
 
 const JOURNAL: JournalConfig =
@@ -101,6 +101,7 @@ impl World {
             token_leeway_ms: 0,
             promise: Promise::Disk,
             limits: Limits::OFF,
+            cache: CacheLimits::OFF,
         };
         let clock = shared.clock.clone();
         // Nothing is written in these tests.

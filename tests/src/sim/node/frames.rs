@@ -2,7 +2,8 @@
 //! random numbers and changes nothing of the node.
 
 use proto_spec::{
-    Decoder, Durability, ErrorCode, RawFrame, Recipient, Seq, ServerFrame, UserId, limits::SERVER_FRAME_BYTES_MAX,
+    Content, Decoder, Durability, ErrorCode, Event, RawFrame, Recipient, Seq, ServerFrame, UserId,
+    limits::SERVER_FRAME_BYTES_MAX,
 };
 use server::shard::{Promise, topology::CoreId};
 
@@ -79,7 +80,7 @@ impl Simulation {
         let is_away = self.machine.alive.as_ref().is_some_and(|life| life.told_away.contains_key(&core));
         match self.fault {
             Some(Fault::WelcomeTakesBack) if is_away => {}
-            Some(Fault::LoseEpoch | Fault::AcceptEveryRetry) => {}
+            Some(Fault::LoseEpoch | Fault::AcceptEveryRetry | Fault::KeepUnedited) => {}
             _ => return bytes,
         }
         let Some((user, device)) = self.links.get(link).map(|link| self.apps[link.app].key) else { return bytes };
@@ -92,7 +93,11 @@ impl Simulation {
         if self.fault == Some(Fault::LoseEpoch) {
             return if matches!(sent, Some(ServerFrame::Epoch { .. })) { Vec::new() } else { bytes };
         }
-        if let Some(ServerFrame::Refused { number, code: ErrorCode::NumberUsed, .. }) = sent
+        if self.fault == Some(Fault::KeepUnedited) {
+            return self.unedited(user, sent, bytes);
+        }
+        if self.fault == Some(Fault::AcceptEveryRetry)
+            && let Some(ServerFrame::Refused { number, code: ErrorCode::NumberUsed, .. }) = sent
             && let Some(entry) = self.oracle.sent_as(user, device, number)
         {
             let (seq, time, durability, recipient) = (entry.seq, entry.time, Durability::Local, Recipient::Offline);
@@ -107,6 +112,34 @@ impl Simulation {
             *committed = self.machine.stored_up_to(user).min(*committed);
             bytes.clear();
             frame.encode(&mut bytes);
+        }
+        bytes
+    }
+
+    /// A list of conversations that says of each last message what a device was told of it first.
+    fn unedited(&mut self, user: UserId, sent: Option<ServerFrame>, bytes: Vec<u8>) -> Vec<u8> {
+        match sent {
+            Some(ServerFrame::Deliver { entry }) => {
+                if let Some(place) = entry.place() {
+                    self.first_told.entry((user, place)).or_insert(entry);
+                }
+            }
+            Some(ServerFrame::Inbox(mut inbox)) => {
+                for last in inbox.rows.iter_mut().map(|row| &mut row.last) {
+                    let first = last.place().and_then(|place| self.first_told.get(&(user, place)));
+                    if let Some(first) = first.filter(|first| first.seq != last.seq) {
+                        last.clone_from(first);
+                        // The kernel takes no more than was queued.
+                        if let Event::Received { content, .. } | Event::Sent { content, .. } = &mut last.event {
+                            *content = Content::text("");
+                        }
+                    }
+                }
+                let mut stale = Vec::new();
+                ServerFrame::Inbox(inbox).encode(&mut stale);
+                return stale;
+            }
+            _ => {}
         }
         bytes
     }
