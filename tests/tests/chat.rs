@@ -189,6 +189,29 @@ fn a_file_that_is_attached_from_a_pipe_is_described_to_the_other() {
     drop(server);
 }
 
+/// A script does not wait for answers, and neither do its changes.
+#[test]
+fn an_edit_directly_behind_its_message_waits_for_the_answer_to_it() {
+    let mut installation = Installation::new(env!("CARGO_BIN_EXE_tested-ringpost"));
+    let _server = installation.start();
+    let token = installation.folder().join("t7");
+    fs::write(&token, installation.token(7)).unwrap();
+    let server = installation.config.listen.to_string();
+    let arguments = ["--token-file", token.to_str().unwrap(), "--to", "8", "--server", &server];
+    let input = "one\n/edit 1\ntwo\n/edit 2\n/edit second\nthree\n/unsend\n";
+    let (status, stdout, stderr) = run(&arguments, input.as_bytes());
+    assert_eq!(status, 0, "{stdout}{stderr}");
+    let accepted: Vec<&str> = stdout.lines().filter(|line| line.starts_with("accepted ")).collect();
+    assert_eq!(accepted.len(), 7, "{stdout}");
+    let mut bob = Chat::start(&installation, 8, 1, 7, &[]);
+    bob.shows("edited 7 ", 2);
+    bob.shows("unsent 7 ", 1);
+    let texts: Vec<String> =
+        bob.lines("edited 7 ").iter().map(|line| line.rsplit(' ').next().unwrap().to_owned()).collect();
+    assert_eq!(texts, ["1", "second"], "{:?}", bob.lines(""));
+    assert!(bob.end().success());
+}
+
 #[test]
 fn two_people_converse_though_one_starts_later_and_the_server_is_killed_in_between() {
     let mut installation = Installation::new(env!("CARGO_BIN_EXE_tested-ringpost"));

@@ -15,7 +15,7 @@ From a pipe, each line of input is a message, or one of /to USER, /reply [#SEQ] 
 /device-name NAME (of this one), /remove-device ID (for ever), /quit; a message that
 begins with / is written with // in front, and blank lines are passed over. /reply answers the message that was told with
 this SEQ, or the last one received from USER, and /react says what you feel about it, or without EMOJI takes that back;
-/edit and /unsend change your own, or the last you sent there;
+/edit and /unsend change your own, or the last you sent there, for whose answer they wait if it has none yet;
 /attach sends where something lies that was uploaded already: file=PATH is read for its size and its hash, or they are told
 as size=BYTES sha256=HEX; kind=image (video, audio, file), type=image/png, width=N, height=N, seconds=N, thumbnail=LOCATION
 and, last of all, caption=TEXT can be told too;

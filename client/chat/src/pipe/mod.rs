@@ -1,5 +1,6 @@
 //! The chat from a pipe, for a script: lines in, lines out.
 
+mod behind;
 mod input;
 pub(crate) mod line;
 mod script;

@@ -7,7 +7,10 @@ use client::{
     FetchError, FetchHandle, InboxRow, MessageName, Page, Reply, SendError, SendHandle, SendNumber, Seq, UserId,
 };
 
-use super::line::{Line, Origin};
+use super::{
+    behind::{Behind, Change},
+    line::{Line, Origin},
+};
 use crate::{
     attach::Attach,
     command::Command,
@@ -74,6 +77,8 @@ pub(crate) struct Script {
     sent: u64,
     /// The ordinal, the recipient and the content of each.
     unanswered: BTreeMap<SendHandle, (u64, ConversationId, Content)>,
+    /// Changes of them.
+    behind: Behind,
     me: Option<UserId>,
     /// The newest of the messages that were told.
     told: BTreeMap<Seq, Told>,
@@ -103,6 +108,7 @@ impl Script {
             last_number: None,
             sent: 0,
             unanswered: BTreeMap::new(),
+            behind: Behind::new(),
             me: None,
             told: BTreeMap::new(),
             refused: 0,
@@ -130,7 +136,11 @@ impl Script {
 
     /// Everything sent has its answer, and everything asked for has been shown.
     pub(crate) fn is_answered(&self) -> bool {
-        self.last_number.is_some() && self.unanswered.is_empty() && self.fetching.is_none() && self.asked.is_empty()
+        self.last_number.is_some()
+            && self.unanswered.is_empty()
+            && self.behind.len() == 0
+            && self.fetching.is_none()
+            && self.asked.is_empty()
     }
 
     pub(crate) fn is_delivered(&self) -> bool {
@@ -139,7 +149,7 @@ impl Script {
 
     /// In words, for somebody who waited in vain.
     pub(crate) fn state(&self) -> String {
-        let (unanswered, undelivered) = (self.unanswered.len(), self.undelivered.len());
+        let (unanswered, undelivered) = (self.unanswered.len() + self.behind.len(), self.undelivered.len());
         let connection = match (&self.away, self.last_number) {
             (Some(why), _) => format!("; not connected: {why}"),
             (None, None) => format!("; {} has not answered yet: is it a Ringpost server?", self.server),
@@ -155,8 +165,8 @@ impl Script {
         match Command::parse(line) {
             Ok(Command::Say(text)) => self.send(Content::text(&text)),
             Ok(Command::Reply(to, text)) => self.reply(to, &text),
-            Ok(Command::Edit(of, text)) => self.change(of, |name| Content::edit(name, &Content::text(&text), None)),
-            Ok(Command::Unsend(of)) => self.change(of, |name| Content::unsend(name, None)),
+            Ok(Command::Edit(of, text)) => self.change(of, Change::Edit(text)),
+            Ok(Command::Unsend(of)) => self.change(of, Change::Unsend),
             Ok(Command::React(of, reaction)) => match self.answerable(of) {
                 Ok(name) => self.send(Content::reaction(name, &reaction, None)),
                 Err(why) => Said::Wrong(why),
@@ -183,17 +193,74 @@ impl Script {
         }
     }
 
-    fn change(&mut self, of: Option<Seq>, content: impl Fn(MessageName) -> Content) -> Said {
+    fn change(&mut self, of: Option<Seq>, change: Change) -> Said {
+        if of.is_none()
+            && let Some(handle) = self.newest_unanswered()
+        {
+            return self.change_behind(handle, change);
+        }
+        if self.behind.has_ready() {
+            // Not before an earlier change.
+            return Said::Later;
+        }
         let mut here = self.told.iter().rev().filter(|(_, told)| told.conversation == self.who.peer);
         let found = match of {
             Some(seq) => here.find(|(of, _)| **of == seq),
             None => here.find(|(_, told)| Some(told.name.author) == self.me),
         };
         match (found, of) {
-            (Some((_, told)), _) => self.send(content(told.name)),
+            (Some((_, told)), _) => self.send(change.of(told.name)),
             (None, Some(seq)) => Said::Wrong(format!("no message of this conversation was told as {seq}")),
             (None, None) => Said::Wrong("nothing was sent to this user yet: /history tells older messages".to_owned()),
         }
+    }
+
+    /// The newest message to this user that has no answer.
+    fn newest_unanswered(&self) -> Option<SendHandle> {
+        let here = |(_, to, content): &(u64, ConversationId, Content)| *to == self.who.peer && content.is_message();
+        self.unanswered.iter().rev().find(|(_, sent)| here(sent)).map(|(handle, _)| *handle)
+    }
+
+    /// The message has no name yet: the change waits for it.
+    fn change_behind(&mut self, of: SendHandle, change: Change) -> Said {
+        if self.behind.is_full() {
+            return Said::Later;
+        }
+        self.sent += 1;
+        self.behind.push(self.sent, self.who.peer, of, change);
+        Said::Taken(Vec::new())
+    }
+
+    /// Sends the changes whose message has a name now. What finds no room goes with a later event.
+    fn send_behind(&mut self) -> Vec<Line> {
+        let Self { behind, client, unanswered, refused, .. } = self;
+        let mut lines = Vec::new();
+        behind.send(|ordinal, to, content| match client.send(to, content.clone()) {
+            Ok(handle) => {
+                unanswered.insert(handle, (ordinal, to, content));
+                true
+            }
+            // The next answer makes room, and the end is told anyway.
+            Err(SendError::QueueFull { .. } | SendError::Ended) => false,
+            Err(why) => {
+                *refused += 1;
+                lines.push(Line::Problem(format!("your message {ordinal} was not sent: {why}")));
+                lines.push(Line::Refused { ordinal, why: words::untaken(&why).into() });
+                true
+            }
+        });
+        lines
+    }
+
+    /// A message is in no log, and so its changes are refused with it.
+    fn refuse_behind(&mut self, handle: SendHandle, ordinal: u64) -> Vec<Line> {
+        let gone = self.behind.refused(handle).into_iter();
+        let lines = gone.flat_map(|change| {
+            self.refused += 1;
+            let words = format!("your message {change} was to change your message {ordinal}, which is in no log");
+            [Line::Problem(words), Line::Refused { ordinal: change, why: ErrorCode::NoSuchMessage.name().into() }]
+        });
+        lines.collect()
     }
 
     fn reply(&mut self, to: Option<Seq>, text: &str) -> Said {
@@ -265,7 +332,11 @@ impl Script {
 
     /// Takes back the newest message without an answer; which it was is told when that is certain.
     fn cancel(&mut self) -> Vec<Line> {
-        let newest = self.unanswered.last_key_value().map(|(handle, _)| *handle);
+        let newest = self.unanswered.last_key_value().map(|(handle, (ordinal, ..))| (*handle, *ordinal));
+        if let Some(ordinal) = self.behind.cancel_newest(newest.map(|(_, ordinal)| ordinal)) {
+            return vec![Line::Cancelled { ordinal }];
+        }
+        let newest = newest.map(|(handle, _)| handle);
         let is_waiting = newest.is_some_and(|handle| self.client.cancel(handle));
         if is_waiting { Vec::new() } else { vec![Line::Problem("no message waits for its answer".into())] }
     }
@@ -317,6 +388,13 @@ impl Script {
     }
 
     fn tell(&mut self, event: ClientEvent) -> Vec<Line> {
+        let mut lines = self.tell_alone(event);
+        lines.extend(self.send_behind());
+        lines
+    }
+
+    /// What the event says, without what follows from it.
+    fn tell_alone(&mut self, event: ClientEvent) -> Vec<Line> {
         match event {
             ClientEvent::Welcome(welcome) => {
                 self.away = None;
@@ -341,6 +419,7 @@ impl Script {
                 let Some((ordinal, to, content)) = self.unanswered.remove(&handle) else { return Vec::new() };
                 if let Some(author) = self.me {
                     let name = content.about().map_or(MessageName { author, seq }, |(name, _)| name);
+                    self.behind.accepted(handle, name);
                     if !matches!(content, Content::Reaction(_)) {
                         self.remember(name.seq, to, name, content);
                     }
@@ -358,17 +437,23 @@ impl Script {
             ClientEvent::MessageRefused { handle, code } => {
                 let Some((ordinal, ..)) = self.unanswered.remove(&handle) else { return Vec::new() };
                 self.refused += 1;
-                vec![Line::Refused { ordinal, why: code.name().into() }]
+                let mut lines = vec![Line::Refused { ordinal, why: code.name().into() }];
+                lines.extend(self.refuse_behind(handle, ordinal));
+                lines
             }
             ClientEvent::MessageReturned { handle, why, .. } => {
                 let Some((ordinal, ..)) = self.unanswered.remove(&handle) else { return Vec::new() };
                 self.refused += 1;
                 let words = format!("your message {ordinal} was not sent: {why}");
-                vec![Line::Problem(words), Line::Refused { ordinal, why: words::untaken(&why).into() }]
+                let mut lines = vec![Line::Problem(words), Line::Refused { ordinal, why: words::untaken(&why).into() }];
+                lines.extend(self.refuse_behind(handle, ordinal));
+                lines
             }
             ClientEvent::MessageCancelled { handle } => {
-                let cancelled = self.unanswered.remove(&handle);
-                cancelled.map(|(ordinal, ..)| Line::Cancelled { ordinal }).into_iter().collect()
+                let Some((ordinal, ..)) = self.unanswered.remove(&handle) else { return Vec::new() };
+                let mut lines = vec![Line::Cancelled { ordinal }];
+                lines.extend(self.refuse_behind(handle, ordinal));
+                lines
             }
             ClientEvent::Entry(entry) => {
                 self.shown = entry.seq;
@@ -435,11 +520,11 @@ impl Script {
         self.is_replaced = true;
         lines.push(Line::Problem("the server's history was replaced: it is told from its beginning".into()));
         lines.push(Line::Replaced);
-        for handle in dropped {
-            if let Some((ordinal, ..)) = self.unanswered.remove(handle) {
-                self.refused += 1;
-                lines.push(Line::Refused { ordinal, why: ErrorCode::OtherLog.name().into() });
-            }
+        let mut void = self.behind.names_are_void();
+        void.extend(dropped.iter().filter_map(|handle| Some(self.unanswered.remove(handle)?.0)));
+        for ordinal in void {
+            self.refused += 1;
+            lines.push(Line::Refused { ordinal, why: ErrorCode::OtherLog.name().into() });
         }
         lines
     }
@@ -628,5 +713,37 @@ mod tests {
         client.close();
         while events.next().await.is_some() {}
         assert_eq!(script.say("hello"), Said::Later);
+    }
+
+    #[tokio::test]
+    async fn a_change_is_refused_with_its_message_and_sent_once_that_is_accepted() {
+        let config = Config::new("127.0.0.1:9", "token".to_owned(), DeviceId(1));
+        let (client, _events) = Client::connect(config).unwrap();
+        let who = Who { device: DeviceId(1), peer: UserId(8).into(), history: 0 };
+        let mut script = Script::new(client.clone(), who, "127.0.0.1:9".into());
+        script.me = Some(UserId(7));
+        for line in ["one", "/edit 1", "two", "/edit 2"] {
+            assert_eq!(script.say(line), Said::Taken(Vec::new()), "{line}");
+        }
+        assert_eq!(client.unanswered_count(), 2, "the changes wait");
+        let (first, second) = (SendHandle(1), SendHandle(2));
+        let told = script.on_event(ClientEvent::MessageRefused { handle: first, code: ErrorCode::Recipient });
+        let plain: Vec<String> = told.iter().filter_map(Line::plain).collect();
+        assert_eq!(plain, ["refused 1 recipient", "refused 2 no_such_message"]);
+        assert!(
+            told.contains(&Line::Problem("your message 2 was to change your message 1, which is in no log".into()))
+        );
+        script.on_event(ClientEvent::MessageAccepted {
+            handle: second,
+            number: SendNumber(1),
+            seq: Seq(5),
+            time: client::TimestampMs(1),
+            durability: Durability::Committed,
+            recipient: client::Recipient::Offline,
+        });
+        let sent: Vec<Content> = client.unanswered().into_iter().map(|(_, message)| message.content).collect();
+        let name = MessageName { author: UserId(7), seq: Seq(5) };
+        assert_eq!(sent.last(), Some(&Content::edit(name, &Content::text("2"), None)));
+        assert_eq!((script.refused(), script.is_answered()), (2, false));
     }
 }

@@ -308,6 +308,12 @@ impl Messages {
         self.waiting.values().rev().find(here)?.handle
     }
 
+    /// Whether a message of this conversation, and not only a change of one, has no answer: there is no name for it yet.
+    pub(crate) fn has_unanswered_message(&self) -> bool {
+        let mut unanswered = self.unanswered();
+        unanswered.any(|waiting| waiting.to == self.peer && waiting.content.is_message())
+    }
+
     fn number_of(&self, handle: SendHandle) -> Option<u64> {
         self.waiting.iter().find(|(_, waiting)| waiting.handle == Some(handle)).map(|(number, _)| *number)
     }

@@ -674,6 +674,10 @@ impl Model {
         content: impl Fn(MessageName) -> Content,
         effects: &mut Vec<Effect>,
     ) -> bool {
+        if of.is_none() && self.messages.has_unanswered_message() {
+            self.say("Your last message has no answer yet: wait for its tick, or take it back with /cancel.");
+            return false;
+        }
         let name = self.me.and_then(|me| self.messages.find(of, Author::Me, me)).map(|(name, _)| name);
         match name {
             Some(name) => self.send(now, draft, content(name), effects),
