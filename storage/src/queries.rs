@@ -217,6 +217,7 @@ async fn inbox<S: Store>(
         &mut last,
     )
     .await?;
+    let newest = last.values().copied().max().unwrap_or_default();
     last.retain(|conversation, last| *last > Seq::ZERO && *last < before && !named.contains(conversation));
     let mut order: Vec<_> = last.into_iter().map(|(conversation, last)| (last, conversation)).collect();
     let complete = order.len() <= rows_max;
@@ -239,7 +240,7 @@ async fn inbox<S: Store>(
         };
         rows.push(InboxEntry { conversation, snapshot, last });
     }
-    Ok(InboxSnapshot { named, rows, complete })
+    Ok(InboxSnapshot { named, rows, complete, newest })
 }
 
 /// The last message of each conversation, as the rows of a table have it.

@@ -164,6 +164,8 @@ pub struct InboxSnapshot {
     pub rows: Vec<InboxEntry>,
     /// Whether there are no more.
     pub complete: bool,
+    /// Where the last message of all conversations stands, whether or not it is one of the rows; zero: there is none.
+    pub newest: Seq,
 }
 
 /// A message of a conversation.

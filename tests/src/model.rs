@@ -193,11 +193,12 @@ impl Model {
             Query::Inbox { user, before, rows_max, named } => {
                 let rows = rows(user);
                 let mut inbox = rows.inbox();
+                let newest = inbox.iter().filter_map(|row| row.last.place()).max().unwrap_or_default();
                 inbox.retain(|row| row.last.place() < Some(*before) && !named.contains(&row.conversation));
                 let complete = inbox.len() <= *rows_max;
                 inbox.truncate(*rows_max);
                 let named = named.iter().map(|conversation| rows.conversation(*conversation)).collect();
-                Answer::Inbox(InboxSnapshot { named, rows: inbox, complete })
+                Answer::Inbox(InboxSnapshot { named, rows: inbox, complete, newest })
             }
             Query::Log { user, span } => Answer::Entries(rows(user).read(span)),
             Query::ConversationLog { user, conversation, span } => {

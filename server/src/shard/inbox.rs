@@ -37,6 +37,8 @@ pub(super) struct InboxFetch {
     tries: u8,
     /// Everything up to here was in the store when it was asked.
     stored: Seq,
+    /// So many conversations had messages that were not there yet.
+    in_tail: usize,
     /// Conversations that the store was asked for by name.
     named: Arc<[ConversationId]>,
 }
@@ -65,7 +67,8 @@ impl Shard {
             return self.answer_inbox(conn, request, shown, messages, cx);
         }
         self.counters.cache_misses += 1;
-        let fetch = InboxFetch { before, rows_max, messages, tries: 0, stored: Seq::ZERO, named: [].into() };
+        let fetch =
+            InboxFetch { before, rows_max, messages, tries: 0, stored: Seq::ZERO, in_tail: 0, named: [].into() };
         self.ask_inbox(conn, request, fetch, cx);
     }
 
@@ -75,6 +78,7 @@ impl Shard {
         let Some(user) = self.users.resident(user_id) else { return };
         fetch.stored = user.stored;
         let newest = user.newest_messages();
+        fetch.in_tail = newest.len();
         let named = newest.iter().filter_map(|entry| entry.event.conversation());
         fetch.named = named.filter(|&conversation| !self.conversations.is_resident((user_id, conversation))).collect();
         let (before, named) = (fetch.before, Arc::clone(&fetch.named));
@@ -107,7 +111,11 @@ impl Shard {
         // What has moved from the tail to the store meanwhile may be in neither answer.
         let is_whole = user.stored == fetch.stored
             && newest.iter().filter_map(|entry| entry.event.conversation()).all(is_known)
-            && read.rows.iter().all(|row| row.last.seq <= at);
+            && read.rows.iter().all(|row| row.last.seq <= at)
+            // A conversation that has moved above the page by what is not released yet would be in no page.
+            && read.newest <= at
+            // Of those that the store was asked for, more have newer messages than there is room for.
+            && newest.len() <= fetch.in_tail;
         if !is_whole {
             fetch.tries += 1;
             if fetch.tries < INBOX_TRIES_MAX {

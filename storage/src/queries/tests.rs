@@ -248,6 +248,7 @@ fn check_all<S: Store>(store: &S, model: &Model) {
                 named: named.iter().map(|conversation| of(conversation).unwrap_or_default()).collect(),
                 complete: expected.len() <= rows_max,
                 rows: expected.into_iter().take(rows_max).collect(),
+                newest: all.iter().filter_map(|row| row.last.place()).max().unwrap_or_default(),
             };
             let query = Query::Inbox { user: UserId(user), before: Seq(before), rows_max, named };
             assert_eq!(ask(query), Answer::Inbox(expected));

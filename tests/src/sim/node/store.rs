@@ -178,7 +178,10 @@ impl Simulation {
                 (Some(stale), true) => stale,
                 _ => &self.machine.store,
             };
-            let mut answer = block_on(storage::answer(&**store, query)).expect("reads do not fail by themselves");
+            let mut answer = match block_on(storage::answer(&**store, query)) {
+                Ok(answer) => answer,
+                Err(error) => return self.oracle.fail(|| format!("{query:?} fails by itself: {error}")),
+            };
             match &mut answer {
                 storage::Answer::Entries(entries) => {
                     if !entries.entries.is_empty() {
