@@ -58,6 +58,8 @@ impl Connection {
             resume,
             token,
             epoch: EpochId(0),
+            since: Seq::ZERO,
+            skip_above: 0,
         })?;
         Ok(connection)
     }

@@ -7,6 +7,7 @@ use std::mem;
 
 use proto_spec::{ClientFrame, Content, DeviceId, EpochId, Resume, SendNumber, Seq, TimestampMs, UserId};
 use server::{
+    access::handshake::Resumption,
     limits::RECEIVE_BUFFER_BYTES,
     shard::{
         CacheLimits, ConnId, Connected, Effects, Grant, Input, Limits, Now, Presence, Promise, Settings, Shard,
@@ -109,8 +110,7 @@ impl Conversation {
                 user,
                 device: DEVICE,
                 version: 1,
-                resume: Resume::Stored,
-                epoch: EpochId(0),
+                resumption: Resumption::whole(Resume::Stored),
                 grant: FOREVER,
             };
             conversation.feed(Input::Connected(connected));

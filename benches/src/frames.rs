@@ -36,6 +36,8 @@ pub fn client(kind: ClientKind) -> ClientFrame {
             version_max: 1,
             device: DEVICE,
             resume: Resume::After(SEQ),
+            since: SEQ,
+            skip_above: 2_000,
             token: "t".repeat(TOKEN_BYTES),
             epoch: EPOCH,
         },
@@ -107,6 +109,7 @@ pub fn server(kind: ServerKind) -> ServerFrame {
                 unsend_within_s: 24 * 60 * 60,
                 ..Capabilities::first()
             },
+            skipped: 0,
         },
         ServerKind::Epoch => ServerFrame::Epoch { first: SEQ, epoch: EPOCH },
         ServerKind::Devices => {

@@ -234,6 +234,7 @@ impl Relay {
             committed: head,
             epoch: EpochId(0),
             capabilities: Capabilities::default(),
+            skipped: 0,
         };
         self.answer(conn, &welcome, connections);
         Some(user)

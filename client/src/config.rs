@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use proto_spec::{Content, ConversationId, DeviceId, EpochId, Resume, SendNumber, limits};
+use proto_spec::{Content, ConversationId, DeviceId, EpochId, Resume, SendNumber, Seq, limits};
 use rustls::pki_types::ServerName;
 use thiserror::Error;
 
@@ -23,6 +23,12 @@ pub struct Config {
     pub resume: Resume,
     /// With [`Resume::After`]: the newest epoch that an earlier run was told of ([`crate::ClientEvent::Epoch`]); zero if it was told of none.
     pub epoch: EpochId,
+    /// With [`Resume::After`]: of what stands up to here, the application may lack something ([`crate::ClientEvent::Skipped`]); zero: it
+    /// has everything up to where it resumes.
+    pub since: Seq,
+    /// If more seqs than this lie between where the device is and the end of the log, they are skipped instead of handed out, with
+    /// [`crate::ClientEvent::Skipped`]; zero: never.
+    pub skip_above: u64,
     /// When entries are acknowledged.
     pub acknowledging: Acknowledging,
     /// Whether the application keeps its unanswered messages over a restart.
@@ -44,6 +50,8 @@ impl Config {
             device,
             resume: Resume::Stored,
             epoch: EpochId(0),
+            since: Seq::ZERO,
+            skip_above: 0,
             acknowledging: Acknowledging::WhenHandedOut,
             keeping: Keeping::InMemory,
             backoff_max_ms: BACKOFF_MAX_MS,

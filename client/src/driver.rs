@@ -184,6 +184,11 @@ impl Client {
         self.call(ClientState::log_discarded);
     }
 
+    /// The application has fetched what was skipped after `since`. See [`ClientEvent::Skipped`].
+    pub fn filled(&self, since: Seq) {
+        self.call(|state| state.filled(since));
+    }
+
     /// The application has stored the number of this message. See [`crate::Keeping::ByApplication`].
     pub fn kept(&self, handle: SendHandle) {
         self.call(|state| state.kept(handle));

@@ -27,6 +27,18 @@ impl fmt::Display for SendHandle {
 pub enum ClientEvent {
     /// Connected, for the first time or again.
     Welcome(WelcomeInfo),
+    /// The device was so far behind that the log is not handed out from there: the next entry is the one after `up_to`
+    /// ([`crate::Config::skip_above`]). Comes before the [`ClientEvent::Welcome`] of the connection.
+    ///
+    /// What stands up to `up_to` is fetched when somebody looks at it. What the application holds of it may have been changed or taken
+    /// back meanwhile: it lets go of lists and messages, or lays what it fetches over them. Who stores a position stores `up_to`
+    /// beside it, for [`crate::Config::since`].
+    Skipped {
+        /// Everything up to here was handed out before, or is held since an earlier run.
+        after: Seq,
+        /// The last seq that is skipped: the position now.
+        up_to: Seq,
+    },
     /// A message got a number, or another one than before, or lost the one it had. Only with [`crate::Keeping::ByApplication`].
     Numbered {
         /// Which message.

@@ -1,13 +1,13 @@
 //! Where in the user's log this device is.
 //!
 //! Invariants: everything up to `position` has been handed out (or was superseded, or lies before the start); nothing
-//! above it has. `confirmed <= position`: what the application is done with, and from where a new connection resumes.
+//! above it has; what was skipped up to `since` aside. `confirmed <= position`: what the application is done with, and from where a new connection resumes.
 //! `acknowledged <= confirmed`: what the server was told.
 
 use proto_spec::{Entry, EpochId, Page, RequestId, Resume, Seq};
 
 use crate::{
-    config::Acknowledging,
+    config::{Acknowledging, Config},
     epochs::{Epochs, Told},
     event::DisconnectReason,
 };
@@ -16,6 +16,10 @@ use crate::{
 pub(crate) struct Position {
     resume: Resume,
     acknowledging: Acknowledging,
+    /// More seqs than this are skipped; zero: none ever are.
+    skip_above: u64,
+    /// Of what stands up to here the application may lack something.
+    since: Seq,
     /// Up to where this connection was brought, as the server counts it (SPEC 8.2): before `position` after a resume from what was
     /// confirmed.
     here: Seq,
@@ -32,14 +36,20 @@ struct At {
 }
 
 impl Position {
-    pub(crate) fn new(resume: Resume, epoch: EpochId, acknowledging: Acknowledging) -> Self {
+    pub(crate) fn new(config: &Config) -> Self {
+        let Config { resume, epoch, since, skip_above, acknowledging, .. } = *config;
+        Self { skip_above, ..Self::begin(resume, epoch, since, acknowledging) }
+    }
+
+    fn begin(resume: Resume, epoch: EpochId, since: Seq, acknowledging: Acknowledging) -> Self {
         let at = match resume {
             Resume::After(seq) => Some(At { position: seq, confirmed: seq, acknowledged: seq }),
             Resume::Stored | Resume::Live => None,
         };
         // It says something of a position only.
         let epochs = if at.is_some() { Epochs::after(epoch) } else { Epochs::default() };
-        Self { resume, acknowledging, here: Seq::ZERO, at, epochs }
+        let since = at.map_or(Seq::ZERO, |at| since.min(at.position));
+        Self { resume, acknowledging, skip_above: 0, since, here: Seq::ZERO, at, epochs }
     }
 
     /// What the device holds is of another log. It holds nothing from now on, and resumes at the beginning of the log, or at its end if it
@@ -49,7 +59,8 @@ impl Position {
             Resume::Stored | Resume::After(_) => Resume::After(Seq::ZERO),
             Resume::Live => Resume::Live,
         };
-        *self = Self::new(resume, EpochId(0), self.acknowledging);
+        let skip_above = self.skip_above;
+        *self = Self { skip_above, ..Self::begin(resume, EpochId(0), Seq::ZERO, self.acknowledging) };
     }
 
     /// What to ask for in a hello. With an application that has not confirmed everything, the server pushes again what
@@ -59,6 +70,16 @@ impl Position {
             Some(at) => Resume::After(at.confirmed),
             None => self.resume,
         }
+    }
+
+    /// Of what stands up to here the application may lack something; and how much it wants at once.
+    pub(crate) const fn wish(&self) -> (Seq, u64) {
+        (self.since, self.skip_above)
+    }
+
+    /// The application has everything that stands after `since` by now.
+    pub(crate) fn filled(&mut self, since: Seq) {
+        self.since = self.since.min(since);
     }
 
     pub(crate) const fn position(&self) -> Option<Seq> {
@@ -83,13 +104,27 @@ impl Position {
         self.position().is_some_and(|position| position > head)
     }
 
-    /// The server will push what follows `cursor`, which is of this epoch.
-    pub(crate) fn welcome(&mut self, cursor: Seq, epoch: EpochId) -> Result<(), DisconnectReason> {
+    /// The server will push what follows `cursor`, which is of this epoch, and has skipped so many seqs before it. After which seq what
+    /// was skipped begins.
+    pub(crate) fn welcome(
+        &mut self,
+        cursor: Seq,
+        epoch: EpochId,
+        skipped: u64,
+    ) -> Result<Option<Seq>, DisconnectReason> {
+        if skipped > 0 {
+            return self.skip(cursor, epoch, skipped).map(Some);
+        }
         if self.epoch() == EpochId(0) {
             self.epochs = Epochs::after(epoch);
         }
         match &mut self.at {
-            None => self.at = Some(At { position: cursor, confirmed: cursor, acknowledged: cursor }),
+            None => {
+                self.at = Some(At { position: cursor, confirmed: cursor, acknowledged: cursor });
+                if self.resume == Resume::Live {
+                    self.since = cursor;
+                }
+            }
             Some(at) if cursor > at.position => {
                 return Err(DisconnectReason::Hole { position: at.position, next: cursor.next() });
             }
@@ -98,7 +133,20 @@ impl Position {
         }
         self.here = cursor;
         self.invariants();
-        Ok(())
+        Ok(None)
+    }
+
+    /// The log goes on behind a gap.
+    fn skip(&mut self, cursor: Seq, epoch: EpochId, skipped: u64) -> Result<Seq, DisconnectReason> {
+        let begins = cursor.0.checked_sub(skipped).filter(|_| self.skip_above > 0);
+        let (Some(begins), false) = (begins, self.is_beyond(cursor)) else {
+            return Err(DisconnectReason::Protocol(format!("{skipped} seqs were skipped before {cursor}")));
+        };
+        let after = self.position().unwrap_or(Seq(begins));
+        self.epochs = Epochs::after(epoch);
+        self.at = Some(At { position: cursor, confirmed: cursor, acknowledged: cursor });
+        (self.here, self.since) = (cursor, cursor);
+        Ok(after)
     }
 
     /// The next entry was pushed. Returns it if it is new.
@@ -202,7 +250,7 @@ pub(crate) fn check_page(page: &Page) -> Result<(), DisconnectReason> {
 
 #[cfg(test)]
 mod tests {
-    use proto_spec::{Event, RequestId, TimestampMs};
+    use proto_spec::{DeviceId, Event, RequestId, TimestampMs};
 
     use super::*;
 
@@ -222,9 +270,13 @@ mod tests {
         }
     }
 
+    fn config(resume: Resume, acknowledging: Acknowledging) -> Config {
+        Config { resume, acknowledging, skip_above: 10, ..Config::new("x:1", "token", DeviceId(1)) }
+    }
+
     fn at(seq: u64, acknowledging: Acknowledging) -> Position {
-        let mut position = Position::new(Resume::Stored, EpochId(0), acknowledging);
-        position.welcome(Seq(seq), EpochId(1)).unwrap();
+        let mut position = Position::new(&config(Resume::Stored, acknowledging));
+        position.welcome(Seq(seq), EpochId(1), 0).unwrap();
         position
     }
 
@@ -242,18 +294,50 @@ mod tests {
         let mut position = at(4, Acknowledging::ByApplication);
         assert_eq!(position.epoch(), EpochId(1), "that of the first position");
         assert_eq!(position.epoch_begins(Seq(5), EpochId(2)), Told::New);
-        position.welcome(Seq(4), EpochId(1)).unwrap();
+        position.welcome(Seq(4), EpochId(1), 0).unwrap();
         assert_eq!(position.epoch(), EpochId(1), "nothing of the newer one is here yet");
         assert_eq!(position.deliver(entry(5)), Ok(Some(entry(5))));
         assert_eq!(position.epoch(), EpochId(2));
-        position.welcome(Seq(4), EpochId(1)).unwrap();
+        position.welcome(Seq(4), EpochId(1), 0).unwrap();
         assert_eq!((position.epoch(), position.epoch_begins(Seq(5), EpochId(2))), (EpochId(2), Told::Again));
         assert_eq!(position.epoch_begins(Seq(5), EpochId(3)), Told::OtherLog);
         assert!(!position.is_beyond(Seq(5)) && position.is_beyond(Seq(4)));
         // One that was given for a position says nothing where the server chooses the position.
-        let mut live = Position::new(Resume::Live, EpochId(9), Acknowledging::ByApplication);
-        live.welcome(Seq(7), EpochId(3)).unwrap();
+        let epoch = EpochId(9);
+        let mut live = Position::new(&Config { epoch, ..config(Resume::Live, Acknowledging::ByApplication) });
+        live.welcome(Seq(7), EpochId(3), 0).unwrap();
         assert_eq!(live.epoch(), EpochId(3));
+    }
+
+    #[test]
+    fn what_is_skipped_is_a_gap_that_is_told_and_claimed_by_no_resume() {
+        let mut position = at(4, Acknowledging::ByApplication);
+        position.deliver(entry(5)).unwrap();
+        assert_eq!(position.welcome(Seq(30), EpochId(7), 26), Ok(Some(Seq(5))), "resumed from what was confirmed");
+        assert_eq!((position.resume(), position.wish()), (Resume::After(Seq(30)), (Seq(30), 10)));
+        assert_eq!(position.epoch(), EpochId(7));
+        assert_eq!(position.deliver(entry(31)), Ok(Some(entry(31))));
+        position.confirm(Seq(31));
+        assert_eq!((position.resume(), position.wish().0), (Resume::After(Seq(31)), Seq(30)));
+        position.filled(Seq(5));
+        assert_eq!(position.wish().0, Seq(5));
+        // A device that was never there learns how much it lacks.
+        let mut new = Position::new(&config(Resume::Stored, Acknowledging::WhenHandedOut));
+        assert_eq!(new.welcome(Seq(30), EpochId(7), 30), Ok(Some(Seq(0))));
+        // Nobody skips unasked, nor behind what is held, nor more than there is.
+        let mut whole =
+            Position::new(&Config { skip_above: 0, ..config(Resume::Stored, Acknowledging::WhenHandedOut) });
+        assert!(whole.welcome(Seq(30), EpochId(7), 30).is_err());
+        assert!(at(40, Acknowledging::WhenHandedOut).welcome(Seq(30), EpochId(7), 11).is_err());
+        assert!(at(0, Acknowledging::WhenHandedOut).welcome(Seq(30), EpochId(7), 31).is_err());
+    }
+
+    #[test]
+    fn who_began_at_the_head_claims_nothing_before_it() {
+        let mut live = Position::new(&config(Resume::Live, Acknowledging::WhenHandedOut));
+        live.welcome(Seq(7), EpochId(0), 0).unwrap();
+        live.deliver(entry(8)).unwrap();
+        assert_eq!((live.resume(), live.wish().0), (Resume::After(Seq(8)), Seq(7)));
     }
 
     #[test]
@@ -269,7 +353,7 @@ mod tests {
         let hole = DisconnectReason::Hole { position: Seq(4), next: Seq(6) };
         assert_eq!(position.deliver(entry(6)), Err(hole.clone()));
         assert_eq!(position.page(page(6, 8, &[6])), Err(hole.clone()));
-        assert_eq!(position.welcome(Seq(5), EpochId(1)), Err(hole));
+        assert_eq!(position.welcome(Seq(5), EpochId(1), 0), Err(hole));
         assert_eq!(position.position(), Some(Seq(4)));
     }
 
@@ -289,7 +373,7 @@ mod tests {
         position.confirm(Seq(6));
         assert_eq!(position.unacknowledged(), Some(Seq(6)));
         assert_eq!(position.resume(), Resume::After(Seq(6)));
-        position.welcome(Seq(6), EpochId(1)).unwrap();
+        position.welcome(Seq(6), EpochId(1), 0).unwrap();
         position.confirm(Seq(8));
         assert_eq!(position.unacknowledged(), None, "the server counts from where it resumed");
         assert!(!position.accepted(Seq(10)), "a page will bring it, and what is before it");

@@ -143,6 +143,7 @@ impl ClientState {
     /// As [`Config::check`].
     pub fn new(config: Config) -> Result<Self, ConfigError> {
         config.check()?;
+        let position = Position::new(&config);
         Ok(Self {
             device: config.device,
             good_token: config.token.clone(),
@@ -152,7 +153,7 @@ impl ClientState {
             phase: Phase::Waiting { open_at: MonotonicMs(0) },
             decoder: None,
             outbox: Outbox::new(config.keeping, config.unanswered),
-            position: Position::new(config.resume, config.epoch, config.acknowledging),
+            position,
             fetches: Fetches::default(),
             backoff: Backoff::new(config.backoff_max_ms),
             text_bytes_max: limits::TEXT_BYTES_MAX,
@@ -243,6 +244,7 @@ impl ClientState {
             self.decoder = Some(Decoder::new(limits::SERVER_FRAME_BYTES_MAX as u32));
             let token = self.renewal.token_of_hello(&self.token, &self.good_token).to_owned();
             self.hello_token.clone_from(&token);
+            let (since, skip_above) = self.position.wish();
             let hello = ClientFrame::Hello {
                 version_min: proto_spec::PROTOCOL_VERSION,
                 version_max: proto_spec::PROTOCOL_VERSION,
@@ -250,6 +252,8 @@ impl ClientState {
                 resume: self.position.resume(),
                 token,
                 epoch: self.position.epoch(),
+                since,
+                skip_above,
             };
             hello.encode(&mut effects.bytes);
         }

@@ -86,6 +86,7 @@ fn welcome(cursor: u64, last_number: u64) -> ServerFrame {
         idle_timeout_ms: 60_000,
         committed: Seq(cursor),
         epoch: EpochId(0),
+        skipped: 0,
         capabilities: EVERYTHING,
     }
 }
@@ -128,6 +129,32 @@ fn nothing_but_the_hello_leaves_before_the_welcome() {
         frames(&after)[..],
         [ClientFrame::Send { number: SendNumber(7), .. }, ClientFrame::FetchLog { request: RequestId(1), .. }]
     ));
+}
+
+#[test]
+fn a_device_that_is_far_behind_is_told_of_the_gap_and_tells_of_it() {
+    let config = Config { skip_above: 10, ..Config::new("x:1", "token", DeviceId(3)) };
+    let mut world = World::of(config);
+    world.tick();
+    let wish = |effects: &Effects| match frames(effects)[..] {
+        [ClientFrame::Hello { resume, since, skip_above, .. }] => (resume, since, skip_above),
+        ref other => panic!("{other:?}"),
+    };
+    assert_eq!(wish(&world.turn(Input::Connected)), (Resume::Stored, Seq::ZERO, 10));
+    let mut far = welcome(300, 0);
+    if let ServerFrame::Welcome { skipped, .. } = &mut far {
+        *skipped = 250;
+    }
+    let events = world.hear(&[far, deliver(301)]).events;
+    let skipped = ClientEvent::Skipped { after: Seq(50), up_to: Seq(300) };
+    assert!(
+        events[0] == skipped && matches!(events[1..], [ClientEvent::Welcome(_), ClientEvent::Entry(_)]),
+        "{events:?}"
+    );
+    world.turn(Input::Disconnected("gone".into()));
+    world.now = world.now.after(60_000);
+    world.tick();
+    assert_eq!(wish(&world.turn(Input::Connected)), (Resume::After(Seq(301)), Seq(300), 10));
 }
 
 #[test]

@@ -216,6 +216,7 @@ impl World {
             ClientEvent::FetchRefused { code: ErrorCode::OtherLog, .. } if self.times_set_back > 0 => {}
             ClientEvent::Committed { .. } => {}
             other @ (ClientEvent::MessageReturned { .. }
+            | ClientEvent::Skipped { .. }
             | ClientEvent::Inbox { .. }
             | ClientEvent::Marked { .. }
             | ClientEvent::Devices { .. }

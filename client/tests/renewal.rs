@@ -49,6 +49,7 @@ impl World {
                 frame_kinds: ClientKind::ALL.iter().map(|kind| kind.byte()).collect(),
                 ..Capabilities::first()
             },
+            skipped: 0,
         });
         match &frames[..] {
             [ClientFrame::Hello { token, .. }] => token.clone(),

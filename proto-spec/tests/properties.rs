@@ -115,9 +115,10 @@ fn request() -> impl Strategy<Value = RequestId> {
 fn client_frame() -> impl Strategy<Value = ClientFrame> {
     let resume = prop_oneof![Just(Resume::Stored), seq().prop_map(Resume::After), Just(Resume::Live)];
     prop_oneof![
-        ([(); 4].map(|()| number()), resume, any::<String>()).prop_map(|([min, max, device, epoch], resume, token)| {
-            let (device, epoch) = (DeviceId(device), EpochId(epoch));
-            ClientFrame::Hello { version_min: min, version_max: max, device, resume, token, epoch }
+        ([(); 6].map(|()| number()), resume, any::<String>()).prop_map(|(numbers, resume, token)| {
+            let [version_min, version_max, device, epoch, since, skip_above] = numbers;
+            let (device, epoch, since) = (DeviceId(device), EpochId(epoch), Seq(since));
+            ClientFrame::Hello { version_min, version_max, device, resume, token, epoch, since, skip_above }
         }),
         (number(), user(), content()).prop_map(|(number, to, content)| ClientFrame::Send {
             number: SendNumber(number),
@@ -209,7 +210,7 @@ fn inbox_row() -> impl Strategy<Value = InboxRow> {
 }
 
 fn server_frame() -> impl Strategy<Value = ServerFrame> {
-    let welcome = [(); 17].map(|()| number());
+    let welcome = [(); 18].map(|()| number());
     let durability = prop::sample::select(Durability::ALL);
     let recipient = prop::sample::select(Recipient::ALL);
     prop_oneof![
@@ -237,6 +238,7 @@ fn server_frame() -> impl Strategy<Value = ServerFrame> {
                 edit_within_s: n[15],
                 unsend_within_s: n[16],
             },
+            skipped: n[17],
         }),
         (number(), seq(), number(), durability, recipient).prop_map(|(number, seq, time, durability, recipient)| {
             ServerFrame::Accepted { number: SendNumber(number), seq, time: TimestampMs(time), durability, recipient }
@@ -330,7 +332,7 @@ proptest! {
     fn a_frame_that_has_grown_is_the_frame_that_it_was(frame in server_frame(), tail in vec(any::<u8>(), 1..20)) {
         // Without its last field it would grow by that.
         let has_all = match &frame {
-            ServerFrame::Welcome { capabilities, .. } => capabilities.unsend_within_s != 0,
+            ServerFrame::Welcome { skipped, .. } => *skipped != 0,
             ServerFrame::Bye { devices, .. } => !devices.is_empty(),
             ServerFrame::Page(page) => page.seen_up_to > Seq::ZERO,
             _ => true,

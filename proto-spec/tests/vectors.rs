@@ -184,7 +184,7 @@ impl Frame for ClientFrame {
     fn fields(&self) -> Value {
         let fetch = |direction: &Direction, limit: &u64| (direction.name(), number(limit));
         match self {
-            Self::Hello { version_min, version_max, device, resume, token, epoch } => {
+            Self::Hello { version_min, version_max, device, resume, token, epoch, since, skip_above } => {
                 let (mode, seq) = match resume {
                     Resume::Stored => ("stored", 0),
                     Resume::After(seq) => ("after", seq.0),
@@ -193,6 +193,7 @@ impl Frame for ClientFrame {
                 json!({
                     "version_min": number(version_min), "version_max": number(version_max), "device": number(device),
                     "resume": mode, "resume_seq": number(seq), "token": token, "epoch": number(epoch),
+                    "since": number(since), "skip_above": number(skip_above),
                 })
             }
             Self::Send { number: send, to, content } => {
@@ -269,6 +270,7 @@ impl Frame for ServerFrame {
                 committed,
                 epoch,
                 capabilities,
+                skipped,
             } => json!({
                 "version": number(version), "user": number(user), "server_time": number(server_time),
                 "head": number(head), "cursor": number(cursor), "last_number": number(last_number),
@@ -279,7 +281,7 @@ impl Frame for ServerFrame {
                 "conversation_kinds": number(capabilities.conversation_kinds.0),
                 "frame_kinds": number(capabilities.frame_kinds.0),
                 "edit_within_s": number(capabilities.edit_within_s),
-                "unsend_within_s": number(capabilities.unsend_within_s),
+                "unsend_within_s": number(capabilities.unsend_within_s), "skipped": number(skipped),
             }),
             Self::Accepted { number: send, seq, time, durability, recipient } => json!({
                 "number": number(send), "seq": number(seq), "time": number(time), "durability": durability.name(),

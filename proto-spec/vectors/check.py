@@ -379,7 +379,7 @@ FETCH = [("from", VARINT), ("direction", listed({0: "forwards", 1: "backwards"})
 WELCOME = (
     "version user server_time head cursor last_number send_window text_bytes_max page_entries_max idle_timeout_ms committed".split()
 )
-WELCOME_LATER = "epoch content_kinds conversation_kinds frame_kinds edit_within_s unsend_within_s".split()
+WELCOME_LATER = "epoch content_kinds conversation_kinds frame_kinds edit_within_s unsend_within_s skipped".split()
 FRAMES = {
     "client": {
         0x01: (
@@ -392,6 +392,8 @@ FRAMES = {
                 ("resume_seq", VARINT),
                 ("token", string(TOKEN_BYTES_MAX)),
                 ("epoch", LATER),
+                ("since", LATER),
+                ("skip_above", LATER),
             ],
         ),
         0x02: ("send", [("number", VARINT), ("to", CONVERSATION), ("content", CONTENT)]),

@@ -53,7 +53,7 @@ pub struct DeviceNotes {
     pub devices: Vec<DeviceNote>,
     /// The entry of the log that tells of the last removal; zero if no device was ever removed.
     pub told_at: Seq,
-    /// The highest acknowledgement of all devices that have been removed.
+    /// Up to here each entry has been acknowledged by one device or another, though none of those that are left may have all of it.
     pub acknowledged: Seq,
 }
 

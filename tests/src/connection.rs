@@ -77,7 +77,16 @@ pub fn hello(token: &str, device: u64, resume: Resume) -> ClientFrame {
 #[must_use]
 pub fn hello_of(token: &str, device: u64, resume: Resume, epoch: EpochId) -> ClientFrame {
     let (device, token) = (DeviceId(device), token.to_owned());
-    ClientFrame::Hello { version_min: 1, version_max: 1, device, resume, token, epoch }
+    ClientFrame::Hello {
+        version_min: 1,
+        version_max: 1,
+        device,
+        resume,
+        token,
+        epoch,
+        since: proto_spec::Seq::ZERO,
+        skip_above: 0,
+    }
 }
 
 impl Connection {

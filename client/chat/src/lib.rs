@@ -40,6 +40,9 @@ const PORT: u16 = 7600;
 /// Somebody is looking at the screen.
 const BACKOFF_MAX_MS: u64 = 3_000;
 
+/// A person does not wait for more than a few pages of the log when this opens: then what is shown is asked for, and no more.
+const SKIP_ABOVE: u64 = 2_000;
+
 const HOW_TO_GET_A_TOKEN: &str = "no token: give --token-file FILE or --token TOKEN. \
     Who runs the server makes one with `ringpost token --user 7 --out t7`";
 
@@ -127,6 +130,10 @@ async fn chat(arguments: &Arguments) -> Result<Left, Failure> {
     // What a crash of this program did not show is shown by the next run.
     config.acknowledging = Acknowledging::ByApplication;
     config.backoff_max_ms = BACKOFF_MAX_MS;
+    if is_terminal {
+        // A script is shown every entry.
+        config.skip_above = SKIP_ABOVE;
+    }
     if arguments.tls || arguments.tls_ca.is_some() || arguments.tls_name.is_some() {
         let roots = arguments.tls_ca.clone().map_or(Roots::System, Roots::File);
         config.transport = Transport::Tls { roots, name: arguments.tls_name.clone() };

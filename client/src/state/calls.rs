@@ -145,6 +145,12 @@ impl ClientState {
         }
     }
 
+    /// The application has everything that stands after `since` by now: it has fetched what was skipped ([`ClientEvent::Skipped`]).
+    /// The next connection says so, and then it counts as acknowledged.
+    pub fn filled(&mut self, since: Seq) {
+        self.position.filled(since);
+    }
+
     /// The application has stored the number of this message. Needed with [`crate::Keeping::ByApplication`] only.
     pub fn kept(&mut self, handle: SendHandle) {
         self.outbox.kept(handle);

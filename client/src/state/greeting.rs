@@ -31,6 +31,7 @@ impl ClientState {
                 committed,
                 epoch,
                 capabilities,
+                skipped,
             } => {
                 if version != proto_spec::PROTOCOL_VERSION {
                     return Flow::Break(Stop::End(EndReason::Version(version)));
@@ -40,8 +41,10 @@ impl ClientState {
                     let detail = format!("the log ends at {head}, before what this device holds");
                     return self.begin_anew(now, ErrorCode::OtherLog, detail);
                 }
-                if let Err(reason) = self.position.welcome(cursor, epoch) {
-                    return Flow::Break(reason.into());
+                match self.position.welcome(cursor, epoch, skipped) {
+                    Ok(None) => {}
+                    Ok(Some(after)) => effects.events.push(ClientEvent::Skipped { after, up_to: cursor }),
+                    Err(reason) => return Flow::Break(reason.into()),
                 }
                 self.tell_of_replacement(last_number, effects);
                 let capabilities = capabilities.or_first();

@@ -233,6 +233,7 @@ impl Server {
                     idle_timeout_ms: 60_000,
                     committed: Seq(self.committed as u64),
                     epoch,
+                    skipped: 0,
                     capabilities: Capabilities {
                         content_kinds: ContentKind::ALL.iter().map(|kind| kind.byte()).collect(),
                         frame_kinds: frame_kinds.map(|kind| kind.byte()).collect(),

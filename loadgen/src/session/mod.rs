@@ -240,7 +240,8 @@ impl Session {
         let resume = if self.has_been_ready { Resume::After(self.position) } else { Resume::Live };
         let (version_min, version_max) = (PROTOCOL_VERSION, PROTOCOL_VERSION);
         let epoch = self.epoch;
-        turn.send(&ClientFrame::Hello { version_min, version_max, device, resume, token, epoch });
+        let (since, skip_above) = (Seq::ZERO, 0);
+        turn.send(&ClientFrame::Hello { version_min, version_max, device, resume, token, epoch, since, skip_above });
     }
 
     /// The connection is gone.

@@ -120,6 +120,7 @@ fn welcome(user: UserId, head: u64, cursor: u64) -> ServerFrame {
         committed: Seq(head),
         epoch: EpochId(0),
         capabilities: Capabilities::default(),
+        skipped: 0,
     }
 }
 

@@ -49,6 +49,10 @@ pub enum ClientFrame {
         token: String,
         /// The newest epoch of the log that the device was told of; zero if it was told of none.
         epoch: EpochId,
+        /// With [`Resume::After`]: of what stands up to here, the device may lack something; zero: it lacks nothing.
+        since: Seq,
+        /// More seqs than this are not pushed; zero: however many there are.
+        skip_above: u64,
     },
     /// A message to somebody.
     Send {
@@ -193,7 +197,7 @@ impl ClientFrame {
     /// Appends the frame, length included.
     pub fn encode(&self, out: &mut Vec<u8>) {
         put_frame(out, self.kind().byte(), |out| match self {
-            Self::Hello { version_min, version_max, device, resume, token, epoch } => {
+            Self::Hello { version_min, version_max, device, resume, token, epoch, since, skip_above } => {
                 put_varint(out, *version_min);
                 put_varint(out, *version_max);
                 put_varint(out, device.0);
@@ -205,7 +209,7 @@ impl ClientFrame {
                 out.push(mode);
                 put_varint(out, seq.0);
                 put_bytes(out, token.as_bytes());
-                put_later(out, &[epoch.0]);
+                put_later(out, &[epoch.0, since.0, *skip_above]);
             }
             Self::Send { number, to, content } => {
                 put_varint(out, number.0);
@@ -284,6 +288,8 @@ impl ClientFrame {
                 },
                 token: r.str("token", TOKEN_BYTES_MAX)?.to_owned(),
                 epoch: EpochId(later(r, "epoch")?),
+                since: Seq(later(r, "since")?),
+                skip_above: later(r, "skip_above")?,
             },
             ClientKind::Send => Self::Send {
                 number: SendNumber(r.varint("number")?),

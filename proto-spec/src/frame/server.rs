@@ -124,6 +124,8 @@ pub enum ServerFrame {
         epoch: EpochId,
         /// What the server takes; nothing is told if all of it is zero.
         capabilities: Capabilities,
+        /// Seqs before `cursor` that are not pushed, since there were more of them than the hello wanted; zero: none.
+        skipped: u64,
     },
     /// A send is in the log.
     Accepted {
@@ -282,6 +284,7 @@ impl ServerFrame {
                 committed,
                 epoch,
                 capabilities,
+                skipped,
             } => {
                 for value in [
                     *version,
@@ -300,10 +303,8 @@ impl ServerFrame {
                 }
                 let Capabilities { content_kinds, conversation_kinds, frame_kinds, edit_within_s, unsend_within_s } =
                     capabilities;
-                put_later(
-                    out,
-                    &[epoch.0, content_kinds.0, conversation_kinds.0, frame_kinds.0, *edit_within_s, *unsend_within_s],
-                );
+                let kinds = [content_kinds.0, conversation_kinds.0, frame_kinds.0];
+                put_later(out, &[&[epoch.0], &kinds[..], &[*edit_within_s, *unsend_within_s, *skipped]].concat());
             }
             Self::Accepted { number, seq, time, durability, recipient } => {
                 put_varint(out, number.0);
@@ -388,6 +389,7 @@ impl ServerFrame {
                     edit_within_s: later(r, "edit_within_s")?,
                     unsend_within_s: later(r, "unsend_within_s")?,
                 },
+                skipped: later(r, "skipped")?,
             },
             ServerKind::Accepted => Self::Accepted {
                 number: SendNumber(r.varint("number")?),

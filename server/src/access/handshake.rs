@@ -5,7 +5,7 @@
 //! the rim's.
 
 use proto_spec::{
-    ClientFrame, ClientKind, DeviceId, EpochId, ErrorCode, FramingError, PROTOCOL_VERSION, Resume, ServerFrame,
+    ClientFrame, ClientKind, DeviceId, EpochId, ErrorCode, FramingError, PROTOCOL_VERSION, Resume, Seq, ServerFrame,
     TimestampMs,
     framing::{Cut, cut},
     limits::CLIENT_FRAME_BYTES_MAX,
@@ -33,9 +33,7 @@ pub enum Step {
         /// The negotiated protocol version.
         version: u64,
         /// Where to start pushing.
-        resume: Resume,
-        /// The newest epoch of the log that the device was told of; zero if it was told of none.
-        epoch: EpochId,
+        resumption: Resumption,
         /// What the client sent after the hello, undecoded.
         rest: Vec<u8>,
     },
@@ -48,6 +46,27 @@ pub enum Step {
         /// Who it was, if the signature of the token is good.
         claims: Option<Claims>,
     },
+}
+
+/// Where a connection begins in its user's log, and what its device holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resumption {
+    /// Where to start pushing.
+    pub resume: Resume,
+    /// The newest epoch of the log that the device was told of; zero if it was told of none.
+    pub epoch: EpochId,
+    /// With [`Resume::After`]: of what stands up to here, the device may lack something; zero: it lacks nothing.
+    pub since: Seq,
+    /// More seqs than this are not pushed; zero: however many there are.
+    pub skip_above: u64,
+}
+
+impl Resumption {
+    /// Of a device that holds everything up to where it resumes, and wants all that follows.
+    #[must_use]
+    pub const fn whole(resume: Resume) -> Self {
+        Self { resume, epoch: EpochId(0), since: Seq::ZERO, skip_above: 0 }
+    }
 }
 
 /// A connection that waits for its hello.
@@ -115,8 +134,9 @@ fn first_frame(stream: &[u8], keys: &Keys, now_wall: TimestampMs) -> Step {
         }
         Ok(Cut::Incomplete) => Step::More,
         Ok(Cut::Frame { frame, taken }) => match ClientFrame::decode(frame) {
-            Ok(ClientFrame::Hello { version_min, version_max, device, resume, token, epoch }) => {
-                let hello = Hello { version_min, version_max, device, resume, epoch, token: &token };
+            Ok(ClientFrame::Hello { version_min, version_max, device, resume, token, epoch, since, skip_above }) => {
+                let resumption = Resumption { resume, epoch, since, skip_above };
+                let hello = Hello { version_min, version_max, device, resumption, token: &token };
                 judge(&hello, &stream[taken..], keys, now_wall)
             }
             Ok(_) => refuse(ErrorCode::NotNow, "the first frame must be a hello"),
@@ -139,8 +159,7 @@ struct Hello<'a> {
     version_min: u64,
     version_max: u64,
     device: DeviceId,
-    resume: Resume,
-    epoch: EpochId,
+    resumption: Resumption,
     token: &'a str,
 }
 
@@ -158,8 +177,8 @@ fn judge(hello: &Hello<'_>, rest: &[u8], keys: &Keys, now_wall: TimestampMs) -> 
     match keys.read(hello.token) {
         Ok(claims) => match keys.check(&claims, now_wall).and_then(|()| claims.check_device(hello.device)) {
             Ok(()) => {
-                let Hello { device, resume, epoch, .. } = *hello;
-                Step::Ready { claims, device, version, resume, epoch, rest: rest.to_vec() }
+                let Hello { device, resumption, .. } = *hello;
+                Step::Ready { claims, device, version, resumption, rest: rest.to_vec() }
             }
             Err(error) => refused(error, Some(claims)),
         },
@@ -184,7 +203,7 @@ mod tests {
 
     use proptest::prelude::*;
     use proto_spec::{
-        Decoder, Seq, UserId,
+        Decoder, UserId,
         limits::{SERVER_FRAME_BYTES_MAX, TOKEN_BYTES_MAX},
         wire::put_varint,
     };
@@ -225,16 +244,17 @@ mod tests {
                 issued: NOW,
                 key: "key_file".into(),
             };
-            let resume = Resume::After(Seq(9));
-            Step::Ready { claims, device: DeviceId(3), version: 1, resume, epoch: EpochId(0), rest: rest.to_vec() }
+            let resumption = Resumption { since: Seq(4), ..Resumption::whole(Resume::After(Seq(9))) };
+            Step::Ready { claims, device: DeviceId(3), version: 1, resumption, rest: rest.to_vec() }
         }
     }
 
     fn hello(version_min: u64, version_max: u64, device: u64, token: &str) -> Vec<u8> {
         let mut bytes = Vec::new();
         let resume = Resume::After(Seq(9));
-        let (device, token, epoch) = (DeviceId(device), token.to_owned(), EpochId(0));
-        ClientFrame::Hello { version_min, version_max, device, resume, token, epoch }.encode(&mut bytes);
+        let (device, token, epoch, since, skip_above) = (DeviceId(device), token.to_owned(), EpochId(0), Seq(4), 0);
+        ClientFrame::Hello { version_min, version_max, device, resume, token, epoch, since, skip_above }
+            .encode(&mut bytes);
         bytes
     }
 
@@ -297,13 +317,13 @@ mod tests {
         let world = World::new();
         let (old, mut grown) = (world.hello(), Vec::new());
         let Ok(Cut::Frame { frame, .. }) = cut(&old, CLIENT_FRAME_BYTES_MAX) else { panic!() };
-        // Behind the last field that is known, the epoch.
+        // Behind the last field that is known.
         put_varint(&mut grown, frame.body.len() as u64 + 1 + 6);
         grown.push(frame.kind);
         grown.extend_from_slice(frame.body);
         grown.extend_from_slice(b"\x01newer");
-        let Step::Ready { epoch, rest, .. } = world.step(&grown) else { panic!("it is good") };
-        assert_eq!((epoch, &rest[..]), (EpochId(1), &b""[..]));
+        let Step::Ready { resumption, rest, .. } = world.step(&grown) else { panic!("it is good") };
+        assert_eq!((resumption.since, resumption.skip_above, &rest[..]), (Seq(4), 1, &b""[..]));
     }
 
     #[test]

@@ -145,15 +145,14 @@ impl Core {
                 self.report(Event { user, key, peer, reason, ..Event::new(now.wall, What::Refused) });
                 self.order(Order::Dismiss(conn, bytes));
             }
-            Step::Ready { claims, device, version, resume, epoch, rest } => {
+            Step::Ready { claims, device, version, resumption, rest } => {
                 self.end_greeting(now, conn);
                 let ticket = self.greetings.ticket();
                 let Claims { user, expires, issued, key, .. } = claims;
                 self.common.saw_token(issued);
                 let grant = Grant { expires, issued: issued.min(now.wall) };
                 let from = self.id;
-                let guest =
-                    Guest { from, ticket, user, device, version, resume, epoch, grant, key, peer, origin, rest };
+                let guest = Guest { from, ticket, user, device, version, resumption, grant, key, peer, origin, rest };
                 let home = self.common.topology.home_of(user);
                 if home == self.id {
                     self.connect(now, conn, guest);
@@ -252,7 +251,7 @@ impl Core {
 
     /// The connection is the shard's.
     fn connect(&mut self, now: Now, conn: ConnId, guest: Guest) {
-        let Guest { user, device, version, resume, epoch, grant, key, peer, origin, rest, from, .. } = guest;
+        let Guest { user, device, version, resumption, grant, key, peer, origin, rest, from, .. } = guest;
         let event = |what| {
             let (user, device, peer, key) = (Some(user), Some(device), Some(peer), Some(key));
             Event { user, device, peer, key, ..Event::new(now.wall, what) }
@@ -267,7 +266,7 @@ impl Core {
         debug!(core = self.id.0, %user, %device, slot = conn.slot, %peer, accepted_by = from.0, "connected");
         self.order(Order::Serve(conn, user));
         let closes_before = self.effects.closes.len();
-        self.feed(now, Input::Connected(Connected { conn, user, device, version, resume, epoch, grant }));
+        self.feed(now, Input::Connected(Connected { conn, user, device, version, resumption, grant }));
         // Whom the shard sends away at once has not been let in, and may come back as often as it likes: see the bound of
         // refusals that are listed.
         let refusal = self.effects.closes[closes_before..].iter().find(|close| close.conn == conn);

@@ -11,11 +11,11 @@ use std::{
     sync::Arc,
 };
 
-use proto_spec::{DeviceId, EpochId, Resume, UserId};
+use proto_spec::{DeviceId, UserId};
 
 use super::origins::Origin;
 use crate::{
-    access::handshake::Handshake,
+    access::handshake::{Handshake, Resumption},
     limits::{EVICTION_AGE_MS, EVICTION_LOOKS_MAX, HANDSHAKES_MAX},
     shard::{ConnId, Grant, topology::CoreId},
 };
@@ -34,9 +34,7 @@ pub struct Guest {
     /// The negotiated protocol version.
     pub version: u64,
     /// Where to start pushing.
-    pub resume: Resume,
-    /// The newest epoch of the log that the device was told of; zero if it was told of none.
-    pub epoch: EpochId,
+    pub resumption: Resumption,
     /// How long it may stay.
     pub grant: Grant,
     /// Which key signed the token, for the audit log.
@@ -257,7 +255,7 @@ impl Arrivals {
 mod tests {
     use std::net::{IpAddr, Ipv4Addr};
 
-    use proto_spec::TimestampMs;
+    use proto_spec::{Resume, TimestampMs};
 
     use super::*;
 
@@ -270,8 +268,7 @@ mod tests {
             user: UserId(7),
             device: DeviceId(1),
             version: 1,
-            resume: Resume::Stored,
-            epoch: EpochId(0),
+            resumption: Resumption::whole(Resume::Stored),
             grant: Grant { expires: TimestampMs(0), issued: TimestampMs(0) },
             key: "key".into(),
             peer: PEER,

@@ -147,8 +147,17 @@ impl World {
         self.core.accepted(self.now, conn, PEER, entered, self.places as usize);
         let (device, resume, token) = (DeviceId(device), Resume::Stored, token.to_owned());
         let mut hello = Vec::new();
-        ClientFrame::Hello { version_min: 1, version_max: 1, device, resume, token, epoch: EpochId(0) }
-            .encode(&mut hello);
+        ClientFrame::Hello {
+            version_min: 1,
+            version_max: 1,
+            device,
+            resume,
+            token,
+            epoch: EpochId(0),
+            since: Seq::ZERO,
+            skip_above: 0,
+        }
+        .encode(&mut hello);
         self.core.wait(conn, &hello);
         while let Some(Judged::Hello(conn, bytes)) = self.core.judge(self.now, &self.keys, 0, false) {
             self.core.hello(self.now, &self.keys, conn, &bytes);

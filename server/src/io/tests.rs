@@ -134,6 +134,8 @@ impl<S: Store> World<S> {
             resume: Resume::Stored,
             token,
             epoch: EpochId(0),
+            since: Seq::ZERO,
+            skip_above: 0,
         }
     }
 

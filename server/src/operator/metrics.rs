@@ -72,7 +72,10 @@ const SHARD: &[Described<ShardCounters>] = &[
     counter("cache_misses", "Such requests for which the cache had too little", |shard| shard.cache_misses),
     counter("cache_pushed_out", "Users whom the cache forgot to make room for others", |shard| shard.cache_pushed_out),
     counter("fell_behind", "Times that a live connection fell behind", |shard| shard.fell_behind),
-    counter("acknowledged", "Acknowledgements that moved a cursor", |shard| shard.acknowledged),
+    counter("acknowledged", "Acknowledgements of something new", |shard| shard.acknowledged),
+    counter("skipped", "Connections that began at the head, since more lay before it than they wanted", |shard| {
+        shard.skipped
+    }),
     counter("receipts", "Reports to senders", |shard| shard.receipts),
     counter("put_off", "Messages and reports put off because their user could not be read", |shard| shard.put_off),
     gauge("sessions", "Connections of users", |shard| shard.sessions),

@@ -5,7 +5,7 @@
 //! that a crash takes back. In between the device is *leaving*: nothing that it still says is taken.
 //!
 //! Invariants: an id that was removed is never a device again, since its numbers have been used; what was acknowledged stays
-//! acknowledged ([`Gone::acknowledged`]); what a device was called and when it was seen is written as a whole, once a day and device
+//! acknowledged ([`User::acknowledged`]); what a device was called and when it was seen is written as a whole, once a day and device
 //! unless somebody changes it.
 
 use proto_spec::{
@@ -30,8 +30,6 @@ use crate::limits::{DEVICES_MAX, RETRY_STORAGE_MS};
 pub(super) struct Gone {
     /// The entry that tells of the last of them; zero: none was ever removed.
     pub(super) told_at: Seq,
-    /// Their highest acknowledgement.
-    pub(super) acknowledged: Seq,
     /// Those of whom the store may not know yet, with the batch that removed them.
     lately: Vec<(DeviceId, BatchId)>,
 }
@@ -39,7 +37,7 @@ pub(super) struct Gone {
 impl Gone {
     /// As the store has it.
     pub(super) const fn of_notes(notes: &DeviceNotes) -> Self {
-        Self { told_at: notes.told_at, acknowledged: notes.acknowledged, lately: Vec::new() }
+        Self { told_at: notes.told_at, lately: Vec::new() }
     }
 
     fn has_lately(&self, id: DeviceId) -> bool {
@@ -105,7 +103,7 @@ impl User {
             |device: &Device| DeviceNote { device: device.id, seen_day: device.seen_day, name: device.name.clone() };
         let mut devices: Vec<_> = self.own_devices().map(note).collect();
         devices.sort_unstable_by_key(|note| note.device);
-        DeviceNotes { devices, told_at: self.gone.told_at, acknowledged: self.gone.acknowledged }
+        DeviceNotes { devices, told_at: self.gone.told_at, acknowledged: self.acknowledged }
     }
 
     /// The device that has not been seen for longest, and for how many days. None that is connected.
@@ -312,7 +310,7 @@ impl Shard {
         device.is_leaving = true;
         device.cursor_dirty = false;
         let cursor = device.cursor;
-        user.gone.acknowledged = user.gone.acknowledged.max(cursor);
+        user.acknowledged = user.acknowledged.max(cursor);
         user.gone.lately.push((device_id, self.lanes[at].filling()));
         let mut devices: Vec<_> = user.own_devices().map(|device| device.id).collect();
         devices.sort_unstable();

@@ -43,7 +43,7 @@ const fn step_span(first: Seq, last: Seq) -> Span {
 impl Shard {
     /// A device has received everything up to `seq`.
     pub(super) fn acknowledge(&mut self, conn: ConnId, seq: Seq, cx: &mut Turn<'_>) {
-        let Some(session) = self.sessions.get_mut(conn) else { return };
+        let Some(mut session) = self.sessions.get_mut(conn) else { return };
         let (user_id, device_id, offered) = (session.user, session.device, session.feed.offered());
         if seq > offered {
             // Invariant (g): a cursor never passes what its device was not offered.
@@ -51,13 +51,22 @@ impl Shard {
             let (code, kind) = (ErrorCode::AcknowledgeAhead, ClientKind::Acknowledge.byte());
             return self.send_error(conn, code, kind, RequestId(0), 0, &detail, cx);
         }
+        let is_new = seq > session.acknowledged;
+        session.acknowledged = session.acknowledged.max(seq);
+        let covers_after = session.covers_after;
         let Some(device) = self.users.resident(user_id).and_then(|user| user.device(device_id)) else { return };
-        if seq > device.cursor {
+        if !is_new || seq <= device.cursor {
+            return;
+        }
+        if covers_after <= device.cursor {
             device.cursor = seq;
             device.cursor_dirty = true;
-            self.counters.acknowledged += 1;
-            self.mark_dirty(user_id, cx.now.monotonic_ms);
+        } else if let Some(user) = self.users.resident(user_id) {
+            // Behind a gap of this device, which another one may fill.
+            user.join(&[(covers_after, seq)]);
         }
+        self.counters.acknowledged += 1;
+        self.mark_dirty(user_id, cx.now.monotonic_ms);
     }
 
     /// Puts a user on the list of those whose cursors, reports and marks are to be looked at.
@@ -90,6 +99,10 @@ impl Shard {
         self.cut_batch_if_full(at, cx);
         let Some(user) = self.users.resident(user_id) else { return };
         user.dirty = false;
+        let covered = user.devices.iter().filter_map(|device| self.sessions.get(device.session?));
+        let behind_gaps = covered.map(|session| (session.covers_after, session.acknowledged));
+        let behind_gaps: Vec<_> = behind_gaps.filter(|(after, _)| *after > Seq::ZERO).collect();
+        user.join(&behind_gaps);
         self.write_cursors(user_id, cx);
         let Some(user) = self.users.resident(user_id) else { return };
         if user.notes_dirty {

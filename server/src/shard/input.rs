@@ -1,12 +1,10 @@
 //! Everything that can happen to a shard.
 
-use proto_spec::{
-    Content, ConversationId, DeviceId, DeviceInfo, EpochId, ErrorCode, Event, Resume, Seq, TimestampMs, UserId,
-};
+use proto_spec::{Content, ConversationId, DeviceId, DeviceInfo, ErrorCode, Event, Seq, TimestampMs, UserId};
 use storage::{Answer, BatchId, LaneId};
 
 use super::shedding::Load;
-use crate::limits::ENVELOPE_BYTES;
+use crate::{access::handshake::Resumption, limits::ENVELOPE_BYTES};
 
 /// The two clocks of one instant. Measure with the first, persist the second.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -66,10 +64,8 @@ pub struct Connected {
     pub device: DeviceId,
     /// The negotiated protocol version.
     pub version: u64,
-    /// Where to start pushing.
-    pub resume: Resume,
-    /// The newest epoch of the log that the device was told of; zero if it was told of none.
-    pub epoch: EpochId,
+    /// Where it begins.
+    pub resumption: Resumption,
     /// How long it may stay.
     pub grant: Grant,
 }

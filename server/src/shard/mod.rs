@@ -153,8 +153,10 @@ pub struct ShardCounters {
     pub cache_pushed_out: u64,
     /// Times that a live connection fell behind.
     pub fell_behind: u64,
-    /// Acknowledgements that moved a cursor.
+    /// Acknowledgements of something new.
     pub acknowledged: u64,
+    /// Connections that began at the head, since more lay before it than they wanted.
+    pub skipped: u64,
     /// Reports to senders.
     pub receipts: u64,
     /// Messages and reports that were put off, because their user or conversation could not be read or too many waited for it.

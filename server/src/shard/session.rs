@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use proto_spec::{
-    ClientFrame, ClientKind, ErrorCode, FrameError, FramingError, RawFrame, RequestId, Resume, ServerFrame,
+    ClientFrame, ClientKind, ErrorCode, FrameError, FramingError, RawFrame, RequestId, Resume, Seq, ServerFrame,
     framing::{self, Cut},
     limits::{CLIENT_FRAME_BYTES_MAX, PAGE_ENTRIES_MAX, SEND_WINDOW, TEXT_BYTES_MAX},
 };
@@ -20,8 +20,11 @@ use super::{
     shedding::{Class, Reason},
     user::Device,
 };
-use crate::limits::{
-    OUTBOX_BYTES_MAX, RECEIVE_BUFFER_BYTES, RETRY_BUSY_MS, RETRY_FLOOD_MS, RETRY_STOPPING_MS, RETRY_STORAGE_MS,
+use crate::{
+    access::handshake::Resumption,
+    limits::{
+        OUTBOX_BYTES_MAX, RECEIVE_BUFFER_BYTES, RETRY_BUSY_MS, RETRY_FLOOD_MS, RETRY_STOPPING_MS, RETRY_STORAGE_MS,
+    },
 };
 
 impl Shard {
@@ -99,7 +102,8 @@ impl Shard {
 
     /// Says welcome, places the cursor and begins to push.
     pub(super) fn welcome(&mut self, connected: Connected, cx: &mut Turn<'_>) {
-        let Connected { conn, user: user_id, device: device_id, version, resume, epoch, .. } = connected;
+        let Connected { conn, user: user_id, device: device_id, version, resumption, .. } = connected;
+        let Resumption { resume, epoch, since, skip_above } = resumption;
         // It may have expired since it was judged: on the way here, or while the user was loaded.
         self.look_at_token(conn, cx);
         if self.sessions.get_mut(conn).is_none() {
@@ -110,10 +114,11 @@ impl Shard {
         let committed = user.levels.tell_committed(head);
         let Some(Device { cursor, last_number, .. }) = user.device(device_id) else { return };
         let (stored, last_number) = (*cursor, *last_number);
-        let cursor = match resume {
-            Resume::Stored => stored,
-            Resume::Live => head,
-            Resume::After(seq) if seq <= head && user.epochs.agree(seq, epoch) => seq,
+        // Where the device is, and after which seq it has everything up to there.
+        let (at, covers_after) = match resume {
+            Resume::Stored => (stored, stored),
+            Resume::Live => (head, head),
+            Resume::After(seq) if seq <= head && user.epochs.agree(seq, epoch) => (seq, since.min(seq)),
             Resume::After(seq) if seq <= head => {
                 let detail = "the log can not be shown to be the one that the device holds";
                 return self.close(conn, ErrorCode::OtherLog, 0, detail, cx);
@@ -123,6 +128,9 @@ impl Shard {
                 return self.close(conn, ErrorCode::CursorAhead, 0, &detail, cx);
             }
         };
+        let lacks = head.0 - at.0;
+        let skipped = if skip_above > 0 && lacks > skip_above { lacks } else { 0 };
+        let cursor = Seq(at.0 + skipped);
         let frame = ServerFrame::Welcome {
             version,
             user: user_id,
@@ -137,16 +145,24 @@ impl Shard {
             committed,
             epoch: user.epochs.at(cursor),
             capabilities: capabilities(&self.settings.limits),
+            skipped,
         };
         self.counters.logins += 1;
         self.send(conn, &frame, cx);
         let Some(mut session) = self.sessions.get_mut(conn) else { return };
         session.feed = Feed::after(cursor);
+        session.covers_after = covers_after;
         // Before this the client could not be asked: its silence counts from here.
         session.keepalive.heard(cx.now.monotonic_ms);
         let early = session.welcomed();
         if let Resume::After(seq) = resume {
             self.acknowledge(conn, seq, cx);
+        }
+        if skipped > 0
+            && let Some(mut session) = self.sessions.get_mut(conn)
+        {
+            session.covers_after = cursor;
+            self.counters.skipped += 1;
         }
         self.look_at_token(conn, cx);
         self.push_more(conn, cx);

@@ -60,6 +60,10 @@ pub(super) struct Session {
     pub(super) fetches: u16,
     /// Retried sends whose first result is being looked up.
     pub(super) lookups: u16,
+    /// What its device acknowledges begins after this: what stands up to here is not said to be there by it.
+    pub(super) covers_after: Seq,
+    /// Its last acknowledgement.
+    pub(super) acknowledged: Seq,
     pub(super) keepalive: Keepalive,
     pub(super) permit: Permit,
     /// Frames lately.
@@ -77,6 +81,8 @@ impl Session {
             phase: Phase::Starting { early: Vec::new() },
             decoder: Decoder::new(CLIENT_FRAME_BYTES_MAX as u32),
             feed: Feed::after(Seq::ZERO),
+            covers_after: Seq::ZERO,
+            acknowledged: Seq::ZERO,
             held: None,
             queued: 0,
             paused: false,
@@ -272,6 +278,10 @@ impl Sessions {
         Some(SessionMut { session, held_bytes: &mut self.held_bytes })
     }
 
+    pub(super) fn get(&self, conn: ConnId) -> Option<&Session> {
+        self.slots.get(conn.slot as usize)?.as_ref().filter(|session| session.conn == conn)
+    }
+
     pub(super) fn insert(&mut self, session: Session) {
         let slot = session.conn.slot as usize;
         if slot >= self.slots.len() {
@@ -322,6 +332,7 @@ mod tests {
     use proto_spec::{EpochId, Resume, TimestampMs};
 
     use super::*;
+    use crate::access::handshake::Resumption;
     use crate::shard::{CacheLimits, Effects, Grant, Limits, Promise, directory::Directory};
 
     const SETTINGS: Settings = Settings {
@@ -340,8 +351,7 @@ mod tests {
             user: UserId(1),
             device: DeviceId(slot.into()),
             version: 1,
-            resume: Resume::Live,
-            epoch: EpochId(0),
+            resumption: Resumption::whole(Resume::Live),
             grant: Grant { expires: TimestampMs(u64::MAX), issued: TimestampMs(0) },
         };
         Session::new(&connected, Permit::new(connected.grant, &SETTINGS), 0)

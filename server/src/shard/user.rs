@@ -107,6 +107,9 @@ pub(super) struct User {
     pub(super) rewrites: Rewrites,
     pub(super) devices: Vec<Device>,
     pub(super) gone: Gone,
+    /// Everything up to here has been acknowledged by one device or another: by some that were removed since, or that have what comes
+    /// behind a gap.
+    pub(super) acknowledged: Seq,
     /// What is remembered of devices has changed since it was last written.
     pub(super) notes_dirty: bool,
     /// Messages that their recipients' homes have not confirmed.
@@ -154,6 +157,7 @@ impl User {
             rewrites: Rewrites::default(),
             devices: devices.collect(),
             gone: Gone::of_notes(&snapshot.notes),
+            acknowledged: snapshot.notes.acknowledged.min(snapshot.head),
             notes_dirty: false,
             outgoing: Outgoing::default(),
             reports: Reports::after(snapshot.marks.receipted),
@@ -176,9 +180,25 @@ impl User {
         user
     }
 
-    /// Highest seq that any device has acknowledged: what the senders may be told.
+    /// Up to here each entry has been acknowledged by a device that got it: what the senders may be told.
     pub(super) fn delivered(&self) -> Seq {
-        self.devices.iter().map(|device| device.cursor).fold(self.gone.acknowledged, Seq::max)
+        self.devices.iter().map(|device| device.cursor).fold(self.acknowledged, Seq::max)
+    }
+
+    /// Connections have acknowledged these parts of the log, each from after its first seq up to its last. One that begins behind a gap
+    /// counts as soon as what others have acknowledged reaches it.
+    pub(super) fn join(&mut self, covered: &[(Seq, Seq)]) {
+        while let Some((_, up_to)) = covered.iter().find(|(after, up_to)| (*after..*up_to).contains(&self.delivered()))
+        {
+            self.acknowledged = *up_to;
+            self.notes_dirty = true;
+            // A cursor is written with it, which has a restart look at this user. Not that of a device whose rows are gone.
+            self.devices
+                .iter_mut()
+                .filter(|device| !device.is_leaving)
+                .take(1)
+                .for_each(|device| device.cursor_dirty = true);
+        }
     }
 
     /// The device with this id, unless it is leaving.

@@ -1,19 +1,20 @@
 //! Apps: the production client of one device each, with a person who writes, reads slowly, and whose app crashes.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, ops::ControlFlow};
 
 use client::{
-    Acknowledging, ClientEvent, ClientState, Config, DisconnectReason, Effects, EndReason, FetchHandle, Input, Keeping,
-    Link, MonotonicMs, Unanswered,
+    Acknowledging, ClientEvent, ClientState, Config, Conversations, DisconnectReason, Effects, EndReason, FetchHandle,
+    Input, Keeping, Link, MonotonicMs, NotKnown, Unanswered,
 };
 
 use proto_spec::{
-    Attachment, AttachmentKind, Content, ConversationId, DeviceId, Direction, Durability, Entry, EpochId, ErrorCode,
-    Event, MessageName, Reply, Resume, SendNumber, Seq, UserId,
+    Attachment, AttachmentKind, ClientFrame, Content, ConversationId, Decoder, DeviceId, Direction, Durability, Entry,
+    EpochId, ErrorCode, Event, MessageName, Reply, Resume, SendNumber, Seq, UserId, limits::CLIENT_FRAME_BYTES_MAX,
 };
 
 use super::{
     Happening, Simulation,
+    faults::Fault,
     network::LinkId,
     node::STRANGERS,
     oracle::{DeviceKey, Message, text_of},
@@ -51,8 +52,25 @@ pub(super) struct App {
     uncommitted: Option<Seq>,
     /// The newest epoch that it was told of.
     epoch: EpochId,
+    /// How it begins.
+    begins: Begins,
+    /// It has been welcomed since it was started.
+    is_placed: bool,
+    /// The list of its conversations.
+    pub(super) list: Conversations,
     /// What has no answer yet.
     pub(super) fetches: Vec<(FetchHandle, Asked)>,
+}
+
+/// Where an app begins in its log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Begins {
+    /// Where it was, however much that is.
+    Stored,
+    /// At the head: it keeps nothing.
+    Live,
+    /// Where it was, unless more than this lies above it.
+    Near(u64),
 }
 
 /// What an app has asked for.
@@ -89,6 +107,13 @@ impl App {
             connected: false,
             uncommitted: None,
             epoch: EpochId(0),
+            begins: match rng.within(0, 9) {
+                0..=1 => Begins::Live,
+                2..=4 => Begins::Near(rng.within(1, 20)),
+                _ => Begins::Stored,
+            },
+            is_placed: false,
+            list: Conversations::default(),
             fetches: Vec::new(),
         }
     }
@@ -155,7 +180,11 @@ impl Simulation {
         let mut config = Config::new("simulated:1", token, key.1);
         config.keeping = app.keeping;
         config.backoff_max_ms = 2_000;
-        config.resume = Resume::Stored;
+        (config.resume, config.skip_above) = match app.begins {
+            Begins::Stored => (Resume::Stored, 0),
+            Begins::Live => (Resume::Live, 0),
+            Begins::Near(seqs) => (Resume::Stored, seqs),
+        };
         if app.is_late {
             config.acknowledging = Acknowledging::ByApplication;
         }
@@ -170,7 +199,7 @@ impl Simulation {
             .zip(unanswered.into_iter().map(|(_, t)| t))
             .collect();
         app.state = Some(state);
-        app.connected = false;
+        (app.connected, app.is_placed, app.list) = (false, false, Conversations::default());
         app.fetches.clear();
         if !app.texts.is_empty() {
             self.reached("app restarted with unanswered messages");
@@ -451,7 +480,8 @@ impl Simulation {
         if let Some(link) = app.link
             && !effects.bytes.is_empty()
         {
-            self.write_to_server(link, &effects.bytes);
+            let bytes = self.tamper_hello(effects.bytes);
+            self.write_to_server(link, &bytes);
         }
         match effects.link {
             Some(Link::Open) => {
@@ -482,6 +512,24 @@ impl Simulation {
         }
     }
 
+    /// A deliberate fault: what a device says of its gaps is passed over.
+    fn tamper_hello(&self, bytes: Vec<u8>) -> Vec<u8> {
+        if self.fault != Some(Fault::ClaimGaps) {
+            return bytes;
+        }
+        let mut tampered = Vec::new();
+        let decoded = Decoder::new(CLIENT_FRAME_BYTES_MAX as u32).decode(&bytes, |raw| {
+            let mut frame = ClientFrame::decode(raw).expect("a client's own frame can be read");
+            if let ClientFrame::Hello { since, .. } = &mut frame {
+                *since = Seq::ZERO;
+            }
+            frame.encode(&mut tampered);
+            ControlFlow::Continue(())
+        });
+        decoded.expect("a client's own frame can be read");
+        tampered
+    }
+
     /// What the app does with an event; true if the client should look again.
     fn on_event(&mut self, index: usize, event: ClientEvent) -> bool {
         let key = self.apps[index].key;
@@ -491,9 +539,20 @@ impl Simulation {
                 if self.oracle.removed.contains(&key) {
                     self.oracle.fail(|| format!("{key:?} was removed and is let in"));
                 }
+                let app = &mut self.apps[index];
+                if !app.is_placed && app.begins == Begins::Live && welcome.cursor > Seq::ZERO {
+                    self.oracle.skipped(key, welcome.cursor);
+                    self.reached("began at the head");
+                }
+                self.apps[index].is_placed = true;
                 self.apps[index].connected = true;
                 self.apps[index].epoch = welcome.epoch;
                 self.apps[index].uncommitted.take_if(|seq| *seq <= welcome.committed);
+            }
+            ClientEvent::Skipped { up_to, .. } => {
+                self.reached("log skipped");
+                self.oracle.skipped(key, up_to);
+                self.apps[index].list = Conversations::default();
             }
             ClientEvent::Epoch(epoch) => {
                 self.reached("later epoch of a log");
@@ -554,6 +613,10 @@ impl Simulation {
             }
             ClientEvent::Entry(entry) => {
                 self.oracle.handed(key, &entry);
+                let listed = self.apps[index].list.entry(&entry);
+                if let Err(NotKnown { before }) = listed {
+                    self.ask_for_row(index, before);
+                }
                 let (told, of) = (self.apps[index].epoch, self.written_in.get(&(key.0, entry.seq)).copied());
                 if of > Some(told) {
                     self.oracle.fail(|| format!("{key:?} is handed {entry:?} of epoch {of:?}, and was told of {told}"));
@@ -561,6 +624,7 @@ impl Simulation {
                 if self.apps[index].is_late && (self.healing || self.rng.chance(20)) {
                     return self.confirm(index);
                 }
+                return listed.is_err();
             }
             ClientEvent::Page { fetch, page } => {
                 let fetches = &mut self.apps[index].fetches;

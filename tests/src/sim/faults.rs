@@ -87,6 +87,12 @@ pub enum Fault {
     /// The store does not tell who has reacted to a message: another reaction of the same user is added, and does not replace the one
     /// before.
     AddReactions,
+    /// A device that lacks a part of its log counts as one that has all of it.
+    ClaimGaps,
+    /// A device is not told that a part of its log is skipped.
+    SkipUntold,
+    /// A page of the inbox says that it stands one entry later than it does.
+    InboxTooFar,
 }
 
 impl Fault {
@@ -133,5 +139,8 @@ impl Fault {
         Self::FlattenContent,
         Self::ForgetChanged,
         Self::AddReactions,
+        Self::ClaimGaps,
+        Self::SkipUntold,
+        Self::InboxTooFar,
     ];
 }

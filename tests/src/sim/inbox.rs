@@ -7,7 +7,14 @@ use proto_spec::{
     limits::{INBOX_TEXT_BYTES, UNREAD_MAX},
 };
 
-use super::{Simulation, client::Asked, oracle::Oracle};
+use client::Conversations;
+
+use super::{
+    Simulation,
+    client::Asked,
+    faults::Fault,
+    oracle::{DeviceKey, Oracle},
+};
 
 /// What the log says of a conversation up to some place, by the plainest means.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -152,10 +159,33 @@ impl Oracle {
     }
 }
 
+impl Oracle {
+    /// The list that a device has made of pages and of what was pushed says what the whole log says, whatever was skipped.
+    pub(super) fn check_list(&mut self, (user, device): DeviceKey, list: &Conversations) {
+        let standings = self.standings(user, Seq(u64::MAX));
+        for row in list.iter() {
+            let (conversation, mut found) = standing_of(row);
+            let mut wanted = standings.get(&conversation).cloned().unwrap_or_default();
+            // What it says has been compared when it came, and may be shortened.
+            let is_last = |standing: &Standing| standing.last.as_ref().map(|last| (last.seq, last.place(), last.time));
+            let is_same = is_last(&found) == is_last(&wanted);
+            (found.last, wanted.last) = (None, None);
+            if !is_same || found != wanted {
+                self.fail(|| {
+                    format!("user {user} device {device}: {conversation} is listed as {row:?}, not {wanted:?}")
+                });
+            }
+        }
+    }
+}
+
 fn standing_of(row: &InboxRow) -> (ConversationId, Standing) {
     let InboxRow { conversation, settings, unread, read_up_to, delivered_up_to, seen_up_to, last, .. } = row.clone();
     (conversation, Standing { last: Some(last), unread, read_up_to, delivered_up_to, seen_up_to, settings })
 }
+
+/// Rows that an app asks for at once, so that there is room for what else it asks for.
+const ROWS_ASKED_MAX: usize = 16;
 
 impl Simulation {
     /// An app marks a conversation, or asks for its inbox.
@@ -182,6 +212,17 @@ impl Simulation {
         self.apps[index].fetches.extend(asked);
     }
 
+    /// A conversation is not in the app's list yet. Of what is not asked for, a later entry or nothing tells.
+    pub(super) fn ask_for_row(&mut self, index: usize, before: Seq) {
+        if self.apps[index].fetches.len() >= ROWS_ASKED_MAX {
+            return;
+        }
+        let Some(state) = &mut self.apps[index].state else { return };
+        let asked =
+            state.fetch_inbox(before, 1, 0).map(|handle| (handle, Asked::Inbox { before, limit: 1, messages: 0 }));
+        self.apps[index].fetches.extend(asked);
+    }
+
     /// An inbox has come. A page of its first conversation may follow.
     pub(super) fn on_inbox(&mut self, index: usize, fetch: client::FetchHandle, inbox: &Inbox) {
         self.reached("inbox");
@@ -199,6 +240,9 @@ impl Simulation {
             }
             _ => drop(app.fetches.remove(at)),
         }
+        let mut listed = inbox.clone();
+        listed.at.0 += u64::from(self.fault == Some(Fault::InboxTooFar));
+        self.apps[index].list.page(listed);
         self.oracle.check_inbox(user, before, limit, inbox);
     }
 }

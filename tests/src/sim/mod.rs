@@ -92,6 +92,7 @@ pub const SITUATIONS: &[&str] = &[
     "app restarted",
     "app restarted with unanswered messages",
     "batch of the journal found in the database",
+    "began at the head",
     "change of what was taken back",
     "client lost its connection",
     "client went away while its connection moved",
@@ -118,6 +119,7 @@ pub const SITUATIONS: &[&str] = &[
     "ingestion failed",
     "inbox",
     "later epoch of a log",
+    "log skipped",
     "live connection fell behind",
     "mailbox full",
     "message cancelled",
@@ -277,7 +279,9 @@ impl Simulation {
             }
             // Receipts of the last acknowledgements.
             self.go_on_until(self.now.monotonic_ms + 3_000);
-            let everybody: BTreeSet<UserId> = self.apps.iter().map(|app| app.key.0).collect();
+            // Of whom a device has everything; what no device has is delivered to nobody.
+            let has_all = |app: &&App| self.oracle.kept.get(&app.key).is_none_or(|kept| kept.since == Seq::ZERO);
+            let everybody: BTreeSet<UserId> = self.apps.iter().filter(has_all).map(|app| app.key.0).collect();
             let logs = self.machine.logs();
             self.learn_void_numbers(&logs);
             let times = (wall_at(0, BOOTED_MS), wall_at(self.now.monotonic_ms, BOOTED_MS));
@@ -286,6 +290,9 @@ impl Simulation {
                 self.oracle.fail(|| wrong);
             }
             self.oracle.at_the_end(&logs, &everybody);
+            for app in &self.apps {
+                self.oracle.check_list(app.key, &app.list);
+            }
         }
         match self.oracle.failure.take() {
             Some(what) => Err(Failure { seed: self.seed, what, trace: self.trace.unwrap_or_default() }),

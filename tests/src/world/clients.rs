@@ -8,10 +8,11 @@ use std::{
 };
 
 use proto_spec::{
-    ClientFrame, Content, Decoder, DeviceId, EpochId, ErrorCode, RawFrame, Resume, SendNumber, Seq, ServerFrame,
-    TimestampMs, UserId, limits::SERVER_FRAME_BYTES_MAX,
+    ClientFrame, Content, Decoder, DeviceId, ErrorCode, RawFrame, Resume, SendNumber, Seq, ServerFrame, TimestampMs,
+    UserId, limits::SERVER_FRAME_BYTES_MAX,
 };
 use server::{
+    access::handshake::Resumption,
     core::{Guest, origins::Origin},
     shard::{ConnId, Grant, topology::CoreId},
 };
@@ -75,6 +76,17 @@ impl World {
 
     /// Connects a device with a token that grants this: another core has judged it, and its connection comes to its user's home.
     pub fn connect_with(&mut self, user: u64, device: u64, resume: Resume, grant: Grant) -> Link {
+        self.connect_from(user, device, Resumption::whole(resume), grant)
+    }
+
+    /// Connects a device that says what it holds and how much it wants; lets everything settle.
+    pub fn resume(&mut self, user: u64, device: u64, resumption: Resumption) -> Link {
+        let link = self.connect_from(user, device, resumption, FOREVER);
+        self.settle();
+        link
+    }
+
+    fn connect_from(&mut self, user: u64, device: u64, resumption: Resumption, grant: Grant) -> Link {
         let (user, device, link) = (UserId(user), DeviceId(device), Link(self.clients.len()));
         let core = self.home_of(user);
         let conn = ConnId { slot: self.clients.len() as u32, generation: 1 };
@@ -92,8 +104,8 @@ impl World {
         // Counted where it was accepted.
         self.cores.common().connections.fetch_add(1, Ordering::Relaxed);
         let (key, origin, taken) = (Arc::from("key"), Origin::default(), self.by_conn.len());
-        let (from, ticket, version, epoch, peer, rest) = (core, 1, 1, EpochId(0), PEER, Vec::new());
-        let guest = Guest { from, ticket, user, device, version, resume, epoch, grant, key, peer, origin, rest };
+        let (from, ticket, version, peer, rest) = (core, 1, 1, PEER, Vec::new());
+        let guest = Guest { from, ticket, user, device, version, resumption, grant, key, peer, origin, rest };
         self.turn(core, |core, now| core.welcome(now, conn, guest, taken));
         link
     }

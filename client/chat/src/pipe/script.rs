@@ -502,6 +502,7 @@ impl Script {
             | ClientEvent::FetchRefused { .. }
             | ClientEvent::Numbered { .. }
             | ClientEvent::Epoch(_)
+            | ClientEvent::Skipped { .. }
             | ClientEvent::TokenExpiring { .. }
             | ClientEvent::TokenRefreshed { .. }
             | ClientEvent::Ended(_) => Vec::new(),
@@ -643,6 +644,7 @@ const fn is_of_the_log(event: &ClientEvent) -> bool {
         ClientEvent::Welcome(_)
         | ClientEvent::LogReplaced { .. }
         | ClientEvent::Epoch(_)
+        | ClientEvent::Skipped { .. }
         | ClientEvent::Numbered { .. }
         | ClientEvent::Page { .. }
         | ClientEvent::Inbox { .. }

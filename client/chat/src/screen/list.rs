@@ -39,6 +39,11 @@ impl List {
         *self = Self { fetching: self.fetching, ..Self::new(self.is_open) };
     }
 
+    /// What was known may be of long ago. A page that is on its way is not waited for: it may be one that has others above it.
+    pub(crate) fn begin_anew(&mut self) {
+        *self = Self { is_open: self.is_open, ..Self::default() };
+    }
+
     pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = &InboxRow> {
         self.known.iter()
     }

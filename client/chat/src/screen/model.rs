@@ -322,6 +322,7 @@ impl Model {
                 }
                 effects.extend(self.list.newest(self.size.1).map(Effect::FetchInbox));
             }
+            ClientEvent::Skipped { .. } => self.begin_anew(effects),
             ClientEvent::Disconnected { reason, retry_in_ms } => {
                 self.link = Link::Down { until: now.monotonic.after(retry_in_ms) };
                 let text = sentence(&words::disconnected(&reason, &self.server));
@@ -408,6 +409,16 @@ impl Model {
             | ClientEvent::Numbered { .. }
             | ClientEvent::Marked { .. }
             | ClientEvent::Ended(_) => {}
+        }
+    }
+
+    /// So much has happened meanwhile that it is not told one by one: what is shown is asked for as it is now.
+    fn begin_anew(&mut self, effects: &mut Vec<Effect>) {
+        self.list.begin_anew();
+        if self.messages.kept() > 0 {
+            self.messages.switch(self.peer);
+            (self.anchor, self.unseen, self.fetching) = (None, 0, None);
+            self.fetch(PAGE_MIN.max(self.size.1.into()), effects);
         }
     }
 

@@ -17,6 +17,7 @@ use unicode_width::UnicodeWidthStr as _;
 
 use super::{
     draw::draw,
+    list::Ask,
     model::{Described, Effect, Input, Model, Now, Setup, Wish},
 };
 
@@ -251,6 +252,24 @@ fn without_somebody_to_write_to_the_conversations_are_listed_and_one_is_opened()
     person.shows("Conversations");
     person.key(KeyCode::Tab);
     person.shows("To 8");
+}
+
+#[test]
+fn after_a_long_absence_what_is_shown_is_asked_for_anew() {
+    let mut person = Person::connected(80, 8);
+    person.event(received(1, PEER, "of long ago"));
+    person.shows("of long ago");
+    let skipped = ClientEvent::Skipped { after: Seq(1), up_to: Seq(9_000) };
+    let effects = person.event(skipped.clone());
+    assert!(matches!(effects[..], [Effect::Fetch { from: Seq::ZERO, .. }]), "{effects:?}");
+    assert!(!person.screen().concat().contains("of long ago"), "it may have been changed since");
+    let effects = person.event(welcome(9_000));
+    assert!(matches!(effects[..], [Effect::FetchInbox(Ask { before: Seq::ZERO, .. })]), "{effects:?}");
+    // Who opens this with a long log is asked for no more than the first page of each.
+    let mut new = Person::new(80, 8);
+    assert_eq!(new.event(skipped), []);
+    let effects = new.event(welcome(9_000));
+    assert!(matches!(effects[..], [Effect::Fetch { from: Seq(9_000), .. }, Effect::FetchInbox(_)]), "{effects:?}");
 }
 
 #[test]

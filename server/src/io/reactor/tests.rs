@@ -13,7 +13,7 @@ use std::{
 };
 
 use parking_lot::{Mutex, RwLock};
-use proto_spec::{ClientFrame, DeviceId, EpochId, Resume, ServerKind, TimestampMs, UserId};
+use proto_spec::{ClientFrame, DeviceId, EpochId, Resume, Seq, ServerKind, TimestampMs, UserId};
 use rim::tls::ServerTls;
 use rustls::{ClientConnection, StreamOwned, pki_types::ServerName};
 use storage::{
@@ -134,8 +134,17 @@ impl World {
             let token = mint(&self.key, user, Duration::from_secs(3600), now).unwrap();
             let (device, resume) = (DeviceId(1), Resume::Stored);
             let mut hello = Vec::new();
-            ClientFrame::Hello { version_min: 1, version_max: 1, device, resume, token, epoch: EpochId(0) }
-                .encode(&mut hello);
+            ClientFrame::Hello {
+                version_min: 1,
+                version_max: 1,
+                device,
+                resume,
+                token,
+                epoch: EpochId(0),
+                since: Seq::ZERO,
+                skip_above: 0,
+            }
+            .encode(&mut hello);
             hello
         };
         users.take(count).map(hello).collect()

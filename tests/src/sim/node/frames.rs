@@ -80,7 +80,7 @@ impl Simulation {
         let is_away = self.machine.alive.as_ref().is_some_and(|life| life.told_away.contains_key(&core));
         match self.fault {
             Some(Fault::WelcomeTakesBack) if is_away => {}
-            Some(Fault::LoseEpoch | Fault::AcceptEveryRetry | Fault::KeepUnedited) => {}
+            Some(Fault::LoseEpoch | Fault::AcceptEveryRetry | Fault::KeepUnedited | Fault::SkipUntold) => {}
             _ => return bytes,
         }
         let Some((user, device)) = self.links.get(link).map(|link| self.apps[link.app].key) else { return bytes };
@@ -92,6 +92,15 @@ impl Simulation {
         decoded.expect("a shard's own frame can be read");
         if self.fault == Some(Fault::LoseEpoch) {
             return if matches!(sent, Some(ServerFrame::Epoch { .. })) { Vec::new() } else { bytes };
+        }
+        if self.fault == Some(Fault::SkipUntold)
+            && let Some(mut frame) = sent.clone()
+            && let ServerFrame::Welcome { skipped, .. } = &mut frame
+        {
+            *skipped = 0;
+            bytes.clear();
+            frame.encode(&mut bytes);
+            return bytes;
         }
         if self.fault == Some(Fault::KeepUnedited) {
             return self.unedited(user, sent, bytes);
