@@ -49,6 +49,7 @@ struct State {
     /// Who waits until it hangs no more.
     waiting: Vec<Waker>,
     reads_to_fail: usize,
+    ranges_read: u64,
 }
 
 /// A way in which a commit can fail.
@@ -69,6 +70,12 @@ pub enum CommitFault {
 }
 
 impl MemoryStore {
+    /// How many ranges have been read.
+    #[must_use]
+    pub fn ranges_read(&self) -> u64 {
+        self.state.lock().ranges_read
+    }
+
     /// An empty database.
     #[must_use]
     pub fn database() -> Self {
@@ -213,6 +220,7 @@ impl Store for MemoryStore {
 
     async fn range(&self, range: &Range) -> Result<Rows, StoreError> {
         let mut state = self.answering().await;
+        state.ranges_read += 1;
         let rows = state.read()?;
         let mut gather = Gather::new(range);
         if range.first > range.last {

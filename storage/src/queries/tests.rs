@@ -418,3 +418,73 @@ fn a_message_without_its_row_is_damage() {
     let refused = block_on(answer(&store, &query)).unwrap_err().to_string();
     assert!(refused.contains("Timeline { user: UserId(1), seq: Seq(3) } is missing"), "{refused}");
 }
+
+/// A user with a device that has sent something, and so many conversations of so many messages, every other one sent.
+fn with_conversations(conversations: u64, messages: u64) -> MemoryStore {
+    const USER: UserId = UserId(1);
+    let mut batch = Batch::default();
+    batch.push(&Record::Epoch { user: USER, first: Seq(1), epoch: EpochId(7), forgotten: None });
+    batch.push(&Record::Cursor { user: USER, device: DeviceId(1), seq: Seq(1) });
+    let (mut seq, mut number) = (Seq(0), SendNumber(0));
+    for count in 1..=messages {
+        for peer in 2..2 + conversations {
+            let content = Content::text("hello");
+            let event = if count % 2 == 0 {
+                number = number.next();
+                Event::Sent { to: UserId(peer).into(), device: DeviceId(1), number, content }
+            } else {
+                Event::Received { from: UserId(peer), origin: Seq(count), content }
+            };
+            seq = seq.next();
+            batch.append(USER, &Entry { seq, time: TimestampMs(1), event }, None, count);
+        }
+    }
+    let mut fold = Fold::default();
+    fold.add(batch.bytes()).unwrap();
+    let store = MemoryStore::default();
+    let fence = block_on(store.take_over()).unwrap();
+    block_on(store.advance(fence, &[], fold.sort())).unwrap();
+    store
+}
+
+#[test]
+fn an_app_opens_with_seven_ranges_however_many_conversations_there_are() {
+    for conversations in [1, 20, 2_000] {
+        let (store, user) = (with_conversations(conversations, 2), UserId(1));
+        let Answer::User(found) = block_on(answer(&store, &Query::User(user))).unwrap() else { panic!("no user") };
+        assert_eq!((found.devices.len(), found.epochs.len()), (1, 1));
+        let query = Query::Inbox { user, before: LAST_SEQ, rows_max: 20, named: [].into() };
+        let Answer::Inbox(inbox) = block_on(answer(&store, &query)).unwrap() else { panic!("no inbox") };
+        assert_eq!((inbox.rows.len() as u64, inbox.complete), (conversations.min(20), conversations <= 20));
+        let span = Span {
+            first: Seq(1),
+            last: found.head,
+            direction: Direction::Backwards,
+            entries_max: 15,
+            bytes_max: 60_000,
+        };
+        let query = Query::ConversationLog { user, conversation: inbox.rows[0].conversation, span };
+        let Answer::Entries(page) = block_on(answer(&store, &query)).unwrap() else { panic!("no page") };
+        assert_eq!(page.entries.len(), 2);
+        // The head, devices, the last number of the device, epochs; what was received, what was sent; the page.
+        assert_eq!(store.ranges_read(), 7, "{conversations} conversations");
+    }
+}
+
+#[test]
+fn what_a_device_has_missed_is_one_range_however_long_the_log_is() {
+    for entries in [100, 20_000] {
+        let store = with_conversations(entries / 10, 10);
+        let span = Span {
+            first: Seq(entries - 9),
+            last: Seq(entries),
+            direction: Direction::Forwards,
+            entries_max: 500,
+            bytes_max: 60_000,
+        };
+        let Answer::Entries(missed) = block_on(answer(&store, &Query::Log { user: UserId(1), span })).unwrap() else {
+            panic!("no entries")
+        };
+        assert_eq!((missed.entries.len(), missed.complete, store.ranges_read()), (10, true, 1));
+    }
+}
