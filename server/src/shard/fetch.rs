@@ -272,6 +272,9 @@ impl Shard {
                 (covered, fetch.last)
             }
         };
+        if fetch.conversation.is_none() {
+            user.drop_superseded(&mut entries);
+        }
         self.answer_fetch(conn, request, &fetch, entries, covered, cx);
     }
 

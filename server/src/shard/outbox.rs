@@ -210,7 +210,7 @@ impl Shard {
     }
 
     /// Pushes what was read of a range.
-    fn push_page(&mut self, conn: ConnId, read: Entries, (first, last): (Seq, Seq), cx: &mut Turn<'_>) {
+    fn push_page(&mut self, conn: ConnId, mut read: Entries, (first, last): (Seq, Seq), cx: &mut Turn<'_>) {
         let Some(mut session) = self.sessions.get_mut(conn) else { return };
         let last = match read.entries.last() {
             Some(entry) if !read.complete => entry.seq,
@@ -218,6 +218,7 @@ impl Shard {
         };
         if let Some(user) = self.users.resident(session.user) {
             session.tell_epochs(last, &user.epochs, cx);
+            user.drop_superseded(&mut read.entries);
         }
         let page = Page {
             request: RequestId(0),

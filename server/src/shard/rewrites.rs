@@ -15,6 +15,8 @@ pub(super) struct Rewrites {
     now: BTreeMap<Seq, (Seq, Shown)>,
     /// By an entry that is not released yet: those that it supersedes.
     superseded: BTreeMap<Seq, Vec<Seq>>,
+    /// Those that released entries have superseded, with these.
+    gone: Vec<(Seq, Seq)>,
     /// By where the entry of a send was: which entry has superseded it, and what is left of it.
     firsts: BTreeMap<Seq, (Seq, FirstResult)>,
 }
@@ -39,7 +41,16 @@ impl Rewrites {
 
     /// The entry at `seq` is released: what it supersedes.
     pub(super) fn released(&mut self, seq: Seq) -> Vec<Seq> {
-        if self.superseded.is_empty() { Vec::new() } else { self.superseded.remove(&seq).unwrap_or_default() }
+        let Some(gone) = (if self.superseded.is_empty() { None } else { self.superseded.remove(&seq) }) else {
+            return Vec::new();
+        };
+        self.gone.extend(gone.iter().map(|gone| (*gone, seq)));
+        gone
+    }
+
+    /// What entries of the tail have superseded that are released: the store may have it still.
+    pub(super) fn gone(&self) -> impl Iterator<Item = Seq> {
+        self.gone.iter().map(|(gone, _)| *gone)
     }
 
     /// What is left of the send whose entry was at `seq`.
@@ -52,6 +63,7 @@ impl Rewrites {
         if !self.is_empty() {
             self.now.retain(|_, (seq, _)| *seq > stored);
             self.firsts.retain(|_, (seq, _)| *seq > stored);
+            self.gone.retain(|(_, seq)| *seq > stored);
         }
     }
 }

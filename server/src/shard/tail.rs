@@ -1,9 +1,10 @@
 //! Tail: the newest entries of a user's log, which are not in the store yet.
 //!
 //! A log's seqs have no gaps, so an entry's place is its seq's distance from the first: nothing is searched. An entry
-//! that is superseded leaves its place empty, because closing the gap would move all that lies behind it.
+//! that is superseded leaves its place, because closing the gap would move all that lies behind it, and what it had superseded itself,
+//! which the store may have still.
 //!
-//! Invariant: the last place is not empty.
+//! Invariant: the last place has its entry.
 
 use std::collections::VecDeque;
 
@@ -26,7 +27,34 @@ pub(super) struct TailEntry {
 pub(super) struct Tail {
     /// The seq of the first place.
     first: Seq,
-    places: VecDeque<Option<TailEntry>>,
+    places: VecDeque<Place>,
+}
+
+#[derive(Debug)]
+enum Place {
+    Entry(TailEntry),
+    /// What its entry has superseded is still to be told of what the store has.
+    Superseded {
+        replaces: Option<Seq>,
+        batch: BatchId,
+    },
+}
+
+impl Place {
+    const fn entry(&self) -> Option<&TailEntry> {
+        match self {
+            Self::Entry(entry) => Some(entry),
+            Self::Superseded { .. } => None,
+        }
+    }
+
+    const fn origin(&self) -> (Option<Seq>, BatchId) {
+        match self {
+            Self::Entry(TailEntry { replaces, batch, .. }) | Self::Superseded { replaces, batch } => {
+                (*replaces, *batch)
+            }
+        }
+    }
 }
 
 impl Tail {
@@ -41,26 +69,33 @@ impl Tail {
             self.first = seq;
         }
         assert_eq!(seq.0, self.first.0 + self.places.len() as u64, "the seqs of a log have no gaps");
-        self.places.push_back(Some(entry));
+        self.places.push_back(Place::Entry(entry));
     }
 
     /// The entry with this seq, if it is here.
     pub(super) fn get(&self, seq: Seq) -> Option<&TailEntry> {
-        self.places.get(self.place(seq)?)?.as_ref()
+        self.places.get(self.place(seq)?)?.entry()
     }
 
     /// Takes out an entry that a later one supersedes.
     pub(super) fn supersede(&mut self, seq: Seq) {
         let Some(place) = self.place(seq).filter(|place| *place < self.places.len()) else { return };
         debug_assert!(place + 1 < self.places.len(), "an entry is superseded by a later one");
-        self.places[place] = None;
+        let (replaces, batch) = self.places[place].origin();
+        self.places[place] = Place::Superseded { replaces, batch };
+    }
+
+    /// The entries that those up to `last` have superseded, here and in the store.
+    pub(super) fn superseded(&self, last: Seq) -> impl Iterator<Item = Seq> {
+        let end = (last.next().0.saturating_sub(self.first.0) as usize).min(self.places.len());
+        self.places.range(..end).filter_map(|place| place.origin().0)
     }
 
     /// Forgets entries from the front as long as their batches are in the store; gives the last one's seq.
     pub(super) fn trim(&mut self, ingested: BatchId) -> Option<Seq> {
         let mut last = None;
-        while self.places.front().is_some_and(|place| place.as_ref().is_none_or(|tail| tail.batch <= ingested)) {
-            if self.places.pop_front().flatten().is_some() {
+        while self.places.front().is_some_and(|place| place.origin().1 <= ingested) {
+            if self.places.pop_front().is_some_and(|place| place.entry().is_some()) {
                 last = Some(self.first);
             }
             self.first = self.first.next();
@@ -75,7 +110,7 @@ impl Tail {
     pub(super) fn range(&self, first: Seq, last: Seq) -> impl DoubleEndedIterator<Item = &TailEntry> {
         let place_of = |seq: Seq| (seq.0.saturating_sub(self.first.0) as usize).min(self.places.len());
         let start = place_of(first);
-        self.places.range(start..place_of(last.next()).max(start)).flatten()
+        self.places.range(start..place_of(last.next()).max(start)).filter_map(Place::entry)
     }
 
     fn place(&self, seq: Seq) -> Option<usize> {

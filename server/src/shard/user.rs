@@ -5,7 +5,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
 };
 
 use proto_spec::{
@@ -348,6 +348,14 @@ impl User {
             (entry.event.conversation(), Room { direction: Direction::Forwards, entries: 1, bytes: usize::MAX });
         let (entries, _) = self.changed_since(conversation, vec![entry.clone()], room);
         entries.into_iter().next().unwrap_or(entry)
+    }
+
+    /// Takes out what the store has and released entries of the tail have superseded.
+    pub(super) fn drop_superseded(&self, entries: &mut Vec<Entry>) {
+        let gone: HashSet<Seq> = self.tail.superseded(self.released).chain(self.rewrites.gone()).collect();
+        if !gone.is_empty() {
+            entries.retain(|entry| !gone.contains(&entry.seq));
+        }
     }
 
     /// What the store has of a conversation, with what the tail has changed of it since. As much as there is room for; false: not all.
