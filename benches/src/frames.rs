@@ -1,10 +1,10 @@
 //! One sample of each frame kind. Matches without `_`: a kind without a sample does not compile.
 
 use proto_spec::{
-    Capabilities, ClientFrame, ClientKind, Content, DeviceId, DeviceInfo, Direction, Durability, Entry, EpochId,
-    ErrorCode, Event, Inbox, InboxRow, Page, Recipient, RequestId, Resume, SendNumber, Seq, ServerFrame, ServerKind,
-    Settings, TimestampMs, UserId,
-    limits::{PAGE_ENTRIES_MAX, SEND_WINDOW, TEXT_BYTES_MAX},
+    Capabilities, ClientFrame, ClientKind, Content, DeviceId, DeviceInfo, Digests, Direction, Durability, Entry,
+    EpochId, ErrorCode, Event, Inbox, InboxRow, Page, Recipient, RequestId, Resume, SendNumber, Seq, ServerFrame,
+    ServerKind, Settings, TimestampMs, UserId,
+    limits::{DIGESTS_MAX, PAGE_ENTRIES_MAX, SEND_WINDOW, TEXT_BYTES_MAX},
 };
 
 use crate::TEXT;
@@ -64,6 +64,7 @@ pub fn client(kind: ClientKind) -> ClientFrame {
             set: Settings::MUTED,
             cleared: Settings::ARCHIVED,
         },
+        ClientKind::FetchDigest => ClientFrame::FetchDigest { request: REQUEST, first: SEQ, last: SEQ, width: 1 },
         ClientKind::FetchDevices => ClientFrame::FetchDevices { request: REQUEST },
         ClientKind::RemoveDevice => ClientFrame::RemoveDevice { request: REQUEST, device: DEVICE },
         ClientKind::NameDevice => {
@@ -112,6 +113,14 @@ pub fn server(kind: ServerKind) -> ServerFrame {
             skipped: 0,
         },
         ServerKind::Epoch => ServerFrame::Epoch { first: SEQ, epoch: EPOCH },
+        ServerKind::Digest => ServerFrame::Digest(Digests {
+            request: REQUEST,
+            at: SEQ,
+            first: Seq(1),
+            last: SEQ,
+            width: SEQ.0.div_ceil(DIGESTS_MAX),
+            digests: vec![[7; 32]; DIGESTS_MAX as usize],
+        }),
         ServerKind::Devices => {
             let name = "Firefox at work".to_owned();
             let device = DeviceInfo { device: DEVICE, seen_day: 20_454, is_connected: true, cursor: SEQ, name };

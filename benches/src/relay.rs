@@ -283,6 +283,7 @@ impl Relay {
                 | ClientKind::FetchInbox
                 | ClientKind::SetConversation
                 | ClientKind::FetchDevices
+                | ClientKind::FetchDigest
                 | ClientKind::RemoveDevice
                 | ClientKind::NameDevice
                 | ClientKind::GiveUp,

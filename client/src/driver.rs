@@ -158,6 +158,15 @@ impl Client {
         self.call(ClientState::fetch_devices)
     }
 
+    /// Asks for digests of the log, from `first` to `last`, each of `width` seqs: what [`Check::ask`](crate::Check::ask) says. The answer
+    /// is [`ClientEvent::Digest`].
+    ///
+    /// # Errors
+    /// As [`Client::fetch_log`].
+    pub fn fetch_digest(&self, range: (Seq, Seq, u64)) -> Result<FetchHandle, FetchError> {
+        self.call(|state| state.fetch_digest(range))
+    }
+
     /// Removes a device of the user, for ever. The answer is [`ClientEvent::Devices`], or the end of this client if it was its own.
     ///
     /// # Errors

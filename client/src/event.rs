@@ -3,8 +3,8 @@
 use std::fmt;
 
 use proto_spec::{
-    Capabilities, Content, ContentKind, ConversationId, DeviceId, DeviceInfo, Durability, Entry, EpochId, ErrorCode,
-    Inbox, Page, Recipient, RequestId, SendNumber, Seq, TimestampMs, UserId,
+    Capabilities, Content, ContentKind, ConversationId, DeviceId, DeviceInfo, Digests, Durability, Entry, EpochId,
+    ErrorCode, Inbox, Page, Recipient, RequestId, SendNumber, Seq, TimestampMs, UserId,
 };
 use thiserror::Error;
 
@@ -142,6 +142,13 @@ pub enum ClientEvent {
         fetch: FetchHandle,
         /// All of them, by ascending id.
         devices: Vec<DeviceInfo>,
+    },
+    /// The answer to a request for digests, for [`crate::Check::answer`].
+    Digest {
+        /// Which fetch.
+        fetch: FetchHandle,
+        /// What the server has.
+        digests: Digests,
     },
     /// A fetch or a mark, or a change of a device, was refused and would be refused again. With [`ErrorCode::UnknownKind`] the server does not
     /// have what was asked for: if its welcome said so, it was not asked.

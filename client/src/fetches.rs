@@ -34,6 +34,10 @@ pub(crate) enum Range {
         set: Settings,
         cleared: Settings,
     },
+    /// Digests, up to here.
+    Digest {
+        last: Seq,
+    },
     Devices,
     RemoveDevice(DeviceId),
     NameDevice(DeviceId, String),
@@ -48,6 +52,7 @@ impl Range {
             Self::Inbox { .. } => ClientKind::FetchInbox,
             Self::Read { .. } => ClientKind::MarkRead,
             Self::Settings { .. } => ClientKind::SetConversation,
+            Self::Digest { .. } => ClientKind::FetchDigest,
             Self::Devices => ClientKind::FetchDevices,
             Self::RemoveDevice(_) => ClientKind::RemoveDevice,
             Self::NameDevice(..) => ClientKind::NameDevice,
@@ -140,6 +145,7 @@ impl Fetches {
             Range::Settings { conversation, set, cleared } => {
                 ClientFrame::SetConversation { request, conversation, set, cleared }
             }
+            Range::Digest { last } => ClientFrame::FetchDigest { request, first: from, last, width: limit },
             Range::Devices => ClientFrame::FetchDevices { request },
             Range::RemoveDevice(device) => ClientFrame::RemoveDevice { request, device },
             Range::NameDevice(device, name) => ClientFrame::NameDevice { request, device, name },

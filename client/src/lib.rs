@@ -26,6 +26,7 @@ mod conversations;
 mod driver;
 mod epochs;
 mod fetches;
+mod history;
 mod outbox;
 mod position;
 mod renewal;
@@ -39,12 +40,13 @@ pub use driver::{Client, Events};
 pub use event::{
     ClientEvent, DisconnectReason, EndReason, FetchError, FetchHandle, SendError, SendHandle, WelcomeInfo,
 };
+pub use history::{Check, History, Verdict};
 pub use state::{ClientState, Effects, Input, Link, MonotonicMs};
 
 // What the API speaks in, so that an application needs no second dependency.
 pub use proto_spec::limits::{NAME_BYTES_MAX, QUOTE_BYTES_MAX, REACTION_BYTES_MAX, TEXT_BYTES_MAX, UNREAD_MAX};
 pub use proto_spec::{
     Attachment, AttachmentKind, Body, Capabilities, Content, ContentKind, ConversationId, DeviceId, DeviceInfo,
-    Direction, Durability, Edit, Entry, EpochId, ErrorCode, Event, Inbox, InboxRow, Kinds, MessageName, Page, Reaction,
-    Recipient, Removal, Reply, Resume, SendNumber, Seq, Settings, Stands, TimestampMs, Unsend, UserId,
+    Digests, Direction, Durability, Edit, Entry, EpochId, ErrorCode, Event, Inbox, InboxRow, Kinds, MessageName, Page,
+    Reaction, Recipient, Removal, Reply, Resume, SendNumber, Seq, Settings, Stands, TimestampMs, Unsend, UserId,
 };

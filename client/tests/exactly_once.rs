@@ -220,6 +220,7 @@ impl World {
             | ClientEvent::Inbox { .. }
             | ClientEvent::Marked { .. }
             | ClientEvent::Devices { .. }
+            | ClientEvent::Digest { .. }
             | ClientEvent::FetchRefused { .. }
             | ClientEvent::ServerError { .. }
             | ClientEvent::TokenExpiring { .. }

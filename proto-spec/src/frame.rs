@@ -7,7 +7,7 @@ use thiserror::Error;
 
 pub use self::{
     client::{ClientFrame, Direction, Resume},
-    server::{Durability, Inbox, InboxRow, Page, Recipient, ServerFrame},
+    server::{Digests, Durability, Inbox, InboxRow, Page, Recipient, ServerFrame},
 };
 use crate::{
     code::ErrorCode,
@@ -78,6 +78,8 @@ listed! {
         RemoveDevice = 0x0f "remove_device",
         /// SPEC 4.26.
         NameDevice = 0x10 "name_device",
+        /// SPEC 4.32.
+        FetchDigest = 0x14 "fetch_digest",
     }
 }
 
@@ -118,6 +120,8 @@ listed! {
         GivenUp = 0x90 "given_up",
         /// SPEC 4.23.
         Marked = 0x94 "marked",
+        /// SPEC 4.33.
+        Digest = 0x95 "digest",
     }
 }
 

@@ -7,6 +7,7 @@ pub mod capabilities;
 pub mod code;
 pub mod content;
 pub mod device;
+pub mod digest;
 pub mod entry;
 pub mod frame;
 pub mod framing;
@@ -23,8 +24,8 @@ pub use content::{
 pub use device::{DeviceInfo, Removal};
 pub use entry::{Entry, EntryKind, Event, Settings};
 pub use frame::{
-    ClientFrame, ClientKind, Direction, Durability, FrameError, Inbox, InboxRow, Page, Recipient, Resume, ServerFrame,
-    ServerKind,
+    ClientFrame, ClientKind, Digests, Direction, Durability, FrameError, Inbox, InboxRow, Page, Recipient, Resume,
+    ServerFrame, ServerKind,
 };
 pub use framing::{Decoder, FramingError, RawFrame};
 pub use ids::{ConversationId, ConversationKind, DeviceId, EpochId, RequestId, SendNumber, Seq, TimestampMs, UserId};

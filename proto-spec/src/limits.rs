@@ -65,3 +65,6 @@ const _: () = assert!(TEXT_BYTES_MAX + EDIT_HEADER_BYTES_MAX + 64 <= CLIENT_FRAM
 const _: () = assert!(QUOTE_BYTES_MAX + CONTENT_TYPE_BYTES_MAX + 2 * LOCATION_BYTES_MAX < CONTENT_BYTES_MAX / 2);
 const _: () = assert!(TOKEN_BYTES_MAX + 64 <= CLIENT_FRAME_BYTES_MAX);
 const _: () = assert!(CLIENT_FRAME_BYTES_MAX + 64 <= PAGE_BYTES_MAX);
+
+/// Digests in one answer. So few answers find a difference among millions, and one has 2 KiB.
+pub const DIGESTS_MAX: u64 = 64;

@@ -5,10 +5,11 @@ use std::ops::ControlFlow;
 use proptest::{collection::vec, option, prelude::*, sample::Index};
 use proto_spec::{
     Attachment, AttachmentKind, Capabilities, ClientFrame, Content, ContentKind, Decoder, DeviceId, DeviceInfo,
-    Direction, Durability, Entry, EntryKind, EpochId, ErrorCode, Event, FrameError, FramingError, Inbox, InboxRow,
-    Kinds, MessageName, Page, RawFrame, Recipient, Removal, Reply, RequestId, Resume, SendNumber, Seq, ServerFrame,
-    Settings, Stands, TimestampMs, UserId,
-    limits::{CLIENT_FRAME_BYTES_MAX, SERVER_FRAME_BYTES_MAX},
+    Digests, Direction, Durability, Entry, EntryKind, EpochId, ErrorCode, Event, FrameError, FramingError, Inbox,
+    InboxRow, Kinds, MessageName, Page, RawFrame, Recipient, Removal, Reply, RequestId, Resume, SendNumber, Seq,
+    ServerFrame, Settings, Stands, TimestampMs, UserId,
+    digest::Digest,
+    limits::{CLIENT_FRAME_BYTES_MAX, DIGESTS_MAX, SERVER_FRAME_BYTES_MAX},
     wire::{Prefix, Reader, peek_varint, put_varint, varint_len},
 };
 
@@ -161,6 +162,12 @@ fn client_frame() -> impl Strategy<Value = ClientFrame> {
             ClientFrame::NameDevice { request, device: DeviceId(device), name }
         }),
         number().prop_map(|number| ClientFrame::GiveUp { number: SendNumber(number) }),
+        (request(), seq(), seq(), number()).prop_map(|(request, first, last, width)| ClientFrame::FetchDigest {
+            request,
+            first,
+            last,
+            width
+        }),
     ]
 }
 
@@ -268,6 +275,12 @@ fn server_frame() -> impl Strategy<Value = ServerFrame> {
         number().prop_map(|expires| ServerFrame::Refreshed { expires: TimestampMs(expires) }),
         (seq(), number()).prop_map(|(first, epoch)| ServerFrame::Epoch { first, epoch: EpochId(epoch.max(1)) }),
         (number(), seq()).prop_map(|(number, seq)| ServerFrame::GivenUp { number: SendNumber(number), seq }),
+        (number(), [(); 3].map(|()| seq()), number(), vec(any::<Digest>(), 0..=DIGESTS_MAX as usize)).prop_map(
+            |(request, [at, first, last], width, digests)| {
+                let request = RequestId(request);
+                ServerFrame::Digest(Digests { request, at, first, last, width: width.max(1), digests })
+            }
+        ),
     ]
 }
 

@@ -196,6 +196,7 @@ fn the_table_of_limits_is_the_constants() {
         ("inbox_rows_max", limits::INBOX_ROWS_MAX),
         ("inbox_text_bytes", limits::INBOX_TEXT_BYTES as u64),
         ("unread_max", limits::UNREAD_MAX),
+        ("digests_max", limits::DIGESTS_MAX),
         ("send_window", limits::SEND_WINDOW),
         ("fetches_in_flight_max", limits::FETCHES_IN_FLIGHT_MAX as u64),
     ]);

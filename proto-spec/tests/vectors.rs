@@ -234,6 +234,9 @@ impl Frame for ClientFrame {
                 json!({ "request": number(request), "device": number(device), "name": name })
             }
             Self::GiveUp { number: send } => json!({ "number": number(send) }),
+            Self::FetchDigest { request, first, last, width } => json!({
+                "request": number(request), "first": number(first), "last": number(last), "width": number(width),
+            }),
         }
     }
 }
@@ -321,6 +324,11 @@ impl Frame for ServerFrame {
             Self::Refreshed { expires } => json!({ "expires": number(expires) }),
             Self::Epoch { first, epoch } => json!({ "first": number(first), "epoch": number(epoch) }),
             Self::GivenUp { number: send, seq } => json!({ "number": number(send), "seq": number(seq) }),
+            Self::Digest(digests) => json!({
+                "request": number(digests.request), "at": number(digests.at), "first": number(digests.first),
+                "last": number(digests.last), "width": number(digests.width),
+                "digests": digests.digests.iter().map(|digest| hex(digest)).collect::<Vec<_>>(),
+            }),
         }
     }
 }

@@ -4,6 +4,7 @@
 Every vector must decode to its fields and, unless it is decode_only, encode to its bytes; every refused vector must be
 refused with its error and field. Run it without arguments. It is also the shortest example of a codec."""
 
+import hashlib
 import json
 import pathlib
 import sys
@@ -13,6 +14,7 @@ FRAME_BYTES_MAX = {"client": 16640, "server": 65536}
 TOKEN_BYTES_MAX = 4096
 DETAIL_BYTES_MAX = 256
 NAME_BYTES_MAX = 64
+DIGESTS_MAX = 64
 
 
 class Refused(Exception):
@@ -374,6 +376,27 @@ def write_inbox_rows(rows):
 
 INBOX_ROWS = read_inbox_rows, write_inbox_rows
 
+
+# SPEC 4.33
+def read_digests(data, at, field):
+    count, at = read_varint(data, at, field)
+    if count > DIGESTS_MAX:
+        raise Refused("too_long", field)
+    end = at + 32 * count
+    if end > len(data):
+        raise Refused("truncated", field)
+    return [data[start : start + 32].hex() for start in range(at, end, 32)], end
+
+
+def write_digests(digests):
+    return write_varint(len(digests)) + b"".join(bytes.fromhex(digest) for digest in digests)
+
+
+# SPEC 8.9
+def digest_of(entries):
+    """The digest of a range, of its entries' bytes."""
+    return hashlib.sha256(b"".join(hashlib.sha256(entry).digest() for entry in entries)).hexdigest()
+
 # SPEC 4
 FETCH = [("from", VARINT), ("direction", listed({0: "forwards", 1: "backwards"})), ("limit", VARINT)]
 WELCOME = (
@@ -422,6 +445,7 @@ FRAMES = {
             [("request", OWN_REQUEST), ("conversation", CONVERSATION), ("set", VARINT), ("cleared", VARINT)],
         ),
         0x0A: ("give_up", [("number", VARINT)]),
+        0x14: ("fetch_digest", [("request", OWN_REQUEST), ("first", VARINT), ("last", VARINT), ("width", VARINT)]),
     },
     "server": {
         0x81: ("welcome", [*((name, VARINT) for name in WELCOME), *((name, LATER) for name in WELCOME_LATER)]),
@@ -481,6 +505,17 @@ FRAMES = {
         ),
         0x94: ("marked", [("request", VARINT)]),
         0x90: ("given_up", [("number", VARINT), ("seq", VARINT)]),
+        0x95: (
+            "digest",
+            [
+                ("request", VARINT),
+                ("at", VARINT),
+                ("first", VARINT),
+                ("last", VARINT),
+                ("width", OWN_REQUEST),
+                ("digests", (read_digests, write_digests)),
+            ],
+        ),
     },
 }
 
@@ -564,6 +599,10 @@ def main():
                 faults.append(f"{direction}: kind {kind:#04x} {name} has no vector")
         for vector in vectors:
             faults += [f"{direction}: {vector['name']}: {fault}" for fault in faults_of_vector(vector, direction)]
+    # The entry of the example in SPEC 9.
+    example = [digest_of([bytes.fromhex("0103a896ebb6b73308020103486921")]), digest_of([])]
+    if not any(vector["fields"].get("digests") == example for vector in vectors):
+        faults.append(f"server: no digest has {example}")
     refused = json.loads((folder / "refused.json").read_text("utf-8"))
     count += len(refused)
     for vector in refused:

@@ -91,6 +91,12 @@ pub const CACHE_USER_BYTES_MIN: u64 = 2 * 1024;
 /// Least memory that an operator may give what is kept of all users of a core, in bytes: some hundred users.
 pub const CACHE_CORE_BYTES_MIN: u64 = 1024 * 1024;
 
+/// Entries that one piece of a digest is of: so many cost a turn 0.2 ms of hashing. Each piece counts as a fetch.
+pub const DIGEST_PIECE_ENTRIES: usize = 1_024;
+
+/// Bytes that one piece of a digest is of: what so many entries of a chat have, and room for the longest.
+pub const DIGEST_PIECE_BYTES: usize = 256 * 1024;
+
 /// Queries to the store that one shard may have in flight before it refuses new logins and fetches.
 pub const QUERIES_IN_FLIGHT_MAX: usize = 16 * 1024;
 

@@ -349,6 +349,7 @@ impl Device {
             | ServerFrame::TokenExpiring { .. }
             | ServerFrame::Refreshed { .. }
             | ServerFrame::Devices { .. }
+            | ServerFrame::Digest(_)
             | ServerFrame::GivenUp { .. }
             | ServerFrame::Bye { .. }) => panic!("{self}: unexpected {other:?}"),
         }

@@ -123,6 +123,31 @@ fn an_answer_from_a_pipe_quotes_what_it_answers() {
 }
 
 #[test]
+fn a_device_checks_from_a_pipe_that_it_was_told_what_the_server_has() {
+    let mut installation = Installation::new(env!("CARGO_BIN_EXE_tested-ringpost"));
+    let server = installation.start();
+    let mut alice = Chat::start(&installation, 7, 1, 8, &[]);
+    let mut bob = Chat::start(&installation, 8, 1, 7, &[]);
+    bob.shows("connected 8", 1);
+    bob.say("/check");
+    bob.shows("checked nothing", 1);
+    alice.say("one");
+    alice.say("two");
+    bob.shows("received 7 ", 2);
+    alice.say("/edit three");
+    bob.shows("edited 7 2 ", 1);
+    bob.say("/check");
+    bob.shows("checked same 1 3", 1);
+    bob.say("/react so true");
+    alice.shows("reacted 8 ", 1);
+    alice.say("/check");
+    wait_until("alice has checked", || !alice.lines("checked same 1 ").is_empty());
+    assert!(bob.end().success());
+    assert!(alice.end().success());
+    drop(server);
+}
+
+#[test]
 fn what_is_edited_or_taken_back_from_a_pipe_is_told_to_the_other() {
     let mut installation = Installation::new(env!("CARGO_BIN_EXE_tested-ringpost"));
     let server = installation.start();

@@ -32,6 +32,8 @@ pub(crate) enum Command {
         set: Settings,
         cleared: Settings,
     },
+    /// Whether what was shown is what the server has.
+    Check,
     /// The own devices.
     Devices,
     /// What this device is called; empty: nothing.
@@ -78,6 +80,7 @@ impl Command {
                 Ok(count) if count > 0 => Self::Inbox(Some(count)),
                 _ => return Err(NoCommand(format!("/inbox takes a number of conversations from 1 on, not `{count}`"))),
             },
+            (Some("/check"), None, None) => Self::Check,
             (Some("/devices"), None, None) => Self::Devices,
             (Some("/device-name"), _, _) => {
                 let name = line.trim_start().strip_prefix("/device-name").unwrap_or_default().trim();
@@ -130,10 +133,10 @@ impl Command {
             },
             (Some(word), _, _) if line.starts_with('/') && !line.starts_with("//") => {
                 let known = "/to USER, /reply [#SEQ] TEXT, /edit [#SEQ] TEXT, /unsend [#SEQ], /react [#SEQ] EMOJI, /attach LOCATION …, /history [N], /cancel, /inbox [N], /read, /mute, /archive, /pin and /block \
-                             (with /un… for the opposite: /unmute), /devices, /device-name NAME, /remove-device ID, /help and /quit";
+                             (with /un… for the opposite: /unmute), /check, /devices, /device-name NAME, /remove-device ID, /help and /quit";
                 let what = match word {
                     "/quit" | "/help" | "/cancel" | "/history" | "/to" | "/reply" | "/edit" | "/unsend" | "/inbox"
-                    | "/read" | "/devices" | "/remove-device" => {
+                    | "/read" | "/check" | "/devices" | "/remove-device" => {
                         format!("{word} is not written like this")
                     }
                     _ => format!("`{word}` is no command"),
@@ -195,6 +198,7 @@ mod tests {
         assert_eq!(Command::parse("/inbox"), Ok(Command::Inbox(None)));
         assert_eq!(Command::parse("/read"), Ok(Command::Read));
         assert_eq!(Command::parse("/devices"), Ok(Command::Devices));
+        assert_eq!(Command::parse("/check"), Ok(Command::Check));
         assert_eq!(Command::parse("/device-name My phone "), Ok(Command::NameDevice("My phone".into())));
         assert_eq!(Command::parse("/remove-device 3"), Ok(Command::RemoveDevice(DeviceId(3))));
         assert!(Command::parse(&format!("/device-name {}", "x".repeat(NAME_BYTES_MAX + 1))).is_err());

@@ -5,6 +5,7 @@
 //! connection, and how the program ends.
 
 mod attach;
+mod checking;
 mod command;
 mod content;
 mod devices;

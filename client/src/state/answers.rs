@@ -112,6 +112,13 @@ impl ClientState {
                     self.begin_anew(now, ErrorCode::OtherLog, detail)
                 }
             },
+            ServerFrame::Digest(digests) => {
+                match self.fetches.answered(digests.request) {
+                    Some(fetch) => effects.events.push(ClientEvent::Digest { fetch, digests }),
+                    None => self.unasked_answers += 1,
+                }
+                Flow::Continue(())
+            }
             ServerFrame::Devices { request, devices } => {
                 match self.fetches.answered(request) {
                     Some(fetch) => effects.events.push(ClientEvent::Devices { fetch, devices }),

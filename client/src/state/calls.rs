@@ -108,6 +108,15 @@ impl ClientState {
         self.fetch(Range::Devices, Seq::ZERO, Direction::Forwards, 0)
     }
 
+    /// Asks for digests of the log, from `first` to `last`, each of `width` seqs: what [`Check::ask`](crate::Check::ask) says. The answer
+    /// is [`ClientEvent::Digest`](crate::ClientEvent::Digest).
+    ///
+    /// # Errors
+    /// As [`ClientState::fetch_log`].
+    pub fn fetch_digest(&mut self, (first, last, width): (Seq, Seq, u64)) -> Result<FetchHandle, FetchError> {
+        self.fetch(Range::Digest { last }, first, Direction::Forwards, width)
+    }
+
     /// Removes a device of the user, for ever. The answer is [`ClientEvent::Devices`](crate::ClientEvent::Devices), or the end of this client if it was its own.
     ///
     /// # Errors

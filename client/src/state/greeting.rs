@@ -101,6 +101,7 @@ impl ClientState {
             | ServerFrame::GivenUp { .. }
             | ServerFrame::Inbox(_)
             | ServerFrame::Marked { .. }
+            | ServerFrame::Digest(_)
             | ServerFrame::Devices { .. } => protocol_fault(format!("{} before the welcome", frame.kind().name())),
         }
     }

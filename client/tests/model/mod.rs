@@ -274,6 +274,7 @@ impl Server {
             | ClientFrame::SetConversation { .. }
             | ClientFrame::Refresh { .. }
             | ClientFrame::FetchDevices { .. }
+            | ClientFrame::FetchDigest { .. }
             | ClientFrame::RemoveDevice { .. }
             | ClientFrame::NameDevice { .. } => {
                 unreachable!("not used in these tests")

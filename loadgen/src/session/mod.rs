@@ -384,6 +384,7 @@ impl Session {
                 self.epoch = epoch;
             }
             ServerFrame::Devices { .. } => turn.fault("a list of devices, which was not asked for".to_owned()),
+            ServerFrame::Digest(_) => turn.fault("digests, which were not asked for".to_owned()),
             // A load does not renew its tokens: it is over before they are.
             ServerFrame::TokenExpiring { .. } => {}
             ServerFrame::Refreshed { .. } => turn.fault("an answer to a refresh, which was not sent".to_owned()),

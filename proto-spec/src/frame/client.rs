@@ -1,4 +1,4 @@
-//! What a client sends: fields and bytes (SPEC 4.1 to 4.6, 4.13, 4.15, 4.19, 4.20, 4.22, 4.24 to 4.26, 4.28).
+//! What a client sends: fields and bytes (SPEC 4.1 to 4.6, 4.13, 4.15, 4.19, 4.20, 4.22, 4.24 to 4.26, 4.28, 4.32).
 
 use super::{ClientKind, FrameError, conversation, flag, later, put_conversation, put_frame, put_later};
 use crate::{
@@ -163,6 +163,17 @@ pub enum ClientFrame {
         /// Its name; empty: none. At most [`NAME_BYTES_MAX`] bytes.
         name: String,
     },
+    /// Asks for digests of the user's own log.
+    FetchDigest {
+        /// Comes back in the answer. Not zero.
+        request: RequestId,
+        /// The first seq that they are of. Zero means one.
+        first: Seq,
+        /// The last seq that they are of. Zero means the head.
+        last: Seq,
+        /// Seqs that each is of. Zero: one digest of all.
+        width: u64,
+    },
     /// Voids a number: no message will be accepted under it.
     GiveUp {
         /// The device's next number.
@@ -191,6 +202,7 @@ impl ClientFrame {
             Self::RemoveDevice { .. } => ClientKind::RemoveDevice,
             Self::NameDevice { .. } => ClientKind::NameDevice,
             Self::GiveUp { .. } => ClientKind::GiveUp,
+            Self::FetchDigest { .. } => ClientKind::FetchDigest,
         }
     }
 
@@ -257,6 +269,11 @@ impl ClientFrame {
                 put_bytes(out, name.as_bytes());
             }
             Self::GiveUp { number } => put_varint(out, number.0),
+            Self::FetchDigest { request, first, last, width } => {
+                for value in [request.0, first.0, last.0, *width] {
+                    put_varint(out, value);
+                }
+            }
         });
     }
 
@@ -340,6 +357,12 @@ impl ClientFrame {
                 name: r.str("name", NAME_BYTES_MAX)?.to_owned(),
             },
             ClientKind::GiveUp => Self::GiveUp { number: SendNumber(r.varint("number")?) },
+            ClientKind::FetchDigest => Self::FetchDigest {
+                request: own_request(r)?,
+                first: Seq(r.varint("first")?),
+                last: Seq(r.varint("last")?),
+                width: r.varint("width")?,
+            },
         })
     }
 }

@@ -1,14 +1,15 @@
-//! What a server sends: fields and bytes (SPEC 4.6 to 4.14, 4.16 to 4.18, 4.21, 4.23, 4.27, 4.29).
+//! What a server sends: fields and bytes (SPEC 4.6 to 4.14, 4.16 to 4.18, 4.21, 4.23, 4.27, 4.29, 4.33).
 
 use super::{FrameError, ServerKind, conversation, flag, later, put_conversation, put_frame, put_later};
 use crate::{
     capabilities::{Capabilities, Kinds},
     code::ErrorCode,
     device::{self, DeviceInfo},
+    digest::Digest,
     entry::{Entry, Settings},
     framing::RawFrame,
     ids::{ConversationId, EpochId, RequestId, SendNumber, Seq, TimestampMs, UserId},
-    limits::{DETAIL_BYTES_MAX, INBOX_ROWS_MAX, PAGE_ENTRIES_MAX},
+    limits::{DETAIL_BYTES_MAX, DIGESTS_MAX, INBOX_ROWS_MAX, PAGE_ENTRIES_MAX},
     listed::listed,
     wire::{DecodeError, Reader, put_bytes, put_sized, put_varint},
 };
@@ -69,6 +70,23 @@ pub struct Inbox {
     pub more: bool,
     /// By descending seq of the last message.
     pub rows: Vec<InboxRow>,
+}
+
+/// Digests of a part of the user's log (SPEC 4.33).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Digests {
+    /// From the request.
+    pub request: RequestId,
+    /// They are of what the log says up to here.
+    pub at: Seq,
+    /// The first seq of the first.
+    pub first: Seq,
+    /// The last seq of the last, which may be of fewer than the others.
+    pub last: Seq,
+    /// Seqs that each is of. Not zero.
+    pub width: u64,
+    /// One after the other. At most [`DIGESTS_MAX`].
+    pub digests: Vec<Digest>,
 }
 
 /// A conversation in an inbox (SPEC 4.21).
@@ -235,6 +253,8 @@ pub enum ServerFrame {
         /// Zero: it is void. Else a send was accepted under it before, as this entry.
         seq: Seq,
     },
+    /// Digests of a part of the user's log.
+    Digest(Digests),
 }
 
 impl ServerFrame {
@@ -259,6 +279,7 @@ impl ServerFrame {
             Self::Marked { .. } => ServerKind::Marked,
             Self::Devices { .. } => ServerKind::Devices,
             Self::GivenUp { .. } => ServerKind::GivenUp,
+            Self::Digest(_) => ServerKind::Digest,
         }
     }
 
@@ -345,6 +366,7 @@ impl ServerFrame {
                 put_varint(out, epoch.0);
             }
             Self::Inbox(inbox) => inbox.encode(out),
+            Self::Digest(digests) => digests.encode(out),
             Self::Marked { request } => put_varint(out, request.0),
             Self::Devices { request, devices } => {
                 put_varint(out, request.0);
@@ -431,6 +453,7 @@ impl ServerFrame {
             ServerKind::Devices => {
                 Self::Devices { request: RequestId(r.varint("request")?), devices: device::devices(r)? }
             }
+            ServerKind::Digest => Self::Digest(Digests::decode(r)?),
             ServerKind::GivenUp => {
                 Self::GivenUp { number: SendNumber(r.varint("number")?), seq: Seq(r.varint("seq")?) }
             }
@@ -525,6 +548,32 @@ impl Inbox {
             rows.push(InboxRow::decode(&mut Reader::new(r.bytes("rows", usize::MAX)?))?);
         }
         Ok(Self { request, at, more, rows })
+    }
+}
+
+impl Digests {
+    fn encode(&self, out: &mut Vec<u8>) {
+        for value in [self.request.0, self.at.0, self.first.0, self.last.0, self.width] {
+            put_varint(out, value);
+        }
+        put_varint(out, self.digests.len() as u64);
+        self.digests.iter().for_each(|digest| out.extend_from_slice(digest));
+    }
+
+    fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let request = RequestId(r.varint("request")?);
+        let at = Seq(r.varint("at")?);
+        let (first, last) = (Seq(r.varint("first")?), Seq(r.varint("last")?));
+        let width = match r.varint("width")? {
+            0 => return Err(DecodeError::Unlisted { field: "width", value: 0 }),
+            width => width,
+        };
+        let count = r.varint("digests")?;
+        if count > DIGESTS_MAX {
+            return Err(DecodeError::TooLong { field: "digests", size: count, max: DIGESTS_MAX });
+        }
+        let digests = (0..count).map(|_| r.array("digests").copied()).collect::<Result<_, _>>()?;
+        Ok(Self { request, at, first, last, width, digests })
     }
 }
 

@@ -11,6 +11,7 @@ use storage::{Entries, Query, Span};
 
 use super::{
     ConnId, Shard, Turn,
+    digest::Digesting,
     loading::ConversationWaiting,
     opened::Newest,
     question::Question,
@@ -26,7 +27,7 @@ pub(super) struct Fetch {
     conversation: Option<ConversationId>,
     /// The range that was asked for.
     first: Seq,
-    last: Seq,
+    pub(super) last: Seq,
     room: Room,
     /// What the tail had of a page that goes backwards, before the store was asked for the rest.
     newer: Vec<Entry>,
@@ -36,12 +37,35 @@ pub(super) struct Fetch {
     seen_up_to: Seq,
     /// How far the log was released and stored when the page was begun.
     begun: (Seq, Seq),
+    /// Not the entries are wanted, but their digests.
+    digesting: Option<Digesting>,
 }
 
 impl Fetch {
     fn new(conversation: Option<ConversationId>, (first, last): (Seq, Seq), room: Room) -> Self {
         let (newer, delivered_up_to, seen_up_to) = (Vec::new(), Seq::ZERO, Seq::ZERO);
-        Self { conversation, first, last, room, newer, delivered_up_to, seen_up_to, begun: (Seq::ZERO, Seq::ZERO) }
+        Self {
+            conversation,
+            first,
+            last,
+            room,
+            newer,
+            delivered_up_to,
+            seen_up_to,
+            begun: (Seq::ZERO, Seq::ZERO),
+            digesting: None,
+        }
+    }
+
+    /// Digests of a range.
+    pub(super) fn digest(digesting: Digesting, range: (Seq, Seq), room: Room) -> Self {
+        Self { digesting: Some(digesting), ..Self::new(None, range, room) }
+    }
+
+    /// The next piece of a range that is read forwards.
+    pub(super) fn goes_on(&mut self, from: Seq, digesting: Digesting) {
+        self.first = from;
+        self.digesting = Some(digesting);
     }
 
     /// The newest messages of a conversation, in a log that ends at `head`.
@@ -54,6 +78,7 @@ impl Fetch {
     const fn kind(&self) -> ClientKind {
         match self.conversation {
             Some(_) => ClientKind::FetchConversation,
+            None if self.digesting.is_some() => ClientKind::FetchDigest,
             None => ClientKind::FetchLog,
         }
     }
@@ -153,7 +178,7 @@ impl Shard {
                 self.cache.used(user_id, user);
                 self.counters.cache_hits += 1;
                 let covered = entries.first().filter(|_| !complete).map_or(first, |entry| fetch.place_of(entry));
-                return self.answer_fetch(conn, request, &fetch, entries, (covered, last), cx);
+                return self.answer_fetch(conn, request, fetch, entries, (covered, last), cx);
             }
             self.counters.cache_misses += u64::from(last == user.released);
         }
@@ -180,14 +205,14 @@ impl Shard {
         let (first, last, room) = (fetch.first, fetch.last, fetch.room);
         fetch.begun = (user.released, user.stored);
         if first > last {
-            return self.answer_fetch(conn, request, &fetch, Vec::new(), (first, last), cx);
+            return self.answer_fetch(conn, request, fetch, Vec::new(), (first, last), cx);
         }
         let stored = user.stored;
         match room.direction {
             Direction::Forwards if first > stored => {
                 let (entries, complete) = user.tail_entries(fetch.conversation, first, last, room);
                 let covered = fetch.covered_forwards(&entries, complete, last);
-                self.answer_fetch(conn, request, &fetch, entries, (first, covered), cx);
+                self.answer_fetch(conn, request, fetch, entries, (first, covered), cx);
             }
             Direction::Forwards => {
                 let stop = last.min(stored);
@@ -203,7 +228,7 @@ impl Shard {
                     };
                     let left = fetch.left_after(&entries);
                     if covered == first || !complete || !left.fits_any_entry() {
-                        return self.answer_fetch(conn, request, &fetch, entries, (covered, last), cx);
+                        return self.answer_fetch(conn, request, fetch, entries, (covered, last), cx);
                     }
                     fetch.newer = entries;
                 }
@@ -275,18 +300,22 @@ impl Shard {
         if fetch.conversation.is_none() {
             user.drop_superseded(&mut entries);
         }
-        self.answer_fetch(conn, request, &fetch, entries, covered, cx);
+        self.answer_fetch(conn, request, fetch, entries, covered, cx);
     }
 
     fn answer_fetch(
         &mut self,
         conn: ConnId,
         request: RequestId,
-        fetch: &Fetch,
+        mut fetch: Fetch,
         entries: Vec<Entry>,
         (first, last): (Seq, Seq),
         cx: &mut Turn<'_>,
     ) {
+        // An empty range is told as `first - 1` (SPEC 4.11, 4.33).
+        if let Some(digesting) = fetch.digesting.take() {
+            return self.piece_read((conn, request), fetch, digesting, (&entries, last.max(first.previous())), cx);
+        }
         let Some(mut session) = self.sessions.get_mut(conn) else { return };
         let user_id = session.user;
         session.fetches -= 1;
@@ -307,7 +336,6 @@ impl Shard {
             }
             self.forget_conversation_if_unused(user_id, conversation);
         }
-        // An empty range is told as `first - 1` (SPEC 4.11).
         let last = last.max(first.previous());
         self.counters.pages_fetched += 1;
         let page = Page { request, first, last, more, entries, delivered_up_to, seen_up_to };

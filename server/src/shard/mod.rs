@@ -10,6 +10,7 @@ mod capabilities;
 mod changes;
 mod contents;
 mod devices;
+mod digest;
 pub mod directory;
 mod duties;
 mod effects;

@@ -280,6 +280,9 @@ impl Shard {
             ClientFrame::RemoveDevice { request, device } => self.remove_device(conn, request, device, cx),
             ClientFrame::NameDevice { request, device, name } => self.name_device(conn, request, device, &name, cx),
             ClientFrame::GiveUp { number } => self.give_up_requested(conn, number, cx),
+            ClientFrame::FetchDigest { request, first, last, width } => {
+                self.fetch_digest((conn, request), (first, last), width, cx);
+            }
         }
         self.go_on(conn, cx)
     }

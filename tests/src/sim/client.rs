@@ -3,8 +3,8 @@
 use std::{collections::BTreeSet, ops::ControlFlow};
 
 use client::{
-    Acknowledging, ClientEvent, ClientState, Config, Conversations, DisconnectReason, Effects, EndReason, FetchHandle,
-    Input, Keeping, Link, MonotonicMs, NotKnown, Unanswered,
+    Acknowledging, Check, ClientEvent, ClientState, Config, Conversations, DisconnectReason, Effects, EndReason,
+    FetchHandle, History, Input, Keeping, Link, MonotonicMs, NotKnown, Unanswered,
 };
 
 use proto_spec::{
@@ -58,6 +58,8 @@ pub(super) struct App {
     is_placed: bool,
     /// The list of its conversations.
     pub(super) list: Conversations,
+    /// What it was handed since it was started.
+    pub(super) history: History,
     /// What has no answer yet.
     pub(super) fetches: Vec<(FetchHandle, Asked)>,
 }
@@ -84,6 +86,8 @@ pub(super) enum Asked {
         messages: u64,
     },
     Mark,
+    /// Digests, for this comparison.
+    Check(Check),
 }
 
 impl App {
@@ -114,6 +118,7 @@ impl App {
             },
             is_placed: false,
             list: Conversations::default(),
+            history: History::default(),
             fetches: Vec::new(),
         }
     }
@@ -201,6 +206,7 @@ impl Simulation {
         app.state = Some(state);
         (app.connected, app.is_placed, app.list) = (false, false, Conversations::default());
         app.fetches.clear();
+        app.history = History::default();
         if !app.texts.is_empty() {
             self.reached("app restarted with unanswered messages");
         }
@@ -553,6 +559,7 @@ impl Simulation {
                 self.reached("log skipped");
                 self.oracle.skipped(key, up_to);
                 self.apps[index].list = Conversations::default();
+                self.apps[index].history.skipped(up_to);
             }
             ClientEvent::Epoch(epoch) => {
                 self.reached("later epoch of a log");
@@ -613,6 +620,7 @@ impl Simulation {
             }
             ClientEvent::Entry(entry) => {
                 self.oracle.handed(key, &entry);
+                self.apps[index].history.entry(&entry);
                 let listed = self.apps[index].list.entry(&entry);
                 if let Err(NotKnown { before }) = listed {
                     self.ask_for_row(index, before);
@@ -671,6 +679,7 @@ impl Simulation {
                 return true;
             }
             ClientEvent::Devices { devices, .. } => self.check_devices(key, &devices),
+            ClientEvent::Digest { fetch, digests } => self.on_digest(index, fetch, &digests),
             ClientEvent::TokenRefreshed { .. } => self.reached("token refreshed"),
             // The clock jumped, or nobody was there to renew it: whoever used the application signs in again.
             ClientEvent::Ended(EndReason::Refused { code: ErrorCode::TokenExpired, .. }) => {

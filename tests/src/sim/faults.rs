@@ -44,6 +44,8 @@ pub enum Fault {
     StaleReads,
     /// The store leaves the first entry out of a page.
     PageWithHole,
+    /// A digest is made without the first entry that the store has.
+    DigestWithHole,
     /// A cursor is stored one higher than it was acknowledged.
     CursorTooFar,
     /// A frame on its way to a client is lost while the connection lives on.
@@ -118,6 +120,7 @@ impl Fault {
         Self::FreeWithoutIngesting,
         Self::StaleReads,
         Self::PageWithHole,
+        Self::DigestWithHole,
         Self::CursorTooFar,
         Self::LoseFrame,
         Self::SkipReplay,

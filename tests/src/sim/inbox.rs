@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use client::Verdict;
 use proto_spec::{
-    Body, Content, ConversationId, Entry, Event, Inbox, InboxRow, Seq, Settings, UserId,
+    Body, Content, ConversationId, Digests, Entry, Event, Inbox, InboxRow, Seq, Settings, UserId,
     limits::{INBOX_TEXT_BYTES, UNREAD_MAX},
 };
 
@@ -193,6 +194,7 @@ impl Simulation {
         let people: Vec<UserId> = self.apps.iter().map(|app| app.key.0).collect();
         let peer = *self.rng.pick(&people);
         let (what, some, bit) = (self.rng.within(0, 9), self.rng.within(0, 40), self.rng.within(0, 2));
+        let check = self.apps[index].history.check();
         let Some(state) = &mut self.apps[index].state else { return };
         let position = state.position().unwrap_or_default();
         let (before, limit, messages) = (Seq(some.saturating_sub(20)), 1 + some % 5, some % 3);
@@ -205,6 +207,10 @@ impl Simulation {
                 let (set, cleared) = if some % 2 == 0 { (set, none) } else { (none, set) };
                 state.set_conversation(peer, set, cleared).map(|handle| (handle, Asked::Mark))
             }
+            5 => match check {
+                Some(check) => state.fetch_digest(check.ask()).map(|handle| (handle, Asked::Check(check))),
+                None => return,
+            },
             _ => state
                 .fetch_inbox(before, limit, messages)
                 .map(|handle| (handle, Asked::Inbox { before, limit, messages })),
@@ -221,6 +227,32 @@ impl Simulation {
         let asked =
             state.fetch_inbox(before, 1, 0).map(|handle| (handle, Asked::Inbox { before, limit: 1, messages: 0 }));
         self.apps[index].fetches.extend(asked);
+    }
+
+    /// Digests have come: what the app was handed is what the log has, if nothing has changed meanwhile.
+    pub(super) fn on_digest(&mut self, index: usize, fetch: client::FetchHandle, digests: &Digests) {
+        let app = &mut self.apps[index];
+        let Some(at) = app.fetches.iter().position(|(handle, _)| *handle == fetch) else {
+            let key = app.key;
+            return self.oracle.fail(|| format!("{key:?}: digests that nobody asked for"));
+        };
+        let (_, Asked::Check(check)) = app.fetches.remove(at) else {
+            let key = app.key;
+            return self.oracle.fail(|| format!("{key:?}: digests instead of something else"));
+        };
+        let (key, verdict) = (app.key, check.answer(&app.history, digests));
+        match verdict {
+            Verdict::Goes(on) => {
+                let asked = app.state.as_mut().and_then(|state| state.fetch_digest(on.ask()).ok());
+                app.fetches.extend(asked.map(|handle| (handle, Asked::Check(on))));
+            }
+            Verdict::Changed => {}
+            Verdict::Same(..) => self.reached("history compared"),
+            Verdict::Differs(first, last) => {
+                self.oracle
+                    .fail(|| format!("{key:?}: what it was handed from {first} to {last} is not what the log has"));
+            }
+        }
     }
 
     /// An inbox has come. A page of its first conversation may follow.

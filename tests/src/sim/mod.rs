@@ -103,6 +103,7 @@ pub const SITUATIONS: &[&str] = &[
     "connection cut with bytes on their way to the server",
     "connection moved to its home core",
     "conversation marked",
+    "history compared",
     "core takes no mail for a while",
     "crash during recovery",
     "crash with a commit in flight",

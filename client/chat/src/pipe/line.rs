@@ -5,13 +5,13 @@ use client::{
 };
 use jiff::Timestamp;
 
-use crate::{devices, visible::escaped, words};
+use crate::{checking::Found, devices, visible::escaped, words};
 
 /// The format, as `--help` tells it.
 pub(crate) const FORMAT: &str = r"On a terminal it shows the conversation on the whole screen; /help says what can be typed.
 
 From a pipe, each line of input is a message, or one of /to USER, /reply [#SEQ] TEXT, /edit [#SEQ] TEXT, /unsend [#SEQ],
-/react [#SEQ] EMOJI, /attach LOCATION FIELDS, /history [N], /cancel, /inbox [N], /read, /mute, /archive, /pin, /block (/unmute and so on for the opposite), /devices,
+/react [#SEQ] EMOJI, /attach LOCATION FIELDS, /history [N], /cancel, /inbox [N], /read, /mute, /archive, /pin, /block (/unmute and so on for the opposite), /check, /devices,
 /device-name NAME (of this one), /remove-device ID (for ever), /quit; a message that
 begins with / is written with // in front, and blank lines are passed over. /reply answers the message that was told with
 this SEQ, or the last one received from USER, and /react says what you feel about it, or without EMOJI takes that back;
@@ -33,6 +33,9 @@ input: nothing after it is sent, and what was sent before is waited for. Each li
   sent TO SEQ TIME TEXT                       a message from another device of yours
   accepted N SEQ DURABILITY RECIPIENT         your Nth message of this run is in your log as SEQ
   committed SEQ                               what was accepted as memory or local, up to SEQ, is committed now
+  checked same FIRST LAST                     /check: the server's log has what this run was handed, entries FIRST to LAST;
+  checked differs FIRST LAST                  or something else there; or nothing was handed out yet (checked nothing),
+                                              or too much is going on (checked changing)
   refused N CODE                              your Nth message was refused for good
   edited AUTHOR SEQ TIME TEXT                 the message that was told as SEQ says this now
   unsent AUTHOR SEQ TIME                      the message that was told as SEQ was taken back
@@ -144,6 +147,8 @@ pub(crate) enum Line {
         time: TimestampMs,
         text: String,
     },
+    /// What a comparison with the server's log comes to.
+    Checked(Found),
     /// So many devices follow.
     Devices(usize),
     Device(DeviceInfo),
@@ -206,6 +211,10 @@ impl Line {
                 let (unread, kept) = (words::unread(*unread), words::kept(*settings));
                 format!("inbox {conversation} {unread} {kept} {seq} {} {}", utc(*time), escaped(text))
             }
+            Self::Checked(Found::Same(first, last)) => format!("checked same {first} {last}"),
+            Self::Checked(Found::Differs(first, last)) => format!("checked differs {first} {last}"),
+            Self::Checked(Found::Nothing) => "checked nothing".to_owned(),
+            Self::Checked(Found::Changing) => "checked changing".to_owned(),
             Self::Devices(count) => format!("devices {count}"),
             Self::Device(DeviceInfo { device, seen_day, is_connected, cursor, name }) => {
                 let state = if *is_connected { "connected" } else { "away" };
@@ -246,6 +255,8 @@ mod tests {
             recipient: Recipient::Offline,
         };
         assert_eq!(accepted.plain().unwrap(), "accepted 3 9 committed offline");
+        assert_eq!(Line::Checked(Found::Same(Seq(5), Seq(9))).plain().unwrap(), "checked same 5 9");
+        assert_eq!(Line::Checked(Found::Differs(Seq(7), Seq(7))).plain().unwrap(), "checked differs 7 7");
         assert_eq!(Line::Cancelled { ordinal: 3 }.plain().unwrap(), "cancelled 3");
         assert_eq!(Line::Delivered { peer: UserId(8).into(), up_to: Seq(9) }.plain().unwrap(), "delivered 8 9");
     }

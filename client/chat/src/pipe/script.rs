@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     attach::Attach,
+    checking::{Checking, Next},
     command::Command,
     content::{quote, shown},
     words,
@@ -70,6 +71,7 @@ pub(crate) struct Script {
     fetching: Option<FetchHandle>,
     /// Whatever else was asked for and is not answered.
     asked: Vec<FetchHandle>,
+    checking: Checking,
     /// What has happened since the history was asked for, while it has not come.
     held: Option<Vec<ClientEvent>>,
     /// Numbers above it, of this device, were sent by this run. None before the first welcome.
@@ -96,7 +98,7 @@ pub(crate) struct Script {
 }
 
 impl Script {
-    pub(crate) const fn new(client: Client, who: Who, server: String) -> Self {
+    pub(crate) fn new(client: Client, who: Who, server: String) -> Self {
         Self {
             client,
             who,
@@ -104,6 +106,7 @@ impl Script {
             older: Older::Nothing,
             fetching: None,
             asked: Vec::new(),
+            checking: Checking::default(),
             held: None,
             last_number: None,
             sent: 0,
@@ -180,6 +183,10 @@ impl Script {
             // All of it: what is on its way to the pipe has not been shown, and whoever wrote the script means the conversation.
             Ok(Command::Read) => self.ask(|client, peer| client.mark_read(peer, Seq(u64::MAX), true)),
             Ok(Command::Keep { set, cleared }) => self.ask(|client, peer| client.set_conversation(peer, set, cleared)),
+            Ok(Command::Check) => {
+                let next = self.checking.begin();
+                self.check(next)
+            }
             Ok(Command::Devices) => self.ask(|client, _| client.fetch_devices()),
             Ok(Command::NameDevice(name)) => {
                 let own = self.who.device;
@@ -325,6 +332,21 @@ impl Script {
         }
     }
 
+    fn check(&mut self, next: Next) -> Said {
+        let check = match next {
+            Next::Ask(check) => check,
+            Next::Done(found) => return Said::Taken(vec![Line::Checked(found)]),
+        };
+        match self.client.fetch_digest(check.ask()) {
+            Ok(fetch) => {
+                self.checking.asked(fetch, check);
+                self.asked.push(fetch);
+                Said::Taken(Vec::new())
+            }
+            Err(_) => Said::Later,
+        }
+    }
+
     /// An answer to [`Script::ask`] has come.
     fn answered(&mut self, fetch: FetchHandle) {
         self.asked.retain(|asked| *asked != fetch);
@@ -457,6 +479,7 @@ impl Script {
             }
             ClientEvent::Entry(entry) => {
                 self.shown = entry.seq;
+                self.checking.entry(&entry);
                 self.on_entry(&entry).into_iter().collect()
             }
             ClientEvent::Page { fetch, page } if self.fetching == Some(fetch) => {
@@ -494,6 +517,19 @@ impl Script {
                 let is_news = self.away.replace(reason.clone()) != Some(reason.clone());
                 is_news.then_some(Line::Disconnected { reason }).into_iter().collect()
             }
+            ClientEvent::Digest { fetch, digests } => {
+                self.answered(fetch);
+                let next = self.checking.answered(fetch, &digests);
+                match next.map(|next| self.check(next)) {
+                    Some(Said::Taken(lines)) => lines,
+                    Some(_) => vec![Line::Problem("not compared: too much is asked for at once".to_owned())],
+                    None => Vec::new(),
+                }
+            }
+            ClientEvent::Skipped { up_to, .. } => {
+                self.checking.skipped(up_to);
+                Vec::new()
+            }
             ClientEvent::Devices { fetch, devices } => {
                 self.answered(fetch);
                 std::iter::once(Line::Devices(devices.len())).chain(devices.into_iter().map(Line::Device)).collect()
@@ -502,7 +538,6 @@ impl Script {
             | ClientEvent::FetchRefused { .. }
             | ClientEvent::Numbered { .. }
             | ClientEvent::Epoch(_)
-            | ClientEvent::Skipped { .. }
             | ClientEvent::TokenExpiring { .. }
             | ClientEvent::TokenRefreshed { .. }
             | ClientEvent::Ended(_) => Vec::new(),
@@ -650,6 +685,7 @@ const fn is_of_the_log(event: &ClientEvent) -> bool {
         | ClientEvent::Inbox { .. }
         | ClientEvent::Marked { .. }
         | ClientEvent::Devices { .. }
+        | ClientEvent::Digest { .. }
         | ClientEvent::FetchRefused { .. }
         | ClientEvent::TokenExpiring { .. }
         | ClientEvent::TokenRefreshed { .. }

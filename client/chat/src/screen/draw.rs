@@ -56,7 +56,7 @@ Ctrl-Z, Ctrl-C      suspend; put the draft away, without one leave (also /quit)
 /unsend             take your last message back; /cancel, while ◷ stands there
 /attach URL file=PATH   tell of a file that is uploaded; /attach alone says more
 /to USER            write to somebody else
-/history [N]        load N older messages
+/history [N]        load N older messages; /check: has the server the same?
 /mute, /archive, /pin, /block   keep this conversation so; /unmute and so on
 /devices            your devices; /device-name NAME, /remove-device ID
 

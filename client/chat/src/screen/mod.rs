@@ -230,6 +230,10 @@ impl Run {
                     Ok(_) => {}
                     Err(error) => self.model.not_fetched(error),
                 },
+                Effect::Check(check) => match self.client.fetch_digest(check.ask()) {
+                    Ok(fetch) => self.model.checking.asked(fetch, check),
+                    Err(error) => self.model.not_asked(error),
+                },
                 Effect::Devices(wish) => {
                     let asked = match wish {
                         Wish::List => self.client.fetch_devices(),

@@ -6,9 +6,9 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use client::{
-    ClientEvent, Content, ConversationId, DeviceId, Durability, Entry, ErrorCode, Event, FetchError, FetchHandle,
-    MessageName, MonotonicMs, Removal, Reply, SendError, SendHandle, Seq, Settings, TEXT_BYTES_MAX, TimestampMs,
-    UserId,
+    Check, ClientEvent, Content, ConversationId, DeviceId, Durability, Entry, ErrorCode, Event, FetchError,
+    FetchHandle, MessageName, MonotonicMs, Removal, Reply, SendError, SendHandle, Seq, Settings, TEXT_BYTES_MAX,
+    TimestampMs, UserId,
 };
 use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use jiff::tz::TimeZone;
@@ -19,7 +19,15 @@ use super::{
     list::{Ask, List},
     messages::{Author, MESSAGES_MAX, Messages, Older, Place},
 };
-use crate::{attach::Attach, command::Command, content::quote, devices, visible::tame, words};
+use crate::{
+    attach::Attach,
+    checking::{Checking, Found, Next},
+    command::Command,
+    content::quote,
+    devices,
+    visible::tame,
+    words,
+};
 
 /// Drafts of this run that can be had again. In memory alone: a file would keep what people write to each other.
 const DRAFTS_MAX: usize = 50;
@@ -80,6 +88,8 @@ pub(crate) enum Effect {
         from: Seq,
         limit: u64,
     },
+    /// Compare this with the server's log. Answer with [`Checking::asked`] or [`Model::not_asked`].
+    Check(Check),
     /// Answer with [`Model::asked_devices`] or [`Model::not_asked`].
     Devices(Wish),
     /// Shown, so it has arrived.
@@ -190,6 +200,7 @@ pub(crate) struct Setup {
 pub(crate) struct Model {
     pub(crate) me: Option<UserId>,
     pub(crate) list: List,
+    pub(crate) checking: Checking,
     /// User 0, who is nobody, until a conversation is opened.
     pub(crate) peer: ConversationId,
     pub(crate) messages: Messages,
@@ -243,6 +254,7 @@ impl Model {
             anchor: None,
             unseen: 0,
             shows_help: false,
+            checking: Checking::default(),
             devices: None,
             device: None,
             asked: None,
@@ -322,7 +334,10 @@ impl Model {
                 }
                 effects.extend(self.list.newest(self.size.1).map(Effect::FetchInbox));
             }
-            ClientEvent::Skipped { .. } => self.begin_anew(effects),
+            ClientEvent::Skipped { up_to, .. } => {
+                self.checking.skipped(up_to);
+                self.begin_anew(effects);
+            }
             ClientEvent::Disconnected { reason, retry_in_ms } => {
                 self.link = Link::Down { until: now.monotonic.after(retry_in_ms) };
                 let text = sentence(&words::disconnected(&reason, &self.server));
@@ -330,6 +345,7 @@ impl Model {
             }
             ClientEvent::Entry(entry) => {
                 self.on_entry(&entry);
+                self.checking.entry(&entry);
                 effects.extend(self.list.entry(&entry, self.size.1).map(Effect::FetchInbox));
                 effects.push(Effect::Acknowledge(entry.seq));
             }
@@ -376,6 +392,14 @@ impl Model {
             }
             // A page of the log before, which nobody wants any more.
             ClientEvent::FetchRefused { fetch, code: ErrorCode::OtherLog, .. } => _ = self.list.refused(fetch),
+            ClientEvent::Digest { fetch, digests } => {
+                if let Some(next) = self.checking.answered(fetch, &digests) {
+                    self.check(next, effects);
+                }
+            }
+            ClientEvent::FetchRefused { fetch, code, .. } if self.checking.refused(fetch) => {
+                self.say(format!("Not compared: {}.", words::refused(code)));
+            }
             ClientEvent::FetchRefused { fetch, code, .. } if self.asked == Some(fetch) => {
                 self.asked = None;
                 self.say(format!("Not done: {}.", words::refused(code)));
@@ -659,6 +683,10 @@ impl Model {
             Command::Read => self.mark_read(effects),
             Command::Keep { set, cleared } => effects.push(Effect::Keep { peer: self.peer, set, cleared }),
             Command::Inbox(_) => self.list.is_open = true,
+            Command::Check => {
+                let next = self.checking.begin();
+                self.check(next, effects);
+            }
             Command::Devices => effects.push(Effect::Devices(Wish::List)),
             Command::NameDevice(name) => match self.device {
                 Some(own) => effects.push(Effect::Devices(Wish::Name(own, name))),
@@ -674,6 +702,24 @@ impl Model {
         }
         let draft = self.editor.take();
         self.remember(draft);
+    }
+
+    fn check(&mut self, next: Next, effects: &mut Vec<Effect>) {
+        match next {
+            Next::Ask(check) => effects.push(Effect::Check(check)),
+            Next::Done(Found::Same(first, last)) => {
+                self.say(format!("What came here, entries {first} to {last} of your log, is what the server has."));
+            }
+            Next::Done(Found::Differs(first, last)) => {
+                self.say(format!(
+                    "Entries {first} to {last} of your log are not what came here: tell who runs the server."
+                ));
+            }
+            Next::Done(Found::Nothing) => {
+                self.say("Nothing has come since this program was started: nothing to compare.")
+            }
+            Next::Done(Found::Changing) => self.say("Too much is going on to compare it: try again in a moment."),
+        }
     }
 
     /// Changes an own message. False: there is none.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use server::{
     core::CoreMessage,
     durability::committer::{Committer, Fate, News, ingest_retry_ms},
+    limits::DIGEST_PIECE_ENTRIES,
     shard::{QueryId, topology::CoreId},
 };
 use storage::{
@@ -188,6 +189,11 @@ impl Simulation {
                         self.reached("page read from the store");
                     }
                     if self.strikes(Fault::PageWithHole, 30) && entries.entries.len() > 1 {
+                        entries.entries.remove(0);
+                    }
+                    let is_digest =
+                        matches!(query, Query::Log { span, .. } if span.entries_max == DIGEST_PIECE_ENTRIES);
+                    if self.fault == Some(Fault::DigestWithHole) && is_digest && entries.entries.len() > 1 {
                         entries.entries.remove(0);
                     }
                 }
