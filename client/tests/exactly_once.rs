@@ -35,6 +35,11 @@ struct World {
     accepted: BTreeMap<String, Seq>,
     refused: Vec<String>,
     cancelled: Vec<String>,
+    /// Those that were to be cancelled in a run, and in runs that crashed: their numbers may be void, and their places in the order with them.
+    cancelling: Vec<String>,
+    misplaced: BTreeSet<String>,
+    /// What a copy has that was superseded in the log it replaces: a device to which that log was told without it lacks it.
+    undone: BTreeSet<Seq>,
     pages: usize,
     disconnects: usize,
     crash_after_events: Option<usize>,
@@ -119,6 +124,9 @@ impl World {
             accepted: BTreeMap::new(),
             refused: Vec::new(),
             cancelled: Vec::new(),
+            cancelling: Vec::new(),
+            misplaced: BTreeSet::new(),
+            undone: BTreeSet::new(),
             pages: 0,
             disconnects: 0,
             crash_after_events: None,
@@ -161,6 +169,7 @@ impl World {
     /// The application has crashed and starts again with what it has kept.
     fn restart(&mut self) {
         self.crash_after_events = None;
+        self.misplaced.extend(self.cancelling.drain(..));
         // The worst case: what the application did not live to note has arrived.
         if let Some(on_the_way) = self.to_server.take() {
             self.server.receive(&on_the_way);
@@ -269,12 +278,17 @@ impl World {
 
     /// The server is set back to its copy, if there is one, and not more often than a client goes along with.
     fn set_back(&mut self) {
+        // For a while nothing fails: then there is something to be lost.
+        (0..20).flat_map(|_| CALM).for_each(|step| self.run(step));
         let Some(saved) = self.saved.take().filter(|_| self.times_set_back + 1 < client::limits::ANEW_MAX) else {
             return;
         };
         self.times_set_back += 1;
         self.drop_link();
+        let superseded = self.server.log.iter().map(Option::is_none).collect::<Vec<_>>();
         self.server.set_back(saved);
+        let is_back = self.server.log.iter().flatten().map(|entry| entry.seq);
+        self.undone.extend(is_back.filter(|seq| superseded.get(seq.0 as usize - 1) == Some(&true)));
         let in_log: BTreeSet<String> = self.server.log.iter().flatten().filter_map(own_text).collect();
         let told = self.accepted.keys().filter(|text| !in_log.contains(*text));
         self.lost.extend(told.cloned());
@@ -288,7 +302,8 @@ impl World {
             Step::SendToOther { count } => (0..count).for_each(|_| self.send(OTHER)),
             Step::Cancel { back } => {
                 let at = self.kept.unanswered.len().checked_sub(1 + usize::from(back));
-                if let Some((handle, _)) = at.map(|at| self.kept.unanswered[at].clone()) {
+                if let Some((handle, kept)) = at.map(|at| self.kept.unanswered[at].clone()) {
+                    self.cancelling.extend(kept.content.as_text().map(str::to_owned));
                     assert!(self.client.cancel(handle), "what has no answer can be cancelled");
                 }
             }
@@ -329,15 +344,7 @@ impl World {
         self.server.closed.clear();
         self.crash_after_events = None;
         for _ in 0..10_000 {
-            for step in [
-                Step::ToServer { bytes: u16::MAX },
-                Step::Commit,
-                Step::Push { entries: 3 },
-                Step::ToClient { bytes: u16::MAX },
-                Step::Pass { ms: 100 },
-            ] {
-                self.run(step);
-            }
+            CALM.into_iter().for_each(|step| self.run(step));
             let is_quiet = self.to_server.as_ref().is_some_and(Vec::is_empty) && self.server.is_idle();
             if self.client.unanswered_count() == 0 && is_quiet {
                 self.run(Step::Pass { ms: 100 });
@@ -363,10 +370,15 @@ impl World {
                 *to == peer && !self.cancelled.contains(text) && !self.lost.contains(text)
             };
             let wanted: Vec<String> = self.texts_sent.iter().filter(is_wanted).map(|(_, text)| text.clone()).collect();
-            assert_eq!(
-                stored, wanted,
-                "in the log: each that was not cancelled once, in the order of its conversation"
+            let is_placed = |text: &&String| !self.misplaced.contains(*text);
+            assert!(
+                stored.iter().filter(is_placed).eq(wanted.iter().filter(is_placed)),
+                "not in the order of the conversation: {stored:?}, wanted {wanted:?}"
             );
+            let (mut stored, mut wanted) = (stored, wanted);
+            stored.sort_unstable();
+            wanted.sort_unstable();
+            assert_eq!(stored, wanted, "in the log: each that was not cancelled once");
         }
         let is_refused = |(to, text): &&(UserId, String)| *to == NOBODY && !self.cancelled.contains(text);
         let refused = self.texts_sent.iter().filter(is_refused).count();
@@ -378,7 +390,8 @@ impl World {
         // What was superseded may or may not have been seen; all the rest must have been.
         let handed_out: Vec<&Entry> =
             self.kept.entries.iter().filter(|entry| self.server.log[entry.seq.0 as usize - 1].is_some()).collect();
-        assert_eq!(handed_out, log);
+        let is_sure = |entry: &&&Entry| !self.undone.contains(&entry.seq);
+        assert!(handed_out.iter().filter(is_sure).eq(log.iter().filter(is_sure)), "{handed_out:?}, in the log {log:?}");
         assert_eq!(self.client.unasked_answers(), 0);
         assert_eq!(self.server.acknowledged, self.client.position().unwrap().0);
     }
@@ -398,6 +411,20 @@ fn run(keeping: Keeping, giving_up: GivingUp, steps: Vec<Step>) {
     steps.into_iter().for_each(|step| world.run(step));
     world.heal();
     world.check();
+}
+
+/// What goes on when nothing fails.
+const CALM: [Step; 5] = [
+    Step::ToServer { bytes: u16::MAX },
+    Step::Commit,
+    Step::Push { entries: 3 },
+    Step::ToClient { bytes: u16::MAX },
+    Step::Pass { ms: 100 },
+];
+
+/// A copy is put back seldom enough for something to be lost with it.
+fn step_or_set_back() -> impl Strategy<Value = Step> {
+    prop_oneof![40 => step(), 1 => Just(Step::Save), 1 => Just(Step::SetBack)]
 }
 
 proptest! {
@@ -425,11 +452,7 @@ proptest! {
     #[test]
     fn a_server_that_is_set_back_to_a_copy_loses_no_message_without_an_answer_and_nothing_is_shown_twice(
         keeping in prop::sample::select(vec![Keeping::InMemory, Keeping::ByApplication]),
-        steps in prop::collection::vec(prop_oneof![
-            12 => step(),
-            1 => Just(Step::Save),
-            1 => Just(Step::SetBack),
-        ], 0..160),
+        steps in prop::collection::vec(step_or_set_back(), 0..300),
     ) {
         run(keeping, GivingUp::Known, steps);
     }
@@ -493,11 +516,10 @@ fn the_random_runs_reach_logs_that_are_replaced_and_messages_that_are_lost_with_
     let mut runner = TestRunner::deterministic();
     let (mut replaced, mut lost) = (0, 0);
     for _ in 0..60 {
-        let steps =
-            prop::collection::vec(prop_oneof![12 => step(), 1 => Just(Step::Save), 1 => Just(Step::SetBack)], 120);
-        let steps = steps.new_tree(&mut runner).unwrap().current();
+        let steps = prop::collection::vec(step_or_set_back(), 300).new_tree(&mut runner).unwrap().current();
         let mut world = World::new(Keeping::InMemory);
         steps.into_iter().for_each(|step| world.run(step));
+        world.heal();
         replaced += world.replaced;
         lost += world.lost.len();
     }
