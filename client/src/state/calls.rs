@@ -154,7 +154,7 @@ impl ClientState {
         }
     }
 
-    /// The application has everything that stands after `since` by now: it has fetched what was skipped ([`ClientEvent::Skipped`]).
+    /// The application has everything that stands after `since` by now: it has fetched what was skipped ([`ClientEvent::Skipped`](crate::ClientEvent::Skipped)).
     /// The next connection says so, and then it counts as acknowledged.
     pub fn filled(&mut self, since: Seq) {
         self.position.filled(since);
