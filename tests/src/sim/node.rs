@@ -545,10 +545,11 @@ impl Simulation {
         for core in self.machine.cores() {
             self.act(core, |core, now| core.tick(now));
         }
-        if self.machine.chaos && self.rng.chance(1) {
+        // Nothing overtakes but what is put off, which is rare: for that fault it is not.
+        let puts_off = self.fault == Some(Fault::ForgetBefore);
+        if self.machine.chaos && self.rng.chance(if puts_off { 10 } else { 1 }) {
             let until = self.now.monotonic_ms + self.rng.within(50, 1_500);
-            // Nothing overtakes but what is put off, which is rare: for that fault it is not.
-            let what = if self.fault == Some(Fault::ForgetBefore) { 3 } else { self.rng.within(0, 3) };
+            let what = if puts_off { 3 } else { self.rng.within(0, 3) };
             match what {
                 0..2 => self.machine.disk_full_until_ms = until,
                 2 => {
