@@ -132,8 +132,9 @@ impl History {
             (Some(stands), _) => (entry.clone(), stands),
             // A change that this device has sent, as it has sent it: in the log it says besides where the message stands.
             (None, Event::Sent { to, device, number, content }) => {
-                let theirs = Some((Some(of.author), of.seq)).filter(|_| *to == ConversationId::Person(of.author));
-                let stands = self.stands(theirs).or_else(|| self.stands(Some((None, of.seq))))?;
+                // Of what one says to oneself, who that is is not known: of older entries nothing is said then.
+                let author = (*to == ConversationId::Person(of.author)).then_some(of.author);
+                let stands = self.stands((author, of.seq))?;
                 let (to, device, number, content) = (*to, *device, *number, content.standing(Some(stands)));
                 (Entry { event: Event::Sent { to, device, number, content }, ..entry.clone() }, stands)
             }
@@ -147,8 +148,8 @@ impl History {
     }
 
     /// Where the message of this name stands, if it is held.
-    fn stands(&self, name: Option<Name>) -> Option<Stands> {
-        let is_it = |held: &&Held| name.is_some() && held.name == name;
+    fn stands(&self, name: Name) -> Option<Stands> {
+        let is_it = |held: &&Held| held.name == Some(name);
         let Held { says: Says::Message(place), written, .. } = *self.held.values().rev().find(is_it)? else {
             return None;
         };
@@ -374,6 +375,18 @@ mod tests {
         history.entry(log.handed.last().unwrap());
         assert_eq!(check.answer(&history, &digests), Verdict::Changed, "it has come");
         assert_eq!(verdict(&log, &history, u64::MAX).0, Verdict::Same(Seq(1), Seq(4)));
+    }
+
+    #[test]
+    fn a_change_of_a_message_that_is_not_held_is_not_taken_for_one_of_another() {
+        let mut log = Log::default();
+        log.grow(4, 0);
+        let mut history = history(&log, 0);
+        let of = MessageName { author: UserId(8), seq: Seq(1) };
+        let content = Content::reaction(of, "!", None);
+        let event = Event::Sent { to: UserId(8).into(), device: DeviceId(1), number: SendNumber(2), content };
+        history.entry(&Entry { seq: Seq(2), time: TimestampMs(1_002), event });
+        assert_eq!(history.range(), None, "where their message stands, and when it was written, is not known");
     }
 
     #[test]
