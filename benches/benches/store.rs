@@ -98,6 +98,7 @@ fn found_something(answer: &Answer) -> bool {
         Answer::Conversation(conversation) => conversation.received.up_to > Seq::ZERO,
         Answer::Inbox(inbox) => !inbox.rows.is_empty(),
         Answer::Entries(page) => !page.entries.is_empty(),
+        Answer::ToDelete(known) => known.message.is_some(),
         Answer::Message(message) => message.is_some(),
         Answer::Send(send) => send.is_some(),
         Answer::IsRemoved(is_removed) => *is_removed,

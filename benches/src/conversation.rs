@@ -231,6 +231,7 @@ impl Conversation {
             | Query::ConversationLog { .. }
             | Query::Message { .. }
             | Query::Origin { .. }
+            | Query::ToDelete { .. }
             | Query::Send { .. }
             | Query::IsRemoved { .. } => {
                 unreachable!("nobody reads: {query:?}")

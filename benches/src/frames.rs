@@ -65,6 +65,9 @@ pub fn client(kind: ClientKind) -> ClientFrame {
             cleared: Settings::ARCHIVED,
         },
         ClientKind::FetchDigest => ClientFrame::FetchDigest { request: REQUEST, first: SEQ, last: SEQ, width: 1 },
+        ClientKind::DeleteMessage => {
+            ClientFrame::DeleteMessage { request: REQUEST, conversation: PEER.into(), place: Seq(1_000) }
+        }
         ClientKind::FetchDevices => ClientFrame::FetchDevices { request: REQUEST },
         ClientKind::RemoveDevice => ClientFrame::RemoveDevice { request: REQUEST, device: DEVICE },
         ClientKind::NameDevice => {

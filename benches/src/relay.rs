@@ -282,6 +282,7 @@ impl Relay {
                 | ClientKind::MarkRead
                 | ClientKind::FetchInbox
                 | ClientKind::SetConversation
+                | ClientKind::DeleteMessage
                 | ClientKind::FetchDevices
                 | ClientKind::FetchDigest
                 | ClientKind::RemoveDevice

@@ -28,7 +28,8 @@ struct Row {
 }
 
 /// An entry was of a conversation that is not known. It is the first one of the page of the inbox before this place, unless more of it
-/// follows, of which the same will be said.
+/// follows, of which the same will be said. If its last message was deleted, it may stand further behind, where [`Conversations::older`]
+/// comes by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotKnown {
     /// Ask for the page before this.
@@ -47,8 +48,8 @@ impl Conversations {
         self.reached.filter(|_| !self.is_whole)
     }
 
-    /// Takes a page, as it came on the connection. What was pushed before it is in it.
-    pub fn page(&mut self, inbox: Inbox) {
+    /// Takes the page before a place, as it was asked for and came on the connection. What was pushed before it is in it.
+    pub fn page(&mut self, before: Seq, inbox: Inbox) {
         let Inbox { at, more, rows, .. } = inbox;
         let oldest = rows.last().and_then(|row| row.last.place());
         for row in rows {
@@ -56,8 +57,9 @@ impl Conversations {
             self.rows.push(Row { row, at, counted_up_to: at, counted: Vec::new() });
         }
         self.sort();
-        // Only the page that reaches furthest knows whether there are more.
-        if oldest.is_none_or(|oldest| self.reached.is_none_or(|reached| oldest <= reached)) {
+        // Only the page that reaches furthest knows whether there are more, and it must leave no gap.
+        let joins = before == Seq::ZERO || self.reached.is_none_or(|reached| before >= reached);
+        if joins && oldest.is_none_or(|oldest| self.reached.is_none_or(|reached| oldest <= reached)) {
             self.reached = oldest.or(self.reached).or(Some(at));
             self.is_whole = !more;
         }
@@ -70,12 +72,22 @@ impl Conversations {
     pub fn entry(&mut self, entry: &Entry) -> Result<(), NotKnown> {
         let conversation = match &entry.event {
             Event::Delivered { peer, .. } | Event::Seen { peer, .. } => ConversationId::Person(*peer),
-            Event::Read { conversation, .. } | Event::Settings { conversation, .. } => *conversation,
+            Event::Read { conversation, .. }
+            | Event::Settings { conversation, .. }
+            | Event::Deleted { conversation, .. } => *conversation,
             event => match event.conversation() {
                 Some(conversation) => conversation,
                 None => return Ok(()),
             },
         };
+        if let Event::Deleted { place, .. } = entry.event
+            && self.rows.iter().any(|row| row.row.conversation == conversation && row.place() == Some(place))
+        {
+            // What was written before it is the last message now, if anything was: it stands anywhere below.
+            self.rows.retain(|row| row.row.conversation != conversation);
+            (self.reached, self.is_whole) = (self.reached.max(Some(place)), false);
+            return Err(NotKnown { before: place });
+        }
         if let Some(row) = self.rows.iter_mut().find(|row| row.row.conversation == conversation) {
             if entry.seq > row.at && row.take(entry) {
                 self.sort();
@@ -110,6 +122,11 @@ impl Row {
             Event::Seen { up_to, .. } => row.seen_up_to = *up_to,
             Event::Read { up_to, unread, .. } => {
                 (row.read_up_to, row.unread) = (*up_to, *unread);
+                self.counted_up_to = entry.seq;
+                self.counted.clear();
+            }
+            Event::Deleted { unread, .. } => {
+                row.unread = *unread;
                 self.counted_up_to = entry.seq;
                 self.counted.clear();
             }
@@ -154,7 +171,7 @@ mod tests {
 
     /// A log as a server may make it, of so many conversations; nothing is taken out of it yet.
     fn log() -> impl Strategy<Value = Vec<Entry>> {
-        prop::collection::vec((0..10u8, 1..5u64, 0..4u64), 0..60).prop_map(|steps| {
+        prop::collection::vec((0..11u8, 1..5u64, 0..4u64), 0..60).prop_map(|steps| {
             // Of each conversation where the messages stand that can be changed, and what is unread.
             let mut messages = BTreeMap::<u64, Vec<(Seq, bool)>>::new();
             let mut unread = BTreeMap::<u64, BTreeSet<Seq>>::new();
@@ -197,6 +214,14 @@ mod tests {
                             MessageName { author: user, seq: place },
                             Some(Stands { place, time: TimestampMs(place.0) }),
                         );
+                        if kind == 10 {
+                            messages.remove(at);
+                            unread.remove(&place);
+                            let unread = unread.len() as u64;
+                            let event = Event::Deleted { conversation: user.into(), of, place, unread };
+                            log.push(Entry { seq, time: TimestampMs(seq.0), event });
+                            continue;
+                        }
                         let content = if kind == 9 {
                             messages.remove(at);
                             unread.remove(&place);
@@ -218,7 +243,7 @@ mod tests {
         })
     }
 
-    /// What is left of a log: of each message the last that was said of it, and of each mark the last.
+    /// What is left of a log: of each message the last that was said of it, if only that it is gone, and of each mark the last.
     fn kept(log: &[Entry]) -> Vec<Entry> {
         let mut last = BTreeMap::new();
         for entry in log {
@@ -227,6 +252,7 @@ mod tests {
                 Event::Seen { peer, .. } => (2, peer.0),
                 Event::Read { conversation: ConversationId::Person(peer), .. } => (3, peer.0),
                 Event::Settings { conversation: ConversationId::Person(peer), .. } => (4, peer.0),
+                Event::Deleted { place, .. } => (0, place.0),
                 _ => (0, entry.place().unwrap().0),
             };
             last.insert(what, entry.seq);
@@ -251,17 +277,19 @@ mod tests {
     /// What a server answers when its log ends there.
     fn inbox(log: &[Entry], before: Seq, limit: usize) -> Inbox {
         let mut rows: Vec<InboxRow> = Vec::new();
-        for entry in log {
+        for (at, entry) in log.iter().enumerate() {
             let about = match &entry.event {
                 Event::Delivered { peer, .. } | Event::Seen { peer, .. } => (*peer).into(),
-                Event::Read { conversation, .. } | Event::Settings { conversation, .. } => *conversation,
+                Event::Read { conversation, .. }
+                | Event::Settings { conversation, .. }
+                | Event::Deleted { conversation, .. } => *conversation,
                 event => event.conversation().unwrap(),
             };
-            let at = rows.iter().position(|row| row.conversation == about).unwrap_or_else(|| {
+            let known = rows.iter().position(|row| row.conversation == about).unwrap_or_else(|| {
                 rows.push(new(about, entry));
                 rows.len() - 1
             });
-            let row = &mut rows[at];
+            let row = &mut rows[known];
             if entry.place() >= row.last.place().max(Some(Seq(1))) {
                 row.last = entry.clone();
             }
@@ -275,6 +303,22 @@ mod tests {
                 Event::Seen { up_to, .. } => row.seen_up_to = *up_to,
                 Event::Read { up_to, unread, .. } => (row.read_up_to, row.unread) = (*up_to, *unread),
                 Event::Settings { settings, .. } => row.settings = *settings,
+                Event::Deleted { place, unread, .. } => {
+                    row.unread = *unread;
+                    if row.last.place() == Some(*place) {
+                        let gone = log[..=at].iter().filter_map(|entry| match entry.event {
+                            Event::Deleted { place, .. } => Some(place),
+                            _ => None,
+                        });
+                        let gone: BTreeSet<Seq> = gone.collect();
+                        let left = log[..at].iter().filter(|entry| {
+                            entry.event.conversation() == Some(about)
+                                && entry.place().is_some_and(|place| !gone.contains(&place))
+                        });
+                        let last = left.max_by_key(|entry| (entry.place(), entry.seq));
+                        row.last = last.unwrap_or(&new(about, entry).last).clone();
+                    }
+                }
                 _ => {}
             }
         }
@@ -289,12 +333,14 @@ mod tests {
     const ALL: Seq = Seq(u64::MAX);
 
     fn check(list: &Conversations, log: &[Entry]) {
-        let known: Vec<_> = list.iter().cloned().collect();
-        let wanted = inbox(log, ALL, usize::MAX).rows.into_iter().filter(|row| {
-            // Those below the last one that is known have not been asked for.
-            list.older().is_none_or(|oldest| row.last.place() >= Some(oldest))
-        });
-        assert_eq!(known, wanted.collect::<Vec<_>>());
+        // Those below the last one that is known have not been asked for.
+        let is_reached = |row: &InboxRow| list.older().is_none_or(|oldest| row.last.place() >= Some(oldest));
+        let all = inbox(log, ALL, usize::MAX).rows;
+        let known: Vec<_> = list.iter().filter(|row| is_reached(row)).cloned().collect();
+        let wanted: Vec<_> = all.iter().filter(|row| is_reached(row)).cloned().collect();
+        assert_eq!(known, wanted);
+        // What was known and was reached once says what the log says too.
+        list.iter().for_each(|row| assert!(all.contains(row), "{row:?}"));
     }
 
     proptest! {
@@ -306,14 +352,14 @@ mod tests {
             let (first, second) = (first.min(log.len()), second.min(log.len()));
             let (first, second) = (first.min(second), first.max(second));
             let mut list = Conversations::default();
-            list.page(inbox(&log[..first], ALL, limit));
+            list.page(Seq::ZERO, inbox(&log[..first], ALL, limit));
             let older = list.older();
             for (at, entry) in log.iter().enumerate().skip(first) {
                 if at == second && let Some(before) = older {
-                    list.page(inbox(&log[..at], before, 10));
+                    list.page(before, inbox(&log[..at], before, 10));
                 }
                 if let Err(NotKnown { before }) = list.entry(entry) {
-                    list.page(inbox(&log[..=at], before, 1));
+                    list.page(before, inbox(&log[..=at], before, 1));
                 }
             }
             check(&list, &log);
@@ -326,17 +372,17 @@ mod tests {
         ) {
             let first = first.min(log.len());
             let mut list = Conversations::default();
-            list.page(inbox(&log[..first], ALL, limit));
+            list.page(Seq::ZERO, inbox(&log[..first], ALL, limit));
             let mut answers = std::collections::VecDeque::new();
             for entry in kept(&log).iter().filter(|entry| entry.seq.0 > first as u64) {
                 if let Err(NotKnown { before }) = list.entry(entry) {
-                    answers.push_back(inbox(&log, before, 1));
+                    answers.push_back((before, inbox(&log, before, 1)));
                 }
                 if answers.len() > late {
-                    answers.pop_front().into_iter().for_each(|inbox| list.page(inbox));
+                    answers.pop_front().into_iter().for_each(|(before, inbox)| list.page(before, inbox));
                 }
             }
-            answers.into_iter().for_each(|inbox| list.page(inbox));
+            answers.into_iter().for_each(|(before, inbox)| list.page(before, inbox));
             check(&list, &log);
         }
     }
@@ -351,7 +397,7 @@ mod tests {
         };
         let first = entry(1, Content::text("first"));
         let mut list = Conversations::default();
-        list.page(inbox(std::slice::from_ref(&first), ALL, 9));
+        list.page(Seq::ZERO, inbox(std::slice::from_ref(&first), ALL, 9));
         let shown = |list: &Conversations| list.iter().map(|row| (row.unread, row.last.seq.0)).collect::<Vec<_>>();
         assert_eq!(shown(&list), [(1, 1)]);
         list.entry(&entry(2, Content::text("second"))).unwrap();

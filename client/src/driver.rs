@@ -150,6 +150,18 @@ impl Client {
         self.call(|state| state.set_conversation(conversation, set, cleared))
     }
 
+    /// Deletes the message that stands at `place` for this user alone. The answer is [`ClientEvent::Marked`].
+    ///
+    /// # Errors
+    /// As [`Client::fetch_log`].
+    pub fn delete_message(
+        &self,
+        conversation: impl Into<ConversationId>,
+        place: Seq,
+    ) -> Result<FetchHandle, FetchError> {
+        self.call(|state| state.delete_message(conversation, place))
+    }
+
     /// Asks for the user's devices. The answer is [`ClientEvent::Devices`].
     ///
     /// # Errors

@@ -38,6 +38,9 @@ pub(crate) enum Range {
     Digest {
         last: Seq,
     },
+    Delete {
+        conversation: ConversationId,
+    },
     Devices,
     RemoveDevice(DeviceId),
     NameDevice(DeviceId, String),
@@ -53,6 +56,7 @@ impl Range {
             Self::Read { .. } => ClientKind::MarkRead,
             Self::Settings { .. } => ClientKind::SetConversation,
             Self::Digest { .. } => ClientKind::FetchDigest,
+            Self::Delete { .. } => ClientKind::DeleteMessage,
             Self::Devices => ClientKind::FetchDevices,
             Self::RemoveDevice(_) => ClientKind::RemoveDevice,
             Self::NameDevice(..) => ClientKind::NameDevice,
@@ -146,6 +150,7 @@ impl Fetches {
                 ClientFrame::SetConversation { request, conversation, set, cleared }
             }
             Range::Digest { last } => ClientFrame::FetchDigest { request, first: from, last, width: limit },
+            Range::Delete { conversation } => ClientFrame::DeleteMessage { request, conversation, place: from },
             Range::Devices => ClientFrame::FetchDevices { request },
             Range::RemoveDevice(device) => ClientFrame::RemoveDevice { request, device },
             Range::NameDevice(device, name) => ClientFrame::NameDevice { request, device, name },

@@ -46,6 +46,8 @@ enum Says {
     Seen(UserId),
     Read(ConversationId),
     Settings(ConversationId),
+    /// That the message is gone that stood here.
+    Deleted(Seq),
     Devices,
 }
 
@@ -85,9 +87,15 @@ impl History {
             self.superseded += 1;
             return self.forget_before(entry.seq.next());
         };
-        if let Says::Message(place) = held.says
-            && is_unsend(entry)
-        {
+        let emptied = match held.says {
+            Says::Deleted(place) => {
+                self.supersede(Says::Message(place));
+                Some(place)
+            }
+            Says::Message(place) => Some(place).filter(|_| is_unsend(entry)),
+            _ => None,
+        };
+        if let Some(place) = emptied {
             let reactions: Vec<_> = self.latest.keys().filter(|says| says.is_reaction_to(place)).copied().collect();
             reactions.into_iter().for_each(|says| self.supersede(says));
         }
@@ -120,6 +128,7 @@ impl History {
             Event::Seen { peer, .. } => return held(Says::Seen(*peer)),
             Event::Read { conversation, .. } => return held(Says::Read(*conversation)),
             Event::Settings { conversation, .. } => return held(Says::Settings(*conversation)),
+            Event::Deleted { place, .. } => return held(Says::Deleted(*place)),
             Event::Devices { .. } => return held(Says::Devices),
             Event::Unknown { .. } => return None,
             Event::Received { from, origin, content } => (Some(*from), *origin, content),
@@ -271,12 +280,12 @@ mod tests {
 
         /// What happens next, by two numbers.
         fn grow(&mut self, what: u8, which: u64) {
+            let conversation = UserId(8).into();
             let next = Seq(self.handed.len() as u64 + 1);
-            let sent =
-                |content| Event::Sent { to: UserId(8).into(), device: DeviceId(1), number: SendNumber(1), content };
+            let sent = |content| Event::Sent { to: conversation, device: DeviceId(1), number: SendNumber(1), content };
             let is_own = |entry: &&Entry| matches!(entry.event, Event::Sent { .. });
             let own = || self.stays.values().filter(is_own).collect::<Vec<_>>();
-            match what % 5 {
+            match what % 6 {
                 0 => {
                     let is_seen = |entry: &&Entry| matches!(entry.event, Event::Seen { .. });
                     let before = self.stays.values().find(is_seen).map(|entry| entry.seq);
@@ -296,6 +305,13 @@ mod tests {
                     let edit = Content::edit(name, &Content::text("I, later"), Some(Stands { place, time }));
                     let as_handed = sent(edit.standing(None));
                     self.append(sent(edit), Some(as_handed), Some(before));
+                }
+                5 if !own().is_empty() => {
+                    let own = own();
+                    let known = own[which as usize % own.len()];
+                    let (before, place) = (known.seq, known.place().unwrap());
+                    let of = MessageName { author: ME, seq: place };
+                    self.append(Event::Deleted { conversation, of, place, unread: 0 }, None, Some(before));
                 }
                 _ => self.append(sent(Content::text("I")), None, None),
             }

@@ -434,12 +434,12 @@ impl MessageName {
         self.author != UserId(0) && self.seq > Seq::ZERO
     }
 
-    fn encode(self, out: &mut Vec<u8>) {
+    pub(crate) fn encode(self, out: &mut Vec<u8>) {
         put_varint(out, self.author.0);
         put_varint(out, self.seq.0);
     }
 
-    fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+    pub(crate) fn decode(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(Self { author: UserId(reader.varint("author")?), seq: Seq(reader.varint("author_seq")?) })
     }
 }

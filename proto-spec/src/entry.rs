@@ -1,7 +1,7 @@
 //! Entries of a user's log as they travel in `deliver` and `page` frames (SPEC 5).
 
 use crate::{
-    content::Content,
+    content::{Content, MessageName},
     device::{self, Removal},
     ids::{ConversationId, DeviceId, SendNumber, Seq, TimestampMs, UserId},
     listed::listed,
@@ -23,6 +23,8 @@ listed! {
         Seen = 5 "seen",
         /// How this user keeps a conversation.
         Settings = 6 "settings",
+        /// This user has deleted a message for themselves.
+        Deleted = 7 "deleted",
         /// A device of this user was removed.
         Devices = 10 "devices",
     }
@@ -125,6 +127,17 @@ pub enum Event {
         /// All of them.
         settings: Settings,
     },
+    /// This user has deleted a message for themselves. Supersedes all entries that told of it.
+    Deleted {
+        /// In which conversation.
+        conversation: ConversationId,
+        /// Which message.
+        of: MessageName,
+        /// Where it stood.
+        place: Seq,
+        /// Messages received in the conversation that are not read: as in [`Event::Read`].
+        unread: u64,
+    },
     /// A device of this user was removed. Supersedes the earlier such entry.
     Devices {
         /// Which one.
@@ -153,6 +166,7 @@ impl Event {
             Self::Read { conversation: ConversationId::Person(_), .. } => EntryKind::Read.byte(),
             Self::Seen { .. } => EntryKind::Seen.byte(),
             Self::Settings { conversation: ConversationId::Person(_), .. } => EntryKind::Settings.byte(),
+            Self::Deleted { conversation: ConversationId::Person(_), .. } => EntryKind::Deleted.byte(),
             Self::Devices { .. } => EntryKind::Devices.byte(),
             Self::Unknown { kind } => *kind,
         }
@@ -165,6 +179,7 @@ impl Event {
             Self::Received { from, .. } => Some(ConversationId::Person(*from)),
             Self::Sent { to, .. } => Some(*to),
             Self::Delivered { .. }
+            | Self::Deleted { .. }
             | Self::Devices { .. }
             | Self::Read { .. }
             | Self::Seen { .. }
@@ -191,6 +206,7 @@ impl Entry {
             | Event::Read { .. }
             | Event::Seen { .. }
             | Event::Settings { .. }
+            | Event::Deleted { .. }
             | Event::Devices { .. }
             | Event::Unknown { .. } => None,
         }
@@ -205,7 +221,7 @@ impl Entry {
         )
     }
 
-    /// Where the message stands that it is, changes or reacts to, if that is known.
+    /// Where the message stands that it is, changes, reacts to or deletes, if that is known.
     #[must_use]
     pub fn concerns(&self) -> Option<Seq> {
         match &self.event {
@@ -213,6 +229,7 @@ impl Entry {
             | Event::Sent { content: content @ Content::Reaction(_), .. } => {
                 content.about().and_then(|(_, stands)| stands).map(|stands| stands.place)
             }
+            Event::Deleted { place, .. } => Some(*place),
             _ => self.place(),
         }
     }
@@ -265,6 +282,12 @@ impl Entry {
                 put_varint(out, peer.0);
                 put_varint(out, settings.bits());
             }
+            Event::Deleted { conversation: ConversationId::Person(peer), of, place, unread } => {
+                put_varint(out, peer.0);
+                of.encode(out);
+                put_varint(out, place.0);
+                put_varint(out, *unread);
+            }
             Event::Devices { removed, why, devices } => {
                 put_varint(out, removed.0);
                 out.push(why.byte());
@@ -310,6 +333,12 @@ impl Entry {
             Some(EntryKind::Settings) => Event::Settings {
                 conversation: ConversationId::Person(UserId(reader.varint("peer")?)),
                 settings: Settings::from_bits(reader.varint("settings")?),
+            },
+            Some(EntryKind::Deleted) => Event::Deleted {
+                conversation: ConversationId::Person(UserId(reader.varint("peer")?)),
+                of: MessageName::decode(&mut reader)?,
+                place: Seq(reader.varint("place")?),
+                unread: reader.varint("unread")?,
             },
             Some(EntryKind::Devices) => Event::Devices {
                 removed: DeviceId(reader.varint("removed")?),

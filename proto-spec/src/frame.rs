@@ -78,6 +78,8 @@ listed! {
         RemoveDevice = 0x0f "remove_device",
         /// SPEC 4.26.
         NameDevice = 0x10 "name_device",
+        /// [`ClientFrame::DeleteMessage`].
+        DeleteMessage = 0x11 "delete_message",
         /// SPEC 4.32.
         FetchDigest = 0x14 "fetch_digest",
     }

@@ -89,6 +89,12 @@ fn event() -> impl Strategy<Value = Event> {
         }),
         (user(), seq()).prop_map(|(peer, up_to)| Event::Seen { peer, up_to }),
         (user(), settings()).prop_map(|(peer, settings)| Event::Settings { conversation: peer.into(), settings }),
+        (user(), user(), [(); 3].map(|()| number())).prop_map(|(peer, author, [of, place, unread])| Event::Deleted {
+            conversation: peer.into(),
+            of: MessageName { author, seq: Seq(of) },
+            place: Seq(place),
+            unread
+        }),
         (number(), prop::sample::select(Removal::ALL), vec(number(), 0..40)).prop_map(|(removed, why, devices)| {
             let devices = devices.into_iter().map(DeviceId).collect();
             Event::Devices { removed: DeviceId(removed), why, devices }
@@ -154,6 +160,9 @@ fn client_frame() -> impl Strategy<Value = ClientFrame> {
         }),
         (request(), user(), settings(), settings()).prop_map(|(request, peer, set, cleared)| {
             ClientFrame::SetConversation { request, conversation: peer.into(), set, cleared }
+        }),
+        (request(), user(), seq()).prop_map(|(request, peer, place)| {
+            ClientFrame::DeleteMessage { request, conversation: peer.into(), place }
         }),
         request().prop_map(|request| ClientFrame::FetchDevices { request }),
         (request(), number())

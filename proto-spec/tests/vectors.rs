@@ -132,6 +132,13 @@ fn entry_fields(entry: &Entry) -> Value {
             fields["peer"] = number(conversation);
             fields["settings"] = number(settings.bits());
         }
+        Event::Deleted { conversation, of, place, unread } => {
+            fields["peer"] = number(conversation);
+            fields["author"] = number(of.author);
+            fields["author_seq"] = number(of.seq);
+            fields["place"] = number(place);
+            fields["unread"] = number(unread);
+        }
         Event::Delivered { peer, up_to } | Event::Seen { peer, up_to } => {
             fields["peer"] = number(peer);
             fields["up_to"] = number(up_to);
@@ -225,6 +232,9 @@ impl Frame for ClientFrame {
             Self::SetConversation { request, conversation, set, cleared } => json!({
                 "request": number(request), "conversation": { "user": number(conversation) },
                 "set": number(set.bits()), "cleared": number(cleared.bits()),
+            }),
+            Self::DeleteMessage { request, conversation, place } => json!({
+                "request": number(request), "conversation": { "user": number(conversation) }, "place": number(place),
             }),
             Self::FetchDevices { request } => json!({ "request": number(request) }),
             Self::RemoveDevice { request, device } => {

@@ -294,6 +294,10 @@ ENTRIES_BY_KIND = {
     4: ("read", [("peer", VARINT), ("up_to", VARINT), ("unread", VARINT), ("told", VARINT)]),
     5: ("seen", [("peer", VARINT), ("up_to", VARINT)]),
     6: ("settings", [("peer", VARINT), ("settings", VARINT)]),
+    7: (
+        "deleted",
+        [("peer", VARINT), ("author", VARINT), ("author_seq", VARINT), ("place", VARINT), ("unread", VARINT)],
+    ),
 }
 ENTRY_HEAD = [("seq", VARINT), ("time", VARINT)]
 
@@ -444,6 +448,7 @@ FRAMES = {
             "set_conversation",
             [("request", OWN_REQUEST), ("conversation", CONVERSATION), ("set", VARINT), ("cleared", VARINT)],
         ),
+        0x11: ("delete_message", [("request", OWN_REQUEST), ("conversation", CONVERSATION), ("place", VARINT)]),
         0x0A: ("give_up", [("number", VARINT)]),
         0x14: ("fetch_digest", [("request", OWN_REQUEST), ("first", VARINT), ("last", VARINT), ("width", VARINT)]),
     },

@@ -16,7 +16,8 @@ use bincode::{
 };
 use bytes::Bytes;
 use proto_spec::{
-    Content, ConversationId, DeviceId, Entry, EpochId, Event, Removal, SendNumber, Seq, Settings, TimestampMs, UserId,
+    Content, ConversationId, DeviceId, Entry, EpochId, Event, MessageName, Removal, SendNumber, Seq, Settings,
+    TimestampMs, UserId,
     wire::{Reader, put_varint},
 };
 use thiserror::Error;
@@ -115,6 +116,7 @@ pub(crate) fn put_rewrite(out: &mut Vec<u8>, user: UserId, entry: &Entry, of: &R
         now: StoredShown { says: of.now.says.0, reactions: &reactions },
         replaces: &replaces,
         received: of.received.map(|row| (row.up_to.0, row.at.0, row.count)),
+        last: of.last.map(|seq| seq.0),
     };
     put(out, &StoredRecord::Rewrite { user: user.0, seq: entry.seq.0, of });
     put(out, &StoredEntry::from(entry));
@@ -489,6 +491,7 @@ pub(crate) struct StoredRewrite<'a> {
     /// [`StoredReplaced`], one after the other: a list would announce its length.
     replaces: &'a [u8],
     received: Option<(u64, u64, u64)>,
+    last: Option<u64>,
 }
 
 /// In a record and in a row.
@@ -522,7 +525,7 @@ impl StoredRewrite<'_> {
         }
         let row = |(up_to, at, count)| ReceivedRow { up_to: Seq(up_to), at: Seq(at), count };
         let (now, received) = (self.now.into_shown(RECORD)?, self.received.map(row));
-        Ok(Rewrite { place: Seq(self.place), now, replaces, received })
+        Ok(Rewrite { place: Seq(self.place), now, replaces, received, last: self.last.map(Seq) })
     }
 }
 
@@ -553,6 +556,7 @@ pub(crate) enum StoredEvent<'a> {
     Seen { peer: u64, up_to: u64 },
     Settings { peer: u64, settings: u64 },
     Devices { removed: u64, why: StoredRemoval, devices: StoredIds<'a> },
+    Deleted { peer: u64, author: u64, author_seq: u64, place: u64, unread: u64 },
 }
 
 #[derive(Encode, BorrowDecode)]
@@ -662,6 +666,13 @@ impl<'a> From<&'a Entry> for StoredEntry<'a> {
             Event::Settings { conversation: ConversationId::Person(peer), settings } => {
                 StoredEvent::Settings { peer: peer.0, settings: settings.bits() }
             }
+            Event::Deleted { conversation: ConversationId::Person(peer), of, place, unread } => StoredEvent::Deleted {
+                peer: peer.0,
+                author: of.author.0,
+                author_seq: of.seq.0,
+                place: place.0,
+                unread: *unread,
+            },
             Event::Unknown { kind } => StoredEvent::Unknown { kind: *kind },
             Event::Devices { removed, why, devices } => {
                 StoredEvent::Devices { removed: removed.0, why: (*why).into(), devices: StoredIds::Ids(devices) }
@@ -691,6 +702,12 @@ impl StoredEntry<'_> {
             StoredEvent::Settings { peer, settings } => {
                 Event::Settings { conversation: UserId(peer).into(), settings: Settings::from_bits(settings) }
             }
+            StoredEvent::Deleted { peer, author, author_seq, place, unread } => Event::Deleted {
+                conversation: UserId(peer).into(),
+                of: MessageName { author: UserId(author), seq: Seq(author_seq) },
+                place: Seq(place),
+                unread,
+            },
             StoredEvent::Unknown { kind } => Event::Unknown { kind },
             StoredEvent::Devices { removed, why, devices } => {
                 Event::Devices { removed: DeviceId(removed), why: why.into(), devices: devices.into() }

@@ -41,6 +41,8 @@ pub struct Fold {
     epochs: Changes<Seq, Option<EpochId>>,
     firsts: Changes<Seq, Value>,
     removed: Changes<DeviceId, ()>,
+    /// Where the entry is that says so.
+    deleted: Changes<(UserId, Seq), Seq>,
     /// Has the values of the timeline and of device notes, and no rows yet.
     run: Run,
     records: u64,
@@ -126,7 +128,7 @@ impl Fold {
 
     /// A message is shown where it stood first, with this entry.
     fn rewrite(&mut self, at: UserAt, seq: Seq, event: &StoredEvent<'_>, value: Value, of: &Rewrite) {
-        let Rewrite { place, now, replaces, received } = of;
+        let Rewrite { place, now, replaces, received, last } = of;
         self.timeline.push(at, seq, value);
         for &Replaced { seq, first } in replaces {
             self.timeline.push(at, seq, Value::DELETED);
@@ -142,13 +144,25 @@ impl Fold {
                 self.users[at as usize].unfinished = Some(true);
                 UserId(to)
             }
+            StoredEvent::Deleted { peer, author, author_seq, .. } => {
+                if author == peer {
+                    self.deleted.push(at, (UserId(peer), Seq(author_seq)), seq);
+                }
+                UserId(peer)
+            }
             // Nothing else is in a conversation.
             _ => return,
         };
-        let index = self.run.value(|out| codec::put_index(out, now));
+        let index = match now.says {
+            Seq::ZERO => Value::DELETED,
+            _ => self.run.value(|out| codec::put_index(out, now)),
+        };
         self.conversation.push(at, (peer, *place), index);
         if let Some(received) = *received {
             self.received.push(at, peer, received);
+        }
+        if let Some(last) = *last {
+            self.sent.push(at, peer, last);
         }
     }
 
@@ -189,7 +203,7 @@ impl Fold {
                 let settings = Settings::from_bits(settings);
                 self.settings.push(at, UserId(peer), SettingsRow { settings, at: seq });
             }
-            StoredEvent::Devices { .. } | StoredEvent::Unknown { .. } => {}
+            StoredEvent::Devices { .. } | StoredEvent::Deleted { .. } | StoredEvent::Unknown { .. } => {}
         }
         if let Some(replaced) = replaces {
             self.timeline.push(at, Seq(replaced), Value::DELETED);
@@ -230,6 +244,7 @@ impl Fold {
             settings: self.settings.sort(users),
             epochs: self.epochs.sort(users),
             removed: self.removed.sort(users),
+            deleted: self.deleted.sort(users),
             firsts: self.firsts.sort(users),
             run: self.run,
         }
@@ -255,6 +270,7 @@ pub struct Sorted {
     epochs: ByUser<Seq, Option<EpochId>>,
     firsts: ByUser<Seq, Value>,
     removed: ByUser<DeviceId, ()>,
+    deleted: ByUser<(UserId, Seq), Seq>,
     /// Has the values of the timeline and of device notes, and no rows yet.
     run: Run,
 }
@@ -387,6 +403,13 @@ impl Sorted {
                 run.push(RowKey::First { user, seq }.encode(), value);
             }
         }
+        let with_deleted = if self.deleted.len() == 0 { &[][..] } else { &order };
+        for &(user, at) in with_deleted {
+            for &((peer, origin), seq) in self.deleted.of(at) {
+                let key = RowKey::Deleted { user, conversation: peer.into(), origin }.encode();
+                run.put(key, |out| codec::put_seq(out, seq));
+            }
+        }
         run
     }
 }
@@ -466,12 +489,23 @@ mod tests {
                 Record::Rewrite { user, entry, of } => {
                     let (user, seq) = (*user, entry.seq);
                     set(RowKey::Timeline { user, seq }, &|out| codec::put_timeline_entry(out, entry));
-                    if let Some(conversation) = entry.event.conversation() {
+                    let deletes = match entry.event {
+                        Event::Deleted { conversation, of, .. } => Some((conversation, of)),
+                        _ => None,
+                    };
+                    if let Some((conversation, of)) = deletes.filter(|(with, of)| *with == of.author.into()) {
+                        set(RowKey::Deleted { user, conversation, origin: of.seq }, &|out| codec::put_seq(out, seq));
+                    }
+                    let conversation = entry.event.conversation().or(deletes.map(|(conversation, _)| conversation));
+                    if let Some(conversation) = conversation {
                         set(RowKey::Conversation { user, conversation, seq: of.place }, &|out| {
                             codec::put_index(out, &of.now)
                         });
                         if let Some(row) = of.received {
                             set(RowKey::Received { user, conversation }, &|out| codec::put_received(out, row));
+                        }
+                        if let Some(last) = of.last {
+                            set(RowKey::Sent { user, conversation }, &|out| codec::put_seq(out, last));
                         }
                     }
                     for (seq, first) in of.replaces.iter().filter_map(|of| Some((of.seq, of.first?))) {
@@ -532,7 +566,7 @@ mod tests {
                             let row = SettingsRow { settings, at: seq };
                             set(RowKey::Settings { user, conversation }, &|out| codec::put_settings(out, row));
                         }
-                        Event::Devices { .. } | Event::Unknown { .. } => {}
+                        Event::Devices { .. } | Event::Deleted { .. } | Event::Unknown { .. } => {}
                     }
                     if let Some(seq) = *replaces {
                         changes.insert(RowKey::Timeline { user, seq }.encode(), None);
@@ -603,7 +637,7 @@ mod tests {
                         Event::Sent { to, device, number, .. } => {
                             (*to, *device, *number) = (UserId(peer_id).into(), DeviceId(peer_id), SendNumber(large));
                         }
-                        Event::Devices { .. } | Event::Unknown { .. } => {}
+                        Event::Devices { .. } | Event::Deleted { .. } | Event::Unknown { .. } => {}
                     }
                 }
                 Record::Removed { user, device } | Record::Cursor { user, device, .. } => {

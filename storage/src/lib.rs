@@ -39,7 +39,7 @@ pub use pace::{Pace, step_back};
 pub use queries::{answer, unfinished};
 pub use query::{
     Answer, ConversationSnapshot, DeviceSnapshot, Entries, InboxEntry, InboxSnapshot, Message, Query, Sent, Span,
-    UserSnapshot,
+    ToDelete, UserSnapshot,
 };
 pub use record::{
     Batch, BatchId, DeviceNote, DeviceNotes, FirstResult, LaneId, LaneSpans, Marks, Record, Replaced, Rewrite, Shown,

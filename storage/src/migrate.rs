@@ -470,6 +470,7 @@ fn understand(key: &Key, value: &[u8]) -> Result<(), String> {
         RowKey::Marks { .. } => codec::marks(value).map(drop),
         RowKey::Epoch { .. } => codec::epoch(value).map(drop),
         RowKey::First { .. } => codec::first(value).map(drop),
+        RowKey::Deleted { .. } => codec::seq("a deleted row", value).map(drop),
         RowKey::Conversation { seq, .. } => codec::index(seq, value).map(drop),
         RowKey::DeviceNotes { .. } => codec::device_notes(value).map(drop),
         RowKey::Removed { .. } | RowKey::Unfinished { .. } => match value.len() {
@@ -500,6 +501,7 @@ const fn user_of(row: RowKey) -> Option<UserId> {
         | RowKey::DeviceNotes { user }
         | RowKey::Removed { user, .. }
         | RowKey::First { user, .. }
+        | RowKey::Deleted { user, .. }
         | RowKey::Unfinished { user } => Some(user),
         RowKey::Migration => None,
     }
@@ -530,6 +532,7 @@ const fn table_of(row: RowKey) -> &'static str {
         RowKey::DeviceNotes { .. } => "device notes",
         RowKey::Removed { .. } => "removed devices",
         RowKey::First { .. } => "firsts",
+        RowKey::Deleted { .. } => "deleted messages",
         RowKey::Unfinished { .. } => "unfinished",
         RowKey::Migration => "migration",
     }

@@ -10,7 +10,7 @@ use crate::{
     codec::{self, CodecError},
     query::{
         Answer, ConversationSnapshot, DeviceSnapshot, Entries, InboxEntry, InboxSnapshot, Message, Query, Sent, Span,
-        UserSnapshot,
+        ToDelete, UserSnapshot,
     },
     record::Shown,
     schema::{Key, RowKey, SendsBlock, SendsBlockNumber},
@@ -37,8 +37,11 @@ pub async fn answer<S: Store>(store: &S, query: &Query) -> Result<Answer, StoreE
             let mut of = conversations(store, user, &[conversation]).await?;
             Ok(Answer::Conversation(of.pop().unwrap_or_default()))
         }
-        Query::Inbox { user, before, rows_max, ref named } => {
-            inbox(store, user, before, rows_max, named).await.map(Answer::Inbox)
+        Query::Inbox { user, before, rows_max, ref named, ref moved } => {
+            inbox(store, user, before, rows_max, (named, moved)).await.map(Answer::Inbox)
+        }
+        Query::ToDelete { user, conversation, place, newest_max } => {
+            to_delete(store, user, conversation, place, newest_max).await.map(Answer::ToDelete)
         }
         Query::Log { user, span } => log(store, user, &span).await.map(Answer::Entries),
         Query::ConversationLog { user, conversation, span } => {
@@ -200,7 +203,7 @@ async fn inbox<S: Store>(
     user: UserId,
     before: Seq,
     rows_max: usize,
-    named: &[ConversationId],
+    (named, moved): (&[ConversationId], &[(ConversationId, Seq)]),
 ) -> Result<InboxSnapshot, StoreError> {
     let mut last: HashMap<ConversationId, Seq> = HashMap::new();
     lasts(
@@ -218,6 +221,7 @@ async fn inbox<S: Store>(
     )
     .await?;
     let newest = last.values().copied().max().unwrap_or_default();
+    last.extend(moved.iter().copied());
     last.retain(|conversation, last| *last > Seq::ZERO && *last < before && !named.contains(conversation));
     let mut order: Vec<_> = last.into_iter().map(|(conversation, last)| (last, conversation)).collect();
     let complete = order.len() <= rows_max;
@@ -350,6 +354,41 @@ async fn message_at<S: Store>(
     message(store, user, place, &shown).await.map(Some)
 }
 
+/// What has to be known to delete a message.
+async fn to_delete<S: Store>(
+    store: &S,
+    user: UserId,
+    conversation: ConversationId,
+    place: Seq,
+    newest_max: usize,
+) -> Result<ToDelete, StoreError> {
+    let key = |seq| RowKey::Conversation { user, conversation, seq }.encode();
+    let range = Range {
+        first: key(FIRST_SEQ),
+        last: key(LAST_SEQ),
+        direction: Direction::Backwards,
+        rows_max: newest_max,
+        bytes_max: usize::MAX,
+    };
+    let newest = indexed(&store.range(&range).await?.rows)?.into_iter().map(|(place, _)| place).collect();
+    Ok(ToDelete { message: message_at(store, user, conversation, place).await?, newest })
+}
+
+/// The entry that deletes a message of the other side, as the message that it was.
+async fn deleted<S: Store>(
+    store: &S,
+    user: UserId,
+    conversation: ConversationId,
+    origin: Seq,
+) -> Result<Option<Message>, StoreError> {
+    let row = RowKey::Deleted { user, conversation, origin }.encode();
+    let Some(value) = store.get(&row).await? else { return Ok(None) };
+    let shown = Shown { says: codec::seq("a deleted row", &value)?, reactions: Vec::new() };
+    let mut of = message(store, user, Seq::ZERO, &shown).await?;
+    of.place = of.entry.concerns().unwrap_or_default();
+    Ok(Some(of))
+}
+
 /// The message that these entries tell of.
 async fn message<S: Store>(store: &S, user: UserId, place: Seq, shown: &Shown) -> Result<Message, StoreError> {
     let seqs: Vec<_> = shown.seqs().collect();
@@ -387,13 +426,13 @@ async fn message_of<S: Store>(
                 }
                 // What was changed before it came stands behind what was written after it.
                 if about.is_none() && *own < origin {
-                    return Ok(None);
+                    return deleted(store, user, conversation, origin).await;
                 }
             }
             last = place.previous();
         }
         if complete {
-            return Ok(None);
+            return deleted(store, user, conversation, origin).await;
         }
     }
 }

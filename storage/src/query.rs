@@ -46,6 +46,8 @@ pub enum Query {
         rows_max: usize,
         /// What is known of these is wanted in any case, and they are not among the others.
         named: Arc<[ConversationId]>,
+        /// The last message of these stands here instead of where the store has it; zero: there is none any more.
+        moved: Arc<[(ConversationId, Seq)]>,
     },
     /// Entries of a user's log.
     Log {
@@ -72,7 +74,18 @@ pub enum Query {
         /// The seq that it had first.
         place: Seq,
     },
-    /// A message of the other side of a conversation, by its name.
+    /// A message that is to be deleted, and where the newest of its conversation stand.
+    ToDelete {
+        /// Whose log.
+        user: UserId,
+        /// Which conversation.
+        conversation: ConversationId,
+        /// Where the message stands.
+        place: Seq,
+        /// So many of the newest.
+        newest_max: usize,
+    },
+    /// A message of the other side of a conversation, by its name. If it was deleted, the entry that says so is the answer.
     Origin {
         /// Whose log.
         user: UserId,
@@ -179,6 +192,15 @@ pub struct Message {
     pub reactions: Vec<Entry>,
 }
 
+/// The answer to [`Query::ToDelete`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ToDelete {
+    /// The message, if it is there.
+    pub message: Option<Message>,
+    /// Where the newest messages stand, in descending order.
+    pub newest: Vec<Seq>,
+}
+
 /// What became of a send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Sent {
@@ -217,6 +239,8 @@ pub enum Answer {
     Entries(Entries),
     /// To [`Query::Message`] and [`Query::Origin`], when there is one.
     Message(Option<Message>),
+    /// To [`Query::ToDelete`].
+    ToDelete(ToDelete),
     /// To [`Query::Send`], when there was one.
     Send(Option<Sent>),
     /// To [`Query::IsRemoved`].

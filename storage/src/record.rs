@@ -80,12 +80,14 @@ pub struct Rewrite {
     /// If the entry was received: what is known of what was received in the conversation, with this entry. A message that is taken back before
     /// it was read does not count any more.
     pub received: Option<ReceivedRow>,
+    /// If the last message of the conversation is deleted: where the one before it stands, zero if there is none.
+    pub last: Option<Seq>,
 }
 
 /// The entries that tell of a message.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Shown {
-    /// Says what the message says.
+    /// Says what the message says. Zero: nothing does, for it was deleted.
     pub says: Seq,
     /// One for each user who has reacted to it, by ascending seq.
     pub reactions: Vec<Seq>,

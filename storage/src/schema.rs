@@ -135,6 +135,15 @@ pub enum RowKey {
         /// Where the entry was.
         seq: Seq,
     },
+    /// A message of somebody else that the user has deleted, by its name: what is said about it later is passed over.
+    Deleted {
+        /// Whose log.
+        user: UserId,
+        /// In which conversation.
+        conversation: ConversationId,
+        /// The message's seq in the author's log.
+        origin: Seq,
+    },
     /// A user who may have duties left; its value is empty. Without a partition: a restart reads the whole table.
     Unfinished {
         /// Which user.
@@ -255,6 +264,7 @@ const SETTINGS: u8 = 14;
 const DEVICE_NOTES: u8 = 15;
 const REMOVED: u8 = 16;
 const FIRST: u8 = 17;
+const DELETED: u8 = 18;
 
 /// The tables whose keys order as (partition, user, rest).
 pub(crate) const TABLES_BY_PARTITION: &[u8] = &[
@@ -273,6 +283,7 @@ pub(crate) const TABLES_BY_PARTITION: &[u8] = &[
     DEVICE_NOTES,
     REMOVED,
     FIRST,
+    DELETED,
 ];
 /// The tables whose keys order as users.
 pub(crate) const TABLES_BY_USER: &[u8] = &[UNFINISHED];
@@ -305,6 +316,9 @@ impl RowKey {
             Self::DeviceNotes { user } => Key::of_user(DEVICE_NOTES, user),
             Self::Removed { user, device } => Key::of_user(REMOVED, user).then(device.0),
             Self::First { user, seq } => Key::of_user(FIRST, user).then(seq.0),
+            Self::Deleted { user, conversation: ConversationId::Person(peer), origin } => {
+                Key::of_user(DELETED, user).then(peer.0).then(origin.0)
+            }
             Self::Unfinished { user } => Key::of_table(UNFINISHED).then(user.0),
             Self::Migration => Key::of_table(MIGRATION),
         }
@@ -357,6 +371,11 @@ impl RowKey {
             REMOVED => numbers(rest).map(|[device]| Self::Removed { user, device: DeviceId(device) })?,
             EPOCH => numbers(rest).map(|[first]| Self::Epoch { user, first: Seq(first) })?,
             FIRST => numbers(rest).map(|[seq]| Self::First { user, seq: Seq(seq) })?,
+            DELETED => numbers(rest).map(|[peer, origin]| Self::Deleted {
+                user,
+                conversation: UserId(peer).into(),
+                origin: Seq(origin),
+            })?,
             _ => return None,
         })
     }
@@ -490,7 +509,7 @@ mod tests {
     use super::*;
 
     fn any_key() -> impl Strategy<Value = RowKey> {
-        (0..17u8, any::<[u64; 3]>()).prop_map(|(table, [a, b, c])| {
+        (0..18u8, any::<[u64; 3]>()).prop_map(|(table, [a, b, c])| {
             let user = UserId(a);
             match table {
                 0 => RowKey::Timeline { user, seq: Seq(b) },
@@ -509,6 +528,7 @@ mod tests {
                 13 => RowKey::DeviceNotes { user },
                 14 => RowKey::Removed { user, device: DeviceId(b) },
                 15 => RowKey::First { user, seq: Seq(b) },
+                16 => RowKey::Deleted { user, conversation: person(b), origin: Seq(c) },
                 _ => RowKey::Migration,
             }
         })

@@ -78,9 +78,11 @@ fn any_rewrite() -> impl Strategy<Value = Rewrite> {
         seq: Seq(seq),
         first: first.map(|(time, said)| FirstResult { time: TimestampMs(time), said }),
     });
-    (any::<[u64; 2]>(), vec(any::<u64>().prop_map(Seq), 0..4), vec(replaced, 0..4), received).prop_map(
-        |([place, says], reactions, replaces, received)| Rewrite {
+    let last = option::of(any::<u64>().prop_map(Seq));
+    (any::<[u64; 2]>(), vec(any::<u64>().prop_map(Seq), 0..4), vec(replaced, 0..4), received, last).prop_map(
+        |([place, says], reactions, replaces, received, last)| Rewrite {
             received,
+            last,
             place: Seq(place),
             now: Shown { says: Seq(says), reactions },
             replaces,
@@ -122,6 +124,12 @@ fn any_event() -> impl Strategy<Value = Event> {
             conversation: UserId(peer).into(),
             settings: Settings::from_bits(bits)
         }),
+        any::<[u64; 5]>().prop_map(|[peer, author, seq, place, unread]| Event::Deleted {
+            conversation: UserId(peer).into(),
+            of: MessageName { author: UserId(author), seq: Seq(seq) },
+            place: Seq(place),
+            unread
+        }),
         (any::<u64>(), select(Removal::ALL), vec(any::<u64>().prop_map(DeviceId), 0..40))
             .prop_map(|(removed, why, devices)| Event::Devices { removed: DeviceId(removed), why, devices }),
         (20..=u8::MAX).prop_map(|kind| Event::Unknown { kind }),
@@ -135,7 +143,7 @@ fn any_content() -> impl Strategy<Value = Content> {
 /// Records as a few shards would make them for a few users: seqs and send numbers without gaps, watermarks that only
 /// grow, receipts that supersede each other.
 pub(crate) fn history(records_max: usize) -> impl Strategy<Value = Vec<Record>> {
-    vec((0..16u8, 1..4u64, 1..4u64, 1..3u64, any::<bool>()), 0..records_max).prop_map(|steps| {
+    vec((0..17u8, 1..4u64, 1..4u64, 1..3u64, any::<bool>()), 0..records_max).prop_map(|steps| {
         let mut world = World::default();
         steps.into_iter().map(|(kind, user, peer, device, idle)| world.step(kind, user, peer, device, idle)).collect()
     })
@@ -166,7 +174,7 @@ impl World {
         let removed = self.removed.entry((user, device)).or_default();
         let device = device + 10 * *removed;
         match kind {
-            12..=14 => {
+            12..=15 => {
                 // Peer and device choose which one.
                 let of_user = self.messages.range((user, 0)..=(user, u64::MAX));
                 let message = of_user
@@ -196,7 +204,22 @@ impl World {
                 // Its author changes it, and both react to it.
                 let is_own =
                     if kind == 14 { device.is_multiple_of(2) } else { matches!(before.event, Event::Sent { .. }) };
-                let (event, received) = if is_own {
+                let mut last = None;
+                let (event, received) = if kind == 15 {
+                    let of = (user, with.0);
+                    self.messages.remove(&(user, place));
+                    let here = self.messages.range((user, 0)..=(user, u64::MAX));
+                    let mut here = here.filter(|(_, entry)| entry.event.conversation() == Some(with.into()));
+                    let newest = here.next_back().map_or(0, |((_, place), _)| *place);
+                    last = (newest < place).then_some(Seq(newest));
+                    let count = self.received.entry(of).or_default();
+                    *count -= u64::from(idle && *count > 0);
+                    let at = last.or_else(|| self.received_at.get(&of).copied()).unwrap_or_default();
+                    self.received_at.insert(of, at);
+                    let row = ReceivedRow { up_to: Seq(head + 6), at, count: *count };
+                    let (conversation, place) = (with.into(), Seq(place));
+                    (Event::Deleted { conversation, of: name, place, unread: 3 }, Some(row))
+                } else if is_own {
                     let number = self.numbers.entry((user, device)).or_default();
                     *number += 1;
                     let (device, number) = (DeviceId(device), SendNumber(*number));
@@ -213,7 +236,7 @@ impl World {
                 let reactions = self.reactions.entry((user, place)).or_default();
                 let gone: Vec<Entry> = match kind {
                     12 => vec![before],
-                    13 => std::iter::once(before).chain(std::mem::take(reactions).into_values()).collect(),
+                    13 | 15 => std::iter::once(before).chain(std::mem::take(reactions).into_values()).collect(),
                     _ => reactions.insert(is_own, entry.clone()).into_iter().collect(),
                 };
                 let replaces = gone.iter().map(|gone| Replaced {
@@ -227,12 +250,9 @@ impl World {
                 }
                 let mut reactions: Vec<_> = reactions.values().map(|entry| entry.seq).collect();
                 reactions.sort_unstable();
-                let now = Shown { says: self.messages[&(user, place)].seq, reactions };
-                Record::Rewrite {
-                    user: UserId(user),
-                    entry,
-                    of: Rewrite { place: Seq(place), now, replaces, received },
-                }
+                let says = self.messages.get(&(user, place)).map_or(Seq::ZERO, |entry| entry.seq);
+                let (place, now) = (Seq(place), Shown { says, reactions });
+                Record::Rewrite { user: UserId(user), entry, of: Rewrite { place, now, replaces, received, last } }
             }
             0..=3 | 7..=9 => {
                 let (mut replaces, mut count) = (None, 0);

@@ -87,7 +87,7 @@ mod tests {
             block_on(store.advance(fence, &[], fold.sort())).unwrap();
             let named: Arc<[ConversationId]> = [].into();
             let inboxes = |store: &MemoryStore| -> BTreeMap<u64, Answer> {
-                let query = |user| Query::Inbox { user, before: Seq(u64::MAX), rows_max: 100, named: Arc::clone(&named) };
+                let query = |user| Query::Inbox { user, before: Seq(u64::MAX), rows_max: 100, named: Arc::clone(&named), moved: [].into() };
                 (1..5).map(|user| (user, block_on(answer(store, &query(UserId(user)))).unwrap())).collect()
             };
             let wanted = inboxes(&store);

@@ -398,6 +398,7 @@ impl Device {
             Event::Received { .. } => (received + 1, sent),
             Event::Sent { .. } => (received, sent + 1),
             Event::Delivered { .. }
+            | Event::Deleted { .. }
             | Event::Devices { .. }
             | Event::Read { .. }
             | Event::Seen { .. }
@@ -426,6 +427,7 @@ pub fn received(entry: &Entry) -> Option<(u64, u64, u64, &str)> {
         | Event::Read { .. }
         | Event::Seen { .. }
         | Event::Settings { .. }
+        | Event::Deleted { .. }
         | Event::Devices { .. }
         | Event::Unknown { .. } => None,
     }

@@ -286,6 +286,7 @@ fn check_order<'a>(user: u64, log: impl Iterator<Item = &'a Entry>) {
             Event::Sent { device, number, .. } => (numbers.insert(device.0, number.0), number.0),
             Event::Received { from, origin, .. } => (origins.insert(from.0, origin.0), origin.0),
             Event::Delivered { .. }
+            | Event::Deleted { .. }
             | Event::Devices { .. }
             | Event::Read { .. }
             | Event::Seen { .. }

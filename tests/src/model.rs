@@ -7,7 +7,7 @@ use proto_spec::{Content, ConversationId, DeviceId, Direction, Entry, EpochId, E
 use storage::{
     Answer, ConversationSnapshot, DeviceNotes, DeviceSnapshot, Entries, FirstResult, InboxEntry, InboxSnapshot,
     MarkRow, Marks, Message, Query, ReadRow, ReceivedRow, Record, Replaced, Rewrite, Sent, SettingsRow, Shown, Span,
-    UserSnapshot,
+    ToDelete, UserSnapshot,
 };
 
 /// One user's part of the model.
@@ -26,6 +26,8 @@ pub struct UserRows {
     /// Where the entry of each send is, or was.
     sends: BTreeMap<(DeviceId, SendNumber), Seq>,
     firsts: BTreeMap<Seq, FirstResult>,
+    /// By the names of messages of others: the entries that delete them.
+    deleted: BTreeMap<(ConversationId, Seq), Entry>,
     given_up: BTreeSet<(DeviceId, SendNumber)>,
 }
 
@@ -82,6 +84,7 @@ impl Model {
                             SettingsRow { settings: *settings, at: entry.seq };
                     }
                     Event::Devices { .. } => {}
+                    Event::Deleted { .. } => panic!("a message is deleted by a rewrite"),
                     Event::Unknown { .. } => panic!("a shard does not write what it does not know"),
                 }
                 if let Some((head, _)) = rows.log.last_key_value() {
@@ -89,7 +92,7 @@ impl Model {
                 }
                 rows.log.insert(entry.seq, entry.clone());
             }
-            Record::Rewrite { user, entry, of: Rewrite { place, now, replaces, received } } => {
+            Record::Rewrite { user, entry, of: Rewrite { place, now, replaces, received, last } } => {
                 let rows = self.users.entry(*user).or_default();
                 for Replaced { seq, first } in replaces {
                     let old = rows.log.remove(seq).expect("what is superseded is there");
@@ -102,6 +105,17 @@ impl Model {
                     (Event::Sent { device, number, .. }, None) => {
                         rows.sends.insert((*device, *number), entry.seq);
                         self.unfinished.insert(*user);
+                    }
+                    (Event::Deleted { conversation, of: name, unread, .. }, Some(row)) => {
+                        let of = rows.conversations.entry(*conversation).or_default();
+                        let before = std::mem::replace(&mut of.received, *row);
+                        assert!(before.up_to == row.up_to && row.at == last.unwrap_or(before.at));
+                        assert!((before.count.saturating_sub(1)..=before.count).contains(&row.count));
+                        assert_eq!(row.count - of.read.count, *unread, "{user} has deleted {place}");
+                        if *conversation == name.author.into() {
+                            let none = rows.deleted.insert((*conversation, name.seq), entry.clone());
+                            assert_eq!(none, None, "{user} deletes {name:?} twice");
+                        }
                     }
                     (Event::Received { from, origin, .. }, Some(row)) => {
                         let of = rows.conversations.entry((*from).into()).or_default();
@@ -118,7 +132,11 @@ impl Model {
                     says: message.entry.seq,
                     reactions: message.reactions.iter().map(|reaction| reaction.seq).collect(),
                 });
-                assert_eq!(of_log.as_ref(), Some(now), "{user}: {place}");
+                assert_eq!(of_log.unwrap_or_default(), *now, "{user}: {place}");
+                if let (Event::Deleted { conversation, .. }, Some(last)) = (&entry.event, last) {
+                    let newest = rows.messages(*conversation).map(|message| message.place).max();
+                    assert_eq!(newest.unwrap_or_default(), *last, "{user}: the last message after {place}");
+                }
                 let by: BTreeSet<_> = rows.reactions(*place).map(|reaction| reaction.event.kind()).collect();
                 assert_eq!(by.len(), now.reactions.len(), "{user}: somebody has reacted twice to {place}");
             }
@@ -190,10 +208,10 @@ impl Model {
                 })
             }
             Query::Conversation { user, conversation } => Answer::Conversation(rows(user).conversation(*conversation)),
-            Query::Inbox { user, before, rows_max, named } => {
+            Query::Inbox { user, before, rows_max, named, moved } => {
                 let rows = rows(user);
-                let mut inbox = rows.inbox();
-                let newest = inbox.iter().filter_map(|row| row.last.place()).max().unwrap_or_default();
+                let newest = rows.inbox(&[]).iter().filter_map(|row| row.last.place()).max().unwrap_or_default();
+                let mut inbox = rows.inbox(moved);
                 inbox.retain(|row| row.last.place() < Some(*before) && !named.contains(&row.conversation));
                 let complete = inbox.len() <= *rows_max;
                 inbox.truncate(*rows_max);
@@ -219,6 +237,13 @@ impl Model {
                 let at = |message: &Message| message.place == *place;
                 Answer::Message(rows(user).messages(*conversation).find(at))
             }
+            Query::ToDelete { user, conversation, place, newest_max } => {
+                let mut newest: Vec<_> = rows(user).messages(*conversation).map(|message| message.place).collect();
+                newest.sort_unstable_by_key(|place| std::cmp::Reverse(*place));
+                newest.truncate(*newest_max);
+                let message = rows(user).messages(*conversation).find(|message| message.place == *place);
+                Answer::ToDelete(ToDelete { message, newest })
+            }
             Query::Origin { user, conversation, origin } => {
                 let is_named = |message: &Message| match &message.entry.event {
                     Event::Received { origin: own, content, .. } => {
@@ -226,7 +251,12 @@ impl Model {
                     }
                     _ => false,
                 };
-                Answer::Message(rows(user).messages(*conversation).find(is_named))
+                let deleted = rows(user).deleted.get(&(*conversation, *origin)).map(|entry| Message {
+                    place: entry.concerns().unwrap_or_default(),
+                    entry: entry.clone(),
+                    reactions: Vec::new(),
+                });
+                Answer::Message(rows(user).messages(*conversation).find(is_named).or(deleted))
             }
         }
     }
@@ -238,9 +268,12 @@ impl UserRows {
     }
 
     /// All conversations, from the one with the newest message on.
-    fn inbox(&self) -> Vec<InboxEntry> {
+    fn inbox(&self, moved: &[(ConversationId, Seq)]) -> Vec<InboxEntry> {
         let mut seen = BTreeSet::new();
-        let mut places: Vec<_> = self.log.values().filter(|entry| entry.place().is_some()).collect();
+        let last = |entry: &Entry| moved.iter().find(|(of, _)| Some(*of) == entry.event.conversation());
+        let is_after = |entry: &Entry| last(entry).is_some_and(|(_, last)| entry.place() > Some(*last));
+        let mut places: Vec<_> =
+            self.log.values().filter(|entry| entry.place().is_some() && !is_after(entry)).collect();
         places.sort_unstable_by_key(|entry| std::cmp::Reverse(entry.place()));
         let messages = places.into_iter().filter_map(|entry| Some((entry.event.conversation()?, entry)));
         let newest = messages.filter(|(conversation, _)| seen.insert(*conversation));
@@ -327,6 +360,7 @@ pub const fn user_of(query: &Query) -> UserId {
         | Query::ConversationLog { user, .. }
         | Query::Message { user, .. }
         | Query::Origin { user, .. }
+        | Query::ToDelete { user, .. }
         | Query::Send { user, .. }
         | Query::IsRemoved { user, .. } => *user,
     }

@@ -514,6 +514,7 @@ impl World {
                     Some((entry.seq.0, false, from.0, content.as_text().unwrap_or_default().to_owned()))
                 }
                 Event::Delivered { .. }
+                | Event::Deleted { .. }
                 | Event::Devices { .. }
                 | Event::Read { .. }
                 | Event::Seen { .. }

@@ -4,7 +4,9 @@
 
 use std::{collections::BTreeMap, ops::ControlFlow};
 
-use client::{ClientEvent, ClientState, Config, Conversations, Effects, InboxRow, Input, MonotonicMs, NotKnown};
+use client::{
+    ClientEvent, ClientState, Config, Conversations, Effects, FetchHandle, InboxRow, Input, MonotonicMs, NotKnown,
+};
 use proptest::prelude::*;
 use proto_spec::{
     ClientFrame, Content, ConversationId, Decoder, DeviceId, Direction, Entry, Event, MessageName, RequestId, Resume,
@@ -147,13 +149,24 @@ struct Device {
     since: Seq,
     /// Frames that it is still to get before its connection is lost.
     cut_after: Option<usize>,
+    /// Pages of the inbox, and before which place.
+    asked: Vec<(FetchHandle, Seq)>,
 }
 
 impl Device {
     fn new(id: u64, skip_above: u64, cut_after: Option<usize>) -> Self {
         let config = Config { skip_above, backoff_max_ms: 1, ..Config::new("x:1", "token", DeviceId(id)) };
         let (state, since) = (ClientState::new(config).unwrap(), Seq::ZERO);
-        Self { id, state, link: None, list: Conversations::default(), messages: BTreeMap::new(), since, cut_after }
+        Self {
+            id,
+            state,
+            link: None,
+            list: Conversations::default(),
+            messages: BTreeMap::new(),
+            since,
+            cut_after,
+            asked: Vec::new(),
+        }
     }
 
     /// Goes on until nothing is left to do.
@@ -216,6 +229,14 @@ impl Device {
         decoded.unwrap();
     }
 
+    /// Asks for the page of the inbox before a place. Whether it could.
+    fn ask(&mut self, before: Seq, limit: u64, messages: u64) -> bool {
+        let asked = self.state.fetch_inbox(before, limit, messages).map(|fetch| (fetch, before));
+        let is_asked = asked.is_ok();
+        self.asked.extend(asked);
+        is_asked
+    }
+
     /// Whether it has asked for something.
     fn take(&mut self, events: Vec<ClientEvent>) -> bool {
         let mut asks = false;
@@ -224,16 +245,19 @@ impl Device {
                 ClientEvent::Skipped { up_to, .. } => {
                     (self.list, self.since) = (Conversations::default(), up_to);
                     self.messages.clear();
-                    asks |= self.state.fetch_inbox(Seq::ZERO, 2, 3).is_ok();
+                    asks |= self.ask(Seq::ZERO, 2, 3);
                 }
                 ClientEvent::Welcome(welcome) if self.since == Seq::ZERO && welcome.cursor == Seq::ZERO => {
-                    asks |= self.state.fetch_inbox(Seq::ZERO, 2, 3).is_ok();
+                    asks |= self.ask(Seq::ZERO, 2, 3);
                 }
-                ClientEvent::Inbox { inbox, .. } => self.list.page(inbox),
+                ClientEvent::Inbox { fetch, inbox } => {
+                    let before = self.asked.iter().find(|(handle, _)| *handle == fetch).expect("it was asked for").1;
+                    self.list.page(before, inbox);
+                }
                 ClientEvent::Page { page, .. } => page.entries.into_iter().for_each(|entry| self.hold(entry)),
                 ClientEvent::Entry(entry) => {
                     if let Err(NotKnown { before }) = self.list.entry(&entry) {
-                        asks |= self.state.fetch_inbox(before, 1, 0).is_ok();
+                        asks |= self.ask(before, 1, 0);
                     }
                     self.hold(entry);
                 }
@@ -265,7 +289,7 @@ impl Device {
     /// Somebody scrolls to the end of the list.
     fn see_the_whole_list(&mut self, world: &mut World) -> Vec<InboxRow> {
         while let Some(before) = self.list.older() {
-            self.state.fetch_inbox(before, 2, 0).unwrap();
+            assert!(self.ask(before, 2, 0));
             self.run(world);
         }
         self.list.iter().cloned().collect()

@@ -111,7 +111,7 @@ impl Twins {
         let link = self.links[user as usize - 1];
         let request = RequestId(9);
         let name = MessageName { author: UserId(user), seq: Seq(some) };
-        match rng.within(0, 22) {
+        match rng.within(0, 23) {
             0..=5 => self.say(user, peer, Content::text(&"x".repeat(1 + (some * some / 9) as usize))),
             6 => self.say(user, peer, Content::edit(name, &Content::text(&format!("edited {some}")), None)),
             7 => self.say(user, peer, Content::unsend(name, None)),
@@ -142,7 +142,11 @@ impl Twins {
                 let of = MessageName { author: UserId(*rng.pick(&[user, peer])), seq: Seq(some) };
                 self.say(user, peer, Content::reaction(of, if some % 3 == 0 { "" } else { "+1" }, None));
             }
-            15..=19 => {
+            15 => {
+                let (conversation, place) = (UserId(peer).into(), Seq(rng.within(1, 60)));
+                self.frame(user, &ClientFrame::DeleteMessage { request, conversation, place });
+            }
+            16..=20 => {
                 let before = Seq(if some < 20 { 0 } else { rng.within(1, 60) });
                 let frame = ClientFrame::FetchInbox { request, before, limit: 1 + some % 8, messages: some % 5 };
                 self.ask(user, &frame, seed);

@@ -1,7 +1,7 @@
 //! Digests of a log, against worlds of cores in one thread: what a device was handed is what the server has (SPEC 8.9).
 
 use client::{Check, History, Verdict};
-use proto_spec::{ClientFrame, Digests, Entry, RequestId, Resume, Seq, ServerFrame, TimestampMs};
+use proto_spec::{ClientFrame, Digests, Entry, RequestId, Resume, Seq, ServerFrame, TimestampMs, UserId};
 use server::{
     config::Limits,
     limits::{DIGEST_PIECE_ENTRIES, RATE_BURST_S},
@@ -127,6 +127,31 @@ fn who_has_asked_for_much_is_told_of_a_part_and_goes_on() {
     let (verdict, answers) = compare(&mut world, bob, &whole);
     assert_eq!(verdict, Verdict::Same(Seq(1), Seq(entries.len() as u64)));
     assert!(answers > 1, "the rest is asked for");
+}
+
+#[test]
+fn what_was_deleted_is_no_difference_wherever_it_lies() {
+    let mut world = world_of(Limits::off(), 30, 5);
+    let (bob, entries) = reads_all(&mut world);
+    let mut whole = history(&entries);
+    let request = RequestId(6);
+    for place in [7, 30, 33].map(Seq) {
+        world.frame(bob, &ClientFrame::DeleteMessage { request, conversation: UserId(ALICE).into(), place });
+        world.settle();
+        let frames = world.take(bob);
+        assert!(frames.contains(&ServerFrame::Marked { request }), "{frames:?}");
+        let told = frames
+            .iter()
+            .filter_map(|frame| if let ServerFrame::Deliver { entry } = frame { Some(entry) } else { None });
+        told.for_each(|entry| whole.entry(entry));
+    }
+    assert_eq!(compare(&mut world, bob, &whole).0, Verdict::Same(Seq(1), Seq(38)));
+    // A device that reads all of it anew.
+    world.disconnect(bob);
+    world.ingest();
+    let (bob, entries) = reads_all(&mut world);
+    assert_eq!(entries.len(), 35, "three are gone, and three say so");
+    assert_eq!(compare(&mut world, bob, &history(&entries)).0, Verdict::Same(Seq(1), Seq(38)));
 }
 
 #[test]

@@ -171,6 +171,7 @@ fn check(world: &World, writer: &Device) {
                 Event::Sent { .. } => Some(entry.seq.0),
                 Event::Received { origin, .. } => Some(origin.0),
                 Event::Delivered { .. }
+                | Event::Deleted { .. }
                 | Event::Devices { .. }
                 | Event::Read { .. }
                 | Event::Seen { .. }

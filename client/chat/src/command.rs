@@ -15,6 +15,8 @@ pub(crate) enum Command {
     Edit(Option<Seq>, String),
     /// The message is to say nothing any more.
     Unsend(Option<Seq>),
+    /// The message is to go from the own history; none: the last one of this conversation.
+    Delete(Option<Seq>),
     /// What is felt about the message; empty: nothing any more. None: about the last one of the other.
     React(Option<Seq>, String),
     /// Something that lies elsewhere is to be sent.
@@ -127,12 +129,16 @@ impl Command {
                 let rest = line.trim_start().strip_prefix("/attach").unwrap_or_default();
                 Self::Attach(Box::new(Attach::parse(rest)?))
             }
+            (Some("/delete"), _, None) => match aimed(line, "/delete")? {
+                (of, text) if text.is_empty() => Self::Delete(of),
+                _ => return Err(NoCommand("/delete takes the seq of a message behind #, or nothing".to_owned())),
+            },
             (Some("/unsend"), _, None) => match aimed(line, "/unsend")? {
                 (of, text) if text.is_empty() => Self::Unsend(of),
                 _ => return Err(NoCommand("/unsend takes the seq of a message behind #, or nothing".to_owned())),
             },
             (Some(word), _, _) if line.starts_with('/') && !line.starts_with("//") => {
-                let known = "/to USER, /reply [#SEQ] TEXT, /edit [#SEQ] TEXT, /unsend [#SEQ], /react [#SEQ] EMOJI, /attach LOCATION …, /history [N], /cancel, /inbox [N], /read, /mute, /archive, /pin and /block \
+                let known = "/to USER, /reply [#SEQ] TEXT, /edit [#SEQ] TEXT, /unsend [#SEQ], /delete [#SEQ], /react [#SEQ] EMOJI, /attach LOCATION …, /history [N], /cancel, /inbox [N], /read, /mute, /archive, /pin and /block \
                              (with /un… for the opposite: /unmute), /check, /devices, /device-name NAME, /remove-device ID, /help and /quit";
                 let what = match word {
                     "/quit" | "/help" | "/cancel" | "/history" | "/to" | "/reply" | "/edit" | "/unsend" | "/inbox"
@@ -194,6 +200,8 @@ mod tests {
         assert_eq!(Command::parse("/react #3 so true"), Ok(Command::React(Some(Seq(3)), "so true".into())));
         assert_eq!(Command::parse("/react #3"), Ok(Command::React(Some(Seq(3)), String::new())));
         assert!(Command::parse(&format!("/react {}", "x".repeat(REACTION_BYTES_MAX + 1))).is_err());
+        assert_eq!(Command::parse("/delete #3"), Ok(Command::Delete(Some(Seq(3)))));
+        assert_eq!(Command::parse("/delete"), Ok(Command::Delete(None)));
         assert!(matches!(Command::parse("/attach key file=a"), Ok(Command::Attach(_))));
         assert_eq!(Command::parse("/inbox"), Ok(Command::Inbox(None)));
         assert_eq!(Command::parse("/read"), Ok(Command::Read));
@@ -217,6 +225,7 @@ mod tests {
             "/mute 3",
             "/ununmute",
             "/unsend 3",
+            "/delete 3",
             "/edit",
             "/reply",
             "/reply #12",

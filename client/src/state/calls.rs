@@ -100,6 +100,19 @@ impl ClientState {
         self.fetch(range, Seq::ZERO, Direction::Forwards, 0)
     }
 
+    /// Deletes the message that stands at `place` for this user alone. The answer is [`ClientEvent::Marked`](crate::ClientEvent::Marked).
+    ///
+    /// # Errors
+    /// As [`ClientState::fetch_log`].
+    pub fn delete_message(
+        &mut self,
+        conversation: impl Into<ConversationId>,
+        place: Seq,
+    ) -> Result<FetchHandle, FetchError> {
+        let range = Range::Delete { conversation: conversation.into() };
+        self.fetch(range, place, Direction::Forwards, 0)
+    }
+
     /// Asks for the user's devices. The answer is [`ClientEvent::Devices`](crate::ClientEvent::Devices).
     ///
     /// # Errors

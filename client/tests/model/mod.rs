@@ -272,6 +272,7 @@ impl Server {
             | ClientFrame::MarkRead { .. }
             | ClientFrame::FetchInbox { .. }
             | ClientFrame::SetConversation { .. }
+            | ClientFrame::DeleteMessage { .. }
             | ClientFrame::Refresh { .. }
             | ClientFrame::FetchDevices { .. }
             | ClientFrame::FetchDigest { .. }

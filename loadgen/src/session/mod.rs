@@ -563,6 +563,7 @@ impl Session {
                 turn.stats[Count::Copied] += u64::from(arrival.is_some());
             }
             Event::Delivered { .. }
+            | Event::Deleted { .. }
             | Event::Devices { .. }
             | Event::Read { .. }
             | Event::Seen { .. }

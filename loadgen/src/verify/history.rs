@@ -46,6 +46,7 @@ impl HistoryCheck {
                 Event::Received { from, content, .. } => (*from, me, content),
                 Event::Sent { to: ConversationId::Person(to), content, .. } => (me, *to, content),
                 Event::Delivered { .. }
+                | Event::Deleted { .. }
                 | Event::Devices { .. }
                 | Event::Read { .. }
                 | Event::Seen { .. }

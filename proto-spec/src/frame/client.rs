@@ -142,6 +142,15 @@ pub enum ClientFrame {
         /// These are not, whatever was set.
         cleared: Settings,
     },
+    /// Deletes a message for this user alone. What it changes comes as an entry.
+    DeleteMessage {
+        /// Comes back in the answer. Not zero.
+        request: RequestId,
+        /// In which conversation.
+        conversation: ConversationId,
+        /// Where the message stands: the seq of the own log that it had first.
+        place: Seq,
+    },
     /// Asks for the list of the user's devices.
     FetchDevices {
         /// Comes back in the answer. Not zero.
@@ -198,6 +207,7 @@ impl ClientFrame {
             Self::MarkRead { .. } => ClientKind::MarkRead,
             Self::FetchInbox { .. } => ClientKind::FetchInbox,
             Self::SetConversation { .. } => ClientKind::SetConversation,
+            Self::DeleteMessage { .. } => ClientKind::DeleteMessage,
             Self::FetchDevices { .. } => ClientKind::FetchDevices,
             Self::RemoveDevice { .. } => ClientKind::RemoveDevice,
             Self::NameDevice { .. } => ClientKind::NameDevice,
@@ -257,6 +267,11 @@ impl ClientFrame {
                 put_conversation(out, *conversation);
                 put_varint(out, set.bits());
                 put_varint(out, cleared.bits());
+            }
+            Self::DeleteMessage { request, conversation, place } => {
+                put_varint(out, request.0);
+                put_conversation(out, *conversation);
+                put_varint(out, place.0);
             }
             Self::FetchDevices { request } => put_varint(out, request.0),
             Self::RemoveDevice { request, device } => {
@@ -346,6 +361,11 @@ impl ClientFrame {
                 conversation: conversation(r)?,
                 set: Settings::from_bits(r.varint("set")?),
                 cleared: Settings::from_bits(r.varint("cleared")?),
+            },
+            ClientKind::DeleteMessage => Self::DeleteMessage {
+                request: own_request(r)?,
+                conversation: conversation(r)?,
+                place: Seq(r.varint("place")?),
             },
             ClientKind::FetchDevices => Self::FetchDevices { request: own_request(r)? },
             ClientKind::RemoveDevice => {

@@ -200,8 +200,11 @@ fn stands(message: &Message) -> Stands {
     Stands { place: message.place, time: written(&message.entry) }
 }
 
-/// Whether it leaves nothing to be told: a reaction to what is not here, or says nothing any more.
+/// Whether it leaves nothing to be told: what is said about a message that was deleted here, a reaction to what says nothing any more.
 pub(super) fn is_moot(content: &Content, message: Option<&Message>) -> bool {
+    if message.is_some_and(|message| matches!(message.entry.event, Event::Deleted { .. })) {
+        return true;
+    }
     is_reaction(content) && message.is_none_or(|message| is_taken_back(message) || is_full(message, By::Peer))
 }
 
@@ -256,21 +259,26 @@ fn rewrite(message: &Message, content: &Content, by: By, next: Seq) -> Rewrite {
     }
     let mut reactions: Vec<_> = kept.into_iter().map(|reaction| reaction.seq).collect();
     reactions.extend(is_reaction(content).then_some(next));
-    let replaces = gone.into_iter().map(|entry| Replaced { seq: entry.seq, first: first_result(entry) }).collect();
-    Rewrite { place: message.place, now: Shown { says, reactions }, replaces, received: None }
+    let replaces = gone.into_iter().map(replaced).collect();
+    Rewrite { place: message.place, now: Shown { says, reactions }, replaces, received: None, last: None }
 }
 
-/// What is kept of an entry for who sends it again, if it was sent from here.
-fn first_result(entry: &Entry) -> Option<FirstResult> {
-    let Event::Sent { to, content, .. } = &entry.event else { return None };
-    Some(FirstResult { time: entry.time, said: Said::new(*to, content).bytes() })
+/// An entry that is superseded. If it was sent from here, something is kept of it for who sends it again.
+pub(super) fn replaced(entry: &Entry) -> Replaced {
+    let first = match &entry.event {
+        Event::Sent { to, content, .. } => {
+            Some(FirstResult { time: entry.time, said: Said::new(*to, content).bytes() })
+        }
+        _ => None,
+    };
+    Replaced { seq: entry.seq, first }
 }
 
 const fn is_reaction(content: &Content) -> bool {
     matches!(content, Content::Reaction(_))
 }
 
-const fn is_taken_back(message: &Message) -> bool {
+pub(super) const fn is_taken_back(message: &Message) -> bool {
     matches!(
         &message.entry.event,
         Event::Received { content: Content::Unsend(_), .. } | Event::Sent { content: Content::Unsend(_), .. }
@@ -320,9 +328,15 @@ fn judge(change: &Change, message: &Message, limits: &Limits, now: TimestampMs) 
 /// Looks for a message by its name, in the log of `me`.
 fn named(user: &User, me: UserId, conversation: ConversationId, name: MessageName) -> Search {
     let (place, query) = if name.author == me {
+        if user.rewrites.is_deleted(name.seq) {
+            return Search::Done(None);
+        }
         // By its place.
         (Some(name.seq), Query::Message { user: me, conversation, place: name.seq })
     } else if conversation == name.author.into() {
+        if let Some(deleted) = deleted(user, name) {
+            return Search::Done(Some(deleted));
+        }
         let place = their_place(user, name);
         (place, Query::Origin { user: me, conversation, origin: name.seq })
     } else {
@@ -334,6 +348,16 @@ fn named(user: &User, me: UserId, conversation: ConversationId, name: MessageNam
         None if user.stored == Seq::ZERO || (name.author == me && name.seq > user.stored) => Search::Done(None),
         None => Search::InStore(query, user.stored),
     }
+}
+
+/// The entry of the tail that deletes this message of somebody else, as the message that it was.
+fn deleted(user: &User, name: MessageName) -> Option<Message> {
+    if user.rewrites.is_empty() {
+        return None;
+    }
+    let mut tail = user.tail.range(user.stored.next(), user.head).map(|tail| &tail.entry);
+    let entry = tail.find(|entry| matches!(entry.event, Event::Deleted { of, .. } if of == name))?;
+    Some(Message { place: entry.concerns()?, entry: entry.clone(), reactions: Vec::new() })
 }
 
 /// Where a message of somebody else stands, if an entry of the tail says it: it is looked through from the newest on.
@@ -349,7 +373,7 @@ fn their_place(user: &User, name: MessageName) -> Option<Seq> {
 }
 
 /// The message that stands at `place`, if all that there is to tell of it is in the tail.
-fn in_tail(user: &User, place: Seq) -> Option<Message> {
+pub(super) fn in_tail(user: &User, place: Seq) -> Option<Message> {
     let entry = |seq: Seq| user.tail.get(seq).map(|tail| tail.entry.clone());
     match user.rewrites.now(place) {
         Some(now) => {
@@ -361,7 +385,7 @@ fn in_tail(user: &User, place: Seq) -> Option<Message> {
 }
 
 /// A message as the store knows it, with what the tail says of it.
-fn with_tail(user: &User, read: Message) -> Option<Message> {
+pub(super) fn with_tail(user: &User, read: Message) -> Option<Message> {
     let Some(now) = user.rewrites.now(read.place) else { return Some(read) };
     let known = |seq: Seq| {
         let in_tail = user.tail.get(seq).map(|tail| tail.entry.clone());

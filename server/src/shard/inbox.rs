@@ -19,6 +19,7 @@ use super::{
     fetch::Fetch,
     opened::Shown,
     question::Question,
+    tail::TailEntry,
     user::{Conversation, Standing, User},
 };
 use crate::limits::{INBOX_TRIES_MAX, RETRY_BUSY_MS};
@@ -41,6 +42,8 @@ pub(super) struct InboxFetch {
     in_tail: usize,
     /// Conversations that the store was asked for by name.
     named: Arc<[ConversationId]>,
+    /// Where the last messages of conversations stand, as it was told.
+    moved: Arc<[(ConversationId, Seq)]>,
 }
 
 impl Shard {
@@ -67,8 +70,16 @@ impl Shard {
             return self.answer_inbox(conn, request, shown, messages, cx);
         }
         self.counters.cache_misses += 1;
-        let fetch =
-            InboxFetch { before, rows_max, messages, tries: 0, stored: Seq::ZERO, in_tail: 0, named: [].into() };
+        let fetch = InboxFetch {
+            before,
+            rows_max,
+            messages,
+            tries: 0,
+            stored: Seq::ZERO,
+            in_tail: 0,
+            named: [].into(),
+            moved: [].into(),
+        };
         self.ask_inbox(conn, request, fetch, cx);
     }
 
@@ -81,10 +92,11 @@ impl Shard {
         fetch.in_tail = newest.len();
         let named = newest.iter().filter_map(|entry| entry.event.conversation());
         fetch.named = named.filter(|&conversation| !self.conversations.is_resident((user_id, conversation))).collect();
-        let (before, named) = (fetch.before, Arc::clone(&fetch.named));
+        fetch.moved = user.rewrites.moved(user.stored, user.released).into();
+        let (before, named, moved) = (fetch.before, Arc::clone(&fetch.named), Arc::clone(&fetch.moved));
         // Those of the store that have newer messages in the tail are not counted.
         let rows_max = fetch.rows_max + newest.len();
-        let query = Query::Inbox { user: user_id, before, rows_max, named };
+        let query = Query::Inbox { user: user_id, before, rows_max, named, moved };
         self.ask(query, Question::Inbox { conn, request, fetch }, cx);
     }
 
@@ -110,6 +122,7 @@ impl Shard {
         };
         // What has moved from the tail to the store meanwhile may be in neither answer.
         let is_whole = user.stored == fetch.stored
+            && user.rewrites.moved(user.stored, at)[..] == fetch.moved[..]
             && newest.iter().filter_map(|entry| entry.event.conversation()).all(is_known)
             && read.rows.iter().all(|row| row.last.seq <= at)
             // A conversation that has moved above the page by what is not released yet would be in no page.
@@ -194,8 +207,9 @@ impl User {
     pub(super) fn received(&self, conversation: ConversationId, known: &Conversation) -> u64 {
         let mut received = known.numbered.received.count;
         let mut read = known.released.read_up_to;
-        for entry in self.tail.range(self.released.next(), self.head).map(|tail| &tail.entry) {
+        for TailEntry { entry, count, .. } in self.tail.range(self.released.next(), self.head) {
             match &entry.event {
+                Event::Deleted { conversation: of, .. } if *of == conversation => received += count,
                 Event::Read { conversation: of, up_to, .. } if *of == conversation => read = *up_to,
                 Event::Received { from, content, .. } if conversation == (*from).into() => match content {
                     Content::Unsend(_) => {

@@ -131,6 +131,7 @@ impl Parcel {
             | Event::Read { .. }
             | Event::Seen { .. }
             | Event::Settings { .. }
+            | Event::Deleted { .. }
             | Event::Devices { .. }
             | Event::Unknown { .. } => return None,
         };

@@ -27,8 +27,18 @@ use crate::limits::{QUERIES_IN_FLIGHT_MAX, RETRY_BUSY_MS, RETRY_STORAGE_MS};
 /// What a client wants to be known of a conversation.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Mark {
-    Read { up_to: Seq, tell: bool },
-    Settings { set: Settings, cleared: Settings },
+    Read {
+        up_to: Seq,
+        tell: bool,
+    },
+    Settings {
+        set: Settings,
+        cleared: Settings,
+    },
+    /// Not a mark, but asked for and answered like one.
+    Delete {
+        place: Seq,
+    },
 }
 
 impl Mark {
@@ -36,6 +46,7 @@ impl Mark {
         match self {
             Self::Read { .. } => ClientKind::MarkRead,
             Self::Settings { .. } => ClientKind::SetConversation,
+            Self::Delete { .. } => ClientKind::DeleteMessage,
         }
     }
 }
@@ -139,6 +150,7 @@ impl Shard {
                 let unread = Unread { by, up_to, tell, count: 0, first_origin: None, covered: up_to };
                 self.count_unread(user_id, conversation, unread, cx);
             }
+            Mark::Delete { place } => self.delete_message(user_id, by, conversation, place, cx),
             Mark::Settings { .. } | Mark::Read { .. } => self.answer_marked(user_id, by, changed_in, cx),
         }
     }
@@ -222,7 +234,13 @@ impl Shard {
     }
 
     /// What was asked for is so since `batch`: says so once that is released.
-    fn answer_marked(&mut self, user_id: UserId, by: (ConnId, RequestId), batch: BatchId, cx: &mut Turn<'_>) {
+    pub(super) fn answer_marked(
+        &mut self,
+        user_id: UserId,
+        by: (ConnId, RequestId),
+        batch: BatchId,
+        cx: &mut Turn<'_>,
+    ) {
         let at = self.lane_of(user_id);
         if self.lanes[at].is_released(batch) {
             self.marked(by, cx);

@@ -9,6 +9,7 @@ mod cache;
 mod capabilities;
 mod changes;
 mod contents;
+mod deletions;
 mod devices;
 mod digest;
 pub mod directory;

@@ -120,6 +120,8 @@ impl Opened {
             Event::Read { conversation, .. } | Event::Settings { conversation, .. } => {
                 self.mark(*conversation, &entry.event, count)
             }
+            // What stands before it may not be here. Few delete anything.
+            Event::Deleted { .. } => false,
             Event::Devices { .. } | Event::Unknown { .. } => true,
         }
     }

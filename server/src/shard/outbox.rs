@@ -248,6 +248,10 @@ const fn marked_by(event: &Event) -> Option<ConversationId> {
     match event {
         Event::Delivered { peer, .. } | Event::Seen { peer, .. } => Some(ConversationId::Person(*peer)),
         Event::Read { conversation, .. } | Event::Settings { conversation, .. } => Some(*conversation),
-        Event::Received { .. } | Event::Sent { .. } | Event::Devices { .. } | Event::Unknown { .. } => None,
+        Event::Received { .. }
+        | Event::Sent { .. }
+        | Event::Deleted { .. }
+        | Event::Devices { .. }
+        | Event::Unknown { .. } => None,
     }
 }

@@ -87,6 +87,12 @@ impl Outgoing {
         self.on_the_way.binary_search_by_key(&seq, |(seq, _)| *seq).is_ok()
     }
 
+    /// Whether the destination may not have this message yet.
+    pub(super) fn is_owed(&self, seq: Seq, to: ConversationId) -> bool {
+        let is_behind = self.place_behind(to).is_some_and(|at| self.behind[at].next <= seq);
+        is_behind || self.unseen.is_some_and(|unseen| unseen <= seq) || self.is_on_the_way(seq)
+    }
+
     /// The message to the same destination that is on the way before this one; zero: it has all before this one.
     pub(super) fn before(&self, seq: Seq, to: ConversationId) -> Seq {
         let mut earlier = self.on_the_way.iter().rev().filter(|(of, other)| *of < seq && *other == to);

@@ -9,6 +9,7 @@ use storage::{Answer, Query};
 use super::{
     ConnId, Shard, Turn,
     changes::{Arrival, Change},
+    deletions::Deletion,
     fetch::Fetch,
     inbox::InboxFetch,
     input::{Connected, QueryId},
@@ -37,7 +38,9 @@ pub(super) enum Question {
     IsRemoved(Connected),
     /// To change a message that is in the store, which had everything up to `stored`.
     Change { user: UserId, change: Change, stored: Seq },
-    /// The same, for a change that has come from the other side.
+    /// To delete a message.
+    Delete { user: UserId, conversation: ConversationId, deletion: Deletion },
+    /// As `Change`, for one that has come from the other side.
     Arrival { arrival: Arrival, stored: Seq },
     /// To send messages that wait in the log, up to `last`.
     Forward { user: UserId, last: Seq },
@@ -130,6 +133,13 @@ impl Shard {
                     _ => None,
                 };
                 self.removal_looked_up(connected, is_removed, cx);
+            }
+            Question::Delete { user, conversation, deletion } => {
+                let read = match answer {
+                    Some(Answer::ToDelete(read)) => Some(read),
+                    _ => None,
+                };
+                self.deletion_read(user, conversation, deletion, read, cx);
             }
             Question::Change { user, change, stored } => {
                 self.change_read(user, change, stored, message(answer), cx);

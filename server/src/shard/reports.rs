@@ -66,10 +66,17 @@ impl Reports {
     pub(super) fn look(&mut self, entries: &[Entry], covered: Seq) -> Vec<(UserId, Report)> {
         self.seen = covered;
         for entry in entries {
-            let Event::Received { from, origin, .. } = entry.event else { continue };
+            let (from, origin) = match entry.event {
+                Event::Received { from, origin, .. } => (from, origin),
+                // It has arrived, or it could not have been deleted.
+                Event::Deleted { conversation, of, .. } if conversation == of.author.into() => (of.author, of.seq),
+                _ => continue,
+            };
             let report = Report { up_to: origin, received_as: entry.seq };
             if let Some(open) = self.open.iter_mut().find(|open| open.author == from) {
-                open.next = Some(report);
+                // What was deleted is older than what may have been found behind it.
+                let known = open.next.iter().chain(&open.on_the_way).map(|known| known.up_to).max().unwrap_or_default();
+                open.next = Some(Report { up_to: report.up_to.max(known), ..report });
             } else if self.open.len() < REPORTS_MAX {
                 let (first, next) = (entry.seq, Some(report));
                 self.open.push(Open { author: from, first, on_the_way: None, next, rests: false });

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use proto_spec::Seq;
+use proto_spec::{ConversationId, Seq};
 use storage::{FirstResult, Rewrite, Shown};
 
 /// See the head of this file.
@@ -19,6 +19,8 @@ pub(super) struct Rewrites {
     gone: Vec<(Seq, Seq)>,
     /// By where the entry of a send was: which entry has superseded it, and what is left of it.
     firsts: BTreeMap<Seq, (Seq, FirstResult)>,
+    /// By an entry that deletes the last message of a conversation: where the last one stands then.
+    lasts: BTreeMap<Seq, (ConversationId, Seq)>,
 }
 
 impl Rewrites {
@@ -37,6 +39,31 @@ impl Rewrites {
     /// Which entries tell of the message that stands at `place`, if one in the tail changes it or reacts to it.
     pub(super) fn now(&self, place: Seq) -> Option<&Shown> {
         self.now.get(&place).map(|(_, now)| now)
+    }
+
+    /// Whether an entry in the tail deletes the message that stands at `place`.
+    pub(super) fn is_deleted(&self, place: Seq) -> bool {
+        self.now(place).is_some_and(|now| now.says == Seq::ZERO)
+    }
+
+    /// How many messages entries in the tail delete.
+    pub(super) fn deletions(&self) -> usize {
+        self.now.values().filter(|(_, now)| now.says == Seq::ZERO).count()
+    }
+
+    /// The entry at `seq` deletes the last message of a conversation, if there is another last one then.
+    pub(super) fn move_last(&mut self, seq: Seq, conversation: ConversationId, last: Option<Seq>) {
+        self.lasts.extend(last.map(|last| (seq, (conversation, last))));
+    }
+
+    /// Where the last messages of conversations stand that are in the store, as far as the store says otherwise and `released` allows.
+    pub(super) fn moved(&self, stored: Seq, released: Seq) -> Vec<(ConversationId, Seq)> {
+        let mut moved: Vec<(ConversationId, Seq)> = Vec::new();
+        for (conversation, last) in self.lasts.range(..=released).map(|(_, moved)| *moved) {
+            moved.retain(|(of, _)| *of != conversation);
+            moved.extend((last <= stored).then_some((conversation, last)));
+        }
+        moved
     }
 
     /// The entry at `seq` is released: what it supersedes.
@@ -64,6 +91,7 @@ impl Rewrites {
             self.now.retain(|_, (seq, _)| *seq > stored);
             self.firsts.retain(|_, (seq, _)| *seq > stored);
             self.gone.retain(|(_, seq)| *seq > stored);
+            self.lasts.retain(|seq, _| *seq > stored);
         }
     }
 }
@@ -83,6 +111,7 @@ mod tests {
             now: Shown { says: Seq(seq), reactions: Vec::new() },
             replaces: vec![Replaced { seq: Seq(replaces), first }],
             received: None,
+            last: None,
         };
         let mut rewrites = Rewrites::default();
         rewrites.add(edit(3, 3, Some(first(1)), 7), Seq(7));

@@ -102,7 +102,7 @@ impl Shard {
         let lane = (at, &mut self.lanes[at]);
         let seq = match change {
             None => Self::append(user_id, user, event, None, 0, lane, cx),
-            Some(of) => Self::append_change(user_id, user, event, of, lane, cx),
+            Some(of) => Self::append_change(user_id, user, event, of, 0, lane, cx),
         };
         debug_assert_eq!(seq, next);
         self.counters.entries += 1;
@@ -263,7 +263,7 @@ impl Shard {
         let lane = (at, &mut self.lanes[at]);
         let seq = match of {
             None => Self::append(to, user, event, replaces, count, lane, cx),
-            Some(of) => Self::append_change(to, user, event, of, lane, cx),
+            Some(of) => Self::append_change(to, user, event, of, 0, lane, cx),
         };
         self.counters.entries += 1;
         self.park_entry(at, to, seq, Some(answer));
@@ -354,12 +354,13 @@ impl Shard {
         Self::keep(user_id, user, TailEntry { entry, replaces, count, batch }, lane)
     }
 
-    /// The same, for an entry that changes a message.
-    fn append_change(
+    /// The same, for an entry that changes a message, and by that so many are unread no more.
+    pub(super) fn append_change(
         user_id: UserId,
         user: &mut User,
         event: Event,
         of: Rewrite,
+        count: u64,
         (at, lane): (usize, &mut Ledger),
         cx: &mut Turn<'_>,
     ) -> Seq {
@@ -367,7 +368,7 @@ impl Shard {
         cx.effects.filling[at].batch.rewrite(user_id, &entry, &of);
         user.rewrites.add(of, entry.seq);
         let batch = lane.filling();
-        Self::keep(user_id, user, TailEntry { entry, replaces: None, count: 0, batch }, lane)
+        Self::keep(user_id, user, TailEntry { entry, replaces: None, count, batch }, lane)
     }
 
     /// The next entry of a log; before it the record of the epoch that it begins, if it begins one.

@@ -273,6 +273,9 @@ impl Shard {
             ClientFrame::SetConversation { request, conversation, set, cleared } => {
                 self.mark((conn, request), conversation, Mark::Settings { set, cleared }, cx);
             }
+            ClientFrame::DeleteMessage { request, conversation, place } => {
+                self.mark((conn, request), conversation, Mark::Delete { place }, cx);
+            }
             ClientFrame::FetchInbox { request, before, limit, messages } => {
                 self.fetch_inbox(conn, request, before, (limit, messages), cx);
             }

@@ -17,7 +17,7 @@ pub(super) struct TailEntry {
     pub(super) entry: Entry,
     /// An earlier entry that this one supersedes, once it is released.
     pub(super) replaces: Option<Seq>,
-    /// As its record has it.
+    /// As its record has it. Of a deletion: how many are unread no more.
     pub(super) count: u64,
     pub(super) batch: BatchId,
 }

@@ -53,15 +53,23 @@ impl Told {
 
     /// A later entry, of any message.
     pub(super) fn add(&mut self, entry: Entry) {
-        if let Some(place) = entry.concerns() {
-            self.0.entry(place).or_default().take(entry);
+        match (entry.concerns(), &entry.event) {
+            (Some(place), Event::Deleted { .. }) => drop(self.0.remove(&place)),
+            (Some(place), _) => self.0.entry(place).or_default().take(entry),
+            (None, _) => {}
         }
     }
 
     /// A later entry, if it is of a message that is here.
     pub(super) fn lay_over(&mut self, entry: &Entry) {
-        if let Some(message) = entry.concerns().and_then(|place| self.0.get_mut(&place)) {
-            message.take(entry.clone());
+        match (entry.concerns(), &entry.event) {
+            (Some(place), Event::Deleted { .. }) => drop(self.0.remove(&place)),
+            (Some(place), _) => {
+                if let Some(message) = self.0.get_mut(&place) {
+                    message.take(entry.clone());
+                }
+            }
+            (None, _) => {}
         }
     }
 

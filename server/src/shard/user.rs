@@ -297,11 +297,17 @@ impl User {
     /// What the tail says in a conversation and is released.
     fn about(&self, conversation: Option<ConversationId>) -> impl Iterator<Item = &Entry> {
         let released = self.tail.range(self.stored.next(), self.released).map(|tail| &tail.entry);
-        released.filter(move |entry| entry.event.conversation() == conversation)
+        released.filter(move |entry| match &entry.event {
+            Event::Deleted { conversation: of, .. } => Some(*of) == conversation,
+            event => event.conversation() == conversation,
+        })
     }
 
-    /// Whether the tail says of the message at `place` that it was taken back, released or not.
+    /// Whether the tail says of the message at `place` that it was taken back or deleted, released or not.
     pub(super) fn is_taken_back(&self, place: Seq) -> bool {
+        if self.rewrites.is_deleted(place) {
+            return true;
+        }
         let now = self.rewrites.now(place).and_then(|now| self.tail.get(now.says));
         now.is_some_and(|tail| {
             matches!(
@@ -425,6 +431,7 @@ pub(super) fn wire_bytes(entry: &Entry) -> usize {
         Event::Received { content, .. } | Event::Sent { content, .. } => content.parts().1.len(),
         Event::Devices { devices, .. } => DEVICE_ID_BYTES_MAX * devices.len(),
         Event::Delivered { .. }
+        | Event::Deleted { .. }
         | Event::Read { .. }
         | Event::Seen { .. }
         | Event::Settings { .. }
@@ -494,7 +501,11 @@ impl Standing {
             Event::Seen { up_to, .. } => self.seen_up_to = *up_to,
             Event::Read { up_to, .. } => (self.read_up_to, self.read) = (*up_to, count),
             Event::Settings { settings, .. } => self.settings = *settings,
-            Event::Received { .. } | Event::Sent { .. } | Event::Devices { .. } | Event::Unknown { .. } => {}
+            Event::Received { .. }
+            | Event::Sent { .. }
+            | Event::Deleted { .. }
+            | Event::Devices { .. }
+            | Event::Unknown { .. } => {}
         }
     }
 }

@@ -8,6 +8,7 @@ use crate::{
     queries::answer,
     query::{Answer, Message, Query},
     record::{Batch, FirstResult, Record, Replaced, Rewrite, Shown},
+    schema::ReceivedRow,
 };
 use proto_spec::{Content, DeviceId, Entry, Event, MessageName, SendNumber, Seq, TimestampMs, UserId};
 
@@ -206,9 +207,9 @@ fn holds(folder: &Path, text: &str) -> bool {
 }
 
 #[test]
-fn what_was_taken_back_is_in_no_file_once_the_tables_are_merged() {
+fn what_was_taken_back_or_deleted_is_in_no_file_once_the_tables_are_merged() {
     // What no compression makes smaller.
-    const SECRET: &str = "qX7#vL2!mZ9@kT4$wR8%jB1^nC6&hF3*";
+    const SECRETS: [&str; 2] = ["qX7#vL2!mZ9@kT4$wR8%jB1^nC6&hF3*", "Zt5&Wq8!Lb2#Yv9@Kd4%Rm7^Hx3$Np6*"];
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path()).unwrap();
     let fence = block_on(store.take_over()).unwrap();
@@ -227,18 +228,32 @@ fn what_was_taken_back_is_in_no_file_once_the_tables_are_merged() {
         let base = vec![None; sorted.needed().len()];
         block_on(store.commit(fence, &sorted.finish(base))).unwrap();
     };
-    commit(&Record::Append { user, entry: entry(1, Content::text(SECRET)), replaces: None, count: 0 });
-    assert!(holds(dir.path(), SECRET));
+    for (seq, secret) in (1..).zip(SECRETS) {
+        commit(&Record::Append { user, entry: entry(seq, Content::text(secret)), replaces: None, count: 0 });
+        assert!(holds(dir.path(), secret));
+    }
     let first = Some(FirstResult { time: TimestampMs(1), said: [7; 16] });
     let replaces = vec![Replaced { seq: Seq(1), first }];
-    let now = Shown { says: Seq(2), reactions: Vec::new() };
-    let of = Rewrite { place: Seq(1), now, replaces, received: None };
-    commit(&Record::Rewrite { user, entry: entry(2, Content::unsend(name, None)), of });
+    let now = Shown { says: Seq(3), reactions: Vec::new() };
+    let of = Rewrite { place: Seq(1), now, replaces, received: None, last: None };
+    commit(&Record::Rewrite { user, entry: entry(3, Content::unsend(name, None)), of });
+    let conversation = UserId(2).into();
+    let event = Event::Deleted { conversation, of: MessageName { seq: Seq(2), ..name }, place: Seq(2), unread: 0 };
+    let of = Rewrite {
+        place: Seq(2),
+        now: Shown::default(),
+        replaces: vec![Replaced { seq: Seq(2), first }],
+        received: Some(ReceivedRow::default()),
+        last: Some(Seq(1)),
+    };
+    commit(&Record::Rewrite { user, entry: Entry { seq: Seq(4), time: TimestampMs(4), event }, of });
     store.read(Keyspace::major_compact).unwrap();
     drop(store);
     let store = open(dir.path()).unwrap();
-    assert!(!holds(dir.path(), SECRET));
-    let query = Query::Message { user, conversation: UserId(2).into(), place: Seq(1) };
+    assert!(SECRETS.iter().all(|secret| !holds(dir.path(), secret)));
+    let query = Query::Message { user, conversation, place: Seq(1) };
     let found = block_on(answer(&store, &query)).unwrap();
-    assert!(matches!(found, Answer::Message(Some(Message { entry: Entry { seq: Seq(2), .. }, .. }))), "{found:?}");
+    assert!(matches!(found, Answer::Message(Some(Message { entry: Entry { seq: Seq(3), .. }, .. }))), "{found:?}");
+    let query = Query::Message { user, conversation, place: Seq(2) };
+    assert_eq!(block_on(answer(&store, &query)).unwrap(), Answer::Message(None));
 }

@@ -29,6 +29,8 @@ struct Model {
     firsts: BTreeMap<(u64, Seq), FirstResult>,
     /// Which entries tell of the message that stands there.
     places: BTreeMap<(u64, u64), Shown>,
+    /// By the name of the message of the other side.
+    deleted: BTreeMap<(u64, u64, Seq), Entry>,
     conversations: BTreeMap<(u64, u64), ConversationSnapshot>,
     epochs: BTreeMap<(u64, u64), EpochId>,
     notes: BTreeMap<u64, DeviceNotes>,
@@ -44,14 +46,17 @@ impl Model {
 
     fn add(&mut self, record: &Record) {
         match record {
-            Record::Rewrite { user, entry, of: Rewrite { place, now, replaces, received } } => {
+            Record::Rewrite { user, entry, of: Rewrite { place, now, replaces, received, .. } } => {
                 let log = self.logs.entry(user.0).or_default();
                 log.insert(entry.seq.0, entry.clone());
                 for Replaced { seq, first } in replaces {
                     log.remove(&seq.0);
                     first.map(|first| self.firsts.insert((user.0, *seq), first));
                 }
-                self.places.insert((user.0, place.0), now.clone());
+                match now.says {
+                    Seq::ZERO => drop(self.places.remove(&(user.0, place.0))),
+                    _ => drop(self.places.insert((user.0, place.0), now.clone())),
+                }
                 match (&entry.event, received) {
                     (Event::Sent { device, number, .. }, None) => {
                         self.results.insert((user.0, device.0, number.0), entry.seq);
@@ -59,6 +64,12 @@ impl Model {
                     }
                     (Event::Received { from, .. }, Some(received)) => {
                         self.conversations.entry((user.0, from.0)).or_default().received = *received;
+                    }
+                    (Event::Deleted { conversation: ConversationId::Person(peer), of, .. }, Some(received)) => {
+                        self.conversations.entry((user.0, peer.0)).or_default().received = *received;
+                        if of.author == *peer {
+                            self.deleted.insert((user.0, peer.0, of.seq), entry.clone());
+                        }
                     }
                     _ => panic!("{entry:?} changes no message"),
                 }
@@ -95,7 +106,7 @@ impl Model {
                     Event::Settings { conversation: ConversationId::Person(peer), settings } => {
                         self.conversation(*user, *peer).settings = SettingsRow { settings: *settings, at: entry.seq };
                     }
-                    Event::Devices { .. } | Event::Unknown { .. } => {}
+                    Event::Devices { .. } | Event::Deleted { .. } | Event::Unknown { .. } => {}
                 }
             }
             Record::Cursor { user, device, seq } => {
@@ -233,9 +244,18 @@ fn check_all<S: Store>(store: &S, model: &Model) {
                 let expected = messages.iter().find(|message| message.place == seq).cloned();
                 let query = Query::Message { user: user_id, conversation, place: seq };
                 assert_eq!(ask(query), Answer::Message(expected));
-                let expected = messages.iter().find(|message| name_of(message) == Some(seq)).cloned();
+                let deleted = model.deleted.get(&(user, peer, seq)).map(|entry| Message {
+                    place: entry.concerns().unwrap(),
+                    entry: entry.clone(),
+                    reactions: Vec::new(),
+                });
+                let expected = messages.iter().find(|message| name_of(message) == Some(seq)).cloned().or(deleted);
                 let query = Query::Origin { user: user_id, conversation, origin: seq };
                 assert_eq!(ask(query), Answer::Message(expected));
+                let message = messages.iter().find(|message| message.place == seq).cloned();
+                let newest = messages.iter().rev().take(2).map(|message| message.place).collect();
+                let query = Query::ToDelete { user: user_id, conversation, place: seq, newest_max: 2 };
+                assert_eq!(ask(query), Answer::ToDelete(ToDelete { message, newest }));
             }
         }
         let all = model.inbox(user);
@@ -250,7 +270,8 @@ fn check_all<S: Store>(store: &S, model: &Model) {
                 rows: expected.into_iter().take(rows_max).collect(),
                 newest: all.iter().filter_map(|row| row.last.place()).max().unwrap_or_default(),
             };
-            let query = Query::Inbox { user: UserId(user), before: Seq(before), rows_max, named };
+            let (user, before, moved) = (UserId(user), Seq(before), [].into());
+            let query = Query::Inbox { user, before, rows_max, named, moved };
             assert_eq!(ask(query), Answer::Inbox(expected));
         }
         for device in 1..40 {
@@ -453,7 +474,7 @@ fn an_app_opens_with_seven_ranges_however_many_conversations_there_are() {
         let (store, user) = (with_conversations(conversations, 2), UserId(1));
         let Answer::User(found) = block_on(answer(&store, &Query::User(user))).unwrap() else { panic!("no user") };
         assert_eq!((found.devices.len(), found.epochs.len()), (1, 1));
-        let query = Query::Inbox { user, before: LAST_SEQ, rows_max: 20, named: [].into() };
+        let query = Query::Inbox { user, before: LAST_SEQ, rows_max: 20, named: [].into(), moved: [].into() };
         let Answer::Inbox(inbox) = block_on(answer(&store, &query)).unwrap() else { panic!("no inbox") };
         assert_eq!((inbox.rows.len() as u64, inbox.complete), (conversations.min(20), conversations <= 20));
         let span = Span {

@@ -609,6 +609,11 @@ impl Simulation {
                 let texts = &mut self.apps[index].texts;
                 texts.retain(|(of, _)| *of != handle);
             }
+            ClientEvent::MessageRefused { handle, code: ErrorCode::NoSuchMessage } => {
+                self.reached("change of what was deleted");
+                let texts = &mut self.apps[index].texts;
+                texts.retain(|(of, _)| *of != handle);
+            }
             ClientEvent::MessageRefused { handle, code } => {
                 self.oracle.fail(|| format!("{key:?}: {handle} was refused for good with {}", code.name()));
             }
@@ -716,7 +721,10 @@ impl Simulation {
         let wanted = |entry: &&Entry| {
             match peer {
                 // Whatever is said of it by now.
-                Some(peer) => entry.event.conversation() == Some(peer.into()) && entry.place() == Some(entry.seq),
+                Some(peer) => {
+                    let is_it = entry.event.conversation() == Some(peer.into()) && entry.place() == Some(entry.seq);
+                    is_it && !self.oracle.is_deleted_at(key.0, entry.seq)
+                }
                 None => text_of(entry).is_some() && !self.oracle.has_superseded(key.0, entry.seq),
             }
         };

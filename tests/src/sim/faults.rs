@@ -95,6 +95,8 @@ pub enum Fault {
     SkipUntold,
     /// A page of the inbox says that it stands one entry later than it does.
     InboxTooFar,
+    /// The rows that remember deleted messages are not written.
+    ForgetDeleted,
 }
 
 impl Fault {
@@ -145,5 +147,6 @@ impl Fault {
         Self::ClaimGaps,
         Self::SkipUntold,
         Self::InboxTooFar,
+        Self::ForgetDeleted,
     ];
 }

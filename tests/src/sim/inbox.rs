@@ -20,7 +20,8 @@ use super::{
 /// What the log says of a conversation up to some place, by the plainest means.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Standing {
-    last: Option<Entry>,
+    /// By where they stand.
+    messages: BTreeMap<Seq, Entry>,
     unread: u64,
     read_up_to: Seq,
     delivered_up_to: Seq,
@@ -32,9 +33,10 @@ impl Standing {
     fn take(&mut self, entry: &Entry) {
         let place = entry.place();
         let is_message = place == Some(entry.seq);
-        let is_last = is_message || self.last.as_ref().is_some_and(|last| last.place() == place);
-        if matches!(entry.event, Event::Received { .. } | Event::Sent { .. }) && is_last {
-            self.last = Some(entry.clone());
+        if let Some(place) = place
+            && (is_message || self.messages.contains_key(&place))
+        {
+            self.messages.insert(place, entry.clone());
         }
         match &entry.event {
             Event::Received { content: Content::Unsend(_), .. } if is_message => {}
@@ -47,6 +49,10 @@ impl Standing {
             Event::Seen { up_to, .. } => self.seen_up_to = *up_to,
             Event::Read { up_to, unread, .. } => (self.read_up_to, self.unread) = (*up_to, *unread),
             Event::Settings { settings, .. } => self.settings = *settings,
+            Event::Deleted { place, unread, .. } => {
+                self.messages.remove(place);
+                self.unread = *unread;
+            }
             Event::Devices { .. } | Event::Unknown { .. } => {}
         }
     }
@@ -56,7 +62,9 @@ impl Standing {
 fn about(event: &Event) -> Option<ConversationId> {
     match event {
         Event::Delivered { peer, .. } | Event::Seen { peer, .. } => Some((*peer).into()),
-        Event::Read { conversation, .. } | Event::Settings { conversation, .. } => Some(*conversation),
+        Event::Read { conversation, .. }
+        | Event::Settings { conversation, .. }
+        | Event::Deleted { conversation, .. } => Some(*conversation),
         Event::Received { .. } | Event::Sent { .. } | Event::Devices { .. } | Event::Unknown { .. } => {
             event.conversation()
         }
@@ -79,13 +87,18 @@ impl Oracle {
     fn check_inbox(&mut self, user: UserId, before: Seq, limit: u64, inbox: &Inbox) {
         let mut wanted: Vec<_> = self.standings(user, inbox.at).into_iter().collect();
         let before = if before == Seq::ZERO { Seq(u64::MAX) } else { before };
-        let last = |standing: &Standing| standing.last.as_ref().and_then(Entry::place);
+        // All but the last are of no interest any more.
+        for (_, standing) in &mut wanted {
+            let last = standing.messages.pop_last();
+            standing.messages = last.into_iter().collect();
+        }
+        let last = |standing: &Standing| standing.messages.last_key_value().map(|(place, _)| *place);
         wanted.retain(|(_, standing)| last(standing).is_some_and(|last| last < before));
         wanted.sort_by_key(|(_, standing)| std::cmp::Reverse(last(standing)));
         let more = wanted.len() > inbox.rows.len();
         wanted.truncate(inbox.rows.len());
         let found: Vec<_> = inbox.rows.iter().map(standing_of).collect();
-        for last in wanted.iter_mut().filter_map(|(_, standing)| standing.last.as_mut()) {
+        for last in wanted.iter_mut().flat_map(|(_, standing)| standing.messages.values_mut()) {
             if let Event::Received { content, .. } | Event::Sent { content, .. } = &mut last.event {
                 let short = |text: &str| Content::text(&text[..text.len().min(INBOX_TEXT_BYTES)]);
                 let shortened = match content.body() {
@@ -119,6 +132,9 @@ impl Oracle {
             // By where each stands: its name, and whether it was taken back.
             let mut received: BTreeMap<Seq, (Seq, bool)> = BTreeMap::new();
             for other in self.durable.range((*user, Seq::ZERO)..(*user, *seq)).map(|(_, other)| other) {
+                if let Event::Deleted { place, .. } = other.event {
+                    received.remove(&place);
+                }
                 if let (Event::Received { from, origin, content }, Some(place)) = (&other.event, other.place())
                     && *from == peer
                 {
@@ -168,9 +184,11 @@ impl Oracle {
             let (conversation, mut found) = standing_of(row);
             let mut wanted = standings.get(&conversation).cloned().unwrap_or_default();
             // What it says has been compared when it came, and may be shortened.
-            let is_last = |standing: &Standing| standing.last.as_ref().map(|last| (last.seq, last.place(), last.time));
-            let is_same = is_last(&found) == is_last(&wanted);
-            (found.last, wanted.last) = (None, None);
+            let last = |standing: &mut Standing| {
+                let (place, last) = std::mem::take(&mut standing.messages).pop_last()?;
+                Some((place, last.seq, last.time))
+            };
+            let is_same = last(&mut found) == last(&mut wanted);
             if !is_same || found != wanted {
                 self.fail(|| {
                     format!("user {user} device {device}: {conversation} is listed as {row:?}, not {wanted:?}")
@@ -182,7 +200,8 @@ impl Oracle {
 
 fn standing_of(row: &InboxRow) -> (ConversationId, Standing) {
     let InboxRow { conversation, settings, unread, read_up_to, delivered_up_to, seen_up_to, last, .. } = row.clone();
-    (conversation, Standing { last: Some(last), unread, read_up_to, delivered_up_to, seen_up_to, settings })
+    let messages = last.place().map(|place| (place, last)).into_iter().collect();
+    (conversation, Standing { messages, unread, read_up_to, delivered_up_to, seen_up_to, settings })
 }
 
 /// Rows that an app asks for at once, so that there is room for what else it asks for.
@@ -194,6 +213,11 @@ impl Simulation {
         let people: Vec<UserId> = self.apps.iter().map(|app| app.key.0).collect();
         let peer = *self.rng.pick(&people);
         let (what, some, bit) = (self.rng.within(0, 9), self.rng.within(0, 40), self.rng.within(0, 2));
+        // To be missed, a deleted message has to be changed by its author later: for that fault many are deleted that just came.
+        let aimed = (self.fault == Some(Fault::ForgetDeleted))
+            .then(|| self.oracle.received(self.apps[index].key.0, some))
+            .flatten();
+        let what = if aimed.is_some() { 6 } else { what };
         let check = self.apps[index].history.check();
         let Some(state) = &mut self.apps[index].state else { return };
         let position = state.position().unwrap_or_default();
@@ -211,6 +235,10 @@ impl Simulation {
                 Some(check) => state.fetch_digest(check.ask()).map(|handle| (handle, Asked::Check(check))),
                 None => return,
             },
+            6 | 7 => {
+                let (peer, place) = aimed.unwrap_or((peer, Seq(position.0.saturating_sub(some / 2))));
+                state.delete_message(peer, place).map(|handle| (handle, Asked::Mark))
+            }
             _ => state
                 .fetch_inbox(before, limit, messages)
                 .map(|handle| (handle, Asked::Inbox { before, limit, messages })),
@@ -274,7 +302,7 @@ impl Simulation {
         }
         let mut listed = inbox.clone();
         listed.at.0 += u64::from(self.fault == Some(Fault::InboxTooFar));
-        self.apps[index].list.page(listed);
+        self.apps[index].list.page(before, listed);
         self.oracle.check_inbox(user, before, limit, inbox);
     }
 }

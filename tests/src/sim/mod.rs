@@ -93,6 +93,7 @@ pub const SITUATIONS: &[&str] = &[
     "app restarted with unanswered messages",
     "batch of the journal found in the database",
     "began at the head",
+    "change of what was deleted",
     "change of what was taken back",
     "client lost its connection",
     "client went away while its connection moved",

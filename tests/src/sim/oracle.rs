@@ -75,6 +75,7 @@ pub fn text_of(entry: &Entry) -> Option<&str> {
     match &entry.event {
         Event::Received { content, .. } | Event::Sent { content, .. } => words_of(content),
         Event::Delivered { .. }
+        | Event::Deleted { .. }
         | Event::Devices { .. }
         | Event::Read { .. }
         | Event::Seen { .. }
@@ -125,7 +126,9 @@ fn is_same(durable: &Entry, shown: &Entry) -> bool {
 fn supersedes(entry: &Entry, earlier: &Entry) -> bool {
     let is_of_all = matches!(
         &entry.event,
-        Event::Received { content: Content::Unsend(_), .. } | Event::Sent { content: Content::Unsend(_), .. }
+        Event::Deleted { .. }
+            | Event::Received { content: Content::Unsend(_), .. }
+            | Event::Sent { content: Content::Unsend(_), .. }
     );
     let is_same_kind = match (entry.is_reaction(), earlier.is_reaction()) {
         (true, true) => entry.event.kind() == earlier.event.kind(),
@@ -142,6 +145,9 @@ type Reactions = BTreeMap<(MessageName, UserId), (ConversationId, String)>;
 fn reactions(user: UserId, log: &BTreeMap<Seq, Entry>) -> Reactions {
     let mut known = Reactions::new();
     for entry in log.values() {
+        if let Event::Deleted { of: name, .. } = entry.event {
+            known.retain(|(of, _), _| *of != name);
+        }
         let (by, with, content) = match &entry.event {
             Event::Received { from, content, .. } => (*from, (*from).into(), content),
             Event::Sent { to, content, .. } => (user, *to, content),
@@ -184,6 +190,17 @@ impl Oracle {
     pub fn head_of(&self, user: UserId) -> Seq {
         let log = self.durable.range((user, Seq(0))..=(user, Seq(u64::MAX)));
         log.last().map(|((_, seq), _)| *seq).unwrap_or_default()
+    }
+
+    /// One of the last messages that a user has received: from whom, and where it stands.
+    #[must_use]
+    pub fn received(&self, user: UserId, which: u64) -> Option<(UserId, Seq)> {
+        let log = self.durable.range((user, Seq::ZERO)..=(user, Seq(u64::MAX))).rev();
+        let mut messages = log.filter_map(|((_, seq), entry)| match entry.event {
+            Event::Received { from, .. } if entry.place() == Some(*seq) => Some((from, *seq)),
+            _ => None,
+        });
+        messages.nth((which % 4) as usize)
     }
 
     /// The entry that became durable under a number of a device.
@@ -357,6 +374,15 @@ impl Oracle {
         }
         kept.last_in_run = entry.seq;
         self.handed.insert((device.0, entry.seq));
+        if let Event::Deleted { of, place, .. } = entry.event {
+            let is_it = |known: &Entry| match &known.event {
+                Event::Sent { content, .. } | Event::Received { content, .. } => {
+                    known.place() == Some(place) || content.about().is_some_and(|(name, _)| name == of)
+                }
+                _ => false,
+            };
+            kept.entries.retain(|_, known| !is_it(known));
+        }
         if let Some(place) = entry.place().filter(|place| *place != entry.seq) {
             kept.entries.retain(|_, known| known.place() != Some(place));
         }
@@ -436,7 +462,17 @@ impl Oracle {
                 self.fail(|| format!("{text} was cancelled in time and is in its sender's log as {sent:?}"));
             }
             let received = log_of(&message.to).values().filter(|entry| text_of(entry) == Some(text)).count();
-            if received != usize::from(sent.is_some()) {
+            // Its author may not have heard of it, and may have deleted it since.
+            let accepted = message.accepted.or_else(|| self.written_as(message.from.0, text));
+            let name = accepted.and_then(|seq| self.name_of(message.from.0, seq));
+            let is_deleted = |by: UserId| name.is_some_and(|name| self.has_deleted(by, name));
+            let is_there = match (is_deleted(message.from.0), is_deleted(message.to)) {
+                (_, true) => false,
+                // The other side keeps it.
+                (true, false) => name.and_then(|name| self.last_text(name)) == Some(text),
+                (false, false) => sent.is_some(),
+            };
+            if received != usize::from(is_there) {
                 self.fail(|| format!("{text}: in the sender's log {}, in the recipient's {received}", sent.is_some()));
             }
         }
@@ -447,7 +483,7 @@ impl Oracle {
             if about_devices > 1 {
                 self.fail(|| format!("user {user}: {about_devices} entries about devices are in the log"));
             }
-            self.check_receipts(*user, log, everybody);
+            self.check_receipts(*user, log, everybody, logs);
             self.check_reactions(*user, log, logs);
         }
         for ((user, device), kept) in &self.kept.clone() {
@@ -506,6 +542,10 @@ impl Oracle {
                         self.fail(|| format!("user {user}: {origin} of {from} came after a later one"));
                     }
                     let sent = logs.get(from).and_then(|log| log.get(origin));
+                    let name = content.about().map_or(MessageName { author: *from, seq: *origin }, |(name, _)| name);
+                    if sent.is_none() && self.has_deleted(*from, name) {
+                        continue;
+                    }
                     if sent.and_then(said) != Some(content.standing(None)) {
                         self.fail(|| format!("user {user}: {entry:?} is {sent:?} in the sender's log"));
                     }
@@ -528,6 +568,7 @@ impl Oracle {
                     }
                 }
                 Event::Delivered { .. }
+                | Event::Deleted { .. }
                 | Event::Devices { .. }
                 | Event::Read { .. }
                 | Event::Seen { .. }
@@ -535,6 +576,39 @@ impl Oracle {
                 | Event::Unknown { .. } => {}
             }
         }
+    }
+
+    /// Where a user has said this, whatever has become of it.
+    fn written_as(&self, user: UserId, text: &str) -> Option<Seq> {
+        let mut log = self.durable.range((user, Seq::ZERO)..=(user, Seq(u64::MAX)));
+        let is_it = |entry: &Entry| matches!(entry.event, Event::Sent { .. }) && text_of(entry) == Some(text);
+        log.find(|(_, entry)| is_it(entry)).map(|((_, seq), _)| *seq)
+    }
+
+    /// The name of a message of `user`'s, by a send that is it, or changes it.
+    fn name_of(&self, user: UserId, seq: Seq) -> Option<MessageName> {
+        let Event::Sent { content, .. } = &self.durable.get(&(user, seq))?.event else { return None };
+        Some(content.about().map_or(MessageName { author: user, seq }, |(name, _)| name))
+    }
+
+    /// Whether a user has deleted a message for themselves.
+    pub fn has_deleted(&self, user: UserId, name: MessageName) -> bool {
+        let log = self.durable.range((user, Seq::ZERO)..=(user, Seq(u64::MAX)));
+        log.into_iter().any(|(_, entry)| matches!(entry.event, Event::Deleted { of, .. } if of == name))
+    }
+
+    /// Whether a user has deleted the message that stood there.
+    #[must_use]
+    pub fn is_deleted_at(&self, user: UserId, at: Seq) -> bool {
+        let log = self.durable.range((user, at)..=(user, Seq(u64::MAX)));
+        log.into_iter().any(|(_, entry)| matches!(entry.event, Event::Deleted { place, .. } if place == at))
+    }
+
+    /// What its author has said last in a message.
+    fn last_text(&self, name: MessageName) -> Option<&str> {
+        let log = self.durable.range((name.author, Seq::ZERO)..=(name.author, Seq(u64::MAX)));
+        let mut said = log.filter(|(_, entry)| entry.place() == Some(name.seq)).map(|(_, entry)| entry);
+        said.next_back().and_then(text_of)
     }
 
     /// Both sides of a conversation know the same reactions, and of each user one to a message.
@@ -564,15 +638,22 @@ impl Oracle {
                 let is_it = |event: &Event| matches!(event, Event::Received { from, origin, .. } if from == who && *origin == name.seq);
                 name.author == *who && !of_other.map(|(_, entry)| &entry.event).any(is_it)
             };
-            here.retain(|key, _| !may_be_lost(key));
-            there.retain(|key, _| !may_be_lost(key));
+            let is_deleted = |name| self.has_deleted(user, name) || self.has_deleted(*peer, name);
+            here.retain(|key, _| !may_be_lost(key) && !is_deleted(key.0));
+            there.retain(|key, _| !may_be_lost(key) && !is_deleted(key.0));
             if here != there {
                 self.fail(|| format!("user {user} knows the reactions {here:?}, and {peer} knows {there:?}"));
             }
         }
     }
 
-    fn check_receipts(&mut self, user: UserId, log: &BTreeMap<Seq, Entry>, everybody: &BTreeSet<UserId>) {
+    fn check_receipts(
+        &mut self,
+        user: UserId,
+        log: &BTreeMap<Seq, Entry>,
+        everybody: &BTreeSet<UserId>,
+        logs: &BTreeMap<UserId, BTreeMap<Seq, Entry>>,
+    ) {
         let mut sent: BTreeMap<UserId, Seq> = BTreeMap::new();
         let mut delivered: BTreeMap<UserId, Seq> = BTreeMap::new();
         for entry in log.values() {
@@ -590,6 +671,12 @@ impl Oracle {
             }
         }
         for (peer, seq) in sent {
+            let told = logs.get(&peer).into_iter().flat_map(|log| log.values());
+            let has = |entry: &Entry| matches!(entry.event, Event::Received { from, origin, .. } if from == user && origin == seq);
+            if !told.into_iter().any(has) {
+                // It was deleted there, or what it is about.
+                continue;
+            }
             // A reaction that was told of and went with its message was later than what is left.
             let gone = |known: &Seq| *known > seq && self.superseded.contains(&(user, *known));
             if !delivered.get(&peer).is_some_and(|known| *known == seq || gone(known)) {

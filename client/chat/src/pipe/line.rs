@@ -11,10 +11,11 @@ use crate::{checking::Found, devices, visible::escaped, words};
 pub(crate) const FORMAT: &str = r"On a terminal it shows the conversation on the whole screen; /help says what can be typed.
 
 From a pipe, each line of input is a message, or one of /to USER, /reply [#SEQ] TEXT, /edit [#SEQ] TEXT, /unsend [#SEQ],
-/react [#SEQ] EMOJI, /attach LOCATION FIELDS, /history [N], /cancel, /inbox [N], /read, /mute, /archive, /pin, /block (/unmute and so on for the opposite), /check, /devices,
+/delete [#SEQ], /react [#SEQ] EMOJI, /attach LOCATION FIELDS, /history [N], /cancel, /inbox [N], /read, /mute, /archive, /pin, /block (/unmute and so on for the opposite), /check, /devices,
 /device-name NAME (of this one), /remove-device ID (for ever), /quit; a message that
 begins with / is written with // in front, and blank lines are passed over. /reply answers the message that was told with
 this SEQ, or the last one received from USER, and /react says what you feel about it, or without EMOJI takes that back;
+/delete takes it, or the last of the conversation, out of your own history alone;
 /edit and /unsend change your own, or the last you sent there, for whose answer they wait if it has none yet;
 /attach sends where something lies that was uploaded already: file=PATH is read for its size and its hash, or they are told
 as size=BYTES sha256=HEX; kind=image (video, audio, file), type=image/png, width=N, height=N, seconds=N, thumbnail=LOCATION
@@ -39,6 +40,7 @@ input: nothing after it is sent, and what was sent before is waited for. Each li
   refused N CODE                              your Nth message was refused for good
   edited AUTHOR SEQ TIME TEXT                 the message that was told as SEQ says this now
   unsent AUTHOR SEQ TIME                      the message that was told as SEQ was taken back
+  deleted USER SEQ                            you have deleted the message that was told as SEQ, in the conversation with USER
   reacted USER SEQ TIME TEXT                  USER feels this about the message that was told as SEQ; without TEXT nothing any more
   cancelled N                                 your Nth message, which /cancel took back, is in no log
   delivered USER SEQ                          USER's devices have what you sent up to SEQ
@@ -105,6 +107,10 @@ pub(crate) enum Line {
         author: UserId,
         place: Seq,
         time: TimestampMs,
+    },
+    Deleted {
+        conversation: ConversationId,
+        place: Seq,
     },
     Accepted {
         ordinal: u64,
@@ -184,6 +190,7 @@ impl Line {
                 let line = format!("{}reacted {by} {place} {} {}", history(origin), utc(*time), escaped(text));
                 line.trim_end().to_owned()
             }
+            Self::Deleted { conversation, place } => format!("deleted {conversation} {place}"),
             Self::Unsent { author, place, time } => format!("unsent {author} {place} {}", utc(*time)),
             Self::Accepted { ordinal, seq, durability, recipient } => {
                 let durability = match durability {

@@ -174,6 +174,7 @@ impl Script {
                 Ok(name) => self.send(Content::reaction(name, &reaction, None)),
                 Err(why) => Said::Wrong(why),
             },
+            Ok(Command::Delete(of)) => self.delete(of),
             Ok(Command::Attach(attach)) => Said::Describe(attach),
             Ok(Command::To(user)) => Said::Taken(self.switch(user)),
             Ok(Command::History(count)) => Said::Taken(self.show_history(count.unwrap_or(self.who.history.max(1)))),
@@ -279,6 +280,15 @@ impl Script {
                 self.send(reply)
             }
             Err(why) => Said::Wrong(why),
+        }
+    }
+
+    /// A message of this conversation is to go from the own history: the one told as this, or else the last one.
+    fn delete(&mut self, of: Option<Seq>) -> Said {
+        let mut here = self.told.iter().rev().filter(|(_, told)| told.conversation == self.who.peer);
+        match of.or_else(|| here.next().map(|(place, _)| *place)) {
+            Some(place) => self.ask(|client, peer| client.delete_message(peer, place)),
+            None => Said::Wrong("nothing was told of this conversation yet: /history tells older messages".to_owned()),
         }
     }
 
@@ -593,6 +603,7 @@ impl Script {
                 | Event::Read { .. }
                 | Event::Seen { .. }
                 | Event::Settings { .. }
+                | Event::Deleted { .. }
                 | Event::Devices { .. }
                 | Event::Unknown { .. },
                 _,
@@ -630,6 +641,10 @@ impl Script {
             }
             Event::Settings { conversation, settings } => {
                 Some(Line::Kept { conversation: *conversation, settings: *settings })
+            }
+            Event::Deleted { conversation, place, .. } => {
+                self.told.remove(place);
+                Some(Line::Deleted { conversation: *conversation, place: *place })
             }
             Event::Devices { removed, why, .. } => Some(Line::Removed { device: *removed, why: *why }),
             Event::Unknown { .. } => None,
@@ -716,6 +731,7 @@ fn message(entry: &Entry, origin: Origin) -> Option<Line> {
         }
         Event::Sent { to, content, .. } => Some(Line::Sent { to: *to, seq, time, text: shown(content), origin }),
         Event::Delivered { .. }
+        | Event::Deleted { .. }
         | Event::Devices { .. }
         | Event::Read { .. }
         | Event::Seen { .. }

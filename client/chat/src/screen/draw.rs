@@ -54,6 +54,7 @@ Ctrl-Z, Ctrl-C      suspend; put the draft away, without one leave (also /quit)
 /react EMOJI        react to it; without EMOJI: take that back
 /edit TEXT          say something else in your last message
 /unsend             take your last message back; /cancel, while ◷ stands there
+/delete             take the last message out of your own history alone
 /attach URL file=PATH   tell of a file that is uploaded; /attach alone says more
 /to USER            write to somebody else
 /history [N]        load N older messages; /check: has the server the same?

@@ -71,7 +71,7 @@ impl List {
         let is_behind = |place: &Seq| before != Seq::ZERO && *place > before;
         // Who is not in the page has written more since, of which the next entries tell.
         self.missing.retain(|place| is_behind(place) || oldest.is_some_and(|oldest| *place <= oldest));
-        self.known.page(inbox);
+        self.known.page(before, inbox);
         self.is_here = true;
         true
     }

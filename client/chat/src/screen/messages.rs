@@ -201,8 +201,13 @@ impl Messages {
                 self.seen = self.seen.max(*up_to);
                 return true;
             }
+            Event::Deleted { conversation, place, .. } if *conversation == self.peer => {
+                self.log.remove(place);
+                return false;
+            }
             Event::Received { .. }
             | Event::Sent { .. }
+            | Event::Deleted { .. }
             | Event::Delivered { .. }
             | Event::Seen { .. }
             | Event::Read { .. }
@@ -328,6 +333,14 @@ impl Messages {
         let ConversationId::Person(peer) = self.peer;
         let author = if message.author == Author::Me { me } else { peer };
         Some((MessageName { author, seq: message.origin }, &message.content))
+    }
+
+    /// The message that is to be deleted, by its place in the log; none: the last one.
+    pub(crate) fn find_place(&self, seq: Option<Seq>) -> Option<Seq> {
+        seq.filter(|seq| self.log.contains_key(seq)).or_else(|| match seq {
+            Some(_) => None,
+            None => self.log.keys().next_back().copied(),
+        })
     }
 
     /// What has no answer yet.

@@ -234,6 +234,10 @@ impl Run {
                     Ok(fetch) => self.model.checking.asked(fetch, check),
                     Err(error) => self.model.not_asked(error),
                 },
+                Effect::Delete { peer, place } => match self.client.delete_message(peer, place) {
+                    Ok(_) => {}
+                    Err(error) => self.model.not_asked(error),
+                },
                 Effect::Devices(wish) => {
                     let asked = match wish {
                         Wish::List => self.client.fetch_devices(),

@@ -103,6 +103,11 @@ pub(crate) enum Effect {
         peer: ConversationId,
         up_to: Seq,
     },
+    /// The message that stands there is to go from the own history.
+    Delete {
+        peer: ConversationId,
+        place: Seq,
+    },
     /// From now on the conversation is kept so.
     Keep {
         peer: ConversationId,
@@ -635,6 +640,7 @@ impl Model {
             Command::Say(_)
             | Command::Reply(..)
             | Command::React(..)
+            | Command::Delete(_)
             | Command::Attach(_)
             | Command::Read
             | Command::Keep { .. }
@@ -668,6 +674,10 @@ impl Model {
                 };
                 self.send(now, draft.to_owned(), Content::reaction(name, reaction, None), effects);
             }
+            Command::Delete(of) => match self.messages.find_place(of) {
+                Some(place) => effects.push(Effect::Delete { peer: self.peer, place }),
+                None => return self.say("There is no message here to delete; older ones come with /history."),
+            },
             Command::Attach(_) if self.is_describing => {
                 return self.say("Another file is being read: this one can be attached in a moment.");
             }

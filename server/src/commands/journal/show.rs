@@ -139,7 +139,7 @@ pub(super) fn columns(located: &Located, text: Text) -> String {
                 Event::Delivered { peer, .. } | Event::Seen { peer, .. } => (Some(*peer), None),
                 Event::Read { conversation: ConversationId::Person(peer), .. }
                 | Event::Settings { conversation: ConversationId::Person(peer), .. } => (Some(*peer), None),
-                Event::Devices { .. } | Event::Unknown { .. } => (None, None),
+                Event::Deleted { .. } | Event::Devices { .. } | Event::Unknown { .. } => (None, None),
             };
             (Some(entry.seq), peer, content)
         }
@@ -213,6 +213,10 @@ pub(super) fn json(located: &Located) -> String {
                 Event::Devices { removed, why, devices } => {
                     object.0.extend([("device", removed.0.into()), ("why", why.name().into())]);
                     object.0.push(("devices", Value::from(devices.iter().map(|id| id.0).collect::<Vec<_>>())));
+                }
+                Event::Deleted { conversation: ConversationId::Person(peer), of, place, .. } => {
+                    object.0.extend([("peer", peer.0.into()), ("author", of.author.0.into())]);
+                    object.0.extend([("author_seq", of.seq.0.into()), ("place", place.0.into())]);
                 }
                 Event::Unknown { kind } => object.0.push(("entry_kind", (*kind).into())),
             }

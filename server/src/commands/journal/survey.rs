@@ -209,6 +209,7 @@ pub(super) const fn kind_of(record: &Record) -> &'static str {
             Event::Received { .. } => "received",
             Event::Sent { .. } => "sent",
             Event::Delivered { .. } => "delivered",
+            Event::Deleted { .. } => "deleted",
             Event::Read { .. } => "read",
             Event::Seen { .. } => "seen",
             Event::Settings { .. } => "settings",

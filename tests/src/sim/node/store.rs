@@ -134,6 +134,7 @@ impl Simulation {
                     | (Some(Fault::ForgetRead), RowKey::Read { .. })
                     | (Some(Fault::ForgetSent), RowKey::Sent { .. })
                     | (Some(Fault::ForgetDuties), RowKey::Unfinished { .. })
+                    | (Some(Fault::ForgetDeleted), RowKey::Deleted { .. })
                     | (Some(Fault::ForgetRemoved), RowKey::Removed { .. })
             ) || (self.fault == Some(Fault::ForgetChanged)
                 && matches!(row, RowKey::Conversation { .. })
