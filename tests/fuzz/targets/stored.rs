@@ -87,7 +87,7 @@ fn rows(bytes: &[u8]) {
     let one = [
         Query::User(USER),
         Query::Conversation { user: USER, conversation: PEER },
-        Query::Inbox { user: USER, before: Seq(100), rows_max: 5, named: [PEER].into() },
+        Query::Inbox { user: USER, before: Seq(100), rows_max: 5, named: [PEER].into(), moved: [].into() },
         Query::IsRemoved { user: USER, device: DEVICE },
     ];
     let sends = [1, 2, 63, 64].map(|number| Query::Send { user: USER, device: DEVICE, number: SendNumber(number) });
