@@ -227,7 +227,11 @@ impl Check {
     pub fn answer(self, history: &History, digests: &Digests) -> Verdict {
         let (first, last) = self.whole;
         let is_settled = history.last >= digests.at && history.superseded == self.superseded && history.first <= first;
-        if !is_settled || digests.first != self.first || digests.last < self.first || digests.last > self.last {
+        let (asked_first, asked_last, asked_width) = self.ask();
+        let is_asked = (asked_first, asked_width) == (digests.first, digests.width)
+            && (asked_first..=asked_last).contains(&digests.last)
+            && digests.digests.len() as u64 == (digests.last.0 - asked_first.0 + 1).div_ceil(asked_width);
+        if !is_settled || !is_asked {
             return Verdict::Changed;
         }
         let mut begin = self.first;
@@ -391,6 +395,28 @@ mod tests {
         history.entry(log.handed.last().unwrap());
         assert_eq!(check.answer(&history, &digests), Verdict::Changed, "it has come");
         assert_eq!(verdict(&log, &history, u64::MAX).0, Verdict::Same(Seq(1), Seq(4)));
+    }
+
+    #[test]
+    fn an_answer_to_another_question_says_nothing() {
+        let mut log = Log::default();
+        (0..70).for_each(|_| log.grow(1, 0));
+        let history = history(&log, 0);
+        let check = history.check().unwrap();
+        let right = log.answer(check.ask(), u64::MAX);
+        let others: [fn(&mut Digests); 6] = [
+            |digests| digests.digests.push([0; 32]),
+            |digests| digests.digests.clear(),
+            |digests| digests.width = u64::MAX,
+            |digests| digests.width = 1,
+            |digests| digests.last = Seq(u64::MAX),
+            |digests| (digests.first, digests.last) = (Seq(1), Seq(0)),
+        ];
+        for other in others {
+            let mut digests = right.clone();
+            other(&mut digests);
+            assert_eq!(check.answer(&history, &digests), Verdict::Changed, "{digests:?}");
+        }
     }
 
     #[test]

@@ -66,7 +66,7 @@ pub const UNWRITTEN_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Epochs of the log that a client remembers: more than the 64 that a server may tell of again.
 pub const EPOCHS_KEPT: usize = 256;
 
-/// Entries of which a history keeps digests, 2 MiB in all: of a longer log it speaks for the newest part.
+/// Entries of which a history keeps digests and what they say, some 4 MiB in all: of a longer log it speaks for the newest part.
 pub const HISTORY_ENTRIES_MAX: usize = 16 * 1024;
 
 /// Events that wait for the application, in the channel between it and the driver.
