@@ -598,6 +598,7 @@ fn what_the_application_says_of_the_log_before_is_passed_over_until_it_has_disca
     world.hear(&[welcome(0, 0), deliver(1), deliver(2), deliver(3), deliver(4)]);
     // An entry of the old log was still on its way to the application.
     world.client.acknowledge(Seq(3));
+    world.client.filled(Seq(2));
     assert_eq!(world.client.mark_read(UserId(8), Seq(3), true), Err(FetchError::LogReplaced));
     let name = MessageName { author: UserId(7), seq: Seq(3) };
     assert_eq!(world.client.send(UserId(8), Content::unsend(name, None)), Err(SendError::LogReplaced));
@@ -607,6 +608,30 @@ fn what_the_application_says_of_the_log_before_is_passed_over_until_it_has_disca
     world.turn(Input::Disconnected("cut".into()));
     assert_eq!(asks(&reconnect(&mut world)).0, Resume::After(Seq(1)));
     assert!(world.client.send(UserId(8), Content::unsend(name, None)).is_ok());
+}
+
+#[test]
+fn a_new_log_that_is_skipped_is_told_as_replaced_first() {
+    let mut config = Config::new("", "secret", DeviceId(3));
+    config.skip_above = 100;
+    let mut world = World::of(config);
+    world.tick();
+    world.turn(Input::Connected);
+    world.hear(&[welcome(0, 0), ServerFrame::Epoch { first: Seq(1), epoch: EpochId(1) }, deliver(1)]);
+    world.turn(Input::Disconnected("cut".into()));
+    reconnect(&mut world);
+    world.hear(&[bye(ErrorCode::OtherLog, 0)]);
+    reconnect(&mut world);
+    let mut far = welcome(900, 0);
+    if let ServerFrame::Welcome { skipped, .. } = &mut far {
+        *skipped = 900;
+    }
+    let events = world.hear(&[far]).events;
+    let told = [
+        matches!(events[..], [ClientEvent::LogReplaced { .. }, ..]),
+        matches!(events[1..], [ClientEvent::Skipped { after: Seq::ZERO, up_to: Seq(900) }, ClientEvent::Welcome(_)]),
+    ];
+    assert_eq!(told, [true; 2], "{events:?}");
 }
 
 /// In the new log the names of the old one stand for other messages.

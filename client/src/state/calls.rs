@@ -170,7 +170,9 @@ impl ClientState {
     /// The application has everything that stands after `since` by now: it has fetched what was skipped ([`ClientEvent::Skipped`](crate::ClientEvent::Skipped)).
     /// The next connection says so, and then it counts as acknowledged.
     pub fn filled(&mut self, since: Seq) {
-        self.position.filled(since);
+        if !self.replacing.is_going_on() {
+            self.position.filled(since);
+        }
     }
 
     /// The application has stored the number of this message. Needed with [`crate::Keeping::ByApplication`] only.

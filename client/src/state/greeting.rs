@@ -41,12 +41,14 @@ impl ClientState {
                     let detail = format!("the log ends at {head}, before what this device holds");
                     return self.begin_anew(now, ErrorCode::OtherLog, detail);
                 }
-                match self.position.welcome(cursor, epoch, skipped) {
-                    Ok(None) => {}
-                    Ok(Some(after)) => effects.events.push(ClientEvent::Skipped { after, up_to: cursor }),
+                let skipped_after = match self.position.welcome(cursor, epoch, skipped) {
+                    Ok(after) => after,
                     Err(reason) => return Flow::Break(reason.into()),
-                }
+                };
                 self.tell_of_replacement(last_number, effects);
+                // What was skipped is of the log that there is now.
+                let skipped = skipped_after.map(|after| ClientEvent::Skipped { after, up_to: cursor });
+                effects.events.extend(skipped);
                 let capabilities = capabilities.or_first();
                 self.outbox.connected(last_number, capabilities.takes_frame(ClientKind::GiveUp));
                 self.text_bytes_max = usize::try_from(text_bytes_max).unwrap_or(usize::MAX).min(limits::TEXT_BYTES_MAX);

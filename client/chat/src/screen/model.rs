@@ -97,8 +97,8 @@ pub(crate) enum Effect {
     /// Nothing of the log that was replaced is shown any more.
     Discarded,
     /// Answer with [`List::fetching`] or [`Model::not_listed`].
-    /// Everything in the conversation up to here has been seen by a person.
     FetchInbox(Ask),
+    /// Everything in the conversation up to here has been seen by a person.
     MarkRead {
         peer: ConversationId,
         up_to: Seq,
@@ -330,7 +330,7 @@ impl Model {
                 self.notice.take_if(|notice| notice.about == About::Link);
                 self.on_committed(welcome.committed);
                 if self.retold == Retold::Begins {
-                    self.retold = Retold::UpTo(welcome.head).unless_there(Seq::ZERO);
+                    self.retold = Retold::UpTo(welcome.head).unless_there(welcome.cursor);
                 }
                 if self.me.replace(welcome.user).is_none() && welcome.cursor > Seq::ZERO && self.peer != NOBODY {
                     // What follows is pushed.
@@ -444,10 +444,12 @@ impl Model {
     /// So much has happened meanwhile that it is not told one by one: what is shown is asked for as it is now.
     fn begin_anew(&mut self, effects: &mut Vec<Effect>) {
         self.list.begin_anew();
-        if self.messages.kept() > 0 {
+        // Before the first welcome nothing was asked for.
+        if self.me.is_some() && self.peer != NOBODY {
             self.messages.switch(self.peer);
-            (self.anchor, self.unseen, self.fetching) = (None, 0, None);
-            self.fetch(PAGE_MIN.max(self.size.1.into()), effects);
+            self.fetching = None;
+            self.follow();
+            self.fetch(self.page(), effects);
         }
     }
 
@@ -477,6 +479,7 @@ impl Model {
     /// What was shown of the log is void.
     fn on_replaced(&mut self, dropped: &[SendHandle], effects: &mut Vec<Effect>) {
         self.messages.discard();
+        self.checking = Checking::default();
         self.list.discard();
         self.unread.clear();
         (self.fetching, self.read, self.retold) = (None, Seq::ZERO, Retold::Begins);

@@ -139,11 +139,15 @@ impl Person {
 }
 
 fn welcome(cursor: u64) -> ClientEvent {
+    welcome_to(cursor, cursor)
+}
+
+fn welcome_to(head: u64, cursor: u64) -> ClientEvent {
     ClientEvent::Welcome(WelcomeInfo {
         user: ME,
         device: DeviceId(1),
         server_time: TimestampMs(NOON),
-        head: Seq(cursor),
+        head: Seq(head),
         cursor: Seq(cursor),
         last_number: SendNumber(0),
         send_window: 256,
@@ -270,6 +274,22 @@ fn after_a_long_absence_what_is_shown_is_asked_for_anew() {
     assert_eq!(new.event(skipped), []);
     let effects = new.event(welcome(9_000));
     assert!(matches!(effects[..], [Effect::Fetch { from: Seq(9_000), .. }, Effect::FetchInbox(_)]), "{effects:?}");
+}
+
+/// The new log is so long that it is skipped: no entry of it comes, and what is shown of it has to be asked for.
+#[test]
+fn when_the_history_is_replaced_by_a_long_one_its_newest_messages_are_asked_for() {
+    let mut person = Person::connected(80, 10);
+    person.event(received(1, PEER, "of the old history"));
+    person.event(ClientEvent::LogReplaced { detail: "because".to_owned(), dropped: Vec::new() });
+    let effects = person.event(ClientEvent::Skipped { after: Seq(0), up_to: Seq(9_000) });
+    assert!(matches!(effects[..], [Effect::Fetch { from: Seq::ZERO, .. }]), "{effects:?}");
+    person.event(welcome(9_000));
+    let effects = person.event(received(9_001, PEER, "news"));
+    assert!(
+        effects.iter().any(|effect| matches!(effect, Effect::MarkRead { .. })),
+        "nothing more is waited for: {effects:?}"
+    );
 }
 
 #[test]
@@ -771,7 +791,7 @@ fn when_the_history_is_replaced_what_was_shown_is_gone_and_the_new_one_is_shown_
     person.shows("The server's history was replaced: this is the one that it has now.");
     assert!(!person.screen().iter().any(|row| row.contains("old history")), "{:#?}", person.screen());
     person.shows("not answered yet");
-    person.event(welcome(3));
+    person.event(welcome_to(3, 0));
     let is_marked = |effects: Vec<Effect>| effects.iter().any(|effect| matches!(effect, Effect::MarkRead { .. }));
     assert!(!is_marked(person.event(received(1, UserId(9), "from somebody else"))));
     assert!(!is_marked(person.event(received(2, PEER, "what the copy has"))));
