@@ -15,6 +15,9 @@ use crate::command::NoCommand;
 /// Read at once of a file: as much as makes a system call cheap.
 const READ_BYTES: usize = 64 * 1024;
 
+/// Before the caption, which is all that follows.
+const CAPTION: &str = "caption=";
+
 /// How it is written, for who has written it otherwise.
 const USAGE: &str = "/attach LOCATION file=PATH, or size=BYTES sha256=HEX, and if wanted kind=image (video, audio, file), type=image/png, \
                      width=N, height=N, seconds=N, thumbnail=LOCATION and, last of all, caption=TEXT";
@@ -54,8 +57,8 @@ impl Attach {
     /// Something is missing, twice or not of its form; in words.
     pub(crate) fn parse(rest: &str) -> Result<Self, NoCommand> {
         let wrong = |what: String| NoCommand::new(format!("{what}: it is written {USAGE}"));
-        let (fields, caption) = match rest.split_once("caption=") {
-            Some((fields, caption)) => (fields, caption.trim_end().to_owned()),
+        let (fields, caption) = match begin_of_caption(rest) {
+            Some(begin) => (&rest[..begin], rest[begin + CAPTION.len()..].trim_end().to_owned()),
             None => (rest, String::new()),
         };
         let mut words = words(fields).map_err(wrong)?.into_iter();
@@ -119,6 +122,19 @@ impl Attach {
             caption: &self.caption,
         }))
     }
+}
+
+/// Where a word begins that is the caption. What stands in double quotes is none, nor is a part of a word.
+fn begin_of_caption(line: &str) -> Option<usize> {
+    let (mut is_quoted, mut is_begin) = (false, true);
+    for (at, c) in line.char_indices() {
+        if is_begin && !is_quoted && line[at..].starts_with(CAPTION) {
+            return Some(at);
+        }
+        is_quoted ^= c == '"';
+        is_begin = c.is_whitespace();
+    }
+    None
 }
 
 /// The words of a line. What stands in double quotes is part of one, whatever it is.
@@ -224,6 +240,14 @@ mod tests {
         assert!(named(&dir).unwrap_err().contains("it is no file"));
         fs::remove_dir_all(&dir).unwrap();
         assert!(named(&path).unwrap_err().contains("a file can not be attached"));
+    }
+
+    #[test]
+    fn a_caption_begins_where_a_word_does_and_nowhere_else() {
+        let line = r#"https://x/?caption=1 size=3 sha256=0000000000000000000000000000000000000000000000000000000000000000 thumbnail="a caption=b" caption=so it is"#;
+        let attach = Attach::parse(line).unwrap();
+        assert_eq!((&*attach.location, &*attach.thumbnail), ("https://x/?caption=1", "a caption=b"));
+        assert_eq!(attach.caption, "so it is");
     }
 
     #[test]

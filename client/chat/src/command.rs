@@ -141,8 +141,8 @@ impl Command {
                 let known = "/to USER, /reply [#SEQ] TEXT, /edit [#SEQ] TEXT, /unsend [#SEQ], /delete [#SEQ], /react [#SEQ] EMOJI, /attach LOCATION …, /history [N], /cancel, /inbox [N], /read, /mute, /archive, /pin and /block \
                              (with /un… for the opposite: /unmute), /check, /devices, /device-name NAME, /remove-device ID, /help and /quit";
                 let what = match word {
-                    "/quit" | "/help" | "/cancel" | "/history" | "/to" | "/reply" | "/edit" | "/unsend" | "/inbox"
-                    | "/read" | "/check" | "/devices" | "/remove-device" => {
+                    "/quit" | "/help" | "/cancel" | "/history" | "/to" | "/reply" | "/edit" | "/unsend" | "/delete"
+                    | "/inbox" | "/read" | "/check" | "/devices" | "/remove-device" => {
                         format!("{word} is not written like this")
                     }
                     _ => format!("`{word}` is no command"),
@@ -207,6 +207,9 @@ mod tests {
         assert_eq!(Command::parse("/read"), Ok(Command::Read));
         assert_eq!(Command::parse("/devices"), Ok(Command::Devices));
         assert_eq!(Command::parse("/check"), Ok(Command::Check));
+        assert!(
+            Command::parse("/delete #3 x").is_err_and(|error| error.to_string().starts_with("/delete is not written"))
+        );
         assert_eq!(Command::parse("/device-name My phone "), Ok(Command::NameDevice("My phone".into())));
         assert_eq!(Command::parse("/remove-device 3"), Ok(Command::RemoveDevice(DeviceId(3))));
         assert!(Command::parse(&format!("/device-name {}", "x".repeat(NAME_BYTES_MAX + 1))).is_err());

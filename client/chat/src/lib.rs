@@ -108,7 +108,12 @@ pub struct Arguments {
 #[must_use]
 pub fn run(arguments: &Arguments) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let ended = runtime.map_err(Failure::from).and_then(|runtime| runtime.block_on(chat(arguments)));
+    let ended = runtime.map_err(Failure::from).and_then(|runtime| {
+        let ended = runtime.block_on(chat(arguments));
+        // A file that is still read for an attachment keeps nobody from leaving.
+        runtime.shutdown_background();
+        ended
+    });
     match ended {
         Ok(Left::Quit) => ExitCode::SUCCESS,
         // As shells report who was ended by a signal.

@@ -286,9 +286,16 @@ impl Script {
     /// A message of this conversation is to go from the own history: the one told as this, or else the last one.
     fn delete(&mut self, of: Option<Seq>) -> Said {
         let mut here = self.told.iter().rev().filter(|(_, told)| told.conversation == self.who.peer);
-        match of.or_else(|| here.next().map(|(place, _)| *place)) {
-            Some(place) => self.ask(|client, peer| client.delete_message(peer, place)),
-            None => Said::Wrong("nothing was told of this conversation yet: /history tells older messages".to_owned()),
+        let found = match of {
+            Some(seq) => here.find(|(place, _)| **place == seq),
+            None => here.next(),
+        };
+        match (found.map(|(place, _)| *place), of) {
+            (Some(place), _) => self.ask(|client, peer| client.delete_message(peer, place)),
+            (None, Some(seq)) => Said::Wrong(format!("no message of this conversation was told as {seq}")),
+            (None, None) => {
+                Said::Wrong("nothing was told of this conversation yet: /history tells older messages".to_owned())
+            }
         }
     }
 
@@ -556,11 +563,11 @@ impl Script {
 
     /// Nothing that was told of the log holds any more: it is told anew.
     fn on_replaced(&mut self, dropped: &[SendHandle]) -> Vec<Line> {
-        self.client.log_discarded();
         let mut lines = self.release();
         self.fetching = None;
         self.older = Older::Nothing;
         self.told.clear();
+        self.checking = Checking::default();
         self.undelivered.clear();
         (self.uncommitted, self.received, self.shown) = (None, 0, Seq::ZERO);
         self.is_replaced = true;
@@ -572,6 +579,8 @@ impl Script {
             self.refused += 1;
             lines.push(Line::Refused { ordinal, why: ErrorCode::OtherLog.name().into() });
         }
+        // Last of all: until now no change leaves, so none names a message of the old log in the new one.
+        self.client.log_discarded();
         lines
     }
 
