@@ -80,7 +80,7 @@ listed! {
         NameDevice = 0x10 "name_device",
         /// [`ClientFrame::DeleteMessage`].
         DeleteMessage = 0x11 "delete_message",
-        /// SPEC 4.32.
+        /// SPEC 4.31.
         FetchDigest = 0x14 "fetch_digest",
     }
 }
@@ -122,7 +122,7 @@ listed! {
         GivenUp = 0x90 "given_up",
         /// SPEC 4.23.
         Marked = 0x94 "marked",
-        /// SPEC 4.33.
+        /// SPEC 4.32.
         Digest = 0x95 "digest",
     }
 }

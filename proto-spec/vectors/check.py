@@ -381,7 +381,7 @@ def write_inbox_rows(rows):
 INBOX_ROWS = read_inbox_rows, write_inbox_rows
 
 
-# SPEC 4.33
+# SPEC 4.32
 def read_digests(data, at, field):
     count, at = read_varint(data, at, field)
     if count > DIGESTS_MAX:

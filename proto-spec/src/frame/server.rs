@@ -1,4 +1,4 @@
-//! What a server sends: fields and bytes (SPEC 4.6 to 4.14, 4.16 to 4.18, 4.21, 4.23, 4.27, 4.29, 4.33).
+//! What a server sends: fields and bytes (SPEC 4.6 to 4.14, 4.16 to 4.18, 4.21, 4.23, 4.27, 4.29, 4.32).
 
 use super::{FrameError, ServerKind, conversation, flag, later, put_conversation, put_frame, put_later};
 use crate::{
@@ -72,7 +72,7 @@ pub struct Inbox {
     pub rows: Vec<InboxRow>,
 }
 
-/// Digests of a part of the user's log (SPEC 4.33).
+/// Digests of a part of the user's log (SPEC 4.32).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Digests {
     /// From the request.

@@ -312,7 +312,7 @@ impl Shard {
         (first, last): (Seq, Seq),
         cx: &mut Turn<'_>,
     ) {
-        // An empty range is told as `first - 1` (SPEC 4.11, 4.33).
+        // An empty range is told as `first - 1` (SPEC 4.11, 4.32).
         if let Some(digesting) = fetch.digesting.take() {
             return self.piece_read((conn, request), fetch, digesting, (&entries, last.max(first.previous())), cx);
         }
