@@ -84,6 +84,10 @@ pub const EPOCHS_MAX: usize = 64;
 /// do so once in seconds in an engine, and with a database in the moment after an entry was made.
 pub const INBOX_TRIES_MAX: u8 = 8;
 
+/// How often the store is asked anew for what is laid under the tail because changes have moved from the one to the other meanwhile,
+/// before it counts as unreadable. They move with an ingestion, once in seconds.
+pub const READ_TRIES_MAX: u8 = 8;
+
 /// Least memory that an operator may give what is kept of one user for an app that opens, in bytes: a user takes half of it, and the
 /// rest is a few conversations.
 pub const CACHE_USER_BYTES_MIN: u64 = 2 * 1024;

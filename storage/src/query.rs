@@ -112,6 +112,25 @@ pub enum Query {
     },
 }
 
+impl Query {
+    /// Of whom it asks.
+    #[must_use]
+    pub const fn user(&self) -> UserId {
+        match *self {
+            Self::User(user)
+            | Self::Conversation { user, .. }
+            | Self::Inbox { user, .. }
+            | Self::Log { user, .. }
+            | Self::ConversationLog { user, .. }
+            | Self::Message { user, .. }
+            | Self::ToDelete { user, .. }
+            | Self::Origin { user, .. }
+            | Self::Send { user, .. }
+            | Self::IsRemoved { user, .. } => user,
+        }
+    }
+}
+
 /// What the store knows of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeviceSnapshot {

@@ -12,6 +12,7 @@ pub mod load;
 pub mod model;
 pub mod process;
 pub mod rng;
+pub mod said;
 pub mod sim;
 pub mod spec;
 pub mod tls;

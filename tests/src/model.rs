@@ -348,20 +348,3 @@ fn read(items: &BTreeMap<Seq, Vec<Entry>>, span: &Span) -> Entries {
     }
     Entries { entries: items.concat(), complete }
 }
-
-/// Whose rows a query reads.
-#[must_use]
-pub const fn user_of(query: &Query) -> UserId {
-    match query {
-        Query::User(user)
-        | Query::Conversation { user, .. }
-        | Query::Inbox { user, .. }
-        | Query::Log { user, .. }
-        | Query::ConversationLog { user, .. }
-        | Query::Message { user, .. }
-        | Query::Origin { user, .. }
-        | Query::ToDelete { user, .. }
-        | Query::Send { user, .. }
-        | Query::IsRemoved { user, .. } => *user,
-    }
-}

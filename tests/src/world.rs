@@ -34,13 +34,13 @@ use server::{
     },
 };
 use storage::{
-    Advanced, BatchId, LaneId, Query, Record,
+    Advanced, Answer, BatchId, LaneId, Query, Record,
     journal::{JournalConfig, Position, Write, Writer},
 };
 
 pub use self::clients::{Client, Link};
 use self::rim::TurnRim;
-use crate::model::{Model, user_of};
+use crate::model::Model;
 
 /// A batch that is not in the store.
 #[derive(Debug)]
@@ -76,6 +76,8 @@ pub struct World {
     pub store: Model,
     /// Queries under way.
     pub queries: VecDeque<(CoreId, QueryId, Query)>,
+    /// Answers that were read and have not come.
+    pub answers: VecDeque<(CoreId, QueryId, Option<Answer>)>,
     /// By the order of connecting.
     pub clients: Vec<Client>,
     by_conn: BTreeMap<(CoreId, ConnId), Link>,
@@ -176,6 +178,7 @@ impl World {
             commits: VecDeque::new(),
             store: Model::default(),
             queries: VecDeque::new(),
+            answers: VecDeque::new(),
             clients: Vec::new(),
             by_conn: BTreeMap::new(),
             disk_stalled: false,
@@ -385,12 +388,26 @@ impl World {
         while self.deliver_one() {}
     }
 
-    /// Answers the oldest query; says whether there was one.
-    pub fn answer_one(&mut self) -> bool {
+    /// Reads what is asked of the store, so that the answers say how it is now, whenever they come.
+    pub fn read_all(&mut self) {
+        while self.read_one() {}
+    }
+
+    fn read_one(&mut self) -> bool {
         let Some((core, id, query)) = self.queries.pop_front() else { return false };
-        let fails = self.store_fails || self.unreadable == Some(user_of(&query));
+        let fails = self.store_fails || self.unreadable == Some(query.user());
         let answer = (!fails).then(|| self.store.answer(&query));
         self.failed_queries += u64::from(fails);
+        self.answers.push_back((core, id, answer));
+        true
+    }
+
+    /// Answers one query; says whether there was one.
+    pub fn answer_one(&mut self) -> bool {
+        if self.answers.is_empty() {
+            self.read_one();
+        }
+        let Some((core, id, answer)) = self.answers.pop_front() else { return false };
         self.turn(core, |core, now| core.answer(now, id, answer));
         true
     }
@@ -477,6 +494,7 @@ impl World {
         self.segments.clear();
         self.commits.clear();
         self.queries.clear();
+        self.answers.clear();
         self.by_conn.clear();
         self.clients.iter_mut().filter(|client| client.closed.is_none()).for_each(|client| client.closed = Some(None));
         for batch in self.batches.drain(..).filter(|batch| batch.is_synced) {

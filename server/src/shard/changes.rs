@@ -23,8 +23,8 @@ use crate::limits::{QUERIES_IN_FLIGHT_MAX, RETRY_BUSY_MS, RETRY_STORAGE_MS};
 enum Search {
     /// It is known.
     Done(Option<Message>),
-    /// In the store, if there is one, which has everything up to this seq.
-    InStore(Query, Seq),
+    /// In the store, if there is one.
+    InStore(Query),
 }
 
 /// A change on its way into the log of its author.
@@ -71,22 +71,21 @@ impl Shard {
             Search::InStore(..) if self.questions.len() >= QUERIES_IN_FLIGHT_MAX => {
                 self.refuse_change(&change, ErrorCode::Overloaded, RETRY_BUSY_MS, cx);
             }
-            Search::InStore(query, stored) => {
+            Search::InStore(query) => {
                 user.loading += 1;
                 if let Some(mut session) = self.sessions.get_mut(change.conn) {
                     session.hold();
                 }
-                self.ask(query, Question::Change { user: user_id, change, stored }, cx);
+                self.ask(query, Question::Change { user: user_id, change }, cx);
             }
         }
     }
 
-    /// The store, which had everything up to `stored`, has looked for the message; none: it could not be read.
+    /// The store has looked for the message; none: it could not be read.
     pub(super) fn change_read(
         &mut self,
         user_id: UserId,
         change: Change,
-        stored: Seq,
         read: Option<Option<Message>>,
         cx: &mut Turn<'_>,
     ) {
@@ -98,10 +97,6 @@ impl Shard {
             (None, _) => None,
             // Another device was faster.
             (_, Some(Search::Done(message))) => Some(message),
-            (_, Some(Search::InStore(query, now))) if now != stored => {
-                // What is told of the message may have moved from the tail to the store meanwhile.
-                return self.ask(query, Question::Change { user: user_id, change, stored: now }, cx);
-            }
             (Some(read), _) => Some(read.and_then(|message| with_tail(user, message))),
         };
         match (message, self.refuse_admission()) {
@@ -142,35 +137,26 @@ impl Shard {
         let user = self.users.resident(to)?;
         match arrival.search(user) {
             Search::Done(message) => Some((arrival, message)),
-            Search::InStore(query, stored) => {
+            Search::InStore(query) => {
                 user.loading += 1;
                 let conversation = from.into();
                 if let Some(known) = self.conversations.resident((to, conversation)) {
                     known.held += 1;
                 }
                 self.looking.begin((to, conversation));
-                self.ask(query, Question::Arrival { arrival, stored }, cx);
+                self.ask(query, Question::Arrival { arrival }, cx);
                 None
             }
         }
     }
 
-    /// The store, which had everything up to `stored`, has looked for what an arrival changes; none: it could not be read.
-    pub(super) fn arrival_read(
-        &mut self,
-        arrival: Arrival,
-        stored: Seq,
-        read: Option<Option<Message>>,
-        cx: &mut Turn<'_>,
-    ) {
+    /// The store has looked for what an arrival changes; none: it could not be read.
+    pub(super) fn arrival_read(&mut self, arrival: Arrival, read: Option<Option<Message>>, cx: &mut Turn<'_>) {
         let (to, from) = (arrival.to, arrival.from);
         let Some(user) = self.users.resident(to) else { return };
         let read = match (read, arrival.search(user)) {
             (None, _) => None,
             (_, Search::Done(message)) => Some(message),
-            (_, Search::InStore(query, now)) if now != stored => {
-                return self.ask(query, Question::Arrival { arrival, stored: now }, cx);
-            }
             (Some(read), _) => Some(read.and_then(|message| with_tail(user, message))),
         };
         if let Some(known) = self.conversations.resident((to, from.into())) {
@@ -346,7 +332,7 @@ fn named(user: &User, me: UserId, conversation: ConversationId, name: MessageNam
         Some(message) if message.entry.place() == Some(message.place) => Search::Done(Some(message)),
         Some(_) => Search::Done(None),
         None if user.stored == Seq::ZERO || (name.author == me && name.seq > user.stored) => Search::Done(None),
-        None => Search::InStore(query, user.stored),
+        None => Search::InStore(query),
     }
 }
 

@@ -23,8 +23,8 @@ use crate::limits::{RETRY_BUSY_MS, RETRY_STORAGE_MS};
 pub(super) struct Deletion {
     by: (ConnId, RequestId),
     place: Seq,
-    /// Everything up to here was in the store when it was asked.
-    stored: Seq,
+    /// Most of the newest messages of its conversation that it was asked for.
+    newest_max: usize,
 }
 
 impl Shard {
@@ -53,9 +53,8 @@ impl Shard {
         cx: &mut Turn<'_>,
     ) {
         let Some(user) = self.users.resident(user_id) else { return };
-        // The message, the one before it, and those of the store that the tail deletes.
-        let newest_max = 2 + user.rewrites.deletions();
-        let deletion = Deletion { by, place, stored: user.stored };
+        let newest_max = newest_wanted(user);
+        let deletion = Deletion { by, place, newest_max };
         let query = Query::ToDelete { user: user_id, conversation, place, newest_max };
         self.ask(query, Question::Delete { user: user_id, conversation, deletion }, cx);
     }
@@ -69,10 +68,10 @@ impl Shard {
         read: Option<ToDelete>,
         cx: &mut Turn<'_>,
     ) {
-        let Deletion { by, place, stored } = deletion;
+        let Deletion { by, place, newest_max } = deletion;
         let Some(user) = self.users.resident(user_id) else { return };
-        if read.is_some() && user.stored != stored {
-            // What is told of the message may have moved from the tail to the store meanwhile.
+        if read.as_ref().is_some_and(|read| read.newest.len() == newest_max) && newest_max < newest_wanted(user) {
+            // Others were deleted meanwhile, and may be all that was read.
             return self.ask_to_delete(user_id, conversation, by, place, cx);
         }
         if let Some(known) = self.conversations.resident((user_id, conversation)) {
@@ -138,6 +137,11 @@ impl Shard {
         }
         self.mark_dirty(user_id, cx.now.monotonic_ms);
     }
+}
+
+/// How many of the newest messages of the store have to be known: the one that goes, the one before it, and those that the tail deletes.
+fn newest_wanted(user: &User) -> usize {
+    2 + user.rewrites.deletions()
 }
 
 /// The message at `place`, if it is of this conversation and has not been deleted.

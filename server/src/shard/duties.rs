@@ -217,7 +217,7 @@ impl Shard {
             Some(entry) if !complete => entry.seq,
             _ => last,
         };
-        let reports = user.reports.look(entries, covered);
+        let reports = user.reports.look(user_id, entries, covered);
         if covered < user.delivered() {
             self.mark_dirty(user_id, cx.now.monotonic_ms);
         }

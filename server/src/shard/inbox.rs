@@ -215,7 +215,7 @@ impl User {
                     Content::Unsend(_) => {
                         received += u64::from(entry.place() < Some(entry.seq) && entry.place() > Some(read));
                     }
-                    _ => received -= u64::from(entry.place() == Some(entry.seq)),
+                    _ => received = received.saturating_sub(u64::from(entry.place() == Some(entry.seq))),
                 },
                 _ => {}
             }

@@ -108,12 +108,14 @@ impl Shard {
                 .and_then(|device| rate.take(&mut device.sends, now_ms).err())
                 .map(|wait_ms| (ErrorCode::RateLimited, wait_ms)),
         };
+        let is_loaded = self.conversations.is_resident((user_id, conversation));
+        let may_ask = !is_loaded || !matches!(mark, Mark::Settings { .. });
         if let Some((code, wait_ms)) = refused {
             self.mark_failed((conn, request), mark.kind(), code, wait_ms, cx);
-        } else if self.conversations.is_resident((user_id, conversation)) {
-            self.mark_loaded((conn, request), conversation, mark, cx);
-        } else if self.questions.len() >= QUERIES_IN_FLIGHT_MAX {
+        } else if may_ask && self.questions.len() >= QUERIES_IN_FLIGHT_MAX {
             self.mark_failed((conn, request), mark.kind(), ErrorCode::Overloaded, RETRY_BUSY_MS, cx);
+        } else if is_loaded {
+            self.mark_loaded((conn, request), conversation, mark, cx);
         } else {
             let waiting = ConversationWaiting::Mark((conn, request), mark);
             self.wait_for_conversation(user_id, conversation, waiting, cx);
@@ -220,7 +222,7 @@ impl Shard {
         self.loading_ended(user_id);
     }
 
-    /// A mark could not be set.
+    /// It could not be done.
     pub(super) fn mark_failed(
         &mut self,
         (conn, request): (ConnId, RequestId),
@@ -229,7 +231,10 @@ impl Shard {
         retry_after_ms: u64,
         cx: &mut Turn<'_>,
     ) {
-        let detail = "the conversation can not be marked now";
+        let detail = match kind {
+            ClientKind::DeleteMessage => "the message can not be deleted now",
+            _ => "the conversation can not be marked now",
+        };
         self.send_error(conn, code, kind.byte(), request, retry_after_ms, detail, cx);
     }
 

@@ -155,7 +155,7 @@ impl Opened {
                 // Whoever takes back what was not read leaves less to read.
                 let is_unread = matches!(&entry.event, Event::Received { content: Content::Unsend(_), .. })
                     && place > row.standing.read_up_to;
-                row.received -= u64::from(is_unread);
+                row.received = row.received.saturating_sub(u64::from(is_unread));
                 row.messages.lay_over(entry);
             }
             None if is_new => {

@@ -16,6 +16,7 @@ use super::{
     marks::Unread,
     repeated::Asked,
 };
+use crate::limits::READ_TRIES_MAX;
 
 /// The purpose of a query; its answer comes back with the query's id.
 #[derive(Debug)]
@@ -36,36 +37,75 @@ pub(super) enum Question {
     Repeated { conn: ConnId, number: SendNumber, asked: Asked },
     /// To know whether the id of a device that connects for the first time was removed before.
     IsRemoved(Connected),
-    /// To change a message that is in the store, which had everything up to `stored`.
-    Change { user: UserId, change: Change, stored: Seq },
+    /// To change a message that is in the store.
+    Change { user: UserId, change: Change },
     /// To delete a message.
     Delete { user: UserId, conversation: ConversationId, deletion: Deletion },
     /// As `Change`, for one that has come from the other side.
-    Arrival { arrival: Arrival, stored: Seq },
+    Arrival { arrival: Arrival },
     /// To send messages that wait in the log, up to `last`.
     Forward { user: UserId, last: Seq },
     /// To report received messages up to `last` to their senders.
     Receipts { user: UserId, last: Seq },
 }
 
+impl Question {
+    /// Whether what the tail says is laid over the answer: a change that goes from the tail to the store in between is in neither.
+    const fn is_laid_under_the_tail(&self) -> bool {
+        match self {
+            Self::Fetch { .. }
+            | Self::Unread { .. }
+            | Self::Change { .. }
+            | Self::Delete { .. }
+            | Self::Arrival { .. } => true,
+            // The inbox looks itself, for more than changes; the others take the log as it was.
+            Self::User(_)
+            | Self::Conversation { .. }
+            | Self::CatchUp { .. }
+            | Self::Inbox { .. }
+            | Self::Repeated { .. }
+            | Self::IsRemoved(_)
+            | Self::Forward { .. }
+            | Self::Receipts { .. } => false,
+        }
+    }
+}
+
+/// A question, and what it takes to ask it again.
+#[derive(Debug)]
+struct Asking {
+    question: Question,
+    /// If its answer is laid under the tail.
+    under: Option<Under>,
+}
+
+/// Under which tail an answer is to be laid.
+#[derive(Debug)]
+struct Under {
+    query: Query,
+    /// `changes_stored` of the user when it was asked.
+    changes_stored: Seq,
+    tries: u8,
+}
+
 /// The queries that are under way. Each has an id of its own, and is answered once.
 #[derive(Debug, Default)]
 pub(super) struct Questions {
-    open: HashMap<QueryId, Question, RandomState>,
+    open: HashMap<QueryId, Asking, RandomState>,
     last: u64,
 }
 
 impl Questions {
     /// One more. What its answer is to be called.
-    pub(super) fn open(&mut self, question: Question) -> QueryId {
+    fn open(&mut self, asking: Asking) -> QueryId {
         self.last += 1;
         let query = QueryId(self.last);
-        self.open.insert(query, question);
+        self.open.insert(query, asking);
         query
     }
 
     /// The answer has come. To what.
-    pub(super) fn close(&mut self, query: QueryId) -> Option<Question> {
+    fn close(&mut self, query: QueryId) -> Option<Asking> {
         self.open.remove(&query)
     }
 
@@ -78,16 +118,44 @@ impl Questions {
 impl Shard {
     /// Asks the store.
     pub(super) fn ask(&mut self, query: Query, question: Question, cx: &mut Turn<'_>) {
+        let user = query.user();
+        let under = question.is_laid_under_the_tail().then(|| Under {
+            query: query.clone(),
+            changes_stored: self.users.resident(user).map(|user| user.changes_stored()).unwrap_or_default(),
+            tries: 1,
+        });
+        self.begin(query, Asking { question, under }, cx);
+    }
+
+    fn begin(&mut self, query: Query, asking: Asking, cx: &mut Turn<'_>) {
         self.counters.queries += 1;
-        cx.effects.queries.push((self.questions.open(question), query));
+        cx.effects.queries.push((self.questions.open(asking), query));
+    }
+
+    /// Whether changes have left the tail since this was asked: then it is to be asked again.
+    fn has_moved(&mut self, under: &Under) -> Option<Seq> {
+        let now = self.users.resident(under.query.user())?.changes_stored();
+        (now != under.changes_stored).then_some(now)
     }
 
     /// The store has answered, or could not be read (`None`).
     pub(super) fn answered(&mut self, query: QueryId, answer: Option<Answer>, cx: &mut Turn<'_>) {
-        let Some(question) = self.questions.close(query) else {
+        let Some(Asking { question, under }) = self.questions.close(query) else {
             debug_assert!(false, "each query is answered once");
             return;
         };
+        let mut answer = answer;
+        if let Some(under) = under.filter(|_| answer.is_some())
+            && let Some(changes_stored) = self.has_moved(&under)
+        {
+            if under.tries < READ_TRIES_MAX {
+                let (query, tries) = (under.query.clone(), under.tries + 1);
+                let under = Some(Under { changes_stored, tries, ..under });
+                return self.begin(query, Asking { question, under }, cx);
+            }
+            // It changes faster than it is read.
+            answer = None;
+        }
         // An answer of the wrong kind is a bug of the rim; in a release it counts as unreadable.
         let entries = |answer: Option<Answer>| match answer {
             Some(Answer::Entries(entries)) => Some(entries),
@@ -141,10 +209,8 @@ impl Shard {
                 };
                 self.deletion_read(user, conversation, deletion, read, cx);
             }
-            Question::Change { user, change, stored } => {
-                self.change_read(user, change, stored, message(answer), cx);
-            }
-            Question::Arrival { arrival, stored } => self.arrival_read(arrival, stored, message(answer), cx),
+            Question::Change { user, change } => self.change_read(user, change, message(answer), cx),
+            Question::Arrival { arrival } => self.arrival_read(arrival, message(answer), cx),
             Question::Forward { user, last } => self.forwards_read(user, last, entries(answer), cx),
             Question::Receipts { user, last } => self.receipts_read(user, last, entries(answer), cx),
         }
@@ -157,14 +223,19 @@ mod tests {
 
     #[test]
     fn each_question_has_an_id_of_its_own_and_one_answer() {
+        let of = |user| Asking { question: Question::User(UserId(user)), under: None };
+        let user = |asking: Option<Asking>| match asking?.question {
+            Question::User(user) => Some(user.0),
+            _ => None,
+        };
         let mut questions = Questions::default();
-        let [first, second] = [1, 2].map(|user| questions.open(Question::User(UserId(user))));
+        let [first, second] = [1, 2].map(|user| questions.open(of(user)));
         assert_eq!(questions.len(), 2);
-        assert!(matches!(questions.close(second), Some(Question::User(UserId(2)))));
+        assert_eq!(user(questions.close(second)), Some(2));
         assert!(questions.close(second).is_none(), "it has been answered");
-        let third = questions.open(Question::User(UserId(3)));
+        let third = questions.open(of(3));
         assert!(third != first && third != second, "an answer that comes late is nobody else's");
-        assert!(matches!(questions.close(first), Some(Question::User(UserId(1)))));
+        assert_eq!(user(questions.close(first)), Some(1));
         assert_eq!(questions.len(), 1);
     }
 }

@@ -62,14 +62,16 @@ impl Reports {
         (self.seen < target && !self.reading && self.open.len() < REPORTS_MAX).then(|| self.seen.next())
     }
 
-    /// Looks at what the log has up to `covered`. Who is to be told what now.
-    pub(super) fn look(&mut self, entries: &[Entry], covered: Seq) -> Vec<(UserId, Report)> {
+    /// Looks at what the log of `me` has up to `covered`. Who is to be told what now.
+    pub(super) fn look(&mut self, me: UserId, entries: &[Entry], covered: Seq) -> Vec<(UserId, Report)> {
         self.seen = covered;
         for entry in entries {
             let (from, origin) = match entry.event {
                 Event::Received { from, origin, .. } => (from, origin),
                 // It has arrived, or it could not have been deleted.
-                Event::Deleted { conversation, of, .. } if conversation == of.author.into() => (of.author, of.seq),
+                Event::Deleted { conversation, of, .. } if conversation == of.author.into() && of.author != me => {
+                    (of.author, of.seq)
+                }
                 _ => continue,
             };
             let report = Report { up_to: origin, received_as: entry.seq };
@@ -138,7 +140,7 @@ impl Open {
 
 #[cfg(test)]
 mod tests {
-    use proto_spec::{Content, TimestampMs};
+    use proto_spec::{Content, MessageName, TimestampMs};
 
     use super::*;
 
@@ -147,6 +149,8 @@ mod tests {
         Entry { seq: Seq(seq), time: TimestampMs(1), event }
     }
 
+    const ME: UserId = UserId(1000);
+
     const fn report(up_to: u64, received_as: u64) -> Report {
         Report { up_to: Seq(up_to), received_as: Seq(received_as) }
     }
@@ -154,13 +158,13 @@ mod tests {
     #[test]
     fn an_author_who_can_not_be_told_holds_up_nobody_and_is_told_the_newest_in_the_end() {
         let mut reports = Reports::after(Seq(0));
-        let told = reports.look(&[received(1, 8, 10), received(2, 9, 20), received(3, 8, 11)], Seq(3));
+        let told = reports.look(ME, &[received(1, 8, 10), received(2, 9, 20), received(3, 8, 11)], Seq(3));
         assert_eq!(told, [(UserId(8), report(11, 3)), (UserId(9), report(20, 2))]);
         assert!(reports.put_off(Seq(3), UserId(8)));
         assert_eq!(reports.confirm(Seq(2), UserId(9)), None);
         assert_eq!(reports.confirmed_up_to(), Seq(0));
         assert_eq!(reports.next(Seq(5)), Some(Seq(4)));
-        let told = reports.look(&[received(4, 8, 12), received(5, 9, 21)], Seq(5));
+        let told = reports.look(ME, &[received(4, 8, 12), received(5, 9, 21)], Seq(5));
         assert_eq!(told, [(UserId(9), report(21, 5))], "the other one rests");
         assert_eq!(reports.wake(UserId(8)), Some(report(12, 4)));
         assert_eq!(reports.confirm(Seq(4), UserId(8)), None);
@@ -172,8 +176,8 @@ mod tests {
     #[test]
     fn the_newest_waits_for_the_one_that_is_on_the_way() {
         let mut reports = Reports::after(Seq(0));
-        assert_eq!(reports.look(&[received(1, 8, 10)], Seq(1)), [(UserId(8), report(10, 1))]);
-        assert_eq!(reports.look(&[received(2, 8, 11), received(3, 8, 12)], Seq(3)), []);
+        assert_eq!(reports.look(ME, &[received(1, 8, 10)], Seq(1)), [(UserId(8), report(10, 1))]);
+        assert_eq!(reports.look(ME, &[received(2, 8, 11), received(3, 8, 12)], Seq(3)), []);
         assert_eq!(reports.confirm(Seq(1), UserId(8)), Some(report(12, 3)));
         assert_eq!(reports.confirmed_up_to(), Seq(1));
         assert_eq!(reports.confirm(Seq(1), UserId(8)), None, "a second confirmation");
@@ -185,9 +189,23 @@ mod tests {
     fn looking_stops_where_too_many_authors_are_open() {
         let mut reports = Reports::after(Seq(0));
         let many: Vec<_> = (1..=REPORTS_MAX as u64 + 2).map(|seq| received(seq, seq, 1)).collect();
-        assert_eq!(reports.look(&many, Seq(many.len() as u64)).len(), REPORTS_MAX);
+        assert_eq!(reports.look(ME, &many, Seq(many.len() as u64)).len(), REPORTS_MAX);
         assert_eq!(reports.next(Seq(many.len() as u64)), None);
         assert_eq!(reports.confirm(Seq(1), UserId(1)), None);
         assert_eq!(reports.next(Seq(many.len() as u64)), Some(Seq(REPORTS_MAX as u64 + 1)));
+    }
+
+    #[test]
+    fn nobody_is_told_of_a_note_to_oneself_that_is_gone() {
+        let deleted = |of: UserId| Event::Deleted {
+            conversation: of.into(),
+            of: MessageName { author: of, seq: Seq(1) },
+            place: Seq(1),
+            unread: 0,
+        };
+        let entry = |seq, of| Entry { seq: Seq(seq), time: TimestampMs(1), event: deleted(of) };
+        let mut reports = Reports::after(Seq(1));
+        let told = reports.look(ME, &[entry(2, ME), entry(3, UserId(8))], Seq(3));
+        assert_eq!(told, [(UserId(8), report(1, 3))]);
     }
 }

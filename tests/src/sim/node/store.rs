@@ -18,8 +18,6 @@ use storage::{
     schema::RowKey,
 };
 
-use crate::model::user_of;
-
 use super::{
     super::{Happening, Simulation, faults::Fault},
     JOURNAL, READS_MAX,
@@ -169,7 +167,7 @@ impl Simulation {
         let now_ms = self.now.monotonic_ms;
         let is_away = now_ms < self.machine.store_away_until_ms && self.rng.chance(50);
         let is_unreadable =
-            self.machine.unreadable.is_some_and(|(user, until_ms)| now_ms < until_ms && user_of(query) == user);
+            self.machine.unreadable.is_some_and(|(user, until_ms)| now_ms < until_ms && query.user() == user);
         let answer = if is_away || is_unreadable {
             self.reached(if is_unreadable { "rows of one user can not be read" } else { "query failed" });
             // Deliberately, what can not be read is nothing.
@@ -211,7 +209,7 @@ impl Simulation {
                 }
                 storage::Answer::User(known) if self.fault == Some(Fault::ForgetGivenUp) => {
                     for device in &mut known.devices {
-                        while self.machine.is_void(user_of(query), device.device, device.last_number) {
+                        while self.machine.is_void(query.user(), device.device, device.last_number) {
                             device.last_number.0 -= 1;
                         }
                     }
