@@ -1,9 +1,10 @@
 //! What a user deletes for themselves.
 
 use proto_spec::{ClientFrame, Content, Direction, ErrorCode, Event, RequestId, Seq, UserId};
+use server::limits::RECEIPT_DELAY_MS;
 use tests::{
-    frames::{accepted, refused},
-    said::{ALICE, delete, edit, inbox, name, react, said, say, shown, shown_places, wherever_it_lies},
+    frames::{accepted, delivered_up_to, refused},
+    said::{ALICE, delete, edit, inbox, name, react, say, shown, shown_places, wherever_it_lies},
     spec,
 };
 
@@ -96,5 +97,34 @@ fn several_that_are_deleted_at_once_leave_the_one_before_them_the_last() {
         store(world);
         assert_eq!(inbox(world, b), [(UserId(alice).into(), Seq(1), 1)]);
         assert_eq!(shown_places(world, b, alice, 9), [1]);
+    });
+}
+
+#[test]
+fn what_leaves_nothing_is_delivered_with_what_comes_later() {
+    spec::says(
+        "What leaves nothing in the log of `peer`, such as an edit of a message that was deleted there, is covered when something later has arrived.",
+    );
+    wherever_it_lies(|world, a, b, alice, bob, store| {
+        world.send(a, 1, bob, "one");
+        store(world);
+        assert!(delete(world, b, alice, 1));
+        world.acknowledge(b, 2);
+        store(world);
+        world.advance(RECEIPT_DELAY_MS);
+        store(world);
+        assert_eq!(delivered_up_to(&world.take(a)), [(bob, 1)], "it had arrived before it was deleted");
+        edit(world, a, 2, bob, name(ALICE, 1), "ONE");
+        store(world);
+        world.advance(RECEIPT_DELAY_MS);
+        store(world);
+        assert_eq!(delivered_up_to(&world.take(a)), []);
+        // In the log of Alice 2 is the receipt, and 3 the edit.
+        world.send(a, 3, bob, "two");
+        store(world);
+        world.acknowledge(b, 3);
+        world.advance(RECEIPT_DELAY_MS);
+        store(world);
+        assert_eq!(delivered_up_to(&world.take(a)), [(bob, 4)]);
     });
 }

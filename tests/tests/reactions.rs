@@ -5,7 +5,7 @@ use proto_spec::{
 };
 use tests::{
     frames::{accepted, refused},
-    said::{ALICE, edit, inbox, name, react, reactions, say, shown_places, shows, wherever_it_lies},
+    said::{ALICE, edit, name, react, reactions, say, shown_places, shows, wherever_it_lies},
     spec,
 };
 
