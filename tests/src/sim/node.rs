@@ -12,6 +12,8 @@ mod journal;
 mod rim;
 mod store;
 
+pub(super) use store::Read;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     fs::File,
@@ -344,6 +346,8 @@ impl Simulation {
         if found.torn.is_some() {
             self.reached("torn write found at recovery");
         }
+        // What the last write before a crash left counts from now on, superseded within it or not.
+        self.machine.journaled().iter().for_each(|(_, record)| self.oracle.learns(record));
         let skip = self.strikes(Fault::SkipReplay, 100);
         while !found.segments.is_empty() {
             let segment = found.segments.remove(0);
@@ -408,8 +412,6 @@ impl Simulation {
             counted: (0, 0, 0),
         });
         self.machine.stopping_since_ms = None;
-        // What the last write before a crash left counts from now on, superseded within it or not.
-        self.machine.journaled().iter().for_each(|(_, record)| self.oracle.learns(record));
         self.oracle.restarted(&self.machine.logs());
         let unfinished = block_on(storage::unfinished(&*self.machine.store, None, 1_000)).expect("reads work now");
         for user in unfinished {
@@ -431,10 +433,13 @@ impl Simulation {
         for (_, Work { step, sorted, .. }) in std::mem::take(&mut life.commits) {
             self.reached("crash with a commit in flight");
             if self.rng.chance(50) {
+                let (lane, up_to) = (step.lane, step.up_to);
                 let advanced = block_on(self.machine.store.advance(self.machine.fence, &[step], sorted));
                 if let Err(error) = advanced {
                     self.oracle.fail(|| format!("a commit that was under way is not the lane's next one: {error:?}"));
                 }
+                let committed = life.undecided.iter().filter(|(of, batch, _)| *of == lane && *batch <= up_to);
+                committed.flat_map(|(.., records)| records).for_each(|record| self.oracle.learns(record));
             }
         }
         self.die();

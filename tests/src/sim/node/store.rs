@@ -10,7 +10,7 @@ use server::{
     shard::{QueryId, topology::CoreId},
 };
 use storage::{
-    MemoryStore, Query, Store as _, StoreError,
+    Answer, MemoryStore, Query, Store as _, StoreError,
     contract::block_on,
     journal::{JournalFolder, SealedSegment},
     memory::CommitFault,
@@ -22,6 +22,9 @@ use super::{
     super::{Happening, Simulation, faults::Fault},
     JOURNAL, READS_MAX,
 };
+
+/// What the store has said; nothing: it could not be read.
+pub(in crate::sim) type Read = Option<Answer>;
 
 impl Simulation {
     /// Takes over what becomes of sealed segments. Gives news that a deliberate fault makes too early: they are for after what the
@@ -156,71 +159,80 @@ impl Simulation {
         *reads += 1;
         let delay = if self.rng.chance(5) { self.rng.within(0, 200) } else { self.rng.within(0, 5) };
         let life = self.machine.life;
-        self.schedule(delay, Happening::Answer { life, core, id, query });
+        // A store reads at any moment between question and answer.
+        let read = if self.rng.chance(50) { Some(self.read(&query)) } else { None };
+        self.schedule(delay, Happening::Answer { life, core, id, query, read });
         Ok(())
     }
 
-    pub(in crate::sim) fn on_answer(&mut self, core: CoreId, id: QueryId, query: &Query) {
+    pub(in crate::sim) fn on_answer(&mut self, core: CoreId, id: QueryId, query: &Query, read: Option<Read>) {
         if let Some(reads) = self.machine.alive.as_mut().and_then(|life| life.reads.get_mut(&core)) {
             *reads -= 1;
         }
+        let answer = read.unwrap_or_else(|| self.read(query));
+        self.act(core, |core, now| core.answer(now, id, answer));
+    }
+
+    /// What the store says now.
+    fn read(&mut self, query: &Query) -> Read {
         let now_ms = self.now.monotonic_ms;
         let is_away = now_ms < self.machine.store_away_until_ms && self.rng.chance(50);
         let is_unreadable =
             self.machine.unreadable.is_some_and(|(user, until_ms)| now_ms < until_ms && query.user() == user);
-        let answer = if is_away || is_unreadable {
+        if is_away || is_unreadable {
             self.reached(if is_unreadable { "rows of one user can not be read" } else { "query failed" });
             // Deliberately, what can not be read is nothing.
             let is_empty = self.fault == Some(Fault::FailedReadIsEmpty);
-            is_empty.then(|| block_on(storage::answer(&MemoryStore::default(), query)).expect("it has nothing"))
-        } else {
-            let store = match (&self.machine.stale, self.rng.chance(30)) {
-                (Some(stale), true) => stale,
-                _ => &self.machine.store,
-            };
-            let mut answer = match block_on(storage::answer(&**store, query)) {
-                Ok(answer) => answer,
-                Err(error) => return self.oracle.fail(|| format!("{query:?} fails by itself: {error}")),
-            };
-            match &mut answer {
-                storage::Answer::Entries(entries) => {
-                    if !entries.entries.is_empty() {
-                        self.reached("page read from the store");
-                    }
-                    if self.strikes(Fault::PageWithHole, 30) && entries.entries.len() > 1 {
-                        entries.entries.remove(0);
-                    }
-                    let is_digest =
-                        matches!(query, Query::Log { span, .. } if span.entries_max == DIGEST_PIECE_ENTRIES);
-                    if self.fault == Some(Fault::DigestWithHole) && is_digest && entries.entries.len() > 1 {
-                        entries.entries.remove(0);
-                    }
-                }
-                storage::Answer::Message(Some(message)) => {
-                    if !message.reactions.is_empty() {
-                        self.reached("message read with reactions to it");
-                    }
-                    if self.fault == Some(Fault::AddReactions) {
-                        message.reactions.clear();
-                    }
-                }
-                storage::Answer::Send(found) if self.fault == Some(Fault::ForgetGivenUp) => {
-                    found.take_if(|found| *found == storage::Sent::GivenUp);
-                }
-                storage::Answer::User(known) if self.fault == Some(Fault::ForgetGivenUp) => {
-                    for device in &mut known.devices {
-                        while self.machine.is_void(query.user(), device.device, device.last_number) {
-                            device.last_number.0 -= 1;
-                        }
-                    }
-                }
-                storage::Answer::User(user) if self.fault == Some(Fault::CursorTooFar) => {
-                    user.devices.iter_mut().for_each(|device| device.cursor = device.cursor.next());
-                }
-                _ => {}
-            }
-            Some(answer)
+            return is_empty
+                .then(|| block_on(storage::answer(&MemoryStore::default(), query)).expect("it has nothing"));
+        }
+        let store = match (&self.machine.stale, self.rng.chance(30)) {
+            (Some(stale), true) => stale,
+            _ => &self.machine.store,
         };
-        self.act(core, |core, now| core.answer(now, id, answer));
+        let mut answer = match block_on(storage::answer(&**store, query)) {
+            Ok(answer) => answer,
+            Err(error) => {
+                self.oracle.fail(|| format!("{query:?} fails by itself: {error}"));
+                return None;
+            }
+        };
+        match &mut answer {
+            Answer::Entries(entries) => {
+                if !entries.entries.is_empty() {
+                    self.reached("page read from the store");
+                }
+                if self.strikes(Fault::PageWithHole, 30) && entries.entries.len() > 1 {
+                    entries.entries.remove(0);
+                }
+                let is_digest = matches!(query, Query::Log { span, .. } if span.entries_max == DIGEST_PIECE_ENTRIES);
+                if self.fault == Some(Fault::DigestWithHole) && is_digest && entries.entries.len() > 1 {
+                    entries.entries.remove(0);
+                }
+            }
+            Answer::Message(Some(message)) => {
+                if !message.reactions.is_empty() {
+                    self.reached("message read with reactions to it");
+                }
+                if self.fault == Some(Fault::AddReactions) {
+                    message.reactions.clear();
+                }
+            }
+            Answer::Send(found) if self.fault == Some(Fault::ForgetGivenUp) => {
+                found.take_if(|found| *found == storage::Sent::GivenUp);
+            }
+            Answer::User(known) if self.fault == Some(Fault::ForgetGivenUp) => {
+                for device in &mut known.devices {
+                    while self.machine.is_void(query.user(), device.device, device.last_number) {
+                        device.last_number.0 -= 1;
+                    }
+                }
+            }
+            Answer::User(user) if self.fault == Some(Fault::CursorTooFar) => {
+                user.devices.iter_mut().for_each(|device| device.cursor = device.cursor.next());
+            }
+            _ => {}
+        }
+        Some(answer)
     }
 }
