@@ -16,15 +16,15 @@ use bincode::{
 };
 use bytes::Bytes;
 use proto_spec::{
-    Content, ConversationId, DeviceId, Entry, EpochId, Event, MessageName, Removal, SendNumber, Seq, Settings,
-    TimestampMs, UserId,
+    Content, ContentKind, ConversationId, DeviceId, Entry, EpochId, Event, MessageName, Removal, SendNumber, Seq,
+    Settings, TimestampMs, UserId,
     wire::{Reader, put_varint},
 };
 use thiserror::Error;
 
 use crate::{
     record::{DeviceNote, DeviceNotes, FirstResult, Marks, Record, Replaced, Rewrite, Shown},
-    schema::{MarkRow, ReadRow, ReceivedRow, SendsBlock, SettingsRow},
+    schema::{DisplacedRow, IndexRow, MarkRow, ReadRow, ReceivedRow, SendsBlock, SettingsRow, Whose},
 };
 
 /// The first byte of every stored value. A value of another version is refused, never guessed at.
@@ -312,18 +312,49 @@ pub(crate) fn first(bytes: &[u8]) -> Result<FirstResult, CodecError> {
     Ok(FirstResult { time: TimestampMs(time), said })
 }
 
-/// Appends the value of a row of the conversation index, of a message that was changed or reacted to.
-pub(crate) fn put_index(out: &mut Vec<u8>, now: &Shown) {
-    put_value(out, &StoredShown { says: now.says.0, reactions: &reaction_bytes(now) });
+/// Appends the value of a row of the conversation index, of a message that has just been appended: whose it is, if it came from the
+/// other side the seq that it has there.
+pub(crate) fn put_index(out: &mut Vec<u8>, came: Option<Seq>) {
+    put_value(out, &came.map_or(StoredIndex::Own, |came| StoredIndex::Came(came.0)));
 }
 
-/// Reads the value of a row of the conversation index: which entries tell of the message that stands at `place`.
-pub(crate) fn index(place: Seq, bytes: &[u8]) -> Result<Shown, CodecError> {
+/// Appends the value of a row of the conversation index, of a message that was changed or reacted to; its name, if it came from the
+/// other side.
+pub(crate) fn put_changed_index(out: &mut Vec<u8>, now: &Shown, name: Option<Seq>) {
+    let reactions = reaction_bytes(now);
+    let shown = StoredShown { says: now.says.0, reactions: &reactions };
+    let stored = match name {
+        None => StoredIndex::OwnChanged(shown),
+        Some(name) => StoredIndex::Named(name.0, shown),
+    };
+    put_value(out, &stored);
+}
+
+/// Reads the value of a row of the conversation index, of the message that stands at `place`. One of before it was kept whose the
+/// message is has no bytes.
+pub(crate) fn index(place: Seq, bytes: &[u8]) -> Result<IndexRow, CodecError> {
     const WHAT: &str = "a row of the conversation index";
+    let unchanged = |whose| IndexRow { shown: Shown { says: place, reactions: Vec::new() }, whose };
     if bytes.is_empty() {
-        return Ok(Shown { says: place, reactions: Vec::new() });
+        return Ok(unchanged(Whose::Unsaid));
     }
-    read_value::<StoredShown<'_>>(WHAT, bytes)?.into_shown(WHAT)
+    Ok(match read_value(WHAT, bytes)? {
+        StoredIndex::Own => unchanged(Whose::Own),
+        StoredIndex::Came(origin) => unchanged(Whose::Came(Seq(origin))),
+        StoredIndex::OwnChanged(shown) => IndexRow { shown: shown.into_shown(WHAT)?, whose: Whose::Own },
+        StoredIndex::Named(name, shown) => IndexRow { shown: shown.into_shown(WHAT)?, whose: Whose::Named(Seq(name)) },
+    })
+}
+
+/// Appends the value of a `displaced` row.
+pub(crate) fn put_displaced(out: &mut Vec<u8>, row: DisplacedRow) {
+    put_value(out, &(row.place.0, row.came.0));
+}
+
+/// Reads the value of a `displaced` row.
+pub(crate) fn displaced(bytes: &[u8]) -> Result<DisplacedRow, CodecError> {
+    let (place, came) = read_value("a displaced row", bytes)?;
+    Ok(DisplacedRow { place: Seq(place), came: Seq(came) })
 }
 
 fn reaction_bytes(now: &Shown) -> Vec<u8> {
@@ -494,6 +525,15 @@ pub(crate) struct StoredRewrite<'a> {
     last: Option<u64>,
 }
 
+/// See [`Whose`].
+#[derive(Encode, BorrowDecode)]
+enum StoredIndex<'a> {
+    Own,
+    Came(u64),
+    OwnChanged(StoredShown<'a>),
+    Named(u64, StoredShown<'a>),
+}
+
 /// In a record and in a row.
 #[derive(Encode, BorrowDecode)]
 struct StoredShown<'a> {
@@ -640,6 +680,17 @@ impl From<StoredRemoval> for Removal {
 pub(crate) struct StoredContent<'a> {
     kind: u8,
     body: &'a [u8],
+}
+
+impl StoredContent<'_> {
+    /// The name of the message that it is about.
+    pub(crate) fn about(&self) -> Option<MessageName> {
+        // Nearly all content is a message: its body is not looked at.
+        if ContentKind::from_byte(self.kind).is_none_or(ContentKind::is_message) {
+            return None;
+        }
+        Content::from_parts(self.kind, self.body.into()).about().map(|(name, _)| name)
+    }
 }
 
 /// An offset is one more than the distance from `base`; zero is an empty slot.
@@ -816,7 +867,7 @@ mod tests {
             let _ = (received(&bytes), mark("a delivered row", &bytes), read(&bytes), settings(&bytes));
             let _ = marks(&bytes);
             let _ = device_notes(&bytes);
-            let _ = (seq("a device row", &bytes), first(&bytes), index(Seq(1), &bytes));
+            let _ = (seq("a device row", &bytes), first(&bytes), index(Seq(1), &bytes), displaced(&bytes));
         }
 
         #[test]

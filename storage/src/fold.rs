@@ -9,14 +9,17 @@
 use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
-use proto_spec::{DeviceId, EpochId, SendNumber, Seq, Settings, UserId};
+use proto_spec::{DeviceId, EpochId, MessageName, SendNumber, Seq, Settings, UserId};
 
 use crate::{
     changes::{ByUser, Changes, UserAt},
     codec::{self, CodecError, StoredEvent, StoredRecord},
     record::{Marks, Replaced, Rewrite},
     run::{Run, Value},
-    schema::{Key, MarkRow, ReadRow, ReceivedRow, RowKey, SendsBlock, SendsBlockNumber, SettingsRow, partition_of},
+    schema::{
+        DisplacedRow, Key, MarkRow, ReadRow, ReceivedRow, RowKey, SendsBlock, SendsBlockNumber, SettingsRow,
+        partition_of,
+    },
 };
 
 /// A run that is being gathered. Keeps, for each table, what the records change in their order; a change is a few numbers, and the
@@ -43,7 +46,8 @@ pub struct Fold {
     removed: Changes<DeviceId, ()>,
     /// Where the entry is that says so.
     deleted: Changes<(UserId, Seq), Seq>,
-    /// Has the values of the timeline and of device notes, and no rows yet.
+    displaced: Changes<(UserId, Seq), DisplacedRow>,
+    /// Has the values of the timeline, of the conversation index and of device notes, and no rows yet.
     run: Run,
     records: u64,
 }
@@ -137,25 +141,28 @@ impl Fold {
                 self.firsts.push(at, seq, value);
             }
         }
-        let peer = match *event {
-            StoredEvent::Received { from, .. } => UserId(from),
-            StoredEvent::Sent { to, device, number, .. } => {
+        let (peer, about) = match *event {
+            StoredEvent::Received { from, ref content, .. } => (UserId(from), content.about()),
+            StoredEvent::Sent { to, device, number, ref content } => {
                 self.sends.push(at, (DeviceId(device), SendNumber(number)), seq);
                 self.users[at as usize].unfinished = Some(true);
-                UserId(to)
+                (UserId(to), content.about())
             }
             StoredEvent::Deleted { peer, author, author_seq, .. } => {
                 if author == peer {
                     self.deleted.push(at, (UserId(peer), Seq(author_seq)), seq);
                 }
-                UserId(peer)
+                (UserId(peer), Some(MessageName { author: UserId(author), seq: Seq(author_seq) }))
             }
             // Nothing else is in a conversation.
             _ => return,
         };
         let index = match now.says {
             Seq::ZERO => Value::DELETED,
-            _ => self.run.value(|out| codec::put_index(out, now)),
+            _ => {
+                let name = about.filter(|name| name.author == peer).map(|name| name.seq);
+                self.run.value(|out| codec::put_changed_index(out, now, name))
+            }
         };
         self.conversation.push(at, (peer, *place), index);
         if let Some(received) = *received {
@@ -177,12 +184,18 @@ impl Fold {
     ) {
         self.timeline.push(at, seq, value);
         match *event {
-            StoredEvent::Received { from, origin, .. } => {
-                self.conversation.push(at, (UserId(from), seq), Value::EMPTY);
+            StoredEvent::Received { from, origin, ref content } => {
+                let value = self.run.value(|out| codec::put_index(out, Some(Seq(origin))));
+                self.conversation.push(at, (UserId(from), seq), value);
+                if let Some(of) = content.about().filter(|of| of.author == UserId(from)) {
+                    let row = DisplacedRow { place: seq, came: Seq(origin) };
+                    self.displaced.push(at, (UserId(from), of.seq), row);
+                }
                 self.received.push(at, UserId(from), ReceivedRow { up_to: Seq(origin), at: seq, count });
             }
             StoredEvent::Sent { to, device, number, .. } => {
-                self.conversation.push(at, (UserId(to), seq), Value::EMPTY);
+                let value = self.run.value(|out| codec::put_index(out, None));
+                self.conversation.push(at, (UserId(to), seq), value);
                 self.sent.push(at, UserId(to), seq);
                 self.sends.push(at, (DeviceId(device), SendNumber(number)), seq);
                 self.users[at as usize].unfinished = Some(true);
@@ -245,6 +258,7 @@ impl Fold {
             epochs: self.epochs.sort(users),
             removed: self.removed.sort(users),
             deleted: self.deleted.sort(users),
+            displaced: self.displaced.sort(users),
             firsts: self.firsts.sort(users),
             run: self.run,
         }
@@ -271,7 +285,8 @@ pub struct Sorted {
     firsts: ByUser<Seq, Value>,
     removed: ByUser<DeviceId, ()>,
     deleted: ByUser<(UserId, Seq), Seq>,
-    /// Has the values of the timeline and of device notes, and no rows yet.
+    displaced: ByUser<(UserId, Seq), DisplacedRow>,
+    /// Has the values of the timeline, of the conversation index and of device notes, and no rows yet.
     run: Run,
 }
 
@@ -410,6 +425,12 @@ impl Sorted {
                 run.put(key, |out| codec::put_seq(out, seq));
             }
         }
+        for &(user, at) in if self.displaced.len() == 0 { &[][..] } else { &order } {
+            for &((peer, origin), row) in self.displaced.of(at) {
+                let key = RowKey::Displaced { user, conversation: peer.into(), origin }.encode();
+                run.put(key, |out| codec::put_displaced(out, row));
+            }
+        }
         run
     }
 }
@@ -498,8 +519,15 @@ mod tests {
                     }
                     let conversation = entry.event.conversation().or(deletes.map(|(conversation, _)| conversation));
                     if let Some(conversation) = conversation {
+                        let about = match &entry.event {
+                            Event::Received { content, .. } | Event::Sent { content, .. } => {
+                                content.about().map(|(name, _)| name)
+                            }
+                            _ => deletes.map(|(_, name)| name),
+                        };
+                        let name = about.filter(|name| conversation == name.author.into()).map(|name| name.seq);
                         set(RowKey::Conversation { user, conversation, seq: of.place }, &|out| {
-                            codec::put_index(out, &of.now)
+                            codec::put_changed_index(out, &of.now, name)
                         });
                         if let Some(row) = of.received {
                             set(RowKey::Received { user, conversation }, &|out| codec::put_received(out, row));
@@ -527,10 +555,19 @@ mod tests {
                     let (user, seq) = (*user, entry.seq);
                     set(RowKey::Timeline { user, seq }, &|out| codec::put_timeline_entry(out, entry));
                     if let Some(conversation) = entry.event.conversation() {
-                        set(RowKey::Conversation { user, conversation, seq }, &|_| ());
+                        let came = match entry.event {
+                            Event::Received { origin, .. } => Some(origin),
+                            _ => None,
+                        };
+                        set(RowKey::Conversation { user, conversation, seq }, &|out| codec::put_index(out, came));
                     }
                     match entry.event {
-                        Event::Received { from, origin, .. } => {
+                        Event::Received { from, origin, ref content } => {
+                            if let Some((of, _)) = content.about().filter(|(of, _)| of.author == from) {
+                                set(RowKey::Displaced { user, conversation: from.into(), origin: of.seq }, &|out| {
+                                    codec::put_displaced(out, DisplacedRow { place: seq, came: origin })
+                                });
+                            }
                             let row = ReceivedRow { up_to: origin, at: seq, count: *count };
                             set(RowKey::Received { user, conversation: from.into() }, &|out| {
                                 codec::put_received(out, row)

@@ -50,6 +50,7 @@ struct State {
     waiting: Vec<Waker>,
     reads_to_fail: usize,
     ranges_read: u64,
+    rows_got: u64,
 }
 
 /// A way in which a commit can fail.
@@ -74,6 +75,12 @@ impl MemoryStore {
     #[must_use]
     pub fn ranges_read(&self) -> u64 {
         self.state.lock().ranges_read
+    }
+
+    /// How many rows have been read one by one, whether they were there or not.
+    #[must_use]
+    pub fn rows_got(&self) -> u64 {
+        self.state.lock().rows_got
     }
 
     /// An empty database.
@@ -215,7 +222,9 @@ impl Store for MemoryStore {
     }
 
     async fn get(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {
-        Ok(self.answering().await.read()?.get(key).cloned())
+        let mut state = self.answering().await;
+        state.rows_got += 1;
+        Ok(state.read()?.get(key).cloned())
     }
 
     async fn range(&self, range: &Range) -> Result<Rows, StoreError> {

@@ -471,6 +471,7 @@ fn understand(key: &Key, value: &[u8]) -> Result<(), String> {
         RowKey::Epoch { .. } => codec::epoch(value).map(drop),
         RowKey::First { .. } => codec::first(value).map(drop),
         RowKey::Deleted { .. } => codec::seq("a deleted row", value).map(drop),
+        RowKey::Displaced { .. } => codec::displaced(value).map(drop),
         RowKey::Conversation { seq, .. } => codec::index(seq, value).map(drop),
         RowKey::DeviceNotes { .. } => codec::device_notes(value).map(drop),
         RowKey::Removed { .. } | RowKey::Unfinished { .. } => match value.len() {
@@ -502,6 +503,7 @@ const fn user_of(row: RowKey) -> Option<UserId> {
         | RowKey::Removed { user, .. }
         | RowKey::First { user, .. }
         | RowKey::Deleted { user, .. }
+        | RowKey::Displaced { user, .. }
         | RowKey::Unfinished { user } => Some(user),
         RowKey::Migration => None,
     }
@@ -533,6 +535,7 @@ const fn table_of(row: RowKey) -> &'static str {
         RowKey::Removed { .. } => "removed devices",
         RowKey::First { .. } => "firsts",
         RowKey::Deleted { .. } => "deleted messages",
+        RowKey::Displaced { .. } => "displaced messages",
         RowKey::Unfinished { .. } => "unfinished",
         RowKey::Migration => "migration",
     }

@@ -2,9 +2,11 @@
 //!
 //! Owns which rows a question reads. Knows nothing of records that have not been ingested.
 
+mod origin;
+
 use std::collections::HashMap;
 
-use proto_spec::{ConversationId, Direction, Entry, EpochId, Event, Seq, TimestampMs, UserId};
+use proto_spec::{ConversationId, Direction, Entry, EpochId, Seq, TimestampMs, UserId};
 
 use crate::{
     codec::{self, CodecError},
@@ -13,7 +15,7 @@ use crate::{
         ToDelete, UserSnapshot,
     },
     record::Shown,
-    schema::{Key, RowKey, SendsBlock, SendsBlockNumber},
+    schema::{IndexRow, Key, RowKey, SendsBlock, SendsBlockNumber},
     store::{Range, Rows, Store, StoreError},
 };
 
@@ -70,7 +72,7 @@ pub async fn answer<S: Store>(store: &S, query: &Query) -> Result<Answer, StoreE
             message_at(store, user, conversation, place).await.map(Answer::Message)
         }
         Query::Origin { user, conversation, origin } => {
-            message_of(store, user, conversation, origin).await.map(Answer::Message)
+            origin::message_of(store, user, conversation, origin).await.map(Answer::Message)
         }
         Query::IsRemoved { user, device } => {
             Ok(Answer::IsRemoved(store.get(&RowKey::Removed { user, device }.encode()).await?.is_some()))
@@ -303,11 +305,11 @@ async fn conversation_log<S: Store>(
     let mut bytes = 0;
     for part in index.chunks(CONVERSATION_ROWS) {
         let messages = indexed(part)?;
-        let seqs: Vec<Seq> = messages.iter().flat_map(|(_, shown)| shown.seqs()).collect();
+        let seqs: Vec<Seq> = messages.iter().flat_map(|(_, row)| row.shown.seqs()).collect();
         let mut read = entries_at(store, user, &seqs).await?.into_iter();
-        for (_, shown) in &messages {
+        for (_, row) in &messages {
             // A message and the reactions to it come together.
-            let mut told: Vec<_> = read.by_ref().take(shown.seqs().count()).collect();
+            let mut told: Vec<_> = read.by_ref().take(row.shown.seqs().count()).collect();
             bytes += told.iter().map(|(_, bytes)| bytes).sum::<usize>();
             if bytes > span.bytes_max && !entries.is_empty() {
                 return Ok(ascending(entries, span.direction, false));
@@ -321,8 +323,8 @@ async fn conversation_log<S: Store>(
     Ok(ascending(entries, span.direction, complete))
 }
 
-/// Of rows of the conversation index: where each message stands, and which entries tell of it.
-fn indexed(rows: &[(Key, bytes::Bytes)]) -> Result<Vec<(Seq, Shown)>, StoreError> {
+/// Rows of the conversation index, by where each message stands.
+fn indexed(rows: &[(Key, bytes::Bytes)]) -> Result<Vec<(Seq, IndexRow)>, StoreError> {
     let message = |(key, value): &(Key, bytes::Bytes)| {
         let RowKey::Conversation { seq: place, .. } = RowKey::decode(key)? else { return Err(unexpected(key)) };
         Ok((place, codec::index(place, value)?))
@@ -350,7 +352,7 @@ async fn message_at<S: Store>(
 ) -> Result<Option<Message>, StoreError> {
     let index = RowKey::Conversation { user, conversation, seq: place }.encode();
     let Some(value) = store.get(&index).await? else { return Ok(None) };
-    let shown = codec::index(place, &value)?;
+    let shown = codec::index(place, &value)?.shown;
     message(store, user, place, &shown).await.map(Some)
 }
 
@@ -374,67 +376,12 @@ async fn to_delete<S: Store>(
     Ok(ToDelete { message: message_at(store, user, conversation, place).await?, newest })
 }
 
-/// The entry that deletes a message of the other side, as the message that it was.
-async fn deleted<S: Store>(
-    store: &S,
-    user: UserId,
-    conversation: ConversationId,
-    origin: Seq,
-) -> Result<Option<Message>, StoreError> {
-    let row = RowKey::Deleted { user, conversation, origin }.encode();
-    let Some(value) = store.get(&row).await? else { return Ok(None) };
-    let shown = Shown { says: codec::seq("a deleted row", &value)?, reactions: Vec::new() };
-    let mut of = message(store, user, Seq::ZERO, &shown).await?;
-    of.place = of.entry.concerns().unwrap_or_default();
-    Ok(Some(of))
-}
-
 /// The message that these entries tell of.
 async fn message<S: Store>(store: &S, user: UserId, place: Seq, shown: &Shown) -> Result<Message, StoreError> {
     let seqs: Vec<_> = shown.seqs().collect();
     let mut told = entries_at(store, user, &seqs).await?.into_iter().map(|(entry, _)| entry);
     let entry = told.next().ok_or_else(|| missing(&RowKey::Timeline { user, seq: shown.says }.encode()))?;
     Ok(Message { place, entry, reactions: told.collect() })
-}
-
-/// Looks for a message of the other side, from the newest on: what is changed was mostly written lately, and messages of one author
-/// stand in the order of their origins, but for what was changed. No row says where an origin is, since every message would pay for it.
-async fn message_of<S: Store>(
-    store: &S,
-    user: UserId,
-    conversation: ConversationId,
-    origin: Seq,
-) -> Result<Option<Message>, StoreError> {
-    let key = |seq| RowKey::Conversation { user, conversation, seq }.encode();
-    let mut last = LAST_SEQ;
-    loop {
-        let range = Range {
-            first: key(FIRST_SEQ),
-            last: key(last),
-            direction: Direction::Backwards,
-            rows_max: CONVERSATION_ROWS,
-            bytes_max: usize::MAX,
-        };
-        let Rows { rows, complete } = store.range(&range).await?;
-        let messages = indexed(&rows)?;
-        let seqs: Vec<_> = messages.iter().map(|(_, shown)| shown.says).collect();
-        for ((place, shown), (entry, _)) in messages.into_iter().zip(entries_at(store, user, &seqs).await?) {
-            if let Event::Received { origin: own, content, .. } = &entry.event {
-                let about = content.about().map(|(of, _)| of.seq);
-                if about.unwrap_or(*own) == origin {
-                    return message(store, user, place, &shown).await.map(Some);
-                }
-                // What was changed before it came stands behind what was written after it.
-                if about.is_none() && *own < origin {
-                    return deleted(store, user, conversation, origin).await;
-                }
-            }
-            last = place.previous();
-        }
-        if complete {
-            return deleted(store, user, conversation, origin).await;
-        }
-    }
 }
 
 async fn last<S: Store>(store: &S, first: Key, last: Key) -> Result<Option<(RowKey, bytes::Bytes)>, StoreError> {

@@ -12,6 +12,8 @@ use std::{cmp::Ordering, fmt, ops::Deref};
 use proto_spec::{ConversationId, DeviceId, SendNumber, Seq, Settings, UserId};
 use thiserror::Error;
 
+use crate::record::Shown;
+
 /// The version of a data folder's layout: journal, keys and values. A folder of a newer version is refused.
 pub const FORMAT_VERSION: u32 = 1;
 
@@ -35,8 +37,8 @@ pub enum RowKey {
         /// Its position.
         seq: Seq,
     },
-    /// A message of a conversation, by the position that it had first. Its value is empty if its entry is there in the timeline, and
-    /// else says where.
+    /// A message of a conversation, by the position that it had first. Its value says whose it is, and where its entries are if that is not
+    /// here in the timeline.
     Conversation {
         /// Whose log.
         user: UserId,
@@ -144,6 +146,16 @@ pub enum RowKey {
         /// The message's seq in the author's log.
         origin: Seq,
     },
+    /// A message of the other side that was changed before it came, by its name: it stands where the change came, behind messages that
+    /// were written after it.
+    Displaced {
+        /// Whose log.
+        user: UserId,
+        /// In which conversation.
+        conversation: ConversationId,
+        /// The message's seq in the author's log.
+        origin: Seq,
+    },
     /// A user who may have duties left; its value is empty. Without a partition: a restart reads the whole table.
     Unfinished {
         /// Which user.
@@ -203,6 +215,37 @@ pub struct SendsBlockNumber(pub u64);
 pub struct SendsBlock {
     /// By the place of the send number in its block.
     pub seqs: [Seq; Self::LEN],
+}
+
+/// The value of a row of the conversation index.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IndexRow {
+    /// Which entries tell of the message.
+    pub shown: Shown,
+    /// Whose it is.
+    pub whose: Whose,
+}
+
+/// Whose a message is, as its row in the conversation index has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// The user's.
+    Own,
+    /// The other side's, and nothing has been said about it since it came: the seq that the entry has in the log of the other side.
+    Came(Seq),
+    /// The other side's, and something has been said about it since: its name.
+    Named(Seq),
+    /// The row is of before that was kept; the entry says it.
+    Unsaid,
+}
+
+/// The value of a `displaced` row.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DisplacedRow {
+    /// Where the message stands.
+    pub place: Seq,
+    /// The seq that the change with which it came has in the log of the other side.
+    pub came: Seq,
 }
 
 /// The value of a `received` row.
@@ -265,6 +308,7 @@ const DEVICE_NOTES: u8 = 15;
 const REMOVED: u8 = 16;
 const FIRST: u8 = 17;
 const DELETED: u8 = 18;
+const DISPLACED: u8 = 19;
 
 /// The tables whose keys order as (partition, user, rest).
 pub(crate) const TABLES_BY_PARTITION: &[u8] = &[
@@ -284,6 +328,7 @@ pub(crate) const TABLES_BY_PARTITION: &[u8] = &[
     REMOVED,
     FIRST,
     DELETED,
+    DISPLACED,
 ];
 /// The tables whose keys order as users.
 pub(crate) const TABLES_BY_USER: &[u8] = &[UNFINISHED];
@@ -318,6 +363,9 @@ impl RowKey {
             Self::First { user, seq } => Key::of_user(FIRST, user).then(seq.0),
             Self::Deleted { user, conversation: ConversationId::Person(peer), origin } => {
                 Key::of_user(DELETED, user).then(peer.0).then(origin.0)
+            }
+            Self::Displaced { user, conversation: ConversationId::Person(peer), origin } => {
+                Key::of_user(DISPLACED, user).then(peer.0).then(origin.0)
             }
             Self::Unfinished { user } => Key::of_table(UNFINISHED).then(user.0),
             Self::Migration => Key::of_table(MIGRATION),
@@ -373,7 +421,12 @@ impl RowKey {
             FIRST => numbers(rest).map(|[seq]| Self::First { user, seq: Seq(seq) })?,
             DELETED => numbers(rest).map(|[peer, origin]| Self::Deleted {
                 user,
-                conversation: UserId(peer).into(),
+                conversation: person(peer),
+                origin: Seq(origin),
+            })?,
+            DISPLACED => numbers(rest).map(|[peer, origin]| Self::Displaced {
+                user,
+                conversation: person(peer),
                 origin: Seq(origin),
             })?,
             _ => return None,
@@ -509,7 +562,7 @@ mod tests {
     use super::*;
 
     fn any_key() -> impl Strategy<Value = RowKey> {
-        (0..18u8, any::<[u64; 3]>()).prop_map(|(table, [a, b, c])| {
+        (0..19u8, any::<[u64; 3]>()).prop_map(|(table, [a, b, c])| {
             let user = UserId(a);
             match table {
                 0 => RowKey::Timeline { user, seq: Seq(b) },
@@ -529,6 +582,7 @@ mod tests {
                 14 => RowKey::Removed { user, device: DeviceId(b) },
                 15 => RowKey::First { user, seq: Seq(b) },
                 16 => RowKey::Deleted { user, conversation: person(b), origin: Seq(c) },
+                17 => RowKey::Displaced { user, conversation: person(b), origin: Seq(c) },
                 _ => RowKey::Migration,
             }
         })

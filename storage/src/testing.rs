@@ -1,6 +1,10 @@
 //! Generators that the tests of several modules share.
 
-use std::{collections::BTreeMap, fs::OpenOptions, os::unix::fs::FileExt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::OpenOptions,
+    os::unix::fs::FileExt,
+};
 
 use proptest::{collection::vec, option, prelude::*, sample::select};
 use proto_spec::{
@@ -160,6 +164,8 @@ struct World {
     received_at: BTreeMap<(u64, u64), Seq>,
     /// The messages of a user, by where they stand: what says now what they say.
     messages: BTreeMap<(u64, u64), Entry>,
+    /// What the messages of others are called by them.
+    names: BTreeSet<(u64, u64, u64)>,
     /// The reactions to them, by who reacts: the user, or the other side.
     reactions: BTreeMap<(u64, u64), BTreeMap<bool, Entry>>,
     /// Where the epochs begin that are remembered.
@@ -272,7 +278,17 @@ impl World {
                         *received += 1;
                         count = *received;
                         self.received_at.insert((user, peer), Seq(head + 1));
-                        Event::Received { from: UserId(peer), origin: Seq(head + 7), content: Content::text("got") }
+                        // Some were changed before they came: under the name before, if that is no other message's.
+                        let is_taken = self.names.contains(&(user, peer, head + 6));
+                        let name = if idle && !is_taken { head + 6 } else { head + 7 };
+                        self.names.insert((user, peer, name));
+                        let of = MessageName { author: UserId(peer), seq: Seq(name) };
+                        let stands = Some(Stands { place: Seq(head + 1), time: TimestampMs(1000 + head) });
+                        let content = match name == head + 7 {
+                            true => Content::text("got"),
+                            false => Content::edit(of, &Content::text("edited on its way"), stands),
+                        };
+                        Event::Received { from: UserId(peer), origin: Seq(head + 7), content }
                     }
                     3 => Event::Delivered { peer: UserId(peer), up_to: Seq(head) },
                     7 => {

@@ -250,8 +250,11 @@ fn check_all<S: Store>(store: &S, model: &Model) {
                     reactions: Vec::new(),
                 });
                 let expected = messages.iter().find(|message| name_of(message) == Some(seq)).cloned().or(deleted);
-                let query = Query::Origin { user: user_id, conversation, origin: seq };
-                assert_eq!(ask(query), Answer::Message(expected));
+                // With themselves a user has no other side.
+                if user != peer {
+                    let query = Query::Origin { user: user_id, conversation, origin: seq };
+                    assert_eq!(ask(query), Answer::Message(expected));
+                }
                 let message = messages.iter().find(|message| message.place == seq).cloned();
                 let newest = messages.iter().rev().take(2).map(|message| message.place).collect();
                 let query = Query::ToDelete { user: user_id, conversation, place: seq, newest_max: 2 };

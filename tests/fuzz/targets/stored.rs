@@ -64,6 +64,8 @@ fn rows(bytes: &[u8]) {
         RowKey::DeviceNotes { user: USER },
         RowKey::Removed { user: USER, device: DEVICE },
         RowKey::First { user: USER, seq: Seq(3) },
+        RowKey::Displaced { user: USER, conversation: PEER, origin: Seq(1) },
+        RowKey::Deleted { user: USER, conversation: PEER, origin: Seq(2) },
     ];
     let timeline = seqs.clone().map(|seq| RowKey::Timeline { user: USER, seq });
     let index = seqs.map(|seq| RowKey::Conversation { user: USER, conversation: PEER, seq });

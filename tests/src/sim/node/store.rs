@@ -139,7 +139,8 @@ impl Simulation {
                     | (Some(Fault::ForgetRemoved), RowKey::Removed { .. })
             ) || (self.fault == Some(Fault::ForgetChanged)
                 && matches!(row, RowKey::Conversation { .. })
-                && !value.is_empty());
+                // That of a message as it was written says no more than whose it is.
+                && !matches!(value[..], [] | [1, 0 | 1, ..]));
             if forgotten {
                 forget.delete(key);
             }

@@ -1,0 +1,163 @@
+//! A message of the other side, by its name: the seq that it has in their log. No row says where that is, since every message would
+//! pay for it.
+//!
+//! Messages of the other side came in the order of their seqs there, so the place is found by halving: what the index has around the
+//! middle of what is left says in which half to go on. The index says whose a message is and as what it came, so entries are read of
+//! the message alone. The exception has a row: what was changed before it came stands where the change came (`displaced`).
+//!
+//! Invariant: each range that is read leaves at most half of the places, or reads on through messages of the user's own, which say
+//! nothing of the order, twice as many rows at a time. So there are at most twice as many as the length of the log has bits, until a user
+//! has written [`RUN_ROWS_MAX`] messages without an answer.
+
+use std::cmp::Ordering;
+
+use proto_spec::{ConversationId, Direction, Entry, Event, Seq, UserId};
+
+use super::{CONVERSATION_ROWS, entries_at, indexed, message, message_at};
+use crate::{
+    codec,
+    query::Message,
+    record::Shown,
+    schema::{DisplacedRow, IndexRow, RowKey, Whose},
+    store::{Range, Rows, Store, StoreError},
+};
+
+/// Most rows that are read at once in search of a message of the other side: less than a megabyte.
+const RUN_ROWS_MAX: usize = 8192;
+
+/// Where a message can stand: the first place of a log to the last, which no log reaches.
+const PLACES: (Seq, Seq) = (Seq(1), Seq(u64::MAX - 1));
+
+/// The message that the other side calls `origin`. If it was deleted: the entry that says so.
+pub(super) async fn message_of<S: Store>(
+    store: &S,
+    user: UserId,
+    conversation: ConversationId,
+    origin: Seq,
+) -> Result<Option<Message>, StoreError> {
+    let search = Search { store, user, conversation, origin };
+    let place = match search.displaced(origin).await? {
+        Some(row) => Some(row.place),
+        None => search.place(CONVERSATION_ROWS).await?,
+    };
+    if let Some(place) = place
+        && let Some(message) = message_at(store, user, conversation, place).await?
+        && name_of(&message.entry) == Some(origin)
+    {
+        return Ok(Some(message));
+    }
+    search.deleted().await
+}
+
+/// What the other side calls a message, if it is one of theirs.
+fn name_of(entry: &Entry) -> Option<Seq> {
+    match &entry.event {
+        Event::Received { origin, content, .. } => Some(content.about().map_or(*origin, |(of, _)| of.seq)),
+        _ => None,
+    }
+}
+
+struct Search<'a, S> {
+    store: &'a S,
+    user: UserId,
+    conversation: ConversationId,
+    origin: Seq,
+}
+
+/// What rows of the index say of where the message stands.
+enum Found {
+    /// There.
+    At(Seq),
+    /// Behind the one and before the other, which are neighbours, as far as is known of them.
+    Between(Option<Seq>, Option<Seq>),
+}
+
+impl<S: Store> Search<'_, S> {
+    /// Where the message stands that came as `origin`. Begins with so many of the newest rows: what is changed was mostly written lately.
+    async fn place(&self, mut rows_max: usize) -> Result<Option<Seq>, StoreError> {
+        let (mut first, mut last) = PLACES;
+        // Between `middle` and `from`, downwards from which it is read, nothing is the other side's.
+        let (mut middle, mut from) = (last, last);
+        while first <= last {
+            let Rows { rows, complete } = self.rows(first, from, rows_max).await?;
+            let rows = indexed(&rows)?;
+            match (self.look(&rows).await?, rows.last()) {
+                (Found::At(place), _) => return Ok(Some(place)),
+                (Found::Between(None, None), Some((lowest, _))) if !complete => {
+                    from = lowest.previous();
+                    rows_max = (rows_max * 2).min(RUN_ROWS_MAX);
+                    continue;
+                }
+                (Found::Between(_, None), _) => first = middle.next(),
+                (Found::Between(earlier, Some(later)), _) => {
+                    first = earlier.map_or(first, Seq::next);
+                    last = later.previous();
+                }
+            }
+            middle = Seq(first.0 + last.0.saturating_sub(first.0) / 2);
+            from = middle;
+        }
+        Ok(None)
+    }
+
+    async fn rows(&self, first: Seq, last: Seq, rows_max: usize) -> Result<Rows, StoreError> {
+        let Self { user, conversation, .. } = *self;
+        let key = |seq| RowKey::Conversation { user, conversation, seq }.encode();
+        let direction = Direction::Backwards;
+        self.store
+            .range(&Range { first: key(first), last: key(last), direction, rows_max, bytes_max: usize::MAX })
+            .await
+    }
+
+    /// Reads at most one row beside these, unless they are of before the index said whose a message is.
+    async fn look(&self, rows: &[(Seq, IndexRow)]) -> Result<Found, StoreError> {
+        let mut later = None;
+        for (place, row) in rows {
+            let came = match row.whose {
+                Whose::Own => None,
+                Whose::Came(origin) => Some(origin),
+                // One of the other side's says in which half to go on.
+                Whose::Named(_) | Whose::Unsaid if later.is_some() => None,
+                Whose::Named(name) => Some(self.displaced(name).await?.map_or(name, |row| row.came)),
+                Whose::Unsaid => self.came(row.shown.says).await?,
+            };
+            match came.map(|came| came.cmp(&self.origin)) {
+                None => {}
+                Some(Ordering::Equal) => return Ok(Found::At(*place)),
+                Some(Ordering::Greater) => later = Some(*place),
+                Some(Ordering::Less) => return Ok(Found::Between(Some(*place), later)),
+            }
+        }
+        Ok(Found::Between(None, later))
+    }
+
+    /// The seq that this entry has in the log of the other side, if it is theirs.
+    async fn came(&self, seq: Seq) -> Result<Option<Seq>, StoreError> {
+        let read = entries_at(self.store, self.user, &[seq]).await?;
+        Ok(read.first().and_then(|(entry, _)| match entry.event {
+            Event::Received { origin, .. } => Some(origin),
+            _ => None,
+        }))
+    }
+
+    /// Where the message of this name stands, if it was changed before it came.
+    async fn displaced(&self, origin: Seq) -> Result<Option<DisplacedRow>, StoreError> {
+        let Self { user, conversation, .. } = *self;
+        let value = self.store.get(&RowKey::Displaced { user, conversation, origin }.encode()).await?;
+        Ok(value.map(|value| codec::displaced(&value)).transpose()?)
+    }
+
+    /// The entry that deletes the message, as the message that it was.
+    async fn deleted(&self) -> Result<Option<Message>, StoreError> {
+        let Self { store, user, conversation, origin } = *self;
+        let row = RowKey::Deleted { user, conversation, origin }.encode();
+        let Some(value) = store.get(&row).await? else { return Ok(None) };
+        let shown = Shown { says: codec::seq("a deleted row", &value)?, reactions: Vec::new() };
+        let mut of = message(store, user, Seq::ZERO, &shown).await?;
+        of.place = of.entry.concerns().unwrap_or_default();
+        Ok(Some(of))
+    }
+}
+
+#[cfg(test)]
+mod tests;
