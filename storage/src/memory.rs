@@ -51,6 +51,8 @@ struct State {
     reads_to_fail: usize,
     ranges_read: u64,
     rows_got: u64,
+    /// What is committed after so many reads more.
+    between_reads: VecDeque<(u64, Run)>,
 }
 
 /// A way in which a commit can fail.
@@ -124,6 +126,11 @@ impl MemoryStore {
         self.state.lock().reads_to_fail = count;
     }
 
+    /// After so many reads more a run is committed, as an ingestion might; of several, the reads of each count from the one before.
+    pub fn commit_after_reads(&self, reads: u64, run: Run) {
+        self.state.lock().between_reads.push_back((reads, run));
+    }
+
     /// All rows, by ascending key.
     #[must_use]
     pub fn rows(&self) -> Vec<(Key, Bytes)> {
@@ -155,6 +162,14 @@ impl State {
     }
 
     fn read(&mut self) -> Result<&BTreeMap<Key, Bytes>, StoreError> {
+        if self.between_reads.front().is_some_and(|(reads, _)| *reads == 0)
+            && let Some((_, run)) = self.between_reads.pop_front()
+        {
+            self.apply(run.iter());
+        }
+        if let Some((reads, _)) = self.between_reads.front_mut() {
+            *reads = reads.saturating_sub(1);
+        }
         if self.reads_to_fail > 0 {
             self.reads_to_fail -= 1;
             return Err(StoreError::Unavailable { reason: "a test asked for it".to_owned() });

@@ -1,6 +1,11 @@
 //! Answers to [`Query`], from the rows of a [`Store`].
 //!
 //! Owns which rows a question reads. Knows nothing of records that have not been ingested.
+//!
+//! Most questions take several reads, and no store gives one snapshot for all of them: each read of the engine sees what is the newest
+//! then, and each of a database is a transaction. An ingestion may come between two, and take away the entry that a row read before it
+//! names. What takes an entry away writes in the same commit what is to be read instead, so the question is asked once more; damage is
+//! what is found there twice.
 
 mod origin;
 
@@ -28,11 +33,27 @@ const CONVERSATION_ROWS: usize = 64;
 const FIRST_SEQ: Seq = Seq::ZERO;
 const LAST_SEQ: Seq = Seq(u64::MAX);
 
+/// Most times that one question is asked: each time something must have superseded just what it reads, between two of its reads. Once is
+/// rare; three times in a row means that reads take seconds.
+const ATTEMPTS_MAX: usize = 4;
+
 /// Answers a question.
 ///
 /// # Errors
 /// The store failed, or holds something that cannot be read.
 pub async fn answer<S: Store>(store: &S, query: &Query) -> Result<Answer, StoreError> {
+    let mut found = None;
+    for _ in 0..ATTEMPTS_MAX {
+        match attempt(store, query).await {
+            Err(StoreError::Damaged { what }) if found.as_ref() != Some(&what) => found = Some(what),
+            done => return done,
+        }
+    }
+    let reason = || format!("of {ATTEMPTS_MAX} attempts to read {query:?} each found other rows changing");
+    Err(StoreError::Unavailable { reason: reason() })
+}
+
+async fn attempt<S: Store>(store: &S, query: &Query) -> Result<Answer, StoreError> {
     match *query {
         Query::User(user) => user_snapshot(store, user).await.map(Answer::User),
         Query::Conversation { user, conversation } => {
@@ -65,6 +86,7 @@ pub async fn answer<S: Store>(store: &S, query: &Query) -> Result<Answer, StoreE
             if let Some(value) = store.get(&key).await? {
                 return Ok(Answer::Send(Some(Sent::Entry(codec::timeline_entry(seq, &value)?))));
             }
+            // Whatever has superseded the entry has left this in the same commit.
             let first = store.get(&RowKey::First { user, seq }.encode()).await?.ok_or_else(|| missing(&key))?;
             Ok(Answer::Send(Some(Sent::Superseded { seq, first: codec::first(&first)? })))
         }
@@ -241,7 +263,7 @@ async fn inbox<S: Store>(
     for (((seq, conversation), key), (snapshot, value)) in order.into_iter().zip(&keys).zip(snapshots.zip(entries)) {
         let last = match value {
             Some(value) => codec::timeline_entry(seq, &value)?,
-            // Something else is said of it by now.
+            // Something else is said of it.
             None => message_at(store, user, conversation, seq).await?.ok_or_else(|| missing(key))?.entry,
         };
         rows.push(InboxEntry { conversation, snapshot, last });

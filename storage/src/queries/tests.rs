@@ -13,6 +13,7 @@ use crate::{
     fold::Fold,
     memory::MemoryStore,
     record::{Batch, DeviceNotes, FirstResult, Marks, Record, Replaced, Rewrite, Shown},
+    run::Run,
     schema::{MarkRow, ReadRow, ReceivedRow, SettingsRow},
     testing::{any_entry, history},
 };
@@ -218,6 +219,12 @@ fn store_of(parts: &[&[Record]]) -> MemoryStore {
 
 fn commit<S: Store>(store: &S, records: &[Record]) {
     let fence = block_on(store.take_over()).unwrap();
+    let run = run_of(store, records);
+    block_on(store.commit(fence, &run)).unwrap();
+}
+
+/// What an ingestion of these records would commit.
+fn run_of<S: Store>(store: &S, records: &[Record]) -> Run {
     let mut batch = Batch::default();
     records.iter().for_each(|record| batch.push(record));
     let mut fold = Fold::default();
@@ -226,8 +233,7 @@ fn commit<S: Store>(store: &S, records: &[Record]) {
     let needed = sorted.needed();
     let base = block_on(store.get_many(&needed)).unwrap();
     let base = base.into_iter().map(|value| value.map(|value| codec::sends_block(&value).unwrap()));
-    let run = sorted.finish(base.collect());
-    block_on(store.commit(fence, &run)).unwrap();
+    sorted.finish(base.collect())
 }
 
 fn check_all<S: Store>(store: &S, model: &Model) {
@@ -387,6 +393,45 @@ proptest! {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn an_ingestion_between_two_reads_of_a_question_is_no_damage(
+        records in history(160), cut in 0..160usize, user in (1..4u64).prop_map(UserId), seq in (0..60u64).prop_map(Seq),
+    ) {
+        let (first, second) = records.split_at(cut.min(records.len()));
+        let (before, after) = (store_of(&[first]), store_of(&[first, second]));
+        let run = run_of(&before, second);
+        let ask = |store: &MemoryStore, query: &Query| block_on(answer(store, query));
+        for peer in 1..4 {
+            let conversation = UserId(peer).into();
+            let inbox = Query::Inbox { user, before: LAST_SEQ, rows_max: 9, named: [].into(), moved: [].into() };
+            let parts = [
+                inbox,
+                Query::ConversationLog { user, conversation, span: WHOLE },
+                Query::ToDelete { user, conversation, place: seq, newest_max: 3 },
+                Query::Message { user, conversation, place: seq },
+                Query::Origin { user, conversation, origin: seq },
+                Query::Send { user, device: DeviceId(peer), number: SendNumber(seq.0) },
+            ];
+            for query in &parts {
+                for reads in 0..8 {
+                    let store = store_of(&[first]);
+                    store.commit_after_reads(reads, run.clone());
+                    let found = ask(&store, query);
+                    prop_assert!(found.is_ok(), "{query:?} after {reads} reads: {found:?}");
+                    // What is one message is as it was at one time.
+                    if let Ok(found @ (Answer::Message(_) | Answer::Send(_))) = found {
+                        let is_at_once = found == ask(&before, query).unwrap() || found == ask(&after, query).unwrap();
+                        prop_assert!(is_at_once, "{query:?} after {reads} reads: {found:?}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+proptest! {
     #![proptest_config(ProptestConfig::with_cases(8))]
 
     #[test]
@@ -441,6 +486,26 @@ fn a_message_without_its_row_is_damage() {
     let query = Query::ConversationLog { user: UserId(1), conversation: UserId(2).into(), span };
     let refused = block_on(answer(&store, &query)).unwrap_err().to_string();
     assert!(refused.contains("Timeline { user: UserId(1), seq: Seq(3) } is missing"), "{refused}");
+}
+
+#[test]
+fn a_store_that_changes_faster_than_it_is_read_is_busy_and_not_damaged() {
+    let (user, conversation) = (UserId(1), UserId(2).into());
+    let index = |says| {
+        let mut run = crate::run::RunBuilder::default();
+        let now = Shown { says: Seq(says), reactions: Vec::new() };
+        let key = RowKey::Conversation { user, conversation, seq: Seq(3) };
+        run.put(key.encode(), |out| codec::put_changed_index(out, &now, None));
+        run.finish()
+    };
+    let store = MemoryStore::default();
+    // The index row and the entry are a read each.
+    for says in 4..20 {
+        store.commit_after_reads(if says == 4 { 0 } else { 2 }, index(says));
+    }
+    let query = Query::Message { user, conversation, place: Seq(3) };
+    let refused = block_on(answer(&store, &query)).unwrap_err();
+    assert!(matches!(&refused, StoreError::Unavailable { .. }) && refused.is_retryable(), "{refused}");
 }
 
 /// A user with a device that has sent something, and so many conversations of so many messages, every other one sent.
