@@ -1,33 +1,38 @@
 //! The one place that uses bincode: records and stored values to bytes and back.
 //!
-//! bincode stays at 2.0.1: 3.0.0 on the registry is an empty tombstone. Should it have to go, this file is what changes.
+//! bincode stays at 2.0.1: 3.0.0 on the registry is an empty tombstone. Should it have to go, this file and that of its lists are what
+//! changes.
 //! Owns the mirror types, because `proto-spec` knows no bincode and its types may change without the bytes changing.
 //! Does not own keys (`schema`) nor what a record means (`fold`).
 //!
 //! Invariants: the order of variants and fields of the mirror types never changes (they are what is on disk); everything
-//! is read as borrowed slices, so damaged bytes can neither panic nor make anybody allocate what they announce.
+//! is read as borrowed slices, so damaged bytes can neither panic nor make anybody allocate what they announce; what a mirror type has
+//! been read as has been looked at as a whole, its lists too, so what is made of it cannot fail and all readers refuse the same bytes.
+
+mod lists;
 
 use bincode::{
     BorrowDecode, Encode,
     config::{self, Configuration},
-    de::BorrowDecoder,
-    enc::{Encoder, write::Writer},
-    error::{DecodeError, EncodeError},
+    enc::write::Writer,
+    error::EncodeError,
 };
 use bytes::Bytes;
 use proto_spec::{
     Content, ContentKind, ConversationId, DeviceId, Entry, EpochId, Event, MessageName, Removal, SendNumber, Seq,
     Settings, TimestampMs, UserId,
-    wire::{Reader, put_varint},
 };
 use thiserror::Error;
+
+pub(crate) use lists::StoredIds;
+use lists::{StoredNoteList, StoredReactions, StoredReplacedList};
 
 use crate::{
     record::{DeviceNote, DeviceNotes, FirstResult, Marks, Record, Replaced, Rewrite, Shown},
     schema::{DisplacedRow, IndexRow, MarkRow, ReadRow, ReceivedRow, SendsBlock, SettingsRow, Whose},
 };
 
-/// The first byte of every stored value. A value of another version is refused, never guessed at.
+/// The first byte of every stored value that has any. A value of another version is refused, never guessed at.
 pub(crate) const VALUE_VERSION: u8 = 1;
 
 const CONFIG: Configuration = config::standard();
@@ -82,7 +87,7 @@ pub(crate) fn put_record(out: &mut Vec<u8>, record: &Record) {
             put(out, &StoredRecord::Epoch { user: user.0, first: first.0, epoch: epoch.0, forgotten });
         }
         Record::Devices { user, notes } => {
-            let devices = device_notes_bytes(&notes.devices);
+            let devices = lists::notes(&notes.devices);
             put(out, &StoredRecord::Devices { user: user.0, notes: StoredNotes::of(notes, &devices) });
         }
         Record::Removed { user, device } => put(out, &StoredRecord::Removed { user: user.0, device: device.0 }),
@@ -105,16 +110,11 @@ pub(crate) fn put_append(out: &mut Vec<u8>, user: UserId, entry: &Entry, replace
 
 /// Appends the record of an entry that changes a message, without taking the entry.
 pub(crate) fn put_rewrite(out: &mut Vec<u8>, user: UserId, entry: &Entry, of: &Rewrite) {
-    let reactions = reaction_bytes(&of.now);
-    let mut replaces = Vec::new();
-    for Replaced { seq, first } in &of.replaces {
-        let first = first.map(|first| StoredFirst { time: first.time.0, said: first.said });
-        put(&mut replaces, &StoredReplaced { seq: seq.0, first });
-    }
+    let (reactions, replaces) = (lists::reactions(&of.now), lists::replaced(&of.replaces));
     let of = StoredRewrite {
         place: of.place.0,
-        now: StoredShown { says: of.now.says.0, reactions: &reactions },
-        replaces: &replaces,
+        now: StoredShown { says: of.now.says.0, reactions: StoredReactions::of(&reactions) },
+        replaces: StoredReplacedList::of(&replaces),
         received: of.received.map(|row| (row.up_to.0, row.at.0, row.count)),
         last: of.last.map(|seq| seq.0),
     };
@@ -122,7 +122,7 @@ pub(crate) fn put_rewrite(out: &mut Vec<u8>, user: UserId, entry: &Entry, of: &R
     put(out, &StoredEntry::from(entry));
 }
 
-/// Takes a record off the front of `bytes`. After that of an append, counted or not, its entry follows, for [`take_entry`].
+/// Takes a record off the front of `bytes`. After that of an append, counted or not, or of a rewrite its entry follows, for [`take_entry`].
 #[inline]
 pub(crate) fn take_record<'a>(bytes: &mut &'a [u8]) -> Result<StoredRecord<'a>, CodecError> {
     let (stored, len) = take(RECORD, bytes)?;
@@ -155,7 +155,7 @@ pub(crate) fn take_owned(bytes: &mut &[u8]) -> Result<Record, CodecError> {
         }
         StoredRecord::Rewrite { user, seq, of } => {
             let (entry, _) = take_entry(bytes)?;
-            Record::Rewrite { user: UserId(user), entry: entry.into_entry(Seq(seq)), of: of.into_rewrite()? }
+            Record::Rewrite { user: UserId(user), entry: entry.into_entry(Seq(seq)), of: of.into() }
         }
         StoredRecord::Cursor { user, device, seq } => {
             Record::Cursor { user: UserId(user), device: DeviceId(device), seq: Seq(seq) }
@@ -232,12 +232,12 @@ pub(crate) fn sends_block(bytes: &[u8]) -> Result<SendsBlock, CodecError> {
     Ok(block)
 }
 
-/// Appends the value of a device row or of a `sent` row.
+/// Appends the value of a device row, of a `sent` or of a `deleted` row.
 pub(crate) fn put_seq(out: &mut Vec<u8>, seq: Seq) {
     put_value(out, &seq.0);
 }
 
-/// Reads the value of a device row or of a `sent` row.
+/// Reads the value of a device row, of a `sent` or of a `deleted` row.
 pub(crate) fn seq(what: &'static str, bytes: &[u8]) -> Result<Seq, CodecError> {
     read_value(what, bytes).map(Seq)
 }
@@ -308,8 +308,7 @@ pub(crate) fn put_first(out: &mut Vec<u8>, first: FirstResult) {
 
 /// Reads the value of a `first` row.
 pub(crate) fn first(bytes: &[u8]) -> Result<FirstResult, CodecError> {
-    let StoredFirst { time, said } = read_value("a first row", bytes)?;
-    Ok(FirstResult { time: TimestampMs(time), said })
+    read_value::<StoredFirst>("a first row", bytes).map(FirstResult::from)
 }
 
 /// Appends the value of a row of the conversation index, of a message that has just been appended: whose it is, if it came from the
@@ -321,8 +320,8 @@ pub(crate) fn put_index(out: &mut Vec<u8>, came: Option<Seq>) {
 /// Appends the value of a row of the conversation index, of a message that was changed or reacted to; its name, if it came from the
 /// other side.
 pub(crate) fn put_changed_index(out: &mut Vec<u8>, now: &Shown, name: Option<Seq>) {
-    let reactions = reaction_bytes(now);
-    let shown = StoredShown { says: now.says.0, reactions: &reactions };
+    let reactions = lists::reactions(now);
+    let shown = StoredShown { says: now.says.0, reactions: StoredReactions::of(&reactions) };
     let stored = match name {
         None => StoredIndex::OwnChanged(shown),
         Some(name) => StoredIndex::Named(name.0, shown),
@@ -341,8 +340,8 @@ pub(crate) fn index(place: Seq, bytes: &[u8]) -> Result<IndexRow, CodecError> {
     Ok(match read_value(WHAT, bytes)? {
         StoredIndex::Own => unchanged(Whose::Own),
         StoredIndex::Came(origin) => unchanged(Whose::Came(Seq(origin))),
-        StoredIndex::OwnChanged(shown) => IndexRow { shown: shown.into_shown(WHAT)?, whose: Whose::Own },
-        StoredIndex::Named(name, shown) => IndexRow { shown: shown.into_shown(WHAT)?, whose: Whose::Named(Seq(name)) },
+        StoredIndex::OwnChanged(shown) => IndexRow { shown: shown.into(), whose: Whose::Own },
+        StoredIndex::Named(name, shown) => IndexRow { shown: shown.into(), whose: Whose::Named(Seq(name)) },
     })
 }
 
@@ -355,12 +354,6 @@ pub(crate) fn put_displaced(out: &mut Vec<u8>, row: DisplacedRow) {
 pub(crate) fn displaced(bytes: &[u8]) -> Result<DisplacedRow, CodecError> {
     let (place, came) = read_value("a displaced row", bytes)?;
     Ok(DisplacedRow { place: Seq(place), came: Seq(came) })
-}
-
-fn reaction_bytes(now: &Shown) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    now.reactions.iter().for_each(|seq| put_varint(&mut bytes, seq.0));
-    bytes
 }
 
 /// Appends the value of an epoch row.
@@ -386,18 +379,10 @@ pub(crate) fn device_notes(bytes: &[u8]) -> Result<DeviceNotes, CodecError> {
 /// Appends the value of a row of device notes.
 #[cfg(test)]
 pub(crate) fn put_device_notes(out: &mut Vec<u8>, notes: &DeviceNotes) {
-    put_value(out, &StoredNotes::of(notes, &device_notes_bytes(&notes.devices)));
+    put_value(out, &StoredNotes::of(notes, &lists::notes(&notes.devices)));
 }
 
-fn device_notes_bytes(devices: &[DeviceNote]) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    for DeviceNote { device, seen_day, name } in devices {
-        put(&mut bytes, &StoredNote { device: device.0, seen_day: *seen_day, name });
-    }
-    bytes
-}
-
-/// A record without the entry that follows an `Append`.
+/// A record without the entry that follows an `Append`, a `Counted` or a `Rewrite`.
 #[derive(Encode, BorrowDecode)]
 pub(crate) enum StoredRecord<'a> {
     Append {
@@ -457,10 +442,6 @@ pub(crate) struct StoredNotes<'a> {
     devices: StoredNoteList<'a>,
 }
 
-/// [`StoredNote`]s, one after the other, in bytes that have been looked at: a list would announce its length.
-#[derive(Clone, Copy)]
-struct StoredNoteList<'a>(&'a [u8]);
-
 #[derive(Encode, BorrowDecode)]
 struct StoredNote<'a> {
     device: u64,
@@ -470,14 +451,14 @@ struct StoredNote<'a> {
 
 impl<'a> StoredNotes<'a> {
     const fn of(notes: &DeviceNotes, devices: &'a [u8]) -> Self {
-        let devices = StoredNoteList(devices);
+        let devices = StoredNoteList::of(devices);
         Self { told_at: notes.told_at.0, acknowledged: notes.acknowledged.0, devices }
     }
 }
 
 impl From<StoredNotes<'_>> for DeviceNotes {
     fn from(stored: StoredNotes<'_>) -> Self {
-        let devices = stored.devices.notes().flatten();
+        let devices = stored.devices.items().flatten();
         let devices = devices.map(|StoredNote { device, seen_day, name }| DeviceNote {
             device: DeviceId(device),
             seen_day,
@@ -487,40 +468,11 @@ impl From<StoredNotes<'_>> for DeviceNotes {
     }
 }
 
-impl<'a> StoredNoteList<'a> {
-    /// The notes in these bytes; an error, and then nothing more, where there is no note.
-    fn notes(self) -> impl Iterator<Item = Result<StoredNote<'a>, DecodeError>> {
-        let mut rest = self.0;
-        std::iter::from_fn(move || {
-            if rest.is_empty() {
-                return None;
-            }
-            let note = bincode::borrow_decode_from_slice(rest, CONFIG);
-            rest = note.as_ref().map_or(&[], |(_, len)| &rest[*len..]);
-            Some(note.map(|(note, _)| note))
-        })
-    }
-}
-
-impl Encode for StoredNoteList<'_> {
-    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
-        self.0.encode(encoder)
-    }
-}
-
-impl<'a, C> BorrowDecode<'a, C> for StoredNoteList<'a> {
-    fn borrow_decode<D: BorrowDecoder<'a, Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
-        let list = Self(<&[u8]>::borrow_decode(decoder)?);
-        list.notes().try_for_each(|note| note.map(drop)).map(|()| list)
-    }
-}
-
 #[derive(Encode, BorrowDecode)]
 pub(crate) struct StoredRewrite<'a> {
     place: u64,
     now: StoredShown<'a>,
-    /// [`StoredReplaced`], one after the other: a list would announce its length.
-    replaces: &'a [u8],
+    replaces: StoredReplacedList<'a>,
     received: Option<(u64, u64, u64)>,
     last: Option<u64>,
 }
@@ -538,8 +490,7 @@ enum StoredIndex<'a> {
 #[derive(Encode, BorrowDecode)]
 struct StoredShown<'a> {
     says: u64,
-    /// Seqs as they are on the wire, one after the other.
-    reactions: &'a [u8],
+    reactions: StoredReactions<'a>,
 }
 
 #[derive(Encode, BorrowDecode)]
@@ -554,27 +505,30 @@ pub(crate) struct StoredFirst {
     said: [u8; 16],
 }
 
-impl StoredRewrite<'_> {
-    pub(crate) fn into_rewrite(self) -> Result<Rewrite, CodecError> {
-        let (mut replaces, mut rest) = (Vec::new(), self.replaces);
-        while !rest.is_empty() {
-            let (StoredReplaced { seq, first }, len) = take(RECORD, rest)?;
-            let first = first.map(|first| FirstResult { time: TimestampMs(first.time), said: first.said });
-            replaces.push(Replaced { seq: Seq(seq), first });
-            rest = &rest[len..];
-        }
+impl From<StoredRewrite<'_>> for Rewrite {
+    fn from(stored: StoredRewrite<'_>) -> Self {
+        let StoredRewrite { place, now, replaces, received, last } = stored;
         let row = |(up_to, at, count)| ReceivedRow { up_to: Seq(up_to), at: Seq(at), count };
-        let (now, received) = (self.now.into_shown(RECORD)?, self.received.map(row));
-        Ok(Rewrite { place: Seq(self.place), now, replaces, received, last: self.last.map(Seq) })
+        let replaces = replaces.items().flatten().map(Replaced::from).collect();
+        Self { place: Seq(place), now: now.into(), replaces, received: received.map(row), last: last.map(Seq) }
     }
 }
 
-impl StoredShown<'_> {
-    fn into_shown(self, what: &'static str) -> Result<Shown, CodecError> {
-        let reactions: Option<_> = varints(self.reactions).map(|seq| seq.map(Seq)).collect();
-        let reason = || "a seq is not a varint".to_owned();
-        let reactions = reactions.ok_or_else(|| CodecError::Malformed { what, reason: reason() })?;
-        Ok(Shown { says: Seq(self.says), reactions })
+impl From<StoredReplaced> for Replaced {
+    fn from(stored: StoredReplaced) -> Self {
+        Self { seq: Seq(stored.seq), first: stored.first.map(FirstResult::from) }
+    }
+}
+
+impl From<StoredFirst> for FirstResult {
+    fn from(stored: StoredFirst) -> Self {
+        Self { time: TimestampMs(stored.time), said: stored.said }
+    }
+}
+
+impl From<StoredShown<'_>> for Shown {
+    fn from(stored: StoredShown<'_>) -> Self {
+        Self { says: Seq(stored.says), reactions: stored.reactions.seqs().flatten().map(Seq).collect() }
     }
 }
 
@@ -604,56 +558,6 @@ pub(crate) enum StoredRemoval {
     User,
     Room,
     Operator,
-}
-
-/// Device ids as the bytes that they have on the wire: a list of numbers would announce its length, and a row must not be smaller than
-/// its entry there.
-pub(crate) enum StoredIds<'a> {
-    /// To be written.
-    Ids(&'a [DeviceId]),
-    /// As they were read, and have been looked at.
-    Bytes(&'a [u8]),
-}
-
-impl Encode for StoredIds<'_> {
-    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
-        let mut bytes = Vec::new();
-        match self {
-            Self::Ids(ids) => ids.iter().for_each(|id| put_varint(&mut bytes, id.0)),
-            Self::Bytes(stored) => bytes.extend_from_slice(stored),
-        }
-        bytes.as_slice().encode(encoder)
-    }
-}
-
-impl<'a, C> BorrowDecode<'a, C> for StoredIds<'a> {
-    fn borrow_decode<D: BorrowDecoder<'a, Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
-        let bytes = <&[u8]>::borrow_decode(decoder)?;
-        let whole = varints(bytes).all(|id| id.is_some());
-        if whole { Ok(Self::Bytes(bytes)) } else { Err(DecodeError::Other("a device id is not a varint")) }
-    }
-}
-
-impl From<StoredIds<'_>> for Vec<DeviceId> {
-    fn from(stored: StoredIds<'_>) -> Self {
-        match stored {
-            StoredIds::Ids(ids) => ids.to_vec(),
-            StoredIds::Bytes(bytes) => varints(bytes).flatten().map(DeviceId).collect(),
-        }
-    }
-}
-
-/// The numbers in these bytes; none, and then nothing more, where there is no number.
-fn varints(bytes: &[u8]) -> impl Iterator<Item = Option<u64>> {
-    let mut reader = Some(Reader::new(bytes));
-    std::iter::from_fn(move || {
-        let left = reader.as_mut().filter(|left| !left.rest().is_empty())?;
-        let number = left.varint("number").ok();
-        if number.is_none() {
-            reader = None;
-        }
-        Some(number)
-    })
 }
 
 impl From<Removal> for StoredRemoval {

@@ -87,7 +87,7 @@ impl Fold {
                     let (entry, stored) = codec::take_entry(&mut rest)?;
                     let at = self.user(UserId(user));
                     let value = self.run.value(|out| codec::put_stored_entry(out, stored));
-                    self.rewrite(at, Seq(seq), &entry.event, value, &of.into_rewrite()?);
+                    self.rewrite(at, Seq(seq), &entry.event, value, &of.into());
                 }
                 StoredRecord::Cursor { user, device, seq } => {
                     let at = self.user(UserId(user));
@@ -464,7 +464,7 @@ mod tests {
     use crate::{
         record::{Batch, Record},
         run::Change,
-        testing::{any_record, history},
+        testing::{any_record, any_rewriting, history},
     };
 
     type Rows = BTreeMap<Key, Vec<u8>>;
@@ -692,7 +692,7 @@ mod tests {
                 Record::Append { replaces, .. } => *replaces = replaced.map(Seq),
                 Record::Rewrite { of, .. } => {
                     of.place = Seq(peer_id);
-                    of.replaces.iter_mut().for_each(|of| of.seq = Seq(replaced.unwrap_or(small)));
+                    of.replaces.iter_mut().zip(replaced.unwrap_or(small)..).for_each(|(of, seq)| of.seq = Seq(seq));
                 }
                 _ => {}
             }
@@ -723,7 +723,8 @@ mod tests {
 
         #[test]
         fn a_fold_takes_the_bytes_that_are_records_and_no_others(
-            records in vec(colliding_record(), 1..4), at in any::<proptest::sample::Index>(), byte in any::<u8>()
+            records in vec(prop_oneof![colliding_record(), any_rewriting()], 1..4),
+            at in any::<proptest::sample::Index>(), byte in any::<u8>(),
         ) {
             let mut batch = Batch::default();
             records.iter().for_each(|record| batch.push(record));

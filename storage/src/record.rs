@@ -75,7 +75,7 @@ pub struct Rewrite {
     pub place: Seq,
     /// Which entries tell of the message from now on, this one among them.
     pub now: Shown,
-    /// Those that told of it until now. They are superseded.
+    /// Those that told of it until now, each once, in any order; in a batch by ascending seq. They are superseded.
     pub replaces: Vec<Replaced>,
     /// If the entry was received: what is known of what was received in the conversation, with this entry. A message that is taken back before
     /// it was read does not count any more.
@@ -89,7 +89,7 @@ pub struct Rewrite {
 pub struct Shown {
     /// Says what the message says. Zero: nothing does, for it was deleted.
     pub says: Seq,
-    /// One for each user who has reacted to it, by ascending seq.
+    /// One for each user who has reacted to it, by ascending seq; at most [`REACTIONS_MAX`](proto_spec::limits::REACTIONS_MAX).
     pub reactions: Vec<Seq>,
 }
 

@@ -6,7 +6,12 @@ use std::{
     os::unix::fs::FileExt,
 };
 
-use proptest::{collection::vec, option, prelude::*, sample::select};
+use proptest::{
+    collection::{btree_map, btree_set, vec},
+    option,
+    prelude::*,
+    sample::select,
+};
 use proto_spec::{
     Content, ConversationId, DeviceId, Entry, EpochId, Event, MessageName, Removal, SendNumber, Seq, Settings, Stands,
     TimestampMs, UserId,
@@ -31,11 +36,7 @@ pub(crate) fn any_record() -> impl Strategy<Value = Record> {
                 count: count.saturating_sub(1 << 63),
             }
         }),
-        (any::<u64>(), any_entry(), any_rewrite()).prop_map(|(user, entry, of)| Record::Rewrite {
-            user: UserId(user),
-            entry,
-            of
-        }),
+        any_rewriting(),
         any::<[u64; 3]>().prop_map(|[user, device, seq]| Record::Cursor {
             user: UserId(user),
             device: DeviceId(device),
@@ -62,6 +63,15 @@ pub(crate) fn any_record() -> impl Strategy<Value = Record> {
     ]
 }
 
+/// Any record of an entry that changes a message.
+pub(crate) fn any_rewriting() -> impl Strategy<Value = Record> {
+    (any::<u64>(), any_entry(), any_rewrite()).prop_map(|(user, entry, of)| Record::Rewrite {
+        user: UserId(user),
+        entry,
+        of,
+    })
+}
+
 fn any_notes() -> impl Strategy<Value = DeviceNotes> {
     let note = (any::<[u64; 2]>(), any::<String>()).prop_map(|([device, seen_day], name)| DeviceNote {
         device: DeviceId(device),
@@ -78,12 +88,15 @@ fn any_notes() -> impl Strategy<Value = DeviceNotes> {
 fn any_rewrite() -> impl Strategy<Value = Rewrite> {
     let row = |[up_to, at, count]: [u64; 3]| ReceivedRow { up_to: Seq(up_to), at: Seq(at), count };
     let received = option::of(any::<[u64; 3]>().prop_map(row));
-    let replaced = (any::<u64>(), option::of(any::<(u64, [u8; 16])>())).prop_map(|(seq, first)| Replaced {
+    let replaced = |(seq, first): (u64, Option<(u64, [u8; 16])>)| Replaced {
         seq: Seq(seq),
         first: first.map(|(time, said)| FirstResult { time: TimestampMs(time), said }),
-    });
+    };
+    let replaces = btree_map(any::<u64>(), option::of(any::<(u64, [u8; 16])>()), 0..4)
+        .prop_map(move |replaces| replaces.into_iter().map(replaced).collect::<Vec<_>>());
+    let reactions = btree_set(any::<u64>(), 0..4).prop_map(|seqs| seqs.into_iter().map(Seq).collect::<Vec<_>>());
     let last = option::of(any::<u64>().prop_map(Seq));
-    (any::<[u64; 2]>(), vec(any::<u64>().prop_map(Seq), 0..4), vec(replaced, 0..4), received, last).prop_map(
+    (any::<[u64; 2]>(), reactions, replaces, received, last).prop_map(
         |([place, says], reactions, replaces, received, last)| Rewrite {
             received,
             last,
