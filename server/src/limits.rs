@@ -440,6 +440,23 @@ pub const QUERIES_WAITING_MAX: usize = 4 * QUERIES_IN_FLIGHT_MAX;
 /// Threads that read the store. Reads that hit its cache take microseconds; a few threads keep a disk busy.
 pub const READER_THREADS: usize = 2;
 
+/// How long no segment has to come before freed files of the journal are wiped and the store may be purged, in milliseconds, where the
+/// last one was sealed by its age: nobody writes much.
+pub const TIDY_AFTER_MS: u64 = 5_000;
+
+/// The same where the last one was full: under load a file is written over by its next use sooner than that.
+pub const TIDY_AFTER_FULL_MS: u64 = 60_000;
+
+/// Longest time between purges that can be set, in seconds: a year.
+pub const PURGE_AFTER_S_MAX: u64 = 365 * 24 * 60 * 60;
+
+/// Largest store that can be set to be purged, in bytes: 16 GiB, some minutes in which nothing else is brought into it, while the
+/// journal has to hold what comes.
+pub const PURGE_BYTES_MAX: u64 = 16 * 1024 * 1024 * 1024;
+
+/// How long until it is looked again whether there is something to tidy up, in milliseconds.
+pub const TIDY_AGAIN_MS: u64 = 10_000;
+
 /// Wait before a run that the store refused is tried again, in milliseconds; doubled up to the maximum.
 pub const INGEST_RETRY_MS: u64 = 100;
 

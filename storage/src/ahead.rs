@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, iter::Peekable, ops::Bound, sync::Arc};
 
 use bytes::Bytes;
 use parking_lot::RwLock;
-use proto_spec::Direction;
+use proto_spec::{Direction, TimestampMs};
 
 use crate::{
     codec,
@@ -22,7 +22,8 @@ use crate::{
     run::Run,
     schema::Key,
     store::{
-        Advanced, Fence, Gather, Holder, Kind, RECOVERY_RUN_BYTES_MAX, Range, Rows, Step, Store, StoreError, Tenure,
+        Advanced, Fence, Gather, Holder, Kind, Purged, RECOVERY_RUN_BYTES_MAX, Range, Rows, Step, Store, StoreError,
+        Tenure,
     },
 };
 
@@ -81,6 +82,10 @@ impl<S: Store> Store for Ahead<S> {
 
     fn pace(&self) -> Arc<Pace> {
         self.store.pace()
+    }
+
+    fn purge(&self, now: TimestampMs) -> Result<Purged, StoreError> {
+        self.store.purge(now)
     }
 
     async fn get(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {

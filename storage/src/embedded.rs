@@ -11,6 +11,7 @@
 
 mod errors;
 mod folder;
+mod purge;
 #[cfg(test)]
 mod tests;
 
@@ -31,7 +32,7 @@ use fjall::{
     config::{BlockSizePolicy, CompressionPolicy, PinningPolicy},
 };
 use parking_lot::{RwLock, RwLockReadGuard};
-use proto_spec::Direction;
+use proto_spec::{Direction, TimestampMs};
 
 use crate::{
     codec,
@@ -41,10 +42,11 @@ use crate::{
     record::{BatchId, LaneId},
     run::{Change, Run, RunBuilder},
     schema::Key,
-    store::{Advanced, Fence, Gather, Holder, Kind, Range, Rows, Step, Store, StoreError, Tenure, are_made},
+    store::{Advanced, Fence, Gather, Holder, Kind, Purged, Range, Rows, Step, Store, StoreError, Tenure, are_made},
 };
 
 pub use folder::{has_rows, look_at, was_made};
+pub use purge::PurgeConfig;
 
 use errors::{closed, committing, is_full, opening, reading, unavailable};
 use folder::{
@@ -52,19 +54,21 @@ use folder::{
     sync_folder, sync_lists, tables_folder,
 };
 
-/// Sizes of an embedded store.
+/// Sizes of an embedded store, and when it is purged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EmbeddedConfig {
     /// Memory for blocks that were read, filters and indexes included.
     pub cache_bytes: u64,
     /// Tables that are kept open for reads. Others are opened when they are read.
     pub tables_open_max: usize,
+    /// When what rows were deleted goes from its files.
+    pub purge: PurgeConfig,
 }
 
 impl Default for EmbeddedConfig {
     /// 256 MiB: the indexes and filters of a few hundred million rows. 256 tables: those of a history of 16 GB.
     fn default() -> Self {
-        Self { cache_bytes: 256 * 1024 * 1024, tables_open_max: 256 }
+        Self { cache_bytes: 256 * 1024 * 1024, tables_open_max: 256, purge: PurgeConfig::default() }
     }
 }
 
@@ -93,6 +97,9 @@ struct Engine {
 const ROWS: &str = "rows";
 const OWN: &str = "own";
 const FENCE_KEY: &[u8] = b"fence";
+
+/// When all tables were merged last, in milliseconds since 1970.
+const PURGED_KEY: &[u8] = b"purged";
 
 /// Background threads of fjall. With more than one, its first worker hands compaction requests round in a busy loop
 /// while another compacts.
@@ -288,6 +295,10 @@ impl Store for EmbeddedStore {
         Arc::clone(&self.pace)
     }
 
+    fn purge(&self, now: TimestampMs) -> Result<Purged, StoreError> {
+        self.purge_at(now)
+    }
+
     async fn get(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {
         self.value(key)
     }
@@ -385,13 +396,20 @@ impl Engine {
     }
 
     fn fence(&self) -> fjall::Result<Fence> {
-        let stored = self.own.get(FENCE_KEY)?;
-        let number = stored.as_deref().and_then(<[u8]>::first_chunk).map(|bytes| u64::from_be_bytes(*bytes));
-        Ok(Fence(number.unwrap_or(0)))
+        Ok(Fence(self.own_number(FENCE_KEY)?.unwrap_or(0)))
     }
 
     fn set_fence(&self, fence: Fence) -> fjall::Result<()> {
-        self.own.insert(FENCE_KEY, fence.0.to_be_bytes())?;
+        self.set_own_number(FENCE_KEY, fence.0)
+    }
+
+    fn own_number(&self, key: &[u8]) -> fjall::Result<Option<u64>> {
+        let stored = self.own.get(key)?;
+        Ok(stored.as_deref().and_then(<[u8]>::first_chunk).map(|bytes| u64::from_be_bytes(*bytes)))
+    }
+
+    fn set_own_number(&self, key: &[u8], number: u64) -> fjall::Result<()> {
+        self.own.insert(key, number.to_be_bytes())?;
         self.database.persist(PersistMode::SyncAll)
     }
 

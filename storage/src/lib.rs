@@ -30,7 +30,7 @@ mod testing;
 
 pub use ahead::Ahead;
 pub use codec::CodecError;
-pub use embedded::{EmbeddedConfig, EmbeddedStore};
+pub use embedded::{EmbeddedConfig, EmbeddedStore, PurgeConfig};
 #[cfg(feature = "foundationdb")]
 pub use fdb::{FdbConfig, FdbStore, Network};
 pub use ingest::{IngestError, IngestReport, ingest, ingest_in_runs};
@@ -47,5 +47,5 @@ pub use record::{
 };
 pub use run::{Change, Run};
 pub use schema::{FORMAT_VERSION, MarkRow, ReadRow, ReceivedRow, SettingsRow, partition_of};
-pub use store::{Advanced, Fence, Holder, Kind, Step, Store, StoreError, Tenure};
+pub use store::{Advanced, Fence, Holder, Kind, Purged, Step, Store, StoreError, Tenure};
 pub use upgrade::note_last_messages;

@@ -10,7 +10,7 @@
 use std::{future::Future, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
-use proto_spec::Direction;
+use proto_spec::{Direction, TimestampMs};
 use thiserror::Error;
 
 use crate::{
@@ -65,6 +65,15 @@ pub trait Store: Send + Sync + 'static {
         Arc::default()
     }
 
+    /// Takes off the disk of this machine what rows were deleted, if it is time. Blocks until that is done: seconds. A database does it by
+    /// itself.
+    ///
+    /// # Errors
+    /// The store cannot be reached or failed; a retry may succeed.
+    fn purge(&self, _now: TimestampMs) -> Result<Purged, StoreError> {
+        Ok(Purged::Nothing)
+    }
+
     /// The value of a row, if it is there.
     fn get(&self, key: &Key) -> impl Future<Output = Result<Option<Bytes>, StoreError>> + Send;
 
@@ -106,6 +115,32 @@ pub trait Store: Send + Sync + 'static {
     /// Begins to serve as `holder`: lanes count their batches from one again. Everything that the journal had must be in the
     /// store.
     fn begin(&self, fence: Fence, holder: Holder) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
+/// What a purge has done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purged {
+    /// Nothing: nothing is left of what was deleted, or it is not time.
+    Nothing,
+    /// Nothing: there is too much to go through.
+    TooLarge {
+        /// How much there is.
+        bytes: u64,
+        /// How much it may be.
+        bytes_max: u64,
+    },
+    /// Nothing: it takes as much room as there is history, and more than the disk has.
+    NoRoom {
+        /// How much there is.
+        bytes: u64,
+        /// What the disk has.
+        free: u64,
+    },
+    /// Nothing is left of what was deleted before.
+    Merged {
+        /// How much was gone through.
+        bytes: u64,
+    },
 }
 
 /// A journal's name for itself: random, made with its folder.
@@ -306,6 +341,10 @@ impl<S: Store> Store for Arc<S> {
 
     fn pace(&self) -> Arc<Pace> {
         S::pace(self)
+    }
+
+    fn purge(&self, now: TimestampMs) -> Result<Purged, StoreError> {
+        S::purge(self, now)
     }
 
     fn get(&self, key: &Key) -> impl Future<Output = Result<Option<Bytes>, StoreError>> + Send {

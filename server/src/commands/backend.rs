@@ -3,7 +3,7 @@
 //! Owns the choice, and what must be known of a store before it is used. Does not own what is done with it.
 
 use rim::rlimit::raise_descriptor_limit;
-use storage::{EmbeddedConfig, EmbeddedStore, Store, StoreError, migrate::is_unfinished};
+use storage::{EmbeddedConfig, EmbeddedStore, PurgeConfig, Store, StoreError, migrate::is_unfinished};
 use thiserror::Error;
 
 use crate::{
@@ -65,7 +65,9 @@ pub fn with_history<U: UseStore>(config: &Config, data: &DataDir, user: U) -> Re
 pub fn open_embedded(config: &Config, data: &DataDir) -> Result<EmbeddedStore, BackendError> {
     data.check_store()?;
     let tables_open_max = engine_tables_max(config.cores(), raise_descriptor_limit());
-    Ok(EmbeddedStore::open(&data.store(), EmbeddedConfig { cache_bytes: config.store.cache_bytes, tables_open_max })?)
+    let cache_bytes = config.store.cache_bytes;
+    let purge = PurgeConfig { after_ms: config.store.purge_after_s * 1_000, bytes_max: config.store.purge_bytes_max };
+    Ok(EmbeddedStore::open(&data.store(), EmbeddedConfig { cache_bytes, tables_open_max, purge })?)
 }
 
 /// Does something with the store in the database that a configuration describes, chosen or not.

@@ -8,10 +8,10 @@ use std::{
 };
 
 use super::{
-    Check, MIB, TIB,
-    key::{Key, Slot, Words, bytes, count, millis},
+    Check, GIB, MIB, TIB,
+    key::{Key, Slot, Words, bytes, count, millis, seconds},
 };
-use crate::limits::{SLOW_AFTER_MAX_MS, TICK_MS, TRANSACTION_MAX_MS};
+use crate::limits::{PURGE_AFTER_S_MAX, PURGE_BYTES_MAX, SLOW_AFTER_MAX_MS, TICK_MS, TRANSACTION_MAX_MS};
 
 /// Whether this program was built with FoundationDB.
 pub const HAS_FOUNDATIONDB: bool = cfg!(feature = "foundationdb");
@@ -33,6 +33,10 @@ pub struct Store {
     pub backend: Backend,
     /// Memory for blocks read from disk, in bytes. Of the embedded store.
     pub cache_bytes: u64,
+    /// How long after the last time what was edited, taken back or deleted goes from the store's files, in seconds. Of the embedded store.
+    pub purge_after_s: u64,
+    /// Most bytes of a store for which that is done: it goes through all of it. Of the embedded store.
+    pub purge_bytes_max: u64,
     /// How a database is used.
     pub foundationdb: FoundationDb,
 }
@@ -106,7 +110,13 @@ pub enum Ack {
 
 impl Default for Store {
     fn default() -> Self {
-        Self { backend: Backend::default(), cache_bytes: 256 * MIB, foundationdb: FoundationDb::default() }
+        Self {
+            backend: Backend::default(),
+            cache_bytes: 256 * MIB,
+            purge_after_s: 24 * 60 * 60,
+            purge_bytes_max: GIB,
+            foundationdb: FoundationDb::default(),
+        }
     }
 }
 
@@ -126,10 +136,12 @@ impl Default for FoundationDb {
 
 impl Store {
     pub(super) fn keys(&mut self) -> Vec<Key<'_>> {
-        let Self { backend, cache_bytes, foundationdb } = self;
+        let Self { backend, cache_bytes, purge_after_s, purge_bytes_max, foundationdb } = self;
         let mut keys = vec![
             Key { name: "store.backend", slot: Slot::Choice(backend) },
             Key { name: "store.cache_bytes", slot: bytes(cache_bytes, MIB..=TIB).into() },
+            Key { name: "store.purge_after_s", slot: seconds(purge_after_s, 1..=PURGE_AFTER_S_MAX).into() },
+            Key { name: "store.purge_bytes_max", slot: bytes(purge_bytes_max, 0..=PURGE_BYTES_MAX).into() },
         ];
         keys.extend(foundationdb.keys());
         keys
@@ -144,6 +156,13 @@ impl Store {
                     "nobody reads it with store.backend = \"foundationdb\", which has its caches in the cluster: take it out"
                         .to_owned()
                 });
+                let default = Self::default();
+                let told = || {
+                    "nobody reads it with store.backend = \"foundationdb\", which forgets by itself: take it out"
+                        .to_owned()
+                };
+                check.that(self.purge_after_s == default.purge_after_s, &["store.purge_after_s"], told);
+                check.that(self.purge_bytes_max == default.purge_bytes_max, &["store.purge_bytes_max"], told);
                 check.that(HAS_FOUNDATIONDB, &["store.backend"], || NOT_BUILT.to_owned());
             }
         }
@@ -281,7 +300,10 @@ mod tests {
             assert!(found.len() == 1 && found[0].key == key, "{line}: {found:?}");
         }
         assert!(parse("[store.foundationdb]\nack = \"never\"").is_err());
-        assert_eq!(database_problems("cache_bytes = 1048576")[0].key, "store.cache_bytes");
+        for line in ["cache_bytes = 1048576", "purge_after_s = 60", "purge_bytes_max = 0"] {
+            let key = format!("store.{}", line.split(' ').next().unwrap());
+            assert_eq!(database_problems(line)[0].key, key);
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ use std::{
 use crossbeam::channel::{Receiver, Sender, bounded};
 use storage::{
     Ahead, Fence, IngestError, IngestReport, Pace, Store, StoreError,
-    journal::{JournalError, JournalFolder, Prepared, Salt, Sealed, SealedSegment, SegmentNumber},
+    journal::{JournalError, JournalFolder, Prepared, Reuse, Salt, Sealed, SealedSegment, SegmentNumber},
     step_back,
 };
 use tracing::{debug, error, warn};
@@ -30,6 +30,7 @@ use super::{
 use crate::{
     core::CoreMessage,
     durability::committer::{Fate, ingest_retry_ms},
+    host::clock::Clock,
     limits::{INGEST_RETRY_MS, TICK_MS, UNFINISHED_PAGE, UNFINISHED_WAITING_MAX},
     operator::counters::Counters,
     shard::topology::{CoreId, Topology},
@@ -44,6 +45,9 @@ pub(super) struct Background<S> {
     pub(super) counters: Arc<Counters>,
     /// Set when the node ends: a run that does not succeed is not tried again.
     pub(super) ended: Arc<AtomicBool>,
+    pub(super) clock: Clock,
+    /// The last segment was full when it was sealed: much is being written.
+    pub(super) is_busy: Arc<AtomicBool>,
 }
 
 impl<S> Clone for Background<S> {
@@ -55,6 +59,8 @@ impl<S> Clone for Background<S> {
             mailboxes: Arc::clone(&self.mailboxes),
             counters: Arc::clone(&self.counters),
             ended: Arc::clone(&self.ended),
+            clock: self.clock.clone(),
+            is_busy: Arc::clone(&self.is_busy),
         }
     }
 }
@@ -142,7 +148,8 @@ impl<S: Store> Background<S> {
     fn make(&self, wanted: &Receiver<SegmentNumber>, files: &Sender<(SegmentNumber, File)>) {
         stand_below();
         for segment in wanted {
-            self.tell(match self.folder.prepare_gently(segment, &self.ended).and_then(opened) {
+            let reuse = if self.is_busy.load(Ordering::Relaxed) { Reuse::AsItIs } else { Reuse::Wiped };
+            self.tell(match self.folder.prepare_gently(segment, &self.ended, reuse).and_then(opened) {
                 Ok((salt, file)) => {
                     self.counters.journal.segments_prepared.one();
                     // Without core 0 nobody wants it.
@@ -166,7 +173,7 @@ impl<S: Store> Background<S> {
         {
             return;
         }
-        for fate in queue {
+        while let Some(fate) = self.next_fate(queue) {
             set_pace(&self.store.pace(), queue.len(), queue.capacity());
             // What is in the store already has only its file left.
             let (sealed, stored) = match fate {
@@ -176,6 +183,8 @@ impl<S: Store> Background<S> {
             if !self.ingest_until_done(&sealed, stored) {
                 return;
             }
+            // One that was sealed by its age is not full.
+            self.is_busy.store(sealed.end > self.folder.segment_bytes() / 2, Ordering::Relaxed);
             self.tell(CoreMessage::Ingested(Box::new(sealed)));
         }
     }

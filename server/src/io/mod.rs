@@ -17,6 +17,7 @@ pub mod socket;
 mod start_error;
 pub mod tasks;
 mod thread;
+mod tidy;
 
 pub use node::{DatabaseConfig, Node, NodeConfig};
 pub use shared::Controls;

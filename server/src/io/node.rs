@@ -179,6 +179,8 @@ impl Node {
             mailboxes: Arc::clone(&mailboxes),
             counters: Arc::clone(&counters),
             ended: Arc::clone(&ended),
+            clock: clock.clone(),
+            is_busy: Arc::default(),
         };
         let mut files = HashMap::new();
         // Prepare every spare now, so that the first send is admitted. Without room for them reads are served.

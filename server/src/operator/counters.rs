@@ -195,6 +195,10 @@ pub struct JournalCounters {
     pub segments_prepared: Counter,
     /// Segments that became full or old.
     pub segments_sealed: Counter,
+    /// Freed files that were wiped.
+    pub segments_wiped: Counter,
+    /// How often the store was purged of what was deleted.
+    pub purges: Counter,
     /// 1 while a segment is brought into the store.
     pub ingesting: Counter,
     /// Runs brought into the store.

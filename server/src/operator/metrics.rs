@@ -158,6 +158,8 @@ impl Page {
             ("write_retries", "Groups written again because the disk was full", &journal.write_retries),
             ("segments_prepared", "Segments made ready", &journal.segments_prepared),
             ("segments_sealed", "Segments that became full or old", &journal.segments_sealed),
+            ("segments_wiped", "Freed files that were overwritten with zeros", &journal.segments_wiped),
+            ("purges", "Purges of the store of what was deleted", &journal.purges),
         ] {
             let name = format!("ringpost_journal_{name}_total");
             self.begin(&name, "counter", help);

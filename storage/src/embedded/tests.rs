@@ -10,7 +10,7 @@ use crate::{
     record::{Batch, FirstResult, Record, Replaced, Rewrite, Shown},
     schema::ReceivedRow,
 };
-use proto_spec::{Content, DeviceId, Entry, Event, MessageName, SendNumber, Seq, TimestampMs, UserId};
+use proto_spec::{Content, DeviceId, Entry, Event, MessageName, SendNumber, Seq, UserId};
 
 fn open(folder: &Path) -> Result<EmbeddedStore, StoreError> {
     EmbeddedStore::open(folder, EmbeddedConfig { cache_bytes: 1024 * 1024, ..EmbeddedConfig::default() })
@@ -207,7 +207,7 @@ fn holds(folder: &Path, text: &str) -> bool {
 }
 
 #[test]
-fn what_was_taken_back_or_deleted_is_in_no_file_once_the_tables_are_merged() {
+fn what_was_taken_back_or_deleted_is_in_no_file_once_the_store_was_purged() {
     // What no compression makes smaller.
     const SECRETS: [&str; 2] = ["qX7#vL2!mZ9@kT4$wR8%jB1^nC6&hF3*", "Zt5&Wq8!Lb2#Yv9@Kd4%Rm7^Hx3$Np6*"];
     let dir = tempfile::tempdir().unwrap();
@@ -247,13 +247,33 @@ fn what_was_taken_back_or_deleted_is_in_no_file_once_the_tables_are_merged() {
         last: Some(Seq(1)),
     };
     commit(&Record::Rewrite { user, entry: Entry { seq: Seq(4), time: TimestampMs(4), event }, of });
-    store.read(Keyspace::major_compact).unwrap();
-    drop(store);
-    let store = open(dir.path()).unwrap();
+    let purge = |now_ms: u64| store.purge(TimestampMs(now_ms)).unwrap();
+    let PurgeConfig { after_ms, bytes_max } = PurgeConfig::default();
+    assert_eq!([purge(1_000), purge(999 + after_ms)], [Purged::Nothing; 2], "it is not time");
+    assert!(SECRETS.iter().all(|secret| holds(dir.path(), secret)));
+    let merged = purge(1_000 + after_ms);
+    assert!(matches!(merged, Purged::Merged { bytes } if bytes > 0 && bytes <= bytes_max), "{merged:?}");
     assert!(SECRETS.iter().all(|secret| !holds(dir.path(), secret)));
     let query = Query::Message { user, conversation, place: Seq(1) };
     let found = block_on(answer(&store, &query)).unwrap();
     assert!(matches!(found, Answer::Message(Some(Message { entry: Entry { seq: Seq(3), .. }, .. }))), "{found:?}");
     let query = Query::Message { user, conversation, place: Seq(2) };
     assert_eq!(block_on(answer(&store, &query)).unwrap(), Answer::Message(None));
+}
+
+#[test]
+fn a_store_that_is_large_is_not_purged_and_one_whose_clock_went_back_some_time_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let purge = PurgeConfig { after_ms: 10, bytes_max: 1 };
+    let store = EmbeddedStore::open(dir.path(), EmbeddedConfig { purge, ..EmbeddedConfig::default() }).unwrap();
+    let fence = block_on(store.take_over()).unwrap();
+    block_on(store.commit(fence, &contract::run([(1, Some(&b"one"[..]))]))).unwrap();
+    assert_eq!([0, 10, 20].map(|now_ms| store.purge(TimestampMs(now_ms)).unwrap()), [Purged::Nothing; 3]);
+    block_on(store.commit(fence, &contract::run([(1, None)]))).unwrap();
+    let purge = |now_ms| store.purge(TimestampMs(now_ms)).unwrap();
+    assert_eq!(purge(100), Purged::Nothing);
+    assert!(matches!(purge(110), Purged::TooLarge { bytes_max: 1, .. }));
+    assert_eq!(purge(50), Purged::Nothing, "it begins anew");
+    assert_eq!(purge(59), Purged::Nothing);
+    assert!(matches!(purge(60), Purged::TooLarge { .. }));
 }

@@ -11,7 +11,7 @@ pub use format::{
     JournalConfig, JournalConfigError, Lsn, Position, SEGMENT_BYTES_MAX, SEGMENTS_MIN, Salt, SegmentNumber,
 };
 pub use segments::{
-    JournalError, JournalFolder, JournalRecord, Prepared, Reading, Recovered, SealedSegment, SegmentRecords, Torn,
-    recover, recover_watched,
+    JournalError, JournalFolder, JournalRecord, Prepared, Reading, Recovered, Reuse, SealedSegment, SegmentRecords,
+    Torn, recover, recover_watched,
 };
 pub use writer::{Counters, Done, GroupStats, Room, Sealed, Write, Writer};

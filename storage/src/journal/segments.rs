@@ -1,8 +1,8 @@
 //! The files of a journal: preparing, freeing and reading segments, and recovery. Blocking; called from background
 //! threads. The writes of groups are not done here.
 //!
-//! `<number>.journal` is a segment; `<number>.free` is a file that waits to be used again; `<number>.new` is a file that
-//! a crash kept from becoming a segment. Other names are left alone.
+//! `<number>.journal` is a segment; `<number>.free` is a file that waits to be used again, and `<number>.clean` one that was wiped
+//! meanwhile; `<number>.new` is a file that a crash kept from becoming one of these. Other names are left alone.
 //!
 //! Invariants: a segment has its full size and a synced header before it has its name; no salt is used twice, so nothing
 //! that a file held before it was prepared passes for a record; the number in a file's name is at least as high as that
@@ -38,6 +38,8 @@ const GENTLE_BYTES: usize = 256 * 1024;
 /// Longest pause between them: a disk that is very slow must get its segment all the same.
 const GENTLE_PAUSE_MAX: Duration = Duration::from_millis(20);
 
+static ZEROS: [u8; GENTLE_BYTES] = [0; GENTLE_BYTES];
+
 /// Bytes of a sealed segment that are read at a time: they stay in the processor's cache until their rows have been made.
 const PIECE_BYTES: u64 = 256 * 1024;
 
@@ -52,8 +54,32 @@ enum Making<'a> {
     GentlyUntil(&'a AtomicBool),
 }
 
+impl Making<'_> {
+    /// After a piece that was begun then.
+    fn has_written(self, file: &File, begun: Instant) -> io::Result<()> {
+        if let Self::GentlyUntil(ended) = self {
+            file.sync_data()?;
+            if ended.load(Ordering::Relaxed) {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
+            thread::sleep(begun.elapsed().min(GENTLE_PAUSE_MAX));
+        }
+        Ok(())
+    }
+}
+
+/// What becomes of what a file holds that is used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reuse {
+    /// It is overwritten with zeros: what was said and taken back must not stay for as long as nothing more is said.
+    Wiped,
+    /// It stays, and is overwritten by what comes: under load that is soon, and the disk has enough to do.
+    AsItIs,
+}
+
 const SEGMENT: &str = "journal";
 const FREE: &str = "free";
+const CLEAN: &str = "clean";
 const NEW: &str = "new";
 
 /// Why the journal's files cannot be used.
@@ -131,19 +157,25 @@ impl JournalFolder {
         Ok(Self { path: path.to_owned(), segment_bytes })
     }
 
+    /// How large its segments are.
+    #[must_use]
+    pub const fn segment_bytes(&self) -> u64 {
+        self.segment_bytes
+    }
+
     /// Where a segment is.
     #[must_use]
     pub fn segment_path(&self, number: SegmentNumber) -> PathBuf {
         self.file_path(number, SEGMENT)
     }
 
-    /// Makes an empty segment with a salt of its own: a freed file with a new header, or a new file filled with zeros,
-    /// so that later syncs write data blocks and no metadata. Durable when this returns.
+    /// Makes an empty segment with a salt of its own: a freed file that is wiped and has a new header, or a new file filled with
+    /// zeros, so that later syncs write data blocks and no metadata. Durable when this returns.
     ///
     /// # Errors
     /// No room, or another refusal of the operating system; a retry may succeed.
     pub fn prepare(&self, number: SegmentNumber) -> Result<Prepared, JournalError> {
-        self.prepare_at(number, Making::AtOnce)
+        self.prepare_at(number, Making::AtOnce, Reuse::Wiped)
     }
 
     /// As [`JournalFolder::prepare`], and leaves the disk to others half of the time: for a server whose groups are synced on the
@@ -151,34 +183,37 @@ impl JournalFolder {
     ///
     /// # Errors
     /// As [`JournalFolder::prepare`]. Once `ended` is true, nothing is made any more.
-    pub fn prepare_gently(&self, number: SegmentNumber, ended: &AtomicBool) -> Result<Prepared, JournalError> {
-        self.prepare_at(number, Making::GentlyUntil(ended))
+    pub fn prepare_gently(
+        &self,
+        number: SegmentNumber,
+        ended: &AtomicBool,
+        reuse: Reuse,
+    ) -> Result<Prepared, JournalError> {
+        self.prepare_at(number, Making::GentlyUntil(ended), reuse)
     }
 
-    fn prepare_at(&self, number: SegmentNumber, making: Making<'_>) -> Result<Prepared, JournalError> {
+    fn prepare_at(&self, number: SegmentNumber, making: Making<'_>, reuse: Reuse) -> Result<Prepared, JournalError> {
         let salt = Salt(rand::random());
         let header = SegmentHeader { number, bytes: self.segment_bytes, salt }.encode();
         let target = self.segment_path(number);
-        let source = match self.reusable()? {
-            Some(free) => {
-                let file = OpenOptions::new().write(true).open(&free).map_err(during("open", &free))?;
-                // What the file held may stay: it is no record under the new salt.
-                file.write_all_at(&header, 0).map_err(during("write", &free))?;
-                file.sync_all().map_err(during("sync", &free))?;
-                free
+        let new = self.file_path(number, NEW);
+        if let Some(state) = self.takes_spare(&new)? {
+            let file = OpenOptions::new().read(true).write(true).open(&new).map_err(during("open", &new))?;
+            // What the file holds is no record under the new salt.
+            if state == FileState::Free && reuse == Reuse::Wiped {
+                wipe(&file, making, || false).map_err(during("wipe", &new))?;
             }
-            None => {
-                let new = self.file_path(number, NEW);
-                let filled = self.fill_with_zeros(&new, &header, making);
-                if filled.is_err() {
-                    // Half a segment would only take the room that is missing already.
-                    let _ = fs::remove_file(&new);
-                }
-                filled?;
-                new
+            file.write_all_at(&header, 0).map_err(during("write", &new))?;
+            file.sync_all().map_err(during("sync", &new))?;
+        } else {
+            let filled = self.fill_with_zeros(&new, &header, making);
+            if filled.is_err() {
+                // Half a segment would only take the room that is missing already.
+                let _ = fs::remove_file(&new);
             }
-        };
-        fs::rename(&source, &target).map_err(during("rename", &source))?;
+            filled?;
+        }
+        fs::rename(&new, &target).map_err(during("rename", &new))?;
         self.sync()?;
         Ok(Prepared { path: target, salt })
     }
@@ -189,7 +224,7 @@ impl JournalFolder {
     /// A refusal of the operating system; a retry may succeed.
     pub fn free(&self, number: SegmentNumber) -> Result<(), JournalError> {
         let segment = self.segment_path(number);
-        let kept = list(&self.path)?.iter().filter(|file| file.state == FileState::Free).count();
+        let kept = list(&self.path)?.iter().filter(|file| file.state.is_spare()).count();
         let (action, done) = if kept < FREE_FILES_MAX {
             ("rename", fs::rename(&segment, self.file_path(number, FREE)))
         } else {
@@ -211,7 +246,7 @@ impl JournalFolder {
         let mut bytes = 0;
         for file in list(&self.path)? {
             let is_spare = match file.state {
-                FileState::Free => true,
+                FileState::Free | FileState::Clean => true,
                 FileState::Segment => empty.contains(&file.number),
                 FileState::New => false,
             };
@@ -224,19 +259,41 @@ impl JournalFolder {
         Ok(bytes)
     }
 
-    fn reusable(&self) -> Result<Option<PathBuf>, JournalError> {
+    /// Overwrites what a freed file holds with zeros, gently. `stops` is asked before each piece: what is not done then is begun anew
+    /// the next time. False: no file holds anything, or it was stopped.
+    ///
+    /// # Errors
+    /// A refusal of the operating system; a retry may succeed.
+    pub fn wipe_one(&self, stops: impl Fn() -> bool) -> Result<bool, JournalError> {
         for file in list(&self.path)?.into_iter().filter(|file| file.state == FileState::Free) {
-            // The size of segments may have been configured anew.
-            if file.bytes == self.segment_bytes {
-                return Ok(Some(file.path));
+            let (claimed, clean) = (self.file_path(file.number, NEW), self.file_path(file.number, CLEAN));
+            if !is_claimed(&file.path, &claimed)? {
+                continue;
             }
-            fs::remove_file(&file.path).map_err(during("remove", &file.path))?;
+            let opened = OpenOptions::new().read(true).write(true).open(&claimed);
+            let wiped = opened.and_then(|file| wipe(&file, Making::GentlyUntil(&AtomicBool::new(false)), stops));
+            let name = if matches!(wiped, Ok(true)) { &clean } else { &file.path };
+            fs::rename(&claimed, name).map_err(during("rename", &claimed))?;
+            self.sync()?;
+            return wiped.map_err(during("wipe", &file.path));
+        }
+        Ok(false)
+    }
+
+    /// Gives a file that waits to be used again this name, and says what it was. None: there is none.
+    fn takes_spare(&self, name: &Path) -> Result<Option<FileState>, JournalError> {
+        for file in list(&self.path)?.into_iter().filter(|file| file.state.is_spare()) {
+            // The size of segments may have been configured anew.
+            if file.bytes != self.segment_bytes {
+                fs::remove_file(&file.path).map_err(during("remove", &file.path))?;
+            } else if is_claimed(&file.path, name)? {
+                return Ok(Some(file.state));
+            }
         }
         Ok(None)
     }
 
     fn fill_with_zeros(&self, path: &Path, header: &[u8], making: Making<'_>) -> Result<(), JournalError> {
-        static ZEROS: [u8; GENTLE_BYTES] = [0; GENTLE_BYTES];
         let mut file = File::create(path).map_err(during("create", path))?;
         file.write_all(header).map_err(during("write", path))?;
         let mut left = self.segment_bytes - header.len() as u64;
@@ -245,13 +302,7 @@ impl JournalFolder {
             let bytes = left.min(ZEROS.len() as u64);
             file.write_all(&ZEROS[..bytes as usize]).map_err(during("write", path))?;
             left -= bytes;
-            if let Making::GentlyUntil(ended) = making {
-                file.sync_data().map_err(during("sync", path))?;
-                if ended.load(Ordering::Relaxed) {
-                    return Err(during("finish", path)(io::ErrorKind::Interrupted.into()));
-                }
-                thread::sleep(begun.elapsed().min(GENTLE_PAUSE_MAX));
-            }
+            making.has_written(&file, begun).map_err(during("finish", path))?;
         }
         file.sync_all().map_err(during("sync", path))
     }
@@ -625,7 +676,43 @@ struct JournalFile {
 enum FileState {
     Segment,
     Free,
+    Clean,
     New,
+}
+
+impl FileState {
+    /// Whether it waits to be used again.
+    const fn is_spare(self) -> bool {
+        matches!(self, Self::Free | Self::Clean)
+    }
+}
+
+/// Gives a file that waits another name, by which nobody else looks for one. False: another thread was faster.
+fn is_claimed(file: &Path, name: &Path) -> Result<bool, JournalError> {
+    match fs::rename(file, name) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        renamed => renamed.map(|()| true).map_err(during("rename", file)),
+    }
+}
+
+/// Overwrites with zeros what a file holds. False: it was stopped.
+fn wipe(file: &File, making: Making<'_>, stops: impl Fn() -> bool) -> io::Result<bool> {
+    let (mut piece, mut at) = (vec![0; GENTLE_BYTES], 0);
+    loop {
+        if stops() {
+            return Ok(false);
+        }
+        let begun = Instant::now();
+        let read = file.read_at(&mut piece, at)?;
+        if read == 0 {
+            return Ok(true);
+        }
+        if piece[..read].iter().any(|byte| *byte != 0) {
+            file.write_all_at(&ZEROS[..read], at)?;
+            making.has_written(file, begun)?;
+        }
+        at += read as u64;
+    }
 }
 
 /// The journal's files, by ascending number.
@@ -651,6 +738,7 @@ fn parse_name(path: &Path) -> Option<(SegmentNumber, FileState)> {
     let state = match path.extension()?.to_str()? {
         SEGMENT => FileState::Segment,
         FREE => FileState::Free,
+        CLEAN => FileState::Clean,
         NEW => FileState::New,
         _ => return None,
     };

@@ -202,10 +202,10 @@ fn while_a_journal_is_read_it_is_told_how_far_that_is() {
 fn a_segment_that_nobody_needs_any_more_is_not_made_to_its_end() {
     let dir = tempfile::tempdir().unwrap();
     let folder = JournalFolder::open(dir.path(), CONFIG.segment_bytes).unwrap();
-    let refused = folder.prepare_gently(SegmentNumber(1), &AtomicBool::new(true)).unwrap_err();
+    let refused = folder.prepare_gently(SegmentNumber(1), &AtomicBool::new(true), Reuse::Wiped).unwrap_err();
     assert!(matches!(&refused, JournalError::Io { source, .. } if source.kind() == io::ErrorKind::Interrupted));
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "half of a file is no use");
-    folder.prepare_gently(SegmentNumber(1), &AtomicBool::new(false)).unwrap();
+    folder.prepare_gently(SegmentNumber(1), &AtomicBool::new(false), Reuse::Wiped).unwrap();
 }
 
 fn is_segment(path: &Path) -> bool {
@@ -630,4 +630,69 @@ fn segments_are_freed_while_others_are_made() {
     }
     making.join().unwrap();
     assert!(list(dir.path()).unwrap().iter().all(|file| file.state == FileState::Free));
+}
+
+/// Whether a file of the journal's folder has this in it.
+fn holds(dir: &TempDir, text: &[u8]) -> bool {
+    list(dir.path()).unwrap().iter().any(|file| {
+        let bytes = fs::read(&file.path).unwrap();
+        bytes.windows(text.len()).any(|window| window == text)
+    })
+}
+
+#[test]
+fn what_a_freed_file_held_is_gone_once_it_is_wiped() {
+    let text = b"said and taken back";
+    let mut world = World::new();
+    world.push(text.to_vec());
+    world.write();
+    world.folder.free(SegmentNumber(1)).unwrap();
+    assert!(!world.folder.wipe_one(|| true).unwrap() && holds(&world.dir, text), "it was stopped");
+    assert!(world.dir.path().join("00000000000000000001.free").exists(), "and comes again");
+    assert!(world.folder.wipe_one(|| false).unwrap() && !holds(&world.dir, text));
+    assert!(!world.folder.wipe_one(|| false).unwrap(), "there is no other");
+    // It is a spare file as before, for a start and for the next segment.
+    assert_eq!(world.recover().unwrap().segments, []);
+    let before = list(world.dir.path()).unwrap().len();
+    world.folder.prepare(SegmentNumber(1000)).unwrap();
+    assert_eq!(list(world.dir.path()).unwrap().len(), before);
+    assert!(world.recover().unwrap().empty.contains(&SegmentNumber(1000)));
+}
+
+#[test]
+fn files_are_wiped_and_used_again_at_the_same_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = JournalFolder::open(dir.path(), CONFIG.segment_bytes).unwrap();
+    let ends = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !ends.load(Ordering::Relaxed) {
+                folder.wipe_one(|| false).unwrap();
+            }
+        });
+        for number in (1..300).map(SegmentNumber) {
+            let path = folder.prepare(number).unwrap().path;
+            assert_eq!(fs::metadata(path).unwrap().len(), CONFIG.segment_bytes);
+            assert!(recover(dir.path()).is_ok(), "its header was wiped");
+            folder.free(number).unwrap();
+        }
+        ends.store(true, Ordering::Relaxed);
+    });
+    let left = list(dir.path()).unwrap();
+    assert!(left.len() <= FREE_FILES_MAX + 1 && left.iter().all(|file| file.state.is_spare()), "{left:?}");
+}
+
+#[test]
+fn what_a_file_held_that_is_used_again_stays_under_load_alone() {
+    let text = b"said and taken back";
+    for (reuse, is_kept) in [(Reuse::AsItIs, true), (Reuse::Wiped, false)] {
+        let mut world = World::new();
+        world.push(text.to_vec());
+        world.write();
+        world.folder.free(SegmentNumber(1)).unwrap();
+        world.folder.prepare_gently(SegmentNumber(1000), &AtomicBool::new(false), reuse).unwrap();
+        assert!(!world.dir.path().join("00000000000000000001.free").exists(), "it is used again");
+        assert_eq!(holds(&world.dir, text), is_kept, "{reuse:?}");
+        assert!(world.recover().unwrap().empty.contains(&SegmentNumber(1000)));
+    }
 }
