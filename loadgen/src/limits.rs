@@ -54,6 +54,12 @@ pub const BACKLOG_MAX: u64 = 8_000_000;
 /// Conversations that one lane reads back at a time. Enough to keep the server busy, few enough for its queues.
 pub const READERS_MAX: usize = 64;
 
+/// Messages of one lane that are under way while conversations are filled: enough to keep the server busy, few enough for its queues.
+pub const FILL_UNDER_WAY_MAX: u64 = 4_096;
+
+/// Time after the last message in which its receipts come, in microseconds: so that nobody has missed anything who leaves then.
+pub const SETTLE_US: u64 = 3_000_000;
+
 /// Longest sleep of a lane, in microseconds: how late it may learn that the next phase has begun.
 pub const LANE_SLEEP_MAX_US: u64 = 20_000;
 

@@ -21,6 +21,12 @@ pub struct Metrics {
     pub group_batches: Option<f64>,
     /// Bytes of these groups.
     pub group_bytes: Option<f64>,
+    /// Queries to the store.
+    pub queries: Option<f64>,
+    /// Requests for what an app opens with that the cache answered.
+    pub cache_hits: Option<f64>,
+    /// Such requests for which it had too little.
+    pub cache_misses: Option<f64>,
     /// CPU seconds of the process.
     pub cpu_s: Option<f64>,
     /// Resident bytes of the process.
@@ -58,13 +64,36 @@ impl Metrics {
     }
 
     /// What a process counts from its start on; the other fields say how it is right now.
-    const fn counters(&self) -> [Option<f64>; 6] {
-        [self.commits, self.sync_s, self.group_batches, self.group_bytes, self.cpu_s, self.failures]
+    const fn counters(&self) -> [Option<f64>; 9] {
+        let Self {
+            commits,
+            sync_s,
+            group_batches,
+            group_bytes,
+            queries,
+            cache_hits,
+            cache_misses,
+            cpu_s,
+            failures,
+            ..
+        } = *self;
+        [commits, sync_s, group_batches, group_bytes, queries, cache_hits, cache_misses, cpu_s, failures]
     }
 
-    const fn counters_mut(&mut self) -> [&mut Option<f64>; 6] {
-        let Self { commits, sync_s, group_batches, group_bytes, cpu_s, failures, .. } = self;
-        [commits, sync_s, group_batches, group_bytes, cpu_s, failures]
+    const fn counters_mut(&mut self) -> [&mut Option<f64>; 9] {
+        let Self {
+            commits,
+            sync_s,
+            group_batches,
+            group_bytes,
+            queries,
+            cache_hits,
+            cache_misses,
+            cpu_s,
+            failures,
+            ..
+        } = self;
+        [commits, sync_s, group_batches, group_bytes, queries, cache_hits, cache_misses, cpu_s, failures]
     }
 
     /// Reads a page in the text format of Prometheus.
@@ -82,6 +111,9 @@ impl Metrics {
                 "ringpost_journal_sync_seconds_sum" => &mut metrics.sync_s,
                 "ringpost_journal_group_batches_sum" => &mut metrics.group_batches,
                 "ringpost_journal_group_bytes_sum" => &mut metrics.group_bytes,
+                "ringpost_core_queries_total" => &mut metrics.queries,
+                "ringpost_shard_cache_hits_total" => &mut metrics.cache_hits,
+                "ringpost_shard_cache_misses_total" => &mut metrics.cache_misses,
                 "process_cpu_seconds_total" => &mut metrics.cpu_s,
                 "process_resident_memory_bytes" => &mut metrics.memory_bytes,
                 "process_open_fds" => &mut metrics.open_files,
@@ -200,6 +232,12 @@ pub struct Resources {
     pub sync_us: Option<f64>,
     /// Mean batches of these groups.
     pub group_batches: Option<f64>,
+    /// Queries of the server to its store in the load phase.
+    pub queries: Option<f64>,
+    /// Requests for what an app opens with that the server's cache answered in the load phase.
+    pub cache_hits: Option<f64>,
+    /// Such requests for which it had too little.
+    pub cache_misses: Option<f64>,
     /// Cores that the server serves with.
     pub server_cores: Option<f64>,
     /// How often the server was started again in the load phase.

@@ -49,6 +49,8 @@ counts! {
     Pages = "pages",
     /// Their entries.
     PageEntries = "page entries",
+    /// Apps that have all that they open with.
+    Opened = "apps opened",
     /// Connections lost that nobody had cut.
     Disconnects = "disconnects",
     /// Attempts to connect that failed and were made again.
@@ -86,6 +88,10 @@ pub enum Measure {
     Ping,
     /// From a fetch to its page.
     Page,
+    /// From the time at which a person opens the app to the last of what it shows.
+    Opened,
+    /// From the hello of an app that opens to the last of what it shows.
+    SinceHello,
     /// From the cut of a connection to the device's next welcome.
     Back,
     /// From the intended time of a send to when the generator got to it: what it adds to the latencies by itself.
@@ -94,8 +100,18 @@ pub enum Measure {
 
 impl Measure {
     /// All of them, in the order to show them.
-    pub const ALL: &[Self] =
-        &[Self::Accepted, Self::Delivered, Self::CaughtUp, Self::Login, Self::Ping, Self::Page, Self::Back, Self::Late];
+    pub const ALL: &[Self] = &[
+        Self::Accepted,
+        Self::Delivered,
+        Self::CaughtUp,
+        Self::Login,
+        Self::Ping,
+        Self::Page,
+        Self::Opened,
+        Self::SinceHello,
+        Self::Back,
+        Self::Late,
+    ];
 
     /// As reports call it.
     #[must_use]
@@ -107,6 +123,8 @@ impl Measure {
             Self::Login => "connect to welcome",
             Self::Ping => "ping to pong",
             Self::Page => "fetch to page",
+            Self::Opened => "app opened to all shown",
+            Self::SinceHello => "its hello to all shown",
             Self::Back => "cut to welcome again",
             Self::Late => "generator late by",
         }
@@ -261,7 +279,7 @@ impl Stats {
     /// Grows when something has happened that a run waits for. A pong is none: it says that the server lives, not that it works.
     #[must_use]
     pub fn progress(&self) -> u64 {
-        let counts = [Count::Accepted, Count::Delivered, Count::Copied, Count::Logins, Count::Pages];
+        let counts = [Count::Accepted, Count::Delivered, Count::Copied, Count::Logins, Count::Pages, Count::Opened];
         counts.iter().map(|count| self[*count]).sum()
     }
 

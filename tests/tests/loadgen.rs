@@ -110,6 +110,56 @@ fn histories_are_read_in_both_directions_and_compared() {
 }
 
 #[test]
+fn apps_open_from_the_store_and_then_from_the_cache_and_what_they_show_is_compared() {
+    let mut installation = installation();
+    let server = installation.start();
+    let run = |arguments: &str| {
+        let arguments =
+            format!("open --users 24 --conversations 5 --messages 4 --rows 3 --page 5 --seed 7 {arguments}");
+        let mut command = loadgen(&installation, &arguments);
+        let output = command.args(["--metrics", &server.admin().to_string()]).output().unwrap();
+        let report = report(&output);
+        assert!(output.status.success(), "{report:#} {}", String::from_utf8_lossy(&output.stderr));
+        report
+    };
+    let report = run("--seconds 2 --rounds 2");
+    assert_eq!((count(&report, "messages delivered"), count(&report, "apps opened")), (24 * 4 + 24 * 4, 48));
+    for round in ["first round", "later rounds"] {
+        assert!(report["latency_us"][format!("its hello to all shown, {round}")]["p99"].is_u64(), "{report:#}");
+    }
+    let cost = |name: &str| report["costs"][name].as_f64().unwrap_or_else(|| panic!("{name}: {report:#}"));
+    assert!(cost("server cache misses") > 0.0 && cost("server cache hits") > 0.0, "{report:#}");
+    // What was written is there for a run of its own, and logins alone are told apart.
+    let report = run("--seconds 1 --filled");
+    assert_eq!((count(&report, "messages accepted"), count(&report, "apps opened")), (0, 24));
+    let report = run("--seconds 1 --filled --only login");
+    assert_eq!((count(&report, "logins"), count(&report, "apps opened")), (24, 0));
+    server.stop();
+}
+
+#[test]
+fn an_app_that_shows_something_else_than_was_written_is_a_fault() {
+    let mut installation = installation();
+    let server = installation.start();
+    let run = |arguments: &str| {
+        let arguments = format!("open --users 4 --conversations 3 --seconds 1 --seed 7 {arguments}");
+        let output = loadgen(&installation, &arguments).output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    assert_eq!(run("--messages 4 --rounds 0"), (Some(0), String::new()));
+    let (code, said) = run("--messages 5 --filled");
+    assert_eq!(code, Some(1));
+    assert!(
+        said.contains("the app of user 1000000 opened, and the inbox has 4 messages of user 1000001 unread"),
+        "{said}"
+    );
+    let (code, said) = run("--messages 4");
+    assert_eq!(code, Some(1));
+    assert!(said.contains("has a log: take other users with --first-user, or say --filled"), "{said}");
+    server.stop();
+}
+
+#[test]
 fn a_small_day_with_several_devices_and_people_who_leave_is_verified() {
     let report = verified("mix --users 30 --rate 300 --seconds 2 --leaves 10 --seed 7");
     for what in ["messages accepted", "messages copied", "pages", "connections cut"] {

@@ -23,7 +23,7 @@ use crate::{
     limits::{ACKNOWLEDGE_AFTER_US, BACKLOG_MAX, LOGIN_TIMEOUT_US},
     links::{Handshakes, Links, News, Sources},
     schedule::Schedule,
-    session::{Fetch, Happened, Pending, Session, Turn, Wake},
+    session::{Fetch, Happened, Pending, Screen, Session, Turn, Wake},
     stats::{Count, Measure, Stats},
     tls::Trust,
     token::Mint,
@@ -266,6 +266,11 @@ impl Devices {
     /// Asks for a page; false if the device has too many fetches unanswered.
     pub fn fetch(&mut self, slot: u32, fetch: Fetch) -> bool {
         self.turn(slot, |session, turn| session.fetch(turn, fetch))
+    }
+
+    /// The device's next connection is an app that opens: [`Happened::Opened`] follows.
+    pub fn will_open(&mut self, slot: u32, screen: Screen) {
+        self.sessions[slot as usize].will_open(screen);
     }
 
     /// Cuts a connection without a word. The device stays away until [`Devices::connect_at`].

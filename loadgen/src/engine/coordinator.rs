@@ -354,6 +354,9 @@ impl<'a> Watch<'a> {
             commits,
             sync_us: per_commit(grown(|metrics| metrics.sync_s)).map(|seconds| seconds * 1e6),
             group_batches: per_commit(grown(|metrics| metrics.group_batches)),
+            queries: grown(|metrics| metrics.queries),
+            cache_hits: grown(|metrics| metrics.cache_hits),
+            cache_misses: grown(|metrics| metrics.cache_misses),
             server_cores: ended.look.metrics.and_then(|metrics| metrics.cores),
             server_restarts: ended.look.server_restarts - began.look.server_restarts,
         };

@@ -41,7 +41,7 @@ pub(super) fn run(
     login: LoginFirst,
     shared: Arc<Shared>,
 ) -> anyhow::Result<()> {
-    let compares_histories = manners.compares_histories;
+    let compares_histories = manners.compares_histories && plan.script.wants_read_back();
     let made = Devices::new(manners, plan.crew);
     let devices = made.inspect_err(|error| shared.lanes[index].give_up(&error.to_string()))?;
     let mut lane = Lane {

@@ -58,6 +58,11 @@ pub trait Script: Send {
     /// Something has happened to a device. Also called while what was sent is waited for.
     fn happened(&mut self, _devices: &mut Devices, _what: &Happened) {}
 
+    /// Whether histories are read back in the end. A script says no that has compared what it read.
+    fn wants_read_back(&self) -> bool {
+        true
+    }
+
     /// With whom the history of a device is read back; none for the whole log.
     fn peer(&self, _devices: &Devices, _slot: u32) -> Option<UserId> {
         None

@@ -68,6 +68,7 @@ impl Report {
             ("logins", Count::Logins),
             ("pages", Count::Pages),
             ("page entries", Count::PageEntries),
+            ("apps opened", Count::Opened),
         ];
         let rates = rates.into_iter().map(|(what, count)| (what, self.outcome.load[count] as f64 / seconds));
         let mut rates: Vec<_> = rates.filter(|(_, rate)| *rate > 0.0).collect();
@@ -86,7 +87,7 @@ impl Report {
         let total = &self.outcome.total;
         let of_all = |measure: &Measure| Some((measure.words().to_owned(), total.all(*measure)?));
         let Some(eras) = self.eras else { return Measure::ALL.iter().filter_map(of_all).collect() };
-        let split = [Measure::Accepted, Measure::Delivered, Measure::Login];
+        let split = [Measure::Accepted, Measure::Delivered, Measure::Login, Measure::Opened, Measure::SinceHello];
         let by_era = |measure: &Measure| {
             let measure = *measure;
             (0..ERAS).filter_map(move |era| {
@@ -105,6 +106,8 @@ impl Report {
         let (outcome, used) = (&self.outcome, &self.outcome.resources);
         let messages = outcome.load[Count::Accepted] as f64;
         let per_message = |cpu_s: f64| (messages > 0.0).then(|| cpu_s * 1e6 / messages);
+        let logins = outcome.load[Count::Logins] as f64;
+        let per_login = |cpu_s: f64| (messages == 0.0 && logins > 0.0).then(|| cpu_s * 1e6 / logins);
         let grown = used.own_bytes.saturating_sub(used.own_base_bytes) as f64;
         let per_connection = |bytes: f64| (used.connections > 0).then(|| bytes / used.connections as f64);
         let costs = [
@@ -114,11 +117,15 @@ impl Report {
             ("generator memory a connection", "bytes", per_connection(grown)),
             ("server CPU", "s", used.server_cpu_s),
             ("server CPU a message", "us", used.server_cpu_s.and_then(per_message)),
+            ("server CPU a login", "us", used.server_cpu_s.and_then(per_login)),
             ("server memory", "MiB", used.server_bytes.map(|bytes| bytes as f64 / MIB)),
             ("server memory growth, 2nd half", "MiB a minute", self.memory_growth()),
             ("server open files, begin", "", used.server_files.map(|(begin, _)| begin as f64)),
             ("server open files, end", "", used.server_files.map(|(_, end)| end as f64)),
             ("server failures and retries", "", used.server_failures),
+            ("server queries to its store", "", used.queries),
+            ("server cache hits", "", used.cache_hits),
+            ("server cache misses", "", used.cache_misses),
             ("commits", "", used.commits),
             ("mean sync", "us", used.sync_us),
             ("mean batches of a group", "", used.group_batches),

@@ -91,7 +91,11 @@ impl Script for Connect {
                     }
                 }
             }
-            Happened::Accepted { .. } | Happened::Delivered { .. } | Happened::Page { .. } | Happened::Gone { .. } => {}
+            Happened::Accepted { .. }
+            | Happened::Delivered { .. }
+            | Happened::Page { .. }
+            | Happened::Opened { .. }
+            | Happened::Gone { .. } => {}
         }
     }
 }

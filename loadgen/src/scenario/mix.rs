@@ -235,7 +235,11 @@ impl Script for Mix {
                 }
             }
             Happened::Ready { slot } => self.away.retain(|away| away != slot),
-            Happened::Accepted { .. } | Happened::Delivered { .. } | Happened::Page { .. } | Happened::Gone { .. } => {}
+            Happened::Accepted { .. }
+            | Happened::Delivered { .. }
+            | Happened::Page { .. }
+            | Happened::Opened { .. }
+            | Happened::Gone { .. } => {}
         }
     }
 }

@@ -5,6 +5,7 @@ mod connect;
 mod history;
 mod idle;
 mod mix;
+mod open;
 mod replay;
 mod storm;
 
@@ -43,6 +44,8 @@ scenarios! {
     Storm(storm),
     /// Readers of histories, in both directions
     History(history),
+    /// Apps that open: hello, the list of conversations, the newest messages of the first one
+    Open(open),
     /// A day in small: people with several devices write to their contacts, read, leave and come back
     Mix(mix),
     /// A trace of messages, at its own speed or faster

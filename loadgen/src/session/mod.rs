@@ -5,6 +5,7 @@
 //! A device that does nothing has no outbox, no fetches and no buffer.
 
 mod fetches;
+mod opening;
 mod outbox;
 
 use std::ops::ControlFlow;
@@ -16,6 +17,7 @@ use proto_spec::{
 
 pub use self::{
     fetches::{Fetch, check_answer, check_page},
+    opening::{Opened, Screen},
     outbox::{Answer, Outbox, Pending},
 };
 use crate::{
@@ -53,6 +55,13 @@ pub enum Happened {
         fetch: Fetch,
         /// What came.
         page: Page,
+    },
+    /// Everything that the device's app opens with has come.
+    Opened {
+        /// Where.
+        slot: u32,
+        /// What came.
+        opened: Box<Opened>,
     },
     /// A connection is gone and its slot is free, whoever ended it.
     Gone {
@@ -124,6 +133,7 @@ pub struct Session {
     decoder: Decoder,
     outbox: Option<Box<Outbox>>,
     fetches: Option<Box<fetches::Fetches>>,
+    opening: Option<Box<opening::Opening>>,
     /// What the device was told of the run's messages.
     told: Digest,
     /// Everything up to it has been covered (SPEC 8.2).
@@ -160,6 +170,7 @@ impl Session {
             decoder: Decoder::new(limits::SERVER_FRAME_BYTES_MAX as u32),
             outbox: None,
             fetches: None,
+            opening: None,
             told: Digest { count: 0, sum: 0 },
             position: Seq::ZERO,
             epoch: EpochId(0),
@@ -242,6 +253,15 @@ impl Session {
         let epoch = self.epoch;
         let (since, skip_above) = (Seq::ZERO, 0);
         turn.send(&ClientFrame::Hello { version_min, version_max, device, resume, token, epoch, since, skip_above });
+        if let Some(opening) = &mut self.opening {
+            turn.stats[Count::FramesSent] += 1;
+            opening.ask(turn.now_us, turn.out);
+        }
+    }
+
+    /// The next connection is an app that opens.
+    pub fn will_open(&mut self, screen: Screen) {
+        self.opening = Some(Box::new(opening::Opening::new(screen)));
     }
 
     /// The connection is gone.
@@ -287,6 +307,12 @@ impl Session {
 
     /// Asks again for a page whose fetch was refused for now.
     pub fn repeat(&self, turn: &mut Turn<'_>, request: RequestId) {
+        if let Some(opening) = &self.opening
+            && self.phase == Phase::Ready
+            && request == opening::REQUEST
+        {
+            opening.ask_again(turn.out);
+        }
         if let Some(fetches) = &self.fetches
             && self.phase == Phase::Ready
         {
@@ -364,7 +390,11 @@ impl Session {
             }
             ServerFrame::Deliver { entry } => self.on_deliver(turn, &entry)?,
             ServerFrame::Page(page) if page.request == RequestId(0) => self.on_pushed(turn, &page)?,
+            ServerFrame::Page(page) if page.request == opening::REQUEST => {
+                self.on_opening(turn, |opening, now_us| opening.take_page(now_us, page));
+            }
             ServerFrame::Page(page) => self.on_page(turn, page),
+            ServerFrame::Inbox(inbox) => self.on_opening(turn, |opening, now_us| opening.take_inbox(now_us, inbox)),
             ServerFrame::Error { code, kind, request, retry_after_ms, detail } => {
                 if request != RequestId(0) && retry_after_ms > 0 {
                     turn.stats[Count::FetchesRefused] += 1;
@@ -375,8 +405,8 @@ impl Session {
                 }
             }
             ServerFrame::Committed { up_to } => self.on_committed(turn, up_to),
-            // Nobody has asked for them.
-            ServerFrame::Inbox(_) | ServerFrame::Marked { .. } => {}
+            // Nobody has asked for it.
+            ServerFrame::Marked { .. } => {}
             ServerFrame::Epoch { first, epoch } => {
                 if first <= self.position {
                     return fault(format!("an epoch that begins at {first}, where {} is covered", self.position));
@@ -540,6 +570,25 @@ impl Session {
         turn.stats[Count::PageEntries] += page.entries.len() as u64;
         turn.stats.record(Measure::Page, turn.now_us.saturating_sub(asked_us));
         turn.happened.push(Happened::Page { slot: turn.slot, fetch, page });
+    }
+
+    /// A part of what an app opens with has come.
+    fn on_opening(
+        &mut self,
+        turn: &mut Turn<'_>,
+        take: impl FnOnce(&mut opening::Opening, u64) -> Result<Option<Opened>, String>,
+    ) {
+        let Some(opening) = &mut self.opening else { return turn.fault("an inbox that no app waits for".to_owned()) };
+        match take(opening, turn.now_us) {
+            Ok(None) => {}
+            Ok(Some(opened)) => {
+                self.opening = None;
+                turn.stats[Count::Opened] += 1;
+                turn.stats.record(Measure::SinceHello, opened.since_hello_us);
+                turn.happened.push(Happened::Opened { slot: turn.slot, opened: Box::new(opened) });
+            }
+            Err(words) => turn.fault(words),
+        }
     }
 
     /// An entry that the position has come to.

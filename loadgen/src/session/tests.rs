@@ -334,3 +334,56 @@ fn committed_never_goes_back() {
     world.frame(&ServerFrame::Committed { up_to: Seq(11) }).unwrap();
     assert!(world.faults()[0].contains("committed up to 11, after 12"));
 }
+
+#[test]
+fn an_app_that_opens_asks_behind_its_hello_and_has_opened_when_both_have_come() {
+    let mut world = World::new();
+    let screen = Screen { rows: 20, messages: 15 };
+    world.session.will_open(screen);
+    world.turn(|session, turn| session.greet(turn, "token".to_owned()));
+    let ask = |frames: Vec<ClientFrame>| match frames.last() {
+        Some(ClientFrame::FetchInbox { request, before: Seq(0), limit: 20, messages: 15 }) => *request,
+        _ => panic!("{frames:?}"),
+    };
+    let request = ask(world.sent());
+    world.frame(&welcome(A, 10, 10)).unwrap();
+    // Refused for now: asked again later.
+    let (code, kind, detail) = (ErrorCode::RateLimited, 0x0c, String::new());
+    world.frame(&ServerFrame::Error { code, kind, request, retry_after_ms: 5, detail }).unwrap();
+    assert_eq!(world.wake.pop(), Some(Wake::Repeat(world.now_us + 5_000, request)));
+    world.turn(|session, turn| session.repeat(turn, request));
+    assert_eq!(ask(world.sent()), request);
+
+    let content = Content::text("hello");
+    let last = Entry { seq: Seq(9), time: TimestampMs(1), event: Event::Received { from: B, origin: Seq(3), content } };
+    let row = proto_spec::InboxRow {
+        conversation: B.into(),
+        settings: proto_spec::Settings::default(),
+        unread: 1,
+        read_up_to: Seq::ZERO,
+        delivered_up_to: Seq::ZERO,
+        seen_up_to: Seq::ZERO,
+        left_out: 0,
+        last: last.clone(),
+    };
+    let inbox = proto_spec::Inbox { request, at: Seq(10), more: false, rows: vec![row] };
+    world.happened.clear();
+    world.frame(&ServerFrame::Inbox(inbox.clone())).unwrap();
+    assert!(world.happened.is_empty());
+    let page = Page {
+        request,
+        first: Seq(1),
+        last: Seq(10),
+        more: false,
+        entries: vec![last],
+        delivered_up_to: Seq::ZERO,
+        seen_up_to: Seq::ZERO,
+    };
+    world.now_us += 7;
+    world.frame(&ServerFrame::Page(page.clone())).unwrap();
+    let opened = Box::new(Opened { inbox: inbox.clone(), page: Some(page), since_hello_us: 7 });
+    assert_eq!(world.happened, [Happened::Opened { slot: 0, opened }]);
+    assert_eq!(world.ledger.faults.count(), 0);
+    world.frame(&ServerFrame::Inbox(inbox)).unwrap();
+    assert!(world.ledger.faults.kept()[0].contains("that no app waits for"));
+}

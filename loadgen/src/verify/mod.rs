@@ -8,6 +8,7 @@
 pub mod crew;
 pub mod history;
 pub mod ledger;
+pub mod opening;
 pub mod text;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,6 +20,7 @@ use crate::{draw::mix, limits::FAULTS_KEPT};
 pub use crew::{Crew, Member};
 pub use history::HistoryCheck;
 pub use ledger::Ledger;
+pub use opening::Acquaintances;
 pub use text::{Label, Text};
 
 /// A ledger and all lanes whose people write to each other: usually one lane, of a trace all.
