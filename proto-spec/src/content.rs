@@ -270,6 +270,12 @@ impl Content {
         Self::Reaction(body.into())
     }
 
+    /// Whether it says that a message was taken back.
+    #[must_use]
+    pub const fn is_unsend(&self) -> bool {
+        matches!(self, Self::Unsend(_))
+    }
+
     /// Whether it is a message, not something about one.
     #[must_use]
     pub const fn is_message(&self) -> bool {

@@ -172,7 +172,22 @@ impl Event {
         }
     }
 
-    /// The conversation that this entry is a message of, if it is one.
+    /// What was said, if it is a message or about one.
+    #[must_use]
+    pub const fn content(&self) -> Option<&Content> {
+        match self {
+            Self::Received { content, .. } | Self::Sent { content, .. } => Some(content),
+            Self::Delivered { .. }
+            | Self::Deleted { .. }
+            | Self::Devices { .. }
+            | Self::Read { .. }
+            | Self::Seen { .. }
+            | Self::Settings { .. }
+            | Self::Unknown { .. } => None,
+        }
+    }
+
+    /// The conversation in which this was said, if it is a message or about one.
     #[must_use]
     pub const fn conversation(&self) -> Option<ConversationId> {
         match self {
@@ -193,43 +208,33 @@ impl Entry {
     /// Where it is shown as a message of its conversation: at its own seq, or where the message stands that it changes. None: nowhere.
     #[must_use]
     pub fn place(&self) -> Option<Seq> {
-        match &self.event {
-            Event::Received { content: Content::Reaction(_), .. }
-            | Event::Sent { content: Content::Reaction(_), .. } => None,
-            Event::Received { content, .. } | Event::Sent { content, .. } if content.is_message() => Some(self.seq),
-            Event::Received { content, .. } => {
-                content.about().and_then(|(_, stands)| stands).map(|stands| stands.place)
-            }
+        match self.event.content()? {
+            Content::Reaction(_) => None,
+            content if content.is_message() => Some(self.seq),
             // Whoever changes a message of their own names it by its place.
-            Event::Sent { content, .. } => content.about().map(|(name, _)| name.seq),
-            Event::Delivered { .. }
-            | Event::Read { .. }
-            | Event::Seen { .. }
-            | Event::Settings { .. }
-            | Event::Deleted { .. }
-            | Event::Devices { .. }
-            | Event::Unknown { .. } => None,
+            content if matches!(self.event, Event::Sent { .. }) => content.about().map(|(name, _)| name.seq),
+            content => content.about()?.1.map(|stands| stands.place),
         }
     }
 
     /// Whether it says what somebody feels about a message.
     #[must_use]
     pub const fn is_reaction(&self) -> bool {
-        matches!(
-            self.event,
-            Event::Received { content: Content::Reaction(_), .. } | Event::Sent { content: Content::Reaction(_), .. }
-        )
+        matches!(self.event.content(), Some(Content::Reaction(_)))
+    }
+
+    /// Whether it says that a message was taken back.
+    #[must_use]
+    pub const fn is_unsend(&self) -> bool {
+        matches!(self.event.content(), Some(Content::Unsend(_)))
     }
 
     /// Where the message stands that it is, changes, reacts to or deletes, if that is known.
     #[must_use]
     pub fn concerns(&self) -> Option<Seq> {
         match &self.event {
-            Event::Received { content: content @ Content::Reaction(_), .. }
-            | Event::Sent { content: content @ Content::Reaction(_), .. } => {
-                content.about().and_then(|(_, stands)| stands).map(|stands| stands.place)
-            }
             Event::Deleted { place, .. } => Some(*place),
+            event if self.is_reaction() => event.content()?.about()?.1.map(|stands| stands.place),
             _ => self.place(),
         }
     }

@@ -175,11 +175,8 @@ impl Shard {
 
 /// When a message was written, whatever has changed it since.
 fn written(entry: &Entry) -> TimestampMs {
-    let content = match &entry.event {
-        Event::Received { content, .. } | Event::Sent { content, .. } => content,
-        _ => return entry.time,
-    };
-    content.about().and_then(|(_, stands)| stands).map_or(entry.time, |stands| stands.time)
+    let about = entry.event.content().and_then(Content::about);
+    about.and_then(|(_, stands)| stands).map_or(entry.time, |stands| stands.time)
 }
 
 fn stands(message: &Message) -> Stands {
@@ -191,7 +188,7 @@ pub(super) fn is_moot(content: &Content, message: Option<&Message>) -> bool {
     if message.is_some_and(|message| matches!(message.entry.event, Event::Deleted { .. })) {
         return true;
     }
-    is_reaction(content) && message.is_none_or(|message| is_taken_back(message) || is_full(message, By::Peer))
+    is_reaction(content) && message.is_none_or(|message| message.entry.is_unsend() || is_full(message, By::Peer))
 }
 
 /// What a change that has come from the other side says here, and what it does.
@@ -204,7 +201,7 @@ pub(super) fn received(
 ) -> (Content, Rewrite) {
     let row = &mut known.received;
     row.up_to = origin;
-    if matches!(content, Content::Unsend(_)) && !is_taken_back(message) && message.place > known.read.up_to {
+    if content.is_unsend() && !message.entry.is_unsend() && message.place > known.read.up_to {
         // It was not read, and there is nothing to read any more.
         row.count = row.count.saturating_sub(1);
     }
@@ -240,7 +237,7 @@ fn rewrite(message: &Message, content: &Content, by: By, next: Seq) -> Rewrite {
     } else {
         says = next;
         gone.push(&message.entry);
-        let reactions = if matches!(content, Content::Unsend(_)) { &mut gone } else { &mut kept };
+        let reactions = if content.is_unsend() { &mut gone } else { &mut kept };
         reactions.extend(&message.reactions);
     }
     let mut reactions: Vec<_> = kept.into_iter().map(|reaction| reaction.seq).collect();
@@ -264,13 +261,6 @@ const fn is_reaction(content: &Content) -> bool {
     matches!(content, Content::Reaction(_))
 }
 
-pub(super) const fn is_taken_back(message: &Message) -> bool {
-    matches!(
-        &message.entry.event,
-        Event::Received { content: Content::Unsend(_), .. } | Event::Sent { content: Content::Unsend(_), .. }
-    )
-}
-
 /// Whether one more user may not react to it.
 fn is_full(message: &Message, by: By) -> bool {
     message.reactions.len() >= REACTIONS_MAX && !message.reactions.iter().any(|reaction| is_by(reaction, by))
@@ -286,7 +276,7 @@ fn judge(change: &Change, message: &Message, limits: &Limits, now: TimestampMs) 
         return match message {
             // The own log has something else under the number.
             _ if is_theirs && change.to != reaction.of.author.into() => Err(ErrorCode::NoSuchMessage),
-            message if is_taken_back(message) => Err(ErrorCode::TakenBack),
+            message if message.entry.is_unsend() => Err(ErrorCode::TakenBack),
             message if is_full(message, By::User) => Err(ErrorCode::ReactionsFull),
             _ => Ok(()),
         };

@@ -10,7 +10,7 @@ use storage::{Message, Query, Rewrite, Shown, ToDelete};
 
 use super::{
     ConnId, Promise, Shard, Turn,
-    changes::{in_tail, is_taken_back, replaced, with_tail},
+    changes::{in_tail, replaced, with_tail},
     ledger::{OnceStored, Parked},
     marks::Mark,
     question::Question,
@@ -113,7 +113,7 @@ impl Shard {
         }
         let (row, read_row) = (&mut known.numbered.received, &known.numbered.read);
         let is_received = matches!(message.entry.event, Event::Received { .. });
-        let was_unread = is_received && !is_taken_back(&message) && place > read_row.up_to;
+        let was_unread = is_received && !message.entry.is_unsend() && place > read_row.up_to;
         row.count = row.count.saturating_sub(u64::from(was_unread));
         let last = last_without(user, conversation, place, &read.newest);
         row.at = last.unwrap_or(row.at);

@@ -7,8 +7,7 @@
 //! Invariants: a read mark moves up only; it never passes what is released.
 
 use proto_spec::{
-    ClientKind, Content, ConversationId, Direction, Entry, ErrorCode, Event, RequestId, Seq, ServerFrame, Settings,
-    UserId,
+    ClientKind, ConversationId, Direction, Entry, ErrorCode, Event, RequestId, Seq, ServerFrame, Settings, UserId,
     limits::{PAGE_BYTES_MAX, PAGE_ENTRIES_MAX, UNREAD_MAX},
 };
 use storage::{BatchId, Entries, Query, ReadRow, SettingsRow, Span};
@@ -71,7 +70,7 @@ impl Unread {
         for entry in entries {
             if let Event::Received { origin, content, .. } = &entry.event
                 && !entry.place().is_none_or(|place| user.is_taken_back(place))
-                && !matches!(content, Content::Unsend(_))
+                && !content.is_unsend()
             {
                 self.count += 1;
                 let name = content.about().map_or(*origin, |(name, _)| name.seq);

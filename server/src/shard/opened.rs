@@ -6,7 +6,7 @@
 //! newest of its conversation, none left out, at least one, whole, by where they stand.
 
 use proto_spec::{
-    Content, ConversationId, Direction, Entry, Event, Seq,
+    ConversationId, Direction, Entry, Event, Seq,
     limits::{CONTENT_BYTES_MAX, EDIT_HEADER_BYTES_MAX, INBOX_ROWS_MAX},
 };
 
@@ -153,7 +153,7 @@ impl Opened {
             Some(at) => {
                 let row = &mut self.rows[at];
                 // Whoever takes back what was not read leaves less to read.
-                let is_unread = matches!(&entry.event, Event::Received { content: Content::Unsend(_), .. })
+                let is_unread = matches!(&entry.event, Event::Received { content, .. } if content.is_unsend())
                     && place > row.standing.read_up_to;
                 row.received = row.received.saturating_sub(u64::from(is_unread));
                 row.messages.lay_over(entry);
@@ -225,7 +225,7 @@ fn count(entries: &[Entry]) -> usize {
 
 /// Whether a message counts as received, where it stands at its own place.
 const fn is_counted(event: &Event) -> bool {
-    matches!(event, Event::Received { content, .. } if !matches!(content, Content::Unsend(_)))
+    matches!(event, Event::Received { content, .. } if !content.is_unsend())
 }
 
 /// Whether a conversation has messages before those that are kept.

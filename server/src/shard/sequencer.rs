@@ -245,7 +245,7 @@ impl Shard {
                 // A change of what never came, since it was superseded before it went out: this is all that comes of it.
                 let content = changes::in_its_own_place(content, user.head.next(), cx.now.wall);
                 let received = &mut conversation.numbered.received;
-                let count = received.count + u64::from(!matches!(content, Content::Unsend(_)));
+                let count = received.count + u64::from(!content.is_unsend());
                 *received = ReceivedRow { up_to: origin, at: user.head.next(), count };
                 (Event::Received { from, origin, content }, None, count)
             }

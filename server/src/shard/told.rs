@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use proto_spec::{Content, Direction, Entry, Event, Seq};
+use proto_spec::{Entry, Event, Seq};
 
 use super::user::{Room, wire_bytes};
 
@@ -26,9 +26,7 @@ impl Message {
             self.reactions.insert(entry.event.kind(), entry);
             return;
         }
-        if let Event::Received { content: Content::Unsend(_), .. } | Event::Sent { content: Content::Unsend(_), .. } =
-            &entry.event
-        {
+        if entry.is_unsend() {
             self.reactions.clear();
         }
         self.says = Some(entry);
@@ -76,35 +74,14 @@ impl Told {
     /// By ascending place, as many messages as there is room for, and one in any case; false: not all.
     pub(super) fn into_entries(self, room: Room) -> (Vec<Entry>, bool) {
         let messages = self.0.into_values().filter_map(Message::into_entries);
-        match room.direction {
-            Direction::Forwards => {
-                let (messages, complete) = take_within(messages, room);
-                (messages.concat(), complete)
-            }
-            Direction::Backwards => {
-                let (mut messages, complete) = take_within(messages.rev(), room);
-                messages.reverse();
-                (messages.concat(), complete)
-            }
-        }
+        let (messages, complete) = room.take(messages, |message| message.iter().map(wire_bytes).sum());
+        (messages.concat(), complete)
     }
-}
-
-fn take_within(messages: impl Iterator<Item = Vec<Entry>>, room: Room) -> (Vec<Vec<Entry>>, bool) {
-    let (mut taken, mut bytes) = (Vec::new(), 0);
-    for message in messages {
-        bytes += message.iter().map(wire_bytes).sum::<usize>();
-        if !taken.is_empty() && (taken.len() == room.entries || bytes > room.bytes) {
-            return (taken, false);
-        }
-        taken.push(message);
-    }
-    (taken, true)
 }
 
 #[cfg(test)]
 mod tests {
-    use proto_spec::{MessageName, Stands, TimestampMs, UserId};
+    use proto_spec::{Content, Direction, MessageName, Stands, TimestampMs, UserId};
 
     use super::*;
 

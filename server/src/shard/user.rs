@@ -9,7 +9,7 @@ use std::{
 };
 
 use proto_spec::{
-    Content, ConversationId, DeviceId, Direction, Entry, Event, SendNumber, Seq, Settings, TimestampMs,
+    ConversationId, DeviceId, Direction, Entry, Event, SendNumber, Seq, Settings, TimestampMs,
     limits::{CONTENT_BYTES_MAX, EDIT_HEADER_BYTES_MAX, PAGE_BYTES_MAX, REACTION_BYTES_MAX, REACTIONS_MAX},
 };
 use storage::{BatchId, ConversationSnapshot, DeviceNote, Marks, UserSnapshot};
@@ -288,14 +288,7 @@ impl User {
             None => true,
         };
         let range = self.tail.range(first, last).filter(matching);
-        match room.direction {
-            Direction::Forwards => take_within(range, room),
-            Direction::Backwards => {
-                let (mut entries, complete) = take_within(range.rev(), room);
-                entries.reverse();
-                (entries, complete)
-            }
-        }
+        room.take(range.map(|tail| tail.entry.clone()), wire_bytes)
     }
 }
 
@@ -315,12 +308,7 @@ impl User {
             return true;
         }
         let now = self.rewrites.now(place).and_then(|now| self.tail.get(now.says));
-        now.is_some_and(|tail| {
-            matches!(
-                &tail.entry.event,
-                Event::Received { content: Content::Unsend(_), .. } | Event::Sent { content: Content::Unsend(_), .. }
-            )
-        })
+        now.is_some_and(|tail| tail.entry.is_unsend())
     }
 
     /// Whether an entry of the tail is where a message is to be counted that stands behind `covered`: each has one such place.
@@ -399,6 +387,35 @@ pub(super) struct Room {
 }
 
 impl Room {
+    /// As many of these, which are in ascending order, as there is room for, and one in any case; false: not all.
+    pub(super) fn take<T>(
+        self,
+        items: impl DoubleEndedIterator<Item = T>,
+        bytes_of: impl Fn(&T) -> usize,
+    ) -> (Vec<T>, bool) {
+        let mut left = self.bytes;
+        let mut take_from = |items: &mut dyn Iterator<Item = T>| {
+            let mut taken = Vec::new();
+            for item in items {
+                let bytes = bytes_of(&item);
+                if !taken.is_empty() && (taken.len() == self.entries || bytes > left) {
+                    return (taken, false);
+                }
+                left = left.saturating_sub(bytes);
+                taken.push(item);
+            }
+            (taken, true)
+        };
+        match self.direction {
+            Direction::Forwards => take_from(&mut { items }),
+            Direction::Backwards => {
+                let (mut taken, complete) = take_from(&mut items.rev());
+                taken.reverse();
+                (taken, complete)
+            }
+        }
+    }
+
     /// Whether an entry of any size may still be added.
     pub(super) const fn fits_any_entry(self) -> bool {
         self.entries > 0 && self.bytes >= ENTRY_BYTES_MAX
@@ -434,29 +451,10 @@ const DEVICE_ID_BYTES_MAX: usize = 10;
 /// Upper bound of one entry's size in a page.
 pub(super) fn wire_bytes(entry: &Entry) -> usize {
     let content = match &entry.event {
-        Event::Received { content, .. } | Event::Sent { content, .. } => content.parts().1.len(),
         Event::Devices { devices, .. } => DEVICE_ID_BYTES_MAX * devices.len(),
-        Event::Delivered { .. }
-        | Event::Deleted { .. }
-        | Event::Read { .. }
-        | Event::Seen { .. }
-        | Event::Settings { .. }
-        | Event::Unknown { .. } => 0,
+        event => event.content().map_or(0, |content| content.parts().1.len()),
     };
     ENTRY_HEADER_BYTES_MAX + content
-}
-
-fn take_within<'a>(entries: impl Iterator<Item = &'a TailEntry>, room: Room) -> (Vec<Entry>, bool) {
-    let mut taken = Vec::new();
-    let mut bytes = 0;
-    for tail in entries {
-        bytes += wire_bytes(&tail.entry);
-        if taken.len() == room.entries || (bytes > room.bytes && !taken.is_empty()) {
-            return (taken, false);
-        }
-        taken.push(tail.entry.clone());
-    }
-    (taken, true)
 }
 
 /// One side of a conversation.
