@@ -47,9 +47,16 @@ pub const RETRY_AFTER_MAX_MS: u64 = 30_000;
 /// Wait before a gap in the numbers that nothing explains is tried again, in milliseconds: no loop at the speed of the network.
 pub const GAP_RETRY_MS: u64 = 1_000;
 
-/// Messages of one lane that an open loop has begun and nobody has answered. At 24 to 48 bytes each, 400 MB at the worst. Beyond
+/// Messages of one lane that an open loop has begun and nobody has answered. At 40 to 80 bytes each, 640 MB at the worst. Beyond
 /// it the server is hopelessly behind: the run ends with a fault and a report.
 pub const BACKLOG_MAX: u64 = 8_000_000;
+
+/// Messages of one lane that may be changed, the newest ones: with two devices on each side some 300 bytes each, 5 MB. At 500 messages
+/// a second those of the last half minute.
+pub const KEPT_MAX: usize = 16_384;
+
+/// Marks, settings and deletions of one device that wait for their answer: a person taps no faster.
+pub const MARKS_IN_FLIGHT_MAX: usize = 8;
 
 /// Conversations that one lane reads back at a time. Enough to keep the server busy, few enough for its queues.
 pub const READERS_MAX: usize = 64;
@@ -112,6 +119,9 @@ pub const TRACE_LINE_BYTES_MAX: usize = proto_spec::limits::TEXT_BYTES_MAX + 256
 
 /// Largest trace, in bytes: it is held in memory. A hundred messages a second for a day.
 pub const TRACE_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+
+/// Rows of a page of a list of conversations, as a screen shows: so that lists have several pages.
+pub const LIST_ROWS: u64 = 15;
 
 /// Length of a load from which on the growth of the server's memory means something, in seconds.
 pub const GROWTH_AFTER_S: f64 = 120.0;

@@ -37,6 +37,16 @@ counts! {
     Delivered = "messages delivered",
     /// Messages that came to another device of their sender.
     Copied = "messages copied",
+    /// Edits, messages taken back and reactions that were accepted for the first time.
+    Changed = "changes accepted",
+    /// Those that came to another device.
+    ChangesTold = "changes delivered",
+    /// Changes that were refused because the message is too old, deleted or taken back.
+    ChangesRefused = "changes refused for good",
+    /// Read marks, settings and deletions that were answered.
+    Marked = "marks and deletions done",
+    /// Those that came to a device, and what others have read.
+    MarksTold = "marks and deletions told",
     /// Welcomes.
     Logins = "logins",
     /// TLS handshakes done.
@@ -51,6 +61,8 @@ counts! {
     PageEntries = "page entries",
     /// Apps that have all that they open with.
     Opened = "apps opened",
+    /// Pages of the list of conversations.
+    Inboxes = "pages of the list",
     /// Connections lost that nobody had cut.
     Disconnects = "disconnects",
     /// Attempts to connect that failed and were made again.
@@ -69,6 +81,10 @@ counts! {
     Cuts = "connections cut",
     /// Histories that were read back and compared.
     HistoriesChecked = "histories checked",
+    /// Lists of conversations, and all the conversations in them, that were read back and compared.
+    ListsChecked = "lists checked",
+    /// See above.
+    TalksChecked = "conversations checked",
     /// Frames sent.
     FramesSent = "frames sent",
 }
@@ -92,6 +108,8 @@ pub enum Measure {
     Opened,
     /// From the hello of an app that opens to the last of what it shows.
     SinceHello,
+    /// From the fetch of a list of conversations to its page.
+    Inbox,
     /// From the cut of a connection to the device's next welcome.
     Back,
     /// From the intended time of a send to when the generator got to it: what it adds to the latencies by itself.
@@ -109,6 +127,7 @@ impl Measure {
         Self::Page,
         Self::Opened,
         Self::SinceHello,
+        Self::Inbox,
         Self::Back,
         Self::Late,
     ];
@@ -125,6 +144,7 @@ impl Measure {
             Self::Page => "fetch to page",
             Self::Opened => "app opened to all shown",
             Self::SinceHello => "its hello to all shown",
+            Self::Inbox => "fetch to list",
             Self::Back => "cut to welcome again",
             Self::Late => "generator late by",
         }
@@ -279,7 +299,19 @@ impl Stats {
     /// Grows when something has happened that a run waits for. A pong is none: it says that the server lives, not that it works.
     #[must_use]
     pub fn progress(&self) -> u64 {
-        let counts = [Count::Accepted, Count::Delivered, Count::Copied, Count::Logins, Count::Pages, Count::Opened];
+        let counts = [
+            Count::Accepted,
+            Count::Delivered,
+            Count::Copied,
+            Count::Changed,
+            Count::ChangesTold,
+            Count::Marked,
+            Count::MarksTold,
+            Count::Logins,
+            Count::Pages,
+            Count::Inboxes,
+            Count::Opened,
+        ];
         counts.iter().map(|count| self[*count]).sum()
     }
 

@@ -168,6 +168,34 @@ fn a_small_day_with_several_devices_and_people_who_leave_is_verified() {
 }
 
 #[test]
+fn what_people_change_mark_and_delete_is_verified_on_all_devices_and_both_sides() {
+    let report = verified(
+        "mix --users 8 --rate 500 --seconds 3 --leaves 1 --reads 15 --replies 8 --reactions 15 --edits 8 --unsends 3 --deletes 3 \
+         --lists 3 --settings 3 --seed 7",
+    );
+    for what in ["changes accepted", "changes delivered", "marks and deletions done", "marks and deletions told"] {
+        assert!(count(&report, what) > 0, "no {what}: {report:#}");
+    }
+    assert_eq!((count(&report, "lists checked"), count(&report, "histories checked")), (8, 8));
+    assert!(count(&report, "conversations checked") >= 8 && count(&report, "pages of the list") > 8, "{report:#}");
+    assert_eq!(report["parameters"]["edits, % of the acts"], 8);
+}
+
+#[test]
+fn changes_that_come_too_late_are_counted_and_no_fault() {
+    let mut installation = installation();
+    (installation.config.limits.edit_within_s, installation.config.limits.unsend_within_s) = (1, 1);
+    let server = installation.start();
+    let arguments = "mix --users 8 --rate 300 --seconds 4 --leaves 0 --edits 20 --unsends 5 --deletes 3 --seed 7";
+    let output = loadgen(&installation, arguments).output().unwrap();
+    let report = report(&output);
+    assert!(output.status.success(), "{report:#} {}", String::from_utf8_lossy(&output.stderr));
+    assert!(count(&report, "changes refused for good") > 10, "{report:#}");
+    assert!(count(&report, "changes accepted") > 10, "{report:#}");
+    server.stop();
+}
+
+#[test]
 fn the_sample_trace_is_replayed() {
     let report = verified(&format!("replay {}/../loadgen/sample.trace --speed 10", env!("CARGO_MANIFEST_DIR")));
     assert_eq!(count(&report, "messages accepted"), report["parameters"]["messages"].as_u64().unwrap());
@@ -183,6 +211,18 @@ fn people_of_a_trace_write_to_each_other_across_lanes_and_everything_is_verified
     assert_eq!((count(&report, "messages accepted"), count(&report, "messages delivered")), (messages, messages - 1));
     assert_eq!(count(&report, "histories checked"), report["parameters"]["users"].as_u64().unwrap());
     assert_eq!(report["lanes"], 3);
+}
+
+#[test]
+fn people_of_a_trace_do_between_their_messages_what_was_asked_for() {
+    let trace = concat!(env!("CARGO_MANIFEST_DIR"), "/../loadgen/sample.trace");
+    let report = verified(&format!(
+        "replay {trace} --speed 3 --lanes 2 --reads 15 --replies 15 --reactions 15 --edits 15 --unsends 5 --deletes 5 --lists 5 --leaves 2 --seed 7"
+    ));
+    assert_eq!(count(&report, "messages accepted"), report["parameters"]["messages"].as_u64().unwrap());
+    for what in ["changes accepted", "changes delivered", "marks and deletions done", "lists checked"] {
+        assert!(count(&report, what) > 0, "no {what}: {report:#}");
+    }
 }
 
 #[test]
@@ -216,7 +256,9 @@ fn a_run_that_is_interrupted_verifies_what_it_sent_and_reports_that() {
         let report = report(&output);
         assert_eq!((output.status.code(), &report["is_whole"], &report["faults"]), (Some(1), &false.into(), &0.into()));
         let accepted = count(&report, "messages accepted");
-        assert!(accepted > 10 && count(&report, "messages delivered") >= accepted, "{report:#}");
+        // A message that was changed at once may be delivered as its change alone.
+        let delivered = count(&report, "messages delivered") + count(&report, "changes delivered");
+        assert!(accepted > 10 && delivered >= accepted, "{report:#}");
         assert!(count(&report, "histories checked") > 0, "{report:#}");
         assert!(report["notes"].to_string().contains("A signal has cut the load short"), "{report:#}");
         server.stop();
@@ -254,27 +296,42 @@ fn the_cost_to_the_server_is_known_from_its_metrics_alone() {
 
 #[test]
 fn a_server_that_is_killed_on_purpose_and_comes_back_has_lost_and_doubled_nothing() {
+    let report = killed_twice("chat --pairs 5 --rate 400 --seconds 4");
+    for cost in ["server CPU, s", "commits", "server failures and retries"] {
+        assert!(report["costs"][cost].as_f64().unwrap() >= 0.0, "{report:#}");
+    }
+}
+
+#[test]
+fn what_people_change_while_the_server_is_killed_is_changed_once() {
+    let report = killed_twice(
+        "mix --users 20 --rate 600 --seconds 4 --leaves 1 --reads 10 --replies 8 --reactions 15 --edits 10 --unsends 3 --deletes 3",
+    );
+    assert!(count(&report, "changes accepted") > 10 && count(&report, "conversations checked") > 10, "{report:#}");
+}
+
+/// A scenario that must go well though the server is killed twice, and its report.
+#[track_caller]
+fn killed_twice(arguments: &str) -> Value {
     let mut installation = installation();
     let mut server = installation.start();
     // The server that comes back shows its metrics at the same place.
     installation.config.admin_listen = AdminListen::At(server.admin());
-    let arguments = "chat --pairs 5 --rate 400 --seconds 4 --tolerate-disconnects";
     let mut command = loadgen(&installation, arguments);
-    let running = command.args(["--metrics", &server.admin().to_string()]).spawn().unwrap();
+    command.args(["--tolerate-disconnects", "--metrics", &server.admin().to_string()]);
+    let running = command.spawn().expect("the load generator can be started");
     for _ in 0..2 {
         wait_for_messages(&server);
         thread::sleep(Duration::from_millis(300));
         server.kill();
         server = installation.start();
     }
-    let output = running.wait_with_output().unwrap();
+    let output = running.wait_with_output().expect("the load generator has started");
     let report = report(&output);
     assert!(output.status.success(), "{report:#} {}", String::from_utf8_lossy(&output.stderr));
     assert!(count(&report, "disconnects") >= 10, "{report:#}");
-    for cost in ["server CPU, s", "commits", "server failures and retries"] {
-        assert!(report["costs"][cost].as_f64().unwrap() >= 0.0, "{report:#}");
-    }
     server.stop();
+    report
 }
 
 #[test]
@@ -354,7 +411,10 @@ fn arguments_that_make_no_sense_are_refused_at_once() {
         ("chat --rate 5 --messages 7", 2, "cannot be used with"),
         ("dance", 2, "dance"),
         ("idle --connections 5000000", 1, "are too many"),
-        ("mix --reads 60 --leaves 60", 1, "more than 100 of 100"),
+        ("mix --reads 60 --leaves 60", 1, "--reads 60, --leaves 60, --replies 5"),
+        ("mix --reads 60 --edits 60", 1, "more than 100 of 100"),
+        ("mix --reactions 101", 2, "101 is not in"),
+        ("replay /nowhere --edits 100", 1, "something else than the messages of the trace"),
         ("replay /nowhere", 1, "/nowhere"),
         ("chat --html /nowhere/report.html", 1, "--html /nowhere/report.html"),
         ("chat --first-user 0", 1, "user 0 does not exist"),

@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use proto_spec::{RequestId, Seq};
+use proto_spec::{RequestId, Seq, Settings, UserId};
 use rim::ring::SetupError;
 
 use crate::{
@@ -23,11 +23,11 @@ use crate::{
     limits::{ACKNOWLEDGE_AFTER_US, BACKLOG_MAX, LOGIN_TIMEOUT_US},
     links::{Handshakes, Links, News, Sources},
     schedule::Schedule,
-    session::{Fetch, Happened, Pending, Screen, Session, Turn, Wake},
+    session::{Ask, Fetch, Happened, Pending, Screen, Session, Turn, Wake},
     stats::{Count, Measure, Stats},
     tls::Trust,
     token::Mint,
-    verify::{Crew, Digest, Ledger, SharedLedger, StreamId, Text},
+    verify::{Change, Crew, Digest, KeptId, Ledger, SharedLedger, StreamId, Written},
 };
 
 /// How the devices of a lane behave.
@@ -191,6 +191,12 @@ impl Devices {
         self.manners.first_seat + slot
     }
 
+    /// Which device of the lane sits there in the ledger's crew, if one does.
+    #[must_use]
+    pub fn slot(&self, seat: u32) -> Option<u32> {
+        seat.checked_sub(self.manners.first_seat).filter(|slot| (*slot as usize) < self.len())
+    }
+
     /// What was counted.
     pub const fn stats_mut(&mut self) -> &mut Stats {
         &mut self.stats
@@ -249,9 +255,9 @@ impl Devices {
     }
 
     /// Sends the next message of a stream. Its latency counts from `intended_us`, however late it is called.
-    pub fn send(&mut self, stream: StreamId, intended_us: u64, text: Text) {
+    pub fn send(&mut self, stream: StreamId, intended_us: u64, written: Written) {
         let mut ledger = self.ledger.lock();
-        let index = ledger.send(stream, intended_us, text);
+        let index = ledger.send(stream, intended_us, &written);
         let (under_way, slot) = (ledger.under_way(), ledger.sender(stream) - self.manners.first_seat);
         drop(ledger);
         let late_us = self.now_us.saturating_sub(intended_us);
@@ -260,12 +266,57 @@ impl Devices {
             self.fatal =
                 Some(format!("{BACKLOG_MAX} messages wait for the server: it is far behind what was asked for"));
         }
-        self.turn(slot, |session, turn| session.push(turn, Pending { stream, index, text }));
+        self.turn(slot, |session, turn| session.push(turn, Pending::Message { stream, index, written }));
+    }
+
+    /// Says something about a message that is kept; false if the device can not.
+    pub fn change(&mut self, slot: u32, kept: KeptId, change: Change) -> bool {
+        let seat = self.seat(slot);
+        let Some((side, which)) = self.ledger.lock().change(kept, seat, change) else { return false };
+        self.turn(slot, |session, turn| session.push(turn, Pending::Change { kept, side, which }));
+        true
+    }
+
+    /// Deletes a message that is kept for the user of the device; false if the device can not.
+    pub fn delete(&mut self, slot: u32, kept: KeptId, peer: UserId) -> bool {
+        let seat = self.seat(slot);
+        self.mark(slot, |place| Ask::Delete { kept, peer, place }, |ledger| ledger.delete(kept, seat))
+    }
+
+    /// Marks what the user at a seat of the ledger's crew wrote as read up to a place of the own log; false if the device can not.
+    pub fn read(&mut self, slot: u32, author: u32, up_to: Seq) -> bool {
+        let (seat, user) = (self.seat(slot), self.ledger.lock().crew().member(author).user);
+        let asked = |ledger: &mut Ledger| {
+            ledger.read(seat, author, up_to);
+            Some(up_to)
+        };
+        self.mark(slot, |up_to| Ask::Read { author: user, up_to }, asked)
+    }
+
+    /// Keeps the conversation with somebody so; false if the device can not.
+    pub fn set(&mut self, slot: u32, peer: UserId, settings: Settings) -> bool {
+        let seat = self.seat(slot);
+        let asked = |ledger: &mut Ledger| ledger.set(seat, peer, settings).then_some(Seq::ZERO);
+        self.mark(slot, |_| Ask::Set { peer, settings }, asked)
+    }
+
+    /// Asks for what the ledger says where, unless too much is waited for.
+    fn mark(&mut self, slot: u32, ask: impl Fn(Seq) -> Ask, asked: impl FnOnce(&mut Ledger) -> Option<Seq>) -> bool {
+        if !self.sessions[slot as usize].has_room(ask(Seq::ZERO)) {
+            return false;
+        }
+        let Some(place) = asked(&mut self.ledger.lock()) else { return false };
+        self.ask(slot, ask(place))
+    }
+
+    /// Asks for something; false if the device waits for too much.
+    pub fn ask(&mut self, slot: u32, ask: Ask) -> bool {
+        self.turn(slot, |session, turn| session.ask(turn, ask))
     }
 
     /// Asks for a page; false if the device has too many fetches unanswered.
     pub fn fetch(&mut self, slot: u32, fetch: Fetch) -> bool {
-        self.turn(slot, |session, turn| session.fetch(turn, fetch))
+        self.ask(slot, Ask::Page(fetch))
     }
 
     /// The device's next connection is an app that opens: [`Happened::Opened`] follows.

@@ -14,7 +14,7 @@ use crate::{
     schedule::{Schedule, Spacing},
     session::Happened,
     stats::Count,
-    verify::{Crew, StreamId, Text},
+    verify::{Crew, StreamId, Text, Written},
     world::{World, share},
 };
 
@@ -172,7 +172,7 @@ impl Talk {
     fn send(&mut self, devices: &mut Devices, slot: u32, intended_us: u64) {
         if self.left[slot as usize] > 0 {
             self.left[slot as usize] -= 1;
-            devices.send(self.streams[slot as usize], intended_us, self.text);
+            devices.send(self.streams[slot as usize], intended_us, Written::text(self.text));
         }
     }
 }

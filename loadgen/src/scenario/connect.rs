@@ -95,6 +95,7 @@ impl Script for Connect {
             | Happened::Delivered { .. }
             | Happened::Page { .. }
             | Happened::Opened { .. }
+            | Happened::Inbox { .. }
             | Happened::Gone { .. } => {}
         }
     }

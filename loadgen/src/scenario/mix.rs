@@ -1,19 +1,26 @@
-//! A day in small. People with one to three devices write to their contacts, mostly to the same few; open chats and read; and
-//! leave and come back, with a word or without. An open loop at a rate of acts, at random moments, of which most are messages.
+//! A day in small. People with one to three devices write to their contacts, mostly to the same few; open chats and read; answer, edit, react
+//! and delete; and leave and come back, with a word or without. An open loop at a rate of acts, at random moments, of which most are
+//! messages.
 
 use std::{collections::HashMap, time::Duration};
 
-use proto_spec::{Direction, Seq, limits::SEND_WINDOW, limits::TEXT_BYTES_MAX};
+use proto_spec::{limits::SEND_WINDOW, limits::TEXT_BYTES_MAX};
 
-use super::seconds;
+use super::{
+    acts::{ASKED_MAX, Act, Acts, People, Shares},
+    seconds,
+};
 use crate::{
     devices::Devices,
     draw::{Draw, mix},
     engine::{Asked, Goal, LanePlan, LoginFirst, Next, Plan, Script},
     limits::PING_AFTER_S,
     schedule::{Schedule, Spacing},
-    session::{Fetch, Happened},
-    verify::{Crew, StreamId, Text, text::LABEL_BYTES},
+    session::Happened,
+    verify::{
+        Answered, Crew, StreamId, Text, Written,
+        text::{BESIDE_BYTES, LABEL_BYTES},
+    },
     world::{World, share},
 };
 
@@ -27,15 +34,6 @@ const THREE_DEVICES_PERCENT: u64 = 5;
 /// Mean length of a text in bytes, and the width of its logarithm: half of the texts are shorter than 67.
 const TEXT_BYTES_MEAN: f64 = 100.0;
 const TEXT_BYTES_SIGMA: f64 = 0.9;
-
-/// Mean time that a device stays away, in microseconds.
-const AWAY_US_MEAN: f64 = 3_000_000.0;
-
-/// Entries of the page with which a chat opens.
-const CHAT_PAGE: u64 = 20;
-
-/// Devices that are asked before an act is left to the last one: somebody is nearly always there.
-const ASKED_MAX: u32 = 16;
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct Arguments {
@@ -51,18 +49,13 @@ pub struct Arguments {
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     seconds: u64,
 
-    /// Of 100 acts, how many open a chat and read
-    #[arg(long, value_name = "PERCENT", default_value_t = 15, value_parser = clap::value_parser!(u64).range(..=100))]
-    reads: u64,
-
-    /// Of 100 acts, how many are a device that goes away for a while
-    #[arg(long, value_name = "PERCENT", default_value_t = 3, value_parser = clap::value_parser!(u64).range(..=100))]
-    leaves: u64,
+    #[command(flatten)]
+    shares: Shares,
 }
 
 impl Arguments {
     pub(super) fn plan(&self, world: &World) -> anyhow::Result<Plan> {
-        anyhow::ensure!(self.reads + self.leaves <= 100, "--reads and --leaves together are more than 100 of 100 acts");
+        let acts = self.shares.of_a_day()?;
         // Who has how many devices depends on the seed alone.
         let devices_of = |user: u64| match mix(world.run ^ mix(user)) % 100 {
             percent if percent < THREE_DEVICES_PERCENT => 3,
@@ -78,32 +71,32 @@ impl Arguments {
             let people = share(self.users, lane, lanes);
             let mut crew = Crew::default();
             let mut firsts = Vec::new();
+            let first_user = world.user(next_user);
             for _ in 0..people {
                 firsts.push(crew.add(world.user(next_user), devices_of(next_user)));
                 next_user += 1;
             }
+            let mut draw = Draw::new(mix(world.run) ^ lane as u64);
             let script = Mix {
                 rate: self.rate as f64 * people as f64 / self.users as f64,
                 seconds: self.seconds,
-                reads: self.reads,
-                leaves: self.leaves,
+                acts,
+                people: People::new(first_user, firsts.clone(), Draw::new(draw.number())),
                 firsts,
                 streams: HashMap::new(),
-                away: Vec::new(),
                 schedule: None,
                 end_us: 0,
-                draw: Draw::new(mix(world.run) ^ lane as u64),
+                draw,
             };
             plans.push(LanePlan { crew, script: Box::new(script) });
         }
-        let parameters = vec![
+        let mut parameters = vec![
             ("users", self.users.to_string()),
             ("devices", connections.to_string()),
             ("acts a second", self.rate.to_string()),
             seconds(self.seconds),
-            ("reads, % of the acts", self.reads.to_string()),
-            ("leaves, % of the acts", self.leaves.to_string()),
         ];
+        parameters.extend(acts.parameters());
         let mut notes = Vec::new();
         if lanes > 1 {
             notes.push(format!("People write to people of their own lane, of which there are {lanes}."));
@@ -130,14 +123,12 @@ impl Arguments {
 struct Mix {
     rate: f64,
     seconds: u64,
-    reads: u64,
-    leaves: u64,
+    acts: Acts,
+    people: People,
     /// By person: the slot of the first device.
     firsts: Vec<u32>,
     /// By sending device and the first device of the recipient.
     streams: HashMap<(u32, u32), StreamId>,
-    /// Devices that are away on purpose.
-    away: Vec<u32>,
     schedule: Option<Schedule>,
     end_us: u64,
     draw: Draw,
@@ -168,29 +159,26 @@ impl Mix {
         if first == own { self.firsts[((person + 1) % people) as usize] } else { first }
     }
 
-    fn write(&mut self, devices: &mut Devices, slot: u32, intended_us: u64) {
-        let to = self.contact(devices, slot);
+    fn write(&mut self, devices: &mut Devices, slot: u32, to: u32, intended_us: u64, answers: Option<Box<Answered>>) {
         let stream = *self.streams.entry((slot, to)).or_insert_with(|| devices.open(slot, to));
         let bytes = self.draw.log_normal(TEXT_BYTES_MEAN, TEXT_BYTES_SIGMA) as usize;
-        devices.send(stream, intended_us, Text::Made(bytes.clamp(LABEL_BYTES, TEXT_BYTES_MAX) as u32));
+        let text = Text::Made(bytes.clamp(LABEL_BYTES, TEXT_BYTES_MAX - BESIDE_BYTES) as u32);
+        devices.send(stream, intended_us, Written { text, answers });
     }
 
-    fn open_chat(&mut self, devices: &mut Devices, slot: u32) {
-        let to = self.contact(devices, slot);
-        let peer = Some(devices.crew().member(to).user);
-        // Somebody who scrolls faster than pages come does not ask for more of them.
-        devices.fetch(slot, Fetch { peer, from: Seq::ZERO, direction: Direction::Backwards, limit: CHAT_PAGE });
-    }
-
-    fn go_away(&mut self, devices: &mut Devices, slot: u32) {
-        if self.draw.below(2) == 0 {
-            devices.leave(slot);
-        } else {
-            devices.cut(slot);
+    /// A message that answers another one; to somebody else if there is none.
+    fn reply(&mut self, devices: &mut Devices, slot: u32, intended_us: u64) {
+        let found = self.people.answerable(devices).and_then(|(kept, slot, other)| {
+            let answered = devices.ledger().answered(kept, devices.seat(slot))?;
+            Some((slot, other, answered))
+        });
+        match found {
+            Some((slot, other, answered)) => self.write(devices, slot, other, intended_us, Some(Box::new(answered))),
+            None => {
+                let to = self.contact(devices, slot);
+                self.write(devices, slot, to, intended_us, None);
+            }
         }
-        let away_us = self.draw.exponential(AWAY_US_MEAN) as u64;
-        devices.connect_at(slot, devices.now_us() + away_us);
-        self.away.push(slot);
     }
 }
 
@@ -198,6 +186,8 @@ impl Script for Mix {
     fn begin(&mut self, devices: &mut Devices) {
         let now_us = devices.now_us();
         self.end_us = now_us + self.seconds * 1_000_000;
+        self.people.end_at(self.end_us);
+        devices.ledger().change_messages();
         let draw = Draw::new(self.draw.number());
         self.schedule = Some(Schedule::new(Spacing::Random, self.rate, 0.0, now_us, self.end_us, draw));
     }
@@ -206,40 +196,26 @@ impl Script for Mix {
         let now_us = devices.now_us();
         while let Some(intended_us) = self.schedule.as_mut().and_then(|schedule| schedule.due(now_us)) {
             let Some(slot) = self.somebody(devices) else { continue };
-            match self.draw.below(100) {
-                act if act < self.reads => self.open_chat(devices, slot),
-                act if act < self.reads + self.leaves => self.go_away(devices, slot),
-                _ => self.write(devices, slot, intended_us),
+            match self.acts.draw(&mut self.draw) {
+                Act::Write => {
+                    let to = self.contact(devices, slot);
+                    self.write(devices, slot, to, intended_us, None);
+                }
+                Act::Reply => self.reply(devices, slot, intended_us),
+                act => {
+                    let peer = self.contact(devices, slot);
+                    self.people.act(devices, act, slot, peer);
+                }
             }
         }
         if now_us >= self.end_us {
-            // The day is over: everybody comes back to see what there is.
-            for slot in self.away.drain(..) {
-                if !devices.is_ready(slot) {
-                    devices.connect_at(slot, now_us);
-                }
-            }
+            self.people.come_back(devices);
             return Next::Finished;
         }
         Next::At(self.schedule.as_ref().and_then(Schedule::peek).unwrap_or(self.end_us))
     }
 
     fn happened(&mut self, devices: &mut Devices, what: &Happened) {
-        match what {
-            // One in four scrolls on.
-            Happened::Page { slot, fetch, page } if self.draw.below(4) == 0 => {
-                if let Some(next) = fetch.following(page)
-                    && devices.now_us() < self.end_us
-                {
-                    devices.fetch(*slot, next);
-                }
-            }
-            Happened::Ready { slot } => self.away.retain(|away| away != slot),
-            Happened::Accepted { .. }
-            | Happened::Delivered { .. }
-            | Happened::Page { .. }
-            | Happened::Opened { .. }
-            | Happened::Gone { .. } => {}
-        }
+        self.people.happened(devices, what);
     }
 }

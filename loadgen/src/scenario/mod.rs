@@ -1,5 +1,6 @@
 //! The scenarios. To add one: a file with its arguments, their `plan` and a script, and a line here.
 
+mod acts;
 mod chat;
 mod connect;
 mod history;

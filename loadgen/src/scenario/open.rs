@@ -17,7 +17,7 @@ use crate::{
     limits::{FILL_UNDER_WAY_MAX, LANE_CONNECTIONS_MAX, PING_AFTER_S, SETTLE_US},
     session::{Happened, Screen},
     stats::Measure,
-    verify::{Acquaintances, Crew, StreamId, Text, text::RUN_BITS},
+    verify::{Acquaintances, Crew, StreamId, Text, Written, text::RUN_BITS},
     world::{World, share},
 };
 
@@ -193,7 +193,7 @@ impl Open {
             let (nth, slot) = (fill.written / users, fill.written % users);
             let acquaintance = if fill.written < others { nth + 1 } else { 0 };
             let stream = fill.streams[(slot * conversations + acquaintance) as usize];
-            devices.send(stream, devices.now_us(), Text::Made(self.wants.size));
+            devices.send(stream, devices.now_us(), Written::text(Text::Made(self.wants.size)));
             fill.written += 1;
         }
         fill.written == all && devices.under_way() == 0
@@ -277,6 +277,7 @@ impl Script for Open {
             | Happened::Accepted { .. }
             | Happened::Delivered { .. }
             | Happened::Page { .. }
+            | Happened::Inbox { .. }
             | Happened::Gone { .. } => {}
         }
     }

@@ -1,6 +1,6 @@
 //! A trace of messages, `time_ms<TAB>from<TAB>to<TAB>text` a line, sent at the times it names, or faster. Users are made from the
 //! names, in the order in which they appear. An open loop: a message that is late counts from when it should have left. A `to` that begins with `#`
-//! names a group: there are none yet, so the line is counted and skipped.
+//! names a group: there are none yet, so the line is counted and skipped. Between the messages people do what else was asked for.
 
 use std::{
     collections::HashMap,
@@ -15,12 +15,15 @@ use std::{
 use anyhow::{Context as _, bail, ensure};
 use proto_spec::limits::{SEND_WINDOW, TEXT_BYTES_MAX};
 
+use super::acts::{Acts, People, Shares};
 use crate::{
     devices::Devices,
+    draw::{Draw, mix},
     engine::{Asked, Goal, LanePlan, LoginFirst, Next, Plan, Script},
     limits::{PING_AFTER_S, TRACE_BYTES_MAX, TRACE_LINE_BYTES_MAX},
+    session::Happened,
     stats::Count,
-    verify::{Crew, StreamId, Text},
+    verify::{Answered, Crew, StreamId, Text, Written, text::BESIDE_BYTES},
     world::{World, share},
 };
 
@@ -33,6 +36,9 @@ pub struct Arguments {
     /// How many times as fast as it says
     #[arg(long, default_value_t = 1.0, value_parser = speed)]
     speed: f64,
+
+    #[command(flatten)]
+    shares: Shares,
 }
 
 fn speed(text: &str) -> Result<f64, String> {
@@ -42,6 +48,7 @@ fn speed(text: &str) -> Result<f64, String> {
 
 impl Arguments {
     pub(super) fn plan(&self, world: &World) -> anyhow::Result<Plan> {
+        let acts = self.shares.of_a_trace()?;
         let name = self.file.display();
         let mut text = String::new();
         let file = File::open(&self.file).with_context(|| format!("{name}"))?;
@@ -53,12 +60,15 @@ impl Arguments {
         let lanes = world.lanes_for(users)?.min(trace.names);
         let length_ms = trace.messages.last().map_or(0, |last| last.at_ms);
         let length = Duration::from_secs_f64((length_ms as f64 / 1e3 / self.speed).max(1e-3));
-        let parameters = vec![
+        let mut parameters = vec![
             ("file", name.to_string()),
             ("speed", self.speed.to_string()),
             ("users", trace.names.to_string()),
             ("messages", trace.messages.len().to_string()),
         ];
+        if acts.change_messages() {
+            parameters.extend(acts.parameters());
+        }
         let start_us = Arc::new(OnceLock::new());
         let mut plans = Vec::new();
         let mut first = 0;
@@ -68,7 +78,11 @@ impl Arguments {
             for user in first..end {
                 crew.add(world.user(user.into()), 1);
             }
+            let mut draw = Draw::new(mix(world.run) ^ lane as u64);
             let script = Replay {
+                acts,
+                people: People::new(world.user(0), (0..users as u32).collect(), Draw::new(draw.number())),
+                draw,
                 messages: messages_of(&trace.messages, first..end),
                 first,
                 group_lines: if lane == 0 { trace.group_lines } else { 0 },
@@ -168,6 +182,9 @@ fn messages_of(all: &[Message], users: Range<u32>) -> Vec<Message> {
 /// The messages of the users of one lane, of whom `first` is the first.
 #[derive(Debug)]
 struct Replay {
+    acts: Acts,
+    people: People,
+    draw: Draw,
     messages: Vec<Message>,
     first: u32,
     group_lines: u64,
@@ -183,12 +200,35 @@ impl Replay {
         let start_us = self.start_us.get().expect("the load has begun");
         start_us + (message.at_ms as f64 * 1e3 / self.speed) as u64
     }
+
+    /// The last message of the other side, if this one is to answer it and has room for that.
+    fn answers(&mut self, devices: &Devices, (from, to): (u32, u32), text_bytes: usize) -> Option<Box<Answered>> {
+        let is_answer = self.acts.is_answer(&mut self.draw) && text_bytes <= TEXT_BYTES_MAX - BESIDE_BYTES;
+        let ledger = devices.ledger();
+        let user = |seat| ledger.crew().member(seat).user;
+        let kept = ledger.last_of_trace(user(to), user(from)).filter(|_| is_answer)?;
+        ledger.answered(kept, from).map(Box::new)
+    }
+
+    /// What people do between two messages.
+    fn do_something_else(&mut self, devices: &mut Devices, (from, to): (u32, u32)) {
+        while self.draw.below(100) < self.acts.others() {
+            let act = self.acts.draw_other(&mut self.draw);
+            let slot = from - self.first;
+            if devices.is_ready(slot) {
+                self.people.act(devices, act, slot, to);
+            }
+        }
+    }
 }
 
 impl Script for Replay {
     fn begin(&mut self, devices: &mut Devices) {
         self.start_us.get_or_init(|| devices.now_us());
         devices.stats_mut()[Count::GroupLines] += self.group_lines;
+        if self.acts.change_messages() {
+            devices.ledger().change_messages();
+        }
     }
 
     fn drive(&mut self, devices: &mut Devices) -> Next {
@@ -201,10 +241,19 @@ impl Script for Replay {
             let Message { line, from, to, .. } = message;
             // A user has one device, so users of the trace sit in the order of their names.
             let stream = *self.streams.entry((from, to)).or_insert_with(|| devices.open_to_seat(from - self.first, to));
-            devices.send(stream, at_us, Text::Line(line));
+            let bytes = devices.ledger().line_bytes(line);
+            let answers = self.answers(devices, (from, to), bytes);
+            devices.send(stream, at_us, Written { text: Text::Line(line), answers });
+            self.do_something_else(devices, (from, to));
             self.next += 1;
         }
+        self.people.end_at(now_us);
+        self.people.come_back(devices);
         Next::Finished
+    }
+
+    fn happened(&mut self, devices: &mut Devices, what: &Happened) {
+        self.people.happened(devices, what);
     }
 }
 
@@ -275,7 +324,7 @@ mod tests {
             lanes: None,
             stops: Arc::default(),
         };
-        let plan = Arguments { file, speed: 1.0 }.plan(&world).unwrap();
+        let plan = Arguments { file, speed: 1.0, shares: Shares::default() }.plan(&world).unwrap();
         assert!(plan.lanes.len() >= 3);
         assert_eq!(plan.lanes.iter().map(|lane| lane.crew.len() as u64).sum::<u64>(), users);
         assert_eq!(plan.lanes[1].crew.member(0).user.0, 1 + plan.lanes[0].crew.len() as u64);

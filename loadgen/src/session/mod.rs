@@ -11,12 +11,12 @@ mod outbox;
 use std::ops::ControlFlow;
 
 use proto_spec::{
-    ClientFrame, ConversationId, Decoder, Durability, Entry, EpochId, ErrorCode, Event, FrameError, PROTOCOL_VERSION,
-    Page, RawFrame, RequestId, Resume, SendNumber, Seq, ServerFrame, limits,
+    ClientFrame, ConversationId, Decoder, Durability, Entry, EpochId, ErrorCode, Event, FrameError, Inbox,
+    PROTOCOL_VERSION, Page, RawFrame, RequestId, Resume, SendNumber, Seq, ServerFrame, limits,
 };
 
 pub use self::{
-    fetches::{Fetch, check_answer, check_page},
+    fetches::{Ask, Fetch, SETTINGS, check_answer, check_inbox, check_page},
     opening::{Opened, Screen},
     outbox::{Answer, Outbox, Pending},
 };
@@ -62,6 +62,15 @@ pub enum Happened {
         slot: u32,
         /// What came.
         opened: Box<Opened>,
+    },
+    /// A page of the list of conversations came.
+    Inbox {
+        /// Where.
+        slot: u32,
+        /// What was asked for.
+        before: Seq,
+        /// What came.
+        inbox: Inbox,
     },
     /// A connection is gone and its slot is free, whoever ended it.
     Gone {
@@ -283,29 +292,37 @@ impl Session {
         if let Some(outbox) = &mut self.outbox
             && self.phase == Phase::Ready
         {
-            let mut text = String::new();
-            outbox.fill(turn.now_us, self.window.into(), |number, message| {
-                text.clear();
-                turn.ledger.write_text(message.stream, message.index, message.text, &mut text);
-                let to = turn.ledger.recipient(message.stream);
+            outbox.fill(turn.now_us, self.window.into(), |number, pending| {
+                let (to, content) = match pending {
+                    Pending::Message { stream, index, written } => {
+                        (turn.ledger.recipient(*stream), turn.ledger.content(*stream, *index, written))
+                    }
+                    Pending::Change { kept, side, which } => turn.ledger.change_content(*kept, *side, *which),
+                };
                 turn.stats[Count::FramesSent] += 1;
-                ClientFrame::Send { number, to: to.into(), content: proto_spec::Content::text(&text) }.encode(turn.out);
+                ClientFrame::Send { number, to: to.into(), content }.encode(turn.out);
             });
         }
     }
 
-    /// Asks for a page; false when too many fetches wait.
-    pub fn fetch(&mut self, turn: &mut Turn<'_>, fetch: Fetch) -> bool {
+    /// Whether one more may be asked for, of the kind of this one.
+    #[must_use]
+    pub fn has_room(&self, ask: Ask) -> bool {
+        self.fetches.as_ref().is_none_or(|fetches| fetches.has_room(ask))
+    }
+
+    /// Asks for something; false when too much is waited for.
+    pub fn ask(&mut self, turn: &mut Turn<'_>, ask: Ask) -> bool {
         let fetches = self.fetches.get_or_insert_default();
         if self.phase == Phase::Ready {
-            fetches.ask(turn.now_us, fetch, turn.out)
+            fetches.ask(turn.now_us, ask, turn.out)
         } else {
             // It leaves with the welcome.
-            fetches.ask(turn.now_us, fetch, &mut Vec::new())
+            fetches.ask(turn.now_us, ask, &mut Vec::new())
         }
     }
 
-    /// Asks again for a page whose fetch was refused for now.
+    /// Asks again for what was refused for now.
     pub fn repeat(&self, turn: &mut Turn<'_>, request: RequestId) {
         if let Some(opening) = &self.opening
             && self.phase == Phase::Ready
@@ -394,7 +411,10 @@ impl Session {
                 self.on_opening(turn, |opening, now_us| opening.take_page(now_us, page));
             }
             ServerFrame::Page(page) => self.on_page(turn, page),
-            ServerFrame::Inbox(inbox) => self.on_opening(turn, |opening, now_us| opening.take_inbox(now_us, inbox)),
+            ServerFrame::Inbox(inbox) if inbox.request == opening::REQUEST => {
+                self.on_opening(turn, |opening, now_us| opening.take_inbox(now_us, inbox));
+            }
+            ServerFrame::Inbox(inbox) => self.on_inbox(turn, inbox),
             ServerFrame::Error { code, kind, request, retry_after_ms, detail } => {
                 if request != RequestId(0) && retry_after_ms > 0 {
                     turn.stats[Count::FetchesRefused] += 1;
@@ -405,8 +425,7 @@ impl Session {
                 }
             }
             ServerFrame::Committed { up_to } => self.on_committed(turn, up_to),
-            // Nobody has asked for it.
-            ServerFrame::Marked { .. } => {}
+            ServerFrame::Marked { request } => self.on_marked(turn, request),
             ServerFrame::Epoch { first, epoch } => {
                 if first <= self.position {
                     return fault(format!("an epoch that begins at {first}, where {} is covered", self.position));
@@ -435,11 +454,22 @@ impl Session {
     }
 
     fn on_welcome(&mut self, turn: &mut Turn<'_>, frame: &ServerFrame) -> Result<(), Ending> {
-        let ServerFrame::Welcome { version, user, head, cursor, last_number, send_window, committed, epoch, .. } =
-            *frame
+        let ServerFrame::Welcome {
+            version,
+            user,
+            head,
+            cursor,
+            last_number,
+            send_window,
+            committed,
+            epoch,
+            ref capabilities,
+            ..
+        } = *frame
         else {
             return Ok(());
         };
+        turn.ledger.within_s = [capabilities.edit_within_s, capabilities.unsend_within_s];
         let me = turn.ledger.crew().member(turn.seat);
         if version != PROTOCOL_VERSION || user != me.user {
             return fault(format!("a welcome of version {version} for user {user}"));
@@ -484,11 +514,19 @@ impl Session {
         }
         let Some(outbox) = &mut self.outbox else { return turn.fault(format!("send {number} was never made")) };
         match outbox.accepted(turn.now_us, number, seq) {
-            Ok(Answer::Accepted(Pending { stream, index, .. })) => {
-                if let Some(intended_us) = turn.ledger.accepted(stream, index, seq, &mut self.told) {
-                    turn.stats[Count::Accepted] += 1;
-                    turn.stats.record(Measure::Accepted, turn.now_us.saturating_sub(intended_us));
-                    turn.happened.push(Happened::Accepted { slot: turn.slot, stream });
+            Ok(Answer::Accepted(pending)) => {
+                match pending {
+                    Pending::Message { stream, index, .. } => {
+                        if let Some(intended_us) = turn.ledger.accepted(stream, index, seq, &mut self.told) {
+                            turn.stats[Count::Accepted] += 1;
+                            turn.stats.record(Measure::Accepted, turn.now_us.saturating_sub(intended_us));
+                            turn.happened.push(Happened::Accepted { slot: turn.slot, stream });
+                        }
+                    }
+                    Pending::Change { kept, which, .. } => {
+                        turn.ledger.change_accepted(turn.seat, kept, which, seq, &mut self.told);
+                        turn.stats[Count::Changed] += 1;
+                    }
                 }
                 if let Some(us) = outbox.held_until() {
                     turn.wake.push(Wake::Pump(us));
@@ -504,13 +542,23 @@ impl Session {
             .outbox
             .as_mut()
             .map_or(Answer::Unasked, |outbox| outbox.refused(turn.now_us, number, code, retry_after_ms));
-        turn.stats[Count::SendsRefused] += 1;
-        turn.stats.refused(Refused::Send, code);
+        if let Answer::Final(Pending::Change { .. }, _) = answer {
+            turn.stats[Count::ChangesRefused] += 1;
+        } else {
+            turn.stats[Count::SendsRefused] += 1;
+            turn.stats.refused(Refused::Send, code);
+        }
         match answer {
             Answer::Later => {}
             Answer::HeldUntil(us) => turn.wake.push(Wake::Pump(us)),
-            Answer::Final(Pending { index, .. }) => {
-                turn.fault(format!("send {number}, message {index}, was refused for good: {}", code.name()));
+            Answer::Final(pending, until) => {
+                until.into_iter().for_each(|us| turn.wake.push(Wake::Pump(us)));
+                match pending {
+                    Pending::Message { index, .. } => {
+                        turn.fault(format!("send {number}, message {index}, was refused for good: {}", code.name()));
+                    }
+                    Pending::Change { kept, which, .. } => turn.ledger.change_refused(kept, which, code, turn.now_us),
+                }
             }
             Answer::Unasked | Answer::Accepted(_) => {
                 turn.fault(format!("send {number} was refused, though nothing waits for that"));
@@ -557,12 +605,9 @@ impl Session {
     }
 
     fn on_page(&mut self, turn: &mut Turn<'_>, page: Page) {
-        let Some((fetch, asked_us)) = self.fetches.as_mut().and_then(|fetches| fetches.answered(page.request)) else {
+        let Some((Ask::Page(fetch), asked_us)) = self.answered(page.request) else {
             return turn.fault(format!("a page of request {}, which nothing waits for", page.request));
         };
-        if self.fetching() == 0 {
-            self.fetches = None;
-        }
         if let Err(words) = check_answer(&fetch, &page) {
             turn.fault(words);
         }
@@ -591,12 +636,54 @@ impl Session {
         }
     }
 
+    fn on_inbox(&mut self, turn: &mut Turn<'_>, inbox: Inbox) {
+        let Some((Ask::Inbox { before, limit }, asked_us)) = self.answered(inbox.request) else {
+            return turn.fault(format!("a list of request {}, which nothing waits for", inbox.request));
+        };
+        if let Err(words) = check_inbox(before, limit, &inbox) {
+            turn.fault(words);
+        }
+        turn.stats[Count::Inboxes] += 1;
+        turn.stats.record(Measure::Inbox, turn.now_us.saturating_sub(asked_us));
+        turn.happened.push(Happened::Inbox { slot: turn.slot, before, inbox });
+    }
+
+    fn on_marked(&mut self, turn: &mut Turn<'_>, request: RequestId) {
+        match self.answered(request) {
+            Some((Ask::Read { author, .. }, _)) => turn.ledger.read_answered(turn.seat, author),
+            Some((Ask::Set { peer, .. }, _)) => turn.ledger.set_answered(turn.seat, peer),
+            Some((Ask::Delete { kept, .. }, _)) => turn.ledger.delete_answered(turn.seat, kept),
+            Some((Ask::Page(_) | Ask::Inbox { .. }, _)) | None => {
+                return turn.fault(format!("request {request} is done, which nothing waits for"));
+            }
+        }
+        turn.stats[Count::Marked] += 1;
+    }
+
+    /// What an answer is to, and when that was asked for.
+    fn answered(&mut self, request: RequestId) -> Option<(Ask, u64)> {
+        let fetches = self.fetches.as_mut()?;
+        let answered = fetches.answered(request);
+        if fetches.is_empty() {
+            self.fetches = None;
+        }
+        answered
+    }
+
     /// An entry that the position has come to.
     fn on_entry(&mut self, turn: &mut Turn<'_>, entry: &Entry) {
         match &entry.event {
+            Event::Received { from, origin: seq, content } if !content.is_message() => {
+                turn.ledger.changed(turn.seat, (entry.seq, *seq), *from, content, &mut self.told);
+                turn.stats[Count::ChangesTold] += 1;
+            }
+            Event::Sent { content, .. } if !content.is_message() => {
+                let me = turn.ledger.crew().member(turn.seat).user;
+                turn.ledger.changed(turn.seat, (entry.seq, entry.seq), me, content, &mut self.told);
+                turn.stats[Count::ChangesTold] += 1;
+            }
             Event::Received { from, origin, content } => {
-                let text = content.parts().1;
-                let arrival = turn.ledger.received(turn.seat, entry.seq, *from, *origin, text, &mut self.told);
+                let arrival = turn.ledger.received(turn.seat, entry.seq, *from, *origin, content, &mut self.told);
                 if let Some(arrival) = arrival {
                     turn.stats[Count::Delivered] += 1;
                     // What was sent while nobody was there says how long the device was away.
@@ -607,17 +694,15 @@ impl Session {
                 }
             }
             Event::Sent { to: ConversationId::Person(to), device, number, content } => {
-                let text = content.parts().1;
-                let arrival = turn.ledger.copied(turn.seat, entry.seq, *to, (*device, *number), text, &mut self.told);
+                let number = (*device, *number);
+                let arrival = turn.ledger.copied(turn.seat, entry.seq, *to, number, content, &mut self.told);
                 turn.stats[Count::Copied] += u64::from(arrival.is_some());
             }
-            Event::Delivered { .. }
-            | Event::Deleted { .. }
-            | Event::Devices { .. }
-            | Event::Read { .. }
-            | Event::Seen { .. }
-            | Event::Settings { .. }
-            | Event::Unknown { .. } => {}
+            Event::Read { .. } | Event::Seen { .. } | Event::Deleted { .. } => {
+                turn.ledger.marked(turn.seat, entry.seq, &entry.event, &mut self.told);
+                turn.stats[Count::MarksTold] += 1;
+            }
+            Event::Delivered { .. } | Event::Devices { .. } | Event::Settings { .. } | Event::Unknown { .. } => {}
         }
     }
 

@@ -1,7 +1,8 @@
 //! Outbox: the messages of one device without an answer, and the rules for sending them again (SPEC 8.1). Pure.
 //!
 //! `queue` holds consecutive send numbers from `base` on. The first `on_wire` of them were sent on this connection, and `in_flight` of
-//! those have no answer on it. `in_flight <= on_wire <= queue.len()`.
+//! those have no answer on it. `in_flight <= on_wire <= queue.len()`. What is refused for good leaves the queue when everything in flight has
+//! been answered; its number goes to what is behind it.
 
 use std::collections::VecDeque;
 
@@ -9,24 +10,38 @@ use proto_spec::{ErrorCode, SendNumber, Seq};
 
 use crate::{
     limits::{GAP_RETRY_MS, RETRY_AFTER_MAX_MS},
-    verify::{StreamId, Text},
+    verify::{KeptId, StreamId, Written},
 };
 
-/// A message without its answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pending {
-    /// Of which stream.
-    pub stream: StreamId,
-    /// Which of its messages.
-    pub index: u64,
-    /// What it says.
-    pub text: Text,
+/// A send without its answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pending {
+    /// A message.
+    Message {
+        /// Of which stream.
+        stream: StreamId,
+        /// Which of its messages.
+        index: u64,
+        /// What it says.
+        written: Written,
+    },
+    /// Something about a message.
+    Change {
+        /// About which one.
+        kept: KeptId,
+        /// The side of its conversation that says it.
+        side: u8,
+        /// Which of its changes.
+        which: u8,
+    },
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Queued {
     message: Pending,
     is_answered: bool,
+    /// Refused for good.
+    is_void: bool,
 }
 
 /// Whether messages may leave.
@@ -43,7 +58,7 @@ enum Hold {
 }
 
 /// What an answer leads to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// It was accepted.
     Accepted(Pending),
@@ -53,8 +68,8 @@ pub enum Answer {
     HeldUntil(u64),
     /// Nothing waits for this answer.
     Unasked,
-    /// It was refused for good: no message of a run should be.
-    Final(Pending),
+    /// It was refused for good, which no message of a run should be; those behind it leave again when the hold ends, if that is known by now.
+    Final(Pending, Option<u64>),
 }
 
 /// The messages of one device.
@@ -91,7 +106,7 @@ impl Outbox {
 
     /// Takes a message; its number is the next one.
     pub fn push(&mut self, message: Pending) {
-        self.queue.push_back(Queued { message, is_answered: false });
+        self.queue.push_back(Queued { message, is_answered: false, is_void: false });
     }
 
     /// A connection begins on which nothing has been sent.
@@ -100,6 +115,7 @@ impl Outbox {
     /// The server has forgotten sends that it has accepted, or knows some that were never made.
     pub fn connected(&mut self, last_number: SendNumber) -> Result<(), String> {
         (self.on_wire, self.in_flight, self.hold) = (0, 0, Hold::None);
+        self.queue.retain(|queued| !queued.is_void);
         let (first, end) = (self.base.0, self.base.0 + self.queue.len() as u64);
         if last_number.0 + 1 < first || last_number.0 >= end {
             return Err(format!(
@@ -112,7 +128,7 @@ impl Outbox {
     }
 
     /// Hands out the messages that may leave now, with at most `window` in flight.
-    pub fn fill(&mut self, now_us: u64, window: usize, mut send: impl FnMut(SendNumber, Pending)) {
+    pub fn fill(&mut self, now_us: u64, window: usize, mut send: impl FnMut(SendNumber, &Pending)) {
         match self.hold {
             Hold::None => {}
             Hold::Until { us } if us <= now_us => self.hold = Hold::None,
@@ -126,7 +142,7 @@ impl Outbox {
             // One that was answered on an earlier connection has nothing to learn.
             if !queued.is_answered {
                 self.in_flight += 1;
-                send(number, queued.message);
+                send(number, &queued.message);
             }
         }
         debug_assert!(self.in_flight <= self.on_wire && self.on_wire <= self.queue.len());
@@ -140,7 +156,7 @@ impl Outbox {
         let Some(at) = self.waiting(number) else { return Ok(Answer::Unasked) };
         self.queue[at].is_answered = true;
         self.in_flight -= 1;
-        let message = self.queue[at].message;
+        let message = self.queue[at].message.clone();
         while self.queue.front().is_some_and(|queued| queued.is_answered) {
             self.queue.pop_front();
             self.base = self.base.next();
@@ -163,14 +179,18 @@ impl Outbox {
         let Some(at) = self.waiting(number) else { return Answer::Unasked };
         let is_gap = matches!(code, ErrorCode::SendGap | ErrorCode::WindowFull);
         self.in_flight -= 1;
-        if retry_after_ms == 0 && !is_gap {
-            return Answer::Final(self.queue[at].message);
-        }
+        let is_final = retry_after_ms == 0 && !is_gap;
+        let refused = is_final.then(|| self.queue[at].message.clone());
+        self.queue[at].is_void = is_final;
         if self.hold == Hold::None {
-            let retry_after_ms = if retry_after_ms == 0 { GAP_RETRY_MS } else { retry_after_ms };
+            let retry_after_ms = if retry_after_ms == 0 && is_gap { GAP_RETRY_MS } else { retry_after_ms };
             self.hold = Hold::Draining { retry_after_ms: retry_after_ms.min(RETRY_AFTER_MAX_MS) };
         }
-        self.end_hold(now_us).map_or(Answer::Later, Answer::HeldUntil)
+        let until = self.end_hold(now_us);
+        match refused {
+            Some(message) => Answer::Final(message, until),
+            None => until.map_or(Answer::Later, Answer::HeldUntil),
+        }
     }
 
     /// When the hold ends, if there is one and everything in flight has been answered.
@@ -188,6 +208,7 @@ impl Outbox {
                 let us = now_us + retry_after_ms * 1000;
                 self.hold = Hold::Until { us };
                 self.on_wire = 0;
+                self.queue.retain(|queued| !queued.is_void);
                 Some(us)
             }
             _ => None,
@@ -197,16 +218,18 @@ impl Outbox {
     /// Where in the queue a number is that was sent on this connection and has no answer.
     fn waiting(&self, number: SendNumber) -> Option<usize> {
         let at = usize::try_from(number.0.checked_sub(self.base.0)?).ok()?;
-        (at < self.on_wire && !self.queue[at].is_answered && self.in_flight > 0).then_some(at)
+        let is_open = |queued: &Queued| !queued.is_answered && !queued.is_void;
+        (at < self.on_wire && is_open(&self.queue[at]) && self.in_flight > 0).then_some(at)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::verify::Text;
 
     fn message(index: u64) -> Pending {
-        Pending { stream: StreamId(0), index, text: Text::Made(40) }
+        Pending::Message { stream: StreamId(0), index, written: Written::text(Text::Made(40)) }
     }
 
     fn outbox(messages: u64) -> Outbox {
@@ -218,7 +241,10 @@ mod tests {
 
     fn fill(outbox: &mut Outbox, now_us: u64, window: usize) -> Vec<(u64, u64)> {
         let mut sent = Vec::new();
-        outbox.fill(now_us, window, |number, pending| sent.push((number.0, pending.index)));
+        outbox.fill(now_us, window, |number, pending| {
+            let Pending::Message { index, .. } = pending else { panic!("{pending:?}") };
+            sent.push((number.0, *index));
+        });
         sent
     }
 
@@ -273,10 +299,26 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_for_good_is_told() {
-        let mut outbox = outbox(1);
-        fill(&mut outbox, 0, 1);
-        assert_eq!(outbox.refused(0, SendNumber(11), ErrorCode::TextLength, 0), Answer::Final(message(0)));
+    fn what_is_refused_for_good_leaves_its_number_to_what_is_behind_it() {
+        let mut outbox = outbox(4);
+        fill(&mut outbox, 0, 3);
+        accept(&mut outbox, 11);
+        assert_eq!(outbox.refused(7, SendNumber(12), ErrorCode::TakenBack, 0), Answer::Final(message(1), None));
+        assert_eq!(fill(&mut outbox, 7, 3), []);
+        assert_eq!(outbox.refused(7, SendNumber(13), ErrorCode::SendGap, 0), Answer::HeldUntil(7));
+        assert_eq!(fill(&mut outbox, 7, 3), [(12, 2), (13, 3)]);
+        accept(&mut outbox, 12);
+        assert_eq!(outbox.refused(7, SendNumber(13), ErrorCode::TooLate, 0), Answer::Final(message(3), Some(7)));
+        assert!(outbox.is_empty());
+    }
+
+    #[test]
+    fn what_was_refused_for_good_is_not_sent_on_the_next_connection() {
+        let mut outbox = outbox(3);
+        fill(&mut outbox, 0, 3);
+        outbox.refused(0, SendNumber(11), ErrorCode::TakenBack, 0);
+        outbox.connected(SendNumber(10)).unwrap();
+        assert_eq!(fill(&mut outbox, 0, 3), [(11, 1), (12, 2)]);
     }
 
     #[test]

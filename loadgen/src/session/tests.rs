@@ -3,7 +3,7 @@ use proto_spec::{
 };
 
 use super::*;
-use crate::verify::{Crew, Text};
+use crate::verify::{Crew, Text, Written};
 
 const A: UserId = UserId(7);
 const B: UserId = UserId(8);
@@ -79,19 +79,19 @@ impl World {
 
     fn push(&mut self) {
         let stream = self.streams[0];
-        let index = self.ledger.send(stream, self.now_us, Text::Made(40));
-        self.turn(|session, turn| session.push(turn, Pending { stream, index, text: Text::Made(40) }));
+        let written = Written::text(Text::Made(40));
+        let index = self.ledger.send(stream, self.now_us, &written);
+        self.turn(|session, turn| session.push(turn, Pending::Message { stream, index, written }));
     }
 
     /// Message `index` of user 8, as an entry.
     fn received(&mut self, seq: u64, index: u64) -> Entry {
         let stream = self.streams[1];
         while self.ledger.sent(stream) <= index {
-            self.ledger.send(stream, 0, Text::Made(40));
+            self.ledger.send(stream, 0, &Written::text(Text::Made(40)));
         }
-        let mut text = String::new();
-        self.ledger.write_text(stream, index, Text::Made(40), &mut text);
-        let event = Event::Received { from: B, origin: Seq(index + 1), content: Content::text(&text) };
+        let content = self.ledger.content(stream, index, &Written::text(Text::Made(40)));
+        let event = Event::Received { from: B, origin: Seq(index + 1), content };
         Entry { seq: Seq(seq), time: TimestampMs(1), event }
     }
 
@@ -285,7 +285,7 @@ fn a_pong_must_be_of_the_ping() {
 fn a_page_must_be_asked_for_and_answer_its_fetch() {
     let mut world = World::ready();
     let fetch = Fetch { peer: Some(B), from: Seq(11), direction: Direction::Forwards, limit: 5 };
-    world.turn(|session, turn| session.fetch(turn, fetch));
+    world.turn(|session, turn| session.ask(turn, Ask::Page(fetch)));
     let asked = world.sent().remove(0);
     assert!(
         matches!(
@@ -317,7 +317,7 @@ fn a_page_must_be_asked_for_and_answer_its_fetch() {
 fn a_fetch_that_is_refused_for_now_is_made_again() {
     let mut world = World::ready();
     let fetch = Fetch { peer: None, from: Seq(1), direction: Direction::Forwards, limit: 5 };
-    world.turn(|session, turn| session.fetch(turn, fetch));
+    world.turn(|session, turn| session.ask(turn, Ask::Page(fetch)));
     let asked = world.sent();
     let (code, request, detail) = (ErrorCode::Overloaded, RequestId(1), String::new());
     world.frame(&ServerFrame::Error { code, kind: 4, request, retry_after_ms: 200, detail }).unwrap();
@@ -366,7 +366,7 @@ fn an_app_that_opens_asks_behind_its_hello_and_has_opened_when_both_have_come() 
         left_out: 0,
         last: last.clone(),
     };
-    let inbox = proto_spec::Inbox { request, at: Seq(10), more: false, rows: vec![row] };
+    let inbox = Inbox { request, at: Seq(10), more: false, rows: vec![row] };
     world.happened.clear();
     world.frame(&ServerFrame::Inbox(inbox.clone())).unwrap();
     assert!(world.happened.is_empty());

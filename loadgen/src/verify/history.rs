@@ -1,8 +1,14 @@
 //! The history of a user, read back page by page, against what the user's device was told.
 
-use proto_spec::{ConversationId, Direction, Entry, Event, Seq};
+use proto_spec::{ConversationId, Direction, Entry, Event, MessageName, Seq, UserId};
 
-use super::{Digest, Ledger, StreamId, text::fingerprint};
+use super::{
+    Digest, Ledger, StreamId,
+    changes::{deleted_mark, what_is_said},
+    lists::Standings,
+    marks::{read_mark, seen_mark},
+    text::text_of,
+};
 
 /// One reading of everything since the start of the run.
 #[derive(Debug)]
@@ -15,13 +21,22 @@ pub struct HistoryCheck {
     /// Seq of the last entry; none before the first.
     last: Option<Seq>,
     digest: Digest,
+    /// What the history says of each conversation.
+    standings: Standings,
 }
 
 impl HistoryCheck {
     /// Nothing has been read.
     #[must_use]
     pub fn new(seat: u32, direction: Direction) -> Self {
-        Self { seat, direction, next: Vec::new(), last: None, digest: Digest::default() }
+        Self {
+            seat,
+            direction,
+            next: Vec::new(),
+            last: None,
+            digest: Digest::default(),
+            standings: Standings::default(),
+        }
     }
 
     /// The entries of the next page, which are ascending whatever the direction.
@@ -42,54 +57,81 @@ impl HistoryCheck {
                 ledger.faults.add(words);
             }
             self.last = Some(entry.seq);
-            let (from, to, content) = match &entry.event {
-                Event::Received { from, content, .. } => (*from, me, content),
-                Event::Sent { to: ConversationId::Person(to), content, .. } => (me, *to, content),
-                Event::Delivered { .. }
-                | Event::Deleted { .. }
-                | Event::Devices { .. }
-                | Event::Read { .. }
-                | Event::Seen { .. }
-                | Event::Settings { .. }
-                | Event::Unknown { .. } => continue,
-            };
-            let text = content.parts().1;
-            let Some((stream, index)) = ledger.recognise(self.seat, from, to, text) else { continue };
-            let next = *self.next_of(ledger, stream);
-            let wanted = match self.direction {
-                Direction::Forwards => next,
-                Direction::Backwards => next.saturating_sub(1),
-            };
-            // A trace has no labels: order, and with the digest the texts, say which message it is.
-            let index = if ledger.has_labels() { index } else { wanted };
-            if index != wanted {
-                let is_ahead = (index > wanted) == (self.direction == Direction::Forwards);
-                let what = if is_ahead { "with others missing before it" } else { "again or out of order" };
-                ledger.faults.add(format!(
-                    "user {me}: the history has message {index} of user {from} to user {to} {what}, as entry {}, where \
-                     message {wanted} was due",
-                    entry.seq
-                ));
-            }
-            *self.next_of(ledger, stream) = match self.direction {
-                Direction::Forwards => index + 1,
-                Direction::Backwards => index,
-            };
-            self.digest.add(entry.seq, stream, index, fingerprint(text));
+            let Some(mark) = self.mark(ledger, me, entry) else { continue };
+            self.digest.add(mark);
+            self.standings.take(entry, mark);
         }
     }
 
-    /// Everything has been read: compares with what the device was told.
-    pub fn finish(self, ledger: &mut Ledger, told: &Digest) {
+    /// What an entry adds to what its user was told; none if it is nothing of this run. A message must come in its turn.
+    fn mark(&mut self, ledger: &mut Ledger, me: UserId, entry: &Entry) -> Option<u64> {
+        let seq = entry.seq;
+        let (from, to, origin, content) = match &entry.event {
+            Event::Received { from, content, origin } => (*from, me, *origin, content),
+            Event::Sent { to: ConversationId::Person(to), content, .. } => (me, *to, seq, content),
+            _ if !ledger.changes_messages() => return None,
+            Event::Read { conversation: ConversationId::Person(peer), up_to, unread, told } => {
+                return Some(read_mark(seq, *peer, *up_to, *unread, *told));
+            }
+            Event::Seen { peer, up_to } => return Some(seen_mark(seq, *peer, *up_to)),
+            Event::Deleted { of, unread, .. } => return Some(deleted_mark(seq, *of, *unread)),
+            Event::Delivered { peer, up_to } => {
+                self.standings.delivered(*peer, *up_to);
+                return None;
+            }
+            Event::Devices { .. } | Event::Settings { .. } | Event::Unknown { .. } => return None,
+        };
+        let (kind, fingerprint) = what_is_said(content);
+        if let Some((name, _)) = content.about() {
+            return ledger.changes_messages().then(|| Digest::mark(seq, name, kind, fingerprint));
+        }
+        let (stream, index) = ledger.recognise((self.seat, origin), from, to, text_of(content))?;
+        self.in_turn(ledger, entry, (stream, index), (from, to));
+        Some(Digest::mark(seq, MessageName { author: from, seq: origin }, kind, fingerprint))
+    }
+
+    fn in_turn(
+        &mut self,
+        ledger: &mut Ledger,
+        entry: &Entry,
+        (stream, index): (StreamId, u64),
+        (from, to): (UserId, UserId),
+    ) {
+        let me = ledger.crew().member(self.seat).user;
+        let next = *self.next_of(ledger, stream);
+        let wanted = match self.direction {
+            Direction::Forwards => next,
+            Direction::Backwards => next.saturating_sub(1),
+        };
+        // A trace has no labels: order, and with the digest the texts, say which message it is.
+        let index = if ledger.has_labels() { index } else { wanted };
+        let is_ahead = (index > wanted) == (self.direction == Direction::Forwards);
+        // What was changed has left its place in the log.
+        if index != wanted && !(is_ahead && ledger.changes_messages()) {
+            let what = if is_ahead { "with others missing before it" } else { "again or out of order" };
+            ledger.faults.add(format!(
+                "user {me}: the history has message {index} of user {from} to user {to} {what}, as entry {}, where \
+                 message {wanted} was due",
+                entry.seq
+            ));
+        }
+        *self.next_of(ledger, stream) = match self.direction {
+            Direction::Forwards => index + 1,
+            Direction::Backwards => index,
+        };
+    }
+
+    /// Everything has been read: compares with what the device was told. Gives what the history says of each conversation.
+    pub fn finish(self, ledger: &mut Ledger, told: &Digest) -> Standings {
         if self.digest == *told {
-            return;
+            return self.standings;
         }
         let me = ledger.crew().member(self.seat).user;
         let end = |stream| match self.direction {
             Direction::Forwards => ledger.sent(stream),
             Direction::Backwards => 0,
         };
-        let lacking = self.next.iter().filter(|(stream, next)| *next != end(*stream));
+        let lacking = self.next.iter().filter(|(stream, next)| *next != end(*stream) && !ledger.changes_messages());
         let lacking: Vec<String> = lacking
             .map(|(stream, next)| {
                 let from = ledger.crew().member(ledger.sender(*stream)).user;
@@ -103,7 +145,8 @@ impl HistoryCheck {
             (true, false) => "the numbers differ".to_owned(),
         };
         let (has, told) = (self.digest.count, told.count);
-        ledger.faults.add(format!("user {me}: the history has {has} messages of this run, {told} were told: {why}"));
+        ledger.faults.add(format!("user {me}: the history has {has} entries of this run, {told} were told: {why}"));
+        self.standings
     }
 
     fn next_of(&mut self, ledger: &Ledger, stream: StreamId) -> &mut u64 {
@@ -124,7 +167,7 @@ mod tests {
     use proto_spec::{Content, DeviceId, SendNumber, TimestampMs, UserId};
 
     use super::*;
-    use crate::verify::{Crew, Text};
+    use crate::verify::{Crew, Text, Written};
 
     const A: UserId = UserId(7);
     const B: UserId = UserId(8);
@@ -137,15 +180,14 @@ mod tests {
         let (out, back) = (ledger.open(a, b), ledger.open(b, a));
         let (mut told, mut entries) = (Digest::default(), Vec::new());
         for (seq, stream) in [(1, out), (2, back), (4, out)] {
-            let index = ledger.send(stream, 0, Text::Made(30));
-            let mut text = String::new();
-            ledger.write_text(stream, index, Text::Made(30), &mut text);
-            let content = Content::text(&text);
+            let written = Written::text(Text::Made(30));
+            let index = ledger.send(stream, 0, &written);
+            let content = ledger.content(stream, index, &written);
             let event = if stream == out {
                 ledger.accepted(stream, index, Seq(seq), &mut told);
                 Event::Sent { to: B.into(), device: DeviceId(1), number: SendNumber(index + 1), content }
             } else {
-                ledger.received(a, Seq(seq), B, Seq(1), text.as_bytes(), &mut told);
+                ledger.received(a, Seq(seq), B, Seq(1), &content, &mut told);
                 Event::Received { from: B, origin: Seq(1), content }
             };
             entries.push(Entry { seq: Seq(seq), time: TimestampMs(1), event });
@@ -199,7 +241,7 @@ mod tests {
             "{first:?}"
         );
         let only = faults(|entries| drop(entries.remove(1)));
-        assert!(only[0].contains("2 messages of this run, 3 were told"), "{only:?}");
+        assert!(only[0].contains("2 entries of this run, 3 were told"), "{only:?}");
     }
 
     #[test]

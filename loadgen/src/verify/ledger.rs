@@ -3,15 +3,18 @@
 //!
 //! A stream's messages are numbered; each device that must get them, an observer, has a place in that order. So a loss, a
 //! duplicate and a disorder show at once and with their numbers. A message is forgotten when it was accepted and no observer
-//! lacks it: `flights` holds messages `base .. base + flights.len()`.
+//! lacks it: `flights` holds messages `base .. base + flights.len()`. What is said about it later is the matter of `changes`.
 
 use std::collections::{HashMap, VecDeque};
 
-use proto_spec::{DeviceId, SendNumber, Seq, UserId};
+use proto_spec::{Content, DeviceId, MessageName, SendNumber, Seq, UserId};
 
 use super::{
-    Crew, Digest, Faults, Label, StreamId,
-    text::{INDEX_MAX, Lines, RUN_BITS, Text, fingerprint},
+    Crew, Digest, Faults, Label, StreamId, Written,
+    changes::Keep,
+    kept::Excuse,
+    marks::Marks,
+    text::{INDEX_MAX, Lines, RUN_BITS, Text, fingerprint, text_of},
 };
 
 /// Streams of one ledger: what a label has room for beside the lane.
@@ -31,20 +34,27 @@ struct Flight {
     seq: Seq,
     intended_us: u64,
     fingerprint: u32,
+    kind: u8,
     is_accepted: bool,
     /// Observers that do not have it.
     lacking: u8,
+    /// Where it is kept, for it may be changed.
+    kept: Option<u32>,
 }
 
 #[derive(Debug)]
-struct Stream {
-    from: u32,
-    to: UserId,
+pub(super) struct Stream {
+    pub(super) from: u32,
+    pub(super) to: UserId,
+    /// Seat of the recipient's first device.
+    pub(super) to_seat: u32,
     base: u64,
     flights: VecDeque<Flight>,
     observers: Vec<Observer>,
     /// Of the last message that was forgotten.
     last_seq: Seq,
+    /// Where the last message was kept, if any was.
+    last_kept: Option<u32>,
 }
 
 /// A message of the run that an entry is about.
@@ -61,7 +71,7 @@ pub struct Arrival {
 pub struct Ledger {
     run: u32,
     lane: u32,
-    crew: Crew,
+    pub(super) crew: Crew,
     streams: Vec<Stream>,
     /// Messages without labels are recognised by who writes to whom.
     lines: Option<Lines>,
@@ -72,7 +82,10 @@ pub struct Ledger {
     pub faults: Faults,
     under_way: u64,
     foreign: u64,
-    scratch: String,
+    /// For how long a message can be edited, and taken back, in seconds, as the server says.
+    pub within_s: [u64; 2],
+    pub(super) keep: Keep,
+    pub(super) marks: Marks,
 }
 
 impl Ledger {
@@ -90,7 +103,9 @@ impl Ledger {
             faults: Faults::default(),
             under_way: 0,
             foreign: 0,
-            scratch: String::new(),
+            within_s: [0; 2],
+            keep: Keep::default(),
+            marks: Marks::default(),
         }
     }
 
@@ -106,10 +121,11 @@ impl Ledger {
         self.lines.is_none()
     }
 
-    /// Messages that were sent and are not yet accepted and with everybody.
+    /// Messages that were sent and are not yet accepted and with everybody, and those of which that is true for a change; conversations
+    /// whose marks are not with everybody.
     #[must_use]
     pub const fn under_way(&self) -> u64 {
-        self.under_way
+        self.under_way + self.keep.unsettled() + self.marks.unsettled()
     }
 
     /// Entries of other runs.
@@ -151,8 +167,18 @@ impl Ledger {
         if self.lines.is_some() {
             self.between.insert((sender.user, recipient.user), id);
         }
-        let (flights, last_seq) = (VecDeque::new(), Seq::ZERO);
-        self.streams.push(Stream { from, to: recipient.user, base: 0, flights, observers, last_seq });
+        let (flights, last_seq, last_kept) = (VecDeque::new(), Seq::ZERO, None);
+        let to_seat = recipient.first;
+        self.streams.push(Stream {
+            from,
+            to: recipient.user,
+            to_seat,
+            base: 0,
+            flights,
+            observers,
+            last_seq,
+            last_kept,
+        });
         id
     }
 
@@ -160,17 +186,17 @@ impl Ledger {
     ///
     /// # Panics
     /// A stream has room for 2^30 messages.
-    pub fn send(&mut self, id: StreamId, intended_us: u64, text: Text) -> u64 {
+    pub fn send(&mut self, id: StreamId, intended_us: u64, written: &Written) -> u64 {
         let index = self.sent(id);
         assert!(index < INDEX_MAX, "a stream has room for 2^30 messages");
-        let mut scratch = std::mem::take(&mut self.scratch);
-        scratch.clear();
-        self.write_text(id, index, text, &mut scratch);
-        let fingerprint = fingerprint(scratch.as_bytes());
-        self.scratch = scratch;
+        let content = self.content(id, index, written);
+        let (kind, fingerprint) = (content.parts().0, fingerprint(content.parts().1));
+        let kept = self.keep_message(id, index, (written, intended_us), &content);
         let stream = self.stream_mut(id);
+        stream.last_kept = kept.or(stream.last_kept);
         let lacking = stream.observers.len() as u8;
-        stream.flights.push_back(Flight { seq: Seq::ZERO, intended_us, fingerprint, is_accepted: false, lacking });
+        let (seq, is_accepted) = (Seq::ZERO, false);
+        stream.flights.push_back(Flight { seq, intended_us, fingerprint, kind, is_accepted, lacking, kept });
         self.under_way += 1;
         index
     }
@@ -184,6 +210,12 @@ impl Ledger {
         }
     }
 
+    /// Bytes of a line of the trace.
+    #[must_use]
+    pub fn line_bytes(&self, line: u32) -> usize {
+        self.lines.as_ref().and_then(|lines| lines.get(line as usize)).map_or(0, |line| line.len())
+    }
+
     /// A message was accepted; gives its intended time.
     pub fn accepted(&mut self, id: StreamId, index: u64, seq: Seq, digest: &mut Digest) -> Option<u64> {
         let stream = self.stream_mut(id);
@@ -191,14 +223,19 @@ impl Ledger {
         let before =
             at.checked_sub(1).map_or(stream.last_seq, |at| stream.flights.get(at).map_or(Seq::ZERO, |f| f.seq));
         let after = stream.flights.get(at.saturating_add(1)).map_or(Seq::ZERO, |flight| flight.seq);
+        let from = stream.from;
         let Some(flight) = stream.flights.get_mut(at).filter(|flight| !flight.is_accepted) else {
             self.fault(id, index, &format!("was accepted again, as {seq}"));
             return None;
         };
         let told = std::mem::replace(&mut flight.seq, seq);
         flight.is_accepted = true;
-        let (intended_us, fingerprint) = (flight.intended_us, flight.fingerprint);
-        digest.add(seq, id, index, fingerprint);
+        let Flight { intended_us, fingerprint, kind, kept, .. } = *flight;
+        let name = MessageName { author: self.crew.member(from).user, seq };
+        // Another device may have changed it before this one learned that it was accepted.
+        if self.came(kept, from, seq, seq) {
+            digest.add(Digest::mark(seq, name, kind, fingerprint));
+        }
         if told != Seq::ZERO && told != seq {
             self.fault(id, index, &format!("was accepted as {seq}, but delivered as {told}"));
         }
@@ -209,23 +246,23 @@ impl Ledger {
         Some(intended_us)
     }
 
-    /// A device got an entry that somebody wrote. None if it is not of this run.
+    /// A device got a message that somebody wrote. None if it is not of this run.
     pub fn received(
         &mut self,
         seat: u32,
         seq: Seq,
         from: UserId,
         origin: Seq,
-        text: &[u8],
+        content: &Content,
         digest: &mut Digest,
     ) -> Option<Arrival> {
         let me = self.crew.member(seat).user;
-        let (id, index) = self.recognise(seat, from, me, text)?;
+        let (id, index) = self.recognise((seat, origin), from, me, text_of(content))?;
         if self.crew.member(self.stream(id).from).user != from || self.stream(id).to != me {
             self.fault(id, index, &format!("came to user {me} as entry {seq} from user {from}"));
             return None;
         }
-        let arrival = self.observed(seat, id, index, seq, origin, text, digest)?;
+        let arrival = self.observed(seat, id, index, (seq, origin), content, digest)?;
         // Within a stream the order is that of the indices; the devices of one author have a stream each.
         if self.crew.devices(self.stream(id).from).len() > 1 {
             let last = self.origins.entry((seat, from)).or_default();
@@ -241,18 +278,18 @@ impl Ledger {
         Some(arrival)
     }
 
-    /// A device got an entry that another device of its user sent. None if it is not of this run.
+    /// A device got a message that another device of its user sent. None if it is not of this run.
     pub fn copied(
         &mut self,
         seat: u32,
         seq: Seq,
         to: UserId,
         number: (DeviceId, SendNumber),
-        text: &[u8],
+        content: &Content,
         digest: &mut Digest,
     ) -> Option<Arrival> {
         let me = self.crew.member(seat);
-        let (id, index) = self.recognise(seat, me.user, to, text)?;
+        let (id, index) = self.recognise((seat, seq), me.user, to, text_of(content))?;
         let sender = self.crew.member(self.stream(id).from);
         if sender.user != me.user || self.stream(id).to != to || sender.device() != number.0 {
             let words = format!("is entry {seq} of user {}: sent by device {} to user {to}", me.user, number.0);
@@ -260,15 +297,27 @@ impl Ledger {
             return None;
         }
         // What this device sent itself it knows by `accepted`; the server may say it again in a page.
-        if sender == me { None } else { self.observed(seat, id, index, seq, seq, text, digest) }
+        if sender == me { None } else { self.observed(seat, id, index, (seq, seq), content, digest) }
     }
 
-    /// Which message a text is. Without labels: the one that the device must get next from there.
-    pub(super) fn recognise(&mut self, seat: u32, from: UserId, to: UserId, text: &[u8]) -> Option<(StreamId, u64)> {
+    /// Which message a text is that its author has at `origin`. Without labels: by that, or the one that the device must get next from there.
+    pub(super) fn recognise(
+        &mut self,
+        (seat, origin): (u32, Seq),
+        from: UserId,
+        to: UserId,
+        text: &[u8],
+    ) -> Option<(StreamId, u64)> {
         let found = if self.lines.is_some() {
             self.between.get(&(from, to)).map(|id| {
-                let observer = self.stream(*id).observers.iter().find(|observer| observer.seat == seat);
-                (*id, observer.map_or(0, |observer| observer.next))
+                let stream = self.stream(*id);
+                let observer = stream.observers.iter().find(|observer| observer.seat == seat);
+                let next = observer.map_or(0, |observer| observer.next);
+                let later = stream.flights.iter().skip(next.saturating_sub(stream.base) as usize);
+                let is_passed = |flight: &&Flight| {
+                    (Seq(1)..origin).contains(&flight.seq) && self.excuse(flight.kept, seat) != Excuse::None
+                };
+                (*id, next.max(stream.base) + later.take_while(is_passed).count() as u64)
             })
         } else {
             let ours = Label::parse(text).filter(|label| label.run == self.run);
@@ -278,62 +327,74 @@ impl Ledger {
         found
     }
 
-    #[expect(clippy::too_many_arguments, reason = "an entry has that many parts, and both kinds of entries end here")]
     fn observed(
         &mut self,
         seat: u32,
         id: StreamId,
         index: u64,
-        seq: Seq,
-        origin: Seq,
-        text: &[u8],
+        (seq, origin): (Seq, Seq),
+        content: &Content,
         digest: &mut Digest,
     ) -> Option<Arrival> {
-        let stream = self.stream_mut(id);
-        let end = stream.base + stream.flights.len() as u64;
-        let Some(observer) = stream.observers.iter_mut().find(|observer| observer.seat == seat) else {
+        let stream = self.stream(id);
+        let (base, end) = (stream.base, stream.base + stream.flights.len() as u64);
+        let Some(observer) = stream.observers.iter().find(|observer| observer.seat == seat) else {
             self.fault(id, index, &format!("came as entry {seq} to a device that it is not for"));
             return None;
         };
         let wanted = observer.next;
-        if index < wanted || index >= end {
-            let what = if index < wanted { "came twice or out of order" } else { "came before it was sent" };
+        let excuse = |index: u64| self.excuse(stream.flights[(index - base) as usize].kept, seat);
+        if index < wanted.max(base) || index >= end || excuse(index) == Excuse::HasCome {
+            let what = if index < end { "came twice or out of order" } else { "came before it was sent" };
             self.fault(id, index, &format!("{what}, as entry {seq}"));
             return None;
         }
-        observer.next = index + 1;
-        // What was left out will not come any more; the run goes on with a fault.
-        let stream_base = stream.base;
-        for left_out in wanted..index {
-            stream.flights[(left_out - stream_base) as usize].lacking -= 1;
-        }
-        let flight = &mut stream.flights[(index - stream_base) as usize];
+        // What was left out and not superseded will not come any more; the run goes on with a fault.
+        let left_out: Vec<u64> = (wanted.max(base)..index).filter(|at| excuse(*at) == Excuse::None).collect();
+        let stream = self.stream_mut(id);
+        stream.observers.iter_mut().filter(|observer| observer.seat == seat).for_each(|one| one.next = index + 1);
+        left_out.iter().for_each(|at| stream.flights[(at - base) as usize].lacking -= 1);
+        let flight = &mut stream.flights[(index - base) as usize];
         flight.lacking -= 1;
         let told = flight.seq;
         if told == Seq::ZERO {
             flight.seq = origin;
         }
-        let (intended_us, sent) = (flight.intended_us, flight.fingerprint);
-        if index > wanted {
+        let Flight { intended_us, fingerprint: sent, kind, kept, .. } = *flight;
+        let author = self.crew.member(self.stream(id).from).user;
+        self.came(kept, seat, seq, origin);
+        if let Some(first) = left_out.first() {
             let to = self.crew.member(seat);
             let words =
-                format!("came to device {} of user {} as entry {seq}, but message {wanted}", to.device(), to.user);
-            self.fault(id, index, &format!("{words} and {} more before it did not", index - wanted - 1));
+                format!("came to device {} of user {} as entry {seq}, but message {first}", to.device(), to.user);
+            self.fault(id, index, &format!("{words} and {} more before it did not", left_out.len() - 1));
         }
         if told != Seq::ZERO && told != origin {
             self.fault(id, index, &format!("is seq {told} for its sender, but entry {seq} names {origin}"));
         }
-        if fingerprint(text) != sent {
+        if (kind, sent) != (content.parts().0, fingerprint(content.parts().1)) {
             self.fault(id, index, &format!("came as entry {seq} with another text than was sent"));
         }
-        digest.add(seq, id, index, sent);
+        digest.add(Digest::mark(seq, MessageName { author, seq: origin }, kind, sent));
         self.settle(id);
         Some(Arrival { stream: id, intended_us })
+    }
+
+    /// A device got a change of a message, or its deletion, and not the message itself, which that superseded.
+    pub(super) fn superseded(&mut self, id: StreamId, index: u64, seat: u32) {
+        let stream = self.stream_mut(id);
+        let is_observer = stream.observers.iter().any(|observer| observer.seat == seat);
+        let flight = index.checked_sub(stream.base).and_then(|at| stream.flights.get_mut(at as usize));
+        if let Some(flight) = flight.filter(|_| is_observer) {
+            flight.lacking -= 1;
+            self.settle(id);
+        }
     }
 
     /// Names what never arrived or was never answered. For the end of a run.
     pub fn check_finished(&mut self) {
         let mut faults = std::mem::take(&mut self.faults);
+        self.keep.what_is_missing().chain(self.marks.what_is_missing()).for_each(|words| faults.add(words));
         for stream in self.streams.iter().filter(|stream| !stream.flights.is_empty()) {
             let sender = self.crew.member(stream.from);
             for (index, flight) in (stream.base..).zip(&stream.flights) {
@@ -341,7 +402,11 @@ impl Ledger {
                     (true, seq) => format!("accepted as {seq}"),
                     (false, _) => "never answered".to_owned(),
                 };
-                let lacking = stream.observers.iter().filter(|observer| observer.next <= index).map(|observer| {
+                let lacks = |observer: &&Observer| match flight.kept {
+                    Some(_) => self.excuse(flight.kept, observer.seat) != Excuse::HasCome,
+                    None => observer.next <= index,
+                };
+                let lacking = stream.observers.iter().filter(lacks).map(|observer| {
                     let member = self.crew.member(observer.seat);
                     format!("user {} device {}", member.user, member.device())
                 });
@@ -352,6 +417,12 @@ impl Ledger {
             }
         }
         self.faults = faults;
+    }
+
+    /// The messages of a trace from one user to another, and where the last one was kept.
+    pub(super) fn last_of(&self, from: UserId, to: UserId) -> Option<(StreamId, u32)> {
+        let id = *self.between.get(&(from, to))?;
+        Some((id, self.stream(id).last_kept?))
     }
 
     /// Forgets what everybody has.
@@ -371,7 +442,7 @@ impl Ledger {
         self.under_way -= settled;
     }
 
-    fn fault(&mut self, id: StreamId, index: u64, what: &str) {
+    pub(super) fn fault(&mut self, id: StreamId, index: u64, what: &str) {
         let stream = self.stream(id);
         let (sender, to) = (self.crew.member(stream.from), stream.to);
         let (user, device) = (sender.user, sender.device());
@@ -382,7 +453,7 @@ impl Ledger {
         id.0 >> STREAM_BITS == self.lane && ((id.0 & ((1 << STREAM_BITS) - 1)) as usize) < self.streams.len()
     }
 
-    fn stream(&self, id: StreamId) -> &Stream {
+    pub(super) fn stream(&self, id: StreamId) -> &Stream {
         debug_assert!(self.knows(id), "streams are made here");
         &self.streams[(id.0 & ((1 << STREAM_BITS) - 1)) as usize]
     }

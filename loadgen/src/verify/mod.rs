@@ -4,24 +4,35 @@
 //! Memory is bounded by what is under way, not by what was sent: a message is kept from its send until it was accepted and has
 //! reached every device (`ledger`); of what is settled each device keeps a count and a sum (`Digest`), which the history must
 //! reproduce (`history`).
+//!
+//! Of a run that changes messages the newest ones are kept longer (`kept`, `changes`), and of each conversation that was marked what its
+//! devices were told last (`marks`). What an entry supersedes is taken out of the sum again. Lists and pages of conversations must say what
+//! the history says (`lists`).
 
+mod changes;
 pub mod crew;
 pub mod history;
+mod kept;
 pub mod ledger;
+pub mod lists;
+mod marks;
 pub mod opening;
 pub mod text;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use proto_spec::Seq;
+use proto_spec::{MessageName, Seq};
 
 use crate::{draw::mix, limits::FAULTS_KEPT};
 
+pub use changes::{KeptId, Parties};
 pub use crew::{Crew, Member};
 pub use history::HistoryCheck;
+pub use kept::Change;
 pub use ledger::Ledger;
+pub use lists::{ListCheck, Standings};
 pub use opening::Acquaintances;
-pub use text::{Label, Text};
+pub use text::{Answered, Label, Text, Written};
 
 /// A ledger and all lanes whose people write to each other: usually one lane, of a trace all.
 #[derive(Clone, Debug)]
@@ -44,20 +55,33 @@ impl SharedLedger {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StreamId(pub u32);
 
-/// What a device was told of a run's messages, in any order: equal for all devices of a user, and for the user's history.
+/// What a device was told of a run, in any order, without what was superseded since: equal for all devices of a user, and for the user's
+/// history.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Digest {
-    /// How many.
+    /// How many entries.
     pub count: u64,
     pub(crate) sum: u64,
 }
 
 impl Digest {
-    /// Adds a message at its place in the user's log.
-    pub const fn add(&mut self, seq: Seq, stream: StreamId, index: u64, fingerprint: u32) {
+    /// What an entry adds: its seq in the user's log, the message that it is, changes or marks, its kind, and what it says.
+    #[must_use]
+    pub const fn mark(seq: Seq, name: MessageName, kind: u8, fingerprint: u32) -> u64 {
+        let what = mix(name.author.0 ^ mix(name.seq.0 ^ ((kind as u64) << 32 | fingerprint as u64) << 16));
+        mix(what ^ seq.0.rotate_left(17))
+    }
+
+    /// Adds an entry.
+    pub const fn add(&mut self, mark: u64) {
         self.count += 1;
-        let what = mix(((stream.0 as u64) << 32 | fingerprint as u64) ^ mix(index));
-        self.sum = self.sum.wrapping_add(mix(what ^ seq.0.rotate_left(17)));
+        self.sum = self.sum.wrapping_add(mark);
+    }
+
+    /// Takes away an entry that was superseded.
+    pub const fn take(&mut self, mark: u64) {
+        self.count -= 1;
+        self.sum = self.sum.wrapping_sub(mark);
     }
 }
 
@@ -98,30 +122,36 @@ impl Faults {
 
 #[cfg(test)]
 mod tests {
+    use proto_spec::UserId;
+
     use super::*;
 
     #[test]
     fn a_digest_does_not_depend_on_the_order_and_on_everything_else() {
-        let digest = |messages: &[(u64, u32, u64, u32)]| {
+        let digest = |entries: &[(u64, u64, u64, u8, u32)]| {
             let mut digest = Digest::default();
-            for &(seq, stream, index, print) in messages {
-                digest.add(Seq(seq), StreamId(stream), index, print);
+            for &(seq, author, name, kind, print) in entries {
+                digest.add(Digest::mark(Seq(seq), MessageName { author: UserId(author), seq: Seq(name) }, kind, print));
             }
             digest
         };
-        let right = digest(&[(1, 0, 0, 5), (2, 1, 0, 6)]);
-        assert_eq!(digest(&[(2, 1, 0, 6), (1, 0, 0, 5)]), right);
+        let right = digest(&[(1, 7, 1, 1, 5), (2, 8, 9, 1, 6)]);
+        assert_eq!(digest(&[(2, 8, 9, 1, 6), (1, 7, 1, 1, 5)]), right);
         for wrong in [
-            &[(1, 0, 0, 5)][..],
-            &[(1, 0, 0, 5), (3, 1, 0, 6)],
-            &[(1, 0, 0, 5), (2, 0, 0, 6)],
-            &[(1, 0, 0, 5), (2, 1, 1, 6)],
-            &[(1, 0, 0, 5), (2, 1, 0, 7)],
-            &[(2, 0, 0, 5), (1, 1, 0, 6)],
-            &[(1, 0, 0, 5), (2, 1, 0, 6), (2, 1, 0, 6)],
+            &[(1, 7, 1, 1, 5)][..],
+            &[(1, 7, 1, 1, 5), (3, 8, 9, 1, 6)],
+            &[(1, 7, 1, 1, 5), (2, 9, 9, 1, 6)],
+            &[(1, 7, 1, 1, 5), (2, 8, 8, 1, 6)],
+            &[(1, 7, 1, 1, 5), (2, 8, 9, 2, 6)],
+            &[(1, 7, 1, 1, 5), (2, 8, 9, 1, 7)],
+            &[(2, 7, 1, 1, 5), (1, 8, 9, 1, 6)],
+            &[(1, 7, 1, 1, 5), (2, 8, 9, 1, 6), (2, 8, 9, 1, 6)],
         ] {
             assert_ne!(digest(wrong), right, "{wrong:?}");
         }
+        let mut less = right;
+        less.take(Digest::mark(Seq(2), MessageName { author: UserId(8), seq: Seq(9) }, 1, 6));
+        assert_eq!(less, digest(&[(1, 7, 1, 1, 5)]));
     }
 
     #[test]

@@ -4,6 +4,8 @@
 
 use std::sync::Arc;
 
+use proto_spec::{Body, Content, MessageName, limits::TEXT_BYTES_MAX};
+
 use super::StreamId;
 use crate::draw::mix;
 
@@ -28,6 +30,68 @@ pub enum Text {
     Made(u32),
     /// This line of the run's trace.
     Line(u32),
+}
+
+/// What a message says, as it can be made again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// Its text.
+    pub text: Text,
+    /// What it answers, if it does.
+    pub answers: Option<Box<Answered>>,
+}
+
+/// A message that another one answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answered {
+    /// Its name.
+    pub name: MessageName,
+    /// Of which stream.
+    pub stream: StreamId,
+    /// Which of its messages.
+    pub index: u64,
+    /// Its text.
+    pub text: Text,
+}
+
+impl Written {
+    /// A text that answers nothing.
+    #[must_use]
+    pub const fn text(text: Text) -> Self {
+        Self { text, answers: None }
+    }
+}
+
+/// Room for what an answer or an edit has beside its text, in bytes.
+pub const BESIDE_BYTES: usize = 128;
+
+/// As much of a message as an answer quotes, in bytes: enough for a label.
+pub const QUOTE_BYTES: usize = 40;
+
+/// The first `bytes` of a text, or less: up to the end of a character.
+#[must_use]
+pub fn beginning(text: &str, bytes: usize) -> &str {
+    let end = (0..=bytes.min(text.len())).rev().find(|at| text.is_char_boundary(*at));
+    &text[..end.unwrap_or_default()]
+}
+
+/// Makes a text that of its edit `number`.
+pub fn edit_text(text: &mut String, number: usize) {
+    text.truncate(beginning(text, TEXT_BYTES_MAX - BESIDE_BYTES).len());
+    text.push_str(&format!(" (edit {number})"));
+}
+
+/// The text of a message, whatever its kind; empty if it has none.
+#[must_use]
+pub fn text_of(content: &Content) -> &[u8] {
+    match content {
+        Content::Text(text) => text,
+        Content::Reply(_) => match content.body() {
+            Ok(Body::Reply(reply)) => reply.text.as_bytes(),
+            _ => &[],
+        },
+        _ => &[],
+    }
 }
 
 /// One message as its text tells it.

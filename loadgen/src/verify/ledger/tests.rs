@@ -21,7 +21,7 @@ impl World {
 
     fn send(&mut self, count: u64) {
         for _ in 0..count {
-            self.ledger.send(self.stream, 10, Text::Made(40));
+            self.ledger.send(self.stream, 10, &Written::text(Text::Made(40)));
         }
     }
 
@@ -39,12 +39,12 @@ impl World {
     fn receive(&mut self, slot: u32, index: u64, seq: u64, origin: u64) {
         let text = self.text(index);
         let digest = &mut self.digests[slot as usize];
-        self.ledger.received(slot, Seq(seq), A, Seq(origin), text.as_bytes(), digest);
+        self.ledger.received(slot, Seq(seq), A, Seq(origin), &Content::text(&text), digest);
     }
 
     fn copy(&mut self, index: u64, seq: u64) {
         let (text, number) = (self.text(index), (DeviceId(1), SendNumber(index + 1)));
-        self.ledger.copied(1, Seq(seq), B, number, text.as_bytes(), &mut self.digests[1]);
+        self.ledger.copied(1, Seq(seq), B, number, &Content::text(&text), &mut self.digests[1]);
     }
 
     /// Message `index` as it should go.
@@ -169,7 +169,7 @@ fn a_text_that_was_changed_is_found() {
     let mut world = World::new();
     world.send(1);
     let text = world.text(0).replace("quick", "slow!");
-    world.ledger.received(2, Seq(1), A, Seq(1), text.as_bytes(), &mut world.digests[2]);
+    world.ledger.received(2, Seq(1), A, Seq(1), &Content::text(&text), &mut world.digests[2]);
     world.only_fault("another text");
 }
 
@@ -178,7 +178,7 @@ fn a_message_to_somebody_else_is_found() {
     let mut world = World::new();
     world.send(1);
     let text = world.text(0);
-    world.ledger.received(0, Seq(1), B, Seq(1), text.as_bytes(), &mut world.digests[0]);
+    world.ledger.received(0, Seq(1), B, Seq(1), &Content::text(&text), &mut world.digests[0]);
     world.only_fault("came to user 7 as entry 1 from user 8");
 }
 
@@ -188,8 +188,8 @@ fn what_earlier_runs_left_is_counted_and_nothing_else() {
     let mut digest = Digest::default();
     let mut text = String::new();
     Label { run: 6, stream: world.stream, index: 0 }.write(40, &mut text);
-    assert_eq!(world.ledger.received(2, Seq(1), A, Seq(1), text.as_bytes(), &mut digest), None);
-    assert_eq!(world.ledger.received(2, Seq(2), A, Seq(2), b"hello", &mut digest), None);
+    assert_eq!(world.ledger.received(2, Seq(1), A, Seq(1), &Content::text(&text), &mut digest), None);
+    assert_eq!(world.ledger.received(2, Seq(2), A, Seq(2), &Content::text("hello"), &mut digest), None);
     assert_eq!((world.ledger.foreign(), world.faults(), digest.count), (2, vec![], 0));
 }
 
@@ -202,11 +202,11 @@ fn the_lines_of_a_trace_are_recognised_without_labels() {
     let stream = ledger.open(a, b);
     let mut digests = [Digest::default(); 2];
     for line in 0..2 {
-        ledger.send(stream, 0, Text::Line(line));
+        ledger.send(stream, 0, &Written::text(Text::Line(line)));
     }
-    ledger.received(b, Seq(1), A, Seq(1), b"hi", &mut digests[1]);
+    ledger.received(b, Seq(1), A, Seq(1), &Content::text("hi"), &mut digests[1]);
     assert_eq!(ledger.faults.count(), 0);
-    ledger.received(b, Seq(2), A, Seq(2), b"hi", &mut digests[1]);
+    ledger.received(b, Seq(2), A, Seq(2), &Content::text("hi"), &mut digests[1]);
     assert!(ledger.faults.kept()[0].contains("another text"), "{:?}", ledger.faults);
 }
 
@@ -216,13 +216,13 @@ fn the_order_of_messages_from_several_devices_of_one_author_is_checked() {
         let mut world = World::new();
         let other = world.ledger.open(1, 2);
         for stream in [world.stream, other] {
-            world.ledger.send(stream, 10, Text::Made(40));
+            world.ledger.send(stream, 10, &Written::text(Text::Made(40)));
         }
         for ((seq, origin), stream) in (1..).zip(origins).zip([world.stream, other]) {
             let mut text = String::new();
             world.ledger.write_text(stream, 0, Text::Made(40), &mut text);
             let digest = &mut world.digests[2];
-            world.ledger.received(2, Seq(seq), A, Seq(origin), text.as_bytes(), digest);
+            world.ledger.received(2, Seq(seq), A, Seq(origin), &Content::text(&text), digest);
         }
         match is_wrong {
             true => world.only_fault(&format!("it is seq {} of its author, after 6", origins[1])),
