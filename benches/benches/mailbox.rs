@@ -25,7 +25,7 @@ use tokio::io::unix::AsyncFd;
 
 /// Without a text: copying one is the codec's cost.
 const ENVELOPE: Envelope =
-    Envelope { to: UserId(1), from: UserId(2), body: EnvelopeBody::Forwarded { origin: Seq(3) } };
+    Envelope { to: UserId(1), from: UserId(2), body: EnvelopeBody::Forwarded { origin: Seq(3), is_unwanted: false } };
 
 /// A core's mail on its way out.
 struct Outgoing {

@@ -127,4 +127,6 @@ codes! {
     SlowConsumer = 43 "slow_consumer";
     /// The message has as many reactions as it keeps.
     ReactionsFull = 50 "reactions_full";
+    /// The recipient takes nothing from this user.
+    Unwanted = 51 "unwanted";
 }

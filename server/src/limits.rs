@@ -84,6 +84,13 @@ pub const EPOCHS_MAX: usize = 64;
 /// do so once in seconds in an engine, and with a database in the moment after an entry was made.
 pub const INBOX_TRIES_MAX: u8 = 8;
 
+/// How long it is believed that a recipient takes nothing from a user, in milliseconds, where people are told so: who is blocked no more
+/// is refused no longer than this.
+pub const UNWANTED_MS: u64 = 60_000;
+
+/// Recipients of whom that is known of one user. Beyond them a message more is accepted, and dropped: each costs 24 bytes.
+pub const UNWANTED_MAX: usize = 32;
+
 /// How often the store is asked anew for what is laid under the tail because changes have moved from the one to the other meanwhile,
 /// before it counts as unreadable. They move with an ingestion, once in seconds.
 pub const READ_TRIES_MAX: u8 = 8;

@@ -88,10 +88,18 @@ pub fn text(seq: u64, text: &str) -> (u64, String) {
 /// Never: half of all users have another home.
 #[must_use]
 pub fn two_people() -> (World, Link, Link, u64, u64) {
+    two_people_in(World::new(2))
+}
+
+/// As [`two_people`], in a world with two cores.
+///
+/// # Panics
+/// It has another number of cores.
+#[must_use]
+pub fn two_people_in(mut world: World) -> (World, Link, Link, u64, u64) {
     let topology = server::shard::topology::Topology::new(2).expect("two cores");
     let bob =
         (2..).find(|user| topology.home_of(UserId(*user)) != topology.home_of(UserId(1))).expect("half of all users");
-    let mut world = World::new(2);
     let a = world.connect(1, 1, Resume::Stored);
     let b = world.connect(bob, 1, Resume::Stored);
     world.take(a);

@@ -1,10 +1,12 @@
 //! What a person finds when the app opens: conversations, unread counts, read marks; against worlds of cores in one thread.
 
 use proto_spec::{
-    ClientFrame, Entry, Event, Inbox, Page, RequestId, Resume, Seq, ServerFrame, Settings, UserId, limits::UNREAD_MAX,
+    ClientFrame, Entry, ErrorCode, Event, Inbox, Page, RequestId, Resume, Seq, ServerFrame, Settings, UserId,
+    limits::UNREAD_MAX,
 };
+use server::{limits::UNWANTED_MS, shard::Limits};
 use tests::{
-    frames::{accepted, pages, two_people},
+    frames::{accepted, pages, refused, two_people, two_people_in},
     spec,
     world::{Link, World},
 };
@@ -266,6 +268,33 @@ fn who_is_blocked_is_accepted_as_ever_and_nothing_of_it_comes() {
     world.advance(1_000);
     let texts: Vec<_> = world.messages(bob).into_iter().map(|(.., text)| text).collect();
     assert_eq!(texts, ["before", "after"]);
+}
+
+#[test]
+fn who_is_blocked_is_refused_where_the_operator_wants_that_they_are_told() {
+    spec::says("what they send in the next minute after one that was dropped is refused with `unwanted`");
+    let world = World::limited(2, Limits { tell_blocked: true, ..Limits::OFF });
+    let (mut world, a, b, alice, bob) = two_people_in(world);
+    keep(&mut world, b, alice, Settings::BLOCKED, Settings::default());
+    world.send(a, 1, bob, "the home of Alice does not know it");
+    world.settle();
+    assert_eq!(accepted(&world.take(a)).len(), 1);
+    let say = |world: &mut World, number: u64, to: u64| {
+        world.send(a, number, to, "?");
+        world.settle();
+        let frames = world.take(a);
+        (accepted(&frames).len(), refused(&frames))
+    };
+    assert_eq!(say(&mut world, 2, bob), (0, vec![(2, ErrorCode::Unwanted, 2)]));
+    assert_eq!(say(&mut world, 2, 99).0, 1, "of others nothing is known, and the number is free");
+    keep(&mut world, b, alice, Settings::default(), Settings::BLOCKED);
+    assert_eq!(say(&mut world, 3, bob).0, 0, "for at most a minute");
+    for _ in 0..UNWANTED_MS / 10_000 {
+        world.advance(10_000);
+    }
+    assert_eq!(say(&mut world, 3, bob).0, 1);
+    assert_eq!(world.messages(bob).len(), 1);
+    assert_eq!(say(&mut world, 4, bob).0, 1);
 }
 
 #[test]

@@ -164,6 +164,7 @@ pub(crate) fn refused(code: ErrorCode) -> &'static str {
         ErrorCode::OtherKind => "the message is of another kind, such as an attachment",
         ErrorCode::TakenBack => "the message has been taken back",
         ErrorCode::ReactionsFull => "the message has as many reactions as it keeps",
+        ErrorCode::Unwanted => "the other one takes no messages from you",
         ErrorCode::ContentKind => "the server does not take such content",
         ErrorCode::Recipient => "there can be no such user",
         ErrorCode::NumberUsed => {

@@ -161,6 +161,7 @@ const fn is_final(code: ErrorCode) -> bool {
         | ErrorCode::OtherKind
         | ErrorCode::TakenBack
         | ErrorCode::ReactionsFull
+        | ErrorCode::Unwanted
         | ErrorCode::TooManyFetches
         | ErrorCode::NumberUsed
         | ErrorCode::GivenUp

@@ -43,6 +43,8 @@ pub struct Limits {
     pub edit_within_s: u64,
     /// How long after it was written a message may be taken back, in seconds.
     pub unsend_within_s: u64,
+    /// Whether who is blocked is told so when they write.
+    pub tell_blocked: bool,
     /// Connections from one address at a time.
     pub address_connections: u32,
     /// Handshakes from one address at a time.
@@ -66,6 +68,7 @@ impl Default for Limits {
             device_unseen_days: 90,
             edit_within_s: 15 * 60,
             unsend_within_s: 24 * 60 * 60,
+            tell_blocked: false,
             address_connections: 1000,
             address_handshakes: 100,
             address_failures_per_s: 5,
@@ -92,6 +95,7 @@ impl Limits {
             device_unseen_days: 0,
             edit_within_s: 0,
             unsend_within_s: 0,
+            tell_blocked: false,
             address_connections: 0,
             address_handshakes: 0,
             address_failures_per_s: 0,
@@ -128,6 +132,7 @@ impl Limits {
             device_unseen_days: self.device_unseen_days,
             edit_within_ms: within_ms(self.edit_within_s),
             unsend_within_ms: within_ms(self.unsend_within_s),
+            tell_blocked: self.tell_blocked,
         }
     }
 
@@ -143,6 +148,7 @@ impl Limits {
             device_unseen_days,
             edit_within_s,
             unsend_within_s,
+            tell_blocked,
             address_connections,
             address_handshakes,
             address_failures_per_s,
@@ -172,6 +178,7 @@ impl Limits {
             Key { name: "limits.device_unseen_days", slot: unseen.into() },
             Key { name: "limits.edit_within_s", slot: within(edit_within_s) },
             Key { name: "limits.unsend_within_s", slot: within(unsend_within_s) },
+            Key { name: "limits.tell_blocked", slot: Slot::Switch(tell_blocked) },
             some("limits.address_connections", address_connections, "connections"),
             some("limits.address_handshakes", address_handshakes, "connections"),
             rate("limits.address_failures_per_s", address_failures_per_s, "hellos a second"),

@@ -231,10 +231,19 @@ impl Shard {
         self.post(Envelope { to, from, body: EnvelopeBody::Receipt { up_to, received_as } }, cx);
     }
 
-    /// The recipient's home has the message in its log.
-    pub(super) fn forward_confirmed(&mut self, user_id: UserId, from: UserId, origin: Seq, cx: &mut Turn<'_>) {
+    /// The recipient's home has the message in its log, or takes nothing from this user.
+    pub(super) fn forward_confirmed(
+        &mut self,
+        user_id: UserId,
+        from: UserId,
+        (origin, is_unwanted): (Seq, bool),
+        cx: &mut Turn<'_>,
+    ) {
         // A user who has been forgotten had no open duty: this is a second confirmation.
         let Some(user) = self.users.resident(user_id) else { return };
+        if is_unwanted {
+            user.unwanted.learn(from.into(), cx.now.monotonic_ms);
+        }
         user.outgoing.confirm(origin, from.into());
         if user.outgoing.waits_in_log() {
             self.forward_from_log(user_id, cx);

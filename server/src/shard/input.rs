@@ -152,10 +152,12 @@ pub enum EnvelopeBody {
         /// What is to be in the recipient's log.
         parcel: Parcel,
     },
-    /// It is durable in the recipient's log.
+    /// It is durable in the recipient's log, or dropped for good.
     Forwarded {
         /// A seq of `to`'s log.
         origin: Seq,
+        /// It was dropped, as all will be that comes from `to`, and `to` is to be told.
+        is_unwanted: bool,
     },
     /// The message can not be taken now: it, and what followed it, is to be sent again later.
     ForwardPutOff {

@@ -46,6 +46,7 @@ mod shedding;
 mod tail;
 mod told;
 pub mod topology;
+mod unwanted;
 mod user;
 mod wheel;
 

@@ -35,6 +35,8 @@ pub struct Limits {
     pub edit_within_ms: u64,
     /// How long after it was written a message may be taken back, in milliseconds.
     pub unsend_within_ms: u64,
+    /// Who is blocked is told so when they write.
+    pub tell_blocked: bool,
 }
 
 impl Limits {
@@ -50,6 +52,7 @@ impl Limits {
         device_unseen_days: 0,
         edit_within_ms: u64::MAX,
         unsend_within_ms: u64::MAX,
+        tell_blocked: false,
     };
 }
 

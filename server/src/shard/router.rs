@@ -42,7 +42,9 @@ impl Shard {
         let (to, from) = (envelope.to, envelope.from);
         debug_assert_eq!(self.topology.home_of(to), self.core);
         match envelope.body {
-            EnvelopeBody::Forwarded { origin } => self.forward_confirmed(to, from, origin, cx),
+            EnvelopeBody::Forwarded { origin, is_unwanted } => {
+                self.forward_confirmed(to, from, (origin, is_unwanted), cx);
+            }
             EnvelopeBody::ForwardPutOff { origin } => self.forward_put_off(to, from, origin, cx),
             EnvelopeBody::Receipted { received_as } => self.receipt_confirmed(to, from, received_as, cx),
             EnvelopeBody::ReceiptPutOff { received_as } => self.receipt_put_off(to, from, received_as, cx),

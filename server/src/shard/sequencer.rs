@@ -36,6 +36,9 @@ pub(super) struct Refusal {
 /// Why a number that is neither the next one nor used is refused.
 const GAP: Refusal = Refusal { code: ErrorCode::SendGap, retry_after_ms: 0, sheds: None };
 
+/// The recipient takes nothing from this user.
+const UNWANTED: Refusal = Refusal { code: ErrorCode::Unwanted, retry_after_ms: 0, sheds: None };
+
 impl Shard {
     /// A device wants to write to somebody.
     #[inline]
@@ -67,6 +70,7 @@ impl Shard {
                 user.take_send(limits, device_id, opens, cx.now.monotonic_ms).err().map(too_many)
             })
         };
+        let refusal = refusal.or_else(|| user.unwanted.is_known(to, cx.now.monotonic_ms).then_some(UNWANTED));
         if let Some(refusal) = refusal {
             return self.refuse(conn, number, refusal, expected, cx);
         }
@@ -201,12 +205,15 @@ impl Shard {
         let Arrival { to, from, places: (origin, after), .. } = arrival;
         let at = self.lane_of(to);
         self.cut_batch_if_full(at, cx);
-        let answer = Envelope { to: from, from: to, body: EnvelopeBody::Forwarded { origin } };
+        let answer = |is_unwanted| {
+            let body = EnvelopeBody::Forwarded { origin, is_unwanted };
+            Envelope { to: from, from: to, body }
+        };
         let Some(conversation) = self.conversations.resident((to, from.into())) else { return };
         if origin <= conversation.received_up_to {
             self.counters.duplicates += 1;
             let changed_in = conversation.changed_in;
-            return self.answer_once_durable(at, changed_in, answer, cx);
+            return self.answer_once_durable(at, changed_in, answer(false), cx);
         }
         if after > conversation.received_up_to {
             // The one before was put off: this one must not overtake it.
@@ -229,11 +236,12 @@ impl Shard {
         let (event, replaces, count) = match parcel {
             _ if conversation.is_blocked() => {
                 let changed_in = conversation.changed_in;
+                let answer = answer(self.settings.limits.tell_blocked);
                 return self.answer_once_durable(at, changed_in, answer, cx);
             }
             Parcel::Message(content) if changes::is_moot(&content, changed.as_ref()) => {
                 let changed_in = conversation.changed_in;
-                return self.answer_once_durable(at, changed_in, answer, cx);
+                return self.answer_once_durable(at, changed_in, answer(false), cx);
             }
             Parcel::Message(content) if let Some(message) = changed => {
                 let (next, known) = (user.head.next(), &mut conversation.numbered);
@@ -251,7 +259,7 @@ impl Shard {
             }
             Parcel::Read(up_to) if up_to <= conversation.numbered.seen.up_to => {
                 let changed_in = conversation.changed_in;
-                return self.answer_once_durable(at, changed_in, answer, cx);
+                return self.answer_once_durable(at, changed_in, answer(false), cx);
             }
             Parcel::Read(up_to) => {
                 let before =
@@ -266,7 +274,7 @@ impl Shard {
             Some(of) => Self::append_change(to, user, event, of, 0, lane, cx),
         };
         self.counters.entries += 1;
-        self.park_entry(at, to, seq, Some(answer));
+        self.park_entry(at, to, seq, Some(answer(false)));
     }
 
     /// An arrival can not be taken now: its author's home tries again.

@@ -26,6 +26,7 @@ use super::{
     rewrites::Rewrites,
     tail::{Tail, TailEntry},
     told::Told,
+    unwanted::Unwanted,
 };
 use crate::access::rate::Bucket;
 
@@ -114,6 +115,8 @@ pub(super) struct User {
     pub(super) notes_dirty: bool,
     /// Messages that their recipients' homes have not confirmed.
     pub(super) outgoing: Outgoing,
+    /// Who takes nothing from this user.
+    pub(super) unwanted: Unwanted,
     /// What authors have to be told of their messages.
     pub(super) reports: Reports,
     pub(super) marks: Marks,
@@ -160,6 +163,7 @@ impl User {
             acknowledged: snapshot.notes.acknowledged.min(snapshot.head),
             notes_dirty: false,
             outgoing: Outgoing::default(),
+            unwanted: Unwanted::default(),
             reports: Reports::after(snapshot.marks.receipted),
             marks: snapshot.marks,
             marks_written: snapshot.marks,
