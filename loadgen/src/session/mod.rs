@@ -4,15 +4,17 @@
 //! Written from the specification and not on the client's state machine: it is a second opinion, and costs a fraction of the memory.
 //! A device that does nothing has no outbox, no fetches and no buffer.
 
+mod answers;
 mod fetches;
 mod opening;
 mod outbox;
+mod pushes;
 
 use std::ops::ControlFlow;
 
 use proto_spec::{
-    ClientFrame, ConversationId, Decoder, Durability, Entry, EpochId, ErrorCode, Event, FrameError, Inbox,
-    PROTOCOL_VERSION, Page, RawFrame, RequestId, Resume, SendNumber, Seq, ServerFrame, limits,
+    ClientFrame, Decoder, Durability, EpochId, ErrorCode, FrameError, Inbox, PROTOCOL_VERSION, Page, RawFrame,
+    RequestId, Resume, SendNumber, Seq, ServerFrame, limits,
 };
 
 pub use self::{
@@ -508,210 +510,11 @@ impl Session {
         Ok(())
     }
 
-    fn on_accepted(&mut self, turn: &mut Turn<'_>, number: SendNumber, seq: Seq) {
-        if seq == self.position.next() {
-            self.advance(turn, seq);
-        }
-        let Some(outbox) = &mut self.outbox else { return turn.fault(format!("send {number} was never made")) };
-        match outbox.accepted(turn.now_us, number, seq) {
-            Ok(Answer::Accepted(pending)) => {
-                match pending {
-                    Pending::Message { stream, index, .. } => {
-                        if let Some(intended_us) = turn.ledger.accepted(stream, index, seq, &mut self.told) {
-                            turn.stats[Count::Accepted] += 1;
-                            turn.stats.record(Measure::Accepted, turn.now_us.saturating_sub(intended_us));
-                            turn.happened.push(Happened::Accepted { slot: turn.slot, stream });
-                        }
-                    }
-                    Pending::Change { kept, which, .. } => {
-                        turn.ledger.change_accepted(turn.seat, kept, which, seq, &mut self.told);
-                        turn.stats[Count::Changed] += 1;
-                    }
-                }
-                if let Some(us) = outbox.held_until() {
-                    turn.wake.push(Wake::Pump(us));
-                }
-            }
-            Ok(_) => turn.fault(format!("send {number} was answered, as {seq}, though nothing waits for that")),
-            Err(words) => turn.fault(words),
-        }
-    }
-
-    fn on_refused(&mut self, turn: &mut Turn<'_>, number: SendNumber, code: ErrorCode, retry_after_ms: u64) {
-        let answer = self
-            .outbox
-            .as_mut()
-            .map_or(Answer::Unasked, |outbox| outbox.refused(turn.now_us, number, code, retry_after_ms));
-        if let Answer::Final(Pending::Change { .. }, _) = answer {
-            turn.stats[Count::ChangesRefused] += 1;
-        } else {
-            turn.stats[Count::SendsRefused] += 1;
-            turn.stats.refused(Refused::Send, code);
-        }
-        match answer {
-            Answer::Later => {}
-            Answer::HeldUntil(us) => turn.wake.push(Wake::Pump(us)),
-            Answer::Final(pending, until) => {
-                until.into_iter().for_each(|us| turn.wake.push(Wake::Pump(us)));
-                match pending {
-                    Pending::Message { index, .. } => {
-                        turn.fault(format!("send {number}, message {index}, was refused for good: {}", code.name()));
-                    }
-                    Pending::Change { kept, which, .. } => turn.ledger.change_refused(kept, which, code, turn.now_us),
-                }
-            }
-            Answer::Unasked | Answer::Accepted(_) => {
-                turn.fault(format!("send {number} was refused, though nothing waits for that"));
-            }
-        }
-    }
-
     fn on_committed(&mut self, turn: &mut Turn<'_>, up_to: Seq) {
         if up_to < self.committed {
             turn.fault(format!("committed up to {up_to}, after {}", self.committed));
         }
         self.committed = up_to;
-    }
-
-    fn on_deliver(&mut self, turn: &mut Turn<'_>, entry: &Entry) -> Result<(), Ending> {
-        if entry.seq <= self.position {
-            turn.stats[Count::PassedOver] += 1;
-            return Ok(());
-        }
-        if entry.seq != self.position.next() {
-            return fault(format!("a hole: entry {} was delivered after position {}", entry.seq, self.position));
-        }
-        self.advance(turn, entry.seq);
-        self.on_entry(turn, entry);
-        Ok(())
-    }
-
-    fn on_pushed(&mut self, turn: &mut Turn<'_>, page: &Page) -> Result<(), Ending> {
-        check_page(page).map_err(Ending::Fault)?;
-        if page.first > self.position.next() {
-            return fault(format!("a hole: a page of {} on was pushed after position {}", page.first, self.position));
-        }
-        turn.stats[Count::PagesPushed] += 1;
-        let position = self.position;
-        for entry in &page.entries {
-            if entry.seq > position {
-                self.on_entry(turn, entry);
-            } else {
-                turn.stats[Count::PassedOver] += 1;
-            }
-        }
-        self.advance(turn, page.last.max(position));
-        Ok(())
-    }
-
-    fn on_page(&mut self, turn: &mut Turn<'_>, page: Page) {
-        let Some((Ask::Page(fetch), asked_us)) = self.answered(page.request) else {
-            return turn.fault(format!("a page of request {}, which nothing waits for", page.request));
-        };
-        if let Err(words) = check_answer(&fetch, &page) {
-            turn.fault(words);
-        }
-        turn.stats[Count::Pages] += 1;
-        turn.stats[Count::PageEntries] += page.entries.len() as u64;
-        turn.stats.record(Measure::Page, turn.now_us.saturating_sub(asked_us));
-        turn.happened.push(Happened::Page { slot: turn.slot, fetch, page });
-    }
-
-    /// A part of what an app opens with has come.
-    fn on_opening(
-        &mut self,
-        turn: &mut Turn<'_>,
-        take: impl FnOnce(&mut opening::Opening, u64) -> Result<Option<Opened>, String>,
-    ) {
-        let Some(opening) = &mut self.opening else { return turn.fault("an inbox that no app waits for".to_owned()) };
-        match take(opening, turn.now_us) {
-            Ok(None) => {}
-            Ok(Some(opened)) => {
-                self.opening = None;
-                turn.stats[Count::Opened] += 1;
-                turn.stats.record(Measure::SinceHello, opened.since_hello_us);
-                turn.happened.push(Happened::Opened { slot: turn.slot, opened: Box::new(opened) });
-            }
-            Err(words) => turn.fault(words),
-        }
-    }
-
-    fn on_inbox(&mut self, turn: &mut Turn<'_>, inbox: Inbox) {
-        let Some((Ask::Inbox { before, limit }, asked_us)) = self.answered(inbox.request) else {
-            return turn.fault(format!("a list of request {}, which nothing waits for", inbox.request));
-        };
-        if let Err(words) = check_inbox(before, limit, &inbox) {
-            turn.fault(words);
-        }
-        turn.stats[Count::Inboxes] += 1;
-        turn.stats.record(Measure::Inbox, turn.now_us.saturating_sub(asked_us));
-        turn.happened.push(Happened::Inbox { slot: turn.slot, before, inbox });
-    }
-
-    fn on_marked(&mut self, turn: &mut Turn<'_>, request: RequestId) {
-        match self.answered(request) {
-            Some((Ask::Read { author, .. }, _)) => turn.ledger.read_answered(turn.seat, author),
-            Some((Ask::Set { peer, .. }, _)) => turn.ledger.set_answered(turn.seat, peer),
-            Some((Ask::Delete { kept, .. }, _)) => turn.ledger.delete_answered(turn.seat, kept),
-            Some((Ask::Page(_) | Ask::Inbox { .. }, _)) | None => {
-                return turn.fault(format!("request {request} is done, which nothing waits for"));
-            }
-        }
-        turn.stats[Count::Marked] += 1;
-    }
-
-    /// What an answer is to, and when that was asked for.
-    fn answered(&mut self, request: RequestId) -> Option<(Ask, u64)> {
-        let fetches = self.fetches.as_mut()?;
-        let answered = fetches.answered(request);
-        if fetches.is_empty() {
-            self.fetches = None;
-        }
-        answered
-    }
-
-    /// An entry that the position has come to.
-    fn on_entry(&mut self, turn: &mut Turn<'_>, entry: &Entry) {
-        match &entry.event {
-            Event::Received { from, origin: seq, content } if !content.is_message() => {
-                turn.ledger.changed(turn.seat, (entry.seq, *seq), *from, content, &mut self.told);
-                turn.stats[Count::ChangesTold] += 1;
-            }
-            Event::Sent { content, .. } if !content.is_message() => {
-                let me = turn.ledger.crew().member(turn.seat).user;
-                turn.ledger.changed(turn.seat, (entry.seq, entry.seq), me, content, &mut self.told);
-                turn.stats[Count::ChangesTold] += 1;
-            }
-            Event::Received { from, origin, content } => {
-                let arrival = turn.ledger.received(turn.seat, entry.seq, *from, *origin, content, &mut self.told);
-                if let Some(arrival) = arrival {
-                    turn.stats[Count::Delivered] += 1;
-                    // What was sent while nobody was there says how long the device was away.
-                    let was_away = arrival.intended_us < self.ready_us;
-                    let measure = if was_away { Measure::CaughtUp } else { Measure::Delivered };
-                    turn.stats.record(measure, turn.now_us.saturating_sub(arrival.intended_us));
-                    turn.happened.push(Happened::Delivered { slot: turn.slot, stream: arrival.stream });
-                }
-            }
-            Event::Sent { to: ConversationId::Person(to), device, number, content } => {
-                let number = (*device, *number);
-                let arrival = turn.ledger.copied(turn.seat, entry.seq, *to, number, content, &mut self.told);
-                turn.stats[Count::Copied] += u64::from(arrival.is_some());
-            }
-            Event::Read { .. } | Event::Seen { .. } | Event::Deleted { .. } => {
-                turn.ledger.marked(turn.seat, entry.seq, &entry.event, &mut self.told);
-                turn.stats[Count::MarksTold] += 1;
-            }
-            Event::Delivered { .. } | Event::Devices { .. } | Event::Settings { .. } | Event::Unknown { .. } => {}
-        }
-    }
-
-    fn advance(&mut self, turn: &mut Turn<'_>, position: Seq) {
-        self.position = position;
-        if position > self.acknowledged && !self.is_acknowledging {
-            self.is_acknowledging = true;
-            turn.wake.push(Wake::Acknowledge);
-        }
     }
 }
 

@@ -1,5 +1,6 @@
 use proto_spec::{
-    Capabilities, Content, DeviceId, Direction, Durability, EpochId, Recipient, TimestampMs, UserId, framing,
+    Capabilities, Content, ConversationId, DeviceId, Direction, Durability, Entry, EpochId, Event, Recipient,
+    TimestampMs, UserId, framing,
 };
 
 use super::*;

@@ -4,6 +4,8 @@
 //! reaction with the highest seq counts, unless the message was taken back. Who has deleted the message is told nothing of it any more.
 //! A device may be told less on the way, since what was superseded is pushed to nobody; in the end all show the same.
 
+mod words;
+
 use proto_spec::{Content, ContentKind, ErrorCode, MessageName, Seq, UserId};
 
 use super::{Digest, StreamId, Written, text::fingerprint};
@@ -370,23 +372,6 @@ impl Kept {
         is_answered && self.devices().all(|(_, _, shown, wanted)| shown == wanted)
     }
 
-    /// What is missing, in words.
-    pub(super) fn what_is_missing(&self) -> String {
-        let open = self.said.iter().enumerate().filter(|(_, said)| said.answer == Answer::Open);
-        let open = open.map(|(which, _)| format!("{} was never answered", self.words(Says::Change(which as u8))));
-        let deleting = self.sides.iter().filter(|side| side.deletions.0 != side.deletions.1);
-        let deleting = deleting.map(|side| format!("its deletion by user {} was never answered", side.user));
-        let differ =
-            self.devices().filter(|(_, _, shown, wanted)| shown != wanted).map(|(user, device, shown, wanted)| {
-                format!(
-                    "user {user} device {device} was told {}, not {}",
-                    self.shown_words(shown),
-                    self.shown_words(wanted)
-                )
-            });
-        open.chain(deleting).chain(differ).collect::<Vec<_>>().join("; ")
-    }
-
     /// By device: whose it is, its id, what it shows, and what it should.
     fn devices(&self) -> impl Iterator<Item = (UserId, u32, Shown, Shown)> {
         let mut shows = self.shows.iter();
@@ -474,39 +459,5 @@ impl Kept {
 
     fn is_taken_back(&self, says: Says) -> bool {
         matches!(says, Says::Change(which) if self.said[usize::from(which)].change == Change::Unsend)
-    }
-
-    fn shown_words(&self, shown: Shown) -> String {
-        if shown.is_deleted {
-            return "that it was deleted".to_owned();
-        }
-        let mut words = self.words(shown.says);
-        for which in shown.reactions.into_iter().flatten() {
-            words += " with ";
-            words += &self.words(Says::Change(which));
-        }
-        words
-    }
-
-    /// A change, in words.
-    pub(super) fn change_words(&self, which: u8) -> String {
-        self.words(Says::Change(which))
-    }
-
-    fn words(&self, says: Says) -> String {
-        match says {
-            Says::Nothing => "nothing".to_owned(),
-            Says::Written => "what it said at first".to_owned(),
-            Says::Change(which) => {
-                let (change, edits) = self.change(which);
-                let user = self.sides[self.said[usize::from(which)].by].user;
-                match change {
-                    Change::Edit => format!("edit {}", edits + 1),
-                    Change::Unsend => "that it was taken back".to_owned(),
-                    Change::React("") => format!("no reaction of user {user}"),
-                    Change::React(reaction) => format!("the reaction {reaction} of user {user}"),
-                }
-            }
-        }
     }
 }
