@@ -69,6 +69,8 @@ counts! {
     LoginsRefused = "logins refused",
     /// Sends refused for now.
     SendsRefused = "sends refused for now",
+    /// Numbers of sends that were given up, so that one conversation holds up no other.
+    GivenUp = "numbers given up",
     /// Fetches refused for now.
     FetchesRefused = "fetches refused for now",
     /// Entries at or below the position, which the protocol allows.

@@ -349,6 +349,18 @@ fn a_run_that_the_limits_of_the_server_hold_back_says_so_first() {
 }
 
 #[test]
+fn who_may_not_open_a_conversation_yet_writes_in_the_others_meanwhile() {
+    let mut installation = installation();
+    installation.config.limits.opened_per_s = 1;
+    let server = installation.start();
+    let output = loadgen(&installation, "mix --users 40 --rate 800 --seconds 3 --leaves 1 --seed 7").output().unwrap();
+    let report = report(&output);
+    assert!(output.status.success(), "{report:#} {}", String::from_utf8_lossy(&output.stderr));
+    assert!(count(&report, "numbers given up") > 0 && count(&report, "sends refused for now") > 0, "{report:#}");
+    server.stop();
+}
+
+#[test]
 fn a_server_is_found_by_name_and_a_report_says_when_and_how_it_was_made() {
     let mut installation = installation();
     let localhost = SocketAddr::from(([127, 0, 0, 1], 0));

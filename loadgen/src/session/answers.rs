@@ -64,6 +64,18 @@ impl Session {
         }
     }
 
+    pub(super) fn on_given_up(&mut self, turn: &mut Turn<'_>, number: SendNumber, seq: Seq) {
+        let Some(outbox) = &mut self.outbox else { return turn.fault(format!("send {number} was never made")) };
+        match outbox.given_up(turn.now_us, number, seq) {
+            Ok(None) => {}
+            Ok(Some(us)) => {
+                turn.stats[Count::GivenUp] += 1;
+                turn.wake.push(Wake::Pump(us));
+            }
+            Err(words) => turn.fault(words),
+        }
+    }
+
     pub(super) fn on_page(&mut self, turn: &mut Turn<'_>, page: Page) {
         let Some((Ask::Page(fetch), asked_us)) = self.answered(page.request) else {
             return turn.fault(format!("a page of request {}, which nothing waits for", page.request));

@@ -13,14 +13,14 @@ mod pushes;
 use std::ops::ControlFlow;
 
 use proto_spec::{
-    ClientFrame, Decoder, Durability, EpochId, ErrorCode, FrameError, Inbox, PROTOCOL_VERSION, Page, RawFrame,
-    RequestId, Resume, SendNumber, Seq, ServerFrame, limits,
+    ClientFrame, ClientKind, Decoder, Durability, EpochId, ErrorCode, FrameError, Inbox, PROTOCOL_VERSION, Page,
+    RawFrame, RequestId, Resume, SendNumber, Seq, ServerFrame, limits,
 };
 
 pub use self::{
     fetches::{Ask, Fetch, SETTINGS, check_answer, check_inbox, check_page},
     opening::{Opened, Screen},
-    outbox::{Answer, Outbox, Pending},
+    outbox::{Answer, Leaving, Outbox, Pending},
 };
 use crate::{
     stats::{Count, Measure, Refused, Stats},
@@ -168,6 +168,8 @@ pub struct Session {
     phase: Phase,
     has_been_ready: bool,
     is_acknowledging: bool,
+    /// The server knows how to give a number up.
+    gives_up: bool,
 }
 
 /// With its connection in `links` and its place in the crew an idle device costs far less than the kilobyte that a run may take.
@@ -197,6 +199,7 @@ impl Session {
             phase: Phase::Away,
             has_been_ready: false,
             is_acknowledging: false,
+            gives_up: false,
         }
     }
 
@@ -284,8 +287,12 @@ impl Session {
 
     /// Takes a message, which leaves when the window has room.
     pub fn push(&mut self, turn: &mut Turn<'_>, message: Pending) {
-        let last_number = self.last_number;
-        self.outbox.get_or_insert_with(|| Box::new(Outbox::new(last_number))).push(message);
+        let to = match &message {
+            Pending::Message { stream, .. } => turn.ledger.recipient(*stream),
+            Pending::Change { kept, side, .. } => turn.ledger.changes_to(*kept, *side),
+        };
+        let (last_number, gives_up) = (self.last_number, self.gives_up);
+        self.outbox.get_or_insert_with(|| Box::new(Outbox::new(last_number, gives_up))).push(to, message);
         self.pump(turn);
     }
 
@@ -294,15 +301,20 @@ impl Session {
         if let Some(outbox) = &mut self.outbox
             && self.phase == Phase::Ready
         {
-            outbox.fill(turn.now_us, self.window.into(), |number, pending| {
-                let (to, content) = match pending {
-                    Pending::Message { stream, index, written } => {
-                        (turn.ledger.recipient(*stream), turn.ledger.content(*stream, *index, written))
+            outbox.fill(turn.now_us, self.window.into(), |number, leaving| {
+                let frame = match leaving {
+                    Leaving::GiveUp => ClientFrame::GiveUp { number },
+                    Leaving::Send(Pending::Message { stream, index, written }) => {
+                        let to = turn.ledger.recipient(*stream).into();
+                        ClientFrame::Send { number, to, content: turn.ledger.content(*stream, *index, written) }
                     }
-                    Pending::Change { kept, side, which } => turn.ledger.change_content(*kept, *side, *which),
+                    Leaving::Send(Pending::Change { kept, side, which }) => {
+                        let to = turn.ledger.changes_to(*kept, *side).into();
+                        ClientFrame::Send { number, to, content: turn.ledger.change_content(*kept, *which) }
+                    }
                 };
                 turn.stats[Count::FramesSent] += 1;
-                ClientFrame::Send { number, to: to.into(), content }.encode(turn.out);
+                frame.encode(turn.out);
             });
         }
     }
@@ -439,8 +451,7 @@ impl Session {
             // A load does not renew its tokens: it is over before they are.
             ServerFrame::TokenExpiring { .. } => {}
             ServerFrame::Refreshed { .. } => turn.fault("an answer to a refresh, which was not sent".to_owned()),
-            // A load waits when it is told to, whatever to: it does not write to more people than it is allowed to.
-            ServerFrame::GivenUp { .. } => turn.fault("a number that is given up, which was not asked for".to_owned()),
+            ServerFrame::GivenUp { number, seq } => self.on_given_up(turn, number, seq),
             ServerFrame::Ping { nonce } => turn.send(&ClientFrame::Pong { nonce }),
             ServerFrame::Pong { nonce } => {
                 if nonce == self.pinged_us && nonce > 0 {
@@ -472,6 +483,7 @@ impl Session {
             return Ok(());
         };
         turn.ledger.within_s = [capabilities.edit_within_s, capabilities.unsend_within_s];
+        self.gives_up = capabilities.takes_frame(ClientKind::GiveUp);
         let me = turn.ledger.crew().member(turn.seat);
         if version != PROTOCOL_VERSION || user != me.user {
             return fault(format!("a welcome of version {version} for user {user}"));
@@ -495,7 +507,7 @@ impl Session {
         (self.phase, self.has_been_ready, self.last_number) = (Phase::Ready, true, last_number);
         self.window = self.window.min(u16::try_from(send_window).unwrap_or(u16::MAX)).max(1);
         if let Some(outbox) = &mut self.outbox
-            && let Err(words) = outbox.connected(last_number)
+            && let Err(words) = outbox.connected(last_number, self.gives_up)
         {
             turn.fault(words);
         }

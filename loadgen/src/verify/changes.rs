@@ -122,21 +122,26 @@ impl Ledger {
         Content::reply(&Reply { to: answers.name, quote: beginning(&quote, QUOTE_BYTES), text })
     }
 
-    /// What a change carries, and to whom it goes.
+    /// To whom a change goes that this side has said.
     #[must_use]
-    pub fn change_content(&self, id: KeptId, side: u8, which: u8) -> (UserId, Content) {
+    pub fn changes_to(&self, id: KeptId, side: u8) -> UserId {
+        self.keep.kept[id.0 as usize].sides[usize::from(1 - side)].user
+    }
+
+    /// What a change carries.
+    #[must_use]
+    pub fn change_content(&self, id: KeptId, which: u8) -> Content {
         let kept = &self.keep.kept[id.0 as usize];
         let name = kept.name().unwrap_or(MessageName { author: UserId(0), seq: Seq::ZERO });
         let (change, edits) = kept.change(which);
-        let content = match change {
+        match change {
             Change::Edit => {
                 let says = self.edited(kept.stream, kept.index, &kept.written, Some(edits + 1));
                 Content::edit(name, &says, None)
             }
             Change::Unsend => Content::unsend(name, None),
             Change::React(reaction) => Content::reaction(name, reaction, None),
-        };
-        (kept.sides[usize::from(1 - side)].user, content)
+        }
     }
 
     pub(super) fn keep_message(

@@ -76,7 +76,7 @@ impl World {
     fn tell(&mut self, seat: u32, seq: u64, (side, which, origin): (u8, u8, Seq)) {
         let head = &mut self.heads[seat as usize / 2];
         *head = seq.max(*head);
-        let (_, content) = self.ledger.change_content(KEPT, side, which);
+        let content = self.ledger.change_content(KEPT, which);
         let stands = Stands { place: Seq(1), time: TimestampMs(1) };
         let by = if side == 0 { A } else { B };
         let content = content.standing(Some(stands));
@@ -357,8 +357,8 @@ fn who_answers_quotes_the_message_and_an_edit_of_an_answer_is_one() {
     world.ledger.accepted(back, index, Seq(2), &mut world.digests[2]);
     world.ledger.received(0, Seq(2), B, Seq(2), &content, &mut world.digests[0]);
     assert_eq!(world.ledger.faults.kept(), [""; 0]);
-    let (side, which) = world.ledger.change(KeptId(1), 2, Change::Edit).unwrap();
-    let (_, edit) = world.ledger.change_content(KeptId(1), side, which);
+    let (_, which) = world.ledger.change(KeptId(1), 2, Change::Edit).unwrap();
+    let edit = world.ledger.change_content(KeptId(1), which);
     let Ok(Body::Edit(edit)) = edit.body() else { panic!("{edit:?}") };
     assert!(matches!(edit.said(), Ok(Body::Reply(said)) if said.text.ends_with(" (edit 1)")), "{edit:?}");
 }
@@ -390,7 +390,8 @@ fn shown(change: impl FnOnce(&mut Shown)) -> Vec<String> {
     let about = |world: &mut World, id: u32, seat: u32, change: Change, seq: u64| {
         let (side, which) = world.ledger.change(KeptId(id), seat, change).unwrap();
         world.ledger.change_accepted(seat, KeptId(id), which, Seq(seq), &mut world.digests[seat as usize]);
-        let (to, content) = world.ledger.change_content(KeptId(id), side, which);
+        let to = world.ledger.changes_to(KeptId(id), side);
+        let content = world.ledger.change_content(KeptId(id), which);
         let content = content.standing(Some(Stands { place: Seq(u64::from(id) + 1), time: TimestampMs(1) }));
         if side == 1 {
             return Event::Sent { to: to.into(), device: DeviceId(1), number: SendNumber(1), content };
