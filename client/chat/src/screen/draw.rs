@@ -22,8 +22,9 @@ use ratatui_core::{
 use unicode_width::UnicodeWidthStr as _;
 
 use super::{
+    effect::Now,
     messages::{Author, Place, Shown, Tick},
-    model::{Anchor, Link, Model, Now},
+    model::{Anchor, Link, Model},
 };
 use crate::{
     content::shown,

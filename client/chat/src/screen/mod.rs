@@ -1,11 +1,14 @@
 //! The chat on a terminal, for a person. What is seen and what a key does is in `model.rs` and `draw.rs`; here are the
-//! keyboard, the signals, the connection and the clock.
+//! keyboard, the signals, the connection and the clock, and what is done for each [`Effect`] of the model.
 
+mod drafts;
 mod draw;
 mod editor;
+mod effect;
 mod list;
 mod messages;
 mod model;
+mod notice;
 mod terminal;
 #[cfg(test)]
 mod tests;
@@ -28,7 +31,8 @@ use tokio::{
 };
 
 use self::{
-    model::{Described, Effect, Input, Model, Now, Setup, Wish},
+    effect::{Described, Effect, Input, Now, Wish},
+    model::{Model, Setup},
     terminal::{Screen, Taken},
 };
 use crate::{

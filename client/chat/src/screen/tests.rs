@@ -17,8 +17,9 @@ use unicode_width::UnicodeWidthStr as _;
 
 use super::{
     draw::draw,
+    effect::{Described, Effect, Input, Now, Wish},
     list::Ask,
-    model::{Described, Effect, Input, Model, Now, Setup, Wish},
+    model::{Model, Setup},
 };
 
 /// 2026-11-28T12:00:00Z, a Saturday.
