@@ -40,7 +40,7 @@ struct Arguments {
     #[command(subcommand)]
     scenario: Scenario,
 
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Options of all scenarios")]
     target: Target,
 
     /// Print one line of JSON instead of a table

@@ -42,15 +42,15 @@ pub(super) struct Shares {
     #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u64).range(..=100))]
     reactions: Option<u64>,
 
-    /// Of 100 acts, how many edit an own message [default: 2; replay: 0]
+    /// Of 100 acts, how many edit a message of one's own [default: 2; replay: 0]
     #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u64).range(..=100))]
     edits: Option<u64>,
 
-    /// Of 100 acts, how many take an own message back [default: 1; replay: 0]
+    /// Of 100 acts, how many take a message of one's own back [default: 1; replay: 0]
     #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u64).range(..=100))]
     unsends: Option<u64>,
 
-    /// Of 100 acts, how many delete a message for who does it [default: 1; replay: 0]
+    /// Of 100 acts, how many delete a message for oneself [default: 1; replay: 0]
     #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u64).range(..=100))]
     deletes: Option<u64>,
 

@@ -47,7 +47,7 @@ scenarios! {
     History(history),
     /// Apps that open: hello, the list of conversations, the newest messages of the first one
     Open(open),
-    /// A day in small: people with several devices write to their contacts, read, leave and come back
+    /// A day in small: people with several devices write to their contacts, read, answer, react, edit, delete, leave and come back
     Mix(mix),
     /// A trace of messages, at its own speed or faster
     Replay(replay),

@@ -57,6 +57,8 @@ struct Queued {
     is_answered: bool,
     /// Refused for good.
     is_void: bool,
+    /// It was refused for good on an earlier connection, where its number was given up too: it is sent again to learn what became of that.
+    is_told: bool,
     first: First,
 }
 
@@ -167,7 +169,14 @@ impl Outbox {
     }
 
     fn enqueue(&mut self, to: UserId, message: Pending) {
-        self.queue.push_back(Queued { message, to, is_answered: false, is_void: false, first: First::No });
+        self.queue.push_back(Queued {
+            message,
+            to,
+            is_answered: false,
+            is_void: false,
+            is_told: false,
+            first: First::No,
+        });
     }
 
     /// A connection begins on which nothing has been sent. `gives_up`: the server knows how to give a number up.
@@ -178,6 +187,10 @@ impl Outbox {
         (self.on_wire, self.in_flight, self.hold) = (0, 0, Hold::None);
         (self.known, self.gives_up) = (last_number, gives_up);
         self.opened.clear();
+        for queued in self.queue.iter_mut().filter(|queued| queued.is_void && queued.first != First::No) {
+            // What is behind it may have been accepted, so nothing else may have its number.
+            (queued.is_void, queued.is_told) = (false, true);
+        }
         self.begin_again();
         let (first, end) = (self.base.0, self.base.0 + self.queue.len() as u64);
         if last_number.0 + 1 < first || last_number.0 >= end {
@@ -283,7 +296,7 @@ impl Outbox {
         self.in_flight -= 1;
         let is_void = code == ErrorCode::GivenUp;
         let is_final = retry_after_ms == 0 && !is_gap && !is_void && !self.queue[at].is_void;
-        let refused = is_final.then(|| self.queue[at].message.clone());
+        let refused = (is_final && !self.queue[at].is_told).then(|| self.queue[at].message.clone());
         self.queue[at].is_void |= is_final;
         match self.queue[at].first {
             First::GivenUp => {
@@ -331,7 +344,7 @@ impl Outbox {
         let queued = &mut self.queue[at];
         (queued.is_answered, queued.first) = (true, First::No);
         let to = queued.to;
-        let mut messages = if queued.is_void { Vec::new() } else { vec![queued.message.clone()] };
+        let mut messages = if queued.is_void || queued.is_told { Vec::new() } else { vec![queued.message.clone()] };
         let mut kept = VecDeque::with_capacity(self.queue.len());
         for (place, queued) in self.queue.drain(..).enumerate() {
             if place >= self.on_wire && queued.to == to && !queued.is_answered {
@@ -556,6 +569,28 @@ mod tests {
         assert_eq!(outbox.given_up(0, SendNumber(11), Seq::ZERO), Ok(Some(0)));
         assert_eq!(accept(&mut outbox, 12), Answer::Accepted(message(1)));
         assert!(outbox.is_empty());
+    }
+
+    #[test]
+    fn nothing_else_gets_the_number_of_what_was_refused_for_good_and_given_up_without_an_answer() {
+        for is_void in [true, false] {
+            let mut outbox = to(&[8, 9]);
+            fill(&mut outbox, 0, 9);
+            outbox.refused(0, SendNumber(11), ErrorCode::TakenBack, 0);
+            // Whether number 11 is void is not known; 12 may have been accepted.
+            outbox.connected(SendNumber(if is_void { 12 } else { 10 }), true).unwrap();
+            assert_eq!(fill(&mut outbox, 0, 2)[0], (11, 0));
+            let again =
+                outbox.refused(0, SendNumber(11), if is_void { ErrorCode::GivenUp } else { ErrorCode::TakenBack }, 0);
+            if is_void {
+                assert_eq!((again, accept(&mut outbox, 12)), (Answer::HeldUntil(0), Answer::Accepted(message(1))));
+            } else {
+                // It is not told again.
+                assert_eq!(again, Answer::Later);
+                assert_eq!(outbox.refused(0, SendNumber(11), ErrorCode::TooLate, 0), Answer::HeldUntil(0));
+                assert_eq!(fill(&mut outbox, 0, 9), [(11, 1)]);
+            }
+        }
     }
 
     #[test]

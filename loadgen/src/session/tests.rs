@@ -388,3 +388,31 @@ fn an_app_that_opens_asks_behind_its_hello_and_has_opened_when_both_have_come() 
     world.frame(&ServerFrame::Inbox(inbox)).unwrap();
     assert!(world.ledger.faults.kept()[0].contains("that no app waits for"));
 }
+
+#[test]
+fn a_mark_is_asked_for_again_after_a_reconnect_and_is_done_once() {
+    let mut world = World::ready();
+    let ask = Ask::Read { author: B, up_to: Seq(11) };
+    world.ledger.read(0, 1, Seq(11));
+    assert!(world.turn(|session, turn| session.ask(turn, ask)));
+    let asked = world.sent();
+    assert!(matches!(asked[0], ClientFrame::MarkRead { up_to: Seq(11), tell: true, .. }), "{asked:?}");
+    world.session.left();
+    world.connect();
+    world.frame(&welcome(A, 10, 10)).unwrap();
+    assert_eq!(world.sent(), asked);
+    let done = ServerFrame::Marked { request: RequestId(1) };
+    world.frame(&done).unwrap();
+    assert_eq!((world.stats[Count::Marked], world.faults().len()), (1, 0));
+    world.frame(&done).unwrap();
+    assert!(world.faults()[0].contains("request 1 is done, which nothing waits for"), "{:?}", world.faults());
+}
+
+#[test]
+fn more_marks_than_a_person_makes_are_not_asked_for_and_fetches_have_room_beside_them() {
+    let mut world = World::ready();
+    let ask = |up_to| Ask::Read { author: B, up_to: Seq(up_to) };
+    let asked = (0..20).filter(|up_to| world.turn(|session, turn| session.ask(turn, ask(*up_to)))).count();
+    assert_eq!(asked, crate::limits::MARKS_IN_FLIGHT_MAX);
+    assert!(!world.session.has_room(ask(1)) && world.session.has_room(Ask::Inbox { before: Seq::ZERO, limit: 1 }));
+}
