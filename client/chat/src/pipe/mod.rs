@@ -4,6 +4,7 @@ mod behind;
 mod input;
 pub(crate) mod line;
 mod script;
+mod told;
 
 use std::{
     io::{self, Write as _},
