@@ -239,6 +239,34 @@ fn a_message_in_flight_is_in_the_log_or_was_not_taken_and_no_bye_comes_before_th
 }
 
 #[test]
+fn nobody_hears_of_a_removal_that_a_crash_takes_back() {
+    let mut world = world();
+    let phone = world.connect(ALICE, 1, Resume::Stored);
+    world.connect(ALICE, 2, Resume::Stored);
+    world.settle();
+    world.disk_stalled = true;
+    world.frame(phone, &ClientFrame::RemoveDevice { request: RequestId(6), device: DeviceId(2) });
+    world.settle();
+    let again = world.connect_only(ALICE, 2, Resume::Stored);
+    world.settle();
+    assert_eq!(closed(&world, again), Some(ErrorCode::Overloaded), "it may come back");
+    assert_eq!(remove(&mut world, phone, 2), Err(ErrorCode::Overloaded), "it is not gone yet");
+    assert_eq!(name(&mut world, phone, 2, "the lost one"), Err(ErrorCode::Overloaded));
+    world.ask_devices(9, ALICE, DevicesWish::Remove(DeviceId(2)));
+    assert_eq!(world.told.pop(), Some((Ticket(9), Err(ErrorCode::Overloaded))));
+    world.crash(1);
+    world.disk_stalled = false;
+    let phone = world.connect(ALICE, 1, Resume::Stored);
+    let back = world.connect(ALICE, 2, Resume::Stored);
+    assert_eq!((closed(&world, back), ids(&mut world, phone)), (None, vec![1, 2]));
+    // And once it is durable it is gone.
+    assert!(remove(&mut world, phone, 2).is_ok());
+    let again = world.connect_only(ALICE, 2, Resume::Stored);
+    world.settle();
+    assert_eq!(closed(&world, again), Some(ErrorCode::DeviceRemoved));
+}
+
+#[test]
 fn what_a_removed_device_has_acknowledged_stays_acknowledged() {
     let mut world = world();
     let bob = world.connect(BOB, 1, Resume::Stored);

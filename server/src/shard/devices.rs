@@ -23,7 +23,7 @@ use super::{
     shedding::{Class, Reason},
     user::{Device, User},
 };
-use crate::limits::{DEVICES_MAX, RETRY_STORAGE_MS};
+use crate::limits::{DEVICES_MAX, RETRY_BUSY_MS, RETRY_STORAGE_MS};
 
 /// What is left of the devices that a user has removed.
 #[derive(Debug, Default)]
@@ -86,6 +86,11 @@ impl Device {
 }
 
 impl User {
+    /// Whether a removal of this device is under way that a crash may take back.
+    fn is_leaving(&self, id: DeviceId) -> bool {
+        self.devices.iter().any(|device| device.id == id && device.is_leaving)
+    }
+
     /// The devices of this user. One that is leaving is none of them any more.
     fn own_devices(&self) -> impl Iterator<Item = &Device> {
         self.devices.iter().filter(|device| !device.is_leaving)
@@ -132,7 +137,9 @@ impl Shard {
     pub(super) fn join(&mut self, connected: Connected, cx: &mut Turn<'_>) {
         let Connected { conn, user: user_id, device, .. } = connected;
         let Some(user) = self.users.resident(user_id) else { return };
-        if user.gone.has_lately(device) {
+        if user.is_leaving(device) {
+            self.refuse_leaving(conn, cx);
+        } else if user.gone.has_lately(device) {
             self.refuse_removed(conn, cx);
         } else if user.gone.told_at > Seq::ZERO {
             // Held, so that what is removed meanwhile is not forgotten.
@@ -154,12 +161,18 @@ impl Shard {
                     let detail = "the store can not be read";
                     self.close(conn, ErrorCode::StorageFailed, RETRY_STORAGE_MS, detail, cx);
                 }
+                Some(false) if user.is_leaving(device) => self.refuse_leaving(conn, cx),
                 Some(is_removed) if is_removed || user.gone.has_lately(device) => self.refuse_removed(conn, cx),
                 Some(_) if user.device(device).is_some() => self.seat(connected, cx),
                 Some(_) => self.take_in(connected, cx),
             }
         }
         self.loading_ended(user_id);
+    }
+
+    fn refuse_leaving(&mut self, conn: ConnId, cx: &mut Turn<'_>) {
+        let detail = "this device is being removed";
+        self.close(conn, ErrorCode::Overloaded, RETRY_BUSY_MS, detail, cx);
     }
 
     fn refuse_removed(&mut self, conn: ConnId, cx: &mut Turn<'_>) {
@@ -271,7 +284,11 @@ impl Shard {
         let user = self.users.resident(user_id)?;
         // One that is leaving itself changes nothing any more.
         user.device(own)?;
+        let is_leaving = user.is_leaving(device);
         let refusal = match user.device(device) {
+            None if is_leaving => {
+                Some((ErrorCode::Overloaded, RETRY_BUSY_MS, format!("device {device} is being removed")))
+            }
             None => Some((ErrorCode::NoSuchDevice, 0, format!("the user has no device {device}"))),
             Some(_) => self.refuse_admission().map(|refusal| {
                 (refusal.code, refusal.retry_after_ms, "nothing can be written at the moment".to_owned())
@@ -291,7 +308,8 @@ impl Shard {
             return cx.effects.told.push((ticket, Ok(user.device_infos())));
         };
         if user.device(device).is_none() {
-            return cx.effects.told.push((ticket, Err(ErrorCode::NoSuchDevice)));
+            let code = if user.is_leaving(device) { ErrorCode::Overloaded } else { ErrorCode::NoSuchDevice };
+            return cx.effects.told.push((ticket, Err(code)));
         }
         if let Some(refusal) = self.refuse_admission() {
             return cx.effects.told.push((ticket, Err(refusal.code)));
