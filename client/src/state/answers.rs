@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     epochs::Told,
-    event::ClientEvent,
+    event::{ClientEvent, FetchHandle},
     limits::RETRY_AFTER_MAX_MS,
     outbox::{Contradiction, Refusal},
     position::check_page,
@@ -55,18 +55,12 @@ impl ClientState {
             ServerFrame::Page(page) => self.on_page(page, effects),
             ServerFrame::Inbox(inbox) => {
                 let first = inbox.rows.first().map(|row| row.conversation);
-                match self.fetches.inbox_came(inbox.request, first) {
-                    Some(fetch) => effects.events.push(ClientEvent::Inbox { fetch, inbox }),
-                    None => self.unasked_answers += 1,
-                }
-                Flow::Continue(())
+                let asked = self.fetches.inbox_came(inbox.request, first);
+                self.answer(asked, effects, |fetch| ClientEvent::Inbox { fetch, inbox })
             }
             ServerFrame::Marked { request } => {
-                match self.fetches.answered(request) {
-                    Some(fetch) => effects.events.push(ClientEvent::Marked { fetch }),
-                    None => self.unasked_answers += 1,
-                }
-                Flow::Continue(())
+                let asked = self.fetches.answered(request);
+                self.answer(asked, effects, |fetch| ClientEvent::Marked { fetch })
             }
             ServerFrame::Error { code: ErrorCode::UnknownKind, kind, .. } if kind == ClientKind::GiveUp.byte() => {
                 self.outbox.give_up_is_unknown();
@@ -113,18 +107,12 @@ impl ClientState {
                 }
             },
             ServerFrame::Digest(digests) => {
-                match self.fetches.answered(digests.request) {
-                    Some(fetch) => effects.events.push(ClientEvent::Digest { fetch, digests }),
-                    None => self.unasked_answers += 1,
-                }
-                Flow::Continue(())
+                let asked = self.fetches.answered(digests.request);
+                self.answer(asked, effects, |fetch| ClientEvent::Digest { fetch, digests })
             }
             ServerFrame::Devices { request, devices } => {
-                match self.fetches.answered(request) {
-                    Some(fetch) => effects.events.push(ClientEvent::Devices { fetch, devices }),
-                    None => self.unasked_answers += 1,
-                }
-                Flow::Continue(())
+                let asked = self.fetches.answered(request);
+                self.answer(asked, effects, |fetch| ClientEvent::Devices { fetch, devices })
             }
             ServerFrame::Committed { up_to } => {
                 effects.events.push(ClientEvent::Committed { up_to });
@@ -147,8 +135,19 @@ impl ClientState {
         if let Err(reason) = check_page(&page) {
             return Flow::Break(reason.into());
         }
-        match self.fetches.answered(page.request) {
-            Some(fetch) => effects.events.push(ClientEvent::Page { fetch, page }),
+        let asked = self.fetches.answered(page.request);
+        self.answer(asked, effects, |fetch| ClientEvent::Page { fetch, page })
+    }
+
+    /// Hands out the answer to what was asked for; one that nothing has asked for is counted.
+    fn answer(
+        &mut self,
+        asked: Option<FetchHandle>,
+        effects: &mut Effects,
+        event: impl FnOnce(FetchHandle) -> ClientEvent,
+    ) -> Flow {
+        match asked {
+            Some(fetch) => effects.events.push(event(fetch)),
             None => self.unasked_answers += 1,
         }
         Flow::Continue(())
