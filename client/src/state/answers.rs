@@ -76,7 +76,6 @@ impl ClientState {
             }
             // Any byte proves that the link lives; which ping this answers does not matter.
             ServerFrame::Pong { .. } => Flow::Continue(()),
-            ServerFrame::Bye { code: ErrorCode::Replaced, detail, .. } => self.on_replaced(now, detail),
             ServerFrame::Bye { code, retry_after_ms, detail, devices } => {
                 self.on_bye(now, code, retry_after_ms, detail, devices)
             }

@@ -45,7 +45,7 @@ impl Lately {
 
 impl ClientState {
     /// Another connection of this device came: of another program, or an own one that was given up and came late.
-    pub(super) fn on_replaced(&mut self, now: MonotonicMs, detail: String) -> Flow {
+    fn on_replaced(&mut self, now: MonotonicMs, detail: String) -> Flow {
         let code = ErrorCode::Replaced;
         Flow::Break(if self.replaced.again(now, REPLACED_WITHIN_MS) < REPLACED_MAX {
             DisconnectReason::Bye { code, detail }.into()
@@ -69,6 +69,9 @@ impl ClientState {
         detail: String,
         devices: Vec<DeviceInfo>,
     ) -> Flow {
+        if code == ErrorCode::Replaced {
+            return self.on_replaced(now, detail);
+        }
         if code == ErrorCode::DeviceRefused && !devices.is_empty() {
             return Flow::Break(Stop::End(EndReason::TooManyDevices { devices, detail }));
         }

@@ -82,7 +82,6 @@ impl ClientState {
                 self.return_untaken(&capabilities, effects);
                 self.settle(now, effects)
             }
-            ServerFrame::Bye { code: ErrorCode::Replaced, detail, .. } => self.on_replaced(now, detail),
             ServerFrame::Bye { code, retry_after_ms, detail, devices } => {
                 self.on_bye(now, code, retry_after_ms, detail, devices)
             }
