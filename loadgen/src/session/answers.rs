@@ -44,7 +44,10 @@ impl Session {
             turn.stats[Count::ChangesRefused] += 1;
         } else {
             turn.stats[Count::SendsRefused] += 1;
-            turn.stats.refused(Refused::Send, code);
+            // What is refused for good, or since it is void, is nothing that holds a run back.
+            if retry_after_ms > 0 || code == ErrorCode::WindowFull {
+                turn.stats.refused(Refused::Send, code);
+            }
         }
         match answer {
             Answer::Later => {}
