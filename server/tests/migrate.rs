@@ -254,7 +254,7 @@ fn a_history_moves_to_a_database_and_back_with_what_the_journal_held() {
     let before = rows(&world.store()).len();
     let there = world.migrate(Direction::ToFoundationDb, database.clone()).unwrap();
     assert!(there.progress.contains("100 batches of the journal have been brought into the store\n"), "{there:?}");
-    assert!(there.progress.contains("copying sent: "), "{there:?}");
+    assert!(there.progress.contains("copying unfinished: "), "{there:?}");
     let moved = rows(&world.store());
     assert!(moved.len() > before, "the journal had some");
     assert_eq!(database.rows(), moved);

@@ -29,7 +29,7 @@ use lists::{StoredNoteList, StoredReactions, StoredReplacedList};
 
 use crate::{
     record::{DeviceNote, DeviceNotes, FirstResult, Marks, Record, Replaced, Rewrite, Shown},
-    schema::{DisplacedRow, IndexRow, MarkRow, ReadRow, ReceivedRow, SendsBlock, SettingsRow, Whose},
+    schema::{DisplacedRow, IndexRow, MarkRow, ReadRow, ReceivedRow, SendsBlock, SendsBlockNumber, SettingsRow, Whose},
 };
 
 /// The first byte of every stored value that has any. A value of another version is refused, never guessed at.
@@ -240,6 +240,16 @@ pub(crate) fn put_seq(out: &mut Vec<u8>, seq: Seq) {
 /// Reads the value of a device row, of a `sent` or of a `deleted` row.
 pub(crate) fn seq(what: &'static str, bytes: &[u8]) -> Result<Seq, CodecError> {
     read_value(what, bytes).map(Seq)
+}
+
+/// Appends the value of a row of a device's last sends.
+pub(crate) fn put_last_sends(out: &mut Vec<u8>, block: SendsBlockNumber) {
+    put_value(out, &block.0);
+}
+
+/// Reads the value of a row of a device's last sends.
+pub(crate) fn last_sends(bytes: &[u8]) -> Result<SendsBlockNumber, CodecError> {
+    read_value("a row of last sends", bytes).map(SendsBlockNumber)
 }
 
 /// Appends the value of a `received` row.
@@ -771,7 +781,7 @@ mod tests {
             let _ = (received(&bytes), mark("a delivered row", &bytes), read(&bytes), settings(&bytes));
             let _ = marks(&bytes);
             let _ = device_notes(&bytes);
-            let _ = (seq("a device row", &bytes), first(&bytes), index(Seq(1), &bytes), displaced(&bytes));
+            let _ = (seq("a device row", &bytes), first(&bytes), index(Seq(1), &bytes), displaced(&bytes), last_sends(&bytes));
         }
 
         #[test]

@@ -334,19 +334,17 @@ impl Sorted {
         }
         assert!(base.next().is_none(), "a base row for each needed key");
         for &(user, at) in &order {
-            for &(device, seq) in self.devices.of(at) {
-                let key = RowKey::Device { user, device }.encode();
-                match seq {
-                    Some(seq) => run.put(key, |out| codec::put_seq(out, seq)),
+            put_devices(&mut run, user, self.devices.of(at), self.sends.of(at));
+            for &(first, epoch) in self.epochs.of(at) {
+                let key = RowKey::Epoch { user, first }.encode();
+                match epoch {
+                    Some(epoch) => run.put(key, |out| codec::put_epoch(out, epoch)),
                     None => run.push(key, Value::DELETED),
                 }
             }
         }
         for &(user, at) in &order {
-            for &(peer, row) in self.received.of(at) {
-                let conversation = peer.into();
-                run.put(RowKey::Received { user, conversation }.encode(), |out| codec::put_received(out, row));
-            }
+            put_last_messages(&mut run, user, self.received.of(at), self.sent.of(at));
         }
         for &(user, at) in &order {
             for &(peer, row) in self.delivered.of(at) {
@@ -367,22 +365,6 @@ impl Sorted {
         for (user, unfinished) in unfinished {
             let value = if unfinished { Value::EMPTY } else { Value::DELETED };
             run.push(RowKey::Unfinished { user }.encode(), value);
-        }
-        // Few runs have any.
-        let with_epochs = if self.epochs.len() == 0 { &[][..] } else { &order };
-        for &(user, at) in with_epochs {
-            for &(first, epoch) in self.epochs.of(at) {
-                let key = RowKey::Epoch { user, first }.encode();
-                match epoch {
-                    Some(epoch) => run.put(key, |out| codec::put_epoch(out, epoch)),
-                    None => run.push(key, Value::DELETED),
-                }
-            }
-        }
-        for &(user, at) in &order {
-            for &(peer, seq) in self.sent.of(at) {
-                run.put(RowKey::Sent { user, conversation: peer.into() }.encode(), |out| codec::put_seq(out, seq));
-            }
         }
         // Few runs have many of the others.
         for &(user, at) in if self.read.len() == 0 { &[][..] } else { &order } {
@@ -435,6 +417,50 @@ impl Sorted {
     }
 }
 
+/// The rows of a user's devices, each with that of its last sends behind it, if it has begun some or is gone.
+fn put_devices(run: &mut Run, user: UserId, devices: &[(DeviceId, Option<Seq>)], sends: &Sends) {
+    let mut begun = begun(sends).peekable();
+    let put_begun = |run: &mut Run, (device, block)| {
+        run.put(RowKey::LastSends { user, device }.encode(), |out| codec::put_last_sends(out, block));
+    };
+    for &(device, seq) in devices {
+        while let Some(before) = begun.next_if(|(of, _)| *of < device) {
+            put_begun(run, before);
+        }
+        let key = RowKey::Device { user, device }.encode();
+        match seq {
+            Some(seq) => run.put(key, |out| codec::put_seq(out, seq)),
+            None => {
+                run.push(key, Value::DELETED);
+                begun.next_if(|(of, _)| *of == device);
+                run.push(RowKey::LastSends { user, device }.encode(), Value::DELETED);
+            }
+        }
+    }
+    begun.for_each(|begun| put_begun(run, begun));
+}
+
+/// Where the last messages are, by conversation: of the other side, then of the user.
+fn put_last_messages(run: &mut Run, user: UserId, received: &[(UserId, ReceivedRow)], sent: &[(UserId, Seq)]) {
+    let mut sent = sent.iter().copied().peekable();
+    let put_sent = |run: &mut Run, (peer, seq): (UserId, _)| {
+        run.put(RowKey::Sent { user, conversation: peer.into() }.encode(), |out| codec::put_seq(out, seq));
+    };
+    for &(peer, row) in received {
+        while let Some(before) = sent.next_if(|(of, _)| *of < peer) {
+            put_sent(run, before);
+        }
+        run.put(RowKey::Received { user, conversation: peer.into() }.encode(), |out| codec::put_received(out, row));
+    }
+    sent.for_each(|sent| put_sent(run, sent));
+}
+
+/// The last block that each device begins with these sends, of those that begin one.
+fn begun(sends: &Sends) -> impl Iterator<Item = (DeviceId, SendsBlockNumber)> {
+    let of_devices = sends.chunk_by(|((a, _), _), ((b, _), _)| a == b);
+    of_devices.filter_map(|sends| sends.iter().rev().find(|((_, number), _)| is_first(*number)).map(block_of))
+}
+
 /// The sends of a user by block, with the key of each.
 fn blocks(user: UserId, sends: &Sends) -> impl Iterator<Item = (Key, &Sends)> {
     sends.chunk_by(|a, b| block_of(a) == block_of(b)).map(move |sends| {
@@ -449,8 +475,12 @@ fn block_of(&((device, number), _): &((DeviceId, SendNumber), Seq)) -> (DeviceId
 
 /// Whether the store may have sends of this block from an earlier run: numbers begin at one and have no gaps.
 fn needs_base(sends: &Sends) -> bool {
-    let is_first = |number| SendsBlock::place(number).1 == 0 || number == SendNumber(1);
     !sends.iter().any(|&((_, number), _)| is_first(number))
+}
+
+/// Whether a block begins with this number.
+fn is_first(number: SendNumber) -> bool {
+    SendsBlock::place(number).1 == 0 || number == SendNumber(1)
 }
 
 #[cfg(test)]
@@ -500,7 +530,15 @@ mod tests {
     fn reference(records: &[Record], base: &SendsBlock) -> BTreeMap<Key, Option<Vec<u8>>> {
         let mut changes = BTreeMap::new();
         let mut sends: BTreeMap<Key, (SendsBlock, bool)> = BTreeMap::new();
+        let mut begun: BTreeMap<(u64, u64), SendsBlockNumber> = BTreeMap::new();
         for record in records {
+            let mut begin = |user: UserId, device: DeviceId, number| {
+                let (block, place) = SendsBlock::place(number);
+                if place == 0 || number == SendNumber(1) {
+                    let last = begun.entry((user.0, device.0)).or_default();
+                    *last = block.max(*last);
+                }
+            };
             let mut set = |row: RowKey, put: &dyn Fn(&mut Vec<u8>)| {
                 let mut value = Vec::new();
                 put(&mut value);
@@ -546,6 +584,7 @@ mod tests {
                             sends.entry(RowKey::Sends { user, device, block }.encode()).or_default();
                         block.seqs[place] = seq;
                         *from_the_first |= place == 0 || number == SendNumber(1);
+                        begin(user, device, number);
                     }
                     for Replaced { seq, .. } in &of.replaces {
                         changes.insert(RowKey::Timeline { user, seq: *seq }.encode(), None);
@@ -581,6 +620,7 @@ mod tests {
                                 sends.entry(RowKey::Sends { user, device, block }.encode()).or_default();
                             block.seqs[place] = seq;
                             *from_the_first |= place == 0 || number == SendNumber(1);
+                            begin(user, device, number);
                         }
                         Event::Delivered { peer, up_to } => {
                             let row = MarkRow { up_to, at: seq };
@@ -640,9 +680,23 @@ mod tests {
                     let (block, from_the_first) = sends.entry(key).or_default();
                     block.seqs[place] = SendsBlock::GIVEN_UP;
                     *from_the_first |= place == 0 || *number == SendNumber(1);
+                    begin(*user, *device, *number);
                 }
             }
         }
+        for ((user, device), block) in begun {
+            let key = RowKey::LastSends { user: UserId(user), device: DeviceId(device) }.encode();
+            let mut value = Vec::new();
+            codec::put_last_sends(&mut value, block);
+            changes.insert(key, Some(value));
+        }
+        let gone =
+            changes.iter().filter(|(_, change)| change.is_none()).filter_map(|(key, _)| RowKey::decode(key).ok());
+        let gone = gone.filter_map(|row| match row {
+            RowKey::Device { user, device } => Some(RowKey::LastSends { user, device }.encode()),
+            _ => None,
+        });
+        changes.extend(gone.map(|key| (key, None)).collect::<Vec<_>>());
         for (key, (mut block, from_the_first)) in sends {
             if !from_the_first {
                 block.fill_from(base);

@@ -48,4 +48,4 @@ pub use record::{
 pub use run::{Change, Run};
 pub use schema::{FORMAT_VERSION, MarkRow, ReadRow, ReceivedRow, SettingsRow, partition_of};
 pub use store::{Advanced, Fence, Holder, Kind, Purged, Step, Store, StoreError, Tenure};
-pub use upgrade::note_last_messages;
+pub use upgrade::{note_last_messages, note_last_sends};

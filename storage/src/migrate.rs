@@ -461,6 +461,7 @@ fn understand(key: &Key, value: &[u8]) -> Result<(), String> {
         RowKey::Timeline { seq, .. } => codec::timeline_entry(seq, value).map(drop),
         RowKey::Sends { .. } => codec::sends_block(value).map(drop),
         RowKey::Device { .. } => codec::seq("a device row", value).map(drop),
+        RowKey::LastSends { .. } => codec::last_sends(value).map(drop),
         RowKey::Received { .. } => codec::received(value).map(drop),
         RowKey::Delivered { .. } => codec::mark("a delivered row", value).map(drop),
         RowKey::Sent { .. } => codec::seq("a sent row", value).map(drop),
@@ -491,6 +492,7 @@ const fn user_of(row: RowKey) -> Option<UserId> {
         | RowKey::Conversation { user, .. }
         | RowKey::Sends { user, .. }
         | RowKey::Device { user, .. }
+        | RowKey::LastSends { user, .. }
         | RowKey::Received { user, .. }
         | RowKey::Delivered { user, .. }
         | RowKey::Sent { user, .. }
@@ -522,15 +524,13 @@ const fn table_of(row: RowKey) -> &'static str {
         RowKey::Timeline { .. } => "timeline",
         RowKey::Conversation { .. } => "conversations",
         RowKey::Sends { .. } => "sends",
-        RowKey::Device { .. } => "devices",
-        RowKey::Received { .. } => "received",
+        RowKey::Device { .. } | RowKey::LastSends { .. } | RowKey::Epoch { .. } => "devices",
+        RowKey::Received { .. } | RowKey::Sent { .. } => "received",
         RowKey::Delivered { .. } => "delivered",
-        RowKey::Sent { .. } => "sent",
         RowKey::Read { .. } => "read",
         RowKey::Seen { .. } => "seen",
         RowKey::Settings { .. } => "settings",
         RowKey::Marks { .. } => "marks",
-        RowKey::Epoch { .. } => "epochs",
         RowKey::DeviceNotes { .. } => "device notes",
         RowKey::Removed { .. } => "removed devices",
         RowKey::First { .. } => "firsts",

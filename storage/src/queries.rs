@@ -7,25 +7,20 @@
 //! names. What takes an entry away writes in the same commit what is to be read instead, so the question is asked once more; damage is
 //! what is found there twice.
 
+mod inbox;
 mod origin;
 
-use std::collections::HashMap;
-
-use proto_spec::{ConversationId, Direction, Entry, EpochId, Seq, TimestampMs, UserId};
+use proto_spec::{ConversationId, DeviceId, Direction, Entry, EpochId, SendNumber, Seq, TimestampMs, UserId};
 
 use crate::{
     codec::{self, CodecError},
     query::{
-        Answer, ConversationSnapshot, DeviceSnapshot, Entries, InboxEntry, InboxSnapshot, Message, Query, Sent, Span,
-        ToDelete, UserSnapshot,
+        Answer, ConversationSnapshot, DeviceSnapshot, Entries, Message, Query, Sent, Span, ToDelete, UserSnapshot,
     },
     record::Shown,
-    schema::{IndexRow, Key, RowKey, SendsBlock, SendsBlockNumber},
+    schema::{IndexRow, Key, RowKey, SendsBlock},
     store::{Range, Rows, Store, StoreError},
 };
-
-/// Rows that a table scan asks for at once: keeps the memory of a scan small.
-const SCAN_ROWS: usize = 256;
 
 /// Messages of a conversation that are read at once behind its index: a page is a few of these.
 const CONVERSATION_ROWS: usize = 64;
@@ -61,7 +56,7 @@ async fn attempt<S: Store>(store: &S, query: &Query) -> Result<Answer, StoreErro
             Ok(Answer::Conversation(of.pop().unwrap_or_default()))
         }
         Query::Inbox { user, before, rows_max, ref named, ref moved } => {
-            inbox(store, user, before, rows_max, (named, moved)).await.map(Answer::Inbox)
+            inbox::inbox(store, user, before, rows_max, (named, moved)).await.map(Answer::Inbox)
         }
         Query::ToDelete { user, conversation, place, newest_max } => {
             to_delete(store, user, conversation, place, newest_max).await.map(Answer::ToDelete)
@@ -127,61 +122,55 @@ async fn user_snapshot<S: Store>(store: &S, user: UserId) -> Result<UserSnapshot
     let marks = marks.as_ref().map(|value| codec::marks(value)).transpose()?.unwrap_or_default();
     let notes = notes.as_ref().map(|value| codec::device_notes(value)).transpose()?.unwrap_or_default();
     let unfinished = unfinished.is_some();
-    let (devices, epochs) = (devices(store, user).await?, epochs(store, user).await?);
+    let (devices, epochs) = devices(store, user).await?;
     Ok(UserSnapshot { head, head_time, devices, notes, marks, unfinished, epochs })
 }
 
 async fn head<S: Store>(store: &S, user: UserId) -> Result<(Seq, TimestampMs), StoreError> {
     let key = |seq| RowKey::Timeline { user, seq }.encode();
-    match last(store, key(FIRST_SEQ), key(LAST_SEQ)).await? {
-        Some((RowKey::Timeline { seq, .. }, value)) => Ok((seq, codec::timeline_time(&value)?)),
-        Some((other, _)) => Err(misplaced(other)),
-        None => Ok((Seq::ZERO, TimestampMs(0))),
+    let range = Range {
+        first: key(FIRST_SEQ),
+        last: key(LAST_SEQ),
+        direction: Direction::Backwards,
+        rows_max: 1,
+        bytes_max: usize::MAX,
+    };
+    let Some((key, value)) = store.range(&range).await?.rows.pop() else { return Ok((Seq::ZERO, TimestampMs(0))) };
+    match RowKey::decode(&key)? {
+        RowKey::Timeline { seq, .. } => Ok((seq, codec::timeline_time(&value)?)),
+        other => Err(misplaced(other)),
     }
 }
 
-async fn devices<S: Store>(store: &S, user: UserId) -> Result<Vec<DeviceSnapshot>, StoreError> {
-    let mut devices = Vec::new();
-    let mut next = Some(0);
-    while let Some(first) = next {
-        let key = |device| RowKey::Device { user, device: proto_spec::DeviceId(device) }.encode();
-        let Rows { rows, complete } = scan(store, key(first), key(u64::MAX), SCAN_ROWS).await?;
-        next = None;
-        for (key, value) in rows {
-            let RowKey::Device { device, .. } = RowKey::decode(&key)? else { return Err(unexpected(&key)) };
-            let cursor = codec::seq("a device row", &value)?;
-            let last_number = last_number(store, user, device).await?;
-            devices.push(DeviceSnapshot { device, cursor, last_number });
-            next = if complete { None } else { device.0.checked_add(1) };
+/// The devices and the epochs of a user, which are one range.
+async fn devices<S: Store>(store: &S, user: UserId) -> Result<(Vec<DeviceSnapshot>, Vec<(Seq, EpochId)>), StoreError> {
+    let (mut devices, mut epochs) = (Vec::<DeviceSnapshot>::new(), Vec::new());
+    // Of the devices that have sent something: their place among all, and which block they have begun last.
+    let (mut last_blocks, mut keys) = (Vec::new(), Vec::new());
+    let first = RowKey::Device { user, device: DeviceId(0) }.encode();
+    let last = RowKey::Epoch { user, first: LAST_SEQ }.encode();
+    for (key, value) in scan(store, first, last, usize::MAX).await?.rows {
+        match RowKey::decode(&key)? {
+            RowKey::Device { device, .. } => {
+                let cursor = codec::seq("a device row", &value)?;
+                devices.push(DeviceSnapshot { device, cursor, last_number: SendNumber::default() });
+            }
+            RowKey::LastSends { device, .. } if devices.last().is_some_and(|last| last.device == device) => {
+                let block = codec::last_sends(&value)?;
+                last_blocks.push((devices.len() - 1, block));
+                keys.push(RowKey::Sends { user, device, block }.encode());
+            }
+            // Has sent, and was never connected.
+            RowKey::LastSends { .. } => {}
+            RowKey::Epoch { first, .. } => epochs.push((first, codec::epoch(&value)?)),
+            other => return Err(misplaced(other)),
         }
     }
-    Ok(devices)
-}
-
-async fn epochs<S: Store>(store: &S, user: UserId) -> Result<Vec<(Seq, EpochId)>, StoreError> {
-    let key = |first| RowKey::Epoch { user, first }.encode();
-    let rows = scan(store, key(FIRST_SEQ), key(LAST_SEQ), usize::MAX).await?.rows;
-    rows.iter()
-        .map(|(key, value)| match RowKey::decode(key)? {
-            RowKey::Epoch { first, .. } => Ok((first, codec::epoch(value)?)),
-            other => Err(misplaced(other)),
-        })
-        .collect()
-}
-
-async fn last_number<S: Store>(
-    store: &S,
-    user: UserId,
-    device: proto_spec::DeviceId,
-) -> Result<proto_spec::SendNumber, StoreError> {
-    let key = |block| RowKey::Sends { user, device, block: SendsBlockNumber(block) }.encode();
-    match last(store, key(0), key(u64::MAX)).await? {
-        Some((RowKey::Sends { block, .. }, value)) => {
-            Ok(codec::sends_block(&value)?.last_number(block).unwrap_or_default())
-        }
-        Some((other, _)) => Err(misplaced(other)),
-        None => Ok(proto_spec::SendNumber::default()),
+    for (((at, block), key), value) in last_blocks.into_iter().zip(&keys).zip(store.get_many(&keys).await?) {
+        let sends = codec::sends_block(&value.ok_or_else(|| missing(key))?)?;
+        devices[at].last_number = sends.last_number(block).unwrap_or_default();
     }
+    Ok((devices, epochs))
 }
 
 /// Rows that say what is known of a conversation.
@@ -220,73 +209,6 @@ fn snapshot(parts: [Option<&[u8]>; CONVERSATION_PARTS]) -> Result<ConversationSn
         read: read.map(codec::read).transpose()?.unwrap_or_default(),
         settings: settings.map(codec::settings).transpose()?.unwrap_or_default(),
     })
-}
-
-async fn inbox<S: Store>(
-    store: &S,
-    user: UserId,
-    before: Seq,
-    rows_max: usize,
-    (named, moved): (&[ConversationId], &[(ConversationId, Seq)]),
-) -> Result<InboxSnapshot, StoreError> {
-    let mut last: HashMap<ConversationId, Seq> = HashMap::new();
-    lasts(
-        store,
-        |conversation| RowKey::Received { user, conversation },
-        |value| Ok(codec::received(value)?.at),
-        &mut last,
-    )
-    .await?;
-    lasts(
-        store,
-        |conversation| RowKey::Sent { user, conversation },
-        |value| codec::seq("a sent row", value),
-        &mut last,
-    )
-    .await?;
-    let newest = last.values().copied().max().unwrap_or_default();
-    last.extend(moved.iter().copied());
-    last.retain(|conversation, last| *last > Seq::ZERO && *last < before && !named.contains(conversation));
-    let mut order: Vec<_> = last.into_iter().map(|(conversation, last)| (last, conversation)).collect();
-    let complete = order.len() <= rows_max;
-    if !complete {
-        order.select_nth_unstable_by(rows_max, |a, b| b.cmp(a));
-        order.truncate(rows_max);
-    }
-    order.sort_unstable_by(|a, b| b.cmp(a));
-    let keys: Vec<_> = order.iter().map(|&(seq, _)| RowKey::Timeline { user, seq }.encode()).collect();
-    let entries = store.get_many(&keys).await?;
-    let asked: Vec<_> = named.iter().copied().chain(order.iter().map(|(_, conversation)| *conversation)).collect();
-    let mut snapshots = conversations(store, user, &asked).await?.into_iter();
-    let named = snapshots.by_ref().take(named.len()).collect();
-    let mut rows = Vec::with_capacity(order.len());
-    for (((seq, conversation), key), (snapshot, value)) in order.into_iter().zip(&keys).zip(snapshots.zip(entries)) {
-        let last = match value {
-            Some(value) => codec::timeline_entry(seq, &value)?,
-            // Something else is said of it.
-            None => message_at(store, user, conversation, seq).await?.ok_or_else(|| missing(key))?.entry,
-        };
-        rows.push(InboxEntry { conversation, snapshot, last });
-    }
-    Ok(InboxSnapshot { named, rows, complete, newest })
-}
-
-/// The last message of each conversation, as the rows of a table have it.
-async fn lasts<S: Store>(
-    store: &S,
-    row: impl Fn(ConversationId) -> RowKey,
-    seq: impl Fn(&[u8]) -> Result<Seq, CodecError>,
-    last: &mut HashMap<ConversationId, Seq>,
-) -> Result<(), StoreError> {
-    let key = |peer| row(UserId(peer).into()).encode();
-    for (key, value) in scan(store, key(0), key(u64::MAX), usize::MAX).await?.rows {
-        let (RowKey::Received { conversation, .. } | RowKey::Sent { conversation, .. }) = RowKey::decode(&key)? else {
-            return Err(unexpected(&key));
-        };
-        let of = last.entry(conversation).or_default();
-        *of = seq(&value)?.max(*of);
-    }
-    Ok(())
 }
 
 async fn log<S: Store>(store: &S, user: UserId, span: &Span) -> Result<Entries, StoreError> {
@@ -404,14 +326,6 @@ async fn message<S: Store>(store: &S, user: UserId, place: Seq, shown: &Shown) -
     let mut told = entries_at(store, user, &seqs).await?.into_iter().map(|(entry, _)| entry);
     let entry = told.next().ok_or_else(|| missing(&RowKey::Timeline { user, seq: shown.says }.encode()))?;
     Ok(Message { place, entry, reactions: told.collect() })
-}
-
-async fn last<S: Store>(store: &S, first: Key, last: Key) -> Result<Option<(RowKey, bytes::Bytes)>, StoreError> {
-    let range = Range { first, last, direction: Direction::Backwards, rows_max: 1, bytes_max: usize::MAX };
-    match store.range(&range).await?.rows.pop() {
-        Some((key, value)) => Ok(Some((RowKey::decode(&key)?, value))),
-        None => Ok(None),
-    }
 }
 
 async fn scan<S: Store>(store: &S, first: Key, last: Key, rows_max: usize) -> Result<Rows, StoreError> {

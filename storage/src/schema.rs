@@ -56,14 +56,22 @@ pub enum RowKey {
         /// Which 64 sends.
         block: SendsBlockNumber,
     },
-    /// A device's cursor.
+    /// A device's cursor. The rows of devices, of their last sends and of epochs are one range of each user.
     Device {
         /// Whose device.
         user: UserId,
         /// Which device.
         device: DeviceId,
     },
-    /// What was received in a conversation, and where that is.
+    /// Which of its `sends` rows a device has begun last.
+    LastSends {
+        /// Whose device.
+        user: UserId,
+        /// Which device.
+        device: DeviceId,
+    },
+    /// What was received in a conversation, and where that is. The rows of what was received and of what was sent are one range of each
+    /// user, both of a conversation side by side.
     Received {
         /// Who received.
         user: UserId,
@@ -299,8 +307,7 @@ const DELIVERED: u8 = 6;
 const MARKS: u8 = 7;
 const UNFINISHED: u8 = 8;
 const MIGRATION: u8 = 9;
-const EPOCH: u8 = 10;
-const SENT: u8 = 11;
+// 10 and 11 were tables of no released version.
 const READ: u8 = 12;
 const SEEN: u8 = 13;
 const SETTINGS: u8 = 14;
@@ -309,6 +316,12 @@ const REMOVED: u8 = 16;
 const FIRST: u8 = 17;
 const DELETED: u8 = 18;
 const DISPLACED: u8 = 19;
+
+/// Ends the key of a row that stands right behind the one of the same device or conversation. The lowest byte, so that nothing of another
+/// one comes between.
+const BESIDE: u8 = 0;
+/// In place of a device: behind all devices, and what stands beside the last of them.
+const BEHIND: u64 = u64::MAX;
 
 /// The tables whose keys order as (partition, user, rest).
 pub(crate) const TABLES_BY_PARTITION: &[u8] = &[
@@ -319,8 +332,6 @@ pub(crate) const TABLES_BY_PARTITION: &[u8] = &[
     RECEIVED,
     DELIVERED,
     MARKS,
-    EPOCH,
-    SENT,
     READ,
     SEEN,
     SETTINGS,
@@ -350,14 +361,17 @@ impl RowKey {
             Self::Delivered { user, conversation: ConversationId::Person(peer) } => {
                 Key::of_user(DELIVERED, user).then(peer.0)
             }
-            Self::Sent { user, conversation: ConversationId::Person(peer) } => Key::of_user(SENT, user).then(peer.0),
+            Self::Sent { user, conversation: ConversationId::Person(peer) } => {
+                Key::of_user(RECEIVED, user).then(peer.0).then_byte(BESIDE)
+            }
             Self::Read { user, conversation: ConversationId::Person(peer) } => Key::of_user(READ, user).then(peer.0),
             Self::Seen { user, conversation: ConversationId::Person(peer) } => Key::of_user(SEEN, user).then(peer.0),
             Self::Settings { user, conversation: ConversationId::Person(peer) } => {
                 Key::of_user(SETTINGS, user).then(peer.0)
             }
             Self::Marks { user } => Key::of_user(MARKS, user),
-            Self::Epoch { user, first } => Key::of_user(EPOCH, user).then(first.0),
+            Self::LastSends { user, device } => Key::of_user(DEVICE, user).then(device.0).then_byte(BESIDE),
+            Self::Epoch { user, first } => Key::of_user(DEVICE, user).then(BEHIND).then(first.0),
             Self::DeviceNotes { user } => Key::of_user(DEVICE_NOTES, user),
             Self::Removed { user, device } => Key::of_user(REMOVED, user).then(device.0),
             Self::First { user, seq } => Key::of_user(FIRST, user).then(seq.0),
@@ -407,17 +421,24 @@ impl RowKey {
                 device: DeviceId(device),
                 block: SendsBlockNumber(block),
             })?,
-            DEVICE => numbers(rest).map(|[device]| Self::Device { user, device: DeviceId(device) })?,
-            RECEIVED => numbers(rest).map(|[peer]| Self::Received { user, conversation: person(peer) })?,
+            DEVICE => match (numbers(rest), numbers(rest), beside(rest)) {
+                (Some([device]), ..) => Self::Device { user, device: DeviceId(device) },
+                (_, Some([BEHIND, first]), _) => Self::Epoch { user, first: Seq(first) },
+                (.., Some(device)) => Self::LastSends { user, device: DeviceId(device) },
+                _ => return None,
+            },
+            RECEIVED => match (numbers(rest), beside(rest)) {
+                (Some([peer]), _) => Self::Received { user, conversation: person(peer) },
+                (_, Some(peer)) => Self::Sent { user, conversation: person(peer) },
+                _ => return None,
+            },
             DELIVERED => numbers(rest).map(|[peer]| Self::Delivered { user, conversation: person(peer) })?,
-            SENT => numbers(rest).map(|[peer]| Self::Sent { user, conversation: person(peer) })?,
             READ => numbers(rest).map(|[peer]| Self::Read { user, conversation: person(peer) })?,
             SEEN => numbers(rest).map(|[peer]| Self::Seen { user, conversation: person(peer) })?,
             SETTINGS => numbers(rest).map(|[peer]| Self::Settings { user, conversation: person(peer) })?,
             MARKS => numbers(rest).map(|[]| Self::Marks { user })?,
             DEVICE_NOTES => numbers(rest).map(|[]| Self::DeviceNotes { user })?,
             REMOVED => numbers(rest).map(|[device]| Self::Removed { user, device: DeviceId(device) })?,
-            EPOCH => numbers(rest).map(|[first]| Self::Epoch { user, first: Seq(first) })?,
             FIRST => numbers(rest).map(|[seq]| Self::First { user, seq: Seq(seq) })?,
             DELETED => numbers(rest).map(|[peer, origin]| Self::Deleted {
                 user,
@@ -471,6 +492,12 @@ impl Key {
         key.bytes[1..3].copy_from_slice(&partition_of(user).to_be_bytes());
         key.len = 3;
         key.then(user.0)
+    }
+
+    fn then_byte(mut self, byte: u8) -> Self {
+        self.bytes[usize::from(self.len)] = byte;
+        self.len += 1;
+        self
     }
 
     fn then(mut self, number: u64) -> Self {
@@ -536,9 +563,18 @@ impl Default for SendsBlock {
 
 /// The lowest and the highest key that the conversation index can have.
 pub(crate) fn conversation_table() -> (Key, Key) {
+    table(CONVERSATION)
+}
+
+/// The lowest and the highest key that a `sends` row can have.
+pub(crate) fn sends_table() -> (Key, Key) {
+    table(SENDS)
+}
+
+fn table(table: u8) -> (Key, Key) {
     let mut last = Key { bytes: [u8::MAX; Key::LEN_MAX], len: Key::LEN_MAX as u8 };
-    last.bytes[0] = CONVERSATION;
-    (Key::of_table(CONVERSATION), last)
+    last.bytes[0] = table;
+    (Key::of_table(table), last)
 }
 
 const fn person(id: u64) -> ConversationId {
@@ -549,6 +585,12 @@ fn numbers<const N: usize>(bytes: &[u8]) -> Option<[u64; N]> {
     let (chunks, []) = bytes.as_chunks::<8>() else { return None };
     let chunks: &[[u8; 8]; N] = chunks.try_into().ok()?;
     Some(chunks.map(u64::from_be_bytes))
+}
+
+/// The number in the key of a row that stands beside another one.
+fn beside(bytes: &[u8]) -> Option<u64> {
+    let [number] = numbers(bytes.strip_suffix(&[BESIDE])?)?;
+    Some(number)
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -562,7 +604,7 @@ mod tests {
     use super::*;
 
     fn any_key() -> impl Strategy<Value = RowKey> {
-        (0..19u8, any::<[u64; 3]>()).prop_map(|(table, [a, b, c])| {
+        (0..20u8, any::<[u64; 3]>()).prop_map(|(table, [a, b, c])| {
             let user = UserId(a);
             match table {
                 0 => RowKey::Timeline { user, seq: Seq(b) },
@@ -582,6 +624,7 @@ mod tests {
                 14 => RowKey::Removed { user, device: DeviceId(b) },
                 15 => RowKey::First { user, seq: Seq(b) },
                 16 => RowKey::Deleted { user, conversation: person(b), origin: Seq(c) },
+                18 => RowKey::LastSends { user, device: DeviceId(b) },
                 17 => RowKey::Displaced { user, conversation: person(b), origin: Seq(c) },
                 _ => RowKey::Migration,
             }
@@ -612,6 +655,25 @@ mod tests {
                 prop_assert_eq!(row.encode().to_vec(), bytes);
             }
         }
+    }
+
+    #[test]
+    fn what_is_read_together_stands_together() {
+        let user = UserId(7);
+        let rows = [
+            RowKey::Device { user, device: DeviceId(0) },
+            RowKey::LastSends { user, device: DeviceId(0) },
+            RowKey::Device { user, device: DeviceId(1) },
+            RowKey::Device { user, device: DeviceId(u64::MAX) },
+            RowKey::LastSends { user, device: DeviceId(u64::MAX) },
+            RowKey::Epoch { user, first: Seq(0) },
+            RowKey::Epoch { user, first: Seq(u64::MAX) },
+            RowKey::Received { user, conversation: person(1) },
+            RowKey::Sent { user, conversation: person(1) },
+            RowKey::Received { user, conversation: person(2) },
+            RowKey::Sent { user, conversation: person(u64::MAX) },
+        ];
+        assert!(rows.map(RowKey::encode).is_sorted());
     }
 
     #[test]

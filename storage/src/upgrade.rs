@@ -2,12 +2,12 @@
 
 use std::mem;
 
-use proto_spec::{ConversationId, Direction, Seq, UserId};
+use proto_spec::{ConversationId, DeviceId, Direction, Seq, UserId};
 
 use crate::{
     codec,
     run::RunBuilder,
-    schema::{self, RowKey},
+    schema::{self, RowKey, SendsBlockNumber},
     store::{Fence, Range, Rows, Store, StoreError},
 };
 
@@ -58,6 +58,47 @@ pub async fn note_last_messages<S: Store>(store: &S, fence: Fence) -> Result<u64
     }
 }
 
+/// Makes the rows of the last sends of all devices, of which stores before the third format have none: a device without one would be
+/// taken for one that has sent nothing. How many there are.
+///
+/// May be cut short and done again.
+///
+/// # Errors
+/// As [`note_last_messages`].
+pub async fn note_last_sends<S: Store>(store: &S, fence: Fence) -> Result<u64, StoreError> {
+    let (mut first, last) = schema::sends_table();
+    let mut devices = 0;
+    let mut open: Option<(UserId, DeviceId, SendsBlockNumber)> = None;
+    loop {
+        let direction = Direction::Forwards;
+        let Rows { rows, complete } =
+            store.range(&Range { first, last, direction, rows_max: ROWS_MAX, bytes_max: usize::MAX }).await?;
+        let mut closed = Vec::new();
+        for (key, _) in &rows {
+            let RowKey::Sends { user, device, block } = RowKey::decode(key)? else {
+                return Err(StoreError::Damaged { what: format!("the row {key:?} is in the range of another table") });
+            };
+            let before = open.replace((user, device, block));
+            closed.extend(before.filter(|(of, with, _)| (*of, *with) != (user, device)));
+        }
+        if complete {
+            closed.extend(open.take());
+        }
+        let mut run = RunBuilder::default();
+        for &(user, device, block) in &closed {
+            run.put(RowKey::LastSends { user, device }.encode(), |out| codec::put_last_sends(out, block));
+        }
+        if !closed.is_empty() {
+            store.commit(fence, &run.finish()).await?;
+            devices += closed.len() as u64;
+        }
+        match rows.last().and_then(|(key, _)| key.successor()).filter(|_| !complete) {
+            Some(next) => first = next,
+            None => return Ok(devices),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::{collections::BTreeMap, sync::Arc};
@@ -90,12 +131,16 @@ mod tests {
                 let query = |user| Query::Inbox { user, before: Seq(u64::MAX), rows_max: 100, named: Arc::clone(&named), moved: [].into() };
                 (1..5).map(|user| (user, block_on(answer(store, &query(UserId(user)))).unwrap())).collect()
             };
+            let users = |store: &MemoryStore| -> Vec<Answer> {
+                (1..5).map(|user| block_on(answer(store, &Query::User(UserId(user)))).unwrap()).collect()
+            };
+            let wanted_users = users(&store);
             let wanted = inboxes(&store);
             // As it was before: a received row had its first number alone, and there was no sent row.
             let mut old = RunBuilder::default();
             for (key, value) in store.rows() {
                 match RowKey::decode(&key).unwrap() {
-                    RowKey::Sent { .. } => old.delete(key),
+                    RowKey::Sent { .. } | RowKey::LastSends { .. } => old.delete(key),
                     RowKey::Received { .. } => {
                         let up_to = codec::received(&value).unwrap().up_to;
                         old.put(key, |out| codec::put_seq(out, up_to));
@@ -106,7 +151,9 @@ mod tests {
             block_on(store.commit(fence, &old.finish())).unwrap();
             for _ in 0..2 {
                 block_on(note_last_messages(&store, fence)).unwrap();
+                block_on(note_last_sends(&store, fence)).unwrap();
             }
+            prop_assert_eq!(users(&store), wanted_users);
             for (user, wanted) in wanted {
                 let (Answer::Inbox(mut wanted), Answer::Inbox(found)) = (wanted, inboxes(&store).remove(&user).unwrap()) else {
                     panic!("another kind of answer");

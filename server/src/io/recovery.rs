@@ -15,7 +15,7 @@ use std::{
 use storage::{
     Ahead, Fence, IngestError, IngestReport, LaneSpans, Store, ingest_in_runs,
     journal::{JournalFolder, Position, Reading, Recovered, SealedSegment, Torn},
-    note_last_messages,
+    note_last_messages, note_last_sends,
     store::RECOVERY_RUN_BYTES_MAX,
 };
 use tracing::{info, warn};
@@ -103,7 +103,8 @@ impl Recovery {
         self.ingest(store, fence)?;
         if self.data.lacks_last_messages()? {
             let conversations = pollster::block_on(note_last_messages(store, fence))?;
-            info!(conversations, "conversations of a folder of an earlier format are listed");
+            let devices = pollster::block_on(note_last_sends(store, fence))?;
+            info!(conversations, devices, "conversations and last sends of a folder of an earlier format are listed");
         }
         self.data.upgrade()?;
         tenure::begin(store, &self.data, fence)?;

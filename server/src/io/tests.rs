@@ -431,7 +431,7 @@ fn a_folder_of_before_there_were_inboxes_lists_all_its_conversations() {
     let mut old = RunBuilder::default();
     for (key, _) in store.rows() {
         match RowKey::decode(&key).unwrap() {
-            RowKey::Sent { .. } => old.delete(key),
+            RowKey::Sent { .. } | RowKey::LastSends { .. } => old.delete(key),
             // The version of the value, and a number.
             RowKey::Received { .. } => old.put(key, |out| out.extend([1, 1])),
             _ => {}

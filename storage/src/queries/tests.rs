@@ -12,6 +12,7 @@ use crate::{
     embedded::{EmbeddedConfig, EmbeddedStore},
     fold::Fold,
     memory::MemoryStore,
+    query::{InboxEntry, InboxSnapshot},
     record::{Batch, DeviceNotes, FirstResult, Marks, Record, Replaced, Rewrite, Shown},
     run::Run,
     schema::{MarkRow, ReadRow, ReceivedRow, SettingsRow},
@@ -456,14 +457,15 @@ proptest! {
 fn a_user_of_many_devices_is_read_whole() {
     let user = UserId(1);
     let cursor = |device| Record::Cursor { user, device: DeviceId(device), seq: Seq(device) };
-    let records: Vec<_> = (1..=600).map(cursor).collect();
-    let Answer::User(snapshot) = block_on(answer(&store_of(&[&records]), &Query::User(user))).unwrap() else {
+    let given_up = |device| Record::GivenUp { user, device: DeviceId(device), number: SendNumber(1) };
+    let records: Vec<_> = (1..=600).map(cursor).chain((1..=600).step_by(2).map(given_up)).collect();
+    let store = store_of(&[&records]);
+    let Answer::User(snapshot) = block_on(answer(&store, &Query::User(user))).unwrap() else {
         panic!("another kind of answer");
     };
-    assert_eq!(
-        snapshot.devices.iter().map(|device| device.device.0).collect::<Vec<_>>(),
-        (1..=600).collect::<Vec<_>>()
-    );
+    let found = snapshot.devices.iter().map(|device| (device.device.0, device.last_number.0));
+    assert!(found.eq((1..=600).map(|device| (device, device % 2))));
+    assert_eq!(store.ranges_read(), 2, "the head, and the devices");
 }
 
 #[test]
@@ -508,26 +510,29 @@ fn a_store_that_changes_faster_than_it_is_read_is_busy_and_not_damaged() {
     assert!(matches!(&refused, StoreError::Unavailable { .. }) && refused.is_retryable(), "{refused}");
 }
 
-/// A user with a device that has sent something, and so many conversations of so many messages, every other one sent.
-fn with_conversations(conversations: u64, messages: u64) -> MemoryStore {
+/// A user with a device that has sent something, and so many conversations of so many messages, every other one sent; then as many as
+/// `busy` more come in one of them.
+fn with_conversations(conversations: u64, messages: u64, busy: u64) -> MemoryStore {
     const USER: UserId = UserId(1);
     let mut batch = Batch::default();
     batch.push(&Record::Epoch { user: USER, first: Seq(1), epoch: EpochId(7), forgotten: None });
     batch.push(&Record::Cursor { user: USER, device: DeviceId(1), seq: Seq(1) });
     let (mut seq, mut number) = (Seq(0), SendNumber(0));
+    let mut append = |peer, count, is_sent| {
+        let content = Content::text("hello");
+        let event = if is_sent {
+            number = number.next();
+            Event::Sent { to: UserId(peer).into(), device: DeviceId(1), number, content }
+        } else {
+            Event::Received { from: UserId(peer), origin: Seq(count), content }
+        };
+        seq = seq.next();
+        batch.append(USER, &Entry { seq, time: TimestampMs(1), event }, None, count);
+    };
     for count in 1..=messages {
-        for peer in 2..2 + conversations {
-            let content = Content::text("hello");
-            let event = if count % 2 == 0 {
-                number = number.next();
-                Event::Sent { to: UserId(peer).into(), device: DeviceId(1), number, content }
-            } else {
-                Event::Received { from: UserId(peer), origin: Seq(count), content }
-            };
-            seq = seq.next();
-            batch.append(USER, &Entry { seq, time: TimestampMs(1), event }, None, count);
-        }
+        (2..2 + conversations).for_each(|peer| append(peer, count, count % 2 == 0));
     }
+    (0..busy).for_each(|count| append(2, messages + count, false));
     let mut fold = Fold::default();
     fold.add(batch.bytes()).unwrap();
     let store = MemoryStore::default();
@@ -537,11 +542,15 @@ fn with_conversations(conversations: u64, messages: u64) -> MemoryStore {
 }
 
 #[test]
-fn an_app_opens_with_seven_ranges_however_many_conversations_there_are() {
-    for conversations in [1, 20, 2_000] {
-        let (store, user) = (with_conversations(conversations, 2), UserId(1));
+fn an_app_opens_with_five_ranges_at_most_however_many_conversations_there_are() {
+    // The head; devices and epochs; the newest entries; the page.
+    let few = 4;
+    // The last messages of all conversations, if the newest entries are of too few.
+    for (conversations, busy, ranges) in [(1, 0, few), (20, 0, few), (2_000, 0, few), (5, 300, 5), (2_000, 300, 5)] {
+        let (store, user) = (with_conversations(conversations, 2, busy), UserId(1));
         let Answer::User(found) = block_on(answer(&store, &Query::User(user))).unwrap() else { panic!("no user") };
         assert_eq!((found.devices.len(), found.epochs.len()), (1, 1));
+        assert_eq!(found.devices[0].last_number, SendNumber(conversations));
         let query = Query::Inbox { user, before: LAST_SEQ, rows_max: 20, named: [].into(), moved: [].into() };
         let Answer::Inbox(inbox) = block_on(answer(&store, &query)).unwrap() else { panic!("no inbox") };
         assert_eq!((inbox.rows.len() as u64, inbox.complete), (conversations.min(20), conversations <= 20));
@@ -554,16 +563,15 @@ fn an_app_opens_with_seven_ranges_however_many_conversations_there_are() {
         };
         let query = Query::ConversationLog { user, conversation: inbox.rows[0].conversation, span };
         let Answer::Entries(page) = block_on(answer(&store, &query)).unwrap() else { panic!("no page") };
-        assert_eq!(page.entries.len(), 2);
-        // The head, devices, the last number of the device, epochs; what was received, what was sent; the page.
-        assert_eq!(store.ranges_read(), 7, "{conversations} conversations");
+        assert_eq!(page.entries.len() as u64, (2 + busy).min(15));
+        assert_eq!(store.ranges_read(), ranges, "{conversations} conversations and {busy} messages in one");
     }
 }
 
 #[test]
 fn what_a_device_has_missed_is_one_range_however_long_the_log_is() {
     for entries in [100, 20_000] {
-        let store = with_conversations(entries / 10, 10);
+        let store = with_conversations(entries / 10, 10, 0);
         let span = Span {
             first: Seq(entries - 9),
             last: Seq(entries),

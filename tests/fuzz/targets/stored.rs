@@ -52,6 +52,7 @@ fn rows(bytes: &[u8]) {
     let seqs = (1..=8).map(Seq);
     let keys = [
         RowKey::Device { user: USER, device: DEVICE },
+        RowKey::LastSends { user: USER, device: DEVICE },
         RowKey::Marks { user: USER },
         RowKey::Received { user: USER, conversation: PEER },
         RowKey::Delivered { user: USER, conversation: PEER },

@@ -130,7 +130,7 @@ impl Simulation {
             let row = RowKey::decode(&key).expect("the store's own keys");
             let forgotten = matches!(
                 (self.fault, row),
-                (Some(Fault::ForgetSendNumbers), RowKey::Sends { .. })
+                (Some(Fault::ForgetSendNumbers), RowKey::Sends { .. } | RowKey::LastSends { .. })
                     | (Some(Fault::ForgetReceived), RowKey::Received { .. })
                     | (Some(Fault::ForgetRead), RowKey::Read { .. })
                     | (Some(Fault::ForgetSent), RowKey::Sent { .. })
