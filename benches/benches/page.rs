@@ -7,6 +7,7 @@
 use benches::conversation::{Conversation, Sends, WRITER};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use proto_spec::{ClientFrame, Direction, RequestId, Seq};
+use server::shard::CacheLimits;
 use storage::{EmbeddedConfig, EmbeddedStore};
 
 /// What a screen shows and some more.
@@ -20,7 +21,7 @@ fn page(criterion: &mut Criterion) {
         // In the build folder: a temporary folder may be memory.
         let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder in the build folder");
         let store = EmbeddedStore::open(dir.path(), EmbeddedConfig::default()).expect("a new store");
-        let mut conversation = Conversation::with_store(store);
+        let mut conversation = Conversation::with_store(store, CacheLimits::DEFAULT);
         let mut sends = Sends::default();
         let mut write = |conversation: &mut Conversation, messages: usize| {
             for _ in 0..messages {

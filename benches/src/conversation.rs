@@ -51,6 +51,8 @@ const SETTINGS: Settings = Settings {
 #[derive(Debug)]
 pub struct Conversation {
     shard: Shard,
+    /// The reader's connection.
+    reader: ConnId,
     directory: Directory,
     effects: Effects,
     now: Now,
@@ -80,22 +82,24 @@ impl Conversation {
     /// The shard does not welcome them.
     #[must_use]
     pub fn new() -> Self {
-        Self::over(None)
+        Self::over(None, CacheLimits::DEFAULT)
     }
 
-    /// The same with an empty store, which answers what the shard asks and gets what is written.
+    /// The same with a store, which answers what the shard asks and gets what is written, and with so much kept for apps that open.
     ///
     /// # Panics
-    /// The shard does not welcome them, or the store is not empty.
+    /// The shard does not welcome them.
     #[must_use]
-    pub fn with_store(store: EmbeddedStore) -> Self {
-        Self::over(Some(Stored { store, fold: Fold::default() }))
+    pub fn with_store(store: EmbeddedStore, cache: CacheLimits) -> Self {
+        Self::over(Some(Stored { store, fold: Fold::default() }), cache)
     }
 
-    fn over(stored: Option<Stored>) -> Self {
+    fn over(stored: Option<Stored>, cache: CacheLimits) -> Self {
+        let settings = Settings { cache, ..SETTINGS };
         let topology = Topology::new(1).expect("one is not zero");
         let mut conversation = Self {
-            shard: Shard::new(CoreId(0), topology, SETTINGS, EpochId(1)),
+            shard: Shard::new(CoreId(0), topology, settings, EpochId(1)),
+            reader: conn(1),
             directory: Directory::default(),
             effects: Effects::default(),
             now: Now { monotonic_ms: 1_000, wall: TimestampMs(1_760_000_000_000) },
@@ -104,16 +108,7 @@ impl Conversation {
             stored,
         };
         for (slot, &user) in USERS.iter().enumerate() {
-            let conn = conn(slot);
-            let connected = Connected {
-                conn,
-                user,
-                device: DEVICE,
-                version: 1,
-                resumption: Resumption::whole(Resume::Stored),
-                grant: FOREVER,
-            };
-            conversation.feed(Input::Connected(connected));
+            conversation.connect(conn(slot), user, Resume::Stored);
         }
         conversation.settle();
         assert_eq!(conversation.counters().logins, USERS.len() as u64);
@@ -151,8 +146,23 @@ impl Conversation {
 
     /// The reader sends these bytes, and everything follows that follows. Says how many bytes the reader gets.
     pub fn ask(&mut self, received: &[u8]) -> usize {
-        self.feed(Input::Bytes { conn: conn(1), bytes: received });
+        self.feed(Input::Bytes { conn: self.reader, bytes: received });
         self.settle()[1]
+    }
+
+    /// The reader's connection has ended, and the next one begins with a hello that resumes there and these bytes behind it. Says how many
+    /// bytes the reader gets, the welcome's included.
+    pub fn come_back(&mut self, resume: Resume, received: &[u8]) -> usize {
+        self.feed(Input::Disconnected { conn: self.reader });
+        self.settle();
+        self.reader.generation += 1;
+        self.connect(self.reader, READER, resume);
+        self.ask(received)
+    }
+
+    fn connect(&mut self, conn: ConnId, user: UserId, resume: Resume) {
+        let resumption = Resumption::whole(resume);
+        self.feed(Input::Connected(Connected { conn, user, device: DEVICE, version: 1, resumption, grant: FOREVER }));
     }
 
     /// What the shard has done and holds.
@@ -184,8 +194,8 @@ impl Conversation {
                 return total;
             }
             total.iter_mut().zip(sent).for_each(|(total, sent)| *total += sent);
-            for (slot, bytes) in sent.into_iter().enumerate().filter(|&(_, bytes)| bytes > 0) {
-                self.feed(Input::Sent { conn: conn(slot), bytes });
+            for (conn, bytes) in [conn(0), self.reader].into_iter().zip(sent).filter(|&(_, bytes)| bytes > 0) {
+                self.feed(Input::Sent { conn, bytes });
             }
             for (query, asked) in queries {
                 let answer = Some(self.answer(&asked));

@@ -11,6 +11,7 @@ pub mod conversation;
 pub mod floor;
 pub mod frames;
 pub mod history;
+pub mod past;
 pub mod relay;
 
 /// How many messages a turn has, or batches a group: alone, a busy moment, a full send window.
