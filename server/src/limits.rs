@@ -88,11 +88,11 @@ pub const INBOX_TRIES_MAX: u8 = 8;
 /// is refused no longer than this.
 pub const UNWANTED_MS: u64 = 60_000;
 
-/// Recipients of whom that is known of one user. Beyond them a message more is accepted, and dropped: each costs 24 bytes.
+/// Recipients of whom that is known of one user. Beyond them a message more is accepted, and dropped: each costs 16 bytes.
 pub const UNWANTED_MAX: usize = 32;
 
-/// How often the store is asked anew for what is laid under the tail because changes have moved from the one to the other meanwhile,
-/// before it counts as unreadable. They move with an ingestion, once in seconds.
+/// How often the store is asked for what is laid under the tail, because entries have moved from the one to the other meanwhile, before it
+/// counts as unreadable. They move with an ingestion, once in seconds.
 pub const READ_TRIES_MAX: u8 = 8;
 
 /// Least memory that an operator may give what is kept of one user for an app that opens, in bytes: a user takes half of it, and the
@@ -402,8 +402,8 @@ pub const QUERY_RETRY_MS: u64 = 75;
 /// Queries that a reader thread has to try again at a time; beyond it they fail at once, since the store is away then.
 pub const QUERIES_AGAIN_MAX: usize = 64;
 
-/// How long a stop waits for threads that may wait for the store, in milliseconds: an ingestion under way takes less. What they have
-/// not done is done by the next start.
+/// How long a stop waits for threads that may wait for the store, in milliseconds: an ingestion under way takes less, a purge may take more.
+/// What they have not done is done by the next start.
 pub const HELPERS_STOP_MS: u64 = 5_000;
 
 /// How long a journal group that the disk had no room for waits before it is written again, in milliseconds.

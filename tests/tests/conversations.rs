@@ -275,8 +275,11 @@ fn who_is_blocked_is_refused_where_the_operator_wants_that_they_are_told() {
     spec::says("what they send in the next minute after one that was dropped is refused with `unwanted`");
     let world = World::limited(2, Limits { tell_blocked: true, ..Limits::OFF });
     let (mut world, a, b, alice, bob) = two_people_in(world);
+    world.send(b, 1, alice, "goodbye");
+    world.settle();
     keep(&mut world, b, alice, Settings::BLOCKED, Settings::default());
-    world.send(a, 1, bob, "the home of Alice does not know it");
+    mark_read(&mut world, a, bob, 1, true);
+    world.send(a, 1, bob, "to have read something tells nothing");
     world.settle();
     assert_eq!(accepted(&world.take(a)).len(), 1);
     let say = |world: &mut World, number: u64, to: u64| {
@@ -293,7 +296,7 @@ fn who_is_blocked_is_refused_where_the_operator_wants_that_they_are_told() {
         world.advance(10_000);
     }
     assert_eq!(say(&mut world, 3, bob).0, 1);
-    assert_eq!(world.messages(bob).len(), 1);
+    assert_eq!(world.messages(bob).len(), 2, "Bob's own, and the one that asked");
     assert_eq!(say(&mut world, 4, bob).0, 1);
 }
 

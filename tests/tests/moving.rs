@@ -6,7 +6,7 @@ use proto_spec::{
 use server::limits::READ_TRIES_MAX;
 use tests::{
     frames::{pages, two_people},
-    said::{ALICE, name, said, say, shown, some},
+    said::{ALICE, edit, inbox, name, page_of, react, reactions, said, say, shown, some},
 };
 
 /// Two messages of Alice's in the store, and a change of the first one by her in the tail; Bob has asked for something that is read before the
@@ -89,4 +89,82 @@ fn what_changes_faster_than_it_is_read_is_refused_in_the_end() {
     let is_refused = |frame: &ServerFrame| matches!(frame, ServerFrame::Error { code: ErrorCode::StorageFailed, .. });
     assert!(frames.iter().any(is_refused), "{frames:?}");
     assert_eq!(shown(&mut world, b, alice, direction, 9), [some(1, "hello")], "as soon as it stands still");
+}
+
+#[test]
+fn a_message_that_goes_to_the_store_while_the_one_before_it_is_deleted_stays_the_last() {
+    let (mut world, a, b, _, bob) = two_people();
+    world.send(a, 1, bob, "one");
+    world.send(a, 2, bob, "two");
+    world.settle();
+    world.ingest();
+    world.send(a, 3, bob, "three");
+    world.settle();
+    let (request, conversation) = (RequestId(1), ALICE.into());
+    world.frame(b, &ClientFrame::DeleteMessage { request, conversation, place: Seq(2) });
+    world.read_all();
+    world.ingest();
+    world.settle();
+    assert_eq!(inbox(&mut world, b), [(ALICE.into(), Seq(3), 2)]);
+    world.ingest();
+    assert_eq!(inbox(&mut world, b), [(ALICE.into(), Seq(3), 2)]);
+}
+
+#[test]
+fn the_first_of_two_changes_that_goes_to_the_store_counts_though_the_other_one_is_in_the_tail() {
+    let (mut world, a, b, alice, bob) = two_people();
+    world.send(a, 1, bob, "helo");
+    world.settle();
+    world.ingest();
+    edit(&mut world, a, 2, bob, name(ALICE, 1), "hello");
+    world.settle();
+    world.seal();
+    react(&mut world, b, 1, alice, name(ALICE, 1), "+");
+    world.settle();
+    world.take(a);
+    let (request, conversation, direction) = (RequestId(1), UserId(bob).into(), Direction::Forwards);
+    let from = Seq(0);
+    world.frame(a, &ClientFrame::FetchConversation { request, conversation, from, direction, limit: 9 });
+    // And a change that is looked for at the same time, on both sides.
+    edit(&mut world, a, 3, bob, name(ALICE, 1), "Hello!");
+    world.read_all();
+    world.ingest_sealed();
+    world.settle();
+    let page = pages(&world.take(a)).pop().expect("there is a page");
+    assert_ne!(said(&page.entries[0]), some(1, "helo"));
+    for (link, with) in [(a, bob), (b, alice)] {
+        let page = page_of(&mut world, link, with, Direction::Forwards, 9);
+        assert_eq!(said(&page.entries[0]), some(1, "Hello!"));
+        assert_eq!(reactions(&mut world, link, with, 9).len(), 1);
+    }
+}
+
+#[test]
+fn what_is_taken_back_while_a_page_is_read_is_not_in_the_part_that_was_in_the_tail() {
+    let (mut world, a, b, alice, bob) = two_people();
+    world.send(a, 1, bob, "old");
+    world.settle();
+    world.ingest();
+    world.send(a, 2, bob, "never mind");
+    world.settle();
+    for moves in [false, true] {
+        let (request, conversation, direction) = (RequestId(1), UserId(alice).into(), Direction::Backwards);
+        world.take(b);
+        let from = Seq(0);
+        world.frame(b, &ClientFrame::FetchConversation { request, conversation, from, direction, limit: 9 });
+        world.store_stalled = true;
+        if !moves {
+            say(&mut world, a, 3, bob, Content::unsend(name(ALICE, 2), None));
+        }
+        world.settle();
+        world.read_all();
+        if moves {
+            world.ingest();
+        }
+        world.store_stalled = false;
+        world.settle();
+        let page = pages(&world.take(b)).pop().expect("there is a page");
+        let said: Vec<_> = page.entries.iter().map(said).collect();
+        assert_eq!(said, [some(1, "old"), (2, None)], "{moves}");
+    }
 }

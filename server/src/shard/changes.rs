@@ -97,7 +97,8 @@ impl Shard {
             (None, _) => None,
             // Another device was faster.
             (_, Some(Search::Done(message))) => Some(message),
-            (Some(read), _) => Some(read.and_then(|message| with_tail(user, message))),
+            (Some(None), _) => Some(None),
+            (Some(Some(read)), _) => with_tail(user, read).map(Some),
         };
         match (message, self.refuse_admission()) {
             (_, Some(refusal)) => self.refuse_change(&change, refusal.code, refusal.retry_after_ms, cx),
@@ -157,7 +158,8 @@ impl Shard {
         let read = match (read, arrival.search(user)) {
             (None, _) => None,
             (_, Search::Done(message)) => Some(message),
-            (Some(read), _) => Some(read.and_then(|message| with_tail(user, message))),
+            (Some(None), _) => Some(None),
+            (Some(Some(read)), _) => with_tail(user, read).map(Some),
         };
         if let Some(known) = self.conversations.resident((to, from.into())) {
             known.held -= 1;
@@ -360,7 +362,7 @@ pub(super) fn in_tail(user: &User, place: Seq) -> Option<Message> {
     }
 }
 
-/// A message as the store knows it, with what the tail says of it.
+/// A message as the store knows it, with what the tail says of it. None: neither has an entry that it names, so what was read is of before.
 pub(super) fn with_tail(user: &User, read: Message) -> Option<Message> {
     let Some(now) = user.rewrites.now(read.place) else { return Some(read) };
     let known = |seq: Seq| {

@@ -18,7 +18,7 @@ use super::{
     shedding::{Class, Reason},
     user::Room,
 };
-use crate::limits::{FETCH_OUTBOX_BYTES_MAX, RETRY_BUSY_MS, RETRY_STORAGE_MS};
+use crate::limits::{FETCH_OUTBOX_BYTES_MAX, READ_TRIES_MAX, RETRY_BUSY_MS, RETRY_STORAGE_MS};
 
 /// A page in the making.
 #[derive(Debug)]
@@ -35,8 +35,10 @@ pub(super) struct Fetch {
     delivered_up_to: Seq,
     /// In a conversation: the other side has read what was sent up to here.
     seen_up_to: Seq,
-    /// How far the log was released and stored when the page was begun.
+    /// How far the log was released when the page was begun, and where the tail began.
     begun: (Seq, Seq),
+    /// How often it was begun.
+    tries: u8,
     /// Not the entries are wanted, but their digests.
     digesting: Option<Digesting>,
 }
@@ -53,6 +55,7 @@ impl Fetch {
             delivered_up_to,
             seen_up_to,
             begun: (Seq::ZERO, Seq::ZERO),
+            tries: 0,
             digesting: None,
         }
     }
@@ -65,6 +68,7 @@ impl Fetch {
     /// The next piece of a range that is read forwards.
     pub(super) fn goes_on(&mut self, from: Seq, digesting: Digesting) {
         self.first = from;
+        self.tries = 0;
         self.digesting = Some(digesting);
     }
 
@@ -203,7 +207,8 @@ impl Shard {
             fetch.seen_up_to = watermarks.released.seen_up_to;
         }
         let (first, last, room) = (fetch.first, fetch.last, fetch.room);
-        fetch.begun = (user.released, user.stored);
+        fetch.begun = (user.released, user.tail.begins());
+        fetch.tries += 1;
         if first > last {
             return self.answer_fetch(conn, request, fetch, Vec::new(), (first, last), cx);
         }
@@ -273,7 +278,17 @@ impl Shard {
         };
         let Some(session) = self.sessions.get_mut(conn) else { return };
         let Some(user) = self.users.resident(session.user) else { return };
-        let (mut entries, all_fit) = user.changed_since(fetch.conversation, entries, fetch.left_after(&fetch.newer));
+        if user.tail.begins() != fetch.begun.1 {
+            // What has gone from the tail to the store since it was begun may be in neither part.
+            if fetch.tries == READ_TRIES_MAX {
+                return self.fetch_failed(conn, fetch.kind(), request, cx);
+            }
+            fetch.newer.clear();
+            return self.fetch_page(conn, request, fetch, cx);
+        }
+        let mut entries = entries;
+        entries.append(&mut fetch.newer);
+        let (mut entries, all_fit) = user.changed_since(fetch.conversation, entries, fetch.room);
         let complete = complete && all_fit;
         let covered = match fetch.room.direction {
             Direction::Forwards => {
@@ -293,7 +308,6 @@ impl Shard {
                     Some(entry) if !complete => fetch.place_of(entry),
                     _ => fetch.first,
                 };
-                entries.append(&mut fetch.newer);
                 (covered, fetch.last)
             }
         };
@@ -328,7 +342,7 @@ impl Shard {
             if let Some(user) = self.users.resident(user_id)
                 && fetch.room.direction == Direction::Backwards
                 && fetch.last == user.released
-                && fetch.begun == (user.released, user.stored)
+                && fetch.begun == (user.released, user.tail.begins())
             {
                 // Nothing has been said since it was begun, so it says what the log says.
                 self.cache.fill(user, conversation, (&entries, !more));

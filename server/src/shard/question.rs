@@ -50,18 +50,18 @@ pub(super) enum Question {
 }
 
 impl Question {
-    /// Whether what the tail says is laid over the answer: a change that goes from the tail to the store in between is in neither.
+    /// Whether what the tail says is laid over the answer, as it stands then: what goes from the tail to the store in between is in neither.
     const fn is_laid_under_the_tail(&self) -> bool {
         match self {
-            Self::Fetch { .. }
+            Self::CatchUp { .. }
             | Self::Unread { .. }
             | Self::Change { .. }
             | Self::Delete { .. }
             | Self::Arrival { .. } => true,
-            // The inbox looks itself, for more than changes; the others take the log as it was.
+            // Pages and inboxes are begun anew as a whole; the others take the log as it was.
             Self::User(_)
             | Self::Conversation { .. }
-            | Self::CatchUp { .. }
+            | Self::Fetch { .. }
             | Self::Inbox { .. }
             | Self::Repeated { .. }
             | Self::IsRemoved(_)
@@ -83,8 +83,8 @@ struct Asking {
 #[derive(Debug)]
 struct Under {
     query: Query,
-    /// `changes_stored` of the user when it was asked.
-    changes_stored: Seq,
+    /// Where the tail began when it was asked.
+    begins: Seq,
     tries: u8,
 }
 
@@ -121,7 +121,7 @@ impl Shard {
         let user = query.user();
         let under = question.is_laid_under_the_tail().then(|| Under {
             query: query.clone(),
-            changes_stored: self.users.resident(user).map(|user| user.changes_stored()).unwrap_or_default(),
+            begins: self.users.resident(user).map(|user| user.tail.begins()).unwrap_or_default(),
             tries: 1,
         });
         self.begin(query, Asking { question, under }, cx);
@@ -132,10 +132,10 @@ impl Shard {
         cx.effects.queries.push((self.questions.open(asking), query));
     }
 
-    /// Whether changes have left the tail since this was asked: then it is to be asked again.
+    /// Where the tail begins, if something has left it since this was asked: then it is to be asked again.
     fn has_moved(&mut self, under: &Under) -> Option<Seq> {
-        let now = self.users.resident(under.query.user())?.changes_stored();
-        (now != under.changes_stored).then_some(now)
+        let begins = self.users.resident(under.query.user())?.tail.begins();
+        (begins != under.begins).then_some(begins)
     }
 
     /// The store has answered, or could not be read (`None`).
@@ -146,11 +146,11 @@ impl Shard {
         };
         let mut answer = answer;
         if let Some(under) = under.filter(|_| answer.is_some())
-            && let Some(changes_stored) = self.has_moved(&under)
+            && let Some(begins) = self.has_moved(&under)
         {
             if under.tries < READ_TRIES_MAX {
                 let (query, tries) = (under.query.clone(), under.tries + 1);
-                let under = Some(Under { changes_stored, tries, ..under });
+                let under = Some(Under { begins, tries, ..under });
                 return self.begin(query, Asking { question, under }, cx);
             }
             // It changes faster than it is read.

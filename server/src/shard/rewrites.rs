@@ -21,8 +21,6 @@ pub(super) struct Rewrites {
     firsts: BTreeMap<Seq, (Seq, FirstResult)>,
     /// By an entry that deletes the last message of a conversation: where the last one stands then.
     lasts: BTreeMap<Seq, (ConversationId, Seq)>,
-    /// The last entry that was here and is in the store.
-    stored: Seq,
 }
 
 impl Rewrites {
@@ -87,16 +85,9 @@ impl Rewrites {
         self.firsts.get(&seq).map(|(_, first)| *first)
     }
 
-    /// The last entry that has changed a message and is in the store, of those that were here.
-    pub(super) const fn stored(&self) -> Seq {
-        self.stored
-    }
-
     /// The store has everything up to `stored`.
     pub(super) fn trim(&mut self, stored: Seq) {
         if !self.is_empty() {
-            let gone = self.now.values().map(|(seq, _)| *seq).filter(|seq| *seq <= stored);
-            self.stored = gone.fold(self.stored, Seq::max);
             self.now.retain(|_, (seq, _)| *seq > stored);
             self.firsts.retain(|_, (seq, _)| *seq > stored);
             self.gone.retain(|(_, seq)| *seq > stored);
@@ -132,7 +123,6 @@ mod tests {
         assert_eq!((rewrites.first(Seq(3)), rewrites.first(Seq(7))), (Some(first(1)), Some(first(2))));
         rewrites.trim(Seq(8));
         assert!(rewrites.now(Seq(3)).is_some() && rewrites.now(Seq(4)).is_none());
-        assert_eq!(rewrites.stored(), Seq(8));
         assert_eq!((rewrites.first(Seq(3)), rewrites.first(Seq(7))), (None, Some(first(2))));
         rewrites.trim(Seq(9));
         assert!(rewrites.is_empty() && rewrites.first(Seq(7)).is_none());

@@ -234,9 +234,10 @@ impl Shard {
         conversation.received_up_to = origin;
         let mut of = None;
         let (event, replaces, count) = match parcel {
-            _ if conversation.is_blocked() => {
+            parcel if conversation.is_blocked() => {
                 let changed_in = conversation.changed_in;
-                let answer = answer(self.settings.limits.tell_blocked);
+                let is_said = matches!(parcel, Parcel::Message(_));
+                let answer = answer(is_said && self.settings.limits.tell_blocked);
                 return self.answer_once_durable(at, changed_in, answer, cx);
             }
             Parcel::Message(content) if changes::is_moot(&content, changed.as_ref()) => {

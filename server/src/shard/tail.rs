@@ -28,8 +28,6 @@ pub(super) struct Tail {
     /// The seq of the first place.
     first: Seq,
     places: VecDeque<Place>,
-    /// The last entry that was here, has superseded one, and is in the store.
-    superseding_stored: Seq,
 }
 
 #[derive(Debug)]
@@ -93,20 +91,15 @@ impl Tail {
         self.places.range(..end).filter_map(|place| place.origin().0)
     }
 
-    /// The last entry that has superseded one and is in the store, of those that were here.
-    pub(super) const fn superseding_stored(&self) -> Seq {
-        self.superseding_stored
+    /// Everything before this has left, or was never here: what it said is said by the store alone.
+    pub(super) const fn begins(&self) -> Seq {
+        self.first
     }
 
     /// Forgets entries from the front as long as their batches are in the store; gives the last one's seq.
     pub(super) fn trim(&mut self, ingested: BatchId) -> Option<Seq> {
         let mut last = None;
-        while let Some((replaces, batch)) = self.places.front().map(Place::origin)
-            && batch <= ingested
-        {
-            if replaces.is_some() {
-                self.superseding_stored = self.first;
-            }
+        while self.places.front().is_some_and(|place| place.origin().1 <= ingested) {
             if self.places.pop_front().is_some_and(|place| place.entry().is_some()) {
                 last = Some(self.first);
             }

@@ -265,12 +265,6 @@ impl User {
         );
     }
 
-    /// The last entry that says of another one how it is now, and has gone from the tail to the store. An answer of the store that was
-    /// read before may say otherwise, and the tail does not say it any more.
-    pub(super) fn changes_stored(&self) -> Seq {
-        self.tail.superseding_stored().max(self.rewrites.stored())
-    }
-
     /// Released entries of the tail within `first..=last`, by ascending seq, at most `entries_max` and about
     /// `bytes_max`; and whether the whole range was covered.
     pub(super) fn tail_entries(

@@ -10,7 +10,7 @@ use fjall::AbstractTree;
 use proto_spec::TimestampMs;
 use rustix::fs::statvfs;
 
-use super::{EmbeddedStore, PURGED_KEY, closed, committing, reading, unavailable};
+use super::{EmbeddedStore, PURGED_KEY, closed, committing, names, reading, tables_folder, unavailable};
 use crate::store::{Purged, StoreError};
 
 /// When all tables of an embedded store are merged.
@@ -36,10 +36,14 @@ impl EmbeddedStore {
     /// See [`Store::purge`](crate::Store::purge).
     pub(super) fn purge_at(&self, TimestampMs(now_ms): TimestampMs) -> Result<Purged, StoreError> {
         let PurgeConfig { after_ms, bytes_max } = self.config.purge;
+        // Never on an engine after a failure; and where one could not be opened again, nobody else may come to do it.
+        self.revive()?;
         let (rows, last_ms) = {
             let engine = self.engine.read();
             let engine = engine.as_ref().ok_or_else(closed)?;
-            if engine.rows.tree.tombstone_count() == 0 {
+            // Where the engine has merged tables by itself, it keeps them.
+            let kept = names(&tables_folder(&self.folder)).map_err(|error| unavailable(&self.folder, &error))?;
+            if engine.rows.tree.tombstone_count() == 0 && kept.len() <= engine.rows.table_count() {
                 return Ok(Purged::Nothing);
             }
             (engine.rows.clone(), engine.own_number(PURGED_KEY).map_err(|error| reading(&self.folder, &error))?)
@@ -61,7 +65,7 @@ impl EmbeddedStore {
             return Ok(Purged::NoRoom { bytes, free });
         }
         // Not under the lock: readers would wait behind a commit that wants to open the engine again.
-        let merged = rows.major_compact();
+        let merged = if rows.tree.tombstone_count() > 0 { rows.major_compact() } else { Ok(()) };
         drop(rows);
         // Opened again it has no more on the disk than is part of it, or goes on after a merge that failed.
         self.suspect.store(true, Ordering::Release);

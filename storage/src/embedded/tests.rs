@@ -10,6 +10,7 @@ use crate::{
     record::{Batch, FirstResult, Record, Replaced, Rewrite, Shown},
     schema::ReceivedRow,
 };
+use fjall::AbstractTree as _;
 use proto_spec::{Content, DeviceId, Entry, Event, MessageName, SendNumber, Seq, UserId};
 
 fn open(folder: &Path) -> Result<EmbeddedStore, StoreError> {
@@ -276,4 +277,41 @@ fn a_store_that_is_large_is_not_purged_and_one_whose_clock_went_back_some_time_l
     assert_eq!(purge(50), Purged::Nothing, "it begins anew");
     assert_eq!(purge(59), Purged::Nothing);
     assert!(matches!(purge(60), Purged::TooLarge { .. }));
+}
+
+#[test]
+fn an_engine_that_could_not_be_opened_again_is_by_the_next_purge() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).unwrap();
+    let fence = block_on(store.take_over()).unwrap();
+    block_on(store.commit(fence, &contract::run([(1, Some(&b"one"[..]))]))).unwrap();
+    *store.engine.write() = None;
+    assert!(block_on(store.get(&contract::key(1))).is_err());
+    assert_eq!(store.purge(TimestampMs(1)).unwrap(), Purged::Nothing);
+    assert!(block_on(store.get(&contract::key(1))).unwrap().is_some());
+}
+
+#[test]
+fn what_the_engine_has_merged_by_itself_goes_with_the_next_purge() {
+    const SECRET: &str = "qX7#vL2!mZ9@kT4$wR8%jB1^nC6&hF3*";
+    let dir = tempfile::tempdir().unwrap();
+    let purge = PurgeConfig { after_ms: 10, ..PurgeConfig::default() };
+    let store = EmbeddedStore::open(dir.path(), EmbeddedConfig { purge, ..EmbeddedConfig::default() }).unwrap();
+    let fence = block_on(store.take_over()).unwrap();
+    let commit = |number, value| block_on(store.commit(fence, &contract::run([(number, value)]))).unwrap();
+    commit(1, Some(SECRET.as_bytes()));
+    commit(1, None);
+    assert_eq!(store.purge(TimestampMs(1)).unwrap(), Purged::Nothing, "it begins to count");
+    for number in 2.. {
+        commit(number, Some(&b"more"[..]));
+        // The engine's own thread is asked after a commit, and may begin a little later.
+        thread::sleep(Duration::from_millis(20));
+        store.settle();
+        if store.engine.read().as_ref().unwrap().rows.tree.tombstone_count() == 0 {
+            break;
+        }
+        assert!(number < 1_000, "it merges some day");
+    }
+    store.purge(TimestampMs(100)).unwrap();
+    assert!(!holds(dir.path(), SECRET));
 }

@@ -251,7 +251,7 @@ impl JournalFolder {
                 FileState::New => false,
             };
             if is_spare {
-                fs::remove_file(&file.path).map_err(during("remove", &file.path))?;
+                remove(&file.path)?;
                 bytes += file.bytes;
             }
         }
@@ -285,7 +285,7 @@ impl JournalFolder {
         for file in list(&self.path)?.into_iter().filter(|file| file.state.is_spare()) {
             // The size of segments may have been configured anew.
             if file.bytes != self.segment_bytes {
-                fs::remove_file(&file.path).map_err(during("remove", &file.path))?;
+                remove(&file.path)?;
             } else if is_claimed(&file.path, name)? {
                 return Ok(Some(file.state));
             }
@@ -684,6 +684,14 @@ impl FileState {
     /// Whether it waits to be used again.
     const fn is_spare(self) -> bool {
         matches!(self, Self::Free | Self::Clean)
+    }
+}
+
+/// Removes a file that waits. Another thread that is faster has given it another name.
+fn remove(file: &Path) -> Result<(), JournalError> {
+    match fs::remove_file(file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed.map_err(during("remove", file)),
     }
 }
 
