@@ -1,4 +1,4 @@
-//! Instructions: how many the codec, a shard turn and the making of rows execute, counted by valgrind's callgrind and compared with
+//! Instructions: how many the codec, a shard turn, an app that opens and the making of rows execute, counted by valgrind's callgrind and compared with
 //! `benches/instructions.json`. Counts do not depend on how busy the machine is, so a few percent more are a change of the code.
 //!
 //! ```sh
@@ -30,14 +30,16 @@ use benches::{
     conversation::{Conversation, INGESTED_AFTER, Sends},
     frames,
     history::History,
+    past::Past,
 };
 use proto_spec::{
-    ClientFrame, ClientKind, RawFrame, ServerFrame, ServerKind,
+    ClientFrame, ClientKind, RawFrame, RequestId, Resume, Seq, ServerFrame, ServerKind,
     framing::{Cut, cut},
     limits::SERVER_FRAME_BYTES_MAX,
 };
 use serde::{Deserialize, Serialize};
-use storage::{Batch, fold::Fold};
+use server::shard::CacheLimits;
+use storage::{Batch, EmbeddedConfig, EmbeddedStore, fold::Fold};
 
 /// What a count may be above or below the recorded one: far more than [`NOISE_PERCENT`], and a few instructions of the shortest frames,
 /// which come and go with the compiler's choices when something else changes.
@@ -228,17 +230,26 @@ fn counted(work: &mut dyn FnMut()) {
 /// From batches to sorted rows. Valgrind makes the C library copy plainly here, so what values cost is more than on a processor.
 const ROWS: &str = "ingest/rows";
 
+/// Hello alone; and with the inbox of 20 and the newest 15 messages of its first conversation, which the shard keeps. With the end of the
+/// connection before.
+const OPENINGS: [&str; 2] = ["open/login", "open/warm"];
+
 fn names() -> Vec<String> {
     let client = ClientKind::ALL.iter().map(|kind| format!("client/{}", kind.name()));
     let server = ServerKind::ALL.iter().map(|kind| format!("server/{}", kind.name()));
     let frames = client.chain(server).flat_map(|frame| [format!("encode/{frame}"), format!("decode/{frame}")]);
-    frames.chain(SIZES.map(|messages| format!("turn/{messages}"))).chain([ROWS.to_owned()]).collect()
+    frames
+        .chain(SIZES.map(|messages| format!("turn/{messages}")))
+        .chain(OPENINGS.map(str::to_owned))
+        .chain([ROWS.to_owned()])
+        .collect()
 }
 
 fn scenario(name: &str) -> anyhow::Result<()> {
     match name.split('/').collect::<Vec<_>>().as_slice() {
         ["ingest", "rows"] => rows()?,
         ["turn", messages] => turns(messages.parse()?),
+        ["open", what] => open(what)?,
         [way, "client", kind] => {
             let kind = ClientKind::ALL.iter().find(|known| known.name() == *kind).context("no such kind")?;
             let frame = frames::client(*kind);
@@ -297,6 +308,25 @@ fn turns(messages: usize) {
     let mut turns = |received: &[Vec<u8>]| received.iter().for_each(|bytes| conversation.turn(bytes, messages));
     turns(&first);
     counted(&mut || turns(&then));
+}
+
+fn open(what: &str) -> anyhow::Result<()> {
+    let mut bytes = Vec::new();
+    let (request, before, limit, messages) = (RequestId(1), Seq::ZERO, 20, 15);
+    ClientFrame::FetchInbox { request, before, limit, messages }.encode(&mut bytes);
+    let folder = tempfile::tempdir()?;
+    let resume = Resume::After(Past::of_conversations(limit).store_in(folder.path()));
+    let store = EmbeddedStore::open(folder.path(), EmbeddedConfig::default())?;
+    let mut conversation = Conversation::with_store(store, CacheLimits::DEFAULT);
+    let mut come_back = |times: u64, bytes: &[u8]| {
+        for _ in 0..times {
+            conversation.come_back(resume, bytes);
+        }
+    };
+    come_back(2, &bytes);
+    let bytes = if what == "warm" { &bytes[..] } else { &[] };
+    counted(&mut || come_back(FRAMES, bytes));
+    Ok(())
 }
 
 fn rows() -> anyhow::Result<()> {
