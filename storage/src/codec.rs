@@ -35,6 +35,9 @@ use crate::{
 /// The first byte of every stored value that has any. A value of another version is refused, never guessed at.
 pub(crate) const VALUE_VERSION: u8 = 1;
 
+/// The same of rows of the conversation index, since these say whose a message is.
+const INDEX_VERSION: u8 = 2;
+
 const CONFIG: Configuration = config::standard();
 
 /// What errors call a record.
@@ -324,7 +327,8 @@ pub(crate) fn first(bytes: &[u8]) -> Result<FirstResult, CodecError> {
 /// Appends the value of a row of the conversation index, of a message that has just been appended: whose it is, if it came from the
 /// other side the seq that it has there.
 pub(crate) fn put_index(out: &mut Vec<u8>, came: Option<Seq>) {
-    put_value(out, &came.map_or(StoredIndex::Own, |came| StoredIndex::Came(came.0)));
+    out.push(INDEX_VERSION);
+    put(out, &came.map_or(StoredIndex::Own, |came| StoredIndex::Came(came.0)));
 }
 
 /// Appends the value of a row of the conversation index, of a message that was changed or reacted to; its name, if it came from the
@@ -336,18 +340,31 @@ pub(crate) fn put_changed_index(out: &mut Vec<u8>, now: &Shown, name: Option<Seq
         None => StoredIndex::OwnChanged(shown),
         Some(name) => StoredIndex::Named(name.0, shown),
     };
-    put_value(out, &stored);
+    out.push(INDEX_VERSION);
+    put(out, &stored);
+}
+
+/// As it was before it was kept whose a message is.
+#[cfg(test)]
+pub(crate) fn put_earlier_index(out: &mut Vec<u8>, place: Seq, now: &Shown) {
+    if now.says != place || !now.reactions.is_empty() {
+        put_value(out, &StoredShown { says: now.says.0, reactions: StoredReactions::of(&lists::reactions(now)) });
+    }
 }
 
 /// Reads the value of a row of the conversation index, of the message that stands at `place`. One of before it was kept whose the
-/// message is has no bytes.
+/// message is has no bytes, or is of the version of other values if the message was changed.
 pub(crate) fn index(place: Seq, bytes: &[u8]) -> Result<IndexRow, CodecError> {
     const WHAT: &str = "a row of the conversation index";
     let unchanged = |whose| IndexRow { shown: Shown { says: place, reactions: Vec::new() }, whose };
     if bytes.is_empty() {
         return Ok(unchanged(Whose::Unsaid));
     }
-    Ok(match read_value(WHAT, bytes)? {
+    if bytes[0] == VALUE_VERSION {
+        let shown: StoredShown<'_> = read_value(WHAT, bytes)?;
+        return Ok(IndexRow { shown: shown.into(), whose: Whose::Unsaid });
+    }
+    Ok(match read_version(WHAT, INDEX_VERSION, bytes)? {
         StoredIndex::Own => unchanged(Whose::Own),
         StoredIndex::Came(origin) => unchanged(Whose::Came(Seq(origin))),
         StoredIndex::OwnChanged(shown) => IndexRow { shown: shown.into(), whose: Whose::Own },
@@ -722,15 +739,27 @@ fn put_value<T: Encode>(out: &mut Vec<u8>, stored: &T) {
 }
 
 fn value_body<'a>(what: &'static str, bytes: &'a [u8]) -> Result<&'a [u8], CodecError> {
+    body_of(what, VALUE_VERSION, bytes)
+}
+
+fn body_of<'a>(what: &'static str, version: u8, bytes: &'a [u8]) -> Result<&'a [u8], CodecError> {
     match bytes.split_first() {
-        Some((&VALUE_VERSION, body)) => Ok(body),
+        Some((found, body)) if *found == version => Ok(body),
         Some((&found, _)) => Err(CodecError::Version { what, found }),
         None => Err(CodecError::Malformed { what, reason: "it is empty".to_owned() }),
     }
 }
 
 fn read_value<'a, T: BorrowDecode<'a, ()>>(what: &'static str, bytes: &'a [u8]) -> Result<T, CodecError> {
-    let body = value_body(what, bytes)?;
+    read_version(what, VALUE_VERSION, bytes)
+}
+
+fn read_version<'a, T: BorrowDecode<'a, ()>>(
+    what: &'static str,
+    version: u8,
+    bytes: &'a [u8],
+) -> Result<T, CodecError> {
+    let body = body_of(what, version, bytes)?;
     let (stored, len) = take(what, body)?;
     match body.len() - len {
         0 => Ok(stored),

@@ -24,7 +24,8 @@ const REPLACED_MAX: usize = 1 + REACTIONS_MAX;
 #[derive(Clone, Copy)]
 pub(super) struct StoredNoteList<'a>(&'a [u8]);
 
-/// [`StoredReplaced`], one after the other, by ascending seq and at most [`REPLACED_MAX`].
+/// [`StoredReplaced`], one after the other, at most [`REPLACED_MAX`] and none twice. By ascending seq; earlier builds wrote what the message
+/// said first.
 #[derive(Clone, Copy)]
 pub(super) struct StoredReplacedList<'a>(&'a [u8]);
 
@@ -152,7 +153,11 @@ impl Encode for StoredReplacedList<'_> {
 impl<'a, C> BorrowDecode<'a, C> for StoredReplacedList<'a> {
     fn borrow_decode<D: BorrowDecoder<'a, Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
         let list = Self(<&[u8]>::borrow_decode(decoder)?);
-        check(list.items().map(|replaced| replaced.map(|replaced| replaced.seq)), REPLACED_MAX).map(|()| list)
+        let seqs: Result<Vec<u64>, _> =
+            list.items().take(REPLACED_MAX + 1).map(|item| item.map(|item| item.seq)).collect();
+        let mut seqs = seqs?;
+        seqs.sort_unstable();
+        check(seqs.into_iter().map(Ok), REPLACED_MAX).map(|()| list)
     }
 }
 
@@ -243,10 +248,11 @@ mod tests {
         let many: Vec<u8> = (1..).take(REPLACED_MAX + 1).collect();
         let [replaced, reactions] = refused(&replaces(&many), &seqs).map(Option::unwrap);
         assert!(replaced.contains("more than 65") && reactions.contains("more than 64"), "{replaced} {reactions}");
-        for not_ascending in [[2, 1], [2, 2]] {
-            let refused = refused(&replaces(&not_ascending), &not_ascending).map(Option::unwrap);
-            assert!(refused.iter().all(|refused| refused.contains("stands behind 2")), "{refused:?}");
-        }
+        let twice = refused(&replaces(&[2, 2]), &[2, 2]).map(Option::unwrap);
+        assert!(twice.iter().all(|refused| refused.contains("stands behind 2")), "{twice:?}");
+        let [replaced, reactions] = refused(&replaces(&[2, 1]), &[2, 1]);
+        assert!(replaced.is_none(), "earlier builds wrote what the message said first");
+        assert!(reactions.unwrap().contains("stands behind 2"));
         let cut = refused(&[1, 0, 2], &[1, 0x80]).map(Option::unwrap);
         assert!(cut[1].contains("a seq is not a varint"), "{cut:?}");
     }

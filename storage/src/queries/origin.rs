@@ -7,7 +7,7 @@
 //!
 //! Invariant: each range that is read leaves at most half of the places, or reads on through messages of the user's own, which say
 //! nothing of the order, twice as many rows at a time. So there are at most twice as many as the length of the log has bits, until a user
-//! has written [`RUN_ROWS_MAX`] messages without an answer.
+//! has written [`RUN_ROWS_MAX`] messages without an answer; and no more than [`ROWS_MAX`] rows are read in search of one message.
 
 use std::cmp::Ordering;
 
@@ -25,6 +25,11 @@ use crate::{
 /// Most rows that are read at once in search of a message of the other side: less than a megabyte.
 const RUN_ROWS_MAX: usize = 8192;
 
+/// Most rows that are read in search of one message, some tenth of a second. Two who have to do with each other could else make a server read
+/// all that one of them ever wrote without an answer, with each reaction to something older. Beyond it the message counts as one that
+/// never came.
+const ROWS_MAX: usize = 262_144;
+
 /// Where a message can stand: the first place of a log to the last, which no log reaches.
 const PLACES: (Seq, Seq) = (Seq(1), Seq(u64::MAX - 1));
 
@@ -38,7 +43,7 @@ pub(super) async fn message_of<S: Store>(
     let search = Search { store, user, conversation, origin };
     let place = match search.displaced(origin).await? {
         Some(row) => Some(row.place),
-        None => search.place(CONVERSATION_ROWS).await?,
+        None => search.place(CONVERSATION_ROWS, ROWS_MAX).await?,
     };
     if let Some(place) = place
         && let Some(message) = message_at(store, user, conversation, place).await?
@@ -73,14 +78,16 @@ enum Found {
 }
 
 impl<S: Store> Search<'_, S> {
-    /// Where the message stands that came as `origin`. Begins with so many of the newest rows: what is changed was mostly written lately.
-    async fn place(&self, mut rows_max: usize) -> Result<Option<Seq>, StoreError> {
+    /// Where the message stands that came as `origin`, if that is found within so many rows. Begins with `rows_max` of the newest: what is
+    /// changed was mostly written lately.
+    async fn place(&self, mut rows_max: usize, mut rows_left: usize) -> Result<Option<Seq>, StoreError> {
         let (mut first, mut last) = PLACES;
         // Between `middle` and `from`, downwards from which it is read, nothing is the other side's.
         let (mut middle, mut from) = (last, last);
-        while first <= last {
+        while first <= last && rows_left > 0 {
             let Rows { rows, complete } = self.rows(first, from, rows_max).await?;
             let rows = indexed(&rows)?;
+            rows_left = rows_left.saturating_sub(rows.len());
             match (self.look(&rows).await?, rows.last()) {
                 (Found::At(place), _) => return Ok(Some(place)),
                 (Found::Between(None, None), Some((lowest, _))) if !complete => {
@@ -118,8 +125,8 @@ impl<S: Store> Search<'_, S> {
                 Whose::Came(origin) => Some(origin),
                 // One of the other side's says in which half to go on.
                 Whose::Named(_) | Whose::Unsaid if later.is_some() => None,
-                Whose::Named(name) => Some(self.displaced(name).await?.map_or(name, |row| row.came)),
-                Whose::Unsaid => self.came(row.shown.says).await?,
+                Whose::Named(name) => Some(self.came_as(name).await?),
+                Whose::Unsaid => self.came(*place, row.shown.says).await?,
             };
             match came.map(|came| came.cmp(&self.origin)) {
                 None => {}
@@ -131,13 +138,21 @@ impl<S: Store> Search<'_, S> {
         Ok(Found::Between(None, later))
     }
 
-    /// The seq that this entry has in the log of the other side, if it is theirs.
-    async fn came(&self, seq: Seq) -> Result<Option<Seq>, StoreError> {
-        let read = entries_at(self.store, self.user, &[seq]).await?;
-        Ok(read.first().and_then(|(entry, _)| match entry.event {
-            Event::Received { origin, .. } => Some(origin),
-            _ => None,
-        }))
+    /// As what the message at `place` came of which the entry at `says` tells, if it is the other side's.
+    async fn came(&self, place: Seq, says: Seq) -> Result<Option<Seq>, StoreError> {
+        let read = entries_at(self.store, self.user, &[says]).await?;
+        let Some((Entry { event: Event::Received { origin, content, .. }, .. }, _)) = read.first() else {
+            return Ok(None);
+        };
+        match content.about() {
+            Some((name, _)) if says != place => self.came_as(name.seq).await.map(Some),
+            _ => Ok(Some(*origin)),
+        }
+    }
+
+    /// As what the message of this name came, which was changed since.
+    async fn came_as(&self, name: Seq) -> Result<Seq, StoreError> {
+        Ok(self.displaced(name).await?.map_or(name, |row| row.came))
     }
 
     /// Where the message of this name stands, if it was changed before it came.

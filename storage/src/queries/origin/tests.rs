@@ -166,9 +166,8 @@ fn forget_whose(store: &MemoryStore) {
     let mut run = RunBuilder::default();
     for (key, value) in store.rows() {
         let RowKey::Conversation { seq, .. } = RowKey::decode(&key).unwrap() else { continue };
-        if matches!(codec::index(seq, &value).unwrap().whose, Whose::Own | Whose::Came(_)) && value.len() < 12 {
-            run.put(key, |_| ());
-        }
+        let shown = codec::index(seq, &value).unwrap().shown;
+        run.put(key, |out| codec::put_earlier_index(out, seq, &shown));
     }
     block_on(store.commit(fence, &run.finish())).unwrap();
 }
@@ -206,7 +205,7 @@ proptest! {
             // The same, with so few rows at a time that it is halved often.
             let search = Search { store: &store, user: USER, conversation: PEER.into(), origin };
             if block_on(search.displaced(origin)).unwrap().is_none() {
-                let place = block_on(search.place(rows_max)).unwrap();
+                let place = block_on(search.place(rows_max, ROWS_MAX)).unwrap();
                 let is_it = |place| world.place_of(origin) == Some(place);
                 prop_assert!(place.is_none_or(is_it) || world.place_of(origin).is_none());
                 prop_assert!(place.is_some() || world.place_of(origin).is_none());
@@ -243,4 +242,14 @@ fn a_message_of_ten_thousand_is_found_with_a_few_reads() {
         // 2 log2(10,000) is 26.6.
         assert!(most.0 <= 20 && most.1 <= 20, "{what}: {most:?} ranges and single rows");
     }
+}
+
+#[test]
+fn no_more_is_read_in_search_of_a_message_than_a_bound() {
+    let world = World::of(&[Step::Come(1), Step::Write(1_000), Step::Come(1)]);
+    let store = world.store();
+    let origin = *world.names.first().unwrap();
+    let search = Search { store: &store, user: USER, conversation: PEER.into(), origin };
+    let place = |rows_left| block_on(search.place(CONVERSATION_ROWS, rows_left)).unwrap();
+    assert_eq!((place(500), place(1_200)), (None, world.place_of(origin)));
 }
