@@ -232,7 +232,7 @@ impl Run {
                 },
                 Effect::Keep { peer, set, cleared } => match self.client.set_conversation(peer, set, cleared) {
                     Ok(_) => {}
-                    Err(error) => self.model.not_fetched(error),
+                    Err(error) => self.model.not_asked(error),
                 },
                 Effect::Check(check) => match self.client.fetch_digest(check.ask()) {
                     Ok(fetch) => self.model.checking.asked(fetch, check),

@@ -252,9 +252,14 @@ fn without_somebody_to_write_to_the_conversations_are_listed_and_one_is_opened()
     let effects = person.key(KeyCode::Enter);
     assert!(matches!(effects[..], [Effect::Fetch { peer: ConversationId::Person(PEER), .. }, ..]), "{effects:?}");
     person.shows("To 8");
-    // Back and forth.
+    // Back and forth; meanwhile nothing happens to the conversation that is not to be seen.
     person.key(KeyCode::Tab);
     person.shows("Conversations");
+    for command in ["/edit Hello", "/unsend", "/cancel"] {
+        person.send(command);
+        person.shows("Choose a conversation first");
+        person.control('u');
+    }
     person.key(KeyCode::Tab);
     person.shows("To 8");
 }

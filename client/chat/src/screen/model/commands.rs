@@ -35,8 +35,11 @@ impl Model {
             Command::Nothing => return,
             Command::Say(_)
             | Command::Reply(..)
+            | Command::Edit(..)
+            | Command::Unsend(_)
             | Command::React(..)
             | Command::Delete(_)
+            | Command::Cancel
             | Command::Attach(_)
             | Command::Read
             | Command::Keep { .. }
