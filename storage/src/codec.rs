@@ -327,8 +327,7 @@ pub(crate) fn first(bytes: &[u8]) -> Result<FirstResult, CodecError> {
 /// Appends the value of a row of the conversation index, of a message that has just been appended: whose it is, if it came from the
 /// other side the seq that it has there.
 pub(crate) fn put_index(out: &mut Vec<u8>, came: Option<Seq>) {
-    out.push(INDEX_VERSION);
-    put(out, &came.map_or(StoredIndex::Own, |came| StoredIndex::Came(came.0)));
+    put_version(out, INDEX_VERSION, &came.map_or(StoredIndex::Own, |came| StoredIndex::Came(came.0)));
 }
 
 /// Appends the value of a row of the conversation index, of a message that was changed or reacted to; its name, if it came from the
@@ -340,8 +339,7 @@ pub(crate) fn put_changed_index(out: &mut Vec<u8>, now: &Shown, name: Option<Seq
         None => StoredIndex::OwnChanged(shown),
         Some(name) => StoredIndex::Named(name.0, shown),
     };
-    out.push(INDEX_VERSION);
-    put(out, &stored);
+    put_version(out, INDEX_VERSION, &stored);
 }
 
 /// As it was before it was kept whose a message is.
@@ -734,7 +732,12 @@ fn take<'a, T: BorrowDecode<'a, ()>>(what: &'static str, bytes: &'a [u8]) -> Res
 
 #[inline]
 fn put_value<T: Encode>(out: &mut Vec<u8>, stored: &T) {
-    out.push(VALUE_VERSION);
+    put_version(out, VALUE_VERSION, stored);
+}
+
+#[inline]
+fn put_version<T: Encode>(out: &mut Vec<u8>, version: u8, stored: &T) {
+    out.push(version);
     put(out, stored);
 }
 

@@ -153,11 +153,13 @@ impl Encode for StoredReplacedList<'_> {
 impl<'a, C> BorrowDecode<'a, C> for StoredReplacedList<'a> {
     fn borrow_decode<D: BorrowDecoder<'a, Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
         let list = Self(<&[u8]>::borrow_decode(decoder)?);
-        let seqs: Result<Vec<u64>, _> =
-            list.items().take(REPLACED_MAX + 1).map(|item| item.map(|item| item.seq)).collect();
-        let mut seqs = seqs?;
-        seqs.sort_unstable();
-        check(seqs.into_iter().map(Ok), REPLACED_MAX).map(|()| list)
+        let seqs = || list.items().map(|replaced| replaced.map(|replaced| replaced.seq));
+        check(seqs(), REPLACED_MAX).or_else(|_| {
+            let mut sorted = seqs().take(REPLACED_MAX + 1).collect::<Result<Vec<_>, _>>()?;
+            sorted.sort_unstable();
+            check(sorted.into_iter().map(Ok), REPLACED_MAX)
+        })?;
+        Ok(list)
     }
 }
 
