@@ -534,7 +534,9 @@ impl From<StoredRewrite<'_>> for Rewrite {
     fn from(stored: StoredRewrite<'_>) -> Self {
         let StoredRewrite { place, now, replaces, received, last } = stored;
         let row = |(up_to, at, count)| ReceivedRow { up_to: Seq(up_to), at: Seq(at), count };
-        let replaces = replaces.items().flatten().map(Replaced::from).collect();
+        let mut replaces: Vec<_> = replaces.items().flatten().map(Replaced::from).collect();
+        // Earlier builds wrote them in another order.
+        replaces.sort_unstable_by_key(|replaced| replaced.seq);
         Self { place: Seq(place), now: now.into(), replaces, received: received.map(row), last: last.map(Seq) }
     }
 }
@@ -854,6 +856,22 @@ mod tests {
         let mut bytes = written(|out| put_seq(out, Seq(7)));
         bytes[0] = 9;
         assert_eq!(seq("a device row", &bytes), Err(CodecError::Version { what: "a device row", found: 9 }));
+    }
+
+    #[test]
+    fn what_earlier_builds_wrote_in_another_order_reads_as_what_is_written_now() {
+        let replaces = [5, 9].map(|seq| Replaced { seq: Seq(seq), first: None }).to_vec();
+        let now = Shown { says: Seq(11), reactions: Vec::new() };
+        let of = Rewrite { place: Seq(3), now, replaces, received: None, last: None };
+        let event = Event::Unknown { kind: 99 };
+        let entry = Entry { seq: Seq(11), time: TimestampMs(1), event };
+        let mut batch = crate::record::Batch::default();
+        batch.push(&Record::Rewrite { user: UserId(1), entry, of });
+        let mut earlier = batch.bytes().to_vec();
+        let at = earlier.windows(4).position(|window| window == [5, 0, 9, 0]).unwrap();
+        earlier[at..at + 4].copy_from_slice(&[9, 0, 5, 0]);
+        let read = |bytes: &[u8]| crate::record::records(bytes).collect::<Result<Vec<_>, _>>().unwrap();
+        assert_eq!(read(&earlier), read(batch.bytes()));
     }
 
     #[test]
