@@ -14,7 +14,7 @@ use crate::{
 /// Rows read at once, and changed at once: a few hundred KiB.
 const ROWS_MAX: usize = 4096;
 
-/// Makes the `sent` rows of all conversations, of which stores before the third format have none: a conversation without one is in no
+/// Makes the `sent` rows of all conversations, of which stores before the fourth format have none, or under other keys: a conversation without one is in no
 /// inbox until its next message. Each names the last message, whoever wrote it, which is all that such a row is for. How many there are.
 ///
 /// May be cut short and done again.
@@ -58,7 +58,7 @@ pub async fn note_last_messages<S: Store>(store: &S, fence: Fence) -> Result<u64
     }
 }
 
-/// Makes the rows of the last sends of all devices, of which stores before the third format have none: a device without one would be
+/// Makes the rows of the last sends of all devices, of which stores before the fourth format have none, or under other keys: a device without one would be
 /// taken for one that has sent nothing. How many there are.
 ///
 /// May be cut short and done again.
