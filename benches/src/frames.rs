@@ -2,9 +2,9 @@
 
 use proto_spec::{
     Capabilities, ClientFrame, ClientKind, Content, DeviceId, DeviceInfo, Digests, Direction, Durability, Entry,
-    EpochId, ErrorCode, Event, Inbox, InboxRow, Page, Recipient, RequestId, Resume, SendNumber, Seq, ServerFrame,
-    ServerKind, Settings, TimestampMs, UserId,
-    limits::{DIGESTS_MAX, PAGE_ENTRIES_MAX, SEND_WINDOW, TEXT_BYTES_MAX},
+    EpochId, ErrorCode, Event, Inbox, InboxRow, Page, Presence, PresenceState, Recipient, RequestId, Resume,
+    SendNumber, Seq, ServerFrame, ServerKind, Settings, Status, TimestampMs, UserId, Visibility,
+    limits::{DIGESTS_MAX, PAGE_ENTRIES_MAX, PRESENCE_USERS_MAX, SEND_WINDOW, TEXT_BYTES_MAX},
 };
 
 use crate::TEXT;
@@ -64,6 +64,15 @@ pub fn client(kind: ClientKind) -> ClientFrame {
             set: Settings::MUTED,
             cleared: Settings::ARCHIVED,
         },
+        ClientKind::FetchPresence => ClientFrame::FetchPresence { request: REQUEST, users: users(PRESENCE_USERS_MAX) },
+        ClientKind::Watch => ClientFrame::Watch { request: REQUEST, users: users(WATCHED) },
+        ClientKind::Typing => ClientFrame::Typing { conversation: PEER.into() },
+        ClientKind::SetStatus => ClientFrame::SetStatus { status: Status::Away },
+        ClientKind::SetVisibility => ClientFrame::SetVisibility {
+            request: REQUEST,
+            set: Visibility::INVISIBLE,
+            cleared: Visibility::HIDE_LAST_SEEN,
+        },
         ClientKind::FetchDigest => ClientFrame::FetchDigest { request: REQUEST, first: SEQ, last: SEQ, width: 1 },
         ClientKind::DeleteMessage => {
             ClientFrame::DeleteMessage { request: REQUEST, conversation: PEER.into(), place: Seq(1_000) }
@@ -77,6 +86,17 @@ pub fn client(kind: ClientKind) -> ClientFrame {
 }
 
 const INBOX_ROWS: u64 = 20;
+
+/// What a screen shows.
+const WATCHED: usize = 20;
+
+fn users(count: usize) -> Vec<UserId> {
+    (0..).map(|at| UserId(PEER.0 + at)).take(count).collect()
+}
+
+const fn offline(user: UserId) -> PresenceState {
+    PresenceState { user, state: Presence::Offline, last_seen: TIME, ask_again_ms: 0 }
+}
 
 fn inbox_row(last: Seq) -> InboxRow {
     InboxRow {
@@ -155,6 +175,12 @@ pub fn server(kind: ServerKind) -> ServerFrame {
             more: true,
             rows: (0..INBOX_ROWS).map(|at| inbox_row(Seq(SEQ.0 - at))).collect(),
         }),
+        ServerKind::Presence => ServerFrame::Presence {
+            request: REQUEST,
+            lifetime_ms: 120_000,
+            states: users(WATCHED).into_iter().map(offline).collect(),
+        },
+        ServerKind::Typing => ServerFrame::Typing { conversation: PEER.into(), user: PEER, ends_in_ms: 5_000 },
         ServerKind::Marked => ServerFrame::Marked { request: REQUEST },
         ServerKind::Error => ServerFrame::Error {
             code: ErrorCode::TooManyFetches,

@@ -287,7 +287,12 @@ impl Relay {
                 | ClientKind::FetchDigest
                 | ClientKind::RemoveDevice
                 | ClientKind::NameDevice
-                | ClientKind::GiveUp,
+                | ClientKind::GiveUp
+                | ClientKind::FetchPresence
+                | ClientKind::Watch
+                | ClientKind::Typing
+                | ClientKind::SetStatus
+                | ClientKind::SetVisibility,
             )
             | None => {}
         }

@@ -49,6 +49,7 @@ enum Says {
     /// That the message is gone that stood here.
     Deleted(Seq),
     Devices,
+    Visibility,
 }
 
 /// Who wrote a message, oneself if it is nobody else, and its seq there.
@@ -130,6 +131,7 @@ impl History {
             Event::Settings { conversation, .. } => return held(Says::Settings(*conversation)),
             Event::Deleted { place, .. } => return held(Says::Deleted(*place)),
             Event::Devices { .. } => return held(Says::Devices),
+            Event::Visibility { .. } => return held(Says::Visibility),
             Event::Unknown { .. } => return None,
             Event::Received { from, origin, content } => (Some(*from), *origin, content),
             Event::Sent { content, .. } => (None, entry.seq, content),

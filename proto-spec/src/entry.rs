@@ -4,7 +4,7 @@ use crate::{
     content::{Content, MessageName},
     device::{self, Removal},
     ids::{ConversationId, DeviceId, SendNumber, Seq, TimestampMs, UserId},
-    listed::listed,
+    listed::{bits, listed},
     wire::{DecodeError, Reader, put_varint},
 };
 
@@ -25,47 +25,34 @@ listed! {
         Settings = 6 "settings",
         /// This user has deleted a message for themselves.
         Deleted = 7 "deleted",
+        /// What this user hides of their presence.
+        Visibility = 8 "visibility",
         /// A device of this user was removed.
         Devices = 10 "devices",
     }
 }
 
-/// How a user keeps a conversation (SPEC 5.7). What a newer version has beside these is kept as it is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Settings(u64);
-
-impl Settings {
-    /// Its messages are not announced.
-    pub const MUTED: Self = Self(1);
-    /// It is put away until somebody looks for it.
-    pub const ARCHIVED: Self = Self(2);
-    /// It stands above the others.
-    pub const PINNED: Self = Self(4);
-    /// What the other side sends is not taken.
-    pub const BLOCKED: Self = Self(8);
-
-    /// The bits on the wire.
-    #[must_use]
-    pub const fn bits(self) -> u64 {
-        self.0
+bits! {
+    /// How a user keeps a conversation (SPEC 5.7). What a newer version has beside these is kept as it is.
+    Settings {
+        /// Its messages are not announced.
+        MUTED = 1,
+        /// It is put away until somebody looks for it.
+        ARCHIVED = 2,
+        /// It stands above the others.
+        PINNED = 4,
+        /// What the other side sends is not taken.
+        BLOCKED = 8,
     }
+}
 
-    /// Of the bits on the wire.
-    #[must_use]
-    pub const fn from_bits(bits: u64) -> Self {
-        Self(bits)
-    }
-
-    /// Whether all of `other` are set.
-    #[must_use]
-    pub const fn has(self, other: Self) -> bool {
-        self.0 & other.0 == other.0
-    }
-
-    /// These, with those of `set` set and then those of `cleared` not.
-    #[must_use]
-    pub const fn changed(self, set: Self, cleared: Self) -> Self {
-        Self((self.0 | set.0) & !cleared.0)
+bits! {
+    /// What a user hides of their presence (SPEC 5.10). What a newer version has beside these is kept as it is.
+    Visibility {
+        /// Nobody sees whether the user is there.
+        INVISIBLE = 1,
+        /// Nobody sees when they were last there.
+        HIDE_LAST_SEEN = 2,
     }
 }
 
@@ -138,6 +125,11 @@ pub enum Event {
         /// Messages received in the conversation that are not read: as in [`Event::Read`].
         unread: u64,
     },
+    /// What this user hides of their presence. Supersedes the earlier such entry.
+    Visibility {
+        /// All of it.
+        visibility: Visibility,
+    },
     /// A device of this user was removed. Supersedes the earlier such entry.
     Devices {
         /// Which one.
@@ -167,6 +159,7 @@ impl Event {
             Self::Seen { .. } => EntryKind::Seen.byte(),
             Self::Settings { conversation: ConversationId::Person(_), .. } => EntryKind::Settings.byte(),
             Self::Deleted { conversation: ConversationId::Person(_), .. } => EntryKind::Deleted.byte(),
+            Self::Visibility { .. } => EntryKind::Visibility.byte(),
             Self::Devices { .. } => EntryKind::Devices.byte(),
             Self::Unknown { kind } => *kind,
         }
@@ -183,6 +176,7 @@ impl Event {
             | Self::Read { .. }
             | Self::Seen { .. }
             | Self::Settings { .. }
+            | Self::Visibility { .. }
             | Self::Unknown { .. } => None,
         }
     }
@@ -199,6 +193,7 @@ impl Event {
             | Self::Read { .. }
             | Self::Seen { .. }
             | Self::Settings { .. }
+            | Self::Visibility { .. }
             | Self::Unknown { .. } => None,
         }
     }
@@ -293,6 +288,7 @@ impl Entry {
                 put_varint(out, place.0);
                 put_varint(out, *unread);
             }
+            Event::Visibility { visibility } => put_varint(out, visibility.bits()),
             Event::Devices { removed, why, devices } => {
                 put_varint(out, removed.0);
                 out.push(why.byte());
@@ -345,6 +341,9 @@ impl Entry {
                 place: Seq(reader.varint("place")?),
                 unread: reader.varint("unread")?,
             },
+            Some(EntryKind::Visibility) => {
+                Event::Visibility { visibility: Visibility::from_bits(reader.varint("visibility")?) }
+            }
             Some(EntryKind::Devices) => Event::Devices {
                 removed: DeviceId(reader.varint("removed")?),
                 why: reader.listed("why", Removal::from_byte)?,

@@ -80,8 +80,18 @@ listed! {
         NameDevice = 0x10 "name_device",
         /// [`ClientFrame::DeleteMessage`].
         DeleteMessage = 0x11 "delete_message",
+        /// SPEC 4.33.
+        FetchPresence = 0x12 "fetch_presence",
+        /// SPEC 4.34.
+        Watch = 0x13 "watch",
         /// SPEC 4.31.
         FetchDigest = 0x14 "fetch_digest",
+        /// SPEC 4.35.
+        Typing = 0x15 "typing",
+        /// SPEC 4.36.
+        SetStatus = 0x16 "set_status",
+        /// SPEC 4.37.
+        SetVisibility = 0x17 "set_visibility",
     }
 }
 
@@ -120,6 +130,10 @@ listed! {
         Devices = 0x8f "devices",
         /// SPEC 4.29.
         GivenUp = 0x90 "given_up",
+        /// SPEC 4.38.
+        Presence = 0x91 "presence",
+        /// SPEC 4.39.
+        Typing = 0x92 "typing",
         /// SPEC 4.23.
         Marked = 0x94 "marked",
         /// SPEC 4.32.

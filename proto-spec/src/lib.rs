@@ -14,6 +14,7 @@ pub mod framing;
 pub mod ids;
 pub mod limits;
 mod listed;
+pub mod presence;
 pub mod wire;
 
 pub use capabilities::{Capabilities, Kinds};
@@ -22,13 +23,14 @@ pub use content::{
     Attachment, AttachmentKind, Body, Content, ContentKind, Edit, MessageName, Reaction, Reply, Stands, Unsend,
 };
 pub use device::{DeviceInfo, Removal};
-pub use entry::{Entry, EntryKind, Event, Settings};
+pub use entry::{Entry, EntryKind, Event, Settings, Visibility};
 pub use frame::{
     ClientFrame, ClientKind, Digests, Direction, Durability, FrameError, Inbox, InboxRow, Page, Recipient, Resume,
     ServerFrame, ServerKind,
 };
 pub use framing::{Decoder, FramingError, RawFrame};
 pub use ids::{ConversationId, ConversationKind, DeviceId, EpochId, RequestId, SendNumber, Seq, TimestampMs, UserId};
+pub use presence::{Presence, PresenceState, Status};
 
 /// The one protocol version so far (SPEC 1.2).
 pub const PROTOCOL_VERSION: u64 = 1;

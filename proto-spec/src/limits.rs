@@ -60,11 +60,20 @@ pub const DETAIL_BYTES_MAX: usize = 256;
 /// Longest name of a device: a few words on one line of a list.
 pub const NAME_BYTES_MAX: usize = 64;
 
+/// Users of one question for presence, and so of one answer: a long list of contacts.
+pub const PRESENCE_USERS_MAX: usize = 500;
+
+/// Users that one connection may watch: what a screen or two show.
+pub const WATCHED_MAX: usize = 200;
+
 // One text and the largest header around it fit in a frame, and the largest entry fits in a page.
 const _: () = assert!(TEXT_BYTES_MAX + EDIT_HEADER_BYTES_MAX + 64 <= CLIENT_FRAME_BYTES_MAX);
 const _: () = assert!(QUOTE_BYTES_MAX + CONTENT_TYPE_BYTES_MAX + 2 * LOCATION_BYTES_MAX < CONTENT_BYTES_MAX / 2);
 const _: () = assert!(TOKEN_BYTES_MAX + 64 <= CLIENT_FRAME_BYTES_MAX);
 const _: () = assert!(CLIENT_FRAME_BYTES_MAX + 64 <= PAGE_BYTES_MAX);
+// A list of users fits a frame, each of ten bytes, and so do their states, each of four numbers and a length.
+const _: () = assert!(PRESENCE_USERS_MAX * 10 + 64 <= CLIENT_FRAME_BYTES_MAX && WATCHED_MAX <= PRESENCE_USERS_MAX);
+const _: () = assert!(PRESENCE_USERS_MAX * 41 + 64 <= SERVER_FRAME_BYTES_MAX);
 
 /// Digests in one answer. So few answers find a difference among millions, and one has 2 KiB.
 pub const DIGESTS_MAX: u64 = 64;

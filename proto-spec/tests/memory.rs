@@ -7,8 +7,8 @@ use std::{
 };
 
 use proto_spec::{
-    ClientFrame, Decoder, RawFrame, ServerFrame, ServerKind,
-    limits::{CLIENT_FRAME_BYTES_MAX, SERVER_FRAME_BYTES_MAX},
+    ClientFrame, ClientKind, Decoder, RawFrame, ServerFrame, ServerKind,
+    limits::{CLIENT_FRAME_BYTES_MAX, PRESENCE_USERS_MAX, SERVER_FRAME_BYTES_MAX, WATCHED_MAX},
     wire::put_varint,
 };
 
@@ -98,6 +98,26 @@ fn decode_page_cost(count: u64, rest: &[u8]) -> usize {
 fn a_count_above_what_the_bytes_can_hold_allocates_nothing() {
     assert_eq!(decode_page_cost(u64::MAX, &[]), 0);
     assert_eq!(decode_page_cost(26, &[0; 100]), 0);
+}
+
+#[test]
+fn a_list_that_announces_more_than_may_be_or_than_there_is_allocates_nothing() {
+    let cost = |count: u64, head: &[u8], refused: &dyn Fn(&[u8]) -> bool| {
+        let mut body = head.to_vec();
+        put_varint(&mut body, count);
+        body.extend([0; 100]);
+        allocated_bytes(|| assert!(refused(&body)))
+    };
+    for kind in [ClientKind::FetchPresence, ClientKind::Watch] {
+        let refused = |body: &[u8]| ClientFrame::decode(RawFrame { kind: kind.byte(), body }).is_err();
+        for count in [101, WATCHED_MAX as u64, PRESENCE_USERS_MAX as u64, u64::MAX] {
+            assert_eq!(cost(count, &[1], &refused), 0, "{count} users of {kind:?}");
+        }
+    }
+    let refused = |body: &[u8]| ServerFrame::decode(RawFrame { kind: ServerKind::Presence.byte(), body }).is_err();
+    for count in [21, PRESENCE_USERS_MAX as u64, u64::MAX] {
+        assert_eq!(cost(count, &[0, 0], &refused), 0, "{count} states");
+    }
 }
 
 /// A count that the bytes could hold but do not: no more is set aside than for the largest honest page.

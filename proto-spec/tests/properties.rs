@@ -6,10 +6,10 @@ use proptest::{collection::vec, option, prelude::*, sample::Index};
 use proto_spec::{
     Attachment, AttachmentKind, Capabilities, ClientFrame, Content, ContentKind, Decoder, DeviceId, DeviceInfo,
     Digests, Direction, Durability, Entry, EntryKind, EpochId, ErrorCode, Event, FrameError, FramingError, Inbox,
-    InboxRow, Kinds, MessageName, Page, RawFrame, Recipient, Removal, Reply, RequestId, Resume, SendNumber, Seq,
-    ServerFrame, Settings, Stands, TimestampMs, UserId,
+    InboxRow, Kinds, MessageName, Page, Presence, PresenceState, RawFrame, Recipient, Removal, Reply, RequestId,
+    Resume, SendNumber, Seq, ServerFrame, Settings, Stands, Status, TimestampMs, UserId, Visibility,
     digest::Digest,
-    limits::{CLIENT_FRAME_BYTES_MAX, DIGESTS_MAX, SERVER_FRAME_BYTES_MAX},
+    limits::{CLIENT_FRAME_BYTES_MAX, DIGESTS_MAX, PRESENCE_USERS_MAX, SERVER_FRAME_BYTES_MAX, WATCHED_MAX},
     wire::{Prefix, Reader, peek_varint, put_varint, varint_len},
 };
 
@@ -99,6 +99,7 @@ fn event() -> impl Strategy<Value = Event> {
             let devices = devices.into_iter().map(DeviceId).collect();
             Event::Devices { removed: DeviceId(removed), why, devices }
         }),
+        visibility().prop_map(|visibility| Event::Visibility { visibility }),
         unknown.prop_map(|kind| Event::Unknown { kind }),
     ]
 }
@@ -109,6 +110,24 @@ fn entry() -> impl Strategy<Value = Entry> {
 
 fn settings() -> impl Strategy<Value = Settings> {
     number().prop_map(Settings::from_bits)
+}
+
+fn visibility() -> impl Strategy<Value = Visibility> {
+    number().prop_map(Visibility::from_bits)
+}
+
+fn users(count_max: usize) -> impl Strategy<Value = Vec<UserId>> {
+    vec(user(), 0..=count_max)
+}
+
+fn presence_state() -> impl Strategy<Value = PresenceState> {
+    let state = prop::sample::select(Presence::ALL);
+    (user(), state, number(), number()).prop_map(|(user, state, last_seen, ask_again_ms)| PresenceState {
+        user,
+        state,
+        last_seen: TimestampMs(last_seen),
+        ask_again_ms,
+    })
 }
 
 fn direction() -> impl Strategy<Value = Direction> {
@@ -177,6 +196,13 @@ fn client_frame() -> impl Strategy<Value = ClientFrame> {
             last,
             width
         }),
+        (request(), users(PRESENCE_USERS_MAX))
+            .prop_map(|(request, users)| { ClientFrame::FetchPresence { request, users } }),
+        (request(), users(WATCHED_MAX)).prop_map(|(request, users)| ClientFrame::Watch { request, users }),
+        user().prop_map(|peer| ClientFrame::Typing { conversation: peer.into() }),
+        prop::sample::select(Status::ALL).prop_map(|status| ClientFrame::SetStatus { status }),
+        (request(), visibility(), visibility())
+            .prop_map(|(request, set, cleared)| { ClientFrame::SetVisibility { request, set, cleared } }),
     ]
 }
 
@@ -290,6 +316,14 @@ fn server_frame() -> impl Strategy<Value = ServerFrame> {
                 ServerFrame::Digest(Digests { request, at, first, last, width: width.max(1), digests })
             }
         ),
+        (number(), number(), vec(presence_state(), 0..=PRESENCE_USERS_MAX)).prop_map(
+            |(request, lifetime_ms, states)| {
+                ServerFrame::Presence { request: RequestId(request), lifetime_ms, states }
+            }
+        ),
+        (user(), user(), number()).prop_map(|(peer, user, ends_in_ms)| {
+            ServerFrame::Typing { conversation: peer.into(), user, ends_in_ms }
+        }),
     ]
 }
 
@@ -418,7 +452,7 @@ proptest! {
     }
 
     #[test]
-    fn noise_that_decodes_encodes_to_a_frame_that_decodes_alike(body in vec(any::<u8>(), 0..60), kind in 0x81u8..0x8b) {
+    fn noise_that_decodes_encodes_to_a_frame_that_decodes_alike(body in vec(any::<u8>(), 0..60), kind in 0x81u8..0x96) {
         if let Ok(frame) = ServerFrame::decode(RawFrame { kind, body: &body }) {
             let bytes = stream_of(std::slice::from_ref(&frame));
             prop_assert_eq!(decode_all([&bytes[..]], SERVER_FRAME_BYTES_MAX, ServerFrame::decode), Ok(vec![frame]));

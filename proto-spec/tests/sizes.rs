@@ -1,7 +1,8 @@
 //! What a message costs on the wire, and that the largest frames fit their limits.
 
 use proto_spec::{
-    ClientFrame, Content, DeviceId, Entry, Event, SendNumber, Seq, ServerFrame, TimestampMs, UserId, limits,
+    ClientFrame, Content, DeviceId, Entry, Event, Presence, PresenceState, RequestId, SendNumber, Seq, ServerFrame,
+    TimestampMs, UserId, limits,
 };
 
 const SPEC: &str = include_str!("../SPEC.md");
@@ -56,4 +57,14 @@ fn the_largest_frames_of_each_limit_fit() {
     let event = Event::Sent { to: UserId(max).into(), device: DeviceId(max), number: SendNumber(max), content: text };
     Entry { seq: Seq(max), time: TimestampMs(max), event }.encode(&mut out);
     assert!(out.len() + 3 <= limits::PAGE_BYTES_MAX, "with its length");
+    out.clear();
+    let users = vec![UserId(max); limits::PRESENCE_USERS_MAX];
+    ClientFrame::FetchPresence { request: RequestId(max), users }.encode(&mut out);
+    assert!(out.len() <= limits::CLIENT_FRAME_BYTES_MAX);
+    out.clear();
+    let state =
+        PresenceState { user: UserId(max), state: Presence::Online, last_seen: TimestampMs(max), ask_again_ms: max };
+    let states = vec![state; limits::PRESENCE_USERS_MAX];
+    ServerFrame::Presence { request: RequestId(max), lifetime_ms: max, states }.encode(&mut out);
+    assert!(out.len() <= limits::SERVER_FRAME_BYTES_MAX);
 }

@@ -8,7 +8,8 @@ use std::{
 
 use proto_spec::{
     AttachmentKind, Capabilities, ClientFrame, ClientKind, ContentKind, ConversationKind, Decoder, Direction,
-    Durability, EntryKind, ErrorCode, Kinds, PROTOCOL_VERSION, Recipient, Removal, ServerFrame, ServerKind, limits,
+    Durability, EntryKind, ErrorCode, Kinds, PROTOCOL_VERSION, Presence, Recipient, Removal, ServerFrame, ServerKind,
+    Settings, Status, Visibility, limits,
 };
 use serde_json::Value;
 
@@ -39,11 +40,16 @@ fn number(cell: &str) -> u64 {
     cell.strip_prefix("0x").map_or_else(|| cell.parse(), |hex| u64::from_str_radix(hex, 16)).expect("a number")
 }
 
-/// The values that a listed field gives in its meaning: a number followed by a quoted name, separated by `. `.
+/// The values that a listed field gives in its meaning.
 fn listed(heading: &str, field: &str) -> BTreeSet<(u8, String)> {
     let row = table(heading).into_iter().find(|row| row[0] == field).expect("the field is in the table");
     assert_eq!(row[1], "listed");
-    let words: Vec<_> = row[2].split_whitespace().collect();
+    values_in(row[2])
+}
+
+/// The values that a meaning gives: a number followed by a quoted name, separated by `. `.
+fn values_in(meaning: &str) -> BTreeSet<(u8, String)> {
+    let words: Vec<_> = meaning.split_whitespace().collect();
     words
         .windows(2)
         .filter_map(|pair| {
@@ -82,10 +88,18 @@ fn numbers_and_names_of_kinds_are_inverse() {
 /// The vectors' fields are compared with the codec elsewhere, so this ties the field tables to the codec as well.
 #[test]
 fn the_field_table_of_every_frame_kind_names_the_fields_of_its_vectors() {
-    let kinds = table("## 4 ");
-    for (vectors, names) in [
-        (include_str!("../vectors/client.json"), ClientKind::ALL.iter().map(|kind| kind.name()).collect::<Vec<_>>()),
-        (include_str!("../vectors/server.json"), ServerKind::ALL.iter().map(|kind| kind.name()).collect()),
+    let kinds = |from: &str| table("## 4 ").into_iter().filter(|row| row[1] == from).collect::<Vec<_>>();
+    for (kinds, vectors, names) in [
+        (
+            kinds("client"),
+            include_str!("../vectors/client.json"),
+            ClientKind::ALL.iter().map(|kind| kind.name()).collect::<Vec<_>>(),
+        ),
+        (
+            kinds("server"),
+            include_str!("../vectors/server.json"),
+            ServerKind::ALL.iter().map(|kind| kind.name()).collect(),
+        ),
     ] {
         let vectors: Vec<Value> = serde_json::from_str(vectors).unwrap();
         for name in names {
@@ -172,6 +186,27 @@ fn the_values_of_listed_fields_are_the_enums() {
         assert_eq!(listed(section, field), no_or_yes, "{section}");
     }
     assert_eq!(listed("### 5.8", "why"), values!(Removal));
+    assert_eq!(listed("### 4.36", "status"), values!(Status));
+}
+
+/// A state is no listed field: another one is not malformed.
+#[test]
+fn the_states_of_presence_are_the_enum() {
+    let meaning = SPEC.lines().find(|line| line.starts_with("| `state` | varint | ")).expect("the part of a state");
+    let states = Presence::ALL.iter().map(|state| (state.byte(), state.name().to_owned()));
+    assert_eq!(values_in(meaning), states.collect());
+}
+
+#[test]
+fn the_bits_of_settings_and_of_visibility_are_the_constants() {
+    let bits = |heading: &str| -> Vec<u64> {
+        let row = table(heading).pop().expect("a table has rows");
+        let numbers = row[2].split(' ').filter_map(|word| word.strip_suffix(':')?.parse().ok());
+        numbers.collect()
+    };
+    let settings = [Settings::MUTED, Settings::ARCHIVED, Settings::PINNED, Settings::BLOCKED];
+    assert_eq!(bits("### 5.7"), settings.map(Settings::bits));
+    assert_eq!(bits("### 5.10"), [Visibility::INVISIBLE, Visibility::HIDE_LAST_SEEN].map(Visibility::bits));
 }
 
 #[test]
@@ -197,6 +232,8 @@ fn the_table_of_limits_is_the_constants() {
         ("inbox_text_bytes", limits::INBOX_TEXT_BYTES as u64),
         ("unread_max", limits::UNREAD_MAX),
         ("digests_max", limits::DIGESTS_MAX),
+        ("presence_users_max", limits::PRESENCE_USERS_MAX as u64),
+        ("watched_max", limits::WATCHED_MAX as u64),
         ("send_window", limits::SEND_WINDOW),
         ("fetches_in_flight_max", limits::FETCHES_IN_FLIGHT_MAX as u64),
     ]);

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fs, ops::ControlFlow, path::PathBuf, process::C
 
 use proto_spec::{
     Body, ClientFrame, ClientKind, Content, ContentKind, Decoder, DeviceInfo, Direction, Entry, EntryKind, ErrorCode,
-    Event, FrameError, FramingError, InboxRow, Reaction, Reply, Resume, ServerFrame, ServerKind, Stands,
+    Event, FrameError, FramingError, InboxRow, PresenceState, Reaction, Reply, Resume, ServerFrame, ServerKind, Stands,
     limits::{CLIENT_FRAME_BYTES_MAX, SERVER_FRAME_BYTES_MAX},
     wire::DecodeError,
 };
@@ -143,6 +143,7 @@ fn entry_fields(entry: &Entry) -> Value {
             fields["peer"] = number(peer);
             fields["up_to"] = number(up_to);
         }
+        Event::Visibility { visibility } => fields["visibility"] = number(visibility.bits()),
         Event::Devices { removed, why, devices } => {
             fields["removed"] = number(removed);
             fields["why"] = why.name().into();
@@ -170,6 +171,13 @@ fn device_fields(devices: &[DeviceInfo]) -> Value {
         })
     };
     devices.iter().map(fields).collect()
+}
+
+fn state_fields(of: &PresenceState) -> Value {
+    json!({
+        "user": number(of.user), "state": of.state.name(), "last_seen": number(of.last_seen),
+        "ask_again_ms": number(of.ask_again_ms),
+    })
 }
 
 impl Frame for ClientFrame {
@@ -247,6 +255,14 @@ impl Frame for ClientFrame {
             Self::FetchDigest { request, first, last, width } => json!({
                 "request": number(request), "first": number(first), "last": number(last), "width": number(width),
             }),
+            Self::FetchPresence { request, users } | Self::Watch { request, users } => json!({
+                "request": number(request), "users": users.iter().map(number).collect::<Vec<_>>(),
+            }),
+            Self::Typing { conversation } => json!({ "conversation": { "user": number(conversation) } }),
+            Self::SetStatus { status } => json!({ "status": status.name() }),
+            Self::SetVisibility { request, set, cleared } => json!({
+                "request": number(request), "set": number(set.bits()), "cleared": number(cleared.bits()),
+            }),
         }
     }
 }
@@ -315,6 +331,14 @@ impl Frame for ServerFrame {
                 "request": number(inbox.request), "at": number(inbox.at),
                 "more": if inbox.more { "yes" } else { "no" },
                 "rows": inbox.rows.iter().map(inbox_row_fields).collect::<Vec<_>>(),
+            }),
+            Self::Presence { request, lifetime_ms, states } => json!({
+                "request": number(request), "lifetime_ms": number(lifetime_ms),
+                "states": states.iter().map(state_fields).collect::<Vec<_>>(),
+            }),
+            Self::Typing { conversation, user, ends_in_ms } => json!({
+                "conversation": { "user": number(conversation) }, "user": number(user),
+                "ends_in_ms": number(ends_in_ms),
             }),
             Self::Marked { request } => json!({ "request": number(request) }),
             Self::Error { code, kind, request, retry_after_ms, detail } => json!({

@@ -15,6 +15,8 @@ TOKEN_BYTES_MAX = 4096
 DETAIL_BYTES_MAX = 256
 NAME_BYTES_MAX = 64
 DIGESTS_MAX = 64
+PRESENCE_USERS_MAX = 500
+WATCHED_MAX = 200
 
 
 class Refused(Exception):
@@ -250,6 +252,24 @@ def read_device_ids(data, at, field):
 
 DEVICE_IDS = read_device_ids, lambda ids: write_varint(len(ids)) + b"".join(map(VARINT[1], ids))
 
+
+def user_ids(count_max):
+    def read(data, at, field):
+        count, at = read_varint(data, at, field)
+        if count > count_max:
+            raise Refused("too_long", field)
+        # An id has at least a byte.
+        if count > len(data) - at:
+            raise Refused("truncated", field)
+        users = []
+        for _ in range(count):
+            user, at = VARINT[0](data, at, field)
+            users.append(user)
+        return users, at
+
+    return read, DEVICE_IDS[1]
+
+
 DEVICE = [
     ("device", VARINT),
     ("seen_day", VARINT),
@@ -287,6 +307,7 @@ ENTRIES_BY_KIND = {
     1: ("received", [("from", VARINT), ("origin", VARINT), ("content", CONTENT)]),
     2: ("sent", [("to", VARINT), ("device", VARINT), ("number", VARINT), ("content", CONTENT)]),
     3: ("delivered", [("peer", VARINT), ("up_to", VARINT)]),
+    8: ("visibility", [("visibility", VARINT)]),
     10: (
         "devices",
         [("removed", VARINT), ("why", listed({1: "user", 2: "room", 3: "operator"})), ("devices", DEVICE_IDS)],
@@ -396,6 +417,42 @@ def write_digests(digests):
     return write_varint(len(digests)) + b"".join(bytes.fromhex(digest) for digest in digests)
 
 
+# SPEC 4.38
+PRESENCES = ["unknown", "offline", "away", "online"]
+
+
+def read_state(data, at, field):
+    value, at = read_varint(data, at, field)
+    # A state of a later version is one that is not known.
+    return PRESENCES[value] if value < len(PRESENCES) else "unknown", at
+
+
+PRESENCE_STATE = [
+    ("user", VARINT),
+    ("state", (read_state, lambda name: write_varint(PRESENCES.index(name)))),
+    ("last_seen", VARINT),
+    ("ask_again_ms", VARINT),
+]
+
+
+def read_states(data, at, field):
+    count, at = read_varint(data, at, field)
+    if count > PRESENCE_USERS_MAX:
+        raise Refused("too_long", field)
+    # A state has its length and four varints.
+    if count > (len(data) - at) // 5:
+        raise Refused("truncated", field)
+    states = []
+    for _ in range(count):
+        item, at = read_bytes(data, at, field)
+        states.append(read_fields(PRESENCE_STATE, item)[0])
+    return states, at
+
+
+def write_states(states):
+    return write_varint(len(states)) + b"".join(write_bytes(write_fields(PRESENCE_STATE, state)) for state in states)
+
+
 # SPEC 8.9
 def digest_of(entries):
     """The digest of a range, of its entries' bytes."""
@@ -450,6 +507,11 @@ FRAMES = {
         ),
         0x11: ("delete_message", [("request", OWN_REQUEST), ("conversation", CONVERSATION), ("place", VARINT)]),
         0x0A: ("give_up", [("number", VARINT)]),
+        0x12: ("fetch_presence", [("request", OWN_REQUEST), ("users", user_ids(PRESENCE_USERS_MAX))]),
+        0x13: ("watch", [("request", OWN_REQUEST), ("users", user_ids(WATCHED_MAX))]),
+        0x15: ("typing", [("conversation", CONVERSATION)]),
+        0x16: ("set_status", [("status", listed({0: "here", 1: "away"}))]),
+        0x17: ("set_visibility", [("request", OWN_REQUEST), ("set", VARINT), ("cleared", VARINT)]),
         0x14: ("fetch_digest", [("request", OWN_REQUEST), ("first", VARINT), ("last", VARINT), ("width", VARINT)]),
     },
     "server": {
@@ -510,6 +572,11 @@ FRAMES = {
         ),
         0x94: ("marked", [("request", VARINT)]),
         0x90: ("given_up", [("number", VARINT), ("seq", VARINT)]),
+        0x91: (
+            "presence",
+            [("request", VARINT), ("lifetime_ms", VARINT), ("states", (read_states, write_states))],
+        ),
+        0x92: ("typing", [("conversation", CONVERSATION), ("user", VARINT), ("ends_in_ms", VARINT)]),
         0x95: (
             "digest",
             [

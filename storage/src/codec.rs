@@ -20,7 +20,7 @@ use bincode::{
 use bytes::Bytes;
 use proto_spec::{
     Content, ContentKind, ConversationId, DeviceId, Entry, EpochId, Event, MessageName, Removal, SendNumber, Seq,
-    Settings, TimestampMs, UserId,
+    Settings, TimestampMs, UserId, Visibility,
 };
 use thiserror::Error;
 
@@ -578,6 +578,7 @@ pub(crate) enum StoredEvent<'a> {
     Settings { peer: u64, settings: u64 },
     Devices { removed: u64, why: StoredRemoval, devices: StoredIds<'a> },
     Deleted { peer: u64, author: u64, author_seq: u64, place: u64, unread: u64 },
+    Visibility { visibility: u64 },
 }
 
 #[derive(Encode, BorrowDecode)]
@@ -655,6 +656,7 @@ impl<'a> From<&'a Entry> for StoredEntry<'a> {
                 place: place.0,
                 unread: *unread,
             },
+            Event::Visibility { visibility } => StoredEvent::Visibility { visibility: visibility.bits() },
             Event::Unknown { kind } => StoredEvent::Unknown { kind: *kind },
             Event::Devices { removed, why, devices } => {
                 StoredEvent::Devices { removed: removed.0, why: (*why).into(), devices: StoredIds::Ids(devices) }
@@ -690,6 +692,9 @@ impl StoredEntry<'_> {
                 place: Seq(place),
                 unread,
             },
+            StoredEvent::Visibility { visibility } => {
+                Event::Visibility { visibility: Visibility::from_bits(visibility) }
+            }
             StoredEvent::Unknown { kind } => Event::Unknown { kind },
             StoredEvent::Devices { removed, why, devices } => {
                 Event::Devices { removed: DeviceId(removed), why: why.into(), devices: devices.into() }

@@ -216,7 +216,10 @@ impl Fold {
                 let settings = Settings::from_bits(settings);
                 self.settings.push(at, UserId(peer), SettingsRow { settings, at: seq });
             }
-            StoredEvent::Devices { .. } | StoredEvent::Deleted { .. } | StoredEvent::Unknown { .. } => {}
+            StoredEvent::Devices { .. }
+            | StoredEvent::Deleted { .. }
+            | StoredEvent::Visibility { .. }
+            | StoredEvent::Unknown { .. } => {}
         }
         if let Some(replaced) = replaces {
             self.timeline.push(at, Seq(replaced), Value::DELETED);
@@ -643,7 +646,10 @@ mod tests {
                             let row = SettingsRow { settings, at: seq };
                             set(RowKey::Settings { user, conversation }, &|out| codec::put_settings(out, row));
                         }
-                        Event::Devices { .. } | Event::Deleted { .. } | Event::Unknown { .. } => {}
+                        Event::Devices { .. }
+                        | Event::Deleted { .. }
+                        | Event::Visibility { .. }
+                        | Event::Unknown { .. } => {}
                     }
                     if let Some(seq) = *replaces {
                         changes.insert(RowKey::Timeline { user, seq }.encode(), None);
@@ -728,7 +734,10 @@ mod tests {
                         Event::Sent { to, device, number, .. } => {
                             (*to, *device, *number) = (UserId(peer_id).into(), DeviceId(peer_id), SendNumber(large));
                         }
-                        Event::Devices { .. } | Event::Deleted { .. } | Event::Unknown { .. } => {}
+                        Event::Devices { .. }
+                        | Event::Deleted { .. }
+                        | Event::Visibility { .. }
+                        | Event::Unknown { .. } => {}
                     }
                 }
                 Record::Removed { user, device } | Record::Cursor { user, device, .. } => {

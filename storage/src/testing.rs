@@ -14,7 +14,7 @@ use proptest::{
 };
 use proto_spec::{
     Content, ConversationId, DeviceId, Entry, EpochId, Event, MessageName, Removal, SendNumber, Seq, Settings, Stands,
-    TimestampMs, UserId,
+    TimestampMs, UserId, Visibility,
 };
 
 use tempfile::TempDir;
@@ -149,6 +149,7 @@ fn any_event() -> impl Strategy<Value = Event> {
         }),
         (any::<u64>(), select(Removal::ALL), vec(any::<u64>().prop_map(DeviceId), 0..40))
             .prop_map(|(removed, why, devices)| Event::Devices { removed: DeviceId(removed), why, devices }),
+        any::<u64>().prop_map(|bits| Event::Visibility { visibility: Visibility::from_bits(bits) }),
         (20..=u8::MAX).prop_map(|kind| Event::Unknown { kind }),
     ]
 }

@@ -351,6 +351,8 @@ impl Device {
             | ServerFrame::Devices { .. }
             | ServerFrame::Digest(_)
             | ServerFrame::GivenUp { .. }
+            | ServerFrame::Presence { .. }
+            | ServerFrame::Typing { .. }
             | ServerFrame::Bye { .. }) => panic!("{self}: unexpected {other:?}"),
         }
     }
@@ -403,6 +405,7 @@ impl Device {
             | Event::Read { .. }
             | Event::Seen { .. }
             | Event::Settings { .. }
+            | Event::Visibility { .. }
             | Event::Unknown { .. } => (received, sent),
         })
     }
@@ -429,6 +432,7 @@ pub fn received(entry: &Entry) -> Option<(u64, u64, u64, &str)> {
         | Event::Settings { .. }
         | Event::Deleted { .. }
         | Event::Devices { .. }
+        | Event::Visibility { .. }
         | Event::Unknown { .. } => None,
     }
 }

@@ -291,6 +291,7 @@ fn check_order<'a>(user: u64, log: impl Iterator<Item = &'a Entry>) {
             | Event::Read { .. }
             | Event::Seen { .. }
             | Event::Settings { .. }
+            | Event::Visibility { .. }
             | Event::Unknown { .. } => continue,
         };
         assert!(before < Some(now), "user {user}: {entry:?} comes after {before:?}");

@@ -83,7 +83,7 @@ impl Model {
                         rows.conversations.entry(*conversation).or_default().settings =
                             SettingsRow { settings: *settings, at: entry.seq };
                     }
-                    Event::Devices { .. } => {}
+                    Event::Devices { .. } | Event::Visibility { .. } => {}
                     Event::Deleted { .. } => panic!("a message is deleted by a rewrite"),
                     Event::Unknown { .. } => panic!("a shard does not write what it does not know"),
                 }

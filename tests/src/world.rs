@@ -537,6 +537,7 @@ impl World {
                 | Event::Read { .. }
                 | Event::Seen { .. }
                 | Event::Settings { .. }
+                | Event::Visibility { .. }
                 | Event::Unknown { .. } => None,
             })
             .collect()

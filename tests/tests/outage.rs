@@ -176,6 +176,7 @@ fn check(world: &World, writer: &Device) {
                 | Event::Read { .. }
                 | Event::Seen { .. }
                 | Event::Settings { .. }
+                | Event::Visibility { .. }
                 | Event::Unknown { .. } => None,
             };
             reader.log.values().filter_map(origin).collect()

@@ -117,6 +117,8 @@ impl ClientState {
                 effects.events.push(ClientEvent::Committed { up_to });
                 Flow::Continue(())
             }
+            // Not asked for, and nobody here to show it to.
+            ServerFrame::Presence { .. } | ServerFrame::Typing { .. } => Flow::Continue(()),
             ServerFrame::Welcome { .. } => protocol_fault("a second welcome".into()),
         }
     }

@@ -103,6 +103,8 @@ impl ClientState {
             | ServerFrame::Inbox(_)
             | ServerFrame::Marked { .. }
             | ServerFrame::Digest(_)
+            | ServerFrame::Presence { .. }
+            | ServerFrame::Typing { .. }
             | ServerFrame::Devices { .. } => protocol_fault(format!("{} before the welcome", frame.kind().name())),
         }
     }

@@ -277,7 +277,12 @@ impl Server {
             | ClientFrame::FetchDevices { .. }
             | ClientFrame::FetchDigest { .. }
             | ClientFrame::RemoveDevice { .. }
-            | ClientFrame::NameDevice { .. } => {
+            | ClientFrame::NameDevice { .. }
+            | ClientFrame::FetchPresence { .. }
+            | ClientFrame::Watch { .. }
+            | ClientFrame::Typing { .. }
+            | ClientFrame::SetStatus { .. }
+            | ClientFrame::SetVisibility { .. } => {
                 unreachable!("not used in these tests")
             }
             ClientFrame::Ping { nonce } => ServerFrame::Pong { nonce }.encode(&mut self.out),

@@ -448,6 +448,8 @@ impl Session {
             }
             ServerFrame::Devices { .. } => turn.fault("a list of devices, which was not asked for".to_owned()),
             ServerFrame::Digest(_) => turn.fault("digests, which were not asked for".to_owned()),
+            // A hint that this load takes no notice of.
+            ServerFrame::Presence { .. } | ServerFrame::Typing { .. } => {}
             // A load does not renew its tokens: it is over before they are.
             ServerFrame::TokenExpiring { .. } => {}
             ServerFrame::Refreshed { .. } => turn.fault("an answer to a refresh, which was not sent".to_owned()),

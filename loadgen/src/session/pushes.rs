@@ -69,7 +69,11 @@ impl Session {
                 turn.ledger.marked(turn.seat, entry.seq, &entry.event, &mut self.told);
                 turn.stats[Count::MarksTold] += 1;
             }
-            Event::Delivered { .. } | Event::Devices { .. } | Event::Settings { .. } | Event::Unknown { .. } => {}
+            Event::Delivered { .. }
+            | Event::Devices { .. }
+            | Event::Settings { .. }
+            | Event::Visibility { .. }
+            | Event::Unknown { .. } => {}
         }
     }
 

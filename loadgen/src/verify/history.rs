@@ -79,7 +79,9 @@ impl HistoryCheck {
                 self.standings.delivered(*peer, *up_to);
                 return None;
             }
-            Event::Devices { .. } | Event::Settings { .. } | Event::Unknown { .. } => return None,
+            Event::Devices { .. } | Event::Settings { .. } | Event::Visibility { .. } | Event::Unknown { .. } => {
+                return None;
+            }
         };
         let (kind, fingerprint) = what_is_said(content);
         if let Some((name, _)) = content.about() {

@@ -1,13 +1,15 @@
-//! What a client sends: fields and bytes (SPEC 4.1 to 4.6, 4.13, 4.15, 4.19, 4.20, 4.22, 4.24 to 4.26, 4.28, 4.31).
+//! What a client sends: fields and bytes (SPEC 4.1 to 4.6, 4.13, 4.15, 4.19, 4.20, 4.22, 4.24 to 4.26, 4.28, 4.31, 4.33 to
+//! 4.37).
 
 use super::{ClientKind, FrameError, conversation, flag, later, put_conversation, put_frame, put_later};
 use crate::{
     content::Content,
-    entry::Settings,
+    entry::{Settings, Visibility},
     framing::RawFrame,
-    ids::{ConversationId, DeviceId, EpochId, RequestId, SendNumber, Seq},
-    limits::{NAME_BYTES_MAX, TOKEN_BYTES_MAX},
+    ids::{ConversationId, DeviceId, EpochId, RequestId, SendNumber, Seq, UserId},
+    limits::{NAME_BYTES_MAX, PRESENCE_USERS_MAX, TOKEN_BYTES_MAX, WATCHED_MAX},
     listed::listed,
+    presence::{self, Status},
     wire::{DecodeError, Reader, put_bytes, put_varint},
 };
 
@@ -188,6 +190,39 @@ pub enum ClientFrame {
         /// The device's next number.
         number: SendNumber,
     },
+    /// Asks who of these is there.
+    FetchPresence {
+        /// Comes back in the answer. Not zero.
+        request: RequestId,
+        /// Whom it is about. At most [`PRESENCE_USERS_MAX`].
+        users: Vec<UserId>,
+    },
+    /// Asks who of these is there, and to be told of changes for a while. Replaces the earlier watch of the connection.
+    Watch {
+        /// Comes back in the answer. Not zero.
+        request: RequestId,
+        /// Whom it is about; none: the watch ends. At most [`WATCHED_MAX`].
+        users: Vec<UserId>,
+    },
+    /// Somebody types in a conversation. Not answered.
+    Typing {
+        /// Which one.
+        conversation: ConversationId,
+    },
+    /// What this connection says of its person from now on. Not answered.
+    SetStatus {
+        /// What it says.
+        status: Status,
+    },
+    /// What this user hides of their presence from now on. What it changes comes as an entry.
+    SetVisibility {
+        /// Comes back in the answer. Not zero.
+        request: RequestId,
+        /// These are set.
+        set: Visibility,
+        /// These are not, whatever was set.
+        cleared: Visibility,
+    },
 }
 
 impl ClientFrame {
@@ -213,6 +248,11 @@ impl ClientFrame {
             Self::NameDevice { .. } => ClientKind::NameDevice,
             Self::GiveUp { .. } => ClientKind::GiveUp,
             Self::FetchDigest { .. } => ClientKind::FetchDigest,
+            Self::FetchPresence { .. } => ClientKind::FetchPresence,
+            Self::Watch { .. } => ClientKind::Watch,
+            Self::Typing { .. } => ClientKind::Typing,
+            Self::SetStatus { .. } => ClientKind::SetStatus,
+            Self::SetVisibility { .. } => ClientKind::SetVisibility,
         }
     }
 
@@ -286,6 +326,17 @@ impl ClientFrame {
             Self::GiveUp { number } => put_varint(out, number.0),
             Self::FetchDigest { request, first, last, width } => {
                 for value in [request.0, first.0, last.0, *width] {
+                    put_varint(out, value);
+                }
+            }
+            Self::FetchPresence { request, users } | Self::Watch { request, users } => {
+                put_varint(out, request.0);
+                presence::put_users(out, users);
+            }
+            Self::Typing { conversation } => put_conversation(out, *conversation),
+            Self::SetStatus { status } => out.push(status.byte()),
+            Self::SetVisibility { request, set, cleared } => {
+                for value in [request.0, set.bits(), cleared.bits()] {
                     put_varint(out, value);
                 }
             }
@@ -382,6 +433,17 @@ impl ClientFrame {
                 first: Seq(r.varint("first")?),
                 last: Seq(r.varint("last")?),
                 width: r.varint("width")?,
+            },
+            ClientKind::FetchPresence => {
+                Self::FetchPresence { request: own_request(r)?, users: presence::users(r, PRESENCE_USERS_MAX)? }
+            }
+            ClientKind::Watch => Self::Watch { request: own_request(r)?, users: presence::users(r, WATCHED_MAX)? },
+            ClientKind::Typing => Self::Typing { conversation: conversation(r)? },
+            ClientKind::SetStatus => Self::SetStatus { status: r.listed("status", Status::from_byte)? },
+            ClientKind::SetVisibility => Self::SetVisibility {
+                request: own_request(r)?,
+                set: Visibility::from_bits(r.varint("set")?),
+                cleared: Visibility::from_bits(r.varint("cleared")?),
             },
         })
     }

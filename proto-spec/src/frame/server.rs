@@ -1,4 +1,5 @@
-//! What a server sends: fields and bytes (SPEC 4.6 to 4.14, 4.16 to 4.18, 4.21, 4.23, 4.27, 4.29, 4.32).
+//! What a server sends: fields and bytes (SPEC 4.6 to 4.14, 4.16 to 4.18, 4.21, 4.23, 4.27, 4.29, 4.32, 4.38,
+//! 4.39).
 
 use super::{FrameError, ServerKind, conversation, flag, later, put_conversation, put_frame, put_later};
 use crate::{
@@ -11,6 +12,7 @@ use crate::{
     ids::{ConversationId, EpochId, RequestId, SendNumber, Seq, TimestampMs, UserId},
     limits::{DETAIL_BYTES_MAX, DIGESTS_MAX, INBOX_ROWS_MAX, PAGE_ENTRIES_MAX},
     listed::listed,
+    presence::{self, PresenceState},
     wire::{DecodeError, Reader, put_bytes, put_sized, put_varint},
 };
 
@@ -255,6 +257,24 @@ pub enum ServerFrame {
     },
     /// Digests of a part of the user's log.
     Digest(Digests),
+    /// Who is there, asked for or pushed.
+    Presence {
+        /// From the frame that this answers; zero: changes, which the server pushes.
+        request: RequestId,
+        /// In the answer to a watch: it ends after so long. Else zero.
+        lifetime_ms: u64,
+        /// At most [`PRESENCE_USERS_MAX`](crate::limits::PRESENCE_USERS_MAX).
+        states: Vec<PresenceState>,
+    },
+    /// Somebody types.
+    Typing {
+        /// Where. Between two people it is named by the one who types.
+        conversation: ConversationId,
+        /// Who.
+        user: UserId,
+        /// For how long it is to be shown, unless it comes again or a message of that user comes.
+        ends_in_ms: u64,
+    },
 }
 
 impl ServerFrame {
@@ -280,6 +300,8 @@ impl ServerFrame {
             Self::Devices { .. } => ServerKind::Devices,
             Self::GivenUp { .. } => ServerKind::GivenUp,
             Self::Digest(_) => ServerKind::Digest,
+            Self::Presence { .. } => ServerKind::Presence,
+            Self::Typing { .. } => ServerKind::Typing,
         }
     }
 
@@ -367,6 +389,16 @@ impl ServerFrame {
             }
             Self::Inbox(inbox) => inbox.encode(out),
             Self::Digest(digests) => digests.encode(out),
+            Self::Presence { request, lifetime_ms, states } => {
+                put_varint(out, request.0);
+                put_varint(out, *lifetime_ms);
+                presence::put_states(out, states);
+            }
+            Self::Typing { conversation, user, ends_in_ms } => {
+                put_conversation(out, *conversation);
+                put_varint(out, user.0);
+                put_varint(out, *ends_in_ms);
+            }
             Self::Marked { request } => put_varint(out, request.0),
             Self::Devices { request, devices } => {
                 put_varint(out, request.0);
@@ -454,6 +486,16 @@ impl ServerFrame {
                 Self::Devices { request: RequestId(r.varint("request")?), devices: device::devices(r)? }
             }
             ServerKind::Digest => Self::Digest(Digests::decode(r)?),
+            ServerKind::Presence => Self::Presence {
+                request: RequestId(r.varint("request")?),
+                lifetime_ms: r.varint("lifetime_ms")?,
+                states: presence::states(r)?,
+            },
+            ServerKind::Typing => Self::Typing {
+                conversation: conversation(r)?,
+                user: UserId(r.varint("user")?),
+                ends_in_ms: r.varint("ends_in_ms")?,
+            },
             ServerKind::GivenUp => {
                 Self::GivenUp { number: SendNumber(r.varint("number")?), seq: Seq(r.varint("seq")?) }
             }

@@ -133,6 +133,7 @@ impl Parcel {
             | Event::Settings { .. }
             | Event::Deleted { .. }
             | Event::Devices { .. }
+            | Event::Visibility { .. }
             | Event::Unknown { .. } => return None,
         };
         (to != user.into()).then_some((to, parcel))

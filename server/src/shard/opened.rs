@@ -122,7 +122,7 @@ impl Opened {
             }
             // What stands before it may not be here. Few delete anything.
             Event::Deleted { .. } => false,
-            Event::Devices { .. } | Event::Unknown { .. } => true,
+            Event::Devices { .. } | Event::Visibility { .. } | Event::Unknown { .. } => true,
         }
     }
 

@@ -252,6 +252,7 @@ const fn marked_by(event: &Event) -> Option<ConversationId> {
         | Event::Sent { .. }
         | Event::Deleted { .. }
         | Event::Devices { .. }
+        | Event::Visibility { .. }
         | Event::Unknown { .. } => None,
     }
 }

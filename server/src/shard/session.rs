@@ -286,6 +286,14 @@ impl Shard {
             ClientFrame::FetchDigest { request, first, last, width } => {
                 self.fetch_digest((conn, request), (first, last), width, cx);
             }
+            ClientFrame::FetchPresence { .. }
+            | ClientFrame::Watch { .. }
+            | ClientFrame::Typing { .. }
+            | ClientFrame::SetStatus { .. }
+            | ClientFrame::SetVisibility { .. } => {
+                let (code, kind) = (ErrorCode::UnknownKind, frame.kind().byte());
+                self.send_error(conn, code, kind, RequestId(0), 0, "this kind of frame is not known", cx);
+            }
         }
         self.go_on(conn, cx)
     }

@@ -507,6 +507,7 @@ impl Standing {
             | Event::Sent { .. }
             | Event::Deleted { .. }
             | Event::Devices { .. }
+            | Event::Visibility { .. }
             | Event::Unknown { .. } => {}
         }
     }

@@ -108,7 +108,10 @@ impl Model {
                     Event::Settings { conversation: ConversationId::Person(peer), settings } => {
                         self.conversation(*user, *peer).settings = SettingsRow { settings: *settings, at: entry.seq };
                     }
-                    Event::Devices { .. } | Event::Deleted { .. } | Event::Unknown { .. } => {}
+                    Event::Devices { .. }
+                    | Event::Deleted { .. }
+                    | Event::Visibility { .. }
+                    | Event::Unknown { .. } => {}
                 }
             }
             Record::Cursor { user, device, seq } => {

@@ -53,7 +53,7 @@ impl Standing {
                 self.messages.remove(place);
                 self.unread = *unread;
             }
-            Event::Devices { .. } | Event::Unknown { .. } => {}
+            Event::Devices { .. } | Event::Visibility { .. } | Event::Unknown { .. } => {}
         }
     }
 }
@@ -65,9 +65,11 @@ fn about(event: &Event) -> Option<ConversationId> {
         Event::Read { conversation, .. }
         | Event::Settings { conversation, .. }
         | Event::Deleted { conversation, .. } => Some(*conversation),
-        Event::Received { .. } | Event::Sent { .. } | Event::Devices { .. } | Event::Unknown { .. } => {
-            event.conversation()
-        }
+        Event::Received { .. }
+        | Event::Sent { .. }
+        | Event::Devices { .. }
+        | Event::Visibility { .. }
+        | Event::Unknown { .. } => event.conversation(),
     }
 }
 

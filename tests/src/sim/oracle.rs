@@ -80,6 +80,7 @@ pub fn text_of(entry: &Entry) -> Option<&str> {
         | Event::Read { .. }
         | Event::Seen { .. }
         | Event::Settings { .. }
+        | Event::Visibility { .. }
         | Event::Unknown { .. } => None,
     }
 }
@@ -573,6 +574,7 @@ impl Oracle {
                 | Event::Read { .. }
                 | Event::Seen { .. }
                 | Event::Settings { .. }
+                | Event::Visibility { .. }
                 | Event::Unknown { .. } => {}
             }
         }

@@ -47,6 +47,7 @@ impl Told {
                 | Event::Settings { .. }
                 | Event::Deleted { .. }
                 | Event::Devices { .. }
+                | Event::Visibility { .. }
                 | Event::Unknown { .. },
                 _,
             ) => return,

@@ -213,6 +213,7 @@ impl Messages {
             | Event::Read { .. }
             | Event::Settings { .. }
             | Event::Devices { .. }
+            | Event::Visibility { .. }
             | Event::Unknown { .. } => return false,
         };
         if let Ok(Body::Reaction(reaction)) = content.body() {

@@ -139,7 +139,9 @@ pub(super) fn columns(located: &Located, text: Text) -> String {
                 Event::Delivered { peer, .. } | Event::Seen { peer, .. } => (Some(*peer), None),
                 Event::Read { conversation: ConversationId::Person(peer), .. }
                 | Event::Settings { conversation: ConversationId::Person(peer), .. } => (Some(*peer), None),
-                Event::Deleted { .. } | Event::Devices { .. } | Event::Unknown { .. } => (None, None),
+                Event::Deleted { .. } | Event::Devices { .. } | Event::Visibility { .. } | Event::Unknown { .. } => {
+                    (None, None)
+                }
             };
             (Some(entry.seq), peer, content)
         }
@@ -218,6 +220,7 @@ pub(super) fn json(located: &Located) -> String {
                     object.0.extend([("peer", peer.0.into()), ("author", of.author.0.into())]);
                     object.0.extend([("author_seq", of.seq.0.into()), ("place", place.0.into())]);
                 }
+                Event::Visibility { visibility } => object.0.push(("visibility", visibility.bits().into())),
                 Event::Unknown { kind } => object.0.push(("entry_kind", (*kind).into())),
             }
         }

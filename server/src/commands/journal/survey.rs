@@ -213,6 +213,7 @@ pub(super) const fn kind_of(record: &Record) -> &'static str {
             Event::Read { .. } => "read",
             Event::Seen { .. } => "seen",
             Event::Settings { .. } => "settings",
+            Event::Visibility { .. } => "visibility",
             Event::Devices { .. } => "device_removed",
             Event::Unknown { .. } => "unknown",
         },

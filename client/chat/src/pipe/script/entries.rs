@@ -42,7 +42,7 @@ impl Script {
                 Some(Line::Deleted { conversation: *conversation, place: *place })
             }
             Event::Devices { removed, why, .. } => Some(Line::Removed { device: *removed, why: *why }),
-            Event::Unknown { .. } => None,
+            Event::Visibility { .. } | Event::Unknown { .. } => None,
         }
     }
 
@@ -88,6 +88,7 @@ fn message(entry: &Entry, origin: Origin) -> Option<Line> {
         | Event::Read { .. }
         | Event::Seen { .. }
         | Event::Settings { .. }
+        | Event::Visibility { .. }
         | Event::Unknown { .. } => None,
     }
 }
