@@ -243,7 +243,8 @@ impl Conversation {
             | Query::Origin { .. }
             | Query::ToDelete { .. }
             | Query::Send { .. }
-            | Query::IsRemoved { .. } => {
+            | Query::IsRemoved { .. }
+            | Query::Presence { .. } => {
                 unreachable!("nobody reads: {query:?}")
             }
         }

@@ -29,7 +29,10 @@ use lists::{StoredNoteList, StoredReactions, StoredReplacedList};
 
 use crate::{
     record::{DeviceNote, DeviceNotes, FirstResult, Marks, Record, Replaced, Rewrite, Shown},
-    schema::{DisplacedRow, IndexRow, MarkRow, ReadRow, ReceivedRow, SendsBlock, SendsBlockNumber, SettingsRow, Whose},
+    schema::{
+        DisplacedRow, IndexRow, LastRow, MarkRow, ReadRow, ReceivedRow, SendsBlock, SendsBlockNumber, SettingsRow,
+        VisibilityRow, Whose,
+    },
 };
 
 /// The first byte of every stored value that has any. A value of another version is refused, never guessed at.
@@ -97,6 +100,7 @@ pub(crate) fn put_record(out: &mut Vec<u8>, record: &Record) {
         Record::GivenUp { user, device, number } => {
             put(out, &StoredRecord::GivenUp { user: user.0, device: device.0, number: number.0 });
         }
+        Record::LastSeen { user, at } => put(out, &StoredRecord::LastSeen { user: user.0, at: at.0 }),
     }
 }
 
@@ -179,6 +183,7 @@ pub(crate) fn take_owned(bytes: &mut &[u8]) -> Result<Record, CodecError> {
         StoredRecord::GivenUp { user, device, number } => {
             Record::GivenUp { user: UserId(user), device: DeviceId(device), number: SendNumber(number) }
         }
+        StoredRecord::LastSeen { user, at } => Record::LastSeen { user: UserId(user), at: TimestampMs(at) },
     })
 }
 
@@ -301,6 +306,38 @@ pub(crate) fn put_settings(out: &mut Vec<u8>, row: SettingsRow) {
 pub(crate) fn settings(bytes: &[u8]) -> Result<SettingsRow, CodecError> {
     let (settings, at) = read_value("a settings row", bytes)?;
     Ok(SettingsRow { settings: Settings::from_bits(settings), at: Seq(at) })
+}
+
+/// Appends the value of a `visibility` row.
+pub(crate) fn put_visibility(out: &mut Vec<u8>, row: VisibilityRow) {
+    put_value(out, &(row.visibility.bits(), row.at.0));
+}
+
+/// Reads the value of a `visibility` row.
+pub(crate) fn visibility(bytes: &[u8]) -> Result<VisibilityRow, CodecError> {
+    let (visibility, at) = read_value("a visibility row", bytes)?;
+    Ok(VisibilityRow { visibility: Visibility::from_bits(visibility), at: Seq(at) })
+}
+
+/// Appends the value of a `last seen` row.
+pub(crate) fn put_last_seen(out: &mut Vec<u8>, at: TimestampMs) {
+    put_value(out, &at.0);
+}
+
+/// Reads the value of a `last seen` row.
+pub(crate) fn last_seen(bytes: &[u8]) -> Result<TimestampMs, CodecError> {
+    read_value("a last seen row", bytes).map(TimestampMs)
+}
+
+/// Appends the value of a `last` row.
+pub(crate) fn put_last(out: &mut Vec<u8>, row: LastRow) {
+    put_value(out, &(row.place.0, row.at.0));
+}
+
+/// Reads the value of a `last` row.
+pub(crate) fn last(bytes: &[u8]) -> Result<LastRow, CodecError> {
+    let (place, at) = read_value("a last row", bytes)?;
+    Ok(LastRow { place: Seq(place), at: Seq(at) })
 }
 
 /// Appends the value of a marks row.
@@ -456,6 +493,10 @@ pub(crate) enum StoredRecord<'a> {
         user: u64,
         device: u64,
         number: u64,
+    },
+    LastSeen {
+        user: u64,
+        at: u64,
     },
 }
 
@@ -818,6 +859,7 @@ mod tests {
             let _ = timeline_time(&bytes);
             let _ = sends_block(&bytes);
             let _ = (received(&bytes), mark("a delivered row", &bytes), read(&bytes), settings(&bytes));
+            let _ = (visibility(&bytes), last_seen(&bytes), last(&bytes));
             let _ = marks(&bytes);
             let _ = device_notes(&bytes);
             let _ = (seq("a device row", &bytes), first(&bytes), index(Seq(1), &bytes), displaced(&bytes), last_sends(&bytes));

@@ -11,15 +11,17 @@ use std::{
     thread::{self, Thread},
 };
 
-use proto_spec::{Content, DeviceId, Direction, Entry, Event, SendNumber, Seq, TimestampMs, UserId};
+use proto_spec::{
+    Content, DeviceId, Direction, Entry, Event, SendNumber, Seq, Settings, TimestampMs, UserId, Visibility,
+};
 
 use crate::{
     fold::{Fold, Sorted},
     queries,
-    query::{Answer, Query, Sent},
+    query::{Answer, PresenceRows, Query, Sent},
     record::{Batch, BatchId, LaneId, Record},
     run::{Run, RunBuilder},
-    schema::{Key, RowKey},
+    schema::{Key, RowKey, SettingsRow, VisibilityRow},
     store::{Advanced, Fence, Holder, Kind, Range, Rows, Step, Store, StoreError, Tenure},
 };
 
@@ -51,6 +53,9 @@ pub fn check<S: Store, G>(mut fresh: impl FnMut() -> (S, G)) {
     each("an_older_fence_never_advances", &|store| block_on(an_older_fence_never_advances(store)));
     each("sends_of_earlier_advances_are_kept", &|store| block_on(sends_of_earlier_advances_are_kept(store)));
     each("a_number_that_is_given_up_stays_used", &|store| block_on(a_number_that_is_given_up_stays_used(store)));
+    each("what_says_who_is_seen_comes_in_the_order_asked_for", &|store| {
+        block_on(what_says_who_is_seen_comes_in_the_order_asked_for(store));
+    });
     each("own_rows_are_in_no_table", &|store| block_on(own_rows_are_in_no_table(store)));
     each("who_begins_counts_from_one", &|store| block_on(who_begins_counts_from_one(store)));
     each("a_full_advance_is_one_transaction", &|store| block_on(a_full_advance_is_one_transaction(store)));
@@ -174,6 +179,42 @@ async fn a_number_that_is_given_up_stays_used<S: Store>(store: &S) {
     assert_eq!(ask(3).await, Answer::Send(Some(Sent::Entry(entry))));
     match queries::answer(store, &Query::User(user)).await.expect("answer") {
         Answer::User(snapshot) => assert_eq!(snapshot.devices[0].last_number, SendNumber(4)),
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn what_says_who_is_seen_comes_in_the_order_asked_for<S: Store>(store: &S) {
+    let fence = take_over(store).await;
+    let (looks, user, nobody) = (UserId(1), UserId(2), UserId(3));
+    let append = |seq, event, replaces| {
+        let entry = Entry { seq: Seq(seq), time: TimestampMs(seq), event };
+        Record::Append { user, entry, replaces, count: 0 }
+    };
+    let last_seen = |at| Record::LastSeen { user, at: TimestampMs(at) };
+    let visible = |visibility| Event::Visibility { visibility };
+    let content = Content::text("hello");
+    let written = Event::Sent { to: looks.into(), device: DeviceId(9), number: SendNumber(1), content };
+    let muted = Event::Settings { conversation: looks.into(), settings: Settings::MUTED };
+    let first = [append(1, visible(Visibility::INVISIBLE), None), last_seen(70), append(2, written, None)];
+    store.advance(fence, &[step(0, 0, 1)], sorted(&first)).await.expect("advance");
+    // A clock may have been set back: the newest record counts.
+    let second = [last_seen(60), append(3, visible(Visibility::HIDE_LAST_SEEN), Some(Seq(1))), append(4, muted, None)];
+    store.advance(fence, &[step(0, 1, 2)], sorted(&second)).await.expect("advance");
+
+    let visibility = VisibilityRow { visibility: Visibility::HIDE_LAST_SEEN, at: Seq(3) };
+    let settings = SettingsRow { settings: Settings::MUTED, at: Seq(4) };
+    let last_seen = TimestampMs(60);
+    let of_user = PresenceRows { visibility, last_seen, sent: Seq(2), settings };
+    let none = PresenceRows::default();
+    let query = Query::Presence { looks, users: vec![nobody, user, user, looks] };
+    let found = queries::answer(store, &query).await.expect("answer");
+    assert_eq!(found, Answer::Presence(vec![none, of_user, of_user, none]));
+    // They have written to nobody else.
+    let query = Query::Presence { looks: nobody, users: vec![user] };
+    let found = queries::answer(store, &query).await.expect("answer");
+    assert_eq!(found, Answer::Presence(vec![PresenceRows { visibility, last_seen, ..none }]));
+    match queries::answer(store, &Query::User(user)).await.expect("answer") {
+        Answer::User(known) => assert_eq!((known.visibility, known.last_seen), (visibility, last_seen)),
         other => panic!("{other:?}"),
     }
 }

@@ -9,7 +9,7 @@
 use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
-use proto_spec::{DeviceId, EpochId, MessageName, SendNumber, Seq, Settings, UserId};
+use proto_spec::{DeviceId, EpochId, MessageName, SendNumber, Seq, Settings, TimestampMs, UserId, Visibility};
 
 use crate::{
     changes::{ByUser, Changes, UserAt},
@@ -17,8 +17,8 @@ use crate::{
     record::{Marks, Replaced, Rewrite},
     run::{Run, Value},
     schema::{
-        DisplacedRow, Key, MarkRow, ReadRow, ReceivedRow, RowKey, SendsBlock, SendsBlockNumber, SettingsRow,
-        partition_of,
+        DisplacedRow, Key, LastRow, MarkRow, ReadRow, ReceivedRow, RowKey, SendsBlock, SendsBlockNumber, SettingsRow,
+        VisibilityRow, partition_of,
     },
 };
 
@@ -37,6 +37,7 @@ pub struct Fold {
     received: Changes<UserId, ReceivedRow>,
     delivered: Changes<UserId, MarkRow>,
     sent: Changes<UserId, Seq>,
+    last: Changes<UserId, LastRow>,
     read: Changes<UserId, ReadRow>,
     seen: Changes<UserId, MarkRow>,
     settings: Changes<UserId, SettingsRow>,
@@ -59,6 +60,14 @@ struct User {
     marks: Option<Marks>,
     unfinished: Option<bool>,
     notes: Option<Value>,
+    last_seen: Option<TimestampMs>,
+    visibility: Option<VisibilityRow>,
+}
+
+impl User {
+    const fn new(id: UserId) -> Self {
+        Self { id, marks: None, unfinished: None, notes: None, last_seen: None, visibility: None }
+    }
 }
 
 impl Fold {
@@ -125,6 +134,10 @@ impl Fold {
                     let at = self.user(UserId(user));
                     self.sends.push(at, (DeviceId(device), SendNumber(number)), SendsBlock::GIVEN_UP);
                 }
+                StoredRecord::LastSeen { user, at: last_seen } => {
+                    let at = self.user(UserId(user));
+                    self.users[at as usize].last_seen = Some(TimestampMs(last_seen));
+                }
             }
         }
         Ok(())
@@ -168,8 +181,8 @@ impl Fold {
         if let Some(received) = *received {
             self.received.push(at, peer, received);
         }
-        if let Some(last) = *last {
-            self.sent.push(at, peer, last);
+        if let Some(place) = *last {
+            self.last.push(at, peer, LastRow { place, at: seq });
         }
     }
 
@@ -216,10 +229,11 @@ impl Fold {
                 let settings = Settings::from_bits(settings);
                 self.settings.push(at, UserId(peer), SettingsRow { settings, at: seq });
             }
-            StoredEvent::Devices { .. }
-            | StoredEvent::Deleted { .. }
-            | StoredEvent::Visibility { .. }
-            | StoredEvent::Unknown { .. } => {}
+            StoredEvent::Visibility { visibility } => {
+                let visibility = Visibility::from_bits(visibility);
+                self.users[at as usize].visibility = Some(VisibilityRow { visibility, at: seq });
+            }
+            StoredEvent::Devices { .. } | StoredEvent::Deleted { .. } | StoredEvent::Unknown { .. } => {}
         }
         if let Some(replaced) = replaces {
             self.timeline.push(at, Seq(replaced), Value::DELETED);
@@ -228,7 +242,7 @@ impl Fold {
 
     fn user(&mut self, id: UserId) -> UserAt {
         *self.places.entry(id).or_insert_with(|| {
-            self.users.push(User { id, marks: None, unfinished: None, notes: None });
+            self.users.push(User::new(id));
             UserAt::try_from(self.users.len() - 1).expect("a run has fewer than 4 billion users")
         })
     }
@@ -255,6 +269,7 @@ impl Fold {
             received: self.received.sort(users),
             delivered: self.delivered.sort(users),
             sent: self.sent.sort(users),
+            last: self.last.sort(users),
             read: self.read.sort(users),
             seen: self.seen.sort(users),
             settings: self.settings.sort(users),
@@ -281,6 +296,7 @@ pub struct Sorted {
     received: ByUser<UserId, ReceivedRow>,
     delivered: ByUser<UserId, MarkRow>,
     sent: ByUser<UserId, Seq>,
+    last: ByUser<UserId, LastRow>,
     read: ByUser<UserId, ReadRow>,
     seen: ByUser<UserId, MarkRow>,
     settings: ByUser<UserId, SettingsRow>,
@@ -337,6 +353,13 @@ impl Sorted {
         }
         assert!(base.next().is_none(), "a base row for each needed key");
         for &(user, at) in &order {
+            let User { last_seen, visibility, .. } = users[at as usize];
+            if let Some(last_seen) = last_seen {
+                run.put(RowKey::LastSeen { user }.encode(), |out| codec::put_last_seen(out, last_seen));
+            }
+            if let Some(row) = visibility {
+                run.put(RowKey::Visibility { user }.encode(), |out| codec::put_visibility(out, row));
+            }
             put_devices(&mut run, user, self.devices.of(at), self.sends.of(at));
             for &(first, epoch) in self.epochs.of(at) {
                 let key = RowKey::Epoch { user, first }.encode();
@@ -348,6 +371,9 @@ impl Sorted {
         }
         for &(user, at) in &order {
             put_last_messages(&mut run, user, self.received.of(at), self.sent.of(at));
+            for &(peer, row) in self.last.of(at) {
+                run.put(RowKey::Last { user, conversation: peer.into() }.encode(), |out| codec::put_last(out, row));
+            }
         }
         for &(user, at) in &order {
             for &(peer, row) in self.delivered.of(at) {
@@ -573,8 +599,9 @@ mod tests {
                         if let Some(row) = of.received {
                             set(RowKey::Received { user, conversation }, &|out| codec::put_received(out, row));
                         }
-                        if let Some(last) = of.last {
-                            set(RowKey::Sent { user, conversation }, &|out| codec::put_seq(out, last));
+                        if let Some(place) = of.last {
+                            let row = LastRow { place, at: seq };
+                            set(RowKey::Last { user, conversation }, &|out| codec::put_last(out, row));
                         }
                     }
                     for (seq, first) in of.replaces.iter().filter_map(|of| Some((of.seq, of.first?))) {
@@ -646,10 +673,11 @@ mod tests {
                             let row = SettingsRow { settings, at: seq };
                             set(RowKey::Settings { user, conversation }, &|out| codec::put_settings(out, row));
                         }
-                        Event::Devices { .. }
-                        | Event::Deleted { .. }
-                        | Event::Visibility { .. }
-                        | Event::Unknown { .. } => {}
+                        Event::Visibility { visibility } => {
+                            let row = VisibilityRow { visibility, at: seq };
+                            set(RowKey::Visibility { user }, &|out| codec::put_visibility(out, row));
+                        }
+                        Event::Devices { .. } | Event::Deleted { .. } | Event::Unknown { .. } => {}
                     }
                     if let Some(seq) = *replaces {
                         changes.insert(RowKey::Timeline { user, seq }.encode(), None);
@@ -687,6 +715,9 @@ mod tests {
                     block.seqs[place] = SendsBlock::GIVEN_UP;
                     *from_the_first |= place == 0 || *number == SendNumber(1);
                     begin(*user, *device, *number);
+                }
+                Record::LastSeen { user, at } => {
+                    set(RowKey::LastSeen { user: *user }, &|out| codec::put_last_seen(out, *at));
                 }
             }
         }
@@ -743,7 +774,9 @@ mod tests {
                 Record::Removed { user, device } | Record::Cursor { user, device, .. } => {
                     (*user, *device) = (UserId(id), DeviceId(peer_id))
                 }
-                Record::Marks { user, .. } | Record::Devices { user, .. } => *user = UserId(id),
+                Record::Marks { user, .. } | Record::Devices { user, .. } | Record::LastSeen { user, .. } => {
+                    *user = UserId(id);
+                }
                 Record::Epoch { user, first, forgotten, .. } => {
                     (*user, *first, *forgotten) = (UserId(id), Seq(small), replaced.map(Seq));
                 }
@@ -828,7 +861,7 @@ mod tests {
             user,
             entry: Entry {
                 seq: Seq(seq),
-                time: proto_spec::TimestampMs(1),
+                time: TimestampMs(1),
                 event: Event::Delivered { peer: UserId(2), up_to: Seq(up_to) },
             },
             replaces,
@@ -860,7 +893,7 @@ mod tests {
             user: UserId(1),
             entry: Entry {
                 seq: Seq(number),
-                time: proto_spec::TimestampMs(1),
+                time: TimestampMs(1),
                 event: Event::Sent {
                     to: UserId(2).into(),
                     device: DeviceId(3),

@@ -38,14 +38,14 @@ pub use memory::{CommitFault, MemoryStore};
 pub use pace::{Pace, step_back};
 pub use queries::{answer, unfinished};
 pub use query::{
-    Answer, ConversationSnapshot, DeviceSnapshot, Entries, InboxEntry, InboxSnapshot, Message, Query, Sent, Span,
-    ToDelete, UserSnapshot,
+    Answer, ConversationSnapshot, DeviceSnapshot, Entries, InboxEntry, InboxSnapshot, Message, PresenceRows, Query,
+    Sent, Span, ToDelete, UserSnapshot,
 };
 pub use record::{
     Batch, BatchId, DeviceNote, DeviceNotes, FirstResult, LaneId, LaneSpans, Marks, Record, Replaced, Rewrite, Shown,
     records,
 };
 pub use run::{Change, Run};
-pub use schema::{FORMAT_VERSION, MarkRow, ReadRow, ReceivedRow, SettingsRow, partition_of};
+pub use schema::{FORMAT_VERSION, MarkRow, ReadRow, ReceivedRow, SettingsRow, VisibilityRow, partition_of};
 pub use store::{Advanced, Fence, Holder, Kind, Purged, Step, Store, StoreError, Tenure};
 pub use upgrade::{note_last_messages, note_last_sends};

@@ -465,6 +465,9 @@ fn understand(key: &Key, value: &[u8]) -> Result<(), String> {
         RowKey::Received { .. } => codec::received(value).map(drop),
         RowKey::Delivered { .. } => codec::mark("a delivered row", value).map(drop),
         RowKey::Sent { .. } => codec::seq("a sent row", value).map(drop),
+        RowKey::Last { .. } => codec::last(value).map(drop),
+        RowKey::LastSeen { .. } => codec::last_seen(value).map(drop),
+        RowKey::Visibility { .. } => codec::visibility(value).map(drop),
         RowKey::Read { .. } => codec::read(value).map(drop),
         RowKey::Seen { .. } => codec::mark("a seen row", value).map(drop),
         RowKey::Settings { .. } => codec::settings(value).map(drop),
@@ -496,6 +499,9 @@ const fn user_of(row: RowKey) -> Option<UserId> {
         | RowKey::Received { user, .. }
         | RowKey::Delivered { user, .. }
         | RowKey::Sent { user, .. }
+        | RowKey::Last { user, .. }
+        | RowKey::LastSeen { user }
+        | RowKey::Visibility { user }
         | RowKey::Read { user, .. }
         | RowKey::Seen { user, .. }
         | RowKey::Settings { user, .. }
@@ -524,8 +530,12 @@ const fn table_of(row: RowKey) -> &'static str {
         RowKey::Timeline { .. } => "timeline",
         RowKey::Conversation { .. } => "conversations",
         RowKey::Sends { .. } => "sends",
-        RowKey::Device { .. } | RowKey::LastSends { .. } | RowKey::Epoch { .. } => "devices",
-        RowKey::Received { .. } | RowKey::Sent { .. } => "received",
+        RowKey::LastSeen { .. }
+        | RowKey::Visibility { .. }
+        | RowKey::Device { .. }
+        | RowKey::LastSends { .. }
+        | RowKey::Epoch { .. } => "devices",
+        RowKey::Received { .. } | RowKey::Sent { .. } | RowKey::Last { .. } => "received",
         RowKey::Delivered { .. } => "delivered",
         RowKey::Read { .. } => "read",
         RowKey::Seen { .. } => "seen",

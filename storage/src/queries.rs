@@ -10,12 +10,13 @@
 mod inbox;
 mod origin;
 
-use proto_spec::{ConversationId, DeviceId, Direction, Entry, EpochId, SendNumber, Seq, TimestampMs, UserId};
+use proto_spec::{ConversationId, Direction, Entry, SendNumber, Seq, TimestampMs, UserId};
 
 use crate::{
     codec::{self, CodecError},
     query::{
-        Answer, ConversationSnapshot, DeviceSnapshot, Entries, Message, Query, Sent, Span, ToDelete, UserSnapshot,
+        Answer, ConversationSnapshot, DeviceSnapshot, Entries, Message, PresenceRows, Query, Sent, Span, ToDelete,
+        UserSnapshot,
     },
     record::Shown,
     schema::{IndexRow, Key, RowKey, SendsBlock},
@@ -24,6 +25,9 @@ use crate::{
 
 /// Messages of a conversation that are read at once behind its index: a page is a few of these.
 const CONVERSATION_ROWS: usize = 64;
+
+/// What errors call it.
+const A_SENT_ROW: &str = "a sent row";
 
 const FIRST_SEQ: Seq = Seq::ZERO;
 const LAST_SEQ: Seq = Seq(u64::MAX);
@@ -94,6 +98,7 @@ async fn attempt<S: Store>(store: &S, query: &Query) -> Result<Answer, StoreErro
         Query::IsRemoved { user, device } => {
             Ok(Answer::IsRemoved(store.get(&RowKey::Removed { user, device }.encode()).await?.is_some()))
         }
+        Query::Presence { looks, ref users } => presence(store, looks, users).await.map(Answer::Presence),
     }
 }
 
@@ -122,8 +127,9 @@ async fn user_snapshot<S: Store>(store: &S, user: UserId) -> Result<UserSnapshot
     let marks = marks.as_ref().map(|value| codec::marks(value)).transpose()?.unwrap_or_default();
     let notes = notes.as_ref().map(|value| codec::device_notes(value)).transpose()?.unwrap_or_default();
     let unfinished = unfinished.is_some();
-    let (devices, epochs) = devices(store, user).await?;
-    Ok(UserSnapshot { head, head_time, devices, notes, marks, unfinished, epochs })
+    let mut snapshot = UserSnapshot { head, head_time, notes, marks, unfinished, ..UserSnapshot::default() };
+    read_devices(store, user, &mut snapshot).await?;
+    Ok(snapshot)
 }
 
 async fn head<S: Store>(store: &S, user: UserId) -> Result<(Seq, TimestampMs), StoreError> {
@@ -142,15 +148,17 @@ async fn head<S: Store>(store: &S, user: UserId) -> Result<(Seq, TimestampMs), S
     }
 }
 
-/// The devices and the epochs of a user, which are one range.
-async fn devices<S: Store>(store: &S, user: UserId) -> Result<(Vec<DeviceSnapshot>, Vec<(Seq, EpochId)>), StoreError> {
-    let (mut devices, mut epochs) = (Vec::<DeviceSnapshot>::new(), Vec::new());
+/// The devices and the epochs of a user, and what is stored of their presence, which are one range.
+async fn read_devices<S: Store>(store: &S, user: UserId, of: &mut UserSnapshot) -> Result<(), StoreError> {
+    let UserSnapshot { devices, epochs, .. } = of;
     // Of the devices that have sent something: their place among all, and which block they have begun last.
     let (mut last_blocks, mut keys) = (Vec::new(), Vec::new());
-    let first = RowKey::Device { user, device: DeviceId(0) }.encode();
+    let first = RowKey::LastSeen { user }.encode();
     let last = RowKey::Epoch { user, first: LAST_SEQ }.encode();
     for (key, value) in scan(store, first, last, usize::MAX).await?.rows {
         match RowKey::decode(&key)? {
+            RowKey::LastSeen { .. } => of.last_seen = codec::last_seen(&value)?,
+            RowKey::Visibility { .. } => of.visibility = codec::visibility(&value)?,
             RowKey::Device { device, .. } => {
                 let cursor = codec::seq("a device row", &value)?;
                 devices.push(DeviceSnapshot { device, cursor, last_number: SendNumber::default() });
@@ -170,11 +178,11 @@ async fn devices<S: Store>(store: &S, user: UserId) -> Result<(Vec<DeviceSnapsho
         let sends = codec::sends_block(&value.ok_or_else(|| missing(key))?)?;
         devices[at].last_number = sends.last_number(block).unwrap_or_default();
     }
-    Ok((devices, epochs))
+    Ok(())
 }
 
 /// Rows that say what is known of a conversation.
-const CONVERSATION_PARTS: usize = 5;
+const CONVERSATION_PARTS: usize = 6;
 
 /// What is known of conversations, in their order.
 async fn conversations<S: Store>(
@@ -191,6 +199,7 @@ async fn conversations<S: Store>(
                 RowKey::Seen { user, conversation },
                 RowKey::Read { user, conversation },
                 RowKey::Settings { user, conversation },
+                RowKey::Sent { user, conversation },
             ];
             rows.map(RowKey::encode)
         })
@@ -201,14 +210,42 @@ async fn conversations<S: Store>(
 }
 
 fn snapshot(parts: [Option<&[u8]>; CONVERSATION_PARTS]) -> Result<ConversationSnapshot, CodecError> {
-    let [received, delivered, seen, read, settings] = parts;
+    let [received, delivered, seen, read, settings, sent] = parts;
     Ok(ConversationSnapshot {
         received: received.map(codec::received).transpose()?.unwrap_or_default(),
         delivered: delivered.map(|value| codec::mark("a delivered row", value)).transpose()?.unwrap_or_default(),
         seen: seen.map(|value| codec::mark("a seen row", value)).transpose()?.unwrap_or_default(),
         read: read.map(codec::read).transpose()?.unwrap_or_default(),
         settings: settings.map(codec::settings).transpose()?.unwrap_or_default(),
+        sent: sent.map(|value| codec::seq(A_SENT_ROW, value)).transpose()?.unwrap_or_default(),
     })
+}
+
+/// What says whether `looks` may see each of these, in their order.
+async fn presence<S: Store>(store: &S, looks: UserId, users: &[UserId]) -> Result<Vec<PresenceRows>, StoreError> {
+    const PARTS: usize = 4;
+    let conversation = looks.into();
+    let rows = |&user: &UserId| -> [RowKey; PARTS] {
+        [
+            RowKey::LastSeen { user },
+            RowKey::Visibility { user },
+            RowKey::Sent { user, conversation },
+            RowKey::Settings { user, conversation },
+        ]
+    };
+    let keys: Vec<_> = users.iter().flat_map(rows).map(RowKey::encode).collect();
+    let values = store.get_many(&keys).await?;
+    let (of_users, _) = values.as_chunks::<PARTS>();
+    let of_user = |parts: &[Option<bytes::Bytes>; PARTS]| {
+        let [last_seen, visibility, sent, settings] = parts.each_ref().map(|part| part.as_deref());
+        Ok(PresenceRows {
+            last_seen: last_seen.map(codec::last_seen).transpose()?.unwrap_or_default(),
+            visibility: visibility.map(codec::visibility).transpose()?.unwrap_or_default(),
+            sent: sent.map(|value| codec::seq(A_SENT_ROW, value)).transpose()?.unwrap_or_default(),
+            settings: settings.map(codec::settings).transpose()?.unwrap_or_default(),
+        })
+    };
+    of_users.iter().map(of_user).collect()
 }
 
 async fn log<S: Store>(store: &S, user: UserId, span: &Span) -> Result<Entries, StoreError> {

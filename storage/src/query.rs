@@ -6,7 +6,7 @@ use proto_spec::{ConversationId, DeviceId, Direction, Entry, EpochId, SendNumber
 
 use crate::{
     record::{DeviceNotes, FirstResult, Marks},
-    schema::{MarkRow, ReadRow, ReceivedRow, SettingsRow},
+    schema::{MarkRow, ReadRow, ReceivedRow, SettingsRow, VisibilityRow},
 };
 
 /// A part of one user's log, to be read in one direction.
@@ -110,10 +110,17 @@ pub enum Query {
         /// Which device.
         device: DeviceId,
     },
+    /// What says whether one user may see the presence of others. The reads are the same whether these exist or not.
+    Presence {
+        /// Who looks.
+        looks: UserId,
+        /// At whom; four rows of each are read at once.
+        users: Vec<UserId>,
+    },
 }
 
 impl Query {
-    /// Of whom it asks.
+    /// Of whom it asks; for whom, if it asks of several.
     #[must_use]
     pub const fn user(&self) -> UserId {
         match *self {
@@ -126,7 +133,8 @@ impl Query {
             | Self::ToDelete { user, .. }
             | Self::Origin { user, .. }
             | Self::Send { user, .. }
-            | Self::IsRemoved { user, .. } => user,
+            | Self::IsRemoved { user, .. }
+            | Self::Presence { looks: user, .. } => user,
         }
     }
 }
@@ -159,6 +167,10 @@ pub struct UserSnapshot {
     pub unfinished: bool,
     /// The epochs of the log that are remembered, with the first entry of each, in order.
     pub epochs: Vec<(Seq, EpochId)>,
+    /// What they hide of their presence.
+    pub visibility: VisibilityRow,
+    /// When they were last connected, as far as it was noted; zero: never.
+    pub last_seen: TimestampMs,
 }
 
 /// What the store knows of one side of a conversation. The default is a conversation that has not begun.
@@ -173,6 +185,21 @@ pub struct ConversationSnapshot {
     /// How far it has been read.
     pub read: ReadRow,
     /// How it is kept.
+    pub settings: SettingsRow,
+    /// The last message that the user has sent in it, in the own log, whether or not it was deleted since; zero: none.
+    pub sent: Seq,
+}
+
+/// What says of a user whether somebody who looks may see them, and what there is to see. The default is a user of whom the store knows nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PresenceRows {
+    /// What they hide.
+    pub visibility: VisibilityRow,
+    /// When they were last connected, as far as it was noted; zero: never.
+    pub last_seen: TimestampMs,
+    /// The last message that they have sent to who looks, in their own log, whether or not it was deleted since; zero: none.
+    pub sent: Seq,
+    /// How they keep the conversation with who looks.
     pub settings: SettingsRow,
 }
 
@@ -264,4 +291,6 @@ pub enum Answer {
     Send(Option<Sent>),
     /// To [`Query::IsRemoved`].
     IsRemoved(bool),
+    /// To [`Query::Presence`], in the order in which it names the users.
+    Presence(Vec<PresenceRows>),
 }

@@ -194,6 +194,13 @@ pub enum Record {
         /// The one after the device's last.
         number: SendNumber,
     },
+    /// A user was last connected then. The newest record counts, whatever time it has.
+    LastSeen {
+        /// Who.
+        user: UserId,
+        /// When.
+        at: TimestampMs,
+    },
 }
 
 /// The records of one turn of one shard, encoded. Becomes durable as a whole or not at all.
@@ -291,7 +298,8 @@ mod tests {
                     | Record::Epoch { .. }
                     | Record::Devices { .. }
                     | Record::Removed { .. }
-                    | Record::GivenUp { .. } => appended.push(record),
+                    | Record::GivenUp { .. }
+                    | Record::LastSeen { .. } => appended.push(record),
                 }
             }
             prop_assert_eq!(appended, batch);

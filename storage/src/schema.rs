@@ -9,7 +9,7 @@
 
 use std::{cmp::Ordering, fmt, ops::Deref};
 
-use proto_spec::{ConversationId, DeviceId, SendNumber, Seq, Settings, UserId};
+use proto_spec::{ConversationId, DeviceId, SendNumber, Seq, Settings, UserId, Visibility};
 use thiserror::Error;
 
 use crate::record::Shown;
@@ -56,7 +56,18 @@ pub enum RowKey {
         /// Which 64 sends.
         block: SendsBlockNumber,
     },
-    /// A device's cursor. The rows of devices, of their last sends and of epochs are one range of each user.
+    /// When a user was last connected. The first row of the range that a user is loaded from: this one, how visible they are, their
+    /// devices with their last sends, and epochs.
+    LastSeen {
+        /// Who.
+        user: UserId,
+    },
+    /// What a user hides of their presence.
+    Visibility {
+        /// Who.
+        user: UserId,
+    },
+    /// A device's cursor.
     Device {
         /// Whose device.
         user: UserId,
@@ -71,7 +82,7 @@ pub enum RowKey {
         device: DeviceId,
     },
     /// What was received in a conversation, and where that is. The rows of what was received and of what was sent are one range of each
-    /// user, both of a conversation side by side.
+    /// user, both of a conversation side by side; behind them stand those of last messages.
     Received {
         /// Who received.
         user: UserId,
@@ -85,11 +96,18 @@ pub enum RowKey {
         /// In which conversation.
         conversation: ConversationId,
     },
-    /// The last message that was sent in a conversation.
+    /// The last message that was sent in a conversation. Stays when that is deleted: it says as well that the user has written there.
     Sent {
         /// Who sent.
         user: UserId,
         /// In which conversation.
+        conversation: ConversationId,
+    },
+    /// The last message of a conversation in which one was deleted that was the last.
+    Last {
+        /// Whose log.
+        user: UserId,
+        /// Which conversation.
         conversation: ConversationId,
     },
     /// How far a user has read a conversation.
@@ -276,6 +294,15 @@ pub struct MarkRow {
     pub at: Seq,
 }
 
+/// The value of a `last` row.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LastRow {
+    /// Where the last message stands; zero: there is none. Its row, `received` or `sent`, may name one that is gone.
+    pub place: Seq,
+    /// As of this entry: a later message of the conversation is the last.
+    pub at: Seq,
+}
+
 /// The value of a `read` row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReadRow {
@@ -292,6 +319,15 @@ pub struct ReadRow {
 pub struct SettingsRow {
     /// What they are.
     pub settings: Settings,
+    /// The entry that says so.
+    pub at: Seq,
+}
+
+/// The value of a `visibility` row.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct VisibilityRow {
+    /// What is hidden.
+    pub visibility: Visibility,
     /// The entry that says so.
     pub at: Seq,
 }
@@ -320,7 +356,7 @@ const DISPLACED: u8 = 19;
 /// Ends the key of a row that stands right behind the one of the same device or conversation. The lowest byte, so that nothing of another
 /// one comes between.
 const BESIDE: u8 = 0;
-/// In place of a device: behind all devices, and what stands beside the last of them.
+/// In place of a device or a conversation: behind all of them, and what stands beside the last.
 const BEHIND: u64 = u64::MAX;
 
 /// The tables whose keys order as (partition, user, rest).
@@ -364,12 +400,18 @@ impl RowKey {
             Self::Sent { user, conversation: ConversationId::Person(peer) } => {
                 Key::of_user(RECEIVED, user).then(peer.0).then_byte(BESIDE)
             }
+            Self::Last { user, conversation: ConversationId::Person(peer) } => {
+                Key::of_user(RECEIVED, user).then(BEHIND).then(peer.0)
+            }
             Self::Read { user, conversation: ConversationId::Person(peer) } => Key::of_user(READ, user).then(peer.0),
             Self::Seen { user, conversation: ConversationId::Person(peer) } => Key::of_user(SEEN, user).then(peer.0),
             Self::Settings { user, conversation: ConversationId::Person(peer) } => {
                 Key::of_user(SETTINGS, user).then(peer.0)
             }
             Self::Marks { user } => Key::of_user(MARKS, user),
+            // Both before the first device.
+            Self::LastSeen { user } => Key::of_user(DEVICE, user),
+            Self::Visibility { user } => Key::of_user(DEVICE, user).then_byte(BESIDE),
             Self::LastSends { user, device } => Key::of_user(DEVICE, user).then(device.0).then_byte(BESIDE),
             Self::Epoch { user, first } => Key::of_user(DEVICE, user).then(BEHIND).then(first.0),
             Self::DeviceNotes { user } => Key::of_user(DEVICE_NOTES, user),
@@ -421,15 +463,18 @@ impl RowKey {
                 device: DeviceId(device),
                 block: SendsBlockNumber(block),
             })?,
+            DEVICE if rest.is_empty() => Self::LastSeen { user },
+            DEVICE if rest == [BESIDE] => Self::Visibility { user },
             DEVICE => match (numbers(rest), numbers(rest), beside(rest)) {
                 (Some([device]), ..) => Self::Device { user, device: DeviceId(device) },
                 (_, Some([BEHIND, first]), _) => Self::Epoch { user, first: Seq(first) },
                 (.., Some(device)) => Self::LastSends { user, device: DeviceId(device) },
                 _ => return None,
             },
-            RECEIVED => match (numbers(rest), beside(rest)) {
-                (Some([peer]), _) => Self::Received { user, conversation: person(peer) },
-                (_, Some(peer)) => Self::Sent { user, conversation: person(peer) },
+            RECEIVED => match (numbers(rest), numbers(rest), beside(rest)) {
+                (Some([peer]), ..) => Self::Received { user, conversation: person(peer) },
+                (_, Some([BEHIND, peer]), _) => Self::Last { user, conversation: person(peer) },
+                (.., Some(peer)) => Self::Sent { user, conversation: person(peer) },
                 _ => return None,
             },
             DELIVERED => numbers(rest).map(|[peer]| Self::Delivered { user, conversation: person(peer) })?,
@@ -566,6 +611,11 @@ pub(crate) fn conversation_table() -> (Key, Key) {
     table(CONVERSATION)
 }
 
+/// The lowest and the highest key that a `received` row can have, or one beside it.
+pub(crate) fn received_table() -> (Key, Key) {
+    table(RECEIVED)
+}
+
 /// The lowest and the highest key that a `sends` row can have.
 pub(crate) fn sends_table() -> (Key, Key) {
     table(SENDS)
@@ -604,7 +654,7 @@ mod tests {
     use super::*;
 
     fn any_key() -> impl Strategy<Value = RowKey> {
-        (0..20u8, any::<[u64; 3]>()).prop_map(|(table, [a, b, c])| {
+        (0..23u8, any::<[u64; 3]>()).prop_map(|(table, [a, b, c])| {
             let user = UserId(a);
             match table {
                 0 => RowKey::Timeline { user, seq: Seq(b) },
@@ -626,6 +676,9 @@ mod tests {
                 16 => RowKey::Deleted { user, conversation: person(b), origin: Seq(c) },
                 18 => RowKey::LastSends { user, device: DeviceId(b) },
                 17 => RowKey::Displaced { user, conversation: person(b), origin: Seq(c) },
+                19 => RowKey::LastSeen { user },
+                20 => RowKey::Visibility { user },
+                21 => RowKey::Last { user, conversation: person(b) },
                 _ => RowKey::Migration,
             }
         })
@@ -661,6 +714,8 @@ mod tests {
     fn what_is_read_together_stands_together() {
         let user = UserId(7);
         let rows = [
+            RowKey::LastSeen { user },
+            RowKey::Visibility { user },
             RowKey::Device { user, device: DeviceId(0) },
             RowKey::LastSends { user, device: DeviceId(0) },
             RowKey::Device { user, device: DeviceId(1) },
@@ -672,6 +727,8 @@ mod tests {
             RowKey::Sent { user, conversation: person(1) },
             RowKey::Received { user, conversation: person(2) },
             RowKey::Sent { user, conversation: person(u64::MAX) },
+            RowKey::Last { user, conversation: person(0) },
+            RowKey::Last { user, conversation: person(u64::MAX) },
         ];
         assert!(rows.map(RowKey::encode).is_sorted());
     }

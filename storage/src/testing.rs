@@ -60,6 +60,7 @@ pub(crate) fn any_record() -> impl Strategy<Value = Record> {
             device: DeviceId(device),
             number: SendNumber(number)
         }),
+        any::<[u64; 2]>().prop_map(|[user, at]| Record::LastSeen { user: UserId(user), at: TimestampMs(at) }),
     ]
 }
 
@@ -161,7 +162,7 @@ fn any_content() -> impl Strategy<Value = Content> {
 /// Records as a few shards would make them for a few users: seqs and send numbers without gaps, watermarks that only
 /// grow, receipts that supersede each other.
 pub(crate) fn history(records_max: usize) -> impl Strategy<Value = Vec<Record>> {
-    vec((0..17u8, 1..4u64, 1..4u64, 1..3u64, any::<bool>()), 0..records_max).prop_map(|steps| {
+    vec((0..19u8, 1..4u64, 1..4u64, 1..3u64, any::<bool>()), 0..records_max).prop_map(|steps| {
         let mut world = World::default();
         steps.into_iter().map(|(kind, user, peer, device, idle)| world.step(kind, user, peer, device, idle)).collect()
     })
@@ -274,10 +275,12 @@ impl World {
                 let (place, now) = (Seq(place), Shown { says, reactions });
                 Record::Rewrite { user: UserId(user), entry, of: Rewrite { place, now, replaces, received, last } }
             }
-            0..=3 | 7..=9 => {
+            0..=3 | 7..=9 | 18 => {
                 let (mut replaces, mut count) = (None, 0);
-                if matches!(kind, 3 | 7..=9) {
-                    replaces = self.superseded.insert((kind, user, peer), head + 1).map(Seq);
+                if matches!(kind, 3 | 7..=9 | 18) {
+                    // How visible a user is is of no conversation.
+                    let of = if kind == 18 { 0 } else { peer };
+                    replaces = self.superseded.insert((kind, user, of), head + 1).map(Seq);
                 }
                 let received = self.received.entry((user, peer)).or_default();
                 let event = match kind {
@@ -311,6 +314,7 @@ impl World {
                         Event::Read { conversation, up_to: Seq(head), unread: 0, told }
                     }
                     8 => Event::Seen { peer: UserId(peer), up_to: Seq(head) },
+                    18 => Event::Visibility { visibility: Visibility::from_bits(peer) },
                     _ => Event::Settings { conversation: UserId(peer).into(), settings: Settings::from_bits(device) },
                 };
                 self.heads.insert(user, head + 1);
@@ -338,6 +342,8 @@ impl World {
                 let notes = DeviceNotes { devices: vec![note], told_at: Seq(head), acknowledged: Seq(peer) };
                 Record::Devices { user: UserId(user), notes }
             }
+            // Not in order: what was written last counts.
+            17 => Record::LastSeen { user: UserId(user), at: TimestampMs((7 * head + 11 * peer) % 50) },
             6 => {
                 let number = self.numbers.entry((user, device)).or_default();
                 *number += 1;

@@ -2,60 +2,115 @@
 
 use std::mem;
 
-use proto_spec::{ConversationId, DeviceId, Direction, Seq, UserId};
+use bytes::Bytes;
+use proto_spec::{ConversationId, DeviceId, Direction, Event, Seq, UserId};
 
 use crate::{
     codec,
     run::RunBuilder,
-    schema::{self, RowKey, SendsBlockNumber},
+    schema::{self, Key, LastRow, RowKey, SendsBlockNumber, Whose},
     store::{Fence, Range, Rows, Store, StoreError},
 };
 
 /// Rows read at once, and changed at once: a few hundred KiB.
 const ROWS_MAX: usize = 4096;
 
-/// Makes the `sent` rows of all conversations, of which stores before the fourth format have none, or under other keys: a conversation without one is in no
-/// inbox until its next message. Each names the last message, whoever wrote it, which is all that such a row is for. How many there are.
+/// Makes the `sent` rows of all conversations, and `last` rows where somebody else wrote last. Stores before the fourth format have no `sent`
+/// rows, or under other keys; those of the fourth may say where the last message is, whoever wrote it. What is left of them is dropped: it
+/// would show a user's presence to people to whom they have never written. How many conversations there are.
 ///
 /// May be cut short and done again.
 ///
 /// # Errors
 /// The store failed, or holds something that cannot be read.
 pub async fn note_last_messages<S: Store>(store: &S, fence: Fence) -> Result<u64, StoreError> {
-    let (mut first, last) = schema::conversation_table();
+    forget_sent(store, fence).await?;
+    let mut pages = Pages::new(store, schema::conversation_table());
+    let mut changes = Changes::new(store, fence);
     let mut conversations = 0;
-    let mut open: Option<(UserId, ConversationId, Seq)> = None;
-    let mut run = RunBuilder::default();
-    let mut noted = 0;
-    loop {
-        let direction = Direction::Forwards;
-        let Rows { rows, complete } =
-            store.range(&Range { first, last, direction, rows_max: ROWS_MAX, bytes_max: usize::MAX }).await?;
+    let mut open: Option<Conversation> = None;
+    while let Some(rows) = pages.next().await? {
         let mut closed = Vec::new();
-        for (key, _) in &rows {
-            let RowKey::Conversation { user, conversation, seq } = RowKey::decode(key)? else {
-                return Err(StoreError::Damaged { what: format!("the row {key:?} is in the range of another table") });
-            };
-            let before = open.replace((user, conversation, seq));
-            closed.extend(before.filter(|(of, with, _)| (*of, *with) != (user, conversation)));
+        for (user, conversation, place, is_own) in messages(store, &rows).await? {
+            let before = open.take_if(|of| (of.user, of.conversation) != (user, conversation));
+            closed.extend(before);
+            let of = open.get_or_insert(Conversation { user, conversation, sent: Seq::ZERO, last: Seq::ZERO });
+            of.last = place;
+            if is_own {
+                of.sent = place;
+            }
         }
-        if complete {
+        if pages.are_read() {
             closed.extend(open.take());
         }
-        for (user, conversation, seq) in closed {
-            run.put(RowKey::Sent { user, conversation }.encode(), |out| codec::put_seq(out, seq));
-            noted += 1;
-            conversations += 1;
+        conversations += closed.len() as u64;
+        closed.iter().for_each(|closed| closed.put(&mut changes));
+        changes.commit_if_many().await?;
+    }
+    changes.commit().await?;
+    Ok(conversations)
+}
+
+/// Where the last messages of a conversation stand.
+struct Conversation {
+    user: UserId,
+    conversation: ConversationId,
+    /// Of the user's own; zero: there is none.
+    sent: Seq,
+    last: Seq,
+}
+
+impl Conversation {
+    fn put<S>(&self, changes: &mut Changes<'_, S>) {
+        let Self { user, conversation, sent, last } = *self;
+        if sent > Seq::ZERO {
+            changes.put(RowKey::Sent { user, conversation }, |out| codec::put_seq(out, sent));
         }
-        if noted >= ROWS_MAX || (complete && noted > 0) {
-            store.commit(fence, &mem::take(&mut run).finish()).await?;
-            noted = 0;
-        }
-        match rows.last().and_then(|(key, _)| key.successor()).filter(|_| !complete) {
-            Some(next) => first = next,
-            None => return Ok(conversations),
+        // The `received` row may be of before it was kept where the last one is.
+        if last > sent {
+            let row = LastRow { place: last, at: last };
+            changes.put(RowKey::Last { user, conversation }, |out| codec::put_last(out, row));
         }
     }
+}
+
+/// Of rows of the conversation index: each message by where it stands, and whether it is the user's own.
+async fn messages<S: Store>(
+    store: &S,
+    rows: &[(Key, Bytes)],
+) -> Result<Vec<(UserId, ConversationId, Seq, bool)>, StoreError> {
+    let mut messages = Vec::with_capacity(rows.len());
+    let (mut unsaid, mut keys) = (Vec::new(), Vec::new());
+    for (key, value) in rows {
+        let RowKey::Conversation { user, conversation, seq } = RowKey::decode(key)? else { return Err(misplaced(key)) };
+        let row = codec::index(seq, value)?;
+        // Notes to oneself have the user on both sides.
+        let is_own = row.whose == Whose::Own || conversation == user.into();
+        if row.whose == Whose::Unsaid && !is_own {
+            unsaid.push((messages.len(), row.shown.says));
+            keys.push(RowKey::Timeline { user, seq: row.shown.says }.encode());
+        }
+        messages.push((user, conversation, seq, is_own));
+    }
+    for (((at, seq), key), value) in unsaid.into_iter().zip(&keys).zip(store.get_many(&keys).await?) {
+        let value = value.ok_or_else(|| StoreError::Damaged { what: format!("the row {key:?} is missing") })?;
+        messages[at].3 = matches!(codec::timeline_entry(seq, &value)?.event, Event::Sent { .. });
+    }
+    Ok(messages)
+}
+
+async fn forget_sent<S: Store>(store: &S, fence: Fence) -> Result<(), StoreError> {
+    let mut pages = Pages::new(store, schema::received_table());
+    let mut changes = Changes::new(store, fence);
+    while let Some(rows) = pages.next().await? {
+        for (key, _) in rows {
+            if matches!(RowKey::decode(&key)?, RowKey::Sent { .. }) {
+                changes.delete(key);
+            }
+        }
+        changes.commit_if_many().await?;
+    }
+    changes.commit().await
 }
 
 /// Makes the rows of the last sends of all devices, of which stores before the fourth format have none, or under other keys: a device without one would be
@@ -66,37 +121,94 @@ pub async fn note_last_messages<S: Store>(store: &S, fence: Fence) -> Result<u64
 /// # Errors
 /// As [`note_last_messages`].
 pub async fn note_last_sends<S: Store>(store: &S, fence: Fence) -> Result<u64, StoreError> {
-    let (mut first, last) = schema::sends_table();
+    let mut pages = Pages::new(store, schema::sends_table());
+    let mut changes = Changes::new(store, fence);
     let mut devices = 0;
     let mut open: Option<(UserId, DeviceId, SendsBlockNumber)> = None;
-    loop {
-        let direction = Direction::Forwards;
-        let Rows { rows, complete } =
-            store.range(&Range { first, last, direction, rows_max: ROWS_MAX, bytes_max: usize::MAX }).await?;
+    while let Some(rows) = pages.next().await? {
         let mut closed = Vec::new();
         for (key, _) in &rows {
-            let RowKey::Sends { user, device, block } = RowKey::decode(key)? else {
-                return Err(StoreError::Damaged { what: format!("the row {key:?} is in the range of another table") });
-            };
+            let RowKey::Sends { user, device, block } = RowKey::decode(key)? else { return Err(misplaced(key)) };
             let before = open.replace((user, device, block));
             closed.extend(before.filter(|(of, with, _)| (*of, *with) != (user, device)));
         }
-        if complete {
+        if pages.are_read() {
             closed.extend(open.take());
         }
-        let mut run = RunBuilder::default();
-        for &(user, device, block) in &closed {
-            run.put(RowKey::LastSends { user, device }.encode(), |out| codec::put_last_sends(out, block));
+        devices += closed.len() as u64;
+        for (user, device, block) in closed {
+            changes.put(RowKey::LastSends { user, device }, |out| codec::put_last_sends(out, block));
         }
-        if !closed.is_empty() {
-            store.commit(fence, &run.finish()).await?;
-            devices += closed.len() as u64;
-        }
-        match rows.last().and_then(|(key, _)| key.successor()).filter(|_| !complete) {
-            Some(next) => first = next,
-            None => return Ok(devices),
-        }
+        changes.commit_if_many().await?;
     }
+    changes.commit().await?;
+    Ok(devices)
+}
+
+/// Changes that are committed together: a commit of one row costs as much as one of many.
+struct Changes<'a, S> {
+    store: &'a S,
+    fence: Fence,
+    run: RunBuilder,
+    rows: usize,
+}
+
+impl<'a, S> Changes<'a, S> {
+    fn new(store: &'a S, fence: Fence) -> Self {
+        Self { store, fence, run: RunBuilder::default(), rows: 0 }
+    }
+
+    fn put(&mut self, row: RowKey, put: impl FnOnce(&mut Vec<u8>)) {
+        self.run.put(row.encode(), put);
+        self.rows += 1;
+    }
+
+    fn delete(&mut self, key: Key) {
+        self.run.delete(key);
+        self.rows += 1;
+    }
+}
+
+impl<S: Store> Changes<'_, S> {
+    async fn commit_if_many(&mut self) -> Result<(), StoreError> {
+        if self.rows >= ROWS_MAX { self.commit().await } else { Ok(()) }
+    }
+
+    async fn commit(&mut self) -> Result<(), StoreError> {
+        self.rows = 0;
+        self.store.commit(self.fence, &mem::take(&mut self.run).finish()).await
+    }
+}
+
+/// The rows of a table, so many at a time.
+struct Pages<'a, S> {
+    store: &'a S,
+    /// None: there are no more.
+    first: Option<Key>,
+    last: Key,
+}
+
+impl<'a, S: Store> Pages<'a, S> {
+    const fn new(store: &'a S, (first, last): (Key, Key)) -> Self {
+        Self { store, first: Some(first), last }
+    }
+
+    async fn next(&mut self) -> Result<Option<Vec<(Key, Bytes)>>, StoreError> {
+        let Some(first) = self.first else { return Ok(None) };
+        let (last, direction) = (self.last, Direction::Forwards);
+        let range = Range { first, last, direction, rows_max: ROWS_MAX, bytes_max: usize::MAX };
+        let Rows { rows, complete } = self.store.range(&range).await?;
+        self.first = rows.last().and_then(|(key, _)| key.successor()).filter(|_| !complete);
+        Ok(Some(rows))
+    }
+
+    const fn are_read(&self) -> bool {
+        self.first.is_none()
+    }
+}
+
+fn misplaced(key: &Key) -> StoreError {
+    StoreError::Damaged { what: format!("the row {key:?} is in the range of another table") }
 }
 
 #[cfg(test)]
@@ -104,6 +216,7 @@ mod tests {
     use std::{collections::BTreeMap, sync::Arc};
 
     use proptest::prelude::*;
+    use proto_spec::{Content, Entry, TimestampMs};
 
     use super::*;
     use crate::{
@@ -111,59 +224,166 @@ mod tests {
         fold::Fold,
         memory::MemoryStore,
         queries::answer,
-        query::{Answer, Query},
-        record::Batch,
+        query::{Answer, InboxSnapshot, Query, Span, UserSnapshot},
+        record::{Batch, Record},
         testing::history,
     };
 
+    const USERS: std::ops::Range<u64> = 1..5;
+
+    fn store_of(records: &[Record]) -> (MemoryStore, Fence) {
+        let store = MemoryStore::default();
+        let fence = block_on(store.take_over()).unwrap();
+        let mut batch = Batch::default();
+        records.iter().for_each(|record| batch.push(record));
+        let mut fold = Fold::default();
+        fold.add(batch.bytes()).unwrap();
+        block_on(store.advance(fence, &[], fold.sort())).unwrap();
+        (store, fence)
+    }
+
+    fn user(store: &MemoryStore, user: u64) -> UserSnapshot {
+        match block_on(answer(store, &Query::User(UserId(user)))).unwrap() {
+            Answer::User(user) => user,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Of few rows, so that the last messages of all conversations are looked for.
+    fn inbox(store: &MemoryStore, user: u64, before: u64) -> InboxSnapshot {
+        let (user, before, rows_max, none) = (UserId(user), Seq(before), 3, Arc::new([]));
+        let query = Query::Inbox { user, before, rows_max, named: none, moved: [].into() };
+        match block_on(answer(store, &query)).unwrap() {
+            Answer::Inbox(inbox) => inbox,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The last message of the user's own that is there.
+    fn sent(store: &MemoryStore, user: u64, conversation: ConversationId) -> Seq {
+        let (first, last) = (Seq::ZERO, Seq(u64::MAX));
+        let span = Span { first, last, direction: Direction::Forwards, entries_max: usize::MAX, bytes_max: usize::MAX };
+        let query = Query::ConversationLog { user: UserId(user), conversation, span };
+        let Answer::Entries(read) = block_on(answer(store, &query)).unwrap() else { panic!("no entries") };
+        let is_own = |entry: &&Entry| matches!(entry.event, Event::Sent { .. }) || conversation == UserId(user).into();
+        let own = read.entries.iter().filter(|entry| !entry.is_reaction()).filter(is_own);
+        own.filter_map(|entry| entry.place()).max().unwrap_or_default()
+    }
+
+    /// As the server of the day before would have left it.
+    fn make_of_the_fourth_format(store: &MemoryStore, fence: Fence) {
+        let (mut old, mut sent) = (RunBuilder::default(), BTreeMap::new());
+        for (key, value) in store.rows() {
+            match RowKey::decode(&key).unwrap() {
+                RowKey::Sent { user, conversation } => {
+                    sent.insert((user.0, conversation), codec::seq("", &value).unwrap());
+                }
+                RowKey::Last { user, conversation } => {
+                    let row = codec::last(&value).unwrap();
+                    let sent = sent.entry((user.0, conversation)).or_default();
+                    if *sent < row.at {
+                        *sent = row.place;
+                    }
+                    old.delete(key);
+                }
+                _ => {}
+            }
+        }
+        for ((user, conversation), sent) in sent {
+            let user = UserId(user);
+            old.put(RowKey::Sent { user, conversation }.encode(), |out| codec::put_seq(out, sent));
+        }
+        block_on(store.commit(fence, &old.finish())).unwrap();
+    }
+
+    /// A received row had its first number alone, the index did not say whose a message is, and there was no sent row.
+    fn make_of_the_second_format(store: &MemoryStore, fence: Fence) {
+        let mut old = RunBuilder::default();
+        for (key, value) in store.rows() {
+            match RowKey::decode(&key).unwrap() {
+                RowKey::Sent { .. } | RowKey::Last { .. } | RowKey::LastSends { .. } => old.delete(key),
+                RowKey::Received { .. } => {
+                    let up_to = codec::received(&value).unwrap().up_to;
+                    old.put(key, |out| codec::put_seq(out, up_to));
+                }
+                RowKey::Conversation { seq, .. } => {
+                    let shown = codec::index(seq, &value).unwrap().shown;
+                    old.put(key, |out| codec::put_earlier_index(out, seq, &shown));
+                }
+                _ => {}
+            }
+        }
+        block_on(store.commit(fence, &old.finish())).unwrap();
+    }
+
     proptest! {
         #[test]
-        fn an_inbox_made_of_the_messages_is_that_of_a_store_that_always_had_one(records in history(300)) {
-            let store = MemoryStore::default();
-            let fence = block_on(store.take_over()).unwrap();
-            let mut batch = Batch::default();
-            records.iter().for_each(|record| batch.push(record));
-            let mut fold = Fold::default();
-            fold.add(batch.bytes()).unwrap();
-            block_on(store.advance(fence, &[], fold.sort())).unwrap();
-            let named: Arc<[ConversationId]> = [].into();
-            let inboxes = |store: &MemoryStore| -> BTreeMap<u64, Answer> {
-                let query = |user| Query::Inbox { user, before: Seq(u64::MAX), rows_max: 100, named: Arc::clone(&named), moved: [].into() };
-                (1..5).map(|user| (user, block_on(answer(store, &query(UserId(user)))).unwrap())).collect()
-            };
-            let users = |store: &MemoryStore| -> Vec<Answer> {
-                (1..5).map(|user| block_on(answer(store, &Query::User(UserId(user)))).unwrap()).collect()
-            };
-            let wanted_users = users(&store);
-            let wanted = inboxes(&store);
-            // As it was before: a received row had its first number alone, and there was no sent row.
-            let mut old = RunBuilder::default();
-            for (key, value) in store.rows() {
-                match RowKey::decode(&key).unwrap() {
-                    RowKey::Sent { .. } | RowKey::LastSends { .. } => old.delete(key),
-                    RowKey::Received { .. } => {
-                        let up_to = codec::received(&value).unwrap().up_to;
-                        old.put(key, |out| codec::put_seq(out, up_to));
-                    }
-                    _ => {}
-                }
+        fn a_store_of_an_earlier_format_becomes_as_one_that_was_always_of_this(
+            records in history(300), is_of_the_fourth in any::<bool>()
+        ) {
+            let (store, fence) = store_of(&records);
+            let (wanted, _) = store_of(&records);
+            if is_of_the_fourth {
+                make_of_the_fourth_format(&store, fence);
+            } else {
+                make_of_the_second_format(&store, fence);
             }
-            block_on(store.commit(fence, &old.finish())).unwrap();
             for _ in 0..2 {
                 block_on(note_last_messages(&store, fence)).unwrap();
                 block_on(note_last_sends(&store, fence)).unwrap();
             }
-            prop_assert_eq!(users(&store), wanted_users);
-            for (user, wanted) in wanted {
-                let (Answer::Inbox(mut wanted), Answer::Inbox(found)) = (wanted, inboxes(&store).remove(&user).unwrap()) else {
-                    panic!("another kind of answer");
-                };
-                for row in &mut wanted.rows {
-                    // What was not counted then is read now.
-                    (row.snapshot.received.at, row.snapshot.received.count) = (Seq::ZERO, 0);
+            for of in USERS {
+                prop_assert_eq!(user(&store, of), user(&wanted, of));
+                for before in [u64::MAX, 60, 20, 8] {
+                    let mut wanted = inbox(&wanted, of, before);
+                    for row in &mut wanted.rows {
+                        // That they wrote what they have deleted since was not kept.
+                        row.snapshot.sent = sent(&store, of, row.conversation);
+                        if !is_of_the_fourth {
+                            // What was not counted then is read now.
+                            (row.snapshot.received.at, row.snapshot.received.count) = (Seq::ZERO, 0);
+                        }
+                    }
+                    prop_assert_eq!(inbox(&store, of, before), wanted, "of {} before {}", of, before);
                 }
-                prop_assert_eq!(found, wanted);
             }
+        }
+    }
+
+    #[test]
+    fn a_conversation_of_before_in_which_somebody_else_alone_wrote_is_listed_however_long_ago_that_was() {
+        let came = |seq, from| {
+            let event = Event::Received { from: UserId(from), origin: Seq(seq), content: Content::text("hello") };
+            let entry = Entry { seq: Seq(seq), time: TimestampMs(seq), event };
+            Record::Append { user: UserId(1), entry, replaces: None, count: seq }
+        };
+        let records: Vec<_> = std::iter::once(came(1, 3)).chain((2..100).map(|seq| came(seq, 2))).collect();
+        let (store, fence) = store_of(&records);
+        make_of_the_second_format(&store, fence);
+        assert_eq!(inbox(&store, 1, u64::MAX).rows.len(), 0, "nothing says where the last messages are");
+        block_on(note_last_messages(&store, fence)).unwrap();
+        assert_eq!(inbox(&store, 1, u64::MAX).rows.len(), 2);
+    }
+
+    #[test]
+    fn whoever_wrote_to_a_user_of_before_does_not_become_one_to_whom_they_have_written() {
+        let (reader, writer) = (UserId(1), UserId(2));
+        let conversation = writer.into();
+        let (store, fence) = store_of(&[]);
+        let mut old = RunBuilder::default();
+        // A conversation that was deleted as a whole.
+        let gone = UserId(3).into();
+        for (conversation, seq) in [(conversation, 7), (gone, 5)] {
+            old.put(RowKey::Sent { user: reader, conversation }.encode(), |out| codec::put_seq(out, Seq(seq)));
+        }
+        let key = RowKey::Conversation { user: reader, conversation, seq: Seq(7) }.encode();
+        old.put(key, |out| codec::put_index(out, Some(Seq(9))));
+        block_on(store.commit(fence, &old.finish())).unwrap();
+        assert_eq!(block_on(note_last_messages(&store, fence)).unwrap(), 1);
+        for looks in [2, 3] {
+            let query = Query::Presence { looks: UserId(looks), users: vec![reader] };
+            let found = block_on(answer(&store, &query)).unwrap();
+            assert_eq!(found, Answer::Presence(vec![crate::PresenceRows::default()]));
         }
     }
 }

@@ -3,11 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use proto_spec::{Content, ConversationId, DeviceId, Direction, Entry, EpochId, Event, SendNumber, Seq, UserId};
+use proto_spec::{
+    Content, ConversationId, DeviceId, Direction, Entry, EpochId, Event, SendNumber, Seq, TimestampMs, UserId,
+};
 use storage::{
     Answer, ConversationSnapshot, DeviceNotes, DeviceSnapshot, Entries, FirstResult, InboxEntry, InboxSnapshot,
-    MarkRow, Marks, Message, Query, ReadRow, ReceivedRow, Record, Replaced, Rewrite, Sent, SettingsRow, Shown, Span,
-    ToDelete, UserSnapshot,
+    MarkRow, Marks, Message, PresenceRows, Query, ReadRow, ReceivedRow, Record, Replaced, Rewrite, Sent, SettingsRow,
+    Shown, Span, ToDelete, UserSnapshot, VisibilityRow,
 };
 
 /// One user's part of the model.
@@ -29,6 +31,8 @@ pub struct UserRows {
     /// By the names of messages of others: the entries that delete them.
     deleted: BTreeMap<(ConversationId, Seq), Entry>,
     given_up: BTreeSet<(DeviceId, SendNumber)>,
+    visibility: VisibilityRow,
+    last_seen: TimestampMs,
 }
 
 /// See the head of this file.
@@ -50,8 +54,9 @@ impl Model {
                     rows.log.remove(old);
                 }
                 match &entry.event {
-                    Event::Sent { device, number, .. } => {
+                    Event::Sent { to, device, number, .. } => {
                         rows.sends.insert((*device, *number), entry.seq);
+                        rows.conversations.entry(*to).or_default().sent = entry.seq;
                         self.unfinished.insert(*user);
                     }
                     Event::Received { from, origin, content } => {
@@ -83,7 +88,15 @@ impl Model {
                         rows.conversations.entry(*conversation).or_default().settings =
                             SettingsRow { settings: *settings, at: entry.seq };
                     }
-                    Event::Devices { .. } | Event::Visibility { .. } => {}
+                    Event::Visibility { visibility } => {
+                        assert_eq!(
+                            replaces.unwrap_or_default(),
+                            rows.visibility.at,
+                            "{user}: {visibility:?} supersedes"
+                        );
+                        rows.visibility = VisibilityRow { visibility: *visibility, at: entry.seq };
+                    }
+                    Event::Devices { .. } => {}
                     Event::Deleted { .. } => panic!("a message is deleted by a rewrite"),
                     Event::Unknown { .. } => panic!("a shard does not write what it does not know"),
                 }
@@ -178,6 +191,7 @@ impl Model {
                 assert!(rows.last_number(*device) < *number, "{user}: {number} was used before");
                 rows.given_up.insert((*device, *number));
             }
+            Record::LastSeen { user, at } => self.users.entry(*user).or_default().last_seen = *at,
         }
     }
 
@@ -205,6 +219,8 @@ impl Model {
                     marks: rows.marks,
                     unfinished: self.unfinished.contains(user),
                     epochs: rows.epochs.iter().map(|(first, epoch)| (*first, *epoch)).collect(),
+                    visibility: rows.visibility,
+                    last_seen: rows.last_seen,
                 })
             }
             Query::Conversation { user, conversation } => Answer::Conversation(rows(user).conversation(*conversation)),
@@ -221,6 +237,14 @@ impl Model {
             Query::Log { user, span } => Answer::Entries(rows(user).read(span)),
             Query::ConversationLog { user, conversation, span } => {
                 Answer::Entries(rows(user).read_places(span, *conversation))
+            }
+            Query::Presence { looks, users } => {
+                let of = |user| {
+                    let ConversationSnapshot { sent, settings, .. } = rows(user).conversation((*looks).into());
+                    let UserRows { visibility, last_seen, .. } = rows(user);
+                    PresenceRows { visibility: *visibility, last_seen: *last_seen, sent, settings }
+                };
+                Answer::Presence(users.iter().map(of).collect())
             }
             Query::IsRemoved { user, device } => Answer::IsRemoved(rows(user).removed.contains(device)),
             Query::Send { user, device, number } => {

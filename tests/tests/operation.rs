@@ -204,9 +204,9 @@ fn used() -> Installation {
 #[test]
 fn a_folder_of_a_newer_format_is_refused_and_left_as_it_is() {
     let installation = used();
-    fs::write(installation.data().join("FORMAT"), "ringpost 5\n").unwrap();
+    fs::write(installation.data().join("FORMAT"), "ringpost 6\n").unwrap();
     let said = refused_and_untouched(&installation);
-    assert!(said.contains("format 5"), "{said}");
+    assert!(said.contains("format 6"), "{said}");
 }
 
 #[test]

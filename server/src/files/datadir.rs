@@ -1,6 +1,6 @@
 //! Data folder: everything durable of one server, held by one process at a time.
 //!
-//! `LOCK` (flock), `FORMAT` (`ringpost 4`), `ID`, `token-key.pem`, `tls-cert.pem` and `tls-key.pem` if the server made itself a
+//! `LOCK` (flock), `FORMAT` (`ringpost 5`), `ID`, `token-key.pem`, `tls-cert.pem` and `tls-key.pem` if the server made itself a
 //! certificate, `revocations`, `audit.log`, `admin.sock`, `journal/`, `store/`. `FORMAT` is written last, when
 //! everything else is there: a folder with it is whole, a folder without it was never used. `journal/` and `store/` may be
 //! volumes of their own, so each names the data folder that it belongs to (`parts`). A folder that is refused is left as it was, to
@@ -32,7 +32,7 @@ mod parts;
 use parts::{Part, PartError};
 
 /// The version of everything in the folder. Grows when a server that knows only the old one could not read it.
-pub const FORMAT_VERSION: u32 = 4;
+pub const FORMAT_VERSION: u32 = 5;
 
 const LOCK: &str = "LOCK";
 const FORMAT: &str = "FORMAT";
@@ -331,8 +331,8 @@ impl DataDir {
     }
 
     /// Makes a folder of an earlier format one of this: the parts of the first have no names, the logs of the second no epochs, the third has
-    /// them, and what its devices sent last, under other keys. Its journal
-    /// must be empty: what is written from now on is not understood by servers of before.
+    /// them, and what its devices sent last, under other keys; the fourth knows nothing of presence, nor to whom a user has written. Its
+    /// journal must be empty: what is written from now on is not understood by servers of before.
     ///
     /// # Errors
     /// The system refused something; the next attempt goes on.
@@ -346,7 +346,8 @@ impl DataDir {
         upgraded.map_err(|error| io_error(&self.path, "can not make it a folder of the present format", error))
     }
 
-    /// Whether the store does not know the last message of each conversation: those of earlier formats do not.
+    /// Whether the store does not know the last message of each conversation, or not whether it is the user's own: those of earlier formats
+    /// do not.
     ///
     /// # Errors
     /// The folder can not be read.
@@ -602,7 +603,7 @@ mod tests {
         let data = DataDir::open(&world.path).unwrap();
         assert_eq!(data.path(), world.path);
         assert_eq!(fs::metadata(&world.path).unwrap().permissions().mode() & 0o7777, 0o700);
-        assert_eq!(fs::read(world.path.join("FORMAT")).unwrap(), b"ringpost 4\n");
+        assert_eq!(fs::read(world.path.join("FORMAT")).unwrap(), b"ringpost 5\n");
         assert!(data.journal().is_dir() && data.store().is_dir());
         let relative = |path: PathBuf| path.strip_prefix(&world.path).unwrap().to_str().unwrap().to_owned();
         let names: Vec<_> = snapshot(&world.path).into_keys().map(relative).collect();
@@ -652,8 +653,8 @@ mod tests {
     fn a_newer_format_is_refused_even_without_a_lock_file() {
         let world = World::used();
         fs::remove_file(world.path.join("LOCK")).unwrap();
-        world.write("FORMAT", b"ringpost 5\n");
-        assert!(matches!(world.refused(), DataDirError::Newer { found: 5, .. }));
+        world.write("FORMAT", b"ringpost 6\n");
+        assert!(matches!(world.refused(), DataDirError::Newer { found: 6, .. }));
     }
 
     #[test]
@@ -752,7 +753,7 @@ mod tests {
                 }
             }
             DataDir::open(&world.path).unwrap().check_store().unwrap();
-            assert_eq!(fs::read(world.path.join("FORMAT")).unwrap(), b"ringpost 4\n");
+            assert_eq!(fs::read(world.path.join("FORMAT")).unwrap(), b"ringpost 5\n");
             assert!(!world.path.join("FORMAT.new").exists());
         }
     }
@@ -836,7 +837,7 @@ mod tests {
 
     #[test]
     fn a_folder_of_a_later_format_keeps_its_names_when_it_is_upgraded() {
-        for format in [&b"ringpost 2\n"[..], b"ringpost 3\n"] {
+        for format in [&b"ringpost 2\n"[..], b"ringpost 3\n", b"ringpost 4\n"] {
             let world = World::used();
             world.write("FORMAT", format);
             let id = fs::read(world.path.join("ID")).unwrap();
@@ -846,7 +847,7 @@ mod tests {
             assert_eq!(fs::read(world.path.join("FORMAT")).unwrap(), format, "until its journal is empty");
             data.upgrade().unwrap();
             assert!(!data.lacks_last_messages().unwrap());
-            assert_eq!(fs::read(world.path.join("FORMAT")).unwrap(), b"ringpost 4\n");
+            assert_eq!(fs::read(world.path.join("FORMAT")).unwrap(), b"ringpost 5\n");
             assert_eq!(fs::read(world.path.join("ID")).unwrap(), id);
         }
     }
@@ -865,7 +866,7 @@ mod tests {
         data.check_store().unwrap();
         data.upgrade().unwrap();
         assert_eq!(before, snapshot(&world.path), "once");
-        assert_eq!(fs::read(world.path.join("FORMAT")).unwrap(), b"ringpost 4\n");
+        assert_eq!(fs::read(world.path.join("FORMAT")).unwrap(), b"ringpost 5\n");
         // Cut short before the last step: done again.
         world.write("FORMAT", b"ringpost 1\n");
         data.upgrade().unwrap();

@@ -9,11 +9,11 @@ use std::collections::HashMap;
 use foldhash::fast::RandomState;
 use proto_spec::{ConversationId, Direction, Entry, Seq, UserId};
 
-use super::{FIRST_SEQ, LAST_SEQ, conversations, message_at, missing, scan, unexpected};
+use super::{A_SENT_ROW, FIRST_SEQ, LAST_SEQ, conversations, message_at, missing, scan, unexpected};
 use crate::{
     codec,
     query::{InboxEntry, InboxSnapshot},
-    schema::RowKey,
+    schema::{LastRow, RowKey},
     store::{Range, Rows, Store, StoreError},
 };
 
@@ -121,13 +121,22 @@ async fn newest<S: Store>(store: &S, user: UserId, rows_max: usize) -> Result<La
 /// Of all conversations.
 async fn all<S: Store>(store: &S, user: UserId) -> Result<Lasts, StoreError> {
     let first = RowKey::Received { user, conversation: UserId(0).into() }.encode();
-    let last = RowKey::Sent { user, conversation: UserId(u64::MAX).into() }.encode();
+    let last = RowKey::Last { user, conversation: UserId(u64::MAX).into() }.encode();
     let rows = scan(store, first, last, usize::MAX).await?.rows;
     let mut of: Vec<(ConversationId, Seq)> = Vec::with_capacity(rows.len());
     for (key, value) in rows {
         let (conversation, at) = match RowKey::decode(&key)? {
             RowKey::Received { conversation, .. } => (conversation, codec::received(&value)?.at),
-            RowKey::Sent { conversation, .. } => (conversation, codec::seq("a sent row", &value)?),
+            RowKey::Sent { conversation, .. } => (conversation, codec::seq(A_SENT_ROW, &value)?),
+            // Behind all others. What these name that is not later is gone, or not the last.
+            RowKey::Last { conversation, .. } => {
+                let LastRow { place, at } = codec::last(&value)?;
+                if let Ok(found) = of.binary_search_by_key(&conversation, |(of, _)| *of) {
+                    let last = &mut of[found].1;
+                    *last = if *last > at { *last } else { place };
+                }
+                continue;
+            }
             _ => return Err(unexpected(&key)),
         };
         match of.last_mut().filter(|(of, _)| *of == conversation) {

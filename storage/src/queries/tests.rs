@@ -4,7 +4,7 @@ use std::{
 };
 
 use proptest::prelude::*;
-use proto_spec::{Content, DeviceId, EpochId, Event, SendNumber, limits::TEXT_BYTES_MAX};
+use proto_spec::{Content, DeviceId, EpochId, Event, MessageName, SendNumber, limits::TEXT_BYTES_MAX};
 
 use super::*;
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
     query::{InboxEntry, InboxSnapshot},
     record::{Batch, DeviceNotes, FirstResult, Marks, Record, Replaced, Rewrite, Shown},
     run::Run,
-    schema::{MarkRow, ReadRow, ReceivedRow, SettingsRow},
+    schema::{MarkRow, ReadRow, ReceivedRow, SettingsRow, VisibilityRow},
     testing::{any_entry, history},
 };
 
@@ -37,6 +37,8 @@ struct Model {
     epochs: BTreeMap<(u64, u64), EpochId>,
     notes: BTreeMap<u64, DeviceNotes>,
     removed: BTreeSet<(u64, u64)>,
+    visibility: BTreeMap<u64, VisibilityRow>,
+    last_seen: BTreeMap<u64, TimestampMs>,
 }
 
 impl Model {
@@ -85,9 +87,10 @@ impl Model {
                     self.places.insert((user.0, entry.seq.0), now);
                 }
                 match &entry.event {
-                    Event::Sent { device, number, .. } => {
+                    Event::Sent { to: ConversationId::Person(to), device, number, .. } => {
                         self.results.insert((user.0, device.0, number.0), entry.seq);
                         self.unfinished.insert(user.0, true);
+                        self.conversation(*user, *to).sent = entry.seq;
                     }
                     Event::Received { from, origin, .. } => {
                         self.conversation(*user, *from).received =
@@ -108,10 +111,11 @@ impl Model {
                     Event::Settings { conversation: ConversationId::Person(peer), settings } => {
                         self.conversation(*user, *peer).settings = SettingsRow { settings: *settings, at: entry.seq };
                     }
-                    Event::Devices { .. }
-                    | Event::Deleted { .. }
-                    | Event::Visibility { .. }
-                    | Event::Unknown { .. } => {}
+                    Event::Visibility { visibility } => {
+                        let row = VisibilityRow { visibility: *visibility, at: entry.seq };
+                        self.visibility.insert(user.0, row);
+                    }
+                    Event::Devices { .. } | Event::Deleted { .. } | Event::Unknown { .. } => {}
                 }
             }
             Record::Cursor { user, device, seq } => {
@@ -137,6 +141,7 @@ impl Model {
             Record::GivenUp { user, device, number } => {
                 self.results.insert((user.0, device.0, number.0), SendsBlock::GIVEN_UP);
             }
+            Record::LastSeen { user, at } => drop(self.last_seen.insert(user.0, *at)),
         }
     }
 
@@ -182,7 +187,15 @@ impl Model {
                 .range((user, 0)..=(user, u64::MAX))
                 .map(|(&(_, first), &epoch)| (Seq(first), epoch))
                 .collect(),
+            visibility: self.visibility.get(&user).copied().unwrap_or_default(),
+            last_seen: self.last_seen.get(&user).copied().unwrap_or_default(),
         }
+    }
+
+    fn presence(&self, looks: u64, user: u64) -> PresenceRows {
+        let of = self.conversations.get(&(user, looks)).copied().unwrap_or_default();
+        let UserSnapshot { visibility, last_seen, .. } = self.user(user);
+        PresenceRows { visibility, last_seen, sent: of.sent, settings: of.settings }
     }
 
     fn entries(&self, user: u64, span: &Span, peer: Option<u64>) -> Vec<Entry> {
@@ -244,6 +257,10 @@ fn check_all<S: Store>(store: &S, model: &Model) {
     let ask = |query| block_on(answer(store, &query)).unwrap();
     for user in 1..5 {
         assert_eq!(ask(Query::User(UserId(user))), Answer::User(model.user(user)));
+        let users = [3, user, 99, 1, 2, 3];
+        let presence = users.iter().map(|of| model.presence(user, *of)).collect();
+        let query = Query::Presence { looks: UserId(user), users: users.map(UserId).to_vec() };
+        assert_eq!(ask(query), Answer::Presence(presence));
         for peer in 1..5 {
             let expected = model.conversations.get(&(user, peer)).copied().unwrap_or_default();
             let query = Query::Conversation { user: UserId(user), conversation: UserId(peer).into() };
@@ -469,6 +486,69 @@ fn a_user_of_many_devices_is_read_whole() {
     let found = snapshot.devices.iter().map(|device| (device.device.0, device.last_number.0));
     assert!(found.eq((1..=600).map(|device| (device, device % 2))));
     assert_eq!(store.ranges_read(), 2, "the head, and the devices");
+}
+
+#[test]
+fn whether_a_user_exists_cannot_be_told_from_what_is_read() {
+    let (looks, user) = (UserId(1), UserId(2));
+    let content = Content::text("hello");
+    let sent = Event::Sent { to: looks.into(), device: DeviceId(1), number: SendNumber(1), content };
+    let entry = Entry { seq: Seq(1), time: TimestampMs(1), event: sent };
+    let records = [
+        Record::Append { user, entry, replaces: None, count: 0 },
+        Record::LastSeen { user, at: TimestampMs(7) },
+        Record::Cursor { user, device: DeviceId(1), seq: Seq(1) },
+    ];
+    let store = store_of(&[&records]);
+    let reads = [vec![user; 500], vec![UserId(99); 500]].map(|users| {
+        let before = store.rows_got();
+        let Answer::Presence(rows) = block_on(answer(&store, &Query::Presence { looks, users })).unwrap() else {
+            panic!("another kind of answer");
+        };
+        assert_eq!(rows.len(), 500);
+        (rows[0] == PresenceRows::default(), store.rows_got() - before, store.ranges_read())
+    });
+    assert_eq!(reads, [(false, 2_000, 0), (true, 2_000, 0)]);
+
+    let before = store.rows_got();
+    let Answer::User(known) = block_on(answer(&store, &Query::User(user))).unwrap() else { panic!("no user") };
+    assert_eq!(known.last_seen, TimestampMs(7));
+    let reads = (store.ranges_read(), store.rows_got() - before);
+    assert_eq!(reads, (2, 4), "marks, duties, notes, and what the device has sent last: presence costs no read");
+}
+
+#[test]
+fn a_message_that_was_deleted_was_written_all_the_same() {
+    let (user, conversation) = (UserId(1), UserId(2).into());
+    let content = Content::text("hello");
+    let sent = Event::Sent { to: conversation, device: DeviceId(1), number: SendNumber(1), content };
+    let append = |seq, event| Record::Append {
+        user,
+        entry: Entry { seq: Seq(seq), time: TimestampMs(1), event },
+        replaces: None,
+        count: 0,
+    };
+    let deleted = |seq, place: u64, last| {
+        let of = MessageName { author: user, seq: Seq(place) };
+        let event = Event::Deleted { conversation, of, place: Seq(place), unread: 0 };
+        let replaces = vec![Replaced { seq: Seq(place), first: None }];
+        let received = Some(ReceivedRow { at: Seq(last), ..ReceivedRow::default() });
+        let (place, now, last) = (Seq(place), Shown::default(), Some(Seq(last)));
+        let entry = Entry { seq: Seq(seq), time: TimestampMs(1), event };
+        Record::Rewrite { user, entry, of: Rewrite { place, now, replaces, received, last } }
+    };
+    let known = |records: &[Record]| {
+        let query = Query::Conversation { user, conversation };
+        match block_on(answer(&store_of(&[records]), &query)).unwrap() {
+            Answer::Conversation(known) => known.sent,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(known(&[append(1, sent.clone()), deleted(2, 1, 0)]), Seq(1));
+    // What the other side wrote does not become the user's by being the last that is left.
+    let came = |origin| Event::Received { from: UserId(2), origin: Seq(origin), content: Content::text("hello") };
+    assert_eq!(known(&[append(1, came(1)), append(2, came(2)), deleted(3, 2, 1)]), Seq::ZERO);
+    assert_eq!(known(&[append(1, came(1)), append(2, sent), deleted(3, 2, 1)]), Seq(2));
 }
 
 #[test]

@@ -51,6 +51,8 @@ fn rows(bytes: &[u8]) {
     let mut rest = bytes;
     let seqs = (1..=8).map(Seq);
     let keys = [
+        RowKey::LastSeen { user: USER },
+        RowKey::Visibility { user: USER },
         RowKey::Device { user: USER, device: DEVICE },
         RowKey::LastSends { user: USER, device: DEVICE },
         RowKey::Marks { user: USER },
@@ -58,6 +60,7 @@ fn rows(bytes: &[u8]) {
         RowKey::Delivered { user: USER, conversation: PEER },
         RowKey::Sends { user: USER, device: DEVICE, block: SendsBlockNumber(0) },
         RowKey::Sent { user: USER, conversation: PEER },
+        RowKey::Last { user: USER, conversation: PEER },
         RowKey::Read { user: USER, conversation: PEER },
         RowKey::Seen { user: USER, conversation: PEER },
         RowKey::Settings { user: USER, conversation: PEER },
@@ -92,6 +95,7 @@ fn rows(bytes: &[u8]) {
         Query::Conversation { user: USER, conversation: PEER },
         Query::Inbox { user: USER, before: Seq(100), rows_max: 5, named: [PEER].into(), moved: [].into() },
         Query::IsRemoved { user: USER, device: DEVICE },
+        Query::Presence { looks: UserId(8), users: vec![USER, UserId(9)] },
     ];
     let sends = [1, 2, 63, 64].map(|number| Query::Send { user: USER, device: DEVICE, number: SendNumber(number) });
     let places = [1, 2, 3].map(|place| Query::Message { user: USER, conversation: PEER, place: Seq(place) });

@@ -56,7 +56,7 @@ enum Happening {
     Moved { life: u32, core: CoreId, conn: ConnId, home: CoreId, ticket: u32 },
     Arrived { life: u32, core: CoreId, from: CoreId, ticket: u32, slot: u32 },
     Stopped { life: u32 },
-    Answer { life: u32, core: CoreId, id: QueryId, query: Query, read: Option<Read> },
+    Answer { life: u32, core: CoreId, id: QueryId, query: Query, read: Option<Box<Read>> },
     Drain(LinkId),
     ToServer(LinkId),
     ToClient(LinkId),
@@ -408,7 +408,9 @@ impl Simulation {
                 self.act(core, |core, _| core.arrived(from, ticket, slot));
             }
             Happening::Stopped { life: l } if l == life => self.on_stopped(),
-            Happening::Answer { life: l, core, id, query, read } if l == life => self.on_answer(core, id, &query, read),
+            Happening::Answer { life: l, core, id, query, read } if l == life => {
+                self.on_answer(core, id, &query, read.map(|read| *read))
+            }
             Happening::Drain(link) => self.on_drain(link),
             Happening::ToServer(link) => self.on_to_server(link),
             Happening::ToClient(link) => self.on_to_client(link),

@@ -275,7 +275,8 @@ impl Oracle {
             | Record::Marks { .. }
             | Record::Epoch { .. }
             | Record::Devices { .. }
-            | Record::Removed { .. } => {}
+            | Record::Removed { .. }
+            | Record::LastSeen { .. } => {}
         }
     }
 

@@ -147,9 +147,11 @@ pub(super) fn columns(located: &Located, text: Text) -> String {
         }
         Record::Cursor { seq, .. } => (Some(*seq), None, None),
         Record::Epoch { first, .. } => (Some(*first), None, None),
-        Record::Marks { .. } | Record::Devices { .. } | Record::Removed { .. } | Record::GivenUp { .. } => {
-            (None, None, None)
-        }
+        Record::Marks { .. }
+        | Record::Devices { .. }
+        | Record::Removed { .. }
+        | Record::GivenUp { .. }
+        | Record::LastSeen { .. } => (None, None, None),
     };
     let or_dash = |value: Option<u64>| value.map_or_else(|| "-".to_owned(), |value| value.to_string());
     let mut line = format!(
@@ -246,6 +248,7 @@ pub(super) fn json(located: &Located) -> String {
         Record::GivenUp { device, number, .. } => {
             object.0.extend([("device", device.0.into()), ("number", number.0.into())]);
         }
+        Record::LastSeen { at, .. } => object.0.push(("last_seen_ms", at.0.into())),
     }
     serde_json::to_string(&object).expect("names, numbers and texts are JSON")
 }

@@ -198,7 +198,8 @@ pub(super) const fn user_of(record: &Record) -> UserId {
         | Record::Epoch { user, .. }
         | Record::Devices { user, .. }
         | Record::Removed { user, .. }
-        | Record::GivenUp { user, .. } => *user,
+        | Record::GivenUp { user, .. }
+        | Record::LastSeen { user, .. } => *user,
     }
 }
 
@@ -223,6 +224,7 @@ pub(super) const fn kind_of(record: &Record) -> &'static str {
         Record::Devices { .. } => "devices",
         Record::Removed { .. } => "removed",
         Record::GivenUp { .. } => "given-up",
+        Record::LastSeen { .. } => "last-seen",
     }
 }
 

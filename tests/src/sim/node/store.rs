@@ -161,7 +161,7 @@ impl Simulation {
         let delay = if self.rng.chance(5) { self.rng.within(0, 200) } else { self.rng.within(0, 5) };
         let life = self.machine.life;
         // A store reads at any moment between question and answer.
-        let read = if self.rng.chance(50) { Some(self.read(&query)) } else { None };
+        let read = if self.rng.chance(50) { Some(Box::new(self.read(&query))) } else { None };
         self.schedule(delay, Happening::Answer { life, core, id, query, read });
         Ok(())
     }
