@@ -30,7 +30,7 @@ use server::{
     files::{credentials::Credentials, datadir::DataDir},
     io::{DatabaseConfig, Node, NodeConfig, listeners::listen},
     operator::{audit::Audit, counters::Counters},
-    shard::{CacheLimits, Limits, Promise, Settings},
+    shard::{CacheLimits, Limits, PresenceSettings, Promise, Settings},
 };
 use storage::{
     EmbeddedConfig, EmbeddedStore,
@@ -59,6 +59,7 @@ fn end_to_end(criterion: &mut Criterion) {
             promise: Promise::Disk,
             limits: Limits::OFF,
             cache: CacheLimits::DEFAULT,
+            presence: PresenceSettings::DEFAULT,
         },
         data,
         journal: JournalConfig {

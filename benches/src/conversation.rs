@@ -10,7 +10,7 @@ use server::{
     access::handshake::Resumption,
     limits::RECEIVE_BUFFER_BYTES,
     shard::{
-        CacheLimits, ConnId, Connected, Effects, Grant, Input, Limits, Now, Presence, Promise, Settings, Shard,
+        CacheLimits, ConnId, Connected, Effects, Grant, Input, Limits, Now, PresenceSettings, Promise, Settings, Shard,
         ShardCounters,
         directory::Directory,
         topology::{CoreId, Topology},
@@ -45,6 +45,7 @@ const SETTINGS: Settings = Settings {
     promise: Promise::Disk,
     limits: Limits::OFF,
     cache: CacheLimits::DEFAULT,
+    presence: PresenceSettings::DEFAULT,
 };
 
 /// See the head of this file.
@@ -211,11 +212,8 @@ impl Conversation {
     /// Says how many bytes each connection has been sent.
     fn take_effects(&mut self) -> [usize; USERS.len()] {
         assert!(self.effects.closes.is_empty(), "nobody is sent away: {:?}", self.effects.closes);
-        for (user, presence) in self.effects.presence.drain(..) {
-            match presence {
-                Presence::Online => self.directory.insert(user, CoreId(0)),
-                Presence::Offline => self.directory.remove(user),
-            }
+        for (user, registration) in self.effects.directory.drain(..) {
+            self.directory.set(user, registration);
         }
         let mut sent = [0; USERS.len()];
         for (conn, range) in &self.effects.sends {

@@ -519,3 +519,52 @@ pub const LOG_RETRY_MS: u64 = 250;
 /// How long the end of the process, in order or by a panic, waits for the last log lines to be written, in milliseconds: longer than a
 /// disk that is busy, or a machine on which the thread that writes hardly gets its turn; shorter than anybody's patience with a stop.
 pub const LOG_LAST_WORDS_MS: u64 = 2_000;
+
+// ---- presence
+
+/// Changes in one message about presence to another core: a turn there takes some hundred microseconds for them.
+pub const PRESENCE_MAIL_ITEMS_MAX: usize = 1_024;
+
+/// Messages about presence that wait for a core. What does not fit is dropped, and repaired when a watch is renewed: with one a turn and
+/// core, more would be older than what follows them.
+pub const PRESENCE_MAILS_MAX: usize = 256;
+
+/// Messages about presence that a core takes in a turn, after all others.
+pub const PRESENCE_MAILS_TURN_MAX: usize = 4;
+
+/// Connections that are told of presence in a tick, some four microseconds each: what more there are is told with the next.
+pub const PRESENCE_FLUSHES_MAX: usize = 256;
+
+/// Bytes that may wait for a client that is told of presence: if more do, it is told later, and then less.
+pub const PRESENCE_WAITING_BYTES_MAX: usize = 4 * 1_024;
+
+/// Bytes that may wait for a client that is told who types: if more do, it is not told.
+pub const TYPING_WAITING_BYTES_MAX: usize = PRESENCE_WAITING_BYTES_MAX;
+
+/// Questions of one connection about presence that may be unanswered.
+pub const LOOKS_MAX: u8 = 4;
+
+/// How long a question about presence waits for the homes of others, in milliseconds. Its message may have been dropped.
+pub const LOOK_MS: u64 = 2_000;
+
+/// How much longer a home believes that a core watches than a watch lasts, in milliseconds: renewals may be late.
+pub const WATCH_LATE_MS: u64 = 5_000;
+
+/// That somebody types in a conversation is passed on once in this time, in milliseconds.
+pub const TYPING_EVERY_MS: u64 = 3_000;
+
+/// That the same person types in another one is passed on after this time, in milliseconds.
+pub const TYPING_OTHER_MS: u64 = 500;
+
+/// How long it is shown that somebody types, in milliseconds: longer than they take to say so again.
+pub const TYPING_SHOWN_MS: u64 = 5_000;
+
+/// Shortest time in which a device is told of changes once, in milliseconds: two of the ticks in which it is looked for.
+pub const PRESENCE_TICK_MS_MIN: u64 = 2 * TICK_MS;
+
+/// Shortest and longest lifetime of a watch, in seconds: clients renew at half of it, and what a lost message made old stays so for
+/// that long.
+pub const WATCH_LIFETIME_S_MIN: u64 = 10;
+
+/// See [`WATCH_LIFETIME_S_MIN`].
+pub const WATCH_LIFETIME_S_MAX: u64 = 3_600;

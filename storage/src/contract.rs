@@ -198,13 +198,17 @@ async fn what_says_who_is_seen_comes_in_the_order_asked_for<S: Store>(store: &S)
     let first = [append(1, visible(Visibility::INVISIBLE), None), last_seen(70), append(2, written, None)];
     store.advance(fence, &[step(0, 0, 1)], sorted(&first)).await.expect("advance");
     // A clock may have been set back: the newest record counts.
-    let second = [last_seen(60), append(3, visible(Visibility::HIDE_LAST_SEEN), Some(Seq(1))), append(4, muted, None)];
+    let received = Event::Received { from: looks, origin: Seq(1), content: Content::text("hello yourself") };
+    let received = Entry { seq: Seq(5), time: TimestampMs(5), event: received };
+    let received = Record::Append { user, entry: received, replaces: None, count: 1 };
+    let visible_now = append(3, visible(Visibility::HIDE_LAST_SEEN), Some(Seq(1)));
+    let second = [last_seen(60), visible_now, append(4, muted, None), received];
     store.advance(fence, &[step(0, 1, 2)], sorted(&second)).await.expect("advance");
 
     let visibility = VisibilityRow { visibility: Visibility::HIDE_LAST_SEEN, at: Seq(3) };
     let settings = SettingsRow { settings: Settings::MUTED, at: Seq(4) };
     let last_seen = TimestampMs(60);
-    let of_user = PresenceRows { visibility, last_seen, sent: Seq(2), settings };
+    let of_user = PresenceRows { visibility, last_seen, sent: Seq(2), received: Seq(1), settings };
     let none = PresenceRows::default();
     let query = Query::Presence { looks, users: vec![nobody, user, user, looks] };
     let found = queries::answer(store, &query).await.expect("answer");

@@ -223,13 +223,14 @@ fn snapshot(parts: [Option<&[u8]>; CONVERSATION_PARTS]) -> Result<ConversationSn
 
 /// What says whether `looks` may see each of these, in their order.
 async fn presence<S: Store>(store: &S, looks: UserId, users: &[UserId]) -> Result<Vec<PresenceRows>, StoreError> {
-    const PARTS: usize = 4;
+    const PARTS: usize = 5;
     let conversation = looks.into();
     let rows = |&user: &UserId| -> [RowKey; PARTS] {
         [
             RowKey::LastSeen { user },
             RowKey::Visibility { user },
             RowKey::Sent { user, conversation },
+            RowKey::Received { user, conversation },
             RowKey::Settings { user, conversation },
         ]
     };
@@ -237,11 +238,12 @@ async fn presence<S: Store>(store: &S, looks: UserId, users: &[UserId]) -> Resul
     let values = store.get_many(&keys).await?;
     let (of_users, _) = values.as_chunks::<PARTS>();
     let of_user = |parts: &[Option<bytes::Bytes>; PARTS]| {
-        let [last_seen, visibility, sent, settings] = parts.each_ref().map(|part| part.as_deref());
+        let [last_seen, visibility, sent, received, settings] = parts.each_ref().map(|part| part.as_deref());
         Ok(PresenceRows {
             last_seen: last_seen.map(codec::last_seen).transpose()?.unwrap_or_default(),
             visibility: visibility.map(codec::visibility).transpose()?.unwrap_or_default(),
             sent: sent.map(|value| codec::seq(A_SENT_ROW, value)).transpose()?.unwrap_or_default(),
+            received: received.map(codec::received).transpose()?.unwrap_or_default().up_to,
             settings: settings.map(codec::settings).transpose()?.unwrap_or_default(),
         })
     };

@@ -114,7 +114,7 @@ pub enum Query {
     Presence {
         /// Who looks.
         looks: UserId,
-        /// At whom; four rows of each are read at once.
+        /// At whom; five rows of each are read at once.
         users: Vec<UserId>,
     },
 }
@@ -199,6 +199,8 @@ pub struct PresenceRows {
     pub last_seen: TimestampMs,
     /// The last message that they have sent to who looks, in their own log, whether or not it was deleted since; zero: none.
     pub sent: Seq,
+    /// The last message that they have had from who looks, in the log of who looks, whether or not it was deleted since; zero: none.
+    pub received: Seq,
     /// How they keep the conversation with who looks.
     pub settings: SettingsRow,
 }

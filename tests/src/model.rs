@@ -240,9 +240,16 @@ impl Model {
             }
             Query::Presence { looks, users } => {
                 let of = |user| {
-                    let ConversationSnapshot { sent, settings, .. } = rows(user).conversation((*looks).into());
+                    let ConversationSnapshot { sent, received, settings, .. } =
+                        rows(user).conversation((*looks).into());
                     let UserRows { visibility, last_seen, .. } = rows(user);
-                    PresenceRows { visibility: *visibility, last_seen: *last_seen, sent, settings }
+                    PresenceRows {
+                        visibility: *visibility,
+                        last_seen: *last_seen,
+                        sent,
+                        received: received.up_to,
+                        settings,
+                    }
                 };
                 Answer::Presence(users.iter().map(of).collect())
             }

@@ -27,8 +27,8 @@ use server::{
     limits::{LOAD_TICKS, MAILBOX_MESSAGES_MAX},
     operator::counters::Counters,
     shard::{
-        Admission, CacheLimits, ConnId, DevicesTold, DevicesWish, Limits, Now, Promise, QueryId, Settings,
-        ShardCounters, StoreState, Ticket,
+        Admission, CacheLimits, ConnId, DevicesTold, DevicesWish, Limits, Now, PresenceSettings, Promise, QueryId,
+        Settings, ShardCounters, StoreState, Ticket,
         directory::Directory,
         topology::{CoreId, Topology},
     },
@@ -99,6 +99,10 @@ pub struct World {
     pub failed_queries: u64,
     /// Bytes of the largest batch so far.
     pub largest_batch: usize,
+    /// How often a core told another one something about presence.
+    pub presence_mails: u64,
+    /// What cores tell each other of presence is lost until this is cleared.
+    pub presence_lost: bool,
 }
 
 /// Settings that no test waits for.
@@ -110,6 +114,7 @@ const SETTINGS: Settings = Settings {
     promise: Promise::Disk,
     limits: Limits::OFF,
     cache: CacheLimits::DEFAULT,
+    presence: PresenceSettings::DEFAULT,
 };
 
 /// When a commit into the database is waited for no longer.
@@ -161,6 +166,15 @@ impl World {
         Self::with(cores, 1, Settings { cache, ..SETTINGS })
     }
 
+    /// As `new`, with other settings of presence.
+    ///
+    /// # Panics
+    /// `cores` is zero.
+    #[must_use]
+    pub fn showing(cores: u16, presence: PresenceSettings) -> Self {
+        Self::with(cores, 1, Settings { presence, ..SETTINGS })
+    }
+
     fn with(cores: u16, lanes: u16, settings: Settings) -> Self {
         let topology = Topology::with_lanes(cores, lanes).expect("a node has a core, and a core a lane");
         let pem = auth::generate_pem().expect("the system has randomness");
@@ -190,6 +204,8 @@ impl World {
             told: Vec::new(),
             failed_queries: 0,
             largest_batch: 0,
+            presence_mails: 0,
+            presence_lost: false,
         };
         world.turn(CORE_0, |_, _| ());
         world
@@ -415,9 +431,17 @@ impl World {
     /// Delivers a message between cores; says whether there was one.
     pub fn deliver_one(&mut self) -> bool {
         let Some((core, message)) = self.cores.ids().find_map(|core| Some((core, self.cores.take(core)?))) else {
-            return false;
+            return self.deliver_presence();
         };
         self.tell(core, message);
+        true
+    }
+
+    /// Delivers what a core says of presence to another one; says whether there was anything.
+    fn deliver_presence(&mut self) -> bool {
+        let mail = self.cores.ids().find_map(|core| Some((core, self.cores.take_presence(core)?)));
+        let Some((core, mail)) = mail else { return false };
+        self.turn(core, |core, now| core.presence(now, mail));
         true
     }
 

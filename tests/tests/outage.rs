@@ -23,7 +23,7 @@ use server::{
         audit::Audit,
         counters::{CoreCounters, Counter, Counters},
     },
-    shard::{CacheLimits, Limits, Promise, Settings},
+    shard::{CacheLimits, Limits, PresenceSettings, Promise, Settings},
 };
 use storage::{
     MemoryStore,
@@ -84,6 +84,7 @@ impl World {
                 promise,
                 limits: Limits::OFF,
                 cache: CacheLimits::DEFAULT,
+                presence: PresenceSettings::DEFAULT,
             },
             data: Arc::new(DataDir::open(folder.path()).expect("a data folder")),
             journal: JournalConfig {

@@ -13,7 +13,8 @@ use std::{
 };
 
 use proto_spec::{
-    ClientFrame, Content, Direction, ErrorCode, Event, RequestId, Resume, SendNumber, Seq, ServerFrame, UserId,
+    ClientFrame, Content, Direction, ErrorCode, Event, Recipient, RequestId, Resume, SendNumber, Seq, ServerFrame,
+    UserId,
     limits::{CLIENT_FRAME_BYTES_MAX, TEXT_BYTES_MAX},
     wire::put_varint,
 };
@@ -536,26 +537,32 @@ fn noise_on_many_connections_disturbs_nobody() {
     assert_eq!(witness.accepted.len(), 50);
 }
 
+/// What the answer to a send says of its recipient.
+fn recipient_of(client: &mut Connection, number: u64, to: u64) -> Recipient {
+    client.send(&[send(number, to, "x")]);
+    client.until(|frame| match frame {
+        ServerFrame::Accepted { recipient, .. } => Some(recipient),
+        ServerFrame::Refused { code, .. } => panic!("refused: {code:?}"),
+        _ => None,
+    })
+}
+
 #[test]
 fn accepted_says_whether_the_recipient_is_there() {
-    use proto_spec::Recipient;
     let (installation, _server) = world(2);
     let [alice, _, bob] = neighbours_and_stranger(2);
     let mut client = installation.login(alice, 1, Resume::Stored);
-    let mut ask = |number: u64, to: u64| {
-        client.send(&[send(number, to, "x")]);
-        client.until(|frame| match frame {
-            ServerFrame::Accepted { recipient, .. } => Some(recipient),
-            ServerFrame::Refused { code, .. } => panic!("refused: {code:?}"),
-            _ => None,
-        })
-    };
+    let mut ask = |number: u64, to: u64| recipient_of(&mut client, number, to);
     assert_eq!(ask(1, bob), Recipient::Offline);
     let there = installation.login(bob, 1, Resume::Stored);
-    assert_eq!(ask(2, bob), Recipient::Online);
-    assert_eq!(ask(3, alice), Recipient::Yourself);
+    assert_eq!(ask(2, bob), Recipient::Offline, "who does not watch the recipient is told nothing");
+    client.send(&[ClientFrame::Watch { request: RequestId(9), users: vec![UserId(bob)] }]);
+    client.until(|frame| matches!(frame, ServerFrame::Presence { request: RequestId(9), .. }).then_some(()));
+    let mut ask = |number: u64, to: u64| recipient_of(&mut client, number, to);
+    assert_eq!(ask(3, bob), Recipient::Online);
+    assert_eq!(ask(4, alice), Recipient::Yourself);
     drop(there);
-    let mut number = 3;
+    let mut number = 4;
     wait_until("the server has noticed", || {
         number += 1;
         ask(number, bob) == Recipient::Offline

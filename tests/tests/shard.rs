@@ -81,7 +81,12 @@ fn a_note_to_self_is_one_entry() {
 
 #[test]
 fn accepted_says_whether_the_recipient_is_connected() {
-    let (mut world, a, b, _, bob) = two_people();
+    let (mut world, a, b, alice, bob) = two_people();
+    world.send(b, 1, alice, "hello");
+    world.settle();
+    world.frame(a, &ClientFrame::Watch { request: RequestId(1), users: vec![UserId(bob)] });
+    world.settle();
+    world.take(a);
     let recipients = |frames: Vec<ServerFrame>| -> Vec<Recipient> {
         frames
             .iter()

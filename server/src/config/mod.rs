@@ -5,7 +5,7 @@
 //! a program. Nothing in here opens a socket or touches the data folder.
 //!
 //! Here: the file as a whole, and the sections that are short. Addresses and TLS are `listen`'s, where the history is `store`'s, what
-//! clients may do `limits`'s, what is kept for apps that open `cache`'s. A section declares its keys (`key`); `draft` reads them, `check` gathers what is wrong, and the rest
+//! clients may do `limits`'s, what is kept for apps that open `cache`'s, who is told who is there `presence`'s. A section declares its keys (`key`); `draft` reads them, `check` gathers what is wrong, and the rest
 //! are words for mistakes: `address`, `quantity`, `unknown`, `syntax`.
 
 mod address;
@@ -15,6 +15,7 @@ mod draft;
 mod key;
 mod limits;
 mod listen;
+mod presence;
 mod quantity;
 mod store;
 mod syntax;
@@ -44,6 +45,7 @@ pub use draft::Draft;
 use key::{Key, Slot, Words, bytes, count, millis, seconds};
 pub use limits::Limits;
 pub use listen::{AdminListen, Listen, Tls, Transport};
+pub use presence::Presence;
 use quantity::{Unit, human};
 pub use store::{Ack, Backend, FoundationDb, HAS_FOUNDATIONDB, NOT_BUILT, Store};
 
@@ -81,6 +83,8 @@ pub struct Config {
     pub limits: Limits,
     /// What is kept in memory for apps that open.
     pub cache: Cache,
+    /// Who is told who is there, and when.
+    pub presence: Presence,
 }
 
 /// Limits on connections.
@@ -172,6 +176,7 @@ impl Default for Config {
             audit: Audit::default(),
             limits: Limits::default(),
             cache: Cache::default(),
+            presence: Presence::default(),
         }
     }
 }
@@ -224,6 +229,7 @@ impl Config {
             audit,
             limits,
             cache,
+            presence,
         } = self;
         let data_dir = Slot::Path { value: data_dir, what: "a folder", example: "/var/lib/ringpost", empty: None };
         let cores = count(cores, "threads", 0..=CORES_MAX.into()).or_zero("as many as the machine has");
@@ -242,6 +248,7 @@ impl Config {
         keys.extend(tls.keys());
         keys.extend(limits.keys());
         keys.extend(cache.keys());
+        keys.extend(presence.keys());
         keys
     }
 

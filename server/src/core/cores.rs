@@ -7,7 +7,10 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use super::{Common, Core, CoreConfig, CoreMessage};
-use crate::shard::{Now, topology::CoreId};
+use crate::{
+    limits::PRESENCE_MAILS_MAX,
+    shard::{Now, PresenceMail, topology::CoreId},
+};
 
 /// See the head of this file.
 #[derive(Debug)]
@@ -16,6 +19,8 @@ pub struct Cores {
     /// By number. One that has its turn is with who drives it.
     cores: Vec<Option<Core>>,
     mailboxes: Vec<VecDeque<CoreMessage>>,
+    /// What is said about presence.
+    presence: Vec<VecDeque<Box<PresenceMail>>>,
     mailbox_messages_max: usize,
 }
 
@@ -25,7 +30,8 @@ impl Cores {
     pub fn new(config: CoreConfig, common: Arc<Common>, mailbox_messages_max: usize) -> Self {
         let cores: Vec<_> = Core::all(config, &common).into_iter().map(Some).collect();
         let mailboxes = cores.iter().map(|_| VecDeque::new()).collect();
-        Self { common, cores, mailboxes, mailbox_messages_max }
+        let presence = cores.iter().map(|_| VecDeque::new()).collect();
+        Self { common, cores, mailboxes, presence, mailbox_messages_max }
     }
 
     /// What the cores share.
@@ -93,6 +99,21 @@ impl Cores {
     /// The next message for a core, to be told it.
     pub fn take(&mut self, core: CoreId) -> Option<CoreMessage> {
         self.mailboxes[place(core)].pop_front()
+    }
+
+    /// A core says something about presence to one. False: there is no room, and it is dropped.
+    pub fn post_presence(&mut self, to: CoreId, mail: Box<PresenceMail>) -> bool {
+        let mailbox = &mut self.presence[place(to)];
+        let has_room = mailbox.len() < PRESENCE_MAILS_MAX;
+        if has_room {
+            mailbox.push_back(mail);
+        }
+        has_room
+    }
+
+    /// The next that is said about presence, to be told the core, if no message waits for it.
+    pub fn take_presence(&mut self, core: CoreId) -> Option<Box<PresenceMail>> {
+        if self.mailboxes[place(core)].is_empty() { self.presence[place(core)].pop_front() } else { None }
     }
 
     /// The mailbox of a core, for who meddles with it.

@@ -52,7 +52,7 @@ use crate::{
         counters::CoreCounters,
     },
     shard::{
-        Close, ConnId, Effects, Input, Now, Presence, Promise, QueryId, Refresh, Settings, Shard, ShardCounters,
+        Close, ConnId, Effects, Input, Now, PresenceMail, Promise, QueryId, Refresh, Settings, Shard, ShardCounters,
         topology::CoreId,
     },
 };
@@ -207,6 +207,11 @@ impl Core {
         }
     }
 
+    /// What another core says about presence. Taken after all other mail, since it may be lost.
+    pub fn presence(&mut self, now: Now, mail: Box<PresenceMail>) {
+        self.feed(now, Input::Presence(mail));
+    }
+
     // ---- time
 
     /// Whether it is time for [`Core::tick`].
@@ -257,11 +262,8 @@ impl Core {
             rim.decided(lane, id, batch);
             self.commit(now, lane, id, batch.bytes());
         }
-        for (user, presence) in effects.presence.drain(..) {
-            match presence {
-                Presence::Online => self.common.directory.insert(user, self.id),
-                Presence::Offline => self.common.directory.remove(user),
-            }
+        for (user, registration) in effects.directory.drain(..) {
+            self.common.directory.set(user, registration);
         }
         for (home, envelope) in effects.envelopes.drain(..) {
             self.counters().envelopes.one();

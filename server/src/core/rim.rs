@@ -6,7 +6,7 @@ use storage::{Batch, BatchId, LaneId, Query};
 use super::{Core, CoreMessage, Order};
 use crate::{
     durability::{committer::Committer, lanes::Work},
-    shard::{ConnId, Now, QueryId, ReadState, topology::CoreId},
+    shard::{ConnId, Now, PresenceMail, QueryId, ReadState, topology::CoreId},
 };
 
 /// What a core needs somebody to do. Each thing is begun at once, and what becomes of it is told the core in a later turn.
@@ -45,6 +45,10 @@ pub trait Rim {
     /// # Errors
     /// The mailbox is full: the message comes back, and is put again at the end of the next turn. Nothing overtakes it.
     fn post(&mut self, to: CoreId, message: CoreMessage) -> Result<(), CoreMessage>;
+
+    /// Puts what is said about presence where another core finds it after all other mail, or drops it if there is no room: says whether
+    /// there was.
+    fn post_presence(&mut self, to: CoreId, mail: Box<PresenceMail>) -> bool;
 }
 
 impl Core {
@@ -88,6 +92,11 @@ impl Core {
         }
         for close in effects.closes.drain(..) {
             rim.close(now, close.conn);
+        }
+        for (to, mail) in effects.presence.drain(..) {
+            if !rim.post_presence(to, mail) {
+                self.counters().presence_dropped.one();
+            }
         }
         effects.clear();
         self.effects = effects;

@@ -23,7 +23,7 @@ use crate::{
     host::capacity::Capacity,
     limits::DRAIN_MS,
     operator::counters::Counters,
-    shard::{CacheLimits, Envelope, EnvelopeBody, Limits, Promise, ReadState, topology::Topology},
+    shard::{CacheLimits, Envelope, EnvelopeBody, Limits, PresenceSettings, Promise, ReadState, topology::Topology},
 };
 
 const JOURNAL: JournalConfig =
@@ -96,6 +96,10 @@ impl Rim for Notebook {
         self.posted += 1;
         Ok(())
     }
+
+    fn post_presence(&mut self, _: CoreId, _: Box<PresenceMail>) -> bool {
+        false
+    }
 }
 
 impl World {
@@ -111,6 +115,7 @@ impl World {
             promise: Promise::Disk,
             limits,
             cache: CacheLimits::OFF,
+            presence: PresenceSettings::DEFAULT,
         };
         let (counters, revocations) = (Arc::new(Counters::new(1)), Revocations::default());
         let capacity = Capacity::new(100, 1, 1_000).unwrap();

@@ -7,6 +7,9 @@
 //! Invariant: what one core sends becomes visible in the order of sending, whatever the destinations. So a batch is in the
 //! journal's mailbox before an envelope of the same turn is in anybody's, and what the envelope causes is journaled later.
 //!
+//! Beside the messages lies what may be lost: a smaller queue whose senders drop what does not fit, and whose owner takes it when there
+//! are no messages. So it delays none, and keeps none from finding room.
+//!
 //! Sleep protocol: a core announces that it sleeps and then looks once more; a sender puts the message and then looks
 //! whether the core sleeps. Both with a full fence between, so at least one of them sees the other.
 
@@ -24,14 +27,16 @@ use crossbeam::{queue::ArrayQueue, utils::CachePadded};
 use rim::ring::Doorbell;
 
 use crate::{
-    limits::{MAILBOX_MESSAGES_MAX, STALLED_SLEEP_MS},
-    shard::topology::CoreId,
+    limits::{MAILBOX_MESSAGES_MAX, PRESENCE_MAILS_MAX, STALLED_SLEEP_MS},
+    shard::{PresenceMail, topology::CoreId},
 };
 
 /// The mailbox of one core.
 #[derive(Debug)]
 pub struct Mailbox<M> {
     queue: ArrayQueue<M>,
+    /// What may be lost.
+    lossy: ArrayQueue<Box<PresenceMail>>,
     sleeping: CachePadded<AtomicBool>,
     closed: AtomicBool,
     doorbell: Doorbell,
@@ -49,7 +54,8 @@ impl<M> Mailbox<M> {
     fn with_capacity(messages_max: usize) -> io::Result<Self> {
         let queue = ArrayQueue::new(messages_max);
         let sleeping = CachePadded::new(AtomicBool::new(false));
-        Ok(Self { queue, sleeping, closed: AtomicBool::new(false), doorbell: Doorbell::new()? })
+        let lossy = ArrayQueue::new(PRESENCE_MAILS_MAX);
+        Ok(Self { queue, lossy, sleeping, closed: AtomicBool::new(false), doorbell: Doorbell::new()? })
     }
 
     /// What wakes the owner, for its ring to use too.
@@ -64,10 +70,16 @@ impl<M> Mailbox<M> {
         self.queue.pop()
     }
 
+    /// Takes the next of what may be lost, if there is no message.
+    #[must_use]
+    pub fn take_lossy(&self) -> Option<Box<PresenceMail>> {
+        if self.queue.is_empty() { self.lossy.pop() } else { None }
+    }
+
     /// Whether there is something to take.
     #[must_use]
     pub fn has_mail(&self) -> bool {
-        !self.queue.is_empty()
+        !self.queue.is_empty() || !self.lossy.is_empty()
     }
 
     /// Puts a message, which comes back if the mailbox is full. Does not wake the owner.
@@ -76,6 +88,12 @@ impl<M> Mailbox<M> {
     /// Full.
     pub fn put(&self, message: M) -> Result<(), M> {
         self.queue.push(message)
+    }
+
+    /// Puts what may be lost, or drops it if there is no room: whether there was. Does not wake the owner.
+    #[must_use]
+    pub fn put_lossy(&self, mail: Box<PresenceMail>) -> bool {
+        self.lossy.push(mail).is_ok()
     }
 
     /// Wakes the owner if it sleeps. After one or more messages.
@@ -110,7 +128,7 @@ impl<M> Mailbox<M> {
     pub fn fall_asleep(&self) -> bool {
         self.sleeping.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
-        if self.queue.is_empty() {
+        if !self.has_mail() {
             return true;
         }
         self.awake();
@@ -148,6 +166,15 @@ impl<M> Post<M> {
         self.mailboxes[index].put(message)?;
         self.put[index] = true;
         Ok(())
+    }
+
+    /// Puts what may be lost, or drops it if there is no room: whether there was. Does not wake the owner.
+    #[must_use]
+    pub fn put_lossy(&mut self, to: CoreId, mail: Box<PresenceMail>) -> bool {
+        let index = usize::from(to.0);
+        let is_put = self.mailboxes[index].put_lossy(mail);
+        self.put[index] |= is_put;
+        is_put
     }
 
     /// Wakes every core that got something.

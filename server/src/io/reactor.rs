@@ -40,8 +40,8 @@ use crate::{
     files::credentials::Credentials,
     host::clock::Clock,
     limits::{
-        ACCEPTS_TURN_MAX, DEPARTURES_TURN_MAX, MAILBOX_TURN_MAX, QUERIES_WAITING_MAX, STALLED_SLEEP_MS,
-        TURNS_BETWEEN_YIELDS,
+        ACCEPTS_TURN_MAX, DEPARTURES_TURN_MAX, MAILBOX_TURN_MAX, PRESENCE_MAILS_TURN_MAX, QUERIES_WAITING_MAX,
+        STALLED_SLEEP_MS, TURNS_BETWEEN_YIELDS,
     },
     operator::{audit::Reporter, counters::CoreCounters, throttle::Throttle},
     shard::{ConnId, Now, topology::CoreId},
@@ -279,6 +279,11 @@ impl Reactor {
                 self.on_query_failed(now, error);
             }
             self.core.message(now, message);
+            self.obey(now);
+        }
+        for _ in 0..PRESENCE_MAILS_TURN_MAX {
+            let Some(mail) = mailbox.take_lossy() else { break };
+            self.core.presence(now, mail);
             self.obey(now);
         }
     }

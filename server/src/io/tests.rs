@@ -32,7 +32,7 @@ use crate::{
     host::clock::Clock,
     limits::RETRY_BUSY_MS,
     operator::{audit::Audit, counters::Counters},
-    shard::{CacheLimits, Limits, Promise, Settings, topology::Topology},
+    shard::{CacheLimits, Limits, PresenceSettings, Promise, Settings, topology::Topology},
 };
 
 /// How long anything that must happen may take. Only a test that fails waits for it: a sync of a disk that others write to takes
@@ -77,6 +77,7 @@ impl<S: Store> World<S> {
                 promise: Promise::Disk,
                 limits: Limits::OFF,
                 cache: CacheLimits::OFF,
+                presence: PresenceSettings::DEFAULT,
             },
             data: Arc::new(DataDir::open(dir.path()).expect("a data folder")),
             journal: JournalConfig {

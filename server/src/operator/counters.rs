@@ -155,6 +155,8 @@ counters! {
         mailbox_full: Counter,
         /// Envelopes for other cores.
         envelopes: Counter,
+        /// Messages about presence for other cores that found no room, and were dropped.
+        presence_dropped: Counter,
         /// Queries asked.
         queries: Counter,
         /// Queries that could not be answered.

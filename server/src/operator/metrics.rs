@@ -76,6 +76,18 @@ const SHARD: &[Described<ShardCounters>] = &[
     counter("skipped", "Connections that began at the head, since more lay before it than they wanted", |shard| {
         shard.skipped
     }),
+    counter("presence_pulled", "Users that clients asked about once", |shard| shard.presence_pulled),
+    counter("presence_watched", "Users that clients asked to watch, renewals included", |shard| shard.presence_watched),
+    counter("presence_announced", "Changes of users that were announced", |shard| shard.presence_announced),
+    counter("presence_pushed", "Frames with changes of others", |shard| shard.presence_pushed),
+    counter(
+        "presence_merged",
+        "Changes that a device was told with others, or not at all since they were undone",
+        |shard| shard.presence_merged,
+    ),
+    counter("presence_late", "Questions about presence that were not answered in time", |shard| shard.presence_late),
+    counter("typing", "That somebody types, passed on", |shard| shard.typing),
+    counter("typing_dropped", "That somebody types, not passed on", |shard| shard.typing_dropped),
     counter("receipts", "Reports to senders", |shard| shard.receipts),
     counter("put_off", "Messages and reports put off because their user could not be read", |shard| shard.put_off),
     gauge("sessions", "Connections of users", |shard| shard.sessions),
@@ -85,6 +97,8 @@ const SHARD: &[Described<ShardCounters>] = &[
     gauge("cache_bytes", "Memory of the users in the cache, what is in memory for their logins included", |shard| {
         shard.cache_bytes
     }),
+    gauge("presence_people", "Users who are there, or watched", |shard| shard.presence_people),
+    gauge("presence_watches", "Devices that watch somebody", |shard| shard.presence_watches),
     gauge("unfinished", "Users with duties from before a restart who wait to be loaded", |shard| shard.unfinished),
     gauge("uncommitted_bytes", "Batches on their way to the disk", |shard| shard.unreleased_bytes),
     gauge(

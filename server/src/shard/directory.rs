@@ -4,12 +4,12 @@ use dashmap::DashMap;
 use foldhash::fast::RandomState;
 use proto_spec::UserId;
 
-use crate::shard::topology::CoreId;
+use super::{effects::Registration, presence::Version};
 
-/// A process-wide map from a connected user to the core that holds the connections.
+/// A process-wide map from a connected user to the version in which others may know of it; none: nobody may.
 #[derive(Debug, Default)]
 pub struct Directory {
-    online: DashMap<UserId, CoreId, RandomState>,
+    online: DashMap<UserId, Option<Version>, RandomState>,
 }
 
 impl Directory {
@@ -19,14 +19,22 @@ impl Directory {
         self.online.contains_key(&user)
     }
 
-    /// The first device of `user` has connected.
-    pub fn insert(&self, user: UserId, core: CoreId) {
-        self.online.insert(user, core);
+    /// The same, for somebody who may see the user in this version: not, if that is not known to be so any more.
+    #[must_use]
+    pub fn is_here(&self, user: UserId, version: Version) -> bool {
+        self.online.get(&user).is_some_and(|known| *known == Some(version))
     }
 
-    /// The last device of `user` has gone.
-    pub fn remove(&self, user: UserId) {
-        self.online.remove(&user);
+    /// A user has come, is shown otherwise, or has gone.
+    pub fn set(&self, user: UserId, registration: Registration) {
+        match registration {
+            Registration::Here { version, is_hidden } => {
+                self.online.insert(user, (!is_hidden).then_some(version));
+            }
+            Registration::Gone => {
+                self.online.remove(&user);
+            }
+        }
     }
 
     /// How many users are connected.

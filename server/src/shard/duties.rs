@@ -17,6 +17,7 @@ use storage::{Entries, Query, Record, Span};
 use super::{
     Admission, ConnId, Promise, Shard, Turn,
     input::{Envelope, EnvelopeBody, Parcel},
+    loading::ConversationWaiting,
     question::Question,
     reports::Report,
     tail::TailEntry,
@@ -108,6 +109,7 @@ impl Shard {
         if user.notes_dirty {
             self.write_notes(user_id, cx);
         }
+        self.write_last_seen(user_id, cx);
         self.forward_from_log(user_id, cx);
         self.report_received(user_id, cx);
         let Some(user) = self.users.resident(user_id) else { return };
@@ -226,9 +228,18 @@ impl Shard {
         }
     }
 
-    fn post_report(&mut self, from: UserId, to: UserId, Report { up_to, received_as }: Report, cx: &mut Turn<'_>) {
-        self.counters.receipts += 1;
-        self.post(Envelope { to, from, body: EnvelopeBody::Receipt { up_to, received_as } }, cx);
+    /// Tells an author, if they may know that a device is there (SPEC 8.10): else it counts as told.
+    pub(super) fn post_report(&mut self, from: UserId, to: UserId, report: Report, cx: &mut Turn<'_>) {
+        let Report { up_to, received_as } = report;
+        let Some(conversation) = self.conversations.resident((from, to.into())) else {
+            return self.wait_for_conversation(from, to.into(), ConversationWaiting::Report(report), cx);
+        };
+        let (numbered, Some(user)) = (conversation.numbered, self.users.resident(from)) else { return };
+        if self.settings.presence.shows(user, to, &numbered) {
+            self.counters.receipts += 1;
+            return self.post(Envelope { to, from, body: EnvelopeBody::Receipt { up_to, received_as } }, cx);
+        }
+        self.receipt_confirmed(from, to, received_as, cx);
     }
 
     /// The recipient's home has the message in its log, or takes nothing from this user.

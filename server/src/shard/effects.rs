@@ -5,7 +5,10 @@ use std::{fmt, ops::Range};
 use proto_spec::{DeviceId, Entry, ErrorCode, ServerFrame, UserId};
 use storage::{Batch, BatchId, LaneId, Query};
 
-use super::input::{ConnId, DevicesTold, Envelope, QueryId, Ticket};
+use super::{
+    input::{ConnId, DevicesTold, Envelope, QueryId, Ticket},
+    presence::{PresenceMail, Version},
+};
 use crate::{limits::OUTPUT_TURN_BYTES_MAX, shard::topology::CoreId};
 
 /// A connection to be closed once its queued bytes are sent.
@@ -78,17 +81,24 @@ pub struct Effects {
     pub closes: Vec<Close>,
     /// Answers for the operator.
     pub told: Vec<(Ticket, DevicesTold)>,
-    /// Users whose first device came or whose last device went.
-    pub presence: Vec<(UserId, Presence)>,
+    /// What is to stand in the directory of users.
+    pub directory: Vec<(UserId, Registration)>,
+    /// What other cores are told of presence. May be lost, and waits for nothing.
+    pub presence: Vec<(CoreId, Box<PresenceMail>)>,
 }
 
-/// A change for the directory.
+/// What the directory says of a user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Presence {
-    /// The first device connected.
-    Online,
-    /// The last device went.
-    Offline,
+pub enum Registration {
+    /// A device is connected.
+    Here {
+        /// Verdicts on who may know it are good for this one.
+        version: Version,
+        /// Nobody may know it.
+        is_hidden: bool,
+    },
+    /// None is.
+    Gone,
 }
 
 /// A batch of one lane; what it is called is known when the turn ends and it is not empty.
@@ -121,6 +131,7 @@ impl Effects {
         self.reads.clear();
         self.closes.clear();
         self.told.clear();
+        self.directory.clear();
         self.presence.clear();
     }
 

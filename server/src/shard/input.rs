@@ -3,7 +3,7 @@
 use proto_spec::{Content, ConversationId, DeviceId, DeviceInfo, ErrorCode, Event, Seq, TimestampMs, UserId};
 use storage::{Answer, BatchId, LaneId};
 
-use super::shedding::Load;
+use super::{presence::PresenceMail, shedding::Load};
 use crate::{access::handshake::Resumption, limits::ENVELOPE_BYTES};
 
 /// The two clocks of one instant. Measure with the first, persist the second.
@@ -270,6 +270,8 @@ pub enum Input<'a> {
     },
     /// Another shard, or this one, says something about a user whose home is here.
     Envelope(Envelope),
+    /// Another core says something about presence.
+    Presence(Box<PresenceMail>),
     /// What waited for the batches of this lane, up to this one, may leave: they are on the disk, and that is what
     /// acknowledgements wait for now.
     Released {

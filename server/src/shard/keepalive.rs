@@ -77,7 +77,7 @@ mod tests {
     use super::*;
     use crate::{
         limits::TICK_MS,
-        shard::{CacheLimits, ConnId, Limits, Promise, wheel::Wheel},
+        shard::{CacheLimits, ConnId, Limits, PresenceSettings, Promise, wheel::Wheel},
     };
 
     const CONN: ConnId = ConnId { slot: 1, generation: 1 };
@@ -92,6 +92,7 @@ mod tests {
             promise: Promise::Disk,
             limits: Limits::OFF,
             cache: CacheLimits::OFF,
+            presence: PresenceSettings::DEFAULT,
         }
     }
 

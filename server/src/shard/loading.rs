@@ -11,6 +11,7 @@ use super::{
     input::{Connected, DevicesWish, Envelope, Ticket},
     marks::Mark,
     question::Question,
+    reports::Report,
     residents::Waits,
     user::{Conversation, User},
 };
@@ -41,13 +42,14 @@ pub(super) enum ConversationWaiting {
     Envelope(Envelope),
     Fetch(ConnId, RequestId, Fetch),
     Mark((ConnId, RequestId), Mark),
+    Report(Report),
 }
 
 impl Waits for ConversationWaiting {
     fn bytes(&self) -> usize {
         match self {
             Self::Envelope(envelope) => envelope.bytes(),
-            Self::Fetch(..) | Self::Mark(..) => 0,
+            Self::Fetch(..) | Self::Mark(..) | Self::Report(_) => 0,
         }
     }
 }
@@ -142,6 +144,10 @@ impl Shard {
                 ConversationWaiting::Envelope(envelope) => self.envelope(envelope, cx),
                 ConversationWaiting::Fetch(conn, request, fetch) => self.fetch_page(conn, request, fetch, cx),
                 ConversationWaiting::Mark(by, mark) => self.mark_loaded(by, conversation, mark, cx),
+                ConversationWaiting::Report(report) => {
+                    let ConversationId::Person(author) = conversation;
+                    self.post_report(user, author, report, cx);
+                }
             }
         }
         if let Some(known) = self.conversations.resident((user, conversation)) {
@@ -157,6 +163,10 @@ impl Shard {
                 ConversationWaiting::Envelope(envelope) => self.put_off(&envelope, cx),
                 ConversationWaiting::Fetch(conn, request, _) => {
                     self.fetch_failed(conn, ClientKind::FetchConversation, request, cx);
+                }
+                ConversationWaiting::Report(Report { received_as, .. }) => {
+                    let ConversationId::Person(author) = conversation;
+                    self.receipt_put_off(user, author, received_as, cx);
                 }
                 ConversationWaiting::Mark(by, mark) => {
                     self.mark_failed(by, mark.kind(), ErrorCode::StorageFailed, RETRY_STORAGE_MS, cx);

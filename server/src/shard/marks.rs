@@ -143,7 +143,11 @@ impl Shard {
                 if let Some(at) = self.append_mark((user_id, by), conversation, event, (numbered.settings.at, 0), cx)
                     && let Some(known) = self.conversations.resident((user_id, conversation))
                 {
+                    let was_blocked = known.is_blocked();
                     known.numbered.settings = SettingsRow { settings, at };
+                    if known.is_blocked() != was_blocked {
+                        self.related(user_id, conversation, cx);
+                    }
                 }
             }
             Mark::Read { up_to, tell } if up_to.min(released) > numbered.read.up_to => {

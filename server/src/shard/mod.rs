@@ -31,6 +31,7 @@ mod marks;
 mod opened;
 mod outbox;
 mod outgoing;
+pub mod presence;
 mod question;
 mod rates;
 mod refresh;
@@ -60,12 +61,13 @@ use storage::{BatchId, LaneId};
 
 pub use cache::CacheLimits;
 pub use contents::CONTENT_KINDS;
-pub use effects::{Close, Effects, Presence, ReadState, Refresh};
+pub use effects::{Close, Effects, ReadState, Refresh, Registration};
 pub use input::{
     Admission, ConnId, Connected, DevicesTold, DevicesWish, Envelope, EnvelopeBody, Grant, Input, Now, Parcel, QueryId,
     StoreState, Ticket,
 };
 pub use opened::KeptOfUser;
+pub use presence::{PresenceMail, PresenceSettings};
 pub use rates::Limits;
 pub use shedding::{Class, Load, Reason, Shed};
 
@@ -84,6 +86,7 @@ use later::Later;
 use ledger::{Ledger, OnceStored, Parked};
 use left_over::LeftOver;
 use looking::Looking;
+use presence::Sights;
 use question::Questions;
 use rates::Spent;
 use repeated::Asked;
@@ -121,6 +124,8 @@ pub struct Settings {
     pub limits: Limits,
     /// What is kept in memory for apps that open.
     pub cache: CacheLimits,
+    /// Who is told who is there, and when.
+    pub presence: PresenceSettings,
 }
 
 /// What a shard has done since it was made, and what it holds now.
@@ -178,6 +183,26 @@ pub struct ShardCounters {
     pub cache_bytes: u64,
     /// Users with duties left over from before a restart who wait to be loaded now.
     pub unfinished: u64,
+    /// Users that clients asked about once.
+    pub presence_pulled: u64,
+    /// Users that clients asked to watch, renewals included.
+    pub presence_watched: u64,
+    /// Changes of users that were announced to those who watch.
+    pub presence_announced: u64,
+    /// Frames with changes that were pushed.
+    pub presence_pushed: u64,
+    /// Changes that a connection was told as a part of a later one, or not at all since they were undone.
+    pub presence_merged: u64,
+    /// Questions about presence that were not answered in time.
+    pub presence_late: u64,
+    /// That somebody types, passed on.
+    pub typing: u64,
+    /// That somebody types, not passed on.
+    pub typing_dropped: u64,
+    /// Users who are there, or watched, now.
+    pub presence_people: u64,
+    /// Devices that watch somebody now.
+    pub presence_watches: u64,
     /// Bytes of batches on their way to the disk now.
     pub unreleased_bytes: u64,
     /// Bytes that wait for clients to read them, or for the rest of what they say, now.
@@ -203,6 +228,7 @@ pub struct Shard {
     questions: Questions,
     left_over: LeftOver,
     looking: Looking,
+    sights: Sights,
     /// Envelopes from this shard to itself.
     local: VecDeque<Envelope>,
     /// Repeated sends that are looked up later, by when: at most a window of them a user who is connected.
@@ -251,6 +277,7 @@ impl Shard {
             questions: Questions::default(),
             left_over: LeftOver::default(),
             looking: Looking::default(),
+            sights: Sights::new(core, settings.presence),
             local: VecDeque::new(),
             lookups: BinaryHeap::new(),
             resting: Later::new(ASK_AGAIN_MS),
@@ -277,13 +304,14 @@ impl Shard {
             Input::Bytes { conn, bytes } => self.received(conn, bytes, cx),
             Input::Sent { conn, bytes } => self.drained(conn, bytes, cx),
             Input::Disconnected { conn } => {
-                self.leave(conn, cx);
+                self.leave(conn, false, cx);
             }
             Input::Refreshed { conn, grant } => self.refreshed(conn, grant, cx),
             Input::RefreshRefused { conn, code, detail } => self.refresh_refused(conn, code, detail, cx),
             Input::Revoked { user, device, issued_up_to } => self.revoke(user, device, issued_up_to, cx),
             Input::Devices { ticket, user, wish } => self.operator_asks(ticket, user, wish, cx),
             Input::Envelope(envelope) => self.envelope(envelope, cx),
+            Input::Presence(mail) => self.presence_mail(*mail, cx),
             Input::Released { lane, up_to } => self.released(self.place_of(lane), up_to, cx),
             Input::Stored { lane, up_to } => self.stored(self.place_of(lane), up_to, cx),
             Input::Answer { query, answer } => self.answered(query, answer, cx),
@@ -307,6 +335,7 @@ impl Shard {
                 self.look_at_silent(cx);
                 self.close_stalled(cx);
                 self.spent.sweep(now.monotonic_ms);
+                self.tick_presence(cx);
             }
             Input::Load(load) => self.load = load,
             Input::Drain => self.draining = true,
@@ -325,6 +354,7 @@ impl Shard {
                 self.forget_ingested(at, cx);
             }
         }
+        self.post_presence(cx);
         self.take_local(cx);
         if self.draining
             && self.nothing_is_parked()
@@ -363,6 +393,9 @@ impl Shard {
             cache_users: self.cache.len() as u64,
             cache_bytes: self.cache.bytes() as u64,
             unfinished: self.left_over.len() as u64,
+            presence_people: self.sights.people() as u64,
+            presence_watches: self.sights.watches() as u64,
+            presence_merged: self.sights.merged(),
             unreleased_bytes: self.unreleased_bytes() as u64,
             held_bytes: self.held_bytes() as u64,
             ..self.counters

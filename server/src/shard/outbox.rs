@@ -93,7 +93,11 @@ impl Shard {
                     durability,
                     recipient: match entry.event.conversation() {
                         Some(ConversationId::Person(peer)) if peer == user_id => Recipient::Yourself,
-                        Some(ConversationId::Person(peer)) if cx.directory.is_online(peer) => Recipient::Online,
+                        Some(ConversationId::Person(peer))
+                            if self.sights.answers(session.watch, peer, cx.directory) =>
+                        {
+                            Recipient::Online
+                        }
                         Some(ConversationId::Person(_)) | None => Recipient::Offline,
                     },
                 };

@@ -14,6 +14,7 @@ use super::{
     inbox::InboxFetch,
     input::{Connected, QueryId},
     marks::Unread,
+    presence::Reading,
     repeated::Asked,
 };
 use crate::limits::READ_TRIES_MAX;
@@ -45,6 +46,8 @@ pub(super) enum Question {
     Arrival { arrival: Arrival },
     /// To send messages that wait in the log, up to `last`.
     Forward { user: UserId, last: Seq },
+    /// To say who is there.
+    Presence(Box<Reading>),
     /// To report received messages up to `last` to their senders.
     Receipts { user: UserId, last: Seq },
 }
@@ -65,6 +68,7 @@ impl Question {
             | Self::Inbox { .. }
             | Self::Repeated { .. }
             | Self::IsRemoved(_)
+            | Self::Presence(_)
             | Self::Forward { .. }
             | Self::Receipts { .. } => false,
         }
@@ -208,6 +212,13 @@ impl Shard {
                     _ => None,
                 };
                 self.deletion_read(user, conversation, deletion, read, cx);
+            }
+            Question::Presence(reading) => {
+                let rows = match answer {
+                    Some(Answer::Presence(rows)) => Some(rows),
+                    _ => None,
+                };
+                self.presence_read(*reading, rows, cx);
             }
             Question::Change { user, change } => self.change_read(user, change, message(answer), cx),
             Question::Arrival { arrival } => self.arrival_read(arrival, message(answer), cx),

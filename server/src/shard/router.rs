@@ -41,6 +41,9 @@ impl Shard {
     pub(super) fn envelope(&mut self, envelope: Envelope, cx: &mut Turn<'_>) {
         let (to, from) = (envelope.to, envelope.from);
         debug_assert_eq!(self.topology.home_of(to), self.core);
+        if matches!(envelope.body, EnvelopeBody::Forward { parcel: Parcel::Message(_), .. }) {
+            self.written_to(to, cx);
+        }
         match envelope.body {
             EnvelopeBody::Forwarded { origin, is_unwanted } => {
                 self.forward_confirmed(to, from, (origin, is_unwanted), cx);

@@ -15,6 +15,7 @@ use super::{
     contents,
     input::{Envelope, EnvelopeBody, Parcel},
     ledger::{Ledger, OnceStored, Parked},
+    presence::ShownTo,
     repeated::{Asked, Said},
     shedding::{Class, Reason},
     tail::TailEntry,
@@ -110,6 +111,12 @@ impl Shard {
         };
         debug_assert_eq!(seq, next);
         self.counters.entries += 1;
+        if self.settings.presence.shown_to == ShownTo::Written
+            && content.is_message()
+            && let Some(known) = self.conversations.resident((user_id, to))
+        {
+            known.numbered.sent = seq;
+        }
         self.lanes[at].park(Parked::Sent { user: user_id, device: device_id, number, seq });
         if self.settings.promise == Promise::Store {
             self.lanes[at].park_until_stored(OnceStored::Entry { user: user_id, seq, answer: None });
@@ -232,6 +239,7 @@ impl Shard {
         let Some(conversation) = self.conversations.resident((to, from.into())) else { return };
         // What leaves no row moves it in memory only: should it come again, it leaves none again.
         conversation.received_up_to = origin;
+        let was_known = conversation.numbered.received.up_to > Seq::ZERO || conversation.numbered.sent > Seq::ZERO;
         let mut of = None;
         let (event, replaces, count) = match parcel {
             parcel if conversation.is_blocked() => {
@@ -276,6 +284,7 @@ impl Shard {
         };
         self.counters.entries += 1;
         self.park_entry(at, to, seq, Some(answer(false)));
+        self.heard_of(to, from, was_known, cx);
     }
 
     /// An arrival can not be taken now: its author's home tries again.

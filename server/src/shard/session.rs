@@ -9,7 +9,7 @@ use proto_spec::{
 };
 
 use super::{
-    Admission, Close, ConnId, Connected, Presence, Shard, Turn,
+    Admission, Close, ConnId, Connected, Shard, Turn,
     capabilities::capabilities,
     feed::Feed,
     ledger::{Ledger, Parked},
@@ -77,16 +77,13 @@ impl Shard {
         }
         let Some(user) = self.users.resident(user_id) else { return };
         let changed_in = user.changed_in;
-        let was_connected = user.is_connected();
         let Some(device) = user.device(device_id) else { return };
         // The newer connection first: the user is in use throughout, and nobody hears that the device went.
         let older = device.session.replace(conn);
         if let Some(older) = older {
             self.close(older, ErrorCode::Replaced, 0, "the same device connected again", cx);
         }
-        if !was_connected {
-            cx.effects.presence.push((user_id, Presence::Online));
-        }
+        self.presence_moved(user_id, false, cx);
         let Some(device) = self.users.resident(user_id).and_then(|user| user.device(device_id)) else { return };
         if device.in_flight > 0 && self.admission == Admission::Failed {
             let detail = "the storage failed; what became of earlier sends is not known";
@@ -286,13 +283,12 @@ impl Shard {
             ClientFrame::FetchDigest { request, first, last, width } => {
                 self.fetch_digest((conn, request), (first, last), width, cx);
             }
-            ClientFrame::FetchPresence { .. }
-            | ClientFrame::Watch { .. }
-            | ClientFrame::Typing { .. }
-            | ClientFrame::SetStatus { .. }
-            | ClientFrame::SetVisibility { .. } => {
-                let (code, kind) = (ErrorCode::UnknownKind, frame.kind().byte());
-                self.send_error(conn, code, kind, RequestId(0), 0, "this kind of frame is not known", cx);
+            ClientFrame::FetchPresence { request, users } => self.fetch_presence((conn, request), users, cx),
+            ClientFrame::Watch { request, users } => self.watch((conn, request), users, cx),
+            ClientFrame::Typing { conversation } => self.typing(conn, conversation, cx),
+            ClientFrame::SetStatus { status } => self.set_status(conn, status, cx),
+            ClientFrame::SetVisibility { request, set, cleared } => {
+                self.set_visibility((conn, request), (set, cleared), cx);
             }
         }
         self.go_on(conn, cx)
@@ -323,25 +319,26 @@ impl Shard {
 
     /// Closes what is still open.
     pub(super) fn end(&mut self, conn: ConnId, reason: Option<ErrorCode>, cx: &mut Turn<'_>) {
-        if let Some(session) = self.leave(conn, cx) {
+        if let Some(session) = self.leave(conn, reason.is_none(), cx) {
             let Session { user, device, .. } = session;
             cx.effects.closes.push(Close { conn, user, device, reason });
         }
     }
 
-    /// The peer is gone, or closing: the session ends, the user may have gone offline.
-    pub(super) fn leave(&mut self, conn: ConnId, cx: &mut Turn<'_>) -> Option<Session> {
+    /// The peer is gone, or closing: the session ends, the user may have gone offline. `is_clean`: with a goodbye of the client.
+    pub(super) fn leave(&mut self, conn: ConnId, is_clean: bool, cx: &mut Turn<'_>) -> Option<Session> {
         let session = self.sessions.remove(conn)?;
+        if let Some(watch) = session.watch {
+            self.watch_left(watch, is_clean);
+        }
         if let Some(user) = self.users.resident(session.user) {
             if let Some(device) = user.devices.iter_mut().find(|device| device.session == Some(conn)) {
                 device.session = None;
                 let is_new_day = user.see(session.device, cx.now.wall);
-                if !user.is_connected() {
-                    cx.effects.presence.push((session.user, Presence::Offline));
-                }
                 if is_new_day {
                     self.mark_dirty(session.user, cx.now.monotonic_ms);
                 }
+                self.presence_moved(session.user, is_clean, cx);
             }
             self.forget_if_unused(session.user);
         }

@@ -17,6 +17,7 @@ use super::{
     ConnId, Connected, Now, ReadState, Settings, Turn,
     feed::Feed,
     keepalive::{Due, Keepalive},
+    presence::{Typed, WatchId},
     refresh::Permit,
 };
 use crate::{
@@ -70,6 +71,13 @@ pub(super) struct Session {
     pub(super) frames: Bucket,
     /// The kernel has taken bytes since somebody last looked.
     drains: bool,
+    /// Its person does not look at the application.
+    pub(super) is_away: bool,
+    /// Questions about presence that are unanswered.
+    pub(super) looks: u8,
+    /// Whom it watches.
+    pub(super) watch: Option<WatchId>,
+    pub(super) typed: Typed,
 }
 
 impl Session {
@@ -93,6 +101,10 @@ impl Session {
             permit,
             frames: Bucket::default(),
             drains: true,
+            is_away: false,
+            looks: 0,
+            watch: None,
+            typed: Typed::default(),
         }
     }
 
@@ -333,7 +345,7 @@ mod tests {
 
     use super::*;
     use crate::access::handshake::Resumption;
-    use crate::shard::{CacheLimits, Effects, Grant, Limits, Promise, directory::Directory};
+    use crate::shard::{CacheLimits, Effects, Grant, Limits, PresenceSettings, Promise, directory::Directory};
 
     const SETTINGS: Settings = Settings {
         ping_after_ms: 25_000,
@@ -343,6 +355,7 @@ mod tests {
         promise: Promise::Disk,
         limits: Limits::OFF,
         cache: CacheLimits::OFF,
+        presence: PresenceSettings::DEFAULT,
     };
 
     fn session(slot: u32) -> Session {

@@ -1,6 +1,6 @@
 //! Shedding: what a core that is over its budget of memory or time does no more, by class. The least important goes first: pages of
 //! the history, then connections and new sends, and the pushes of what was accepted last. Acknowledgements are never shed.
-//! Typing and presence will come before all of them.
+//! Presence and typing come before all of them.
 
 use proto_spec::ErrorCode;
 
@@ -37,6 +37,8 @@ macro_rules! labels {
 labels! {
     /// What is shed, first things first.
     Class {
+        /// Who is there, and who types.
+        Presence "presence",
         /// Pages that clients ask for.
         Read "read",
         /// New connections.
@@ -99,6 +101,7 @@ impl Shard {
     pub(super) fn sheds(&self, class: Class) -> Option<Reason> {
         let budget = self.settings.limits.memory_bytes;
         let (memory, load, queries) = match class {
+            Class::Presence => (budget / 4, Some(Load::Busy), QUERIES_IN_FLIGHT_MAX / 4),
             Class::Read => (budget / 2, Some(Load::Busy), QUERIES_IN_FLIGHT_MAX / 2),
             Class::Login => (budget / 4 * 3, Some(Load::Overloaded), QUERIES_IN_FLIGHT_MAX),
             Class::Send => (budget / 4 * 3, Some(Load::Overloaded), usize::MAX),

@@ -9,10 +9,10 @@ use std::{
 };
 
 use proto_spec::{
-    ConversationId, DeviceId, Direction, Entry, Event, SendNumber, Seq, Settings, TimestampMs,
+    ConversationId, DeviceId, Direction, Entry, Event, SendNumber, Seq, Settings, TimestampMs, UserId,
     limits::{CONTENT_BYTES_MAX, EDIT_HEADER_BYTES_MAX, PAGE_BYTES_MAX, REACTION_BYTES_MAX, REACTIONS_MAX},
 };
-use storage::{BatchId, ConversationSnapshot, DeviceNote, Marks, UserSnapshot};
+use storage::{BatchId, ConversationSnapshot, DeviceNote, Marks, UserSnapshot, VisibilityRow};
 
 use super::{
     cache::Kept,
@@ -111,6 +111,12 @@ pub(super) struct User {
     /// Everything up to here has been acknowledged by one device or another: by some that were removed since, or that have what comes
     /// behind a gap.
     pub(super) acknowledged: Seq,
+    /// How visible the user is, and which entry says so.
+    pub(super) visibility: VisibilityRow,
+    /// When the last device went, as coarse as it is told.
+    pub(super) last_seen: TimestampMs,
+    /// That has changed since it was last written.
+    pub(super) seen_dirty: bool,
     /// What is remembered of devices has changed since it was last written.
     pub(super) notes_dirty: bool,
     /// Messages that their recipients' homes have not confirmed.
@@ -161,6 +167,9 @@ impl User {
             devices: devices.collect(),
             gone: Gone::of_notes(&snapshot.notes),
             acknowledged: snapshot.notes.acknowledged.min(snapshot.head),
+            visibility: snapshot.visibility,
+            last_seen: snapshot.last_seen,
+            seen_dirty: false,
             notes_dirty: false,
             outgoing: Outgoing::default(),
             unwanted: Unwanted::default(),
@@ -228,8 +237,15 @@ impl User {
             && !self.dirty
             && !self.unfinished
             && !self.notes_dirty
+            && !self.seen_dirty
             && self.loading == 0
             && self.is_idle()
+    }
+
+    /// Whether an entry that may not be in the store yet is a message to `to`.
+    pub(super) fn has_lately_written(&self, to: UserId) -> bool {
+        let is_to = |entry: &Entry| matches!(&entry.event, Event::Sent { to: known, .. } if *known == to.into());
+        self.tail.range(self.stored.next(), self.head).any(|tail| is_to(&tail.entry))
     }
 
     /// Moves the marks to where what is not confirmed allows.
@@ -537,7 +553,6 @@ impl Conversation {
 
 #[cfg(test)]
 mod tests {
-    use proto_spec::UserId;
     use storage::DeviceSnapshot;
 
     use super::*;

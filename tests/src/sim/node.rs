@@ -39,7 +39,8 @@ use server::{
     limits::{MAILBOX_MESSAGES_MAX, STOP_MS, TICK_MS, UNRELEASED_BYTES_MAX},
     operator::counters::Counters,
     shard::{
-        Admission, CacheLimits, ConnId, KeptOfUser, Limits, Promise, Settings, StoreState,
+        Admission, CacheLimits, ConnId, KeptOfUser, Limits, PresenceMail, PresenceSettings, Promise, Settings,
+        StoreState,
         topology::{CoreId, Topology},
     },
 };
@@ -75,6 +76,7 @@ const SETTINGS: Settings = Settings {
     promise: Promise::Disk,
     limits: Limits::OFF,
     cache: CacheLimits::OFF,
+    presence: PresenceSettings::DEFAULT,
 };
 
 /// Small, so that what is kept is left out, pushed out and read anew all the time.
@@ -627,6 +629,17 @@ impl Simulation {
         self.schedule(delay, Happening::Mail { life, core: to });
     }
 
+    /// A core says something about presence to another one, which may be lost on the way.
+    pub(super) fn post_presence(&mut self, to: CoreId, mail: Box<PresenceMail>) -> bool {
+        let is_lost = self.rng.chance(10);
+        let Some(life) = &mut self.machine.alive else { return true };
+        if is_lost || !life.cores.post_presence(to, mail) {
+            return false;
+        }
+        self.deliver_soon(to);
+        true
+    }
+
     pub(super) fn on_mail(&mut self, core: CoreId) {
         let Some(life) = &mut self.machine.alive else { return };
         if let Some((hanging, until_ms)) = life.hangs
@@ -636,7 +649,11 @@ impl Simulation {
             let life = self.machine.life;
             return self.schedule(until_ms - self.now.monotonic_ms, Happening::Mail { life, core });
         }
-        let Some(message) = life.cores.take(core) else { return };
+        let Some(message) = life.cores.take(core) else {
+            return if let Some(mail) = life.cores.take_presence(core) {
+                self.act(core, |core, now| core.presence(now, mail));
+            };
+        };
         if let CoreMessage::News(News::Store(store)) = &message {
             match store {
                 StoreState::Away => life.told_away.insert(core, self.oracle.heads()),

@@ -4,7 +4,7 @@ use proto_spec::ServerFrame;
 use server::{
     core::{Core, CoreMessage, Order, Rim},
     durability::{committer::Committer, lanes::Work},
-    shard::{ConnId, Now, QueryId, ReadState, topology::CoreId},
+    shard::{ConnId, Now, PresenceMail, QueryId, ReadState, topology::CoreId},
 };
 use storage::{Batch, BatchId, LaneId, Query, Record, journal::Salt};
 
@@ -107,5 +107,11 @@ impl Rim for TurnRim<'_> {
     fn post(&mut self, to: CoreId, message: CoreMessage) -> Result<(), CoreMessage> {
         assert_ne!(to, self.core, "a core keeps its own mail");
         self.world.cores.post(to, message)
+    }
+
+    fn post_presence(&mut self, to: CoreId, mail: Box<PresenceMail>) -> bool {
+        assert_ne!(to, self.core, "a core hears of its own at once");
+        self.world.presence_mails += 1;
+        !self.world.presence_lost && self.world.cores.post_presence(to, mail)
     }
 }

@@ -72,6 +72,7 @@ pub(crate) fn start_node(
             },
             limits: config.limits.of_shards(),
             cache: config.cache.of_shards(),
+            presence: config.presence.of_shards(),
         },
         data: Arc::clone(data),
         journal,

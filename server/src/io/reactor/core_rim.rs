@@ -20,7 +20,7 @@ use crate::{
     core::{Core, CoreMessage, Order, Rim},
     durability::{committer::Committer, lanes::Work},
     operator::audit::Reporter,
-    shard::{ConnId, Now, QueryId, ReadState, topology::CoreId},
+    shard::{ConnId, Now, PresenceMail, QueryId, ReadState, topology::CoreId},
 };
 
 /// See the head of this file.
@@ -107,6 +107,10 @@ impl Rim for CoreRim {
 
     fn post(&mut self, to: CoreId, message: CoreMessage) -> Result<(), CoreMessage> {
         self.post.put(to, message)
+    }
+
+    fn post_presence(&mut self, to: CoreId, mail: Box<PresenceMail>) -> bool {
+        self.post.put_lossy(to, mail)
     }
 }
 

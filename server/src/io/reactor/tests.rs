@@ -45,7 +45,7 @@ use crate::{
         audit::{Audit, Reporter},
         counters::Counters,
     },
-    shard::{CacheLimits, ConnId, Limits, Promise, Settings, topology::Topology},
+    shard::{CacheLimits, ConnId, Limits, PresenceSettings, Promise, Settings, topology::Topology},
 };
 
 const JOURNAL: JournalConfig =
@@ -102,6 +102,7 @@ impl World {
             promise: Promise::Disk,
             limits: Limits::OFF,
             cache: CacheLimits::OFF,
+            presence: PresenceSettings::DEFAULT,
         };
         let clock = shared.clock.clone();
         // Nothing is written in these tests.

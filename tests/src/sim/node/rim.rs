@@ -7,7 +7,7 @@ use server::{
     core::{Core, CoreMessage, Order, Rim},
     durability::{committer::Committer, lanes::Work},
     operator::audit::What,
-    shard::{ConnId, EnvelopeBody, Now, Parcel, QueryId, ReadState, topology::CoreId},
+    shard::{ConnId, EnvelopeBody, Now, Parcel, PresenceMail, QueryId, ReadState, topology::CoreId},
 };
 use storage::{Batch, BatchId, LaneId, Query, Record};
 
@@ -197,6 +197,10 @@ impl Rim for TurnRim<'_> {
 
     fn ask(&mut self, query: QueryId, what: Query) -> Result<(), (QueryId, Query)> {
         self.sim.ask(self.core, query, what)
+    }
+
+    fn post_presence(&mut self, to: CoreId, mail: Box<PresenceMail>) -> bool {
+        self.sim.post_presence(to, mail)
     }
 
     fn post(&mut self, to: CoreId, mut message: CoreMessage) -> Result<(), CoreMessage> {

@@ -1,0 +1,357 @@
+//! Asking: a client wants to know who is there; the homes are asked, and answer by the rule.
+//!
+//! A home answers from memory who has a verdict already, and asks the store about all others: by the same steps whether a user exists or
+//! not, is there or not, hides or not. What happens meanwhile is noticed by the version, and asked again.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proto_spec::{ClientKind, ErrorCode, Presence, PresenceState, RequestId, Seq, ServerFrame, TimestampMs, UserId};
+use storage::{PresenceRows, Query};
+
+use super::{
+    Answer, Ask, Asked, LookId, Shown, ShownTo, Sight, Told, Verdict, Version, WatchId,
+    rule::{self, Relation},
+    viewer::Flush,
+};
+use crate::{
+    limits::{LOOKS_MAX, READ_TRIES_MAX, RETRY_BUSY_MS},
+    shard::{ConnId, Shard, Turn, question::Question, shedding::Class, topology::CoreId},
+};
+
+/// A question of this core that is not answered by all homes.
+#[derive(Debug)]
+pub(super) struct Look {
+    what: LookFor,
+    /// How many homes have not answered.
+    waits: usize,
+    /// What was said so far, as far as no watch keeps it.
+    told: Vec<Told>,
+    is_failed: bool,
+}
+
+/// What it was asked for.
+#[derive(Debug)]
+enum LookFor {
+    /// To answer a client, which asked for these in this order.
+    Pull { conn: ConnId, request: RequestId, users: Vec<UserId> },
+    /// To answer a client that watches these from now on.
+    Watch { conn: ConnId, request: RequestId, users: Vec<UserId>, watch: WatchId },
+    /// To know again what a watch may see.
+    Again { watch: WatchId },
+}
+
+impl LookFor {
+    const fn watch(&self) -> Option<WatchId> {
+        match self {
+            Self::Pull { .. } => None,
+            Self::Watch { watch, .. } | Self::Again { watch } => Some(*watch),
+        }
+    }
+}
+
+/// A question of another core that is not answered yet.
+#[derive(Debug)]
+pub(in crate::shard) struct Reading {
+    to: CoreId,
+    look: LookId,
+    looks: UserId,
+    /// What is asked, with the verdicts so far.
+    asked: Vec<Asked>,
+    /// About which of them the store is asked, and the version of each then.
+    unjudged: Vec<(usize, Version)>,
+    /// How often it was.
+    tries: u8,
+}
+
+/// Each of them once, in its first place.
+fn once(users: Vec<UserId>) -> Vec<UserId> {
+    let mut seen = BTreeSet::new();
+    users.into_iter().filter(|user| seen.insert(*user)).collect()
+}
+
+impl Shard {
+    // ---- who looks
+
+    /// A client wants to know of these users.
+    pub(in crate::shard) fn fetch_presence(
+        &mut self,
+        (conn, request): (ConnId, RequestId),
+        users: Vec<UserId>,
+        cx: &mut Turn<'_>,
+    ) {
+        let Some(user_id) = self.may_look((conn, request), ClientKind::FetchPresence, cx) else { return };
+        let users = once(users);
+        self.counters.presence_pulled += users.len() as u64;
+        let asked = users.iter().map(|user| Asked { user: *user, verdict: None, count: 0 }).collect();
+        self.look(user_id, asked, LookFor::Pull { conn, request, users }, cx);
+    }
+
+    /// A client watches these users and no others.
+    pub(in crate::shard) fn watch(
+        &mut self,
+        (conn, request): (ConnId, RequestId),
+        users: Vec<UserId>,
+        cx: &mut Turn<'_>,
+    ) {
+        let Some(user_id) = self.may_look((conn, request), ClientKind::Watch, cx) else { return };
+        let Some(session) = self.sessions.get_mut(conn) else { return };
+        let (device, before) = (session.device, session.watch);
+        let users = once(users);
+        self.counters.presence_watched += users.len() as u64;
+        let mut sorted = users.clone();
+        sorted.sort_unstable();
+        let by = (user_id, device, conn);
+        let (watch, fewer) = self.sights.viewer.watch(by, before, sorted.into(), cx.now.monotonic_ms);
+        if let Some(mut session) = self.sessions.get_mut(conn) {
+            session.watch = Some(watch);
+        }
+        self.tell_fewer(fewer);
+        let asked = self.sights.viewer.asked(watch);
+        self.look(user_id, asked, LookFor::Watch { conn, request, users, watch }, cx);
+    }
+
+    /// Who looks, unless they have to wait: then they are told so.
+    fn may_look(
+        &mut self,
+        (conn, request): (ConnId, RequestId),
+        kind: ClientKind,
+        cx: &mut Turn<'_>,
+    ) -> Option<UserId> {
+        let shed = self.sheds(Class::Presence);
+        let mut session = self.sessions.get_mut(conn)?;
+        let user_id = session.user;
+        let user = self.users.resident(user_id)?;
+        let is_too_many = session.looks >= LOOKS_MAX;
+        let refused = if let Some(reason) = shed {
+            self.counters.shed.count(Class::Presence, reason);
+            Some((ErrorCode::Overloaded, RETRY_BUSY_MS, reason.detail()))
+        } else if is_too_many {
+            Some((ErrorCode::TooManyFetches, RETRY_BUSY_MS, "too many questions are unanswered"))
+        } else {
+            let taken = self.settings.limits.fetches.take(&mut user.buckets.fetches, cx.now.monotonic_ms);
+            taken.err().map(|wait_ms| (ErrorCode::RateLimited, wait_ms, "too many questions"))
+        };
+        let Some((code, wait_ms, detail)) = refused else {
+            session.looks += 1;
+            return Some(user_id);
+        };
+        self.send_error(conn, code, kind.byte(), request, wait_ms, detail, cx);
+        None
+    }
+
+    /// Asks the homes.
+    fn look(&mut self, looks: UserId, asked: Vec<Asked>, what: LookFor, cx: &mut Turn<'_>) {
+        let look = LookId(self.sights.last_look.0 + 1);
+        self.sights.last_look = look;
+        let mut homes: BTreeMap<CoreId, Vec<Asked>> = BTreeMap::new();
+        for of in asked {
+            homes.entry(self.topology.home_of(of.user)).or_default().push(of);
+        }
+        let of = Look { what, waits: homes.len(), told: Vec::new(), is_failed: false };
+        if homes.is_empty() {
+            return self.look_done(of, cx);
+        }
+        self.sights.looks.insert(look, of);
+        self.sights.late.push(cx.now.monotonic_ms, look);
+        for (home, users) in homes {
+            self.sights.outgoing.to(home).asks.push(Ask { look, looks, users });
+        }
+    }
+
+    /// A home has answered.
+    pub(super) fn look_answered(&mut self, answer: Answer, cx: &mut Turn<'_>) {
+        let Some(look) = self.sights.looks.get_mut(&answer.look) else { return };
+        look.waits -= 1;
+        look.is_failed |= answer.told.is_none();
+        let (is_done, watch) = (look.waits == 0, look.what.watch());
+        for told in answer.told.into_iter().flatten() {
+            self.sights.viewer.take(&told, watch);
+            if watch.is_none() || told.is_crowded {
+                look.told.push(told);
+            }
+        }
+        if is_done && let Some(look) = self.sights.looks.remove(&answer.look) {
+            self.look_done(look, cx);
+        }
+    }
+
+    /// A question was not answered in time: it, or its answer, may have been lost.
+    pub(super) fn look_is_late(&mut self, look: LookId, cx: &mut Turn<'_>) {
+        if let Some(mut look) = self.sights.looks.remove(&look) {
+            self.counters.presence_late += 1;
+            look.is_failed = true;
+            self.look_done(look, cx);
+        }
+    }
+
+    /// Tells the client what the homes have said.
+    fn look_done(&mut self, look: Look, cx: &mut Turn<'_>) {
+        let Look { what, told, is_failed, .. } = look;
+        let now_ms = cx.now.monotonic_ms;
+        let crowded_ms = self.settings.presence.lifetime_ms;
+        let of_told = |told: &Told| {
+            let Sight { state, last_seen } = told.sight;
+            PresenceState {
+                user: told.user,
+                state,
+                last_seen,
+                ask_again_ms: if told.is_crowded { crowded_ms } else { 0 },
+            }
+        };
+        let told = told.iter().map(|told| (told.user, of_told(told)));
+        let (conn, request, users, lifetime_ms, kind, mut states) = match what {
+            LookFor::Again { watch } => return self.sights.viewer.asked_again(watch, is_failed, now_ms),
+            LookFor::Pull { conn, request, users } => {
+                (conn, request, users, 0, ClientKind::FetchPresence, told.collect::<BTreeMap<_, _>>())
+            }
+            LookFor::Watch { conn, request, users, watch } if is_failed => {
+                self.sights.viewer.asked_again(watch, is_failed, now_ms);
+                (conn, request, users, 0, ClientKind::Watch, BTreeMap::new())
+            }
+            LookFor::Watch { conn, request, users, watch } => {
+                let states = self.sights.viewer.asked_all(watch, now_ms);
+                let mut states: BTreeMap<_, _> = states.into_iter().map(|state| (state.user, state)).collect();
+                states.extend(told);
+                let lifetime_ms = if users.is_empty() { 0 } else { crowded_ms };
+                (conn, request, users, lifetime_ms, ClientKind::Watch, states)
+            }
+        };
+        let Some(mut session) = self.sessions.get_mut(conn) else { return };
+        session.looks -= 1;
+        if is_failed {
+            let detail = "who is there can not be known now";
+            return self.send_error(conn, ErrorCode::Overloaded, kind.byte(), request, RETRY_BUSY_MS, detail, cx);
+        }
+        let unknown =
+            |user| PresenceState { user, state: Presence::Unknown, last_seen: TimestampMs(0), ask_again_ms: 0 };
+        let states = users.into_iter().map(|user| states.remove(&user).unwrap_or_else(|| unknown(user))).collect();
+        self.send(conn, &ServerFrame::Presence { request, lifetime_ms, states }, cx);
+    }
+
+    /// Tells a connection what has changed for it, and asks again what it may see.
+    pub(super) fn tell_watch(&mut self, flush: Flush, cx: &mut Turn<'_>) {
+        let Flush { watch, conn, looks, states, unsure } = flush;
+        if !states.is_empty() {
+            self.counters.presence_pushed += 1;
+            self.send(conn, &ServerFrame::Presence { request: RequestId(0), lifetime_ms: 0, states }, cx);
+        }
+        if !unsure.is_empty() {
+            self.look(looks, unsure, LookFor::Again { watch }, cx);
+        }
+    }
+
+    /// Tells the homes of whom fewer connections watch than before.
+    pub(super) fn tell_fewer(&mut self, fewer: Vec<(UserId, u32)>) {
+        for (user, count) in fewer {
+            self.sights.outgoing.to(self.topology.home_of(user)).counts.push((user, count));
+        }
+    }
+
+    /// A connection has ended, with a goodbye or without one.
+    pub(in crate::shard) fn watch_left(&mut self, watch: WatchId, is_clean: bool) {
+        if is_clean {
+            let fewer = self.sights.viewer.end(watch);
+            self.tell_fewer(fewer);
+        } else {
+            let fewer = self.sights.viewer.lose(watch);
+            self.tell_fewer(fewer);
+        }
+    }
+
+    // ---- who is looked at
+
+    /// A core asks about users whose home is here.
+    pub(super) fn asked(&mut self, to: CoreId, ask: Ask, cx: &mut Turn<'_>) {
+        let Ask { look, looks, mut users } = ask;
+        // Who might not see may do so by now: that they have written to each other is no new version.
+        users.iter_mut().for_each(|asked| asked.verdict = asked.verdict.filter(|verdict| verdict.may));
+        // Remembered until the answer leaves: what happens to any of them meanwhile is seen by their versions.
+        for asked in &users {
+            self.sights.people.begin_read(asked.user, cx.now.wall);
+        }
+        self.judge(Reading { to, look, looks, asked: users, unjudged: Vec::new(), tries: 0 }, cx);
+    }
+
+    /// Answers, if there is a verdict on each that is good now; else asks the store about the others.
+    fn judge(&mut self, mut reading: Reading, cx: &mut Turn<'_>) {
+        let people = &self.sights.people;
+        let is_judged = |asked: &Asked| {
+            let known = people.sight(asked.user);
+            known.is_some_and(|(_, version)| asked.verdict.is_some_and(|verdict| verdict.version == version))
+        };
+        let unjudged = reading.asked.iter().enumerate().filter(|(_, asked)| !is_judged(asked));
+        reading.unjudged = unjudged.map(|(at, asked)| (at, people.version(asked.user))).collect();
+        if reading.unjudged.is_empty() {
+            let told = reading.asked.iter().filter_map(|asked| self.tell_of(reading.to, *asked, cx)).collect();
+            return self.answer_ask(&reading, Some(told));
+        }
+        let shed = self.sheds(Class::Presence);
+        if let Some(reason) = shed {
+            self.counters.shed.count(Class::Presence, reason);
+        }
+        if shed.is_some() || reading.tries == READ_TRIES_MAX {
+            return self.answer_ask(&reading, None);
+        }
+        reading.tries += 1;
+        let users = reading.unjudged.iter().map(|(at, _)| reading.asked[*at].user).collect();
+        let query = Query::Presence { looks: reading.looks, users };
+        self.ask(query, Question::Presence(Box::new(reading)), cx);
+    }
+
+    /// The store has answered, or can not be read.
+    pub(in crate::shard) fn presence_read(
+        &mut self,
+        mut reading: Reading,
+        rows: Option<Vec<PresenceRows>>,
+        cx: &mut Turn<'_>,
+    ) {
+        let Some(rows) = rows else { return self.answer_ask(&reading, None) };
+        for ((at, version), rows) in std::mem::take(&mut reading.unjudged).into_iter().zip(rows) {
+            let user = reading.asked[at].user;
+            let (shown, relation) = self.what_is_so(user, reading.looks, &rows);
+            self.sights.people.learn(user, shown);
+            let shown_to = self.settings.presence.shown_to;
+            let is_self = user == reading.looks && shown_to != ShownTo::Nobody;
+            let may = is_self || rule::may_see(shown_to, relation);
+            // Good for the version in which it was asked for: if that is over by now, it is asked again.
+            reading.asked[at].verdict = Some(Verdict { version, may });
+        }
+        self.judge(reading, cx);
+    }
+
+    /// Tells the core that has asked, and remembers those it has asked about no more for its sake.
+    fn answer_ask(&mut self, reading: &Reading, told: Option<Vec<Told>>) {
+        for asked in &reading.asked {
+            self.sights.people.end_read(asked.user);
+        }
+        self.sights.outgoing.to(reading.to).answers.push(Answer { look: reading.look, told });
+    }
+
+    /// What a user shows, and what their log says of who looks: what is in memory is newer than the store.
+    fn what_is_so(&mut self, user_id: UserId, looks: UserId, rows: &PresenceRows) -> (Shown, Relation) {
+        let mut shown = Shown { visibility: rows.visibility.visibility, last_seen: rows.last_seen };
+        let mut relation = Relation {
+            has_written: rows.sent > Seq::ZERO,
+            has_received: rows.received > Seq::ZERO,
+            settings: rows.settings.settings,
+        };
+        if let Some(user) = self.users.resident(user_id) {
+            shown = user.shown();
+            relation.has_written |= user.has_lately_written(looks);
+        }
+        if let Some(conversation) = self.conversations.resident((user_id, looks.into())) {
+            relation.has_received |= conversation.numbered.received.up_to > Seq::ZERO;
+            relation.settings = conversation.numbered.settings.settings;
+        }
+        (shown, relation)
+    }
+
+    /// What is said of one user; the core watches them from now on, if that was asked for.
+    fn tell_of(&mut self, to: CoreId, asked: Asked, cx: &Turn<'_>) -> Option<Told> {
+        let Asked { user, count, verdict } = asked;
+        let ((sight, _), verdict) = (self.sights.people.sight(user)?, verdict?);
+        let is_full = count > 0 && !self.sights.people.watch(user, to, count, cx.now.monotonic_ms);
+        let (sight, is_crowded) = if verdict.may { (sight, is_full) } else { (Sight::NONE, false) };
+        Some(Told { user, verdict, sight, is_crowded })
+    }
+}

@@ -1,0 +1,435 @@
+//! People: what the home of users knows of who is there, and to which cores it is told.
+//!
+//! A state is announced once it has held, see [`PresenceSettings`]. Pure data: what is to be announced comes back from
+//! [`People::announce`]. Invariants: nothing is announced that was announced last, but to those who may have been told otherwise
+//! ([`People::doubt`]); nobody is remembered who is gone, is not watched and has nothing to announce.
+
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, HashMap},
+};
+
+use foldhash::fast::RandomState;
+use proto_spec::{Presence, TimestampMs, UserId, Visibility};
+
+use super::{
+    PresenceSettings,
+    mail::{Change, Sight, Version},
+};
+use crate::shard::{later::Later, topology::CoreId};
+
+/// What a user lets be seen, as their log says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::shard) struct Shown {
+    pub(in crate::shard) visibility: Visibility,
+    /// When their last device went, as coarse as it is told.
+    pub(in crate::shard) last_seen: TimestampMs,
+}
+
+impl Shown {
+    /// Nobody sees anything.
+    pub(in crate::shard) const fn is_hidden(self) -> bool {
+        self.visibility.has(Visibility::INVISIBLE)
+    }
+
+    /// What is to be seen of a user who is announced to be so.
+    pub(super) fn sight(self, state: Presence) -> Sight {
+        if self.is_hidden() {
+            return Sight::NONE;
+        }
+        let is_told = state == Presence::Offline && !self.visibility.has(Visibility::HIDE_LAST_SEEN);
+        Sight { state, last_seen: if is_told { self.last_seen } else { TimestampMs(0) } }
+    }
+}
+
+/// A user who is there, was so a moment ago, or is watched.
+#[derive(Debug)]
+struct Person {
+    /// What watchers were told last: offline, away or online.
+    announced: Presence,
+    /// What their connections say.
+    actual: Presence,
+    /// When that is to be announced.
+    due_ms: Option<u64>,
+    /// When somebody last came or went.
+    moved_ms: u64,
+    /// Somebody may have been told that they are not there.
+    is_doubted: bool,
+    /// A look whether they are still watched is to come.
+    is_swept: bool,
+    /// How many questions about them are with the store.
+    reads: u32,
+    /// None: not known yet.
+    shown: Option<Shown>,
+    version: Version,
+    watchers: Vec<Watcher>,
+}
+
+/// A core that watches somebody.
+#[derive(Clone, Copy, Debug)]
+struct Watcher {
+    core: CoreId,
+    /// How many of its connections do.
+    count: u32,
+    /// Unless it says so again.
+    ends_ms: u64,
+}
+
+impl Person {
+    /// None: the store is asked.
+    fn sight(&self) -> Option<Sight> {
+        self.shown.map(|shown| shown.sight(self.announced))
+    }
+
+    const fn is_used(&self) -> bool {
+        !matches!(self.actual, Presence::Offline)
+            || self.due_ms.is_some()
+            || !self.watchers.is_empty()
+            || self.reads > 0
+    }
+
+    fn watchers(&self) -> u64 {
+        self.watchers.iter().map(|watcher| u64::from(watcher.count)).sum()
+    }
+
+    fn tell(&self, user: UserId, before: Version, only: Option<UserId>, tell: &mut impl FnMut(CoreId, Change)) {
+        let Some(sight) = self.sight() else { return };
+        let change = Change { user, sight, version: self.version, before, only };
+        self.watchers.iter().for_each(|watcher| tell(watcher.core, change));
+    }
+}
+
+/// See the head of this file.
+#[derive(Debug)]
+pub(super) struct People {
+    settings: PresenceSettings,
+    people: HashMap<UserId, Person, RandomState>,
+    /// Whose state is to be announced when; those that do not stand any more among them.
+    due: BinaryHeap<Reverse<(u64, UserId)>>,
+    /// Of whom it is to be looked whether they are still watched.
+    sweeps: Later<UserId>,
+    last_version: Version,
+    /// Who comes before this was there before the start, so that needs not hold. None: nobody has come yet.
+    settles_ms: Option<u64>,
+}
+
+impl People {
+    pub(super) fn new(settings: PresenceSettings) -> Self {
+        let sweeps = Later::new(settings.watch_ms());
+        Self {
+            settings,
+            people: HashMap::default(),
+            due: BinaryHeap::new(),
+            sweeps,
+            last_version: Version::default(),
+            settles_ms: None,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.people.len()
+    }
+
+    /// One that no home has given before, whatever became of earlier starts.
+    fn next_version(last: &mut Version, wall: TimestampMs) -> Version {
+        *last = Version(wall.0.max(last.0 + 1));
+        *last
+    }
+
+    fn person(&mut self, user: UserId, wall: TimestampMs) -> &mut Person {
+        let last_version = &mut self.last_version;
+        self.people.entry(user).or_insert_with(|| Person {
+            announced: Presence::Offline,
+            actual: Presence::Offline,
+            due_ms: None,
+            moved_ms: 0,
+            is_doubted: false,
+            is_swept: false,
+            reads: 0,
+            shown: None,
+            version: Self::next_version(last_version, wall),
+            watchers: Vec::new(),
+        })
+    }
+
+    fn forget_if_unused(&mut self, user: UserId) {
+        if self.people.get(&user).is_some_and(|person| !person.is_used()) {
+            self.people.remove(&user);
+        }
+    }
+
+    /// The connections of a user say something else than before, or one has come or gone. `is_clean`: with a goodbye. The version.
+    pub(super) fn moved(
+        &mut self,
+        user: UserId,
+        actual: Presence,
+        (is_clean, shown): (bool, Shown),
+        (now_ms, wall): (u64, TimestampMs),
+    ) -> Version {
+        let grace_ms = self.settings.grace_ms;
+        let settles_ms = *self.settles_ms.get_or_insert(now_ms + grace_ms);
+        let hold_ms = self.settings.hold_ms;
+        let person = self.person(user, wall);
+        let version = person.version;
+        (person.shown, person.moved_ms) = (Some(shown), now_ms);
+        if person.actual != actual {
+            person.actual = actual;
+            person.due_ms = match actual {
+                Presence::Offline if person.announced == actual => None,
+                Presence::Offline if is_clean => Some(now_ms),
+                Presence::Offline => Some(now_ms + grace_ms),
+                _ if person.announced == actual && !person.is_doubted => None,
+                _ if person.announced == Presence::Offline && now_ms < settles_ms => Some(now_ms),
+                _ => Some(now_ms + hold_ms),
+            };
+            let due_ms = person.due_ms;
+            self.due.extend(due_ms.map(|due_ms| Reverse((due_ms, user))));
+        }
+        self.forget_if_unused(user);
+        version
+    }
+
+    /// The sender of something for this user may have been told that they are not there, though watchers were not: when they are
+    /// back, all are told.
+    pub(super) fn doubt(&mut self, user: UserId, now_ms: u64) {
+        let hold_ms = self.settings.hold_ms;
+        let Some(person) = self.people.get_mut(&user) else { return };
+        if person.announced == Presence::Offline || person.is_doubted {
+            return;
+        }
+        if person.actual == Presence::Offline {
+            person.is_doubted = true;
+        } else if now_ms.saturating_sub(person.moved_ms) < hold_ms {
+            // They have just come back, perhaps after the sender was told.
+            person.is_doubted = true;
+            let due_ms = *person.due_ms.get_or_insert(now_ms + hold_ms);
+            self.due.push(Reverse((due_ms, user)));
+        }
+    }
+
+    /// What has held is announced. Of whom, and whether to nobody because nobody watches, is counted.
+    pub(super) fn announce(&mut self, now_ms: u64, mut tell: impl FnMut(CoreId, Change)) -> u64 {
+        let mut announced = 0;
+        while let Some(Reverse((due_ms, user))) =
+            self.due.peek().copied().filter(|Reverse((due_ms, _))| *due_ms <= now_ms)
+        {
+            self.due.pop();
+            let Some(person) = self.people.get_mut(&user).filter(|person| person.due_ms == Some(due_ms)) else {
+                continue;
+            };
+            person.due_ms = None;
+            let is_new = person.announced != person.actual || person.is_doubted;
+            (person.announced, person.is_doubted) = (person.actual, false);
+            if is_new && person.sight().is_some_and(|sight| sight != Sight::NONE) {
+                announced += 1;
+                person.tell(user, person.version, None, &mut tell);
+            }
+            self.forget_if_unused(user);
+        }
+        announced
+    }
+
+    /// A user shows more or less of themselves than before.
+    pub(super) fn shows(
+        &mut self,
+        user: UserId,
+        visibility: Visibility,
+        mut tell: impl FnMut(CoreId, Change),
+    ) -> Option<Version> {
+        let person = self.people.get_mut(&user)?;
+        let before = person.sight();
+        if let Some(shown) = &mut person.shown {
+            shown.visibility = visibility;
+        }
+        if person.sight() != before {
+            person.tell(user, person.version, None, &mut tell);
+        }
+        Some(person.version)
+    }
+
+    /// The verdict on what `with` may see of a user may be another from now on. The version, if anybody has a verdict.
+    pub(super) fn related(
+        &mut self,
+        user: UserId,
+        with: UserId,
+        wall: TimestampMs,
+        mut tell: impl FnMut(CoreId, Change),
+    ) -> Option<Version> {
+        let person = self.people.get_mut(&user)?;
+        let before = person.version;
+        person.version = Self::next_version(&mut self.last_version, wall);
+        person.tell(user, before, Some(with), &mut tell);
+        Some(person.version)
+    }
+
+    /// What is to be seen of a user, if anything is known without the store, and for which version verdicts are good.
+    pub(super) fn sight(&self, user: UserId) -> Option<(Sight, Version)> {
+        let person = self.people.get(&user)?;
+        Some((person.sight()?, person.version))
+    }
+
+    /// A user is asked about: what changes until [`Self::end_read`] is seen by their version.
+    pub(super) fn begin_read(&mut self, user: UserId, wall: TimestampMs) {
+        self.person(user, wall).reads += 1;
+    }
+
+    /// The question is answered.
+    pub(super) fn end_read(&mut self, user: UserId) {
+        if let Some(person) = self.people.get_mut(&user) {
+            person.reads -= 1;
+        }
+        self.forget_if_unused(user);
+    }
+
+    /// For which version a verdict would be good that is given now.
+    pub(super) fn version(&self, user: UserId) -> Version {
+        self.people.get(&user).map(|person| person.version).unwrap_or_default()
+    }
+
+    /// What store and log say of a user, of whom nothing may have been known.
+    pub(super) fn learn(&mut self, user: UserId, shown: Shown) {
+        if let Some(person) = self.people.get_mut(&user) {
+            person.shown.get_or_insert(shown);
+        }
+    }
+
+    /// So many connections of a core watch a user. False: too many watch already, and this core is not told of changes.
+    pub(super) fn watch(&mut self, user: UserId, core: CoreId, count: u32, now_ms: u64) -> bool {
+        let (watchers_max, ends_ms) = (self.settings.watchers_max, now_ms + self.settings.watch_ms());
+        let Some(person) = self.people.get_mut(&user) else { return false };
+        let all = person.watchers();
+        let known = person.watchers.iter().position(|watcher| watcher.core == core);
+        let known_count = known.map_or(0, |at| person.watchers[at].count);
+        let grows = count > known_count;
+        if grows && all - u64::from(known_count) + u64::from(count) > watchers_max {
+            if let Some(at) = known {
+                person.watchers[at].ends_ms = ends_ms;
+            }
+            return false;
+        }
+        match known {
+            Some(at) if count == 0 => drop(person.watchers.swap_remove(at)),
+            Some(at) => person.watchers[at] = Watcher { core, count, ends_ms },
+            None if count == 0 => {}
+            None => {
+                person.watchers.reserve_exact(1);
+                person.watchers.push(Watcher { core, count, ends_ms });
+            }
+        }
+        if !person.watchers.is_empty() && !std::mem::replace(&mut person.is_swept, true) {
+            self.sweeps.push(now_ms, user);
+        }
+        self.forget_if_unused(user);
+        true
+    }
+
+    /// Forgets watchers that have not been heard of for longer than a watch lasts.
+    pub(super) fn sweep(&mut self, now_ms: u64) {
+        while let Some(user) = self.sweeps.take_due(now_ms) {
+            let Some(person) = self.people.get_mut(&user) else { continue };
+            person.watchers.retain(|watcher| now_ms < watcher.ends_ms);
+            person.is_swept = !person.watchers.is_empty();
+            if person.is_swept {
+                self.sweeps.push(now_ms, user);
+            }
+            self.forget_if_unused(user);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const WALL: TimestampMs = TimestampMs(1_700_000_000_000);
+    const USER: UserId = UserId(1);
+    const CORE: CoreId = CoreId(3);
+    const SHOWN: Shown = Shown { visibility: Visibility::from_bits(0), last_seen: TimestampMs(60_000) };
+    const HOLD_MS: u64 = PresenceSettings::DEFAULT.hold_ms;
+    const GRACE_MS: u64 = PresenceSettings::DEFAULT.grace_ms;
+
+    /// Long after the start.
+    const BEGIN_MS: u64 = 100_000;
+
+    fn people() -> People {
+        let mut people = People::new(PresenceSettings::DEFAULT);
+        people.settles_ms = Some(0);
+        people
+    }
+
+    fn moved(people: &mut People, actual: Presence, now_ms: u64) {
+        people.moved(USER, actual, (false, SHOWN), (now_ms, WALL));
+    }
+
+    fn announced(people: &mut People, now_ms: u64) -> Vec<Presence> {
+        let mut told = Vec::new();
+        people.announce(now_ms, |core, change| {
+            assert_eq!((core, change.user), (CORE, USER));
+            told.push(change.sight.state);
+        });
+        told
+    }
+
+    #[test]
+    fn who_is_asked_about_is_forgotten_with_the_answer_unless_somebody_watches() {
+        let mut people = people();
+        people.begin_read(USER, WALL);
+        assert_eq!(people.sight(USER), None, "the store has not answered");
+        people.learn(USER, SHOWN);
+        assert_eq!(people.sight(USER).map(|(sight, _)| sight.state), Some(Presence::Offline));
+        people.end_read(USER);
+        assert_eq!(people.len(), 0);
+        people.begin_read(USER, WALL);
+        people.learn(USER, SHOWN);
+        assert!(people.watch(USER, CORE, 1, BEGIN_MS));
+        people.end_read(USER);
+        assert_eq!(people.len(), 1);
+        people.sweep(BEGIN_MS + PresenceSettings::DEFAULT.watch_ms());
+        assert_eq!(people.len(), 0, "nobody has renewed it");
+    }
+
+    #[test]
+    fn no_version_is_given_twice() {
+        let mut people = people();
+        let mut versions = Vec::new();
+        for _ in 0..3 {
+            people.begin_read(USER, WALL);
+            versions.push(people.version(USER));
+            versions.extend(people.related(USER, UserId(2), WALL, |_, _| ()));
+            people.end_read(USER);
+        }
+        assert!(versions.windows(2).all(|two| two[0] < two[1]), "{versions:?}");
+    }
+
+    proptest! {
+        /// However somebody comes and goes: what is announced differs from what was before, and had held; and in the end it is the truth.
+        #[test]
+        fn what_is_announced_has_held(moves in prop::collection::vec((0_u8..3, 0_u64..20_000), 1..40)) {
+            let mut people = people();
+            moved(&mut people, Presence::Away, BEGIN_MS);
+            people.watch(USER, CORE, 1, BEGIN_MS);
+            let (mut now_ms, mut last) = (BEGIN_MS, Presence::Offline);
+            let (mut actual, mut since_ms) = (Presence::Away, now_ms);
+            for (to, wait_ms) in moves {
+                for _ in 0..wait_ms / 50 {
+                    now_ms += 50;
+                    for state in announced(&mut people, now_ms) {
+                        prop_assert!(state != last && state == actual);
+                        let holds_ms = if state == Presence::Offline { GRACE_MS } else { HOLD_MS };
+                        prop_assert!(now_ms - since_ms >= holds_ms);
+                        last = state;
+                    }
+                }
+                let to = [Presence::Offline, Presence::Away, Presence::Online][usize::from(to)];
+                if to != actual {
+                    (actual, since_ms) = (to, now_ms);
+                    moved(&mut people, to, now_ms);
+                }
+            }
+            last = announced(&mut people, now_ms + GRACE_MS).pop().unwrap_or(last);
+            prop_assert_eq!(last, actual);
+        }
+    }
+}

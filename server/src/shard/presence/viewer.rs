@@ -1,0 +1,613 @@
+//! Viewer: which connections of a core watch whom, and what each has been told.
+//!
+//! A device watches a set of users; a core knows of each user who is watched what their home said last, once for all who watch there. A
+//! frame is what differs between that and what the device was told, so it says each change once, and nothing that came and went.
+//! Pure data. Invariants: a connection or a device that is away has the number of its own watch or none; nothing of a user is told to a watch whose verdict is not of the version that is known last; a watch is told
+//! at most once in [`PresenceSettings::tick_ms`].
+
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, HashMap},
+};
+
+use foldhash::fast::RandomState;
+use proto_spec::{DeviceId, Presence, PresenceState, TimestampMs, UserId};
+
+use super::{
+    PresenceSettings,
+    mail::{Asked, Change, Sight, Told, Verdict, Version},
+};
+use crate::shard::ConnId;
+
+/// The number of a watch in its core. Used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::shard) struct WatchId(u32);
+
+/// What a watch knows of one user.
+#[derive(Clone, Copy, Debug)]
+struct Told32 {
+    /// What the device was told.
+    state: Presence,
+    /// Whether it may be told more; none: that is to be asked.
+    may: Option<bool>,
+    /// The user has too many watchers.
+    is_crowded: bool,
+    /// The device knows better than what the home said last.
+    is_corrected: bool,
+    /// Of the sight that it was told.
+    stamp: u8,
+}
+
+impl Told32 {
+    const NOTHING: Self =
+        Self { state: Presence::Unknown, may: None, is_crowded: false, is_corrected: false, stamp: 0 };
+}
+
+/// What one device watches.
+#[derive(Debug)]
+struct Watch {
+    user: UserId,
+    device: DeviceId,
+    /// None: it was lost, and may come back.
+    conn: Option<ConnId>,
+    ends_ms: u64,
+    /// Nothing is told before this.
+    next_ms: u64,
+    /// When it is looked at next.
+    timer_ms: u64,
+    /// Its home cores are being asked: what they say is told as an answer.
+    is_asking: bool,
+    /// By ascending id.
+    users: Box<[UserId]>,
+    told: Box<[Told32]>,
+}
+
+impl Watch {
+    fn place(&self, user: UserId) -> Option<usize> {
+        self.users.binary_search(&user).ok()
+    }
+}
+
+/// A user who is watched here.
+#[derive(Debug)]
+struct Watched {
+    sight: Sight,
+    version: Version,
+    /// What was told with the last `Offline`.
+    last_seen: TimestampMs,
+    /// Counts what that has been.
+    stamp: u8,
+    watches: Vec<WatchId>,
+}
+
+impl Watched {
+    /// The home says this.
+    fn show(&mut self, sight: Sight) {
+        self.sight = sight;
+        if sight.state == Presence::Offline && sight.last_seen != self.last_seen {
+            self.last_seen = sight.last_seen;
+            self.stamp = self.stamp.wrapping_add(1);
+        }
+    }
+}
+
+/// What is to be told to a connection.
+#[derive(Debug)]
+pub(super) struct Flush {
+    pub(super) watch: WatchId,
+    pub(super) conn: ConnId,
+    pub(super) looks: UserId,
+    pub(super) states: Vec<PresenceState>,
+    /// Of whom the verdict has to be asked for again.
+    pub(super) unsure: Vec<Asked>,
+}
+
+/// What is to be done about a watch whose time has come.
+#[derive(Debug)]
+pub(super) enum Due {
+    /// Its connection is to be told something.
+    Flush(Flush),
+    /// It has ended. Its number may be another's from now on.
+    Ended {
+        /// Whose it was, if that is still there.
+        conn: Option<ConnId>,
+        /// Who is watched by fewer than before, with how many they are now.
+        fewer: Vec<(UserId, u32)>,
+    },
+}
+
+/// See the head of this file.
+#[derive(Debug)]
+pub(super) struct Viewer {
+    settings: PresenceSettings,
+    watches: Vec<Option<Watch>>,
+    free: Vec<WatchId>,
+    /// Watches of devices that have lost their connection: who comes back does not have to be judged anew.
+    lost: HashMap<(UserId, DeviceId), WatchId, RandomState>,
+    watched: HashMap<UserId, Watched, RandomState>,
+    /// Which watch is to be looked at when; those that do not stand any more among them.
+    timers: BinaryHeap<Reverse<(u64, WatchId)>>,
+    /// Changes that a watch is told together with an earlier one.
+    merged: u64,
+}
+
+impl Viewer {
+    pub(super) fn new(settings: PresenceSettings) -> Self {
+        Self {
+            settings,
+            watches: Vec::new(),
+            free: Vec::new(),
+            lost: HashMap::default(),
+            watched: HashMap::default(),
+            timers: BinaryHeap::new(),
+            merged: 0,
+        }
+    }
+
+    /// How many devices watch somebody.
+    pub(super) const fn len(&self) -> usize {
+        self.watches.len() - self.free.len()
+    }
+
+    /// How many changes were told as a part of a later one, or not at all.
+    pub(super) const fn merged(&self) -> u64 {
+        self.merged
+    }
+
+    fn get(&mut self, watch: WatchId) -> Option<&mut Watch> {
+        self.watches.get_mut(watch.0 as usize)?.as_mut()
+    }
+
+    /// A device watches these users, by ascending id, and nobody else. `before`: its connection's watch. Which watch it is, and who is
+    /// watched by fewer than before, with how many they are now.
+    pub(super) fn watch(
+        &mut self,
+        (user, device, conn): (UserId, DeviceId, ConnId),
+        before: Option<WatchId>,
+        users: Box<[UserId]>,
+        now_ms: u64,
+    ) -> (WatchId, Vec<(UserId, u32)>) {
+        let known = before.or_else(|| self.lost.remove(&(user, device)));
+        let watch = known.unwrap_or_else(|| {
+            self.free.pop().unwrap_or_else(|| {
+                self.watches.push(None);
+                WatchId(self.watches.len() as u32 - 1)
+            })
+        });
+        let before = self.watches[watch.0 as usize].take();
+        let (old_users, next_ms) = before.as_ref().map_or((&[][..], 0), |before| (&before.users[..], before.next_ms));
+        let gone: Vec<_> = old_users.iter().copied().filter(|user| users.binary_search(user).is_err()).collect();
+        let told = users.iter().map(|user| {
+            let place = before.as_ref().and_then(|before| Some((before, before.place(*user)?)));
+            if let Some((before, place)) = place
+                && !before.told[place].is_crowded
+            {
+                return before.told[place];
+            }
+            let watched = self.watched.entry(*user).or_insert_with(|| Watched {
+                sight: Sight::NONE,
+                version: Version::default(),
+                last_seen: TimestampMs(0),
+                stamp: 0,
+                watches: Vec::new(),
+            });
+            if watched.watches.len() == watched.watches.capacity() {
+                // Not twice as many: most are watched by few.
+                watched.watches.reserve_exact(watched.watches.len() / 4 + 1);
+            }
+            watched.watches.push(watch);
+            Told32::NOTHING
+        });
+        let told = told.collect();
+        let ends_ms = now_ms + self.settings.lifetime_ms;
+        self.watches[watch.0 as usize] = Some(Watch {
+            user,
+            device,
+            conn: Some(conn),
+            ends_ms,
+            next_ms,
+            timer_ms: u64::MAX,
+            is_asking: true,
+            users,
+            told,
+        });
+        let fewer = gone.into_iter().filter_map(|user| self.unwatch(user, watch)).collect();
+        self.wake(watch, ends_ms);
+        (watch, fewer)
+    }
+
+    /// A watch does not watch this user any more. How many do here, unless it did not.
+    fn unwatch(&mut self, user: UserId, watch: WatchId) -> Option<(UserId, u32)> {
+        let watched = self.watched.get_mut(&user)?;
+        let at = watched.watches.iter().position(|known| *known == watch)?;
+        watched.watches.swap_remove(at);
+        let left = watched.watches.len() as u32;
+        if left == 0 {
+            self.watched.remove(&user);
+        }
+        Some((user, left))
+    }
+
+    /// What the homes of those who are watched are to be asked.
+    pub(super) fn asked(&self, watch: WatchId) -> Vec<Asked> {
+        let Some(Some(of)) = self.watches.get(watch.0 as usize) else { return Vec::new() };
+        let asked = |(user, told): (&UserId, &Told32)| {
+            let watched = self.watched.get(user)?;
+            let verdict = told.may.map(|may| Verdict { version: watched.version, may });
+            Some(Asked { user: *user, verdict, count: watched.watches.len() as u32 })
+        };
+        of.users.iter().zip(&of.told).filter_map(asked).collect()
+    }
+
+    /// A home has said what is to be seen of a user. `by`: the watch that it was asked for.
+    pub(super) fn take(&mut self, told: &Told, by: Option<WatchId>) {
+        let Told { user, verdict, sight, is_crowded } = *told;
+        if let Some(watched) = self.watched.get_mut(&user) {
+            if verdict.version < watched.version {
+                // Overtaken by a change: it is asked again.
+                return;
+            }
+            let is_other = watched.version != verdict.version;
+            watched.version = verdict.version;
+            if verdict.may {
+                watched.show(sight);
+            }
+            let is_new = verdict.may || is_other;
+            if is_new {
+                self.changed(user, is_other.then_some(None));
+            }
+        }
+        let Some(watch) = by else { return };
+        let Some(of) = self.get(watch) else { return };
+        let Some(place) = of.place(user) else { return };
+        of.told[place].may = Some(verdict.may);
+        of.told[place].is_crowded = is_crowded;
+        if is_crowded {
+            self.unwatch(user, watch);
+        }
+        self.wake_to_tell(watch);
+    }
+
+    /// A user has changed. False: nobody watches here.
+    pub(super) fn change(&mut self, change: &Change) -> bool {
+        let Some(watched) = self.watched.get_mut(&change.user) else { return false };
+        let known = std::mem::replace(&mut watched.version, change.version);
+        watched.show(change.sight);
+        let unsure = if known == change.version || (known == change.before && change.only.is_none()) {
+            None
+        } else if known == change.before {
+            Some(change.only)
+        } else {
+            Some(None)
+        };
+        self.changed(change.user, unsure);
+        true
+    }
+
+    /// Those who watch a user are to be told. `unsure`: the verdicts of one who looks, or of all, are good no more.
+    fn changed(&mut self, user: UserId, unsure: Option<Option<UserId>>) {
+        let Some(watched) = self.watched.get_mut(&user) else { return };
+        let watches = std::mem::take(&mut watched.watches);
+        for &watch in &watches {
+            let Some(of) = self.get(watch) else { continue };
+            let is_unsure = unsure.is_some_and(|only| only.is_none_or(|only| only == of.user));
+            if let Some(place) = of.place(user) {
+                of.told[place].is_corrected = false;
+                if is_unsure {
+                    of.told[place].may = None;
+                }
+            }
+            self.wake_to_tell(watch);
+        }
+        if let Some(watched) = self.watched.get_mut(&user) {
+            watched.watches = watches;
+        }
+    }
+
+    /// Looks at a watch then, if not earlier.
+    fn wake(&mut self, watch: WatchId, at_ms: u64) {
+        let Some(of) = self.get(watch) else { return };
+        if at_ms < of.timer_ms {
+            of.timer_ms = at_ms;
+            self.timers.push(Reverse((at_ms, watch)));
+        }
+    }
+
+    fn wake_to_tell(&mut self, watch: WatchId) {
+        if let Some(of) = self.get(watch)
+            && of.conn.is_some()
+            && !of.is_asking
+        {
+            let next_ms = of.next_ms;
+            if of.timer_ms <= next_ms {
+                self.merged += 1;
+            }
+            self.wake(watch, next_ms);
+        }
+    }
+
+    /// What is to be done about the next watch whose time has come. `takes`: whether a connection can be told something, if not it is told
+    /// later. None: no more just now.
+    pub(super) fn due(&mut self, now_ms: u64, mut takes: impl FnMut(ConnId) -> bool) -> Option<Due> {
+        loop {
+            let Reverse((at_ms, watch)) = self.timers.peek().copied().filter(|Reverse((at_ms, _))| *at_ms <= now_ms)?;
+            self.timers.pop();
+            let Some(of) = self.get(watch).filter(|of| of.timer_ms == at_ms) else { continue };
+            of.timer_ms = u64::MAX;
+            let (ends_ms, conn) = (of.ends_ms, of.conn);
+            if ends_ms <= now_ms {
+                return Some(Due::Ended { conn, fewer: self.end(watch) });
+            }
+            self.wake(watch, ends_ms);
+            if conn.is_some_and(|conn| !takes(conn)) {
+                self.wake(watch, now_ms + self.settings.tick_ms);
+            } else if let Some(flush) = self.flush(watch, now_ms) {
+                return Some(Due::Flush(flush));
+            }
+        }
+    }
+
+    fn flush(&mut self, watch: WatchId, now_ms: u64) -> Option<Flush> {
+        let tick_ms = self.settings.tick_ms;
+        let of = self.watches.get_mut(watch.0 as usize)?.as_mut().filter(|of| !of.is_asking)?;
+        let conn = of.conn?;
+        let (mut states, mut unsure) = (Vec::new(), Vec::new());
+        for (user, told) in of.users.iter().zip(&mut of.told) {
+            let Some(watched) = self.watched.get(user).filter(|_| !told.is_crowded) else { continue };
+            match told.may {
+                Some(may) => states.extend(told.tell(*user, may, watched)),
+                None => unsure.push(Asked { user: *user, verdict: None, count: watched.watches.len() as u32 }),
+            }
+        }
+        if !states.is_empty() {
+            of.next_ms = now_ms + tick_ms;
+        }
+        of.is_asking |= !unsure.is_empty();
+        (!states.is_empty() || !unsure.is_empty()).then_some(Flush { watch, conn, looks: of.user, states, unsure })
+    }
+
+    /// The homes have answered, or do not. With what the watch's device is to be told of each user, by ascending id, if all is told.
+    pub(super) fn asked_all(&mut self, watch: WatchId, now_ms: u64) -> Vec<PresenceState> {
+        let (tick_ms, ask_again_ms) = (self.settings.tick_ms, self.settings.lifetime_ms);
+        let Some(Some(of)) = self.watches.get_mut(watch.0 as usize) else { return Vec::new() };
+        of.is_asking = false;
+        of.next_ms = now_ms + tick_ms;
+        let (mut states, mut is_sure) = (Vec::with_capacity(of.users.len()), true);
+        for (user, told) in of.users.iter().zip(&mut of.told) {
+            let mut state = PresenceState {
+                user: *user,
+                state: told.state,
+                last_seen: TimestampMs(0),
+                ask_again_ms: if told.is_crowded { ask_again_ms } else { 0 },
+            };
+            if let (Some(watched), Some(may), false) = (self.watched.get(user), told.may, told.is_crowded) {
+                let sight = if may { watched.sight } else { Sight::NONE };
+                (told.state, told.stamp, told.is_corrected) = (sight.state, watched.stamp, false);
+                (state.state, state.last_seen) = (sight.state, sight.last_seen);
+            }
+            is_sure &= told.may.is_some();
+            states.push(state);
+        }
+        if !is_sure {
+            self.wake_to_tell(watch);
+        }
+        states
+    }
+
+    /// What was asked again has been answered, or is not: what differs is told with the next look.
+    pub(super) fn asked_again(&mut self, watch: WatchId, is_failed: bool, now_ms: u64) {
+        let tick_ms = self.settings.tick_ms;
+        if let Some(of) = self.get(watch) {
+            of.is_asking = false;
+            if is_failed {
+                of.next_ms = now_ms + tick_ms;
+            }
+        }
+        self.wake_to_tell(watch);
+    }
+
+    /// Who might not be seen may be so by now: it is asked again.
+    pub(super) fn hope(&mut self, watch: WatchId, user: UserId) {
+        let Some(of) = self.get(watch) else { return };
+        if let Some(place) = of.place(user)
+            && of.told[place].may == Some(false)
+        {
+            of.told[place].may = None;
+            self.wake_to_tell(watch);
+        }
+    }
+
+    /// The version in which a watch may see a user, as far as is known here.
+    pub(super) fn sees(&self, watch: WatchId, user: UserId) -> Option<Version> {
+        let of = self.watches.get(watch.0 as usize)?.as_ref()?;
+        let told = of.told[of.place(user)?];
+        let watched = self.watched.get(&user)?;
+        (told.may == Some(true) && !told.is_crowded && watched.sight != Sight::NONE).then_some(watched.version)
+    }
+
+    /// The device of a watch has been told by other means that a user is not there, if it was told that they are.
+    pub(super) fn correct(&mut self, watch: WatchId, user: UserId) {
+        if let Some(of) = self.get(watch)
+            && let Some(place) = of.place(user)
+        {
+            let told = &mut of.told[place];
+            if told.state > Presence::Offline {
+                (told.state, told.is_corrected) = (Presence::Offline, true);
+            }
+        }
+    }
+
+    /// A connection is lost: its watch tells nothing until the device is back, and ends when it would have. Who is watched by fewer than
+    /// before, since an earlier one of the device ends, with how many they are now.
+    pub(super) fn lose(&mut self, watch: WatchId) -> Vec<(UserId, u32)> {
+        let Some(of) = self.get(watch) else { return Vec::new() };
+        (of.conn, of.is_asking) = (None, false);
+        let device = (of.user, of.device);
+        let older = self.lost.insert(device, watch).filter(|older| *older != watch);
+        older.map_or_else(Vec::new, |older| self.end(older))
+    }
+
+    /// A watch ends. Who is watched by fewer than before, with how many they are now.
+    pub(super) fn end(&mut self, watch: WatchId) -> Vec<(UserId, u32)> {
+        let Some(of) = self.watches[watch.0 as usize].take() else { return Vec::new() };
+        self.free.push(watch);
+        let device = (of.user, of.device);
+        if self.lost.get(&device) == Some(&watch) {
+            self.lost.remove(&device);
+        }
+        of.users.iter().filter_map(|user| self.unwatch(*user, watch)).collect()
+    }
+}
+
+impl Told32 {
+    /// What the device is to be told of a user, if that differs from what it was told.
+    fn tell(&mut self, user: UserId, may: bool, watched: &Watched) -> Option<PresenceState> {
+        let Sight { state, last_seen } = if may { watched.sight } else { Sight::NONE };
+        if may && self.is_corrected {
+            return None;
+        }
+        let is_same = self.state == state && (state != Presence::Offline || self.stamp == watched.stamp);
+        (self.state, self.stamp) = (state, watched.stamp);
+        (!is_same).then_some(PresenceState { user, state, last_seen, ask_again_ms: 0 })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const LOOKS: UserId = UserId(1);
+    const CONN: ConnId = ConnId { slot: 1, generation: 1 };
+    const TICK_MS: u64 = PresenceSettings::DEFAULT.tick_ms;
+    const WATCHED: [UserId; 3] = [UserId(10), UserId(11), UserId(12)];
+
+    /// A device that watches three users, of whom it may see the first two.
+    fn viewer() -> (Viewer, WatchId) {
+        let mut viewer = Viewer::new(PresenceSettings::DEFAULT);
+        let (watch, fewer) = viewer.watch((LOOKS, DeviceId(1), CONN), None, WATCHED.into(), 0);
+        assert!(fewer.is_empty());
+        for user in WATCHED {
+            let verdict = Verdict { version: Version(1), may: user != WATCHED[2] };
+            let sight = if verdict.may { sight(Presence::Offline, 1) } else { Sight::NONE };
+            viewer.take(&Told { user, verdict, sight, is_crowded: false }, Some(watch));
+        }
+        assert_eq!(viewer.asked_all(watch, 0).len(), WATCHED.len());
+        (viewer, watch)
+    }
+
+    const fn sight(state: Presence, minute: u64) -> Sight {
+        let last_seen = TimestampMs(if matches!(state, Presence::Offline) { 60_000 * minute } else { 0 });
+        Sight { state, last_seen }
+    }
+
+    fn flush(viewer: &mut Viewer, now_ms: u64) -> Option<Flush> {
+        match viewer.due(now_ms, |_| true)? {
+            Due::Flush(flush) => Some(flush),
+            Due::Ended { .. } => panic!("it lives for longer"),
+        }
+    }
+
+    #[test]
+    fn a_watch_takes_less_memory_than_it_may() {
+        // The wanted 400 bytes for 20 users: the watch, its place and its timer, its users, and its place with each of them.
+        let of_all = size_of::<Option<Watch>>() + size_of::<Reverse<(u64, WatchId)>>() + size_of::<Option<WatchId>>();
+        let of_one = size_of::<UserId>() + size_of::<Told32>();
+        assert!(of_all + 20 * of_one <= 400, "{}", of_all + 20 * of_one);
+        // And 64 for each user that is watched, beside what the user costs once for the core.
+        assert!(size_of::<WatchId>() <= 64);
+    }
+
+    #[test]
+    fn a_verdict_that_a_change_has_overtaken_is_asked_for_again() {
+        let (mut viewer, watch) = viewer();
+        let change = Change {
+            user: WATCHED[0],
+            sight: sight(Presence::Online, 0),
+            version: Version(5),
+            before: Version(1),
+            only: Some(LOOKS),
+        };
+        assert!(viewer.change(&change));
+        let old = Verdict { version: Version(1), may: true };
+        let told = Told { user: WATCHED[0], verdict: old, sight: sight(Presence::Away, 0), is_crowded: false };
+        viewer.take(&told, Some(watch));
+        let flush = flush(&mut viewer, TICK_MS).unwrap();
+        assert_eq!((flush.states.len(), flush.unsure.len()), (0, 1), "{flush:?}");
+        assert_eq!(viewer.sees(watch, WATCHED[0]), None);
+    }
+
+    #[test]
+    fn a_change_for_somebody_else_leaves_a_verdict_as_it_is() {
+        let (mut viewer, watch) = viewer();
+        let change = Change {
+            user: WATCHED[0],
+            sight: sight(Presence::Offline, 1),
+            version: Version(5),
+            before: Version(1),
+            only: Some(UserId(2)),
+        };
+        viewer.change(&change);
+        assert!(flush(&mut viewer, TICK_MS).is_none(), "nothing differs, and nothing is unsure");
+        assert_eq!(viewer.sees(watch, WATCHED[0]), Some(Version(5)));
+        // One was lost before this one: then nobody is sure.
+        let change = Change { version: Version(9), before: Version(7), ..change };
+        viewer.change(&change);
+        assert_eq!(flush(&mut viewer, 2 * TICK_MS).unwrap().unsure.len(), 1);
+    }
+
+    #[test]
+    fn a_watch_that_is_replaced_or_ends_leaves_nothing() {
+        let (mut viewer, watch) = viewer();
+        let (again, fewer) = viewer.watch((LOOKS, DeviceId(1), CONN), Some(watch), [WATCHED[1]].into(), 10);
+        assert_eq!((again, fewer), (watch, vec![(WATCHED[0], 0), (WATCHED[2], 0)]));
+        assert_eq!(viewer.asked(watch)[0].verdict, Some(Verdict { version: Version(1), may: true }), "it is kept");
+        assert_eq!(viewer.end(watch), [(WATCHED[1], 0)]);
+        assert!(viewer.watched.is_empty() && viewer.len() == 0);
+        assert!(viewer.due(u64::MAX, |_| true).is_none());
+    }
+
+    proptest! {
+        /// Whatever the home says, and whenever: the device's view is the home's in the end, of whom it may see, no frame says what the
+        /// device knew, and frames are a tick apart.
+        #[test]
+        fn a_view_follows_what_homes_say(
+            steps in prop::collection::vec((0_usize..3, 1_u8..4, 0_u64..4, 0_u64..1_500), 1..60)
+        ) {
+            let (mut viewer, _) = viewer();
+            let mut view: BTreeMap<UserId, (Presence, TimestampMs)> = BTreeMap::new();
+            for user in &WATCHED[..2] {
+                view.insert(*user, (Presence::Offline, TimestampMs(60_000)));
+            }
+            let (mut truth, mut now_ms, mut last_ms) = (view.clone(), 0, 0);
+            let mut hear = |viewer: &mut Viewer, now_ms: u64, view: &mut BTreeMap<_, _>| {
+                while let Some(flush) = flush(viewer, now_ms) {
+                    assert!(now_ms >= last_ms + TICK_MS && flush.unsure.is_empty());
+                    last_ms = now_ms;
+                    for state in flush.states {
+                        let told = (state.state, state.last_seen);
+                        assert_ne!(view.insert(state.user, told), Some(told));
+                    }
+                }
+            };
+            let mut minute = 1;
+            for (of, state, minutes, wait_ms) in steps {
+                minute += minutes;
+                let state = Presence::from_byte(state).unwrap();
+                let (user, sight) = (WATCHED[of], sight(state, minute));
+                let change = Change { user, sight, version: Version(1), before: Version(1), only: None };
+                prop_assert!(viewer.change(&change));
+                if of < 2 {
+                    truth.insert(user, (sight.state, sight.last_seen));
+                }
+                now_ms += wait_ms;
+                hear(&mut viewer, now_ms, &mut view);
+            }
+            hear(&mut viewer, now_ms + 2 * TICK_MS, &mut view);
+            prop_assert_eq!(view, truth);
+        }
+    }
+}
