@@ -4,7 +4,7 @@ use std::fmt;
 
 use proto_spec::{
     Capabilities, Content, ContentKind, ConversationId, DeviceId, DeviceInfo, Digests, Durability, Entry, EpochId,
-    ErrorCode, Inbox, Page, Recipient, RequestId, SendNumber, Seq, TimestampMs, UserId,
+    ErrorCode, Inbox, Page, Presence, PresenceState, Recipient, RequestId, SendNumber, Seq, TimestampMs, UserId,
 };
 use thiserror::Error;
 
@@ -131,7 +131,7 @@ pub enum ClientEvent {
         /// What the server has.
         inbox: Inbox,
     },
-    /// A read mark, or how a conversation is kept, is in the log.
+    /// A read mark, or how a conversation is kept, or what is hidden of the own presence, is in the log.
     Marked {
         /// Which one.
         fetch: FetchHandle,
@@ -149,6 +149,30 @@ pub enum ClientEvent {
         fetch: FetchHandle,
         /// What the server has.
         digests: Digests,
+    },
+    /// A user that is watched is this now. Before the first one, and without a connection, all of them are unknown; and so is who is not
+    /// watched any more, which is told too.
+    Presence(UserPresence),
+    /// The answer to a question for presence: each user that was asked for, in that order, the first time they were named.
+    Presences {
+        /// Which fetch.
+        fetch: FetchHandle,
+        /// What the server tells of them.
+        users: Vec<UserPresence>,
+    },
+    /// Somebody types, until [`ClientEvent::TypingEnded`] says otherwise.
+    Typing {
+        /// Where.
+        conversation: ConversationId,
+        /// Who.
+        user: UserId,
+    },
+    /// Somebody does not type any more: a message of theirs came, or nothing for a while, or the connection is gone.
+    TypingEnded {
+        /// Where.
+        conversation: ConversationId,
+        /// Who.
+        user: UserId,
     },
     /// A fetch or a mark, or a change of a device, was refused and would be refused again. With [`ErrorCode::UnknownKind`] the server does not
     /// have what was asked for: if its welcome said so, it was not asked.
@@ -225,6 +249,24 @@ pub struct WelcomeInfo {
     pub epoch: EpochId,
     /// What the server takes on this connection; of one that does not say, what every server takes.
     pub capabilities: Capabilities,
+}
+
+/// What is known of whether a user is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UserPresence {
+    /// Of whom.
+    pub user: UserId,
+    /// Whether they are there, as far as one may know.
+    pub state: Presence,
+    /// With [`Presence::Offline`]: when they were last connected, by the server's clock and as exactly as its operator tells. None: not told.
+    pub last_seen: Option<TimestampMs>,
+}
+
+impl From<&PresenceState> for UserPresence {
+    fn from(of: &PresenceState) -> Self {
+        let is_told = of.state == Presence::Offline && of.last_seen > TimestampMs(0);
+        Self { user: of.user, state: of.state, last_seen: is_told.then_some(of.last_seen) }
+    }
 }
 
 /// Why a connection ended that will be followed by another.
@@ -355,7 +397,7 @@ fn name_of(kind: u8) -> &'static str {
     }
 }
 
-/// Why a fetch, or a change of a device, was not taken.
+/// Why a fetch, a watch, or a change of a device, was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum FetchError {
     /// Too many fetches are on their way. Wait for a page.
@@ -367,6 +409,14 @@ pub enum FetchError {
     /// It names a place in a log that is void ([`ClientEvent::LogReplaced`]).
     #[error("the server's history was replaced, and this is a place in the one before")]
     LogReplaced,
+    /// More users than one question or one watch may name.
+    #[error("{count} users are too many for one request, at most {max} are allowed")]
+    TooManyUsers {
+        /// How many they are.
+        count: usize,
+        /// How many are allowed.
+        max: usize,
+    },
     /// A device's name that is too long.
     #[error("the name has {size} bytes, at most {max} are allowed")]
     NameLength {

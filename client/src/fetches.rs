@@ -4,7 +4,8 @@
 use std::collections::VecDeque;
 
 use proto_spec::{
-    Capabilities, ClientFrame, ClientKind, ConversationId, DeviceId, Direction, RequestId, Seq, Settings,
+    Capabilities, ClientFrame, ClientKind, ConversationId, DeviceId, Direction, RequestId, Seq, Settings, UserId,
+    Visibility,
 };
 
 use crate::{
@@ -44,6 +45,12 @@ pub(crate) enum Range {
     Devices,
     RemoveDevice(DeviceId),
     NameDevice(DeviceId, String),
+    Presence(Vec<UserId>),
+    /// Not a fetch either.
+    Visibility {
+        set: Visibility,
+        cleared: Visibility,
+    },
 }
 
 impl Range {
@@ -60,6 +67,8 @@ impl Range {
             Self::Devices => ClientKind::FetchDevices,
             Self::RemoveDevice(_) => ClientKind::RemoveDevice,
             Self::NameDevice(..) => ClientKind::NameDevice,
+            Self::Presence(_) => ClientKind::FetchPresence,
+            Self::Visibility { .. } => ClientKind::SetVisibility,
         }
     }
 }
@@ -95,9 +104,9 @@ impl Fetches {
         if self.waiting.len() >= QUEUED_FETCHES_MAX {
             return Err(FetchError::QueueFull { max: QUEUED_FETCHES_MAX });
         }
-        self.last_request = RequestId(self.last_request.0 + 1);
+        let request = self.next_request();
         self.waiting.push_back(Fetch {
-            request: self.last_request,
+            request,
             range,
             from,
             direction,
@@ -106,7 +115,13 @@ impl Fetches {
             may_be_done: false,
             not_before: MonotonicMs(0),
         });
-        Ok(FetchHandle(self.last_request))
+        Ok(FetchHandle(request))
+    }
+
+    /// An id for a request that is not in this table.
+    pub(crate) fn next_request(&mut self) -> RequestId {
+        self.last_request = RequestId(self.last_request.0 + 1);
+        self.last_request
     }
 
     /// The connection is gone, and with it the answers.
@@ -154,6 +169,8 @@ impl Fetches {
             Range::Devices => ClientFrame::FetchDevices { request },
             Range::RemoveDevice(device) => ClientFrame::RemoveDevice { request, device },
             Range::NameDevice(device, name) => ClientFrame::NameDevice { request, device, name },
+            Range::Presence(users) => ClientFrame::FetchPresence { request, users },
+            Range::Visibility { set, cleared } => ClientFrame::SetVisibility { request, set, cleared },
         })
     }
 

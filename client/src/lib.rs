@@ -33,20 +33,25 @@ mod renewal;
 mod state;
 mod tls;
 mod turns;
+mod typing;
+mod watching;
 
 pub use config::{Acknowledging, Config, ConfigError, Keeping, Roots, Transport, Unanswered};
 pub use conversations::{Conversations, NotKnown};
 pub use driver::{Client, Events};
 pub use event::{
-    ClientEvent, DisconnectReason, EndReason, FetchError, FetchHandle, SendError, SendHandle, WelcomeInfo,
+    ClientEvent, DisconnectReason, EndReason, FetchError, FetchHandle, SendError, SendHandle, UserPresence, WelcomeInfo,
 };
 pub use history::{Check, History, Verdict};
 pub use state::{ClientState, Effects, Input, Link, MonotonicMs};
 
 // What the API speaks in, so that an application needs no second dependency.
-pub use proto_spec::limits::{NAME_BYTES_MAX, QUOTE_BYTES_MAX, REACTION_BYTES_MAX, TEXT_BYTES_MAX, UNREAD_MAX};
+pub use proto_spec::limits::{
+    NAME_BYTES_MAX, PRESENCE_USERS_MAX, QUOTE_BYTES_MAX, REACTION_BYTES_MAX, TEXT_BYTES_MAX, UNREAD_MAX, WATCHED_MAX,
+};
 pub use proto_spec::{
     Attachment, AttachmentKind, Body, Capabilities, Content, ContentKind, ConversationId, DeviceId, DeviceInfo,
     Digests, Direction, Durability, Edit, Entry, EpochId, ErrorCode, Event, Inbox, InboxRow, Kinds, MessageName, Page,
-    Reaction, Recipient, Removal, Reply, Resume, SendNumber, Seq, Settings, Stands, TimestampMs, Unsend, UserId,
+    Presence, Reaction, Recipient, Removal, Reply, Resume, SendNumber, Seq, Settings, Stands, Status, TimestampMs,
+    Unsend, UserId, Visibility,
 };

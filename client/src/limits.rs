@@ -69,6 +69,18 @@ pub const EPOCHS_KEPT: usize = 256;
 /// Entries of which a history keeps digests and what they say, some 4 MiB in all: of a longer log it speaks for the newest part.
 pub const HISTORY_ENTRIES_MAX: usize = 16 * 1024;
 
+/// A watch is not sent again sooner after its answer, whatever that says: a server must not make it a loop at the speed of the network.
+pub const WATCH_AGAIN_AFTER_MIN_MS: u64 = 1_000;
+
+/// That somebody types is said of a conversation at most once in this time (SPEC 8.10).
+pub const TYPING_AGAIN_AFTER_MS: u64 = 3_000;
+
+/// Conversations in which somebody types here, and people of whom it is told, at a time. More are passed over: nobody sees as many.
+pub const TYPING_MAX: usize = 64;
+
+/// Longest time that a server is believed that somebody types, without saying it again.
+pub const TYPING_SHOWN_MAX_MS: u64 = 60_000;
+
 /// Events that wait for the application, in the channel between it and the driver.
 pub const EVENTS_WAITING_MAX: usize = 1024;
 

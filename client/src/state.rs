@@ -12,13 +12,15 @@ mod answers;
 mod calls;
 mod ending;
 mod greeting;
+mod presence;
 mod replacing;
 mod session;
 
 use std::ops::ControlFlow;
 
 use proto_spec::{
-    ClientFrame, ClientKind, Decoder, DeviceId, ErrorCode, RawFrame, Seq, ServerFrame, frame::FrameError, limits,
+    ClientFrame, ClientKind, Decoder, DeviceId, ErrorCode, RawFrame, Seq, ServerFrame, Status, frame::FrameError,
+    limits,
 };
 
 use self::{
@@ -35,6 +37,8 @@ use crate::{
     outbox::Outbox,
     position::Position,
     renewal::Renewal,
+    typing::Typing,
+    watching::Watching,
 };
 
 /// Milliseconds of a clock that never goes back. Only differences mean something.
@@ -125,6 +129,11 @@ pub struct ClientState {
     outbox: Outbox,
     position: Position,
     fetches: Fetches,
+    watching: Watching,
+    typing: Typing,
+    /// Whether somebody looks at the application, and what this connection was told of that.
+    status: Status,
+    said_status: Status,
     backoff: Backoff,
     text_bytes_max: usize,
     replacing: Replacing,
@@ -155,6 +164,10 @@ impl ClientState {
             outbox: Outbox::new(config.keeping, config.unanswered),
             position,
             fetches: Fetches::default(),
+            watching: Watching::default(),
+            typing: Typing::default(),
+            status: Status::Here,
+            said_status: Status::Here,
             backoff: Backoff::new(config.backoff_max_ms),
             text_bytes_max: limits::TEXT_BYTES_MAX,
             replacing: Replacing::default(),
@@ -196,6 +209,8 @@ impl ClientState {
                 self.outbox.deadline(now),
                 self.fetches.deadline(now),
                 self.renewal.deadline(),
+                self.watching.deadline(),
+                self.typing.deadline(),
             ]
             .into_iter()
             .flatten()
@@ -361,6 +376,7 @@ impl ClientState {
             Some(frame) => self.on_refresh_refused(now, ErrorCode::UnknownKind, 0, lacks(frame.kind()), effects),
             None => {}
         }
+        self.say_presence(now, effects);
         let Phase::Ready(session) = &mut self.phase else { return Flow::Continue(()) };
         let is_acknowledgement_due = match (self.position.unacknowledged(), session.acknowledge_at) {
             (None, _) => false,

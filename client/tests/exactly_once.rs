@@ -230,6 +230,10 @@ impl World {
             | ClientEvent::Marked { .. }
             | ClientEvent::Devices { .. }
             | ClientEvent::Digest { .. }
+            | ClientEvent::Presence(_)
+            | ClientEvent::Presences { .. }
+            | ClientEvent::Typing { .. }
+            | ClientEvent::TypingEnded { .. }
             | ClientEvent::FetchRefused { .. }
             | ClientEvent::ServerError { .. }
             | ClientEvent::TokenExpiring { .. }

@@ -26,6 +26,7 @@ impl ClientState {
                 let handle = message.handle;
                 let event = ClientEvent::MessageAccepted { handle, number, seq, time, durability, recipient };
                 effects.events.push(event);
+                self.on_recipient(message.to, recipient, effects);
                 if self.position.accepted(seq) {
                     let (to, device, content) = (message.to, self.device, message.content);
                     let event = Event::Sent { to, device, number, content };
@@ -47,7 +48,7 @@ impl ClientState {
             }
             ServerFrame::Deliver { entry } => match self.position.deliver(entry) {
                 Ok(entry) => {
-                    effects.events.extend(entry.map(ClientEvent::Entry));
+                    entry.into_iter().for_each(|entry| self.hand_out(entry, effects));
                     Flow::Continue(())
                 }
                 Err(reason) => Flow::Break(reason.into()),
@@ -117,8 +118,13 @@ impl ClientState {
                 effects.events.push(ClientEvent::Committed { up_to });
                 Flow::Continue(())
             }
-            // Not asked for, and nobody here to show it to.
-            ServerFrame::Presence { .. } | ServerFrame::Typing { .. } => Flow::Continue(()),
+            ServerFrame::Presence { request, lifetime_ms, states } => {
+                self.on_presence(now, request, lifetime_ms, &states, effects)
+            }
+            ServerFrame::Typing { conversation, user, ends_in_ms } => {
+                self.on_typing(now, conversation, user, ends_in_ms, effects);
+                Flow::Continue(())
+            }
             ServerFrame::Welcome { .. } => protocol_fault("a second welcome".into()),
         }
     }
@@ -127,7 +133,7 @@ impl ClientState {
         if page.request == RequestId(0) {
             return match self.position.page(page) {
                 Ok(entries) => {
-                    effects.events.extend(entries.into_iter().map(ClientEvent::Entry));
+                    entries.into_iter().for_each(|entry| self.hand_out(entry, effects));
                     Flow::Continue(())
                 }
                 Err(reason) => Flow::Break(reason.into()),
@@ -141,7 +147,7 @@ impl ClientState {
     }
 
     /// Hands out the answer to what was asked for; one that nothing has asked for is counted.
-    fn answer(
+    pub(super) fn answer(
         &mut self,
         asked: Option<FetchHandle>,
         effects: &mut Effects,
@@ -167,6 +173,9 @@ impl ClientState {
     ) {
         if kind == ClientKind::Refresh.byte() {
             return self.on_refresh_refused(now, code, retry_after_ms, detail, effects);
+        }
+        if kind == ClientKind::Watch.byte() {
+            return self.on_watch_refused(now, request, code, retry_after_ms, detail, effects);
         }
         let requests = match request {
             RequestId(0) => self.fetches.in_flight_of(kind),

@@ -150,7 +150,13 @@ impl ClientState {
         self.fetch(Range::NameDevice(device, name.to_owned()), Seq::ZERO, Direction::Forwards, 0)
     }
 
-    fn fetch(&mut self, range: Range, from: Seq, direction: Direction, limit: u64) -> Result<FetchHandle, FetchError> {
+    pub(super) fn fetch(
+        &mut self,
+        range: Range,
+        from: Seq,
+        direction: Direction,
+        limit: u64,
+    ) -> Result<FetchHandle, FetchError> {
         if self.is_stopping() {
             return Err(FetchError::Ended);
         }

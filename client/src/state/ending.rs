@@ -99,6 +99,7 @@ impl ClientState {
         self.decoder = None;
         self.outbox.disconnected();
         self.fetches.disconnected();
+        self.presence_ends(effects);
         match stop {
             Stop::Retry { reason, retry_after_ms } => {
                 let retry_in_ms = self.backoff.delay_ms(random, retry_after_ms);

@@ -51,6 +51,7 @@ impl ClientState {
                 effects.events.extend(skipped);
                 let capabilities = capabilities.or_first();
                 self.outbox.connected(last_number, capabilities.takes_frame(ClientKind::GiveUp));
+                self.presence_begins();
                 self.text_bytes_max = usize::try_from(text_bytes_max).unwrap_or(usize::MAX).min(limits::TEXT_BYTES_MAX);
                 self.phase = Phase::Ready(Session {
                     since: now,

@@ -702,6 +702,12 @@ impl Simulation {
             ClientEvent::TokenRefused { code, detail } | ClientEvent::ServerError { code, detail, .. } => {
                 self.oracle.fail(|| format!("{key:?}: the server did not take a frame: {} {detail}", code.name()));
             }
+            ClientEvent::Presence(_)
+            | ClientEvent::Presences { .. }
+            | ClientEvent::Typing { .. }
+            | ClientEvent::TypingEnded { .. } => {
+                self.oracle.fail(|| format!("{key:?}: it was told of presence, which it did not ask for"));
+            }
             ClientEvent::Ended(reason) => self.oracle.fail(|| format!("{key:?}: the client has ended: {reason}")),
         }
         false

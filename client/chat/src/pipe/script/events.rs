@@ -123,6 +123,10 @@ impl Script {
                 std::iter::once(Line::Devices(devices.len())).chain(devices.into_iter().map(Line::Device)).collect()
             }
             ClientEvent::Page { .. }
+            | ClientEvent::Presence(_)
+            | ClientEvent::Presences { .. }
+            | ClientEvent::Typing { .. }
+            | ClientEvent::TypingEnded { .. }
             | ClientEvent::FetchRefused { .. }
             | ClientEvent::Numbered { .. }
             | ClientEvent::Epoch(_)

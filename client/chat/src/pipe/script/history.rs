@@ -98,6 +98,10 @@ const fn is_of_the_log(event: &ClientEvent) -> bool {
         | ClientEvent::Marked { .. }
         | ClientEvent::Devices { .. }
         | ClientEvent::Digest { .. }
+        | ClientEvent::Presence(_)
+        | ClientEvent::Presences { .. }
+        | ClientEvent::Typing { .. }
+        | ClientEvent::TypingEnded { .. }
         | ClientEvent::FetchRefused { .. }
         | ClientEvent::TokenExpiring { .. }
         | ClientEvent::TokenRefreshed { .. }

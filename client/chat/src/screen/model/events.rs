@@ -131,6 +131,10 @@ impl Model {
             // Nothing is stored over a restart.
             ClientEvent::Epoch(_)
             | ClientEvent::Numbered { .. }
+            | ClientEvent::Presence(_)
+            | ClientEvent::Presences { .. }
+            | ClientEvent::Typing { .. }
+            | ClientEvent::TypingEnded { .. }
             | ClientEvent::Marked { .. }
             | ClientEvent::Ended(_) => {}
         }
