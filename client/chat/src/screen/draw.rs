@@ -10,9 +10,12 @@
 //! > the draft
 //! ```
 //!
-//! Every size is drawn without a panic; what does not fit is left out from the top.
+//! Every size is drawn without a panic; what does not fit is left out from the top. In `draw/`: the header, and the list of conversations.
 
-use client::{ConversationId, Event, InboxRow, TimestampMs, UNREAD_MAX};
+mod header;
+mod list;
+
+use client::TimestampMs;
 use jiff::{Timestamp, Zoned, civil::Date};
 use ratatui_core::{
     buffer::Buffer,
@@ -27,7 +30,6 @@ use super::{
     model::{Anchor, Link, Model},
 };
 use crate::{
-    content::shown,
     visible::{Piece, pieces, tame},
     words,
     wrap::{self, Row},
@@ -125,11 +127,11 @@ pub(crate) fn draw(model: &Model, now: Now, buffer: &mut Buffer) -> Option<Posit
     };
     let (header, messages, rule) = (part(parts.header), part(parts.messages), part(parts.rule));
     let (notice, editor) = (part(parts.notice), part(parts.editor));
-    draw_header(model, now, header, buffer);
+    header::draw(model, now, header, buffer);
     match (model.shows_help, model.list.is_open) {
         (true, _) => draw_text(HELP, messages, buffer),
         _ if model.devices.is_some() => draw_text(model.devices.as_deref().unwrap_or_default(), messages, buffer),
-        (false, true) => draw_list(model, now, messages, buffer),
+        (false, true) => list::draw(model, now, messages, buffer),
         (false, false) => draw_messages(model, messages, buffer),
     }
     draw_rule(model, parts.editor, rule, buffer);
@@ -162,44 +164,6 @@ fn put_row(buffer: &mut Buffer, x: u16, y: u16, end: u16, row: &Row<'_>) {
     for glyph in &row.glyphs {
         let style = if glyph.is_hidden { Style::new().add_modifier(Modifier::REVERSED) } else { Style::new() };
         x = put(buffer, x, y, end, &glyph.text, style);
-    }
-}
-
-fn draw_header(model: &Model, now: Now, area: Rect, buffer: &mut Buffer) {
-    if area.is_empty() {
-        return;
-    }
-    let link = match model.link {
-        Link::Connecting => "connecting".to_owned(),
-        Link::Connected => "connected".to_owned(),
-        Link::Down { until } => match until.since(now.monotonic).div_ceil(1000) {
-            0 => "connecting again".to_owned(),
-            seconds => format!("connecting again in {seconds} s"),
-        },
-    };
-    let status = model.me.map_or(link.clone(), |me| format!("you are {me} · {link}"));
-    let left = match model.me.map(ConversationId::Person) == Some(model.peer) {
-        _ if model.list.is_open => "Conversations".to_owned(),
-        true => "Notes to yourself".to_owned(),
-        false => format!("To {}", model.peer),
-    };
-    let style = if model.link == Link::Connected { dim() } else { bold() };
-    let end = put(buffer, area.x, area.y, area.right(), &left, bold());
-    let start = area.right().saturating_sub(status.width() as u16).max(end + 2);
-    put(buffer, start, area.y, area.right(), &status, style);
-    let mut unread = String::new();
-    for (user, count) in model.unread.iter().filter(|_| !model.list.is_open) {
-        if !unread.is_empty() {
-            unread.push_str(" · ");
-        }
-        unread += &format!("{count} new from {user} (/to {user})");
-    }
-    if !unread.is_empty() && unread.width() as u16 > start.saturating_sub(end + 5) {
-        let count: u64 = model.unread.values().sum();
-        unread = format!("{count} new from others");
-    }
-    if !unread.is_empty() {
-        put(buffer, end + 3, area.y, start.saturating_sub(2), &unread, bold());
     }
 }
 
@@ -252,83 +216,6 @@ fn draw_text(text: &str, area: Rect, buffer: &mut Buffer) {
     for (row, y) in rows.zip(area.top()..area.bottom()) {
         put_row(buffer, area.x, y, area.right(), &row);
     }
-}
-
-/// Columns for the number of unread messages.
-const UNREAD_COLUMNS: usize = 4;
-
-fn draw_list(model: &Model, now: Now, area: Rect, buffer: &mut Buffer) {
-    let rows = model.list.iter();
-    if rows.len() == 0 && area.height > 0 {
-        let words = match (model.list.is_here, model.link) {
-            (true, _) => "No conversations yet: /to USER begins one.",
-            (false, Link::Connected) => "Asking for your conversations.",
-            (false, Link::Connecting | Link::Down { .. }) => "",
-        };
-        put(buffer, area.x, area.y, area.right(), words, dim());
-    }
-    let first = (model.list.chosen + 1).saturating_sub(area.height.into());
-    let names = rows.map(|row| name_of(model, row.conversation).width()).max().unwrap_or(0);
-    for (at, row, y) in
-        model.list.iter().enumerate().skip(first).zip(area.top()..area.bottom()).map(|((at, row), y)| (at, row, y))
-    {
-        let is_chosen = at == model.list.chosen;
-        let style = if row.unread > 0 { bold() } else { Style::new() };
-        let unread = match row.unread {
-            0 => String::new(),
-            count if count > UNREAD_MAX => format!("{UNREAD_MAX}+"),
-            count => count.to_string(),
-        };
-        let x = put(buffer, area.x, y, area.right(), if is_chosen { "▸ " } else { "  " }, bold());
-        let x = put(buffer, x, y, area.right(), &format!("{unread:>UNREAD_COLUMNS$}  "), style);
-        let x = put(buffer, x, y, area.right(), &format!("{:<names$}  ", name_of(model, row.conversation)), style);
-        let when = when(model, now, row.last.time);
-        let end = area.right().saturating_sub(when.width() as u16);
-        if end > x {
-            put(buffer, end, y, area.right(), &when, dim());
-        }
-        let end = if end > x { end.saturating_sub(2) } else { area.right() };
-        let kept = words::kept(row.settings);
-        let x = if kept == "-" { x } else { put(buffer, x, y, end, &format!("[{}] ", kept.replace(',', ", ")), dim()) };
-        put_last(row, buffer, (x, y), end);
-        if is_chosen {
-            (area.left()..area.right())
-                .for_each(|x| _ = buffer[(x, y)].set_style(Style::new().add_modifier(Modifier::REVERSED)));
-        }
-    }
-}
-
-/// The last message of a conversation, on one line.
-fn put_last(row: &InboxRow, buffer: &mut Buffer, (x, y): (u16, u16), end: u16) {
-    let (who, content) = match &row.last.event {
-        Event::Received { content, .. } => ("", content),
-        Event::Sent { content, .. } => ("you: ", content),
-        _ => return,
-    };
-    let x = put(buffer, x, y, end, who, dim());
-    let mut text = shown(content).replace('\n', " ");
-    if row.left_out > 0 {
-        text.push('…');
-    }
-    put(buffer, x, y, end, &tame(&text), Style::new());
-}
-
-fn name_of(model: &Model, conversation: ConversationId) -> String {
-    match model.me.map(ConversationId::Person) == Some(conversation) {
-        true => "you".to_owned(),
-        false => conversation.to_string(),
-    }
-}
-
-/// The time of today, the day of what is older.
-fn when(model: &Model, now: Now, time: TimestampMs) -> String {
-    let (time, today) = (local(model, time), local(model, now.wall));
-    let format = match (time.date() == today.date(), time.year() == today.year()) {
-        (true, _) => "%H:%M",
-        (false, true) => "%-d %b",
-        (false, false) => "%-d %b %Y",
-    };
-    time.strftime(format).to_string()
 }
 
 fn draw_messages(model: &Model, area: Rect, buffer: &mut Buffer) {
