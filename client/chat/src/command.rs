@@ -1,8 +1,8 @@
 //! What a line of input asks for.
 
-use client::{ConversationId, DeviceId, NAME_BYTES_MAX, REACTION_BYTES_MAX, Seq, Settings, UserId};
+use client::{ConversationId, DeviceId, NAME_BYTES_MAX, REACTION_BYTES_MAX, Seq, Settings, Status, UserId, Visibility};
 
-use crate::attach::Attach;
+use crate::{attach::Attach, presence};
 
 /// What a line says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +34,19 @@ pub(crate) enum Command {
         set: Settings,
         cleared: Settings,
     },
+    /// What is hidden of the own presence from now on.
+    Hide {
+        set: Visibility,
+        cleared: Visibility,
+    },
+    /// Whether somebody sits here.
+    Status(Status),
+    /// Who comes and goes of these is told from now on, and of no others.
+    Watch(Vec<UserId>),
+    /// Who of these is there.
+    Presence(Vec<UserId>),
+    /// Something is being written there.
+    Typing(ConversationId),
     /// Whether what was shown is what the server has.
     Check,
     /// The own devices.
@@ -65,6 +78,9 @@ impl Command {
     /// # Errors
     /// The line begins with one `/` and is no command.
     pub(crate) fn parse(line: &str) -> Result<Self, NoCommand> {
+        if let Some(command) = presence::parse(line) {
+            return command;
+        }
         let mut words = line.split_whitespace();
         let words = (words.next(), words.next(), words.next());
         Ok(match words {
@@ -139,7 +155,7 @@ impl Command {
             },
             (Some(word), _, _) if line.starts_with('/') && !line.starts_with("//") => {
                 let known = "/to USER, /reply [#SEQ] TEXT, /edit [#SEQ] TEXT, /unsend [#SEQ], /delete [#SEQ], /react [#SEQ] EMOJI, /attach LOCATION …, /history [N], /cancel, /inbox [N], /read, /mute, /archive, /pin and /block \
-                             (with /un… for the opposite: /unmute), /check, /devices, /device-name NAME, /remove-device ID, /help and /quit";
+                             (with /un… for the opposite: /unmute), /check, /devices, /device-name NAME, /remove-device ID, /help and /quit; about presence";
                 let what = match word {
                     "/quit" | "/help" | "/cancel" | "/history" | "/to" | "/reply" | "/edit" | "/unsend" | "/delete"
                     | "/inbox" | "/read" | "/check" | "/devices" | "/remove-device" => {
@@ -147,8 +163,9 @@ impl Command {
                     }
                     _ => format!("`{word}` is no command"),
                 };
+                let presence = presence::COMMANDS;
                 return Err(NoCommand(format!(
-                    "{what}: there are {known}; a message that begins with / is written with // in front"
+                    "{what}: there are {known}; {presence}; a message that begins with / is written with // in front"
                 )));
             }
             _ => Self::Say(line.strip_prefix('/').filter(|rest| rest.starts_with('/')).unwrap_or(line).to_owned()),

@@ -11,6 +11,7 @@ mod content;
 mod devices;
 mod exit;
 mod pipe;
+mod presence;
 mod renewal;
 mod screen;
 mod visible;

@@ -1,18 +1,20 @@
 //! The lines that a script reads. Their format is documented in `--help` and does not change.
 
 use client::{
-    ConversationId, DeviceId, DeviceInfo, Durability, Recipient, Removal, Seq, Settings, TimestampMs, UserId,
+    ConversationId, DeviceId, DeviceInfo, Durability, Presence, Recipient, Removal, Seq, Settings, TimestampMs, UserId,
+    Visibility,
 };
 use jiff::Timestamp;
 
-use crate::{checking::Found, devices, visible::escaped, words};
+use crate::{checking::Found, devices, presence, visible::escaped, words};
 
 /// The format, as `--help` tells it.
 pub(crate) const FORMAT: &str = r"On a terminal it shows the conversation on the whole screen; /help says what can be typed.
 
 From a pipe, each line of input is a message, or one of /to USER, /reply [#SEQ] TEXT, /edit [#SEQ] TEXT, /unsend [#SEQ],
 /delete [#SEQ], /react [#SEQ] EMOJI, /attach LOCATION FIELDS, /history [N], /cancel, /inbox [N], /read, /mute, /archive, /pin, /block (/unmute and so on for the opposite), /check, /devices,
-/device-name NAME (of this one), /remove-device ID (for ever), /quit; a message that
+/device-name NAME (of this one), /remove-device ID (for ever), /watch [USER …], /presence USER …, /typing USER, /away, /here,
+/invisible, /visible, /lastseen off (or on), /quit; a message that
 begins with / is written with // in front, and blank lines are passed over. /reply answers the message that was told with
 this SEQ, or the last one received from USER, and /react says what you feel about it, or without EMOJI takes that back;
 /delete takes it, or the last of the conversation, out of your own history alone;
@@ -20,7 +22,10 @@ this SEQ, or the last one received from USER, and /react says what you feel abou
 /attach sends where something lies that was uploaded already: file=PATH is read for its size and its hash, or they are told
 as size=BYTES sha256=HEX; kind=image (video, audio, file), type=image/png, width=N, height=N, seconds=N, thumbnail=LOCATION
 and, last of all, caption=TEXT can be told too;
-/cancel takes back your newest message without an answer, if it is not too late. A line that is
+/cancel takes back your newest message without an answer, if it is not too late; /watch tells from now on who of these users
+comes and goes, and of no others; /presence asks once who of them is there; /typing tells USER, if you watch them and are
+connected, that you are writing, and is said again every 3 s as long as that goes on; /away says that nobody sits here, until
+/here; /invisible hides from everybody whether you are there, and /lastseen off when you were there last. A line that is
 no command, too long or not UTF-8 ends the
 input: nothing after it is sent, and what was sent before is waited for. Each line of output is one of
   connected USER                              USER is who the token says you are
@@ -50,6 +55,12 @@ input: nothing after it is sent, and what was sent before is waited for. Each li
   inbox USER UNREAD HOW SEQ TIME TEXT         a conversation and its last message, from the newest on
   devices N                                   you have N devices; a line for each follows
   device ID STATE DAY SEQ NAME                STATE connected or away, DAY of its last connection or -, what it has; NAME may be -
+  presence USER STATE SEEN                    USER, whom you watch or asked for, is this now: STATE online, away, offline or
+                                              unknown, as everybody is whom you do not watch, or not yet, or without a
+                                              connection; SEEN the TIME at which an offline one was there last, or -
+  typing USER HOW                             USER is writing to you: HOW begins, or ends
+  visibility HOW                              you hide this of your presence from now on: HOW invisible, last_seen, both with
+                                              a comma between, or -
   removed ID WHY                              a device of yours was removed: WHY user, room or operator
 received and sent come in the order of the log. TIME is UTC (2026-01-01T12:00:00Z), DURABILITY memory, local or
 committed, RECIPIENT online, offline or yourself, UNREAD 0 to 999, or many. HOW is made of muted, archived, pinned and
@@ -63,6 +74,13 @@ line break, \u{..} for characters that a terminal obeys, that turn the direction
 pub(crate) enum Origin {
     Now,
     History,
+}
+
+/// Whether somebody types from now on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum How {
+    Begins,
+    Ends,
 }
 
 /// One thing to say.
@@ -162,6 +180,18 @@ pub(crate) enum Line {
         device: DeviceId,
         why: Removal,
     },
+    /// Who is there; unless they are offline, when they were is not told.
+    Presence {
+        user: UserId,
+        state: Presence,
+        last_seen: Option<TimestampMs>,
+    },
+    Typing {
+        user: UserId,
+        how: How,
+    },
+    /// What is hidden of the own presence.
+    Visibility(Visibility),
     /// Something that was asked for did not work. For standard error.
     Problem(String),
 }
@@ -230,6 +260,13 @@ impl Line {
                 format!("device {device} {state} {} {cursor} {name}", day.as_deref().unwrap_or("-"))
             }
             Self::Removed { device, why } => format!("removed {device} {}", devices::reason(*why)),
+            Self::Presence { user, state, last_seen } => {
+                let seen = last_seen.map_or("-".to_owned(), utc);
+                format!("presence {user} {} {seen}", presence::word(*state))
+            }
+            Self::Typing { user, how: How::Begins } => format!("typing {user} begins"),
+            Self::Typing { user, how: How::Ends } => format!("typing {user} ends"),
+            Self::Visibility(visibility) => format!("visibility {}", presence::hidden(*visibility)),
             Self::Problem(_) => return None,
         })
     }
@@ -264,6 +301,12 @@ mod tests {
         assert_eq!(accepted.plain().unwrap(), "accepted 3 9 committed offline");
         assert_eq!(Line::Checked(Found::Same(Seq(5), Seq(9))).plain().unwrap(), "checked same 5 9");
         assert_eq!(Line::Checked(Found::Differs(Seq(7), Seq(7))).plain().unwrap(), "checked differs 7 7");
+        let presence = |state, last_seen| Line::Presence { user: UserId(8), state, last_seen };
+        assert_eq!(presence(Presence::Away, None).plain().unwrap(), "presence 8 away -");
+        let gone = presence(Presence::Offline, Some(TimestampMs(1_767_268_800_123)));
+        assert_eq!(gone.plain().unwrap(), "presence 8 offline 2026-01-01T12:00:00Z");
+        assert_eq!(Line::Typing { user: UserId(8), how: How::Ends }.plain().unwrap(), "typing 8 ends");
+        assert_eq!(Line::Visibility(Visibility::INVISIBLE).plain().unwrap(), "visibility invisible");
         assert_eq!(Line::Cancelled { ordinal: 3 }.plain().unwrap(), "cancelled 3");
         assert_eq!(Line::Delivered { peer: UserId(8).into(), up_to: Seq(9) }.plain().unwrap(), "delivered 8 9");
     }

@@ -6,6 +6,7 @@
 mod entries;
 mod events;
 mod history;
+mod presence;
 mod sending;
 
 use std::collections::BTreeMap;
@@ -168,6 +169,11 @@ impl Script {
             // All of it: what is on its way to the pipe has not been shown, and whoever wrote the script means the conversation.
             Ok(Command::Read) => self.ask(|client, peer| client.mark_read(peer, Seq(u64::MAX), true)),
             Ok(Command::Keep { set, cleared }) => self.ask(|client, peer| client.set_conversation(peer, set, cleared)),
+            Ok(Command::Hide { set, cleared }) => self.ask(|client, _| client.set_visibility(set, cleared)),
+            Ok(Command::Status(status)) => self.status(status),
+            Ok(Command::Watch(users)) => self.watch(&users),
+            Ok(Command::Presence(users)) => self.ask(|client, _| client.fetch_presence(&users)),
+            Ok(Command::Typing(conversation)) => self.typing(conversation),
             Ok(Command::Check) => {
                 let next = self.checking.begin();
                 self.check(next)

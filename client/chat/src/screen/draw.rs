@@ -14,6 +14,7 @@
 
 mod header;
 mod list;
+mod presence;
 
 use client::TimestampMs;
 use jiff::{Timestamp, Zoned, civil::Date};
@@ -34,6 +35,8 @@ use crate::{
     words,
     wrap::{self, Row},
 };
+
+pub(crate) use self::{list::first_row, presence::deadline};
 
 /// Before the draft.
 const PROMPT: &str = "> ";
@@ -59,10 +62,10 @@ Ctrl-Z, Ctrl-C      suspend; put the draft away, without one leave (also /quit)
 /unsend             take your last message back; /cancel, while ◷ stands there
 /delete             take the last message out of your own history alone
 /attach URL file=PATH   tell of a file that is uploaded; /attach alone says more
-/to USER            write to somebody else
-/history [N]        load N older messages; /check: has the server the same?
+/to USER            write to somebody else; /history [N]: load N older messages
 /mute, /archive, /pin, /block   keep this conversation so; /unmute and so on
-/devices            your devices; /device-name NAME, /remove-device ID
+/invisible, /visible   hide that you are here; /lastseen off, on: when you were
+/devices            your devices; /check: has the server what you were shown?
 
 ◷ waits   ✓ the server has it   ✓✓ a device of the other has it   ● it was read
 A message that begins with / is typed with // in front. A paste is no command.";

@@ -1,7 +1,8 @@
 //! What goes into the model and what it asks for: values alone. Who carries an effect out is in `screen/mod.rs`.
 
 use client::{
-    Check, ClientEvent, Content, ConversationId, DeviceId, MonotonicMs, SendHandle, Seq, Settings, TimestampMs,
+    Check, ClientEvent, Content, ConversationId, DeviceId, MonotonicMs, SendHandle, Seq, Settings, Status, TimestampMs,
+    Visibility,
 };
 use crossterm::event::KeyEvent;
 
@@ -81,6 +82,15 @@ pub(crate) enum Effect {
         set: Settings,
         cleared: Settings,
     },
+    /// What is hidden of the own presence from now on. Answer with `People::asked` or `Model::not_asked`.
+    Hide {
+        set: Visibility,
+        cleared: Visibility,
+    },
+    /// Somebody writes to them.
+    Typing(ConversationId),
+    /// Whether somebody sits here.
+    Status(Status),
     /// Answer with `Input::Described`.
     Describe {
         to: ConversationId,

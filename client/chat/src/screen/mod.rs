@@ -18,7 +18,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use client::{Client, ClientEvent, ConversationId, Events, MonotonicMs, TimestampMs};
+use client::{Client, ClientEvent, ConversationId, Events, MonotonicMs, TimestampMs, UserId};
 use crossterm::{event, terminal::size};
 use jiff::tz::TimeZone;
 use ratatui_core::layout::Rect;
@@ -80,6 +80,7 @@ pub(crate) async fn run(client: Client, mut events: Events, options: Options) ->
         renewal,
         start: Instant::now(),
         keys: keyboard(),
+        watched: Vec::new(),
         describing: None,
     };
     let ended = run.until_the_end(&mut events, &mut signals).await;
@@ -123,6 +124,8 @@ struct Run {
     renewal: Renewal,
     start: Instant,
     keys: mpsc::Receiver<io::Result<event::Event>>,
+    /// Whom the client watches.
+    watched: Vec<UserId>,
     /// A file is being read that is to be attached.
     describing: Option<JoinHandle<Described>>,
 }
@@ -253,6 +256,12 @@ impl Run {
                         Err(error) => self.model.not_asked(error),
                     }
                 }
+                Effect::Hide { set, cleared } => match self.client.set_visibility(set, cleared) {
+                    Ok(fetch) => self.model.people.asked(fetch, set, cleared),
+                    Err(error) => self.model.not_asked(error),
+                },
+                Effect::Typing(conversation) => self.client.typing(conversation),
+                Effect::Status(status) => self.client.set_status(status),
                 // On a thread of its own, for a file may be large, and the connection must be heard meanwhile.
                 Effect::Describe { to, draft, attach } => {
                     let describe = move || Described { to, draft, content: attach.content() };
@@ -265,6 +274,7 @@ impl Run {
         Ok(None)
     }
 
+    /// Shows what there is, and has those watched who are shown.
     fn draw(&mut self) -> io::Result<()> {
         let now = self.now();
         let Self { model, screen, .. } = self;
@@ -275,6 +285,11 @@ impl Run {
                 frame.set_cursor_position(cursor);
             }
         })?;
+        let watched = self.model.watched();
+        // What has ended meanwhile says so by its last event.
+        if watched != self.watched && self.client.watch(&watched).is_ok() {
+            self.watched = watched;
+        }
         Ok(())
     }
 

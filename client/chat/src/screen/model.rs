@@ -8,6 +8,7 @@ mod commands;
 mod conversation;
 mod events;
 mod keys;
+mod people;
 
 use std::collections::BTreeMap;
 
@@ -15,9 +16,10 @@ use client::{ConversationId, DeviceId, FetchError, FetchHandle, MonotonicMs, Sen
 use crossterm::event::KeyEventKind;
 use jiff::tz::TimeZone;
 
-use self::events::Retold;
+use self::{events::Retold, people::People};
 use super::{
     drafts::Drafts,
+    draw,
     editor::Editor,
     effect::{Effect, Input, Now},
     list::List,
@@ -69,6 +71,7 @@ pub(crate) struct Model {
     pub(crate) messages: Messages,
     /// Messages of other conversations that came since they were shown, by who wrote them.
     pub(crate) unread: BTreeMap<ConversationId, u64>,
+    pub(crate) people: People,
     pub(crate) link: Link,
     pub(crate) notice: Option<Notice>,
     pub(crate) editor: Editor,
@@ -109,6 +112,7 @@ impl Model {
             peer,
             messages: Messages::new(peer),
             unread: BTreeMap::new(),
+            people: People::default(),
             link: Link::Connecting,
             notice: None,
             editor: Editor::default(),
@@ -135,6 +139,9 @@ impl Model {
     /// One step.
     pub(crate) fn handle(&mut self, now: Now, input: Input) -> Vec<Effect> {
         let mut effects = Vec::new();
+        if matches!(input, Input::Key(_) | Input::Pasted(_)) {
+            self.people.key(now, &mut effects);
+        }
         match input {
             Input::Client(event) => self.on_event(now, event, &mut effects),
             Input::Key(key) => {
@@ -149,6 +156,7 @@ impl Model {
             Input::Tick => {}
         }
         self.mark_read(&mut effects);
+        self.tell_of_oneself(now, &mut effects);
         if self.leaving.is_some_and(|until| until <= now.monotonic || self.messages.unanswered().next().is_none()) {
             effects.push(Effect::Leave);
         }
@@ -164,7 +172,7 @@ impl Model {
             }
             Link::Connecting | Link::Connected | Link::Down { .. } => None,
         };
-        [next_second, self.leaving].into_iter().flatten().min()
+        [next_second, self.leaving, self.people.deadline(), draw::deadline(self, now)].into_iter().flatten().min()
     }
 
     /// What would be lost if the program ended now: messages without an answer, then the draft.

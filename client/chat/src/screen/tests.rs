@@ -1,4 +1,6 @@
-//! What a person sees, by values: events and keys in, the cells of a screen out.
+//! What a person sees, by values: events and keys in, the cells of a screen out. In `tests/`: who is there and who types.
+
+mod people;
 
 use client::{
     Attachment, AttachmentKind, Capabilities, ClientEvent, ClientState, Config, Content, ContentKind, ConversationId,
@@ -233,9 +235,9 @@ fn without_somebody_to_write_to_the_conversations_are_listed_and_one_is_opened()
         person.screen(),
         [
             "Conversations                                              you are 7 · connected",
-            "▸    3  12   Are you there? Hello?                                         12:09",
-            "  999+  8    [muted, pinned] word word word word word word word word word  12:05",
-            "        you  you: remember the milk                                        12:02",
+            "▸    3   12   Are you there? Hello?                                        12:09",
+            "  999+   8    [muted, pinned] word word word word word word word word wor  12:05",
+            "         you  you: remember the milk                                       12:02",
             "",
             "",
             "─────────────────────────────── Enter opens · Tab goes back · /to USER · /help ─",
@@ -245,8 +247,8 @@ fn without_somebody_to_write_to_the_conversations_are_listed_and_one_is_opened()
     // Somebody writes: the one that was chosen stays so.
     person.key(KeyCode::Down);
     person.event(received(10, UserId(12), "I am waiting."));
-    person.shows("     4  12   I am waiting.");
-    person.shows("▸ 999+  8");
+    person.shows("     4   12   I am waiting.");
+    person.shows("▸ 999+   8");
     let effects = person.event(received(11, UserId(40), "Who is this?"));
     assert!(effects.iter().any(|effect| matches!(effect, Effect::FetchInbox(_))), "{effects:?}");
     let effects = person.key(KeyCode::Enter);
@@ -610,6 +612,7 @@ fn the_help_is_shown_whole_in_a_window_of_80_columns() {
     let mut person = Person::connected(80, 24);
     person.send("/help");
     person.shows("Enter               send; Alt-Enter, Ctrl-J: a new line in the message");
+    person.shows("/invisible, /visible   hide that you are here; /lastseen off, on: when you were");
     person.shows("A message that begins with / is typed with // in front. A paste is no command.");
 }
 

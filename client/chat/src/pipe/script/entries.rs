@@ -42,7 +42,8 @@ impl Script {
                 Some(Line::Deleted { conversation: *conversation, place: *place })
             }
             Event::Devices { removed, why, .. } => Some(Line::Removed { device: *removed, why: *why }),
-            Event::Visibility { .. } | Event::Unknown { .. } => None,
+            Event::Visibility { visibility } => Some(Line::Visibility(*visibility)),
+            Event::Unknown { .. } => None,
         }
     }
 

@@ -2,10 +2,13 @@
 
 use client::{ClientEvent, Content, Durability, ErrorCode, MessageName, SendHandle, Seq};
 
-use super::{Said, Script, entries::inbox_line, history::Older, sending::Sent};
+use super::{Said, Script, entries::inbox_line, history::Older, presence::presence_line, sending::Sent};
 use crate::{
     checking::Checking,
-    pipe::{line::Line, told::Told},
+    pipe::{
+        line::{How, Line},
+        told::Told,
+    },
     words,
 };
 
@@ -122,11 +125,14 @@ impl Script {
                 self.answered(fetch);
                 std::iter::once(Line::Devices(devices.len())).chain(devices.into_iter().map(Line::Device)).collect()
             }
+            ClientEvent::Presence(of) => vec![presence_line(of)],
+            ClientEvent::Presences { fetch, users } => {
+                self.answered(fetch);
+                users.into_iter().map(presence_line).collect()
+            }
+            ClientEvent::Typing { user, .. } => vec![Line::Typing { user, how: How::Begins }],
+            ClientEvent::TypingEnded { user, .. } => vec![Line::Typing { user, how: How::Ends }],
             ClientEvent::Page { .. }
-            | ClientEvent::Presence(_)
-            | ClientEvent::Presences { .. }
-            | ClientEvent::Typing { .. }
-            | ClientEvent::TypingEnded { .. }
             | ClientEvent::FetchRefused { .. }
             | ClientEvent::Numbered { .. }
             | ClientEvent::Epoch(_)

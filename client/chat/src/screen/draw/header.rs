@@ -1,14 +1,17 @@
 //! The first row: whom one writes to, what came from others, and the connection.
 
-use client::ConversationId;
+use client::{ConversationId, Visibility};
 use ratatui_core::{buffer::Buffer, layout::Rect};
 use unicode_width::UnicodeWidthStr as _;
 
-use super::{bold, dim, put};
+use super::{bold, dim, presence, put};
 use crate::screen::{
     effect::Now,
     model::{Link, Model},
 };
+
+/// Columns for how many messages have come from others, and before them.
+const OTHERS_COLUMNS: u16 = 24;
 
 pub(super) fn draw(model: &Model, now: Now, area: Rect, buffer: &mut Buffer) {
     if area.is_empty() {
@@ -22,14 +25,19 @@ pub(super) fn draw(model: &Model, now: Now, area: Rect, buffer: &mut Buffer) {
             seconds => format!("connecting again in {seconds} s"),
         },
     };
-    let status = model.me.map_or(link.clone(), |me| format!("you are {me} · {link}"));
+    let hidden = if model.people.hidden.has(Visibility::INVISIBLE) { "invisible · " } else { "" };
+    let status = model.me.map_or(link.clone(), |me| format!("you are {me} · {hidden}{link}"));
     let left = match model.me.map(ConversationId::Person) == Some(model.peer) {
         _ if model.list.is_open => "Conversations".to_owned(),
         true => "Notes to yourself".to_owned(),
         false => format!("To {}", model.peer),
     };
     let style = if model.link == Link::Connected { dim() } else { bold() };
-    let end = put(buffer, area.x, area.y, area.right(), &left, bold());
+    let mut end = put(buffer, area.x, area.y, area.right(), &left, bold());
+    if !model.list.is_open {
+        let others = if model.unread.is_empty() { 0 } else { OTHERS_COLUMNS };
+        end = put_presence(model, now, (end, area), status.width() as u16 + others, buffer);
+    }
     let start = area.right().saturating_sub(status.width() as u16).max(end + 2);
     put(buffer, start, area.y, area.right(), &status, style);
     let mut unread = String::new();
@@ -46,4 +54,13 @@ pub(super) fn draw(model: &Model, now: Now, area: Rect, buffer: &mut Buffer) {
     if !unread.is_empty() {
         put(buffer, end + 3, area.y, start.saturating_sub(2), &unread, bold());
     }
+}
+
+/// Whether the other is there, behind their name; in words too, if so many columns are left then. Where it ends.
+fn put_presence(model: &Model, now: Now, (end, area): (u16, Rect), reserved: u16, buffer: &mut Buffer) -> u16 {
+    let (dot, style) = presence::dot(model, model.peer);
+    let words = presence::words(model, now, model.peer);
+    let end = if dot.is_empty() { end } else { put(buffer, end + 1, area.y, area.right(), dot, style) };
+    let is_room = area.right() >= end + 1 + words.width() as u16 + 2 + reserved;
+    if words.is_empty() || !is_room { end } else { put(buffer, end + 1, area.y, area.right(), &words, dim()) }
 }

@@ -8,7 +8,7 @@ use ratatui_core::{
 };
 use unicode_width::UnicodeWidthStr as _;
 
-use super::{bold, dim, local, put};
+use super::{bold, dim, local, presence, put};
 use crate::{
     content::shown,
     screen::{
@@ -32,7 +32,7 @@ pub(super) fn draw(model: &Model, now: Now, area: Rect, buffer: &mut Buffer) {
         };
         put(buffer, area.x, area.y, area.right(), words, dim());
     }
-    let first = (model.list.chosen + 1).saturating_sub(area.height.into());
+    let first = first_row(model, area.height.into());
     let names = rows.map(|row| name_of(model, row.conversation).width()).max().unwrap_or(0);
     for (at, row, y) in
         model.list.iter().enumerate().skip(first).zip(area.top()..area.bottom()).map(|((at, row), y)| (at, row, y))
@@ -45,7 +45,9 @@ pub(super) fn draw(model: &Model, now: Now, area: Rect, buffer: &mut Buffer) {
             count => count.to_string(),
         };
         let x = put(buffer, area.x, y, area.right(), if is_chosen { "▸ " } else { "  " }, bold());
-        let x = put(buffer, x, y, area.right(), &format!("{unread:>UNREAD_COLUMNS$}  "), style);
+        let x = put(buffer, x, y, area.right(), &format!("{unread:>UNREAD_COLUMNS$} "), style);
+        let (dot, dot_style) = presence::dot(model, row.conversation);
+        let x = put(buffer, x, y, area.right(), &format!("{dot:1} "), dot_style);
         let x = put(buffer, x, y, area.right(), &format!("{:<names$}  ", name_of(model, row.conversation)), style);
         let when = when(model, now, row.last.time);
         let end = area.right().saturating_sub(when.width() as u16);
@@ -55,12 +57,20 @@ pub(super) fn draw(model: &Model, now: Now, area: Rect, buffer: &mut Buffer) {
         let end = if end > x { end.saturating_sub(2) } else { area.right() };
         let kept = words::kept(row.settings);
         let x = if kept == "-" { x } else { put(buffer, x, y, end, &format!("[{}] ", kept.replace(',', ", ")), dim()) };
-        put_last(row, buffer, (x, y), end);
+        match model.people.is_typing(row.conversation) {
+            true => _ = put(buffer, x, y, end, "typing…", dim()),
+            false => put_last(row, buffer, (x, y), end),
+        }
         if is_chosen {
             (area.left()..area.right())
                 .for_each(|x| _ = buffer[(x, y)].set_style(Style::new().add_modifier(Modifier::REVERSED)));
         }
     }
+}
+
+/// The first conversation that is shown in so many rows.
+pub(crate) fn first_row(model: &Model, rows: usize) -> usize {
+    (model.list.chosen + 1).saturating_sub(rows)
 }
 
 /// The last message of a conversation, on one line.
@@ -86,7 +96,7 @@ fn name_of(model: &Model, conversation: ConversationId) -> String {
 }
 
 /// The time of today, the day of what is older.
-fn when(model: &Model, now: Now, time: TimestampMs) -> String {
+pub(super) fn when(model: &Model, now: Now, time: TimestampMs) -> String {
     let (time, today) = (local(model, time), local(model, now.wall));
     let format = match (time.date() == today.date(), time.year() == today.year()) {
         (true, _) => "%H:%M",

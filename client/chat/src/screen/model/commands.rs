@@ -20,11 +20,9 @@ const LEAVE_AFTER_MS: u64 = 5_000;
 impl Model {
     pub(super) fn enter(&mut self, now: Now, effects: &mut Vec<Effect>) {
         let draft = self.editor.text().to_owned();
-        // A command is one line, and typed: what was pasted is somebody's text.
-        let is_plain = self.editor.has_pasted() || draft.contains('\n');
         let command = match draft.trim().is_empty() {
             true => Command::Nothing,
-            false if is_plain => Command::Say(draft.clone()),
+            false if self.is_plain() => Command::Say(draft.clone()),
             false => match Command::parse(&draft) {
                 Ok(command) => command,
                 Err(error) => return self.say(sentence(&error.to_string())),
@@ -54,6 +52,11 @@ impl Model {
             Ok(()) => self.drafts.put_away(&mut self.editor),
             Err(why) => self.say(why),
         }
+    }
+
+    /// The draft is no command, whatever it begins with: a command is one line, and typed. What was pasted is somebody's text.
+    pub(super) fn is_plain(&self) -> bool {
+        self.editor.has_pasted() || self.editor.text().contains('\n')
     }
 
     /// Or says why not, and then nothing has changed.
@@ -104,6 +107,10 @@ impl Model {
             Command::Read => self.mark_read(effects),
             Command::Keep { set, cleared } => effects.push(Effect::Keep { peer: self.peer, set, cleared }),
             Command::Inbox(_) => self.list.is_open = true,
+            Command::Hide { set, cleared } => effects.push(Effect::Hide { set, cleared }),
+            Command::Status(_) | Command::Watch(_) | Command::Presence(_) | Command::Typing(_) => {
+                return Err("This is for scripts: here it is told by itself who is there, who types, and who is away.");
+            }
             Command::Check => {
                 let next = self.checking.begin();
                 self.check(next, effects);

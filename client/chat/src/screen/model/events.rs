@@ -1,6 +1,6 @@
 //! What the client tells: the connection, entries of the log, answers to messages and to what was asked for.
 
-use client::{ClientEvent, Durability, Entry, ErrorCode, Event, FetchHandle, Removal, SendHandle, Seq};
+use client::{ClientEvent, Durability, Entry, ErrorCode, Event, FetchHandle, Removal, SendHandle, Seq, Visibility};
 
 use super::{Link, Model, NOBODY};
 use crate::{
@@ -128,14 +128,18 @@ impl Model {
                     self.devices = Some(devices::list(&devices, self.device));
                 }
             }
-            // Nothing is stored over a restart.
+            ClientEvent::Presence(of) => self.people.is(of),
+            ClientEvent::Typing { conversation, .. } => self.people.types(conversation),
+            ClientEvent::TypingEnded { conversation, .. } => self.people.types_no_more(conversation),
+            ClientEvent::Marked { fetch } => {
+                if let Some(words) = self.people.done(fetch) {
+                    self.say(words);
+                }
+            }
+            // Nothing is stored over a restart, and nobody is asked for once.
             ClientEvent::Epoch(_)
             | ClientEvent::Numbered { .. }
-            | ClientEvent::Presence(_)
             | ClientEvent::Presences { .. }
-            | ClientEvent::Typing { .. }
-            | ClientEvent::TypingEnded { .. }
-            | ClientEvent::Marked { .. }
             | ClientEvent::Ended(_) => {}
         }
     }
@@ -155,7 +159,7 @@ impl Model {
         }
         let what = if self.checking.refused(fetch) {
             "Not compared"
-        } else if self.asked.take_if(|asked| *asked == fetch).is_some() {
+        } else if self.asked.take_if(|asked| *asked == fetch).is_some() || self.people.done(fetch).is_some() {
             "Not done"
         } else if self.list.refused(fetch) {
             "The conversations can not be had"
@@ -189,6 +193,9 @@ impl Model {
             };
             self.say(format!("Device {removed} of yours was removed {by}; /devices shows the others."));
         }
+        if let Event::Visibility { visibility } = entry.event {
+            self.people.hidden = visibility;
+        }
         let is_retold = self.retold != Retold::Done;
         self.retold = self.retold.unless_there(entry.seq);
         if let Event::Received { from, .. } = &entry.event
@@ -208,6 +215,7 @@ impl Model {
         self.checking = Checking::default();
         self.list.discard();
         self.unread.clear();
+        self.people.hidden = Visibility::default();
         (self.fetching, self.read, self.retold) = (None, Seq::ZERO, Retold::Begins);
         self.follow();
         effects.push(Effect::Discarded);

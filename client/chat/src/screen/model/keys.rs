@@ -115,6 +115,7 @@ impl Model {
     }
 
     fn insert(&mut self, text: &str, source: Source) {
+        self.people.typed();
         if let Err(too_long) = self.editor.insert(text, source) {
             let what = match source {
                 Source::Typed => "",
