@@ -214,6 +214,68 @@ fn a_file_that_is_attached_from_a_pipe_is_described_to_the_other() {
     drop(server);
 }
 
+#[test]
+fn two_people_see_each_other_come_type_hide_and_go() {
+    let mut installation = Installation::new(env!("CARGO_BIN_EXE_tested-ringpost"));
+    // Told at once: a test does not flap.
+    (installation.config.presence.hold_ms, installation.config.presence.tick_ms) = (0, 100);
+    let server = installation.start();
+    let mut alice = Chat::start(&installation, 7, 1, 8, &[]);
+    let mut bob = Chat::start(&installation, 8, 1, 7, &[]);
+    bob.shows("connected 8", 1);
+    alice.say("Are you there?");
+    bob.shows("received 7 ", 1);
+    bob.say("I am.");
+    alice.shows("received 8 ", 1);
+
+    alice.say("/watch 8");
+    alice.shows("presence 8 online -", 1);
+    bob.say("/watch 7");
+    bob.shows("presence 7 online -", 1);
+    alice.say("/away");
+    bob.shows("presence 7 away -", 1);
+    alice.say("/here");
+    bob.shows("presence 7 online -", 2);
+    bob.say("/presence 7 99");
+    bob.shows("presence 99 unknown -", 1);
+    bob.shows("presence 7 online -", 3);
+
+    alice.say("/typing 8");
+    bob.shows("typing 7 begins", 1);
+    alice.say("Good.");
+    bob.shows("received 7 ", 2);
+    bob.shows("typing 7 ends", 1);
+
+    alice.say("/invisible");
+    alice.shows("visibility invisible", 1);
+    bob.shows("presence 7 unknown -", 1);
+    alice.say("/visible");
+    alice.shows("visibility -", 1);
+    bob.shows("presence 7 online -", 4);
+    assert!(alice.end().success());
+    // Since when, to the minute.
+    bob.shows("presence 7 offline 20", 1);
+
+    let mut alice = Chat::start(&installation, 7, 1, 8, &[]);
+    bob.shows("presence 7 online -", 5);
+    alice.say("/lastseen off");
+    alice.shows("visibility last_seen", 1);
+    assert!(alice.end().success());
+    bob.shows("presence 7 offline -", 1);
+    bob.say("/watch");
+    bob.shows("presence 7 unknown -", 2);
+    // What the connection told is not known without it.
+    bob.say("/watch 7");
+    bob.shows("presence 7 offline -", 2);
+    server.kill();
+    bob.shows("presence 7 unknown -", 3);
+    let server = installation.start();
+    bob.shows("connected 8", 2);
+    bob.shows("presence 7 offline -", 3);
+    assert!(bob.end().success());
+    drop(server);
+}
+
 /// A script does not wait for answers, and neither do its changes.
 #[test]
 fn an_edit_directly_behind_its_message_waits_for_the_answer_to_it() {
