@@ -37,14 +37,14 @@ enum LookFor {
     /// To answer a client that watches these from now on.
     Watch { conn: ConnId, request: RequestId, users: Vec<UserId>, watch: WatchId },
     /// To know again what a watch may see.
-    Again { watch: WatchId },
+    Again { watch: WatchId, conn: ConnId },
 }
 
 impl LookFor {
     const fn watch(&self) -> Option<WatchId> {
         match self {
             Self::Pull { .. } => None,
-            Self::Watch { watch, .. } | Self::Again { watch } => Some(*watch),
+            Self::Watch { watch, .. } | Self::Again { watch, .. } => Some(*watch),
         }
     }
 }
@@ -191,19 +191,26 @@ impl Shard {
         let crowded_ms = self.settings.presence.lifetime_ms;
         let of_told = |told: &Told| {
             let Sight { state, last_seen } = told.sight;
-            PresenceState {
-                user: told.user,
-                state,
-                last_seen,
-                ask_again_ms: if told.is_crowded { crowded_ms } else { 0 },
-            }
+            let ask_again_ms = if told.is_crowded { crowded_ms } else { 0 };
+            (told.user, PresenceState { user: told.user, state, last_seen, ask_again_ms })
         };
-        let told = told.iter().map(|told| (told.user, of_told(told)));
         let (conn, request, users, lifetime_ms, kind, mut states) = match what {
-            LookFor::Again { watch } => return self.sights.viewer.asked_again(watch, is_failed, now_ms),
-            LookFor::Pull { conn, request, users } => {
-                (conn, request, users, 0, ClientKind::FetchPresence, told.collect::<BTreeMap<_, _>>())
+            LookFor::Again { watch, conn } => {
+                let crowded = told.iter().filter_map(|told| self.sights.viewer.tell_crowded(watch, told));
+                let states: Vec<_> = crowded.collect();
+                if !states.is_empty() {
+                    self.send(conn, &ServerFrame::Presence { request: RequestId(0), lifetime_ms: 0, states }, cx);
+                }
+                return self.sights.viewer.asked_again(watch, is_failed, now_ms);
             }
+            LookFor::Pull { conn, request, users } => (
+                conn,
+                request,
+                users,
+                0,
+                ClientKind::FetchPresence,
+                told.iter().map(of_told).collect::<BTreeMap<_, _>>(),
+            ),
             LookFor::Watch { conn, request, users, watch } if is_failed => {
                 self.sights.viewer.asked_again(watch, is_failed, now_ms);
                 (conn, request, users, 0, ClientKind::Watch, BTreeMap::new())
@@ -211,7 +218,7 @@ impl Shard {
             LookFor::Watch { conn, request, users, watch } => {
                 let states = self.sights.viewer.asked_all(watch, now_ms);
                 let mut states: BTreeMap<_, _> = states.into_iter().map(|state| (state.user, state)).collect();
-                states.extend(told);
+                states.extend(told.iter().map(of_told));
                 let lifetime_ms = if users.is_empty() { 0 } else { crowded_ms };
                 (conn, request, users, lifetime_ms, ClientKind::Watch, states)
             }
@@ -236,7 +243,7 @@ impl Shard {
             self.send(conn, &ServerFrame::Presence { request: RequestId(0), lifetime_ms: 0, states }, cx);
         }
         if !unsure.is_empty() {
-            self.look(looks, unsure, LookFor::Again { watch }, cx);
+            self.look(looks, unsure, LookFor::Again { watch, conn }, cx);
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! A device watches a set of users; a core knows of each user who is watched what their home said last, once for all who watch there. A
 //! frame is what differs between that and what the device was told, so it says each change once, and nothing that came and went.
-//! Pure data. Invariants: a connection or a device that is away has the number of its own watch or none; nothing of a user is told to a watch whose verdict is not of the version that is known last; a watch is told
+//! Pure data. Invariants: nothing of a user is told to a watch whose verdict is not of the version that is known last; a watch is told
 //! at most once in [`PresenceSettings::tick_ms`].
 
 use std::{
@@ -19,9 +19,12 @@ use super::{
 };
 use crate::shard::ConnId;
 
-/// The number of a watch in its core. Used again.
+/// A watch of this core. Never given twice: `slot` is reused, `life` tells lives apart, so an answer that comes late is nobody else's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(in crate::shard) struct WatchId(u32);
+pub(in crate::shard) struct WatchId {
+    slot: u32,
+    life: u32,
+}
 
 /// What a watch knows of one user.
 #[derive(Clone, Copy, Debug)]
@@ -62,6 +65,14 @@ struct Watch {
     told: Box<[Told32]>,
 }
 
+/// A place for a watch.
+#[derive(Debug, Default)]
+struct Slot {
+    /// Of the watch that is in it, or of the next one.
+    life: u32,
+    watch: Option<Watch>,
+}
+
 impl Watch {
     fn place(&self, user: UserId) -> Option<usize> {
         self.users.binary_search(&user).ok()
@@ -81,13 +92,14 @@ struct Watched {
 }
 
 impl Watched {
-    /// The home says this.
-    fn show(&mut self, sight: Sight) {
-        self.sight = sight;
+    /// The home says this. Whether it is news.
+    fn show(&mut self, sight: Sight) -> bool {
+        let before = std::mem::replace(&mut self.sight, sight);
         if sight.state == Presence::Offline && sight.last_seen != self.last_seen {
             self.last_seen = sight.last_seen;
             self.stamp = self.stamp.wrapping_add(1);
         }
+        before != sight
     }
 }
 
@@ -120,8 +132,8 @@ pub(super) enum Due {
 #[derive(Debug)]
 pub(super) struct Viewer {
     settings: PresenceSettings,
-    watches: Vec<Option<Watch>>,
-    free: Vec<WatchId>,
+    watches: Vec<Slot>,
+    free: Vec<u32>,
     /// Watches of devices that have lost their connection: who comes back does not have to be judged anew.
     lost: HashMap<(UserId, DeviceId), WatchId, RandomState>,
     watched: HashMap<UserId, Watched, RandomState>,
@@ -154,8 +166,14 @@ impl Viewer {
         self.merged
     }
 
+    fn look_at(&self, watch: WatchId) -> Option<&Watch> {
+        let slot = self.watches.get(watch.slot as usize)?;
+        slot.watch.as_ref().filter(|_| slot.life == watch.life)
+    }
+
     fn get(&mut self, watch: WatchId) -> Option<&mut Watch> {
-        self.watches.get_mut(watch.0 as usize)?.as_mut()
+        let slot = self.watches.get_mut(watch.slot as usize)?;
+        slot.watch.as_mut().filter(|_| slot.life == watch.life)
     }
 
     /// A device watches these users, by ascending id, and nobody else. `before`: its connection's watch. Which watch it is, and who is
@@ -167,14 +185,16 @@ impl Viewer {
         users: Box<[UserId]>,
         now_ms: u64,
     ) -> (WatchId, Vec<(UserId, u32)>) {
+        let before = before.filter(|before| self.look_at(*before).is_some());
         let known = before.or_else(|| self.lost.remove(&(user, device)));
         let watch = known.unwrap_or_else(|| {
-            self.free.pop().unwrap_or_else(|| {
-                self.watches.push(None);
-                WatchId(self.watches.len() as u32 - 1)
-            })
+            let slot = self.free.pop().unwrap_or_else(|| {
+                self.watches.push(Slot::default());
+                self.watches.len() as u32 - 1
+            });
+            WatchId { slot, life: self.watches[slot as usize].life }
         });
-        let before = self.watches[watch.0 as usize].take();
+        let before = self.watches[watch.slot as usize].watch.take();
         let (old_users, next_ms) = before.as_ref().map_or((&[][..], 0), |before| (&before.users[..], before.next_ms));
         let gone: Vec<_> = old_users.iter().copied().filter(|user| users.binary_search(user).is_err()).collect();
         let told = users.iter().map(|user| {
@@ -200,7 +220,7 @@ impl Viewer {
         });
         let told = told.collect();
         let ends_ms = now_ms + self.settings.lifetime_ms;
-        self.watches[watch.0 as usize] = Some(Watch {
+        self.watches[watch.slot as usize].watch = Some(Watch {
             user,
             device,
             conn: Some(conn),
@@ -230,7 +250,7 @@ impl Viewer {
 
     /// What the homes of those who are watched are to be asked.
     pub(super) fn asked(&self, watch: WatchId) -> Vec<Asked> {
-        let Some(Some(of)) = self.watches.get(watch.0 as usize) else { return Vec::new() };
+        let Some(of) = self.look_at(watch) else { return Vec::new() };
         let asked = |(user, told): (&UserId, &Told32)| {
             let watched = self.watched.get(user)?;
             let verdict = told.may.map(|may| Verdict { version: watched.version, may });
@@ -249,10 +269,8 @@ impl Viewer {
             }
             let is_other = watched.version != verdict.version;
             watched.version = verdict.version;
-            if verdict.may {
-                watched.show(sight);
-            }
-            let is_new = verdict.may || is_other;
+            // Only if it is news: with each renewal of one, all who watch this user would be looked at.
+            let is_new = (verdict.may && watched.show(sight)) || is_other;
             if is_new {
                 self.changed(user, is_other.then_some(None));
             }
@@ -349,7 +367,8 @@ impl Viewer {
 
     fn flush(&mut self, watch: WatchId, now_ms: u64) -> Option<Flush> {
         let tick_ms = self.settings.tick_ms;
-        let of = self.watches.get_mut(watch.0 as usize)?.as_mut().filter(|of| !of.is_asking)?;
+        let slot = self.watches.get_mut(watch.slot as usize).filter(|slot| slot.life == watch.life)?;
+        let of = slot.watch.as_mut().filter(|of| !of.is_asking)?;
         let conn = of.conn?;
         let (mut states, mut unsure) = (Vec::new(), Vec::new());
         for (user, told) in of.users.iter().zip(&mut of.told) {
@@ -369,7 +388,8 @@ impl Viewer {
     /// The homes have answered, or do not. With what the watch's device is to be told of each user, by ascending id, if all is told.
     pub(super) fn asked_all(&mut self, watch: WatchId, now_ms: u64) -> Vec<PresenceState> {
         let (tick_ms, ask_again_ms) = (self.settings.tick_ms, self.settings.lifetime_ms);
-        let Some(Some(of)) = self.watches.get_mut(watch.0 as usize) else { return Vec::new() };
+        let slot = self.watches.get_mut(watch.slot as usize).filter(|slot| slot.life == watch.life);
+        let Some(of) = slot.and_then(|slot| slot.watch.as_mut()) else { return Vec::new() };
         of.is_asking = false;
         of.next_ms = now_ms + tick_ms;
         let (mut states, mut is_sure) = (Vec::with_capacity(of.users.len()), true);
@@ -392,6 +412,15 @@ impl Viewer {
             self.wake_to_tell(watch);
         }
         states
+    }
+
+    /// What a watch that was asked again for is told of a user with too many watchers: this once, since no changes will come.
+    pub(super) fn tell_crowded(&mut self, watch: WatchId, told: &Told) -> Option<PresenceState> {
+        let of = self.get(watch)?;
+        let place = of.place(told.user)?;
+        let Sight { state, last_seen } = told.sight;
+        let known = std::mem::replace(&mut of.told[place].state, state);
+        (known != state).then_some(PresenceState { user: told.user, state, last_seen, ask_again_ms: 0 })
     }
 
     /// What was asked again has been answered, or is not: what differs is told with the next look.
@@ -419,7 +448,7 @@ impl Viewer {
 
     /// The version in which a watch may see a user, as far as is known here.
     pub(super) fn sees(&self, watch: WatchId, user: UserId) -> Option<Version> {
-        let of = self.watches.get(watch.0 as usize)?.as_ref()?;
+        let of = self.look_at(watch)?;
         let told = of.told[of.place(user)?];
         let watched = self.watched.get(&user)?;
         (told.may == Some(true) && !told.is_crowded && watched.sight != Sight::NONE).then_some(watched.version)
@@ -449,8 +478,10 @@ impl Viewer {
 
     /// A watch ends. Who is watched by fewer than before, with how many they are now.
     pub(super) fn end(&mut self, watch: WatchId) -> Vec<(UserId, u32)> {
-        let Some(of) = self.watches[watch.0 as usize].take() else { return Vec::new() };
-        self.free.push(watch);
+        let slot = &mut self.watches[watch.slot as usize];
+        let Some(of) = slot.watch.take_if(|_| slot.life == watch.life) else { return Vec::new() };
+        slot.life = slot.life.wrapping_add(1);
+        self.free.push(watch.slot);
         let device = (of.user, of.device);
         if self.lost.get(&device) == Some(&watch) {
             self.lost.remove(&device);
@@ -514,7 +545,7 @@ mod tests {
     #[test]
     fn a_watch_takes_less_memory_than_it_may() {
         // The wanted 400 bytes for 20 users: the watch, its place and its timer, its users, and its place with each of them.
-        let of_all = size_of::<Option<Watch>>() + size_of::<Reverse<(u64, WatchId)>>() + size_of::<Option<WatchId>>();
+        let of_all = size_of::<Slot>() + size_of::<Reverse<(u64, WatchId)>>() + size_of::<Option<WatchId>>();
         let of_one = size_of::<UserId>() + size_of::<Told32>();
         assert!(of_all + 20 * of_one <= 400, "{}", of_all + 20 * of_one);
         // And 64 for each user that is watched, beside what the user costs once for the core.
