@@ -60,6 +60,10 @@ pub(super) struct App {
     pub(super) list: Conversations,
     /// What it was handed since it was started.
     pub(super) history: History,
+    /// A person looks who is there.
+    pub(super) looks: bool,
+    /// Whom they watched last.
+    pub(super) watches: Vec<UserId>,
     /// What has no answer yet.
     pub(super) fetches: Vec<(FetchHandle, Asked)>,
 }
@@ -119,6 +123,8 @@ impl App {
             is_placed: false,
             list: Conversations::default(),
             history: History::default(),
+            looks: false,
+            watches: Vec::new(),
             fetches: Vec::new(),
         }
     }
@@ -135,6 +141,11 @@ impl App {
     /// Up to where it has its log.
     pub(super) fn position(&self) -> Option<Seq> {
         self.state.as_ref()?.position()
+    }
+
+    /// Its connection, if it has been welcomed there.
+    pub(super) fn welcomed_link(&self) -> Option<LinkId> {
+        self.link.filter(|_| self.connected && self.is_running())
     }
 
     pub(super) const fn is_running(&self) -> bool {
@@ -215,6 +226,9 @@ impl Simulation {
         if !self.healing {
             let delay = self.rng.within(1, 200);
             self.schedule(delay, Happening::AppAct(index));
+            if !std::mem::replace(&mut self.apps[index].looks, true) {
+                self.schedule(delay, Happening::AppLook(index));
+            }
         }
     }
 
@@ -226,7 +240,8 @@ impl Simulation {
         if self.healing || !self.rng.chance(20) {
             return;
         }
-        let to = self.somebody();
+        let to = self.somebody(index);
+        self.watching.writes(self.apps[index].key.0, to);
         let text = self.new_text(0);
         let app = &mut self.apps[index];
         let message = Unanswered { number: Some(number), to: to.into(), content: Content::text(&text) };
@@ -304,7 +319,7 @@ impl Simulation {
     }
 
     fn write_text(&mut self, index: usize, padding: usize) {
-        let to = self.somebody();
+        let to = self.somebody(index);
         let text = self.new_text(padding);
         let content = self.content_with(&text);
         self.say(index, to, text, content);
@@ -321,6 +336,7 @@ impl Simulation {
         if let Ok(handle) = state.send(to, content) {
             app.texts.push((handle, text.clone()));
             let from = app.key;
+            self.watching.writes(from.0, to);
             self.oracle
                 .messages
                 .insert(text, Message { from, to, accepted: None, is_cancelled: false, is_text, is_silent });
@@ -375,8 +391,10 @@ impl Simulation {
         self.say(index, to, text, Content::reaction(name, reaction, None));
     }
 
-    fn somebody(&mut self) -> UserId {
-        let people: Vec<UserId> = self.apps.iter().map(|app| app.key.0).collect();
+    fn somebody(&mut self, index: usize) -> UserId {
+        let from = self.apps[index].key.0;
+        let people = self.apps.iter().map(|app| app.key.0);
+        let people: Vec<UserId> = people.filter(|to| !self.watching.are_parted(from, *to)).collect();
         // Sometimes somebody who never connects.
         let percent = if self.machine.few_open { 20 } else { 3 };
         if self.rng.chance(percent) {
@@ -702,10 +720,8 @@ impl Simulation {
             ClientEvent::TokenRefused { code, detail } | ClientEvent::ServerError { code, detail, .. } => {
                 self.oracle.fail(|| format!("{key:?}: the server did not take a frame: {} {detail}", code.name()));
             }
-            ClientEvent::Presence(_)
-            | ClientEvent::Presences { .. }
-            | ClientEvent::Typing { .. }
-            | ClientEvent::TypingEnded { .. } => {
+            ClientEvent::Typing { .. } | ClientEvent::TypingEnded { .. } => {}
+            ClientEvent::Presence(_) | ClientEvent::Presences { .. } => {
                 self.oracle.fail(|| format!("{key:?}: it was told of presence, which it did not ask for"));
             }
             ClientEvent::Ended(reason) => self.oracle.fail(|| format!("{key:?}: the client has ended: {reason}")),

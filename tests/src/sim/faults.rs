@@ -97,6 +97,26 @@ pub enum Fault {
     InboxTooFar,
     /// The rows that remember deleted messages are not written.
     ForgetDeleted,
+    /// A core is not told that others may see a user than before: it goes on telling by the verdicts that it has.
+    KeepVerdicts,
+    /// No other core is told of what changes with a user.
+    LoseChanges,
+    /// A home is not told that another core watches.
+    LoseCounts,
+    /// A change of a user comes after the one that followed it.
+    ReorderChanges,
+    /// A core is told of a user what was to be told of another.
+    VerdictsOfOthers,
+    /// A core is not told that a user has become invisible.
+    ShowInvisible,
+    /// That a user comes or goes is announced before it has held.
+    AnnounceAtOnce,
+    /// That somebody types is passed on to whom they may not see.
+    TypeToAll,
+    /// The directory does not hear that a user has gone, or is shown to others than before.
+    StaleDirectory,
+    /// What is pushed of presence is what was pushed before.
+    PushAgain,
 }
 
 impl Fault {
@@ -148,5 +168,15 @@ impl Fault {
         Self::SkipUntold,
         Self::InboxTooFar,
         Self::ForgetDeleted,
+        Self::KeepVerdicts,
+        Self::LoseChanges,
+        Self::LoseCounts,
+        Self::ReorderChanges,
+        Self::VerdictsOfOthers,
+        Self::ShowInvisible,
+        Self::AnnounceAtOnce,
+        Self::TypeToAll,
+        Self::StaleDirectory,
+        Self::PushAgain,
     ];
 }

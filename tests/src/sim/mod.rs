@@ -10,6 +10,7 @@ mod inbox;
 mod network;
 mod node;
 pub mod oracle;
+mod presence;
 
 use std::{
     cmp::Reverse,
@@ -20,7 +21,7 @@ use std::{
 use proto_spec::{DeviceId, Direction, Entry, EpochId, Event, SendNumber, Seq, TimestampMs, UserId};
 use server::{
     host::timekeeper::{Timekeeper, wall_at},
-    shard::{ConnId, Now, QueryId, topology::CoreId},
+    shard::{ConnId, Now, QueryId, presence::ShownTo, topology::CoreId},
 };
 use storage::{Answer, LaneId, Query, Span, journal::SegmentNumber};
 
@@ -29,6 +30,7 @@ use faults::Fault;
 use network::{LinkId, Links};
 use node::{Machine, Read};
 use oracle::Oracle;
+use presence::Watching;
 
 use crate::rng::Rng;
 
@@ -64,6 +66,7 @@ enum Happening {
     Cut(LinkId),
     AppTick(usize),
     AppAct(usize),
+    AppLook(usize),
     AppStart(usize),
     Crash,
     Start,
@@ -89,12 +92,14 @@ pub const SITUATIONS: &[&str] = &[
     "accepted by the journal",
     "accepted by the journal while the database is away",
     "accepted while the store is away",
+    "accepted with its recipient there",
     "app restarted",
     "app restarted with unanswered messages",
     "batch of the journal found in the database",
     "began at the head",
     "change of what was deleted",
     "change of what was taken back",
+    "changes of presence told together",
     "client lost its connection",
     "client went away while its connection moved",
     "commit failed",
@@ -140,10 +145,12 @@ pub const SITUATIONS: &[&str] = &[
     "resume by cursor",
     "resume during traffic",
     "retry answered with the first result",
+    "question about presence not answered",
     "rows of one user can not be read",
     "segment given up that the lanes had stored",
     "segment reused",
     "send refused",
+    "several changes of presence in a frame",
     "stopped in order",
     "store away",
     "time leapt",
@@ -153,12 +160,18 @@ pub const SITUATIONS: &[&str] = &[
     "tokens revoked",
     "told later that a message is committed",
     "torn write found at recovery",
+    "typing passed on",
     "unfinished user after restart",
+    "user with too many watchers",
     "something put off",
+    "verdict asked for again",
     "wall clock leapt and stays",
     "wall clock leapt for a moment",
     "wall clock went back",
+    "watch taken over from a lost connection",
     "welcome while messages are not committed",
+    "word of presence given up",
+    "word of presence lost",
 ];
 
 /// A failed run.
@@ -192,6 +205,7 @@ pub struct Simulation {
     coverage: Coverage,
     healing: bool,
     next_text: u64,
+    watching: Watching,
     /// The epoch that entries of logs were written in.
     written_in: BTreeMap<(UserId, Seq), EpochId>,
     /// What a user's devices were told first of a message, by its place; for a deliberate fault.
@@ -228,8 +242,13 @@ impl Simulation {
                 apps.push(App::new((UserId(user), DeviceId(device)), &mut rng));
             }
         }
+        let watching = Watching::new(&mut rng);
+        let is_strict = watching.settings.shown_to == ShownTo::Written;
+        let mut oracle = Oracle::default();
+        oracle.is_strict = is_strict;
         Self {
             seed,
+            watching,
             machine: Machine::new(&mut rng),
             rng,
             now: Now { monotonic_ms: 1_000, wall: wall_at(1_000, BOOTED_MS) },
@@ -241,7 +260,7 @@ impl Simulation {
             next_happening: 0,
             links: Links::default(),
             apps,
-            oracle: Oracle::default(),
+            oracle,
             coverage: Coverage::default(),
             healing: false,
             next_text: 0,
@@ -295,6 +314,7 @@ impl Simulation {
             for app in &self.apps {
                 self.oracle.check_list(app.key, &app.list);
             }
+            self.end_presence();
         }
         match self.oracle.failure.take() {
             Some(what) => Err(Failure { seed: self.seed, what, trace: self.trace.unwrap_or_default() }),
@@ -418,6 +438,7 @@ impl Simulation {
             Happening::Cut(link) => self.cut(link),
             Happening::AppTick(app) => self.on_app_tick(app),
             Happening::AppAct(app) => self.on_app_act(app),
+            Happening::AppLook(app) => self.on_app_look(app),
             Happening::AppStart(app) => self.start_app(app),
             Happening::Crash if !self.healing => self.crash(),
             Happening::Start => self.start_machine(),

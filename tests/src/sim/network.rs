@@ -60,12 +60,17 @@ pub(super) struct Link {
     pub(super) server: ServerEnd,
     /// Queued by the server, not taken by the kernel.
     pub(super) outbox: VecDeque<u8>,
+    /// Bytes in it that a deliberate fault has added: the server knows nothing of them.
+    pub(super) added: usize,
     pub(super) is_draining: bool,
     is_paused: bool,
     /// The server receives: before a connection is let in it does so piece by piece.
     pub(super) is_read: bool,
     /// When the newest token that its app has given here was made, by the number of happenings.
     pub(super) token_at: u64,
+    /// Bytes that its app has written, and that the server has read.
+    pub(super) written: u64,
+    read: u64,
     to_server: VecDeque<Vec<u8>>,
     to_client: VecDeque<Vec<u8>>,
     /// Deliveries in each direction keep their order.
@@ -82,6 +87,12 @@ pub(super) struct Links {
 impl Links {
     pub(super) fn get(&mut self, id: LinkId) -> Option<&mut Link> {
         self.links.get_mut(&id)
+    }
+
+    /// Those that are served.
+    pub(super) fn served(&self) -> impl Iterator<Item = (LinkId, usize)> {
+        let served = self.links.iter().filter(|(_, link)| matches!(link.server, ServerEnd::Serving { .. }));
+        served.map(|(id, link)| (*id, link.app))
     }
 
     pub(super) fn ids(&self) -> Vec<LinkId> {
@@ -111,10 +122,13 @@ impl Simulation {
                 is_known: true,
                 server: ServerEnd::None,
                 outbox: VecDeque::new(),
+                added: 0,
                 is_draining: false,
                 is_paused: false,
                 is_read: false,
                 token_at: self.apps[app].token_at,
+                written: 0,
+                read: 0,
                 to_server: VecDeque::new(),
                 to_client: VecDeque::new(),
                 server_at_ms: at,
@@ -155,6 +169,7 @@ impl Simulation {
             let now = self.now.monotonic_ms;
             let Some(link) = self.links.get(id) else { return };
             link.to_server.push_back(head.to_vec());
+            link.written += cut as u64;
             link.server_at_ms = link.server_at_ms.max(now + delay);
             let in_ms = link.server_at_ms - now;
             self.schedule(in_ms, Happening::ToServer(id));
@@ -184,8 +199,11 @@ impl Simulation {
         }
         let Some(link) = self.links.get(id) else { return };
         let Some(bytes) = link.to_server.pop_front() else { return };
+        link.read += bytes.len() as u64;
+        let read = link.read;
         match link.server {
             ServerEnd::Serving { core, conn } => {
+                self.notices(id, read);
                 self.act(core, |core, now| core.bytes(now, conn, &bytes));
             }
             ServerEnd::Greeting { core, conn } => {
@@ -233,6 +251,8 @@ impl Simulation {
         let delay = self.rng.within(0, 5);
         let Some(link) = self.links.get(id) else { return };
         let bytes: Vec<u8> = link.outbox.drain(..cut).collect();
+        let added = link.added.min(cut);
+        link.added -= added;
         link.to_client.push_back(bytes);
         link.client_at_ms = link.client_at_ms.max(now + delay);
         let in_ms = link.client_at_ms - now;
@@ -242,7 +262,7 @@ impl Simulation {
         };
         self.schedule(in_ms, Happening::ToClient(id));
         if let Some((core, conn)) = serving {
-            self.act(core, |core, now| core.sent(now, conn, cut));
+            self.act(core, |core, now| core.sent(now, conn, cut - added));
         }
         self.drain_soon(id);
     }
@@ -257,6 +277,7 @@ impl Simulation {
             let app = link.app;
             let is_known = link.is_known;
             self.links.remove(id);
+            self.watching.line_gone(id, self.now.monotonic_ms);
             self.close_place(core, conn);
             if is_known {
                 self.app_lost(app, id);
@@ -291,6 +312,7 @@ impl Simulation {
             && let Some((core, conn)) = link.server.place()
         {
             link.server = ServerEnd::Closing { core, conn };
+            self.watching.line_moves(id, self.now.monotonic_ms);
             self.drain_soon(id);
         }
     }
@@ -314,6 +336,7 @@ impl Simulation {
     /// The connection breaks at this byte, both ways.
     pub(super) fn cut(&mut self, id: LinkId) {
         let Some(link) = self.links.remove(id) else { return };
+        self.watching.line_gone(id, self.now.monotonic_ms);
         if !link.to_server.is_empty() {
             self.reached("connection cut with bytes on their way to the server");
         }
@@ -339,6 +362,7 @@ impl Simulation {
     pub(super) fn cut_all(&mut self) {
         for id in self.links.ids() {
             let Some(link) = self.links.remove(id) else { continue };
+            self.watching.line_gone(id, self.now.monotonic_ms);
             if !link.to_client.is_empty() {
                 self.reached("crash with accepted messages on their way to the client");
             }

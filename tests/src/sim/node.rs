@@ -39,8 +39,7 @@ use server::{
     limits::{MAILBOX_MESSAGES_MAX, STOP_MS, TICK_MS, UNRELEASED_BYTES_MAX},
     operator::counters::Counters,
     shard::{
-        Admission, CacheLimits, ConnId, KeptOfUser, Limits, PresenceMail, PresenceSettings, Promise, Settings,
-        StoreState,
+        Admission, CacheLimits, ConnId, KeptOfUser, Limits, PresenceSettings, Promise, Settings, StoreState,
         topology::{CoreId, Topology},
     },
 };
@@ -101,8 +100,8 @@ const TOKEN_TTL: Duration = Duration::from_secs(8);
 const _: () = assert!(JOURNAL.reserve_bytes < UNRELEASED_BYTES_MAX as u64);
 
 /// What a crash forgets.
-struct Life {
-    cores: Cores,
+pub(super) struct Life {
+    pub(super) cores: Cores,
     files: HashMap<SegmentNumber, File>,
     in_flight: Option<Write>,
     /// Records of batches that are not durable, those of a lane in order.
@@ -128,7 +127,7 @@ struct Life {
     next_generation: u32,
     /// What the operator has revoked, as far as the user's core has been told.
     revoked: BTreeMap<UserId, u64>,
-    counted: (u64, u64, u64),
+    counted: (u64, u64, u64, u64, u64),
 }
 
 /// The machine: what survives a crash, and the current life.
@@ -143,7 +142,7 @@ pub(super) struct Machine {
     /// What the operator has revoked and not lifted, and by whose number of happenings that was.
     revocations: Revocations,
     revoked: BTreeMap<UserId, u64>,
-    alive: Option<Life>,
+    pub(super) alive: Option<Life>,
     /// The disk is full until then; the store is away until then.
     disk_full_until_ms: u64,
     store_away_until_ms: u64,
@@ -308,6 +307,11 @@ impl Machine {
             .then(|| format!("{counted} places count as taken, {there} are, and {nowhere} descriptors are nobody's"))
     }
 
+    /// The core of a user.
+    pub(super) fn home_of(&self, user: UserId) -> Option<CoreId> {
+        self.alive.as_ref().map(|life| life.cores.common().topology.home_of(user))
+    }
+
     /// The cores, by number.
     pub(super) fn cores(&self) -> Vec<CoreId> {
         self.alive.as_ref().map_or_else(Vec::new, |life| life.cores.ids().collect())
@@ -390,7 +394,8 @@ impl Simulation {
         let opened = if self.machine.few_open { Rate::per_second(1) } else { Rate::OFF };
         let limits = Limits { opened, ..SETTINGS.limits };
         let cache = small_cache(&mut Rng::new(self.seed.wrapping_add(self.machine.life.into())));
-        let (settings, journal) = (Settings { promise, limits, cache, ..SETTINGS }, Some(committer));
+        let presence = self.watching.settings;
+        let (settings, journal) = (Settings { promise, limits, cache, presence, ..SETTINGS }, Some(committer));
         let epoch = EpochId(self.machine.life.into());
         let config = CoreConfig { settings, journal, slow_after_ms: SLOW_AFTER_MS, epoch, queries_kept_max: 0 };
         let mailbox_messages_max = if self.rng.chance(70) { MAILBOX_SMALL } else { MAILBOX_MESSAGES_MAX };
@@ -411,10 +416,11 @@ impl Simulation {
             have_turns: BTreeSet::new(),
             next_generation: 0,
             revoked: self.machine.revoked.clone(),
-            counted: (0, 0, 0),
+            counted: (0, 0, 0, 0, 0),
         });
         self.machine.stopping_since_ms = None;
         self.oracle.restarted(&self.machine.logs());
+        self.begin_presence();
         let unfinished = block_on(storage::unfinished(&*self.machine.store, None, 1_000)).expect("reads work now");
         for user in unfinished {
             self.reached("unfinished user after restart");
@@ -528,18 +534,22 @@ impl Simulation {
 
     fn count_shards(&mut self) {
         let Some(life) = &mut self.machine.alive else { return };
-        let (mut repeated, mut behind, mut duplicates) = (0, 0, 0);
+        let (mut repeated, mut behind, mut duplicates, mut merged, mut late) = (0, 0, 0, 0, 0);
         for core in life.cores.iter() {
             let counters = core.shard_counters();
             repeated += counters.repeated;
             behind += counters.fell_behind;
             duplicates += counters.duplicates;
+            merged += counters.presence_merged;
+            late += counters.presence_late;
         }
-        let before = std::mem::replace(&mut life.counted, (repeated, behind, duplicates));
+        let before = std::mem::replace(&mut life.counted, (repeated, behind, duplicates, merged, late));
         let grown = [
             (repeated > before.0, "retry answered with the first result"),
             (behind > before.1, "live connection fell behind"),
             (duplicates > before.2, "duplicate message found"),
+            (merged > before.3, "changes of presence told together"),
+            (late > before.4, "word of presence given up"),
         ];
         for (_, situation) in grown.into_iter().filter(|(grown, _)| *grown) {
             self.reached(situation);
@@ -549,12 +559,14 @@ impl Simulation {
     pub(super) fn on_tick(&mut self) {
         let life = self.machine.life;
         self.schedule(TICK_MS, Happening::Tick { life });
+        self.before_ticks();
         for core in self.machine.cores() {
             self.act(core, |core, now| core.tick(now));
         }
+        self.after_ticks();
         // Nothing overtakes but what is put off, which is rare: for that fault it is not.
         let puts_off = self.fault == Some(Fault::ForgetBefore);
-        if self.machine.chaos && self.rng.chance(if puts_off { 10 } else { 1 }) {
+        if self.machine.chaos && self.rng.chance(if puts_off { 20 } else { 1 }) {
             let until = self.now.monotonic_ms + self.rng.within(50, 1_500);
             let what = if puts_off { 3 } else { self.rng.within(0, 3) };
             match what {
@@ -623,21 +635,10 @@ impl Simulation {
         self.deliver_soon(to);
     }
 
-    fn deliver_soon(&mut self, to: CoreId) {
+    pub(super) fn deliver_soon(&mut self, to: CoreId) {
         let delay = self.rng.within(0, 3);
         let life = self.machine.life;
         self.schedule(delay, Happening::Mail { life, core: to });
-    }
-
-    /// A core says something about presence to another one, which may be lost on the way.
-    pub(super) fn post_presence(&mut self, to: CoreId, mail: Box<PresenceMail>) -> bool {
-        let is_lost = self.rng.chance(10);
-        let Some(life) = &mut self.machine.alive else { return true };
-        if is_lost || !life.cores.post_presence(to, mail) {
-            return false;
-        }
-        self.deliver_soon(to);
-        true
     }
 
     pub(super) fn on_mail(&mut self, core: CoreId) {
@@ -650,9 +651,7 @@ impl Simulation {
             return self.schedule(until_ms - self.now.monotonic_ms, Happening::Mail { life, core });
         }
         let Some(message) = life.cores.take(core) else {
-            return if let Some(mail) = life.cores.take_presence(core) {
-                self.act(core, |core, now| core.presence(now, mail));
-            };
+            return self.hear_presence(core);
         };
         if let CoreMessage::News(News::Store(store)) = &message {
             match store {

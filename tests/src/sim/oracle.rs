@@ -65,6 +65,12 @@ pub struct Oracle {
     pub clock_wrong_ms: u64,
     /// Devices that were told that they are removed.
     pub removed: BTreeSet<DeviceKey>,
+    /// Who has ever asked that a user be blocked, and that one.
+    pub estranged: BTreeSet<(UserId, UserId)>,
+    /// Who has ever asked to be invisible.
+    pub hides: BTreeSet<UserId>,
+    /// Users are shown to those alone to whom they have written.
+    pub is_strict: bool,
     /// The first thing that was found wrong.
     pub failure: Option<String>,
 }
@@ -178,6 +184,12 @@ impl Oracle {
         if self.failure.is_none() {
             self.failure = Some(what());
         }
+    }
+
+    /// Whether one of them has ever blocked the other: then not all that is written comes.
+    #[must_use]
+    pub fn are_estranged(&self, one: UserId, other: UserId) -> bool {
+        self.estranged.contains(&(one, other)) || self.estranged.contains(&(other, one))
     }
 
     /// The last durable seq of everybody.
@@ -474,7 +486,9 @@ impl Oracle {
                 (true, false) => name.and_then(|name| self.last_text(name)) == Some(text),
                 (false, false) => sent.is_some(),
             };
-            if received != usize::from(is_there) {
+            // What was blocked was dropped, and what it changes stays.
+            let may_be_dropped = received <= 1 && self.are_estranged(message.from.0, message.to);
+            if received != usize::from(is_there) && !may_be_dropped {
                 self.fail(|| format!("{text}: in the sender's log {}, in the recipient's {received}", sent.is_some()));
             }
         }
@@ -545,7 +559,7 @@ impl Oracle {
                     }
                     let sent = logs.get(from).and_then(|log| log.get(origin));
                     let name = content.about().map_or(MessageName { author: *from, seq: *origin }, |(name, _)| name);
-                    if sent.is_none() && self.has_deleted(*from, name) {
+                    if sent.is_none() && (self.has_deleted(*from, name) || self.are_estranged(user, *from)) {
                         continue;
                     }
                     if sent.and_then(said) != Some(content.standing(None)) {
@@ -627,6 +641,9 @@ impl Oracle {
             self.fail(|| format!("user {user}: {count} reactions in the log, of which {here:?} count"));
         }
         for peer in logs.keys().filter(|peer| **peer != user) {
+            if self.are_estranged(user, *peer) {
+                continue;
+            }
             let of = |whose, with: UserId, log| {
                 let all = reactions(whose, log).into_iter();
                 all.filter(move |(_, (conversation, _))| *conversation == with.into())
@@ -674,6 +691,10 @@ impl Oracle {
             }
         }
         for (peer, seq) in sent {
+            if self.is_strict || self.hides.contains(&peer) || self.are_estranged(user, peer) {
+                // They may not have been told that a device is there.
+                continue;
+            }
             let told = logs.get(&peer).into_iter().flat_map(|log| log.values());
             let has = |entry: &Entry| matches!(entry.event, Event::Received { from, origin, .. } if from == user && origin == seq);
             if !told.into_iter().any(has) {

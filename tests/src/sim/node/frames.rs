@@ -15,6 +15,7 @@ use super::{
 impl Simulation {
     /// Everything that leaves the server passes here.
     pub(super) fn check_frames(&mut self, core: CoreId, link: LinkId, bytes: &[u8]) {
+        let id = link;
         let Some(link) = self.links.get(link) else { return };
         let token_at = link.token_at;
         let (user, device) = self.apps[link.app].key;
@@ -69,6 +70,7 @@ impl Simulation {
                     }
                     self.check_level(core, user, &frame);
                     self.oracle.leaves(user, &frame);
+                    self.check_presence(core, id, user, &frame);
                 }
                 Err(error) => self.oracle.fail(|| format!("user {user}: {error}")),
             }
@@ -80,7 +82,9 @@ impl Simulation {
         let is_away = self.machine.alive.as_ref().is_some_and(|life| life.told_away.contains_key(&core));
         match self.fault {
             Some(Fault::WelcomeTakesBack) if is_away => {}
-            Some(Fault::LoseEpoch | Fault::AcceptEveryRetry | Fault::KeepUnedited | Fault::SkipUntold) => {}
+            Some(
+                Fault::LoseEpoch | Fault::AcceptEveryRetry | Fault::KeepUnedited | Fault::SkipUntold | Fault::PushAgain,
+            ) => {}
             _ => return bytes,
         }
         let Some((user, device)) = self.links.get(link).map(|link| self.apps[link.app].key) else { return bytes };
@@ -90,6 +94,9 @@ impl Simulation {
             std::ops::ControlFlow::Continue(())
         });
         decoded.expect("a shard's own frame can be read");
+        if self.fault == Some(Fault::PushAgain) {
+            return self.trick_push(link, sent.as_ref(), bytes);
+        }
         if self.fault == Some(Fault::LoseEpoch) {
             return if matches!(sent, Some(ServerFrame::Epoch { .. })) { Vec::new() } else { bytes };
         }

@@ -11,7 +11,7 @@ use server::{
     shard::{Admission, Now, StoreState, topology::CoreId},
 };
 use storage::{
-    BatchId, LaneId,
+    BatchId, LaneId, Record,
     journal::{JournalFolder, Prepared, Salt, SegmentNumber, Write},
 };
 
@@ -127,7 +127,12 @@ impl Simulation {
                 life.undecided.push_back((lane, id, records));
                 continue;
             }
-            records.iter().for_each(|record| self.oracle.learns(record));
+            for record in &records {
+                self.oracle.learns(record);
+                if let Record::Append { user, entry, .. } = record {
+                    self.watching.became_durable(*user, entry.seq);
+                }
+            }
         }
     }
 

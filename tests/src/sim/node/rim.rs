@@ -67,6 +67,7 @@ impl Simulation {
         late.into_iter().for_each(|(to, message)| self.put(to, message));
         self.turn_soon(id);
         self.count_shards();
+        self.look_who_is_there(id);
         Some(done)
     }
 }
@@ -112,6 +113,7 @@ impl Rim for TurnRim<'_> {
                     self.sim.reached_resume(Resume::After(seq));
                 }
                 self.sim.check_owner(id, user);
+                self.sim.watching.moves(user, now.monotonic_ms);
             }
             Order::Move { conn, home, ticket } => {
                 let Some(link) = self.link_of(conn).and_then(|id| self.sim.links.get(id)) else { return };
@@ -171,6 +173,9 @@ impl Rim for TurnRim<'_> {
             self.lost.push((conn, bytes.len()));
         } else {
             self.sim.queue_frame(link, &bytes);
+            if let Some(link) = self.sim.links.get(link) {
+                link.added += bytes.len().saturating_sub(len);
+            }
         }
     }
 

@@ -1,0 +1,128 @@
+//! Deliberate faults of presence: what cores say to each other of it is altered on its way, and what the directory says.
+
+use std::collections::BTreeMap;
+
+use proto_spec::{Presence, ServerFrame, TimestampMs, UserId};
+use server::shard::{
+    PresenceMail, Registration,
+    presence::{Change, Sight, Typing, Version},
+    topology::CoreId,
+};
+
+use super::super::{Simulation, faults::Fault, network::LinkId};
+
+/// What a deliberate fault remembers.
+#[derive(Debug, Default)]
+pub(in crate::sim) struct Tricks {
+    /// The version of a user that a core was told last, and what was to be seen.
+    told: BTreeMap<(CoreId, UserId), (Version, Sight)>,
+    /// Changes that are held back for a core.
+    held: BTreeMap<CoreId, Vec<Change>>,
+    /// What a connection was pushed last.
+    pushed: BTreeMap<LinkId, Vec<u8>>,
+}
+
+impl Simulation {
+    /// A core says something about presence to another one.
+    pub(super) fn trick_mail(&mut self, to: CoreId, mail: &mut PresenceMail) {
+        let Some(fault) = self.fault else { return };
+        let tricks = &mut self.watching.tricks;
+        match fault {
+            Fault::KeepVerdicts => {
+                for change in &mut mail.changes {
+                    if let Some((version, _)) = tricks.told.get(&(to, change.user)) {
+                        (change.version, change.before, change.only) = (*version, *version, None);
+                    }
+                }
+            }
+            Fault::LoseChanges => mail.changes.clear(),
+            Fault::LoseCounts => {
+                mail.counts.clear();
+                mail.asks.iter_mut().flat_map(|ask| &mut ask.users).for_each(|asked| asked.count = 0);
+            }
+            Fault::ReorderChanges if !mail.changes.is_empty() => match tricks.held.remove(&to) {
+                Some(held) => mail.changes.extend(held),
+                None => _ = tricks.held.insert(to, std::mem::take(&mut mail.changes)),
+            },
+            Fault::VerdictsOfOthers => {
+                for told in mail.answers.iter_mut().filter_map(|answer| answer.told.as_mut()) {
+                    for at in 1..told.len() {
+                        let (before, at) = (told[at - 1], &mut told[at]);
+                        (at.verdict.may, at.sight) = (before.verdict.may, before.sight);
+                    }
+                }
+            }
+            Fault::ShowInvisible => {
+                let told = mail.answers.iter_mut().filter_map(|answer| answer.told.as_mut()).flatten();
+                let told = told.filter(|told| told.verdict.may).map(|told| (told.user, &mut told.sight));
+                for (user, sight) in mail.changes.iter_mut().map(|change| (change.user, &mut change.sight)).chain(told)
+                {
+                    if let Some((_, known)) = tricks.told.get(&(to, user)).filter(|_| *sight == Sight::NONE) {
+                        *sight = *known;
+                    }
+                }
+            }
+            _ => {}
+        }
+        let told = mail.answers.iter().filter_map(|answer| answer.told.as_ref()).flatten();
+        let told = told.filter(|told| told.verdict.may).map(|told| (told.user, told.verdict.version, told.sight));
+        let changes = mail.changes.iter().map(|change| (change.user, change.version, change.sight));
+        tricks.told.extend(told.chain(changes).map(|(user, version, sight)| ((to, user), (version, sight))));
+    }
+
+    /// Somebody types: it is passed on, whoever may know.
+    pub(super) fn trick_typing(&mut self, from: UserId, to: UserId) {
+        let (Some(core), Some(home)) = (self.machine.home_of(from), self.machine.home_of(to)) else { return };
+        if self.fault == Some(Fault::TypeToAll) && core != home {
+            self.forge(core, home, |mail| mail.typing.push(Typing { from, to }));
+        }
+    }
+
+    /// A user is gone without a goodbye, or has come: all other cores are told at once.
+    pub(super) fn trick_moved(&mut self, user: UserId, is_there: bool) {
+        let Some(home) = self.machine.home_of(user).filter(|_| self.fault == Some(Fault::AnnounceAtOnce)) else {
+            return;
+        };
+        for core in self.machine.cores().into_iter().filter(|core| *core != home) {
+            let Some((version, _)) = self.watching.tricks.told.get(&(core, user)).copied() else { continue };
+            let state = if is_there { Presence::Online } else { Presence::Offline };
+            let sight = Sight { state, last_seen: TimestampMs(0) };
+            let change = Change { user, sight, version, before: version, only: None };
+            self.forge(home, core, |mail| mail.changes.push(change));
+        }
+    }
+
+    fn forge(&mut self, from: CoreId, to: CoreId, says: impl FnOnce(&mut PresenceMail)) {
+        let (asks, answers) = (Vec::new(), Vec::new());
+        let mut mail =
+            PresenceMail { from, asks, answers, changes: Vec::new(), counts: Vec::new(), typing: Vec::new() };
+        says(&mut mail);
+        let said = self.watching.moment();
+        self.put_presence(to, Box::new(mail), said);
+    }
+
+    /// The directory keeps what it said of those whom another core has been told of.
+    pub(super) fn trick_directory(&self) {
+        if self.fault != Some(Fault::StaleDirectory) {
+            return;
+        }
+        let Some(life) = &self.machine.alive else { return };
+        for ((_, user), (version, _)) in &self.watching.tricks.told {
+            let registration = Registration::Here { version: *version, is_hidden: false };
+            life.cores.common().directory.set(*user, registration);
+        }
+    }
+
+    /// What is pushed to a connection is what was pushed there before.
+    pub(in crate::sim) fn trick_push(&mut self, link: LinkId, frame: Option<&ServerFrame>, bytes: Vec<u8>) -> Vec<u8> {
+        let is_push = matches!(frame, Some(ServerFrame::Presence { request, .. }) if request.0 == 0);
+        let before = if is_push { self.watching.tricks.pushed.insert(link, bytes.clone()) } else { None };
+        // The kernel takes no more than was queued.
+        before.filter(|before| before.len() <= bytes.len()).unwrap_or(bytes)
+    }
+
+    /// The node begins another life.
+    pub(super) fn forget_tricks(&mut self) {
+        self.watching.tricks = Tricks::default();
+    }
+}
