@@ -120,6 +120,12 @@ pub const TRACE_LINE_BYTES_MAX: usize = proto_spec::limits::TEXT_BYTES_MAX + 256
 /// Largest trace, in bytes: it is held in memory. A hundred messages a second for a day.
 pub const TRACE_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 
+/// What is told of when somebody was last seen is a multiple of this, in milliseconds (SPEC 4.38).
+pub const SEEN_EACH_MS: u64 = 60_000;
+
+/// Frames with changes that one device may get before their time, in ticks: what a busy machine has held back comes at once.
+pub const PUSHES_AHEAD: u64 = 3;
+
 /// Rows of a page of a list of conversations, as a screen shows: so that lists have several pages.
 pub const LIST_ROWS: u64 = 15;
 

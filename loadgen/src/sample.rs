@@ -27,6 +27,10 @@ pub struct Metrics {
     pub cache_hits: Option<f64>,
     /// Such requests for which it had too little.
     pub cache_misses: Option<f64>,
+    /// Changes of who is there that were announced.
+    pub presence_announced: Option<f64>,
+    /// Frames with such changes that were pushed.
+    pub presence_pushed: Option<f64>,
     /// CPU seconds of the process.
     pub cpu_s: Option<f64>,
     /// Resident bytes of the process.
@@ -64,7 +68,7 @@ impl Metrics {
     }
 
     /// What a process counts from its start on; the other fields say how it is right now.
-    const fn counters(&self) -> [Option<f64>; 9] {
+    const fn counters(&self) -> [Option<f64>; 11] {
         let Self {
             commits,
             sync_s,
@@ -73,14 +77,28 @@ impl Metrics {
             queries,
             cache_hits,
             cache_misses,
+            presence_announced,
+            presence_pushed,
             cpu_s,
             failures,
             ..
         } = *self;
-        [commits, sync_s, group_batches, group_bytes, queries, cache_hits, cache_misses, cpu_s, failures]
+        [
+            commits,
+            sync_s,
+            group_batches,
+            group_bytes,
+            queries,
+            cache_hits,
+            cache_misses,
+            presence_announced,
+            presence_pushed,
+            cpu_s,
+            failures,
+        ]
     }
 
-    const fn counters_mut(&mut self) -> [&mut Option<f64>; 9] {
+    const fn counters_mut(&mut self) -> [&mut Option<f64>; 11] {
         let Self {
             commits,
             sync_s,
@@ -89,11 +107,25 @@ impl Metrics {
             queries,
             cache_hits,
             cache_misses,
+            presence_announced,
+            presence_pushed,
             cpu_s,
             failures,
             ..
         } = self;
-        [commits, sync_s, group_batches, group_bytes, queries, cache_hits, cache_misses, cpu_s, failures]
+        [
+            commits,
+            sync_s,
+            group_batches,
+            group_bytes,
+            queries,
+            cache_hits,
+            cache_misses,
+            presence_announced,
+            presence_pushed,
+            cpu_s,
+            failures,
+        ]
     }
 
     /// Reads a page in the text format of Prometheus.
@@ -114,6 +146,8 @@ impl Metrics {
                 "ringpost_core_queries_total" => &mut metrics.queries,
                 "ringpost_shard_cache_hits_total" => &mut metrics.cache_hits,
                 "ringpost_shard_cache_misses_total" => &mut metrics.cache_misses,
+                "ringpost_shard_presence_announced_total" => &mut metrics.presence_announced,
+                "ringpost_shard_presence_pushed_total" => &mut metrics.presence_pushed,
                 "process_cpu_seconds_total" => &mut metrics.cpu_s,
                 "process_resident_memory_bytes" => &mut metrics.memory_bytes,
                 "process_open_fds" => &mut metrics.open_files,
@@ -238,6 +272,10 @@ pub struct Resources {
     pub cache_hits: Option<f64>,
     /// Such requests for which it had too little.
     pub cache_misses: Option<f64>,
+    /// Changes of who is there that the server announced in the load phase.
+    pub presence_announced: Option<f64>,
+    /// Frames with such changes that it pushed in the load phase.
+    pub presence_pushed: Option<f64>,
     /// Cores that the server serves with.
     pub server_cores: Option<f64>,
     /// How often the server was started again in the load phase.

@@ -47,6 +47,22 @@ counts! {
     Marked = "marks and deletions done",
     /// Those that came to a device, and what others have read.
     MarksTold = "marks and deletions told",
+    /// Users that devices watched when their watches began.
+    Subscriptions = "users watched",
+    /// Answers to watches and to questions who is there.
+    PresenceAnswers = "answers who is there",
+    /// Frames with changes of who is there, which the server pushed.
+    PresencePushed = "presence frames pushed",
+    /// Changes in them.
+    PresenceChanges = "presence changes told",
+    /// What devices were told of a user at the end, and was the truth.
+    ViewsChecked = "views checked",
+    /// Of users whom too many watch.
+    ViewsCrowded = "views of crowded users",
+    /// That somebody types, as devices said it.
+    Typed = "typing sent",
+    /// That somebody types, as devices were told.
+    TypingTold = "typing told",
     /// Welcomes.
     Logins = "logins",
     /// TLS handshakes done.
@@ -112,6 +128,8 @@ pub enum Measure {
     SinceHello,
     /// From the fetch of a list of conversations to its page.
     Inbox,
+    /// From a watch, or a question who is there, to its answer.
+    Presence,
     /// From the cut of a connection to the device's next welcome.
     Back,
     /// From the intended time of a send to when the generator got to it: what it adds to the latencies by itself.
@@ -130,6 +148,7 @@ impl Measure {
         Self::Opened,
         Self::SinceHello,
         Self::Inbox,
+        Self::Presence,
         Self::Back,
         Self::Late,
     ];
@@ -147,6 +166,7 @@ impl Measure {
             Self::Opened => "app opened to all shown",
             Self::SinceHello => "its hello to all shown",
             Self::Inbox => "fetch to list",
+            Self::Presence => "watch to who is there",
             Self::Back => "cut to welcome again",
             Self::Late => "generator late by",
         }
@@ -230,7 +250,7 @@ impl Default for Latencies {
 }
 
 /// Counts and latencies. An idle measure owns no memory.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Stats {
     counts: [u64; Count::ALL.len()],
     /// What was refused and why, how often. A handful of kinds.
@@ -240,6 +260,13 @@ pub struct Stats {
     pub era: usize,
     /// Connections that are ready. Not a sum over time: the newest value counts.
     pub ready: u64,
+}
+
+impl Default for Stats {
+    fn default() -> Self {
+        let (counts, latencies) = ([0; Count::ALL.len()], Default::default());
+        Self { counts, refusals: Vec::new(), latencies, era: 0, ready: 0 }
+    }
 }
 
 impl Index<Count> for Stats {
@@ -313,6 +340,7 @@ impl Stats {
             Count::Pages,
             Count::Inboxes,
             Count::Opened,
+            Count::PresenceAnswers,
         ];
         counts.iter().map(|count| self[*count]).sum()
     }

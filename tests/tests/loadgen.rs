@@ -8,7 +8,10 @@ use std::{
 };
 
 use serde_json::Value;
-use server::config::{AdminListen, Limits};
+use server::{
+    config::{AdminListen, Limits},
+    shard::presence::PresenceSettings,
+};
 use tests::{
     number_of,
     process::{Installation, Server, signal},
@@ -16,14 +19,24 @@ use tests::{
     wait_until,
 };
 
+/// What is told of who is there is told soon, so that runs need not wait for it long; and generators are told so.
+const PRESENCE: &str = "--hold-ms 600 --grace-ms 1500 --tick-ms 200";
+
 fn installation() -> Installation {
-    Installation::new(env!("CARGO_BIN_EXE_tested-ringpost"))
+    let mut installation = Installation::new(env!("CARGO_BIN_EXE_tested-ringpost"));
+    let presence = &mut installation.config.presence;
+    (presence.hold_ms, presence.grace_ms, presence.tick_ms, presence.lifetime_s) = (600, 1_500, 200, 10);
+    installation
 }
 
 /// The load generator with these arguments, against the server of this installation.
 fn loadgen(installation: &Installation, arguments: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tested-ringpost-loadgen"));
-    command.args(arguments.split_whitespace()).args(["--json", "--server", &installation.config.listen.to_string()]);
+    command.args(arguments.split_whitespace());
+    if arguments.starts_with("presence") {
+        command.args(PRESENCE.split_whitespace().filter(|_| !arguments.contains("--grace-ms")));
+    }
+    command.args(["--json", "--server", &installation.config.listen.to_string()]);
     command.arg("--token-key").arg(installation.data().join("token-key.pem"));
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
@@ -193,6 +206,37 @@ fn changes_that_come_too_late_are_counted_and_no_fault() {
     assert!(output.status.success(), "{report:#} {}", String::from_utf8_lossy(&output.stderr));
     assert!(count(&report, "changes refused for good") > 10, "{report:#}");
     assert!(count(&report, "changes accepted") > 10, "{report:#}");
+    server.stop();
+}
+
+#[test]
+fn who_is_there_is_told_to_those_who_may_know_and_not_of_who_flaps_or_of_a_storm() {
+    let report = verified(
+        "presence --users 60 --contacts 10 --calm 2 --seconds 8 --changes 10 --scrolls 10 --types 20 --flapping 10 --invisible 5 \
+         --blocked 3 --popular 40 --storm 30 --storm-within 1 --messages-per-s 50 --pairs 2 --lanes 2 --seed 7",
+    );
+    // Each of 64 watches ten others, those of the first lane its first user too, and two strangers, of whom that one is one for somebody.
+    assert_eq!(count(&report, "users watched"), 64 * 10 + (31 - 10) + 64 * 2 - 1, "{report:#}");
+    for what in ["presence frames pushed", "typing told", "marks and deletions done"] {
+        assert!(count(&report, what) > 0, "no {what}: {report:#}");
+    }
+    assert!(count(&report, "views checked") > 300, "{report:#}");
+    assert_eq!(report["stages"]["storm"]["presence frames a second"], 0.0, "{report:#}");
+    assert!(report["ratios"]["send to accepted, p99 with presence / without"].as_f64().unwrap() > 0.0, "{report:#}");
+}
+
+#[test]
+fn a_server_that_tells_sooner_than_it_should_is_found_out() {
+    let mut installation = installation();
+    let server = installation.start();
+    assert_ne!(installation.config.presence.of_shards(), PresenceSettings::DEFAULT);
+    let arguments = "presence --users 30 --contacts 10 --calm 1 --seconds 1 --changes 0 --storm 20 --storm-within 4 \
+                     --hold-ms 600 --grace-ms 6000 --tick-ms 200 --seed 7";
+    let output = loadgen(&installation, arguments).output().unwrap();
+    let report = report(&output);
+    assert_eq!((output.status.code(), &report["is_whole"]), (Some(1), &true.into()), "{report:#}");
+    let faults = report["first_faults"].to_string();
+    assert!(faults.contains("is Offline, who has been Offline for"), "{report:#}");
     server.stop();
 }
 

@@ -4,6 +4,7 @@
 //! A device is *wanted* while it should be connected. One that is lost though it is wanted is a disconnect, which is a fault unless
 //! the run tolerates it, and connects again by itself; one that a scenario cuts is not wanted until the scenario says so.
 
+mod presence;
 mod upkeep;
 
 use std::{
@@ -27,7 +28,7 @@ use crate::{
     stats::{Count, Measure, Stats},
     tls::Trust,
     token::Mint,
-    verify::{Change, Crew, Digest, KeptId, Ledger, SharedLedger, StreamId, Written},
+    verify::{Change, Crew, Digest, KeptId, Ledger, SharedLedger, StreamId, Written, presence::Left},
 };
 
 /// How the devices of a lane behave.
@@ -67,6 +68,7 @@ pub struct Manners {
 enum Timer {
     Connect,
     Pump,
+    Renew,
     Repeat(RequestId),
 }
 
@@ -328,7 +330,7 @@ impl Devices {
     pub fn cut(&mut self, slot: u32) {
         self.stats[Count::Cuts] += 1;
         self.mark_unwanted(slot);
-        self.gone(slot);
+        self.gone(slot, Left::Cut);
         self.links.end(slot);
     }
 
@@ -336,7 +338,7 @@ impl Devices {
     pub fn leave(&mut self, slot: u32) {
         self.turn(slot, Session::bye);
         self.mark_unwanted(slot);
-        self.gone(slot);
+        self.gone(slot, Left::Bye);
         self.links.end_when_sent(slot);
     }
 
@@ -429,7 +431,7 @@ impl Devices {
                 self.leave(slot);
             } else {
                 self.mark_unwanted(slot);
-                self.gone(slot);
+                self.gone(slot, Left::Cut);
                 self.links.end(slot);
             }
         }
@@ -447,6 +449,7 @@ impl Devices {
             match timer {
                 Timer::Connect => self.want(slot),
                 Timer::Pump => self.turn(slot, Session::pump),
+                Timer::Renew => self.turn(slot, Session::renew_watch),
                 Timer::Repeat(request) => self.turn(slot, |session, turn| session.repeat(turn, request)),
             }
         }
@@ -508,6 +511,7 @@ impl Devices {
         for wake in self.wakes.drain(..) {
             match wake {
                 Wake::Pump(at_us) => self.timers.push(Reverse((at_us, slot, Timer::Pump))),
+                Wake::Renew(at_us) => self.timers.push(Reverse((at_us, slot, Timer::Renew))),
                 Wake::Repeat(at_us, request) => self.timers.push(Reverse((at_us, slot, Timer::Repeat(request)))),
                 Wake::Acknowledge => self.acknowledgements.push_back((self.now_us + ACKNOWLEDGE_AFTER_US, slot)),
             }

@@ -10,6 +10,7 @@ use crate::{
     links::News,
     session::{Ending, Happened, Session, Turn},
     stats::{Count, Refused},
+    verify::presence::Left,
 };
 
 impl Devices {
@@ -74,7 +75,7 @@ impl Devices {
             _ => {
                 self.fault(slot, &words);
                 self.mark_unwanted(slot);
-                self.gone(slot);
+                self.gone(slot, Left::Lost);
                 self.links.end(slot);
                 if self.stats.ready == 0 {
                     self.give_up(words);
@@ -102,7 +103,7 @@ impl Devices {
         if self.manners.tolerates_disconnects && is_known {
             self.lost(slot, 0, &error.to_string());
         } else {
-            self.gone(slot);
+            self.gone(slot, Left::Lost);
             self.mark_unwanted(slot);
             self.give_up(format!("{}: {error}", self.manners.target));
         }
@@ -128,15 +129,18 @@ impl Devices {
         if !self.manners.tolerates_disconnects && !is_answer {
             self.fault(slot, why);
         }
-        self.gone(slot);
+        self.gone(slot, Left::Lost);
         self.links.end(slot);
     }
 
     /// The device has no connection any more, as far as it is concerned.
-    pub(super) fn gone(&mut self, slot: u32) {
+    pub(super) fn gone(&mut self, slot: u32, how: Left) {
         let session = &mut self.sessions[slot as usize];
         let place = &mut self.places[slot as usize];
-        self.stats.ready -= u64::from(session.is_ready());
+        if session.is_ready() {
+            self.stats.ready -= 1;
+            self.happened.push(Happened::Left { slot, how });
+        }
         self.handshakes -= usize::from(place.is_greeting);
         place.is_greeting = false;
         session.left();

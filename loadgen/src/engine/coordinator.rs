@@ -14,7 +14,7 @@ use std::{
 use anyhow::Context as _;
 use rim::process::Usage;
 
-use super::{Asked, Goal, LanePlan, Outcome, Phase, Plan, Shared, SharedLane, lane};
+use super::{Asked, Goal, LanePlan, Outcome, Phase, Plan, Shared, SharedLane, Stage, Stages, lane};
 use crate::{
     devices::Manners,
     limits::{HANDSHAKES_MAX, LOOK_EVERY_MS, SAMPLE_EVERY_MS, SAMPLES_MAX},
@@ -60,7 +60,7 @@ pub fn run(world: &World, plan: Plan) -> anyhow::Result<Outcome> {
         threads.push(thread::Builder::new().name(name).spawn(body).context("no thread for a lane")?);
     }
     let mut watch = Watch::new(world, Arc::clone(&shared), ledgers, plan.goal, base);
-    watch.asked = plan.asked;
+    (watch.asked, watch.stages) = (plan.asked, plan.stages);
     watch.until_over();
     let mut faults = std::mem::take(&mut watch.faults);
     for thread in threads {
@@ -116,6 +116,9 @@ struct Watch<'a> {
     ledgers: Vec<SharedLedger>,
     goal: Goal,
     asked: Asked,
+    stages: Option<Stages>,
+    /// When each of them began.
+    stages_began: Vec<Mark>,
     live: LiveLine,
     lookout: Lookout,
     faults: Faults,
@@ -146,6 +149,8 @@ impl<'a> Watch<'a> {
             ledgers,
             goal,
             asked: Asked::OwnTimes,
+            stages: None,
+            stages_began: Vec::new(),
             live: LiveLine::new(),
             faults: Faults::default(),
             total: Stats::default(),
@@ -171,6 +176,12 @@ impl<'a> Watch<'a> {
         loop {
             thread::sleep(Duration::from_millis(LOOK_EVERY_MS));
             let phase = self.shared.phase();
+            let begun = self.stages.as_ref().map_or(0, Stages::begun);
+            while self.stages_began.len() < begun {
+                self.collect();
+                let mark = self.mark();
+                self.stages_began.push(mark);
+            }
             let has_ended = |lane: &SharedLane| lane.ended.load(Ordering::Acquire) > phase as u8;
             if self.shared.lanes.iter().all(has_ended) {
                 self.go_on(phase.next());
@@ -332,9 +343,24 @@ impl<'a> Watch<'a> {
         self.live.show(&View { phase: phase.words(), part, sample, accepted });
     }
 
+    /// What each stage was. The last one ended with the load.
+    fn stages(&self) -> Vec<Stage> {
+        let names = self.stages.iter().flat_map(|stages| stages.names());
+        let ends = self.stages_began.iter().skip(1).chain(&self.load_ended);
+        let of = |((name, began), ended): ((&&'static str, &Mark), &Mark)| Stage {
+            name,
+            took_s: (ended.at - began.at).as_secs_f64(),
+            accepted: ended.counts[Count::Accepted] - began.counts[Count::Accepted],
+            pushed: ended.counts[Count::PresencePushed] - began.counts[Count::PresencePushed],
+            server_cpu_s: ended.look.server.zip(began.look.server).map(|(now, before)| now.cpu_s - before.cpu_s),
+            server_bytes: ended.look.server.map(|server| server.memory_bytes),
+        };
+        names.zip(&self.stages_began).zip(ends).map(of).collect()
+    }
+
     fn outcome(self, faults: Faults) -> Outcome {
         let end = Mark { at: self.shared.clock.elapsed(), counts: self.total.clone_counts(), ..Mark::default() };
-        let has_begun = self.load_began.is_some();
+        let (has_begun, stages) = (self.load_began.is_some(), self.stages());
         let began = self.load_began.unwrap_or_else(|| end.clone());
         let ended = self.load_ended.unwrap_or(end);
         let server = ended.look.server.zip(began.look.server);
@@ -357,6 +383,8 @@ impl<'a> Watch<'a> {
             queries: grown(|metrics| metrics.queries),
             cache_hits: grown(|metrics| metrics.cache_hits),
             cache_misses: grown(|metrics| metrics.cache_misses),
+            presence_announced: grown(|metrics| metrics.presence_announced),
+            presence_pushed: grown(|metrics| metrics.presence_pushed),
             server_cores: ended.look.metrics.and_then(|metrics| metrics.cores),
             server_restarts: ended.look.server_restarts - began.look.server_restarts,
         };
@@ -368,6 +396,7 @@ impl<'a> Watch<'a> {
         let last_us = times(|lane| &lane.load_ended_us).max().filter(|_| self.is_whole);
         let took = first_us.zip(last_us).map(|(first, last)| Duration::from_micros(last.saturating_sub(first)));
         Outcome {
+            stages,
             load: ended.counts.since(&began.counts),
             took: took.unwrap_or(ended.at.saturating_sub(began.at)),
             login_took: self.login_took,

@@ -28,6 +28,8 @@ struct Lane {
     has_ended: bool,
     /// The load was cut short: the script acts no more.
     is_stopped: bool,
+    /// Everything sent has been waited for, and the script has something left to do.
+    is_settling: bool,
 }
 
 /// Runs a lane until the end. What goes wrong with the messages is in the ledger.
@@ -57,6 +59,7 @@ pub(super) fn run(
         next_publish_us: 0,
         has_ended: false,
         is_stopped: false,
+        is_settling: false,
         shared,
     };
     if let Err(error) = lane.go_on() {
@@ -143,7 +146,11 @@ impl Lane {
                 Next::WhenSomethingHappens => (false, u64::MAX),
                 Next::Finished => (true, u64::MAX),
             },
-            Phase::Drain => (self.devices.under_way() == 0 && self.devices.is_complete(), u64::MAX),
+            Phase::Drain => {
+                let is_drained = self.devices.under_way() == 0 && self.devices.is_complete();
+                self.is_settling |= is_drained;
+                (is_drained && (self.is_stopped || self.script.settle(&mut self.devices)), u64::MAX)
+            }
             Phase::ReadBack if !self.compares_histories => (true, u64::MAX),
             Phase::ReadBack => {
                 let script = &self.script;
@@ -177,8 +184,11 @@ impl Lane {
     fn publish(&mut self) {
         let now_us = self.devices.clock_us();
         self.next_publish_us = now_us + PUBLISH_EVERY_US;
-        let is_waiting =
-            matches!(self.phase, Phase::Login | Phase::Prepare | Phase::Drain | Phase::ReadBack) && !self.has_ended;
+        let is_waiting = match self.phase {
+            Phase::Login | Phase::Prepare | Phase::ReadBack => !self.has_ended,
+            Phase::Drain => !self.has_ended && !self.is_settling,
+            Phase::Load | Phase::Close | Phase::Over => false,
+        };
         let lane = &self.shared.lanes[self.index];
         lane.is_owed.store(is_waiting || self.devices.is_owed(), Ordering::Relaxed);
         if is_waiting || self.devices.is_owed() {

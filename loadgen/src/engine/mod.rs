@@ -11,6 +11,7 @@
 mod coordinator;
 mod lane;
 mod read_back;
+mod stages;
 
 use std::{
     sync::{
@@ -22,7 +23,10 @@ use std::{
 
 use proto_spec::UserId;
 
-pub use self::coordinator::run;
+pub use self::{
+    coordinator::run,
+    stages::{Stage, Stages},
+};
 use crate::{
     devices::Devices,
     sample::{Resources, Sample},
@@ -57,6 +61,11 @@ pub trait Script: Send {
 
     /// Something has happened to a device. Also called while what was sent is waited for.
     fn happened(&mut self, _devices: &mut Devices, _what: &Happened) {}
+
+    /// What is left to do when everything sent has been waited for; true when that is done. It may take long without anything happening.
+    fn settle(&mut self, _devices: &mut Devices) -> bool {
+        true
+    }
 
     /// Whether histories are read back in the end. A script says no that has compared what it read.
     fn wants_read_back(&self) -> bool {
@@ -114,6 +123,8 @@ pub struct Plan {
     pub ping_after_s: u32,
     /// Names of the two parts of a run, if it has two.
     pub eras: Option<[&'static str; ERAS]>,
+    /// Parts of the load whose costs are told apart.
+    pub stages: Option<Stages>,
     /// What a reader must know, in sentences.
     pub notes: Vec<String>,
 }
@@ -238,6 +249,8 @@ pub struct Outcome {
     pub machine_cores: usize,
     /// See `machine_cores`.
     pub shares_machine: bool,
+    /// The stages of the load, if it had any.
+    pub stages: Vec<Stage>,
     /// What it cost.
     pub resources: Resources,
     /// What went wrong.

@@ -45,6 +45,14 @@ fn numbers(report: &Report) -> String {
     for (name, value) in report.counts() {
         row(name, value.to_string());
     }
+    for (name, ratio) in report.p99_ratios() {
+        row(&name, format!("{ratio:.2}"));
+    }
+    for (stage, values) in report.stages() {
+        for (name, value) in values {
+            row(&format!("{stage}: {name}"), format!("{value:.2}"));
+        }
+    }
     for (name, unit, value) in report.costs() {
         row(name, format!("{value:.1} {unit}"));
     }

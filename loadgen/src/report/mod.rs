@@ -9,13 +9,15 @@ use limited::limited_by;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    engine::{Outcome, Phase},
+    engine::{Outcome, Phase, Stage},
     limits::{FAULTS_SHOWN_MAX, GROWTH_AFTER_S},
     stats::{Count, ERAS, Latencies, Measure},
 };
 
 /// The percentiles that are reported.
 pub const PERCENTILES: [f64; 5] = [50.0, 90.0, 99.0, 99.9, 100.0];
+
+const MIB: f64 = 1024.0 * 1024.0;
 
 /// One run.
 #[derive(Debug)]
@@ -102,7 +104,6 @@ impl Report {
     /// What the run cost: name, unit, value.
     #[must_use]
     pub fn costs(&self) -> Vec<(&'static str, &'static str, f64)> {
-        const MIB: f64 = 1024.0 * 1024.0;
         let (outcome, used) = (&self.outcome, &self.outcome.resources);
         let messages = outcome.load[Count::Accepted] as f64;
         let per_message = |cpu_s: f64| (messages > 0.0).then(|| cpu_s * 1e6 / messages);
@@ -126,11 +127,50 @@ impl Report {
             ("server queries to its store", "", used.queries),
             ("server cache hits", "", used.cache_hits),
             ("server cache misses", "", used.cache_misses),
+            ("server presence announced", "", used.presence_announced.filter(|count| *count > 0.0)),
+            ("server presence frames pushed", "", used.presence_pushed.filter(|count| *count > 0.0)),
+            ("server memory a user watched", "bytes", self.memory_of_a_watch()),
             ("commits", "", used.commits),
             ("mean sync", "us", used.sync_us),
             ("mean batches of a group", "", used.group_batches),
         ];
         costs.into_iter().filter_map(|(name, unit, value)| Some((name, unit, value?))).collect()
+    }
+
+    /// What the server's memory grew by in the second stage, in which everybody began to watch, by those who are watched.
+    fn memory_of_a_watch(&self) -> Option<f64> {
+        let [before, watching, ..] = self.outcome.stages.as_slice() else { return None };
+        let watched = Some(self.outcome.total[Count::Subscriptions]).filter(|watched| *watched > 0)?;
+        Some((watching.server_bytes? as f64 - before.server_bytes? as f64) / watched as f64)
+    }
+
+    /// What each stage of the load was: its name, and then names and values.
+    #[must_use]
+    pub fn stages(&self) -> Vec<(&'static str, Vec<(&'static str, f64)>)> {
+        let values = |stage: &Stage| {
+            let took_s = stage.took_s.max(1e-9);
+            let values = [
+                ("seconds", Some(stage.took_s)),
+                ("messages a second", Some(stage.accepted as f64 / took_s)),
+                ("presence frames a second", Some(stage.pushed as f64 / took_s)),
+                ("server cores", stage.server_cpu_s.map(|cpu_s| cpu_s / took_s)),
+                ("server MiB", stage.server_bytes.map(|bytes| bytes as f64 / MIB)),
+            ];
+            values.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+        };
+        self.outcome.stages.iter().map(|stage| (stage.name, values(stage))).collect()
+    }
+
+    /// Of what is measured in two parts of a run: the p99 of the second by that of the first.
+    #[must_use]
+    pub fn p99_ratios(&self) -> Vec<(String, f64)> {
+        let Some([first, second]) = self.eras else { return Vec::new() };
+        let ratio = |measure: &Measure| {
+            let p99 = |era| self.outcome.total.latencies(era, *measure).map(|latencies| latencies.at(99.0) as f64);
+            let name = format!("{}, p99 {second} / {first}", measure.words());
+            Some((name, p99(1)? / p99(0)?.max(1.0)))
+        };
+        [Measure::Accepted, Measure::Delivered].iter().filter_map(ratio).collect()
     }
 
     /// The slope of the server's memory over the second half of the load, in MiB a minute: the line with the least squares.
@@ -163,7 +203,7 @@ impl Report {
         let named = |(name, value): (&str, Value)| (name.to_owned(), value);
         let costs = self.costs().into_iter().map(|(name, unit, value)| {
             let name = if unit.is_empty() { name.to_owned() } else { format!("{name}, {unit}") };
-            (name, json!((value * 1e3).round() / 1e3))
+            (name, rounded(value))
         });
         json!({
             "scenario": self.scenario,
@@ -176,12 +216,22 @@ impl Report {
             "a_second": object(self.rates().into_iter().map(|(name, value)| named((name, json!(value)))).collect()),
             "latency_us": object(self.latencies().iter().map(|(name, all)| (name.clone(), latency(all))).collect()),
             "costs": object(costs.collect()),
+            "ratios": object(self.p99_ratios().into_iter().map(|(name, ratio)| (name, rounded(ratio))).collect()),
+            "stages": object(self.stages().into_iter().map(|(name, values)| {
+                let values = values.into_iter().map(|(name, value)| (name.to_owned(), rounded(value)));
+                (name.to_owned(), object(values.collect()))
+            }).collect()),
             "notes": self.notes,
             "is_whole": self.outcome.is_whole,
             "faults": self.outcome.faults.count(),
             "first_faults": self.faults().collect::<Vec<_>>(),
         })
     }
+}
+
+/// To three digits behind the point.
+fn rounded(value: f64) -> Value {
+    json!((value * 1e3).round() / 1e3)
 }
 
 /// A parameter that is a number, as a number.
@@ -227,6 +277,7 @@ pub(crate) mod tests {
             lanes: 1,
             machine_cores: 8,
             shares_machine: true,
+            stages: Vec::new(),
             resources,
             faults: Faults::default(),
             is_whole: true,

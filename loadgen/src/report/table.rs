@@ -44,6 +44,13 @@ pub fn table(report: &Report) -> String {
         }
         out.push('\n');
     }
+    for (name, ratio) in report.p99_ratios() {
+        let _ = writeln!(out, "  {name:<65}{ratio:>10.2}");
+    }
+    for (name, values) in report.stages() {
+        let values: Vec<_> = values.iter().map(|(what, value)| format!("{what} {value:.2}")).collect();
+        out += &wrapped(&format!("  stage {name}: "), &values.join(", "));
+    }
     for note in &report.notes {
         let _ = writeln!(out, "  {note}");
     }

@@ -309,6 +309,10 @@ impl People {
             | Happened::Delivered { .. }
             | Happened::Page { .. }
             | Happened::Inbox { .. }
+            | Happened::Marked { .. }
+            | Happened::Presence { .. }
+            | Happened::Typing { .. }
+            | Happened::Left { .. }
             | Happened::Opened { .. }
             | Happened::Gone { .. } => {}
         }

@@ -106,6 +106,7 @@ impl Arguments {
             },
             ping_after_s: PING_AFTER_S,
             eras: None,
+            stages: None,
             notes: Vec::new(),
         })
     }

@@ -53,6 +53,7 @@ impl Arguments {
             asked: self.rate.map_or(Asked::AsFastAsItGoes, |rate| Asked::Rate(Count::Logins, rate as f64)),
             ping_after_s: PING_AFTER_S,
             eras: None,
+            stages: None,
             notes: Vec::new(),
         })
     }
@@ -96,6 +97,10 @@ impl Script for Connect {
             | Happened::Page { .. }
             | Happened::Opened { .. }
             | Happened::Inbox { .. }
+            | Happened::Marked { .. }
+            | Happened::Presence { .. }
+            | Happened::Typing { .. }
+            | Happened::Left { .. }
             | Happened::Gone { .. } => {}
         }
     }

@@ -84,6 +84,7 @@ impl Arguments {
             asked: Asked::AsFastAsItGoes,
             ping_after_s: PING_AFTER_S,
             eras: None,
+            stages: None,
             notes: Vec::new(),
         })
     }

@@ -47,6 +47,7 @@ impl Arguments {
             asked: Asked::OwnTimes,
             ping_after_s: self.ping_after,
             eras: None,
+            stages: None,
             notes: Vec::new(),
         })
     }

@@ -5,8 +5,10 @@ mod chat;
 mod connect;
 mod history;
 mod idle;
+mod lookers;
 mod mix;
 mod open;
+mod presence;
 mod replay;
 mod storm;
 
@@ -49,6 +51,8 @@ scenarios! {
     Open(open),
     /// A day in small: people with several devices write to their contacts, read, answer, react, edit, delete, leave and come back
     Mix(mix),
+    /// Who is there: people watch each other, come, go, look away, hide and block, before and after a crowd is cut
+    Presence(presence),
     /// A trace of messages, at its own speed or faster
     Replay(replay),
 }

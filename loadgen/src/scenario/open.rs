@@ -131,6 +131,7 @@ impl Arguments {
             asked: Asked::OwnTimes,
             ping_after_s: PING_AFTER_S,
             eras: (self.rounds > 1).then_some(ERAS),
+            stages: None,
             notes,
         })
     }
@@ -278,6 +279,10 @@ impl Script for Open {
             | Happened::Delivered { .. }
             | Happened::Page { .. }
             | Happened::Inbox { .. }
+            | Happened::Marked { .. }
+            | Happened::Presence { .. }
+            | Happened::Typing { .. }
+            | Happened::Left { .. }
             | Happened::Gone { .. } => {}
         }
     }

@@ -107,6 +107,7 @@ impl Arguments {
             asked: Asked::OwnTimes,
             ping_after_s: PING_AFTER_S,
             eras: None,
+            stages: None,
             notes: Vec::new(),
         })
     }

@@ -112,6 +112,7 @@ impl Arguments {
             asked: Asked::OwnTimes,
             ping_after_s: PING_AFTER_S,
             eras: Some(ERAS),
+            stages: None,
             notes: vec!["All are back after the longest time of `cut to welcome again`.".to_owned()],
         })
     }

@@ -124,15 +124,18 @@ impl Session {
     }
 
     pub(super) fn on_marked(&mut self, turn: &mut Turn<'_>, request: RequestId) {
-        match self.answered(request) {
-            Some((Ask::Read { author, .. }, _)) => turn.ledger.read_answered(turn.seat, author),
-            Some((Ask::Set { peer, .. }, _)) => turn.ledger.set_answered(turn.seat, peer),
-            Some((Ask::Delete { kept, .. }, _)) => turn.ledger.delete_answered(turn.seat, kept),
-            Some((Ask::Page(_) | Ask::Inbox { .. }, _)) | None => {
-                return turn.fault(format!("request {request} is done, which nothing waits for"));
-            }
+        let answered = self.answered(request).map(|(ask, _)| ask).filter(|ask| !ask.is_fetch());
+        let Some(ask) = answered else {
+            return turn.fault(format!("request {request} is done, which nothing waits for"));
+        };
+        match ask {
+            Ask::Read { author, .. } => turn.ledger.read_answered(turn.seat, author),
+            Ask::Set { peer, .. } => turn.ledger.set_answered(turn.seat, peer),
+            Ask::Delete { kept, .. } => turn.ledger.delete_answered(turn.seat, kept),
+            Ask::Block { .. } | Ask::Hide { .. } | Ask::Page(_) | Ask::Inbox { .. } => {}
         }
         turn.stats[Count::Marked] += 1;
+        turn.happened.push(Happened::Marked { slot: turn.slot, ask });
     }
 
     /// What an answer is to, and when that was asked for.

@@ -1,7 +1,7 @@
 //! What one device has asked for beside its sends and waits for, and whether a page is an answer to its fetch (SPEC 4.11, 8.3). Pure.
 
 use proto_spec::{
-    ClientFrame, Direction, Entry, Inbox, Page, RequestId, Seq, Settings, UserId,
+    ClientFrame, Direction, Entry, Inbox, Page, RequestId, Seq, Settings, UserId, Visibility,
     limits::{FETCHES_IN_FLIGHT_MAX, UNREAD_MAX},
 };
 
@@ -32,6 +32,18 @@ pub enum Ask {
         peer: UserId,
         /// These, and none of the others that there are for a person.
         settings: Settings,
+    },
+    /// That somebody is blocked, or is no longer.
+    Block {
+        /// Who.
+        peer: UserId,
+        /// Which of it.
+        is_blocked: bool,
+    },
+    /// That nobody sees whether this user is there, or that they see it again.
+    Hide {
+        /// Which of it.
+        is_hidden: bool,
     },
     /// That a message is gone for this user.
     Delete {
@@ -95,6 +107,11 @@ impl Fetches {
         self.waiting.iter().filter(|waiting| waiting.ask.is_fetch()).count()
     }
 
+    /// Everything that has no answer.
+    pub(super) const fn all(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// Whether one more may be asked for, of the kind of this one.
     pub(super) fn has_room(&self, ask: Ask) -> bool {
         let most = if ask.is_fetch() { FETCHES_IN_FLIGHT_MAX } else { MARKS_IN_FLIGHT_MAX };
@@ -132,7 +149,8 @@ impl Fetches {
 }
 
 impl Ask {
-    const fn is_fetch(&self) -> bool {
+    /// Whether the answer is a page.
+    pub(super) const fn is_fetch(&self) -> bool {
         matches!(self, Self::Page(_) | Self::Inbox { .. })
     }
 }
@@ -159,10 +177,23 @@ impl Waiting {
                 let cleared = Settings::from_bits(SETTINGS.bits() & !settings.bits());
                 ClientFrame::SetConversation { request, conversation: peer.into(), set: settings, cleared }
             }
+            Ask::Block { peer, is_blocked } => {
+                let (set, cleared) = either(is_blocked, Settings::BLOCKED, Settings::default());
+                ClientFrame::SetConversation { request, conversation: peer.into(), set, cleared }
+            }
+            Ask::Hide { is_hidden } => {
+                let (set, cleared) = either(is_hidden, Visibility::INVISIBLE, Visibility::default());
+                ClientFrame::SetVisibility { request, set, cleared }
+            }
             Ask::Delete { peer, place, .. } => ClientFrame::DeleteMessage { request, conversation: peer.into(), place },
         };
         frame.encode(out);
     }
+}
+
+/// What is set and what is cleared.
+const fn either<T: Copy>(is_set: bool, bits: T, none: T) -> (T, T) {
+    if is_set { (bits, none) } else { (none, bits) }
 }
 
 /// What is wrong with a page of the log as such: its range and the order of its entries.

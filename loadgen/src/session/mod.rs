@@ -6,80 +6,31 @@
 
 mod answers;
 mod fetches;
+mod happened;
+mod looking;
 mod opening;
 mod outbox;
+mod presence;
 mod pushes;
 
 use std::ops::ControlFlow;
 
 use proto_spec::{
-    ClientFrame, ClientKind, Decoder, Durability, EpochId, ErrorCode, FrameError, Inbox, PROTOCOL_VERSION, Page,
-    RawFrame, RequestId, Resume, SendNumber, Seq, ServerFrame, limits,
+    ClientFrame, ClientKind, Decoder, Durability, EpochId, ErrorCode, FrameError, PROTOCOL_VERSION, RawFrame,
+    RequestId, Resume, SendNumber, Seq, ServerFrame, Status, limits,
 };
 
 pub use self::{
     fetches::{Ask, Fetch, SETTINGS, check_answer, check_inbox, check_page},
+    happened::Happened,
+    looking::{Seen, Told},
     opening::{Opened, Screen},
     outbox::{Answer, Leaving, Outbox, Pending},
 };
 use crate::{
     stats::{Count, Measure, Refused, Stats},
-    verify::{Digest, Ledger, StreamId},
+    verify::{Digest, Ledger},
 };
-
-/// Something that a scenario may want to know.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Happened {
-    /// The device is welcome.
-    Ready {
-        /// Where.
-        slot: u32,
-    },
-    /// A send of the device was accepted.
-    Accepted {
-        /// Where.
-        slot: u32,
-        /// Of which stream.
-        stream: StreamId,
-    },
-    /// A message of the run came to a device of its recipient.
-    Delivered {
-        /// Where.
-        slot: u32,
-        /// Of which stream.
-        stream: StreamId,
-    },
-    /// A page of a fetch came.
-    Page {
-        /// Where.
-        slot: u32,
-        /// What was asked for.
-        fetch: Fetch,
-        /// What came.
-        page: Page,
-    },
-    /// Everything that the device's app opens with has come.
-    Opened {
-        /// Where.
-        slot: u32,
-        /// What came.
-        opened: Box<Opened>,
-    },
-    /// A page of the list of conversations came.
-    Inbox {
-        /// Where.
-        slot: u32,
-        /// What was asked for.
-        before: Seq,
-        /// What came.
-        inbox: Inbox,
-    },
-    /// A connection is gone and its slot is free, whoever ended it.
-    Gone {
-        /// Where.
-        slot: u32,
-    },
-}
 
 /// Why a connection ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,6 +76,8 @@ pub enum Wake {
     Pump(u64),
     /// [`Session::repeat`], at this time in microseconds.
     Repeat(u64, RequestId),
+    /// [`Session::renew_watch`], at this time in microseconds.
+    Renew(u64),
     /// [`Session::acknowledge`], when acknowledgements are due.
     Acknowledge,
 }
@@ -145,6 +98,7 @@ pub struct Session {
     outbox: Option<Box<Outbox>>,
     fetches: Option<Box<fetches::Fetches>>,
     opening: Option<Box<opening::Opening>>,
+    looking: Option<Box<looking::Looking>>,
     /// What the device was told of the run's messages.
     told: Digest,
     /// Everything up to it has been covered (SPEC 8.2).
@@ -166,6 +120,8 @@ pub struct Session {
     /// Sends that may be in flight: what the run wants, and what the server allows.
     window: u16,
     phase: Phase,
+    /// Whether somebody looks at the device.
+    status: Status,
     has_been_ready: bool,
     is_acknowledging: bool,
     /// The server knows how to give a number up.
@@ -184,6 +140,7 @@ impl Session {
             outbox: None,
             fetches: None,
             opening: None,
+            looking: None,
             told: Digest { count: 0, sum: 0 },
             position: Seq::ZERO,
             epoch: EpochId(0),
@@ -197,6 +154,7 @@ impl Session {
             heard_us: 0,
             window,
             phase: Phase::Away,
+            status: Status::Here,
             has_been_ready: false,
             is_acknowledging: false,
             gives_up: false,
@@ -245,6 +203,13 @@ impl Session {
         self.fetches.as_ref().map_or(0, |fetches| fetches.len())
     }
 
+    /// Everything that was asked for and has no answer.
+    #[must_use]
+    pub fn asking(&self) -> usize {
+        let looking = self.looking.as_ref().map_or(0, |looking| looking.asking());
+        looking + self.fetches.as_ref().map_or(0, |fetches| fetches.all())
+    }
+
     /// When something was heard last, and when the ping left that has no answer.
     #[must_use]
     pub fn heard_and_pinged_us(&self) -> (u64, Option<u64>) {
@@ -283,6 +248,9 @@ impl Session {
         self.phase = Phase::Away;
         self.decoder = Decoder::new(limits::SERVER_FRAME_BYTES_MAX as u32);
         (self.pinged_us, self.is_acknowledging) = (0, false);
+        if let Some(looking) = &mut self.looking {
+            looking.left();
+        }
     }
 
     /// Takes a message, which leaves when the window has room.
@@ -337,12 +305,18 @@ impl Session {
     }
 
     /// Asks again for what was refused for now.
-    pub fn repeat(&self, turn: &mut Turn<'_>, request: RequestId) {
+    pub fn repeat(&mut self, turn: &mut Turn<'_>, request: RequestId) {
         if let Some(opening) = &self.opening
             && self.phase == Phase::Ready
             && request == opening::REQUEST
         {
             opening.ask_again(turn.out);
+        }
+        if let Some(looking) = &mut self.looking
+            && self.phase == Phase::Ready
+            && looking::is_of_looking(request)
+        {
+            looking.repeat(request, turn.out);
         }
         if let Some(fetches) = &self.fetches
             && self.phase == Phase::Ready
@@ -448,8 +422,12 @@ impl Session {
             }
             ServerFrame::Devices { .. } => turn.fault("a list of devices, which was not asked for".to_owned()),
             ServerFrame::Digest(_) => turn.fault("digests, which were not asked for".to_owned()),
-            // A hint that this load takes no notice of.
-            ServerFrame::Presence { .. } | ServerFrame::Typing { .. } => {}
+            ServerFrame::Presence { request, lifetime_ms, states } => {
+                self.on_presence(turn, (request, lifetime_ms), states);
+            }
+            ServerFrame::Typing { conversation, user, ends_in_ms } => {
+                self.on_typing(turn, conversation, user, ends_in_ms);
+            }
             // A load does not renew its tokens: it is over before they are.
             ServerFrame::TokenExpiring { .. } => {}
             ServerFrame::Refreshed { .. } => turn.fault("an answer to a refresh, which was not sent".to_owned()),
@@ -520,6 +498,7 @@ impl Session {
         if let Some(fetches) = &self.fetches {
             fetches.ask_again(turn.out);
         }
+        self.look_again(turn);
         self.pump(turn);
         Ok(())
     }

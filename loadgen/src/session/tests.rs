@@ -1,10 +1,10 @@
 use proto_spec::{
-    Capabilities, Content, ConversationId, DeviceId, Direction, Durability, Entry, EpochId, Event, Recipient,
-    TimestampMs, UserId, framing,
+    Capabilities, Content, ConversationId, DeviceId, Direction, Durability, Entry, EpochId, Event, Inbox, Page,
+    Recipient, TimestampMs, UserId, framing,
 };
 
 use super::*;
-use crate::verify::{Crew, Text, Written};
+use crate::verify::{Crew, StreamId, Text, Written};
 
 const A: UserId = UserId(7);
 const B: UserId = UserId(8);
@@ -415,4 +415,20 @@ fn more_marks_than_a_person_makes_are_not_asked_for_and_fetches_have_room_beside
     let asked = (0..20).filter(|up_to| world.turn(|session, turn| session.ask(turn, ask(*up_to)))).count();
     assert_eq!(asked, crate::limits::MARKS_IN_FLIGHT_MAX);
     assert!(!world.session.has_room(ask(1)) && world.session.has_room(Ask::Inbox { before: Seq::ZERO, limit: 1 }));
+}
+
+#[test]
+fn what_was_said_and_watched_is_said_and_watched_again_after_a_welcome() {
+    let mut world = World::ready();
+    world.turn(|session, turn| session.set_status(turn, Status::Away));
+    world.turn(|session, turn| session.watch(turn, vec![B], 1_000_000));
+    let watch = |sent: &[ClientFrame]| {
+        sent.iter().any(|frame| matches!(frame, ClientFrame::Watch { users, .. } if users == &[B]))
+    };
+    assert!(watch(&world.sent()));
+    world.turn(|session, _| session.left());
+    world.connect();
+    world.frame(&welcome(A, 10, 10)).unwrap();
+    let sent = world.sent();
+    assert!(watch(&sent) && sent.contains(&ClientFrame::SetStatus { status: Status::Away }), "{sent:?}");
 }

@@ -17,6 +17,7 @@ pub mod ledger;
 pub mod lists;
 mod marks;
 pub mod opening;
+pub mod presence;
 pub mod text;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
