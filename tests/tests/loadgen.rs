@@ -33,7 +33,7 @@ fn installation() -> Installation {
 fn loadgen(installation: &Installation, arguments: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tested-ringpost-loadgen"));
     command.args(arguments.split_whitespace());
-    if arguments.starts_with("presence") {
+    if arguments.starts_with("mix") || arguments.starts_with("presence") {
         command.args(PRESENCE.split_whitespace().filter(|_| !arguments.contains("--grace-ms")));
     }
     command.args(["--json", "--server", &installation.config.listen.to_string()]);
@@ -175,7 +175,8 @@ fn an_app_that_shows_something_else_than_was_written_is_a_fault() {
 
 #[test]
 fn a_small_day_with_several_devices_and_people_who_leave_is_verified() {
-    let report = verified("mix --users 30 --rate 300 --seconds 2 --leaves 10 --seed 7");
+    let report = verified("mix --users 30 --rate 300 --seconds 2 --leaves 10 --watching 50 --seed 7");
+    assert!(count(&report, "views checked") > 0, "{report:#}");
     for what in ["messages accepted", "messages copied", "pages", "connections cut"] {
         assert!(count(&report, what) > 0, "no {what}: {report:#}");
     }

@@ -115,6 +115,16 @@ impl Lookers {
         }
     }
 
+    /// All who watch ask once more.
+    pub(super) fn watch_again(&self, devices: &mut Devices) {
+        for slot in 0..devices.len() as u32 {
+            if self.watches[slot as usize] {
+                let users = devices.seen(slot).iter().map(|seen| seen.user).collect();
+                devices.watch(slot, users, self.people.patience());
+            }
+        }
+    }
+
     /// The user of a device hides, or shows themselves again, unless the device waits for too much.
     pub(super) fn hide(&mut self, devices: &mut Devices, slot: u32, is_hidden: bool) {
         if devices.hide(slot, is_hidden) && !is_hidden {

@@ -1,6 +1,6 @@
 //! A day in small. People with one to three devices write to their contacts, mostly to the same few; open chats and read; answer, edit, react
-//! and delete; and leave and come back, with a word or without. An open loop at a rate of acts, at random moments, of which most are
-//! messages.
+//! and delete; leave and come back, with a word or without; and some watch who is there (`glances`). An open loop at a rate of acts, at random
+//! moments, of which most are messages.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -8,6 +8,7 @@ use proto_spec::{limits::SEND_WINDOW, limits::TEXT_BYTES_MAX};
 
 use super::{
     acts::{ASKED_MAX, Act, Acts, People, Shares},
+    glances::{Glances, Glancing},
     seconds,
 };
 use crate::{
@@ -51,6 +52,9 @@ pub struct Arguments {
 
     #[command(flatten)]
     shares: Shares,
+
+    #[command(flatten)]
+    glancing: Glancing,
 }
 
 impl Arguments {
@@ -86,6 +90,7 @@ impl Arguments {
                 streams: HashMap::new(),
                 schedule: None,
                 end_us: 0,
+                glances: Glances::new(&self.glancing, Draw::new(mix(!world.run) ^ lane as u64)),
                 draw,
             };
             plans.push(LanePlan { crew, script: Box::new(script) });
@@ -97,6 +102,7 @@ impl Arguments {
             seconds(self.seconds),
         ];
         parameters.extend(acts.parameters());
+        parameters.push(("watching, % of the people", self.glancing.watching.to_string()));
         let mut notes = Vec::new();
         if lanes > 1 {
             notes.push(format!("People write to people of their own lane, of which there are {lanes}."));
@@ -132,6 +138,8 @@ struct Mix {
     streams: HashMap<(u32, u32), StreamId>,
     schedule: Option<Schedule>,
     end_us: u64,
+    /// What is done about who is there, if anything.
+    glances: Option<Glances>,
     draw: Draw,
 }
 
@@ -151,16 +159,14 @@ impl Mix {
 
     /// One of somebody's contacts, mostly one of the first few: the slot of a first device.
     fn contact(&mut self, devices: &Devices, slot: u32) -> u32 {
-        let own = devices.crew().member(slot).first;
         let contact = self.draw.rank(CONTACTS);
-        let people = self.firsts.len() as u64;
-        // Those who write much are also written to much.
-        let person = Draw::new(mix(u64::from(own)) ^ contact).rank(people);
-        let first = self.firsts[person as usize];
-        if first == own { self.firsts[((person + 1) % people) as usize] } else { first }
+        contact_of(&self.firsts, devices, slot, contact)
     }
 
     fn write(&mut self, devices: &mut Devices, slot: u32, to: u32, intended_us: u64, answers: Option<Box<Answered>>) {
+        if let Some(glances) = &mut self.glances {
+            glances.write(devices, slot, to);
+        }
         let stream = *self.streams.entry((slot, to)).or_insert_with(|| devices.open(slot, to));
         let bytes = self.draw.log_normal(TEXT_BYTES_MEAN, TEXT_BYTES_SIGMA) as usize;
         let text = Text::Made(bytes.clamp(LABEL_BYTES, TEXT_BYTES_MAX - BESIDE_BYTES) as u32);
@@ -183,6 +189,16 @@ impl Mix {
     }
 }
 
+/// The slot of the first device of one of somebody's contacts.
+fn contact_of(firsts: &[u32], devices: &Devices, slot: u32, contact: u64) -> u32 {
+    let own = devices.crew().member(slot).first;
+    let people = firsts.len() as u64;
+    // Those who write much are also written to much.
+    let person = Draw::new(mix(u64::from(own)) ^ contact).rank(people);
+    let first = firsts[person as usize];
+    if first == own { firsts[((person + 1) % people) as usize] } else { first }
+}
+
 impl Script for Mix {
     fn begin(&mut self, devices: &mut Devices) {
         let now_us = devices.now_us();
@@ -191,6 +207,12 @@ impl Script for Mix {
         devices.ledger().change_messages();
         let draw = Draw::new(self.draw.number());
         self.schedule = Some(Schedule::new(Spacing::Random, self.rate, 0.0, now_us, self.end_us, draw));
+        if let Some(glances) = &mut self.glances {
+            let firsts = &self.firsts;
+            glances.begin(devices, (self.rate, self.end_us), |devices, slot| {
+                (0..CONTACTS).map(|contact| contact_of(firsts, devices, slot, contact)).collect()
+            });
+        }
     }
 
     fn drive(&mut self, devices: &mut Devices) -> Next {
@@ -209,14 +231,23 @@ impl Script for Mix {
                 }
             }
         }
+        let glance_us = self.glances.as_mut().map(|glances| glances.drive(devices));
         if now_us >= self.end_us {
             self.people.come_back(devices);
             return Next::Finished;
         }
-        Next::At(self.schedule.as_ref().and_then(Schedule::peek).unwrap_or(self.end_us))
+        let act_us = self.schedule.as_ref().and_then(Schedule::peek).unwrap_or(self.end_us);
+        Next::At(glance_us.map_or(act_us, |at_us| at_us.min(act_us)))
     }
 
     fn happened(&mut self, devices: &mut Devices, what: &Happened) {
         self.people.happened(devices, what);
+        if let Some(glances) = &mut self.glances {
+            glances.happened(devices, what);
+        }
+    }
+
+    fn settle(&mut self, devices: &mut Devices) -> bool {
+        self.glances.as_mut().is_none_or(|glances| glances.settle(devices))
     }
 }

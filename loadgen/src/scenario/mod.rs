@@ -3,6 +3,7 @@
 mod acts;
 mod chat;
 mod connect;
+mod glances;
 mod history;
 mod idle;
 mod lookers;
@@ -49,7 +50,7 @@ scenarios! {
     History(history),
     /// Apps that open: hello, the list of conversations, the newest messages of the first one
     Open(open),
-    /// A day in small: people with several devices write to their contacts, read, answer, react, edit, delete, leave and come back
+    /// A day in small: people with several devices write to their contacts, read, answer, react, edit, delete, leave, come back and watch who is there
     Mix(mix),
     /// Who is there: people watch each other, come, go, look away, hide and block, before and after a crowd is cut
     Presence(presence),
