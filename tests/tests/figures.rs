@@ -4,8 +4,8 @@
 use std::{fs, path::Path};
 
 use proto_spec::limits::{
-    CLIENT_FRAME_BYTES_MAX, FETCHES_IN_FLIGHT_MAX, NAME_BYTES_MAX, PAGE_BYTES_MAX, PAGE_ENTRIES_MAX, SEND_WINDOW,
-    TEXT_BYTES_MAX, TOKEN_BYTES_MAX,
+    CLIENT_FRAME_BYTES_MAX, FETCHES_IN_FLIGHT_MAX, NAME_BYTES_MAX, PAGE_BYTES_MAX, PAGE_ENTRIES_MAX,
+    PRESENCE_USERS_MAX, SEND_WINDOW, TEXT_BYTES_MAX, TOKEN_BYTES_MAX, WATCHED_MAX,
 };
 use server::{config::Config, limits};
 use tests::{
@@ -108,6 +108,17 @@ fn the_table_of_limits_has_the_values_of_the_code() {
         ("sends of a user", a_second(of_clients.user_sends_per_s)),
         ("conversations opened", a_second(of_clients.opened_per_s)),
         ("fetches of a user, and old sends that are repeated (these wait)", a_second(of_clients.fetches_per_s)),
+        (
+            "questions about presence",
+            format!(
+                "count as fetches; {} that await their answer; {} users, a watch {}",
+                limits::LOOKS_MAX,
+                grouped(PRESENCE_USERS_MAX as u64),
+                grouped(WATCHED_MAX as u64)
+            ),
+        ),
+        ("devices that watch one user", grouped(config.presence.watchers_max)),
+        ("that somebody types", format!("once in {} for a conversation", seconds(limits::TYPING_EVERY_MS))),
         ("fetches that await their page", grouped(FETCHES_IN_FLIGHT_MAX as u64)),
         (
             "entries and bytes of a page",

@@ -214,6 +214,7 @@ fn a_watch_ends_by_itself_and_is_replaced_as_a_whole() {
     world.advance(2 * HOLD_MS);
     assert_eq!(told(&world.take(a)), [], "Bob is not watched any more");
     assert_eq!(watch(&mut world, a, &[]), []);
+    assert_eq!(world.total(|core| core.presence_watches), 0, "who watches nobody has no watch");
     world.advance(LIFETIME_MS + 20_000);
     assert_eq!(world.total(|core| core.presence_watches), 0);
 }

@@ -268,6 +268,26 @@ mod tests {
     }
 
     #[test]
+    fn what_may_be_lost_takes_no_room_from_messages_and_waits_for_them() {
+        let mailboxes = mailboxes(1, 2);
+        let mail = || Box::new(PresenceMail::new(CoreId(1)));
+        let taken = (0..PRESENCE_MAILS_MAX + 10).filter(|_| mailboxes[0].put_lossy(mail())).count();
+        assert_eq!(taken, PRESENCE_MAILS_MAX, "what does not fit is dropped, and its sender knows");
+        let mut outgoing = Outgoing::new(Arc::clone(&mailboxes));
+        (0..3).for_each(|n| outgoing.send(CoreId(0), (0, n)));
+        outgoing.flush();
+        assert_eq!(outgoing.backlog.kept(), 1, "the mailbox is full of messages, and of them alone");
+        assert!(mailboxes[0].take_lossy().is_none(), "messages first");
+        while mailboxes[0].take().is_some() {
+            outgoing.flush();
+        }
+        assert!(mailboxes[0].has_mail() && !mailboxes[0].fall_asleep());
+        let left = std::iter::from_fn(|| mailboxes[0].take_lossy()).count();
+        assert_eq!(left, PRESENCE_MAILS_MAX);
+        assert!(!mailboxes[0].has_mail());
+    }
+
+    #[test]
     fn nothing_overtakes_what_waits_for_another_destination() {
         // A batch for the journal's core waits: the envelope that follows from it waits too.
         let mailboxes = mailboxes(2, 1);

@@ -94,9 +94,14 @@ impl Shard {
         cx: &mut Turn<'_>,
     ) {
         let Some(user_id) = self.may_look((conn, request), ClientKind::Watch, cx) else { return };
-        let Some(session) = self.sessions.get_mut(conn) else { return };
+        let Some(mut session) = self.sessions.get_mut(conn) else { return };
         let (device, before) = (session.device, session.watch);
         let users = once(users);
+        if users.is_empty() {
+            session.watch = None;
+            before.into_iter().for_each(|before| self.watch_left(before, true));
+            return self.look(user_id, Vec::new(), LookFor::Pull { conn, request, users }, cx);
+        }
         self.counters.presence_watched += users.len() as u64;
         let mut sorted = users.clone();
         sorted.sort_unstable();
@@ -219,8 +224,7 @@ impl Shard {
                 let states = self.sights.viewer.asked_all(watch, now_ms);
                 let mut states: BTreeMap<_, _> = states.into_iter().map(|state| (state.user, state)).collect();
                 states.extend(told.iter().map(of_told));
-                let lifetime_ms = if users.is_empty() { 0 } else { crowded_ms };
-                (conn, request, users, lifetime_ms, ClientKind::Watch, states)
+                (conn, request, users, crowded_ms, ClientKind::Watch, states)
             }
         };
         let Some(mut session) = self.sessions.get_mut(conn) else { return };

@@ -123,7 +123,8 @@ pub struct PresenceMail {
 
 impl PresenceMail {
     /// That says nothing yet.
-    pub(super) fn new(from: CoreId) -> Self {
+    #[must_use]
+    pub fn new(from: CoreId) -> Self {
         let (asks, answers) = (Vec::new(), Vec::new());
         Self { from, asks, answers, changes: Vec::new(), counts: Vec::new(), typing: Vec::new() }
     }
