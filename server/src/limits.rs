@@ -532,8 +532,9 @@ pub const PRESENCE_MAILS_MAX: usize = 256;
 /// Messages about presence that a core takes in a turn, after all others.
 pub const PRESENCE_MAILS_TURN_MAX: usize = 4;
 
-/// Connections that are told of presence in a tick, some four microseconds each: what more there are is told with the next.
-pub const PRESENCE_FLUSHES_MAX: usize = 256;
+/// Connections that are told of presence in a turn, some twenty microseconds each: messages wait for the end of a turn. The others are told
+/// in the next turns, which follow at once.
+pub const PRESENCE_TOLD_TURN_MAX: usize = 16;
 
 /// Bytes that may wait for a client that is told of presence: if more do, it is told later, and then less.
 pub const PRESENCE_WAITING_BYTES_MAX: usize = 4 * 1_024;

@@ -355,6 +355,8 @@ impl Shard {
             }
         }
         self.post_presence(cx);
+        self.tell_presence(cx);
+        self.post_presence(cx);
         self.take_local(cx);
         if self.draining
             && self.nothing_is_parked()
@@ -380,7 +382,9 @@ impl Shard {
     #[must_use]
     pub fn has_due(&self, now: Now) -> bool {
         let is_dirty = self.dirty.has_due(now.monotonic_ms);
-        (is_dirty && self.admission == Admission::Open) || self.lanes.iter().any(Ledger::has_ingested_changes)
+        (is_dirty && self.admission == Admission::Open)
+            || self.lanes.iter().any(Ledger::has_ingested_changes)
+            || self.has_presence_to_tell()
     }
 
     /// What this shard has done and holds.

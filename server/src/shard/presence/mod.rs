@@ -30,7 +30,7 @@ pub use self::{
 };
 use super::{Shard, Turn, later::Later};
 use crate::{
-    limits::{LOOK_MS, PRESENCE_FLUSHES_MAX, PRESENCE_WAITING_BYTES_MAX, WATCH_LATE_MS},
+    limits::{LOOK_MS, PRESENCE_TOLD_TURN_MAX, PRESENCE_WAITING_BYTES_MAX, WATCH_LATE_MS},
     shard::{directory::Directory, shedding::Class, topology::CoreId},
 };
 
@@ -82,6 +82,8 @@ pub(super) struct Sights {
     /// When they are given up.
     late: Later<LookId>,
     outgoing: Outgoing,
+    /// The last tick: who is to be told something by then is told it in this turn or the next ones.
+    tells_up_to_ms: u64,
 }
 
 impl Sights {
@@ -93,6 +95,7 @@ impl Sights {
             last_look: LookId(0),
             late: Later::new(LOOK_MS),
             outgoing: Outgoing::new(core),
+            tells_up_to_ms: 0,
         }
     }
 
@@ -145,8 +148,7 @@ impl Shard {
         typing.into_iter().for_each(|typing| self.typing_arrived(typing, cx));
     }
 
-    /// With each tick: announces what has held, gives up what was not answered, and tells connections what has changed. While the core is
-    /// busy they are told later, and then less, since what came and went meanwhile is nothing.
+    /// With each tick: announces what has held, gives up what was not answered, and finds out whom to tell what has changed.
     pub(super) fn tick_presence(&mut self, cx: &mut Turn<'_>) {
         let now_ms = cx.now.monotonic_ms;
         let outgoing = &mut self.sights.outgoing;
@@ -156,12 +158,25 @@ impl Shard {
         while let Some(look) = self.sights.late.take_due(now_ms) {
             self.look_is_late(look, cx);
         }
-        let is_busy = self.sheds(Class::Presence).is_some();
-        for _ in 0..if is_busy { 0 } else { PRESENCE_FLUSHES_MAX } {
+        self.sights.tells_up_to_ms = now_ms;
+    }
+
+    /// Whether connections are to be told of presence in another turn, though nothing happens. While the core is busy they are told later,
+    /// and then less, since what came and went meanwhile is nothing.
+    pub(super) fn has_presence_to_tell(&self) -> bool {
+        self.sights.viewer.has_due(self.sights.tells_up_to_ms) && self.sheds(Class::Presence).is_none()
+    }
+
+    /// Tells some connections what has changed up to the last tick: a few in a turn, since messages wait for its end.
+    pub(super) fn tell_presence(&mut self, cx: &mut Turn<'_>) {
+        for _ in 0..PRESENCE_TOLD_TURN_MAX {
+            if !self.has_presence_to_tell() {
+                return;
+            }
             let sessions = &mut self.sessions;
             let takes =
                 |conn| sessions.get_mut(conn).is_some_and(|session| session.queued() <= PRESENCE_WAITING_BYTES_MAX);
-            match self.sights.viewer.due(now_ms, takes) {
+            match self.sights.viewer.due(self.sights.tells_up_to_ms, cx.now.monotonic_ms, takes) {
                 Some(Due::Flush(flush)) => self.tell_watch(flush, cx),
                 Some(Due::Ended { conn, fewer }) => {
                     if let Some(mut session) = conn.and_then(|conn| self.sessions.get_mut(conn)) {
@@ -169,7 +184,7 @@ impl Shard {
                     }
                     self.tell_fewer(fewer);
                 }
-                None => break,
+                None => return,
             }
         }
     }

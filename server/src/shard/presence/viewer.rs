@@ -344,12 +344,16 @@ impl Viewer {
         }
     }
 
+    /// Whether the time of a watch has come, or had.
+    pub(super) fn has_due(&self, up_to_ms: u64) -> bool {
+        self.timers.peek().is_some_and(|Reverse((at_ms, _))| *at_ms <= up_to_ms)
+    }
+
     /// What is to be done about the next watch whose time has come. `takes`: whether a connection can be told something, if not it is told
     /// later. None: no more just now.
-    pub(super) fn due(&mut self, now_ms: u64, mut takes: impl FnMut(ConnId) -> bool) -> Option<Due> {
-        loop {
-            let Reverse((at_ms, watch)) = self.timers.peek().copied().filter(|Reverse((at_ms, _))| *at_ms <= now_ms)?;
-            self.timers.pop();
+    pub(super) fn due(&mut self, up_to_ms: u64, now_ms: u64, mut takes: impl FnMut(ConnId) -> bool) -> Option<Due> {
+        while self.has_due(up_to_ms) {
+            let Reverse((at_ms, watch)) = self.timers.pop()?;
             let Some(of) = self.get(watch).filter(|of| of.timer_ms == at_ms) else { continue };
             of.timer_ms = u64::MAX;
             let (ends_ms, conn) = (of.ends_ms, of.conn);
@@ -363,6 +367,7 @@ impl Viewer {
                 return Some(Due::Flush(flush));
             }
         }
+        None
     }
 
     fn flush(&mut self, watch: WatchId, now_ms: u64) -> Option<Flush> {
@@ -536,7 +541,7 @@ mod tests {
     }
 
     fn flush(viewer: &mut Viewer, now_ms: u64) -> Option<Flush> {
-        match viewer.due(now_ms, |_| true)? {
+        match viewer.due(now_ms, now_ms, |_| true)? {
             Due::Flush(flush) => Some(flush),
             Due::Ended { .. } => panic!("it lives for longer"),
         }
@@ -598,7 +603,7 @@ mod tests {
         assert_eq!(viewer.asked(watch)[0].verdict, Some(Verdict { version: Version(1), may: true }), "it is kept");
         assert_eq!(viewer.end(watch), [(WATCHED[1], 0)]);
         assert!(viewer.watched.is_empty() && viewer.len() == 0);
-        assert!(viewer.due(u64::MAX, |_| true).is_none());
+        assert!(!viewer.has_due(0) && viewer.due(u64::MAX, u64::MAX, |_| true).is_none());
     }
 
     proptest! {
