@@ -231,8 +231,13 @@ impl Outbox {
                 continue;
             }
             let (to, opens) = (queued.to, self.gives_up && !self.opened.contains(&queued.to));
-            let is_first_to = |queued: &Queued| queued.to == to && queued.first != First::No;
-            if opens && self.queue.range(..self.on_wire).any(is_first_to) {
+            let known = self.known;
+            let is_open_to = |(place, before): (u64, &Queued)| {
+                // Of a retry the number may have been given up on an earlier connection.
+                let is_retry = SendNumber(self.base.0 + place) <= known && !before.is_answered;
+                before.to == to && (before.first != First::No || (is_retry && number > known))
+            };
+            if opens && (0..).zip(self.queue.range(..self.on_wire)).any(is_open_to) {
                 // What follows to the same conversation waits for the answer.
                 break;
             }
