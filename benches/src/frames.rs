@@ -134,6 +134,7 @@ pub fn server(kind: ServerKind) -> ServerFrame {
                 ..Capabilities::first()
             },
             skipped: 0,
+            visibility: Visibility::default(),
         },
         ServerKind::Epoch => ServerFrame::Epoch { first: SEQ, epoch: EPOCH },
         ServerKind::Digest => ServerFrame::Digest(Digests {

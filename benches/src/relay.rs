@@ -24,7 +24,7 @@ use foldhash::fast::RandomState;
 use jsonwebtoken::dangerous::insecure_decode_claims;
 use proto_spec::{
     Capabilities, ClientFrame, ClientKind, Decoder, Durability, EntryKind, EpochId, ErrorCode, Page, RawFrame,
-    Recipient, RequestId, SendNumber, Seq, ServerFrame, ServerKind, TimestampMs, UserId,
+    Recipient, RequestId, SendNumber, Seq, ServerFrame, ServerKind, TimestampMs, UserId, Visibility,
     limits::{CLIENT_FRAME_BYTES_MAX, PAGE_ENTRIES_MAX, SEND_WINDOW, TEXT_BYTES_MAX},
     wire::{DecodeError, Reader, put_bytes, put_varint},
 };
@@ -235,6 +235,7 @@ impl Relay {
             epoch: EpochId(0),
             capabilities: Capabilities::default(),
             skipped: 0,
+            visibility: Visibility::default(),
         };
         self.answer(conn, &welcome, connections);
         Some(user)

@@ -5,6 +5,7 @@ use std::fmt;
 use proto_spec::{
     Capabilities, Content, ContentKind, ConversationId, DeviceId, DeviceInfo, Digests, Durability, Entry, EpochId,
     ErrorCode, Inbox, Page, Presence, PresenceState, Recipient, RequestId, SendNumber, Seq, TimestampMs, UserId,
+    Visibility,
 };
 use thiserror::Error;
 
@@ -249,6 +250,8 @@ pub struct WelcomeInfo {
     pub epoch: EpochId,
     /// What the server takes on this connection; of one that does not say, what every server takes.
     pub capabilities: Capabilities,
+    /// What the user hides of their presence. What changes it later comes as an entry.
+    pub visibility: Visibility,
 }
 
 /// What is known of whether a user is there.

@@ -127,8 +127,11 @@ impl Watching {
         true
     }
 
-    /// What is new in what the server says of users.
+    /// What is new in what the server says of users. Nothing, where no watch is known to stand.
     pub(crate) fn changed(&mut self, states: &[PresenceState]) -> Vec<UserPresence> {
+        if self.ends_at.is_none() {
+            return Vec::new();
+        }
         states.iter().map(UserPresence::from).filter_map(|now| self.tell(now)).collect()
     }
 

@@ -7,7 +7,7 @@ use client::{
     Acknowledging, ClientEvent, ClientState, Config, ConfigError, Content, ContentKind, ConversationId, DeviceId,
     Direction, DisconnectReason, Durability, Effects, EndReason, Entry, EpochId, ErrorCode, Event, FetchError, Input,
     Link, MessageName, MonotonicMs, Page, Recipient, Resume, Roots, SendError, SendNumber, Seq, TimestampMs, Transport,
-    UserId, limits,
+    UserId, Visibility, limits,
 };
 use proto_spec::{Capabilities, ClientFrame, Decoder, Kinds, RequestId, ServerFrame};
 
@@ -87,6 +87,7 @@ fn welcome(cursor: u64, last_number: u64) -> ServerFrame {
         committed: Seq(cursor),
         epoch: EpochId(0),
         skipped: 0,
+        visibility: Visibility::default(),
         capabilities: EVERYTHING,
     }
 }

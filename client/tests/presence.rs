@@ -66,6 +66,7 @@ impl World {
                 ..Capabilities::first()
             },
             skipped: 0,
+            visibility: Visibility::default(),
         };
         self.hear(&welcome).1
     }

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use client::{
     ClientEvent, ClientState, Config, ConfigError, DeviceId, DisconnectReason, Effects, EndReason, EpochId, ErrorCode,
-    Input, Link, MonotonicMs, SendNumber, Seq, TimestampMs, UserId,
+    Input, Link, MonotonicMs, SendNumber, Seq, TimestampMs, UserId, Visibility,
 };
 use proto_spec::{Capabilities, ClientFrame, ClientKind, Decoder, RequestId, ServerFrame};
 
@@ -50,6 +50,7 @@ impl World {
                 ..Capabilities::first()
             },
             skipped: 0,
+            visibility: Visibility::default(),
         });
         match &frames[..] {
             [ClientFrame::Hello { token, .. }] => token.clone(),

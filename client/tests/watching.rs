@@ -8,7 +8,7 @@ use std::{
 
 use client::{
     Capabilities, ClientEvent, ClientState, Config, DeviceId, Effects, EpochId, ErrorCode, Input, Link, MonotonicMs,
-    Presence, SendNumber, Seq, TimestampMs, UserId,
+    Presence, SendNumber, Seq, TimestampMs, UserId, Visibility,
 };
 use proptest::prelude::*;
 use proto_spec::{ClientFrame, ClientKind, Decoder, PresenceState, RequestId, ServerFrame};
@@ -181,6 +181,7 @@ impl World {
                 ..Capabilities::first()
             },
             skipped: 0,
+            visibility: Visibility::default(),
         }
     }
 }

@@ -252,7 +252,7 @@ fn inbox_row() -> impl Strategy<Value = InboxRow> {
 }
 
 fn server_frame() -> impl Strategy<Value = ServerFrame> {
-    let welcome = [(); 18].map(|()| number());
+    let welcome = [(); 19].map(|()| number());
     let durability = prop::sample::select(Durability::ALL);
     let recipient = prop::sample::select(Recipient::ALL);
     prop_oneof![
@@ -281,6 +281,7 @@ fn server_frame() -> impl Strategy<Value = ServerFrame> {
                 unsend_within_s: n[16],
             },
             skipped: n[17],
+            visibility: Visibility::from_bits(n[18]),
         }),
         (number(), seq(), number(), durability, recipient).prop_map(|(number, seq, time, durability, recipient)| {
             ServerFrame::Accepted { number: SendNumber(number), seq, time: TimestampMs(time), durability, recipient }
@@ -388,7 +389,7 @@ proptest! {
     fn a_frame_that_has_grown_is_the_frame_that_it_was(frame in server_frame(), tail in vec(any::<u8>(), 1..20)) {
         // Without its last field it would grow by that.
         let has_all = match &frame {
-            ServerFrame::Welcome { skipped, .. } => *skipped != 0,
+            ServerFrame::Welcome { visibility, .. } => visibility.bits() != 0,
             ServerFrame::Bye { devices, .. } => !devices.is_empty(),
             ServerFrame::Page(page) => page.seen_up_to > Seq::ZERO,
             _ => true,

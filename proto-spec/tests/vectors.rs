@@ -300,6 +300,7 @@ impl Frame for ServerFrame {
                 epoch,
                 capabilities,
                 skipped,
+                visibility,
             } => json!({
                 "version": number(version), "user": number(user), "server_time": number(server_time),
                 "head": number(head), "cursor": number(cursor), "last_number": number(last_number),
@@ -310,7 +311,7 @@ impl Frame for ServerFrame {
                 "conversation_kinds": number(capabilities.conversation_kinds.0),
                 "frame_kinds": number(capabilities.frame_kinds.0),
                 "edit_within_s": number(capabilities.edit_within_s),
-                "unsend_within_s": number(capabilities.unsend_within_s), "skipped": number(skipped),
+                "unsend_within_s": number(capabilities.unsend_within_s), "skipped": number(skipped), "visibility": number(visibility.bits()),
             }),
             Self::Accepted { number: send, seq, time, durability, recipient } => json!({
                 "number": number(send), "seq": number(seq), "time": number(time), "durability": durability.name(),

@@ -32,6 +32,7 @@ impl ClientState {
                 epoch,
                 capabilities,
                 skipped,
+                visibility,
             } => {
                 if version != proto_spec::PROTOCOL_VERSION {
                     return Flow::Break(Stop::End(EndReason::Version(version)));
@@ -79,6 +80,7 @@ impl ClientState {
                     committed,
                     epoch: self.position.epoch(),
                     capabilities,
+                    visibility,
                 }));
                 self.return_untaken(&capabilities, effects);
                 self.settle(now, effects)

@@ -14,7 +14,7 @@ use client::{
     Content, ConversationId, DeviceId, Durability, Entry, EpochId, ErrorCode, Event, Page, Recipient, Resume,
     SendNumber, Seq,
 };
-use client::{TimestampMs, UserId};
+use client::{TimestampMs, UserId, Visibility};
 use proto_spec::{
     Capabilities, ClientFrame, ClientKind, ContentKind, Decoder, RawFrame, RequestId, ServerFrame, limits,
 };
@@ -234,6 +234,7 @@ impl Server {
                     committed: Seq(self.committed as u64),
                     epoch,
                     skipped: 0,
+                    visibility: Visibility::default(),
                     capabilities: Capabilities {
                         content_kinds: ContentKind::ALL.iter().map(|kind| kind.byte()).collect(),
                         frame_kinds: frame_kinds.map(|kind| kind.byte()).collect(),

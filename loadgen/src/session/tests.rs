@@ -1,6 +1,6 @@
 use proto_spec::{
     Capabilities, Content, ConversationId, DeviceId, Direction, Durability, Entry, EpochId, Event, Inbox, Page,
-    Recipient, TimestampMs, UserId, framing,
+    Recipient, TimestampMs, UserId, Visibility, framing,
 };
 
 use super::*;
@@ -122,6 +122,7 @@ fn welcome(user: UserId, head: u64, cursor: u64) -> ServerFrame {
         epoch: EpochId(0),
         capabilities: Capabilities::default(),
         skipped: 0,
+        visibility: Visibility::default(),
     }
 }
 

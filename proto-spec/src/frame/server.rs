@@ -7,7 +7,7 @@ use crate::{
     code::ErrorCode,
     device::{self, DeviceInfo},
     digest::Digest,
-    entry::{Entry, Settings},
+    entry::{Entry, Settings, Visibility},
     framing::RawFrame,
     ids::{ConversationId, EpochId, RequestId, SendNumber, Seq, TimestampMs, UserId},
     limits::{DETAIL_BYTES_MAX, DIGESTS_MAX, INBOX_ROWS_MAX, PAGE_ENTRIES_MAX},
@@ -146,6 +146,8 @@ pub enum ServerFrame {
         capabilities: Capabilities,
         /// Seqs before `cursor` that are not pushed, since there were more of them than the hello wanted; zero: none.
         skipped: u64,
+        /// What the user hides of their presence.
+        visibility: Visibility,
     },
     /// A send is in the log.
     Accepted {
@@ -328,6 +330,7 @@ impl ServerFrame {
                 epoch,
                 capabilities,
                 skipped,
+                visibility,
             } => {
                 for value in [
                     *version,
@@ -347,7 +350,8 @@ impl ServerFrame {
                 let Capabilities { content_kinds, conversation_kinds, frame_kinds, edit_within_s, unsend_within_s } =
                     capabilities;
                 let kinds = [content_kinds.0, conversation_kinds.0, frame_kinds.0];
-                put_later(out, &[&[epoch.0], &kinds[..], &[*edit_within_s, *unsend_within_s, *skipped]].concat());
+                let rest = [*edit_within_s, *unsend_within_s, *skipped, visibility.bits()];
+                put_later(out, &[&[epoch.0], &kinds[..], &rest].concat());
             }
             Self::Accepted { number, seq, time, durability, recipient } => {
                 put_varint(out, number.0);
@@ -444,6 +448,7 @@ impl ServerFrame {
                     unsend_within_s: later(r, "unsend_within_s")?,
                 },
                 skipped: later(r, "skipped")?,
+                visibility: Visibility::from_bits(later(r, "visibility")?),
             },
             ServerKind::Accepted => Self::Accepted {
                 number: SendNumber(r.varint("number")?),

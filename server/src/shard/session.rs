@@ -143,6 +143,7 @@ impl Shard {
             epoch: user.epochs.at(cursor),
             capabilities: capabilities(&self.settings.limits),
             skipped,
+            visibility: user.visibility.visibility,
         };
         self.counters.logins += 1;
         self.send(conn, &frame, cx);

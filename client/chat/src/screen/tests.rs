@@ -6,7 +6,7 @@ use client::{
     Attachment, AttachmentKind, Capabilities, ClientEvent, ClientState, Config, Content, ContentKind, ConversationId,
     DeviceId, DeviceInfo, DisconnectReason, Durability, Entry, EpochId, Event, Inbox, InboxRow, MessageName,
     MonotonicMs, Recipient, Removal, Reply, SendError, SendHandle, SendNumber, Seq, Settings, Stands, TimestampMs,
-    UNREAD_MAX, UserId, WelcomeInfo,
+    UNREAD_MAX, UserId, Visibility, WelcomeInfo,
 };
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use jiff::tz::TimeZone;
@@ -159,6 +159,7 @@ fn welcome_to(head: u64, cursor: u64) -> ClientEvent {
         committed: Seq(cursor),
         epoch: EpochId(0),
         capabilities: Capabilities::first(),
+        visibility: Visibility::default(),
     })
 }
 

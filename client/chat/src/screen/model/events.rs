@@ -41,6 +41,7 @@ impl Model {
             ClientEvent::Welcome(welcome) => {
                 self.link = Link::Connected;
                 self.device = Some(welcome.device);
+                self.people.hidden = welcome.visibility;
                 self.notice.take_if(|notice| notice.about == About::Link);
                 self.on_committed(welcome.committed);
                 if self.retold == Retold::Begins {
