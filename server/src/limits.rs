@@ -522,8 +522,9 @@ pub const LOG_LAST_WORDS_MS: u64 = 2_000;
 
 // ---- presence
 
-/// Changes in one message about presence to another core: a turn there takes some hundred microseconds for them.
-pub const PRESENCE_MAIL_ITEMS_MAX: usize = 1_024;
+/// What one message about presence to another core says at most, a question counted as a whole watch: a turn there takes some hundred
+/// microseconds for it.
+pub const PRESENCE_MAIL_ITEMS_MAX: usize = 4_096;
 
 /// Messages about presence that wait for a core. What does not fit is dropped, and repaired when a watch is renewed: with one a turn and
 /// core, more would be older than what follows them.
@@ -551,8 +552,9 @@ pub const LOOK_MS: u64 = 2_000;
 /// How much longer a home believes that a core watches than a watch lasts, in milliseconds: renewals may be late.
 pub const WATCH_LATE_MS: u64 = 5_000;
 
-/// That somebody types in a conversation is passed on once in this time, in milliseconds.
-pub const TYPING_EVERY_MS: u64 = 3_000;
+/// That somebody types in the conversation in which they typed last is passed on once in this time, in milliseconds: somewhat less than
+/// the three seconds after which clients say so again, which may come early.
+pub const TYPING_EVERY_MS: u64 = 2_500;
 
 /// That the same person types in another one is passed on after this time, in milliseconds.
 pub const TYPING_OTHER_MS: u64 = 500;
@@ -569,3 +571,16 @@ pub const WATCH_LIFETIME_S_MIN: u64 = 10;
 
 /// See [`WATCH_LIFETIME_S_MIN`].
 pub const WATCH_LIFETIME_S_MAX: u64 = 3_600;
+
+/// Users who are announced in a tick, some microseconds each: when a crowd is gone for good the others come with the next ticks.
+pub const ANNOUNCED_TICK_MAX: usize = 1_024;
+
+/// Users of whom it is looked in a tick whether they are still watched.
+pub const PEOPLE_SWEPT_TICK_MAX: usize = 1_024;
+
+/// How long a message may take from the moment in which its sender was told that the recipient is not there, in milliseconds, if it is to
+/// set that right when they have come back meanwhile.
+pub const ON_THE_WAY_MS: u64 = 3_000;
+
+/// Users of a question about presence that cost one of the fetches that a user may make: each is a few rows, and a page has 500.
+pub const USERS_A_FETCH: usize = 125;

@@ -111,14 +111,22 @@ fn the_table_of_limits_has_the_values_of_the_code() {
         (
             "questions about presence",
             format!(
-                "count as fetches; {} that await their answer; {} users, a watch {}",
+                "count as a fetch for each {} users; {} that await their answer; {} users, a watch {}",
+                limits::USERS_A_FETCH,
                 limits::LOOKS_MAX,
                 grouped(PRESENCE_USERS_MAX as u64),
                 grouped(WATCHED_MAX as u64)
             ),
         ),
         ("devices that watch one user", grouped(config.presence.watchers_max)),
-        ("that somebody types", format!("once in {} for a conversation", seconds(limits::TYPING_EVERY_MS))),
+        (
+            "that somebody types",
+            format!(
+                "once in {} in the conversation typed in last, in another after {}",
+                seconds(limits::TYPING_EVERY_MS),
+                seconds(limits::TYPING_OTHER_MS)
+            ),
+        ),
         ("fetches that await their page", grouped(FETCHES_IN_FLIGHT_MAX as u64)),
         (
             "entries and bytes of a page",

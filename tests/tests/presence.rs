@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 
 use proto_spec::{
-    ClientFrame, ConversationId, ErrorCode, Presence, PresenceState, Recipient, RequestId, Resume, ServerFrame,
-    Settings, Status, UserId, Visibility,
+    ClientFrame, Content, ConversationId, ErrorCode, MessageName, Presence, PresenceState, Recipient, RequestId,
+    Resume, SendNumber, Seq, ServerFrame, Settings, Status, UserId, Visibility,
 };
-use server::shard::{Admission, PresenceSettings, presence::ShownTo};
+use server::{
+    access::rate::Rate,
+    shard::{Admission, Limits, PresenceSettings, presence::ShownTo},
+};
 use tests::{
     frames::delivered_up_to,
     world::{Link, World},
@@ -502,6 +505,95 @@ fn the_operator_says_who_sees_whom() {
         let expected = if shown_to == ShownTo::Nobody { Presence::Unknown } else { Presence::Online };
         assert_eq!(pull(&mut world, c, &[BOB]), [(BOB, expected)], "{shown_to:?}");
     }
+}
+
+#[test]
+fn a_reaction_is_no_message_by_which_a_user_shows_themselves() {
+    let presence = PresenceSettings { shown_to: ShownTo::Written, ..PresenceSettings::DEFAULT };
+    let (mut world, [_, b, c]) = three(World::showing(2, presence));
+    assert_eq!(watch(&mut world, c, &[BOB]), [(BOB, Presence::Unknown)]);
+    world.send(c, 1, BOB, "who are you?");
+    world.settle();
+    world.take(c);
+    let name = MessageName { author: UserId(CAROL), seq: Seq(1) };
+    let content = Content::reaction(name, "+", None);
+    world.frame(b, &ClientFrame::Send { number: SendNumber(2), to: UserId(CAROL).into(), content });
+    world.settle();
+    world.advance(2 * TICK_MS);
+    assert_eq!(told(&world.take(c)), []);
+    assert_eq!(pull(&mut world, c, &[BOB]), [(BOB, Presence::Unknown)]);
+}
+
+#[test]
+fn where_nobody_is_shown_a_receipt_still_tells_nothing_of_who_hides() {
+    let presence = PresenceSettings { shown_to: ShownTo::Nobody, ..PresenceSettings::DEFAULT };
+    let (mut world, [a, b, _]) = three(World::showing(2, presence));
+    world.acknowledge(b, 1);
+    world.advance(1_000);
+    assert_eq!(delivered_up_to(&world.take(a)).len(), 1, "receipts go on");
+    set(&mut world, b, Visibility::INVISIBLE, true);
+    world.send(a, 2, BOB, "there?");
+    world.settle();
+    let head = world.take(b).into_iter().filter_map(|frame| match frame {
+        ServerFrame::Deliver { entry } => Some(entry.seq.0),
+        _ => None,
+    });
+    world.acknowledge(b, head.max().unwrap());
+    world.advance(1_000);
+    assert_eq!(delivered_up_to(&world.take(a)), []);
+}
+
+#[test]
+fn the_answer_to_a_repeated_send_takes_back_nothing() {
+    let (mut world, [a, _, _]) = three(World::new(2));
+    let recipients = |frames: Vec<ServerFrame>| -> Vec<Recipient> {
+        let of = |frame: &ServerFrame| match frame {
+            ServerFrame::Accepted { recipient, .. } => Some(*recipient),
+            _ => None,
+        };
+        frames.iter().filter_map(of).collect()
+    };
+    world.send(a, 1, BOB, "hello");
+    world.settle();
+    assert_eq!(recipients(world.take(a)), [Recipient::Offline], "nothing was told");
+    watch(&mut world, a, &[BOB]);
+    for ingested in [false, true] {
+        if ingested {
+            world.ingest();
+        }
+        world.send(a, 1, BOB, "hello");
+        world.settle();
+        assert_eq!(recipients(world.take(a)), [Recipient::Online]);
+    }
+}
+
+#[test]
+fn a_welcome_tells_what_its_user_hides() {
+    let (mut world, [a, ..]) = three(World::new(1));
+    set(&mut world, a, Visibility::INVISIBLE, true);
+    world.disconnect(a);
+    let a = world.connect(ALICE, 1, Resume::Stored);
+    let hides = world.take(a).into_iter().find_map(|frame| match frame {
+        ServerFrame::Welcome { visibility, .. } => Some(visibility),
+        _ => None,
+    });
+    assert_eq!(hides, Some(Visibility::INVISIBLE));
+}
+
+#[test]
+fn many_users_in_a_question_count_as_several_fetches() {
+    let limits = Limits { fetches: Rate::per_second(4), ..Limits::OFF };
+    let (mut world, [a, ..]) = three(World::limited(1, limits));
+    let many: Vec<_> = (1_000..1_500).map(UserId).collect();
+    let mut refused = 0;
+    for request in 1..=20 {
+        world.frame(a, &ClientFrame::FetchPresence { request: RequestId(request), users: many.clone() });
+        world.settle();
+        let is_refused = |frame: &ServerFrame| matches!(frame, ServerFrame::Error { code: ErrorCode::RateLimited, .. });
+        refused += world.take(a).iter().filter(|frame| is_refused(frame)).count();
+    }
+    // Each costs four: of twenty, some ten seconds of what may be fetched.
+    assert!((5..15).contains(&refused), "{refused}");
 }
 
 #[test]

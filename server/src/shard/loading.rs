@@ -10,6 +10,7 @@ use super::{
     fetch::Fetch,
     input::{Connected, DevicesWish, Envelope, Ticket},
     marks::Mark,
+    presence::ShownTo,
     question::Question,
     reports::Report,
     residents::Waits,
@@ -134,9 +135,16 @@ impl Shard {
         &mut self,
         user: UserId,
         conversation: ConversationId,
-        snapshot: ConversationSnapshot,
+        mut snapshot: ConversationSnapshot,
         cx: &mut Turn<'_>,
     ) {
+        if self.settings.presence.shown_to == ShownTo::Written
+            && let ConversationId::Person(peer) = conversation
+            && let Some(user) = self.users.resident(user)
+        {
+            // What the user has written there is kept up in memory; what has been written lately may be in the log alone.
+            snapshot.sent = snapshot.sent.max(user.lately_written(peer).unwrap_or_default());
+        }
         // Held while those who wait are served: one who is done at once must not take the conversation from the others.
         let loaded = Conversation { held: 1, ..Conversation::load(snapshot) };
         for waiting in self.conversations.loaded((user, conversation), loaded) {

@@ -187,7 +187,7 @@ pub struct ShardCounters {
     pub presence_pulled: u64,
     /// Users that clients asked to watch, renewals included.
     pub presence_watched: u64,
-    /// Changes of users that were announced to those who watch.
+    /// Users whose state was announced to those who watch, if anybody does.
     pub presence_announced: u64,
     /// Frames with changes that were pushed.
     pub presence_pushed: u64,

@@ -52,8 +52,8 @@ impl Said {
 /// What is asked of a number that was used before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Asked {
-    /// To accept this under it.
-    Send(Said),
+    /// To accept this under it, for this recipient.
+    Send(Said, ConversationId),
     /// To void it.
     GiveUp,
 }
@@ -73,7 +73,7 @@ fn is_same_send(first: &Sent, said: Said) -> bool {
 /// Whether the first answer to a number answers this too.
 fn is_on_the_way(asked: Asked, first: &Sent) -> bool {
     match (asked, first) {
-        (Asked::Send(said), first) => is_same_send(first, said),
+        (Asked::Send(said, _), first) => is_same_send(first, said),
         (Asked::GiveUp, _) => true,
     }
 }
@@ -171,11 +171,11 @@ impl Shard {
             Sent::GivenUp => None,
         };
         match (asked, at) {
-            (Asked::Send(said), Some((seq, time))) if is_same_send(first, said) => {
-                self.accept_again(conn, number, seq, time, cx);
+            (Asked::Send(said, to), Some((seq, time))) if is_same_send(first, said) => {
+                self.accept_again(conn, (number, to), seq, time, cx);
             }
-            (Asked::Send(_), Some(_)) => self.refuse_used(conn, number, ErrorCode::NumberUsed, cx),
-            (Asked::Send(_), None) => self.refuse_used(conn, number, ErrorCode::GivenUp, cx),
+            (Asked::Send(..), Some(_)) => self.refuse_used(conn, number, ErrorCode::NumberUsed, cx),
+            (Asked::Send(..), None) => self.refuse_used(conn, number, ErrorCode::GivenUp, cx),
             (Asked::GiveUp, at) => {
                 let seq = at.map_or(Seq::ZERO, |(seq, _)| seq);
                 self.send(conn, &ServerFrame::GivenUp { number, seq }, cx);
@@ -183,15 +183,27 @@ impl Shard {
         }
     }
 
-    fn accept_again(&mut self, conn: ConnId, number: SendNumber, seq: Seq, time: TimestampMs, cx: &mut Turn<'_>) {
+    fn accept_again(
+        &mut self,
+        conn: ConnId,
+        (number, to): (SendNumber, ConversationId),
+        seq: Seq,
+        time: TimestampMs,
+        cx: &mut Turn<'_>,
+    ) {
         let Some(mut session) = self.sessions.get_mut(conn) else { return };
         let user_id = session.user;
         let Some(user) = self.users.resident(user_id) else { return };
         session.tell_epochs_if_next(seq, &user.epochs, cx);
         session.feed.accept(seq);
         let durability = user.levels.tell(seq, user.released);
-        // Whether the recipient is there was of interest when the message was new.
-        let recipient = Recipient::Offline;
+        let ConversationId::Person(to) = to;
+        let recipient = match session.watch {
+            _ if to == user_id => Recipient::Yourself,
+            // Whether the recipient is there was of interest when the message was new: what the device was told stands.
+            Some(watch) if self.sights.has_told_of(watch, to) => Recipient::Online,
+            Some(_) | None => Recipient::Offline,
+        };
         self.send(conn, &ServerFrame::Accepted { number, seq, time, durability, recipient }, cx);
     }
 

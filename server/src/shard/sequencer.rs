@@ -60,7 +60,7 @@ impl Shard {
         let Some(device) = user.device(device_id) else { return };
         let expected = device.last_number.next();
         if number < expected && number.0 > 0 {
-            return self.number_repeated(conn, number, Asked::Send(Said::new(to, &content)), cx);
+            return self.number_repeated(conn, number, Asked::Send(Said::new(to, &content), to), cx);
         }
         let limits = &self.settings.limits;
         let refusal = if number != expected {
@@ -111,6 +111,7 @@ impl Shard {
         };
         debug_assert_eq!(seq, next);
         self.counters.entries += 1;
+        // Elsewhere nobody asks whether it was the user who has written.
         if self.settings.presence.shown_to == ShownTo::Written
             && content.is_message()
             && let Some(known) = self.conversations.resident((user_id, to))

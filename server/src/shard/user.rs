@@ -244,8 +244,17 @@ impl User {
 
     /// Whether an entry that may not be in the store yet is a message to `to`.
     pub(super) fn has_lately_written(&self, to: UserId) -> bool {
-        let is_to = |entry: &Entry| matches!(&entry.event, Event::Sent { to: known, .. } if *known == to.into());
-        self.tail.range(self.stored.next(), self.head).any(|tail| is_to(&tail.entry))
+        self.lately_written(to).is_some()
+    }
+
+    /// The last message to `to` among those that may not be in the store yet.
+    pub(super) fn lately_written(&self, to: UserId) -> Option<Seq> {
+        let is_to = |entry: &Entry| match &entry.event {
+            Event::Sent { to: known, content, .. } => *known == to.into() && content.is_message(),
+            _ => false,
+        };
+        let mut lately = self.tail.range(self.stored.next(), self.head).rev();
+        lately.find(|tail| is_to(&tail.entry)).map(|tail| tail.entry.seq)
     }
 
     /// Moves the marks to where what is not confirmed allows.

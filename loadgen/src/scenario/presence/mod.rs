@@ -143,6 +143,12 @@ impl Arguments {
         ensure!(in_lane <= LANE_CONNECTIONS_MAX as u64, "lanes of {in_lane} users: --lanes {} has room", watching + 1);
         let chatting = if self.messages_per_s > 0 { world.lanes_for(self.pairs * 2)? } else { 0 };
         ensure!(watching + chatting <= LANES_MAX, "so many users and pairs do not fit in {LANES_MAX} lanes");
+        let first = share(groups, 0, watching) * group;
+        ensure!(
+            self.popular < first,
+            "--popular {}: who is popular is watched from the first lane, which has {first} users",
+            self.popular
+        );
         let stages = Stages::new(&STAGES);
         let mut next_user = 0;
         let mut crew = |users| {
@@ -158,7 +164,7 @@ impl Arguments {
             let users_here = share(groups, lane, watching) * group;
             let mut wants = self.clone();
             // Who is popular is so in the first lane.
-            wants.popular = if lane == 0 { self.popular.min(users_here - 1) } else { 0 };
+            wants.popular = if lane == 0 { self.popular } else { 0 };
             wants.storm = share(self.storm.min(users), lane, watching).min(users_here);
             let script = Watching::new(wants, stages.clone(), world.run ^ lane as u64);
             plans.push(LanePlan { crew: crew(users_here), script: Box::new(script) });

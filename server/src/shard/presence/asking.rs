@@ -14,7 +14,7 @@ use super::{
     viewer::Flush,
 };
 use crate::{
-    limits::{LOOKS_MAX, READ_TRIES_MAX, RETRY_BUSY_MS},
+    limits::{LOOKS_MAX, READ_TRIES_MAX, RETRY_BUSY_MS, USERS_A_FETCH},
     shard::{ConnId, Shard, Turn, question::Question, shedding::Class, topology::CoreId},
 };
 
@@ -57,10 +57,20 @@ pub(in crate::shard) struct Reading {
     looks: UserId,
     /// What is asked, with the verdicts so far.
     asked: Vec<Asked>,
-    /// About which of them the store is asked, and the version of each then.
-    unjudged: Vec<(usize, Version)>,
+    /// About which of them the store is asked.
+    unjudged: Vec<Unjudged>,
     /// How often it was.
     tries: u8,
+}
+
+/// One of whom the store is asked, and what was so then.
+#[derive(Clone, Copy, Debug)]
+struct Unjudged {
+    /// Its place among those who were asked about.
+    at: usize,
+    version: Version,
+    /// Whether the user, and their conversation with who looks, were in memory, which is newer than the store.
+    in_memory: [bool; 2],
 }
 
 /// Each of them once, in its first place.
@@ -79,8 +89,9 @@ impl Shard {
         users: Vec<UserId>,
         cx: &mut Turn<'_>,
     ) {
-        let Some(user_id) = self.may_look((conn, request), ClientKind::FetchPresence, cx) else { return };
         let users = once(users);
+        let asks = (ClientKind::FetchPresence, users.len());
+        let Some(user_id) = self.may_look((conn, request), asks, cx) else { return };
         self.counters.presence_pulled += users.len() as u64;
         let asked = users.iter().map(|user| Asked { user: *user, verdict: None, count: 0 }).collect();
         self.look(user_id, asked, LookFor::Pull { conn, request, users }, cx);
@@ -93,10 +104,11 @@ impl Shard {
         users: Vec<UserId>,
         cx: &mut Turn<'_>,
     ) {
-        let Some(user_id) = self.may_look((conn, request), ClientKind::Watch, cx) else { return };
+        let users = once(users);
+        let asks = (ClientKind::Watch, users.len());
+        let Some(user_id) = self.may_look((conn, request), asks, cx) else { return };
         let Some(mut session) = self.sessions.get_mut(conn) else { return };
         let (device, before) = (session.device, session.watch);
-        let users = once(users);
         if users.is_empty() {
             session.watch = None;
             before.into_iter().for_each(|before| self.watch_left(before, true));
@@ -119,7 +131,7 @@ impl Shard {
     fn may_look(
         &mut self,
         (conn, request): (ConnId, RequestId),
-        kind: ClientKind,
+        (kind, users): (ClientKind, usize),
         cx: &mut Turn<'_>,
     ) -> Option<UserId> {
         let shed = self.sheds(Class::Presence);
@@ -133,7 +145,15 @@ impl Shard {
         } else if is_too_many {
             Some((ErrorCode::TooManyFetches, RETRY_BUSY_MS, "too many questions are unanswered"))
         } else {
-            let taken = self.settings.limits.fetches.take(&mut user.buckets.fetches, cx.now.monotonic_ms);
+            let fetches = self.settings.limits.fetches;
+            let mut bucket = user.buckets.fetches;
+            let mut each =
+                (0..users.div_ceil(USERS_A_FETCH).max(1)).map(|_| fetches.take(&mut bucket, cx.now.monotonic_ms));
+            let taken = each.find(Result::is_err).unwrap_or(Ok(()));
+            if taken.is_ok() {
+                // All of them or none.
+                user.buckets.fetches = bucket;
+            }
             taken.err().map(|wait_ms| (ErrorCode::RateLimited, wait_ms, "too many questions"))
         };
         let Some((code, wait_ms, detail)) = refused else {
@@ -260,13 +280,9 @@ impl Shard {
 
     /// A connection has ended, with a goodbye or without one.
     pub(in crate::shard) fn watch_left(&mut self, watch: WatchId, is_clean: bool) {
-        if is_clean {
-            let fewer = self.sights.viewer.end(watch);
-            self.tell_fewer(fewer);
-        } else {
-            let fewer = self.sights.viewer.lose(watch);
-            self.tell_fewer(fewer);
-        }
+        let viewer = &mut self.sights.viewer;
+        let fewer = if is_clean { viewer.end(watch) } else { viewer.lose(watch) };
+        self.tell_fewer(fewer);
     }
 
     // ---- who is looked at
@@ -291,7 +307,12 @@ impl Shard {
             known.is_some_and(|(_, version)| asked.verdict.is_some_and(|verdict| verdict.version == version))
         };
         let unjudged = reading.asked.iter().enumerate().filter(|(_, asked)| !is_judged(asked));
-        reading.unjudged = unjudged.map(|(at, asked)| (at, people.version(asked.user))).collect();
+        let unjudged = unjudged.map(|(at, asked)| Unjudged {
+            at,
+            version: people.version(asked.user),
+            in_memory: self.in_memory(asked.user, reading.looks),
+        });
+        reading.unjudged = unjudged.collect();
         if reading.unjudged.is_empty() {
             let told = reading.asked.iter().filter_map(|asked| self.tell_of(reading.to, *asked, cx)).collect();
             return self.answer_ask(&reading, Some(told));
@@ -304,7 +325,7 @@ impl Shard {
             return self.answer_ask(&reading, None);
         }
         reading.tries += 1;
-        let users = reading.unjudged.iter().map(|(at, _)| reading.asked[*at].user).collect();
+        let users = reading.unjudged.iter().map(|of| reading.asked[of.at].user).collect();
         let query = Query::Presence { looks: reading.looks, users };
         self.ask(query, Question::Presence(Box::new(reading)), cx);
     }
@@ -317,8 +338,14 @@ impl Shard {
         cx: &mut Turn<'_>,
     ) {
         let Some(rows) = rows else { return self.answer_ask(&reading, None) };
-        for ((at, version), rows) in std::mem::take(&mut reading.unjudged).into_iter().zip(rows) {
+        for (of, rows) in std::mem::take(&mut reading.unjudged).into_iter().zip(rows) {
+            let Unjudged { at, version, in_memory } = of;
             let user = reading.asked[at].user;
+            let has_left = in_memory.into_iter().zip(self.in_memory(user, reading.looks)).any(|(was, is)| was && !is);
+            if has_left {
+                // It may have got into the store after this was read: it is asked again.
+                continue;
+            }
             let (shown, relation) = self.what_is_so(user, reading.looks, &rows);
             self.sights.people.learn(user, shown);
             let shown_to = self.settings.presence.shown_to;
@@ -328,6 +355,11 @@ impl Shard {
             reading.asked[at].verdict = Some(Verdict { version, may });
         }
         self.judge(reading, cx);
+    }
+
+    /// Whether a user, and their conversation with who looks, are in memory.
+    fn in_memory(&self, user: UserId, looks: UserId) -> [bool; 2] {
+        [self.users.is_resident(user), self.conversations.is_resident((user, looks.into()))]
     }
 
     /// Tells the core that has asked, and remembers those it has asked about no more for its sake.

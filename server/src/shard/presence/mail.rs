@@ -1,7 +1,7 @@
 //! What cores tell each other of presence: one message a turn and core, of a class that may be lost. Nothing in it is needed for
 //! anything to be right later: what is lost is said again when a watch is renewed.
 
-use proto_spec::{Presence, TimestampMs, UserId};
+use proto_spec::{Presence, TimestampMs, UserId, limits::WATCHED_MAX};
 
 use crate::{limits::PRESENCE_MAIL_ITEMS_MAX, shard::topology::CoreId};
 
@@ -113,7 +113,7 @@ pub struct PresenceMail {
     pub asks: Vec<Ask>,
     /// Answers.
     pub answers: Vec<Answer>,
-    /// What has changed; at most one of a user.
+    /// What has changed, in order.
     pub changes: Vec<Change>,
     /// So many connections of the sender watch a user now. Also told with each question.
     pub counts: Vec<(UserId, u32)>,
@@ -129,18 +129,11 @@ impl PresenceMail {
         Self { from, asks, answers, changes: Vec::new(), counts: Vec::new(), typing: Vec::new() }
     }
 
-    /// How many things it says.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        let asked: usize = self.asks.iter().map(|ask| ask.users.len()).sum();
-        let told: usize = self.answers.iter().map(|answer| answer.told.as_ref().map_or(1, Vec::len)).sum();
-        asked + told + self.changes.len() + self.counts.len() + self.typing.len()
-    }
-
-    /// Whether it says nothing.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
+    /// Whether one more would be much for a turn: a question, or an answer, is about as many things as a watch has users.
+    const fn is_full(&self) -> bool {
+        let long = self.asks.len() + self.answers.len();
+        let short = self.changes.len() + self.counts.len() + self.typing.len();
+        long * WATCHED_MAX + short >= PRESENCE_MAIL_ITEMS_MAX
     }
 }
 
@@ -160,7 +153,7 @@ impl Outgoing {
     pub(super) fn to(&mut self, core: CoreId) -> &mut PresenceMail {
         let found = self.mails.iter().rposition(|(to, _)| *to == core);
         let at = match found {
-            Some(at) if self.mails[at].1.changes.len() < PRESENCE_MAIL_ITEMS_MAX => at,
+            Some(at) if !self.mails[at].1.is_full() => at,
             _ => {
                 self.mails.push((core, PresenceMail::new(self.from)));
                 self.mails.len() - 1

@@ -120,7 +120,12 @@ impl Sights {
         version.is_some_and(|version| directory.is_here(user, version))
     }
 
-    /// The same, for the answer to a message for that user. If they are not there the device knows it by that answer.
+    /// Whether the device of a watch was told last that a user is there.
+    pub(super) fn has_told_of(&self, watch: WatchId, user: UserId) -> bool {
+        self.viewer.has_told_of(watch, user)
+    }
+
+    /// Whether a user is there, for the answer to a message for them. If they are not there the device knows it by that answer.
     pub(super) fn answers(&mut self, watch: Option<WatchId>, user: UserId, directory: &Directory) -> bool {
         let is_seen = self.is_seen(watch, user, directory);
         if !is_seen && let Some(watch) = watch {
@@ -177,6 +182,7 @@ impl Shard {
             let takes =
                 |conn| sessions.get_mut(conn).is_some_and(|session| session.queued() <= PRESENCE_WAITING_BYTES_MAX);
             match self.sights.viewer.due(self.sights.tells_up_to_ms, cx.now.monotonic_ms, takes) {
+                Some(Due::Nothing) => {}
                 Some(Due::Flush(flush)) => self.tell_watch(flush, cx),
                 Some(Due::Ended { conn, fewer }) => {
                     if let Some(mut session) = conn.and_then(|conn| self.sessions.get_mut(conn)) {

@@ -16,7 +16,10 @@ use super::{
     PresenceSettings,
     mail::{Change, Sight, Version},
 };
-use crate::shard::{later::Later, topology::CoreId};
+use crate::{
+    limits::{ANNOUNCED_TICK_MAX, ON_THE_WAY_MS, PEOPLE_SWEPT_TICK_MAX},
+    shard::topology::CoreId,
+};
 
 /// What a user lets be seen, as their log says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,8 +58,6 @@ struct Person {
     moved_ms: u64,
     /// Somebody may have been told that they are not there.
     is_doubted: bool,
-    /// A look whether they are still watched is to come.
-    is_swept: bool,
     /// How many questions about them are with the store.
     reads: u32,
     /// None: not known yet.
@@ -106,8 +107,9 @@ pub(super) struct People {
     people: HashMap<UserId, Person, RandomState>,
     /// Whose state is to be announced when; those that do not stand any more among them.
     due: BinaryHeap<Reverse<(u64, UserId)>>,
-    /// Of whom it is to be looked whether they are still watched.
-    sweeps: Later<UserId>,
+    /// Of whom it is still to be looked in this round whether they are watched, and when the next round begins.
+    sweeping: Vec<UserId>,
+    next_sweep_ms: u64,
     last_version: Version,
     /// Who comes before this was there before the start, so that needs not hold. None: nobody has come yet.
     settles_ms: Option<u64>,
@@ -115,12 +117,12 @@ pub(super) struct People {
 
 impl People {
     pub(super) fn new(settings: PresenceSettings) -> Self {
-        let sweeps = Later::new(settings.watch_ms());
         Self {
             settings,
             people: HashMap::default(),
             due: BinaryHeap::new(),
-            sweeps,
+            sweeping: Vec::new(),
+            next_sweep_ms: 0,
             last_version: Version::default(),
             settles_ms: None,
         }
@@ -144,7 +146,6 @@ impl People {
             due_ms: None,
             moved_ms: 0,
             is_doubted: false,
-            is_swept: false,
             reads: 0,
             shown: None,
             version: Self::next_version(last_version, wall),
@@ -199,7 +200,7 @@ impl People {
         }
         if person.actual == Presence::Offline {
             person.is_doubted = true;
-        } else if now_ms.saturating_sub(person.moved_ms) < hold_ms {
+        } else if now_ms.saturating_sub(person.moved_ms) < hold_ms.max(ON_THE_WAY_MS) {
             // They have just come back, perhaps after the sender was told.
             person.is_doubted = true;
             let due_ms = *person.due_ms.get_or_insert(now_ms + hold_ms);
@@ -207,12 +208,12 @@ impl People {
         }
     }
 
-    /// What has held is announced. Of whom, and whether to nobody because nobody watches, is counted.
+    /// What has held is announced, of some people in each tick. How many users it was, those included whom nobody watches.
     pub(super) fn announce(&mut self, now_ms: u64, mut tell: impl FnMut(CoreId, Change)) -> u64 {
         let mut announced = 0;
-        while let Some(Reverse((due_ms, user))) =
-            self.due.peek().copied().filter(|Reverse((due_ms, _))| *due_ms <= now_ms)
-        {
+        for _ in 0..ANNOUNCED_TICK_MAX {
+            let next = self.due.peek().copied().filter(|Reverse((due_ms, _))| *due_ms <= now_ms);
+            let Some(Reverse((due_ms, user))) = next else { break };
             self.due.pop();
             let Some(person) = self.people.get_mut(&user).filter(|person| person.due_ms == Some(due_ms)) else {
                 continue;
@@ -316,21 +317,21 @@ impl People {
                 person.watchers.push(Watcher { core, count, ends_ms });
             }
         }
-        if !person.watchers.is_empty() && !std::mem::replace(&mut person.is_swept, true) {
-            self.sweeps.push(now_ms, user);
-        }
         self.forget_if_unused(user);
         true
     }
 
-    /// Forgets watchers that have not been heard of for longer than a watch lasts.
+    /// Forgets watchers that have not been heard of for longer than a watch lasts: looks at some people in each tick, and at all within half
+    /// of that time, if there are not very many.
     pub(super) fn sweep(&mut self, now_ms: u64) {
-        while let Some(user) = self.sweeps.take_due(now_ms) {
-            let Some(person) = self.people.get_mut(&user) else { continue };
-            person.watchers.retain(|watcher| now_ms < watcher.ends_ms);
-            person.is_swept = !person.watchers.is_empty();
-            if person.is_swept {
-                self.sweeps.push(now_ms, user);
+        if self.sweeping.is_empty() && now_ms >= self.next_sweep_ms {
+            self.next_sweep_ms = now_ms + self.settings.watch_ms() / 2;
+            let is_watched = |(user, person): (&UserId, &Person)| (!person.watchers.is_empty()).then_some(*user);
+            self.sweeping = self.people.iter().filter_map(is_watched).collect();
+        }
+        for user in self.sweeping.split_off(self.sweeping.len().saturating_sub(PEOPLE_SWEPT_TICK_MAX)) {
+            if let Some(person) = self.people.get_mut(&user) {
+                person.watchers.retain(|watcher| now_ms < watcher.ends_ms);
             }
             self.forget_if_unused(user);
         }
@@ -388,6 +389,20 @@ mod tests {
         assert_eq!(people.len(), 1);
         people.sweep(BEGIN_MS + PresenceSettings::DEFAULT.watch_ms());
         assert_eq!(people.len(), 0, "nobody has renewed it");
+    }
+
+    #[test]
+    fn who_is_watched_for_a_moment_again_and_again_takes_no_more_memory() {
+        let mut people = people();
+        for user in (0..10_000).map(UserId) {
+            people.begin_read(user, WALL);
+            people.learn(user, SHOWN);
+            people.watch(user, CORE, 1, BEGIN_MS);
+            people.end_read(user);
+            people.watch(user, CORE, 0, BEGIN_MS);
+            people.sweep(BEGIN_MS);
+        }
+        assert_eq!((people.len(), people.sweeping.len(), people.due.len()), (0, 0, 0));
     }
 
     #[test]

@@ -34,15 +34,17 @@ impl User {
 }
 
 impl PresenceSettings {
-    /// Whether `user` shows to `looks` that a device is there, as far as their conversation is known.
+    /// Whether `user` shows to `looks` by a receipt that a device is there. Where nobody is shown, receipts go to all who are not hidden from.
     pub(in crate::shard) fn shows(&self, user: &User, looks: UserId, conversation: &ConversationSnapshot) -> bool {
         let relation = Relation {
-            has_written: conversation.sent > Seq::ZERO || user.has_lately_written(looks),
+            // Their conversation has begun with a message of who looks, or of the user: which it was matters to this rule alone.
+            has_written: conversation.sent > Seq::ZERO
+                || (self.shown_to == ShownTo::Written && user.has_lately_written(looks)),
             has_received: conversation.received.up_to > Seq::ZERO,
             settings: conversation.settings.settings,
         };
-        // Without presence there is nothing to hide.
-        self.shown_to == ShownTo::Nobody || (!user.shown().is_hidden() && rule::may_see(self.shown_to, relation))
+        let may = self.shown_to == ShownTo::Nobody || rule::may_see(self.shown_to, relation);
+        !user.shown().is_hidden() && may
     }
 }
 

@@ -28,7 +28,7 @@ pub(in crate::shard) struct WatchId {
 
 /// What a watch knows of one user.
 #[derive(Clone, Copy, Debug)]
-struct Told32 {
+struct Shown {
     /// What the device was told.
     state: Presence,
     /// Whether it may be told more; none: that is to be asked.
@@ -41,7 +41,7 @@ struct Told32 {
     stamp: u8,
 }
 
-impl Told32 {
+impl Shown {
     const NOTHING: Self =
         Self { state: Presence::Unknown, may: None, is_crowded: false, is_corrected: false, stamp: 0 };
 }
@@ -62,7 +62,7 @@ struct Watch {
     is_asking: bool,
     /// By ascending id.
     users: Box<[UserId]>,
-    told: Box<[Told32]>,
+    told: Box<[Shown]>,
 }
 
 /// A place for a watch.
@@ -117,6 +117,8 @@ pub(super) struct Flush {
 /// What is to be done about a watch whose time has come.
 #[derive(Debug)]
 pub(super) enum Due {
+    /// Nothing: it was told already, or can not be told now.
+    Nothing,
     /// Its connection is to be told something.
     Flush(Flush),
     /// It has ended. Its number may be another's from now on.
@@ -195,7 +197,8 @@ impl Viewer {
             WatchId { slot, life: self.watches[slot as usize].life }
         });
         let before = self.watches[watch.slot as usize].watch.take();
-        let (old_users, next_ms) = before.as_ref().map_or((&[][..], 0), |before| (&before.users[..], before.next_ms));
+        let (old_users, next_ms, timer_ms) =
+            before.as_ref().map_or((&[][..], 0, u64::MAX), |of| (&of.users[..], of.next_ms, of.timer_ms));
         let gone: Vec<_> = old_users.iter().copied().filter(|user| users.binary_search(user).is_err()).collect();
         let told = users.iter().map(|user| {
             let place = before.as_ref().and_then(|before| Some((before, before.place(*user)?)));
@@ -216,21 +219,12 @@ impl Viewer {
                 watched.watches.reserve_exact(watched.watches.len() / 4 + 1);
             }
             watched.watches.push(watch);
-            Told32::NOTHING
+            Shown::NOTHING
         });
         let told = told.collect();
         let ends_ms = now_ms + self.settings.lifetime_ms;
-        self.watches[watch.slot as usize].watch = Some(Watch {
-            user,
-            device,
-            conn: Some(conn),
-            ends_ms,
-            next_ms,
-            timer_ms: u64::MAX,
-            is_asking: true,
-            users,
-            told,
-        });
+        self.watches[watch.slot as usize].watch =
+            Some(Watch { user, device, conn: Some(conn), ends_ms, next_ms, timer_ms, is_asking: true, users, told });
         let fewer = gone.into_iter().filter_map(|user| self.unwatch(user, watch)).collect();
         self.wake(watch, ends_ms);
         (watch, fewer)
@@ -251,7 +245,7 @@ impl Viewer {
     /// What the homes of those who are watched are to be asked.
     pub(super) fn asked(&self, watch: WatchId) -> Vec<Asked> {
         let Some(of) = self.look_at(watch) else { return Vec::new() };
-        let asked = |(user, told): (&UserId, &Told32)| {
+        let asked = |(user, told): (&UserId, &Shown)| {
             let watched = self.watched.get(user)?;
             let verdict = told.may.map(|may| Verdict { version: watched.version, may });
             Some(Asked { user: *user, verdict, count: watched.watches.len() as u32 })
@@ -278,10 +272,14 @@ impl Viewer {
         let Some(watch) = by else { return };
         let Some(of) = self.get(watch) else { return };
         let Some(place) = of.place(user) else { return };
-        of.told[place].may = Some(verdict.may);
-        of.told[place].is_crowded = is_crowded;
+        let was_unsure = of.told[place].may.replace(verdict.may).is_none();
+        of.told[place].is_corrected &= !was_unsure;
+        let was_crowded = std::mem::replace(&mut of.told[place].is_crowded, is_crowded);
         if is_crowded {
             self.unwatch(user, watch);
+        } else if was_crowded && let Some(watched) = self.watched.get_mut(&user) {
+            // Of two questions at a time the later one has found room.
+            watched.watches.push(watch);
         }
         self.wake_to_tell(watch);
     }
@@ -309,11 +307,15 @@ impl Viewer {
         for &watch in &watches {
             let Some(of) = self.get(watch) else { continue };
             let is_unsure = unsure.is_some_and(|only| only.is_none_or(|only| only == of.user));
+            let waits = of.conn.is_some() && of.timer_ms <= of.next_ms;
             if let Some(place) = of.place(user) {
-                of.told[place].is_corrected = false;
+                let told = &mut of.told[place];
+                let is_merged = waits && told.may == Some(true);
+                told.is_corrected = false;
                 if is_unsure {
-                    of.told[place].may = None;
+                    told.may = None;
                 }
+                self.merged += u64::from(is_merged);
             }
             self.wake_to_tell(watch);
         }
@@ -337,9 +339,6 @@ impl Viewer {
             && !of.is_asking
         {
             let next_ms = of.next_ms;
-            if of.timer_ms <= next_ms {
-                self.merged += 1;
-            }
             self.wake(watch, next_ms);
         }
     }
@@ -365,6 +364,8 @@ impl Viewer {
                 self.wake(watch, now_ms + self.settings.tick_ms);
             } else if let Some(flush) = self.flush(watch, now_ms) {
                 return Some(Due::Flush(flush));
+            } else {
+                return Some(Due::Nothing);
             }
         }
         None
@@ -459,6 +460,12 @@ impl Viewer {
         (told.may == Some(true) && !told.is_crowded && watched.sight != Sight::NONE).then_some(watched.version)
     }
 
+    /// Whether the device of a watch was told last that a user is there.
+    pub(super) fn has_told_of(&self, watch: WatchId, user: UserId) -> bool {
+        let of = self.look_at(watch);
+        of.and_then(|of| of.place(user).map(|place| of.told[place].state)) > Some(Presence::Offline)
+    }
+
     /// The device of a watch has been told by other means that a user is not there, if it was told that they are.
     pub(super) fn correct(&mut self, watch: WatchId, user: UserId) {
         if let Some(of) = self.get(watch)
@@ -495,7 +502,7 @@ impl Viewer {
     }
 }
 
-impl Told32 {
+impl Shown {
     /// What the device is to be told of a user, if that differs from what it was told.
     fn tell(&mut self, user: UserId, may: bool, watched: &Watched) -> Option<PresenceState> {
         let Sight { state, last_seen } = if may { watched.sight } else { Sight::NONE };
@@ -543,6 +550,7 @@ mod tests {
     fn flush(viewer: &mut Viewer, now_ms: u64) -> Option<Flush> {
         match viewer.due(now_ms, now_ms, |_| true)? {
             Due::Flush(flush) => Some(flush),
+            Due::Nothing => None,
             Due::Ended { .. } => panic!("it lives for longer"),
         }
     }
@@ -551,7 +559,7 @@ mod tests {
     fn a_watch_takes_less_memory_than_it_may() {
         // The wanted 400 bytes for 20 users: the watch, its place and its timer, its users, and its place with each of them.
         let of_all = size_of::<Slot>() + size_of::<Reverse<(u64, WatchId)>>() + size_of::<Option<WatchId>>();
-        let of_one = size_of::<UserId>() + size_of::<Told32>();
+        let of_one = size_of::<UserId>() + size_of::<Shown>();
         assert!(of_all + 20 * of_one <= 400, "{}", of_all + 20 * of_one);
         // And 64 for each user that is watched, beside what the user costs once for the core.
         assert!(size_of::<WatchId>() <= 64);
@@ -604,6 +612,16 @@ mod tests {
         assert_eq!(viewer.end(watch), [(WATCHED[1], 0)]);
         assert!(viewer.watched.is_empty() && viewer.len() == 0);
         assert!(!viewer.has_due(0) && viewer.due(u64::MAX, u64::MAX, |_| true).is_none());
+    }
+
+    #[test]
+    fn who_shows_others_again_and_again_takes_no_more_memory() {
+        let (mut viewer, mut watch) = viewer();
+        for now_ms in 0..10_000 {
+            let users = [UserId(100 + now_ms % 7), UserId(200 + now_ms % 5)];
+            (watch, _) = viewer.watch((LOOKS, DeviceId(1), CONN), Some(watch), users.into(), now_ms);
+        }
+        assert!(viewer.timers.len() < 10 && viewer.watched.len() == 2, "{}", viewer.timers.len());
     }
 
     proptest! {
