@@ -1,14 +1,17 @@
 //! Who is there and who types. Values only.
 #![expect(clippy::unwrap_used, reason = "a test that can not go on has failed")]
 
-use std::ops::ControlFlow;
+mod wire;
+
+use std::ops::{Deref, DerefMut};
 
 use client::{
-    ClientEvent, ClientState, Config, Content, DeviceId, Durability, Effects, Entry, ErrorCode, Event, FetchError,
-    Input, Link, MonotonicMs, PRESENCE_USERS_MAX, Presence, Recipient, SendNumber, Seq, Status, TimestampMs, UserId,
-    UserPresence, Visibility, WATCHED_MAX, limits,
+    ClientEvent, Content, Durability, Entry, ErrorCode, Event, FetchError, Input, Link, PRESENCE_USERS_MAX, Presence,
+    Recipient, SendNumber, Seq, Status, TimestampMs, UserId, UserPresence, Visibility, WATCHED_MAX, limits,
 };
-use proto_spec::{Capabilities, ClientFrame, ClientKind, Decoder, EpochId, PresenceState, RequestId, ServerFrame};
+use proto_spec::{ClientFrame, ClientKind, PresenceState, RequestId, ServerFrame};
+
+use wire::{Wire, welcome};
 
 const ANN: UserId = UserId(8);
 const BOB: UserId = UserId(9);
@@ -16,15 +19,25 @@ const BOB: UserId = UserId(9);
 /// A watch lives so long.
 const LIFETIME_MS: u64 = 12_000;
 
-struct World {
-    client: ClientState,
-    now: MonotonicMs,
+struct World(Wire);
+
+impl Deref for World {
+    type Target = Wire;
+
+    fn deref(&self) -> &Wire {
+        &self.0
+    }
+}
+
+impl DerefMut for World {
+    fn deref_mut(&mut self) -> &mut Wire {
+        &mut self.0
+    }
 }
 
 impl World {
     fn new() -> Self {
-        let client = ClientState::new(Config::new("", "token", DeviceId(3))).unwrap();
-        Self { client, now: MonotonicMs(1_000) }
+        Self(Wire::new("token"))
     }
 
     /// Connected to a server that has all that this client knows.
@@ -44,44 +57,8 @@ impl World {
 
     /// What leaves with the welcome of a server that has these kinds of frames.
     fn connect(&mut self, kinds: &[ClientKind]) -> Vec<ClientFrame> {
-        while self.turn(Input::Tick).0.link != Some(Link::Open) {
-            self.now = self.client.deadline(self.now).unwrap();
-        }
-        self.turn(Input::Connected);
-        let welcome = ServerFrame::Welcome {
-            version: 1,
-            user: UserId(7),
-            server_time: TimestampMs(5),
-            head: Seq(0),
-            cursor: Seq(0),
-            last_number: SendNumber(0),
-            send_window: 4,
-            text_bytes_max: 20,
-            page_entries_max: 50,
-            idle_timeout_ms: 600_000,
-            committed: Seq(0),
-            epoch: EpochId(0),
-            capabilities: Capabilities {
-                frame_kinds: kinds.iter().map(|kind| kind.byte()).collect(),
-                ..Capabilities::first()
-            },
-            skipped: 0,
-            visibility: Visibility::default(),
-        };
-        self.hear(&welcome).1
-    }
-
-    fn turn(&mut self, input: Input<'_>) -> (Effects, Vec<ClientFrame>) {
-        let mut effects = Effects::default();
-        self.client.handle(self.now, 0, input, &mut effects);
-        let mut frames = Vec::new();
-        Decoder::new(u32::MAX)
-            .decode(&effects.bytes, |raw| {
-                frames.push(ClientFrame::decode(raw).unwrap());
-                ControlFlow::Continue(())
-            })
-            .unwrap();
-        (effects, frames)
+        self.open();
+        self.hear(&welcome(kinds, 600_000)).1
     }
 
     /// What leaves now.
@@ -94,14 +71,6 @@ impl World {
         assert_eq!(self.client.deadline(self.now), Some(self.now.after(ms)));
         self.now = self.now.after(ms);
         let (effects, frames) = self.turn(Input::Tick);
-        (effects.events, frames)
-    }
-
-    /// What the application hears of a frame, and what leaves then.
-    fn hear(&mut self, frame: &ServerFrame) -> (Vec<ClientEvent>, Vec<ClientFrame>) {
-        let mut bytes = Vec::new();
-        frame.encode(&mut bytes);
-        let (effects, frames) = self.turn(Input::Bytes(&bytes));
         (effects.events, frames)
     }
 

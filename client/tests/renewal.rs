@@ -1,23 +1,34 @@
 //! A newer token on a live connection. Values only.
 #![expect(clippy::unwrap_used, reason = "a test that can not go on has failed")]
 
-use std::ops::ControlFlow;
+mod wire;
 
-use client::{
-    ClientEvent, ClientState, Config, ConfigError, DeviceId, DisconnectReason, Effects, EndReason, EpochId, ErrorCode,
-    Input, Link, MonotonicMs, SendNumber, Seq, TimestampMs, UserId, Visibility,
-};
-use proto_spec::{Capabilities, ClientFrame, ClientKind, Decoder, RequestId, ServerFrame};
+use std::ops::{Deref, DerefMut};
 
-struct World {
-    client: ClientState,
-    now: MonotonicMs,
+use client::{ClientEvent, ConfigError, DisconnectReason, EndReason, ErrorCode, Input, TimestampMs};
+use proto_spec::{ClientFrame, ClientKind, RequestId, ServerFrame};
+
+use wire::{Wire, welcome};
+
+struct World(Wire);
+
+impl Deref for World {
+    type Target = Wire;
+
+    fn deref(&self) -> &Wire {
+        &self.0
+    }
+}
+
+impl DerefMut for World {
+    fn deref_mut(&mut self) -> &mut Wire {
+        &mut self.0
+    }
 }
 
 impl World {
     fn new() -> Self {
-        let client = ClientState::new(Config::new("", "first", DeviceId(3))).unwrap();
-        Self { client, now: MonotonicMs(1_000) }
+        Self(Wire::new("first"))
     }
 
     fn ready() -> Self {
@@ -28,55 +39,12 @@ impl World {
 
     /// The token of the hello.
     fn connect(&mut self) -> String {
-        while self.turn(Input::Tick).0.link != Some(Link::Open) {
-            self.now = self.client.deadline(self.now).unwrap();
-        }
-        let frames = self.turn(Input::Connected).1;
-        self.hear(&ServerFrame::Welcome {
-            version: 1,
-            user: UserId(7),
-            server_time: TimestampMs(5),
-            head: Seq(0),
-            cursor: Seq(0),
-            last_number: SendNumber(0),
-            send_window: 4,
-            text_bytes_max: 20,
-            page_entries_max: 50,
-            idle_timeout_ms: 60_000,
-            committed: Seq(0),
-            epoch: EpochId(0),
-            capabilities: Capabilities {
-                frame_kinds: ClientKind::ALL.iter().map(|kind| kind.byte()).collect(),
-                ..Capabilities::first()
-            },
-            skipped: 0,
-            visibility: Visibility::default(),
-        });
+        let frames = self.open();
+        self.hear(&welcome(ClientKind::ALL, 60_000));
         match &frames[..] {
             [ClientFrame::Hello { token, .. }] => token.clone(),
             other => panic!("{other:?}"),
         }
-    }
-
-    fn turn(&mut self, input: Input<'_>) -> (Effects, Vec<ClientFrame>) {
-        let mut effects = Effects::default();
-        self.client.handle(self.now, 0, input, &mut effects);
-        let mut frames = Vec::new();
-        Decoder::new(u32::MAX)
-            .decode(&effects.bytes, |raw| {
-                frames.push(ClientFrame::decode(raw).unwrap());
-                ControlFlow::Continue(())
-            })
-            .unwrap();
-        (effects, frames)
-    }
-
-    /// What the application hears of a frame, and what leaves then.
-    fn hear(&mut self, frame: &ServerFrame) -> (Vec<ClientEvent>, Vec<ClientFrame>) {
-        let mut bytes = Vec::new();
-        frame.encode(&mut bytes);
-        let (effects, frames) = self.turn(Input::Bytes(&bytes));
-        (effects.events, frames)
     }
 
     /// Frames that leave after the application has set a token.
