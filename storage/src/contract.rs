@@ -202,13 +202,17 @@ async fn what_says_who_is_seen_comes_in_the_order_asked_for<S: Store>(store: &S)
     let received = Entry { seq: Seq(5), time: TimestampMs(5), event: received };
     let received = Record::Append { user, entry: received, replaces: None, count: 1 };
     let visible_now = append(3, visible(Visibility::HIDE_LAST_SEEN), Some(Seq(1)));
-    let second = [last_seen(60), visible_now, append(4, muted, None), received];
+    let kept = Event::Settings { conversation: user.into(), settings: Settings::BLOCKED };
+    let kept = Entry { seq: Seq(1), time: TimestampMs(6), event: kept };
+    let kept = Record::Append { user: looks, entry: kept, replaces: None, count: 0 };
+    let second = [last_seen(60), visible_now, append(4, muted, None), received, kept];
     store.advance(fence, &[step(0, 1, 2)], sorted(&second)).await.expect("advance");
 
     let visibility = VisibilityRow { visibility: Visibility::HIDE_LAST_SEEN, at: Seq(3) };
     let settings = SettingsRow { settings: Settings::MUTED, at: Seq(4) };
+    let of_looks = SettingsRow { settings: Settings::BLOCKED, at: Seq(1) };
     let last_seen = TimestampMs(60);
-    let of_user = PresenceRows { visibility, last_seen, sent: Seq(2), received: Seq(1), settings };
+    let of_user = PresenceRows { visibility, last_seen, sent: Seq(2), received: Seq(1), settings, of_looks };
     let none = PresenceRows::default();
     let query = Query::Presence { looks, users: vec![nobody, user, user, looks] };
     let found = queries::answer(store, &query).await.expect("answer");

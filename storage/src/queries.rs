@@ -223,7 +223,7 @@ fn snapshot(parts: [Option<&[u8]>; CONVERSATION_PARTS]) -> Result<ConversationSn
 
 /// What says whether `looks` may see each of these, in their order.
 async fn presence<S: Store>(store: &S, looks: UserId, users: &[UserId]) -> Result<Vec<PresenceRows>, StoreError> {
-    const PARTS: usize = 5;
+    const PARTS: usize = 6;
     let conversation = looks.into();
     let rows = |&user: &UserId| -> [RowKey; PARTS] {
         [
@@ -232,19 +232,21 @@ async fn presence<S: Store>(store: &S, looks: UserId, users: &[UserId]) -> Resul
             RowKey::Sent { user, conversation },
             RowKey::Received { user, conversation },
             RowKey::Settings { user, conversation },
+            RowKey::Settings { user: looks, conversation: user.into() },
         ]
     };
     let keys: Vec<_> = users.iter().flat_map(rows).map(RowKey::encode).collect();
     let values = store.get_many(&keys).await?;
     let (of_users, _) = values.as_chunks::<PARTS>();
     let of_user = |parts: &[Option<bytes::Bytes>; PARTS]| {
-        let [last_seen, visibility, sent, received, settings] = parts.each_ref().map(|part| part.as_deref());
+        let [last_seen, visibility, sent, received, settings, of_looks] = parts.each_ref().map(|part| part.as_deref());
         Ok(PresenceRows {
             last_seen: last_seen.map(codec::last_seen).transpose()?.unwrap_or_default(),
             visibility: visibility.map(codec::visibility).transpose()?.unwrap_or_default(),
             sent: sent.map(|value| codec::seq(A_SENT_ROW, value)).transpose()?.unwrap_or_default(),
             received: received.map(codec::received).transpose()?.unwrap_or_default().up_to,
             settings: settings.map(codec::settings).transpose()?.unwrap_or_default(),
+            of_looks: of_looks.map(codec::settings).transpose()?.unwrap_or_default(),
         })
     };
     of_users.iter().map(of_user).collect()

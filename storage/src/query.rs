@@ -114,7 +114,7 @@ pub enum Query {
     Presence {
         /// Who looks.
         looks: UserId,
-        /// At whom; five rows of each are read at once.
+        /// At whom; six rows of each are read at once.
         users: Vec<UserId>,
     },
 }
@@ -203,6 +203,8 @@ pub struct PresenceRows {
     pub received: Seq,
     /// How they keep the conversation with who looks.
     pub settings: SettingsRow,
+    /// How who looks keeps the conversation with them.
+    pub of_looks: SettingsRow,
 }
 
 /// A conversation and its last message.

@@ -239,7 +239,8 @@ impl Model {
                 Answer::Entries(rows(user).read_places(span, *conversation))
             }
             Query::Presence { looks, users } => {
-                let of = |user| {
+                let of = |user: &UserId| {
+                    let of_looks = rows(looks).conversation((*user).into()).settings;
                     let ConversationSnapshot { sent, received, settings, .. } =
                         rows(user).conversation((*looks).into());
                     let UserRows { visibility, last_seen, .. } = rows(user);
@@ -249,6 +250,7 @@ impl Model {
                         sent,
                         received: received.up_to,
                         settings,
+                        of_looks,
                     }
                 };
                 Answer::Presence(users.iter().map(of).collect())

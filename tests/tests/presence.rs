@@ -344,6 +344,36 @@ fn who_watches_sees_as_soon_as_they_know_each_other() {
 }
 
 #[test]
+fn who_blocks_sees_as_little_as_who_is_blocked() {
+    for cores in [1, 3] {
+        let (mut world, [a, b, _]) = three(World::new(cores));
+        assert_eq!(watch(&mut world, a, &[BOB]), [(BOB, Presence::Online)]);
+        assert_eq!(watch(&mut world, b, &[ALICE]), [(ALICE, Presence::Online)]);
+        for is_ingested in [false, true] {
+            block(&mut world, a, BOB, true);
+            if is_ingested {
+                world.ingest();
+            }
+            world.advance(2 * TICK_MS);
+            for (link, other) in [(a, BOB), (b, ALICE)] {
+                assert_eq!(told(&world.take(link)), [(0, vec![(other, Presence::Unknown)])]);
+                assert_eq!(pull(&mut world, link, &[other]), [(other, Presence::Unknown)]);
+                assert_eq!(watch(&mut world, link, &[other]), [(other, Presence::Unknown)]);
+            }
+            block(&mut world, a, BOB, false);
+            if is_ingested {
+                world.ingest();
+            }
+            world.advance(2 * TICK_MS);
+            for (link, other) in [(a, BOB), (b, ALICE)] {
+                assert_eq!(told(&world.take(link)), [(0, vec![(other, Presence::Online)])]);
+                assert_eq!(pull(&mut world, link, &[other]), [(other, Presence::Online)]);
+            }
+        }
+    }
+}
+
+#[test]
 fn a_view_that_was_taken_back_stays_so_though_every_word_of_it_is_lost() {
     let (mut world, [a, b, _]) = three(World::new(3));
     assert_ne!(world.home_of(UserId(ALICE)), world.home_of(UserId(BOB)), "else nothing can be lost");

@@ -146,7 +146,7 @@ impl Shard {
                     let was_blocked = known.is_blocked();
                     known.numbered.settings = SettingsRow { settings, at };
                     if known.is_blocked() != was_blocked {
-                        self.related(user_id, conversation, cx);
+                        self.blocks_or_not(user_id, conversation, cx);
                     }
                 }
             }

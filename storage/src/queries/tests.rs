@@ -195,7 +195,9 @@ impl Model {
     fn presence(&self, looks: u64, user: u64) -> PresenceRows {
         let of = self.conversations.get(&(user, looks)).copied().unwrap_or_default();
         let UserSnapshot { visibility, last_seen, .. } = self.user(user);
-        PresenceRows { visibility, last_seen, sent: of.sent, received: of.received.up_to, settings: of.settings }
+        let of_looks = self.conversations.get(&(looks, user)).copied().unwrap_or_default().settings;
+        let (sent, received, settings) = (of.sent, of.received.up_to, of.settings);
+        PresenceRows { visibility, last_seen, sent, received, settings, of_looks }
     }
 
     fn entries(&self, user: u64, span: &Span, peer: Option<u64>) -> Vec<Entry> {
@@ -508,7 +510,7 @@ fn whether_a_user_exists_cannot_be_told_from_what_is_read() {
         assert_eq!(rows.len(), 500);
         (rows[0] == PresenceRows::default(), store.rows_got() - before, store.ranges_read())
     });
-    assert_eq!(reads, [(false, 2_500, 0), (true, 2_500, 0)]);
+    assert_eq!(reads, [(false, 3_000, 0), (true, 3_000, 0)]);
 
     let before = store.rows_got();
     let Answer::User(known) = block_on(answer(&store, &Query::User(user))).unwrap() else { panic!("no user") };

@@ -5,7 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use proto_spec::{ClientKind, ErrorCode, Presence, PresenceState, RequestId, Seq, ServerFrame, TimestampMs, UserId};
+use proto_spec::{
+    ClientKind, ErrorCode, Presence, PresenceState, RequestId, Seq, ServerFrame, Settings, TimestampMs, UserId,
+};
 use storage::{PresenceRows, Query};
 
 use super::{
@@ -22,6 +24,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Look {
     what: LookFor,
+    looks: UserId,
     /// How many homes have not answered.
     waits: usize,
     /// What was said so far, as far as no watch keeps it.
@@ -93,7 +96,7 @@ impl Shard {
         let asks = (ClientKind::FetchPresence, users.len());
         let Some(user_id) = self.may_look((conn, request), asks, cx) else { return };
         self.counters.presence_pulled += users.len() as u64;
-        let asked = users.iter().map(|user| Asked { user: *user, verdict: None, count: 0 }).collect();
+        let asked = users.iter().map(|user| Asked { user: *user, verdict: None, count: 0, blocks: None }).collect();
         self.look(user_id, asked, LookFor::Pull { conn, request, users }, cx);
     }
 
@@ -169,10 +172,14 @@ impl Shard {
         let look = LookId(self.sights.last_look.0 + 1);
         self.sights.last_look = look;
         let mut homes: BTreeMap<CoreId, Vec<Asked>> = BTreeMap::new();
-        for of in asked {
+        for mut of in asked {
+            of.blocks = self.blocks(looks, of.user);
+            if of.blocks == Some(true) {
+                of.verdict = None;
+            }
             homes.entry(self.topology.home_of(of.user)).or_default().push(of);
         }
-        let of = Look { what, waits: homes.len(), told: Vec::new(), is_failed: false };
+        let of = Look { what, looks, waits: homes.len(), told: Vec::new(), is_failed: false };
         if homes.is_empty() {
             return self.look_done(of, cx);
         }
@@ -188,8 +195,13 @@ impl Shard {
         let Some(look) = self.sights.looks.get_mut(&answer.look) else { return };
         look.waits -= 1;
         look.is_failed |= answer.told.is_none();
-        let (is_done, watch) = (look.waits == 0, look.what.watch());
-        for told in answer.told.into_iter().flatten() {
+        let (is_done, watch, looks) = (look.waits == 0, look.what.watch(), look.looks);
+        for mut told in answer.told.into_iter().flatten() {
+            let known = self.conversations.resident((looks, told.user.into()));
+            if known.is_some_and(|known| known.is_blocked()) {
+                // Since the question.
+                (told.verdict.may, told.sight, told.is_crowded) = (false, Sight::NONE, false);
+            }
             self.sights.viewer.take(&told, watch);
             if watch.is_none() || told.is_crowded {
                 look.told.push(told);
@@ -346,7 +358,9 @@ impl Shard {
                 // It may have got into the store after this was read: it is asked again.
                 continue;
             }
-            let (shown, relation) = self.what_is_so(user, reading.looks, &rows);
+            let blocks = reading.asked[at].blocks.unwrap_or(rows.of_looks.settings.has(Settings::BLOCKED));
+            let (shown, mut relation) = self.what_is_so(user, reading.looks, &rows);
+            relation.is_blocked |= blocks;
             self.sights.people.learn(user, shown);
             let shown_to = self.settings.presence.shown_to;
             let is_self = user == reading.looks && shown_to != ShownTo::Nobody;
@@ -370,13 +384,18 @@ impl Shard {
         self.sights.outgoing.to(reading.to).answers.push(Answer { look: reading.look, told });
     }
 
+    /// Whether a user of this core blocks another one, if that is in memory: what is not in the store is.
+    fn blocks(&mut self, user: UserId, other: UserId) -> Option<bool> {
+        self.conversations.resident((user, other.into())).map(|known| known.is_blocked())
+    }
+
     /// What a user shows, and what their log says of who looks: what is in memory is newer than the store.
     fn what_is_so(&mut self, user_id: UserId, looks: UserId, rows: &PresenceRows) -> (Shown, Relation) {
         let mut shown = Shown { visibility: rows.visibility.visibility, last_seen: rows.last_seen };
         let mut relation = Relation {
             has_written: rows.sent > Seq::ZERO,
             has_received: rows.received > Seq::ZERO,
-            settings: rows.settings.settings,
+            is_blocked: rows.settings.settings.has(Settings::BLOCKED),
         };
         if let Some(user) = self.users.resident(user_id) {
             shown = user.shown();
@@ -384,14 +403,14 @@ impl Shard {
         }
         if let Some(conversation) = self.conversations.resident((user_id, looks.into())) {
             relation.has_received |= conversation.numbered.received.up_to > Seq::ZERO;
-            relation.settings = conversation.numbered.settings.settings;
+            relation.is_blocked = conversation.is_blocked();
         }
         (shown, relation)
     }
 
     /// What is said of one user; the core watches them from now on, if that was asked for.
     fn tell_of(&mut self, to: CoreId, asked: Asked, cx: &Turn<'_>) -> Option<Told> {
-        let Asked { user, count, verdict } = asked;
+        let Asked { user, count, verdict, .. } = asked;
         let ((sight, _), verdict) = (self.sights.people.sight(user)?, verdict?);
         let is_full = count > 0 && !self.sights.people.watch(user, to, count, cx.now.monotonic_ms);
         let (sight, is_crowded) = if verdict.may { (sight, is_full) } else { (Sight::NONE, false) };

@@ -45,6 +45,8 @@ pub struct Asked {
     pub verdict: Option<Verdict>,
     /// How many of the viewer's connections watch the user, this one included. 0: it only looks.
     pub count: u32,
+    /// Whether who looks blocks the user, as far as their home has it in memory; none: as the store says.
+    pub blocks: Option<bool>,
 }
 
 /// A question of a core about users whose home is another one, or itself.

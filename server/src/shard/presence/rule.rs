@@ -1,7 +1,5 @@
-//! The rule: who may see whether a user is there. One place, asked at the home of who is looked at, with what their own log says alone.
+//! The rule: who may see whether a user is there. One place, asked at the home of who is looked at, with what the two logs say.
 //! An application that wants another one adds it here, and its name to `presence.shown_to`.
-
-use proto_spec::Settings;
 
 /// `presence.shown_to`: to whom users are shown who do not hide.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -15,14 +13,15 @@ pub enum ShownTo {
     Nobody,
 }
 
-/// What the log of who is looked at says of their conversation with who looks.
+/// What the log of who is looked at says of their conversation with who looks, and the other way round who blocks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Relation {
     /// The one who is looked at has written to who looks.
     pub(super) has_written: bool,
     /// The one who looks has written to them.
     pub(super) has_received: bool,
-    pub(super) settings: Settings,
+    /// One of the two blocks the other: then neither sees.
+    pub(super) is_blocked: bool,
 }
 
 /// Whether who looks may see what there is to see.
@@ -32,7 +31,7 @@ pub(super) const fn may_see(shown_to: ShownTo, relation: Relation) -> bool {
         ShownTo::Written => relation.has_written,
         ShownTo::Nobody => false,
     };
-    is_known && !relation.settings.has(Settings::BLOCKED)
+    is_known && !relation.is_blocked
 }
 
 #[cfg(test)]
@@ -41,12 +40,10 @@ mod tests {
 
     #[test]
     fn who_may_see_is_what_the_operator_and_the_user_say() {
-        let blocked = Settings::default().changed(Settings::BLOCKED, Settings::default());
         for (has_written, has_received, is_blocked) in
             [(true, true, false), (true, false, false), (false, true, false), (false, false, false), (true, true, true)]
         {
-            let settings = if is_blocked { blocked } else { Settings::default() };
-            let relation = Relation { has_written, has_received, settings };
+            let relation = Relation { has_written, has_received, is_blocked };
             assert_eq!(may_see(ShownTo::Conversation, relation), (has_written || has_received) && !is_blocked);
             assert_eq!(may_see(ShownTo::Written, relation), has_written && !is_blocked);
             assert!(!may_see(ShownTo::Nobody, relation));

@@ -1,7 +1,8 @@
 //! Showing: what happens to users of this core that others may see.
 
 use proto_spec::{
-    ClientKind, ConversationId, ErrorCode, Event, Presence, RequestId, Seq, Status, TimestampMs, UserId, Visibility,
+    ClientKind, ConversationId, ErrorCode, Event, Presence, RequestId, Seq, Settings, Status, TimestampMs, UserId,
+    Visibility,
 };
 use storage::{ConversationSnapshot, Record, VisibilityRow};
 
@@ -41,7 +42,7 @@ impl PresenceSettings {
             has_written: conversation.sent > Seq::ZERO
                 || (self.shown_to == ShownTo::Written && user.has_lately_written(looks)),
             has_received: conversation.received.up_to > Seq::ZERO,
-            settings: conversation.settings.settings,
+            is_blocked: conversation.settings.settings.has(Settings::BLOCKED),
         };
         let may = self.shown_to == ShownTo::Nobody || rule::may_see(self.shown_to, relation);
         !user.shown().is_hidden() && may
@@ -145,9 +146,29 @@ impl Shard {
         }
     }
 
-    /// A user has blocked somebody, or does not block them any more: what those may see of the user is to be asked again.
-    pub(in crate::shard) fn related(&mut self, user_id: UserId, with: ConversationId, cx: &mut Turn<'_>) {
-        let ConversationId::Person(with) = with;
+    /// A user has blocked somebody, or does not block them any more: what those may see of the user, and the user of them, is to be asked
+    /// again.
+    pub(in crate::shard) fn blocks_or_not(&mut self, user_id: UserId, whom: ConversationId, cx: &mut Turn<'_>) {
+        let ConversationId::Person(whom) = whom;
+        self.related(user_id, whom, cx);
+        self.hope(user_id, whom, true);
+    }
+
+    /// The devices of a user ask again what the user may see of another one; only if that was nothing, unless it may be so no more.
+    fn hope(&mut self, user_id: UserId, of: UserId, is_other: bool) {
+        if self.sights.viewer.len() == 0 {
+            return;
+        }
+        let Some(user) = self.users.resident(user_id) else { return };
+        for conn in user.devices.iter().filter_map(|device| device.session) {
+            if let Some(watch) = self.sessions.get_mut(conn).and_then(|session| session.watch) {
+                self.sights.viewer.hope(watch, of, is_other);
+            }
+        }
+    }
+
+    /// The verdict on what somebody may see of a user may be another from now on.
+    fn related(&mut self, user_id: UserId, with: UserId, cx: &mut Turn<'_>) {
         let outgoing = &mut self.sights.outgoing;
         let tell = |core, change| outgoing.to(core).changes.push(change);
         let version = self.sights.people.related(user_id, with, cx.now.wall, tell);
@@ -163,17 +184,9 @@ impl Shard {
         let Some(user) = self.users.resident(user_id) else { return };
         let by_that = self.settings.presence.shown_to == ShownTo::Conversation;
         if by_that && !was_known && !user.has_lately_written(of) {
-            self.related(user_id, of.into(), cx);
+            self.related(user_id, of, cx);
         }
-        if self.sights.viewer.len() == 0 {
-            return;
-        }
-        let Some(user) = self.users.resident(user_id) else { return };
-        for conn in user.devices.iter().filter_map(|device| device.session) {
-            if let Some(watch) = self.sessions.get_mut(conn).and_then(|session| session.watch) {
-                self.sights.viewer.hope(watch, of);
-            }
-        }
+        self.hope(user_id, of, false);
     }
 
     /// Somebody has written to a user who may not be there: the author may have been told so.

@@ -248,7 +248,7 @@ impl Viewer {
         let asked = |(user, told): (&UserId, &Shown)| {
             let watched = self.watched.get(user)?;
             let verdict = told.may.map(|may| Verdict { version: watched.version, may });
-            Some(Asked { user: *user, verdict, count: watched.watches.len() as u32 })
+            Some(Asked { user: *user, verdict, count: watched.watches.len() as u32, blocks: None })
         };
         of.users.iter().zip(&of.told).filter_map(asked).collect()
     }
@@ -381,7 +381,10 @@ impl Viewer {
             let Some(watched) = self.watched.get(user).filter(|_| !told.is_crowded) else { continue };
             match told.may {
                 Some(may) => states.extend(told.tell(*user, may, watched)),
-                None => unsure.push(Asked { user: *user, verdict: None, count: watched.watches.len() as u32 }),
+                None => {
+                    let count = watched.watches.len() as u32;
+                    unsure.push(Asked { user: *user, verdict: None, count, blocks: None });
+                }
             }
         }
         if !states.is_empty() {
@@ -441,11 +444,11 @@ impl Viewer {
         self.wake_to_tell(watch);
     }
 
-    /// Who might not be seen may be so by now: it is asked again.
-    pub(super) fn hope(&mut self, watch: WatchId, user: UserId) {
+    /// Who might not be seen may be so by now: it is asked again. `is_other`: or the other way round.
+    pub(super) fn hope(&mut self, watch: WatchId, user: UserId, is_other: bool) {
         let Some(of) = self.get(watch) else { return };
         if let Some(place) = of.place(user)
-            && of.told[place].may == Some(false)
+            && (is_other || of.told[place].may == Some(false))
         {
             of.told[place].may = None;
             self.wake_to_tell(watch);

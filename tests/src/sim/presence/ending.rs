@@ -58,6 +58,7 @@ impl Oracle {
             && shown_to != ShownTo::Nobody
             && !self.says_hidden(user, What::All)
             && !self.says_hidden(user, What::From(looks))
+            && !self.says_hidden(looks, What::From(user))
     }
 }
 
