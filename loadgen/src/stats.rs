@@ -199,8 +199,8 @@ impl Refused {
     }
 }
 
-/// A scenario may tell two parts of its run apart, for instance calm and storm.
-pub const ERAS: usize = 2;
+/// So many parts of its run may a scenario tell apart, for instance calm and storm.
+pub const ERAS_MAX: usize = 3;
 
 /// Latencies in microseconds, to three digits, up to a minute; longer ones count as a minute.
 #[derive(Clone, Debug)]
@@ -255,7 +255,7 @@ pub struct Stats {
     counts: [u64; Count::ALL.len()],
     /// What was refused and why, how often. A handful of kinds.
     refusals: Vec<(Refused, ErrorCode, u64)>,
-    latencies: [[Option<Box<Latencies>>; Measure::ALL.len()]; ERAS],
+    latencies: [[Option<Box<Latencies>>; Measure::ALL.len()]; ERAS_MAX],
     /// Where new latencies go.
     pub era: usize,
     /// Connections that are ready. Not a sum over time: the newest value counts.
@@ -315,11 +315,11 @@ impl Stats {
         self.latencies[era][measure as usize].as_deref().filter(|latencies| latencies.count() > 0)
     }
 
-    /// Those of both eras together, if there are any.
+    /// Those of all eras together, if there are any.
     #[must_use]
     pub fn all(&self, measure: Measure) -> Option<Latencies> {
         let mut all: Option<Latencies> = None;
-        for latencies in (0..ERAS).filter_map(|era| self.latencies(era, measure)) {
+        for latencies in (0..ERAS_MAX).filter_map(|era| self.latencies(era, measure)) {
             all.get_or_insert_default().add(latencies);
         }
         all
@@ -363,7 +363,7 @@ impl Stats {
 
     /// Adds the latencies of another part of the run.
     pub fn add_latencies(&mut self, other: &Self) {
-        for (era, measure) in (0..ERAS).flat_map(|era| Measure::ALL.iter().map(move |measure| (era, *measure))) {
+        for (era, measure) in (0..ERAS_MAX).flat_map(|era| Measure::ALL.iter().map(move |measure| (era, *measure))) {
             if let Some(more) = other.latencies(era, measure) {
                 self.latencies[era][measure as usize].get_or_insert_default().add(more);
             }

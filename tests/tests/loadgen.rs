@@ -213,7 +213,7 @@ fn changes_that_come_too_late_are_counted_and_no_fault() {
 #[test]
 fn who_is_there_is_told_to_those_who_may_know_and_not_of_who_flaps_or_of_a_storm() {
     let report = verified(
-        "presence --users 60 --contacts 10 --calm 2 --seconds 8 --changes 10 --scrolls 10 --types 20 --flapping 10 --invisible 5 \
+        "presence --users 60 --contacts 10 --calm 2 --seconds 5 --rounds 2 --changes 10 --scrolls 10 --types 20 --flapping 10 --invisible 5 \
          --blocked 3 --popular 31 --storm 30 --storm-within 1 --messages-per-s 50 --pairs 2 --lanes 2 --seed 7",
     );
     // Each of 64 watches ten others, those of the first lane its first user too, and two strangers, of whom that one is one for somebody.

@@ -355,7 +355,14 @@ impl<'a> Watch<'a> {
             server_cpu_s: ended.look.server.zip(began.look.server).map(|(now, before)| now.cpu_s - before.cpu_s),
             server_bytes: ended.look.server.map(|server| server.memory_bytes),
         };
-        names.zip(&self.stages_began).zip(ends).map(of).collect()
+        let mut stages: Vec<Stage> = Vec::new();
+        for stage in names.zip(&self.stages_began).zip(ends).map(of) {
+            match stages.iter_mut().find(|known| known.name == stage.name) {
+                Some(known) => known.add(&stage),
+                None => stages.push(stage),
+            }
+        }
+        stages
     }
 
     fn outcome(self, faults: Faults) -> Outcome {

@@ -31,7 +31,7 @@ use crate::{
     devices::Devices,
     sample::{Resources, Sample},
     session::Happened,
-    stats::{Count, ERAS, Stats},
+    stats::{Count, Stats},
     verify::{Crew, Faults, text::Lines},
 };
 
@@ -121,8 +121,8 @@ pub struct Plan {
     pub asked: Asked,
     /// Silence after which a device pings, in seconds.
     pub ping_after_s: u32,
-    /// Names of the two parts of a run, if it has two.
-    pub eras: Option<[&'static str; ERAS]>,
+    /// Names of the parts of a run whose latencies are told apart, at most `ERAS_MAX`; none: it is one.
+    pub eras: &'static [&'static str],
     /// Parts of the load whose costs are told apart.
     pub stages: Option<Stages>,
     /// What a reader must know, in sentences.

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     engine::{Outcome, Phase, Stage},
     limits::{FAULTS_SHOWN_MAX, GROWTH_AFTER_S},
-    stats::{Count, ERAS, Latencies, Measure},
+    stats::{Count, Latencies, Measure},
 };
 
 /// The percentiles that are reported.
@@ -28,8 +28,8 @@ pub struct Report {
     pub about: Vec<(&'static str, String)>,
     /// What was asked for, in the order to show it.
     pub parameters: Vec<(&'static str, String)>,
-    /// Names of the two parts of the run, if it had two.
-    pub eras: Option<[&'static str; ERAS]>,
+    /// Names of the parts of the run whose latencies are told apart; none: it was one.
+    pub eras: &'static [&'static str],
     /// What a reader must know, in sentences.
     pub notes: Vec<String>,
     /// What happened.
@@ -83,17 +83,19 @@ impl Report {
         rates
     }
 
-    /// Latencies by what was measured, and by era if there are two.
+    /// Latencies by what was measured, and by era if there are some.
     #[must_use]
     pub fn latencies(&self) -> Vec<(String, Latencies)> {
         let total = &self.outcome.total;
         let of_all = |measure: &Measure| Some((measure.words().to_owned(), total.all(*measure)?));
-        let Some(eras) = self.eras else { return Measure::ALL.iter().filter_map(of_all).collect() };
+        if self.eras.is_empty() {
+            return Measure::ALL.iter().filter_map(of_all).collect();
+        }
         let split = [Measure::Accepted, Measure::Delivered, Measure::Login, Measure::Opened, Measure::SinceHello];
         let by_era = |measure: &Measure| {
             let measure = *measure;
-            (0..ERAS).filter_map(move |era| {
-                let name = format!("{}, {}", measure.words(), eras[era]);
+            self.eras.iter().enumerate().filter_map(move |(era, of)| {
+                let name = format!("{}, {of}", measure.words());
                 Some((name, total.latencies(era, measure)?.clone()))
             })
         };
@@ -161,14 +163,14 @@ impl Report {
         self.outcome.stages.iter().map(|stage| (stage.name, values(stage))).collect()
     }
 
-    /// Of what is measured in two parts of a run: the p99 of the second by that of the first.
+    /// Of what is measured in parts of a run: the p99 of the last by that of the first.
     #[must_use]
     pub fn p99_ratios(&self) -> Vec<(String, f64)> {
-        let Some([first, second]) = self.eras else { return Vec::new() };
+        let [first, .., last] = self.eras else { return Vec::new() };
         let ratio = |measure: &Measure| {
             let p99 = |era| self.outcome.total.latencies(era, *measure).map(|latencies| latencies.at(99.0) as f64);
-            let name = format!("{}, p99 {second} / {first}", measure.words());
-            Some((name, p99(1)? / p99(0)?.max(1.0)))
+            let name = format!("{}, p99 {last} / {first}", measure.words());
+            Some((name, p99(self.eras.len() - 1)? / p99(0)?.max(1.0)))
         };
         [Measure::Accepted, Measure::Delivered].iter().filter_map(ratio).collect()
     }
@@ -287,7 +289,7 @@ pub(crate) mod tests {
         let about =
             vec![("begun", "2026-11-28T15:00:00Z".to_owned()), ("command", "ringpost-loadgen chat '<b>'".to_owned())];
         let notes = vec!["A </script> note.".to_owned()];
-        Report { scenario: "chat", about, parameters, eras: None, notes, outcome }
+        Report { scenario: "chat", about, parameters, eras: &[], notes, outcome }
     }
 
     #[test]
@@ -339,7 +341,7 @@ pub(crate) mod tests {
     #[test]
     fn a_run_of_two_parts_shows_the_latencies_of_each() {
         let mut report = report();
-        report.eras = Some(["calm", "storm"]);
+        report.eras = &["calm", "storm"];
         report.outcome.total.era = 1;
         report.outcome.total.record(Measure::Accepted, 9_000);
         let names: Vec<_> = report.latencies().into_iter().map(|(name, _)| name).collect();

@@ -105,7 +105,7 @@ impl Arguments {
                 Pace::ClosedFor { .. } | Pace::ClosedCount { .. } => Asked::AsFastAsItGoes,
             },
             ping_after_s: PING_AFTER_S,
-            eras: None,
+            eras: &[],
             stages: None,
             notes: Vec::new(),
         })

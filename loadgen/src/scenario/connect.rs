@@ -52,7 +52,7 @@ impl Arguments {
             logins_a_second: self.rate.map(|rate| rate as f64),
             asked: self.rate.map_or(Asked::AsFastAsItGoes, |rate| Asked::Rate(Count::Logins, rate as f64)),
             ping_after_s: PING_AFTER_S,
-            eras: None,
+            eras: &[],
             stages: None,
             notes: Vec::new(),
         })

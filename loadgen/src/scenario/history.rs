@@ -83,7 +83,7 @@ impl Arguments {
             logins_a_second: None,
             asked: Asked::AsFastAsItGoes,
             ping_after_s: PING_AFTER_S,
-            eras: None,
+            eras: &[],
             stages: None,
             notes: Vec::new(),
         })

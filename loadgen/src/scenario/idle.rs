@@ -46,7 +46,7 @@ impl Arguments {
             logins_a_second: None,
             asked: Asked::OwnTimes,
             ping_after_s: self.ping_after,
-            eras: None,
+            eras: &[],
             stages: None,
             notes: Vec::new(),
         })

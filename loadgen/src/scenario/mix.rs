@@ -119,7 +119,7 @@ impl Arguments {
             logins_a_second: None,
             asked: Asked::OwnTimes,
             ping_after_s: PING_AFTER_S,
-            eras: None,
+            eras: &[],
             stages: None,
             notes,
         })

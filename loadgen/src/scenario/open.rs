@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// The first time that everybody opens the app, and all others.
-const ERAS: [&str; 2] = ["first round", "later rounds"];
+const ERAS: &[&str] = &["first round", "later rounds"];
 
 /// Conversations of a user: a group has a power of two.
 const CONVERSATIONS_MAX: i64 = 1023;
@@ -130,7 +130,7 @@ impl Arguments {
             logins_a_second: None,
             asked: Asked::OwnTimes,
             ping_after_s: PING_AFTER_S,
-            eras: (self.rounds > 1).then_some(ERAS),
+            eras: if self.rounds > 1 { ERAS } else { &[] },
             stages: None,
             notes,
         })

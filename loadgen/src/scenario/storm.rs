@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// The part of the run before the cut and after everybody is back, and the part between.
-const ERAS: [&str; 2] = ["calm", "storm"];
+const ERAS: &[&str] = &["calm", "storm"];
 
 #[derive(Clone, Debug, clap::Args)]
 pub struct Arguments {
@@ -111,7 +111,7 @@ impl Arguments {
             logins_a_second: None,
             asked: Asked::OwnTimes,
             ping_after_s: PING_AFTER_S,
-            eras: Some(ERAS),
+            eras: ERAS,
             stages: None,
             notes: vec!["All are back after the longest time of `cut to welcome again`.".to_owned()],
         })

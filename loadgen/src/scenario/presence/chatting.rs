@@ -15,11 +15,12 @@ use crate::{
 pub(super) struct Chat {
     talk: Talk,
     stages: Stages,
+    course: Vec<Stage>,
 }
 
 impl Chat {
-    pub(super) const fn new(talk: Talk, stages: Stages) -> Self {
-        Self { talk, stages }
+    pub(super) fn new(talk: Talk, stages: Stages, rounds: u64) -> Self {
+        Self { talk, stages, course: Stage::all(rounds).collect() }
     }
 }
 
@@ -29,7 +30,7 @@ impl Script for Chat {
     }
 
     fn drive(&mut self, devices: &mut Devices) -> Next {
-        devices.stats_mut().era = usize::from(self.stages.begun() > Stage::Watching as usize);
+        devices.stats_mut().era = self.course[self.stages.begun().saturating_sub(1)].era();
         self.talk.drive(devices)
     }
 

@@ -2,8 +2,8 @@
 //! first nobody and then all of them, and in the end a part of them is cut at once and comes back. Pairs of users in a lane of their own
 //! write to each other with and without that. Everything that a device is told is compared with what it may know and with what is so.
 //!
-//! The stages: in `calm` nobody watches; in `watching` all begin to, and nothing changes; in `changes` much does; `quiet` is as long as it takes
-//! until everybody must have been told everything; in `storm` a crowd is cut and comes back, of which nobody may be told.
+//! The stages: in `calm` nobody watches, though people come, go and look away as they do later; in `watching` all begin to watch, and nothing
+//! changes; in `changes` much does; in `ending` nobody watches any more, and another round of these begins; `quiet` is as long as it takes until everybody must have been told everything; in `storm` a crowd is cut and comes back, of which nobody may be told.
 
 mod chatting;
 mod flapping;
@@ -27,8 +27,8 @@ use crate::{
     world::{World, share},
 };
 
-/// The part of the run in which nobody watches, and the part after it.
-const ERAS: [&str; 2] = ["without", "with presence"];
+/// The parts of the run: nobody watches; all begin to, or end it; they do.
+const ERAS: &[&str] = &["without", "while all begin or end", "with presence"];
 
 /// See the head of this file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,12 +36,44 @@ enum Stage {
     Calm,
     Watching,
     Changes,
+    Ending,
     Quiet,
     Storm,
 }
 
-/// In their order.
-const STAGES: [&str; 5] = ["calm", "watching", "changes", "quiet", "storm"];
+impl Stage {
+    /// Those that come again in each round.
+    const ROUND: [Self; 4] = [Self::Calm, Self::Watching, Self::Changes, Self::Ending];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Calm => "calm",
+            Self::Watching => "watching",
+            Self::Changes => "changes",
+            Self::Ending => "ending",
+            Self::Quiet => "quiet",
+            Self::Storm => "storm",
+        }
+    }
+
+    /// Which of [`ERAS`] it belongs to.
+    const fn era(self) -> usize {
+        match self {
+            Self::Calm => 0,
+            Self::Watching | Self::Ending => 1,
+            Self::Changes | Self::Quiet | Self::Storm => 2,
+        }
+    }
+
+    /// All of a run, one after the other: the last round ends with [`Self::Quiet`].
+    fn all(rounds: u64) -> impl Iterator<Item = Self> + Clone {
+        let of_rounds = Self::ROUND.len() * rounds as usize - 1;
+        Self::ROUND.into_iter().cycle().take(of_rounds).chain([Self::Quiet, Self::Storm])
+    }
+}
+
+/// So long it takes until nobody watches any more, in seconds.
+const ENDING_S: u64 = 3;
 
 /// Users whom each device watches beside its acquaintances: one whom many do, and strangers of whom nothing may be told.
 const WATCHED_BESIDE: usize = 4;
@@ -51,7 +83,7 @@ const CONTACTS_MAX: u64 = (WATCHED_MAX - WATCHED_BESIDE) as u64;
 const EXAMPLES: &str = "\
 Examples, with a server that holds nobody back (ringpost serve --config benches/unlimited.toml):
   ringpost-loadgen presence --users 5000 --server-pid $(pgrep -o ringpost)      what watching, changes and a storm cost
-  ringpost-loadgen presence --messages-per-s 5000 --pairs 200                   messages without presence, then with
+  ringpost-loadgen presence --messages-per-s 5000 --pairs 200 --rounds 5        messages without presence and with it, in turn
   ringpost-loadgen presence --users 10000 --popular 9000 --storm 9000           one whom everybody watches, and a crowd
   ringpost-loadgen presence --hold-ms 500 --grace-ms 2000 --tick-ms 200         a server whose [presence] says so";
 
@@ -66,13 +98,17 @@ pub struct Arguments {
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=CONTACTS_MAX))]
     contacts: u64,
 
-    /// Seconds in which nobody watches, and then as many in which nothing changes
+    /// Seconds in which people come, go and look away and nobody watches, and then as many in which all watch and nothing changes
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3_600))]
     calm: u64,
 
     /// Seconds in which people come, go, look away, scroll and type
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=100_000))]
     seconds: u64,
+
+    /// How often all that comes, one after the other: what changes with time is in the parts without and with presence then
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1_000))]
+    rounds: u64,
 
     /// Of 100 users, how many change what others see of them in a second
     #[arg(long, value_name = "PERCENT", default_value_t = 1.0, value_parser = percent)]
@@ -149,7 +185,8 @@ impl Arguments {
             "--popular {}: who is popular is watched from the first lane, which has {first} users",
             self.popular
         );
-        let stages = Stages::new(&STAGES);
+        let stages = Stages::new(Stage::all(self.rounds).map(Stage::name));
+        let rounds_s = self.rounds * (2 * self.calm + self.seconds) + (self.rounds - 1) * ENDING_S;
         let mut next_user = 0;
         let mut crew = |users| {
             let mut crew = Crew::default();
@@ -172,9 +209,12 @@ impl Arguments {
         for lane in 0..chatting {
             let pairs = share(self.pairs, lane, chatting);
             let rate = self.messages_per_s as f64 * pairs as f64 / self.pairs as f64;
-            let pace = Pace::Open { rate, seconds: 2 * self.calm + self.seconds };
+            let pace = Pace::Open { rate, seconds: rounds_s };
             let talk = Talk::new(pairs as u32, pace, 1, self.size, lane as f64 / chatting as f64);
-            plans.push(LanePlan { crew: crew(pairs * 2), script: Box::new(Chat::new(talk, stages.clone())) });
+            plans.push(LanePlan {
+                crew: crew(pairs * 2),
+                script: Box::new(Chat::new(talk, stages.clone(), self.rounds)),
+            });
         }
         let quiet_s = self.patience.quiet_us() / 1_000_000;
         let storm_s = if self.storm > 0 { self.storm_within + quiet_s } else { 0 };
@@ -183,14 +223,14 @@ impl Arguments {
             parameters: self.parameters(users),
             lanes: plans,
             trace: None,
-            goal: Goal::Time(Duration::from_secs(2 * self.calm + self.seconds + quiet_s + storm_s)),
+            goal: Goal::Time(Duration::from_secs(rounds_s + quiet_s + storm_s)),
             login: LoginFirst::Everybody,
             window: SEND_WINDOW as u16,
             handshakes_max: None,
             logins_a_second: None,
             asked: Asked::OwnTimes,
             ping_after_s: PING_AFTER_S,
-            eras: (self.messages_per_s > 0).then_some(ERAS),
+            eras: if self.messages_per_s > 0 { ERAS } else { &[] },
             stages: Some(stages),
             notes: Vec::new(),
         })
@@ -203,6 +243,7 @@ impl Arguments {
             ("contacts", self.contacts.to_string()),
             ("calm seconds", self.calm.to_string()),
             seconds(self.seconds),
+            ("rounds", self.rounds.to_string()),
             ("changes, % of the users a second", self.changes.to_string()),
             ("scrolls, % of the users a second", self.scrolls.to_string()),
             ("types, % of the users a second", self.types.to_string()),
@@ -224,5 +265,17 @@ impl Arguments {
             ]);
         }
         parameters
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounds_come_one_after_the_other_and_the_last_one_ends_in_quiet() {
+        let names = |rounds| Stage::all(rounds).map(Stage::name).collect::<Vec<_>>().join(" ");
+        assert_eq!(names(1), "calm watching changes quiet storm");
+        assert_eq!(names(2), "calm watching changes ending calm watching changes quiet storm");
     }
 }

@@ -8,7 +8,7 @@ use std::{
 use proto_spec::{Status, UserId};
 
 use super::{
-    Arguments, Stage,
+    Arguments, ENDING_S, Stage,
     flapping::{Role, flap, moment_us, roles},
 };
 use crate::{
@@ -38,6 +38,7 @@ const NOBODY_ABOVE: u64 = 1 << 40;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Due {
     BeginToWatch(u32),
+    EndToWatch(u32),
     Change,
     Scroll,
     Type,
@@ -57,7 +58,9 @@ struct Fill {
 pub(super) struct Watching {
     wants: Arguments,
     stages: Stages,
-    stage: Stage,
+    /// The stages of the run, one after the other, and in which of them it is.
+    course: Vec<Stage>,
+    step: usize,
     fill: Fill,
     lookers: Lookers,
     roles: Vec<Role>,
@@ -81,7 +84,8 @@ impl Watching {
         let lookers = Lookers::new(wants.patience);
         Self {
             stages,
-            stage: Stage::Calm,
+            course: Stage::all(wants.rounds).collect(),
+            step: 0,
             fill: Fill::default(),
             lookers,
             roles: Vec::new(),
@@ -190,25 +194,28 @@ impl Watching {
 
     // ---- the stages
 
-    fn enter(&mut self, devices: &mut Devices, stage: Stage) {
+    fn stage(&self) -> Stage {
+        self.course[self.step]
+    }
+
+    fn enter(&mut self, devices: &mut Devices, step: usize) {
         let now_us = devices.now_us();
-        self.stage = stage;
-        self.stages.begin(stage as usize);
-        devices.stats_mut().era = usize::from(stage > Stage::Calm);
+        self.step = step;
+        self.stages.begin(step);
+        let stage = self.stage();
+        devices.stats_mut().era = stage.era();
         let calm_us = self.wants.calm * 1_000_000;
         match stage {
             Stage::Calm => {
                 for slot in self.slots_of(Role::Gone) {
                     devices.leave(slot);
                 }
+                self.due.push(Reverse((now_us, Due::Change)));
                 self.stage_ends_us = now_us + calm_us;
             }
             Stage::Watching => {
-                let within_us = WATCH_WITHIN_US.min(calm_us / 2);
-                for slot in 0..devices.len() as u32 {
-                    let at_us = now_us + self.draw.below(within_us);
-                    self.due.push(Reverse((at_us, Due::BeginToWatch(slot))));
-                }
+                self.due.clear();
+                self.spread(devices, WATCH_WITHIN_US.min(calm_us / 2), Due::BeginToWatch);
                 self.stage_ends_us = now_us + calm_us;
             }
             Stage::Changes => {
@@ -220,6 +227,12 @@ impl Watching {
                     }
                 }
                 self.stage_ends_us = now_us + self.wants.seconds * 1_000_000;
+            }
+            Stage::Ending => {
+                self.due.clear();
+                devices.call_back();
+                self.spread(devices, WATCH_WITHIN_US, Due::EndToWatch);
+                self.stage_ends_us = now_us + ENDING_S * 1_000_000;
             }
             Stage::Quiet => {
                 self.due.clear();
@@ -238,6 +251,14 @@ impl Watching {
                     self.cut_left += 1;
                 }
             }
+        }
+    }
+
+    /// Something that all devices do within a time.
+    fn spread(&mut self, devices: &Devices, within_us: u64, due: fn(u32) -> Due) {
+        for slot in 0..devices.len() as u32 {
+            let at_us = devices.now_us() + self.draw.below(within_us);
+            self.due.push(Reverse((at_us, due(slot))));
         }
     }
 
@@ -277,6 +298,7 @@ impl Watching {
                 let shown = self.shown(devices, slot, true);
                 self.lookers.watch(devices, slot, shown);
             }
+            Due::EndToWatch(slot) => self.lookers.watch(devices, slot, Vec::new()),
             Due::Change => {
                 self.change(devices);
                 again(self, self.wants.changes);
@@ -375,7 +397,7 @@ impl Script for Watching {
     }
 
     fn begin(&mut self, devices: &mut Devices) {
-        self.enter(devices, Stage::Calm);
+        self.enter(devices, 0);
     }
 
     fn drive(&mut self, devices: &mut Devices) -> Next {
@@ -386,19 +408,19 @@ impl Script for Watching {
         }
         let sweep_us = self.lookers.sweep(devices);
         let next_us = self.due.peek().map_or(sweep_us, |Reverse((at_us, _))| sweep_us.min(*at_us));
-        match self.stage {
-            Stage::Calm | Stage::Watching | Stage::Changes if now_us < self.stage_ends_us => {
-                return Next::At(next_us.min(self.stage_ends_us));
+        match self.stage() {
+            Stage::Calm | Stage::Watching | Stage::Changes | Stage::Ending => {
+                if now_us < self.stage_ends_us {
+                    return Next::At(next_us.min(self.stage_ends_us));
+                }
+                self.enter(devices, self.step + 1);
             }
-            Stage::Calm => self.enter(devices, Stage::Watching),
-            Stage::Watching => self.enter(devices, Stage::Changes),
-            Stage::Changes => self.enter(devices, Stage::Quiet),
             Stage::Quiet if self.is_quiet(devices) => {
                 self.lookers.check_views(devices);
                 if self.wants.storm == 0 {
                     return Next::Finished;
                 }
-                self.enter(devices, Stage::Storm);
+                self.enter(devices, self.step + 1);
             }
             Stage::Storm if self.cut_left == 0 && self.is_quiet(devices) => {
                 self.check_storm(devices);
@@ -414,7 +436,7 @@ impl Script for Watching {
         self.lookers.happened(devices, what);
         let Happened::Ready { slot } = what else { return };
         let now_us = devices.now_us();
-        if self.stage == Stage::Changes && self.roles[*slot as usize] == Role::Gone {
+        if self.stage() == Stage::Changes && self.roles[*slot as usize] == Role::Gone {
             self.due.push(Reverse((now_us + moment_us(&self.wants.patience), Due::Flap(*slot))));
         }
         if let Some(is_cut) = self.is_cut.get_mut(*slot as usize)
