@@ -60,6 +60,7 @@ impl Connection {
             epoch: EpochId(0),
             since: Seq::ZERO,
             skip_above: 0,
+            hops: 0,
         })?;
         Ok(connection)
     }

@@ -2,8 +2,8 @@
 
 use proto_spec::{
     Capabilities, ClientFrame, ClientKind, Content, DeviceId, DeviceInfo, Digests, Direction, Durability, Entry,
-    EpochId, ErrorCode, Event, Inbox, InboxRow, Page, Presence, PresenceState, Recipient, RequestId, Resume,
-    SendNumber, Seq, ServerFrame, ServerKind, Settings, Status, TimestampMs, UserId, Visibility,
+    EpochId, ErrorCode, Event, Inbox, InboxRow, Page, Presence, PresenceState, Recipient, RedirectReason, RequestId,
+    Resume, SendNumber, Seq, ServerFrame, ServerKind, Settings, Status, TimestampMs, UserId, Visibility,
     limits::{DIGESTS_MAX, PAGE_ENTRIES_MAX, PRESENCE_USERS_MAX, SEND_WINDOW, TEXT_BYTES_MAX},
 };
 
@@ -38,6 +38,7 @@ pub fn client(kind: ClientKind) -> ClientFrame {
             resume: Resume::After(SEQ),
             since: SEQ,
             skip_above: 2_000,
+            hops: 1,
             token: "t".repeat(TOKEN_BYTES),
             epoch: EPOCH,
         },
@@ -182,6 +183,12 @@ pub fn server(kind: ServerKind) -> ServerFrame {
             states: users(WATCHED).into_iter().map(offline).collect(),
         },
         ServerKind::Typing => ServerFrame::Typing { conversation: PEER.into(), user: PEER, ends_in_ms: 5_000 },
+        ServerKind::Redirect => ServerFrame::Redirect {
+            address: "node2.example.org:7600".to_owned(),
+            reason: RedirectReason::Moving,
+            after_ms: 1_500,
+            map_version: 12,
+        },
         ServerKind::Marked => ServerFrame::Marked { request: REQUEST },
         ServerKind::Error => ServerFrame::Error {
             code: ErrorCode::TooManyFetches,

@@ -269,6 +269,7 @@ impl ClientState {
                 epoch: self.position.epoch(),
                 since,
                 skip_above,
+                hops: 0,
             };
             hello.encode(&mut effects.bytes);
         }

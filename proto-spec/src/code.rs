@@ -129,4 +129,6 @@ codes! {
     ReactionsFull = 50 "reactions_full";
     /// The recipient takes nothing from this user.
     Unwanted = 51 "unwanted";
+    /// Another node serves this user, and the client follows no redirect, or no further one. Closes.
+    Elsewhere = 52 "elsewhere";
 }

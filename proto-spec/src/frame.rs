@@ -7,7 +7,7 @@ use thiserror::Error;
 
 pub use self::{
     client::{ClientFrame, Direction, Resume},
-    server::{Digests, Durability, Inbox, InboxRow, Page, Recipient, ServerFrame},
+    server::{Digests, Durability, Inbox, InboxRow, Page, Recipient, RedirectReason, ServerFrame},
 };
 use crate::{
     code::ErrorCode,
@@ -138,6 +138,8 @@ listed! {
         Marked = 0x94 "marked",
         /// SPEC 4.32.
         Digest = 0x95 "digest",
+        /// SPEC 4.40.
+        Redirect = 0x96 "redirect",
     }
 }
 

@@ -25,8 +25,8 @@ pub use content::{
 pub use device::{DeviceInfo, Removal};
 pub use entry::{Entry, EntryKind, Event, Settings, Visibility};
 pub use frame::{
-    ClientFrame, ClientKind, Digests, Direction, Durability, FrameError, Inbox, InboxRow, Page, Recipient, Resume,
-    ServerFrame, ServerKind,
+    ClientFrame, ClientKind, Digests, Direction, Durability, FrameError, Inbox, InboxRow, Page, Recipient,
+    RedirectReason, Resume, ServerFrame, ServerKind,
 };
 pub use framing::{Decoder, FramingError, RawFrame};
 pub use ids::{ConversationId, ConversationKind, DeviceId, EpochId, RequestId, SendNumber, Seq, TimestampMs, UserId};

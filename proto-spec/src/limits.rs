@@ -60,6 +60,12 @@ pub const DETAIL_BYTES_MAX: usize = 256;
 /// Longest name of a device: a few words on one line of a list.
 pub const NAME_BYTES_MAX: usize = 64;
 
+/// Longest address in a redirect: a host name has at most 253 bytes (RFC 1035); with a port it has fewer than this in practice.
+pub const ADDRESS_BYTES_MAX: usize = 255;
+
+/// Redirects that a client follows in a row. Two are the rule while a user moves; more say that the nodes do not agree.
+pub const REDIRECTS_MAX: u64 = 4;
+
 /// Users of one question for presence, and so of one answer: a long list of contacts.
 pub const PRESENCE_USERS_MAX: usize = 500;
 

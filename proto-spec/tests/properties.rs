@@ -6,8 +6,8 @@ use proptest::{collection::vec, option, prelude::*, sample::Index};
 use proto_spec::{
     Attachment, AttachmentKind, Capabilities, ClientFrame, Content, ContentKind, Decoder, DeviceId, DeviceInfo,
     Digests, Direction, Durability, Entry, EntryKind, EpochId, ErrorCode, Event, FrameError, FramingError, Inbox,
-    InboxRow, Kinds, MessageName, Page, Presence, PresenceState, RawFrame, Recipient, Removal, Reply, RequestId,
-    Resume, SendNumber, Seq, ServerFrame, Settings, Stands, Status, TimestampMs, UserId, Visibility,
+    InboxRow, Kinds, MessageName, Page, Presence, PresenceState, RawFrame, Recipient, RedirectReason, Removal, Reply,
+    RequestId, Resume, SendNumber, Seq, ServerFrame, Settings, Stands, Status, TimestampMs, UserId, Visibility,
     digest::Digest,
     limits::{CLIENT_FRAME_BYTES_MAX, DIGESTS_MAX, PRESENCE_USERS_MAX, SERVER_FRAME_BYTES_MAX, WATCHED_MAX},
     wire::{Prefix, Reader, peek_varint, put_varint, varint_len},
@@ -141,10 +141,10 @@ fn request() -> impl Strategy<Value = RequestId> {
 fn client_frame() -> impl Strategy<Value = ClientFrame> {
     let resume = prop_oneof![Just(Resume::Stored), seq().prop_map(Resume::After), Just(Resume::Live)];
     prop_oneof![
-        ([(); 6].map(|()| number()), resume, any::<String>()).prop_map(|(numbers, resume, token)| {
-            let [version_min, version_max, device, epoch, since, skip_above] = numbers;
+        ([(); 7].map(|()| number()), resume, any::<String>()).prop_map(|(numbers, resume, token)| {
+            let [version_min, version_max, device, epoch, since, skip_above, hops] = numbers;
             let (device, epoch, since) = (DeviceId(device), EpochId(epoch), Seq(since));
-            ClientFrame::Hello { version_min, version_max, device, resume, token, epoch, since, skip_above }
+            ClientFrame::Hello { version_min, version_max, device, resume, token, epoch, since, skip_above, hops }
         }),
         (number(), user(), content()).prop_map(|(number, to, content)| ClientFrame::Send {
             number: SendNumber(number),
@@ -222,6 +222,10 @@ fn code() -> impl Strategy<Value = ErrorCode> {
 
 fn detail() -> impl Strategy<Value = String> {
     "[a-zß ]{0,100}"
+}
+
+fn address() -> impl Strategy<Value = String> {
+    "[a-zß0-9.:]{1,120}"
 }
 
 fn page() -> impl Strategy<Value = Page> {
@@ -325,6 +329,11 @@ fn server_frame() -> impl Strategy<Value = ServerFrame> {
         (user(), user(), number()).prop_map(|(peer, user, ends_in_ms)| {
             ServerFrame::Typing { conversation: peer.into(), user, ends_in_ms }
         }),
+        (address(), prop::sample::select(RedirectReason::ALL), number(), number()).prop_map(
+            |(address, reason, after_ms, map_version)| {
+                ServerFrame::Redirect { address, reason, after_ms, map_version }
+            }
+        ),
     ]
 }
 
@@ -453,7 +462,7 @@ proptest! {
     }
 
     #[test]
-    fn noise_that_decodes_encodes_to_a_frame_that_decodes_alike(body in vec(any::<u8>(), 0..60), kind in 0x81u8..0x96) {
+    fn noise_that_decodes_encodes_to_a_frame_that_decodes_alike(body in vec(any::<u8>(), 0..60), kind in 0x81u8..0x97) {
         if let Ok(frame) = ServerFrame::decode(RawFrame { kind, body: &body }) {
             let bytes = stream_of(std::slice::from_ref(&frame));
             prop_assert_eq!(decode_all([&bytes[..]], SERVER_FRAME_BYTES_MAX, ServerFrame::decode), Ok(vec![frame]));

@@ -8,8 +8,8 @@ use std::{
 
 use proto_spec::{
     AttachmentKind, Capabilities, ClientFrame, ClientKind, ContentKind, ConversationKind, Decoder, Direction,
-    Durability, EntryKind, ErrorCode, Kinds, PROTOCOL_VERSION, Presence, Recipient, Removal, ServerFrame, ServerKind,
-    Settings, Status, Visibility, limits,
+    Durability, EntryKind, ErrorCode, Kinds, PROTOCOL_VERSION, Presence, Recipient, RedirectReason, Removal,
+    ServerFrame, ServerKind, Settings, Status, Visibility, limits,
 };
 use serde_json::Value;
 
@@ -187,6 +187,7 @@ fn the_values_of_listed_fields_are_the_enums() {
     }
     assert_eq!(listed("### 5.8", "why"), values!(Removal));
     assert_eq!(listed("### 4.36", "status"), values!(Status));
+    assert_eq!(listed("### 4.40", "reason"), values!(RedirectReason));
 }
 
 /// A state is no listed field: another one is not malformed.
@@ -236,6 +237,8 @@ fn the_table_of_limits_is_the_constants() {
         ("watched_max", limits::WATCHED_MAX as u64),
         ("send_window", limits::SEND_WINDOW),
         ("fetches_in_flight_max", limits::FETCHES_IN_FLIGHT_MAX as u64),
+        ("address_bytes_max", limits::ADDRESS_BYTES_MAX as u64),
+        ("redirects_max", limits::REDIRECTS_MAX),
     ]);
     assert_eq!(documented, constants);
     let source = include_str!("../src/limits.rs");

@@ -199,7 +199,7 @@ impl Frame for ClientFrame {
     fn fields(&self) -> Value {
         let fetch = |direction: &Direction, limit: &u64| (direction.name(), number(limit));
         match self {
-            Self::Hello { version_min, version_max, device, resume, token, epoch, since, skip_above } => {
+            Self::Hello { version_min, version_max, device, resume, token, epoch, since, skip_above, hops } => {
                 let (mode, seq) = match resume {
                     Resume::Stored => ("stored", 0),
                     Resume::After(seq) => ("after", seq.0),
@@ -209,6 +209,7 @@ impl Frame for ClientFrame {
                     "version_min": number(version_min), "version_max": number(version_max), "device": number(device),
                     "resume": mode, "resume_seq": number(seq), "token": token, "epoch": number(epoch),
                     "since": number(since), "skip_above": number(skip_above),
+                    "hops": number(hops),
                 })
             }
             Self::Send { number: send, to, content } => {
@@ -340,6 +341,10 @@ impl Frame for ServerFrame {
             Self::Typing { conversation, user, ends_in_ms } => json!({
                 "conversation": { "user": number(conversation) }, "user": number(user),
                 "ends_in_ms": number(ends_in_ms),
+            }),
+            Self::Redirect { address, reason, after_ms, map_version } => json!({
+                "address": address, "reason": reason.name(), "after_ms": number(after_ms),
+                "map_version": number(map_version),
             }),
             Self::Marked { request } => json!({ "request": number(request) }),
             Self::Error { code, kind, request, retry_after_ms, detail } => json!({

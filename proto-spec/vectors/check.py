@@ -17,6 +17,7 @@ NAME_BYTES_MAX = 64
 DIGESTS_MAX = 64
 PRESENCE_USERS_MAX = 500
 WATCHED_MAX = 200
+ADDRESS_BYTES_MAX = 255
 
 
 class Refused(Exception):
@@ -453,6 +454,14 @@ def write_states(states):
     return write_varint(len(states)) + b"".join(write_bytes(write_fields(PRESENCE_STATE, state)) for state in states)
 
 
+# SPEC 4.40
+def read_address(data, at, field):
+    value, at = read_text(data, at, field, ADDRESS_BYTES_MAX)
+    if not value:
+        raise Refused("unlisted", field)
+    return value, at
+
+
 # SPEC 8.9
 def digest_of(entries):
     """The digest of a range, of its entries' bytes."""
@@ -478,6 +487,7 @@ FRAMES = {
                 ("epoch", LATER),
                 ("since", LATER),
                 ("skip_above", LATER),
+                ("hops", LATER),
             ],
         ),
         0x02: ("send", [("number", VARINT), ("to", CONVERSATION), ("content", CONTENT)]),
@@ -577,6 +587,15 @@ FRAMES = {
             [("request", VARINT), ("lifetime_ms", VARINT), ("states", (read_states, write_states))],
         ),
         0x92: ("typing", [("conversation", CONVERSATION), ("user", VARINT), ("ends_in_ms", VARINT)]),
+        0x96: (
+            "redirect",
+            [
+                ("address", (read_address, write_text)),
+                ("reason", listed({0: "elsewhere", 1: "moving", 2: "leaving"})),
+                ("after_ms", VARINT),
+                ("map_version", VARINT),
+            ],
+        ),
         0x95: (
             "digest",
             [

@@ -86,6 +86,7 @@ pub fn hello_of(token: &str, device: u64, resume: Resume, epoch: EpochId) -> Cli
         epoch,
         since: proto_spec::Seq::ZERO,
         skip_above: 0,
+        hops: 0,
     }
 }
 

@@ -353,6 +353,7 @@ impl Device {
             | ServerFrame::GivenUp { .. }
             | ServerFrame::Presence { .. }
             | ServerFrame::Typing { .. }
+            | ServerFrame::Redirect { .. }
             | ServerFrame::Bye { .. }) => panic!("{self}: unexpected {other:?}"),
         }
     }

@@ -43,6 +43,7 @@ fn bye(code: ErrorCode) -> Option<&'static str> {
         ErrorCode::Replaced => "another program has connected as the same device: give one of them another --device",
         ErrorCode::IdleTimeout => "the server has heard nothing from here for too long",
         ErrorCode::SlowConsumer => "the server's answers were not read fast enough",
+        ErrorCode::Elsewhere => "another server has this user, and can not be found just now",
         ErrorCode::HandshakeTimeout => "the server waited too long for this program's hello",
         _ => return None,
     })

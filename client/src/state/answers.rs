@@ -125,6 +125,8 @@ impl ClientState {
                 self.on_typing(now, conversation, user, ends_in_ms, effects);
                 Flow::Continue(())
             }
+            // Nobody asked for it: the hello said that this client does not follow.
+            ServerFrame::Redirect { .. } => Flow::Continue(()),
             ServerFrame::Welcome { .. } => protocol_fault("a second welcome".into()),
         }
     }

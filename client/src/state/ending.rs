@@ -178,6 +178,7 @@ const fn is_final(code: ErrorCode) -> bool {
         | ErrorCode::IdleTimeout
         | ErrorCode::Stopping
         | ErrorCode::SlowConsumer
+        | ErrorCode::Elsewhere
         | ErrorCode::Unknown(_) => false,
     }
 }

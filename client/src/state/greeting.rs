@@ -108,6 +108,7 @@ impl ClientState {
             | ServerFrame::Digest(_)
             | ServerFrame::Presence { .. }
             | ServerFrame::Typing { .. }
+            | ServerFrame::Redirect { .. }
             | ServerFrame::Devices { .. } => protocol_fault(format!("{} before the welcome", frame.kind().name())),
         }
     }

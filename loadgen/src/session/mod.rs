@@ -230,8 +230,18 @@ impl Session {
         let resume = if self.has_been_ready { Resume::After(self.position) } else { Resume::Live };
         let (version_min, version_max) = (PROTOCOL_VERSION, PROTOCOL_VERSION);
         let epoch = self.epoch;
-        let (since, skip_above) = (Seq::ZERO, 0);
-        turn.send(&ClientFrame::Hello { version_min, version_max, device, resume, token, epoch, since, skip_above });
+        let (since, skip_above, hops) = (Seq::ZERO, 0, 0);
+        turn.send(&ClientFrame::Hello {
+            version_min,
+            version_max,
+            device,
+            resume,
+            token,
+            epoch,
+            since,
+            skip_above,
+            hops,
+        });
         if let Some(opening) = &mut self.opening {
             turn.stats[Count::FramesSent] += 1;
             opening.ask(turn.now_us, turn.out);
@@ -421,6 +431,9 @@ impl Session {
                 self.epoch = epoch;
             }
             ServerFrame::Devices { .. } => turn.fault("a list of devices, which was not asked for".to_owned()),
+            ServerFrame::Redirect { .. } => {
+                turn.fault("a redirect, though the hello says that none is followed".to_owned())
+            }
             ServerFrame::Digest(_) => turn.fault("digests, which were not asked for".to_owned()),
             ServerFrame::Presence { request, lifetime_ms, states } => {
                 self.on_presence(turn, (request, lifetime_ms), states);

@@ -55,6 +55,8 @@ pub enum ClientFrame {
         since: Seq,
         /// More seqs than this are not pushed; zero: however many there are.
         skip_above: u64,
+        /// Zero: the client does not follow redirects. Else one more than it has followed in a row.
+        hops: u64,
     },
     /// A message to somebody.
     Send {
@@ -259,7 +261,7 @@ impl ClientFrame {
     /// Appends the frame, length included.
     pub fn encode(&self, out: &mut Vec<u8>) {
         put_frame(out, self.kind().byte(), |out| match self {
-            Self::Hello { version_min, version_max, device, resume, token, epoch, since, skip_above } => {
+            Self::Hello { version_min, version_max, device, resume, token, epoch, since, skip_above, hops } => {
                 put_varint(out, *version_min);
                 put_varint(out, *version_max);
                 put_varint(out, device.0);
@@ -271,7 +273,7 @@ impl ClientFrame {
                 out.push(mode);
                 put_varint(out, seq.0);
                 put_bytes(out, token.as_bytes());
-                put_later(out, &[epoch.0, since.0, *skip_above]);
+                put_later(out, &[epoch.0, since.0, *skip_above, *hops]);
             }
             Self::Send { number, to, content } => {
                 put_varint(out, number.0);
@@ -373,6 +375,7 @@ impl ClientFrame {
                 epoch: EpochId(later(r, "epoch")?),
                 since: Seq(later(r, "since")?),
                 skip_above: later(r, "skip_above")?,
+                hops: later(r, "hops")?,
             },
             ClientKind::Send => Self::Send {
                 number: SendNumber(r.varint("number")?),

@@ -1,5 +1,5 @@
 //! What a server sends: fields and bytes (SPEC 4.6 to 4.14, 4.16 to 4.18, 4.21, 4.23, 4.27, 4.29, 4.32, 4.38,
-//! 4.39).
+//! 4.39, 4.40).
 
 use super::{FrameError, ServerKind, conversation, flag, later, put_conversation, put_frame, put_later};
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
     entry::{Entry, Settings, Visibility},
     framing::RawFrame,
     ids::{ConversationId, EpochId, RequestId, SendNumber, Seq, TimestampMs, UserId},
-    limits::{DETAIL_BYTES_MAX, DIGESTS_MAX, INBOX_ROWS_MAX, PAGE_ENTRIES_MAX},
+    limits::{ADDRESS_BYTES_MAX, DETAIL_BYTES_MAX, DIGESTS_MAX, INBOX_ROWS_MAX, PAGE_ENTRIES_MAX},
     listed::listed,
     presence::{self, PresenceState},
     wire::{DecodeError, Reader, put_bytes, put_sized, put_varint},
@@ -38,6 +38,18 @@ listed! {
         Online = 1 "online",
         /// A note to self.
         Yourself = 2 "yourself",
+    }
+}
+
+listed! {
+    /// Why a node sends a client to another one (SPEC 4.40).
+    RedirectReason {
+        /// Another node serves this user.
+        Elsewhere = 0 "elsewhere",
+        /// This node hands the user over to another one.
+        Moving = 1 "moving",
+        /// This node is about to leave.
+        Leaving = 2 "leaving",
     }
 }
 
@@ -277,6 +289,17 @@ pub enum ServerFrame {
         /// For how long it is to be shown, unless it comes again or a message of that user comes.
         ends_in_ms: u64,
     },
+    /// Another node serves this user, or will soon.
+    Redirect {
+        /// Where to connect: host and port. 1 to [`ADDRESS_BYTES_MAX`] bytes.
+        address: String,
+        /// Why.
+        reason: RedirectReason,
+        /// When to connect there, not earlier; zero: at once.
+        after_ms: u64,
+        /// Of what the node knows of who serves whom: a higher one is newer.
+        map_version: u64,
+    },
 }
 
 impl ServerFrame {
@@ -304,6 +327,7 @@ impl ServerFrame {
             Self::Digest(_) => ServerKind::Digest,
             Self::Presence { .. } => ServerKind::Presence,
             Self::Typing { .. } => ServerKind::Typing,
+            Self::Redirect { .. } => ServerKind::Redirect,
         }
     }
 
@@ -403,6 +427,12 @@ impl ServerFrame {
                 put_varint(out, user.0);
                 put_varint(out, *ends_in_ms);
             }
+            Self::Redirect { address, reason, after_ms, map_version } => {
+                put_bytes(out, address.as_bytes());
+                out.push(reason.byte());
+                put_varint(out, *after_ms);
+                put_varint(out, *map_version);
+            }
             Self::Marked { request } => put_varint(out, request.0),
             Self::Devices { request, devices } => {
                 put_varint(out, request.0);
@@ -501,6 +531,12 @@ impl ServerFrame {
                 user: UserId(r.varint("user")?),
                 ends_in_ms: r.varint("ends_in_ms")?,
             },
+            ServerKind::Redirect => Self::Redirect {
+                address: address(r)?,
+                reason: r.listed("reason", RedirectReason::from_byte)?,
+                after_ms: r.varint("after_ms")?,
+                map_version: r.varint("map_version")?,
+            },
             ServerKind::GivenUp => {
                 Self::GivenUp { number: SendNumber(r.varint("number")?), seq: Seq(r.varint("seq")?) }
             }
@@ -512,6 +548,14 @@ fn own_epoch(r: &mut Reader<'_>) -> Result<EpochId, DecodeError> {
     match r.varint("epoch")? {
         0 => Err(DecodeError::Unlisted { field: "epoch", value: 0 }),
         epoch => Ok(EpochId(epoch)),
+    }
+}
+
+/// Not empty. Its form is for the client to read, to whom one that it cannot read is one that it cannot reach.
+fn address(r: &mut Reader<'_>) -> Result<String, DecodeError> {
+    match r.str("address", ADDRESS_BYTES_MAX)? {
+        "" => Err(DecodeError::Unlisted { field: "address", value: 0 }),
+        address => Ok(address.to_owned()),
     }
 }
 

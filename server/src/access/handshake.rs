@@ -134,7 +134,17 @@ fn first_frame(stream: &[u8], keys: &Keys, now_wall: TimestampMs) -> Step {
         }
         Ok(Cut::Incomplete) => Step::More,
         Ok(Cut::Frame { frame, taken }) => match ClientFrame::decode(frame) {
-            Ok(ClientFrame::Hello { version_min, version_max, device, resume, token, epoch, since, skip_above }) => {
+            Ok(ClientFrame::Hello {
+                version_min,
+                version_max,
+                device,
+                resume,
+                token,
+                epoch,
+                since,
+                skip_above,
+                hops: _,
+            }) => {
                 let resumption = Resumption { resume, epoch, since, skip_above };
                 let hello = Hello { version_min, version_max, device, resumption, token: &token };
                 judge(&hello, &stream[taken..], keys, now_wall)
@@ -253,7 +263,7 @@ mod tests {
         let mut bytes = Vec::new();
         let resume = Resume::After(Seq(9));
         let (device, token, epoch, since, skip_above) = (DeviceId(device), token.to_owned(), EpochId(0), Seq(4), 0);
-        ClientFrame::Hello { version_min, version_max, device, resume, token, epoch, since, skip_above }
+        ClientFrame::Hello { version_min, version_max, device, resume, token, epoch, since, skip_above, hops: 0 }
             .encode(&mut bytes);
         bytes
     }

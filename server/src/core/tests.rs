@@ -161,6 +161,7 @@ impl World {
             epoch: EpochId(0),
             since: Seq::ZERO,
             skip_above: 0,
+            hops: 0,
         }
         .encode(&mut hello);
         self.core.wait(conn, &hello);

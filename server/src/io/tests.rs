@@ -137,6 +137,7 @@ impl<S: Store> World<S> {
             epoch: EpochId(0),
             since: Seq::ZERO,
             skip_above: 0,
+            hops: 0,
         }
     }
 
