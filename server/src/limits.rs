@@ -312,6 +312,13 @@ pub const ADMIN_CONNECTIONS_MAX: usize = 64;
 /// Longest request that the admin endpoint reads, head included. Everything in it but the first line is passed over.
 pub const ADMIN_REQUEST_BYTES_MAX: usize = 4 * 1024;
 
+/// Time without a tick above which a core counts as stuck, and the server as not ready, in milliseconds. Five times what makes a core
+/// overloaded: one that sheds keeps its clients, who would only overload another server; one that is silent for so long is left by
+/// them anyway.
+pub const CORE_STUCK_MS: u64 = 5_000;
+
+const _: () = assert!(4 * OVERLOADED_TICK_MS < CORE_STUCK_MS);
+
 /// Time that one admin request may take from connect to close, in milliseconds. It comes from the same data centre.
 pub const ADMIN_REQUEST_MS: u64 = 5_000;
 

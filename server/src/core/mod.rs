@@ -231,6 +231,7 @@ impl Core {
     pub fn tick(&mut self, now: Now) {
         let now_ms = now.monotonic_ms;
         self.next_tick_ms = now_ms + TICK_MS;
+        self.common.counters.pulse.beat(self.id, now_ms);
         self.refuse_late(now);
         if self.id == CoreId(0) {
             if self.is_database && now_ms >= self.next_check_ms {

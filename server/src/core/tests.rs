@@ -21,7 +21,7 @@ use crate::{
     durability::committer::OnStoreOutage,
     durability::lanes::Work,
     host::capacity::Capacity,
-    limits::DRAIN_MS,
+    limits::{CORE_STUCK_MS, DRAIN_MS},
     operator::counters::Counters,
     shard::{CacheLimits, Envelope, EnvelopeBody, Limits, PresenceSettings, Promise, ReadState, topology::Topology},
 };
@@ -313,4 +313,17 @@ fn a_core_that_has_said_that_it_is_drained_begins_nothing_for_the_answer_to_a_re
     world.core.answer(world.now, reads_user, Some(Answer::User(UserSnapshot::default())));
     world.finish_turn();
     assert_eq!(world.rim.asked, [], "of the conversation, and then a batch that nobody waits for");
+}
+
+#[test]
+fn a_core_that_ticks_is_not_stuck_and_one_that_does_not_is() {
+    let mut world = World::new(Limits::OFF);
+    let pulse = |world: &World| world.core.common().counters.pulse.stuck(world.now.monotonic_ms);
+    world.now.monotonic_ms = 1_000_000;
+    world.core.tick(world.now);
+    assert_eq!(pulse(&world), None);
+    world.now.monotonic_ms += 2 * CORE_STUCK_MS;
+    assert_eq!(pulse(&world), Some((CoreId(0), 2 * CORE_STUCK_MS)));
+    world.core.tick(world.now);
+    assert_eq!(pulse(&world), None);
 }

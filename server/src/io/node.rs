@@ -272,6 +272,8 @@ impl Node {
         for core in Core::all(core_config, common) {
             let (start, started) = bounded(1);
             go.push(start);
+            // One that does not get to its first turn is missed like any other.
+            common.counters.pulse.beat(core.id(), self.shared.clock.now().monotonic_ms);
             let name = format!("ringpost-core-{}", core.id().0);
             let seed = Seed {
                 core,

@@ -6,7 +6,10 @@ use crossbeam::utils::CachePadded;
 use parking_lot::Mutex;
 use proto_spec::ErrorCode;
 
-use crate::shard::{ShardCounters, topology::CoreId};
+use crate::{
+    operator::pulse::Pulse,
+    shard::{ShardCounters, topology::CoreId},
+};
 
 /// A number that one thread writes and any thread reads.
 #[derive(Debug, Default)]
@@ -238,6 +241,8 @@ pub struct Counters {
     pub journal: CachePadded<JournalCounters>,
     /// The clock.
     pub clock: ClockCounters,
+    /// When each core had its last tick.
+    pub pulse: Pulse,
 }
 
 impl Counters {
@@ -250,6 +255,7 @@ impl Counters {
             closed: ErrorCode::ALL.iter().map(|_| Counter::default()).collect(),
             journal: CachePadded::default(),
             clock: ClockCounters::default(),
+            pulse: Pulse::new(cores),
         }
     }
 

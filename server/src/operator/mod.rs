@@ -10,5 +10,6 @@ pub mod counters;
 mod devices;
 pub mod logging;
 pub mod metrics;
+pub mod pulse;
 pub mod shell;
 pub(crate) mod throttle;

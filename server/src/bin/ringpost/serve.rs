@@ -101,7 +101,7 @@ pub(crate) fn serve(arguments: &ServeArguments) -> anyhow::Result<()> {
     let (revoked, auditing) = (revocations.revocations().clone(), audit.clone());
     let start = || start_node(&config, &data, credentials, revoked, auditing, counters);
     let node = start_unless_told_to_end(&runtime, &mut signals.ending, start)?;
-    status.serves(node.directory());
+    status.serves(&node);
     if let Some(memory) = memory::available() {
         tracing::info!(
             memory = %memory,

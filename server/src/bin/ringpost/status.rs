@@ -12,19 +12,28 @@ use parking_lot::Mutex;
 use rim::{process::Usage, utc::wall_now};
 use server::{
     access::validity::Validity,
-    io::recovery,
+    host::clock::Clock,
+    io::{Node, recovery},
     operator::{admin::Readiness, audit::Audit, counters::Counters, logging, metrics},
-    shard::{Admission, directory::Directory},
+    shard::{Admission, directory::Directory, topology::CoreId},
 };
 
 #[derive(Debug)]
 pub(crate) struct Status {
     counters: Arc<Counters>,
     audit: Audit,
-    /// Who is connected, from the moment on that clients may connect.
-    directory: OnceLock<Arc<Directory>>,
+    /// From the moment on that clients may connect.
+    serving: OnceLock<Serving>,
     is_stopping: AtomicBool,
     certificate: Mutex<Option<Validity>>,
+}
+
+#[derive(Debug)]
+struct Serving {
+    /// Who is connected.
+    directory: Arc<Directory>,
+    /// That cores go by.
+    clock: Clock,
 }
 
 impl Status {
@@ -33,7 +42,7 @@ impl Status {
         Self {
             counters,
             audit,
-            directory: OnceLock::new(),
+            serving: OnceLock::new(),
             is_stopping: AtomicBool::new(false),
             certificate: Mutex::default(),
         }
@@ -58,9 +67,9 @@ impl Status {
     }
 
     /// Clients may connect.
-    pub(crate) fn serves(&self, directory: Arc<Directory>) {
+    pub(crate) fn serves(&self, node: &Node) {
         // It starts once.
-        let _ = self.directory.set(directory);
+        let _ = self.serving.set(Serving { directory: node.directory(), clock: node.controls().clock().clone() });
     }
 
     /// They may no more.
@@ -76,14 +85,21 @@ impl Status {
         if self.counters.journal.admission.get() == Admission::Failed as u64 {
             return Readiness::Broken("the journal has failed: nothing more is acknowledged, and reads go on");
         }
-        if self.directory.get().is_some() {
-            return Readiness::Ready;
+        let Some(Serving { clock, .. }) = self.serving.get() else {
+            return Readiness::NotReady(
+                recovery::in_words(&self.counters.journal).unwrap_or_else(|| "starting".to_owned()),
+            );
+        };
+        match self.counters.pulse.stuck(clock.now().monotonic_ms) {
+            None => Readiness::Ready,
+            Some((CoreId(core), silent_ms)) => {
+                Readiness::NotReady(format!("core {core} is stuck: its last tick was {} s ago", silent_ms / 1_000))
+            }
         }
-        Readiness::NotReady(recovery::in_words(&self.counters.journal).unwrap_or_else(|| "starting".to_owned()))
     }
 
     pub(crate) fn metrics(&self) -> String {
-        let users_online = self.directory.get().map_or(0, |directory| directory.len());
+        let users_online = self.serving.get().map_or(0, |serving| serving.directory.len());
         let left_s = self.certificate().map(|validity| validity.left_s(wall_now()));
         metrics::text(&self.counters, self.audit.counters(), logging::counters(), users_online, left_s, Usage::own())
     }
