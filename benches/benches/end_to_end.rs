@@ -72,6 +72,7 @@ fn end_to_end(criterion: &mut Criterion) {
         on_store_outage: OnStoreOutage::Accept,
         revocations: Revocations::default(),
         audit: Audit::off(),
+        cluster: None,
     };
     let keys = Keys::from_pem(pem.as_bytes()).expect("a key");
     let journal = recover(&config.data.journal()).expect("no journal");

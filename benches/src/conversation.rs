@@ -99,7 +99,7 @@ impl Conversation {
         let settings = Settings { cache, ..SETTINGS };
         let topology = Topology::new(1).expect("one is not zero");
         let mut conversation = Self {
-            shard: Shard::new(CoreId(0), topology, settings, EpochId(1)),
+            shard: Shard::new(CoreId(0), topology.into(), settings, EpochId(1)),
             reader: conn(1),
             directory: Directory::default(),
             effects: Effects::default(),

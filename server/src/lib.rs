@@ -5,6 +5,7 @@
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod access;
+pub mod cluster;
 pub mod commands;
 pub mod config;
 pub mod core;
@@ -13,5 +14,6 @@ pub mod files;
 pub mod host;
 pub mod io;
 pub mod limits;
+pub mod mesh;
 pub mod operator;
 pub mod shard;

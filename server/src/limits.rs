@@ -591,3 +591,40 @@ pub const ON_THE_WAY_MS: u64 = 3_000;
 
 /// Users of a question about presence that cost one of the fetches that a user may make: each is a few rows, and a page has 500.
 pub const USERS_A_FETCH: usize = 125;
+
+/// When a client that was sent to another node and can not go there may come again, in milliseconds: the nodes agree by then, or an
+/// operator has to do something.
+pub const RETRY_ELSEWHERE_MS: u64 = 5_000;
+
+/// The version of a map that never changes, as clients are told it.
+pub const MAP_VERSION: u64 = 1;
+
+/// The body of a frame between nodes, in bytes: the longest content and what is said about it, with room for later versions.
+pub const MESH_FRAME_BYTES_MAX: usize = 64 * 1_024;
+
+/// Bytes that may wait for another node before messages for it are put off, which wait in their authors' logs then: what a link of
+/// 1 Gbit/s carries in 30 ms. Answers may take as much again.
+pub const LINK_QUEUE_BYTES_MAX: usize = 4 * 1_024 * 1_024;
+
+/// How long the greeting of another node may take, in milliseconds, TLS included.
+pub const LINK_GREETING_MS: u64 = 5_000;
+
+/// A link is pinged once in this time, in milliseconds.
+pub const LINK_PING_MS: u64 = 1_000;
+
+/// Silence after which a link is given up, in milliseconds: three pings have had time to be answered, and a core that is busy with
+/// recovering its store too.
+pub const LINK_SILENCE_MS: u64 = 5_000;
+
+/// How long after a failure a node is dialled again, in milliseconds: at first, and at most, each time twice as long.
+pub const DIAL_AGAIN_MS: [u64; 2] = [100, 2_000];
+
+/// What a core hears of its links in a turn: each may be a read of [`LINK_READ_BYTES`].
+pub const LINK_EVENTS_TURN_MAX: usize = 16;
+
+/// Bytes that are read of a link at a time: some hundred messages. More wait in the kernel.
+pub const LINK_READ_BYTES: usize = 64 * 1_024;
+
+/// Connections of a core that may be from nodes which have not greeted yet: a cluster that starts at once has one of each. More are
+/// closed as they come.
+pub const LINKS_GREETING_MAX: usize = 256;

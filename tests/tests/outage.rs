@@ -97,6 +97,7 @@ impl World {
             on_store_outage,
             revocations: Revocations::default(),
             audit: Audit::off(),
+            cluster: None,
         };
         let keys = Keys::from_pem(pem.as_bytes()).unwrap();
         let found = recover(&config.data.journal()).unwrap();

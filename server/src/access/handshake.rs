@@ -34,6 +34,8 @@ pub enum Step {
         version: u64,
         /// Where to start pushing.
         resumption: Resumption,
+        /// One more than redirects have brought the client here in a row; zero: it follows none.
+        hops: u64,
         /// What the client sent after the hello, undecoded.
         rest: Vec<u8>,
     },
@@ -143,10 +145,10 @@ fn first_frame(stream: &[u8], keys: &Keys, now_wall: TimestampMs) -> Step {
                 epoch,
                 since,
                 skip_above,
-                hops: _,
+                hops,
             }) => {
                 let resumption = Resumption { resume, epoch, since, skip_above };
-                let hello = Hello { version_min, version_max, device, resumption, token: &token };
+                let hello = Hello { version_min, version_max, device, resumption, hops, token: &token };
                 judge(&hello, &stream[taken..], keys, now_wall)
             }
             Ok(_) => refuse(ErrorCode::NotNow, "the first frame must be a hello"),
@@ -170,6 +172,7 @@ struct Hello<'a> {
     version_max: u64,
     device: DeviceId,
     resumption: Resumption,
+    hops: u64,
     token: &'a str,
 }
 
@@ -187,8 +190,8 @@ fn judge(hello: &Hello<'_>, rest: &[u8], keys: &Keys, now_wall: TimestampMs) -> 
     match keys.read(hello.token) {
         Ok(claims) => match keys.check(&claims, now_wall).and_then(|()| claims.check_device(hello.device)) {
             Ok(()) => {
-                let Hello { device, resumption, .. } = *hello;
-                Step::Ready { claims, device, version, resumption, rest: rest.to_vec() }
+                let Hello { device, resumption, hops, .. } = *hello;
+                Step::Ready { claims, device, version, resumption, hops, rest: rest.to_vec() }
             }
             Err(error) => refused(error, Some(claims)),
         },
@@ -255,7 +258,7 @@ mod tests {
                 key: "key_file".into(),
             };
             let resumption = Resumption { since: Seq(4), ..Resumption::whole(Resume::After(Seq(9))) };
-            Step::Ready { claims, device: DeviceId(3), version: 1, resumption, rest: rest.to_vec() }
+            Step::Ready { claims, device: DeviceId(3), version: 1, resumption, hops: 0, rest: rest.to_vec() }
         }
     }
 

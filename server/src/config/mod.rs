@@ -5,12 +5,14 @@
 //! a program. Nothing in here opens a socket or touches the data folder.
 //!
 //! Here: the file as a whole, and the sections that are short. Addresses and TLS are `listen`'s, where the history is `store`'s, what
-//! clients may do `limits`'s, what is kept for apps that open `cache`'s, who is told who is there `presence`'s. A section declares its keys (`key`); `draft` reads them, `check` gathers what is wrong, and the rest
+//! clients may do `limits`'s, what is kept for apps that open `cache`'s, who is told who is there `presence`'s, which other
+//! nodes there are `cluster`'s. A section declares its keys (`key`); `draft` reads them, `check` gathers what is wrong, and the rest
 //! are words for mistakes: `address`, `quantity`, `unknown`, `syntax`.
 
 mod address;
 mod cache;
 mod check;
+mod cluster;
 mod draft;
 mod key;
 mod limits;
@@ -41,6 +43,7 @@ use crate::{
 pub use cache::Cache;
 use check::Check;
 pub use check::{Place, Problem};
+pub use cluster::Cluster;
 pub use draft::Draft;
 use key::{Key, Slot, Words, bytes, count, millis, seconds};
 pub use limits::Limits;
@@ -85,6 +88,8 @@ pub struct Config {
     pub cache: Cache,
     /// Who is told who is there, and when.
     pub presence: Presence,
+    /// The server's place among others.
+    pub cluster: Cluster,
 }
 
 /// Limits on connections.
@@ -177,6 +182,7 @@ impl Default for Config {
             limits: Limits::default(),
             cache: Cache::default(),
             presence: Presence::default(),
+            cluster: Cluster::default(),
         }
     }
 }
@@ -230,6 +236,7 @@ impl Config {
             limits,
             cache,
             presence,
+            cluster,
         } = self;
         let data_dir = Slot::Path { value: data_dir, what: "a folder", example: "/var/lib/ringpost", empty: None };
         let cores = count(cores, "threads", 0..=CORES_MAX.into()).or_zero("as many as the machine has");
@@ -249,6 +256,7 @@ impl Config {
         keys.extend(limits.keys());
         keys.extend(cache.keys());
         keys.extend(presence.keys());
+        keys.extend(cluster.keys());
         keys
     }
 
@@ -315,6 +323,7 @@ impl Config {
         self.journal.check(check);
         self.store.check(check);
         self.tls.check(check);
+        self.cluster.check(check);
     }
 }
 

@@ -9,16 +9,18 @@ use parking_lot::RwLock;
 use proto_spec::TimestampMs;
 
 use super::{
+    links::Mesh,
     origins::{OriginLimits, Origins},
     stopping::{Awaited, Waits},
 };
 use crate::{
     access::revocation::Revocations,
     host::capacity::Capacity,
+    mesh::link::Identity,
     operator::counters::Counters,
     shard::{
         directory::Directory,
-        topology::{CoreId, Topology},
+        topology::{CoreId, Homes, Ownership, Topology},
     },
 };
 
@@ -38,8 +40,12 @@ struct Account {
 /// See the head of this file.
 #[derive(Debug)]
 pub struct Common {
-    /// Where users live.
+    /// Where users of this node live.
     pub topology: Topology,
+    /// Where all users do.
+    pub homes: Homes,
+    /// The other nodes; none: there are no others.
+    pub mesh: Option<Mesh>,
     /// Who is connected.
     pub directory: Arc<Directory>,
     /// What has been done.
@@ -77,6 +83,8 @@ impl Common {
     ) -> Self {
         Self {
             topology,
+            homes: topology.into(),
+            mesh: None,
             directory: Arc::default(),
             counters,
             revocations: RwLock::new(revocations),
@@ -89,6 +97,15 @@ impl Common {
             waits: Default::default(),
             newest_token_ms: AtomicU64::new(0),
         }
+    }
+
+    /// The same, of a node among others.
+    #[must_use]
+    pub fn in_cluster(mut self, identity: Identity) -> Self {
+        let ownership = Ownership { node: identity.own, map: Arc::clone(&identity.nodes.map) };
+        self.homes.ownership = Some(ownership);
+        self.mesh = Some(Mesh::new(identity));
+        self
     }
 
     /// A token has been let in that says that it was issued then.

@@ -3,7 +3,7 @@
 
 use std::{net::SocketAddr, sync::atomic::Ordering};
 
-use proto_spec::ErrorCode;
+use proto_spec::{ErrorCode, RedirectReason, ServerFrame, UserId, limits::REDIRECTS_MAX};
 use tracing::{debug, warn};
 
 use super::{
@@ -16,9 +16,13 @@ use crate::{
         auth::{Claims, Keys, TokenError},
         handshake::{Step, bye},
     },
-    limits::{RETRY_BUSY_MS, RETRY_STOPPING_MS},
+    config::Transport,
+    limits::{MAP_VERSION, RETRY_BUSY_MS, RETRY_ELSEWHERE_MS, RETRY_STOPPING_MS},
     operator::audit::{Event, What},
-    shard::{ConnId, Connected, Grant, Input, Now, Refresh, topology::CoreId},
+    shard::{
+        ConnId, Connected, Grant, Input, Now, Refresh,
+        topology::{CoreId, NodeId},
+    },
 };
 
 /// What [`Core::judge`] has found.
@@ -128,8 +132,8 @@ impl Core {
         }
     }
 
-    /// A piece of what a connection says before it is let in, in plain.
-    pub fn hello(&mut self, now: Now, keys: &Keys, conn: ConnId, bytes: &[u8]) {
+    /// A piece of what a connection says before it is let in, in plain, whatever carries it.
+    pub fn hello(&mut self, now: Now, keys: &Keys, (conn, transport): (ConnId, Transport), bytes: &[u8]) {
         let Some(Greeting { handshake, peer, origin, .. }) = self.greetings.of(conn) else { return };
         let (peer, origin) = (*peer, *origin);
         match handshake.bytes(bytes, keys, now.wall) {
@@ -145,7 +149,11 @@ impl Core {
                 self.report(Event { user, key, peer, reason, ..Event::new(now.wall, What::Refused) });
                 self.order(Order::Dismiss(conn, bytes));
             }
-            Step::Ready { claims, device, version, resumption, rest } => {
+            Step::Ready { claims, hops, .. } if let Some(node) = self.common.homes.elsewhere(claims.user) => {
+                self.end_greeting(now, conn);
+                self.redirect((conn, transport), claims.user, node, hops);
+            }
+            Step::Ready { claims, device, version, resumption, rest, hops: _ } => {
                 self.end_greeting(now, conn);
                 let ticket = self.greetings.ticket();
                 let Claims { user, expires, issued, key, .. } = claims;
@@ -162,6 +170,35 @@ impl Core {
                 }
             }
         }
+    }
+
+    /// The user's home is another node: the client is told so, if it can go there.
+    fn redirect(&mut self, (conn, transport): (ConnId, Transport), user: UserId, node: NodeId, hops: u64) {
+        let Some(mesh) = &self.common.mesh else { return };
+        let to = mesh.identity.nodes.node(node);
+        let address = match transport {
+            Transport::Plain => &to.clients,
+            Transport::Tls => &to.clients_tls,
+        };
+        let (name, retry_ms) = (&to.name, RETRY_ELSEWHERE_MS);
+        debug!(core = self.id.0, %user, slot = conn.slot, node = name, hops, "redirected");
+        let detail = match address {
+            _ if hops > REDIRECTS_MAX => {
+                format!("the nodes do not agree on who serves user {user}; this one says {name}")
+            }
+            None => format!("node {name} serves user {user}, and is not reached by the transport of this connection"),
+            Some(address) if hops == 0 => format!("node {name} at {address} serves user {user}"),
+            Some(address) => {
+                let (address, map_version) = (address.clone(), MAP_VERSION);
+                let frame =
+                    ServerFrame::Redirect { address, reason: RedirectReason::Elsewhere, after_ms: 0, map_version };
+                let mut bytes = Vec::new();
+                frame.encode(&mut bytes);
+                self.counters().redirected.one();
+                return self.order(Order::Dismiss(conn, bytes));
+            }
+        };
+        self.refuse(conn, ErrorCode::Elsewhere, retry_ms, &detail);
     }
 
     /// A connection to a listener that speaks TLS began with something else.

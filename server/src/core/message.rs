@@ -10,14 +10,33 @@ use super::greetings::Guest;
 use crate::{
     access::revocation::Subject,
     durability::committer::News,
-    shard::{DevicesWish, Envelope, QueryId, Ticket, topology::CoreId},
+    shard::{
+        DevicesWish, Envelope, QueryId, Ticket,
+        topology::{CoreId, NodeId},
+    },
 };
 
 /// One message in a core's mailbox.
 #[derive(Debug)]
 pub enum CoreMessage {
-    /// From a shard to a shard.
+    /// From a shard to a shard, or to the core that has the link to the other one's node.
     Envelope(Envelope),
+    /// The link to another node is open, or has ended.
+    Link {
+        /// To which node.
+        node: NodeId,
+        /// The number of the link.
+        serial: u64,
+        /// Whether it is open.
+        is_up: bool,
+    },
+    /// The link to another node lies with another core from now on.
+    LinkMoved {
+        /// To which node.
+        node: NodeId,
+        /// The number of the new one.
+        serial: u64,
+    },
     /// To core 0: a batch for the journal.
     Batch {
         /// Of which lane.
@@ -92,6 +111,8 @@ impl CoreMessage {
             | Self::News(_)
             | Self::Guest(_) => true,
             Self::Answer { .. }
+            | Self::Link { .. }
+            | Self::LinkMoved { .. }
             | Self::Lost(_)
             | Self::Prepared { .. }
             | Self::PrepareFailed { .. }

@@ -16,6 +16,7 @@ mod cores;
 mod crowd;
 mod door;
 mod greetings;
+mod links;
 mod load;
 mod message;
 mod order;
@@ -35,11 +36,21 @@ use storage::{Answer, Query};
 use tracing::{debug, warn};
 
 pub use self::{
-    backlog::Backlog, common::Common, cores::Cores, door::Judged, greetings::Guest, message::CoreMessage, order::Order,
-    origins::OriginLimits, rim::Rim, stopping::Awaited,
+    backlog::Backlog,
+    common::Common,
+    cores::Cores,
+    door::Judged,
+    greetings::Guest,
+    links::{LinkId, Mesh},
+    message::CoreMessage,
+    order::Order,
+    origins::OriginLimits,
+    rim::Rim,
+    stopping::Awaited,
 };
 use self::{
     greetings::{Arrivals, Greetings},
+    links::Links,
     load::LoadMeter,
     stopping::Stop,
 };
@@ -84,6 +95,7 @@ pub struct Core {
     orders: VecDeque<Order>,
     greetings: Greetings,
     arrivals: Arrivals,
+    links: Links,
     /// Tokens of live connections that wait to be judged, in order; at most `REFRESHES_MAX`.
     refreshes: VecDeque<Refresh>,
     /// For other cores. One for all of them: a batch is in the journal's mailbox before an envelope of the same turn is in anybody's.
@@ -121,12 +133,13 @@ impl Core {
             let lanes = || Lanes::new(common.topology.lanes_of(id), slow_after_ms);
             Self {
                 id,
-                shard: Shard::new(id, common.topology, settings, epoch),
+                shard: Shard::new(id, common.homes.clone(), settings, epoch),
                 common: Arc::clone(common),
                 effects: Effects::default(),
                 orders: VecDeque::new(),
                 greetings: Greetings::default(),
                 arrivals: Arrivals::default(),
+                links: Links::default(),
                 refreshes: VecDeque::new(),
                 mail: Backlog::default(),
                 queries: Backlog::default(),
@@ -177,7 +190,9 @@ impl Core {
     pub fn message(&mut self, now: Now, message: CoreMessage) {
         self.taken += u64::from(message.is_waited_for());
         match message {
-            CoreMessage::Envelope(envelope) => self.feed(now, Input::Envelope(envelope)),
+            CoreMessage::Envelope(envelope) => self.envelope(now, envelope),
+            CoreMessage::Link { node, serial, is_up } => self.link_told(now, node, serial, is_up),
+            CoreMessage::LinkMoved { node, serial } => self.link_moved(now, node, serial),
             CoreMessage::News(news) => self.on_news(now, news),
             CoreMessage::Answer { query, answer } => self.answer(now, query, answer.ok()),
             CoreMessage::Unfinished(user) => self.feed(now, Input::Unfinished(user)),
@@ -249,6 +264,7 @@ impl Core {
             self.feed(now, Input::Load(load));
         }
         self.look_at_lanes(now);
+        self.tick_links(now);
         self.feed(now, Input::Tick);
         self.cut_if_late(now);
     }
@@ -269,6 +285,9 @@ impl Core {
         for (home, envelope) in effects.envelopes.drain(..) {
             self.counters().envelopes.one();
             self.post(home, CoreMessage::Envelope(envelope));
+        }
+        for (node, envelope) in effects.mesh.drain(..) {
+            self.post_to_node(now, node, envelope);
         }
         for query in effects.queries.drain(..) {
             self.counters().queries.one();

@@ -1,11 +1,16 @@
 //! Orders: what a core asks of its rim about connections and the node, beside what its shard asks for. Carried out at once, in order.
 
+use std::net::SocketAddr;
+
 use proto_spec::UserId;
 
-use super::greetings::Guest;
+use super::{greetings::Guest, links::LinkId};
 use crate::{
     operator::audit,
-    shard::{ConnId, DevicesTold, Ticket, topology::CoreId},
+    shard::{
+        ConnId, DevicesTold, Ticket,
+        topology::{CoreId, NodeId},
+    },
 };
 
 /// One thing to do.
@@ -37,6 +42,10 @@ pub enum Order {
     Cut(ConnId),
     /// All connections that are not at their end are cut.
     CutAll,
+    /// Connect to another node. Answered with [`super::Core::link_began`] or [`super::Core::dial_failed`].
+    Dial(NodeId, SocketAddr),
+    /// A connection to another node gets these bytes and is closed.
+    CutLink(LinkId, Vec<u8>),
     /// Look whether the store is still this server's.
     CheckFence,
     /// The store is another server's: the node stops, and says why.

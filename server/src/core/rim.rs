@@ -3,7 +3,7 @@
 
 use storage::{Batch, BatchId, LaneId, Query};
 
-use super::{Core, CoreMessage, Order};
+use super::{Core, CoreMessage, Order, links::LinkId};
 use crate::{
     durability::{committer::Committer, lanes::Work},
     shard::{ConnId, Now, PresenceMail, QueryId, ReadState, topology::CoreId},
@@ -21,6 +21,11 @@ pub trait Rim {
 
     /// Sends bytes to a client, behind those that wait already.
     fn send(&mut self, conn: ConnId, bytes: &[u8]);
+
+    /// Sends bytes to another node, behind those that wait already; answered with [`Core::link_sent`] as the kernel takes them.
+    fn send_link(&mut self, link: LinkId, bytes: Vec<u8>) {
+        debug_assert!(false, "a node that is alone has no {link:?}, and no {} bytes for one", bytes.len());
+    }
 
     /// Reads on from a client, or not.
     fn set_reading(&mut self, conn: ConnId, state: ReadState);
@@ -75,6 +80,7 @@ impl Core {
         if let Some(journal) = &mut self.journal {
             rim.serve_journal(now, journal);
         }
+        self.flush_links(|link, bytes| rim.send_link(link, bytes));
         self.queries.flush(|(query, what)| rim.ask(query, what));
         self.tell_sent();
         let kept = self.mail.flush(|(to, message)| rim.post(to, message).map_err(|message| (to, message)));

@@ -18,6 +18,7 @@ use crate::{
         rate::Rate,
         revocation::{Change, Revocations},
     },
+    config::Transport,
     durability::committer::OnStoreOutage,
     durability::lanes::Work,
     host::capacity::Capacity,
@@ -166,7 +167,7 @@ impl World {
         .encode(&mut hello);
         self.core.wait(conn, &hello);
         while let Some(Judged::Hello(conn, bytes)) = self.core.judge(self.now, &self.keys, 0, false) {
-            self.core.hello(self.now, &self.keys, conn, &bytes);
+            self.core.hello(self.now, &self.keys, (conn, Transport::Plain), &bytes);
         }
         conn
     }

@@ -3,6 +3,7 @@
 //! Never in it: a socket, a ring, or anything that happens while a message is on its way.
 
 pub mod certificate;
+pub mod cluster_file;
 pub mod credentials;
 pub mod datadir;
 pub mod keyfile;

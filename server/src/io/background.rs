@@ -33,7 +33,7 @@ use crate::{
     host::clock::Clock,
     limits::{INGEST_RETRY_MS, TICK_MS, UNFINISHED_PAGE, UNFINISHED_WAITING_MAX},
     operator::counters::Counters,
-    shard::topology::{CoreId, Topology},
+    shard::topology::{CoreId, Home, Homes},
 };
 
 /// What both threads need.
@@ -265,14 +265,15 @@ impl<S: Store> Background<S> {
     }
 
     /// Tells the cores of users whose duties are left over from before, while the node serves already.
-    pub(super) fn tell_unfinished(&self, topology: Topology) {
+    pub(super) fn tell_unfinished(&self, homes: &Homes) {
         stand_below();
         let mut after = None;
         while !self.ended.load(Ordering::Relaxed) {
             match pollster::block_on(storage::unfinished(&*self.store, after, UNFINISHED_PAGE)) {
                 Ok(users) => {
                     for &user in &users {
-                        let home = topology.home_of(user);
+                        // Of a user whose home is another node nothing is owed from here.
+                        let Home::Here(home) = homes.of(user) else { continue };
                         self.mailboxes[usize::from(home.0)].put_waiting(CoreMessage::Unfinished(user));
                     }
                     // Until the cores have got on: their counters are of their last tick.

@@ -6,6 +6,7 @@
 
 mod background;
 pub mod commit;
+mod links;
 pub mod listeners;
 pub mod mailbox;
 pub mod node;
@@ -19,7 +20,7 @@ pub mod tasks;
 mod thread;
 mod tidy;
 
-pub use node::{DatabaseConfig, Node, NodeConfig};
+pub use node::{ClusterConfig, DatabaseConfig, Node, NodeConfig};
 pub use shared::Controls;
 pub use start_error::StartError;
 

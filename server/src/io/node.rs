@@ -48,6 +48,7 @@ use crate::{
     files::{credentials::Credentials, datadir::DataDir},
     host::{capacity::Capacity, clock::Clock},
     limits::{HELPERS_STOP_MS, JOURNAL_SEGMENT_BYTES_MIN, READER_THREADS},
+    mesh::link::Identity,
     operator::{audit::Audit, counters::Counters, logging},
     shard::{Promise, Settings, directory::Directory, topology::Topology},
 };
@@ -98,6 +99,17 @@ pub struct NodeConfig {
     pub revocations: Revocations,
     /// Where it is reported who comes and who is refused.
     pub audit: Audit,
+    /// The other nodes, and where they connect; none: there are no others.
+    pub cluster: Option<ClusterConfig>,
+}
+
+/// A node's place among others.
+#[derive(Clone, Debug)]
+pub struct ClusterConfig {
+    /// Which it is, and which others there are.
+    pub identity: Identity,
+    /// Where the others connect.
+    pub listen: SocketAddr,
 }
 
 /// A running server.
@@ -205,6 +217,10 @@ impl Node {
             Ok(Listener { socket, transport })
         };
         let listeners = config.listen.iter().map(open).collect::<Result<Vec<_>, StartError>>()?;
+        let mesh_listener = config.cluster.as_ref().map(|ClusterConfig { listen: address, .. }| {
+            listen(*address).map_err(|error| StartError::Listen { address: *address, error })
+        });
+        let mesh_listener = mesh_listener.transpose()?;
         let address = listeners.first().expect("a node listens somewhere").socket.local_addr()?;
         let (threads, mut helpers) = background::start(&background, config.journal.segments_max(), rest)?;
         let reads = match kind {
@@ -224,8 +240,13 @@ impl Node {
         let journal = (committer, Commit::new(files, threads, Arc::clone(&counters)));
         let (revocations, origins) = (config.revocations.clone(), config.origins.clone());
         let common = Common::new(topology, counters, revocations, origins, capacity, config.handshake_timeout_ms);
+        let common = match &config.cluster {
+            Some(cluster) => common.in_cluster(cluster.identity.clone()),
+            None => common,
+        };
         let shared = Arc::new(Shared {
             common: Arc::new(common),
+            mesh_listener,
             mailboxes,
             credentials: RwLock::new(Arc::new(credentials)),
             audit: config.audit.clone(),
@@ -240,10 +261,11 @@ impl Node {
         });
         let mut node = Self { address, shared, ended, pace: store.pace(), cores: Vec::new(), helpers };
         node.start_cores(config, journal, &reads)?;
+        let homes = node.shared.common.homes.clone();
         let tell = move || {
             // Not before the journal takes what they owe.
             if is_recovered.recv().is_ok() {
-                background.tell_unfinished(topology);
+                background.tell_unfinished(&homes);
             }
         };
         node.helpers.push(spawn("ringpost-unfinished", tell)?);

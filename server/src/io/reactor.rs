@@ -29,6 +29,7 @@ use tracing::warn;
 use self::core_rim::CoreRim;
 use super::{
     commit::Commit,
+    links::{Event, Sockets},
     mailbox::{Mailbox, Post},
     query::Readers,
     shared::Shared,
@@ -40,8 +41,8 @@ use crate::{
     files::credentials::Credentials,
     host::clock::Clock,
     limits::{
-        ACCEPTS_TURN_MAX, DEPARTURES_TURN_MAX, MAILBOX_TURN_MAX, PRESENCE_MAILS_TURN_MAX, QUERIES_WAITING_MAX,
-        STALLED_SLEEP_MS, TURNS_BETWEEN_YIELDS,
+        ACCEPTS_TURN_MAX, DEPARTURES_TURN_MAX, LINK_EVENTS_TURN_MAX, MAILBOX_TURN_MAX, PRESENCE_MAILS_TURN_MAX,
+        QUERIES_WAITING_MAX, STALLED_SLEEP_MS, TURNS_BETWEEN_YIELDS,
     },
     operator::{audit::Reporter, counters::CoreCounters, throttle::Throttle},
     shard::{ConnId, Now, topology::CoreId},
@@ -127,6 +128,7 @@ impl Reactor {
                 commit: parts.commit,
                 readers,
                 tasks,
+                links: Sockets::default(),
                 shared,
             },
             core: parts.core,
@@ -150,6 +152,9 @@ impl Reactor {
         let shared = Arc::clone(&self.rim.shared);
         let mailbox = &shared.mailboxes[usize::from(self.core.id().0)];
         let doorbell = mailbox.doorbell().listen()?;
+        if let Some(listener) = &shared.mesh_listener {
+            self.rim.links.listen(listener.try_clone()?)?;
+        }
         let mut busy_turns = 0;
         while !self.is_over() {
             let begun = Instant::now();
@@ -158,7 +163,7 @@ impl Reactor {
             if self.has_work() {
                 busy_turns += 1;
                 // A commit or a read of a database begins when the runtime has its turn.
-                if self.rim.tasks.is_some() || busy_turns % TURNS_BETWEEN_YIELDS == 0 {
+                if self.rim.tasks.is_some() || self.rim.links.are_any() || busy_turns % TURNS_BETWEEN_YIELDS == 0 {
                     tokio::task::yield_now().await;
                 }
             } else if self.fall_asleep(mailbox) {
@@ -167,6 +172,7 @@ impl Reactor {
                 tokio::select! {
                     ready = doorbell.readable() => ready?.clear_ready(),
                     () = ended(self.rim.tasks.as_ref()) => {}
+                    () = self.rim.links.news() => {}
                     () = tokio::time::sleep(self.sleep_max()) => {}
                 }
                 mailbox.awake();
@@ -191,6 +197,7 @@ impl Reactor {
         self.take_completions(now);
         self.take_mail(now);
         self.take_ended(now);
+        self.take_links(now);
         self.take_time(now);
         self.core.finish_turn(now, &mut self.rim);
         self.rim.submit(now)
@@ -309,6 +316,24 @@ impl Reactor {
         }
     }
 
+    /// Takes what the links to other nodes have said, unless other cores are behind.
+    fn take_links(&mut self, now: Now) {
+        for _ in 0..LINK_EVENTS_TURN_MAX {
+            if self.core.is_stalled() {
+                return;
+            }
+            match self.rim.links.take() {
+                Some(Event::Began(link, dialled)) => self.core.link_began(now, link, dialled, None),
+                Some(Event::NotReached(node, why)) => self.core.dial_failed(now, node, &why),
+                Some(Event::Bytes(link, bytes)) => self.core.link_bytes(now, link, &bytes),
+                Some(Event::Sent(link, bytes)) => self.core.link_sent(link, bytes),
+                Some(Event::Ended(link, why)) => self.core.link_ended(now, link, &why),
+                None => return,
+            }
+            self.obey(now);
+        }
+    }
+
     fn on_query_failed(&mut self, now: Now, error: &StoreError) {
         self.counters().queries_failed.one();
         let warnings = if error.is_retryable() { &mut self.away_warnings } else { &mut self.query_warnings };
@@ -375,6 +400,7 @@ impl Reactor {
         let mailbox = &self.rim.shared.mailboxes[usize::from(self.core.id().0)];
         mailbox.has_mail()
             || self.rim.tasks.as_ref().is_some_and(Tasks::has_ended)
+            || (self.rim.links.has_news() && !self.core.is_stalled())
             || self.rim.connections.has_closes()
             || (self.has_put_off() && !self.core.is_stalled())
             || self.rim.ring.is_ready()

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    net::TcpListener,
     os::fd::RawFd,
     sync::{
         Arc, OnceLock,
@@ -39,6 +40,8 @@ pub(super) struct Shared {
     pub(super) luggage: Mutex<HashMap<(CoreId, u32), Stream>>,
     /// One at least.
     pub(super) listeners: Vec<Listener>,
+    /// Where other nodes connect, if there are any.
+    pub(super) mesh_listener: Option<TcpListener>,
     pub(super) rings: Vec<AtomicI32>,
     /// Why the node stops, when nobody has asked it to.
     pub(super) lost: OnceLock<String>,

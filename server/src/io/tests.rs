@@ -90,6 +90,7 @@ impl<S: Store> World<S> {
             on_store_outage: OnStoreOutage::Accept,
             revocations: Revocations::default(),
             audit: Audit::off(),
+            cluster: None,
         };
         change(&mut config);
         let (store, pem) = (Arc::new(store), generate_pem().unwrap());

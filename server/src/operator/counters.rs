@@ -160,6 +160,22 @@ counters! {
         envelopes: Counter,
         /// Messages about presence for other cores that found no room, and were dropped.
         presence_dropped: Counter,
+        /// Clients that were sent to another node.
+        redirected: Counter,
+        /// Links to other nodes that are open.
+        links: Gauge,
+        /// Links to other nodes that were opened.
+        links_opened: Counter,
+        /// Links to other nodes that have ended.
+        links_ended: Counter,
+        /// Envelopes sent to other nodes.
+        mesh_sent: Counter,
+        /// Envelopes that came from other nodes.
+        mesh_received: Counter,
+        /// Envelopes for other nodes that were put off, since there was no link or no room in it.
+        mesh_put_off: Counter,
+        /// Envelopes from other nodes that were not for here, or not theirs to send.
+        mesh_astray: Counter,
         /// Queries asked.
         queries: Counter,
         /// Queries that could not be answered.

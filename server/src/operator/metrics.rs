@@ -90,6 +90,11 @@ const SHARD: &[Described<ShardCounters>] = &[
     counter("typing_dropped", "That somebody types, not passed on", |shard| shard.typing_dropped),
     counter("receipts", "Reports to senders", |shard| shard.receipts),
     counter("put_off", "Messages and reports put off because their user could not be read", |shard| shard.put_off),
+    counter(
+        "unreachable",
+        "Messages and reports put off because the node of their user could not be reached",
+        |shard| shard.unreachable,
+    ),
     gauge("sessions", "Connections of users", |shard| shard.sessions),
     gauge("users", "Users in memory", |shard| shard.users),
     gauge("conversations", "Conversations in memory", |shard| shard.conversations),

@@ -16,6 +16,7 @@ use storage::{Entries, Query, Record, Span};
 
 use super::{
     Admission, ConnId, Promise, Shard, Turn,
+    elsewhere::may_leave,
     input::{Envelope, EnvelopeBody, Parcel},
     loading::ConversationWaiting,
     question::Question,
@@ -138,14 +139,13 @@ impl Shard {
             let query = Query::Log { user: user_id, span: step_span(next, last) };
             return self.ask(query, Question::Forward { user: user_id, last }, cx);
         }
-        // Inside the node everything is in one order, so what is not released yet may go too. What must be stored first is on the
-        // way now, and leaves when it is.
-        let lane = &self.lanes[at];
+        // What must be durable first is on the way now, and leaves when it is.
+        let (lane, homes, promise) = (&self.lanes[at], &self.homes, self.settings.promise);
         let mut due = Vec::new();
         for TailEntry { entry, batch, .. } in user.tail.range(next, user.head) {
             if let Some((to, parcel)) = Parcel::by(user_id, &entry.event)
                 && user.outgoing.offer(entry.seq, to)
-                && (self.settings.promise != Promise::Store || lane.is_stored(*batch))
+                && may_leave(promise, homes, lane, *batch, to)
             {
                 due.push((to, (entry.seq, user.outgoing.before(entry.seq, to)), parcel));
             }
@@ -302,6 +302,9 @@ impl Shard {
             return;
         }
         while let Some((user_id, what)) = self.resting.take_due(cx.now.monotonic_ms) {
+            if self.rests_longer(user_id, what) {
+                continue;
+            }
             let Some(user) = self.users.resident(user_id) else { continue };
             match what {
                 Resting::Messages(to) => {

@@ -9,7 +9,10 @@ use super::{
     input::{ConnId, DevicesTold, Envelope, QueryId, Ticket},
     presence::{PresenceMail, Version},
 };
-use crate::{limits::OUTPUT_TURN_BYTES_MAX, shard::topology::CoreId};
+use crate::{
+    limits::OUTPUT_TURN_BYTES_MAX,
+    shard::topology::{CoreId, NodeId},
+};
 
 /// A connection to be closed once its queued bytes are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +70,8 @@ pub struct Effects {
     pub(super) filling: Vec<Filling>,
     /// Envelopes, in order, with the core of their home.
     pub envelopes: Vec<(CoreId, Envelope)>,
+    /// Envelopes for other nodes, in order.
+    pub mesh: Vec<(NodeId, Envelope)>,
     /// Queries to the store.
     pub queries: Vec<(QueryId, Query)>,
     /// Frames for connections, in order, as ranges of `bytes`. One range may go to several connections.
@@ -123,6 +128,7 @@ impl Effects {
             filling.sealed = None;
         }
         self.envelopes.clear();
+        self.mesh.clear();
         self.queries.clear();
         self.sends.clear();
         self.bytes.clear();

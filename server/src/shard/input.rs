@@ -3,7 +3,7 @@
 use proto_spec::{Content, ConversationId, DeviceId, DeviceInfo, ErrorCode, Event, Seq, TimestampMs, UserId};
 use storage::{Answer, BatchId, LaneId};
 
-use super::{presence::PresenceMail, shedding::Load};
+use super::{presence::PresenceMail, shedding::Load, topology::NodeId};
 use crate::{access::handshake::Resumption, limits::ENVELOPE_BYTES};
 
 /// The two clocks of one instant. Measure with the first, persist the second.
@@ -98,7 +98,7 @@ impl Envelope {
     }
 
     /// The answer of one who can not take it now; none if it is an answer itself.
-    pub(super) fn put_off(&self) -> Option<Self> {
+    pub(crate) fn put_off(&self) -> Option<Self> {
         let body = match self.body {
             EnvelopeBody::Forward { origin, .. } => EnvelopeBody::ForwardPutOff { origin },
             EnvelopeBody::Receipt { received_as, .. } => EnvelopeBody::ReceiptPutOff { received_as },
@@ -298,6 +298,15 @@ pub enum Input<'a> {
     Admission(Admission),
     /// The store went away or came back.
     Store(StoreState),
+    /// A node of the cluster can be reached from now on, or can not any more: what was on the way there, or from there, may be lost.
+    Link {
+        /// Which node.
+        node: NodeId,
+        /// Of its link: later ones have higher numbers.
+        serial: u64,
+        /// Whether it can be reached.
+        is_up: bool,
+    },
     /// The core keeps up, or does not.
     Load(Load),
     /// Left over from before a restart: this user has messages to forward or receipts to report.

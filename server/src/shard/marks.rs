@@ -289,7 +289,7 @@ impl Shard {
         self.lanes[at].park(Parked::Marked(by));
         if self.settings.promise == Promise::Store {
             self.lanes[at].park_until_stored(OnceStored::Entry { user: user_id, seq, answer: None });
-        } else if let Some((to, after, parcel)) = goes_out {
+        } else if let Some((to, after, parcel)) = goes_out.filter(|(to, ..)| self.leaves_now(*to)) {
             self.forward(user_id, to, (seq, after), parcel, cx);
         }
         self.mark_dirty(user_id, cx.now.monotonic_ms);

@@ -15,6 +15,7 @@ mod digest;
 pub mod directory;
 mod duties;
 mod effects;
+mod elsewhere;
 mod epochs;
 mod feed;
 mod fetch;
@@ -76,12 +77,13 @@ use crate::{
     limits::{ASK_AGAIN_MS, RECEIPT_DELAY_MS},
     shard::{
         directory::Directory,
-        topology::{CoreId, Topology},
+        topology::{CoreId, Homes},
     },
 };
 use cache::Cache;
 use duties::Resting;
 use effects::Filling;
+use elsewhere::Elsewhere;
 use later::Later;
 use ledger::{Ledger, OnceStored, Parked};
 use left_over::LeftOver;
@@ -181,6 +183,8 @@ pub struct ShardCounters {
     pub cache_users: u64,
     /// What they take in memory for it, in bytes.
     pub cache_bytes: u64,
+    /// What was put off because the node of its recipient could not be reached.
+    pub unreachable: u64,
     /// Users with duties left over from before a restart who wait to be loaded now.
     pub unfinished: u64,
     /// Users that clients asked about once.
@@ -217,7 +221,7 @@ pub struct Shard {
     core: CoreId,
     /// That of this start.
     epoch: EpochId,
-    topology: Topology,
+    homes: Homes,
     settings: Settings,
     sessions: Sessions,
     users: Users,
@@ -228,6 +232,7 @@ pub struct Shard {
     questions: Questions,
     left_over: LeftOver,
     looking: Looking,
+    elsewhere: Elsewhere,
     sights: Sights,
     /// Envelopes from this shard to itself.
     local: VecDeque<Envelope>,
@@ -263,20 +268,21 @@ struct Turn<'a> {
 impl Shard {
     /// A shard that knows nobody yet.
     #[must_use]
-    pub fn new(core: CoreId, topology: Topology, settings: Settings, epoch: EpochId) -> Self {
+    pub fn new(core: CoreId, homes: Homes, settings: Settings, epoch: EpochId) -> Self {
         Self {
             core,
             epoch,
-            topology,
+            lanes: homes.topology.lanes_of(core).map(|_| Ledger::default()).collect(),
+            homes,
             settings,
             sessions: Sessions::default(),
             users: Users::default(),
             conversations: Conversations::default(),
             cache: Cache::new(settings.cache),
-            lanes: topology.lanes_of(core).map(|_| Ledger::default()).collect(),
             questions: Questions::default(),
             left_over: LeftOver::default(),
             looking: Looking::default(),
+            elsewhere: Elsewhere::default(),
             sights: Sights::new(core, settings.presence),
             local: VecDeque::new(),
             lookups: BinaryHeap::new(),
@@ -337,6 +343,7 @@ impl Shard {
                 self.spent.sweep(now.monotonic_ms);
                 self.tick_presence(cx);
             }
+            Input::Link { node, serial, is_up } => self.link(node, serial, is_up, cx),
             Input::Load(load) => self.load = load,
             Input::Drain => self.draining = true,
         }
@@ -364,7 +371,7 @@ impl Shard {
         {
             self.dismiss_all(cx);
         }
-        let lanes = self.topology.lanes_of(self.core).zip(&mut self.lanes);
+        let lanes = self.homes.topology.lanes_of(self.core).zip(&mut self.lanes);
         for (filling, (lane, ledger)) in effects.filling.iter_mut().zip(lanes) {
             if !filling.batch.is_empty() {
                 filling.sealed = Some((lane, ledger.seal(filling.batch.bytes().len())));
@@ -419,10 +426,14 @@ impl Shard {
     fn unpark(&mut self, at: usize, cx: &mut Turn<'_>) {
         while let Some(parked) = self.lanes[at].next_released() {
             match parked {
-                Parked::Sent { user, device, number, seq } => self.publish(user, seq, Some((device, number)), cx),
+                Parked::Sent { user, device, number, seq } => {
+                    self.publish(user, seq, Some((device, number)), cx);
+                    self.leave_for_elsewhere(user, seq, cx);
+                }
                 Parked::GivenUp { user, device, number } => self.number_given_up(user, device, number, cx),
                 Parked::Entry { user, seq, answer } => {
                     self.publish(user, seq, None, cx);
+                    self.leave_for_elsewhere(user, seq, cx);
                     if let Some(answer) = answer {
                         self.post(answer, cx);
                     }
@@ -469,12 +480,12 @@ impl Shard {
 
     /// The place of the lane among those of this shard.
     fn place_of(&self, lane: LaneId) -> usize {
-        usize::from(lane.0 - self.core.0 * self.topology.lanes())
+        usize::from(lane.0 - self.core.0 * self.homes.topology.lanes())
     }
 
     /// The place of the user's lane among those of this shard.
     fn lane_of(&self, user: UserId) -> usize {
-        if self.lanes.len() == 1 { 0 } else { self.place_of(self.topology.lane_of(user)) }
+        if self.lanes.len() == 1 { 0 } else { self.place_of(self.homes.topology.lane_of(user)) }
     }
 
     fn fit_lanes(&self, cx: &mut Turn<'_>) {

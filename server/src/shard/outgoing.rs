@@ -144,6 +144,18 @@ impl Outgoing {
         !std::mem::replace(&mut behind.rests, true)
     }
 
+    /// These destinations may not get what is on the way to them, nor answer it. Which of them begin to rest.
+    pub(super) fn lose(&mut self, is_lost: impl Fn(ConversationId) -> bool) -> Vec<ConversationId> {
+        let mut lost: Vec<(Seq, ConversationId)> = Vec::new();
+        for (seq, to) in &self.on_the_way {
+            if is_lost(*to) && !lost.iter().any(|(_, other)| other == to) {
+                lost.push((*seq, *to));
+            }
+        }
+        lost.retain(|(seq, to)| self.put_off(*seq, *to));
+        lost.into_iter().map(|(_, to)| to).collect()
+    }
+
     /// A destination that rested is to be tried again.
     pub(super) fn wake(&mut self, to: ConversationId) {
         if let Some(at) = self.place_behind(to) {

@@ -113,6 +113,13 @@ impl Reports {
         !std::mem::replace(&mut open.rests, true)
     }
 
+    /// These authors may not get what is on the way to them, nor answer it. Which of them begin to rest.
+    pub(super) fn lose(&mut self, is_lost: impl Fn(UserId) -> bool) -> Vec<UserId> {
+        let lost = self.open.iter().filter(|open| is_lost(open.author));
+        let lost: Vec<_> = lost.filter_map(|open| Some((open.on_the_way?.received_as, open.author))).collect();
+        lost.into_iter().filter(|(seq, author)| self.put_off(*seq, *author)).map(|(_, author)| author).collect()
+    }
+
     /// An author whose home rested is to be told again. What.
     pub(super) fn wake(&mut self, author: UserId) -> Option<Report> {
         let open = self.open.iter_mut().find(|open| open.author == author)?;

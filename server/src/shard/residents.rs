@@ -57,6 +57,14 @@ impl<K: Copy + Eq + Hash, T, W: Waits> Residents<K, T, W> {
         matches!(self.slots.get(&key), Some(Slot::Resident(_)))
     }
 
+    /// All that are here.
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (K, &mut T)> {
+        self.slots.iter_mut().filter_map(|(key, slot)| match slot {
+            Slot::Resident(resident) => Some((*key, resident)),
+            Slot::Loading(_) => None,
+        })
+    }
+
     /// How much waits for one that is being loaded.
     pub(super) fn waiting(&self, key: K) -> usize {
         match self.slots.get(&key) {

@@ -11,16 +11,16 @@ use super::{
     changes::Arrival,
     input::{Envelope, EnvelopeBody, Parcel},
     loading::{ConversationWaiting, UserWaiting},
+    topology::Home,
 };
 
 impl Shard {
     /// Sends an envelope to the home of the user it is for.
     pub(super) fn post(&mut self, envelope: Envelope, cx: &mut Turn<'_>) {
-        let home = self.topology.home_of(envelope.to);
-        if home == self.core {
-            self.local.push_back(envelope);
-        } else {
-            cx.effects.envelopes.push((home, envelope));
+        match self.homes.of(envelope.to) {
+            Home::Here(core) if core == self.core => self.local.push_back(envelope),
+            Home::Here(core) => cx.effects.envelopes.push((core, envelope)),
+            Home::Elsewhere(node) => self.post_elsewhere(node, envelope, cx),
         }
     }
 
@@ -40,7 +40,7 @@ impl Shard {
     /// An envelope for a user whose home is here.
     pub(super) fn envelope(&mut self, envelope: Envelope, cx: &mut Turn<'_>) {
         let (to, from) = (envelope.to, envelope.from);
-        debug_assert_eq!(self.topology.home_of(to), self.core);
+        debug_assert_eq!(self.homes.of(to), Home::Here(self.core));
         if matches!(envelope.body, EnvelopeBody::Forward { parcel: Parcel::Message(_), .. }) {
             self.written_to(to, cx);
         }

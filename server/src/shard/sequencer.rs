@@ -121,7 +121,7 @@ impl Shard {
         self.lanes[at].park(Parked::Sent { user: user_id, device: device_id, number, seq });
         if self.settings.promise == Promise::Store {
             self.lanes[at].park_until_stored(OnceStored::Entry { user: user_id, seq, answer: None });
-        } else if forward {
+        } else if forward && self.leaves_now(to) {
             self.forward(user_id, to, (seq, after), Parcel::Message(content), cx);
         }
         self.mark_dirty(user_id, cx.now.monotonic_ms);
@@ -352,7 +352,7 @@ impl Shard {
         let bytes = batch.bytes().len();
         if bytes >= BATCH_BYTES_MAX {
             let full = std::mem::take(batch);
-            let lane = LaneId(self.core.0 * self.topology.lanes() + at as u16);
+            let lane = LaneId(self.core.0 * self.homes.topology.lanes() + at as u16);
             cx.effects.full_batches.push((lane, self.lanes[at].seal(bytes), full));
         }
     }

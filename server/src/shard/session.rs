@@ -18,6 +18,7 @@ use super::{
     refresh::Permit,
     sessions::{Look, Session},
     shedding::{Class, Reason},
+    topology::Home,
     user::Device,
 };
 use crate::{
@@ -30,7 +31,7 @@ use crate::{
 impl Shard {
     /// A connection passed the handshake: its session exists from now on, its user may have to be loaded.
     pub(super) fn connected(&mut self, connected: Connected, cx: &mut Turn<'_>) {
-        debug_assert_eq!(self.topology.home_of(connected.user), self.core);
+        debug_assert_eq!(self.homes.of(connected.user), Home::Here(self.core));
         let now_ms = cx.now.monotonic_ms;
         let permit = Permit::new(connected.grant, &self.settings);
         let session = Session::new(&connected, permit, now_ms);

@@ -1,7 +1,11 @@
 //! PURE: which partition a user belongs to, and which shard owns a partition.
 
+use std::sync::Arc;
+
 use proto_spec::UserId;
 use storage::LaneId;
+
+use crate::cluster::map::{Map, Slot};
 
 /// A large fixed number of logical partitions, mapped to few places now and to more later without rewriting keys.
 pub const PARTITIONS: u32 = 65_536;
@@ -20,7 +24,60 @@ pub fn partition_of(user: UserId) -> Partition {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CoreId(pub u16);
 
-/// Where users live: how many cores this node has, and how many lanes each of them.
+/// A node of a cluster. What the number stands for all nodes of a cluster know alike.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId(pub u16);
+
+/// Where a user's home is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Home {
+    /// A core of this node.
+    Here(CoreId),
+    /// Another node, which knows the core.
+    Elsewhere(NodeId),
+}
+
+/// What this node owns in its cluster.
+#[derive(Clone, Debug)]
+pub struct Ownership {
+    /// This node.
+    pub node: NodeId,
+    /// Who owns what.
+    pub map: Arc<Map>,
+}
+
+/// Where users have their homes: in this node, or all over a cluster.
+#[derive(Clone, Debug)]
+pub struct Homes {
+    /// Of this node.
+    pub topology: Topology,
+    /// None: this node is all that there is.
+    pub ownership: Option<Ownership>,
+}
+
+impl From<Topology> for Homes {
+    /// Of a node that is all that there is.
+    fn from(topology: Topology) -> Self {
+        Self { topology, ownership: None }
+    }
+}
+
+impl Homes {
+    /// The home of a user: the only shard that writes the user's log.
+    #[must_use]
+    pub fn of(&self, user: UserId) -> Home {
+        self.elsewhere(user).map_or_else(|| Home::Here(self.topology.home_of(user)), Home::Elsewhere)
+    }
+
+    /// The node of a user's home, if it is another one.
+    #[must_use]
+    pub fn elsewhere(&self, user: UserId) -> Option<NodeId> {
+        let Ownership { node, map } = self.ownership.as_ref()?;
+        Some(map.owner(Slot::of(user))).filter(|owner| owner != node)
+    }
+}
+
+/// Where users of this node live: how many cores it has, and how many lanes each of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Topology {
     cores: u16,
@@ -55,7 +112,7 @@ impl Topology {
         self.lanes
     }
 
-    /// The home of a user: the only shard that writes the user's log.
+    /// The core of a user's home, if that is in this node.
     #[must_use]
     pub fn home_of(self, user: UserId) -> CoreId {
         // That of the user's lane, without a division.

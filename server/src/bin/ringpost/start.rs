@@ -10,7 +10,7 @@ use server::{
         journal::{WAY_ON, unreadable},
     },
     config::{Ack, Backend, Config},
-    files::{credentials::Credentials, datadir::DataDir},
+    files::{cluster_file, credentials::Credentials, datadir::DataDir},
     io::{DatabaseConfig, Node, NodeConfig, StartError, recovery::Progress},
     limits::UNRELEASED_BYTES_MAX,
     operator::{audit::Audit, counters::Counters},
@@ -85,6 +85,7 @@ pub(crate) fn start_node(
         on_store_outage: config.journal.on_store_outage,
         revocations,
         audit,
+        cluster: cluster_file::load(config)?,
     };
     let started =
         with_history(config, data, StartNode { config: &node, found, credentials, counters }).with_context(in_data)?;

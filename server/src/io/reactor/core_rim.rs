@@ -8,6 +8,7 @@ use storage::Query;
 use super::{
     super::{
         commit::Commit,
+        links::Sockets,
         mailbox::Post,
         query::Readers,
         shared::Shared,
@@ -17,7 +18,7 @@ use super::{
     Departure,
 };
 use crate::{
-    core::{Core, CoreMessage, Order, Rim},
+    core::{Core, CoreMessage, LinkId, Order, Rim},
     durability::{committer::Committer, lanes::Work},
     operator::audit::Reporter,
     shard::{ConnId, Now, PresenceMail, QueryId, ReadState, topology::CoreId},
@@ -41,6 +42,8 @@ pub(super) struct CoreRim {
     pub(super) readers: Option<Readers>,
     /// Reads and commits under way, if the store is a database.
     pub(super) tasks: Option<Tasks>,
+    /// To other nodes.
+    pub(super) links: Sockets,
 }
 
 impl Rim for CoreRim {
@@ -67,6 +70,8 @@ impl Rim for CoreRim {
             }
             Order::Cut(conn) => self.connections.abandon(conn, &mut self.ring),
             Order::CutAll => self.cut_all(),
+            Order::Dial(node, address) => self.links.dial(node, address),
+            Order::CutLink(link, last_words) => self.links.cut(link, &last_words),
             Order::CheckFence => self.tasks.iter_mut().for_each(Tasks::check),
             Order::Lose(why) => self.shared.lose(&why),
         }
@@ -74,6 +79,10 @@ impl Rim for CoreRim {
 
     fn send(&mut self, conn: ConnId, bytes: &[u8]) {
         self.connections.queue(conn, bytes);
+    }
+
+    fn send_link(&mut self, link: LinkId, bytes: Vec<u8>) {
+        self.links.send(link, &bytes);
     }
 
     fn set_reading(&mut self, conn: ConnId, state: ReadState) {

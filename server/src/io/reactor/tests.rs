@@ -89,6 +89,7 @@ impl World {
                 socket: TcpListener::bind("127.0.0.1:0").unwrap(),
                 transport: Transport::Plain,
             }],
+            mesh_listener: None,
             rings: (0..2).map(|_| AtomicI32::new(-1)).collect(),
             stopping: AtomicBool::new(false),
             lost: OnceLock::new(),

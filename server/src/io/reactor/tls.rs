@@ -33,7 +33,7 @@ impl Reactor {
     pub(super) fn judge(&mut self, now: Now, conn: ConnId, mut bytes: Vec<u8>) {
         let keys = &self.credentials.keys;
         let tls = match self.rim.connections.stream(conn) {
-            None | Some(Stream::Plain) => return self.core.hello(now, keys, conn, &bytes),
+            None | Some(Stream::Plain) => return self.core.hello(now, keys, (conn, Transport::Plain), &bytes),
             Some(Stream::Tls(tls)) => tls,
         };
         if tls.is_fresh() && !looks_like_tls(&bytes) {
@@ -50,7 +50,7 @@ impl Reactor {
         self.rim.connections.answer(conn);
         // Who has said hello and then garbage is not let in: nothing could be said to it any more.
         if heard.is_ok() && !plain.is_empty() {
-            self.core.hello(now, &self.credentials.keys, conn, &plain);
+            self.core.hello(now, &self.credentials.keys, (conn, Transport::Tls), &plain);
             self.obey(now);
         } else if heard.is_err() {
             self.core.tls_failed(now, conn);

@@ -17,7 +17,12 @@ use super::{
 };
 use crate::{
     limits::{LOOKS_MAX, READ_TRIES_MAX, RETRY_BUSY_MS, USERS_A_FETCH},
-    shard::{ConnId, Shard, Turn, question::Question, shedding::Class, topology::CoreId},
+    shard::{
+        ConnId, Shard, Turn,
+        question::Question,
+        shedding::Class,
+        topology::{CoreId, Home},
+    },
 };
 
 /// A question of this core that is not answered by all homes.
@@ -177,7 +182,10 @@ impl Shard {
             if of.blocks == Some(true) {
                 of.verdict = None;
             }
-            homes.entry(self.topology.home_of(of.user)).or_default().push(of);
+            // Nothing is known of who has their home on another node.
+            if let Home::Here(core) = self.homes.of(of.user) {
+                homes.entry(core).or_default().push(of);
+            }
         }
         let of = Look { what, looks, waits: homes.len(), told: Vec::new(), is_failed: false };
         if homes.is_empty() {
@@ -286,7 +294,9 @@ impl Shard {
     /// Tells the homes of whom fewer connections watch than before.
     pub(super) fn tell_fewer(&mut self, fewer: Vec<(UserId, u32)>) {
         for (user, count) in fewer {
-            self.sights.outgoing.to(self.topology.home_of(user)).counts.push((user, count));
+            if let Home::Here(core) = self.homes.of(user) {
+                self.sights.outgoing.to(core).counts.push((user, count));
+            }
         }
     }
 

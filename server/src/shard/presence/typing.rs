@@ -39,7 +39,8 @@ impl Shard {
         let watch = session.watch;
         if may && self.sights.is_seen(watch, to, cx.directory) {
             self.counters.typing += 1;
-            let home = self.topology.home_of(to);
+            // Who is seen has their home here.
+            let home = self.homes.topology.home_of(to);
             self.sights.outgoing.to(home).typing.push(Typing { from, to });
         } else {
             self.counters.typing_dropped += 1;

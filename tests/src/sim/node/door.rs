@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use proto_spec::UserId;
 use server::{
+    config::Transport,
     core::{Core, Guest, Judged},
     limits::HELLOS_TURN_MAX,
     shard::{ConnId, Now, topology::CoreId},
@@ -95,7 +96,7 @@ impl Simulation {
                     None => break,
                     Some(Judged::Refresh) => {}
                     Some(Judged::Hello(conn, bytes)) => {
-                        core.hello(now, &rim.sim.machine.keys, conn, &bytes);
+                        core.hello(now, &rim.sim.machine.keys, (conn, Transport::Plain), &bytes);
                         core.obey(now, rim);
                         rim.read_on(conn);
                     }

@@ -1,0 +1,334 @@
+//! Links: this core's part of the mesh. Which of them are open, who dials whom and when again, and what goes through them.
+//!
+//! There is one link for each pair of nodes, which the node with the lower number dials, from the core whose number the other node's
+//! gives; it lies with whichever core has taken it there. All cores know which one has it ([`Mesh`]), and post what is for that node to
+//! it. A link has a serial number, so a core that hears of an end and of a new beginning from two others knows which came last.
+//!
+//! A fault of this design would be an answer that is lost while the link lives: it is given up then, so that the other node asks again.
+
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use tracing::{info, warn};
+
+use super::{Core, CoreMessage, Order};
+use crate::{
+    limits::{DIAL_AGAIN_MS, LINKS_GREETING_MAX},
+    mesh::link::{Heard, Identity, Link, LinkError, NotPosted},
+    operator::throttle::Throttle,
+    shard::{
+        Envelope, Input, Now,
+        topology::{CoreId, Home, NodeId},
+    },
+};
+
+/// What the cores of a node share of the mesh.
+#[derive(Debug)]
+pub struct Mesh {
+    /// This node and the others.
+    pub identity: Identity,
+    /// By node: the core that has the link and the link's serial number, or 0.
+    hosts: Box<[AtomicU64]>,
+    serials: AtomicU64,
+}
+
+/// Bits of a host that are its core.
+const CORE_BITS: u32 = 16;
+
+impl Mesh {
+    /// No link is open.
+    #[must_use]
+    pub fn new(identity: Identity) -> Self {
+        let hosts = identity.nodes.ids().map(|_| AtomicU64::new(0)).collect();
+        Self { identity, hosts, serials: AtomicU64::new(0) }
+    }
+
+    fn place(&self, node: NodeId) -> &AtomicU64 {
+        &self.hosts[usize::from(node.0)]
+    }
+
+    /// The core that has the link to a node.
+    #[must_use]
+    pub fn host(&self, node: NodeId) -> Option<CoreId> {
+        let host = self.place(node).load(Ordering::Acquire);
+        (host > 0).then_some(CoreId(host as u16))
+    }
+
+    /// A core has a link to a node from now on. Its serial number, and the core that had one until then.
+    fn open(&self, node: NodeId, core: CoreId) -> (u64, Option<CoreId>) {
+        let serial = self.serials.fetch_add(1, Ordering::Relaxed) + 1;
+        let before = self.place(node).swap(serial << CORE_BITS | u64::from(core.0), Ordering::AcqRel);
+        (serial, (before > 0).then_some(CoreId(before as u16)))
+    }
+
+    /// The link with this number is not there any more.
+    fn end(&self, node: NodeId, core: CoreId, serial: u64) {
+        let known = serial << CORE_BITS | u64::from(core.0);
+        // A later one may be there already.
+        let _ = self.place(node).compare_exchange(known, 0, Ordering::AcqRel, Ordering::Relaxed);
+    }
+
+    /// How many nodes there are beside this one, and how many of them can be reached.
+    #[must_use]
+    pub fn reach(&self) -> (usize, usize) {
+        let reachable = self.hosts.iter().filter(|host| host.load(Ordering::Relaxed) > 0).count();
+        (self.hosts.len() - 1, reachable)
+    }
+}
+
+/// A connection of this core to a node, or of one that has come. Never given twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LinkId(pub u64);
+
+/// When a node is dialled.
+#[derive(Debug, Default)]
+struct Dial {
+    /// It is, or its link is there.
+    is_under_way: bool,
+    at_ms: u64,
+    wait_ms: u64,
+    warnings: Throttle,
+}
+
+/// The links of one core.
+#[derive(Debug, Default)]
+pub(super) struct Links {
+    links: BTreeMap<LinkId, Link>,
+    /// Of each node the link that is open, and its serial number.
+    open: BTreeMap<NodeId, (LinkId, u64)>,
+    dials: BTreeMap<NodeId, Dial>,
+    warnings: Throttle,
+}
+
+impl Core {
+    // ---- what the rim says
+
+    /// A connection to a node is there: one that this core has dialled, or of somebody who has come. `certified`: the name that its
+    /// certificate says, if it has one.
+    pub fn link_began(&mut self, now: Now, id: LinkId, dialled: Option<NodeId>, certified: Option<String>) {
+        let Some(mesh) = &self.common.mesh else { return };
+        let greeting = self.links.links.values().filter(|link| link.peer().is_none()).count();
+        if self.is_stopping() || (dialled.is_none() && greeting >= LINKS_GREETING_MAX) {
+            return self.order(Order::CutLink(id, Vec::new()));
+        }
+        self.links.links.insert(id, Link::new(dialled, certified, &mesh.identity, now.monotonic_ms));
+    }
+
+    /// A node could not be reached, for this reason.
+    pub fn dial_failed(&mut self, now: Now, node: NodeId, why: &str) {
+        self.dial_again(now, node, why);
+    }
+
+    /// Bytes of a link have come.
+    pub fn link_bytes(&mut self, now: Now, id: LinkId, bytes: &[u8]) {
+        let Some(mesh) = &self.common.mesh else { return };
+        let Some(link) = self.links.links.get_mut(&id) else { return };
+        let mut heard = Vec::new();
+        let result = link.receive(bytes, &mesh.identity, now.monotonic_ms, |what| heard.push(what));
+        let peer = link.peer();
+        for what in heard {
+            match (what, peer) {
+                (Heard::Opened(node), _) => self.link_opened(now, id, node),
+                (Heard::Envelope(envelope), Some(node)) => self.arrived_from(now, node, envelope),
+                (Heard::Envelope(_), None) => {}
+            }
+        }
+        if let Err(error) = result {
+            self.link_ended(now, id, &error.to_string());
+        }
+    }
+
+    /// The kernel took bytes of a link.
+    pub fn link_sent(&mut self, id: LinkId, bytes: usize) {
+        if let Some(link) = self.links.links.get_mut(&id) {
+            link.left(bytes);
+        }
+    }
+
+    /// A link has ended, for this reason, or is to.
+    pub fn link_ended(&mut self, now: Now, id: LinkId, why: &str) {
+        let Some(mut link) = self.links.links.remove(&id) else { return };
+        // A refusal, for instance.
+        let mut last_words = Vec::new();
+        link.take_output(&mut last_words);
+        self.order(Order::CutLink(id, last_words));
+        let open = link.peer().and_then(|node| Some((node, *self.links.open.get(&node)?)));
+        if let Some((node, (known, serial))) = open
+            && known == id
+        {
+            warn!(core = self.id.0, node = self.node_name(node), why, "the link to a node has ended");
+            if let Some(mesh) = &self.common.mesh {
+                mesh.end(node, self.id, serial);
+            }
+            self.links.open.remove(&node);
+            self.counters().links_ended.one();
+            self.count_links();
+            self.tell_link(now, node, serial, false);
+        } else if link.dialled().is_none()
+            && let Some(times) = self.links.warnings.another(now.monotonic_ms)
+        {
+            warn!(core = self.id.0, why, times, "somebody came as a node, and was not let in");
+        }
+        if let Some(node) = link.dialled() {
+            self.dial_again(now, node, why);
+        }
+    }
+
+    // ---- what cores say to each other
+
+    /// Another core has a later link to a node.
+    pub(super) fn link_moved(&mut self, now: Now, node: NodeId, serial: u64) {
+        if let Some((id, _)) = self.links.open.get(&node).copied().filter(|(_, own)| *own < serial) {
+            self.link_ended(now, id, "the node has opened another one");
+        }
+    }
+
+    /// A link of another core is open, or has ended.
+    pub(super) fn link_told(&mut self, now: Now, node: NodeId, serial: u64, is_up: bool) {
+        self.feed(now, Input::Link { node, serial, is_up });
+    }
+
+    /// An envelope from a shard or for one: for a user of this core, or for another node whose link is here.
+    pub(super) fn envelope(&mut self, now: Now, envelope: Envelope) {
+        match self.common.homes.of(envelope.to) {
+            Home::Here(_) => self.feed(now, Input::Envelope(envelope)),
+            Home::Elsewhere(node) => self.post_to_node(now, node, envelope),
+        }
+    }
+
+    /// Posts what goes to another node, to the core that has the link there.
+    pub(super) fn post_to_node(&mut self, now: Now, node: NodeId, envelope: Envelope) {
+        match self.common.mesh.as_ref().and_then(|mesh| mesh.host(node)) {
+            Some(core) if core == self.id => {
+                let open = self.links.open.get(&node).map(|(id, _)| *id);
+                let Some((id, link)) = open.and_then(|id| Some((id, self.links.links.get_mut(&id)?))) else {
+                    return self.give_back(envelope);
+                };
+                match link.post(&envelope) {
+                    Ok(()) => self.counters().mesh_sent.one(),
+                    Err(NotPosted::PutOff) => self.give_back(envelope),
+                    Err(NotPosted::Full) => self.link_ended(now, id, &LinkError::Full.to_string()),
+                }
+            }
+            Some(core) => self.post(core, CoreMessage::Envelope(envelope)),
+            None => self.give_back(envelope),
+        }
+    }
+
+    /// What can not go to another node counts as put off there. An answer is asked for again by what it answers.
+    fn give_back(&mut self, envelope: Envelope) {
+        if let Some(put_off) = envelope.put_off() {
+            self.counters().mesh_put_off.one();
+            let core = self.common.topology.home_of(put_off.to);
+            self.post(core, CoreMessage::Envelope(put_off));
+        }
+    }
+
+    // ---- time
+
+    /// Dials, pings, and ends what is silent.
+    pub(super) fn tick_links(&mut self, now: Now) {
+        let Some(mesh) = &self.common.mesh else { return };
+        let (own, cores) = (mesh.identity.own, self.common.topology.cores());
+        let mine = |node: &NodeId| *node > own && node.0 % cores == self.id.0;
+        for node in mesh.identity.nodes.ids().filter(mine) {
+            let dial = self.links.dials.entry(node).or_default();
+            if !dial.is_under_way && now.monotonic_ms >= dial.at_ms && self.stop.is_none() {
+                dial.is_under_way = true;
+                self.orders.push_back(Order::Dial(node, mesh.identity.nodes.node(node).mesh));
+            }
+        }
+        let ticked = self.links.links.iter_mut().map(|(id, link)| (*id, link.tick(now.monotonic_ms)));
+        let over: Vec<_> = ticked.filter_map(|(id, result)| Some((id, result.err()?))).collect();
+        for (id, error) in over {
+            self.link_ended(now, id, &error.to_string());
+        }
+    }
+
+    /// What the links have to say at the end of a turn.
+    pub(super) fn flush_links(&mut self, mut send: impl FnMut(LinkId, Vec<u8>)) {
+        for (id, link) in &mut self.links.links {
+            let mut bytes = Vec::new();
+            link.take_output(&mut bytes);
+            if !bytes.is_empty() {
+                send(*id, bytes);
+            }
+        }
+    }
+
+    // ---- inside
+
+    /// The greetings are done.
+    fn link_opened(&mut self, now: Now, id: LinkId, node: NodeId) {
+        let Some(mesh) = &self.common.mesh else { return };
+        let (serial, before) = mesh.open(node, self.id);
+        info!(core = self.id.0, node = self.node_name(node), "a link to a node is open");
+        self.counters().links_opened.one();
+        if let Some(dial) = self.links.dials.get_mut(&node) {
+            dial.wait_ms = 0;
+        }
+        // The other node has given up the one before: it lets in, or dials, as if there were none.
+        if let Some((old, _)) = self.links.open.insert(node, (id, serial)) {
+            self.links.links.remove(&old);
+            self.order(Order::CutLink(old, Vec::new()));
+        } else if let Some(core) = before.filter(|core| *core != self.id) {
+            self.post(core, CoreMessage::LinkMoved { node, serial });
+        }
+        self.count_links();
+        self.tell_link(now, node, serial, true);
+    }
+
+    /// All shards of this node are told.
+    fn tell_link(&mut self, now: Now, node: NodeId, serial: u64, is_up: bool) {
+        let own = self.id;
+        for core in (0..self.common.topology.cores()).map(CoreId).filter(|core| *core != own) {
+            self.post(core, CoreMessage::Link { node, serial, is_up });
+        }
+        self.feed(now, Input::Link { node, serial, is_up });
+    }
+
+    /// Another node says something to a user of this one. What is not its own to say, or not for here, is put off: the nodes may not have
+    /// heard the same yet.
+    fn arrived_from(&mut self, now: Now, node: NodeId, envelope: Envelope) {
+        self.counters().mesh_received.one();
+        match self.common.homes.of(envelope.to) {
+            Home::Here(core) if self.common.homes.elsewhere(envelope.from) == Some(node) => {
+                if core == self.id {
+                    self.feed(now, Input::Envelope(envelope));
+                } else {
+                    self.post(core, CoreMessage::Envelope(envelope));
+                }
+            }
+            Home::Here(_) | Home::Elsewhere(_) => {
+                self.counters().mesh_astray.one();
+                let open = self.links.open.get(&node).and_then(|(id, _)| self.links.links.get_mut(id));
+                if let (Some(put_off), Some(link)) = (envelope.put_off(), open) {
+                    // An answer has room, or the link ends with the next one.
+                    let _ = link.post(&put_off);
+                }
+            }
+        }
+    }
+
+    fn dial_again(&mut self, now: Now, node: NodeId, why: &str) {
+        let name = self.node_name(node).to_owned();
+        let Some(dial) = self.links.dials.get_mut(&node) else { return };
+        let [least, most] = DIAL_AGAIN_MS;
+        dial.wait_ms = (2 * dial.wait_ms).clamp(least, most);
+        dial.at_ms = now.monotonic_ms + dial.wait_ms;
+        dial.is_under_way = false;
+        if let Some(times) = dial.warnings.another(now.monotonic_ms) {
+            warn!(core = self.id.0, node = name, why, times, "a node cannot be reached");
+        }
+    }
+
+    fn count_links(&self) {
+        self.counters().links.set(self.links.open.len() as u64);
+    }
+
+    fn node_name(&self, node: NodeId) -> &str {
+        self.common.mesh.as_ref().map_or("", |mesh| &mesh.identity.nodes.node(node).name)
+    }
+}

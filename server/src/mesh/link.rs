@@ -1,0 +1,432 @@
+//! Link: one connection between two nodes, from its first byte to its last.
+//!
+//! The node that dials says who it is and whom it takes the other one for; the other one answers likewise, or refuses. Then both are
+//! open. What is posted waits here until the core's turn ends ([`Link::take_output`]) and then in the socket; what waits is bounded, and
+//! above the bound what asks for something is given back, while an answer has as much room again: it can not be given back, so a link
+//! that has no room for it ends, and the other node asks again.
+
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use super::wire::{self, Greeting, Said, VERSIONS, WireError};
+use crate::{
+    cluster::file::Nodes,
+    limits::{LINK_GREETING_MS, LINK_PING_MS, LINK_QUEUE_BYTES_MAX, LINK_SILENCE_MS},
+    shard::{Envelope, topology::NodeId},
+};
+
+/// This node, as others are told.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// The cluster.
+    pub nodes: Arc<Nodes>,
+    /// This node.
+    pub own: NodeId,
+}
+
+impl Identity {
+    fn greeting(&self, to: &str, versions: [u32; 2]) -> Greeting {
+        let Nodes { name, .. } = &*self.nodes;
+        let node = self.nodes.node(self.own).name.clone();
+        Greeting { versions, cluster: name.clone(), node, to: to.to_owned(), digest: self.nodes.digest() }
+    }
+
+    /// Whether the other end of a connection is a node that this one talks to. `certified`: what its certificate says, if there is one.
+    fn judge(&self, greeting: &Greeting, certified: Option<&str>) -> Result<(NodeId, u32), String> {
+        let Greeting { versions: [lowest, highest], cluster, node, to, digest } = greeting;
+        let own = &self.nodes.node(self.own).name;
+        if *cluster != self.nodes.name {
+            return Err(format!("this is a node of the cluster \"{}\", not of \"{cluster}\"", self.nodes.name));
+        }
+        if certified.is_some_and(|name| name != node) {
+            return Err(format!("it calls itself {node}, and its certificate is another node's"));
+        }
+        let Some(peer) = self.nodes.find(node).filter(|peer| *peer != self.own) else {
+            return Err(format!("{node} is not one of the other nodes of the cluster, as node {own} knows it"));
+        };
+        if to != own {
+            return Err(format!("this is node {own}, not {to}: the addresses in the cluster's file are wrong"));
+        }
+        if *digest != self.nodes.digest() {
+            return Err(format!(
+                "nodes {own} and {node} have different cluster files: they must be the same everywhere"
+            ));
+        }
+        let version = VERSIONS[1].min(*highest);
+        if version < VERSIONS[0].max(*lowest) {
+            let [own_lowest, own_highest] = VERSIONS;
+            return Err(format!(
+                "node {own} speaks versions {own_lowest} to {own_highest} of the mesh, node {node} {lowest} to {highest}"
+            ));
+        }
+        Ok((peer, version))
+    }
+}
+
+/// What has come of bytes, or of time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// The link is open: to which node.
+    Opened(NodeId),
+    /// For a user of this node, or an answer.
+    Envelope(Envelope),
+}
+
+/// Why a link ends.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum LinkError {
+    /// It is not talked to.
+    #[error("refused: {0}")]
+    Refused(String),
+    /// It does not talk to this node.
+    #[error("the other node refuses: {0}")]
+    RefusedThere(String),
+    /// What came is nothing that nodes say.
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    /// Something else than a greeting, or one that is out of place.
+    #[error("something was said out of its order")]
+    Order,
+    /// Nothing came for too long.
+    #[error("nothing was heard for {0} ms")]
+    Silent(u64),
+    /// The other node does not take what it is owed.
+    #[error("more than {} bytes wait for the other node", 2 * LINK_QUEUE_BYTES_MAX)]
+    Full,
+}
+
+/// Why an envelope does not go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotPosted {
+    /// It asks for something, and enough waits already.
+    PutOff,
+    /// It is an answer, and there is no room for it either: the link is to end.
+    Full,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Greeting,
+    Open(NodeId),
+}
+
+/// See the head of this file.
+#[derive(Debug)]
+pub struct Link {
+    stage: Stage,
+    dialled: Option<NodeId>,
+    /// What the certificate of the other end says.
+    certified: Option<String>,
+    /// What came and is not a whole frame.
+    held: Vec<u8>,
+    out: Vec<u8>,
+    /// Bytes that were taken and have not left.
+    leaving: usize,
+    heard_ms: u64,
+    ping_ms: u64,
+}
+
+impl Link {
+    /// A connection to a node that this one has dialled, or, with none, of somebody who has come.
+    #[must_use]
+    pub fn new(dialled: Option<NodeId>, certified: Option<String>, identity: &Identity, now_ms: u64) -> Self {
+        let mut out = Vec::new();
+        if let Some(node) = dialled {
+            let greeting = identity.greeting(&identity.nodes.node(node).name, VERSIONS);
+            wire::encode(&Said::Greeting(greeting), &mut out);
+        }
+        let stage = Stage::Greeting;
+        Self {
+            stage,
+            dialled,
+            certified,
+            held: Vec::new(),
+            out,
+            leaving: 0,
+            heard_ms: now_ms,
+            ping_ms: now_ms + LINK_PING_MS,
+        }
+    }
+
+    /// The node at the other end, once it is open.
+    #[must_use]
+    pub const fn peer(&self) -> Option<NodeId> {
+        match self.stage {
+            Stage::Open(node) => Some(node),
+            Stage::Greeting => None,
+        }
+    }
+
+    /// The node that was dialled; none: somebody has come.
+    #[must_use]
+    pub const fn dialled(&self) -> Option<NodeId> {
+        self.dialled
+    }
+
+    /// Bytes that have come, in any cut.
+    ///
+    /// # Errors
+    /// The link ends; what it has to say about that is in its output.
+    pub fn receive(
+        &mut self,
+        bytes: &[u8],
+        identity: &Identity,
+        now_ms: u64,
+        mut hear: impl FnMut(Heard),
+    ) -> Result<(), LinkError> {
+        self.heard_ms = now_ms;
+        let was_held = !self.held.is_empty();
+        if was_held {
+            self.held.extend_from_slice(bytes);
+        }
+        let mut held = std::mem::take(&mut self.held);
+        let input = if was_held { &held[..] } else { bytes };
+        let mut taken = 0;
+        while let Some((said, length)) = wire::decode(&input[taken..])? {
+            taken += length;
+            if let Some(heard) = self.said(said, identity)? {
+                hear(heard);
+            }
+        }
+        if was_held {
+            held.drain(..taken);
+        } else {
+            held.extend_from_slice(&bytes[taken..]);
+        }
+        self.held = held;
+        Ok(())
+    }
+
+    fn said(&mut self, said: Said, identity: &Identity) -> Result<Option<Heard>, LinkError> {
+        match (said, self.stage) {
+            (Said::Greeting(greeting), Stage::Greeting) => {
+                let judged = identity.judge(&greeting, self.certified.as_deref());
+                let other = |peer| self.dialled.is_some_and(|node| node != peer);
+                let judged = match judged {
+                    Ok((peer, _)) if other(peer) => Err(format!("at that address is node {}", greeting.node)),
+                    judged => judged,
+                };
+                match judged {
+                    Ok((peer, version)) => {
+                        if self.dialled.is_none() {
+                            let answer = identity.greeting(&greeting.node, [version; 2]);
+                            wire::encode(&Said::Greeting(answer), &mut self.out);
+                        }
+                        self.stage = Stage::Open(peer);
+                        Ok(Some(Heard::Opened(peer)))
+                    }
+                    Err(words) => {
+                        wire::encode(&Said::Refused(words.clone()), &mut self.out);
+                        Err(LinkError::Refused(words))
+                    }
+                }
+            }
+            (Said::Refused(words), _) => Err(LinkError::RefusedThere(words)),
+            (Said::Envelope(envelope), Stage::Open(_)) => Ok(Some(Heard::Envelope(envelope))),
+            (Said::Ping(number), Stage::Open(_)) => {
+                wire::encode(&Said::Pong(number), &mut self.out);
+                Ok(None)
+            }
+            (Said::Pong(_), Stage::Open(_)) => Ok(None),
+            (Said::Greeting(_) | Said::Envelope(_) | Said::Ping(_) | Said::Pong(_), _) => Err(LinkError::Order),
+        }
+    }
+
+    /// Something for the other node.
+    ///
+    /// # Errors
+    /// It does not go; see there.
+    pub fn post(&mut self, envelope: &Envelope) -> Result<(), NotPosted> {
+        let waits = self.waits();
+        let is_answer = envelope.put_off().is_none();
+        if waits > LINK_QUEUE_BYTES_MAX && !is_answer {
+            return Err(NotPosted::PutOff);
+        }
+        if waits > 2 * LINK_QUEUE_BYTES_MAX {
+            return Err(NotPosted::Full);
+        }
+        wire::encode_envelope(envelope, &mut self.out);
+        Ok(())
+    }
+
+    /// Time has passed.
+    ///
+    /// # Errors
+    /// The link ends: nothing was heard for too long.
+    pub fn tick(&mut self, now_ms: u64) -> Result<(), LinkError> {
+        let patience_ms = if self.peer().is_some() { LINK_SILENCE_MS } else { LINK_GREETING_MS };
+        if now_ms >= self.heard_ms + patience_ms {
+            return Err(LinkError::Silent(patience_ms));
+        }
+        if self.peer().is_some() && now_ms >= self.ping_ms {
+            self.ping_ms = now_ms + LINK_PING_MS;
+            wire::encode(&Said::Ping(now_ms), &mut self.out);
+        }
+        Ok(())
+    }
+
+    /// Bytes that wait for the other node.
+    #[must_use]
+    pub const fn waits(&self) -> usize {
+        self.out.len() + self.leaving
+    }
+
+    /// Moves what is to leave to the end of `out`. It counts until [`Link::left`] is told.
+    pub fn take_output(&mut self, out: &mut Vec<u8>) {
+        self.leaving += self.out.len();
+        out.append(&mut self.out);
+    }
+
+    /// So many bytes have left.
+    pub const fn left(&mut self, bytes: usize) {
+        self.leaving = self.leaving.saturating_sub(bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proto_spec::{Content, Seq, UserId};
+
+    use super::*;
+    use crate::shard::{EnvelopeBody, Parcel};
+
+    const NODES: &str = "name = \"chat\"\n[nodes.a]\nmesh = \"127.0.0.1:1\"\nclients = \"127.0.0.1:2\"\n\
+                         [nodes.b]\nmesh = \"127.0.0.1:3\"\nclients = \"127.0.0.1:4\"";
+
+    fn identity(own: u16, text: &str) -> Identity {
+        Identity { nodes: Arc::new(Nodes::parse(text).unwrap()), own: NodeId(own) }
+    }
+
+    fn output(link: &mut Link) -> Vec<u8> {
+        let mut out = Vec::new();
+        link.take_output(&mut out);
+        link.left(out.len());
+        out
+    }
+
+    fn receive(link: &mut Link, bytes: &[u8], identity: &Identity) -> Result<Vec<Heard>, LinkError> {
+        let mut heard = Vec::new();
+        // In any cut.
+        for piece in bytes.chunks(3) {
+            link.receive(piece, identity, 0, |what| heard.push(what))?;
+        }
+        Ok(heard)
+    }
+
+    /// Two links that greet each other, and what they find.
+    fn greet(a: &Identity, b: &Identity, certified: Option<&str>) -> [Result<Vec<Heard>, LinkError>; 2] {
+        let mut dialled = Link::new(Some(NodeId(1)), None, a, 0);
+        let mut came = Link::new(None, certified.map(str::to_owned), b, 0);
+        let there = receive(&mut came, &output(&mut dialled), b);
+        let here = receive(&mut dialled, &output(&mut came), a);
+        [here, there]
+    }
+
+    fn open() -> (Link, Link) {
+        let (a, b) = (identity(0, NODES), identity(1, NODES));
+        let (mut dialled, mut came) = (Link::new(Some(NodeId(1)), None, &a, 0), Link::new(None, None, &b, 0));
+        receive(&mut came, &output(&mut dialled), &b).unwrap();
+        receive(&mut dialled, &output(&mut came), &a).unwrap();
+        (dialled, came)
+    }
+
+    fn message(text: &str) -> Envelope {
+        let parcel = Parcel::Message(Content::text(text));
+        let body = EnvelopeBody::Forward { origin: Seq(1), after: Seq(0), parcel };
+        Envelope { to: UserId(1), from: UserId(2), body }
+    }
+
+    const ANSWER: Envelope = Envelope {
+        to: UserId(1),
+        from: UserId(2),
+        body: EnvelopeBody::Forwarded { origin: Seq(1), is_unwanted: false },
+    };
+
+    #[test]
+    fn two_nodes_of_a_cluster_open_a_link_and_hear_each_other() {
+        let (a, b) = (identity(0, NODES), identity(1, NODES));
+        let opened = |node| Ok(vec![Heard::Opened(NodeId(node))]);
+        assert_eq!(greet(&a, &b, None), [opened(1), opened(0)]);
+        assert_eq!(greet(&a, &b, Some("a")), [opened(1), opened(0)]);
+        let (mut here, mut there) = open();
+        here.post(&message("one")).unwrap();
+        here.post(&message("two")).unwrap();
+        let heard = receive(&mut there, &output(&mut here), &b);
+        assert_eq!(heard, Ok(["one", "two"].map(|text| Heard::Envelope(message(text))).to_vec()));
+    }
+
+    #[test]
+    fn whoever_is_not_of_the_cluster_or_goes_by_another_map_is_refused_in_words() {
+        let a = identity(0, NODES);
+        let more = format!("{NODES}\n[nodes.c]\nmesh = \"127.0.0.1:5\"\nclients = \"127.0.0.1:6\"");
+        for (b, certified, words) in [
+            (identity(1, &NODES.replace("\"chat\"", "\"other\"")), None, "not of \"chat\""),
+            (identity(1, &NODES.replace("nodes.a", "nodes.x")), None, "a is not one of the other nodes"),
+            (identity(1, &more), None, "different cluster files"),
+            (identity(1, &NODES.replace("2\"\n", "2\"\nweight = 7\n")), None, "different cluster files"),
+            (identity(1, NODES), Some("b"), "its certificate is another node's"),
+            (identity(0, NODES), None, "a is not one of the other nodes"),
+            (identity(1, &NODES.replace("nodes.b", "nodes.c")), None, "this is node c, not b"),
+        ] {
+            let [here, there] = greet(&a, &b, certified);
+            let Err(LinkError::Refused(said)) = there else { panic!("{words}: {there:?}") };
+            assert!(said.contains(words), "{said}");
+            assert_eq!(here, Err(LinkError::RefusedThere(said)));
+        }
+    }
+
+    #[test]
+    fn what_is_said_before_the_greeting_or_for_a_second_time_ends_the_link() {
+        let b = identity(1, NODES);
+        let mut bytes = Vec::new();
+        wire::encode_envelope(&message("x"), &mut bytes);
+        assert_eq!(receive(&mut Link::new(None, None, &b, 0), &bytes, &b), Err(LinkError::Order));
+        let (_, mut came) = open();
+        let again = output(&mut Link::new(Some(NodeId(1)), None, &identity(0, NODES), 0));
+        assert_eq!(receive(&mut came, &again, &b), Err(LinkError::Order));
+    }
+
+    #[test]
+    fn a_version_in_common_is_spoken_and_without_one_nothing_is() {
+        let b = identity(1, NODES);
+        let greeting = |versions| Greeting { versions, ..identity(0, NODES).greeting("b", VERSIONS) };
+        let [lowest, highest] = VERSIONS;
+        assert_eq!(b.judge(&greeting([lowest, highest + 1]), None), Ok((NodeId(0), highest)), "a newer node");
+        let words = b.judge(&greeting([highest + 1, highest + 2]), None).unwrap_err();
+        assert!(words.contains("versions"), "{words}");
+    }
+
+    #[test]
+    fn above_the_bound_what_asks_is_put_off_and_answers_have_as_much_room_again() {
+        let (mut here, _) = open();
+        let text = "x".repeat(10_000);
+        let posted = (0..).find(|_| here.post(&message(&text)).is_err()).unwrap();
+        assert!(here.waits() > LINK_QUEUE_BYTES_MAX && here.waits() < LINK_QUEUE_BYTES_MAX + 20_000);
+        assert!(posted > 0 && here.post(&ANSWER).is_ok());
+        let mut out = Vec::new();
+        here.take_output(&mut out);
+        assert_eq!(here.post(&message("x")), Err(NotPosted::PutOff), "it has not left");
+        let answers = (0..).find(|_| here.post(&ANSWER) == Err(NotPosted::Full)).unwrap();
+        assert!(answers > 100_000 && here.waits() <= 2 * LINK_QUEUE_BYTES_MAX + 100);
+        here.left(out.len());
+        assert_eq!(here.post(&ANSWER), Ok(()));
+    }
+
+    #[test]
+    fn silence_ends_a_link_and_pings_break_it() {
+        let (mut here, mut there) = open();
+        let (a, b) = (identity(0, NODES), identity(1, NODES));
+        let mut now_ms = 0;
+        for _ in 0..20 {
+            now_ms += LINK_PING_MS;
+            here.tick(now_ms).unwrap();
+            there.receive(&output(&mut here), &b, now_ms, |_| {}).unwrap();
+            here.receive(&output(&mut there), &a, now_ms, |_| {}).unwrap();
+        }
+        here.tick(now_ms + LINK_SILENCE_MS - 1).unwrap();
+        assert_eq!(here.tick(now_ms + LINK_SILENCE_MS), Err(LinkError::Silent(LINK_SILENCE_MS)));
+        let mut silent = Link::new(None, None, &b, 0);
+        assert_eq!(silent.tick(LINK_GREETING_MS), Err(LinkError::Silent(LINK_GREETING_MS)));
+    }
+}

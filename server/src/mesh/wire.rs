@@ -1,0 +1,315 @@
+//! What nodes say to each other, as bytes. The one place that knows them, and the only use of bincode beside what is stored.
+//!
+//! A frame is the length of its body (u32), the CRC-32C of its body (u32), both little-endian, and the body: what is said, of which the
+//! order of the variants below says what their numbers are. Versions are negotiated by greetings, whose form stays the same for ever.
+
+use std::sync::Arc;
+
+use bincode::{
+    BorrowDecode, Encode,
+    config::{self, Configuration},
+};
+use proto_spec::{Content, Seq, UserId};
+use thiserror::Error;
+
+use crate::{
+    limits::MESH_FRAME_BYTES_MAX,
+    shard::{Envelope, EnvelopeBody, Parcel},
+};
+
+/// Versions of what follows the greetings that this server speaks, the lowest and the highest.
+pub const VERSIONS: [u32; 2] = [1, 1];
+
+/// Bytes in front of a body.
+const HEAD_BYTES: usize = 8;
+
+const CONFIG: Configuration = config::standard();
+
+/// What one node says to another one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Said {
+    /// The first thing, in both directions.
+    Greeting(Greeting),
+    /// The other node is not talked to, in words for its operator.
+    Refused(String),
+    /// For a user of the other node.
+    Envelope(Envelope),
+    /// To be answered with the same number.
+    Ping(u64),
+    /// The answer.
+    Pong(u64),
+}
+
+/// Who talks to whom.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, BorrowDecode)]
+pub struct Greeting {
+    /// The lowest and the highest version that it speaks; of an answer, the one that is spoken, twice.
+    pub versions: [u32; 2],
+    /// The cluster.
+    pub cluster: String,
+    /// Who says so.
+    pub node: String,
+    /// Whom it takes the other one for.
+    pub to: String,
+    /// Of the map that it goes by.
+    pub digest: u64,
+}
+
+/// Why bytes are no frame.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum WireError {
+    /// Longer than anything that is said.
+    #[error("a frame of {0} bytes, where {MESH_FRAME_BYTES_MAX} are the most")]
+    TooLong(usize),
+    /// Damaged on its way.
+    #[error("the checksum of a frame is wrong")]
+    Checksum,
+    /// Not of this version, or damaged before it was sent.
+    #[error("a frame that means nothing: {0}")]
+    Meaning(String),
+}
+
+#[derive(Encode, BorrowDecode)]
+enum SaidBytes<'a> {
+    Greeting(Greeting),
+    Refused(&'a str),
+    Envelope { to: u64, from: u64, body: BodyBytes<'a> },
+    Ping(u64),
+    Pong(u64),
+}
+
+#[derive(Encode, BorrowDecode)]
+enum BodyBytes<'a> {
+    Message { origin: u64, after: u64, kind: u8, content: &'a [u8] },
+    Read { origin: u64, after: u64, up_to: u64 },
+    Forwarded { origin: u64, is_unwanted: bool },
+    ForwardPutOff { origin: u64 },
+    Receipt { up_to: u64, received_as: u64 },
+    Receipted { received_as: u64 },
+    ReceiptPutOff { received_as: u64 },
+}
+
+/// Appends a frame.
+pub fn encode(said: &Said, out: &mut Vec<u8>) {
+    let said = match said {
+        Said::Greeting(greeting) => SaidBytes::Greeting(greeting.clone()),
+        Said::Refused(words) => SaidBytes::Refused(words),
+        Said::Envelope(envelope) => return encode_envelope(envelope, out),
+        Said::Ping(number) => SaidBytes::Ping(*number),
+        Said::Pong(number) => SaidBytes::Pong(*number),
+    };
+    frame(&said, out);
+}
+
+/// Appends the frame of an envelope.
+pub fn encode_envelope(envelope: &Envelope, out: &mut Vec<u8>) {
+    let body = match &envelope.body {
+        EnvelopeBody::Forward { origin, after, parcel: Parcel::Message(content) } => {
+            let (kind, content) = content.parts();
+            BodyBytes::Message { origin: origin.0, after: after.0, kind, content }
+        }
+        EnvelopeBody::Forward { origin, after, parcel: Parcel::Read(up_to) } => {
+            BodyBytes::Read { origin: origin.0, after: after.0, up_to: up_to.0 }
+        }
+        EnvelopeBody::Forwarded { origin, is_unwanted } => {
+            BodyBytes::Forwarded { origin: origin.0, is_unwanted: *is_unwanted }
+        }
+        EnvelopeBody::ForwardPutOff { origin } => BodyBytes::ForwardPutOff { origin: origin.0 },
+        EnvelopeBody::Receipt { up_to, received_as } => {
+            BodyBytes::Receipt { up_to: up_to.0, received_as: received_as.0 }
+        }
+        EnvelopeBody::Receipted { received_as } => BodyBytes::Receipted { received_as: received_as.0 },
+        EnvelopeBody::ReceiptPutOff { received_as } => BodyBytes::ReceiptPutOff { received_as: received_as.0 },
+    };
+    frame(&SaidBytes::Envelope { to: envelope.to.0, from: envelope.from.0, body }, out);
+}
+
+fn frame(said: &SaidBytes<'_>, out: &mut Vec<u8>) {
+    let begin = out.len();
+    out.extend_from_slice(&[0; HEAD_BYTES]);
+    bincode::encode_into_std_write(said, out, CONFIG).expect("appending to a Vec cannot fail");
+    let (head, body) = out[begin..].split_at_mut(HEAD_BYTES);
+    head[..4].copy_from_slice(&(body.len() as u32).to_le_bytes());
+    head[4..].copy_from_slice(&crc32c::crc32c(body).to_le_bytes());
+}
+
+/// The first frame of `bytes`, and how long it is; none if it is not whole.
+///
+/// # Errors
+/// There is none, and nothing that follows can be read.
+pub fn decode(bytes: &[u8]) -> Result<Option<(Said, usize)>, WireError> {
+    let Some((head, rest)) = bytes.split_at_checked(HEAD_BYTES) else { return Ok(None) };
+    let number = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
+    let length = number(0) as usize;
+    if length > MESH_FRAME_BYTES_MAX {
+        return Err(WireError::TooLong(length));
+    }
+    let Some(body) = rest.get(..length) else { return Ok(None) };
+    if crc32c::crc32c(body) != number(4) {
+        return Err(WireError::Checksum);
+    }
+    let (said, taken): (SaidBytes<'_>, usize) =
+        bincode::borrow_decode_from_slice(body, CONFIG.with_limit::<MESH_FRAME_BYTES_MAX>())
+            .map_err(|error| WireError::Meaning(error.to_string()))?;
+    if taken != length {
+        return Err(WireError::Meaning("there is more in it".to_owned()));
+    }
+    let said = Said::from(said);
+    if let Said::Envelope(Envelope { body: EnvelopeBody::Forward { parcel: Parcel::Message(content), .. }, .. }) = &said
+        && let Err(error) = content.body()
+    {
+        return Err(WireError::Meaning(error.to_string()));
+    }
+    Ok(Some((said, HEAD_BYTES + length)))
+}
+
+impl From<SaidBytes<'_>> for Said {
+    fn from(said: SaidBytes<'_>) -> Self {
+        match said {
+            SaidBytes::Greeting(greeting) => Self::Greeting(greeting),
+            SaidBytes::Refused(words) => Self::Refused(words.to_owned()),
+            SaidBytes::Envelope { to, from, body } => {
+                Self::Envelope(Envelope { to: UserId(to), from: UserId(from), body: body.into() })
+            }
+            SaidBytes::Ping(number) => Self::Ping(number),
+            SaidBytes::Pong(number) => Self::Pong(number),
+        }
+    }
+}
+
+impl From<BodyBytes<'_>> for EnvelopeBody {
+    fn from(body: BodyBytes<'_>) -> Self {
+        match body {
+            BodyBytes::Message { origin, after, kind, content } => {
+                let parcel = Parcel::Message(Content::from_parts(kind, Arc::from(content)));
+                Self::Forward { origin: Seq(origin), after: Seq(after), parcel }
+            }
+            BodyBytes::Read { origin, after, up_to } => {
+                Self::Forward { origin: Seq(origin), after: Seq(after), parcel: Parcel::Read(Seq(up_to)) }
+            }
+            BodyBytes::Forwarded { origin, is_unwanted } => Self::Forwarded { origin: Seq(origin), is_unwanted },
+            BodyBytes::ForwardPutOff { origin } => Self::ForwardPutOff { origin: Seq(origin) },
+            BodyBytes::Receipt { up_to, received_as } => {
+                Self::Receipt { up_to: Seq(up_to), received_as: Seq(received_as) }
+            }
+            BodyBytes::Receipted { received_as } => Self::Receipted { received_as: Seq(received_as) },
+            BodyBytes::ReceiptPutOff { received_as } => Self::ReceiptPutOff { received_as: Seq(received_as) },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn envelope(body: EnvelopeBody) -> Said {
+        Said::Envelope(Envelope { to: UserId(7), from: UserId(300), body })
+    }
+
+    fn bodies() -> Vec<EnvelopeBody> {
+        let (origin, after) = (Seq(5), Seq(4));
+        vec![
+            EnvelopeBody::Forward { origin, after, parcel: Parcel::Message(Content::text("hello")) },
+            EnvelopeBody::Forward { origin, after: Seq(0), parcel: Parcel::Read(Seq(3)) },
+            EnvelopeBody::Forwarded { origin, is_unwanted: true },
+            EnvelopeBody::ForwardPutOff { origin },
+            EnvelopeBody::Receipt { up_to: Seq(1_000), received_as: Seq(2) },
+            EnvelopeBody::Receipted { received_as: Seq(2) },
+            EnvelopeBody::ReceiptPutOff { received_as: Seq(2) },
+        ]
+    }
+
+    fn greeting() -> Greeting {
+        let [cluster, node, to] = ["chat", "a", "b"].map(str::to_owned);
+        Greeting { versions: [1, 2], cluster, node, to, digest: 9 }
+    }
+
+    fn all() -> Vec<Said> {
+        let others = [Said::Greeting(greeting()), Said::Refused("no".to_owned()), Said::Ping(1), Said::Pong(251)];
+        bodies().into_iter().map(envelope).chain(others).collect()
+    }
+
+    fn hex(said: &Said) -> String {
+        let mut bytes = Vec::new();
+        encode(said, &mut bytes);
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    #[test]
+    fn a_frame_is_these_bytes_for_ever() {
+        let expected = [
+            "0f000000095c93f90207fb2c01000504010568656c6c6f",
+            "09000000397640ee0207fb2c0101050003",
+            "080000006d6318030207fb2c01020501",
+            "07000000267748530207fb2c010305",
+            "0a0000000050bc430207fb2c0104fbe80302",
+            "07000000ff424dee0207fb2c010502",
+            "0700000066eaaada0207fb2c010602",
+            "0d000000491512c700010204636861740161016209",
+            "04000000b8abdf9101026e6f",
+            "02000000485ced370301",
+            "04000000d9b0f7d104fbfb00",
+        ];
+        let found: Vec<_> = all().iter().map(hex).collect();
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn what_is_said_is_heard_in_any_cut() {
+        for said in all() {
+            let mut bytes = Vec::new();
+            encode(&said, &mut bytes);
+            for cut in 0..bytes.len() {
+                assert_eq!(decode(&bytes[..cut]), Ok(None), "{said:?}");
+            }
+            let length = bytes.len();
+            bytes.push(0);
+            assert_eq!(decode(&bytes), Ok(Some((said, length))));
+        }
+    }
+
+    #[test]
+    fn a_frame_with_more_in_it_or_a_wrong_text_or_no_end_is_refused() {
+        let mut long = Vec::new();
+        encode(&Said::Ping(1), &mut long);
+        long.push(0);
+        let body = long[HEAD_BYTES..].to_vec();
+        long[..4].copy_from_slice(&(body.len() as u32).to_le_bytes());
+        long[4..8].copy_from_slice(&crc32c::crc32c(&body).to_le_bytes());
+        assert!(matches!(decode(&long), Err(WireError::Meaning(_))));
+        let content = Content::from_parts(Content::text("").parts().0, Arc::from([0xff]));
+        let parcel = Parcel::Message(content);
+        let mut wrong = Vec::new();
+        encode(&envelope(EnvelopeBody::Forward { origin: Seq(1), after: Seq(0), parcel }), &mut wrong);
+        assert!(matches!(decode(&wrong), Err(WireError::Meaning(_))));
+        assert_eq!(decode(&u64::MAX.to_le_bytes()), Err(WireError::TooLong(u32::MAX as usize)));
+    }
+
+    proptest! {
+        #[test]
+        fn a_damaged_frame_is_found(which in 0..11_usize, at in any::<prop::sample::Index>(), by in 1..=u8::MAX) {
+            let mut bytes = Vec::new();
+            encode(&all()[which], &mut bytes);
+            let at = at.index(bytes.len());
+            bytes[at] ^= by;
+            // A length that grew waits for what never comes, which the link's silence ends.
+            let found = decode(&bytes);
+            prop_assert!(found.is_err() || (found == Ok(None) && at < 4), "{found:?}");
+        }
+
+        #[test]
+        fn bytes_of_anybody_are_no_reason_to_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let mut frame = (bytes.len() as u32).to_le_bytes().to_vec();
+            frame.extend(crc32c::crc32c(&bytes).to_le_bytes());
+            frame.extend(&bytes);
+            if let Ok(Some((said, length))) = decode(&frame) {
+                let mut again = Vec::new();
+                encode(&said, &mut again);
+                prop_assert_eq!(length, frame.len());
+                prop_assert_eq!(decode(&again), Ok(Some((said, again.len()))));
+            }
+        }
+    }
+}

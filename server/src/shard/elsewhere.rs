@@ -1,0 +1,129 @@
+//! Elsewhere: what is owed to users whose home is another node.
+//!
+//! An envelope for another node leaves when what it follows from is durable here: the other node's log must not have what this one's
+//! lacks after a crash. While the node cannot be reached it is put off, as by a home that takes nothing: it waits in its author's log,
+//! and goes out once the node can be reached again. So a link between nodes keeps nothing, and remembers nothing: when one has ended,
+//! whatever had been sent and was not answered counts as put off, and what comes twice by that is found by the watermarks.
+
+use std::collections::BTreeMap;
+
+use proto_spec::{ConversationId, Seq, UserId};
+use storage::BatchId;
+
+use super::{
+    Promise, Shard, Turn,
+    duties::Resting,
+    input::{Envelope, Parcel},
+    ledger::Ledger,
+    topology::{Homes, NodeId},
+};
+
+/// The other nodes, as far as a shard knows.
+#[derive(Debug, Default)]
+pub(super) struct Elsewhere {
+    /// Those that can be reached, with the number of the link.
+    reachable: BTreeMap<NodeId, u64>,
+    /// What is tried again when a node can be reached: one for each destination that rests, so bounded by what users have open.
+    resting: BTreeMap<NodeId, Vec<(UserId, Resting)>>,
+}
+
+impl Resting {
+    /// Whose home it waits for.
+    const fn whom(self) -> UserId {
+        match self {
+            Self::Messages(ConversationId::Person(user)) | Self::Reports(user) => user,
+        }
+    }
+}
+
+/// Whether what follows from this batch may leave for the home of a user.
+pub(super) fn may_leave(promise: Promise, homes: &Homes, lane: &Ledger, batch: BatchId, to: ConversationId) -> bool {
+    let ConversationId::Person(to) = to;
+    match promise {
+        Promise::Store => lane.is_stored(batch),
+        // Inside the node everything is in one order, so what is not released yet may go too.
+        Promise::Disk | Promise::Journal => homes.elsewhere(to).is_none() || lane.is_released(batch),
+    }
+}
+
+impl Shard {
+    /// Whether what is decided now for the home of a user may leave now, and not when it is durable.
+    pub(super) fn leaves_now(&self, to: ConversationId) -> bool {
+        let ConversationId::Person(to) = to;
+        self.settings.promise != Promise::Store && self.homes.elsewhere(to).is_none()
+    }
+
+    /// An envelope leaves for another node.
+    pub(super) fn post_elsewhere(&mut self, node: NodeId, envelope: Envelope, cx: &mut Turn<'_>) {
+        if self.elsewhere.reachable.contains_key(&node) {
+            return cx.effects.mesh.push((node, envelope));
+        }
+        // An answer is asked for again by what it answers.
+        if let Some(put_off) = envelope.put_off() {
+            self.counters.unreachable += 1;
+            self.local.push_back(put_off);
+        }
+    }
+
+    /// An entry is durable: what it says to a user of another node leaves, if it is on the way there.
+    pub(super) fn leave_for_elsewhere(&mut self, user_id: UserId, seq: Seq, cx: &mut Turn<'_>) {
+        if self.homes.ownership.is_none() || self.settings.promise == Promise::Store {
+            return;
+        }
+        let Some(user) = self.users.resident(user_id).filter(|user| user.outgoing.is_on_the_way(seq)) else { return };
+        let said = user.tail.get(seq).and_then(|tail| Parcel::by(user_id, &tail.entry.event));
+        let Some((to, parcel)) = said else {
+            // A read mark that a later one has superseded meanwhile, which is told in its place.
+            return user.outgoing.forgo(seq);
+        };
+        let after = user.outgoing.before(seq, to);
+        let ConversationId::Person(whom) = to;
+        if self.homes.elsewhere(whom).is_some() {
+            self.forward(user_id, to, (seq, after), parcel, cx);
+        }
+    }
+
+    /// A link to a node is open, or has ended: what was on its way through one before is lost in either case.
+    pub(super) fn link(&mut self, node: NodeId, serial: u64, is_up: bool, cx: &Turn<'_>) {
+        let known = self.elsewhere.reachable.get(&node).copied();
+        if known.is_some_and(|known| known > serial || (known == serial && is_up)) {
+            // A later one is known already.
+            return;
+        }
+        if known.is_some() {
+            self.lose_what_is_on_the_way(node);
+        }
+        if is_up {
+            self.elsewhere.reachable.insert(node, serial);
+            for (user, what) in self.elsewhere.resting.remove(&node).unwrap_or_default() {
+                self.resting.push(cx.now.monotonic_ms, (user, what));
+            }
+        } else {
+            self.elsewhere.reachable.remove(&node);
+        }
+    }
+
+    fn lose_what_is_on_the_way(&mut self, node: NodeId) {
+        let homes = &self.homes;
+        let is_there = |user: UserId| homes.elsewhere(user) == Some(node);
+        for (user_id, user) in self.users.iter_mut() {
+            let resting = &mut self.elsewhere.resting;
+            let mut rest = |what| resting.entry(node).or_default().push((user_id, what));
+            for to in user.outgoing.lose(|ConversationId::Person(to)| is_there(to)) {
+                rest(Resting::Messages(to));
+            }
+            for author in user.reports.lose(is_there) {
+                rest(Resting::Reports(author));
+            }
+        }
+    }
+
+    /// What is to be tried again waits for a node that can not be reached.
+    pub(super) fn rests_longer(&mut self, user: UserId, what: Resting) -> bool {
+        let node = self.homes.elsewhere(what.whom()).filter(|node| !self.elsewhere.reachable.contains_key(node));
+        if let Some(node) = node {
+            self.elsewhere.resting.entry(node).or_default().push((user, what));
+        }
+        node.is_some()
+    }
+}

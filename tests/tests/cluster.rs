@@ -1,0 +1,329 @@
+//! Three nodes of a static cluster, as real processes on loopback addresses: users of different nodes write to each other, and nodes
+//! die, pause and come back.
+#![expect(clippy::unwrap_used, reason = "a test that can not run has failed")]
+
+use std::{collections::BTreeMap, fs, net::SocketAddr, path::PathBuf, time::Duration};
+
+use proto_spec::{
+    ClientFrame, ErrorCode, Event, RedirectReason, Resume, Seq, ServerFrame, UserId, limits::REDIRECTS_MAX,
+};
+use server::{
+    cluster::{file::Nodes, map::Slot},
+    files::keyfile,
+    shard::topology::NodeId,
+};
+use tempfile::TempDir;
+use tests::{
+    connection::{Connection, hello},
+    device::{Device, Step},
+    process::{Installation, Server},
+    wait_until,
+};
+
+const NAMES: [&str; 3] = ["a", "b", "c"];
+
+/// Three nodes, and what is the same for all of them.
+struct Cluster {
+    nodes: Vec<Installation>,
+    servers: Vec<Option<Server>>,
+    map: Nodes,
+    _folder: TempDir,
+}
+
+impl Cluster {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let key_file = folder.path().join("token-key.pem");
+        keyfile::create_if_missing(&key_file).unwrap();
+        let mut nodes: Vec<_> =
+            NAMES.iter().map(|_| Installation::new(env!("CARGO_BIN_EXE_tested-ringpost"))).collect();
+        let mut text = "name = \"test\"\n".to_owned();
+        for (name, node) in NAMES.iter().zip(&mut nodes) {
+            // Addresses of a test are nobody else's, so all ports are free.
+            node.config.listen.set_port(7600);
+            let mesh = SocketAddr::new(node.config.listen.ip(), 7650);
+            text += &format!("[nodes.{name}]\nmesh = \"{mesh}\"\nclients = \"{}\"\n", node.config.listen);
+        }
+        let file = folder.path().join("cluster.toml");
+        fs::write(&file, &text).unwrap();
+        for (name, node) in NAMES.iter().zip(&mut nodes) {
+            node.config.auth.key_file = key_file.clone();
+            node.config.cluster.file = file.clone();
+            node.config.cluster.node = (*name).to_owned();
+        }
+        let map = Nodes::parse(&text).unwrap();
+        Self { servers: nodes.iter().map(|_| None).collect(), nodes, map, _folder: folder }
+    }
+
+    fn started() -> Self {
+        let mut cluster = Self::new();
+        for at in 0..NAMES.len() {
+            cluster.start(at);
+        }
+        cluster.wait_for_links(&[0, 1, 2]);
+        cluster
+    }
+
+    fn start(&mut self, at: usize) {
+        self.servers[at] = Some(self.nodes[at].start());
+    }
+
+    fn kill(&mut self, at: usize) {
+        self.servers[at].take().unwrap().kill();
+    }
+
+    fn server(&self, at: usize) -> &Server {
+        self.servers[at].as_ref().unwrap()
+    }
+
+    /// A metric of a node, of all its cores together.
+    fn metric(&self, at: usize, name: &str) -> f64 {
+        let metrics = self.server(at).metrics();
+        metrics.iter().filter(|(of, _)| of.split('{').next() == Some(name)).map(|(_, value)| value).sum()
+    }
+
+    /// Each of these nodes can reach the others.
+    fn wait_for_links(&self, among: &[usize]) {
+        wait_until("the nodes can reach each other", || {
+            among.iter().all(|at| self.metric(*at, "ringpost_core_links") >= (among.len() - 1) as f64)
+        });
+    }
+
+    /// Users whose home is this node.
+    fn users(&self, at: usize) -> impl Iterator<Item = u64> {
+        (1..).filter(move |user| self.map.map.owner(Slot::of(UserId(*user))) == NodeId(at as u16))
+    }
+
+    fn user(&self, at: usize) -> u64 {
+        self.users(at).next().unwrap()
+    }
+
+    fn address(&self, at: usize) -> SocketAddr {
+        self.nodes[at].config.listen
+    }
+
+    fn device(&self, user: u64) -> Device {
+        Device::new(user, 1, self.nodes[0].token(user))
+    }
+
+    fn connected(&self, at: usize, user: u64) -> Device {
+        let mut device = self.device(user);
+        device.connect(self.address(at), Resume::Stored);
+        device
+    }
+
+    fn log(&self, at: usize) -> String {
+        self.nodes[at].log()
+    }
+}
+
+/// What was said to a device by somebody, in its order.
+fn heard_from(device: &Device, author: u64) -> Vec<String> {
+    let received = device.received();
+    received.into_iter().filter(|(_, from, ..)| *from == author).map(|(.., text)| text.to_owned()).collect()
+}
+
+/// How far the other side is known to have what a device has sent.
+fn delivered_up_to(device: &Device) -> u64 {
+    let marks = device.log.values().filter_map(|entry| match entry.event {
+        Event::Delivered { up_to, .. } => Some(up_to.0),
+        _ => None,
+    });
+    marks.max().unwrap_or(0)
+}
+
+fn step_all(devices: &mut [Device]) {
+    for device in devices.iter_mut().filter(|device| device.is_connected()) {
+        while device.step(Duration::from_millis(1)) == Step::Frame {}
+        device.acknowledge();
+    }
+}
+
+#[test]
+fn users_of_different_nodes_write_to_each_other_in_order_and_learn_that_it_has_arrived() {
+    const EACH: usize = 50;
+    let cluster = Cluster::started();
+    let mut people: Vec<_> = (0..3).map(|at| cluster.connected(at, cluster.user(at))).collect();
+    for n in 0..EACH {
+        for at in 0..3 {
+            let to = people[(at + 1) % 3].user;
+            people[at].say(to, &format!("{n}"));
+        }
+        step_all(&mut people);
+    }
+    let users: Vec<_> = people.iter().map(|device| device.user).collect();
+    wait_until("everybody has everything, and knows that the others have", || {
+        step_all(&mut people);
+        (0..3).all(|at| {
+            let (me, before) = (&people[at], users[(at + 2) % 3]);
+            let last_sent = me.accepted.values().max().copied().unwrap_or(0);
+            heard_from(me, before).len() == EACH && delivered_up_to(me) == last_sent && me.unanswered() == 0
+        })
+    });
+    let expected: Vec<_> = (0..EACH).map(|n| n.to_string()).collect();
+    for at in 0..3 {
+        assert_eq!(heard_from(&people[at], users[(at + 2) % 3]), expected);
+        assert!(cluster.metric(at, "ringpost_core_mesh_sent_total") >= EACH as f64);
+    }
+}
+
+#[test]
+fn a_client_that_comes_to_the_wrong_node_is_told_the_right_one() {
+    let cluster = Cluster::started();
+    let user = cluster.user(1);
+    let greet = |hops| {
+        let mut connection = Connection::open(cluster.address(0)).unwrap();
+        let ClientFrame::Hello { version_min, version_max, device, resume, token, epoch, since, skip_above, .. } =
+            hello(&cluster.nodes[0].token(user), 1, Resume::Stored)
+        else {
+            panic!("a hello is a hello");
+        };
+        let hello =
+            ClientFrame::Hello { version_min, version_max, device, resume, token, epoch, since, skip_above, hops };
+        connection.send(&[hello]);
+        let first = connection.frame();
+        assert_eq!(connection.frame(), None, "nothing follows");
+        first
+    };
+    let told = greet(1);
+    let Some(ServerFrame::Redirect { address, reason, after_ms: 0, .. }) = &told else { panic!("{told:?}") };
+    assert_eq!((address, reason), (&cluster.address(1).to_string(), &RedirectReason::Elsewhere));
+    assert_eq!(greet(REDIRECTS_MAX), told);
+    for hops in [0, REDIRECTS_MAX + 1] {
+        let bye = greet(hops);
+        let Some(ServerFrame::Bye { code, retry_after_ms, detail, .. }) = bye else { panic!("{bye:?}") };
+        assert_eq!(code, ErrorCode::Elsewhere);
+        assert!(retry_after_ms > 0 && detail.contains('b'), "{detail}");
+    }
+    assert_eq!(cluster.metric(0, "ringpost_core_redirected_total"), 2.0);
+    cluster.connected(1, user).step(Duration::ZERO);
+}
+
+#[test]
+fn a_node_that_is_killed_costs_its_users_time_and_nobody_a_message() {
+    const EACH: usize = 40;
+    let mut cluster = Cluster::started();
+    let (alice, bob, carol) = (cluster.user(0), cluster.user(1), cluster.user(2));
+    let mut people = [cluster.connected(0, alice), cluster.connected(1, bob), cluster.connected(2, carol)];
+    for n in 0..EACH {
+        people[0].say(bob, &format!("a{n}"));
+        people[1].say(alice, &format!("b{n}"));
+        people[2].say(alice, &format!("c{n}"));
+        if n == EACH / 2 {
+            // In the middle of it, with messages under way in both directions.
+            cluster.kill(1);
+            people[1].disconnect();
+        }
+        step_all(&mut people);
+    }
+    // The others go on, with each other and with who is away.
+    wait_until("what was written to somebody of a node that is away is accepted", || {
+        step_all(&mut people);
+        people[0].unanswered() == 0 && heard_from(&people[0], carol).len() == EACH
+    });
+    assert!(heard_from(&people[1], alice).len() < EACH);
+    cluster.start(1);
+    people[1].connect(cluster.address(1), Resume::Stored);
+    wait_until("the node is back, and everybody has everything", || {
+        step_all(&mut people);
+        heard_from(&people[1], alice).len() == EACH
+            && heard_from(&people[0], bob).len() == EACH
+            && delivered_up_to(&people[0]) == *people[0].accepted.values().max().unwrap()
+    });
+    let said = |letter: char| (0..EACH).map(|n| format!("{letter}{n}")).collect::<Vec<_>>();
+    assert_eq!(heard_from(&people[1], alice), said('a'));
+    assert_eq!(heard_from(&people[0], bob), said('b'));
+    assert_eq!(heard_from(&people[0], carol), said('c'));
+}
+
+#[test]
+fn a_node_that_stands_still_holds_up_nobody_else_and_goes_on_when_it_wakes() {
+    const EACH: usize = 20;
+    let cluster = Cluster::started();
+    let (alice, bob, carol) = (cluster.user(0), cluster.user(1), cluster.user(2));
+    let mut people = [cluster.connected(0, alice), cluster.connected(1, bob), cluster.connected(2, carol)];
+    cluster.server(1).signal("STOP");
+    let mut bob_device = None;
+    for n in 0..EACH {
+        people[0].say(bob, &format!("{n}"));
+        people[0].say(carol, &format!("{n}"));
+        step_all(&mut people[..1]);
+    }
+    wait_until("those of other nodes have what was written to them", || {
+        step_all(&mut people[..1]);
+        step_all(&mut people[2..]);
+        heard_from(&people[2], alice).len() == EACH && people[0].unanswered() == 0
+    });
+    // Long enough for the others to give its links up.
+    wait_until("the node is given up", || cluster.metric(0, "ringpost_core_links") == 1.0);
+    cluster.server(1).signal("CONT");
+    wait_until("it has woken, and its users have everything", || {
+        step_all(&mut people);
+        if !people[1].is_connected() {
+            let mut again = cluster.device(bob);
+            again.connect(cluster.address(1), Resume::Stored);
+            bob_device = Some(again);
+        }
+        let device = bob_device.as_mut().unwrap_or(&mut people[1]);
+        while device.is_connected() && device.step(Duration::from_millis(1)) == Step::Frame {}
+        heard_from(device, alice).len() == EACH
+    });
+    let device = bob_device.as_ref().unwrap_or(&people[1]);
+    assert_eq!(heard_from(device, alice), (0..EACH).map(|n| n.to_string()).collect::<Vec<_>>());
+}
+
+#[test]
+fn nodes_with_different_files_do_not_talk_and_say_why() {
+    let mut cluster = Cluster::new();
+    let path: PathBuf = cluster.nodes[0].folder().join("other.toml");
+    let text = fs::read_to_string(&cluster.nodes[0].config.cluster.file).unwrap();
+    fs::write(&path, format!("{text}weight = 2\n")).unwrap();
+    cluster.nodes[2].config.cluster.file = path;
+    for at in 0..3 {
+        cluster.start(at);
+    }
+    wait_until("the nodes say what is wrong", || {
+        [0, 1].iter().all(|at| cluster.log(*at).contains("different cluster files"))
+    });
+    cluster.wait_for_links(&[0, 1]);
+    assert_eq!(cluster.metric(2, "ringpost_core_links"), 0.0);
+    assert!(cluster.log(2).contains("different cluster files"));
+}
+
+#[test]
+fn a_place_among_others_that_is_not_there_is_refused() {
+    let mut cluster = Cluster::new();
+    let node = &mut cluster.nodes[0];
+    let file = node.config.cluster.file.clone();
+    node.config.cluster.node = "d".to_owned();
+    let (code, said) = node.refused();
+    assert!(code == 1 && said.contains("there is no node \"d\"") && said.contains("there are a, b, c"), "{said}");
+    node.config.cluster.node = "a".to_owned();
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, text.replacen("mesh = \"127.", "mesh = \"10.", 1)).unwrap();
+    let (code, said) = node.refused();
+    assert!(code == 1 && said.contains("allow_plain_tcp_beyond_loopback"), "{said}");
+    fs::remove_file(&file).unwrap();
+    let (code, said) = node.refused();
+    assert!(code == 1 && said.contains("cannot be read"), "{said}");
+}
+
+#[test]
+fn what_came_before_the_first_link_goes_out_with_it() {
+    let mut cluster = Cluster::new();
+    cluster.start(0);
+    let (alice, bob) = (cluster.user(0), cluster.user(1));
+    let mut sender = cluster.connected(0, alice);
+    for n in 0..5 {
+        sender.say(bob, &format!("{n}"));
+    }
+    sender.step_until("what was written is accepted", |device| device.unanswered() == 0);
+    cluster.start(1);
+    let mut recipient = cluster.connected(1, bob);
+    wait_until("it has arrived", || {
+        while recipient.step(Duration::from_millis(1)) == Step::Frame {}
+        heard_from(&recipient, alice).len() == 5
+    });
+    let heard: BTreeMap<_, _> = recipient.log.values().map(|entry| (entry.seq, &entry.event)).collect();
+    assert!(heard.keys().all(|seq| *seq > Seq::ZERO));
+}
