@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, PoisonError, atomic::Ordering},
 };
 
-use super::{LanePlan, LoginFirst, Next, Phase, Script, Shared, read_back::ReadBack};
+use super::{LanePlan, LoginFirst, Next, Phase, Script, Shared, SharedLane, read_back::ReadBack};
 use crate::{
     devices::{Devices, Manners},
     limits::{CLOSE_TIMEOUT_US, LANE_SLEEP_MAX_US, PUBLISH_EVERY_US},
@@ -43,6 +43,8 @@ pub(super) fn run(
     login: LoginFirst,
     shared: Arc<Shared>,
 ) -> anyhow::Result<()> {
+    let lanes = Arc::clone(&shared);
+    let _leaving = Leaving(&lanes.lanes[index]);
     let compares_histories = manners.compares_histories && plan.script.wants_read_back();
     let made = Devices::new(manners, plan.crew);
     let devices = made.inspect_err(|error| shared.lanes[index].give_up(&error.to_string()))?;
@@ -69,7 +71,16 @@ pub(super) fn run(
     Ok(())
 }
 
-impl super::SharedLane {
+/// However a lane ends, nobody waits for it any more.
+struct Leaving<'a>(&'a SharedLane);
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        self.0.ended.store(u8::MAX, Ordering::Release);
+    }
+}
+
+impl SharedLane {
     fn give_up(&self, why: &str) {
         self.fatal.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| why.to_owned());
     }
@@ -196,5 +207,26 @@ impl Lane {
         }
         self.devices.stats_mut().move_to(&mut lane.stats.lock().unwrap_or_else(PoisonError::into_inner));
         lane.told_us.store(now_us, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn nobody_waits_for_a_lane_that_has_panicked() {
+        let lane = SharedLane::default();
+        let ended = thread::scope(|scope| {
+            let body = scope.spawn(|| {
+                let _leaving = Leaving(&lane);
+                assert_eq!(lane.ended.load(Ordering::Acquire), 1, "the panic of this test");
+            });
+            body.join()
+        });
+        assert!(ended.is_err());
+        assert!(lane.ended.load(Ordering::Acquire) > Phase::Over as u8);
     }
 }
