@@ -11,7 +11,7 @@ use crate::limits::BACKOFF_MAX_MS;
 /// What is needed to be one device of one user.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// `host:port` of the server. The pure state does not look at it.
+    /// `host:port` of the server: of any of its nodes, which knows the one that serves this user (SPEC 8.11).
     pub server: String,
     /// How the bytes get there. The pure state does not look at it either.
     pub transport: Transport,
@@ -73,15 +73,10 @@ impl Config {
         if numbers.windows(2).any(|pair| pair[0] == pair[1]) || numbers.first() == Some(&SendNumber(0)) {
             return Err(ConfigError::Numbers);
         }
-        self.server_name().map(drop)
-    }
-
-    /// The name that the server must prove, if it must: the one that was chosen, or the host that is connected to.
-    pub(crate) fn server_name(&self) -> Result<Option<ServerName<'static>>, ConfigError> {
-        let Transport::Tls { name, .. } = &self.transport else { return Ok(None) };
-        let host = self.server.rsplit_once(':').map_or(self.server.as_str(), |(host, _)| host);
-        let name = name.as_deref().unwrap_or(host.trim_matches(['[', ']']));
-        ServerName::try_from(name.to_owned()).map(Some).map_err(|_| ConfigError::ServerName(name.to_owned()))
+        match &self.transport {
+            Transport::Plain => Ok(()),
+            Transport::Tls { name, .. } => name_at(&self.server, name.as_deref()).map(drop),
+        }
     }
 }
 
@@ -95,9 +90,16 @@ pub enum Transport {
     Tls {
         /// Who may vouch for the server.
         roots: Roots,
-        /// The name that its certificate must have; none: the host that is connected to.
+        /// The name that its certificate must have, on whichever node; none: the host that is connected to.
         name: Option<String>,
     },
+}
+
+/// The name that who answers at this address must prove with TLS: the one that was chosen, or the host.
+pub(crate) fn name_at(address: &str, chosen: Option<&str>) -> Result<ServerName<'static>, ConfigError> {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    let name = chosen.unwrap_or(host.trim_matches(['[', ']']));
+    ServerName::try_from(name.to_owned()).map_err(|_| ConfigError::ServerName(name.to_owned()))
 }
 
 /// Who may vouch for a server.

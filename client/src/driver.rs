@@ -68,15 +68,14 @@ impl Client {
     /// # Errors
     /// As [`Config::check`], or no certificate can be trusted.
     pub fn connect(config: Config) -> Result<(Self, Events), ConfigError> {
-        let server = config.server.clone();
-        let name = config.server_name()?;
-        let tls = match (&config.transport, name) {
-            (Transport::Tls { roots, .. }, Some(name)) => Some(Connector::new(roots, name)?),
-            _ => None,
+        config.check()?;
+        let connector = match &config.transport {
+            Transport::Plain => None,
+            Transport::Tls { roots, name } => Some(Connector::new(roots, name.clone())?),
         };
         let shared = Arc::new(Shared { state: Mutex::new(ClientState::new(config)?), called: Notify::new() });
         let (sender, receiver) = mpsc::channel(EVENTS_WAITING_MAX);
-        tokio::spawn(Driver::new(Arc::clone(&shared), server, tls, sender).run());
+        tokio::spawn(Driver::new(Arc::clone(&shared), connector, sender).run());
         Ok((Self { shared }, Events { receiver }))
     }
 
@@ -278,7 +277,8 @@ enum SocketEvent {
 
 struct Driver {
     shared: Arc<Shared>,
-    server: String,
+    /// Where the socket leads, or is to lead: what the state said when it asked for it.
+    address: String,
     events: mpsc::Sender<ClientEvent>,
     /// Events that did not fit the channel: at most what one turn made.
     waiting: VecDeque<ClientEvent>,
@@ -323,15 +323,10 @@ impl Clock {
 }
 
 impl Driver {
-    fn new(
-        shared: Arc<Shared>,
-        server: String,
-        connector: Option<Connector>,
-        events: mpsc::Sender<ClientEvent>,
-    ) -> Self {
+    fn new(shared: Arc<Shared>, connector: Option<Connector>, events: mpsc::Sender<ClientEvent>) -> Self {
         Self {
             shared,
-            server,
+            address: String::new(),
             events,
             waiting: VecDeque::new(),
             socket: Socket::None,
@@ -398,7 +393,8 @@ impl Driver {
                 // Frames are small and each is waited for; a failure costs latency only.
                 let _ = stream.set_nodelay(true);
                 self.socket = Socket::Open(stream);
-                match self.connector.as_ref().map(|connector| connector.begin(&mut self.unwritten)).transpose() {
+                let begin = |connector: &Connector| connector.begin(&self.address, &mut self.unwritten);
+                match self.connector.as_ref().map(begin).transpose() {
                     Ok(tls) => {
                         self.tls = tls;
                         // The hello waits for the end of the TLS handshake, which has the hello's time.
@@ -408,7 +404,7 @@ impl Driver {
                 }
             }
             SocketEvent::Opened(Err(error)) => {
-                let words = unreachable(&self.server, &error);
+                let words = unreachable(&self.address, &error);
                 self.lost(words);
             }
             SocketEvent::Ready(Ok(ready)) => {
@@ -497,8 +493,9 @@ impl Driver {
         }
         match effects.link.take() {
             Some(Link::Open) => {
-                let server = self.server.clone();
-                self.socket = Socket::Opening(Box::pin(async move { TcpStream::connect(server).await }));
+                self.address = self.shared.state().address().to_owned();
+                let address = self.address.clone();
+                self.socket = Socket::Opening(Box::pin(async move { TcpStream::connect(address).await }));
             }
             Some(Link::Close) => {
                 if let Some(tls) = &mut self.tls {

@@ -4,8 +4,8 @@ use std::fmt;
 
 use proto_spec::{
     Capabilities, Content, ContentKind, ConversationId, DeviceId, DeviceInfo, Digests, Durability, Entry, EpochId,
-    ErrorCode, Inbox, Page, Presence, PresenceState, Recipient, RequestId, SendNumber, Seq, TimestampMs, UserId,
-    Visibility,
+    ErrorCode, Inbox, Page, Presence, PresenceState, Recipient, RedirectReason, RequestId, SendNumber, Seq,
+    TimestampMs, UserId, Visibility,
 };
 use thiserror::Error;
 
@@ -224,7 +224,7 @@ pub enum ClientEvent {
 }
 
 /// What the server said when it let the device in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WelcomeInfo {
     /// Who the token says the user is.
     pub user: UserId,
@@ -252,6 +252,8 @@ pub struct WelcomeInfo {
     pub capabilities: Capabilities,
     /// What the user hides of their presence. What changes it later comes as an entry.
     pub visibility: Visibility,
+    /// The address of the node that serves this user, if a redirect has led there from [`crate::Config::server`].
+    pub elsewhere: Option<String>,
 }
 
 /// What is known of whether a user is there.
@@ -308,6 +310,30 @@ pub enum DisconnectReason {
     /// What this device holds is not the beginning of the server's log. The client begins anew ([`ClientEvent::LogReplaced`]).
     #[error("the server's log is not the one that this device holds: {0}")]
     OtherLog(String),
+    /// Another node serves this user, or does from now on: the next connection goes there.
+    #[error("another node serves this user: {address}")]
+    Redirected {
+        /// Where it is.
+        address: String,
+        /// Why.
+        reason: RedirectReason,
+    },
+    /// The nodes do not agree on who serves this user. The next connection goes to [`crate::Config::server`].
+    #[error(
+        "the nodes of the server do not agree on who serves this user: one sent here and there, at last to {address}"
+    )]
+    Circle {
+        /// Where the redirect led that was not followed.
+        address: String,
+    },
+    /// An attempt failed at a node to which a redirect has led. The next connection goes to [`crate::Config::server`].
+    #[error("at {address}, where this user was served or should be: {why}")]
+    Elsewhere {
+        /// Where that was.
+        address: String,
+        /// What failed.
+        why: Box<DisconnectReason>,
+    },
     /// The server said why.
     #[error("the server closed the connection: {} ({detail})", code.name())]
     Bye {

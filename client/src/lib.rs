@@ -27,6 +27,7 @@ mod driver;
 mod epochs;
 mod fetches;
 mod history;
+mod nodes;
 mod outbox;
 mod position;
 mod renewal;
@@ -52,6 +53,6 @@ pub use proto_spec::limits::{
 pub use proto_spec::{
     Attachment, AttachmentKind, Body, Capabilities, Content, ContentKind, ConversationId, DeviceId, DeviceInfo,
     Digests, Direction, Durability, Edit, Entry, EpochId, ErrorCode, Event, Inbox, InboxRow, Kinds, MessageName, Page,
-    Presence, Reaction, Recipient, Removal, Reply, Resume, SendNumber, Seq, Settings, Stands, Status, TimestampMs,
-    Unsend, UserId, Visibility,
+    Presence, Reaction, Recipient, RedirectReason, Removal, Reply, Resume, SendNumber, Seq, Settings, Stands, Status,
+    TimestampMs, Unsend, UserId, Visibility,
 };

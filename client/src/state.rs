@@ -34,6 +34,7 @@ use crate::{
     event::{ClientEvent, DisconnectReason, EndReason, SendHandle},
     fetches::Fetches,
     limits::{ACKNOWLEDGE_AFTER_MS, OPEN_TIMEOUT_MS, WELCOME_TIMEOUT_MS},
+    nodes::Nodes,
     outbox::Outbox,
     position::Position,
     renewal::Renewal,
@@ -79,7 +80,7 @@ pub enum Input<'a> {
 /// What to do with the link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Link {
-    /// Open a link to the server and answer with [`Input::Connected`] or [`Input::Disconnected`].
+    /// Open a link to [`ClientState::address`] and answer with [`Input::Connected`] or [`Input::Disconnected`].
     Open,
     /// Write the bytes of this turn if that is possible at once, and close. No answer is expected.
     Close,
@@ -124,6 +125,7 @@ pub struct ClientState {
     /// That of the last hello: good if it is welcome.
     hello_token: String,
     renewal: Renewal,
+    nodes: Nodes,
     phase: Phase,
     decoder: Option<Decoder>,
     outbox: Outbox,
@@ -159,6 +161,7 @@ impl ClientState {
             hello_token: String::new(),
             token: config.token,
             renewal: Renewal::default(),
+            nodes: Nodes::new(config.server),
             phase: Phase::Waiting { open_at: MonotonicMs(0) },
             decoder: None,
             outbox: Outbox::new(config.keeping, config.unanswered),
@@ -206,6 +209,7 @@ impl ClientState {
             Phase::Ready(session) => [
                 Some(session.keepalive_deadline()),
                 session.acknowledge_at,
+                session.redirect.as_ref().map(|redirect| redirect.due),
                 self.outbox.deadline(now),
                 self.fetches.deadline(now),
                 self.renewal.deadline(),
@@ -217,6 +221,12 @@ impl ClientState {
             .min(),
             Phase::Ended => None,
         }
+    }
+
+    /// `host:port` of the node that the link leads to, or the next one will: a link that leads elsewhere is not the one that was asked for.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        self.nodes.address()
     }
 
     /// Messages without an answer, sent or not.
@@ -269,7 +279,7 @@ impl ClientState {
                 epoch: self.position.epoch(),
                 since,
                 skip_above,
-                hops: 0,
+                hops: self.nodes.hops(),
             };
             hello.encode(&mut effects.bytes);
         }
@@ -329,8 +339,7 @@ impl ClientState {
         }
         if self.close_wanted && !self.is_ended() {
             if matches!(self.phase, Phase::Ready(_)) {
-                self.acknowledge_now(effects);
-                ClientFrame::Bye.encode(&mut effects.bytes);
+                self.say_bye(effects);
             }
             return Flow::Break(Stop::End(EndReason::Closed));
         }
@@ -359,6 +368,10 @@ impl ClientState {
 
     fn end_ready_turn(&mut self, now: MonotonicMs, effects: &mut Effects) -> Flow {
         let Phase::Ready(session) = &mut self.phase else { return Flow::Continue(()) };
+        if let Some(redirect) = session.redirect.take_if(|redirect| redirect.due <= now) {
+            self.say_bye(effects);
+            return Flow::Break(Stop::Redirect(redirect));
+        }
         let window = session.window;
         self.outbox.number(now, window, |handle, number| effects.events.push(ClientEvent::Numbered { handle, number }));
         while let Some(frame) = self.outbox.next_frame(now, window) {
@@ -410,6 +423,11 @@ impl ClientState {
         self.last_nonce += 1;
         ClientFrame::Ping { nonce: self.last_nonce }.encode(&mut effects.bytes);
         Flow::Continue(())
+    }
+
+    fn say_bye(&mut self, effects: &mut Effects) {
+        self.acknowledge_now(effects);
+        ClientFrame::Bye.encode(&mut effects.bytes);
     }
 
     fn acknowledge_now(&mut self, effects: &mut Effects) {

@@ -10,15 +10,16 @@ use proto_spec::ALPN;
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore,
     crypto::aws_lc_rs::default_provider,
-    pki_types::{CertificateDer, ServerName, pem::PemObject as _},
+    pki_types::{CertificateDer, pem::PemObject as _},
 };
 
-use crate::config::{ConfigError, Roots};
+use crate::config::{ConfigError, Roots, name_at};
 
-/// How TLS connections to one server are made.
+/// How TLS connections to one server are made, to whichever of its nodes.
 pub(crate) struct Connector {
     config: Arc<ClientConfig>,
-    name: ServerName<'static>,
+    /// That every certificate must have; none: the host that is connected to.
+    name: Option<String>,
 }
 
 /// Why TLS can not go on, in words for a person.
@@ -42,7 +43,7 @@ impl Connector {
     ///
     /// # Errors
     /// There is nothing that could be trusted.
-    pub(crate) fn new(roots: &Roots, name: ServerName<'static>) -> Result<Self, ConfigError> {
+    pub(crate) fn new(roots: &Roots, name: Option<String>) -> Result<Self, ConfigError> {
         let mut store = RootCertStore::empty();
         match roots {
             Roots::System => {
@@ -75,9 +76,10 @@ impl Connector {
         Ok(Self { config: Arc::new(config), name })
     }
 
-    /// A connection that has just been opened, and what is to be said first, in `out`.
-    pub(crate) fn begin(&self, out: &mut Vec<u8>) -> Result<Stream, Fault> {
-        let connection = ClientConnection::new(Arc::clone(&self.config), self.name.clone()).map_err(fault)?;
+    /// A connection that has just been opened to this address, and what is to be said first, in `out`.
+    pub(crate) fn begin(&self, address: &str, out: &mut Vec<u8>) -> Result<Stream, Fault> {
+        let name = name_at(address, self.name.as_deref()).map_err(|error| Fault::Other(error.to_string()))?;
+        let connection = ClientConnection::new(Arc::clone(&self.config), name).map_err(fault)?;
         let mut stream = Stream { connection };
         // What is written before the handshake is done waits in there: the hello, and nothing else (SPEC 1.3). After it
         // everything goes on to where the driver counts it.

@@ -162,3 +162,44 @@ async fn closing_is_the_last_event_and_dropping_the_events_closes() {
     let mut rest = Vec::new();
     stream.read_to_end(&mut rest).await.unwrap();
 }
+
+/// Answers the next hello with a redirect.
+async fn send_on(listener: &TcpListener, address: &str, server: &mut Server) {
+    let (mut stream, _) = listener.accept().await.unwrap();
+    server.redirects = 1;
+    server.redirects_to = address.to_owned();
+    serve(server, &mut stream, usize::MAX).await;
+}
+
+#[tokio::test]
+async fn a_user_who_is_served_elsewhere_is_found_there_and_again_at_the_first_address_when_that_node_is_gone() {
+    let (first, config) = listener().await;
+    let (other, at_other) = listener().await;
+    let elsewhere = at_other.server.clone();
+    let serving = tokio::spawn(async move {
+        let mut server = Server::new();
+        send_on(&first, &at_other.server, &mut server).await;
+        // The hello, and not all of a message.
+        let (mut stream, _) = other.accept().await.unwrap();
+        serve(&mut server, &mut stream, 20).await;
+        drop((stream, other));
+        let (mut stream, _) = first.accept().await.unwrap();
+        serve(&mut server, &mut stream, usize::MAX).await;
+        server
+    });
+    let (client, mut events) = Client::connect(config).unwrap();
+    client.send(PEER, Content::text("one")).unwrap();
+    client.send(PEER, Content::text("two")).unwrap();
+    let mut told = Vec::new();
+    let mut answers = 0;
+    while answers < 2 {
+        match events.next().await.unwrap() {
+            ClientEvent::Welcome(welcome) => told.push(welcome.elsewhere),
+            ClientEvent::MessageAccepted { .. } => answers += 1,
+            _ => {}
+        }
+    }
+    client.close();
+    assert_eq!(told, [Some(elsewhere), None]);
+    assert_eq!(serving.await.unwrap().log.len(), 2);
+}

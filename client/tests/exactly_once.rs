@@ -7,8 +7,9 @@ mod model;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use client::{
-    Acknowledging, ClientEvent, ClientState, Config, Content, ConversationId, Effects, Entry, EpochId, ErrorCode,
-    Event, Input, Keeping, Link, MonotonicMs, Resume, SendHandle, SendNumber, Seq, Unanswered, UserId,
+    Acknowledging, ClientEvent, ClientState, Config, Content, ConversationId, DisconnectReason, Effects, Entry,
+    EpochId, ErrorCode, Event, Input, Keeping, Link, MonotonicMs, Resume, SendHandle, SendNumber, Seq, Unanswered,
+    UserId,
 };
 use model::{DEVICE, GivingUp, NOBODY, OTHER, PEER, Saved, Server};
 use proptest::prelude::*;
@@ -42,6 +43,8 @@ struct World {
     undone: BTreeSet<Seq>,
     pages: usize,
     disconnects: usize,
+    /// Those of them that led to another node, with messages without an answer.
+    moves: usize,
     crash_after_events: Option<usize>,
     /// A copy of the server's data.
     saved: Option<Saved>,
@@ -72,6 +75,8 @@ enum Step {
     Crash { after_events: u8 },
     Save,
     SetBack,
+    Redirect { after_ms: u16 },
+    RedirectHellos { count: u8 },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -129,6 +134,7 @@ impl World {
             undone: BTreeSet::new(),
             pages: 0,
             disconnects: 0,
+            moves: 0,
             crash_after_events: None,
             saved: None,
             times_set_back: 0,
@@ -211,7 +217,11 @@ impl World {
                 assert!(page.entries.len() >= log.iter().flatten().count());
                 self.pages += 1;
             }
-            ClientEvent::Disconnected { .. } => self.disconnects += 1,
+            ClientEvent::Disconnected { reason, .. } => {
+                self.disconnects += 1;
+                let has_moved = matches!(reason, DisconnectReason::Redirected { .. });
+                self.moves += usize::from(has_moved && !self.kept.unanswered.is_empty());
+            }
             ClientEvent::Welcome(welcome) => self.kept.epoch = welcome.epoch,
             ClientEvent::Epoch(epoch) => self.kept.epoch = epoch,
             ClientEvent::LogReplaced { dropped, .. } => {
@@ -323,6 +333,8 @@ impl World {
             Step::Commit => self.server.commit(),
             Step::Push { entries } => self.server.push(entries.into()),
             Step::Ping => self.server.ping(),
+            Step::Redirect { after_ms } => self.server.redirect(after_ms.into()),
+            Step::RedirectHellos { count } => self.server.redirects = count,
             Step::Refuse { count } => self.server.refusals = count,
             Step::ToServer { bytes } => self.server_hears(bytes.into()),
             Step::ToClient { bytes } => self.client_hears(bytes.into()),
@@ -345,6 +357,7 @@ impl World {
     /// Nothing fails any more: everything must be answered and handed out.
     fn heal(&mut self) {
         self.server.refusals = 0;
+        self.server.redirects = 0;
         self.server.closed.clear();
         self.crash_after_events = None;
         for _ in 0..10_000 {
@@ -431,6 +444,15 @@ fn step_or_set_back() -> impl Strategy<Value = Step> {
     prop_oneof![40 => step(), 1 => Just(Step::Save), 1 => Just(Step::SetBack)]
 }
 
+/// A user who is moved, and connections that do not begin where the user is.
+fn step_or_redirect() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        20 => step(),
+        1 => prop_oneof![Just(0), 0..2_000u16].prop_map(|after_ms| Step::Redirect { after_ms }),
+        1 => (1..4u8).prop_map(|count| Step::RedirectHellos { count }),
+    ]
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -457,6 +479,14 @@ proptest! {
     fn a_server_that_is_set_back_to_a_copy_loses_no_message_without_an_answer_and_nothing_is_shown_twice(
         keeping in prop::sample::select(vec![Keeping::InMemory, Keeping::ByApplication]),
         steps in prop::collection::vec(step_or_set_back(), 0..300),
+    ) {
+        run(keeping, GivingUp::Known, steps);
+    }
+
+    #[test]
+    fn nodes_that_send_a_client_on_lose_and_double_nothing(
+        keeping in prop::sample::select(vec![Keeping::InMemory, Keeping::ByApplication]),
+        steps in prop::collection::vec(step_or_redirect(), 0..120),
     ) {
         run(keeping, GivingUp::Known, steps);
     }
@@ -512,6 +542,20 @@ fn the_random_runs_reach_refusals_disconnects_and_pages() {
     }
     assert!(refused > 5 && disconnects > 100 && pages > 20, "{refused} {disconnects} {pages}");
     assert!(cancelled > 20 && void > 20, "{cancelled} {void}");
+}
+
+#[test]
+fn the_random_runs_reach_moves_with_messages_on_their_way() {
+    use proptest::{strategy::ValueTree, test_runner::TestRunner};
+    let mut runner = TestRunner::deterministic();
+    let mut moves = 0;
+    for _ in 0..100 {
+        let steps = prop::collection::vec(step_or_redirect(), 100).new_tree(&mut runner).unwrap().current();
+        let mut world = World::new(Keeping::InMemory);
+        steps.into_iter().for_each(|step| world.run(step));
+        moves += world.moves;
+    }
+    assert!(moves > 50, "{moves}");
 }
 
 #[test]

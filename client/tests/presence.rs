@@ -37,7 +37,7 @@ impl DerefMut for World {
 
 impl World {
     fn new() -> Self {
-        Self(Wire::new("token"))
+        Self(Wire::new("", "token"))
     }
 
     /// Connected to a server that has all that this client knows.

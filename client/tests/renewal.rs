@@ -28,7 +28,7 @@ impl DerefMut for World {
 
 impl World {
     fn new() -> Self {
-        Self(Wire::new("first"))
+        Self(Wire::new("", "first"))
     }
 
     fn ready() -> Self {

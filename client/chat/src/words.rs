@@ -23,6 +23,14 @@ pub(crate) fn disconnected(reason: &DisconnectReason, server: &str) -> String {
         DisconnectReason::OtherLog(_) => {
             "the server's history is another one than was shown here: it is asked for anew".to_owned()
         }
+        DisconnectReason::Redirected { address, .. } => format!("this user is served by {}", tame(address)),
+        DisconnectReason::Circle { .. } => {
+            format!("{server} and the servers beside it do not agree on who serves this user: it is tried again")
+        }
+        DisconnectReason::Elsewhere { address, why } => {
+            let address = tame(address);
+            format!("{server} has sent this user to {address}, and there: {}", disconnected(why, &address))
+        }
         DisconnectReason::Bye { code, detail } => match bye(*code) {
             Some(words) => words.to_owned(),
             None => format!("the server closed the connection: {} ({})", code.name(), tame(detail)),
@@ -62,6 +70,10 @@ pub(crate) fn fatal(reason: &DisconnectReason, server: &str) -> Option<Failure> 
         | DisconnectReason::Protocol(_)
         | DisconnectReason::Hole { .. }
         | DisconnectReason::OtherLog(_)
+        | DisconnectReason::Redirected { .. }
+        | DisconnectReason::Circle { .. }
+        // The address that was given may know better by then.
+        | DisconnectReason::Elsewhere { .. }
         | DisconnectReason::Bye { .. } => None,
     }
 }
@@ -226,6 +238,16 @@ mod tests {
         }
         let foreign = fatal(&DisconnectReason::NotRingpost("it answers in TLS".into()), "host:1").expect("it is fatal");
         assert_eq!(foreign.words, "host:1 is no Ringpost server: it answers in TLS");
+    }
+
+    #[test]
+    fn a_node_that_fails_is_named_and_ends_nothing() {
+        let foreign = DisconnectReason::NotRingpost("it answers in TLS".into());
+        let reason = DisconnectReason::Elsewhere { address: "\u{1b}:2".into(), why: Box::new(foreign) };
+        assert!(fatal(&reason, "host:1").is_none());
+        let words =
+            r"host:1 has sent this user to \u{1b}:2, and there: \u{1b}:2 is no Ringpost server: it answers in TLS";
+        assert_eq!(disconnected(&reason, "host:1"), words);
     }
 
     #[test]

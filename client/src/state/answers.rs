@@ -3,8 +3,9 @@
 use proto_spec::{ClientFrame, ClientKind, Entry, ErrorCode, Event, Page, RequestId, ServerFrame};
 
 use super::{
-    ClientState, Effects, MonotonicMs,
+    ClientState, Effects, MonotonicMs, Phase,
     ending::{Flow, protocol_fault},
+    session::Redirect,
 };
 use crate::{
     epochs::Told,
@@ -125,8 +126,12 @@ impl ClientState {
                 self.on_typing(now, conversation, user, ends_in_ms, effects);
                 Flow::Continue(())
             }
-            // Nobody asked for it: the hello said that this client does not follow.
-            ServerFrame::Redirect { .. } => Flow::Continue(()),
+            ServerFrame::Redirect { address, reason, after_ms, map_version } => {
+                if let Phase::Ready(session) = &mut self.phase {
+                    session.redirect = Some(Redirect::new(now, address, reason, after_ms, map_version));
+                }
+                Flow::Continue(())
+            }
             ServerFrame::Welcome { .. } => protocol_fault("a second welcome".into()),
         }
     }

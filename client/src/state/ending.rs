@@ -4,10 +4,11 @@ use std::ops::ControlFlow;
 
 use proto_spec::{DeviceInfo, ErrorCode};
 
-use super::{ClientState, Effects, Link, MonotonicMs, Phase};
+use super::{ClientState, Effects, Link, MonotonicMs, Phase, session::Redirect};
 use crate::{
     event::{ClientEvent, DisconnectReason, EndReason},
-    limits::{REPLACED_MAX, REPLACED_WITHIN_MS, STABLE_AFTER_MS},
+    limits::{REPLACED_MAX, REPLACED_WITHIN_MS},
+    nodes::Circle,
 };
 
 /// What handling a frame led to. The connection ends with `Break`.
@@ -15,7 +16,12 @@ pub(super) type Flow = ControlFlow<Stop>;
 
 /// Why a connection ends, and whether another follows.
 pub(super) enum Stop {
-    Retry { reason: DisconnectReason, retry_after_ms: u64 },
+    Retry {
+        reason: DisconnectReason,
+        retry_after_ms: u64,
+    },
+    /// The next connection goes to another node.
+    Redirect(Redirect),
     End(EndReason),
 }
 
@@ -87,15 +93,57 @@ impl ClientState {
         })
     }
 
+    /// Settles where the next connection goes (SPEC 8.11).
+    fn route(&mut self, stop: Stop) -> Stop {
+        let redirect = match &mut self.phase {
+            Phase::Ready(session) => session.redirect.take(),
+            Phase::Waiting { .. } | Phase::Opening { .. } | Phase::Greeting { .. } | Phase::Ended => None,
+        };
+        match (stop, redirect) {
+            (Stop::Redirect(redirect), _) | (Stop::Retry { .. }, Some(redirect)) => self.follow(redirect),
+            (Stop::Retry { reason, retry_after_ms }, None) => {
+                let is_elsewhere = matches!(reason, DisconnectReason::Bye { code: ErrorCode::Elsewhere, .. });
+                let has_served = matches!(self.phase, Phase::Ready(_)) && !is_elsewhere;
+                let elsewhere = self.nodes.elsewhere().map(str::to_owned);
+                if has_served || is_said_by_the_node(&reason) {
+                    return Stop::Retry { reason, retry_after_ms };
+                }
+                self.nodes.begin_again();
+                let reason = match elsewhere {
+                    Some(address) => DisconnectReason::Elsewhere { address, why: Box::new(reason) },
+                    None => reason,
+                };
+                Stop::Retry { reason, retry_after_ms }
+            }
+            (Stop::End(reason), _) => Stop::End(reason),
+        }
+    }
+
+    fn follow(&mut self, redirect: Redirect) -> Stop {
+        match self.nodes.follow(redirect.address.clone(), redirect.map_version) {
+            Ok(()) => Stop::Redirect(redirect),
+            Err(Circle) => {
+                self.nodes.begin_again();
+                DisconnectReason::Circle { address: redirect.address }.into()
+            }
+        }
+    }
+
+    fn wait(&mut self, now: MonotonicMs, retry_in_ms: u64, reason: DisconnectReason, effects: &mut Effects) {
+        self.phase = Phase::Waiting { open_at: now.after(retry_in_ms) };
+        effects.events.push(ClientEvent::Disconnected { reason, retry_in_ms });
+    }
+
     pub(super) fn stop(&mut self, now: MonotonicMs, random: u64, stop: Stop, effects: &mut Effects) {
         if !matches!(self.phase, Phase::Waiting { .. } | Phase::Ended) {
             effects.link = Some(Link::Close);
         }
         if let Phase::Ready(session) = &self.phase
-            && (session.has_progressed || now.since(session.since) >= STABLE_AFTER_MS)
+            && session.was_good(now)
         {
             self.backoff.reset();
         }
+        let stop = self.route(stop);
         self.decoder = None;
         self.outbox.disconnected();
         self.fetches.disconnected();
@@ -103,14 +151,40 @@ impl ClientState {
         match stop {
             Stop::Retry { reason, retry_after_ms } => {
                 let retry_in_ms = self.backoff.delay_ms(random, retry_after_ms);
-                self.phase = Phase::Waiting { open_at: now.after(retry_in_ms) };
-                effects.events.push(ClientEvent::Disconnected { reason, retry_in_ms });
+                self.wait(now, retry_in_ms, reason, effects);
+            }
+            Stop::Redirect(Redirect { address, reason, due, .. }) => {
+                let mut retry_in_ms = due.since(now);
+                // Nodes that each send on who is welcome there must not make a loop at the speed of the network.
+                if matches!(&self.phase, Phase::Ready(session) if !session.was_good(now)) {
+                    retry_in_ms = self.backoff.delay_ms(random, retry_in_ms);
+                }
+                self.wait(now, retry_in_ms, DisconnectReason::Redirected { address, reason }, effects);
             }
             Stop::End(reason) => {
                 self.phase = Phase::Ended;
                 effects.events.push(ClientEvent::Ended(reason));
             }
         }
+    }
+}
+
+/// Whether who has answered is the server, and lets this client come back there.
+fn is_said_by_the_node(reason: &DisconnectReason) -> bool {
+    match reason {
+        DisconnectReason::Bye { code, .. } => *code != ErrorCode::Elsewhere,
+        DisconnectReason::OtherLog(_) => true,
+        DisconnectReason::Link(_)
+        | DisconnectReason::Untrusted(_)
+        | DisconnectReason::NotRingpost(_)
+        | DisconnectReason::OpenTimeout
+        | DisconnectReason::WelcomeTimeout
+        | DisconnectReason::Silent
+        | DisconnectReason::Protocol(_)
+        | DisconnectReason::Hole { .. }
+        | DisconnectReason::Redirected { .. }
+        | DisconnectReason::Circle { .. }
+        | DisconnectReason::Elsewhere { .. } => false,
     }
 }
 

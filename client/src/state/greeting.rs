@@ -6,7 +6,7 @@ use super::{
     ClientState, Effects, MonotonicMs, Phase,
     calls::{check_content, check_taken},
     ending::{Flow, Stop, protocol_fault},
-    session::Session,
+    session::{Redirect, Session},
 };
 use crate::{
     event::{ClientEvent, DisconnectReason, EndReason, WelcomeInfo},
@@ -46,6 +46,7 @@ impl ClientState {
                     Ok(after) => after,
                     Err(reason) => return Flow::Break(reason.into()),
                 };
+                self.nodes.welcome();
                 self.tell_of_replacement(last_number, effects);
                 // What was skipped is of the log that there is now.
                 let skipped = skipped_after.map(|after| ClientEvent::Skipped { after, up_to: cursor });
@@ -66,6 +67,7 @@ impl ClientState {
                     pinged_at: None,
                     acknowledge_at: None,
                     has_progressed: false,
+                    redirect: None,
                 });
                 effects.events.push(ClientEvent::Welcome(WelcomeInfo {
                     user,
@@ -81,12 +83,16 @@ impl ClientState {
                     epoch: self.position.epoch(),
                     capabilities,
                     visibility,
+                    elsewhere: self.nodes.elsewhere().map(str::to_owned),
                 }));
                 self.return_untaken(&capabilities, effects);
                 self.settle(now, effects)
             }
             ServerFrame::Bye { code, retry_after_ms, detail, devices } => {
                 self.on_bye(now, code, retry_after_ms, detail, devices)
+            }
+            ServerFrame::Redirect { address, reason, after_ms, map_version } => {
+                Flow::Break(Stop::Redirect(Redirect::new(now, address, reason, after_ms, map_version)))
             }
             ServerFrame::Error { code, retry_after_ms, detail, .. } => Flow::Break(Stop::Retry {
                 reason: DisconnectReason::Protocol(format!("{} before the welcome: {detail}", code.name())),
@@ -108,7 +114,6 @@ impl ClientState {
             | ServerFrame::Digest(_)
             | ServerFrame::Presence { .. }
             | ServerFrame::Typing { .. }
-            | ServerFrame::Redirect { .. }
             | ServerFrame::Devices { .. } => protocol_fault(format!("{} before the welcome", frame.kind().name())),
         }
     }

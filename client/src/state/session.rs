@@ -1,9 +1,9 @@
 //! A connection after its welcome, and when it is silent for too long.
 
-use proto_spec::Capabilities;
+use proto_spec::{Capabilities, RedirectReason};
 
 use super::MonotonicMs;
-use crate::limits::PONG_TIMEOUT_MS;
+use crate::limits::{PONG_TIMEOUT_MS, RETRY_AFTER_MAX_MS, STABLE_AFTER_MS};
 
 /// A connection after its welcome.
 #[derive(Clone, Debug)]
@@ -21,9 +21,38 @@ pub(super) struct Session {
     pub(super) acknowledge_at: Option<MonotonicMs>,
     /// A message was accepted or an entry handed out: the server does its work.
     pub(super) has_progressed: bool,
+    /// Where to connect, when its time has come or this connection has ended.
+    pub(super) redirect: Option<Redirect>,
+}
+
+/// What a server said of another node (SPEC 4.40).
+#[derive(Clone, Debug)]
+pub(super) struct Redirect {
+    pub(super) address: String,
+    pub(super) reason: RedirectReason,
+    pub(super) map_version: u64,
+    /// Not there before.
+    pub(super) due: MonotonicMs,
+}
+
+impl Redirect {
+    pub(super) fn new(
+        now: MonotonicMs,
+        address: String,
+        reason: RedirectReason,
+        after_ms: u64,
+        map_version: u64,
+    ) -> Self {
+        Self { address, reason, map_version, due: now.after(after_ms.min(RETRY_AFTER_MAX_MS)) }
+    }
 }
 
 impl Session {
+    /// Whether the next wait is a first one again.
+    pub(super) fn was_good(&self, now: MonotonicMs) -> bool {
+        self.has_progressed || now.since(self.since) >= STABLE_AFTER_MS
+    }
+
     pub(super) fn keepalive_deadline(&self) -> MonotonicMs {
         match self.pinged_at {
             Some(at) => at.after(PONG_TIMEOUT_MS),

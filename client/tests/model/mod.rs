@@ -11,8 +11,8 @@ use std::{
 };
 
 use client::{
-    Content, ConversationId, DeviceId, Durability, Entry, EpochId, ErrorCode, Event, Page, Recipient, Resume,
-    SendNumber, Seq,
+    Content, ConversationId, DeviceId, Durability, Entry, EpochId, ErrorCode, Event, Page, Recipient, RedirectReason,
+    Resume, SendNumber, Seq,
 };
 use client::{TimestampMs, UserId, Visibility};
 use proto_spec::{
@@ -84,6 +84,9 @@ pub(crate) struct Server {
     /// Messages to these are refused for now.
     pub(crate) closed: BTreeSet<ConversationId>,
     pub(crate) giving_up: GivingUp,
+    /// How many of the next hellos are answered with a redirect. It leads to this server again, as all nodes of one are.
+    pub(crate) redirects: u8,
+    pub(crate) redirects_to: String,
     starts: Vec<Start>,
     /// Of this start; nothing may have been appended in it.
     epoch: EpochId,
@@ -105,6 +108,8 @@ impl Server {
             refusals: 0,
             closed: BTreeSet::new(),
             giving_up: GivingUp::Known,
+            redirects: 0,
+            redirects_to: "other:2".to_owned(),
             starts: Vec::new(),
             epoch: EpochId(1),
             void: BTreeSet::new(),
@@ -190,8 +195,14 @@ impl Server {
         let acknowledged = self.acknowledged;
         let connection = self.connection.as_mut().unwrap();
         match frame {
-            ClientFrame::Hello { device, resume, epoch, .. } => {
+            ClientFrame::Hello { device, resume, epoch, hops, .. } => {
                 assert!(!connection.is_welcome && device == DEVICE);
+                assert!((1..=limits::REDIRECTS_MAX + 1).contains(&hops), "{hops} hops");
+                if self.redirects > 0 && hops <= limits::REDIRECTS_MAX {
+                    self.redirects -= 1;
+                    self.connection = None;
+                    return self.say_redirect(0);
+                }
                 connection.is_welcome = true;
                 connection.position = match resume {
                     Resume::Stored => acknowledged,
@@ -433,6 +444,18 @@ impl Server {
         if self.connection.as_ref().is_some_and(|connection| connection.is_welcome) {
             ServerFrame::Ping { nonce: 5 }.encode(&mut self.out);
         }
+    }
+
+    /// The user moves, in so many milliseconds.
+    pub(crate) fn redirect(&mut self, after_ms: u64) {
+        if self.connection.as_ref().is_some_and(|connection| connection.is_welcome) {
+            self.say_redirect(after_ms);
+        }
+    }
+
+    fn say_redirect(&mut self, after_ms: u64) {
+        let (address, reason) = (self.redirects_to.clone(), RedirectReason::Moving);
+        ServerFrame::Redirect { address, reason, after_ms, map_version: 1 }.encode(&mut self.out);
     }
 
     fn page(&self, request: RequestId, first: u64, last: u64) -> Page {

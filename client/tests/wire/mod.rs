@@ -12,12 +12,15 @@ use proto_spec::{Capabilities, ClientFrame, ClientKind, Decoder, ServerFrame};
 pub(crate) struct Wire {
     pub(crate) client: ClientState,
     pub(crate) now: MonotonicMs,
+    /// What delays are drawn with.
+    pub(crate) random: u64,
 }
 
 impl Wire {
-    pub(crate) fn new(token: &str) -> Self {
-        let client = ClientState::new(Config::new("", token, DeviceId(3))).unwrap();
-        Self { client, now: MonotonicMs(1_000) }
+    /// To a server at this address.
+    pub(crate) fn new(address: &str, token: &str) -> Self {
+        let client = ClientState::new(Config::new(address, token, DeviceId(3))).unwrap();
+        Self { client, now: MonotonicMs(1_000), random: 0 }
     }
 
     /// A connection is made. What leaves first: the hello.
@@ -30,7 +33,7 @@ impl Wire {
 
     pub(crate) fn turn(&mut self, input: Input<'_>) -> (Effects, Vec<ClientFrame>) {
         let mut effects = Effects::default();
-        self.client.handle(self.now, 0, input, &mut effects);
+        self.client.handle(self.now, self.random, input, &mut effects);
         let mut frames = Vec::new();
         Decoder::new(u32::MAX)
             .decode(&effects.bytes, |raw| {

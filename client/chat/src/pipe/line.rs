@@ -28,7 +28,8 @@ connected, that you are writing, and is said again every 3 s as long as that goe
 /here; /invisible hides from everybody whether you are there, and /lastseen off when you were there last. A line that is
 no command, too long or not UTF-8 ends the
 input: nothing after it is sent, and what was sent before is waited for. Each line of output is one of
-  connected USER                              USER is who the token says you are
+  connected USER [at ADDRESS]                 USER is who the token says you are; ADDRESS is of the server that has you, if
+                                              it is not the one that was given
   disconnected REASON                         once for each reason; connecting again happens by itself
   replaced                                    the server was set back: what was told of messages before is void, and what
                                               it has now follows from its beginning
@@ -88,6 +89,8 @@ pub(crate) enum How {
 pub(crate) enum Line {
     Connected {
         user: UserId,
+        /// Where, if that is not the address that was given.
+        elsewhere: Option<String>,
     },
     Disconnected {
         reason: String,
@@ -204,7 +207,8 @@ impl Line {
             Origin::History => "history ",
         };
         Some(match self {
-            Self::Connected { user } => format!("connected {user}"),
+            Self::Connected { user, elsewhere: None } => format!("connected {user}"),
+            Self::Connected { user, elsewhere: Some(address) } => format!("connected {user} at {}", escaped(address)),
             Self::Replaced => "replaced".to_owned(),
             Self::Disconnected { reason } => format!("disconnected {}", escaped(reason)),
             Self::Received { from, seq, time, text, origin } => {
@@ -299,6 +303,9 @@ mod tests {
             recipient: Recipient::Offline,
         };
         assert_eq!(accepted.plain().unwrap(), "accepted 3 9 committed offline");
+        let connected = |elsewhere| Line::Connected { user: UserId(7), elsewhere };
+        assert_eq!(connected(None).plain().unwrap(), "connected 7");
+        assert_eq!(connected(Some("node2\n:1".to_owned())).plain().unwrap(), "connected 7 at node2\\n:1");
         assert_eq!(Line::Checked(Found::Same(Seq(5), Seq(9))).plain().unwrap(), "checked same 5 9");
         assert_eq!(Line::Checked(Found::Differs(Seq(7), Seq(7))).plain().unwrap(), "checked differs 7 7");
         let presence = |state, last_seen| Line::Presence { user: UserId(8), state, last_seen };

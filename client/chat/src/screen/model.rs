@@ -73,6 +73,8 @@ pub(crate) struct Model {
     pub(crate) unread: BTreeMap<ConversationId, u64>,
     pub(crate) people: People,
     pub(crate) link: Link,
+    /// Where the connection leads, if a redirect has led there.
+    pub(crate) elsewhere: Option<String>,
     pub(crate) notice: Option<Notice>,
     pub(crate) editor: Editor,
     /// None: the newest message is shown, and those that come.
@@ -114,6 +116,7 @@ impl Model {
             unread: BTreeMap::new(),
             people: People::default(),
             link: Link::Connecting,
+            elsewhere: None,
             notice: None,
             editor: Editor::default(),
             anchor: None,

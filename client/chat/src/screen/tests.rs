@@ -160,6 +160,7 @@ fn welcome_to(head: u64, cursor: u64) -> ClientEvent {
         epoch: EpochId(0),
         capabilities: Capabilities::first(),
         visibility: Visibility::default(),
+        elsewhere: None,
     })
 }
 
@@ -488,6 +489,23 @@ fn ticks_say_what_the_log_says_on_a_device_that_sent_nothing() {
     person.shows("✓✓ you  first");
     person.shows("✓✓ you  second");
     person.shows("✓  you  third");
+}
+
+#[test]
+fn a_server_other_than_the_one_that_was_given_is_named_as_far_as_there_is_room() {
+    let mut person = Person::new(80, 10);
+    let served_by = |address: &str| match welcome(0) {
+        ClientEvent::Welcome(info) => ClientEvent::Welcome(WelcomeInfo { elsewhere: Some(address.into()), ..info }),
+        other => other,
+    };
+    person.event(served_by("node2.example.org:7600"));
+    person.shows("To 8");
+    person.shows("you are 7 · connected to node2.example.org:7600");
+    person.event(served_by(&"x".repeat(255)));
+    person.shows("To 8");
+    person.shows(&format!("you are 7 · connected to {}…", "x".repeat(30)));
+    person.event(welcome(0));
+    assert!(person.screen()[0].ends_with("you are 7 · connected"));
 }
 
 #[test]

@@ -25,7 +25,7 @@ impl Script {
             ClientEvent::Welcome(welcome) => {
                 self.away = None;
                 self.me = Some(welcome.user);
-                let mut lines = vec![Line::Connected { user: welcome.user }];
+                let mut lines = vec![Line::Connected { user: welcome.user, elsewhere: welcome.elsewhere }];
                 lines.extend(self.on_committed(welcome.committed));
                 if std::mem::take(&mut self.is_replaced) {
                     // What follows is the whole log: this run's messages up to here are told with the others.

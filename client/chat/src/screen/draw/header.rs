@@ -5,13 +5,19 @@ use ratatui_core::{buffer::Buffer, layout::Rect};
 use unicode_width::UnicodeWidthStr as _;
 
 use super::{bold, dim, presence, put};
-use crate::screen::{
-    effect::Now,
-    model::{Link, Model},
+use crate::{
+    screen::{
+        effect::Now,
+        model::{Link, Model},
+    },
+    visible::tame,
 };
 
 /// Columns for how many messages have come from others, and before them.
 const OTHERS_COLUMNS: u16 = 24;
+
+/// Of an address that is shown: a line of 80 columns has room for whom one writes to beside it.
+const ADDRESS_CHARS: usize = 30;
 
 pub(super) fn draw(model: &Model, now: Now, area: Rect, buffer: &mut Buffer) {
     if area.is_empty() {
@@ -19,7 +25,10 @@ pub(super) fn draw(model: &Model, now: Now, area: Rect, buffer: &mut Buffer) {
     }
     let link = match model.link {
         Link::Connecting => "connecting".to_owned(),
-        Link::Connected => "connected".to_owned(),
+        Link::Connected => match &model.elsewhere {
+            None => "connected".to_owned(),
+            Some(address) => format!("connected to {}", short(address)),
+        },
         Link::Down { until } => match until.since(now.monotonic).div_ceil(1000) {
             0 => "connecting again".to_owned(),
             seconds => format!("connecting again in {seconds} s"),
@@ -53,6 +62,15 @@ pub(super) fn draw(model: &Model, now: Now, area: Rect, buffer: &mut Buffer) {
     }
     if !unread.is_empty() {
         put(buffer, end + 3, area.y, start.saturating_sub(2), &unread, bold());
+    }
+}
+
+/// So much of an address as a header has room for. Its end is the port, which says less than its beginning.
+fn short(address: &str) -> String {
+    let tamed = tame(address);
+    match tamed.char_indices().nth(ADDRESS_CHARS) {
+        None => tamed,
+        Some((at, _)) => format!("{}…", &tamed[..at]),
     }
 }
 

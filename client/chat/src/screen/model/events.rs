@@ -40,6 +40,7 @@ impl Model {
         match event {
             ClientEvent::Welcome(welcome) => {
                 self.link = Link::Connected;
+                self.elsewhere = welcome.elsewhere;
                 self.device = Some(welcome.device);
                 self.people.hidden = welcome.visibility;
                 self.notice.take_if(|notice| notice.about == About::Link);
