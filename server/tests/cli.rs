@@ -273,3 +273,23 @@ fn a_filter_that_is_none_is_an_error() {
     assert!(stderr(&output).contains("RUST_LOG"));
     assert!(!world.data().exists());
 }
+
+#[test]
+fn capacity_is_told_as_a_table_as_json_and_as_a_page() {
+    let world = World::new();
+    let said = |arguments: &[&str]| {
+        let output = world.run(&[&["capacity"], arguments].concat());
+        assert!(output.status.success(), "{}", stderr(&output));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert!(said(&[]).contains("\n  nodes                                               10,000\n"));
+    let small = ["--set", "users=5e6", "--set", "messages=20"];
+    let json: serde_json::Value = serde_json::from_str(&said(&[&small[..], &["--json"]].concat())).unwrap();
+    assert_eq!(
+        (&json["figures"]["nodes"]["value"], &json["inputs"]["messages"]["from"]),
+        (&100.0.into(), &"set".into())
+    );
+    assert!(said(&[&small[..], &["--placement"]].concat()).starts_with("5,000,000 users, "));
+    assert_eq!(said(&[&small[..], &["--html", "page.html"]].concat()), "page.html: a page with plots\n");
+    assert!(fs::read_to_string(world.folder.path().join("page.html")).unwrap().starts_with("<!doctype html>"));
+}

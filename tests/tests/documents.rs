@@ -31,7 +31,17 @@ fn named_in_tables(document: &str) -> Vec<String> {
 #[test]
 fn tests_and_files_that_the_documents_name_exist() {
     let mut all = String::new();
-    for package in ["proto-spec", "storage", "server", "server/rim", "client", "client/chat", "loadgen", "tests"] {
+    for package in [
+        "proto-spec",
+        "storage",
+        "server",
+        "server/rim",
+        "server/capacity",
+        "client",
+        "client/chat",
+        "loadgen",
+        "tests",
+    ] {
         for folder in ["src", "tests"] {
             let folder = root().join(package).join(folder);
             if folder.is_dir() {
@@ -40,7 +50,7 @@ fn tests_and_files_that_the_documents_name_exist() {
         }
     }
     let mut checked = 0;
-    for document in ["README.md", "docs/TESTING.md", "docs/SECURITY.md"] {
+    for document in ["README.md", "docs/TESTING.md", "docs/SECURITY.md", "docs/CAPACITY.md"] {
         for name in named_in_tables(document) {
             let is_word = name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
             if name.contains('/') && !name.contains(' ') {
@@ -110,7 +120,8 @@ fn nothing_is_where_the_code_map_says_it_never_is() {
     assert!(found.is_empty(), "{found:#?}");
     let rooms = folders("server/src").into_iter().filter(|room| room != "server/src/bin");
     for place in rooms.chain(
-        ["proto-spec", "storage", "server/rim", "client", "client/chat", "loadgen"].map(|at| format!("{at}/src")),
+        ["proto-spec", "storage", "server/rim", "server/capacity", "client", "client/chat", "loadgen"]
+            .map(|at| format!("{at}/src")),
     ) {
         assert!(places.contains(&place), "the code map in docs/DESIGN.md does not tell of {place}");
     }

@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{anyhow, bail};
+use capacity::inputs::{InputError, Inputs};
 use clap::{Parser, Subcommand};
 use proto_spec::{DeviceId, UserId};
 use server::{
@@ -44,13 +45,17 @@ pub(crate) enum Command {
     Journal(JournalArguments),
     /// Move the history of a stopped server from one store to another.
     Migrate(MigrateArguments),
+    /// Tell how many machines so many users need: nodes, cores, memory, links, database, disks.
+    ///
+    /// Nothing is read or started. It is computed from planning figures, costs that were measured, and assumptions, which it names.
+    Capacity(CapacityArguments),
 }
 
 impl Arguments {
     /// How another command is told of the same server.
     pub(crate) fn told(&self) -> String {
         let (config, data) = match &self.command {
-            None | Some(Command::Chat(_)) => (&None, &None),
+            None | Some(Command::Chat(_) | Command::Capacity(_)) => (&None, &None),
             Some(Command::Serve(serve)) => return serve.told(),
             Some(Command::Token(TokenArguments { config, data, .. })) => (config, data),
             Some(Command::Journal(JournalArguments { config, data, .. })) => (config, data),
@@ -233,6 +238,26 @@ pub(crate) struct MigrateArguments {
     pub(crate) to: Backend,
     #[command(flatten)]
     pub(crate) folder: FolderArguments,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct CapacityArguments {
+    /// Another value for an input, such as users=1e9; without it all have those of the plan. What is printed names all inputs.
+    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = parse_setting)]
+    pub(crate) settings: Vec<String>,
+    /// Place all users on the nodes and let nodes fail, which takes some 20 seconds for the planned 500 million.
+    #[arg(long)]
+    pub(crate) placement: bool,
+    /// Print JSON, with numbers that are not rounded.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Write a page with plots into this file instead, which is replaced.
+    #[arg(long, value_name = "FILE", conflicts_with = "json")]
+    pub(crate) html: Option<PathBuf>,
+}
+
+fn parse_setting(text: &str) -> Result<String, InputError> {
+    Inputs::default().set(text).map(|()| text.to_owned())
 }
 
 pub(crate) fn parse_user(text: &str) -> Result<UserId, &'static str> {

@@ -1,4 +1,4 @@
-//! The commands that do their work and exit: tokens, revocations, the journal, migrations.
+//! The commands that do their work and exit: tokens, revocations, the journal, migrations, capacity.
 
 use std::{
     fs,
@@ -12,6 +12,7 @@ use std::{
 };
 
 use anyhow::{Context as _, anyhow, bail};
+use capacity::{inputs::Inputs, page::page, show, simulation::simulate};
 use clap::CommandFactory as _;
 use proto_spec::TimestampMs;
 use rim::{process::exit_at_once, utc::utc};
@@ -38,8 +39,8 @@ use server::{
 
 use crate::{
     arguments::{
-        Arguments, DevicesAction, DevicesArguments, FolderArguments, JournalAction, JournalArguments, MigrateArguments,
-        TokenArguments,
+        Arguments, CapacityArguments, DevicesAction, DevicesArguments, FolderArguments, JournalAction,
+        JournalArguments, MigrateArguments, TokenArguments,
     },
     load_config, open_audit_log, print,
     signals::Ending,
@@ -186,4 +187,18 @@ pub(crate) fn migrate(arguments: &MigrateArguments) -> anyhow::Result<()> {
             _ = ending.next() => exit_at_once(130),
         }
     })
+}
+
+pub(crate) fn capacity(arguments: &CapacityArguments) -> anyhow::Result<()> {
+    let mut inputs = Inputs::default();
+    arguments.settings.iter().try_for_each(|setting| inputs.set(setting))?;
+    let found = arguments.placement.then(|| simulate(&inputs)).transpose()?;
+    if let Some(file) = &arguments.html {
+        fs::write(file, page(&inputs, found.as_ref())).with_context(|| file.display().to_string())?;
+        return print(&format!("{}: a page with plots\n", file.display()));
+    }
+    if arguments.json {
+        return print(&format!("{}\n", show::json(&inputs, found.as_ref())));
+    }
+    print(&found.map_or_else(|| show::model(&inputs), |found| show::simulation(&found)))
 }

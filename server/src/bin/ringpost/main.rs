@@ -54,6 +54,7 @@ fn main() -> ExitCode {
         Some(Command::NewKey(folder)) => commands::new_key(&folder),
         Some(Command::Journal(arguments)) => commands::journal(arguments),
         Some(Command::Migrate(arguments)) => commands::migrate(&arguments),
+        Some(Command::Capacity(arguments)) => commands::capacity(&arguments),
     };
     let status = match done {
         Ok(()) => 0,

@@ -1,0 +1,191 @@
+//! Which node owns what: rendezvous hashing over the nodes that live, with a bound on what one may own.
+//!
+//! A unit (a slot or a partition) belongs to the node with the highest score for it that lives and has room. All nodes weigh the same.
+//! Placement follows from the living nodes alone, so every node finds the same.
+
+use crate::activity::mix;
+
+/// First choices of a unit that are kept: a unit that finds no room there is looked for a place among all nodes.
+const CHOICES: usize = 8;
+
+/// A unit of placement, and a node.
+pub type Unit = u32;
+/// A node: 0, 1, 2, ...
+pub type Node = u16;
+
+/// How high a node stands with a unit.
+const fn score(unit: u64, node: u64) -> u64 {
+    mix(unit ^ node)
+}
+
+/// A number of its own for a unit, and for a node.
+fn names(first: u64, count: u32) -> Vec<u64> {
+    (0..u64::from(count)).map(|at| mix(first + at)).collect()
+}
+
+/// The first choices of all units among all nodes, dead or alive.
+#[derive(Clone, Debug)]
+pub struct Ranks {
+    units: Vec<u64>,
+    nodes: Vec<u64>,
+    choices: Vec<[Node; CHOICES]>,
+}
+
+/// Who owns what, and which nodes live.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placement {
+    /// The owner of each unit.
+    pub owners: Vec<Node>,
+    /// Whether each node lives.
+    pub alive: Vec<bool>,
+}
+
+impl Ranks {
+    /// Of so many units and nodes.
+    ///
+    /// # Panics
+    /// There is no node.
+    #[must_use]
+    pub fn new(units: u32, nodes: u16) -> Self {
+        assert!(nodes > 0, "no node");
+        let (units, nodes) = (names(1 << 32, units), names(1 << 40, nodes.into()));
+        let choices = units.iter().map(|&unit| first_choices(unit, &nodes)).collect();
+        Self { units, nodes, choices }
+    }
+
+    /// How many nodes there are, dead ones too.
+    #[must_use]
+    pub const fn nodes(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Places all units on the nodes that live. None owns more than `bound` times its share, rounded up.
+    ///
+    /// # Panics
+    /// No node lives, or the bound is below one.
+    #[must_use]
+    pub fn place(&self, dead: &[Node], bound: f64) -> Placement {
+        assert!(bound >= 1.0, "{bound}: nobody would own the rest");
+        let mut alive = vec![true; self.nodes.len()];
+        dead.iter().for_each(|&node| alive[usize::from(node)] = false);
+        let living = alive.iter().filter(|&&alive| alive).count();
+        assert!(living > 0, "no node lives");
+        let room = (bound * self.units.len() as f64 / living as f64).ceil();
+        let mut owned = vec![0u32; self.nodes.len()];
+        let mut owners = Vec::with_capacity(self.units.len());
+        for (&unit, choices) in self.units.iter().zip(&self.choices) {
+            let takes = |node: &Node| alive[usize::from(*node)] && f64::from(owned[usize::from(*node)]) < room;
+            let first = choices.iter().copied().find(takes);
+            let owner = first.or_else(|| {
+                let all = (0..self.nodes.len() as Node).filter(takes);
+                all.max_by_key(|&node| score(unit, self.nodes[usize::from(node)]))
+            });
+            let owner = owner.expect("all together have room for all units");
+            owned[usize::from(owner)] += 1;
+            owners.push(owner);
+        }
+        Placement { owners, alive }
+    }
+}
+
+/// The nodes with the highest scores, the highest first; of few nodes the last one again.
+fn first_choices(unit: u64, nodes: &[u64]) -> [Node; CHOICES] {
+    let mut best = [(0u64, 0 as Node); CHOICES];
+    let mut found = 0;
+    for (node, &name) in nodes.iter().enumerate() {
+        let score = score(unit, name);
+        if found == CHOICES && score <= best[CHOICES - 1].0 {
+            continue;
+        }
+        let at = best[..found].partition_point(|&(other, _)| other >= score);
+        found = (found + 1).min(CHOICES);
+        best[at..found].rotate_right(1);
+        best[at] = (score, node as Node);
+    }
+    let last = best[found - 1];
+    best[found..].fill(last);
+    best.map(|(_, node)| node)
+}
+
+impl Placement {
+    /// Moves the units of dead nodes alone: each to the node with the highest score that lives and has room, when all others stay.
+    #[must_use]
+    pub fn after(&self, ranks: &Ranks, dead: &[Node], bound: f64) -> Self {
+        let anew = ranks.place(dead, bound);
+        let living = anew.alive.iter().filter(|&&alive| alive).count();
+        let room = (bound * self.owners.len() as f64 / living as f64).ceil();
+        let mut owned = vec![0u32; anew.alive.len()];
+        self.owners.iter().for_each(|&owner| owned[usize::from(owner)] += 1);
+        let mut owners = self.owners.clone();
+        for (at, owner) in owners.iter_mut().enumerate().filter(|(_, owner)| !anew.alive[usize::from(**owner)]) {
+            let takes = |node: &Node| anew.alive[usize::from(*node)] && f64::from(owned[usize::from(*node)]) < room;
+            let all = (0..anew.alive.len() as Node).filter(takes);
+            let next = all.max_by_key(|&node| score(ranks.units[at], ranks.nodes[usize::from(node)]));
+            *owner = next.expect("all together have room for all units");
+            owned[usize::from(*owner)] += 1;
+        }
+        Self { owners, alive: anew.alive }
+    }
+
+    /// Units that another node owns than before.
+    pub fn moved<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = (Unit, Node, Node)> + 'a {
+        let pairs = (0..).zip(before.owners.iter().zip(&self.owners));
+        pairs.filter(|(_, (was, is))| was != is).map(|(unit, (was, is))| (unit, *was, *is))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// No bound at all.
+    const FREE: f64 = 1e9;
+
+    fn most(placement: &Placement) -> usize {
+        let mut owned = vec![0; placement.alive.len()];
+        placement.owners.iter().for_each(|&owner| owned[usize::from(owner)] += 1);
+        owned.into_iter().max().unwrap()
+    }
+
+    #[test]
+    fn a_unit_belongs_to_the_node_that_a_search_through_all_finds() {
+        for nodes in [1, 3, 8, 100] {
+            let ranks = Ranks::new(500, nodes);
+            for (unit, owner) in ranks.place(&[], FREE).owners.iter().enumerate() {
+                let best = (0..nodes).max_by_key(|&node| score(ranks.units[unit], ranks.nodes[usize::from(node)]));
+                assert_eq!(Some(*owner), best);
+            }
+        }
+    }
+
+    #[test]
+    fn nobody_owns_more_than_the_bound_and_without_one_somebody_does() {
+        let ranks = Ranks::new(4_096, 100);
+        assert!(most(&ranks.place(&[], FREE)) > 56, "{}", most(&ranks.place(&[], FREE)));
+        for (bound, room) in [(1.25, 52), (1.1, 46), (1.0, 41)] {
+            assert!(most(&ranks.place(&[], bound)) <= room, "{bound}");
+        }
+        assert!(most(&ranks.place(&[3, 50, 99], 1.0)) <= 43);
+    }
+
+    #[test]
+    fn without_a_bound_only_what_the_dead_owned_moves() {
+        let ranks = Ranks::new(4_096, 100);
+        let before = ranks.place(&[], FREE);
+        let after = ranks.place(&[7, 8], FREE);
+        let owned = before.owners.iter().filter(|&&owner| owner == 7 || owner == 8).count();
+        assert!(after.moved(&before).all(|(_, was, _)| was == 7 || was == 8));
+        assert_eq!((after.moved(&before).count(), before.after(&ranks, &[7, 8], FREE)), (owned, after));
+    }
+
+    #[test]
+    fn with_a_bound_others_move_too_unless_they_are_kept_where_they_are() {
+        let ranks = Ranks::new(4_096, 100);
+        let before = ranks.place(&[], 1.1);
+        let owned = before.owners.iter().filter(|&&owner| owner == 7).count();
+        assert!(ranks.place(&[7], 1.1).moved(&before).count() > owned);
+        let kept = before.after(&ranks, &[7], 1.1);
+        assert_eq!(kept.moved(&before).count(), owned);
+        assert!(kept.moved(&before).all(|(_, was, is)| was == 7 && is != 7) && most(&kept) <= 46);
+    }
+}
