@@ -349,6 +349,13 @@ pub const MAILBOX_MESSAGES_MAX: usize = 8 * 1024;
 /// Messages taken from the mailbox in one turn: what comes in the meantime waits for sends to leave first.
 pub const MAILBOX_TURN_MAX: usize = 2 * 1024;
 
+/// Longest header of the PROXY protocol, version 1, in bytes, its line break included: the protocol allows no more.
+pub const PROXY_LINE_BYTES_MAX: usize = 107;
+
+/// Longest header of version 2, in bytes, TLVs included: the least that a segment of TCP carries on any path, below which balancers
+/// keep it so that it comes whole. The longest addresses take 232 of them.
+pub const PROXY_HEADER_BYTES_MAX: usize = 536;
+
 /// Connections of one core whose hello has not come yet, or waits to be judged. More are refused.
 pub const HANDSHAKES_MAX: usize = 4 * 1024;
 

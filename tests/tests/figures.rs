@@ -75,6 +75,10 @@ fn the_table_of_limits_has_the_values_of_the_code() {
         ("handshakes of an address", grouped(of_clients.address_handshakes)),
         ("refused hellos of an address", a_second(of_clients.address_failures_per_s)),
         ("handshakes of a core", grouped(limits::HANDSHAKES_MAX as u64)),
+        (
+            "bytes of a PROXY header",
+            format!("{}; {} as a line of text", limits::PROXY_HEADER_BYTES_MAX, limits::PROXY_LINE_BYTES_MAX),
+        ),
         ("hellos judged in a turn", grouped(limits::HELLOS_TURN_MAX as u64)),
         ("connections of a user", a_second(of_clients.logins_per_s)),
         ("devices of a user", grouped(limits::DEVICES_MAX as u64)),

@@ -12,7 +12,10 @@ use proto_spec::{
     wire::{Prefix, peek_varint},
 };
 
-use crate::access::auth::{Claims, Keys, TokenError};
+use crate::access::{
+    auth::{Claims, Keys, TokenError},
+    proxy::{NO_HEADER_EXPECTED, looks_like_header},
+};
 
 /// The lowest protocol version that this server speaks. The highest is [`PROTOCOL_VERSION`].
 pub const VERSION_MIN: u64 = 1;
@@ -128,9 +131,10 @@ fn first_frame(stream: &[u8], keys: &Keys, now_wall: TimestampMs) -> Step {
     match cut(stream, CLIENT_FRAME_BYTES_MAX) {
         // Before the frame is whole: what can not become a hello is not waited for.
         Ok(_) if kind_of_first(stream).is_some_and(|kind| kind != ClientKind::Hello.byte()) => {
-            let detail = match looks_like_tls(stream) {
-                true => "this looks like TLS, which this listener does not speak",
-                false => "the first frame must be a hello",
+            let detail = match (looks_like_tls(stream), looks_like_header(stream)) {
+                (true, _) => "this looks like TLS, which this listener does not speak",
+                (_, true) => NO_HEADER_EXPECTED,
+                (false, false) => "the first frame must be a hello",
             };
             refuse(ErrorCode::NotNow, detail)
         }

@@ -1,10 +1,11 @@
-//! Access: who may come in, how often, and until when. Tokens and their keys, the first frame of a connection, revocations, rates.
+//! Access: who may come in, how often, and until when. Tokens and their keys, what a balancer says first, the first frame of a connection, revocations, rates.
 //!
 //! Never in it: a file, a socket, a clock. Keys and revocations are read and written by [`crate::files`].
 
 pub mod auth;
 pub mod handshake;
 pub mod jwks;
+pub mod proxy;
 pub mod rate;
 pub mod revocation;
 pub mod validity;

@@ -298,6 +298,7 @@ impl Slot<'_> {
         match self {
             Self::Text { example, .. } | Self::Path { example, .. } => toml_text(example),
             Self::AddressOrNone(_) => "\"127.0.0.1:7443\"".to_owned(),
+            Self::Networks(value) if value.is_empty() => "[\"10.0.0.0/8\"]".to_owned(),
             Self::Admin(_) => toml_text(&AdminListen::USUAL.to_string()),
             Self::Number(number) if human(number.value.get(), &number.unit).is_some() => {
                 toml_text(&human(number.value.get(), &number.unit).unwrap_or_default())

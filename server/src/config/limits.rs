@@ -104,13 +104,13 @@ impl Limits {
     }
 
     /// As the rim takes them.
-    #[must_use]
-    pub fn of_origins(&self) -> OriginLimits {
+    pub(super) fn of_origins(&self) -> OriginLimits {
         OriginLimits {
             connections: self.address_connections,
             handshakes: self.address_handshakes,
             failures: Rate::per_second(self.address_failures_per_s),
             trusted: self.trusted_networks.clone(),
+            balancers: Vec::new(),
         }
     }
 

@@ -31,9 +31,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use ipnet::IpNet;
 use thiserror::Error;
 
 use crate::{
+    core::OriginLimits,
     durability::committer::OnStoreOutage,
     limits::{
         CORES_MAX, JOURNAL_SEGMENT_BYTES_MAX, JOURNAL_SEGMENT_BYTES_MIN, JOURNAL_SEGMENTS_MIN, PING_AFTER_MS_MIN,
@@ -103,6 +105,8 @@ pub struct Connections {
     pub ping_after_ms: u64,
     /// Silence after which a connection is closed, in milliseconds.
     pub idle_timeout_ms: u64,
+    /// Networks of balancers: a connection from there begins with a PROXY header, which tells where it comes from.
+    pub proxy_networks: Vec<IpNet>,
 }
 
 /// The log on the way to the acknowledgement.
@@ -189,7 +193,13 @@ impl Default for Config {
 
 impl Default for Connections {
     fn default() -> Self {
-        Self { max: 100_000, handshake_timeout_ms: 10_000, ping_after_ms: 25_000, idle_timeout_ms: 120_000 }
+        Self {
+            max: 100_000,
+            handshake_timeout_ms: 10_000,
+            ping_after_ms: 25_000,
+            idle_timeout_ms: 120_000,
+            proxy_networks: Vec::new(),
+        }
     }
 }
 
@@ -302,6 +312,12 @@ impl Config {
         }
     }
 
+    /// What connections of one address may do, and who tells the addresses of others.
+    #[must_use]
+    pub fn of_origins(&self) -> OriginLimits {
+        OriginLimits { balancers: self.connections.proxy_networks.clone(), ..self.limits.of_origins() }
+    }
+
     /// Checks every value.
     ///
     /// # Errors
@@ -329,7 +345,7 @@ impl Config {
 
 impl Connections {
     fn keys(&mut self) -> Vec<Key<'_>> {
-        let Self { max, handshake_timeout_ms, ping_after_ms, idle_timeout_ms } = self;
+        let Self { max, handshake_timeout_ms, ping_after_ms, idle_timeout_ms, proxy_networks } = self;
         vec![
             Key { name: "connections.max", slot: count(max, "connections", 1..=16_000_000).into() },
             Key {
@@ -344,6 +360,7 @@ impl Connections {
                 name: "connections.idle_timeout_ms",
                 slot: millis(idle_timeout_ms, 2 * PING_AFTER_MS_MIN..=172_800_000).into(),
             },
+            Key { name: "connections.proxy_networks", slot: Slot::Networks(proxy_networks) },
         ]
     }
 

@@ -15,6 +15,7 @@ use crate::{
     access::{
         auth::{Claims, Keys, TokenError},
         handshake::{Step, bye},
+        proxy::{self, Cut, HeaderError, NO_HEADER_EXPECTED, Source, looks_like_header},
     },
     config::Transport,
     limits::{MAP_VERSION, RETRY_BUSY_MS, RETRY_ELSEWHERE_MS, RETRY_STOPPING_MS},
@@ -29,6 +30,7 @@ use crate::{
 #[derive(Debug)]
 pub enum Judged {
     /// What a connection has said before it was let in: the caller gives it to [`Core::hello`], without its TLS if it speaks that.
+    /// Then it reads on. It may be empty: a balancer has told, or begun to tell, where the connection comes from.
     Hello(ConnId, Vec<u8>),
     /// A token of a live connection, which has been judged.
     Refresh,
@@ -38,6 +40,10 @@ impl Core {
     /// Somebody comes. What is to become of the connection is told with [`Core::accepted`], once it has its place in the table.
     pub fn enter(&mut self, now: Now, peer: SocketAddr) -> (Origin, Verdict) {
         self.counters().accepted.one();
+        if self.common.origins.is_balancer(peer) {
+            // It counts where its header says that it comes from.
+            return (Origin::default(), Verdict::Welcome);
+        }
         self.common.origins.enter(peer, now.monotonic_ms)
     }
 
@@ -48,30 +54,31 @@ impl Core {
         if self.is_stopping() {
             return self.refuse(conn, ErrorCode::Stopping, RETRY_STOPPING_MS, "the server is stopping");
         }
-        match verdict {
-            Verdict::Refused(code, retry_after_ms, detail) => {
-                self.counters().refused.one();
-                self.refuse(conn, code, retry_after_ms, detail);
-            }
-            Verdict::Cut => {
-                self.counters().refused.one();
-                self.order(Order::Cut(conn));
-            }
-            Verdict::Welcome
-                if open > u64::from(self.common.capacity.node_max)
-                    || self.is_full(taken)
-                    || !self.make_room_to_greet(now) =>
-            {
-                self.common.origins.give_back(origin);
-                self.counters().refused.one();
-                self.refuse(conn, ErrorCode::TooManyConnections, RETRY_BUSY_MS, "the server is full");
-            }
-            Verdict::Welcome => {
-                let deadline_ms = now.monotonic_ms + self.common.handshake_timeout_ms;
-                self.greetings.begin(conn, peer, origin, now.monotonic_ms, deadline_ms);
-                self.order(Order::Greet(conn));
-            }
+        if !self.lets_in(conn, verdict) {
+            return;
         }
+        if open > u64::from(self.common.capacity.node_max) || self.is_full(taken) || !self.make_room_to_greet(now) {
+            self.common.origins.give_back(origin);
+            self.counters().refused.one();
+            return self.refuse(conn, ErrorCode::TooManyConnections, RETRY_BUSY_MS, "the server is full");
+        }
+        let deadline_ms = now.monotonic_ms + self.common.handshake_timeout_ms;
+        self.greetings.begin(conn, peer, origin, now.monotonic_ms, deadline_ms);
+        if self.common.origins.is_balancer(peer) {
+            self.greetings.await_header(conn);
+        }
+        self.order(Order::Greet(conn));
+    }
+
+    /// Whether the limits of its address let a connection in; if not, it is refused.
+    fn lets_in(&mut self, conn: ConnId, verdict: Verdict) -> bool {
+        match verdict {
+            Verdict::Welcome => return true,
+            Verdict::Refused(code, retry_after_ms, detail) => self.refuse(conn, code, retry_after_ms, detail),
+            Verdict::Cut => self.order(Order::Cut(conn)),
+        }
+        self.counters().refused.one();
+        false
     }
 
     /// Whether this core has taken up its last place but the spare ones.
@@ -127,9 +134,61 @@ impl Core {
             return Some(Judged::Refresh);
         }
         match self.greetings.next_waiting() {
-            Some((conn, bytes)) => Some(Judged::Hello(conn, bytes)),
+            Some((conn, bytes)) => Some(Judged::Hello(conn, self.behind_header(now, conn, bytes))),
             None => self.judge_refresh(now, keys).then_some(Judged::Refresh),
         }
+    }
+
+    /// What of a connection's first bytes are its client's: what stands behind the header of a balancer. All of it if none is
+    /// awaited; nothing while that is not whole, or if the connection is refused.
+    fn behind_header(&mut self, now: Now, conn: ConnId, bytes: Vec<u8>) -> Vec<u8> {
+        let Some(greeting) = self.greetings.of(conn) else { return bytes };
+        let Some(mut header) = greeting.header.take() else { return bytes };
+        header.extend_from_slice(&bytes);
+        match proxy::cut(&header) {
+            Ok(Cut::Incomplete) => {
+                greeting.header = Some(header);
+                Vec::new()
+            }
+            Ok(Cut::Header { source, taken }) => {
+                self.counters().proxied.one();
+                let is_welcome = match source {
+                    Source::Client(peer) => self.locate(now, conn, peer),
+                    Source::Balancer => true,
+                };
+                if is_welcome { header.split_off(taken) } else { Vec::new() }
+            }
+            Err(error) => {
+                let peer = greeting.peer;
+                self.refuse_header(now, conn, peer, error);
+                Vec::new()
+            }
+        }
+    }
+
+    /// A balancer has told where a connection comes from: from now on it counts there. Whether it is welcome; if not, it is refused.
+    fn locate(&mut self, now: Now, conn: ConnId, peer: SocketAddr) -> bool {
+        let (origin, verdict) = self.common.origins.enter(peer, now.monotonic_ms);
+        self.order(Order::Locate(conn, origin));
+        if verdict != Verdict::Welcome {
+            self.end_greeting(now, conn);
+        } else if let Some(greeting) = self.greetings.of(conn) {
+            (greeting.peer, greeting.origin, greeting.since_ms) = (peer, origin, now.monotonic_ms);
+        }
+        self.lets_in(conn, verdict)
+    }
+
+    /// A connection of a balancer does not begin with a header that is taken.
+    fn refuse_header(&mut self, now: Now, conn: ConnId, peer: SocketAddr, error: HeaderError) {
+        self.end_greeting(now, conn);
+        self.counters().proxy_refused.one();
+        if let Some(times) = self.header_warnings.another(now.monotonic_ms) {
+            warn!(core = self.id.0, %peer, %error, times, "a connection from connections.proxy_networks was refused");
+        }
+        let code = ErrorCode::Malformed;
+        let reason = Some(format!("{}: {error}", code.name()));
+        self.report(Event { peer: Some(peer), reason, ..Event::new(now.wall, What::Refused) });
+        self.refuse(conn, code, 0, &error.to_string());
     }
 
     /// A piece of what a connection says before it is let in, in plain, whatever carries it.
@@ -201,12 +260,13 @@ impl Core {
         self.refuse(conn, ErrorCode::Elsewhere, retry_ms, &detail);
     }
 
-    /// A connection to a listener that speaks TLS began with something else.
-    pub fn is_not_tls(&mut self, now: Now, conn: ConnId) {
+    /// A connection to a listener that speaks TLS began with something else: this.
+    pub fn is_not_tls(&mut self, now: Now, conn: ConnId, first: &[u8]) {
         self.tls_failed(now, conn);
         self.end_greeting(now, conn);
         self.counters().handshakes_failed.one();
-        self.refuse(conn, ErrorCode::TlsRequired, 0, "this listener speaks TLS only");
+        let detail = if looks_like_header(first) { NO_HEADER_EXPECTED } else { "this listener speaks TLS only" };
+        self.refuse(conn, ErrorCode::TlsRequired, 0, detail);
     }
 
     /// The TLS of a connection has failed before it was let in.

@@ -52,11 +52,15 @@ pub struct Guest {
 pub(super) struct Greeting {
     /// What has been judged of its hello so far.
     pub(super) handshake: Handshake,
-    /// Where it comes from.
+    /// The beginning of the header in which a balancer tells where it comes from, shorter than `PROXY_HEADER_BYTES_MAX`; none if that
+    /// is known.
+    pub(super) header: Option<Vec<u8>>,
+    /// Where it comes from; before its header has come, the balancer.
     pub(super) peer: SocketAddr,
     /// As limits count it.
     pub(super) origin: Origin,
-    since_ms: u64,
+    /// From when on it holds a place for handshakes of its origin.
+    pub(super) since_ms: u64,
     /// Bytes of it wait to be judged.
     waits: bool,
 }
@@ -107,8 +111,16 @@ impl Greetings {
 
     /// A connection has been accepted.
     pub(super) fn begin(&mut self, conn: ConnId, peer: SocketAddr, origin: Origin, now_ms: u64, deadline_ms: u64) {
-        self.open.insert(conn, Greeting { handshake: Handshake::new(), peer, origin, since_ms: now_ms, waits: false });
+        let (handshake, header) = (Handshake::new(), None);
+        self.open.insert(conn, Greeting { handshake, header, peer, origin, since_ms: now_ms, waits: false });
         self.deadlines.push_back((deadline_ms, conn));
+    }
+
+    /// It comes by a balancer, which tells first where from.
+    pub(super) fn await_header(&mut self, conn: ConnId) {
+        if let Some(greeting) = self.open.get_mut(&conn) {
+            greeting.header = Some(Vec::new());
+        }
     }
 
     /// Bytes of a hello have come. Nothing more is read of the connection until they have been judged.

@@ -61,6 +61,7 @@ use crate::{
     operator::{
         audit::{self, What},
         counters::CoreCounters,
+        throttle::Throttle,
     },
     shard::{
         Close, ConnId, Effects, Input, Now, PresenceMail, Promise, QueryId, Refresh, Settings, Shard, ShardCounters,
@@ -109,6 +110,8 @@ pub struct Core {
     lanes_away: bool,
     /// Then the node must look whether it still is this server's.
     is_database: bool,
+    /// Limits how often the log is told that a balancer does not send what it has to.
+    header_warnings: Throttle,
     load: LoadMeter,
     next_tick_ms: u64,
     origins_sweep_ms: u64,
@@ -149,6 +152,7 @@ impl Core {
                 lanes: (settings.promise == Promise::Store).then(lanes),
                 lanes_away: false,
                 is_database: settings.promise != Promise::Disk,
+                header_warnings: Throttle::default(),
                 load: LoadMeter::default(),
                 next_tick_ms: 0,
                 origins_sweep_ms: 0,
@@ -248,6 +252,9 @@ impl Core {
         self.next_tick_ms = now_ms + TICK_MS;
         self.common.counters.pulse.beat(self.id, now_ms);
         self.refuse_late(now);
+        if let Some(times) = self.header_warnings.rest(now_ms) {
+            warn!(core = self.id.0, times, "a connection from connections.proxy_networks was refused");
+        }
         if self.id == CoreId(0) {
             if self.is_database && now_ms >= self.next_check_ms {
                 self.next_check_ms = now_ms + FENCE_CHECK_MS;

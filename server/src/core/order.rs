@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use proto_spec::UserId;
 
-use super::{greetings::Guest, links::LinkId};
+use super::{greetings::Guest, links::LinkId, origins::Origin};
 use crate::{
     operator::audit,
     shard::{
@@ -18,6 +18,8 @@ use crate::{
 pub enum Order {
     /// Receive what a connection says first.
     Greet(ConnId),
+    /// A balancer has told where the connection comes from: it is counted off there when its place is free again.
+    Locate(ConnId, Origin),
     /// The connection is the shard's: from now on its bytes are.
     Serve(ConnId, UserId),
     /// Nothing more is read of the connection; its descriptor goes to another core. Answered with [`super::Core::moved`].

@@ -48,6 +48,8 @@ pub struct OriginLimits {
     pub failures: Rate,
     /// Networks that none of this applies to.
     pub trusted: Vec<IpNet>,
+    /// Networks of balancers. Nothing of this applies to their own addresses: a header tells first where each connection comes from.
+    pub balancers: Vec<IpNet>,
 }
 
 /// What is to become of a connection that has been accepted.
@@ -84,11 +86,17 @@ impl Origins {
         Self { limits, counts: DashMap::default() }
     }
 
+    /// Whether a connection from there begins with a header that tells where it comes from.
+    #[must_use]
+    pub fn is_balancer(&self, peer: SocketAddr) -> bool {
+        is_among(&self.limits.balancers, peer)
+    }
+
     /// A connection has come. It counts, whatever the verdict, until [`Origins::leave`]; if it is welcome, as a handshake too,
     /// until [`Origins::greeted`].
     pub fn enter(&self, peer: SocketAddr, now_ms: u64) -> (Origin, Verdict) {
         let limits = &self.limits;
-        if limits.trusted.iter().any(|network| network.contains(&peer.ip().to_canonical())) {
+        if is_among(&limits.trusted, peer) {
             return (Origin::default(), Verdict::Welcome);
         }
         let origin = Origin::of(peer.ip());
@@ -172,6 +180,10 @@ impl Origins {
     }
 }
 
+fn is_among(networks: &[IpNet], peer: SocketAddr) -> bool {
+    networks.iter().any(|network| network.contains(&peer.ip().to_canonical()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -180,7 +192,7 @@ mod tests {
 
     fn limits() -> OriginLimits {
         let trusted = vec!["10.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()];
-        OriginLimits { connections: 3, handshakes: 2, failures: Rate::per_second(1), trusted }
+        OriginLimits { connections: 3, handshakes: 2, failures: Rate::per_second(1), trusted, balancers: Vec::new() }
     }
 
     fn peer(address: &str) -> SocketAddr {

@@ -1,5 +1,7 @@
 //! What a core promises at its door, without a socket: time and every step are the test's.
 
+mod balancers;
+
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     time::Duration,
@@ -34,6 +36,8 @@ const PEER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 5_000)
 
 const USER: UserId = UserId(7);
 
+const HANDSHAKE_TIMEOUT_MS: u64 = 10_000;
+
 /// How far clocks may differ, in milliseconds.
 const LEEWAY_MS: u64 = 5_000;
 
@@ -59,6 +63,8 @@ struct Notebook {
     cuts_all: bool,
     /// How much was put into mailboxes.
     posted: usize,
+    /// Where connections of balancers come from.
+    located: Vec<(ConnId, origins::Origin)>,
 }
 
 impl Rim for Notebook {
@@ -67,6 +73,7 @@ impl Rim for Notebook {
             Order::Report(event) => self.reports.push(event),
             Order::Dismiss(conn, bytes) => self.send(conn, &bytes),
             Order::CutAll => self.cuts_all = true,
+            Order::Locate(conn, origin) => self.located.push((conn, origin)),
             _ => {}
         }
     }
@@ -105,6 +112,10 @@ impl Rim for Notebook {
 
 impl World {
     fn new(limits: Limits) -> Self {
+        Self::with(limits, OriginLimits::default())
+    }
+
+    fn with(limits: Limits, origins: OriginLimits) -> Self {
         let topology = Topology::new(1).unwrap();
         let writer = Writer::new(JOURNAL, Position::default());
         let journal = Some(Committer::new(writer, topology, Promise::Disk, 1_000, OnStoreOutage::Accept));
@@ -120,7 +131,7 @@ impl World {
         };
         let (counters, revocations) = (Arc::new(Counters::new(1)), Revocations::default());
         let capacity = Capacity::new(100, 1, 1_000).unwrap();
-        let common = Common::new(topology, counters, revocations, OriginLimits::default(), capacity, 10_000);
+        let common = Common::new(topology, counters, revocations, origins, capacity, HANDSHAKE_TIMEOUT_MS);
         let config = CoreConfig { settings, journal, slow_after_ms: 1_000, epoch: EpochId(1), queries_kept_max: 0 };
         let pem = generate_pem().unwrap();
         Self {
@@ -147,29 +158,29 @@ impl World {
 
     /// A device comes and says hello.
     fn come(&mut self, device: u64, token: &str) -> ConnId {
+        let conn = self.accept(PEER);
+        self.say(conn, &hello(device, token));
+        conn
+    }
+
+    /// Somebody comes from there.
+    fn accept(&mut self, peer: SocketAddr) -> ConnId {
         self.places += 1;
         let conn = ConnId { slot: self.places, generation: 1 };
-        let entered = self.core.enter(self.now, PEER);
-        self.core.accepted(self.now, conn, PEER, entered, self.places as usize);
-        let (device, resume, token) = (DeviceId(device), Resume::Stored, token.to_owned());
-        let mut hello = Vec::new();
-        ClientFrame::Hello {
-            version_min: 1,
-            version_max: 1,
-            device,
-            resume,
-            token,
-            epoch: EpochId(0),
-            since: Seq::ZERO,
-            skip_above: 0,
-            hops: 0,
-        }
-        .encode(&mut hello);
-        self.core.wait(conn, &hello);
+        let entered = self.core.enter(self.now, peer);
+        self.core.accepted(self.now, conn, peer, entered, self.places as usize);
+        conn
+    }
+
+    /// Bytes of who has not been let in, and what comes of them. Gives what the core hands on.
+    fn say(&mut self, conn: ConnId, bytes: &[u8]) -> Vec<u8> {
+        self.core.wait(conn, bytes);
+        let mut handed_on = Vec::new();
         while let Some(Judged::Hello(conn, bytes)) = self.core.judge(self.now, &self.keys, 0, false) {
             self.core.hello(self.now, &self.keys, (conn, Transport::Plain), &bytes);
+            handed_on.extend(bytes);
         }
-        conn
+        handed_on
     }
 
     /// The operator revokes what tokens the user has, by the clock as it is now.
@@ -207,6 +218,14 @@ impl World {
     fn what(&self) -> Vec<What> {
         self.rim.reports.iter().map(|event| event.what).collect()
     }
+}
+
+fn hello(device: u64, token: &str) -> Vec<u8> {
+    let (device, resume, token) = (DeviceId(device), Resume::Stored, token.to_owned());
+    let (epoch, since, mut hello) = (EpochId(0), Seq::ZERO, Vec::new());
+    ClientFrame::Hello { version_min: 1, version_max: 1, device, resume, token, epoch, since, skip_above: 0, hops: 0 }
+        .encode(&mut hello);
+    hello
 }
 
 #[test]

@@ -231,6 +231,14 @@ impl Connections {
         self.get(conn).map_or_else(Origin::default, |conn| conn.origin)
     }
 
+    /// It is known now where a connection comes from.
+    pub fn locate(&mut self, conn: ConnId, origin: Origin) {
+        if let Some(found) = self.get_mut(conn) {
+            debug_assert!(found.stage == Stage::Greeting && found.origin == Origin::default(), "it counts nowhere yet");
+            found.origin = origin;
+        }
+    }
+
     /// Receives for the handshake: at its start, and again after each part of a hello that has been judged.
     pub fn greet(&mut self, conn: ConnId, ring: &mut Ring) {
         self.arm(conn, ring);

@@ -114,6 +114,10 @@ counters! {
         accepts_failed: Counter,
         /// Connections refused because there were too many.
         refused: Counter,
+        /// Connections that began with a PROXY header.
+        proxied: Counter,
+        /// Connections of balancers that were refused because no good PROXY header came first.
+        proxy_refused: Counter,
         /// Handshakes given up for newer ones because there were too many.
         handshakes_given_up: Counter,
         /// Connections given to another core.

@@ -1,4 +1,4 @@
-//! Any bytes before the hello, in pieces: nothing panics, no more than one frame is held, the cut does not change the outcome, and
+//! Any bytes before the hello, in pieces, and before that as the header of a balancer: nothing panics, no more than one frame is held, the cut does not change the outcome, and
 //! nobody comes in without a signature.
 #![no_main]
 
@@ -6,9 +6,13 @@ use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
 use proto_spec::{TimestampMs, limits::CLIENT_FRAME_BYTES_MAX};
-use server::access::{
-    auth::Keys,
-    handshake::{Handshake, Step},
+use server::{
+    access::{
+        auth::Keys,
+        handshake::{Handshake, Step},
+        proxy::{self, Cut},
+    },
+    limits::PROXY_HEADER_BYTES_MAX,
 };
 
 const NOW: TimestampMs = TimestampMs(1_800_000_000_000);
@@ -39,4 +43,12 @@ fuzz_target!(|data: &[u8]| {
     let whole = run(&[input]);
     assert!(!matches!(whole, Step::Ready { .. }), "nobody can have signed this");
     assert_eq!(run(&[head, tail]), whole);
+    let said = proxy::cut(input);
+    match proxy::cut(head) {
+        Ok(Cut::Incomplete) => assert!(head.len() < PROXY_HEADER_BYTES_MAX),
+        early => assert_eq!(early, said),
+    }
+    if let Ok(Cut::Header { taken, .. }) = said {
+        assert!(taken <= input.len().min(PROXY_HEADER_BYTES_MAX));
+    }
 });

@@ -40,7 +40,7 @@ impl Rim for TurnRim<'_> {
         match order {
             Order::Dial(..) | Order::CutLink(..) => unreachable!("a node that is alone has no links"),
             Order::Tell(ticket, told) => self.world.told.push((ticket, told)),
-            Order::Serve(..) | Order::Report(_) | Order::CheckFence => {}
+            Order::Locate(..) | Order::Serve(..) | Order::Report(_) | Order::CheckFence => {}
             Order::Dismiss(conn, bytes) => {
                 self.send(conn, &bytes);
                 self.close(now, conn);

@@ -59,7 +59,7 @@ pub(crate) fn start_node(
         cores: config.cores(),
         connections_max: config.connections.max,
         handshake_timeout_ms: config.connections.handshake_timeout_ms,
-        origins: config.limits.of_origins(),
+        origins: config.of_origins(),
         settings: Settings {
             ping_after_ms: config.connections.ping_after_ms,
             idle_timeout_ms: config.connections.idle_timeout_ms,

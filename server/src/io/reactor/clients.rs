@@ -93,7 +93,9 @@ impl Reactor {
                 None => return,
                 Some(Judged::Refresh) => self.obey(now),
                 Some(Judged::Hello(conn, bytes)) => {
-                    self.judge(now, conn, bytes);
+                    if !bytes.is_empty() {
+                        self.judge(now, conn, bytes);
+                    }
                     self.obey(now);
                     // Reads on, whatever became of it.
                     self.rim.connections.greet(conn, &mut self.rim.ring);

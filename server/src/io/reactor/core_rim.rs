@@ -52,6 +52,7 @@ impl Rim for CoreRim {
             Order::Report(event) => self.reporter.report(event),
             Order::Tell(ticket, told) => self.shared.inquiries.tell(ticket, told),
             Order::Greet(conn) => self.connections.greet(conn, &mut self.ring),
+            Order::Locate(conn, origin) => self.connections.locate(conn, origin),
             Order::Serve(conn, user) => self.connections.serve(conn, user, &mut self.ring),
             Order::Move { conn, home, ticket } => {
                 self.connections.leave(conn);

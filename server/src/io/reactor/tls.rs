@@ -38,7 +38,7 @@ impl Reactor {
         };
         if tls.is_fresh() && !looks_like_tls(&bytes) {
             self.rim.connections.take_stream(conn);
-            return self.core.is_not_tls(now, conn);
+            return self.core.is_not_tls(now, conn, &bytes);
         }
         let mut plain = Vec::new();
         let heard = tls.receive(&mut bytes, &mut plain);

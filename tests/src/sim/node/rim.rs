@@ -145,7 +145,7 @@ impl Rim for TurnRim<'_> {
                 _ => {}
             },
             // The operator of this node asks for nothing; nobody takes the store over here.
-            Order::Tell(..) | Order::CheckFence => {}
+            Order::Locate(..) | Order::Tell(..) | Order::CheckFence => {}
         }
     }
 
