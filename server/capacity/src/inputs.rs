@@ -41,6 +41,7 @@ pub enum Input {
     LinkQueueBytes,
     MeshMemoryBytes,
     LinkPings,
+    LinkSilence,
     LinkPingShare,
     LinksReturn,
     Spread,
@@ -109,7 +110,7 @@ const fn about(
 
 /// All inputs, in their order.
 #[rustfmt::skip]
-pub const ABOUT: [About; 36] = {
+pub const ABOUT: [About; 37] = {
     use Input as I;
     use Source::{Assumed, Computed, Planned, Quoted, Result};
     [
@@ -149,18 +150,21 @@ pub const ABOUT: [About; 36] = {
         about(I::DiskShare, ("disk_share", "of a disk"), 0.6, PART, Assumed, "how full a disk may be: the rest is for copies that move after a failure"),
         about(I::MessageEnvelopes, ("envelopes", "a message"), 6.0, (1.0, 100.0), Computed,
             "what the homes of two people say to each other for a message: it, its receipt of delivery, its read mark, and the answer to each"),
-        about(I::EnvelopeBytes, ("envelope", "bytes"), 96.0, AMOUNT, Quoted { file: LIMITS, words: "pub const ENVELOPE_BYTES: usize = 96;" },
-            "an envelope without its text, in memory: on the wire it is less"),
+        about(I::EnvelopeBytes, ("envelope", "bytes"), 55.0, AMOUNT, Computed,
+            "an envelope of the mesh without its text, with the largest numbers"),
         about(I::PacketBytes, ("packet", "bytes"), 88.0, AMOUNT, Assumed, "Ethernet, IP, TCP and TLS around an envelope that goes alone: 14, 20, 32 and 22"),
-        about(I::LinkQueueBytes, ("link_queue", "bytes"), 131_072.0, AMOUNT, Quoted { file: LIMITS, words: "pub const OUTBOX_LIVE_BYTES_MAX: usize = 128 * 1024;" },
-            "what may wait for a link whose other side does not read: as for a client"),
+        about(I::LinkQueueBytes, ("link_queue", "bytes"), 8_388_608.0, AMOUNT, Quoted { file: LIMITS, words: "pub const LINK_QUEUE_BYTES_MAX: usize = 4 * 1_024 * 1_024;" },
+            "what may wait for one other node: so much, and answers as much again"),
         about(I::MeshMemoryBytes, ("mesh_memory", "bytes"), 268_435_456.0, AMOUNT, Quoted { file: EXAMPLE, words: "core_memory_bytes = 268435456" },
-            "what may wait for all links of a node: as for all clients of a core"),
-        about(I::LinkPings, ("link_pings", "a second"), 1.0, (0.0, 1e3), Assumed, "pings on a link in each direction, by which the other side is known to live"),
-        about(I::LinkPingShare, ("ping_share", "of a core"), 0.05, PART, Assumed, "what pings may cost the core that has the mesh"),
+            "what may wait for all other nodes together, if it were bounded as what waits for all clients of a core is"),
+        about(I::LinkPings, ("link_pings", "a second"), 1.0, (0.0, 1e3), Quoted { file: LIMITS, words: "pub const LINK_PING_MS: u64 = 1_000;" },
+            "pings on a link in each direction"),
+        about(I::LinkSilence, ("link_silence", "s"), 5.0, AMOUNT, Quoted { file: LIMITS, words: "pub const LINK_SILENCE_MS: u64 = 5_000;" },
+            "silence after which a link is given up"),
+        about(I::LinkPingShare, ("ping_share", "of a core"), 0.05, PART, Assumed, "what the pings of a node may cost"),
         about(I::LinksReturn, ("links_return", "s"), 1.0, AMOUNT, Assumed, "how long a node that starts may take to make all its links"),
         about(I::Spread, ("spread", ""), SPREAD, (0.01, 4.0), Assumed, "standard deviation of the logarithm of what a user writes: with 2 one user in a hundred writes more than a third of all"),
-        about(I::Bound, ("bound", "times the share"), 1.25, (1.0, 1e9), Assumed, "what a node may own at most, against the mean; rounded up"),
+        about(I::Bound, ("bound", "times the share"), 1.0, (1.0, 1e9), Computed, "what a node may own at most, against the mean, rounded up: with 1 as many as any other, or one more"),
         about(I::Rack, ("rack", "nodes"), 40.0, (1.0, 1e3), Assumed, "nodes that fail together"),
     ]
 };

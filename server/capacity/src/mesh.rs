@@ -1,7 +1,7 @@
 //! Up to how many nodes each can have a link with each, and what else there is: relays, and groups of nodes.
 //!
-//! A full mesh has one link for each pair of nodes, on one core of each. Three things grow with its links: what may wait in them,
-//! the pings by which each side knows that the other lives, and the handshakes of a node that starts.
+//! A full mesh has one link for each pair of nodes. Three things grow with the links of a node: what may wait in them, the pings by
+//! which each side knows that the other lives, and the handshakes of a node that starts.
 
 use crate::{
     inputs::{Input as I, Inputs},
@@ -30,8 +30,18 @@ impl Stop {
 pub fn stops(inputs: &Inputs) -> [Stop; 3] {
     let get = |input| inputs.get(input);
     let queue_bytes = get(I::LinkQueueBytes) + get(I::ConnectionBytes) + get(I::SocketBytes);
+    let memory = Stop { what: "memory of links, each full to its bound", links: get(I::MeshMemoryBytes) / queue_bytes };
+    let [first, second] = stops_of_work(inputs);
+    let mut stops = [memory, first, second];
+    stops.sort_by(|a, b| a.links.total_cmp(&b.links));
+    stops
+}
+
+/// The same without that bound: if what waits for all nodes had one bound together, whatever the number of links.
+#[must_use]
+pub fn stops_of_work(inputs: &Inputs) -> [Stop; 2] {
+    let get = |input| inputs.get(input);
     let mut stops = [
-        Stop { what: "memory of links whose other side does not read", links: get(I::MeshMemoryBytes) / queue_bytes },
         Stop { what: "handshakes of a node that starts", links: get(I::LinksReturn) * 1e6 / get(I::HandshakeCpu) },
         Stop {
             what: "pings on all links",
@@ -111,12 +121,12 @@ pub fn designs(inputs: &Inputs, nodes: f64) -> [Design; 3] {
     ]
 }
 
-/// How many relays pass on what the nodes have to say, with one core each that is as busy as a core may be, and no more links than a
-/// mesh allows. Three at least, so that one may fail.
+/// How many relays pass on what the nodes have to say, with one core each that is as busy as a core may be, and no more links than work
+/// allows. Three at least, so that one may fail.
 fn relays(inputs: &Inputs, nodes: f64, envelopes: f64) -> f64 {
     // Each envelope passes two of them.
     let by_load = 2.0 * envelopes * inputs.get(I::FrameCpu) / 1e6 / inputs.get(I::CoreShare);
-    let links_max = stops(inputs)[0].links;
+    let links_max = stops_of_work(inputs)[0].links;
     let mut relays = by_load.ceil().max(3.0);
     while relays < nodes && 2.0 * nodes / relays + relays - 1.0 > links_max {
         relays += 1.0;
@@ -177,7 +187,7 @@ mod tests {
     fn relays_have_no_more_links_than_a_mesh_allows() {
         let mut inputs = Inputs::default();
         inputs.set("messages=0.001").unwrap();
-        let links_max = stops(&inputs)[0].links;
+        let links_max = stops_of_work(&inputs)[0].links;
         for nodes in [100.0, 1e4, 1e5] {
             assert!(designs(&inputs, nodes)[1].relay_links <= links_max, "{nodes}");
         }

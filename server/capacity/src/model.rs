@@ -28,12 +28,13 @@ pub enum Figure {
     Links,
     NodeEnvelopes,
     NodeTraffic,
+    NodeWaiting,
     ProcessesRate,
     Processes,
 }
 
 /// Figures, in their order: name in JSON, unit, what it is.
-pub const FIGURES: [(Figure, &str, &str, &str); 18] = [
+pub const FIGURES: [(Figure, &str, &str, &str); 19] = [
     (Figure::Sends, "sends", "/s", "messages in the mean"),
     (Figure::SendsPeak, "sends_peak", "/s", "messages at the peak"),
     (Figure::TextDay, "text_day", "B", "texts of a day"),
@@ -50,6 +51,7 @@ pub const FIGURES: [(Figure, &str, &str, &str); 18] = [
     (Figure::Links, "links", "", "mesh links of all nodes"),
     (Figure::NodeEnvelopes, "node_envelopes", "/s", "envelopes that a node sends at the peak"),
     (Figure::NodeTraffic, "node_traffic", "B/s", "bytes that a node sends to nodes at the peak"),
+    (Figure::NodeWaiting, "node_waiting", "B", "of them, what waits while all other nodes are silent"),
     (Figure::ProcessesRate, "processes_rate", "", "database processes that the peak needs"),
     (Figure::Processes, "processes", "", "database processes, one on each disk"),
 ];
@@ -109,6 +111,8 @@ impl Model {
         let texts_share = texts_a_send(inputs) / envelopes_a_send(inputs);
         let node_traffic = node_envelopes * (envelope_bytes + texts_share * get(I::TextBytes));
 
+        let node_waiting = (node_traffic * get(I::LinkSilence)).min(links * get(I::LinkQueueBytes));
+
         let (processes_rate, processes) = processes(inputs, sends_peak, replicated);
         Self([
             sends,
@@ -127,6 +131,7 @@ impl Model {
             nodes * links / 2.0,
             node_envelopes,
             node_traffic,
+            node_waiting,
             processes_rate,
             processes,
         ])
@@ -244,6 +249,7 @@ mod tests {
             "envelope=60",
             "packet=40",
             "link_pings=2",
+            "link_queue=100",
         ] {
             inputs.set(set).unwrap();
         }
@@ -268,8 +274,9 @@ mod tests {
             (Figure::NodeEnvelopes, 63.375), // 2,535 / 40
             // 100 bytes each; of 6.5 envelopes of a message 0.75 + 0.25 * 4 = 1.75 have its 50 bytes.
             (Figure::NodeTraffic, 63.375 * (100.0 + 50.0 * 1.75 / 6.5)),
-            (Figure::ProcessesRate, 80.0), // 400 * 2 / 10
-            (Figure::Processes, 80.0),     // the disks alone: 5,045.76e9 / 0.5e12 = 10.1
+            (Figure::NodeWaiting, 3_900.0), // 39 links of 100 bytes: what is sent in five seconds is more
+            (Figure::ProcessesRate, 80.0),  // 400 * 2 / 10
+            (Figure::Processes, 80.0),      // the disks alone: 5,045.76e9 / 0.5e12 = 10.1
         ];
         assert_eq!(hand.len(), FIGURES.len());
         hand.iter().for_each(|&(figure, by_hand)| near(model.get(figure), by_hand));

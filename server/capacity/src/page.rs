@@ -2,7 +2,7 @@
 
 use crate::{
     inputs::{ABOUT, Input as I, Inputs},
-    mesh::{designs, stops},
+    mesh::{designs, stops, stops_of_work},
     model::{FIGURES, Figure, Model, years},
     plot::{Axis, Plot, Scale},
     sensitivity::sensitivity,
@@ -104,8 +104,8 @@ fn model_plots(inputs: &Inputs) -> Vec<Plot> {
     let links = |at: usize| sizes.iter().map(|&nodes| (nodes, designs(inputs, nodes)[at].node_links)).collect();
     let linked =
         vec![("all with all".to_owned(), links(0)), ("relays".to_owned(), links(1)), ("groups".to_owned(), links(2))];
-    let stop = stops(inputs)[0];
-    let (end, what) = (number(stop.nodes(), ""), stop.what);
+    let ends = [stops(inputs)[0], stops_of_work(inputs)[0]];
+    let [first, then] = ends.map(|stop| format!("{} nodes: {}", number(stop.nodes(), ""), stop.what));
     vec![
         Plot {
             title: "What is stored",
@@ -130,7 +130,7 @@ fn model_plots(inputs: &Inputs) -> Vec<Plot> {
         },
         Plot {
             title: "Links of a node",
-            about: format!("A full mesh ends at {end} nodes: {what}."),
+            about: format!("A full mesh ends at {first}. With one bound for all links of a node it ends at {then}."),
             x: tens("nodes", ""),
             y: tens("", ""),
             lines: linked,

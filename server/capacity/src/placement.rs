@@ -59,7 +59,8 @@ impl Ranks {
         self.nodes.len()
     }
 
-    /// Places all units on the nodes that live. None owns more than `bound` times its share, rounded up.
+    /// Places all units on the nodes that live. None owns more than `bound` times its share, rounded up; with 1 it is as many as any
+    /// other, or one more.
     ///
     /// # Panics
     /// No node lives, or the bound is below one.
@@ -68,24 +69,39 @@ impl Ranks {
         assert!(bound >= 1.0, "{bound}: nobody would own the rest");
         let mut alive = vec![true; self.nodes.len()];
         dead.iter().for_each(|&node| alive[usize::from(node)] = false);
-        let living = alive.iter().filter(|&&alive| alive).count();
-        assert!(living > 0, "no node lives");
-        let room = (bound * self.units.len() as f64 / living as f64).ceil();
-        let mut owned = vec![0u32; self.nodes.len()];
+        let mut room = rooms(self.units.len(), &alive, bound);
         let mut owners = Vec::with_capacity(self.units.len());
         for (&unit, choices) in self.units.iter().zip(&self.choices) {
-            let takes = |node: &Node| alive[usize::from(*node)] && f64::from(owned[usize::from(*node)]) < room;
+            let takes = |node: &Node| room[usize::from(*node)] > 0;
             let first = choices.iter().copied().find(takes);
             let owner = first.or_else(|| {
                 let all = (0..self.nodes.len() as Node).filter(takes);
                 all.max_by_key(|&node| score(unit, self.nodes[usize::from(node)]))
             });
             let owner = owner.expect("all together have room for all units");
-            owned[usize::from(owner)] += 1;
+            room[usize::from(owner)] -= 1;
             owners.push(owner);
         }
         Placement { owners, alive }
     }
+}
+
+/// How many units each node may own: the dead none.
+fn rooms(units: usize, alive: &[bool], bound: f64) -> Vec<u32> {
+    let living = alive.iter().filter(|&&alive| alive).count();
+    assert!(living > 0, "no node lives");
+    let room = (bound * units as f64 / living as f64).ceil() as u32;
+    // With the least bound those whose share is one more are as many as there are units left over.
+    let mut full = if bound > 1.0 || units.is_multiple_of(living) { living } else { units % living };
+    let mut room_of = |alive: bool| match (alive, full) {
+        (false, _) => 0,
+        (true, 0) => room - 1,
+        (true, _) => {
+            full -= 1;
+            room
+        }
+    };
+    alive.iter().map(|&alive| room_of(alive)).collect()
 }
 
 /// The nodes with the highest scores, the highest first; of few nodes the last one again.
@@ -108,23 +124,23 @@ fn first_choices(unit: u64, nodes: &[u64]) -> [Node; CHOICES] {
 }
 
 impl Placement {
-    /// Moves the units of dead nodes alone: each to the node with the highest score that lives and has room, when all others stay.
+    /// As the server does: moves the units of dead nodes alone: each to the node with the highest score that lives and has room, when all others stay.
     #[must_use]
     pub fn after(&self, ranks: &Ranks, dead: &[Node], bound: f64) -> Self {
-        let anew = ranks.place(dead, bound);
-        let living = anew.alive.iter().filter(|&&alive| alive).count();
-        let room = (bound * self.owners.len() as f64 / living as f64).ceil();
-        let mut owned = vec![0u32; anew.alive.len()];
-        self.owners.iter().for_each(|&owner| owned[usize::from(owner)] += 1);
+        let mut alive = self.alive.clone();
+        dead.iter().for_each(|&node| alive[usize::from(node)] = false);
+        let mut room = rooms(self.owners.len(), &alive, bound);
+        for &owner in &self.owners {
+            room[usize::from(owner)] = room[usize::from(owner)].saturating_sub(1);
+        }
         let mut owners = self.owners.clone();
-        for (at, owner) in owners.iter_mut().enumerate().filter(|(_, owner)| !anew.alive[usize::from(**owner)]) {
-            let takes = |node: &Node| anew.alive[usize::from(*node)] && f64::from(owned[usize::from(*node)]) < room;
-            let all = (0..anew.alive.len() as Node).filter(takes);
+        for (at, owner) in owners.iter_mut().enumerate().filter(|(_, owner)| !alive[usize::from(**owner)]) {
+            let all = (0..alive.len() as Node).filter(|node| room[usize::from(*node)] > 0);
             let next = all.max_by_key(|&node| score(ranks.units[at], ranks.nodes[usize::from(node)]));
             *owner = next.expect("all together have room for all units");
-            owned[usize::from(*owner)] += 1;
+            room[usize::from(*owner)] -= 1;
         }
-        Self { owners, alive: anew.alive }
+        Self { owners, alive }
     }
 
     /// Units that another node owns than before.

@@ -10,7 +10,7 @@ use crate::{
     mesh::{Shape, designs, stops},
     model::{FIGURES, Figure, Model, years},
     sensitivity::{Elasticity, sensitivity},
-    simulation::{LOGINS, Simulation, UnitKind},
+    simulation::{LOGINS, Simulation, UNEVEN, UnitKind},
 };
 
 /// Inputs that are named as those that a figure depends on most.
@@ -88,7 +88,7 @@ pub fn simulation(found: &Simulation) -> String {
     let mut out = String::new();
     let [slots, partitions] = found.even_up_to.map(|nodes| number(nodes.into(), ""));
     line!(out, "{} users, of whom 1 in 100 writes {:.0} % of all", number(found.users, ""), 100.0 * found.first_share);
-    line!(out, "the fullest node can own at most {} times the mean up to", found.bound);
+    line!(out, "the fullest node owns at most {UNEVEN} times the mean up to");
     line!(out, "  {slots} nodes by slots, {partitions} by partitions");
     out += "\nthe fullest node against the mean: units, users, messages; nodes with nothing\n";
     line!(out, "  {:<10}{:^34}{:^34}", "nodes", "256 slots", "65,536 partitions");
@@ -218,7 +218,7 @@ fn placement_json(found: &Simulation) -> Value {
         json!({ "shape": shape(passing.shape), "whole": cases[0], "rack": cases[1], "scattered": cases[2] })
     });
     json!({
-        "users": found.users, "first_share": found.first_share, "even_up_to": found.even_up_to, "bound": found.bound,
+        "users": found.users, "first_share": found.first_share, "even_up_to": found.even_up_to,
         "sizes": sizes.collect::<Vec<_>>(), "bounds": bounds.collect::<Vec<_>>(), "cases": cases.collect::<Vec<_>>(),
         "passing": passing,
     })

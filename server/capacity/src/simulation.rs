@@ -28,6 +28,9 @@ pub const USERS_MAX: f64 = 1e10;
 /// Bounds that are compared; the last one is none.
 const BOUNDS: [f64; 4] = [1.0, 1.1, 1.25, 1e9];
 
+/// What the fullest node may have against the mean for a unit to count as fine enough: a quarter more.
+pub const UNEVEN: f64 = 1.25;
+
 /// Logins a second of a node at which it is told how long everybody takes to come back.
 pub const LOGINS: [f64; 4] = [100.0, 300.0, 1_000.0, 3_000.0];
 
@@ -118,10 +121,8 @@ pub struct Simulation {
     pub first_share: f64,
     /// The part of them that is connected.
     pub online: f64,
-    /// Nodes up to which slots, and partitions, can be even at all: the fullest within the bound.
+    /// Nodes up to which slots, and partitions, are fine enough: the fullest has [`UNEVEN`] times the mean at most.
     pub even_up_to: [u32; 2],
-    /// The bound of everything but [`Self::bounds`].
-    pub bound: f64,
     /// By number of nodes.
     pub sizes: Vec<Size>,
     /// By bound.
@@ -163,7 +164,7 @@ pub fn simulate(inputs: &Inputs) -> Result<Simulation, SimulationError> {
             if FAILING.contains(&nodes) || nodes == planned {
                 let racks = (nodes > rack.into()).then(|| fullest_rack(&before, &weights, rack));
                 for dead in [Some(vec![fullest(&before, &weights)]), racks].into_iter().flatten() {
-                    let failure = Failure::of(&before, &ranks.place(&dead, bound), &weights);
+                    let failure = Failure::of(&before, &before.after(&ranks, &dead, bound), &weights);
                     cases.push(Case { nodes, kind, failure });
                 }
             }
@@ -177,8 +178,7 @@ pub fn simulate(inputs: &Inputs) -> Result<Simulation, SimulationError> {
         users,
         first_share: activity.share_of_first(0.01),
         online: inputs.get(I::Online),
-        even_up_to: [SLOTS, PARTITIONS].map(|units| even_up_to(units, bound)),
-        bound,
+        even_up_to: [SLOTS, PARTITIONS].map(|units| even_up_to(units, UNEVEN)),
         sizes,
         bounds,
         cases,
@@ -253,11 +253,11 @@ mod tests {
         assert_eq!(sizes, [3, 10, 30, 80, 100, 256, 300]);
         for size in &found.sizes {
             assert!(size.partitions.users < 1.35 && size.partitions.idle == 0, "{size:?}");
-            let rounded = f64::from(size.nodes) * (found.bound * 256.0 / f64::from(size.nodes)).ceil() / 256.0;
+            let rounded = f64::from(size.nodes) * (256.0 / f64::from(size.nodes)).ceil() / 256.0;
             assert!(size.slots.units <= rounded + 1e-9, "{size:?}");
         }
         let last = found.sizes.last().unwrap();
-        assert!(last.slots.idle >= 44 && last.slots.users > 1.8, "{last:?}");
+        assert!(last.slots.idle == 44 && last.slots.users > 1.15, "{last:?}");
     }
 
     #[test]

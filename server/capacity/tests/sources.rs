@@ -59,14 +59,16 @@ fn quoted_words_have_the_number_in_them() {
         (Input::CacheBytes, "16 KiB", 256.0),
         (Input::ProcessBytes, "550 MiB", 1_048_576.0),
         (Input::DatabaseMessages, "5,000", 1.0),
-        (Input::EnvelopeBytes, "96", 1.0),
-        (Input::LinkQueueBytes, "128", 1_024.0),
+        // As much again for answers.
+        (Input::LinkQueueBytes, "4", 2.0 * 1_048_576.0),
+        (Input::LinkPings, "1_000", 0.001),
+        (Input::LinkSilence, "5_000", 0.001),
         (Input::MeshMemoryBytes, "268435456", 1.0),
     ];
     for (input, number, unit) in said {
         let about = &ABOUT[input as usize];
         let Source::Quoted { words, .. } = about.source else { panic!("{} is not quoted", about.name) };
-        let value: f64 = number.split(' ').next().unwrap().replace(',', "").parse().unwrap();
+        let value: f64 = number.split(' ').next().unwrap().replace([',', '_'], "").parse().unwrap();
         assert!(words.contains(number) && (about.default / (value * unit) - 1.0).abs() < 1e-9, "{}", about.name);
     }
     let quoted = ABOUT.iter().filter(|about| matches!(about.source, Source::Quoted { .. })).count();
