@@ -22,6 +22,7 @@ use crate::{
     report::{Report, about::about, html::html, table::table},
     sample::{Metrics, Sight},
     scenario::Scenario,
+    stats::Count,
     tls::{ReturnWith, Trust},
     token::Mint,
     world::World,
@@ -136,14 +137,16 @@ impl Target {
             None => Mint::ed25519(&self.token_key)?,
         };
         let trust = if self.tls || self.tls_ca.is_some() || self.tls_name.is_some() {
-            let name = self.tls_name.clone().unwrap_or_else(|| server.host.clone());
             let return_with = if self.tls_full { ReturnWith::Nothing } else { ReturnWith::Ticket };
-            Some(Trust::new(self.tls_ca.as_deref(), &name, return_with)?)
+            let trust = Trust::new(self.tls_ca.as_deref(), self.tls_name.as_deref(), return_with)?;
+            trust.name_at(&server.host).map_err(anyhow::Error::msg).context("--server")?;
+            Some(trust)
         } else {
             None
         };
         Ok(World {
             server,
+            allows_remote: self.allow_remote,
             trust,
             mint: Arc::new(mint),
             first_user: self.first_user,
@@ -215,6 +218,11 @@ fn run(arguments: &Arguments) -> anyhow::Result<Report> {
         notes.push("Histories were not compared (--no-history).".to_owned());
     }
     let outcome = engine::run(&world, plan)?;
+    if outcome.total[Count::Redirects] > 0
+        && (arguments.target.server_pid.is_some() || arguments.target.metrics.is_some())
+    {
+        notes.push("Redirects led to other servers; the costs are of the one that was looked at.".to_owned());
+    }
     if outcome.was_cut_short {
         notes.push("A signal has cut the load short; the counts and rates are of what there was of it.".to_owned());
     }

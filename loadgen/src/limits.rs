@@ -44,6 +44,9 @@ pub const BACKOFF_MAX_US: u64 = 2_000_000;
 /// Longest `retry_after` that is waited for, in milliseconds. A run that is told to come back in an hour is over.
 pub const RETRY_AFTER_MAX_MS: u64 = 30_000;
 
+/// Nodes that one lane knows: the first one, and those that redirects have named. More than a cluster that one machine loads has.
+pub const NODES_MAX: usize = 64;
+
 /// Wait before a gap in the numbers that nothing explains is tried again, in milliseconds: no loop at the speed of the network.
 pub const GAP_RETRY_MS: u64 = 1_000;
 

@@ -19,6 +19,7 @@ use rim::{
 };
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
+use crate::devices::Node;
 use crate::limits::{BUFFER_KEPT_BYTES, BUFFERS_KEPT, SLOTS_SPARE, SOURCE_CONNECTIONS_MAX, SOURCE_LIVES};
 use crate::tls::{Connector, LinkTls, Trust};
 
@@ -86,26 +87,25 @@ pub struct Bytes(Filled);
 /// Where connections come from: one pair of addresses has too few ports for a lane.
 #[derive(Clone, Copy, Debug)]
 pub struct Sources {
-    /// None: the kernel chooses.
-    network: Option<u8>,
+    /// Of those to this machine; for others the kernel chooses.
+    network: u8,
     lane: usize,
 }
 
 impl Sources {
-    /// For connections to `target`. Runs that follow each other use different networks, so that ports of closed connections are free.
+    /// Runs that follow each other use different networks, so that ports of closed connections are free.
     #[must_use]
-    pub fn new(target: SocketAddr, run: u64, lane: usize) -> Self {
-        let is_loopback = matches!(target.ip(), IpAddr::V4(ip) if ip.is_loopback());
-        Self { network: is_loopback.then_some(64 + (run % 128) as u8), lane }
+    pub fn new(run: u64, lane: usize) -> Self {
+        Self { network: 64 + (run % 128) as u8, lane }
     }
 
-    /// For a life of a slot.
+    /// For a life of a slot that leads there.
     #[must_use]
-    pub fn address(&self, slot: usize, generation: u32) -> Option<Ipv4Addr> {
+    pub fn address(&self, target: SocketAddr, slot: usize, generation: u32) -> Option<Ipv4Addr> {
         let groups = crate::limits::LANE_CONNECTIONS_MAX / SOURCE_CONNECTIONS_MAX;
         let group = self.lane * groups + slot / SOURCE_CONNECTIONS_MAX;
         let at = group * SOURCE_LIVES + generation as usize % SOURCE_LIVES;
-        self.network.map(|network| Ipv4Addr::new(127, network, (at / 250) as u8, (at % 250) as u8 + 1))
+        is_loopback(target).then(|| Ipv4Addr::new(127, self.network, (at / 250) as u8, (at % 250) as u8 + 1))
     }
 }
 
@@ -133,18 +133,17 @@ pub struct Links {
     own_news: Vec<News>,
     /// TLS handshakes done, and those of them that a ticket made short.
     handshakes: Handshakes,
-    target: SocketAddr,
     sources: Sources,
     // The ring rings it when it must; nobody listens, since the lane sleeps in the ring.
     _doorbell: Doorbell,
 }
 
 impl Links {
-    /// Room for `count` links to `target`, which speak TLS if that is to be trusted.
+    /// Room for `count` links, which speak TLS if somebody is to be trusted.
     ///
     /// # Errors
     /// The kernel or the process's limits do not allow it.
-    pub fn new(count: usize, target: SocketAddr, sources: Sources, trust: Option<&Trust>) -> Result<Self, SetupError> {
+    pub fn new(count: usize, sources: Sources, trust: Option<&Trust>) -> Result<Self, SetupError> {
         let doorbell = Doorbell::new().map_err(|error| SetupError::Other { step: "eventfd", error })?;
         let mut ring = Ring::new((count + SLOTS_SPARE) as u32, &doorbell)?;
         ring.disable_doorbell();
@@ -160,7 +159,6 @@ impl Links {
             plain: Vec::new(),
             own_news: Vec::new(),
             handshakes: Handshakes::default(),
-            target,
             sources,
             _doorbell: doorbell,
         })
@@ -177,18 +175,23 @@ impl Links {
         self.table[slot as usize].stage == Stage::Free
     }
 
-    /// Opens a link in a free slot. The answer is [`News::Connected`] or [`News::Refused`].
+    /// Opens a link to a node in a free slot. The answer is [`News::Connected`] or [`News::Refused`].
     ///
     /// # Errors
     /// The process or the machine has no socket left for it.
-    pub fn connect(&mut self, slot: u32) -> io::Result<()> {
+    pub fn connect(&mut self, slot: u32, node: &Node) -> io::Result<()> {
         let link = &mut self.table[slot as usize];
         assert!(link.stage == Stage::Free, "a slot has one life at a time");
         let generation = link.generation.wrapping_add(1);
-        let socket = self.sources.socket(self.target, slot as usize, generation)?;
+        let socket = self.sources.socket(node.target, slot as usize, generation)?;
+        let tls = match (&self.connector, &node.name) {
+            (Some(connector), Some(name)) => Some(connector.begin(slot, name.clone()).map_err(io::Error::other)?),
+            (None, None) => None,
+            (Some(_), None) | (None, Some(_)) => return Err(io::Error::other("a node with TLS among others without")),
+        };
         self.ring.install(slot, socket)?;
-        *link = Link { generation, stage: Stage::Connecting, is_connecting: true, ..Link::default() };
-        self.ring.connect(slot, generation, self.target);
+        *link = Link { tls, generation, stage: Stage::Connecting, is_connecting: true, ..Link::default() };
+        self.ring.connect(slot, generation, node.target);
         Ok(())
     }
 
@@ -323,14 +326,6 @@ impl Links {
         Ok(())
     }
 
-    /// A link that is open speaks TLS if it is to.
-    fn begin_tls(&mut self, slot: u32) -> Result<(), String> {
-        let Some(connector) = &self.connector else { return Ok(()) };
-        self.table[slot as usize].tls = Some(connector.begin(slot)?);
-        self.written(slot);
-        Ok(())
-    }
-
     fn on_completion(&mut self, Completion { token, result, more, payload }: Completion, news: &mut Vec<News>) {
         let Token { op, slot, generation } = token;
         let Some(link) = self.table.get_mut(slot as usize).filter(|link| link.generation == generation) else {
@@ -344,13 +339,9 @@ impl Links {
                 if link.stage == Stage::Connecting && result == 0 {
                     (link.stage, link.is_receiving) = (Stage::Open, true);
                     self.ring.receive(slot, generation);
-                    match self.begin_tls(slot) {
-                        Ok(()) => news.push(News::Connected(slot)),
-                        Err(words) => {
-                            news.push(News::Refused(slot, io::Error::other(words)));
-                            self.end(slot);
-                        }
-                    }
+                    // What TLS says first.
+                    self.written(slot);
+                    news.push(News::Connected(slot));
                 } else if link.stage == Stage::Connecting {
                     link.stage = Stage::Ending;
                     news.push(News::Refused(slot, io::Error::from_raw_os_error(-result)));
@@ -411,11 +402,15 @@ impl Sources {
     fn socket(&self, target: SocketAddr, slot: usize, generation: u32) -> io::Result<OwnedFd> {
         let socket = Socket::new(Domain::for_address(target), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_tcp_nodelay(true)?;
-        if let Some(address) = self.address(slot, generation) {
+        if let Some(address) = self.address(target, slot, generation) {
             socket.bind(&SockAddr::from(SocketAddr::from((address, 0))))?;
         }
         Ok(socket.into())
     }
+}
+
+fn is_loopback(target: SocketAddr) -> bool {
+    matches!(target.ip(), IpAddr::V4(ip) if ip.is_loopback())
 }
 
 fn keep(spare: &mut Vec<Vec<u8>>, mut bytes: Vec<u8>) {
@@ -441,20 +436,27 @@ mod tests {
     };
 
     use super::*;
-    use crate::limits::LANE_CONNECTIONS_MAX;
+    use crate::{devices::Nodes, limits::LANE_CONNECTIONS_MAX, place::Place};
 
     struct World {
         listener: TcpListener,
+        node: Node,
         links: Links,
         seen: Vec<String>,
+    }
+
+    fn node(target: SocketAddr) -> Node {
+        let first = Place { host: target.ip().to_string(), address: target };
+        Nodes::new(&first, None, false, 1).unwrap().of(0).clone()
     }
 
     impl World {
         fn new() -> Self {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let target = listener.local_addr().unwrap();
-            let links = Links::new(4, target, Sources::new(target, 3, 0), None).unwrap();
-            Self { listener, links, seen: Vec::new() }
+            let node = node(target);
+            let links = Links::new(4, Sources::new(3, 0), None).unwrap();
+            Self { listener, node, links, seen: Vec::new() }
         }
 
         /// Takes what happens until the last news begin with these words.
@@ -483,7 +485,7 @@ mod tests {
     fn a_link_carries_bytes_both_ways_and_its_slot_is_used_again() {
         let mut world = World::new();
         for _ in 0..3 {
-            world.links.connect(2).unwrap();
+            world.links.connect(2, &world.node).unwrap();
             world.until("connected 2");
             let (mut peer, from) = world.listener.accept().unwrap();
             assert!(from.ip().is_loopback() && from.ip() != world.listener.local_addr().unwrap().ip());
@@ -501,7 +503,7 @@ mod tests {
     #[test]
     fn a_link_that_the_other_side_closes_is_lost_and_then_free() {
         let mut world = World::new();
-        world.links.connect(0).unwrap();
+        world.links.connect(0, &world.node).unwrap();
         world.until("connected 0");
         drop(world.listener.accept().unwrap());
         world.until("free 0");
@@ -513,8 +515,8 @@ mod tests {
         let mut world = World::new();
         let target = world.listener.local_addr().unwrap();
         drop(std::mem::replace(&mut world.listener, TcpListener::bind("127.0.0.1:0").unwrap()));
-        world.links.target = target;
-        world.links.connect(1).unwrap();
+        world.node = node(target);
+        world.links.connect(1, &world.node).unwrap();
         world.until("free 1");
         assert_eq!(world.seen, ["refused 1 ConnectionRefused", "free 1"]);
     }
@@ -522,10 +524,10 @@ mod tests {
     #[test]
     fn a_link_can_be_ended_while_it_connects_or_sends_to_somebody_who_does_not_read() {
         let mut world = World::new();
-        world.links.connect(0).unwrap();
+        world.links.connect(0, &world.node).unwrap();
         world.links.end(0);
         world.until("free 0");
-        world.links.connect(0).unwrap();
+        world.links.connect(0, &world.node).unwrap();
         world.until("connected 0");
         world.links.write(0, |out| out.resize(64 << 20, 0));
         world.links.flush();
@@ -537,15 +539,15 @@ mod tests {
     fn no_source_address_has_more_connections_than_ports() {
         let target = "127.0.0.1:7600".parse().unwrap();
         for lane in [0, 5] {
-            let sources = Sources::new(target, 9, lane);
+            let sources = Sources::new(9, lane);
             let mut per_address = std::collections::HashMap::new();
             for slot in 0..LANE_CONNECTIONS_MAX {
-                *per_address.entry(sources.address(slot, 1).unwrap()).or_insert(0) += 1;
+                *per_address.entry(sources.address(target, slot, 1).unwrap()).or_insert(0) += 1;
             }
             assert!(per_address.values().all(|count| *count <= SOURCE_CONNECTIONS_MAX));
         }
-        let lives = |lane| (0..4).map(move |life| Sources::new(target, 9, lane).address(0, life).unwrap());
+        let lives = |lane| (0..4).map(move |life| Sources::new(9, lane).address(target, 0, life).unwrap());
         assert_eq!(lives(0).chain(lives(1)).collect::<HashSet<_>>().len(), 8);
-        assert!(Sources::new("192.0.2.1:7600".parse().unwrap(), 9, 0).address(0, 0).is_none());
+        assert!(Sources::new(9, 0).address("192.0.2.1:7600".parse().unwrap(), 0, 0).is_none());
     }
 }

@@ -1,6 +1,7 @@
 //! Place: where something listens, as people write it: `localhost`, `chat.example:7600`, `127.0.0.1`, `[::1]:7600`.
 
 use std::{
+    fmt,
     net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs as _},
     time::Duration,
 };
@@ -34,6 +35,14 @@ impl Place {
         // Where nobody listens the run says so itself.
         let address = several.iter().find(listens).or(addresses.first());
         Ok(Self { address: *address.with_context(|| format!("{host} has no address"))?, host })
+    }
+}
+
+impl fmt::Display for Place {
+    /// As a redirect writes it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let port = self.address.port();
+        if self.host.contains(':') { write!(f, "[{}]:{port}", self.host) } else { write!(f, "{}:{port}", self.host) }
     }
 }
 

@@ -65,6 +65,8 @@ counts! {
     TypingTold = "typing told",
     /// Welcomes.
     Logins = "logins",
+    /// Redirects that were followed to another node.
+    Redirects = "redirects",
     /// TLS handshakes done.
     TlsHandshakes = "TLS handshakes",
     /// Of them, those that a ticket made short.

@@ -38,7 +38,8 @@ pub enum ReturnWith {
 #[derive(Clone, Debug)]
 pub struct Trust {
     config: ClientConfig,
-    name: ServerName<'static>,
+    /// For every node; none: its host.
+    name: Option<ServerName<'static>>,
     return_with: ReturnWith,
 }
 
@@ -47,7 +48,7 @@ impl Trust {
     ///
     /// # Errors
     /// There is none, or the name is none that a certificate can have.
-    pub fn new(roots: Option<&Path>, name: &str, return_with: ReturnWith) -> anyhow::Result<Self> {
+    pub fn new(roots: Option<&Path>, name: Option<&str>, return_with: ReturnWith) -> anyhow::Result<Self> {
         let mut store = RootCertStore::empty();
         match roots {
             Some(path) => {
@@ -59,8 +60,8 @@ impl Trust {
             None => _ = store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs),
         }
         ensure!(!store.is_empty(), "there is no certificate that could be trusted");
-        let name = ServerName::try_from(name.to_owned())
-            .map_err(|_| anyhow!("--tls-name {name}: no certificate can have this name"))?;
+        let chosen = |name: &str| certificate_name(name).map_err(|why| anyhow!("--tls-name {why}"));
+        let name = name.map(chosen).transpose()?;
         let mut config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
             .with_protocol_versions(&[&rustls::version::TLS13])?
             .with_root_certificates(store)
@@ -68,13 +69,38 @@ impl Trust {
         config.alpn_protocols = vec![ALPN.to_vec()];
         Ok(Self { config, name, return_with })
     }
+
+    /// The name that a certificate must have on this host.
+    ///
+    /// # Errors
+    /// None can have it.
+    pub fn name_at(&self, host: &str) -> Result<ServerName<'static>, String> {
+        self.name.clone().map_or_else(|| certificate_name(host), Ok)
+    }
+}
+
+#[cfg(test)]
+impl Trust {
+    /// For tests of everything but trust.
+    pub(crate) fn in_nobody(name: Option<&str>) -> Self {
+        let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_root_certificates(RootCertStore::empty())
+            .with_no_client_auth();
+        let name = name.map(|name| certificate_name(name).unwrap());
+        Self { config, name, return_with: ReturnWith::Nothing }
+    }
+}
+
+fn certificate_name(name: &str) -> Result<ServerName<'static>, String> {
+    ServerName::try_from(name.to_owned()).map_err(|_| format!("{name}: no certificate can have this name"))
 }
 
 /// Makes the TLS of one lane's links.
 #[derive(Debug)]
 pub struct Connector {
     config: Arc<ClientConfig>,
-    name: ServerName<'static>,
     tickets: Arc<Tickets>,
 }
 
@@ -89,16 +115,16 @@ impl Connector {
             ReturnWith::Ticket => Resumption::store(Arc::clone(&tickets) as _),
             ReturnWith::Nothing => Resumption::disabled(),
         };
-        Self { config: Arc::new(config), name: trust.name.clone(), tickets }
+        Self { config: Arc::new(config), tickets }
     }
 
-    /// The beginning of a link: what it says first is pending.
+    /// The beginning of a link to who must have this name: what it says first is pending.
     ///
     /// # Errors
     /// TLS can not be set up.
-    pub fn begin(&self, slot: u32) -> Result<Box<LinkTls>, String> {
+    pub fn begin(&self, slot: u32, name: ServerName<'static>) -> Result<Box<LinkTls>, String> {
         self.turn_to(slot);
-        let connection = UnbufferedClientConnection::new(Arc::clone(&self.config), self.name.clone());
+        let connection = UnbufferedClientConnection::new(Arc::clone(&self.config), name);
         let mut tls = Box::new(Tls::new(connection.map_err(|error| error.to_string())?));
         tls.receive(&mut [], &mut Vec::new()).map_err(|error| error.to_string())?;
         Ok(tls)
@@ -113,8 +139,11 @@ impl Connector {
 /// The last ticket of each link. rustls knows servers and not devices, so it is told whose turn it is; a lane is one thread.
 struct Tickets {
     slot: AtomicUsize,
-    of: Mutex<Vec<Option<Tls13ClientSessionValue>>>,
+    /// With the name of who gave it: another node is shown none of it.
+    of: Mutex<Vec<Option<Ticket>>>,
 }
+
+type Ticket = (ServerName<'static>, Tls13ClientSessionValue);
 
 impl fmt::Debug for Tickets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -123,12 +152,13 @@ impl fmt::Debug for Tickets {
 }
 
 impl ClientSessionStore for Tickets {
-    fn insert_tls13_ticket(&self, _server: ServerName<'static>, value: Tls13ClientSessionValue) {
-        lock(&self.of)[self.slot.load(Ordering::Relaxed)] = Some(value);
+    fn insert_tls13_ticket(&self, server: ServerName<'static>, value: Tls13ClientSessionValue) {
+        lock(&self.of)[self.slot.load(Ordering::Relaxed)] = Some((server, value));
     }
 
-    fn take_tls13_ticket(&self, _server: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
-        lock(&self.of)[self.slot.load(Ordering::Relaxed)].take()
+    fn take_tls13_ticket(&self, server: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
+        let ticket = lock(&self.of)[self.slot.load(Ordering::Relaxed)].take();
+        ticket.and_then(|(giver, value)| (giver == *server).then_some(value))
     }
 
     // The first group is the server's choice too.

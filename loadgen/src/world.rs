@@ -21,6 +21,8 @@ use crate::{
 pub struct World {
     /// Where the server is.
     pub server: Place,
+    /// Redirects may lead to other machines.
+    pub allows_remote: bool,
     /// Whom to trust, if it speaks TLS.
     pub trust: Option<Trust>,
     /// Makes tokens.

@@ -4,25 +4,28 @@
 //! A device is *wanted* while it should be connected. One that is lost though it is wanted is a disconnect, which is a fault unless
 //! the run tolerates it, and connects again by itself; one that a scenario cuts is not wanted until the scenario says so.
 
+mod nodes;
 mod presence;
+#[cfg(test)]
+mod tests;
 mod upkeep;
 
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, VecDeque},
     io,
-    net::SocketAddr,
     sync::{Arc, MutexGuard},
     time::{Duration, Instant},
 };
 
 use proto_spec::{RequestId, Seq, Settings, UserId};
-use rim::ring::SetupError;
 
+pub use self::nodes::{Node, Nodes};
 use crate::{
     draw::Draw,
     limits::{ACKNOWLEDGE_AFTER_US, BACKLOG_MAX, LOGIN_TIMEOUT_US},
     links::{Handshakes, Links, News, Sources},
+    place::Place,
     schedule::Schedule,
     session::{Ask, Fetch, Happened, Pending, Screen, Session, Turn, Wake},
     stats::{Count, Measure, Stats},
@@ -34,8 +37,10 @@ use crate::{
 /// How the devices of a lane behave.
 #[derive(Clone, Debug)]
 pub struct Manners {
-    /// Where the server is.
-    pub target: SocketAddr,
+    /// Where the server is, or one node of it.
+    pub server: Place,
+    /// Redirects may lead to other machines.
+    pub allows_remote: bool,
     /// Whom to trust, if it speaks TLS.
     pub trust: Option<Trust>,
     /// Makes tokens.
@@ -70,11 +75,12 @@ enum Timer {
     Pump,
     Renew,
     Repeat(RequestId),
+    Move,
 }
 
 /// The connection of a device, as it should be.
 #[derive(Clone, Copy, Debug, Default)]
-struct Place {
+struct Wanted {
     connect_at_us: u64,
     life: u16,
     attempts: u8,
@@ -90,7 +96,8 @@ pub struct Devices {
     crew: Crew,
     ledger: SharedLedger,
     sessions: Vec<Session>,
-    places: Vec<Place>,
+    places: Vec<Wanted>,
+    nodes: Nodes,
     links: Links,
     stats: Stats,
     happened: Vec<Happened>,
@@ -118,17 +125,20 @@ impl Devices {
     ///
     /// # Errors
     /// The kernel or the process's limits do not allow so many connections.
-    pub fn new(manners: Manners, crew: Crew) -> Result<Self, SetupError> {
+    pub fn new(manners: Manners, crew: Crew) -> anyhow::Result<Self> {
         let count = crew.len();
-        let sources = Sources::new(manners.target, manners.run, manners.lane);
-        let links = Links::new(count, manners.target, sources, manners.trust.as_ref())?;
+        let nodes = Nodes::new(&manners.server, manners.trust.clone(), manners.allows_remote, count)
+            .map_err(anyhow::Error::msg)?;
+        let sources = Sources::new(manners.run, manners.lane);
+        let links = Links::new(count, sources, manners.trust.as_ref())?;
         let mut sessions = Vec::with_capacity(count);
         sessions.resize_with(count, || Session::new(manners.window));
         Ok(Self {
             crew,
             ledger: manners.ledger.clone(),
             sessions,
-            places: vec![Place::default(); count],
+            places: vec![Wanted::default(); count],
+            nodes,
             links,
             stats: Stats::default(),
             happened: Vec::new(),
@@ -345,6 +355,7 @@ impl Devices {
     /// Connects a device, at this time or as soon after it as its last connection is gone.
     pub fn connect_at(&mut self, slot: u32, at_us: u64) {
         self.mark_wanted(slot);
+        let at_us = at_us.max(self.nodes.not_before_us(slot));
         self.places[slot as usize].connect_at_us = at_us;
         if self.links.is_free(slot) {
             self.timers.push(Reverse((at_us, slot, Timer::Connect)));
@@ -418,7 +429,10 @@ impl Devices {
     pub(crate) fn call_back(&mut self) {
         for slot in 0..self.sessions.len() as u32 {
             let place = self.places[slot as usize];
-            if place.is_wanted && place.attempts == 0 && place.connect_at_us > self.now_us {
+            if place.is_wanted
+                && place.attempts == 0
+                && place.connect_at_us > self.now_us.max(self.nodes.not_before_us(slot))
+            {
                 self.connect_at(slot, self.now_us);
             }
         }
@@ -450,6 +464,7 @@ impl Devices {
                 Timer::Connect => self.want(slot),
                 Timer::Pump => self.turn(slot, Session::pump),
                 Timer::Renew => self.turn(slot, Session::renew_watch),
+                Timer::Move => self.move_on(slot),
                 Timer::Repeat(request) => self.turn(slot, |session, turn| session.repeat(turn, request)),
             }
         }
@@ -513,6 +528,10 @@ impl Devices {
                 Wake::Pump(at_us) => self.timers.push(Reverse((at_us, slot, Timer::Pump))),
                 Wake::Renew(at_us) => self.timers.push(Reverse((at_us, slot, Timer::Renew))),
                 Wake::Repeat(at_us, request) => self.timers.push(Reverse((at_us, slot, Timer::Repeat(request)))),
+                Wake::Move(redirect) => {
+                    let due_us = self.nodes.will_move(slot, self.now_us, redirect);
+                    self.timers.push(Reverse((due_us, slot, Timer::Move)));
+                }
                 Wake::Acknowledge => self.acknowledgements.push_back((self.now_us + ACKNOWLEDGE_AFTER_US, slot)),
             }
         }

@@ -8,7 +8,7 @@ use super::{Devices, Timer};
 use crate::{
     limits::{BACKOFF_FIRST_US, BACKOFF_MAX_US, LOGIN_TIMEOUT_US, PONG_TIMEOUT_S, RETRY_AFTER_MAX_MS},
     links::News,
-    session::{Ending, Happened, Session, Turn},
+    session::{Ending, Happened, Redirect, Session, Turn},
     stats::{Count, Refused},
     verify::presence::Left,
 };
@@ -38,6 +38,7 @@ impl Devices {
                         self.fault(slot, &words);
                         self.lost(slot, 0, "the server broke the protocol");
                     }
+                    Err(Ending::Redirect(redirect)) => self.sent_on(slot, &redirect),
                     Err(Ending::Bye { code, retry_after_ms, detail }) => {
                         self.on_bye(slot, code, retry_after_ms, &detail)
                     }
@@ -71,6 +72,14 @@ impl Devices {
             | ErrorCode::StorageFailed
             | ErrorCode::HandshakeTimeout
             | ErrorCode::IdleTimeout => self.lost(slot, retry_after_ms, &words),
+            ErrorCode::Elsewhere => {
+                // However it came there, the nodes do not agree, unless it was about to move.
+                if !self.sessions[slot as usize].is_ready() || !self.nodes.is_moving(slot) {
+                    self.fault(slot, &words);
+                    self.nodes.begin_again(slot);
+                }
+                self.lost(slot, retry_after_ms, &words);
+            }
             // Nobody else knows these users and devices, and the tokens are good: trying again would change nothing.
             _ => {
                 self.fault(slot, &words);
@@ -85,8 +94,9 @@ impl Devices {
     }
 
     fn greet(&mut self, slot: u32) {
+        let hops = self.nodes.hops(slot);
         match self.manners.mint.token(self.crew.member(slot).user) {
-            Ok(token) => self.turn(slot, |session, turn| session.greet(turn, token)),
+            Ok(token) => self.turn(slot, |session, turn| session.greet(turn, token, hops)),
             Err(error) => self.give_up(format!("{error:#}")),
         }
     }
@@ -96,23 +106,32 @@ impl Devices {
         (place.is_greeting, place.attempts) = (false, 0);
         self.handshakes -= 1;
         self.stats.ready += 1;
+        self.nodes.welcome(slot);
     }
 
     fn refused(&mut self, slot: u32, error: &io::Error) {
         let is_known = self.sessions[slot as usize].has_been_ready();
-        if self.manners.tolerates_disconnects && is_known {
-            self.lost(slot, 0, &error.to_string());
+        if self.nodes.is_elsewhere(slot) || (self.manners.tolerates_disconnects && is_known) {
+            self.lost(slot, 0, &format!("{}: {error}", self.nodes.of(slot).target));
         } else {
             self.gone(slot, Left::Lost);
             self.mark_unwanted(slot);
-            self.give_up(format!("{}: {error}", self.manners.target));
+            self.give_up(format!("{}: {error}", self.manners.server));
         }
     }
 
     /// A wanted connection has ended, or could not be made: a fault or not, and another attempt.
     pub(super) fn lost(&mut self, slot: u32, retry_after_ms: u64, why: &str) {
-        let place = &mut self.places[slot as usize];
         let was_ready = self.sessions[slot as usize].is_ready();
+        if was_ready && self.nodes.is_moving(slot) {
+            // The server may close before its time.
+            self.moved(slot);
+            return self.links.end(slot);
+        }
+        if !was_ready && retry_after_ms == 0 {
+            self.nodes.begin_again(slot);
+        }
+        let place = &mut self.places[slot as usize];
         let exponent = u32::from(place.attempts).min(8);
         place.attempts = place.attempts.saturating_add(1);
         let jitter_us = self.draw.below((BACKOFF_FIRST_US << exponent).min(BACKOFF_MAX_US));
@@ -133,6 +152,41 @@ impl Devices {
         self.links.end(slot);
     }
 
+    /// Another node serves the device, in place of a welcome.
+    fn sent_on(&mut self, slot: u32, redirect: &Redirect) {
+        match self.nodes.follow(slot, self.now_us, redirect) {
+            Ok(()) => {
+                self.stats[Count::Redirects] += 1;
+                self.places[slot as usize].connect_at_us = self.nodes.not_before_us(slot);
+                self.gone(slot, Left::Lost);
+                self.links.end(slot);
+            }
+            Err(words) => {
+                self.fault(slot, &words);
+                self.lost(slot, 0, &words);
+            }
+        }
+    }
+
+    /// The time may have come at which another node serves the device.
+    pub(super) fn move_on(&mut self, slot: u32) {
+        if self.sessions[slot as usize].is_ready() && self.nodes.is_move_due(slot, self.now_us) {
+            self.turn(slot, Session::bye);
+            self.moved(slot);
+            self.links.end_when_sent(slot);
+        }
+    }
+
+    /// The device leaves a node that has said where it goes next.
+    fn moved(&mut self, slot: u32) {
+        // The nodes may know nothing of each other's presence.
+        self.gone(slot, Left::Lost);
+        let at_us = self.now_us.max(self.nodes.not_before_us(slot));
+        self.places[slot as usize].connect_at_us = at_us;
+        // Of a login behind a redirect all of it is measured.
+        self.sessions[slot as usize].begin(at_us);
+    }
+
     /// The device has no connection any more, as far as it is concerned.
     pub(super) fn gone(&mut self, slot: u32, how: Left) {
         let session = &mut self.sessions[slot as usize];
@@ -144,6 +198,10 @@ impl Devices {
         self.handshakes -= usize::from(place.is_greeting);
         place.is_greeting = false;
         session.left();
+        match self.nodes.moved(slot) {
+            Ok(has_moved) => self.stats[Count::Redirects] += u64::from(has_moved),
+            Err(words) => self.fault(slot, &words),
+        }
     }
 
     /// The device should be connected from now on.
@@ -186,8 +244,10 @@ impl Devices {
             (place.is_greeting, place.life) = (true, place.life.wrapping_add(1));
             self.login_timeouts.push_back((self.now_us + LOGIN_TIMEOUT_US, slot, place.life));
             self.handshakes += 1;
-            self.sessions[slot as usize].begin(self.now_us);
-            if let Err(error) = self.links.connect(slot) {
+            if self.nodes.hops(slot) == 1 {
+                self.sessions[slot as usize].begin(self.now_us);
+            }
+            if let Err(error) = self.links.connect(slot, self.nodes.of(slot)) {
                 self.give_up(format!("no further connection can be made: {error}"));
             }
         }

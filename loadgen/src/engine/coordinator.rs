@@ -39,7 +39,8 @@ pub fn run(world: &World, plan: Plan) -> anyhow::Result<Outcome> {
     let mut threads = Vec::new();
     for (index, (lane_plan, (ledger, first_seat))) in plan.lanes.into_iter().zip(places).enumerate() {
         let manners = Manners {
-            target: world.server.address,
+            server: world.server.clone(),
+            allows_remote: world.allows_remote,
             trust: world.trust.clone(),
             mint: Arc::clone(&world.mint),
             tolerates_disconnects: world.tolerates_disconnects,

@@ -314,6 +314,7 @@ mod tests {
         fs::write(&secret, [b'x'; 64]).unwrap();
         let world = World {
             server: Place::find("127.0.0.1:1", 1).unwrap(),
+            allows_remote: false,
             trust: None,
             mint: Arc::new(Mint::hs256(&secret).unwrap()),
             first_user: 1,

@@ -44,8 +44,21 @@ pub enum Ending {
         /// In words.
         detail: String,
     },
+    /// Another node serves this user.
+    Redirect(Redirect),
     /// The server broke the protocol.
     Fault(String),
+}
+
+/// Where a server sends a device (SPEC 4.40).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Redirect {
+    /// Where to connect.
+    pub address: String,
+    /// Not there earlier, in milliseconds.
+    pub after_ms: u64,
+    /// Of what the node knows of who serves whom.
+    pub map_version: u64,
 }
 
 /// What a turn of a session works with.
@@ -70,7 +83,7 @@ pub struct Turn<'a> {
 }
 
 /// When a device must be called again, and for what.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Wake {
     /// [`Session::pump`], at this time in microseconds.
     Pump(u64),
@@ -80,6 +93,8 @@ pub enum Wake {
     Renew(u64),
     /// [`Session::acknowledge`], when acknowledgements are due.
     Acknowledge,
+    /// [`Session::bye`], when the time has come to go elsewhere.
+    Move(Redirect),
 }
 
 /// Where a device is.
@@ -221,8 +236,8 @@ impl Session {
         self.began_us = now_us;
     }
 
-    /// The connection is open: says hello.
-    pub fn greet(&mut self, turn: &mut Turn<'_>, token: String) {
+    /// The connection is open: says hello, and how it came there.
+    pub fn greet(&mut self, turn: &mut Turn<'_>, token: String, hops: u64) {
         self.phase = Phase::Greeting;
         self.decoder = Decoder::new(limits::SERVER_FRAME_BYTES_MAX as u32);
         let device = turn.ledger.crew().member(turn.seat).device();
@@ -230,7 +245,7 @@ impl Session {
         let resume = if self.has_been_ready { Resume::After(self.position) } else { Resume::Live };
         let (version_min, version_max) = (PROTOCOL_VERSION, PROTOCOL_VERSION);
         let epoch = self.epoch;
-        let (since, skip_above, hops) = (Seq::ZERO, 0, 0);
+        let (since, skip_above) = (Seq::ZERO, 0);
         turn.send(&ClientFrame::Hello {
             version_min,
             version_max,
@@ -392,6 +407,13 @@ impl Session {
                 return Err(Ending::Bye { code, retry_after_ms, detail });
             }
             ServerFrame::Welcome { .. } if self.phase == Phase::Greeting => return self.on_welcome(turn, &frame),
+            ServerFrame::Redirect { address, after_ms, map_version, .. } => {
+                let redirect = Redirect { address, after_ms, map_version };
+                match self.phase {
+                    Phase::Ready => turn.wake.push(Wake::Move(redirect)),
+                    Phase::Away | Phase::Greeting => return Err(Ending::Redirect(redirect)),
+                }
+            }
             _ if self.phase == Phase::Greeting => {
                 return fault(format!("a {:?} came before the welcome", frame.kind()));
             }
@@ -431,9 +453,6 @@ impl Session {
                 self.epoch = epoch;
             }
             ServerFrame::Devices { .. } => turn.fault("a list of devices, which was not asked for".to_owned()),
-            ServerFrame::Redirect { .. } => {
-                turn.fault("a redirect, though the hello says that none is followed".to_owned())
-            }
             ServerFrame::Digest(_) => turn.fault("digests, which were not asked for".to_owned()),
             ServerFrame::Presence { request, lifetime_ms, states } => {
                 self.on_presence(turn, (request, lifetime_ms), states);

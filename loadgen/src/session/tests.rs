@@ -48,7 +48,7 @@ impl World {
 
     /// Gives the hello.
     fn connect(&mut self) -> ClientFrame {
-        self.turn(|session, turn| session.greet(turn, "token".to_owned()));
+        self.turn(|session, turn| session.greet(turn, "token".to_owned(), 1));
         self.sent().remove(0)
     }
 
@@ -342,7 +342,7 @@ fn an_app_that_opens_asks_behind_its_hello_and_has_opened_when_both_have_come() 
     let mut world = World::new();
     let screen = Screen { rows: 20, messages: 15 };
     world.session.will_open(screen);
-    world.turn(|session, turn| session.greet(turn, "token".to_owned()));
+    world.turn(|session, turn| session.greet(turn, "token".to_owned(), 1));
     let ask = |frames: Vec<ClientFrame>| match frames.last() {
         Some(ClientFrame::FetchInbox { request, before: Seq(0), limit: 20, messages: 15 }) => *request,
         _ => panic!("{frames:?}"),
@@ -432,4 +432,31 @@ fn what_was_said_and_watched_is_said_and_watched_again_after_a_welcome() {
     world.frame(&welcome(A, 10, 10)).unwrap();
     let sent = world.sent();
     assert!(watch(&sent) && sent.contains(&ClientFrame::SetStatus { status: Status::Away }), "{sent:?}");
+}
+
+fn redirect() -> (ServerFrame, Redirect) {
+    let (address, after_ms, map_version) = ("node2:1".to_owned(), 7, 3);
+    let reason = proto_spec::RedirectReason::Elsewhere;
+    let frame = ServerFrame::Redirect { address: address.clone(), reason, after_ms, map_version };
+    (frame, Redirect { address, after_ms, map_version })
+}
+
+#[test]
+fn a_redirect_in_place_of_the_welcome_ends_the_connection() {
+    let mut world = World::new();
+    let hello = world.connect();
+    assert!(matches!(hello, ClientFrame::Hello { hops: 1, .. }), "{hello:?}");
+    let (frame, redirect) = redirect();
+    assert_eq!(world.frame(&frame), Err(Ending::Redirect(redirect)));
+}
+
+#[test]
+fn a_device_that_is_ready_goes_on_until_it_is_told_to_move() {
+    let mut world = World::ready();
+    world.wake.clear();
+    let (frame, redirect) = redirect();
+    world.frame(&frame).unwrap();
+    assert_eq!(world.wake, [Wake::Move(redirect)]);
+    world.deliver(11, 0).unwrap();
+    assert!(world.session.is_ready() && world.faults().is_empty());
 }
