@@ -126,12 +126,11 @@ pub fn designs(inputs: &Inputs, nodes: f64) -> [Design; 3] {
 fn relays(inputs: &Inputs, nodes: f64, envelopes: f64) -> f64 {
     // Each envelope passes two of them.
     let by_load = 2.0 * envelopes * inputs.get(I::FrameCpu) / 1e6 / inputs.get(I::CoreShare);
-    let links_max = stops_of_work(inputs)[0].links;
-    let mut relays = by_load.ceil().max(3.0);
-    while relays < nodes && 2.0 * nodes / relays + relays - 1.0 > links_max {
-        relays += 1.0;
-    }
-    relays
+    // A relay has 2 * nodes / relays + relays - 1 links: with more relays fewer, and the fewest at the root of 2 * nodes.
+    let half = f64::midpoint(stops_of_work(inputs)[0].links, 1.0);
+    let by_links = half - (half * half - 2.0 * nodes).sqrt();
+    let by_links = if by_links.is_nan() { (2.0 * nodes).sqrt() } else { by_links };
+    by_load.max(by_links).ceil().clamp(3.0, nodes.max(3.0))
 }
 
 /// Columns and rows of the smallest square, or nearly square, that has room for so many nodes.
@@ -188,8 +187,13 @@ mod tests {
         let mut inputs = Inputs::default();
         inputs.set("messages=0.001").unwrap();
         let links_max = stops_of_work(&inputs)[0].links;
-        for nodes in [100.0, 1e4, 1e5] {
-            assert!(designs(&inputs, nodes)[1].relay_links <= links_max, "{nodes}");
+        // 5,952 links: 357 relays for a million nodes would have 2,000,000 / 357 + 356 = 5,958.
+        for (nodes, count) in [(100.0, 3), (1e4, 4), (1e6, 358)] {
+            let [_, relays, _] = designs(&inputs, nodes);
+            assert_eq!(relays.shape, Shape::Relays { relays: count });
+            assert!(relays.relay_links <= links_max, "{nodes}");
         }
+        // So many can not be had with so few links; they are as few as can be.
+        assert_eq!(designs(&inputs, 1e8)[1].shape, Shape::Relays { relays: 14_143 });
     }
 }

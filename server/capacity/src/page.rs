@@ -181,6 +181,21 @@ mod tests {
     use super::*;
     use crate::simulation::simulate;
 
+    /// Nothing panics, nothing takes for ever, and no plot has a point that is nowhere.
+    #[test]
+    fn no_value_that_an_input_may_have_breaks_anything() {
+        for about in &ABOUT {
+            for value in [about.range.0, about.range.1] {
+                let inputs = Inputs::default().with(about.input, value).unwrap();
+                let (page, text) = (page(&inputs, None), crate::show::model(&inputs));
+                for nowhere in ["NaN", "inf ", "inf\"", "inf/"] {
+                    let found = page.contains(nowhere) || text.contains(nowhere);
+                    assert!(!found, "{nowhere}: {} {value}", about.name);
+                }
+            }
+        }
+    }
+
     #[test]
     fn the_page_stands_alone_and_has_a_plot_for_all_that_is_found() {
         let mut inputs = Inputs::default();

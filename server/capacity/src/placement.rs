@@ -157,10 +157,14 @@ mod tests {
     /// No bound at all.
     const FREE: f64 = 1e9;
 
-    fn most(placement: &Placement) -> usize {
+    fn owned(placement: &Placement) -> Vec<usize> {
         let mut owned = vec![0; placement.alive.len()];
         placement.owners.iter().for_each(|&owner| owned[usize::from(owner)] += 1);
-        owned.into_iter().max().unwrap()
+        owned
+    }
+
+    fn most(placement: &Placement) -> usize {
+        owned(placement).into_iter().max().unwrap()
     }
 
     #[test]
@@ -181,7 +185,12 @@ mod tests {
         for (bound, room) in [(1.25, 52), (1.1, 46), (1.0, 41)] {
             assert!(most(&ranks.place(&[], bound)) <= room, "{bound}");
         }
-        assert!(most(&ranks.place(&[3, 50, 99], 1.0)) <= 43);
+        // 4,096 are 40 for each of a hundred, and one more for 96; 42 for each of 97, and one more for 22.
+        for (dead, share, more) in [(&[][..], 40, 96), (&[3, 50, 99], 42, 22)] {
+            let owned = owned(&ranks.place(dead, 1.0));
+            let (fewer, full) = [share, share + 1].map(|units| owned.iter().filter(|&&of| of == units).count()).into();
+            assert_eq!((fewer, full), (100 - dead.len() - more, more), "without {dead:?}");
+        }
     }
 
     #[test]

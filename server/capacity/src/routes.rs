@@ -60,8 +60,8 @@ impl Square<'_> {
                     return 0.0;
                 }
                 let usual = (of_row[row] - self.sends[node]) * (of_column[column] - self.gets[node]);
-                // Instead of a gap: from this column's node in the gap's row, to this row's node in the gap's column.
-                let instead = gaps.iter().filter(|&&(other, of)| other != row && of != column).map(|&(other, of)| {
+                // Instead of a gap, of which nobody sends or gets: from this column's node in the gap's row, to this row's node in the gap's column.
+                let instead = gaps.iter().map(|&(other, of)| {
                     let (from, to) = (self.at(other, column), self.at(row, of));
                     from.map_or(0.0, |from| self.sends[from]) * to.map_or(0.0, |to| self.gets[to])
                 });

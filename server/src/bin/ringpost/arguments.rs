@@ -245,7 +245,7 @@ pub(crate) struct CapacityArguments {
     /// Another value for an input, such as users=1e9; without it all have those of the plan. What is printed names all inputs.
     #[arg(long = "set", value_name = "NAME=VALUE", value_parser = parse_setting)]
     pub(crate) settings: Vec<String>,
-    /// Place all users on the nodes and let nodes fail, which takes some 20 seconds for the planned 500 million.
+    /// Place all users on the nodes and let nodes fail, 10 to 20 seconds for the planned 500 million.
     #[arg(long)]
     pub(crate) placement: bool,
     /// Print JSON, with numbers that are not rounded.
