@@ -14,7 +14,7 @@ use server::{
     access::validity::Validity,
     host::clock::Clock,
     io::{Node, recovery},
-    operator::{admin::Readiness, audit::Audit, counters::Counters, logging, metrics},
+    operator::{admin::Readiness, audit::Audit, counters::Counters, logging, metrics, pulse::Pulse},
     shard::{Admission, directory::Directory, topology::CoreId},
 };
 
@@ -90,18 +90,23 @@ impl Status {
                 recovery::in_words(&self.counters.journal).unwrap_or_else(|| "starting".to_owned()),
             );
         };
-        match self.counters.pulse.stuck(clock.now().monotonic_ms) {
-            None => Readiness::Ready,
-            Some((CoreId(core), silent_ms)) => {
-                Readiness::NotReady(format!("core {core} is stuck: its last tick was {} s ago", silent_ms / 1_000))
-            }
-        }
+        readiness_by(&self.counters.pulse, clock.now().monotonic_ms)
     }
 
     pub(crate) fn metrics(&self) -> String {
         let users_online = self.serving.get().map_or(0, |serving| serving.directory.len());
         let left_s = self.certificate().map(|validity| validity.left_s(wall_now()));
         metrics::text(&self.counters, self.audit.counters(), logging::counters(), users_online, left_s, Usage::own())
+    }
+}
+
+/// Of a node that serves: whether all its cores turn.
+fn readiness_by(pulse: &Pulse, now_ms: u64) -> Readiness {
+    match pulse.stuck(now_ms) {
+        None => Readiness::Ready,
+        Some((CoreId(core), silent_ms)) => {
+            Readiness::NotReady(format!("core {core} is stuck: its last tick was {} s ago", silent_ms / 1_000))
+        }
     }
 }
 
@@ -142,5 +147,16 @@ mod tests {
                 done = tokio::time::timeout(DEADLINE, replaced) => done.unwrap(),
             }
         });
+    }
+
+    #[test]
+    fn a_node_with_a_core_that_is_stuck_is_not_ready_and_says_which() {
+        let pulse = Pulse::new(2);
+        pulse.beat(CoreId(0), 60_000);
+        pulse.beat(CoreId(1), 53_000);
+        let why = "core 1 is stuck: its last tick was 7 s ago".to_owned();
+        assert_eq!(readiness_by(&pulse, 60_000), Readiness::NotReady(why));
+        pulse.beat(CoreId(1), 60_050);
+        assert_eq!(readiness_by(&pulse, 60_050), Readiness::Ready);
     }
 }
