@@ -361,6 +361,18 @@ mod tests {
     }
 
     #[test]
+    fn who_sends_a_header_of_a_balancer_is_told_so_in_any_cut() {
+        let world = World::new();
+        for stream in [&b"PROXY TCP4 192.0.2.1"[..], b"\r\n\r\n\0\r\nQUIT\n", b"PR\0", b"\r\n\0"] {
+            for end in 2..=stream.len() {
+                let Step::Refuse { bytes, code, .. } = world.step(&stream[..end]) else { panic!("{end}") };
+                assert_eq!(code, ErrorCode::NotNow);
+                assert!(String::from_utf8_lossy(&bytes).contains("looks like a PROXY header"), "{end}");
+            }
+        }
+    }
+
+    #[test]
     fn framing_faults_are_refused() {
         let world = World::new();
         assert_eq!(refused(world.step(&[0])), ErrorCode::Malformed);
