@@ -16,7 +16,7 @@ const PAGE: &str = include_str!("page.html");
 const BARS: usize = 4;
 
 /// Pixels of a bar for what grows in proportion.
-const BAR: f64 = 80.0;
+const BAR: f64 = 40.0;
 
 /// The whole page; with what the simulation has found, if there is one.
 #[must_use]
