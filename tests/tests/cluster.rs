@@ -2,11 +2,19 @@
 //! die, pause and come back.
 #![expect(clippy::unwrap_used, reason = "a test that can not run has failed")]
 
-use std::{collections::BTreeMap, fs, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs::{self, Permissions},
+    net::SocketAddr,
+    os::unix::fs::PermissionsExt as _,
+    path::PathBuf,
+    time::Duration,
+};
 
 use proto_spec::{
     ClientFrame, ErrorCode, Event, RedirectReason, Resume, Seq, ServerFrame, UserId, limits::REDIRECTS_MAX,
 };
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use server::{
     cluster::{file::Nodes, map::Slot},
     files::keyfile,
@@ -56,12 +64,29 @@ impl Cluster {
     }
 
     fn started() -> Self {
-        let mut cluster = Self::new();
+        Self::new().and_start()
+    }
+
+    fn and_start(mut self) -> Self {
         for at in 0..NAMES.len() {
-            cluster.start(at);
+            self.start(at);
         }
-        cluster.wait_for_links(&[0, 1, 2]);
-        cluster
+        self.wait_for_links(&[0, 1, 2]);
+        self
+    }
+
+    /// The node proves who it is with a certificate for this name that this authority has signed.
+    fn certify(&mut self, at: usize, name: &str, authority: &Authority) {
+        let folder = self.nodes[at].folder();
+        let [cert_file, key_file, ca_file] = ["cert.pem", "key.pem", "ca.pem"].map(|file| folder.join(file));
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new([name.to_owned()]).unwrap();
+        fs::write(&cert_file, params.signed_by(&key, &authority.issuer).unwrap().pem()).unwrap();
+        fs::write(&key_file, key.serialize_pem()).unwrap();
+        fs::set_permissions(&key_file, Permissions::from_mode(0o600)).unwrap();
+        fs::write(&ca_file, &authority.pem).unwrap();
+        let config = &mut self.nodes[at].config.cluster;
+        (config.cert_file, config.key_file, config.ca_file) = (cert_file, key_file, ca_file);
     }
 
     fn start(&mut self, at: usize) {
@@ -117,6 +142,23 @@ impl Cluster {
     }
 }
 
+/// Signs the certificates of nodes.
+struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    pem: String,
+}
+
+impl Authority {
+    fn new(name: &str) -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let pem = params.self_signed(&key).unwrap().pem();
+        Self { issuer: Issuer::new(params, key), pem }
+    }
+}
+
 /// What was said to a device by somebody, in its order.
 fn heard_from(device: &Device, author: u64) -> Vec<String> {
     let received = device.received();
@@ -142,7 +184,11 @@ fn step_all(devices: &mut [Device]) {
 #[test]
 fn users_of_different_nodes_write_to_each_other_in_order_and_learn_that_it_has_arrived() {
     const EACH: usize = 50;
-    let cluster = Cluster::started();
+    let (mut cluster, authority) = (Cluster::new(), Authority::new("nodes"));
+    for (at, name) in NAMES.iter().enumerate() {
+        cluster.certify(at, name, &authority);
+    }
+    let cluster = cluster.and_start();
     let mut people: Vec<_> = (0..3).map(|at| cluster.connected(at, cluster.user(at))).collect();
     for n in 0..EACH {
         for at in 0..3 {
@@ -288,6 +334,24 @@ fn nodes_with_different_files_do_not_talk_and_say_why() {
     cluster.wait_for_links(&[0, 1]);
     assert_eq!(cluster.metric(2, "ringpost_core_links"), 0.0);
     assert!(cluster.log(2).contains("different cluster files"));
+}
+
+#[test]
+fn a_node_that_can_not_prove_which_one_it_is_is_not_let_in() {
+    let (authority, other) = (Authority::new("nodes"), Authority::new("somebody else"));
+    for (name, signed_by, words) in [("b", &other, "UnknownIssuer"), ("c", &authority, "another node's")] {
+        let mut cluster = Cluster::new();
+        cluster.certify(0, "a", &authority);
+        cluster.certify(1, name, signed_by);
+        // The node that dials is the one with the lower number: here it is let in, or not, by the other one.
+        cluster.certify(2, "c", &authority);
+        for at in 0..3 {
+            cluster.start(at);
+        }
+        wait_until("the others can reach each other", || cluster.metric(0, "ringpost_core_links") >= 1.0);
+        wait_until("the nodes say what is wrong", || (0..3).any(|at| cluster.log(at).contains(words)));
+        assert_eq!(cluster.metric(1, "ringpost_core_links"), 0.0, "{}", cluster.log(1));
+    }
 }
 
 #[test]

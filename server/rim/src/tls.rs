@@ -160,6 +160,12 @@ impl<S: Side> Tls<S> {
         self.side.common().handshake_kind() == Some(HandshakeKind::Resumed)
     }
 
+    /// The certificate of the other end, as DER, if it has shown one. Known when the handshake is done.
+    #[must_use]
+    pub fn peer_certificate(&self) -> Option<&[u8]> {
+        self.side.common().peer_certificates()?.first().map(AsRef::as_ref)
+    }
+
     /// Whether ciphertext waits to leave.
     #[must_use]
     pub fn has_pending(&self) -> bool {

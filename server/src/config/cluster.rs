@@ -20,6 +20,12 @@ pub struct Cluster {
     pub node: String,
     /// Where the others connect; none: at the address that the file says.
     pub listen: Option<SocketAddr>,
+    /// PEM file of the certificate that this node shows others; empty: nodes talk in plain. See [`Cluster::tls`].
+    pub cert_file: PathBuf,
+    /// PEM file of its private key.
+    pub key_file: PathBuf,
+    /// PEM file of the certificates that sign those of nodes, and of nobody else.
+    pub ca_file: PathBuf,
 }
 
 impl Cluster {
@@ -29,8 +35,16 @@ impl Cluster {
         (!self.file.as_os_str().is_empty()).then_some(&self.file)
     }
 
+    /// The files of certificate, key and authority, if nodes talk by TLS.
+    #[must_use]
+    pub fn tls(&self) -> Option<[&Path; 3]> {
+        let is_there = !self.cert_file.as_os_str().is_empty();
+        is_there.then_some([&self.cert_file, &self.key_file, &self.ca_file])
+    }
+
     pub(super) fn keys(&mut self) -> Vec<Key<'_>> {
-        let Self { file: path, node, listen } = self;
+        let Self { file: path, node, listen, cert_file, key_file, ca_file } = self;
+        let plain = "that nodes talk in plain";
         vec![
             Key {
                 name: "cluster.file",
@@ -38,6 +52,9 @@ impl Cluster {
             },
             Key { name: "cluster.node", slot: Slot::Text { value: node, example: "a" } },
             Key { name: "cluster.listen", slot: Slot::AddressOrNone(listen) },
+            Key { name: "cluster.cert_file", slot: file(cert_file, "/etc/ringpost/node-cert.pem", plain) },
+            Key { name: "cluster.key_file", slot: file(key_file, "/etc/ringpost/node-key.pem", plain) },
+            Key { name: "cluster.ca_file", slot: file(ca_file, "/etc/ringpost/node-ca.pem", plain) },
         ]
     }
 
@@ -52,6 +69,24 @@ impl Cluster {
         check.that(self.listen.is_none() || has_file, &["cluster.listen", "cluster.file"], || {
             "needs cluster.file too, the file of the cluster's nodes".to_owned()
         });
+        let files = [
+            ("cluster.cert_file", &self.cert_file),
+            ("cluster.key_file", &self.key_file),
+            ("cluster.ca_file", &self.ca_file),
+        ];
+        let is_there = |(_, path): &(_, &PathBuf)| !path.as_os_str().is_empty();
+        let missing = files.iter().find(|file| !is_there(file)).map(|(key, _)| *key);
+        if let Some((key, _)) = files.iter().find(|file| is_there(file)) {
+            check.that(missing.is_none(), &[key], || {
+                format!(
+                    "needs {} too: a certificate, its key, and whoever signs those of nodes",
+                    missing.unwrap_or_default()
+                )
+            });
+            check.that(has_file, &[key, "cluster.file"], || {
+                "needs cluster.file too, the file of the cluster's nodes".to_owned()
+            });
+        }
     }
 }
 
@@ -67,6 +102,9 @@ mod tests {
             ("file = \"c.toml\"", "cluster.file"),
             ("node = \"a\"", "cluster.node"),
             ("listen = \"127.0.0.1:7650\"", "cluster.listen"),
+            ("file = \"c.toml\"\nnode = \"a\"\ncert_file = \"c\"\nkey_file = \"k\"", "cluster.cert_file"),
+            ("file = \"c.toml\"\nnode = \"a\"\nca_file = \"c\"", "cluster.ca_file"),
+            ("cert_file = \"c\"\nkey_file = \"k\"\nca_file = \"a\"", "cluster.cert_file"),
         ] {
             let found = problems(&format!("[cluster]\n{text}"));
             assert!(found.len() == 1 && found[0].key == key, "{found:?}");

@@ -16,8 +16,14 @@ use tracing::{info, warn};
 use super::{Core, CoreMessage, Order};
 use crate::{
     limits::{DIAL_AGAIN_MS, LINKS_GREETING_MAX},
-    mesh::link::{Heard, Identity, Link, LinkError, NotPosted},
-    operator::throttle::Throttle,
+    mesh::{
+        certificate::Certificate,
+        link::{Heard, Identity, Link, LinkError, NotPosted},
+    },
+    operator::{
+        audit::{Event, What},
+        throttle::Throttle,
+    },
     shard::{
         Envelope, Input, Now,
         topology::{CoreId, Home, NodeId},
@@ -105,9 +111,9 @@ pub(super) struct Links {
 impl Core {
     // ---- what the rim says
 
-    /// A connection to a node is there: one that this core has dialled, or of somebody who has come. `certified`: the name that its
-    /// certificate says, if it has one.
-    pub fn link_began(&mut self, now: Now, id: LinkId, dialled: Option<NodeId>, certified: Option<String>) {
+    /// A connection to a node is there: one that this core has dialled, or of somebody who has come. `certified`: its
+    /// certificate, if it has one.
+    pub fn link_began(&mut self, now: Now, id: LinkId, dialled: Option<NodeId>, certified: Option<Certificate>) {
         let Some(mesh) = &self.common.mesh else { return };
         let greeting = self.links.links.values().filter(|link| link.peer().is_none()).count();
         if self.is_stopping() || (dialled.is_none() && greeting >= LINKS_GREETING_MAX) {
@@ -119,6 +125,15 @@ impl Core {
     /// A node could not be reached, for this reason.
     pub fn dial_failed(&mut self, now: Now, node: NodeId, why: &str) {
         self.dial_again(now, node, why);
+    }
+
+    /// Somebody has come as a node, and has not got as far as to say which.
+    pub fn stranger(&mut self, now: Now, why: &str) {
+        if let Some(times) = self.links.warnings.another(now.monotonic_ms) {
+            warn!(core = self.id.0, why, times, "somebody came as a node, and was not let in");
+            let (reason, count) = (Some(why.to_owned()), Some(times));
+            self.report(Event { reason, count, ..Event::new(now.wall, What::NodeRefused) });
+        }
     }
 
     /// Bytes of a link have come.
@@ -166,10 +181,8 @@ impl Core {
             self.counters().links_ended.one();
             self.count_links();
             self.tell_link(now, node, serial, false);
-        } else if link.dialled().is_none()
-            && let Some(times) = self.links.warnings.another(now.monotonic_ms)
-        {
-            warn!(core = self.id.0, why, times, "somebody came as a node, and was not let in");
+        } else if link.dialled().is_none() {
+            self.stranger(now, why);
         }
         if let Some(node) = link.dialled() {
             self.dial_again(now, node, why);

@@ -9,7 +9,8 @@ use std::{
 use proto_spec::ALPN;
 use rcgen::{CertificateParams, KeyPair};
 use rustls::{
-    CipherSuite, ServerConfig,
+    CipherSuite, ClientConfig, RootCertStore, ServerConfig,
+    client::Resumption,
     crypto::{
         CryptoProvider,
         aws_lc_rs::{Ticketer, default_provider},
@@ -18,7 +19,7 @@ use rustls::{
         CertificateDer, PrivateKeyDer,
         pem::{self, PemObject as _},
     },
-    server::{NoServerSessionStorage, ProducesTickets},
+    server::{NoServerSessionStorage, ProducesTickets, WebPkiClientVerifier},
 };
 use thiserror::Error;
 
@@ -91,31 +92,7 @@ pub fn load(
     key: &Path,
     tickets: &Tickets,
 ) -> Result<(Arc<ServerConfig>, Option<Validity>), CertificateError> {
-    let unreadable =
-        |path: &Path, what, error| CertificateError::Pem { path: path.to_owned(), what, error: in_words(&error) };
-    let exchanged = |path: &Path, what, error| CertificateError::Pem { path: path.to_owned(), what, error };
-    let bytes = keyfile::read_public(certificate)?;
-    let chain: Vec<_> = CertificateDer::pem_slice_iter(&bytes)
-        .collect::<Result<_, _>>()
-        .map_err(|error| unreadable(certificate, "a certificate", error))?;
-    if chain.is_empty() {
-        let why = if PrivateKeyDer::from_pem_slice(&bytes).is_ok() {
-            KEY_INSTEAD
-        } else {
-            in_words(&pem::Error::NoItemsFound)
-        };
-        return Err(exchanged(certificate, "a certificate", why));
-    }
-    // Before its mode: a certificate may be read by anybody.
-    let bytes = keyfile::read_public(key)?;
-    if !has_section(&bytes, "PRIVATE KEY") && has_section(&bytes, "CERTIFICATE") {
-        return Err(exchanged(key, "a private key", CERTIFICATE_INSTEAD));
-    }
-    if has_section(&bytes, "ENCRYPTED PRIVATE KEY") {
-        return Err(exchanged(key, "a private key", ENCRYPTED));
-    }
-    let secret = PrivateKeyDer::from_pem_slice(&keyfile::read_secret(key)?)
-        .map_err(|error| unreadable(key, "a private key", error))?;
+    let (chain, secret) = read_pair(certificate, key)?;
     let validity = Validity::of_chain(&chain);
     let unusable = |error: rustls::Error| CertificateError::Unusable {
         certificate: certificate.to_owned(),
@@ -133,6 +110,103 @@ pub fn load(
     config.alpn_protocols = vec![ALPN.to_vec()];
     config.ignore_client_order = true;
     Ok((Arc::new(config), validity))
+}
+
+/// What nodes prove to each other who they are with, at either end of a link.
+#[derive(Clone, Debug)]
+pub struct MeshTls {
+    /// Of the node that is dialled.
+    pub server: Arc<ServerConfig>,
+    /// Of the node that dials.
+    pub client: Arc<ClientConfig>,
+}
+
+/// Protocols that are spoken on a link: no client's.
+const MESH_ALPN: &[u8] = b"ringpost-mesh";
+
+/// A node's certificate and its key, and whoever signs those of nodes; all PEM.
+///
+/// # Errors
+/// See [`CertificateError`].
+pub fn load_mesh(certificate: &Path, key: &Path, authority: &Path) -> Result<MeshTls, CertificateError> {
+    let (chain, secret) = read_pair(certificate, key)?;
+    let unusable = |error: rustls::Error| CertificateError::Unusable {
+        certificate: certificate.to_owned(),
+        key: key.to_owned(),
+        why: of_pair(&error),
+    };
+    let mut roots = RootCertStore::empty();
+    for root in read_chain(authority)? {
+        roots.add(root).map_err(|_| CertificateError::Pem {
+            path: authority.to_owned(),
+            what: "a certificate that signs others",
+            error: "it is damaged, or of a kind that signs nothing",
+        })?;
+    }
+    let (roots, provider) = (Arc::new(roots), Arc::new(provider()));
+    let versions = &[&rustls::version::TLS13];
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider)).build();
+    let verifier = verifier.map_err(|error| CertificateError::Setup(rustls::Error::General(error.to_string())))?;
+    let mut server = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(versions)
+        .map_err(CertificateError::Setup)?
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(chain.clone(), secret.clone_key())
+        .map_err(unusable)?;
+    let mut client = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(versions)
+        .map_err(CertificateError::Setup)?
+        .with_root_certificates(roots)
+        .with_client_auth_cert(chain, secret)
+        .map_err(unusable)?;
+    // A link that is opened again shows its certificate again: that is looked at each time.
+    server.session_storage = Arc::new(NoServerSessionStorage {});
+    server.send_tls13_tickets = 0;
+    client.resumption = Resumption::disabled();
+    server.alpn_protocols = vec![MESH_ALPN.to_vec()];
+    client.alpn_protocols = vec![MESH_ALPN.to_vec()];
+    Ok(MeshTls { server: Arc::new(server), client: Arc::new(client) })
+}
+
+fn read_chain(certificate: &Path) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
+    let unreadable =
+        |path: &Path, what, error| CertificateError::Pem { path: path.to_owned(), what, error: in_words(&error) };
+    let exchanged = |path: &Path, what, error| CertificateError::Pem { path: path.to_owned(), what, error };
+    let bytes = keyfile::read_public(certificate)?;
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(&bytes)
+        .collect::<Result<_, _>>()
+        .map_err(|error| unreadable(certificate, "a certificate", error))?;
+    if chain.is_empty() {
+        let why = if PrivateKeyDer::from_pem_slice(&bytes).is_ok() {
+            KEY_INSTEAD
+        } else {
+            in_words(&pem::Error::NoItemsFound)
+        };
+        return Err(exchanged(certificate, "a certificate", why));
+    }
+    Ok(chain)
+}
+
+/// A chain, the own certificate first, and its key.
+fn read_pair(
+    certificate: &Path,
+    key: &Path,
+) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), CertificateError> {
+    let unreadable =
+        |path: &Path, what, error| CertificateError::Pem { path: path.to_owned(), what, error: in_words(&error) };
+    let exchanged = |path: &Path, what, error| CertificateError::Pem { path: path.to_owned(), what, error };
+    let chain = read_chain(certificate)?;
+    // Before its mode: a certificate may be read by anybody.
+    let bytes = keyfile::read_public(key)?;
+    if !has_section(&bytes, "PRIVATE KEY") && has_section(&bytes, "CERTIFICATE") {
+        return Err(exchanged(key, "a private key", CERTIFICATE_INSTEAD));
+    }
+    if has_section(&bytes, "ENCRYPTED PRIVATE KEY") {
+        return Err(exchanged(key, "a private key", ENCRYPTED));
+    }
+    let secret = PrivateKeyDer::from_pem_slice(&keyfile::read_secret(key)?)
+        .map_err(|error| unreadable(key, "a private key", error))?;
+    Ok((chain, secret))
 }
 
 const KEY_INSTEAD: &str = "there is a private key in it: tls.cert_file and tls.key_file may be exchanged";
@@ -205,8 +279,6 @@ fn in_pem(tag: &str, der: Vec<u8>) -> String {
 
 #[cfg(test)]
 pub(crate) mod testing {
-    use rustls::{ClientConfig, RootCertStore};
-
     use super::*;
 
     /// A certificate for `localhost` and its key, in files of a folder of their own.

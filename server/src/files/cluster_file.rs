@@ -8,7 +8,13 @@ use std::{
 
 use thiserror::Error;
 
-use crate::{cluster::file::Nodes, config::Config, io::ClusterConfig, mesh::link::Identity};
+use crate::{
+    cluster::file::Nodes,
+    config::Config,
+    files::certificate::{self, CertificateError},
+    io::ClusterConfig,
+    mesh::link::Identity,
+};
 
 /// Why a server can not take its place among others.
 #[derive(Debug, Error)]
@@ -21,6 +27,9 @@ pub enum ClusterFileError {
         /// Why.
         error: io::Error,
     },
+    /// What nodes prove to each other who they are with.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
     /// It does not say what it should.
     #[error("{path}: {why}", path = path.display())]
     Wrong {
@@ -45,15 +54,18 @@ pub fn load(config: &Config) -> Result<Option<ClusterConfig>, ClusterFileError> 
         wrong(format!("there is no node \"{name}\", as cluster.node says; there are {}", names.join(", ")))
     })?;
     let is_plain = nodes.nodes.iter().any(|node| !node.mesh.ip().to_canonical().is_loopback());
-    if is_plain && !config.allow_plain_tcp_beyond_loopback {
+    let tls =
+        config.cluster.tls().map(|[certificate, key, authority]| certificate::load_mesh(certificate, key, authority));
+    let tls = tls.transpose()?;
+    if is_plain && tls.is_none() && !config.allow_plain_tcp_beyond_loopback {
         return Err(wrong(
             "nodes talk to each other unencrypted, and not all of their mesh addresses are loopback addresses: what users write would \
-             cross the network in plain. Set allow_plain_tcp_beyond_loopback = true if the network is trusted or encrypts by itself"
+             cross the network in plain. Give cluster.cert_file, key_file and ca_file, or set allow_plain_tcp_beyond_loopback = true if the network is trusted or encrypts by itself"
                 .to_owned(),
         ));
     }
     let listen = config.cluster.listen.unwrap_or(nodes.node(own).mesh);
-    Ok(Some(ClusterConfig { identity: Identity { nodes: Arc::new(nodes), own }, listen }))
+    Ok(Some(ClusterConfig { identity: Identity { nodes: Arc::new(nodes), own }, listen, tls }))
 }
 
 fn read(path: &Path) -> Result<Nodes, ClusterFileError> {

@@ -45,6 +45,7 @@ use crate::{
     config::{Listen, Transport},
     core::{Common, Core, CoreConfig, OriginLimits},
     durability::committer::{Committer, OnStoreOutage},
+    files::certificate::MeshTls,
     files::{credentials::Credentials, datadir::DataDir},
     host::{capacity::Capacity, clock::Clock},
     limits::{HELPERS_STOP_MS, JOURNAL_SEGMENT_BYTES_MIN, READER_THREADS},
@@ -110,6 +111,8 @@ pub struct ClusterConfig {
     pub identity: Identity,
     /// Where the others connect.
     pub listen: SocketAddr,
+    /// What nodes prove to each other who they are with; none: they talk in plain.
+    pub tls: Option<MeshTls>,
 }
 
 /// A running server.
@@ -247,6 +250,7 @@ impl Node {
         let shared = Arc::new(Shared {
             common: Arc::new(common),
             mesh_listener,
+            mesh_tls: config.cluster.as_ref().and_then(|cluster| cluster.tls.clone()),
             mailboxes,
             credentials: RwLock::new(Arc::new(credentials)),
             audit: config.audit.clone(),

@@ -128,7 +128,7 @@ impl Reactor {
                 commit: parts.commit,
                 readers,
                 tasks,
-                links: Sockets::default(),
+                links: Sockets::new(shared.mesh_tls.clone()),
                 shared,
             },
             core: parts.core,
@@ -323,7 +323,8 @@ impl Reactor {
                 return;
             }
             match self.rim.links.take() {
-                Some(Event::Began(link, dialled)) => self.core.link_began(now, link, dialled, None),
+                Some(Event::Began(link, dialled, certified)) => self.core.link_began(now, link, dialled, certified),
+                Some(Event::NotGreeted(why)) => self.core.stranger(now, &why),
                 Some(Event::NotReached(node, why)) => self.core.dial_failed(now, node, &why),
                 Some(Event::Bytes(link, bytes)) => self.core.link_bytes(now, link, &bytes),
                 Some(Event::Sent(link, bytes)) => self.core.link_sent(link, bytes),

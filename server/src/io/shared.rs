@@ -21,7 +21,7 @@ use super::{listeners::Listener, mailbox::Mailbox, socket::Stream};
 use crate::{
     access::revocation::Change,
     core::{Common, CoreMessage},
-    files::credentials::Credentials,
+    files::{certificate::MeshTls, credentials::Credentials},
     host::clock::Clock,
     operator::audit::Audit,
     shard::{DevicesTold, DevicesWish, Ticket, topology::CoreId},
@@ -42,6 +42,8 @@ pub(super) struct Shared {
     pub(super) listeners: Vec<Listener>,
     /// Where other nodes connect, if there are any.
     pub(super) mesh_listener: Option<TcpListener>,
+    /// What they prove to each other who they are with.
+    pub(super) mesh_tls: Option<MeshTls>,
     pub(super) rings: Vec<AtomicI32>,
     /// Why the node stops, when nobody has asked it to.
     pub(super) lost: OnceLock<String>,

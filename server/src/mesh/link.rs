@@ -9,7 +9,10 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use super::wire::{self, Greeting, Said, VERSIONS, WireError};
+use super::{
+    certificate::Certificate,
+    wire::{self, Greeting, Said, VERSIONS, WireError},
+};
 use crate::{
     cluster::file::Nodes,
     limits::{LINK_GREETING_MS, LINK_PING_MS, LINK_QUEUE_BYTES_MAX, LINK_SILENCE_MS},
@@ -33,13 +36,13 @@ impl Identity {
     }
 
     /// Whether the other end of a connection is a node that this one talks to. `certified`: what its certificate says, if there is one.
-    fn judge(&self, greeting: &Greeting, certified: Option<&str>) -> Result<(NodeId, u32), String> {
+    fn judge(&self, greeting: &Greeting, certified: Option<&Certificate>) -> Result<(NodeId, u32), String> {
         let Greeting { versions: [lowest, highest], cluster, node, to, digest } = greeting;
         let own = &self.nodes.node(self.own).name;
         if *cluster != self.nodes.name {
             return Err(format!("this is a node of the cluster \"{}\", not of \"{cluster}\"", self.nodes.name));
         }
-        if certified.is_some_and(|name| name != node) {
+        if certified.is_some_and(|certificate| !certificate.is_of(node)) {
             return Err(format!("it calls itself {node}, and its certificate is another node's"));
         }
         let Some(peer) = self.nodes.find(node).filter(|peer| *peer != self.own) else {
@@ -116,8 +119,8 @@ enum Stage {
 pub struct Link {
     stage: Stage,
     dialled: Option<NodeId>,
-    /// What the certificate of the other end says.
-    certified: Option<String>,
+    /// That of the other end, if it has one.
+    certified: Option<Certificate>,
     /// What came and is not a whole frame.
     held: Vec<u8>,
     out: Vec<u8>,
@@ -130,7 +133,7 @@ pub struct Link {
 impl Link {
     /// A connection to a node that this one has dialled, or, with none, of somebody who has come.
     #[must_use]
-    pub fn new(dialled: Option<NodeId>, certified: Option<String>, identity: &Identity, now_ms: u64) -> Self {
+    pub fn new(dialled: Option<NodeId>, certified: Option<Certificate>, identity: &Identity, now_ms: u64) -> Self {
         let mut out = Vec::new();
         if let Some(node) = dialled {
             let greeting = identity.greeting(&identity.nodes.node(node).name, VERSIONS);
@@ -201,7 +204,7 @@ impl Link {
     fn said(&mut self, said: Said, identity: &Identity) -> Result<Option<Heard>, LinkError> {
         match (said, self.stage) {
             (Said::Greeting(greeting), Stage::Greeting) => {
-                let judged = identity.judge(&greeting, self.certified.as_deref());
+                let judged = identity.judge(&greeting, self.certified.as_ref());
                 let other = |peer| self.dialled.is_some_and(|node| node != peer);
                 let judged = match judged {
                     Ok((peer, _)) if other(peer) => Err(format!("at that address is node {}", greeting.node)),
@@ -314,10 +317,16 @@ mod tests {
         Ok(heard)
     }
 
+    fn certificate(name: &str) -> Certificate {
+        let pair = rcgen::KeyPair::generate().unwrap();
+        let params = rcgen::CertificateParams::new([name.to_owned()]).unwrap();
+        Certificate(params.self_signed(&pair).unwrap().der().to_vec())
+    }
+
     /// Two links that greet each other, and what they find.
     fn greet(a: &Identity, b: &Identity, certified: Option<&str>) -> [Result<Vec<Heard>, LinkError>; 2] {
         let mut dialled = Link::new(Some(NodeId(1)), None, a, 0);
-        let mut came = Link::new(None, certified.map(str::to_owned), b, 0);
+        let mut came = Link::new(None, certified.map(certificate), b, 0);
         let there = receive(&mut came, &output(&mut dialled), b);
         let here = receive(&mut dialled, &output(&mut came), a);
         [here, there]

@@ -3,5 +3,6 @@
 //! There is one link for each pair of nodes. It keeps the order of what is posted to it, and keeps nothing when it ends: what was on the
 //! way then is put off, and comes again from its author's log (`shard/elsewhere.rs`).
 
+pub mod certificate;
 pub mod link;
 pub mod wire;

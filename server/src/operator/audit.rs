@@ -56,6 +56,8 @@ pub enum What {
     Lifted,
     /// The operator asked for something that was not done.
     OperatorRefused,
+    /// Somebody came as a node of the cluster, and was not let in: at most once in a few seconds, and of how many that is said.
+    NodeRefused,
     /// The files with keys were read again.
     Reloaded,
     /// The files with keys could not be used: those from before stay in force.

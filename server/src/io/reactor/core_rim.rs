@@ -71,7 +71,10 @@ impl Rim for CoreRim {
             }
             Order::Cut(conn) => self.connections.abandon(conn, &mut self.ring),
             Order::CutAll => self.cut_all(),
-            Order::Dial(node, address) => self.links.dial(node, address),
+            Order::Dial(node, address) => {
+                let name = self.shared.common.mesh.as_ref().map(|mesh| mesh.identity.nodes.node(node).name.clone());
+                self.links.dial(node, address, name.unwrap_or_default());
+            }
             Order::CutLink(link, last_words) => self.links.cut(link, &last_words),
             Order::CheckFence => self.tasks.iter_mut().for_each(Tasks::check),
             Order::Lose(why) => self.shared.lose(&why),
