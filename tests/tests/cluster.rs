@@ -8,6 +8,7 @@ use std::{
     net::SocketAddr,
     os::unix::fs::PermissionsExt as _,
     path::PathBuf,
+    process::Command,
     time::Duration,
 };
 
@@ -370,6 +371,46 @@ fn a_place_among_others_that_is_not_there_is_refused() {
     fs::remove_file(&file).unwrap();
     let (code, said) = node.refused();
     assert!(code == 1 && said.contains("cannot be read"), "{said}");
+}
+
+#[test]
+fn a_data_folder_is_served_by_the_node_and_the_map_that_it_was_made_by() {
+    let mut cluster = Cluster::new();
+    cluster.start(0);
+    cluster.servers[0].take().unwrap().stop();
+    let node = &mut cluster.nodes[0];
+    let file = node.config.cluster.file.clone();
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, format!("{text}weight = 2\n")).unwrap();
+    let (code, said) = node.refused();
+    assert!(code == 1 && said.contains("other users"), "{said}");
+    fs::write(&file, text).unwrap();
+    let alone = std::mem::take(&mut node.config.cluster);
+    let (code, said) = node.refused();
+    assert!(code == 1 && said.contains("users of node a"), "{said}");
+    node.config.cluster = alone;
+    cluster.start(0);
+}
+
+#[test]
+fn a_command_about_a_user_of_another_node_is_sent_there_and_changes_nothing() {
+    let mut cluster = Cluster::new();
+    cluster.start(0);
+    let user = cluster.user(1);
+    let run = |command: &str, user: u64| {
+        let mut line = Command::new(env!("CARGO_BIN_EXE_tested-ringpost"));
+        line.args(command.split(' ')).args(["--user", &user.to_string(), "--data"]).arg(cluster.nodes[0].data());
+        let output = line.output().unwrap();
+        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    for command in ["devices list", "devices remove --device 1", "revoke", "revoke --lift"] {
+        let (is_done, said) = run(command, user);
+        assert!(!is_done && said.contains("node b serves user"), "{command}: {said}");
+    }
+    for command in ["devices list", "revoke", "revoke --lift"] {
+        let (is_done, said) = run(command, cluster.user(0));
+        assert!(is_done, "{command}: {said}");
+    }
 }
 
 #[test]

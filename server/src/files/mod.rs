@@ -7,6 +7,7 @@ pub mod cluster_file;
 pub mod credentials;
 pub mod datadir;
 pub mod keyfile;
+pub mod membership;
 pub mod permission;
 pub mod revocation_file;
 pub mod tenure;

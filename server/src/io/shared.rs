@@ -139,6 +139,14 @@ impl Controls {
         self.shared.common.revocation_moment(self.shared.clock.wall())
     }
 
+    /// The name of the node that serves a user, if that is another one.
+    #[must_use]
+    pub fn elsewhere(&self, user: UserId) -> Option<&str> {
+        let common = &self.shared.common;
+        let node = common.homes.elsewhere(user)?;
+        common.mesh.as_ref().map(|mesh| mesh.identity.nodes.node(node).name.as_str())
+    }
+
     /// Asks the user's core for devices, or to remove one; waits for the answer, for `patience` at most. None: there was none in time,
     /// and what was to be done may be done later.
     pub fn devices(&self, user: UserId, wish: DevicesWish, patience: Duration) -> Option<DevicesTold> {

@@ -144,6 +144,13 @@ impl<M: Fn() -> String + Send + Sync + 'static> Operator<M> {
 
     fn respond(&self, request: &[u8], uid: u32) -> Vec<u8> {
         let (method, subject) = match parse_request(request) {
+            // What is done here about a user of another node would come to nothing, or into a log that is not the user's.
+            Ok((method, DEVICES | REVOCATIONS, query))
+                if let Some(subject) = parse_subject(query)
+                    && let Some(node) = self.controls.elsewhere(subject.user) =>
+            {
+                return self.misdirected(method, subject, node, uid);
+            }
             Ok((method, DEVICES, query)) => return self.devices(method, parse_subject(query), uid),
             Ok((method, REVOCATIONS, query)) => (method, parse_subject(query)),
             Ok(("GET", METRICS, _)) => return response("200 OK", TEXT, &(self.metrics)()),
@@ -157,6 +164,17 @@ impl<M: Fn() -> String + Send + Sync + 'static> Operator<M> {
             ("POST" | "DELETE", None) => response("400 Bad Request", TEXT, "whose? ?user=7 or ?user=7&device=3\n"),
             _ => response("405 Method Not Allowed", TEXT, "only GET, POST and DELETE\n"),
         }
+    }
+
+    fn misdirected(&self, method: &str, Subject { user, device }: Subject, node: &str, uid: u32) -> Vec<u8> {
+        let words = format!("node {node} serves user {user}: give this command there");
+        if method != "GET" {
+            warn!(uid, %user, node, "a command of the operator is for another node");
+            let (now, reason) = (self.controls.clock().wall(), Some(words.clone()));
+            let (user, uid) = (Some(user), Some(uid));
+            self.audit.report(Event { user, device, uid, reason, ..Event::new(now, What::OperatorRefused) });
+        }
+        response("421 Misdirected Request", TEXT, &(words + "\n"))
     }
 
     /// The user's core does it, and says so when it is durable.

@@ -10,7 +10,7 @@ use server::{
         journal::{WAY_ON, unreadable},
     },
     config::{Ack, Backend, Config},
-    files::{cluster_file, credentials::Credentials, datadir::DataDir},
+    files::{cluster_file, credentials::Credentials, datadir::DataDir, membership},
     io::{DatabaseConfig, Node, NodeConfig, StartError, recovery::Progress},
     limits::UNRELEASED_BYTES_MAX,
     operator::{audit::Audit, counters::Counters},
@@ -34,6 +34,8 @@ pub(crate) fn start_node(
     counters: Arc<Counters>,
 ) -> anyhow::Result<Node> {
     let in_data = || format!("{}", data.path().display());
+    let cluster = cluster_file::load(config)?;
+    membership::claim(data, cluster.as_ref().map(|cluster| &cluster.identity))?;
     // Read first: if the journal is damaged, the store has not been touched.
     let mut progress = Progress::of_reading(&counters.journal);
     let found = recover_watched(&data.journal(), |reading| progress.has_read(reading))
@@ -85,7 +87,7 @@ pub(crate) fn start_node(
         on_store_outage: config.journal.on_store_outage,
         revocations,
         audit,
-        cluster: cluster_file::load(config)?,
+        cluster,
     };
     let started =
         with_history(config, data, StartNode { config: &node, found, credentials, counters }).with_context(in_data)?;
