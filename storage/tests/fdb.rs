@@ -286,7 +286,10 @@ fn an_advance_that_is_dropped_is_made_whole_or_not_at_all(cluster: &Cluster) {
             let mut dropped = pin!(advance());
             let mut context = Context::from_waker(Waker::noop());
             for _ in 0..batch {
-                let _ = dropped.as_mut().poll(&mut context);
+                if dropped.as_mut().poll(&mut context).is_ready() {
+                    // A fast database: then it is whole.
+                    break;
+                }
                 thread::yield_now();
             }
         }
