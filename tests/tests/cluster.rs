@@ -393,6 +393,24 @@ fn a_data_folder_is_served_by_the_node_and_the_map_that_it_was_made_by() {
 }
 
 #[test]
+fn a_check_of_the_configuration_says_which_node_it_is() {
+    let mut cluster = Cluster::new();
+    let check = |node: &Installation| {
+        let file = node.folder().join("checked.toml");
+        fs::write(&file, node.config.to_toml()).unwrap();
+        let mut line = Command::new(env!("CARGO_BIN_EXE_tested-ringpost"));
+        let output = line.args(["serve", "--check-config", "--config"]).arg(&file).output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8(said).unwrap())
+    };
+    let (is_good, said) = check(&cluster.nodes[1]);
+    assert!(is_good && said.contains("be node b of the cluster test, one of 3, with 85 of the 256 slots"), "{said}");
+    cluster.nodes[1].config.cluster.node = "d".to_owned();
+    let (is_good, said) = check(&cluster.nodes[1]);
+    assert!(!is_good && said.contains("there is no node \"d\""), "{said}");
+}
+
+#[test]
 fn a_command_about_a_user_of_another_node_is_sent_there_and_changes_nothing() {
     let mut cluster = Cluster::new();
     cluster.start(0);

@@ -16,15 +16,19 @@ use storage::{embedded, journal::recover};
 use thiserror::Error;
 
 use crate::{
+    cluster::map::SLOTS,
     commands::journal::unreadable,
     config::{AdminListen, Backend, Config},
     files::{
         certificate::Tickets,
+        cluster_file,
         credentials::{Credentials, CredentialsError, key_path},
         datadir::{self, DataDir, Look},
         revocation_file::RevocationFile,
     },
     host::capacity::Capacity,
+    io::ClusterConfig,
+    mesh::link::Identity,
     operator::audit,
 };
 
@@ -56,7 +60,22 @@ impl Findings {
         findings.addresses(config);
         let is_refused = !findings.data_folder(config);
         findings.credentials(config, is_refused, now);
+        findings.cluster(config);
         findings
+    }
+
+    fn cluster(&mut self, config: &Config) {
+        match cluster_file::load(config) {
+            Ok(None) => {}
+            Ok(Some(ClusterConfig { identity: Identity { nodes, own }, listen, .. })) => {
+                let (node, cluster, all) = (&nodes.node(own).name, &nodes.name, nodes.nodes.len());
+                let slots = nodes.map.owned(own);
+                self.plan.push(format!(
+                    "be node {node} of the cluster {cluster}, one of {all}, with {slots} of the {SLOTS} slots; other nodes connect at {listen}"
+                ));
+            }
+            Err(error) => self.wrong.push(error.to_string()),
+        }
     }
 
     /// What a start warns of, if it may go on. Addresses that are occupied are left to it: it waits for them.

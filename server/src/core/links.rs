@@ -316,10 +316,8 @@ impl Core {
             }
             Home::Here(_) | Home::Elsewhere(_) => {
                 self.counters().mesh_astray.one();
-                let open = self.links.open.get(&node).and_then(|(id, _)| self.links.links.get_mut(id));
-                if let (Some(put_off), Some(link)) = (envelope.put_off(), open) {
-                    // An answer has room, or the link ends with the next one.
-                    let _ = link.post(&put_off);
+                if let Some(put_off) = envelope.put_off() {
+                    self.post_to_node(now, node, put_off);
                 }
             }
         }

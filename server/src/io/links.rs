@@ -95,6 +95,7 @@ impl Default for Wires {
 struct Socket {
     wires: Rc<Wires>,
     reader: JoinHandle<()>,
+    writer: JoinHandle<()>,
 }
 
 /// A connection whose TLS, if it has any, is open.
@@ -240,10 +241,15 @@ impl Sockets {
     /// Sends these bytes and closes. Nothing more is heard of the link.
     pub(super) fn cut(&mut self, link: LinkId, last_words: &[u8]) {
         self.send(link, last_words);
-        if let Some(Socket { wires, reader }) = self.sockets.remove(&link) {
+        if let Some(Socket { wires, reader, writer }) = self.sockets.remove(&link) {
             reader.abort();
             wires.is_closing.set(true);
             wires.send.notify_one();
+            tokio_uring::spawn(async move {
+                // A node that reads nothing more would keep what waits for it in memory.
+                tokio::time::sleep(Duration::from_millis(LINK_GREETING_MS)).await;
+                writer.abort();
+            });
         }
     }
 
@@ -294,8 +300,8 @@ impl Sockets {
         let certificate = crypt.certificate();
         let wires = Rc::new(Wires { crypt: RefCell::new(crypt), ..Wires::default() });
         let reader = tokio_uring::spawn(read(id, from, first, Rc::clone(&wires), Rc::clone(&self.happened)));
-        tokio_uring::spawn(write(id, to, Rc::clone(&wires), Rc::clone(&self.happened)));
-        self.sockets.insert(id, Socket { wires, reader });
+        let writer = tokio_uring::spawn(write(id, to, Rc::clone(&wires), Rc::clone(&self.happened)));
+        self.sockets.insert(id, Socket { wires, reader, writer });
         Event::Began(id, dialled, certificate)
     }
 }

@@ -178,7 +178,10 @@ impl Link {
         now_ms: u64,
         mut hear: impl FnMut(Heard),
     ) -> Result<(), LinkError> {
-        self.heard_ms = now_ms;
+        if self.peer().is_some() {
+            // Before the greeting is whole a byte now and then is no reason to wait longer.
+            self.heard_ms = now_ms;
+        }
         let was_held = !self.held.is_empty();
         if was_held {
             self.held.extend_from_slice(bytes);
@@ -188,7 +191,7 @@ impl Link {
         let mut taken = 0;
         while let Some((said, length)) = wire::decode(&input[taken..])? {
             taken += length;
-            if let Some(heard) = self.said(said, identity)? {
+            if let Some(heard) = self.said(said, identity, now_ms)? {
                 hear(heard);
             }
         }
@@ -201,7 +204,7 @@ impl Link {
         Ok(())
     }
 
-    fn said(&mut self, said: Said, identity: &Identity) -> Result<Option<Heard>, LinkError> {
+    fn said(&mut self, said: Said, identity: &Identity, now_ms: u64) -> Result<Option<Heard>, LinkError> {
         match (said, self.stage) {
             (Said::Greeting(greeting), Stage::Greeting) => {
                 let judged = identity.judge(&greeting, self.certified.as_ref());
@@ -217,6 +220,7 @@ impl Link {
                             wire::encode(&Said::Greeting(answer), &mut self.out);
                         }
                         self.stage = Stage::Open(peer);
+                        self.heard_ms = now_ms;
                         Ok(Some(Heard::Opened(peer)))
                     }
                     Err(words) => {
@@ -436,6 +440,10 @@ mod tests {
         here.tick(now_ms + LINK_SILENCE_MS - 1).unwrap();
         assert_eq!(here.tick(now_ms + LINK_SILENCE_MS), Err(LinkError::Silent(LINK_SILENCE_MS)));
         let mut silent = Link::new(None, None, &b, 0);
-        assert_eq!(silent.tick(LINK_GREETING_MS), Err(LinkError::Silent(LINK_GREETING_MS)));
+        let greeting = output(&mut Link::new(Some(NodeId(1)), None, &a, 0));
+        for at in 0..10 {
+            silent.receive(&greeting[at..=at], &b, LINK_GREETING_MS / 10 * at as u64, |_| {}).unwrap();
+        }
+        assert_eq!(silent.tick(LINK_GREETING_MS), Err(LinkError::Silent(LINK_GREETING_MS)), "it says hardly anything");
     }
 }
