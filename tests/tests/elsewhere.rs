@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, mem, sync::Arc};
 
-use proto_spec::{ClientFrame, Content, DeviceId, EpochId, Resume, SendNumber, Seq, TimestampMs, UserId};
+use proto_spec::{ClientFrame, Content, DeviceId, EpochId, RequestId, Resume, SendNumber, Seq, TimestampMs, UserId};
 use server::{
     access::handshake::Resumption,
     cluster::map::{Candidate, Map, Slot},
@@ -272,6 +272,18 @@ fn an_author_of_another_node_is_told_that_a_message_has_arrived_again_when_the_l
     node.link(3, true);
     node.wait(2 * ASK_AGAIN_MS);
     assert!(!is_report(&node), "it was answered");
+}
+
+#[test]
+fn who_watches_somebody_of_another_node_is_told_nothing_of_them_and_costs_nothing() {
+    let (mut node, neighbour) = (Node::new(), users(HERE).nth(1).unwrap());
+    node.link(1, true);
+    node.frame(&ClientFrame::Watch { request: RequestId(1), users: vec![other(), neighbour] });
+    for _ in 0..5 {
+        node.wait(10 * TICK_MS);
+        assert!(!node.shard.has_due(node.now), "it would be asked again and again");
+    }
+    assert!(node.mesh.is_empty());
 }
 
 /// The home of users of the other node: exactly once, in order, or not now.

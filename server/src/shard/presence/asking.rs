@@ -182,9 +182,14 @@ impl Shard {
             if of.blocks == Some(true) {
                 of.verdict = None;
             }
-            // Nothing is known of who has their home on another node.
-            if let Home::Here(core) = self.homes.of(of.user) {
-                homes.entry(core).or_default().push(of);
+            match self.homes.of(of.user) {
+                Home::Here(core) => homes.entry(core).or_default().push(of),
+                // Nothing is known of who has their home on another node: that is the answer, and nobody is asked again.
+                Home::Elsewhere(_) => {
+                    let verdict = Verdict { version: Version::default(), may: false };
+                    let told = Told { user: of.user, verdict, sight: Sight::NONE, is_crowded: false };
+                    self.sights.viewer.take(&told, what.watch());
+                }
             }
         }
         let of = Look { what, looks, waits: homes.len(), told: Vec::new(), is_failed: false };
