@@ -606,6 +606,10 @@ pub const RETRY_ELSEWHERE_MS: u64 = 5_000;
 /// The version of a map that never changes, as clients are told it.
 pub const MAP_VERSION: u64 = 1;
 
+/// Destinations that rested and are tried again in a tick, each perhaps with a read of the log: when a node can be reached again, all that
+/// is owed there waits.
+pub const WOKEN_TICK_MAX: usize = 1_024;
+
 /// The body of a frame between nodes, in bytes: the longest content and what is said about it, with room for later versions.
 pub const MESH_FRAME_BYTES_MAX: usize = 64 * 1_024;
 

@@ -11,6 +11,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
+use parking_lot::RwLock;
 use tracing::{info, warn};
 
 use super::{Core, CoreMessage, Order};
@@ -37,7 +38,8 @@ pub struct Mesh {
     pub identity: Identity,
     /// By node: the core that has the link and the link's serial number, or 0.
     hosts: Box<[AtomicU64]>,
-    serials: AtomicU64,
+    /// Locked while a link is entered: later ones have higher numbers.
+    serials: RwLock<u64>,
 }
 
 /// Bits of a host that are its core.
@@ -48,7 +50,7 @@ impl Mesh {
     #[must_use]
     pub fn new(identity: Identity) -> Self {
         let hosts = identity.nodes.ids().map(|_| AtomicU64::new(0)).collect();
-        Self { identity, hosts, serials: AtomicU64::new(0) }
+        Self { identity, hosts, serials: RwLock::new(0) }
     }
 
     fn place(&self, node: NodeId) -> &AtomicU64 {
@@ -64,9 +66,10 @@ impl Mesh {
 
     /// A core has a link to a node from now on. Its serial number, and the core that had one until then.
     fn open(&self, node: NodeId, core: CoreId) -> (u64, Option<CoreId>) {
-        let serial = self.serials.fetch_add(1, Ordering::Relaxed) + 1;
-        let before = self.place(node).swap(serial << CORE_BITS | u64::from(core.0), Ordering::AcqRel);
-        (serial, (before > 0).then_some(CoreId(before as u16)))
+        let mut serial = self.serials.write();
+        *serial += 1;
+        let before = self.place(node).swap(*serial << CORE_BITS | u64::from(core.0), Ordering::AcqRel);
+        (*serial, (before > 0).then_some(CoreId(before as u16)))
     }
 
     /// The link with this number is not there any more.
@@ -189,6 +192,12 @@ impl Core {
         }
     }
 
+    /// All links of this core end.
+    pub(super) fn end_links(&mut self, now: Now, why: &str) {
+        let all: Vec<_> = self.links.links.keys().copied().collect();
+        all.into_iter().for_each(|id| self.link_ended(now, id, why));
+    }
+
     // ---- what cores say to each other
 
     /// Another core has a later link to a node.
@@ -253,7 +262,9 @@ impl Core {
                 self.orders.push_back(Order::Dial(node, mesh.identity.nodes.node(node).mesh));
             }
         }
-        let ticked = self.links.links.iter_mut().map(|(id, link)| (*id, link.tick(now.monotonic_ms)));
+        // What has come may not have been looked at: this core is behind, and not the other node.
+        let is_stalled = self.is_stalled();
+        let ticked = self.links.links.iter_mut().map(|(id, link)| (*id, link.tick(now.monotonic_ms, is_stalled)));
         let over: Vec<_> = ticked.filter_map(|(id, result)| Some((id, result.err()?))).collect();
         for (id, error) in over {
             self.link_ended(now, id, &error.to_string());

@@ -90,6 +90,8 @@ impl Core {
             self.end_greeting(now, conn);
             self.refuse(conn, ErrorCode::Stopping, RETRY_STOPPING_MS, "the server is stopping");
         }
+        // What other nodes say would have to be numbered, and waited for. They say it again after the next start.
+        self.end_links(now, "the server is stopping");
         self.feed(now, Input::Drain);
     }
 

@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use crate::{
     cluster::file::Nodes,
-    config::Config,
+    config::{Backend, Config},
     files::certificate::{self, CertificateError},
     io::ClusterConfig,
     mesh::link::Identity,
@@ -53,7 +53,14 @@ pub fn load(config: &Config) -> Result<Option<ClusterConfig>, ClusterFileError> 
         let names: Vec<_> = nodes.nodes.iter().map(|node| node.name.as_str()).collect();
         wrong(format!("there is no node \"{name}\", as cluster.node says; there are {}", names.join(", ")))
     })?;
-    let is_plain = nodes.nodes.iter().any(|node| !node.mesh.ip().to_canonical().is_loopback());
+    let listen = config.cluster.listen.unwrap_or(nodes.node(own).mesh);
+    let mut places = nodes.nodes.iter().map(|node| node.mesh).chain([listen]);
+    let is_plain = places.any(|place| !place.ip().to_canonical().is_loopback());
+    if config.store.backend == Backend::FoundationDb {
+        return Err(wrong(
+            "a cluster whose map is a file has embedded stores: store.backend = \"foundationdb\" does not go with cluster.file".to_owned(),
+        ));
+    }
     let tls =
         config.cluster.tls().map(|[certificate, key, authority]| certificate::load_mesh(certificate, key, authority));
     let tls = tls.transpose()?;
@@ -64,7 +71,6 @@ pub fn load(config: &Config) -> Result<Option<ClusterConfig>, ClusterFileError> 
                 .to_owned(),
         ));
     }
-    let listen = config.cluster.listen.unwrap_or(nodes.node(own).mesh);
     Ok(Some(ClusterConfig { identity: Identity { nodes: Arc::new(nodes), own }, listen, tls }))
 }
 
@@ -89,6 +95,11 @@ mod tests {
             let place = load(&config).unwrap().unwrap();
             let clients = place.identity.nodes.node(place.identity.own).clients.clone();
             assert_eq!(clients, Some(config.listen.to_string()));
+            config.store.backend = Backend::FoundationDb;
+            assert!(load(&config).unwrap_err().to_string().contains("foundationdb"));
+            config.store.backend = Backend::Embedded;
+            config.cluster.listen = Some("0.0.0.0:7650".parse().unwrap());
+            assert!(load(&config).unwrap_err().to_string().contains("allow_plain"), "it can be reached from elsewhere");
             place
         });
         assert_eq!(places.each_ref().map(|place| place.identity.own), [0, 1, 2].map(NodeId));

@@ -118,11 +118,15 @@ pub fn claim(data: &DataDir, identity: Option<&Identity>) -> Result<(), Membersh
         node: identity.nodes.node(identity.own).name.clone(),
         map: identity.nodes.digest(),
     });
+    let has_served = tenure::load(data)?.is_some();
     match (load(&path)?, is) {
-        (None, None) => Ok(()),
-        (None, Some(Membership { node, .. })) if tenure::load(data)?.is_some() => {
-            Err(MembershipError::Alone { folder, node })
+        // Nobody has served from it: what was meant may have been mended since.
+        (Some(_), None) if !has_served => fs::remove_file(&path).map_err(|error| MembershipError::Io { path, error }),
+        (Some(_), Some(is)) if !has_served => {
+            tenure::replace(&path, &is.to_string()).map_err(|error| MembershipError::Io { path, error })
         }
+        (None, None) => Ok(()),
+        (None, Some(Membership { node, .. })) if has_served => Err(MembershipError::Alone { folder, node }),
         (None, Some(is)) => {
             tenure::replace(&path, &is.to_string()).map_err(|error| MembershipError::Io { path, error })
         }
@@ -172,6 +176,12 @@ mod tests {
         Identity { nodes: Arc::new(Nodes::parse(text).unwrap()), own: NodeId(own) }
     }
 
+    fn served(data: &DataDir) {
+        fs::create_dir_all(data.journal()).unwrap();
+        let tenure = Tenure { holder: Holder(7), fence: Fence(3) };
+        tenure::save(&data.tenure_file(), Own { tenure, kind: Kind::Engine }).unwrap();
+    }
+
     fn refused(data: &DataDir, identity: Option<&Identity>) -> String {
         claim(data, identity).unwrap_err().to_string()
     }
@@ -182,7 +192,10 @@ mod tests {
         let data = DataDir::open(dir.path()).unwrap();
         let a = identity(0, NODES);
         claim(&data, None).unwrap();
+        // Until somebody has served it may be another one's.
+        claim(&data, Some(&identity(1, NODES))).unwrap();
         claim(&data, Some(&a)).unwrap();
+        served(&data);
         claim(&data, Some(&a)).unwrap();
         claim(&data, Some(&identity(0, &NODES.replace("127.0.0.1:4", "b.example.org:5")))).unwrap();
         let other = |own, from, to| identity(own, &NODES.replace(from, to));
@@ -199,9 +212,7 @@ mod tests {
     fn a_folder_of_a_server_that_was_alone_is_nobody_elses() {
         let dir = tempfile::tempdir().unwrap();
         let data = DataDir::open(dir.path()).unwrap();
-        fs::create_dir_all(data.journal()).unwrap();
-        let tenure = Tenure { holder: Holder(7), fence: Fence(3) };
-        tenure::save(&data.tenure_file(), Own { tenure, kind: Kind::Engine }).unwrap();
+        served(&data);
         assert!(refused(&data, Some(&identity(0, NODES))).contains("was alone"));
         claim(&data, None).unwrap();
     }

@@ -117,18 +117,17 @@ enum Crypt {
 }
 
 impl Crypt {
-    /// Received bytes, in plain.
-    fn receive(&mut self, mut bytes: Vec<u8>) -> Result<Vec<u8>, String> {
+    /// Received bytes, in plain; and why nothing more comes, if so: what came before that counts.
+    fn receive(&mut self, mut bytes: Vec<u8>) -> (Vec<u8>, Option<String>) {
         let mut plain = Vec::new();
         let heard = match self {
-            Self::Plain => return Ok(bytes),
+            Self::Plain => return (bytes, None),
             Self::Dialled(tls) => tls.receive(&mut bytes, &mut plain),
             Self::Came(tls) => tls.receive(&mut bytes, &mut plain),
         };
         match heard {
-            Ok(heard) if heard.half_closed => Err("the other node has closed it".to_owned()),
-            Ok(_) => Ok(plain),
-            Err(error) => Err(error.to_string()),
+            Ok(heard) => (plain, heard.half_closed.then(|| "the other node has closed it".to_owned())),
+            Err(error) => (plain, Some(error.to_string())),
         }
     }
 
@@ -240,6 +239,10 @@ impl Sockets {
 
     /// Sends these bytes and closes. Nothing more is heard of the link.
     pub(super) fn cut(&mut self, link: LinkId, last_words: &[u8]) {
+        if let Some(Socket { wires, .. }) = self.sockets.get(&link) {
+            // It counts as put off.
+            wires.out.borrow_mut().clear();
+        }
         self.send(link, last_words);
         if let Some(Socket { wires, reader, writer }) = self.sockets.remove(&link) {
             reader.abort();
@@ -362,11 +365,14 @@ async fn shake_hands<S: Side>(stream: &mut TcpStream, tls: &mut Tls<S>) -> Resul
 }
 
 async fn read(id: LinkId, mut from: OwnedReadHalf, first: Vec<u8>, wires: Rc<Wires>, happened: Rc<Happened>) {
-    let mut plain = first;
+    let (mut plain, mut end) = (first, None);
     let why = loop {
         if !plain.is_empty() {
             happened.push(Event::Bytes(id, std::mem::take(&mut plain)));
             wires.read_on.notified().await;
+        }
+        if let Some(why) = end {
+            break why;
         }
         let mut bytes = Vec::with_capacity(LINK_READ_BYTES);
         match from.read_buf(&mut bytes).await {
@@ -374,11 +380,7 @@ async fn read(id: LinkId, mut from: OwnedReadHalf, first: Vec<u8>, wires: Rc<Wir
             Ok(_) => {}
             Err(error) => break error.to_string(),
         }
-        let received = wires.crypt.borrow_mut().receive(bytes);
-        match received {
-            Ok(heard) => plain = heard,
-            Err(why) => break why,
-        }
+        (plain, end) = wires.crypt.borrow_mut().receive(bytes);
     };
     happened.push(Event::Ended(id, why));
 }

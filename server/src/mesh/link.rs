@@ -257,11 +257,14 @@ impl Link {
         Ok(())
     }
 
-    /// Time has passed.
+    /// Time has passed. `is_deaf`: nothing that came was looked at meanwhile.
     ///
     /// # Errors
     /// The link ends: nothing was heard for too long.
-    pub fn tick(&mut self, now_ms: u64) -> Result<(), LinkError> {
+    pub fn tick(&mut self, now_ms: u64, is_deaf: bool) -> Result<(), LinkError> {
+        if is_deaf && self.peer().is_some() {
+            self.heard_ms = now_ms;
+        }
         let patience_ms = if self.peer().is_some() { LINK_SILENCE_MS } else { LINK_GREETING_MS };
         if now_ms >= self.heard_ms + patience_ms {
             return Err(LinkError::Silent(patience_ms));
@@ -433,17 +436,21 @@ mod tests {
         let mut now_ms = 0;
         for _ in 0..20 {
             now_ms += LINK_PING_MS;
-            here.tick(now_ms).unwrap();
+            here.tick(now_ms, false).unwrap();
             there.receive(&output(&mut here), &b, now_ms, |_| {}).unwrap();
             here.receive(&output(&mut there), &a, now_ms, |_| {}).unwrap();
         }
-        here.tick(now_ms + LINK_SILENCE_MS - 1).unwrap();
-        assert_eq!(here.tick(now_ms + LINK_SILENCE_MS), Err(LinkError::Silent(LINK_SILENCE_MS)));
+        here.tick(now_ms + LINK_SILENCE_MS - 1, false).unwrap();
+        assert_eq!(here.tick(now_ms + LINK_SILENCE_MS, false), Err(LinkError::Silent(LINK_SILENCE_MS)));
         let mut silent = Link::new(None, None, &b, 0);
         let greeting = output(&mut Link::new(Some(NodeId(1)), None, &a, 0));
         for at in 0..10 {
             silent.receive(&greeting[at..=at], &b, LINK_GREETING_MS / 10 * at as u64, |_| {}).unwrap();
         }
-        assert_eq!(silent.tick(LINK_GREETING_MS), Err(LinkError::Silent(LINK_GREETING_MS)), "it says hardly anything");
+        assert_eq!(
+            silent.tick(LINK_GREETING_MS, false),
+            Err(LinkError::Silent(LINK_GREETING_MS)),
+            "it says hardly anything"
+        );
     }
 }

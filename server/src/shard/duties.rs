@@ -24,7 +24,7 @@ use super::{
     tail::TailEntry,
     user::Room,
 };
-use crate::limits::FLUSHES_TURN_MAX;
+use crate::limits::{FLUSHES_TURN_MAX, WOKEN_TICK_MAX};
 
 /// What a user's home tries again after a while.
 #[derive(Clone, Copy, Debug)]
@@ -301,7 +301,8 @@ impl Shard {
         if self.draining {
             return;
         }
-        while let Some((user_id, what)) = self.resting.take_due(cx.now.monotonic_ms) {
+        for _ in 0..WOKEN_TICK_MAX {
+            let Some((user_id, what)) = self.resting.take_due(cx.now.monotonic_ms) else { return };
             if self.rests_longer(user_id, what) {
                 continue;
             }
