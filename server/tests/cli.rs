@@ -134,6 +134,25 @@ fn a_server_greets_mints_and_stops_with_zero_on_either_signal() {
 }
 
 #[test]
+fn a_server_that_is_alone_says_so_and_one_that_does_not_run_says_nothing() {
+    let world = World::new();
+    let ask = |command: &[&str]| world.run(&[command, &["--data", "data"]].concat());
+    let mut server = world.serve();
+    server.greeting();
+    for command in [["nodes"], ["map"]] {
+        let output = ask(&command);
+        let said = String::from_utf8(output.stdout.clone()).unwrap();
+        assert!(output.status.success() && said.contains("this server is alone"), "{output:?}");
+    }
+    let json: serde_json::Value = serde_json::from_slice(&ask(&["nodes", "--json"]).stdout).unwrap();
+    assert_eq!(json["nodes"], serde_json::json!([]));
+    drop(server);
+    let output = ask(&["map"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(output.stdout.is_empty() && stderr(&output).contains("no server runs on this data folder"), "{output:?}");
+}
+
+#[test]
 fn a_key_that_is_gone_is_not_made_anew_without_a_word_and_the_message_says_how() {
     let world = World::new();
     world.serve().greeting();

@@ -16,6 +16,7 @@ use proto_spec::{
     ClientFrame, ErrorCode, Event, RedirectReason, Resume, Seq, ServerFrame, UserId, limits::REDIRECTS_MAX,
 };
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use serde_json::Value;
 use server::{
     cluster::{file::Nodes, map::Slot},
     files::keyfile,
@@ -429,6 +430,43 @@ fn a_command_about_a_user_of_another_node_is_sent_there_and_changes_nothing() {
         let (is_done, said) = run(command, cluster.user(0));
         assert!(is_done, "{command}: {said}");
     }
+}
+
+#[test]
+fn each_node_tells_who_is_there_and_who_owns_what_and_whom_it_reaches() {
+    let mut cluster = Cluster::started();
+    let run = |cluster: &Cluster, at: usize, command: &str| {
+        let mut line = Command::new(env!("CARGO_BIN_EXE_tested-ringpost"));
+        let output = line.args(command.split(' ')).arg("--data").arg(cluster.nodes[at].data()).output().unwrap();
+        assert!(output.status.success(), "{command}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let reached = |cluster: &Cluster, at: usize| {
+        let told: Value = serde_json::from_str(&run(cluster, at, "nodes --json")).unwrap();
+        let nodes = told["nodes"].as_array().unwrap().clone();
+        let names = nodes.iter().map(|node| node["name"].as_str().unwrap()).collect::<Vec<_>>();
+        assert_eq!((told["cluster"].as_str(), names), (Some("test"), NAMES.to_vec()));
+        nodes.iter().map(|node| node["link"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(reached(&cluster, 0), ["here", "linked", "linked"]);
+    assert_eq!(reached(&cluster, 2), ["linked", "linked", "here"]);
+    let table = run(&cluster, 1, "nodes");
+    let line = table.lines().find(|line| line.starts_with("b ")).unwrap();
+    let cells: Vec<_> = line.split_whitespace().collect();
+    let [mesh, clients] = [7650, 7600].map(|port| SocketAddr::new(cluster.address(1).ip(), port).to_string());
+    assert_eq!(cells, ["b", &mesh, &clients, "-", "1", "85", "here", "-"]);
+    let map = run(&cluster, 0, "map");
+    assert_eq!(map, run(&cluster, 2, "map"), "all nodes go by the same map");
+    let told: Value = serde_json::from_str(&run(&cluster, 1, "map --json")).unwrap();
+    for slot in Slot::all() {
+        let owner = &told["nodes"][usize::from(cluster.map.map.owner(slot).0)];
+        let has = |range: &&Value| {
+            (range["first"].as_u64().unwrap()..=range["last"].as_u64().unwrap()).contains(&slot.0.into())
+        };
+        assert_eq!(owner["ranges"].as_array().unwrap().iter().filter(has).count(), 1, "{slot:?}: {map}");
+    }
+    cluster.kill(1);
+    wait_until("the node is not reached", || reached(&cluster, 0) == ["here", "away", "linked"]);
 }
 
 #[test]

@@ -23,6 +23,7 @@ mod order;
 pub mod origins;
 mod rim;
 mod stopping;
+mod survey;
 #[cfg(test)]
 mod tests;
 
@@ -47,6 +48,7 @@ pub use self::{
     origins::OriginLimits,
     rim::Rim,
     stopping::Awaited,
+    survey::survey,
 };
 use self::{
     greetings::{Arrivals, Greetings},

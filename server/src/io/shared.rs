@@ -20,10 +20,10 @@ use tracing::error;
 use super::{listeners::Listener, mailbox::Mailbox, socket::Stream};
 use crate::{
     access::revocation::Change,
-    core::{Common, CoreMessage},
+    core::{self, Common, CoreMessage},
     files::{certificate::MeshTls, credentials::Credentials},
     host::clock::Clock,
-    operator::audit::Audit,
+    operator::{audit::Audit, survey::Survey},
     shard::{DevicesTold, DevicesWish, Ticket, topology::CoreId},
 };
 
@@ -145,6 +145,12 @@ impl Controls {
         let common = &self.shared.common;
         let node = common.homes.elsewhere(user)?;
         common.mesh.as_ref().map(|mesh| mesh.identity.nodes.node(node).name.as_str())
+    }
+
+    /// What the node knows of its cluster; none: it has no others beside it.
+    #[must_use]
+    pub fn survey(&self) -> Option<Survey> {
+        core::survey(&self.shared.common)
     }
 
     /// Asks the user's core for devices, or to remove one; waits for the answer, for `patience` at most. None: there was none in time,

@@ -4,6 +4,7 @@
 //!
 //! `GET /metrics` is what the admin endpoint serves, wherever that is. `GET /revocations` lists those in force; `POST /revocations?user=7&device=3` revokes; `DELETE` lifts. Without a device:
 //! all of the user's. `GET /devices?user=7` lists the devices of a user, `DELETE /devices?user=7&device=3` removes one for ever.
+//! `GET /nodes` is which nodes there are, and `GET /map` who owns what; with `?json` for programs.
 
 use std::{
     fs::{self, File, Permissions},
@@ -44,6 +45,7 @@ use crate::{
         admin::{ACCEPT_PAUSE_MS, TEXT, parse_request, read_request, response},
         audit::{Audit, Event, What},
         devices,
+        survey::{self, Form, Part},
     },
     shard::{DevicesTold, DevicesWish},
 };
@@ -52,6 +54,9 @@ const SOCKET: &str = "admin.sock";
 const REVOCATIONS: &str = "/revocations";
 const DEVICES: &str = "/devices";
 const METRICS: &str = "/metrics";
+const NODES: &str = "/nodes";
+const MAP: &str = "/map";
+const FOR_PROGRAMS: &str = "json";
 
 /// A path of the socket that is short enough for the kernel, which takes 107 bytes, wherever the folder is. Good as long as the
 /// folder is open.
@@ -154,7 +159,14 @@ impl<M: Fn() -> String + Send + Sync + 'static> Operator<M> {
             Ok((method, DEVICES, query)) => return self.devices(method, parse_subject(query), uid),
             Ok((method, REVOCATIONS, query)) => (method, parse_subject(query)),
             Ok(("GET", METRICS, _)) => return response("200 OK", TEXT, &(self.metrics)()),
-            Ok(_) => return response("404 Not Found", TEXT, "there are /revocations, /devices and /metrics\n"),
+            Ok(("GET", path @ (NODES | MAP), query)) => return self.survey(path, query),
+            Ok(_) => {
+                return response(
+                    "404 Not Found",
+                    TEXT,
+                    "there are /revocations, /devices, /metrics, /nodes and /map\n",
+                );
+            }
             Err(response) => return response,
         };
         match (method, subject) {
@@ -164,6 +176,16 @@ impl<M: Fn() -> String + Send + Sync + 'static> Operator<M> {
             ("POST" | "DELETE", None) => response("400 Bad Request", TEXT, "whose? ?user=7 or ?user=7&device=3\n"),
             _ => response("405 Method Not Allowed", TEXT, "only GET, POST and DELETE\n"),
         }
+    }
+
+    fn survey(&self, path: &str, query: &str) -> Vec<u8> {
+        let part = if path == MAP { Part::Map } else { Part::Nodes };
+        let (form, kind) = match query {
+            "" => (Form::Text, TEXT),
+            FOR_PROGRAMS => (Form::Json, "application/json"),
+            _ => return response("400 Bad Request", TEXT, "for whom? ?json is for programs\n"),
+        };
+        response("200 OK", kind, &survey::tell(self.controls.survey().as_ref(), part, form))
     }
 
     fn misdirected(&self, method: &str, Subject { user, device }: Subject, node: &str, uid: u32) -> Vec<u8> {
@@ -351,6 +373,22 @@ pub fn ask_devices(data_dir: &Path, user: UserId, wish: DevicesWish) -> io::Resu
         DevicesWish::Remove(device) => format!("DELETE {DEVICES}?user={user}&device={device}"),
     };
     request(data_dir, &line)
+}
+
+/// Asks the server that uses the folder what it knows of its cluster; blocks. What it answers.
+///
+/// # Errors
+/// It does not answer.
+pub fn ask_survey(data_dir: &Path, part: Part, form: Form) -> io::Result<String> {
+    let path = match part {
+        Part::Nodes => NODES,
+        Part::Map => MAP,
+    };
+    let query = match form {
+        Form::Text => String::new(),
+        Form::Json => format!("?{FOR_PROGRAMS}"),
+    };
+    request(data_dir, &format!("GET {path}{query}"))
 }
 
 /// Asks the server that uses the folder for its metrics; blocks.

@@ -12,4 +12,5 @@ pub mod logging;
 pub mod metrics;
 pub mod pulse;
 pub mod shell;
+pub mod survey;
 pub(crate) mod throttle;

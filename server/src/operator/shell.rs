@@ -48,7 +48,8 @@ pub fn completed(text: &str, told: &str) -> String {
 }
 
 /// The commands that take `--config` and `--data`, but for `serve`: where that is named, a start without them is meant.
-const FOR_A_SERVER: [&str; 7] = ["token", "revoke", "revocations", "devices", "new-key", "journal", "migrate"];
+const FOR_A_SERVER: [&str; 9] =
+    ["token", "revoke", "revocations", "devices", "nodes", "map", "new-key", "journal", "migrate"];
 
 #[cfg(test)]
 mod tests {

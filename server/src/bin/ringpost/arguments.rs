@@ -39,6 +39,10 @@ pub(crate) enum Command {
     Revocations(FolderArguments),
     /// Show which devices a user of the running server has, or remove one for ever.
     Devices(DevicesArguments),
+    /// Show which nodes the cluster of the running server has, what each owns, and which of them this one reaches.
+    Nodes(SurveyArguments),
+    /// Show which node of the cluster of the running server owns which slots of users.
+    Map(SurveyArguments),
     /// Make another key to sign tokens with, for the data folder of a stopped server that has lost its own.
     NewKey(FolderArguments),
     /// Look at the journal of a stopped server, check it, save it, bring it into the store.
@@ -63,6 +67,8 @@ impl Arguments {
             Some(
                 Command::Revoke(RevokeArguments { folder, .. })
                 | Command::Migrate(MigrateArguments { folder, .. })
+                | Command::Nodes(SurveyArguments { folder, .. })
+                | Command::Map(SurveyArguments { folder, .. })
                 | Command::Revocations(folder)
                 | Command::NewKey(folder),
             ) => (&folder.config, &folder.data),
@@ -182,6 +188,15 @@ pub(crate) enum DevicesAction {
         #[arg(long, value_name = "ID", value_parser = parse_device)]
         device: DeviceId,
     },
+}
+
+#[derive(clap::Args)]
+pub(crate) struct SurveyArguments {
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) folder: FolderArguments,
 }
 
 #[derive(clap::Args)]

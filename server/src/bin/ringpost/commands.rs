@@ -4,6 +4,7 @@ use std::{
     fs,
     io::{self, BufWriter, ErrorKind, IsTerminal as _, Write as _},
     os::unix::fs::MetadataExt as _,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -22,6 +23,7 @@ use server::{
         journal::{self, Action, List, OnDamage, Text},
         migrate::{self, Direction, Terminal},
     },
+    config::Config,
     files::{
         credentials::{key_path, lost_key},
         datadir::{DataDir, DataDirError, is_used, token_key_path},
@@ -33,6 +35,7 @@ use server::{
         audit::AuditLog,
         control::{self, Wish},
         shell::quoted,
+        survey::{Form, Part},
     },
     shard::DevicesWish,
 };
@@ -40,7 +43,7 @@ use server::{
 use crate::{
     arguments::{
         Arguments, CapacityArguments, DevicesAction, DevicesArguments, FolderArguments, JournalAction,
-        JournalArguments, MigrateArguments, TokenArguments,
+        JournalArguments, MigrateArguments, SurveyArguments, TokenArguments,
     },
     load_config, open_audit_log, print,
     signals::Ending,
@@ -125,16 +128,29 @@ pub(crate) fn revocations(folder: &FolderArguments, wish: Wish) -> anyhow::Resul
 
 /// Asks the server that runs: what devices a user has is known to the user's core.
 pub(crate) fn devices(arguments: &DevicesArguments) -> anyhow::Result<()> {
-    let config = load_config(arguments.config.as_deref(), arguments.data.as_deref())?;
-    check_owner(&config.data_dir)?;
     let (user, wish) = match arguments.action {
         DevicesAction::List { user } => (user, DevicesWish::List),
         DevicesAction::Remove { user, device } => (user, DevicesWish::Remove(device)),
     };
-    let answer = control::ask_devices(&config.data_dir, user, wish).map_err(|error| match error.kind() {
+    let config = load_config(arguments.config.as_deref(), arguments.data.as_deref())?;
+    ask_running(&config, |data_dir| control::ask_devices(data_dir, user, wish))
+}
+
+/// Asks the server that runs what it knows of its cluster.
+pub(crate) fn survey(SurveyArguments { json, folder }: &SurveyArguments, part: Part) -> anyhow::Result<()> {
+    let form = if *json { Form::Json } else { Form::Text };
+    let config = load_config(folder.config.as_deref(), folder.data.as_deref())?;
+    ask_running(&config, |data_dir| control::ask_survey(data_dir, part, form))
+}
+
+/// Prints what the server that runs answers.
+fn ask_running(config: &Config, ask: impl FnOnce(&Path) -> io::Result<String>) -> anyhow::Result<()> {
+    let data_dir = &config.data_dir;
+    check_owner(data_dir)?;
+    let answer = ask(data_dir).map_err(|error| match error.kind() {
         ErrorKind::NotFound | ErrorKind::ConnectionRefused => anyhow!(
             "{}: no server runs on this data folder: start it, or name another folder with --data",
-            config.data_dir.display()
+            data_dir.display()
         ),
         _ => error.into(),
     })?;

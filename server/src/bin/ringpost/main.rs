@@ -31,6 +31,7 @@ use server::{
         control::Wish,
         logging::{self, LoggingError},
         shell::completed,
+        survey::Part,
     },
 };
 
@@ -50,6 +51,8 @@ fn main() -> ExitCode {
             commands::revocations(&folder, if lift { Wish::Lift(subject) } else { Wish::Revoke(subject) })
         }
         Some(Command::Devices(arguments)) => commands::devices(&arguments),
+        Some(Command::Nodes(arguments)) => commands::survey(&arguments, Part::Nodes),
+        Some(Command::Map(arguments)) => commands::survey(&arguments, Part::Map),
         Some(Command::Revocations(folder)) => commands::revocations(&folder, Wish::List),
         Some(Command::NewKey(folder)) => commands::new_key(&folder),
         Some(Command::Journal(arguments)) => commands::journal(arguments),
