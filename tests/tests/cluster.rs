@@ -167,6 +167,16 @@ fn heard_from(device: &Device, author: u64) -> Vec<String> {
     received.into_iter().filter(|(_, from, ..)| *from == author).map(|(.., text)| text.to_owned()).collect()
 }
 
+/// Whether a check of the configuration finds nothing wrong, and what it says.
+fn check(node: &Installation) -> (bool, String) {
+    let file = node.folder().join("checked.toml");
+    fs::write(&file, node.config.to_toml()).unwrap();
+    let mut line = Command::new(env!("CARGO_BIN_EXE_tested-ringpost"));
+    let output = line.args(["serve", "--check-config", "--config"]).arg(&file).output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8(said).unwrap())
+}
+
 /// How far the other side is known to have what a device has sent.
 fn delivered_up_to(device: &Device) -> u64 {
     let marks = device.log.values().filter_map(|entry| match entry.event {
@@ -380,30 +390,30 @@ fn a_data_folder_is_served_by_the_node_and_the_map_that_it_was_made_by() {
     cluster.start(0);
     cluster.servers[0].take().unwrap().stop();
     let node = &mut cluster.nodes[0];
+    let (is_good, said) = check(node);
+    assert!(is_good, "{said}");
+    let refuses = |node: &Installation, words: &str| {
+        let (is_good, said) = check(node);
+        assert!(!is_good && said.contains(words), "{said}");
+        let (code, said) = node.refused();
+        assert!(code == 1 && said.contains(words), "{said}");
+    };
+    let before = fs::read(node.data().join("CLUSTER")).unwrap();
     let file = node.config.cluster.file.clone();
     let text = fs::read_to_string(&file).unwrap();
     fs::write(&file, format!("{text}weight = 2\n")).unwrap();
-    let (code, said) = node.refused();
-    assert!(code == 1 && said.contains("other users"), "{said}");
+    refuses(node, "other users");
     fs::write(&file, text).unwrap();
     let alone = std::mem::take(&mut node.config.cluster);
-    let (code, said) = node.refused();
-    assert!(code == 1 && said.contains("users of node a"), "{said}");
+    refuses(node, "users of node a");
     node.config.cluster = alone;
+    assert_eq!(fs::read(node.data().join("CLUSTER")).unwrap(), before);
     cluster.start(0);
 }
 
 #[test]
 fn a_check_of_the_configuration_says_which_node_it_is() {
     let mut cluster = Cluster::new();
-    let check = |node: &Installation| {
-        let file = node.folder().join("checked.toml");
-        fs::write(&file, node.config.to_toml()).unwrap();
-        let mut line = Command::new(env!("CARGO_BIN_EXE_tested-ringpost"));
-        let output = line.args(["serve", "--check-config", "--config"]).arg(&file).output().unwrap();
-        let said = [output.stdout, output.stderr].concat();
-        (output.status.success(), String::from_utf8(said).unwrap())
-    };
     let (is_good, said) = check(&cluster.nodes[1]);
     assert!(is_good && said.contains("be node b of the cluster test, one of 3, with 85 of the 256 slots"), "{said}");
     cluster.nodes[1].config.cluster.node = "d".to_owned();

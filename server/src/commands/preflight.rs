@@ -24,6 +24,7 @@ use crate::{
         cluster_file,
         credentials::{Credentials, CredentialsError, key_path},
         datadir::{self, DataDir, Look},
+        membership,
         revocation_file::RevocationFile,
     },
     host::capacity::Capacity,
@@ -146,6 +147,11 @@ impl Findings {
             let named = datadir::check_store(folder).map_err(|error| error.to_string());
             let looked = || embedded::look_at(&folder.join(datadir::STORE)).map_err(|error| error.to_string());
             self.wrong.extend(named.and_then(|()| looked()).err());
+        }
+        // What is wrong with the cluster's file has been said.
+        if let Ok(cluster) = cluster_file::load(config) {
+            let taken = membership::look_at(folder, cluster.as_ref().map(|cluster| &cluster.identity));
+            self.wrong.extend(taken.err().map(|error| error.to_string()));
         }
         let revocations = RevocationFile::look_at(&folder.join(datadir::REVOCATIONS));
         self.wrong.extend(revocations.err().map(|error| error.to_string()));

@@ -112,24 +112,45 @@ pub enum MembershipError {
 /// # Errors
 /// See [`MembershipError`]; nothing has been changed.
 pub fn claim(data: &DataDir, identity: Option<&Identity>) -> Result<(), MembershipError> {
-    let (folder, path) = (data.path().to_owned(), data.path().join(FILE));
+    let path = data.path().join(FILE);
+    let done = match judge(data.path(), identity)? {
+        Change::None => return Ok(()),
+        Change::Write(is) => tenure::replace(&path, &is.to_string()),
+        Change::Remove => fs::remove_file(&path),
+    };
+    done.map_err(|error| MembershipError::Io { path, error })
+}
+
+/// Looks whether [`claim`] would take a data folder, and changes nothing.
+///
+/// # Errors
+/// See [`MembershipError`].
+pub fn look_at(folder: &Path, identity: Option<&Identity>) -> Result<(), MembershipError> {
+    judge(folder, identity).map(|_| ())
+}
+
+/// What has to become of the file.
+enum Change {
+    None,
+    Write(Membership),
+    Remove,
+}
+
+fn judge(folder: &Path, identity: Option<&Identity>) -> Result<Change, MembershipError> {
     let is = identity.map(|identity| Membership {
         cluster: identity.nodes.name.clone(),
         node: identity.nodes.node(identity.own).name.clone(),
         map: identity.nodes.digest(),
     });
-    let has_served = tenure::load(data)?.is_some();
-    match (load(&path)?, is) {
+    let has_served = tenure::look_at(folder)?.is_some();
+    let folder = folder.to_owned();
+    match (load(&folder.join(FILE))?, is) {
         // Nobody has served from it: what was meant may have been mended since.
-        (Some(_), None) if !has_served => fs::remove_file(&path).map_err(|error| MembershipError::Io { path, error }),
-        (Some(_), Some(is)) if !has_served => {
-            tenure::replace(&path, &is.to_string()).map_err(|error| MembershipError::Io { path, error })
-        }
-        (None, None) => Ok(()),
+        (Some(_), None) if !has_served => Ok(Change::Remove),
+        (Some(_), Some(is)) if !has_served => Ok(Change::Write(is)),
+        (None, None) => Ok(Change::None),
         (None, Some(Membership { node, .. })) if has_served => Err(MembershipError::Alone { folder, node }),
-        (None, Some(is)) => {
-            tenure::replace(&path, &is.to_string()).map_err(|error| MembershipError::Io { path, error })
-        }
+        (None, Some(is)) => Ok(Change::Write(is)),
         (Some(Membership { cluster, node, .. }), None) => Err(MembershipError::Member { folder, node, cluster }),
         (Some(kept), Some(is)) => {
             let other = |what, found, kept| MembershipError::Other { folder: folder.clone(), what, found, kept };
@@ -139,7 +160,7 @@ pub fn claim(data: &DataDir, identity: Option<&Identity>) -> Result<(), Membersh
             if kept.node != is.node {
                 return Err(other("cluster.node", is.node, format!("node {}", kept.node)));
             }
-            if kept.map == is.map { Ok(()) } else { Err(MembershipError::Map { folder, node: is.node }) }
+            if kept.map == is.map { Ok(Change::None) } else { Err(MembershipError::Map { folder, node: is.node }) }
         }
     }
 }
@@ -183,7 +204,9 @@ mod tests {
     }
 
     fn refused(data: &DataDir, identity: Option<&Identity>) -> String {
-        claim(data, identity).unwrap_err().to_string()
+        let said = claim(data, identity).unwrap_err().to_string();
+        assert_eq!(look_at(data.path(), identity).unwrap_err().to_string(), said);
+        said
     }
 
     #[test]
@@ -192,8 +215,11 @@ mod tests {
         let data = DataDir::open(dir.path()).unwrap();
         let a = identity(0, NODES);
         claim(&data, None).unwrap();
+        look_at(data.path(), Some(&a)).unwrap();
+        assert!(!dir.path().join(FILE).exists(), "a look writes nothing");
         // Until somebody has served it may be another one's.
         claim(&data, Some(&identity(1, NODES))).unwrap();
+        look_at(data.path(), None).unwrap();
         claim(&data, Some(&a)).unwrap();
         served(&data);
         claim(&data, Some(&a)).unwrap();

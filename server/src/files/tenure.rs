@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use storage::{BatchId, Fence, Holder, Kind, LaneId, LaneSpans, Store, StoreError, Tenure, migrate::is_unfinished};
 use thiserror::Error;
 
-use crate::files::datadir::DataDir;
+use crate::files::datadir::{DataDir, JOURNAL};
 
 /// The file's name, in the journal's folder.
 pub const TENURE_FILE: &str = "TENURE";
@@ -271,9 +271,17 @@ enum StoredKind {
 /// # Errors
 /// See [`TenureError`].
 pub fn load(data: &DataDir) -> Result<Option<Own>, TenureError> {
-    match load_file(&data.tenure_file())? {
+    look_at(data.path())
+}
+
+/// The same, of a folder that nobody has opened.
+///
+/// # Errors
+/// See [`TenureError`].
+pub fn look_at(folder: &Path) -> Result<Option<Own>, TenureError> {
+    match load_file(&folder.join(JOURNAL).join(TENURE_FILE))? {
         // Servers that wrote the first format had it beside the journal.
-        None => load_file(&data.old_tenure_file()),
+        None => load_file(&folder.join(TENURE_FILE)),
         own => Ok(own),
     }
 }
