@@ -139,7 +139,7 @@ impl Lane {
         fold.add(batch.bytes()).expect("a batch");
         let (after, up_to) = (BatchId(self.batch), BatchId(self.batch + 1));
         self.batch += 1;
-        (Step { lane: LaneId(self.lane), after, up_to }, fold.sort())
+        (Step { lane: LaneId(self.lane), term: 0, after, up_to }, fold.sort())
     }
 
     fn message(&mut self, batch: &mut Batch, from: u64, to: u64) {

@@ -10,6 +10,8 @@
 //! been read as has been looked at as a whole, its lists too, so what is made of it cannot fail and all readers refuse the same bytes.
 
 mod lists;
+#[cfg(any(feature = "foundationdb", test))]
+pub(crate) mod roll;
 mod rows;
 
 use bincode::{

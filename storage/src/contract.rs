@@ -3,6 +3,8 @@
 //!
 //! Each check gets a fresh, empty store. A check that fails panics and says which claim does not hold.
 
+mod roll;
+
 use std::{
     future::Future,
     pin::pin,
@@ -58,6 +60,28 @@ pub fn check<S: Store, G>(mut fresh: impl FnMut() -> (S, G)) {
     });
     each("own_rows_are_in_no_table", &|store| block_on(own_rows_are_in_no_table(store)));
     each("who_begins_counts_from_one", &|store| block_on(who_begins_counts_from_one(store)));
+    each("a_store_is_one_clusters_or_one_servers", &|store| {
+        block_on(roll::a_store_is_one_clusters_or_one_servers(store));
+    });
+    let mut each_cluster = |name: &str, check: &dyn Fn(&S)| {
+        each(name, &|store| {
+            if store.kind() == Kind::Database {
+                check(store);
+            }
+        });
+    };
+    each_cluster("members_enrol_once_and_count_their_beats", &|store| {
+        block_on(roll::members_enrol_once_and_count_their_beats(store));
+    });
+    each_cluster("a_change_of_the_roll_is_made_as_a_whole_and_onto_what_it_expects", &|store| {
+        block_on(roll::a_change_of_the_roll_is_made_as_a_whole_and_onto_what_it_expects(store));
+    });
+    each_cluster("in_an_older_term_nothing_is_committed_and_batches_count_from_one_in_each", &|store| {
+        block_on(roll::in_an_older_term_nothing_is_committed_and_batches_count_from_one_in_each(store));
+    });
+    each_cluster("whoever_waits_for_other_owners_is_told", &|store| {
+        block_on(roll::whoever_waits_for_other_owners_is_told(store));
+    });
     each("a_full_advance_is_one_transaction", &|store| block_on(a_full_advance_is_one_transaction(store)));
 }
 
@@ -284,7 +308,7 @@ async fn a_full_advance_is_one_transaction<S: Store>(store: &S) {
 }
 
 fn step(lane: u16, after: u64, up_to: u64) -> Step {
-    Step { lane: LaneId(lane), after: BatchId(after), up_to: BatchId(up_to) }
+    Step { lane: LaneId(lane), term: 0, after: BatchId(after), up_to: BatchId(up_to) }
 }
 
 fn sorted(records: &[Record]) -> Sorted {

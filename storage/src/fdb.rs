@@ -8,7 +8,8 @@
 //! nobody but the holder of the fence writes them, and of a user's rows nobody but the user's lane, whose progress is read.
 //!
 //! Invariants: a commit that timed out can still be on its way, so each transaction writes a row that it has also read (an
-//! advance the progress of its lanes, a part of a run its first row, a take-over the fence, a beginning the tenure): once a
+//! advance the progress of its lanes, a part of a run its first row, a take-over the fence, a beginning the tenure, a change of the roll what
+//! it changes): once a
 //! later attempt has committed, the earlier one cannot; a transaction is within the limits of FoundationDB, most are far below.
 
 use std::{path::PathBuf, sync::Arc};
@@ -25,6 +26,7 @@ use crate::{
     codec,
     fold::Sorted,
     record::{BatchId, LaneId},
+    roll::{self as rolls, Roll, RollChange},
     run::{Change, Run},
     schema::{FORMAT_VERSION, Key},
     store::{Advanced, Fence, Gather, Holder, Kind, Range, Rows, Step, Store, StoreError, Tenure, are_made},
@@ -33,6 +35,7 @@ use crate::{
 mod errors;
 mod keys;
 mod network;
+mod roll;
 
 use keys::Keys;
 pub use keys::PREFIX_BYTES_MAX;
@@ -267,7 +270,11 @@ impl FdbStore {
             steps.iter().map(|step| transaction.get(&self.keys.progress(step.lane), GUARDED)).collect();
         let needed = sorted.needed();
         let base = self.start_reads(transaction, &needed);
-        self.check_fence(transaction, fence).await?;
+        let owners = self.start_owners(transaction, steps);
+        if !rolls::is_fenced_by_terms(steps) {
+            self.check_fence(transaction, fence).await?;
+        }
+        Self::check_terms(owners).await?;
         let mut found = Vec::with_capacity(steps.len());
         for read in progress {
             found.push(keys::parse_progress(read.await?.as_deref())?);
@@ -341,6 +348,23 @@ async fn values_of(
         values.push(read.await?.map(|value| Bytes::copy_from_slice(&value)));
     }
     Ok(values)
+}
+
+/// The rows of a range, whose number is bounded by what its keys can be.
+async fn all_rows(
+    transaction: &Transaction,
+    range: std::ops::Range<Vec<u8>>,
+) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Failure> {
+    let mut ask = RangeOption { mode: StreamingMode::WantAll, ..range.into() };
+    let mut rows = Vec::new();
+    loop {
+        let read = transaction.get_range(&ask, 1, SNAPSHOT).await?;
+        rows.extend(read.iter().map(|row| (row.key().to_vec(), row.value().to_vec())));
+        match read.last() {
+            Some(last) if read.more() => ask.begin = KeySelector::first_greater_than(last.key().to_vec()),
+            _ => return Ok(rows),
+        }
+    }
 }
 
 /// The key that comes next after this one.
@@ -444,6 +468,9 @@ impl Store for FdbStore {
 
     async fn take_over(&self) -> Result<Fence, StoreError> {
         self.write(|transaction| async move {
+            if let Some(cluster) = self.cluster(&transaction).await? {
+                return Err(rolls::is_a_clusters(&cluster).into());
+            }
             let next = Fence(self.current_fence(&transaction).await?.0 + 1);
             transaction.set(&self.keys.fence(), &keys::put_fence(next));
             Ok(next)
@@ -465,14 +492,10 @@ impl Store for FdbStore {
     }
 
     async fn progress(&self) -> Result<Vec<(LaneId, BatchId)>, StoreError> {
-        // In one batch, and no more than there are numbers of lanes.
-        let limit = Some(usize::from(u16::MAX) + 1);
-        let all = &RangeOption { mode: StreamingMode::Exact, limit, ..self.keys.all_progress().into() };
         self.read(|transaction| async move {
             let mut progress = Vec::new();
-            for row in &transaction.get_range(all, 1, SNAPSHOT).await? {
-                let batch = keys::parse_progress(Some(row.value()))?;
-                progress.push((self.keys.parse_progress(row.key())?, batch));
+            for (lane, batch) in all_rows(&transaction, self.keys.all_progress()).await? {
+                progress.push((self.keys.parse_progress(&lane)?, keys::parse_progress(Some(&batch))?));
             }
             Ok(progress)
         })
@@ -499,6 +522,22 @@ impl Store for FdbStore {
             Ok(())
         })
         .await
+    }
+
+    async fn found(&self, cluster: &str) -> Result<(), StoreError> {
+        self.found_cluster(cluster).await
+    }
+
+    async fn roll(&self) -> Result<Roll, StoreError> {
+        self.read_roll().await
+    }
+
+    async fn change_roll(&self, change: &RollChange) -> Result<bool, StoreError> {
+        self.write_roll(change).await
+    }
+
+    async fn roll_changed(&self, since: u64) -> Result<(), StoreError> {
+        self.wait_for_roll(since).await
     }
 }
 

@@ -172,7 +172,7 @@ impl Lanes {
         if batch.batch <= *at {
             return Ok(Found::Known);
         }
-        let step = Step { lane: batch.lane, after: BatchId(batch.batch.0 - 1), up_to: batch.batch };
+        let step = Step { lane: batch.lane, term: 0, after: BatchId(batch.batch.0 - 1), up_to: batch.batch };
         if step.after != *at {
             return Err(StoreError::OutOfStep { step, found: *at });
         }

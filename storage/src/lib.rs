@@ -20,6 +20,7 @@ pub mod pace;
 pub mod queries;
 pub mod query;
 pub mod record;
+pub mod roll;
 pub mod run;
 pub mod schema;
 pub mod store;
@@ -45,6 +46,7 @@ pub use record::{
     Batch, BatchId, DeviceNote, DeviceNotes, FirstResult, LaneId, LaneSpans, Marks, Record, Replaced, Rewrite, Shown,
     records,
 };
+pub use roll::{Member, MemberId, Owner, Roll, RollChange};
 pub use run::{Change, Run};
 pub use schema::{FORMAT_VERSION, MarkRow, ReadRow, ReceivedRow, SettingsRow, VisibilityRow, partition_of};
 pub use store::{Advanced, Fence, Holder, Kind, Purged, Step, Store, StoreError, Tenure};

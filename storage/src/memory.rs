@@ -17,6 +17,7 @@ use crate::{
     codec,
     fold::Sorted,
     record::{BatchId, LaneId},
+    roll::{self, Roll, RollChange},
     run::{Change, Run},
     schema::Key,
     store::{Advanced, Fence, Gather, Holder, Kind, Range, Rows, Step, Store, StoreError, Tenure, are_made},
@@ -42,6 +43,12 @@ struct State {
     fence: Fence,
     progress: BTreeMap<LaneId, BatchId>,
     tenure: Option<Tenure>,
+    /// Whose it is, if it is a cluster's.
+    cluster: Option<String>,
+    roll: Roll,
+    /// How often owners were changed, and who waits for that.
+    rung: u64,
+    listening: Vec<Waker>,
     /// Of the commits to come; none: that one succeeds.
     commit_faults: VecDeque<Option<CommitFault>>,
     is_away: bool,
@@ -64,7 +71,8 @@ pub enum CommitFault {
     UnknownApplied,
     /// [`StoreError::Unknown`], and nothing was applied.
     UnknownLost,
-    /// [`StoreError::Unknown`], and the first half of the run was applied; nothing of an advance, which is never halved.
+    /// [`StoreError::Unknown`], and the first half of the run was applied; nothing of an advance or of a change of the roll, which are never
+    /// halved.
     UnknownHalf,
     /// [`StoreError::Conflict`].
     Conflict,
@@ -91,7 +99,7 @@ impl MemoryStore {
         Self { kind: Kind::Database, ..Self::default() }
     }
 
-    /// The next commit that holds the fence, and has no fault ahead of it, fails in this way.
+    /// The next commit or change of the roll that holds the fence or finds what it expects, and has no fault ahead of it, fails in this way.
     pub fn fail_next_commit(&self, fault: CommitFault) {
         self.state.lock().commit_faults.push_back(Some(fault));
     }
@@ -106,7 +114,7 @@ impl MemoryStore {
         self.state.lock().commit_faults.clear();
     }
 
-    /// From now on every commit finds the store unavailable, or none does.
+    /// From now on every commit finds the store unavailable, and whoever asks for the roll; or none does.
     pub fn set_away(&self, is_away: bool) {
         self.state.lock().is_away = is_away;
     }
@@ -135,6 +143,10 @@ impl MemoryStore {
     #[must_use]
     pub fn rows(&self) -> Vec<(Key, Bytes)> {
         self.state.lock().rows.iter().map(|(key, value)| (*key, value.clone())).collect()
+    }
+
+    fn is_clustered(&self) -> Result<(), StoreError> {
+        if self.kind == Kind::Database { Ok(()) } else { Err(roll::is_one_servers()) }
     }
 
     /// The state, for whoever asks the store something: as soon as it does not hang.
@@ -181,14 +193,24 @@ impl State {
         if fence != self.fence {
             return Err(StoreError::Fenced { held: fence, current: self.fence });
         }
-        if self.is_away {
-            return Err(StoreError::Unavailable { reason: "a test asked for it".to_owned() });
+        self.check_away()
+    }
+
+    fn check_away(&self) -> Result<(), StoreError> {
+        match self.is_away {
+            true => Err(StoreError::Unavailable { reason: "a test asked for it".to_owned() }),
+            false => Ok(()),
         }
-        Ok(())
     }
 
     fn advance(&mut self, fence: Fence, steps: &[Step], sorted: Sorted) -> Result<Advanced, StoreError> {
-        self.check(fence)?;
+        if roll::is_fenced_by_terms(steps) {
+            self.check_away()?;
+        } else {
+            self.check(fence)?;
+        }
+        let in_terms = steps.iter().filter(|step| step.term > 0);
+        roll::check_terms(in_terms, |lane| self.roll.owners.get(&lane).copied())?;
         let found = steps.iter().map(|step| self.progress.get(&step.lane).copied().unwrap_or_default());
         if are_made(steps, found)? {
             return Ok(Advanced::default());
@@ -203,30 +225,68 @@ impl State {
         if applies {
             self.progress.extend(steps.iter().map(|step| (step.lane, step.up_to)));
         }
-        self.commit(fence, &run)?;
+        self.apply_or_fail(&run)?;
         Ok(Advanced { rows: run.len() as u64, bytes: run.bytes() as u64, base_rows: needed.len() as u64 })
     }
 
     fn commit(&mut self, fence: Fence, run: &Run) -> Result<(), StoreError> {
         self.check(fence)?;
-        let reason = || "a test asked for it".to_owned();
-        match self.commit_faults.pop_front().flatten() {
+        self.apply_or_fail(run)
+    }
+
+    fn apply_or_fail(&mut self, run: &Run) -> Result<(), StoreError> {
+        let fault = self.commit_faults.pop_front().flatten();
+        match fault {
+            None | Some(CommitFault::UnknownApplied) => self.apply(run.iter()),
+            Some(CommitFault::UnknownHalf) => self.apply(run.iter().take(run.len() / 2)),
+            Some(_) => {}
+        }
+        fault.map_or(Ok(()), |fault| Err(fault.error()))
+    }
+
+    fn found(&mut self, cluster: &str) -> Result<(), StoreError> {
+        self.check_away()?;
+        match &self.cluster {
+            Some(found) if found == cluster => {}
+            Some(found) => return Err(roll::is_another_clusters(found, cluster)),
             None => {
-                self.apply(run.iter());
-                Ok(())
+                self.cluster = Some(cluster.to_owned());
+                self.fence = Fence(self.fence.0 + 1);
+                self.progress.clear();
+                self.tenure = None;
             }
-            Some(CommitFault::Unavailable) => Err(StoreError::Unavailable { reason: reason() }),
-            Some(CommitFault::UnknownApplied) => {
-                self.apply(run.iter());
-                Err(StoreError::Unknown { reason: reason() })
+        }
+        Ok(())
+    }
+
+    fn change_roll(&mut self, change: &RollChange) -> Result<bool, StoreError> {
+        self.check_away()?;
+        change.check()?;
+        if !self.roll.is_as_expected(change) {
+            return Ok(false);
+        }
+        let fault = self.commit_faults.pop_front().flatten();
+        if matches!(fault, None | Some(CommitFault::UnknownApplied)) {
+            let begun = change.begun();
+            self.progress.retain(|lane, _| !begun.contains(lane));
+            self.roll.apply(change);
+            if !change.owners.is_empty() {
+                self.rung += 1;
+                mem::take(&mut self.listening).into_iter().for_each(Waker::wake);
             }
-            Some(CommitFault::UnknownLost) => Err(StoreError::Unknown { reason: reason() }),
-            Some(CommitFault::UnknownHalf) => {
-                self.apply(run.iter().take(run.len() / 2));
-                Err(StoreError::Unknown { reason: reason() })
-            }
-            Some(CommitFault::Conflict) => Err(StoreError::Conflict),
-            Some(CommitFault::Full) => Err(StoreError::Full { reason: reason() }),
+        }
+        fault.map_or(Ok(true), |fault| Err(fault.error()))
+    }
+}
+
+impl CommitFault {
+    fn error(self) -> StoreError {
+        let reason = "a test asked for it".to_owned();
+        match self {
+            Self::Unavailable => StoreError::Unavailable { reason },
+            Self::UnknownApplied | Self::UnknownLost | Self::UnknownHalf => StoreError::Unknown { reason },
+            Self::Conflict => StoreError::Conflict,
+            Self::Full => StoreError::Full { reason },
         }
     }
 }
@@ -270,6 +330,9 @@ impl Store for MemoryStore {
 
     async fn take_over(&self) -> Result<Fence, StoreError> {
         let mut state = self.answering().await;
+        if let Some(cluster) = &state.cluster {
+            return Err(roll::is_a_clusters(cluster));
+        }
         state.fence = Fence(state.fence.0 + 1);
         Ok(state.fence)
     }
@@ -293,6 +356,39 @@ impl Store for MemoryStore {
         state.tenure = Some(Tenure { holder, fence });
         Ok(())
     }
+
+    async fn found(&self, cluster: &str) -> Result<(), StoreError> {
+        self.is_clustered()?;
+        self.answering().await.found(cluster)
+    }
+
+    async fn roll(&self) -> Result<Roll, StoreError> {
+        self.is_clustered()?;
+        let state = self.answering().await;
+        state.check_away()?;
+        Ok(state.roll.clone())
+    }
+
+    async fn change_roll(&self, change: &RollChange) -> Result<bool, StoreError> {
+        self.is_clustered()?;
+        self.answering().await.change_roll(change)
+    }
+
+    async fn roll_changed(&self, since: u64) -> Result<(), StoreError> {
+        self.is_clustered()?;
+        let rung = self.answering().await.rung;
+        poll_fn(|cx| {
+            let mut state = self.state.lock();
+            if state.rung != rung || state.roll.version() != since {
+                return Poll::Ready(Ok(()));
+            }
+            if !state.listening.iter().any(|waker| waker.will_wake(cx.waker())) {
+                state.listening.push(cx.waker().clone());
+            }
+            Poll::Pending
+        })
+        .await
+    }
 }
 
 #[cfg(test)]
@@ -304,7 +400,10 @@ mod tests {
     };
 
     use super::*;
-    use crate::contract::{self, block_on};
+    use crate::{
+        contract::{self, block_on},
+        roll::{Member, MemberId},
+    };
 
     #[test]
     fn the_memory_store_fulfils_the_contract_as_an_engine_and_as_a_database() {
@@ -333,6 +432,54 @@ mod tests {
             block_on(store.commit(fence, &run)).unwrap();
             assert_eq!(store.rows().len(), 2);
         }
+    }
+
+    fn enrols() -> RollChange {
+        let member = Member {
+            name: "one".to_owned(),
+            holder: Holder(1),
+            beat: 1,
+            mesh: String::new(),
+            clients: None,
+            clients_tls: None,
+            weight: 1,
+            is_leaving: false,
+        };
+        RollChange {
+            expects_members: vec![(MemberId(1), None)],
+            members: vec![(MemberId(1), member)],
+            ..RollChange::default()
+        }
+    }
+
+    #[test]
+    fn a_change_of_the_roll_meets_the_faults_of_commits() {
+        let applied = [
+            (CommitFault::Unavailable, false),
+            (CommitFault::UnknownApplied, true),
+            (CommitFault::UnknownLost, false),
+            (CommitFault::UnknownHalf, false),
+            (CommitFault::Conflict, false),
+            (CommitFault::Full, false),
+        ];
+        for (fault, is_applied) in applied {
+            let store = MemoryStore::database();
+            block_on(store.found("a")).unwrap();
+            store.fail_next_commit(fault);
+            assert!(block_on(store.change_roll(&enrols())).unwrap_err().is_retryable(), "{fault:?}");
+            assert_eq!(block_on(store.roll()).unwrap().members.len(), usize::from(is_applied), "{fault:?}");
+            assert_eq!(block_on(store.change_roll(&enrols())).unwrap(), !is_applied, "{fault:?}");
+        }
+        let store = MemoryStore::database();
+        block_on(store.found("a")).unwrap();
+        store.set_away(true);
+        for _ in 0..2 {
+            assert!(block_on(store.change_roll(&enrols())).unwrap_err().is_retryable());
+            assert!(block_on(store.roll()).unwrap_err().is_retryable());
+            assert!(block_on(store.found("a")).unwrap_err().is_retryable());
+        }
+        store.set_away(false);
+        assert!(block_on(store.change_roll(&enrols())).unwrap());
     }
 
     #[test]

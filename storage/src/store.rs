@@ -5,7 +5,8 @@
 //! Invariants: a commit that returned `Ok` is durable; one that returned an error may have been applied in part (a run of a
 //! migration is done again until it succeeds); committing the same run again is harmless; a commit under a fence that somebody
 //! else has taken over never succeeds. An advance is applied as a whole or not at all, at most once, and only onto what
-//! it goes on from; so one whose outcome is not known may be tried again, and one that comes late changes nothing.
+//! it goes on from; so one whose outcome is not known may be tried again, and one that comes late changes nothing. What is written in
+//! an earlier term of a lane never succeeds.
 
 use std::{future::Future, path::PathBuf, sync::Arc};
 
@@ -18,6 +19,7 @@ use crate::{
     fold::Sorted,
     pace::Pace,
     record::{BatchId, LaneId},
+    roll::{self, Roll, RollChange},
     run::Run,
     schema::{Key, KeyError},
 };
@@ -115,6 +117,35 @@ pub trait Store: Send + Sync + 'static {
     /// Begins to serve as `holder`: lanes count their batches from one again. Everything that the journal had must be in the
     /// store.
     fn begin(&self, fence: Fence, holder: Holder) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Makes the store that of the cluster of this name, unless it is so already. The first time a server that had it alone is
+    /// fenced out, and where its lanes were is forgotten.
+    ///
+    /// # Errors
+    /// It is another cluster's, or cannot be one's: refused.
+    fn found(&self, _cluster: &str) -> impl Future<Output = Result<(), StoreError>> + Send {
+        async { Err(roll::is_one_servers()) }
+    }
+
+    /// The roll of the store's cluster.
+    fn roll(&self) -> impl Future<Output = Result<Roll, StoreError>> + Send {
+        async { Err(roll::is_one_servers()) }
+    }
+
+    /// Changes the roll if everything is as expected, and says whether it was; if not, nothing is changed. A slot that begins a new term counts
+    /// its batches from one.
+    ///
+    /// # Errors
+    /// [`StoreError::Unknown`]: it may have been made, or may be made yet: the roll tells. It is not tried again by itself, since it would
+    /// not find what it expects if it has been made.
+    fn change_roll(&self, _change: &RollChange) -> impl Future<Output = Result<bool, StoreError>> + Send {
+        async { Err(roll::is_one_servers()) }
+    }
+
+    /// Ends when owners may have changed since the roll had this version. Says nothing of members.
+    fn roll_changed(&self, _since: u64) -> impl Future<Output = Result<(), StoreError>> + Send {
+        async { Err(roll::is_one_servers()) }
+    }
 }
 
 /// What a purge has done.
@@ -157,10 +188,13 @@ pub struct Tenure {
 }
 
 /// Where an advance takes one lane.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Step {
     /// Which lane.
     pub lane: LaneId,
+    /// In a cluster the term of the lane's owner, in which its batches were numbered: it must still be that. 0: the store is one server's, and
+    /// the fence of the advance must be the store's.
+    pub term: u64,
     /// The last batch that must be in the store before it.
     pub after: BatchId,
     /// The last batch that is in the store after it.
@@ -266,6 +300,16 @@ pub enum StoreError {
         /// What it said.
         reason: String,
     },
+    /// Another owner has taken a lane. Nothing was changed, and nothing ever will be in this term.
+    #[error("slot {} has another owner: its term {held} was replaced by {current}", lane.0)]
+    Moved {
+        /// Which.
+        lane: LaneId,
+        /// The term of the step.
+        held: u64,
+        /// The term that the lane is in now; 0: it has no owner.
+        current: u64,
+    },
     /// A lane is not where the advance goes on from: somebody else has moved it. Nothing was changed.
     #[error("lane {} is at batch {} in the store, not at {}", step.lane.0, found.0, step.after.0)]
     OutOfStep {
@@ -306,6 +350,7 @@ impl StoreError {
             Self::Unavailable { .. } | Self::Unknown { .. } | Self::Conflict | Self::Full { .. } => true,
             Self::Fenced { .. }
             | Self::Refused { .. }
+            | Self::Moved { .. }
             | Self::OutOfStep { .. }
             | Self::InUse { .. }
             | Self::Newer { .. }
@@ -386,6 +431,22 @@ impl<S: Store> Store for Arc<S> {
 
     fn begin(&self, fence: Fence, holder: Holder) -> impl Future<Output = Result<(), StoreError>> + Send {
         S::begin(self, fence, holder)
+    }
+
+    fn found(&self, cluster: &str) -> impl Future<Output = Result<(), StoreError>> + Send {
+        S::found(self, cluster)
+    }
+
+    fn roll(&self) -> impl Future<Output = Result<Roll, StoreError>> + Send {
+        S::roll(self)
+    }
+
+    fn change_roll(&self, change: &RollChange) -> impl Future<Output = Result<bool, StoreError>> + Send {
+        S::change_roll(self, change)
+    }
+
+    fn roll_changed(&self, since: u64) -> impl Future<Output = Result<(), StoreError>> + Send {
+        S::roll_changed(self, since)
     }
 }
 

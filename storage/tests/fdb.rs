@@ -15,8 +15,8 @@ use std::{
 use foundationdb::{Database, FdbError, options::DatabaseOption};
 use proto_spec::{Content, DeviceId, Direction, Entry, Event, SendNumber, Seq, TimestampMs, UserId};
 use storage::{
-    Advanced, Batch, BatchId, FORMAT_VERSION, FdbConfig, FdbStore, Fence, Holder, LaneId, Network, Record, Step, Store,
-    StoreError, Tenure,
+    Advanced, Batch, BatchId, FORMAT_VERSION, FdbConfig, FdbStore, Fence, Holder, LaneId, MemberId, Network, Owner,
+    Record, Roll, RollChange, Step, Store, StoreError, Tenure,
     contract::{self, block_on},
     fold::{Fold, Sorted},
     store::{Range, Rows},
@@ -36,6 +36,11 @@ const CHECKS: &[Check] = &checks![
     the_progress_of_every_lane_is_told,
     readers_and_the_writer_of_a_log_never_conflict,
     an_advance_in_flight_is_in_the_store_when_another_takes_over_or_never,
+    an_advance_in_flight_is_in_the_store_before_the_term_that_ends_its_own_or_never,
+    of_two_who_take_a_slot_one_has_it,
+    changes_of_different_slots_go_side_by_side,
+    who_waits_for_other_owners_is_told_long_after_a_call_would_have_been_given_up,
+    a_damaged_roll_is_named,
     an_advance_that_is_dropped_is_made_whole_or_not_at_all,
     prefixes_keep_two_apart_also_if_one_begins_with_the_other,
     a_newer_format_is_refused_and_named,
@@ -116,7 +121,7 @@ impl Drop for Place {
 }
 
 fn step(lane: u16, after: u64, up_to: u64) -> Step {
-    Step { lane: LaneId(lane), after: BatchId(after), up_to: BatchId(up_to) }
+    Step { lane: LaneId(lane), term: 0, after: BatchId(after), up_to: BatchId(up_to) }
 }
 
 fn sorted(records: impl IntoIterator<Item = Record>) -> Sorted {
@@ -275,6 +280,126 @@ fn an_advance_in_flight_is_in_the_store_when_another_takes_over_or_never(cluster
     }
 }
 
+/// Gives a slot to a member, in the next term.
+fn takes(roll: &Roll, lane: u16, member: u16) -> RollChange {
+    let lane = LaneId(lane);
+    RollChange {
+        expects_owners: vec![(lane, roll.owners.get(&lane).copied())],
+        owners: vec![(lane, Owner { member: MemberId(member), term: roll.term(lane) + 1, is_pinned: false })],
+        ..RollChange::default()
+    }
+}
+
+fn an_advance_in_flight_is_in_the_store_before_the_term_that_ends_its_own_or_never(cluster: &Cluster) {
+    let place = Place::new(cluster);
+    let (old, new) = (&place.open(), place.open());
+    block_on(old.found("test")).unwrap();
+    assert!(block_on(old.change_roll(&takes(&Roll::default(), 7, 1))).unwrap());
+    let mut entries = 0;
+    for round in 0..60 {
+        let roll = block_on(new.roll()).unwrap();
+        let held = roll.term(LaneId(7));
+        let steps = &[Step { term: held, ..step(7, 0, 1) }];
+        let next = entries + 1;
+        let text = || sorted([sent(1, next, "x")]);
+        let advanced = thread::scope(|scope| {
+            // The two meet at different places.
+            let [first, second] = [30u64.saturating_sub(round), round.saturating_sub(30)];
+            let pause = |hundreds| thread::sleep(Duration::from_micros(hundreds * 100));
+            let advance = scope.spawn(move || {
+                pause(first);
+                block_on(old.advance(Fence(0), steps, text()))
+            });
+            pause(second);
+            assert!(block_on(new.change_roll(&takes(&roll, 7, 2))).unwrap());
+            let found = seqs(&block_on(new.range(&log(0, u64::MAX, Direction::Forwards))).unwrap());
+            let advanced = advance.join().unwrap();
+            assert_eq!(found.len() as u64, entries + u64::from(advanced.is_ok()), "{advanced:?}");
+            advanced
+        });
+        assert_eq!(block_on(new.progress()).unwrap(), [], "the new term counts from one");
+        match advanced {
+            Ok(_) => entries = next,
+            Err(StoreError::Conflict | StoreError::Moved { .. }) => {}
+            Err(other) => panic!("{other:?}"),
+        }
+        match block_on(old.advance(Fence(0), steps, text())) {
+            Err(StoreError::Moved { lane: LaneId(7), held: refused, current }) => {
+                assert_eq!((refused, current), (held, held + 1));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    println!("{entries} of 60 advances came first");
+    assert_eq!(seqs(&block_on(new.range(&log(0, u64::MAX, Direction::Forwards))).unwrap()).len() as u64, entries);
+}
+
+fn of_two_who_take_a_slot_one_has_it(cluster: &Cluster) {
+    let place = Place::new(cluster);
+    let (a, b) = (place.open(), place.open());
+    block_on(a.found("test")).unwrap();
+    for _ in 0..40 {
+        let roll = block_on(a.roll()).unwrap();
+        let (first, second) = thread::scope(|scope| {
+            let first = scope.spawn(|| block_on(a.change_roll(&takes(&roll, 7, 1))).unwrap());
+            let second = block_on(b.change_roll(&takes(&roll, 7, 2))).unwrap();
+            (first.join().unwrap(), second)
+        });
+        assert!(first != second, "{first} {second}");
+        let after = block_on(a.roll()).unwrap();
+        assert_eq!(after.version(), roll.version() + 1);
+        assert_eq!(after.owners[&LaneId(7)].member, MemberId(if first { 1 } else { 2 }));
+    }
+}
+
+/// Though both ring the bell.
+fn changes_of_different_slots_go_side_by_side(cluster: &Cluster) {
+    let place = Place::new(cluster);
+    let (a, b) = (place.open(), place.open());
+    block_on(a.found("test")).unwrap();
+    for round in 0..20 {
+        let roll = block_on(a.roll()).unwrap();
+        thread::scope(|scope| {
+            scope.spawn(|| assert!(block_on(a.change_roll(&takes(&roll, 7, 1))).unwrap()));
+            assert!(block_on(b.change_roll(&takes(&roll, 8, 1))).unwrap());
+        });
+        assert_eq!(block_on(a.roll()).unwrap().version(), (round + 1) * 2);
+    }
+}
+
+fn who_waits_for_other_owners_is_told_long_after_a_call_would_have_been_given_up(cluster: &Cluster) {
+    let mut place = Place::new(cluster);
+    block_on(place.open().found("test")).unwrap();
+    place.config.timeout_ms = 1_000;
+    let (waiting, taking) = (place.open(), place.open());
+    thread::scope(|scope| {
+        let waits = scope.spawn(|| block_on(waiting.roll_changed(0)));
+        thread::sleep(Duration::from_millis(3_000));
+        assert!(!waits.is_finished(), "{:?}", waits.join().unwrap());
+        assert!(block_on(taking.change_roll(&takes(&Roll::default(), 7, 1))).unwrap());
+        waits.join().unwrap().unwrap();
+    });
+}
+
+fn a_damaged_roll_is_named(cluster: &Cluster) {
+    let rows: [(&[u8], &[u8], &str); 4] = [
+        (b"\0\x06\0\x01", b"\x01noise", "the row of a member"),
+        (b"\0\x07\0\x01", b"\x02", "the row of an owner"),
+        (b"\0\x06\0", b"", "the key of a row of the roll"),
+        (b"\0\x05", b"", "the name of the store's cluster"),
+    ];
+    for (key, value, what) in rows {
+        let place = Place::new(cluster);
+        let store = place.open();
+        place.set(key, value);
+        let (roll, found) = (block_on(store.roll()), block_on(store.found("test")));
+        match roll.map(drop).and(found) {
+            Err(StoreError::Damaged { what: told }) => assert!(told.contains(what), "{told}"),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
 fn an_advance_that_is_dropped_is_made_whole_or_not_at_all(cluster: &Cluster) {
     let place = Place::new(cluster);
     let store = place.open();
@@ -378,7 +503,8 @@ fn a_wrong_configuration_is_refused(cluster: &Cluster) {
 fn what_is_tried_again_under_faults_is_done_once_and_late_commits_change_nothing(cluster: &Cluster) {
     const FAULTS: &str = "FDB_NETWORK_OPTION_CLIENT_BUGGIFY_ENABLE";
     if env::var_os(FAULTS).is_some() {
-        return under_faults(&Place::new(cluster));
+        under_faults(&Place::new(cluster));
+        return a_cluster_under_faults(&Place::new(cluster));
     }
     let processes: Vec<_> = (0..4)
         .map(|_| {
@@ -421,6 +547,46 @@ fn under_faults(place: &Place) {
     for _ in 0..12 {
         thread::sleep(Duration::from_millis(500));
         check_round(&store, fence, ROUNDS);
+    }
+}
+
+/// The slot moves in each round, and is filled in its new term.
+fn a_cluster_under_faults(place: &Place) {
+    const ROUNDS: u64 = 40;
+    let store = retried(|| place.try_open());
+    retried(|| block_on(store.found("test")));
+    for round in 1..=ROUNDS {
+        let (held, roll) = loop {
+            let roll = retried(|| block_on(store.roll()));
+            let held = roll.term(LaneId(7));
+            match block_on(store.change_roll(&takes(&roll, 7, 1))) {
+                Ok(true) => break (held, retried(|| block_on(store.roll()))),
+                // One of which it was not known has been made.
+                Ok(false) => {}
+                Err(error) => assert!(error.is_retryable(), "{error}"),
+            }
+        };
+        assert_eq!(roll.term(LaneId(7)), held + 1);
+        for batch in 1..=3 {
+            let seq = (round - 1) * 3 + batch;
+            let in_term = |term| [Step { term, ..step(7, batch - 1, batch) }];
+            retried(|| block_on(store.advance(Fence(0), &in_term(held + 1), sorted([sent(1, seq, "x")]))));
+            // The first owner follows nobody.
+            if held == 0 {
+                continue;
+            }
+            let older =
+                retried(|| match block_on(store.advance(Fence(0), &in_term(held), sorted([sent(1, 999, "x")]))) {
+                    Err(error) if error.is_retryable() => Err(error),
+                    other => Ok(other),
+                });
+            assert!(matches!(older, Err(StoreError::Moved { .. })), "{older:?}");
+        }
+        // A late change of the roll would clear the progress.
+        assert_eq!(retried(|| block_on(store.progress())), [(LaneId(7), BatchId(3))]);
+        assert_eq!(retried(|| block_on(store.roll())), roll);
+        let found = retried(|| block_on(store.range(&log(0, u64::MAX, Direction::Forwards))));
+        assert_eq!(found.rows.len() as u64, round * 3);
     }
 }
 

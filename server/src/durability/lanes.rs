@@ -196,7 +196,7 @@ impl Lane {
             fold.add(&batch.bytes).expect("a shard's own batch can be read");
             up_to = batch.id;
         }
-        Work { step: Step { lane, after: self.stored, up_to }, sorted: fold.sort(), batches: self.trying }
+        Work { step: Step { lane, term: 0, after: self.stored, up_to }, sorted: fold.sort(), batches: self.trying }
     }
 
     fn releases(&self) -> Option<BatchId> {
@@ -349,8 +349,10 @@ mod tests {
     #[test]
     fn a_server_whose_fence_was_taken_or_whose_lane_was_moved_must_not_go_on() {
         let fenced = StoreError::Fenced { held: Fence(1), current: Fence(2) };
-        let moved =
-            StoreError::OutOfStep { step: Step { lane: A, after: BatchId(0), up_to: BatchId(1) }, found: BatchId(7) };
+        let moved = StoreError::OutOfStep {
+            step: Step { lane: A, term: 0, after: BatchId(0), up_to: BatchId(1) },
+            found: BatchId(7),
+        };
         for error in [fenced, moved] {
             let mut lanes = lanes();
             push(&mut lanes, 0, A, 1..=1);

@@ -1,7 +1,8 @@
 //! PURE: where the rows of a Ringpost are in a database that others use too: all under one prefix.
 //!
 //! A key is the prefix, then the key of the schema. Table zero has the rows of the backend itself: the format version, the
-//! fence, the tenure and the progress of each lane. Their values are numbers, big-endian, in the order of the fields.
+//! fence, the tenure and the progress of each lane, whose values are numbers, big-endian, in the order of the fields; and of a cluster
+//! its name and its roll (`codec::roll`), and a bell, which counts changes of owners as FoundationDB adds: little-endian.
 //!
 //! Invariants: a byte of a prefix is above every table number, so that no key of one prefix is among those of another, also if
 //! one of the two begins with the other; numbers of own rows are never reused.
@@ -12,6 +13,7 @@ pub(super) use crate::own::{parse_progress, parse_tenure, put_progress, put_tenu
 use crate::{
     own::{self, PROGRESS, TABLE as OWN, TENURE},
     record::LaneId,
+    roll::MemberId,
     schema::Key,
     store::{Fence, StoreError},
 };
@@ -25,6 +27,10 @@ const TABLES_END: u8 = b'!';
 // In the table of own rows, beside those of `own`.
 const FORMAT: u8 = 1;
 const FENCE: u8 = 2;
+const CLUSTER: u8 = 5;
+const MEMBER: u8 = 6;
+const OWNER: u8 = 7;
+const BELL: u8 = 8;
 
 /// Makes and reads the keys under one prefix.
 #[derive(Clone, Debug)]
@@ -88,6 +94,50 @@ impl Keys {
         let lane = lane.and_then(|lane| lane.try_into().ok()).map(u16::from_be_bytes);
         lane.map(LaneId).ok_or_else(|| own::damaged("the key of a lane's progress", bytes))
     }
+
+    /// The name of the cluster whose the store is.
+    pub(super) fn cluster(&self) -> Vec<u8> {
+        self.under([&[OWN, CLUSTER], &[]])
+    }
+
+    pub(super) fn member(&self, id: MemberId) -> Vec<u8> {
+        self.under([&[OWN, MEMBER], &id.0.to_be_bytes()])
+    }
+
+    pub(super) fn owner(&self, lane: LaneId) -> Vec<u8> {
+        self.under([&[OWN, OWNER], &lane.0.to_be_bytes()])
+    }
+
+    pub(super) fn bell(&self) -> Vec<u8> {
+        self.under([&[OWN, BELL], &[]])
+    }
+
+    /// The owners of all slots.
+    pub(super) fn owners(&self) -> Range<Vec<u8>> {
+        self.under([&[OWN, OWNER], &[]])..self.under([&[OWN, OWNER + 1], &[]])
+    }
+
+    /// All members and owners.
+    pub(super) fn roll(&self) -> Range<Vec<u8>> {
+        self.under([&[OWN, MEMBER], &[]])..self.owners().end
+    }
+
+    /// The way back from [`Keys::member`] and [`Keys::owner`].
+    pub(super) fn parse_roll(&self, bytes: &[u8]) -> Result<RollRow, StoreError> {
+        let own = bytes.strip_prefix(&*self.prefix).and_then(|own| own.strip_prefix(&[OWN]));
+        match own {
+            Some(&[MEMBER, high, low]) => Ok(RollRow::Member(MemberId(u16::from_be_bytes([high, low])))),
+            Some(&[OWNER, high, low]) => Ok(RollRow::Owner(LaneId(u16::from_be_bytes([high, low])))),
+            _ => Err(own::damaged("the key of a row of the roll", bytes)),
+        }
+    }
+}
+
+/// Whose a row of the roll is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RollRow {
+    Member(MemberId),
+    Owner(LaneId),
 }
 
 pub(super) fn put_format(version: u32) -> [u8; 4] {
@@ -130,6 +180,12 @@ mod tests {
             keys.tenure(),
             keys.progress(LaneId(0)),
             keys.progress(LaneId(u16::MAX)),
+            keys.cluster(),
+            keys.member(MemberId(0)),
+            keys.member(MemberId(u16::MAX)),
+            keys.owner(LaneId(0)),
+            keys.owner(LaneId(u16::MAX)),
+            keys.bell(),
             row(RowKey::Timeline { user: UserId(0), seq: Seq(0) }),
             row(RowKey::Unfinished { user: UserId(u64::MAX) }),
         ]
@@ -151,7 +207,9 @@ mod tests {
         let all = some_of(&keys("ringpost"));
         assert!(all.is_sorted_by(|a, b| a < b));
         assert!(keys("ringpost").all_progress().contains(&all[3]) && keys("ringpost").all_progress().contains(&all[4]));
-        assert_eq!(all.iter().filter(|key| keys("ringpost").all_progress().contains(*key)).count(), 2);
+        let of = |range: Range<Vec<u8>>| all.iter().filter(|key| range.contains(*key)).count();
+        let keys = keys("ringpost");
+        assert_eq!((of(keys.all_progress()), of(keys.owners()), of(keys.roll())), (2, 2, 4));
     }
 
     #[test]
@@ -161,6 +219,10 @@ mod tests {
         assert_eq!(keys.fence(), b"rp\x00\x02");
         assert_eq!(keys.tenure(), b"rp\x00\x03");
         assert_eq!(keys.progress(LaneId(258)), b"rp\x00\x04\x01\x02");
+        assert_eq!(keys.cluster(), b"rp\x00\x05");
+        assert_eq!(keys.member(MemberId(258)), b"rp\x00\x06\x01\x02");
+        assert_eq!(keys.owner(LaneId(258)), b"rp\x00\x07\x01\x02");
+        assert_eq!(keys.bell(), b"rp\x00\x08");
         let tenure = Tenure { holder: Holder(1), fence: Fence(2) };
         assert_eq!(put_tenure(tenure), *b"\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\x02");
         assert_eq!(put_fence(Fence(258)), *b"\0\0\0\0\0\0\x01\x02");
@@ -175,6 +237,9 @@ mod tests {
         assert!(keys.parse_row(&[b"rp".as_slice(), &[1; Key::LEN_MAX + 1]].concat()).is_err());
         assert_eq!(keys.parse_progress(&keys.progress(LaneId(7))).unwrap(), LaneId(7));
         assert!(keys.parse_progress(&keys.fence()).is_err());
+        assert_eq!(keys.parse_roll(&keys.member(MemberId(259))).unwrap(), RollRow::Member(MemberId(259)));
+        assert_eq!(keys.parse_roll(&keys.owner(LaneId(259))).unwrap(), RollRow::Owner(LaneId(259)));
+        assert!(keys.parse_roll(&keys.bell()).is_err() && keys.parse_roll(&keys.progress(LaneId(1))).is_err());
         let tenure = Tenure { holder: Holder(u128::MAX - 1), fence: Fence(u64::MAX - 1) };
         assert_eq!(parse_tenure(&put_tenure(tenure)).unwrap(), tenure);
         assert!(parse_tenure(&[0; 23]).is_err() && parse_tenure(&[0; 25]).is_err());
