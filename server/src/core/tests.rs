@@ -1,6 +1,7 @@
 //! What a core promises at its door, without a socket: time and every step are the test's.
 
 mod balancers;
+mod links;
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -25,6 +26,7 @@ use crate::{
     durability::lanes::Work,
     host::capacity::Capacity,
     limits::{CORE_STUCK_MS, DRAIN_MS},
+    mesh::link::Identity,
     operator::counters::Counters,
     shard::{CacheLimits, Envelope, EnvelopeBody, Limits, PresenceSettings, Promise, ReadState, topology::Topology},
 };
@@ -63,6 +65,8 @@ struct Notebook {
     cuts_all: bool,
     /// How much was put into mailboxes.
     posted: usize,
+    /// Connections of nodes that are to be closed.
+    cut_links: Vec<LinkId>,
     /// Where connections of balancers come from.
     located: Vec<(ConnId, origins::Origin)>,
 }
@@ -72,6 +76,7 @@ impl Rim for Notebook {
         match order {
             Order::Report(event) => self.reports.push(event),
             Order::Dismiss(conn, bytes) => self.send(conn, &bytes),
+            Order::CutLink(link, _) => self.cut_links.push(link),
             Order::CutAll => self.cuts_all = true,
             Order::Locate(conn, origin) => self.located.push((conn, origin)),
             _ => {}
@@ -86,6 +91,8 @@ impl Rim for Notebook {
         });
         decoded.unwrap();
     }
+
+    fn send_link(&mut self, _: LinkId, _: Vec<u8>) {}
 
     fn set_reading(&mut self, _: ConnId, _: ReadState) {}
 
@@ -116,6 +123,11 @@ impl World {
     }
 
     fn with(limits: Limits, origins: OriginLimits) -> Self {
+        Self::among(None, limits, origins)
+    }
+
+    /// Of a node that has this place among others.
+    fn among(place: Option<Identity>, limits: Limits, origins: OriginLimits) -> Self {
         let topology = Topology::new(1).unwrap();
         let writer = Writer::new(JOURNAL, Position::default());
         let journal = Some(Committer::new(writer, topology, Promise::Disk, 1_000, OnStoreOutage::Accept));
@@ -132,6 +144,10 @@ impl World {
         let (counters, revocations) = (Arc::new(Counters::new(1)), Revocations::default());
         let capacity = Capacity::new(100, 1, 1_000).unwrap();
         let common = Common::new(topology, counters, revocations, origins, capacity, HANDSHAKE_TIMEOUT_MS);
+        let common = match place {
+            Some(identity) => common.in_cluster(identity),
+            None => common,
+        };
         let config = CoreConfig { settings, journal, slow_after_ms: 1_000, epoch: EpochId(1), queries_kept_max: 0 };
         let pem = generate_pem().unwrap();
         Self {

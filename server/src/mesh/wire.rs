@@ -201,6 +201,7 @@ impl From<BodyBytes<'_>> for EnvelopeBody {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use proto_spec::limits::CONTENT_BYTES_MAX;
 
     use super::*;
 
@@ -285,6 +286,15 @@ mod tests {
         encode(&envelope(EnvelopeBody::Forward { origin: Seq(1), after: Seq(0), parcel }), &mut wrong);
         assert!(matches!(decode(&wrong), Err(WireError::Meaning(_))));
         assert_eq!(decode(&u64::MAX.to_le_bytes()), Err(WireError::TooLong(u32::MAX as usize)));
+    }
+
+    #[test]
+    fn the_longest_message_goes_from_node_to_node() {
+        let parcel = Parcel::Message(Content::text(&"x".repeat(CONTENT_BYTES_MAX)));
+        let said = envelope(EnvelopeBody::Forward { origin: Seq(u64::MAX), after: Seq(u64::MAX - 1), parcel });
+        let mut bytes = Vec::new();
+        encode(&said, &mut bytes);
+        assert_eq!(decode(&bytes), Ok(Some((said, bytes.len()))));
     }
 
     proptest! {
