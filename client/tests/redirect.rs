@@ -1,6 +1,7 @@
 //! A server of several nodes (SPEC 8.11): where redirects lead, and what happens where they lead nowhere. Values only.
 #![expect(clippy::unwrap_used, reason = "a test that can not go on has failed")]
 
+mod welcome;
 mod wire;
 
 use client::{
@@ -8,7 +9,8 @@ use client::{
     RedirectReason, SendNumber, Seq, TimestampMs, UserId, limits,
 };
 use proto_spec::{ClientFrame, ServerFrame, limits::REDIRECTS_MAX};
-use wire::{Wire, welcome};
+use welcome::welcome;
+use wire::Wire;
 
 const FIRST: &str = "first:1";
 const OTHER: &str = "other:2";

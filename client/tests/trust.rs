@@ -1,6 +1,8 @@
 //! Redirects with TLS (SPEC 8.11): whom a client trusts where it is sent. Nodes on loopback with a certificate for `localhost`.
 #![expect(clippy::unwrap_used, reason = "a test that can not go on has failed")]
 
+mod welcome;
+
 use std::{
     fs,
     io::{Read as _, Write as _},
@@ -10,17 +12,16 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use client::{
-    Client, ClientEvent, Config, DeviceId, DisconnectReason, EpochId, Events, RedirectReason, Roots, SendNumber, Seq,
-    TimestampMs, Transport, UserId, Visibility,
-};
-use proto_spec::{Capabilities, ServerFrame};
+use client::{Client, ClientEvent, Config, DeviceId, DisconnectReason, Events, RedirectReason, Roots, Transport};
+use proto_spec::ServerFrame;
 use rcgen::{CertificateParams, KeyPair};
 use rustls::{
     ServerConfig, ServerConnection, Stream,
     crypto::aws_lc_rs::default_provider,
     pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
 };
+
+use welcome::welcome;
 
 /// A certificate for `localhost`, in a file for a client to trust, and how a node shows it.
 fn certificate(test: &str) -> (PathBuf, Arc<ServerConfig>) {
@@ -63,26 +64,6 @@ fn redirect(address: String) -> ServerFrame {
     ServerFrame::Redirect { address, reason: RedirectReason::Elsewhere, after_ms: 0, map_version: 1 }
 }
 
-fn welcome() -> ServerFrame {
-    ServerFrame::Welcome {
-        version: 1,
-        user: UserId(7),
-        server_time: TimestampMs(5),
-        head: Seq(0),
-        cursor: Seq(0),
-        last_number: SendNumber(0),
-        send_window: 4,
-        text_bytes_max: 20,
-        page_entries_max: 50,
-        idle_timeout_ms: 60_000,
-        committed: Seq(0),
-        epoch: EpochId(0),
-        capabilities: Capabilities::first(),
-        skipped: 0,
-        visibility: Visibility::default(),
-    }
-}
-
 fn connect(port: u16, trusted: PathBuf, name: Option<&str>) -> (Client, Events) {
     let mut config = Config::new(format!("localhost:{port}"), "token", DeviceId(3));
     config.transport = Transport::Tls { roots: Roots::File(trusted), name: name.map(str::to_owned) };
@@ -101,7 +82,7 @@ async fn a_node_whose_certificate_is_for_another_host_gets_no_token() {
     let ((first, port), (other, other_port)) = (listener(), listener());
     let address = format!("127.0.0.1:{other_port}");
     node(first, Arc::clone(&config), redirect(address.clone()));
-    let asked = node(other, config, welcome());
+    let asked = node(other, config, welcome(&[], 60_000));
     let (_client, mut events) = connect(port, trusted, None);
     sent_on(&mut events).await;
     let Some(ClientEvent::Disconnected { reason: DisconnectReason::Elsewhere { address: at, why }, .. }) =
@@ -119,7 +100,7 @@ async fn a_name_that_was_chosen_counts_at_every_node() {
     let ((first, port), (other, other_port)) = (listener(), listener());
     let address = format!("127.0.0.1:{other_port}");
     node(first, Arc::clone(&config), redirect(address.clone()));
-    let asked = node(other, config, welcome());
+    let asked = node(other, config, welcome(&[], 60_000));
     let (_client, mut events) = connect(port, trusted, Some("localhost"));
     sent_on(&mut events).await;
     let event = events.next().await.unwrap();

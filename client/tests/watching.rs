@@ -1,17 +1,21 @@
 //! Whatever is lost, refused and changed, the application is told in the end what the server knows of whom it watches, and each thing once.
 #![expect(clippy::unwrap_used, reason = "a test that can not go on has failed")]
 
+mod welcome;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     ops::ControlFlow,
 };
 
 use client::{
-    Capabilities, ClientEvent, ClientState, Config, DeviceId, Effects, EpochId, ErrorCode, Input, Link, MonotonicMs,
-    Presence, SendNumber, Seq, TimestampMs, UserId, Visibility,
+    ClientEvent, ClientState, Config, DeviceId, Effects, ErrorCode, Input, Link, MonotonicMs, Presence, TimestampMs,
+    UserId,
 };
 use proptest::prelude::*;
 use proto_spec::{ClientFrame, ClientKind, Decoder, PresenceState, RequestId, ServerFrame};
+
+use welcome::welcome;
 
 const USERS: u64 = 4;
 
@@ -77,7 +81,7 @@ impl World {
     fn on_frame(&mut self, frame: ClientFrame) {
         match frame {
             ClientFrame::Hello { .. } => {
-                self.welcome().encode(&mut self.out);
+                welcome(ClientKind::ALL, 600_000).encode(&mut self.out);
             }
             ClientFrame::Watch { request, users } => {
                 assert!(!self.is_answering, "the one before has no answer yet");
@@ -160,29 +164,6 @@ impl World {
             self.turn(Input::Tick);
         }
         self.arrive();
-    }
-
-    fn welcome(&self) -> ServerFrame {
-        ServerFrame::Welcome {
-            version: 1,
-            user: UserId(7),
-            server_time: TimestampMs(5),
-            head: Seq(0),
-            cursor: Seq(0),
-            last_number: SendNumber(0),
-            send_window: 4,
-            text_bytes_max: 20,
-            page_entries_max: 50,
-            idle_timeout_ms: 600_000,
-            committed: Seq(0),
-            epoch: EpochId(0),
-            capabilities: Capabilities {
-                frame_kinds: ClientKind::ALL.iter().map(|kind| kind.byte()).collect(),
-                ..Capabilities::first()
-            },
-            skipped: 0,
-            visibility: Visibility::default(),
-        }
     }
 }
 
