@@ -15,8 +15,8 @@ use std::{
 use foundationdb::{Database, FdbError, options::DatabaseOption};
 use proto_spec::{Content, DeviceId, Direction, Entry, Event, SendNumber, Seq, TimestampMs, UserId};
 use storage::{
-    Advanced, Batch, BatchId, FORMAT_VERSION, FdbConfig, FdbStore, Fence, Holder, LaneId, MemberId, Network, Owner,
-    Record, Roll, RollChange, Step, Store, StoreError, Tenure,
+    Advanced, Batch, BatchId, FORMAT_VERSION, FdbConfig, FdbStore, Fence, Holder, LaneId, Member, MemberId, Network,
+    Owner, Record, Roll, RollChange, Step, Store, StoreError, Tenure,
     contract::{self, block_on},
     fold::{Fold, Sorted},
     store::{Range, Rows},
@@ -38,6 +38,7 @@ const CHECKS: &[Check] = &checks![
     an_advance_in_flight_is_in_the_store_when_another_takes_over_or_never,
     an_advance_in_flight_is_in_the_store_before_the_term_that_ends_its_own_or_never,
     of_two_who_take_a_slot_one_has_it,
+    two_changes_that_each_expect_what_the_other_sets_are_never_both_made,
     changes_of_different_slots_go_side_by_side,
     who_waits_for_other_owners_is_told_long_after_a_call_would_have_been_given_up,
     a_damaged_roll_is_named,
@@ -352,6 +353,40 @@ fn of_two_who_take_a_slot_one_has_it(cluster: &Cluster) {
     }
 }
 
+/// As of a node that lives after all, and whoever takes over from it.
+fn two_changes_that_each_expect_what_the_other_sets_are_never_both_made(cluster: &Cluster) {
+    let place = Place::new(cluster);
+    let (a, b) = (place.open(), place.open());
+    block_on(a.found("test")).unwrap();
+    for _ in 0..40 {
+        let roll = block_on(a.roll()).unwrap();
+        let held = roll.members.get(&MemberId(1)).cloned();
+        let take = RollChange { expects_members: vec![(MemberId(1), held)], ..takes(&roll, 7, 2) };
+        let beat = RollChange { owners: vec![], members: vec![(MemberId(1), member(roll.version()))], ..take.clone() };
+        let (lives, is_taken) = thread::scope(|scope| {
+            let lives = scope.spawn(|| block_on(a.change_roll(&beat)).unwrap());
+            let is_taken = block_on(b.change_roll(&take)).unwrap();
+            (lives.join().unwrap(), is_taken)
+        });
+        assert!(lives != is_taken, "{lives} {is_taken}");
+        // The next two differ from what is there.
+        assert!(block_on(a.change_roll(&takes(&block_on(a.roll()).unwrap(), 9, 1))).unwrap());
+    }
+}
+
+fn member(beat: u64) -> Member {
+    Member {
+        name: "one".to_owned(),
+        holder: Holder(1),
+        beat,
+        mesh: String::new(),
+        clients: None,
+        clients_tls: None,
+        weight: 1,
+        is_leaving: false,
+    }
+}
+
 /// Though both ring the bell.
 fn changes_of_different_slots_go_side_by_side(cluster: &Cluster) {
     let place = Place::new(cluster);
@@ -556,14 +591,17 @@ fn a_cluster_under_faults(place: &Place) {
     let store = retried(|| place.try_open());
     retried(|| block_on(store.found("test")));
     for round in 1..=ROUNDS {
+        let mut is_unknown = false;
         let (held, roll) = loop {
             let roll = retried(|| block_on(store.roll()));
             let held = roll.term(LaneId(7));
             match block_on(store.change_roll(&takes(&roll, 7, 1))) {
                 Ok(true) => break (held, retried(|| block_on(store.roll()))),
-                // One of which it was not known has been made.
-                Ok(false) => {}
-                Err(error) => assert!(error.is_retryable(), "{error}"),
+                Ok(false) => assert!(is_unknown, "who changes the roll alone finds what it expects"),
+                Err(error) => {
+                    assert!(error.is_retryable(), "{error}");
+                    is_unknown |= matches!(error, StoreError::Unknown { .. });
+                }
             }
         };
         assert_eq!(roll.term(LaneId(7)), held + 1);

@@ -1,5 +1,11 @@
 //! What every database must do for a cluster.
 
+use std::{
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
+    task::Poll,
+};
+
 use super::{cursor, cursor_of, step, take_over};
 use crate::{
     record::{BatchId, LaneId},
@@ -179,27 +185,36 @@ pub(super) async fn whoever_waits_for_other_owners_is_told<S: Store>(store: &S) 
     make(store, &take(&Roll::default(), &[7], A)).await;
     store.roll_changed(0).await.expect("it has changed already");
     let before = roll(store).await;
-    let mut waits = std::pin::pin!(store.roll_changed(before.version()));
-    let (mut ended, mut changes) = (None, None);
-    let enrols = enrol(A, "one");
-    // First as long as the database likes, then it is changed: by who enrols, which is no news, and by who takes a slot, which is.
-    for change in [&enrols, &take(&before, &[7], B)] {
-        assert!(ended.is_none(), "told of nothing: {ended:?}");
-        let mut change = std::pin::pin!(store.change_roll(change));
-        std::future::poll_fn(|context| {
-            if ended.is_none()
-                && let std::task::Poll::Ready(done) = waits.as_mut().poll(context)
-            {
-                ended = Some(done);
-            }
-            change.as_mut().poll(context).map(|done| changes = Some(done))
-        })
-        .await;
-        assert!(matches!(changes, Some(Ok(true))), "{changes:?}");
+    let mut waits = pin!(store.roll_changed(before.version()));
+    let mut told = None;
+    // What is no news: who enrols. The reads give it time to be heard.
+    beside(waits.as_mut(), &mut told, make(store, &enrol(A, "one"))).await;
+    for _ in 0..50 {
+        beside(waits.as_mut(), &mut told, store.roll()).await.expect("roll");
     }
-    let told = match ended {
+    assert!(told.is_none(), "told of nothing: {told:?}");
+    beside(waits.as_mut(), &mut told, make(store, &take(&before, &[7], B))).await;
+    let told = match told {
         Some(told) => told,
         None => waits.await,
     };
     told.expect("roll_changed");
+}
+
+/// Ends with `other`; what `waits` ends with meanwhile is told.
+async fn beside<T, W: Future>(
+    mut waits: Pin<&mut W>,
+    told: &mut Option<W::Output>,
+    other: impl Future<Output = T>,
+) -> T {
+    let mut other = pin!(other);
+    poll_fn(|context| {
+        if told.is_none()
+            && let Poll::Ready(done) = waits.as_mut().poll(context)
+        {
+            *told = Some(done);
+        }
+        other.as_mut().poll(context)
+    })
+    .await
 }
