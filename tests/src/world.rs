@@ -362,9 +362,9 @@ impl World {
 
     /// The database takes the commit at this place among those that are under way; says whether there was one.
     pub fn store_one(&mut self, place: usize) -> bool {
-        let Some((core, Work { step, batches, .. })) = self.commits.remove(place) else { return false };
-        self.store_up_to(step.lane, step.up_to);
-        self.turn(core, |core, now| core.advanced(now, step.lane, Ok(Advanced::default()), batches, 0, 0));
+        let Some((core, Work { id, steps, batches, .. })) = self.commits.remove(place) else { return false };
+        steps.iter().for_each(|step| self.store_up_to(step.lane, step.up_to));
+        self.turn(core, |core, now| core.advanced(now, id, Ok(Advanced::default()), batches, 0, 0));
         true
     }
 

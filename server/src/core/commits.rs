@@ -8,7 +8,7 @@ use super::{Core, CoreMessage, Order};
 use crate::{
     durability::{
         committer::{Committer, News},
-        lanes::{Outcome, Work},
+        lanes::{Outcome, Work, WorkId},
     },
     limits::LANE_FAILURES_TOLD,
     shard::{Admission, Input, Now, topology::CoreId},
@@ -101,11 +101,11 @@ impl Core {
         if self.journal_failed { None } else { self.lanes.as_mut()?.next(now.monotonic_ms) }
     }
 
-    /// A commit of so many batches of a lane has ended, after so many microseconds. `random` spreads what is tried again.
+    /// A commit of so many batches has ended, after so many microseconds. `random` spreads what is tried again.
     pub fn advanced(
         &mut self,
         now: Now,
-        lane: LaneId,
+        work: WorkId,
         result: Result<Advanced, StoreError>,
         batches: usize,
         took_us: u64,
@@ -117,16 +117,18 @@ impl Core {
         }
         let Some(lanes) = &mut self.lanes else { return };
         let counters = self.common.counters.core(self.id);
-        match lanes.done(now.monotonic_ms, lane, result, random) {
-            Outcome::Stored(up_to) => {
+        match lanes.done(now.monotonic_ms, work, result, random) {
+            Outcome::Stored(stored) => {
                 counters.commits.one();
                 counters.commit_batches.add(batches as u64);
                 counters.commit_us.add(took_us);
                 counters.commit_us_max.at_least(took_us);
-                self.feed(now, Input::Stored { lane, up_to });
-                self.tell_core_0(now, CoreMessage::Stored { lane, up_to });
+                for (lane, up_to) in stored {
+                    self.feed(now, Input::Stored { lane, up_to });
+                    self.tell_core_0(now, CoreMessage::Stored { lane, up_to });
+                }
             }
-            Outcome::Retried { error, failures } => {
+            Outcome::Retried { error, failures, lane } => {
                 counters.commit_retries.one();
                 let lane = lane.0;
                 match (error.is_retryable(), failures % LANE_FAILURES_TOLD == 1) {
@@ -135,6 +137,11 @@ impl Core {
                     (_, false) => debug!(lane, failures, %error, "a commit failed; it is tried again"),
                 }
             }
+            // Lanes of a server alone have no term that could end.
+            Outcome::Moved(lane) => {
+                self.tell_core_0(now, CoreMessage::Lost(format!("lane {} has another owner", lane.0)));
+            }
+            Outcome::Void => {}
             Outcome::Lost(error) => self.tell_core_0(now, CoreMessage::Lost(error.to_string())),
         }
     }

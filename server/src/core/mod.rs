@@ -58,7 +58,10 @@ use self::{
 };
 use crate::{
     access::revocation::Subject,
-    durability::{committer::Committer, lanes::Lanes},
+    durability::{
+        committer::Committer,
+        lanes::{Lanes, Sharing},
+    },
     limits::{FENCE_CHECK_MS, ORIGINS_SWEEP_MS, OUTPUT_TURN_BYTES_MAX, TICK_MS},
     operator::{
         audit::{self, What},
@@ -135,7 +138,7 @@ impl Core {
         let CoreConfig { settings, journal, slow_after_ms, epoch, queries_kept_max } = config;
         let mut journals = std::iter::once(journal).flatten();
         let core = |id| {
-            let lanes = || Lanes::new(common.topology.lanes_of(id), slow_after_ms);
+            let lanes = || Lanes::new(common.topology.lanes_of(id), Sharing::OneLane, slow_after_ms);
             Self {
                 id,
                 shard: Shard::new(id, common.homes.clone(), settings, epoch),

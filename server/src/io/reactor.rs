@@ -308,8 +308,8 @@ impl Reactor {
                 }
                 // Any other error is met again, and handled, by the next commit.
                 Done::Checked(_) => {}
-                Done::Advanced { lane, result, batches, took_us } => {
-                    self.core.advanced(now, lane, result, batches, took_us, rand::random());
+                Done::Advanced { work, result, batches, took_us } => {
+                    self.core.advanced(now, work, result, batches, took_us, rand::random());
                 }
             }
             self.obey(now);

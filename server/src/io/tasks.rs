@@ -3,10 +3,13 @@
 
 use std::{cell::RefCell, collections::VecDeque, fmt, future::Future, pin::Pin, rc::Rc, sync::Arc, time::Instant};
 
-use storage::{Advanced, Answer, Fence, LaneId, Query, Run, Step, Store, StoreError, fold::Sorted};
+use storage::{Advanced, Answer, Fence, Query, Run, Step, Store, StoreError, fold::Sorted};
 use tokio::sync::Notify;
 
-use crate::{durability::lanes::Work, shard::QueryId};
+use crate::{
+    durability::lanes::{Work, WorkId},
+    shard::QueryId,
+};
 
 /// What the database will have said.
 type Said<T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send>>;
@@ -17,7 +20,7 @@ type Way<Question, T> = Arc<dyn Fn(Question) -> Said<T> + Send + Sync>;
 /// A database, as cores use it: the store without its type.
 #[derive(Clone)]
 pub struct Database {
-    advance: Way<(Step, Sorted), Advanced>,
+    advance: Way<(Vec<Step>, Sorted), Advanced>,
     answer: Way<Query, Answer>,
     check: Way<(), ()>,
     reads_max: usize,
@@ -33,9 +36,9 @@ impl Database {
     /// This store, under this fence; each core has at most so many reads under way at a time.
     pub fn new<S: Store>(store: &Arc<S>, fence: Fence, reads_max: usize) -> Self {
         let [writer, reader, checker] = [(); 3].map(|()| Arc::clone(store));
-        let advance = move |(step, sorted)| -> Said<_> {
+        let advance = move |(steps, sorted): (Vec<Step>, _)| -> Said<_> {
             let store = Arc::clone(&writer);
-            Box::pin(async move { store.advance(fence, &[step], sorted).await })
+            Box::pin(async move { store.advance(fence, &steps, sorted).await })
         };
         let answer = move |query| -> Said<_> {
             let store = Arc::clone(&reader);
@@ -54,8 +57,8 @@ impl Database {
 pub enum Done {
     /// A commit.
     Advanced {
-        /// Of which lane.
-        lane: LaneId,
+        /// Which.
+        work: WorkId,
         /// How.
         result: Result<Advanced, StoreError>,
         /// How many batches it was about.
@@ -102,13 +105,13 @@ impl Tasks {
 
     /// Begins a commit. On the core's runtime.
     pub fn commit(&self, work: Work) {
-        let Work { step, sorted, batches, .. } = work;
+        let Work { id: work, steps, sorted, batches } = work;
         let (begun, ended) = (Instant::now(), Rc::clone(&self.done));
-        let advance = (self.database.advance)((step, sorted));
+        let advance = (self.database.advance)((steps, sorted));
         tokio_uring::spawn(async move {
             let result = advance.await;
             let took_us = begun.elapsed().as_micros() as u64;
-            ended.push(Done::Advanced { lane: step.lane, result, batches, took_us });
+            ended.push(Done::Advanced { work, result, batches, took_us });
         });
     }
 

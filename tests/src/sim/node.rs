@@ -106,7 +106,7 @@ pub(super) struct Life {
     in_flight: Option<Write>,
     /// Records of batches that are not durable, those of a lane in order.
     undecided: VecDeque<(LaneId, BatchId, Vec<Record>)>,
-    /// On their way into the database.
+    /// On their way into the database, by the first of their lanes: no other commit has that.
     commits: BTreeMap<LaneId, Work>,
     /// Reads that the store has under way for each core.
     reads: BTreeMap<CoreId, usize>,
@@ -438,15 +438,15 @@ impl Simulation {
             self.reached("crash with a write in flight");
             self.tear(&life.files[&write.segment], &write);
         }
-        for (_, Work { step, sorted, .. }) in std::mem::take(&mut life.commits) {
+        for (_, Work { steps, sorted, .. }) in std::mem::take(&mut life.commits) {
             self.reached("crash with a commit in flight");
             if self.rng.chance(50) {
-                let (lane, up_to) = (step.lane, step.up_to);
-                let advanced = block_on(self.machine.store.advance(self.machine.fence, &[step], sorted));
+                let advanced = block_on(self.machine.store.advance(self.machine.fence, &steps, sorted));
                 if let Err(error) = advanced {
                     self.oracle.fail(|| format!("a commit that was under way is not the lane's next one: {error:?}"));
                 }
-                let committed = life.undecided.iter().filter(|(of, batch, _)| *of == lane && *batch <= up_to);
+                let is_in = |lane, batch| steps.iter().any(|step| step.lane == lane && batch <= step.up_to);
+                let committed = life.undecided.iter().filter(|(lane, batch, _)| is_in(*lane, *batch));
                 committed.flat_map(|(.., records)| records).for_each(|record| self.oracle.learns(record));
             }
         }

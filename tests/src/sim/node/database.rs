@@ -12,7 +12,7 @@ use super::super::{Happening, Simulation, faults::Fault};
 impl Simulation {
     pub(super) fn begin_commit(&mut self, core: CoreId, work: Work) {
         let Some(life) = &mut self.machine.alive else { return };
-        let lane = work.step.lane;
+        let [Step { lane, .. }, ..] = work.steps[..] else { return };
         life.commits.insert(lane, work);
         let delay = if self.rng.chance(3) { self.rng.within(100, 1_500) } else { self.rng.within(1, 10) };
         let life = self.machine.life;
@@ -22,7 +22,7 @@ impl Simulation {
     /// A commit ends, in one way or another.
     pub(in crate::sim) fn on_advanced(&mut self, core: CoreId, lane: LaneId) {
         let Some(life) = &mut self.machine.alive else { return };
-        let Some(Work { step, sorted, batches }) = life.commits.remove(&lane) else { return };
+        let Some(Work { id, steps, sorted, batches }) = life.commits.remove(&lane) else { return };
         let is_away = self.now.monotonic_ms < self.machine.store_away_until_ms;
         let fault = if is_away {
             self.reached("commit failed");
@@ -37,18 +37,18 @@ impl Simulation {
             || (fault.is_some() && self.fault == Some(Fault::FailedCommitCounts));
         if !skips {
             fault.into_iter().for_each(|fault| self.machine.store.fail_next_commit(fault));
-            result = self.advance(step, sorted);
+            result = self.advance(&steps, sorted);
             // One that had been done was not attempted.
             self.machine.store.forget_faults();
         }
         if result.is_ok() || fault == Some(CommitFault::UnknownApplied) {
-            self.decide(&[(lane, step.up_to)]);
+            self.decide(&steps.iter().map(|step| (step.lane, step.up_to)).collect::<Vec<_>>());
         }
         if matches!(&result, Ok(done) if done.rows == 0) && !skips {
             self.reached("commit found done");
         }
         let random = self.rng.next();
-        self.act(core, |core, now| core.advanced(now, lane, result, batches, 0, random));
+        self.act(core, |core, now| core.advanced(now, id, result, batches, 0, random));
         // A commit that failed is tried again when its time has come.
         let Some(wakes_at_ms) = self.machine.alive.as_ref().map(|life| life.cores.get(core).wakes_at_ms()) else {
             return;
@@ -57,8 +57,8 @@ impl Simulation {
         self.schedule(wakes_at_ms.saturating_sub(self.now.monotonic_ms), Happening::Turn { life, core });
     }
 
-    fn advance(&mut self, step: Step, sorted: Sorted) -> Result<Advanced, StoreError> {
-        let advanced = block_on(self.machine.store.advance(self.machine.fence, &[step], sorted))?;
+    fn advance(&mut self, steps: &[Step], sorted: Sorted) -> Result<Advanced, StoreError> {
+        let advanced = block_on(self.machine.store.advance(self.machine.fence, steps, sorted))?;
         self.forget_rows().map(|()| advanced)
     }
 }
