@@ -60,6 +60,7 @@ fn end_to_end(criterion: &mut Criterion) {
             limits: Limits::OFF,
             cache: CacheLimits::DEFAULT,
             presence: PresenceSettings::DEFAULT,
+            moves_per_s: 1_000,
         },
         data,
         journal: JournalConfig {

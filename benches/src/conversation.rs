@@ -46,6 +46,7 @@ const SETTINGS: Settings = Settings {
     limits: Limits::OFF,
     cache: CacheLimits::DEFAULT,
     presence: PresenceSettings::DEFAULT,
+    moves_per_s: 1_000,
 };
 
 /// See the head of this file.
@@ -163,7 +164,15 @@ impl Conversation {
 
     fn connect(&mut self, conn: ConnId, user: UserId, resume: Resume) {
         let resumption = Resumption::whole(resume);
-        self.feed(Input::Connected(Connected { conn, user, device: DEVICE, version: 1, resumption, grant: FOREVER }));
+        self.feed(Input::Connected(Connected {
+            conn,
+            user,
+            device: DEVICE,
+            version: 1,
+            resumption,
+            grant: FOREVER,
+            follows: None,
+        }));
     }
 
     /// What the shard has done and holds.

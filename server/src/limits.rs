@@ -599,12 +599,35 @@ pub const ON_THE_WAY_MS: u64 = 3_000;
 /// Users of a question about presence that cost one of the fetches that a user may make: each is a few rows, and a page has 500.
 pub const USERS_A_FETCH: usize = 125;
 
+/// How long a lease of a node may last, in milliseconds: below the lower one a database that is merely busy would have nodes taken for dead;
+/// above the upper one users wait longer than for an operator.
+pub const LEASE_MS: std::ops::RangeInclusive<u64> = 600..=60_000;
+
+/// How often a node renews its lease while that lasts: one that fails is followed by others.
+pub const BEATS_A_LEASE: u64 = 6;
+
+/// How often a roll is read and changed in a row before its node looks after other things: a node that takes over all slots of many others
+/// needs a few.
+pub const ROLL_CHANGES_MAX: usize = 32;
+
+/// How often an operator's wish is tried, if the roll changes meanwhile.
+pub const WISH_TRIES_MAX: usize = 16;
+
+/// How long a node that ends waits for what it owns to be given away, in milliseconds: a few transactions.
+pub const LEAVE_MS: u64 = 3_000;
+
+/// Errands of operators that wait for the steward of a node.
+pub const ERRANDS_MAX: usize = 16;
+
+/// Slots that change their owner in one transaction: each is two rows written and two read.
+pub const SLOTS_CHANGE_MAX: usize = 64;
+
+/// When a client whose user has another owner now connects there, in milliseconds, at the earliest: that node knows it by then.
+pub const MOVED_AFTER_MS: u64 = 200;
+
 /// When a client that was sent to another node and can not go there may come again, in milliseconds: the nodes agree by then, or an
 /// operator has to do something.
 pub const RETRY_ELSEWHERE_MS: u64 = 5_000;
-
-/// The version of a map that never changes, as clients are told it.
-pub const MAP_VERSION: u64 = 1;
 
 /// Destinations that rested and are tried again in a tick, each perhaps with a read of the log: when a node can be reached again, all that
 /// is owed there waits.

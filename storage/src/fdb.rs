@@ -4,14 +4,13 @@
 //! that thread, on any runtime. Does not back off: an advance is tried once, and whoever asks again decides when.
 //!
 //! Reads are snapshot reads, which conflict with nothing. What a transaction that writes must not be wrong about, it reads so
-//! that a change of it is a conflict: the fence or the owners of its lanes, and what tells whether the same has been done already.
-//! Rows are not among it: nobody but the holder of the fence or the owner of the slot writes them, and of a user's rows nobody but
-//! the user's lane, whose progress is read.
+//! that a change of it is a conflict: the fence, and what tells whether the same has been done already. Rows are not among it:
+//! nobody but the holder of the fence writes them, and of a user's rows nobody but the user's lane, whose progress is read.
 //!
 //! Invariants: a commit that timed out can still be on its way, so each transaction writes a row that it has also read (an
-//! advance the progress of its lanes, a part of a run its first row, a take-over the fence, a beginning the tenure, a change of the
-//! roll what it changes): once a later attempt has committed, the earlier one cannot; a transaction is within the limits of
-//! FoundationDB, most are far below.
+//! advance the progress of its lanes, a part of a run its first row, a take-over the fence, a beginning the tenure, a change of the roll what
+//! it changes): once a
+//! later attempt has committed, the earlier one cannot; a transaction is within the limits of FoundationDB, most are far below.
 
 use std::{path::PathBuf, sync::Arc};
 

@@ -115,6 +115,7 @@ const SETTINGS: Settings = Settings {
     limits: Limits::OFF,
     cache: CacheLimits::DEFAULT,
     presence: PresenceSettings::DEFAULT,
+    moves_per_s: 1_000,
 };
 
 /// When a commit into the database is waited for no longer.
@@ -525,7 +526,8 @@ impl World {
             batch.records.iter().for_each(|record| self.store.apply(record));
         }
         let before = self.cores.common();
-        let topology = Topology::with_lanes(cores, before.topology.lanes()).expect("a node has a core");
+        let topology =
+            Topology::with_lanes(cores, before.topology.lanes_of(CoreId(0)).len() as u16).expect("a node has a core");
         let revocations = before.revocations.read().clone();
         self.epoch.0 += 1;
         self.cores = start(topology, self.settings, revocations, self.epoch);
@@ -575,7 +577,8 @@ fn start(topology: Topology, settings: Settings, revocations: Revocations, epoch
     let counters = Arc::new(Counters::new(topology.cores()));
     let capacity = Capacity { table: u32::MAX, core_max: u32::MAX, node_max: u32::MAX };
     let common = Common::new(topology, counters, revocations, OriginLimits::default(), capacity, 10_000);
-    let config = CoreConfig { settings, journal, slow_after_ms: SLOW_AFTER_MS, epoch, queries_kept_max: 0 };
+    let config =
+        CoreConfig { settings, journal, slow_after_ms: SLOW_AFTER_MS, commits_max: 1, epoch, queries_kept_max: 0 };
     Cores::new(config, Arc::new(common), MAILBOX_MESSAGES_MAX)
 }
 

@@ -7,13 +7,16 @@ use std::{collections::BTreeMap, mem, sync::Arc};
 use proto_spec::{ClientFrame, Content, DeviceId, EpochId, RequestId, Resume, SendNumber, Seq, TimestampMs, UserId};
 use server::{
     access::handshake::Resumption,
-    cluster::map::{Candidate, Map, Slot},
+    cluster::{
+        file::{Identity, Nodes},
+        map::Slot,
+    },
     limits::{ASK_AGAIN_MS, RECEIPT_DELAY_MS, TICK_MS},
     shard::{
         CacheLimits, ConnId, Connected, Effects, Envelope, EnvelopeBody, Grant, Input, Limits, Now, Parcel,
         PresenceSettings, Promise, Settings, Shard,
         directory::Directory,
-        topology::{CoreId, Homes, NodeId, Ownership, Topology},
+        topology::{CoreId, Homes, NodeId, Topology},
     },
 };
 use storage::{BatchId, LaneId, MemoryStore, answer, contract::block_on};
@@ -31,15 +34,17 @@ const SETTINGS: Settings = Settings {
     limits: Limits::OFF,
     cache: CacheLimits::OFF,
     presence: PresenceSettings::DEFAULT,
+    moves_per_s: 1_000,
 };
 
-fn map() -> Map {
-    let candidate = |(node, name): (NodeId, &str)| Candidate { node, name: name.to_owned(), weight: 1 };
-    Map::propose(None, &[(HERE, "a"), (THERE, "b")].map(candidate))
+fn nodes() -> Nodes {
+    let node =
+        |name: &str, port: u16| format!("[nodes.{name}]\nmesh = \"127.0.0.1:{port}\"\nclients = \"127.0.0.1:9\"\n");
+    Nodes::parse(&format!("name = \"chat\"\n{}{}", node("a", 1), node("b", 2))).unwrap()
 }
 
 fn users(of: NodeId) -> impl Iterator<Item = UserId> {
-    let map = map();
+    let map = nodes().map;
     (1..).map(UserId).filter(move |user| map.owner(Slot::of(*user)) == of)
 }
 
@@ -62,10 +67,10 @@ struct Node {
 impl Node {
     fn new() -> Self {
         let topology = Topology::new(1).unwrap();
-        let ownership = Some(Ownership { node: HERE, map: Arc::new(map()) });
+        let cluster = Some(Identity { nodes: Arc::new(nodes()), own: HERE });
         let me = users(HERE).next().unwrap();
         let mut node = Self {
-            shard: Shard::new(CoreId(0), Homes { topology, ownership }, SETTINGS, EpochId(1)),
+            shard: Shard::new(CoreId(0), Homes { topology, cluster }, SETTINGS, EpochId(1)),
             directory: Directory::default(),
             effects: Effects::default(),
             now: Now { monotonic_ms: 1_000, wall: TimestampMs(1_760_000_000_000) },
@@ -78,7 +83,8 @@ impl Node {
         };
         let resumption = Resumption::whole(Resume::Stored);
         let grant = Grant { expires: TimestampMs(u64::MAX), issued: TimestampMs(0) };
-        let connected = Connected { conn: CONN, user: me, device: DeviceId(1), version: 1, resumption, grant };
+        let connected =
+            Connected { conn: CONN, user: me, device: DeviceId(1), version: 1, resumption, grant, follows: None };
         node.feed(Input::Connected(connected));
         node.run();
         node.sync();

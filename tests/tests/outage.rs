@@ -85,6 +85,7 @@ impl World {
                 limits: Limits::OFF,
                 cache: CacheLimits::DEFAULT,
                 presence: PresenceSettings::DEFAULT,
+                moves_per_s: 1_000,
             },
             data: Arc::new(DataDir::open(folder.path()).expect("a data folder")),
             journal: JournalConfig {

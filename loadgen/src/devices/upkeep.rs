@@ -161,10 +161,8 @@ impl Devices {
                 self.gone(slot, Left::Lost);
                 self.links.end(slot);
             }
-            Err(words) => {
-                self.fault(slot, &words);
-                self.lost(slot, 0, &words);
-            }
+            // A fault, unless nodes are meant to come and go: then some know more than others for a moment.
+            Err(words) => self.lost(slot, 0, &words),
         }
     }
 

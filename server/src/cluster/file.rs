@@ -15,13 +15,13 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 use proto_spec::limits::ADDRESS_BYTES_MAX;
 use serde::Deserialize;
 
-use super::map::{Candidate, Map, SLOTS, WEIGHT_MAX};
+use super::map::{Candidate, Map, SLOTS, Slot, WEIGHT_MAX};
 use crate::shard::topology::NodeId;
 
 /// Bytes of the name of a cluster or a node, so that a line of a log and a certificate have room for it.
 pub const NAME_BYTES_MAX: usize = 63;
 
-/// The nodes of a cluster, as a file says.
+/// The nodes of a cluster, and who owns what: as a file says for ever, or as the roll of a database said last.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Nodes {
     /// What the cluster is called: nodes of another one are refused.
@@ -29,7 +29,27 @@ pub struct Nodes {
     /// By [`NodeId`], in the order of their names.
     pub nodes: Vec<Node>,
     /// Who owns what.
-    pub map: Arc<Map>,
+    pub map: Map,
+    /// Where slots move: the term of each. None: they stay where they are.
+    pub terms: Option<Box<[Term; SLOTS]>>,
+}
+
+/// How a slot is owned, where slots move.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Term {
+    /// Grows with each owner.
+    pub number: u64,
+    /// It stays with this owner while that is alive.
+    pub is_pinned: bool,
+}
+
+/// One node among others, as it knows them.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// All of them.
+    pub nodes: Arc<Nodes>,
+    /// Which of them it is.
+    pub own: NodeId,
 }
 
 /// One node.
@@ -45,6 +65,10 @@ pub struct Node {
     pub clients_tls: Option<String>,
     /// How much it owns, in proportion to others.
     pub weight: u16,
+    /// It is to give away what it owns, where slots move.
+    pub is_leaving: bool,
+    /// It has said nothing for longer than its lease, where slots move.
+    pub is_dead: bool,
 }
 
 #[derive(Deserialize)]
@@ -84,7 +108,7 @@ impl Nodes {
         }
         let nodes = nodes.into_iter().map(|(name, entry)| {
             let Entry { mesh, clients, clients_tls, weight } = entry;
-            Node { name, mesh, clients, clients_tls, weight }
+            Node { name, mesh, clients, clients_tls, weight, is_leaving: false, is_dead: false }
         });
         let nodes: Vec<_> = nodes.collect();
         for (at, node) in nodes.iter().enumerate() {
@@ -96,7 +120,7 @@ impl Nodes {
             weight: node.weight,
         };
         let candidates: Vec<_> = nodes.iter().enumerate().map(candidate).collect();
-        Ok(Self { name, map: Arc::new(Map::propose(None, &candidates)), nodes })
+        Ok(Self { name, map: Map::propose(None, &candidates), nodes, terms: None })
     }
 
     /// The node of this name.
@@ -114,21 +138,46 @@ impl Nodes {
         &self.nodes[usize::from(node.0)]
     }
 
+    /// Whether a slot stays with its owner while that is alive.
+    #[must_use]
+    pub fn is_pinned(&self, slot: Slot) -> bool {
+        self.terms.as_ref().is_some_and(|terms| terms[usize::from(slot.0)].is_pinned)
+    }
+
+    /// The term in which a slot is owned; 0 where slots do not move.
+    #[must_use]
+    pub fn term(&self, slot: Slot) -> u64 {
+        self.terms.as_ref().map_or(0, |terms| terms[usize::from(slot.0)].number)
+    }
+
+    /// The version of the map: of two the later one has the higher one. 1 where slots do not move.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.terms.as_ref().map_or(1, |terms| terms.iter().map(|term| term.number).sum())
+    }
+
     /// All of them.
     pub fn ids(&self) -> impl Iterator<Item = NodeId> + use<> {
         (0..self.nodes.len() as u16).map(NodeId)
     }
 
-    /// See [`Map::digest`].
+    /// See [`Map::digest`]. The same for ever where slots move: there nodes may know maps of different versions.
     #[must_use]
     pub fn digest(&self) -> u64 {
-        self.map.digest(&self.name, |node| &self.node(node).name)
+        match self.terms {
+            Some(_) => 0,
+            None => self.map.digest(&self.name, |node| &self.node(node).name),
+        }
     }
 }
 
 impl Node {
-    fn check(&self, before: &[Self]) -> Result<(), String> {
-        let Self { name, mesh, clients, clients_tls, weight } = self;
+    /// Whether others may be told of it, beside those before it.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn check(&self, before: &[Self]) -> Result<(), String> {
+        let Self { name, mesh, clients, clients_tls, weight, .. } = self;
         check_name("the name of a node", name)?;
         if mesh.port() == 0 || mesh.ip().is_unspecified() {
             return Err(format!(
@@ -159,7 +208,11 @@ impl Node {
     }
 }
 
-fn check_name(what: &str, name: &str) -> Result<(), String> {
+/// Whether a cluster or a node may be called so.
+///
+/// # Errors
+/// Not, and what names look like.
+pub fn check_name(what: &str, name: &str) -> Result<(), String> {
     let is_fit = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.bytes().all(is_fit) {
         return Err(format!("{what} is \"{name}\": must be 1 to {NAME_BYTES_MAX} of a to z, 0 to 9 and -"));

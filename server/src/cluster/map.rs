@@ -6,6 +6,7 @@
 //! has to.
 
 use proto_spec::UserId;
+use storage::LaneId;
 
 use crate::shard::topology::{NodeId, PARTITIONS, partition_of};
 
@@ -27,6 +28,12 @@ impl Slot {
     #[must_use]
     pub fn of(user: UserId) -> Self {
         Self((u32::from(partition_of(user).0) / SLOT_PARTITIONS) as u8)
+    }
+
+    /// Where slots move: the lane of its users.
+    #[must_use]
+    pub const fn lane(self) -> LaneId {
+        LaneId(self.0 as u16)
     }
 
     /// All of them.
@@ -57,17 +64,24 @@ impl Map {
     /// as long as that is no more than its share.
     #[must_use]
     pub fn propose(current: Option<&Self>, nodes: &[Candidate]) -> Self {
+        Self::propose_around(current, |_| false, nodes)
+    }
+
+    /// The same, but that these slots stay where they are in `current` whatever a node's share is, if that is one of the nodes.
+    #[must_use]
+    pub fn propose_around(current: Option<&Self>, is_pinned: impl Fn(Slot) -> bool, nodes: &[Candidate]) -> Self {
         let mut room = shares(nodes);
         let place_of = |node| nodes.iter().position(|candidate| candidate.node == node);
         let mut owners: [Option<usize>; SLOTS] = [None; SLOTS];
         if let Some(current) = current {
             let kept = Slot::all().filter_map(|slot| Some((slot, place_of(current.owner(slot))?)));
-            let mut kept: Vec<_> = kept.map(|(slot, at)| (score(&nodes[at], slot), slot, at)).collect();
+            let mut kept: Vec<_> =
+                kept.map(|(slot, at)| (is_pinned(slot), score(&nodes[at], slot), slot, at)).collect();
             // Of a node that has too much the slots go for which its score is the lowest.
             kept.sort_unstable_by(|a, b| b.cmp(a));
-            for (_, slot, at) in kept {
-                if room[at] > 0 {
-                    room[at] -= 1;
+            for (stays, _, slot, at) in kept {
+                if stays || room[at] > 0 {
+                    room[at] = room[at].saturating_sub(1);
                     owners[usize::from(slot.0)] = Some(at);
                 }
             }
@@ -83,6 +97,13 @@ impl Map {
             nodes[at].node
         });
         Self { owners }
+    }
+
+    /// One of which somebody says whose each slot is; none if one has no owner.
+    #[must_use]
+    pub fn of(owner: impl Fn(Slot) -> Option<NodeId>) -> Option<Self> {
+        let owners: Vec<_> = Slot::all().map(owner).collect::<Option<_>>()?;
+        owners.try_into().ok().map(|owners| Self { owners })
     }
 
     /// Whose a slot is.

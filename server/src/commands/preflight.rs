@@ -16,7 +16,7 @@ use storage::{embedded, journal::recover};
 use thiserror::Error;
 
 use crate::{
-    cluster::map::SLOTS,
+    cluster::{file::Identity, map::SLOTS, steward::Stewardship},
     commands::journal::unreadable,
     config::{AdminListen, Backend, Config},
     files::{
@@ -28,8 +28,7 @@ use crate::{
         revocation_file::RevocationFile,
     },
     host::capacity::Capacity,
-    io::ClusterConfig,
-    mesh::link::Identity,
+    io::{ClusterConfig, Part},
     operator::audit,
 };
 
@@ -68,7 +67,13 @@ impl Findings {
     fn cluster(&mut self, config: &Config) {
         match cluster_file::load(config) {
             Ok(None) => {}
-            Ok(Some(ClusterConfig { identity: Identity { nodes, own }, listen, .. })) => {
+            Ok(Some(ClusterConfig { part: Part::Moving(Stewardship { cluster, node, .. }), listen, .. })) => {
+                self.plan.push(format!(
+                    "be node {} of the cluster {cluster}, which is in the database; other nodes connect at {listen}",
+                    node.name
+                ));
+            }
+            Ok(Some(ClusterConfig { part: Part::Fixed(Identity { nodes, own }), listen, .. })) => {
                 let (node, cluster, all) = (&nodes.node(own).name, &nodes.name, nodes.nodes.len());
                 let slots = nodes.map.owned(own);
                 self.plan.push(format!(
@@ -150,7 +155,7 @@ impl Findings {
         }
         // What is wrong with the cluster's file has been said.
         if let Ok(cluster) = cluster_file::load(config) {
-            let taken = membership::look_at(folder, cluster.as_ref().map(|cluster| &cluster.identity));
+            let taken = membership::look_at(folder, cluster.as_ref().and_then(ClusterConfig::fixed));
             self.wrong.extend(taken.err().map(|error| error.to_string()));
         }
         let revocations = RevocationFile::look_at(&folder.join(datadir::REVOCATIONS));

@@ -1,5 +1,5 @@
 //! Among other nodes: `[cluster]`. Owns its keys. Which nodes there are is in a file of its own, the same on all of them
-//! ([`crate::cluster::file`]).
+//! ([`crate::cluster::file`]), or in the database that all of them have: then each tells here what it is.
 
 use std::{
     net::SocketAddr,
@@ -8,16 +8,31 @@ use std::{
 
 use super::{
     Check, file,
-    key::{Key, Slot},
+    key::{Key, Slot, count, millis},
 };
+use crate::{cluster::map::WEIGHT_MAX, limits::LEASE_MS};
 
 /// A server's place among others.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cluster {
     /// File of the cluster's nodes; empty: there are no others. See [`Cluster::file`].
     pub file: PathBuf,
+    /// What the cluster is called, where its nodes are in the database; empty: a file says which there are. See [`Cluster::name`].
+    pub name: String,
     /// Which of them this server is.
     pub node: String,
+    /// Where the others reach this node, where they are told so by the database.
+    pub mesh: Option<SocketAddr>,
+    /// Where clients reach it without TLS; empty: they do not. As `mesh`.
+    pub clients: String,
+    /// Where clients reach it by TLS; empty: they do not. As `mesh`.
+    pub clients_tls: String,
+    /// How much it owns, in proportion to the others. As `mesh`.
+    pub weight: u16,
+    /// How long a node that says nothing is taken for alive, in milliseconds. As `mesh`.
+    pub lease_ms: u64,
+    /// Clients a second that may be told to go to the next owner of a slot. As `mesh`.
+    pub moves_per_s: u32,
     /// Where the others connect; none: at the address that the file says.
     pub listen: Option<SocketAddr>,
     /// PEM file of the certificate that this node shows others; empty: nodes talk in plain. See [`Cluster::tls`].
@@ -28,7 +43,33 @@ pub struct Cluster {
     pub ca_file: PathBuf,
 }
 
+impl Default for Cluster {
+    fn default() -> Self {
+        Self {
+            file: PathBuf::new(),
+            name: String::new(),
+            node: String::new(),
+            mesh: None,
+            clients: String::new(),
+            clients_tls: String::new(),
+            weight: 1,
+            lease_ms: 3_000,
+            moves_per_s: 1_000,
+            listen: None,
+            cert_file: PathBuf::new(),
+            key_file: PathBuf::new(),
+            ca_file: PathBuf::new(),
+        }
+    }
+}
+
 impl Cluster {
+    /// What the cluster is called, if its nodes are in the database.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        (!self.name.is_empty()).then_some(&self.name)
+    }
+
     /// The file of the cluster's nodes, if there are any.
     #[must_use]
     pub fn file(&self) -> Option<&Path> {
@@ -43,14 +84,38 @@ impl Cluster {
     }
 
     pub(super) fn keys(&mut self) -> Vec<Key<'_>> {
-        let Self { file: path, node, listen, cert_file, key_file, ca_file } = self;
+        let Self {
+            file: path,
+            name,
+            node,
+            mesh,
+            clients,
+            clients_tls,
+            weight,
+            lease_ms,
+            moves_per_s,
+            listen,
+            cert_file,
+            key_file,
+            ca_file,
+        } = self;
         let plain = "that nodes talk in plain";
         vec![
             Key {
                 name: "cluster.file",
                 slot: file(path, "/etc/ringpost/cluster.toml", "that there are no other nodes"),
             },
+            Key { name: "cluster.name", slot: Slot::Text { value: name, example: "chat" } },
             Key { name: "cluster.node", slot: Slot::Text { value: node, example: "a" } },
+            Key { name: "cluster.mesh", slot: Slot::AddressOrNone(mesh) },
+            Key { name: "cluster.clients", slot: Slot::Text { value: clients, example: "a.example.org:7600" } },
+            Key { name: "cluster.clients_tls", slot: Slot::Text { value: clients_tls, example: "a.example.org:7443" } },
+            Key { name: "cluster.weight", slot: Slot::Number(count(weight, "", 1..=WEIGHT_MAX.into())) },
+            Key { name: "cluster.lease_ms", slot: Slot::Number(millis(lease_ms, LEASE_MS)) },
+            Key {
+                name: "cluster.moves_per_s",
+                slot: Slot::Number(count(moves_per_s, "clients a second", 1..=1_000_000)),
+            },
             Key { name: "cluster.listen", slot: Slot::AddressOrNone(listen) },
             Key { name: "cluster.cert_file", slot: file(cert_file, "/etc/ringpost/node-cert.pem", plain) },
             Key { name: "cluster.key_file", slot: file(key_file, "/etc/ringpost/node-key.pem", plain) },
@@ -59,16 +124,33 @@ impl Cluster {
     }
 
     pub(super) fn check(&self, check: &mut Check<'_>) {
-        let (has_file, has_node) = (self.file().is_some(), !self.node.is_empty());
-        check.that(!has_file || has_node, &["cluster.file", "cluster.node"], || {
+        const NEEDS: &str =
+            "needs cluster.file too, the file of the cluster's nodes, or cluster.name, if they are in the database";
+        let (has_file, has_name, has_node) = (self.file().is_some(), self.name().is_some(), !self.node.is_empty());
+        let (is_some, needs) = (has_file || has_name, || NEEDS.to_owned());
+        check.that(!(has_file && has_name), &["cluster.file", "cluster.name"], || {
+            "goes without cluster.name, and that without it: which nodes there are says a file, or the database"
+                .to_owned()
+        });
+        let which = if has_name { "cluster.name" } else { "cluster.file" };
+        check.that(!is_some || has_node, &[which, "cluster.node"], || {
             "needs cluster.node too: which of its nodes this server is; for example: node = \"a\"".to_owned()
         });
-        check.that(!has_node || has_file, &["cluster.node", "cluster.file"], || {
-            "needs cluster.file too, the file of the cluster's nodes".to_owned()
+        check.that(!has_node || is_some, &["cluster.node", "cluster.file", "cluster.name"], needs);
+        check.that(self.listen.is_none() || is_some, &["cluster.listen", "cluster.file", "cluster.name"], needs);
+        check.that(!has_name || self.mesh.is_some(), &["cluster.name", "cluster.mesh"], || {
+            "needs cluster.mesh too: where the other nodes reach this one; for example: mesh = \"10.0.0.1:7650\""
+                .to_owned()
         });
-        check.that(self.listen.is_none() || has_file, &["cluster.listen", "cluster.file"], || {
-            "needs cluster.file too, the file of the cluster's nodes".to_owned()
-        });
+        for (key, is_set) in [
+            ("cluster.mesh", self.mesh.is_some()),
+            ("cluster.clients", !self.clients.is_empty()),
+            ("cluster.clients_tls", !self.clients_tls.is_empty()),
+        ] {
+            check.that(!is_set || has_name, &[key, "cluster.name"], || {
+                "needs cluster.name too: where a file says which nodes there are, it says this as well".to_owned()
+            });
+        }
         let files = [
             ("cluster.cert_file", &self.cert_file),
             ("cluster.key_file", &self.key_file),
@@ -83,9 +165,7 @@ impl Cluster {
                     missing.unwrap_or_default()
                 )
             });
-            check.that(has_file, &[key, "cluster.file"], || {
-                "needs cluster.file too, the file of the cluster's nodes".to_owned()
-            });
+            check.that(is_some, &[key, "cluster.file", "cluster.name"], needs);
         }
     }
 }
@@ -104,6 +184,11 @@ mod tests {
             ("listen = \"127.0.0.1:7650\"", "cluster.listen"),
             ("file = \"c.toml\"\nnode = \"a\"\ncert_file = \"c\"\nkey_file = \"k\"", "cluster.cert_file"),
             ("file = \"c.toml\"\nnode = \"a\"\nca_file = \"c\"", "cluster.ca_file"),
+            ("file = \"c.toml\"\nname = \"c\"\nnode = \"a\"\nmesh = \"127.0.0.1:1\"", "cluster.file"),
+            ("name = \"c\"\nnode = \"a\"", "cluster.name"),
+            ("name = \"c\"\nmesh = \"127.0.0.1:1\"", "cluster.name"),
+            ("file = \"c.toml\"\nnode = \"a\"\nmesh = \"127.0.0.1:1\"", "cluster.mesh"),
+            ("file = \"c.toml\"\nnode = \"a\"\nclients = \"a:1\"", "cluster.clients"),
             ("cert_file = \"c\"\nkey_file = \"k\"\nca_file = \"a\"", "cluster.cert_file"),
         ] {
             let found = problems(&format!("[cluster]\n{text}"));

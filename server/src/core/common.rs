@@ -15,12 +15,12 @@ use super::{
 };
 use crate::{
     access::revocation::Revocations,
+    cluster::file::Identity,
     host::capacity::Capacity,
-    mesh::link::Identity,
     operator::counters::Counters,
     shard::{
         directory::Directory,
-        topology::{CoreId, Homes, Ownership, Topology},
+        topology::{CoreId, Homes, Topology},
     },
 };
 
@@ -42,8 +42,6 @@ struct Account {
 pub struct Common {
     /// Where users of this node live.
     pub topology: Topology,
-    /// Where all users do.
-    pub homes: Homes,
     /// The other nodes; none: there are no others.
     pub mesh: Option<Mesh>,
     /// Who is connected.
@@ -83,7 +81,6 @@ impl Common {
     ) -> Self {
         Self {
             topology,
-            homes: topology.into(),
             mesh: None,
             directory: Arc::default(),
             counters,
@@ -102,10 +99,15 @@ impl Common {
     /// The same, of a node among others.
     #[must_use]
     pub fn in_cluster(mut self, identity: Identity) -> Self {
-        let ownership = Ownership { node: identity.own, map: Arc::clone(&identity.nodes.map) };
-        self.homes.ownership = Some(ownership);
         self.mesh = Some(Mesh::new(identity));
         self
+    }
+
+    /// Where users have their homes, as this node knows it now.
+    #[must_use]
+    pub fn homes(&self) -> Homes {
+        let cluster = self.mesh.as_ref().map(|mesh| Identity { nodes: mesh.nodes(), own: mesh.own });
+        Homes { topology: self.topology, cluster }
     }
 
     /// A token has been let in that says that it was issued then.

@@ -17,8 +17,9 @@ use crate::{
         handshake::{Step, bye},
         proxy::{self, Cut, HeaderError, NO_HEADER_EXPECTED, Source, looks_like_header},
     },
+    cluster::file::Identity,
     config::Transport,
-    limits::{MAP_VERSION, RETRY_BUSY_MS, RETRY_ELSEWHERE_MS, RETRY_STOPPING_MS},
+    limits::{RETRY_BUSY_MS, RETRY_ELSEWHERE_MS, RETRY_STOPPING_MS},
     operator::audit::{Event, What},
     shard::{
         ConnId, Connected, Grant, Input, Now, Refresh,
@@ -208,18 +209,19 @@ impl Core {
                 self.report(Event { user, key, peer, reason, ..Event::new(now.wall, What::Refused) });
                 self.order(Order::Dismiss(conn, bytes));
             }
-            Step::Ready { claims, hops, .. } if let Some(node) = self.common.homes.elsewhere(claims.user) => {
+            Step::Ready { claims, hops, .. } if let Some(node) = self.homes.elsewhere(claims.user) => {
                 self.end_greeting(now, conn);
                 self.redirect((conn, transport), claims.user, node, hops);
             }
-            Step::Ready { claims, device, version, resumption, rest, hops: _ } => {
+            Step::Ready { claims, device, version, resumption, rest, hops } => {
                 self.end_greeting(now, conn);
                 let ticket = self.greetings.ticket();
                 let Claims { user, expires, issued, key, .. } = claims;
                 self.common.saw_token(issued);
                 let grant = Grant { expires, issued: issued.min(now.wall) };
-                let from = self.id;
-                let guest = Guest { from, ticket, user, device, version, resumption, grant, key, peer, origin, rest };
+                let (from, follows) = (self.id, (hops > 0).then_some(transport));
+                let guest =
+                    Guest { from, ticket, user, device, version, resumption, grant, key, peer, origin, follows, rest };
                 let home = self.common.topology.home_of(user);
                 if home == self.id {
                     self.connect(now, conn, guest);
@@ -233,8 +235,8 @@ impl Core {
 
     /// The user's home is another node: the client is told so, if it can go there.
     fn redirect(&mut self, (conn, transport): (ConnId, Transport), user: UserId, node: NodeId, hops: u64) {
-        let Some(mesh) = &self.common.mesh else { return };
-        let to = mesh.identity.nodes.node(node);
+        let Some(Identity { nodes, .. }) = &self.homes.cluster else { return };
+        let to = nodes.node(node);
         let address = match transport {
             Transport::Plain => &to.clients,
             Transport::Tls => &to.clients_tls,
@@ -248,7 +250,7 @@ impl Core {
             None => format!("node {name} serves user {user}, and is not reached by the transport of this connection"),
             Some(address) if hops == 0 => format!("node {name} at {address} serves user {user}"),
             Some(address) => {
-                let (address, map_version) = (address.clone(), MAP_VERSION);
+                let (address, map_version) = (address.clone(), nodes.version());
                 let frame =
                     ServerFrame::Redirect { address, reason: RedirectReason::Elsewhere, after_ms: 0, map_version };
                 let mut bytes = Vec::new();
@@ -348,7 +350,7 @@ impl Core {
 
     /// The connection is the shard's.
     fn connect(&mut self, now: Now, conn: ConnId, guest: Guest) {
-        let Guest { user, device, version, resumption, grant, key, peer, origin, rest, from, .. } = guest;
+        let Guest { user, device, version, resumption, grant, key, peer, origin, follows, rest, from, .. } = guest;
         let event = |what| {
             let (user, device, peer, key) = (Some(user), Some(device), Some(peer), Some(key));
             Event { user, device, peer, key, ..Event::new(now.wall, what) }
@@ -363,7 +365,7 @@ impl Core {
         debug!(core = self.id.0, %user, %device, slot = conn.slot, %peer, accepted_by = from.0, "connected");
         self.order(Order::Serve(conn, user));
         let closes_before = self.effects.closes.len();
-        self.feed(now, Input::Connected(Connected { conn, user, device, version, resumption, grant }));
+        self.feed(now, Input::Connected(Connected { conn, user, device, version, resumption, grant, follows }));
         // Whom the shard sends away at once has not been let in, and may come back as often as it likes: see the bound of
         // refusals that are listed.
         let refusal = self.effects.closes[closes_before..].iter().find(|close| close.conn == conn);

@@ -16,6 +16,7 @@ use proto_spec::{DeviceId, UserId};
 use super::origins::Origin;
 use crate::{
     access::handshake::{Handshake, Resumption},
+    config::Transport,
     limits::{EVICTION_AGE_MS, EVICTION_LOOKS_MAX, HANDSHAKES_MAX},
     shard::{ConnId, Grant, topology::CoreId},
 };
@@ -43,6 +44,8 @@ pub struct Guest {
     pub peer: SocketAddr,
     /// As limits count it.
     pub origin: Origin,
+    /// By which transport it goes where a redirect says; none: its client follows none.
+    pub follows: Option<Transport>,
     /// What the client sent after the hello.
     pub rest: Vec<u8>,
 }
@@ -285,6 +288,7 @@ mod tests {
             key: "key".into(),
             peer: PEER,
             origin: Origin::default(),
+            follows: None,
             rest: Vec::new(),
         })
     }

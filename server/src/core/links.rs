@@ -8,7 +8,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use parking_lot::RwLock;
@@ -16,10 +19,14 @@ use tracing::{info, warn};
 
 use super::{Core, CoreMessage, Order};
 use crate::{
+    cluster::{
+        file::{Identity, Nodes},
+        map::SLOTS,
+    },
     limits::{DIAL_AGAIN_MS, LINKS_GREETING_MAX},
     mesh::{
         certificate::Certificate,
-        link::{Heard, Identity, Link, LinkError, NotPosted},
+        link::{Heard, Link, LinkError, NotPosted},
     },
     operator::{
         audit::{Event, What},
@@ -34,8 +41,10 @@ use crate::{
 /// What the cores of a node share of the mesh.
 #[derive(Debug)]
 pub struct Mesh {
-    /// This node and the others.
-    pub identity: Identity,
+    /// This node.
+    pub own: NodeId,
+    /// All nodes, as this one knows them now. For whoever asks now and then; a core has its own copy.
+    nodes: RwLock<Arc<Nodes>>,
     /// By node: the core that has the link and the link's serial number, or 0.
     hosts: Box<[AtomicU64]>,
     /// Locked while a link is entered: later ones have higher numbers.
@@ -49,8 +58,22 @@ impl Mesh {
     /// No link is open.
     #[must_use]
     pub fn new(identity: Identity) -> Self {
-        let hosts = identity.nodes.ids().map(|_| AtomicU64::new(0)).collect();
-        Self { identity, hosts, serials: RwLock::new(0) }
+        let Identity { nodes, own } = identity;
+        // As many as there can ever be, where slots move.
+        let hosts = if nodes.terms.is_some() { SLOTS } else { nodes.nodes.len() };
+        let hosts = (0..hosts).map(|_| AtomicU64::new(0)).collect();
+        Self { own, nodes: RwLock::new(nodes), hosts, serials: RwLock::new(0) }
+    }
+
+    /// All nodes, as this one knows them now.
+    #[must_use]
+    pub fn nodes(&self) -> Arc<Nodes> {
+        Arc::clone(&self.nodes.read())
+    }
+
+    /// Something else is known of them.
+    pub fn learn(&self, nodes: Arc<Nodes>) {
+        *self.nodes.write() = nodes;
     }
 
     fn place(&self, node: NodeId) -> &AtomicU64 {
@@ -83,7 +106,7 @@ impl Mesh {
     #[must_use]
     pub fn reach(&self) -> (usize, usize) {
         let reachable = self.hosts.iter().filter(|host| host.load(Ordering::Relaxed) > 0).count();
-        (self.hosts.len() - 1, reachable)
+        (self.nodes.read().nodes.len() - 1, reachable)
     }
 }
 
@@ -117,12 +140,12 @@ impl Core {
     /// A connection to a node is there: one that this core has dialled, or of somebody who has come. `certified`: its
     /// certificate, if it has one.
     pub fn link_began(&mut self, now: Now, id: LinkId, dialled: Option<NodeId>, certified: Option<Certificate>) {
-        let Some(mesh) = &self.common.mesh else { return };
+        let Some(identity) = &self.homes.cluster else { return };
         let greeting = self.links.links.values().filter(|link| link.peer().is_none()).count();
         if self.is_stopping() || (dialled.is_none() && greeting >= LINKS_GREETING_MAX) {
             return self.order(Order::CutLink(id, Vec::new()));
         }
-        self.links.links.insert(id, Link::new(dialled, certified, &mesh.identity, now.monotonic_ms));
+        self.links.links.insert(id, Link::new(dialled, certified, identity, now.monotonic_ms));
     }
 
     /// A node could not be reached, for this reason.
@@ -141,10 +164,10 @@ impl Core {
 
     /// Bytes of a link have come.
     pub fn link_bytes(&mut self, now: Now, id: LinkId, bytes: &[u8]) {
-        let Some(mesh) = &self.common.mesh else { return };
+        let Some(identity) = &self.homes.cluster else { return };
         let Some(link) = self.links.links.get_mut(&id) else { return };
         let mut heard = Vec::new();
-        let result = link.receive(bytes, &mesh.identity, now.monotonic_ms, |what| heard.push(what));
+        let result = link.receive(bytes, identity, now.monotonic_ms, |what| heard.push(what));
         let peer = link.peer();
         for what in heard {
             match (what, peer) {
@@ -214,8 +237,10 @@ impl Core {
 
     /// An envelope from a shard or for one: for a user of this core, or for another node whose link is here.
     pub(super) fn envelope(&mut self, now: Now, envelope: Envelope) {
-        match self.common.homes.of(envelope.to) {
-            Home::Here(_) => self.feed(now, Input::Envelope(envelope)),
+        match self.homes.of(envelope.to) {
+            Home::Here(core) if core == self.id => self.feed(now, Input::Envelope(envelope)),
+            // It was on its way to the link when the slot came to this node.
+            Home::Here(core) => self.post(core, CoreMessage::Envelope(envelope)),
             Home::Elsewhere(node) => self.post_to_node(now, node, envelope),
         }
     }
@@ -252,14 +277,14 @@ impl Core {
 
     /// Dials, pings, and ends what is silent.
     pub(super) fn tick_links(&mut self, now: Now) {
-        let Some(mesh) = &self.common.mesh else { return };
-        let (own, cores) = (mesh.identity.own, self.common.topology.cores());
-        let mine = |node: &NodeId| *node > own && node.0 % cores == self.id.0;
-        for node in mesh.identity.nodes.ids().filter(mine) {
+        let Some(Identity { nodes, own }) = &self.homes.cluster else { return };
+        let cores = self.common.topology.cores();
+        let mine = |node: &NodeId| node > own && node.0 % cores == self.id.0;
+        for node in nodes.ids().filter(mine) {
             let dial = self.links.dials.entry(node).or_default();
             if !dial.is_under_way && now.monotonic_ms >= dial.at_ms && self.stop.is_none() {
                 dial.is_under_way = true;
-                self.orders.push_back(Order::Dial(node, mesh.identity.nodes.node(node).mesh));
+                self.orders.push_back(Order::Dial(node, nodes.node(node).mesh));
             }
         }
         // What has come may not have been looked at: this core is behind, and not the other node.
@@ -317,8 +342,8 @@ impl Core {
     /// heard the same yet.
     fn arrived_from(&mut self, now: Now, node: NodeId, envelope: Envelope) {
         self.counters().mesh_received.one();
-        match self.common.homes.of(envelope.to) {
-            Home::Here(core) if self.common.homes.elsewhere(envelope.from) == Some(node) => {
+        match self.homes.of(envelope.to) {
+            Home::Here(core) if self.homes.elsewhere(envelope.from) == Some(node) => {
                 if core == self.id {
                     self.feed(now, Input::Envelope(envelope));
                 } else {
@@ -351,6 +376,6 @@ impl Core {
     }
 
     fn node_name(&self, node: NodeId) -> &str {
-        self.common.mesh.as_ref().map_or("", |mesh| &mesh.identity.nodes.node(node).name)
+        self.homes.cluster.as_ref().map_or("", |cluster| &cluster.nodes.node(node).name)
     }
 }

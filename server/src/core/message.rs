@@ -1,5 +1,7 @@
 //! What cores, and the threads that work for them, tell each other.
 
+use std::sync::Arc;
+
 use proto_spec::{TimestampMs, UserId};
 use storage::{
     Answer, BatchId, LaneId, StoreError,
@@ -9,6 +11,7 @@ use storage::{
 use super::greetings::Guest;
 use crate::{
     access::revocation::Subject,
+    cluster::file::Nodes,
     durability::committer::News,
     shard::{
         DevicesWish, Envelope, QueryId, Ticket,
@@ -95,6 +98,8 @@ pub enum CoreMessage {
     Unfinished(UserId),
     /// Tokens that were issued up to this moment have been revoked.
     Revoked(Subject, TimestampMs),
+    /// Something else is known of the nodes and of who owns what.
+    Owners(Arc<Nodes>),
     /// The operator asks about a user's devices.
     Devices(Ticket, UserId, DevicesWish),
 }
@@ -121,6 +126,7 @@ impl CoreMessage {
             | Self::Recovered
             | Self::Unfinished(_)
             | Self::Revoked(..)
+            | Self::Owners(_)
             | Self::Devices(..) => false,
         }
     }

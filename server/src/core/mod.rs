@@ -21,6 +21,7 @@ mod load;
 mod message;
 mod order;
 pub mod origins;
+mod owners;
 mod rim;
 mod stopping;
 mod survey;
@@ -70,7 +71,7 @@ use crate::{
     },
     shard::{
         Close, ConnId, Effects, Input, Now, PresenceMail, Promise, QueryId, Refresh, Settings, Shard, ShardCounters,
-        topology::CoreId,
+        topology::{CoreId, Homes},
     },
 };
 
@@ -84,6 +85,8 @@ pub struct CoreConfig {
     /// Where acknowledgements wait for a database: when a commit takes longer than this, in milliseconds, they leave once the journal
     /// has synced.
     pub slow_after_ms: u64,
+    /// Most commits of a core under way at a time, where slots move; elsewhere each lane has one.
+    pub commits_max: usize,
     /// A random name for what is appended to logs from this start on.
     pub epoch: EpochId,
     /// So many queries may wait at the rim of a core before clients have to.
@@ -95,6 +98,8 @@ pub struct CoreConfig {
 pub struct Core {
     id: CoreId,
     common: Arc<Common>,
+    /// Where users have their homes, as far as this core has heard.
+    homes: Homes,
     shard: Shard,
     /// What the shard has asked for in this turn.
     effects: Effects,
@@ -113,7 +118,7 @@ pub struct Core {
     lanes: Option<Lanes>,
     /// What core 0 was last told of them.
     lanes_away: bool,
-    /// Then the node must look whether it still is this server's.
+    /// Then the node must look whether it still is this server's. Not where slots move: there each has a fence of its own.
     is_database: bool,
     /// Limits how often the log is told that a balancer does not send what it has to.
     header_warnings: Throttle,
@@ -135,13 +140,20 @@ impl Core {
     /// All cores of a node, by number; nobody is connected.
     #[must_use]
     pub fn all(config: CoreConfig, common: &Arc<Common>) -> Vec<Self> {
-        let CoreConfig { settings, journal, slow_after_ms, epoch, queries_kept_max } = config;
+        let CoreConfig { settings, journal, slow_after_ms, commits_max, epoch, queries_kept_max } = config;
+        let homes = common.homes();
         let mut journals = std::iter::once(journal).flatten();
         let core = |id| {
-            let lanes = || Lanes::new(common.topology.lanes_of(id), Sharing::OneLane, slow_after_ms);
+            let lanes = || {
+                let sharing = if homes.do_move() { Sharing::Slots { commits_max } } else { Sharing::OneLane };
+                let mut lanes = Lanes::new(common.topology.lanes_of(id), sharing, slow_after_ms);
+                homes.slots_of(id).for_each(|slot| lanes.begin(slot.lane(), homes.term(slot)));
+                lanes
+            };
             Self {
                 id,
-                shard: Shard::new(id, common.homes.clone(), settings, epoch),
+                homes: homes.clone(),
+                shard: Shard::new(id, homes.clone(), settings, epoch),
                 common: Arc::clone(common),
                 effects: Effects::default(),
                 orders: VecDeque::new(),
@@ -156,7 +168,7 @@ impl Core {
                 journal: journals.next(),
                 lanes: (settings.promise == Promise::Store).then(lanes),
                 lanes_away: false,
-                is_database: settings.promise != Promise::Disk,
+                is_database: settings.promise != Promise::Disk && !homes.do_move(),
                 header_warnings: Throttle::default(),
                 load: LoadMeter::default(),
                 next_tick_ms: 0,
@@ -208,6 +220,7 @@ impl Core {
             CoreMessage::Revoked(Subject { user, device }, issued_up_to) => {
                 self.feed(now, Input::Revoked { user, device, issued_up_to });
             }
+            CoreMessage::Owners(nodes) => self.owners(now, nodes),
             CoreMessage::Devices(ticket, user, wish) => self.feed(now, Input::Devices { ticket, user, wish }),
             CoreMessage::Guest(guest) => self.guest(guest),
             message @ (CoreMessage::Batch { .. }

@@ -1,9 +1,8 @@
 //! Survey: what the cores of a node know of its cluster, for whoever asks.
 
-use super::{common::Common, links::Mesh};
+use super::common::Common;
 use crate::{
     cluster::map::Slot,
-    mesh::link::Identity,
     operator::survey::{NodeKnown, Reach, SlotOwned, Survey},
     shard::topology::NodeId,
 };
@@ -12,12 +11,13 @@ use crate::{
 #[must_use]
 pub fn survey(common: &Common) -> Option<Survey> {
     let mesh = common.mesh.as_ref()?;
-    let Mesh { identity: Identity { nodes, own }, .. } = mesh;
+    let (nodes, own) = (mesh.nodes(), mesh.own);
+    let do_move = nodes.terms.is_some();
     let known = |id: NodeId| {
         let node = nodes.node(id).clone();
         let owned = Slot::all().filter(|slot| nodes.map.owner(*slot) == id);
         let reach = match mesh.host(id) {
-            _ if id == *own => Reach::Here,
+            _ if id == own => Reach::Here,
             Some(_) => Reach::Linked,
             None => Reach::Away,
         };
@@ -27,17 +27,17 @@ pub fn survey(common: &Common) -> Option<Survey> {
             clients: node.clients,
             clients_tls: node.clients_tls,
             weight: node.weight,
-            // A map that is a file pins nothing, lets nobody leave, and has nobody who watches whether others are alive.
-            slots: owned.map(|slot| SlotOwned { slot, is_pinned: false }).collect(),
+            slots: owned.map(|slot| SlotOwned { slot, is_pinned: nodes.is_pinned(slot) }).collect(),
             reach,
-            is_leaving: false,
-            is_alive: None,
+            is_leaving: node.is_leaving,
+            // By a map that is a file nobody watches that.
+            is_alive: do_move.then_some(!node.is_dead),
         }
     };
     Some(Survey {
         cluster: nodes.name.clone(),
         digest: nodes.digest(),
-        version: None,
+        version: do_move.then(|| nodes.version()),
         nodes: nodes.ids().map(known).collect(),
     })
 }

@@ -21,12 +21,12 @@ use crate::{
         rate::Rate,
         revocation::{Change, Revocations},
     },
+    cluster::file::Identity,
     config::Transport,
     durability::committer::OnStoreOutage,
     durability::lanes::Work,
     host::capacity::Capacity,
     limits::{CORE_STUCK_MS, DRAIN_MS},
-    mesh::link::Identity,
     operator::counters::Counters,
     shard::{CacheLimits, Envelope, EnvelopeBody, Limits, PresenceSettings, Promise, ReadState, topology::Topology},
 };
@@ -140,6 +140,7 @@ impl World {
             limits,
             cache: CacheLimits::OFF,
             presence: PresenceSettings::DEFAULT,
+            moves_per_s: 1_000,
         };
         let (counters, revocations) = (Arc::new(Counters::new(1)), Revocations::default());
         let capacity = Capacity::new(100, 1, 1_000).unwrap();
@@ -148,7 +149,14 @@ impl World {
             Some(identity) => common.in_cluster(identity),
             None => common,
         };
-        let config = CoreConfig { settings, journal, slow_after_ms: 1_000, epoch: EpochId(1), queries_kept_max: 0 };
+        let config = CoreConfig {
+            settings,
+            journal,
+            slow_after_ms: 1_000,
+            commits_max: 1,
+            epoch: EpochId(1),
+            queries_kept_max: 0,
+        };
         let pem = generate_pem().unwrap();
         Self {
             core: Core::all(config, &Arc::new(common)).remove(0),

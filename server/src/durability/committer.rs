@@ -145,6 +145,8 @@ pub struct Committer {
     begun_ms: Option<u64>,
     /// What an earlier server left in the journal is not in the store yet.
     recovers: bool,
+    /// There is none: batches are brought into a database by the cores, and nowhere else. Then only what that is like is told here.
+    has_no_journal: bool,
 }
 
 impl Committer {
@@ -179,7 +181,13 @@ impl Committer {
             prepare_at_ms: 0,
             begun_ms: None,
             recovers: false,
+            has_no_journal: false,
         }
+    }
+
+    /// From now on nothing is written, and there is always room.
+    pub const fn go_without_journal(&mut self) {
+        self.has_no_journal = true;
     }
 
     /// The disk has no room for what an earlier server left in the journal to be brought into the store. Until it has been, no
@@ -199,7 +207,7 @@ impl Committer {
 
     /// Takes a batch into the next group.
     pub fn push(&mut self, lane: LaneId, id: BatchId, bytes: &[u8]) {
-        if self.failure.is_none() {
+        if self.failure.is_none() && !self.has_no_journal {
             self.writer.push(lane, id, bytes);
         }
     }
@@ -207,7 +215,7 @@ impl Committer {
     /// The segment to make ready now, if one is wanted. Answered with [`Committer::prepared`] or
     /// [`Committer::prepare_failed`].
     pub fn wanted_segment(&mut self, now_ms: u64) -> Option<SegmentNumber> {
-        if self.failure.is_some() || self.recovers || now_ms < self.prepare_at_ms {
+        if self.failure.is_some() || self.recovers || self.has_no_journal || now_ms < self.prepare_at_ms {
             return None;
         }
         self.writer.wants_segment()
@@ -418,6 +426,7 @@ impl Committer {
             _ if self.failure.is_some() => Admission::Failed,
             _ if self.write_full || self.recovers => Admission::Full,
             _ if self.store == StoreState::Away && self.on_store_outage == OnStoreOutage::Refuse => Admission::Outage,
+            _ if self.has_no_journal => Admission::Open,
             Room::Open => Admission::Open,
             Room::NoSegment if self.prepare_full => Admission::Full,
             Room::Behind | Room::NoSegment => Admission::Behind,

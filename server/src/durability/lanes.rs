@@ -82,12 +82,12 @@ pub struct Lanes {
     first: LaneId,
     lanes: Vec<Lane>,
     sharing: Sharing,
-    /// Those that have batches and are in no commit, in the order in which they came to that: so each has its turn.
-    ready: VecDeque<LaneId>,
     /// Under way, or waiting to be tried again.
     commits: BTreeMap<WorkId, Commit>,
     /// Commits that were ever made.
     works: u64,
+    /// Where the next commit begins to look for lanes.
+    next_at: usize,
     slow_after_ms: u64,
     /// Bytes of the records of all that waits.
     waiting_bytes: usize,
@@ -142,9 +142,9 @@ impl Lanes {
             first,
             lanes: lanes.map(|_| Lane { is_open, ..Lane::default() }).collect(),
             sharing,
-            ready: VecDeque::new(),
             commits: BTreeMap::new(),
             works: 0,
+            next_at: 0,
             slow_after_ms,
             waiting_bytes: 0,
         }
@@ -166,7 +166,6 @@ impl Lanes {
         let of = self.lane(lane);
         let closed = mem::replace(of, Lane { term: of.term, ..Lane::default() });
         self.waiting_bytes -= closed.waiting.iter().map(|batch| batch.bytes.len()).sum::<usize>();
-        self.ready.retain(|ready| *ready != lane);
         let Some(id) = closed.commit else { return };
         let Some(commit) = self.commits.get_mut(&id) else { return };
         commit.parts.retain(|part| part.lane != lane);
@@ -179,19 +178,15 @@ impl Lanes {
     ///
     /// # Panics
     /// It has another number.
-    pub fn push(&mut self, now_ms: u64, of: LaneId, id: BatchId, bytes: Vec<u8>) {
-        let lane = self.lane(of);
+    pub fn push(&mut self, now_ms: u64, lane: LaneId, id: BatchId, bytes: Vec<u8>) {
+        let lane = self.lane(lane);
         if !lane.is_open {
             return;
         }
         let last = lane.waiting.back().map_or(lane.stored, |last| last.id);
         assert!(last.0 + 1 == id.0, "the batches of a lane have no gaps");
         let len = bytes.len();
-        let becomes_ready = lane.waiting.is_empty();
         lane.waiting.push_back(Waiting { id, since_ms: now_ms, bytes });
-        if becomes_ready {
-            self.ready.push_back(of);
-        }
         self.waiting_bytes += len;
     }
 
@@ -285,7 +280,7 @@ impl Lanes {
         &mut self.lanes[usize::from(lane.0 - self.first.0)]
     }
 
-    /// Makes a commit of the lanes that are ready, as many as have room in it.
+    /// Makes a commit of what is ready, beginning behind the last lane that was in one.
     fn gather(&mut self) -> Option<WorkId> {
         let (commits_max, lanes_max) = match self.sharing {
             Sharing::OneLane => (self.lanes.len(), 1),
@@ -297,19 +292,20 @@ impl Lanes {
         let id = WorkId(self.works + 1);
         let mut room = Kind::Database.run_bytes_max();
         let mut parts = Vec::new();
-        while parts.len() < lanes_max
-            && let Some(&next) = self.ready.front()
-        {
-            let lane = self.lane(next);
+        let lanes = self.lanes.len();
+        for at in (self.next_at..lanes).chain(0..self.next_at) {
+            let lane = &mut self.lanes[at];
+            if lane.waiting.is_empty() || lane.commit.is_some() {
+                continue;
+            }
             let batches = lane.fitting(&mut room).max(usize::from(parts.is_empty()));
-            let is_full = batches < lane.waiting.len();
             if batches > 0 {
                 lane.commit = Some(id);
-                parts.push(Part { lane: next, batches });
-                self.ready.pop_front();
+                parts.push(Part { lane: LaneId(self.first.0 + at as u16), batches });
+                self.next_at = (at + 1) % lanes;
             }
             // The next commit begins with what had no room in this one.
-            if is_full {
+            if batches < lane.waiting.len() || parts.len() == lanes_max {
                 break;
             }
         }
@@ -350,9 +346,6 @@ impl Lanes {
                 bytes += batch.bytes.len();
             }
             stored.push((id, lane.stored));
-            if !lane.waiting.is_empty() {
-                self.ready.push_back(id);
-            }
             self.waiting_bytes -= bytes;
         }
         stored

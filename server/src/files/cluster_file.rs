@@ -9,11 +9,16 @@ use std::{
 use thiserror::Error;
 
 use crate::{
-    cluster::file::Nodes,
-    config::{Backend, Config},
-    files::certificate::{self, CertificateError},
-    io::ClusterConfig,
-    mesh::link::Identity,
+    cluster::{
+        file::{Identity, Node, Nodes, check_name},
+        steward::Stewardship,
+    },
+    config::{Ack, Backend, Cluster, Config},
+    files::{
+        certificate::{self, CertificateError, MeshTls},
+        tenure::new_holder,
+    },
+    io::{ClusterConfig, Part},
 };
 
 /// Why a server can not take its place among others.
@@ -30,6 +35,12 @@ pub enum ClusterFileError {
     /// What nodes prove to each other who they are with.
     #[error(transparent)]
     Certificate(#[from] CertificateError),
+    /// The configuration does not say what it should.
+    #[error("[cluster]: {why}")]
+    Config {
+        /// Why.
+        why: String,
+    },
     /// It does not say what it should.
     #[error("{path}: {why}", path = path.display())]
     Wrong {
@@ -45,7 +56,7 @@ pub enum ClusterFileError {
 /// # Errors
 /// See [`ClusterFileError`].
 pub fn load(config: &Config) -> Result<Option<ClusterConfig>, ClusterFileError> {
-    let Some(path) = config.cluster.file() else { return Ok(None) };
+    let Some(path) = config.cluster.file() else { return moving(config) };
     let wrong = |why| ClusterFileError::Wrong { path: path.to_owned(), why };
     let nodes = read(path)?;
     let name = &config.cluster.node;
@@ -58,20 +69,72 @@ pub fn load(config: &Config) -> Result<Option<ClusterConfig>, ClusterFileError> 
     let is_plain = places.any(|place| !place.ip().to_canonical().is_loopback());
     if config.store.backend == Backend::FoundationDb {
         return Err(wrong(
-            "a cluster whose map is a file has embedded stores: store.backend = \"foundationdb\" does not go with cluster.file".to_owned(),
-        ));
-    }
-    let tls =
-        config.cluster.tls().map(|[certificate, key, authority]| certificate::load_mesh(certificate, key, authority));
-    let tls = tls.transpose()?;
-    if is_plain && tls.is_none() && !config.allow_plain_tcp_beyond_loopback {
-        return Err(wrong(
-            "nodes talk to each other unencrypted, and not all of their mesh addresses are loopback addresses: what users write would \
-             cross the network in plain. Give cluster.cert_file, key_file and ca_file, or set allow_plain_tcp_beyond_loopback = true if the network is trusted or encrypts by itself"
+            "a cluster whose map is a file has embedded stores: store.backend = \"foundationdb\" goes with cluster.name instead of cluster.file"
                 .to_owned(),
         ));
     }
-    Ok(Some(ClusterConfig { identity: Identity { nodes: Arc::new(nodes), own }, listen, tls }))
+    let tls = tls(config, is_plain).map_err(|error| error.or(wrong))?;
+    Ok(Some(ClusterConfig { part: Part::Fixed(Identity { nodes: Arc::new(nodes), own }), listen, tls }))
+}
+
+/// The place of the server among others that are in a database.
+fn moving(config: &Config) -> Result<Option<ClusterConfig>, ClusterFileError> {
+    let Cluster { node, mesh, clients, clients_tls, weight, lease_ms, moves_per_s, listen, .. } = &config.cluster;
+    let (Some(cluster), Some(mesh)) = (config.cluster.name(), *mesh) else { return Ok(None) };
+    let wrong = |why| ClusterFileError::Config { why };
+    let some = |address: &String| (!address.is_empty()).then(|| address.clone());
+    let node = Node {
+        name: node.clone(),
+        mesh,
+        clients: some(clients),
+        clients_tls: some(clients_tls),
+        weight: *weight,
+        is_leaving: false,
+        is_dead: false,
+    };
+    check_name("cluster.name", cluster).and_then(|()| node.check(&[])).map_err(wrong)?;
+    if config.store.backend != Backend::FoundationDb || config.store.foundationdb.ack != Ack::Committed {
+        return Err(wrong(
+            "cluster.name is of nodes that share a database and keep nothing themselves: it needs store.backend = \"foundationdb\" and \
+             store.foundationdb.ack = \"committed\""
+                .to_owned(),
+        ));
+    }
+    let listen = listen.unwrap_or(mesh);
+    let is_plain = [mesh, listen].iter().any(|place| !place.ip().to_canonical().is_loopback());
+    let tls = tls(config, is_plain).map_err(|error| error.or(wrong))?;
+    let (cluster, holder) = (cluster.to_owned(), new_holder());
+    let stewardship = Stewardship { cluster, node, holder, lease_ms: *lease_ms, moves_per_s: *moves_per_s };
+    Ok(Some(ClusterConfig { part: Part::Moving(stewardship), listen, tls }))
+}
+
+/// Why there is no TLS where there should be.
+enum NoTls {
+    Certificate(CertificateError),
+    Plain,
+}
+
+impl NoTls {
+    fn or(self, wrong: impl FnOnce(String) -> ClusterFileError) -> ClusterFileError {
+        match self {
+            Self::Certificate(error) => error.into(),
+            Self::Plain => wrong(
+                "nodes talk to each other unencrypted, and not all of their mesh addresses are loopback addresses: what users write would \
+                 cross the network in plain. Give cluster.cert_file, key_file and ca_file, or set allow_plain_tcp_beyond_loopback = true if the network is trusted or encrypts by itself"
+                    .to_owned(),
+            ),
+        }
+    }
+}
+
+fn tls(config: &Config, is_plain: bool) -> Result<Option<MeshTls>, NoTls> {
+    let tls =
+        config.cluster.tls().map(|[certificate, key, authority]| certificate::load_mesh(certificate, key, authority));
+    let tls = tls.transpose().map_err(NoTls::Certificate)?;
+    if is_plain && tls.is_none() && !config.allow_plain_tcp_beyond_loopback {
+        return Err(NoTls::Plain);
+    }
+    Ok(tls)
 }
 
 fn read(path: &Path) -> Result<Nodes, ClusterFileError> {
@@ -93,7 +156,7 @@ mod tests {
             // As if it were started from the folder of the repository.
             config.cluster.file = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(&config.cluster.file);
             let place = load(&config).unwrap().unwrap();
-            let clients = place.identity.nodes.node(place.identity.own).clients.clone();
+            let clients = place.fixed().unwrap().nodes.node(place.fixed().unwrap().own).clients.clone();
             assert_eq!(clients, Some(config.listen.to_string()));
             config.store.backend = Backend::FoundationDb;
             assert!(load(&config).unwrap_err().to_string().contains("foundationdb"));
@@ -102,7 +165,8 @@ mod tests {
             assert!(load(&config).unwrap_err().to_string().contains("allow_plain"), "it can be reached from elsewhere");
             place
         });
-        assert_eq!(places.each_ref().map(|place| place.identity.own), [0, 1, 2].map(NodeId));
-        assert_eq!(places[0].identity.nodes.digest(), places[2].identity.nodes.digest());
+        assert_eq!(places.each_ref().map(|place| place.fixed().unwrap().own), [0, 1, 2].map(NodeId));
+        let digest = |place: &ClusterConfig| place.fixed().unwrap().nodes.digest();
+        assert_eq!(digest(&places[0]), digest(&places[2]));
     }
 }

@@ -13,7 +13,7 @@ use super::{
     datadir::DataDir,
     tenure::{self, TenureError},
 };
-use crate::mesh::link::Identity;
+use crate::cluster::file::Identity;
 
 /// Its file in the data folder.
 const FILE: &str = "CLUSTER";

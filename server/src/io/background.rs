@@ -14,6 +14,7 @@ use std::{
 };
 
 use crossbeam::channel::{Receiver, Sender, bounded};
+use proto_spec::UserId;
 use storage::{
     Ahead, Fence, IngestError, IngestReport, Pace, Store, StoreError,
     journal::{JournalError, JournalFolder, Prepared, Reuse, Salt, Sealed, SealedSegment, SegmentNumber},
@@ -33,7 +34,7 @@ use crate::{
     host::clock::Clock,
     limits::{INGEST_RETRY_MS, TICK_MS, UNFINISHED_PAGE, UNFINISHED_WAITING_MAX},
     operator::counters::Counters,
-    shard::topology::{CoreId, Home, Homes},
+    shard::topology::CoreId,
 };
 
 /// What both threads need.
@@ -265,15 +266,15 @@ impl<S: Store> Background<S> {
     }
 
     /// Tells the cores of users whose duties are left over from before, while the node serves already.
-    pub(super) fn tell_unfinished(&self, homes: &Homes) {
+    /// `home` says who is looked for, and where they live.
+    pub(super) fn tell_unfinished(&self, home: impl Fn(UserId) -> Option<CoreId>) {
         stand_below();
         let mut after = None;
         while !self.ended.load(Ordering::Relaxed) {
             match pollster::block_on(storage::unfinished(&*self.store, after, UNFINISHED_PAGE)) {
                 Ok(users) => {
                     for &user in &users {
-                        // Of a user whose home is another node nothing is owed from here.
-                        let Home::Here(home) = homes.of(user) else { continue };
+                        let Some(home) = home(user) else { continue };
                         self.mailboxes[usize::from(home.0)].put_waiting(CoreMessage::Unfinished(user));
                     }
                     // Until the cores have got on: their counters are of their last tick.

@@ -16,11 +16,12 @@ pub mod recovery;
 mod shared;
 pub mod socket;
 mod start_error;
+mod steward;
 pub mod tasks;
 mod thread;
 mod tidy;
 
-pub use node::{ClusterConfig, DatabaseConfig, Node, NodeConfig};
+pub use node::{ClusterConfig, DatabaseConfig, Node, NodeConfig, Part};
 pub use shared::Controls;
 pub use start_error::StartError;
 

@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crossbeam::channel::{Receiver, Sender, bounded};
+use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
 use parking_lot::{Mutex, RwLock};
 use proto_spec::EpochId;
 use rim::ring::{Ring, SetupError};
@@ -24,7 +24,7 @@ use storage::{
     Ahead, Fence, Kind, Pace, Store,
     journal::{JournalConfig, JournalFolder, Recovered, Writer},
 };
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 use tracing::{error, warn};
 
 use super::{
@@ -37,21 +37,26 @@ use super::{
     recovery::Recovery,
     shared::{Controls, Inquiries, Shared},
     start_error::StartError,
+    steward::{Gained, Office, ToSteward},
     tasks::Database,
     thread::spawn,
 };
 use crate::{
     access::revocation::Revocations,
+    cluster::{file::Identity, map::Slot, steward::Stewardship},
     config::{Listen, Transport},
     core::{Common, Core, CoreConfig, OriginLimits},
     durability::committer::{Committer, OnStoreOutage},
     files::certificate::MeshTls,
     files::{credentials::Credentials, datadir::DataDir},
     host::{capacity::Capacity, clock::Clock},
-    limits::{HELPERS_STOP_MS, JOURNAL_SEGMENT_BYTES_MIN, READER_THREADS},
-    mesh::link::Identity,
+    limits::{ERRANDS_MAX, HELPERS_STOP_MS, JOURNAL_SEGMENT_BYTES_MIN, READER_THREADS},
     operator::{audit::Audit, counters::Counters, logging},
-    shard::{Promise, Settings, directory::Directory, topology::Topology},
+    shard::{
+        Promise, Settings,
+        directory::Directory,
+        topology::{Home, Topology},
+    },
 };
 
 /// How cores use a database. Nothing for an engine.
@@ -107,12 +112,41 @@ pub struct NodeConfig {
 /// A node's place among others.
 #[derive(Clone, Debug)]
 pub struct ClusterConfig {
-    /// Which it is, and which others there are.
-    pub identity: Identity,
+    /// Who says who owns what.
+    pub part: Part,
     /// Where the others connect.
     pub listen: SocketAddr,
     /// What nodes prove to each other who they are with; none: they talk in plain.
     pub tls: Option<MeshTls>,
+}
+
+/// Who says which nodes there are and who owns what.
+#[derive(Clone, Debug)]
+pub enum Part {
+    /// A file, for ever. Which node this is.
+    Fixed(Identity),
+    /// The database. What it is told of this node.
+    Moving(Stewardship),
+}
+
+impl ClusterConfig {
+    /// What a database is told of the node, if slots move.
+    #[must_use]
+    pub const fn moving(&self) -> Option<&Stewardship> {
+        match &self.part {
+            Part::Moving(stewardship) => Some(stewardship),
+            Part::Fixed(_) => None,
+        }
+    }
+
+    /// What a file says for ever, if one does.
+    #[must_use]
+    pub const fn fixed(&self) -> Option<&Identity> {
+        match &self.part {
+            Part::Fixed(identity) => Some(identity),
+            Part::Moving(_) => None,
+        }
+    }
 }
 
 /// A running server.
@@ -124,6 +158,8 @@ pub struct Node {
     pace: Arc<Pace>,
     cores: Vec<JoinHandle<()>>,
     helpers: Vec<JoinHandle<()>>,
+    /// Where slots move.
+    steward: Option<ToSteward>,
 }
 
 impl Node {
@@ -159,9 +195,17 @@ impl Node {
         if (kind == Kind::Engine) != (promise == Promise::Disk) {
             return Err(StartError::Promise { promise, kind });
         }
+        let moving = config.cluster.as_ref().and_then(ClusterConfig::moving);
+        if moving.is_some() && promise != Promise::Store {
+            return Err(StartError::Promise { promise, kind });
+        }
         // What is in the order of the journal needs no more.
         let lanes = if promise == Promise::Store { config.database.lanes } else { 1 };
-        let topology = Topology::with_lanes(config.cores, lanes).ok_or(StartError::NoCores)?;
+        let topology = match moving {
+            Some(_) => Topology::with_slots(config.cores),
+            None => Topology::with_lanes(config.cores, lanes),
+        };
+        let topology = topology.ok_or(StartError::NoCores)?;
         if config.journal.segment_bytes < JOURNAL_SEGMENT_BYTES_MIN {
             return Err(StartError::SegmentBytes(config.journal.segment_bytes));
         }
@@ -170,11 +214,22 @@ impl Node {
         let mailboxes: Arc<[_]> = (0..config.cores).map(|_| Mailbox::new()).collect::<io::Result<Vec<_>>>()?.into();
 
         let folder = JournalFolder::open(&config.data.journal(), config.journal.segment_bytes)?;
+        let batches = journal.batches;
         let mut recovery =
             Recovery::new(folder.clone(), Arc::clone(&config.data), Arc::clone(&counters), Arc::clone(&ended), journal);
         let mut writer = Writer::new(config.journal, recovery.next());
         let (recovered, is_recovered) = bounded(1);
-        let (fence, ahead, rest) = match recovery.bring_in(&*store) {
+        let office = match moving {
+            Some(_) if batches > 0 => return Err(StartError::Journalled { batches }),
+            Some(stewardship) => Some(Office::open(&store, &clock, stewardship.clone())?),
+            None => None,
+        };
+        let brought_in = match &office {
+            // Nothing is ever in the journal.
+            Some(_) => Ok(Fence::default()),
+            None => recovery.bring_in(&*store),
+        };
+        let (fence, ahead, rest) = match brought_in {
             Ok(fence) => {
                 let _ = recovered.send(());
                 (fence, Arc::new(Ahead::new(Arc::clone(&store))), None)
@@ -200,7 +255,7 @@ impl Node {
         let mut files = HashMap::new();
         // Prepare every spare now, so that the first send is admitted. Without room for them reads are served.
         let recovers = rest.is_some();
-        let mut has_room = !recovers;
+        let mut has_room = !recovers && office.is_none();
         while has_room && let Some(segment) = writer.wants_segment() {
             match background::prepare(&background.folder, segment) {
                 Ok((salt, file)) => {
@@ -235,7 +290,9 @@ impl Node {
             Kind::Database => Reads::Tasks(Database::new(&store, fence, config.database.reads_max)),
         };
         let mut committer = Committer::new(writer, topology, promise, config.seal_after_ms, config.on_store_outage);
-        if recovers {
+        if office.is_some() {
+            committer.go_without_journal();
+        } else if recovers {
             committer.recover();
         } else if !has_room {
             committer.prepare_failed(0, true);
@@ -243,8 +300,12 @@ impl Node {
         let journal = (committer, Commit::new(files, threads, Arc::clone(&counters)));
         let (revocations, origins) = (config.revocations.clone(), config.origins.clone());
         let common = Common::new(topology, counters, revocations, origins, capacity, config.handshake_timeout_ms);
-        let common = match &config.cluster {
-            Some(cluster) => common.in_cluster(cluster.identity.clone()),
+        let (office, identity) = match office {
+            Some((office, identity)) => (Some(office), Some(identity)),
+            None => (None, config.cluster.as_ref().and_then(ClusterConfig::fixed).cloned()),
+        };
+        let common = match identity {
+            Some(identity) => common.in_cluster(identity),
             None => common,
         };
         let shared = Arc::new(Shared {
@@ -263,17 +324,42 @@ impl Node {
             loss: Notify::new(),
             clock,
         });
-        let mut node = Self { address, shared, ended, pace: store.pace(), cores: Vec::new(), helpers };
+        let mut node = Self { address, shared, ended, pace: store.pace(), cores: Vec::new(), helpers, steward: None };
         node.start_cores(config, journal, &reads)?;
-        let homes = node.shared.common.homes.clone();
+        let homes = node.shared.common.homes();
+        let gained = match office {
+            Some(office) => Some(node.start_steward(office)?),
+            None => None,
+        };
         let tell = move || {
-            // Not before the journal takes what they owe.
-            if is_recovered.recv().is_ok() {
-                background.tell_unfinished(&homes);
+            // Of a user whose home is another node nothing is owed from here.
+            let here = |user| match homes.of(user) {
+                Home::Here(core) => Some(core),
+                Home::Elsewhere(_) => None,
+            };
+            match gained {
+                // Slots that come later, too.
+                Some(gained) => gained.iter().for_each(|slots: Gained| {
+                    let is_gained = |user| slots[usize::from(Slot::of(user).0)];
+                    background.tell_unfinished(|user| is_gained(user).then(|| homes.topology.home_of(user)));
+                }),
+                // Not before the journal takes what they owe.
+                None if is_recovered.recv().is_ok() => background.tell_unfinished(here),
+                None => {}
             }
         };
         node.helpers.push(spawn("ringpost-unfinished", tell)?);
         Ok(node)
+    }
+
+    /// Where slots move: renews the lease of this node, and takes and gives slots. Which come is told to who looks for what they owe.
+    fn start_steward<S: Store>(&mut self, office: Office<S>) -> Result<Receiver<Gained>, StartError> {
+        let (errands, wanted) = mpsc::channel(ERRANDS_MAX);
+        let (tell, gained) = unbounded();
+        let (shared, ended) = (Arc::clone(&self.shared), Arc::clone(&self.ended));
+        self.helpers.push(spawn("ringpost-steward", move || office.serve(shared, ended, wanted, tell))?);
+        self.steward = Some(ToSteward(errands));
+        Ok(gained)
     }
 
     fn start_cores(
@@ -290,6 +376,7 @@ impl Node {
             settings: config.settings,
             journal: Some(journal),
             slow_after_ms: config.database.slow_after_ms,
+            commits_max: config.database.lanes.into(),
             epoch: new_epoch(),
             queries_kept_max: reads.queries_kept_max(),
         };
@@ -340,7 +427,7 @@ impl Node {
     /// What can be changed while it runs.
     #[must_use]
     pub fn controls(&self) -> Controls {
-        Controls { shared: Arc::clone(&self.shared) }
+        Controls { shared: Arc::clone(&self.shared), steward: self.steward.clone() }
     }
 
     /// What has been done so far.
@@ -366,8 +453,12 @@ impl Node {
         self.shared.lost.get().map(String::as_str)
     }
 
-    /// Begins a graceful stop: no new connections and sends, what is parked is released, everybody gets a bye.
+    /// Begins a graceful stop: where slots move they are given away, and who is connected is told where to go; else no new connections and
+    /// sends, what is parked is released, everybody gets a bye.
     pub fn stop(&self) {
+        if let Some(steward) = self.steward.as_ref().filter(|_| self.lost().is_none()) {
+            steward.leave();
+        }
         self.shared.stop();
     }
 

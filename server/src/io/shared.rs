@@ -17,9 +17,10 @@ use proto_spec::{TimestampMs, UserId};
 use tokio::sync::Notify;
 use tracing::error;
 
-use super::{listeners::Listener, mailbox::Mailbox, socket::Stream};
+use super::{listeners::Listener, mailbox::Mailbox, socket::Stream, steward::ToSteward};
 use crate::{
     access::revocation::Change,
+    cluster::steward::Wish,
     core::{self, Common, CoreMessage},
     files::{certificate::MeshTls, credentials::Credentials},
     host::clock::Clock,
@@ -109,6 +110,8 @@ impl Inquiries {
 #[derive(Clone, Debug)]
 pub struct Controls {
     pub(super) shared: Arc<Shared>,
+    /// Where slots move.
+    pub(super) steward: Option<ToSteward>,
 }
 
 impl Controls {
@@ -127,6 +130,18 @@ impl Controls {
         *self.shared.credentials.write() = Arc::new(credentials);
     }
 
+    /// Has the nodes of the cluster do what an operator wants of who owns what. None: slots do not move here.
+    #[must_use]
+    pub fn wish(&self, wish: Wish) -> Option<Result<(), String>> {
+        self.steward.as_ref().map(|steward| steward.wish(wish))
+    }
+
+    /// Whether what a node owns may change while it serves.
+    #[must_use]
+    pub const fn do_move(&self) -> bool {
+        self.steward.is_some()
+    }
+
     /// The clock that cores go by.
     #[must_use]
     pub fn clock(&self) -> &Clock {
@@ -141,10 +156,10 @@ impl Controls {
 
     /// The name of the node that serves a user, if that is another one.
     #[must_use]
-    pub fn elsewhere(&self, user: UserId) -> Option<&str> {
-        let common = &self.shared.common;
-        let node = common.homes.elsewhere(user)?;
-        common.mesh.as_ref().map(|mesh| mesh.identity.nodes.node(node).name.as_str())
+    pub fn elsewhere(&self, user: UserId) -> Option<String> {
+        let homes = self.shared.common.homes();
+        let node = homes.elsewhere(user)?;
+        homes.cluster.map(|cluster| cluster.nodes.node(node).name.clone())
     }
 
     /// What the node knows of its cluster; none: it has no others beside it.

@@ -6,6 +6,7 @@ use rim::ring::SetupError;
 use storage::{Kind, journal::JournalError};
 use thiserror::Error;
 
+use super::steward::RoundError;
 use crate::{
     files::{datadir::DataDirError, tenure::TakeOverError},
     host::capacity::TooFewFiles,
@@ -76,6 +77,17 @@ pub enum StartError {
     /// No cores were asked for.
     #[error("a node needs at least one core")]
     NoCores,
+    /// The node's place in its cluster.
+    #[error("the cluster does not take this node: {0}")]
+    Cluster(#[from] RoundError),
+    /// The journal of a server that was alone has what the store lacks.
+    #[error(
+        "the journal holds {batches} batches of a server that was alone, which may not be in the store: start it without [cluster] once, and stop it"
+    )]
+    Journalled {
+        /// How many.
+        batches: u64,
+    },
     /// A thread or descriptor could not be had.
     #[error("cannot start: {0}")]
     Process(#[from] io::Error),
@@ -99,6 +111,8 @@ impl StartError {
             | Self::Promise { .. }
             | Self::SegmentBytes(_)
             | Self::NoCores
+            | Self::Cluster(_)
+            | Self::Journalled { .. }
             | Self::Process(_) => false,
         }
     }

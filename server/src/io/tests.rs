@@ -78,6 +78,7 @@ impl<S: Store> World<S> {
                 limits: Limits::OFF,
                 cache: CacheLimits::OFF,
                 presence: PresenceSettings::DEFAULT,
+                moves_per_s: 1_000,
             },
             data: Arc::new(DataDir::open(dir.path()).expect("a data folder")),
             journal: JournalConfig {

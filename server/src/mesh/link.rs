@@ -5,8 +5,6 @@
 //! above the bound what asks for something is given back, while an answer has as much room again: it can not be given back, so a link
 //! that has no room for it ends, and the other node asks again.
 
-use std::sync::Arc;
-
 use thiserror::Error;
 
 use super::{
@@ -14,19 +12,10 @@ use super::{
     wire::{self, Greeting, Said, VERSIONS, WireError},
 };
 use crate::{
-    cluster::file::Nodes,
+    cluster::file::{Identity, Nodes},
     limits::{LINK_GREETING_MS, LINK_PING_MS, LINK_QUEUE_BYTES_MAX, LINK_SILENCE_MS},
     shard::{Envelope, topology::NodeId},
 };
-
-/// This node, as others are told.
-#[derive(Clone, Debug)]
-pub struct Identity {
-    /// The cluster.
-    pub nodes: Arc<Nodes>,
-    /// This node.
-    pub own: NodeId,
-}
 
 impl Identity {
     fn greeting(&self, to: &str, versions: [u32; 2]) -> Greeting {
@@ -296,6 +285,8 @@ impl Link {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use proto_spec::{Content, Seq, UserId};
 
     use super::*;

@@ -154,7 +154,7 @@ impl<M: Fn() -> String + Send + Sync + 'static> Operator<M> {
                 if let Some(subject) = parse_subject(query)
                     && let Some(node) = self.controls.elsewhere(subject.user) =>
             {
-                return self.misdirected(method, subject, node, uid);
+                return self.misdirected(method, subject, &node, uid);
             }
             Ok((method, DEVICES, query)) => return self.devices(method, parse_subject(query), uid),
             Ok((method, REVOCATIONS, query)) => (method, parse_subject(query)),

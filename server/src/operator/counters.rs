@@ -194,6 +194,8 @@ counters! {
         commit_us_max: Gauge,
         /// Commits that failed and were tried again.
         commit_retries: Counter,
+        /// Commits that found that a slot of theirs has another owner.
+        commits_moved: Counter,
         /// Batches that are not in the database yet.
         commit_waiting_batches: Gauge,
         /// Bytes of their records.
@@ -263,6 +265,10 @@ pub struct Counters {
     pub clock: ClockCounters,
     /// When each core had its last tick.
     pub pulse: Pulse,
+    /// Slots that this node owns, where slots move.
+    pub slots: Counter,
+    /// Until when others take this node for alive, by the clock that cores go by, in milliseconds; 0: it has no lease.
+    pub lease_until_ms: Counter,
 }
 
 impl Counters {
@@ -276,6 +282,8 @@ impl Counters {
             journal: CachePadded::default(),
             clock: ClockCounters::default(),
             pulse: Pulse::new(cores),
+            slots: Counter::default(),
+            lease_until_ms: Counter::default(),
         }
     }
 

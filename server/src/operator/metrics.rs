@@ -42,6 +42,8 @@ pub fn text(
     page.audit(audit);
     page.log(log);
     page.clock(&counters.clock);
+    page.begin("ringpost_slots", "gauge", "Slots that this node owns, where slots move");
+    page.line("ringpost_slots", counters.slots.get());
     if let Some(left_s) = certificate_left_s {
         let name = "ringpost_tls_certificate_expires_in_seconds";
         page.begin(name, "gauge", "Seconds until the certificate expires; below zero: since it has");
@@ -88,6 +90,7 @@ const SHARD: &[Described<ShardCounters>] = &[
     counter("presence_late", "Questions about presence that were not answered in time", |shard| shard.presence_late),
     counter("typing", "That somebody types, passed on", |shard| shard.typing),
     counter("typing_dropped", "That somebody types, not passed on", |shard| shard.typing_dropped),
+    counter("moved", "Clients that were sent to another node, to which their user has moved", |shard| shard.moved),
     counter("receipts", "Reports to senders", |shard| shard.receipts),
     counter("put_off", "Messages and reports put off because their user could not be read", |shard| shard.put_off),
     counter(

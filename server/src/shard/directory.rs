@@ -43,6 +43,11 @@ impl Directory {
         self.online.len()
     }
 
+    /// Each user who is connected.
+    pub fn each(&self, mut see: impl FnMut(UserId)) {
+        self.online.iter().for_each(|user| see(*user.key()));
+    }
+
     /// Whether nobody is connected.
     #[must_use]
     pub fn is_empty(&self) -> bool {

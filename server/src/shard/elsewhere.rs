@@ -67,7 +67,7 @@ impl Shard {
 
     /// An entry is durable: what it says to a user of another node leaves, if it is on the way there.
     pub(super) fn leave_for_elsewhere(&mut self, user_id: UserId, seq: Seq, cx: &mut Turn<'_>) {
-        if self.homes.ownership.is_none() || self.settings.promise == Promise::Store {
+        if self.homes.cluster.is_none() || self.settings.promise == Promise::Store {
             return;
         }
         let Some(user) = self.users.resident(user_id).filter(|user| user.outgoing.is_on_the_way(seq)) else { return };
@@ -104,18 +104,25 @@ impl Shard {
     }
 
     fn lose_what_is_on_the_way(&mut self, node: NodeId) {
-        let homes = &self.homes;
-        let is_there = |user: UserId| homes.elsewhere(user) == Some(node);
+        let homes = self.homes.clone();
+        let lost = self.lose_to(|user| homes.elsewhere(user) == Some(node));
+        self.elsewhere.resting.entry(node).or_default().extend(lost);
+    }
+
+    /// Whatever is on the way to these users may not get there, or not be answered. What begins to rest by that.
+    pub(super) fn lose_to(&mut self, is_lost: impl Fn(UserId) -> bool) -> Vec<(UserId, Resting)> {
+        let mut lost = Vec::new();
         for (user_id, user) in self.users.iter_mut() {
-            let resting = &mut self.elsewhere.resting;
-            let mut rest = |what| resting.entry(node).or_default().push((user_id, what));
-            for to in user.outgoing.lose(|ConversationId::Person(to)| is_there(to)) {
-                rest(Resting::Messages(to));
-            }
-            for author in user.reports.lose(is_there) {
-                rest(Resting::Reports(author));
-            }
+            let messages = user.outgoing.lose(|ConversationId::Person(to)| is_lost(to));
+            lost.extend(messages.into_iter().map(|to| (user_id, Resting::Messages(to))));
+            lost.extend(user.reports.lose(&is_lost).into_iter().map(|author| (user_id, Resting::Reports(author))));
         }
+        lost
+    }
+
+    /// What waited for nodes to be reached waits for their links no longer.
+    pub(super) fn take_resting(&mut self) -> Vec<(UserId, Resting)> {
+        std::mem::take(&mut self.elsewhere.resting).into_values().flatten().collect()
     }
 
     /// What is to be tried again waits for a node that can not be reached.

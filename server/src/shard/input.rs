@@ -1,10 +1,12 @@
 //! Everything that can happen to a shard.
 
+use std::sync::Arc;
+
 use proto_spec::{Content, ConversationId, DeviceId, DeviceInfo, ErrorCode, Event, Seq, TimestampMs, UserId};
 use storage::{Answer, BatchId, LaneId};
 
 use super::{presence::PresenceMail, shedding::Load, topology::NodeId};
-use crate::{access::handshake::Resumption, limits::ENVELOPE_BYTES};
+use crate::{access::handshake::Resumption, cluster::file::Nodes, config::Transport, limits::ENVELOPE_BYTES};
 
 /// The two clocks of one instant. Measure with the first, persist the second.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -68,6 +70,8 @@ pub struct Connected {
     pub resumption: Resumption,
     /// How long it may stay.
     pub grant: Grant,
+    /// By which transport it goes where a redirect says; none: its client follows none.
+    pub follows: Option<Transport>,
 }
 
 /// What one shard tells another. In order per pair of shards, at least once; logs are exactly-once because the receiver
@@ -108,6 +112,21 @@ impl Envelope {
             | EnvelopeBody::ReceiptPutOff { .. } => return None,
         };
         Some(Self { to: self.from, from: self.to, body })
+    }
+}
+
+impl Envelope {
+    /// What is said in place of an answer that can not be given; none if it is none.
+    pub(super) fn not_given(&self) -> Option<Self> {
+        let body = match self.body {
+            EnvelopeBody::Forwarded { origin, .. } => EnvelopeBody::ForwardPutOff { origin },
+            EnvelopeBody::Receipted { received_as } => EnvelopeBody::ReceiptPutOff { received_as },
+            EnvelopeBody::Forward { .. }
+            | EnvelopeBody::ForwardPutOff { .. }
+            | EnvelopeBody::Receipt { .. }
+            | EnvelopeBody::ReceiptPutOff { .. } => return None,
+        };
+        Some(Self { body, ..self.clone() })
     }
 }
 
@@ -307,6 +326,8 @@ pub enum Input<'a> {
         /// Whether it can be reached.
         is_up: bool,
     },
+    /// Something else is known of the other nodes and of who owns what, where that can change.
+    Owners(Arc<Nodes>),
     /// The core keeps up, or does not.
     Load(Load),
     /// Left over from before a restart: this user has messages to forward or receipts to report.

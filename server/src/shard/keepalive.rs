@@ -93,6 +93,7 @@ mod tests {
             limits: Limits::OFF,
             cache: CacheLimits::OFF,
             presence: PresenceSettings::DEFAULT,
+            moves_per_s: 1_000,
         }
     }
 

@@ -29,6 +29,10 @@ impl<T> Later<T> {
         if self.has_due(now_ms) { self.waiting.pop_front().map(|(_, what)| what) } else { None }
     }
 
+    pub(super) fn retain(&mut self, is_kept: impl Fn(&T) -> bool) {
+        self.waiting.retain(|(_, what)| is_kept(what));
+    }
+
     pub(super) fn len(&self) -> usize {
         self.waiting.len()
     }

@@ -8,7 +8,7 @@
 
 use std::collections::VecDeque;
 
-use proto_spec::{ConversationId, DeviceId, RequestId, SendNumber, Seq, UserId};
+use proto_spec::{ConversationId, DeviceId, EpochId, RequestId, SendNumber, Seq, UserId};
 use storage::BatchId;
 
 use super::{
@@ -56,6 +56,7 @@ struct Kept {
 /// See the head of this file.
 #[derive(Debug)]
 pub(super) struct Ledger {
+    epoch: EpochId,
     filling: BatchId,
     released: BatchId,
     stored: BatchId,
@@ -74,9 +75,11 @@ pub(super) struct Ledger {
     conversations_changed: VecDeque<(BatchId, (UserId, ConversationId))>,
 }
 
-impl Default for Ledger {
-    fn default() -> Self {
+impl Ledger {
+    /// Nothing is under way. What is appended is of this epoch.
+    pub(super) fn new(epoch: EpochId) -> Self {
         Self {
+            epoch,
             filling: BatchId(1),
             released: BatchId(0),
             stored: BatchId(0),
@@ -92,9 +95,12 @@ impl Default for Ledger {
             conversations_changed: VecDeque::new(),
         }
     }
-}
 
-impl Ledger {
+    /// What is appended is of this epoch.
+    pub(super) const fn epoch(&self) -> EpochId {
+        self.epoch
+    }
+
     /// The batch that records go to now.
     pub(super) const fn filling(&self) -> BatchId {
         self.filling
@@ -260,6 +266,24 @@ impl Ledger {
         is_ingested.then(|| self.conversations_changed.pop_front().map(|(_, of)| of))?
     }
 
+    /// The answers that wait, whatever for.
+    pub(super) fn answers(&self) -> Vec<Envelope> {
+        let parked = self.parked.iter().filter_map(|(_, what)| match what {
+            Parked::Entry { answer, .. } => answer.clone(),
+            Parked::Answer(answer) => Some(answer.clone()),
+            Parked::Sent { .. }
+            | Parked::GivenUp { .. }
+            | Parked::Marked(_)
+            | Parked::Connect(_)
+            | Parked::Devices(_) => None,
+        });
+        let once_stored = self.once_stored.iter().filter_map(|(_, what)| match what {
+            OnceStored::Entry { answer, .. } => answer.clone(),
+            OnceStored::Answer(answer) => Some(answer.clone()),
+        });
+        parked.chain(once_stored).collect()
+    }
+
     /// Everything that waits, when it is certain that no batch will be released any more.
     pub(super) fn abandon(&mut self) -> impl Iterator<Item = Parked> + use<> {
         self.once_stored.clear();
@@ -274,7 +298,7 @@ mod tests {
     #[test]
     fn what_is_kept_is_counted_whenever_it_was_released() {
         for early in [false, true] {
-            let mut ledger = Ledger::default();
+            let mut ledger = Ledger::new(EpochId(1));
             let batches = 5;
             for _ in 0..batches {
                 ledger.seal(STORED_KEPT_BYTES_MAX / 2);

@@ -61,6 +61,12 @@ impl LeftOver {
         self.waiting.extend(iter::from_fn(|| self.postponed.take_due(now_ms)));
     }
 
+    /// Those of these who have not begun to be loaded are another node's from now on.
+    pub(super) fn forget(&mut self, is_gone: impl Fn(UserId) -> bool) {
+        self.waiting.retain(|user| !is_gone(*user));
+        self.postponed.retain(|user| !is_gone(*user));
+    }
+
     /// How many are not in memory yet.
     pub(super) fn len(&self) -> usize {
         self.waiting.len() + self.loading + self.postponed.len()

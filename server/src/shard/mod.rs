@@ -29,6 +29,7 @@ mod levels;
 mod loading;
 mod looking;
 mod marks;
+mod moving;
 mod opened;
 mod outbox;
 mod outgoing;
@@ -57,7 +58,7 @@ use std::{
     collections::{BinaryHeap, VecDeque},
 };
 
-use proto_spec::{Durability, EpochId, SendNumber, UserId};
+use proto_spec::{Durability, EpochId, ErrorCode, SendNumber, UserId};
 use storage::{BatchId, LaneId};
 
 pub use cache::CacheLimits;
@@ -128,6 +129,8 @@ pub struct Settings {
     pub cache: CacheLimits,
     /// Who is told who is there, and when.
     pub presence: PresenceSettings,
+    /// Clients a second that are told to go to the next owner of a slot.
+    pub moves_per_s: u32,
 }
 
 /// What a shard has done since it was made, and what it holds now.
@@ -183,6 +186,8 @@ pub struct ShardCounters {
     pub cache_users: u64,
     /// What they take in memory for it, in bytes.
     pub cache_bytes: u64,
+    /// Connections whose clients were sent to another node, to which their user has moved.
+    pub moved: u64,
     /// What was put off because the node of its recipient could not be reached.
     pub unreachable: u64,
     /// Users with duties left over from before a restart who wait to be loaded now.
@@ -260,8 +265,6 @@ pub struct Shard {
 struct Turn<'a> {
     now: Now,
     directory: &'a Directory,
-    /// What is appended is of this epoch.
-    epoch: EpochId,
     effects: &'a mut Effects,
 }
 
@@ -272,7 +275,7 @@ impl Shard {
         Self {
             core,
             epoch,
-            lanes: homes.topology.lanes_of(core).map(|_| Ledger::default()).collect(),
+            lanes: homes.topology.lanes_of(core).map(|lane| Ledger::new(homes.epoch(epoch, lane))).collect(),
             homes,
             settings,
             sessions: Sessions::default(),
@@ -303,7 +306,7 @@ impl Shard {
 
     /// Takes one input and appends what follows from it to `effects`.
     pub fn handle(&mut self, now: Now, input: Input<'_>, directory: &Directory, effects: &mut Effects) {
-        let cx = &mut Turn { now, directory, epoch: self.epoch, effects };
+        let cx = &mut Turn { now, directory, effects };
         self.fit_lanes(cx);
         match input {
             Input::Connected(connected) => self.connected(connected, cx),
@@ -315,6 +318,9 @@ impl Shard {
             Input::Refreshed { conn, grant } => self.refreshed(conn, grant, cx),
             Input::RefreshRefused { conn, code, detail } => self.refresh_refused(conn, code, detail, cx),
             Input::Revoked { user, device, issued_up_to } => self.revoke(user, device, issued_up_to, cx),
+            Input::Devices { ticket, user, .. } if self.homes.elsewhere(user).is_some() => {
+                cx.effects.told.push((ticket, Err(ErrorCode::Elsewhere)));
+            }
             Input::Devices { ticket, user, wish } => self.operator_asks(ticket, user, wish, cx),
             Input::Envelope(envelope) => self.envelope(envelope, cx),
             Input::Presence(mail) => self.presence_mail(*mail, cx),
@@ -329,8 +335,10 @@ impl Shard {
             }
             Input::Store(store) => self.store = store,
             Input::Unfinished(user) => {
-                self.left_over.push(user);
-                self.load_left_over(cx);
+                if self.homes.elsewhere(user).is_none() {
+                    self.left_over.push(user);
+                    self.load_left_over(cx);
+                }
             }
             Input::Tick => {
                 self.lanes.iter_mut().for_each(|lane| lane.ingest_kept(now.monotonic_ms));
@@ -344,6 +352,7 @@ impl Shard {
                 self.tick_presence(cx);
             }
             Input::Link { node, serial, is_up } => self.link(node, serial, is_up, cx),
+            Input::Owners(nodes) => self.owners(nodes, cx),
             Input::Load(load) => self.load = load,
             Input::Drain => self.draining = true,
         }
@@ -353,7 +362,7 @@ impl Shard {
     /// Ends a turn: finishes what is done once a turn, and numbers the batches that the turn's records are in.
     /// The rim hands them on ([`Effects::batches`]) before it carries out anything else.
     pub fn end_turn(&mut self, now: Now, directory: &Directory, effects: &mut Effects) {
-        let cx = &mut Turn { now, directory, epoch: self.epoch, effects };
+        let cx = &mut Turn { now, directory, effects };
         self.fit_lanes(cx);
         self.flush_if_due(cx);
         for at in 0..self.lanes.len() {
@@ -480,7 +489,7 @@ impl Shard {
 
     /// The place of the lane among those of this shard.
     fn place_of(&self, lane: LaneId) -> usize {
-        usize::from(lane.0 - self.core.0 * self.homes.topology.lanes())
+        usize::from(lane.0 - self.homes.topology.first_lane_of(self.core).0)
     }
 
     /// The place of the user's lane among those of this shard.

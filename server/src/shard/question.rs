@@ -1,6 +1,6 @@
 //! Questions: what the queries to the store are asked for that are under way.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use foldhash::fast::RandomState;
 use proto_spec::{ConversationId, RequestId, SendNumber, Seq, UserId};
@@ -78,6 +78,7 @@ impl Question {
 /// A question, and what it takes to ask it again.
 #[derive(Debug)]
 struct Asking {
+    user: UserId,
     question: Question,
     /// If its answer is laid under the tail.
     under: Option<Under>,
@@ -96,6 +97,8 @@ struct Under {
 #[derive(Debug, Default)]
 pub(super) struct Questions {
     open: HashMap<QueryId, Asking, RandomState>,
+    /// Under way, and nobody wants to hear the answer any more.
+    given_up: HashSet<QueryId, RandomState>,
     last: u64,
 }
 
@@ -115,7 +118,15 @@ impl Questions {
 
     /// How many are under way.
     pub(super) fn len(&self) -> usize {
-        self.open.len()
+        self.open.len() + self.given_up.len()
+    }
+
+    /// Gives up those about these users.
+    fn give_up(&mut self, is_gone: impl Fn(UserId) -> bool) -> Vec<Asking> {
+        let mut gone: Vec<_> = self.open.extract_if(|_, asking| is_gone(asking.user)).collect();
+        self.given_up.extend(gone.iter().map(|(query, _)| *query));
+        gone.sort_unstable_by_key(|(query, _)| *query);
+        gone.into_iter().map(|(_, asking)| asking).collect()
     }
 }
 
@@ -128,7 +139,7 @@ impl Shard {
             begins: self.users.resident(user).map(|user| user.tail.begins()).unwrap_or_default(),
             tries: 1,
         });
-        self.begin(query, Asking { question, under }, cx);
+        self.begin(query, Asking { user, question, under }, cx);
     }
 
     fn begin(&mut self, query: Query, asking: Asking, cx: &mut Turn<'_>) {
@@ -144,18 +155,35 @@ impl Shard {
 
     /// The store has answered, or could not be read (`None`).
     pub(super) fn answered(&mut self, query: QueryId, answer: Option<Answer>, cx: &mut Turn<'_>) {
-        let Some(Asking { question, under }) = self.questions.close(query) else {
-            debug_assert!(false, "each query is answered once");
-            return;
-        };
-        let mut answer = answer;
+        match self.questions.close(query) {
+            Some(asking) => self.answered_to(asking, answer, cx),
+            None => {
+                let is_known = self.questions.given_up.remove(&query);
+                debug_assert!(is_known, "each query is answered once");
+            }
+        }
+    }
+
+    /// The users of these questions are another node's from now on: whoever waits for an answer has it now, and there is none.
+    pub(super) fn give_up_questions(&mut self, is_gone: impl Fn(UserId) -> bool, cx: &mut Turn<'_>) {
+        loop {
+            let gone = self.questions.give_up(&is_gone);
+            if gone.is_empty() {
+                return;
+            }
+            gone.into_iter().for_each(|asking| self.answered_to(asking, None, cx));
+        }
+    }
+
+    fn answered_to(&mut self, asking: Asking, mut answer: Option<Answer>, cx: &mut Turn<'_>) {
+        let Asking { user, question, under } = asking;
         if let Some(under) = under.filter(|_| answer.is_some())
             && let Some(begins) = self.has_moved(&under)
         {
             if under.tries < READ_TRIES_MAX {
                 let (query, tries) = (under.query.clone(), under.tries + 1);
                 let under = Some(Under { begins, tries, ..under });
-                return self.begin(query, Asking { question, under }, cx);
+                return self.begin(query, Asking { user, question, under }, cx);
             }
             // It changes faster than it is read.
             answer = None;
@@ -234,7 +262,7 @@ mod tests {
 
     #[test]
     fn each_question_has_an_id_of_its_own_and_one_answer() {
-        let of = |user| Asking { question: Question::User(UserId(user)), under: None };
+        let of = |user| Asking { user: UserId(user), question: Question::User(UserId(user)), under: None };
         let user = |asking: Option<Asking>| match asking?.question {
             Question::User(user) => Some(user.0),
             _ => None,

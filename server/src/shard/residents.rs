@@ -115,6 +115,16 @@ impl<K: Copy + Eq + Hash, T, W: Waits> Residents<K, T, W> {
         }
     }
 
+    /// Forgets those of these that are here. What was known of them.
+    pub(super) fn remove_where(&mut self, is_gone: impl Fn(&K) -> bool) -> Vec<(K, T)> {
+        let gone = self.slots.extract_if(|key, slot| is_gone(key) && matches!(slot, Slot::Resident(_)));
+        gone.filter_map(|(key, slot)| match slot {
+            Slot::Resident(resident) => Some((key, resident)),
+            Slot::Loading(_) => None,
+        })
+        .collect()
+    }
+
     /// How many are here or being loaded.
     pub(super) fn len(&self) -> usize {
         self.slots.len()

@@ -40,6 +40,10 @@ impl Shard {
     /// An envelope for a user whose home is here.
     pub(super) fn envelope(&mut self, envelope: Envelope, cx: &mut Turn<'_>) {
         let (to, from) = (envelope.to, envelope.from);
+        if self.homes.elsewhere(to).is_some() {
+            // The slot has moved since.
+            return self.put_off(&envelope, cx);
+        }
         debug_assert_eq!(self.homes.of(to), Home::Here(self.core));
         if matches!(envelope.body, EnvelopeBody::Forward { parcel: Parcel::Message(_), .. }) {
             self.written_to(to, cx);

@@ -4,7 +4,7 @@
 //! in the same call; what leaves the node waits in the ledger for the record's batch.
 
 use proto_spec::{
-    Content, ConversationId, DeviceId, Entry, ErrorCode, Event, SendNumber, Seq, ServerFrame, UserId,
+    Content, ConversationId, DeviceId, Entry, EpochId, ErrorCode, Event, SendNumber, Seq, ServerFrame, UserId,
     limits::SEND_WINDOW,
 };
 use storage::{Batch, BatchId, LaneId, MarkRow, Message, ReceivedRow, Record, Rewrite};
@@ -352,7 +352,7 @@ impl Shard {
         let bytes = batch.bytes().len();
         if bytes >= BATCH_BYTES_MAX {
             let full = std::mem::take(batch);
-            let lane = LaneId(self.core.0 * self.homes.topology.lanes() + at as u16);
+            let lane = LaneId(self.homes.topology.first_lane_of(self.core).0 + at as u16);
             cx.effects.full_batches.push((lane, self.lanes[at].seal(bytes), full));
         }
     }
@@ -367,7 +367,7 @@ impl Shard {
         (at, lane): (usize, &mut Ledger),
         cx: &mut Turn<'_>,
     ) -> Seq {
-        let entry = Self::number(user_id, user, event, at, cx);
+        let entry = Self::number(user_id, user, event, (at, lane.epoch()), cx);
         cx.effects.filling[at].batch.append(user_id, &entry, replaces, count);
         let batch = lane.filling();
         Self::keep(user_id, user, TailEntry { entry, replaces, count, batch }, lane)
@@ -383,7 +383,7 @@ impl Shard {
         (at, lane): (usize, &mut Ledger),
         cx: &mut Turn<'_>,
     ) -> Seq {
-        let entry = Self::number(user_id, user, event, at, cx);
+        let entry = Self::number(user_id, user, event, (at, lane.epoch()), cx);
         cx.effects.filling[at].batch.rewrite(user_id, &entry, &of);
         user.rewrites.add(of, entry.seq);
         let batch = lane.filling();
@@ -392,10 +392,16 @@ impl Shard {
 
     /// The next entry of a log; before it the record of the epoch that it begins, if it begins one.
     #[inline]
-    fn number(user_id: UserId, user: &mut User, event: Event, at: usize, cx: &mut Turn<'_>) -> Entry {
+    fn number(
+        user_id: UserId,
+        user: &mut User,
+        event: Event,
+        (at, epoch): (usize, EpochId),
+        cx: &mut Turn<'_>,
+    ) -> Entry {
         let seq = user.head.next();
-        if let Some(forgotten) = user.epochs.append(seq, cx.epoch) {
-            let record = Record::Epoch { user: user_id, first: seq, epoch: cx.epoch, forgotten };
+        if let Some(forgotten) = user.epochs.append(seq, epoch) {
+            let record = Record::Epoch { user: user_id, first: seq, epoch, forgotten };
             cx.effects.filling[at].batch.push(&record);
         }
         let time = time_after(user.head_time, cx.now.wall);

@@ -31,13 +31,16 @@ use crate::{
 impl Shard {
     /// A connection passed the handshake: its session exists from now on, its user may have to be loaded.
     pub(super) fn connected(&mut self, connected: Connected, cx: &mut Turn<'_>) {
-        debug_assert_eq!(self.homes.of(connected.user), Home::Here(self.core));
         let now_ms = cx.now.monotonic_ms;
         let permit = Permit::new(connected.grant, &self.settings);
         let session = Session::new(&connected, permit, now_ms);
         let due_ms = session.due_ms(cx.now, &self.settings);
         self.sessions.insert(session);
         self.wheel.insert(now_ms, due_ms, connected.conn);
+        if !self.is_at_home(connected.conn, connected.user, cx) {
+            return;
+        }
+        debug_assert_eq!(self.homes.of(connected.user), Home::Here(self.core));
         if self.draining {
             self.close(connected.conn, ErrorCode::Stopping, RETRY_STOPPING_MS, "the server is stopping", cx);
         } else if let Err(wait_ms) = self.logins.take(connected.user, now_ms) {

@@ -22,6 +22,7 @@ use super::{
 };
 use crate::{
     access::rate::Bucket,
+    config::Transport,
     limits::{EARLY_BYTES_MAX, OUTBOX_PAUSE_BYTES, OUTBOX_REFILL_BYTES, SLOW_CONSUMER_PARTS},
 };
 
@@ -47,6 +48,8 @@ pub(super) struct Session {
     pub(super) conn: ConnId,
     pub(super) user: UserId,
     pub(super) device: DeviceId,
+    /// See [`Connected::follows`].
+    pub(super) follows: Option<Transport>,
     phase: Phase,
     decoder: Decoder,
     pub(super) feed: Feed,
@@ -86,6 +89,7 @@ impl Session {
             conn: connected.conn,
             user: connected.user,
             device: connected.device,
+            follows: connected.follows,
             phase: Phase::Starting { early: Vec::new() },
             decoder: Decoder::new(CLIENT_FRAME_BYTES_MAX as u32),
             feed: Feed::after(Seq::ZERO),
@@ -341,7 +345,7 @@ impl Sessions {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use proto_spec::{EpochId, Resume, TimestampMs};
+    use proto_spec::{Resume, TimestampMs};
 
     use super::*;
     use crate::access::handshake::Resumption;
@@ -356,6 +360,7 @@ mod tests {
         limits: Limits::OFF,
         cache: CacheLimits::OFF,
         presence: PresenceSettings::DEFAULT,
+        moves_per_s: 1_000,
     };
 
     fn session(slot: u32) -> Session {
@@ -366,6 +371,7 @@ mod tests {
             version: 1,
             resumption: Resumption::whole(Resume::Live),
             grant: Grant { expires: TimestampMs(u64::MAX), issued: TimestampMs(0) },
+            follows: None,
         };
         Session::new(&connected, Permit::new(connected.grant, &SETTINGS), 0)
     }
@@ -392,7 +398,7 @@ mod tests {
             steps in prop::collection::vec((0..4u32, step(), 0..100_000usize), 0..200)
         ) {
             let (directory, mut effects) = (Directory::default(), Effects::default());
-            let cx = &mut Turn { now: Now::default(), directory: &directory, epoch: EpochId(1), effects: &mut effects };
+            let cx = &mut Turn { now: Now::default(), directory: &directory, effects: &mut effects };
             let mut sessions = Sessions::default();
             for (slot, step, bytes) in steps {
                 let conn = ConnId { slot, generation: 1 };
@@ -435,7 +441,7 @@ mod tests {
     #[test]
     fn a_session_that_ends_while_its_frames_are_looked_at_leaves_nothing_held() {
         let (directory, mut effects) = (Directory::default(), Effects::default());
-        let cx = &mut Turn { now: Now::default(), directory: &directory, epoch: EpochId(1), effects: &mut effects };
+        let cx = &mut Turn { now: Now::default(), directory: &directory, effects: &mut effects };
         let mut sessions = Sessions::default();
         let (conn, other) = (ConnId { slot: 0, generation: 1 }, ConnId { slot: 1, generation: 1 });
         sessions.insert(session(0));
@@ -457,7 +463,7 @@ mod tests {
     #[test]
     fn stalled_is_for_whom_much_waits_and_who_took_nothing_since_the_last_look() {
         let (directory, mut effects) = (Directory::default(), Effects::default());
-        let cx = &mut Turn { now: Now::default(), directory: &directory, epoch: EpochId(1), effects: &mut effects };
+        let cx = &mut Turn { now: Now::default(), directory: &directory, effects: &mut effects };
         let mut sessions = Sessions::default();
         let conns: [ConnId; 3] = [0, 1, 2].map(|slot| ConnId { slot, generation: 1 });
         for slot in 0..3 {

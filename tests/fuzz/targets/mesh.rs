@@ -6,9 +6,9 @@ use std::sync::{Arc, LazyLock};
 
 use libfuzzer_sys::fuzz_target;
 use server::{
-    cluster::file::Nodes,
+    cluster::file::{Identity, Nodes},
     mesh::{
-        link::{Heard, Identity, Link, LinkError},
+        link::{Heard, Link, LinkError},
         wire::{self, Said},
     },
     shard::topology::NodeId,

@@ -76,6 +76,7 @@ const SETTINGS: Settings = Settings {
     limits: Limits::OFF,
     cache: CacheLimits::OFF,
     presence: PresenceSettings::DEFAULT,
+    moves_per_s: 1_000,
 };
 
 /// Small, so that what is kept is left out, pushed out and read anew all the time.
@@ -397,7 +398,8 @@ impl Simulation {
         let presence = self.watching.settings;
         let (settings, journal) = (Settings { promise, limits, cache, presence, ..SETTINGS }, Some(committer));
         let epoch = EpochId(self.machine.life.into());
-        let config = CoreConfig { settings, journal, slow_after_ms: SLOW_AFTER_MS, epoch, queries_kept_max: 0 };
+        let config =
+            CoreConfig { settings, journal, slow_after_ms: SLOW_AFTER_MS, commits_max: 1, epoch, queries_kept_max: 0 };
         let mailbox_messages_max = if self.rng.chance(70) { MAILBOX_SMALL } else { MAILBOX_MESSAGES_MAX };
         self.machine.alive = Some(Life {
             cores: Cores::new(config, common, mailbox_messages_max),

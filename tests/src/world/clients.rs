@@ -105,7 +105,8 @@ impl World {
         self.cores.common().connections.fetch_add(1, Ordering::Relaxed);
         let (key, origin, taken) = (Arc::from("key"), Origin::default(), self.by_conn.len());
         let (from, ticket, version, peer, rest) = (core, 1, 1, PEER, Vec::new());
-        let guest = Guest { from, ticket, user, device, version, resumption, grant, key, peer, origin, rest };
+        let guest =
+            Guest { from, ticket, user, device, version, resumption, grant, key, peer, origin, follows: None, rest };
         self.turn(core, |core, now| core.welcome(now, conn, guest, taken));
         link
     }

@@ -10,8 +10,9 @@ use server::{
         journal::{WAY_ON, unreadable},
     },
     config::{Ack, Backend, Config},
+    durability::committer::OnStoreOutage,
     files::{cluster_file, credentials::Credentials, datadir::DataDir, membership},
-    io::{DatabaseConfig, Node, NodeConfig, StartError, recovery::Progress},
+    io::{ClusterConfig, DatabaseConfig, Node, NodeConfig, StartError, recovery::Progress},
     limits::UNRELEASED_BYTES_MAX,
     operator::{audit::Audit, counters::Counters},
     shard::{Promise, Settings},
@@ -35,7 +36,7 @@ pub(crate) fn start_node(
 ) -> anyhow::Result<Node> {
     let in_data = || format!("{}", data.path().display());
     let cluster = cluster_file::load(config)?;
-    membership::claim(data, cluster.as_ref().map(|cluster| &cluster.identity))?;
+    membership::claim(data, cluster.as_ref().and_then(ClusterConfig::fixed))?;
     // Read first: if the journal is damaged, the store has not been touched.
     let mut progress = Progress::of_reading(&counters.journal);
     let found = recover_watched(&data.journal(), |reading| progress.has_read(reading))
@@ -75,6 +76,7 @@ pub(crate) fn start_node(
             limits: config.limits.of_shards(),
             cache: config.cache.of_shards(),
             presence: config.presence.of_shards(),
+            moves_per_s: config.cluster.moves_per_s,
         },
         data: Arc::clone(data),
         journal,
@@ -84,7 +86,11 @@ pub(crate) fn start_node(
             slow_after_ms: database.slow_after_ms,
             reads_max: database.reads_max.into(),
         },
-        on_store_outage: config.journal.on_store_outage,
+        // There is no journal that could take them, where the database is shared with other nodes.
+        on_store_outage: match cluster.as_ref().and_then(ClusterConfig::moving) {
+            Some(_) => OnStoreOutage::Refuse,
+            None => config.journal.on_store_outage,
+        },
         revocations,
         audit,
         cluster,

@@ -90,7 +90,20 @@ impl Status {
                 recovery::in_words(&self.counters.journal).unwrap_or_else(|| "starting".to_owned()),
             );
         };
-        readiness_by(&self.counters.pulse, clock.now().monotonic_ms)
+        let now_ms = clock.now().monotonic_ms;
+        match self.lapsed_ms(now_ms) {
+            Some(ms) => Readiness::NotReady(format!(
+                "the lease of this node was over {} s ago: the database does not answer, and others may serve its users",
+                ms / 1_000
+            )),
+            None => readiness_by(&self.counters.pulse, now_ms),
+        }
+    }
+
+    /// How long the lease of the node has been over, if it is, where slots move.
+    fn lapsed_ms(&self, now_ms: u64) -> Option<u64> {
+        let until_ms = self.counters.lease_until_ms.get();
+        (until_ms > 0 && now_ms >= until_ms).then(|| now_ms - until_ms)
     }
 
     pub(crate) fn metrics(&self) -> String {

@@ -236,30 +236,6 @@ fn no_more_commits_are_under_way_than_may_be_those_that_are_tried_again_among_th
 }
 
 #[test]
-fn a_slot_that_always_has_something_to_write_holds_up_no_other() {
-    let mut lanes = slots(1);
-    push(&mut lanes, 0, LaneId(10), 1..=1);
-    let mut seen = Vec::new();
-    for round in 1..=8 {
-        let (id, steps) = next(&mut lanes, 0).unwrap();
-        seen.extend(steps.iter().map(|step| step.0));
-        lanes.push(0, LaneId(10), BatchId(round + 1), batch(Kind::Database.run_bytes_max()));
-        if round == 1 {
-            push(&mut lanes, 0, LaneId(13), 1..=1);
-        }
-        stored(&mut lanes, id);
-    }
-    assert_eq!(seen[..3], [10, 13, 10]);
-}
-
-#[test]
-#[should_panic(expected = "the batches of a lane have no gaps")]
-fn a_batch_that_does_not_follow_the_last_is_not_taken() {
-    let mut lanes = slots(1);
-    push(&mut lanes, 0, LaneId(10), 2..=2);
-}
-
-#[test]
 fn slots_take_turns_where_a_commit_has_no_room_for_all() {
     let mut lanes = slots(1);
     // Two have room.

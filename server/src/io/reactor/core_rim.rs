@@ -72,7 +72,7 @@ impl Rim for CoreRim {
             Order::Cut(conn) => self.connections.abandon(conn, &mut self.ring),
             Order::CutAll => self.cut_all(),
             Order::Dial(node, address) => {
-                let name = self.shared.common.mesh.as_ref().map(|mesh| mesh.identity.nodes.node(node).name.clone());
+                let name = self.shared.common.mesh.as_ref().map(|mesh| mesh.nodes().node(node).name.clone());
                 self.links.dial(node, address, name.unwrap_or_default());
             }
             Order::CutLink(link, last_words) => self.links.cut(link, &last_words),

@@ -105,12 +105,20 @@ impl World {
             limits: Limits::OFF,
             cache: CacheLimits::OFF,
             presence: PresenceSettings::DEFAULT,
+            moves_per_s: 1_000,
         };
         let clock = shared.clock.clone();
         // Nothing is written in these tests.
         let writer = Writer::new(JOURNAL, Position::default());
         let journal = Some(Committer::new(writer, topology, settings.promise, 1_000, OnStoreOutage::Accept));
-        let config = CoreConfig { settings, journal, slow_after_ms: 1_000, epoch: EpochId(1), queries_kept_max: 0 };
+        let config = CoreConfig {
+            settings,
+            journal,
+            slow_after_ms: 1_000,
+            commits_max: 1,
+            epoch: EpochId(1),
+            queries_kept_max: 0,
+        };
         let cores = Core::all(config, &shared.common).into_iter().enumerate().map(|(index, core)| {
             let ring = Ring::new(descriptors[index], shared.mailboxes[index].doorbell()).unwrap();
             shared.rings[index].store(ring.as_raw_fd(), Ordering::Release);
@@ -502,7 +510,7 @@ fn traveller(world: &World) -> UserId {
 }
 
 fn revoke(world: &World, user: UserId) {
-    let controls = Controls { shared: Arc::clone(&world.shared) };
+    let controls = Controls { shared: Arc::clone(&world.shared), steward: None };
     controls.change(Change::Revoke(Subject { user, device: None }, Clock::new().now().wall));
 }
 

@@ -87,6 +87,11 @@ pub(super) struct Sights {
 }
 
 impl Sights {
+    /// A user is another node's from now on.
+    pub(super) fn forget_person(&mut self, user: UserId) {
+        self.people.forget(user);
+    }
+
     pub(super) fn new(core: CoreId, settings: PresenceSettings) -> Self {
         Self {
             people: People::new(settings),

@@ -153,6 +153,11 @@ impl People {
         })
     }
 
+    /// A user is another node's from now on.
+    pub(super) fn forget(&mut self, user: UserId) {
+        self.people.remove(&user);
+    }
+
     fn forget_if_unused(&mut self, user: UserId) {
         if self.people.get(&user).is_some_and(|person| !person.is_used()) {
             self.people.remove(&user);
@@ -277,7 +282,8 @@ impl People {
     /// The question is answered.
     pub(super) fn end_read(&mut self, user: UserId) {
         if let Some(person) = self.people.get_mut(&user) {
-            person.reads -= 1;
+            // Who was another node's in between has begun anew.
+            person.reads = person.reads.saturating_sub(1);
         }
         self.forget_if_unused(user);
     }

@@ -1,0 +1,161 @@
+//! Moving: slots that come to this node, and slots that go, whoever has decided so ([`crate::cluster`]).
+//!
+//! A slot goes in one way: whether it was given, or taken while this node stood still, its new owner may have been at work for a while.
+//! So nothing of its users is finished here. What their lane had under way fails or has failed, what waits for that is answered by
+//! nobody, and what was known of them is forgotten; who is connected is told where to go, and sends again there what was not answered. What
+//! is on the way to users whose owner has changed counts as lost, as when a link has ended.
+
+use std::sync::Arc;
+
+use proto_spec::{ErrorCode, RedirectReason, ServerFrame, UserId};
+use storage::LaneId;
+
+use super::{
+    ConnId, Shard, Turn,
+    ledger::{Ledger, Parked},
+    sessions::Session,
+    topology::{Home, NodeId},
+};
+use crate::{
+    cluster::{
+        file::{Identity, Nodes},
+        map::Slot,
+    },
+    config::Transport,
+    limits::{MOVED_AFTER_MS, RETRY_ELSEWHERE_MS},
+};
+
+/// Which slots have another owner than before, or the same one in another term.
+struct Changed([bool; crate::cluster::map::SLOTS]);
+
+impl Changed {
+    fn between(before: &Nodes, after: &Nodes) -> Self {
+        let is_changed =
+            |slot| (before.map.owner(slot), before.term(slot)) != (after.map.owner(slot), after.term(slot));
+        Self(std::array::from_fn(|slot| is_changed(Slot(slot as u8))))
+    }
+
+    fn has(&self, user: UserId) -> bool {
+        self.0[usize::from(Slot::of(user).0)]
+    }
+}
+
+impl Shard {
+    /// Something else is known of who owns what.
+    pub(super) fn owners(&mut self, nodes: Arc<Nodes>, cx: &mut Turn<'_>) {
+        let Some(Identity { nodes: known, .. }) = &mut self.homes.cluster else { return };
+        let before = std::mem::replace(known, Arc::clone(&nodes));
+        let changed = Changed::between(&before, &nodes);
+        if !changed.0.contains(&true) {
+            return;
+        }
+        // Whoever is here is of a slot that was this node's: if it is another one's, or this node's in another term, nothing holds.
+        self.send_away(&changed, &nodes, cx);
+        self.left_over.forget(|user| changed.has(user));
+        self.forget_lanes(&changed, cx);
+        self.give_up_questions(|user| changed.has(user), cx);
+        self.left_over.forget(|user| changed.has(user));
+        self.forget_users(&changed);
+        // Answers to questions that were given up may have been written by then.
+        self.forget_lanes(&changed, cx);
+        let mut resting = self.lose_to(|user| changed.has(user));
+        resting.extend(self.take_resting());
+        for (user, what) in resting.into_iter().filter(|(user, _)| !changed.has(*user)) {
+            self.resting.push(cx.now.monotonic_ms, (user, what));
+        }
+    }
+
+    /// Who is connected is told where to go. Not all at once: the new owner lets so many in.
+    fn send_away(&mut self, changed: &Changed, nodes: &Nodes, cx: &mut Turn<'_>) {
+        let conns = self.sessions.conns_where(|session| changed.has(session.user));
+        let mut after_ms = MOVED_AFTER_MS;
+        let every_us = 1_000_000 / u64::from(self.settings.moves_per_s.max(1));
+        for (at, conn) in conns.into_iter().enumerate() {
+            let Some(session) = self.sessions.get(conn) else { continue };
+            let Some(owner) = self.homes.elsewhere(session.user) else {
+                // In another term: somebody else had it in between.
+                let detail = "the node that serves this user was another one meanwhile";
+                self.close(conn, ErrorCode::Elsewhere, MOVED_AFTER_MS, detail, cx);
+                continue;
+            };
+            let address = session.goes_to(owner, nodes).map(str::to_owned);
+            self.send_elsewhere(conn, owner, address, after_ms + at as u64 * every_us / 1_000, nodes, cx);
+            after_ms = MOVED_AFTER_MS;
+        }
+    }
+
+    /// A connection ends, and its client is told where to go.
+    fn send_elsewhere(
+        &mut self,
+        conn: ConnId,
+        owner: NodeId,
+        address: Option<String>,
+        after_ms: u64,
+        nodes: &Nodes,
+        cx: &mut Turn<'_>,
+    ) {
+        let Some(address) = address else {
+            let detail = format!("node {} serves this user from now on", nodes.node(owner).name);
+            return self.close(conn, ErrorCode::Elsewhere, RETRY_ELSEWHERE_MS, &detail, cx);
+        };
+        let (reason, map_version) = (RedirectReason::Moving, nodes.version());
+        self.counters.moved += 1;
+        self.send(conn, &ServerFrame::Redirect { address, reason, after_ms, map_version }, cx);
+        self.end(conn, Some(ErrorCode::Elsewhere), cx);
+    }
+
+    /// What waits for batches of lanes whose term is over waits for nothing any more.
+    fn forget_lanes(&mut self, changed: &Changed, cx: &mut Turn<'_>) {
+        let first = self.homes.topology.first_lane_of(self.core).0;
+        for at in 0..self.lanes.len() {
+            if !changed.0[usize::from(first) + at] {
+                continue;
+            }
+            cx.effects.filling[at].batch.clear();
+            cx.effects.full_batches.retain(|(lane, ..)| usize::from(lane.0 - first) != at);
+            let mut ledger = std::mem::replace(
+                &mut self.lanes[at],
+                Ledger::new(self.homes.epoch(self.epoch, LaneId(first + at as u16))),
+            );
+            for answer in ledger.answers() {
+                // Who has asked may know of this term already, and hear of no other that would have it asked again.
+                if let Some(put_off) = answer.not_given() {
+                    self.post(put_off, cx);
+                }
+            }
+            for parked in ledger.abandon() {
+                if let Parked::Devices(parked) = parked {
+                    self.devices_abandoned(parked, cx);
+                }
+            }
+        }
+    }
+
+    fn forget_users(&mut self, changed: &Changed) {
+        for mut user in self.users.remove_where(|user| changed.has(*user)) {
+            self.cache.forget(&mut user.1);
+            self.sights.forget_person(user.0);
+        }
+        self.conversations.remove_where(|(user, _)| changed.has(*user));
+    }
+
+    /// Whether a user's home is this core. If not, a connection of theirs that comes is told where it is.
+    pub(super) fn is_at_home(&mut self, conn: ConnId, user: UserId, cx: &mut Turn<'_>) -> bool {
+        let Home::Elsewhere(owner) = self.homes.of(user) else { return true };
+        let Some(Identity { nodes, .. }) = self.homes.cluster.clone() else { return true };
+        let address = self.sessions.get(conn).and_then(|session| session.goes_to(owner, &nodes)).map(str::to_owned);
+        self.send_elsewhere(conn, owner, address, 0, &nodes, cx);
+        false
+    }
+}
+
+impl Session {
+    /// Where its client reaches another node, if it follows redirects and can.
+    fn goes_to<'a>(&self, node: NodeId, nodes: &'a Nodes) -> Option<&'a str> {
+        let node = nodes.node(node);
+        match self.follows? {
+            Transport::Plain => node.clients.as_deref(),
+            Transport::Tls => node.clients_tls.as_deref(),
+        }
+    }
+}
