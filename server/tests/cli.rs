@@ -144,12 +144,22 @@ fn a_server_that_is_alone_says_so_and_one_that_does_not_run_says_nothing() {
         let said = String::from_utf8(output.stdout.clone()).unwrap();
         assert!(output.status.success() && said.contains("this server is alone"), "{output:?}");
     }
+    for command in [&["drain", "b"][..], &["drain", "b", "--wait"], &["move", "7", "b"], &["move", "7", "--unpin"]] {
+        let output = ask(command);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        assert!(stderr(&output).contains("this server is alone: there is no other node"), "{output:?}");
+    }
     let json: serde_json::Value = serde_json::from_slice(&ask(&["nodes", "--json"]).stdout).unwrap();
     assert_eq!(json["nodes"], serde_json::json!([]));
     drop(server);
-    let output = ask(&["map"]);
-    assert_eq!(output.status.code(), Some(1));
-    assert!(output.stdout.is_empty() && stderr(&output).contains("no server runs on this data folder"), "{output:?}");
+    for command in [&["map"][..], &["drain", "b"], &["move", "7", "b"]] {
+        let output = ask(command);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(
+            output.stdout.is_empty() && stderr(&output).contains("no server runs on this data folder"),
+            "{output:?}"
+        );
+    }
 }
 
 #[test]
@@ -235,6 +245,12 @@ fn usage_errors_exit_with_two() {
         &["token", "--user", "0"],
         &["token", "--user", "7", "--ttl", "30"],
         &["serve", "--listen"],
+        &["drain"],
+        &["drain", "B"],
+        &["drain", "b", "--undo", "--wait"],
+        &["move", "7"],
+        &["move", "256", "b"],
+        &["move", "7", "b", "--unpin"],
         &["dance"],
     ] {
         assert_eq!(world.run(arguments).status.code(), Some(2), "{arguments:?}");

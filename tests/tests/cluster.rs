@@ -475,6 +475,16 @@ fn each_node_tells_who_is_there_and_who_owns_what_and_whom_it_reaches() {
         };
         assert_eq!(owner["ranges"].as_array().unwrap().iter().filter(has).count(), 1, "{slot:?}: {map}");
     }
+    for command in ["drain b", "drain b --undo", "move 7 b", "move 7 --unpin"] {
+        let mut line = Command::new(env!("CARGO_BIN_EXE_tested-ringpost"));
+        let output = line.args(command.split(' ')).arg("--data").arg(cluster.nodes[0].data()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{command}: {output:?}");
+        assert!(said.contains("whose map is a file (cluster.file)"), "{command}: {said}");
+    }
+    let audit = fs::read_to_string(cluster.nodes[0].data().join("audit.log")).unwrap();
+    let refused = audit.lines().filter(|line| line.contains("operator_refused") && line.contains("cluster.file"));
+    assert_eq!(refused.count(), 4, "{audit}");
     cluster.kill(1);
     wait_until("the node is not reached", || reached(&cluster, 0) == ["here", "away", "linked"]);
 }

@@ -54,6 +54,14 @@ pub enum What {
     DeviceRemoved,
     /// The operator lifted a revocation.
     Lifted,
+    /// The operator has a node give away what it owns.
+    Drained,
+    /// The operator has a node take its share again.
+    DrainUndone,
+    /// The operator gave a slot to a node, where it stays.
+    SlotMoved,
+    /// The operator lets a slot go where the map has it.
+    SlotUnpinned,
     /// The operator asked for something that was not done.
     OperatorRefused,
     /// Somebody came as a node of the cluster, and was not let in: at most once in a few seconds, and of how many that is said.
@@ -90,6 +98,12 @@ pub struct Event {
     /// Why: the name of an error code, or words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Which node of the cluster.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// Which slot of its map.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slot: Option<u8>,
     /// The operator's user id on this machine.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uid: Option<u32>,
@@ -102,7 +116,8 @@ impl Event {
     /// An event that is nobody's.
     #[must_use]
     pub const fn new(time: TimestampMs, what: What) -> Self {
-        Self { time, what, user: None, device: None, peer: None, key: None, reason: None, uid: None, count: None }
+        let (user, device, peer, key, reason) = (None, None, None, None, None);
+        Self { time, what, user, device, peer, key, reason, node: None, slot: None, uid: None, count: None }
     }
 
     fn line(&self) -> String {

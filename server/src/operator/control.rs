@@ -4,7 +4,8 @@
 //!
 //! `GET /metrics` is what the admin endpoint serves, wherever that is. `GET /revocations` lists those in force; `POST /revocations?user=7&device=3` revokes; `DELETE` lifts. Without a device:
 //! all of the user's. `GET /devices?user=7` lists the devices of a user, `DELETE /devices?user=7&device=3` removes one for ever.
-//! `GET /nodes` is which nodes there are, and `GET /map` who owns what; with `?json` for programs.
+//! `GET /nodes` is which nodes there are, and `GET /map` who owns what; with `?json` for programs. `/drain` and `/move` change that
+//! ([`super::moves`]).
 
 use std::{
     fs::{self, File, Permissions},
@@ -36,6 +37,7 @@ use crate::{
         auth::{parse_device, parse_user},
         revocation::{Change, ChangeError, Revocations, Subject},
     },
+    cluster::steward,
     files::revocation_file::{RevocationFile, RevocationFileError},
     io::Controls,
     limits::{
@@ -45,6 +47,7 @@ use crate::{
         admin::{ACCEPT_PAUSE_MS, TEXT, parse_request, read_request, response},
         audit::{Audit, Event, What},
         devices,
+        moves::{self, DRAIN, MOVE},
         survey::{self, Form, Part},
     },
     shard::{DevicesTold, DevicesWish},
@@ -149,9 +152,11 @@ impl<M: Fn() -> String + Send + Sync + 'static> Operator<M> {
 
     fn respond(&self, request: &[u8], uid: u32) -> Vec<u8> {
         let (method, subject) = match parse_request(request) {
-            // What is done here about a user of another node would come to nothing, or into a log that is not the user's.
-            Ok((method, DEVICES | REVOCATIONS, query))
-                if let Some(subject) = parse_subject(query)
+            // What is done here about a user of another node would come to nothing, or into a log that is not the user's. Where users move,
+            // revocations have to be everywhere.
+            Ok((method, path @ (DEVICES | REVOCATIONS), query))
+                if (path == DEVICES || !self.controls.do_move())
+                    && let Some(subject) = parse_subject(query)
                     && let Some(node) = self.controls.elsewhere(subject.user) =>
             {
                 return self.misdirected(method, subject, &node, uid);
@@ -160,11 +165,17 @@ impl<M: Fn() -> String + Send + Sync + 'static> Operator<M> {
             Ok((method, REVOCATIONS, query)) => (method, parse_subject(query)),
             Ok(("GET", METRICS, _)) => return response("200 OK", TEXT, &(self.metrics)()),
             Ok(("GET", path @ (NODES | MAP), query)) => return self.survey(path, query),
+            Ok((method, path @ (DRAIN | MOVE), query)) => {
+                return match moves::parse(method, path, query) {
+                    Ok(wish) => self.wish(&wish, uid),
+                    Err(words) => response("400 Bad Request", TEXT, words),
+                };
+            }
             Ok(_) => {
                 return response(
                     "404 Not Found",
                     TEXT,
-                    "there are /revocations, /devices, /metrics, /nodes and /map\n",
+                    "there are /revocations, /devices, /metrics, /nodes, /map, /drain and /move\n",
                 );
             }
             Err(response) => return response,
@@ -186,6 +197,30 @@ impl<M: Fn() -> String + Send + Sync + 'static> Operator<M> {
             _ => return response("400 Bad Request", TEXT, "for whom? ?json is for programs\n"),
         };
         response("200 OK", kind, &survey::tell(self.controls.survey().as_ref(), part, form))
+    }
+
+    /// All nodes do their part of it once it is in the roll of the cluster.
+    fn wish(&self, wish: &steward::Wish, uid: u32) -> Vec<u8> {
+        let survey = self.controls.survey();
+        let done = match moves::objection(wish, survey.as_ref()).filter(|_| self.controls.do_move()) {
+            Some(objection) => Some(Err(objection)),
+            None => self.controls.wish(wish.clone()),
+        };
+        let done = done.unwrap_or_else(|| Err(moves::nothing_moves(survey.as_ref()).to_owned()));
+        let event = moves::event(wish, uid, self.controls.clock().wall());
+        match done {
+            Ok(()) => {
+                let said = moves::describe(wish);
+                info!(uid, "{said}");
+                self.audit.report(event);
+                response("200 OK", TEXT, &(said + "\n"))
+            }
+            Err(reason) => {
+                warn!(uid, reason, "who owns what was not changed");
+                self.audit.report(Event { what: What::OperatorRefused, reason: Some(reason.clone()), ..event });
+                response("409 Conflict", TEXT, &(reason + "\n"))
+            }
+        }
     }
 
     fn misdirected(&self, method: &str, Subject { user, device }: Subject, node: &str, uid: u32) -> Vec<u8> {
@@ -253,7 +288,8 @@ impl<M: Fn() -> String + Send + Sync + 'static> Operator<M> {
                 let said = describe(change) + &doubt(self.controls.clock().doubted_ms());
                 info!(uid, "{said}");
                 self.audit.report(event(change, uid, now));
-                response("200 OK", TEXT, &format!("{said}\n"))
+                let more = if self.controls.do_move() { EACH_NODE } else { "" };
+                response("200 OK", TEXT, &format!("{said}\n{more}"))
             }
             Err(error) => {
                 warn!(uid, %error, "a revocation was not changed");
@@ -281,6 +317,9 @@ fn parse_subject(query: &str) -> Option<Subject> {
     }
     Some(Subject { user: subject.0?, device: subject.1 })
 }
+
+/// What is to be said of a change of what is revoked, in a cluster whose slots move.
+const EACH_NODE: &str = "users move: give this command on each node of the cluster\n";
 
 fn time(moment: TimestampMs) -> String {
     format!("{}.{:03}Z", utc(moment.0 / 1000, ':'), moment.0 % 1000)
@@ -391,6 +430,14 @@ pub fn ask_survey(data_dir: &Path, part: Part, form: Form) -> io::Result<String>
     request(data_dir, &format!("GET {path}{query}"))
 }
 
+/// Has the server that uses the folder, and so all nodes of its cluster, change who owns what; blocks. What it answers.
+///
+/// # Errors
+/// It does not answer, or does not do it.
+pub fn ask_move(data_dir: &Path, wish: &steward::Wish) -> io::Result<String> {
+    request(data_dir, &moves::request(wish))
+}
+
 /// Asks the server that uses the folder for its metrics; blocks.
 ///
 /// # Errors
@@ -414,11 +461,17 @@ fn request(data_dir: &Path, line: &str) -> io::Result<String> {
     }
 }
 
-/// Does it in the files of a stopped server, whose lock the caller has. What came of it.
+/// Does it in the files of a stopped server, whose lock the caller has; `do_move`: of a cluster whose slots move. What came of it.
 ///
 /// # Errors
 /// See [`RevocationFileError`].
-pub fn act_alone(path: &Path, wish: Wish, audit: &Audit, uid: u32) -> Result<String, RevocationFileError> {
+pub fn act_alone(
+    path: &Path,
+    wish: Wish,
+    do_move: bool,
+    audit: &Audit,
+    uid: u32,
+) -> Result<String, RevocationFileError> {
     let mut file = RevocationFile::open(path)?;
     let change = match wish {
         Wish::List => return Ok(list(file.revocations())),
@@ -427,7 +480,8 @@ pub fn act_alone(path: &Path, wish: Wish, audit: &Audit, uid: u32) -> Result<Str
     };
     file.make(change)?;
     audit.report(event(change, uid, wall_now()));
-    Ok(describe(change) + "\n")
+    let more = if do_move { EACH_NODE } else { "" };
+    Ok(format!("{}\n{more}", describe(change)))
 }
 
 #[cfg(test)]
@@ -490,11 +544,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("revocations");
         let phone = Subject { user: UserId(7), device: Some(DeviceId(3)) };
-        let act = |wish| act_alone(&path, wish, &Audit::off(), 0);
+        let act = |wish| act_alone(&path, wish, false, &Audit::off(), 0);
         assert!(act(Wish::Revoke(phone)).unwrap().starts_with("user 7 device 3: tokens issued up to 2"));
         assert!(act(Wish::List).unwrap().starts_with("user 7 device 3: "));
         assert_eq!(act(Wish::Lift(phone)).unwrap(), "user 7 device 3: the revocation is lifted\n");
         assert_eq!(act(Wish::List).unwrap(), "");
         assert!(act(Wish::Lift(phone)).is_err());
+        let said = act_alone(&path, Wish::Revoke(phone), true, &Audit::off(), 0).unwrap();
+        assert!(said.ends_with("\nusers move: give this command on each node of the cluster\n"), "{said}");
     }
 }

@@ -10,6 +10,7 @@ pub mod counters;
 mod devices;
 pub mod logging;
 pub mod metrics;
+pub mod moves;
 pub mod pulse;
 pub mod shell;
 pub mod survey;

@@ -48,8 +48,8 @@ pub fn completed(text: &str, told: &str) -> String {
 }
 
 /// The commands that take `--config` and `--data`, but for `serve`: where that is named, a start without them is meant.
-const FOR_A_SERVER: [&str; 9] =
-    ["token", "revoke", "revocations", "devices", "nodes", "map", "new-key", "journal", "migrate"];
+const FOR_A_SERVER: [&str; 11] =
+    ["token", "revoke", "revocations", "devices", "nodes", "map", "drain", "move", "new-key", "journal", "migrate"];
 
 #[cfg(test)]
 mod tests {
@@ -66,6 +66,7 @@ mod tests {
                 "`ringpost revoke --user 7`, `ringpost migrate`",
                 "`ringpost revoke --user 7 --data /d`, `ringpost migrate --data /d`",
             ),
+            ("`ringpost drain b --undo` first", "`ringpost drain b --undo --data /d` first"),
             ("`ringpost new-key --data /other` makes one", "`ringpost new-key --data /other` makes one"),
             ("`ringpost serve --check-config` prints", "`ringpost serve --check-config` prints"),
             (

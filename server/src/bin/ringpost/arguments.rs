@@ -12,8 +12,9 @@ use clap::{Parser, Subcommand};
 use proto_spec::{DeviceId, UserId};
 use server::{
     access::auth,
+    cluster::{file::check_name, map::Slot},
     config::Backend,
-    operator::{logging::Format, shell},
+    operator::{logging::Format, moves, shell},
 };
 
 #[derive(Parser)]
@@ -43,6 +44,10 @@ pub(crate) enum Command {
     Nodes(SurveyArguments),
     /// Show which node of the cluster of the running server owns which slots of users.
     Map(SurveyArguments),
+    /// Have a node of the cluster of the running server give away all that it owns, and stay without.
+    Drain(DrainArguments),
+    /// Give a slot of users to a node of the cluster of the running server, where it stays while that node is alive.
+    Move(MoveArguments),
     /// Make another key to sign tokens with, for the data folder of a stopped server that has lost its own.
     NewKey(FolderArguments),
     /// Look at the journal of a stopped server, check it, save it, bring it into the store.
@@ -69,6 +74,8 @@ impl Arguments {
                 | Command::Migrate(MigrateArguments { folder, .. })
                 | Command::Nodes(SurveyArguments { folder, .. })
                 | Command::Map(SurveyArguments { folder, .. })
+                | Command::Drain(DrainArguments { folder, .. })
+                | Command::Move(MoveArguments { folder, .. })
                 | Command::Revocations(folder)
                 | Command::NewKey(folder),
             ) => (&folder.config, &folder.data),
@@ -200,6 +207,36 @@ pub(crate) struct SurveyArguments {
 }
 
 #[derive(clap::Args)]
+pub(crate) struct DrainArguments {
+    /// Which node.
+    #[arg(value_name = "NODE", value_parser = parse_node)]
+    pub(crate) node: String,
+    /// Have it take its share again.
+    #[arg(long)]
+    pub(crate) undo: bool,
+    /// Return when it owns nothing any more.
+    #[arg(long, conflicts_with = "undo")]
+    pub(crate) wait: bool,
+    #[command(flatten)]
+    pub(crate) folder: FolderArguments,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct MoveArguments {
+    /// Which slot: 0 to 255, as `ringpost map` shows them.
+    #[arg(value_name = "SLOT", value_parser = parse_slot)]
+    pub(crate) slot: Slot,
+    /// The node that is to own it.
+    #[arg(value_name = "NODE", value_parser = parse_node, required_unless_present = "unpin")]
+    pub(crate) node: Option<String>,
+    /// Let it go where the map has it.
+    #[arg(long, conflicts_with = "node")]
+    pub(crate) unpin: bool,
+    #[command(flatten)]
+    pub(crate) folder: FolderArguments,
+}
+
+#[derive(clap::Args)]
 pub(crate) struct JournalArguments {
     #[command(subcommand)]
     pub(crate) action: JournalAction,
@@ -285,6 +322,14 @@ pub(crate) fn parse_log_format(text: &str) -> Result<Format, &'static str> {
         "json" => Ok(Format::Json),
         _ => Err("the log is written as text or as json"),
     }
+}
+
+fn parse_slot(text: &str) -> Result<Slot, &'static str> {
+    moves::parse_slot(text).ok_or("a slot is a number from 0 to 255")
+}
+
+fn parse_node(text: &str) -> Result<String, String> {
+    check_name("the name of a node", text).map(|()| text.to_owned())
 }
 
 fn parse_backend(text: &str) -> Result<Backend, &'static str> {

@@ -1,4 +1,4 @@
-//! The commands that do their work and exit: tokens, revocations, the journal, migrations, capacity.
+//! The commands that do their work and exit: tokens, revocations, who owns what, the journal, migrations, capacity.
 
 use std::{
     fs,
@@ -9,6 +9,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    thread,
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -19,6 +20,7 @@ use proto_spec::TimestampMs;
 use rim::{process::exit_at_once, utc::utc};
 use server::{
     access::auth::{self, Mint},
+    cluster::steward,
     commands::{
         journal::{self, Action, List, OnDamage, Text},
         migrate::{self, Direction, Terminal},
@@ -34,6 +36,7 @@ use server::{
     operator::{
         audit::AuditLog,
         control::{self, Wish},
+        moves::{self, DRAIN_LOOK, DRAIN_LOOKS_UNTOLD_MAX, Left},
         shell::quoted,
         survey::{Form, Part},
     },
@@ -42,8 +45,8 @@ use server::{
 
 use crate::{
     arguments::{
-        Arguments, CapacityArguments, DevicesAction, DevicesArguments, FolderArguments, JournalAction,
-        JournalArguments, MigrateArguments, SurveyArguments, TokenArguments,
+        Arguments, CapacityArguments, DevicesAction, DevicesArguments, DrainArguments, FolderArguments, JournalAction,
+        JournalArguments, MigrateArguments, MoveArguments, SurveyArguments, TokenArguments,
     },
     load_config, open_audit_log, print,
     signals::Ending,
@@ -111,7 +114,8 @@ pub(crate) fn revocations(folder: &FolderArguments, wish: Wish) -> anyhow::Resul
                 Wish::List => AuditLog::default(),
                 Wish::Revoke(_) | Wish::Lift(_) => open_audit_log(&config, &data)?,
             };
-            control::act_alone(&data.revocations(), wish, &log.audit(), own_user()?)?
+            let do_move = config.cluster.name().is_some();
+            control::act_alone(&data.revocations(), wish, do_move, &log.audit(), own_user()?)?
         }
         Err(error @ DataDirError::InUse { .. }) => match control::ask(&config.data_dir, wish) {
             Err(no_socket) if matches!(no_socket.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
@@ -133,28 +137,58 @@ pub(crate) fn devices(arguments: &DevicesArguments) -> anyhow::Result<()> {
         DevicesAction::Remove { user, device } => (user, DevicesWish::Remove(device)),
     };
     let config = load_config(arguments.config.as_deref(), arguments.data.as_deref())?;
-    ask_running(&config, |data_dir| control::ask_devices(data_dir, user, wish))
+    print(&ask_running(&config, |data_dir| control::ask_devices(data_dir, user, wish))?)
 }
 
 /// Asks the server that runs what it knows of its cluster.
 pub(crate) fn survey(SurveyArguments { json, folder }: &SurveyArguments, part: Part) -> anyhow::Result<()> {
     let form = if *json { Form::Json } else { Form::Text };
     let config = load_config(folder.config.as_deref(), folder.data.as_deref())?;
-    ask_running(&config, |data_dir| control::ask_survey(data_dir, part, form))
+    print(&ask_running(&config, |data_dir| control::ask_survey(data_dir, part, form))?)
 }
 
-/// Prints what the server that runs answers.
-fn ask_running(config: &Config, ask: impl FnOnce(&Path) -> io::Result<String>) -> anyhow::Result<()> {
+/// Has a node give away what it owns, or take its share again.
+pub(crate) fn drain(DrainArguments { node, undo, wait, folder }: &DrainArguments) -> anyhow::Result<()> {
+    let config = load_config(folder.config.as_deref(), folder.data.as_deref())?;
+    print(&ask_running(&config, |data_dir| control::ask_move(data_dir, &steward::Wish::Leave(node.clone(), !undo)))?)?;
+    if !*wait {
+        return Ok(());
+    }
+    let mut untold = 0;
+    loop {
+        let told = ask_running(&config, |data_dir| control::ask_survey(data_dir, Part::Nodes, Form::Json))?;
+        let Left { slots, is_leaving } = moves::left(&told, node).map_err(anyhow::Error::msg)?;
+        if slots == 0 {
+            return print(&format!("node {node} owns nothing any more\n"));
+        }
+        // At first the node that is asked may not have heard of it.
+        untold = if is_leaving { DRAIN_LOOKS_UNTOLD_MAX } else { untold + 1 };
+        if untold > DRAIN_LOOKS_UNTOLD_MAX {
+            bail!(
+                "node {node} still owns {slots} slots and stays: it was started again, or somebody has undone the drain"
+            );
+        }
+        thread::sleep(DRAIN_LOOK);
+    }
+}
+
+/// Gives a slot to a node, or lets it go where the map has it.
+pub(crate) fn move_slot(MoveArguments { slot, node, folder, .. }: MoveArguments) -> anyhow::Result<()> {
+    let config = load_config(folder.config.as_deref(), folder.data.as_deref())?;
+    print(&ask_running(&config, |data_dir| control::ask_move(data_dir, &steward::Wish::Pin(slot, node)))?)
+}
+
+/// What the server that runs answers.
+fn ask_running(config: &Config, ask: impl FnOnce(&Path) -> io::Result<String>) -> anyhow::Result<String> {
     let data_dir = &config.data_dir;
     check_owner(data_dir)?;
-    let answer = ask(data_dir).map_err(|error| match error.kind() {
+    ask(data_dir).map_err(|error| match error.kind() {
         ErrorKind::NotFound | ErrorKind::ConnectionRefused => anyhow!(
             "{}: no server runs on this data folder: start it, or name another folder with --data",
             data_dir.display()
         ),
         _ => error.into(),
-    })?;
-    print(&answer)
+    })
 }
 
 pub(crate) fn journal(arguments: JournalArguments) -> anyhow::Result<()> {

@@ -53,6 +53,8 @@ fn main() -> ExitCode {
         Some(Command::Devices(arguments)) => commands::devices(&arguments),
         Some(Command::Nodes(arguments)) => commands::survey(&arguments, Part::Nodes),
         Some(Command::Map(arguments)) => commands::survey(&arguments, Part::Map),
+        Some(Command::Drain(arguments)) => commands::drain(&arguments),
+        Some(Command::Move(arguments)) => commands::move_slot(arguments),
         Some(Command::Revocations(folder)) => commands::revocations(&folder, Wish::List),
         Some(Command::NewKey(folder)) => commands::new_key(&folder),
         Some(Command::Journal(arguments)) => commands::journal(arguments),
