@@ -128,7 +128,9 @@ impl Steward {
     /// There is no place for this node.
     pub fn next(&mut self, now_ms: u64, users: impl FnOnce() -> Users) -> Result<Option<RollChange>, Unseated> {
         let Some(own) = self.member else { return self.enrol().map(Some) };
-        if self.is_beat_due(now_ms) {
+        // Who ends says so first: otherwise the others give it its share again.
+        let says_so = self.roll.members.get(&own).is_none_or(|member| member.is_leaving);
+        if self.is_beat_due(now_ms) || (self.is_ending && !says_so) {
             return Ok(Some(self.beat(own)));
         }
         let Some(target) = self.target(now_ms) else { return Ok(None) };
@@ -319,7 +321,11 @@ impl Steward {
 
     fn beat(&self, own: MemberId) -> RollChange {
         let before = self.roll.members.get(&own).cloned();
-        let next = before.clone().map(|member| Member { beat: member.beat + 1, ..member });
+        let next = before.clone().map(|member| Member {
+            beat: member.beat + 1,
+            is_leaving: member.is_leaving || self.is_ending,
+            ..member
+        });
         RollChange {
             expects_members: vec![(own, before)],
             members: next.map(|member| (own, member)).into_iter().collect(),
@@ -364,15 +370,18 @@ impl Steward {
     /// Who is to own what, of those who are alive and stay; of all who are alive, if none stays. None: nobody is, as far as has been read.
     fn target(&self, now_ms: u64) -> Option<Map> {
         let is_alive = |(id, _): &(&MemberId, &Member)| !self.is_dead(**id, now_ms);
-        let stays =
-            |id: &MemberId, member: &Member| !(member.is_leaving || (self.is_ending && Some(*id) == self.member));
+        let ends = |id: &MemberId| self.is_ending && Some(*id) == self.member;
         let alive: Vec<_> = self.roll.members.iter().filter(is_alive).collect();
         let candidate = |(id, member): &(&MemberId, &Member)| Candidate {
             node: node_of(**id),
             name: member.name.clone(),
             weight: member.weight.clamp(1, WEIGHT_MAX),
         };
-        let mut candidates: Vec<_> = alive.iter().filter(|(id, member)| stays(id, member)).map(candidate).collect();
+        let stay = alive.iter().filter(|(id, member)| !member.is_leaving && !ends(id));
+        let mut candidates: Vec<_> = stay.map(candidate).collect();
+        if candidates.is_empty() {
+            candidates = alive.iter().filter(|(id, _)| !ends(id)).map(candidate).collect();
+        }
         if candidates.is_empty() {
             candidates = alive.iter().map(candidate).collect();
         }
@@ -559,6 +568,24 @@ mod tests {
             !b.has_given_all(world.now_ms) || world.owned(&b) == 0,
             "while the other one is there, it has to take them"
         );
+    }
+
+    #[test]
+    fn what_a_node_that_ends_gives_away_nobody_gives_back() {
+        let mut world = World::default();
+        let (mut a, mut b, mut c) = (world.join("a"), world.join("b"), world.join("c"));
+        world.pass(1_000, &mut [&mut a, &mut b, &mut c]);
+        let before = world.roll.version();
+        a.end();
+        world.pass(LEASE_MS, &mut [&mut a, &mut b, &mut c]);
+        assert_eq!([&a, &b, &c].map(|node| world.owned(node)), [0, 128, 128]);
+        assert!(
+            world.roll.version() - before <= 2 * SLOTS as u64,
+            "each slot goes once, and some once more to be shared evenly"
+        );
+        let mut a = world.join("a");
+        world.pass(1_000, &mut [&mut a, &mut b, &mut c]);
+        assert!(world.owned(&a) >= SLOTS / 3, "it has come back");
     }
 
     #[test]
