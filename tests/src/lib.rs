@@ -11,6 +11,7 @@ pub mod kills;
 pub mod load;
 pub mod model;
 pub mod process;
+pub mod relay;
 pub mod rng;
 pub mod said;
 pub mod sim;

@@ -27,6 +27,7 @@ use tests::{
     connection::{Connection, hello},
     device::{Device, Step},
     process::{Installation, Server},
+    relay::Relay,
     wait_until,
 };
 
@@ -328,6 +329,82 @@ fn a_node_that_stands_still_holds_up_nobody_else_and_goes_on_when_it_wakes() {
     });
     let device = bob_device.as_ref().unwrap_or(&people[1]);
     assert_eq!(heard_from(device, alice), (0..EACH).map(|n| n.to_string()).collect::<Vec<_>>());
+}
+
+/// Three nodes, of which the first reaches the second through a relay.
+fn with_relay() -> (Cluster, Relay) {
+    let mut cluster = Cluster::new();
+    let mesh = cluster.map.node(NodeId(1)).mesh;
+    let listen = SocketAddr::new(mesh.ip(), mesh.port() + 1);
+    cluster.nodes[1].config.cluster.listen = Some(listen);
+    let relay = Relay::start(mesh, listen);
+    (cluster.and_start(), relay)
+}
+
+#[test]
+fn a_link_that_is_cut_in_one_direction_is_given_up_and_loses_and_doubles_nothing() {
+    const EACH: usize = 10;
+    let (cluster, relay) = with_relay();
+    let (alice, bob, carol) = (cluster.user(0), cluster.user(1), cluster.user(2));
+    let mut people = [cluster.connected(0, alice), cluster.connected(1, bob), cluster.connected(2, carol)];
+    let mut said = 0;
+    // From the first node to the second one, the other way round, and both.
+    for (forth, back) in [(true, false), (false, true), (true, true)] {
+        relay.cut(forth, back);
+        for _ in 0..EACH {
+            said += 1;
+            people[0].say(bob, &format!("{said}"));
+            people[1].say(alice, &format!("{said}"));
+            people[0].say(carol, &format!("{said}"));
+            step_all(&mut people);
+        }
+        wait_until("who is not behind the cut has everything", || {
+            step_all(&mut people);
+            heard_from(&people[2], alice).len() == said && people.iter().all(|device| device.unanswered() == 0)
+        });
+        wait_until("the link is given up at both ends", || {
+            step_all(&mut people);
+            [0, 1].iter().all(|at| cluster.metric(*at, "ringpost_core_links") == 1.0)
+        });
+        relay.cut(false, false);
+        wait_until("all have everything", || {
+            step_all(&mut people);
+            [(0, bob), (1, alice)].iter().all(|(at, author)| heard_from(&people[*at], *author).len() >= said)
+        });
+    }
+    let all: Vec<_> = (1..=said).map(|n| n.to_string()).collect();
+    for (at, author) in [(0, bob), (1, alice), (2, alice)] {
+        assert_eq!(heard_from(&people[at], author), all);
+    }
+}
+
+#[test]
+fn a_slow_link_delays_what_goes_through_it_and_nothing_else() {
+    const EACH: usize = 30;
+    let (cluster, relay) = with_relay();
+    let (alice, bob, carol) = (cluster.user(0), cluster.user(1), cluster.user(2));
+    let mut people = [cluster.connected(0, alice), cluster.connected(1, bob), cluster.connected(2, carol)];
+    relay.delay(Duration::from_millis(1_500));
+    let before = relay.bytes();
+    for n in 0..EACH {
+        people[0].say(bob, &format!("{n}"));
+        people[0].say(carol, &format!("{n}"));
+        step_all(&mut people);
+    }
+    let mut behind = 0;
+    wait_until("who is not behind the slow link has everything", || {
+        step_all(&mut people);
+        behind = EACH - heard_from(&people[1], alice).len();
+        heard_from(&people[2], alice).len() == EACH
+    });
+    assert!(behind > 0, "what goes through a slow link takes its time");
+    wait_until("who is has it too", || {
+        step_all(&mut people);
+        heard_from(&people[1], alice).len() >= EACH
+    });
+    assert!(relay.bytes() > before, "it went through the relay");
+    assert_eq!(heard_from(&people[1], alice), (0..EACH).map(|n| n.to_string()).collect::<Vec<_>>());
+    assert_eq!(cluster.metric(0, "ringpost_core_links_ended_total"), 0.0, "a slow link is none that is silent");
 }
 
 #[test]
