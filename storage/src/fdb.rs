@@ -87,6 +87,9 @@ const READS_MAX: usize = 1_000;
 /// Most bytes of rows that one request asks for: a page has less, and whoever reads all holds no more than this twice.
 const REQUEST_BYTES_MAX: usize = 1_000_000;
 
+/// The format of a store of a cluster: its rows are the same, and programs that know of no clusters must not write them.
+const CLUSTER_FORMAT_VERSION: u32 = FORMAT_VERSION + 1;
+
 /// Conflicts with nothing.
 const SNAPSHOT: bool = true;
 /// Conflicts with whoever writes it before this transaction commits.
@@ -159,9 +162,9 @@ impl FdbStore {
         self.write(|transaction| async move {
             if let Some(version) = transaction.get(&self.keys.format(), GUARDED).await? {
                 let found = keys::parse_format(&version)?;
-                if found > FORMAT_VERSION {
+                if found > CLUSTER_FORMAT_VERSION {
                     let path = format!("foundationdb:{prefix}").into();
-                    return Err(StoreError::Newer { path, found, known: FORMAT_VERSION }.into());
+                    return Err(StoreError::Newer { path, found, known: CLUSTER_FORMAT_VERSION }.into());
                 }
                 return Ok(());
             }

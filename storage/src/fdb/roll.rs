@@ -6,7 +6,7 @@
 
 use foundationdb::{FdbResult, Transaction, future::FdbSlice, options::MutationType};
 
-use super::{Failure, FdbStore, GUARDED, all_rows, errors, keys, keys::RollRow};
+use super::{CLUSTER_FORMAT_VERSION, Failure, FdbStore, GUARDED, all_rows, errors, keys, keys::RollRow};
 use crate::{
     codec::roll as codec,
     roll::{self, Roll, RollChange},
@@ -32,6 +32,7 @@ impl FdbStore {
             transaction.set(&self.keys.fence(), &keys::put_fence(next));
             transaction.clear(&self.keys.tenure());
             transaction.clear_range(&lanes.start, &lanes.end);
+            transaction.set(&self.keys.format(), &keys::put_format(CLUSTER_FORMAT_VERSION));
             transaction.set(&self.keys.cluster(), &codec::put_cluster(name));
             Ok(())
         })
