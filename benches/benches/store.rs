@@ -102,6 +102,7 @@ fn found_something(answer: &Answer) -> bool {
         Answer::Message(message) => message.is_some(),
         Answer::Send(send) => send.is_some(),
         Answer::IsRemoved(is_removed) => *is_removed,
+        Answer::Term(term) => *term > 0,
         Answer::Presence(of) => of.iter().any(|of| of.sent > Seq::ZERO),
     }
 }

@@ -251,6 +251,7 @@ impl Conversation {
             | Query::ToDelete { .. }
             | Query::Send { .. }
             | Query::IsRemoved { .. }
+            | Query::Term { .. }
             | Query::Presence { .. } => {
                 unreachable!("nobody reads: {query:?}")
             }

@@ -535,6 +535,10 @@ impl Store for FdbStore {
         self.read_roll().await
     }
 
+    async fn term(&self, lane: LaneId) -> Result<u64, StoreError> {
+        self.read_term(lane).await
+    }
+
     async fn change_roll(&self, change: &RollChange) -> Result<bool, StoreError> {
         self.write_roll(change).await
     }

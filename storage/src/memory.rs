@@ -369,6 +369,13 @@ impl Store for MemoryStore {
         Ok(state.roll.clone())
     }
 
+    async fn term(&self, lane: LaneId) -> Result<u64, StoreError> {
+        self.is_clustered()?;
+        let state = self.answering().await;
+        state.check_away()?;
+        Ok(state.roll.term(lane))
+    }
+
     async fn change_roll(&self, change: &RollChange) -> Result<bool, StoreError> {
         self.is_clustered()?;
         self.answering().await.change_roll(change)

@@ -98,6 +98,7 @@ async fn attempt<S: Store>(store: &S, query: &Query) -> Result<Answer, StoreErro
         Query::IsRemoved { user, device } => {
             Ok(Answer::IsRemoved(store.get(&RowKey::Removed { user, device }.encode()).await?.is_some()))
         }
+        Query::Term { lane, .. } => store.term(lane).await.map(Answer::Term),
         Query::Presence { looks, ref users } => presence(store, looks, users).await.map(Answer::Presence),
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use proto_spec::{ConversationId, DeviceId, Direction, Entry, EpochId, SendNumber, Seq, TimestampMs, UserId};
 
 use crate::{
-    record::{DeviceNotes, FirstResult, Marks},
+    record::{DeviceNotes, FirstResult, LaneId, Marks},
     schema::{MarkRow, ReadRow, ReceivedRow, SettingsRow, VisibilityRow},
 };
 
@@ -110,6 +110,13 @@ pub enum Query {
         /// Which device.
         device: DeviceId,
     },
+    /// In which term the slot of a user is, where slots move.
+    Term {
+        /// Whose slot.
+        user: UserId,
+        /// It.
+        lane: LaneId,
+    },
     /// What says whether one user may see the presence of others. The reads are the same whether these exist or not.
     Presence {
         /// Who looks.
@@ -134,6 +141,7 @@ impl Query {
             | Self::Origin { user, .. }
             | Self::Send { user, .. }
             | Self::IsRemoved { user, .. }
+            | Self::Term { user, .. }
             | Self::Presence { looks: user, .. } => user,
         }
     }
@@ -295,6 +303,8 @@ pub enum Answer {
     Send(Option<Sent>),
     /// To [`Query::IsRemoved`].
     IsRemoved(bool),
+    /// To [`Query::Term`].
+    Term(u64),
     /// To [`Query::Presence`], in the order in which it names the users.
     Presence(Vec<PresenceRows>),
 }

@@ -132,6 +132,11 @@ pub trait Store: Send + Sync + 'static {
         async { Err(roll::is_one_servers()) }
     }
 
+    /// The term of a slot of the store's cluster, as of a moment after it was asked for; 0 before the slot has had an owner.
+    fn term(&self, _lane: LaneId) -> impl Future<Output = Result<u64, StoreError>> + Send {
+        async { Err(roll::is_one_servers()) }
+    }
+
     /// Changes the roll if everything is as expected, and says whether it was; if not, nothing is changed. A slot that begins a new term counts
     /// its batches from one.
     ///

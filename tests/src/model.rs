@@ -255,6 +255,8 @@ impl Model {
                 };
                 Answer::Presence(users.iter().map(of).collect())
             }
+            // It is no cluster's.
+            Query::Term { .. } => Answer::Term(0),
             Query::IsRemoved { user, device } => Answer::IsRemoved(rows(user).removed.contains(device)),
             Query::Send { user, device, number } => {
                 let rows = rows(user);

@@ -8,11 +8,12 @@
 use std::sync::Arc;
 
 use proto_spec::{ErrorCode, RedirectReason, ServerFrame, UserId};
-use storage::LaneId;
+use storage::{LaneId, Query};
 
 use super::{
-    ConnId, Shard, Turn,
+    ConnId, Connected, Shard, Turn,
     ledger::{Ledger, Parked},
+    question::Question,
     sessions::Session,
     topology::{Home, NodeId},
 };
@@ -22,7 +23,7 @@ use crate::{
         map::Slot,
     },
     config::Transport,
-    limits::{MOVED_AFTER_MS, RETRY_ELSEWHERE_MS},
+    limits::{MOVED_AFTER_MS, RETRY_ELSEWHERE_MS, RETRY_STORAGE_MS},
 };
 
 /// Which slots have another owner than before, or the same one in another term.
@@ -137,6 +138,29 @@ impl Shard {
             self.sights.forget_person(user.0);
         }
         self.conversations.remove_where(|(user, _)| changed.has(*user));
+    }
+
+    /// Before somebody is welcomed it is made sure that this node has not lost the user without having heard of it: it would say an older
+    /// head of the log and an older last number than another one has said, and a client would use numbers again that are used.
+    pub(super) fn look_at_term(&mut self, connected: Connected, cx: &mut Turn<'_>) {
+        let user = connected.user;
+        self.ask(Query::Term { user, lane: Slot::of(user).lane() }, Question::Term(connected), cx);
+    }
+
+    /// The store has said in which term the user's slot was when this connection was there already.
+    pub(super) fn term_read(&mut self, connected: Connected, term: Option<u64>, cx: &mut Turn<'_>) {
+        let Connected { conn, user, .. } = connected;
+        if self.sessions.get_mut(conn).is_none() {
+            return;
+        }
+        match term {
+            None => self.close(conn, ErrorCode::StorageFailed, RETRY_STORAGE_MS, "the store can not be read", cx),
+            Some(term) if term == self.homes.term(Slot::of(user)) => self.admit(connected, cx),
+            Some(_) => {
+                let detail = "another node serves this user, or has done so; this one has not heard yet";
+                self.close(conn, ErrorCode::Elsewhere, MOVED_AFTER_MS, detail, cx);
+            }
+        }
     }
 
     /// Whether a user's home is this core. If not, a connection of theirs that comes is told where it is.

@@ -36,6 +36,8 @@ pub(super) enum Question {
     Unread { user: UserId, conversation: ConversationId, unread: Unread, last: Seq },
     /// To answer what is asked of a number that was used before.
     Repeated { conn: ConnId, number: SendNumber, asked: Asked },
+    /// To know whether this node is a user's home still, when somebody connects.
+    Term(Connected),
     /// To know whether the id of a device that connects for the first time was removed before.
     IsRemoved(Connected),
     /// To change a message that is in the store.
@@ -67,6 +69,7 @@ impl Question {
             | Self::Fetch { .. }
             | Self::Inbox { .. }
             | Self::Repeated { .. }
+            | Self::Term(_)
             | Self::IsRemoved(_)
             | Self::Presence(_)
             | Self::Forward { .. }
@@ -226,6 +229,13 @@ impl Shard {
                     _ => None,
                 };
                 self.repeated_found(conn, number, asked, found, cx);
+            }
+            Question::Term(connected) => {
+                let term = match answer {
+                    Some(Answer::Term(term)) => Some(term),
+                    _ => None,
+                };
+                self.term_read(connected, term, cx);
             }
             Question::IsRemoved(connected) => {
                 let is_removed = match answer {

@@ -49,7 +49,16 @@ impl Shard {
         } else if let Some(reason) = self.sheds(Class::Login) {
             self.counters.shed.count(Class::Login, reason);
             self.close(connected.conn, ErrorCode::Overloaded, RETRY_BUSY_MS, reason.detail(), cx);
-        } else if self.users.is_resident(connected.user) {
+        } else if self.homes.do_move() {
+            self.look_at_term(connected, cx);
+        } else {
+            self.admit(connected, cx);
+        }
+    }
+
+    /// This is the user's home: the connection starts when the user is here.
+    pub(super) fn admit(&mut self, connected: Connected, cx: &mut Turn<'_>) {
+        if self.users.is_resident(connected.user) {
             self.start(connected, cx);
         } else {
             self.wait_for_user(connected.user, UserWaiting::Connect(connected), cx);

@@ -48,7 +48,11 @@ const fn in_term(term: u64, step: Step) -> Step {
 }
 
 async fn roll<S: Store>(store: &S) -> Roll {
-    store.roll().await.expect("roll")
+    let roll = store.roll().await.expect("roll");
+    for lane in roll.owners.keys().copied().chain([LaneId(u16::MAX)]) {
+        assert_eq!(store.term(lane).await.expect("term"), roll.term(lane), "{lane:?}");
+    }
+    roll
 }
 
 async fn make<S: Store>(store: &S, change: &RollChange) {
@@ -66,6 +70,7 @@ pub(super) async fn a_store_is_one_clusters_or_one_servers<S: Store>(store: &S) 
         let refused = [
             store.found("a").await.err(),
             store.roll().await.err(),
+            store.term(LaneId(0)).await.err(),
             store.change_roll(&RollChange::default()).await.err(),
             store.roll_changed(0).await.err(),
         ];

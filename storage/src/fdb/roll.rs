@@ -6,9 +6,10 @@
 
 use foundationdb::{FdbResult, Transaction, future::FdbSlice, options::MutationType};
 
-use super::{CLUSTER_FORMAT_VERSION, Failure, FdbStore, GUARDED, all_rows, errors, keys, keys::RollRow};
+use super::{CLUSTER_FORMAT_VERSION, Failure, FdbStore, GUARDED, SNAPSHOT, all_rows, errors, keys, keys::RollRow};
 use crate::{
     codec::roll as codec,
+    record::LaneId,
     roll::{self, Roll, RollChange},
     store::{Fence, Step, StoreError},
 };
@@ -53,6 +54,14 @@ impl FdbStore {
                 }
             }
             Ok(roll)
+        })
+        .await
+    }
+
+    pub(super) async fn read_term(&self, lane: LaneId) -> Result<u64, StoreError> {
+        self.read(|transaction| async move {
+            let row = transaction.get(&self.keys.owner(lane), SNAPSHOT).await?;
+            Ok(row.map(|row| codec::owner(&row).map_err(StoreError::from)).transpose()?.map_or(0, |owner| owner.term))
         })
         .await
     }
