@@ -6,6 +6,7 @@ pub mod connection;
 pub mod database;
 pub mod device;
 pub mod disk;
+pub mod fleet;
 pub mod frames;
 pub mod kills;
 pub mod load;

@@ -489,20 +489,20 @@ impl Simulation {
             && self.links.are_empty()
     }
 
-    /// Reads a whole log the way a shard would.
-    fn span_of_everything() -> Span {
-        Span {
-            first: Seq(1),
-            last: Seq(u64::MAX),
-            direction: Direction::Forwards,
-            entries_max: usize::MAX,
-            bytes_max: usize::MAX,
-        }
-    }
-
     /// The fault, if it is this one and chance lets it strike.
     fn strikes(&mut self, fault: Fault, percent: u64) -> bool {
         self.fault == Some(fault) && self.rng.chance(percent)
+    }
+}
+
+/// Reads a whole log the way a shard would.
+pub(crate) const fn span_of_everything() -> Span {
+    Span {
+        first: Seq(1),
+        last: Seq(u64::MAX),
+        direction: Direction::Forwards,
+        entries_max: usize::MAX,
+        bytes_max: usize::MAX,
     }
 }
 

@@ -244,7 +244,7 @@ impl Machine {
     }
 
     fn stored_log(&self, user: UserId) -> Vec<Entry> {
-        let query = Query::Log { user, span: Simulation::span_of_everything() };
+        let query = Query::Log { user, span: super::span_of_everything() };
         entries_of(block_on(storage::answer(&*self.store, &query)).expect("the store answers after healing"))
     }
 
