@@ -18,6 +18,7 @@ use proto_spec::{
 use crate::{
     DEADLINE,
     connection::{Connection, Received, hello_of},
+    route::Route,
     wait_until,
 };
 
@@ -48,10 +49,14 @@ pub struct Device {
     acknowledged: u64,
     connection: Option<Connection>,
     on_connection: OnConnection,
+    route: Option<Route>,
 }
 
+/// How long a device that can go to another node waits for one that says nothing: longer than a server that is well ever needs.
+const SILENCE_MAX: Duration = Duration::from_secs(3);
+
 /// What is true for one connection only.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct OnConnection {
     in_flight: BTreeSet<u64>,
     /// Numbers above it are new to the server.
@@ -62,6 +67,22 @@ struct OnConnection {
     send_window: usize,
     /// Seqs of entries that were pushed here.
     pushed: BTreeSet<u64>,
+    /// When the last frame came, or the first one went that nobody has answered.
+    heard: Instant,
+}
+
+impl Default for OnConnection {
+    fn default() -> Self {
+        Self {
+            in_flight: BTreeSet::new(),
+            last_number: 0,
+            last_accepted: 0,
+            resend_at: None,
+            send_window: 0,
+            pushed: BTreeSet::new(),
+            heard: Instant::now(),
+        }
+    }
 }
 
 /// What a step did.
@@ -95,7 +116,14 @@ impl Device {
             acknowledged: 0,
             connection: None,
             on_connection: OnConnection::default(),
+            route: None,
         }
+    }
+
+    /// With somewhere to connect.
+    #[must_use]
+    pub fn along(self, route: Route) -> Self {
+        Self { route: Some(route), ..self }
     }
 
     /// Whether it has a connection.
@@ -144,26 +172,56 @@ impl Device {
         }
     }
 
+    /// As `try_connect`, along its route. False, too, if it is sent on.
+    ///
+    /// # Panics
+    /// It has none, or the welcome contradicts what was promised before.
+    pub fn try_go(&mut self, resume: Resume) -> bool {
+        let address = self.route.as_mut().expect("it has a route").take();
+        address.is_some_and(|address| self.try_connect(address, resume))
+    }
+
+    /// As `try_go`, until it is welcome.
+    ///
+    /// # Panics
+    /// It is not welcome.
+    #[track_caller]
+    pub fn go(&mut self, resume: Resume) {
+        wait_until("the device is welcome", || self.try_go(resume));
+    }
+
     /// As `try_connect`, over a connection that is open.
     ///
     /// # Panics
     /// The welcome contradicts what was promised before.
     pub fn try_connect_over(&mut self, mut connection: Connection, resume: Resume) -> bool {
-        if connection.try_send(&[hello_of(&self.token, self.device, resume, self.epoch)]).is_err() {
+        let mut hello = hello_of(&self.token, self.device, resume, self.epoch);
+        if let (ClientFrame::Hello { hops, .. }, Some(route)) = (&mut hello, &self.route) {
+            *hops = route.hops();
+        }
+        if connection.try_send(&[hello]).is_err() {
             return false;
         }
-        let welcome = match connection.receive(DEADLINE) {
+        let follows = self.route.as_ref().is_some_and(Route::follows);
+        let welcome = match connection.receive(if follows { SILENCE_MAX } else { DEADLINE }) {
+            Received::Frame(ServerFrame::Redirect { address, after_ms, .. }) => {
+                self.is_sent(&address, after_ms);
+                return false;
+            }
             Received::Frame(welcome) => welcome,
             Received::Closed => return false,
+            // There are other nodes.
+            Received::Nothing if follows => return false,
             Received::Nothing => panic!("{self}: no welcome"),
         };
         let ServerFrame::Welcome { user, head, cursor, last_number, send_window, committed, epoch, .. } = welcome
         else {
-            use ErrorCode::{Overloaded, Stopping, StorageFailed, TooManyConnections};
-            let ServerFrame::Bye { code: Overloaded | Stopping | StorageFailed | TooManyConnections, .. } = welcome
-            else {
-                panic!("{self}: {welcome:?}");
-            };
+            use ErrorCode::{Elsewhere, Overloaded, Stopping, StorageFailed, TooManyConnections};
+            match welcome {
+                ServerFrame::Bye { code: Overloaded | Stopping | StorageFailed | TooManyConnections, .. } => {}
+                ServerFrame::Bye { code: Elsewhere, retry_after_ms, .. } if follows && retry_after_ms > 0 => {}
+                _ => panic!("{self}: {welcome:?}"),
+            }
             return false;
         };
         assert_eq!(user, UserId(self.user));
@@ -185,6 +243,9 @@ impl Device {
             self.epoch = epoch;
         }
         self.position = cursor.0;
+        if let Some(route) = &mut self.route {
+            route.arrived();
+        }
         self.connection = Some(connection);
         self.on_connection =
             OnConnection { last_number: last_number.0, send_window: send_window as usize, ..OnConnection::default() };
@@ -199,6 +260,12 @@ impl Device {
     #[track_caller]
     pub fn connect(&mut self, address: SocketAddr, resume: Resume) {
         wait_until("the device is welcome", || self.try_connect(address, resume));
+    }
+
+    /// It goes where a node says.
+    fn is_sent(&mut self, address: &str, after_ms: u64) {
+        let Some(route) = &mut self.route else { panic!("{self}: redirected to {address}") };
+        route.send(address, after_ms);
     }
 
     /// The connection breaks.
@@ -234,6 +301,9 @@ impl Device {
             }
             state.resend_at = None;
         }
+        if state.in_flight.is_empty() {
+            state.heard = Instant::now();
+        }
         let room = state.send_window.saturating_sub(state.in_flight.len());
         let after = state.in_flight.last().copied().unwrap_or_default();
         let frames: Vec<ClientFrame> =
@@ -259,6 +329,10 @@ impl Device {
     pub fn step(&mut self, wait: Duration) -> Step {
         self.resend();
         match self.connection.as_mut().expect("a connection").receive(wait) {
+            Received::Nothing if self.is_deserted() => {
+                self.connection = None;
+                Step::Lost(None)
+            }
             Received::Nothing => Step::Nothing,
             Received::Closed => {
                 self.connection = None;
@@ -268,11 +342,24 @@ impl Device {
                 self.connection = None;
                 Step::Lost(Some(code))
             }
+            Received::Frame(ServerFrame::Redirect { address, after_ms, .. }) => {
+                self.is_sent(&address, after_ms);
+                self.connection = None;
+                Step::Lost(Some(ErrorCode::Elsewhere))
+            }
             Received::Frame(frame) => {
+                self.on_connection.heard = Instant::now();
                 self.take(frame);
                 Step::Frame
             }
         }
+    }
+
+    /// Whether it looks for another node, since this one says nothing though it should.
+    fn is_deserted(&self) -> bool {
+        let OnConnection { heard, in_flight, .. } = &self.on_connection;
+        let follows = self.route.as_ref().is_some_and(Route::follows);
+        follows && !in_flight.is_empty() && heard.elapsed() > SILENCE_MAX
     }
 
     /// Takes frames until `happened`.

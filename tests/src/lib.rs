@@ -14,6 +14,7 @@ pub mod model;
 pub mod process;
 pub mod relay;
 pub mod rng;
+pub mod route;
 pub mod said;
 pub mod sim;
 pub mod spec;

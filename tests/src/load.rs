@@ -4,7 +4,6 @@
 use std::{
     any::Any,
     collections::BTreeMap,
-    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
@@ -19,9 +18,11 @@ use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use crate::{
     device::{Device, Step},
     process::Installation,
+    route::Route,
     wait_until_within,
 };
 
+/// On one server.
 const USERS: u64 = 6;
 const DEVICES: u64 = 2;
 
@@ -46,14 +47,31 @@ impl Load {
     /// Starts the devices, on a server that runs. `patience` is how long nothing may happen.
     #[must_use]
     pub fn start(installation: &Installation, patience: Duration, rng: &mut StdRng) -> Self {
-        let address = installation.config.listen;
-        let plan = Arc::new(Plan { patience, ..Plan::default() });
-        let writers = (1..=USERS)
+        Self::along(&Route::to(installation.config.listen), installation, USERS, patience, rng)
+    }
+
+    /// As `start`, of so many users, on the nodes of a cluster, of which this is one, or wherever the route leads.
+    #[must_use]
+    pub fn along(route: &Route, installation: &Installation, users: u64, patience: Duration, rng: &mut StdRng) -> Self {
+        let counters = || (0..=users).map(|_| AtomicU64::new(0)).collect();
+        let plan = Arc::new(Plan {
+            users,
+            route: route.clone(),
+            phase: AtomicUsize::new(WRITE),
+            settled: AtomicUsize::new(0),
+            accepted: AtomicU64::new(0),
+            allowed: AtomicU64::new(0),
+            failed: AtomicBool::new(false),
+            patience,
+            to: counters(),
+            from: counters(),
+        });
+        let writers = (1..=users)
             .flat_map(|user| (1..=DEVICES).map(move |device| (user, device)))
             .map(|(user, device)| {
-                let device = Device::new(user, device, installation.token(user));
+                let device = Device::new(user, device, installation.token(user)).along(route.clone());
                 let (plan, rng) = (Arc::clone(&plan), StdRng::seed_from_u64(rng.random()));
-                thread::spawn(move || live(device, &plan, address, rng))
+                thread::spawn(move || live(device, &plan, rng))
             })
             .collect();
         Self { plan, writers }
@@ -130,12 +148,17 @@ impl Finished {
     /// # Panics
     /// Something is lost, doubled, or out of order.
     pub fn verify(&self, installation: &Installation) {
-        let logs: BTreeMap<u64, Device> = (1..=USERS)
+        let logs: BTreeMap<u64, Device> = (1..=self.plan.users)
             .map(|user| {
-                let mut reader = Device::new(user, 99, installation.token(user));
-                reader.connect(installation.config.listen, Resume::Stored);
+                let mut reader = Device::new(user, 99, installation.token(user)).along(self.plan.route.clone());
                 let expected = self.plan.expected(user);
-                reader.step_until("the whole log is pushed", |reader| reader.counts() == expected);
+                wait_until_within(self.plan.patience, "the whole log is pushed", || {
+                    // In a cluster it may be sent on at any time.
+                    if reader.is_connected() || reader.try_go(Resume::Stored) {
+                        while reader.step(Duration::from_millis(1)) == Step::Frame {}
+                    }
+                    reader.counts() == expected
+                });
                 (user, reader)
             })
             .collect();
@@ -161,8 +184,10 @@ impl Finished {
 }
 
 /// What the writers and whoever kills the server share.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Plan {
+    users: u64,
+    route: Route,
     phase: AtomicUsize,
     /// Devices all of whose sends are answered.
     settled: AtomicUsize,
@@ -173,8 +198,8 @@ struct Plan {
     /// How long nothing may happen.
     patience: Duration,
     /// Messages to each user, and from each user.
-    to: [AtomicU64; USERS as usize + 1],
-    from: [AtomicU64; USERS as usize + 1],
+    to: Vec<AtomicU64>,
+    from: Vec<AtomicU64>,
 }
 
 const WRITE: usize = 0;
@@ -206,7 +231,7 @@ impl Drop for OnPanic<'_> {
 }
 
 /// A device's life: writes with a full window, reconnects, acknowledges now and then, and leaves with the whole log.
-fn live(mut device: Device, plan: &Plan, address: SocketAddr, mut rng: StdRng) -> Device {
+fn live(mut device: Device, plan: &Plan, mut rng: StdRng) -> Device {
     let window = rng.random_range(16..=64);
     let (mut counted, mut settled) = (0, false);
     let _on_panic = OnPanic(&plan.failed);
@@ -215,7 +240,7 @@ fn live(mut device: Device, plan: &Plan, address: SocketAddr, mut rng: StdRng) -
         assert!(changed.elapsed() < plan.patience, "nothing happens: {}", device.state());
         if !device.is_connected() {
             let resume = if rng.random() { Resume::Stored } else { Resume::After(Seq(device.position)) };
-            if !device.try_connect(address, resume) {
+            if !device.try_go(resume) {
                 // The server is dead or not yet there.
                 thread::sleep(Duration::from_millis(5));
                 continue;
@@ -225,7 +250,7 @@ fn live(mut device: Device, plan: &Plan, address: SocketAddr, mut rng: StdRng) -
         let allowed = plan.allowed.load(Ordering::SeqCst);
         while plan.is(WRITE) && device.unanswered() < window && device.sent() < allowed {
             // Anybody but oneself.
-            let to = (device.user - 1 + rng.random_range(1..USERS)) % USERS + 1;
+            let to = (device.user - 1 + rng.random_range(1..plan.users)) % plan.users + 1;
             plan.to[to as usize].fetch_add(1, Ordering::SeqCst);
             plan.from[device.user as usize].fetch_add(1, Ordering::SeqCst);
             device.say(to, &text(device.user, device.device, device.sent() + 1));
