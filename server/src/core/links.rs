@@ -172,7 +172,10 @@ impl Core {
         for what in heard {
             match (what, peer) {
                 (Heard::Opened(node), _) => self.link_opened(now, id, node),
-                (Heard::Envelope(envelope), Some(node)) => self.arrived_from(now, node, envelope),
+                (Heard::Envelope(envelope), Some(node)) => {
+                    self.counters().mesh_received.one();
+                    self.arrived_from(now, node, envelope);
+                }
                 (Heard::Envelope(_), None) => {}
             }
         }
@@ -235,17 +238,18 @@ impl Core {
         self.feed(now, Input::Link { node, serial, is_up });
     }
 
-    /// An envelope from a shard or for one: for a user of this core, or for another node whose link is here.
+    /// An envelope for a user of this core, as whoever posted it knew.
     pub(super) fn envelope(&mut self, now: Now, envelope: Envelope) {
         match self.homes.of(envelope.to) {
             Home::Here(core) if core == self.id => self.feed(now, Input::Envelope(envelope)),
-            // It was on its way to the link when the slot came to this node.
             Home::Here(core) => self.post(core, CoreMessage::Envelope(envelope)),
-            Home::Elsewhere(node) => self.post_to_node(now, node, envelope),
+            // The slot has gone since it was posted.
+            Home::Elsewhere(_) => self.give_back(envelope),
         }
     }
 
-    /// Posts what goes to another node, to the core that has the link there.
+    /// Posts what goes to another node, to the core that has the link there. Which node that is has been decided where it was posted: cores
+    /// hear one after the other that a slot has moved, and what a shard counts as on the way must go where the shard thinks.
     pub(super) fn post_to_node(&mut self, now: Now, node: NodeId, envelope: Envelope) {
         match self.common.mesh.as_ref().and_then(|mesh| mesh.host(node)) {
             Some(core) if core == self.id => {
@@ -259,7 +263,7 @@ impl Core {
                     Err(NotPosted::Full) => self.link_ended(now, id, &LinkError::Full.to_string()),
                 }
             }
-            Some(core) => self.post(core, CoreMessage::Envelope(envelope)),
+            Some(core) => self.post(core, CoreMessage::ToNode(node, envelope)),
             None => self.give_back(envelope),
         }
     }
@@ -339,16 +343,12 @@ impl Core {
     }
 
     /// Another node says something to a user of this one. What is not its own to say, or not for here, is put off: the nodes may not have
-    /// heard the same yet.
-    fn arrived_from(&mut self, now: Now, node: NodeId, envelope: Envelope) {
-        self.counters().mesh_received.one();
+    /// heard the same yet. The user's core judges that, by what it has told its own shard; that something is put off may be said by anybody.
+    pub(super) fn arrived_from(&mut self, now: Now, node: NodeId, envelope: Envelope) {
         match self.homes.of(envelope.to) {
-            Home::Here(core) if self.homes.elsewhere(envelope.from) == Some(node) => {
-                if core == self.id {
-                    self.feed(now, Input::Envelope(envelope));
-                } else {
-                    self.post(core, CoreMessage::Envelope(envelope));
-                }
+            Home::Here(core) if core != self.id => self.post(core, CoreMessage::FromNode(node, envelope)),
+            Home::Here(_) if envelope.is_put_off() || self.homes.elsewhere(envelope.from) == Some(node) => {
+                self.feed(now, Input::Envelope(envelope));
             }
             Home::Here(_) | Home::Elsewhere(_) => {
                 self.counters().mesh_astray.one();

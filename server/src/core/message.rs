@@ -22,8 +22,12 @@ use crate::{
 /// One message in a core's mailbox.
 #[derive(Debug)]
 pub enum CoreMessage {
-    /// From a shard to a shard, or to the core that has the link to the other one's node.
+    /// From a shard to a shard.
     Envelope(Envelope),
+    /// From a shard to one of another node, to the core that has the link there.
+    ToNode(NodeId, Envelope),
+    /// From another node, to the core of the user that it is for.
+    FromNode(NodeId, Envelope),
     /// The link to another node is open, or has ended.
     Link {
         /// To which node.
@@ -110,6 +114,8 @@ impl CoreMessage {
     pub const fn is_waited_for(&self) -> bool {
         match self {
             Self::Envelope(_)
+            | Self::ToNode(..)
+            | Self::FromNode(..)
             | Self::Batch { .. }
             | Self::Stored { .. }
             | Self::Away { .. }

@@ -212,6 +212,8 @@ impl Core {
         self.taken += u64::from(message.is_waited_for());
         match message {
             CoreMessage::Envelope(envelope) => self.envelope(now, envelope),
+            CoreMessage::ToNode(node, envelope) => self.post_to_node(now, node, envelope),
+            CoreMessage::FromNode(node, envelope) => self.arrived_from(now, node, envelope),
             CoreMessage::Link { node, serial, is_up } => self.link_told(now, node, serial, is_up),
             CoreMessage::LinkMoved { node, serial } => self.link_moved(now, node, serial),
             CoreMessage::News(news) => self.on_news(now, news),

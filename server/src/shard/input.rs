@@ -116,6 +116,11 @@ impl Envelope {
 }
 
 impl Envelope {
+    /// Whether it says that something is to be sent again later.
+    pub(crate) const fn is_put_off(&self) -> bool {
+        matches!(self.body, EnvelopeBody::ForwardPutOff { .. } | EnvelopeBody::ReceiptPutOff { .. })
+    }
+
     /// What is said in place of an answer that can not be given; none if it is none.
     pub(super) fn not_given(&self) -> Option<Self> {
         let body = match self.body {
