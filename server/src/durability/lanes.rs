@@ -121,6 +121,8 @@ struct Commit {
     /// It is under way unless this says when it will be.
     retry_at_ms: Option<u64>,
     failures: u32,
+    /// The store will not have it, now or later: somebody has to act. It holds up no other lane.
+    is_refused: bool,
 }
 
 /// The oldest batches of a lane.
@@ -236,8 +238,22 @@ impl Lanes {
                     false => Outcome::Void,
                 }
             }
+            // Which of its lanes it is about is not said: each is tried for itself, so that no other one waits with it.
+            (Err(error), Some(lane)) if !error.is_retryable() && commit.parts.len() > 1 => {
+                for part in mem::take(&mut commit.parts) {
+                    self.works += 1;
+                    let alone = WorkId(self.works);
+                    self.lane(part.lane).commit = Some(alone);
+                    let retry_at_ms = Some(now_ms);
+                    self.commits
+                        .insert(alone, Commit { parts: vec![part], retry_at_ms, failures: 0, is_refused: false });
+                }
+                self.commits.remove(&id);
+                Outcome::Retried { error, failures: 1, lane }
+            }
             (Err(error), Some(lane)) => {
                 commit.failures += 1;
+                commit.is_refused = !error.is_retryable();
                 commit.retry_at_ms = Some(now_ms + retry_ms(commit.failures, error.is_retryable(), random));
                 Outcome::Retried { error, failures: commit.failures, lane }
             }
@@ -264,10 +280,18 @@ impl Lanes {
         released
     }
 
-    /// Whether a lane is away.
+    /// Whether a lane is away. Not for what the store refuses of a slot: there is nothing wrong with the others.
     #[must_use]
     pub fn is_away(&self) -> bool {
-        self.lanes.iter().any(|lane| lane.is_away)
+        let is_refused = |id| self.commits.get(&id).is_some_and(|commit| commit.is_refused);
+        let counts = |lane: &Lane| self.sharing == Sharing::OneLane || !lane.commit.is_some_and(is_refused);
+        self.lanes.iter().any(|lane| lane.is_away && counts(lane))
+    }
+
+    /// The term in which a lane is open, or was last; 0 if never.
+    #[must_use]
+    pub fn term(&self, lane: LaneId) -> u64 {
+        self.lanes[usize::from(lane.0 - self.first.0)].term
     }
 
     /// Batches that are not in the store, and the bytes of their records.
@@ -286,7 +310,7 @@ impl Lanes {
             Sharing::OneLane => (self.lanes.len(), 1),
             Sharing::Slots { commits_max } => (commits_max, self.lanes.len()),
         };
-        if self.commits.len() >= commits_max {
+        if self.commits.values().filter(|commit| !commit.is_refused).count() >= commits_max {
             return None;
         }
         let id = WorkId(self.works + 1);
@@ -313,7 +337,7 @@ impl Lanes {
             return None;
         }
         self.works = id.0;
-        self.commits.insert(id, Commit { parts, retry_at_ms: None, failures: 0 });
+        self.commits.insert(id, Commit { parts, retry_at_ms: None, failures: 0, is_refused: false });
         Some(id)
     }
 

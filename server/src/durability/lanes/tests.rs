@@ -531,3 +531,40 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_the_store_refuses_of_one_slot_holds_up_no_other_and_does_not_count_as_an_outage() {
+    let refused = || Err(StoreError::Damaged { what: "a test".to_owned() });
+    let mut lanes = slots(1);
+    for slot in [10, 11, 13] {
+        push(&mut lanes, 0, LaneId(slot), 1..=1);
+    }
+    let (id, steps) = next(&mut lanes, 0).unwrap();
+    assert_eq!(steps.len(), 3);
+    assert!(matches!(lanes.done(0, id, refused(), 0), Outcome::Retried { .. }));
+    // Each is tried alone, at once.
+    let alone: Vec<_> = std::iter::from_fn(|| next(&mut lanes, 0)).collect();
+    assert_eq!(
+        alone.iter().map(|(_, steps)| steps[..].to_vec()).collect::<Vec<_>>(),
+        [[(10, 0, 1)], [(11, 0, 1)], [(13, 0, 1)]]
+    );
+    assert_eq!((stored(&mut lanes, alone[0].0), stored(&mut lanes, alone[2].0)), (vec![(10, 1)], vec![(13, 1)]));
+    assert!(matches!(lanes.done(0, alone[1].0, refused(), 0), Outcome::Retried { lane: LaneId(11), .. }));
+    lanes.tick(SLOW_AFTER_MS);
+    assert!(!lanes.is_away(), "there is nothing wrong with the others");
+    push(&mut lanes, SLOW_AFTER_MS, LaneId(10), 2..=2);
+    let mut work = Vec::new();
+    while let Some((id, steps)) = next(&mut lanes, u64::MAX / 2) {
+        work.extend(steps);
+        let result = if steps_is_refused(&work) { refused() } else { Ok(Advanced::default()) };
+        lanes.done(u64::MAX / 2, id, result, 0);
+        if work.len() > 3 {
+            break;
+        }
+    }
+    assert!(work.contains(&(10, 1, 2)), "it goes on, though one commit may be under way: {work:?}");
+}
+
+fn steps_is_refused(work: &[Stepped]) -> bool {
+    work.last().is_some_and(|(lane, ..)| *lane == 11)
+}
