@@ -611,13 +611,19 @@ pub const BEATS_A_LEASE: u64 = 6;
 pub const ROLL_CHANGES_MAX: usize = 32;
 
 /// How often an operator's wish is tried, if the roll changes meanwhile.
-pub const WISH_TRIES_MAX: usize = 16;
+pub const WISH_TRIES_MAX: usize = 4;
+
+/// How long an operator waits for that, in milliseconds: each try is two calls of the database.
+pub const WISH_MS: u64 = 10_000;
 
 /// How long a node that ends waits for what it owns to be given away, in milliseconds: a few transactions.
 pub const LEAVE_MS: u64 = 3_000;
 
 /// Errands of operators that wait for the steward of a node.
 pub const ERRANDS_MAX: usize = 16;
+
+/// Beats of a lease in which a node has not read the roll, after which it judges nobody by what it had read before.
+pub const BEATS_UNREAD_MAX: u64 = 3;
 
 /// Slots that change their owner in one transaction: each is two rows written and two read.
 pub const SLOTS_CHANGE_MAX: usize = 64;

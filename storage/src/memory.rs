@@ -451,6 +451,7 @@ mod tests {
             clients_tls: None,
             weight: 1,
             is_leaving: false,
+            lease_ms: 3_000,
         };
         RollChange {
             expects_members: vec![(MemberId(1), None)],

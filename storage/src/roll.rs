@@ -38,6 +38,8 @@ pub struct Member {
     pub weight: u16,
     /// It is to give away what it owns.
     pub is_leaving: bool,
+    /// How long it is taken for alive after it has counted up its beat, in milliseconds.
+    pub lease_ms: u64,
 }
 
 /// What the roll says of a slot.
@@ -219,6 +221,7 @@ mod tests {
             clients_tls: None,
             weight: 1,
             is_leaving: false,
+            lease_ms: 3_000,
         }
     }
 

@@ -384,6 +384,7 @@ fn member(beat: u64) -> Member {
         clients_tls: None,
         weight: 1,
         is_leaving: false,
+        lease_ms: 3_000,
     }
 }
 

@@ -26,7 +26,7 @@ pub const NAME_BYTES_MAX: usize = 63;
 pub struct Nodes {
     /// What the cluster is called: nodes of another one are refused.
     pub name: String,
-    /// By [`NodeId`], in the order of their names.
+    /// By [`NodeId`]: of a file in the order of their names, of a roll in the order in which they came.
     pub nodes: Vec<Node>,
     /// Who owns what.
     pub map: Map,

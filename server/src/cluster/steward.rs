@@ -20,7 +20,7 @@ use super::{
     map::{Candidate, Map, SLOTS, Slot, WEIGHT_MAX},
 };
 use crate::{
-    limits::{BEATS_A_LEASE, SLOTS_CHANGE_MAX},
+    limits::{BEATS_A_LEASE, BEATS_UNREAD_MAX, SLOTS_CHANGE_MAX},
     shard::topology::NodeId,
 };
 
@@ -45,6 +45,14 @@ pub enum Unseated {
     /// There is another one of this name.
     #[error("another server has begun to serve as node {0}: each node has a name of its own")]
     Replaced(String),
+    /// Somebody has changed the database by hand, or set it back.
+    #[error(
+        "the roll of the cluster has no row of node {0} any more: start it again when nobody changes the database by hand"
+    )]
+    Removed(String),
+    /// Another one says that it is where this one is.
+    #[error("node {0} of the cluster has the address {1} too: each node has its own")]
+    Address(String, String),
     /// There have been too many.
     #[error(
         "the cluster has had {SLOTS} nodes, which is as many as there can be: give this one the name of a node that is gone"
@@ -79,6 +87,8 @@ pub struct Steward {
     member: Option<MemberId>,
     roll: Roll,
     seen: BTreeMap<MemberId, Seen>,
+    /// When it was read.
+    read_ms: Option<u64>,
     /// When the beat was begun to be counted up that is in the roll.
     renewed_ms: Option<u64>,
     /// No slot is given away before.
@@ -96,18 +106,25 @@ impl Steward {
             member: None,
             roll: Roll { members: BTreeMap::new(), owners: BTreeMap::new() },
             seen: BTreeMap::new(),
+            read_ms: None,
             renewed_ms: None,
             gives_ms: 0,
             is_ending: false,
         }
     }
 
-    /// The roll has been read: it was asked for at `now_ms`, or later.
+    /// The roll has been read, and is here at `now_ms`. Who has not read it for some beats can not tell a node that was silent from one that
+    /// could not be heard, and gives all of them another lease: else the first node that reaches the database again after all had lost it
+    /// would take everything.
     ///
     /// # Errors
     /// This node has been replaced.
     pub fn read(&mut self, now_ms: u64, roll: Roll) -> Result<(), Unseated> {
         self.roll = roll;
+        let last_ms = self.read_ms.replace(now_ms);
+        if last_ms.is_some_and(|last_ms| now_ms >= last_ms + BEATS_UNREAD_MAX * self.beat_ms()) {
+            self.seen.clear();
+        }
         for (id, Member { beat, holder, .. }) in &self.roll.members {
             let (beat, holder) = (*beat, *holder);
             let seen = self.seen.entry(*id).or_insert(Seen { beat, holder, at_ms: now_ms });
@@ -117,6 +134,7 @@ impl Steward {
         }
         match self.member.and_then(|own| self.roll.members.get(&own)) {
             Some(own) if own.holder != self.own.holder => Err(Unseated::Replaced(self.own.node.name.clone())),
+            None if self.renewed_ms.is_some() => Err(Unseated::Removed(self.own.node.name.clone())),
             _ => Ok(()),
         }
     }
@@ -127,7 +145,7 @@ impl Steward {
     /// # Errors
     /// There is no place for this node.
     pub fn next(&mut self, now_ms: u64, users: impl FnOnce() -> Users) -> Result<Option<RollChange>, Unseated> {
-        let Some(own) = self.member else { return self.enrol().map(Some) };
+        let Some(own) = self.member else { return self.enrol(now_ms).map(Some) };
         // Who ends says so first: otherwise the others give it its share again.
         let says_so = self.roll.members.get(&own).is_none_or(|member| member.is_leaving);
         if self.is_beat_due(now_ms) || (self.is_ending && !says_so) {
@@ -249,7 +267,8 @@ impl Steward {
         if self.roll.owners.len() < SLOTS {
             return None;
         }
-        let last = self.roll.members.keys().next_back()?.0;
+        let owners = self.roll.owners.values().map(|owner| owner.member);
+        let last = self.roll.members.keys().copied().chain(owners).max()?.0.min(SLOTS as u16 - 1);
         let node = |id| self.node(MemberId(id), now_ms);
         let term = |slot: usize| {
             let owner = self.roll.owners.get(&LaneId(slot as u16));
@@ -280,7 +299,7 @@ impl Steward {
 
     /// Under a new number or, as a node that has been there before, under the same one: then what it owned begins a new term, so that
     /// nothing of its earlier life is committed any more.
-    fn enrol(&self) -> Result<RollChange, Unseated> {
+    fn enrol(&self, now_ms: u64) -> Result<RollChange, Unseated> {
         let Node { name, mesh, clients, clients_tls, weight, .. } = &self.own.node;
         let before = self.roll.members.iter().find(|(_, member)| member.name == *name);
         let id = match before {
@@ -289,6 +308,19 @@ impl Steward {
         };
         if usize::from(id.0) >= SLOTS {
             return Err(Unseated::Full);
+        }
+        let others = self.roll.members.iter().filter(|(of, _)| **of != id);
+        let taken = others.filter(|(of, _)| !self.is_dead(**of, now_ms)).find_map(|(_, other)| {
+            let places = [
+                (Some(mesh.to_string()), Some(other.mesh.clone())),
+                (clients.clone(), other.clients.clone()),
+                (clients_tls.clone(), other.clients_tls.clone()),
+            ];
+            let same = places.into_iter().find_map(|(own, others)| own.filter(|own| Some(own) == others.as_ref()))?;
+            Some(Unseated::Address(other.name.clone(), same))
+        });
+        if let Some(taken) = taken {
+            return Err(taken);
         }
         let member = Member {
             name: name.clone(),
@@ -299,6 +331,7 @@ impl Steward {
             clients_tls: clients_tls.clone(),
             weight: *weight,
             is_leaving: false,
+            lease_ms: self.own.lease_ms,
         };
         let owned = self.roll.owners.iter().filter(|(_, owner)| owner.member == id);
         let owned: Vec<_> = owned.map(|(lane, owner)| (*lane, *owner)).collect();
@@ -358,13 +391,15 @@ impl Steward {
 
     /// Whether others have to do what this node did.
     fn is_dead(&self, id: MemberId, now_ms: u64) -> bool {
-        let is_silent = |seen: &Seen| now_ms.saturating_sub(seen.at_ms) >= self.own.lease_ms;
+        let lease_ms = self.roll.members.get(&id).map_or(0, |member| member.lease_ms);
+        let is_silent = |seen: &Seen| now_ms.saturating_sub(seen.at_ms) >= lease_ms;
         Some(id) != self.member && self.seen.get(&id).is_none_or(is_silent)
     }
 
     fn map(&self) -> Option<Map> {
-        let owner = |slot: Slot| self.roll.owners.get(&slot.lane()).map(|owner| node_of(owner.member));
-        Map::of(owner)
+        // A number that can not be is nobody's, and he is dead.
+        let number = |member: MemberId| node_of(MemberId(member.0.min(SLOTS as u16 - 1)));
+        Map::of(|slot| self.roll.owners.get(&slot.lane()).map(|owner| number(owner.member)))
     }
 
     /// Who is to own what, of those who are alive and stay; of all who are alive, if none stays. None: nobody is, as far as has been read.
@@ -420,6 +455,7 @@ mod tests {
             is_leaving: false,
             is_dead: false,
         };
+        let node = Node { mesh: SocketAddr::from(([127, 0, 0, 1], u16::from(name.as_bytes()[0]))), ..node };
         let holder = Holder(holder);
         Stewardship { cluster: "chat".to_owned(), node, holder, lease_ms: LEASE_MS, moves_per_s: 1_000 }
     }
@@ -521,14 +557,60 @@ mod tests {
         world.pass(100, &mut [&mut a]);
         assert_eq!((world.owned(&a), world.owned(&b)), (128, 128));
         // And a change that was decided before it stood still, and is made after, changes nothing.
-        world.now_ms += LEASE_MS;
-        a.read(world.now_ms, world.roll.clone()).unwrap();
-        a.changed(world.now_ms, &a.beat(MemberId(0)), true);
-        let change = a.next(world.now_ms, nobody).unwrap().expect("it takes over");
-        assert!(!change.owners.is_empty());
+        let takes_over = loop {
+            world.now_ms += 100;
+            a.read(world.now_ms, world.roll.clone()).unwrap();
+            let Some(change) = a.next(world.now_ms, nobody).unwrap() else { continue };
+            if !change.owners.is_empty() {
+                break change;
+            }
+            let is_made = world.change(&change);
+            a.changed(world.now_ms, &change, is_made);
+        };
         world.pass(100, &mut [&mut b]);
-        assert!(!world.change(&change), "the other one has renewed its lease");
+        assert!(!world.change(&takes_over), "the other one has renewed its lease");
         assert_eq!(world.owned(&b), 128);
+    }
+
+    #[test]
+    fn after_a_time_in_which_nobody_could_reach_the_database_the_first_takes_nothing() {
+        let mut world = World::default();
+        let (mut a, mut b, mut c) = (world.join("a"), world.join("b"), world.join("c"));
+        world.pass(1_000, &mut [&mut a, &mut b, &mut c]);
+        let before = world.roll.version();
+        world.now_ms += 2 * LEASE_MS;
+        world.pass(400, &mut [&mut a]);
+        world.pass(1_000, &mut [&mut a, &mut b, &mut c]);
+        assert_eq!(world.roll.version(), before);
+        world.pass(LEASE_MS + 200, &mut [&mut a, &mut b]);
+        assert_eq!(world.owned(&c), 0, "who is silent then is dead");
+    }
+
+    #[test]
+    fn a_roll_that_somebody_has_changed_by_hand_ends_a_node_in_words_and_no_process() {
+        let mut world = World::default();
+        let (mut a, b) = (world.join("a"), world.join("b"));
+        world.pass(1_000, &mut [&mut a]);
+        let whole = world.roll.clone();
+        world.roll.members.remove(&b.member.unwrap());
+        world.roll.owners.insert(LaneId(7), Owner { member: MemberId(9_000), term: 9, is_pinned: false });
+        a.read(world.now_ms, world.roll.clone()).unwrap();
+        let nodes = a.identity(world.now_ms).unwrap().nodes;
+        for slot in Slot::all() {
+            assert!(!nodes.node(nodes.map.owner(slot)).name.is_empty());
+        }
+        world.roll = whole;
+        world.roll.members.remove(&a.member.unwrap());
+        assert_eq!(world.round(&mut a), Err(Unseated::Removed("a".to_owned())));
+        let mut twin = Steward::new(Stewardship {
+            node: Node { name: "x".to_owned(), ..stewardship("b", 1).node },
+            ..stewardship("b", 99)
+        });
+        world
+            .roll
+            .members
+            .insert(b.member.unwrap(), Member { beat: 7, ..world.roll.members.values().next().unwrap().clone() });
+        assert!(matches!(world.round(&mut twin), Err(Unseated::Address(name, _)) if name == "b"));
     }
 
     #[test]

@@ -146,6 +146,9 @@ impl Cluster {
             ("cluster.mesh", self.mesh.is_some()),
             ("cluster.clients", !self.clients.is_empty()),
             ("cluster.clients_tls", !self.clients_tls.is_empty()),
+            ("cluster.weight", self.weight != Self::default().weight),
+            ("cluster.lease_ms", self.lease_ms != Self::default().lease_ms),
+            ("cluster.moves_per_s", self.moves_per_s != Self::default().moves_per_s),
         ] {
             check.that(!is_set || has_name, &[key, "cluster.name"], || {
                 "needs cluster.name too: where a file says which nodes there are, it says this as well".to_owned()
@@ -189,6 +192,7 @@ mod tests {
             ("name = \"c\"\nmesh = \"127.0.0.1:1\"", "cluster.name"),
             ("file = \"c.toml\"\nnode = \"a\"\nmesh = \"127.0.0.1:1\"", "cluster.mesh"),
             ("file = \"c.toml\"\nnode = \"a\"\nclients = \"a:1\"", "cluster.clients"),
+            ("file = \"c.toml\"\nnode = \"a\"\nweight = 2", "cluster.weight"),
             ("cert_file = \"c\"\nkey_file = \"k\"\nca_file = \"a\"", "cluster.cert_file"),
         ] {
             let found = problems(&format!("[cluster]\n{text}"));

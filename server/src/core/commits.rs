@@ -166,12 +166,17 @@ impl Core {
         for (lane, up_to) in released {
             self.feed(now, Input::Released { lane, up_to });
         }
+        if is_away && self.is_stopping() && self.homes.do_move() && !self.journal_failed {
+            // Without a journal nothing else will ever answer what waits, and a stop does not wait for a database.
+            self.journal_failed = true;
+            self.feed(now, Input::Admission(Admission::Failed));
+        }
         if std::mem::replace(&mut self.lanes_away, is_away) != is_away {
             self.tell_core_0(now, CoreMessage::Away { core: self.id, is_away });
         }
     }
 
-    fn tell_core_0(&mut self, now: Now, message: CoreMessage) {
+    pub(super) fn tell_core_0(&mut self, now: Now, message: CoreMessage) {
         if self.id == CoreId(0) {
             self.on_journal(now, message);
         } else {

@@ -214,6 +214,15 @@ impl Node {
         let mailboxes: Arc<[_]> = (0..config.cores).map(|_| Mailbox::new()).collect::<io::Result<Vec<_>>>()?.into();
 
         let folder = JournalFolder::open(&config.data.journal(), config.journal.segment_bytes)?;
+        let open = |&Listen { address, transport }: &Listen| {
+            let socket = listen(address).map_err(|error| StartError::Listen { address, error })?;
+            Ok(Listener { socket, transport })
+        };
+        let listeners = config.listen.iter().map(open).collect::<Result<Vec<_>, StartError>>()?;
+        let mesh_listener = config.cluster.as_ref().map(|ClusterConfig { listen: address, .. }| {
+            listen(*address).map_err(|error| StartError::Listen { address: *address, error })
+        });
+        let mesh_listener = mesh_listener.transpose()?;
         let batches = journal.batches;
         let mut recovery =
             Recovery::new(folder.clone(), Arc::clone(&config.data), Arc::clone(&counters), Arc::clone(&ended), journal);
@@ -270,15 +279,6 @@ impl Node {
             }
         }
 
-        let open = |&Listen { address, transport }: &Listen| {
-            let socket = listen(address).map_err(|error| StartError::Listen { address, error })?;
-            Ok(Listener { socket, transport })
-        };
-        let listeners = config.listen.iter().map(open).collect::<Result<Vec<_>, StartError>>()?;
-        let mesh_listener = config.cluster.as_ref().map(|ClusterConfig { listen: address, .. }| {
-            listen(*address).map_err(|error| StartError::Listen { address: *address, error })
-        });
-        let mesh_listener = mesh_listener.transpose()?;
         let address = listeners.first().expect("a node listens somewhere").socket.local_addr()?;
         let (threads, mut helpers) = background::start(&background, config.journal.segments_max(), rest)?;
         let reads = match kind {
@@ -339,7 +339,11 @@ impl Node {
             };
             match gained {
                 // Slots that come later, too.
-                Some(gained) => gained.iter().for_each(|slots: Gained| {
+                Some(gained) => gained.iter().for_each(|mut slots: Gained| {
+                    // One look for all that have come.
+                    for more in gained.try_iter() {
+                        slots.iter_mut().zip(more.iter()).for_each(|(slot, more)| *slot |= more);
+                    }
                     let is_gained = |user| slots[usize::from(Slot::of(user).0)];
                     background.tell_unfinished(|user| is_gained(user).then(|| homes.topology.home_of(user)));
                 }),
@@ -483,6 +487,7 @@ impl Node {
             let _ = thread.join();
         }
         self.ended.store(true, Ordering::Relaxed);
+        self.steward.iter().for_each(ToSteward::ended);
         let start = Instant::now();
         let deadline = start + Duration::from_millis(HELPERS_STOP_MS);
         for helper in self.helpers.drain(..) {

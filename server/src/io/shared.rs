@@ -66,7 +66,7 @@ impl Shared {
     /// The store is another server's: the node stops, and says why to whoever asks.
     pub(super) fn lose(&self, why: &str) {
         if self.lost.set(why.to_owned()).is_ok() {
-            error!(why, "another server has taken over the store: this one stops");
+            error!(why, "this server must not go on, and stops");
             self.stop();
             self.loss.notify_one();
         }

@@ -4,19 +4,19 @@
 //! A thread of its own, so that a core that is busy costs no lease. But one whose cores stand still renews none.
 
 use std::{
-    future,
+    future, io,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    thread,
     time::{Duration, Instant},
 };
 
-use crossbeam::channel::Sender;
+use crossbeam::channel::{Sender, bounded};
 use storage::{Store, StoreError};
 use thiserror::Error;
 use tokio::{
+    runtime::Runtime,
     sync::{mpsc, oneshot},
     time::{sleep, timeout},
 };
@@ -31,7 +31,7 @@ use crate::{
     },
     core::CoreMessage,
     host::clock::Clock,
-    limits::{LEAVE_MS, ROLL_CHANGES_MAX, TICK_MS, WISH_TRIES_MAX},
+    limits::{LEAVE_MS, ROLL_CHANGES_MAX, TICK_MS, WISH_MS, WISH_TRIES_MAX},
     shard::topology::NodeId,
 };
 
@@ -39,9 +39,11 @@ use crate::{
 #[derive(Debug)]
 pub(super) enum Errand {
     /// An operator wants something else of who owns what. The answer: what was done, or why not, in words.
-    Wish(Wish, oneshot::Sender<Result<(), String>>),
+    Wish(Wish, Sender<Result<(), String>>),
     /// The node is about to end. Answered when it owns nothing more, or nobody takes it.
     End(oneshot::Sender<()>),
+    /// The node has ended: nothing more than to wake up.
+    Ended,
 }
 
 /// Slots that a node has now and had not before: what their users owed is to be found.
@@ -56,16 +58,25 @@ pub enum RoundError {
     /// This node has no part any more.
     #[error(transparent)]
     Unseated(#[from] Unseated),
+    /// It has not answered.
+    #[error("the database has not answered within {} ms", .0.as_millis())]
+    Late(Duration),
     /// Others change the roll faster than it is read here, or have not taken what is to be theirs.
-    #[error("the roll of the cluster does not come to rest")]
+    #[error(
+        "the roll of the cluster does not come to rest: other nodes begin or end at this moment; it is tried again, or try again"
+    )]
     Restless,
 }
 
 /// See the head of this file.
-pub(super) struct Office<S> {
+pub(super) struct Office<S: Store> {
     store: Arc<S>,
     steward: Steward,
     clock: Clock,
+    /// How long a call of the database may take: another one is to succeed before the lease is over.
+    patience: Duration,
+    /// What it has is given back if the node does not come to serve.
+    serves: bool,
 }
 
 impl<S: Store> Office<S> {
@@ -75,20 +86,24 @@ impl<S: Store> Office<S> {
     /// The store is another cluster's, or does not answer; or there is no place for this node.
     pub(super) fn open(store: &Arc<S>, clock: &Clock, own: Stewardship) -> Result<(Self, Identity), StartError> {
         pollster::block_on(store.found(&own.cluster))?;
-        let patience = Duration::from_millis(2 * own.lease_ms);
-        let mut office = Self { store: Arc::clone(store), steward: Steward::new(own), clock: clock.clone() };
-        let until = Instant::now() + patience;
-        loop {
-            while pollster::block_on(office.step(|| Box::new([0; SLOTS])))? {}
-            // Others that begin at the same moment may not have taken what is to be theirs.
-            if let Some(identity) = office.steward.identity(office.now_ms()) {
-                return Ok((office, identity));
+        let lease = Duration::from_millis(own.lease_ms);
+        let (store, steward, clock) = (Arc::clone(store), Steward::new(own), clock.clone());
+        let mut office = Self { store, steward, clock, patience: lease / 3, serves: false };
+        let until = Instant::now() + 2 * lease;
+        let identity = runtime()?.block_on(async {
+            loop {
+                while office.step(|| Box::new([0; SLOTS])).await? {}
+                // Others that begin at the same moment may not have taken what is to be theirs.
+                if let Some(identity) = office.steward.identity(office.now_ms()) {
+                    return Ok(identity);
+                }
+                if Instant::now() >= until {
+                    return Err(RoundError::Restless);
+                }
+                sleep(Duration::from_millis(TICK_MS)).await;
             }
-            if Instant::now() >= until {
-                return Err(RoundError::Restless.into());
-            }
-            thread::sleep(Duration::from_millis(TICK_MS));
-        }
+        })?;
+        Ok((office, identity))
     }
 
     fn now_ms(&self) -> u64 {
@@ -97,33 +112,60 @@ impl<S: Store> Office<S> {
 
     /// Reads the roll, and changes something in it if the steward wants that. Whether it did.
     async fn step(&mut self, users: impl FnOnce() -> Users) -> Result<bool, RoundError> {
-        let roll = self.store.roll().await?;
+        let roll = self.in_time(self.store.roll()).await?;
         self.steward.read(self.now_ms(), roll)?;
         let asked_ms = self.now_ms();
         let Some(change) = self.steward.next(asked_ms, users)? else { return Ok(false) };
-        let is_made = self.store.change_roll(&change).await?;
+        let is_made = self.in_time(self.store.change_roll(&change)).await?;
         self.steward.changed(asked_ms, &change, is_made);
         Ok(true)
     }
 
+    /// What a call of the database ends with, if that is in time. One that does not may be done all the same: what is so the next read says.
+    async fn in_time<T>(&self, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, RoundError> {
+        timeout(self.patience, call).await.map_err(|_| RoundError::Late(self.patience))?.map_err(RoundError::Store)
+    }
+
     /// What the thread does until the node has ended.
     pub(super) fn serve(
-        self,
+        mut self,
         shared: Arc<Shared>,
         ended: Arc<AtomicBool>,
         errands: mpsc::Receiver<Errand>,
         gained: Sender<Gained>,
     ) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
-        match runtime {
-            Ok(runtime) => runtime.block_on(Serving { office: self, shared, gained, told: None }.run(&ended, errands)),
-            Err(error) => shared.lose(&format!("the steward of the cluster has no runtime: {error}")),
+        self.serves = true;
+        let lost = match runtime() {
+            Ok(runtime) => {
+                let serving = Serving { office: self, shared: Arc::clone(&shared), gained, told: None };
+                runtime.block_on(serving.run(&ended, errands)).err().map(|unseated| unseated.to_string())
+            }
+            Err(error) => Some(format!("the steward of the cluster has no runtime: {error}")),
+        };
+        if let Some(why) = lost {
+            // Core 0 tells the others that nothing more is promised, and then it ends.
+            shared.mailboxes[0].put_waiting(CoreMessage::Lost(why));
         }
     }
 }
 
+impl<S: Store> Drop for Office<S> {
+    fn drop(&mut self) {
+        // A start that has failed since: others would wait for a lease, and it may be started again before that is over.
+        if let Some(runtime) = Some(runtime()).filter(|_| !self.serves).and_then(Result::ok) {
+            self.steward.end();
+            let all = async { while let Ok(true) = self.step(|| Box::new([0; SLOTS])).await {} };
+            let _ = runtime.block_on(async { timeout(Duration::from_millis(LEAVE_MS), all).await });
+        }
+    }
+}
+
+fn runtime() -> io::Result<Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_time().build()
+}
+
 /// The steward of a node that serves.
-struct Serving<S> {
+struct Serving<S: Store> {
     office: Office<S>,
     shared: Arc<Shared>,
     gained: Sender<Gained>,
@@ -132,26 +174,32 @@ struct Serving<S> {
 }
 
 impl<S: Store> Serving<S> {
-    async fn run(mut self, ended: &AtomicBool, mut errands: mpsc::Receiver<Errand>) {
+    /// Until the node has ended.
+    ///
+    /// # Errors
+    /// The node has no part any more.
+    async fn run(mut self, ended: &AtomicBool, mut errands: mpsc::Receiver<Errand>) -> Result<(), Unseated> {
         let mut failures = 0_u64;
         let mut ending: Option<oneshot::Sender<()>> = None;
         while !ended.load(Ordering::Relaxed) {
-            let is_stuck = self.shared.common.counters.pulse.stuck(self.office.now_ms()).is_some();
             // Others are to serve what stands still here.
-            let round = if is_stuck { Ok(()) } else { self.round().await };
-            match round {
-                Ok(()) => {
-                    if failures > 0 {
-                        info!("the roll of the cluster can be read again");
+            let is_stuck = self.shared.common.counters.pulse.stuck(self.office.now_ms()).is_some();
+            let mut has_read = false;
+            if !is_stuck {
+                match self.round().await {
+                    Ok(()) => {
+                        if failures > 0 {
+                            info!("the roll of the cluster can be read again");
+                        }
+                        (failures, has_read) = (0, true);
                     }
-                    failures = 0;
-                }
-                Err(RoundError::Unseated(why)) => return self.shared.lose(&why.to_string()),
-                Err(error) => {
-                    if failures.is_power_of_two() || failures == 0 {
-                        warn!(%error, failures, "the lease of this node could not be renewed; it is tried again");
+                    Err(RoundError::Unseated(why)) => return Err(why),
+                    Err(error) => {
+                        if failures.is_power_of_two() || failures == 0 {
+                            warn!(%error, failures, "the lease of this node could not be renewed; it is tried again");
+                        }
+                        failures += 1;
                     }
-                    failures += 1;
                 }
             }
             if self.office.steward.has_given_all(self.office.now_ms())
@@ -163,8 +211,8 @@ impl<S: Store> Serving<S> {
             let wait_ms = self.office.steward.wakes_at_ms(now_ms) - now_ms;
             let (store, version) = (Arc::clone(&self.office.store), self.office.steward.version());
             let rung = async {
-                // If the database does not answer: again when the time has come.
-                if store.roll_changed(version).await.is_err() {
+                // What has not been read has always changed. If the database does not answer: again when the time has come.
+                if !has_read || store.roll_changed(version).await.is_err() {
                     future::pending::<()>().await;
                 }
             };
@@ -172,7 +220,9 @@ impl<S: Store> Serving<S> {
                 () = rung => {}
                 () = sleep(Duration::from_millis(wait_ms)) => {}
                 Some(errand) = errands.recv() => match errand {
-                    Errand::Wish(wish, answer) => _ = answer.send(self.grant(&wish).await),
+                    // Who has asked may have given up.
+                    Errand::Wish(wish, answer) => _ = answer.try_send(self.grant(&wish).await.map_err(|error| error.to_string()).flatten()),
+                    Errand::Ended => {}
                     Errand::End(is_done) => {
                         self.office.steward.end();
                         ending = Some(is_done);
@@ -180,6 +230,7 @@ impl<S: Store> Serving<S> {
                 },
             }
         }
+        Ok(())
     }
 
     /// Reads and changes the roll until there is nothing more to change. What has been read is told at once: whoever was given something
@@ -259,16 +310,21 @@ impl<S: Store> Serving<S> {
         }
     }
 
-    async fn grant(&mut self, wish: &Wish) -> Result<(), String> {
+    /// What has come of what an operator wants: done, or why not.
+    async fn grant(&mut self, wish: &Wish) -> Result<Result<(), String>, RoundError> {
         for _ in 0..WISH_TRIES_MAX {
-            let roll = self.office.store.roll().await.map_err(|error| error.to_string())?;
-            self.office.steward.read(self.office.now_ms(), roll).map_err(|error| error.to_string())?;
-            let Some(change) = self.office.steward.wished(wish)? else { return Ok(()) };
-            if self.office.store.change_roll(&change).await.map_err(|error| error.to_string())? {
-                return Ok(());
+            let roll = self.office.in_time(self.office.store.roll()).await?;
+            self.office.steward.read(self.office.now_ms(), roll)?;
+            let change = match self.office.steward.wished(wish) {
+                Ok(Some(change)) => change,
+                Ok(None) => return Ok(Ok(())),
+                Err(why) => return Ok(Err(why)),
+            };
+            if self.office.in_time(self.office.store.change_roll(&change)).await? {
+                return Ok(Ok(()));
             }
         }
-        Err(format!("the roll of the cluster changed {WISH_TRIES_MAX} times meanwhile: try again"))
+        Err(RoundError::Restless)
     }
 }
 
@@ -280,8 +336,7 @@ impl ToSteward {
     /// Gives away all that the node owns, before it ends: then its users are served elsewhere at once. Not longer than [`LEAVE_MS`].
     pub(super) fn leave(&self) {
         let (answer, is_done) = oneshot::channel();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
-        if let (Ok(runtime), Ok(())) = (runtime, self.0.try_send(Errand::End(answer))) {
+        if let (Ok(runtime), Ok(())) = (runtime(), self.0.try_send(Errand::End(answer))) {
             let is_in_time =
                 runtime.block_on(async { timeout(Duration::from_millis(LEAVE_MS), is_done).await.is_ok() });
             if !is_in_time {
@@ -297,10 +352,19 @@ impl ToSteward {
     /// # Errors
     /// Why it was not done, in words.
     pub(super) fn wish(&self, wish: Wish) -> Result<(), String> {
-        let (answer, told) = oneshot::channel();
-        self.0
-            .try_send(Errand::Wish(wish, answer))
-            .map_err(|_| "the steward of the cluster is busy: try again".to_owned())?;
-        told.blocking_recv().map_err(|_| "the node is about to end".to_owned())?
+        let (answer, told) = bounded(1);
+        let busy = |_| "the steward of the cluster is busy: try again".to_owned();
+        self.0.try_send(Errand::Wish(wish, answer)).map_err(busy)?;
+        let late = |_| {
+            "the database has not answered yet: it may be done, or not; `ringpost nodes` and `ringpost map` tell"
+                .to_owned()
+        };
+        told.recv_timeout(Duration::from_millis(WISH_MS)).map_err(late)?
+    }
+
+    /// The node has ended.
+    pub(super) fn ended(&self) {
+        // If there is no room it is awake anyway.
+        let _ = self.0.try_send(Errand::Ended);
     }
 }

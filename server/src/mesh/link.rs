@@ -38,7 +38,9 @@ impl Identity {
             return Err(format!("{node} is not one of the other nodes of the cluster, as node {own} knows it"));
         };
         if to != own {
-            return Err(format!("this is node {own}, not {to}: the addresses in the cluster's file are wrong"));
+            return Err(format!(
+                "this is node {own}, not {to}: the address of node {to} is wrong, in the cluster's file or in its own configuration (cluster.mesh)"
+            ));
         }
         if *digest != self.nodes.digest() {
             return Err(format!(

@@ -69,7 +69,6 @@ impl Shard {
     /// Who is connected is told where to go. Not all at once: the new owner lets so many in.
     fn send_away(&mut self, changed: &Changed, nodes: &Nodes, cx: &mut Turn<'_>) {
         let conns = self.sessions.conns_where(|session| changed.has(session.user));
-        let mut after_ms = MOVED_AFTER_MS;
         let every_us = 1_000_000 / u64::from(self.settings.moves_per_s.max(1));
         for (at, conn) in conns.into_iter().enumerate() {
             let Some(session) = self.sessions.get(conn) else { continue };
@@ -80,8 +79,8 @@ impl Shard {
                 continue;
             };
             let address = session.goes_to(owner, nodes).map(str::to_owned);
-            self.send_elsewhere(conn, owner, address, after_ms + at as u64 * every_us / 1_000, nodes, cx);
-            after_ms = MOVED_AFTER_MS;
+            let after_ms = MOVED_AFTER_MS + at as u64 * every_us / 1_000;
+            self.send_elsewhere(conn, owner, address, after_ms, nodes, cx);
         }
     }
 
@@ -133,10 +132,10 @@ impl Shard {
     }
 
     fn forget_users(&mut self, changed: &Changed) {
-        for mut user in self.users.remove_where(|user| changed.has(*user)) {
-            self.cache.forget(&mut user.1);
-            self.sights.forget_person(user.0);
+        for (_, mut user) in self.users.remove_where(|user| changed.has(*user)) {
+            self.cache.forget(&mut user);
         }
+        self.sights.forget_people(|user| changed.has(user));
         self.conversations.remove_where(|(user, _)| changed.has(*user));
     }
 

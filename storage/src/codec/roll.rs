@@ -16,6 +16,7 @@ struct StoredMember<'a> {
     clients_tls: Option<&'a str>,
     weight: u16,
     is_leaving: bool,
+    lease_ms: u64,
 }
 
 #[derive(Encode, BorrowDecode)]
@@ -37,7 +38,7 @@ pub(crate) fn cluster(bytes: &[u8]) -> Result<&str, CodecError> {
 
 /// The value of the row of a member.
 pub(crate) fn put_member(member: &Member) -> Vec<u8> {
-    let Member { name, holder, beat, mesh, clients, clients_tls, weight, is_leaving } = member;
+    let Member { name, holder, beat, mesh, clients, clients_tls, weight, is_leaving, lease_ms } = member;
     written(&StoredMember {
         name,
         holder: holder.0,
@@ -47,6 +48,7 @@ pub(crate) fn put_member(member: &Member) -> Vec<u8> {
         clients_tls: clients_tls.as_deref(),
         weight: *weight,
         is_leaving: *is_leaving,
+        lease_ms: *lease_ms,
     })
 }
 
@@ -62,6 +64,7 @@ pub(crate) fn member(bytes: &[u8]) -> Result<Member, CodecError> {
         clients_tls: stored.clients_tls.map(str::to_owned),
         weight: stored.weight,
         is_leaving: stored.is_leaving,
+        lease_ms: stored.lease_ms,
     })
 }
 
@@ -91,9 +94,9 @@ mod tests {
     fn any_member() -> impl Strategy<Value = Member> {
         let place = || proptest::option::of(".{0,20}");
         let names = (".{0,20}", ".{0,20}", place(), place());
-        (names, any::<(u128, u64, u16, bool)>()).prop_map(|((name, mesh, clients, clients_tls), numbers)| {
-            let (holder, beat, weight, is_leaving) = numbers;
-            Member { name, holder: Holder(holder), beat, mesh, clients, clients_tls, weight, is_leaving }
+        (names, any::<(u128, u64, u16, bool, u64)>()).prop_map(|((name, mesh, clients, clients_tls), numbers)| {
+            let (holder, beat, weight, is_leaving, lease_ms) = numbers;
+            Member { name, holder: Holder(holder), beat, mesh, clients, clients_tls, weight, is_leaving, lease_ms }
         })
     }
 
@@ -134,8 +137,9 @@ mod tests {
             clients_tls: Some("d".to_owned()),
             weight: 9,
             is_leaving: true,
+            lease_ms: 5,
         };
-        assert_eq!(put_member(&stored), b"\x01\x02ab\x07\xfb\x2c\x01\x01c\0\x01\x01d\x09\x01");
+        assert_eq!(put_member(&stored), b"\x01\x02ab\x07\xfb\x2c\x01\x01c\0\x01\x01d\x09\x01\x05");
         assert_eq!(put_owner(Owner { member: MemberId(3), term: 4, is_pinned: false }), [1, 3, 4, 0]);
         assert_eq!(put_cluster("ab"), b"\x01\x02ab");
     }

@@ -26,6 +26,7 @@ fn member(name: &str, beat: u64) -> Member {
         clients_tls: Some(format!("{name}.example:443")),
         weight: 100,
         is_leaving: false,
+        lease_ms: 3_000,
     }
 }
 

@@ -76,7 +76,8 @@ pub(crate) fn start_node(
             limits: config.limits.of_shards(),
             cache: config.cache.of_shards(),
             presence: config.presence.of_shards(),
-            moves_per_s: config.cluster.moves_per_s,
+            // Each core paces what it sends away itself.
+            moves_per_s: (config.cluster.moves_per_s / u32::from(config.cores())).max(1),
         },
         data: Arc::clone(data),
         journal,

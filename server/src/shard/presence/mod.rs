@@ -87,9 +87,9 @@ pub(super) struct Sights {
 }
 
 impl Sights {
-    /// A user is another node's from now on.
-    pub(super) fn forget_person(&mut self, user: UserId) {
-        self.people.forget(user);
+    /// These users are another node's from now on.
+    pub(super) fn forget_people(&mut self, is_gone: impl Fn(UserId) -> bool) {
+        self.people.forget_where(is_gone);
     }
 
     pub(super) fn new(core: CoreId, settings: PresenceSettings) -> Self {

@@ -153,9 +153,9 @@ impl People {
         })
     }
 
-    /// A user is another node's from now on.
-    pub(super) fn forget(&mut self, user: UserId) {
-        self.people.remove(&user);
+    /// These users are another node's from now on.
+    pub(super) fn forget_where(&mut self, is_gone: impl Fn(UserId) -> bool) {
+        self.people.retain(|user, _| !is_gone(*user));
     }
 
     fn forget_if_unused(&mut self, user: UserId) {
