@@ -277,6 +277,8 @@ fn while_the_database_is_away_sends_are_refused_with_a_time_and_then_all_goes_on
         drop(stopped);
         let took = say_somewhere(&mut somebody, STRANGER, "after");
         println!("accepted {took:.2?} after the database went on");
+        let taken_for_dead = nodes.logs().matches("a node has said nothing").count();
+        println!("nodes that were taken for dead: {taken_for_dead}");
         goes_on(nodes, load);
         nodes.wait_for_shares(&[0, 1, 2]);
     });
