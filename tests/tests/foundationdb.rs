@@ -116,7 +116,7 @@ fn of_two_servers_the_later_one_serves_and_the_earlier_one_stops_and_says_why() 
         let later = second.start();
         let status = server.wait();
         assert_eq!(status.code(), Some(1), "{status}");
-        assert!(first.log().contains("another server has taken over"), "{}", first.log());
+        assert!(first.log().contains("somebody else has taken over"), "{}", first.log());
         let mut reader = device(&second, 2, 1);
         reader.step_until("what was committed is there", |reader| reader.received().len() == 20);
         reader.say(1, "and it goes on");

@@ -145,7 +145,10 @@ fn read(path: &Path) -> Result<Nodes, ClusterFileError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{config::Draft, shard::topology::NodeId};
+    use crate::{
+        config::{AdminListen, Draft},
+        shard::topology::NodeId,
+    };
 
     #[test]
     fn the_example_is_three_nodes_of_one_cluster() {
@@ -168,5 +171,33 @@ mod tests {
         assert_eq!(places.each_ref().map(|place| place.fixed().unwrap().own), [0, 1, 2].map(NodeId));
         let digest = |place: &ClusterConfig| place.fixed().unwrap().nodes.digest();
         assert_eq!(digest(&places[0]), digest(&places[2]));
+    }
+
+    #[test]
+    fn the_example_over_a_database_is_three_nodes_of_one_cluster() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("cluster/foundationdb");
+        let configs = ["a", "b", "c"].map(|name| {
+            let path = folder.join(name).with_extension("toml");
+            // Not `finish`: a program that was built without a database would refuse it.
+            Draft::parse(&fs::read_to_string(&path).unwrap(), &path).values().unwrap()
+        });
+        let mut ports = Vec::new();
+        for (name, config) in ["a", "b", "c"].iter().zip(&configs) {
+            let place = load(config).unwrap().unwrap();
+            let Stewardship { cluster, node, .. } = place.moving().unwrap();
+            assert_eq!((cluster.as_str(), node.name.as_str()), ("example", *name));
+            assert_eq!(node.clients, Some(config.listen.to_string()));
+            assert_eq!(config.store, configs[0].store, "all have the same database");
+            let key = (*name != "a").then(|| configs[0].data_dir.join("token-key.pem"));
+            assert_eq!(config.auth.key_file(), key.as_deref(), "all check tokens with the key that node a makes");
+            let AdminListen::At(admin) = config.admin_listen else { panic!("{name} can not be looked at") };
+            ports.extend([config.listen, admin, node.mesh, place.listen]);
+        }
+        ports.sort_unstable();
+        ports.dedup();
+        assert_eq!(ports.len(), 9, "no node has another's address: {ports:?}");
+        let mut wrong = configs[0].clone();
+        wrong.store.foundationdb.ack = Ack::Journal;
+        assert!(load(&wrong).unwrap_err().to_string().contains("committed"), "there is no journal");
     }
 }

@@ -11,7 +11,7 @@ use crate::cluster::map::Slot;
 pub struct Survey {
     /// What the cluster is called.
     pub cluster: String,
-    /// Of the map: see [`crate::cluster::map::Map::digest`].
+    /// Of the map, if it is the same for ever: see [`crate::cluster::map::Map::digest`].
     pub digest: u64,
     /// Of the map, if it changes while nodes run: a later one is higher.
     pub version: Option<u64>,
@@ -113,8 +113,8 @@ pub fn tell(survey: Option<&Survey>, part: Part, form: Form) -> String {
 impl Survey {
     fn head(&self) -> String {
         let Self { cluster, digest, version, nodes } = self;
-        let version = version.map(|version| format!(" version {version},")).unwrap_or_default();
-        format!("cluster {cluster}, nodes: {}, map:{version} {digest:016x}\n", nodes.len())
+        let map = version.map_or_else(|| format!("{digest:016x}"), |version| format!("version {version}"));
+        format!("cluster {cluster}, nodes: {}, map: {map}\n", nodes.len())
     }
 
     fn nodes_text(&self) -> String {
@@ -156,7 +156,7 @@ impl Survey {
         };
         let mut all = json!({
             "cluster": self.cluster,
-            "map": format!("{:016x}", self.digest),
+            "map": self.version.is_none().then(|| format!("{:016x}", self.digest)),
             "version": self.version,
             "nodes": self.nodes.iter().map(node).collect::<Vec<_>>(),
         });
@@ -261,7 +261,7 @@ c          10.0.0.1:7652   10.0.0.1:7600  -                   1       0      awa
         (survey.nodes[0].is_leaving, survey.nodes[0].is_alive) = (true, Some(true));
         (survey.nodes[1].is_alive, survey.nodes[2].is_alive) = (Some(true), Some(false));
         let told = tell(Some(&survey), Part::Nodes, Form::Text);
-        assert!(told.starts_with("cluster chat, nodes: 3, map: version 17, 00000000000000ab\n"), "{told}");
+        assert!(told.starts_with("cluster chat, nodes: 3, map: version 17\n"), "{told}");
         for end in ["here    alive, leaving\n", "linked  alive\n", "away    dead\n"] {
             assert!(told.contains(end), "{end}: {told}");
         }
@@ -304,6 +304,9 @@ c          0      -
         assert_eq!((&map["cluster"], &map["map"]), (&json!("chat"), &json!("00000000000000ab")));
         assert_eq!(map["nodes"][0]["ranges"][1], json!({ "first": 40, "last": 40, "is_pinned": true }));
         assert_eq!((&map["nodes"][2]["ranges"], &map["nobody"]), (&json!([]), &json!([])));
+        survey.version = Some(17);
+        let map: Value = serde_json::from_str(&tell(Some(&survey), Part::Map, Form::Json)).unwrap();
+        assert_eq!((&map["version"], &map["map"]), (&json!(17), &Value::Null));
     }
 
     #[test]
