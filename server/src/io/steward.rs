@@ -152,7 +152,10 @@ impl<S: Store> Office<S> {
 impl<S: Store> Drop for Office<S> {
     fn drop(&mut self) {
         // A start that has failed since: others would wait for a lease, and it may be started again before that is over.
-        if let Some(runtime) = Some(runtime()).filter(|_| !self.serves).and_then(Result::ok) {
+        // Not one that has served: it ends within its runtime, where there can be no other one.
+        if !self.serves
+            && let Ok(runtime) = runtime()
+        {
             self.steward.end();
             let all = async { while let Ok(true) = self.step(|| Box::new([0; SLOTS])).await {} };
             let _ = runtime.block_on(async { timeout(Duration::from_millis(LEAVE_MS), all).await });
