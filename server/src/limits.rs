@@ -4,7 +4,7 @@
 /// Those of a ring and of TLS over it, which the load generator has too.
 pub use rim::limits::{RECEIVE_BUFFER_BYTES, TLS_GREETING_BYTES_MAX, TLS_RECORD_BYTES_MAX};
 
-use proto_spec::limits::{FETCHES_IN_FLIGHT_MAX, SEND_WINDOW, SERVER_FRAME_BYTES_MAX};
+use proto_spec::limits::{FETCHES_IN_FLIGHT_MAX, PRESENCE_USERS_MAX, SEND_WINDOW, SERVER_FRAME_BYTES_MAX};
 
 /// Bytes waiting for one connection above which it is no longer pushed to but catches up from the log. Two pages: one
 /// on its way, one behind it.
@@ -536,9 +536,22 @@ pub const LOG_LAST_WORDS_MS: u64 = 2_000;
 
 // ---- presence
 
-/// What one message about presence to another core says at most, a question counted as a whole watch: a turn there takes some hundred
+/// What one message about presence to another core says at most, each user of a question counted: a turn there takes some hundred
 /// microseconds for it.
 pub const PRESENCE_MAIL_ITEMS_MAX: usize = 4_096;
+
+/// What one frame about presence to another node says at most, counted in the same way: more goes in several.
+pub const PRESENCE_FRAME_ITEMS_MAX: usize = 1_024;
+
+/// Bytes of one of these things, at most: a change with all that it can have, in memory, which is more than in a frame.
+pub const PRESENCE_ITEM_BYTES_MAX: usize = 56;
+
+const _: () = assert!(PRESENCE_FRAME_ITEMS_MAX * PRESENCE_ITEM_BYTES_MAX + 64 <= MESH_FRAME_BYTES_MAX);
+const _: () = assert!(PRESENCE_USERS_MAX < PRESENCE_FRAME_ITEMS_MAX);
+
+/// Bytes that may wait for another node if more about presence is to go there: it is dropped above that, and repaired when a watch is
+/// renewed. A sixteenth of what messages may take, which they get beside it: so no message is put off for its sake.
+pub const LINK_PRESENCE_BYTES_MAX: usize = LINK_QUEUE_BYTES_MAX / 16;
 
 /// Messages about presence that wait for a core. What does not fit is dropped, and repaired when a watch is renewed: with one a turn and
 /// core, more would be older than what follows them.

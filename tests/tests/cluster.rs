@@ -13,7 +13,8 @@ use std::{
 };
 
 use proto_spec::{
-    ClientFrame, ErrorCode, Event, RedirectReason, Resume, Seq, ServerFrame, UserId, limits::REDIRECTS_MAX,
+    ClientFrame, Content, ErrorCode, Event, Presence, RedirectReason, RequestId, Resume, SendNumber, Seq, ServerFrame,
+    Status, UserId, limits::REDIRECTS_MAX,
 };
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use serde_json::Value;
@@ -24,7 +25,7 @@ use server::{
 };
 use tempfile::TempDir;
 use tests::{
-    connection::{Connection, hello},
+    connection::{Connection, Received, hello},
     device::{Device, Step},
     process::{Installation, Server},
     relay::Relay,
@@ -584,4 +585,52 @@ fn what_came_before_the_first_link_goes_out_with_it() {
     });
     let heard: BTreeMap<_, _> = recipient.log.values().map(|entry| (entry.seq, &entry.event)).collect();
     assert!(heard.keys().all(|seq| *seq > Seq::ZERO));
+}
+
+/// The state of a user, as somebody is told who watches them from now on.
+fn watched(connection: &mut Connection, user: u64) -> Presence {
+    connection.send(&[ClientFrame::Watch { request: RequestId(1), users: vec![UserId(user)] }]);
+    connection.until(|frame| match frame {
+        ServerFrame::Presence { request: RequestId(1), states, .. } => Some(states[0].state),
+        _ => None,
+    })
+}
+
+#[test]
+fn who_is_there_and_who_types_is_told_from_node_to_node_while_these_live() {
+    let mut cluster = Cluster::new();
+    for node in &mut cluster.nodes {
+        let presence = &mut node.config.presence;
+        (presence.hold_ms, presence.grace_ms, presence.tick_ms) = (100, 500, 100);
+        node.config.cores = 2;
+    }
+    let mut cluster = cluster.and_start();
+    let [alice, bob] = [0, 1].map(|at| cluster.user(at));
+    let [mut a, mut b] = [(0, alice), (1, bob)].map(|(at, user)| cluster.nodes[at].login(user, 1, Resume::Stored));
+    let message = Content::text("hello");
+    a.send(&[ClientFrame::Send { number: SendNumber(1), to: UserId(bob).into(), content: message }]);
+    b.until(|frame| matches!(frame, ServerFrame::Deliver { .. }).then_some(()));
+    wait_until("each sees the other", || {
+        watched(&mut a, bob) == Presence::Online && watched(&mut b, alice) == Presence::Online
+    });
+    b.send(&[ClientFrame::SetStatus { status: Status::Away }]);
+    let pushed = |frame| match frame {
+        ServerFrame::Presence { request: RequestId(0), states, .. } => Some(states[0].state),
+        _ => None,
+    };
+    assert_eq!(a.until(pushed), Presence::Away);
+    // What comes sooner than the server takes is passed over.
+    wait_until("Alice is seen to type", || {
+        a.send(&[ClientFrame::Typing { conversation: UserId(bob).into() }]);
+        matches!(b.receive(Duration::from_millis(200)), Received::Frame(ServerFrame::Typing { user, .. }) if user.0 == alice)
+    });
+    cluster.kill(1);
+    wait_until("nothing is known of Bob", || watched(&mut a, bob) == Presence::Unknown);
+    assert_eq!(watched(&mut a, alice), Presence::Online, "users of other nodes are seen as ever");
+    cluster.start(1);
+    let _b = cluster.nodes[1].login(bob, 1, Resume::Stored);
+    wait_until("Bob is back", || watched(&mut a, bob) == Presence::Online);
+    for at in [0, 1] {
+        assert_eq!(cluster.metric(at, "ringpost_core_mesh_astray_total"), 0.0);
+    }
 }

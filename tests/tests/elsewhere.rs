@@ -281,7 +281,7 @@ fn an_author_of_another_node_is_told_that_a_message_has_arrived_again_when_the_l
 }
 
 #[test]
-fn who_watches_somebody_of_another_node_is_told_nothing_of_them_and_costs_nothing() {
+fn who_watches_somebody_of_a_node_that_says_nothing_does_not_ask_again_and_again() {
     let (mut node, neighbour) = (Node::new(), users(HERE).nth(1).unwrap());
     node.link(1, true);
     node.frame(&ClientFrame::Watch { request: RequestId(1), users: vec![other(), neighbour] });

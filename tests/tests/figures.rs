@@ -164,6 +164,22 @@ fn the_table_of_limits_has_the_values_of_the_code() {
         ),
         ("batches on their way to the disk", format!("{} a core", size(limits::UNRELEASED_BYTES_MAX as u64))),
         ("messages in a mailbox", grouped(limits::MAILBOX_MESSAGES_MAX as u64)),
+        ("time for TLS and greeting of a node", seconds(limits::LINK_GREETING_MS)),
+        ("connections of a core whose node has not greeted", grouped(limits::LINKS_GREETING_MAX as u64)),
+        ("length of a frame between nodes", size(limits::MESH_FRAME_BYTES_MAX as u64)),
+        (
+            "bytes that wait for another node",
+            format!(
+                "{}, then messages wait in their authors' logs; {} with answers, then the link ends",
+                size(limits::LINK_QUEUE_BYTES_MAX as u64),
+                size(2 * limits::LINK_QUEUE_BYTES_MAX as u64)
+            ),
+        ),
+        (
+            "bytes that wait for another node if more about presence is to go there",
+            format!("{}; what comes then is dropped", size(limits::LINK_PRESENCE_BYTES_MAX as u64)),
+        ),
+        ("silence of another node", seconds(limits::LINK_SILENCE_MS)),
         (
             "requests to the admin page",
             format!(

@@ -127,9 +127,9 @@ struct Dial {
 /// The links of one core.
 #[derive(Debug, Default)]
 pub(super) struct Links {
-    links: BTreeMap<LinkId, Link>,
+    pub(super) links: BTreeMap<LinkId, Link>,
     /// Of each node the link that is open, and its serial number.
-    open: BTreeMap<NodeId, (LinkId, u64)>,
+    pub(super) open: BTreeMap<NodeId, (LinkId, u64)>,
     dials: BTreeMap<NodeId, Dial>,
     warnings: Throttle,
 }
@@ -176,7 +176,8 @@ impl Core {
                     self.counters().mesh_received.one();
                     self.arrived_from(now, node, envelope);
                 }
-                (Heard::Envelope(_), None) => {}
+                (Heard::Presence(said), Some(node)) => self.presence_from(node, said),
+                (Heard::Envelope(_) | Heard::Presence(_), None) => {}
             }
         }
         if let Err(error) = result {

@@ -22,6 +22,7 @@ mod message;
 mod order;
 pub mod origins;
 mod owners;
+mod presence;
 mod rim;
 mod stopping;
 mod survey;
@@ -71,6 +72,7 @@ use crate::{
     },
     shard::{
         Close, ConnId, Effects, Input, Now, PresenceMail, Promise, QueryId, Refresh, Settings, Shard, ShardCounters,
+        presence::To,
         topology::{CoreId, Homes},
     },
 };
@@ -246,9 +248,14 @@ impl Core {
         }
     }
 
-    /// What another core says about presence. Taken after all other mail, since it may be lost.
+    /// What another core says about presence, to this one or to another node whose link is here. Taken after all other mail, since it may
+    /// be lost.
     pub fn presence(&mut self, now: Now, mail: Box<PresenceMail>) {
-        self.feed(now, Input::Presence(mail));
+        if mail.to == To::Core(self.id) {
+            self.feed(now, Input::Presence(mail));
+        } else if !self.presence_to_link(&mail) {
+            self.counters().presence_dropped.one();
+        }
     }
 
     // ---- time

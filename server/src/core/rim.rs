@@ -51,7 +51,7 @@ pub trait Rim {
     /// The mailbox is full: the message comes back, and is put again at the end of the next turn. Nothing overtakes it.
     fn post(&mut self, to: CoreId, message: CoreMessage) -> Result<(), CoreMessage>;
 
-    /// Puts what is said about presence where another core finds it after all other mail, or drops it if there is no room: says whether
+    /// Puts what is said about presence where a core finds it after all other mail, or drops it if there is no room: says whether
     /// there was.
     fn post_presence(&mut self, to: CoreId, mail: Box<PresenceMail>) -> bool;
 }
@@ -99,8 +99,14 @@ impl Core {
         for close in effects.closes.drain(..) {
             rim.close(now, close.conn);
         }
-        for (to, mail) in effects.presence.drain(..) {
-            if !rim.post_presence(to, mail) {
+        for mail in effects.presence.drain(..) {
+            // What a link has for this core waits behind its messages, too.
+            let is_posted = match self.place_of(mail.to) {
+                Some(core) if core == self.id && mail.to.node().is_some() => self.presence_to_link(&mail),
+                Some(core) => rim.post_presence(core, mail),
+                None => false,
+            };
+            if !is_posted {
                 self.counters().presence_dropped.one();
             }
         }

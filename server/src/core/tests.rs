@@ -67,6 +67,10 @@ struct Notebook {
     posted: usize,
     /// Connections of nodes that are to be closed.
     cut_links: Vec<LinkId>,
+    /// What was sent through them.
+    linked: Vec<u8>,
+    /// What cores are told of presence.
+    presence: Vec<(CoreId, PresenceMail)>,
     /// Where connections of balancers come from.
     located: Vec<(ConnId, origins::Origin)>,
 }
@@ -92,7 +96,9 @@ impl Rim for Notebook {
         decoded.unwrap();
     }
 
-    fn send_link(&mut self, _: LinkId, _: Vec<u8>) {}
+    fn send_link(&mut self, _: LinkId, bytes: Vec<u8>) {
+        self.linked.extend(bytes);
+    }
 
     fn set_reading(&mut self, _: ConnId, _: ReadState) {}
 
@@ -112,8 +118,9 @@ impl Rim for Notebook {
         Ok(())
     }
 
-    fn post_presence(&mut self, _: CoreId, _: Box<PresenceMail>) -> bool {
-        false
+    fn post_presence(&mut self, to: CoreId, mail: Box<PresenceMail>) -> bool {
+        self.presence.push((to, *mail));
+        true
     }
 }
 

@@ -190,7 +190,13 @@ impl<M> Post<M> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::Backlog;
+    use crate::{
+        core::Backlog,
+        shard::{
+            presence::{CoreAddress, PresenceNews, To},
+            topology::NodeId,
+        },
+    };
 
     /// A core's mail on its way out.
     struct Outgoing {
@@ -270,7 +276,10 @@ mod tests {
     #[test]
     fn what_may_be_lost_takes_no_room_from_messages_and_waits_for_them() {
         let mailboxes = mailboxes(1, 2);
-        let mail = || Box::new(PresenceMail::new(CoreId(1)));
+        let mail = || {
+            let from = CoreAddress { node: NodeId(0), core: CoreId(1) };
+            Box::new(PresenceMail { from, to: To::Core(CoreId(0)), news: PresenceNews::default() })
+        };
         let taken = (0..PRESENCE_MAILS_MAX + 10).filter(|_| mailboxes[0].put_lossy(mail())).count();
         assert_eq!(taken, PRESENCE_MAILS_MAX, "what does not fit is dropped, and its sender knows");
         let mut outgoing = Outgoing::new(Arc::clone(&mailboxes));

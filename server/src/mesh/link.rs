@@ -3,18 +3,24 @@
 //! The node that dials says who it is and whom it takes the other one for; the other one answers likewise, or refuses. Then both are
 //! open. What is posted waits here until the core's turn ends ([`Link::take_output`]) and then in the socket; what waits is bounded, and
 //! above the bound what asks for something is given back, while an answer has as much room again: it can not be given back, so a link
-//! that has no room for it ends, and the other node asks again.
+//! that has no room for it ends, and the other node asks again. What is said of presence may be lost: it goes only while little waits, and
+//! takes nobody's room.
 
 use thiserror::Error;
 
 use super::{
     certificate::Certificate,
+    presence::PresenceSaid,
     wire::{self, Greeting, Said, VERSIONS, WireError},
 };
 use crate::{
     cluster::file::{Identity, Nodes},
-    limits::{LINK_GREETING_MS, LINK_PING_MS, LINK_QUEUE_BYTES_MAX, LINK_SILENCE_MS},
-    shard::{Envelope, topology::NodeId},
+    limits::{LINK_GREETING_MS, LINK_PING_MS, LINK_PRESENCE_BYTES_MAX, LINK_QUEUE_BYTES_MAX, LINK_SILENCE_MS},
+    shard::{
+        Envelope,
+        presence::{PresenceMail, To},
+        topology::NodeId,
+    },
 };
 
 impl Identity {
@@ -65,6 +71,8 @@ pub enum Heard {
     Opened(NodeId),
     /// For a user of this node, or an answer.
     Envelope(Envelope),
+    /// Of who is there.
+    Presence(PresenceSaid),
 }
 
 /// Why a link ends.
@@ -117,6 +125,8 @@ pub struct Link {
     out: Vec<u8>,
     /// Bytes that were taken and have not left.
     leaving: usize,
+    /// So many of all these at most are about presence.
+    of_presence: usize,
     heard_ms: u64,
     ping_ms: u64,
 }
@@ -138,6 +148,7 @@ impl Link {
             held: Vec::new(),
             out,
             leaving: 0,
+            of_presence: 0,
             heard_ms: now_ms,
             ping_ms: now_ms + LINK_PING_MS,
         }
@@ -222,12 +233,16 @@ impl Link {
             }
             (Said::Refused(words), _) => Err(LinkError::RefusedThere(words)),
             (Said::Envelope(envelope), Stage::Open(_)) => Ok(Some(Heard::Envelope(envelope))),
+            (Said::Presence(said), Stage::Open(_)) => Ok(Some(Heard::Presence(said))),
             (Said::Ping(number), Stage::Open(_)) => {
                 wire::encode(&Said::Pong(number), &mut self.out);
                 Ok(None)
             }
             (Said::Pong(_), Stage::Open(_)) => Ok(None),
-            (Said::Greeting(_) | Said::Envelope(_) | Said::Ping(_) | Said::Pong(_), _) => Err(LinkError::Order),
+            (
+                Said::Greeting(_) | Said::Envelope(_) | Said::Presence(_) | Said::Ping(_) | Said::Pong(_),
+                Stage::Greeting | Stage::Open(_),
+            ) => Err(LinkError::Order),
         }
     }
 
@@ -236,7 +251,7 @@ impl Link {
     /// # Errors
     /// It does not go; see there.
     pub fn post(&mut self, envelope: &Envelope) -> Result<(), NotPosted> {
-        let waits = self.waits();
+        let waits = self.waits() - self.of_presence;
         let is_answer = envelope.put_off().is_none();
         if waits > LINK_QUEUE_BYTES_MAX && !is_answer {
             return Err(NotPosted::PutOff);
@@ -246,6 +261,22 @@ impl Link {
         }
         wire::encode_envelope(envelope, &mut self.out);
         Ok(())
+    }
+
+    /// Something about presence for the other node. False: enough waits already, and it is dropped.
+    #[must_use]
+    pub fn post_presence(&mut self, mail: &PresenceMail) -> bool {
+        let waits = self.waits();
+        if waits > LINK_PRESENCE_BYTES_MAX {
+            return false;
+        }
+        let to = match mail.to {
+            To::Viewer(viewer) => Some(viewer.core),
+            To::Core(_) | To::Homes(_) => None,
+        };
+        wire::encode_presence((mail.from.core, to), &mail.news, &mut self.out);
+        self.of_presence += self.waits() - waits;
+        true
     }
 
     /// Time has passed. `is_deaf`: nothing that came was looked at meanwhile.
@@ -282,6 +313,9 @@ impl Link {
     /// So many bytes have left.
     pub const fn left(&mut self, bytes: usize) {
         self.leaving = self.leaving.saturating_sub(bytes);
+        if self.of_presence > self.waits() {
+            self.of_presence = self.waits();
+        }
     }
 }
 
@@ -292,7 +326,14 @@ mod tests {
     use proto_spec::{Content, Seq, UserId};
 
     use super::*;
-    use crate::shard::{EnvelopeBody, Parcel};
+    use crate::{
+        limits::MESH_FRAME_BYTES_MAX,
+        shard::{
+            EnvelopeBody, Parcel,
+            presence::{CoreAddress, PresenceNews},
+            topology::CoreId,
+        },
+    };
 
     const NODES: &str = "name = \"chat\"\n[nodes.a]\nmesh = \"127.0.0.1:1\"\nclients = \"127.0.0.1:2\"\n\
                          [nodes.b]\nmesh = \"127.0.0.1:3\"\nclients = \"127.0.0.1:4\"";
@@ -420,6 +461,37 @@ mod tests {
         assert!(answers > 100_000 && here.waits() <= 2 * LINK_QUEUE_BYTES_MAX + 100);
         here.left(out.len());
         assert_eq!(here.post(&ANSWER), Ok(()));
+    }
+
+    #[test]
+    fn what_is_said_of_presence_goes_while_little_waits_and_puts_no_message_off() {
+        let [own, there] = [0, 1].map(|node| CoreAddress { node: NodeId(node), core: CoreId(2) });
+        let counts = (1..=500).map(|user| (UserId(user), 1)).collect();
+        let news = PresenceNews { counts, ..PresenceNews::default() };
+        let to_homes = PresenceMail { from: own, to: To::Homes(NodeId(1)), news: news.clone() };
+        let to_viewer = PresenceMail { to: To::Viewer(there), ..to_homes.clone() };
+        let (mut here, mut other) = open();
+        assert!(here.post_presence(&to_homes) && here.post_presence(&to_viewer));
+        let heard = receive(&mut other, &output(&mut here), &identity(1, NODES)).unwrap();
+        let said = |to| Heard::Presence(PresenceSaid { from: own.core, to, news: news.clone() });
+        assert_eq!(heard, [said(None), said(Some(there.core))]);
+
+        let (mut alone, _) = open();
+        let text = "x".repeat(10_000);
+        let go = |link: &mut Link| (0..).find(|_| link.post(&message(&text)).is_err()).unwrap();
+        let without = go(&mut alone);
+        assert!((0..1_000).any(|_| !here.post_presence(&to_homes)));
+        assert!(
+            here.waits() > LINK_PRESENCE_BYTES_MAX && here.waits() < LINK_PRESENCE_BYTES_MAX + MESH_FRAME_BYTES_MAX
+        );
+        assert_eq!(go(&mut here), without, "messages have their own room");
+        let waits = here.waits();
+        assert!(!here.post_presence(&to_homes), "it is the first that is left undone");
+        assert_eq!(here.waits(), waits);
+        output(&mut here);
+        assert!(here.post_presence(&to_homes), "all has left");
+        output(&mut here);
+        assert_eq!(go(&mut here), without);
     }
 
     #[test]

@@ -12,9 +12,10 @@ use bincode::{
 use proto_spec::{Content, Seq, UserId};
 use thiserror::Error;
 
+use super::presence::{PresenceBytes, PresenceSaid};
 use crate::{
     limits::MESH_FRAME_BYTES_MAX,
-    shard::{Envelope, EnvelopeBody, Parcel},
+    shard::{Envelope, EnvelopeBody, Parcel, presence::PresenceNews, topology::CoreId},
 };
 
 /// Versions of what follows the greetings that this server speaks, the lowest and the highest.
@@ -38,6 +39,8 @@ pub enum Said {
     Ping(u64),
     /// The answer.
     Pong(u64),
+    /// Of who is there.
+    Presence(PresenceSaid),
 }
 
 /// Who talks to whom.
@@ -76,6 +79,7 @@ enum SaidBytes<'a> {
     Envelope { to: u64, from: u64, body: BodyBytes<'a> },
     Ping(u64),
     Pong(u64),
+    Presence(PresenceBytes),
 }
 
 #[derive(Encode, BorrowDecode)]
@@ -97,8 +101,14 @@ pub fn encode(said: &Said, out: &mut Vec<u8>) {
         Said::Envelope(envelope) => return encode_envelope(envelope, out),
         Said::Ping(number) => SaidBytes::Ping(*number),
         Said::Pong(number) => SaidBytes::Pong(*number),
+        Said::Presence(PresenceSaid { from, to, news }) => return encode_presence((*from, *to), news, out),
     };
     frame(&said, out);
+}
+
+/// Appends the frame of what a core says of presence; to which core is as in [`PresenceSaid`].
+pub fn encode_presence((from, to): (CoreId, Option<CoreId>), news: &PresenceNews, out: &mut Vec<u8>) {
+    frame(&SaidBytes::Presence(PresenceBytes::of(from, to, news)), out);
 }
 
 /// Appends the frame of an envelope.
@@ -154,7 +164,7 @@ pub fn decode(bytes: &[u8]) -> Result<Option<(Said, usize)>, WireError> {
     if taken != length {
         return Err(WireError::Meaning("there is more in it".to_owned()));
     }
-    let said = Said::from(said);
+    let said = Said::try_from(said).map_err(|what| WireError::Meaning(what.to_owned()))?;
     if let Said::Envelope(Envelope { body: EnvelopeBody::Forward { parcel: Parcel::Message(content), .. }, .. }) = &said
         && let Err(error) = content.body()
     {
@@ -163,9 +173,11 @@ pub fn decode(bytes: &[u8]) -> Result<Option<(Said, usize)>, WireError> {
     Ok(Some((said, HEAD_BYTES + length)))
 }
 
-impl From<SaidBytes<'_>> for Said {
-    fn from(said: SaidBytes<'_>) -> Self {
-        match said {
+impl TryFrom<SaidBytes<'_>> for Said {
+    type Error = &'static str;
+
+    fn try_from(said: SaidBytes<'_>) -> Result<Self, Self::Error> {
+        Ok(match said {
             SaidBytes::Greeting(greeting) => Self::Greeting(greeting),
             SaidBytes::Refused(words) => Self::Refused(words.to_owned()),
             SaidBytes::Envelope { to, from, body } => {
@@ -173,7 +185,8 @@ impl From<SaidBytes<'_>> for Said {
             }
             SaidBytes::Ping(number) => Self::Ping(number),
             SaidBytes::Pong(number) => Self::Pong(number),
-        }
+            SaidBytes::Presence(said) => Self::Presence(said.said()?),
+        })
     }
 }
 
@@ -201,9 +214,16 @@ impl From<BodyBytes<'_>> for EnvelopeBody {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use proto_spec::limits::CONTENT_BYTES_MAX;
+    use proto_spec::{
+        Presence, TimestampMs,
+        limits::{CONTENT_BYTES_MAX, PRESENCE_USERS_MAX},
+    };
 
     use super::*;
+    use crate::{
+        limits::{CORES_MAX, PRESENCE_FRAME_ITEMS_MAX},
+        shard::presence::{Answer, Ask, Asked, Change, LookId, Sight, Told, Typing, Verdict, Version},
+    };
 
     fn envelope(body: EnvelopeBody) -> Said {
         Said::Envelope(Envelope { to: UserId(7), from: UserId(300), body })
@@ -227,9 +247,38 @@ mod tests {
         Greeting { versions: [1, 2], cluster, node, to, digest: 9 }
     }
 
+    const VERDICT: Verdict = Verdict { version: Version(9), may: true };
+    const SIGHT: Sight = Sight { state: Presence::Offline, last_seen: TimestampMs(60_000) };
+
+    fn presence(to: Option<CoreId>, news: PresenceNews) -> Said {
+        Said::Presence(PresenceSaid { from: CoreId(3), to, news })
+    }
+
+    /// What goes to homes, and what goes to who looks.
+    fn news() -> [Said; 2] {
+        let [user, other] = [UserId(7), UserId(300)];
+        let asked = Asked { user, verdict: Some(VERDICT), count: 2, blocks: Some(false) };
+        let new = Asked { user: other, verdict: None, count: 0, blocks: None };
+        let told = Told { user, verdict: VERDICT, sight: SIGHT, is_crowded: false };
+        let (version, before) = (Version(10), Version(9));
+        let change = Change { user, sight: Sight::NONE, version, before, only: Some(other) };
+        let homes = PresenceNews {
+            asks: vec![Ask { look: LookId(5), looks: other, users: vec![asked, new] }],
+            counts: vec![(user, 1)],
+            typing: vec![Typing { from: other, version, to: user, seen: before }],
+            ..PresenceNews::default()
+        };
+        let viewer = PresenceNews {
+            answers: vec![Answer { look: LookId(5), told: Some(vec![told]) }, Answer { look: LookId(6), told: None }],
+            changes: vec![change, Change { only: None, ..change }],
+            ..PresenceNews::default()
+        };
+        [presence(None, homes), presence(Some(CoreId(1)), viewer)]
+    }
+
     fn all() -> Vec<Said> {
         let others = [Said::Greeting(greeting()), Said::Refused("no".to_owned()), Said::Ping(1), Said::Pong(251)];
-        bodies().into_iter().map(envelope).chain(others).collect()
+        bodies().into_iter().map(envelope).chain(others).chain(news()).collect()
     }
 
     fn hex(said: &Said) -> String {
@@ -252,6 +301,8 @@ mod tests {
             "04000000b8abdf9101026e6f",
             "02000000485ced370301",
             "04000000d9b0f7d104fbfb00",
+            "220000000b6527dd0503000105fb2c010207010901020100fb2c01000000000001070101fb2c010a0709",
+            "250000006d3bd69605030101000205010107090101fb60ea000600020700000a0901fb2c010700000a09000000",
         ];
         let found: Vec<_> = all().iter().map(hex).collect();
         assert_eq!(found, expected);
@@ -297,9 +348,51 @@ mod tests {
         assert_eq!(decode(&bytes), Ok(Some((said, bytes.len()))));
     }
 
+    #[test]
+    fn the_most_that_is_said_of_presence_at_once_goes_in_one_frame() {
+        let user = UserId(u64::MAX);
+        let version = Version(u64::MAX);
+        let verdict = Verdict { version, may: true };
+        let sight = Sight { last_seen: TimestampMs(u64::MAX), ..SIGHT };
+        let asked = Asked { user, verdict: Some(verdict), count: u32::MAX, blocks: Some(true) };
+        let told = Told { user, verdict, sight, is_crowded: true };
+        let look = LookId(u64::MAX);
+        let each = PRESENCE_FRAME_ITEMS_MAX;
+        let ask = |users| Ask { look, looks: user, users: vec![asked; users] };
+        let none = PresenceNews::default();
+        for news in [
+            PresenceNews { asks: vec![ask(PRESENCE_USERS_MAX), ask(PRESENCE_USERS_MAX)], ..none.clone() },
+            PresenceNews { asks: vec![ask(1); each / 2], ..none.clone() },
+            PresenceNews { answers: vec![Answer { look, told: Some(vec![told; each - 1]) }], ..none.clone() },
+            PresenceNews {
+                changes: vec![Change { user, sight, version, before: version, only: Some(user) }; each],
+                ..none.clone()
+            },
+            PresenceNews { counts: vec![(user, u32::MAX); each], ..none.clone() },
+            PresenceNews { typing: vec![Typing { from: user, version, to: user, seen: version }; each], ..none },
+        ] {
+            let said = presence(Some(CoreId(CORES_MAX - 1)), news);
+            let mut bytes = Vec::new();
+            encode(&said, &mut bytes);
+            assert_eq!(decode(&bytes), Ok(Some((said, bytes.len()))));
+        }
+    }
+
+    #[test]
+    fn what_nobody_says_of_presence_is_refused() {
+        let asked = Asked { user: UserId(1), verdict: None, count: 1, blocks: None };
+        let ask = Ask { look: LookId(1), looks: UserId(2), users: vec![asked; PRESENCE_USERS_MAX + 1] };
+        let too_many = PresenceNews { asks: vec![ask], ..PresenceNews::default() };
+        for said in [presence(None, too_many), presence(Some(CoreId(CORES_MAX)), PresenceNews::default())] {
+            let mut bytes = Vec::new();
+            encode(&said, &mut bytes);
+            assert!(matches!(decode(&bytes), Err(WireError::Meaning(_))));
+        }
+    }
+
     proptest! {
         #[test]
-        fn a_damaged_frame_is_found(which in 0..11_usize, at in any::<prop::sample::Index>(), by in 1..=u8::MAX) {
+        fn a_damaged_frame_is_found(which in 0..13_usize, at in any::<prop::sample::Index>(), by in 1..=u8::MAX) {
             let mut bytes = Vec::new();
             encode(&all()[which], &mut bytes);
             let at = at.index(bytes.len());

@@ -162,7 +162,7 @@ counters! {
         mailbox_full: Counter,
         /// Envelopes for other cores.
         envelopes: Counter,
-        /// Messages about presence for other cores that found no room, and were dropped.
+        /// Messages about presence for other cores that found no room, or other nodes no link or no room in it, and were dropped.
         presence_dropped: Counter,
         /// Clients that were sent to another node.
         redirected: Counter,
@@ -178,7 +178,7 @@ counters! {
         mesh_received: Counter,
         /// Envelopes for other nodes that were put off, since there was no link or no room in it.
         mesh_put_off: Counter,
-        /// Envelopes from other nodes that were not for here, or not theirs to send.
+        /// Envelopes from other nodes, and what they say of presence, that were not for here, or not theirs to say.
         mesh_astray: Counter,
         /// Queries asked.
         queries: Counter,

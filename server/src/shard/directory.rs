@@ -19,10 +19,17 @@ impl Directory {
         self.online.contains_key(&user)
     }
 
-    /// The same, for somebody who may see the user in this version: not, if that is not known to be so any more.
+    /// The version in which others may know of a user who is connected; none: nobody may, or there is nobody.
+    #[must_use]
+    pub fn version(&self, user: UserId) -> Option<Version> {
+        self.online.get(&user).and_then(|known| *known)
+    }
+
+    /// Whether any device of `user` is connected, for somebody who may see the user in this version: not, if that is not known to be so any
+    /// more.
     #[must_use]
     pub fn is_here(&self, user: UserId, version: Version) -> bool {
-        self.online.get(&user).is_some_and(|known| *known == Some(version))
+        self.version(user) == Some(version)
     }
 
     /// A user has come, is shown otherwise, or has gone.

@@ -88,8 +88,8 @@ pub struct Effects {
     pub told: Vec<(Ticket, DevicesTold)>,
     /// What is to stand in the directory of users.
     pub directory: Vec<(UserId, Registration)>,
-    /// What other cores are told of presence. May be lost, and waits for nothing.
-    pub presence: Vec<(CoreId, Box<PresenceMail>)>,
+    /// What other cores are told of presence, of this node and of others. May be lost, and waits for nothing.
+    pub presence: Vec<Box<PresenceMail>>,
 }
 
 /// What the directory says of a user.

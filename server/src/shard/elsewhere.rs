@@ -27,6 +27,13 @@ pub(super) struct Elsewhere {
     resting: BTreeMap<NodeId, Vec<(UserId, Resting)>>,
 }
 
+impl Elsewhere {
+    /// Whether a node can be reached.
+    pub(super) fn reaches(&self, node: NodeId) -> bool {
+        self.reachable.contains_key(&node)
+    }
+}
+
 impl Resting {
     /// Whose home it waits for.
     const fn whom(self) -> UserId {
@@ -55,7 +62,7 @@ impl Shard {
 
     /// An envelope leaves for another node.
     pub(super) fn post_elsewhere(&mut self, node: NodeId, envelope: Envelope, cx: &mut Turn<'_>) {
-        if self.elsewhere.reachable.contains_key(&node) {
+        if self.elsewhere.reaches(node) {
             return cx.effects.mesh.push((node, envelope));
         }
         // An answer is asked for again by what it answers.
@@ -92,8 +99,10 @@ impl Shard {
         }
         if known.is_some() {
             self.lose_what_is_on_the_way(node);
+            self.sights.link_lost(node);
         }
         if is_up {
+            self.sights.link_open(&self.homes, node);
             self.elsewhere.reachable.insert(node, serial);
             for (user, what) in self.elsewhere.resting.remove(&node).unwrap_or_default() {
                 self.resting.push(cx.now.monotonic_ms, (user, what));
@@ -127,7 +136,7 @@ impl Shard {
 
     /// What is to be tried again waits for a node that can not be reached.
     pub(super) fn rests_longer(&mut self, user: UserId, what: Resting) -> bool {
-        let node = self.homes.elsewhere(what.whom()).filter(|node| !self.elsewhere.reachable.contains_key(node));
+        let node = self.homes.elsewhere(what.whom()).filter(|node| !self.elsewhere.reaches(*node));
         if let Some(node) = node {
             self.elsewhere.resting.entry(node).or_default().push((user, what));
         }

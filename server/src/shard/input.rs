@@ -294,7 +294,7 @@ pub enum Input<'a> {
     },
     /// Another shard, or this one, says something about a user whose home is here.
     Envelope(Envelope),
-    /// Another core says something about presence.
+    /// Another core says something about presence. Of another node's core only what is its own to say, of users of that node.
     Presence(Box<PresenceMail>),
     /// What waited for the batches of this lane, up to this one, may leave: they are on the disk, and that is what
     /// acknowledgements wait for now.

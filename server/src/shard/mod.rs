@@ -275,6 +275,7 @@ impl Shard {
         Self {
             core,
             epoch,
+            sights: Sights::new(core, &homes, settings.presence),
             lanes: homes.topology.lanes_of(core).map(|lane| Ledger::new(homes.epoch(epoch, lane))).collect(),
             homes,
             settings,
@@ -286,7 +287,6 @@ impl Shard {
             left_over: LeftOver::default(),
             looking: Looking::default(),
             elsewhere: Elsewhere::default(),
-            sights: Sights::new(core, settings.presence),
             local: VecDeque::new(),
             lookups: BinaryHeap::new(),
             resting: Later::new(ASK_AGAIN_MS),

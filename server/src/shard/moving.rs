@@ -135,7 +135,7 @@ impl Shard {
         for (_, mut user) in self.users.remove_where(|user| changed.has(*user)) {
             self.cache.forget(&mut user);
         }
-        self.sights.forget_people(|user| changed.has(user));
+        self.sights.moved_away(|user| changed.has(user));
         self.conversations.remove_where(|(user, _)| changed.has(*user));
     }
 

@@ -94,7 +94,7 @@ impl Shard {
                     recipient: match entry.event.conversation() {
                         Some(ConversationId::Person(peer)) if peer == user_id => Recipient::Yourself,
                         Some(ConversationId::Person(peer))
-                            if self.sights.answers(session.watch, peer, cx.directory) =>
+                            if self.sights.answers(session.watch, peer, &self.homes, cx.directory) =>
                         {
                             Recipient::Online
                         }

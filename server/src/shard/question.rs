@@ -14,7 +14,7 @@ use super::{
     inbox::InboxFetch,
     input::{Connected, QueryId},
     marks::Unread,
-    presence::Reading,
+    presence::{Blocks, Reading},
     repeated::Asked,
 };
 use crate::limits::READ_TRIES_MAX;
@@ -50,6 +50,8 @@ pub(super) enum Question {
     Forward { user: UserId, last: Seq },
     /// To say who is there.
     Presence(Box<Reading>),
+    /// To ask other nodes who is there.
+    Blocks(Box<Blocks>),
     /// To report received messages up to `last` to their senders.
     Receipts { user: UserId, last: Seq },
 }
@@ -72,6 +74,7 @@ impl Question {
             | Self::Term(_)
             | Self::IsRemoved(_)
             | Self::Presence(_)
+            | Self::Blocks(_)
             | Self::Forward { .. }
             | Self::Receipts { .. } => false,
         }
@@ -200,6 +203,10 @@ impl Shard {
             Some(Answer::Message(message)) => Some(message),
             _ => None,
         };
+        let presence = |answer: Option<Answer>| match answer {
+            Some(Answer::Presence(rows)) => Some(rows),
+            _ => None,
+        };
         match question {
             Question::User(user) => match answer {
                 Some(Answer::User(snapshot)) => self.user_loaded(user, &snapshot, cx),
@@ -251,13 +258,8 @@ impl Shard {
                 };
                 self.deletion_read(user, conversation, deletion, read, cx);
             }
-            Question::Presence(reading) => {
-                let rows = match answer {
-                    Some(Answer::Presence(rows)) => Some(rows),
-                    _ => None,
-                };
-                self.presence_read(*reading, rows, cx);
-            }
+            Question::Presence(reading) => self.presence_read(*reading, presence(answer), cx),
+            Question::Blocks(blocks) => self.blocks_read(*blocks, presence(answer), cx),
             Question::Change { user, change } => self.change_read(user, change, message(answer), cx),
             Question::Arrival { arrival } => self.arrival_read(arrival, message(answer), cx),
             Question::Forward { user, last } => self.forwards_read(user, last, entries(answer), cx),

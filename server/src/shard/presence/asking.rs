@@ -2,6 +2,9 @@
 //!
 //! A home answers from memory who has a verdict already, and asks the store about all others: by the same steps whether a user exists or
 //! not, is there or not, hides or not. What happens meanwhile is noticed by the version, and asked again.
+//!
+//! Of users of other nodes nothing is known while their node can not be reached or does not answer, and that is the answer then: one node
+//! that is away leaves the others' users to be seen.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +14,7 @@ use proto_spec::{
 use storage::{PresenceRows, Query};
 
 use super::{
-    Answer, Ask, Asked, LookId, Shown, ShownTo, Sight, Told, Verdict, Version, WatchId,
+    Answer, Ask, Asked, CoreAddress, LookId, Shown, ShownTo, Sight, Told, Verdict, Version, WatchId,
     rule::{self, Relation},
     viewer::Flush,
 };
@@ -21,7 +24,7 @@ use crate::{
         ConnId, Shard, Turn,
         question::Question,
         shedding::Class,
-        topology::{CoreId, Home},
+        topology::{Home, NodeId},
     },
 };
 
@@ -30,11 +33,29 @@ use crate::{
 pub(super) struct Look {
     what: LookFor,
     looks: UserId,
-    /// How many homes have not answered.
+    /// How many homes of this node have not answered.
     waits: usize,
+    /// About whom other nodes have not.
+    elsewhere: BTreeSet<UserId>,
     /// What was said so far, as far as no watch keeps it.
     told: Vec<Told>,
     is_failed: bool,
+}
+
+impl Look {
+    fn is_done(&self) -> bool {
+        self.waits == 0 && self.elsewhere.is_empty()
+    }
+}
+
+/// A question about users of other nodes that waits for what the store of this one has: whom of them who looks blocks.
+#[derive(Debug)]
+pub(in crate::shard) struct Blocks {
+    look: LookId,
+    looks: UserId,
+    homes: BTreeMap<Home, Vec<Asked>>,
+    /// Of whom that is asked.
+    users: Vec<UserId>,
 }
 
 /// What it was asked for.
@@ -60,7 +81,7 @@ impl LookFor {
 /// A question of another core that is not answered yet.
 #[derive(Debug)]
 pub(in crate::shard) struct Reading {
-    to: CoreId,
+    to: CoreAddress,
     look: LookId,
     looks: UserId,
     /// What is asked, with the verdicts so far.
@@ -176,40 +197,88 @@ impl Shard {
     fn look(&mut self, looks: UserId, asked: Vec<Asked>, what: LookFor, cx: &mut Turn<'_>) {
         let look = LookId(self.sights.last_look.0 + 1);
         self.sights.last_look = look;
-        let mut homes: BTreeMap<CoreId, Vec<Asked>> = BTreeMap::new();
+        let mut homes: BTreeMap<Home, Vec<Asked>> = BTreeMap::new();
+        let mut elsewhere = BTreeSet::new();
         for mut of in asked {
             of.blocks = self.blocks(looks, of.user);
             if of.blocks == Some(true) {
                 of.verdict = None;
             }
-            match self.homes.of(of.user) {
-                Home::Here(core) => homes.entry(core).or_default().push(of),
-                // Nothing is known of who has their home on another node: that is the answer, and nobody is asked again.
-                Home::Elsewhere(_) => {
-                    let verdict = Verdict { version: Version::default(), may: false };
-                    let told = Told { user: of.user, verdict, sight: Sight::NONE, is_crowded: false };
-                    self.sights.viewer.take(&told, what.watch());
+            let home = self.homes.of(of.user);
+            match home {
+                Home::Elsewhere(node) if !self.elsewhere.reaches(node) => {
+                    self.sights.viewer.unreachable(what.watch(), of.user);
+                    continue;
                 }
+                Home::Elsewhere(_) => drop(elsewhere.insert(of.user)),
+                Home::Here(_) => {}
             }
+            homes.entry(home).or_default().push(of);
         }
-        let of = Look { what, looks, waits: homes.len(), told: Vec::new(), is_failed: false };
         if homes.is_empty() {
+            let of = Look { what, looks, waits: 0, elsewhere, told: Vec::new(), is_failed: false };
             return self.look_done(of, cx);
         }
+        let others = homes.split_off(&Home::Elsewhere(NodeId(0)));
+        let of = Look { what, looks, waits: homes.len(), elsewhere, told: Vec::new(), is_failed: false };
         self.sights.looks.insert(look, of);
         self.sights.late.push(cx.now.monotonic_ms, look);
+        self.ask_homes(look, looks, homes);
+        // Where all nodes have one store, the homes read there whom who looks blocks.
+        let is_shared = self.homes.do_move();
+        let may = |of: &Asked| of.verdict.is_some_and(|verdict| verdict.may);
+        let unknown = |of: &&Asked| of.blocks.is_none() && !may(of) && !is_shared;
+        let users: Vec<_> = others.values().flatten().filter(unknown).map(|of| of.user).collect();
+        if users.is_empty() {
+            return self.ask_homes(look, looks, others);
+        }
+        let query = Query::Presence { looks, users: users.clone() };
+        self.ask(query, Question::Blocks(Box::new(Blocks { look, looks, homes: others, users })), cx);
+    }
+
+    fn ask_homes(&mut self, look: LookId, looks: UserId, homes: BTreeMap<Home, Vec<Asked>>) {
         for (home, users) in homes {
-            self.sights.outgoing.to(home).asks.push(Ask { look, looks, users });
+            self.sights.outgoing.to(home.into(), 1 + users.len()).asks.push(Ask { look, looks, users });
         }
     }
 
+    /// The store of this node has said whom of other nodes' users a user of this one blocks, or can not be read.
+    pub(in crate::shard) fn blocks_read(&mut self, of: Blocks, rows: Option<Vec<PresenceRows>>, cx: &mut Turn<'_>) {
+        let Blocks { look, looks, mut homes, users } = of;
+        let Some(rows) = rows else {
+            let Some(known) = self.sights.looks.get_mut(&look) else { return };
+            known.is_failed = true;
+            known.elsewhere.clear();
+            return self.look_may_be_done(look, cx);
+        };
+        let blocks = rows.iter().map(|rows| rows.of_looks.settings.has(Settings::BLOCKED));
+        let stored: BTreeMap<_, _> = users.into_iter().zip(blocks).collect();
+        for asked in homes.values_mut().flatten() {
+            // What is in memory is newer.
+            let known = self.blocks(looks, asked.user).or_else(|| stored.get(&asked.user).copied());
+            asked.blocks = known.or(asked.blocks);
+            if asked.blocks == Some(true) {
+                asked.verdict = None;
+            }
+        }
+        self.ask_homes(look, looks, homes);
+    }
+
     /// A home has answered.
-    pub(super) fn look_answered(&mut self, answer: Answer, cx: &mut Turn<'_>) {
+    pub(super) fn look_answered(&mut self, from: CoreAddress, answer: Answer, cx: &mut Turn<'_>) {
         let Some(look) = self.sights.looks.get_mut(&answer.look) else { return };
-        look.waits -= 1;
+        let is_here = from.node == self.sights.outgoing.own().node;
         look.is_failed |= answer.told.is_none();
-        let (is_done, watch, looks) = (look.waits == 0, look.what.watch(), look.looks);
+        if is_here {
+            look.waits -= 1;
+        } else if answer.told.is_none() {
+            look.elsewhere.retain(|user| self.homes.elsewhere(*user) != Some(from.node));
+        }
+        let (watch, looks) = (look.what.watch(), look.looks);
         for mut told in answer.told.into_iter().flatten() {
+            if !is_here && !look.elsewhere.remove(&told.user) {
+                continue;
+            }
             let known = self.conversations.resident((looks, told.user.into()));
             if known.is_some_and(|known| known.is_blocked()) {
                 // Since the question.
@@ -220,7 +289,13 @@ impl Shard {
                 look.told.push(told);
             }
         }
-        if is_done && let Some(look) = self.sights.looks.remove(&answer.look) {
+        self.look_may_be_done(answer.look, cx);
+    }
+
+    fn look_may_be_done(&mut self, look: LookId, cx: &mut Turn<'_>) {
+        if self.sights.looks.get(&look).is_some_and(Look::is_done)
+            && let Some(look) = self.sights.looks.remove(&look)
+        {
             self.look_done(look, cx);
         }
     }
@@ -229,7 +304,10 @@ impl Shard {
     pub(super) fn look_is_late(&mut self, look: LookId, cx: &mut Turn<'_>) {
         if let Some(mut look) = self.sights.looks.remove(&look) {
             self.counters.presence_late += 1;
-            look.is_failed = true;
+            look.is_failed |= look.waits > 0;
+            for user in std::mem::take(&mut look.elsewhere) {
+                self.sights.viewer.unreachable(look.what.watch(), user);
+            }
             self.look_done(look, cx);
         }
     }
@@ -299,9 +377,8 @@ impl Shard {
     /// Tells the homes of whom fewer connections watch than before.
     pub(super) fn tell_fewer(&mut self, fewer: Vec<(UserId, u32)>) {
         for (user, count) in fewer {
-            if let Home::Here(core) = self.homes.of(user) {
-                self.sights.outgoing.to(core).counts.push((user, count));
-            }
+            let home = self.homes.of(user).into();
+            self.sights.outgoing.to(home, 1).counts.push((user, count));
         }
     }
 
@@ -315,10 +392,12 @@ impl Shard {
     // ---- who is looked at
 
     /// A core asks about users whose home is here.
-    pub(super) fn asked(&mut self, to: CoreId, ask: Ask, cx: &mut Turn<'_>) {
+    pub(super) fn asked(&mut self, to: CoreAddress, ask: Ask, cx: &mut Turn<'_>) {
         let Ask { look, looks, mut users } = ask;
+        let people = &self.sights.people;
         // Who might not see may do so by now: that they have written to each other is no new version.
-        users.iter_mut().for_each(|asked| asked.verdict = asked.verdict.filter(|verdict| verdict.may));
+        let is_good = |user, verdict: &Verdict| verdict.may && people.believes(user, to);
+        users.iter_mut().for_each(|of| of.verdict = of.verdict.filter(|verdict| is_good(of.user, verdict)));
         // Remembered until the answer leaves: what happens to any of them meanwhile is seen by their versions.
         for asked in &users {
             self.sights.people.begin_read(asked.user, cx.now.wall);
@@ -396,7 +475,8 @@ impl Shard {
         for asked in &reading.asked {
             self.sights.people.end_read(asked.user);
         }
-        self.sights.outgoing.to(reading.to).answers.push(Answer { look: reading.look, told });
+        let items = 1 + told.as_ref().map_or(0, Vec::len);
+        self.sights.outgoing.for_viewer(reading.to, items).answers.push(Answer { look: reading.look, told });
     }
 
     /// Whether a user of this core blocks another one, if that is in memory: what is not in the store is.
@@ -424,10 +504,10 @@ impl Shard {
     }
 
     /// What is said of one user; the core watches them from now on, if that was asked for.
-    fn tell_of(&mut self, to: CoreId, asked: Asked, cx: &Turn<'_>) -> Option<Told> {
+    fn tell_of(&mut self, to: CoreAddress, asked: Asked, cx: &Turn<'_>) -> Option<Told> {
         let Asked { user, count, verdict, .. } = asked;
         let ((sight, _), verdict) = (self.sights.people.sight(user)?, verdict?);
-        let is_full = count > 0 && !self.sights.people.watch(user, to, count, cx.now.monotonic_ms);
+        let is_full = count > 0 && !self.sights.people.watch(user, to, (count, verdict.may), cx.now.monotonic_ms);
         let (sight, is_crowded) = if verdict.may { (sight, is_full) } else { (Sight::NONE, false) };
         Some(Told { user, verdict, sight, is_crowded })
     }

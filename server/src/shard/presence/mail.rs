@@ -1,9 +1,21 @@
 //! What cores tell each other of presence: one message a turn and core, of a class that may be lost. Nothing in it is needed for
 //! anything to be right later: what is lost is said again when a watch is renewed.
 
-use proto_spec::{Presence, TimestampMs, UserId, limits::WATCHED_MAX};
+use proto_spec::{Presence, TimestampMs, UserId};
 
-use crate::{limits::PRESENCE_MAIL_ITEMS_MAX, shard::topology::CoreId};
+use crate::{
+    limits::{PRESENCE_FRAME_ITEMS_MAX, PRESENCE_MAIL_ITEMS_MAX},
+    shard::topology::{CoreId, Home, Homes, NodeId},
+};
+
+/// A core of this node or of another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CoreAddress {
+    /// Whose.
+    pub node: NodeId,
+    /// Which.
+    pub core: CoreId,
+}
 
 /// Grows whenever somebody may see more or less of a user than before. A verdict is good for one version. Never used twice by a home.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -97,20 +109,61 @@ pub struct Change {
     pub only: Option<UserId>,
 }
 
-/// Somebody types.
+/// Somebody types. What each of the two knows of the other is good for one version, which only the other's home can tell to be the last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Typing {
     /// Who.
     pub from: UserId,
+    /// In which version: whose verdict is of another one is told nothing.
+    pub version: Version,
     /// To whom, whose home this goes to.
     pub to: UserId,
+    /// In which version of theirs who types may see them: if that is not their last one, they are told nothing.
+    pub seen: Version,
 }
 
-/// All that a core says to another in a turn.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PresenceMail {
-    /// From which core.
-    pub from: CoreId,
+/// To whom something is said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum To {
+    /// A core of this node.
+    Core(CoreId),
+    /// The homes of users of another node: questions, counts and who types. That node knows the cores.
+    Homes(NodeId),
+    /// A core of another node that looks: answers and changes.
+    Viewer(CoreAddress),
+}
+
+impl To {
+    /// The other node, if it goes to one.
+    #[must_use]
+    pub const fn node(self) -> Option<NodeId> {
+        match self {
+            Self::Core(_) => None,
+            Self::Homes(node) | Self::Viewer(CoreAddress { node, .. }) => Some(node),
+        }
+    }
+
+    /// How much is said at once: for a turn of a core, or for a frame.
+    const fn items_max(self) -> usize {
+        match self {
+            Self::Core(_) => PRESENCE_MAIL_ITEMS_MAX,
+            Self::Homes(_) | Self::Viewer(_) => PRESENCE_FRAME_ITEMS_MAX,
+        }
+    }
+}
+
+impl From<Home> for To {
+    fn from(home: Home) -> Self {
+        match home {
+            Home::Here(core) => Self::Core(core),
+            Home::Elsewhere(node) => Self::Homes(node),
+        }
+    }
+}
+
+/// What is said of presence.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PresenceNews {
     /// Questions.
     pub asks: Vec<Ask>,
     /// Answers.
@@ -123,52 +176,108 @@ pub struct PresenceMail {
     pub typing: Vec<Typing>,
 }
 
-impl PresenceMail {
-    /// That says nothing yet.
+impl PresenceNews {
+    /// Whether nothing is said.
     #[must_use]
-    pub fn new(from: CoreId) -> Self {
-        let (asks, answers) = (Vec::new(), Vec::new());
-        Self { from, asks, answers, changes: Vec::new(), counts: Vec::new(), typing: Vec::new() }
+    pub const fn is_empty(&self) -> bool {
+        let Self { asks, answers, changes, counts, typing } = self;
+        asks.is_empty() && answers.is_empty() && changes.is_empty() && counts.is_empty() && typing.is_empty()
     }
+}
 
-    /// Whether one more would be much for a turn: a question, or an answer, is about as many things as a watch has users.
-    const fn is_full(&self) -> bool {
-        let long = self.asks.len() + self.answers.len();
-        let short = self.changes.len() + self.counts.len() + self.typing.len();
-        long * WATCHED_MAX + short >= PRESENCE_MAIL_ITEMS_MAX
-    }
+/// All that a core says to another in a turn, or a part of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PresenceMail {
+    /// Who says so.
+    pub from: CoreAddress,
+    /// To whom.
+    pub to: To,
+    /// What.
+    pub news: PresenceNews,
 }
 
 /// What a core says to each of the others in this turn.
 #[derive(Debug)]
 pub(super) struct Outgoing {
-    from: CoreId,
-    mails: Vec<(CoreId, PresenceMail)>,
+    own: CoreAddress,
+    /// With how many things each says.
+    mails: Vec<(PresenceMail, usize)>,
 }
 
 impl Outgoing {
-    pub(super) const fn new(from: CoreId) -> Self {
-        Self { from, mails: Vec::new() }
+    pub(super) const fn new(own: CoreAddress) -> Self {
+        Self { own, mails: Vec::new() }
     }
 
-    /// What goes to a core next. Never too much for one turn there.
-    pub(super) fn to(&mut self, core: CoreId) -> &mut PresenceMail {
-        let found = self.mails.iter().rposition(|(to, _)| *to == core);
+    /// Where `items` more things are to be put that are said together. Never too much for one turn there, or for one frame.
+    pub(super) fn to(&mut self, to: To, items: usize) -> &mut PresenceNews {
+        let found = self.mails.iter().rposition(|(mail, _)| mail.to == to);
         let at = match found {
-            Some(at) if !self.mails[at].1.is_full() => at,
+            Some(at) if self.mails[at].1 + items <= to.items_max() => at,
             _ => {
-                self.mails.push((core, PresenceMail::new(self.from)));
+                self.mails.push((PresenceMail { from: self.own, to, news: PresenceNews::default() }, 0));
                 self.mails.len() - 1
             }
         };
-        &mut self.mails[at].1
+        let (mail, said) = &mut self.mails[at];
+        *said += items;
+        &mut mail.news
     }
 
-    pub(super) fn take(&mut self) -> Vec<(CoreId, PresenceMail)> {
-        std::mem::take(&mut self.mails)
+    /// The same, for a core that looks.
+    pub(super) fn for_viewer(&mut self, viewer: CoreAddress, items: usize) -> &mut PresenceNews {
+        let is_here = viewer.node == self.own.node;
+        self.to(if is_here { To::Core(viewer.core) } else { To::Viewer(viewer) }, items)
+    }
+
+    /// The same, for the home that has said something.
+    pub(super) fn for_home(&mut self, home: CoreAddress, items: usize) -> &mut PresenceNews {
+        let is_here = home.node == self.own.node;
+        self.to(if is_here { To::Core(home.core) } else { To::Homes(home.node) }, items)
+    }
+
+    /// A core that looks is told of a change. Another node is not told whose verdict has changed, if that is none of its users'.
+    pub(super) fn change(&mut self, homes: &Homes, viewer: CoreAddress, mut change: Change) {
+        if viewer.node != self.own.node {
+            change.only = change.only.filter(|user| homes.elsewhere(*user) == Some(viewer.node));
+        }
+        self.for_viewer(viewer, 1).changes.push(change);
+    }
+
+    /// This core.
+    pub(super) const fn own(&self) -> CoreAddress {
+        self.own
+    }
+
+    pub(super) fn take(&mut self) -> impl Iterator<Item = PresenceMail> + use<> {
+        std::mem::take(&mut self.mails).into_iter().map(|(mail, _)| mail)
     }
 
     pub(super) const fn is_empty(&self) -> bool {
         self.mails.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_too_much_for_a_frame_is_said_in_several_in_its_order() {
+        let [own, there] = [0, 1].map(|node| CoreAddress { node: NodeId(node), core: CoreId(2) });
+        let mut outgoing = Outgoing::new(own);
+        let users = PRESENCE_FRAME_ITEMS_MAX as u64 + 10;
+        for user in 1..=users {
+            outgoing.to(To::Homes(NodeId(1)), 1).counts.push((UserId(user), 1));
+            outgoing.to(To::Core(CoreId(1)), 1).counts.push((UserId(user), 1));
+        }
+        outgoing.for_viewer(there, 1);
+        outgoing.for_viewer(own, 1);
+        let mails: Vec<_> = outgoing.take().map(|mail| (mail.to, mail.news.counts.len())).collect();
+        let to =
+            [To::Homes(NodeId(1)), To::Core(CoreId(1)), To::Homes(NodeId(1)), To::Viewer(there), To::Core(own.core)];
+        let lengths = [PRESENCE_FRAME_ITEMS_MAX, users as usize, 10, 0, 0];
+        assert_eq!(mails, to.into_iter().zip(lengths).collect::<Vec<_>>());
+        assert!(outgoing.is_empty());
     }
 }

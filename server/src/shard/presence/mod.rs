@@ -1,7 +1,7 @@
 //! Presence: who is there, told to those who may know (SPEC 8.10; the reasons in `docs/DESIGN.md`, "Presence").
 //!
 //! Two sides: the home of a user knows whether they are there (`people`), the core of who looks knows what each connection was told
-//! (`viewer`). What goes between them (`mail`) may be lost. Who may see whom is the `rule`'s. `asking` carries a question to the homes
+//! (`viewer`). What goes between them (`mail`), inside a node or from node to node, may be lost. Who may see whom is the `rule`'s. `asking` carries a question to the homes
 //! and back, `showing` tells the homes' side what happens to users, `typing` is a word that is passed on and forgotten.
 
 mod asking;
@@ -15,7 +15,7 @@ mod viewer;
 use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
-use proto_spec::UserId;
+use proto_spec::{Presence, UserId};
 
 use self::{
     asking::Look,
@@ -23,15 +23,27 @@ use self::{
     people::People,
     viewer::{Due, Viewer},
 };
-pub(super) use self::{asking::Reading, people::Shown, typing::Typed, viewer::WatchId};
+pub(super) use self::{
+    asking::{Blocks, Reading},
+    people::Shown,
+    typing::Typed,
+    viewer::WatchId,
+};
 pub use self::{
-    mail::{Answer, Ask, Asked, Change, LookId, PresenceMail, Sight, Told, Typing, Verdict, Version},
+    mail::{
+        Answer, Ask, Asked, Change, CoreAddress, LookId, PresenceMail, PresenceNews, Sight, To, Told, Typing, Verdict,
+        Version,
+    },
     rule::ShownTo,
 };
 use super::{Shard, Turn, later::Later};
 use crate::{
     limits::{LOOK_MS, PRESENCE_TOLD_TURN_MAX, PRESENCE_WAITING_BYTES_MAX, WATCH_LATE_MS},
-    shard::{directory::Directory, shedding::Class, topology::CoreId},
+    shard::{
+        directory::Directory,
+        shedding::Class,
+        topology::{CoreId, Homes, NodeId},
+    },
 };
 
 /// What an operator may set.
@@ -87,21 +99,33 @@ pub(super) struct Sights {
 }
 
 impl Sights {
-    /// These users are another node's from now on.
-    pub(super) fn forget_people(&mut self, is_gone: impl Fn(UserId) -> bool) {
-        self.people.forget_where(is_gone);
-    }
-
-    pub(super) fn new(core: CoreId, settings: PresenceSettings) -> Self {
+    pub(super) fn new(core: CoreId, homes: &Homes, settings: PresenceSettings) -> Self {
+        let node = homes.cluster.as_ref().map(|cluster| cluster.own).unwrap_or_default();
         Self {
-            people: People::new(settings),
+            people: People::new(settings, node),
             viewer: Viewer::new(settings),
             looks: HashMap::default(),
             last_look: LookId(0),
             late: Later::new(LOOK_MS),
-            outgoing: Outgoing::new(core),
+            outgoing: Outgoing::new(CoreAddress { node, core }),
             tells_up_to_ms: 0,
         }
+    }
+
+    /// These users have another owner than before, or the same one again: who looks at them asks anew.
+    pub(super) fn moved_away(&mut self, is_gone: impl Fn(UserId) -> bool) {
+        self.people.forget_where(&is_gone);
+        self.viewer.ask_anew(is_gone);
+    }
+
+    /// A link to a node has ended: what its cores were told may be lost, and they ask again.
+    pub(super) fn link_lost(&mut self, node: NodeId) {
+        self.people.forget_watchers(node);
+    }
+
+    /// A node can be reached again, or through another link.
+    pub(super) fn link_open(&mut self, homes: &Homes, node: NodeId) {
+        self.viewer.ask_anew(|user| homes.elsewhere(user) == Some(node));
     }
 
     /// How many users are remembered: those who are there or watched.
@@ -119,10 +143,14 @@ impl Sights {
         self.viewer.merged()
     }
 
-    /// Whether a user is there, as far as the device of this watch may know.
-    fn is_seen(&self, watch: Option<WatchId>, user: UserId, directory: &Directory) -> bool {
-        let version = watch.and_then(|watch| self.viewer.sees(watch, user));
-        version.is_some_and(|version| directory.is_here(user, version))
+    /// Whether a user is there, as far as the device of this watch may know: of one of this node the directory says so, of one of another
+    /// node what was told last.
+    fn is_seen(&self, watch: Option<WatchId>, user: UserId, homes: &Homes, directory: &Directory) -> bool {
+        let Some((version, sight)) = watch.and_then(|watch| self.viewer.sees(watch, user)) else { return false };
+        match homes.elsewhere(user) {
+            None => directory.is_here(user, version),
+            Some(_) => sight.state > Presence::Offline,
+        }
     }
 
     /// Whether the device of a watch was told last that a user is there.
@@ -131,8 +159,14 @@ impl Sights {
     }
 
     /// Whether a user is there, for the answer to a message for them. If they are not there the device knows it by that answer.
-    pub(super) fn answers(&mut self, watch: Option<WatchId>, user: UserId, directory: &Directory) -> bool {
-        let is_seen = self.is_seen(watch, user, directory);
+    pub(super) fn answers(
+        &mut self,
+        watch: Option<WatchId>,
+        user: UserId,
+        homes: &Homes,
+        directory: &Directory,
+    ) -> bool {
+        let is_seen = self.is_seen(watch, user, homes, directory);
         if !is_seen && let Some(watch) = watch {
             self.viewer.correct(watch, user);
         }
@@ -143,16 +177,16 @@ impl Sights {
 impl Shard {
     /// Another core, or this one, says something.
     pub(super) fn presence_mail(&mut self, mail: PresenceMail, cx: &mut Turn<'_>) {
-        let PresenceMail { from, asks, answers, changes, counts, typing } = mail;
+        let PresenceMail { from, news: PresenceNews { asks, answers, changes, counts, typing }, .. } = mail;
         for (user, count) in counts {
-            self.sights.people.watch(user, from, count, cx.now.monotonic_ms);
+            self.sights.people.watch(user, from, (count, false), cx.now.monotonic_ms);
         }
         asks.into_iter().for_each(|ask| self.asked(from, ask, cx));
         // Before the changes: what was answered before one is overtaken by it, and what was answered after it says the same.
-        answers.into_iter().for_each(|answer| self.look_answered(answer, cx));
+        answers.into_iter().for_each(|answer| self.look_answered(from, answer, cx));
         for change in changes {
             if !self.sights.viewer.change(&change) {
-                self.sights.outgoing.to(from).counts.push((change.user, 0));
+                self.sights.outgoing.for_home(from, 1).counts.push((change.user, 0));
             }
         }
         typing.into_iter().for_each(|typing| self.typing_arrived(typing, cx));
@@ -161,9 +195,9 @@ impl Shard {
     /// With each tick: announces what has held, gives up what was not answered, and finds out whom to tell what has changed.
     pub(super) fn tick_presence(&mut self, cx: &mut Turn<'_>) {
         let now_ms = cx.now.monotonic_ms;
-        let outgoing = &mut self.sights.outgoing;
+        let (outgoing, homes) = (&mut self.sights.outgoing, &self.homes);
         self.counters.presence_announced +=
-            self.sights.people.announce(now_ms, |core, change| outgoing.to(core).changes.push(change));
+            self.sights.people.announce(now_ms, |viewer, change| outgoing.change(homes, viewer, change));
         self.sights.people.sweep(now_ms);
         while let Some(look) = self.sights.late.take_due(now_ms) {
             self.look_is_late(look, cx);
@@ -203,11 +237,11 @@ impl Shard {
     /// What this turn says to other cores leaves, and to this one is heard.
     pub(super) fn post_presence(&mut self, cx: &mut Turn<'_>) {
         while !self.sights.outgoing.is_empty() {
-            for (to, mail) in self.sights.outgoing.take() {
-                if to == self.core {
+            for mail in self.sights.outgoing.take() {
+                if mail.to == To::Core(self.core) {
                     self.presence_mail(mail, cx);
                 } else {
-                    cx.effects.presence.push((to, Box::new(mail)));
+                    cx.effects.presence.push(Box::new(mail));
                 }
             }
         }

@@ -14,11 +14,11 @@ use proto_spec::{Presence, TimestampMs, UserId, Visibility};
 
 use super::{
     PresenceSettings,
-    mail::{Change, Sight, Version},
+    mail::{Change, CoreAddress, Sight, Version},
 };
 use crate::{
     limits::{ANNOUNCED_TICK_MAX, ON_THE_WAY_MS, PEOPLE_SWEPT_TICK_MAX},
-    shard::topology::CoreId,
+    shard::topology::NodeId,
 };
 
 /// What a user lets be seen, as their log says.
@@ -69,11 +69,20 @@ struct Person {
 /// A core that watches somebody.
 #[derive(Clone, Copy, Debug)]
 struct Watcher {
-    core: CoreId,
+    by: CoreAddress,
     /// How many of its connections do.
     count: u32,
-    /// Unless it says so again.
-    ends_ms: u64,
+    /// Unless it says so again: in seconds of the monotonic clock.
+    ends_s: u32,
+    /// One of its users may see, as was found here. What others of its node's may see is then that node's to know.
+    may: bool,
+}
+
+// One for each user who is watched and each core that does.
+const _: () = assert!(size_of::<Watcher>() <= 16);
+
+const fn seconds(ms: u64) -> u32 {
+    ms.div_ceil(1_000) as u32
 }
 
 impl Person {
@@ -93,10 +102,15 @@ impl Person {
         self.watchers.iter().map(|watcher| u64::from(watcher.count)).sum()
     }
 
-    fn tell(&self, user: UserId, before: Version, only: Option<UserId>, tell: &mut impl FnMut(CoreId, Change)) {
+    fn tell(&self, user: UserId, before: Version, only: Option<UserId>, tell: &mut impl FnMut(CoreAddress, Change)) {
         let Some(sight) = self.sight() else { return };
-        let change = Change { user, sight, version: self.version, before, only };
-        self.watchers.iter().for_each(|watcher| tell(watcher.core, change));
+        for watcher in &self.watchers {
+            if watcher.may {
+                tell(watcher.by, Change { user, sight, version: self.version, before, only });
+            } else if only.is_some() {
+                tell(watcher.by, Change { user, sight: Sight::NONE, version: self.version, before, only });
+            }
+        }
     }
 }
 
@@ -104,6 +118,8 @@ impl Person {
 #[derive(Debug)]
 pub(super) struct People {
     settings: PresenceSettings,
+    /// This node: what its cores say of what their users may see is believed.
+    own: NodeId,
     people: HashMap<UserId, Person, RandomState>,
     /// Whose state is to be announced when; those that do not stand any more among them.
     due: BinaryHeap<Reverse<(u64, UserId)>>,
@@ -116,9 +132,10 @@ pub(super) struct People {
 }
 
 impl People {
-    pub(super) fn new(settings: PresenceSettings) -> Self {
+    pub(super) fn new(settings: PresenceSettings, own: NodeId) -> Self {
         Self {
             settings,
+            own,
             people: HashMap::default(),
             due: BinaryHeap::new(),
             sweeping: Vec::new(),
@@ -153,9 +170,17 @@ impl People {
         })
     }
 
-    /// These users are another node's from now on.
+    /// These users are another node's from now on, or were so.
     pub(super) fn forget_where(&mut self, is_gone: impl Fn(UserId) -> bool) {
         self.people.retain(|user, _| !is_gone(*user));
+    }
+
+    /// What a node was told may not have come there: its cores ask again.
+    pub(super) fn forget_watchers(&mut self, node: NodeId) {
+        self.people.retain(|_, person| {
+            person.watchers.retain(|watcher| watcher.by.node != node);
+            person.is_used()
+        });
     }
 
     fn forget_if_unused(&mut self, user: UserId) {
@@ -214,7 +239,7 @@ impl People {
     }
 
     /// What has held is announced, of some people in each tick. How many users it was, those included whom nobody watches.
-    pub(super) fn announce(&mut self, now_ms: u64, mut tell: impl FnMut(CoreId, Change)) -> u64 {
+    pub(super) fn announce(&mut self, now_ms: u64, mut tell: impl FnMut(CoreAddress, Change)) -> u64 {
         let mut announced = 0;
         for _ in 0..ANNOUNCED_TICK_MAX {
             let next = self.due.peek().copied().filter(|Reverse((due_ms, _))| *due_ms <= now_ms);
@@ -240,7 +265,7 @@ impl People {
         &mut self,
         user: UserId,
         visibility: Visibility,
-        mut tell: impl FnMut(CoreId, Change),
+        mut tell: impl FnMut(CoreAddress, Change),
     ) -> Option<Version> {
         let person = self.people.get_mut(&user)?;
         let before = person.sight();
@@ -259,7 +284,7 @@ impl People {
         user: UserId,
         with: UserId,
         wall: TimestampMs,
-        mut tell: impl FnMut(CoreId, Change),
+        mut tell: impl FnMut(CoreAddress, Change),
     ) -> Option<Version> {
         let person = self.people.get_mut(&user)?;
         let before = person.version;
@@ -300,27 +325,35 @@ impl People {
         }
     }
 
-    /// So many connections of a core watch a user. False: too many watch already, and this core is not told of changes.
-    pub(super) fn watch(&mut self, user: UserId, core: CoreId, count: u32, now_ms: u64) -> bool {
-        let (watchers_max, ends_ms) = (self.settings.watchers_max, now_ms + self.settings.watch_ms());
+    /// Whether a core is believed what a user of its node may see of this one: not, if it is another node's of whose users none may.
+    pub(super) fn believes(&self, user: UserId, core: CoreAddress) -> bool {
+        let is_known = |person: &Person| person.watchers.iter().any(|watcher| watcher.by == core && watcher.may);
+        core.node == self.own || self.people.get(&user).is_some_and(is_known)
+    }
+
+    /// So many connections of a core watch a user. `may`: it was found that one of them may see. False: too many watch already, and this
+    /// core is not told of changes.
+    pub(super) fn watch(&mut self, user: UserId, by: CoreAddress, (count, may): (u32, bool), now_ms: u64) -> bool {
+        let (watchers_max, ends_s) = (self.settings.watchers_max, seconds(now_ms + self.settings.watch_ms()));
+        let may = may || self.believes(user, by);
         let Some(person) = self.people.get_mut(&user) else { return false };
         let all = person.watchers();
-        let known = person.watchers.iter().position(|watcher| watcher.core == core);
+        let known = person.watchers.iter().position(|watcher| watcher.by == by);
         let known_count = known.map_or(0, |at| person.watchers[at].count);
         let grows = count > known_count;
         if grows && all - u64::from(known_count) + u64::from(count) > watchers_max {
             if let Some(at) = known {
-                person.watchers[at].ends_ms = ends_ms;
+                (person.watchers[at].ends_s, person.watchers[at].may) = (ends_s, may);
             }
             return false;
         }
         match known {
             Some(at) if count == 0 => drop(person.watchers.swap_remove(at)),
-            Some(at) => person.watchers[at] = Watcher { core, count, ends_ms },
+            Some(at) => person.watchers[at] = Watcher { by, count, ends_s, may },
             None if count == 0 => {}
             None => {
                 person.watchers.reserve_exact(1);
-                person.watchers.push(Watcher { core, count, ends_ms });
+                person.watchers.push(Watcher { by, count, ends_s, may });
             }
         }
         self.forget_if_unused(user);
@@ -337,7 +370,7 @@ impl People {
         }
         for user in self.sweeping.split_off(self.sweeping.len().saturating_sub(PEOPLE_SWEPT_TICK_MAX)) {
             if let Some(person) = self.people.get_mut(&user) {
-                person.watchers.retain(|watcher| now_ms < watcher.ends_ms);
+                person.watchers.retain(|watcher| now_ms < 1_000 * u64::from(watcher.ends_s));
             }
             self.forget_if_unused(user);
         }
@@ -349,10 +382,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::shard::topology::CoreId;
 
     const WALL: TimestampMs = TimestampMs(1_700_000_000_000);
     const USER: UserId = UserId(1);
-    const CORE: CoreId = CoreId(3);
+    const CORE: CoreAddress = CoreAddress { node: NodeId(0), core: CoreId(3) };
+    /// Of another node.
+    const THERE: CoreAddress = CoreAddress { node: NodeId(1), core: CoreId(3) };
     const SHOWN: Shown = Shown { visibility: Visibility::from_bits(0), last_seen: TimestampMs(60_000) };
     const HOLD_MS: u64 = PresenceSettings::DEFAULT.hold_ms;
     const GRACE_MS: u64 = PresenceSettings::DEFAULT.grace_ms;
@@ -361,7 +397,7 @@ mod tests {
     const BEGIN_MS: u64 = 100_000;
 
     fn people() -> People {
-        let mut people = People::new(PresenceSettings::DEFAULT);
+        let mut people = People::new(PresenceSettings::DEFAULT, NodeId(0));
         people.settles_ms = Some(0);
         people
     }
@@ -390,7 +426,7 @@ mod tests {
         assert_eq!(people.len(), 0);
         people.begin_read(USER, WALL);
         people.learn(USER, SHOWN);
-        assert!(people.watch(USER, CORE, 1, BEGIN_MS));
+        assert!(people.watch(USER, CORE, (1, true), BEGIN_MS));
         people.end_read(USER);
         assert_eq!(people.len(), 1);
         people.sweep(BEGIN_MS + PresenceSettings::DEFAULT.watch_ms());
@@ -403,12 +439,52 @@ mod tests {
         for user in (0..10_000).map(UserId) {
             people.begin_read(user, WALL);
             people.learn(user, SHOWN);
-            people.watch(user, CORE, 1, BEGIN_MS);
+            people.watch(user, CORE, (1, true), BEGIN_MS);
             people.end_read(user);
-            people.watch(user, CORE, 0, BEGIN_MS);
+            people.watch(user, CORE, (0, true), BEGIN_MS);
             people.sweep(BEGIN_MS);
         }
         assert_eq!((people.len(), people.sweeping.len(), people.due.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn another_node_is_told_nothing_until_one_of_its_users_may_see_and_is_believed_nothing_before() {
+        let mut people = people();
+        moved(&mut people, Presence::Away, BEGIN_MS);
+        announced(&mut people, BEGIN_MS + HOLD_MS);
+        assert!(people.watch(USER, THERE, (1, false), BEGIN_MS));
+        assert!(people.believes(USER, CORE) && !people.believes(USER, THERE));
+        moved(&mut people, Presence::Online, BEGIN_MS);
+        assert_eq!(people.announce(BEGIN_MS + HOLD_MS, |_, change| panic!("{change:?}")), 1);
+        let mut told = Vec::new();
+        people.related(USER, UserId(2), WALL, |core, change| told.push((core, change.sight, change.only)));
+        assert_eq!(told, [(THERE, Sight::NONE, Some(UserId(2)))], "that it may be otherwise now, and no more");
+        assert!(people.watch(USER, THERE, (1, true), BEGIN_MS) && people.believes(USER, THERE));
+        people.watch(USER, THERE, (3, false), BEGIN_MS);
+        moved(&mut people, Presence::Away, BEGIN_MS);
+        let mut told = Vec::new();
+        people.announce(BEGIN_MS + HOLD_MS, |core, change| told.push((core, change.sight.state)));
+        assert_eq!(told, [(THERE, Presence::Away)]);
+    }
+
+    #[test]
+    fn the_watchers_of_a_node_are_forgotten_with_it_and_people_with_their_node() {
+        let mut people = people();
+        for user in (1..=3).map(UserId) {
+            people.begin_read(user, WALL);
+            people.learn(user, SHOWN);
+            people.watch(user, THERE, (1, true), BEGIN_MS);
+        }
+        people.watch(USER, CORE, (1, true), BEGIN_MS);
+        (1..=3).map(UserId).for_each(|user| people.end_read(user));
+        people.forget_watchers(CORE.node);
+        assert_eq!(people.len(), 3);
+        people.watch(USER, CORE, (1, true), BEGIN_MS);
+        people.forget_watchers(THERE.node);
+        assert_eq!(people.len(), 1);
+        assert!(!people.believes(USER, THERE), "its users are judged again");
+        people.forget_where(|user| user == USER);
+        assert_eq!(people.len(), 0);
     }
 
     #[test]
@@ -430,7 +506,7 @@ mod tests {
         fn what_is_announced_has_held(moves in prop::collection::vec((0_u8..3, 0_u64..20_000), 1..40)) {
             let mut people = people();
             moved(&mut people, Presence::Away, BEGIN_MS);
-            people.watch(USER, CORE, 1, BEGIN_MS);
+            people.watch(USER, CORE, (1, true), BEGIN_MS);
             let (mut now_ms, mut last) = (BEGIN_MS, Presence::Offline);
             let (mut actual, mut since_ms) = (Presence::Away, now_ms);
             for (to, wait_ms) in moves {

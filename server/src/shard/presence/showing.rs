@@ -137,8 +137,8 @@ impl Shard {
             self.lanes[at].park_until_stored(OnceStored::Entry { user: user_id, seq, answer: None });
         }
         self.mark_dirty(user_id, cx.now.monotonic_ms);
-        let outgoing = &mut self.sights.outgoing;
-        let tell = |core, change| outgoing.to(core).changes.push(change);
+        let (outgoing, homes) = (&mut self.sights.outgoing, &self.homes);
+        let tell = |viewer, change| outgoing.change(homes, viewer, change);
         if let Some(version) = self.sights.people.shows(user_id, visibility, tell)
             && is_connected
         {
@@ -169,8 +169,8 @@ impl Shard {
 
     /// The verdict on what somebody may see of a user may be another from now on.
     fn related(&mut self, user_id: UserId, with: UserId, cx: &mut Turn<'_>) {
-        let outgoing = &mut self.sights.outgoing;
-        let tell = |core, change| outgoing.to(core).changes.push(change);
+        let (outgoing, homes) = (&mut self.sights.outgoing, &self.homes);
+        let tell = |viewer, change| outgoing.change(homes, viewer, change);
         let version = self.sights.people.related(user_id, with, cx.now.wall, tell);
         if let (Some(version), Some(user)) = (version, self.users.resident(user_id))
             && user.is_connected()

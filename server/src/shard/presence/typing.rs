@@ -1,5 +1,6 @@
 //! Typing: somebody writes, which is passed on and forgotten (SPEC 4.35). It goes between two of whom each watches the other and may see
-//! them, so it reads nothing; it is lost without harm, and is the first thing that a busy core leaves undone.
+//! them, so it reads nothing; it is lost without harm, and is the first thing that a busy core leaves undone. Whether either may see the
+//! other their two homes find out together, since each knows of its own user alone how they are to be seen now.
 
 use proto_spec::{ConversationId, ServerFrame, UserId};
 
@@ -37,25 +38,29 @@ impl Shard {
         let from = session.user;
         let may = !is_shed && session.typed.take(to, cx.now.monotonic_ms);
         let watch = session.watch;
-        if may && self.sights.is_seen(watch, to, cx.directory) {
+        let seen = watch.and_then(|watch| self.sights.viewer.sees(watch, to));
+        let is_seen = may && self.sights.is_seen(watch, to, &self.homes, cx.directory);
+        // Who hides has none.
+        let version = cx.directory.version(from);
+        if let (true, Some((seen, _)), Some(version)) = (is_seen, seen, version) {
             self.counters.typing += 1;
-            // Who is seen has their home here.
-            let home = self.homes.topology.home_of(to);
-            self.sights.outgoing.to(home).typing.push(Typing { from, to });
+            let home = self.homes.of(to).into();
+            self.sights.outgoing.to(home, 1).typing.push(Typing { from, version, to, seen });
         } else {
             self.counters.typing_dropped += 1;
         }
     }
 
     /// Somebody types to a user of this core.
-    pub(super) fn typing_arrived(&mut self, Typing { from, to }: Typing, cx: &mut Turn<'_>) {
-        let is_shed = self.sheds(Class::Presence).is_some();
+    pub(super) fn typing_arrived(&mut self, Typing { from, version, to, seen }: Typing, cx: &mut Turn<'_>) {
+        let is_shed = self.sheds(Class::Presence).is_some() || !cx.directory.is_here(to, seen);
         let Some(user) = self.users.resident(to).filter(|_| !is_shed) else { return };
         let frame = ServerFrame::Typing { conversation: from.into(), user: from, ends_in_ms: TYPING_SHOWN_MS };
         let mut range = None;
         for conn in user.devices.iter().filter_map(|device| device.session) {
             let Some(mut session) = self.sessions.get_mut(conn) else { continue };
-            let may = self.sights.is_seen(session.watch, from, cx.directory);
+            let known = session.watch.and_then(|watch| self.sights.viewer.sees(watch, from));
+            let may = known.is_some_and(|(known, _)| known == version);
             if may && session.is_ready() && session.queued() <= TYPING_WAITING_BYTES_MAX {
                 let range = range.get_or_insert_with(|| cx.effects.frame(&frame)).clone();
                 session.queue(range, cx);

@@ -455,12 +455,35 @@ impl Viewer {
         }
     }
 
-    /// The version in which a watch may see a user, as far as is known here.
-    pub(super) fn sees(&self, watch: WatchId, user: UserId) -> Option<Version> {
+    /// These users may be seen otherwise than is known here, and in versions of another home: all who watch them ask again.
+    pub(super) fn ask_anew(&mut self, is_meant: impl Fn(UserId) -> bool) {
+        let users: Vec<_> = self.watched.keys().copied().filter(|user| is_meant(*user)).collect();
+        for user in users {
+            if let Some(watched) = self.watched.get_mut(&user) {
+                watched.version = Version::default();
+            }
+            self.changed(user, Some(None));
+        }
+    }
+
+    /// The home of a user can not be asked: nothing is known of them.
+    pub(super) fn unreachable(&mut self, watch: Option<WatchId>, user: UserId) {
+        if let Some(watch) = watch
+            && let Some(of) = self.get(watch)
+            && let Some(place) = of.place(user)
+        {
+            of.told[place].may = Some(false);
+            self.wake_to_tell(watch);
+        }
+    }
+
+    /// What a watch may see of a user, and in which version, as far as is known here.
+    pub(super) fn sees(&self, watch: WatchId, user: UserId) -> Option<(Version, Sight)> {
         let of = self.look_at(watch)?;
         let told = of.told[of.place(user)?];
         let watched = self.watched.get(&user)?;
-        (told.may == Some(true) && !told.is_crowded && watched.sight != Sight::NONE).then_some(watched.version)
+        let sees = told.may == Some(true) && !told.is_crowded && watched.sight != Sight::NONE;
+        sees.then_some((watched.version, watched.sight))
     }
 
     /// Whether the device of a watch was told last that a user is there.
@@ -599,11 +622,31 @@ mod tests {
         };
         viewer.change(&change);
         assert!(flush(&mut viewer, TICK_MS).is_none(), "nothing differs, and nothing is unsure");
-        assert_eq!(viewer.sees(watch, WATCHED[0]), Some(Version(5)));
+        assert_eq!(viewer.sees(watch, WATCHED[0]).map(|(version, _)| version), Some(Version(5)));
         // One was lost before this one: then nobody is sure.
         let change = Change { version: Version(9), before: Version(7), ..change };
         viewer.change(&change);
         assert_eq!(flush(&mut viewer, 2 * TICK_MS).unwrap().unsure.len(), 1);
+    }
+
+    #[test]
+    fn who_has_another_home_or_none_that_answers_is_asked_about_again_and_unknown() {
+        let (mut viewer, watch) = viewer();
+        viewer.ask_anew(|user| user == WATCHED[0]);
+        assert_eq!(viewer.sees(watch, WATCHED[0]), None);
+        let told = flush(&mut viewer, TICK_MS).unwrap();
+        assert_eq!((told.states.len(), told.unsure.len()), (0, 1), "what was told stands: {told:?}");
+        // The clock of the new home is behind.
+        let verdict = Verdict { version: Version(0), may: true };
+        viewer
+            .take(&Told { user: WATCHED[0], verdict, sight: sight(Presence::Away, 0), is_crowded: false }, Some(watch));
+        viewer.asked_again(watch, false, TICK_MS);
+        let told = flush(&mut viewer, 2 * TICK_MS).unwrap();
+        assert_eq!((told.states[0].state, told.unsure.len()), (Presence::Away, 0));
+        viewer.unreachable(Some(watch), WATCHED[0]);
+        let told = flush(&mut viewer, 3 * TICK_MS).unwrap();
+        assert_eq!((told.states[0].state, told.unsure.len()), (Presence::Unknown, 0));
+        assert!(flush(&mut viewer, 4 * TICK_MS).is_none(), "once");
     }
 
     #[test]

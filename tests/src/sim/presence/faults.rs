@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use proto_spec::{Presence, ServerFrame, TimestampMs, UserId};
 use server::shard::{
     PresenceMail, Registration,
-    presence::{Change, Sight, Typing, Version},
-    topology::CoreId,
+    presence::{Change, CoreAddress, PresenceNews, Sight, To, Typing, Version},
+    topology::{CoreId, NodeId},
 };
 
 use super::super::{Simulation, faults::Fault, network::LinkId};
@@ -29,23 +29,23 @@ impl Simulation {
         let tricks = &mut self.watching.tricks;
         match fault {
             Fault::KeepVerdicts => {
-                for change in &mut mail.changes {
+                for change in &mut mail.news.changes {
                     if let Some((version, _)) = tricks.told.get(&(to, change.user)) {
                         (change.version, change.before, change.only) = (*version, *version, None);
                     }
                 }
             }
-            Fault::LoseChanges => mail.changes.clear(),
+            Fault::LoseChanges => mail.news.changes.clear(),
             Fault::LoseCounts => {
-                mail.counts.clear();
-                mail.asks.iter_mut().flat_map(|ask| &mut ask.users).for_each(|asked| asked.count = 0);
+                mail.news.counts.clear();
+                mail.news.asks.iter_mut().flat_map(|ask| &mut ask.users).for_each(|asked| asked.count = 0);
             }
-            Fault::ReorderChanges if !mail.changes.is_empty() => match tricks.held.remove(&to) {
-                Some(held) => mail.changes.extend(held),
-                None => _ = tricks.held.insert(to, std::mem::take(&mut mail.changes)),
+            Fault::ReorderChanges if !mail.news.changes.is_empty() => match tricks.held.remove(&to) {
+                Some(held) => mail.news.changes.extend(held),
+                None => _ = tricks.held.insert(to, std::mem::take(&mut mail.news.changes)),
             },
             Fault::VerdictsOfOthers => {
-                for told in mail.answers.iter_mut().filter_map(|answer| answer.told.as_mut()) {
+                for told in mail.news.answers.iter_mut().filter_map(|answer| answer.told.as_mut()) {
                     for at in 1..told.len() {
                         let (before, at) = (told[at - 1], &mut told[at]);
                         (at.verdict.may, at.sight) = (before.verdict.may, before.sight);
@@ -53,9 +53,10 @@ impl Simulation {
                 }
             }
             Fault::ShowInvisible => {
-                let told = mail.answers.iter_mut().filter_map(|answer| answer.told.as_mut()).flatten();
+                let told = mail.news.answers.iter_mut().filter_map(|answer| answer.told.as_mut()).flatten();
                 let told = told.filter(|told| told.verdict.may).map(|told| (told.user, &mut told.sight));
-                for (user, sight) in mail.changes.iter_mut().map(|change| (change.user, &mut change.sight)).chain(told)
+                for (user, sight) in
+                    mail.news.changes.iter_mut().map(|change| (change.user, &mut change.sight)).chain(told)
                 {
                     if let Some((_, known)) = tricks.told.get(&(to, user)).filter(|_| *sight == Sight::NONE) {
                         *sight = *known;
@@ -64,17 +65,23 @@ impl Simulation {
             }
             _ => {}
         }
-        let told = mail.answers.iter().filter_map(|answer| answer.told.as_ref()).flatten();
+        let told = mail.news.answers.iter().filter_map(|answer| answer.told.as_ref()).flatten();
         let told = told.filter(|told| told.verdict.may).map(|told| (told.user, told.verdict.version, told.sight));
-        let changes = mail.changes.iter().map(|change| (change.user, change.version, change.sight));
+        let changes = mail.news.changes.iter().map(|change| (change.user, change.version, change.sight));
         tricks.told.extend(told.chain(changes).map(|(user, version, sight)| ((to, user), (version, sight))));
     }
 
-    /// Somebody types: it is passed on, whoever may know.
+    /// Somebody types: it is passed on, whoever may know, and the directory says of whom it goes to that they may be seen.
     pub(super) fn trick_typing(&mut self, from: UserId, to: UserId) {
         let (Some(core), Some(home)) = (self.machine.home_of(from), self.machine.home_of(to)) else { return };
         if self.fault == Some(Fault::TypeToAll) && core != home {
-            self.forge(core, home, |mail| mail.typing.push(Typing { from, to }));
+            let Some(life) = &self.machine.alive else { return };
+            let directory = &life.cores.common().directory;
+            let [version, seen] = [from, to].map(|user| directory.version(user).unwrap_or_default());
+            if directory.is_online(to) {
+                directory.set(to, Registration::Here { version: seen, is_hidden: false });
+            }
+            self.forge(core, home, |news| news.typing.push(Typing { from, version, to, seen }));
         }
     }
 
@@ -88,15 +95,14 @@ impl Simulation {
             let state = if is_there { Presence::Online } else { Presence::Offline };
             let sight = Sight { state, last_seen: TimestampMs(0) };
             let change = Change { user, sight, version, before: version, only: None };
-            self.forge(home, core, |mail| mail.changes.push(change));
+            self.forge(home, core, |news| news.changes.push(change));
         }
     }
 
-    fn forge(&mut self, from: CoreId, to: CoreId, says: impl FnOnce(&mut PresenceMail)) {
-        let (asks, answers) = (Vec::new(), Vec::new());
-        let mut mail =
-            PresenceMail { from, asks, answers, changes: Vec::new(), counts: Vec::new(), typing: Vec::new() };
-        says(&mut mail);
+    fn forge(&mut self, from: CoreId, to: CoreId, says: impl FnOnce(&mut PresenceNews)) {
+        let from = CoreAddress { node: NodeId::default(), core: from };
+        let mut mail = PresenceMail { from, to: To::Core(to), news: PresenceNews::default() };
+        says(&mut mail.news);
         let said = self.watching.moment();
         self.put_presence(to, Box::new(mail), said);
     }

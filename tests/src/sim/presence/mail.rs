@@ -33,10 +33,10 @@ impl Mails {
     fn hears(&mut self, core: CoreId, mail: &PresenceMail) {
         let said = self.waiting.entry(core).or_default().pop_front().unwrap_or_default();
         self.heard = Some(said);
-        let told = mail.answers.iter().flat_map(|answer| answer.told.iter().flatten());
+        let told = mail.news.answers.iter().flat_map(|answer| answer.told.iter().flatten());
         let told = told.filter(|told| told.verdict.may).map(|told| (told.user, told.sight));
         let mut all: BTreeMap<UserId, Vec<(Sight, Moment)>> = BTreeMap::new();
-        for (user, sight) in told.chain(mail.changes.iter().map(|change| (change.user, change.sight))) {
+        for (user, sight) in told.chain(mail.news.changes.iter().map(|change| (change.user, change.sight))) {
             all.entry(user).or_default().push((sight, said));
         }
         self.known.extend(all.into_iter().map(|(user, sights)| ((core, user), sights)));
@@ -72,10 +72,10 @@ impl Simulation {
 
     /// Situations in which a core asks.
     fn count_asks(&mut self, mail: &PresenceMail) {
-        if self.watching.is_tick && !mail.asks.is_empty() {
+        if self.watching.is_tick && !mail.news.asks.is_empty() {
             self.reached("verdict asked for again");
         }
-        for ask in &mail.asks {
+        for ask in &mail.news.asks {
             let has_verdict = ask.users.iter().any(|asked| asked.verdict.is_some());
             let mut lines = self.watching.lines.values().filter(|line| line.user == ask.looks);
             if has_verdict && lines.all(|line| !line.has_watched) {
@@ -97,10 +97,11 @@ impl Simulation {
         let now_ms = self.now.monotonic_ms;
         let watching = &mut self.watching;
         let last_ms = watching.ticks_ms[0];
-        watching.mails.asked_ms.extend(mail.asks.iter().map(|ask| ((mail.from, ask.look), now_ms)));
-        let changes = mail.changes.iter().map(|change| (change.user, change.sight.state, last_ms));
+        watching.mails.asked_ms.extend(mail.news.asks.iter().map(|ask| ((mail.from.core, ask.look), now_ms)));
+        let changes = mail.news.changes.iter().map(|change| (change.user, change.sight.state, last_ms));
         let asked = &mut watching.mails.asked_ms;
         let answers: Vec<_> = mail
+            .news
             .answers
             .iter()
             .map(|answer| (answer, asked.remove(&(to, answer.look)).unwrap_or(now_ms).min(last_ms)))
