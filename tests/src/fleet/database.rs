@@ -22,8 +22,11 @@ const STALE_MS: u64 = 300;
 /// What a process asks.
 #[derive(Debug)]
 pub(super) enum Asked {
-    Roll,
+    Roll {
+        call: u64,
+    },
     Change {
+        call: u64,
         change: RollChange,
         asked_ms: u64,
     },
@@ -44,8 +47,8 @@ pub(super) enum Asked {
 /// What it hears.
 #[derive(Debug)]
 pub(super) enum Said {
-    Roll(Result<Roll, StoreError>),
-    Changed { change: RollChange, asked_ms: u64, result: Result<bool, StoreError> },
+    Roll { call: u64, result: Result<Roll, StoreError> },
+    Changed { call: u64, change: RollChange, asked_ms: u64, result: Result<bool, StoreError> },
     Answer { core: CoreId, id: QueryId, user: UserId, answer: Option<Answer> },
     Advanced { core: CoreId, work: WorkId, batches: usize, result: Result<Advanced, StoreError> },
     Unfinished { slots: Gained, users: Result<Vec<UserId>, StoreError> },
@@ -163,21 +166,26 @@ impl Fleet {
             self.database.store.fail_next_commit(*self.rng.pick(&faults));
         }
         let said = match asked {
-            Asked::Roll => {
+            Asked::Roll { call } => {
                 self.beat_for_the_dead();
                 let roll = self.database.roll();
-                Said::Roll(if is_away { Err(away()) } else { Ok(self.shown(roll)) })
+                let result = if is_away { Err(away()) } else { Ok(self.shown(roll)) };
+                Said::Roll { call, result }
             }
-            Asked::Change { change, asked_ms } => {
+            Asked::Change { call, change, asked_ms } => {
                 let result = if is_lost { Err(away()) } else { self.change(&change) };
                 let result = if is_away && result.is_ok() { Err(unknown()) } else { result };
                 if matches!(result, Err(StoreError::Unknown { .. })) {
                     self.reached("change of the roll with an unknown outcome");
                 }
-                Said::Changed { change, asked_ms, result }
+                Said::Changed { call, change, asked_ms, result }
             }
             Asked::Read { core, id, query } => {
-                let answer = if is_away { None } else { self.read(pid, &query) };
+                let answer = match query {
+                    Query::Term { lane, .. } => self.term(pid, lane, is_away),
+                    _ if is_away => None,
+                    _ => self.read(&query),
+                };
                 Said::Answer { core, id, user: query.user(), answer }
             }
             Asked::Advance { core, work, was_in_term } => {
@@ -196,19 +204,28 @@ impl Fleet {
         self.schedule(delay, Happening::Said(pid, Box::new(said)));
     }
 
-    fn read(&mut self, pid: Pid, query: &Query) -> Option<Answer> {
-        if let (Query::Term { lane, .. }, Some(Fault::WelcomeUnasked)) = (query, self.fault) {
-            let told = self.processes[pid.0].told.as_ref();
-            return told.map(|nodes| Answer::Term(nodes.term(Slot(lane.0 as u8))));
+    /// The term of a slot, asked for by a node that means to own it.
+    fn term(&mut self, pid: Pid, lane: LaneId, is_away: bool) -> Option<Answer> {
+        let told = self.processes[pid.0].told.as_ref().map(|nodes| nodes.term(Slot(lane.0 as u8)));
+        let term = self.database.roll().term(lane);
+        if told.is_some_and(|told| told != term) {
+            self.reached("welcome by a node that had lost the user");
         }
+        match self.fault {
+            // The node goes by what it knows.
+            Some(Fault::WelcomeUnasked) => told.map(Answer::Term),
+            Some(Fault::KeepTerm) => Some(Answer::Term(1)),
+            _ => (!is_away).then_some(Answer::Term(term)),
+        }
+    }
+
+    fn read(&mut self, query: &Query) -> Option<Answer> {
         if self.fault == Some(Fault::StaleReads)
             && self.database.stale.as_ref().is_none_or(|(read_ms, _)| read_ms + STALE_MS < self.now_ms)
         {
             self.database.stale = Some((self.now_ms, self.database.copy()));
         }
-        // Terms are not among the rows that it has.
-        let stale = self.database.stale.as_ref().filter(|_| !matches!(query, Query::Term { .. }));
-        let store = stale.map_or(&self.database.store, |(_, stale)| stale);
+        let store = self.database.stale.as_ref().map_or(&self.database.store, |(_, stale)| stale);
         match block_on(storage::answer(store, query)) {
             Ok(answer) => Some(answer),
             Err(error) => {
@@ -357,8 +374,8 @@ impl Fleet {
 
     pub(super) fn on_said(&mut self, pid: Pid, said: Said) {
         match said {
-            Said::Roll(result) => self.on_roll(pid, result),
-            Said::Changed { change, asked_ms, result } => self.on_changed(pid, &change, asked_ms, result),
+            Said::Roll { call, result } => self.on_roll(pid, call, result),
+            Said::Changed { call, change, asked_ms, result } => self.on_changed(pid, call, (&change, asked_ms), result),
             Said::Unfinished { slots, users } => self.on_unfinished(pid, slots, users),
             Said::Answer { core, id, user, answer } => {
                 let reads = &mut self.database.reads;

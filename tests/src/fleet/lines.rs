@@ -10,8 +10,10 @@ impl Fleet {
     /// An app opens a connection.
     pub(super) fn open_line(&mut self, app: usize) -> LineId {
         let id = LineId(self.network.id());
+        let told = self.told.get(&self.apps[app].key.0).copied().unwrap_or_default();
         let line = Line {
             app,
+            told,
             pid: None,
             server: ServerEnd::None,
             is_known: true,

@@ -24,7 +24,7 @@ use std::{
     fmt::Write as _,
 };
 
-use proto_spec::{DeviceId, UserId};
+use proto_spec::{DeviceId, Seq, UserId};
 use server::{
     access::auth::{self, Keys, SigningKey},
     core::LinkId,
@@ -54,7 +54,7 @@ const CHAOS_MS: u64 = 9_000;
 const HEALING_MS: u64 = 120_000;
 
 /// Seeds of the standard run.
-pub const SEEDS: u64 = 60;
+pub const SEEDS: u64 = 80;
 
 /// Within so many seeds every deliberate fault must be found.
 pub const SEEDS_TO_FIND: u64 = SEEDS;
@@ -74,6 +74,7 @@ pub const SITUATIONS: &[&str] = &[
     "commit of several slots",
     "commit with an unknown outcome",
     "database away for a node",
+    "database that answered too late",
     "connection to a node in which nobody listens",
     "drained node owns nothing",
     "envelope that came to a node which does not own its user",
@@ -93,6 +94,7 @@ pub const SITUATIONS: &[&str] = &[
     "two nodes believe that they own a slot",
     "unfinished user told to a new owner",
     "user was being loaded when its slot went",
+    "welcome by a node that had lost the user",
 ];
 
 /// A process: its place in [`Fleet::processes`].
@@ -110,6 +112,8 @@ enum Happening {
     Arrived { pid: Pid, core: CoreId, from: CoreId, ticket: u32, slot: u32 },
     Said(Pid, Box<Said>),
     Wake { pid: Pid, round: u64 },
+    Late { pid: Pid, call: u64 },
+    Unseated(Pid),
     Taken { pid: Pid, core: CoreId, conn: ConnId, bytes: usize },
     Sent { pid: Pid, core: CoreId, link: LinkId, bytes: usize },
     LinkBroke { pid: Pid, core: CoreId, link: LinkId },
@@ -141,6 +145,8 @@ impl Happening {
             | Self::Arrived { pid, .. }
             | Self::Said(pid, _)
             | Self::Wake { pid, .. }
+            | Self::Late { pid, .. }
+            | Self::Unseated(pid)
             | Self::Taken { pid, .. }
             | Self::Sent { pid, .. }
             | Self::LinkBroke { pid, .. }
@@ -169,6 +175,8 @@ pub struct Fleet {
     apps: Vec<App>,
     oracle: Oracle,
     terms: Terms,
+    /// Up to where each log was ever shown to anybody.
+    told: BTreeMap<UserId, Seq>,
     coverage: Coverage,
     healing: bool,
     next_text: u64,
@@ -196,8 +204,8 @@ impl Fleet {
         let mut rng = Rng::new(seed);
         let mut apps = Vec::new();
         for user in 1..=rng.within(3, 6) {
-            for device in 1..=rng.within(1, 2) {
-                apps.push(App::new((UserId(user), DeviceId(device))));
+            for device in 1..=rng.within(1, 3) {
+                apps.push(App::new((UserId(user), DeviceId(device)), rng.chance(50)));
             }
         }
         let pem = auth::generate_pem().expect("the system has randomness");
@@ -218,6 +226,7 @@ impl Fleet {
             apps,
             oracle: Oracle::default(),
             terms: Terms::default(),
+            told: BTreeMap::new(),
             coverage: Coverage::default(),
             healing: false,
             next_text: 0,
@@ -236,9 +245,9 @@ impl Fleet {
         }
         self.schedule(1_000, Happening::Trouble);
         self.go_on_until(self.now_ms + CHAOS_MS);
-        let leaves = self.rng.chance(60).then(|| self.last_words());
+        let leaves = self.last_words();
         self.heal();
-        leaves.into_iter().for_each(|user| self.leave_for_good(user));
+        self.leave_for_good(leaves);
         let end = self.now_ms + HEALING_MS;
         while self.now_ms < end && self.oracle.failure.is_none() {
             // Not in step with pings.
@@ -307,6 +316,8 @@ impl Fleet {
             }
             Happening::Said(pid, said) => self.on_said(pid, *said),
             Happening::Wake { pid, round } => self.on_wake(pid, round),
+            Happening::Late { pid, call } => self.on_late(pid, call),
+            Happening::Unseated(pid) => self.die(pid, true),
             Happening::Taken { pid, core, conn, bytes } => self.on_taken(pid, core, conn, bytes),
             Happening::Sent { pid, core, link, bytes } => self.on_sent(pid, core, link, bytes),
             Happening::LinkBroke { pid, core, link } => self.on_link_broke(pid, core, link),

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use proto_spec::Seq;
 use server::{
     core::LinkId,
     shard::{
@@ -94,6 +95,8 @@ pub(super) struct Line {
     /// With which process.
     pub(super) pid: Option<Pid>,
     pub(super) server: ServerEnd,
+    /// Up to where the log had been shown to anybody when it was opened.
+    pub(super) told: Seq,
     /// The app's state knows of this line.
     pub(super) is_known: bool,
     /// The server receives: before a connection is let in it does so piece by piece.

@@ -2,14 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use proto_spec::{Entry, Event, SendNumber, Seq, UserId};
+use proto_spec::{Durability, Entry, Event, SendNumber, Seq, ServerFrame, UserId};
 use server::{
     cluster::map::{SLOTS, Slot},
     shard::topology::NodeId,
 };
 use storage::{Answer, BatchId, LaneId, MemberId, Query, Record, Sent, Step, contract::block_on};
 
-use super::{Fleet, Pid, network::ServerEnd, process::name_of};
+use super::{
+    Fleet, Pid,
+    network::{LineId, ServerEnd},
+    process::name_of,
+};
 use crate::sim::oracle::text_of;
 
 /// In which term each slot was committed in last, and by whom.
@@ -67,6 +71,28 @@ impl Fleet {
                 self.oracle.fail(|| wrong);
             }
         }
+    }
+
+    /// A frame leaves a node for a client.
+    pub(super) fn check_frame(&mut self, id: LineId, user: UserId, frame: &ServerFrame) {
+        self.oracle.leaves(user, frame);
+        let known = self.network.line(id).map_or(Seq::ZERO, |line| line.told);
+        let told = match *frame {
+            ServerFrame::Accepted { seq, durability: Durability::Committed, .. } => seq,
+            ServerFrame::Accepted { seq, durability, .. } => {
+                return self.oracle.fail(|| format!("user {user}: {seq} is accepted as {durability:?} in a cluster"));
+            }
+            ServerFrame::Deliver { ref entry } => entry.seq,
+            ServerFrame::Welcome { head, .. } if head < known => {
+                return self
+                    .oracle
+                    .fail(|| format!("user {user}: a welcome says head {head}, and {known} had been told"));
+            }
+            ServerFrame::Welcome { head, .. } => head,
+            _ => return,
+        };
+        let of_user = self.told.entry(user).or_default();
+        *of_user = told.max(*of_user);
     }
 
     /// Two nodes may believe that they own a slot, for a while.

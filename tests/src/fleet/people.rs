@@ -6,7 +6,7 @@ use std::time::Duration;
 use client::{
     ClientEvent, ClientState, Config, DisconnectReason, Effects, Input, Keeping, Link, MonotonicMs, Unanswered,
 };
-use proto_spec::{Content, RedirectReason, Seq, TimestampMs, UserId};
+use proto_spec::{Content, EpochId, RedirectReason, Resume, Seq, TimestampMs, UserId};
 use server::{access::auth, cluster::map::Slot};
 
 use super::{
@@ -31,10 +31,16 @@ pub(super) struct App {
     texts: Vec<(client::SendHandle, String)>,
     /// What the app keeps over a crash.
     unanswered: Vec<(Unanswered, String)>,
+    /// Whether it keeps its log over a crash, up to where it has it, and the newest epoch that it was told of.
+    keeps: bool,
+    position: Option<Seq>,
+    epoch: EpochId,
     /// Does not read until then.
     pub(super) stalled_until_ms: u64,
     /// Nothing passes between it and any node until then.
     pub(super) parted_until_ms: u64,
+    /// It is started again and again until then, and comes to other nodes by that.
+    pub(super) roams_until_ms: u64,
     ticks_at_ms: Option<u64>,
     connected: bool,
     /// Nobody uses it any more.
@@ -42,9 +48,12 @@ pub(super) struct App {
 }
 
 impl App {
-    pub(super) const fn new(key: DeviceKey) -> Self {
+    pub(super) const fn new(key: DeviceKey, keeps: bool) -> Self {
         Self {
             key,
+            keeps,
+            position: None,
+            epoch: EpochId(0),
             token: None,
             state: None,
             line: None,
@@ -52,6 +61,7 @@ impl App {
             unanswered: Vec::new(),
             stalled_until_ms: 0,
             parted_until_ms: 0,
+            roams_until_ms: 0,
             ticks_at_ms: None,
             connected: false,
             is_gone: false,
@@ -104,12 +114,19 @@ impl Fleet {
             let minted = auth::mint(&self.signing_key, self.apps[index].key.0, TOKEN_TTL, TimestampMs(BEGAN_MS));
             self.apps[index].token = Some(minted.expect("the key is good"));
         }
-        let first = if self.rng.chance(70) { people_go_to().to_owned() } else { "a:1".to_owned() };
+        let first = if self.apps[index].roams_until_ms > self.now_ms || self.rng.chance(70) {
+            people_go_to().to_owned()
+        } else {
+            "a:1".to_owned()
+        };
         let app = &mut self.apps[index];
         let key = app.key;
         let mut config = Config::new(first, app.token.clone().unwrap_or_default(), key.1);
         config.keeping = Keeping::ByApplication;
         config.backoff_max_ms = 1_000;
+        if let Some(position) = app.position.filter(|_| app.keeps) {
+            (config.resume, config.epoch) = (Resume::After(position), app.epoch);
+        }
         let unanswered = std::mem::take(&mut app.unanswered);
         config.unanswered = unanswered.iter().map(|(message, _)| message.clone()).collect();
         let state = ClientState::new(config).expect("the simulator's configuration is good");
@@ -132,6 +149,7 @@ impl Fleet {
     fn crash_app(&mut self, index: usize) {
         let app = &mut self.apps[index];
         let Some(state) = app.state.take() else { return };
+        app.position = state.position();
         let texts = std::mem::take(&mut app.texts);
         let text_of = |handle| texts.iter().find(|(of, _)| *of == handle).map(|(_, text)| text.clone());
         let unanswered = state.unanswered().into_iter();
@@ -139,7 +157,8 @@ impl Fleet {
         if let Some(line) = app.line.take() {
             self.client_closes(line);
         }
-        let away = self.rng.within(1, 1_500);
+        let longest = if self.apps[index].roams_until_ms > self.now_ms { 100 } else { 1_500 };
+        let away = self.rng.within(1, longest);
         self.schedule(away, Happening::AppStart(index));
     }
 
@@ -147,15 +166,18 @@ impl Fleet {
         if self.healing || self.apps[index].state.is_none() {
             return;
         }
+        if self.apps[index].roams_until_ms > self.now_ms && self.rng.chance(40) {
+            return self.crash_app(index);
+        }
         match self.rng.within(0, 99) {
-            0..=79 => {
+            0..=74 => {
                 for _ in 0..self.rng.within(1, 3) {
                     self.write_something(index);
                 }
             }
-            80..=84 => self.apps[index].stalled_until_ms = self.now_ms + self.rng.within(1, 2_000),
-            85..=87 => return self.crash_app(index),
-            88 => self.apps[index].parted_until_ms = self.now_ms + self.rng.within(200, 5_000),
+            75..=79 => self.apps[index].stalled_until_ms = self.now_ms + self.rng.within(1, 2_000),
+            80..=89 => return self.crash_app(index),
+            90 => self.apps[index].parted_until_ms = self.now_ms + self.rng.within(200, 5_000),
             _ => {}
         }
         self.turn(index, Input::Tick);
@@ -194,8 +216,11 @@ impl Fleet {
                 self.turn(index, Input::Tick);
             }
         }
-        let in_ms = self.rng.within(5, 60);
-        self.go_on_until(self.now_ms + in_ms);
+        // Until some of it is accepted, and has not left.
+        let (head, end_ms) = (self.oracle.head_of(user), self.now_ms + 500);
+        while self.now_ms < end_ms && self.oracle.head_of(user) == head && self.oracle.failure.is_none() {
+            self.go_on_until(self.now_ms + 1);
+        }
         user
     }
 
@@ -289,7 +314,10 @@ impl Fleet {
         let key = self.apps[index].key;
         self.note(|| format!("user {} device {}: {event:?}", key.0, key.1));
         match event {
-            ClientEvent::Welcome(_) => self.apps[index].connected = true,
+            ClientEvent::Welcome(welcome) => {
+                (self.apps[index].connected, self.apps[index].epoch) = (true, welcome.epoch)
+            }
+            ClientEvent::Epoch(epoch) => self.apps[index].epoch = epoch,
             ClientEvent::Numbered { handle, .. } => {
                 if let Some(state) = &mut self.apps[index].state {
                     state.kept(handle);
@@ -309,7 +337,7 @@ impl Fleet {
                 self.apps[index].connected = false;
                 self.on_disconnected(key, reason);
             }
-            ClientEvent::Epoch(_) | ClientEvent::Committed { .. } | ClientEvent::Presence(_) => {}
+            ClientEvent::Committed { .. } | ClientEvent::Presence(_) => {}
             other => self.oracle.fail(|| format!("{key:?}: this must not be: {other:?}")),
         }
         false

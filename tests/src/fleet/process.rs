@@ -70,15 +70,17 @@ pub(super) struct Process {
     pub(super) paused_until_ms: u64,
     /// It can not reach the database until then.
     pub(super) away_until_ms: u64,
-    began_ms: u64,
+    pub(super) began_ms: u64,
     /// Of a thousand milliseconds its clock counts so many.
-    rate: u64,
+    pub(super) rate: u64,
     pub(super) steward: Steward,
     pub(super) desk: Desk,
     /// What its cores were told last.
     pub(super) told: Option<Arc<Nodes>>,
     /// It has been told to stop.
     pub(super) is_ending: bool,
+    /// It has been replaced.
+    pub(super) is_unseated: bool,
     /// What its cores have put into batches that are not in the database, as far as is known; those of a lane in order.
     pub(super) undecided: BTreeMap<LaneId, Vec<(BatchId, Vec<Record>)>>,
     /// Once it is a node of the cluster.
@@ -213,6 +215,7 @@ impl Fleet {
             desk: Desk::default(),
             told: None,
             is_ending: false,
+            is_unseated: false,
             undecided: BTreeMap::new(),
             serving: None,
         });

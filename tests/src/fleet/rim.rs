@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use proto_spec::{Decoder, Durability, RawFrame, ServerFrame, limits::SERVER_FRAME_BYTES_MAX};
+use proto_spec::{Decoder, RawFrame, ServerFrame, limits::SERVER_FRAME_BYTES_MAX};
 use server::{
     core::{Core, CoreMessage, LinkId, Order, Rim},
     durability::{committer::Committer, lanes::Work},
@@ -88,6 +88,11 @@ impl Rim for TurnRim<'_> {
                     serving.lines.keys().filter(|(at, _)| *at == self.core).map(|(_, conn)| *conn).collect();
                 here.into_iter().for_each(|conn| self.cut(core, conn));
             }
+            // What it has promised it has kept; it ends as if killed.
+            Order::Lose(_) if self.fleet.processes[pid.0].is_unseated => {
+                let delay = self.fleet.rng.within(0, 100);
+                self.fleet.schedule(delay, Happening::Unseated(pid));
+            }
             Order::Lose(why) => {
                 self.fleet.oracle.fail(|| format!("{pid:?} gives up the database of its cluster: {why}"))
             }
@@ -119,12 +124,7 @@ impl Rim for TurnRim<'_> {
             self.fleet.oracle.fail(|| format!("user {user}: the server sent what is not a frame"));
         }
         for frame in frames.into_iter().flatten() {
-            if let ServerFrame::Accepted { seq, durability, .. } = frame
-                && durability != Durability::Committed
-            {
-                self.fleet.oracle.fail(|| format!("user {user}: {seq} is accepted as {durability:?} in a cluster"));
-            }
-            self.fleet.oracle.leaves(user, &frame);
+            self.fleet.check_frame(id, user, &frame);
         }
         self.fleet.send_to_client(id, bytes);
     }

@@ -11,7 +11,8 @@ use server::{
         steward::{Unseated, Users, Wish},
     },
     core::CoreMessage,
-    limits::{INGEST_RETRY_MS, ROLL_CHANGES_MAX, WISH_TRIES_MAX},
+    limits::{INGEST_RETRY_MS, ROLL_CHANGES_MAX, TICK_MS, WISH_TRIES_MAX},
+    shard::topology::CoreId,
 };
 use storage::{Roll, RollChange, StoreError};
 
@@ -27,7 +28,11 @@ pub(super) struct Desk {
     round: u64,
     /// It waits until it is woken.
     is_idle: bool,
+    /// No change of owners wakes it.
+    is_deaf: bool,
     changes: usize,
+    /// Calls of the database: only what the last one says counts, if it is in time.
+    pub(super) call: u64,
     /// Whose round it is.
     wish: Option<Wish>,
     errands: Vec<Wish>,
@@ -47,12 +52,44 @@ impl Fleet {
             .as_ref()
             .is_some_and(|of| of.cores.common().counters.pulse.stuck(now.monotonic_ms).is_some());
         // Others are to serve what stands still here.
-        if is_stuck && process.desk.wish.is_none() { self.end_round(pid) } else { self.ask(pid, Asked::Roll) }
+        if is_stuck && process.desk.wish.is_none() { self.rest(pid, false) } else { self.call(pid, None) }
     }
 
-    pub(super) fn on_roll(&mut self, pid: Pid, roll: Result<Roll, StoreError>) {
+    /// Asks for the roll, or for a change of it, which was decided then. It is waited for the third part of a lease.
+    fn call(&mut self, pid: Pid, change: Option<(RollChange, u64)>) {
+        let process = &mut self.processes[pid.0];
+        process.desk.call += 1;
+        let call = process.desk.call;
+        let patience_ms = self.lease_ms / 3 * 1_000 / process.rate;
+        self.schedule(patience_ms, Happening::Late { pid, call });
+        match change {
+            None => self.ask(pid, Asked::Roll { call }),
+            Some((change, asked_ms)) => self.ask(pid, Asked::Change { call, change, asked_ms }),
+        }
+    }
+
+    /// The database has not answered in time. What it was asked for it may do all the same.
+    pub(super) fn on_late(&mut self, pid: Pid, call: u64) {
+        if self.is_awaited(pid, call) {
+            self.reached("database that answered too late");
+            self.fail_round(pid);
+        }
+    }
+
+    /// Whether the office waits for this. Then it does not any more.
+    fn is_awaited(&mut self, pid: Pid, call: u64) -> bool {
+        let desk = &mut self.processes[pid.0].desk;
+        let is_awaited = desk.call == call;
+        desk.call += u64::from(is_awaited);
+        is_awaited
+    }
+
+    pub(super) fn on_roll(&mut self, pid: Pid, call: u64, roll: Result<Roll, StoreError>) {
         let now_ms = self.now_ms;
-        let Ok(roll) = roll else { return self.end_round(pid) };
+        if !self.is_awaited(pid, call) {
+            return;
+        }
+        let Ok(roll) = roll else { return self.fail_round(pid) };
         let process = &mut self.processes[pid.0];
         let local_ms = process.now(now_ms).monotonic_ms;
         let has_read = process.steward.read(local_ms, roll);
@@ -79,35 +116,45 @@ impl Fleet {
                 }
             }
         };
-        let Some(change) = next else { return self.end_round(pid) };
+        let Some(change) = next else {
+            if self.processes[pid.0].desk.wish.is_none() {
+                self.tell(pid);
+            }
+            return self.rest(pid, true);
+        };
         if self.fault == Some(Fault::BeginBeforeTaken) {
             self.tell_of(pid, &change);
         }
-        self.ask(pid, Asked::Change { change, asked_ms: local_ms });
+        self.call(pid, Some((change, local_ms)));
     }
 
     pub(super) fn on_changed(
         &mut self,
         pid: Pid,
-        change: &RollChange,
-        asked_ms: u64,
+        call: u64,
+        (change, asked_ms): (&RollChange, u64),
         result: Result<bool, StoreError>,
     ) {
-        let Ok(is_made) = result else { return self.end_round(pid) };
+        if !self.is_awaited(pid, call) {
+            return;
+        }
+        let Ok(is_made) = result else { return self.fail_round(pid) };
         let process = &mut self.processes[pid.0];
         let desk = &mut process.desk;
         desk.changes += 1;
         match desk.wish {
             Some(_) if is_made => {
                 self.reached("operator's wish granted");
-                self.end_round(pid);
+                self.rest(pid, true);
             }
-            Some(_) if desk.changes >= WISH_TRIES_MAX => self.end_round(pid),
-            Some(_) => self.ask(pid, Asked::Roll),
+            Some(_) if desk.changes >= WISH_TRIES_MAX => self.rest(pid, true),
+            Some(_) => self.call(pid, None),
             None => {
-                let is_over = desk.changes >= ROLL_CHANGES_MAX;
+                let is_restless = desk.changes >= ROLL_CHANGES_MAX && process.serving.is_some();
                 process.steward.changed(asked_ms, change, is_made);
-                if is_over { self.end_round(pid) } else { self.ask(pid, Asked::Roll) }
+                // What has been read before.
+                self.tell(pid);
+                if is_restless { self.rest(pid, false) } else { self.call(pid, None) }
             }
         }
     }
@@ -119,32 +166,46 @@ impl Fleet {
             self.oracle.fail(|| format!("{pid:?} ends: {why}"));
         }
         self.reached("node replaced while it stood still");
-        self.die(pid, true);
+        let process = &mut self.processes[pid.0];
+        process.is_unseated = true;
+        match process.serving {
+            Some(_) => self.put(pid, CoreId(0), CoreMessage::Lost(why.to_string())),
+            None => self.die(pid, true),
+        }
     }
 
-    /// A round is over: what is known is told, and something is waited for.
-    fn end_round(&mut self, pid: Pid) {
-        let was_wish = self.processes[pid.0].desk.wish.is_some();
+    /// A round has ended early. A node that starts ends with it; a supervisor starts it again.
+    fn fail_round(&mut self, pid: Pid) {
+        let process = &self.processes[pid.0];
+        if process.serving.is_some() {
+            return self.rest(pid, false);
+        }
+        let name = process.name;
+        self.die(pid, true);
+        self.schedule(300, Happening::Start(name));
+    }
+
+    /// A round is over, and something is waited for: a change of owners too, if the roll has been read.
+    fn rest(&mut self, pid: Pid, has_read: bool) {
         let process = &mut self.processes[pid.0];
+        let was_wish = process.desk.wish.is_some();
         let local_ms = process.now(self.now_ms).monotonic_ms;
         if process.serving.is_none() {
-            match process.steward.identity(local_ms) {
-                Some(identity) => self.serve(pid, identity),
-                None => {
-                    // It does not start; a supervisor starts it again.
-                    let name = process.name;
-                    self.die(pid, true);
-                    return self.schedule(300, Happening::Start(name));
+            let Some(identity) = process.steward.identity(local_ms) else {
+                if process.began_ms + 2 * self.lease_ms <= self.now_ms {
+                    return self.fail_round(pid);
                 }
-            }
-            // The first round of one that serves.
+                // Others that begin at the same moment have not taken what is to be theirs.
+                process.desk.is_idle = true;
+                let round = process.desk.round;
+                return self.schedule(TICK_MS, Happening::Wake { pid, round });
+            };
+            self.serve(pid, identity);
             return self.begin_round(pid, None);
         }
         if was_wish {
             return self.begin_round(pid, None);
         }
-        self.tell(pid);
-        let process = &mut self.processes[pid.0];
         if process.is_ending
             && process.steward.has_given_all(local_ms)
             && !process.serving.as_ref().is_some_and(|of| of.is_stopping)
@@ -158,7 +219,7 @@ impl Fleet {
         if let Some(wish) = process.desk.errands.pop() {
             return self.begin_round(pid, Some(wish));
         }
-        process.desk.is_idle = true;
+        (process.desk.is_idle, process.desk.is_deaf) = (true, !has_read);
         let round = process.desk.round;
         let version = process.steward.version();
         let in_ms = process.ms_until(self.now_ms, process.steward.wakes_at_ms(local_ms));
@@ -179,7 +240,7 @@ impl Fleet {
 
     fn ring_at(&mut self, pid: Pid) {
         let process = &self.processes[pid.0];
-        if process.away_until_ms <= self.now_ms {
+        if process.away_until_ms <= self.now_ms && !process.desk.is_deaf {
             let round = process.desk.round;
             let delay = self.delay(10, 2_000);
             self.schedule(delay, Happening::Wake { pid, round });

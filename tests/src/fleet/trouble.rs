@@ -31,13 +31,14 @@ impl Fleet {
         let until_ms = self.now_ms + leases;
         let others = running.len() > 1;
         match self.rng.within(0, 99) {
-            0..=17 => self.pause(pid, until_ms),
-            18..=22 => {
+            0..=12 => self.pause(pid, until_ms),
+            13..=20 => self.strand(&running, until_ms + 3 * self.lease_ms),
+            21..=24 => {
                 // Somebody takes it for dead, and starts another one in its place.
                 self.pause(pid, until_ms + self.lease_ms);
                 self.start(name);
             }
-            23..=38 if others => {
+            25..=38 if others => {
                 let is_noticed = self.rng.chance(60);
                 self.die(pid, is_noticed);
                 if self.rng.chance(80) {
@@ -66,8 +67,9 @@ impl Fleet {
                 let back = self.rng.within(500, 4_000);
                 self.schedule(back, Happening::Start(name));
             }
-            70..=76 => self.processes[pid.0].away_until_ms = until_ms,
-            77..=80 => self.database.slow_until_ms = self.now_ms + self.lease_ms,
+            // Others take over what it goes on to serve.
+            70..=78 => self.processes[pid.0].away_until_ms = until_ms + 2 * self.lease_ms,
+            79..=80 => self.database.slow_until_ms = self.now_ms + self.lease_ms,
             81..=92 if others => {
                 let other = self.processes[self.rng.pick(&running).0].name;
                 let until_ms = self.now_ms + self.rng.within(100, 7_000);
@@ -91,6 +93,19 @@ impl Fleet {
         self.reached("paused");
         self.note(|| format!("{pid:?} stands still until {until_ms}"));
         self.processes[pid.0].paused_until_ms = until_ms;
+    }
+
+    /// A process can not reach the database, others take over what it goes on to serve, and somebody who is served there by another device
+    /// goes to and fro between them.
+    fn strand(&mut self, running: &[Pid], until_ms: u64) {
+        let served = self.network.served().into_iter().filter(|(.., at)| running.contains(at));
+        let mut served: Vec<_> = served.map(|(_, app, at)| (self.apps[app].key.0, at, app)).collect();
+        served.sort_unstable();
+        let two = served.windows(2).find(|two| (two[0].0, two[0].1) == (two[1].0, two[1].1));
+        if let Some((_, pid, app)) = two.map(|two| two[1]) {
+            self.processes[pid.0].away_until_ms = until_ms;
+            self.apps[app].roams_until_ms = until_ms;
+        }
     }
 
     fn slot_of_somebody(&mut self) -> Slot {
