@@ -185,6 +185,12 @@ impl Committer {
         }
     }
 
+    /// Whether anything is ever written.
+    #[must_use]
+    pub const fn has_journal(&self) -> bool {
+        !self.has_no_journal
+    }
+
     /// From now on nothing is written, and there is always room.
     pub const fn go_without_journal(&mut self) {
         self.has_no_journal = true;

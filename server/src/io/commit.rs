@@ -151,6 +151,9 @@ impl Commit {
         if store != before.1 {
             self.counters.journal.store_away.set(u64::from(store == StoreState::Away));
             match store {
+                StoreState::Away if !journal.has_journal() => {
+                    warn!("the database is away: what is sent is refused until it is back");
+                }
                 StoreState::Away => {
                     warn!("the store is away: what is accepted is in the journal alone until it is back")
                 }
