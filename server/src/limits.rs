@@ -616,6 +616,13 @@ pub const USERS_A_FETCH: usize = 125;
 /// above the upper one users wait longer than for an operator.
 pub const LEASE_MS: std::ops::RangeInclusive<u64> = 600..=60_000;
 
+/// How long a client that was sent to a node waits there for the node to hear that it has the client's user, in milliseconds: that takes some
+/// hundredths of it.
+pub const STRAY_MS: u64 = 1_000;
+
+/// Parts of what a node may send away in a second that go with one transaction: slots are given in groups of as many users.
+pub const GIVES_PER_S: u32 = 5;
+
 /// How often a node renews its lease while that lasts: one that fails is followed by others.
 pub const BEATS_A_LEASE: u64 = 6;
 

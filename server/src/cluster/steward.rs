@@ -20,7 +20,7 @@ use super::{
     map::{Candidate, Map, SLOTS, Slot, WEIGHT_MAX},
 };
 use crate::{
-    limits::{BEATS_A_LEASE, BEATS_UNREAD_MAX, SLOTS_CHANGE_MAX},
+    limits::{BEATS_A_LEASE, BEATS_UNREAD_MAX, GIVES_PER_S, SLOTS_CHANGE_MAX},
     shard::topology::NodeId,
 };
 
@@ -166,12 +166,13 @@ impl Steward {
         if given.peek().is_none() || (now_ms < self.gives_ms && !self.is_ending) {
             return Ok(None);
         }
-        // Those that nobody is connected to, up to the next one that somebody is.
+        // Together no more users than go in a fraction of a second, but one slot at least.
+        let most = (self.own.moves_per_s / GIVES_PER_S) as usize;
         let (users, mut moved) = (users(), 0);
         let given = given.take_while(|slot| {
-            let goes = moved == 0 || self.is_ending;
+            let is_first = moved == 0;
             moved += users[usize::from(slot.0)];
-            goes
+            is_first || moved <= most || self.is_ending
         });
         let given: Vec<_> = given.take(SLOTS_CHANGE_MAX).collect();
         let moved: usize = given.iter().map(|slot| users[usize::from(slot.0)]).sum();
@@ -626,15 +627,15 @@ mod tests {
             let owned = world.owned(&a);
             for _ in 0..3 {
                 a.read(world.now_ms, world.roll.clone()).unwrap();
-                // Fifty users in a slot, of whom a thousand a second may go.
-                let Some(change) = a.next(world.now_ms, || Box::new([50; SLOTS])).unwrap() else { break };
+                // A hundred and fifty users in a slot, of whom a thousand a second may go.
+                let Some(change) = a.next(world.now_ms, || Box::new([150; SLOTS])).unwrap() else { break };
                 let is_made = world.change(&change);
                 a.changed(world.now_ms, &change, is_made);
             }
             assert!(owned - world.owned(&a) <= 1);
             steps += 1;
         }
-        assert!((127 * 5..130 * 5).contains(&steps), "{steps}");
+        assert!((127 * 15..130 * 15).contains(&steps), "{steps}");
         assert!(a.has_given_all(world.now_ms));
         world.pass(1_000, &mut [&mut a, &mut b]);
         assert_eq!((world.owned(&a), world.owned(&b)), (0, SLOTS));

@@ -209,7 +209,11 @@ impl Core {
                 self.report(Event { user, key, peer, reason, ..Event::new(now.wall, What::Refused) });
                 self.order(Order::Dismiss(conn, bytes));
             }
-            Step::Ready { claims, hops, .. } if let Some(node) = self.homes.elsewhere(claims.user) => {
+            // Whoever has been sent here waits at the user's core, where slots move: this node may be the last to hear that it has the user.
+            Step::Ready { claims, hops, .. }
+                if let Some(node) = self.homes.elsewhere(claims.user)
+                    && (!(2..=REDIRECTS_MAX).contains(&hops) || !self.homes.do_move()) =>
+            {
                 self.end_greeting(now, conn);
                 self.redirect((conn, transport), claims.user, node, hops);
             }

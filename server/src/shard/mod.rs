@@ -239,6 +239,8 @@ pub struct Shard {
     looking: Looking,
     elsewhere: Elsewhere,
     sights: Sights,
+    /// Connections whose user may be this node's soon, and until when they wait for that.
+    strays: Vec<(u64, Connected)>,
     /// Envelopes from this shard to itself.
     local: VecDeque<Envelope>,
     /// Repeated sends that are looked up later, by when: at most a window of them a user who is connected.
@@ -287,6 +289,7 @@ impl Shard {
             left_over: LeftOver::default(),
             looking: Looking::default(),
             elsewhere: Elsewhere::default(),
+            strays: Vec::new(),
             local: VecDeque::new(),
             lookups: BinaryHeap::new(),
             resting: Later::new(ASK_AGAIN_MS),
@@ -350,6 +353,7 @@ impl Shard {
                 self.close_stalled(cx);
                 self.spent.sweep(now.monotonic_ms);
                 self.tick_presence(cx);
+                self.settle_strays(cx);
             }
             Input::Link { node, serial, is_up } => self.link(node, serial, is_up, cx),
             Input::Owners(nodes) => self.owners(nodes, cx),

@@ -5,7 +5,7 @@
 //! nobody, and what was known of them is forgotten; who is connected is told where to go, and sends again there what was not answered. What
 //! is on the way to users whose owner has changed counts as lost, as when a link has ended.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use proto_spec::{ErrorCode, RedirectReason, ServerFrame, UserId};
 use storage::{LaneId, Query};
@@ -23,7 +23,7 @@ use crate::{
         map::Slot,
     },
     config::Transport,
-    limits::{MOVED_AFTER_MS, RETRY_ELSEWHERE_MS, RETRY_STORAGE_MS},
+    limits::{MOVED_AFTER_MS, RETRY_ELSEWHERE_MS, RETRY_STORAGE_MS, STRAY_MS},
 };
 
 /// Which slots have another owner than before, or the same one in another term.
@@ -64,11 +64,13 @@ impl Shard {
         for (user, what) in resting.into_iter().filter(|(user, _)| !changed.has(*user)) {
             self.resting.push(cx.now.monotonic_ms, (user, what));
         }
+        self.settle_strays(cx);
     }
 
     /// Who is connected is told where to go. Not all at once: the new owner lets so many in.
     fn send_away(&mut self, changed: &Changed, nodes: &Nodes, cx: &mut Turn<'_>) {
-        let conns = self.sessions.conns_where(|session| changed.has(session.user));
+        let strays: HashSet<_> = self.strays.iter().map(|(_, connected)| connected.conn).collect();
+        let conns = self.sessions.conns_where(|session| changed.has(session.user) && !strays.contains(&session.conn));
         let every_us = 1_000_000 / u64::from(self.settings.moves_per_s.max(1));
         for (at, conn) in conns.into_iter().enumerate() {
             let Some(session) = self.sessions.get(conn) else { continue };
@@ -162,13 +164,29 @@ impl Shard {
         }
     }
 
-    /// Whether a user's home is this core. If not, a connection of theirs that comes is told where it is.
-    pub(super) fn is_at_home(&mut self, conn: ConnId, user: UserId, cx: &mut Turn<'_>) -> bool {
-        let Home::Elsewhere(owner) = self.homes.of(user) else { return true };
-        let Some(Identity { nodes, .. }) = self.homes.cluster.clone() else { return true };
-        let address = self.sessions.get(conn).and_then(|session| session.goes_to(owner, &nodes)).map(str::to_owned);
-        self.send_elsewhere(conn, owner, address, 0, &nodes, cx);
-        false
+    /// A client was sent here, and this node does not know yet that the user is its own; or it knew so when the connection was let in. It
+    /// waits for a moment, since whoever has sent it knew more.
+    pub(super) fn strayed(&mut self, connected: Connected, cx: &Turn<'_>) {
+        self.strays.push((cx.now.monotonic_ms + STRAY_MS, connected));
+    }
+
+    /// Those who wait to be at home are, or have waited long enough.
+    pub(super) fn settle_strays(&mut self, cx: &mut Turn<'_>) {
+        for (until_ms, connected) in std::mem::take(&mut self.strays) {
+            let Connected { conn, user, .. } = connected;
+            let Some(session) = self.sessions.get(conn) else { continue };
+            let (Home::Elsewhere(owner), Some(Identity { nodes, .. })) = (self.homes.of(user), &self.homes.cluster)
+            else {
+                self.at_home(connected, cx);
+                continue;
+            };
+            if cx.now.monotonic_ms < until_ms {
+                self.strays.push((until_ms, connected));
+                continue;
+            }
+            let (nodes, address) = (Arc::clone(nodes), session.goes_to(owner, nodes).map(str::to_owned));
+            self.send_elsewhere(conn, owner, address, 0, &nodes, cx);
+        }
     }
 }
 

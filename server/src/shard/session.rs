@@ -37,10 +37,16 @@ impl Shard {
         let due_ms = session.due_ms(cx.now, &self.settings);
         self.sessions.insert(session);
         self.wheel.insert(now_ms, due_ms, connected.conn);
-        if !self.is_at_home(connected.conn, connected.user, cx) {
-            return;
+        if self.homes.elsewhere(connected.user).is_some() {
+            return self.strayed(connected, cx);
         }
+        self.at_home(connected, cx);
+    }
+
+    /// A connection whose user's home this is.
+    pub(super) fn at_home(&mut self, connected: Connected, cx: &mut Turn<'_>) {
         debug_assert_eq!(self.homes.of(connected.user), Home::Here(self.core));
+        let now_ms = cx.now.monotonic_ms;
         if self.draining {
             self.close(connected.conn, ErrorCode::Stopping, RETRY_STOPPING_MS, "the server is stopping", cx);
         } else if let Err(wait_ms) = self.logins.take(connected.user, now_ms) {
