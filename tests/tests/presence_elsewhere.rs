@@ -433,6 +433,12 @@ fn of_a_node_that_is_away_nothing_is_known_with_the_next_question_and_all_when_i
     two.frame(BOB, &ClientFrame::SetStatus { status: Status::Away });
     two.wait(HOLD_MS + TOLD_MS);
     assert_eq!(two.pushed(ALICE), [Presence::Away], "the home knows again who watches");
+    two.frame(BOB, &ClientFrame::Bye);
+    two.wait(TOLD_MS);
+    let people = |two: &Two| two.nodes[BOB].shard.counters().presence_people;
+    assert_eq!(people(&two), 1, "Bob is watched");
+    two.link(false);
+    assert_eq!(people(&two), 0);
 }
 
 #[test]
