@@ -6,11 +6,14 @@
 
 mod nodes;
 
-use std::time::{Duration, Instant};
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 use proto_spec::{ErrorCode, Resume};
-use rand::{SeedableRng as _, rngs::StdRng};
-use server::config::Ack;
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+use server::{cluster::map::SLOTS, config::Ack};
 use tests::{
     database::Database,
     device::{Device, Step},
@@ -315,4 +318,74 @@ fn a_server_that_is_alone_or_comes_under_a_name_that_is_taken_is_told_so() {
     let took = say_somewhere(&mut somebody, STRANGER, "after");
     println!("accepted {took:.2?} later");
     later.stop();
+}
+
+/// Something that happens to nodes whose users go on writing: what, in words.
+fn happens_by_chance(nodes: &mut Nodes, load: &Load, database: &Database, rng: &mut StdRng) -> String {
+    let at = rng.random_range(0..3);
+    let (other, name) = ((at + rng.random_range(1..3)) % 3, nodes.name(at));
+    let for_a_while = |rng: &mut StdRng| Duration::from_millis(rng.random_range(50..2 * LEASE.as_millis() as u64));
+    match rng.random_range(0..8) {
+        0 => {
+            nodes.take(at).kill();
+            thread::sleep(for_a_while(rng));
+            nodes.restart(at);
+            format!("{name} is killed, and started again")
+        }
+        1 => {
+            nodes.take(at).kill();
+            nodes.restart(at);
+            format!("{name} is killed, and started again at once")
+        }
+        2 | 3 => {
+            let pause = for_a_while(rng);
+            nodes.server(at).signal("STOP");
+            thread::sleep(pause);
+            nodes.server(at).signal("CONT");
+            format!("{name} stands still for {pause:?}")
+        }
+        4 => {
+            let server = nodes.take(at);
+            server.signal("TERM");
+            stopped(server, nodes);
+            nodes.restart(at);
+            format!("{name} is stopped and started again")
+        }
+        5 => {
+            // It may be told that nobody could take what it has: the others may be taken for dead.
+            let _ = nodes.run(other, &format!("drain {name}"));
+            load.run_to_a_random_moment(rng);
+            nodes.done(other, &format!("drain {name} --undo"));
+            format!("{name} is drained, and is not after all")
+        }
+        6 => {
+            let slot = rng.random_range(0..SLOTS);
+            // It may be told that this can not be: the slot may be there.
+            let _ = nodes.run(other, &format!("move {slot} {name}"));
+            load.run_to_a_random_moment(rng);
+            let _ = nodes.run(other, &format!("move {slot} --unpin"));
+            format!("slot {slot} is moved to {name}")
+        }
+        _ => {
+            let stopped = database.stop();
+            thread::sleep(for_a_while(rng));
+            drop(stopped);
+            "the database stands still".to_owned()
+        }
+    }
+}
+
+/// RINGPOST_FAULTS says how many; without it a few.
+#[test]
+fn whatever_happens_to_nodes_costs_nobody_a_message() {
+    let faults = number_of("RINGPOST_FAULTS").unwrap_or(5);
+    under_load("whatever happens", |nodes, load, database| {
+        let mut rng = StdRng::seed_from_u64(number_of("RINGPOST_SEED").unwrap_or_else(rand::random));
+        for fault in 1..=faults {
+            let what = happens_by_chance(nodes, load, database, &mut rng);
+            println!("{fault}: {what}; {} messages accepted so far", load.accepted());
+            goes_on(nodes, load);
+        }
+        nodes.wait_for_shares(&[0, 1, 2]);
+    });
 }
