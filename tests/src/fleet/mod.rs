@@ -245,6 +245,7 @@ impl Fleet {
         }
         self.schedule(1_000, Happening::Trouble);
         self.go_on_until(self.now_ms + CHAOS_MS);
+        self.bounce();
         let leaves = self.last_words();
         self.heal();
         self.leave_for_good(leaves);

@@ -1,7 +1,7 @@
 //! The office of a process: drives the production steward as its thread does (`server/src/io/steward.rs`), with what it asks the
 //! database on its way for a while.
 
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 
 use proto_spec::UserId;
 use server::{
@@ -35,7 +35,7 @@ pub(super) struct Desk {
     pub(super) call: u64,
     /// Whose round it is.
     wish: Option<Wish>,
-    errands: Vec<Wish>,
+    errands: VecDeque<Wish>,
 }
 
 impl Fleet {
@@ -216,7 +216,7 @@ impl Fleet {
         if !process.is_alive {
             return;
         }
-        if let Some(wish) = process.desk.errands.pop() {
+        if let Some(wish) = process.desk.errands.pop_front() {
             return self.begin_round(pid, Some(wish));
         }
         (process.desk.is_idle, process.desk.is_deaf) = (true, !has_read);
@@ -257,7 +257,7 @@ impl Fleet {
     /// An operator wants something of a node that serves.
     pub(super) fn wish(&mut self, pid: Pid, wish: Wish) {
         let desk = &mut self.processes[pid.0].desk;
-        if desk.is_idle { self.begin_round(pid, Some(wish)) } else { desk.errands.push(wish) }
+        if desk.is_idle { self.begin_round(pid, Some(wish)) } else { desk.errands.push_back(wish) }
     }
 
     /// A node is to end.

@@ -56,7 +56,8 @@ impl Fleet {
                 let whom = name_of(self.processes[self.rng.pick(&running).0].name);
                 self.wish(pid, Wish::Leave(whom, is_leaving));
             }
-            57..=63 => {
+            57..=59 => self.bounce(),
+            60..=63 => {
                 let slot = self.slot_of_somebody();
                 let to = name_of(self.processes[self.rng.pick(&running).0].name);
                 let to = self.rng.chance(80).then_some(to);
@@ -85,6 +86,20 @@ impl Fleet {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// A slot of somebody goes away from its owner and comes back, and the owner, who hears of both at once, is written to in between.
+    pub(super) fn bounce(&mut self) {
+        let slot = self.slot_of_somebody();
+        let running: Vec<Pid> =
+            self.serving().into_iter().filter(|pid| self.processes[pid.0].paused_until_ms <= self.now_ms).collect();
+        let owner = running.iter().copied().find(|pid| self.processes[pid.0].believes_to_own(slot));
+        let other = running.iter().copied().find(|pid| Some(*pid) != owner);
+        if let (Some(owner), Some(other)) = (owner, other) {
+            let [here, there] = [owner, other].map(|pid| name_of(self.processes[pid.0].name));
+            self.wish(other, Wish::Pin(slot, Some(there)));
+            self.wish(other, Wish::Pin(slot, Some(here)));
         }
     }
 
