@@ -630,8 +630,9 @@ pub const BEATS_A_LEASE: u64 = 6;
 /// needs a few.
 pub const ROLL_CHANGES_MAX: usize = 32;
 
-/// How often an operator's wish is tried, if the roll changes meanwhile.
-pub const WISH_TRIES_MAX: usize = 4;
+/// How often an operator's wish is tried, if the roll changes meanwhile: a node that is to leave renews its lease all the while, and on a slow
+/// database most tries come between.
+pub const WISH_TRIES_MAX: usize = 32;
 
 /// How long an operator waits for that, in milliseconds: each try is two calls of the database.
 pub const WISH_MS: u64 = 10_000;

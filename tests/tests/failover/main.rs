@@ -355,7 +355,8 @@ fn happens_by_chance(nodes: &mut Nodes, load: &Load, database: &Database, rng: &
             // It may be told that nobody could take what it has: the others may be taken for dead.
             let _ = nodes.run(other, &format!("drain {name}"));
             load.run_to_a_random_moment(rng);
-            nodes.done(other, &format!("drain {name} --undo"));
+            // Where the database is slow the roll may have no quiet moment for it.
+            wait_until("the drain is undone", || nodes.run(other, &format!("drain {name} --undo")).status.success());
             format!("{name} is drained, and is not after all")
         }
         6 => {
