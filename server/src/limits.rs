@@ -630,6 +630,9 @@ pub const BEATS_A_LEASE: u64 = 6;
 /// needs a few.
 pub const ROLL_CHANGES_MAX: usize = 32;
 
+/// How long a node that starts waits for each answer of the database, in milliseconds.
+pub const ROLL_START_MS: u64 = 10_000;
+
 /// How often an operator's wish is tried, if the roll changes meanwhile: a node that is to leave renews its lease all the while, and on a slow
 /// database most tries come between.
 pub const WISH_TRIES_MAX: usize = 32;

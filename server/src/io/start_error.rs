@@ -6,7 +6,6 @@ use rim::ring::SetupError;
 use storage::{Kind, journal::JournalError};
 use thiserror::Error;
 
-use super::steward::RoundError;
 use crate::{
     files::{datadir::DataDirError, tenure::TakeOverError},
     host::capacity::TooFewFiles,
@@ -79,7 +78,7 @@ pub enum StartError {
     NoCores,
     /// The node's place in its cluster.
     #[error("the cluster does not take this node: {0}")]
-    Cluster(#[from] RoundError),
+    Cluster(String),
     /// The journal of a server that was alone has what the store lacks.
     #[error(
         "the journal holds {batches} batches of a server that was alone, which may not be in the store: start it without [cluster] once, and stop it"

@@ -31,7 +31,7 @@ use crate::{
     },
     core::CoreMessage,
     host::clock::Clock,
-    limits::{LEAVE_MS, ROLL_CHANGES_MAX, TICK_MS, WISH_MS, WISH_TRIES_MAX},
+    limits::{LEAVE_MS, ROLL_CHANGES_MAX, ROLL_START_MS, TICK_MS, WISH_MS, WISH_TRIES_MAX},
     shard::topology::NodeId,
 };
 
@@ -51,7 +51,7 @@ pub(super) type Gained = Box<[bool; SLOTS]>;
 
 /// Why a round of the steward ended early.
 #[derive(Debug, Error)]
-pub enum RoundError {
+pub(super) enum RoundError {
     /// The database does not answer, or not in time.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -88,7 +88,9 @@ impl<S: Store> Office<S> {
         pollster::block_on(store.found(&own.cluster))?;
         let lease = Duration::from_millis(own.lease_ms);
         let (store, steward, clock) = (Arc::clone(store), Steward::new(own), clock.clone());
-        let mut office = Self { store, steward, clock, patience: lease / 3, serves: false };
+        // There is no lease to lose yet, and a database that is busy is no reason not to start.
+        let patience = Duration::from_millis(ROLL_START_MS);
+        let mut office = Self { store, steward, clock, patience, serves: false };
         let until = Instant::now() + 2 * lease;
         let identity = runtime()?.block_on(async {
             loop {
@@ -102,7 +104,9 @@ impl<S: Store> Office<S> {
                 }
                 sleep(Duration::from_millis(TICK_MS)).await;
             }
-        })?;
+        });
+        let identity = identity.map_err(|error: RoundError| StartError::Cluster(error.to_string()))?;
+        office.patience = lease / 3;
         Ok((office, identity))
     }
 
