@@ -616,6 +616,10 @@ pub const USERS_A_FETCH: usize = 125;
 /// above the upper one users wait longer than for an operator.
 pub const LEASE_MS: std::ops::RangeInclusive<u64> = 600..=60_000;
 
+/// Users of a core whom the store is asked about for other nodes at a time: eight of the largest questions, so that a node that asks very much
+/// does not keep this one's clients waiting behind its reads.
+pub const PRESENCE_FOREIGN_USERS_MAX: usize = 4_000;
+
 /// How long a client that was sent to a node waits there for the node to hear that it has the client's user, in milliseconds: that takes some
 /// hundredths of it.
 pub const STRAY_MS: u64 = 1_000;

@@ -16,12 +16,12 @@ use server::{
         file::{Identity, Nodes},
         map::Slot,
     },
-    limits::{LOOK_MS, TICK_MS, TYPING_EVERY_MS},
+    limits::{LOOK_MS, PRESENCE_FOREIGN_USERS_MAX, TICK_MS, TYPING_EVERY_MS},
     shard::{
         CacheLimits, ConnId, Connected, Effects, Envelope, Grant, Input, Limits, Now, PresenceMail, PresenceSettings,
         Promise, Settings, Shard,
         directory::Directory,
-        presence::{Ask, Asked, CoreAddress, LookId, PresenceNews, Sight, To, Verdict},
+        presence::{Answer, Ask, Asked, CoreAddress, LookId, PresenceNews, Sight, To, Verdict},
         topology::{CoreId, Homes, NodeId, Topology},
     },
 };
@@ -481,6 +481,57 @@ fn a_question_that_another_node_does_not_answer_leaves_the_others_answered() {
     assert!(!two.nodes[ALICE].frames.iter().any(is_error));
     two.is_lost = false;
     assert_eq!(two.watch(ALICE), Presence::Online);
+}
+
+#[test]
+fn a_node_that_can_not_say_spoils_no_question() {
+    let mut two = Two::new();
+    let from = CoreAddress { node: NodeId(1), core: CoreId(0) };
+    let answers = (1..=100).map(|look| Answer { look: LookId(look), told: None }).collect();
+    let news = PresenceNews { answers, ..PresenceNews::default() };
+    let (me, to) = (two.user(ALICE), To::Core(CoreId(0)));
+    let frame = ClientFrame::FetchPresence { request: RequestId(7), users: vec![two.user(BOB), me] };
+    let mut bytes = Vec::new();
+    frame.encode(&mut bytes);
+    let conn = two.nodes[ALICE].conn;
+    // It comes while the question is under way.
+    two.nodes[ALICE].feed(two.now, Input::Bytes { conn, bytes: &bytes });
+    two.nodes[ALICE].feed(two.now, Input::Presence(Box::new(PresenceMail { from, to, news })));
+    two.run();
+    assert_eq!(two.answer(ALICE, 7), Some(Presence::Online), "{:?}", two.nodes[ALICE].frames);
+}
+
+#[test]
+fn a_node_that_asks_very_much_is_told_that_it_is_too_much() {
+    let mut two = Two::new();
+    let (from, to) = (CoreAddress { node: NodeId(0), core: CoreId(0) }, To::Core(CoreId(0)));
+    let asked = |user| Asked { user, verdict: None, count: 0, blocks: Some(false) };
+    let all: Vec<_> = users(BOB).take(PRESENCE_FOREIGN_USERS_MAX + 500).collect();
+    let ask = |look: u64, two: &mut Two, of: &[UserId]| {
+        let users = of.iter().copied().map(asked).collect();
+        let asks = vec![Ask { look: LookId(look), looks: two.user(ALICE), users }];
+        let news = PresenceNews { asks, ..PresenceNews::default() };
+        two.nodes[BOB].feed(two.now, Input::Presence(Box::new(PresenceMail { from, to, news })));
+    };
+    // All of them before the store has answered one.
+    for (look, of) in (1_000..).zip(all.chunks(500)) {
+        ask(look, &mut two, of);
+    }
+    let told = |two: &mut Two| {
+        let mut said = Vec::new();
+        while two.nodes[BOB].turn(two.now) {
+            let mail = mem::take(&mut two.nodes[BOB].presence);
+            let answers = mail.iter().flat_map(|mail| &mail.news.answers);
+            said.extend(answers.map(|answer| (answer.look.0, answer.told.is_some())));
+        }
+        said.sort_unstable();
+        said
+    };
+    let answered: Vec<_> = told(&mut two);
+    assert_eq!(answered.iter().filter(|(_, is_told)| *is_told).count(), PRESENCE_FOREIGN_USERS_MAX / 500);
+    assert_eq!(answered.last(), Some(&(1_000 + PRESENCE_FOREIGN_USERS_MAX as u64 / 500, false)));
+    ask(2_000, &mut two, &all[..500]);
+    assert_eq!(told(&mut two), [(2_000, true)], "when they have been answered there is room again");
 }
 
 #[test]

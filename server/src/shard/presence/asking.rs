@@ -19,7 +19,7 @@ use super::{
     viewer::Flush,
 };
 use crate::{
-    limits::{LOOKS_MAX, READ_TRIES_MAX, RETRY_BUSY_MS, USERS_A_FETCH},
+    limits::{LOOKS_MAX, PRESENCE_FOREIGN_USERS_MAX, READ_TRIES_MAX, RETRY_BUSY_MS, USERS_A_FETCH},
     shard::{
         ConnId, Shard, Turn,
         question::Question,
@@ -268,15 +268,16 @@ impl Shard {
     pub(super) fn look_answered(&mut self, from: CoreAddress, answer: Answer, cx: &mut Turn<'_>) {
         let Some(look) = self.sights.looks.get_mut(&answer.look) else { return };
         let is_here = from.node == self.sights.outgoing.own().node;
-        look.is_failed |= answer.told.is_none();
         if is_here {
             look.waits -= 1;
-        } else if answer.told.is_none() {
-            look.elsewhere.retain(|user| self.homes.elsewhere(*user) != Some(from.node));
+            look.is_failed |= answer.told.is_none();
         }
+        // Another node that can not say is as one that says nothing: its users are unknown when the question is late, and no others.
         let (watch, looks) = (look.what.watch(), look.looks);
         for mut told in answer.told.into_iter().flatten() {
-            if !is_here && !look.elsewhere.remove(&told.user) {
+            // By a home that is none any more, or none yet, as this core knows, nothing is told.
+            let is_home = is_here || self.homes.elsewhere(told.user) == Some(from.node);
+            if !is_home || (!is_here && !look.elsewhere.remove(&told.user)) {
                 continue;
             }
             let known = self.conversations.resident((looks, told.user.into()));
@@ -427,8 +428,13 @@ impl Shard {
         if let Some(reason) = shed {
             self.counters.shed.count(Class::Presence, reason);
         }
-        if shed.is_some() || reading.tries == READ_TRIES_MAX {
+        let is_foreign = reading.to.node != self.sights.outgoing.own().node;
+        let is_too_much = is_foreign && self.sights.foreign_reads + reading.unjudged.len() > PRESENCE_FOREIGN_USERS_MAX;
+        if shed.is_some() || is_too_much || reading.tries == READ_TRIES_MAX {
             return self.answer_ask(&reading, None);
+        }
+        if is_foreign {
+            self.sights.foreign_reads += reading.unjudged.len();
         }
         reading.tries += 1;
         let users = reading.unjudged.iter().map(|of| reading.asked[of.at].user).collect();
@@ -443,6 +449,9 @@ impl Shard {
         rows: Option<Vec<PresenceRows>>,
         cx: &mut Turn<'_>,
     ) {
+        if reading.to.node != self.sights.outgoing.own().node {
+            self.sights.foreign_reads -= reading.unjudged.len();
+        }
         let Some(rows) = rows else { return self.answer_ask(&reading, None) };
         for (of, rows) in std::mem::take(&mut reading.unjudged).into_iter().zip(rows) {
             let Unjudged { at, version, in_memory } = of;

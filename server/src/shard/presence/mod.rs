@@ -91,6 +91,8 @@ pub(super) struct Sights {
     /// Questions of this core that are not answered.
     looks: HashMap<LookId, Look, RandomState>,
     last_look: LookId,
+    /// Users whom the store is being asked about for other nodes.
+    foreign_reads: usize,
     /// When they are given up.
     late: Later<LookId>,
     outgoing: Outgoing,
@@ -106,6 +108,7 @@ impl Sights {
             viewer: Viewer::new(settings),
             looks: HashMap::default(),
             last_look: LookId(0),
+            foreign_reads: 0,
             late: Later::new(LOOK_MS),
             outgoing: Outgoing::new(CoreAddress { node, core }),
             tells_up_to_ms: 0,
@@ -179,12 +182,17 @@ impl Shard {
     pub(super) fn presence_mail(&mut self, mail: PresenceMail, cx: &mut Turn<'_>) {
         let PresenceMail { from, news: PresenceNews { asks, answers, changes, counts, typing }, .. } = mail;
         for (user, count) in counts {
-            self.sights.people.watch(user, from, (count, false), cx.now.monotonic_ms);
+            self.sights.people.count(user, from, count);
         }
         asks.into_iter().for_each(|ask| self.asked(from, ask, cx));
         // Before the changes: what was answered before one is overtaken by it, and what was answered after it says the same.
         answers.into_iter().for_each(|answer| self.look_answered(from, answer, cx));
+        let own = self.sights.outgoing.own().node;
         for change in changes {
+            if self.homes.elsewhere(change.user).unwrap_or(own) != from.node {
+                // A home that is none any more, as this core knows: its versions are not those of the new one.
+                continue;
+            }
             if !self.sights.viewer.change(&change) {
                 self.sights.outgoing.for_home(from, 1).counts.push((change.user, 0));
             }

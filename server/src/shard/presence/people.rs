@@ -85,6 +85,13 @@ const fn seconds(ms: u64) -> u32 {
     ms.div_ceil(1_000) as u32
 }
 
+impl Watcher {
+    /// How many connections are told of each change: of another node whose users may not see, none.
+    fn told(&self) -> u64 {
+        if self.may { self.count.into() } else { 0 }
+    }
+}
+
 impl Person {
     /// None: the store is asked.
     fn sight(&self) -> Option<Sight> {
@@ -98,8 +105,9 @@ impl Person {
             || self.reads > 0
     }
 
+    /// Those who are told of each change.
     fn watchers(&self) -> u64 {
-        self.watchers.iter().map(|watcher| u64::from(watcher.count)).sum()
+        self.watchers.iter().map(Watcher::told).sum()
     }
 
     fn tell(&self, user: UserId, before: Version, only: Option<UserId>, tell: &mut impl FnMut(CoreAddress, Change)) {
@@ -339,9 +347,9 @@ impl People {
         let Some(person) = self.people.get_mut(&user) else { return false };
         let all = person.watchers();
         let known = person.watchers.iter().position(|watcher| watcher.by == by);
-        let known_count = known.map_or(0, |at| person.watchers[at].count);
-        let grows = count > known_count;
-        if grows && all - u64::from(known_count) + u64::from(count) > watchers_max {
+        let known_told = known.map_or(0, |at| person.watchers[at].told());
+        let told = if may { u64::from(count) } else { 0 };
+        if told > known_told && all - known_told + told > watchers_max {
             if let Some(at) = known {
                 (person.watchers[at].ends_s, person.watchers[at].may) = (ends_s, may);
             }
@@ -358,6 +366,17 @@ impl People {
         }
         self.forget_if_unused(user);
         true
+    }
+
+    /// Fewer connections of a core watch a user than it has said. More it says with a question, by which it is found whether they may.
+    pub(super) fn count(&mut self, user: UserId, by: CoreAddress, count: u32) {
+        let Some(person) = self.people.get_mut(&user) else { return };
+        let Some(at) = person.watchers.iter().position(|watcher| watcher.by == by) else { return };
+        match count {
+            0 => drop(person.watchers.swap_remove(at)),
+            _ => person.watchers[at].count = count.min(person.watchers[at].count),
+        }
+        self.forget_if_unused(user);
     }
 
     /// Forgets watchers that have not been heard of for longer than a watch lasts: looks at some people in each tick, and at all within half
@@ -465,6 +484,23 @@ mod tests {
         let mut told = Vec::new();
         people.announce(BEGIN_MS + HOLD_MS, |core, change| told.push((core, change.sight.state)));
         assert_eq!(told, [(THERE, Presence::Away)]);
+    }
+
+    #[test]
+    fn who_may_not_see_takes_no_place_of_those_who_watch_and_a_count_makes_nobody_a_watcher() {
+        let mut people = People::new(PresenceSettings { watchers_max: 3, ..PresenceSettings::DEFAULT }, NodeId(0));
+        moved(&mut people, Presence::Online, BEGIN_MS);
+        people.count(USER, THERE, 9);
+        assert_eq!(people.people[&USER].watchers.len(), 0);
+        assert!(people.watch(USER, THERE, (9, false), BEGIN_MS), "it is told of nothing");
+        assert!(people.watch(USER, CORE, (3, true), BEGIN_MS), "there is room for all who are");
+        people.count(USER, CORE, 9);
+        assert_eq!(people.people[&USER].watchers(), 3, "fewer is all that it says");
+        people.count(USER, CORE, 2);
+        assert!(people.watch(USER, THERE, (1, true), BEGIN_MS));
+        assert!(!people.watch(USER, THERE, (2, true), BEGIN_MS), "now it counts");
+        people.count(USER, THERE, 0);
+        assert_eq!(people.people[&USER].watchers.len(), 1);
     }
 
     #[test]

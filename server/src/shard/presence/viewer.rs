@@ -437,7 +437,8 @@ impl Viewer {
         let tick_ms = self.settings.tick_ms;
         if let Some(of) = self.get(watch) {
             of.is_asking = false;
-            if is_failed {
+            // What a home says in a lower version than is known is not taken: not asked again at once, since it may go on saying so.
+            if is_failed || of.told.iter().any(|told| told.may.is_none()) {
                 of.next_ms = now_ms + tick_ms;
             }
         }
