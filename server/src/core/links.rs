@@ -344,11 +344,14 @@ impl Core {
     }
 
     /// Another node says something to a user of this one. What is not its own to say, or not for here, is put off: the nodes may not have
-    /// heard the same yet. The user's core judges that, by what it has told its own shard; that something is put off may be said by anybody.
+    /// heard the same yet. The user's core judges that, by what it has told its own shard; where slots move anybody may say that something is put off.
     pub(super) fn arrived_from(&mut self, now: Now, node: NodeId, envelope: Envelope) {
         match self.homes.of(envelope.to) {
             Home::Here(core) if core != self.id => self.post(core, CoreMessage::FromNode(node, envelope)),
-            Home::Here(_) if envelope.is_put_off() || self.homes.elsewhere(envelope.from) == Some(node) => {
+            Home::Here(_)
+                if self.homes.elsewhere(envelope.from) == Some(node)
+                    || (envelope.is_put_off() && self.homes.do_move()) =>
+            {
                 self.feed(now, Input::Envelope(envelope));
             }
             Home::Here(_) | Home::Elsewhere(_) => {

@@ -37,16 +37,6 @@ impl Shard {
         let due_ms = session.due_ms(cx.now, &self.settings);
         self.sessions.insert(session);
         self.wheel.insert(now_ms, due_ms, connected.conn);
-        if self.homes.elsewhere(connected.user).is_some() {
-            return self.strayed(connected, cx);
-        }
-        self.at_home(connected, cx);
-    }
-
-    /// A connection whose user's home this is.
-    pub(super) fn at_home(&mut self, connected: Connected, cx: &mut Turn<'_>) {
-        debug_assert_eq!(self.homes.of(connected.user), Home::Here(self.core));
-        let now_ms = cx.now.monotonic_ms;
         if self.draining {
             self.close(connected.conn, ErrorCode::Stopping, RETRY_STOPPING_MS, "the server is stopping", cx);
         } else if let Err(wait_ms) = self.logins.take(connected.user, now_ms) {
@@ -55,7 +45,17 @@ impl Shard {
         } else if let Some(reason) = self.sheds(Class::Login) {
             self.counters.shed.count(Class::Login, reason);
             self.close(connected.conn, ErrorCode::Overloaded, RETRY_BUSY_MS, reason.detail(), cx);
-        } else if self.homes.do_move() {
+        } else if self.homes.elsewhere(connected.user).is_some() {
+            self.strayed(connected, cx);
+        } else {
+            self.at_home(connected, cx);
+        }
+    }
+
+    /// A connection whose user's home this is, as far as this node knows.
+    pub(super) fn at_home(&mut self, connected: Connected, cx: &mut Turn<'_>) {
+        debug_assert_eq!(self.homes.of(connected.user), Home::Here(self.core));
+        if self.homes.do_move() {
             self.look_at_term(connected, cx);
         } else {
             self.admit(connected, cx);
