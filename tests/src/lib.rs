@@ -16,6 +16,7 @@ pub mod relay;
 pub mod rng;
 pub mod route;
 pub mod said;
+pub mod seeds;
 pub mod sim;
 pub mod spec;
 pub mod tls;

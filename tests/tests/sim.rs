@@ -4,39 +4,16 @@
 //! and so on, with that fault.
 //! `SEEDS=100000 cargo test --release -p tests --test sim many_seeds -- --nocapture` runs as many as one likes.
 
-use std::{env, time::Instant};
+use tests::{
+    seeds::Simulator,
+    sim::{self, SEEDS, SEEDS_TO_FIND, SITUATIONS, faults::Fault},
+};
 
-use tests::sim::{self, Coverage, SEEDS, SEEDS_TO_FIND, SITUATIONS, faults::Fault};
-
-fn number(name: &str) -> Option<u64> {
-    env::var(name).ok()?.parse().ok()
-}
-
-/// Runs a seed and, if it fails, runs it again to show what happened.
-fn check(seed: u64) -> Coverage {
-    match sim::run(seed, None) {
-        Ok(coverage) => coverage,
-        Err(failure) => {
-            let traced = sim::run_traced(seed, None).expect_err("a seed does the same every time");
-            assert_eq!(traced.what, failure.what, "a seed does the same every time");
-            let lines: Vec<&str> = traced.trace.lines().collect();
-            let last = lines[lines.len().saturating_sub(200)..].join("\n");
-            panic!("{last}\n\nseed {seed}: {}\n(SEED={seed} replays it)", failure.what);
-        }
-    }
-}
+const SIMULATOR: Simulator<Fault> = Simulator { run: sim::run, run_traced: sim::run_traced, faults: Fault::ALL };
 
 #[test]
 fn no_seed_breaks_a_promise_and_every_rare_situation_is_reached() {
-    let mut reached = Coverage::default();
-    for seed in 1..=number("SEEDS").unwrap_or(SEEDS) {
-        for (situation, count) in check(seed).counts {
-            *reached.counts.entry(situation).or_default() += count;
-        }
-    }
-    println!("{:#?}", reached.counts);
-    let missing: Vec<_> = SITUATIONS.iter().filter(|name| !reached.counts.contains_key(*name)).collect();
-    assert!(missing.is_empty(), "never reached: {missing:?}");
+    SIMULATOR.standard_run(SEEDS, SITUATIONS);
 }
 
 #[test]
@@ -54,32 +31,15 @@ fn every_deliberate_fault_is_found() {
 
 #[test]
 fn a_seed_does_the_same_every_time() {
-    for seed in 1..=5 {
-        let traces = [(); 2].map(|()| match sim::run_traced(seed, Some(Fault::LyingSync)) {
-            Ok(coverage) => format!("{coverage:?}"),
-            Err(failure) => failure.trace,
-        });
-        assert!(traces[0] == traces[1], "seed {seed}");
-    }
+    SIMULATOR.repeats(5, Fault::LyingSync);
 }
 
 #[test]
 fn one_seed() {
-    if let Some(seed) = number("SEED") {
-        let fault = env::var("FAULT").ok();
-        let fault =
-            fault.map(|name| Fault::ALL.iter().find(|fault| format!("{fault:?}") == name).expect("there is one"));
-        match sim::run_traced(seed, fault.copied()) {
-            Ok(coverage) => println!("seed {seed} holds: {coverage:#?}"),
-            Err(failure) => panic!("{}\nseed {seed}: {}", failure.trace, failure.what),
-        }
-    }
+    SIMULATOR.one_seed();
 }
 
 #[test]
 fn many_seeds() {
-    let Some(seeds) = number("SEEDS") else { return };
-    let started = Instant::now();
-    (1_000..1_000 + seeds).for_each(|seed| drop(check(seed)));
-    println!("{seeds} seeds, {:.1} a second", seeds as f64 / started.elapsed().as_secs_f64());
+    SIMULATOR.many_seeds();
 }

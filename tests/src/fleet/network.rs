@@ -6,13 +6,11 @@ use std::collections::{BTreeMap, VecDeque};
 use proto_spec::Seq;
 use server::{
     core::LinkId,
-    shard::{
-        ConnId,
-        topology::{CoreId, NodeId},
-    },
+    shard::topology::{CoreId, NodeId},
 };
 
 use super::Pid;
+pub(super) use crate::sim::network::ServerEnd;
 
 /// A client's attempt to connect and what becomes of it. Never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,47 +22,6 @@ pub(super) struct WireId(pub(super) u64);
 
 /// A direction of a wire: from which of its ends.
 pub(super) type Way = usize;
-
-/// The server's end of a line.
-#[derive(Debug)]
-pub(super) enum ServerEnd {
-    /// Not accepted yet, or nobody is there any more.
-    None,
-    /// It has not been let in.
-    Greeting {
-        core: CoreId,
-        conn: ConnId,
-    },
-    /// It goes to its home core: its descriptor has not left.
-    Moving {
-        core: CoreId,
-        conn: ConnId,
-    },
-    /// Its descriptor is with its home core, which does not know who it is.
-    Arriving,
-    Serving {
-        core: CoreId,
-        conn: ConnId,
-    },
-    /// The core has closed; what is queued is still sent.
-    Closing {
-        core: CoreId,
-        conn: ConnId,
-    },
-}
-
-impl ServerEnd {
-    /// Which core has it, in which place.
-    pub(super) const fn place(&self) -> Option<(CoreId, ConnId)> {
-        match *self {
-            Self::None | Self::Arriving => None,
-            Self::Greeting { core, conn }
-            | Self::Moving { core, conn }
-            | Self::Serving { core, conn }
-            | Self::Closing { core, conn } => Some((core, conn)),
-        }
-    }
-}
 
 /// What is on its way in one direction, in order.
 #[derive(Debug)]

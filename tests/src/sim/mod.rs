@@ -7,7 +7,7 @@ mod client;
 mod devices;
 pub mod faults;
 mod inbox;
-mod network;
+pub(crate) mod network;
 mod node;
 pub mod oracle;
 mod presence;

@@ -11,10 +11,10 @@ use super::{Happening, Simulation};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct LinkId(u64);
 
-/// The server's end.
+/// The server's end of a connection.
 #[derive(Debug)]
-pub(super) enum ServerEnd {
-    /// Not accepted yet.
+pub(crate) enum ServerEnd {
+    /// Not accepted yet, or nobody is there any more.
     None,
     /// It has not been let in.
     Greeting {
@@ -41,7 +41,7 @@ pub(super) enum ServerEnd {
 
 impl ServerEnd {
     /// Which core has it, in which place.
-    pub(super) const fn place(&self) -> Option<(CoreId, ConnId)> {
+    pub(crate) const fn place(&self) -> Option<(CoreId, ConnId)> {
         match *self {
             Self::None | Self::Arriving => None,
             Self::Greeting { core, conn }
