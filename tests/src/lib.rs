@@ -11,6 +11,7 @@ pub mod frames;
 pub mod kills;
 pub mod load;
 pub mod model;
+pub mod pair;
 pub mod process;
 pub mod relay;
 pub mod rng;

@@ -2,52 +2,26 @@
 //! is a model: it takes what comes in its order, and may lose whatever is on its way when a link ends.
 #![expect(clippy::unwrap_used, reason = "a test that can not run has failed")]
 
-use std::{collections::BTreeMap, mem, sync::Arc};
+use std::{collections::BTreeMap, mem};
 
-use proto_spec::{ClientFrame, Content, DeviceId, EpochId, RequestId, Resume, SendNumber, Seq, TimestampMs, UserId};
+use proto_spec::{ClientFrame, Content, DeviceId, RequestId, Resume, SendNumber, Seq, TimestampMs, UserId};
 use server::{
     access::handshake::Resumption,
-    cluster::{
-        file::{Identity, Nodes},
-        map::Slot,
-    },
     limits::{ASK_AGAIN_MS, RECEIPT_DELAY_MS, TICK_MS},
     shard::{
-        CacheLimits, ConnId, Connected, Effects, Envelope, EnvelopeBody, Grant, Input, Limits, Now, Parcel,
-        PresenceSettings, Promise, Settings, Shard,
-        directory::Directory,
-        topology::{CoreId, Homes, NodeId, Topology},
+        ConnId, Connected, Effects, Envelope, EnvelopeBody, Grant, Input, Now, Parcel, Shard, directory::Directory,
+        topology::NodeId,
     },
 };
 use storage::{BatchId, LaneId, MemoryStore, answer, contract::block_on};
-use tests::rng::Rng;
+use tests::{
+    pair::{shard, users},
+    rng::Rng,
+};
 
 const HERE: NodeId = NodeId(0);
 const THERE: NodeId = NodeId(1);
 const CONN: ConnId = ConnId { slot: 0, generation: 1 };
-const SETTINGS: Settings = Settings {
-    ping_after_ms: 60_000_000,
-    idle_timeout_ms: 150_000_000,
-    expiry_warning_ms: 60_000,
-    token_leeway_ms: 0,
-    promise: Promise::Disk,
-    limits: Limits::OFF,
-    cache: CacheLimits::OFF,
-    presence: PresenceSettings::DEFAULT,
-    moves_per_s: 1_000,
-};
-
-fn nodes() -> Nodes {
-    let node =
-        |name: &str, port: u16| format!("[nodes.{name}]\nmesh = \"127.0.0.1:{port}\"\nclients = \"127.0.0.1:9\"\n");
-    Nodes::parse(&format!("name = \"chat\"\n{}{}", node("a", 1), node("b", 2))).unwrap()
-}
-
-fn users(of: NodeId) -> impl Iterator<Item = UserId> {
-    let map = nodes().map;
-    (1..).map(UserId).filter(move |user| map.owner(Slot::of(*user)) == of)
-}
-
 /// A shard of this node, with one user who is connected, and a store that has nothing.
 struct Node {
     shard: Shard,
@@ -66,11 +40,9 @@ struct Node {
 
 impl Node {
     fn new() -> Self {
-        let topology = Topology::new(1).unwrap();
-        let cluster = Some(Identity { nodes: Arc::new(nodes()), own: HERE });
         let me = users(HERE).next().unwrap();
         let mut node = Self {
-            shard: Shard::new(CoreId(0), Homes { topology, cluster }, SETTINGS, EpochId(1)),
+            shard: shard(HERE),
             directory: Directory::default(),
             effects: Effects::default(),
             now: Now { monotonic_ms: 1_000, wall: TimestampMs(1_760_000_000_000) },

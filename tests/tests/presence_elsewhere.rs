@@ -3,56 +3,32 @@
 //! real processes (`cluster.rs`).
 #![expect(clippy::unwrap_used, reason = "a test that can not run has failed")]
 
-use std::{collections::VecDeque, mem, ops::ControlFlow, sync::Arc};
+use std::{collections::VecDeque, mem, ops::ControlFlow};
 
 use proto_spec::{
-    ClientFrame, Content, ConversationId, Decoder, DeviceId, EpochId, ErrorCode, Presence, Recipient, RequestId,
-    Resume, SendNumber, ServerFrame, Settings as Bits, Status, TimestampMs, UserId, Visibility,
-    limits::SERVER_FRAME_BYTES_MAX,
+    ClientFrame, Content, ConversationId, Decoder, DeviceId, ErrorCode, Presence, Recipient, RequestId, Resume,
+    SendNumber, ServerFrame, Settings as Bits, Status, TimestampMs, UserId, Visibility, limits::SERVER_FRAME_BYTES_MAX,
 };
 use server::{
     access::handshake::Resumption,
-    cluster::{
-        file::{Identity, Nodes},
-        map::Slot,
-    },
     limits::{LOOK_MS, PRESENCE_FOREIGN_USERS_MAX, TICK_MS, TYPING_EVERY_MS},
     shard::{
-        CacheLimits, ConnId, Connected, Effects, Envelope, Grant, Input, Limits, Now, PresenceMail, PresenceSettings,
-        Promise, Settings, Shard,
+        ConnId, Connected, Effects, Envelope, Grant, Input, Now, PresenceMail, PresenceSettings, Shard,
         directory::Directory,
         presence::{Answer, Ask, Asked, CoreAddress, LookId, PresenceNews, Sight, To, Verdict},
-        topology::{CoreId, Homes, NodeId, Topology},
+        topology::{CoreId, NodeId},
     },
 };
 use storage::{LaneId, Query, Record};
-use tests::model::Model;
+use tests::{model::Model, pair};
 
-const SETTINGS: Settings = Settings {
-    ping_after_ms: 60_000_000,
-    idle_timeout_ms: 150_000_000,
-    expiry_warning_ms: 60_000,
-    token_leeway_ms: 0,
-    promise: Promise::Disk,
-    limits: Limits::OFF,
-    cache: CacheLimits::OFF,
-    presence: PresenceSettings::DEFAULT,
-    moves_per_s: 1_000,
-};
 const HOLD_MS: u64 = PresenceSettings::DEFAULT.hold_ms;
 const GRACE_MS: u64 = PresenceSettings::DEFAULT.grace_ms;
 /// Until a change has been told.
 const TOLD_MS: u64 = PresenceSettings::DEFAULT.tick_ms + 2 * TICK_MS;
 
-fn nodes() -> Nodes {
-    let node =
-        |name: &str, port: u16| format!("[nodes.{name}]\nmesh = \"127.0.0.1:{port}\"\nclients = \"127.0.0.1:9\"\n");
-    Nodes::parse(&format!("name = \"chat\"\n{}{}", node("a", 1), node("b", 2))).unwrap()
-}
-
 fn users(of: usize) -> impl Iterator<Item = UserId> {
-    let map = nodes().map;
-    (1..).map(UserId).filter(move |user| map.owner(Slot::of(*user)) == NodeId(of as u16))
+    pair::users(NodeId(of as u16))
 }
 
 /// A shard, a store, and one user who is connected.
@@ -138,9 +114,7 @@ impl Node {
 }
 
 fn shard(own: usize) -> Shard {
-    let topology = Topology::new(1).unwrap();
-    let cluster = Some(Identity { nodes: Arc::new(nodes()), own: NodeId(own as u16) });
-    Shard::new(CoreId(0), Homes { topology, cluster }, SETTINGS, EpochId(1))
+    pair::shard(NodeId(own as u16))
 }
 
 /// See the head of this file. Alice is the user of node 0, Bob that of node 1.
