@@ -15,7 +15,7 @@ use server::{
     shard::{
         ConnId, Connected, Effects, Envelope, Grant, Input, Now, PresenceMail, PresenceSettings, Shard,
         directory::Directory,
-        presence::{Answer, Ask, Asked, CoreAddress, LookId, PresenceNews, Sight, To, Verdict},
+        presence::{Answer, Ask, Asked, Change, CoreAddress, LookId, PresenceNews, Sight, To, Verdict, Version},
         topology::{CoreId, NodeId},
     },
 };
@@ -126,6 +126,9 @@ struct Two {
     /// What is said of presence is lost until this is cleared.
     is_lost: bool,
 }
+
+/// A core of Alice's node beside hers.
+const SPY: CoreAddress = CoreAddress { node: NodeId(0), core: CoreId(7) };
 
 const ALICE: usize = 0;
 const BOB: usize = 1;
@@ -291,6 +294,26 @@ impl Two {
             _ => None,
         });
         states.flatten().filter(|state| state.user == whom).map(|state| state.state).collect()
+    }
+
+    /// Another core of Alice's node, which somebody has taken over, asks about Bob as somebody who watches. What it is told.
+    fn asked_by_a_spy(&mut self, looks: UserId, verdict: Option<Verdict>) -> Vec<PresenceNews> {
+        let asked = Asked { user: self.user(BOB), verdict, count: 1, blocks: Some(false) };
+        let asks = vec![Ask { look: LookId(1), looks, users: vec![asked] }];
+        let news = PresenceNews { asks, ..PresenceNews::default() };
+        let mail = PresenceMail { from: SPY, to: To::Core(CoreId(0)), news };
+        self.nodes[BOB].feed(self.now, Input::Presence(Box::new(mail)));
+        self.told_the_spy()
+    }
+
+    /// What Bob's node has to say by now, as far as it is for the spy. The rest is lost.
+    fn told_the_spy(&mut self) -> Vec<PresenceNews> {
+        let mut said = Vec::new();
+        while self.nodes[BOB].turn(self.now) {
+            self.nodes[BOB].mesh.clear();
+            said.extend(mem::take(&mut self.nodes[BOB].presence));
+        }
+        said.into_iter().filter(|mail| mail.to == To::Viewer(SPY)).map(|mail| mail.news).collect()
     }
 
     /// Types to the other one; whether that is told.
@@ -534,22 +557,9 @@ fn it_costs_the_same_to_ask_about_somebody_and_about_nobody() {
 fn a_node_is_not_believed_what_its_users_may_see() {
     let mut two = Two::new();
     let stranger = users(ALICE).nth(5).unwrap();
-    let from = CoreAddress { node: NodeId(0), core: CoreId(7) };
-    let bob = two.user(BOB);
-    let version = two.nodes[BOB].directory.version(bob).unwrap();
-    let verdict = Some(Verdict { version, may: true });
-    let asked = Asked { user: bob, verdict, count: 1, blocks: Some(false) };
-    let asks = vec![Ask { look: LookId(1), looks: stranger, users: vec![asked] }];
-    let news = PresenceNews { asks, ..PresenceNews::default() };
-    let mail = PresenceMail { from, to: To::Core(CoreId(0)), news };
-    two.is_lost = true;
-    two.nodes[BOB].feed(two.now, Input::Presence(Box::new(mail)));
-    let mut said = Vec::new();
-    for _ in 0..5 {
-        two.nodes[BOB].turn(two.now);
-        said.extend(mem::take(&mut two.nodes[BOB].presence));
-    }
-    let answers: Vec<_> = said.iter().flat_map(|mail| &mail.news.answers).collect();
+    let version = two.nodes[BOB].directory.version(two.user(BOB)).unwrap();
+    let said = two.asked_by_a_spy(stranger, Some(Verdict { version, may: true }));
+    let answers: Vec<_> = said.iter().flat_map(|mail| &mail.answers).collect();
     let told = answers[0].told.as_ref().unwrap()[0];
     assert_eq!((told.verdict.may, told.sight), (false, Sight::NONE));
     // Nor is it told that Bob comes and goes.
@@ -563,4 +573,78 @@ fn a_node_is_not_believed_what_its_users_may_see() {
     }
     let to: Vec<_> = said.iter().map(|mail| mail.to).collect();
     assert_eq!(to, [To::Viewer(CoreAddress { node: NodeId(0), core: CoreId(0) })], "Alice's core alone");
+}
+
+#[test]
+fn what_a_node_is_told_of_whom_it_may_not_see_is_the_same_whether_they_are_there_or_not() {
+    let ways = [(Two::hide as fn(&mut Two, usize, bool), true), (Two::block, true), (Two::block, false)];
+    for (what, is_done) in ways {
+        let is_stranger = !is_done;
+        let [there, gone] = [true, false].map(|is_there| {
+            let mut two = if is_stranger { Two::strangers() } else { Two::new() };
+            let version = two.nodes[BOB].directory.version(two.user(BOB)).unwrap();
+            what(&mut two, BOB, is_done);
+            if !is_there {
+                two.frame(BOB, &ClientFrame::Bye);
+                two.frame(ALICE, &ClientFrame::Watch { request: RequestId(1), users: Vec::new() });
+            }
+            two.wait(GRACE_MS);
+            // Whoever was told a version while there was something to see may go on saying so.
+            let verdict = Some(Verdict { version, may: true });
+            let before = two.nodes[BOB].reads;
+            let alice = two.user(ALICE);
+            let said: Vec<_> = (0..2).flat_map(|_| two.asked_by_a_spy(alice, verdict)).collect();
+            assert_eq!(two.nodes[BOB].reads - before, 2, "nothing is answered without the store");
+            said
+        });
+        assert_eq!(there, gone);
+        let told = there[0].answers[0].told.as_ref().unwrap()[0];
+        assert_eq!((told.verdict.version, told.sight), (Version::UNTOLD, Sight::NONE));
+    }
+}
+
+#[test]
+fn a_node_that_may_see_nothing_is_told_of_its_own_users_alone_that_they_may_see_something_now() {
+    let mut two = Two::new();
+    two.hide(BOB, true);
+    let (alice, stranger) = (two.user(ALICE), users(ALICE).nth(5).unwrap());
+    two.asked_by_a_spy(alice, None);
+    let block = |two: &mut Two, whom: UserId| {
+        let set = Bits::default().changed(Bits::BLOCKED, Bits::default());
+        let frame = ClientFrame::SetConversation {
+            request: RequestId(4),
+            conversation: whom.into(),
+            set,
+            cleared: Bits::default(),
+        };
+        let mut bytes = Vec::new();
+        frame.encode(&mut bytes);
+        let conn = two.nodes[BOB].conn;
+        two.nodes[BOB].feed(two.now, Input::Bytes { conn, bytes: &bytes });
+        two.told_the_spy()
+    };
+    assert_eq!(block(&mut two, users(BOB).nth(1).unwrap()), [], "of others it would hear that Bob is there");
+    let said = block(&mut two, stranger);
+    let [PresenceNews { changes, .. }] = &said[..] else { panic!("{said:?}") };
+    let (version, before) = (Version::UNTOLD, Version::UNTOLD);
+    let change = Change { user: two.user(BOB), sight: Sight::NONE, version, before, only: Some(stranger) };
+    assert_eq!(changes[..], [change]);
+}
+
+#[test]
+fn who_may_not_see_is_not_asked_for_again_and_sees_when_they_may_in_whichever_version() {
+    let mut two = Two::new();
+    two.block(BOB, true);
+    two.wait(TOLD_MS);
+    assert_eq!(two.pushed(ALICE), [Presence::Unknown]);
+    let before = two.nodes[BOB].reads;
+    two.wait(10 * TOLD_MS);
+    assert_eq!(two.nodes[BOB].reads, before);
+    // Bob's node starts anew with a clock that is behind.
+    two.now.wall.0 -= 1_000_000;
+    two.restart(BOB);
+    two.wait(HOLD_MS);
+    two.block(BOB, false);
+    two.wait(2 * TOLD_MS);
+    assert_eq!(two.pushed(ALICE), [Presence::Online]);
 }

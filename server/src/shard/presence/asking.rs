@@ -396,8 +396,11 @@ impl Shard {
     pub(super) fn asked(&mut self, to: CoreAddress, ask: Ask, cx: &mut Turn<'_>) {
         let Ask { look, looks, mut users } = ask;
         let people = &self.sights.people;
+        let is_foreign = to.node != self.sights.outgoing.own().node;
+        // Another node could find out in which version those are who hide, by what is answered without the store.
+        let is_hidden = |user| is_foreign && people.sight(user).is_some_and(|(sight, _)| sight == Sight::NONE);
         // Who might not see may do so by now: that they have written to each other is no new version.
-        let is_good = |user, verdict: &Verdict| verdict.may && people.believes(user, to);
+        let is_good = |user, verdict: &Verdict| verdict.may && people.believes(user, to) && !is_hidden(user);
         users.iter_mut().for_each(|of| of.verdict = of.verdict.filter(|verdict| is_good(of.user, verdict)));
         // Remembered until the answer leaves: what happens to any of them meanwhile is seen by their versions.
         for asked in &users {
@@ -484,8 +487,7 @@ impl Shard {
         for asked in &reading.asked {
             self.sights.people.end_read(asked.user);
         }
-        let items = 1 + told.as_ref().map_or(0, Vec::len);
-        self.sights.outgoing.for_viewer(reading.to, items).answers.push(Answer { look: reading.look, told });
+        self.sights.outgoing.answer(reading.to, Answer { look: reading.look, told });
     }
 
     /// Whether a user of this core blocks another one, if that is in memory: what is not in the store is.

@@ -21,6 +21,12 @@ pub struct CoreAddress {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version(pub u64);
 
+impl Version {
+    /// No home has given this one. It stands where none is known, and where another node is told of somebody of whom nothing is to be seen:
+    /// a version is as old as the connection of who is there.
+    pub const UNTOLD: Self = Self(0);
+}
+
 /// A viewer's own number of a question, which comes back with the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct LookId(pub u64);
@@ -77,7 +83,7 @@ pub struct Ask {
 pub struct Told {
     /// Who.
     pub user: UserId,
-    /// Whether they may see what there is to see.
+    /// Whether they may see what there is to see. From another node, in [`Version::UNTOLD`] if that is nothing.
     pub verdict: Verdict,
     /// That; [`Sight::NONE`] for who may not.
     pub sight: Sight,
@@ -101,7 +107,7 @@ pub struct Change {
     pub user: UserId,
     /// What is to be seen now.
     pub sight: Sight,
-    /// Which verdicts are good.
+    /// Which verdicts are good. From another node [`Version::UNTOLD`] if nothing is to be seen: then all but for that of `only`.
     pub version: Version,
     /// Verdicts of this version are good as well, but for those of `only`.
     pub before: Version,
@@ -236,12 +242,30 @@ impl Outgoing {
         self.to(if is_here { To::Core(home.core) } else { To::Homes(home.node) }, items)
     }
 
-    /// A core that looks is told of a change. Another node is not told whose verdict has changed, if that is none of its users'.
+    /// A core that looks is told of a change. Another node is not told whose verdict has changed, if that is none of its users'; and
+    /// where nothing is to be seen not even that one has, nor in which version.
     pub(super) fn change(&mut self, homes: &Homes, viewer: CoreAddress, mut change: Change) {
         if viewer.node != self.own.node {
-            change.only = change.only.filter(|user| homes.elsewhere(*user) == Some(viewer.node));
+            let whose = change.only;
+            change.only = whose.filter(|user| homes.elsewhere(*user) == Some(viewer.node));
+            if change.sight == Sight::NONE {
+                if change.only != whose {
+                    return;
+                }
+                (change.version, change.before) = (Version::UNTOLD, Version::UNTOLD);
+            }
         }
         self.for_viewer(viewer, 1).changes.push(change);
+    }
+
+    /// A core that looks is answered. Another node is told no version of whom there is nothing to see.
+    pub(super) fn answer(&mut self, viewer: CoreAddress, mut answer: Answer) {
+        let told = answer.told.iter_mut().flatten().filter(|_| viewer.node != self.own.node);
+        for told in told.filter(|told| told.sight == Sight::NONE) {
+            told.verdict.version = Version::UNTOLD;
+        }
+        let items = 1 + answer.told.as_ref().map_or(0, Vec::len);
+        self.for_viewer(viewer, items).answers.push(answer);
     }
 
     /// This core.

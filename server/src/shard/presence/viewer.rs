@@ -257,12 +257,13 @@ impl Viewer {
     pub(super) fn take(&mut self, told: &Told, by: Option<WatchId>) {
         let Told { user, verdict, sight, is_crowded } = *told;
         if let Some(watched) = self.watched.get_mut(&user) {
-            if verdict.version < watched.version {
+            // Without one there is nothing to see: it says so of the version in which the home is, whichever that is.
+            let version = if verdict.version == Version::UNTOLD { watched.version } else { verdict.version };
+            if version < watched.version {
                 // Overtaken by a change: it is asked again.
                 return;
             }
-            let is_other = watched.version != verdict.version;
-            watched.version = verdict.version;
+            let is_other = std::mem::replace(&mut watched.version, version) != version;
             // Only if it is news: with each renewal of one, all who watch this user would be looked at.
             let is_new = (verdict.may && watched.show(sight)) || is_other;
             if is_new {
@@ -287,8 +288,12 @@ impl Viewer {
     /// A user has changed. False: nobody watches here.
     pub(super) fn change(&mut self, change: &Change) -> bool {
         let Some(watched) = self.watched.get_mut(&change.user) else { return false };
-        let known = std::mem::replace(&mut watched.version, change.version);
         watched.show(change.sight);
+        if change.version == Version::UNTOLD {
+            self.changed(change.user, change.only.map(Some));
+            return true;
+        }
+        let known = std::mem::replace(&mut watched.version, change.version);
         let unsure = if known == change.version || (known == change.before && change.only.is_none()) {
             None
         } else if known == change.before {
