@@ -17,6 +17,7 @@ use clap::Parser;
 use rim::{process::Usage, utc::wall_now};
 
 use crate::{
+    devices::Redirects,
     engine,
     place::Place,
     report::{Report, about::about, html::html, table::table},
@@ -91,6 +92,10 @@ struct Target {
     #[arg(long, global = true)]
     allow_remote: bool,
 
+    /// Follow no redirects: the clients say `hops` 0 in their hellos, and stay at the address of --server
+    #[arg(long, global = true)]
+    no_redirects: bool,
+
     /// Take lost connections as part of the run, for instance because the server is killed on purpose
     #[arg(long, global = true)]
     tolerate_disconnects: bool,
@@ -146,7 +151,11 @@ impl Target {
         };
         Ok(World {
             server,
-            allows_remote: self.allow_remote,
+            redirects: match (self.no_redirects, self.allow_remote) {
+                (true, _) => Redirects::Refused,
+                (false, true) => Redirects::ToAnywhere,
+                (false, false) => Redirects::ToThisMachine,
+            },
             trust,
             mint: Arc::new(mint),
             first_user: self.first_user,
@@ -209,7 +218,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<Report> {
     let plan = arguments.scenario.plan(&world)?;
     listen_to_signals(Arc::clone(&world.stops))?;
     let (scenario, parameters, eras) = (plan.scenario, plan.parameters.clone(), plan.eras);
-    let about = about(wall_now(), world.run);
+    let about = about(wall_now(), world.run, world.redirects);
     let mut notes = plan.notes.clone();
     if world.trust.is_some() {
         notes.push("All connections spoke TLS 1.3.".to_owned());

@@ -436,7 +436,11 @@ mod tests {
     };
 
     use super::*;
-    use crate::{devices::Nodes, limits::LANE_CONNECTIONS_MAX, place::Place};
+    use crate::{
+        devices::{Nodes, Redirects},
+        limits::LANE_CONNECTIONS_MAX,
+        place::Place,
+    };
 
     struct World {
         listener: TcpListener,
@@ -447,7 +451,7 @@ mod tests {
 
     fn node(target: SocketAddr) -> Node {
         let first = Place { host: target.ip().to_string(), address: target };
-        Nodes::new(&first, None, false, 1).unwrap().of(0).clone()
+        Nodes::new(&first, None, Redirects::ToThisMachine, 1).unwrap().of(0).clone()
     }
 
     impl World {

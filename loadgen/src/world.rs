@@ -9,6 +9,7 @@ use proto_spec::UserId;
 use rim::rlimit::raise_descriptor_limit;
 
 use crate::{
+    devices::Redirects,
     limits::{LANE_CONNECTIONS_MAX, LANES_MAX, SLOTS_SPARE},
     place::Place,
     sample::Sight,
@@ -21,8 +22,8 @@ use crate::{
 pub struct World {
     /// Where the server is.
     pub server: Place,
-    /// Redirects may lead to other machines.
-    pub allows_remote: bool,
+    /// Which redirects are followed.
+    pub redirects: Redirects,
     /// Whom to trust, if it speaks TLS.
     pub trust: Option<Trust>,
     /// Makes tokens.

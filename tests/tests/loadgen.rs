@@ -446,6 +446,14 @@ fn a_server_is_found_by_name_and_a_report_says_when_and_how_it_was_made() {
 }
 
 #[test]
+fn clients_that_follow_no_redirects_are_served_and_the_report_says_what_they_were() {
+    let report = verified("chat --pairs 2 --messages 5 --no-redirects");
+    assert_eq!(count(&report, "messages delivered"), 20);
+    assert!(report["about"]["redirects"].as_str().unwrap().starts_with("not followed"), "{report:#}");
+    assert!(verified("chat --pairs 2 --messages 5")["about"]["redirects"].is_null());
+}
+
+#[test]
 fn a_wrong_port_is_named() {
     let mut installation = installation();
     let server = installation.start();

@@ -20,7 +20,7 @@ use std::{
 
 use proto_spec::{RequestId, Seq, Settings, UserId};
 
-pub use self::nodes::{Node, Nodes};
+pub use self::nodes::{Node, Nodes, Redirects};
 use crate::{
     draw::Draw,
     limits::{ACKNOWLEDGE_AFTER_US, BACKLOG_MAX, LOGIN_TIMEOUT_US},
@@ -39,8 +39,8 @@ use crate::{
 pub struct Manners {
     /// Where the server is, or one node of it.
     pub server: Place,
-    /// Redirects may lead to other machines.
-    pub allows_remote: bool,
+    /// Which redirects are followed.
+    pub redirects: Redirects,
     /// Whom to trust, if it speaks TLS.
     pub trust: Option<Trust>,
     /// Makes tokens.
@@ -127,8 +127,8 @@ impl Devices {
     /// The kernel or the process's limits do not allow so many connections.
     pub fn new(manners: Manners, crew: Crew) -> anyhow::Result<Self> {
         let count = crew.len();
-        let nodes = Nodes::new(&manners.server, manners.trust.clone(), manners.allows_remote, count)
-            .map_err(anyhow::Error::msg)?;
+        let nodes =
+            Nodes::new(&manners.server, manners.trust.clone(), manners.redirects, count).map_err(anyhow::Error::msg)?;
         let sources = Sources::new(manners.run, manners.lane);
         let links = Links::new(count, sources, manners.trust.as_ref())?;
         let mut sessions = Vec::with_capacity(count);

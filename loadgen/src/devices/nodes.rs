@@ -16,6 +16,17 @@ use crate::{
     tls::Trust,
 };
 
+/// Which redirects the devices of a run follow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Redirects {
+    /// None: their hellos say so, and they stay at the first node.
+    Refused,
+    /// Those to this machine.
+    ToThisMachine,
+    /// All of them.
+    ToAnywhere,
+}
+
 /// Where a link leads.
 #[derive(Clone, Debug)]
 pub struct Node {
@@ -49,8 +60,7 @@ pub struct Nodes {
     /// Of devices that are served until the time has come, in microseconds.
     moves: HashMap<u32, (u64, Redirect)>,
     trust: Option<Trust>,
-    /// Whether a load may go to another machine.
-    allows_remote: bool,
+    redirects: Redirects,
 }
 
 impl Nodes {
@@ -58,16 +68,10 @@ impl Nodes {
     ///
     /// # Errors
     /// No certificate can have its name.
-    pub fn new(first: &Place, trust: Option<Trust>, allows_remote: bool, count: usize) -> Result<Self, String> {
+    pub fn new(first: &Place, trust: Option<Trust>, redirects: Redirects, count: usize) -> Result<Self, String> {
         let name = trust.as_ref().map(|trust| trust.name_at(&first.host)).transpose()?;
         let first = Node { address: first.to_string(), target: first.address, name };
-        Ok(Self {
-            known: vec![first],
-            routes: vec![Route::default(); count],
-            moves: HashMap::new(),
-            trust,
-            allows_remote,
-        })
+        Ok(Self { known: vec![first], routes: vec![Route::default(); count], moves: HashMap::new(), trust, redirects })
     }
 
     /// Where a device connects.
@@ -82,10 +86,16 @@ impl Nodes {
         self.routes[slot as usize].node > 0
     }
 
-    /// What the hello says of how the device came there.
+    /// Whether redirects are followed at all.
+    #[must_use]
+    pub fn are_followed(&self) -> bool {
+        self.redirects != Redirects::Refused
+    }
+
+    /// What the hello says of how the device came there; 0: it follows no redirects.
     #[must_use]
     pub fn hops(&self, slot: u32) -> u64 {
-        1 + u64::from(self.routes[slot as usize].redirects)
+        if self.are_followed() { 1 + u64::from(self.routes[slot as usize].redirects) } else { 0 }
     }
 
     /// When the device may connect there, in microseconds.
@@ -180,7 +190,7 @@ impl Nodes {
             Ok(_) => return refused("it names no port"),
             Err(error) => return refused(&format!("{error:#}")),
         };
-        if !place.address.ip().is_loopback() && !self.allows_remote {
+        if !place.address.ip().is_loopback() && self.redirects != Redirects::ToAnywhere {
             return refused("it is not on this machine; --allow-remote if you may put load on it");
         }
         let name = match self.trust.as_ref().map(|trust| trust.name_at(&place.host)).transpose() {
@@ -201,7 +211,7 @@ mod tests {
     use super::*;
 
     fn nodes() -> Nodes {
-        Nodes::new(&Place::find("127.0.0.1:1", 0).unwrap(), None, false, 2).unwrap()
+        Nodes::new(&Place::find("127.0.0.1:1", 0).unwrap(), None, Redirects::ToThisMachine, 2).unwrap()
     }
 
     fn to(port: u16, after_ms: u64, map_version: u64) -> Redirect {
@@ -275,7 +285,7 @@ mod tests {
             [(None, "localhost", "127.0.0.1"), (Some("chat.example"), "chat.example", "chat.example")]
         {
             let place = Place { host: "localhost".to_owned(), address: "127.0.0.1:1".parse().unwrap() };
-            let mut nodes = Nodes::new(&place, Some(Trust::in_nobody(chosen)), false, 1).unwrap();
+            let mut nodes = Nodes::new(&place, Some(Trust::in_nobody(chosen)), Redirects::ToThisMachine, 1).unwrap();
             let name = |nodes: &Nodes| nodes.of(0).name.as_ref().map(|name| name.to_str().into_owned());
             assert_eq!(name(&nodes).as_deref(), Some(first));
             nodes.follow(0, 0, &to(2, 0, 1)).unwrap();

@@ -82,12 +82,17 @@ fn welcome() -> ServerFrame {
     }
 }
 
+fn bye_elsewhere(detail: &str) -> ServerFrame {
+    let detail = detail.to_owned();
+    ServerFrame::Bye { code: ErrorCode::Elsewhere, retry_after_ms: 1, detail, devices: Vec::new() }
+}
+
 fn device(first: &Listening) -> Devices {
-    device_that_trusts(first, None)
+    device_with(first, None, Redirects::ToThisMachine)
 }
 
 /// One device, which is to be connected.
-fn device_that_trusts(first: &Listening, trust: Option<Trust>) -> Devices {
+fn device_with(first: &Listening, trust: Option<Trust>, redirects: Redirects) -> Devices {
     let folder = tempfile::tempdir().unwrap();
     let secret = folder.path().join("secret");
     fs::write(&secret, [b'x'; 64]).unwrap();
@@ -95,7 +100,7 @@ fn device_that_trusts(first: &Listening, trust: Option<Trust>) -> Devices {
     crew.add(USER, 1);
     let manners = Manners {
         server: Place::find(&first.address, 0).unwrap(),
-        allows_remote: false,
+        redirects,
         trust,
         mint: Arc::new(Mint::hs256(&secret).unwrap()),
         tolerates_disconnects: false,
@@ -167,12 +172,7 @@ fn a_node_that_is_gone_or_does_not_know_the_user_leads_back_to_the_first_one() {
     let (first, other, gone) = (listen(), listen(), listen());
     let mut devices = device(&first);
     let answers = [vec![redirect(&gone, 0)], vec![redirect(&other, 0)], vec![welcome()]];
-    let bye = ServerFrame::Bye {
-        code: ErrorCode::Elsewhere,
-        retry_after_ms: 1,
-        detail: "of another node".to_owned(),
-        devices: Vec::new(),
-    };
+    let bye = bye_elsewhere("of another node");
     drop(gone);
     let (first, other) = (node(first.listener, answers.into()), node(other.listener, vec![vec![bye]]));
     devices.until(|devices| devices.ready() == 1);
@@ -184,9 +184,24 @@ fn a_node_that_is_gone_or_does_not_know_the_user_leads_back_to_the_first_one() {
 }
 
 #[test]
+fn a_device_that_follows_no_redirects_says_so_and_comes_again_where_it_was() {
+    let first = listen();
+    let mut devices = device_with(&first, None, Redirects::Refused);
+    let answers = [vec![bye_elsewhere("before")], vec![welcome(), bye_elsewhere("while ready")], vec![welcome()]];
+    let first = node(first.listener, answers.into());
+    devices.until(|devices| devices.ready() == 1 && devices.stats[Count::Logins] == 2);
+    let (stats, faults) = devices.close();
+    assert_eq!(first.join().unwrap(), [0, 0, 0]);
+    // To lose a connection that was welcome is a fault of a run that expects none to be lost; to be asked to come again is not.
+    assert!(matches!(&faults[..], [lost] if lost.contains("bye elsewhere (while ready)")), "{faults:?}");
+    let counts = [Count::Redirects, Count::Logins, Count::Disconnects, Count::LoginsRefused];
+    assert_eq!(counts.map(|count| stats[count]), [0, 2, 1, 1]);
+}
+
+#[test]
 fn a_device_that_speaks_tls_speaks_it_wherever_it_is_sent() {
     let (first, other) = (listen(), listen());
-    let mut devices = device_that_trusts(&first, Some(Trust::in_nobody(None)));
+    let mut devices = device_with(&first, Some(Trust::in_nobody(None)), Redirects::ToThisMachine);
     let redirect = crate::session::Redirect { address: other.address, after_ms: 0, map_version: 1 };
     devices.nodes.follow(0, 0, &redirect).unwrap();
     let heard = thread::spawn(move || {

@@ -65,6 +65,8 @@ impl Devices {
         let what = if self.sessions[slot as usize].is_ready() { Refused::Connection } else { Refused::Login };
         self.stats.refused(what, code);
         match code {
+            // Who follows no redirects comes again there (SPEC 8.11).
+            ErrorCode::Elsewhere if !self.nodes.are_followed() => self.lost(slot, retry_after_ms, &words),
             ErrorCode::Stopping
             | ErrorCode::Overloaded
             | ErrorCode::TooManyConnections
@@ -242,7 +244,7 @@ impl Devices {
             (place.is_greeting, place.life) = (true, place.life.wrapping_add(1));
             self.login_timeouts.push_back((self.now_us + LOGIN_TIMEOUT_US, slot, place.life));
             self.handshakes += 1;
-            if self.nodes.hops(slot) == 1 {
+            if self.nodes.hops(slot) <= 1 {
                 self.sessions[slot as usize].begin(self.now_us);
             }
             if let Err(error) = self.links.connect(slot, self.nodes.of(slot)) {

@@ -40,7 +40,7 @@ pub fn run(world: &World, plan: Plan) -> anyhow::Result<Outcome> {
     for (index, (lane_plan, (ledger, first_seat))) in plan.lanes.into_iter().zip(places).enumerate() {
         let manners = Manners {
             server: world.server.clone(),
-            allows_remote: world.allows_remote,
+            redirects: world.redirects,
             trust: world.trust.clone(),
             mint: Arc::clone(&world.mint),
             tolerates_disconnects: world.tolerates_disconnects,

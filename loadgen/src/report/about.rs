@@ -5,17 +5,23 @@ use std::{env, fs, thread};
 use proto_spec::TimestampMs;
 use rim::utc::utc;
 
+use crate::devices::Redirects;
+
 /// In the order to show it.
 #[must_use]
-pub fn about(begun: TimestampMs, seed: u64) -> Vec<(&'static str, String)> {
+pub fn about(begun: TimestampMs, seed: u64, redirects: Redirects) -> Vec<(&'static str, String)> {
     let arguments: Vec<String> = env::args().skip(1).collect();
-    vec![
+    let mut about = vec![
         ("begun", format!("{}Z", utc(begun.0 / 1_000, ':'))),
         ("command", command(&arguments)),
         ("seed", seed.to_string()),
         ("version", env!("CARGO_PKG_VERSION").to_owned()),
         ("machine", machine()),
-    ]
+    ];
+    if redirects == Redirects::Refused {
+        about.push(("redirects", "not followed: the clients say so, and stay at --server".to_owned()));
+    }
+    about
 }
 
 /// As a shell takes it.
@@ -47,7 +53,10 @@ mod tests {
 
     #[test]
     fn a_run_can_be_had_again_by_its_command_and_seed() {
-        let about = about(TimestampMs(951_868_800_999), 7);
+        let begun = TimestampMs(951_868_800_999);
+        let [staying, about] =
+            [Redirects::Refused, Redirects::ToThisMachine].map(|redirects| about(begun, 7, redirects));
+        assert!(staying.iter().any(|(name, _)| *name == "redirects") && staying.len() == about.len() + 1);
         assert_eq!(about[0], ("begun", "2000-03-01T00:00:00Z".to_owned()));
         assert!(about.contains(&("seed", "7".to_owned())));
         assert!(about.iter().all(|(name, value)| !value.is_empty() && !name.is_empty()), "{about:?}");

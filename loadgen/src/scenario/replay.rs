@@ -263,7 +263,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::{limits::LANE_CONNECTIONS_MAX, place::Place, sample::Sight, token::Mint};
+    use crate::{devices::Redirects, limits::LANE_CONNECTIONS_MAX, place::Place, sample::Sight, token::Mint};
 
     #[test]
     fn users_are_made_from_the_names_and_times_begin_at_the_first_line() {
@@ -314,7 +314,7 @@ mod tests {
         fs::write(&secret, [b'x'; 64]).unwrap();
         let world = World {
             server: Place::find("127.0.0.1:1", 1).unwrap(),
-            allows_remote: false,
+            redirects: Redirects::ToThisMachine,
             trust: None,
             mint: Arc::new(Mint::hs256(&secret).unwrap()),
             first_user: 1,

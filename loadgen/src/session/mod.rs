@@ -141,6 +141,8 @@ pub struct Session {
     is_acknowledging: bool,
     /// The server knows how to give a number up.
     gives_up: bool,
+    /// The hello said that it goes where redirects lead.
+    follows: bool,
 }
 
 /// With its connection in `links` and its place in the crew an idle device costs far less than the kilobyte that a run may take.
@@ -173,6 +175,7 @@ impl Session {
             has_been_ready: false,
             is_acknowledging: false,
             gives_up: false,
+            follows: false,
         }
     }
 
@@ -236,9 +239,9 @@ impl Session {
         self.began_us = now_us;
     }
 
-    /// The connection is open: says hello, and how it came there.
+    /// The connection is open: says hello, and how it came there; `hops` 0: it follows no redirects (SPEC 8.11).
     pub fn greet(&mut self, turn: &mut Turn<'_>, token: String, hops: u64) {
-        self.phase = Phase::Greeting;
+        (self.phase, self.follows) = (Phase::Greeting, hops > 0);
         self.decoder = Decoder::new(limits::SERVER_FRAME_BYTES_MAX as u32);
         let device = turn.ledger.crew().member(turn.seat).device();
         // The logs may hold earlier runs: this one begins at their heads.
@@ -407,6 +410,9 @@ impl Session {
                 return Err(Ending::Bye { code, retry_after_ms, detail });
             }
             ServerFrame::Welcome { .. } if self.phase == Phase::Greeting => return self.on_welcome(turn, &frame),
+            ServerFrame::Redirect { address, .. } if !self.follows => {
+                return fault(format!("a redirect to {address:?} for a device that said that it follows none"));
+            }
             ServerFrame::Redirect { address, after_ms, map_version, .. } => {
                 let redirect = Redirect { address, after_ms, map_version };
                 match self.phase {

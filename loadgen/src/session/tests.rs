@@ -48,7 +48,11 @@ impl World {
 
     /// Gives the hello.
     fn connect(&mut self) -> ClientFrame {
-        self.turn(|session, turn| session.greet(turn, "token".to_owned(), 1));
+        self.connect_with(1)
+    }
+
+    fn connect_with(&mut self, hops: u64) -> ClientFrame {
+        self.turn(|session, turn| session.greet(turn, "token".to_owned(), hops));
         self.sent().remove(0)
     }
 
@@ -448,6 +452,19 @@ fn a_redirect_in_place_of_the_welcome_ends_the_connection() {
     assert!(matches!(hello, ClientFrame::Hello { hops: 1, .. }), "{hello:?}");
     let (frame, redirect) = redirect();
     assert_eq!(world.frame(&frame), Err(Ending::Redirect(redirect)));
+}
+
+#[test]
+fn a_device_that_follows_no_redirects_takes_one_for_a_fault() {
+    let mut world = World::new();
+    let hello = world.connect_with(0);
+    assert!(matches!(hello, ClientFrame::Hello { hops: 0, .. }), "{hello:?}");
+    let words = "a redirect to \"node2:1\" for a device that said that it follows none";
+    let (frame, _) = redirect();
+    assert_eq!(world.frame(&frame), fault(words.to_owned()));
+    world.connect_with(0);
+    world.frame(&welcome(A, 10, 10)).unwrap();
+    assert_eq!(world.frame(&frame), fault(words.to_owned()));
 }
 
 #[test]
