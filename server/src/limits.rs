@@ -576,6 +576,11 @@ pub const LOOKS_MAX: u8 = 4;
 /// How long a question about presence waits for the homes of others, in milliseconds. Its message may have been dropped.
 pub const LOOK_MS: u64 = 2_000;
 
+/// Shortest time after an answer in which a device's watch asks the homes again what it may see, in milliseconds. Homes have it asked by
+/// changes, and by answers that changes have overtaken: one that does so all the time, of a node that somebody has taken over, gets a
+/// question a second for each watch. Not longer, since who writes to two people in a row waits for it to see the second one.
+pub const PRESENCE_ASK_AGAIN_MS: u64 = 1_000;
+
 /// How much longer a home believes that a core watches than a watch lasts, in milliseconds: renewals may be late.
 pub const WATCH_LATE_MS: u64 = 5_000;
 

@@ -330,7 +330,7 @@ impl Shard {
                 if !states.is_empty() {
                     self.send(conn, &ServerFrame::Presence { request: RequestId(0), lifetime_ms: 0, states }, cx);
                 }
-                return self.sights.viewer.asked_again(watch, is_failed, now_ms);
+                return self.sights.viewer.asked_again(watch, now_ms);
             }
             LookFor::Pull { conn, request, users } => (
                 conn,
@@ -341,7 +341,7 @@ impl Shard {
                 told.iter().map(of_told).collect::<BTreeMap<_, _>>(),
             ),
             LookFor::Watch { conn, request, users, watch } if is_failed => {
-                self.sights.viewer.asked_again(watch, is_failed, now_ms);
+                self.sights.viewer.asked_again(watch, now_ms);
                 (conn, request, users, 0, ClientKind::Watch, BTreeMap::new())
             }
             LookFor::Watch { conn, request, users, watch } => {

@@ -3,7 +3,7 @@
 //! A device watches a set of users; a core knows of each user who is watched what their home said last, once for all who watch there. A
 //! frame is what differs between that and what the device was told, so it says each change once, and nothing that came and went.
 //! Pure data. Invariants: nothing of a user is told to a watch whose verdict is not of the version that is known last; a watch is told
-//! at most once in [`PresenceSettings::tick_ms`].
+//! at most once in [`PresenceSettings::tick_ms`], and asks again at most once in [`PRESENCE_ASK_AGAIN_MS`].
 
 use std::{
     cmp::Reverse,
@@ -17,7 +17,7 @@ use super::{
     PresenceSettings,
     mail::{Asked, Change, Sight, Told, Verdict, Version},
 };
-use crate::shard::ConnId;
+use crate::{limits::PRESENCE_ASK_AGAIN_MS, shard::ConnId};
 
 /// A watch of this core. Never given twice: `slot` is reused, `life` tells lives apart, so an answer that comes late is nobody else's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,6 +56,8 @@ struct Watch {
     ends_ms: u64,
     /// Nothing is told before this.
     next_ms: u64,
+    /// Nor asked again before this.
+    asks_ms: u64,
     /// When it is looked at next.
     timer_ms: u64,
     /// Its home cores are being asked: what they say is told as an answer.
@@ -197,8 +199,9 @@ impl Viewer {
             WatchId { slot, life: self.watches[slot as usize].life }
         });
         let before = self.watches[watch.slot as usize].watch.take();
-        let (old_users, next_ms, timer_ms) =
-            before.as_ref().map_or((&[][..], 0, u64::MAX), |of| (&of.users[..], of.next_ms, of.timer_ms));
+        let (old_users, next_ms, asks_ms, timer_ms) = before
+            .as_ref()
+            .map_or((&[][..], 0, 0, u64::MAX), |of| (&of.users[..], of.next_ms, of.asks_ms, of.timer_ms));
         let gone: Vec<_> = old_users.iter().copied().filter(|user| users.binary_search(user).is_err()).collect();
         let told = users.iter().map(|user| {
             let place = before.as_ref().and_then(|before| Some((before, before.place(*user)?)));
@@ -223,8 +226,18 @@ impl Viewer {
         });
         let told = told.collect();
         let ends_ms = now_ms + self.settings.lifetime_ms;
-        self.watches[watch.slot as usize].watch =
-            Some(Watch { user, device, conn: Some(conn), ends_ms, next_ms, timer_ms, is_asking: true, users, told });
+        self.watches[watch.slot as usize].watch = Some(Watch {
+            user,
+            device,
+            conn: Some(conn),
+            ends_ms,
+            next_ms,
+            asks_ms,
+            timer_ms,
+            is_asking: true,
+            users,
+            told,
+        });
         let fewer = gone.into_iter().filter_map(|user| self.unwatch(user, watch)).collect();
         self.wake(watch, ends_ms);
         (watch, fewer)
@@ -381,11 +394,12 @@ impl Viewer {
         let slot = self.watches.get_mut(watch.slot as usize).filter(|slot| slot.life == watch.life)?;
         let of = slot.watch.as_mut().filter(|of| !of.is_asking)?;
         let conn = of.conn?;
-        let (mut states, mut unsure) = (Vec::new(), Vec::new());
+        let (mut states, mut unsure, mut asks_later) = (Vec::new(), Vec::new(), false);
         for (user, told) in of.users.iter().zip(&mut of.told) {
             let Some(watched) = self.watched.get(user).filter(|_| !told.is_crowded) else { continue };
             match told.may {
                 Some(may) => states.extend(told.tell(*user, may, watched)),
+                None if now_ms < of.asks_ms => asks_later = true,
                 None => {
                     let count = watched.watches.len() as u32;
                     unsure.push(Asked { user: *user, verdict: None, count, blocks: None });
@@ -396,7 +410,11 @@ impl Viewer {
             of.next_ms = now_ms + tick_ms;
         }
         of.is_asking |= !unsure.is_empty();
-        (!states.is_empty() || !unsure.is_empty()).then_some(Flush { watch, conn, looks: of.user, states, unsure })
+        let (looks, asks_ms) = (of.user, of.asks_ms);
+        if asks_later {
+            self.wake(watch, asks_ms);
+        }
+        (!states.is_empty() || !unsure.is_empty()).then_some(Flush { watch, conn, looks, states, unsure })
     }
 
     /// The homes have answered, or do not. With what the watch's device is to be told of each user, by ascending id, if all is told.
@@ -405,7 +423,7 @@ impl Viewer {
         let slot = self.watches.get_mut(watch.slot as usize).filter(|slot| slot.life == watch.life);
         let Some(of) = slot.and_then(|slot| slot.watch.as_mut()) else { return Vec::new() };
         of.is_asking = false;
-        of.next_ms = now_ms + tick_ms;
+        (of.next_ms, of.asks_ms) = (now_ms + tick_ms, now_ms + PRESENCE_ASK_AGAIN_MS);
         let (mut states, mut is_sure) = (Vec::with_capacity(of.users.len()), true);
         for (user, told) in of.users.iter().zip(&mut of.told) {
             let mut state = PresenceState {
@@ -438,14 +456,10 @@ impl Viewer {
     }
 
     /// What was asked again has been answered, or is not: what differs is told with the next look.
-    pub(super) fn asked_again(&mut self, watch: WatchId, is_failed: bool, now_ms: u64) {
-        let tick_ms = self.settings.tick_ms;
+    pub(super) fn asked_again(&mut self, watch: WatchId, now_ms: u64) {
         if let Some(of) = self.get(watch) {
             of.is_asking = false;
-            // What a home says in a lower version than is known is not taken: not asked again at once, since it may go on saying so.
-            if is_failed || of.told.iter().any(|told| told.may.is_none()) {
-                of.next_ms = now_ms + tick_ms;
-            }
+            of.asks_ms = now_ms + PRESENCE_ASK_AGAIN_MS;
         }
         self.wake_to_tell(watch);
     }
@@ -646,13 +660,33 @@ mod tests {
         let verdict = Verdict { version: Version(0), may: true };
         viewer
             .take(&Told { user: WATCHED[0], verdict, sight: sight(Presence::Away, 0), is_crowded: false }, Some(watch));
-        viewer.asked_again(watch, false, TICK_MS);
+        viewer.asked_again(watch, TICK_MS);
         let told = flush(&mut viewer, 2 * TICK_MS).unwrap();
         assert_eq!((told.states[0].state, told.unsure.len()), (Presence::Away, 0));
         viewer.unreachable(Some(watch), WATCHED[0]);
         let told = flush(&mut viewer, 3 * TICK_MS).unwrap();
         assert_eq!((told.states[0].state, told.unsure.len()), (Presence::Unknown, 0));
         assert!(flush(&mut viewer, 4 * TICK_MS).is_none(), "once");
+    }
+
+    #[test]
+    fn however_often_a_home_says_otherwise_it_is_asked_again_once_in_a_while() {
+        let (mut viewer, watch) = viewer();
+        let (mut asked, last_ms) = (0, 20 * PRESENCE_ASK_AGAIN_MS);
+        for now_ms in (0..last_ms).step_by(10) {
+            let [before, version] = [2 * now_ms + 1, 2 * now_ms + 21].map(Version);
+            let sight = sight(Presence::Online, 0);
+            viewer.change(&Change { user: WATCHED[0], sight, version, before, only: Some(LOOKS) });
+            while let Some(flush) = flush(&mut viewer, now_ms) {
+                let Some(of) = flush.unsure.first() else { continue };
+                asked += 1;
+                // One verdict is of an earlier version, and is not taken; the next one is.
+                let verdict = Verdict { version: if asked % 2 == 0 { before } else { version }, may: true };
+                viewer.take(&Told { user: of.user, verdict, sight, is_crowded: false }, Some(watch));
+                viewer.asked_again(watch, now_ms);
+            }
+        }
+        assert_eq!(asked, 19, "once in each second but for the first one, in which all have just been answered");
     }
 
     #[test]
