@@ -557,6 +557,10 @@ pub const LINK_PRESENCE_BYTES_MAX: usize = LINK_QUEUE_BYTES_MAX / 16;
 /// core, more would be older than what follows them.
 pub const PRESENCE_MAILS_MAX: usize = 256;
 
+/// Of these, as many may wait if one more is to be put that comes from another node or goes to one: a half, so that a node which asks or says
+/// very much drops no more than what nodes say to each other.
+pub const PRESENCE_MAILS_NODES_MAX: usize = PRESENCE_MAILS_MAX / 2;
+
 /// Messages about presence that a core takes in a turn, after all others.
 pub const PRESENCE_MAILS_TURN_MAX: usize = 4;
 
@@ -621,9 +625,19 @@ pub const USERS_A_FETCH: usize = 125;
 /// above the upper one users wait longer than for an operator.
 pub const LEASE_MS: std::ops::RangeInclusive<u64> = 600..=60_000;
 
-/// Users of a core whom the store is asked about for other nodes at a time: eight of the largest questions, so that a node that asks very much
-/// does not keep this one's clients waiting behind its reads.
+/// Users of a core in questions of other nodes for which the store is being asked: eight of the largest ones, so that a node that asks very
+/// much does not keep this one's clients waiting behind its reads.
 pub const PRESENCE_FOREIGN_USERS_MAX: usize = 4_000;
+
+/// And in those of one node: a half, so that it leaves some to the others.
+pub const PRESENCE_NODE_USERS_MAX: usize = PRESENCE_FOREIGN_USERS_MAX / 2;
+
+const _: () = assert!(PRESENCE_NODE_USERS_MAX >= PRESENCE_USERS_MAX);
+
+/// How often a core remembers that a core of one other node watches one of its users. 50,000 connections that each watch twenty users of this
+/// node, on four cores there, need no more of a core of four here. Where all are of different users it is some 60 MB; more are told that
+/// there are too many watchers.
+pub const PRESENCE_NODE_WATCHED_MAX: usize = 250_000;
 
 /// How long a client that was sent to a node waits there for the node to hear that it has the client's user, in milliseconds: that takes some
 /// hundredths of it.

@@ -11,7 +11,7 @@ use proto_spec::{
 };
 use server::{
     access::handshake::Resumption,
-    limits::{LOOK_MS, PRESENCE_FOREIGN_USERS_MAX, TICK_MS, TYPING_EVERY_MS},
+    limits::{LOOK_MS, PRESENCE_NODE_USERS_MAX, TICK_MS, TYPING_EVERY_MS},
     shard::{
         ConnId, Connected, Effects, Envelope, Grant, Input, Now, PresenceMail, PresenceSettings, Shard,
         directory::Directory,
@@ -501,15 +501,17 @@ fn a_node_that_can_not_say_spoils_no_question() {
 #[test]
 fn a_node_that_asks_very_much_is_told_that_it_is_too_much() {
     let mut two = Two::new();
-    let (from, to) = (CoreAddress { node: NodeId(0), core: CoreId(0) }, To::Core(CoreId(0)));
+    let to = To::Core(CoreId(0));
     let asked = |user| Asked { user, verdict: None, count: 0, blocks: Some(false) };
-    let all: Vec<_> = users(BOB).take(PRESENCE_FOREIGN_USERS_MAX + 500).collect();
-    let ask = |look: u64, two: &mut Two, of: &[UserId]| {
+    let all: Vec<_> = users(BOB).take(PRESENCE_NODE_USERS_MAX + 500).collect();
+    let ask_by = |node: u16, look: u64, two: &mut Two, of: &[UserId]| {
+        let from = CoreAddress { node: NodeId(node), core: CoreId(0) };
         let users = of.iter().copied().map(asked).collect();
         let asks = vec![Ask { look: LookId(look), looks: two.user(ALICE), users }];
         let news = PresenceNews { asks, ..PresenceNews::default() };
         two.nodes[BOB].feed(two.now, Input::Presence(Box::new(PresenceMail { from, to, news })));
     };
+    let ask = |look, two: &mut Two, of: &[UserId]| ask_by(0, look, two, of);
     // All of them before the store has answered one.
     for (look, of) in (1_000..).zip(all.chunks(500)) {
         ask(look, &mut two, of);
@@ -524,9 +526,12 @@ fn a_node_that_asks_very_much_is_told_that_it_is_too_much() {
         said.sort_unstable();
         said
     };
-    let answered: Vec<_> = told(&mut two);
-    assert_eq!(answered.iter().filter(|(_, is_told)| *is_told).count(), PRESENCE_FOREIGN_USERS_MAX / 500);
-    assert_eq!(answered.last(), Some(&(1_000 + PRESENCE_FOREIGN_USERS_MAX as u64 / 500, false)));
+    // Another one has room of its own.
+    ask_by(2, 999, &mut two, &all[..500]);
+    let mut answered: Vec<_> = told(&mut two);
+    assert_eq!(answered.remove(0), (999, true));
+    assert_eq!(answered.iter().filter(|(_, is_told)| *is_told).count(), PRESENCE_NODE_USERS_MAX / 500);
+    assert_eq!(answered.last(), Some(&(1_000 + PRESENCE_NODE_USERS_MAX as u64 / 500, false)));
     ask(2_000, &mut two, &all[..500]);
     assert_eq!(told(&mut two), [(2_000, true)], "when they have been answered there is room again");
 }

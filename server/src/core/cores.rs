@@ -7,10 +7,7 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use super::{Common, Core, CoreConfig, CoreMessage};
-use crate::{
-    limits::PRESENCE_MAILS_MAX,
-    shard::{Now, PresenceMail, topology::CoreId},
-};
+use crate::shard::{Now, PresenceMail, topology::CoreId};
 
 /// See the head of this file.
 #[derive(Debug)]
@@ -101,10 +98,10 @@ impl Cores {
         self.mailboxes[place(core)].pop_front()
     }
 
-    /// A core says something about presence to one. False: there is no room, and it is dropped.
-    pub fn post_presence(&mut self, to: CoreId, mail: Box<PresenceMail>) -> bool {
+    /// A core says something about presence to one. False: so much waits there, and it is dropped.
+    pub fn post_presence(&mut self, to: CoreId, mail: Box<PresenceMail>, waiting_max: usize) -> bool {
         let mailbox = &mut self.presence[place(to)];
-        let has_room = mailbox.len() < PRESENCE_MAILS_MAX;
+        let has_room = mailbox.len() < waiting_max;
         if has_room {
             mailbox.push_back(mail);
         }

@@ -15,6 +15,11 @@ use crate::{
 };
 
 impl Core {
+    /// This node.
+    pub(super) fn own_node(&self) -> NodeId {
+        self.homes.cluster.as_ref().map(|cluster| cluster.own).unwrap_or_default()
+    }
+
     /// The core of this node that what is said goes to: for another node the one that has the link there, if there is one.
     pub(super) fn place_of(&self, to: To) -> Option<CoreId> {
         match to {

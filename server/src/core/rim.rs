@@ -6,6 +6,7 @@ use storage::{Batch, BatchId, LaneId, Query};
 use super::{Core, CoreMessage, Order, links::LinkId};
 use crate::{
     durability::{committer::Committer, lanes::Work},
+    limits::{PRESENCE_MAILS_MAX, PRESENCE_MAILS_NODES_MAX},
     shard::{ConnId, Now, PresenceMail, QueryId, ReadState, topology::CoreId},
 };
 
@@ -51,9 +52,9 @@ pub trait Rim {
     /// The mailbox is full: the message comes back, and is put again at the end of the next turn. Nothing overtakes it.
     fn post(&mut self, to: CoreId, message: CoreMessage) -> Result<(), CoreMessage>;
 
-    /// Puts what is said about presence where a core finds it after all other mail, or drops it if there is no room: says whether
-    /// there was.
-    fn post_presence(&mut self, to: CoreId, mail: Box<PresenceMail>) -> bool;
+    /// Puts what is said about presence where a core finds it after all other mail, or drops it if so much waits there that it may not:
+    /// says whether there was room. `waiting_max` is [`PRESENCE_MAILS_MAX`] or [`PRESENCE_MAILS_NODES_MAX`].
+    fn post_presence(&mut self, to: CoreId, mail: Box<PresenceMail>, waiting_max: usize) -> bool;
 }
 
 impl Core {
@@ -103,7 +104,11 @@ impl Core {
             // What a link has for this core waits behind its messages, too.
             let is_posted = match self.place_of(mail.to) {
                 Some(core) if core == self.id && mail.to.node().is_some() => self.presence_to_link(&mail),
-                Some(core) => rim.post_presence(core, mail),
+                Some(core) => {
+                    let is_of_nodes = mail.from.node != self.own_node() || mail.to.node().is_some();
+                    let waiting_max = if is_of_nodes { PRESENCE_MAILS_NODES_MAX } else { PRESENCE_MAILS_MAX };
+                    rim.post_presence(core, mail, waiting_max)
+                }
                 None => false,
             };
             if !is_posted {

@@ -71,6 +71,8 @@ struct Notebook {
     linked: Vec<u8>,
     /// What cores are told of presence.
     presence: Vec<(CoreId, PresenceMail)>,
+    /// And how much may have waited there for the last of it.
+    presence_waiting_max: usize,
     /// Where connections of balancers come from.
     located: Vec<(ConnId, origins::Origin)>,
 }
@@ -118,7 +120,8 @@ impl Rim for Notebook {
         Ok(())
     }
 
-    fn post_presence(&mut self, to: CoreId, mail: Box<PresenceMail>) -> bool {
+    fn post_presence(&mut self, to: CoreId, mail: Box<PresenceMail>, waiting_max: usize) -> bool {
+        self.presence_waiting_max = waiting_max;
         self.presence.push((to, *mail));
         true
     }

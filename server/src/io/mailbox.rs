@@ -90,10 +90,11 @@ impl<M> Mailbox<M> {
         self.queue.push(message)
     }
 
-    /// Puts what may be lost, or drops it if there is no room: whether there was. Does not wake the owner.
+    /// Puts what may be lost, or drops it if so much waits already: whether it was put. Cores that put at the same moment may exceed
+    /// that by one each. Does not wake the owner.
     #[must_use]
-    pub fn put_lossy(&self, mail: Box<PresenceMail>) -> bool {
-        self.lossy.push(mail).is_ok()
+    pub fn put_lossy(&self, mail: Box<PresenceMail>, waiting_max: usize) -> bool {
+        self.lossy.len() < waiting_max && self.lossy.push(mail).is_ok()
     }
 
     /// Wakes the owner if it sleeps. After one or more messages.
@@ -168,11 +169,11 @@ impl<M> Post<M> {
         Ok(())
     }
 
-    /// Puts what may be lost, or drops it if there is no room: whether there was. Does not wake the owner.
+    /// See [`Mailbox::put_lossy`].
     #[must_use]
-    pub fn put_lossy(&mut self, to: CoreId, mail: Box<PresenceMail>) -> bool {
+    pub fn put_lossy(&mut self, to: CoreId, mail: Box<PresenceMail>, waiting_max: usize) -> bool {
         let index = usize::from(to.0);
-        let is_put = self.mailboxes[index].put_lossy(mail);
+        let is_put = self.mailboxes[index].put_lossy(mail, waiting_max);
         self.put[index] |= is_put;
         is_put
     }
@@ -192,6 +193,7 @@ mod tests {
     use super::*;
     use crate::{
         core::Backlog,
+        limits::PRESENCE_MAILS_NODES_MAX,
         shard::{
             presence::{CoreAddress, PresenceNews, To},
             topology::NodeId,
@@ -280,8 +282,10 @@ mod tests {
             let from = CoreAddress { node: NodeId(0), core: CoreId(1) };
             Box::new(PresenceMail { from, to: To::Core(CoreId(0)), news: PresenceNews::default() })
         };
-        let taken = (0..PRESENCE_MAILS_MAX + 10).filter(|_| mailboxes[0].put_lossy(mail())).count();
-        assert_eq!(taken, PRESENCE_MAILS_MAX, "what does not fit is dropped, and its sender knows");
+        let put = |waiting_max| (0..PRESENCE_MAILS_MAX).filter(|_| mailboxes[0].put_lossy(mail(), waiting_max)).count();
+        assert_eq!(put(PRESENCE_MAILS_NODES_MAX), PRESENCE_MAILS_NODES_MAX);
+        let left = PRESENCE_MAILS_MAX - PRESENCE_MAILS_NODES_MAX;
+        assert_eq!(put(PRESENCE_MAILS_MAX), left, "what does not fit is dropped, and its sender knows");
         let mut outgoing = Outgoing::new(Arc::clone(&mailboxes));
         (0..3).for_each(|n| outgoing.send(CoreId(0), (0, n)));
         outgoing.flush();

@@ -176,7 +176,7 @@ impl Rim for TurnRim<'_> {
         Ok(())
     }
 
-    fn post_presence(&mut self, _: CoreId, _: Box<PresenceMail>) -> bool {
+    fn post_presence(&mut self, _: CoreId, _: Box<PresenceMail>, _: usize) -> bool {
         // Nobody watches here; what there still is to say may be lost.
         true
     }

@@ -110,9 +110,9 @@ impl Rim for TurnRim<'_> {
         self.world.cores.post(to, message)
     }
 
-    fn post_presence(&mut self, to: CoreId, mail: Box<PresenceMail>) -> bool {
+    fn post_presence(&mut self, to: CoreId, mail: Box<PresenceMail>, waiting_max: usize) -> bool {
         assert_ne!(to, self.core, "a core hears of its own at once");
         self.world.presence_mails += 1;
-        !self.world.presence_lost && self.world.cores.post_presence(to, mail)
+        !self.world.presence_lost && self.world.cores.post_presence(to, mail, waiting_max)
     }
 }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     cluster::{file::Nodes, map::Slot},
-    limits::{CORES_MAX, LINKS_GREETING_MAX},
+    limits::{CORES_MAX, LINKS_GREETING_MAX, PRESENCE_MAILS_MAX, PRESENCE_MAILS_NODES_MAX},
     mesh::link::{Heard, Link},
     shard::{
         presence::{
@@ -150,6 +150,19 @@ fn a_node_speaks_of_presence_for_its_own_users_and_to_those_of_this_one() {
         let expected = (!taken.is_empty()).then_some((CoreId(0), expected));
         assert_eq!((mails, counted), (expected.into_iter().collect(), astray), "{said:?}");
     }
+}
+
+#[test]
+fn what_is_said_of_presence_between_nodes_leaves_half_of_a_queue_to_the_cores_of_this_one() {
+    let mut linked = Linked::new();
+    let news = PresenceNews { counts: vec![(users(0)[0], 1)], ..PresenceNews::default() };
+    assert_eq!(linked.says(To::Homes(NodeId(0)), news.clone()).0.len(), 1);
+    assert_eq!(linked.world.rim.presence_waiting_max, PRESENCE_MAILS_NODES_MAX);
+    let from = CoreAddress { node: NodeId(0), core: CoreId(0) };
+    let mail = PresenceMail { from, to: To::Core(CoreId(1)), news };
+    linked.world.core.effects.presence.push(Box::new(mail));
+    linked.world.turn();
+    assert_eq!(linked.world.rim.presence_waiting_max, PRESENCE_MAILS_MAX);
 }
 
 #[test]

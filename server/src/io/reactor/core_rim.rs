@@ -122,8 +122,8 @@ impl Rim for CoreRim {
         self.post.put(to, message)
     }
 
-    fn post_presence(&mut self, to: CoreId, mail: Box<PresenceMail>) -> bool {
-        self.post.put_lossy(to, mail)
+    fn post_presence(&mut self, to: CoreId, mail: Box<PresenceMail>, waiting_max: usize) -> bool {
+        self.post.put_lossy(to, mail, waiting_max)
     }
 }
 

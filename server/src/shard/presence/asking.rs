@@ -6,7 +6,7 @@
 //! Of users of other nodes nothing is known while their node can not be reached or does not answer, and that is the answer then: one node
 //! that is away leaves the others' users to be seen.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
 use proto_spec::{
     ClientKind, ErrorCode, Presence, PresenceState, RequestId, Seq, ServerFrame, Settings, TimestampMs, UserId,
@@ -14,12 +14,14 @@ use proto_spec::{
 use storage::{PresenceRows, Query};
 
 use super::{
-    Answer, Ask, Asked, CoreAddress, LookId, Shown, ShownTo, Sight, Told, Verdict, Version, WatchId,
+    Answer, Ask, Asked, CoreAddress, LookId, Shown, ShownTo, Sight, Sights, Told, Verdict, Version, WatchId,
     rule::{self, Relation},
     viewer::Flush,
 };
 use crate::{
-    limits::{LOOKS_MAX, PRESENCE_FOREIGN_USERS_MAX, READ_TRIES_MAX, RETRY_BUSY_MS, USERS_A_FETCH},
+    limits::{
+        LOOKS_MAX, PRESENCE_FOREIGN_USERS_MAX, PRESENCE_NODE_USERS_MAX, READ_TRIES_MAX, RETRY_BUSY_MS, USERS_A_FETCH,
+    },
     shard::{
         ConnId, Shard, Turn,
         question::Question,
@@ -100,6 +102,33 @@ struct Unjudged {
     version: Version,
     /// Whether the user, and their conversation with who looks, were in memory, which is newer than the store.
     in_memory: [bool; 2],
+}
+
+impl Sights {
+    /// The store is to be asked for a question, if that is not too much for another node. All users of it count: it is kept meanwhile.
+    fn begin_foreign_read(&mut self, of: &Reading) -> bool {
+        let (node, users) = (of.to.node, of.asked.len());
+        if node == self.outgoing.own().node {
+            return true;
+        }
+        let all: usize = self.foreign_reads.values().sum();
+        let of_node = self.foreign_reads.get(&node).copied().unwrap_or_default();
+        let has_room = all + users <= PRESENCE_FOREIGN_USERS_MAX && of_node + users <= PRESENCE_NODE_USERS_MAX;
+        if has_room {
+            self.foreign_reads.insert(node, of_node + users);
+        }
+        has_room
+    }
+
+    /// The store has answered.
+    fn end_foreign_read(&mut self, of: &Reading) {
+        if let Entry::Occupied(mut known) = self.foreign_reads.entry(of.to.node) {
+            *known.get_mut() -= of.asked.len();
+            if *known.get() == 0 {
+                known.remove();
+            }
+        }
+    }
 }
 
 /// Each of them once, in its first place.
@@ -431,13 +460,8 @@ impl Shard {
         if let Some(reason) = shed {
             self.counters.shed.count(Class::Presence, reason);
         }
-        let is_foreign = reading.to.node != self.sights.outgoing.own().node;
-        let is_too_much = is_foreign && self.sights.foreign_reads + reading.unjudged.len() > PRESENCE_FOREIGN_USERS_MAX;
-        if shed.is_some() || is_too_much || reading.tries == READ_TRIES_MAX {
+        if shed.is_some() || reading.tries == READ_TRIES_MAX || !self.sights.begin_foreign_read(&reading) {
             return self.answer_ask(&reading, None);
-        }
-        if is_foreign {
-            self.sights.foreign_reads += reading.unjudged.len();
         }
         reading.tries += 1;
         let users = reading.unjudged.iter().map(|of| reading.asked[of.at].user).collect();
@@ -452,9 +476,7 @@ impl Shard {
         rows: Option<Vec<PresenceRows>>,
         cx: &mut Turn<'_>,
     ) {
-        if reading.to.node != self.sights.outgoing.own().node {
-            self.sights.foreign_reads -= reading.unjudged.len();
-        }
+        self.sights.end_foreign_read(&reading);
         let Some(rows) = rows else { return self.answer_ask(&reading, None) };
         for (of, rows) in std::mem::take(&mut reading.unjudged).into_iter().zip(rows) {
             let Unjudged { at, version, in_memory } = of;

@@ -12,7 +12,7 @@ mod showing;
 mod typing;
 mod viewer;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use foldhash::fast::RandomState;
 use proto_spec::{Presence, UserId};
@@ -91,8 +91,8 @@ pub(super) struct Sights {
     /// Questions of this core that are not answered.
     looks: HashMap<LookId, Look, RandomState>,
     last_look: LookId,
-    /// Users whom the store is being asked about for other nodes.
-    foreign_reads: usize,
+    /// Users in questions of other nodes for which the store is being asked; of nodes that have any.
+    foreign_reads: BTreeMap<NodeId, usize>,
     /// When they are given up.
     late: Later<LookId>,
     outgoing: Outgoing,
@@ -108,7 +108,7 @@ impl Sights {
             viewer: Viewer::new(settings),
             looks: HashMap::default(),
             last_look: LookId(0),
-            foreign_reads: 0,
+            foreign_reads: BTreeMap::new(),
             late: Later::new(LOOK_MS),
             outgoing: Outgoing::new(CoreAddress { node, core }),
             tells_up_to_ms: 0,

@@ -6,7 +6,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BinaryHeap, HashMap},
+    collections::{BTreeMap, BinaryHeap, HashMap},
 };
 
 use foldhash::fast::RandomState;
@@ -17,7 +17,7 @@ use super::{
     mail::{Change, CoreAddress, Sight, Version},
 };
 use crate::{
-    limits::{ANNOUNCED_TICK_MAX, ON_THE_WAY_MS, PEOPLE_SWEPT_TICK_MAX},
+    limits::{ANNOUNCED_TICK_MAX, ON_THE_WAY_MS, PEOPLE_SWEPT_TICK_MAX, PRESENCE_NODE_WATCHED_MAX},
     shard::topology::NodeId,
 };
 
@@ -78,8 +78,8 @@ struct Watcher {
     may: bool,
 }
 
-// One for each user who is watched and each core that does.
-const _: () = assert!(size_of::<Watcher>() <= 16);
+// One for each user who is watched and each core that does: what another node can have remembered, with a place that is free for each.
+const _: () = assert!(size_of::<Watcher>() <= 16 && 2 * size_of::<(UserId, Person)>() + size_of::<Watcher>() <= 240);
 
 const fn seconds(ms: u64) -> u32 {
     ms.div_ceil(1_000) as u32
@@ -122,6 +122,13 @@ impl Person {
     }
 }
 
+/// One watcher fewer, if it is another node's.
+fn left(of_nodes: &mut BTreeMap<NodeId, usize>, watcher: &Watcher) {
+    if let Some(count) = of_nodes.get_mut(&watcher.by.node) {
+        *count -= 1;
+    }
+}
+
 /// See the head of this file.
 #[derive(Debug)]
 pub(super) struct People {
@@ -129,6 +136,8 @@ pub(super) struct People {
     /// This node: what its cores say of what their users may see is believed.
     own: NodeId,
     people: HashMap<UserId, Person, RandomState>,
+    /// How many watchers there are in all of each other node that has any.
+    of_nodes: BTreeMap<NodeId, usize>,
     /// Whose state is to be announced when; those that do not stand any more among them.
     due: BinaryHeap<Reverse<(u64, UserId)>>,
     /// Of whom it is still to be looked in this round whether they are watched, and when the next round begins.
@@ -145,6 +154,7 @@ impl People {
             settings,
             own,
             people: HashMap::default(),
+            of_nodes: BTreeMap::new(),
             due: BinaryHeap::new(),
             sweeping: Vec::new(),
             next_sweep_ms: 0,
@@ -180,7 +190,9 @@ impl People {
 
     /// These users are another node's from now on, or were so.
     pub(super) fn forget_where(&mut self, is_gone: impl Fn(UserId) -> bool) {
-        self.people.retain(|user, _| !is_gone(*user));
+        for (_, person) in self.people.extract_if(|user, _| is_gone(*user)) {
+            person.watchers.iter().for_each(|watcher| left(&mut self.of_nodes, watcher));
+        }
     }
 
     /// What a node was told may not have come there: its cores ask again.
@@ -189,6 +201,7 @@ impl People {
             person.watchers.retain(|watcher| watcher.by.node != node);
             person.is_used()
         });
+        self.of_nodes.remove(&node);
     }
 
     fn forget_if_unused(&mut self, user: UserId) {
@@ -339,8 +352,8 @@ impl People {
         core.node == self.own || self.people.get(&user).is_some_and(is_known)
     }
 
-    /// So many connections of a core watch a user. `may`: it was found that one of them may see. False: too many watch already, and this
-    /// core is not told of changes.
+    /// So many connections of a core watch a user. `may`: it was found that one of them may see. False: too many watch already, or the core's
+    /// node too many users, and this core is not told of changes.
     pub(super) fn watch(&mut self, user: UserId, by: CoreAddress, (count, may): (u32, bool), now_ms: u64) -> bool {
         let (watchers_max, ends_s) = (self.settings.watchers_max, seconds(now_ms + self.settings.watch_ms()));
         let may = may || self.believes(user, by);
@@ -356,10 +369,17 @@ impl People {
             return false;
         }
         match known {
-            Some(at) if count == 0 => drop(person.watchers.swap_remove(at)),
+            Some(at) if count == 0 => left(&mut self.of_nodes, &person.watchers.swap_remove(at)),
             Some(at) => person.watchers[at] = Watcher { by, count, ends_s, may },
             None if count == 0 => {}
             None => {
+                if by.node != self.own {
+                    let of_node = self.of_nodes.entry(by.node).or_default();
+                    if *of_node == PRESENCE_NODE_WATCHED_MAX {
+                        return false;
+                    }
+                    *of_node += 1;
+                }
                 person.watchers.reserve_exact(1);
                 person.watchers.push(Watcher { by, count, ends_s, may });
             }
@@ -373,7 +393,7 @@ impl People {
         let Some(person) = self.people.get_mut(&user) else { return };
         let Some(at) = person.watchers.iter().position(|watcher| watcher.by == by) else { return };
         match count {
-            0 => drop(person.watchers.swap_remove(at)),
+            0 => left(&mut self.of_nodes, &person.watchers.swap_remove(at)),
             _ => person.watchers[at].count = count.min(person.watchers[at].count),
         }
         self.forget_if_unused(user);
@@ -389,7 +409,8 @@ impl People {
         }
         for user in self.sweeping.split_off(self.sweeping.len().saturating_sub(PEOPLE_SWEPT_TICK_MAX)) {
             if let Some(person) = self.people.get_mut(&user) {
-                person.watchers.retain(|watcher| now_ms < 1_000 * u64::from(watcher.ends_s));
+                let gone = person.watchers.extract_if(.., |watcher| now_ms >= 1_000 * u64::from(watcher.ends_s));
+                gone.for_each(|watcher| left(&mut self.of_nodes, &watcher));
             }
             self.forget_if_unused(user);
         }
@@ -521,6 +542,40 @@ mod tests {
         assert!(!people.believes(USER, THERE), "its users are judged again");
         people.forget_where(|user| user == USER);
         assert_eq!(people.len(), 0);
+    }
+
+    #[test]
+    fn a_node_is_remembered_to_watch_so_many_and_what_it_does_not_watch_any_more_makes_room() {
+        let mut people = people();
+        let watches = |people: &mut People, user, by, count| {
+            people.begin_read(user, WALL);
+            people.learn(user, SHOWN);
+            let is_remembered = people.watch(user, by, (count, true), BEGIN_MS);
+            people.end_read(user);
+            is_remembered
+        };
+        let all = PRESENCE_NODE_WATCHED_MAX as u64;
+        let fill = |people: &mut People| {
+            assert!((0..all).all(|user| watches(people, UserId(user), THERE, 1)));
+            assert!(!watches(people, UserId(all), THERE, 1) && people.len() == PRESENCE_NODE_WATCHED_MAX);
+            assert!(watches(people, UserId(0), THERE, 2), "it has been remembered");
+        };
+        fill(&mut people);
+        let third = CoreAddress { node: NodeId(2), ..THERE };
+        for by in [CORE, third] {
+            assert!(watches(&mut people, UserId(all), by, 1), "others have room of their own");
+            people.count(UserId(all), by, 0);
+        }
+        assert!(watches(&mut people, UserId(1), THERE, 0) && watches(&mut people, UserId(1), THERE, 1));
+        people.count(UserId(1), THERE, 0);
+        assert!(watches(&mut people, UserId(1), THERE, 1));
+        people.forget_where(|user| user.0 < 10);
+        assert!((0..10).all(|user| watches(&mut people, UserId(user), THERE, 1)));
+        people.forget_watchers(THERE.node);
+        fill(&mut people);
+        let end_ms = BEGIN_MS + PresenceSettings::DEFAULT.watch_ms();
+        (0..=PRESENCE_NODE_WATCHED_MAX / PEOPLE_SWEPT_TICK_MAX).for_each(|_| people.sweep(end_ms));
+        assert_eq!((people.len(), people.of_nodes[&THERE.node]), (0, 0));
     }
 
     #[test]

@@ -205,7 +205,7 @@ impl Rim for TurnRim<'_> {
         self.sim.ask(self.core, query, what)
     }
 
-    fn post_presence(&mut self, to: CoreId, mail: Box<PresenceMail>) -> bool {
+    fn post_presence(&mut self, to: CoreId, mail: Box<PresenceMail>, _: usize) -> bool {
         self.sim.post_presence(to, mail)
     }
 

@@ -3,10 +3,13 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use proto_spec::{Presence, UserId};
-use server::shard::{
-    PresenceMail,
-    presence::{LookId, Sight},
-    topology::CoreId,
+use server::{
+    limits::PRESENCE_MAILS_MAX,
+    shard::{
+        PresenceMail,
+        presence::{LookId, Sight},
+        topology::CoreId,
+    },
 };
 
 use super::{super::Simulation, Moment};
@@ -62,7 +65,7 @@ impl Simulation {
         self.check_posted(to, &mail);
         self.count_asks(&mail);
         let Some(life) = &mut self.machine.alive else { return true };
-        if !life.cores.post_presence(to, mail) {
+        if !life.cores.post_presence(to, mail, PRESENCE_MAILS_MAX) {
             return false;
         }
         self.watching.mails.waiting.entry(to).or_default().push_back(said);
