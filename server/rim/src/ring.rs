@@ -174,6 +174,26 @@ impl Peer {
     }
 }
 
+/// A descriptor on its way into the table. The kernel reads which one it is, and writes where it has put it.
+#[derive(Debug)]
+struct Adoption {
+    socket: OwnedFd,
+    number: RawFd,
+}
+
+impl Adoption {
+    /// The slot, or minus an error number; the kernel is done with it.
+    fn end(self, result: i32) -> i32 {
+        // The table has a reference of its own; if it has not, the peer hears that the socket is closed.
+        drop(self.socket);
+        match result {
+            1.. => self.number,
+            0 => -libc::ENFILE,
+            error => error,
+        }
+    }
+}
+
 /// What a completed operation gives back.
 #[derive(Debug)]
 pub enum Payload {
@@ -214,6 +234,8 @@ pub struct Ring {
     /// By place: where the connection that is accepted comes from.
     #[expect(clippy::vec_box, reason = "the kernel writes to where it is, and the Vec may move what it holds")]
     peers: ManuallyDrop<Vec<Box<Peer>>>,
+    /// By place: what is put into the table.
+    adopted: ManuallyDrop<Vec<Option<Box<Adoption>>>>,
     /// Operations begun since the last submit.
     waiting: VecDeque<squeue::Entry>,
     /// A write and its sync: a link holds only within one submission.
@@ -283,6 +305,7 @@ impl Ring {
             writing: ManuallyDrop::default(),
             destinations: ManuallyDrop::default(),
             peers: ManuallyDrop::default(),
+            adopted: ManuallyDrop::default(),
             waiting: VecDeque::new(),
             linked: None,
             in_flight: 0,
@@ -322,6 +345,22 @@ impl Ring {
     pub fn install(&mut self, slot: u32, socket: OwnedFd) -> io::Result<()> {
         // The table holds a reference of its own, so the process's descriptor ends here.
         self.uring.submitter().register_files_update(slot, &[socket.as_raw_fd()]).map(drop)
+    }
+
+    /// Puts a socket into a slot of the kernel's choice, which then owns it. The result of [`Op::Adopt`] is that slot; the place that
+    /// its token names is given here, and is taken until then.
+    pub fn adopt(&mut self, socket: OwnedFd) -> u32 {
+        let free = self.adopted.iter().position(Option::is_none);
+        let place = free.unwrap_or_else(|| {
+            self.adopted.push(None);
+            self.adopted.len() - 1
+        });
+        let number = socket.as_raw_fd();
+        let adoption = self.adopted[place].insert(Box::new(Adoption { socket, number }));
+        // The box stays where it is, and nobody looks into it until the completion. An offset of all ones: the kernel chooses.
+        let entry = opcode::FilesUpdate::new(&raw mut adoption.number, 1).offset(-1).build();
+        self.push(entry, Token::new(Op::Adopt, place as u32, 0));
+        place as u32
     }
 
     /// Opens the connection of an installed socket.
@@ -528,6 +567,7 @@ impl Ring {
             if !more && token.op != Op::Arrival {
                 self.in_flight -= 1;
             }
+            let mut result = entry.result();
             let payload = match (token.op, cqueue::buffer_select(entry.flags())) {
                 (Op::Hello | Op::Receive, Some(id)) => {
                     Payload::Received(self.buffers.filled(id, entry.result().max(0) as u32))
@@ -538,9 +578,14 @@ impl Ring {
                     let peer = self.peers[token.slot as usize].take();
                     if entry.result() < 0 { Payload::None } else { Payload::Accepted(peer) }
                 }
+                (Op::Adopt, _) => {
+                    result =
+                        self.adopted[token.slot as usize].take().map_or(-libc::EBADF, |adoption| adoption.end(result));
+                    Payload::None
+                }
                 _ => Payload::None,
             };
-            out.push(Completion { token, result: entry.result(), more, payload });
+            out.push(Completion { token, result, more, payload });
         }
     }
 
@@ -597,6 +642,8 @@ impl Drop for Ring {
         unsafe { ManuallyDrop::drop(&mut self.destinations) };
         // SAFETY: no operation is in flight, so the kernel writes no address; not used again after this.
         unsafe { ManuallyDrop::drop(&mut self.peers) };
+        // SAFETY: no operation is in flight, so the kernel reads and writes no number; not used again after this.
+        unsafe { ManuallyDrop::drop(&mut self.adopted) };
     }
 }
 
@@ -615,6 +662,7 @@ fn need_opcodes(probe: &Probe) -> Result<(), SetupError> {
         (opcode::Close::CODE, "IORING_OP_CLOSE", "5.6"),
         (opcode::Shutdown::CODE, "IORING_OP_SHUTDOWN", "5.11"),
         (opcode::MsgRingSendFd::CODE, "IORING_OP_MSG_RING", "6.0"),
+        (opcode::FilesUpdate::CODE, "IORING_OP_FILES_UPDATE", "5.6"),
     ];
     match needed.into_iter().find(|(code, ..)| !probe.is_supported(*code)) {
         Some((_, what, since)) => Err(SetupError::Missing { what, since }),
@@ -778,6 +826,48 @@ mod tests {
         let completion = to.next(Op::Receive);
         assert_eq!(to.received(completion), b"hello");
         assert_eq!((from.ring.in_flight, to.ring.in_flight), (0, 1));
+    }
+
+    #[test]
+    fn a_socket_of_the_process_gets_a_slot_that_no_accept_has() {
+        let mut world = World::new();
+        let (_client, taken) = world.connect();
+        let mut client = TcpStream::connect(world.listener.local_addr().unwrap()).unwrap();
+        let (socket, _) = world.listener.accept().unwrap();
+        let place = world.ring.adopt(socket.into());
+        let adopted = world.next(Op::Adopt);
+        assert_eq!(adopted.token, Token::new(Op::Adopt, place, 0));
+        let slot: u32 = adopted.result.try_into().unwrap();
+        assert_ne!(slot, taken);
+        world.ring.receive(slot, 1);
+        client.write_all(b"hello").unwrap();
+        let completion = world.next(Op::Receive);
+        assert_eq!(world.received(completion), b"hello");
+        world.ring.cancel(Token::new(Op::Receive, slot, 1));
+        assert_eq!(world.next(Op::Receive).result, -libc::ECANCELED);
+        world.ring.close(slot, 1);
+        assert_eq!(world.next(Op::Close).result, 0);
+        assert_eq!(client.read(&mut [0]).unwrap(), 0, "nobody else has it open");
+    }
+
+    #[test]
+    fn a_socket_that_finds_no_slot_is_closed() {
+        let mut world = World::new();
+        let mut clients = Vec::new();
+        let adopt = |world: &mut World| {
+            let client = TcpStream::connect(world.listener.local_addr().unwrap()).unwrap();
+            let (socket, _) = world.listener.accept().unwrap();
+            world.ring.adopt(socket.into());
+            (client, world.next(Op::Adopt).result)
+        };
+        for _ in 0..64 {
+            let (client, result) = adopt(&mut world);
+            assert!(result >= 0, "{result}");
+            clients.push(client);
+        }
+        let (mut client, result) = adopt(&mut world);
+        assert_eq!(result, -libc::ENFILE);
+        assert_eq!(client.read(&mut [0]).unwrap(), 0);
     }
 
     #[test]

@@ -28,10 +28,12 @@ pub enum Op {
     JournalSync = 11,
     /// A connection that this side opens. The server never does; the load generator does nothing else.
     Connect = 12,
+    /// A descriptor of the process that is put into the table; the slot is its place among those that are.
+    Adopt = 13,
 }
 
 impl Op {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::Accept,
         Self::Hello,
         Self::Receive,
@@ -44,6 +46,7 @@ impl Op {
         Self::JournalWrite,
         Self::JournalSync,
         Self::Connect,
+        Self::Adopt,
     ];
 }
 
@@ -52,7 +55,7 @@ impl Op {
 pub struct Token {
     /// What was asked for.
     pub op: Op,
-    /// A direct descriptor, at most [`Token::SLOT_MAX`]; of an accept, its place; in an arrival, the core that it comes from.
+    /// A direct descriptor, at most [`Token::SLOT_MAX`]; of an accept or an adoption, its place; in an arrival, the core that it comes from.
     pub slot: u32,
     /// Which life of that slot; in an arrival, the ticket.
     pub generation: u32,
