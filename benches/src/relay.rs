@@ -84,7 +84,7 @@ pub fn run(listener: &TcpListener, connections_max: u32) -> Result<Infallible, R
                 Op::Send => on_sent(completion, &mut relay, &mut connections, &mut ring),
                 Op::Close => connections.closed(completion.token),
                 Op::Shutdown => connections.parted(completion.token),
-                Op::Cancel | Op::Connect | Op::Move | Op::Arrival | Op::JournalWrite | Op::JournalSync => {}
+                Op::Cancel | Op::Connect | Op::Adopt | Op::Move | Op::Arrival | Op::JournalWrite | Op::JournalSync => {}
             }
         }
         connections.feed_starved(&mut ring);
@@ -107,7 +107,7 @@ fn on_receive(completion: Completion, relay: &mut Relay, connections: &mut Conne
         }
         (Received::Bytes, Payload::Received(filled)) => flow = relay.bytes(conn, ring.bytes(filled), connections),
         (Received::Gone(_), _) => flow = ControlFlow::Break(()),
-        (Received::Hello | Received::Bytes | Received::Nothing | Received::Starved, _) => {}
+        (Received::Hello | Received::Bytes | Received::Tunnelled | Received::Nothing | Received::Starved, _) => {}
     }
     if let Payload::Received(filled) = payload {
         ring.give_back(filled);

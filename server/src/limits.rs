@@ -4,7 +4,9 @@
 /// Those of a ring and of TLS over it, which the load generator has too.
 pub use rim::limits::{RECEIVE_BUFFER_BYTES, TLS_GREETING_BYTES_MAX, TLS_RECORD_BYTES_MAX};
 
-use proto_spec::limits::{FETCHES_IN_FLIGHT_MAX, PRESENCE_USERS_MAX, SEND_WINDOW, SERVER_FRAME_BYTES_MAX};
+use proto_spec::limits::{
+    CLIENT_FRAME_BYTES_MAX, FETCHES_IN_FLIGHT_MAX, PRESENCE_USERS_MAX, SEND_WINDOW, SERVER_FRAME_BYTES_MAX,
+};
 
 /// Bytes waiting for one connection above which it is no longer pushed to but catches up from the log. Two pages: one
 /// on its way, one behind it.
@@ -689,6 +691,10 @@ pub const WOKEN_TICK_MAX: usize = 1_024;
 /// The body of a frame between nodes, in bytes: the longest content and what is said about it, with room for later versions.
 pub const MESH_FRAME_BYTES_MAX: usize = 64 * 1_024;
 
+// All that a client can have said when its hello is judged goes in one: the hello, and a record of TLS behind
+// it.
+const _: () = assert!(CLIENT_FRAME_BYTES_MAX + 16 * 1_024 + 1_024 <= MESH_FRAME_BYTES_MAX);
+
 /// Bytes that may wait for another node before messages for it are put off, which wait in their authors' logs then: what a link of
 /// 1 Gbit/s carries in 30 ms. Answers may take as much again.
 pub const LINK_QUEUE_BYTES_MAX: usize = 4 * 1_024 * 1_024;
@@ -711,6 +717,13 @@ pub const LINK_EVENTS_TURN_MAX: usize = 16;
 
 /// Bytes that are read of a link at a time: some hundred messages. More wait in the kernel.
 pub const LINK_READ_BYTES: usize = 64 * 1_024;
+
+/// Tunnels that a core opens at a time. Others wait: where they lead they take a part of the places of [`LINKS_GREETING_MAX`].
+pub const TUNNELS_DIALLED_MAX: usize = 32;
+
+/// Bytes of a client that may wait for the node that serves it before nothing more is read of the client: what is read of a socket between
+/// nodes at a time.
+pub const TUNNEL_WAITING_BYTES_MAX: usize = LINK_READ_BYTES;
 
 /// Connections of a core that may be from nodes which have not greeted yet: a cluster that starts at once has one of each. More are
 /// closed as they come.

@@ -575,7 +575,7 @@ fn start(topology: Topology, settings: Settings, revocations: Revocations, epoch
     let (writer, promise) = (Writer::new(JournalConfig::default(), Position::default()), settings.promise);
     let journal = Some(Committer::new(writer, topology, promise, SEAL_AFTER_MS, OnStoreOutage::Accept));
     let counters = Arc::new(Counters::new(topology.cores()));
-    let capacity = Capacity { table: u32::MAX, core_max: u32::MAX, node_max: u32::MAX };
+    let capacity = Capacity { table: u32::MAX, core_max: u32::MAX, node_max: u32::MAX, tunnels_max: u32::MAX };
     let common = Common::new(topology, counters, revocations, OriginLimits::default(), capacity, 10_000);
     let config =
         CoreConfig { settings, journal, slow_after_ms: SLOW_AFTER_MS, commits_max: 1, epoch, queries_kept_max: 0 };

@@ -1,6 +1,6 @@
 //! Who is there, told from node to node: the shards of two nodes, each with a store of its own, and a link that loses whatever the test
 //! wants. What a core makes of what comes through a link is tested there (`server/src/core/tests/links.rs`), and all of it together with
-//! real processes (`cluster.rs`).
+//! real processes (`cluster/main.rs`).
 #![expect(clippy::unwrap_used, reason = "a test that can not run has failed")]
 
 use std::{collections::VecDeque, mem, ops::ControlFlow};

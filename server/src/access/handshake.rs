@@ -87,7 +87,7 @@ impl Handshake {
         Self { held: Vec::new() }
     }
 
-    /// Bytes of an incomplete hello that are held back.
+    /// Bytes of an incomplete hello that are held back, or of one that came in pieces.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
         self.held.len()
@@ -104,11 +104,13 @@ impl Handshake {
             return step;
         }
         self.held.extend_from_slice(input);
-        let step = first_frame(&self.held, keys, now_wall);
-        if step != Step::More {
-            self.held = Vec::new();
-        }
-        step
+        first_frame(&self.held, keys, now_wall)
+    }
+
+    /// Everything that the connection has said, of which `input` was the last that [`Handshake::bytes`] was given.
+    #[must_use]
+    pub fn said<'a>(&'a self, input: &'a [u8]) -> &'a [u8] {
+        if self.held.is_empty() { input } else { &self.held }
     }
 }
 
@@ -308,11 +310,12 @@ mod tests {
                     assert!(cut < whole, "{cut}");
                     assert_eq!(handshake.held_bytes(), cut);
                     assert_eq!(handshake.bytes(&stream[cut..], &world.keys, NOW), World::ready(rest));
-                    assert_eq!(handshake.held_bytes(), 0);
+                    assert_eq!(handshake.said(&stream[cut..]), stream);
                 }
                 step => {
                     assert!(cut >= whole, "{cut}");
                     assert_eq!(step, World::ready(&stream[whole..cut]));
+                    assert_eq!(handshake.said(&stream[..cut]), &stream[..cut]);
                 }
             }
         }

@@ -8,7 +8,7 @@ use tracing::{debug, warn};
 
 use super::{
     Core, CoreMessage, Order,
-    greetings::{Greeting, Guest},
+    greetings::{Form, Greeting, Guest},
     origins::{Origin, Verdict},
 };
 use crate::{
@@ -27,12 +27,25 @@ use crate::{
     },
 };
 
+/// Somebody who has said hello, and whom another node serves.
+struct Stray {
+    conn: ConnId,
+    transport: Transport,
+    peer: SocketAddr,
+    hops: u64,
+    is_tunnelled: bool,
+    /// All that has come of it, in plain.
+    said: Vec<u8>,
+}
+
 /// What [`Core::judge`] has found.
 #[derive(Debug)]
 pub enum Judged {
     /// What a connection has said before it was let in: the caller gives it to [`Core::hello`], without its TLS if it speaks that.
     /// Then it reads on. It may be empty: a balancer has told, or begun to tell, where the connection comes from.
     Hello(ConnId, Vec<u8>),
+    /// Likewise, of somebody who has come by a tunnel: whatever lies over the connection did not lie over these bytes.
+    Plain(ConnId, Vec<u8>),
     /// A token of a live connection, which has been judged.
     Refresh,
 }
@@ -50,25 +63,41 @@ impl Core {
 
     /// A connection has its place in the table, of which so many are taken.
     pub fn accepted(&mut self, now: Now, conn: ConnId, peer: SocketAddr, entered: (Origin, Verdict), taken: usize) {
+        if self.begin_greeting(now, conn, peer, entered, taken) {
+            if self.common.origins.is_balancer(peer) {
+                self.greetings.await_header(conn);
+            }
+            self.order(Order::Greet(conn));
+        }
+    }
+
+    /// Whether a connection may say hello; if not, it is refused.
+    pub(super) fn begin_greeting(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        peer: SocketAddr,
+        entered: (Origin, Verdict),
+        taken: usize,
+    ) -> bool {
         let (origin, verdict) = entered;
         let open = self.common.connections.fetch_add(1, Ordering::Relaxed) + 1;
         if self.is_stopping() {
-            return self.refuse(conn, ErrorCode::Stopping, RETRY_STOPPING_MS, "the server is stopping");
+            self.refuse(conn, ErrorCode::Stopping, RETRY_STOPPING_MS, "the server is stopping");
+            return false;
         }
         if !self.lets_in(conn, verdict) {
-            return;
+            return false;
         }
         if open > u64::from(self.common.capacity.node_max) || self.is_full(taken) || !self.make_room_to_greet(now) {
             self.common.origins.give_back(origin);
             self.counters().refused.one();
-            return self.refuse(conn, ErrorCode::TooManyConnections, RETRY_BUSY_MS, "the server is full");
+            self.refuse(conn, ErrorCode::TooManyConnections, RETRY_BUSY_MS, "the server is full");
+            return false;
         }
         let deadline_ms = now.monotonic_ms + self.common.handshake_timeout_ms;
         self.greetings.begin(conn, peer, origin, now.monotonic_ms, deadline_ms);
-        if self.common.origins.is_balancer(peer) {
-            self.greetings.await_header(conn);
-        }
-        self.order(Order::Greet(conn));
+        true
     }
 
     /// Whether the limits of its address let a connection in; if not, it is refused.
@@ -135,7 +164,8 @@ impl Core {
             return Some(Judged::Refresh);
         }
         match self.greetings.next_waiting() {
-            Some((conn, bytes)) => Some(Judged::Hello(conn, self.behind_header(now, conn, bytes))),
+            Some((conn, bytes, Form::Raw)) => Some(Judged::Hello(conn, self.behind_header(now, conn, bytes))),
+            Some((conn, bytes, Form::Plain)) => Some(Judged::Plain(conn, bytes)),
             None => self.judge_refresh(now, keys).then_some(Judged::Refresh),
         }
     }
@@ -194,8 +224,8 @@ impl Core {
 
     /// A piece of what a connection says before it is let in, in plain, whatever carries it.
     pub fn hello(&mut self, now: Now, keys: &Keys, (conn, transport): (ConnId, Transport), bytes: &[u8]) {
-        let Some(Greeting { handshake, peer, origin, .. }) = self.greetings.of(conn) else { return };
-        let (peer, origin) = (*peer, *origin);
+        let Some(Greeting { handshake, peer, origin, is_tunnelled, .. }) = self.greetings.of(conn) else { return };
+        let (peer, origin, is_tunnelled) = (*peer, *origin, *is_tunnelled);
         match handshake.bytes(bytes, keys, now.wall) {
             Step::More => {}
             Step::Refuse { bytes, code, claims } => {
@@ -212,10 +242,11 @@ impl Core {
             // Whoever has been sent here waits at the user's core, where slots move: this node may be the last to hear that it has the user.
             Step::Ready { claims, hops, .. }
                 if let Some(node) = self.homes.elsewhere(claims.user)
-                    && (!(2..=REDIRECTS_MAX).contains(&hops) || !self.homes.do_move()) =>
+                    && (!(is_tunnelled || (2..=REDIRECTS_MAX).contains(&hops)) || !self.homes.do_move()) =>
             {
+                let said = handshake.said(bytes).to_vec();
                 self.end_greeting(now, conn);
-                self.redirect((conn, transport), claims.user, node, hops);
+                self.send_on(&Stray { conn, transport, peer, hops, is_tunnelled, said }, claims.user, node);
             }
             Step::Ready { claims, device, version, resumption, rest, hops } => {
                 self.end_greeting(now, conn);
@@ -223,7 +254,8 @@ impl Core {
                 let Claims { user, expires, issued, key, .. } = claims;
                 self.common.saw_token(issued);
                 let grant = Grant { expires, issued: issued.min(now.wall) };
-                let (from, follows) = (self.id, (hops > 0).then_some(transport));
+                // Behind a tunnel it is not known by which transport the client came, and it could not go there anyway.
+                let (from, follows) = (self.id, (hops > 0 && !is_tunnelled).then_some(transport));
                 let guest =
                     Guest { from, ticket, user, device, version, resumption, grant, key, peer, origin, follows, rest };
                 let home = self.common.topology.home_of(user);
@@ -237,23 +269,22 @@ impl Core {
         }
     }
 
-    /// The user's home is another node: the client is told so, if it can go there.
-    fn redirect(&mut self, (conn, transport): (ConnId, Transport), user: UserId, node: NodeId, hops: u64) {
-        let Some(Identity { nodes, .. }) = &self.homes.cluster else { return };
+    /// The user's home is another node: the client is told so if it can go there, and else is served through this one, if that can be.
+    fn send_on(&mut self, stray: &Stray, user: UserId, node: NodeId) {
+        let Some(Identity { nodes, .. }) = self.homes.cluster.clone() else { return };
+        let Stray { conn, transport, peer, hops, is_tunnelled, ref said } = *stray;
         let to = nodes.node(node);
         let address = match transport {
             Transport::Plain => &to.clients,
             Transport::Tls => &to.clients_tls,
         };
-        let (name, retry_ms) = (&to.name, RETRY_ELSEWHERE_MS);
-        debug!(core = self.id.0, %user, slot = conn.slot, node = name, hops, "redirected");
+        let name = &to.name;
         let detail = match address {
-            _ if hops > REDIRECTS_MAX => {
+            _ if hops > REDIRECTS_MAX || is_tunnelled => {
                 format!("the nodes do not agree on who serves user {user}; this one says {name}")
             }
-            None => format!("node {name} serves user {user}, and is not reached by the transport of this connection"),
-            Some(address) if hops == 0 => format!("node {name} at {address} serves user {user}"),
-            Some(address) => {
+            Some(address) if hops > 0 => {
+                debug!(core = self.id.0, %user, slot = conn.slot, node = name, hops, "redirected");
                 let (address, map_version) = (address.clone(), nodes.version());
                 let frame =
                     ServerFrame::Redirect { address, reason: RedirectReason::Elsewhere, after_ms: 0, map_version };
@@ -262,8 +293,11 @@ impl Core {
                 self.counters().redirected.one();
                 return self.order(Order::Dismiss(conn, bytes));
             }
+            _ if self.tunnel(conn, user, node, peer, said) => return,
+            Some(address) => format!("node {name} at {address} serves user {user}"),
+            None => format!("node {name} serves user {user}, and is not reached by the transport of this connection"),
         };
-        self.refuse(conn, ErrorCode::Elsewhere, retry_ms, &detail);
+        self.refuse(conn, ErrorCode::Elsewhere, RETRY_ELSEWHERE_MS, &detail);
     }
 
     /// A connection to a listener that speaks TLS began with something else: this.

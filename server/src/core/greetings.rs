@@ -62,10 +62,21 @@ pub(super) struct Greeting {
     pub(super) peer: SocketAddr,
     /// As limits count it.
     pub(super) origin: Origin,
+    /// Another node has sent it here, which has taken it for this one's.
+    pub(super) is_tunnelled: bool,
     /// From when on it holds a place for handshakes of its origin.
     pub(super) since_ms: u64,
     /// Bytes of it wait to be judged.
     waits: bool,
+}
+
+/// In which form bytes wait to be judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// As they came.
+    Raw,
+    /// As they were meant: another node has taken off what lay over them.
+    Plain,
 }
 
 /// Connections of this core whose hello has not been judged, and those on their way to another core.
@@ -76,7 +87,7 @@ pub(super) struct Greetings {
     deadlines: VecDeque<(u64, ConnId)>,
     /// Bytes of hellos that wait to be judged, in order; at most one piece of each connection, since nothing more is read
     /// before. Those of handshakes that are over are passed over; with them there may be twice [`HANDSHAKES_MAX`].
-    waiting: VecDeque<(ConnId, Vec<u8>)>,
+    waiting: VecDeque<(ConnId, Vec<u8>, Form)>,
     leaving: HashMap<ConnId, (CoreId, Box<Guest>)>,
     next_ticket: u32,
 }
@@ -114,8 +125,9 @@ impl Greetings {
 
     /// A connection has been accepted.
     pub(super) fn begin(&mut self, conn: ConnId, peer: SocketAddr, origin: Origin, now_ms: u64, deadline_ms: u64) {
-        let (handshake, header) = (Handshake::new(), None);
-        self.open.insert(conn, Greeting { handshake, header, peer, origin, since_ms: now_ms, waits: false });
+        let (handshake, header, is_tunnelled, waits) = (Handshake::new(), None, false, false);
+        let greeting = Greeting { handshake, header, peer, origin, is_tunnelled, since_ms: now_ms, waits };
+        self.open.insert(conn, greeting);
         self.deadlines.push_back((deadline_ms, conn));
     }
 
@@ -126,12 +138,24 @@ impl Greetings {
         }
     }
 
+    /// It comes by a tunnel, and this is what it has said.
+    pub(super) fn tunnelled(&mut self, conn: ConnId, said: Vec<u8>) {
+        if let Some(greeting) = self.open.get_mut(&conn) {
+            greeting.is_tunnelled = true;
+            self.put(conn, said, Form::Plain);
+        }
+    }
+
     /// Bytes of a hello have come. Nothing more is read of the connection until they have been judged.
     pub(super) fn wait(&mut self, conn: ConnId, bytes: &[u8]) {
+        self.put(conn, bytes.to_vec(), Form::Raw);
+    }
+
+    fn put(&mut self, conn: ConnId, bytes: Vec<u8>, form: Form) {
         if let Some(greeting) = self.open.get_mut(&conn) {
             greeting.waits = true;
         }
-        self.waiting.push_back((conn, bytes.to_vec()));
+        self.waiting.push_back((conn, bytes, form));
         debug_assert!(self.waiting.len() <= 2 * HANDSHAKES_MAX, "accepted only while there is room");
     }
 
@@ -142,11 +166,11 @@ impl Greetings {
     }
 
     /// The next bytes to be judged.
-    pub(super) fn next_waiting(&mut self) -> Option<(ConnId, Vec<u8>)> {
-        while let Some((conn, bytes)) = self.waiting.pop_front() {
+    pub(super) fn next_waiting(&mut self) -> Option<(ConnId, Vec<u8>, Form)> {
+        while let Some((conn, bytes, form)) = self.waiting.pop_front() {
             if let Some(greeting) = self.open.get_mut(&conn) {
                 greeting.waits = false;
-                return Some((conn, bytes));
+                return Some((conn, bytes, form));
             }
         }
         None
@@ -329,7 +353,7 @@ mod tests {
     }
 
     fn next(greetings: &mut Greetings) -> Option<u32> {
-        let (conn, bytes) = greetings.next_waiting()?;
+        let (conn, bytes, _) = greetings.next_waiting()?;
         assert_eq!(bytes, conn.slot.to_ne_bytes());
         Some(conn.slot)
     }

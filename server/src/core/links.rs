@@ -236,6 +236,14 @@ impl Core {
 
     /// A link of another core is open, or has ended.
     pub(super) fn link_told(&mut self, now: Now, node: NodeId, serial: u64, is_up: bool) {
+        self.link_changed(now, node, serial, is_up);
+    }
+
+    /// What this core does about it.
+    fn link_changed(&mut self, now: Now, node: NodeId, serial: u64, is_up: bool) {
+        if !is_up {
+            self.end_tunnels(Some(node));
+        }
         self.feed(now, Input::Link { node, serial, is_up });
     }
 
@@ -340,7 +348,7 @@ impl Core {
         for core in (0..self.common.topology.cores()).map(CoreId).filter(|core| *core != own) {
             self.post(core, CoreMessage::Link { node, serial, is_up });
         }
-        self.feed(now, Input::Link { node, serial, is_up });
+        self.link_changed(now, node, serial, is_up);
     }
 
     /// Another node says something to a user of this one. What is not its own to say, or not for here, is put off: the nodes may not have
@@ -379,7 +387,7 @@ impl Core {
         self.counters().links.set(self.links.open.len() as u64);
     }
 
-    fn node_name(&self, node: NodeId) -> &str {
+    pub(super) fn node_name(&self, node: NodeId) -> &str {
         self.homes.cluster.as_ref().map_or("", |cluster| &cluster.nodes.node(node).name)
     }
 }

@@ -28,6 +28,7 @@ mod stopping;
 mod survey;
 #[cfg(test)]
 mod tests;
+mod tunnels;
 
 use std::{
     collections::VecDeque,
@@ -57,6 +58,7 @@ use self::{
     links::Links,
     load::LoadMeter,
     stopping::Stop,
+    tunnels::Tunnels,
 };
 use crate::{
     access::revocation::Subject,
@@ -109,6 +111,7 @@ pub struct Core {
     greetings: Greetings,
     arrivals: Arrivals,
     links: Links,
+    tunnels: Tunnels,
     /// Tokens of live connections that wait to be judged, in order; at most `REFRESHES_MAX`.
     refreshes: VecDeque<Refresh>,
     /// For other cores. One for all of them: a batch is in the journal's mailbox before an envelope of the same turn is in anybody's.
@@ -162,6 +165,7 @@ impl Core {
                 greetings: Greetings::default(),
                 arrivals: Arrivals::default(),
                 links: Links::default(),
+                tunnels: Tunnels::default(),
                 refreshes: VecDeque::new(),
                 mail: Backlog::default(),
                 queries: Backlog::default(),

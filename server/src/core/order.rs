@@ -48,6 +48,21 @@ pub enum Order {
     Dial(NodeId, SocketAddr),
     /// A connection to another node gets these bytes and is closed.
     CutLink(LinkId, Vec<u8>),
+    /// Connect to this node and give it the opening of a tunnel, then carry what the client says and is told. Nothing more is read of
+    /// the client before the node has answered. Answered with [`super::Core::tunnel_opened`] or [`super::Core::tunnel_failed`], and with
+    /// [`super::Core::tunnel_ended`] when either side has ended it.
+    Tunnel {
+        /// Whose client.
+        conn: ConnId,
+        /// Where nodes reach that one.
+        address: SocketAddr,
+        /// Its name, which its certificate has, too.
+        name: String,
+        /// The bytes to begin with.
+        opening: Vec<u8>,
+    },
+    /// A tunnel and the connection of its client end; what is on its way goes on.
+    EndTunnel(ConnId),
     /// Look whether the store is still this server's.
     CheckFence,
     /// The store is another server's: the node stops, and says why.

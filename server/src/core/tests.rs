@@ -2,6 +2,7 @@
 
 mod balancers;
 mod links;
+mod tunnels;
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -75,6 +76,10 @@ struct Notebook {
     presence_waiting_max: usize,
     /// Where connections of balancers come from.
     located: Vec<(ConnId, origins::Origin)>,
+    /// Clients who are to be served through another node: whose, and what it is told.
+    tunnels: Vec<(ConnId, String, Vec<u8>)>,
+    /// Whose tunnels are to end.
+    ended_tunnels: Vec<ConnId>,
 }
 
 impl Rim for Notebook {
@@ -85,6 +90,8 @@ impl Rim for Notebook {
             Order::CutLink(link, _) => self.cut_links.push(link),
             Order::CutAll => self.cuts_all = true,
             Order::Locate(conn, origin) => self.located.push((conn, origin)),
+            Order::Tunnel { conn, name, opening, .. } => self.tunnels.push((conn, name, opening)),
+            Order::EndTunnel(conn) => self.ended_tunnels.push(conn),
             _ => {}
         }
     }
@@ -153,7 +160,7 @@ impl World {
             moves_per_s: 1_000,
         };
         let (counters, revocations) = (Arc::new(Counters::new(1)), Revocations::default());
-        let capacity = Capacity::new(100, 1, 1_000).unwrap();
+        let capacity = Capacity::new(100, 1, 2_000).unwrap();
         let common = Common::new(topology, counters, revocations, origins, capacity, HANDSHAKE_TIMEOUT_MS);
         let common = match place {
             Some(identity) => common.in_cluster(identity),

@@ -22,6 +22,8 @@ pub struct Capacity {
     pub core_max: u32,
     /// Most connections of the node. More are refused.
     pub node_max: u32,
+    /// Most clients of one core that are served through another node, each of which needs an open file. Others are told where to go.
+    pub tunnels_max: u32,
 }
 
 /// The limit of open files does not allow serving.
@@ -65,7 +67,10 @@ impl Capacity {
         let table = connections_max.saturating_add(DESCRIPTORS_SPARE).min(limit);
         let core_max = table.saturating_sub(DESCRIPTORS_SPARE);
         let node_max = connections_max.min(core_max.saturating_mul(cores.into()));
-        Ok(Self { table, core_max, node_max })
+        // Half of what nothing else may need.
+        let left = limit.saturating_sub(files_beside_tables(cores) + ENGINE_TABLES_MAX) / 2;
+        let tunnels_max = core_max.min(left / u32::from(cores.max(1)));
+        Ok(Self { table, core_max, node_max, tunnels_max })
     }
 
     /// As [`Capacity::new`]; the log hears if it is less than wanted.
@@ -104,14 +109,19 @@ mod tests {
     #[test]
     fn one_core_may_hold_all_connections_if_the_limit_allows() {
         let capacity = Capacity::new(1_000, 4, 1 << 20).unwrap();
-        assert_eq!(capacity, Capacity { table: 1_000 + DESCRIPTORS_SPARE, core_max: 1_000, node_max: 1_000 });
+        let tunnels_max = 1_000;
+        let table = 1_000 + DESCRIPTORS_SPARE;
+        assert_eq!(capacity, Capacity { table, core_max: 1_000, node_max: 1_000, tunnels_max });
     }
 
     #[test]
     fn cores_pass_the_limit_together() {
         let core_max = 20_000 - DESCRIPTORS_SPARE;
         let of = |cores| Capacity::new(50_000, cores, 20_000).unwrap();
-        assert_eq!(of(1), Capacity { table: 20_000, core_max, node_max: core_max });
+        let tunnels_max = (20_000 - 64 - 8 - 256 - 900) / 2;
+        assert_eq!(of(1), Capacity { table: 20_000, core_max, node_max: core_max, tunnels_max });
+        assert_eq!(of(2).tunnels_max, (20_000 - 64 - 16 - 256 - 900) / 4);
+        assert_eq!(Capacity::new(50_000, 2, 1_024).unwrap().tunnels_max, 0, "the engine may need them");
         assert_eq!(of(2).node_max, 2 * core_max);
         assert_eq!(of(3).node_max, 50_000);
         assert_eq!(of(3).table, 20_000);

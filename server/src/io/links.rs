@@ -1,8 +1,13 @@
 //! Links: the sockets between nodes. Tasks of a core's own runtime, away from the ring of its clients: a link is one socket that carries
-//! much, and needs none of what a ring does for many.
+//! much, and needs none of what a ring does for many. Beside the links there are the tunnels of single clients: at the end where the
+//! client is they are such sockets too, and at the other end the ring takes them over, once the nodes have greeted.
 //!
 //! What has happened waits here until the core's next turn takes it ([`Sockets::take`]). A link is read again when what it said last has
 //! been taken, so a core that is behind is waited for by the other node's kernel.
+
+mod crypt;
+mod tunnels;
+mod wires;
 
 use std::{
     cell::{Cell, RefCell},
@@ -14,26 +19,29 @@ use std::{
     time::Duration,
 };
 
-use rim::tls::{ServerTls, Side, Tls};
+use rim::tls::{ServerTls, Tls};
 use rustls::{ClientConfig, ServerConfig, client::UnbufferedClientConnection, pki_types::ServerName};
-
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{
-        TcpListener, TcpStream,
-        tcp::{OwnedReadHalf, OwnedWriteHalf},
-    },
-    sync::Notify,
-    task::JoinHandle,
+    net::{TcpListener, TcpStream},
+    sync::{Notify, Semaphore},
     time::timeout,
 };
 
+pub(super) use self::tunnels::Visitor;
+use self::{
+    crypt::{Crypt, hear, shake_hands},
+    tunnels::Call,
+    wires::{Socket, Wires, read, write},
+};
 use crate::{
     core::LinkId,
     files::certificate::MeshTls,
-    limits::{LINK_GREETING_MS, LINK_READ_BYTES, LINKS_GREETING_MAX, LISTEN_RETRY_MS},
-    mesh::certificate::Certificate,
-    shard::topology::NodeId,
+    limits::{LINK_GREETING_MS, LINKS_GREETING_MAX, LISTEN_RETRY_MS, TUNNELS_DIALLED_MAX},
+    mesh::{
+        certificate::Certificate,
+        wire::{self, Opening, Said},
+    },
+    shard::{ConnId, topology::NodeId},
 };
 
 /// What has happened to the links of a core.
@@ -46,11 +54,28 @@ pub(super) enum Event {
     /// A node could not be reached.
     NotReached(NodeId, String),
     /// Bytes have come.
-    Bytes(LinkId, Vec<u8>),
+    Bytes(Line, Vec<u8>),
     /// The kernel took so many.
-    Sent(LinkId, usize),
+    Sent(Line, usize),
     /// The connection has ended.
-    Ended(LinkId, String),
+    Ended(Line, String),
+    /// The other node has taken in the client of a tunnel.
+    Tunnelled(ConnId),
+    /// It has not.
+    NotTunnelled(ConnId, String),
+    /// A client comes by a tunnel; the node that sends it has not been judged.
+    Came(Visitor),
+    /// The other node has been told that the client is taken in.
+    Admitted(Visitor),
+}
+
+/// A socket to another node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Line {
+    /// A link.
+    Link(LinkId),
+    /// What carries the bytes of one client.
+    Tunnel(ConnId),
 }
 
 #[derive(Debug, Default)]
@@ -66,99 +91,45 @@ impl Happened {
     }
 }
 
-/// What is shared with the tasks of one link.
-#[derive(Debug)]
-struct Wires {
-    crypt: RefCell<Crypt>,
-    out: RefCell<Vec<u8>>,
-    /// Something is to be sent, or the link is to be closed.
-    send: Notify,
-    /// Once everything has been sent.
-    is_closing: Cell<bool>,
-    /// What was read last has been taken.
-    read_on: Notify,
-}
-
-impl Default for Wires {
-    fn default() -> Self {
-        Self {
-            crypt: RefCell::new(Crypt::Plain),
-            out: RefCell::default(),
-            send: Notify::default(),
-            is_closing: Cell::default(),
-            read_on: Notify::default(),
-        }
-    }
-}
-
-#[derive(Debug)]
-struct Socket {
-    wires: Rc<Wires>,
-    reader: JoinHandle<()>,
-    writer: JoinHandle<()>,
-}
-
 /// A connection whose TLS, if it has any, is open.
 #[derive(Debug)]
 struct Fresh {
     stream: TcpStream,
-    dialled: Option<NodeId>,
     crypt: Crypt,
     /// What came behind the handshake.
     first: Vec<u8>,
+    what: What,
 }
 
-/// What lies over a socket.
+/// What a fresh connection is for.
 #[derive(Debug)]
-enum Crypt {
-    Plain,
-    Dialled(Box<Tls<UnbufferedClientConnection>>),
-    Came(Box<ServerTls>),
+enum What {
+    /// A link to this node.
+    Dialled(NodeId),
+    /// Somebody wants a link.
+    Came,
+    /// A tunnel: the other node has taken in this client.
+    Tunnel(ConnId),
+    /// Somebody wants a client to be served here.
+    Visitor(Opening, Place),
 }
 
-impl Crypt {
-    /// Received bytes, in plain; and why nothing more comes, if so: what came before that counts.
-    fn receive(&mut self, mut bytes: Vec<u8>) -> (Vec<u8>, Option<String>) {
-        let mut plain = Vec::new();
-        let heard = match self {
-            Self::Plain => return (bytes, None),
-            Self::Dialled(tls) => tls.receive(&mut bytes, &mut plain),
-            Self::Came(tls) => tls.receive(&mut bytes, &mut plain),
-        };
-        match heard {
-            Ok(heard) => (plain, heard.half_closed.then(|| "the other node has closed it".to_owned())),
-            Err(error) => (plain, Some(error.to_string())),
-        }
-    }
+/// A place among those who have come and have not been judged.
+#[derive(Debug)]
+struct Place(Rc<Cell<usize>>);
 
-    /// Bytes to send, and whatever else is to be said.
-    fn seal(&mut self, plain: Vec<u8>) -> Vec<u8> {
-        let mut out = Vec::new();
-        match self {
-            Self::Plain => return plain,
-            Self::Dialled(tls) => tls.seal(&plain, &mut out),
-            Self::Came(tls) => tls.seal(&plain, &mut out),
-        }
-        out
+impl Place {
+    fn take(places: &Rc<Cell<usize>>) -> Option<Self> {
+        (places.get() < LINKS_GREETING_MAX).then(|| {
+            places.set(places.get() + 1);
+            Self(Rc::clone(places))
+        })
     }
+}
 
-    /// Nothing more is sent.
-    fn finish(&mut self) -> Vec<u8> {
-        match self {
-            Self::Plain => {}
-            Self::Dialled(tls) => tls.finish(&[]),
-            Self::Came(tls) => tls.finish(&[]),
-        }
-        self.seal(Vec::new())
-    }
-
-    fn certificate(&self) -> Option<Certificate> {
-        let der = match self {
-            Self::Plain => None,
-            Self::Dialled(tls) => tls.peer_certificate(),
-            Self::Came(tls) => tls.peer_certificate(),
-        };
-        der.map(|der| Certificate(der.to_vec()))
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
     }
 }
 
@@ -167,7 +138,11 @@ impl Crypt {
 pub(super) struct Sockets {
     tls: Option<MeshTls>,
     happened: Rc<Happened>,
-    sockets: HashMap<LinkId, Socket>,
+    sockets: HashMap<Line, Socket>,
+    /// Tunnels that are not open yet.
+    calls: HashMap<ConnId, Call>,
+    /// Whoever opens a tunnel has one of them meanwhile.
+    dials: Rc<Semaphore>,
     /// New connections, before the core knows them.
     fresh: Rc<RefCell<VecDeque<Fresh>>>,
     last: u64,
@@ -176,7 +151,15 @@ pub(super) struct Sockets {
 impl Sockets {
     /// None yet. `tls`: what nodes prove to each other who they are with.
     pub(super) fn new(tls: Option<MeshTls>) -> Self {
-        Self { tls, happened: Rc::default(), sockets: HashMap::new(), fresh: Rc::default(), last: 0 }
+        Self {
+            tls,
+            happened: Rc::default(),
+            sockets: HashMap::new(),
+            calls: HashMap::new(),
+            dials: Rc::new(Semaphore::new(TUNNELS_DIALLED_MAX)),
+            fresh: Rc::default(),
+            last: 0,
+        }
     }
 
     /// Takes in whoever comes to this socket, for as long as the runtime lives.
@@ -186,24 +169,22 @@ impl Sockets {
         let (fresh, happened) = (Rc::clone(&self.fresh), Rc::clone(&self.happened));
         let config = self.tls.as_ref().map(|tls| Arc::clone(&tls.server));
         tokio_uring::spawn(async move {
-            let greeting = Rc::new(Cell::new(0_usize));
+            let places = Rc::new(Cell::new(0_usize));
             loop {
                 match listener.accept().await {
-                    // Whoever opens connections and says nothing keeps nobody else out for long.
-                    Ok((stream, _)) if greeting.get() >= LINKS_GREETING_MAX => drop(stream),
                     Ok((stream, peer)) => {
+                        // Whoever opens connections and says nothing keeps nobody else out for long.
+                        let Some(place) = Place::take(&places) else { continue };
                         let (fresh, happened) = (Rc::clone(&fresh), Rc::clone(&happened));
-                        let (config, greeting) = (config.clone(), Rc::clone(&greeting));
-                        greeting.set(greeting.get() + 1);
+                        let config = config.clone();
                         tokio_uring::spawn(async move {
-                            match within(LINK_GREETING_MS, admit(stream, config)).await {
+                            match within(LINK_GREETING_MS, admit(stream, config, place)).await {
                                 Ok(one) => {
                                     fresh.borrow_mut().push_back(one);
                                     happened.woken.notify_one();
                                 }
                                 Err(why) => happened.push(Event::NotGreeted(format!("{peer}: {why}"))),
                             }
-                            greeting.set(greeting.get() - 1);
                         });
                     }
                     // Too many files, for instance: it may be better soon.
@@ -219,9 +200,9 @@ impl Sockets {
         let (fresh, happened) = (Rc::clone(&self.fresh), Rc::clone(&self.happened));
         let config = self.tls.as_ref().map(|tls| Arc::clone(&tls.client));
         tokio_uring::spawn(async move {
-            match within(LINK_GREETING_MS, call(node, address, name, config)).await {
-                Ok(one) => {
-                    fresh.borrow_mut().push_back(one);
+            match within(LINK_GREETING_MS, call(address, name, config)).await {
+                Ok((stream, crypt, first)) => {
+                    fresh.borrow_mut().push_back(Fresh { stream, crypt, first, what: What::Dialled(node) });
                     happened.woken.notify_one();
                 }
                 Err(why) => happened.push(Event::NotReached(node, format!("{address}: {why}"))),
@@ -230,8 +211,8 @@ impl Sockets {
     }
 
     /// Sends bytes, behind those that wait already.
-    pub(super) fn send(&self, link: LinkId, bytes: &[u8]) {
-        if let Some(Socket { wires, .. }) = self.sockets.get(&link) {
+    pub(super) fn send(&self, line: Line, bytes: &[u8]) {
+        if let Some(Socket { wires, .. }) = self.sockets.get(&line) {
             wires.out.borrow_mut().extend_from_slice(bytes);
             wires.send.notify_one();
         }
@@ -239,12 +220,18 @@ impl Sockets {
 
     /// Sends these bytes and closes. Nothing more is heard of the link.
     pub(super) fn cut(&mut self, link: LinkId, last_words: &[u8]) {
-        if let Some(Socket { wires, .. }) = self.sockets.get(&link) {
+        let line = Line::Link(link);
+        if let Some(Socket { wires, .. }) = self.sockets.get(&line) {
             // It counts as put off.
             wires.out.borrow_mut().clear();
         }
-        self.send(link, last_words);
-        if let Some(Socket { wires, reader, writer }) = self.sockets.remove(&link) {
+        self.send(line, last_words);
+        self.finish(line);
+    }
+
+    /// Closes once everything has been sent. Nothing more is heard of it.
+    fn finish(&mut self, line: Line) {
+        if let Some(Socket { wires, reader, writer }) = self.sockets.remove(&line) {
             reader.abort();
             wires.is_closing.set(true);
             wires.send.notify_one();
@@ -258,22 +245,35 @@ impl Sockets {
 
     /// The next thing that has happened.
     pub(super) fn take(&mut self) -> Option<Event> {
-        let fresh = self.fresh.borrow_mut().pop_front();
-        if let Some(fresh) = fresh {
-            return Some(self.begin(fresh));
+        loop {
+            let fresh = self.fresh.borrow_mut().pop_front();
+            let Some(fresh) = fresh else { break };
+            if let Some(event) = self.begin(fresh) {
+                return Some(event);
+            }
         }
         loop {
             let event = self.happened.queue.borrow_mut().pop_front()?;
-            match &event {
-                Event::NotReached(..) | Event::NotGreeted(_) => return Some(event),
-                Event::Bytes(link, _) | Event::Sent(link, _) | Event::Ended(link, _) | Event::Began(link, ..) => {
-                    // What was cut is heard no more.
-                    let Some(Socket { wires, .. }) = self.sockets.get(link) else { continue };
-                    if matches!(event, Event::Bytes(..)) {
+            let is_heard = match &event {
+                Event::Bytes(line, _) | Event::Sent(line, _) | Event::Ended(line, _) => {
+                    let socket = self.sockets.get(line);
+                    // What a client of a tunnel is told is taken when the client has taken it.
+                    if let (Event::Bytes(Line::Link(_), _), Some(Socket { wires, .. })) = (&event, socket) {
                         wires.read_on.notify_one();
                     }
-                    return Some(event);
+                    // What was cut is heard no more.
+                    socket.is_some()
                 }
+                Event::NotTunnelled(conn, _) => self.calls.remove(conn).is_some(),
+                Event::NotReached(..)
+                | Event::NotGreeted(_)
+                | Event::Began(..)
+                | Event::Tunnelled(_)
+                | Event::Came(_)
+                | Event::Admitted(_) => true,
+            };
+            if is_heard {
+                return Some(event);
             }
         }
     }
@@ -293,19 +293,30 @@ impl Sockets {
         self.happened.woken.notified().await;
     }
 
-    fn begin(&mut self, fresh: Fresh) -> Event {
-        let Fresh { stream, dialled, crypt, first } = fresh;
-        self.last += 1;
-        let id = LinkId(self.last);
+    /// What a fresh connection means; nothing if it is not wanted any more.
+    fn begin(&mut self, fresh: Fresh) -> Option<Event> {
+        let Fresh { stream, crypt, first, what } = fresh;
         // Nothing is gained by waiting: a turn's output is one write. If the kernel refuses, it is slower.
         let _ = stream.set_nodelay(true);
+        let (line, event) = match what {
+            What::Visitor(opening, place) => return Some(Event::Came(Visitor::new(stream, crypt, opening, place))),
+            What::Tunnel(conn) => {
+                self.calls.remove(&conn)?;
+                (Line::Tunnel(conn), Event::Tunnelled(conn))
+            }
+            What::Dialled(_) | What::Came => {
+                self.last += 1;
+                let dialled = if let What::Dialled(node) = what { Some(node) } else { None };
+                let id = LinkId(self.last);
+                (Line::Link(id), Event::Began(id, dialled, crypt.certificate()))
+            }
+        };
         let (from, to) = stream.into_split();
-        let certificate = crypt.certificate();
         let wires = Rc::new(Wires { crypt: RefCell::new(crypt), ..Wires::default() });
-        let reader = tokio_uring::spawn(read(id, from, first, Rc::clone(&wires), Rc::clone(&self.happened)));
-        let writer = tokio_uring::spawn(write(id, to, Rc::clone(&wires), Rc::clone(&self.happened)));
-        self.sockets.insert(id, Socket { wires, reader, writer });
-        Event::Began(id, dialled, certificate)
+        let reader = tokio_uring::spawn(read(line, from, first, Rc::clone(&wires), Rc::clone(&self.happened)));
+        let writer = tokio_uring::spawn(write(line, to, Rc::clone(&wires), Rc::clone(&self.happened)));
+        self.sockets.insert(line, Socket { wires, reader, writer });
+        Some(event)
     }
 }
 
@@ -314,12 +325,12 @@ async fn within<T>(ms: u64, what: impl Future<Output = Result<T, String>>) -> Re
     timeout(Duration::from_millis(ms), what).await.unwrap_or_else(|_| Err(format!("no answer in {ms} ms")))
 }
 
+/// Connects: the socket, what lies over it, and what came behind the handshake.
 async fn call(
-    node: NodeId,
     address: SocketAddr,
     name: String,
     config: Option<Arc<ClientConfig>>,
-) -> Result<Fresh, String> {
+) -> Result<(TcpStream, Crypt, Vec<u8>), String> {
     let mut stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
     let (mut crypt, mut first) = (Crypt::Plain, Vec::new());
     if let Some(config) = config {
@@ -329,81 +340,28 @@ async fn call(
         first = shake_hands(&mut stream, &mut tls).await?;
         crypt = Crypt::Dialled(Box::new(tls));
     }
-    Ok(Fresh { stream, dialled: Some(node), crypt, first })
+    Ok((stream, crypt, first))
 }
 
-async fn admit(mut stream: TcpStream, config: Option<Arc<ServerConfig>>) -> Result<Fresh, String> {
+/// Hears what somebody who has come says first.
+async fn admit(mut stream: TcpStream, config: Option<Arc<ServerConfig>>, place: Place) -> Result<Fresh, String> {
     let (mut crypt, mut first) = (Crypt::Plain, Vec::new());
     if let Some(config) = config {
         let mut tls = ServerTls::accept(config).map_err(|error| error.to_string())?;
         first = shake_hands(&mut stream, &mut tls).await?;
         crypt = Crypt::Came(Box::new(tls));
     }
-    Ok(Fresh { stream, dialled: None, crypt, first })
-}
-
-/// Opens the TLS of a connection. What came behind the handshake.
-async fn shake_hands<S: Side>(stream: &mut TcpStream, tls: &mut Tls<S>) -> Result<Vec<u8>, String> {
-    let mut plain = Vec::new();
-    let mut heard = tls.receive(&mut [], &mut plain);
     loop {
-        let mut out = Vec::new();
-        tls.seal(&[], &mut out);
-        // If it fails, so does the next read; an alert that does not get there is no loss.
-        let written = stream.write_all(&out).await;
-        heard.map_err(|error| error.to_string())?;
-        written.map_err(|error| error.to_string())?;
-        if tls.is_open() {
-            return Ok(plain);
-        }
-        let mut bytes = Vec::with_capacity(LINK_READ_BYTES);
-        if stream.read_buf(&mut bytes).await.map_err(|error| error.to_string())? == 0 {
-            return Err("it was closed during the TLS handshake".to_owned());
-        }
-        heard = tls.receive(&mut bytes, &mut plain);
-    }
-}
-
-async fn read(id: LinkId, mut from: OwnedReadHalf, first: Vec<u8>, wires: Rc<Wires>, happened: Rc<Happened>) {
-    let (mut plain, mut end) = (first, None);
-    let why = loop {
-        if !plain.is_empty() {
-            happened.push(Event::Bytes(id, std::mem::take(&mut plain)));
-            wires.read_on.notified().await;
-        }
-        if let Some(why) = end {
-            break why;
-        }
-        let mut bytes = Vec::with_capacity(LINK_READ_BYTES);
-        match from.read_buf(&mut bytes).await {
-            Ok(0) => break "the other node has closed it".to_owned(),
-            Ok(_) => {}
-            Err(error) => break error.to_string(),
-        }
-        (plain, end) = wires.crypt.borrow_mut().receive(bytes);
-    };
-    happened.push(Event::Ended(id, why));
-}
-
-async fn write(id: LinkId, mut to: OwnedWriteHalf, wires: Rc<Wires>, happened: Rc<Happened>) {
-    loop {
-        let plain = std::mem::take(&mut *wires.out.borrow_mut());
-        let length = plain.len();
-        if length == 0 {
-            if wires.is_closing.get() {
-                let goodbye = wires.crypt.borrow_mut().finish();
-                // It is closed when both halves are dropped; whoever reads has been ended.
-                let _ = to.write_all(&goodbye).await;
-                let _ = to.shutdown().await;
-                return;
+        match wire::decode(&first) {
+            Ok(None) => hear(&mut stream, &mut crypt, &mut first).await?,
+            Ok(Some((Said::Tunnel(mut opening), length))) => {
+                // The client may have gone on.
+                opening.said.extend_from_slice(&first[length..]);
+                let what = What::Visitor(opening, place);
+                return Ok(Fresh { stream, crypt, first: Vec::new(), what });
             }
-            wires.send.notified().await;
-            continue;
+            // Whatever else it is, the core judges it.
+            Ok(Some(_)) | Err(_) => return Ok(Fresh { stream, crypt, first, what: What::Came }),
         }
-        let bytes = wires.crypt.borrow_mut().seal(plain);
-        if let Err(error) = to.write_all(&bytes).await {
-            return happened.push(Event::Ended(id, error.to_string()));
-        }
-        happened.push(Event::Sent(id, length));
     }
 }

@@ -11,9 +11,10 @@ mod stopping;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod tunnels;
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     io,
     sync::Arc,
     time::{Duration, Instant},
@@ -29,7 +30,7 @@ use tracing::warn;
 use self::core_rim::CoreRim;
 use super::{
     commit::Commit,
-    links::{Event, Sockets},
+    links::{Event, Line, Sockets},
     mailbox::{Mailbox, Post},
     query::Readers,
     shared::Shared,
@@ -129,6 +130,7 @@ impl Reactor {
                 readers,
                 tasks,
                 links: Sockets::new(shared.mesh_tls.clone()),
+                adopted: HashMap::new(),
                 shared,
             },
             core: parts.core,
@@ -239,6 +241,7 @@ impl Reactor {
                 }
                 Op::Shutdown => self.rim.connections.parted(completion.token),
                 Op::Cancel => {}
+                Op::Adopt => self.on_adopted(now, &completion),
                 Op::Connect => debug_assert!(false, "a server opens no connections"),
             }
         }
@@ -326,9 +329,16 @@ impl Reactor {
                 Some(Event::Began(link, dialled, certified)) => self.core.link_began(now, link, dialled, certified),
                 Some(Event::NotGreeted(why)) => self.core.stranger(now, &why),
                 Some(Event::NotReached(node, why)) => self.core.dial_failed(now, node, &why),
-                Some(Event::Bytes(link, bytes)) => self.core.link_bytes(now, link, &bytes),
-                Some(Event::Sent(link, bytes)) => self.core.link_sent(link, bytes),
-                Some(Event::Ended(link, why)) => self.core.link_ended(now, link, &why),
+                Some(Event::Bytes(Line::Link(link), bytes)) => self.core.link_bytes(now, link, &bytes),
+                Some(Event::Sent(Line::Link(link), bytes)) => self.core.link_sent(link, bytes),
+                Some(Event::Ended(Line::Link(link), why)) => self.core.link_ended(now, link, &why),
+                Some(Event::Tunnelled(conn)) => self.on_tunnel_opened(conn),
+                Some(Event::NotTunnelled(conn, why)) => self.core.tunnel_failed(conn, &why),
+                Some(Event::Bytes(Line::Tunnel(conn), bytes)) => self.rim.connections.queue(conn, &bytes),
+                Some(Event::Sent(Line::Tunnel(conn), _)) => self.rim.read_tunnelled_on(conn),
+                Some(Event::Ended(Line::Tunnel(conn), _)) => self.on_tunnel_ended(now, conn),
+                Some(Event::Came(visitor)) => self.on_visitor(now, visitor),
+                Some(Event::Admitted(visitor)) => self.on_admitted(visitor),
                 None => return,
             }
             self.obey(now);

@@ -4,7 +4,7 @@
 //! life is in flight, so a completion always finds the connection that it belongs to. An idle connection owns no buffer.
 //!
 //! Stages: greeting -> serving -> flushing -> lingering -> ending -> (slot free); greeting -> leaving -> ending when the
-//! home is another core; any -> ending when the peer or the network ends it.
+//! home is another core; greeting -> tunnelled, and on as from serving, when another node serves the client through this one; any -> ending when the peer or the network ends it.
 //!
 //! Here: the table of connections, their way to serving, and what is received. How bytes travel
 //! is `stream`'s, bytes to clients are `output`'s, the way from flushing to the free slot is `ending`'s.
@@ -40,6 +40,8 @@ pub enum Stage {
     Leaving,
     /// The shard's.
     Serving,
+    /// Another node's, through a tunnel.
+    Tunnelled,
     /// Sends what is left and takes no more.
     Flushing,
     /// Everything is sent; waits for the peer to close its side.
@@ -81,7 +83,7 @@ impl Conn {
     fn wants_bytes(&self) -> bool {
         match self.stage {
             Stage::Greeting => true,
-            Stage::Serving | Stage::Flushing => !self.paused && !self.ended,
+            Stage::Serving | Stage::Tunnelled | Stage::Flushing => !self.paused && !self.ended,
             Stage::Lingering => !self.ended,
             Stage::Free | Stage::Leaving | Stage::Ending | Stage::Closing => false,
         }
@@ -109,6 +111,8 @@ pub enum Received {
     Hello,
     /// Bytes for the shard.
     Bytes,
+    /// Bytes for another node.
+    Tunnelled,
     /// Nothing, or bytes that nobody wants any more.
     Nothing,
     /// There was no free buffer.
@@ -254,6 +258,21 @@ impl Connections {
         }
     }
 
+    /// The hello was good, and another node serves the user through a tunnel: nothing more is read until that is open.
+    pub fn tunnel(&mut self, conn: ConnId) {
+        if let Some(found) = self.get_mut(conn) {
+            debug_assert!(found.stage == Stage::Greeting && !found.receiving, "hellos are received one by one");
+            found.stage = Stage::Tunnelled;
+            found.paused = true;
+        }
+    }
+
+    /// Whether bytes wait to leave, or are leaving.
+    #[must_use]
+    pub fn has_output(&self, conn: ConnId) -> bool {
+        self.get(conn).is_some_and(|found| found.sending || !found.queued.is_empty())
+    }
+
     /// The hello was good and another core is the user's home: nothing more is read here. The caller begins the move.
     pub fn leave(&mut self, conn: ConnId) {
         if let Some(found) = self.get_mut(conn) {
@@ -279,6 +298,7 @@ impl Connections {
         match (result, stage) {
             (1.., Stage::Greeting) => Received::Hello,
             (1.., Stage::Serving) => Received::Bytes,
+            (1.., Stage::Tunnelled) => Received::Tunnelled,
             (1.., _) => Received::Nothing,
             (0, Stage::Flushing) => {
                 // It may still read what is left for it.
@@ -320,7 +340,7 @@ impl Connections {
     pub fn set_reading(&mut self, conn: ConnId, state: ReadState, ring: &mut Ring) {
         let Some(found) = self.get_mut(conn) else { return };
         found.paused = state == ReadState::Paused;
-        if found.paused && found.receiving && found.stage == Stage::Serving {
+        if found.paused && found.receiving && matches!(found.stage, Stage::Serving | Stage::Tunnelled) {
             ring.cancel(Token::new(Op::Receive, conn.slot, conn.generation));
         }
         self.arm(conn, ring);

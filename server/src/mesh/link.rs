@@ -24,14 +24,15 @@ use crate::{
 };
 
 impl Identity {
-    fn greeting(&self, to: &str, versions: [u32; 2]) -> Greeting {
+    /// What this node says first to another one.
+    pub(crate) fn greeting(&self, to: &str, versions: [u32; 2]) -> Greeting {
         let Nodes { name, .. } = &*self.nodes;
         let node = self.nodes.node(self.own).name.clone();
         Greeting { versions, cluster: name.clone(), node, to: to.to_owned(), digest: self.nodes.digest() }
     }
 
     /// Whether the other end of a connection is a node that this one talks to. `certified`: what its certificate says, if there is one.
-    fn judge(&self, greeting: &Greeting, certified: Option<&Certificate>) -> Result<(NodeId, u32), String> {
+    pub(crate) fn judge(&self, greeting: &Greeting, certified: Option<&Certificate>) -> Result<(NodeId, u32), String> {
         let Greeting { versions: [lowest, highest], cluster, node, to, digest } = greeting;
         let own = &self.nodes.node(self.own).name;
         if *cluster != self.nodes.name {
@@ -240,7 +241,12 @@ impl Link {
             }
             (Said::Pong(_), Stage::Open(_)) => Ok(None),
             (
-                Said::Greeting(_) | Said::Envelope(_) | Said::Presence(_) | Said::Ping(_) | Said::Pong(_),
+                Said::Greeting(_)
+                | Said::Envelope(_)
+                | Said::Presence(_)
+                | Said::Ping(_)
+                | Said::Pong(_)
+                | Said::Tunnel(_),
                 Stage::Greeting | Stage::Open(_),
             ) => Err(LinkError::Order),
         }

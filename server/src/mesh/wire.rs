@@ -3,7 +3,7 @@
 //! A frame is the length of its body (u32), the CRC-32C of its body (u32), both little-endian, and the body: what is said, of which the
 //! order of the variants below says what their numbers are. Versions are negotiated by greetings, whose form stays the same for ever.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use bincode::{
     BorrowDecode, Encode,
@@ -41,6 +41,9 @@ pub enum Said {
     Pong(u64),
     /// Of who is there.
     Presence(PresenceSaid),
+    /// The first thing on a connection of its own: a client. Answered with a greeting, behind which the bytes of the client follow, in
+    /// both directions.
+    Tunnel(Opening),
 }
 
 /// Who talks to whom.
@@ -56,6 +59,17 @@ pub struct Greeting {
     pub to: String,
     /// Of the map that it goes by.
     pub digest: u64,
+}
+
+/// A client who is to be served as if the connection were its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Opening {
+    /// Of the node that it has come to.
+    pub greeting: Greeting,
+    /// Where it comes from.
+    pub client: SocketAddr,
+    /// What it has said so far, in plain: a hello, and whatever came with it.
+    pub said: Vec<u8>,
 }
 
 /// Why bytes are no frame.
@@ -80,6 +94,7 @@ enum SaidBytes<'a> {
     Ping(u64),
     Pong(u64),
     Presence(PresenceBytes),
+    Tunnel { greeting: Greeting, client: SocketAddr, said: &'a [u8] },
 }
 
 #[derive(Encode, BorrowDecode)]
@@ -101,6 +116,9 @@ pub fn encode(said: &Said, out: &mut Vec<u8>) {
         Said::Envelope(envelope) => return encode_envelope(envelope, out),
         Said::Ping(number) => SaidBytes::Ping(*number),
         Said::Pong(number) => SaidBytes::Pong(*number),
+        Said::Tunnel(Opening { greeting, client, said }) => {
+            SaidBytes::Tunnel { greeting: greeting.clone(), client: *client, said }
+        }
         Said::Presence(PresenceSaid { from, to, news }) => return encode_presence((*from, *to), news, out),
     };
     frame(&said, out);
@@ -186,6 +204,9 @@ impl TryFrom<SaidBytes<'_>> for Said {
             SaidBytes::Ping(number) => Self::Ping(number),
             SaidBytes::Pong(number) => Self::Pong(number),
             SaidBytes::Presence(said) => Self::Presence(said.said()?),
+            SaidBytes::Tunnel { greeting, client, said } => {
+                Self::Tunnel(Opening { greeting, client, said: said.to_vec() })
+            }
         })
     }
 }
@@ -276,9 +297,14 @@ mod tests {
         [presence(None, homes), presence(Some(CoreId(1)), viewer)]
     }
 
+    fn opening() -> Said {
+        let client = "[2001:db8::7]:4000".parse().unwrap();
+        Said::Tunnel(Opening { greeting: greeting(), client, said: b"hello".to_vec() })
+    }
+
     fn all() -> Vec<Said> {
         let others = [Said::Greeting(greeting()), Said::Refused("no".to_owned()), Said::Ping(1), Said::Pong(251)];
-        bodies().into_iter().map(envelope).chain(others).chain(news()).collect()
+        bodies().into_iter().map(envelope).chain(others).chain(news()).chain([opening()]).collect()
     }
 
     fn hex(said: &Said) -> String {
@@ -303,6 +329,7 @@ mod tests {
             "04000000d9b0f7d104fbfb00",
             "220000000b6527dd0503000105fb2c010207010901020100fb2c01000000000001070101fb2c010a0709",
             "250000006d3bd69605030101000205010107090101fb60ea000600020700000a0901fb2c010700000a09000000",
+            "27000000f07c2c63060102046368617401610162090120010db8000000000000000000000007fba00f0568656c6c6f",
         ];
         let found: Vec<_> = all().iter().map(hex).collect();
         assert_eq!(found, expected);
@@ -392,7 +419,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_damaged_frame_is_found(which in 0..13_usize, at in any::<prop::sample::Index>(), by in 1..=u8::MAX) {
+        fn a_damaged_frame_is_found(which in 0..14_usize, at in any::<prop::sample::Index>(), by in 1..=u8::MAX) {
             let mut bytes = Vec::new();
             encode(&all()[which], &mut bytes);
             let at = at.index(bytes.len());

@@ -166,6 +166,14 @@ counters! {
         presence_dropped: Counter,
         /// Clients that were sent to another node.
         redirected: Counter,
+        /// Clients that are served through another node now.
+        tunnels: Gauge,
+        /// Clients that another node has taken in.
+        tunnels_opened: Counter,
+        /// Clients that another node should have taken in and has not.
+        tunnels_failed: Counter,
+        /// Clients of other nodes that were taken in here.
+        tunnels_taken: Counter,
         /// Links to other nodes that are open.
         links: Gauge,
         /// Links to other nodes that were opened.

@@ -349,6 +349,7 @@ impl Fleet {
                 match core.judge(now, &rim.fleet.keys, at, false) {
                     None => break,
                     Some(Judged::Refresh) => {}
+                    Some(Judged::Plain(..)) => unreachable!("nobody comes by a tunnel"),
                     Some(Judged::Hello(conn, bytes)) => {
                         core.hello(now, &rim.fleet.keys, (conn, Transport::Plain), &bytes);
                         core.obey(now, rim);

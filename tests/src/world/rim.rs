@@ -38,7 +38,9 @@ impl TurnRim<'_> {
 impl Rim for TurnRim<'_> {
     fn order(&mut self, _: &mut Core, now: Now, order: Order) {
         match order {
-            Order::Dial(..) | Order::CutLink(..) => unreachable!("a node that is alone has no links"),
+            Order::Dial(..) | Order::CutLink(..) | Order::Tunnel { .. } | Order::EndTunnel(_) => {
+                unreachable!("a node that is alone has no links")
+            }
             Order::Tell(ticket, told) => self.world.told.push((ticket, told)),
             Order::Locate(..) | Order::Serve(..) | Order::Report(_) | Order::CheckFence => {}
             Order::Dismiss(conn, bytes) => {

@@ -16,7 +16,7 @@ use crate::{
 const NODES: &str = "name = \"chat\"\n[nodes.a]\nmesh = \"127.0.0.1:1\"\nclients = \"127.0.0.1:2\"\n\
                      [nodes.b]\nmesh = \"127.0.0.1:3\"\nclients = \"127.0.0.1:4\"\n";
 
-fn identity(own: u16) -> Identity {
+pub(super) fn identity(own: u16) -> Identity {
     Identity { nodes: Arc::new(Nodes::parse(NODES).unwrap()), own: NodeId(own) }
 }
 
@@ -43,13 +43,13 @@ fn so_many_may_be_about_to_say_which_node_they_are_and_more_are_closed() {
 }
 
 /// A node that has a link to another one, and the other end of that.
-struct Linked {
-    world: World,
+pub(super) struct Linked {
+    pub(super) world: World,
     peer: Link,
 }
 
 impl Linked {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let mut world = World::among(Some(identity(0)), Limits::OFF, OriginLimits::default());
         let peer = Link::new(None, None, &identity(1), 0);
         world.core.link_began(world.now, LinkId(1), Some(NodeId(1)), None);
@@ -89,7 +89,7 @@ impl Linked {
 }
 
 /// The first users of a node.
-fn users(of: u16) -> [UserId; 2] {
+pub(super) fn users(of: u16) -> [UserId; 2] {
     let map = identity(0).nodes.map.clone();
     let mut users = (1..).map(UserId).filter(|user| map.owner(Slot::of(*user)) == NodeId(of));
     std::array::from_fn(|_| users.next().unwrap())

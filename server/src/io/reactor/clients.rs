@@ -14,6 +14,7 @@ use super::{
     Reactor,
 };
 use crate::{
+    config::Transport,
     core::Judged,
     limits::HELLOS_TURN_MAX,
     shard::{ConnId, Now, topology::CoreId},
@@ -72,9 +73,13 @@ impl Reactor {
                     self.obey(now);
                 }
             }
+            (Received::Tunnelled, Payload::Received(filled)) => {
+                self.count_received(result);
+                self.on_tunnelled(now, conn, filled);
+            }
             (Received::Starved, _) => self.counters().receives_starved.one(),
             (Received::Gone(stage), _) => self.on_gone(now, conn, stage, result),
-            (Received::Hello | Received::Bytes | Received::Nothing, _) => {}
+            (Received::Hello | Received::Bytes | Received::Tunnelled | Received::Nothing, _) => {}
         }
         if let Payload::Received(filled) = payload {
             self.rim.ring.give_back(filled);
@@ -100,6 +105,11 @@ impl Reactor {
                     // Reads on, whatever became of it.
                     self.rim.connections.greet(conn, &mut self.rim.ring);
                 }
+                Some(Judged::Plain(conn, bytes)) => {
+                    self.core.hello(now, &self.credentials.keys, (conn, Transport::Plain), &bytes);
+                    self.obey(now);
+                    self.rim.connections.greet(conn, &mut self.rim.ring);
+                }
             }
         }
     }
@@ -114,9 +124,13 @@ impl Reactor {
                 let counters = self.counters();
                 counters.sends.one();
                 counters.sent_bytes.add(bytes as u64);
-                if stage == Stage::Serving {
-                    self.core.sent(now, conn, bytes);
-                    self.obey(now);
+                match stage {
+                    Stage::Serving => {
+                        self.core.sent(now, conn, bytes);
+                        self.obey(now);
+                    }
+                    Stage::Tunnelled if !self.rim.connections.has_output(conn) => self.rim.links.read_tunnel_on(conn),
+                    _ => {}
                 }
             }
             Sent::Broken(stage) => self.on_gone(now, conn, stage, result),
@@ -134,6 +148,7 @@ impl Reactor {
                 self.core.disconnected(now, conn);
                 self.obey(now);
             }
+            Stage::Tunnelled => self.end_tunnel(conn),
             _ => {}
         }
         self.rim.connections.abandon(conn, &mut self.rim.ring);

@@ -1,6 +1,9 @@
 //! What a core asks for is carried out here: on its ring, by its journal's files, by whoever reads the store, in the mailboxes.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
 
 use rim::ring::Ring;
 use storage::Query;
@@ -8,7 +11,7 @@ use storage::Query;
 use super::{
     super::{
         commit::Commit,
-        links::Sockets,
+        links::{Line, Sockets},
         mailbox::Post,
         query::Readers,
         shared::Shared,
@@ -16,6 +19,7 @@ use super::{
         tasks::Tasks,
     },
     Departure,
+    tunnels::Adopted,
 };
 use crate::{
     core::{Core, CoreMessage, LinkId, Order, Rim},
@@ -44,6 +48,8 @@ pub(super) struct CoreRim {
     pub(super) tasks: Option<Tasks>,
     /// To other nodes.
     pub(super) links: Sockets,
+    /// Clients that come by a tunnel, whose sockets the ring is being given, by the place there.
+    pub(super) adopted: HashMap<u32, Adopted>,
 }
 
 impl Rim for CoreRim {
@@ -76,6 +82,14 @@ impl Rim for CoreRim {
                 self.links.dial(node, address, name.unwrap_or_default());
             }
             Order::CutLink(link, last_words) => self.links.cut(link, &last_words),
+            Order::Tunnel { conn, address, name, opening } => {
+                self.connections.tunnel(conn);
+                self.links.open_tunnel(conn, address, name, opening);
+            }
+            Order::EndTunnel(conn) => {
+                self.links.end_tunnel(conn);
+                self.close(now, conn);
+            }
             Order::CheckFence => self.tasks.iter_mut().for_each(Tasks::check),
             Order::Lose(why) => self.shared.lose(&why),
         }
@@ -86,7 +100,7 @@ impl Rim for CoreRim {
     }
 
     fn send_link(&mut self, link: LinkId, bytes: Vec<u8>) {
-        self.links.send(link, &bytes);
+        self.links.send(Line::Link(link), &bytes);
     }
 
     fn set_reading(&mut self, conn: ConnId, state: ReadState) {
@@ -129,7 +143,7 @@ impl Rim for CoreRim {
 
 impl CoreRim {
     /// A connection has come from another core, or has not got there: its stream goes on here.
-    fn adopt(&mut self, conn: ConnId, stream: Stream) {
+    pub(super) fn adopt(&mut self, conn: ConnId, stream: Stream) {
         match &stream {
             Stream::Plain => {}
             Stream::Tls(tls) if tls.is_half_closed() => self.departures.push_back(Departure::Announced(conn)),

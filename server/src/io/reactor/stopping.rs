@@ -16,7 +16,8 @@ impl Reactor {
     /// Whether the process may end, as far as this core can tell.
     pub(super) fn is_over(&mut self) -> bool {
         // An accept that was cancelled may have brought somebody before.
-        let is_quiet = self.rim.connections.is_empty() && self.deferred.is_empty() && self.accepts_begun == 0;
+        let comes = self.accepts_begun > 0 || !self.rim.adopted.is_empty();
+        let is_quiet = self.rim.connections.is_empty() && self.deferred.is_empty() && !comes;
         self.core.is_stopping() && self.core.is_over(self.clock.now(), is_quiet)
     }
 }

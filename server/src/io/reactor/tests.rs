@@ -308,7 +308,7 @@ fn who_is_on_the_way_when_the_server_stops_gets_a_bye_and_both_cores_wait_for_th
 
 #[test]
 fn who_comes_to_a_core_that_is_full_is_told_so_there() {
-    let mut world = World::with([8, 8], Capacity { table: 8, core_max: 1, node_max: 100 });
+    let mut world = World::with([8, 8], Capacity { table: 8, core_max: 1, node_max: 100, tunnels_max: 0 });
     let _first = world.leaving();
     world
         .until(&[0, 1], |world| world.cores[0].rim.connections.is_empty() && world.cores[1].rim.connections.len() == 1);

@@ -76,7 +76,7 @@ impl Reactor {
         true
     }
 
-    fn after_ciphertext(&mut self, now: Now, conn: ConnId, heard: Result<Heard, TlsFault>) {
+    pub(super) fn after_ciphertext(&mut self, now: Now, conn: ConnId, heard: Result<Heard, TlsFault>) {
         match heard {
             // After what it has said in this turn.
             Ok(heard) if heard.half_closed => self.rim.departures.push_back(Departure::Announced(conn)),
@@ -107,6 +107,7 @@ impl Reactor {
                 self.core.disconnected(now, conn);
                 self.obey(now);
             }
+            Stage::Tunnelled => self.end_tunnel(conn),
             _ => return,
         }
         self.rim.connections.close(now.monotonic_ms, conn, &mut self.rim.ring);

@@ -22,7 +22,7 @@ impl Connections {
     /// Closes a connection once its queued bytes are sent, or cuts it when that takes too long.
     pub fn close(&mut self, now_ms: u64, conn: ConnId, ring: &mut Ring) {
         let Some(found) = self.get_mut(conn) else { return };
-        if !matches!(found.stage, Stage::Greeting | Stage::Leaving | Stage::Serving) {
+        if !matches!(found.stage, Stage::Greeting | Stage::Leaving | Stage::Serving | Stage::Tunnelled) {
             return;
         }
         found.stage = Stage::Flushing;

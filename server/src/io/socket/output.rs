@@ -38,7 +38,7 @@ impl Connections {
     pub fn queue(&mut self, conn: ConnId, bytes: &[u8]) {
         let Some(found) = self.table.get_mut(conn.slot as usize) else { return };
         if found.generation != conn.generation
-            || !matches!(found.stage, Stage::Greeting | Stage::Leaving | Stage::Serving)
+            || !matches!(found.stage, Stage::Greeting | Stage::Leaving | Stage::Serving | Stage::Tunnelled)
         {
             return;
         }
@@ -57,7 +57,7 @@ impl Connections {
         while let Some(conn) = self.dirty.pop() {
             let Some(found) = self.get_mut(conn) else { continue };
             found.dirty = false;
-            let sends = matches!(found.stage, Stage::Greeting | Stage::Serving | Stage::Flushing);
+            let sends = matches!(found.stage, Stage::Greeting | Stage::Serving | Stage::Tunnelled | Stage::Flushing);
             if !sends || found.sending || !found.has_output() {
                 continue;
             }

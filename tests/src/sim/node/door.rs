@@ -95,6 +95,7 @@ impl Simulation {
                 match core.judge(now, &rim.sim.machine.keys, at, audit_is_behind) {
                     None => break,
                     Some(Judged::Refresh) => {}
+                    Some(Judged::Plain(..)) => unreachable!("nobody comes by a tunnel"),
                     Some(Judged::Hello(conn, bytes)) => {
                         core.hello(now, &rim.sim.machine.keys, (conn, Transport::Plain), &bytes);
                         core.obey(now, rim);

@@ -102,7 +102,9 @@ impl Rim for TurnRim<'_> {
     fn order(&mut self, core: &mut Core, now: Now, order: Order) {
         self.sim.note(|| format!("core {}: {order:?}", core.id().0));
         match order {
-            Order::Dial(..) | Order::CutLink(..) => unreachable!("a node that is alone has no links"),
+            Order::Dial(..) | Order::CutLink(..) | Order::Tunnel { .. } | Order::EndTunnel(_) => {
+                unreachable!("a node that is alone has no links")
+            }
             Order::Greet(conn) => self.read_on(conn),
             Order::Serve(conn, user) => {
                 let Some(id) = self.link_of(conn) else { return };

@@ -1,0 +1,137 @@
+//! Tunnels: clients whose user another node serves, and who do not go there: they follow no redirect, or the transport that they use does
+//! not reach it. Each gets a connection of its own to that node, through which its bytes go in both directions, and is served there as if
+//! it had come to it: by its limits, its keys and its clock. Here is who gets one, who is taken in by one, and when they end; the
+//! bytes are the rim's.
+//!
+//! A connection for each client, and not a part of the link: a client that reads slowly holds up itself, in the kernel's buffers, and the
+//! link goes on carrying nothing but what nodes say to each other.
+
+use std::{collections::BTreeMap, net::SocketAddr};
+
+use proto_spec::{ErrorCode, UserId};
+use tracing::debug;
+
+use super::{
+    Core, Order,
+    origins::{Origin, Verdict},
+};
+use crate::{
+    cluster::file::Identity,
+    limits::RETRY_ELSEWHERE_MS,
+    mesh::{
+        certificate::Certificate,
+        wire::{self, Greeting, Opening, Said, VERSIONS},
+    },
+    shard::{ConnId, Now, topology::NodeId},
+};
+
+/// The clients of one core who are served through another node.
+#[derive(Debug, Default)]
+pub(super) struct Tunnels {
+    pub(super) to: BTreeMap<ConnId, NodeId>,
+}
+
+impl Core {
+    // ---- where the client is
+
+    /// Whether a client whose user that node serves is served through it from now on. `said`: all that it has said, in plain.
+    pub(super) fn tunnel(&mut self, conn: ConnId, user: UserId, node: NodeId, client: SocketAddr, said: &[u8]) -> bool {
+        let Some(identity @ Identity { nodes, .. }) = &self.homes.cluster else { return false };
+        let is_reached = self.common.mesh.as_ref().is_some_and(|mesh| mesh.host(node).is_some());
+        if !is_reached || self.tunnels.to.len() as u64 >= u64::from(self.common.capacity.tunnels_max) {
+            return false;
+        }
+        let to = nodes.node(node);
+        let greeting = identity.greeting(&to.name, VERSIONS);
+        let mut opening = Vec::new();
+        wire::encode(&Said::Tunnel(Opening { greeting, client, said: said.to_vec() }), &mut opening);
+        let (address, name) = (to.mesh, to.name.clone());
+        debug!(core = self.id.0, %user, slot = conn.slot, node = name, "served through another node");
+        self.order(Order::Tunnel { conn, address, name, opening });
+        self.tunnels.to.insert(conn, node);
+        self.count_tunnels();
+        true
+    }
+
+    /// The other node has taken the client of a tunnel in.
+    pub fn tunnel_opened(&self) {
+        self.counters().tunnels_opened.one();
+    }
+
+    /// It has not, for this reason, and the client has heard nothing yet.
+    pub fn tunnel_failed(&mut self, conn: ConnId, why: &str) {
+        self.counters().tunnels_failed.one();
+        if let Some(node) = self.tunnels.to.remove(&conn) {
+            self.count_tunnels();
+            let detail = format!("node {} serves this user, and was not reached: {why}", self.node_name(node));
+            self.refuse(conn, ErrorCode::Elsewhere, RETRY_ELSEWHERE_MS, &detail);
+        }
+    }
+
+    /// The client of a tunnel has gone, or the other node has ended it.
+    pub fn tunnel_ended(&mut self, conn: ConnId) {
+        self.tunnels.to.remove(&conn);
+        self.count_tunnels();
+    }
+
+    /// All tunnels to a node end, or all: nothing comes from there any more, perhaps for a long time.
+    pub(super) fn end_tunnels(&mut self, to: Option<NodeId>) {
+        let over = self.tunnels.to.iter().filter(|(_, node)| to.is_none_or(|to| to == **node));
+        for conn in over.map(|(conn, _)| *conn).collect::<Vec<_>>() {
+            self.tunnels.to.remove(&conn);
+            self.order(Order::EndTunnel(conn));
+        }
+        self.count_tunnels();
+    }
+
+    fn count_tunnels(&self) {
+        self.counters().tunnels.set(self.tunnels.to.len() as u64);
+    }
+
+    // ---- where it is served
+
+    /// Another node wants a client of its served here: what it is told, as bytes of the mesh.
+    ///
+    /// # Errors
+    /// It is refused, with these bytes.
+    pub fn judge_tunnel(
+        &mut self,
+        now: Now,
+        greeting: &Greeting,
+        certified: Option<&Certificate>,
+    ) -> Result<Vec<u8>, Vec<u8>> {
+        let bytes = |said| {
+            let mut bytes = Vec::new();
+            wire::encode(&said, &mut bytes);
+            bytes
+        };
+        let Some(identity) = &self.homes.cluster else { return Err(Vec::new()) };
+        match identity.judge(greeting, certified) {
+            Ok((_, version)) => Ok(bytes(Said::Greeting(identity.greeting(&greeting.node, [version; 2])))),
+            Err(words) => {
+                self.stranger(now, &words);
+                Err(bytes(Said::Refused(words)))
+            }
+        }
+    }
+
+    /// Somebody comes by a tunnel: counted where the other node says that the connection comes from, as in [`Core::enter`].
+    pub fn enter_by_tunnel(&mut self, now: Now, client: SocketAddr) -> (Origin, Verdict) {
+        self.counters().tunnels_taken.one();
+        self.common.origins.enter(client, now.monotonic_ms)
+    }
+
+    /// As [`Core::accepted`], for who has come by a tunnel, and has said this already.
+    pub fn accepted_by_tunnel(
+        &mut self,
+        now: Now,
+        (conn, client): (ConnId, SocketAddr),
+        entered: (Origin, Verdict),
+        taken: usize,
+        said: Vec<u8>,
+    ) {
+        if self.begin_greeting(now, conn, client, entered, taken) {
+            self.greetings.tunnelled(conn, said);
+        }
+    }
+}

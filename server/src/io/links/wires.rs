@@ -1,0 +1,93 @@
+//! A socket to another node and its two tasks: one reads and waits until what it has read has been taken, one writes what waits.
+
+use std::{
+    cell::{Cell, RefCell},
+    io,
+    rc::Rc,
+};
+
+use tokio::{
+    io::AsyncWriteExt as _,
+    net::tcp::{OwnedReadHalf, OwnedWriteHalf},
+    sync::Notify,
+    task::JoinHandle,
+};
+
+use super::{Event, Happened, Line, crypt::Crypt};
+use crate::limits::LINK_READ_BYTES;
+
+/// What is shared with the tasks of one socket.
+#[derive(Debug, Default)]
+pub(super) struct Wires {
+    pub(super) crypt: RefCell<Crypt>,
+    pub(super) out: RefCell<Vec<u8>>,
+    /// Something is to be sent, or it is to be closed.
+    pub(super) send: Notify,
+    /// Once everything has been sent.
+    pub(super) is_closing: Cell<bool>,
+    /// What was read last has been taken.
+    pub(super) read_on: Notify,
+}
+
+#[derive(Debug)]
+pub(super) struct Socket {
+    pub(super) wires: Rc<Wires>,
+    pub(super) reader: JoinHandle<()>,
+    pub(super) writer: JoinHandle<()>,
+}
+
+pub(super) async fn read(line: Line, from: OwnedReadHalf, first: Vec<u8>, wires: Rc<Wires>, happened: Rc<Happened>) {
+    let (mut plain, mut end) = (first, None);
+    let why = loop {
+        if !plain.is_empty() {
+            happened.push(Event::Bytes(line, std::mem::take(&mut plain)));
+            wires.read_on.notified().await;
+        }
+        if let Some(why) = end {
+            break why;
+        }
+        let bytes = match next(&from).await {
+            Ok(bytes) if bytes.is_empty() => break "the other node has closed it".to_owned(),
+            Ok(bytes) => bytes,
+            Err(error) => break error.to_string(),
+        };
+        (plain, end) = wires.crypt.borrow_mut().receive(bytes);
+    };
+    happened.push(Event::Ended(line, why));
+}
+
+pub(super) async fn write(line: Line, mut to: OwnedWriteHalf, wires: Rc<Wires>, happened: Rc<Happened>) {
+    loop {
+        let plain = std::mem::take(&mut *wires.out.borrow_mut());
+        let length = plain.len();
+        if length == 0 {
+            if wires.is_closing.get() {
+                let goodbye = wires.crypt.borrow_mut().finish();
+                // It is closed when both halves are dropped; whoever reads has been ended.
+                let _ = to.write_all(&goodbye).await;
+                let _ = to.shutdown().await;
+                return;
+            }
+            wires.send.notified().await;
+            continue;
+        }
+        let bytes = wires.crypt.borrow_mut().seal(plain);
+        if let Err(error) = to.write_all(&bytes).await {
+            return happened.push(Event::Ended(line, error.to_string()));
+        }
+        happened.push(Event::Sent(line, length));
+    }
+}
+
+/// What comes next; nothing at the end. Memory for it is taken when it is there.
+async fn next(from: &OwnedReadHalf) -> io::Result<Vec<u8>> {
+    loop {
+        from.readable().await?;
+        let mut bytes = Vec::with_capacity(LINK_READ_BYTES);
+        match from.try_read_buf(&mut bytes) {
+            Ok(_) => return Ok(bytes),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
