@@ -19,6 +19,7 @@ use rim::{process::Usage, utc::wall_now};
 use crate::{
     devices::Redirects,
     engine,
+    homes::Homes,
     place::Place,
     report::{Report, about::about, html::html, table::table},
     sample::{Metrics, Sight},
@@ -96,6 +97,10 @@ struct Target {
     #[arg(long, global = true)]
     no_redirects: bool,
 
+    /// Tell latencies for each pair of nodes too: those that served author and recipient when the load began, 8 nodes at most
+    #[arg(long, global = true)]
+    by_node: bool,
+
     /// Take lost connections as part of the run, for instance because the server is killed on purpose
     #[arg(long, global = true)]
     tolerate_disconnects: bool,
@@ -161,6 +166,7 @@ impl Target {
             first_user: self.first_user,
             tolerates_disconnects: self.tolerate_disconnects,
             compares_histories: !self.no_history,
+            by_node: self.by_node,
             stall_after: Duration::from_secs(self.stall_after),
             sight: Sight { pid: self.server_pid, metrics },
             run: self.seed.unwrap_or_else(rand::random),
@@ -232,6 +238,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<Report> {
     {
         notes.push("Redirects led to other servers; the costs are of the one that was looked at.".to_owned());
     }
+    notes.extend(outcome.homes.as_ref().map(Homes::words));
     if outcome.was_cut_short {
         notes.push("A signal has cut the load short; the counts and rates are of what there was of it.".to_owned());
     }

@@ -15,6 +15,7 @@ pub mod cli;
 pub mod devices;
 pub mod draw;
 pub mod engine;
+pub mod homes;
 pub mod limits;
 pub mod links;
 pub mod live;

@@ -47,6 +47,10 @@ pub const RETRY_AFTER_MAX_MS: u64 = 30_000;
 /// Nodes that one lane knows: the first one, and those that redirects have named. More than a cluster that one machine loads has.
 pub const NODES_MAX: usize = 64;
 
+/// Nodes whose users' latencies are told apart: a table of 64 rows is as long as one can be read, and each pair has two histograms,
+/// 280 KB, so those of a lane take 18 MB at the worst.
+pub const HOMES_MAX: usize = 8;
+
 /// Wait before a gap in the numbers that nothing explains is tried again, in milliseconds: no loop at the speed of the network.
 pub const GAP_RETRY_MS: u64 = 1_000;
 

@@ -34,6 +34,8 @@ pub struct World {
     pub tolerates_disconnects: bool,
     /// Histories are read back in the end.
     pub compares_histories: bool,
+    /// Latencies are told by the nodes of authors and recipients too.
+    pub by_node: bool,
     /// A run in which nothing at all has happened for so long is given up.
     pub stall_after: Duration,
     /// Where the server can be looked at.

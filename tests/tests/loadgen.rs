@@ -1,14 +1,17 @@
 //! The load generator against the real server: each scenario small, and what it says when something is wrong.
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     process::{Command, Output, Stdio},
     thread,
     time::Duration,
 };
 
+use proto_spec::UserId;
 use serde_json::Value;
 use server::{
+    cluster::{file::Nodes, map::Slot},
     config::{AdminListen, Limits},
     shard::presence::PresenceSettings,
 };
@@ -451,6 +454,52 @@ fn clients_that_follow_no_redirects_are_served_and_the_report_says_what_they_wer
     assert_eq!(count(&report, "messages delivered"), 20);
     assert!(report["about"]["redirects"].as_str().unwrap().starts_with("not followed"), "{report:#}");
     assert!(verified("chat --pairs 2 --messages 5")["about"]["redirects"].is_null());
+}
+
+#[test]
+fn latencies_are_told_by_the_nodes_of_author_and_recipient() {
+    let [mut a, mut b] = [installation(), installation()];
+    let mut text = "name = \"test\"\n".to_owned();
+    for (name, node) in [("a", &mut a), ("b", &mut b)] {
+        // Addresses of a test are nobody else's, so all ports are free.
+        node.config.listen.set_port(7600);
+        let mesh = SocketAddr::new(node.config.listen.ip(), 7650);
+        text += &format!("[nodes.{name}]\nmesh = \"{mesh}\"\nclients = \"{}\"\n", node.config.listen);
+    }
+    let file = a.folder().join("cluster.toml");
+    std::fs::write(&file, &text).unwrap();
+    for (name, node) in [("a", &mut a), ("b", &mut b)] {
+        (node.config.cluster.file, node.config.cluster.node) = (file.clone(), name.to_owned());
+    }
+    b.config.auth.key_file = a.data().join("token-key.pem");
+    let [at_a, at_b] = [&mut a, &mut b].map(Installation::start);
+    wait_until("the nodes reach each other", || {
+        [&at_a, &at_b].iter().all(|server| {
+            let metrics = server.metrics();
+            metrics.iter().any(|(name, links)| name.starts_with("ringpost_core_links") && *links > 0.0)
+        })
+    });
+    let output = loadgen(&a, "chat --pairs 8 --messages 10 --lanes 2 --by-node").output().unwrap();
+    let report = report(&output);
+    assert!(output.status.success(), "{report:#} {}", String::from_utf8_lossy(&output.stderr));
+    // Users write to their neighbours, from the first one that a run has on.
+    let map = Nodes::parse(&text).unwrap().map;
+    let home = |user| [&a, &b][usize::from(map.owner(Slot::of(UserId(user))).0)].config.listen.to_string();
+    let mut expected = BTreeMap::<_, u64>::new();
+    for (author, recipient) in (0..16).map(|at| (1_000_000 + at, 1_000_000 + (at ^ 1))) {
+        *expected.entry((home(author), home(recipient))).or_default() += 10;
+    }
+    assert!(expected.len() > 2, "some of these pairs are of two nodes: {expected:?}");
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let told = report["by_node"].as_array().unwrap().iter().map(|row| {
+        for what in ["send to accepted", "send to delivered"] {
+            assert!(row["latency_us"][what]["p99"].as_u64().unwrap() > 0, "{report:#}");
+        }
+        ((text(&row["from"]), text(&row["to"])), row["messages"].as_u64().unwrap())
+    });
+    assert_eq!(told.collect::<BTreeMap<_, _>>(), expected);
+    assert!(report["notes"].to_string().contains("when the load began"), "{report:#}");
+    [at_a, at_b].into_iter().for_each(Server::stop);
 }
 
 #[test]

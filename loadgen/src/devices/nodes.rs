@@ -31,7 +31,7 @@ pub enum Redirects {
 #[derive(Clone, Debug)]
 pub struct Node {
     /// As redirects write it.
-    address: String,
+    pub address: String,
     /// Where that is.
     pub target: SocketAddr,
     /// The name that its certificate must have, if it speaks TLS.

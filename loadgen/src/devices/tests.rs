@@ -14,6 +14,7 @@ use proto_spec::{
 };
 
 use super::*;
+use crate::{homes::Homes, verify::Text};
 
 const USER: UserId = UserId(7);
 
@@ -196,6 +197,36 @@ fn a_device_that_follows_no_redirects_says_so_and_comes_again_where_it_was() {
     assert!(matches!(&faults[..], [lost] if lost.contains("bye elsewhere (while ready)")), "{faults:?}");
     let counts = [Count::Redirects, Count::Logins, Count::Disconnects, Count::LoginsRefused];
     assert_eq!(counts.map(|count| stats[count]), [0, 2, 1, 1]);
+}
+
+#[test]
+fn a_message_of_a_user_who_has_moved_counts_for_the_node_that_served_them_when_the_load_began() {
+    let (first, other) = (listen(), listen());
+    let home = first.address.clone();
+    let mut devices = device(&first);
+    devices.ledger().homes = Some(Homes::default());
+    let accepted = ServerFrame::Accepted {
+        number: SendNumber(1),
+        seq: Seq(1),
+        time: TimestampMs(1),
+        durability: proto_spec::Durability::Committed,
+        recipient: proto_spec::Recipient::Online,
+    };
+    let answers = [vec![welcome(), redirect(&other, 1)], vec![welcome(), accepted]];
+    let others = vec![vec![welcome(), redirect(&first, 1)]];
+    let (first, other) = (node(first.listener, answers.into()), node(other.listener, others));
+    devices.until(|devices| devices.ready() == 1);
+    devices.ledger().homes.as_mut().unwrap().begin();
+    let to_oneself = devices.open(0, 0);
+    devices.send(to_oneself, 0, Written::text(Text::Made(40)));
+    devices.until(|devices| devices.stats[Count::Accepted] == 1);
+    let homes = devices.ledger().homes.take().unwrap();
+    assert!(matches!(&homes.rows()[..], [(author, recipient, between)]
+        if *author == home && *recipient == home && between.accepted.count() == 1));
+    let (stats, faults) = devices.close();
+    assert_eq!((stats[Count::Redirects], faults), (2, Vec::new()));
+    first.join().unwrap();
+    other.join().unwrap();
 }
 
 #[test]

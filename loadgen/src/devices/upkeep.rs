@@ -109,6 +109,10 @@ impl Devices {
         self.handshakes -= 1;
         self.stats.ready += 1;
         self.nodes.welcome(slot);
+        if let Some(homes) = &mut self.ledger.lock().homes {
+            let first_slot = self.crew.member(slot).first;
+            homes.served(self.manners.first_seat + first_slot, &self.nodes.of(slot).address);
+        }
     }
 
     fn refused(&mut self, slot: u32, error: &io::Error) {

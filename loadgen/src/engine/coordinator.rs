@@ -17,6 +17,7 @@ use rim::process::Usage;
 use super::{Asked, Goal, LanePlan, Outcome, Phase, Plan, Shared, SharedLane, Stage, Stages, lane};
 use crate::{
     devices::Manners,
+    homes::Homes,
     limits::{HANDSHAKES_MAX, LOOK_EVERY_MS, SAMPLE_EVERY_MS, SAMPLES_MAX},
     live::{LiveLine, View},
     sample::{Look, Lookout, Metrics, Resources, Sample},
@@ -73,14 +74,19 @@ pub fn run(world: &World, plan: Plan) -> anyhow::Result<Outcome> {
         }
     }
     watch.ledgers.iter().for_each(|ledger| faults.append(std::mem::take(&mut ledger.lock().faults)));
+    let homes = watch.ledgers.iter().filter_map(|ledger| ledger.lock().homes.take()).reduce(Homes::and);
     watch.collect();
-    Ok(watch.outcome(faults))
+    Ok(Outcome { homes, ..watch.outcome(faults) })
 }
 
 /// The ledgers of a run, and for each lane which one is its own and where its devices begin there. The people of a trace write to
 /// each other across lanes, so one ledger has them all.
 fn ledgers(world: &World, plan: &Plan) -> (Vec<SharedLedger>, Vec<(SharedLedger, u32)>) {
-    let new = |lane, crew, lines| SharedLedger::new(Ledger::new(world.run as u32, lane, crew, lines));
+    let new = |lane, crew, lines| {
+        let mut ledger = Ledger::new(world.run as u32, lane, crew, lines);
+        ledger.homes = world.by_node.then(Homes::default);
+        SharedLedger::new(ledger)
+    };
     match &plan.trace {
         None => {
             let own = |(lane, plan): (usize, &LanePlan)| new(lane as u32, plan.crew.clone(), None);
@@ -405,6 +411,7 @@ impl<'a> Watch<'a> {
         let took = first_us.zip(last_us).map(|(first, last)| Duration::from_micros(last.saturating_sub(first)));
         Outcome {
             stages,
+            homes: None,
             load: ended.counts.since(&began.counts),
             took: took.unwrap_or(ended.at.saturating_sub(began.at)),
             login_took: self.login_took,

@@ -135,6 +135,9 @@ impl Lane {
                 self.devices.due();
                 let now_us = self.devices.now_us().max(1);
                 self.shared.lanes[self.index].load_began_us.store(now_us, Ordering::Relaxed);
+                if let Some(homes) = &mut self.devices.ledger().homes {
+                    homes.begin();
+                }
                 self.script.begin(&mut self.devices);
             }
             Phase::Close => {

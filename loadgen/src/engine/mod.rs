@@ -29,6 +29,7 @@ pub use self::{
 };
 use crate::{
     devices::Devices,
+    homes::Homes,
     sample::{Resources, Sample},
     session::Happened,
     stats::{Count, Stats},
@@ -251,6 +252,8 @@ pub struct Outcome {
     pub shares_machine: bool,
     /// The stages of the load, if it had any.
     pub stages: Vec<Stage>,
+    /// What was measured by the homes of authors and recipients, if that was wanted.
+    pub homes: Option<Homes>,
     /// What it cost.
     pub resources: Resources,
     /// What went wrong.

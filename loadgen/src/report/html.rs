@@ -2,9 +2,16 @@
 
 use std::fmt::Write as _;
 
-use super::{PERCENTILES, Report, limited::limited_by, table::verdict};
+use super::{BY_NODE_PERCENTILES, PERCENTILES, Report, limited::limited_by, table::verdict};
+use crate::homes::Between;
 
 const PAGE: &str = include_str!("page.html");
+
+/// Of the table of latencies by node, which a page has only if they were asked for.
+const BY_NODE_HEAD: &str = "<h2>Latency by node, milliseconds</h2>
+<div class=\"wide\"><table><thead><tr><th>from</th><th>to</th><td>messages</td><td>half accepted within</td><td>99 %</td>\
+    <td>half delivered within</td><td>99 %</td></tr></thead>
+<tbody>";
 
 /// The whole page.
 #[must_use]
@@ -22,6 +29,7 @@ pub fn html(report: &Report) -> String {
         ("{{notes}}", list(report.notes.iter().cloned())),
         ("{{numbers}}", numbers(report)),
         ("{{latencies}}", latencies(report)),
+        ("{{by_node}}", by_node(report)),
         ("{{data}}", for_script(&data.to_string())),
     ];
     replacements.iter().fold(PAGE.to_owned(), |page, (place, text)| page.replace(place, text))
@@ -71,6 +79,21 @@ fn latencies(report: &Report) -> String {
     out
 }
 
+fn by_node(report: &Report) -> String {
+    let mut out = String::new();
+    for (author, recipient, Between { accepted, delivered }) in report.by_node() {
+        let _ =
+            write!(out, "<tr><th>{}</th><th>{}</th><td>{}</td>", escape(author), escape(recipient), accepted.count());
+        for latencies in [accepted, delivered] {
+            for percentile in BY_NODE_PERCENTILES {
+                let _ = write!(out, "<td>{:.2}</td>", latencies.at(percentile) as f64 / 1e3);
+            }
+        }
+        out += "</tr>\n";
+    }
+    if out.is_empty() { out } else { format!("{BY_NODE_HEAD}{out}</tbody></table></div>") }
+}
+
 fn list(items: impl Iterator<Item = String>) -> String {
     let items: Vec<String> = items.map(|item| format!("<li>{}</li>", with_code(&escape(&item)))).collect();
     if items.is_empty() { String::new() } else { format!("<ul>{}</ul>", items.concat()) }
@@ -115,7 +138,7 @@ fn for_script(json: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::tests::report;
+    use crate::report::tests::{by_node as by_node_of_tests, report};
 
     #[test]
     fn nothing_that_a_run_says_becomes_markup() {
@@ -130,6 +153,15 @@ mod tests {
         let page = html(&report);
         assert!(page.contains("user &lt;b&gt;7&lt;/b&gt;") && page.contains("file a&lt;b") && !page.contains("{{"));
         assert_eq!(page.matches("</script>").count(), 1);
+    }
+
+    #[test]
+    fn a_page_has_latencies_by_node_if_they_were_asked_for() {
+        let page = html(&by_node_of_tests());
+        let row = "<th>127.0.0.1:7600</th><th>node-b.of-the-cluster.example:7600</th><td>2</td><td>2.00</td><td>2.00</td>\
+            <td>1.00</td><td>1.00</td>";
+        assert!(page.contains("Latency by node") && page.contains(row), "{page}");
+        assert!(!html(&report()).contains("Latency by node"));
     }
 
     #[test]

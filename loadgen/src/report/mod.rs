@@ -10,12 +10,16 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     engine::{Outcome, Phase, Stage},
+    homes::{Between, Homes},
     limits::{FAULTS_SHOWN_MAX, GROWTH_AFTER_S},
     stats::{Count, Latencies, Measure},
 };
 
 /// The percentiles that are reported.
 pub const PERCENTILES: [f64; 5] = [50.0, 90.0, 99.0, 99.9, 100.0];
+
+/// Those of the latencies by node, of which there are many.
+pub const BY_NODE_PERCENTILES: [f64; 2] = [50.0, 99.0];
 
 const MIB: f64 = 1024.0 * 1024.0;
 
@@ -101,6 +105,12 @@ impl Report {
         };
         let rest = Measure::ALL.iter().filter(|measure| !split.contains(measure));
         split.iter().flat_map(by_era).chain(rest.filter_map(of_all)).collect()
+    }
+
+    /// By the addresses of the nodes of author and recipient: what was measured between them. Empty unless it was asked for.
+    #[must_use]
+    pub fn by_node(&self) -> Vec<(&str, &str, &Between)> {
+        self.outcome.homes.as_ref().map_or_else(Vec::new, Homes::rows)
     }
 
     /// What the run cost: name, unit, value.
@@ -217,6 +227,14 @@ impl Report {
             "seconds": self.outcome.took.as_secs_f64(),
             "a_second": object(self.rates().into_iter().map(|(name, value)| named((name, json!(value)))).collect()),
             "latency_us": object(self.latencies().iter().map(|(name, all)| (name.clone(), latency(all))).collect()),
+            "by_node": self.by_node().into_iter().map(|(author, recipient, Between { accepted, delivered })| json!({
+                "from": author,
+                "to": recipient,
+                "messages": accepted.count(),
+                "latency_us": object([(Measure::Accepted, accepted), (Measure::Delivered, delivered)].map(|(measure, all)| {
+                    (measure.words().to_owned(), latency(all))
+                }).into()),
+            })).collect::<Vec<_>>(),
             "costs": object(costs.collect()),
             "ratios": object(self.p99_ratios().into_iter().map(|(name, ratio)| (name, rounded(ratio))).collect()),
             "stages": object(self.stages().into_iter().map(|(name, values)| {
@@ -280,6 +298,7 @@ pub(crate) mod tests {
             machine_cores: 8,
             shares_machine: true,
             stages: Vec::new(),
+            homes: None,
             resources,
             faults: Faults::default(),
             is_whole: true,
@@ -290,6 +309,34 @@ pub(crate) mod tests {
             vec![("begun", "2026-11-28T15:00:00Z".to_owned()), ("command", "ringpost-loadgen chat '<b>'".to_owned())];
         let notes = vec!["A </script> note.".to_owned()];
         Report { scenario: "chat", about, parameters, eras: &[], notes, outcome }
+    }
+
+    /// As [`report`], with latencies between two nodes.
+    pub(crate) fn by_node() -> Report {
+        let mut homes = Homes::default();
+        homes.served(0, "127.0.0.1:7600");
+        homes.served(1, "node-b.of-the-cluster.example:7600");
+        homes.begin();
+        for (author, recipient, us) in [(0, 0, 1_000), (0, 1, 2_000), (1, 0, 3_000), (0, 1, 2_000)] {
+            let between = homes.between(author, recipient).unwrap();
+            between.accepted.record(us);
+            between.delivered.record(us / 2);
+        }
+        let mut report = report();
+        report.outcome.homes = Some(homes);
+        report
+    }
+
+    #[test]
+    fn latencies_by_node_are_those_of_each_pair_and_absent_if_nobody_asked_for_them() {
+        let json = by_node().json();
+        let pairs = json["by_node"].as_array().unwrap();
+        assert_eq!(pairs.len(), 3);
+        assert_eq!((&pairs[1]["from"], &pairs[1]["messages"]), (&json!("127.0.0.1:7600"), &json!(2)));
+        assert_eq!(pairs[1]["to"], json!("node-b.of-the-cluster.example:7600"));
+        assert_eq!(pairs[1]["latency_us"]["send to accepted"]["p99"], json!(2_000));
+        assert_eq!(pairs[1]["latency_us"]["send to delivered"]["p50"], json!(1_000));
+        assert_eq!(report().json()["by_node"], json!([]));
     }
 
     #[test]

@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::{PERCENTILES, Report, limited::limited_by};
+use super::{BY_NODE_PERCENTILES, PERCENTILES, Report, limited::limited_by};
+use crate::homes::Between;
 
 /// Columns of the widest part, the latencies: one less than the narrowest terminal has.
 const WIDTH: usize = 79;
@@ -44,6 +45,7 @@ pub fn table(report: &Report) -> String {
         }
         out.push('\n');
     }
+    out += &by_node(report);
     for (name, ratio) in report.p99_ratios() {
         let _ = writeln!(out, "  {name:<65}{ratio:>10.2}");
     }
@@ -55,6 +57,33 @@ pub fn table(report: &Report) -> String {
         let _ = writeln!(out, "  {note}");
     }
     let _ = writeln!(out, "  {}", verdict(report));
+    out
+}
+
+/// Latencies by the nodes of author and recipient, if they were asked for.
+fn by_node(report: &Report) -> String {
+    let (mut out, mut from) = (String::new(), None);
+    for (author, recipient, Between { accepted, delivered }) in report.by_node() {
+        if from.is_none() {
+            let _ =
+                writeln!(out, "  {:<40}{:>20}{:>20}", "latency by node, us", "send to accepted", "send to delivered");
+            let _ = writeln!(out, "{:>42}{:>10}{:>10}{:>10}{:>10}", "messages", "p50", "p99", "p50", "p99");
+        }
+        if from != Some(author) {
+            from = Some(author);
+            let _ = writeln!(out, "  from {author}");
+        }
+        let name = format!("    to {recipient}");
+        // Of a long name the numbers are on the next line.
+        let place = if name.chars().count() < 32 { format!("{name:<32}") } else { format!("{name}\n{:32}", "") };
+        let _ = write!(out, "{place}{:>10}", accepted.count());
+        for latencies in [accepted, delivered] {
+            for percentile in BY_NODE_PERCENTILES {
+                let _ = write!(out, "{:>10}", latencies.at(percentile));
+            }
+        }
+        out.push('\n');
+    }
     out
 }
 
@@ -88,11 +117,14 @@ mod tests {
     use proto_spec::ErrorCode;
 
     use super::*;
-    use crate::{report::tests::report, stats::Refused};
+    use crate::{
+        report::tests::{by_node as by_node_of_tests, report},
+        stats::Refused,
+    };
 
     #[test]
     fn no_line_of_the_table_is_wider_than_a_terminal() {
-        let mut report = report();
+        let mut report = by_node_of_tests();
         report.outcome.total.refused(Refused::Send, ErrorCode::RateLimited);
         report.outcome.total.refused(Refused::Login, ErrorCode::Overloaded);
         for line in table(&report).lines() {
@@ -102,6 +134,21 @@ mod tests {
         let long = format!("{} {} end", "a".repeat(60), "b".repeat(90));
         let lines = wrapped("  x: ", &long);
         assert_eq!(lines, format!("  x: {}\n     {}\n     end\n", "a".repeat(60), "b".repeat(90)));
+    }
+
+    #[test]
+    fn latencies_by_node_stand_below_each_other_however_long_the_names_are() {
+        let table = table(&by_node_of_tests());
+        let at = table.find("  latency by node, us").unwrap();
+        let lines: Vec<_> = table[at..].lines().collect();
+        assert_eq!(lines[0], "  latency by node, us                         send to accepted   send to delivered");
+        assert_eq!(lines[1], "                                  messages       p50       p99       p50       p99");
+        assert_eq!(lines[2], "  from 127.0.0.1:7600");
+        assert_eq!(lines[3], "    to 127.0.0.1:7600                    1      1000      1000       500       500");
+        assert_eq!(lines[4], "    to node-b.of-the-cluster.example:7600");
+        assert_eq!(lines[5], "                                         2      2000      2000      1000      1000");
+        assert_eq!(lines[6], "  from node-b.of-the-cluster.example:7600");
+        assert!(!super::table(&report()).contains("by node"));
     }
 
     #[test]

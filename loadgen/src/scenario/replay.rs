@@ -319,6 +319,7 @@ mod tests {
             mint: Arc::new(Mint::hs256(&secret).unwrap()),
             first_user: 1,
             tolerates_disconnects: false,
+            by_node: false,
             compares_histories: true,
             stall_after: Duration::from_secs(1),
             sight: Sight::default(),

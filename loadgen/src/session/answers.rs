@@ -17,7 +17,11 @@ impl Session {
                     Pending::Message { stream, index, .. } => {
                         if let Some(intended_us) = turn.ledger.accepted(stream, index, seq, &mut self.told) {
                             turn.stats[Count::Accepted] += 1;
-                            turn.stats.record(Measure::Accepted, turn.now_us.saturating_sub(intended_us));
+                            let took_us = turn.now_us.saturating_sub(intended_us);
+                            turn.stats.record(Measure::Accepted, took_us);
+                            if let Some(between) = turn.ledger.by_home(stream) {
+                                between.accepted.record(took_us);
+                            }
                             turn.happened.push(Happened::Accepted { slot: turn.slot, stream });
                         }
                     }

@@ -56,7 +56,11 @@ impl Session {
                     // What was sent while nobody was there says how long the device was away.
                     let was_away = arrival.intended_us < self.ready_us;
                     let measure = if was_away { Measure::CaughtUp } else { Measure::Delivered };
-                    turn.stats.record(measure, turn.now_us.saturating_sub(arrival.intended_us));
+                    let took_us = turn.now_us.saturating_sub(arrival.intended_us);
+                    turn.stats.record(measure, took_us);
+                    if !was_away && let Some(between) = turn.ledger.by_home(arrival.stream) {
+                        between.delivered.record(took_us);
+                    }
                     turn.happened.push(Happened::Delivered { slot: turn.slot, stream: arrival.stream });
                 }
             }

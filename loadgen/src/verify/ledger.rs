@@ -16,6 +16,7 @@ use super::{
     marks::Marks,
     text::{INDEX_MAX, Lines, RUN_BITS, Text, fingerprint, text_of},
 };
+use crate::homes::{Between, Homes};
 
 /// Streams of one ledger: what a label has room for beside the lane.
 const STREAM_BITS: u32 = 24;
@@ -84,6 +85,8 @@ pub struct Ledger {
     foreign: u64,
     /// For how long a message can be edited, and taken back, in seconds, as the server says.
     pub within_s: [u64; 2],
+    /// Latencies by the homes of authors and recipients, if they are wanted.
+    pub homes: Option<Homes>,
     pub(super) keep: Keep,
     pub(super) marks: Marks,
 }
@@ -104,6 +107,7 @@ impl Ledger {
             under_way: 0,
             foreign: 0,
             within_s: [0; 2],
+            homes: None,
             keep: Keep::default(),
             marks: Marks::default(),
         }
@@ -151,6 +155,14 @@ impl Ledger {
     #[must_use]
     pub fn recipient(&self, stream: StreamId) -> UserId {
         self.stream(stream).to
+    }
+
+    /// What is measured between the homes of both sides of a stream, if that is wanted.
+    pub fn by_home(&mut self, stream: StreamId) -> Option<&mut Between> {
+        self.homes.as_ref()?;
+        let Stream { from, to_seat, .. } = *self.stream(stream);
+        let author = self.crew.member(from).first;
+        self.homes.as_mut()?.between(author, to_seat)
     }
 
     /// A stream from a device to the user who has another. To oneself: a note.
