@@ -87,7 +87,7 @@ impl Homes {
         if self.between.is_empty() {
             return "Latencies by node are not told: nobody wrote to anybody.".to_owned();
         }
-        "By node: each user is of the node that served them when the load began.".to_owned()
+        "By node: each user is of the address at which they were served when the load began.".to_owned()
     }
 
     /// Which node it is; none if there is no room for it.

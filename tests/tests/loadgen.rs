@@ -456,8 +456,8 @@ fn clients_that_follow_no_redirects_are_served_and_the_report_says_what_they_wer
     assert!(verified("chat --pairs 2 --messages 5")["about"]["redirects"].is_null());
 }
 
-#[test]
-fn latencies_are_told_by_the_nodes_of_author_and_recipient() {
+/// Two nodes of a cluster that reach each other, and the cluster's file.
+fn two_nodes() -> ([(Installation, Server); 2], String) {
     let [mut a, mut b] = [installation(), installation()];
     let mut text = "name = \"test\"\n".to_owned();
     for (name, node) in [("a", &mut a), ("b", &mut b)] {
@@ -467,7 +467,7 @@ fn latencies_are_told_by_the_nodes_of_author_and_recipient() {
         text += &format!("[nodes.{name}]\nmesh = \"{mesh}\"\nclients = \"{}\"\n", node.config.listen);
     }
     let file = a.folder().join("cluster.toml");
-    std::fs::write(&file, &text).unwrap();
+    std::fs::write(&file, &text).expect("the folder of a node can be written to");
     for (name, node) in [("a", &mut a), ("b", &mut b)] {
         (node.config.cluster.file, node.config.cluster.node) = (file.clone(), name.to_owned());
     }
@@ -479,12 +479,18 @@ fn latencies_are_told_by_the_nodes_of_author_and_recipient() {
             metrics.iter().any(|(name, links)| name.starts_with("ringpost_core_links") && *links > 0.0)
         })
     });
-    let output = loadgen(&a, "chat --pairs 8 --messages 10 --lanes 2 --by-node").output().unwrap();
+    ([(a, at_a), (b, at_b)], text)
+}
+
+#[test]
+fn latencies_are_told_by_the_nodes_of_author_and_recipient() {
+    let (nodes, file) = two_nodes();
+    let output = loadgen(&nodes[0].0, "chat --pairs 8 --messages 10 --lanes 2 --by-node").output().unwrap();
     let report = report(&output);
     assert!(output.status.success(), "{report:#} {}", String::from_utf8_lossy(&output.stderr));
     // Users write to their neighbours, from the first one that a run has on.
-    let map = Nodes::parse(&text).unwrap().map;
-    let home = |user| [&a, &b][usize::from(map.owner(Slot::of(UserId(user))).0)].config.listen.to_string();
+    let map = Nodes::parse(&file).unwrap().map;
+    let home = |user| nodes[usize::from(map.owner(Slot::of(UserId(user))).0)].0.config.listen.to_string();
     let mut expected = BTreeMap::<_, u64>::new();
     for (author, recipient) in (0..16).map(|at| (1_000_000 + at, 1_000_000 + (at ^ 1))) {
         *expected.entry((home(author), home(recipient))).or_default() += 10;
@@ -499,6 +505,20 @@ fn latencies_are_told_by_the_nodes_of_author_and_recipient() {
     });
     assert_eq!(told.collect::<BTreeMap<_, _>>(), expected);
     assert!(report["notes"].to_string().contains("when the load began"), "{report:#}");
+    nodes.into_iter().for_each(|(_, server)| server.stop());
+}
+
+#[test]
+fn clients_that_follow_no_redirects_are_served_where_they_come_to_though_their_users_are_of_another_node() {
+    let ([(a, at_a), (_b, at_b)], _) = two_nodes();
+    let output = loadgen(&a, "chat --pairs 8 --messages 10 --no-redirects --by-node").output().unwrap();
+    let report = report(&output);
+    assert!(output.status.success(), "{report:#} {}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!((count(&report, "redirects"), count(&report, "logins refused")), (0, 0), "{report:#}");
+    let (address, all) = (a.config.listen.to_string(), &report["by_node"][0]);
+    assert_eq!((&all["from"], &all["to"], &all["messages"]), (&address.as_str().into(), &address.into(), &160.into()));
+    let through_a = |name: &str, count: f64| name.starts_with("ringpost_core_tunnels_taken_total") && count > 0.0;
+    assert!(at_b.metrics().iter().any(|(name, count)| through_a(name, *count)));
     [at_a, at_b].into_iter().for_each(Server::stop);
 }
 
