@@ -30,7 +30,12 @@ const SETTINGS: Settings = Settings {
 const NODES: &str = "name = \"chat\"\n[nodes.a]\nmesh = \"127.0.0.1:1\"\nclients = \"127.0.0.1:9\"\n\
                      [nodes.b]\nmesh = \"127.0.0.1:2\"\nclients = \"127.0.0.1:9\"\n";
 
-fn nodes() -> Nodes {
+/// Both, and who owns what.
+///
+/// # Panics
+/// Never: it is the same text each time.
+#[must_use]
+pub fn nodes() -> Nodes {
     Nodes::parse(NODES).expect("they are nodes")
 }
 

@@ -3,7 +3,7 @@
 //! real processes (`cluster/main.rs`).
 #![expect(clippy::unwrap_used, reason = "a test that can not run has failed")]
 
-use std::{collections::VecDeque, mem, ops::ControlFlow};
+use std::{collections::VecDeque, mem, ops::ControlFlow, sync::Arc};
 
 use proto_spec::{
     ClientFrame, Content, ConversationId, Decoder, DeviceId, ErrorCode, Presence, Recipient, RequestId, Resume,
@@ -11,6 +11,7 @@ use proto_spec::{
 };
 use server::{
     access::handshake::Resumption,
+    cluster::map::{Map, Slot},
     limits::{LOOK_MS, PRESENCE_NODE_USERS_MAX, TICK_MS, TYPING_EVERY_MS},
     shard::{
         ConnId, Connected, Effects, Envelope, Grant, Input, Now, PresenceMail, PresenceSettings, Shard,
@@ -652,4 +653,63 @@ fn who_may_not_see_is_not_asked_for_again_and_sees_when_they_may_in_whichever_ve
     two.block(BOB, false);
     two.wait(2 * TOLD_MS);
     assert_eq!(two.pushed(ALICE), [Presence::Online]);
+}
+
+#[test]
+fn what_was_asked_through_a_link_that_has_ended_is_asked_again_through_the_next_one() {
+    let mut two = Two::new();
+    two.is_lost = true;
+    let users = vec![two.user(BOB)];
+    two.frame(ALICE, &ClientFrame::FetchPresence { request: RequestId(2), users: users.clone() });
+    two.frame(ALICE, &ClientFrame::Watch { request: RequestId(1), users });
+    two.link(false);
+    two.is_lost = false;
+    two.wait(LOOK_MS / 2);
+    assert_eq!((two.answer(ALICE, 2), two.answer(ALICE, 1)), (None, None));
+    two.link(true);
+    assert_eq!(two.answer(ALICE, 2), Some(Presence::Online));
+    assert_eq!(two.answer(ALICE, 1), Some(Presence::Online), "what was told stands");
+    two.wait(LOOK_MS + TOLD_MS);
+    assert_eq!(two.pushed(ALICE), [], "and it is so");
+    two.frame(BOB, &ClientFrame::SetStatus { status: Status::Away });
+    two.wait(HOLD_MS + TOLD_MS);
+    assert_eq!(two.pushed(ALICE), [Presence::Away], "the home knows again who watches");
+}
+
+#[test]
+fn what_was_asked_of_a_node_that_has_lost_the_user_is_asked_of_who_has_them_now() {
+    let mut two = Two::new();
+    two.is_lost = true;
+    let users = vec![two.user(BOB)];
+    two.frame(ALICE, &ClientFrame::FetchPresence { request: RequestId(2), users: users.clone() });
+    two.frame(ALICE, &ClientFrame::Watch { request: RequestId(1), users });
+    let reads = two.nodes[ALICE].reads;
+    let (mut nodes, moved) = (pair::nodes(), Slot::of(two.user(BOB)));
+    let before = nodes.map.clone();
+    nodes.map = Map::of(|slot| Some(if slot == moved { NodeId(0) } else { before.owner(slot) })).unwrap();
+    two.feed(ALICE, Input::Owners(Arc::new(nodes)));
+    assert_eq!(two.answer(ALICE, 2), Some(Presence::Unknown), "nobody knows of Bob here");
+    assert_eq!(two.answer(ALICE, 1), Some(Presence::Online), "what was told stands");
+    two.wait(TOLD_MS);
+    assert_eq!(two.pushed(ALICE), [Presence::Unknown], "until it is known better");
+    assert_eq!(two.nodes[ALICE].reads - reads, 2);
+}
+
+#[test]
+fn what_a_node_is_too_busy_to_say_is_asked_again_by_who_watches() {
+    let mut two = Two::new();
+    let (from, bob) = (CoreAddress { node: NodeId(1), core: CoreId(0) }, two.user(BOB));
+    two.is_lost = true;
+    two.frame(ALICE, &ClientFrame::Watch { request: RequestId(1), users: vec![bob] });
+    let answers = (1..=100).map(|look| Answer { look: LookId(look), told: None }).collect();
+    let news = PresenceNews { answers, ..PresenceNews::default() };
+    let to = To::Core(CoreId(0));
+    two.feed(ALICE, Input::Presence(Box::new(PresenceMail { from, to, news })));
+    two.is_lost = false;
+    assert_eq!(two.answer(ALICE, 1), Some(Presence::Online), "what was told stands");
+    two.wait(LOOK_MS + TOLD_MS);
+    assert_eq!(two.pushed(ALICE), []);
+    two.frame(BOB, &ClientFrame::SetStatus { status: Status::Away });
+    two.wait(HOLD_MS + TOLD_MS);
+    assert_eq!(two.pushed(ALICE), [Presence::Away]);
 }

@@ -91,7 +91,7 @@ impl Shard {
     }
 
     /// A link to a node is open, or has ended: what was on its way through one before is lost in either case.
-    pub(super) fn link(&mut self, node: NodeId, serial: u64, is_up: bool, cx: &Turn<'_>) {
+    pub(super) fn link(&mut self, node: NodeId, serial: u64, is_up: bool, cx: &mut Turn<'_>) {
         let known = self.elsewhere.reachable.get(&node).copied();
         if known.is_some_and(|known| known > serial || (known == serial && is_up)) {
             // A later one is known already.
@@ -107,6 +107,8 @@ impl Shard {
             for (user, what) in self.elsewhere.resting.remove(&node).unwrap_or_default() {
                 self.resting.push(cx.now.monotonic_ms, (user, what));
             }
+            let homes = self.homes.clone();
+            self.ask_elsewhere_again(|user| homes.elsewhere(user) == Some(node), cx);
         } else {
             self.elsewhere.reachable.remove(&node);
         }

@@ -64,6 +64,7 @@ impl Shard {
         for (user, what) in resting.into_iter().filter(|(user, _)| !changed.has(*user)) {
             self.resting.push(cx.now.monotonic_ms, (user, what));
         }
+        self.ask_elsewhere_again(|user| changed.has(user), cx);
         self.settle_strays(cx);
     }
 

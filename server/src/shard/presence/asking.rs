@@ -48,6 +48,13 @@ impl Look {
     fn is_done(&self) -> bool {
         self.waits == 0 && self.elsewhere.is_empty()
     }
+
+    /// It waits no longer for what other nodes say of these users. Which.
+    fn no_longer_waits(&mut self, is_meant: impl Fn(UserId) -> bool) -> BTreeSet<UserId> {
+        let (meant, others) = std::mem::take(&mut self.elsewhere).into_iter().partition(|user| is_meant(*user));
+        self.elsewhere = others;
+        meant
+    }
 }
 
 /// A question about users of other nodes that waits for what the store of this one has: whom of them who looks blocks.
@@ -226,6 +233,17 @@ impl Shard {
     fn look(&mut self, looks: UserId, asked: Vec<Asked>, what: LookFor, cx: &mut Turn<'_>) {
         let look = LookId(self.sights.last_look.0 + 1);
         self.sights.last_look = look;
+        let of = Look { what, looks, waits: 0, elsewhere: BTreeSet::new(), told: Vec::new(), is_failed: false };
+        self.sights.looks.insert(look, of);
+        self.sights.late.push(cx.now.monotonic_ms, look);
+        self.ask_about(look, asked, cx);
+        self.look_may_be_done(look, cx);
+    }
+
+    /// Asks the homes of these users for a question.
+    fn ask_about(&mut self, look: LookId, asked: Vec<Asked>, cx: &mut Turn<'_>) {
+        let Some(of) = self.sights.looks.get(&look) else { return };
+        let (looks, watch) = (of.looks, of.what.watch());
         let mut homes: BTreeMap<Home, Vec<Asked>> = BTreeMap::new();
         let mut elsewhere = BTreeSet::new();
         for mut of in asked {
@@ -236,7 +254,7 @@ impl Shard {
             let home = self.homes.of(of.user);
             match home {
                 Home::Elsewhere(node) if !self.elsewhere.reaches(node) => {
-                    self.sights.viewer.unreachable(what.watch(), of.user);
+                    self.sights.viewer.unreachable(watch, of.user);
                     continue;
                 }
                 Home::Elsewhere(_) => drop(elsewhere.insert(of.user)),
@@ -244,14 +262,11 @@ impl Shard {
             }
             homes.entry(home).or_default().push(of);
         }
-        if homes.is_empty() {
-            let of = Look { what, looks, waits: 0, elsewhere, told: Vec::new(), is_failed: false };
-            return self.look_done(of, cx);
-        }
         let others = homes.split_off(&Home::Elsewhere(NodeId(0)));
-        let of = Look { what, looks, waits: homes.len(), elsewhere, told: Vec::new(), is_failed: false };
-        self.sights.looks.insert(look, of);
-        self.sights.late.push(cx.now.monotonic_ms, look);
+        if let Some(of) = self.sights.looks.get_mut(&look) {
+            of.waits += homes.len();
+            of.elsewhere.append(&mut elsewhere);
+        }
         self.ask_homes(look, looks, homes);
         // Where all nodes have one store, the homes read there whom who looks blocks.
         let is_shared = self.homes.do_move();
@@ -263,6 +278,36 @@ impl Shard {
         }
         let query = Query::Presence { looks, users: users.clone() };
         self.ask(query, Question::Blocks(Box::new(Blocks { look, looks, homes: others, users })), cx);
+    }
+
+    /// What other nodes were asked about these users, or have answered, may be lost, or these users are another's by now: asks again.
+    pub(in crate::shard) fn ask_elsewhere_again(&mut self, is_meant: impl Fn(UserId) -> bool, cx: &mut Turn<'_>) {
+        let waits_for = |look: &Look| look.elsewhere.iter().any(|user| is_meant(*user));
+        let looks = self.sights.looks.iter().filter(|(_, look)| waits_for(look));
+        let mut looks: Vec<_> = looks.map(|(look, _)| *look).collect();
+        looks.sort_unstable();
+        for look in looks {
+            let Some(of) = self.sights.looks.get_mut(&look) else { continue };
+            match of.what {
+                LookFor::Pull { .. } => {
+                    let asked = |user| Asked { user, verdict: None, count: 0, blocks: None };
+                    let asked = of.no_longer_waits(&is_meant).into_iter().map(asked);
+                    self.ask_about(look, asked.collect(), cx);
+                }
+                LookFor::Watch { watch, .. } | LookFor::Again { watch, .. } => {
+                    self.leave_to_watch(look, watch, &is_meant);
+                }
+            }
+            self.look_may_be_done(look, cx);
+        }
+    }
+
+    /// A question is not to wait for what is said of these users: the watch that it is for asks again, and what was told stands until then.
+    fn leave_to_watch(&mut self, look: LookId, watch: WatchId, is_meant: impl Fn(UserId) -> bool) {
+        let Some(of) = self.sights.looks.get_mut(&look) else { return };
+        for user in of.no_longer_waits(is_meant) {
+            self.sights.viewer.hope(watch, user, true);
+        }
     }
 
     fn ask_homes(&mut self, look: LookId, looks: UserId, homes: BTreeMap<Home, Vec<Asked>>) {
@@ -301,8 +346,15 @@ impl Shard {
             look.waits -= 1;
             look.is_failed |= answer.told.is_none();
         }
-        // Another node that can not say is as one that says nothing: its users are unknown when the question is late, and no others.
         let (watch, looks) = (look.what.watch(), look.looks);
+        if let (false, None, Some(watch)) = (is_here, &answer.told, watch) {
+            let homes = self.homes.clone();
+            self.leave_to_watch(answer.look, watch, |user| homes.elsewhere(user) == Some(from.node));
+            return self.look_may_be_done(answer.look, cx);
+        }
+        // Where there is no watch, another node that can not say is as one that says nothing: its users are unknown when the question is
+        // late, and no others.
+        let Some(look) = self.sights.looks.get_mut(&answer.look) else { return };
         for mut told in answer.told.into_iter().flatten() {
             // By a home that is none any more, or none yet, as this core knows, nothing is told.
             let is_home = is_here || self.homes.elsewhere(told.user) == Some(from.node);

@@ -28,7 +28,7 @@ impl Version {
 }
 
 /// A viewer's own number of a question, which comes back with the answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LookId(pub u64);
 
 /// What is to be seen of a user by who may see them.
