@@ -114,6 +114,9 @@ impl Shard {
         self.forward_from_log(user_id, cx);
         self.report_received(user_id, cx);
         let Some(user) = self.users.resident(user_id) else { return };
+        if self.homes.cluster.is_some() {
+            self.elsewhere.looked_at(user_id, user.outgoing.is_open() || user.reports.is_open());
+        }
         user.advance_marks();
         let idle = user.is_idle();
         if user.unfinished && (idle || user.marks != user.marks_written) {

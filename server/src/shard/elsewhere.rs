@@ -5,8 +5,9 @@
 //! and goes out once the node can be reached again. So a link between nodes keeps nothing, and remembers nothing: when one has ended,
 //! whatever had been sent and was not answered counts as put off, and what comes twice by that is found by the watermarks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
+use foldhash::fast::RandomState;
 use proto_spec::{ConversationId, Seq, UserId};
 use storage::BatchId;
 
@@ -16,6 +17,7 @@ use super::{
     input::{Envelope, Parcel},
     ledger::Ledger,
     topology::{Homes, NodeId},
+    user::User,
 };
 
 /// The other nodes, as far as a shard knows.
@@ -25,12 +27,29 @@ pub(super) struct Elsewhere {
     reachable: BTreeMap<NodeId, u64>,
     /// What is tried again when a node can be reached: one for each destination that rests, so bounded by what users have open.
     resting: BTreeMap<NodeId, Vec<(UserId, Resting)>>,
+    /// Users who had something on the way, or still to send, when their duties were looked at last. All others who have are on the list of
+    /// those whose duties are to be looked at.
+    owing: HashSet<UserId, RandomState>,
 }
 
 impl Elsewhere {
     /// Whether a node can be reached.
     pub(super) fn reaches(&self, node: NodeId) -> bool {
         self.reachable.contains_key(&node)
+    }
+
+    /// The duties of a user have been looked at.
+    pub(super) fn looked_at(&mut self, user: UserId, is_owing: bool) {
+        if is_owing {
+            self.owing.insert(user);
+        } else {
+            self.owing.remove(&user);
+        }
+    }
+
+    /// These users are not in memory any more.
+    pub(super) fn forget(&mut self, is_gone: impl Fn(UserId) -> bool) {
+        self.owing.retain(|user| !is_gone(*user));
     }
 }
 
@@ -122,12 +141,21 @@ impl Shard {
 
     /// Whatever is on the way to these users may not get there, or not be answered. What begins to rest by that.
     pub(super) fn lose_to(&mut self, is_lost: impl Fn(UserId) -> bool) -> Vec<(UserId, Resting)> {
+        let mut owing: Vec<_> = self.elsewhere.owing.iter().chain(self.dirty.iter()).copied().collect();
+        owing.sort_unstable();
+        owing.dedup();
         let mut lost = Vec::new();
-        for (user_id, user) in self.users.iter_mut() {
+        for user_id in owing {
+            let Some(user) = self.users.resident(user_id) else { continue };
             let messages = user.outgoing.lose(|ConversationId::Person(to)| is_lost(to));
             lost.extend(messages.into_iter().map(|to| (user_id, Resting::Messages(to))));
             lost.extend(user.reports.lose(&is_lost).into_iter().map(|author| (user_id, Resting::Reports(author))));
         }
+        let has_left = |user: &User| {
+            !user.outgoing.is_on_the_way_to(|ConversationId::Person(to)| is_lost(to))
+                && !user.reports.is_on_the_way_to(&is_lost)
+        };
+        debug_assert!(self.users.iter_mut().all(|(_, user)| has_left(user)), "somebody has not been looked at");
         lost
     }
 

@@ -33,6 +33,11 @@ impl<T> Later<T> {
         self.waiting.retain(|(_, what)| is_kept(what));
     }
 
+    /// All that waits.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.waiting.iter().map(|(_, what)| what)
+    }
+
     pub(super) fn len(&self) -> usize {
         self.waiting.len()
     }

@@ -217,6 +217,7 @@ impl Shard {
         let ingested = self.lanes[self.lane_of(user_id)].ingested();
         if let Some(user) = self.users.forget_if(user_id, |user| user.is_unused(ingested)) {
             self.spent.keep(user_id, user.buckets);
+            self.elsewhere.looked_at(user_id, false);
         }
     }
 

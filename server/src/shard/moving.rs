@@ -138,6 +138,7 @@ impl Shard {
         for (_, mut user) in self.users.remove_where(|user| changed.has(*user)) {
             self.cache.forget(&mut user);
         }
+        self.elsewhere.forget(|user| changed.has(user));
         self.sights.moved_away(|user| changed.has(user));
         self.conversations.remove_where(|(user, _)| changed.has(*user));
     }

@@ -144,6 +144,11 @@ impl Outgoing {
         !std::mem::replace(&mut behind.rests, true)
     }
 
+    /// Whether something is on the way to one of these destinations.
+    pub(super) fn is_on_the_way_to(&self, is_meant: impl Fn(ConversationId) -> bool) -> bool {
+        self.on_the_way.iter().any(|(_, to)| is_meant(*to))
+    }
+
     /// These destinations may not get what is on the way to them, nor answer it. Which of them begin to rest.
     pub(super) fn lose(&mut self, is_lost: impl Fn(ConversationId) -> bool) -> Vec<ConversationId> {
         let mut lost: Vec<(Seq, ConversationId)> = Vec::new();

@@ -113,6 +113,11 @@ impl Reports {
         !std::mem::replace(&mut open.rests, true)
     }
 
+    /// Whether something is on the way to one of these authors.
+    pub(super) fn is_on_the_way_to(&self, is_meant: impl Fn(UserId) -> bool) -> bool {
+        self.open.iter().any(|open| open.on_the_way.is_some() && is_meant(open.author))
+    }
+
     /// These authors may not get what is on the way to them, nor answer it. Which of them begin to rest.
     pub(super) fn lose(&mut self, is_lost: impl Fn(UserId) -> bool) -> Vec<UserId> {
         let lost = self.open.iter().filter(|open| is_lost(open.author));
