@@ -210,7 +210,7 @@ impl State {
             self.check(fence)?;
         }
         let in_terms = steps.iter().filter(|step| step.term > 0);
-        roll::check_terms(in_terms, |lane| self.roll.owners.get(&lane).copied())?;
+        roll::check_terms(in_terms.map(|step| (*step, self.roll.owners.get(&step.lane).copied())))?;
         let found = steps.iter().map(|step| self.progress.get(&step.lane).copied().unwrap_or_default());
         if are_made(steps, found)? {
             return Ok(Advanced::default());

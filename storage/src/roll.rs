@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     record::LaneId,
-    store::{Holder, Step, StoreError},
+    store::{Holder, MovedLane, Step, StoreError},
 };
 
 /// The number of a member. Given by whoever enrols it, and never to another one.
@@ -161,18 +161,14 @@ fn refused(why: &str) -> StoreError {
     StoreError::Refused { reason: format!("a change of the roll is wrong: {why}") }
 }
 
-/// Whether the lanes of these steps are in the terms in which their batches were numbered. `current` tells the owner of a lane.
-pub(crate) fn check_terms<'a>(
-    steps: impl Iterator<Item = &'a Step>,
-    mut current: impl FnMut(LaneId) -> Option<Owner>,
-) -> Result<(), StoreError> {
-    for step in steps {
-        let current = term(current(step.lane).as_ref());
-        if current != step.term {
-            return Err(StoreError::Moved { lane: step.lane, held: step.term, current });
-        }
-    }
-    Ok(())
+/// Whether the lanes of these steps, each with its owner, are in the terms in which their batches were numbered.
+pub(crate) fn check_terms(steps: impl IntoIterator<Item = (Step, Option<Owner>)>) -> Result<(), StoreError> {
+    let moved = steps.into_iter().filter_map(|(Step { lane, term: held, .. }, owner)| {
+        let current = term(owner.as_ref());
+        (current != held).then_some(MovedLane { lane, held, current })
+    });
+    let lanes: Vec<_> = moved.collect();
+    if lanes.is_empty() { Ok(()) } else { Err(StoreError::Moved { lanes }) }
 }
 
 /// What an advance is fenced by: steps that have a term by that, everything else by the store's fence.
@@ -298,15 +294,12 @@ mod tests {
         let step = |lane, term| Step { lane: LaneId(lane), term, ..Step::default() };
         assert!(!is_fenced_by_terms(&[]) && !is_fenced_by_terms(&[step(1, 0)]));
         assert!(!is_fenced_by_terms(&[step(1, 3), step(2, 0)]) && is_fenced_by_terms(&[step(1, 3), step(2, 1)]));
-        let current = |lane: LaneId| (lane == LaneId(1)).then_some(owner(A, 3));
-        check_terms([step(1, 3)].iter(), current).unwrap();
-        for (step, current_term) in [(step(1, 2), 3), (step(2, 1), 0)] {
-            match check_terms([step].iter(), current) {
-                Err(StoreError::Moved { lane, held, current }) => {
-                    assert_eq!((lane, held, current), (step.lane, step.term, current_term));
-                }
-                other => panic!("{other:?}"),
-            }
-        }
+        let held = (step(1, 3), Some(owner(A, 3)));
+        check_terms([held]).unwrap();
+        let Err(error) = check_terms([(step(2, 2), Some(owner(A, 3))), held, (step(3, 1), None)]) else { panic!() };
+        assert_eq!(
+            error.to_string(),
+            "slots have other owners: 2 is in term 3 and not in 2, 3 is in term 0 and not in 1"
+        );
     }
 }

@@ -305,15 +305,11 @@ pub enum StoreError {
         /// What it said.
         reason: String,
     },
-    /// Another owner has taken a lane. Nothing was changed, and nothing ever will be in this term.
-    #[error("slot {} has another owner: its term {held} was replaced by {current}", lane.0)]
+    /// Other owners have taken lanes. Nothing was changed, and nothing ever will be in these terms.
+    #[error("slots have other owners: {}", lanes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))]
     Moved {
-        /// Which.
-        lane: LaneId,
-        /// The term of the step.
-        held: u64,
-        /// The term that the lane is in now; 0: it has no owner.
-        current: u64,
+        /// All of the advance that are another's; at least one.
+        lanes: Vec<MovedLane>,
     },
     /// A lane is not where the advance goes on from: somebody else has moved it. Nothing was changed.
     #[error("lane {} is at batch {} in the store, not at {}", step.lane.0, found.0, step.after.0)]
@@ -345,6 +341,18 @@ pub enum StoreError {
         /// What and where.
         what: String,
     },
+}
+
+/// A lane that another owner has taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("{} is in term {current} and not in {held}", lane.0)]
+pub struct MovedLane {
+    /// Which.
+    pub lane: LaneId,
+    /// The term of the step.
+    pub held: u64,
+    /// The term that the lane is in now; 0: it has no owner.
+    pub current: u64,
 }
 
 impl StoreError {

@@ -15,8 +15,8 @@ use std::{
 use foundationdb::{Database, FdbError, options::DatabaseOption};
 use proto_spec::{Content, DeviceId, Direction, Entry, Event, SendNumber, Seq, TimestampMs, UserId};
 use storage::{
-    Advanced, Batch, BatchId, FORMAT_VERSION, FdbConfig, FdbStore, Fence, Holder, LaneId, Member, MemberId, Network,
-    Owner, Record, Roll, RollChange, Step, Store, StoreError, Tenure,
+    Advanced, Batch, BatchId, FORMAT_VERSION, FdbConfig, FdbStore, Fence, Holder, LaneId, Member, MemberId, MovedLane,
+    Network, Owner, Record, Roll, RollChange, Step, Store, StoreError, Tenure,
     contract::{self, block_on},
     fold::{Fold, Sorted},
     store::{Range, Rows},
@@ -325,8 +325,8 @@ fn an_advance_in_flight_is_in_the_store_before_the_term_that_ends_its_own_or_nev
             Err(other) => panic!("{other:?}"),
         }
         match block_on(old.advance(Fence(0), steps, text())) {
-            Err(StoreError::Moved { lane: LaneId(7), held: refused, current }) => {
-                assert_eq!((refused, current), (held, held + 1));
+            Err(StoreError::Moved { lanes }) => {
+                assert_eq!(lanes, [MovedLane { lane: LaneId(7), held, current: held + 1 }]);
             }
             other => panic!("{other:?}"),
         }

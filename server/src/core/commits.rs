@@ -142,9 +142,9 @@ impl Core {
                 }
             }
             // Who has it now, and where its users are to go, the roll says: it is on its way here.
-            Outcome::Moved(lane) => {
+            Outcome::Moved(lanes) => {
                 counters.commits_moved.one();
-                debug!(lane = lane.0, "a commit found that its slot has another owner");
+                debug!(?lanes, "a commit found that slots of it have other owners");
             }
             Outcome::Void => {}
             Outcome::Lost(error) => self.tell_core_0(now, CoreMessage::Lost(error.to_string())),

@@ -68,8 +68,8 @@ pub enum Outcome {
         /// The first of its lanes.
         lane: LaneId,
     },
-    /// Another node has this lane now, and it is closed here; the rest of the commit is tried again at once.
-    Moved(LaneId),
+    /// Other nodes have these lanes now, and they are closed here; the rest of the commit is tried again at once.
+    Moved(Vec<LaneId>),
     /// Nothing: what it was about was closed meanwhile.
     Void,
     /// The database is another's now: this server must not go on.
@@ -228,15 +228,12 @@ impl Lanes {
                 Outcome::Void
             }
             (Ok(_), Some(_)) => Outcome::Stored(self.stored(id)),
-            (Err(StoreError::Moved { lane, .. }), Some(_)) => {
+            (Err(StoreError::Moved { lanes }), Some(_)) => {
                 commit.retry_at_ms = Some(now_ms);
-                match self.lane(lane).commit == Some(id) {
-                    true => {
-                        self.close(lane);
-                        Outcome::Moved(lane)
-                    }
-                    false => Outcome::Void,
-                }
+                let mut moved: Vec<_> = lanes.into_iter().map(|moved| moved.lane).collect();
+                moved.retain(|lane| self.lane(*lane).commit == Some(id));
+                moved.iter().for_each(|lane| self.close(*lane));
+                if moved.is_empty() { Outcome::Void } else { Outcome::Moved(moved) }
             }
             // Which of its lanes it is about is not said: each is tried for itself, so that no other one waits with it.
             (Err(error), Some(lane)) if !error.is_retryable() && commit.parts.len() > 1 => {

@@ -154,7 +154,7 @@ pub(super) async fn a_change_of_the_roll_is_made_as_a_whole_and_onto_what_it_exp
 pub(super) async fn in_an_older_term_nothing_is_committed_and_batches_count_from_one_in_each<S: Store>(store: &S) {
     store.found("a").await.expect("found");
     let unowned = store.advance(Fence(0), &[in_term(1, step(7, 0, 1))], cursor(1, 10)).await;
-    assert!(matches!(unowned, Err(StoreError::Moved { lane: LaneId(7), held: 1, current: 0 })), "{unowned:?}");
+    have_moved(&unowned, &[(7, 0)]);
     make(store, &take(&Roll::default(), &[7, 8], A)).await;
     let both = |term| [in_term(1, step(8, 0, 4)), in_term(term, step(7, 0, 9))];
     store.advance(Fence(0), &both(1), cursor(1, 20)).await.expect("advance");
@@ -170,7 +170,7 @@ pub(super) async fn in_an_older_term_nothing_is_committed_and_batches_count_from
     for late in [step(7, 0, 9), step(7, 9, 10), step(7, 0, 1)] {
         let steps = [in_term(1, step(8, 4, 5)), in_term(1, late)];
         let moved = store.advance(Fence(0), &steps, cursor(1, 30)).await;
-        assert!(matches!(moved, Err(StoreError::Moved { lane: LaneId(7), held: 1, current: 2 })), "{moved:?}");
+        have_moved(&moved, &[(7, 2)]);
         assert!(moved.is_err_and(|error| !error.is_retryable()));
     }
     assert_eq!(cursor_of(store, 1).await, 20);
@@ -183,7 +183,18 @@ pub(super) async fn in_an_older_term_nothing_is_committed_and_batches_count_from
     // What has no term is fenced as ever, also beside what has one.
     let mixed = store.advance(Fence(0), &[in_term(2, step(7, 1, 2)), step(9, 0, 1)], cursor(1, 60)).await;
     assert!(matches!(mixed, Err(StoreError::Fenced { .. })), "{mixed:?}");
+    // All that have gone are named at once.
+    make(store, &take(&roll(store).await, &[7, 8], A)).await;
+    let steps = [in_term(2, step(7, 1, 2)), in_term(1, step(8, 5, 6)), in_term(1, step(9, 0, 1))];
+    have_moved(&store.advance(Fence(0), &steps, cursor(1, 70)).await, &[(7, 3), (8, 2), (9, 0)]);
     assert_eq!(cursor_of(store, 1).await, 40);
+}
+
+/// These lanes have gone, with the terms that they are in.
+fn have_moved(result: &Result<Advanced, StoreError>, wanted: &[(u16, u64)]) {
+    let Err(StoreError::Moved { lanes }) = result else { panic!("{result:?}") };
+    let found: Vec<_> = lanes.iter().map(|moved| (moved.lane.0, moved.current)).collect();
+    assert_eq!(found, wanted, "{result:?}");
 }
 
 pub(super) async fn whoever_waits_for_other_owners_is_told<S: Store>(store: &S) {

@@ -162,10 +162,10 @@ impl FdbStore {
     pub(super) async fn check_terms(
         owners: Vec<(Step, impl Future<Output = FdbResult<Option<FdbSlice>>>)>,
     ) -> Result<(), Failure> {
+        let mut found = Vec::with_capacity(owners.len());
         for (step, read) in owners {
-            let owner = read.await?.map(|row| codec::owner(&row)).transpose().map_err(StoreError::from)?;
-            roll::check_terms([step].iter(), |_| owner)?;
+            found.push((step, read.await?.map(|row| codec::owner(&row)).transpose().map_err(StoreError::from)?));
         }
-        Ok(())
+        Ok(roll::check_terms(found)?)
     }
 }

@@ -1,7 +1,8 @@
 use proptest::prelude::*;
 use proto_spec::{DeviceId, Seq, UserId};
 use storage::{
-    Batch, CommitFault, Fence, MemberId, MemoryStore, Owner, Record, RollChange, Store as _, contract::block_on,
+    Batch, CommitFault, Fence, MemberId, MemoryStore, MovedLane, Owner, Record, RollChange, Store as _,
+    contract::block_on,
 };
 
 use super::*;
@@ -191,8 +192,9 @@ fn stored(lanes: &mut Lanes, id: WorkId) -> Vec<(u16, u64)> {
     }
 }
 
-fn moved(lane: u16) -> Result<Advanced, StoreError> {
-    Err(StoreError::Moved { lane: LaneId(lane), held: 3, current: 4 })
+fn moved(lanes: &[u16]) -> Result<Advanced, StoreError> {
+    let moved = |lane: &u16| MovedLane { lane: LaneId(*lane), held: 3, current: 4 };
+    Err(StoreError::Moved { lanes: lanes.iter().map(moved).collect() })
 }
 
 #[test]
@@ -270,7 +272,7 @@ fn what_is_larger_than_a_commit_goes_alone() {
 }
 
 #[test]
-fn a_slot_that_was_lost_goes_and_the_rest_is_tried_again_at_once() {
+fn slots_that_were_lost_go_and_the_rest_is_tried_again_at_once() {
     let mut lanes = slots(1);
     SLOTS.into_iter().for_each(|slot| push(&mut lanes, 0, LaneId(slot), 1..=2));
     let (id, _) = next(&mut lanes, 0).unwrap();
@@ -278,16 +280,18 @@ fn a_slot_that_was_lost_goes_and_the_rest_is_tried_again_at_once() {
     assert!(matches!(lanes.done(0, id, unknown(), 0), Outcome::Retried { .. }));
     let at_ms = lanes.retry_at_ms().unwrap();
     next(&mut lanes, at_ms).unwrap();
-    assert!(matches!(lanes.done(at_ms, id, moved(11), 0), Outcome::Moved(LaneId(11))));
+    assert!(
+        matches!(lanes.done(at_ms, id, moved(&[11, 13]), 0), Outcome::Moved(gone) if gone == [LaneId(11), LaneId(13)])
+    );
     assert_eq!(lanes.retry_at_ms(), Some(at_ms));
     assert_eq!(
         next(&mut lanes, at_ms),
-        Some((id, vec![(10, 0, 2), (12, 0, 2), (13, 0, 2)])),
-        "as it was, but for that one"
+        Some((id, vec![(10, 0, 2), (12, 0, 2)])),
+        "as it was, but for those that are lost"
     );
     push(&mut lanes, 0, LaneId(11), 3..=3);
-    assert_eq!(lanes.waiting().0, 7, "nothing is kept of what is lost");
-    assert_eq!(stored(&mut lanes, id), [(10, 2), (12, 2), (13, 2)]);
+    assert_eq!(lanes.waiting().0, 5, "nothing is kept of what is lost");
+    assert_eq!(stored(&mut lanes, id), [(10, 2), (12, 2)]);
     assert_eq!(next(&mut lanes, at_ms).unwrap().1, [(10, 2, 3)]);
     lanes.begin(LaneId(11), 5);
     push(&mut lanes, 0, LaneId(11), 1..=1);
@@ -295,13 +299,13 @@ fn a_slot_that_was_lost_goes_and_the_rest_is_tried_again_at_once() {
     stored(&mut lanes, id);
     let work = lanes.next(0).unwrap();
     assert_eq!((work.steps[0].term, steps_of(&work)), (5, vec![(11, 0, 1)]), "the new term counts from one");
-    assert!(matches!(lanes.done(0, work.id, moved(11), 0), Outcome::Moved(_)));
+    assert!(matches!(lanes.done(0, work.id, moved(&[11]), 0), Outcome::Moved(_)));
     assert_eq!((next(&mut lanes, u64::MAX), lanes.retry_at_ms(), lanes.waiting()), (None, None, (0, 0)));
 }
 
 #[test]
 fn what_is_told_of_a_slot_that_was_closed_or_begun_anew_is_ignored() {
-    for result in [Ok(Advanced::default()), unknown(), moved(10)] {
+    for result in [Ok(Advanced::default()), unknown(), moved(&[10])] {
         let mut lanes = slots(1);
         push(&mut lanes, 0, LaneId(10), 1..=2);
         let (id, _) = next(&mut lanes, 0).unwrap();
@@ -312,7 +316,7 @@ fn what_is_told_of_a_slot_that_was_closed_or_begun_anew_is_ignored() {
         assert_eq!(lanes.retry_at_ms(), None);
         assert_eq!(next(&mut lanes, 0).unwrap().1, [(10, 0, 1)]);
     }
-    for result in [Ok(Advanced::default()), moved(10)] {
+    for result in [Ok(Advanced::default()), moved(&[10])] {
         let mut lanes = slots(1);
         push(&mut lanes, 0, LaneId(10), 1..=2);
         push(&mut lanes, 0, LaneId(11), 1..=1);
@@ -486,10 +490,12 @@ impl Node {
                     *told = up_to.0;
                 }
             }
-            Outcome::Moved(lane) => {
-                let owner = block_on(self.store.roll()).unwrap().owners[&lane];
-                assert_eq!(owner.member, Self::THERE);
-                self.open.remove(&lane).expect("it was open");
+            Outcome::Moved(lanes) => {
+                let roll = block_on(self.store.roll()).unwrap();
+                for lane in lanes {
+                    assert_eq!(roll.owners[&lane].member, Self::THERE);
+                    self.open.remove(&lane).expect("it was open");
+                }
             }
             Outcome::Retried { .. } | Outcome::Void => {}
             Outcome::Lost(error) => panic!("{error}"),
