@@ -7,6 +7,8 @@
 mod nodes;
 
 use std::{
+    fs,
+    path::PathBuf,
     thread,
     time::{Duration, Instant},
 };
@@ -157,6 +159,38 @@ fn a_node_that_stood_still_for_longer_than_its_lease_promises_nothing_when_it_wa
     });
 }
 
+/// What gives a process a wall clock of its own, if the package faketime is installed.
+fn clock_library() -> Option<PathBuf> {
+    let mut folders = fs::read_dir("/usr/lib").ok()?.filter_map(Result::ok);
+    folders
+        .find_map(|folder| Some(folder.path().join("faketime/libfaketimeMT.so.1")).filter(|library| library.exists()))
+}
+
+#[test]
+fn nodes_whose_wall_clocks_differ_take_over_from_each_other_and_lose_nothing() {
+    let Some(library) = clock_library() else {
+        return println!("NOT RUN: the library of the package faketime is not installed");
+    };
+    under_load("wall clocks differ", |nodes, load, _| {
+        for (at, off_s) in [20, -20].into_iter().enumerate() {
+            nodes.take(at).stop();
+            nodes.set_clock(at, &library, off_s);
+            nodes.restart(at);
+        }
+        nodes.wait_for_shares(&[0, 1, 2]);
+        for (dies, clock) in [(1, "late"), (0, "early")] {
+            let mut somebody = somebody_of(nodes, dies);
+            say_somewhere(&mut somebody, STRANGER, "before");
+            nodes.take(dies).kill();
+            let took = say_somewhere(&mut somebody, STRANGER, "after");
+            println!("accepted {took:.2?} after the one with the {clock} clock was killed");
+            goes_on(nodes, load);
+            nodes.restart(dies);
+            nodes.wait_for_shares(&[0, 1, 2]);
+        }
+    });
+}
+
 #[test]
 fn a_node_is_drained_and_takes_its_share_again() {
     under_load("a node is drained", |nodes, load, _| {
@@ -192,7 +226,7 @@ fn a_node_is_drained_and_takes_its_share_again() {
         nodes.done(1, "drain b --undo");
         nodes.done(1, "drain c --undo");
         nodes.wait_for_shares(&[0, 1, 2]);
-        let audit = std::fs::read_to_string(nodes.node(0).data().join("audit.log")).expect("it is there");
+        let audit = fs::read_to_string(nodes.node(0).data().join("audit.log")).expect("it is there");
         assert!(audit.contains(r#""event":"drained","node":"c""#), "{audit}");
     });
 }

@@ -3,6 +3,7 @@
 use std::{
     fs,
     net::SocketAddr,
+    path::Path,
     process::{Command, Output},
     time::Duration,
 };
@@ -11,7 +12,7 @@ use proto_spec::UserId;
 use serde_json::Value;
 use server::{
     cluster::map::{SLOTS, Slot},
-    config::Ack,
+    config::{Ack, Config},
     files::keyfile,
 };
 use tempfile::TempDir;
@@ -103,6 +104,17 @@ impl Nodes {
     #[track_caller]
     pub(crate) fn restart(&mut self, at: usize) {
         self.servers[at] = Some(self.nodes[at].start());
+    }
+
+    /// From its next start on a node has a wall clock of its own, which this library gives it, so many seconds off. The clock that only
+    /// counts can not be changed like this: threads wait by the kernel's own, so it is the simulator whose clocks run apart.
+    pub(crate) fn set_clock(&mut self, at: usize, library: &Path, off_s: i32) {
+        let node = &mut self.nodes[at];
+        let preload = format!("LD_PRELOAD={}", library.display());
+        let clock = format!("FAKETIME={off_s:+}");
+        node.wrapper = vec!["env".to_owned(), preload, clock, "DONT_FAKE_MONOTONIC=1".to_owned()];
+        // As ever, since clocks differ.
+        node.config.auth.leeway_s = Config::default().auth.leeway_s;
     }
 
     /// The node, which is no longer this value's to end.
