@@ -274,6 +274,12 @@ impl Shard {
     /// A shard that knows nobody yet.
     #[must_use]
     pub fn new(core: CoreId, homes: Homes, settings: Settings, epoch: EpochId) -> Self {
+        let (users, conversations) = if homes.do_move() {
+            let slots = || homes.topology.lanes_of(core);
+            (Users::by_slot(slots()), Conversations::by_slot(slots()))
+        } else {
+            (Users::default(), Conversations::default())
+        };
         Self {
             core,
             epoch,
@@ -282,8 +288,8 @@ impl Shard {
             homes,
             settings,
             sessions: Sessions::default(),
-            users: Users::default(),
-            conversations: Conversations::default(),
+            users,
+            conversations,
             cache: Cache::new(settings.cache),
             questions: Questions::default(),
             left_over: LeftOver::default(),

@@ -135,12 +135,15 @@ impl Shard {
     }
 
     fn forget_users(&mut self, changed: &Changed) {
-        for (_, mut user) in self.users.remove_where(|user| changed.has(*user)) {
-            self.cache.forget(&mut user);
+        let slots = self.homes.topology.lanes_of(self.core).map(|lane| Slot(lane.0 as u8));
+        for slot in slots.filter(|slot| changed.0[usize::from(slot.0)]) {
+            for (_, mut user) in self.users.remove_slot(slot) {
+                self.cache.forget(&mut user);
+            }
+            self.conversations.remove_slot(slot);
         }
         self.elsewhere.forget(|user| changed.has(user));
         self.sights.moved_away(|user| changed.has(user));
-        self.conversations.remove_where(|(user, _)| changed.has(*user));
     }
 
     /// Before somebody is welcomed it is made sure that this node has not lost the user without having heard of it: it would say an older

@@ -2,17 +2,20 @@
 //!
 //! Pure data; `loading` asks the store, and serves those who have waited. Invariants: what is being loaded is asked for once, by whoever
 //! comes first; what waits is served in its order; [`Residents::held_bytes`] is the sum of all that waits; what is forgotten is in the
-//! store as it was ([`User::is_unused`], [`Conversation::is_unused`]), so a load never sees an old state.
+//! store as it was ([`User::is_unused`], [`Conversation::is_unused`]), so a load never sees an old state; where slots move, what is of one
+//! slot is in one place, so that a slot goes without a look at what stays.
 
-use std::{collections::HashMap, hash::Hash};
+use std::{collections::HashMap, hash::Hash, iter};
 
 use foldhash::fast::RandomState;
 use proto_spec::{ConversationId, UserId};
+use storage::LaneId;
 
 use super::{
     loading::{ConversationWaiting, UserWaiting},
     user::{Conversation, User},
 };
+use crate::cluster::map;
 
 /// The users of a shard.
 pub(super) type Users = Residents<UserId, Box<User>, UserWaiting>;
@@ -26,40 +29,100 @@ pub(super) trait Waits {
     fn bytes(&self) -> usize;
 }
 
+/// What residents are found by.
+pub(super) trait Key: Copy + Eq + Hash {
+    /// Whose it is.
+    fn user(self) -> UserId;
+}
+
+impl Key for UserId {
+    fn user(self) -> UserId {
+        self
+    }
+}
+
+impl Key for (UserId, ConversationId) {
+    fn user(self) -> UserId {
+        self.0
+    }
+}
+
 #[derive(Debug)]
 enum Slot<T, W> {
     Loading(Vec<W>),
     Resident(T),
 }
 
+type Place<K, T, W> = HashMap<K, Slot<T, W>, RandomState>;
+
 /// See the head of this file.
 #[derive(Debug)]
 pub(super) struct Residents<K, T, W> {
-    slots: HashMap<K, Slot<T, W>, RandomState>,
+    /// All, where slots do not move.
+    all: Place<K, T, W>,
+    /// Where they do: those of each slot that is a lane of this core.
+    of_slots: Box<[Place<K, T, W>]>,
+    /// The first of these.
+    first: LaneId,
     held_bytes: usize,
 }
 
 impl<K, T, W> Default for Residents<K, T, W> {
     fn default() -> Self {
-        Self { slots: HashMap::default(), held_bytes: 0 }
+        Self { all: HashMap::default(), of_slots: Box::default(), first: LaneId(0), held_bytes: 0 }
     }
 }
 
-impl<K: Copy + Eq + Hash, T, W: Waits> Residents<K, T, W> {
+impl<K, T, W> Residents<K, T, W> {
+    /// Those of these slots, which lie side by side.
+    pub(super) fn by_slot(mut slots: impl ExactSizeIterator<Item = LaneId>) -> Self {
+        let of_slots = (0..slots.len()).map(|_| HashMap::default()).collect();
+        Self { of_slots, first: slots.next().unwrap_or_default(), ..Self::default() }
+    }
+}
+
+impl<K: Key, T, W: Waits> Residents<K, T, W> {
+    /// Which of the places is a slot's.
+    fn at(&self, slot: map::Slot) -> usize {
+        usize::from(slot.lane().0.wrapping_sub(self.first.0)) % self.of_slots.len()
+    }
+
+    #[inline]
+    fn place(&mut self, key: K) -> &mut Place<K, T, W> {
+        if self.of_slots.is_empty() { &mut self.all } else { self.place_of_slot(key) }
+    }
+
+    // Not inlined, as the other one: where slots do not move that would cost each message and each login another 2 %.
+    #[inline(never)]
+    fn place_of_slot(&mut self, key: K) -> &mut Place<K, T, W> {
+        let at = self.at(map::Slot::of(key.user()));
+        &mut self.of_slots[at]
+    }
+
+    #[inline]
+    fn get(&self, key: K) -> Option<&Slot<T, W>> {
+        if self.of_slots.is_empty() { self.all.get(&key) } else { self.get_of_slot(key) }
+    }
+
+    #[inline(never)]
+    fn get_of_slot(&self, key: K) -> Option<&Slot<T, W>> {
+        self.of_slots[self.at(map::Slot::of(key.user()))].get(&key)
+    }
+
     pub(super) fn resident(&mut self, key: K) -> Option<&mut T> {
-        match self.slots.get_mut(&key) {
+        match self.place(key).get_mut(&key) {
             Some(Slot::Resident(resident)) => Some(resident),
             Some(Slot::Loading(_)) | None => None,
         }
     }
 
     pub(super) fn is_resident(&self, key: K) -> bool {
-        matches!(self.slots.get(&key), Some(Slot::Resident(_)))
+        matches!(self.get(key), Some(Slot::Resident(_)))
     }
 
     /// All that are here.
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (K, &mut T)> {
-        self.slots.iter_mut().filter_map(|(key, slot)| match slot {
+        iter::once(&mut self.all).chain(&mut self.of_slots).flatten().filter_map(|(key, slot)| match slot {
             Slot::Resident(resident) => Some((*key, resident)),
             Slot::Loading(_) => None,
         })
@@ -67,7 +130,7 @@ impl<K: Copy + Eq + Hash, T, W: Waits> Residents<K, T, W> {
 
     /// How much waits for one that is being loaded.
     pub(super) fn waiting(&self, key: K) -> usize {
-        match self.slots.get(&key) {
+        match self.get(key) {
             Some(Slot::Loading(waiting)) => waiting.len(),
             Some(Slot::Resident(_)) | None => 0,
         }
@@ -77,7 +140,7 @@ impl<K: Copy + Eq + Hash, T, W: Waits> Residents<K, T, W> {
     #[must_use]
     pub(super) fn wait(&mut self, key: K, waits: W) -> bool {
         self.held_bytes += waits.bytes();
-        match self.slots.entry(key).or_insert_with(|| Slot::Loading(Vec::new())) {
+        match self.place(key).entry(key).or_insert_with(|| Slot::Loading(Vec::new())) {
             Slot::Loading(waiting) => {
                 waiting.push(waits);
                 waiting.len() == 1
@@ -88,13 +151,13 @@ impl<K: Copy + Eq + Hash, T, W: Waits> Residents<K, T, W> {
 
     /// It is here. What has waited for it.
     pub(super) fn loaded(&mut self, key: K, resident: T) -> Vec<W> {
-        let before = self.slots.insert(key, Slot::Resident(resident));
+        let before = self.place(key).insert(key, Slot::Resident(resident));
         self.served(before)
     }
 
     /// It could not be read. What has waited for it.
     pub(super) fn unreadable(&mut self, key: K) -> Vec<W> {
-        let before = self.slots.remove(&key);
+        let before = self.place(key).remove(&key);
         self.served(before)
     }
 
@@ -106,18 +169,24 @@ impl<K: Copy + Eq + Hash, T, W: Waits> Residents<K, T, W> {
 
     /// Forgets one that is not used. What was known of it.
     pub(super) fn forget_if(&mut self, key: K, is_unused: impl FnOnce(&T) -> bool) -> Option<T> {
-        if !matches!(self.slots.get(&key), Some(Slot::Resident(resident)) if is_unused(resident)) {
+        if !matches!(self.get(key), Some(Slot::Resident(resident)) if is_unused(resident)) {
             return None;
         }
-        match self.slots.remove(&key) {
+        match self.place(key).remove(&key) {
             Some(Slot::Resident(resident)) => Some(resident),
             Some(Slot::Loading(_)) | None => None,
         }
     }
 
-    /// Forgets those of these that are here. What was known of them.
-    pub(super) fn remove_where(&mut self, is_gone: impl Fn(&K) -> bool) -> Vec<(K, T)> {
-        let gone = self.slots.extract_if(|key, slot| is_gone(key) && matches!(slot, Slot::Resident(_)));
+    /// Forgets those that are here of a slot, which is a lane of this core. What was known of them: nothing, where slots do not move.
+    pub(super) fn remove_slot(&mut self, slot: map::Slot) -> Vec<(K, T)> {
+        if self.of_slots.is_empty() {
+            return Vec::new();
+        }
+        let is_gone =
+            |key: &K, known: &mut Slot<T, W>| matches!(known, Slot::Resident(_)) && map::Slot::of(key.user()) == slot;
+        let at = self.at(slot);
+        let gone = self.of_slots[at].extract_if(is_gone);
         gone.filter_map(|(key, slot)| match slot {
             Slot::Resident(resident) => Some((key, resident)),
             Slot::Loading(_) => None,
@@ -127,7 +196,7 @@ impl<K: Copy + Eq + Hash, T, W: Waits> Residents<K, T, W> {
 
     /// How many are here or being loaded.
     pub(super) fn len(&self) -> usize {
-        self.slots.len()
+        self.all.len() + self.of_slots.iter().map(HashMap::len).sum::<usize>()
     }
 
     /// What all that waits takes in memory, in bytes.
@@ -151,6 +220,12 @@ mod tests {
     impl Waits for Waiter {
         fn bytes(&self) -> usize {
             self.0
+        }
+    }
+
+    impl Key for u8 {
+        fn user(self) -> UserId {
+            UserId(self.into())
         }
     }
 
@@ -181,6 +256,32 @@ mod tests {
         assert_eq!(residents.forget_if(1, |_| false), None);
         assert_eq!(residents.forget_if(1, |known| *known == "one"), Some("one"));
         assert_eq!((residents.forget_if(1, |_| true), residents.len()), (None, 0));
+    }
+
+    #[test]
+    fn a_slot_goes_with_all_that_is_here_of_it_and_nothing_else() {
+        let slots = || (64..128).map(LaneId);
+        let users =
+            || (1..1_000_u64).map(UserId).filter(|user| slots().any(|slot| slot == map::Slot::of(*user).lane()));
+        let mut residents = Residents::<UserId, UserId, Waiter>::by_slot(slots());
+        for user in users() {
+            assert!(residents.wait(user, Waiter(1)));
+        }
+        let loading = users().nth(3).unwrap();
+        for user in users().filter(|user| *user != loading) {
+            residents.loaded(user, user);
+        }
+        assert!(users().all(|user| residents.is_resident(user) != (user == loading)));
+        let (all, lost) = (residents.len(), map::Slot::of(loading));
+        let gone: Vec<_> = residents.remove_slot(lost).into_iter().map(|(user, _)| user).collect();
+        let expected = users().filter(|user| map::Slot::of(*user) == lost && *user != loading);
+        assert!(
+            !gone.is_empty() && expected.clone().all(|user| gone.contains(&user)) && gone.len() == expected.count()
+        );
+        assert_eq!((residents.len(), residents.waiting(loading)), (all - gone.len(), 1), "it is still loaded");
+        assert!(residents.iter_mut().all(|(user, known)| user == *known && !gone.contains(&user)));
+        let sizes = residents.of_slots.iter().map(HashMap::len);
+        assert!(sizes.max() <= Some(20), "what is of other slots is not looked at");
     }
 
     proptest! {
