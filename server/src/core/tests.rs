@@ -2,6 +2,7 @@
 
 mod balancers;
 mod links;
+mod terms;
 mod tunnels;
 
 use std::{
@@ -62,6 +63,8 @@ struct Notebook {
     said: Vec<(ConnId, ServerFrame)>,
     /// Queries that have not been answered.
     asked: Vec<QueryId>,
+    /// Those of them that ask for the term of a slot.
+    terms: Vec<QueryId>,
     /// Everybody is to be cut.
     cuts_all: bool,
     /// How much was put into mailboxes.
@@ -117,8 +120,11 @@ impl Rim for Notebook {
 
     fn serve_journal(&mut self, _: Now, _: &mut Committer) {}
 
-    fn ask(&mut self, query: QueryId, _: Query) -> Result<(), (QueryId, Query)> {
-        self.asked.push(query);
+    fn ask(&mut self, query: QueryId, what: Query) -> Result<(), (QueryId, Query)> {
+        match what {
+            Query::Term { .. } => self.terms.push(query),
+            _ => self.asked.push(query),
+        }
         Ok(())
     }
 
@@ -145,15 +151,21 @@ impl World {
 
     /// Of a node that has this place among others.
     fn among(place: Option<Identity>, limits: Limits, origins: OriginLimits) -> Self {
-        let topology = Topology::new(1).unwrap();
+        // Where slots move nodes have no journal.
+        let do_move = place.as_ref().is_some_and(|place| place.nodes.terms.is_some());
+        let topology = if do_move { Topology::with_slots(1).unwrap() } else { Topology::new(1).unwrap() };
+        let promise = if do_move { Promise::Store } else { Promise::Disk };
         let writer = Writer::new(JOURNAL, Position::default());
-        let journal = Some(Committer::new(writer, topology, Promise::Disk, 1_000, OnStoreOutage::Accept));
+        let mut journal = Committer::new(writer, topology, promise, 1_000, OnStoreOutage::Accept);
+        if do_move {
+            journal.go_without_journal();
+        }
         let settings = Settings {
             ping_after_ms: 60_000,
             idle_timeout_ms: 150_000,
             expiry_warning_ms: 60_000,
             token_leeway_ms: LEEWAY_MS,
-            promise: Promise::Disk,
+            promise,
             limits,
             cache: CacheLimits::OFF,
             presence: PresenceSettings::DEFAULT,
@@ -168,7 +180,7 @@ impl World {
         };
         let config = CoreConfig {
             settings,
-            journal,
+            journal: Some(journal),
             slow_after_ms: 1_000,
             commits_max: 1,
             epoch: EpochId(1),

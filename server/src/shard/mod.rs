@@ -55,7 +55,7 @@ mod wheel;
 
 use std::{
     cmp::Reverse,
-    collections::{BinaryHeap, VecDeque},
+    collections::{BTreeMap, BinaryHeap, VecDeque},
 };
 
 use proto_spec::{Durability, EpochId, ErrorCode, SendNumber, UserId};
@@ -75,6 +75,7 @@ pub use shedding::{Class, Load, Reason, Shed};
 
 use crate::{
     access::rate::Buckets,
+    cluster::map::Slot,
     limits::{ASK_AGAIN_MS, RECEIPT_DELAY_MS},
     shard::{
         directory::Directory,
@@ -241,6 +242,8 @@ pub struct Shard {
     sights: Sights,
     /// Connections whose user may be this node's soon, and until when they wait for that.
     strays: Vec<(u64, Connected)>,
+    /// Of each slot whose term is being read, who has connected since that began.
+    terms: BTreeMap<Slot, Vec<Connected>>,
     /// Envelopes from this shard to itself.
     local: VecDeque<Envelope>,
     /// Repeated sends that are looked up later, by when: at most a window of them a user who is connected.
@@ -296,6 +299,7 @@ impl Shard {
             looking: Looking::default(),
             elsewhere: Elsewhere::default(),
             strays: Vec::new(),
+            terms: BTreeMap::new(),
             local: VecDeque::new(),
             lookups: BinaryHeap::new(),
             resting: Later::new(ASK_AGAIN_MS),

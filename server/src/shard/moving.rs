@@ -5,7 +5,10 @@
 //! nobody, and what was known of them is forgotten; who is connected is told where to go, and sends again there what was not answered. What
 //! is on the way to users whose owner has changed counts as lost, as when a link has ended.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{HashSet, btree_map::Entry},
+    sync::Arc,
+};
 
 use proto_spec::{ErrorCode, RedirectReason, ServerFrame, UserId};
 use storage::{LaneId, Query};
@@ -147,24 +150,44 @@ impl Shard {
     }
 
     /// Before somebody is welcomed it is made sure that this node has not lost the user without having heard of it: it would say an older
-    /// head of the log and an older last number than another one has said, and a client would use numbers again that are used.
+    /// head of the log and an older last number than another one has said, and a client would use numbers again that are used. One read
+    /// of the slot's row is enough for all who were there when it began; who comes while it is under way waits for the next one.
     pub(super) fn look_at_term(&mut self, connected: Connected, cx: &mut Turn<'_>) {
-        let user = connected.user;
-        self.ask(Query::Term { user, lane: Slot::of(user).lane() }, Question::Term(connected), cx);
+        let slot = Slot::of(connected.user);
+        match self.terms.entry(slot) {
+            Entry::Occupied(mut next) => next.get_mut().push(connected),
+            Entry::Vacant(next) => {
+                next.insert(Vec::new());
+                self.read_term(slot, vec![connected], cx);
+            }
+        }
     }
 
-    /// The store has said in which term the user's slot was when this connection was there already.
-    pub(super) fn term_read(&mut self, connected: Connected, term: Option<u64>, cx: &mut Turn<'_>) {
-        let Connected { conn, user, .. } = connected;
-        if self.sessions.get_mut(conn).is_none() {
-            return;
+    fn read_term(&mut self, slot: Slot, asked: Vec<Connected>, cx: &mut Turn<'_>) {
+        let user = asked[0].user;
+        self.ask(Query::Term { user, lane: slot.lane() }, Question::Term(slot, asked), cx);
+    }
+
+    /// The store has said in which term the slot was when these connections were there already.
+    pub(super) fn term_read(&mut self, slot: Slot, asked: Vec<Connected>, term: Option<u64>, cx: &mut Turn<'_>) {
+        match self.terms.remove(&slot) {
+            Some(next) if !next.is_empty() => {
+                self.terms.insert(slot, Vec::new());
+                self.read_term(slot, next, cx);
+            }
+            Some(_) | None => {}
         }
-        match term {
-            None => self.close(conn, ErrorCode::StorageFailed, RETRY_STORAGE_MS, "the store can not be read", cx),
-            Some(term) if term == self.homes.term(Slot::of(user)) => self.admit(connected, cx),
-            Some(_) => {
-                let detail = "another node serves this user, or has done so; this one has not heard yet";
-                self.close(conn, ErrorCode::Elsewhere, MOVED_AFTER_MS, detail, cx);
+        for connected in asked {
+            let conn = connected.conn;
+            match term {
+                // It has gone meanwhile.
+                _ if self.sessions.get(conn).is_none() => {}
+                None => self.close(conn, ErrorCode::StorageFailed, RETRY_STORAGE_MS, "the store can not be read", cx),
+                Some(term) if term == self.homes.term(slot) => self.admit(connected, cx),
+                Some(_) => {
+                    let detail = "another node serves this user, or has done so; this one has not heard yet";
+                    self.close(conn, ErrorCode::Elsewhere, MOVED_AFTER_MS, detail, cx);
+                }
             }
         }
     }

@@ -17,7 +17,7 @@ use super::{
     presence::{Blocks, Reading},
     repeated::Asked,
 };
-use crate::limits::READ_TRIES_MAX;
+use crate::{cluster::map::Slot, limits::READ_TRIES_MAX};
 
 /// The purpose of a query; its answer comes back with the query's id.
 #[derive(Debug)]
@@ -36,8 +36,8 @@ pub(super) enum Question {
     Unread { user: UserId, conversation: ConversationId, unread: Unread, last: Seq },
     /// To answer what is asked of a number that was used before.
     Repeated { conn: ConnId, number: SendNumber, asked: Asked },
-    /// To know whether this node is a user's home still, when somebody connects.
-    Term(Connected),
+    /// To know whether this node has a slot still, of which these have connected.
+    Term(Slot, Vec<Connected>),
     /// To know whether the id of a device that connects for the first time was removed before.
     IsRemoved(Connected),
     /// To change a message that is in the store.
@@ -71,7 +71,7 @@ impl Question {
             | Self::Fetch { .. }
             | Self::Inbox { .. }
             | Self::Repeated { .. }
-            | Self::Term(_)
+            | Self::Term(..)
             | Self::IsRemoved(_)
             | Self::Presence(_)
             | Self::Blocks(_)
@@ -237,12 +237,12 @@ impl Shard {
                 };
                 self.repeated_found(conn, number, asked, found, cx);
             }
-            Question::Term(connected) => {
+            Question::Term(slot, asked) => {
                 let term = match answer {
                     Some(Answer::Term(term)) => Some(term),
                     _ => None,
                 };
-                self.term_read(connected, term, cx);
+                self.term_read(slot, asked, term, cx);
             }
             Question::IsRemoved(connected) => {
                 let is_removed = match answer {

@@ -15,7 +15,7 @@ use crate::{
     shard::topology::NodeId,
 };
 
-fn hello_of(world: &World, user: UserId, hops: u64) -> Vec<u8> {
+pub(super) fn hello_of(world: &World, user: UserId, hops: u64) -> Vec<u8> {
     let token = mint(&world.signing_key, user, Duration::from_secs(3_600), world.now.wall).unwrap();
     let (device, resume, epoch, since) = (DeviceId(1), Resume::Stored, EpochId(0), Seq::ZERO);
     let mut bytes = Vec::new();
