@@ -176,7 +176,10 @@ impl Steward {
         });
         let given: Vec<_> = given.take(SLOTS_CHANGE_MAX).collect();
         let moved: usize = given.iter().map(|slot| users[usize::from(slot.0)]).sum();
-        self.gives_ms = now_ms + moved as u64 * 1_000 / u64::from(self.own.moves_per_s.max(1));
+        // Who comes a little late, as after each transaction, has lost nothing of the pace; who has not given for longer begins anew.
+        let is_going_on = now_ms < self.gives_ms + 1_000 / u64::from(GIVES_PER_S);
+        let since_ms = if is_going_on { self.gives_ms } else { now_ms };
+        self.gives_ms = since_ms + moved as u64 * 1_000 / u64::from(self.own.moves_per_s.max(1));
         Ok(Some(self.hand_over(&given, |slot| member_of(target.owner(slot)))))
     }
 
@@ -651,6 +654,30 @@ mod tests {
             !b.has_given_all(world.now_ms) || world.owned(&b) == 0,
             "while the other one is there, it has to take them"
         );
+    }
+
+    #[test]
+    fn a_round_that_comes_late_keeps_the_pace() {
+        let mut world = World::default();
+        let (mut a, mut b) = (world.join("a"), world.join("b"));
+        world.pass(1_000, &mut [&mut a, &mut b]);
+        world.wish(&b, &Wish::Leave("a".to_owned(), true));
+        world.pass(10, &mut [&mut b]);
+        let begin_ms = world.now_ms;
+        let owned = world.owned(&a) as u64;
+        while world.owned(&a) > 0 {
+            // A group may go every 150 ms, and the rounds are 100 ms apart.
+            world.now_ms += 100;
+            world.round(&mut b).unwrap();
+            for _ in 0..3 {
+                a.read(world.now_ms, world.roll.clone()).unwrap();
+                let Some(change) = a.next(world.now_ms, || Box::new([150; SLOTS])).unwrap() else { break };
+                let is_made = world.change(&change);
+                a.changed(world.now_ms, &change, is_made);
+            }
+        }
+        let took_ms = world.now_ms - begin_ms;
+        assert!((150 * (owned - 2)..150 * (owned + 2)).contains(&took_ms), "{took_ms} ms for {owned} slots");
     }
 
     #[test]
