@@ -219,7 +219,7 @@ impl Device {
             use ErrorCode::{Elsewhere, Overloaded, Stopping, StorageFailed, TooManyConnections};
             match welcome {
                 ServerFrame::Bye { code: Overloaded | Stopping | StorageFailed | TooManyConnections, .. } => {}
-                ServerFrame::Bye { code: Elsewhere, retry_after_ms, .. } if follows && retry_after_ms > 0 => {}
+                ServerFrame::Bye { code: Elsewhere, retry_after_ms, .. } if retry_after_ms > 0 => {}
                 _ => panic!("{self}: {welcome:?}"),
             }
             return false;

@@ -101,8 +101,10 @@ impl Shard {
         cx: &mut Turn<'_>,
     ) {
         let Some(address) = address else {
+            // It comes again where it came before, and is served through that node; not at all if the nodes do not agree.
+            let retry_ms = if after_ms > 0 { after_ms } else { RETRY_ELSEWHERE_MS };
             let detail = format!("node {} serves this user from now on", nodes.node(owner).name);
-            return self.close(conn, ErrorCode::Elsewhere, RETRY_ELSEWHERE_MS, &detail, cx);
+            return self.close(conn, ErrorCode::Elsewhere, retry_ms, &detail, cx);
         };
         let (reason, map_version) = (RedirectReason::Moving, nodes.version());
         self.counters.moved += 1;

@@ -13,9 +13,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use proto_spec::{ErrorCode, Resume};
+use proto_spec::{ErrorCode, Resume, UserId};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
-use server::{cluster::map::SLOTS, config::Ack};
+use server::{
+    cluster::map::{SLOTS, Slot},
+    config::Ack,
+};
 use tests::{
     database::Database,
     device::{Device, Step},
@@ -228,6 +231,48 @@ fn a_node_is_drained_and_takes_its_share_again() {
         nodes.wait_for_shares(&[0, 1, 2]);
         let audit = fs::read_to_string(nodes.node(0).data().join("audit.log")).expect("it is there");
         assert!(audit.contains(r#""event":"drained","node":"c""#), "{audit}");
+    });
+}
+
+#[test]
+fn who_follows_no_redirect_is_served_through_the_same_node_wherever_the_user_goes() {
+    under_load("tunnels", |nodes, load, _| {
+        let front = nodes.node(0).config.listen;
+        let somebody = |nodes: &Nodes| {
+            let user = nodes.users_of(1, 0).find(|user| *user > USERS).expect("there is no end of users");
+            let mut device = Device::new(user, 1, nodes.node(0).token(user));
+            device.connect(front, Resume::Stored);
+            (user, device)
+        };
+        let come = |device: &mut Device, text: &str| {
+            let start = Instant::now();
+            device.say(STRANGER, text);
+            wait_until("the message is accepted", || {
+                if device.is_connected() || device.try_connect(front, Resume::Stored) {
+                    device.step(Duration::from_millis(5));
+                }
+                device.unanswered() == 0
+            });
+            start.elapsed()
+        };
+        let (user, mut device) = somebody(nodes);
+        come(&mut device, "through the one that it has come to");
+        nodes.done(0, "drain b");
+        wait_until("the user is somebody else's", || {
+            nodes.owners(0)[usize::from(Slot::of(UserId(user)).0)] != nodes.name(1)
+        });
+        let took = come(&mut device, "while its user moves");
+        println!("accepted {took:.2?} after the slot went");
+        nodes.done(0, "drain b --undo");
+        nodes.wait_for_shares(&[0, 1, 2]);
+        come(&mut device, "and back");
+        let (_, mut device) = somebody(nodes);
+        nodes.take(1).kill();
+        let took = come(&mut device, "after its node has died");
+        println!("accepted {took:.2?} after the kill, with a lease of {LEASE:?}");
+        goes_on(nodes, load);
+        nodes.restart(1);
+        nodes.wait_for_shares(&[0, 1, 2]);
     });
 }
 
