@@ -122,6 +122,37 @@ fn the_table_of_limits_has_the_values_of_the_code() {
                 grouped(WATCHED_MAX as u64)
             ),
         ),
+        (
+            "questions that a watch asks again by itself",
+            if limits::PRESENCE_ASK_AGAIN_MS == 1_000 {
+                "one a second".to_owned()
+            } else {
+                format!("one in {}", seconds(limits::PRESENCE_ASK_AGAIN_MS))
+            },
+        ),
+        (
+            "users of a core that another node is remembered to watch",
+            format!(
+                "{}, each core of it counted; more are asked about again",
+                grouped(limits::PRESENCE_NODE_WATCHED_MAX as u64)
+            ),
+        ),
+        (
+            "users of a core in questions of other nodes that wait for the store",
+            format!(
+                "{} of a node, {} of all",
+                grouped(limits::PRESENCE_NODE_USERS_MAX as u64),
+                grouped(limits::PRESENCE_FOREIGN_USERS_MAX as u64)
+            ),
+        ),
+        (
+            "what waits for a core of presence",
+            format!(
+                "{} messages, then more is dropped; {}, then what comes from other nodes or goes there is",
+                limits::PRESENCE_MAILS_MAX,
+                limits::PRESENCE_MAILS_NODES_MAX
+            ),
+        ),
         ("devices that watch one user", grouped(config.presence.watchers_max)),
         (
             "that somebody types",
@@ -180,6 +211,10 @@ fn the_table_of_limits_has_the_values_of_the_code() {
             format!("{}; what comes then is dropped", size(limits::LINK_PRESENCE_BYTES_MAX as u64)),
         ),
         ("silence of another node", seconds(limits::LINK_SILENCE_MS)),
+        (
+            "bytes of a client that wait for the node that serves it through this one",
+            format!("{}, then it is not read from", size(limits::TUNNEL_WAITING_BYTES_MAX as u64)),
+        ),
         (
             "requests to the admin page",
             format!(
