@@ -718,8 +718,16 @@ pub const LINK_EVENTS_TURN_MAX: usize = 16;
 /// Bytes that are read of a link at a time: some hundred messages. More wait in the kernel.
 pub const LINK_READ_BYTES: usize = 64 * 1_024;
 
-/// Tunnels that a core opens at a time. Others wait: where they lead they take a part of the places of [`LINKS_GREETING_MAX`].
+/// Tunnels that a core opens at a time to one node. Others wait: where they lead they take a part of the places of [`LINKS_GREETING_MAX`].
 pub const TUNNELS_DIALLED_MAX: usize = 32;
+
+/// Tunnels that a node opens in a second, and [`RATE_BURST_S`] times as many after a pause: a socket that has ended keeps its port for a
+/// minute, of which there are 28,000 for each other node, and links need one too. More clients are told to come again.
+pub const TUNNELS_PER_S_MAX: u32 = 350;
+
+/// How long the client of a tunnel may take nothing of what it is told before it is cut, in milliseconds: as long as a connection may say
+/// nothing, if the operator has not chosen otherwise.
+pub const TUNNEL_DEAF_MS: u64 = 150_000;
 
 /// Bytes of a client that may wait for the node that serves it before nothing more is read of the client: what is read of a socket between
 /// nodes at a time.

@@ -246,7 +246,7 @@ impl Core {
             {
                 let said = handshake.said(bytes).to_vec();
                 self.end_greeting(now, conn);
-                self.send_on(&Stray { conn, transport, peer, hops, is_tunnelled, said }, claims.user, node);
+                self.send_on(now, &Stray { conn, transport, peer, hops, is_tunnelled, said }, claims.user, node);
             }
             Step::Ready { claims, device, version, resumption, rest, hops } => {
                 self.end_greeting(now, conn);
@@ -270,7 +270,7 @@ impl Core {
     }
 
     /// The user's home is another node: the client is told so if it can go there, and else is served through this one, if that can be.
-    fn send_on(&mut self, stray: &Stray, user: UserId, node: NodeId) {
+    fn send_on(&mut self, now: Now, stray: &Stray, user: UserId, node: NodeId) {
         let Some(Identity { nodes, .. }) = self.homes.cluster.clone() else { return };
         let Stray { conn, transport, peer, hops, is_tunnelled, ref said } = *stray;
         let to = nodes.node(node);
@@ -293,7 +293,7 @@ impl Core {
                 self.counters().redirected.one();
                 return self.order(Order::Dismiss(conn, bytes));
             }
-            _ if self.tunnel(conn, user, node, peer, said) => return,
+            _ if self.tunnel(now, (conn, peer), node, said) => return,
             Some(address) => format!("node {name} at {address} serves user {user}"),
             None => format!("node {name} serves user {user}, and is not reached by the transport of this connection"),
         };

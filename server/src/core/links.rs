@@ -15,6 +15,7 @@ use std::{
 };
 
 use parking_lot::RwLock;
+use proto_spec::ErrorCode;
 use tracing::{info, warn};
 
 use super::{Core, CoreMessage, Order};
@@ -23,7 +24,7 @@ use crate::{
         file::{Identity, Nodes},
         map::SLOTS,
     },
-    limits::{DIAL_AGAIN_MS, LINKS_GREETING_MAX},
+    limits::{DIAL_AGAIN_MS, LINKS_GREETING_MAX, RETRY_ELSEWHERE_MS},
     mesh::{
         certificate::Certificate,
         link::{Heard, Link, LinkError, NotPosted},
@@ -241,8 +242,12 @@ impl Core {
 
     /// What this core does about it.
     fn link_changed(&mut self, now: Now, node: NodeId, serial: u64, is_up: bool) {
-        if !is_up {
-            self.end_tunnels(Some(node));
+        // Unless there is a later one.
+        if !is_up && self.common.mesh.as_ref().is_none_or(|mesh| mesh.host(node).is_none()) {
+            self.end_tunnels(
+                Some(node),
+                (ErrorCode::Elsewhere, RETRY_ELSEWHERE_MS, "the node that serves this user is away"),
+            );
         }
         self.feed(now, Input::Link { node, serial, is_up });
     }

@@ -61,8 +61,9 @@ pub enum Order {
         /// The bytes to begin with.
         opening: Vec<u8>,
     },
-    /// A tunnel and the connection of its client end; what is on its way goes on.
-    EndTunnel(ConnId),
+    /// A tunnel and the connection of its client end, which gets these bytes: a bye, if it has been told nothing yet, and nothing if what it
+    /// was told last may not be whole.
+    EndTunnel(ConnId, Vec<u8>),
     /// Look whether the store is still this server's.
     CheckFence,
     /// The store is another server's: the node stops, and says why.

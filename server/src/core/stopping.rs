@@ -92,7 +92,7 @@ impl Core {
         }
         // What other nodes say would have to be numbered, and waited for. They say it again after the next start.
         self.end_links(now, "the server is stopping");
-        self.end_tunnels(None);
+        self.end_tunnels(None, (ErrorCode::Stopping, RETRY_STOPPING_MS, "the server is stopping"));
         self.feed(now, Input::Drain);
     }
 

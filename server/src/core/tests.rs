@@ -94,7 +94,10 @@ impl Rim for Notebook {
             Order::CutAll => self.cuts_all = true,
             Order::Locate(conn, origin) => self.located.push((conn, origin)),
             Order::Tunnel { conn, name, opening, .. } => self.tunnels.push((conn, name, opening)),
-            Order::EndTunnel(conn) => self.ended_tunnels.push(conn),
+            Order::EndTunnel(conn, last_words) => {
+                self.send(conn, &last_words);
+                self.ended_tunnels.push(conn);
+            }
             _ => {}
         }
     }

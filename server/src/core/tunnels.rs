@@ -8,37 +8,53 @@
 
 use std::{collections::BTreeMap, net::SocketAddr};
 
-use proto_spec::{ErrorCode, UserId};
-use tracing::debug;
+use proto_spec::ErrorCode;
+use tracing::{debug, warn};
 
 use super::{
     Core, Order,
     origins::{Origin, Verdict},
 };
 use crate::{
+    access::{
+        handshake::bye,
+        rate::{Bucket, Rate},
+    },
     cluster::file::Identity,
-    limits::RETRY_ELSEWHERE_MS,
+    limits::{RETRY_ELSEWHERE_MS, TUNNELS_PER_S_MAX},
     mesh::{
         certificate::Certificate,
         wire::{self, Greeting, Opening, Said, VERSIONS},
     },
+    operator::throttle::Throttle,
     shard::{ConnId, Now, topology::NodeId},
 };
 
 /// The clients of one core who are served through another node.
 #[derive(Debug, Default)]
 pub(super) struct Tunnels {
-    pub(super) to: BTreeMap<ConnId, NodeId>,
+    pub(super) to: BTreeMap<ConnId, Tunnel>,
+    /// How many are opened.
+    pub(super) pace: Bucket,
+    warnings: Throttle,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tunnel {
+    pub(super) node: NodeId,
+    /// The other node has taken the client in.
+    pub(super) is_open: bool,
 }
 
 impl Core {
     // ---- where the client is
 
     /// Whether a client whose user that node serves is served through it from now on. `said`: all that it has said, in plain.
-    pub(super) fn tunnel(&mut self, conn: ConnId, user: UserId, node: NodeId, client: SocketAddr, said: &[u8]) -> bool {
+    pub(super) fn tunnel(&mut self, now: Now, (conn, client): (ConnId, SocketAddr), node: NodeId, said: &[u8]) -> bool {
         let Some(identity @ Identity { nodes, .. }) = &self.homes.cluster else { return false };
         let is_reached = self.common.mesh.as_ref().is_some_and(|mesh| mesh.host(node).is_some());
-        if !is_reached || self.tunnels.to.len() as u64 >= u64::from(self.common.capacity.tunnels_max) {
+        let is_full = self.tunnels.to.len() as u64 >= u64::from(self.common.capacity.tunnels_max);
+        if !is_reached || is_full || self.tunnels_pace().take(&mut self.tunnels.pace, now.monotonic_ms).is_err() {
             return false;
         }
         let to = nodes.node(node);
@@ -46,26 +62,37 @@ impl Core {
         let mut opening = Vec::new();
         wire::encode(&Said::Tunnel(Opening { greeting, client, said: said.to_vec() }), &mut opening);
         let (address, name) = (to.mesh, to.name.clone());
-        debug!(core = self.id.0, %user, slot = conn.slot, node = name, "served through another node");
+        debug!(core = self.id.0, slot = conn.slot, node = name, "served through another node");
         self.order(Order::Tunnel { conn, address, name, opening });
-        self.tunnels.to.insert(conn, node);
+        self.tunnels.to.insert(conn, Tunnel { node, is_open: false });
         self.count_tunnels();
         true
     }
 
-    /// The other node has taken the client of a tunnel in.
-    pub fn tunnel_opened(&self) {
-        self.counters().tunnels_opened.one();
+    /// How often this core opens one: all cores together may so often.
+    pub(super) fn tunnels_pace(&self) -> Rate {
+        Rate::per_second((TUNNELS_PER_S_MAX / u32::from(self.common.topology.cores())).max(1))
     }
 
-    /// It has not, for this reason, and the client has heard nothing yet.
-    pub fn tunnel_failed(&mut self, conn: ConnId, why: &str) {
-        self.counters().tunnels_failed.one();
-        if let Some(node) = self.tunnels.to.remove(&conn) {
-            self.count_tunnels();
-            let detail = format!("node {} serves this user, and was not reached: {why}", self.node_name(node));
-            self.refuse(conn, ErrorCode::Elsewhere, RETRY_ELSEWHERE_MS, &detail);
+    /// The other node has taken the client of a tunnel in.
+    pub fn tunnel_opened(&mut self, conn: ConnId) {
+        self.counters().tunnels_opened.one();
+        if let Some(tunnel) = self.tunnels.to.get_mut(&conn) {
+            tunnel.is_open = true;
         }
+    }
+
+    /// It has not, for this reason, and the client has heard nothing yet. The reason is for the operator: it may name what is inside.
+    pub fn tunnel_failed(&mut self, now: Now, conn: ConnId, why: &str) {
+        self.counters().tunnels_failed.one();
+        let Some(Tunnel { node, .. }) = self.tunnels.to.remove(&conn) else { return };
+        self.count_tunnels();
+        let name = self.node_name(node).to_owned();
+        if let Some(times) = self.tunnels.warnings.another(now.monotonic_ms) {
+            warn!(core = self.id.0, node = name, why, times, "a client could not be served through another node");
+        }
+        let detail = format!("node {name} serves this user, and was not reached");
+        self.refuse(conn, ErrorCode::Elsewhere, RETRY_ELSEWHERE_MS, &detail);
     }
 
     /// The client of a tunnel has gone, or the other node has ended it.
@@ -74,12 +101,14 @@ impl Core {
         self.count_tunnels();
     }
 
-    /// All tunnels to a node end, or all: nothing comes from there any more, perhaps for a long time.
-    pub(super) fn end_tunnels(&mut self, to: Option<NodeId>) {
-        let over = self.tunnels.to.iter().filter(|(_, node)| to.is_none_or(|to| to == **node));
-        for conn in over.map(|(conn, _)| *conn).collect::<Vec<_>>() {
+    /// All tunnels to a node end, or all: nothing comes from there any more, perhaps for a long time. Whose tunnel is not open yet is told
+    /// why; of the others it is not known where what they are told would come to lie.
+    pub(super) fn end_tunnels(&mut self, to: Option<NodeId>, (code, retry_ms, detail): (ErrorCode, u64, &str)) {
+        let over = self.tunnels.to.iter().filter(|(_, tunnel)| to.is_none_or(|to| to == tunnel.node));
+        for (conn, is_open) in over.map(|(conn, tunnel)| (*conn, tunnel.is_open)).collect::<Vec<_>>() {
             self.tunnels.to.remove(&conn);
-            self.order(Order::EndTunnel(conn));
+            let last_words = if is_open { Vec::new() } else { bye(code, retry_ms, detail) };
+            self.order(Order::EndTunnel(conn, last_words));
         }
         self.count_tunnels();
     }
@@ -118,6 +147,9 @@ impl Core {
     /// Somebody comes by a tunnel: counted where the other node says that the connection comes from, as in [`Core::enter`].
     pub fn enter_by_tunnel(&mut self, now: Now, client: SocketAddr) -> (Origin, Verdict) {
         self.counters().tunnels_taken.one();
+        if self.common.origins.is_balancer(client) {
+            return (Origin::default(), Verdict::Welcome);
+        }
         self.common.origins.enter(client, now.monotonic_ms)
     }
 

@@ -36,7 +36,7 @@ use self::{
 use crate::{
     core::LinkId,
     files::certificate::MeshTls,
-    limits::{LINK_GREETING_MS, LINKS_GREETING_MAX, LISTEN_RETRY_MS, TUNNELS_DIALLED_MAX},
+    limits::{LINK_GREETING_MS, LINKS_GREETING_MAX, LISTEN_RETRY_MS, TUNNEL_DEAF_MS},
     mesh::{
         certificate::Certificate,
         wire::{self, Opening, Said},
@@ -69,6 +69,26 @@ pub(super) enum Event {
     Admitted(Visitor),
 }
 
+impl Event {
+    const fn is_of_link(&self) -> bool {
+        match self {
+            Self::Began(..)
+            | Self::NotGreeted(_)
+            | Self::NotReached(..)
+            | Self::Bytes(Line::Link(_), _)
+            | Self::Sent(Line::Link(_), _)
+            | Self::Ended(Line::Link(_), _) => true,
+            Self::Bytes(Line::Tunnel(_), _)
+            | Self::Sent(Line::Tunnel(_), _)
+            | Self::Ended(Line::Tunnel(_), _)
+            | Self::Tunnelled(_)
+            | Self::NotTunnelled(..)
+            | Self::Came(_)
+            | Self::Admitted(_) => false,
+        }
+    }
+}
+
 /// A socket to another node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Line {
@@ -80,14 +100,30 @@ pub(super) enum Line {
 
 #[derive(Debug, Default)]
 struct Happened {
-    queue: RefCell<VecDeque<Event>>,
+    links: RefCell<VecDeque<Event>>,
+    tunnels: RefCell<VecDeque<Event>>,
+    /// Whose turn it is: what a crowd of clients says must not keep links waiting, nor the other way round.
+    is_turn_of_tunnels: Cell<bool>,
     woken: Notify,
 }
 
 impl Happened {
     fn push(&self, event: Event) {
-        self.queue.borrow_mut().push_back(event);
+        let queue = if event.is_of_link() { &self.links } else { &self.tunnels };
+        queue.borrow_mut().push_back(event);
         self.woken.notify_one();
+    }
+
+    fn pop(&self) -> Option<Event> {
+        let is_turn_of_tunnels = self.is_turn_of_tunnels.replace(!self.is_turn_of_tunnels.get());
+        let (first, second) =
+            if is_turn_of_tunnels { (&self.tunnels, &self.links) } else { (&self.links, &self.tunnels) };
+        let event = first.borrow_mut().pop_front();
+        event.or_else(|| second.borrow_mut().pop_front())
+    }
+
+    fn is_empty(&self) -> bool {
+        self.links.borrow().is_empty() && self.tunnels.borrow().is_empty()
     }
 }
 
@@ -141,8 +177,8 @@ pub(super) struct Sockets {
     sockets: HashMap<Line, Socket>,
     /// Tunnels that are not open yet.
     calls: HashMap<ConnId, Call>,
-    /// Whoever opens a tunnel has one of them meanwhile.
-    dials: Rc<Semaphore>,
+    /// Of each node, by its address: whoever opens a tunnel there has one of them meanwhile.
+    dials: HashMap<SocketAddr, Rc<Semaphore>>,
     /// New connections, before the core knows them.
     fresh: Rc<RefCell<VecDeque<Fresh>>>,
     last: u64,
@@ -156,7 +192,7 @@ impl Sockets {
             happened: Rc::default(),
             sockets: HashMap::new(),
             calls: HashMap::new(),
-            dials: Rc::new(Semaphore::new(TUNNELS_DIALLED_MAX)),
+            dials: HashMap::new(),
             fresh: Rc::default(),
             last: 0,
         }
@@ -212,7 +248,9 @@ impl Sockets {
 
     /// Sends bytes, behind those that wait already.
     pub(super) fn send(&self, line: Line, bytes: &[u8]) {
-        if let Some(Socket { wires, .. }) = self.sockets.get(&line) {
+        if let Some(Socket { wires, .. }) = self.sockets.get(&line)
+            && !wires.is_broken.get()
+        {
             wires.out.borrow_mut().extend_from_slice(bytes);
             wires.send.notify_one();
         }
@@ -231,14 +269,15 @@ impl Sockets {
 
     /// Closes once everything has been sent. Nothing more is heard of it.
     fn finish(&mut self, line: Line) {
-        if let Some(Socket { wires, reader, writer }) = self.sockets.remove(&line) {
+        if let Some(Socket { wires, reader, mut writer }) = self.sockets.remove(&line) {
             reader.abort();
             wires.is_closing.set(true);
             wires.send.notify_one();
             tokio_uring::spawn(async move {
                 // A node that reads nothing more would keep what waits for it in memory.
-                tokio::time::sleep(Duration::from_millis(LINK_GREETING_MS)).await;
-                writer.abort();
+                if timeout(Duration::from_millis(LINK_GREETING_MS), &mut writer).await.is_err() {
+                    writer.abort();
+                }
             });
         }
     }
@@ -253,7 +292,7 @@ impl Sockets {
             }
         }
         loop {
-            let event = self.happened.queue.borrow_mut().pop_front()?;
+            let event = self.happened.pop()?;
             let is_heard = match &event {
                 Event::Bytes(line, _) | Event::Sent(line, _) | Event::Ended(line, _) => {
                     let socket = self.sockets.get(line);
@@ -285,7 +324,7 @@ impl Sockets {
 
     /// Whether something has happened.
     pub(super) fn has_news(&self) -> bool {
-        !self.fresh.borrow().is_empty() || !self.happened.queue.borrow().is_empty()
+        !self.fresh.borrow().is_empty() || !self.happened.is_empty()
     }
 
     /// Waits until something has happened.
@@ -311,9 +350,12 @@ impl Sockets {
                 (Line::Link(id), Event::Began(id, dialled, crypt.certificate()))
             }
         };
+        // A core takes what a link has said in its next turns, however long that is.
+        let patience_ms = if let Line::Tunnel(_) = line { TUNNEL_DEAF_MS } else { u64::MAX };
+        let waits = (line, Duration::from_millis(patience_ms));
         let (from, to) = stream.into_split();
         let wires = Rc::new(Wires { crypt: RefCell::new(crypt), ..Wires::default() });
-        let reader = tokio_uring::spawn(read(line, from, first, Rc::clone(&wires), Rc::clone(&self.happened)));
+        let reader = tokio_uring::spawn(read(waits, from, first, Rc::clone(&wires), Rc::clone(&self.happened)));
         let writer = tokio_uring::spawn(write(line, to, Rc::clone(&wires), Rc::clone(&self.happened)));
         self.sockets.insert(line, Socket { wires, reader, writer });
         Some(event)
@@ -351,12 +393,14 @@ async fn admit(mut stream: TcpStream, config: Option<Arc<ServerConfig>>, place: 
         first = shake_hands(&mut stream, &mut tls).await?;
         crypt = Crypt::Came(Box::new(tls));
     }
+    let mut is_over = false;
     loop {
         match wire::decode(&first) {
-            Ok(None) => hear(&mut stream, &mut crypt, &mut first).await?,
-            Ok(Some((Said::Tunnel(mut opening), length))) => {
-                // The client may have gone on.
-                opening.said.extend_from_slice(&first[length..]);
+            Ok(None) => is_over |= hear(&mut stream, &mut crypt, &mut first).await?,
+            Ok(Some((Said::Tunnel(_), length))) if is_over || first.len() > length => {
+                return Err("a tunnel ends, or goes on, before it is answered".to_owned());
+            }
+            Ok(Some((Said::Tunnel(opening), _))) => {
                 let what = What::Visitor(opening, place);
                 return Ok(Fresh { stream, crypt, first: Vec::new(), what });
             }

@@ -333,7 +333,7 @@ impl Reactor {
                 Some(Event::Sent(Line::Link(link), bytes)) => self.core.link_sent(link, bytes),
                 Some(Event::Ended(Line::Link(link), why)) => self.core.link_ended(now, link, &why),
                 Some(Event::Tunnelled(conn)) => self.on_tunnel_opened(conn),
-                Some(Event::NotTunnelled(conn, why)) => self.core.tunnel_failed(conn, &why),
+                Some(Event::NotTunnelled(conn, why)) => self.core.tunnel_failed(now, conn, &why),
                 Some(Event::Bytes(Line::Tunnel(conn), bytes)) => self.rim.connections.queue(conn, &bytes),
                 Some(Event::Sent(Line::Tunnel(conn), _)) => self.rim.read_tunnelled_on(conn),
                 Some(Event::Ended(Line::Tunnel(conn), _)) => self.on_tunnel_ended(now, conn),

@@ -57,7 +57,7 @@ impl Rim for TurnRim<'_> {
         match order {
             Order::Dial(node, address) => self.fleet.dial(pid, at, node, address),
             Order::CutLink(link, last_words) => self.fleet.cut_link(pid, at, link, &last_words),
-            Order::Tunnel { .. } | Order::EndTunnel(_) => unreachable!("every app here follows redirects"),
+            Order::Tunnel { .. } | Order::EndTunnel(..) => unreachable!("every app here follows redirects"),
             Order::Greet(conn) => self.read_on(conn),
             Order::Serve(conn, user) => {
                 let Some(id) = self.line_of(conn) else { return };

@@ -38,7 +38,7 @@ impl TurnRim<'_> {
 impl Rim for TurnRim<'_> {
     fn order(&mut self, _: &mut Core, now: Now, order: Order) {
         match order {
-            Order::Dial(..) | Order::CutLink(..) | Order::Tunnel { .. } | Order::EndTunnel(_) => {
+            Order::Dial(..) | Order::CutLink(..) | Order::Tunnel { .. } | Order::EndTunnel(..) => {
                 unreachable!("a node that is alone has no links")
             }
             Order::Tell(ticket, told) => self.world.told.push((ticket, told)),

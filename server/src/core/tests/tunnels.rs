@@ -7,7 +7,8 @@ use super::{
     *,
 };
 use crate::{
-    core::tunnels::Tunnels,
+    core::tunnels::Tunnel,
+    limits::{RATE_BURST_S, TUNNELS_PER_S_MAX},
     mesh::{
         certificate::Certificate,
         wire::{self, Opening, Said, VERSIONS},
@@ -56,13 +57,13 @@ fn who_follows_no_redirect_is_served_through_the_node_while_the_other_one_can_be
     let lost = comes(world, REDIRECTS_MAX + 1);
     assert_eq!((world.bye(lost), world.rim.tunnels.len()), (Some(ErrorCode::Elsewhere), 0));
     // The other node does not take it in after all.
-    world.core.tunnel_failed(conn, "it does not like it");
+    world.core.tunnel_failed(world.now, conn, "it does not like it");
     world.turn();
     let Some((_, ServerFrame::Bye { code: ErrorCode::Elsewhere, retry_after_ms, detail, .. })) = world.rim.said.last()
     else {
         panic!("a bye")
     };
-    assert!(*retry_after_ms > 0 && detail.contains("node b") && detail.contains("does not like it"), "{detail}");
+    assert!(*retry_after_ms > 0 && detail.contains("node b") && !detail.contains("does not like it"), "{detail}");
 }
 
 #[test]
@@ -72,22 +73,44 @@ fn tunnels_end_with_the_link_and_with_the_node_and_are_no_more_than_there_are_fi
     let gone = comes(world, 0);
     world.core.tunnel_ended(gone);
     let open = comes(world, 0);
+    world.core.tunnel_opened(open);
+    let opens = comes(world, 0);
     world.core.link_ended(world.now, LinkId(1), "it went away");
     world.turn();
-    assert_eq!(std::mem::take(&mut world.rim.ended_tunnels), [open]);
+    assert_eq!(std::mem::take(&mut world.rim.ended_tunnels), [open, opens]);
+    assert_eq!(
+        (world.bye(open), world.bye(opens)),
+        (None, Some(ErrorCode::Elsewhere)),
+        "nobody knows what it was told last"
+    );
     let late = comes(world, 0);
     assert_eq!(world.bye(late), Some(ErrorCode::Elsewhere), "the other node can not be reached");
 
     let mut linked = Linked::new();
     let world = &mut linked.world;
     let most = world.core.common().capacity.tunnels_max;
-    let to = (1..=most).map(|slot| (ConnId { slot: 1_000 + slot, generation: 1 }, NodeId(1)));
-    world.core.tunnels = Tunnels { to: to.collect() };
+    let to = (1..=most)
+        .map(|slot| (ConnId { slot: 1_000 + slot, generation: 1 }, Tunnel { node: NodeId(1), is_open: true }));
+    world.core.tunnels.to = to.collect();
     let above = comes(world, 0);
     assert_eq!((world.bye(above), world.rim.tunnels.len()), (Some(ErrorCode::Elsewhere), 0));
     world.core.stop(world.now);
     world.turn();
     assert_eq!(world.rim.ended_tunnels.len(), most as usize);
+}
+
+#[test]
+fn so_many_are_opened_in_a_second_and_others_come_again() {
+    let mut linked = Linked::new();
+    let world = &mut linked.world;
+    let (now_ms, pace) = (world.now.monotonic_ms, world.core.tunnels_pace());
+    let opened = (0..).take_while(|_| pace.take(&mut world.core.tunnels.pace, now_ms).is_ok()).count();
+    assert_eq!(opened as u64, RATE_BURST_S * u64::from(TUNNELS_PER_S_MAX));
+    let above = comes(world, 0);
+    assert_eq!((world.bye(above), world.rim.tunnels.len()), (Some(ErrorCode::Elsewhere), 0));
+    world.now.monotonic_ms += 1_000;
+    comes(world, 0);
+    assert_eq!(world.rim.tunnels.len(), 1);
 }
 
 #[test]

@@ -69,11 +69,11 @@ impl Crypt {
     }
 }
 
-/// Reads once, and appends what came, in plain.
+/// Reads once, and appends what came, in plain. Whether that was the last: the other end has closed it, or does not speak TLS any more.
 ///
 /// # Errors
 /// Nothing more comes.
-pub(super) async fn hear(stream: &mut TcpStream, crypt: &mut Crypt, plain: &mut Vec<u8>) -> Result<(), String> {
+pub(super) async fn hear(stream: &mut TcpStream, crypt: &mut Crypt, plain: &mut Vec<u8>) -> Result<bool, String> {
     let mut bytes = Vec::with_capacity(LINK_READ_BYTES);
     if stream.read_buf(&mut bytes).await.map_err(|error| error.to_string())? == 0 {
         return Err("it was closed".to_owned());
@@ -82,7 +82,7 @@ pub(super) async fn hear(stream: &mut TcpStream, crypt: &mut Crypt, plain: &mut 
     plain.extend_from_slice(&heard);
     match end {
         Some(why) if heard.is_empty() => Err(why),
-        Some(_) | None => Ok(()),
+        end => Ok(end.is_some()),
     }
 }
 

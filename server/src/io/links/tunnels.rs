@@ -4,7 +4,7 @@
 use std::{io, net::SocketAddr, os::fd::OwnedFd, rc::Rc, sync::Arc};
 
 use rustls::ClientConfig;
-use tokio::{net::TcpStream, task::JoinHandle};
+use tokio::{net::TcpStream, sync::Semaphore, task::JoinHandle};
 
 use super::{
     super::socket::Stream,
@@ -13,7 +13,7 @@ use super::{
     within,
 };
 use crate::{
-    limits::LINK_GREETING_MS,
+    limits::{LINK_GREETING_MS, TUNNELS_DIALLED_MAX},
     mesh::{
         certificate::Certificate,
         wire::{self, Greeting, Opening, Said},
@@ -71,7 +71,9 @@ impl Visitor {
 impl Sockets {
     /// Connects to the node of this name and gives it the opening of a client's tunnel.
     pub(in crate::io) fn open_tunnel(&mut self, conn: ConnId, address: SocketAddr, name: String, opening: Vec<u8>) {
-        let (fresh, happened, dials) = (Rc::clone(&self.fresh), Rc::clone(&self.happened), Rc::clone(&self.dials));
+        let (fresh, happened) = (Rc::clone(&self.fresh), Rc::clone(&self.happened));
+        let dials = self.dials.entry(address).or_insert_with(|| Rc::new(Semaphore::new(TUNNELS_DIALLED_MAX)));
+        let dials = Rc::clone(dials);
         let config = self.tls.as_ref().map(|tls| Arc::clone(&tls.client));
         let task = tokio_uring::spawn(async move {
             let open = async {
@@ -90,7 +92,7 @@ impl Sockets {
         self.calls.insert(conn, Call(task));
     }
 
-    /// A client has gone: the other node hears of that behind what the client has said.
+    /// A client has gone, or is to: the other node hears of that behind what the client has said, as far as the kernel still brings that.
     pub(in crate::io) fn end_tunnel(&mut self, conn: ConnId) {
         self.calls.remove(&conn);
         self.finish(Line::Tunnel(conn));
@@ -134,7 +136,7 @@ async fn open(
     say(&mut stream, &mut crypt, opening).await?;
     loop {
         match wire::decode(&first).map_err(|error| error.to_string())? {
-            None => hear(&mut stream, &mut crypt, &mut first).await?,
+            None => _ = hear(&mut stream, &mut crypt, &mut first).await?,
             Some((Said::Greeting(_), length)) => {
                 first.drain(..length);
                 return Ok(Fresh { stream, crypt, first, what: What::Tunnel(conn) });

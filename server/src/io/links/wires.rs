@@ -4,6 +4,7 @@ use std::{
     cell::{Cell, RefCell},
     io,
     rc::Rc,
+    time::Duration,
 };
 
 use tokio::{
@@ -11,6 +12,7 @@ use tokio::{
     net::tcp::{OwnedReadHalf, OwnedWriteHalf},
     sync::Notify,
     task::JoinHandle,
+    time::timeout,
 };
 
 use super::{Event, Happened, Line, crypt::Crypt};
@@ -25,6 +27,8 @@ pub(super) struct Wires {
     pub(super) send: Notify,
     /// Once everything has been sent.
     pub(super) is_closing: Cell<bool>,
+    /// Nothing that is sent gets there any more.
+    pub(super) is_broken: Cell<bool>,
     /// What was read last has been taken.
     pub(super) read_on: Notify,
 }
@@ -36,12 +40,21 @@ pub(super) struct Socket {
     pub(super) writer: JoinHandle<()>,
 }
 
-pub(super) async fn read(line: Line, from: OwnedReadHalf, first: Vec<u8>, wires: Rc<Wires>, happened: Rc<Happened>) {
+/// Reads until the other node has closed it, or nobody has taken for so long what it has said last.
+pub(super) async fn read(
+    (line, patience): (Line, Duration),
+    from: OwnedReadHalf,
+    first: Vec<u8>,
+    wires: Rc<Wires>,
+    happened: Rc<Happened>,
+) {
     let (mut plain, mut end) = (first, None);
     let why = loop {
         if !plain.is_empty() {
             happened.push(Event::Bytes(line, std::mem::take(&mut plain)));
-            wires.read_on.notified().await;
+            if timeout(patience, wires.read_on.notified()).await.is_err() {
+                break "what it has said is not taken".to_owned();
+            }
         }
         if let Some(why) = end {
             break why;
@@ -73,7 +86,12 @@ pub(super) async fn write(line: Line, mut to: OwnedWriteHalf, wires: Rc<Wires>, 
         }
         let bytes = wires.crypt.borrow_mut().seal(plain);
         if let Err(error) = to.write_all(&bytes).await {
-            return happened.push(Event::Ended(line, error.to_string()));
+            match line {
+                Line::Link(_) => happened.push(Event::Ended(line, error.to_string())),
+                // Whoever reads finds the end, behind what the other node has said before it.
+                Line::Tunnel(_) => wires.is_broken.set(true),
+            }
+            return;
         }
         happened.push(Event::Sent(line, length));
     }
@@ -89,5 +107,44 @@ async fn next(from: &OwnedReadHalf) -> io::Result<Vec<u8>> {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::shard::ConnId;
+
+    #[test]
+    fn what_is_not_taken_in_time_ends_the_tunnel_and_what_is_does_not() {
+        let line = Line::Tunnel(ConnId { slot: 1, generation: 1 });
+        tokio_uring::start(async {
+            for is_taken in [false, true] {
+                let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+                let mut other = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+                let (from, _to) = listener.accept().await.unwrap().0.into_split();
+                let (wires, happened) = (Rc::<Wires>::default(), Rc::<Happened>::default());
+                let patience = Duration::from_millis(if is_taken { 60_000 } else { 1 });
+                let task = tokio_uring::spawn(read(
+                    (line, patience),
+                    from,
+                    Vec::new(),
+                    Rc::clone(&wires),
+                    Rc::clone(&happened),
+                ));
+                other.write_all(b"words").await.unwrap();
+                if is_taken {
+                    wires.read_on.notify_one();
+                    other.shutdown().await.unwrap();
+                }
+                task.await.unwrap();
+                let events: Vec<_> = std::iter::from_fn(|| happened.pop()).collect();
+                let [Event::Bytes(of, bytes), Event::Ended(ended, why)] = &events[..] else { panic!("{events:?}") };
+                assert_eq!((of, ended, &bytes[..]), (&line, &line, &b"words"[..]));
+                assert_eq!(why.contains("not taken"), !is_taken, "{why}");
+            }
+        });
     }
 }

@@ -86,8 +86,9 @@ impl Rim for CoreRim {
                 self.connections.tunnel(conn);
                 self.links.open_tunnel(conn, address, name, opening);
             }
-            Order::EndTunnel(conn) => {
+            Order::EndTunnel(conn, last_words) => {
                 self.links.end_tunnel(conn);
+                self.connections.queue(conn, &last_words);
                 self.close(now, conn);
             }
             Order::CheckFence => self.tasks.iter_mut().for_each(Tasks::check),

@@ -28,7 +28,7 @@ impl Reactor {
     // ---- where the client is
 
     pub(super) fn on_tunnel_opened(&mut self, conn: ConnId) {
-        self.core.tunnel_opened();
+        self.core.tunnel_opened(conn);
         self.rim.connections.set_reading(conn, ReadState::Reading, &mut self.rim.ring);
     }
 

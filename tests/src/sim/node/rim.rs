@@ -102,7 +102,7 @@ impl Rim for TurnRim<'_> {
     fn order(&mut self, core: &mut Core, now: Now, order: Order) {
         self.sim.note(|| format!("core {}: {order:?}", core.id().0));
         match order {
-            Order::Dial(..) | Order::CutLink(..) | Order::Tunnel { .. } | Order::EndTunnel(_) => {
+            Order::Dial(..) | Order::CutLink(..) | Order::Tunnel { .. } | Order::EndTunnel(..) => {
                 unreachable!("a node that is alone has no links")
             }
             Order::Greet(conn) => self.read_on(conn),
