@@ -555,6 +555,34 @@ fn a_reaction_is_no_message_by_which_a_user_shows_themselves() {
 }
 
 #[test]
+fn who_has_changed_what_they_have_written_has_written_all_the_same() {
+    let name = MessageName { author: UserId(BOB), seq: Seq(3) };
+    for shown_to in [ShownTo::Conversation, ShownTo::Written] {
+        for content in [Content::edit(name, &Content::text("Robert"), None), Content::unsend(name, None)] {
+            let (mut world, [_, b, c]) =
+                three(World::showing(2, PresenceSettings { shown_to, ..PresenceSettings::DEFAULT }));
+            world.send(b, 2, CAROL, "Bob");
+            world.settle();
+            let of = world.take(b).iter().find_map(|frame| match frame {
+                ServerFrame::Accepted { seq, .. } => Some(MessageName { author: UserId(BOB), seq: *seq }),
+                _ => None,
+            });
+            assert_eq!(of, Some(name));
+            // Before the store has anything of it.
+            world.frame(
+                b,
+                &ClientFrame::Send { number: SendNumber(3), to: UserId(CAROL).into(), content: content.clone() },
+            );
+            world.settle();
+            world.take(c);
+            assert_eq!(pull(&mut world, c, &[BOB]), [(BOB, Presence::Online)], "{shown_to:?}: {content:?}");
+            world.ingest();
+            assert_eq!(pull(&mut world, c, &[BOB]), [(BOB, Presence::Online)], "{shown_to:?}: {content:?}");
+        }
+    }
+}
+
+#[test]
 fn where_nobody_is_shown_a_receipt_still_tells_nothing_of_who_hides() {
     let presence = PresenceSettings { shown_to: ShownTo::Nobody, ..PresenceSettings::DEFAULT };
     let (mut world, [a, b, _]) = three(World::showing(2, presence));

@@ -9,7 +9,7 @@ use std::{
 };
 
 use proto_spec::{
-    ConversationId, DeviceId, Direction, Entry, Event, SendNumber, Seq, Settings, TimestampMs, UserId,
+    Content, ConversationId, DeviceId, Direction, Entry, Event, SendNumber, Seq, Settings, TimestampMs, UserId,
     limits::{CONTENT_BYTES_MAX, EDIT_HEADER_BYTES_MAX, PAGE_BYTES_MAX, REACTION_BYTES_MAX, REACTIONS_MAX},
 };
 use storage::{BatchId, ConversationSnapshot, DeviceNote, Marks, UserSnapshot, VisibilityRow};
@@ -242,19 +242,26 @@ impl User {
             && self.is_idle()
     }
 
-    /// Whether an entry that may not be in the store yet is a message to `to`.
+    /// Whether an entry that may not be in the store yet is a message to `to`, or says what has become of one.
     pub(super) fn has_lately_written(&self, to: UserId) -> bool {
-        self.lately_written(to).is_some()
+        self.places_lately_written(to).next().is_some()
     }
 
-    /// The last message to `to` among those that may not be in the store yet.
+    /// The place of the last message to `to` among those that may not be in the store yet.
     pub(super) fn lately_written(&self, to: UserId) -> Option<Seq> {
-        let is_to = |entry: &Entry| match &entry.event {
-            Event::Sent { to: known, content, .. } => *known == to.into() && content.is_message(),
-            _ => false,
-        };
-        let mut lately = self.tail.range(self.stored.next(), self.head).rev();
-        lately.find(|tail| is_to(&tail.entry)).map(|tail| tail.entry.seq)
+        self.places_lately_written(to).max()
+    }
+
+    /// An edit and a message that was taken back stand for the message, whose own entry is gone.
+    fn places_lately_written(&self, to: UserId) -> impl Iterator<Item = Seq> {
+        self.tail.range(self.stored.next(), self.head).filter_map(move |tail| match &tail.entry.event {
+            Event::Sent { to: known, content, .. } if *known == to.into() => match (content, content.about()) {
+                (Content::Reaction(_), _) => None,
+                (_, Some((_, Some(stands)))) => Some(stands.place),
+                (_, Some((_, None)) | None) => Some(tail.entry.seq),
+            },
+            _ => None,
+        })
     }
 
     /// Moves the marks to where what is not confirmed allows.
