@@ -13,6 +13,9 @@ use crate::limits::BACKOFF_MAX_MS;
 pub struct Config {
     /// `host:port` of the server: of any of its nodes, which knows the one that serves this user (SPEC 8.11).
     pub server: String,
+    /// Whether it goes where redirects say. If not it stays at `server`, and is served through whichever node that leads to, which costs the
+    /// server a connection more: for a network in which one address is all there is.
+    pub follows_redirects: bool,
     /// How the bytes get there. The pure state does not look at it either.
     pub transport: Transport,
     /// Says who the user is.
@@ -45,6 +48,7 @@ impl Config {
     pub fn new(server: impl Into<String>, token: impl Into<String>, device: DeviceId) -> Self {
         Self {
             server: server.into(),
+            follows_redirects: true,
             transport: Transport::Plain,
             token: token.into(),
             device,

@@ -11,6 +11,8 @@ pub(crate) struct Nodes {
     redirects: u64,
     /// The newest map that one of them was by.
     map_version: u64,
+    /// It goes where they say.
+    follows: bool,
 }
 
 /// A redirect leads in a circle: the nodes do not agree.
@@ -18,8 +20,13 @@ pub(crate) struct Nodes {
 pub(crate) struct Circle;
 
 impl Nodes {
-    pub(crate) fn new(first: String) -> Self {
-        Self { address: first.clone(), first, redirects: 0, map_version: 0 }
+    pub(crate) fn new(first: String, follows: bool) -> Self {
+        Self { address: first.clone(), first, redirects: 0, map_version: 0, follows }
+    }
+
+    /// Whether redirects are followed: a server sends none to who does not say so.
+    pub(crate) const fn follows(&self) -> bool {
+        self.follows
     }
 
     /// Where to connect.
@@ -34,7 +41,7 @@ impl Nodes {
 
     /// What the hello says of how it came there.
     pub(crate) const fn hops(&self) -> u64 {
-        1 + self.redirects
+        if self.follows { 1 + self.redirects } else { 0 }
     }
 
     /// There was a welcome: what follows is not of the row that led here.
@@ -59,7 +66,7 @@ impl Nodes {
 
     /// The next connection goes to the first address.
     pub(crate) fn begin_again(&mut self) {
-        *self = Self::new(std::mem::take(&mut self.first));
+        *self = Self::new(std::mem::take(&mut self.first), self.follows);
     }
 }
 
@@ -73,7 +80,7 @@ mod tests {
 
     #[test]
     fn hops_count_redirects_since_the_last_welcome() {
-        let mut nodes = Nodes::new("a:1".into());
+        let mut nodes = Nodes::new("a:1".into(), true);
         assert_eq!(at(&nodes), ("a:1", 1));
         nodes.follow("b:1".into(), 7).expect("the first one");
         nodes.follow("c:1".into(), 7).expect("by the same map");
@@ -86,7 +93,7 @@ mod tests {
 
     #[test]
     fn more_redirects_in_a_row_than_the_limit_are_not_followed() {
-        let mut nodes = Nodes::new("a:1".into());
+        let mut nodes = Nodes::new("a:1".into(), true);
         for n in 0..REDIRECTS_MAX {
             assert_eq!(nodes.follow(format!("n{n}:1"), 0), Ok(()));
         }
@@ -98,7 +105,7 @@ mod tests {
 
     #[test]
     fn a_node_that_knows_less_than_the_one_before_is_not_followed() {
-        let mut nodes = Nodes::new("a:1".into());
+        let mut nodes = Nodes::new("a:1".into(), true);
         nodes.follow("b:1".into(), 7).expect("the first one");
         assert_eq!(nodes.follow("a:1".into(), 6), Err(Circle));
         assert_eq!(at(&nodes), ("b:1", 2));

@@ -161,7 +161,7 @@ impl ClientState {
             hello_token: String::new(),
             token: config.token,
             renewal: Renewal::default(),
-            nodes: Nodes::new(config.server),
+            nodes: Nodes::new(config.server, config.follows_redirects),
             phase: Phase::Waiting { open_at: MonotonicMs(0) },
             decoder: None,
             outbox: Outbox::new(config.keeping, config.unanswered),

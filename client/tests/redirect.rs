@@ -5,8 +5,8 @@ mod welcome;
 mod wire;
 
 use client::{
-    ClientEvent, Content, DisconnectReason, Durability, EndReason, ErrorCode, Input, Link, MonotonicMs, Recipient,
-    RedirectReason, SendNumber, Seq, TimestampMs, UserId, limits,
+    ClientEvent, Config, Content, DeviceId, DisconnectReason, Durability, EndReason, ErrorCode, Input, Link,
+    MonotonicMs, Recipient, RedirectReason, SendNumber, Seq, TimestampMs, UserId, limits,
 };
 use proto_spec::{ClientFrame, ServerFrame, limits::REDIRECTS_MAX};
 use welcome::welcome;
@@ -73,6 +73,27 @@ fn bytes(frames: &[ServerFrame]) -> Vec<u8> {
     let mut bytes = Vec::new();
     frames.iter().for_each(|frame| frame.encode(&mut bytes));
     bytes
+}
+
+#[test]
+fn who_follows_none_says_so_and_stays_where_it_is() {
+    let config = Config { follows_redirects: false, ..Config::new(FIRST, "token", DeviceId(3)) };
+    let mut wire = Wire::with(config);
+    assert_eq!(open(&mut wire), at(0, FIRST, 0));
+    let (events, _) = wire.hear(&bye(ErrorCode::Elsewhere, 300));
+    assert!(matches!(ended(&events), DisconnectReason::Bye { code: ErrorCode::Elsewhere, .. }), "{events:?}");
+    let (waited_ms, address, hops) = open(&mut wire);
+    assert!(waited_ms >= 300);
+    assert_eq!((&*address, hops), (FIRST, 0));
+    assert_eq!(serve(&mut wire), None);
+    // No server does this.
+    let (events, _) = wire.hear(&redirect(OTHER, 0, 7));
+    assert!(matches!(ended(&events), DisconnectReason::Protocol(_)), "{events:?}");
+    wire.random = 0;
+    let (_, address, hops) = open(&mut wire);
+    assert_eq!((&*address, hops), (FIRST, 0));
+    let (events, _) = wire.hear(&redirect(OTHER, 0, 7));
+    assert!(matches!(ended(&events), DisconnectReason::Protocol(_)), "{events:?}");
 }
 
 #[test]

@@ -68,6 +68,10 @@ pub struct Arguments {
     #[arg(long, value_name = "HOST[:PORT]", default_value = "127.0.0.1", value_parser = parse_server)]
     server: String,
 
+    /// Stay at --server, whichever node it leads to, and go nowhere else
+    #[arg(long)]
+    no_redirects: bool,
+
     /// Connect with TLS; the certificate must be one that this system trusts
     #[arg(long)]
     tls: bool,
@@ -137,6 +141,7 @@ async fn chat(arguments: &Arguments) -> Result<Left, Failure> {
     // What a crash of this program did not show is shown by the next run.
     config.acknowledging = Acknowledging::ByApplication;
     config.backoff_max_ms = BACKOFF_MAX_MS;
+    config.follows_redirects = !arguments.no_redirects;
     if is_terminal {
         // A script is shown every entry.
         config.skip_above = SKIP_ABOVE;

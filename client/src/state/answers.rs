@@ -126,6 +126,9 @@ impl ClientState {
                 self.on_typing(now, conversation, user, ends_in_ms, effects);
                 Flow::Continue(())
             }
+            ServerFrame::Redirect { .. } if !self.nodes.follows() => {
+                protocol_fault("a redirect to a client that follows none".into())
+            }
             ServerFrame::Redirect { address, reason, after_ms, map_version } => {
                 if let Phase::Ready(session) = &mut self.phase {
                     session.redirect = Some(Redirect::new(now, address, reason, after_ms, map_version));

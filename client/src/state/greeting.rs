@@ -91,6 +91,9 @@ impl ClientState {
             ServerFrame::Bye { code, retry_after_ms, detail, devices } => {
                 self.on_bye(now, code, retry_after_ms, detail, devices)
             }
+            ServerFrame::Redirect { .. } if !self.nodes.follows() => {
+                protocol_fault("a redirect to a client that follows none".into())
+            }
             ServerFrame::Redirect { address, reason, after_ms, map_version } => {
                 Flow::Break(Stop::Redirect(Redirect::new(now, address, reason, after_ms, map_version)))
             }

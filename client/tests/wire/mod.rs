@@ -16,7 +16,12 @@ pub(crate) struct Wire {
 impl Wire {
     /// To a server at this address.
     pub(crate) fn new(address: &str, token: &str) -> Self {
-        let client = ClientState::new(Config::new(address, token, DeviceId(3))).unwrap();
+        Self::with(Config::new(address, token, DeviceId(3)))
+    }
+
+    /// Of a client that is set up like this.
+    pub(crate) fn with(config: Config) -> Self {
+        let client = ClientState::new(config).unwrap();
         Self { client, now: MonotonicMs(1_000), random: 0 }
     }
 
