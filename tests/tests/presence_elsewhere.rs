@@ -271,6 +271,12 @@ impl Two {
         self.answer(at, 1).unwrap()
     }
 
+    /// Somebody asks (2) and watches (1), and has not been answered.
+    fn asks_and_watches(&mut self, at: usize, whom: UserId) {
+        self.frame(at, &ClientFrame::FetchPresence { request: RequestId(2), users: vec![whom] });
+        self.frame(at, &ClientFrame::Watch { request: RequestId(1), users: vec![whom] });
+    }
+
     fn pull(&mut self, at: usize, whom: UserId) -> Presence {
         self.frame(at, &ClientFrame::FetchPresence { request: RequestId(2), users: vec![whom] });
         self.answer(at, 2).unwrap()
@@ -659,9 +665,7 @@ fn who_may_not_see_is_not_asked_for_again_and_sees_when_they_may_in_whichever_ve
 fn what_was_asked_through_a_link_that_has_ended_is_asked_again_through_the_next_one() {
     let mut two = Two::new();
     two.is_lost = true;
-    let users = vec![two.user(BOB)];
-    two.frame(ALICE, &ClientFrame::FetchPresence { request: RequestId(2), users: users.clone() });
-    two.frame(ALICE, &ClientFrame::Watch { request: RequestId(1), users });
+    two.asks_and_watches(ALICE, two.user(BOB));
     two.link(false);
     two.is_lost = false;
     two.wait(LOOK_MS / 2);
@@ -680,9 +684,7 @@ fn what_was_asked_through_a_link_that_has_ended_is_asked_again_through_the_next_
 fn what_was_asked_of_a_node_that_has_lost_the_user_is_asked_of_who_has_them_now() {
     let mut two = Two::new();
     two.is_lost = true;
-    let users = vec![two.user(BOB)];
-    two.frame(ALICE, &ClientFrame::FetchPresence { request: RequestId(2), users: users.clone() });
-    two.frame(ALICE, &ClientFrame::Watch { request: RequestId(1), users });
+    two.asks_and_watches(ALICE, two.user(BOB));
     let reads = two.nodes[ALICE].reads;
     let (mut nodes, moved) = (pair::nodes(), Slot::of(two.user(BOB)));
     let before = nodes.map.clone();

@@ -501,6 +501,16 @@ mod tests {
             panic!("it changes the roll for ever: {:?}", steward.next(self.now_ms, nobody));
         }
 
+        /// What a node changes at this moment, three things at most, with so many users in each slot.
+        fn give(&mut self, steward: &mut Steward, users: usize) {
+            for _ in 0..3 {
+                steward.read(self.now_ms, self.roll.clone()).unwrap();
+                let Some(change) = steward.next(self.now_ms, || Box::new([users; SLOTS])).unwrap() else { return };
+                let is_made = self.change(&change);
+                steward.changed(self.now_ms, &change, is_made);
+            }
+        }
+
         /// So much time, in which these nodes do what they have to.
         fn pass(&mut self, ms: u64, stewards: &mut [&mut Steward]) {
             for _ in 0..ms / 100 {
@@ -628,13 +638,8 @@ mod tests {
             world.now_ms += 10;
             world.round(&mut b).unwrap();
             let owned = world.owned(&a);
-            for _ in 0..3 {
-                a.read(world.now_ms, world.roll.clone()).unwrap();
-                // A hundred and fifty users in a slot, of whom a thousand a second may go.
-                let Some(change) = a.next(world.now_ms, || Box::new([150; SLOTS])).unwrap() else { break };
-                let is_made = world.change(&change);
-                a.changed(world.now_ms, &change, is_made);
-            }
+            // A hundred and fifty users in a slot, of whom a thousand a second may go.
+            world.give(&mut a, 150);
             assert!(owned - world.owned(&a) <= 1);
             steps += 1;
         }
@@ -669,12 +674,7 @@ mod tests {
             // A group may go every 150 ms, and the rounds are 100 ms apart.
             world.now_ms += 100;
             world.round(&mut b).unwrap();
-            for _ in 0..3 {
-                a.read(world.now_ms, world.roll.clone()).unwrap();
-                let Some(change) = a.next(world.now_ms, || Box::new([150; SLOTS])).unwrap() else { break };
-                let is_made = world.change(&change);
-                a.changed(world.now_ms, &change, is_made);
-            }
+            world.give(&mut a, 150);
         }
         let took_ms = world.now_ms - begin_ms;
         assert!((150 * (owned - 2)..150 * (owned + 2)).contains(&took_ms), "{took_ms} ms for {owned} slots");
