@@ -104,6 +104,9 @@ fn found_something(answer: &Answer) -> bool {
         Answer::IsRemoved(is_removed) => *is_removed,
         Answer::Term(term) => *term > 0,
         Answer::Presence(of) => of.iter().any(|of| of.sent > Seq::ZERO),
+        Answer::Group(group) => group.last.is_some(),
+        Answer::GroupEntries(page) => !page.entries.is_empty(),
+        Answer::GroupMessage(message) => message.is_some(),
     }
 }
 

@@ -252,6 +252,9 @@ impl Conversation {
             | Query::Send { .. }
             | Query::IsRemoved { .. }
             | Query::Term { .. }
+            | Query::Group(_)
+            | Query::GroupLog { .. }
+            | Query::GroupMessage { .. }
             | Query::Presence { .. } => {
                 unreachable!("nobody reads: {query:?}")
             }

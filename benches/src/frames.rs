@@ -2,8 +2,9 @@
 
 use proto_spec::{
     Capabilities, ClientFrame, ClientKind, Content, DeviceId, DeviceInfo, Digests, Direction, Durability, Entry,
-    EpochId, ErrorCode, Event, Inbox, InboxRow, Page, Presence, PresenceState, Recipient, RedirectReason, RequestId,
-    Resume, SendNumber, Seq, ServerFrame, ServerKind, Settings, Status, TimestampMs, UserId, Visibility,
+    EpochId, ErrorCode, Event, GroupEntry, GroupId, GroupPage, GroupRow, Inbox, InboxRow, MemberInfo, Page, Presence,
+    PresenceState, Recipient, RedirectReason, RequestId, Resume, Role, Rules, SendNumber, Seq, ServerFrame, ServerKind,
+    Settings, Standing, Status, TimestampMs, UserId, Visibility,
     limits::{DIGESTS_MAX, PAGE_ENTRIES_MAX, PRESENCE_USERS_MAX, SEND_WINDOW, TEXT_BYTES_MAX},
 };
 
@@ -22,6 +23,8 @@ const DEVICE: DeviceId = DeviceId(3);
 const SEQ: Seq = Seq(123_456);
 const EPOCH: EpochId = EpochId(0x00c0_ffee_1234_5678);
 const NUMBER: SendNumber = SendNumber(54_321);
+const GROUP: GroupId = GroupId(9_000_000_000_000_000_000);
+const MEMBERS: usize = 50;
 const TIME: TimestampMs = TimestampMs(1_760_000_000_000);
 const REQUEST: RequestId = RequestId(17);
 const NONCE: u64 = 987_654_321;
@@ -47,6 +50,10 @@ pub fn client(kind: ClientKind) -> ClientFrame {
         ClientKind::FetchLog => ClientFrame::FetchLog { request: REQUEST, from, direction, limit },
         ClientKind::FetchConversation => {
             ClientFrame::FetchConversation { request: REQUEST, conversation: PEER.into(), from, direction, limit }
+        }
+        ClientKind::FetchGroups => ClientFrame::FetchGroups { request: REQUEST, after: GroupId(0), limit: INBOX_ROWS },
+        ClientKind::FetchMembers => {
+            ClientFrame::FetchMembers { request: REQUEST, group: GROUP, after: UserId(0), limit: MEMBERS as u64 }
         }
         ClientKind::Ping => ClientFrame::Ping { nonce: NONCE },
         ClientKind::Pong => ClientFrame::Pong { nonce: NONCE },
@@ -190,6 +197,32 @@ pub fn server(kind: ServerKind) -> ServerFrame {
             map_version: 12,
         },
         ServerKind::Marked => ServerFrame::Marked { request: REQUEST },
+        ServerKind::DeliverGroup => ServerFrame::DeliverGroup { group: GROUP, entry: said_in_group(SEQ) },
+        ServerKind::GroupPage => ServerFrame::GroupPage(GroupPage {
+            request: REQUEST,
+            group: GROUP,
+            first: Seq(SEQ.0 - PAGE_ENTRIES + 1),
+            last: SEQ,
+            more: true,
+            head: SEQ,
+            entries: (SEQ.0 - PAGE_ENTRIES + 1..=SEQ.0).map(Seq).map(said_in_group).collect(),
+        }),
+        ServerKind::TypingInGroup => ServerFrame::TypingInGroup { group: GROUP, user: PEER, ends_in_ms: 5_000 },
+        ServerKind::Groups => ServerFrame::Groups {
+            request: REQUEST,
+            more: false,
+            rows: (0..INBOX_ROWS).map(|at| group_row(GroupId(GROUP.0 + at))).collect(),
+        },
+        ServerKind::Members => ServerFrame::Members {
+            request: REQUEST,
+            group: GROUP,
+            more: false,
+            at: SEQ,
+            members: users(MEMBERS)
+                .into_iter()
+                .map(|user| MemberInfo { user, role: Role::Member, since: SEQ, read_up_to: SEQ })
+                .collect(),
+        },
         ServerKind::Error => ServerFrame::Error {
             code: ErrorCode::TooManyFetches,
             kind: ClientKind::FetchLog.byte(),
@@ -209,6 +242,24 @@ pub fn server(kind: ServerKind) -> ServerFrame {
         ServerKind::TokenExpiring => ServerFrame::TokenExpiring { expires_in_ms: 60_000 },
         ServerKind::Refreshed => ServerFrame::Refreshed { expires: TIME },
         ServerKind::GivenUp => ServerFrame::GivenUp { number: NUMBER, seq: Seq::ZERO },
+    }
+}
+
+fn said_in_group(seq: Seq) -> GroupEntry {
+    GroupEntry { seq, time: TIME, from: PEER, origin: SEQ, messages: seq.0, content: Content::text(TEXT) }
+}
+
+fn group_row(group: GroupId) -> GroupRow {
+    GroupRow {
+        group,
+        standing: Standing::Member,
+        role: Role::Member,
+        rules: Rules::default(),
+        members: MEMBERS as u64,
+        head: SEQ,
+        name: "people who sail".to_owned(),
+        picture: String::new(),
+        last: Some(said_in_group(SEQ)),
     }
 }
 

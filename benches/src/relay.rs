@@ -293,7 +293,9 @@ impl Relay {
                 | ClientKind::Watch
                 | ClientKind::Typing
                 | ClientKind::SetStatus
-                | ClientKind::SetVisibility,
+                | ClientKind::SetVisibility
+                | ClientKind::FetchGroups
+                | ClientKind::FetchMembers,
             )
             | None => {}
         }

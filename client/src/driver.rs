@@ -8,6 +8,7 @@
 //! When the application does not take its events, the task stops reading the socket, and the state's clock stands still, lest it
 //! takes its own silence for the server's. Reading and writing never wait for each other.
 
+mod groups;
 mod presence;
 
 use std::{

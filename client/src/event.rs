@@ -3,9 +3,9 @@
 use std::fmt;
 
 use proto_spec::{
-    Capabilities, Content, ContentKind, ConversationId, DeviceId, DeviceInfo, Digests, Durability, Entry, EpochId,
-    ErrorCode, Inbox, Page, Presence, PresenceState, Recipient, RedirectReason, RequestId, SendNumber, Seq,
-    TimestampMs, UserId, Visibility,
+    Capabilities, Content, ContentKind, ConversationId, DeviceId, DeviceInfo, Digests, Direction, Durability, Entry,
+    EpochId, ErrorCode, GroupEntry, GroupId, GroupPage, GroupRow, Inbox, MemberInfo, Page, Presence, PresenceState,
+    Recipient, RedirectReason, RequestId, SendNumber, Seq, TimestampMs, UserId, Visibility,
 };
 use thiserror::Error;
 
@@ -123,6 +123,45 @@ pub enum ClientEvent {
         fetch: FetchHandle,
         /// What the server has.
         page: Page,
+    },
+    /// Something has happened in a group, and is pushed. It is no entry of the user's log: what a connection that was lost did not bring
+    /// has to be fetched, and [`crate::Groups`] says when and from where.
+    GroupEntry {
+        /// In which group.
+        group: GroupId,
+        /// What.
+        entry: GroupEntry,
+    },
+    /// The answer to a fetch of a group.
+    GroupPage {
+        /// Which fetch.
+        fetch: FetchHandle,
+        /// In which direction it was asked for.
+        direction: Direction,
+        /// What the server has.
+        page: GroupPage,
+    },
+    /// The answer to a request for the user's groups.
+    Groups {
+        /// Which fetch.
+        fetch: FetchHandle,
+        /// Whether there are more, behind the last one.
+        more: bool,
+        /// By ascending id.
+        rows: Vec<GroupRow>,
+    },
+    /// The answer to a request for the members of a group.
+    Members {
+        /// Which fetch.
+        fetch: FetchHandle,
+        /// Of which group.
+        group: GroupId,
+        /// Whether there are more, behind the last one.
+        more: bool,
+        /// As of this entry of the group's log.
+        at: Seq,
+        /// By ascending id.
+        members: Vec<MemberInfo>,
     },
     /// The answer to a request for the inbox. If messages of the first conversation were asked for and there is one, a
     /// [`ClientEvent::Page`] of the same fetch follows.
@@ -404,9 +443,12 @@ pub enum SendError {
     /// It names a message of a log that is void ([`ClientEvent::LogReplaced`]).
     #[error("the server's history was replaced, and the message is of the one before")]
     LogReplaced,
-    /// Zero is not a user.
+    /// Zero is neither a user nor a group.
     #[error("the recipient must not be zero")]
     Recipient,
+    /// What is done to a group can not be sent to a user.
+    #[error("what is done to a group can only be sent to a group")]
+    ActToUser,
     /// The client has stopped.
     #[error("the client has stopped")]
     Ended,
@@ -422,6 +464,8 @@ fn name_of(kind: u8) -> &'static str {
         Some(ContentKind::Edit) => "edits",
         Some(ContentKind::Unsend) => "taking back of messages",
         Some(ContentKind::Reaction) => "reactions",
+        Some(ContentKind::Act) => "changes of groups",
+        Some(ContentKind::Mention) => "texts that name users",
         None => "content of this kind",
     }
 }

@@ -4,8 +4,8 @@
 use std::collections::VecDeque;
 
 use proto_spec::{
-    Capabilities, ClientFrame, ClientKind, ConversationId, DeviceId, Direction, RequestId, Seq, Settings, UserId,
-    Visibility,
+    Capabilities, ClientFrame, ClientKind, ConversationId, ConversationKind, DeviceId, Direction, GroupId, RequestId,
+    Seq, Settings, UserId, Visibility,
 };
 
 use crate::{
@@ -46,6 +46,10 @@ pub(crate) enum Range {
     RemoveDevice(DeviceId),
     NameDevice(DeviceId, String),
     Presence(Vec<UserId>),
+    /// Groups with higher ids.
+    Groups(GroupId),
+    /// Members with higher ids.
+    Members(GroupId, UserId),
     /// Not a fetch either.
     Visibility {
         set: Visibility,
@@ -68,7 +72,36 @@ impl Range {
             Self::RemoveDevice(_) => ClientKind::RemoveDevice,
             Self::NameDevice(..) => ClientKind::NameDevice,
             Self::Presence(_) => ClientKind::FetchPresence,
+            Self::Groups(_) => ClientKind::FetchGroups,
+            Self::Members(..) => ClientKind::FetchMembers,
             Self::Visibility { .. } => ClientKind::SetVisibility,
+        }
+    }
+
+    /// What the server does not have of what this asks for: a frame that names a conversation of another kind it can not even read.
+    fn lacks(&self, server: &Capabilities) -> Option<&'static str> {
+        let names_group = match self {
+            Self::Conversation(conversation)
+            | Self::Read { conversation, .. }
+            | Self::Settings { conversation, .. }
+            | Self::Delete { conversation } => matches!(conversation, ConversationId::Group(_)),
+            Self::Log
+            | Self::Inbox { .. }
+            | Self::Digest { .. }
+            | Self::Devices
+            | Self::RemoveDevice(_)
+            | Self::NameDevice(..)
+            | Self::Presence(_)
+            | Self::Groups(_)
+            | Self::Members(..)
+            | Self::Visibility { .. } => false,
+        };
+        match self.kind() {
+            kind if !server.takes_frame(kind) => Some(kind.name()),
+            _ if names_group && !server.conversation_kinds.contains(ConversationKind::Group.byte()) => {
+                Some(ConversationKind::Group.name())
+            }
+            _ => None,
         }
     }
 }
@@ -140,10 +173,11 @@ impl Fetches {
         dropped
     }
 
-    /// Takes out a request that this server does not have.
-    pub(crate) fn next_untaken(&mut self, server: &Capabilities) -> Option<(FetchHandle, ClientKind)> {
-        let at = self.waiting.iter().position(|fetch| !server.takes_frame(fetch.range.kind()))?;
-        self.waiting.remove(at).map(|fetch| (FetchHandle(fetch.request), fetch.range.kind()))
+    /// Takes out a request that this server does not have, with what it lacks.
+    pub(crate) fn next_untaken(&mut self, server: &Capabilities) -> Option<(FetchHandle, &'static str)> {
+        let lacks = |(at, fetch): (usize, &Fetch)| Some((at, fetch.range.lacks(server)?));
+        let (at, what) = self.waiting.iter().enumerate().find_map(lacks)?;
+        self.waiting.remove(at).map(|fetch| (FetchHandle(fetch.request), what))
     }
 
     /// The next request that may leave now.
@@ -170,6 +204,8 @@ impl Fetches {
             Range::RemoveDevice(device) => ClientFrame::RemoveDevice { request, device },
             Range::NameDevice(device, name) => ClientFrame::NameDevice { request, device, name },
             Range::Presence(users) => ClientFrame::FetchPresence { request, users },
+            Range::Groups(after) => ClientFrame::FetchGroups { request, after, limit },
+            Range::Members(group, after) => ClientFrame::FetchMembers { request, group, after, limit },
             Range::Visibility { set, cleared } => ClientFrame::SetVisibility { request, set, cleared },
         })
     }
@@ -183,6 +219,12 @@ impl Fetches {
     pub(crate) fn answered(&mut self, request: RequestId) -> Option<FetchHandle> {
         let index = self.waiting.iter().position(|fetch| fetch.request == request && fetch.is_in_flight)?;
         self.waiting.remove(index).map(|fetch| FetchHandle(fetch.request))
+    }
+
+    /// Where a fetch that awaits its answer begins, and which way it goes.
+    pub(crate) fn asked(&self, request: RequestId) -> Option<(Seq, Direction)> {
+        let mut in_flight = self.waiting.iter().filter(|fetch| fetch.is_in_flight);
+        in_flight.find(|fetch| fetch.request == request).map(|fetch| (fetch.from, fetch.direction))
     }
 
     /// An inbox has come; a page of `first` is still to come with the same request, if one was asked for.

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use proto_spec::{
-    Content, ConversationId, Digests, Entry, Event, Seq, Stands, TimestampMs, UserId,
+    Content, ConversationId, Digests, Entry, Event, GroupId, Seq, Stands, TimestampMs, UserId,
     digest::{self, Digest, RangeDigest},
     limits::DIGESTS_MAX,
 };
@@ -50,6 +50,14 @@ enum Says {
     Deleted(Seq),
     Devices,
     Visibility,
+    /// How the user stands to a group.
+    Group(GroupId),
+    /// What was sent to a group, which has not numbered it yet.
+    ToGroup(GroupId, Seq),
+    /// That the group has not taken it.
+    GroupRefused(Seq),
+    /// That the message of a group is gone that stands there in the group's log.
+    GroupDeleted(GroupId, Seq),
 }
 
 /// Who wrote a message, oneself if it is nobody else, and its seq there.
@@ -94,6 +102,10 @@ impl History {
                 Some(place)
             }
             Says::Message(place) => Some(place).filter(|_| is_unsend(entry)),
+            Says::Group(_) | Says::GroupRefused(_) => {
+                self.numbered_by_group(&entry.event);
+                None
+            }
             _ => None,
         };
         if let Some(place) = emptied {
@@ -108,6 +120,17 @@ impl History {
         {
             self.forget_before(oldest.next());
         }
+    }
+
+    /// A group has answered: what was sent to it is superseded.
+    fn numbered_by_group(&mut self, answer: &Event) {
+        let is_answered = |says: &&Says| match (answer, says) {
+            (Event::Group { group, sent_up_to, .. }, Says::ToGroup(to, seq)) => group == to && seq <= sent_up_to,
+            (Event::GroupRefused { group, origin, .. }, Says::ToGroup(to, seq)) => (group, origin) == (to, seq),
+            _ => false,
+        };
+        let answered: Vec<_> = self.latest.keys().filter(is_answered).copied().collect();
+        answered.into_iter().for_each(|says| self.supersede(says));
     }
 
     /// What stands up to here is not handed out ([`crate::ClientEvent::Skipped`]), so nothing is said of it.
@@ -129,7 +152,16 @@ impl History {
             Event::Seen { peer, .. } => return held(Says::Seen(*peer)),
             Event::Read { conversation, .. } => return held(Says::Read(*conversation)),
             Event::Settings { conversation, .. } => return held(Says::Settings(*conversation)),
-            Event::Deleted { place, .. } => return held(Says::Deleted(*place)),
+            Event::Deleted { conversation: ConversationId::Person(_), place, .. } => {
+                return held(Says::Deleted(*place));
+            }
+            Event::Deleted { conversation: ConversationId::Group(group), place, .. } => {
+                return held(Says::GroupDeleted(*group, *place));
+            }
+            Event::Group { group, .. } => return held(Says::Group(*group)),
+            Event::GroupRefused { origin, .. } => return held(Says::GroupRefused(*origin)),
+            // It stands in the log as it was sent.
+            Event::Sent { to: ConversationId::Group(group), .. } => return held(Says::ToGroup(*group, entry.seq)),
             Event::Devices { .. } => return held(Says::Devices),
             Event::Visibility { .. } => return held(Says::Visibility),
             Event::Unknown { .. } => return None,
@@ -262,7 +294,7 @@ impl Check {
 #[cfg(test)]
 mod tests {
     use proptest::{collection::vec, prelude::*};
-    use proto_spec::{DeviceId, MessageName, RequestId, SendNumber};
+    use proto_spec::{DeviceId, ErrorCode, MessageName, RequestId, SendNumber, Standing};
 
     use super::*;
 
@@ -288,10 +320,28 @@ mod tests {
         fn grow(&mut self, what: u8, which: u64) {
             let conversation = UserId(8).into();
             let next = Seq(self.handed.len() as u64 + 1);
-            let sent = |content| Event::Sent { to: conversation, device: DeviceId(1), number: SendNumber(1), content };
-            let is_own = |entry: &&Entry| matches!(entry.event, Event::Sent { .. });
+            let sent_to = |to, content| Event::Sent { to, device: DeviceId(1), number: SendNumber(1), content };
+            let sent = |content| sent_to(conversation, content);
+            let is_own = |entry: &&Entry| matches!(entry.event, Event::Sent { to: ConversationId::Person(_), .. });
             let own = || self.stays.values().filter(is_own).collect::<Vec<_>>();
-            match what % 6 {
+            let group = GroupId(8);
+            let is_to_group = |entry: &&Entry| matches!(entry.event, Event::Sent { to: ConversationId::Group(_), .. });
+            match what % 9 {
+                6 => self.append(sent_to(group.into(), Content::text("all")), None, None),
+                7 => {
+                    // What was sent there up to here is numbered, and the pointer before says nothing any more.
+                    let sent_up_to = Seq(which % next.0);
+                    let is_pointer = |entry: &Entry| matches!(entry.event, Event::Group { .. });
+                    let is_done = |entry: &Entry| is_to_group(&entry) && entry.seq <= sent_up_to;
+                    self.stays.retain(|_, entry| !is_pointer(entry) && !is_done(entry));
+                    let (standing, up_to) = (Standing::Member, next);
+                    self.append(Event::Group { group, standing, first: Seq(1), up_to, sent_up_to }, None, None);
+                }
+                8 => {
+                    let pending = self.stays.values().find(is_to_group).map(|entry| entry.seq);
+                    let (origin, code) = (pending.unwrap_or(next), ErrorCode::NotAllowed);
+                    self.append(Event::GroupRefused { group, origin, code }, None, pending);
+                }
                 0 => {
                     let is_seen = |entry: &&Entry| matches!(entry.event, Event::Seen { .. });
                     let before = self.stays.values().find(is_seen).map(|entry| entry.seq);

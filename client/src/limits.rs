@@ -69,6 +69,12 @@ pub const EPOCHS_KEPT: usize = 256;
 /// Entries of which a history keeps digests and what they say, some 4 MiB in all: of a longer log it speaks for the newest part.
 pub const HISTORY_ENTRIES_MAX: usize = 16 * 1024;
 
+/// Entries that are held of a group's log, the newest: what a person scrolls through in one sitting. The server has the rest.
+pub const GROUP_ENTRIES_MAX: usize = 1_000;
+
+/// Pushed entries of a group that are kept behind a gap until it is filled: what comes while a page is on its way.
+pub const GROUP_AHEAD_MAX: usize = 64;
+
 /// A watch is not sent again sooner after its answer, whatever that says: a server must not make it a loop at the speed of the network.
 pub const WATCH_AGAIN_AFTER_MIN_MS: u64 = 1_000;
 

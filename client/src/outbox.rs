@@ -213,7 +213,7 @@ impl Outbox {
     pub(crate) fn drop_changes(&mut self, last_number: SendNumber) -> Vec<SendHandle> {
         let mut dropped = Vec::new();
         let mut drops = |message: &Outgoing| {
-            let is_change = !message.content.is_message();
+            let is_change = message.content.about().is_some();
             dropped.extend(is_change.then_some(message.handle));
             is_change
         };

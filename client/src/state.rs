@@ -12,6 +12,7 @@ mod answers;
 mod calls;
 mod ending;
 mod greeting;
+mod groups;
 mod presence;
 mod replacing;
 mod session;
@@ -19,8 +20,7 @@ mod session;
 use std::ops::ControlFlow;
 
 use proto_spec::{
-    ClientFrame, ClientKind, Decoder, DeviceId, ErrorCode, RawFrame, Seq, ServerFrame, Status, frame::FrameError,
-    limits,
+    ClientFrame, Decoder, DeviceId, ErrorCode, RawFrame, Seq, ServerFrame, Status, frame::FrameError, limits,
 };
 
 use self::{
@@ -378,8 +378,8 @@ impl ClientState {
             frame.encode(&mut effects.bytes);
         }
         let server = session.capabilities;
-        while let Some((fetch, kind)) = self.fetches.next_untaken(&server) {
-            let detail = lacks(kind);
+        while let Some((fetch, what)) = self.fetches.next_untaken(&server) {
+            let detail = lacks(what);
             effects.events.push(ClientEvent::FetchRefused { fetch, code: ErrorCode::UnknownKind, detail });
         }
         while let Some(frame) = self.fetches.next_frame(now) {
@@ -387,7 +387,7 @@ impl ClientState {
         }
         match self.renewal.next_frame(now, &self.token) {
             Some(frame) if server.takes_frame(frame.kind()) => frame.encode(&mut effects.bytes),
-            Some(frame) => self.on_refresh_refused(now, ErrorCode::UnknownKind, 0, lacks(frame.kind()), effects),
+            Some(frame) => self.on_refresh_refused(now, ErrorCode::UnknownKind, 0, lacks(frame.kind().name()), effects),
             None => {}
         }
         self.say_presence(now, effects);
@@ -439,8 +439,8 @@ impl ClientState {
 }
 
 /// For the developer: what the welcome said that the server does not have.
-fn lacks(kind: ClientKind) -> String {
-    format!("this server does not have `{}`", kind.name())
+fn lacks(what: &str) -> String {
+    format!("this server does not have `{what}`")
 }
 
 const fn is_progress(event: &ClientEvent) -> bool {

@@ -237,6 +237,10 @@ impl World {
             other @ (ClientEvent::MessageReturned { .. }
             | ClientEvent::Skipped { .. }
             | ClientEvent::Inbox { .. }
+            | ClientEvent::GroupEntry { .. }
+            | ClientEvent::GroupPage { .. }
+            | ClientEvent::Groups { .. }
+            | ClientEvent::Members { .. }
             | ClientEvent::Marked { .. }
             | ClientEvent::Devices { .. }
             | ClientEvent::Digest { .. }

@@ -1,5 +1,7 @@
 //! Error codes: the closed list of what a server says when it refuses or ends something (SPEC 6).
 
+use crate::wire::{DecodeError, Reader};
+
 macro_rules! codes {
     ($($(#[$doc:meta])* $variant:ident = $value:literal $name:literal;)*) => {
         /// Why something was refused or ended. Numbers are never reused: a gap is a retired code.
@@ -42,6 +44,16 @@ macro_rules! codes {
             }
         }
     };
+}
+
+impl ErrorCode {
+    pub(crate) fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let value = r.varint("code")?;
+        match u16::try_from(value) {
+            Ok(number) => Ok(Self::from_number(number)),
+            Err(_) => Err(DecodeError::Unlisted { field: "code", value }),
+        }
+    }
 }
 
 codes! {
@@ -131,4 +143,24 @@ codes! {
     Unwanted = 51 "unwanted";
     /// Another node serves this user, and the client follows no redirect, or no further one. Closes.
     Elsewhere = 52 "elsewhere";
+    /// There is no such group, or it is not this user's to see.
+    NoSuchGroup = 60 "no_such_group";
+    /// The user is a member, and may not do this.
+    NotAllowed = 61 "not_allowed";
+    /// A group has this id already.
+    GroupExists = 62 "group_exists";
+    /// The group has as many members as it may have, or somebody has come and gone too often.
+    GroupFull = 63 "group_full";
+    /// The user whom this is about is no member.
+    NoSuchMember = 64 "no_such_member";
+    /// The user whom this is about is a member already.
+    MemberAlready = 65 "member_already";
+    /// The user whom this is about is banned from the group.
+    Banned = 66 "banned";
+    /// Nobody is invited by this secret.
+    NotInvited = 67 "not_invited";
+    /// The group has ended.
+    GroupEnded = 68 "group_ended";
+    /// The user is in as many groups as one may be in.
+    TooManyGroups = 69 "too_many_groups";
 }

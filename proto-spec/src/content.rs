@@ -7,11 +7,12 @@
 use std::sync::Arc;
 
 use crate::{
+    act::Act,
     code::ErrorCode,
     ids::{Seq, TimestampMs, UserId},
     limits::{
-        CONTENT_BYTES_MAX, CONTENT_TYPE_BYTES_MAX, LOCATION_BYTES_MAX, QUOTE_BYTES_MAX, REACTION_BYTES_MAX,
-        TEXT_BYTES_MAX,
+        CONTENT_BYTES_MAX, CONTENT_TYPE_BYTES_MAX, LOCATION_BYTES_MAX, MENTIONS_MAX, QUOTE_BYTES_MAX,
+        REACTION_BYTES_MAX, TEXT_BYTES_MAX,
     },
     listed::listed,
     wire::{DecodeError, Reader, put_bytes, put_varint},
@@ -34,6 +35,10 @@ listed! {
         Unsend = 6 "unsend",
         /// What somebody feels about a message.
         Reaction = 7 "reaction",
+        /// Something that is done to a group.
+        Act = 8 "act",
+        /// Text that names users.
+        Mention = 9 "mention",
     }
 }
 
@@ -42,14 +47,14 @@ impl ContentKind {
     #[must_use]
     pub const fn is_message(self) -> bool {
         match self {
-            Self::Text | Self::Reply | Self::Attachment | Self::Opaque => true,
-            Self::Edit | Self::Unsend | Self::Reaction => false,
+            Self::Text | Self::Reply | Self::Attachment | Self::Opaque | Self::Mention => true,
+            Self::Edit | Self::Unsend | Self::Reaction | Self::Act => false,
         }
     }
 }
 
 listed! {
-    /// What an attachment is, for who shows it (SPEC 5.4.2).
+    /// What an attachment is, for who shows it (SPEC 5.4.3).
     AttachmentKind {
         /// None of the others.
         Document = 0 "file",
@@ -79,6 +84,10 @@ pub enum Content {
     Unsend(Arc<[u8]>),
     /// The bytes of a [`Reaction`].
     Reaction(Arc<[u8]>),
+    /// The bytes of an [`Act`].
+    Act(Arc<[u8]>),
+    /// The bytes of a [`Mention`].
+    Mention(Arc<[u8]>),
     /// Content of a newer version: its kind and bytes, for showing that something is there.
     Unknown {
         /// The kind on the wire, never one of [`ContentKind`].
@@ -97,7 +106,7 @@ pub struct MessageName {
     pub seq: Seq,
 }
 
-/// Text that answers a message (SPEC 5.4.1).
+/// Text that answers a message (SPEC 5.4.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reply<'a> {
     /// What is answered.
@@ -108,7 +117,7 @@ pub struct Reply<'a> {
     pub text: &'a str,
 }
 
-/// Something that lies elsewhere, and how to know it (SPEC 5.4.2). Nobody but the applications fetches it.
+/// Something that lies elsewhere, and how to know it (SPEC 5.4.3). Nobody but the applications fetches it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attachment<'a> {
     /// What it is, for who shows it.
@@ -166,6 +175,36 @@ pub struct Reaction<'a> {
     pub stands: Option<Stands>,
 }
 
+/// Text that names users (SPEC 5.4.9).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mention<'a> {
+    /// Whom: varints, one after the other. See [`Mention::users`].
+    users: &'a [u8],
+    /// The text, which may show them by whatever name.
+    pub text: &'a str,
+}
+
+impl<'a> Mention<'a> {
+    /// Who is named, in the order of the sender.
+    pub fn users(&self) -> impl Iterator<Item = UserId> + use<'a> {
+        let mut reader = Reader::new(self.users);
+        std::iter::from_fn(move || reader.varint("users").ok().map(UserId))
+    }
+
+    fn decode(reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
+        let count = reader.varint("users")?;
+        let begin = reader.rest();
+        if count > begin.len() as u64 {
+            return Err(DecodeError::Truncated { field: "users" });
+        }
+        for _ in 0..count {
+            reader.varint("users")?;
+        }
+        let users = &begin[..begin.len() - reader.rest().len()];
+        Ok(Self { users, text: reader.str("text", usize::MAX)? })
+    }
+}
+
 /// Where a message stands that says something else than at first, or nothing. A server tells it in entries (SPEC 5.4.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stands {
@@ -208,6 +247,10 @@ pub enum Body<'a> {
     Unsend(Unsend),
     /// What somebody feels about a message.
     Reaction(Reaction<'a>),
+    /// Something that is done to a group.
+    Act(Act<'a>),
+    /// Text that names users.
+    Mention(Mention<'a>),
     /// Content of a newer version.
     Unknown,
 }
@@ -270,6 +313,24 @@ impl Content {
         Self::Reaction(body.into())
     }
 
+    /// Something that is done to a group.
+    #[must_use]
+    pub fn act(act: &Act<'_>) -> Self {
+        let mut body = Vec::new();
+        act.encode(&mut body);
+        Self::Act(body.into())
+    }
+
+    /// Text that names users.
+    #[must_use]
+    pub fn mention(users: &[UserId], text: &str) -> Self {
+        let mut body = Vec::new();
+        put_varint(&mut body, users.len() as u64);
+        users.iter().for_each(|user| put_varint(&mut body, user.0));
+        put_bytes(&mut body, text.as_bytes());
+        Self::Mention(body.into())
+    }
+
     /// Whether it says that a message was taken back.
     #[must_use]
     pub const fn is_unsend(&self) -> bool {
@@ -279,7 +340,7 @@ impl Content {
     /// Whether it is a message, not something about one.
     #[must_use]
     pub const fn is_message(&self) -> bool {
-        !matches!(self, Self::Edit(_) | Self::Unsend(_) | Self::Reaction(_))
+        !matches!(self, Self::Edit(_) | Self::Unsend(_) | Self::Reaction(_) | Self::Act(_))
     }
 
     /// The message that this is about, and where that stands, if it is known.
@@ -318,6 +379,8 @@ impl Content {
             | Self::Edit(_)
             | Self::Unsend(_)
             | Self::Reaction(_)
+            | Self::Act(_)
+            | Self::Mention(_)
             | Self::Unknown { .. } => None,
         }
     }
@@ -333,6 +396,8 @@ impl Content {
             Self::Edit(body) => (ContentKind::Edit.byte(), body),
             Self::Unsend(body) => (ContentKind::Unsend.byte(), body),
             Self::Reaction(body) => (ContentKind::Reaction.byte(), body),
+            Self::Act(body) => (ContentKind::Act.byte(), body),
+            Self::Mention(body) => (ContentKind::Mention.byte(), body),
             Self::Unknown { kind, body } => (*kind, body),
         }
     }
@@ -348,6 +413,8 @@ impl Content {
             Some(ContentKind::Edit) => Self::Edit(body),
             Some(ContentKind::Unsend) => Self::Unsend(body),
             Some(ContentKind::Reaction) => Self::Reaction(body),
+            Some(ContentKind::Act) => Self::Act(body),
+            Some(ContentKind::Mention) => Self::Mention(body),
             None => Self::Unknown { kind, body },
         }
     }
@@ -374,6 +441,7 @@ impl Content {
             Ok(Body::Unknown) => Some(ErrorCode::ContentKind),
             Ok(Body::Text(text)) => (!is_text(text.as_bytes())).then_some(ErrorCode::TextLength),
             Ok(Body::Reply(reply)) if !is_text(reply.text.as_bytes()) => Some(ErrorCode::TextLength),
+            Ok(Body::Mention(mention)) if !is_text(mention.text.as_bytes()) => Some(ErrorCode::TextLength),
             Ok(Body::Edit(edit)) if !edit.of.is_possible() => Some(ErrorCode::ContentLimits),
             Ok(Body::Edit(edit)) => {
                 let content = edit.content();
@@ -411,6 +479,8 @@ fn read_body(kind: u8, bytes: &[u8]) -> Result<Body<'_>, DecodeError> {
         Some(ContentKind::Edit) => Body::Edit(Edit::decode(reader)?),
         Some(ContentKind::Unsend) => Body::Unsend(Unsend { of: MessageName::decode(reader)?, stands: stands(reader)? }),
         Some(ContentKind::Reaction) => Body::Reaction(Reaction::decode(reader)?),
+        Some(ContentKind::Act) => Body::Act(Act::decode(reader)?),
+        Some(ContentKind::Mention) => Body::Mention(Mention::decode(reader)?),
         None => Body::Unknown,
     })
 }
@@ -429,6 +499,11 @@ impl Body<'_> {
                     && thumbnail.len() <= LOCATION_BYTES_MAX
             }
             Body::Opaque(bytes) => !bytes.is_empty(),
+            Body::Act(act) => act.is_within_limits(),
+            Body::Mention(mention) => {
+                mention.users().take(MENTIONS_MAX + 1).count() <= MENTIONS_MAX
+                    && mention.users().all(|user| user != UserId(0))
+            }
         }
     }
 }

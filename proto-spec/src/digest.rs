@@ -20,6 +20,14 @@ pub fn of_entry(entry: &Entry) -> Digest {
     finished(hash)
 }
 
+/// The digest of the secret of an invitation (SPEC 5.4.8).
+#[must_use]
+pub fn of_secret(secret: &[u8]) -> Digest {
+    let mut hash = Context::new(&SHA256);
+    hash.update(secret);
+    finished(hash)
+}
+
 /// The digest of a range in the making: of the digests of the entries that it has, by ascending seq.
 #[derive(Clone)]
 pub struct RangeDigest(Context);

@@ -11,7 +11,7 @@ pub use self::{
 };
 use crate::{
     code::ErrorCode,
-    ids::{ConversationId, ConversationKind, UserId},
+    ids::{ConversationId, ConversationKind, GroupId, UserId},
     listed::listed,
     wire::{DecodeError, Reader, put_sized, put_varint},
 };
@@ -92,6 +92,10 @@ listed! {
         SetStatus = 0x16 "set_status",
         /// SPEC 4.37.
         SetVisibility = 0x17 "set_visibility",
+        /// SPEC 4.41.
+        FetchGroups = 0x18 "fetch_groups",
+        /// SPEC 4.42.
+        FetchMembers = 0x19 "fetch_members",
     }
 }
 
@@ -134,12 +138,22 @@ listed! {
         Presence = 0x91 "presence",
         /// SPEC 4.39.
         Typing = 0x92 "typing",
+        /// SPEC 4.46.
+        DeliverGroup = 0x93 "deliver_group",
         /// SPEC 4.23.
         Marked = 0x94 "marked",
         /// SPEC 4.32.
         Digest = 0x95 "digest",
         /// SPEC 4.40.
         Redirect = 0x96 "redirect",
+        /// SPEC 4.43.
+        GroupPage = 0x97 "group_page",
+        /// SPEC 4.44.
+        Groups = 0x98 "groups",
+        /// SPEC 4.45.
+        Members = 0x99 "members",
+        /// SPEC 4.47.
+        TypingInGroup = 0x9a "typing_in_group",
     }
 }
 
@@ -155,6 +169,7 @@ fn put_conversation(out: &mut Vec<u8>, conversation: ConversationId) {
     put_varint(out, conversation.kind().byte().into());
     match conversation {
         ConversationId::Person(user) => put_varint(out, user.0),
+        ConversationId::Group(group) => put_varint(out, group.0),
     }
 }
 
@@ -162,12 +177,22 @@ fn conversation(r: &mut Reader<'_>) -> Result<ConversationId, DecodeError> {
     let value = r.varint("conversation")?;
     match u8::try_from(value).ok().and_then(ConversationKind::from_byte) {
         Some(ConversationKind::User) => Ok(ConversationId::Person(UserId(r.varint("user")?))),
+        Some(ConversationKind::Group) => Ok(ConversationId::Group(GroupId(r.varint("group")?))),
         None => Err(DecodeError::Unlisted { field: "conversation", value }),
     }
 }
 
-/// A yes or a no (SPEC 2.2).
-fn flag(r: &mut Reader<'_>, field: &'static str) -> Result<bool, DecodeError> {
+/// A conversation in a frame of a server: with a user, since older clients could not read another one (SPEC 2.2).
+fn conversation_with_user(r: &mut Reader<'_>) -> Result<ConversationId, DecodeError> {
+    let value = r.varint("conversation")?;
+    if value != u64::from(ConversationKind::User.byte()) {
+        return Err(DecodeError::Unlisted { field: "conversation", value });
+    }
+    Ok(ConversationId::Person(UserId(r.varint("user")?)))
+}
+
+/// A yes or a no.
+pub(crate) fn flag(r: &mut Reader<'_>, field: &'static str) -> Result<bool, DecodeError> {
     r.listed(field, |byte| [false, true].get(usize::from(byte)).copied())
 }
 

@@ -21,6 +21,10 @@ id!(
     UserId
 );
 id!(
+    /// A group, named at random by who creates it. Zero is not a group (SPEC 3.8).
+    GroupId
+);
+id!(
     /// One of a user's devices, unique within the user. Zero is not a device (SPEC 3.1).
     DeviceId
 );
@@ -54,6 +58,8 @@ id!(
 pub enum ConversationId {
     /// The conversation with this user; with oneself: notes to self.
     Person(UserId),
+    /// A group.
+    Group(GroupId),
 }
 
 listed! {
@@ -61,6 +67,8 @@ listed! {
     ConversationKind {
         /// With a user.
         User = 1 "user",
+        /// A group.
+        Group = 2 "group",
     }
 }
 
@@ -70,6 +78,7 @@ impl ConversationId {
     pub const fn kind(self) -> ConversationKind {
         match self {
             Self::Person(_) => ConversationKind::User,
+            Self::Group(_) => ConversationKind::Group,
         }
     }
 }
@@ -80,10 +89,18 @@ impl From<UserId> for ConversationId {
     }
 }
 
+impl From<GroupId> for ConversationId {
+    fn from(group: GroupId) -> Self {
+        Self::Group(group)
+    }
+}
+
+/// A user is shown as a number, a group as one behind a `#`.
 impl std::fmt::Display for ConversationId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Person(user) => user.fmt(f),
+            Self::Group(group) => write!(f, "#{group}"),
         }
     }
 }

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
+pub mod act;
 pub mod capabilities;
 pub mod code;
 pub mod content;
@@ -11,16 +12,18 @@ pub mod digest;
 pub mod entry;
 pub mod frame;
 pub mod framing;
+pub mod group;
 pub mod ids;
 pub mod limits;
 mod listed;
 pub mod presence;
 pub mod wire;
 
+pub use act::{Act, ActKind};
 pub use capabilities::{Capabilities, Kinds};
 pub use code::ErrorCode;
 pub use content::{
-    Attachment, AttachmentKind, Body, Content, ContentKind, Edit, MessageName, Reaction, Reply, Stands, Unsend,
+    Attachment, AttachmentKind, Body, Content, ContentKind, Edit, Mention, MessageName, Reaction, Reply, Stands, Unsend,
 };
 pub use device::{DeviceInfo, Removal};
 pub use entry::{Entry, EntryKind, Event, Settings, Visibility};
@@ -29,7 +32,10 @@ pub use frame::{
     RedirectReason, Resume, ServerFrame, ServerKind,
 };
 pub use framing::{Decoder, FramingError, RawFrame};
-pub use ids::{ConversationId, ConversationKind, DeviceId, EpochId, RequestId, SendNumber, Seq, TimestampMs, UserId};
+pub use group::{GroupEntry, GroupPage, GroupRow, MemberInfo, Role, Rules, Standing};
+pub use ids::{
+    ConversationId, ConversationKind, DeviceId, EpochId, GroupId, RequestId, SendNumber, Seq, TimestampMs, UserId,
+};
 pub use presence::{Presence, PresenceState, Status};
 
 /// The one protocol version so far (SPEC 1.2).

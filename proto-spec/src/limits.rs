@@ -60,6 +60,24 @@ pub const DETAIL_BYTES_MAX: usize = 256;
 /// Longest name of a device: a few words on one line of a list.
 pub const NAME_BYTES_MAX: usize = 64;
 
+/// Longest name of a group: a line of a list.
+pub const GROUP_NAME_BYTES_MAX: usize = 128;
+
+/// Groups in one page of the list of them, whatever the client asks for.
+pub const GROUP_ROWS_MAX: u64 = 100;
+
+/// Members in one page of the list of them, whatever the client asks for.
+pub const MEMBERS_PAGE_MAX: u64 = 1_000;
+
+/// Users that one message can mention.
+pub const MENTIONS_MAX: usize = 32;
+
+/// Shortest secret of an invitation: 128 bits, which nobody guesses.
+pub const SECRET_BYTES_MIN: usize = 16;
+
+/// Longest secret of an invitation: more than its digest keeps apart.
+pub const SECRET_BYTES_MAX: usize = 64;
+
 /// Longest address in a redirect: a host name has at most 253 bytes (RFC 1035); with a port it has fewer than this in practice.
 pub const ADDRESS_BYTES_MAX: usize = 255;
 
@@ -80,6 +98,9 @@ const _: () = assert!(CLIENT_FRAME_BYTES_MAX + 64 <= PAGE_BYTES_MAX);
 // A list of users fits a frame, each of ten bytes, and so do their states, each of four numbers and a length.
 const _: () = assert!(PRESENCE_USERS_MAX * 10 + 64 <= CLIENT_FRAME_BYTES_MAX && WATCHED_MAX <= PRESENCE_USERS_MAX);
 const _: () = assert!(PRESENCE_USERS_MAX * 41 + 64 <= SERVER_FRAME_BYTES_MAX);
+// So do members, each of three numbers, a role and a length, and a group with the longest message as its last one.
+const _: () = assert!(MEMBERS_PAGE_MAX * 32 + 64 <= SERVER_FRAME_BYTES_MAX as u64);
+const _: () = assert!(GROUP_NAME_BYTES_MAX + LOCATION_BYTES_MAX + CLIENT_FRAME_BYTES_MAX + 192 <= PAGE_BYTES_MAX);
 
 /// Digests in one answer. So few answers find a difference among millions, and one has 2 KiB.
 pub const DIGESTS_MAX: u64 = 64;

@@ -120,6 +120,38 @@ fn a_list_that_announces_more_than_may_be_or_than_there_is_allocates_nothing() {
     }
 }
 
+#[test]
+fn what_is_said_of_groups_announces_as_much_as_it_likes_and_allocates_nothing() {
+    let cost = |kind: ServerKind, head: &[u8], count: u64| {
+        let mut body = head.to_vec();
+        put_varint(&mut body, count);
+        body.extend([0; 100]);
+        allocated_bytes(|| {
+            assert!(ServerFrame::decode(RawFrame { kind: kind.byte(), body: &body }).is_err(), "{kind:?}")
+        })
+    };
+    // The first has one item more than there are bytes for.
+    let lists: [(ServerKind, &[u8], u64); 3] = [
+        (ServerKind::GroupPage, &[1, 1, 1, 1, 0, 1], 100 / 8 + 1),
+        (ServerKind::Groups, &[1, 0], 100 / 10 + 1),
+        (ServerKind::Members, &[1, 1, 0, 1], 100 / 4 + 1),
+    ];
+    for (kind, head, count) in lists {
+        for count in [count, u64::MAX] {
+            assert_eq!(cost(kind, head, count), 0, "{count} of {kind:?}");
+        }
+    }
+    // number 3, conversation 2 with group 8, a mention whose body has a count and too few users
+    for count in [9, u64::MAX] {
+        let mut mention = Vec::new();
+        put_varint(&mut mention, count);
+        mention.extend([1; 8]);
+        let body = [&[3, 2, 8, 9, mention.len() as u8], &mention[..]].concat();
+        let cost = allocated_bytes(|| assert!(ClientFrame::decode(RawFrame { kind: 0x02, body: &body }).is_err()));
+        assert_eq!(cost, 0, "{count} mentioned");
+    }
+}
+
 /// A count that the bytes could hold but do not: no more is set aside than for the largest honest page.
 #[test]
 fn a_count_that_lies_within_the_bytes_allocates_no_more_than_an_honest_page() {

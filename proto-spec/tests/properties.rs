@@ -4,10 +4,11 @@ use std::ops::ControlFlow;
 
 use proptest::{collection::vec, option, prelude::*, sample::Index};
 use proto_spec::{
-    Attachment, AttachmentKind, Capabilities, ClientFrame, Content, ContentKind, Decoder, DeviceId, DeviceInfo,
-    Digests, Direction, Durability, Entry, EntryKind, EpochId, ErrorCode, Event, FrameError, FramingError, Inbox,
-    InboxRow, Kinds, MessageName, Page, Presence, PresenceState, RawFrame, Recipient, RedirectReason, Removal, Reply,
-    RequestId, Resume, SendNumber, Seq, ServerFrame, Settings, Stands, Status, TimestampMs, UserId, Visibility,
+    Act, Attachment, AttachmentKind, Capabilities, ClientFrame, Content, ContentKind, ConversationId, Decoder,
+    DeviceId, DeviceInfo, Digests, Direction, Durability, Entry, EntryKind, EpochId, ErrorCode, Event, FrameError,
+    FramingError, GroupEntry, GroupId, GroupPage, GroupRow, Inbox, InboxRow, Kinds, MemberInfo, MessageName, Page,
+    Presence, PresenceState, RawFrame, Recipient, RedirectReason, Removal, Reply, RequestId, Resume, Role, Rules,
+    SendNumber, Seq, ServerFrame, Settings, Standing, Stands, Status, TimestampMs, UserId, Visibility,
     digest::Digest,
     limits::{CLIENT_FRAME_BYTES_MAX, DIGESTS_MAX, PRESENCE_USERS_MAX, SERVER_FRAME_BYTES_MAX, WATCHED_MAX},
     wire::{Prefix, Reader, peek_varint, put_varint, varint_len},
@@ -26,6 +27,42 @@ fn user() -> impl Strategy<Value = UserId> {
     number().prop_map(UserId)
 }
 
+fn group() -> impl Strategy<Value = GroupId> {
+    number().prop_map(GroupId)
+}
+
+fn conversation() -> impl Strategy<Value = ConversationId> {
+    prop_oneof![user().prop_map(ConversationId::Person), group().prop_map(ConversationId::Group)]
+}
+
+fn rules() -> impl Strategy<Value = Rules> {
+    number().prop_map(Rules::from_bits)
+}
+
+fn role() -> impl Strategy<Value = Role> {
+    prop::sample::select(Role::ALL)
+}
+
+/// Acts, as contents, since they borrow what they say.
+fn act() -> impl Strategy<Value = Content> {
+    prop_oneof![
+        (name(), name(), rules()).prop_map(|(name, picture, rules)| {
+            Content::act(&Act::Create { name: &name, picture: &picture, rules })
+        }),
+        (name(), name()).prop_map(|(name, picture)| Content::act(&Act::Describe { name: &name, picture: &picture })),
+        (user(), role()).prop_map(|(user, role)| Content::act(&Act::SetRole { user, role })),
+        (user(), 0..4usize).prop_map(|(user, which)| {
+            let acts = [Act::Add { user }, Act::Remove { user }, Act::Ban { user }, Act::Unban { user }];
+            Content::act(&acts[which])
+        }),
+        rules().prop_map(|rules| Content::act(&Act::SetRules { rules })),
+        option::of(any::<[u8; 32]>()).prop_map(|digest| Content::act(&Act::Invite { digest: digest.as_ref() })),
+        vec(any::<u8>(), 0..80).prop_map(|secret| Content::act(&Act::Join { secret: &secret })),
+        Just(Content::act(&Act::End)),
+        Just(Content::act(&Act::Unknown)),
+    ]
+}
+
 fn content() -> impl Strategy<Value = Content> {
     let stands = || {
         let stands = |(place, time): (u64, u64)| Stands { place: Seq(place.max(1)), time: TimestampMs(time) };
@@ -34,6 +71,7 @@ fn content() -> impl Strategy<Value = Content> {
     let name = || (number(), number()).prop_map(|(author, seq)| MessageName { author: UserId(author), seq: Seq(seq) });
     prop_oneof![
         4 => message(),
+        1 => act(),
         1 => (name(), message(), stands()).prop_map(|(of, content, stands)| Content::edit(of, &content, stands)),
         1 => (name(), stands()).prop_map(|(of, stands)| Content::unsend(of, stands)),
         1 => (name(), any::<String>(), stands())
@@ -66,6 +104,7 @@ fn message() -> impl Strategy<Value = Content> {
             }
         ),
         vec(any::<u8>(), 0..200).prop_map(|bytes| Content::opaque(&bytes)),
+        (users(40), any::<String>()).prop_map(|(users, text)| Content::mention(&users, &text)),
         (unknown, vec(any::<u8>(), 0..200)).prop_map(|(kind, body)| Content::Unknown { kind, body: body.into() }),
     ]
 }
@@ -74,8 +113,8 @@ fn event() -> impl Strategy<Value = Event> {
     let unknown = any::<u8>().prop_filter("not a known kind", |&kind| EntryKind::from_byte(kind).is_none());
     prop_oneof![
         (user(), seq(), content()).prop_map(|(from, origin, content)| Event::Received { from, origin, content }),
-        (user(), number(), number(), content()).prop_map(|(to, device, number, content)| Event::Sent {
-            to: to.into(),
+        (conversation(), number(), number(), content()).prop_map(|(to, device, number, content)| Event::Sent {
+            to,
             device: DeviceId(device),
             number: SendNumber(number),
             content
@@ -88,13 +127,29 @@ fn event() -> impl Strategy<Value = Event> {
             told
         }),
         (user(), seq()).prop_map(|(peer, up_to)| Event::Seen { peer, up_to }),
-        (user(), settings()).prop_map(|(peer, settings)| Event::Settings { conversation: peer.into(), settings }),
+        (group(), seq()).prop_map(|(group, up_to)| Event::Read {
+            conversation: group.into(),
+            up_to,
+            unread: 0,
+            told: Seq::ZERO
+        }),
+        (conversation(), settings()).prop_map(|(conversation, settings)| Event::Settings { conversation, settings }),
         (user(), user(), [(); 3].map(|()| number())).prop_map(|(peer, author, [of, place, unread])| Event::Deleted {
             conversation: peer.into(),
             of: MessageName { author, seq: Seq(of) },
             place: Seq(place),
             unread
         }),
+        (group(), seq()).prop_map(|(group, place)| Event::Deleted {
+            conversation: group.into(),
+            of: MessageName { author: UserId(0), seq: place },
+            place,
+            unread: 0
+        }),
+        (group(), prop::sample::select(Standing::ALL), [(); 3].map(|()| seq())).prop_map(
+            |(group, standing, [first, up_to, sent_up_to])| Event::Group { group, standing, first, up_to, sent_up_to }
+        ),
+        (group(), seq(), code()).prop_map(|(group, origin, code)| Event::GroupRefused { group, origin, code }),
         (number(), prop::sample::select(Removal::ALL), vec(number(), 0..40)).prop_map(|(removed, why, devices)| {
             let devices = devices.into_iter().map(DeviceId).collect();
             Event::Devices { removed: DeviceId(removed), why, devices }
@@ -106,6 +161,43 @@ fn event() -> impl Strategy<Value = Event> {
 
 fn entry() -> impl Strategy<Value = Entry> {
     (seq(), number(), event()).prop_map(|(seq, time, event)| Entry { seq, time: TimestampMs(time), event })
+}
+
+fn group_entry() -> impl Strategy<Value = GroupEntry> {
+    ([(); 5].map(|()| number()), content()).prop_map(|([seq, time, from, origin, messages], content)| GroupEntry {
+        seq: Seq(seq),
+        time: TimestampMs(time),
+        from: UserId(from),
+        origin: Seq(origin),
+        messages,
+        content,
+    })
+}
+
+fn group_row() -> impl Strategy<Value = GroupRow> {
+    let standing = prop::sample::select(Standing::ALL);
+    (group(), standing, role(), rules(), number(), seq(), name(), name(), option::of(group_entry())).prop_map(
+        |(group, standing, role, rules, members, head, name, picture, last)| GroupRow {
+            group,
+            standing,
+            role,
+            rules,
+            members,
+            head,
+            name,
+            picture,
+            last,
+        },
+    )
+}
+
+fn member() -> impl Strategy<Value = MemberInfo> {
+    (user(), role(), seq(), seq()).prop_map(|(user, role, since, read_up_to)| MemberInfo {
+        user,
+        role,
+        since,
+        read_up_to,
+    })
 }
 
 fn settings() -> impl Strategy<Value = Settings> {
@@ -146,9 +238,9 @@ fn client_frame() -> impl Strategy<Value = ClientFrame> {
             let (device, epoch, since) = (DeviceId(device), EpochId(epoch), Seq(since));
             ClientFrame::Hello { version_min, version_max, device, resume, token, epoch, since, skip_above, hops }
         }),
-        (number(), user(), content()).prop_map(|(number, to, content)| ClientFrame::Send {
+        (number(), conversation(), content()).prop_map(|(number, to, content)| ClientFrame::Send {
             number: SendNumber(number),
-            to: to.into(),
+            to,
             content
         }),
         seq().prop_map(|seq| ClientFrame::Acknowledge { seq }),
@@ -158,18 +250,21 @@ fn client_frame() -> impl Strategy<Value = ClientFrame> {
             direction,
             limit
         }),
-        (request(), user(), seq(), direction(), number()).prop_map(|(request, peer, from, direction, limit)| {
-            ClientFrame::FetchConversation { request, conversation: peer.into(), from, direction, limit }
-        }),
+        (request(), conversation(), seq(), direction(), number()).prop_map(
+            |(request, conversation, from, direction, limit)| ClientFrame::FetchConversation {
+                request,
+                conversation,
+                from,
+                direction,
+                limit
+            }
+        ),
         number().prop_map(|nonce| ClientFrame::Ping { nonce }),
         number().prop_map(|nonce| ClientFrame::Pong { nonce }),
         Just(ClientFrame::Bye),
         any::<String>().prop_map(|token| ClientFrame::Refresh { token }),
-        (request(), user(), seq(), any::<bool>()).prop_map(|(request, peer, up_to, tell)| ClientFrame::MarkRead {
-            request,
-            conversation: peer.into(),
-            up_to,
-            tell
+        (request(), conversation(), seq(), any::<bool>()).prop_map(|(request, conversation, up_to, tell)| {
+            ClientFrame::MarkRead { request, conversation, up_to, tell }
         }),
         (request(), seq(), number(), number()).prop_map(|(request, before, limit, messages)| ClientFrame::FetchInbox {
             request,
@@ -177,12 +272,11 @@ fn client_frame() -> impl Strategy<Value = ClientFrame> {
             limit,
             messages
         }),
-        (request(), user(), settings(), settings()).prop_map(|(request, peer, set, cleared)| {
-            ClientFrame::SetConversation { request, conversation: peer.into(), set, cleared }
+        (request(), conversation(), settings(), settings()).prop_map(|(request, conversation, set, cleared)| {
+            ClientFrame::SetConversation { request, conversation, set, cleared }
         }),
-        (request(), user(), seq()).prop_map(|(request, peer, place)| {
-            ClientFrame::DeleteMessage { request, conversation: peer.into(), place }
-        }),
+        (request(), conversation(), seq())
+            .prop_map(|(request, conversation, place)| { ClientFrame::DeleteMessage { request, conversation, place } }),
         request().prop_map(|request| ClientFrame::FetchDevices { request }),
         (request(), number())
             .prop_map(|(request, device)| ClientFrame::RemoveDevice { request, device: DeviceId(device) }),
@@ -199,10 +293,17 @@ fn client_frame() -> impl Strategy<Value = ClientFrame> {
         (request(), users(PRESENCE_USERS_MAX))
             .prop_map(|(request, users)| { ClientFrame::FetchPresence { request, users } }),
         (request(), users(WATCHED_MAX)).prop_map(|(request, users)| ClientFrame::Watch { request, users }),
-        user().prop_map(|peer| ClientFrame::Typing { conversation: peer.into() }),
+        conversation().prop_map(|conversation| ClientFrame::Typing { conversation }),
         prop::sample::select(Status::ALL).prop_map(|status| ClientFrame::SetStatus { status }),
         (request(), visibility(), visibility())
             .prop_map(|(request, set, cleared)| { ClientFrame::SetVisibility { request, set, cleared } }),
+        (request(), group(), number()).prop_map(|(request, after, limit)| ClientFrame::FetchGroups {
+            request,
+            after,
+            limit
+        }),
+        (request(), group(), user(), number())
+            .prop_map(|(request, group, after, limit)| { ClientFrame::FetchMembers { request, group, after, limit } }),
     ]
 }
 
@@ -334,6 +435,25 @@ fn server_frame() -> impl Strategy<Value = ServerFrame> {
                 ServerFrame::Redirect { address, reason, after_ms, map_version }
             }
         ),
+        (group(), group_entry()).prop_map(|(group, entry)| ServerFrame::DeliverGroup { group, entry }),
+        (number(), group(), [(); 3].map(|()| seq()), any::<bool>(), vec(group_entry(), 0..8)).prop_map(
+            |(request, group, [first, last, head], more, entries)| {
+                let request = RequestId(request);
+                ServerFrame::GroupPage(GroupPage { request, group, first, last, more, head, entries })
+            }
+        ),
+        (request(), any::<bool>(), vec(group_row(), 0..8)).prop_map(|(request, more, rows)| ServerFrame::Groups {
+            request,
+            more,
+            rows
+        }),
+        (group(), user(), any::<u64>()).prop_map(|(group, user, ends_in_ms)| ServerFrame::TypingInGroup {
+            group,
+            user,
+            ends_in_ms
+        }),
+        (request(), group(), any::<bool>(), seq(), vec(member(), 0..40))
+            .prop_map(|(request, group, more, at, members)| ServerFrame::Members { request, group, more, at, members }),
     ]
 }
 
@@ -377,6 +497,7 @@ fn decode_noise(input: &[u8]) {
         let _ = ServerFrame::decode(RawFrame { kind: *kind, body });
     }
     let _ = Entry::decode(input);
+    let _ = GroupEntry::decode(input);
 }
 
 proptest! {
@@ -415,6 +536,20 @@ proptest! {
         let mut short = Vec::new();
         ServerFrame::encode_deliver(&entry, &mut short);
         prop_assert_eq!(short, stream_of(&[ServerFrame::Deliver { entry }]));
+    }
+
+    #[test]
+    fn an_entry_of_a_group_is_encoded_alike_with_and_without_the_frame(group in group(), entry in group_entry()) {
+        let mut short = Vec::new();
+        ServerFrame::encode_deliver_group(group, &entry, &mut short);
+        prop_assert_eq!(short, stream_of(&[ServerFrame::DeliverGroup { group, entry }]));
+    }
+
+    /// Whatever an act or a mention has in it: one that decodes keeps its bytes, and asking for its faults never panics.
+    #[test]
+    fn noise_in_what_is_done_to_a_group_never_panics(kind in 8u8..10, body in vec(any::<u8>(), 0..60)) {
+        let content = Content::from_parts(kind, body.into());
+        let _ = (content.fault(), content.body(), content.about(), content.standing(None));
     }
 
     #[test]
@@ -462,7 +597,7 @@ proptest! {
     }
 
     #[test]
-    fn noise_that_decodes_encodes_to_a_frame_that_decodes_alike(body in vec(any::<u8>(), 0..60), kind in 0x81u8..0x97) {
+    fn noise_that_decodes_encodes_to_a_frame_that_decodes_alike(body in vec(any::<u8>(), 0..60), kind in 0x81u8..0x9a) {
         if let Ok(frame) = ServerFrame::decode(RawFrame { kind, body: &body }) {
             let bytes = stream_of(std::slice::from_ref(&frame));
             prop_assert_eq!(decode_all([&bytes[..]], SERVER_FRAME_BYTES_MAX, ServerFrame::decode), Ok(vec![frame]));

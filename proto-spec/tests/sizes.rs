@@ -1,8 +1,8 @@
 //! What a message costs on the wire, and that the largest frames fit their limits.
 
 use proto_spec::{
-    ClientFrame, Content, DeviceId, Entry, Event, Presence, PresenceState, RequestId, SendNumber, Seq, ServerFrame,
-    TimestampMs, UserId, limits,
+    ClientFrame, Content, DeviceId, Entry, Event, GroupEntry, GroupId, GroupPage, GroupRow, MemberInfo, Presence,
+    PresenceState, RequestId, Role, Rules, SendNumber, Seq, ServerFrame, Standing, TimestampMs, UserId, limits,
 };
 
 const SPEC: &str = include_str!("../SPEC.md");
@@ -59,6 +59,9 @@ fn the_largest_frames_of_each_limit_fit() {
     assert!(out.len() + 3 <= limits::PAGE_BYTES_MAX, "with its length");
     out.clear();
     let users = vec![UserId(max); limits::PRESENCE_USERS_MAX];
+    let mentioned = vec![UserId(max); limits::MENTIONS_MAX];
+    let mention = Content::mention(&mentioned, &"x".repeat(limits::CONTENT_BYTES_MAX - 1 - 10 * mentioned.len() - 2));
+    assert_eq!((mention.fault(), mention.parts().1.len()), (None, limits::CONTENT_BYTES_MAX));
     ClientFrame::FetchPresence { request: RequestId(max), users }.encode(&mut out);
     assert!(out.len() <= limits::CLIENT_FRAME_BYTES_MAX);
     out.clear();
@@ -67,4 +70,36 @@ fn the_largest_frames_of_each_limit_fit() {
     let states = vec![state; limits::PRESENCE_USERS_MAX];
     ServerFrame::Presence { request: RequestId(max), lifetime_ms: max, states }.encode(&mut out);
     assert!(out.len() <= limits::SERVER_FRAME_BYTES_MAX);
+}
+
+#[test]
+fn the_largest_frames_about_groups_fit() {
+    let max = u64::MAX;
+    let (request, group, seq) = (RequestId(max), GroupId(max), Seq(max));
+    let content = Content::text(&"x".repeat(limits::TEXT_BYTES_MAX));
+    let entry = GroupEntry { seq, time: TimestampMs(max), from: UserId(max), origin: seq, messages: max, content };
+    let member = MemberInfo { user: UserId(max), role: Role::Owner, since: seq, read_up_to: seq };
+    let row = GroupRow {
+        group,
+        standing: Standing::Member,
+        role: Role::Owner,
+        rules: Rules::from_bits(max),
+        members: max,
+        head: seq,
+        name: "x".repeat(limits::GROUP_NAME_BYTES_MAX),
+        picture: "x".repeat(limits::LOCATION_BYTES_MAX),
+        last: Some(entry.clone()),
+    };
+    let members = vec![member; limits::MEMBERS_PAGE_MAX as usize];
+    let page = GroupPage { request, group, first: seq, last: seq, more: true, head: seq, entries: vec![entry.clone()] };
+    for frame in [
+        ServerFrame::DeliverGroup { group, entry },
+        ServerFrame::GroupPage(page),
+        ServerFrame::Groups { request, more: true, rows: vec![row] },
+        ServerFrame::Members { request, group, more: true, at: seq, members },
+    ] {
+        let mut out = Vec::new();
+        frame.encode(&mut out);
+        assert!(out.len() <= limits::SERVER_FRAME_BYTES_MAX, "{:?}: {} bytes", frame.kind(), out.len());
+    }
 }

@@ -7,9 +7,9 @@ use std::{
 };
 
 use proto_spec::{
-    AttachmentKind, Capabilities, ClientFrame, ClientKind, ContentKind, ConversationKind, Decoder, Direction,
-    Durability, EntryKind, ErrorCode, Kinds, PROTOCOL_VERSION, Presence, Recipient, RedirectReason, Removal,
-    ServerFrame, ServerKind, Settings, Status, Visibility, limits,
+    ActKind, AttachmentKind, Capabilities, ClientFrame, ClientKind, ContentKind, ConversationKind, Decoder, Direction,
+    Durability, EntryKind, ErrorCode, Kinds, PROTOCOL_VERSION, Presence, Recipient, RedirectReason, Removal, Role,
+    Rules, ServerFrame, ServerKind, Settings, Standing, Status, Visibility, limits,
 };
 use serde_json::Value;
 
@@ -45,6 +45,12 @@ fn listed(heading: &str, field: &str) -> BTreeSet<(u8, String)> {
     let row = table(heading).into_iter().find(|row| row[0] == field).expect("the field is in the table");
     assert_eq!(row[1], "listed");
     values_in(row[2])
+}
+
+/// What a field of a table means.
+fn meaning(heading: &str, field: &str) -> &'static str {
+    let row = table(heading).into_iter().find(|row| row[0] == field);
+    row.unwrap_or_else(|| panic!("no `{field}` in the table below `{heading}`"))[2]
 }
 
 /// The values that a meaning gives: a number followed by a quoted name, separated by `. `.
@@ -150,9 +156,48 @@ fn the_field_table_of_every_content_kind_names_the_fields_of_its_vectors() {
             let Some(Value::Object(fields)) = vector["fields"]["content"].get(kind.name()) else { continue };
             let heading = section(&kinds, kind.name()).replace("### ", "#### ");
             let documented: BTreeSet<_> = table(&heading).iter().map(|row| row[0]).collect();
+            let documented = match kind {
+                ContentKind::Act => &documented & &fields_of_act(fields["act"].as_str().unwrap()),
+                _ => documented,
+            };
             let fields: BTreeSet<_> = fields.keys().map(String::as_str).collect();
             assert_eq!(fields, documented, "{}: vector, SPEC.md", kind.name());
         }
+    }
+}
+
+/// Those that the table of acts gives it, and the one that says which it is.
+fn fields_of_act(act: &str) -> BTreeSet<&'static str> {
+    let row =
+        table("##### Acts").into_iter().find(|row| row[1] == act).expect("compared with the enum by another test");
+    let fields = row[2].split(", ").map(|field| field.trim_matches('`')).filter(|field| !field.is_empty());
+    fields.chain(["act"]).collect()
+}
+
+#[test]
+fn the_table_of_acts_is_the_enum_and_names_fields_that_are_documented() {
+    let rows = table("##### Acts");
+    let acts: Vec<_> = rows.iter().map(|row| (number(row[0]), row[1])).collect();
+    assert_eq!(acts, ActKind::ALL.iter().map(|act| (act.byte().into(), act.name())).collect::<Vec<_>>());
+    let documented: BTreeSet<_> = table("#### 5.4.8").iter().map(|row| row[0]).collect();
+    assert_eq!(rows.iter().flat_map(|row| fields_of_act(row[1])).collect::<BTreeSet<_>>(), documented);
+}
+
+/// Parts of a list have tables of their own, behind that of their frame.
+#[test]
+fn the_tables_of_the_parts_of_groups_name_the_fields_of_their_vectors() {
+    let vectors: Vec<Value> = serde_json::from_str(include_str!("../vectors/server.json")).unwrap();
+    let keys = |part: &Value| part.as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
+    for (kind, list, heading) in [
+        ("group_page", "entries", "### 5.17"),
+        ("groups", "rows", "A row, which may grow at its end. Of"),
+        ("members", "members", "A member, which"),
+    ] {
+        let documented: BTreeSet<_> = table(heading).iter().map(|row| row[0].to_owned()).collect();
+        let of_kind = vectors.iter().filter(|vector| vector["kind"] == kind);
+        let parts: Vec<_> = of_kind.flat_map(|vector| vector["fields"][list].as_array().unwrap()).collect();
+        assert!(!parts.is_empty(), "no vector of {kind} has {list}");
+        parts.iter().for_each(|part| assert_eq!(keys(part), documented, "{kind}"));
     }
 }
 
@@ -166,7 +211,7 @@ fn the_table_of_error_codes_is_the_enum() {
 fn every_error_code_says_in_which_frames_it_comes() {
     for row in table("## 6 ") {
         let mut frames = row[2].split(", ");
-        assert!(frames.all(|frame| ["refused", "error", "bye"].contains(&frame)), "{row:?}");
+        assert!(frames.all(|frame| ["refused", "error", "bye", "entry"].contains(&frame)), "{row:?}");
     }
 }
 
@@ -182,7 +227,8 @@ fn the_values_of_listed_fields_are_the_enums() {
     assert_eq!(listed("### 4.8", "durability"), values!(Durability));
     assert_eq!(listed("### 4.8", "recipient"), values!(Recipient));
     let no_or_yes = BTreeSet::from([(0, "no".to_owned()), (1, "yes".to_owned())]);
-    for (section, field) in [("### 4.11", "more"), ("### 4.19", "tell"), ("### 4.21", "more")] {
+    let more = ["### 4.11", "### 4.21", "### 4.43", "### 4.44", "### 4.45"].map(|section| (section, "more"));
+    for (section, field) in more.into_iter().chain([("### 4.19", "tell")]) {
         assert_eq!(listed(section, field), no_or_yes, "{section}");
     }
     assert_eq!(listed("### 5.8", "why"), values!(Removal));
@@ -198,16 +244,45 @@ fn the_states_of_presence_are_the_enum() {
     assert_eq!(values_in(meaning), states.collect());
 }
 
+/// Nor are these listed fields.
 #[test]
-fn the_bits_of_settings_and_of_visibility_are_the_constants() {
-    let bits = |heading: &str| -> Vec<u64> {
-        let row = table(heading).pop().expect("a table has rows");
-        let numbers = row[2].split(' ').filter_map(|word| word.strip_suffix(':')?.parse().ok());
-        numbers.collect()
+fn standings_and_roles_are_the_enums() {
+    let standings: BTreeSet<_> = Standing::ALL
+        .iter()
+        .filter(|standing| **standing != Standing::Unknown)
+        .map(|standing| (standing.byte(), standing.name().to_owned()))
+        .collect();
+    assert_eq!(values_in(meaning("### 5.12", "standing")), standings);
+    let roles: BTreeSet<_> = Role::ALL.iter().map(|role| (role.byte(), role.name().to_owned())).collect();
+    assert_eq!(values_in(meaning("A row, which may grow at its end. Of", "role")), roles);
+}
+
+#[test]
+fn the_bits_of_settings_of_visibility_and_of_rules_are_the_constants() {
+    let bits = |heading: &str, field: &str| -> Vec<u64> {
+        meaning(heading, field).split(' ').filter_map(|word| word.strip_suffix(':')?.parse().ok()).collect()
     };
-    let settings = [Settings::MUTED, Settings::ARCHIVED, Settings::PINNED, Settings::BLOCKED];
-    assert_eq!(bits("### 5.7"), settings.map(Settings::bits));
-    assert_eq!(bits("### 5.10"), [Visibility::INVISIBLE, Visibility::HIDE_LAST_SEEN].map(Visibility::bits));
+    let settings = [Settings::MUTED, Settings::ARCHIVED, Settings::PINNED, Settings::BLOCKED, Settings::MENTIONS_ONLY];
+    assert_eq!(bits("### 5.7", "settings"), settings.map(Settings::bits));
+    let visibility = [Visibility::INVISIBLE, Visibility::HIDE_LAST_SEEN];
+    assert_eq!(bits("### 5.10", "visibility"), visibility.map(Visibility::bits));
+    let rules = [Rules::ADMINS_ADD, Rules::ADMINS_POST, Rules::ADMINS_DESCRIBE, Rules::HISTORY];
+    assert_eq!(bits("#### 5.4.8", "rules"), rules.map(Rules::bits));
+}
+
+/// Who may do what names acts that there are, and rules by their bits.
+#[test]
+fn the_table_of_roles_names_every_act_of_a_member_and_the_rules_of_members() {
+    let rows = table("**Roles.**");
+    let words = rows.iter().flat_map(|row| row[0].split(['`', ',', ' ']));
+    let named: BTreeSet<_> = words.filter(|word| ActKind::ALL.iter().any(|act| act.name() == *word)).collect();
+    let by_outsiders = ["create", "join"];
+    let acts = ActKind::ALL.iter().map(|act| act.name()).filter(|act| !by_outsiders.contains(act));
+    assert_eq!(named, acts.collect());
+    let rules: BTreeSet<u64> =
+        rows.iter().flat_map(|row| row[1].split(' ')).filter_map(|word| word.parse().ok()).collect();
+    let for_members = [Rules::ADMINS_ADD, Rules::ADMINS_POST, Rules::ADMINS_DESCRIBE];
+    assert_eq!(rules, for_members.map(Rules::bits).into());
 }
 
 #[test]
@@ -225,6 +300,12 @@ fn the_table_of_limits_is_the_constants() {
         ("token_bytes_max", limits::TOKEN_BYTES_MAX as u64),
         ("detail_bytes_max", limits::DETAIL_BYTES_MAX as u64),
         ("name_bytes_max", limits::NAME_BYTES_MAX as u64),
+        ("group_name_bytes_max", limits::GROUP_NAME_BYTES_MAX as u64),
+        ("group_rows_max", limits::GROUP_ROWS_MAX),
+        ("members_page_max", limits::MEMBERS_PAGE_MAX),
+        ("mentions_max", limits::MENTIONS_MAX as u64),
+        ("secret_bytes_min", limits::SECRET_BYTES_MIN as u64),
+        ("secret_bytes_max", limits::SECRET_BYTES_MAX as u64),
         ("client_frame_bytes_max", limits::CLIENT_FRAME_BYTES_MAX as u64),
         ("server_frame_bytes_max", limits::SERVER_FRAME_BYTES_MAX as u64),
         ("page_bytes_max", limits::PAGE_BYTES_MAX as u64),

@@ -3,8 +3,9 @@
 use std::{collections::BTreeSet, fs, ops::ControlFlow, path::PathBuf, process::Command};
 
 use proto_spec::{
-    Body, ClientFrame, ClientKind, Content, ContentKind, Decoder, DeviceInfo, Direction, Entry, EntryKind, ErrorCode,
-    Event, FrameError, FramingError, InboxRow, PresenceState, Reaction, Reply, Resume, ServerFrame, ServerKind, Stands,
+    Act, ActKind, Body, ClientFrame, ClientKind, Content, ContentKind, ConversationId, Decoder, DeviceInfo, Direction,
+    Entry, EntryKind, ErrorCode, Event, FrameError, FramingError, GroupEntry, GroupRow, InboxRow, MemberInfo,
+    PresenceState, Reaction, Reply, Resume, ServerFrame, ServerKind, Stands,
     limits::{CLIENT_FRAME_BYTES_MAX, SERVER_FRAME_BYTES_MAX},
     wire::DecodeError,
 };
@@ -67,13 +68,49 @@ fn number(value: impl std::fmt::Display) -> Value {
     Value::String(value.to_string())
 }
 
+const fn yes_or_no(flag: bool) -> &'static str {
+    if flag { "yes" } else { "no" }
+}
+
 fn stands_fields(mut fields: Value, stands: Option<Stands>) -> Value {
     fields["place"] = number(stands.map_or(0, |stands| stands.place.0));
     fields["written"] = number(stands.map_or(0, |stands| stands.time.0));
     fields
 }
 
+/// What version 1 does not have is shown as content of an unknown kind.
+fn act_fields(act: &Act<'_>) -> Option<Value> {
+    let mut fields = json!({ "act": act.kind()?.name() });
+    match act {
+        Act::Create { name, picture, rules } => {
+            fields["name"] = (*name).into();
+            fields["picture"] = (*picture).into();
+            fields["rules"] = number(rules.bits());
+        }
+        Act::Add { user } | Act::Remove { user } | Act::Ban { user } | Act::Unban { user } => {
+            fields["user"] = number(user);
+        }
+        Act::SetRole { user, role } => {
+            fields["user"] = number(user);
+            fields["role"] = role.name().into();
+        }
+        Act::Describe { name, picture } => {
+            fields["name"] = (*name).into();
+            fields["picture"] = (*picture).into();
+        }
+        Act::SetRules { rules } => fields["rules"] = number(rules.bits()),
+        Act::Invite { digest } => fields["digest"] = hex(digest.map_or(&[], |digest| digest)).into(),
+        Act::Join { secret } => fields["secret"] = hex(secret).into(),
+        Act::End | Act::Unknown => {}
+    }
+    Some(fields)
+}
+
 fn content_fields(content: &Content) -> Value {
+    let unknown = || {
+        let (kind, body) = content.parts();
+        json!({ "kind": number(kind), "bytes": hex(body) })
+    };
     match content.body().expect("it was decoded") {
         Body::Edit(edit) => json!({ "edit": stands_fields(json!({
             "author": number(edit.of.author), "author_seq": number(edit.of.seq),
@@ -96,10 +133,35 @@ fn content_fields(content: &Content) -> Value {
             "caption": of.caption,
         } }),
         Body::Opaque(bytes) => json!({ "opaque": hex(bytes) }),
-        Body::Unknown => {
-            let (kind, body) = content.parts();
-            json!({ "kind": number(kind), "bytes": hex(body) })
+        Body::Act(act) => match act_fields(&act) {
+            Some(fields) => {
+                assert_eq!(Content::act(&act), *content, "an act encodes to what it was read from");
+                json!({ "act": fields })
+            }
+            None => unknown(),
+        },
+        Body::Mention(mention) => {
+            let users: Vec<_> = mention.users().collect();
+            assert_eq!(Content::mention(&users, mention.text), *content, "as an act");
+            json!({ "mention": { "users": users.iter().map(number).collect::<Vec<_>>(), "text": mention.text } })
         }
+        Body::Unknown => unknown(),
+    }
+}
+
+/// As `conversation` of the vectors: by its kind.
+fn conversation_fields(conversation: ConversationId) -> Value {
+    match conversation {
+        ConversationId::Person(user) => json!({ "user": number(user) }),
+        ConversationId::Group(group) => json!({ "group": number(group) }),
+    }
+}
+
+/// In an entry its kind says what it is about: the field of a user, or `group`.
+fn put_peer(fields: &mut Value, field: &str, conversation: ConversationId) {
+    match conversation {
+        ConversationId::Person(user) => fields[field] = number(user),
+        ConversationId::Group(group) => fields["group"] = number(group),
     }
 }
 
@@ -117,27 +179,31 @@ fn entry_fields(entry: &Entry) -> Value {
             fields["content"] = content_fields(content);
         }
         Event::Sent { to, device, number: send, content } => {
-            fields["to"] = number(to);
+            put_peer(&mut fields, "to", *to);
             fields["device"] = number(device);
             fields["number"] = number(send);
             fields["content"] = content_fields(content);
         }
         Event::Read { conversation, up_to, unread, told } => {
-            fields["peer"] = number(conversation);
+            put_peer(&mut fields, "peer", *conversation);
             fields["up_to"] = number(up_to);
-            fields["unread"] = number(unread);
-            fields["told"] = number(told);
+            if matches!(conversation, ConversationId::Person(_)) {
+                fields["unread"] = number(unread);
+                fields["told"] = number(told);
+            }
         }
         Event::Settings { conversation, settings } => {
-            fields["peer"] = number(conversation);
+            put_peer(&mut fields, "peer", *conversation);
             fields["settings"] = number(settings.bits());
         }
         Event::Deleted { conversation, of, place, unread } => {
-            fields["peer"] = number(conversation);
-            fields["author"] = number(of.author);
-            fields["author_seq"] = number(of.seq);
+            put_peer(&mut fields, "peer", *conversation);
             fields["place"] = number(place);
-            fields["unread"] = number(unread);
+            if matches!(conversation, ConversationId::Person(_)) {
+                fields["author"] = number(of.author);
+                fields["author_seq"] = number(of.seq);
+                fields["unread"] = number(unread);
+            }
         }
         Event::Delivered { peer, up_to } | Event::Seen { peer, up_to } => {
             fields["peer"] = number(peer);
@@ -149,14 +215,45 @@ fn entry_fields(entry: &Entry) -> Value {
             fields["why"] = why.name().into();
             fields["devices"] = devices.iter().map(number).collect();
         }
+        Event::Group { group, standing, first, up_to, sent_up_to } => {
+            fields["group"] = number(group);
+            fields["standing"] = standing.name().into();
+            fields["first"] = number(first);
+            fields["up_to"] = number(up_to);
+            fields["sent_up_to"] = number(sent_up_to);
+        }
+        Event::GroupRefused { group, origin, code } => {
+            fields["group"] = number(group);
+            fields["origin"] = number(origin);
+            fields["code"] = number(code.number());
+        }
         Event::Unknown { .. } => {}
     }
     fields
 }
 
+fn group_entry_fields(entry: &GroupEntry) -> Value {
+    json!({
+        "seq": number(entry.seq), "time": number(entry.time), "from": number(entry.from),
+        "origin": number(entry.origin), "messages": number(entry.messages), "content": content_fields(&entry.content),
+    })
+}
+
+fn group_row_fields(row: &GroupRow) -> Value {
+    json!({
+        "group": number(row.group), "standing": row.standing.name(), "role": row.role.name(),
+        "rules": number(row.rules.bits()), "members": number(row.members), "head": number(row.head), "name": row.name,
+        "picture": row.picture, "last": row.last.as_ref().map(group_entry_fields),
+    })
+}
+
+fn member_fields(member: &MemberInfo) -> Value {
+    json!({ "user": number(member.user), "role": member.role.name(), "since": number(member.since), "read_up_to": number(member.read_up_to) })
+}
+
 fn inbox_row_fields(row: &InboxRow) -> Value {
     json!({
-        "conversation": { "user": number(row.conversation) }, "settings": number(row.settings.bits()),
+        "conversation": conversation_fields(row.conversation), "settings": number(row.settings.bits()),
         "unread": number(row.unread), "read_up_to": number(row.read_up_to),
         "delivered_up_to": number(row.delivered_up_to), "seen_up_to": number(row.seen_up_to),
         "left_out": number(row.left_out), "last": entry_fields(&row.last),
@@ -167,7 +264,7 @@ fn device_fields(devices: &[DeviceInfo]) -> Value {
     let fields = |info: &DeviceInfo| {
         json!({
             "device": number(info.device), "seen_day": number(info.seen_day),
-            "connected": if info.is_connected { "yes" } else { "no" }, "cursor": number(info.cursor), "name": info.name,
+            "connected": yes_or_no(info.is_connected), "cursor": number(info.cursor), "name": info.name,
         })
     };
     devices.iter().map(fields).collect()
@@ -213,7 +310,7 @@ impl Frame for ClientFrame {
                 })
             }
             Self::Send { number: send, to, content } => {
-                json!({ "number": number(send), "to": { "user": number(to) }, "content": content_fields(content) })
+                json!({ "number": number(send), "to": conversation_fields(*to), "content": content_fields(content) })
             }
             Self::Acknowledge { seq } => json!({ "seq": number(seq) }),
             Self::FetchLog { request, from, direction, limit } => {
@@ -223,7 +320,7 @@ impl Frame for ClientFrame {
             Self::FetchConversation { request, conversation, from, direction, limit } => {
                 let (direction, limit) = fetch(direction, limit);
                 json!({
-                    "request": number(request), "conversation": { "user": number(conversation) }, "from": number(from),
+                    "request": number(request), "conversation": conversation_fields(*conversation), "from": number(from),
                     "direction": direction, "limit": limit,
                 })
             }
@@ -231,19 +328,19 @@ impl Frame for ClientFrame {
             Self::Bye => json!({}),
             Self::Refresh { token } => json!({ "token": token }),
             Self::MarkRead { request, conversation, up_to, tell } => json!({
-                "request": number(request), "conversation": { "user": number(conversation) }, "up_to": number(up_to),
-                "tell": if *tell { "yes" } else { "no" },
+                "request": number(request), "conversation": conversation_fields(*conversation), "up_to": number(up_to),
+                "tell": yes_or_no(*tell),
             }),
             Self::FetchInbox { request, before, limit, messages } => json!({
                 "request": number(request), "before": number(before), "limit": number(limit),
                 "messages": number(messages),
             }),
             Self::SetConversation { request, conversation, set, cleared } => json!({
-                "request": number(request), "conversation": { "user": number(conversation) },
+                "request": number(request), "conversation": conversation_fields(*conversation),
                 "set": number(set.bits()), "cleared": number(cleared.bits()),
             }),
             Self::DeleteMessage { request, conversation, place } => json!({
-                "request": number(request), "conversation": { "user": number(conversation) }, "place": number(place),
+                "request": number(request), "conversation": conversation_fields(*conversation), "place": number(place),
             }),
             Self::FetchDevices { request } => json!({ "request": number(request) }),
             Self::RemoveDevice { request, device } => {
@@ -259,10 +356,16 @@ impl Frame for ClientFrame {
             Self::FetchPresence { request, users } | Self::Watch { request, users } => json!({
                 "request": number(request), "users": users.iter().map(number).collect::<Vec<_>>(),
             }),
-            Self::Typing { conversation } => json!({ "conversation": { "user": number(conversation) } }),
+            Self::Typing { conversation } => json!({ "conversation": conversation_fields(*conversation) }),
             Self::SetStatus { status } => json!({ "status": status.name() }),
             Self::SetVisibility { request, set, cleared } => json!({
                 "request": number(request), "set": number(set.bits()), "cleared": number(cleared.bits()),
+            }),
+            Self::FetchGroups { request, after, limit } => {
+                json!({ "request": number(request), "after": number(after), "limit": number(limit) })
+            }
+            Self::FetchMembers { request, group, after, limit } => json!({
+                "request": number(request), "group": number(group), "after": number(after), "limit": number(limit),
             }),
         }
     }
@@ -325,13 +428,13 @@ impl Frame for ServerFrame {
             Self::Deliver { entry } => json!({ "entry": entry_fields(entry) }),
             Self::Page(page) => json!({
                 "request": number(page.request), "first": number(page.first), "last": number(page.last),
-                "more": if page.more { "yes" } else { "no" },
+                "more": yes_or_no(page.more),
                 "entries": page.entries.iter().map(entry_fields).collect::<Vec<_>>(),
                 "delivered_up_to": number(page.delivered_up_to), "seen_up_to": number(page.seen_up_to),
             }),
             Self::Inbox(inbox) => json!({
                 "request": number(inbox.request), "at": number(inbox.at),
-                "more": if inbox.more { "yes" } else { "no" },
+                "more": yes_or_no(inbox.more),
                 "rows": inbox.rows.iter().map(inbox_row_fields).collect::<Vec<_>>(),
             }),
             Self::Presence { request, lifetime_ms, states } => json!({
@@ -339,7 +442,7 @@ impl Frame for ServerFrame {
                 "states": states.iter().map(state_fields).collect::<Vec<_>>(),
             }),
             Self::Typing { conversation, user, ends_in_ms } => json!({
-                "conversation": { "user": number(conversation) }, "user": number(user),
+                "conversation": conversation_fields(*conversation), "user": number(user),
                 "ends_in_ms": number(ends_in_ms),
             }),
             Self::Redirect { address, reason, after_ms, map_version } => json!({
@@ -368,6 +471,25 @@ impl Frame for ServerFrame {
                 "request": number(digests.request), "at": number(digests.at), "first": number(digests.first),
                 "last": number(digests.last), "width": number(digests.width),
                 "digests": digests.digests.iter().map(|digest| hex(digest)).collect::<Vec<_>>(),
+            }),
+            Self::DeliverGroup { group, entry } => {
+                json!({ "group": number(group), "entry": group_entry_fields(entry) })
+            }
+            Self::GroupPage(page) => json!({
+                "request": number(page.request), "group": number(page.group), "first": number(page.first),
+                "last": number(page.last), "more": yes_or_no(page.more), "head": number(page.head),
+                "entries": page.entries.iter().map(group_entry_fields).collect::<Vec<_>>(),
+            }),
+            Self::Groups { request, more, rows } => json!({
+                "request": number(request), "more": yes_or_no(*more),
+                "rows": rows.iter().map(group_row_fields).collect::<Vec<_>>(),
+            }),
+            Self::TypingInGroup { group, user, ends_in_ms } => json!({
+                "group": number(group), "user": number(user), "ends_in_ms": number(ends_in_ms),
+            }),
+            Self::Members { request, group, more, at, members } => json!({
+                "request": number(request), "group": number(group), "more": yes_or_no(*more), "at": number(at),
+                "members": members.iter().map(member_fields).collect::<Vec<_>>(),
             }),
         }
     }
@@ -421,6 +543,13 @@ fn every_entry_kind_has_a_vector() {
     for kind in EntryKind::ALL {
         assert!(delivered.contains(kind.name()), "no deliver vector for {}", kind.name());
     }
+}
+
+#[test]
+fn every_act_has_a_vector() {
+    let vectors = read("client.json");
+    let sent: BTreeSet<_> = vectors.iter().filter_map(|v| v["fields"]["content"]["act"]["act"].as_str()).collect();
+    assert_eq!(sent, ActKind::ALL.iter().map(|kind| kind.name()).collect());
 }
 
 #[test]

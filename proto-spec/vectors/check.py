@@ -129,15 +129,44 @@ def string(size_max):
     return lambda data, at, field: read_text(data, at, field, size_max), write_text
 
 
-def read_conversation(data, at, field):
-    kind, at = read_varint(data, at, "conversation")
-    if kind != 1:
-        raise Refused("unlisted", "conversation")
-    user, at = VARINT[0](data, at, "user")
-    return {"user": user}, at
+CONVERSATION_KINDS = ["user", "group"]
 
 
-CONVERSATION = read_conversation, lambda value: b"\x01" + VARINT[1](value["user"])
+def conversation(kinds):
+    def read(data, at, _field):
+        kind, at = read_varint(data, at, "conversation")
+        if not 1 <= kind <= len(kinds):
+            raise Refused("unlisted", "conversation")
+        name = kinds[kind - 1]
+        value, at = VARINT[0](data, at, name)
+        return {name: value}, at
+
+    def write(value):
+        ((name, number),) = value.items()
+        return write_varint(kinds.index(name) + 1) + VARINT[1](number)
+
+    return read, write
+
+
+CONVERSATION = conversation(CONVERSATION_KINDS)
+# A server names no group as a conversation.
+CONVERSATION_WITH_USER = conversation(CONVERSATION_KINDS[:1])
+
+
+def named(names, otherwise):
+    """A byte that is no listed field: what a later version may have is read as `otherwise`."""
+
+    def read(data, at, field):
+        value, at = read_byte(data, at, field)
+        return names.get(value, otherwise), at
+
+    numbers = {name: value for value, name in names.items()}
+    return read, lambda name: bytes([numbers[name]])
+
+
+ROLES = {1: "member", 2: "admin", 3: "owner"}
+ROLE = named(ROLES, "member")
+STANDING = named({0: "unknown", 1: "member", 2: "left", 3: "removed", 4: "banned"}, "unknown")
 
 
 def read_sha256(data, at, field):
@@ -169,6 +198,51 @@ BODIES_BY_KIND = {
     ),
 }
 OPAQUE = 4
+
+
+def read_digest(data, at, field):
+    value, at = read_bytes(data, at, field, 32)
+    if len(value) not in (0, 32):
+        raise Refused("unlisted", field)
+    return value.hex(), at
+
+
+HEX = (lambda data, at, field: (lambda value, at: (value.hex(), at))(*read_bytes(data, at, field))), (
+    lambda value: write_bytes(bytes.fromhex(value))
+)
+
+# SPEC 5.4.8
+ACT = 8
+ACTS = {
+    1: ("create", [("name", STRING), ("picture", STRING), ("rules", VARINT)]),
+    2: ("add", [("user", VARINT)]),
+    3: ("remove", [("user", VARINT)]),
+    4: ("ban", [("user", VARINT)]),
+    5: ("unban", [("user", VARINT)]),
+    6: ("set_role", [("user", VARINT), ("role", named(ROLES, None))]),
+    7: ("describe", [("name", STRING), ("picture", STRING)]),
+    8: ("set_rules", [("rules", VARINT)]),
+    9: ("invite", [("digest", (read_digest, HEX[1]))]),
+    10: ("join", [("secret", HEX)]),
+    11: ("end", []),
+}
+
+
+def read_act(body):
+    """None: version 1 does not have it."""
+    act, at = read_varint(body, 0, "act")
+    if act not in ACTS:
+        return None
+    name, fields = ACTS[act]
+    values, _ = read_fields(fields, body, at)
+    return None if values.get("role", "") is None else {"act": name, **values}
+
+
+def write_act(values):
+    for act, (name, fields) in ACTS.items():
+        if name == values["act"]:
+            return write_varint(act) + write_fields(fields, values)
+    raise AssertionError(f"no act is called {values['act']}")
 
 
 def change_fields(part):
@@ -203,6 +277,8 @@ def read_content(data, at, field):
     body, at = read_bytes(data, at, field)
     if kind == OPAQUE:
         return {"opaque": body.hex()}, at
+    if kind == ACT and (act := read_act(body)):
+        return {"act": act}, at
     if kind in CHANGES:
         name, part = CHANGES[kind]
         return {name: read_change(body, part)}, at
@@ -217,6 +293,8 @@ def write_content(value):
         return b"\x01" + write_text(value["text"])
     if "opaque" in value:
         return bytes([OPAQUE]) + write_bytes(bytes.fromhex(value["opaque"]))
+    if "act" in value:
+        return bytes([ACT]) + write_bytes(write_act(value["act"]))
     for kind, (name, part) in CHANGES.items():
         if name in value:
             return bytes([kind]) + write_bytes(write_change(value[name], part))
@@ -271,6 +349,10 @@ def user_ids(count_max):
     return read, DEVICE_IDS[1]
 
 
+# SPEC 5.4.9; that there are too many is refused with a code.
+BODIES_BY_KIND[9] = ("mention", [("users", user_ids(2**64 - 1)), ("text", STRING)])
+
+
 DEVICE = [
     ("device", VARINT),
     ("seen_day", VARINT),
@@ -320,6 +402,15 @@ ENTRIES_BY_KIND = {
         "deleted",
         [("peer", VARINT), ("author", VARINT), ("author_seq", VARINT), ("place", VARINT), ("unread", VARINT)],
     ),
+    9: ("sent_to_group", [("group", VARINT), ("device", VARINT), ("number", VARINT), ("content", CONTENT)]),
+    11: (
+        "group",
+        [("group", VARINT), ("standing", STANDING), ("first", VARINT), ("up_to", VARINT), ("sent_up_to", VARINT)],
+    ),
+    12: ("group_refused", [("group", VARINT), ("origin", VARINT), ("code", CODE)]),
+    13: ("group_read", [("group", VARINT), ("up_to", VARINT)]),
+    14: ("group_settings", [("group", VARINT), ("settings", VARINT)]),
+    15: ("group_deleted", [("group", VARINT), ("place", VARINT)]),
 }
 ENTRY_HEAD = [("seq", VARINT), ("time", VARINT)]
 
@@ -371,9 +462,64 @@ def write_entries(entries):
 ENTRY = read_entry, write_entry
 ENTRIES = read_entries, write_entries
 
+
+def items(part, bytes_min):
+    """A count, then each item as bytes; an item with its length has at least bytes_min."""
+    read_part, write_part = part
+
+    def read(data, at, field):
+        count, at = read_varint(data, at, field)
+        if count > (len(data) - at) // bytes_min:
+            raise Refused("truncated", field)
+        values = []
+        for _ in range(count):
+            item, at = read_bytes(data, at, field)
+            values.append(read_part(item, 0, field)[0])
+        return values, at
+
+    return read, lambda values: write_varint(len(values)) + b"".join(write_bytes(write_part(value)) for value in values)
+
+
+def record(fields):
+    """An object of fields that fills its bytes."""
+    return (
+        lambda data, at, _field: (read_fields(fields, data, at)[0], len(data)),
+        lambda values: write_fields(fields, values),
+    )
+
+
+# SPEC 5.17
+GROUP_ENTRY = record(
+    [(name, VARINT) for name in "seq time from origin messages".split()] + [("content", CONTENT)]
+)
+
+
+def read_last(data, at, field):
+    last, at = read_bytes(data, at, field)
+    return (GROUP_ENTRY[0](last, 0, field)[0] if last else None), at
+
+
+# SPEC 4.44
+GROUP_ROW = record(
+    [
+        ("group", VARINT),
+        ("standing", STANDING),
+        ("role", ROLE),
+        ("rules", VARINT),
+        ("members", VARINT),
+        ("head", VARINT),
+        ("name", STRING),
+        ("picture", STRING),
+        ("last", (read_last, lambda last: write_bytes(GROUP_ENTRY[1](last) if last else b""))),
+    ]
+)
+
+# SPEC 4.45
+MEMBER = record([("user", VARINT), ("role", ROLE), ("since", VARINT), ("read_up_to", VARINT)])
+
 # SPEC 4.21
 INBOX_ROW = [
-    ("conversation", CONVERSATION),
+    ("conversation", CONVERSATION_WITH_USER),
     ("settings", VARINT),
     ("unread", VARINT),
     ("read_up_to", VARINT),
@@ -521,6 +667,11 @@ FRAMES = {
         0x13: ("watch", [("request", OWN_REQUEST), ("users", user_ids(WATCHED_MAX))]),
         0x15: ("typing", [("conversation", CONVERSATION)]),
         0x16: ("set_status", [("status", listed({0: "here", 1: "away"}))]),
+        0x18: ("fetch_groups", [("request", OWN_REQUEST), ("after", VARINT), ("limit", VARINT)]),
+        0x19: (
+            "fetch_members",
+            [("request", OWN_REQUEST), ("group", VARINT), ("after", VARINT), ("limit", VARINT)],
+        ),
         0x17: ("set_visibility", [("request", OWN_REQUEST), ("set", VARINT), ("cleared", VARINT)]),
         0x14: ("fetch_digest", [("request", OWN_REQUEST), ("first", VARINT), ("last", VARINT), ("width", VARINT)]),
     },
@@ -580,13 +731,42 @@ FRAMES = {
             "inbox",
             [("request", VARINT), ("at", VARINT), ("more", listed({0: "no", 1: "yes"})), ("rows", INBOX_ROWS)],
         ),
+        0x93: ("deliver_group", [("group", VARINT), ("entry", GROUP_ENTRY)]),
+        0x97: (
+            "group_page",
+            [
+                ("request", VARINT),
+                ("group", VARINT),
+                ("first", VARINT),
+                ("last", VARINT),
+                ("more", listed({0: "no", 1: "yes"})),
+                ("head", VARINT),
+                # Five varints and a content without a body, with their length.
+                ("entries", items(GROUP_ENTRY, 8)),
+            ],
+        ),
+        0x98: (
+            "groups",
+            [("request", VARINT), ("more", listed({0: "no", 1: "yes"})), ("rows", items(GROUP_ROW, 10))],
+        ),
+        0x99: (
+            "members",
+            [
+                ("request", VARINT),
+                ("group", VARINT),
+                ("more", listed({0: "no", 1: "yes"})),
+                ("at", VARINT),
+                ("members", items(MEMBER, 5)),
+            ],
+        ),
+        0x9A: ("typing_in_group", [("group", VARINT), ("user", VARINT), ("ends_in_ms", VARINT)]),
         0x94: ("marked", [("request", VARINT)]),
         0x90: ("given_up", [("number", VARINT), ("seq", VARINT)]),
         0x91: (
             "presence",
             [("request", VARINT), ("lifetime_ms", VARINT), ("states", (read_states, write_states))],
         ),
-        0x92: ("typing", [("conversation", CONVERSATION), ("user", VARINT), ("ends_in_ms", VARINT)]),
+        0x92: ("typing", [("conversation", CONVERSATION_WITH_USER), ("user", VARINT), ("ends_in_ms", VARINT)]),
         0x96: (
             "redirect",
             [

@@ -11,6 +11,7 @@ pub mod config;
 pub mod core;
 pub mod durability;
 pub mod files;
+pub mod group;
 pub mod host;
 pub mod io;
 pub mod limits;

@@ -52,6 +52,39 @@ pub const BEHIND_MAX: usize = 1024;
 /// wrote; the log is looked at further as they are told.
 pub const REPORTS_MAX: usize = 256;
 
+/// Members to whom entries of groups are pushed in one turn: what a turn of pushes to two takes, about a millisecond.
+pub const FANOUT_TURN_MAX: usize = 512;
+
+/// Bytes of entries of one group that a core keeps until they have been pushed to all members there. Who lacks what is dropped sees so by the numbers
+/// of what follows.
+pub const PUSHES_KEPT_BYTES_MAX: usize = 256 * 1024;
+
+/// Users in one question whether they are members: what fits a frame between nodes many times over.
+pub const FOLLOW_USERS_MAX: usize = 500;
+
+/// After this a client's question about a group is given up, in milliseconds: its home is away, or the answer was lost with a link.
+pub const GROUP_ASK_MS: u64 = 2_000;
+
+/// Entries of a group's log that are read at once for those who are to be told how they stand to it: most are messages.
+pub const OWED_SCAN_ENTRIES: usize = 500;
+
+/// Entries among which the last message of a group is looked for, for a list of groups.
+pub const GROUP_LAST_SCAN: u64 = 32;
+
+/// Members that an operator may allow a group: its roll is in memory while somebody follows it, some ten megabytes for so many.
+pub const GROUP_MEMBERS_MAX: u32 = 100_000;
+
+/// Users that the roll of a group knows, for each member that it may have: who has left stays on it, with what is theirs to read. Somebody who
+/// adds and removes people without end must not fill the memory of the group's home.
+pub const ROLL_TIMES_MEMBERS: usize = 4;
+
+/// Answers about one group that wait until its log is durable: each is a page at most, so 4 MiB. More are refused.
+pub const GROUP_UNTOLD_MAX: usize = 64;
+
+/// Times that somebody may come to a group and go again, where newcomers do not see what was before: each leaves a part of the log that is
+/// theirs to read.
+pub const SPANS_MAX: usize = 32;
+
 /// Envelopes that may wait for one user, or one conversation, to be loaded: more are put off, and come again from their author's log.
 pub const WAITING_ENVELOPES_MAX: usize = 256;
 
@@ -589,6 +622,9 @@ pub const PRESENCE_ASK_AGAIN_MS: u64 = 1_000;
 
 /// How much longer a home believes that a core watches than a watch lasts, in milliseconds: renewals may be late.
 pub const WATCH_LATE_MS: u64 = 5_000;
+
+/// Members of a group up to which they are told that one of them types: in a larger one it would be a frame to hundreds for each who begins.
+pub const TYPING_MEMBERS_MAX: usize = 100;
 
 /// That somebody types in the conversation in which they typed last is passed on once in this time, in milliseconds: somewhat less than
 /// the three seconds after which clients say so again, which may come early.

@@ -9,6 +9,8 @@
 //! is read as borrowed slices, so damaged bytes can neither panic nor make anybody allocate what they announce; what a mirror type has
 //! been read as has been looked at as a whole, its lists too, so what is made of it cannot fail and all readers refuse the same bytes.
 
+mod entries;
+mod groups;
 mod lists;
 #[cfg(any(feature = "foundationdb", test))]
 pub(crate) mod roll;
@@ -21,16 +23,19 @@ use bincode::{
     error::EncodeError,
 };
 use proto_spec::{
-    Content, ContentKind, ConversationId, DeviceId, Entry, EpochId, Event, MessageName, Removal, SendNumber, Seq,
-    Settings, TimestampMs, UserId, Visibility,
+    Content, ContentKind, ConversationId, DeviceId, Entry, EpochId, ErrorCode, Event, GroupId, MessageName, Removal,
+    SendNumber, Seq, Settings, TimestampMs, UserId, Visibility,
 };
 use thiserror::Error;
 
+pub(crate) use entries::*;
+pub(crate) use groups::*;
 pub(crate) use lists::StoredIds;
 use lists::{StoredNoteList, StoredReactions, StoredReplacedList};
 pub(crate) use rows::*;
 
 use crate::{
+    group::GroupMarks,
     record::{DeviceNote, DeviceNotes, FirstResult, Marks, Record, Replaced, Rewrite, Shown},
     schema::{
         DisplacedRow, IndexRow, LastRow, MarkRow, ReadRow, ReceivedRow, SendsBlock, SendsBlockNumber, SettingsRow,
@@ -104,6 +109,15 @@ pub(crate) fn put_record(out: &mut Vec<u8>, record: &Record) {
             put(out, &StoredRecord::GivenUp { user: user.0, device: device.0, number: number.0 });
         }
         Record::LastSeen { user, at } => put(out, &StoredRecord::LastSeen { user: user.0, at: at.0 }),
+        Record::GroupAppend { group, entry, of } => put_group_append(out, *group, entry, of.as_ref()),
+        Record::GroupState { group, state } => {
+            put(out, &StoredRecord::GroupState { group: group.0, state: state.into() });
+        }
+        Record::GroupMember { group, user, row } => put_group_member(out, *group, *user, row),
+        Record::GroupCame { group, from, row } => put_group_came(out, *group, *from, row),
+        Record::GroupMarks { group, marks, idle } => {
+            put(out, &StoredRecord::GroupMarks { group: group.0, told: marks.told.0, idle: *idle });
+        }
     }
 }
 
@@ -132,7 +146,8 @@ pub(crate) fn put_rewrite(out: &mut Vec<u8>, user: UserId, entry: &Entry, of: &R
     put(out, &StoredEntry::from(entry));
 }
 
-/// Takes a record off the front of `bytes`. After that of an append, counted or not, or of a rewrite its entry follows, for [`take_entry`].
+/// Takes a record off the front of `bytes`. After that of an append, counted or not, or of a rewrite its entry follows, for [`take_entry`];
+/// after that of a group's entry the entry, for [`take_group_entry`].
 #[inline]
 pub(crate) fn take_record<'a>(bytes: &mut &'a [u8]) -> Result<StoredRecord<'a>, CodecError> {
     let (stored, len) = take(RECORD, bytes)?;
@@ -144,10 +159,15 @@ pub(crate) fn take_record<'a>(bytes: &mut &'a [u8]) -> Result<StoredRecord<'a>, 
 /// [`put_stored_entry`].
 #[inline]
 pub(crate) fn take_entry<'a>(bytes: &mut &'a [u8]) -> Result<(StoredEntry<'a>, &'a [u8]), CodecError> {
-    let (entry, len) = take(RECORD, bytes)?;
+    take_with_bytes(bytes)
+}
+
+#[inline]
+fn take_with_bytes<'a, T: BorrowDecode<'a, ()>>(bytes: &mut &'a [u8]) -> Result<(T, &'a [u8]), CodecError> {
+    let (taken, len) = take(RECORD, bytes)?;
     let (stored, rest) = bytes.split_at(len);
     *bytes = rest;
-    Ok((entry, stored))
+    Ok((taken, stored))
 }
 
 /// Takes a record with its entry off the front of `bytes`, as a value of its own.
@@ -187,10 +207,25 @@ pub(crate) fn take_owned(bytes: &mut &[u8]) -> Result<Record, CodecError> {
             Record::GivenUp { user: UserId(user), device: DeviceId(device), number: SendNumber(number) }
         }
         StoredRecord::LastSeen { user, at } => Record::LastSeen { user: UserId(user), at: TimestampMs(at) },
+        StoredRecord::GroupAppend { group, seq, of } => {
+            let (entry, _) = take_group_entry(bytes)?;
+            let (group, entry) = (GroupId(group), entry.into_entry(Seq(seq)));
+            Record::GroupAppend { group, entry, of: of.map(Into::into) }
+        }
+        StoredRecord::GroupState { group, state } => Record::GroupState { group: GroupId(group), state: state.into() },
+        StoredRecord::GroupMember { group, user, row } => {
+            Record::GroupMember { group: GroupId(group), user: UserId(user), row: row.into() }
+        }
+        StoredRecord::GroupCame { group, from, row } => {
+            Record::GroupCame { group: GroupId(group), from: UserId(from), row: row.into() }
+        }
+        StoredRecord::GroupMarks { group, told, idle } => {
+            Record::GroupMarks { group: GroupId(group), marks: GroupMarks { told: Seq(told) }, idle }
+        }
     })
 }
 
-/// A record without the entry that follows an `Append`, a `Counted` or a `Rewrite`.
+/// A record without the entry that follows an `Append`, a `Counted`, a `Rewrite` or a `GroupAppend`.
 #[derive(Encode, BorrowDecode)]
 pub(crate) enum StoredRecord<'a> {
     Append {
@@ -243,6 +278,30 @@ pub(crate) enum StoredRecord<'a> {
     LastSeen {
         user: u64,
         at: u64,
+    },
+    GroupAppend {
+        group: u64,
+        seq: u64,
+        of: Option<StoredGroupRewrite<'a>>,
+    },
+    GroupState {
+        group: u64,
+        state: StoredGroupState<'a>,
+    },
+    GroupMember {
+        group: u64,
+        user: u64,
+        row: StoredMemberRow<'a>,
+    },
+    GroupCame {
+        group: u64,
+        from: u64,
+        row: StoredCameRow<'a>,
+    },
+    GroupMarks {
+        group: u64,
+        told: u64,
+        idle: bool,
     },
 }
 
@@ -346,162 +405,11 @@ impl From<StoredShown<'_>> for Shown {
     }
 }
 
-/// An entry without its seq, in a record and in a row.
-// The time stands first: `timeline_time` reads it alone.
-#[derive(Encode, BorrowDecode)]
-pub(crate) struct StoredEntry<'a> {
-    time: u64,
-    pub(crate) event: StoredEvent<'a>,
-}
-
-#[derive(Encode, BorrowDecode)]
-pub(crate) enum StoredEvent<'a> {
-    Received { from: u64, origin: u64, content: StoredContent<'a> },
-    Sent { to: u64, device: u64, number: u64, content: StoredContent<'a> },
-    Delivered { peer: u64, up_to: u64 },
-    Unknown { kind: u8 },
-    Read { peer: u64, up_to: u64, unread: u64, told: u64 },
-    Seen { peer: u64, up_to: u64 },
-    Settings { peer: u64, settings: u64 },
-    Devices { removed: u64, why: StoredRemoval, devices: StoredIds<'a> },
-    Deleted { peer: u64, author: u64, author_seq: u64, place: u64, unread: u64 },
-    Visibility { visibility: u64 },
-}
-
-#[derive(Encode, BorrowDecode)]
-pub(crate) enum StoredRemoval {
-    User,
-    Room,
-    Operator,
-}
-
-impl From<Removal> for StoredRemoval {
-    fn from(why: Removal) -> Self {
-        match why {
-            Removal::User => Self::User,
-            Removal::Room => Self::Room,
-            Removal::Operator => Self::Operator,
-        }
-    }
-}
-
-impl From<StoredRemoval> for Removal {
-    fn from(why: StoredRemoval) -> Self {
-        match why {
-            StoredRemoval::User => Self::User,
-            StoredRemoval::Room => Self::Room,
-            StoredRemoval::Operator => Self::Operator,
-        }
-    }
-}
-
-#[derive(Encode, BorrowDecode)]
-pub(crate) struct StoredContent<'a> {
-    kind: u8,
-    body: &'a [u8],
-}
-
-impl StoredContent<'_> {
-    /// The name of the message that it is about.
-    pub(crate) fn about(&self) -> Option<MessageName> {
-        // Nearly all content is a message: its body is not looked at.
-        if ContentKind::from_byte(self.kind).is_none_or(ContentKind::is_message) {
-            return None;
-        }
-        Content::from_parts(self.kind, self.body.into()).about().map(|(name, _)| name)
-    }
-}
-
 /// An offset is one more than the distance from `base`; zero is an empty slot.
 #[derive(Encode, BorrowDecode)]
 struct StoredSends {
     base: u64,
     offsets: [u64; SendsBlock::LEN],
-}
-
-impl<'a> From<&'a Entry> for StoredEntry<'a> {
-    fn from(entry: &'a Entry) -> Self {
-        let event = match &entry.event {
-            Event::Received { from, origin, content } => {
-                StoredEvent::Received { from: from.0, origin: origin.0, content: content.into() }
-            }
-            Event::Sent { to: ConversationId::Person(to), device, number, content } => {
-                StoredEvent::Sent { to: to.0, device: device.0, number: number.0, content: content.into() }
-            }
-            Event::Delivered { peer, up_to } => StoredEvent::Delivered { peer: peer.0, up_to: up_to.0 },
-            Event::Read { conversation: ConversationId::Person(peer), up_to, unread, told } => {
-                StoredEvent::Read { peer: peer.0, up_to: up_to.0, unread: *unread, told: told.0 }
-            }
-            Event::Seen { peer, up_to } => StoredEvent::Seen { peer: peer.0, up_to: up_to.0 },
-            Event::Settings { conversation: ConversationId::Person(peer), settings } => {
-                StoredEvent::Settings { peer: peer.0, settings: settings.bits() }
-            }
-            Event::Deleted { conversation: ConversationId::Person(peer), of, place, unread } => StoredEvent::Deleted {
-                peer: peer.0,
-                author: of.author.0,
-                author_seq: of.seq.0,
-                place: place.0,
-                unread: *unread,
-            },
-            Event::Visibility { visibility } => StoredEvent::Visibility { visibility: visibility.bits() },
-            Event::Unknown { kind } => StoredEvent::Unknown { kind: *kind },
-            Event::Devices { removed, why, devices } => {
-                StoredEvent::Devices { removed: removed.0, why: (*why).into(), devices: StoredIds::Ids(devices) }
-            }
-        };
-        Self { time: entry.time.0, event }
-    }
-}
-
-impl StoredEntry<'_> {
-    fn into_entry(self, seq: Seq) -> Entry {
-        let event = match self.event {
-            StoredEvent::Received { from, origin, content } => {
-                Event::Received { from: UserId(from), origin: Seq(origin), content: content.into() }
-            }
-            StoredEvent::Sent { to, device, number, content } => Event::Sent {
-                to: UserId(to).into(),
-                device: DeviceId(device),
-                number: SendNumber(number),
-                content: content.into(),
-            },
-            StoredEvent::Delivered { peer, up_to } => Event::Delivered { peer: UserId(peer), up_to: Seq(up_to) },
-            StoredEvent::Read { peer, up_to, unread, told } => {
-                Event::Read { conversation: UserId(peer).into(), up_to: Seq(up_to), unread, told: Seq(told) }
-            }
-            StoredEvent::Seen { peer, up_to } => Event::Seen { peer: UserId(peer), up_to: Seq(up_to) },
-            StoredEvent::Settings { peer, settings } => {
-                Event::Settings { conversation: UserId(peer).into(), settings: Settings::from_bits(settings) }
-            }
-            StoredEvent::Deleted { peer, author, author_seq, place, unread } => Event::Deleted {
-                conversation: UserId(peer).into(),
-                of: MessageName { author: UserId(author), seq: Seq(author_seq) },
-                place: Seq(place),
-                unread,
-            },
-            StoredEvent::Visibility { visibility } => {
-                Event::Visibility { visibility: Visibility::from_bits(visibility) }
-            }
-            StoredEvent::Unknown { kind } => Event::Unknown { kind },
-            StoredEvent::Devices { removed, why, devices } => {
-                Event::Devices { removed: DeviceId(removed), why: why.into(), devices: devices.into() }
-            }
-        };
-        Entry { seq, time: TimestampMs(self.time), event }
-    }
-}
-
-impl<'a> From<&'a Content> for StoredContent<'a> {
-    fn from(content: &'a Content) -> Self {
-        let (kind, body) = content.parts();
-        Self { kind, body }
-    }
-}
-
-impl From<StoredContent<'_>> for Content {
-    fn from(stored: StoredContent<'_>) -> Self {
-        Self::from_parts(stored.kind, stored.body.into())
-    }
 }
 
 struct Append<'a>(&'a mut Vec<u8>);
@@ -565,112 +473,4 @@ fn read_version<'a, T: BorrowDecode<'a, ()>>(
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::testing::{any_entry, any_record};
-
-    fn written(put: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
-        let mut out = Vec::new();
-        put(&mut out);
-        out
-    }
-
-    proptest! {
-        #[test]
-        fn a_record_survives_the_round_trip(record in any_record()) {
-            let mut bytes = Vec::new();
-            put_record(&mut bytes, &record);
-            let mut rest = &bytes[..];
-            prop_assert_eq!(take_owned(&mut rest), Ok(record));
-            prop_assert_eq!(rest, b"");
-        }
-
-        #[test]
-        fn every_prefix_of_a_record_is_refused_by_name(record in any_record()) {
-            let mut bytes = Vec::new();
-            put_record(&mut bytes, &record);
-            for cut in 0..bytes.len() {
-                let refused = take_owned(&mut &bytes[..cut]);
-                let named = matches!(refused, Err(CodecError::Malformed { what: "a record", .. }));
-                prop_assert!(named, "{:?}", refused);
-            }
-        }
-
-        #[test]
-        fn noise_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = take_owned(&mut &bytes[..]);
-            let _ = timeline_entry(Seq(1), &bytes);
-            let _ = timeline_time(&bytes);
-            let _ = sends_block(&bytes);
-            let _ = (received(&bytes), mark("a delivered row", &bytes), read(&bytes), settings(&bytes));
-            let _ = (visibility(&bytes), last_seen(&bytes), last(&bytes));
-            let _ = marks(&bytes);
-            let _ = device_notes(&bytes);
-            let _ = (seq("a device row", &bytes), first(&bytes), index(Seq(1), &bytes), displaced(&bytes), last_sends(&bytes));
-        }
-
-        #[test]
-        fn a_timeline_value_survives_the_round_trip(entry in any_entry()) {
-            let record = written(|out| put_append(out, UserId(1), &entry, None, 0));
-            let mut rest = &record[..];
-            take_record(&mut rest).unwrap();
-            let (_, stored) = take_entry(&mut rest).unwrap();
-            let bytes = written(|out| put_stored_entry(out, stored));
-            prop_assert_eq!(&bytes, &written(|out| put_timeline_entry(out, &entry)));
-            prop_assert_eq!(timeline_time(&bytes), Ok(entry.time));
-            prop_assert_eq!(timeline_entry(entry.seq, &bytes), Ok(entry));
-        }
-
-        #[test]
-        fn a_sends_block_survives_the_round_trip(
-            seqs in proptest::array::uniform32(any::<u64>()), given_up in 0..SendsBlock::LEN
-        ) {
-            let mut block = SendsBlock::default();
-            for (slot, seq) in seqs.into_iter().enumerate() {
-                block.seqs[slot * 2] = Seq(seq);
-            }
-            block.seqs[given_up] = SendsBlock::GIVEN_UP;
-            prop_assert_eq!(sends_block(&written(|out| put_sends_block(out, &block))), Ok(block));
-        }
-    }
-
-    #[test]
-    fn an_announced_length_is_not_believed() {
-        // Append, user 1, no replaces, seq 1, time 1, Sent to 1 by device 1 number 1, a text of 2^64 - 1 bytes.
-        let mut bytes = vec![0, 1, 0, 1, 1, 1, 1, 1, 1, 1, 253];
-        bytes.extend([0xff; 8]);
-        assert!(matches!(take_owned(&mut &bytes[..]), Err(CodecError::Malformed { .. })));
-    }
-
-    #[test]
-    fn a_value_of_another_version_is_refused_by_its_number() {
-        let mut bytes = written(|out| put_seq(out, Seq(7)));
-        bytes[0] = 9;
-        assert_eq!(seq("a device row", &bytes), Err(CodecError::Version { what: "a device row", found: 9 }));
-    }
-
-    #[test]
-    fn what_earlier_builds_wrote_in_another_order_reads_as_what_is_written_now() {
-        let replaces = [5, 9].map(|seq| Replaced { seq: Seq(seq), first: None }).to_vec();
-        let now = Shown { says: Seq(11), reactions: Vec::new() };
-        let of = Rewrite { place: Seq(3), now, replaces, received: None, last: None };
-        let event = Event::Unknown { kind: 99 };
-        let entry = Entry { seq: Seq(11), time: TimestampMs(1), event };
-        let mut batch = crate::record::Batch::default();
-        batch.push(&Record::Rewrite { user: UserId(1), entry, of });
-        let mut earlier = batch.bytes().to_vec();
-        let at = earlier.windows(4).position(|window| window == [5, 0, 9, 0]).unwrap();
-        earlier[at..at + 4].copy_from_slice(&[9, 0, 5, 0]);
-        let read = |bytes: &[u8]| crate::record::records(bytes).collect::<Result<Vec<_>, _>>().unwrap();
-        assert_eq!(read(&earlier), read(batch.bytes()));
-    }
-
-    #[test]
-    fn bytes_after_a_value_are_refused() {
-        let mut bytes = written(|out| put_seq(out, Seq(7)));
-        bytes.push(0);
-        assert_eq!(seq("a device row", &bytes), Err(CodecError::Trailing { what: "a device row", bytes: 1 }));
-    }
-}
+mod tests;

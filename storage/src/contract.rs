@@ -3,6 +3,7 @@
 //!
 //! Each check gets a fresh, empty store. A check that fails panics and says which claim does not hold.
 
+mod groups;
 mod roll;
 
 use std::{
@@ -58,6 +59,8 @@ pub fn check<S: Store, G>(mut fresh: impl FnMut() -> (S, G)) {
     each("what_says_who_is_seen_comes_in_the_order_asked_for", &|store| {
         block_on(what_says_who_is_seen_comes_in_the_order_asked_for(store));
     });
+    each("a_group_is_read_back_whole", &|store| block_on(groups::a_group_is_read_back_whole(store)));
+    each("a_user_is_read_with_their_groups", &|store| block_on(groups::a_user_is_read_with_their_groups(store)));
     each("own_rows_are_in_no_table", &|store| block_on(own_rows_are_in_no_table(store)));
     each("who_begins_counts_from_one", &|store| block_on(who_begins_counts_from_one(store)));
     each("a_store_is_one_clusters_or_one_servers", &|store| {

@@ -6,19 +6,25 @@
 //! Invariants: one change for each key, the one of the last record; folding twice, or folding the parts of a sequence of
 //! records one after the other, leaves the same rows as folding the sequence once.
 
+mod devices;
+mod groups;
+
 use std::collections::HashMap;
 
+use devices::{blocks, needs_base, put_devices};
 use foldhash::fast::RandomState;
-use proto_spec::{DeviceId, EpochId, MessageName, SendNumber, Seq, Settings, TimestampMs, UserId, Visibility};
+use groups::{Groups, Kept, SortedGroups};
+use proto_spec::{DeviceId, EpochId, GroupId, MessageName, SendNumber, Seq, Settings, TimestampMs, UserId, Visibility};
 
 use crate::{
     changes::{ByUser, Changes, UserAt},
     codec::{self, CodecError, StoredEvent, StoredRecord},
+    group::GroupMarks,
     record::{Marks, Replaced, Rewrite},
     run::{Run, Value},
     schema::{
-        DisplacedRow, Key, LastRow, MarkRow, ReadRow, ReceivedRow, RowKey, SendsBlock, SendsBlockNumber, SettingsRow,
-        VisibilityRow, partition_of,
+        DisplacedRow, Key, LastRow, MarkRow, ReadRow, ReceivedRow, RowKey, SendsBlock, SettingsRow, VisibilityRow,
+        partition_of,
     },
 };
 
@@ -48,7 +54,10 @@ pub struct Fold {
     /// Where the entry is that says so.
     deleted: Changes<(UserId, Seq), Seq>,
     displaced: Changes<(UserId, Seq), DisplacedRow>,
-    /// Has the values of the timeline, of the conversation index and of device notes, and no rows yet.
+    standings: Changes<GroupId, Value>,
+    kept: Changes<(GroupId, Kept), Value>,
+    groups: Groups,
+    /// Has the values of rows whose changes are kept as such, and no rows yet.
     run: Run,
     records: u64,
 }
@@ -138,6 +147,24 @@ impl Fold {
                     let at = self.user(UserId(user));
                     self.users[at as usize].last_seen = Some(TimestampMs(last_seen));
                 }
+                StoredRecord::GroupAppend { group, seq, of } => {
+                    let (entry, stored) = codec::take_group_entry(&mut rest)?;
+                    let value = self.run.value(|out| codec::put_stored_entry(out, stored));
+                    let of = of.map(Into::into);
+                    self.groups.append(&mut self.run, (GroupId(group), Seq(seq)), &entry, value, of.as_ref());
+                }
+                StoredRecord::GroupState { group, state } => {
+                    self.groups.state(&mut self.run, GroupId(group), &state);
+                }
+                StoredRecord::GroupMember { group, user, row } => {
+                    self.groups.member(&mut self.run, GroupId(group), UserId(user), &row);
+                }
+                StoredRecord::GroupCame { group, from, row } => {
+                    self.groups.came(&mut self.run, GroupId(group), UserId(from), &row);
+                }
+                StoredRecord::GroupMarks { group, told, idle } => {
+                    self.groups.marks(GroupId(group), GroupMarks { told: Seq(told) }, idle);
+                }
             }
         }
         Ok(())
@@ -168,7 +195,7 @@ impl Fold {
                 (UserId(peer), Some(MessageName { author: UserId(author), seq: Seq(author_seq) }))
             }
             // Nothing else is in a conversation.
-            _ => return,
+            _ => return self.of_group(at, seq, event, 0),
         };
         let index = match now.says {
             Seq::ZERO => Value::DELETED,
@@ -233,6 +260,12 @@ impl Fold {
                 let visibility = Visibility::from_bits(visibility);
                 self.users[at as usize].visibility = Some(VisibilityRow { visibility, at: seq });
             }
+            StoredEvent::SentToGroup { .. }
+            | StoredEvent::Group { .. }
+            | StoredEvent::GroupRefused { .. }
+            | StoredEvent::GroupRead { .. }
+            | StoredEvent::GroupSettings { .. }
+            | StoredEvent::GroupDeleted { .. } => self.of_group(at, seq, event, count),
             StoredEvent::Devices { .. } | StoredEvent::Deleted { .. } | StoredEvent::Unknown { .. } => {}
         }
         if let Some(replaced) = replaces {
@@ -277,6 +310,9 @@ impl Fold {
             removed: self.removed.sort(users),
             deleted: self.deleted.sort(users),
             displaced: self.displaced.sort(users),
+            standings: self.standings.sort(users),
+            kept: self.kept.sort(users),
+            groups: self.groups.sort(),
             firsts: self.firsts.sort(users),
             run: self.run,
         }
@@ -305,12 +341,12 @@ pub struct Sorted {
     removed: ByUser<DeviceId, ()>,
     deleted: ByUser<(UserId, Seq), Seq>,
     displaced: ByUser<(UserId, Seq), DisplacedRow>,
-    /// Has the values of the timeline, of the conversation index and of device notes, and no rows yet.
+    standings: ByUser<GroupId, Value>,
+    kept: ByUser<(GroupId, Kept), Value>,
+    groups: SortedGroups,
+    /// Has the values of rows whose changes are kept as such, and no rows yet.
     run: Run,
 }
-
-/// The sends of one block: number and seq.
-type Sends = [((DeviceId, SendNumber), Seq)];
 
 impl Sorted {
     /// The rows of the store that [`Sorted::finish`] must be given, by ascending key.
@@ -328,7 +364,9 @@ impl Sorted {
     pub fn finish(self, base: Vec<Option<SendsBlock>>) -> Run {
         let Self { order, mut run, users, .. } = self;
         // Rows of which a user has few are not counted.
-        run.reserve(self.timeline.len() + self.conversation.len() + self.received.len() + self.sent.len());
+        run.reserve(
+            self.timeline.len() + self.conversation.len() + self.received.len() + self.sent.len() + self.groups.len(),
+        );
         for &(user, at) in &order {
             for &(seq, value) in self.timeline.of(at) {
                 run.push(RowKey::Timeline { user, seq }.encode(), value);
@@ -336,7 +374,7 @@ impl Sorted {
         }
         for &(user, at) in &order {
             for &((peer, seq), value) in self.conversation.of(at) {
-                run.push(RowKey::Conversation { user, conversation: peer.into(), seq }.encode(), value);
+                run.push(RowKey::Conversation { user, peer, seq }.encode(), value);
             }
         }
         let mut base = base.into_iter();
@@ -360,7 +398,7 @@ impl Sorted {
             if let Some(row) = visibility {
                 run.put(RowKey::Visibility { user }.encode(), |out| codec::put_visibility(out, row));
             }
-            put_devices(&mut run, user, self.devices.of(at), self.sends.of(at));
+            put_devices(&mut run, user, self.devices.of(at), self.sends.of(at), self.standings.of(at));
             for &(first, epoch) in self.epochs.of(at) {
                 let key = RowKey::Epoch { user, first }.encode();
                 match epoch {
@@ -372,14 +410,12 @@ impl Sorted {
         for &(user, at) in &order {
             put_last_messages(&mut run, user, self.received.of(at), self.sent.of(at));
             for &(peer, row) in self.last.of(at) {
-                run.put(RowKey::Last { user, conversation: peer.into() }.encode(), |out| codec::put_last(out, row));
+                run.put(RowKey::Last { user, peer }.encode(), |out| codec::put_last(out, row));
             }
         }
         for &(user, at) in &order {
             for &(peer, row) in self.delivered.of(at) {
-                run.put(RowKey::Delivered { user, conversation: peer.into() }.encode(), |out| {
-                    codec::put_mark(out, row)
-                });
+                run.put(RowKey::Delivered { user, peer }.encode(), |out| codec::put_mark(out, row));
             }
         }
         for &(user, at) in &order {
@@ -403,7 +439,7 @@ impl Sorted {
         }
         for &(user, at) in if self.seen.len() == 0 { &[][..] } else { &order } {
             for &(peer, row) in self.seen.of(at) {
-                run.put(RowKey::Seen { user, conversation: peer.into() }.encode(), |out| codec::put_mark(out, row));
+                run.put(RowKey::Seen { user, peer }.encode(), |out| codec::put_mark(out, row));
             }
         }
         for &(user, at) in if self.settings.len() == 0 { &[][..] } else { &order } {
@@ -431,85 +467,40 @@ impl Sorted {
         }
         let with_deleted = if self.deleted.len() == 0 { &[][..] } else { &order };
         for &(user, at) in with_deleted {
-            for &((peer, origin), seq) in self.deleted.of(at) {
-                let key = RowKey::Deleted { user, conversation: peer.into(), origin }.encode();
+            for &((peer, name), seq) in self.deleted.of(at) {
+                let key = RowKey::Deleted { user, conversation: peer.into(), name }.encode();
                 run.put(key, |out| codec::put_seq(out, seq));
             }
         }
         for &(user, at) in if self.displaced.len() == 0 { &[][..] } else { &order } {
             for &((peer, origin), row) in self.displaced.of(at) {
-                let key = RowKey::Displaced { user, conversation: peer.into(), origin }.encode();
+                let key = RowKey::Displaced { user, peer, origin }.encode();
                 run.put(key, |out| codec::put_displaced(out, row));
             }
         }
-        run
-    }
-}
-
-/// The rows of a user's devices, each with that of its last sends behind it, if it has begun some or is gone.
-fn put_devices(run: &mut Run, user: UserId, devices: &[(DeviceId, Option<Seq>)], sends: &Sends) {
-    let mut begun = begun(sends).peekable();
-    let put_begun = |run: &mut Run, (device, block)| {
-        run.put(RowKey::LastSends { user, device }.encode(), |out| codec::put_last_sends(out, block));
-    };
-    for &(device, seq) in devices {
-        while let Some(before) = begun.next_if(|(of, _)| *of < device) {
-            put_begun(run, before);
-        }
-        let key = RowKey::Device { user, device }.encode();
-        match seq {
-            Some(seq) => run.put(key, |out| codec::put_seq(out, seq)),
-            None => {
-                run.push(key, Value::DELETED);
-                begun.next_if(|(of, _)| *of == device);
-                run.push(RowKey::LastSends { user, device }.encode(), Value::DELETED);
+        for &(user, at) in if self.kept.len() == 0 { &[][..] } else { &order } {
+            for &((group, kept), value) in self.kept.of(at) {
+                run.push(kept.row(user, group).encode(), value);
             }
         }
+        self.groups.put(&mut run);
+        run
     }
-    begun.for_each(|begun| put_begun(run, begun));
 }
 
 /// Where the last messages are, by conversation: of the other side, then of the user.
 fn put_last_messages(run: &mut Run, user: UserId, received: &[(UserId, ReceivedRow)], sent: &[(UserId, Seq)]) {
     let mut sent = sent.iter().copied().peekable();
     let put_sent = |run: &mut Run, (peer, seq): (UserId, _)| {
-        run.put(RowKey::Sent { user, conversation: peer.into() }.encode(), |out| codec::put_seq(out, seq));
+        run.put(RowKey::Sent { user, peer }.encode(), |out| codec::put_seq(out, seq));
     };
     for &(peer, row) in received {
         while let Some(before) = sent.next_if(|(of, _)| *of < peer) {
             put_sent(run, before);
         }
-        run.put(RowKey::Received { user, conversation: peer.into() }.encode(), |out| codec::put_received(out, row));
+        run.put(RowKey::Received { user, peer }.encode(), |out| codec::put_received(out, row));
     }
     sent.for_each(|sent| put_sent(run, sent));
-}
-
-/// The last block that each device begins with these sends, of those that begin one.
-fn begun(sends: &Sends) -> impl Iterator<Item = (DeviceId, SendsBlockNumber)> {
-    let of_devices = sends.chunk_by(|((a, _), _), ((b, _), _)| a == b);
-    of_devices.filter_map(|sends| sends.iter().rev().find(|((_, number), _)| is_first(*number)).map(block_of))
-}
-
-/// The sends of a user by block, with the key of each.
-fn blocks(user: UserId, sends: &Sends) -> impl Iterator<Item = (Key, &Sends)> {
-    sends.chunk_by(|a, b| block_of(a) == block_of(b)).map(move |sends| {
-        let (device, block) = block_of(&sends[0]);
-        (RowKey::Sends { user, device, block }.encode(), sends)
-    })
-}
-
-fn block_of(&((device, number), _): &((DeviceId, SendNumber), Seq)) -> (DeviceId, SendsBlockNumber) {
-    (device, SendsBlock::place(number).0)
-}
-
-/// Whether the store may have sends of this block from an earlier run: numbers begin at one and have no gaps.
-fn needs_base(sends: &Sends) -> bool {
-    !sends.iter().any(|&((_, number), _)| is_first(number))
-}
-
-/// Whether a block begins with this number.
-fn is_first(number: SendNumber) -> bool {
-    SendsBlock::place(number).1 == 0 || number == SendNumber(1)
 }
 
 #[cfg(test)]

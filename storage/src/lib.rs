@@ -11,6 +11,7 @@ pub mod embedded;
 #[cfg(feature = "foundationdb")]
 pub mod fdb;
 pub mod fold;
+pub mod group;
 pub mod ingest;
 pub mod journal;
 pub mod memory;
@@ -34,10 +35,13 @@ pub use codec::CodecError;
 pub use embedded::{EmbeddedConfig, EmbeddedStore, PurgeConfig};
 #[cfg(feature = "foundationdb")]
 pub use fdb::{FdbConfig, FdbStore, Network};
+pub use group::{
+    CameRow, GroupEntries, GroupMarks, GroupMessage, GroupRewrite, GroupSnapshot, GroupState, MemberRow, StandingRow,
+};
 pub use ingest::{IngestError, IngestReport, ingest, ingest_in_runs};
 pub use memory::{CommitFault, MemoryStore};
 pub use pace::{Pace, step_back};
-pub use queries::{answer, unfinished};
+pub use queries::{answer, unfinished, unfinished_groups};
 pub use query::{
     Answer, ConversationSnapshot, DeviceSnapshot, Entries, InboxEntry, InboxSnapshot, Message, PresenceRows, Query,
     Sent, Span, ToDelete, UserSnapshot,

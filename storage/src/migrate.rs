@@ -1,4 +1,4 @@
-//! A history from one store into another: copied in the order of the keys, then compared user by user.
+//! A history from one store into another: copied in the order of the keys, then compared user by user, and group by group.
 //!
 //! Owns what is copied, how far that has come, and what counts as the same. Does no I/O of its own and never waits for anything
 //! but the stores: a step is a bounded piece of work, between two of them the caller may stop for good, and one that failed
@@ -15,18 +15,19 @@ mod verify;
 use std::fmt;
 
 use bytes::Bytes;
-use proto_spec::{Direction, UserId};
+use proto_spec::{ConversationId, Direction};
 use thiserror::Error;
 
 use crate::{
     codec::{self, CodecError},
+    group::beside,
     run::{Run, RunBuilder},
     schema::{Key, KeyError, RowKey, partition_of},
     store::{Fence, Kind, Range, Rows, Store, StoreError},
 };
 
 use verify::Comparison;
-pub use verify::{Difference, Differences, Sum, Totals};
+pub use verify::{Difference, Differences, RowOwner, Sum, Totals};
 
 /// Most bytes of rows that are read at once: what FoundationDB gives in a small part of the five seconds of a transaction.
 const PAGE_BYTES: usize = 1024 * 1024;
@@ -478,7 +479,14 @@ fn understand(key: &Key, value: &[u8]) -> Result<(), String> {
         RowKey::Displaced { .. } => codec::displaced(value).map(drop),
         RowKey::Conversation { seq, .. } => codec::index(seq, value).map(drop),
         RowKey::DeviceNotes { .. } => codec::device_notes(value).map(drop),
-        RowKey::Removed { .. } | RowKey::Unfinished { .. } => match value.len() {
+        RowKey::Standing { .. } => codec::standing(value).map(drop),
+        RowKey::GroupLog { seq, .. } => codec::group_entry(seq, value).map(drop),
+        RowKey::GroupState { .. } => codec::group_state(value).map(drop),
+        RowKey::GroupMarks { .. } => codec::group_marks(value).map(drop),
+        RowKey::GroupMember { .. } => codec::group_member(value).map(drop),
+        RowKey::GroupCame { .. } => codec::group_came(value).map(drop),
+        RowKey::GroupShown { .. } => codec::group_shown(value).map(drop),
+        RowKey::Removed { .. } | RowKey::Unfinished { .. } | RowKey::GroupUnfinished { .. } => match value.len() {
             0 => Ok(()),
             bytes => Err(CodecError::Trailing { what: "a row without a value", bytes }),
         },
@@ -489,7 +497,7 @@ fn understand(key: &Key, value: &[u8]) -> Result<(), String> {
 }
 
 /// Whose row it is.
-const fn user_of(row: RowKey) -> Option<UserId> {
+const fn owner_of(row: RowKey) -> Option<RowOwner> {
     match row {
         RowKey::Timeline { user, .. }
         | RowKey::Conversation { user, .. }
@@ -512,7 +520,15 @@ const fn user_of(row: RowKey) -> Option<UserId> {
         | RowKey::First { user, .. }
         | RowKey::Deleted { user, .. }
         | RowKey::Displaced { user, .. }
-        | RowKey::Unfinished { user } => Some(user),
+        | RowKey::Standing { user, .. }
+        | RowKey::Unfinished { user } => Some(RowOwner::User(user)),
+        RowKey::GroupLog { group, .. }
+        | RowKey::GroupState { group }
+        | RowKey::GroupMarks { group }
+        | RowKey::GroupMember { group, .. }
+        | RowKey::GroupCame { group, .. }
+        | RowKey::GroupShown { group, .. }
+        | RowKey::GroupUnfinished { group } => Some(RowOwner::Group(group)),
         RowKey::Migration => None,
     }
 }
@@ -520,8 +536,11 @@ const fn user_of(row: RowKey) -> Option<UserId> {
 /// In which partition a row is, if its table has them.
 fn partition_in(row: RowKey) -> Option<u16> {
     match row {
-        RowKey::Unfinished { .. } => None,
-        row => user_of(row).map(partition_of),
+        RowKey::Unfinished { .. } | RowKey::GroupUnfinished { .. } => None,
+        row => owner_of(row).map(|owner| match owner {
+            RowOwner::User(user) => partition_of(user),
+            RowOwner::Group(group) => partition_of(beside(group)),
+        }),
     }
 }
 
@@ -534,9 +553,13 @@ const fn table_of(row: RowKey) -> &'static str {
         | RowKey::Visibility { .. }
         | RowKey::Device { .. }
         | RowKey::LastSends { .. }
+        | RowKey::Standing { .. }
         | RowKey::Epoch { .. } => "devices",
         RowKey::Received { .. } | RowKey::Sent { .. } | RowKey::Last { .. } => "received",
         RowKey::Delivered { .. } => "delivered",
+        RowKey::Read { conversation: ConversationId::Group(_), .. }
+        | RowKey::Settings { conversation: ConversationId::Group(_), .. }
+        | RowKey::Deleted { conversation: ConversationId::Group(_), .. } => "kept of groups",
         RowKey::Read { .. } => "read",
         RowKey::Seen { .. } => "seen",
         RowKey::Settings { .. } => "settings",
@@ -547,6 +570,11 @@ const fn table_of(row: RowKey) -> &'static str {
         RowKey::Deleted { .. } => "deleted messages",
         RowKey::Displaced { .. } => "displaced messages",
         RowKey::Unfinished { .. } => "unfinished",
+        RowKey::GroupLog { .. } => "logs of groups",
+        RowKey::GroupState { .. } | RowKey::GroupMarks { .. } => "groups",
+        RowKey::GroupMember { .. } | RowKey::GroupCame { .. } => "members of groups",
+        RowKey::GroupShown { .. } => "changed messages of groups",
+        RowKey::GroupUnfinished { .. } => "unfinished groups",
         RowKey::Migration => "migration",
     }
 }

@@ -7,9 +7,12 @@
 //! names. What takes an entry away writes in the same commit what is to be read instead, so the question is asked once more; damage is
 //! what is found there twice.
 
+mod groups;
 mod inbox;
 mod origin;
 
+pub use groups::unfinished_groups;
+use groups::{group_log, group_message, group_snapshot};
 use proto_spec::{ConversationId, Direction, Entry, SendNumber, Seq, TimestampMs, UserId};
 
 use crate::{
@@ -98,6 +101,9 @@ async fn attempt<S: Store>(store: &S, query: &Query) -> Result<Answer, StoreErro
         Query::IsRemoved { user, device } => {
             Ok(Answer::IsRemoved(store.get(&RowKey::Removed { user, device }.encode()).await?.is_some()))
         }
+        Query::Group(group) => Ok(Answer::Group(Box::new(group_snapshot(store, group).await?))),
+        Query::GroupLog { group, span } => group_log(store, group, &span).await.map(Answer::GroupEntries),
+        Query::GroupMessage { group, place } => group_message(store, group, place).await.map(Answer::GroupMessage),
         Query::Term { lane, .. } => store.term(lane).await.map(Answer::Term),
         Query::Presence { looks, ref users } => presence(store, looks, users).await.map(Answer::Presence),
     }
@@ -149,9 +155,9 @@ async fn head<S: Store>(store: &S, user: UserId) -> Result<(Seq, TimestampMs), S
     }
 }
 
-/// The devices and the epochs of a user, and what is stored of their presence, which are one range.
+/// The devices and the epochs of a user, how they stand to groups, and what is stored of their presence, which are one range.
 async fn read_devices<S: Store>(store: &S, user: UserId, of: &mut UserSnapshot) -> Result<(), StoreError> {
-    let UserSnapshot { devices, epochs, .. } = of;
+    let UserSnapshot { devices, epochs, groups, .. } = of;
     // Of the devices that have sent something: their place among all, and which block they have begun last.
     let (mut last_blocks, mut keys) = (Vec::new(), Vec::new());
     let first = RowKey::LastSeen { user }.encode();
@@ -171,6 +177,7 @@ async fn read_devices<S: Store>(store: &S, user: UserId, of: &mut UserSnapshot) 
             }
             // Has sent, and was never connected.
             RowKey::LastSends { .. } => {}
+            RowKey::Standing { group, .. } => groups.push((group, codec::standing(&value)?)),
             RowKey::Epoch { first, .. } => epochs.push((first, codec::epoch(&value)?)),
             other => return Err(misplaced(other)),
         }
@@ -191,23 +198,30 @@ async fn conversations<S: Store>(
     user: UserId,
     conversations: &[ConversationId],
 ) -> Result<Vec<ConversationSnapshot>, StoreError> {
-    let keys: Vec<_> = conversations
-        .iter()
-        .flat_map(|&conversation| {
-            let rows: [_; CONVERSATION_PARTS] = [
-                RowKey::Received { user, conversation },
-                RowKey::Delivered { user, conversation },
-                RowKey::Seen { user, conversation },
-                RowKey::Read { user, conversation },
-                RowKey::Settings { user, conversation },
-                RowKey::Sent { user, conversation },
-            ];
-            rows.map(RowKey::encode)
+    let rows = |&conversation: &ConversationId| -> [Option<RowKey>; CONVERSATION_PARTS] {
+        let peer = match conversation {
+            ConversationId::Person(peer) => Some(peer),
+            // Only what the user keeps of it: the rest is in the group's log.
+            ConversationId::Group(_) => None,
+        };
+        [
+            peer.map(|peer| RowKey::Received { user, peer }),
+            peer.map(|peer| RowKey::Delivered { user, peer }),
+            peer.map(|peer| RowKey::Seen { user, peer }),
+            Some(RowKey::Read { user, conversation }),
+            Some(RowKey::Settings { user, conversation }),
+            peer.map(|peer| RowKey::Sent { user, peer }),
+        ]
+    };
+    let rows: Vec<_> = conversations.iter().map(rows).collect();
+    let keys: Vec<_> = rows.iter().flatten().flatten().map(|row| row.encode()).collect();
+    let mut values = store.get_many(&keys).await?.into_iter();
+    rows.into_iter()
+        .map(|rows| {
+            let parts = rows.map(|row| row.and_then(|_| values.next().flatten()));
+            Ok(snapshot(parts.each_ref().map(|part| part.as_deref()))?)
         })
-        .collect();
-    let values = store.get_many(&keys).await?;
-    let (parts, _) = values.as_chunks::<CONVERSATION_PARTS>();
-    parts.iter().map(|parts| snapshot(parts.each_ref().map(|part| part.as_deref())).map_err(StoreError::from)).collect()
+        .collect()
 }
 
 fn snapshot(parts: [Option<&[u8]>; CONVERSATION_PARTS]) -> Result<ConversationSnapshot, CodecError> {
@@ -225,14 +239,14 @@ fn snapshot(parts: [Option<&[u8]>; CONVERSATION_PARTS]) -> Result<ConversationSn
 /// What says whether `looks` may see each of these, in their order.
 async fn presence<S: Store>(store: &S, looks: UserId, users: &[UserId]) -> Result<Vec<PresenceRows>, StoreError> {
     const PARTS: usize = 6;
-    let conversation = looks.into();
+    let peer = looks;
     let rows = |&user: &UserId| -> [RowKey; PARTS] {
         [
             RowKey::LastSeen { user },
             RowKey::Visibility { user },
-            RowKey::Sent { user, conversation },
-            RowKey::Received { user, conversation },
-            RowKey::Settings { user, conversation },
+            RowKey::Sent { user, peer },
+            RowKey::Received { user, peer },
+            RowKey::Settings { user, conversation: peer.into() },
             RowKey::Settings { user: looks, conversation: user.into() },
         ]
     };
@@ -278,7 +292,11 @@ async fn conversation_log<S: Store>(
     conversation: ConversationId,
     span: &Span,
 ) -> Result<Entries, StoreError> {
-    let key = |seq| RowKey::Conversation { user, conversation, seq }.encode();
+    let ConversationId::Person(peer) = conversation else {
+        // The messages of a group are in its log.
+        return Ok(Entries { entries: Vec::new(), complete: true });
+    };
+    let key = |seq| RowKey::Conversation { user, peer, seq }.encode();
     let range = Range {
         first: key(span.first),
         last: key(span.last),
@@ -336,7 +354,8 @@ async fn message_at<S: Store>(
     conversation: ConversationId,
     place: Seq,
 ) -> Result<Option<Message>, StoreError> {
-    let index = RowKey::Conversation { user, conversation, seq: place }.encode();
+    let ConversationId::Person(peer) = conversation else { return Ok(None) };
+    let index = RowKey::Conversation { user, peer, seq: place }.encode();
     let Some(value) = store.get(&index).await? else { return Ok(None) };
     let shown = codec::index(place, &value)?.shown;
     message(store, user, place, &shown).await.map(Some)
@@ -350,7 +369,8 @@ async fn to_delete<S: Store>(
     place: Seq,
     newest_max: usize,
 ) -> Result<ToDelete, StoreError> {
-    let key = |seq| RowKey::Conversation { user, conversation, seq }.encode();
+    let ConversationId::Person(peer) = conversation else { return Ok(ToDelete::default()) };
+    let key = |seq| RowKey::Conversation { user, peer, seq }.encode();
     let range = Range {
         first: key(FIRST_SEQ),
         last: key(LAST_SEQ),

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use proto_spec::{ConversationId, DeviceId, Direction, Entry, EpochId, SendNumber, Seq, TimestampMs, UserId};
+use proto_spec::{ConversationId, DeviceId, Direction, Entry, EpochId, GroupId, SendNumber, Seq, TimestampMs, UserId};
 
 use crate::{
+    group::{self, GroupEntries, GroupMessage, GroupSnapshot, StandingRow},
     record::{DeviceNotes, FirstResult, LaneId, Marks},
     schema::{MarkRow, ReadRow, ReceivedRow, SettingsRow, VisibilityRow},
 };
@@ -29,7 +30,7 @@ pub struct Span {
 pub enum Query {
     /// Everything that a shard must know of a user before it can serve them.
     User(UserId),
-    /// The watermarks of one conversation.
+    /// The watermarks of one conversation; of a group what the user keeps of it.
     Conversation {
         /// Whose side.
         user: UserId,
@@ -56,7 +57,7 @@ pub enum Query {
         /// Which part.
         span: Span,
     },
-    /// Messages of one conversation.
+    /// Messages of one conversation with a person: those of a group are in its own log, and here there are none.
     ConversationLog {
         /// Whose log.
         user: UserId,
@@ -85,7 +86,8 @@ pub enum Query {
         /// So many of the newest.
         newest_max: usize,
     },
-    /// A message of the other side of a conversation, by its name. If it was deleted, the entry that says so is the answer.
+    /// A message of the other side of a conversation, by its name. If it was deleted, the entry that says so is the answer. Of a group
+    /// nothing but that is known.
     Origin {
         /// Whose log.
         user: UserId,
@@ -117,6 +119,22 @@ pub enum Query {
         /// It.
         lane: LaneId,
     },
+    /// Everything that a shard must know of a group before it can serve it.
+    Group(GroupId),
+    /// Entries of a group's log.
+    GroupLog {
+        /// Whose log.
+        group: GroupId,
+        /// Which part.
+        span: Span,
+    },
+    /// A message of a group, by where it stands.
+    GroupMessage {
+        /// Of which group.
+        group: GroupId,
+        /// The seq that it had first.
+        place: Seq,
+    },
     /// What says whether one user may see the presence of others. The reads are the same whether these exist or not.
     Presence {
         /// Who looks.
@@ -127,7 +145,7 @@ pub enum Query {
 }
 
 impl Query {
-    /// Of whom it asks; for whom, if it asks of several.
+    /// Of whom it asks; for whom, if it asks of several. Of a group: whom it lies beside.
     #[must_use]
     pub const fn user(&self) -> UserId {
         match *self {
@@ -143,6 +161,9 @@ impl Query {
             | Self::IsRemoved { user, .. }
             | Self::Term { user, .. }
             | Self::Presence { looks: user, .. } => user,
+            Self::Group(group) | Self::GroupLog { group, .. } | Self::GroupMessage { group, .. } => {
+                group::beside(group)
+            }
         }
     }
 }
@@ -179,6 +200,8 @@ pub struct UserSnapshot {
     pub visibility: VisibilityRow,
     /// When they were last connected, as far as it was noted; zero: never.
     pub last_seen: TimestampMs,
+    /// How they stand to groups, by ascending group.
+    pub groups: Vec<(GroupId, StandingRow)>,
 }
 
 /// What the store knows of one side of a conversation. The default is a conversation that has not begun.
@@ -305,6 +328,12 @@ pub enum Answer {
     IsRemoved(bool),
     /// To [`Query::Term`].
     Term(u64),
+    /// To [`Query::Group`].
+    Group(Box<GroupSnapshot>),
+    /// To [`Query::GroupLog`].
+    GroupEntries(GroupEntries),
+    /// To [`Query::GroupMessage`], when there is one.
+    GroupMessage(Option<GroupMessage>),
     /// To [`Query::Presence`], in the order in which it names the users.
     Presence(Vec<PresenceRows>),
 }

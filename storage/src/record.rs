@@ -5,10 +5,11 @@
 
 use std::collections::BTreeMap;
 
-use proto_spec::{DeviceId, Entry, EpochId, SendNumber, Seq, TimestampMs, UserId};
+use proto_spec::{DeviceId, Entry, EpochId, GroupEntry, GroupId, SendNumber, Seq, TimestampMs, UserId};
 
 use crate::{
     codec::{self, CodecError},
+    group::{CameRow, GroupMarks, GroupRewrite, GroupState, MemberRow},
     schema::ReceivedRow,
 };
 
@@ -194,6 +195,50 @@ pub enum Record {
         /// The one after the device's last.
         number: SendNumber,
     },
+    /// An entry of a group's log.
+    GroupAppend {
+        /// Whose log.
+        group: GroupId,
+        /// The entry; its seq is the one after the log's head.
+        entry: GroupEntry,
+        /// What it changes of what earlier ones say.
+        of: Option<GroupRewrite>,
+    },
+    /// What a group is called from now on, and how it goes on there.
+    GroupState {
+        /// Which.
+        group: GroupId,
+        /// All of it.
+        state: GroupState,
+    },
+    /// A row of a group's roll from now on.
+    GroupMember {
+        /// Of which group.
+        group: GroupId,
+        /// Whose.
+        user: UserId,
+        /// All of it.
+        row: MemberRow,
+    },
+    /// What has come to a group of an author, where something of it was refused. An entry of the group's log says by itself that it has come,
+    /// and that nothing was refused lately.
+    GroupCame {
+        /// To which group.
+        group: GroupId,
+        /// Who sent it.
+        from: UserId,
+        /// All of it. `up_to` never decreases.
+        row: CameRow,
+    },
+    /// What a group's home has told others.
+    GroupMarks {
+        /// Of which group.
+        group: GroupId,
+        /// How far. Never decreases.
+        marks: GroupMarks,
+        /// Nothing is left to tell: a restart need not look at this group.
+        idle: bool,
+    },
     /// A user was last connected then. The newest record counts, whatever time it has.
     LastSeen {
         /// Who.
@@ -226,6 +271,12 @@ impl Batch {
     /// As [`Batch::push`] of a [`Record::Rewrite`], without taking the entry.
     pub fn rewrite(&mut self, user: UserId, entry: &Entry, of: &Rewrite) {
         codec::put_rewrite(&mut self.bytes, user, entry, of);
+        self.records += 1;
+    }
+
+    /// As [`Batch::push`] of a [`Record::GroupAppend`], without taking the entry.
+    pub fn group_append(&mut self, group: GroupId, entry: &GroupEntry, of: Option<&GroupRewrite>) {
+        codec::put_group_append(&mut self.bytes, group, entry, of);
         self.records += 1;
     }
 
@@ -293,12 +344,17 @@ mod tests {
                 match record {
                     Record::Append { user, entry, replaces, count } => appended.append(*user, entry, *replaces, *count),
                     Record::Rewrite { user, entry, of } => appended.rewrite(*user, entry, of),
+                    Record::GroupAppend { group, entry, of } => appended.group_append(*group, entry, of.as_ref()),
                     Record::Cursor { .. }
                     | Record::Marks { .. }
                     | Record::Epoch { .. }
                     | Record::Devices { .. }
                     | Record::Removed { .. }
                     | Record::GivenUp { .. }
+                    | Record::GroupState { .. }
+                    | Record::GroupMember { .. }
+                    | Record::GroupCame { .. }
+                    | Record::GroupMarks { .. }
                     | Record::LastSeen { .. } => appended.push(record),
                 }
             }

@@ -7,12 +7,17 @@
 //! Invariants: table numbers are never reused; a key parses back to what made it; keys of one table order as
 //! (partition, user, rest).
 
-use std::{cmp::Ordering, fmt, ops::Deref};
+mod key;
+mod values;
 
-use proto_spec::{ConversationId, DeviceId, SendNumber, Seq, Settings, UserId, Visibility};
-use thiserror::Error;
+use proto_spec::{ConversationId, DeviceId, GroupId, Seq, UserId};
 
-use crate::record::Shown;
+use crate::group::beside;
+pub use key::{Key, KeyError};
+pub use values::{
+    DisplacedRow, IndexRow, LastRow, MarkRow, ReadRow, ReceivedRow, SendsBlock, SendsBlockNumber, SettingsRow,
+    VisibilityRow, Whose,
+};
 
 /// The version of a data folder's layout: journal, keys and values. A folder of a newer version is refused.
 pub const FORMAT_VERSION: u32 = 1;
@@ -42,8 +47,8 @@ pub enum RowKey {
     Conversation {
         /// Whose log.
         user: UserId,
-        /// Which conversation.
-        conversation: ConversationId,
+        /// With whom.
+        peer: UserId,
         /// The message's first position in the user's log.
         seq: Seq,
     },
@@ -57,7 +62,7 @@ pub enum RowKey {
         block: SendsBlockNumber,
     },
     /// When a user was last connected. The first row of the range that a user is loaded from: this one, how visible they are, their
-    /// devices with their last sends, and epochs.
+    /// devices with their last sends, how they stand to groups, and epochs.
     LastSeen {
         /// Who.
         user: UserId,
@@ -86,29 +91,29 @@ pub enum RowKey {
     Received {
         /// Who received.
         user: UserId,
-        /// In which conversation.
-        conversation: ConversationId,
+        /// With whom.
+        peer: UserId,
     },
     /// How far the other side's devices have what was sent in a conversation.
     Delivered {
         /// Who sent.
         user: UserId,
-        /// In which conversation.
-        conversation: ConversationId,
+        /// With whom.
+        peer: UserId,
     },
     /// The last message that was sent in a conversation. Stays when that is deleted: it says as well that the user has written there.
     Sent {
         /// Who sent.
         user: UserId,
-        /// In which conversation.
-        conversation: ConversationId,
+        /// With whom.
+        peer: UserId,
     },
     /// The last message of a conversation in which one was deleted that was the last.
     Last {
         /// Whose log.
         user: UserId,
-        /// Which conversation.
-        conversation: ConversationId,
+        /// With whom.
+        peer: UserId,
     },
     /// How far a user has read a conversation.
     Read {
@@ -121,10 +126,11 @@ pub enum RowKey {
     Seen {
         /// Who sent.
         user: UserId,
-        /// In which conversation.
-        conversation: ConversationId,
+        /// With whom.
+        peer: UserId,
     },
-    /// How a user keeps a conversation.
+    /// How a user keeps a conversation. What a user keeps of a group is one range: this, how far it has been read, and which messages are
+    /// deleted.
     Settings {
         /// Who.
         user: UserId,
@@ -163,22 +169,22 @@ pub enum RowKey {
         /// Where the entry was.
         seq: Seq,
     },
-    /// A message of somebody else that the user has deleted, by its name: what is said about it later is passed over.
+    /// A message of somebody else, or of a group, that the user has deleted, by its name: what is said about it later is passed over.
     Deleted {
         /// Whose log.
         user: UserId,
         /// In which conversation.
         conversation: ConversationId,
-        /// The message's seq in the author's log.
-        origin: Seq,
+        /// The message's seq in the author's log; of a group: where it stands.
+        name: Seq,
     },
     /// A message of the other side that was changed before it came, by its name: it stands where the change came, behind messages that
     /// were written after it.
     Displaced {
         /// Whose log.
         user: UserId,
-        /// In which conversation.
-        conversation: ConversationId,
+        /// With whom.
+        peer: UserId,
         /// The message's seq in the author's log.
         origin: Seq,
     },
@@ -189,151 +195,61 @@ pub enum RowKey {
     },
     /// Nobody's: a migration into this store is under way. See `migrate`.
     Migration,
+    /// How a user stands to a group. Among the devices: see [`RowKey::LastSeen`].
+    Standing {
+        /// Who.
+        user: UserId,
+        /// To which group.
+        group: GroupId,
+    },
+    /// An entry of a group's log.
+    GroupLog {
+        /// Whose log.
+        group: GroupId,
+        /// Its position.
+        seq: Seq,
+    },
+    /// What a group is called, and how it goes on there.
+    GroupState {
+        /// Which.
+        group: GroupId,
+    },
+    /// What a group's home has told others. Right behind the state.
+    GroupMarks {
+        /// Whose.
+        group: GroupId,
+    },
+    /// A row of a group's roll. The roll, and what has come of those who are in it, are one range.
+    GroupMember {
+        /// Of which group.
+        group: GroupId,
+        /// Whose.
+        user: UserId,
+    },
+    /// What has come of somebody who sent to a group.
+    GroupCame {
+        /// To which group.
+        group: GroupId,
+        /// Who sent.
+        user: UserId,
+    },
+    /// Which entries tell of a message of a group, if it was changed or reacted to.
+    GroupShown {
+        /// Of which group.
+        group: GroupId,
+        /// Where the message stands.
+        place: Seq,
+    },
+    /// A group that may owe something; its value is empty. Without a partition, as of users.
+    GroupUnfinished {
+        /// Which.
+        group: GroupId,
+    },
 }
 
-/// A stored key: at most [`Key::LEN_MAX`] bytes, kept in place. Orders as its bytes do.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Key {
-    // The padding is zero, and the length decides last: so the order is that of the bytes.
-    bytes: [u8; Self::LEN_MAX],
-    len: u8,
-}
-
-impl Key {
-    /// The bytes as numbers that order as they do; the last one takes up some of the one before it again.
-    fn words(&self) -> [u64; 4] {
-        [0, 8, 16, Self::LEN_MAX - 8].map(|at| {
-            let mut word = [0; 8];
-            word.copy_from_slice(&self.bytes[at..at + 8]);
-            u64::from_be_bytes(word)
-        })
-    }
-}
-
-// By words: a run of a journal segment sorts millions of keys.
-impl Ord for Key {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.words().cmp(&other.words()).then(self.len.cmp(&other.len))
-    }
-}
-
-impl PartialOrd for Key {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-/// Bytes that are not a key of this version.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("not a key of a known table: {}", hex(bytes))]
-pub struct KeyError {
-    /// What was found.
-    pub bytes: Vec<u8>,
-}
-
-/// Which 64 sends of a device a `sends` row is about: the send number divided by 64.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SendsBlockNumber(pub u64);
-
-/// The value of a `sends` row: the seqs of 64 sends, zero for a number that is not known to be used, [`SendsBlock::GIVEN_UP`] for one
-/// that is void.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SendsBlock {
-    /// By the place of the send number in its block.
-    pub seqs: [Seq; Self::LEN],
-}
-
-/// The value of a row of the conversation index.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct IndexRow {
-    /// Which entries tell of the message.
-    pub shown: Shown,
-    /// Whose it is.
-    pub whose: Whose,
-}
-
-/// Whose a message is, as its row in the conversation index has it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Whose {
-    /// The user's.
-    Own,
-    /// The other side's, and nothing has been said about it since it came: the seq that the entry has in the log of the other side.
-    Came(Seq),
-    /// The other side's, and something has been said about it since: its name.
-    Named(Seq),
-    /// The row is of before that was kept; the entry says it.
-    Unsaid,
-}
-
-/// The value of a `displaced` row.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct DisplacedRow {
-    /// Where the message stands.
-    pub place: Seq,
-    /// The seq that the change with which it came has in the log of the other side.
-    pub came: Seq,
-}
-
-/// The value of a `received` row.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ReceivedRow {
-    /// The highest seq of the other side's log that was received.
-    pub up_to: Seq,
-    /// The last message that was received, in the own log. Zero in a row of before it was kept.
-    pub at: Seq,
-    /// How many were received since they are counted.
-    pub count: u64,
-}
-
-/// The value of a `delivered` or a `seen` row.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct MarkRow {
-    /// A seq of the sender's own log: the peer has, or has read, everything sent to them up to here.
-    pub up_to: Seq,
-    /// The entry of the sender's log that says so.
-    pub at: Seq,
-}
-
-/// The value of a `last` row.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LastRow {
-    /// Where the last message stands; zero: there is none. Its row, `received` or `sent`, may name one that is gone.
-    pub place: Seq,
-    /// As of this entry: a later message of the conversation is the last.
-    pub at: Seq,
-}
-
-/// The value of a `read` row.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ReadRow {
-    /// A seq of the own log: everything in the conversation up to here has been read.
-    pub up_to: Seq,
-    /// The entry that says so.
-    pub at: Seq,
-    /// Of the messages that were received, how many have been read.
-    pub count: u64,
-}
-
-/// The value of a `settings` row.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SettingsRow {
-    /// What they are.
-    pub settings: Settings,
-    /// The entry that says so.
-    pub at: Seq,
-}
-
-/// The value of a `visibility` row.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct VisibilityRow {
-    /// What is hidden.
-    pub visibility: Visibility,
-    /// The entry that says so.
-    pub at: Seq,
-}
-
-// Table numbers are on disk and never reused. Zero is left to a backend's own rows. The tables of conversations are those of
-// conversations with a person; another kind has its own tables, so that these keys stay as short as they are.
+// Table numbers are on disk and never reused. Zero is left to a backend's own rows, and from 33 on they are characters: see `fdb`. The
+// tables of conversations are those of conversations with a person; another kind has its own tables, so that these keys stay as short as
+// they are.
 const TIMELINE: u8 = 1;
 const CONVERSATION: u8 = 2;
 const SENDS: u8 = 3;
@@ -352,6 +268,12 @@ const REMOVED: u8 = 16;
 const FIRST: u8 = 17;
 const DELETED: u8 = 18;
 const DISPLACED: u8 = 19;
+const OF_GROUP: u8 = 20;
+const GROUP_LOG: u8 = 21;
+const GROUP_STATE: u8 = 22;
+const GROUP_ROLL: u8 = 23;
+const GROUP_SHOWN: u8 = 24;
+const GROUP_UNFINISHED: u8 = 25;
 
 /// Ends the key of a row that stands right behind the one of the same device or conversation. The lowest byte, so that nothing of another
 /// one comes between.
@@ -359,7 +281,7 @@ const BESIDE: u8 = 0;
 /// In place of a device or a conversation: behind all of them, and what stands beside the last.
 const BEHIND: u64 = u64::MAX;
 
-/// The tables whose keys order as (partition, user, rest).
+/// The tables whose keys order as (partition, user, rest). A group is in the place of the user beside whom it is.
 pub(crate) const TABLES_BY_PARTITION: &[u8] = &[
     TIMELINE,
     CONVERSATION,
@@ -376,9 +298,14 @@ pub(crate) const TABLES_BY_PARTITION: &[u8] = &[
     FIRST,
     DELETED,
     DISPLACED,
+    OF_GROUP,
+    GROUP_LOG,
+    GROUP_STATE,
+    GROUP_ROLL,
+    GROUP_SHOWN,
 ];
 /// The tables whose keys order as users.
-pub(crate) const TABLES_BY_USER: &[u8] = &[UNFINISHED];
+pub(crate) const TABLES_BY_USER: &[u8] = &[UNFINISHED, GROUP_UNFINISHED];
 
 impl RowKey {
     /// The stored key.
@@ -386,27 +313,23 @@ impl RowKey {
     pub fn encode(self) -> Key {
         match self {
             Self::Timeline { user, seq } => Key::of_user(TIMELINE, user).then(seq.0),
-            Self::Conversation { user, conversation: ConversationId::Person(peer), seq } => {
-                Key::of_user(CONVERSATION, user).then(peer.0).then(seq.0)
-            }
+            Self::Conversation { user, peer, seq } => Key::of_user(CONVERSATION, user).then(peer.0).then(seq.0),
             Self::Sends { user, device, block } => Key::of_user(SENDS, user).then(device.0).then(block.0),
             Self::Device { user, device } => Key::of_user(DEVICE, user).then(device.0),
-            Self::Received { user, conversation: ConversationId::Person(peer) } => {
-                Key::of_user(RECEIVED, user).then(peer.0)
-            }
-            Self::Delivered { user, conversation: ConversationId::Person(peer) } => {
-                Key::of_user(DELIVERED, user).then(peer.0)
-            }
-            Self::Sent { user, conversation: ConversationId::Person(peer) } => {
-                Key::of_user(RECEIVED, user).then(peer.0).then_byte(BESIDE)
-            }
-            Self::Last { user, conversation: ConversationId::Person(peer) } => {
-                Key::of_user(RECEIVED, user).then(BEHIND).then(peer.0)
-            }
+            Self::Received { user, peer } => Key::of_user(RECEIVED, user).then(peer.0),
+            Self::Delivered { user, peer } => Key::of_user(DELIVERED, user).then(peer.0),
+            Self::Sent { user, peer } => Key::of_user(RECEIVED, user).then(peer.0).then_byte(BESIDE),
+            Self::Last { user, peer } => Key::of_user(RECEIVED, user).then(BEHIND).then(peer.0),
             Self::Read { user, conversation: ConversationId::Person(peer) } => Key::of_user(READ, user).then(peer.0),
-            Self::Seen { user, conversation: ConversationId::Person(peer) } => Key::of_user(SEEN, user).then(peer.0),
+            Self::Read { user, conversation: ConversationId::Group(group) } => {
+                Key::of_user(OF_GROUP, user).then(group.0)
+            }
+            Self::Seen { user, peer } => Key::of_user(SEEN, user).then(peer.0),
             Self::Settings { user, conversation: ConversationId::Person(peer) } => {
                 Key::of_user(SETTINGS, user).then(peer.0)
+            }
+            Self::Settings { user, conversation: ConversationId::Group(group) } => {
+                Key::of_user(OF_GROUP, user).then(group.0).then_byte(BESIDE)
             }
             Self::Marks { user } => Key::of_user(MARKS, user),
             // Both before the first device.
@@ -417,14 +340,25 @@ impl RowKey {
             Self::DeviceNotes { user } => Key::of_user(DEVICE_NOTES, user),
             Self::Removed { user, device } => Key::of_user(REMOVED, user).then(device.0),
             Self::First { user, seq } => Key::of_user(FIRST, user).then(seq.0),
-            Self::Deleted { user, conversation: ConversationId::Person(peer), origin } => {
-                Key::of_user(DELETED, user).then(peer.0).then(origin.0)
+            Self::Deleted { user, conversation: ConversationId::Person(peer), name } => {
+                Key::of_user(DELETED, user).then(peer.0).then(name.0)
             }
-            Self::Displaced { user, conversation: ConversationId::Person(peer), origin } => {
-                Key::of_user(DISPLACED, user).then(peer.0).then(origin.0)
+            Self::Deleted { user, conversation: ConversationId::Group(group), name } => {
+                Key::of_user(OF_GROUP, user).then(group.0).then(name.0)
             }
+            Self::Displaced { user, peer, origin } => Key::of_user(DISPLACED, user).then(peer.0).then(origin.0),
             Self::Unfinished { user } => Key::of_table(UNFINISHED).then(user.0),
             Self::Migration => Key::of_table(MIGRATION),
+            Self::Standing { user, group } => {
+                Key::of_user(DEVICE, user).then(group.0).then_byte(BESIDE).then_byte(BESIDE)
+            }
+            Self::GroupLog { group, seq } => Key::of_user(GROUP_LOG, beside(group)).then(seq.0),
+            Self::GroupState { group } => Key::of_user(GROUP_STATE, beside(group)),
+            Self::GroupMarks { group } => Key::of_user(GROUP_STATE, beside(group)).then_byte(BESIDE),
+            Self::GroupMember { group, user } => Key::of_user(GROUP_ROLL, beside(group)).then(user.0),
+            Self::GroupCame { group, user } => Key::of_user(GROUP_ROLL, beside(group)).then(user.0).then_byte(BESIDE),
+            Self::GroupShown { group, place } => Key::of_user(GROUP_SHOWN, beside(group)).then(place.0),
+            Self::GroupUnfinished { group } => Key::of_table(GROUP_UNFINISHED).then(group.0),
         }
     }
 
@@ -439,8 +373,10 @@ impl RowKey {
     fn parse(bytes: &[u8]) -> Option<Self> {
         let (&table, rest) = bytes.split_first()?;
         if table == UNFINISHED {
-            let [user] = numbers(rest)?;
-            return Some(Self::Unfinished { user: UserId(user) });
+            return numbers(rest).map(|[user]| Self::Unfinished { user: UserId(user) });
+        }
+        if table == GROUP_UNFINISHED {
+            return numbers(rest).map(|[group]| Self::GroupUnfinished { group: GroupId(group) });
         }
         if table == MIGRATION {
             return rest.is_empty().then_some(Self::Migration);
@@ -451,13 +387,13 @@ impl RowKey {
             return None;
         }
         let rest = &rest[8..];
+        // Of the tables of groups.
+        let group = GroupId(user.0);
         Some(match table {
             TIMELINE => numbers(rest).map(|[seq]| Self::Timeline { user, seq: Seq(seq) })?,
-            CONVERSATION => numbers(rest).map(|[peer, seq]| Self::Conversation {
-                user,
-                conversation: person(peer),
-                seq: Seq(seq),
-            })?,
+            CONVERSATION => {
+                numbers(rest).map(|[peer, seq]| Self::Conversation { user, peer: UserId(peer), seq: Seq(seq) })?
+            }
             SENDS => numbers(rest).map(|[device, block]| Self::Sends {
                 user,
                 device: DeviceId(device),
@@ -465,144 +401,49 @@ impl RowKey {
             })?,
             DEVICE if rest.is_empty() => Self::LastSeen { user },
             DEVICE if rest == [BESIDE] => Self::Visibility { user },
-            DEVICE => match (numbers(rest), numbers(rest), beside(rest)) {
+            DEVICE => match (numbers(rest), numbers(rest), beside_that(rest)) {
                 (Some([device]), ..) => Self::Device { user, device: DeviceId(device) },
                 (_, Some([BEHIND, first]), _) => Self::Epoch { user, first: Seq(first) },
                 (.., Some(device)) => Self::LastSends { user, device: DeviceId(device) },
+                _ => Self::Standing { user, group: GroupId(beside_that(rest.strip_suffix(&[BESIDE])?)?) },
+            },
+            RECEIVED => match (numbers(rest), numbers(rest), beside_that(rest)) {
+                (Some([peer]), ..) => Self::Received { user, peer: UserId(peer) },
+                (_, Some([BEHIND, peer]), _) => Self::Last { user, peer: UserId(peer) },
+                (.., Some(peer)) => Self::Sent { user, peer: UserId(peer) },
                 _ => return None,
             },
-            RECEIVED => match (numbers(rest), numbers(rest), beside(rest)) {
-                (Some([peer]), ..) => Self::Received { user, conversation: person(peer) },
-                (_, Some([BEHIND, peer]), _) => Self::Last { user, conversation: person(peer) },
-                (.., Some(peer)) => Self::Sent { user, conversation: person(peer) },
-                _ => return None,
-            },
-            DELIVERED => numbers(rest).map(|[peer]| Self::Delivered { user, conversation: person(peer) })?,
+            DELIVERED => numbers(rest).map(|[peer]| Self::Delivered { user, peer: UserId(peer) })?,
             READ => numbers(rest).map(|[peer]| Self::Read { user, conversation: person(peer) })?,
-            SEEN => numbers(rest).map(|[peer]| Self::Seen { user, conversation: person(peer) })?,
+            SEEN => numbers(rest).map(|[peer]| Self::Seen { user, peer: UserId(peer) })?,
             SETTINGS => numbers(rest).map(|[peer]| Self::Settings { user, conversation: person(peer) })?,
             MARKS => numbers(rest).map(|[]| Self::Marks { user })?,
             DEVICE_NOTES => numbers(rest).map(|[]| Self::DeviceNotes { user })?,
             REMOVED => numbers(rest).map(|[device]| Self::Removed { user, device: DeviceId(device) })?,
             FIRST => numbers(rest).map(|[seq]| Self::First { user, seq: Seq(seq) })?,
-            DELETED => numbers(rest).map(|[peer, origin]| Self::Deleted {
-                user,
-                conversation: person(peer),
-                origin: Seq(origin),
-            })?,
-            DISPLACED => numbers(rest).map(|[peer, origin]| Self::Displaced {
-                user,
-                conversation: person(peer),
-                origin: Seq(origin),
-            })?,
+            DELETED => {
+                numbers(rest).map(|[peer, name]| Self::Deleted { user, conversation: person(peer), name: Seq(name) })?
+            }
+            DISPLACED => {
+                numbers(rest).map(|[peer, origin]| Self::Displaced { user, peer: UserId(peer), origin: Seq(origin) })?
+            }
+            OF_GROUP => match (numbers(rest), numbers(rest), beside_that(rest)) {
+                (Some([group]), ..) => Self::Read { user, conversation: GroupId(group).into() },
+                (_, Some([group, name]), _) => {
+                    Self::Deleted { user, conversation: GroupId(group).into(), name: Seq(name) }
+                }
+                (.., group) => Self::Settings { user, conversation: GroupId(group?).into() },
+            },
+            GROUP_LOG => numbers(rest).map(|[seq]| Self::GroupLog { group, seq: Seq(seq) })?,
+            GROUP_STATE if rest.is_empty() => Self::GroupState { group },
+            GROUP_STATE if rest == [BESIDE] => Self::GroupMarks { group },
+            GROUP_ROLL => match numbers(rest) {
+                Some([user]) => Self::GroupMember { group, user: UserId(user) },
+                None => Self::GroupCame { group, user: UserId(beside_that(rest)?) },
+            },
+            GROUP_SHOWN => numbers(rest).map(|[place]| Self::GroupShown { group, place: Seq(place) })?,
             _ => return None,
         })
-    }
-}
-
-impl Key {
-    /// Table, partition, user and two more numbers.
-    pub const LEN_MAX: usize = 1 + 2 + 3 * 8;
-
-    /// A key of these bytes, if it is not too long to be one.
-    #[must_use]
-    pub fn from_bytes(source: &[u8]) -> Option<Self> {
-        let mut bytes = [0; Self::LEN_MAX];
-        bytes.get_mut(..source.len())?.copy_from_slice(source);
-        Some(Self { bytes, len: source.len() as u8 })
-    }
-
-    /// The key that follows immediately.
-    pub(crate) fn successor(self) -> Option<Self> {
-        let mut bytes = self.to_vec();
-        if bytes.len() < Self::LEN_MAX {
-            bytes.push(0);
-        } else {
-            while bytes.last() == Some(&u8::MAX) {
-                bytes.pop();
-            }
-            *bytes.last_mut()? += 1;
-        }
-        Self::from_bytes(&bytes)
-    }
-
-    fn of_table(table: u8) -> Self {
-        let mut bytes = [0; Self::LEN_MAX];
-        bytes[0] = table;
-        Self { bytes, len: 1 }
-    }
-
-    fn of_user(table: u8, user: UserId) -> Self {
-        let mut key = Self::of_table(table);
-        key.bytes[1..3].copy_from_slice(&partition_of(user).to_be_bytes());
-        key.len = 3;
-        key.then(user.0)
-    }
-
-    fn then_byte(mut self, byte: u8) -> Self {
-        self.bytes[usize::from(self.len)] = byte;
-        self.len += 1;
-        self
-    }
-
-    fn then(mut self, number: u64) -> Self {
-        let start = usize::from(self.len);
-        self.bytes[start..start + 8].copy_from_slice(&number.to_be_bytes());
-        self.len += 8;
-        self
-    }
-}
-
-impl Deref for Key {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        &self.bytes[..usize::from(self.len)]
-    }
-}
-
-impl fmt::Debug for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match RowKey::decode(self) {
-            Ok(row) => row.fmt(f),
-            Err(_) => write!(f, "Key({})", hex(self)),
-        }
-    }
-}
-
-impl SendsBlock {
-    /// Sends in a block. A power of two that makes the merge rare and the row small: 100 to 200 bytes when it is full.
-    pub const LEN: usize = 64;
-
-    /// In the place of the seq of a send whose number was given up: the last seq of all, which no log reaches.
-    pub const GIVEN_UP: Seq = Seq(u64::MAX);
-
-    /// The block of a send and its place in it.
-    #[must_use]
-    pub const fn place(number: SendNumber) -> (SendsBlockNumber, usize) {
-        (SendsBlockNumber(number.0 / Self::LEN as u64), (number.0 % Self::LEN as u64) as usize)
-    }
-
-    /// The highest send number that is known, of this block of the given number.
-    #[must_use]
-    pub fn last_number(&self, block: SendsBlockNumber) -> Option<SendNumber> {
-        let place = self.seqs.iter().rposition(|&seq| seq != Seq::ZERO)?;
-        Some(SendNumber(block.0 * Self::LEN as u64 + place as u64))
-    }
-
-    /// Fills what is not known here from `older`.
-    pub fn fill_from(&mut self, older: &Self) {
-        for (seq, older) in self.seqs.iter_mut().zip(older.seqs) {
-            if *seq == Seq::ZERO {
-                *seq = older;
-            }
-        }
-    }
-}
-
-impl Default for SendsBlock {
-    fn default() -> Self {
-        Self { seqs: [Seq::ZERO; Self::LEN] }
     }
 }
 
@@ -622,9 +463,7 @@ pub(crate) fn sends_table() -> (Key, Key) {
 }
 
 fn table(table: u8) -> (Key, Key) {
-    let mut last = Key { bytes: [u8::MAX; Key::LEN_MAX], len: Key::LEN_MAX as u8 };
-    last.bytes[0] = table;
-    (Key::of_table(table), last)
+    (Key::of_table(table), Key::last_of_table(table))
 }
 
 const fn person(id: u64) -> ConversationId {
@@ -638,112 +477,10 @@ fn numbers<const N: usize>(bytes: &[u8]) -> Option<[u64; N]> {
 }
 
 /// The number in the key of a row that stands beside another one.
-fn beside(bytes: &[u8]) -> Option<u64> {
+fn beside_that(bytes: &[u8]) -> Option<u64> {
     let [number] = numbers(bytes.strip_suffix(&[BESIDE])?)?;
     Some(number)
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn any_key() -> impl Strategy<Value = RowKey> {
-        (0..23u8, any::<[u64; 3]>()).prop_map(|(table, [a, b, c])| {
-            let user = UserId(a);
-            match table {
-                0 => RowKey::Timeline { user, seq: Seq(b) },
-                1 => RowKey::Conversation { user, conversation: person(b), seq: Seq(c) },
-                2 => RowKey::Sends { user, device: DeviceId(b), block: SendsBlockNumber(c) },
-                3 => RowKey::Device { user, device: DeviceId(b) },
-                4 => RowKey::Received { user, conversation: person(b) },
-                5 => RowKey::Delivered { user, conversation: person(b) },
-                6 => RowKey::Marks { user },
-                7 => RowKey::Unfinished { user },
-                8 => RowKey::Epoch { user, first: Seq(b) },
-                9 => RowKey::Sent { user, conversation: person(b) },
-                10 => RowKey::Read { user, conversation: person(b) },
-                11 => RowKey::Seen { user, conversation: person(b) },
-                12 => RowKey::Settings { user, conversation: person(b) },
-                13 => RowKey::DeviceNotes { user },
-                14 => RowKey::Removed { user, device: DeviceId(b) },
-                15 => RowKey::First { user, seq: Seq(b) },
-                16 => RowKey::Deleted { user, conversation: person(b), origin: Seq(c) },
-                18 => RowKey::LastSends { user, device: DeviceId(b) },
-                17 => RowKey::Displaced { user, conversation: person(b), origin: Seq(c) },
-                19 => RowKey::LastSeen { user },
-                20 => RowKey::Visibility { user },
-                21 => RowKey::Last { user, conversation: person(b) },
-                _ => RowKey::Migration,
-            }
-        })
-    }
-
-    proptest! {
-        #[test]
-        fn a_key_parses_back(row in any_key()) {
-            prop_assert_eq!(RowKey::decode(&row.encode()), Ok(row));
-        }
-
-        #[test]
-        fn keys_of_a_log_order_as_user_and_seq(a in 1..5u64, b in 1..5u64, s in any::<u64>(), t in any::<u64>()) {
-            let key = |user, seq| RowKey::Timeline { user: UserId(user), seq: Seq(seq) }.encode();
-            let place = |user, seq| (partition_of(UserId(user)), user, seq);
-            prop_assert_eq!(key(a, s).cmp(&key(b, t)), place(a, s).cmp(&place(b, t)));
-        }
-
-        #[test]
-        fn keys_order_as_their_bytes(a in any_key(), b in any_key()) {
-            prop_assert_eq!(a.encode().cmp(&b.encode()), a.encode().to_vec().cmp(&b.encode().to_vec()));
-        }
-
-        #[test]
-        fn noise_is_no_key_or_the_same_key(bytes in proptest::collection::vec(any::<u8>(), 0..30)) {
-            if let Ok(row) = RowKey::decode(&bytes) {
-                prop_assert_eq!(row.encode().to_vec(), bytes);
-            }
-        }
-    }
-
-    #[test]
-    fn what_is_read_together_stands_together() {
-        let user = UserId(7);
-        let rows = [
-            RowKey::LastSeen { user },
-            RowKey::Visibility { user },
-            RowKey::Device { user, device: DeviceId(0) },
-            RowKey::LastSends { user, device: DeviceId(0) },
-            RowKey::Device { user, device: DeviceId(1) },
-            RowKey::Device { user, device: DeviceId(u64::MAX) },
-            RowKey::LastSends { user, device: DeviceId(u64::MAX) },
-            RowKey::Epoch { user, first: Seq(0) },
-            RowKey::Epoch { user, first: Seq(u64::MAX) },
-            RowKey::Received { user, conversation: person(1) },
-            RowKey::Sent { user, conversation: person(1) },
-            RowKey::Received { user, conversation: person(2) },
-            RowKey::Sent { user, conversation: person(u64::MAX) },
-            RowKey::Last { user, conversation: person(0) },
-            RowKey::Last { user, conversation: person(u64::MAX) },
-        ];
-        assert!(rows.map(RowKey::encode).is_sorted());
-    }
-
-    #[test]
-    fn a_key_in_the_wrong_partition_is_refused() {
-        let mut bytes = RowKey::Marks { user: UserId(7) }.encode().to_vec();
-        bytes[1] ^= 1;
-        assert_eq!(RowKey::decode(&bytes), Err(KeyError { bytes }));
-    }
-
-    #[test]
-    fn the_layout_of_a_key_never_changes() {
-        let key = RowKey::Timeline { user: UserId(7), seq: Seq(258) }.encode();
-        assert_eq!(hex(&key), format!("01{:04x}00000000000000070000000000000102", partition_of(UserId(7))));
-        assert_eq!(partition_of(UserId(7)), 0x63cb);
-    }
-}
+mod tests;

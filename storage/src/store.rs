@@ -79,7 +79,7 @@ pub trait Store: Send + Sync + 'static {
     /// The value of a row, if it is there.
     fn get(&self, key: &Key) -> impl Future<Output = Result<Option<Bytes>, StoreError>> + Send;
 
-    /// The values of several rows, in the order of the keys. For backends where reads overlap.
+    /// The values of several rows, in the order of the keys, and read at once or in this order. For backends where reads overlap.
     fn get_many(&self, keys: &[Key]) -> impl Future<Output = Result<Vec<Option<Bytes>>, StoreError>> + Send {
         async move {
             let mut values = Vec::with_capacity(keys.len());

@@ -1,5 +1,7 @@
 //! Generators that the tests of several modules share.
 
+mod groups;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::OpenOptions,
@@ -13,10 +15,12 @@ use proptest::{
     sample::select,
 };
 use proto_spec::{
-    Content, ConversationId, DeviceId, Entry, EpochId, Event, MessageName, Removal, SendNumber, Seq, Settings, Stands,
-    TimestampMs, UserId, Visibility,
+    Content, ConversationId, DeviceId, Entry, EpochId, Event, GroupId, MessageName, Removal, SendNumber, Seq, Settings,
+    Stands, TimestampMs, UserId, Visibility,
 };
 
+use groups::{Groups, any_event_of_a_group};
+pub(crate) use groups::{any_group_entry, any_group_record};
 use tempfile::TempDir;
 
 use crate::{
@@ -61,6 +65,7 @@ pub(crate) fn any_record() -> impl Strategy<Value = Record> {
             number: SendNumber(number)
         }),
         any::<[u64; 2]>().prop_map(|[user, at]| Record::LastSeen { user: UserId(user), at: TimestampMs(at) }),
+        any_group_record(),
     ]
 }
 
@@ -152,6 +157,7 @@ fn any_event() -> impl Strategy<Value = Event> {
             .prop_map(|(removed, why, devices)| Event::Devices { removed: DeviceId(removed), why, devices }),
         any::<u64>().prop_map(|bits| Event::Visibility { visibility: Visibility::from_bits(bits) }),
         (20..=u8::MAX).prop_map(|kind| Event::Unknown { kind }),
+        any_event_of_a_group(),
     ]
 }
 
@@ -162,7 +168,7 @@ fn any_content() -> impl Strategy<Value = Content> {
 /// Records as a few shards would make them for a few users: seqs and send numbers without gaps, watermarks that only
 /// grow, receipts that supersede each other.
 pub(crate) fn history(records_max: usize) -> impl Strategy<Value = Vec<Record>> {
-    vec((0..19u8, 1..4u64, 1..4u64, 1..3u64, any::<bool>()), 0..records_max).prop_map(|steps| {
+    vec((0..35u8, 1..4u64, 1..4u64, 1..3u64, any::<bool>()), 0..records_max).prop_map(|steps| {
         let mut world = World::default();
         steps.into_iter().map(|(kind, user, peer, device, idle)| world.step(kind, user, peer, device, idle)).collect()
     })
@@ -187,6 +193,7 @@ struct World {
     epochs: BTreeMap<u64, Vec<u64>>,
     /// How many devices were removed under each of the two that a user has. The next one has another id.
     removed: BTreeMap<(u64, u64), u64>,
+    groups: Groups,
 }
 
 impl World {
@@ -274,6 +281,24 @@ impl World {
                 let says = self.messages.get(&(user, place)).map_or(Seq::ZERO, |entry| entry.seq);
                 let (place, now) = (Seq(place), Shown { says, reactions });
                 Record::Rewrite { user: UserId(user), entry, of: Rewrite { place, now, replaces, received, last } }
+            }
+            19..=27 => self.groups.step_of_home(kind - 19, user, peer, device, idle),
+            28..=32 => {
+                self.heads.insert(user, head + 1);
+                let number = self.numbers.entry((user, device)).or_default();
+                *number += u64::from(kind == 28);
+                self.groups.step_of_member(kind - 28, (user, head), peer, (device, *number), idle)
+            }
+            33 | 34 => {
+                self.heads.insert(user, head + 1);
+                let replaces = self.superseded.insert((kind, user, peer), head + 1).map(Seq);
+                let (conversation, up_to, settings) = (GroupId(peer).into(), Seq(head), Settings::from_bits(device));
+                let event = match kind {
+                    33 => Event::Read { conversation, up_to, unread: 0, told: Seq::ZERO },
+                    _ => Event::Settings { conversation, settings },
+                };
+                let entry = Entry { seq: Seq(head + 1), time: TimestampMs(1000 + head), event };
+                Record::Append { user: UserId(user), entry, replaces, count: if kind == 33 { peer } else { 0 } }
             }
             0..=3 | 7..=9 | 18 => {
                 let (mut replaces, mut count) = (None, 0);

@@ -3,7 +3,7 @@
 use std::mem;
 
 use bytes::Bytes;
-use proto_spec::{ConversationId, DeviceId, Direction, Event, Seq, UserId};
+use proto_spec::{DeviceId, Direction, Event, Seq, UserId};
 
 use crate::{
     codec,
@@ -31,10 +31,10 @@ pub async fn note_last_messages<S: Store>(store: &S, fence: Fence) -> Result<u64
     let mut open: Option<Conversation> = None;
     while let Some(rows) = pages.next().await? {
         let mut closed = Vec::new();
-        for (user, conversation, place, is_own) in messages(store, &rows).await? {
-            let before = open.take_if(|of| (of.user, of.conversation) != (user, conversation));
+        for (user, peer, place, is_own) in messages(store, &rows).await? {
+            let before = open.take_if(|of| (of.user, of.peer) != (user, peer));
             closed.extend(before);
-            let of = open.get_or_insert(Conversation { user, conversation, sent: Seq::ZERO, last: Seq::ZERO });
+            let of = open.get_or_insert(Conversation { user, peer, sent: Seq::ZERO, last: Seq::ZERO });
             of.last = place;
             if is_own {
                 of.sent = place;
@@ -54,7 +54,7 @@ pub async fn note_last_messages<S: Store>(store: &S, fence: Fence) -> Result<u64
 /// Where the last messages of a conversation stand.
 struct Conversation {
     user: UserId,
-    conversation: ConversationId,
+    peer: UserId,
     /// Of the user's own; zero: there is none.
     sent: Seq,
     last: Seq,
@@ -62,35 +62,32 @@ struct Conversation {
 
 impl Conversation {
     fn put<S>(&self, changes: &mut Changes<'_, S>) {
-        let Self { user, conversation, sent, last } = *self;
+        let Self { user, peer, sent, last } = *self;
         if sent > Seq::ZERO {
-            changes.put(RowKey::Sent { user, conversation }, |out| codec::put_seq(out, sent));
+            changes.put(RowKey::Sent { user, peer }, |out| codec::put_seq(out, sent));
         }
         // The `received` row may be of before it was kept where the last one is.
         if last > sent {
             let row = LastRow { place: last, at: last };
-            changes.put(RowKey::Last { user, conversation }, |out| codec::put_last(out, row));
+            changes.put(RowKey::Last { user, peer }, |out| codec::put_last(out, row));
         }
     }
 }
 
 /// Of rows of the conversation index: each message by where it stands, and whether it is the user's own.
-async fn messages<S: Store>(
-    store: &S,
-    rows: &[(Key, Bytes)],
-) -> Result<Vec<(UserId, ConversationId, Seq, bool)>, StoreError> {
+async fn messages<S: Store>(store: &S, rows: &[(Key, Bytes)]) -> Result<Vec<(UserId, UserId, Seq, bool)>, StoreError> {
     let mut messages = Vec::with_capacity(rows.len());
     let (mut unsaid, mut keys) = (Vec::new(), Vec::new());
     for (key, value) in rows {
-        let RowKey::Conversation { user, conversation, seq } = RowKey::decode(key)? else { return Err(misplaced(key)) };
+        let RowKey::Conversation { user, peer, seq } = RowKey::decode(key)? else { return Err(misplaced(key)) };
         let row = codec::index(seq, value)?;
         // Notes to oneself have the user on both sides.
-        let is_own = row.whose == Whose::Own || conversation == user.into();
+        let is_own = row.whose == Whose::Own || peer == user;
         if row.whose == Whose::Unsaid && !is_own {
             unsaid.push((messages.len(), row.shown.says));
             keys.push(RowKey::Timeline { user, seq: row.shown.says }.encode());
         }
-        messages.push((user, conversation, seq, is_own));
+        messages.push((user, peer, seq, is_own));
     }
     for (((at, seq), key), value) in unsaid.into_iter().zip(&keys).zip(store.get_many(&keys).await?) {
         let value = value.ok_or_else(|| StoreError::Damaged { what: format!("the row {key:?} is missing") })?;
@@ -216,7 +213,7 @@ mod tests {
     use std::{collections::BTreeMap, sync::Arc};
 
     use proptest::prelude::*;
-    use proto_spec::{Content, Entry, TimestampMs};
+    use proto_spec::{Content, ConversationId, Entry, TimestampMs};
 
     use super::*;
     use crate::{
@@ -275,12 +272,12 @@ mod tests {
         let (mut old, mut sent) = (RunBuilder::default(), BTreeMap::new());
         for (key, value) in store.rows() {
             match RowKey::decode(&key).unwrap() {
-                RowKey::Sent { user, conversation } => {
-                    sent.insert((user.0, conversation), codec::seq("", &value).unwrap());
+                RowKey::Sent { user, peer } => {
+                    sent.insert((user.0, peer), codec::seq("", &value).unwrap());
                 }
-                RowKey::Last { user, conversation } => {
+                RowKey::Last { user, peer } => {
                     let row = codec::last(&value).unwrap();
-                    let sent = sent.entry((user.0, conversation)).or_default();
+                    let sent = sent.entry((user.0, peer)).or_default();
                     if *sent < row.at {
                         *sent = row.place;
                     }
@@ -289,9 +286,9 @@ mod tests {
                 _ => {}
             }
         }
-        for ((user, conversation), sent) in sent {
+        for ((user, peer), sent) in sent {
             let user = UserId(user);
-            old.put(RowKey::Sent { user, conversation }.encode(), |out| codec::put_seq(out, sent));
+            old.put(RowKey::Sent { user, peer }.encode(), |out| codec::put_seq(out, sent));
         }
         block_on(store.commit(fence, &old.finish())).unwrap();
     }
@@ -368,15 +365,14 @@ mod tests {
     #[test]
     fn whoever_wrote_to_a_user_of_before_does_not_become_one_to_whom_they_have_written() {
         let (reader, writer) = (UserId(1), UserId(2));
-        let conversation = writer.into();
         let (store, fence) = store_of(&[]);
         let mut old = RunBuilder::default();
         // A conversation that was deleted as a whole.
-        let gone = UserId(3).into();
-        for (conversation, seq) in [(conversation, 7), (gone, 5)] {
-            old.put(RowKey::Sent { user: reader, conversation }.encode(), |out| codec::put_seq(out, Seq(seq)));
+        let gone = UserId(3);
+        for (peer, seq) in [(writer, 7), (gone, 5)] {
+            old.put(RowKey::Sent { user: reader, peer }.encode(), |out| codec::put_seq(out, Seq(seq)));
         }
-        let key = RowKey::Conversation { user: reader, conversation, seq: Seq(7) }.encode();
+        let key = RowKey::Conversation { user: reader, peer: writer, seq: Seq(7) }.encode();
         old.put(key, |out| codec::put_index(out, Some(Seq(9))));
         block_on(store.commit(fence, &old.finish())).unwrap();
         assert_eq!(block_on(note_last_messages(&store, fence)).unwrap(), 1);

@@ -441,6 +441,11 @@ impl Device {
             | ServerFrame::Presence { .. }
             | ServerFrame::Typing { .. }
             | ServerFrame::Redirect { .. }
+            | ServerFrame::DeliverGroup { .. }
+            | ServerFrame::GroupPage(_)
+            | ServerFrame::TypingInGroup { .. }
+            | ServerFrame::Groups { .. }
+            | ServerFrame::Members { .. }
             | ServerFrame::Bye { .. }) => panic!("{self}: unexpected {other:?}"),
         }
     }
@@ -494,6 +499,8 @@ impl Device {
             | Event::Seen { .. }
             | Event::Settings { .. }
             | Event::Visibility { .. }
+            | Event::Group { .. }
+            | Event::GroupRefused { .. }
             | Event::Unknown { .. } => (received, sent),
         })
     }
@@ -521,6 +528,8 @@ pub fn received(entry: &Entry) -> Option<(u64, u64, u64, &str)> {
         | Event::Deleted { .. }
         | Event::Devices { .. }
         | Event::Visibility { .. }
+        | Event::Group { .. }
+        | Event::GroupRefused { .. }
         | Event::Unknown { .. } => None,
     }
 }

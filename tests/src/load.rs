@@ -317,6 +317,8 @@ fn check_order<'a>(user: u64, log: impl Iterator<Item = &'a Entry>) {
             | Event::Seen { .. }
             | Event::Settings { .. }
             | Event::Visibility { .. }
+            | Event::Group { .. }
+            | Event::GroupRefused { .. }
             | Event::Unknown { .. } => continue,
         };
         assert!(before < Some(now), "user {user}: {entry:?} comes after {before:?}");

@@ -1,16 +1,20 @@
 //! A model of the store: plain maps, written from the meaning of records and not from the schema, so that it can
 //! disagree with it.
 
+mod groups;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use proto_spec::{
-    Content, ConversationId, DeviceId, Direction, Entry, EpochId, Event, SendNumber, Seq, TimestampMs, UserId,
+    Content, ConversationId, DeviceId, Direction, Entry, EpochId, Event, GroupId, SendNumber, Seq, TimestampMs, UserId,
 };
 use storage::{
     Answer, ConversationSnapshot, DeviceNotes, DeviceSnapshot, Entries, FirstResult, InboxEntry, InboxSnapshot,
     MarkRow, Marks, Message, PresenceRows, Query, ReadRow, ReceivedRow, Record, Replaced, Rewrite, Sent, SettingsRow,
-    Shown, Span, ToDelete, UserSnapshot, VisibilityRow,
+    Shown, Span, StandingRow, ToDelete, UserSnapshot, VisibilityRow,
 };
+
+pub use self::groups::GroupRows;
 
 /// One user's part of the model.
 #[derive(Clone, Debug, Default)]
@@ -33,6 +37,8 @@ pub struct UserRows {
     given_up: BTreeSet<(DeviceId, SendNumber)>,
     visibility: VisibilityRow,
     last_seen: TimestampMs,
+    /// How the user stands to groups.
+    pub groups: BTreeMap<GroupId, StandingRow>,
 }
 
 /// See the head of this file.
@@ -42,6 +48,10 @@ pub struct Model {
     pub users: BTreeMap<UserId, UserRows>,
     /// Users whose duties are open.
     pub unfinished: BTreeSet<UserId>,
+    /// By group.
+    pub groups: BTreeMap<GroupId, GroupRows>,
+    /// Groups whose duties are open.
+    pub unfinished_groups: BTreeSet<GroupId>,
 }
 
 impl Model {
@@ -56,7 +66,9 @@ impl Model {
                 match &entry.event {
                     Event::Sent { to, device, number, .. } => {
                         rows.sends.insert((*device, *number), entry.seq);
-                        rows.conversations.entry(*to).or_default().sent = entry.seq;
+                        if let ConversationId::Person(_) = to {
+                            rows.conversations.entry(*to).or_default().sent = entry.seq;
+                        }
                         self.unfinished.insert(*user);
                     }
                     Event::Received { from, origin, content } => {
@@ -97,6 +109,11 @@ impl Model {
                         rows.visibility = VisibilityRow { visibility: *visibility, at: entry.seq };
                     }
                     Event::Devices { .. } => {}
+                    Event::Group { .. } | Event::GroupRefused { .. } => panic!("it takes the place of others"),
+                    Event::Deleted { conversation: conversation @ ConversationId::Group(_), place, .. } => {
+                        let none = rows.deleted.insert((*conversation, *place), entry.clone());
+                        assert_eq!(none, None, "{user} deletes {place} twice");
+                    }
                     Event::Deleted { .. } => panic!("a message is deleted by a rewrite"),
                     Event::Unknown { .. } => panic!("a shard does not write what it does not know"),
                 }
@@ -104,6 +121,9 @@ impl Model {
                     assert!(*head < entry.seq, "{user}: {} is appended after {head}", entry.seq);
                 }
                 rows.log.insert(entry.seq, entry.clone());
+            }
+            Record::Rewrite { user, entry, of } if of.place == Seq::ZERO => {
+                self.users.entry(*user).or_default().supersede(*user, entry, of);
             }
             Record::Rewrite { user, entry, of: Rewrite { place, now, replaces, received, last } } => {
                 let rows = self.users.entry(*user).or_default();
@@ -191,6 +211,11 @@ impl Model {
                 assert!(rows.last_number(*device) < *number, "{user}: {number} was used before");
                 rows.given_up.insert((*device, *number));
             }
+            Record::GroupAppend { .. }
+            | Record::GroupState { .. }
+            | Record::GroupMember { .. }
+            | Record::GroupCame { .. }
+            | Record::GroupMarks { .. } => self.apply_to_group(record),
             Record::LastSeen { user, at } => self.users.entry(*user).or_default().last_seen = *at,
         }
     }
@@ -221,6 +246,7 @@ impl Model {
                     epochs: rows.epochs.iter().map(|(first, epoch)| (*first, *epoch)).collect(),
                     visibility: rows.visibility,
                     last_seen: rows.last_seen,
+                    groups: rows.groups.iter().map(|(group, row)| (*group, *row)).collect(),
                 })
             }
             Query::Conversation { user, conversation } => Answer::Conversation(rows(user).conversation(*conversation)),
@@ -255,6 +281,7 @@ impl Model {
                 };
                 Answer::Presence(users.iter().map(of).collect())
             }
+            Query::Group(_) | Query::GroupLog { .. } | Query::GroupMessage { .. } => self.answer_of_group(query),
             // It is no cluster's.
             Query::Term { .. } => Answer::Term(0),
             Query::IsRemoved { user, device } => Answer::IsRemoved(rows(user).removed.contains(device)),

@@ -4,6 +4,7 @@
 
 mod clients;
 mod rim;
+mod steps;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -35,11 +36,15 @@ use server::{
 };
 use storage::{
     Advanced, Answer, BatchId, LaneId, Query, Record,
+    group::beside,
     journal::{JournalConfig, Position, Write, Writer},
 };
 
-pub use self::clients::{Client, Link};
 use self::rim::TurnRim;
+pub use self::{
+    clients::{Client, Link},
+    steps::BatchKey,
+};
 use crate::model::Model;
 
 /// A batch that is not in the store.
@@ -91,6 +96,8 @@ pub struct World {
     pub unreadable: Option<UserId>,
     /// The audit log is behind, so no token of a live connection is judged, until this is cleared.
     pub audit_stalled: bool,
+    /// How many batches have been decided.
+    decided_count: u64,
     /// How often what is remembered of devices was written.
     pub device_notes: u64,
     /// What the operator was told.
@@ -201,6 +208,7 @@ impl World {
             store_fails: false,
             unreadable: None,
             audit_stalled: false,
+            decided_count: 0,
             device_notes: 0,
             told: Vec::new(),
             failed_queries: 0,
@@ -535,6 +543,9 @@ impl World {
         for user in self.store.unfinished.clone() {
             self.tell(self.home_of(user), CoreMessage::Unfinished(user));
         }
+        for group in self.store.unfinished_groups.clone() {
+            self.tell(self.home_of(beside(group)), CoreMessage::UnfinishedGroup(group));
+        }
     }
 
     /// The log of a user, once everything is in the store.
@@ -564,6 +575,9 @@ impl World {
                 | Event::Seen { .. }
                 | Event::Settings { .. }
                 | Event::Visibility { .. }
+                | Event::Sent { to: ConversationId::Group(_), .. }
+                | Event::Group { .. }
+                | Event::GroupRefused { .. }
                 | Event::Unknown { .. } => None,
             })
             .collect()

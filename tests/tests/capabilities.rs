@@ -1,8 +1,8 @@
 //! What a welcome tells of what the server takes is what it takes (SPEC 8.7): no less, no more.
 
 use proto_spec::{
-    Attachment, AttachmentKind, Capabilities, ClientFrame, Content, ContentKind, ErrorCode, MessageName, Reply, Resume,
-    SendNumber, Seq, ServerFrame, UserId, wire::put_varint,
+    Act, Attachment, AttachmentKind, Capabilities, ClientFrame, Content, ContentKind, ErrorCode, GroupId, MessageName,
+    Reply, Resume, Rules, SendNumber, Seq, ServerFrame, UserId, wire::put_varint,
 };
 use server::shard::Limits;
 use tests::{
@@ -24,7 +24,9 @@ fn connect(world: &mut World, device: u64) -> (Link, Capabilities) {
 }
 
 fn say(world: &mut World, link: Link, number: u64, content: Content) -> Vec<ServerFrame> {
-    world.frame(link, &ClientFrame::Send { number: SendNumber(number), to: UserId(BOB).into(), content });
+    // Something is done to groups alone.
+    let to = if matches!(content, Content::Act(_)) { GroupId(BOB).into() } else { UserId(BOB).into() };
+    world.frame(link, &ClientFrame::Send { number: SendNumber(number), to, content });
     world.settle();
     world.take(link)
 }
@@ -50,6 +52,8 @@ fn sample(kind: ContentKind) -> Content {
         ContentKind::Edit => Content::edit(FIRST, &Content::text("other words"), None),
         ContentKind::Unsend => Content::unsend(FIRST, None),
         ContentKind::Reaction => Content::reaction(SECOND, "👍", None),
+        ContentKind::Act => Content::act(&Act::Create { name: "sea", picture: "", rules: Rules::default() }),
+        ContentKind::Mention => Content::mention(&[UserId(BOB)], "@bob"),
     }
 }
 
@@ -142,7 +146,7 @@ fn each_conversation_kind_that_is_told_is_accepted_and_each_other_is_malformed()
             );
         }
     }
-    assert_eq!(next, 2, "there are users, and nothing else yet");
+    assert_eq!(next, 3, "there are users and groups");
 }
 
 #[test]

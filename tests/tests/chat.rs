@@ -348,6 +348,45 @@ fn two_people_converse_though_one_starts_later_and_the_server_is_killed_in_betwe
     server.stop();
 }
 
+#[test]
+fn people_write_in_a_group_from_pipes_and_the_server_is_killed_in_between() {
+    let mut installation = Installation::new(env!("CARGO_BIN_EXE_tested-ringpost"));
+    let server = installation.start();
+    let mut alice = Chat::start(&installation, 7, 1, 8, &[]);
+    let mut bob = Chat::start(&installation, 8, 1, 7, &[]);
+    bob.shows("connected 8", 1);
+    alice.say("/group The sea");
+    alice.shows("group #", 1);
+    let begins = alice.lines("group #").remove(0);
+    let id = begins.split(' ').nth(1).unwrap().to_owned();
+    let message = |by: u64| format!("group {id} message {by} ");
+    ["/add 8", "/add 9", "Welcome aboard"].into_iter().for_each(|line| alice.say(line));
+    bob.shows(&format!("group {id} standing member"), 1);
+    bob.shows(&message(7), 1);
+    bob.say(&format!("/to {id}"));
+
+    server.kill();
+    bob.say("Said while nobody listened");
+    let server = installation.start();
+    alice.shows(&message(8), 1);
+    // Who comes later reads what was said since they were added.
+    let mut carol = Chat::start(&installation, 9, 1, 7, &[]);
+    carol.say(&format!("/to {id}"));
+    carol.say("/members");
+    carol.shows(&format!("group {id} member "), 3);
+    carol.say("/role 9 owner");
+    carol.shows(&format!("group {id} refused "), 1);
+    alice.say("/remove 9");
+    carol.shows(&format!("group {id} standing removed"), 1);
+    alice.say("Without them");
+    bob.shows(&message(7), 2);
+    assert_eq!(carol.texts(&message(7)), Vec::<String>::new(), "nothing that came after");
+    assert!(alice.end().success(), "{:?}", alice.lines(""));
+    assert!(bob.end().success(), "{:?}", bob.lines(""));
+    assert!(carol.end().code().is_some_and(|code| code != 0), "something was refused");
+    server.stop();
+}
+
 /// The server is set back to a copy of its folder while two people are connected. Each is told so, and then what the copy has, once; what
 /// was on its way arrives once.
 #[test]

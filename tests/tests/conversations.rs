@@ -33,7 +33,7 @@ fn rows(world: &mut World, link: Link) -> Vec<(u64, u64, String)> {
         other => panic!("{other:?} is no message"),
     };
     let row = |row: &proto_spec::InboxRow| {
-        let proto_spec::ConversationId::Person(peer) = row.conversation;
+        let proto_spec::ConversationId::Person(peer) = row.conversation else { panic!("{row:?} is of a group") };
         (peer.0, row.unread, text(&row.last))
     };
     inbox.rows.iter().map(row).collect()

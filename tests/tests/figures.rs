@@ -162,6 +162,28 @@ fn the_table_of_limits_has_the_values_of_the_code() {
                 seconds(limits::TYPING_OTHER_MS)
             ),
         ),
+        (
+            "members of a group",
+            format!(
+                "{}; an operator may allow {}",
+                grouped(of_clients.group_members),
+                grouped(limits::GROUP_MEMBERS_MAX)
+            ),
+        ),
+        (
+            "users that the roll of a group knows",
+            format!("{} for each member that it may have", limits::ROLL_TIMES_MEMBERS),
+        ),
+        ("times that somebody comes to a group that shows no history, and goes", grouped(limits::SPANS_MAX as u64)),
+        (
+            "members to whom a core pushes in a turn",
+            format!(
+                "{}; {} of a group kept until then",
+                limits::FANOUT_TURN_MAX,
+                size(limits::PUSHES_KEPT_BYTES_MAX as u64)
+            ),
+        ),
+        ("members of a group whose typing is told", limits::TYPING_MEMBERS_MAX.to_string()),
         ("fetches that await their page", grouped(FETCHES_IN_FLIGHT_MAX as u64)),
         (
             "entries and bytes of a page",

@@ -180,6 +180,8 @@ fn check(world: &World, writer: &Device) {
                 | Event::Seen { .. }
                 | Event::Settings { .. }
                 | Event::Visibility { .. }
+                | Event::Group { .. }
+                | Event::GroupRefused { .. }
                 | Event::Unknown { .. } => None,
             };
             reader.log.values().filter_map(origin).collect()

@@ -282,7 +282,7 @@ fn what_will_never_be_taken_is_refused_without_using_up_its_number() {
     world.send(a, 1, 0, "nobody");
     world.send(a, 1, bob, "");
     world.send(a, 1, bob, &"x".repeat(proto_spec::limits::TEXT_BYTES_MAX + 1));
-    let content = Content::Unknown { kind: 9, body: [b'?'].into() };
+    let content = Content::Unknown { kind: 10, body: [b'?'].into() };
     world.frame(a, &ClientFrame::Send { number: SendNumber(1), to: UserId(bob).into(), content });
     let content = Content::opaque(b"");
     world.frame(a, &ClientFrame::Send { number: SendNumber(1), to: UserId(bob).into(), content });
@@ -304,6 +304,7 @@ fn each_kind_of_content_gets_to_the_other_side_as_it_was_sent() {
         Content::reply(&Reply { to, quote: "quote", text: "text" }),
         Content::from_parts(3, [&[1, 5][..], &[7; 32], &[0, 1, b'k', 0, 0, 0, 0, 0, b'+']].concat().into()),
         Content::opaque(b"\xff"),
+        Content::mention(&[UserId(bob)], "@2 look"),
     ];
     assert_eq!(contents.len(), server::shard::CONTENT_KINDS.iter().filter(|kind| kind.is_message()).count());
     for (number, content) in (1..).zip(&contents) {

@@ -1,8 +1,11 @@
 //! What a line of input asks for.
 
-use client::{ConversationId, DeviceId, NAME_BYTES_MAX, REACTION_BYTES_MAX, Seq, Settings, Status, UserId, Visibility};
+use client::{
+    Act, ConversationId, DeviceId, GroupId, NAME_BYTES_MAX, REACTION_BYTES_MAX, Seq, Settings, Status, UserId,
+    Visibility,
+};
 
-use crate::{attach::Attach, presence};
+use crate::{attach::Attach, groups, presence};
 
 /// What a line says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,8 +24,24 @@ pub(crate) enum Command {
     React(Option<Seq>, String),
     /// Something that lies elsewhere is to be sent.
     Attach(Box<Attach>),
-    /// From now on to this user.
+    /// From now on to this user or group.
     To(ConversationId),
+    /// A group of this name is to begin.
+    Group(String),
+    /// The own groups.
+    Groups,
+    /// Who is in this group.
+    Members,
+    /// To be done to this group.
+    Act(Act<'static>),
+    /// Out of this group.
+    Leave,
+    /// This group is to be called so.
+    Rename(String),
+    /// Whoever knows a secret may come into this group.
+    Invite,
+    /// Into a group, by its secret.
+    Join(GroupId, String),
     /// Older messages of this conversation, so many; none: as many as at the start.
     History(Option<u64>),
     /// The newest conversations, so many; none: as many as fit.
@@ -78,7 +97,7 @@ impl Command {
     /// # Errors
     /// The line begins with one `/` and is no command.
     pub(crate) fn parse(line: &str) -> Result<Self, NoCommand> {
-        if let Some(command) = presence::parse(line) {
+        if let Some(command) = presence::parse(line).or_else(|| groups::parse(line)) {
             return command;
         }
         let mut words = line.split_whitespace();
@@ -119,9 +138,12 @@ impl Command {
                     if is_set { (setting, Settings::default()) } else { (Settings::default(), setting) };
                 Self::Keep { set, cleared }
             }
-            (Some("/to"), Some(user), None) => match user.parse() {
-                Ok(user) if user > 0 => Self::To(UserId(user).into()),
-                _ => return Err(NoCommand(format!("/to takes the number of a user, from 1 on, not `{user}`"))),
+            (Some("/to"), Some(word), None) => match groups::conversation(word) {
+                Some(conversation) => Self::To(conversation),
+                None => {
+                    let what = "the number of a user, from 1 on, or #ID of a group";
+                    return Err(NoCommand(format!("/to takes {what}, not `{word}`")));
+                }
             },
             (Some(word @ ("/reply" | "/edit")), Some(_), _) => {
                 let (of, text) = aimed(line, word)?;
@@ -154,8 +176,8 @@ impl Command {
                 _ => return Err(NoCommand("/unsend takes the seq of a message behind #, or nothing".to_owned())),
             },
             (Some(word), _, _) if line.starts_with('/') && !line.starts_with("//") => {
-                let known = "/to USER, /reply [#SEQ] TEXT, /edit [#SEQ] TEXT, /unsend [#SEQ], /delete [#SEQ], /react [#SEQ] EMOJI, /attach LOCATION …, /history [N], /cancel, /inbox [N], /read, /mute, /archive, /pin and /block \
-                             (with /un… for the opposite: /unmute), /check, /devices, /device-name NAME, /remove-device ID, /help and /quit; about presence";
+                let known = "/to USER (or #ID), /reply [#SEQ] TEXT, /edit [#SEQ] TEXT, /unsend [#SEQ], /delete [#SEQ], /react [#SEQ] EMOJI, /attach LOCATION …, /history [N], /cancel, /inbox [N], /read, /mute, /archive, /pin, /block and /mentions \
+                             (with /un… for the opposite: /unmute), /check, /devices, /device-name NAME, /remove-device ID, /help and /quit; about groups";
                 let what = match word {
                     "/quit" | "/help" | "/cancel" | "/history" | "/to" | "/reply" | "/edit" | "/unsend" | "/delete"
                     | "/inbox" | "/read" | "/check" | "/devices" | "/remove-device" => {
@@ -163,9 +185,9 @@ impl Command {
                     }
                     _ => format!("`{word}` is no command"),
                 };
-                let presence = presence::COMMANDS;
+                let (groups, presence) = (groups::COMMANDS, presence::COMMANDS);
                 return Err(NoCommand(format!(
-                    "{what}: there are {known}; {presence}; a message that begins with / is written with // in front"
+                    "{what}: there are {known} {groups}; about presence {presence}; a message that begins with / is written with // in front"
                 )));
             }
             _ => Self::Say(line.strip_prefix('/').filter(|rest| rest.starts_with('/')).unwrap_or(line).to_owned()),
@@ -193,6 +215,8 @@ fn setting(word: &str) -> Option<(Settings, bool)> {
         "archive" => Settings::ARCHIVED,
         "pin" => Settings::PINNED,
         "block" => Settings::BLOCKED,
+        // Muted, but for what names the user.
+        "mentions" => Settings::MUTED.changed(Settings::MENTIONS_ONLY, Settings::default()),
         _ => return None,
     };
     Some((setting, is_set))
@@ -233,6 +257,8 @@ mod tests {
         let (none, muted) = (Settings::default(), Settings::MUTED);
         assert_eq!(Command::parse("/mute"), Ok(Command::Keep { set: muted, cleared: none }));
         assert_eq!(Command::parse("/unmute"), Ok(Command::Keep { set: none, cleared: muted }));
+        let mentions = muted.changed(Settings::MENTIONS_ONLY, none);
+        assert_eq!(Command::parse("/mentions"), Ok(Command::Keep { set: mentions, cleared: none }));
         for wrong in [
             "/attach",
             "/attach key",

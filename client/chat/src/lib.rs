@@ -10,6 +10,7 @@ mod command;
 mod content;
 mod devices;
 mod exit;
+mod groups;
 mod pipe;
 mod presence;
 mod renewal;
@@ -27,7 +28,7 @@ use std::{
 };
 
 use clap::Args;
-use client::{Acknowledging, Client, Config, DeviceId, Roots, Transport, UserId};
+use client::{Acknowledging, Client, Config, ConversationId, DeviceId, Roots, Transport};
 
 use crate::{
     exit::{CODES, Exit, Failure},
@@ -60,9 +61,9 @@ pub struct Arguments {
     #[arg(long, value_name = "TOKEN", conflicts_with = "token_file")]
     token: Option<String>,
 
-    /// User to write to; without it the terminal shows your conversations, and from a pipe it must be given
-    #[arg(long, value_name = "USER", value_parser = clap::value_parser!(u64).range(1..))]
-    to: Option<u64>,
+    /// User to write to, or #ID of a group; without it the terminal shows your conversations, and from a pipe it must be given
+    #[arg(long, value_name = "USER", value_parser = parse_to)]
+    to: Option<ConversationId>,
 
     /// Name or address of the server; its port is 7600 if none is given
     #[arg(long, value_name = "HOST[:PORT]", default_value = "127.0.0.1", value_parser = parse_server)]
@@ -132,7 +133,7 @@ pub fn run(arguments: &Arguments) -> ExitCode {
 
 async fn chat(arguments: &Arguments) -> Result<Left, Failure> {
     let server = arguments.server.clone();
-    let (device, peer) = (DeviceId(arguments.device), arguments.to.map(|user| UserId(user).into()));
+    let (device, peer) = (DeviceId(arguments.device), arguments.to);
     let is_terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
     if peer.is_none() && !is_terminal {
         return Err(Failure::new(Exit::Failed, "from a pipe it must be said whom to write to: give --to USER"));
@@ -184,6 +185,11 @@ fn token(arguments: &Arguments) -> Result<String, Failure> {
         return Err(Failure::new(Exit::Failed, HOW_TO_GET_A_TOKEN));
     }
     Ok(token)
+}
+
+/// Whom one writes to.
+fn parse_to(word: &str) -> Result<ConversationId, String> {
+    groups::conversation(word).ok_or_else(|| "give the number of a user, from 1 on, or '#ID' of a group".to_owned())
 }
 
 /// Host and port, as it is connected to.

@@ -2,7 +2,10 @@
 
 use client::{PRESENCE_USERS_MAX, Presence, Status, UserId, Visibility, WATCHED_MAX};
 
-use crate::command::{Command, NoCommand};
+use crate::{
+    command::{Command, NoCommand},
+    groups,
+};
 
 /// The commands, as they are listed where one is wrong.
 pub(crate) const COMMANDS: &str =
@@ -43,11 +46,14 @@ pub(crate) fn parse(line: &str) -> Option<Result<Command, NoCommand>> {
         ("/here", []) => Ok(Command::Status(Status::Here)),
         ("/watch", of) => users(command, of, WATCHED_MAX).map(Command::Watch),
         ("/presence", of @ [_, ..]) => users(command, of, PRESENCE_USERS_MAX).map(Command::Presence),
-        ("/typing", of @ [_]) => users(command, of, 1).map(|users| Command::Typing(users[0].into())),
+        ("/typing", [word]) => match groups::conversation(word) {
+            Some(conversation) => Ok(Command::Typing(conversation)),
+            None => Err(wrong(command, "the number of one user, or #ID of a group")),
+        },
         ("/invisible" | "/visible" | "/away" | "/here", _) => Err(wrong(command, "nothing else")),
         ("/lastseen", _) => Err(wrong(command, "on or off")),
         ("/presence", _) => Err(wrong(command, "the numbers of users")),
-        ("/typing", _) => Err(wrong(command, "the number of one user")),
+        ("/typing", _) => Err(wrong(command, "the number of one user, or #ID of a group")),
         _ => return None,
     })
 }
@@ -81,6 +87,7 @@ mod tests {
         assert_eq!(parse("/watch 8 9"), Ok(Command::Watch(vec![UserId(8), UserId(9)])));
         assert_eq!(parse("/presence 8"), Ok(Command::Presence(vec![UserId(8)])));
         assert_eq!(parse("/typing 8"), Ok(Command::Typing(UserId(8).into())));
+        assert_eq!(parse("/typing #42"), Ok(Command::Typing(client::GroupId(42).into())));
         assert_eq!(parse("/away"), Ok(Command::Status(Status::Away)));
         let many = |command: &str, count: usize| format!("{command}{}", " 8".repeat(count));
         assert!(parse(&many("/watch", WATCHED_MAX)).is_ok() && parse(&many("/presence", PRESENCE_USERS_MAX)).is_ok());

@@ -158,7 +158,7 @@ pub(crate) const fn untaken(why: &SendError) -> &'static str {
     match why {
         SendError::TextLength { .. } => ErrorCode::TextLength.name(),
         SendError::ContentLimits => ErrorCode::ContentLimits.name(),
-        SendError::ContentKind { .. } => ErrorCode::ContentKind.name(),
+        SendError::ContentKind { .. } | SendError::ActToUser => ErrorCode::ContentKind.name(),
         SendError::LogReplaced => ErrorCode::OtherLog.name(),
         SendError::Recipient | SendError::ConversationKind => ErrorCode::Recipient.name(),
         SendError::QueueFull { .. } => ErrorCode::Overloaded.name(),
@@ -180,6 +180,16 @@ pub(crate) fn refused(code: ErrorCode) -> &'static str {
         ErrorCode::Unwanted => "the other one takes no messages from you",
         ErrorCode::ContentKind => "the server does not take such content",
         ErrorCode::Recipient => "there can be no such user",
+        ErrorCode::NoSuchGroup => "there is no such group, or you are no member of it",
+        ErrorCode::NotAllowed => "you may not do this here",
+        ErrorCode::GroupExists => "there is a group with this number already",
+        ErrorCode::GroupFull => "the group has as many members as it may have",
+        ErrorCode::NoSuchMember => "that user is no member",
+        ErrorCode::MemberAlready => "that user is a member already",
+        ErrorCode::Banned => "that user is not let in again",
+        ErrorCode::NotInvited => "nobody is invited like this",
+        ErrorCode::GroupEnded => "the group has ended",
+        ErrorCode::TooManyGroups => "that user is in as many groups as one may be in",
         ErrorCode::NumberUsed => {
             "another message has its number: two programs are this device, or it was set back; write it again if it is missing"
         }
@@ -207,6 +217,7 @@ pub(crate) fn kept(settings: Settings) -> String {
         (Settings::ARCHIVED, "archived"),
         (Settings::PINNED, "pinned"),
         (Settings::BLOCKED, "blocked"),
+        (Settings::MENTIONS_ONLY, "mentions"),
     ];
     let words: Vec<_> = all.into_iter().filter(|(setting, _)| settings.has(*setting)).map(|(_, word)| word).collect();
     if words.is_empty() { "-".to_owned() } else { words.join(",") }

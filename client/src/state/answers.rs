@@ -126,6 +126,10 @@ impl ClientState {
                 self.on_typing(now, conversation, user, ends_in_ms, effects);
                 Flow::Continue(())
             }
+            ServerFrame::TypingInGroup { group, user, ends_in_ms } => {
+                self.on_typing(now, group.into(), user, ends_in_ms, effects);
+                Flow::Continue(())
+            }
             ServerFrame::Redirect { .. } if !self.nodes.follows() => {
                 protocol_fault("a redirect to a client that follows none".into())
             }
@@ -134,6 +138,21 @@ impl ClientState {
                     session.redirect = Some(Redirect::new(now, address, reason, after_ms, map_version));
                 }
                 Flow::Continue(())
+            }
+            ServerFrame::DeliverGroup { group, entry } => {
+                let author = entry.content.is_message().then_some(entry.from);
+                effects.events.push(ClientEvent::GroupEntry { group, entry });
+                effects.events.extend(author.into_iter().flat_map(|author| self.typing.wrote(group.into(), author)));
+                Flow::Continue(())
+            }
+            ServerFrame::GroupPage(page) => self.on_group_page(page, effects),
+            ServerFrame::Groups { request, more, rows } => {
+                let asked = self.fetches.answered(request);
+                self.answer(asked, effects, |fetch| ClientEvent::Groups { fetch, more, rows })
+            }
+            ServerFrame::Members { request, group, more, at, members } => {
+                let asked = self.fetches.answered(request);
+                self.answer(asked, effects, |fetch| ClientEvent::Members { fetch, group, more, at, members })
             }
             ServerFrame::Welcome { .. } => protocol_fault("a second welcome".into()),
         }

@@ -1,7 +1,8 @@
 //! What an application asks for: messages, fetches, marks, devices, the token. Everything leaves with the next turn.
 
 use proto_spec::{
-    Body, Capabilities, Content, ConversationId, DeviceId, Direction, ErrorCode, Reply, Seq, Settings, UserId, limits,
+    Body, Capabilities, Content, ConversationId, DeviceId, Direction, ErrorCode, GroupId, Mention, Reply, Seq,
+    Settings, UserId, limits,
 };
 
 use super::{ClientState, Phase};
@@ -21,11 +22,13 @@ impl ClientState {
             return Err(SendError::Ended);
         }
         let to = to.into();
-        if to == UserId(0).into() {
-            return Err(SendError::Recipient);
+        match to {
+            ConversationId::Person(UserId(0)) | ConversationId::Group(GroupId(0)) => return Err(SendError::Recipient),
+            ConversationId::Person(_) if matches!(content, Content::Act(_)) => return Err(SendError::ActToUser),
+            ConversationId::Person(_) | ConversationId::Group(_) => {}
         }
         check_content(&content, self.text_bytes_max)?;
-        if !content.is_message() && self.replacing.is_going_on() {
+        if content.about().is_some() && self.replacing.is_going_on() {
             return Err(SendError::LogReplaced);
         }
         if let Phase::Ready(session) = &self.phase {
@@ -210,9 +213,10 @@ impl ClientState {
 pub(super) fn check_content(content: &Content, text_bytes_max: usize) -> Result<(), SendError> {
     let text_length = |size| SendError::TextLength { size, max: text_bytes_max };
     match (content.body(), content.fault()) {
-        (Ok(Body::Text(text) | Body::Reply(Reply { text, .. })), Some(ErrorCode::TextLength)) => {
-            Err(text_length(text.len()))
-        }
+        (
+            Ok(Body::Text(text) | Body::Reply(Reply { text, .. }) | Body::Mention(Mention { text, .. })),
+            Some(ErrorCode::TextLength),
+        ) => Err(text_length(text.len())),
         (Ok(Body::Text(text)), _) if text.len() > text_bytes_max => Err(text_length(text.len())),
         // A server may be newer than this client.
         (_, None | Some(ErrorCode::ContentKind)) => Ok(()),

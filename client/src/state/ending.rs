@@ -253,6 +253,16 @@ const fn is_final(code: ErrorCode) -> bool {
         | ErrorCode::Stopping
         | ErrorCode::SlowConsumer
         | ErrorCode::Elsewhere
+        | ErrorCode::NoSuchGroup
+        | ErrorCode::NotAllowed
+        | ErrorCode::GroupExists
+        | ErrorCode::GroupFull
+        | ErrorCode::NoSuchMember
+        | ErrorCode::MemberAlready
+        | ErrorCode::Banned
+        | ErrorCode::NotInvited
+        | ErrorCode::GroupEnded
+        | ErrorCode::TooManyGroups
         | ErrorCode::Unknown(_) => false,
     }
 }

@@ -117,6 +117,11 @@ impl ClientState {
             | ServerFrame::Digest(_)
             | ServerFrame::Presence { .. }
             | ServerFrame::Typing { .. }
+            | ServerFrame::DeliverGroup { .. }
+            | ServerFrame::GroupPage(_)
+            | ServerFrame::Groups { .. }
+            | ServerFrame::Members { .. }
+            | ServerFrame::TypingInGroup { .. }
             | ServerFrame::Devices { .. } => protocol_fault(format!("{} before the welcome", frame.kind().name())),
         }
     }

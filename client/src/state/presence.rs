@@ -56,10 +56,14 @@ impl ClientState {
     }
 
     /// Somebody types in this conversation. To be called with each key: it is said at most every
-    /// [`TYPING_AGAIN_AFTER_MS`](crate::limits::TYPING_AGAIN_AFTER_MS), and not at all while there is no connection.
+    /// [`TYPING_AGAIN_AFTER_MS`](crate::limits::TYPING_AGAIN_AFTER_MS), and not at all while there is no connection, nor in a group if the
+    /// server has none.
     pub fn typing(&mut self, conversation: impl Into<ConversationId>) {
-        if matches!(self.phase, Phase::Ready(_)) {
-            self.typing.want(conversation.into());
+        let conversation = conversation.into();
+        if let Phase::Ready(session) = &self.phase
+            && session.capabilities.conversation_kinds.contains(conversation.kind().byte())
+        {
+            self.typing.want(conversation);
         }
     }
 
@@ -162,8 +166,9 @@ impl ClientState {
 
     /// A message to there was accepted, and the server says whether anybody is there.
     pub(super) fn on_recipient(&mut self, to: ConversationId, recipient: Recipient, effects: &mut Effects) {
-        let ConversationId::Person(user) = to;
-        if recipient == Recipient::Offline {
+        if let ConversationId::Person(user) = to
+            && recipient == Recipient::Offline
+        {
             effects.events.extend(self.watching.not_there(user).map(ClientEvent::Presence));
         }
     }

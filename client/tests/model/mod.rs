@@ -5,6 +5,8 @@
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub(crate) mod group;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     ops::ControlFlow,
@@ -16,7 +18,8 @@ use client::{
 };
 use client::{TimestampMs, UserId, Visibility};
 use proto_spec::{
-    Capabilities, ClientFrame, ClientKind, ContentKind, Decoder, RawFrame, RequestId, ServerFrame, limits,
+    Capabilities, ClientFrame, ClientKind, ContentKind, ConversationKind, Decoder, RawFrame, RequestId, ServerFrame,
+    limits,
 };
 
 pub(crate) const PEER: UserId = UserId(8);
@@ -92,6 +95,7 @@ pub(crate) struct Server {
     epoch: EpochId,
     /// Numbers that were given up.
     pub(crate) void: BTreeSet<u64>,
+    pub(crate) group: group::Group,
 }
 
 impl Server {
@@ -113,6 +117,7 @@ impl Server {
             starts: Vec::new(),
             epoch: EpochId(1),
             void: BTreeSet::new(),
+            group: group::Group::default(),
         }
     }
 
@@ -248,6 +253,7 @@ impl Server {
                     visibility: Visibility::default(),
                     capabilities: Capabilities {
                         content_kinds: ContentKind::ALL.iter().map(|kind| kind.byte()).collect(),
+                        conversation_kinds: ConversationKind::ALL.iter().map(|kind| kind.byte()).collect(),
                         frame_kinds: frame_kinds.map(|kind| kind.byte()).collect(),
                         ..Capabilities::first()
                     },
@@ -280,8 +286,11 @@ impl Server {
                 let page = self.page(request, from.0, last);
                 ServerFrame::Page(page).encode(&mut self.out);
             }
-            ClientFrame::FetchConversation { .. }
-            | ClientFrame::MarkRead { .. }
+            ClientFrame::FetchConversation { request, conversation, from, direction, limit } => {
+                assert_eq!(conversation, ConversationId::Group(group::GROUP), "no other is fetched in these tests");
+                self.answer_group(request, from, direction, limit);
+            }
+            ClientFrame::MarkRead { .. }
             | ClientFrame::FetchInbox { .. }
             | ClientFrame::SetConversation { .. }
             | ClientFrame::DeleteMessage { .. }
@@ -294,7 +303,9 @@ impl Server {
             | ClientFrame::Watch { .. }
             | ClientFrame::Typing { .. }
             | ClientFrame::SetStatus { .. }
-            | ClientFrame::SetVisibility { .. } => {
+            | ClientFrame::SetVisibility { .. }
+            | ClientFrame::FetchGroups { .. }
+            | ClientFrame::FetchMembers { .. } => {
                 unreachable!("not used in these tests")
             }
             ClientFrame::Ping { nonce } => ServerFrame::Pong { nonce }.encode(&mut self.out),

@@ -25,7 +25,7 @@ struct Reading {
 enum Stage {
     History(HistoryCheck),
     /// The list, and then the conversations in it.
-    List(ListCheck),
+    List(Box<ListCheck>),
 }
 
 /// The reading of one lane.
@@ -94,7 +94,8 @@ impl Reading {
                 devices.stats_mut()[Count::HistoriesChecked] += 1;
                 let has_lists = devices.ledger().changes_messages();
                 has_lists.then(|| {
-                    self.stage = Stage::List(ListCheck::new(devices.seat(slot), devices.start(slot), standings));
+                    self.stage =
+                        Stage::List(Box::new(ListCheck::new(devices.seat(slot), devices.start(slot), standings)));
                     inbox(Seq::ZERO)
                 })
             }

@@ -459,6 +459,11 @@ impl Session {
                 self.epoch = epoch;
             }
             ServerFrame::Devices { .. } => turn.fault("a list of devices, which was not asked for".to_owned()),
+            // Nothing of this load is in a group; whoever else uses these users may be.
+            ServerFrame::DeliverGroup { .. } | ServerFrame::TypingInGroup { .. } => {}
+            ServerFrame::GroupPage(_) | ServerFrame::Groups { .. } | ServerFrame::Members { .. } => {
+                turn.fault(format!("{:?}, which was not asked for", frame.kind()));
+            }
             ServerFrame::Digest(_) => turn.fault("digests, which were not asked for".to_owned()),
             ServerFrame::Presence { request, lifetime_ms, states } => {
                 self.on_presence(turn, (request, lifetime_ms), states);

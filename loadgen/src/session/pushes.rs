@@ -44,7 +44,7 @@ impl Session {
                 turn.ledger.changed(turn.seat, (entry.seq, *seq), *from, content, &mut self.told);
                 turn.stats[Count::ChangesTold] += 1;
             }
-            Event::Sent { content, .. } if !content.is_message() => {
+            Event::Sent { to: ConversationId::Person(_), content, .. } if !content.is_message() => {
                 let me = turn.ledger.crew().member(turn.seat).user;
                 turn.ledger.changed(turn.seat, (entry.seq, entry.seq), me, content, &mut self.told);
                 turn.stats[Count::ChangesTold] += 1;
@@ -77,6 +77,9 @@ impl Session {
             | Event::Devices { .. }
             | Event::Settings { .. }
             | Event::Visibility { .. }
+            | Event::Sent { to: ConversationId::Group(_), .. }
+            | Event::Group { .. }
+            | Event::GroupRefused { .. }
             | Event::Unknown { .. } => {}
         }
     }

@@ -332,7 +332,9 @@ impl Ledger {
                 self.marks.read_told((seat, me), (seq, *peer), (*up_to, *unread, *told), digest)
             }
             Event::Seen { peer, up_to } => self.marks.seen_told((seat, me), (seq, *peer), *up_to, digest),
-            Event::Deleted { of, place, unread, .. } => self.deleted(seat, seq, (*of, *place, *unread), digest),
+            Event::Deleted { conversation: proto_spec::ConversationId::Person(_), of, place, unread } => {
+                self.deleted(seat, seq, (*of, *place, *unread), digest)
+            }
             _ => Ok(()),
         };
         if let Err(words) = outcome {

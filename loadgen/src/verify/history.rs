@@ -74,14 +74,20 @@ impl HistoryCheck {
                 return Some(read_mark(seq, *peer, *up_to, *unread, *told));
             }
             Event::Seen { peer, up_to } => return Some(seen_mark(seq, *peer, *up_to)),
+            Event::Deleted { conversation: ConversationId::Group(_), .. } => return None,
             Event::Deleted { of, unread, .. } => return Some(deleted_mark(seq, *of, *unread)),
             Event::Delivered { peer, up_to } => {
                 self.standings.delivered(*peer, *up_to);
                 return None;
             }
-            Event::Devices { .. } | Event::Settings { .. } | Event::Visibility { .. } | Event::Unknown { .. } => {
-                return None;
-            }
+            Event::Sent { to: ConversationId::Group(_), .. }
+            | Event::Read { conversation: ConversationId::Group(_), .. }
+            | Event::Group { .. }
+            | Event::GroupRefused { .. }
+            | Event::Devices { .. }
+            | Event::Settings { .. }
+            | Event::Visibility { .. }
+            | Event::Unknown { .. } => return None,
         };
         let (kind, fingerprint) = what_is_said(content);
         if let Some((name, _)) = content.about() {

@@ -47,7 +47,8 @@ pub struct ListCheck {
     /// Where the last message of the last row stands.
     reached: Seq,
     /// Rows whose conversations are still to be read.
-    rows: Vec<InboxRow>,
+    /// By whom they are with.
+    rows: Vec<(UserId, InboxRow)>,
     talk: Option<Talk>,
 }
 
@@ -78,7 +79,10 @@ impl ListCheck {
             if place <= self.start {
                 return self.all_listed(ledger, me);
             }
-            let ConversationId::Person(peer) = row.conversation;
+            let ConversationId::Person(peer) = row.conversation else {
+                ledger.faults.add(format!("user {me}: the inbox has group {}", row.conversation));
+                continue;
+            };
             let standing = self.standings.0.get(&peer).copied().unwrap_or_default();
             let (read, seen) = ledger.marks.wanted(me, peer);
             let kept = ledger.marks.kept(me, peer);
@@ -99,14 +103,14 @@ impl ListCheck {
                 wrong(format!("settings {}, not {}", row.settings.bits(), kept.bits()));
             }
             self.reached = place;
-            self.rows.push(row);
+            self.rows.push((peer, row));
         }
         if more { Some(self.reached) } else { self.all_listed(ledger, me) }
     }
 
     /// All rows are here: no conversation may be missing.
     fn all_listed(&self, ledger: &mut Ledger, me: UserId) -> Option<Seq> {
-        let is_listed = |peer: UserId| self.rows.iter().any(|row| row.conversation == peer.into());
+        let is_listed = |peer: UserId| self.rows.iter().any(|(listed, _)| *listed == peer);
         for (peer, _) in
             self.standings.0.iter().filter(|(peer, standing)| standing.digest.count > 0 && !is_listed(**peer))
         {
@@ -117,8 +121,7 @@ impl ListCheck {
 
     /// The next conversation to read.
     pub fn next_talk(&mut self) -> Option<UserId> {
-        let row = self.rows.pop()?;
-        let ConversationId::Person(peer) = row.conversation;
+        let (peer, row) = self.rows.pop()?;
         self.talk = Some(Talk { row, peer, digest: Digest::default(), newest: None, unread: 0 });
         Some(peer)
     }

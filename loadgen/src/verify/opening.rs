@@ -33,7 +33,9 @@ impl Acquaintances {
         }
         let (mut before, mut seen) = (at.next(), Vec::with_capacity(rows_max));
         for row in rows {
-            let ConversationId::Person(peer) = row.conversation;
+            let ConversationId::Person(peer) = row.conversation else {
+                return Err(format!("the inbox has group {}", row.conversation));
+            };
             let place = row.last.place().unwrap_or_default();
             if !self.peers.contains(&peer) || seen.contains(&peer) || place >= before {
                 return Err(format!("the inbox has user {peer} at {place}, behind {seen:?} and before {before}"));

@@ -1,12 +1,12 @@
 //! What a client sends: fields and bytes (SPEC 4.1 to 4.6, 4.13, 4.15, 4.19, 4.20, 4.22, 4.24 to 4.26, 4.28, 4.31, 4.33 to
-//! 4.37).
+//! 4.37, 4.41, 4.42).
 
 use super::{ClientKind, FrameError, conversation, flag, later, put_conversation, put_frame, put_later};
 use crate::{
     content::Content,
     entry::{Settings, Visibility},
     framing::RawFrame,
-    ids::{ConversationId, DeviceId, EpochId, RequestId, SendNumber, Seq, UserId},
+    ids::{ConversationId, DeviceId, EpochId, GroupId, RequestId, SendNumber, Seq, UserId},
     limits::{NAME_BYTES_MAX, PRESENCE_USERS_MAX, TOKEN_BYTES_MAX, WATCHED_MAX},
     listed::listed,
     presence::{self, Status},
@@ -225,6 +225,26 @@ pub enum ClientFrame {
         /// These are not, whatever was set.
         cleared: Visibility,
     },
+    /// Asks for the groups of the user.
+    FetchGroups {
+        /// Comes back in the answer. Not zero.
+        request: RequestId,
+        /// Those with a higher id. Zero: from the first on.
+        after: GroupId,
+        /// Most groups wanted.
+        limit: u64,
+    },
+    /// Asks for the members of a group.
+    FetchMembers {
+        /// Comes back in the answer. Not zero.
+        request: RequestId,
+        /// Of which group.
+        group: GroupId,
+        /// Those with a higher id. Zero: from the first on.
+        after: UserId,
+        /// Most members wanted.
+        limit: u64,
+    },
 }
 
 impl ClientFrame {
@@ -255,6 +275,8 @@ impl ClientFrame {
             Self::Typing { .. } => ClientKind::Typing,
             Self::SetStatus { .. } => ClientKind::SetStatus,
             Self::SetVisibility { .. } => ClientKind::SetVisibility,
+            Self::FetchGroups { .. } => ClientKind::FetchGroups,
+            Self::FetchMembers { .. } => ClientKind::FetchMembers,
         }
     }
 
@@ -339,6 +361,16 @@ impl ClientFrame {
             Self::SetStatus { status } => out.push(status.byte()),
             Self::SetVisibility { request, set, cleared } => {
                 for value in [request.0, set.bits(), cleared.bits()] {
+                    put_varint(out, value);
+                }
+            }
+            Self::FetchGroups { request, after, limit } => {
+                for value in [request.0, after.0, *limit] {
+                    put_varint(out, value);
+                }
+            }
+            Self::FetchMembers { request, group, after, limit } => {
+                for value in [request.0, group.0, after.0, *limit] {
                     put_varint(out, value);
                 }
             }
@@ -447,6 +479,17 @@ impl ClientFrame {
                 request: own_request(r)?,
                 set: Visibility::from_bits(r.varint("set")?),
                 cleared: Visibility::from_bits(r.varint("cleared")?),
+            },
+            ClientKind::FetchGroups => Self::FetchGroups {
+                request: own_request(r)?,
+                after: GroupId(r.varint("after")?),
+                limit: r.varint("limit")?,
+            },
+            ClientKind::FetchMembers => Self::FetchMembers {
+                request: own_request(r)?,
+                group: GroupId(r.varint("group")?),
+                after: UserId(r.varint("after")?),
+                limit: r.varint("limit")?,
             },
         })
     }

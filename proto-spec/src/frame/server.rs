@@ -1,7 +1,7 @@
 //! What a server sends: fields and bytes (SPEC 4.6 to 4.14, 4.16 to 4.18, 4.21, 4.23, 4.27, 4.29, 4.32, 4.38,
-//! 4.39, 4.40).
+//! 4.39, 4.40, 4.43 to 4.46).
 
-use super::{FrameError, ServerKind, conversation, flag, later, put_conversation, put_frame, put_later};
+use super::{FrameError, ServerKind, conversation_with_user, flag, later, put_conversation, put_frame, put_later};
 use crate::{
     capabilities::{Capabilities, Kinds},
     code::ErrorCode,
@@ -9,7 +9,8 @@ use crate::{
     digest::Digest,
     entry::{Entry, Settings, Visibility},
     framing::RawFrame,
-    ids::{ConversationId, EpochId, RequestId, SendNumber, Seq, TimestampMs, UserId},
+    group::{self, GroupEntry, GroupPage, GroupRow, MemberInfo},
+    ids::{ConversationId, EpochId, GroupId, RequestId, SendNumber, Seq, TimestampMs, UserId},
     limits::{ADDRESS_BYTES_MAX, DETAIL_BYTES_MAX, DIGESTS_MAX, INBOX_ROWS_MAX, PAGE_ENTRIES_MAX},
     listed::listed,
     presence::{self, PresenceState},
@@ -300,6 +301,46 @@ pub enum ServerFrame {
         /// Of what the node knows of who serves whom: a higher one is newer.
         map_version: u64,
     },
+    /// An entry of a group's log, as it happens.
+    DeliverGroup {
+        /// Of which group.
+        group: GroupId,
+        /// What.
+        entry: GroupEntry,
+    },
+    /// Answers a fetch of a group.
+    GroupPage(GroupPage),
+    /// A member of a group types.
+    TypingInGroup {
+        /// In which group.
+        group: GroupId,
+        /// Who.
+        user: UserId,
+        /// For how long it is shown, in milliseconds.
+        ends_in_ms: u64,
+    },
+    /// Groups of the user.
+    Groups {
+        /// From the request.
+        request: RequestId,
+        /// Whether there are more, with higher ids.
+        more: bool,
+        /// By ascending id.
+        rows: Vec<GroupRow>,
+    },
+    /// Members of a group.
+    Members {
+        /// From the request.
+        request: RequestId,
+        /// Of which group.
+        group: GroupId,
+        /// Whether there are more, with higher ids.
+        more: bool,
+        /// As of this entry of its log.
+        at: Seq,
+        /// By ascending id.
+        members: Vec<MemberInfo>,
+    },
 }
 
 impl ServerFrame {
@@ -328,12 +369,25 @@ impl ServerFrame {
             Self::Presence { .. } => ServerKind::Presence,
             Self::Typing { .. } => ServerKind::Typing,
             Self::Redirect { .. } => ServerKind::Redirect,
+            Self::DeliverGroup { .. } => ServerKind::DeliverGroup,
+            Self::GroupPage(_) => ServerKind::GroupPage,
+            Self::Groups { .. } => ServerKind::Groups,
+            Self::Members { .. } => ServerKind::Members,
+            Self::TypingInGroup { .. } => ServerKind::TypingInGroup,
         }
     }
 
     /// Appends a deliver frame without taking the entry.
     pub fn encode_deliver(entry: &Entry, out: &mut Vec<u8>) {
         put_frame(out, ServerKind::Deliver.byte(), |out| entry.encode(out));
+    }
+
+    /// Appends a frame that delivers an entry of a group without taking the entry.
+    pub fn encode_deliver_group(group: GroupId, entry: &GroupEntry, out: &mut Vec<u8>) {
+        put_frame(out, ServerKind::DeliverGroup.byte(), |out| {
+            put_varint(out, group.0);
+            entry.encode(out);
+        });
     }
 
     /// Appends the frame, length included.
@@ -434,6 +488,28 @@ impl ServerFrame {
                 put_varint(out, *map_version);
             }
             Self::Marked { request } => put_varint(out, request.0),
+            Self::DeliverGroup { group, entry } => {
+                put_varint(out, group.0);
+                entry.encode(out);
+            }
+            Self::GroupPage(page) => page.encode(out),
+            Self::TypingInGroup { group, user, ends_in_ms } => {
+                for value in [group.0, user.0, *ends_in_ms] {
+                    put_varint(out, value);
+                }
+            }
+            Self::Groups { request, more, rows } => {
+                put_varint(out, request.0);
+                out.push(u8::from(*more));
+                group::put_rows(out, rows);
+            }
+            Self::Members { request, group, more, at, members } => {
+                put_varint(out, request.0);
+                put_varint(out, group.0);
+                out.push(u8::from(*more));
+                put_varint(out, at.0);
+                group::put_members(out, members);
+            }
             Self::Devices { request, devices } => {
                 put_varint(out, request.0);
                 device::put_devices(out, devices);
@@ -489,14 +565,14 @@ impl ServerFrame {
             },
             ServerKind::Refused => Self::Refused {
                 number: SendNumber(r.varint("number")?),
-                code: error_code(r)?,
+                code: ErrorCode::read(r)?,
                 retry_after_ms: r.varint("retry_after_ms")?,
                 expected: SendNumber(r.varint("expected")?),
             },
             ServerKind::Deliver => Self::Deliver { entry: Entry::decode(body)? },
             ServerKind::Page => Self::Page(Page::decode(r)?),
             ServerKind::Error => Self::Error {
-                code: error_code(r)?,
+                code: ErrorCode::read(r)?,
                 kind: r.u8("kind")?,
                 request: RequestId(r.varint("request")?),
                 retry_after_ms: r.varint("retry_after_ms")?,
@@ -505,7 +581,7 @@ impl ServerFrame {
             ServerKind::Ping => Self::Ping { nonce: r.varint("nonce")? },
             ServerKind::Pong => Self::Pong { nonce: r.varint("nonce")? },
             ServerKind::Bye => Self::Bye {
-                code: error_code(r)?,
+                code: ErrorCode::read(r)?,
                 retry_after_ms: r.varint("retry_after_ms")?,
                 detail: r.str("detail", DETAIL_BYTES_MAX)?.to_owned(),
                 // Older servers end here.
@@ -527,7 +603,7 @@ impl ServerFrame {
                 states: presence::states(r)?,
             },
             ServerKind::Typing => Self::Typing {
-                conversation: conversation(r)?,
+                conversation: conversation_with_user(r)?,
                 user: UserId(r.varint("user")?),
                 ends_in_ms: r.varint("ends_in_ms")?,
             },
@@ -536,6 +612,25 @@ impl ServerFrame {
                 reason: r.listed("reason", RedirectReason::from_byte)?,
                 after_ms: r.varint("after_ms")?,
                 map_version: r.varint("map_version")?,
+            },
+            ServerKind::DeliverGroup => {
+                Self::DeliverGroup { group: GroupId(r.varint("group")?), entry: GroupEntry::decode(r.rest())? }
+            }
+            ServerKind::GroupPage => Self::GroupPage(GroupPage::decode(r)?),
+            ServerKind::TypingInGroup => Self::TypingInGroup {
+                group: GroupId(r.varint("group")?),
+                user: UserId(r.varint("user")?),
+                ends_in_ms: r.varint("ends_in_ms")?,
+            },
+            ServerKind::Groups => {
+                Self::Groups { request: RequestId(r.varint("request")?), more: flag(r, "more")?, rows: group::rows(r)? }
+            }
+            ServerKind::Members => Self::Members {
+                request: RequestId(r.varint("request")?),
+                group: GroupId(r.varint("group")?),
+                more: flag(r, "more")?,
+                at: Seq(r.varint("at")?),
+                members: group::members(r)?,
             },
             ServerKind::GivenUp => {
                 Self::GivenUp { number: SendNumber(r.varint("number")?), seq: Seq(r.varint("seq")?) }
@@ -566,14 +661,6 @@ fn put_detail(out: &mut Vec<u8>, detail: &str) {
         size -= 1;
     }
     put_bytes(out, &detail.as_bytes()[..size]);
-}
-
-fn error_code(r: &mut Reader<'_>) -> Result<ErrorCode, DecodeError> {
-    let value = r.varint("code")?;
-    match u16::try_from(value) {
-        Ok(number) => Ok(ErrorCode::from_number(number)),
-        Err(_) => Err(DecodeError::Unlisted { field: "code", value }),
-    }
 }
 
 impl Page {
@@ -690,7 +777,7 @@ impl InboxRow {
 
     fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
-            conversation: conversation(r)?,
+            conversation: conversation_with_user(r)?,
             settings: Settings::from_bits(r.varint("settings")?),
             unread: r.varint("unread")?,
             read_up_to: Seq(r.varint("read_up_to")?),

@@ -181,7 +181,7 @@ fn list(data: &DataDir, what: List, out: &mut impl Write) -> Result<(), JournalC
         if left == 0 {
             return Ok(ControlFlow::Break(()));
         }
-        if what.user.is_none_or(|user| user == survey::user_of(&located.record)) {
+        if what.user.is_none_or(|user| survey::owner_of(&located.record) == user.into()) {
             left -= 1;
             writeln!(out, "{}", show::columns(located, what.text)).map_err(JournalCommandError::Output)?;
         }

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     access::rate::Rate,
     core::OriginLimits,
-    limits::{MEMORY_BYTES_MIN, RATE_PER_S_MAX, UNSEEN_DAYS_MAX},
+    limits::{GROUP_MEMBERS_MAX, MEMORY_BYTES_MIN, RATE_PER_S_MAX, UNSEEN_DAYS_MAX},
     shard,
 };
 
@@ -45,6 +45,8 @@ pub struct Limits {
     pub unsend_within_s: u64,
     /// Whether who is blocked is told so when they write.
     pub tell_blocked: bool,
+    /// Members of one group.
+    pub group_members: u32,
     /// Connections from one address at a time.
     pub address_connections: u32,
     /// Handshakes from one address at a time.
@@ -69,6 +71,7 @@ impl Default for Limits {
             edit_within_s: 15 * 60,
             unsend_within_s: 24 * 60 * 60,
             tell_blocked: false,
+            group_members: 1000,
             address_connections: 1000,
             address_handshakes: 100,
             address_failures_per_s: 5,
@@ -96,6 +99,7 @@ impl Limits {
             edit_within_s: 0,
             unsend_within_s: 0,
             tell_blocked: false,
+            group_members: GROUP_MEMBERS_MAX,
             address_connections: 0,
             address_handshakes: 0,
             address_failures_per_s: 0,
@@ -133,6 +137,7 @@ impl Limits {
             edit_within_ms: within_ms(self.edit_within_s),
             unsend_within_ms: within_ms(self.unsend_within_s),
             tell_blocked: self.tell_blocked,
+            group_members: self.group_members as usize,
         }
     }
 
@@ -149,6 +154,7 @@ impl Limits {
             edit_within_s,
             unsend_within_s,
             tell_blocked,
+            group_members,
             address_connections,
             address_handshakes,
             address_failures_per_s,
@@ -179,6 +185,10 @@ impl Limits {
             Key { name: "limits.edit_within_s", slot: within(edit_within_s) },
             Key { name: "limits.unsend_within_s", slot: within(unsend_within_s) },
             Key { name: "limits.tell_blocked", slot: Slot::Switch(tell_blocked) },
+            Key {
+                name: "limits.group_members",
+                slot: count(group_members, "members", 2..=GROUP_MEMBERS_MAX.into()).into(),
+            },
             some("limits.address_connections", address_connections, "connections"),
             some("limits.address_handshakes", address_handshakes, "connections"),
             rate("limits.address_failures_per_s", address_failures_per_s, "hellos a second"),

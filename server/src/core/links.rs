@@ -16,6 +16,7 @@ use std::{
 
 use parking_lot::RwLock;
 use proto_spec::ErrorCode;
+use storage::group::beside;
 use tracing::{info, warn};
 
 use super::{Core, CoreMessage, Order};
@@ -34,7 +35,7 @@ use crate::{
         throttle::Throttle,
     },
     shard::{
-        Envelope, Input, Now,
+        Envelope, GroupMail, Input, Now,
         topology::{CoreId, Home, NodeId},
     },
 };
@@ -178,7 +179,8 @@ impl Core {
                     self.arrived_from(now, node, envelope);
                 }
                 (Heard::Presence(said), Some(node)) => self.presence_from(node, said),
-                (Heard::Envelope(_) | Heard::Presence(_), None) => {}
+                (Heard::Group(mail), Some(node)) => self.group_from(now, node, mail),
+                (Heard::Envelope(_) | Heard::Presence(_) | Heard::Group(_), None) => {}
             }
         }
         if let Err(error) = result {
@@ -289,6 +291,53 @@ impl Core {
             let core = self.common.topology.home_of(put_off.to);
             self.post(core, CoreMessage::Envelope(put_off));
         }
+    }
+
+    /// What is said of a group, for this node, as whoever posted it knew.
+    pub(super) fn group_mail(&mut self, now: Now, mail: Box<GroupMail>) {
+        match self.home_of_mail(&mail) {
+            Home::Here(core) if core == self.id => self.feed(now, Input::Group(mail)),
+            Home::Here(core) => self.post(core, CoreMessage::Group(mail)),
+            // The slot has gone since: whoever follows or asks does so anew.
+            Home::Elsewhere(_) => {}
+        }
+    }
+
+    /// Posts what goes to another node, to the core that has the link there. While there is none it is lost, and a later link has whoever
+    /// follows begin anew.
+    pub(super) fn post_group_to_node(&mut self, now: Now, node: NodeId, mail: Box<GroupMail>) {
+        match self.common.mesh.as_ref().and_then(|mesh| mesh.host(node)) {
+            Some(core) if core == self.id => {
+                let open = self.links.open.get(&node).map(|(id, _)| *id);
+                let Some((id, link)) = open.and_then(|id| Some((id, self.links.links.get_mut(&id)?))) else { return };
+                match link.post_group(&mail) {
+                    Ok(()) => self.counters().mesh_sent.one(),
+                    Err(_) => self.link_ended(now, id, &LinkError::Full.to_string()),
+                }
+            }
+            Some(core) => self.post(core, CoreMessage::GroupToNode(node, mail)),
+            None => {}
+        }
+    }
+
+    /// Another node says something of a group. What is not its own to say, or not for here, is lost: the nodes may not have heard the same
+    /// yet, and whoever follows begins anew when they have.
+    fn group_from(&mut self, now: Now, node: NodeId, mut mail: Box<GroupMail>) {
+        self.counters().mesh_received.one();
+        let is_for_home = mail.said.is_for_home();
+        let own = self.homes.cluster.as_ref().map(|cluster| cluster.own).unwrap_or_default();
+        mail.core.node = if is_for_home { node } else { own };
+        let is_theirs = is_for_home || self.homes.elsewhere(beside(mail.group)) == Some(node);
+        if is_theirs && matches!(self.home_of_mail(&mail), Home::Here(core) if core.0 < self.common.topology.cores()) {
+            self.group_mail(now, mail);
+        } else {
+            self.counters().mesh_astray.one();
+        }
+    }
+
+    /// Where it is to go.
+    fn home_of_mail(&self, mail: &GroupMail) -> Home {
+        if mail.said.is_for_home() { self.homes.of(beside(mail.group)) } else { Home::Here(mail.core.core) }
     }
 
     // ---- time

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use proto_spec::{TimestampMs, UserId};
+use proto_spec::{GroupId, TimestampMs, UserId};
 use storage::{
     Answer, BatchId, LaneId, StoreError,
     journal::{Salt, Sealed, SegmentNumber},
@@ -14,7 +14,7 @@ use crate::{
     cluster::file::Nodes,
     durability::committer::News,
     shard::{
-        DevicesWish, Envelope, QueryId, Ticket,
+        DevicesWish, Envelope, GroupMail, QueryId, Ticket,
         topology::{CoreId, NodeId},
     },
 };
@@ -28,6 +28,10 @@ pub enum CoreMessage {
     ToNode(NodeId, Envelope),
     /// From another node, to the core of the user that it is for.
     FromNode(NodeId, Envelope),
+    /// From a core to another one, about a group.
+    Group(Box<GroupMail>),
+    /// The same, to the core that has the link to a node.
+    GroupToNode(NodeId, Box<GroupMail>),
     /// The link to another node is open, or has ended.
     Link {
         /// To which node.
@@ -100,6 +104,8 @@ pub enum CoreMessage {
     Recovered,
     /// At the start: a user with duties left over from before.
     Unfinished(UserId),
+    /// At the start: a group with duties left over from before.
+    UnfinishedGroup(GroupId),
     /// Tokens that were issued up to this moment have been revoked.
     Revoked(Subject, TimestampMs),
     /// Something else is known of the nodes and of who owns what.
@@ -116,6 +122,8 @@ impl CoreMessage {
             Self::Envelope(_)
             | Self::ToNode(..)
             | Self::FromNode(..)
+            | Self::Group(_)
+            | Self::GroupToNode(..)
             | Self::Batch { .. }
             | Self::Stored { .. }
             | Self::Away { .. }
@@ -131,6 +139,7 @@ impl CoreMessage {
             | Self::StoreAway
             | Self::Recovered
             | Self::Unfinished(_)
+            | Self::UnfinishedGroup(_)
             | Self::Revoked(..)
             | Self::Owners(_)
             | Self::Devices(..) => false,

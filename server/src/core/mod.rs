@@ -75,7 +75,7 @@ use crate::{
     shard::{
         Close, ConnId, Effects, Input, Now, PresenceMail, Promise, QueryId, Refresh, Settings, Shard, ShardCounters,
         presence::To,
-        topology::{CoreId, Homes},
+        topology::{CoreId, Home, Homes},
     },
 };
 
@@ -224,6 +224,9 @@ impl Core {
             CoreMessage::LinkMoved { node, serial } => self.link_moved(now, node, serial),
             CoreMessage::News(news) => self.on_news(now, news),
             CoreMessage::Answer { query, answer } => self.answer(now, query, answer.ok()),
+            CoreMessage::Group(mail) => self.group_mail(now, mail),
+            CoreMessage::GroupToNode(node, mail) => self.post_group_to_node(now, node, mail),
+            CoreMessage::UnfinishedGroup(group) => self.feed(now, Input::UnfinishedGroup(group)),
             CoreMessage::Unfinished(user) => self.feed(now, Input::Unfinished(user)),
             CoreMessage::Revoked(Subject { user, device }, issued_up_to) => {
                 self.feed(now, Input::Revoked { user, device, issued_up_to });
@@ -326,6 +329,13 @@ impl Core {
         }
         for (node, envelope) in effects.mesh.drain(..) {
             self.post_to_node(now, node, envelope);
+        }
+        for (home, mail) in effects.groups.drain(..) {
+            self.counters().envelopes.one();
+            match home {
+                Home::Here(core) => self.post(core, CoreMessage::Group(mail)),
+                Home::Elsewhere(node) => self.post_group_to_node(now, node, mail),
+            }
         }
         for query in effects.queries.drain(..) {
             self.counters().queries.one();

@@ -17,6 +17,7 @@ use crossbeam::channel::{Receiver, Sender, bounded};
 use proto_spec::UserId;
 use storage::{
     Ahead, Fence, IngestError, IngestReport, Pace, Store, StoreError,
+    group::beside,
     journal::{JournalError, JournalFolder, Prepared, Reuse, Salt, Sealed, SealedSegment, SegmentNumber},
     step_back,
 };
@@ -291,6 +292,30 @@ impl<S: Store> Background<S> {
                 }
                 Err(error) => {
                     warn!(%error, "users with unfinished duties could not be read; trying again");
+                    self.wait(INGEST_RETRY_MS);
+                }
+            }
+        }
+    }
+
+    /// The same of groups, of which few owe anything at any time.
+    pub(super) fn tell_unfinished_groups(&self, home: impl Fn(UserId) -> Option<CoreId>) {
+        let mut after = None;
+        while !self.ended.load(Ordering::Relaxed) {
+            match pollster::block_on(storage::unfinished_groups(&*self.store, after, UNFINISHED_PAGE)) {
+                Ok(groups) => {
+                    for &group in &groups {
+                        let Some(home) = home(beside(group)) else { continue };
+                        self.mailboxes[usize::from(home.0)].put_waiting(CoreMessage::UnfinishedGroup(group));
+                    }
+                    match groups.last() {
+                        Some(&last) => after = Some(last),
+                        None => return,
+                    }
+                    self.wait(2 * TICK_MS);
+                }
+                Err(error) => {
+                    warn!(%error, "groups with unfinished duties could not be read; trying again");
                     self.wait(INGEST_RETRY_MS);
                 }
             }

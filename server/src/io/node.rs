@@ -345,10 +345,15 @@ impl Node {
                         slots.iter_mut().zip(more.iter()).for_each(|(slot, more)| *slot |= more);
                     }
                     let is_gained = |user| slots[usize::from(Slot::of(user).0)];
-                    background.tell_unfinished(|user| is_gained(user).then(|| homes.topology.home_of(user)));
+                    let gained = |user| is_gained(user).then(|| homes.topology.home_of(user));
+                    background.tell_unfinished(gained);
+                    background.tell_unfinished_groups(gained);
                 }),
                 // Not before the journal takes what they owe.
-                None if is_recovered.recv().is_ok() => background.tell_unfinished(here),
+                None if is_recovered.recv().is_ok() => {
+                    background.tell_unfinished(here);
+                    background.tell_unfinished_groups(here);
+                }
                 None => {}
             }
         };

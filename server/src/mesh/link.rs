@@ -11,13 +11,13 @@ use thiserror::Error;
 use super::{
     certificate::Certificate,
     presence::PresenceSaid,
-    wire::{self, Greeting, Said, VERSIONS, WireError},
+    wire::{self, GROUPS_SINCE, Greeting, Said, VERSIONS, WireError},
 };
 use crate::{
     cluster::file::{Identity, Nodes},
     limits::{LINK_GREETING_MS, LINK_PING_MS, LINK_PRESENCE_BYTES_MAX, LINK_QUEUE_BYTES_MAX, LINK_SILENCE_MS},
     shard::{
-        Envelope,
+        Envelope, GroupMail, GroupSaid,
         presence::{PresenceMail, To},
         topology::NodeId,
     },
@@ -74,6 +74,8 @@ pub enum Heard {
     Envelope(Envelope),
     /// Of who is there.
     Presence(PresenceSaid),
+    /// Of a group.
+    Group(Box<GroupMail>),
 }
 
 /// Why a link ends.
@@ -126,6 +128,8 @@ pub struct Link {
     out: Vec<u8>,
     /// Bytes that were taken and have not left.
     leaving: usize,
+    /// The version that is spoken, once it is open.
+    version: u32,
     /// So many of all these at most are about presence.
     of_presence: usize,
     heard_ms: u64,
@@ -149,6 +153,7 @@ impl Link {
             held: Vec::new(),
             out,
             leaving: 0,
+            version: 0,
             of_presence: 0,
             heard_ms: now_ms,
             ping_ms: now_ms + LINK_PING_MS,
@@ -223,6 +228,7 @@ impl Link {
                             wire::encode(&Said::Greeting(answer), &mut self.out);
                         }
                         self.stage = Stage::Open(peer);
+                        self.version = version;
                         self.heard_ms = now_ms;
                         Ok(Some(Heard::Opened(peer)))
                     }
@@ -235,6 +241,7 @@ impl Link {
             (Said::Refused(words), _) => Err(LinkError::RefusedThere(words)),
             (Said::Envelope(envelope), Stage::Open(_)) => Ok(Some(Heard::Envelope(envelope))),
             (Said::Presence(said), Stage::Open(_)) => Ok(Some(Heard::Presence(said))),
+            (Said::Group(mail), Stage::Open(_)) => Ok(Some(Heard::Group(mail))),
             (Said::Ping(number), Stage::Open(_)) => {
                 wire::encode(&Said::Pong(number), &mut self.out);
                 Ok(None)
@@ -244,6 +251,7 @@ impl Link {
                 Said::Greeting(_)
                 | Said::Envelope(_)
                 | Said::Presence(_)
+                | Said::Group(_)
                 | Said::Ping(_)
                 | Said::Pong(_)
                 | Said::Tunnel(_),
@@ -259,6 +267,10 @@ impl Link {
     pub fn post(&mut self, envelope: &Envelope) -> Result<(), NotPosted> {
         let waits = self.waits() - self.of_presence;
         let is_answer = envelope.put_off().is_none();
+        if envelope.is_of_group() && self.version < GROUPS_SINCE {
+            // What it asks waits until the other node has been updated; it has asked nothing that would have this answer.
+            return if is_answer { Ok(()) } else { Err(NotPosted::PutOff) };
+        }
         if waits > LINK_QUEUE_BYTES_MAX && !is_answer {
             return Err(NotPosted::PutOff);
         }
@@ -266,6 +278,29 @@ impl Link {
             return Err(NotPosted::Full);
         }
         wire::encode_envelope(envelope, &mut self.out);
+        Ok(())
+    }
+
+    /// Something about a group for the other node. What is pushed can not be put off: whoever it is for would miss it and not know. Questions and
+    /// their answers can be left out, which whoever asked is told after a while: nobody can fill the link by asking.
+    ///
+    /// # Errors
+    /// There is no room for it, and the link is to end: then the other node follows its groups anew.
+    pub fn post_group(&mut self, mail: &GroupMail) -> Result<(), NotPosted> {
+        if self.version < GROUPS_SINCE {
+            return Ok(());
+        }
+        let waits = self.waits() - self.of_presence;
+        match mail.said {
+            GroupSaid::Ask { .. } | GroupSaid::Told { .. } | GroupSaid::Types { .. } | GroupSaid::Typing { .. }
+                if waits > LINK_QUEUE_BYTES_MAX / 2 =>
+            {
+                return Ok(());
+            }
+            _ if waits > 2 * LINK_QUEUE_BYTES_MAX => return Err(NotPosted::Full),
+            _ => {}
+        }
+        wire::encode_group(mail, &mut self.out);
         Ok(())
     }
 
@@ -334,6 +369,7 @@ mod tests {
     use super::*;
     use crate::{
         limits::MESH_FRAME_BYTES_MAX,
+        mesh::groups,
         shard::{
             EnvelopeBody, Parcel,
             presence::{CoreAddress, PresenceNews},
@@ -451,6 +487,27 @@ mod tests {
         assert_eq!(b.judge(&greeting([lowest, highest + 1]), None), Ok((NodeId(0), highest)), "a newer node");
         let words = b.judge(&greeting([highest + 1, highest + 2]), None).unwrap_err();
         assert!(words.contains("versions"), "{words}");
+    }
+
+    #[test]
+    fn a_node_that_knows_no_groups_is_told_nothing_of_them_and_what_asks_is_put_off() {
+        let (a, b) = (identity(0, NODES), identity(1, NODES));
+        let mut here = Link::new(Some(NodeId(1)), None, &a, 0);
+        output(&mut here);
+        let mut greeting = Vec::new();
+        wire::encode(&Said::Greeting(b.greeting("a", [1, 1])), &mut greeting);
+        receive(&mut here, &greeting, &a).unwrap();
+        let asks = EnvelopeBody::GroupSend { origin: Seq(1), after: Seq(0), content: Content::text("x") };
+        assert_eq!(here.post(&Envelope { body: asks, ..ANSWER }), Err(NotPosted::PutOff));
+        assert_eq!(here.post(&Envelope { body: EnvelopeBody::Stood { at: Seq(1) }, ..ANSWER }), Ok(()));
+        let mail = groups::tests::said().remove(0);
+        assert_eq!(here.post_group(&mail), Ok(()));
+        assert!(output(&mut here).is_empty());
+        here.post(&ANSWER).unwrap();
+        assert!(!output(&mut here).is_empty());
+        let (mut here, mut there) = open();
+        here.post_group(&mail).unwrap();
+        assert_eq!(receive(&mut there, &output(&mut here), &b), Ok(vec![Heard::Group(Box::new(mail))]));
     }
 
     #[test]

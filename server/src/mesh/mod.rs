@@ -4,6 +4,7 @@
 //! way then is put off, and comes again from its author's log (`shard/elsewhere.rs`).
 
 pub mod certificate;
+mod groups;
 pub mod link;
 pub mod presence;
 pub mod wire;

@@ -64,6 +64,7 @@ const SHARD: &[Described<ShardCounters>] = &[
     counter("duplicates", "Messages that came from a sender's home again", |shard| shard.duplicates),
     counter("inboxes", "Pages of the inbox sent", |shard| shard.inboxes),
     counter("delivered", "Entries delivered live", |shard| shard.delivered),
+    counter("group_delivered", "Entries of groups delivered to connections", |shard| shard.group_delivered),
     counter("pages_pushed", "Pages pushed to connections that catch up", |shard| shard.pages_pushed),
     counter("pages_fetched", "Pages sent for fetches", |shard| shard.pages_fetched),
     counter(
@@ -101,6 +102,8 @@ const SHARD: &[Described<ShardCounters>] = &[
     gauge("sessions", "Connections of users", |shard| shard.sessions),
     gauge("users", "Users in memory", |shard| shard.users),
     gauge("conversations", "Conversations in memory", |shard| shard.conversations),
+    gauge("groups", "Groups in memory at their homes", |shard| shard.groups),
+    gauge("groups_followed", "Groups that a core follows since a member is connected", |shard| shard.groups_followed),
     gauge("cache_users", "Users in the cache", |shard| shard.cache_users),
     gauge("cache_bytes", "Memory of the users in the cache, what is in memory for their logins included", |shard| {
         shard.cache_bytes

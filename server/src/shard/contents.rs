@@ -11,6 +11,8 @@ pub const CONTENT_KINDS: &[ContentKind] = &[
     ContentKind::Edit,
     ContentKind::Unsend,
     ContentKind::Reaction,
+    ContentKind::Act,
+    ContentKind::Mention,
 ];
 
 /// Why this content will never be taken, if so.
@@ -18,4 +20,13 @@ pub(super) fn fault(content: &Content) -> Option<ErrorCode> {
     let kind = ContentKind::from_byte(content.parts().0);
     let is_taken = kind.is_some_and(|kind| CONTENT_KINDS.contains(&kind));
     if is_taken { content.fault() } else { Some(ErrorCode::ContentKind) }
+}
+
+/// Why a user can not be sent it, if so.
+pub(super) const fn fault_for_user(content: &Content) -> Option<ErrorCode> {
+    match content {
+        // Something is done to groups alone.
+        Content::Act(_) => Some(ErrorCode::ContentKind),
+        _ => None,
+    }
 }

@@ -9,7 +9,7 @@
 use std::mem;
 
 use proto_spec::{
-    ClientKind, ConversationId, Direction, Entry, ErrorCode, RequestId, Seq, UserId,
+    ClientKind, ConversationId, Direction, Entry, ErrorCode, GroupId, RequestId, Seq, UserId,
     limits::{PAGE_BYTES_MAX, PAGE_ENTRIES_MAX},
 };
 use storage::{Entries, Query, Record, Span};
@@ -33,6 +33,8 @@ pub(super) enum Resting {
     Messages(ConversationId),
     /// Reports to an author.
     Reports(UserId),
+    /// How this user stands to the group, to their home.
+    Standing(GroupId, UserId),
 }
 
 /// How much of a log is looked at in one step.
@@ -235,7 +237,7 @@ impl Shard {
     pub(super) fn post_report(&mut self, from: UserId, to: UserId, report: Report, cx: &mut Turn<'_>) {
         let Report { up_to, received_as } = report;
         let Some(conversation) = self.conversations.resident((from, to.into())) else {
-            return self.wait_for_conversation(from, to.into(), ConversationWaiting::Report(report), cx);
+            return self.wait_for_conversation(from, to.into(), ConversationWaiting::Report(to, report), cx);
         };
         let (numbered, Some(user)) = (conversation.numbered, self.users.resident(from)) else { return };
         if self.settings.presence.shows(user, to, &numbered) {
@@ -259,6 +261,19 @@ impl Shard {
             user.unwanted.learn(from.into(), cx.now.monotonic_ms);
         }
         user.outgoing.confirm(origin, from.into());
+        self.confirmed(user_id, cx);
+    }
+
+    /// The home of a group has what was on the way there.
+    pub(super) fn forward_confirmed_by(&mut self, user_id: UserId, by: ConversationId, origin: Seq, cx: &mut Turn<'_>) {
+        let Some(user) = self.users.resident(user_id) else { return };
+        user.outgoing.confirm(origin, by);
+        self.confirmed(user_id, cx);
+    }
+
+    /// Something that was on the way has been confirmed.
+    pub(super) fn confirmed(&mut self, user_id: UserId, cx: &mut Turn<'_>) {
+        let Some(user) = self.users.resident(user_id) else { return };
         if user.outgoing.waits_in_log() {
             self.forward_from_log(user_id, cx);
             self.mark_dirty(user_id, cx.now.monotonic_ms);
@@ -268,10 +283,10 @@ impl Shard {
     }
 
     /// The recipient's home does not take the message now.
-    pub(super) fn forward_put_off(&mut self, user_id: UserId, from: UserId, origin: Seq, cx: &Turn<'_>) {
+    pub(super) fn forward_put_off(&mut self, user_id: UserId, from: ConversationId, origin: Seq, cx: &Turn<'_>) {
         let Some(user) = self.users.resident(user_id) else { return };
-        if user.outgoing.put_off(origin, from.into()) {
-            self.rest(user_id, Resting::Messages(from.into()), cx);
+        if user.outgoing.put_off(origin, from) {
+            self.rest(user_id, Resting::Messages(from), cx);
         }
     }
 
@@ -309,6 +324,10 @@ impl Shard {
             if self.rests_longer(user_id, what) {
                 continue;
             }
+            if let Resting::Standing(group, user) = what {
+                self.wake_standing(group, user, cx);
+                continue;
+            }
             let Some(user) = self.users.resident(user_id) else { continue };
             match what {
                 Resting::Messages(to) => {
@@ -321,6 +340,7 @@ impl Shard {
                         self.post_report(user_id, author, report, cx);
                     }
                 }
+                Resting::Standing(..) => {}
             }
         }
     }

@@ -6,12 +6,13 @@ use proto_spec::{DeviceId, Entry, ErrorCode, ServerFrame, UserId};
 use storage::{Batch, BatchId, LaneId, Query};
 
 use super::{
+    groups::GroupMail,
     input::{ConnId, DevicesTold, Envelope, QueryId, Ticket},
     presence::{PresenceMail, Version},
 };
 use crate::{
     limits::OUTPUT_TURN_BYTES_MAX,
-    shard::topology::{CoreId, NodeId},
+    shard::topology::{CoreId, Home, NodeId},
 };
 
 /// A connection to be closed once its queued bytes are sent.
@@ -72,6 +73,8 @@ pub struct Effects {
     pub envelopes: Vec<(CoreId, Envelope)>,
     /// Envelopes for other nodes, in order.
     pub mesh: Vec<(NodeId, Envelope)>,
+    /// What is said about groups, in order, with where it goes.
+    pub groups: Vec<(Home, Box<GroupMail>)>,
     /// Queries to the store.
     pub queries: Vec<(QueryId, Query)>,
     /// Frames for connections, in order, as ranges of `bytes`. One range may go to several connections.
@@ -129,6 +132,7 @@ impl Effects {
         }
         self.envelopes.clear();
         self.mesh.clear();
+        self.groups.clear();
         self.queries.clear();
         self.sends.clear();
         self.bytes.clear();

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use foldhash::fast::RandomState;
 use proto_spec::{ConversationId, Seq, UserId};
-use storage::BatchId;
+use storage::{BatchId, group::beside};
 
 use super::{
     Promise, Shard, Turn,
@@ -55,16 +55,25 @@ impl Elsewhere {
 
 impl Resting {
     /// Whose home it waits for.
-    const fn whom(self) -> UserId {
+    fn whom(self) -> UserId {
         match self {
-            Self::Messages(ConversationId::Person(user)) | Self::Reports(user) => user,
+            Self::Messages(to) => home_of(to),
+            Self::Reports(user) | Self::Standing(_, user) => user,
         }
+    }
+}
+
+/// The user at whose home a conversation goes on: of a group, the one that it lies beside.
+const fn home_of(conversation: ConversationId) -> UserId {
+    match conversation {
+        ConversationId::Person(user) => user,
+        ConversationId::Group(group) => beside(group),
     }
 }
 
 /// Whether what follows from this batch may leave for the home of a user.
 pub(super) fn may_leave(promise: Promise, homes: &Homes, lane: &Ledger, batch: BatchId, to: ConversationId) -> bool {
-    let ConversationId::Person(to) = to;
+    let to = home_of(to);
     match promise {
         Promise::Store => lane.is_stored(batch),
         // Inside the node everything is in one order, so what is not released yet may go too.
@@ -75,7 +84,7 @@ pub(super) fn may_leave(promise: Promise, homes: &Homes, lane: &Ledger, batch: B
 impl Shard {
     /// Whether what is decided now for the home of a user may leave now, and not when it is durable.
     pub(super) fn leaves_now(&self, to: ConversationId) -> bool {
-        let ConversationId::Person(to) = to;
+        let to = home_of(to);
         self.settings.promise != Promise::Store && self.homes.elsewhere(to).is_none()
     }
 
@@ -103,8 +112,7 @@ impl Shard {
             return user.outgoing.forgo(seq);
         };
         let after = user.outgoing.before(seq, to);
-        let ConversationId::Person(whom) = to;
-        if self.homes.elsewhere(whom).is_some() {
+        if self.homes.elsewhere(home_of(to)).is_some() {
             self.forward(user_id, to, (seq, after), parcel, cx);
         }
     }
@@ -119,6 +127,7 @@ impl Shard {
         if known.is_some() {
             self.lose_what_is_on_the_way(node);
             self.sights.link_lost(node);
+            self.followers_lost(node);
         }
         if is_up {
             self.sights.link_open(&self.homes, node);
@@ -128,6 +137,7 @@ impl Shard {
             }
             let homes = self.homes.clone();
             self.ask_elsewhere_again(|user| homes.elsewhere(user) == Some(node), cx);
+            self.follow_anew(|user| homes.elsewhere(user) == Some(node), cx);
         } else {
             self.elsewhere.reachable.remove(&node);
         }
@@ -147,15 +157,15 @@ impl Shard {
         let mut lost = Vec::new();
         for user_id in owing {
             let Some(user) = self.users.resident(user_id) else { continue };
-            let messages = user.outgoing.lose(|ConversationId::Person(to)| is_lost(to));
+            let messages = user.outgoing.lose(|to| is_lost(home_of(to)));
             lost.extend(messages.into_iter().map(|to| (user_id, Resting::Messages(to))));
             lost.extend(user.reports.lose(&is_lost).into_iter().map(|author| (user_id, Resting::Reports(author))));
         }
         let has_left = |user: &User| {
-            !user.outgoing.is_on_the_way_to(|ConversationId::Person(to)| is_lost(to))
-                && !user.reports.is_on_the_way_to(&is_lost)
+            !user.outgoing.is_on_the_way_to(|to| is_lost(home_of(to))) && !user.reports.is_on_the_way_to(&is_lost)
         };
         debug_assert!(self.users.iter_mut().all(|(_, user)| has_left(user)), "somebody has not been looked at");
+        lost.extend(self.lose_standings(&is_lost));
         lost
     }
 

@@ -235,26 +235,32 @@ fn row_of(Shown { conversation, standing, received, last }: Shown) -> InboxRow {
 fn shortened(mut entry: Entry) -> (Entry, u64) {
     let mut left_out = 0;
     if let Event::Received { content, .. } | Event::Sent { content, .. } = &mut entry.event {
-        let said = match content.body() {
-            Ok(Body::Edit(edit)) => Some((edit.said(), Some((edit.of, edit.stands)))),
-            said => Some((said, None)),
-        };
-        let Some((Ok(Body::Text(text)), edited)) = said else { return (entry, 0) };
-        let mut end = text.len().min(INBOX_TEXT_BYTES);
-        while !text.is_char_boundary(end) {
-            end -= 1;
-        }
-        let shown = &text[..end];
-        left_out = (text.len() - shown.len()) as u64;
-        if left_out > 0 {
-            let shown = Content::text(shown);
-            *content = match edited {
-                Some((of, stands)) => Content::edit(of, &shown, stands),
-                None => shown,
-            };
-        }
+        left_out = shorten(content);
     }
     (entry, left_out)
+}
+
+/// Leaves of a text as much as a list shows; how many bytes it leaves out.
+pub(super) fn shorten(content: &mut Content) -> u64 {
+    let said = match content.body() {
+        Ok(Body::Edit(edit)) => Some((edit.said(), Some((edit.of, edit.stands)))),
+        said => Some((said, None)),
+    };
+    let Some((Ok(Body::Text(text)), edited)) = said else { return 0 };
+    let mut end = text.len().min(INBOX_TEXT_BYTES);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    let shown = &text[..end];
+    let left_out = (text.len() - shown.len()) as u64;
+    if left_out > 0 {
+        let shown = Content::text(shown);
+        *content = match edited {
+            Some((of, stands)) => Content::edit(of, &shown, stands),
+            None => shown,
+        };
+    }
+    left_out
 }
 
 #[cfg(test)]

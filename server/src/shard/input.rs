@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use proto_spec::{Content, ConversationId, DeviceId, DeviceInfo, ErrorCode, Event, Seq, TimestampMs, UserId};
+use proto_spec::{
+    Content, ConversationId, DeviceId, DeviceInfo, ErrorCode, Event, GroupId, Seq, Standing, TimestampMs, UserId,
+};
 use storage::{Answer, BatchId, LaneId};
 
-use super::{presence::PresenceMail, shedding::Load, topology::NodeId};
+use super::{groups::GroupMail, presence::PresenceMail, shedding::Load, topology::NodeId};
 use crate::{access::handshake::Resumption, cluster::file::Nodes, config::Transport, limits::ENVELOPE_BYTES};
 
 /// The two clocks of one instant. Measure with the first, persist the second.
@@ -78,9 +80,9 @@ pub struct Connected {
 /// keeps a watermark per (recipient, sender).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Envelope {
-    /// The user it is for; goes to the home of this user.
+    /// The user it is for; goes to the home of this user. Of a group, the user that it lies beside.
     pub to: UserId,
-    /// The user it is from.
+    /// The user it is from, or the one that the group lies beside it is from.
     pub from: UserId,
     /// What it says.
     pub body: EnvelopeBody,
@@ -90,8 +92,17 @@ impl Envelope {
     /// What it takes in memory while it waits, in bytes.
     pub(super) fn bytes(&self) -> usize {
         let text = match &self.body {
-            EnvelopeBody::Forward { parcel: Parcel::Message(content), .. } => content.parts().1.len(),
-            EnvelopeBody::Forward { parcel: Parcel::Read(_), .. }
+            EnvelopeBody::Forward { parcel: Parcel::Message(content), .. }
+            | EnvelopeBody::GroupSend { content, .. } => content.parts().1.len(),
+            EnvelopeBody::Placed { .. }
+            | EnvelopeBody::NotPlaced { .. }
+            | EnvelopeBody::GroupPutOff { .. }
+            | EnvelopeBody::GroupRead { .. }
+            | EnvelopeBody::GroupReadTaken { .. }
+            | EnvelopeBody::Stand { .. }
+            | EnvelopeBody::Stood { .. }
+            | EnvelopeBody::StandPutOff { .. }
+            | EnvelopeBody::Forward { parcel: Parcel::Read(_), .. }
             | EnvelopeBody::Forwarded { .. }
             | EnvelopeBody::ForwardPutOff { .. }
             | EnvelopeBody::Receipt { .. }
@@ -106,10 +117,20 @@ impl Envelope {
         let body = match self.body {
             EnvelopeBody::Forward { origin, .. } => EnvelopeBody::ForwardPutOff { origin },
             EnvelopeBody::Receipt { received_as, .. } => EnvelopeBody::ReceiptPutOff { received_as },
+            EnvelopeBody::GroupSend { origin, .. } | EnvelopeBody::GroupRead { origin, .. } => {
+                EnvelopeBody::GroupPutOff { origin }
+            }
+            EnvelopeBody::Stand { at, .. } => EnvelopeBody::StandPutOff { at },
             EnvelopeBody::Forwarded { .. }
             | EnvelopeBody::ForwardPutOff { .. }
             | EnvelopeBody::Receipted { .. }
-            | EnvelopeBody::ReceiptPutOff { .. } => return None,
+            | EnvelopeBody::ReceiptPutOff { .. }
+            | EnvelopeBody::Placed { .. }
+            | EnvelopeBody::NotPlaced { .. }
+            | EnvelopeBody::GroupReadTaken { .. }
+            | EnvelopeBody::GroupPutOff { .. }
+            | EnvelopeBody::Stood { .. }
+            | EnvelopeBody::StandPutOff { .. } => return None,
         };
         Some(Self { to: self.from, from: self.to, body })
     }
@@ -118,7 +139,34 @@ impl Envelope {
 impl Envelope {
     /// Whether it says that something is to be sent again later.
     pub(crate) const fn is_put_off(&self) -> bool {
-        matches!(self.body, EnvelopeBody::ForwardPutOff { .. } | EnvelopeBody::ReceiptPutOff { .. })
+        matches!(
+            self.body,
+            EnvelopeBody::ForwardPutOff { .. }
+                | EnvelopeBody::ReceiptPutOff { .. }
+                | EnvelopeBody::GroupPutOff { .. }
+                | EnvelopeBody::StandPutOff { .. }
+        )
+    }
+
+    /// Whether one of the two is a group.
+    pub(crate) const fn is_of_group(&self) -> bool {
+        match self.body {
+            EnvelopeBody::GroupSend { .. }
+            | EnvelopeBody::GroupRead { .. }
+            | EnvelopeBody::GroupReadTaken { .. }
+            | EnvelopeBody::Placed { .. }
+            | EnvelopeBody::NotPlaced { .. }
+            | EnvelopeBody::GroupPutOff { .. }
+            | EnvelopeBody::Stand { .. }
+            | EnvelopeBody::Stood { .. }
+            | EnvelopeBody::StandPutOff { .. } => true,
+            EnvelopeBody::Forward { .. }
+            | EnvelopeBody::Forwarded { .. }
+            | EnvelopeBody::ForwardPutOff { .. }
+            | EnvelopeBody::Receipt { .. }
+            | EnvelopeBody::Receipted { .. }
+            | EnvelopeBody::ReceiptPutOff { .. } => false,
+        }
     }
 
     /// What is said in place of an answer that can not be given; none if it is none.
@@ -126,7 +174,16 @@ impl Envelope {
         let body = match self.body {
             EnvelopeBody::Forwarded { origin, .. } => EnvelopeBody::ForwardPutOff { origin },
             EnvelopeBody::Receipted { received_as } => EnvelopeBody::ReceiptPutOff { received_as },
-            EnvelopeBody::Forward { .. }
+            EnvelopeBody::Placed { origin, .. }
+            | EnvelopeBody::NotPlaced { origin, .. }
+            | EnvelopeBody::GroupReadTaken { origin } => EnvelopeBody::GroupPutOff { origin },
+            EnvelopeBody::Stood { at } => EnvelopeBody::StandPutOff { at },
+            EnvelopeBody::GroupSend { .. }
+            | EnvelopeBody::GroupRead { .. }
+            | EnvelopeBody::GroupPutOff { .. }
+            | EnvelopeBody::Stand { .. }
+            | EnvelopeBody::StandPutOff { .. }
+            | EnvelopeBody::Forward { .. }
             | EnvelopeBody::ForwardPutOff { .. }
             | EnvelopeBody::Receipt { .. }
             | EnvelopeBody::ReceiptPutOff { .. } => return None,
@@ -140,7 +197,7 @@ impl Envelope {
 pub enum Parcel {
     /// A message.
     Message(Content),
-    /// What the recipient wrote has been read up to this seq of the recipient's log.
+    /// What the recipient wrote has been read up to this seq of the recipient's log; of a group, of the group's.
     Read(Seq),
 }
 
@@ -158,6 +215,8 @@ impl Parcel {
             | Event::Deleted { .. }
             | Event::Devices { .. }
             | Event::Visibility { .. }
+            | Event::Group { .. }
+            | Event::GroupRefused { .. }
             | Event::Unknown { .. } => return None,
         };
         (to != user.into()).then_some((to, parcel))
@@ -206,6 +265,76 @@ pub enum EnvelopeBody {
         /// From the receipt: a seq of `to`'s log.
         received_as: Seq,
     },
+    /// A message or an act, from the home of its author to that of the group.
+    GroupSend {
+        /// Its seq in the author's log.
+        origin: Seq,
+        /// As of [`EnvelopeBody::Forward`].
+        after: Seq,
+        /// What was sent.
+        content: Content,
+    },
+    /// A read mark, from the home of a member to that of the group.
+    GroupRead {
+        /// Its seq in the member's log.
+        origin: Seq,
+        /// As of [`EnvelopeBody::Forward`].
+        after: Seq,
+        /// What has been read: up to this seq of the group's log.
+        up_to: Seq,
+    },
+    /// The group has it.
+    GroupReadTaken {
+        /// A seq of `to`'s log.
+        origin: Seq,
+    },
+    /// It is durable in the group's log.
+    Placed {
+        /// A seq of `to`'s log.
+        origin: Seq,
+        /// How the author stands to the group since.
+        standing: GroupStanding,
+    },
+    /// It is durable that the group does not take it.
+    NotPlaced {
+        /// A seq of `to`'s log.
+        origin: Seq,
+        /// Why.
+        code: ErrorCode,
+    },
+    /// It can not be taken now: it, and what followed it, is to be sent again later.
+    GroupPutOff {
+        /// A seq of `to`'s log.
+        origin: Seq,
+    },
+    /// How a user stands to a group from now on, from the home of the group to that of the user.
+    Stand {
+        /// The entry of the group's log that says so.
+        at: Seq,
+        /// How.
+        standing: GroupStanding,
+    },
+    /// It is durable in the user's log.
+    Stood {
+        /// From that: a seq of the group's log.
+        at: Seq,
+    },
+    /// It can not be taken now: it, or a newer one, is to be sent again later.
+    StandPutOff {
+        /// From that: a seq of the group's log.
+        at: Seq,
+    },
+}
+
+/// How a user stands to a group, and what of its log they may read since.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GroupStanding {
+    /// How.
+    pub standing: Standing,
+    /// The first seq that the user may read.
+    pub first: Seq,
+    /// The last seq of the group's log, or of those that the user may read.
+    pub up_to: Seq,
 }
 
 /// Whether the journal takes new messages. What was accepted before goes on in any case.
@@ -294,6 +423,10 @@ pub enum Input<'a> {
     },
     /// Another shard, or this one, says something about a user whose home is here.
     Envelope(Envelope),
+    /// Another core says something about a group.
+    Group(Box<GroupMail>),
+    /// Left over from before a restart: this group has users to tell how they stand to it.
+    UnfinishedGroup(GroupId),
     /// Another core says something about presence. Of another node's core only what is its own to say, of users of that node.
     Presence(Box<PresenceMail>),
     /// What waited for the batches of this lane, up to this one, may leave: they are on the disk, and that is what

@@ -8,7 +8,7 @@
 
 use std::collections::VecDeque;
 
-use proto_spec::{ConversationId, DeviceId, EpochId, RequestId, SendNumber, Seq, UserId};
+use proto_spec::{ConversationId, DeviceId, EpochId, GroupId, RequestId, SendNumber, Seq, UserId};
 use storage::BatchId;
 
 use super::{
@@ -26,6 +26,8 @@ pub(super) enum Parked {
     GivenUp { user: UserId, device: DeviceId, number: SendNumber },
     /// An entry that others caused is in the log: push it to the user's devices and answer, if somebody waits.
     Entry { user: UserId, seq: Seq, answer: Option<Envelope> },
+    /// An entry of a group is in its log: push it to those who follow, and answer its author.
+    Group { group: GroupId, seq: Seq, answer: Envelope },
     /// An answer to something that had been done before.
     Answer(Envelope),
     /// A mark is in the log: say so to who asked for it.
@@ -41,6 +43,8 @@ pub(super) enum Parked {
 pub(super) enum OnceStored {
     /// An entry: what it obliges to may begin, whoever waits for it is answered.
     Entry { user: UserId, seq: Seq, answer: Option<Envelope> },
+    /// An entry of a group: those who follow hear of it, and its author is answered.
+    Group { group: GroupId, seq: Seq, answer: Envelope },
     /// An answer to something that had been done before.
     Answer(Envelope),
 }
@@ -73,6 +77,8 @@ pub(super) struct Ledger {
     users_changed: VecDeque<(BatchId, UserId)>,
     /// Which batch changed which conversation, until it is ingested.
     conversations_changed: VecDeque<(BatchId, (UserId, ConversationId))>,
+    /// Which batch changed which group, until it is ingested.
+    groups_changed: VecDeque<(BatchId, GroupId)>,
 }
 
 impl Ledger {
@@ -93,6 +99,7 @@ impl Ledger {
             kept_bytes: 0,
             users_changed: VecDeque::new(),
             conversations_changed: VecDeque::new(),
+            groups_changed: VecDeque::new(),
         }
     }
 
@@ -248,10 +255,25 @@ impl Ledger {
         }
     }
 
-    /// Whether a change of a user or a conversation is ingested and has not been looked at.
+    /// As [`Ledger::change_user`], of a group.
+    pub(super) fn change_group(&mut self, group: GroupId, changed_in: &mut BatchId) {
+        if *changed_in != self.filling {
+            *changed_in = self.filling;
+            self.groups_changed.push_back((self.filling, group));
+        }
+    }
+
+    /// Whether a change of a user, a group or a conversation is ingested and has not been looked at.
     pub(super) fn has_ingested_changes(&self) -> bool {
         self.users_changed.front().is_some_and(|(batch, _)| *batch <= self.ingested)
             || self.conversations_changed.front().is_some_and(|(batch, _)| *batch <= self.ingested)
+            || self.groups_changed.front().is_some_and(|(batch, _)| *batch <= self.ingested)
+    }
+
+    /// The next group that an ingested batch has changed.
+    pub(super) fn next_ingested_group(&mut self) -> Option<GroupId> {
+        let is_ingested = self.groups_changed.front().is_some_and(|(batch, _)| *batch <= self.ingested);
+        is_ingested.then(|| self.groups_changed.pop_front().map(|(_, group)| group))?
     }
 
     /// The next user whom an ingested batch has changed.
@@ -270,7 +292,7 @@ impl Ledger {
     pub(super) fn answers(&self) -> Vec<Envelope> {
         let parked = self.parked.iter().filter_map(|(_, what)| match what {
             Parked::Entry { answer, .. } => answer.clone(),
-            Parked::Answer(answer) => Some(answer.clone()),
+            Parked::Answer(answer) | Parked::Group { answer, .. } => Some(answer.clone()),
             Parked::Sent { .. }
             | Parked::GivenUp { .. }
             | Parked::Marked(_)
@@ -279,7 +301,7 @@ impl Ledger {
         });
         let once_stored = self.once_stored.iter().filter_map(|(_, what)| match what {
             OnceStored::Entry { answer, .. } => answer.clone(),
-            OnceStored::Answer(answer) => Some(answer.clone()),
+            OnceStored::Answer(answer) | OnceStored::Group { answer, .. } => Some(answer.clone()),
         });
         parked.chain(once_stored).collect()
     }

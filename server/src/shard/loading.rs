@@ -43,14 +43,14 @@ pub(super) enum ConversationWaiting {
     Envelope(Envelope),
     Fetch(ConnId, RequestId, Fetch),
     Mark((ConnId, RequestId), Mark),
-    Report(Report),
+    Report(UserId, Report),
 }
 
 impl Waits for ConversationWaiting {
     fn bytes(&self) -> usize {
         match self {
             Self::Envelope(envelope) => envelope.bytes(),
-            Self::Fetch(..) | Self::Mark(..) | Self::Report(_) => 0,
+            Self::Fetch(..) | Self::Mark(..) | Self::Report(..) => 0,
         }
     }
 }
@@ -152,10 +152,7 @@ impl Shard {
                 ConversationWaiting::Envelope(envelope) => self.envelope(envelope, cx),
                 ConversationWaiting::Fetch(conn, request, fetch) => self.fetch_page(conn, request, fetch, cx),
                 ConversationWaiting::Mark(by, mark) => self.mark_loaded(by, conversation, mark, cx),
-                ConversationWaiting::Report(report) => {
-                    let ConversationId::Person(author) = conversation;
-                    self.post_report(user, author, report, cx);
-                }
+                ConversationWaiting::Report(author, report) => self.post_report(user, author, report, cx),
             }
         }
         if let Some(known) = self.conversations.resident((user, conversation)) {
@@ -172,8 +169,7 @@ impl Shard {
                 ConversationWaiting::Fetch(conn, request, _) => {
                     self.fetch_failed(conn, ClientKind::FetchConversation, request, cx);
                 }
-                ConversationWaiting::Report(Report { received_as, .. }) => {
-                    let ConversationId::Person(author) = conversation;
+                ConversationWaiting::Report(author, Report { received_as, .. }) => {
                     self.receipt_put_off(user, author, received_as, cx);
                 }
                 ConversationWaiting::Mark(by, mark) => {
@@ -205,6 +201,11 @@ impl Shard {
                     }
                     self.forget_if_unused(user_id);
                 }
+            } else if let Some(group) = lane.next_ingested_group() {
+                if let Some(known) = self.groups.resident(group) {
+                    known.trim(ingested);
+                }
+                self.forget_group_if_unused(group);
             } else if let Some((user, conversation)) = lane.next_ingested_conversation() {
                 self.forget_conversation_if_unused(user, conversation);
             } else {

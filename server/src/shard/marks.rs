@@ -14,6 +14,7 @@ use storage::{BatchId, Entries, Query, ReadRow, SettingsRow, Span};
 
 use super::{
     ConnId, Promise, Shard, Turn,
+    groups::group_of,
     input::Parcel,
     ledger::{OnceStored, Parked},
     loading::ConversationWaiting,
@@ -107,10 +108,13 @@ impl Shard {
                 .and_then(|device| rate.take(&mut device.sends, now_ms).err())
                 .map(|wait_ms| (ErrorCode::RateLimited, wait_ms)),
         };
+        let is_strange = group_of(conversation).is_some_and(|group| user.group(group).is_none());
         let is_loaded = self.conversations.is_resident((user_id, conversation));
         let may_ask = !is_loaded || !matches!(mark, Mark::Settings { .. });
         if let Some((code, wait_ms)) = refused {
             self.mark_failed((conn, request), mark.kind(), code, wait_ms, cx);
+        } else if is_strange {
+            self.mark_failed((conn, request), mark.kind(), ErrorCode::NoSuchGroup, 0, cx);
         } else if may_ask && self.questions.len() >= QUERIES_IN_FLIGHT_MAX {
             self.mark_failed((conn, request), mark.kind(), ErrorCode::Overloaded, RETRY_BUSY_MS, cx);
         } else if is_loaded {
@@ -150,10 +154,27 @@ impl Shard {
                     }
                 }
             }
+            Mark::Read { up_to, tell } if let Some(group) = group_of(conversation) => {
+                // What is beyond the last entry that this core was told of is not read yet.
+                let up_to = up_to.min(self.group_reached(user_id, group));
+                if up_to <= numbered.read.up_to {
+                    return self.answer_marked(user_id, by, changed_in, cx);
+                }
+                let told = if tell { up_to } else { Seq::ZERO };
+                let event = Event::Read { conversation, up_to, unread: 0, told };
+                if let Some(at) = self.append_mark((user_id, by), conversation, event, (numbered.read.at, 0), cx)
+                    && let Some(known) = self.conversations.resident((user_id, conversation))
+                {
+                    known.numbered.read = ReadRow { up_to, at, count: 0 };
+                }
+            }
             Mark::Read { up_to, tell } if up_to.min(released) > numbered.read.up_to => {
                 let up_to = up_to.min(released);
                 let unread = Unread { by, up_to, tell, count: 0, first_origin: None, covered: up_to };
                 self.count_unread(user_id, conversation, unread, cx);
+            }
+            Mark::Delete { place } if let Some(group) = group_of(conversation) => {
+                self.delete_in_group(user_id, by, group, place, cx);
             }
             Mark::Delete { place } => self.delete_message(user_id, by, conversation, place, cx),
             Mark::Settings { .. } | Mark::Read { .. } => self.answer_marked(user_id, by, changed_in, cx),
@@ -263,7 +284,7 @@ impl Shard {
     }
 
     /// An entry of the user's own that supersedes the one at `before`, if there is one. Where it is.
-    fn append_mark(
+    pub(super) fn append_mark(
         &mut self,
         (user_id, by): (UserId, (ConnId, RequestId)),
         conversation: ConversationId,

@@ -19,6 +19,7 @@ mod elsewhere;
 mod epochs;
 mod feed;
 mod fetch;
+mod groups;
 mod inbox;
 mod input;
 mod keepalive;
@@ -55,18 +56,19 @@ mod wheel;
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BinaryHeap, VecDeque},
+    collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque},
 };
 
-use proto_spec::{Durability, EpochId, ErrorCode, SendNumber, UserId};
-use storage::{BatchId, LaneId};
+use proto_spec::{Durability, EpochId, ErrorCode, GroupId, SendNumber, Seq, UserId};
+use storage::{BatchId, LaneId, group::beside};
 
 pub use cache::CacheLimits;
 pub use contents::CONTENT_KINDS;
 pub use effects::{Close, Effects, ReadState, Refresh, Registration};
+pub use groups::{AskId, GroupMail, GroupSaid, GroupTold, GroupWish};
 pub use input::{
-    Admission, ConnId, Connected, DevicesTold, DevicesWish, Envelope, EnvelopeBody, Grant, Input, Now, Parcel, QueryId,
-    StoreState, Ticket,
+    Admission, ConnId, Connected, DevicesTold, DevicesWish, Envelope, EnvelopeBody, Grant, GroupStanding, Input, Now,
+    Parcel, QueryId, StoreState, Ticket,
 };
 pub use opened::KeptOfUser;
 pub use presence::{PresenceMail, PresenceSettings};
@@ -86,6 +88,7 @@ use cache::Cache;
 use duties::Resting;
 use effects::Filling;
 use elsewhere::Elsewhere;
+use groups::{Asks, Following, Groups, Outcome};
 use later::Later;
 use ledger::{Ledger, OnceStored, Parked};
 use left_over::LeftOver;
@@ -165,6 +168,12 @@ pub struct ShardCounters {
     pub cache_misses: u64,
     /// Users of whom nothing is kept any more, to make room for others.
     pub cache_pushed_out: u64,
+    /// Entries of groups delivered to connections.
+    pub group_delivered: u64,
+    /// Groups in memory now.
+    pub groups: u64,
+    /// Groups that this core follows now, since a member is connected.
+    pub groups_followed: u64,
     /// Times that a live connection fell behind.
     pub fell_behind: u64,
     /// Acknowledgements of something new.
@@ -235,6 +244,18 @@ pub struct Shard {
     cache: Cache,
     /// One for each lane.
     lanes: Box<[Ledger]>,
+    groups: Groups,
+    /// Of these, those that may have something on the way to the homes of users.
+    owing_groups: BTreeSet<GroupId>,
+    /// Groups whose duties are to be looked at.
+    dirty_groups: Later<GroupId>,
+    /// Groups with duties from before a restart that could not be read.
+    unread_groups: Later<GroupId>,
+    /// What has become of something that was sent to a group, while that is not known of what was sent there before: at most as much as may
+    /// be on the way.
+    unsettled: BTreeMap<(UserId, GroupId, Seq), Outcome>,
+    following: Following,
+    asks: Asks,
     questions: Questions,
     left_over: LeftOver,
     looking: Looking,
@@ -246,6 +267,8 @@ pub struct Shard {
     terms: BTreeMap<Slot, Vec<Connected>>,
     /// Envelopes from this shard to itself.
     local: VecDeque<Envelope>,
+    /// What this shard says to itself about groups.
+    local_groups: VecDeque<Box<GroupMail>>,
     /// Repeated sends that are looked up later, by when: at most a window of them a user who is connected.
     lookups: BinaryHeap<Reverse<(u64, ConnId, SendNumber, Asked)>>,
     /// Destinations that have put something off, and are tried again: one for each that rests, so bounded by what users have open.
@@ -277,11 +300,11 @@ impl Shard {
     /// A shard that knows nobody yet.
     #[must_use]
     pub fn new(core: CoreId, homes: Homes, settings: Settings, epoch: EpochId) -> Self {
-        let (users, conversations) = if homes.do_move() {
+        let (users, conversations, groups) = if homes.do_move() {
             let slots = || homes.topology.lanes_of(core);
-            (Users::by_slot(slots()), Conversations::by_slot(slots()))
+            (Users::by_slot(slots()), Conversations::by_slot(slots()), Groups::by_slot(slots()))
         } else {
-            (Users::default(), Conversations::default())
+            (Users::default(), Conversations::default(), Groups::default())
         };
         Self {
             core,
@@ -293,6 +316,13 @@ impl Shard {
             sessions: Sessions::default(),
             users,
             conversations,
+            groups,
+            owing_groups: BTreeSet::new(),
+            dirty_groups: Later::new(RECEIPT_DELAY_MS),
+            unread_groups: Later::new(ASK_AGAIN_MS),
+            unsettled: BTreeMap::new(),
+            following: Following::default(),
+            asks: Asks::default(),
             cache: Cache::new(settings.cache),
             questions: Questions::default(),
             left_over: LeftOver::default(),
@@ -301,6 +331,7 @@ impl Shard {
             strays: Vec::new(),
             terms: BTreeMap::new(),
             local: VecDeque::new(),
+            local_groups: VecDeque::new(),
             lookups: BinaryHeap::new(),
             resting: Later::new(ASK_AGAIN_MS),
             dirty: Later::new(RECEIPT_DELAY_MS),
@@ -336,6 +367,12 @@ impl Shard {
             }
             Input::Devices { ticket, user, wish } => self.operator_asks(ticket, user, wish, cx),
             Input::Envelope(envelope) => self.envelope(envelope, cx),
+            Input::Group(mail) => self.group_mail(mail, cx),
+            Input::UnfinishedGroup(group) => {
+                if self.homes.elsewhere(beside(group)).is_none() {
+                    self.load_unfinished_group(group, cx);
+                }
+            }
             Input::Presence(mail) => self.presence_mail(*mail, cx),
             Input::Released { lane, up_to } => self.released(self.place_of(lane), up_to, cx),
             Input::Stored { lane, up_to } => self.stored(self.place_of(lane), up_to, cx),
@@ -363,6 +400,7 @@ impl Shard {
                 self.close_stalled(cx);
                 self.spent.sweep(now.monotonic_ms);
                 self.tick_presence(cx);
+                self.tick_groups(cx);
                 self.settle_strays(cx);
             }
             Input::Link { node, serial, is_up } => self.link(node, serial, is_up, cx),
@@ -379,6 +417,8 @@ impl Shard {
         let cx = &mut Turn { now, directory, effects };
         self.fit_lanes(cx);
         self.flush_if_due(cx);
+        self.flush_groups_if_due(cx);
+        self.fan_out(cx);
         for at in 0..self.lanes.len() {
             if self.lanes[at].has_ingested_changes() {
                 self.forget_ingested(at, cx);
@@ -415,6 +455,8 @@ impl Shard {
         (is_dirty && self.admission == Admission::Open)
             || self.lanes.iter().any(Ledger::has_ingested_changes)
             || self.has_presence_to_tell()
+            || self.following.has_due()
+            || (self.dirty_groups.has_due(now.monotonic_ms) && self.admission == Admission::Open)
     }
 
     /// What this shard has done and holds.
@@ -424,6 +466,8 @@ impl Shard {
             sessions: self.sessions.len() as u64,
             users: self.users.len() as u64,
             conversations: self.conversations.len() as u64,
+            groups: self.groups.len() as u64,
+            groups_followed: self.following.len() as u64,
             cache_users: self.cache.len() as u64,
             cache_bytes: self.cache.bytes() as u64,
             unfinished: self.left_over.len() as u64,
@@ -461,6 +505,7 @@ impl Shard {
                         self.post(answer, cx);
                     }
                 }
+                Parked::Group { group, seq, answer } => self.group_released(group, seq, answer, cx),
                 Parked::Answer(answer) => self.post(answer, cx),
                 Parked::Marked(by) => self.marked(by, cx),
                 Parked::Connect(connected) => self.welcome(connected, cx),
@@ -491,6 +536,7 @@ impl Shard {
                         self.post(answer, cx);
                     }
                 }
+                OnceStored::Group { group, seq, answer } => self.group_released(group, seq, answer, cx),
                 OnceStored::Answer(answer) => self.post(answer, cx),
             }
         }
@@ -532,6 +578,7 @@ impl Shard {
         self.sessions.held_bytes()
             + self.users.held_bytes()
             + self.conversations.held_bytes()
+            + self.groups.held_bytes()
             + self.looking.held_bytes()
     }
 
@@ -545,13 +592,19 @@ impl Shard {
 
     /// No cursor or mark waits to be written, or none can be.
     fn nothing_to_flush(&self) -> bool {
-        self.dirty.len() == 0 || self.admission != Admission::Open
+        (self.dirty.len() == 0 && self.dirty_groups.len() == 0) || self.admission != Admission::Open
     }
 
     /// Takes the envelopes that a step has sent to this shard itself, and those that they cause.
     fn take_local(&mut self, cx: &mut Turn<'_>) {
-        while let Some(envelope) = self.local.pop_front() {
-            self.envelope(envelope, cx);
+        loop {
+            if let Some(envelope) = self.local.pop_front() {
+                self.envelope(envelope, cx);
+            } else if let Some(mail) = self.local_groups.pop_front() {
+                self.group_mail(mail, cx);
+            } else {
+                return;
+            }
         }
     }
 }

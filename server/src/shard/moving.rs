@@ -68,6 +68,8 @@ impl Shard {
             self.resting.push(cx.now.monotonic_ms, (user, what));
         }
         self.ask_elsewhere_again(|user| changed.has(user), cx);
+        self.forget_followers(|user| changed.has(user), cx);
+        self.follow_anew(|user| changed.has(user), cx);
         self.settle_strays(cx);
     }
 
@@ -146,8 +148,12 @@ impl Shard {
                 self.cache.forget(&mut user);
             }
             self.conversations.remove_slot(slot);
+            for (group, _) in self.groups.remove_slot(slot) {
+                self.owing_groups.remove(&group);
+            }
         }
         self.elsewhere.forget(|user| changed.has(user));
+        self.unsettled.retain(|(user, ..), _| !changed.has(*user));
         self.sights.moved_away(|user| changed.has(user));
     }
 

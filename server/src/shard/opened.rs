@@ -121,8 +121,13 @@ impl Opened {
                 self.mark(*conversation, &entry.event, count)
             }
             // What stands before it may not be here. Few delete anything.
-            Event::Deleted { .. } => false,
-            Event::Devices { .. } | Event::Visibility { .. } | Event::Unknown { .. } => true,
+            Event::Deleted { conversation: ConversationId::Person(_), .. } => false,
+            Event::Deleted { conversation: ConversationId::Group(_), .. }
+            | Event::Devices { .. }
+            | Event::Visibility { .. }
+            | Event::Group { .. }
+            | Event::GroupRefused { .. }
+            | Event::Unknown { .. } => true,
         }
     }
 

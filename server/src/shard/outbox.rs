@@ -98,7 +98,7 @@ impl Shard {
                         {
                             Recipient::Online
                         }
-                        Some(ConversationId::Person(_)) | None => Recipient::Offline,
+                        Some(ConversationId::Person(_) | ConversationId::Group(_)) | None => Recipient::Offline,
                     },
                 };
                 session.tell_epochs_if_next(seq, &user.epochs, cx);
@@ -185,7 +185,7 @@ impl Shard {
             let Some(user) = self.users.resident(user_id) else { return };
             let (stored, released) = (user.stored, user.released);
             match session.feed.next(stored, released) {
-                Next::Nothing => return,
+                Next::Nothing => return self.take_up_groups(conn, cx),
                 Next::Store(first) => {
                     let Room { direction, entries: entries_max, bytes: bytes_max } = PUSHED_PAGE;
                     let span = Span { first, last: stored, direction, entries_max, bytes_max };
@@ -256,6 +256,8 @@ const fn marked_by(event: &Event) -> Option<ConversationId> {
         | Event::Sent { .. }
         | Event::Deleted { .. }
         | Event::Devices { .. }
+        | Event::Group { .. }
+        | Event::GroupRefused { .. }
         | Event::Visibility { .. }
         | Event::Unknown { .. } => None,
     }

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use foldhash::fast::RandomState;
-use proto_spec::{ConversationId, RequestId, SendNumber, Seq, UserId};
+use proto_spec::{ConversationId, GroupId, RequestId, SendNumber, Seq, UserId};
 use storage::{Answer, Query};
 
 use super::{
@@ -11,6 +11,7 @@ use super::{
     changes::{Arrival, Change},
     deletions::Deletion,
     fetch::Fetch,
+    groups::{Outcome, PageFetch, Sent},
     inbox::InboxFetch,
     input::{Connected, QueryId},
     marks::Unread,
@@ -46,6 +47,18 @@ pub(super) enum Question {
     Delete { user: UserId, conversation: ConversationId, deletion: Deletion },
     /// As `Change`, for one that has come from the other side.
     Arrival { arrival: Arrival },
+    /// To load a group.
+    Group(GroupId),
+    /// To delete a message of a group for a user.
+    GroupDelete { user: UserId, group: GroupId, by: (ConnId, RequestId), place: Seq },
+    /// To change a message of a group.
+    GroupChange(Box<Sent>),
+    /// To tell users how they stand to a group: what waits in its log, up to `last`.
+    Owed { group: GroupId, last: Seq },
+    /// To tell somebody what a group's log says: `part` of it.
+    GroupPage { group: GroupId, fetch: Box<PageFetch>, part: (Seq, Seq) },
+    /// To say what became of something that was sent to a group.
+    Placed { user: UserId, group: GroupId, origin: Seq, outcome: Outcome },
     /// To send messages that wait in the log, up to `last`.
     Forward { user: UserId, last: Seq },
     /// To say who is there.
@@ -75,6 +88,12 @@ impl Question {
             | Self::IsRemoved(_)
             | Self::Presence(_)
             | Self::Blocks(_)
+            | Self::Group(_)
+            | Self::GroupDelete { .. }
+            | Self::GroupChange(_)
+            | Self::Owed { .. }
+            | Self::GroupPage { .. }
+            | Self::Placed { .. }
             | Self::Forward { .. }
             | Self::Receipts { .. } => false,
         }
@@ -203,6 +222,10 @@ impl Shard {
             Some(Answer::Message(message)) => Some(message),
             _ => None,
         };
+        let group_entries = |answer: Option<Answer>| match answer {
+            Some(Answer::GroupEntries(entries)) => Some(entries),
+            _ => None,
+        };
         let presence = |answer: Option<Answer>| match answer {
             Some(Answer::Presence(rows)) => Some(rows),
             _ => None,
@@ -262,6 +285,30 @@ impl Shard {
             Question::Blocks(blocks) => self.blocks_read(*blocks, presence(answer), cx),
             Question::Change { user, change } => self.change_read(user, change, message(answer), cx),
             Question::Arrival { arrival } => self.arrival_read(arrival, message(answer), cx),
+            Question::Group(group) => {
+                let snapshot = match answer {
+                    Some(Answer::Group(snapshot)) => Some(*snapshot),
+                    _ => None,
+                };
+                self.group_loaded(group, snapshot, cx);
+            }
+            Question::GroupDelete { user, group, by, place } => {
+                self.group_deletion_read((user, group, place), by, message(answer), cx);
+            }
+            Question::GroupChange(sent) => {
+                let read = match answer {
+                    Some(Answer::GroupMessage(message)) => Some(message),
+                    _ => None,
+                };
+                self.group_message_read(*sent, read, cx);
+            }
+            Question::Owed { group, last } => self.owed_read(group, last, group_entries(answer), cx),
+            Question::GroupPage { group, fetch, part } => {
+                self.group_page_read(group, *fetch, part, group_entries(answer), cx);
+            }
+            Question::Placed { user, group, origin, outcome } => {
+                self.placed_read((user, group, origin), outcome, entries(answer), cx);
+            }
             Question::Forward { user, last } => self.forwards_read(user, last, entries(answer), cx),
             Question::Receipts { user, last } => self.receipts_read(user, last, entries(answer), cx),
         }

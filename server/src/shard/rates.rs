@@ -9,7 +9,7 @@ use proto_spec::{ConversationId, DeviceId, UserId};
 use super::user::User;
 use crate::{
     access::rate::{Bucket, Rate},
-    limits::{RATED_MAX, RECENT_PEERS_MAX, SPENT_SWEEP_MS},
+    limits::{GROUP_MEMBERS_MAX, RATED_MAX, RECENT_PEERS_MAX, SPENT_SWEEP_MS},
 };
 
 /// What clients may ask of a shard.
@@ -37,6 +37,8 @@ pub struct Limits {
     pub unsend_within_ms: u64,
     /// Who is blocked is told so when they write.
     pub tell_blocked: bool,
+    /// Most members of a group.
+    pub group_members: usize,
 }
 
 impl Limits {
@@ -53,6 +55,7 @@ impl Limits {
         edit_within_ms: u64::MAX,
         unsend_within_ms: u64::MAX,
         tell_blocked: false,
+        group_members: GROUP_MEMBERS_MAX as usize,
     };
 }
 

@@ -37,10 +37,16 @@ impl Said {
     }
 
     fn hash(to: ConversationId, content: &Content) -> Self {
-        let ConversationId::Person(to) = to;
         let (kind, body) = content.parts();
         let mut hash = digest::Context::new(&digest::SHA256);
-        hash.update(&to.0.to_be_bytes());
+        match to {
+            ConversationId::Person(to) => hash.update(&to.0.to_be_bytes()),
+            ConversationId::Group(to) => {
+                // Nothing that is said to a user hashes the same: there a kind of content comes next.
+                hash.update(&to.0.to_be_bytes());
+                hash.update(&[u8::MAX]);
+            }
+        }
         hash.update(&[kind]);
         hash.update(body);
         let mut said = [0; Self::LEN];
@@ -197,12 +203,11 @@ impl Shard {
         session.tell_epochs_if_next(seq, &user.epochs, cx);
         session.feed.accept(seq);
         let durability = user.levels.tell(seq, user.released);
-        let ConversationId::Person(to) = to;
-        let recipient = match session.watch {
-            _ if to == user_id => Recipient::Yourself,
+        let recipient = match (to, session.watch) {
+            (to, _) if to == user_id.into() => Recipient::Yourself,
             // Whether the recipient is there was of interest when the message was new: what the device was told stands.
-            Some(watch) if self.sights.has_told_of(watch, to) => Recipient::Online,
-            Some(_) | None => Recipient::Offline,
+            (ConversationId::Person(to), Some(watch)) if self.sights.has_told_of(watch, to) => Recipient::Online,
+            (ConversationId::Person(_) | ConversationId::Group(_), _) => Recipient::Offline,
         };
         self.send(conn, &ServerFrame::Accepted { number, seq, time, durability, recipient }, cx);
     }

@@ -8,8 +8,8 @@
 use std::{collections::HashMap, hash::Hash, iter};
 
 use foldhash::fast::RandomState;
-use proto_spec::{ConversationId, UserId};
-use storage::LaneId;
+use proto_spec::{ConversationId, GroupId, UserId};
+use storage::{LaneId, group::beside};
 
 use super::{
     loading::{ConversationWaiting, UserWaiting},
@@ -31,13 +31,19 @@ pub(super) trait Waits {
 
 /// What residents are found by.
 pub(super) trait Key: Copy + Eq + Hash {
-    /// Whose it is.
+    /// Whose it is; of a group, whom it lies beside.
     fn user(self) -> UserId;
 }
 
 impl Key for UserId {
     fn user(self) -> UserId {
         self
+    }
+}
+
+impl Key for GroupId {
+    fn user(self) -> UserId {
+        beside(self)
     }
 }
 

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use proto_spec::{ConversationId, Seq};
-use storage::{FirstResult, Rewrite, Shown};
+use storage::{FirstResult, Replaced, Rewrite, Shown};
 
 /// See the head of this file.
 #[derive(Debug, Default)]
@@ -30,10 +30,15 @@ impl Rewrites {
 
     /// The entry at `seq` changes a message, or reacts to it.
     pub(super) fn add(&mut self, of: Rewrite, seq: Seq) {
-        let firsts = of.replaces.iter().filter_map(|replaced| Some((replaced.seq, (seq, replaced.first?))));
-        self.firsts.extend(firsts);
-        self.superseded.insert(seq, of.replaces.into_iter().map(|replaced| replaced.seq).collect());
+        self.supersede(of.replaces, seq);
         self.now.insert(of.place, (seq, of.now));
+    }
+
+    /// The entry at `seq` takes the place of others, and tells of no message.
+    pub(super) fn supersede(&mut self, replaces: Vec<Replaced>, seq: Seq) {
+        let firsts = replaces.iter().filter_map(|replaced| Some((replaced.seq, (seq, replaced.first?))));
+        self.firsts.extend(firsts);
+        self.superseded.insert(seq, replaces.into_iter().map(|replaced| replaced.seq).collect());
     }
 
     /// Which entries tell of the message that stands at `place`, if one in the tail changes it or reacts to it.
@@ -87,7 +92,7 @@ impl Rewrites {
 
     /// The store has everything up to `stored`.
     pub(super) fn trim(&mut self, stored: Seq) {
-        if !self.is_empty() {
+        if !(self.is_empty() && self.firsts.is_empty() && self.gone.is_empty()) {
             self.now.retain(|_, (seq, _)| *seq > stored);
             self.firsts.retain(|_, (seq, _)| *seq > stored);
             self.gone.retain(|(_, seq)| *seq > stored);

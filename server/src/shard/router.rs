@@ -5,6 +5,7 @@
 //! of its author, whose home tries again (see `duties`).
 
 use proto_spec::{ConversationId, Seq, UserId};
+use storage::group::beside;
 
 use super::{
     Shard, Turn,
@@ -33,8 +34,19 @@ impl Shard {
         parcel: Parcel,
         cx: &mut Turn<'_>,
     ) {
-        let ConversationId::Person(to) = to;
-        self.post(Envelope { to, from, body: EnvelopeBody::Forward { origin, after, parcel } }, cx);
+        match (to, parcel) {
+            (ConversationId::Person(to), parcel) => {
+                self.post(Envelope { to, from, body: EnvelopeBody::Forward { origin, after, parcel } }, cx);
+            }
+            (ConversationId::Group(group), Parcel::Message(content)) => {
+                let body = EnvelopeBody::GroupSend { origin, after, content };
+                self.post(Envelope { to: beside(group), from, body }, cx);
+            }
+            (ConversationId::Group(group), Parcel::Read(up_to)) => {
+                let body = EnvelopeBody::GroupRead { origin, after, up_to };
+                self.post(Envelope { to: beside(group), from, body }, cx);
+            }
+        }
     }
 
     /// An envelope for a user whose home is here.
@@ -48,11 +60,14 @@ impl Shard {
         if matches!(envelope.body, EnvelopeBody::Forward { parcel: Parcel::Message(_), .. }) {
             self.written_to(to, cx);
         }
+        if envelope.is_of_group() {
+            return self.group_envelope(envelope, cx);
+        }
         match envelope.body {
             EnvelopeBody::Forwarded { origin, is_unwanted } => {
                 self.forward_confirmed(to, from, (origin, is_unwanted), cx);
             }
-            EnvelopeBody::ForwardPutOff { origin } => self.forward_put_off(to, from, origin, cx),
+            EnvelopeBody::ForwardPutOff { origin } => self.forward_put_off(to, from.into(), origin, cx),
             EnvelopeBody::Receipted { received_as } => self.receipt_confirmed(to, from, received_as, cx),
             EnvelopeBody::ReceiptPutOff { received_as } => self.receipt_put_off(to, from, received_as, cx),
             EnvelopeBody::Forward { .. } | EnvelopeBody::Receipt { .. } if !self.users.is_resident(to) => {
@@ -79,6 +94,15 @@ impl Shard {
                 self.arrived(Arrival { to, from, places: (origin, after), parcel }, None, cx);
             }
             EnvelopeBody::Receipt { up_to, received_as } => self.receipt_arrived(to, from, up_to, received_as, cx),
+            EnvelopeBody::GroupSend { .. }
+            | EnvelopeBody::GroupRead { .. }
+            | EnvelopeBody::GroupReadTaken { .. }
+            | EnvelopeBody::Placed { .. }
+            | EnvelopeBody::NotPlaced { .. }
+            | EnvelopeBody::GroupPutOff { .. }
+            | EnvelopeBody::Stand { .. }
+            | EnvelopeBody::Stood { .. }
+            | EnvelopeBody::StandPutOff { .. } => unreachable!("it is of a group"),
         }
     }
 

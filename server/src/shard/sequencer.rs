@@ -4,7 +4,7 @@
 //! in the same call; what leaves the node waits in the ledger for the record's batch.
 
 use proto_spec::{
-    Content, ConversationId, DeviceId, Entry, EpochId, ErrorCode, Event, SendNumber, Seq, ServerFrame, UserId,
+    Content, ConversationId, DeviceId, Entry, EpochId, ErrorCode, Event, GroupId, SendNumber, Seq, ServerFrame, UserId,
     limits::SEND_WINDOW,
 };
 use storage::{Batch, BatchId, LaneId, MarkRow, Message, ReceivedRow, Record, Rewrite};
@@ -13,6 +13,7 @@ use super::{
     Admission, ConnId, Promise, Shard, Turn,
     changes::{self, Arrival, Change},
     contents,
+    groups::group_of,
     input::{Envelope, EnvelopeBody, Parcel},
     ledger::{Ledger, OnceStored, Parked},
     presence::ShownTo,
@@ -75,7 +76,7 @@ impl Shard {
         if let Some(refusal) = refusal {
             return self.refuse(conn, number, refusal, expected, cx);
         }
-        if content.is_message() {
+        if content.is_message() || group_of(to).is_some() {
             self.take_send(conn, number, to, content, None, cx);
         } else {
             self.change_requested(Change { conn, number, to, content }, cx);
@@ -308,7 +309,7 @@ impl Shard {
     }
 
     /// Answers what had been done before: at once, or when the batch that did it is durable.
-    fn answer_once_durable(&mut self, at: usize, batch: BatchId, answer: Envelope, cx: &mut Turn<'_>) {
+    pub(super) fn answer_once_durable(&mut self, at: usize, batch: BatchId, answer: Envelope, cx: &mut Turn<'_>) {
         let lane = &mut self.lanes[at];
         match self.settings.promise {
             Promise::Store if lane.is_stored(batch) => self.post(answer, cx),
@@ -385,7 +386,11 @@ impl Shard {
     ) -> Seq {
         let entry = Self::number(user_id, user, event, (at, lane.epoch()), cx);
         cx.effects.filling[at].batch.rewrite(user_id, &entry, &of);
-        user.rewrites.add(of, entry.seq);
+        if of.place == Seq::ZERO {
+            user.rewrites.supersede(of.replaces, entry.seq);
+        } else {
+            user.rewrites.add(of, entry.seq);
+        }
         let batch = lane.filling();
         Self::keep(user_id, user, TailEntry { entry, replaces: None, count, batch }, lane)
     }
@@ -438,7 +443,11 @@ fn use_number(device: &mut Device, what: Recent, user: UserId, batch: &mut Batch
 
 /// Why this will never be taken, if so.
 fn refuse_content(to: ConversationId, content: &Content) -> Option<Refusal> {
-    let code = if to == UserId(0).into() { ErrorCode::Recipient } else { contents::fault(content)? };
+    let code = match to {
+        ConversationId::Person(UserId(0)) | ConversationId::Group(GroupId(0)) => ErrorCode::Recipient,
+        ConversationId::Person(_) => contents::fault(content).or_else(|| contents::fault_for_user(content))?,
+        ConversationId::Group(_) => contents::fault(content)?,
+    };
     Some(Refusal { code, retry_after_ms: 0, sheds: None })
 }
 

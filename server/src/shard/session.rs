@@ -3,7 +3,8 @@
 use std::ops::ControlFlow;
 
 use proto_spec::{
-    ClientFrame, ClientKind, ErrorCode, FrameError, FramingError, RawFrame, RequestId, Resume, Seq, ServerFrame,
+    ClientFrame, ClientKind, ConversationId, ErrorCode, FrameError, FramingError, RawFrame, RequestId, Resume, Seq,
+    ServerFrame,
     framing::{self, Cut},
     limits::{CLIENT_FRAME_BYTES_MAX, PAGE_ENTRIES_MAX, SEND_WINDOW, TEXT_BYTES_MAX},
 };
@@ -12,6 +13,7 @@ use super::{
     Admission, Close, ConnId, Connected, Shard, Turn,
     capabilities::capabilities,
     feed::Feed,
+    groups::{members_wish, page_wish},
     ledger::{Ledger, Parked},
     loading::UserWaiting,
     marks::Mark,
@@ -183,6 +185,7 @@ impl Shard {
         }
         self.look_at_token(conn, cx);
         self.push_more(conn, cx);
+        self.follow_groups(user_id, cx);
         if !early.is_empty()
             && let Some(mut session) = self.sessions.get_mut(conn)
         {
@@ -277,8 +280,17 @@ impl Shard {
             ClientFrame::FetchLog { request, from, direction, limit } => {
                 self.fetch(conn, request, None, from, direction, limit, cx);
             }
-            ClientFrame::FetchConversation { request, conversation, from, direction, limit } => {
-                self.fetch(conn, request, Some(conversation), from, direction, limit, cx);
+            ClientFrame::FetchConversation { request, conversation, from, direction, limit } => match conversation {
+                ConversationId::Person(_) => self.fetch(conn, request, Some(conversation), from, direction, limit, cx),
+                ConversationId::Group(group) => {
+                    let (kind, wish) = (ClientKind::FetchConversation, page_wish(from, direction, limit));
+                    self.fetch_of_group((conn, request), kind, group, wish, cx);
+                }
+            },
+            ClientFrame::FetchGroups { request, after, limit } => self.fetch_groups((conn, request), after, limit, cx),
+            ClientFrame::FetchMembers { request, group, after, limit } => {
+                let wish = members_wish(after, limit);
+                self.fetch_of_group((conn, request), ClientKind::FetchMembers, group, wish, cx);
             }
             ClientFrame::Ping { nonce } => self.send(conn, &ServerFrame::Pong { nonce }, cx),
             ClientFrame::Pong { .. } => {}
@@ -360,6 +372,9 @@ impl Shard {
                 }
                 self.presence_moved(session.user, is_clean, cx);
             }
+            if self.users.resident(session.user).is_some_and(|user| !user.is_connected()) {
+                self.unfollow_groups(session.user, cx);
+            }
             self.forget_if_unused(session.user);
         }
         Some(session)
@@ -429,7 +444,7 @@ impl Shard {
                 }
                 Parked::Marked((conn, _)) => Some(conn),
                 Parked::Devices(parked) => self.devices_abandoned(parked, cx),
-                Parked::Entry { .. } | Parked::Answer(_) => None,
+                Parked::Entry { .. } | Parked::Group { .. } | Parked::Answer(_) => None,
             };
             if let Some(conn) = conn {
                 let detail = "the storage failed; what was not accepted may or may not have been stored";

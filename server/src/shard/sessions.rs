@@ -80,6 +80,8 @@ pub(super) struct Session {
     pub(super) looks: u8,
     /// Whom it watches.
     pub(super) watch: Option<WatchId>,
+    /// Something of a group could not be pushed to it.
+    pub(super) lacks_groups: bool,
     pub(super) typed: Typed,
 }
 
@@ -108,6 +110,7 @@ impl Session {
             is_away: false,
             looks: 0,
             watch: None,
+            lacks_groups: false,
             typed: Typed::default(),
         }
     }

@@ -9,10 +9,11 @@ use std::{
 };
 
 use proto_spec::{
-    Content, ConversationId, DeviceId, Direction, Entry, Event, SendNumber, Seq, Settings, TimestampMs, UserId,
+    Content, ConversationId, DeviceId, Direction, Entry, Event, GroupId, SendNumber, Seq, Settings, TimestampMs,
+    UserId,
     limits::{CONTENT_BYTES_MAX, EDIT_HEADER_BYTES_MAX, PAGE_BYTES_MAX, REACTION_BYTES_MAX, REACTIONS_MAX},
 };
-use storage::{BatchId, ConversationSnapshot, DeviceNote, Marks, UserSnapshot, VisibilityRow};
+use storage::{BatchId, ConversationSnapshot, DeviceNote, Marks, StandingRow, UserSnapshot, VisibilityRow};
 
 use super::{
     cache::Kept,
@@ -132,6 +133,8 @@ pub(super) struct User {
     pub(super) unfinished: bool,
     /// What is being loaded: conversations of this user, and the user itself until all who waited are served.
     pub(super) loading: u32,
+    /// How the user stands to groups, by ascending group.
+    pub(super) groups: Vec<(GroupId, StandingRow)>,
     /// What was done lately.
     pub(super) buckets: UserBuckets,
     /// Where this user wrote to last, the very last at the end.
@@ -178,6 +181,7 @@ impl User {
             marks_written: snapshot.marks,
             unfinished: snapshot.unfinished,
             loading: 0,
+            groups: snapshot.groups.clone(),
             buckets: UserBuckets::default(),
             recent_peers: VecDeque::new(),
             kept: None,
@@ -540,6 +544,8 @@ impl Standing {
             | Event::Deleted { .. }
             | Event::Devices { .. }
             | Event::Visibility { .. }
+            | Event::Group { .. }
+            | Event::GroupRefused { .. }
             | Event::Unknown { .. } => {}
         }
     }

@@ -9,7 +9,7 @@ use bincode::{
     error::{DecodeError, EncodeError},
 };
 use proto_spec::{
-    DeviceId,
+    DeviceId, Seq,
     limits::REACTIONS_MAX,
     wire::{Reader, put_varint},
 };
@@ -29,9 +29,19 @@ pub(super) struct StoredNoteList<'a>(&'a [u8]);
 #[derive(Clone, Copy)]
 pub(super) struct StoredReplacedList<'a>(&'a [u8]);
 
-/// Seqs as they are on the wire, one after the other, ascending and at most [`REACTIONS_MAX`].
+/// Seqs as they are on the wire, one after the other, ascending and at most so many.
 #[derive(Clone, Copy)]
-pub(super) struct StoredReactions<'a>(&'a [u8]);
+pub(super) struct StoredSeqs<'a, const MAX: usize>(&'a [u8]);
+
+/// The reactions to a message.
+pub(super) type StoredReactions<'a> = StoredSeqs<'a, REACTIONS_MAX>;
+
+/// The entries of a group that one supersedes.
+pub(super) type StoredGone<'a> = StoredSeqs<'a, REPLACED_MAX>;
+
+/// Pairs of seqs as they are on the wire, one after the other.
+#[derive(Clone, Copy)]
+pub(super) struct StoredSpans<'a>(&'a [u8]);
 
 /// The bytes of a [`StoredNoteList`].
 pub(super) fn notes(devices: &[DeviceNote]) -> Vec<u8> {
@@ -64,8 +74,28 @@ pub(super) fn replaced(replaced: &[Replaced]) -> Vec<u8> {
 /// They do not ascend, or are more than a message takes: no reader would take them.
 pub(super) fn reactions(now: &Shown) -> Vec<u8> {
     check(now.reactions.iter().map(|seq| Ok(seq.0)), REACTIONS_MAX).expect("the reactions to one message");
+    seqs(now.reactions.iter())
+}
+
+/// The bytes of [`StoredGone`], whatever the order is in which they are given.
+///
+/// # Panics
+/// As [`replaced`].
+pub(super) fn gone(replaced: &[Seq]) -> Vec<u8> {
+    let mut sorted = replaced.to_vec();
+    sorted.sort_unstable();
+    check(sorted.iter().map(|seq| Ok(seq.0)), REPLACED_MAX).expect("the entries of one message");
+    seqs(sorted.iter())
+}
+
+/// The bytes of [`StoredSpans`].
+pub(super) fn spans(spans: &[(Seq, Seq)]) -> Vec<u8> {
+    seqs(spans.iter().flat_map(|(first, last)| [first, last]))
+}
+
+fn seqs<'a>(seqs: impl Iterator<Item = &'a Seq>) -> Vec<u8> {
     let mut bytes = Vec::new();
-    now.reactions.iter().for_each(|seq| put_varint(&mut bytes, seq.0));
+    seqs.for_each(|seq| put_varint(&mut bytes, seq.0));
     bytes
 }
 
@@ -91,8 +121,8 @@ impl<'a> StoredReplacedList<'a> {
     }
 }
 
-impl<'a> StoredReactions<'a> {
-    /// What [`reactions`] has made.
+impl<'a, const MAX: usize> StoredSeqs<'a, MAX> {
+    /// What [`reactions`] or [`gone`] has made.
     pub(super) const fn of(bytes: &'a [u8]) -> Self {
         Self(bytes)
     }
@@ -163,16 +193,46 @@ impl<'a, C> BorrowDecode<'a, C> for StoredReplacedList<'a> {
     }
 }
 
-impl Encode for StoredReactions<'_> {
+impl<const MAX: usize> Encode for StoredSeqs<'_, MAX> {
     fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
         self.0.encode(encoder)
     }
 }
 
-impl<'a, C> BorrowDecode<'a, C> for StoredReactions<'a> {
+impl<'a, C, const MAX: usize> BorrowDecode<'a, C> for StoredSeqs<'a, MAX> {
     fn borrow_decode<D: BorrowDecoder<'a, Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
         let list = Self(<&[u8]>::borrow_decode(decoder)?);
-        check(list.seqs(), REACTIONS_MAX).map(|()| list)
+        check(list.seqs(), MAX).map(|()| list)
+    }
+}
+
+impl<'a> StoredSpans<'a> {
+    /// What [`spans`] has made.
+    pub(super) const fn of(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
+    pub(super) fn spans(self) -> impl Iterator<Item = (Seq, Seq)> {
+        let mut seqs = varints(self.0).flatten().map(Seq);
+        std::iter::from_fn(move || seqs.next().zip(seqs.next()))
+    }
+}
+
+impl Encode for StoredSpans<'_> {
+    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+        self.0.encode(encoder)
+    }
+}
+
+impl<'a, C> BorrowDecode<'a, C> for StoredSpans<'a> {
+    fn borrow_decode<D: BorrowDecoder<'a, Context = C>>(decoder: &mut D) -> Result<Self, DecodeError> {
+        let bytes = <&[u8]>::borrow_decode(decoder)?;
+        let whole = varints(bytes).try_fold(0, |count, seq| seq.map(|_| count + 1));
+        if whole.is_some_and(|count| count % 2 == 0) {
+            Ok(Self(bytes))
+        } else {
+            Err(DecodeError::Other("spans are not pairs of varints"))
+        }
     }
 }
 
@@ -228,8 +288,6 @@ fn varints(bytes: &[u8]) -> impl Iterator<Item = Option<u64>> {
 
 #[cfg(test)]
 mod tests {
-    use proto_spec::Seq;
-
     use super::*;
 
     fn refused(replaces: &[u8], reactions: &[u8]) -> [Option<String>; 2] {
@@ -257,6 +315,22 @@ mod tests {
         assert!(reactions.unwrap().contains("stands behind 2"));
         let cut = refused(&[1, 0, 2], &[1, 0x80]).map(Option::unwrap);
         assert!(cut[1].contains("a seq is not a varint"), "{cut:?}");
+    }
+
+    #[test]
+    fn parts_of_a_log_are_pairs() {
+        let read = |list: &[u8]| {
+            let sized = [&[list.len() as u8], list].concat();
+            let read = bincode::borrow_decode_from_slice::<StoredSpans<'_>, _>(&sized, CONFIG);
+            read.map(|(read, _)| read.spans().map(|(first, last)| [first.0, last.0]).collect::<Vec<_>>()).ok()
+        };
+        assert_eq!(read(&[]), Some(vec![]));
+        assert_eq!(read(&[1, 3, 7, 7]), Some(vec![[1, 3], [7, 7]]));
+        let all = spans(&[(Seq(0), Seq(u64::MAX)), (Seq(9), Seq(2))]);
+        assert_eq!(read(&all), Some(vec![[0, u64::MAX], [9, 2]]));
+        for torn in [&[1][..], &[1, 3, 7], &[1, 0x80]] {
+            assert_eq!(read(torn), None);
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::{
     own::{self, PROGRESS, TABLE as OWN, TENURE},
     record::LaneId,
     roll::MemberId,
-    schema::Key,
+    schema::{Key, TABLES_BY_PARTITION, TABLES_BY_USER},
     store::{Fence, StoreError},
 };
 
@@ -23,6 +23,18 @@ pub const PREFIX_BYTES_MAX: usize = 32;
 
 /// The byte after the prefix is below this in every key; those of a prefix are not.
 const TABLES_END: u8 = b'!';
+
+const _: () = {
+    let tables = [TABLES_BY_PARTITION, TABLES_BY_USER];
+    let (mut list, mut at) = (0, 0);
+    while list < tables.len() {
+        while at < tables[list].len() {
+            assert!(tables[list][at] < TABLES_END);
+            at += 1;
+        }
+        (list, at) = (list + 1, 0);
+    }
+};
 
 // In the table of own rows, beside those of `own`.
 const FORMAT: u8 = 1;

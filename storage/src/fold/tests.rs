@@ -1,12 +1,16 @@
+mod groups;
+
 use std::collections::BTreeMap;
 
 use proptest::{collection::vec, prelude::*};
-use proto_spec::{Entry, Event};
+use proto_spec::{ConversationId, Entry, Event};
 
 use super::*;
 use crate::{
+    group::StandingRow,
     record::{Batch, Record},
     run::Change,
+    schema::SendsBlockNumber,
     testing::{any_record, any_rewriting, history},
 };
 
@@ -62,30 +66,30 @@ fn reference(records: &[Record], base: &SendsBlock) -> BTreeMap<Key, Option<Vec<
                 let (user, seq) = (*user, entry.seq);
                 set(RowKey::Timeline { user, seq }, &|out| codec::put_timeline_entry(out, entry));
                 let deletes = match entry.event {
-                    Event::Deleted { conversation, of, .. } => Some((conversation, of)),
+                    Event::Deleted { conversation: ConversationId::Person(peer), of, .. } => Some((peer, of)),
                     _ => None,
                 };
-                if let Some((conversation, of)) = deletes.filter(|(with, of)| *with == of.author.into()) {
-                    set(RowKey::Deleted { user, conversation, origin: of.seq }, &|out| codec::put_seq(out, seq));
+                if let Some((peer, of)) = deletes.filter(|(with, of)| *with == of.author) {
+                    let row = RowKey::Deleted { user, conversation: peer.into(), name: of.seq };
+                    set(row, &|out| codec::put_seq(out, seq));
                 }
-                let conversation = entry.event.conversation().or(deletes.map(|(conversation, _)| conversation));
-                if let Some(conversation) = conversation {
+                if let Some(peer) = peer_of(&entry.event).or(deletes.map(|(peer, _)| peer)) {
                     let about = match &entry.event {
                         Event::Received { content, .. } | Event::Sent { content, .. } => {
                             content.about().map(|(name, _)| name)
                         }
                         _ => deletes.map(|(_, name)| name),
                     };
-                    let name = about.filter(|name| conversation == name.author.into()).map(|name| name.seq);
-                    set(RowKey::Conversation { user, conversation, seq: of.place }, &|out| {
+                    let name = about.filter(|name| peer == name.author).map(|name| name.seq);
+                    set(RowKey::Conversation { user, peer, seq: of.place }, &|out| {
                         codec::put_changed_index(out, &of.now, name)
                     });
                     if let Some(row) = of.received {
-                        set(RowKey::Received { user, conversation }, &|out| codec::put_received(out, row));
+                        set(RowKey::Received { user, peer }, &|out| codec::put_received(out, row));
                     }
                     if let Some(place) = of.last {
                         let row = LastRow { place, at: seq };
-                        set(RowKey::Last { user, conversation }, &|out| codec::put_last(out, row));
+                        set(RowKey::Last { user, peer }, &|out| codec::put_last(out, row));
                     }
                 }
                 for (seq, first) in of.replaces.iter().filter_map(|of| Some((of.seq, of.first?))) {
@@ -100,6 +104,7 @@ fn reference(records: &[Record], base: &SendsBlock) -> BTreeMap<Key, Option<Vec<
                     *from_the_first |= place == 0 || number == SendNumber(1);
                     begin(user, device, number);
                 }
+                groups::reference_of_user(&mut changes, user, entry, 0);
                 for Replaced { seq, .. } in &of.replaces {
                     changes.insert(RowKey::Timeline { user, seq: *seq }.encode(), None);
                 }
@@ -107,26 +112,28 @@ fn reference(records: &[Record], base: &SendsBlock) -> BTreeMap<Key, Option<Vec<
             Record::Append { user, entry, replaces, count } => {
                 let (user, seq) = (*user, entry.seq);
                 set(RowKey::Timeline { user, seq }, &|out| codec::put_timeline_entry(out, entry));
-                if let Some(conversation) = entry.event.conversation() {
+                if let Some(peer) = peer_of(&entry.event) {
                     let came = match entry.event {
                         Event::Received { origin, .. } => Some(origin),
                         _ => None,
                     };
-                    set(RowKey::Conversation { user, conversation, seq }, &|out| codec::put_index(out, came));
+                    set(RowKey::Conversation { user, peer, seq }, &|out| codec::put_index(out, came));
                 }
                 match entry.event {
                     Event::Received { from, origin, ref content } => {
                         if let Some((of, _)) = content.about().filter(|(of, _)| of.author == from) {
-                            set(RowKey::Displaced { user, conversation: from.into(), origin: of.seq }, &|out| {
+                            set(RowKey::Displaced { user, peer: from, origin: of.seq }, &|out| {
                                 codec::put_displaced(out, DisplacedRow { place: seq, came: origin })
                             });
                         }
                         let row = ReceivedRow { up_to: origin, at: seq, count: *count };
-                        set(RowKey::Received { user, conversation: from.into() }, &|out| codec::put_received(out, row));
+                        set(RowKey::Received { user, peer: from }, &|out| codec::put_received(out, row));
                     }
                     Event::Sent { to, device, number, .. } => {
                         set(RowKey::Unfinished { user }, &|_| ());
-                        set(RowKey::Sent { user, conversation: to }, &|out| codec::put_seq(out, seq));
+                        if let ConversationId::Person(peer) = to {
+                            set(RowKey::Sent { user, peer }, &|out| codec::put_seq(out, seq));
+                        }
                         let (block, place) = SendsBlock::place(number);
                         let (block, from_the_first) =
                             sends.entry(RowKey::Sends { user, device, block }.encode()).or_default();
@@ -136,9 +143,9 @@ fn reference(records: &[Record], base: &SendsBlock) -> BTreeMap<Key, Option<Vec<
                     }
                     Event::Delivered { peer, up_to } => {
                         let row = MarkRow { up_to, at: seq };
-                        set(RowKey::Delivered { user, conversation: peer.into() }, &|out| codec::put_mark(out, row));
+                        set(RowKey::Delivered { user, peer }, &|out| codec::put_mark(out, row));
                     }
-                    Event::Read { conversation, up_to, told, .. } => {
+                    Event::Read { conversation: conversation @ ConversationId::Person(_), up_to, told, .. } => {
                         let row = ReadRow { up_to, at: seq, count: *count };
                         set(RowKey::Read { user, conversation }, &|out| codec::put_read(out, row));
                         if told != Seq::ZERO {
@@ -147,9 +154,9 @@ fn reference(records: &[Record], base: &SendsBlock) -> BTreeMap<Key, Option<Vec<
                     }
                     Event::Seen { peer, up_to } => {
                         let row = MarkRow { up_to, at: seq };
-                        set(RowKey::Seen { user, conversation: peer.into() }, &|out| codec::put_mark(out, row));
+                        set(RowKey::Seen { user, peer }, &|out| codec::put_mark(out, row));
                     }
-                    Event::Settings { conversation, settings } => {
+                    Event::Settings { conversation: conversation @ ConversationId::Person(_), settings } => {
                         let row = SettingsRow { settings, at: seq };
                         set(RowKey::Settings { user, conversation }, &|out| codec::put_settings(out, row));
                     }
@@ -157,7 +164,10 @@ fn reference(records: &[Record], base: &SendsBlock) -> BTreeMap<Key, Option<Vec<
                         let row = VisibilityRow { visibility, at: seq };
                         set(RowKey::Visibility { user }, &|out| codec::put_visibility(out, row));
                     }
-                    Event::Devices { .. } | Event::Deleted { .. } | Event::Unknown { .. } => {}
+                    Event::Group { .. } | Event::Read { .. } | Event::Settings { .. } | Event::Deleted { .. } => {
+                        groups::reference_of_user(&mut changes, user, entry, *count);
+                    }
+                    Event::Devices { .. } | Event::GroupRefused { .. } | Event::Unknown { .. } => {}
                 }
                 if let Some(seq) = *replaces {
                     changes.insert(RowKey::Timeline { user, seq }.encode(), None);
@@ -199,6 +209,11 @@ fn reference(records: &[Record], base: &SendsBlock) -> BTreeMap<Key, Option<Vec<
             Record::LastSeen { user, at } => {
                 set(RowKey::LastSeen { user: *user }, &|out| codec::put_last_seen(out, *at));
             }
+            Record::GroupAppend { .. }
+            | Record::GroupState { .. }
+            | Record::GroupMember { .. }
+            | Record::GroupCame { .. }
+            | Record::GroupMarks { .. } => groups::reference(&mut changes, record),
         }
     }
     for ((user, device), block) in begun {
@@ -224,6 +239,22 @@ fn reference(records: &[Record], base: &SendsBlock) -> BTreeMap<Key, Option<Vec<
     changes
 }
 
+/// With whom a conversation is that has this message.
+fn peer_of(event: &Event) -> Option<UserId> {
+    match event.conversation()? {
+        ConversationId::Person(peer) => Some(peer),
+        ConversationId::Group(_) => None,
+    }
+}
+
+/// A conversation of the same kind.
+fn with(conversation: ConversationId, id: u64) -> ConversationId {
+    match conversation {
+        ConversationId::Person(_) => UserId(id).into(),
+        ConversationId::Group(_) => GroupId(id).into(),
+    }
+}
+
 /// Records with numbers from so small a range that rows are written, deleted and written again, in any order.
 fn colliding_record() -> impl Strategy<Value = Record> {
     let numbers = (1..4u64, 1..6u64, 1..4u64, 0..200u64, proptest::option::of(1..6u64));
@@ -237,15 +268,16 @@ fn colliding_record() -> impl Strategy<Value = Record> {
                         *peer = UserId(peer_id);
                     }
                     Event::Read { conversation, .. } | Event::Settings { conversation, .. } => {
-                        *conversation = UserId(peer_id).into();
+                        *conversation = with(*conversation, peer_id);
                     }
                     Event::Sent { to, device, number, .. } => {
-                        (*to, *device, *number) = (UserId(peer_id).into(), DeviceId(peer_id), SendNumber(large));
+                        (*to, *device, *number) = (with(*to, peer_id), DeviceId(peer_id), SendNumber(large));
                     }
-                    Event::Devices { .. }
-                    | Event::Deleted { .. }
-                    | Event::Visibility { .. }
-                    | Event::Unknown { .. } => {}
+                    Event::Deleted { conversation, place, .. } => {
+                        (*conversation, *place) = (with(*conversation, peer_id), Seq(small));
+                    }
+                    Event::Group { group, .. } | Event::GroupRefused { group, .. } => *group = GroupId(peer_id),
+                    Event::Devices { .. } | Event::Visibility { .. } | Event::Unknown { .. } => {}
                 }
             }
             Record::Removed { user, device } | Record::Cursor { user, device, .. } => {
@@ -260,6 +292,11 @@ fn colliding_record() -> impl Strategy<Value = Record> {
             Record::GivenUp { user, device, number } => {
                 (*user, *device, *number) = (UserId(id), DeviceId(peer_id), SendNumber(large));
             }
+            Record::GroupAppend { .. }
+            | Record::GroupState { .. }
+            | Record::GroupMember { .. }
+            | Record::GroupCame { .. }
+            | Record::GroupMarks { .. } => groups::collide(&mut record, (id, small, peer_id, replaced)),
         }
         match &mut record {
             Record::Append { replaces, .. } => *replaces = replaced.map(Seq),
@@ -347,8 +384,7 @@ fn a_superseded_entry_leaves_no_row() {
     let rows = folded(&[delivered(5, 1, None), delivered(6, 2, Some(Seq(5)))]);
     assert!(!rows.contains_key(&RowKey::Timeline { user, seq: Seq(5) }.encode()));
     assert!(rows.contains_key(&RowKey::Timeline { user, seq: Seq(6) }.encode()));
-    let row =
-        codec::mark("a delivered row", &rows[&RowKey::Delivered { user, conversation: UserId(2).into() }.encode()]);
+    let row = codec::mark("a delivered row", &rows[&RowKey::Delivered { user, peer: UserId(2) }.encode()]);
     assert_eq!(row, Ok(MarkRow { up_to: Seq(2), at: Seq(6) }));
 }
 

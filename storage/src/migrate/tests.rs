@@ -3,6 +3,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use proptest::{collection::vec, option, prelude::*, sample};
 
 use super::*;
+use proto_spec::{GroupId, UserId};
+
 use crate::{
     contract::block_on,
     embedded::{EmbeddedConfig, EmbeddedStore},
@@ -46,9 +48,9 @@ fn delete(key: Key) -> Run {
     run.finish()
 }
 
-/// Three users who have rows in every table.
+/// Three users, and the groups beside them, who have rows in every table.
 fn three_users() -> Vec<Record> {
-    use proto_spec::{Content, DeviceId, Entry, Event, SendNumber, Seq, TimestampMs};
+    use proto_spec::{Act, Content, DeviceId, Entry, Event, GroupEntry, SendNumber, Seq, TimestampMs};
     let mut records = Vec::new();
     for user in [1, 2, 3] {
         let (peer, device) = (UserId(user % 3 + 1), DeviceId(9));
@@ -66,6 +68,11 @@ fn three_users() -> Vec<Record> {
         records.push(Record::Cursor { user: UserId(user), device, seq: Seq(3) });
         records.push(Record::Devices { user: UserId(user), notes: crate::DeviceNotes::default() });
         records.push(Record::Removed { user: UserId(user), device: DeviceId(8) });
+        let (group, from, content) = (GroupId(user), UserId(user), Content::act(&Act::Add { user: peer }));
+        let (seq, time, origin) = (Seq(1), TimestampMs(1), Seq(3));
+        let entry = GroupEntry { seq, time, from, origin, messages: 0, content };
+        records.push(Record::GroupAppend { group, entry, of: None });
+        records.push(Record::GroupState { group, state: crate::GroupState::default() });
     }
     records
 }
@@ -241,7 +248,7 @@ proptest! {
         copy(&mut migration);
         block_on(destination.commit(migration.fence, &put(*key, &value))).unwrap();
         let named = named(&finish(&mut migration).unwrap_err());
-        prop_assert_eq!(named, vec![user_of(RowKey::decode(key).unwrap()).unwrap().0]);
+        prop_assert_eq!(named, vec![owner_of(RowKey::decode(key).unwrap()).unwrap()]);
     }
 
     #[test]
@@ -266,9 +273,9 @@ proptest! {
     }
 }
 
-fn named(error: &MigrateError) -> Vec<u64> {
+fn named(error: &MigrateError) -> Vec<RowOwner> {
     match error {
-        MigrateError::Different(differences) => differences.named.iter().map(|named| named.user.0).collect(),
+        MigrateError::Different(differences) => differences.named.iter().map(|named| named.owner).collect(),
         other => panic!("{other}"),
     }
 }
@@ -380,17 +387,26 @@ fn a_row_that_is_not_understood_is_named_and_nothing_after_it_is_copied() {
     let unknown_table = Key::from_bytes(&[10, 1, 2]).unwrap();
     let mut wrong_partition = RowKey::Marks { user }.encode().to_vec();
     wrong_partition[1] ^= 1;
-    let bad: [(Key, &[u8], &str); 10] = [
+    let group = GroupId(2);
+    let bad: [(Key, &[u8], &str); 18] = [
         (unknown_table, b"", "0a0102"),
         (Key::from_bytes(&wrong_partition).unwrap(), b"", "not a key of a known table"),
         (RowKey::Timeline { user, seq: Seq(9) }.encode(), b"\x01\xff", "Timeline { user: UserId(2), seq: Seq(9) }"),
         (RowKey::Timeline { user, seq: Seq(9) }.encode(), b"\x02", "format version 2"),
-        (RowKey::Conversation { user, conversation: peer.into(), seq: Seq(9) }.encode(), b"x", "Conversation"),
+        (RowKey::Conversation { user, peer, seq: Seq(9) }.encode(), b"x", "Conversation"),
         (RowKey::Device { user, device: DeviceId(1) }.encode(), b"", "Device"),
-        (RowKey::Received { user, conversation: peer.into() }.encode(), b"\x01\x01\x01", "Received"),
-        (RowKey::Delivered { user, conversation: peer.into() }.encode(), b"\x01", "Delivered"),
+        (RowKey::Received { user, peer }.encode(), b"\x01\x01\x01", "Received"),
+        (RowKey::Delivered { user, peer }.encode(), b"\x01", "Delivered"),
         (RowKey::Marks { user }.encode(), b"\x01", "Marks"),
         (RowKey::Unfinished { user }.encode(), b"x", "Unfinished"),
+        (RowKey::Standing { user, group }.encode(), b"\x01", "Standing"),
+        (RowKey::GroupLog { group, seq: Seq(9) }.encode(), b"\x02", "GroupLog"),
+        (RowKey::GroupState { group }.encode(), b"\x01", "GroupState"),
+        (RowKey::GroupMarks { group }.encode(), b"\x01", "GroupMarks"),
+        (RowKey::GroupMember { group, user }.encode(), b"\x01", "GroupMember"),
+        (RowKey::GroupCame { group, user }.encode(), b"\x01", "GroupCame"),
+        (RowKey::GroupShown { group, place: Seq(9) }.encode(), b"\x01", "GroupShown"),
+        (RowKey::GroupUnfinished { group }.encode(), b"x", "GroupUnfinished"),
     ];
     for (key, value, words) in bad {
         let source = fill(MemoryStore::default(), &three_users());
@@ -411,22 +427,28 @@ fn what_differs_is_named_by_user_and_mended_by_the_next_attempt() {
     let user = UserId(2);
     let first = RowKey::Timeline { user, seq: proto_spec::Seq(1) }.encode();
     let stranger = RowKey::Marks { user: UserId(55) }.encode();
+    let group = GroupId(2);
+    let said = RowKey::GroupLog { group, seq: proto_spec::Seq(1) }.encode();
     let changes = [
-        (put(first, b"other"), 2),
-        (delete(first), 2),
-        (delete(RowKey::Unfinished { user }.encode()), 2),
-        (put(RowKey::Timeline { user, seq: proto_spec::Seq(77) }.encode(), b""), 2),
-        (put(stranger, b""), 55),
-        (put(RowKey::Unfinished { user: UserId(56) }.encode(), b""), 56),
+        (put(first, b"other"), "user 2"),
+        (delete(first), "user 2"),
+        (delete(RowKey::Unfinished { user }.encode()), "user 2"),
+        (put(RowKey::Timeline { user, seq: proto_spec::Seq(77) }.encode(), b""), "user 2"),
+        (put(stranger, b""), "user 55"),
+        (put(RowKey::Unfinished { user: UserId(56) }.encode(), b""), "user 56"),
+        (put(said, b"other"), "group 2"),
+        (delete(RowKey::GroupCame { group, user }.encode()), "group 2"),
+        (delete(RowKey::GroupUnfinished { group }.encode()), "group 2"),
+        (put(RowKey::GroupState { group: GroupId(57) }.encode(), b""), "group 57"),
     ];
-    for (change, user) in changes {
+    for (change, owner) in changes {
         let destination = MemoryStore::database();
         let mut migration = begin(&source, &destination).unwrap();
         copy(&mut migration);
         block_on(destination.commit(migration.fence, &change)).unwrap();
         let different = finish(&mut migration).unwrap_err();
-        assert_eq!(named(&different), [user], "{different}");
-        assert!(different.to_string().contains(&format!("\nuser {user}: ")), "{different}");
+        assert_eq!(named(&different).iter().map(RowOwner::to_string).collect::<Vec<_>>(), [owner]);
+        assert!(different.to_string().contains(&format!("\n{owner}: ")), "{different}");
         assert!(block_on(is_unfinished(&destination)).unwrap());
         migrate(&source, &destination);
         assert_eq!(destination.rows(), source.rows());

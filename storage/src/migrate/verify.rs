@@ -1,15 +1,16 @@
 //! Both sides, read user by user, and what differs.
 //!
 //! A user's rows are in several tables, each of which has the users in the same order: so these tables are read side by side, and
-//! memory is a page of each. The table of unfinished duties has an order of its own; it is read after the others.
+//! memory is a page of each. Groups have tables of their own, and follow the users of their partition. The tables of unfinished duties have
+//! an order of their own; they are read after the others.
 
 use std::{fmt, vec};
 
 use bytes::Bytes;
-use proto_spec::UserId;
+use proto_spec::{GroupId, UserId};
 use thiserror::Error;
 
-use super::{MigrateError, Pages, Progress, Side, behind, partition_in, user_of};
+use super::{MigrateError, Pages, Progress, Side, behind, owner_of, partition_in};
 use crate::{
     schema::{Key, RowKey, TABLES_BY_PARTITION, TABLES_BY_USER},
     store::Store,
@@ -21,7 +22,25 @@ const STEP_ROWS: u64 = 100_000;
 /// Most differences that are named one by one.
 const NAMED_MAX: usize = 20;
 
-/// What one side has of one user.
+/// Whose a row is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RowOwner {
+    /// A user's.
+    User(UserId),
+    /// A group's.
+    Group(GroupId),
+}
+
+impl fmt::Display for RowOwner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::User(user) => write!(f, "user {user}"),
+            Self::Group(group) => write!(f, "group {group}"),
+        }
+    }
+}
+
+/// What one side has of one user or group.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sum {
     /// Rows.
@@ -51,27 +70,28 @@ impl fmt::Display for Sum {
 /// What both sides have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// Users.
+    /// Users. Groups are not counted.
     pub users: u64,
-    /// Of all users together; the checksum is one over theirs, in the order of partitions and users.
+    /// Of all users and groups together; the checksum is one over theirs, in the order of partitions, each with its users before its groups.
     pub sum: Sum,
 }
 
 impl Totals {
-    fn add(&mut self, user: UserId, sum: &Sum) {
+    fn add(&mut self, owner: RowOwner, sum: &Sum) {
+        let (RowOwner::User(UserId(id)) | RowOwner::Group(GroupId(id))) = owner;
         self.sum.rows += sum.rows;
         self.sum.bytes += sum.bytes;
-        for number in [user.0, sum.rows, sum.checksum.into()] {
+        for number in [id, sum.rows, sum.checksum.into()] {
             self.sum.checksum = crc32c::crc32c_append(self.sum.checksum, &number.to_be_bytes());
         }
     }
 }
 
-/// A user of whom the sides do not have the same.
+/// A user or a group of whom the sides do not have the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Difference {
-    /// Which user.
-    pub user: UserId,
+    /// Who.
+    pub owner: RowOwner,
     /// What the source has.
     pub source: Sum,
     /// What the destination has.
@@ -80,8 +100,8 @@ pub struct Difference {
 
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { user, source, destination } = self;
-        write!(f, "user {}: {source} in the source, {destination} in the destination", user.0)
+        let Self { owner, source, destination } = self;
+        write!(f, "{owner}: {source} in the source, {destination} in the destination")
     }
 }
 
@@ -156,17 +176,17 @@ impl<'a, S: Store, D: Store> Comparison<'a, S, D> {
 
     /// Says how many rows that were.
     fn compare(&mut self, place: Place) -> u64 {
-        let user = place.user;
+        let owner = place.owner;
         let (source, destination) = (self.source.take(place), self.destination.take(place));
         if source != destination {
             match self.differences.named.len() {
                 NAMED_MAX => self.differences.more += 1,
-                _ => self.differences.named.push(Difference { user, source, destination }),
+                _ => self.differences.named.push(Difference { owner, source, destination }),
             }
         }
-        self.totals.add(user, &source);
+        self.totals.add(owner, &source);
         if !self.is_second {
-            self.totals.users += 1;
+            self.totals.users += u64::from(matches!(owner, RowOwner::User(_)));
             self.part = behind(place.partition);
         }
         source.rows + destination.rows
@@ -180,11 +200,11 @@ impl<'a, S: Store, D: Store> Comparison<'a, S, D> {
     }
 }
 
-/// Where a user is in the order of some tables. Those without partitions have one.
+/// Where a user or a group is in the order of some tables. Those without partitions have one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Place {
     partition: u16,
-    user: UserId,
+    owner: RowOwner,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -206,7 +226,7 @@ struct Users<'a, S> {
 }
 
 impl<'a, S: Store> Users<'a, S> {
-    /// Of these tables, whose rows have the users in the same order.
+    /// Of these tables, whose rows have the users, or the groups, in the same order.
     fn new(side: Side, store: &'a S, tables: &[u8], page_bytes: usize) -> Self {
         let tables = tables.iter().map(|table| Table::new(store, *table, page_bytes)).collect();
         Self { side, store, tables, page_bytes, next: None, is_whole: false }
@@ -280,8 +300,8 @@ impl<'a, S: Store> Table<'a, S> {
         let Some((key, _)) = self.page.as_slice().first() else { return Ok(None) };
         let row =
             RowKey::decode(key).map_err(|error| MigrateError::Row { side, key: *key, reason: error.to_string() })?;
-        let user = user_of(row).expect("tables without users are not compared");
-        Ok(Some(Place { partition: partition_in(row).unwrap_or_default(), user }))
+        let owner = owner_of(row).expect("tables without users are not compared");
+        Ok(Some(Place { partition: partition_in(row).unwrap_or_default(), owner }))
     }
 
     fn take(&mut self) -> Option<(Key, Bytes)> {

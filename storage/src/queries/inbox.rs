@@ -120,18 +120,18 @@ async fn newest<S: Store>(store: &S, user: UserId, rows_max: usize) -> Result<La
 
 /// Of all conversations.
 async fn all<S: Store>(store: &S, user: UserId) -> Result<Lasts, StoreError> {
-    let first = RowKey::Received { user, conversation: UserId(0).into() }.encode();
-    let last = RowKey::Last { user, conversation: UserId(u64::MAX).into() }.encode();
+    let first = RowKey::Received { user, peer: UserId(0) }.encode();
+    let last = RowKey::Last { user, peer: UserId(u64::MAX) }.encode();
     let rows = scan(store, first, last, usize::MAX).await?.rows;
     let mut of: Vec<(ConversationId, Seq)> = Vec::with_capacity(rows.len());
     for (key, value) in rows {
-        let (conversation, at) = match RowKey::decode(&key)? {
-            RowKey::Received { conversation, .. } => (conversation, codec::received(&value)?.at),
-            RowKey::Sent { conversation, .. } => (conversation, codec::seq(A_SENT_ROW, &value)?),
+        let (peer, at) = match RowKey::decode(&key)? {
+            RowKey::Received { peer, .. } => (peer, codec::received(&value)?.at),
+            RowKey::Sent { peer, .. } => (peer, codec::seq(A_SENT_ROW, &value)?),
             // Behind all others. What these name that is not later is gone, or not the last.
-            RowKey::Last { conversation, .. } => {
+            RowKey::Last { peer, .. } => {
                 let LastRow { place, at } = codec::last(&value)?;
-                if let Ok(found) = of.binary_search_by_key(&conversation, |(of, _)| *of) {
+                if let Ok(found) = of.binary_search_by_key(&ConversationId::Person(peer), |(of, _)| *of) {
                     let last = &mut of[found].1;
                     *last = if *last > at { *last } else { place };
                 }
@@ -139,6 +139,7 @@ async fn all<S: Store>(store: &S, user: UserId) -> Result<Lasts, StoreError> {
             }
             _ => return Err(unexpected(&key)),
         };
+        let conversation = peer.into();
         match of.last_mut().filter(|(of, _)| *of == conversation) {
             Some((_, last)) => *last = at.max(*last),
             None => of.push((conversation, at)),

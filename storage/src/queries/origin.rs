@@ -40,7 +40,8 @@ pub(super) async fn message_of<S: Store>(
     conversation: ConversationId,
     origin: Seq,
 ) -> Result<Option<Message>, StoreError> {
-    let search = Search { store, user, conversation, origin };
+    let ConversationId::Person(peer) = conversation else { return deleted(store, user, conversation, origin).await };
+    let search = Search { store, user, peer, origin };
     let place = match search.displaced(origin).await? {
         Some(row) => Some(row.place),
         None => search.place(CONVERSATION_ROWS, ROWS_MAX).await?,
@@ -51,7 +52,21 @@ pub(super) async fn message_of<S: Store>(
     {
         return Ok(Some(message));
     }
-    search.deleted().await
+    deleted(store, user, conversation, origin).await
+}
+
+/// The entry that deletes a message of this name, as the message that it was. Of a group that is all that the user's log says of it.
+async fn deleted<S: Store>(
+    store: &S,
+    user: UserId,
+    conversation: ConversationId,
+    name: Seq,
+) -> Result<Option<Message>, StoreError> {
+    let Some(value) = store.get(&RowKey::Deleted { user, conversation, name }.encode()).await? else { return Ok(None) };
+    let shown = Shown { says: codec::seq("a deleted row", &value)?, reactions: Vec::new() };
+    let mut of = message(store, user, Seq::ZERO, &shown).await?;
+    of.place = of.entry.concerns().unwrap_or_default();
+    Ok(Some(of))
 }
 
 /// What the other side calls a message, if it is one of theirs.
@@ -65,7 +80,7 @@ fn name_of(entry: &Entry) -> Option<Seq> {
 struct Search<'a, S> {
     store: &'a S,
     user: UserId,
-    conversation: ConversationId,
+    peer: UserId,
     origin: Seq,
 }
 
@@ -108,8 +123,8 @@ impl<S: Store> Search<'_, S> {
     }
 
     async fn rows(&self, first: Seq, last: Seq, rows_max: usize) -> Result<Rows, StoreError> {
-        let Self { user, conversation, .. } = *self;
-        let key = |seq| RowKey::Conversation { user, conversation, seq }.encode();
+        let Self { user, peer, .. } = *self;
+        let key = |seq| RowKey::Conversation { user, peer, seq }.encode();
         let direction = Direction::Backwards;
         self.store
             .range(&Range { first: key(first), last: key(last), direction, rows_max, bytes_max: usize::MAX })
@@ -157,20 +172,9 @@ impl<S: Store> Search<'_, S> {
 
     /// Where the message of this name stands, if it was changed before it came.
     async fn displaced(&self, origin: Seq) -> Result<Option<DisplacedRow>, StoreError> {
-        let Self { user, conversation, .. } = *self;
-        let value = self.store.get(&RowKey::Displaced { user, conversation, origin }.encode()).await?;
+        let Self { user, peer, .. } = *self;
+        let value = self.store.get(&RowKey::Displaced { user, peer, origin }.encode()).await?;
         Ok(value.map(|value| codec::displaced(&value)).transpose()?)
-    }
-
-    /// The entry that deletes the message, as the message that it was.
-    async fn deleted(&self) -> Result<Option<Message>, StoreError> {
-        let Self { store, user, conversation, origin } = *self;
-        let row = RowKey::Deleted { user, conversation, origin }.encode();
-        let Some(value) = store.get(&row).await? else { return Ok(None) };
-        let shown = Shown { says: codec::seq("a deleted row", &value)?, reactions: Vec::new() };
-        let mut of = message(store, user, Seq::ZERO, &shown).await?;
-        of.place = of.entry.concerns().unwrap_or_default();
-        Ok(Some(of))
     }
 }
 

@@ -4,9 +4,9 @@ use std::{
 };
 
 use proptest::prelude::*;
-use proto_spec::{Content, DeviceId, EpochId, Event, MessageName, SendNumber, limits::TEXT_BYTES_MAX};
+use proto_spec::{Content, DeviceId, EpochId, Event, GroupId, MessageName, SendNumber, limits::TEXT_BYTES_MAX};
 
-use super::*;
+use super::{groups::tests::GroupModel, *};
 use crate::{
     contract::block_on,
     embedded::{EmbeddedConfig, EmbeddedStore},
@@ -39,6 +39,9 @@ struct Model {
     removed: BTreeSet<(u64, u64)>,
     visibility: BTreeMap<u64, VisibilityRow>,
     last_seen: BTreeMap<u64, TimestampMs>,
+    /// What users keep of groups.
+    kept: BTreeMap<(u64, u64), ConversationSnapshot>,
+    groups: GroupModel,
 }
 
 impl Model {
@@ -66,6 +69,7 @@ impl Model {
                         self.results.insert((user.0, device.0, number.0), entry.seq);
                         self.unfinished.insert(user.0, true);
                     }
+                    (Event::Group { .. } | Event::GroupRefused { .. }, None) => self.groups.add_standing(*user, entry),
                     (Event::Received { from, .. }, Some(received)) => {
                         self.conversations.entry((user.0, from.0)).or_default().received = *received;
                     }
@@ -87,10 +91,12 @@ impl Model {
                     self.places.insert((user.0, entry.seq.0), now);
                 }
                 match &entry.event {
-                    Event::Sent { to: ConversationId::Person(to), device, number, .. } => {
+                    Event::Sent { to, device, number, .. } => {
                         self.results.insert((user.0, device.0, number.0), entry.seq);
                         self.unfinished.insert(user.0, true);
-                        self.conversation(*user, *to).sent = entry.seq;
+                        if let ConversationId::Person(to) = to {
+                            self.conversation(*user, *to).sent = entry.seq;
+                        }
                     }
                     Event::Received { from, origin, .. } => {
                         self.conversation(*user, *from).received =
@@ -115,7 +121,19 @@ impl Model {
                         let row = VisibilityRow { visibility: *visibility, at: entry.seq };
                         self.visibility.insert(user.0, row);
                     }
-                    Event::Devices { .. } | Event::Deleted { .. } | Event::Unknown { .. } => {}
+                    Event::Read { conversation: ConversationId::Group(group), up_to, .. } => {
+                        let row = ReadRow { up_to: *up_to, at: entry.seq, count: *count };
+                        self.kept.entry((user.0, group.0)).or_default().read = row;
+                    }
+                    Event::Settings { conversation: ConversationId::Group(group), settings } => {
+                        let row = SettingsRow { settings: *settings, at: entry.seq };
+                        self.kept.entry((user.0, group.0)).or_default().settings = row;
+                    }
+                    Event::Group { .. } => self.groups.add_standing(*user, entry),
+                    Event::Devices { .. }
+                    | Event::Deleted { .. }
+                    | Event::GroupRefused { .. }
+                    | Event::Unknown { .. } => {}
                 }
             }
             Record::Cursor { user, device, seq } => {
@@ -142,6 +160,11 @@ impl Model {
                 self.results.insert((user.0, device.0, number.0), SendsBlock::GIVEN_UP);
             }
             Record::LastSeen { user, at } => drop(self.last_seen.insert(user.0, *at)),
+            Record::GroupAppend { .. }
+            | Record::GroupState { .. }
+            | Record::GroupMember { .. }
+            | Record::GroupCame { .. }
+            | Record::GroupMarks { .. } => self.groups.add(record),
         }
     }
 
@@ -155,7 +178,7 @@ impl Model {
         for (_, shown) in self.places.range((user, 0)..=(user, u64::MAX)).rev() {
             let last = &self.logs[&user][&shown.says.0];
             let Some(conversation) = last.event.conversation() else { continue };
-            let ConversationId::Person(peer) = conversation;
+            let ConversationId::Person(peer) = conversation else { panic!("{last:?} is of no conversation") };
             if rows.iter().all(|row| row.conversation != conversation) {
                 let snapshot = self.conversations.get(&(user, peer.0)).copied().unwrap_or_default();
                 rows.push(InboxEntry { conversation, snapshot, last: last.clone() });
@@ -189,6 +212,7 @@ impl Model {
                 .collect(),
             visibility: self.visibility.get(&user).copied().unwrap_or_default(),
             last_seen: self.last_seen.get(&user).copied().unwrap_or_default(),
+            groups: self.groups.standings(user),
         }
     }
 
@@ -230,20 +254,20 @@ fn wire_len(entry: &Entry) -> usize {
     bytes.len() + proto_spec::wire::varint_len(bytes.len() as u64)
 }
 
-fn store_of(parts: &[&[Record]]) -> MemoryStore {
+pub(super) fn store_of(parts: &[&[Record]]) -> MemoryStore {
     let store = MemoryStore::default();
     parts.iter().for_each(|records| commit(&store, records));
     store
 }
 
-fn commit<S: Store>(store: &S, records: &[Record]) {
+pub(super) fn commit<S: Store>(store: &S, records: &[Record]) {
     let fence = block_on(store.take_over()).unwrap();
     let run = run_of(store, records);
     block_on(store.commit(fence, &run)).unwrap();
 }
 
 /// What an ingestion of these records would commit.
-fn run_of<S: Store>(store: &S, records: &[Record]) -> Run {
+pub(super) fn run_of<S: Store>(store: &S, records: &[Record]) -> Run {
     let mut batch = Batch::default();
     records.iter().for_each(|record| batch.push(record));
     let mut fold = Fold::default();
@@ -266,6 +290,9 @@ fn check_all<S: Store>(store: &S, model: &Model) {
         for peer in 1..5 {
             let expected = model.conversations.get(&(user, peer)).copied().unwrap_or_default();
             let query = Query::Conversation { user: UserId(user), conversation: UserId(peer).into() };
+            assert_eq!(ask(query), Answer::Conversation(expected));
+            let expected = model.kept.get(&(user, peer)).copied().unwrap_or_default();
+            let query = Query::Conversation { user: UserId(user), conversation: GroupId(peer).into() };
             assert_eq!(ask(query), Answer::Conversation(expected));
             let (user_id, conversation) = (UserId(user), UserId(peer).into());
             let messages = model.messages(user, peer, &WHOLE);
@@ -292,12 +319,16 @@ fn check_all<S: Store>(store: &S, model: &Model) {
         }
         let all = model.inbox(user);
         for (named, before, rows_max) in [(0, u64::MAX, 9), (0, 30, 2), (2, u64::MAX, 1), (4, 50, 9)] {
-            let named: Arc<[ConversationId]> = (1..=named).map(|peer| UserId(peer).into()).collect();
+            let both = |id| [UserId(id).into(), GroupId(id).into()];
+            let named: Arc<[ConversationId]> = (1..=named).flat_map(both).collect();
             let inside = |row: &&InboxEntry| row.last.place() < Some(Seq(before)) && !named.contains(&row.conversation);
             let expected: Vec<_> = all.iter().filter(inside).cloned().collect();
-            let of = |&ConversationId::Person(peer): &_| model.conversations.get(&(user, peer.0)).copied();
+            let of = |conversation: &ConversationId| match conversation {
+                ConversationId::Person(peer) => model.conversations.get(&(user, peer.0)).copied().unwrap_or_default(),
+                ConversationId::Group(group) => model.kept.get(&(user, group.0)).copied().unwrap_or_default(),
+            };
             let expected = InboxSnapshot {
-                named: named.iter().map(|conversation| of(conversation).unwrap_or_default()).collect(),
+                named: named.iter().map(of).collect(),
                 complete: expected.len() <= rows_max,
                 rows: expected.into_iter().take(rows_max).collect(),
                 newest: all.iter().filter_map(|row| row.last.place()).max().unwrap_or_default(),
@@ -324,6 +355,7 @@ fn check_all<S: Store>(store: &S, model: &Model) {
             }
         }
     }
+    model.groups.check(store);
     let expected: Vec<_> = model.unfinished.iter().filter(|(_, on)| **on).map(|(&user, _)| UserId(user)).collect();
     assert_eq!(block_on(unfinished(store, None, 100)).unwrap(), expected);
     if let Some(first) = expected.first() {
@@ -332,7 +364,7 @@ fn check_all<S: Store>(store: &S, model: &Model) {
     }
 }
 
-const WHOLE: Span = Span {
+pub(super) const WHOLE: Span = Span {
     first: FIRST_SEQ,
     last: LAST_SEQ,
     direction: Direction::Forwards,
@@ -372,7 +404,7 @@ fn check_span<S: Store>(store: &S, model: &Model, user: u64, peer: Option<u64>, 
     assert!(complete || !entries.is_empty(), "an incomplete answer makes progress");
 }
 
-fn any_span() -> impl Strategy<Value = Span> {
+pub(super) fn any_span() -> impl Strategy<Value = Span> {
     (0..60u64, 0..60u64, any::<bool>(), 1..30usize, prop_oneof![0..400usize, Just(usize::MAX)]).prop_map(
         |(first, last, forwards, entries_max, bytes_max)| Span {
             first: Seq(first),
@@ -566,7 +598,7 @@ fn a_message_without_its_row_is_damage() {
     let store = MemoryStore::default();
     let fence = block_on(store.take_over()).unwrap();
     let mut builder = crate::run::RunBuilder::default();
-    builder.put(RowKey::Conversation { user: UserId(1), conversation: UserId(2).into(), seq: Seq(3) }.encode(), |_| ());
+    builder.put(RowKey::Conversation { user: UserId(1), peer: UserId(2), seq: Seq(3) }.encode(), |_| ());
     block_on(store.commit(fence, &builder.finish())).unwrap();
     let span =
         Span { first: Seq(1), last: Seq(9), direction: Direction::Forwards, entries_max: 9, bytes_max: usize::MAX };
@@ -581,7 +613,7 @@ fn a_store_that_changes_faster_than_it_is_read_is_busy_and_not_damaged() {
     let index = |says| {
         let mut run = crate::run::RunBuilder::default();
         let now = Shown { says: Seq(says), reactions: Vec::new() };
-        let key = RowKey::Conversation { user, conversation, seq: Seq(3) };
+        let key = RowKey::Conversation { user, peer: UserId(2), seq: Seq(3) };
         run.put(key.encode(), |out| codec::put_changed_index(out, &now, None));
         run.finish()
     };

@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use proto_spec::{ConversationId, DeviceId, Direction, SendNumber, Seq, UserId};
+use proto_spec::{DeviceId, Direction, GroupId, SendNumber, Seq, UserId};
 use storage::{
     Batch, MemoryStore, Query, Record, Span, Store as _, answer,
     contract::block_on,
@@ -15,7 +15,8 @@ use storage::{
 };
 
 const USER: UserId = UserId(7);
-const PEER: ConversationId = ConversationId::Person(UserId(8));
+const PEER: UserId = UserId(8);
+const GROUP: GroupId = GroupId(9);
 const DEVICE: DeviceId = DeviceId(1);
 
 fn batch(bytes: &[u8]) {
@@ -56,24 +57,35 @@ fn rows(bytes: &[u8]) {
         RowKey::Device { user: USER, device: DEVICE },
         RowKey::LastSends { user: USER, device: DEVICE },
         RowKey::Marks { user: USER },
-        RowKey::Received { user: USER, conversation: PEER },
-        RowKey::Delivered { user: USER, conversation: PEER },
+        RowKey::Received { user: USER, peer: PEER },
+        RowKey::Delivered { user: USER, peer: PEER },
         RowKey::Sends { user: USER, device: DEVICE, block: SendsBlockNumber(0) },
-        RowKey::Sent { user: USER, conversation: PEER },
-        RowKey::Last { user: USER, conversation: PEER },
-        RowKey::Read { user: USER, conversation: PEER },
-        RowKey::Seen { user: USER, conversation: PEER },
-        RowKey::Settings { user: USER, conversation: PEER },
+        RowKey::Sent { user: USER, peer: PEER },
+        RowKey::Last { user: USER, peer: PEER },
+        RowKey::Read { user: USER, conversation: PEER.into() },
+        RowKey::Seen { user: USER, peer: PEER },
+        RowKey::Settings { user: USER, conversation: PEER.into() },
         RowKey::Epoch { user: USER, first: Seq(2) },
         RowKey::DeviceNotes { user: USER },
         RowKey::Removed { user: USER, device: DEVICE },
         RowKey::First { user: USER, seq: Seq(3) },
-        RowKey::Displaced { user: USER, conversation: PEER, origin: Seq(1) },
-        RowKey::Deleted { user: USER, conversation: PEER, origin: Seq(2) },
+        RowKey::Displaced { user: USER, peer: PEER, origin: Seq(1) },
+        RowKey::Deleted { user: USER, conversation: PEER.into(), name: Seq(2) },
+    ];
+    let of_group = [
+        RowKey::Standing { user: USER, group: GROUP },
+        RowKey::Read { user: USER, conversation: GROUP.into() },
+        RowKey::Settings { user: USER, conversation: GROUP.into() },
+        RowKey::GroupState { group: GROUP },
+        RowKey::GroupMarks { group: GROUP },
+        RowKey::GroupMember { group: GROUP, user: USER },
+        RowKey::GroupCame { group: GROUP, user: USER },
+        RowKey::GroupShown { group: GROUP, place: Seq(1) },
     ];
     let timeline = seqs.clone().map(|seq| RowKey::Timeline { user: USER, seq });
-    let index = seqs.map(|seq| RowKey::Conversation { user: USER, conversation: PEER, seq });
-    for key in keys.into_iter().chain(timeline).chain(index) {
+    let group_log = seqs.clone().map(|seq| RowKey::GroupLog { group: GROUP, seq });
+    let index = seqs.map(|seq| RowKey::Conversation { user: USER, peer: PEER, seq });
+    for key in keys.into_iter().chain(timeline).chain(index).chain(of_group).chain(group_log) {
         let Some((&len, after)) = rest.split_first() else { break };
         let (value, after) = after.split_at(usize::from(len).min(after.len()));
         rest = after;
@@ -88,19 +100,29 @@ fn rows(bytes: &[u8]) {
     for direction in [Direction::Forwards, Direction::Backwards] {
         let span = Span { first, last, direction, entries_max: 5, bytes_max: 1_000 };
         let _ = block_on(answer(&store, &Query::Log { user: USER, span }));
-        let _ = block_on(answer(&store, &Query::ConversationLog { user: USER, conversation: PEER, span }));
+        let _ = block_on(answer(&store, &Query::ConversationLog { user: USER, conversation: PEER.into(), span }));
+        let _ = block_on(answer(&store, &Query::GroupLog { group: GROUP, span }));
     }
     let one = [
         Query::User(USER),
-        Query::Conversation { user: USER, conversation: PEER },
-        Query::Inbox { user: USER, before: Seq(100), rows_max: 5, named: [PEER].into(), moved: [].into() },
+        Query::Conversation { user: USER, conversation: PEER.into() },
+        Query::Conversation { user: USER, conversation: GROUP.into() },
+        Query::Group(GROUP),
+        Query::Inbox {
+            user: USER,
+            before: Seq(100),
+            rows_max: 5,
+            named: [PEER.into(), GROUP.into()].into(),
+            moved: [].into(),
+        },
         Query::IsRemoved { user: USER, device: DEVICE },
         Query::Presence { looks: UserId(8), users: vec![USER, UserId(9)] },
     ];
     let sends = [1, 2, 63, 64].map(|number| Query::Send { user: USER, device: DEVICE, number: SendNumber(number) });
-    let places = [1, 2, 3].map(|place| Query::Message { user: USER, conversation: PEER, place: Seq(place) });
-    let origins = [1, 2, 3].map(|origin| Query::Origin { user: USER, conversation: PEER, origin: Seq(origin) });
-    for query in one.iter().chain(&sends).chain(&places).chain(&origins) {
+    let places = [1, 2, 3].map(|place| Query::Message { user: USER, conversation: PEER.into(), place: Seq(place) });
+    let group_places = [1, 2, 3].map(|place| Query::GroupMessage { group: GROUP, place: Seq(place) });
+    let origins = [1, 2, 3].map(|origin| Query::Origin { user: USER, conversation: PEER.into(), origin: Seq(origin) });
+    for query in one.iter().chain(&sends).chain(&places).chain(&group_places).chain(&origins) {
         let _ = block_on(answer(&store, query));
     }
 }

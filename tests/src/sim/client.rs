@@ -635,6 +635,12 @@ impl Simulation {
             ClientEvent::MessageRefused { handle, code } => {
                 self.oracle.fail(|| format!("{key:?}: {handle} was refused for good with {}", code.name()));
             }
+            ClientEvent::GroupEntry { .. }
+            | ClientEvent::GroupPage { .. }
+            | ClientEvent::Groups { .. }
+            | ClientEvent::Members { .. } => {
+                self.oracle.fail(|| format!("{key:?} is in no group"));
+            }
             ClientEvent::LogReplaced { detail, .. } => {
                 self.oracle.fail(|| format!("{key:?}: its log was never replaced: {detail}"));
             }

@@ -53,7 +53,11 @@ impl Standing {
                 self.messages.remove(place);
                 self.unread = *unread;
             }
-            Event::Devices { .. } | Event::Visibility { .. } | Event::Unknown { .. } => {}
+            Event::Devices { .. }
+            | Event::Visibility { .. }
+            | Event::Group { .. }
+            | Event::GroupRefused { .. }
+            | Event::Unknown { .. } => {}
         }
     }
 }
@@ -69,6 +73,8 @@ fn about(event: &Event) -> Option<ConversationId> {
         | Event::Sent { .. }
         | Event::Devices { .. }
         | Event::Visibility { .. }
+        | Event::Group { .. }
+        | Event::GroupRefused { .. }
         | Event::Unknown { .. } => event.conversation(),
     }
 }

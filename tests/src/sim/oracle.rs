@@ -79,6 +79,8 @@ pub struct Oracle {
 #[must_use]
 pub fn text_of(entry: &Entry) -> Option<&str> {
     match &entry.event {
+        // What is sent to a group does not stay.
+        Event::Sent { to: ConversationId::Group(_), .. } => None,
         Event::Received { content, .. } | Event::Sent { content, .. } => words_of(content),
         Event::Delivered { .. }
         | Event::Deleted { .. }
@@ -87,6 +89,8 @@ pub fn text_of(entry: &Entry) -> Option<&str> {
         | Event::Seen { .. }
         | Event::Settings { .. }
         | Event::Visibility { .. }
+        | Event::Group { .. }
+        | Event::GroupRefused { .. }
         | Event::Unknown { .. } => None,
     }
 }
@@ -102,7 +106,8 @@ fn words_of(content: &Content) -> Option<&str> {
             Body::Text(text) => Some(text),
             _ => None,
         },
-        Body::Unsend(_) | Body::Reaction(_) | Body::Unknown => None,
+        Body::Mention(mention) => Some(mention.text),
+        Body::Unsend(_) | Body::Reaction(_) | Body::Act(_) | Body::Unknown => None,
     }
 }
 
@@ -157,7 +162,8 @@ fn reactions(user: UserId, log: &BTreeMap<Seq, Entry>) -> Reactions {
         }
         let (by, with, content) = match &entry.event {
             Event::Received { from, content, .. } => (*from, (*from).into(), content),
-            Event::Sent { to, content, .. } => (user, *to, content),
+            // What is sent to a group is in the group's log.
+            Event::Sent { to: to @ ConversationId::Person(_), content, .. } => (user, *to, content),
             _ => continue,
         };
         match content.body() {
@@ -288,6 +294,11 @@ impl Oracle {
             | Record::Epoch { .. }
             | Record::Devices { .. }
             | Record::Removed { .. }
+            | Record::GroupAppend { .. }
+            | Record::GroupState { .. }
+            | Record::GroupMember { .. }
+            | Record::GroupCame { .. }
+            | Record::GroupMarks { .. }
             | Record::LastSeen { .. } => {}
         }
     }
@@ -590,6 +601,8 @@ impl Oracle {
                 | Event::Seen { .. }
                 | Event::Settings { .. }
                 | Event::Visibility { .. }
+                | Event::Group { .. }
+                | Event::GroupRefused { .. }
                 | Event::Unknown { .. } => {}
             }
         }

@@ -19,7 +19,7 @@ use server::{
 
 use super::World;
 
-const FOREVER: Grant = Grant { expires: TimestampMs(u64::MAX), issued: TimestampMs(0) };
+pub(super) const FOREVER: Grant = Grant { expires: TimestampMs(u64::MAX), issued: TimestampMs(0) };
 
 /// Where all clients come from.
 const PEER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 5_000);
@@ -86,7 +86,7 @@ impl World {
         link
     }
 
-    fn connect_from(&mut self, user: u64, device: u64, resumption: Resumption, grant: Grant) -> Link {
+    pub(super) fn connect_from(&mut self, user: u64, device: u64, resumption: Resumption, grant: Grant) -> Link {
         let (user, device, link) = (UserId(user), DeviceId(device), Link(self.clients.len()));
         let core = self.home_of(user);
         let conn = ConnId { slot: self.clients.len() as u32, generation: 1 };
@@ -152,17 +152,9 @@ impl World {
         std::mem::take(&mut self.clients[link.0].frames)
     }
 
-    /// The kernel takes up to `bytes_max` from the server for this client.
+    /// The kernel takes up to `bytes_max` from the server for this client; says whether it were any.
     pub fn drain(&mut self, link: Link, bytes_max: usize) -> bool {
-        if self.clients[link.0].closed.is_some() {
-            return false;
-        }
-        let client = &mut self.clients[link.0];
-        let (taken, core, conn) = (client.receive(bytes_max), client.core, client.conn);
-        if taken > 0 {
-            self.turn(core, |core, now| core.sent(now, conn, taken));
-        }
-        taken > 0
+        self.drain_some(link, bytes_max) > 0
     }
 
     /// Bytes that wait in the server for this client.

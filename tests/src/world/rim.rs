@@ -66,6 +66,7 @@ impl Rim for TurnRim<'_> {
         let records = records.expect("a shard's own batch can be read");
         let notes = records.iter().filter(|record| matches!(record, Record::Devices { .. }));
         self.world.device_notes += notes.count() as u64;
+        self.world.decided_count += 1;
         self.world.batches.push_back(Decided { lane, id, records, is_synced: false });
     }
 

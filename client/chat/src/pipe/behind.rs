@@ -6,6 +6,8 @@ use std::collections::VecDeque;
 
 use client::{Content, ConversationId, MessageName, SendHandle};
 
+use crate::content::typed_over;
+
 /// Changes that wait. As many as messages may be without an answer; beyond it the input is not read.
 const BEHIND_MAX: usize = client::limits::QUEUED_MESSAGES_MAX;
 
@@ -17,10 +19,19 @@ pub(crate) enum Change {
 }
 
 impl Change {
+    /// Of the message of this name, which is a text.
     pub(crate) fn of(&self, name: MessageName) -> Content {
         match self {
             Self::Edit(text) => Content::edit(name, &Content::text(text), None),
             Self::Unsend => Content::unsend(name, None),
+        }
+    }
+
+    /// Of the message of this name, which says this.
+    pub(crate) fn over(&self, name: MessageName, says: &Content) -> Content {
+        match self {
+            Self::Edit(text) => Content::edit(name, &typed_over(says, text), None),
+            Self::Unsend => self.of(name),
         }
     }
 }

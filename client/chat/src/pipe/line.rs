@@ -6,28 +6,36 @@ use client::{
 };
 use jiff::Timestamp;
 
+use super::group_line::GroupLine;
 use crate::{checking::Found, devices, presence, visible::escaped, words};
 
 /// The format, as `--help` tells it.
 pub(crate) const FORMAT: &str = r"On a terminal it shows the conversation on the whole screen; /help says what can be typed.
 
-From a pipe, each line of input is a message, or one of /to USER, /reply [#SEQ] TEXT, /edit [#SEQ] TEXT, /unsend [#SEQ],
-/delete [#SEQ], /react [#SEQ] EMOJI, /attach LOCATION FIELDS, /history [N], /cancel, /inbox [N], /read, /mute, /archive, /pin, /block (/unmute and so on for the opposite), /check, /devices,
-/device-name NAME (of this one), /remove-device ID (for ever), /watch [USER …], /presence USER …, /typing USER, /away, /here,
-/invisible, /visible, /lastseen off (or on), /quit; a message that
-begins with / is written with // in front, and blank lines are passed over. /reply answers the message that was told with
-this SEQ, or the last one received from USER, and /react says what you feel about it, or without EMOJI takes that back;
-/delete takes it, or the last of the conversation, out of your own history alone;
-/edit and /unsend change your own, or the last you sent there, for whose answer they wait if it has none yet;
-/attach sends where something lies that was uploaded already: file=PATH is read for its size and its hash, or they are told
-as size=BYTES sha256=HEX; kind=image (video, audio, file), type=image/png, width=N, height=N, seconds=N, thumbnail=LOCATION
-and, last of all, caption=TEXT can be told too;
-/cancel takes back your newest message without an answer, if it is not too late; /watch tells from now on who of these users
-comes and goes, and of no others; /presence asks once who of them is there; /typing tells USER, if you watch them and are
-connected, that you are writing, and is said again every 3 s as long as that goes on; /away says that nobody sits here, until
-/here; /invisible hides from everybody whether you are there, and /lastseen off when you were there last. A line that is
-no command, too long or not UTF-8 ends the
-input: nothing after it is sent, and what was sent before is waited for. Each line of output is one of
+From a pipe, each line of input is a message, or one of /to USER (or /to #ID, a group), /reply [#SEQ] TEXT, /edit
+[#SEQ] TEXT, /unsend [#SEQ], /delete [#SEQ], /react [#SEQ] EMOJI, /attach LOCATION FIELDS, /history [N], /cancel,
+/inbox [N], /read, /mute, /archive, /pin, /block, /mentions (/unmute and so on for the opposite), /check, /devices,
+/device-name NAME (of this one), /remove-device ID (for ever), /watch [USER …], /presence USER …, /typing USER (or
+#ID), /away, /here, /invisible, /visible, /lastseen off (or on), /group NAME, /groups, /members, /add USER, /remove
+USER, /ban USER, /unban USER, /role USER ROLE, /rename NAME, /rules [add] [write] [rename] [history], /invite,
+/uninvite, /join #ID SECRET, /leave, /end, /quit; a message that begins with / is written with // in front, and blank
+lines are passed over. /reply answers the message that was told with this SEQ, or the last one received from USER, and
+/react says what you feel about it, or without EMOJI takes that back; /delete takes it, or the last of the
+conversation, out of your own history alone; /edit and /unsend change your own, or the last you sent there, for whose
+answer they wait if it has none yet; /attach sends where something lies that was uploaded already: file=PATH is read
+for its size and its hash, or they are told as size=BYTES sha256=HEX; kind=image (video, audio, file), type=image/png,
+width=N, height=N, seconds=N, thumbnail=LOCATION and, last of all, caption=TEXT can be told too; /cancel takes back
+your newest message without an answer, if it is not too late; /watch tells from now on who of these users comes and
+goes, and of no others; /presence asks once who of them is there; /typing tells USER, if you watch them and are
+connected, that you are writing, and is said again every 3 s as long as that goes on; /away says that nobody sits
+here, until /here; /invisible hides from everybody whether you are there, and /lastseen off when you were there last;
+/group begins a group of which you are the owner, and goes to it; /mentions mutes a group but for what names you;
+/members, /add and so on are about the group that one writes to, with ROLE member, admin or owner; /rules says what
+only admins do in it from now on (add, write, rename), and whether newcomers see its history; /invite lets in whoever
+says /join with the SECRET that is told then. What is done to a group is a message: it is accepted, and then the group
+takes or refuses it. A line that is no command, too long or not UTF-8 ends the input: nothing after it is sent, and
+what was sent before is waited for.
+Each line of output is one of
   connected USER [at ADDRESS]                 USER is who the token says you are; ADDRESS is of the server that has you, if
                                               it is not the one that was given
   disconnected REASON                         once for each reason; connecting again happens by itself
@@ -46,7 +54,8 @@ input: nothing after it is sent, and what was sent before is waited for. Each li
   refused N CODE                              your Nth message was refused for good
   edited AUTHOR SEQ TIME TEXT                 the message that was told as SEQ says this now
   unsent AUTHOR SEQ TIME                      the message that was told as SEQ was taken back
-  deleted USER SEQ                            you have deleted the message that was told as SEQ, in the conversation with USER
+  deleted USER SEQ                            you have deleted the message that was told as SEQ, in the conversation with
+                                              USER, which may be #ID of a group, as in kept
   reacted USER SEQ TIME TEXT                  USER feels this about the message that was told as SEQ; without TEXT nothing any more
   cancelled N                                 your Nth message, which /cancel took back, is in no log
   delivered USER SEQ                          USER's devices have what you sent up to SEQ
@@ -63,12 +72,33 @@ input: nothing after it is sent, and what was sent before is waited for. Each li
   visibility HOW                              you hide this of your presence from now on: HOW invisible, last_seen, both with
                                               a comma between, or -
   removed ID WHY                              a device of yours was removed: WHY user, room or operator
-received and sent come in the order of the log. TIME is UTC (2026-01-01T12:00:00Z), DURABILITY memory, local or
-committed, RECIPIENT online, offline or yourself, UNREAD 0 to 999, or many. HOW is made of muted, archived, pinned and
-blocked, with commas between, or is -. TEXT of a reply is ↳, the quote and a line break before the answer; of an attachment
-what it is in [], where it lies, and its caption; of what this version can not read, words in (). In TEXT, which goes to
-the end of the line, \\ stands for \, \n for a
-line break, \u{..} for characters that a terminal obeys, that turn the direction of writing, or that can not be seen.";
+  group #ID begins N                          /group: your Nth message begins this group, to which you write from now on
+  group #ID invites N SECRET                  /invite: with your Nth message whoever has the SECRET may join
+  group #ID standing HOW SEQ                  you are this to it from now on: HOW member, left, removed or banned; it has
+                                              come to SEQ, of a count of its own, as all SEQ of groups are
+  group #ID message USER SEQ TIME TEXT        USER, perhaps you, has written to the group
+  group #ID mention USER SEQ TIME TEXT        the same, and TEXT names you, as @USER does in what you write to a group
+  group #ID edited USER SEQ TIME TEXT         the message that was told as SEQ says this now
+  group #ID unsent USER SEQ TIME              the message that was told as SEQ was taken back
+  group #ID reacted USER SEQ TIME TEXT        as reacted
+  group #ID act USER SEQ TIME TEXT            USER has done this: create NAME, add USER, remove USER, ban USER, unban USER,
+                                              set_role USER ROLE, describe NAME, set_rules N, invite, join or end
+  history group #ID …                         as history, for a group
+  group #ID refused SEQ CODE                  the group has not taken what was accepted as SEQ of your log
+  groups N                                    /groups: N of yours, perhaps in several parts; a line for each follows
+  group #ID typing USER HOW                   as typing
+  group #ID read SEQ                          you have read the group up to SEQ
+  group #ID row HOW ROLE N SEQ NAME           HOW you stand to it, what you may do or -, its N members, how far it is, and
+                                              its name or -
+  group #ID members N                         /members: N of them, perhaps in several parts; a line for each follows
+  group #ID member USER ROLE SEQ READ         USER, who came as SEQ, and lets others know that it is read up to READ
+received and sent come in the order of the log, and what is told of a group in that of the group: each once, from the
+first that is heard of it in this run; what was before comes with /history. TIME is UTC (2026-01-01T12:00:00Z),
+DURABILITY memory, local or committed, RECIPIENT online, offline or yourself, UNREAD 0 to 999, or many. HOW is made of
+muted, archived, pinned, blocked and mentions, with commas between, or is -. TEXT of a reply is ↳, the quote and a
+line break before the answer; of an attachment what it is in [], where it lies, and its caption; of what this version
+can not read, words in (). In TEXT, which goes to the end of the line, \\ stands for \, \n for a line break, \u{..}
+for characters that a terminal obeys, that turn the direction of writing, or that can not be seen.";
 
 /// Where a message was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -195,6 +225,8 @@ pub(crate) enum Line {
     },
     /// What is hidden of the own presence.
     Visibility(Visibility),
+    /// Of a group.
+    Group(GroupLine),
     /// Something that was asked for did not work. For standard error.
     Problem(String),
 }
@@ -271,12 +303,13 @@ impl Line {
             Self::Typing { user, how: How::Begins } => format!("typing {user} begins"),
             Self::Typing { user, how: How::Ends } => format!("typing {user} ends"),
             Self::Visibility(visibility) => format!("visibility {}", presence::hidden(*visibility)),
+            Self::Group(line) => line.plain(),
             Self::Problem(_) => return None,
         })
     }
 }
 
-fn utc(time: TimestampMs) -> String {
+pub(crate) fn utc(time: TimestampMs) -> String {
     let ms = i64::try_from(time.0).ok();
     let time = ms.and_then(|ms| Timestamp::from_millisecond(ms).ok()).unwrap_or(Timestamp::MAX);
     time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()

@@ -1,6 +1,8 @@
 //! The chat from a pipe, for a script: lines in, lines out.
 
 mod behind;
+mod following;
+mod group_line;
 mod input;
 pub(crate) mod line;
 mod script;

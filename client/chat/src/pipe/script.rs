@@ -5,6 +5,7 @@
 
 mod entries;
 mod events;
+mod groups;
 mod history;
 mod presence;
 mod sending;
@@ -12,13 +13,14 @@ mod sending;
 use std::collections::BTreeMap;
 
 use client::{
-    Client, ClientEvent, Content, ConversationId, DeviceId, FetchError, FetchHandle, SendHandle, SendNumber, Seq,
-    UserId,
+    Act, Client, ClientEvent, Content, ConversationId, DeviceId, FetchError, FetchHandle, GROUP_ROWS_MAX, GroupId,
+    SendHandle, SendNumber, Seq, UserId,
 };
 
 use self::{history::Older, sending::Sent};
 use super::{
     behind::{Behind, Change},
+    following::Following,
     line::Line,
     told::Told,
 };
@@ -26,6 +28,7 @@ use crate::{
     attach::Attach,
     checking::{Checking, Next},
     command::Command,
+    content::typed,
 };
 
 /// Conversations of an inbox, if the line does not say how many.
@@ -72,6 +75,7 @@ pub(crate) struct Script {
     me: Option<UserId>,
     /// The newest of the messages that were told.
     told: Told,
+    following: Following,
     refused: u64,
     received: u64,
     shown: Seq,
@@ -102,6 +106,7 @@ impl Script {
             behind: Behind::new(),
             me: None,
             told: Told::default(),
+            following: Following::default(),
             refused: 0,
             received: 0,
             shown: Seq::ZERO,
@@ -113,7 +118,7 @@ impl Script {
     }
 
     pub(crate) const fn received(&self) -> u64 {
-        self.received
+        self.received + self.following.received()
     }
 
     pub(crate) const fn refused(&self) -> u64 {
@@ -132,10 +137,11 @@ impl Script {
             && self.behind.len() == 0
             && self.fetching.is_none()
             && self.asked.is_empty()
+            && !self.following.is_fetching()
     }
 
     pub(crate) fn is_delivered(&self) -> bool {
-        self.undelivered.is_empty()
+        self.undelivered.is_empty() && !self.following.is_awaiting()
     }
 
     /// In words, for somebody who waited in vain.
@@ -148,13 +154,13 @@ impl Script {
         };
         format!(
             "{unanswered} messages without an answer, {undelivered} recipients without delivery, {} received{connection}",
-            self.received
+            self.received()
         )
     }
 
     pub(crate) fn say(&mut self, line: &str) -> Said {
         match Command::parse(line) {
-            Ok(Command::Say(text)) => self.send(Content::text(&text)),
+            Ok(Command::Say(text)) => self.send(typed(self.who.peer, &text)),
             Ok(Command::Reply(to, text)) => self.reply(to, &text),
             Ok(Command::Edit(of, text)) => self.change(of, Change::Edit(text)),
             Ok(Command::Unsend(of)) => self.change(of, Change::Unsend),
@@ -184,6 +190,16 @@ impl Script {
                 self.ask(|client, _| client.name_device(own, &name))
             }
             Ok(Command::RemoveDevice(device)) => self.ask(|client, _| client.remove_device(device)),
+            Ok(Command::Group(name)) => self.begin_group(&name),
+            Ok(Command::Groups) => self.ask(|client, _| client.fetch_groups(GroupId(0), GROUP_ROWS_MAX)),
+            Ok(Command::Members) => self.members(),
+            Ok(Command::Act(act)) => self.act(&act),
+            Ok(Command::Leave) => self.leave(),
+            Ok(Command::Rename(name)) => self.rename(&name),
+            Ok(Command::Invite) => self.invite(),
+            Ok(Command::Join(group, secret)) => {
+                self.send_to(group.into(), Content::act(&Act::Join { secret: secret.as_bytes() }))
+            }
             Ok(Command::Cancel) => Said::Taken(self.cancel()),
             Ok(Command::Quit) => Said::Quit,
             Ok(Command::Help | Command::Nothing) => Said::Taken(Vec::new()),

@@ -48,6 +48,8 @@ impl Told {
                 | Event::Deleted { .. }
                 | Event::Devices { .. }
                 | Event::Visibility { .. }
+                | Event::Group { .. }
+                | Event::GroupRefused { .. }
                 | Event::Unknown { .. },
                 _,
             ) => return,

@@ -16,7 +16,7 @@ mod header;
 mod list;
 mod presence;
 
-use client::TimestampMs;
+use client::{ConversationId, TimestampMs};
 use jiff::{Timestamp, Zoned, civil::Date};
 use ratatui_core::{
     buffer::Buffer,
@@ -62,11 +62,11 @@ Ctrl-Z, Ctrl-C      suspend; put the draft away, without one leave (also /quit)
 /unsend             take your last message back; /cancel, while ◷ stands there
 /delete             take the last message out of your own history alone
 /attach URL file=PATH   tell of a file that is uploaded; /attach alone says more
-/to USER            write to somebody else; /history [N]: load N older messages
+/to USER or #ID     write to somebody else or a group; /history [N]: older ones
+/group NAME         begin a group; /groups: yours; in it /members, /add, /leave
 /mute, /archive, /pin, /block   keep this conversation so; /unmute and so on
 /invisible, /visible   hide that you are here; /lastseen off, on: when you were
 /devices            your devices; /check: has the server what you were shown?
-
 ◷ waits   ✓ the server has it   ✓✓ a device of the other has it   ● it was read
 A message that begins with / is typed with // in front. A paste is no command.";
 
@@ -133,7 +133,7 @@ pub(crate) fn draw(model: &Model, now: Now, buffer: &mut Buffer) -> Option<Posit
     header::draw(model, now, header, buffer);
     match (model.shows_help, model.list.is_open) {
         (true, _) => draw_text(HELP, messages, buffer),
-        _ if model.devices.is_some() => draw_text(model.devices.as_deref().unwrap_or_default(), messages, buffer),
+        _ if model.listing.is_some() => draw_text(model.listing.as_deref().unwrap_or_default(), messages, buffer),
         (false, true) => list::draw(model, now, messages, buffer),
         (false, false) => draw_messages(model, messages, buffer),
     }
@@ -341,12 +341,11 @@ fn lines(model: &Model, place: Place) -> Vec<Line> {
         Tick::Seen => ("●", Style::new()),
         Tick::Refused(_) => ("✗", Style::new().fg(Color::Red).add_modifier(Modifier::BOLD)),
     };
-    let peer = model.peer.to_string();
     let (author, author_style) = match message.author {
-        Author::Me => ("you", Style::new()),
-        Author::Peer => (peer.as_str(), bold()),
+        Author::Me => ("you".to_owned(), Style::new()),
+        Author::Other(user) => (user.to_string(), bold()),
     };
-    let names = peer.len().max("you".len());
+    let names = name_columns(model);
     let head = vec![
         (time.strftime("%H:%M").to_string(), dim()),
         (format!(" {tick:<2} "), tick_style),
@@ -370,6 +369,15 @@ fn lines(model: &Model, place: Place) -> Vec<Line> {
     }
     lines.extend(refusal(&message, left));
     lines
+}
+
+/// Columns of the names beside the messages, so that they do not move when the first one comes.
+fn name_columns(model: &Model) -> usize {
+    let names = match model.peer {
+        ConversationId::Person(_) => model.peer.to_string().len(),
+        ConversationId::Group(_) => model.messages.name_columns(),
+    };
+    names.max("you".len())
 }
 
 fn refusal(message: &Shown<'_>, left: u16) -> Option<Line> {

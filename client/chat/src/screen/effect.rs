@@ -1,8 +1,8 @@
 //! What goes into the model and what it asks for: values alone. Who carries an effect out is in `screen/mod.rs`.
 
 use client::{
-    Check, ClientEvent, Content, ConversationId, DeviceId, MonotonicMs, SendHandle, Seq, Settings, Status, TimestampMs,
-    Visibility,
+    Check, ClientEvent, Content, ConversationId, DeviceId, GroupId, MonotonicMs, SendHandle, Seq, Settings, Status,
+    TimestampMs, UserId, Visibility,
 };
 use crossterm::event::KeyEvent;
 
@@ -58,8 +58,29 @@ pub(crate) enum Effect {
     },
     /// Compare this with the server's log. Answer with `Checking::asked` or `Model::not_asked`.
     Check(Check),
-    /// Answer with `Model::asked_devices` or `Model::not_asked`.
+    /// Answer with `Model::asked_list` or `Model::not_asked`.
     Devices(Wish),
+    /// The same: groups with ids above this.
+    Groups(GroupId),
+    /// The same: members with ids above this.
+    Members(GroupId, UserId),
+    /// What this group is called. If that can not be had, it is shown by its number.
+    Name(GroupId),
+    /// Begin a group of this name. Answer with `Model::begun` or `Model::not_taken`.
+    Begin {
+        number: u64,
+        name: String,
+    },
+    /// Invite into this group. Answer with `Model::invited` or `Model::not_taken`.
+    Invite {
+        number: u64,
+        group: GroupId,
+    },
+    /// What is missing of a group, from there on. Answer with `Model::filling`, or `Model::not_filled`.
+    Fill {
+        group: GroupId,
+        from: Seq,
+    },
     /// Shown, so it has arrived.
     Acknowledge(Seq),
     /// Nothing of the log that was replaced is shown any more.

@@ -1,7 +1,9 @@
 //! The messages of one conversation, in the order of the log, and those that are on their way into it.
 //!
 //! Invariants: at most `MESSAGES_MAX` of the log are kept, the newest; `older` says where the next older ones begin. A message
-//! that waits stands behind all of the log, until its answer names its place.
+//! that waits stands behind all of the log, until its answer names its place: in a group that of the group. In `messages/`: what is of groups.
+
+mod of_group;
 
 use std::collections::BTreeMap;
 
@@ -18,7 +20,20 @@ pub(crate) const MESSAGES_MAX: usize = 5_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Author {
     Me,
-    Peer,
+    Other(UserId),
+}
+
+/// Whose message is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Whose {
+    Mine,
+    Theirs,
+}
+
+impl Whose {
+    const fn is(self, author: Author) -> bool {
+        matches!((self, author), (Self::Mine, Author::Me) | (Self::Theirs, Author::Other(_)))
+    }
 }
 
 /// How far it has come.
@@ -60,7 +75,7 @@ pub(crate) enum Older {
 #[derive(Clone, Debug)]
 struct Message {
     author: Author,
-    /// Its seq in the author's log.
+    /// Its seq in the author's log, or in that of the group.
     origin: Seq,
     /// Of the entry that says this of it.
     seq: Seq,
@@ -118,7 +133,10 @@ pub(crate) struct Waiting {
     text: String,
     content: Content,
     time: TimestampMs,
+    /// None once it is answered.
     handle: Option<SendHandle>,
+    /// Its seq in the own log, if it was sent to a group that has not numbered it.
+    accepted: Option<Seq>,
     refused: Option<ErrorCode>,
 }
 
@@ -190,9 +208,11 @@ impl Messages {
     fn put(&mut self, entry: &Entry) -> bool {
         let (author, origin, content) = match &entry.event {
             Event::Received { from, origin, content } if ConversationId::Person(*from) == self.peer => {
-                (Author::Peer, *origin, content)
+                (Author::Other(*from), *origin, content)
             }
-            Event::Sent { to, content, .. } if *to == self.peer => (Author::Me, entry.seq, content),
+            Event::Sent { to: to @ ConversationId::Person(_), content, .. } if *to == self.peer => {
+                (Author::Me, entry.seq, content)
+            }
             Event::Delivered { peer, up_to } if ConversationId::Person(*peer) == self.peer => {
                 self.delivered = self.delivered.max(*up_to);
                 return true;
@@ -214,6 +234,8 @@ impl Messages {
             | Event::Settings { .. }
             | Event::Devices { .. }
             | Event::Visibility { .. }
+            | Event::Group { .. }
+            | Event::GroupRefused { .. }
             | Event::Unknown { .. } => return false,
         };
         if let Ok(Body::Reaction(reaction)) = content.body() {
@@ -246,11 +268,8 @@ impl Messages {
 
     /// Where a message of this conversation stands, by its name.
     fn place_of(&self, name: MessageName) -> Option<Seq> {
-        let ConversationId::Person(peer) = self.peer;
-        let is_it = |message: &Message| {
-            let is_theirs = message.author == Author::Peer;
-            message.origin == name.seq && is_theirs == (name.author == peer)
-        };
+        let is_theirs = ConversationId::Person(name.author) == self.peer;
+        let is_it = |message: &Message| message.origin == name.seq && (message.author != Author::Me) == is_theirs;
         self.log.iter().find(|(_, message)| is_it(message)).map(|(place, _)| *place)
     }
 
@@ -259,7 +278,8 @@ impl Messages {
         let number = self.next;
         self.next += 1;
         let text = shown(&content);
-        self.waiting.insert(number, Waiting { to, draft, text, content, time, handle: None, refused: None });
+        self.waiting
+            .insert(number, Waiting { to, draft, text, content, time, handle: None, accepted: None, refused: None });
         number
     }
 
@@ -277,6 +297,9 @@ impl Messages {
 
     pub(crate) fn accepted(&mut self, handle: SendHandle, seq: Seq, time: TimestampMs) {
         let Some(number) = self.number_of(handle) else { return };
+        if self.accepted_for_group(number, seq) {
+            return;
+        }
         let Some(waiting) = self.waiting.remove(&number) else { return };
         if waiting.to != self.peer {
             return;
@@ -310,13 +333,14 @@ impl Messages {
 
     /// The newest one of this conversation without an answer.
     pub(crate) fn newest_unanswered(&self) -> Option<SendHandle> {
-        let here = |waiting: &&Waiting| waiting.to == self.peer && waiting.refused.is_none();
+        let here =
+            |waiting: &&Waiting| waiting.to == self.peer && waiting.refused.is_none() && waiting.handle.is_some();
         self.waiting.values().rev().find(here)?.handle
     }
 
     /// Whether a message of this conversation, and not only a change of one, has no answer: there is no name for it yet.
     pub(crate) fn has_unanswered_message(&self) -> bool {
-        let mut unanswered = self.unanswered();
+        let mut unanswered = self.waiting.values().filter(|waiting| waiting.refused.is_none());
         unanswered.any(|waiting| waiting.to == self.peer && waiting.content.is_message())
     }
 
@@ -324,29 +348,33 @@ impl Messages {
         self.waiting.iter().find(|(_, waiting)| waiting.handle == Some(handle)).map(|(number, _)| *number)
     }
 
-    /// The message that a command is about, by its place in the log; none: the newest of this author. With its name, if `me` is who
+    /// The message that a command is about, by its place in the log; none: the newest of one's own, or of others. With its name, if `me` is who
     /// sits here.
-    pub(crate) fn find(&self, seq: Option<Seq>, by: Author, me: UserId) -> Option<(MessageName, &Content)> {
+    pub(crate) fn find(&self, seq: Option<Seq>, by: Whose, me: UserId) -> Option<(MessageName, &Content)> {
+        let is_message = |message: &&Message| !matches!(message.content, Content::Act(_));
         let message = match seq {
-            Some(seq) => self.log.get(&seq)?,
-            None => self.log.values().rev().find(|message| message.author == by)?,
+            Some(seq) => self.log.get(&seq).filter(is_message)?,
+            None => self.log.values().rev().filter(is_message).find(|message| by.is(message.author))?,
         };
-        let ConversationId::Person(peer) = self.peer;
-        let author = if message.author == Author::Me { me } else { peer };
+        let author = match message.author {
+            Author::Me => me,
+            Author::Other(user) => user,
+        };
         Some((MessageName { author, seq: message.origin }, &message.content))
     }
 
     /// The message that is to be deleted, by its place in the log; none: the last one.
     pub(crate) fn find_place(&self, seq: Option<Seq>) -> Option<Seq> {
-        seq.filter(|seq| self.log.contains_key(seq)).or_else(|| match seq {
-            Some(_) => None,
-            None => self.log.keys().next_back().copied(),
-        })
+        let is_message = |message: &Message| !matches!(message.content, Content::Act(_));
+        match seq {
+            Some(seq) => self.log.get(&seq).filter(|message| is_message(message)).map(|_| seq),
+            None => self.log.iter().rev().find(|(_, message)| is_message(message)).map(|(seq, _)| *seq),
+        }
     }
 
     /// What has no answer yet.
     pub(crate) fn unanswered(&self) -> impl Iterator<Item = &Waiting> {
-        self.waiting.values().filter(|waiting| waiting.refused.is_none())
+        self.waiting.values().filter(|waiting| waiting.refused.is_none() && waiting.accepted.is_none())
     }
 
     /// How many of the log are kept.
@@ -358,7 +386,7 @@ impl Messages {
         match place {
             Place::Log(seq) => self.log.get(&seq).map(|message| {
                 let tick = match message.author {
-                    Author::Peer => Tick::None,
+                    Author::Other(_) => Tick::None,
                     Author::Me if seq <= self.seen => Tick::Seen,
                     Author::Me if seq <= self.delivered => Tick::Delivered,
                     Author::Me => Tick::InTheLog,
@@ -374,9 +402,9 @@ impl Messages {
         }
     }
 
-    /// The newest message of the other side.
+    /// The newest message of others.
     pub(crate) fn last_received(&self) -> Option<Seq> {
-        let mut received = self.log.iter().rev().filter(|(_, message)| message.author == Author::Peer);
+        let mut received = self.log.iter().rev().filter(|(_, message)| message.author != Author::Me);
         received.next().map(|(seq, _)| *seq)
     }
 

@@ -18,7 +18,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use client::{Client, ClientEvent, ConversationId, Events, MonotonicMs, TimestampMs, UserId};
+use client::{Client, ClientEvent, ConversationId, Events, GroupId, MonotonicMs, TimestampMs, UserId};
 use crossterm::{event, terminal::size};
 use jiff::tz::TimeZone;
 use ratatui_core::layout::Rect;
@@ -48,6 +48,9 @@ const KEYS_WAITING_MAX: usize = 64;
 
 /// Events that are taken before the screen is drawn again: a page of history is one picture.
 const EVENTS_A_PICTURE_MAX: usize = 512;
+
+/// Entries of a group that are asked for at once, when some are missing.
+const FILL_PAGE: u64 = 100;
 
 /// How a run on a terminal has ended.
 pub(crate) enum Left {
@@ -252,8 +255,35 @@ impl Run {
                         Wish::Remove(device) => self.client.remove_device(device),
                     };
                     match asked {
-                        Ok(fetch) => self.model.asked_devices(fetch),
+                        Ok(fetch) => self.model.asked_list(fetch),
                         Err(error) => self.model.not_asked(error),
+                    }
+                }
+                Effect::Groups(after) => match self.client.fetch_groups(after, client::GROUP_ROWS_MAX) {
+                    Ok(fetch) => self.model.asked_list(fetch),
+                    Err(error) => self.model.not_asked(error),
+                },
+                Effect::Members(group, after) => {
+                    match self.client.fetch_members(group, after, client::MEMBERS_PAGE_MAX) {
+                        Ok(fetch) => self.model.asked_list(fetch),
+                        Err(error) => self.model.not_asked(error),
+                    }
+                }
+                // Its row is the first behind the number before it.
+                Effect::Name(group) => drop(self.client.fetch_groups(GroupId(group.0.saturating_sub(1)), 1)),
+                Effect::Begin { number, name } => match self.client.create_group(&name, "", client::Rules::default()) {
+                    Ok((group, handle)) => self.model.begun(number, group, handle),
+                    Err(error) => self.model.not_taken(number, error),
+                },
+                Effect::Invite { number, group } => match self.client.invite(group) {
+                    Ok((invitation, handle)) => self.model.invited(number, group, handle, invitation.secret()),
+                    Err(error) => self.model.not_taken(number, error),
+                },
+                Effect::Fill { group, from } => {
+                    let fetch = self.client.fetch_conversation(group, from, client::Direction::Forwards, FILL_PAGE);
+                    match fetch {
+                        Ok(fetch) => self.model.filling(fetch),
+                        Err(_) => self.model.not_filled(),
                     }
                 }
                 Effect::Hide { set, cleared } => match self.client.set_visibility(set, cleared) {

@@ -7,16 +7,19 @@
 mod commands;
 mod conversation;
 mod events;
+mod groups;
 mod keys;
 mod people;
 
 use std::collections::BTreeMap;
 
-use client::{ConversationId, DeviceId, FetchError, FetchHandle, MonotonicMs, SendError, SendHandle, Seq, UserId};
+use client::{
+    ConversationId, DeviceId, FetchError, FetchHandle, Groups, MonotonicMs, SendError, SendHandle, Seq, UserId,
+};
 use crossterm::event::KeyEventKind;
 use jiff::tz::TimeZone;
 
-use self::{events::Retold, people::People};
+use self::{events::Retold, groups::Filling, people::People};
 use super::{
     drafts::Drafts,
     draw,
@@ -82,17 +85,20 @@ pub(crate) struct Model {
     /// Messages that came while others are looked at.
     pub(crate) unseen: u64,
     pub(crate) shows_help: bool,
-    /// The list of devices, while it is shown.
-    pub(crate) devices: Option<String>,
+    /// A list that was asked for, of devices for instance, while it is shown.
+    pub(crate) listing: Option<String>,
     /// This one, once the server has said so.
     device: Option<DeviceId>,
-    /// What was asked about devices and has no answer yet.
+    /// What was asked about devices, groups or members and has no answer yet.
     asked: Option<FetchHandle>,
     pub(crate) zone: TimeZone,
     pub(crate) size: (u16, u16),
     server: String,
     history: u64,
     fetching: Option<(FetchHandle, Older)>,
+    pub(crate) groups: Groups,
+    /// What is missing of the group that is shown is on its way.
+    filling: Option<Filling>,
     /// Up to where the conversation that is shown has been marked as read.
     read: Seq,
     /// The log was replaced: up to here it is told anew, and nothing of that is news.
@@ -123,7 +129,9 @@ impl Model {
             unseen: 0,
             shows_help: false,
             checking: Checking::default(),
-            devices: None,
+            listing: None,
+            groups: Groups::default(),
+            filling: None,
             device: None,
             asked: None,
             zone,
@@ -158,6 +166,7 @@ impl Model {
             Input::Described(described) => self.on_described(now, *described, &mut effects),
             Input::Tick => {}
         }
+        self.fill(&mut effects);
         self.mark_read(&mut effects);
         self.tell_of_oneself(now, &mut effects);
         if self.leaving.is_some_and(|until| until <= now.monotonic || self.messages.unanswered().next().is_none()) {
@@ -211,8 +220,8 @@ impl Model {
         self.fetching = Some((fetch, self.messages.older));
     }
 
-    /// The client has asked about devices.
-    pub(crate) const fn asked_devices(&mut self, fetch: FetchHandle) {
+    /// The client has asked for a list, or for a change of one.
+    pub(crate) const fn asked_list(&mut self, fetch: FetchHandle) {
         self.asked = Some(fetch);
     }
 

@@ -1,5 +1,6 @@
 //! What a person sees, by values: events and keys in, the cells of a screen out. In `tests/`: who is there and who types.
 
+mod groups;
 mod people;
 
 use client::{
@@ -631,6 +632,7 @@ fn the_help_is_shown_whole_in_a_window_of_80_columns() {
     let mut person = Person::connected(80, 24);
     person.send("/help");
     person.shows("Enter               send; Alt-Enter, Ctrl-J: a new line in the message");
+    person.shows("/group NAME         begin a group; /groups: yours; in it /members, /add, /leave");
     person.shows("/invisible, /visible   hide that you are here; /lastseen off, on: when you were");
     person.shows("A message that begins with / is typed with // in front. A paste is no command.");
 }
@@ -692,7 +694,7 @@ fn a_paste_that_is_too_long_is_refused_whole_and_said() {
 fn a_wrong_command_is_no_message_and_can_be_corrected() {
     let mut person = Person::connected(80, 24);
     assert!(person.send("/to 3l").is_empty());
-    person.shows("/to takes the number of a user, from 1 on, not `3l`.");
+    person.shows("/to takes the number of a user, from 1 on, or #ID of a group, not `3l`.");
     person.key(KeyCode::Backspace);
     let effects = person.send("2");
     assert!(matches!(effects[..], [Effect::Fetch { peer: ConversationId::Person(UserId(32)), .. }]), "{effects:?}");
@@ -782,7 +784,7 @@ fn devices_are_listed_until_the_next_key_and_a_removal_is_told_at_once() {
     assert_eq!(person.send("/devices"), [Effect::Devices(Wish::List)]);
     let mut asked = ClientState::new(Config::new("x:1", "token".to_owned(), DeviceId(1))).unwrap();
     let fetch = asked.fetch_devices().unwrap();
-    person.model.asked_devices(fetch);
+    person.model.asked_list(fetch);
     let name = "old \u{1b}[2J laptop".to_owned();
     let laptop = DeviceInfo { device: DeviceId(5), seen_day: 20_454, is_connected: false, cursor: Seq(0), name };
     person.event(ClientEvent::Devices { fetch, devices: vec![laptop] });

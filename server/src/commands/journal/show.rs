@@ -10,7 +10,7 @@ use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 use storage::{DeviceNote, DeviceNotes, Record, journal::Torn};
 
-use super::survey::{Damage, Located, Survey, kind_of, user_of};
+use super::survey::{Damage, Located, Survey, kind_of, owner_of};
 
 /// Whether what people wrote is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,11 +134,13 @@ pub(super) fn columns(located: &Located, text: Text) -> String {
     let (seq, peer, content) = match record {
         Record::Append { entry, .. } | Record::Rewrite { entry, .. } => {
             let (peer, content) = match &entry.event {
-                Event::Received { from, content, .. } => (Some(*from), Some(content)),
-                Event::Sent { to: ConversationId::Person(to), content, .. } => (Some(*to), Some(content)),
-                Event::Delivered { peer, .. } | Event::Seen { peer, .. } => (Some(*peer), None),
-                Event::Read { conversation: ConversationId::Person(peer), .. }
-                | Event::Settings { conversation: ConversationId::Person(peer), .. } => (Some(*peer), None),
+                Event::Received { from, content, .. } => (Some(ConversationId::Person(*from)), Some(content)),
+                Event::Sent { to, content, .. } => (Some(*to), Some(content)),
+                Event::Delivered { peer, .. } | Event::Seen { peer, .. } => (Some(ConversationId::Person(*peer)), None),
+                Event::Read { conversation, .. } | Event::Settings { conversation, .. } => (Some(*conversation), None),
+                Event::Group { group, .. } | Event::GroupRefused { group, .. } => {
+                    (Some(ConversationId::Group(*group)), None)
+                }
                 Event::Deleted { .. } | Event::Devices { .. } | Event::Visibility { .. } | Event::Unknown { .. } => {
                     (None, None)
                 }
@@ -147,22 +149,29 @@ pub(super) fn columns(located: &Located, text: Text) -> String {
         }
         Record::Cursor { seq, .. } => (Some(*seq), None, None),
         Record::Epoch { first, .. } => (Some(*first), None, None),
+        Record::GroupAppend { entry, .. } => (Some(entry.seq), Some(entry.from.into()), Some(&entry.content)),
+        Record::GroupMember { user, .. } => (None, Some((*user).into()), None),
+        Record::GroupCame { from, row, .. } => (Some(row.up_to), Some((*from).into()), None),
+        Record::GroupMarks { marks, .. } => (Some(marks.told), None, None),
         Record::Marks { .. }
         | Record::Devices { .. }
         | Record::Removed { .. }
         | Record::GivenUp { .. }
+        | Record::GroupState { .. }
         | Record::LastSeen { .. } => (None, None, None),
     };
-    let or_dash = |value: Option<u64>| value.map_or_else(|| "-".to_owned(), |value| value.to_string());
+    fn or_dash(value: Option<impl ToString>) -> String {
+        value.map_or_else(|| "-".to_owned(), |value| value.to_string())
+    }
     let mut line = format!(
         "{segment}\t{offset}\t{lsn}\t{lane}\t{batch}\t{kind}\t{user}\t{seq}\t{peer}\t{bytes}",
         lane = lane.0,
         batch = batch.0,
         kind = kind_of(record),
-        user = user_of(record),
-        seq = or_dash(seq.map(|seq| seq.0)),
-        peer = or_dash(peer.map(|peer| peer.0)),
-        bytes = or_dash(content.map(|content| content.parts().1.len() as u64)),
+        user = owner_of(record),
+        seq = or_dash(seq),
+        peer = or_dash(peer),
+        bytes = or_dash(content.map(|content| content.parts().1.len())),
     );
     if text == Text::Shown {
         let _ = match content.and_then(Content::as_text) {
@@ -183,7 +192,7 @@ pub(super) fn json(located: &Located) -> String {
         ("lane", lane.0.into()),
         ("batch", batch.0.into()),
         ("kind", kind_of(record).into()),
-        ("user", user_of(record).0.into()),
+        owner_field(owner_of(record), "user", "group"),
     ]);
     match record {
         Record::Append { entry, .. } | Record::Rewrite { entry, .. } => {
@@ -200,16 +209,19 @@ pub(super) fn json(located: &Located) -> String {
                     object.0.extend([("peer", from.0.into()), ("origin", origin.0.into())]);
                     object.0.extend(content_fields(content));
                 }
-                Event::Sent { to: ConversationId::Person(to), device, number, content } => {
-                    object.0.extend([("peer", to.0.into()), ("device", device.0.into()), ("number", number.0.into())]);
+                Event::Sent { to, device, number, content } => {
+                    object.0.push(owner_field(*to, "peer", "to_group"));
+                    object.0.extend([("device", device.0.into()), ("number", number.0.into())]);
                     object.0.extend(content_fields(content));
                 }
-                Event::Read { conversation: ConversationId::Person(peer), up_to, unread, told } => {
-                    object.0.extend([("peer", peer.0.into()), ("up_to", up_to.0.into())]);
+                Event::Read { conversation, up_to, unread, told } => {
+                    object.0.extend([owner_field(*conversation, "peer", "of_group"), ("up_to", up_to.0.into())]);
                     object.0.extend([("unread", (*unread).into()), ("told", told.0.into())]);
                 }
-                Event::Settings { conversation: ConversationId::Person(peer), settings } => {
-                    object.0.extend([("peer", peer.0.into()), ("settings", settings.bits().into())]);
+                Event::Settings { conversation, settings } => {
+                    object
+                        .0
+                        .extend([owner_field(*conversation, "peer", "of_group"), ("settings", settings.bits().into())]);
                 }
                 Event::Delivered { peer, up_to } | Event::Seen { peer, up_to } => {
                     object.0.extend([("peer", peer.0.into()), ("up_to", up_to.0.into())]);
@@ -218,9 +230,18 @@ pub(super) fn json(located: &Located) -> String {
                     object.0.extend([("device", removed.0.into()), ("why", why.name().into())]);
                     object.0.push(("devices", Value::from(devices.iter().map(|id| id.0).collect::<Vec<_>>())));
                 }
-                Event::Deleted { conversation: ConversationId::Person(peer), of, place, .. } => {
-                    object.0.extend([("peer", peer.0.into()), ("author", of.author.0.into())]);
+                Event::Deleted { conversation, of, place, .. } => {
+                    object.0.extend([owner_field(*conversation, "peer", "of_group"), ("author", of.author.0.into())]);
                     object.0.extend([("author_seq", of.seq.0.into()), ("place", place.0.into())]);
+                }
+                Event::Group { group, standing, first, up_to, sent_up_to } => {
+                    object.0.extend([("of_group", group.0.into()), ("standing", standing.name().into())]);
+                    object.0.extend([("first", first.0.into()), ("up_to", up_to.0.into())]);
+                    object.0.push(("sent_up_to", sent_up_to.0.into()));
+                }
+                Event::GroupRefused { group, origin, code } => {
+                    object.0.extend([("of_group", group.0.into()), ("origin", origin.0.into())]);
+                    object.0.push(("code", code.name().into()));
                 }
                 Event::Visibility { visibility } => object.0.push(("visibility", visibility.bits().into())),
                 Event::Unknown { kind } => object.0.push(("entry_kind", (*kind).into())),
@@ -249,8 +270,43 @@ pub(super) fn json(located: &Located) -> String {
             object.0.extend([("device", device.0.into()), ("number", number.0.into())]);
         }
         Record::LastSeen { at, .. } => object.0.push(("last_seen_ms", at.0.into())),
+        Record::GroupAppend { entry, of, .. } => {
+            object.0.extend([("seq", entry.seq.0.into()), ("time_ms", entry.time.0.into())]);
+            object.0.extend([("peer", entry.from.0.into()), ("origin", entry.origin.0.into())]);
+            object.0.push(("messages", entry.messages.into()));
+            object.0.extend(of.as_ref().map(|of| ("place", of.place.0.into())));
+            object.0.extend(content_fields(&entry.content));
+        }
+        Record::GroupState { state, .. } => object.0.extend([
+            ("name", Value::from(&*state.name)),
+            ("rules", state.rules.bits().into()),
+            ("is_open", state.invitation.is_some().into()),
+            ("has_ended", state.has_ended.into()),
+        ]),
+        Record::GroupMember { user, row, .. } => object.0.extend([
+            ("member", user.0.into()),
+            ("standing", row.standing.name().into()),
+            ("role", row.role.name().into()),
+            ("since", row.since.0.into()),
+        ]),
+        Record::GroupCame { from, row, .. } => {
+            object.0.extend([("peer", from.0.into()), ("up_to", row.up_to.0.into())]);
+            let refused = row.refused.iter().map(|(origin, code)| json!({ "origin": origin.0, "code": code.name() }));
+            object.0.push(("refused", refused.collect()));
+        }
+        Record::GroupMarks { marks, idle, .. } => {
+            object.0.extend([("told", marks.told.0.into()), ("idle", (*idle).into())]);
+        }
     }
     serde_json::to_string(&object).expect("names, numbers and texts are JSON")
+}
+
+/// A user or a group, under the name of its kind.
+fn owner_field(owner: ConversationId, user: &'static str, group: &'static str) -> (&'static str, Value) {
+    match owner {
+        ConversationId::Person(id) => (user, id.0.into()),
+        ConversationId::Group(id) => (group, id.0.into()),
+    }
 }
 
 /// A text as it is, anything else by its kind and in hexadecimal.

@@ -12,7 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use proto_spec::{Event, UserId};
+use proto_spec::{ConversationId, Event};
 use storage::{
     BatchId, LaneId, LaneSpans, Record,
     journal::{
@@ -188,8 +188,8 @@ impl Damage {
     }
 }
 
-/// Whose log a record changes.
-pub(super) const fn user_of(record: &Record) -> UserId {
+/// Whose log a record changes: a user's or a group's.
+pub(super) const fn owner_of(record: &Record) -> ConversationId {
     match record {
         Record::Append { user, .. }
         | Record::Rewrite { user, .. }
@@ -199,7 +199,12 @@ pub(super) const fn user_of(record: &Record) -> UserId {
         | Record::Devices { user, .. }
         | Record::Removed { user, .. }
         | Record::GivenUp { user, .. }
-        | Record::LastSeen { user, .. } => *user,
+        | Record::LastSeen { user, .. } => ConversationId::Person(*user),
+        Record::GroupAppend { group, .. }
+        | Record::GroupState { group, .. }
+        | Record::GroupMember { group, .. }
+        | Record::GroupCame { group, .. }
+        | Record::GroupMarks { group, .. } => ConversationId::Group(*group),
     }
 }
 
@@ -216,6 +221,8 @@ pub(super) const fn kind_of(record: &Record) -> &'static str {
             Event::Settings { .. } => "settings",
             Event::Visibility { .. } => "visibility",
             Event::Devices { .. } => "device_removed",
+            Event::Group { .. } => "group",
+            Event::GroupRefused { .. } => "group-refused",
             Event::Unknown { .. } => "unknown",
         },
         Record::Cursor { .. } => "cursor",
@@ -225,6 +232,11 @@ pub(super) const fn kind_of(record: &Record) -> &'static str {
         Record::Removed { .. } => "removed",
         Record::GivenUp { .. } => "given-up",
         Record::LastSeen { .. } => "last-seen",
+        Record::GroupAppend { .. } => "group-entry",
+        Record::GroupState { .. } => "group-state",
+        Record::GroupMember { .. } => "group-member",
+        Record::GroupCame { .. } => "group-came",
+        Record::GroupMarks { .. } => "group-marks",
     }
 }
 

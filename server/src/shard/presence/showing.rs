@@ -149,7 +149,8 @@ impl Shard {
     /// A user has blocked somebody, or does not block them any more: what those may see of the user, and the user of them, is to be asked
     /// again.
     pub(in crate::shard) fn blocks_or_not(&mut self, user_id: UserId, whom: ConversationId, cx: &mut Turn<'_>) {
-        let ConversationId::Person(whom) = whom;
+        // Nobody is blocked in a group.
+        let ConversationId::Person(whom) = whom else { return };
         self.related(user_id, whom, cx);
         self.hope(user_id, whom, true);
     }

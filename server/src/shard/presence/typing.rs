@@ -3,6 +3,7 @@
 //! other their two homes find out together, since each knows of its own user alone how they are to be seen now.
 
 use proto_spec::{ConversationId, ServerFrame, UserId};
+use storage::group::beside;
 
 use super::Typing;
 use crate::{
@@ -32,12 +33,23 @@ impl Typed {
 impl Shard {
     /// The person of a connection types.
     pub(in crate::shard) fn typing(&mut self, conn: ConnId, conversation: ConversationId, cx: &mut Turn<'_>) {
-        let ConversationId::Person(to) = conversation;
+        let to = match conversation {
+            ConversationId::Person(to) => to,
+            ConversationId::Group(group) => beside(group),
+        };
         let is_shed = self.sheds(Class::Presence).is_some();
         let Some(mut session) = self.sessions.get_mut(conn) else { return };
         let from = session.user;
         let may = !is_shed && session.typed.take(to, cx.now.monotonic_ms);
         let watch = session.watch;
+        if let ConversationId::Group(group) = conversation {
+            if may {
+                self.typing_in_group(from, group, cx);
+            } else {
+                self.counters.typing_dropped += 1;
+            }
+            return;
+        }
         let seen = watch.and_then(|watch| self.sights.viewer.sees(watch, to));
         let is_seen = may && self.sights.is_seen(watch, to, &self.homes, cx.directory);
         // Who hides has none.

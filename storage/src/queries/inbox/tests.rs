@@ -61,7 +61,7 @@ impl World {
             Step::Delete(back) => {
                 let Some(at) = self.messages.len().checked_sub(back + 1) else { return };
                 let (place, conversation, before) = self.messages.remove(at);
-                let ConversationId::Person(peer) = conversation;
+                let ConversationId::Person(peer) = conversation else { unreachable!("there are no others") };
                 let newest = self.last_of(conversation);
                 let last = (newest < place).then_some(newest);
                 let row = self.received.entry(peer).or_default();

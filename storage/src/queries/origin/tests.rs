@@ -203,7 +203,7 @@ proptest! {
                 Record::Rewrite { entry: Entry { event: Event::Deleted { of, .. }, .. }, .. } if *of == named(origin)));
             prop_assert_eq!(deleted.len(), usize::from(is_deleted));
             // The same, with so few rows at a time that it is halved often.
-            let search = Search { store: &store, user: USER, conversation: PEER.into(), origin };
+            let search = Search { store: &store, user: USER, peer: PEER, origin };
             if block_on(search.displaced(origin)).unwrap().is_none() {
                 let place = block_on(search.place(rows_max, ROWS_MAX)).unwrap();
                 let is_it = |place| world.place_of(origin) == Some(place);
@@ -249,7 +249,7 @@ fn no_more_is_read_in_search_of_a_message_than_a_bound() {
     let world = World::of(&[Step::Come(1), Step::Write(1_000), Step::Come(1)]);
     let store = world.store();
     let origin = *world.names.first().unwrap();
-    let search = Search { store: &store, user: USER, conversation: PEER.into(), origin };
+    let search = Search { store: &store, user: USER, peer: PEER, origin };
     let place = |rows_left| block_on(search.place(CONVERSATION_ROWS, rows_left)).unwrap();
     assert_eq!((place(500), place(1_200)), (None, world.place_of(origin)));
 }

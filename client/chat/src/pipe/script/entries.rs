@@ -5,7 +5,10 @@ use client::{Body, ConversationId, Entry, Event, InboxRow};
 use super::Script;
 use crate::{
     content::shown,
-    pipe::line::{Line, Origin},
+    pipe::{
+        group_line::GroupLine,
+        line::{Line, Origin},
+    },
 };
 
 impl Script {
@@ -31,6 +34,9 @@ impl Script {
                 Some(Line::Delivered { peer: (*peer).into(), up_to: *up_to })
             }
             Event::Seen { peer, up_to } => Some(Line::Seen { peer: (*peer).into(), up_to: *up_to }),
+            Event::Read { conversation: ConversationId::Group(group), up_to, .. } => {
+                Some(Line::Group(GroupLine::Read { group: *group, up_to: *up_to }))
+            }
             Event::Read { conversation, up_to, unread, .. } => {
                 Some(Line::Read { conversation: *conversation, up_to: *up_to, unread: *unread })
             }
@@ -38,12 +44,14 @@ impl Script {
                 Some(Line::Kept { conversation: *conversation, settings: *settings })
             }
             Event::Deleted { conversation, place, .. } => {
-                self.told.remove(*place);
+                if matches!(conversation, ConversationId::Person(_)) {
+                    self.told.remove(*place);
+                }
                 Some(Line::Deleted { conversation: *conversation, place: *place })
             }
             Event::Devices { removed, why, .. } => Some(Line::Removed { device: *removed, why: *why }),
             Event::Visibility { visibility } => Some(Line::Visibility(*visibility)),
-            Event::Unknown { .. } => None,
+            Event::Group { .. } | Event::GroupRefused { .. } | Event::Unknown { .. } => None,
         }
     }
 
@@ -90,6 +98,8 @@ fn message(entry: &Entry, origin: Origin) -> Option<Line> {
         | Event::Seen { .. }
         | Event::Settings { .. }
         | Event::Visibility { .. }
+        | Event::Group { .. }
+        | Event::GroupRefused { .. }
         | Event::Unknown { .. } => None,
     }
 }

@@ -1,11 +1,18 @@
 //! What is told for an event of the client.
 
-use client::{ClientEvent, Content, Durability, ErrorCode, MessageName, SendHandle, Seq};
+use client::{ClientEvent, Content, ConversationId, Durability, ErrorCode, MessageName, SendHandle, Seq};
 
-use super::{Said, Script, entries::inbox_line, history::Older, presence::presence_line, sending::Sent};
+use super::{
+    Said, Script,
+    entries::inbox_line,
+    history::Older,
+    presence::{presence_line, typing_line},
+    sending::Sent,
+};
 use crate::{
     checking::Checking,
     pipe::{
+        following::Following,
         line::{How, Line},
         told::Told,
     },
@@ -16,6 +23,7 @@ impl Script {
     pub(super) fn tell(&mut self, event: ClientEvent) -> Vec<Line> {
         let mut lines = self.tell_alone(event);
         lines.extend(self.send_behind());
+        self.fetch_missing();
         lines
     }
 
@@ -25,6 +33,7 @@ impl Script {
             ClientEvent::Welcome(welcome) => {
                 self.away = None;
                 self.me = Some(welcome.user);
+                self.following.welcome(welcome.user);
                 let mut lines = vec![Line::Connected { user: welcome.user, elsewhere: welcome.elsewhere }];
                 lines.extend(self.on_committed(welcome.committed));
                 if std::mem::take(&mut self.is_replaced) {
@@ -32,9 +41,10 @@ impl Script {
                     self.last_number = Some(welcome.last_number);
                 } else if self.last_number.is_none() {
                     self.last_number = Some(welcome.last_number);
-                    // History ends where the push begins, so nothing is shown twice.
+                    // History ends where the push begins, so nothing is shown twice. That of a group is told with it up to its end.
+                    let is_group = matches!(self.who.peer, ConversationId::Group(_));
                     if welcome.cursor > Seq::ZERO {
-                        self.older = Older::UpTo(welcome.cursor);
+                        self.older = Older::UpTo(if is_group { Seq::ZERO } else { welcome.cursor });
                         lines.extend(self.show_history(self.who.history));
                         self.held = self.fetching.map(|_| Vec::new());
                     }
@@ -43,14 +53,16 @@ impl Script {
             }
             ClientEvent::MessageAccepted { handle, seq, durability, recipient, .. } => {
                 let Some(Sent { ordinal, to, content }) = self.unanswered.remove(&handle) else { return Vec::new() };
-                if let Some(author) = self.me {
+                if let ConversationId::Group(group) = to {
+                    self.following.sent(group, seq);
+                } else if let Some(author) = self.me {
                     let name = content.about().map_or(MessageName { author, seq }, |(name, _)| name);
                     self.behind.accepted(handle, name);
                     if !matches!(content, Content::Reaction(_)) {
                         self.told.insert(name.seq, to, name, content);
                     }
                 }
-                if recipient != client::Recipient::Yourself {
+                if recipient != client::Recipient::Yourself && matches!(to, ConversationId::Person(_)) {
                     self.undelivered.insert(to, seq);
                 }
                 if durability < Durability::Committed {
@@ -71,7 +83,9 @@ impl Script {
             ClientEvent::Entry(entry) => {
                 self.shown = entry.seq;
                 self.checking.entry(&entry);
-                self.on_entry(&entry).into_iter().collect()
+                let mut lines: Vec<Line> = self.on_entry(&entry).into_iter().collect();
+                lines.extend(self.on_entry_of_groups(&entry));
+                lines
             }
             ClientEvent::Page { fetch, page } if self.fetching == Some(fetch) => {
                 self.fetching = None;
@@ -79,6 +93,21 @@ impl Script {
                 lines.extend(self.release());
                 lines
             }
+            ClientEvent::GroupPage { fetch, page, .. } if self.fetching == Some(fetch) => {
+                self.fetching = None;
+                let mut lines = self.on_group_history(&page);
+                lines.extend(self.release());
+                lines
+            }
+            ClientEvent::GroupPage { fetch, page, .. } => {
+                let told = self.following.page(fetch, &page);
+                told.into_iter().flatten().map(Line::Group).collect()
+            }
+            ClientEvent::GroupEntry { group, entry } => {
+                self.following.pushed(group, &entry).into_iter().map(Line::Group).collect()
+            }
+            ClientEvent::Groups { fetch, more, rows } => self.on_groups(fetch, more, rows),
+            ClientEvent::Members { fetch, group, more, members, .. } => self.on_members(fetch, group, more, members),
             ClientEvent::FetchRefused { fetch, code, .. } if self.fetching == Some(fetch) => {
                 self.fetching = None;
                 let mut lines = vec![Line::Problem(format!("no history: {}", words::refused(code)))];
@@ -130,10 +159,14 @@ impl Script {
                 self.answered(fetch);
                 users.into_iter().map(presence_line).collect()
             }
-            ClientEvent::Typing { user, .. } => vec![Line::Typing { user, how: How::Begins }],
-            ClientEvent::TypingEnded { user, .. } => vec![Line::Typing { user, how: How::Ends }],
+            ClientEvent::Typing { conversation, user } => vec![typing_line(conversation, user, How::Begins)],
+            ClientEvent::TypingEnded { conversation, user } => vec![typing_line(conversation, user, How::Ends)],
+            ClientEvent::FetchRefused { fetch, code, .. } => {
+                let group = self.following.refused(fetch);
+                let words = |group| format!("what happened in group #{group} can not be had: {}", words::refused(code));
+                group.map(|group| Line::Problem(words(group))).into_iter().collect()
+            }
             ClientEvent::Page { .. }
-            | ClientEvent::FetchRefused { .. }
             | ClientEvent::Numbered { .. }
             | ClientEvent::Epoch(_)
             | ClientEvent::TokenExpiring { .. }
@@ -148,6 +181,7 @@ impl Script {
         self.fetching = None;
         self.older = Older::Nothing;
         self.told = Told::default();
+        self.following = Following::default();
         self.checking = Checking::default();
         self.undelivered.clear();
         (self.uncommitted, self.received, self.shown) = (None, 0, Seq::ZERO);

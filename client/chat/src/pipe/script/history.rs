@@ -39,11 +39,17 @@ impl Script {
         self.held.take().into_iter().flatten().flat_map(|event| self.tell(event)).collect()
     }
 
-    pub(super) fn switch(&mut self, user: ConversationId) -> Vec<Line> {
-        self.who.peer = user;
+    /// What follows is of another conversation.
+    pub(super) fn leave_behind(&mut self, peer: ConversationId) -> Vec<Line> {
+        self.who.peer = peer;
         // A page of the conversation left behind would be shown as one of this.
         self.fetching = None;
-        let mut lines = self.release();
+        self.older = Older::Nothing;
+        self.release()
+    }
+
+    pub(super) fn switch(&mut self, peer: ConversationId) -> Vec<Line> {
+        let mut lines = self.leave_behind(peer);
         // Zero means the head: what was missed here while writing to somebody else.
         self.older = Older::UpTo(Seq::ZERO);
         lines.extend(self.show_history(self.who.history));
@@ -87,6 +93,7 @@ const fn is_of_the_log(event: &ClientEvent) -> bool {
         | ClientEvent::MessageRefused { .. }
         | ClientEvent::MessageReturned { .. }
         | ClientEvent::MessageCancelled { .. }
+        | ClientEvent::GroupEntry { .. }
         | ClientEvent::Committed { .. } => true,
         ClientEvent::Welcome(_)
         | ClientEvent::LogReplaced { .. }
@@ -94,6 +101,9 @@ const fn is_of_the_log(event: &ClientEvent) -> bool {
         | ClientEvent::Skipped { .. }
         | ClientEvent::Numbered { .. }
         | ClientEvent::Page { .. }
+        | ClientEvent::GroupPage { .. }
+        | ClientEvent::Groups { .. }
+        | ClientEvent::Members { .. }
         | ClientEvent::Inbox { .. }
         | ClientEvent::Marked { .. }
         | ClientEvent::Devices { .. }

@@ -3,7 +3,10 @@
 use client::{ConversationId, Status, UserId, UserPresence};
 
 use super::{Said, Script};
-use crate::pipe::line::Line;
+use crate::pipe::{
+    group_line::GroupLine,
+    line::{How, Line},
+};
 
 impl Script {
     pub(super) fn watch(&self, users: &[UserId]) -> Said {
@@ -22,6 +25,13 @@ impl Script {
     pub(super) fn status(&self, status: Status) -> Said {
         self.client.set_status(status);
         Said::Taken(Vec::new())
+    }
+}
+
+pub(super) const fn typing_line(conversation: ConversationId, user: UserId, how: How) -> Line {
+    match conversation {
+        ConversationId::Person(_) => Line::Typing { user, how },
+        ConversationId::Group(group) => Line::Group(GroupLine::Typing { group, user, how }),
     }
 }
 
@@ -60,6 +70,7 @@ mod tests {
             ClientEvent::Presence(of(8, Presence::Online)),
             ClientEvent::Typing { conversation: user.into(), user },
             ClientEvent::TypingEnded { conversation: user.into(), user },
+            ClientEvent::Typing { conversation: client::GroupId(42).into(), user },
             ClientEvent::Presences { fetch, users: vec![of(8, Presence::Away), of(9, Presence::Unknown)] },
             ClientEvent::Entry(Entry { seq: Seq(1), time: TimestampMs(1), event: visibility }),
         ];
@@ -69,6 +80,7 @@ mod tests {
             "presence 8 online -",
             "typing 8 begins",
             "typing 8 ends",
+            "group #42 typing 8 begins",
             "presence 8 away -",
             "presence 9 unknown -",
             "visibility last_seen",

@@ -1,11 +1,11 @@
 //! Messages that are sent, changes of messages, and what is to become of those that have no answer.
 
-use client::{Content, ConversationId, ErrorCode, Reply, SendError, SendHandle, Seq};
+use client::{Content, ConversationId, ErrorCode, MessageName, Reply, SendError, SendHandle, Seq, UserId};
 
 use super::{Said, Script};
 use crate::{
     content::quote,
-    pipe::{behind::Change, line::Line, told::Message},
+    pipe::{behind::Change, line::Line},
     words,
 };
 
@@ -19,10 +19,14 @@ pub(super) struct Sent {
 
 impl Script {
     pub(super) fn send(&mut self, content: Content) -> Said {
-        match self.client.send(self.who.peer, content.clone()) {
+        self.send_to(self.who.peer, content)
+    }
+
+    pub(super) fn send_to(&mut self, to: ConversationId, content: Content) -> Said {
+        match self.client.send(to, content.clone()) {
             Ok(handle) => {
                 self.sent += 1;
-                let sent = Sent { ordinal: self.sent, to: self.who.peer, content };
+                let sent = Sent { ordinal: self.sent, to, content };
                 self.unanswered.insert(handle, sent);
                 Said::Taken(Vec::new())
             }
@@ -34,26 +38,42 @@ impl Script {
                 | SendError::ContentKind { .. }
                 | SendError::ConversationKind
                 | SendError::LogReplaced
-                | SendError::Recipient),
+                | SendError::Recipient
+                | SendError::ActToUser),
             ) => Said::Wrong(error.to_string()),
         }
     }
 
     pub(super) fn change(&mut self, of: Option<Seq>, change: Change) -> Said {
-        if of.is_none()
-            && let Some(handle) = self.newest_unanswered()
-        {
-            return self.change_behind(handle, change);
+        let newest = self.newest_unanswered().filter(|_| of.is_none());
+        match (self.who.peer, newest) {
+            // In a group it has its name when the group has numbered it.
+            (ConversationId::Group(group), newest) if newest.is_some() || self.following.awaits(group) => {
+                return Said::Later;
+            }
+            (ConversationId::Person(_), Some(handle)) => return self.change_behind(handle, change),
+            _ => {}
         }
         if self.behind.has_ready() {
             // Not before an earlier change.
             return Said::Later;
         }
-        let is_own = |told: &Message| Some(told.name.author) == self.me;
-        match (self.told.find(self.who.peer, of, is_own), of) {
-            (Some((_, told)), _) => self.send(change.of(told.name)),
+        match (self.find(of, |author| Some(author) == self.me), of) {
+            (Some((_, name, says)), _) => self.send(change.over(name, says)),
             (None, Some(seq)) => Said::Wrong(format!("no message of this conversation was told as {seq}")),
-            (None, None) => Said::Wrong("nothing was sent to this user yet: /history tells older messages".to_owned()),
+            (None, None) => Said::Wrong("nothing was sent there yet: /history tells older messages".to_owned()),
+        }
+    }
+
+    /// A message of this conversation: the one that was told as this, or else the newest whose author is meant. Where it stands, its name,
+    /// and what it says.
+    fn find(&self, of: Option<Seq>, is_meant: impl Fn(UserId) -> bool) -> Option<(Seq, MessageName, &Content)> {
+        match self.who.peer {
+            ConversationId::Group(group) => self.following.find(group, of, is_meant),
+            peer @ ConversationId::Person(_) => {
+                let found = self.told.find(peer, of, |told| is_meant(told.name.author));
+                found.map(|(place, told)| (place, told.name, &told.content))
+            }
         }
     }
 
@@ -108,8 +128,8 @@ impl Script {
 
     pub(super) fn reply(&mut self, to: Option<Seq>, text: &str) -> Said {
         match self.answerable(to) {
-            Ok(told) => {
-                let reply = Content::reply(&Reply { to: told.name, quote: quote(&told.content), text });
+            Ok((to, content)) => {
+                let reply = Content::reply(&Reply { to, quote: quote(content), text });
                 self.send(reply)
             }
             Err(why) => Said::Wrong(why),
@@ -117,7 +137,7 @@ impl Script {
     }
 
     pub(super) fn react(&mut self, of: Option<Seq>, reaction: &str) -> Said {
-        match self.answerable(of).map(|told| told.name) {
+        match self.answerable(of).map(|(name, _)| name) {
             Ok(name) => self.send(Content::reaction(name, reaction, None)),
             Err(why) => Said::Wrong(why),
         }
@@ -125,8 +145,7 @@ impl Script {
 
     /// A message of this conversation is to go from the own history: the one told as this, or else the last one.
     pub(super) fn delete(&mut self, of: Option<Seq>) -> Said {
-        let found = self.told.find(self.who.peer, of, |_| true);
-        match (found.map(|(place, _)| place), of) {
+        match (self.find(of, |_| true).map(|(place, ..)| place), of) {
             (Some(place), _) => self.ask(|client, peer| client.delete_message(peer, place)),
             (None, Some(seq)) => Said::Wrong(format!("no message of this conversation was told as {seq}")),
             (None, None) => {
@@ -136,12 +155,14 @@ impl Script {
     }
 
     /// The message of this conversation that was told as this, or else the last one received; or why there is none.
-    fn answerable(&self, to: Option<Seq>) -> Result<&Message, String> {
-        let is_theirs = |told: &Message| ConversationId::Person(told.name.author) == self.who.peer;
-        let found = self.told.find(self.who.peer, to, is_theirs);
-        found.map(|(_, told)| told).ok_or_else(|| match to {
+    fn answerable(&self, to: Option<Seq>) -> Result<(MessageName, &Content), String> {
+        let is_theirs = |author: UserId| match self.who.peer {
+            ConversationId::Person(peer) => author == peer,
+            ConversationId::Group(_) => Some(author) != self.me,
+        };
+        self.find(to, is_theirs).map(|(_, name, content)| (name, content)).ok_or_else(|| match to {
             Some(seq) => format!("no message of this conversation was told as {seq}: /history tells older ones"),
-            None => "nothing was received from this user yet: /history tells older messages".to_owned(),
+            None => "nothing was received there yet: /history tells older messages".to_owned(),
         })
     }
 

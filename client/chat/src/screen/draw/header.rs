@@ -39,7 +39,7 @@ pub(super) fn draw(model: &Model, now: Now, area: Rect, buffer: &mut Buffer) {
     let left = match model.me.map(ConversationId::Person) == Some(model.peer) {
         _ if model.list.is_open => "Conversations".to_owned(),
         true => "Notes to yourself".to_owned(),
-        false => format!("To {}", model.peer),
+        false => format!("To {}", model.called(model.peer)),
     };
     let style = if model.link == Link::Connected { dim() } else { bold() };
     let mut end = put(buffer, area.x, area.y, area.right(), &left, bold());

@@ -57,9 +57,9 @@ pub(super) fn draw(model: &Model, now: Now, area: Rect, buffer: &mut Buffer) {
         let end = if end > x { end.saturating_sub(2) } else { area.right() };
         let kept = words::kept(row.settings);
         let x = if kept == "-" { x } else { put(buffer, x, y, end, &format!("[{}] ", kept.replace(',', ", ")), dim()) };
-        match model.people.is_typing(row.conversation) {
-            true => _ = put(buffer, x, y, end, "typing…", dim()),
-            false => put_last(row, buffer, (x, y), end),
+        match presence::typing(model, row.conversation) {
+            Some(words) => _ = put(buffer, x, y, end, &words, dim()),
+            None => put_last(row, buffer, (x, y), end),
         }
         if is_chosen {
             (area.left()..area.right())

@@ -26,8 +26,10 @@ pub(super) fn dot(model: &Model, conversation: ConversationId) -> (&'static str,
 
 /// Nothing for who is unknown and does not type.
 pub(super) fn words(model: &Model, now: Now, conversation: ConversationId) -> String {
+    if let Some(words) = typing(model, conversation) {
+        return words;
+    }
     match model.people.presence(conversation) {
-        _ if model.people.is_typing(conversation) => "typing…".to_owned(),
         Some(UserPresence { last_seen: Some(at), .. }) => match minutes_since(now, *at) {
             0 => "last seen just now".to_owned(),
             1 => "last seen a minute ago".to_owned(),
@@ -37,6 +39,17 @@ pub(super) fn words(model: &Model, now: Now, conversation: ConversationId) -> St
         Some(of) => presence::word(of.state).to_owned(),
         None => String::new(),
     }
+}
+
+/// Who types there; between two it can only be the other one.
+pub(super) fn typing(model: &Model, conversation: ConversationId) -> Option<String> {
+    let mut typists = model.people.typists(conversation);
+    let first = typists.next()?;
+    Some(match (conversation, typists.count()) {
+        (ConversationId::Person(_), _) => "typing…".to_owned(),
+        (ConversationId::Group(_), 0) => format!("{first} types…"),
+        (ConversationId::Group(_), others) => format!("{} type…", others + 1),
+    })
 }
 
 /// When the words of the conversation that is shown say something else though nothing happens.

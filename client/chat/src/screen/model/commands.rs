@@ -1,15 +1,15 @@
 //! What Enter does: a draft is a message or a command, which is carried out here; or why it can not be.
 
-use client::{Content, ConversationId, MessageName, Reply, Seq};
+use client::{Act, Content, ConversationId, GroupId, MessageName, Reply, Seq, UserId};
 
 use super::Model;
 use crate::{
     checking::{Found, Next},
     command::Command,
-    content::quote,
+    content::{quote, typed, typed_over},
     screen::{
         effect::{Described, Effect, Now, Wish},
-        messages::{Author, MESSAGES_MAX},
+        messages::{MESSAGES_MAX, Whose},
         notice::sentence,
     },
 };
@@ -41,6 +41,11 @@ impl Model {
             | Command::Attach(_)
             | Command::Read
             | Command::Keep { .. }
+            | Command::Members
+            | Command::Act(_)
+            | Command::Leave
+            | Command::Rename(_)
+            | Command::Invite
             | Command::History(_)
                 if self.list.is_open =>
             {
@@ -69,21 +74,25 @@ impl Model {
     ) -> Result<(), &'static str> {
         match command {
             Command::Nothing => {}
-            Command::Say(text) => self.send(now, self.peer, text.clone(), Content::text(&text), effects),
+            Command::Say(text) => {
+                self.send(now, self.peer, text.clone(), typed(self.peer, &text), effects);
+            }
             Command::Reply(to, text) => {
-                let found = self.find(to, Author::Peer);
+                let found = self.find(to, Whose::Theirs);
                 let (to, content) =
                     found.ok_or("There is no message here to answer; older ones come with /history.")?;
                 let reply = Content::reply(&Reply { to, quote: quote(content), text: &text });
                 self.send(now, self.peer, draft, reply, effects);
             }
             Command::Edit(of, text) => {
-                let content = |name| Content::edit(name, &Content::text(&text), None);
+                let content = |name, says: &Content| Content::edit(name, &typed_over(says, &text), None);
                 self.change(now, of, draft, content, effects)?;
             }
-            Command::Unsend(of) => self.change(now, of, draft, |name| Content::unsend(name, None), effects)?,
+            Command::Unsend(of) => {
+                self.change(now, of, draft, |name, _: &Content| Content::unsend(name, None), effects)?
+            }
             Command::React(of, reaction) => {
-                let found = self.find(of, Author::Peer);
+                let found = self.find(of, Whose::Theirs);
                 let (name, _) = found.ok_or("There is no message here to react to; older ones come with /history.")?;
                 self.send(now, self.peer, draft, Content::reaction(name, &reaction, None), effects);
             }
@@ -100,6 +109,17 @@ impl Model {
                 effects.push(Effect::Describe { to: self.peer, draft, attach });
             }
             Command::To(peer) => self.switch(peer, effects),
+            Command::Group(name) => self.begin_group(now, name, draft, effects),
+            Command::Groups => effects.push(Effect::Groups(GroupId(0))),
+            Command::Members => effects.push(Effect::Members(self.group()?, UserId(0))),
+            Command::Act(act) => self.act(now, &act, draft, effects)?,
+            Command::Leave => self.leave_group(now, draft, effects)?,
+            Command::Rename(name) => self.rename(now, &name, draft, effects)?,
+            Command::Invite => self.invite(now, draft, effects)?,
+            Command::Join(group, secret) => {
+                let join = Content::act(&Act::Join { secret: secret.as_bytes() });
+                self.send(now, group.into(), draft, join, effects);
+            }
             Command::History(count) => {
                 let page = self.page();
                 self.fetch(count.unwrap_or(page).min(MESSAGES_MAX as u64), effects);
@@ -133,7 +153,7 @@ impl Model {
     }
 
     /// The message that a command is about.
-    fn find(&self, seq: Option<Seq>, by: Author) -> Option<(MessageName, &Content)> {
+    fn find(&self, seq: Option<Seq>, by: Whose) -> Option<(MessageName, &Content)> {
         self.messages.find(seq, by, self.me?)
     }
 
@@ -162,15 +182,16 @@ impl Model {
         now: Now,
         of: Option<Seq>,
         draft: String,
-        content: impl Fn(MessageName) -> Content,
+        content: impl Fn(MessageName, &Content) -> Content,
         effects: &mut Vec<Effect>,
     ) -> Result<(), &'static str> {
         if of.is_none() && self.messages.has_unanswered_message() {
             return Err("Your last message has no answer yet: wait for its tick, or take it back with /cancel.");
         }
-        let found = self.find(of, Author::Me);
-        let (name, _) = found.ok_or("There is no message of yours here; older ones come with /history.")?;
-        self.send(now, self.peer, draft, content(name), effects);
+        let found = self.find(of, Whose::Mine);
+        let (name, says) = found.ok_or("There is no message of yours here; older ones come with /history.")?;
+        let change = content(name, says);
+        self.send(now, self.peer, draft, change, effects);
         Ok(())
     }
 
@@ -184,7 +205,14 @@ impl Model {
         }
     }
 
-    fn send(&mut self, now: Now, to: ConversationId, draft: String, content: Content, effects: &mut Vec<Effect>) {
+    pub(super) fn send(
+        &mut self,
+        now: Now,
+        to: ConversationId,
+        draft: String,
+        content: Content,
+        effects: &mut Vec<Effect>,
+    ) {
         let number = self.messages.wait(to, draft, content.clone(), now.wall);
         effects.push(Effect::Send { number, to, content });
         self.follow();

@@ -28,9 +28,10 @@ impl Model {
         self.messages.switch(peer);
         self.unread.remove(&peer);
         self.read = Seq::ZERO;
-        self.fetching = None;
+        (self.fetching, self.filling) = (None, None);
         self.follow();
         self.fetch(self.page(), effects);
+        self.ask_name(effects);
     }
 
     pub(super) fn fetch(&mut self, limit: u64, effects: &mut Vec<Effect>) {

@@ -1,8 +1,10 @@
 //! What the client tells: the connection, entries of the log, answers to messages and to what was asked for.
 
-use client::{ClientEvent, Durability, Entry, ErrorCode, Event, FetchHandle, Removal, SendHandle, Seq, Visibility};
+use client::{
+    ClientEvent, ConversationId, Durability, Entry, ErrorCode, Event, FetchHandle, Removal, SendHandle, Seq, Visibility,
+};
 
-use super::{Link, Model, NOBODY};
+use super::{Link, Model, NOBODY, groups::Filling};
 use crate::{
     checking::Checking,
     devices,
@@ -48,10 +50,21 @@ impl Model {
                 if self.retold == Retold::Begins {
                     self.retold = Retold::UpTo(welcome.head).unless_there(welcome.cursor);
                 }
-                if self.me.replace(welcome.user).is_none() && welcome.cursor > Seq::ZERO && self.peer != NOBODY {
-                    // What follows is pushed.
-                    self.messages.older = Older::UpTo(welcome.cursor);
-                    self.fetch(self.history, effects);
+                self.groups.welcome(welcome.user);
+                let is_first = self.me.replace(welcome.user).is_none();
+                match self.peer {
+                    ConversationId::Group(_) if is_first => {
+                        // A group has seqs of its own: zero means where it is now.
+                        self.messages.older = Older::UpTo(Seq::ZERO);
+                        self.fetch(self.history, effects);
+                        self.ask_name(effects);
+                    }
+                    peer if is_first && welcome.cursor > Seq::ZERO && peer != NOBODY => {
+                        // What follows is pushed.
+                        self.messages.older = Older::UpTo(welcome.cursor);
+                        self.fetch(self.history, effects);
+                    }
+                    _ => {}
                 }
                 effects.extend(self.list.newest(self.size.1).map(Effect::FetchInbox));
             }
@@ -66,6 +79,7 @@ impl Model {
             }
             ClientEvent::Entry(entry) => {
                 self.on_entry(&entry);
+                self.on_entry_of_groups(&entry);
                 self.checking.entry(&entry);
                 effects.extend(self.list.entry(&entry, self.size.1).map(Effect::FetchInbox));
                 effects.push(Effect::Acknowledge(entry.seq));
@@ -127,12 +141,18 @@ impl Model {
             ClientEvent::TokenRefreshed { .. } => self.notice = None,
             ClientEvent::Devices { fetch, devices } => {
                 if self.asked.take_if(|asked| *asked == fetch).is_some() {
-                    self.devices = Some(devices::list(&devices, self.device));
+                    self.listing = Some(devices::list(&devices, self.device));
                 }
             }
+            ClientEvent::GroupEntry { group, entry } => self.on_group_entry(group, &entry),
+            ClientEvent::GroupPage { fetch, direction, page } => self.on_group_page(fetch, direction, &page),
+            ClientEvent::Groups { fetch, more, rows } => self.on_groups(fetch, more, &rows, effects),
+            ClientEvent::Members { fetch, group, more, members, .. } => {
+                self.on_members(fetch, group, more, &members, effects);
+            }
             ClientEvent::Presence(of) => self.people.is(of),
-            ClientEvent::Typing { conversation, .. } => self.people.types(conversation),
-            ClientEvent::TypingEnded { conversation, .. } => self.people.types_no_more(conversation),
+            ClientEvent::Typing { conversation, user } => self.people.types(conversation, user),
+            ClientEvent::TypingEnded { conversation, user } => self.people.types_no_more(conversation, user),
             ClientEvent::Marked { fetch } => {
                 if let Some(words) = self.people.done(fetch) {
                     self.say(words);
@@ -147,7 +167,7 @@ impl Model {
     }
 
     /// A message is not in the log, and its text a draft again.
-    fn give_back(&mut self, draft: String, why: &str) {
+    pub(super) fn give_back(&mut self, draft: String, why: &str) {
         self.drafts.remember(draft);
         self.say(format!("{why}. Ctrl-P brings the text back."));
     }
@@ -167,6 +187,9 @@ impl Model {
             "The conversations can not be had"
         } else if self.fetching.take_if(|(fetching, _)| *fetching == fetch).is_some() {
             "Older messages can not be had"
+        } else if self.filling == Some(Filling::Asked(fetch)) {
+            // It stays so: what is not to be had is not asked for again and again.
+            "What is missing of this group can not be had"
         } else {
             return;
         };
@@ -179,7 +202,7 @@ impl Model {
         // Before the first welcome nothing was asked for.
         if self.me.is_some() && self.peer != NOBODY {
             self.messages.switch(self.peer);
-            self.fetching = None;
+            (self.fetching, self.filling) = (None, None);
             self.follow();
             self.fetch(self.page(), effects);
         }
@@ -216,9 +239,10 @@ impl Model {
         self.messages.discard();
         self.checking = Checking::default();
         self.list.discard();
+        self.groups.discard();
         self.unread.clear();
         self.people.hidden = Visibility::default();
-        (self.fetching, self.read, self.retold) = (None, Seq::ZERO, Retold::Begins);
+        (self.fetching, self.filling, self.read, self.retold) = (None, None, Seq::ZERO, Retold::Begins);
         self.follow();
         effects.push(Effect::Discarded);
         for handle in dropped {

@@ -14,7 +14,7 @@ use crate::screen::{
 impl Model {
     pub(super) fn on_key(&mut self, now: Now, key: KeyEvent, effects: &mut Vec<Effect>) {
         self.notice.take_if(|notice| notice.about == About::Typing);
-        let covers = std::mem::take(&mut self.shows_help) | self.devices.take().is_some();
+        let covers = std::mem::take(&mut self.shows_help) | self.listing.take().is_some();
         if covers && key.code == KeyCode::Esc {
             return;
         }
@@ -110,7 +110,7 @@ impl Model {
     pub(super) fn on_paste(&mut self, text: &str) {
         self.notice.take_if(|notice| notice.about == About::Typing);
         self.shows_help = false;
-        self.devices = None;
+        self.listing = None;
         self.insert(text, Source::Pasted);
     }
 

@@ -20,7 +20,8 @@ const AWAY_AFTER_MS: u64 = 5 * 60_000;
 pub(crate) struct People {
     /// Of those who are watched, whoever is not unknown.
     known: BTreeMap<UserId, UserPresence>,
-    typing: BTreeSet<ConversationId>,
+    /// Where, and who.
+    typing: BTreeSet<(ConversationId, UserId)>,
     /// What is hidden of the own presence, as far as the log has said.
     pub(crate) hidden: Visibility,
     /// A change of that is asked for, and what to say once it is done.
@@ -40,12 +41,12 @@ impl People {
         };
     }
 
-    pub(super) fn types(&mut self, conversation: ConversationId) {
-        self.typing.insert(conversation);
+    pub(super) fn types(&mut self, conversation: ConversationId, user: UserId) {
+        self.typing.insert((conversation, user));
     }
 
-    pub(super) fn types_no_more(&mut self, conversation: ConversationId) {
-        self.typing.remove(&conversation);
+    pub(super) fn types_no_more(&mut self, conversation: ConversationId, user: UserId) {
+        self.typing.remove(&(conversation, user));
     }
 
     /// Something was typed into the draft.
@@ -81,12 +82,14 @@ impl People {
     }
 
     pub(crate) fn presence(&self, conversation: ConversationId) -> Option<&UserPresence> {
-        let ConversationId::Person(user) = conversation;
+        let ConversationId::Person(user) = conversation else { return None };
         self.known.get(&user)
     }
 
-    pub(crate) fn is_typing(&self, conversation: ConversationId) -> bool {
-        self.typing.contains(&conversation)
+    /// Who types there, by ascending user.
+    pub(crate) fn typists(&self, conversation: ConversationId) -> impl Iterator<Item = UserId> {
+        let there = (conversation, UserId(0))..=(conversation, UserId(u64::MAX));
+        self.typing.range(there).map(|(_, user)| *user)
     }
 }
 
@@ -97,7 +100,11 @@ impl Model {
         let rows = if self.list.is_open { usize::from(draw::message_rows(self)) } else { 0 };
         let listed = listed.skip(draw::first_row(self, rows)).take(rows);
         let all = std::iter::once(self.peer).chain(listed).filter(|conversation| self.is_of_interest(*conversation));
-        let users: BTreeSet<UserId> = all.map(|ConversationId::Person(user)| user).take(WATCHED_MAX).collect();
+        let user_of = |conversation| match conversation {
+            ConversationId::Person(user) => Some(user),
+            ConversationId::Group(_) => None,
+        };
+        let users: BTreeSet<UserId> = all.filter_map(user_of).take(WATCHED_MAX).collect();
         users.into_iter().collect()
     }
 

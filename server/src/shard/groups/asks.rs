@@ -1,0 +1,194 @@
+//! Asks: what clients want to know of groups, at their own core. The homes of the groups know it, and are asked; an answer that does not
+//! come in time is an error with a time.
+
+use std::collections::HashMap;
+
+use foldhash::fast::RandomState;
+use proto_spec::{
+    ClientKind, Direction, ErrorCode, GroupId, GroupPage, GroupRow, RequestId, Role, Rules, Seq, ServerFrame, UserId,
+    limits::{GROUP_ROWS_MAX, PAGE_BYTES_MAX},
+};
+
+use super::{AskId, GroupSaid, GroupTold, GroupWish};
+use crate::{
+    limits::{GROUP_ASK_MS, RETRY_BUSY_MS},
+    shard::{ConnId, Shard, Turn, later::Later},
+};
+
+/// Questions of this core that are not answered.
+#[derive(Debug)]
+pub(in crate::shard) struct Asks {
+    open: HashMap<AskId, Ask, RandomState>,
+    last: AskId,
+    /// When they are given up.
+    late: Later<AskId>,
+}
+
+impl Default for Asks {
+    fn default() -> Self {
+        Self { open: HashMap::default(), last: AskId(0), late: Later::new(GROUP_ASK_MS) }
+    }
+}
+
+#[derive(Debug)]
+enum Ask {
+    /// A page, to answer this.
+    Page { conn: ConnId, request: RequestId, kind: ClientKind, group: GroupId },
+    /// A row of a list that is being gathered.
+    Row { list: AskId, group: GroupId },
+    /// A list, of which some rows are missing.
+    List { conn: ConnId, request: RequestId, more: bool, rows: Vec<GroupRow>, missing: usize },
+}
+
+impl Asks {
+    fn open(&mut self, ask: Ask, now_ms: u64) -> AskId {
+        self.last = AskId(self.last.0 + 1);
+        self.open.insert(self.last, ask);
+        self.late.push(now_ms, self.last);
+        self.last
+    }
+}
+
+impl Shard {
+    /// A client asks for a page of a group's log or of its members.
+    pub(in crate::shard) fn fetch_of_group(
+        &mut self,
+        (conn, request): (ConnId, RequestId),
+        kind: ClientKind,
+        group: GroupId,
+        wish: GroupWish,
+        cx: &mut Turn<'_>,
+    ) {
+        if !self.may_fetch(conn, kind, request, cx) {
+            return;
+        }
+        let Some(user) = self.sessions.get_mut(conn).map(|session| session.user) else { return };
+        let ask = self.asks.open(Ask::Page { conn, request, kind, group }, cx.now.monotonic_ms);
+        self.ask_home(group, GroupSaid::Ask { ask, user, wish }, cx);
+    }
+
+    /// A client asks for the list of its user's groups.
+    pub(in crate::shard) fn fetch_groups(
+        &mut self,
+        (conn, request): (ConnId, RequestId),
+        after: GroupId,
+        limit: u64,
+        cx: &mut Turn<'_>,
+    ) {
+        if !self.may_fetch(conn, ClientKind::FetchGroups, request, cx) {
+            return;
+        }
+        let Some(user_id) = self.sessions.get_mut(conn).map(|session| session.user) else { return };
+        let Some(user) = self.users.resident(user_id) else { return };
+        let first = user.groups.partition_point(|(group, _)| *group <= after);
+        let of_page = &user.groups[first..];
+        let most = limit.clamp(1, GROUP_ROWS_MAX) as usize;
+        let more = of_page.len() > most;
+        // What is known here, in case that a home can not say more.
+        let known = of_page.iter().take(most).map(|(group, row)| GroupRow {
+            group: *group,
+            standing: row.standing,
+            role: Role::Member,
+            rules: Rules::default(),
+            members: 0,
+            head: row.up_to,
+            name: String::new(),
+            picture: String::new(),
+            last: None,
+        });
+        let rows: Vec<_> = known.collect();
+        let groups: Vec<_> = rows.iter().map(|row| row.group).collect();
+        let missing = groups.len();
+        let now_ms = cx.now.monotonic_ms;
+        let list = self.asks.open(Ask::List { conn, request, more, rows, missing }, now_ms);
+        for group in groups {
+            let ask = self.asks.open(Ask::Row { list, group }, now_ms);
+            self.ask_home(group, GroupSaid::Ask { ask, user: user_id, wish: GroupWish::Row }, cx);
+        }
+        if missing == 0 {
+            self.list_gathered(list, cx);
+        }
+    }
+
+    /// The home of a group has answered.
+    pub(super) fn ask_told(&mut self, ask: AskId, told: Result<GroupTold, ErrorCode>, cx: &mut Turn<'_>) {
+        // One that was given up is nobody's any more.
+        match (self.asks.open.remove(&ask), told) {
+            (Some(Ask::Page { conn, request, kind, group }), told) => {
+                let Some(mut session) = self.sessions.get_mut(conn) else { return };
+                session.fetches -= 1;
+                match told {
+                    Ok(GroupTold::Page { first, last, more, head, entries }) => {
+                        let page = GroupPage { request, group, first, last, more, head, entries };
+                        self.counters.pages_fetched += 1;
+                        self.send(conn, &ServerFrame::GroupPage(page), cx);
+                    }
+                    Ok(GroupTold::Members { at, more, members }) => {
+                        self.send(conn, &ServerFrame::Members { request, group, more, at, members }, cx);
+                    }
+                    Ok(GroupTold::Row(_)) => {}
+                    Err(code) => self.ask_failed(conn, kind, request, code, cx),
+                }
+            }
+            (Some(Ask::Row { list, group }), told) => {
+                let Some(Ask::List { rows, missing, .. }) = self.asks.open.get_mut(&list) else { return };
+                *missing -= 1;
+                let is_whole = *missing == 0;
+                if let Ok(GroupTold::Row(told)) = told
+                    && let Some(row) = rows.iter_mut().find(|row| row.group == group)
+                {
+                    *row = *told;
+                }
+                if is_whole {
+                    self.list_gathered(list, cx);
+                }
+            }
+            (Some(list @ Ask::List { .. }), _) => drop(self.asks.open.insert(ask, list)),
+            (None, _) => {}
+        }
+    }
+
+    fn list_gathered(&mut self, list: AskId, cx: &mut Turn<'_>) {
+        let Some(Ask::List { conn, request, mut more, mut rows, .. }) = self.asks.open.remove(&list) else { return };
+        let mut bytes = 0;
+        let fits = |row: &&GroupRow| {
+            bytes += row.frame_bytes();
+            bytes <= PAGE_BYTES_MAX
+        };
+        let fitting = rows.iter().take_while(fits).count();
+        more |= fitting < rows.len();
+        rows.truncate(fitting);
+        let Some(mut session) = self.sessions.get_mut(conn) else { return };
+        session.fetches -= 1;
+        self.send(conn, &ServerFrame::Groups { request, more, rows }, cx);
+    }
+
+    fn ask_failed(&mut self, conn: ConnId, kind: ClientKind, request: RequestId, code: ErrorCode, cx: &mut Turn<'_>) {
+        let (retry_ms, detail) = match code {
+            ErrorCode::NoSuchGroup => (0, "there is no such group, or it is not this user's to see"),
+            _ => (RETRY_BUSY_MS, "the group can not be read now"),
+        };
+        self.send_error(conn, code, kind.byte(), request, retry_ms, detail, cx);
+    }
+
+    /// Gives up questions that were not answered in time. A list goes out with what is known.
+    pub(in crate::shard) fn give_up_asks(&mut self, cx: &mut Turn<'_>) {
+        while let Some(ask) = self.asks.late.take_due(cx.now.monotonic_ms) {
+            match self.asks.open.get(&ask) {
+                Some(Ask::Page { .. } | Ask::Row { .. }) => self.ask_told(ask, Err(ErrorCode::Overloaded), cx),
+                Some(Ask::List { .. }) => self.list_gathered(ask, cx),
+                None => {}
+            }
+        }
+    }
+}
+
+/// What a client asks for when it fetches a conversation that is a group.
+pub(in crate::shard) const fn page_wish(from: Seq, direction: Direction, limit: u64) -> GroupWish {
+    GroupWish::Page { from, direction, limit }
+}
+
+/// What a client asks for when it fetches members.
+pub(in crate::shard) const fn members_wish(after: UserId, limit: u64) -> GroupWish {
+    GroupWish::Members { after, limit }
+}

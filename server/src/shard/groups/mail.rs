@@ -1,0 +1,135 @@
+//! What cores and the homes of groups say to each other beside envelopes: who follows, what is pushed, what is asked. In order from
+//! core to core, and lost when a link ends: nothing is kept for it, since a core that follows again learns by the numbers what it lacks.
+
+use std::sync::Arc;
+
+use proto_spec::{Direction, ErrorCode, GroupEntry, GroupId, GroupRow, MemberInfo, Seq, UserId};
+
+use crate::shard::presence::CoreAddress;
+
+/// A core's own number of a question, which comes back with the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AskId(pub u64);
+
+/// Something that is said between the home of a group and a core.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupMail {
+    /// Which group.
+    pub group: GroupId,
+    /// The core: whoever says it to the group's home, or hears it from there.
+    pub core: CoreAddress,
+    /// What.
+    pub said: GroupSaid,
+}
+
+/// The kinds of group mail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GroupSaid {
+    /// To the home: these users are connected, and are members as far as the core knows. From now on it is told what happens.
+    Follow {
+        /// Who.
+        users: Vec<UserId>,
+    },
+    /// To the home: nobody is connected any more.
+    Unfollow,
+    /// To the home: somebody asks something.
+    Ask {
+        /// Comes back in the answer.
+        ask: AskId,
+        /// Who asks.
+        user: UserId,
+        /// What.
+        wish: GroupWish,
+    },
+    /// To the home: a user types.
+    Types {
+        /// Who.
+        user: UserId,
+    },
+    /// To a core that follows: a member types. It may be left out.
+    Typing {
+        /// Who.
+        user: UserId,
+    },
+    /// To a core: what is numbered from here on is pushed to it.
+    Following {
+        /// The last seq that is not.
+        head: Seq,
+        /// Of those who are connected, these are members.
+        members: Vec<UserId>,
+        /// And these are none.
+        strangers: Vec<UserId>,
+    },
+    /// To a core that follows: the log goes on.
+    Pushed(Arc<GroupEntry>),
+    /// To a core: the answer.
+    Told {
+        /// From the question.
+        ask: AskId,
+        /// What there is, or why not.
+        told: Result<GroupTold, ErrorCode>,
+    },
+}
+
+impl GroupSaid {
+    /// Whether it is said to the home of the group, and not to a core.
+    #[must_use]
+    pub const fn is_for_home(&self) -> bool {
+        match self {
+            Self::Follow { .. } | Self::Unfollow | Self::Ask { .. } | Self::Types { .. } => true,
+            Self::Following { .. } | Self::Pushed(_) | Self::Told { .. } | Self::Typing { .. } => false,
+        }
+    }
+}
+
+/// What somebody wants to know of a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GroupWish {
+    /// A page of its log.
+    Page {
+        /// From where on; zero backwards: from the last that the user may read.
+        from: Seq,
+        /// Which way.
+        direction: Direction,
+        /// Most entries.
+        limit: u64,
+    },
+    /// A page of its members.
+    Members {
+        /// Those with higher ids.
+        after: UserId,
+        /// Most of them.
+        limit: u64,
+    },
+    /// What a list of groups shows of it.
+    Row,
+}
+
+/// What is told of a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GroupTold {
+    /// A page of its log.
+    Page {
+        /// The first seq that it speaks for.
+        first: Seq,
+        /// The last one.
+        last: Seq,
+        /// There is more in its direction.
+        more: bool,
+        /// The last seq that the user may read.
+        head: Seq,
+        /// By ascending seq.
+        entries: Vec<GroupEntry>,
+    },
+    /// A page of its members.
+    Members {
+        /// As of this entry.
+        at: Seq,
+        /// There are more.
+        more: bool,
+        /// By ascending id.
+        members: Vec<MemberInfo>,
+    },
+    /// What a list of groups shows of it.
+    Row(Box<GroupRow>),
+}

@@ -1,0 +1,285 @@
+//! Own: what the log of a user says of groups: what was sent there until the group has it, and of each group one pointer, which says how
+//! the user stands to it and how far it has come.
+
+use proto_spec::{
+    ClientKind, ConversationId, Direction, Entry, ErrorCode, Event, GroupId, MessageName, RequestId, Seq, UserId,
+};
+use storage::{Entries, Message, Query, Replaced, Rewrite, Shown, Span, StandingRow, group::beside};
+
+use super::home::is_member;
+use crate::{
+    limits::RETRY_STORAGE_MS,
+    shard::{
+        ConnId, Shard, Turn, changes,
+        input::{Envelope, EnvelopeBody, GroupStanding},
+        question::Question,
+        user::User,
+    },
+};
+
+/// What has become of something that was sent to a group.
+pub(in crate::shard) type Outcome = Result<GroupStanding, ErrorCode>;
+
+impl User {
+    /// How the user stands to a group, as the last entry says that is numbered.
+    pub(in crate::shard) fn group(&self, group: GroupId) -> Option<&StandingRow> {
+        let at = self.groups.binary_search_by_key(&group, |(id, _)| *id).ok()?;
+        Some(&self.groups[at].1)
+    }
+
+    pub(super) fn set_group(&mut self, group: GroupId, row: StandingRow) {
+        match self.groups.binary_search_by_key(&group, |(id, _)| *id) {
+            Ok(at) => self.groups[at].1 = row,
+            Err(at) => self.groups.insert(at, (group, row)),
+        }
+    }
+}
+
+impl Shard {
+    /// A group's home has numbered what this user sent, or refuses it.
+    pub(in crate::shard) fn placed(
+        &mut self,
+        user_id: UserId,
+        group: GroupId,
+        origin: Seq,
+        outcome: Outcome,
+        cx: &mut Turn<'_>,
+    ) {
+        let Some(user) = self.users.resident(user_id).filter(|user| user.outgoing.is_on_the_way(origin)) else {
+            // It has been said before.
+            return;
+        };
+        if user.outgoing.before(origin, group.into()) > Seq::ZERO {
+            // What is said of all that was sent up to there is said once it holds.
+            self.unsettled.insert((user_id, group, origin), outcome);
+            return;
+        }
+        if let Some(tail) = user.tail.get(origin) {
+            let entry = tail.entry.clone();
+            return self.settle(user_id, group, &entry, outcome, cx);
+        }
+        // It is in the store since, and something of it is kept for who sends it again.
+        user.loading += 1;
+        let span =
+            Span { first: origin, last: origin, direction: Direction::Forwards, entries_max: 1, bytes_max: usize::MAX };
+        let question = Question::Placed { user: user_id, group, origin, outcome };
+        self.ask(Query::Log { user: user_id, span }, question, cx);
+    }
+
+    /// The entry of what was sent has been read.
+    pub(in crate::shard) fn placed_read(
+        &mut self,
+        (user_id, group, origin): (UserId, GroupId, Seq),
+        outcome: Outcome,
+        read: Option<Entries>,
+        cx: &mut Turn<'_>,
+    ) {
+        match read {
+            Some(read) => {
+                if let Some(entry) = read.entries.first() {
+                    self.settle(user_id, group, entry, outcome, cx);
+                }
+            }
+            // The group's home is asked again, and says the same.
+            None => self.forward_put_off(user_id, group.into(), origin, cx),
+        }
+        self.loading_ended(user_id);
+    }
+
+    /// The log says what has become of it, in place of what was sent.
+    fn settle(&mut self, user_id: UserId, group: GroupId, sent: &Entry, outcome: Outcome, cx: &mut Turn<'_>) {
+        let origin = sent.seq;
+        let Some(user) = self.users.resident(user_id).filter(|user| user.outgoing.is_on_the_way(origin)) else {
+            return;
+        };
+        user.outgoing.confirm(origin, group.into());
+        let replaces = vec![changes::replaced(sent)];
+        match outcome {
+            Ok(standing) => {
+                // How they stand may have changed while this waited, and they were told that by itself.
+                let is_newer = user.group(group).is_none_or(|row| {
+                    standing.up_to > row.up_to || (standing.up_to == row.up_to && is_member(row.standing))
+                });
+                self.point(user_id, group, is_newer.then_some(standing), (origin, replaces), cx);
+            }
+            Err(code) => {
+                let event = Event::GroupRefused { group, origin, code };
+                self.append_superseding(user_id, event, replaces, cx);
+            }
+        }
+        self.confirmed(user_id, cx);
+        let of_group = (user_id, group, origin)..=(user_id, group, Seq(u64::MAX));
+        let next = self.unsettled.range(of_group).next().map(|(key, _)| *key);
+        if let Some(key) = next
+            && let Some(outcome) = self.unsettled.remove(&key)
+        {
+            self.placed(user_id, group, key.2, outcome, cx);
+        }
+    }
+
+    /// A group's home tells how this user stands to it.
+    pub(in crate::shard) fn stand(
+        &mut self,
+        user_id: UserId,
+        group: GroupId,
+        at: Seq,
+        standing: GroupStanding,
+        cx: &mut Turn<'_>,
+    ) {
+        let answer = Envelope { to: beside(group), from: user_id, body: EnvelopeBody::Stood { at } };
+        let Some(user) = self.users.resident(user_id) else { return };
+        let is_known = user.group(group).is_some_and(|row| {
+            row.standing == standing.standing && row.first == standing.first && row.up_to >= standing.up_to
+        });
+        if !is_known {
+            self.point(user_id, group, Some(standing), (Seq::ZERO, Vec::new()), cx);
+        }
+        let lane = self.lane_of(user_id);
+        let Some(user) = self.users.resident(user_id) else { return };
+        let changed_in = user.changed_in;
+        self.answer_once_durable(lane, changed_in, answer, cx);
+    }
+
+    /// Appends the pointer of a group: how the user stands to it, if that is told anew, and how far it has come. It takes the place of the
+    /// one before, and of what was sent up to `sent_up_to`.
+    pub(super) fn point(
+        &mut self,
+        user_id: UserId,
+        group: GroupId,
+        standing: Option<GroupStanding>,
+        (sent_up_to, mut replaces): (Seq, Vec<Replaced>),
+        cx: &mut Turn<'_>,
+    ) {
+        let Some(user) = self.users.resident(user_id) else { return };
+        let before = user.group(group).copied().unwrap_or_default();
+        let told =
+            standing.unwrap_or(GroupStanding { standing: before.standing, first: before.first, up_to: before.up_to });
+        let row = StandingRow {
+            standing: told.standing,
+            first: told.first,
+            // Whoever is none any more has come to the end.
+            up_to: if is_member(told.standing) { told.up_to.max(before.up_to) } else { told.up_to },
+            sent_up_to: sent_up_to.max(before.sent_up_to),
+            at: user.head.next(),
+        };
+        if before.at > Seq::ZERO {
+            replaces.push(Replaced { seq: before.at, first: None });
+        }
+        let StandingRow { standing, first, up_to, sent_up_to, .. } = row;
+        user.set_group(group, row);
+        let event = Event::Group { group, standing, first, up_to, sent_up_to };
+        self.append_superseding(user_id, event, replaces, cx);
+        match (is_member(before.standing), is_member(standing)) {
+            // Who was sent away and came back at once may be told both as one.
+            (_, true) if self.following.reached(group, user_id).is_none() => self.follow(user_id, group, cx),
+            (true, false) => self.unfollow(user_id, group, cx),
+            _ => {}
+        }
+    }
+
+    /// Appends an entry that takes the place of others.
+    fn append_superseding(&mut self, user_id: UserId, event: Event, replaces: Vec<Replaced>, cx: &mut Turn<'_>) {
+        let at = self.lane_of(user_id);
+        let Some(user) = self.users.resident(user_id) else { return };
+        let of = Rewrite { place: Seq::ZERO, now: Shown::default(), replaces, received: None, last: None };
+        let seq = Self::append_change(user_id, user, event, of, 0, (at, &mut self.lanes[at]), cx);
+        self.counters.entries += 1;
+        self.park_entry(at, user_id, seq, None);
+        self.mark_dirty(user_id, cx.now.monotonic_ms);
+    }
+
+    /// Up to where a group has come of which the user is or was a member, as far as this core was told.
+    pub(in crate::shard) fn group_reached(&mut self, user_id: UserId, group: GroupId) -> Seq {
+        let row = self.users.resident(user_id).and_then(|user| user.group(group));
+        let told = row.map(|row| row.up_to).unwrap_or_default();
+        told.max(self.following.reached(group, user_id).unwrap_or_default())
+    }
+
+    /// A user deletes a message of a group for themselves: their devices leave it out from now on, and nobody else hears of it.
+    pub(in crate::shard) fn delete_in_group(
+        &mut self,
+        user_id: UserId,
+        by: (ConnId, RequestId),
+        group: GroupId,
+        place: Seq,
+        cx: &mut Turn<'_>,
+    ) {
+        let conversation = group.into();
+        let reached = self.group_reached(user_id, group);
+        let Some(user) = self.users.resident(user_id) else { return };
+        let Some(known) = self.conversations.resident((user_id, conversation)) else { return };
+        if place == Seq::ZERO || place > reached {
+            let changed_in = known.changed_in;
+            return self.answer_marked(user_id, by, changed_in, cx);
+        }
+        // Held meanwhile: what is known of them must not be read anew.
+        user.loading += 1;
+        known.held += 1;
+        let query = Query::Origin { user: user_id, conversation, origin: place };
+        self.ask(query, Question::GroupDelete { user: user_id, group, by, place }, cx);
+    }
+
+    /// The store has said whether it was deleted before.
+    pub(in crate::shard) fn group_deletion_read(
+        &mut self,
+        (user_id, group, place): (UserId, GroupId, Seq),
+        by: (ConnId, RequestId),
+        read: Option<Option<Message>>,
+        cx: &mut Turn<'_>,
+    ) {
+        let conversation = group.into();
+        let Some(user) = self.users.resident(user_id) else { return };
+        let Some(known) = self.conversations.resident((user_id, conversation)) else { return };
+        known.held -= 1;
+        let changed_in = known.changed_in;
+        let is_it = |event: &Event| matches!(event, Event::Deleted { conversation: of, place: at, .. } if *of == conversation && *at == place);
+        let was_deleted = user.tail.range(user.stored.next(), user.head).any(|tail| is_it(&tail.entry.event));
+        match (read, self.refuse_admission()) {
+            _ if was_deleted => self.answer_marked(user_id, by, changed_in, cx),
+            (Some(Some(_)), _) => self.answer_marked(user_id, by, changed_in, cx),
+            (_, Some(refusal)) => {
+                self.mark_failed(by, ClientKind::DeleteMessage, refusal.code, refusal.retry_after_ms, cx);
+            }
+            (None, None) => {
+                self.mark_failed(by, ClientKind::DeleteMessage, ErrorCode::StorageFailed, RETRY_STORAGE_MS, cx);
+            }
+            (Some(None), None) => {
+                let of = MessageName { author: UserId(0), seq: place };
+                let event = Event::Deleted { conversation, of, place, unread: 0 };
+                self.append_mark((user_id, by), conversation, event, (Seq::ZERO, 0), cx);
+            }
+        }
+        self.forget_conversation_if_unused(user_id, conversation);
+        self.loading_ended(user_id);
+    }
+
+    /// A pointer of each group that is further than the user's log says, as far as this core knows.
+    pub(in crate::shard) fn point_at_groups(&mut self, user_id: UserId, cx: &mut Turn<'_>) {
+        let Some(user) = self.users.resident(user_id) else { return };
+        let groups: Vec<_> = user.groups.iter().map(|(group, row)| (*group, row.up_to)).collect();
+        for (group, up_to) in groups {
+            if let Some(reached) = self.following.reached(group, user_id).filter(|reached| *reached > up_to) {
+                self.point_up_to(user_id, group, reached, cx);
+            }
+        }
+    }
+
+    /// The pointer of a group that has come so far.
+    pub(super) fn point_up_to(&mut self, user_id: UserId, group: GroupId, reached: Seq, cx: &mut Turn<'_>) {
+        let at = self.lane_of(user_id);
+        self.cut_batch_if_full(at, cx);
+        let Some(row) = self.users.resident(user_id).and_then(|user| user.group(group)) else { return };
+        if reached > row.up_to {
+            let standing = GroupStanding { standing: row.standing, first: row.first, up_to: reached };
+            self.point(user_id, group, Some(standing), (Seq::ZERO, Vec::new()), cx);
+        }
+    }
+}
+
+/// The group that something was sent to.
+pub(in crate::shard) const fn group_of(to: ConversationId) -> Option<GroupId> {
+    match to {
+        ConversationId::Group(group) => Some(group),
+        ConversationId::Person(_) => None,
+    }
+}

@@ -1,0 +1,334 @@
+//! Pages: what the home of a group tells of it, to who may know. Whoever is, or was, a member may read what was said while they were
+//! one, and what was before if the rules said so; nobody else learns even that there is such a group.
+
+use proto_spec::{
+    Direction, ErrorCode, GroupEntry, GroupId, GroupRow, Rules, Seq, UserId,
+    limits::{MEMBERS_PAGE_MAX, PAGE_BYTES_MAX, PAGE_ENTRIES_MAX},
+};
+use storage::{GroupEntries, Query, Span};
+
+use super::{AskId, GroupSaid, GroupTold, GroupWish};
+use crate::{
+    group::roll::Roll,
+    limits::{GROUP_LAST_SCAN, GROUP_UNTOLD_MAX},
+    shard::{Shard, Turn, inbox::shorten, presence::CoreAddress, question::Question, user::Room},
+};
+
+/// A page in the making.
+#[derive(Debug)]
+pub(in crate::shard) struct PageFetch {
+    core: CoreAddress,
+    ask: AskId,
+    /// What is to be told: a page of these, or what a list shows, with the last message of them.
+    what: What,
+    /// The part of the log.
+    first: Seq,
+    last: Seq,
+    direction: Direction,
+    /// There is more behind this part.
+    more: bool,
+    /// The roll by which that is told is of this entry.
+    at: Seq,
+    head: Seq,
+    entries_max: usize,
+    bytes_max: usize,
+    /// What there is already, in the direction of reading.
+    entries: Vec<GroupEntry>,
+}
+
+#[derive(Debug)]
+enum What {
+    /// What this user may read by their row of this entry, and what exactly they asked for.
+    Page {
+        user: UserId,
+        since: Seq,
+        wish: GroupWish,
+    },
+    Row(Box<GroupRow>),
+}
+
+/// Bytes of an entry's header in a page: its length (3), five varints of ten, the content's kind and length (4).
+const ENTRY_HEADER_BYTES_MAX: usize = 64;
+
+fn wire_bytes(entry: &GroupEntry) -> usize {
+    ENTRY_HEADER_BYTES_MAX + entry.content.parts().1.len()
+}
+
+impl PageFetch {
+    /// Takes what was read of a part, in the direction of reading. Whether there is room for more.
+    fn take(&mut self, entries: impl IntoIterator<Item = GroupEntry>) -> bool {
+        for entry in entries {
+            let bytes = wire_bytes(&entry);
+            if !self.entries.is_empty() && (self.entries.len() == self.entries_max || bytes > self.bytes_max) {
+                return false;
+            }
+            self.bytes_max = self.bytes_max.saturating_sub(bytes);
+            self.entries.push(entry);
+        }
+        self.entries.len() < self.entries_max
+    }
+
+    /// The part that has not been read, if there is one.
+    fn rest(&self, covered: Seq) -> Option<(Seq, Seq)> {
+        let (first, last) = match self.direction {
+            Direction::Forwards => (covered.next(), self.last),
+            Direction::Backwards => (self.first, covered.previous()),
+        };
+        (first <= last && first > Seq::ZERO).then_some((first, last))
+    }
+}
+
+impl Shard {
+    /// Somebody asks something of a group whose home is here.
+    pub(super) fn group_asked(
+        &mut self,
+        id: GroupId,
+        (core, ask): (CoreAddress, AskId),
+        user: UserId,
+        wish: GroupWish,
+        cx: &mut Turn<'_>,
+    ) {
+        let Some(group) = self.groups.resident(id) else { return };
+        let Some(row) = group.book.roll.row(user) else {
+            return self.tell_asker(id, (core, ask), Err(ErrorCode::NoSuchGroup), cx);
+        };
+        // Who has just come, or gone, is told so once that holds.
+        let at = group.released.max(row.since);
+        let (_, head) = Roll::readable(row, at);
+        match wish {
+            GroupWish::Page { from, direction, limit } => {
+                let Some(((first, last), more)) = Roll::clip(row, from, direction, at) else {
+                    let edge = match direction {
+                        Direction::Forwards => from.max(Seq(1)),
+                        Direction::Backwards => Seq(1),
+                    };
+                    let (first, last, more, entries) = (edge, edge.previous(), false, Vec::new());
+                    let told = GroupTold::Page { first, last, more, head, entries };
+                    return self.tell_asker_of(id, at, (core, ask), Ok(told), cx);
+                };
+                let fetch = PageFetch {
+                    core,
+                    ask,
+                    what: What::Page { user, since: row.since, wish },
+                    first,
+                    last,
+                    direction,
+                    more,
+                    at,
+                    head,
+                    entries_max: limit.clamp(1, PAGE_ENTRIES_MAX) as usize,
+                    bytes_max: PAGE_BYTES_MAX,
+                    entries: Vec::new(),
+                };
+                self.read_group(id, fetch, (first, last), cx);
+            }
+            GroupWish::Members { after, limit } => {
+                if group.book.roll.member(user).is_none() {
+                    return self.tell_asker_of(id, at, (core, ask), Err(ErrorCode::NoSuchGroup), cx);
+                }
+                let most = limit.clamp(1, MEMBERS_PAGE_MAX) as usize;
+                let (members, more) = group.book.roll.page(after, most);
+                let at = group.head;
+                self.tell_asker_of(id, at, (core, ask), Ok(GroupTold::Members { at, more, members }), cx);
+            }
+            GroupWish::Row => self.row_asked(id, (core, ask), user, cx),
+        }
+    }
+
+    /// What a list of groups shows of this one.
+    fn row_asked(&mut self, id: GroupId, (core, ask): (CoreAddress, AskId), user: UserId, cx: &mut Turn<'_>) {
+        let Some(group) = self.groups.resident(id) else { return };
+        let (Some(row), Some(state)) = (group.book.roll.row(user), &group.book.state) else {
+            return self.tell_asker(id, (core, ask), Err(ErrorCode::NoSuchGroup), cx);
+        };
+        let (first, head) = Roll::readable(row, group.released.max(row.since));
+        let is_member = group.book.roll.member(user).is_some();
+        // Whoever is none any more is not told what became of the group since.
+        let told = GroupRow {
+            group: id,
+            standing: row.standing,
+            role: row.role,
+            rules: if is_member { state.rules } else { Rules::default() },
+            members: if is_member { group.book.roll.members() as u64 } else { 0 },
+            head,
+            name: if is_member { state.name.to_string() } else { String::new() },
+            picture: if is_member { state.picture.to_string() } else { String::new() },
+            last: None,
+        };
+        let first = first.max(Seq(head.0.saturating_sub(GROUP_LAST_SCAN - 1)));
+        let fetch = PageFetch {
+            core,
+            ask,
+            what: What::Row(Box::new(told)),
+            first,
+            last: head,
+            direction: Direction::Backwards,
+            more: false,
+            at: group.head,
+            head,
+            entries_max: GROUP_LAST_SCAN as usize,
+            bytes_max: PAGE_BYTES_MAX,
+            entries: Vec::new(),
+        };
+        self.read_group(id, fetch, (first, head), cx);
+    }
+
+    /// Reads on: what is in memory at once, the rest from the store.
+    fn read_group(&mut self, id: GroupId, mut fetch: PageFetch, (first, last): (Seq, Seq), cx: &mut Turn<'_>) {
+        let Some(group) = self.groups.resident(id) else { return };
+        let stored = group.stored;
+        let in_store = first <= stored;
+        let from_store = match fetch.direction {
+            Direction::Forwards => in_store.then(|| (first, last.min(stored))),
+            Direction::Backwards => (in_store && last <= stored).then_some((first, last)),
+        };
+        if let Some((first, last)) = from_store {
+            let Room { direction, entries: entries_max, bytes: bytes_max } = Room {
+                direction: fetch.direction,
+                entries: fetch.entries_max - fetch.entries.len().min(fetch.entries_max - 1),
+                bytes: fetch.bytes_max,
+            };
+            let span = Span { first, last, direction, entries_max, bytes_max };
+            group.held += 1;
+            let question = Question::GroupPage { group: id, fetch: Box::new(fetch), part: (first, last) };
+            return self.ask(Query::GroupLog { group: id, span }, question, cx);
+        }
+        let first = first.max(stored.next());
+        let tail = group.tail_range((first, last), fetch.at).map(|entry| (**entry).clone());
+        let goes_on = match fetch.direction {
+            Direction::Forwards => fetch.take(tail),
+            Direction::Backwards => fetch.take(tail.rev()),
+        };
+        let covered = match fetch.direction {
+            Direction::Forwards => last,
+            Direction::Backwards => first,
+        };
+        self.page_goes_on(id, fetch, covered, goes_on, cx);
+    }
+
+    /// A part of it has been read from the store.
+    pub(in crate::shard) fn group_page_read(
+        &mut self,
+        id: GroupId,
+        mut fetch: PageFetch,
+        (first, last): (Seq, Seq),
+        read: Option<GroupEntries>,
+        cx: &mut Turn<'_>,
+    ) {
+        let Some(group) = self.groups.resident(id) else { return };
+        group.held -= 1;
+        let asker = (fetch.core, fetch.ask);
+        let Some(GroupEntries { mut entries, complete }) = read else {
+            self.tell_asker(id, asker, Err(ErrorCode::StorageFailed), cx);
+            return self.forget_group_if_unused(id);
+        };
+        if fetch.direction == Direction::Backwards {
+            entries.reverse();
+        }
+        let read_up_to = entries.last().map(|entry| entry.seq);
+        group.drop_superseded(&mut entries, fetch.at);
+        let goes_on = fetch.take(entries);
+        match (fetch.direction, read_up_to) {
+            // The store has more. What it told may all have been superseded: then the page is empty, and not the end.
+            (_, Some(seq)) if !complete => self.answer_page(id, fetch, goes_on.then_some(seq), cx),
+            (Direction::Forwards, _) => self.page_goes_on(id, fetch, last, goes_on, cx),
+            (Direction::Backwards, _) => self.page_goes_on(id, fetch, first, goes_on, cx),
+        }
+        self.forget_group_if_unused(id);
+    }
+
+    fn page_goes_on(&mut self, id: GroupId, fetch: PageFetch, covered: Seq, goes_on: bool, cx: &mut Turn<'_>) {
+        match fetch.rest(covered).filter(|_| goes_on) {
+            Some(rest) => self.read_group(id, fetch, rest, cx),
+            None => self.answer_page(id, fetch, if goes_on { Some(covered) } else { None }, cx),
+        }
+    }
+
+    /// `covered`: up to where everything was read; none: up to the last entry that was taken.
+    fn answer_page(&mut self, id: GroupId, fetch: PageFetch, covered: Option<Seq>, cx: &mut Turn<'_>) {
+        let PageFetch { core, ask, what, mut first, mut last, direction, more, at, head, mut entries, .. } = fetch;
+        if let (What::Page { user, since, wish }, Some(group)) = (&what, self.groups.resident(id))
+            && group.book.roll.row(*user).is_some_and(|row| row.since > *since)
+        {
+            // The user may read something else by now: a page of before would come after what tells them so.
+            return self.group_asked(id, (core, ask), *user, *wish, cx);
+        }
+        let reached = covered.or_else(|| entries.last().map(|entry| entry.seq));
+        let is_end = match (direction, reached) {
+            (Direction::Forwards, Some(reached)) => {
+                let is_end = reached >= last;
+                last = last.min(reached);
+                is_end
+            }
+            (Direction::Backwards, Some(reached)) => {
+                let is_end = reached <= first;
+                first = first.max(reached);
+                entries.reverse();
+                is_end
+            }
+            (_, None) => true,
+        };
+        let told = match what {
+            What::Page { .. } => GroupTold::Page { first, last, more: more || !is_end, head, entries },
+            What::Row(mut row) => {
+                row.last = entries.into_iter().filter(|entry| entry.place().is_some()).max_by_key(GroupEntry::place);
+                row.last.iter_mut().for_each(|last| _ = shorten(&mut last.content));
+                GroupTold::Row(row)
+            }
+        };
+        self.tell_asker_of(id, at, (core, ask), Ok(told), cx);
+    }
+
+    /// Tells what is so since this entry, once that is durable: what a crash may take back nobody has seen.
+    fn tell_asker_of(
+        &mut self,
+        id: GroupId,
+        at: Seq,
+        (core, ask): (CoreAddress, AskId),
+        told: Result<GroupTold, ErrorCode>,
+        cx: &mut Turn<'_>,
+    ) {
+        match self.groups.resident(id).filter(|group| at > group.released) {
+            Some(group) if group.untold.len() >= GROUP_UNTOLD_MAX => {
+                self.tell_asker(id, (core, ask), Err(ErrorCode::Overloaded), cx);
+            }
+            Some(group) => group.untold.push((at, core, ask, told)),
+            None => self.tell_asker(id, (core, ask), told, cx),
+        }
+    }
+
+    /// Tells what waited for this entry to be durable.
+    pub(super) fn tell_untold(&mut self, id: GroupId, cx: &mut Turn<'_>) {
+        let Some(group) = self.groups.resident(id) else { return };
+        let released = group.released;
+        let holds: Vec<_> = group.untold.extract_if(.., |(at, ..)| *at <= released).collect();
+        for (_, core, ask, told) in holds {
+            self.tell_asker(id, (core, ask), told, cx);
+        }
+    }
+
+    pub(super) fn tell_asker(
+        &mut self,
+        id: GroupId,
+        (core, ask): (CoreAddress, AskId),
+        told: Result<GroupTold, ErrorCode>,
+        cx: &mut Turn<'_>,
+    ) {
+        self.group_mail_to(core, id, GroupSaid::Told { ask, told }, cx);
+    }
+
+    /// A core follows a group whose home is here.
+    pub(super) fn followed_by(&mut self, id: GroupId, core: CoreAddress, users: &[UserId], cx: &mut Turn<'_>) {
+        let Some(group) = self.groups.resident(id) else { return };
+        let head = group.released;
+        // Of whom that has just changed nothing is said until it holds: they are asked for again.
+        let holds = |user: &&UserId| group.book.roll.row(**user).is_none_or(|row| row.since <= head);
+        let is_member = |user: &UserId| group.book.roll.member(*user).is_some();
+        let (members, strangers): (Vec<_>, Vec<_>) = users.iter().filter(holds).copied().partition(is_member);
+        if !members.is_empty() {
+            group.follows(core);
+        }
+        self.group_mail_to(core, id, GroupSaid::Following { head, members, strangers }, cx);
+        self.forget_group_if_unused(id);
+    }
+}
