@@ -3,6 +3,7 @@
 
 pub mod attack;
 pub mod connection;
+pub mod crowd;
 pub mod database;
 pub mod device;
 pub mod disk;

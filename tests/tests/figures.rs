@@ -9,6 +9,7 @@ use proto_spec::limits::{
 };
 use server::{config::Config, limits};
 use tests::{
+    crowd,
     kills::KILLS,
     sim::{SEEDS, SEEDS_TO_FIND, faults::Fault},
 };
@@ -263,6 +264,7 @@ fn the_documents_say_how_much_the_tests_do() {
             format!("The standard run takes {SEEDS} seeds"),
             format!("lists {} deliberate faults", Fault::ALL.len()),
             format!("if one is not found within {SEEDS_TO_FIND} seeds"),
+            format!("`tests/src/crowd/faults.rs` lists {} deliberate faults", crowd::faults::Fault::ALL.len()),
         ],
     );
     assert_says("README.md", &[format!("The crash test kills the server {KILLS} times")]);

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, mem};
 
-use proto_spec::UserId;
+use proto_spec::{GroupId, UserId};
 use server::{
     cluster::map::Slot,
     durability::lanes::{Work, WorkId},
@@ -51,7 +51,7 @@ pub(super) enum Said {
     Changed { call: u64, change: RollChange, asked_ms: u64, result: Result<bool, StoreError> },
     Answer { core: CoreId, id: QueryId, user: UserId, answer: Option<Answer> },
     Advanced { core: CoreId, work: WorkId, batches: usize, result: Result<Advanced, StoreError> },
-    Unfinished { slots: Gained, users: Result<Vec<UserId>, StoreError> },
+    Unfinished { slots: Gained, owing: Result<(Vec<UserId>, Vec<GroupId>), StoreError> },
 }
 
 /// See the head of this file.
@@ -196,7 +196,9 @@ impl Fleet {
             }
             Asked::Unfinished(slots) => {
                 let users = block_on(storage::unfinished(&self.database.store, None, 1_000));
-                Said::Unfinished { slots, users: if is_away { Err(away()) } else { users } }
+                let groups = block_on(storage::unfinished_groups(&self.database.store, None, 1_000));
+                let owing = users.and_then(|users| Ok((users, groups?)));
+                Said::Unfinished { slots, owing: if is_away { Err(away()) } else { owing } }
             }
         };
         self.database.store.forget_faults();
@@ -376,7 +378,7 @@ impl Fleet {
         match said {
             Said::Roll { call, result } => self.on_roll(pid, call, result),
             Said::Changed { call, change, asked_ms, result } => self.on_changed(pid, call, (&change, asked_ms), result),
-            Said::Unfinished { slots, users } => self.on_unfinished(pid, slots, users),
+            Said::Unfinished { slots, owing } => self.on_unfinished(pid, slots, owing),
             Said::Answer { core, id, user, answer } => {
                 let reads = &mut self.database.reads;
                 if let Some(at) = reads.iter().position(|read| *read == (pid, core, user)) {

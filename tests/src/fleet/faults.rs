@@ -36,10 +36,14 @@ pub enum Fault {
     IgnoreReplacement,
     /// Somebody is welcomed by a node that has lost them and has not heard of it.
     WelcomeUnasked,
+    /// What a group's home pushes to a core gets lost.
+    LosePush,
+    /// A core that begins to follow a group is not told how far its log is.
+    FollowWithoutHead,
 }
 
 impl Fault {
-    /// All of them.
+    /// All of them that show without groups; [`super::groups::FAULTS`] are those that groups show.
     pub const ALL: &'static [Self] = &[
         Self::CheckTermEarly,
         Self::KeepTerm,

@@ -8,6 +8,7 @@
 mod database;
 mod door;
 pub mod faults;
+pub mod groups;
 mod lines;
 mod network;
 mod oracle;
@@ -34,6 +35,7 @@ use server::{
 use self::{
     database::{Asked, Database, Said},
     faults::Fault,
+    groups::Gathering,
     network::{Line, LineId, Network, Way, WireId},
     oracle::Terms,
     people::App,
@@ -180,6 +182,8 @@ pub struct Fleet {
     coverage: Coverage,
     healing: bool,
     next_text: u64,
+    /// The groups of people who have some.
+    gathering: Option<Gathering>,
     trace: Option<String>,
 }
 
@@ -230,6 +234,7 @@ impl Fleet {
             coverage: Coverage::default(),
             healing: false,
             next_text: 0,
+            gathering: None,
             trace: traced.then(String::new),
         }
     }
@@ -264,6 +269,8 @@ impl Fleet {
         }
         // Receipts of the last acknowledgements.
         self.go_on_until(self.now_ms + 5_000);
+        self.rest_of_groups();
+        self.absence_in_groups();
         self.check_the_end();
         match self.oracle.failure.take() {
             Some(what) => Err(Failure { seed: self.seed, what, trace: self.trace.unwrap_or_default() }),
@@ -340,7 +347,7 @@ impl Fleet {
     }
 
     fn reached(&mut self, situation: &'static str) {
-        debug_assert!(SITUATIONS.contains(&situation), "{situation}");
+        debug_assert!(SITUATIONS.contains(&situation) || groups::SITUATIONS.contains(&situation), "{situation}");
         *self.coverage.counts.entry(situation).or_default() += 1;
     }
 

@@ -38,8 +38,10 @@ impl Fleet {
     pub(super) fn learn(&mut self, pid: Pid, lane: LaneId, up_to: BatchId) {
         let Some(waiting) = self.processes[pid.0].undecided.get_mut(&lane) else { return };
         let is_in = waiting.iter().take_while(|(id, _)| *id <= up_to).count();
-        for record in waiting.drain(..is_in).flat_map(|(_, records)| records) {
-            self.oracle.learns(&record);
+        let learned: Vec<_> = waiting.drain(..is_in).collect();
+        for (id, records) in learned {
+            records.iter().for_each(|record| self.oracle.learns(record));
+            self.group_learns((lane, id), &records);
         }
     }
 
@@ -76,6 +78,7 @@ impl Fleet {
     /// A frame leaves a node for a client.
     pub(super) fn check_frame(&mut self, id: LineId, user: UserId, frame: &ServerFrame) {
         self.oracle.leaves(user, frame);
+        self.group_told(id, frame);
         let known = self.network.line(id).map_or(Seq::ZERO, |line| line.told);
         let told = match *frame {
             ServerFrame::Accepted { seq, durability: Durability::Committed, .. } => seq,
@@ -163,6 +166,7 @@ impl Fleet {
             self.oracle.fail(|| format!("something has become open again: {open}"));
         }
         let owed = block_on(storage::unfinished(&self.database.store, None, 1_000)).expect("reads do not fail");
+        self.check_groups();
         if !owed.is_empty() {
             self.oracle.fail(|| format!("{owed:?} owe something, and nothing happens"));
         }

@@ -25,10 +25,10 @@ const TOKEN_TTL: Duration = Duration::from_secs(3_600);
 pub(super) struct App {
     pub(super) key: DeviceKey,
     token: Option<String>,
-    state: Option<ClientState>,
+    pub(super) state: Option<ClientState>,
     line: Option<LineId>,
     /// By handle: what was written in this run and not answered.
-    texts: Vec<(client::SendHandle, String)>,
+    pub(super) texts: Vec<(client::SendHandle, String)>,
     /// What the app keeps over a crash.
     unanswered: Vec<(Unanswered, String)>,
     /// Whether it keeps its log over a crash, up to where it has it, and the newest epoch that it was told of.
@@ -146,10 +146,12 @@ impl Fleet {
     }
 
     /// The app crashes; it comes back later.
-    fn crash_app(&mut self, index: usize) {
+    pub(super) fn crash_app(&mut self, index: usize) {
         let app = &mut self.apps[index];
         let Some(state) = app.state.take() else { return };
         app.position = state.position();
+        self.forget_group_fetches(index);
+        let app = &mut self.apps[index];
         let texts = std::mem::take(&mut app.texts);
         let text_of = |handle| texts.iter().find(|(of, _)| *of == handle).map(|(_, text)| text.clone());
         let unanswered = state.unanswered().into_iter();
@@ -186,6 +188,9 @@ impl Fleet {
     }
 
     fn write_something(&mut self, index: usize) {
+        if self.gathering.is_some() && self.rng.chance(75) && self.acts_in_group(index) {
+            return;
+        }
         let to = somebody(&self.apps, &mut self.rng);
         self.next_text += 1;
         let text = format!("m{}", self.next_text);
@@ -268,7 +273,7 @@ impl Fleet {
     }
 
     /// One turn of the client, and what it asks for.
-    fn turn(&mut self, index: usize, input: Input<'_>) {
+    pub(super) fn turn(&mut self, index: usize, input: Input<'_>) {
         let (random, now) = (self.rng.next(), MonotonicMs(self.now_ms));
         let app = &mut self.apps[index];
         let Some(state) = &mut app.state else { return };
@@ -278,6 +283,7 @@ impl Fleet {
         if let Some(line) = app.line
             && !effects.bytes.is_empty()
         {
+            self.group_asked(line, index, &effects.bytes);
             self.write_to_server(line, &effects.bytes);
         }
         match effects.link {
@@ -313,6 +319,9 @@ impl Fleet {
     fn on_event(&mut self, index: usize, event: ClientEvent) -> bool {
         let key = self.apps[index].key;
         self.note(|| format!("user {} device {}: {event:?}", key.0, key.1));
+        if let Some(again) = self.group_event(index, &event) {
+            return again;
+        }
         match event {
             ClientEvent::Welcome(welcome) => {
                 (self.apps[index].connected, self.apps[index].epoch) = (true, welcome.epoch)

@@ -372,7 +372,7 @@ impl Fleet {
 
     pub(super) fn on_mail(&mut self, pid: Pid, core: CoreId) {
         let Some(serving) = &mut self.processes[pid.0].serving else { return };
-        let Some(message) = serving.cores.take(core) else { return };
+        let Some(mut message) = serving.cores.take(core) else { return };
         let is_victim = serving.victim == core;
         let is_lost = match &message {
             CoreMessage::Owners(nodes) => {
@@ -386,6 +386,7 @@ impl Fleet {
             }
             _ => false,
         };
+        let is_lost = is_lost || self.meddle_with_group_mail(&mut message);
         if is_lost {
             self.act(pid, core, |_, _| ());
         } else {

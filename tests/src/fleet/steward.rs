@@ -3,7 +3,7 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use proto_spec::UserId;
+use proto_spec::{GroupId, UserId};
 use server::{
     cluster::{
         file::{Identity, Nodes},
@@ -14,7 +14,7 @@ use server::{
     limits::{INGEST_RETRY_MS, ROLL_CHANGES_MAX, TICK_MS, WISH_TRIES_MAX},
     shard::topology::CoreId,
 };
-use storage::{Roll, RollChange, StoreError};
+use storage::{Roll, RollChange, StoreError, group::beside};
 
 use super::{Fleet, Happening, Pid, database::Asked, faults::Fault};
 
@@ -326,8 +326,13 @@ impl Fleet {
         }
     }
 
-    pub(super) fn on_unfinished(&mut self, pid: Pid, slots: Gained, users: Result<Vec<UserId>, StoreError>) {
-        let Ok(users) = users else {
+    pub(super) fn on_unfinished(
+        &mut self,
+        pid: Pid,
+        slots: Gained,
+        owing: Result<(Vec<UserId>, Vec<GroupId>), StoreError>,
+    ) {
+        let Ok((users, groups)) = owing else {
             return self.schedule(INGEST_RETRY_MS, Happening::Apply(pid, Box::new(Asked::Unfinished(slots))));
         };
         let Some(serving) = &self.processes[pid.0].serving else { return };
@@ -335,6 +340,10 @@ impl Fleet {
         for user in users.into_iter().filter(|user| slots[usize::from(Slot::of(*user).0)]) {
             self.reached("unfinished user told to a new owner");
             self.put(pid, topology.home_of(user), CoreMessage::Unfinished(user));
+        }
+        for group in groups.into_iter().filter(|group| slots[usize::from(Slot::of(beside(*group)).0)]) {
+            self.reached("unfinished group told to a new owner");
+            self.put(pid, topology.home_of(beside(group)), CoreMessage::UnfinishedGroup(group));
         }
     }
 }

@@ -124,7 +124,7 @@ impl Fleet {
     }
 
     fn slot_of_somebody(&mut self) -> Slot {
-        Slot::of(self.rng.pick(&self.apps).key.0)
+        self.slot_of_group().unwrap_or_else(|| Slot::of(self.rng.pick(&self.apps).key.0))
     }
 
     /// The end of trouble: everything works that there is, and there is a node that stays.

@@ -1,0 +1,293 @@
+//! Told: every frame that leaves the server, as it leaves. Nobody is told what is not durable, nor what they may not read, and what is told
+//! is what the logs say.
+
+use std::{collections::BTreeMap, ops::ControlFlow};
+
+use proto_spec::{
+    ClientFrame, ClientKind, Content, ConversationId, Decoder, DeviceId, Direction, Entry, ErrorCode, Event,
+    GroupEntry, GroupId, GroupPage, GroupRow, MemberInfo, RawFrame, RequestId, Role, Rules, Seq, ServerFrame, UserId,
+    limits::SERVER_FRAME_BYTES_MAX,
+};
+
+use super::truth::{Log, Truth};
+
+/// A question of a client, and how far anybody had been told that each group's log is when it was asked.
+#[derive(Debug)]
+struct Asked {
+    frame: ClientFrame,
+    told: BTreeMap<GroupId, usize>,
+}
+
+/// A connection, seen from outside.
+#[derive(Debug)]
+pub(crate) struct Line {
+    user: UserId,
+    device: DeviceId,
+    decoder: Decoder,
+    /// Bytes that have been looked at, and of these those that the client has not taken.
+    pub(crate) ahead: usize,
+    pushed: BTreeMap<GroupId, Seq>,
+    asked: BTreeMap<RequestId, Asked>,
+}
+
+impl Line {
+    pub(crate) fn new(user: UserId, device: DeviceId) -> Self {
+        let decoder = Decoder::new(SERVER_FRAME_BYTES_MAX as u32);
+        Self { user, device, decoder, ahead: 0, pushed: BTreeMap::new(), asked: BTreeMap::new() }
+    }
+
+    /// The client says something.
+    pub(crate) fn says(&mut self, frame: ClientFrame, truth: &Truth) {
+        let request = match frame {
+            ClientFrame::FetchConversation { request, .. }
+            | ClientFrame::FetchGroups { request, .. }
+            | ClientFrame::FetchMembers { request, .. } => request,
+            _ => return,
+        };
+        let told = truth.logs.iter().map(|(group, log)| (*group, log.told)).collect();
+        self.asked.insert(request, Asked { frame, told });
+    }
+
+    /// The server says something. What of it is about groups.
+    pub(crate) fn hears(&mut self, bytes: &[u8], truth: &mut Truth) -> Vec<ServerFrame> {
+        self.ahead += bytes.len();
+        let mut frames = Vec::new();
+        let decoded = self.decoder.decode(bytes, |raw: RawFrame<'_>| {
+            frames.push(ServerFrame::decode(raw).expect("the server's frames can be read"));
+            ControlFlow::Continue(())
+        });
+        decoded.expect("the server's stream can be cut into frames");
+        frames.iter().for_each(|frame| self.is_told(frame, truth));
+        frames
+    }
+
+    /// The server says this.
+    pub(crate) fn is_told(&mut self, frame: &ServerFrame, truth: &mut Truth) {
+        if let Some(wrong) = self.wrong(frame, truth) {
+            let user = self.user;
+            truth.fail(|| format!("user {user} is told {frame:?}, but {wrong}"));
+        }
+    }
+
+    fn wrong(&mut self, frame: &ServerFrame, truth: &mut Truth) -> Option<String> {
+        let user = self.user;
+        match frame {
+            ServerFrame::Deliver { entry } => wrong_entry(user, entry, truth),
+            ServerFrame::Page(page) => page.entries.iter().find_map(|entry| wrong_entry(user, entry, truth)),
+            ServerFrame::Accepted { number, seq, .. } => {
+                let sent = truth.sent.get(&(user, *seq));
+                let is_other = sent.is_some_and(|sent| (sent.device, sent.number) != (self.device, *number));
+                let is_durable = truth.is_durable(user, *seq);
+                (is_other || !is_durable).then(|| format!("{sent:?} was sent, durable: {is_durable}"))
+            }
+            ServerFrame::DeliverGroup { group, entry } => {
+                let last = self.pushed.insert(*group, entry.seq).unwrap_or_default();
+                if last >= entry.seq {
+                    return Some(format!("{last} was pushed before it"));
+                }
+                let wrong = wrong_push(user, *group, entry, truth);
+                truth.log(*group).tells(entry.seq);
+                wrong
+            }
+            ServerFrame::GroupPage(page) => {
+                let asked = self.asked.remove(&page.request)?;
+                let wrong = wrong_page(user, page, &asked, truth);
+                truth.log(page.group).tells(page.head);
+                wrong
+            }
+            ServerFrame::Members { request, group, more, at, members } => {
+                let asked = self.asked.remove(request)?;
+                let wrong = wrong_members(user, (*group, *at), (members, *more), &asked, truth);
+                truth.log(*group).tells(*at);
+                wrong
+            }
+            ServerFrame::Groups { request, rows, .. } => {
+                let asked = self.asked.remove(request)?;
+                rows.iter().find_map(|row| wrong_row(user, row, &asked, truth))
+            }
+            ServerFrame::Error { code, kind, request, .. } => {
+                let asked = self.asked.remove(request)?;
+                let (group, is_of_members) = match asked.frame {
+                    ClientFrame::FetchConversation { conversation: ConversationId::Group(group), .. } => (group, false),
+                    ClientFrame::FetchMembers { group, .. } => (group, true),
+                    _ => return None,
+                };
+                debug_assert!(ClientKind::from_byte(*kind).is_some());
+                let since = asked.told.get(&group).copied().unwrap_or_default();
+                let log = truth.log(group);
+                let mut laws = log.laws[since..=log.durable].iter();
+                let is_so = match code {
+                    ErrorCode::NoSuchGroup if is_of_members => laws.any(|law| law.member(user).is_none()),
+                    ErrorCode::NoSuchGroup => laws.any(|law| !law.people.contains_key(&user)),
+                    ErrorCode::StorageFailed | ErrorCode::Overloaded => true,
+                    _ => false,
+                };
+                (!is_so).then(|| "that is not so".to_owned())
+            }
+            _ => None,
+        }
+    }
+}
+
+/// An entry of the own log.
+fn wrong_entry(user: UserId, entry: &Entry, truth: &mut Truth) -> Option<String> {
+    if !truth.is_durable(user, entry.seq) {
+        return Some("it is not durable".to_owned());
+    }
+    if let Event::Group { group, up_to, .. } = entry.event {
+        truth.log(group).tells(up_to);
+    }
+    let says = truth.says.get(&(user, entry.seq));
+    (says.is_some_and(|says| *says != entry.event)).then(|| format!("the log says {says:?}"))
+}
+
+/// An entry of a group's log that somebody is told.
+fn wrong_of_group(user: UserId, group: GroupId, entry: &GroupEntry, truth: &mut Truth) -> Option<String> {
+    let log = truth.log(group);
+    match log.entry(entry.seq) {
+        None => Some(format!("of {} entries {} are durable", log.entries.len(), log.durable)),
+        Some(is) if is != entry => Some(format!("the log says {is:?}")),
+        Some(_) if !log.durable_law().may_read(user, entry.seq) => {
+            Some(format!("they may read {:?}", log.durable_law().people.get(&user)))
+        }
+        Some(_) => None,
+    }
+}
+
+fn wrong_push(user: UserId, group: GroupId, entry: &GroupEntry, truth: &mut Truth) -> Option<String> {
+    let wrong = wrong_of_group(user, group, entry, truth);
+    wrong.or_else(|| {
+        let at = entry.seq.0 as usize;
+        let laws = &truth.log(group).laws[at - 1..=at];
+        laws.iter().all(|law| law.member(user).is_none()).then(|| "they were no member then".to_owned())
+    })
+}
+
+fn wrong_page(user: UserId, page: &GroupPage, asked: &Asked, truth: &mut Truth) -> Option<String> {
+    let ClientFrame::FetchConversation { conversation, from, direction, limit, .. } = asked.frame else {
+        return Some(format!("{:?} was asked", asked.frame));
+    };
+    if conversation != ConversationId::Group(page.group) || page.entries.len() as u64 > limit.max(1) {
+        return Some(format!("{:?} was asked", asked.frame));
+    }
+    if let Some(wrong) = page.entries.iter().find_map(|entry| wrong_of_group(user, page.group, entry, truth)) {
+        return Some(wrong);
+    }
+    // It is of some place of the log that is not before what anybody had been told.
+    let log = truth.log(page.group);
+    let since = asked.told.get(&page.group).copied().unwrap_or_default().min(log.durable);
+    let wrong = wrong_page_at(user, page, (from, direction), log, log.durable)?;
+    let is_of = |at: usize| wrong_page_at(user, page, (from, direction), log, at).is_none();
+    if (since..log.durable).rev().any(is_of) {
+        return None;
+    }
+    let earlier = wrong_page_at(user, page, (from, direction), log, since);
+    Some(format!("{wrong} ({}), and {earlier:?} ({since})", log.durable))
+}
+
+/// What of a page is not so at this place of the log, of which it was told later: an entry that has been superseded since may lack.
+fn wrong_page_at(
+    user: UserId,
+    page: &GroupPage,
+    (from, direction): (Seq, Direction),
+    log: &Log,
+    at: usize,
+) -> Option<String> {
+    let law = &log.laws[at];
+    let end = Seq(at as u64);
+    let readable = |seq: &Seq| law.may_read(user, *seq) && *seq <= end;
+    let is_there = |seq: &Seq| readable(seq) && !log.is_gone(*seq, log.durable);
+    if let Some(gone) = page.entries.iter().find(|entry| log.is_gone(entry.seq, at) || !readable(&entry.seq)) {
+        return Some(format!("{} is not there, or not theirs", gone.seq));
+    }
+    let seqs: Vec<Seq> = page.entries.iter().map(|entry| entry.seq).collect();
+    if !seqs.is_sorted() || seqs.iter().any(|seq| *seq < page.first || *seq > page.last) {
+        return Some("its entries are not in its range".to_owned());
+    }
+    let head = law.people.get(&user).map_or(Seq::ZERO, |person| person.last(end));
+    if page.head != head {
+        return Some(format!("its head is {head}"));
+    }
+    let range = |first: Seq, last: Seq| (first.0..=last.0.min(at as u64)).map(Seq);
+    if let Some(missing) = range(page.first, page.last).filter(is_there).find(|seq| !seqs.contains(seq)) {
+        return Some(format!("it leaves out {missing}"));
+    }
+    let before = match direction {
+        Direction::Forwards => range(from.max(Seq(1)), page.first.previous()).find(readable),
+        Direction::Backwards if from == Seq::ZERO => range(page.last.next(), end).find(readable),
+        Direction::Backwards => range(page.last.next(), from).find(readable),
+    };
+    let behind = match direction {
+        Direction::Forwards => range(page.last.next(), end).find(readable),
+        Direction::Backwards => range(Seq(1), page.first.previous()).find(readable),
+    };
+    match (before, behind) {
+        (Some(before), _) => Some(format!("it does not begin with {before}")),
+        (None, Some(behind)) if !page.more => Some(format!("there is {behind}")),
+        _ if page.more && page.first > page.last => Some("there is said to be more behind nothing".to_owned()),
+        _ => None,
+    }
+}
+
+fn wrong_members(
+    user: UserId,
+    (group, at): (GroupId, Seq),
+    (members, more): (&[MemberInfo], bool),
+    asked: &Asked,
+    truth: &mut Truth,
+) -> Option<String> {
+    let ClientFrame::FetchMembers { after, limit, .. } = asked.frame else {
+        return Some(format!("{:?} was asked", asked.frame));
+    };
+    let log = truth.log(group);
+    let Some(law) = log.laws[..=log.durable].get(at.0 as usize) else {
+        return Some(format!("{} entries are durable", log.durable));
+    };
+    if law.member(user).is_none() {
+        return Some("they were none".to_owned());
+    }
+    let all = law.members().filter(|(of, _)| *of > after);
+    let all: Vec<_> = all.map(|(user, person)| (user, person.role, person.since)).collect();
+    let page = &all[..all.len().min(limit.max(1) as usize)];
+    let told: Vec<_> = members.iter().map(|member| (member.user, member.role, member.since)).collect();
+    if told != page || more != (page.len() < all.len()) {
+        return Some(format!("they are {page:?}"));
+    }
+    let has_read = |member: &&MemberInfo| {
+        member.read_up_to == Seq::ZERO || truth.marks.contains(&(member.user, group, member.read_up_to))
+    };
+    let wrong = members.iter().find(|member| !has_read(member));
+    wrong.map(|member| format!("user {} has not said that they have read so far", member.user))
+}
+
+fn wrong_row(user: UserId, row: &GroupRow, asked: &Asked, truth: &mut Truth) -> Option<String> {
+    if let Some(last) = &row.last {
+        let is = truth.log(row.group).entry(last.seq).cloned();
+        let cut = |content: &Content| content.as_text().unwrap_or_default().to_owned();
+        let is_it = is.is_some_and(|is| {
+            let starts = cut(&is.content).starts_with(&cut(&last.content));
+            starts && GroupEntry { content: last.content.clone(), ..is } == *last
+        });
+        if !is_it || !truth.log(row.group).durable_law().may_read(user, last.seq) {
+            return Some("its last message is none of theirs".to_owned());
+        }
+    }
+    let since = asked.told.get(&row.group).copied().unwrap_or_default();
+    let log = truth.log(row.group);
+    let laws = &log.laws[since..=log.durable];
+    if row.name.is_empty() && row.members == 0 {
+        // They are none, or the group's home has not answered: then by any standing that they were told.
+        let stood = if row.head == Seq::ZERO || row.last.is_none() { &log.laws[..=log.durable] } else { laws };
+        let is_so = stood.iter().any(|law| law.standing(user).0 == row.standing);
+        let is_bare = (row.role, row.rules, row.picture.is_empty()) == (Role::Member, Rules::default(), true);
+        return (!is_so || !is_bare).then(|| format!("that is not what a stranger is told: {is_so}"));
+    }
+    let is_so = laws.iter().any(|law| {
+        law.member(user).is_some_and(|own| {
+            let members = law.members().count() as u64;
+            (own.role, own.standing, members, law.rules, &law.name)
+                == (row.role, row.standing, row.members, row.rules, &row.name)
+        })
+    });
+    (!is_so).then(|| format!("it is {:?}", log.durable_law()))
+}

@@ -1,0 +1,400 @@
+//! The truth: what logs of groups and of users say, as it is decided and becomes durable, and what must hold of each entry on that account.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proto_spec::{
+    Content, ConversationId, DeviceId, Entry, ErrorCode, Event, GroupEntry, GroupId, SendNumber, Seq, Standing, UserId,
+};
+use storage::{CameRow, Record};
+
+use super::law::Law;
+use crate::world::BatchKey;
+
+/// Something that somebody sent to a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Sent {
+    pub(crate) group: GroupId,
+    pub(crate) device: DeviceId,
+    pub(crate) number: SendNumber,
+    pub(crate) content: Content,
+}
+
+/// What became of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It is this entry of the group's log.
+    Placed(Seq),
+    Refused(ErrorCode),
+}
+
+/// What a user's log says of a group.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Pointer {
+    /// Where in the user's log.
+    pub(crate) at: Seq,
+    pub(crate) standing: Standing,
+    pub(crate) first: Seq,
+    pub(crate) up_to: Seq,
+    pub(crate) sent_up_to: Seq,
+    /// The first place of the group's log from which on that is how they stand.
+    since: usize,
+}
+
+/// The log of a group.
+#[derive(Debug)]
+pub(crate) struct Log {
+    pub(crate) entries: Vec<GroupEntry>,
+    /// After so many entries.
+    pub(crate) laws: Vec<Law>,
+    /// What has been superseded, and by what.
+    superseded: BTreeMap<Seq, Seq>,
+    /// So many are durable.
+    pub(crate) durable: usize,
+    /// Of so many somebody has been told.
+    pub(crate) told: usize,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { entries: Vec::new(), laws: vec![Law::default()], superseded: BTreeMap::new(), durable: 0, told: 0 }
+    }
+}
+
+impl Log {
+    pub(crate) fn durable_law(&self) -> &Law {
+        &self.laws[self.durable]
+    }
+
+    /// Somebody is told that it has come so far.
+    pub(crate) fn tells(&mut self, seq: Seq) {
+        self.told = self.told.max(seq.0 as usize);
+    }
+
+    pub(crate) fn head(&self) -> Seq {
+        Seq(self.durable as u64)
+    }
+
+    /// An entry that is durable.
+    pub(crate) fn entry(&self, seq: Seq) -> Option<&GroupEntry> {
+        self.entries[..self.durable].get((seq.0 as usize).checked_sub(1)?)
+    }
+
+    /// All that a user may read and that has not been superseded.
+    pub(crate) fn readable(&self, user: UserId) -> Vec<&GroupEntry> {
+        let law = self.durable_law();
+        let may_read = |entry: &&GroupEntry| law.may_read(user, entry.seq) && !self.is_gone(entry.seq, self.durable);
+        self.entries[..self.durable].iter().filter(may_read).collect()
+    }
+
+    /// Whether an entry has been superseded by the first so many.
+    pub(crate) fn is_gone(&self, seq: Seq, by: usize) -> bool {
+        self.superseded.get(&seq).is_some_and(|gone| gone.0 <= by as u64)
+    }
+}
+
+/// What a batch that is not durable says.
+#[derive(Clone, Debug)]
+enum Said {
+    Entry(GroupId),
+    Came(UserId, Seq),
+    Sent(UserId, Seq),
+    OfUser(UserId, Seq),
+    Pointer(UserId, GroupId, Pointer),
+    Refusal(UserId, Seq),
+}
+
+/// See the head of this file.
+#[derive(Debug, Default)]
+pub(crate) struct Truth {
+    members_max: usize,
+    /// What is decided becomes durable in the order in which it was, so that what follows from it need not wait.
+    is_one_order: bool,
+    pub(crate) logs: BTreeMap<GroupId, Log>,
+    pub(crate) sent: BTreeMap<(UserId, Seq), Sent>,
+    pub(crate) outcomes: BTreeMap<(UserId, Seq), Outcome>,
+    /// Refusals that their author's log tells.
+    pub(crate) refusals: BTreeSet<(UserId, Seq)>,
+    pub(crate) pointers: BTreeMap<(UserId, GroupId), Pointer>,
+    /// How far users have said that they have read groups, and let others know.
+    pub(crate) marks: BTreeSet<(UserId, GroupId, Seq)>,
+    /// What entries of users' logs say of groups.
+    pub(crate) says: BTreeMap<(UserId, Seq), Event>,
+    /// Entries of users that are not durable.
+    fresh: BTreeSet<(UserId, Seq)>,
+    /// Batches that are not durable, in order.
+    waiting: Vec<(BatchKey, Vec<Said>)>,
+    pub(crate) failure: Option<String>,
+}
+
+impl Truth {
+    pub(crate) fn new(members_max: usize, is_one_order: bool) -> Self {
+        Self { members_max, is_one_order, ..Self::default() }
+    }
+
+    pub(crate) fn fail(&mut self, what: impl FnOnce() -> String) {
+        if self.failure.is_none() {
+            self.failure = Some(what());
+        }
+    }
+
+    pub(crate) fn log(&mut self, group: GroupId) -> &mut Log {
+        self.logs.entry(group).or_default()
+    }
+
+    /// Whether an entry of a user's log is durable.
+    pub(crate) fn is_durable(&self, user: UserId, seq: Seq) -> bool {
+        !self.fresh.contains(&(user, seq))
+    }
+
+    // ---- what becomes of batches
+
+    /// How many batches wait.
+    pub(crate) const fn waiting_count(&self) -> usize {
+        self.waiting.len()
+    }
+
+    pub(crate) fn waiting(&self) -> Vec<BatchKey> {
+        self.waiting.iter().map(|(key, _)| *key).collect()
+    }
+
+    /// Of the batches that wait, these have become durable.
+    pub(crate) fn become_durable(&mut self, are: &[bool]) {
+        let waiting = std::mem::take(&mut self.waiting);
+        for ((key, said), is_durable) in waiting.into_iter().zip(are) {
+            if !is_durable {
+                self.waiting.push((key, said));
+                continue;
+            }
+            for said in said {
+                match said {
+                    Said::Entry(group) => self.log(group).durable += 1,
+                    Said::OfUser(user, seq) => _ = self.fresh.remove(&(user, seq)),
+                    Said::Came(..) | Said::Sent(..) | Said::Pointer(..) | Said::Refusal(..) => {}
+                }
+            }
+        }
+    }
+
+    /// The node has died; these batches are lost, and all others that waited are durable.
+    pub(crate) fn lose(&mut self, lost: &[BatchKey]) {
+        let are: Vec<bool> = self.waiting.iter().map(|(key, _)| !lost.contains(key)).collect();
+        self.become_durable(&are);
+        for said in std::mem::take(&mut self.waiting).into_iter().rev().flat_map(|(_, said)| said.into_iter().rev()) {
+            match said {
+                Said::Entry(group) => {
+                    let log = self.log(group);
+                    log.laws.pop();
+                    let gone = log.entries.pop();
+                    let head = log.entries.len() as u64;
+                    log.superseded.retain(|_, by| by.0 <= head);
+                    gone.map(|gone| self.outcomes.remove(&(gone.from, gone.origin)));
+                }
+                Said::Came(user, seq) => _ = self.outcomes.remove(&(user, seq)),
+                Said::Sent(user, seq) => _ = self.sent.remove(&(user, seq)),
+                Said::OfUser(user, seq) => {
+                    self.fresh.remove(&(user, seq));
+                    self.says.remove(&(user, seq));
+                }
+                Said::Pointer(user, group, before) => _ = self.pointers.insert((user, group), before),
+                Said::Refusal(user, seq) => _ = self.refusals.remove(&(user, seq)),
+            }
+        }
+    }
+
+    /// A core has decided a batch.
+    pub(crate) fn decided(&mut self, key: BatchKey, records: &[Record]) {
+        let mut said = Vec::new();
+        for record in records {
+            match record {
+                Record::Append { user, entry, .. } => self.appended(*user, entry, &mut said),
+                Record::Rewrite { user, entry, .. } => self.rewritten(*user, entry, &mut said),
+                Record::GroupAppend { group, entry, of } => {
+                    let replaces = of.as_ref().map_or(&[][..], |of| &of.replaces);
+                    self.placed(*group, entry, replaces, &mut said);
+                }
+                Record::GroupCame { group, from, row } => self.came(*group, *from, row, &mut said),
+                _ => {}
+            }
+        }
+        self.waiting.push((key, said));
+    }
+
+    fn appended(&mut self, user: UserId, entry: &Entry, said: &mut Vec<Said>) {
+        self.fresh.insert((user, entry.seq));
+        said.push(Said::OfUser(user, entry.seq));
+        if let Event::Read { conversation: ConversationId::Group(group), up_to, told, .. } = entry.event {
+            let log = self.log(group);
+            let last = log.durable_law().people.get(&user).map_or(Seq::ZERO, |person| person.last(log.head()));
+            if up_to > last {
+                self.fail(|| format!("user {user} has read {group:?} up to {up_to} of {last}"));
+            }
+            if told > Seq::ZERO {
+                self.marks.insert((user, group, told));
+            }
+        }
+        if let Event::Sent { to: ConversationId::Group(group), device, number, content } = &entry.event {
+            let sent = Sent { group: *group, device: *device, number: *number, content: content.clone() };
+            let twice = self
+                .sent
+                .iter()
+                .find(|((of, _), other)| *of == user && (other.device, other.number) == (sent.device, sent.number));
+            if let Some((before, _)) = twice {
+                let sentence = format!("{before:?} was accepted again as {}: {sent:?}", entry.seq);
+                self.fail(|| sentence);
+            }
+            self.sent.insert((user, entry.seq), sent);
+            said.push(Said::Sent(user, entry.seq));
+        }
+    }
+
+    // ---- logs of groups
+
+    /// What somebody sent, if it may be decided now.
+    fn comes(&mut self, group: GroupId, from: UserId, origin: Seq) -> Option<Sent> {
+        let Some(sent) = self.sent.get(&(from, origin)).filter(|sent| sent.group == group).cloned() else {
+            self.fail(|| format!("{group:?}: user {from} never sent {origin}"));
+            return None;
+        };
+        if !self.is_one_order && !self.is_durable(from, origin) {
+            self.fail(|| format!("{group:?}: {origin} of user {from} is decided and is not durable with them"));
+        }
+        if let Some(outcome) = self.outcomes.get(&(from, origin)).copied() {
+            self.fail(|| format!("{group:?}: {origin} of user {from} is decided twice, first as {outcome:?}"));
+        }
+        let earlier = self.sent.range((from, Seq::ZERO)..(from, origin)).filter(|(_, sent)| sent.group == group);
+        let overtaken = earlier.map(|(key, _)| *key).find(|key| !self.outcomes.contains_key(key));
+        if let Some((_, earlier)) = overtaken {
+            self.fail(|| format!("{group:?}: {origin} of user {from} has overtaken {earlier}"));
+        }
+        Some(sent)
+    }
+
+    fn placed(&mut self, group: GroupId, entry: &GroupEntry, replaces: &[Seq], said: &mut Vec<Said>) {
+        let Some(sent) = self.comes(group, entry.from, entry.origin) else { return };
+        let members_max = self.members_max;
+        let log = self.log(group);
+        let (law, last) = (&log.laws[log.entries.len()], log.entries.last());
+        let messages = last.map_or(0, |last| last.messages) + u64::from(entry.content.is_message());
+        let wrong = if entry.seq.0 != log.entries.len() as u64 + 1 {
+            Some(format!("it has {} entries", log.entries.len()))
+        } else if last.is_some_and(|last| last.time > entry.time) || entry.messages != messages {
+            Some(format!("it does not follow on {last:?}"))
+        } else if entry.content != law.shown(&sent.content) {
+            Some(format!("{sent:?} was sent"))
+        } else {
+            let objections = law.objections(entry.from, &sent.content, members_max);
+            let is_wrong = !objections.is_empty();
+            let (gone, mut known) = (law.superseded_by(entry), replaces.to_vec());
+            known.sort_unstable();
+            let is_other = gone.iter().copied().collect::<BTreeSet<_>>() != known.iter().copied().collect();
+            is_wrong
+                .then(|| format!("they may not: {objections:?}, {law:?}"))
+                .or_else(|| is_other.then(|| format!("it supersedes {gone:?}, and not {known:?}")))
+        };
+        let gone = law.superseded_by(entry);
+        let next = law.after(entry);
+        log.superseded.extend(gone.into_iter().map(|gone| (gone, entry.seq)));
+        log.laws.push(next);
+        log.entries.push(entry.clone());
+        self.outcomes.insert((entry.from, entry.origin), Outcome::Placed(entry.seq));
+        said.push(Said::Entry(group));
+        if let Some(wrong) = wrong {
+            self.fail(|| format!("{group:?} has {entry:?}, but {wrong}"));
+        }
+    }
+
+    /// Something has come of an author, and what of it was refused.
+    fn came(&mut self, group: GroupId, from: UserId, row: &CameRow, said: &mut Vec<Said>) {
+        for (origin, code) in row.refused.iter().copied() {
+            if let Some(outcome) = self.outcomes.get(&(from, origin)).copied() {
+                if outcome != Outcome::Refused(code) {
+                    self.fail(|| format!("{group:?}: {origin} of user {from} is {outcome:?}, and then {code:?}"));
+                }
+                continue;
+            }
+            let Some(sent) = self.comes(group, from, origin) else { return };
+            let members_max = self.members_max;
+            let log = self.log(group);
+            let law = log.laws[log.entries.len()].clone();
+            if !law.objections(from, &sent.content, members_max).contains(&code) {
+                self.fail(|| format!("{group:?} refuses {origin} of user {from} with {code:?}: {sent:?}, {law:?}"));
+            }
+            self.outcomes.insert((from, origin), Outcome::Refused(code));
+            said.push(Said::Came(from, origin));
+        }
+    }
+
+    // ---- logs of users
+
+    fn rewritten(&mut self, user: UserId, entry: &Entry, said: &mut Vec<Said>) {
+        self.fresh.insert((user, entry.seq));
+        said.push(Said::OfUser(user, entry.seq));
+        self.says.insert((user, entry.seq), entry.event.clone());
+        match entry.event {
+            Event::Group { group, standing, first, up_to, sent_up_to } => {
+                let pointer = Pointer { at: entry.seq, standing, first, up_to, sent_up_to, since: 0 };
+                self.points(user, group, pointer, said);
+            }
+            Event::GroupRefused { group, origin, code } => {
+                let outcome = self.outcomes.get(&(user, origin)).copied();
+                let is_waiting =
+                    self.waits(|said| matches!(said, Said::Came(of, seq) if (*of, *seq) == (user, origin)));
+                if outcome != Some(Outcome::Refused(code)) || is_waiting {
+                    self.fail(|| {
+                        format!("user {user}: {origin} is told to be refused by {group:?} with {code:?}: {outcome:?}")
+                    });
+                }
+                if !self.refusals.insert((user, origin)) {
+                    self.fail(|| format!("user {user}: {origin} is told to be refused twice"));
+                }
+                said.push(Said::Refusal(user, origin));
+            }
+            _ => {}
+        }
+    }
+
+    fn waits(&self, is_it: impl Fn(&Said) -> bool) -> bool {
+        self.waiting.iter().flat_map(|(_, said)| said).any(is_it)
+    }
+
+    /// A pointer of a group: it says what holds by what is durable in the group's log, and nothing that is behind the one before.
+    fn points(&mut self, user: UserId, group: GroupId, mut pointer: Pointer, said: &mut Vec<Said>) {
+        let before = self.pointers.get(&(user, group)).copied().unwrap_or_default();
+        let undecided = self.undecided(user, group, pointer.sent_up_to);
+        let log = self.log(group);
+        let stands = |law: &Law| law.standing(user) == (pointer.standing, pointer.first);
+        let since = (before.since..=log.durable).find(|at| stands(&log.laws[*at]));
+        let (law, head) = (log.durable_law(), log.head());
+        let wrong = if since.is_none() {
+            Some(format!("by its log {:?} to {:?}", log.laws[before.since].standing(user), law.standing(user)))
+        } else if pointer.up_to > head || (pointer.up_to > Seq::ZERO && !law.may_read(user, pointer.up_to)) {
+            Some(format!("they may read {:?} of {head}", law.people.get(&user).map(|person| &person.parts)))
+        } else if pointer.sent_up_to < before.sent_up_to {
+            Some(format!("{} was said to be decided", before.sent_up_to))
+        } else {
+            undecided
+        };
+        if let Some(wrong) = wrong {
+            self.fail(|| format!("user {user} has {pointer:?} of {group:?} after {before:?}, but {wrong}"));
+        }
+        pointer.since = since.unwrap_or(before.since);
+        self.pointers.insert((user, group), pointer);
+        said.push(Said::Pointer(user, group, before));
+    }
+
+    /// What of that which a user sent up to there is not decided for sure.
+    fn undecided(&self, user: UserId, group: GroupId, up_to: Seq) -> Option<String> {
+        let sent = self.sent.range((user, Seq::ZERO)..=(user, up_to)).filter(|(_, sent)| sent.group == group);
+        for (key, _) in sent {
+            let is_decided = match self.outcomes.get(key) {
+                Some(Outcome::Placed(seq)) => self.logs.get(&group).is_some_and(|log| *seq <= log.head()),
+                Some(Outcome::Refused(_)) => self.refusals.contains(key),
+                None => false,
+            };
+            if !is_decided {
+                return Some(format!("{:?} has become of {key:?}", self.outcomes.get(key)));
+            }
+        }
+        None
+    }
+}
