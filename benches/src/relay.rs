@@ -4,7 +4,7 @@
 //! It welcomes whoever comes (the user is read out of the token, which nobody verifies), numbers what each user sends and receives, so that
 //! clients that check positions are content, answers a send with `accepted` and passes it on as `deliver` to the recipient's latest
 //! connection, answers pings, and answers fetches with an empty page: it has no history. Everything else is passed over. A message to somebody
-//! who is not connected is gone.
+//! who is not connected is gone. What is sent to a group is numbered and passed on as `deliver_group` to the latest connections of all who were added to it.
 //!
 //! The rules of I/O are the server's: multishot accept and receive, provided buffers, direct descriptors; everything that has completed is
 //! taken, then there is one send for each connection that has output, then one call into the kernel, which also waits. A message is not decoded
@@ -23,8 +23,9 @@ use std::{
 use foldhash::fast::RandomState;
 use jsonwebtoken::dangerous::insecure_decode_claims;
 use proto_spec::{
-    Capabilities, ClientFrame, ClientKind, Decoder, Durability, EntryKind, EpochId, ErrorCode, Page, RawFrame,
-    Recipient, RequestId, SendNumber, Seq, ServerFrame, ServerKind, TimestampMs, UserId, Visibility,
+    Act, Body, Capabilities, ClientFrame, ClientKind, Content, ConversationKind, Decoder, Durability, EntryKind,
+    EpochId, ErrorCode, GroupId, Page, RawFrame, Recipient, RequestId, SendNumber, Seq, ServerFrame, ServerKind,
+    TimestampMs, UserId, Visibility,
     limits::{CLIENT_FRAME_BYTES_MAX, PAGE_ENTRIES_MAX, SEND_WINDOW, TEXT_BYTES_MAX},
     wire::{DecodeError, Reader, put_bytes, put_varint},
 };
@@ -140,8 +141,18 @@ struct Relay {
     /// By slot.
     peers: Vec<Peer>,
     now: TimestampMs,
+    groups: HashMap<GroupId, Group, RandomState>,
     frame: Vec<u8>,
     body: Vec<u8>,
+}
+
+/// Of a group.
+#[derive(Default)]
+struct Group {
+    head: Seq,
+    messages: u64,
+    /// Indices of users.
+    members: Vec<usize>,
 }
 
 struct User {
@@ -252,9 +263,13 @@ impl Relay {
         match ClientKind::from_byte(raw.kind) {
             Some(ClientKind::Send) => {
                 let number = SendNumber(fields.varint("number")?);
-                let _user = fields.varint("conversation")?;
-                let to = UserId(fields.varint("peer")?);
-                self.send(conn, user, number, to, fields.rest(), connections);
+                let kind = fields.varint("conversation")?;
+                let to = fields.varint("peer")?;
+                if kind == u64::from(ConversationKind::Group.byte()) {
+                    self.send_to_group(conn, user, number, GroupId(to), fields.rest(), connections)?;
+                } else {
+                    self.send(conn, user, number, UserId(to), fields.rest(), connections);
+                }
             }
             Some(ClientKind::Ping) => {
                 let nonce = fields.varint("nonce")?;
@@ -337,6 +352,49 @@ impl Relay {
         let durability = Durability::Memory;
         let accepted = ServerFrame::Accepted { number, seq: origin, time: self.now, durability, recipient };
         self.answer(conn, &accepted, connections);
+    }
+
+    fn send_to_group(
+        &mut self,
+        conn: ConnId,
+        user: usize,
+        number: SendNumber,
+        to: GroupId,
+        content: &[u8],
+        connections: &mut Connections,
+    ) -> Result<(), DecodeError> {
+        let User { id: from, head, last_number, .. } = &mut self.users[user];
+        *head = head.next();
+        *last_number = number;
+        let (from, origin) = (*from, *head);
+        let mut fields = Reader::new(content);
+        let said = Content::from_parts(fields.u8("kind")?, fields.bytes("body", usize::MAX)?.into());
+        let group = self.groups.entry(to).or_default();
+        group.head = group.head.next();
+        group.messages += u64::from(said.is_message());
+        match said.body() {
+            Ok(Body::Act(Act::Create { .. })) => group.members.push(user),
+            Ok(Body::Act(Act::Add { user })) => group.members.extend(self.by_id.get(&user)),
+            _ => {}
+        }
+        // SPEC 5.17, by hand, as above; once for all.
+        self.body.clear();
+        self.body.push(ServerKind::DeliverGroup.byte());
+        for field in [to.0, group.head.0, self.now.0, from.0, origin.0, group.messages] {
+            put_varint(&mut self.body, field);
+        }
+        self.body.extend_from_slice(content);
+        self.frame.clear();
+        put_bytes(&mut self.frame, &self.body);
+        for member in &group.members {
+            if let Some(conn) = self.users[*member].conn {
+                connections.queue(conn, &self.frame);
+            }
+        }
+        let (durability, recipient) = (Durability::Memory, Recipient::Offline);
+        let accepted = ServerFrame::Accepted { number, seq: origin, time: self.now, durability, recipient };
+        self.answer(conn, &accepted, connections);
+        Ok(())
     }
 
     fn answer(&mut self, conn: ConnId, frame: &ServerFrame, connections: &mut Connections) {

@@ -68,6 +68,12 @@ pub const MARKS_IN_FLIGHT_MAX: usize = 8;
 /// Conversations that one lane reads back at a time. Enough to keep the server busy, few enough for its queues.
 pub const READERS_MAX: usize = 64;
 
+/// How long who has left a group, was removed or lost the connection stays away, in microseconds: long enough for the others to write meanwhile.
+pub const GROUP_AWAY_US: u64 = 1_000_000;
+
+/// How long a stage in which somebody returns stays as it is when it is done, in microseconds: until the lanes have told what they counted.
+pub const GROUP_STAGE_US: u64 = 3 * PUBLISH_EVERY_US;
+
 /// Messages of one lane that are under way while conversations are filled: enough to keep the server busy, few enough for its queues.
 pub const FILL_UNDER_WAY_MAX: u64 = 4_096;
 

@@ -37,6 +37,24 @@ counts! {
     Delivered = "messages delivered",
     /// Messages that came to another device of their sender.
     Copied = "messages copied",
+    /// Messages to groups that were accepted for the first time.
+    GroupAccepted = "group messages accepted",
+    /// What was done to groups: creations, members who come and go.
+    Acts = "acts accepted",
+    /// Entries of groups that came to members, by push or by page.
+    GroupDelivered = "group entries delivered",
+    /// Of them, those that came by page.
+    GroupFetched = "of them, fetched",
+    /// Entries of groups that a member had: told by push and by page.
+    GroupAgain = "group entries told again",
+    /// What groups have not taken.
+    GroupRefused = "group sends refused",
+    /// Entries of the own log that say how far a group has come.
+    Pointers = "pointers to groups",
+    /// Pages of groups.
+    GroupPages = "pages of groups",
+    /// Logs of groups that a member has read from end to end, and compared.
+    GroupsChecked = "group logs checked",
     /// Edits, messages taken back and reactions that were accepted for the first time.
     Changed = "changes accepted",
     /// Those that came to another device.
@@ -107,6 +125,8 @@ counts! {
     TalksChecked = "conversations checked",
     /// Frames sent.
     FramesSent = "frames sent",
+    /// Bytes received, as the protocol has them.
+    BytesReceived = "bytes received",
 }
 
 /// What is measured.
@@ -118,6 +138,18 @@ pub enum Measure {
     Delivered,
     /// From the intended time of a send to a device of its recipient that was not connected then.
     CaughtUp,
+    /// From the intended time of a send to a group to its acceptance.
+    GroupAccepted,
+    /// To a member who was connected then.
+    GroupDelivered,
+    /// To the first one of them.
+    GroupFirst,
+    /// To the last one of them.
+    GroupLast,
+    /// To a member who was not connected then.
+    GroupCaughtUp,
+    /// From a fetch of a group to its page.
+    GroupPage,
     /// From the beginning of a connection to its welcome.
     Login,
     /// From a ping to its pong.
@@ -144,6 +176,12 @@ impl Measure {
         Self::Accepted,
         Self::Delivered,
         Self::CaughtUp,
+        Self::GroupAccepted,
+        Self::GroupDelivered,
+        Self::GroupFirst,
+        Self::GroupLast,
+        Self::GroupCaughtUp,
+        Self::GroupPage,
         Self::Login,
         Self::Ping,
         Self::Page,
@@ -162,6 +200,12 @@ impl Measure {
             Self::Accepted => "send to accepted",
             Self::Delivered => "send to delivered",
             Self::CaughtUp => "send to delivered when back",
+            Self::GroupAccepted => "group send to accepted",
+            Self::GroupDelivered => "group send to a member",
+            Self::GroupFirst => "group send to the first member",
+            Self::GroupLast => "group send to the last member",
+            Self::GroupCaughtUp => "group send to a member when back",
+            Self::GroupPage => "fetch to page of a group",
             Self::Login => "connect to welcome",
             Self::Ping => "ping to pong",
             Self::Page => "fetch to page",
@@ -333,6 +377,12 @@ impl Stats {
         let counts = [
             Count::Accepted,
             Count::Delivered,
+            Count::GroupAccepted,
+            Count::Acts,
+            Count::GroupDelivered,
+            Count::GroupPages,
+            Count::GroupRefused,
+            Count::Pointers,
             Count::Copied,
             Count::Changed,
             Count::ChangesTold,

@@ -73,10 +73,15 @@ fn count(report: &Value, what: &str) -> u64 {
 
 #[track_caller]
 fn wait_for_messages(server: &Server) {
+    wait_for_more_sends_than(10, server);
+}
+
+#[track_caller]
+fn wait_for_more_sends_than(sends: u64, server: &Server) {
     wait_until("messages are accepted", || {
         let metrics = server.metrics();
         let accepted = metrics.iter().filter(|(name, _)| name.starts_with("ringpost_shard_sends_accepted_total"));
-        accepted.map(|(_, value)| value).sum::<f64>() > 10.0
+        accepted.map(|(_, value)| value).sum::<f64>() > sends as f64
     });
 }
 
@@ -368,9 +373,60 @@ fn what_people_change_while_the_server_is_killed_is_changed_once() {
     assert!(counts.iter().all(|what| count(&report, what) > 10), "{report:#}");
 }
 
+#[test]
+fn groups_are_the_same_for_all_members_who_come_go_are_removed_and_lose_their_connections() {
+    let report = verified(
+        "group --groups 6 --members 12 --connected 10 --users 30 --messages-per-s 300 --seconds 4 --churn 10 --removals 10 --cuts 10 \
+         --returning 3 --seed 7",
+    );
+    for what in ["group sends refused", "of them, fetched", "connections cut", "pointers to groups"] {
+        assert!(count(&report, what) > 0, "no {what}: {report:#}");
+    }
+    assert_eq!(count(&report, "group logs checked"), 60, "{report:#}");
+    assert!(count(&report, "group messages accepted") > 1_000, "{report:#}");
+    // Who returns is told which groups have moved, and then fetches what they lack.
+    let received = |stage: &str| report["stages"][stage]["KiB received"].as_f64().unwrap();
+    assert!((0.1..5.0).contains(&received("returning")) && received("looking") > 10.0, "{report:#}");
+}
+
+#[test]
+fn pairs_beside_groups_are_measured_with_and_without_them() {
+    let report = verified(
+        "group --members 40 --messages-per-s 20 --seconds 1 --calm 1 --rounds 2 --pairs 3 --rate 100 --lanes 1 --seed 7",
+    );
+    // Forty members, and each message to all of them.
+    let messages = count(&report, "group messages accepted");
+    assert_eq!((messages, count(&report, "messages delivered")), (40, 400), "{report:#}");
+    assert!(
+        report["ratios"]["send to accepted, p99 with groups / without groups"].as_f64().unwrap() > 0.0,
+        "{report:#}"
+    );
+    assert!(report["latency_us"]["group send to the last member"]["p99"].is_u64(), "{report:#}");
+    let entries = |stage: &str| report["stages"][stage]["group entries a second"].as_f64().unwrap();
+    assert!(entries("calm") < entries("groups"), "{report:#}");
+}
+
+#[test]
+fn a_kill_in_the_middle_of_fanning_out_leaves_nobody_without_and_nobody_twice() {
+    let kills = number_of("RINGPOST_KILLS").unwrap_or(2);
+    let seconds = 2 + kills;
+    let arguments = format!("group --members 300 --messages-per-s 100 --seconds {seconds} --churn 2 --removals 2");
+    // The group is made by 300 sends.
+    let report = killed_after(310, kills, &arguments);
+    assert!(count(&report, "group entries delivered") > 300 * 100, "{report:#}");
+    assert!(count(&report, "of them, fetched") > 0, "{report:#}");
+    assert_eq!(count(&report, "group logs checked"), 300, "{report:#}");
+}
+
 /// A scenario that must go well though the server is killed so often, and its report.
 #[track_caller]
 fn killed(kills: u64, arguments: &str) -> Value {
+    killed_after(10, kills, arguments)
+}
+
+/// The first time when more than so many sends were accepted.
+#[track_caller]
+fn killed_after(sends: u64, kills: u64, arguments: &str) -> Value {
     let mut installation = installation();
     let mut server = installation.start();
     // The server that comes back shows its metrics at the same place.
@@ -378,8 +434,8 @@ fn killed(kills: u64, arguments: &str) -> Value {
     let mut command = loadgen(&installation, arguments);
     command.args(["--tolerate-disconnects", "--metrics", &server.admin().to_string()]);
     let running = command.spawn().expect("the load generator can be started");
-    for _ in 0..kills {
-        wait_for_messages(&server);
+    for kill in 0..kills {
+        wait_for_more_sends_than(if kill == 0 { sends } else { 10 }, &server);
         thread::sleep(Duration::from_millis(rand::random_range(0..600)));
         server.kill();
         server = installation.start();

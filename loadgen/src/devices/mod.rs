@@ -31,7 +31,11 @@ use crate::{
     stats::{Count, Measure, Stats},
     tls::Trust,
     token::Mint,
-    verify::{Change, Crew, Digest, KeptId, Ledger, SharedLedger, StreamId, Written, presence::Left},
+    verify::{
+        Change, Crew, Digest, KeptId, Ledger, SharedLedger, StreamId, Written,
+        groups::{GroupFetch, Said},
+        presence::Left,
+    },
 };
 
 /// How the devices of a lane behave.
@@ -279,6 +283,29 @@ impl Devices {
                 Some(format!("{BACKLOG_MAX} messages wait for the server: it is far behind what was asked for"));
         }
         self.turn(slot, |session, turn| session.push(turn, Pending::Message { stream, index, written }));
+    }
+
+    /// Sends a message to a group, or does something to it. Its latency counts from `intended_us`, however late it is called.
+    pub fn send_to_group(&mut self, slot: u32, group: u32, said: Said, intended_us: u64) {
+        let (seat, era) = (self.seat(slot), self.stats.era);
+        let sent = self.ledger.lock().groups.send(seat, group, said, intended_us, era);
+        if matches!(said, Said::Message(_)) {
+            let late_us = self.now_us.saturating_sub(intended_us);
+            self.stats.record(Measure::Late, late_us);
+        }
+        self.turn(slot, |session, turn| session.push(turn, Pending::Group(sent)));
+    }
+
+    /// Asks for a page of a group, to compare it; false if the device has too many fetches unanswered.
+    pub fn fetch_group(&mut self, slot: u32, fetch: GroupFetch) -> bool {
+        self.ask(slot, Ask::GroupPage(fetch))
+    }
+
+    /// From now on the device looks at its groups: it asks for what it lacks.
+    pub fn look_at_groups(&mut self, slot: u32) {
+        let seat = self.seat(slot);
+        self.ledger.lock().groups.set_patient(seat, false);
+        self.turn(slot, Session::look_at_groups);
     }
 
     /// Says something about a message that is kept; false if the device can not.

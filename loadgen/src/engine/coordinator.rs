@@ -354,11 +354,14 @@ impl<'a> Watch<'a> {
     fn stages(&self) -> Vec<Stage> {
         let names = self.stages.iter().flat_map(|stages| stages.names());
         let ends = self.stages_began.iter().skip(1).chain(&self.load_ended);
+        let counted = |count, ended: &Mark, began: &Mark| ended.counts[count] - began.counts[count];
         let of = |((name, began), ended): ((&&'static str, &Mark), &Mark)| Stage {
             name,
             took_s: (ended.at - began.at).as_secs_f64(),
-            accepted: ended.counts[Count::Accepted] - began.counts[Count::Accepted],
-            pushed: ended.counts[Count::PresencePushed] - began.counts[Count::PresencePushed],
+            accepted: counted(Count::Accepted, ended, began),
+            pushed: counted(Count::PresencePushed, ended, began),
+            delivered: counted(Count::GroupDelivered, ended, began),
+            received: counted(Count::BytesReceived, ended, began),
             server_cpu_s: ended.look.server.zip(began.look.server).map(|(now, before)| now.cpu_s - before.cpu_s),
             server_bytes: ended.look.server.map(|server| server.memory_bytes),
         };

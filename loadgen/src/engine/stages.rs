@@ -51,6 +51,10 @@ pub struct Stage {
     pub accepted: u64,
     /// Presence frames that were pushed in it.
     pub pushed: u64,
+    /// Entries of groups that came to members in it.
+    pub delivered: u64,
+    /// Bytes that came to devices in it.
+    pub received: u64,
     /// CPU seconds of the server in it.
     pub server_cpu_s: Option<f64>,
     /// Memory of the server at its end, the first time, in bytes.
@@ -63,6 +67,8 @@ impl Stage {
         self.took_s += later.took_s;
         self.accepted += later.accepted;
         self.pushed += later.pushed;
+        self.delivered += later.delivered;
+        self.received += later.received;
         self.server_cpu_s = self.server_cpu_s.zip(later.server_cpu_s).map(|(before, more)| before + more);
     }
 }
@@ -78,12 +84,14 @@ mod tests {
             took_s,
             accepted: 3,
             pushed: 4,
+            delivered: 5,
+            received: 6,
             server_cpu_s,
             server_bytes: Some(took_s as u64),
         };
         let mut all = stage(1.0, Some(0.5));
         all.add(&stage(2.0, Some(0.25)));
-        assert_eq!((all.took_s, all.accepted, all.pushed), (3.0, 6, 8));
+        assert_eq!((all.took_s, all.accepted, all.pushed, all.delivered, all.received), (3.0, 6, 8, 10, 12));
         assert_eq!((all.server_cpu_s, all.server_bytes), (Some(0.75), Some(1)));
         all.add(&stage(1.0, None));
         assert_eq!(all.server_cpu_s, None, "not known for a part, not known for all");

@@ -71,6 +71,8 @@ impl Report {
         let rates = [
             ("messages", Count::Accepted),
             ("deliveries", Count::Delivered),
+            ("group messages", Count::GroupAccepted),
+            ("group entries delivered", Count::GroupDelivered),
             ("logins", Count::Logins),
             ("pages", Count::Pages),
             ("page entries", Count::PageEntries),
@@ -119,8 +121,15 @@ impl Report {
         let (outcome, used) = (&self.outcome, &self.outcome.resources);
         let messages = outcome.load[Count::Accepted] as f64;
         let per_message = |cpu_s: f64| (messages > 0.0).then(|| cpu_s * 1e6 / messages);
+        // What pairs cost beside the groups can not be told apart.
+        let of_groups = |count: Count| (messages == 0.0 && outcome.load[count] > 0).then(|| outcome.load[count] as f64);
+        let to_groups = |cpu_s: f64| Some(cpu_s * 1e6 / of_groups(Count::GroupAccepted)?);
+        let to_member = |cpu_s: f64| Some(cpu_s * 1e6 / of_groups(Count::GroupDelivered)?);
         let logins = outcome.load[Count::Logins] as f64;
-        let per_login = |cpu_s: f64| (messages == 0.0 && logins > 0.0).then(|| cpu_s * 1e6 / logins);
+        let per_login = |cpu_s: f64| {
+            (messages == 0.0 && of_groups(Count::GroupDelivered).is_none() && logins > 0.0)
+                .then(|| cpu_s * 1e6 / logins)
+        };
         let grown = used.own_bytes.saturating_sub(used.own_base_bytes) as f64;
         let per_connection = |bytes: f64| (used.connections > 0).then(|| bytes / used.connections as f64);
         let costs = [
@@ -130,6 +139,9 @@ impl Report {
             ("generator memory a connection", "bytes", per_connection(grown)),
             ("server CPU", "s", used.server_cpu_s),
             ("server CPU a message", "us", used.server_cpu_s.and_then(per_message)),
+            ("generator CPU a group entry delivered", "us", to_member(used.own_cpu_s)),
+            ("server CPU a group message", "us", used.server_cpu_s.and_then(to_groups)),
+            ("server CPU a group entry delivered", "us", used.server_cpu_s.and_then(to_member)),
             ("server CPU a login", "us", used.server_cpu_s.and_then(per_login)),
             ("server memory", "MiB", used.server_bytes.map(|bytes| bytes as f64 / MIB)),
             ("server memory growth, 2nd half", "MiB a minute", self.memory_growth()),
@@ -159,12 +171,15 @@ impl Report {
     /// What each stage of the load was: its name, and then names and values.
     #[must_use]
     pub fn stages(&self) -> Vec<(&'static str, Vec<(&'static str, f64)>)> {
+        let has_groups = self.outcome.total[Count::Acts] > 0;
         let values = |stage: &Stage| {
             let took_s = stage.took_s.max(1e-9);
             let values = [
                 ("seconds", Some(stage.took_s)),
                 ("messages a second", Some(stage.accepted as f64 / took_s)),
-                ("presence frames a second", Some(stage.pushed as f64 / took_s)),
+                ("presence frames a second", (!has_groups).then_some(stage.pushed as f64 / took_s)),
+                ("group entries a second", has_groups.then_some(stage.delivered as f64 / took_s)),
+                ("KiB received", has_groups.then_some(stage.received as f64 / 1024.0)),
                 ("server cores", stage.server_cpu_s.map(|cpu_s| cpu_s / took_s)),
                 ("server MiB", stage.server_bytes.map(|bytes| bytes as f64 / MIB)),
             ];

@@ -311,6 +311,8 @@ impl People {
             | Happened::Inbox { .. }
             | Happened::Marked { .. }
             | Happened::Presence { .. }
+            | Happened::GroupPage { .. }
+            | Happened::Groups { .. }
             | Happened::Typing { .. }
             | Happened::Left { .. }
             | Happened::Opened { .. }

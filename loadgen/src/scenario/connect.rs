@@ -99,6 +99,8 @@ impl Script for Connect {
             | Happened::Inbox { .. }
             | Happened::Marked { .. }
             | Happened::Presence { .. }
+            | Happened::GroupPage { .. }
+            | Happened::Groups { .. }
             | Happened::Typing { .. }
             | Happened::Left { .. }
             | Happened::Gone { .. } => {}

@@ -190,6 +190,8 @@ impl Lookers {
             | Happened::Delivered { .. }
             | Happened::Page { .. }
             | Happened::Opened { .. }
+            | Happened::GroupPage { .. }
+            | Happened::Groups { .. }
             | Happened::Inbox { .. }
             | Happened::Gone { .. } => {}
         }
@@ -200,7 +202,13 @@ impl Lookers {
         match ask {
             Ask::Hide { is_hidden } => self.people.hides(user, is_hidden, now_us),
             Ask::Block { peer, is_blocked } => self.people.blocks(user, peer, is_blocked, now_us),
-            Ask::Page(_) | Ask::Inbox { .. } | Ask::Read { .. } | Ask::Set { .. } | Ask::Delete { .. } => return,
+            Ask::GroupPage(_)
+            | Ask::Groups { .. }
+            | Ask::Page(_)
+            | Ask::Inbox { .. }
+            | Ask::Read { .. }
+            | Ask::Set { .. }
+            | Ask::Delete { .. } => return,
         }
         self.moved_us = now_us;
     }

@@ -4,6 +4,7 @@ mod acts;
 mod chat;
 mod connect;
 mod glances;
+mod group;
 mod history;
 mod idle;
 mod lookers;
@@ -54,6 +55,8 @@ scenarios! {
     Mix(mix),
     /// Who is there: people watch each other, come, go, look away, hide and block, before and after a crowd is cut
     Presence(presence),
+    /// Groups whose members write, come, go and lose their connections, beside pairs who write to each other
+    Group(group),
     /// A trace of messages, at its own speed or faster
     Replay(replay),
 }

@@ -281,6 +281,8 @@ impl Script for Open {
             | Happened::Inbox { .. }
             | Happened::Marked { .. }
             | Happened::Presence { .. }
+            | Happened::GroupPage { .. }
+            | Happened::Groups { .. }
             | Happened::Typing { .. }
             | Happened::Left { .. }
             | Happened::Gone { .. } => {}

@@ -2,7 +2,9 @@
 
 use proto_spec::{ErrorCode, Inbox, Page, RequestId, SendNumber, Seq};
 
-use super::{Answer, Ask, Happened, Opened, Pending, Session, Turn, Wake, check_answer, check_inbox, opening::Opening};
+use super::{
+    Answer, Ask, Happened, Opened, Pending, Session, Turn, Wake, check_answer, check_inbox, groups, opening::Opening,
+};
 use crate::stats::{Count, Measure, Refused};
 
 impl Session {
@@ -25,6 +27,7 @@ impl Session {
                             turn.happened.push(Happened::Accepted { slot: turn.slot, stream });
                         }
                     }
+                    Pending::Group(sent) => groups::accepted(turn, sent, seq),
                     Pending::Change { kept, which, .. } => {
                         turn.ledger.change_accepted(turn.seat, kept, which, seq, &mut self.told);
                         turn.stats[Count::Changed] += 1;
@@ -61,6 +64,9 @@ impl Session {
                 match pending {
                     Pending::Message { index, .. } => {
                         turn.fault(format!("send {number}, message {index}, was refused for good: {}", code.name()));
+                    }
+                    Pending::Group(sent) => {
+                        turn.fault(format!("send {number}, {sent:?}, was refused for good: {}", code.name()));
                     }
                     Pending::Change { kept, which, .. } => turn.ledger.change_refused(kept, which, code, turn.now_us),
                 }
@@ -136,14 +142,19 @@ impl Session {
             Ask::Read { author, .. } => turn.ledger.read_answered(turn.seat, author),
             Ask::Set { peer, .. } => turn.ledger.set_answered(turn.seat, peer),
             Ask::Delete { kept, .. } => turn.ledger.delete_answered(turn.seat, kept),
-            Ask::Block { .. } | Ask::Hide { .. } | Ask::Page(_) | Ask::Inbox { .. } => {}
+            Ask::Block { .. }
+            | Ask::Hide { .. }
+            | Ask::Page(_)
+            | Ask::Inbox { .. }
+            | Ask::GroupPage(_)
+            | Ask::Groups { .. } => {}
         }
         turn.stats[Count::Marked] += 1;
         turn.happened.push(Happened::Marked { slot: turn.slot, ask });
     }
 
     /// What an answer is to, and when that was asked for.
-    fn answered(&mut self, request: RequestId) -> Option<(Ask, u64)> {
+    pub(super) fn answered(&mut self, request: RequestId) -> Option<(Ask, u64)> {
         let fetches = self.fetches.as_mut()?;
         let answered = fetches.answered(request);
         if fetches.is_empty() {

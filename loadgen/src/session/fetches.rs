@@ -1,11 +1,14 @@
 //! What one device has asked for beside its sends and waits for, and whether a page is an answer to its fetch (SPEC 4.11, 8.3). Pure.
 
 use proto_spec::{
-    ClientFrame, Direction, Entry, Inbox, Page, RequestId, Seq, Settings, UserId, Visibility,
-    limits::{FETCHES_IN_FLIGHT_MAX, UNREAD_MAX},
+    ClientFrame, Direction, Entry, GroupId, Inbox, Page, RequestId, Seq, Settings, UserId, Visibility,
+    limits::{FETCHES_IN_FLIGHT_MAX, GROUP_ROWS_MAX, PAGE_ENTRIES_MAX, UNREAD_MAX},
 };
 
-use crate::{limits::MARKS_IN_FLIGHT_MAX, verify::KeptId};
+use crate::{
+    limits::MARKS_IN_FLIGHT_MAX,
+    verify::{KeptId, groups::GroupFetch},
+};
 
 /// What is asked for. Each may be asked for again: it changes nothing more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +21,13 @@ pub enum Ask {
         before: Seq,
         /// Most rows wanted.
         limit: u64,
+    },
+    /// A page of a group.
+    GroupPage(GroupFetch),
+    /// The groups of the user with higher ids.
+    Groups {
+        /// Than this.
+        after: GroupId,
     },
     /// That a conversation has been read.
     Read {
@@ -151,7 +161,7 @@ impl Fetches {
 impl Ask {
     /// Whether the answer is a page.
     pub(super) const fn is_fetch(&self) -> bool {
-        matches!(self, Self::Page(_) | Self::Inbox { .. })
+        matches!(self, Self::Page(_) | Self::Inbox { .. } | Self::GroupPage(_) | Self::Groups { .. })
     }
 }
 
@@ -170,6 +180,11 @@ impl Waiting {
                 ClientFrame::FetchLog { request, from, direction, limit }
             }
             Ask::Inbox { before, limit } => ClientFrame::FetchInbox { request, before, limit, messages: 0 },
+            Ask::GroupPage(GroupFetch { group, from, .. }) => {
+                let (direction, limit) = (Direction::Forwards, PAGE_ENTRIES_MAX);
+                ClientFrame::FetchConversation { request, conversation: group.into(), from, direction, limit }
+            }
+            Ask::Groups { after } => ClientFrame::FetchGroups { request, after, limit: GROUP_ROWS_MAX },
             Ask::Read { author, up_to } => {
                 ClientFrame::MarkRead { request, conversation: author.into(), up_to, tell: true }
             }

@@ -1,9 +1,9 @@
 //! What happens to a device, as far as a scenario may want to know it.
 
-use proto_spec::{Inbox, Page, PresenceState, Seq, UserId};
+use proto_spec::{GroupPage, Inbox, Page, PresenceState, Seq, UserId};
 
 use super::{Ask, Fetch, Opened, Told};
-use crate::verify::{StreamId, presence::Left};
+use crate::verify::{StreamId, groups::GroupFetch, presence::Left};
 
 /// Something that a scenario may want to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +58,20 @@ pub enum Happened {
         slot: u32,
         /// What.
         ask: Ask,
+    },
+    /// A page of a group came, which is compared with what the device was told.
+    GroupPage {
+        /// Where.
+        slot: u32,
+        /// What was asked for.
+        fetch: GroupFetch,
+        /// What came.
+        page: GroupPage,
+    },
+    /// The list of the user's groups has come.
+    Groups {
+        /// Where.
+        slot: u32,
     },
     /// A device was told who is there.
     Presence {

@@ -6,6 +6,7 @@
 
 mod answers;
 mod fetches;
+mod groups;
 mod happened;
 mod looking;
 mod opening;
@@ -16,8 +17,8 @@ mod pushes;
 use std::ops::ControlFlow;
 
 use proto_spec::{
-    ClientFrame, ClientKind, Decoder, Durability, EpochId, ErrorCode, FrameError, PROTOCOL_VERSION, RawFrame,
-    RequestId, Resume, SendNumber, Seq, ServerFrame, Status, limits,
+    ClientFrame, ClientKind, ConversationId, Decoder, Durability, EpochId, ErrorCode, FrameError, PROTOCOL_VERSION,
+    RawFrame, RequestId, Resume, SendNumber, Seq, ServerFrame, Status, limits,
 };
 
 pub use self::{
@@ -283,9 +284,10 @@ impl Session {
 
     /// Takes a message, which leaves when the window has room.
     pub fn push(&mut self, turn: &mut Turn<'_>, message: Pending) {
-        let to = match &message {
-            Pending::Message { stream, .. } => turn.ledger.recipient(*stream),
-            Pending::Change { kept, side, .. } => turn.ledger.changes_to(*kept, *side),
+        let to: ConversationId = match &message {
+            Pending::Message { stream, .. } => turn.ledger.recipient(*stream).into(),
+            Pending::Change { kept, side, .. } => turn.ledger.changes_to(*kept, *side).into(),
+            Pending::Group(sent) => turn.ledger.groups.group_of(*sent).into(),
         };
         let (last_number, gives_up) = (self.last_number, self.gives_up);
         self.outbox.get_or_insert_with(|| Box::new(Outbox::new(last_number, gives_up))).push(to, message);
@@ -307,6 +309,10 @@ impl Session {
                     Leaving::Send(Pending::Change { kept, side, which }) => {
                         let to = turn.ledger.changes_to(*kept, *side).into();
                         ClientFrame::Send { number, to, content: turn.ledger.change_content(*kept, *which) }
+                    }
+                    Leaving::Send(Pending::Group(sent)) => {
+                        let to = turn.ledger.groups.group_of(*sent).into();
+                        ClientFrame::Send { number, to, content: turn.ledger.groups.content(*sent) }
                     }
                 };
                 turn.stats[Count::FramesSent] += 1;
@@ -385,6 +391,7 @@ impl Session {
             return Ok(());
         }
         self.heard_us = turn.now_us;
+        turn.stats[Count::BytesReceived] += bytes.len() as u64;
         let mut decoder = std::mem::replace(&mut self.decoder, Decoder::new(0));
         let mut outcome = Ok(());
         let decoded = decoder.decode(bytes, |raw| {
@@ -459,11 +466,12 @@ impl Session {
                 self.epoch = epoch;
             }
             ServerFrame::Devices { .. } => turn.fault("a list of devices, which was not asked for".to_owned()),
-            // Nothing of this load is in a group; whoever else uses these users may be.
-            ServerFrame::DeliverGroup { .. } | ServerFrame::TypingInGroup { .. } => {}
-            ServerFrame::GroupPage(_) | ServerFrame::Groups { .. } | ServerFrame::Members { .. } => {
-                turn.fault(format!("{:?}, which was not asked for", frame.kind()));
-            }
+            ServerFrame::DeliverGroup { group, entry } => self.on_group_pushed(turn, group, &entry),
+            ServerFrame::GroupPage(page) => self.on_group_page(turn, page),
+            ServerFrame::Groups { request, more, rows } => self.on_groups(turn, request, more, &rows),
+            ServerFrame::Members { .. } => turn.fault("a list of members, which was not asked for".to_owned()),
+            // Nobody of a load says that they type to a group.
+            ServerFrame::TypingInGroup { .. } => {}
             ServerFrame::Digest(_) => turn.fault("digests, which were not asked for".to_owned()),
             ServerFrame::Presence { request, lifetime_ms, states } => {
                 self.on_presence(turn, (request, lifetime_ms), states);
@@ -535,6 +543,7 @@ impl Session {
             turn.fault(words);
         }
         self.ready_us = turn.now_us;
+        turn.ledger.groups.connected(turn.seat);
         turn.stats[Count::Logins] += 1;
         turn.stats.record(Measure::Login, turn.now_us.saturating_sub(self.began_us));
         turn.happened.push(Happened::Ready { slot: turn.slot });

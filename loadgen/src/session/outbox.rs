@@ -10,11 +10,11 @@
 
 use std::collections::VecDeque;
 
-use proto_spec::{ErrorCode, SendNumber, Seq, UserId};
+use proto_spec::{ConversationId, ErrorCode, SendNumber, Seq};
 
 use crate::{
     limits::{GAP_RETRY_MS, RETRY_AFTER_MAX_MS},
-    verify::{KeptId, StreamId, Written},
+    verify::{KeptId, StreamId, Written, groups::SentId},
 };
 
 /// A send without its answer.
@@ -38,6 +38,8 @@ pub enum Pending {
         /// Which of its changes.
         which: u8,
     },
+    /// A message or an act for a group.
+    Group(SentId),
 }
 
 /// What leaves under a number.
@@ -53,7 +55,7 @@ pub enum Leaving<'a> {
 struct Queued {
     message: Pending,
     /// To whom.
-    to: UserId,
+    to: ConversationId,
     is_answered: bool,
     /// Refused for good.
     is_void: bool,
@@ -79,7 +81,7 @@ enum First {
 #[derive(Clone, Debug)]
 struct Later {
     us: u64,
-    to: UserId,
+    to: ConversationId,
     messages: Vec<Pending>,
 }
 
@@ -125,7 +127,7 @@ pub struct Outbox {
     /// The device's last number when the connection began: those up to it are retries.
     known: SendNumber,
     /// To whom a message was accepted on this connection.
-    opened: Vec<UserId>,
+    opened: Vec<ConversationId>,
     /// Seq of the accepted message with the highest number: later numbers have later seqs.
     last: (SendNumber, Seq),
 }
@@ -161,14 +163,15 @@ impl Outbox {
     }
 
     /// Takes a message to somebody; its number is the next one, unless others to them wait for theirs.
-    pub fn push(&mut self, to: UserId, message: Pending) {
+    pub fn push(&mut self, to: impl Into<ConversationId>, message: Pending) {
+        let to = to.into();
         match self.later.iter_mut().find(|later| later.to == to) {
             Some(later) => later.messages.push(message),
             None => self.enqueue(to, message),
         }
     }
 
-    fn enqueue(&mut self, to: UserId, message: Pending) {
+    fn enqueue(&mut self, to: ConversationId, message: Pending) {
         self.queue.push_back(Queued {
             message,
             to,

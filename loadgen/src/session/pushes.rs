@@ -3,7 +3,10 @@
 use proto_spec::{ConversationId, Entry, Event, Page, Seq};
 
 use super::{Ending, Happened, Session, Turn, Wake, check_page, fault};
-use crate::stats::{Count, Measure};
+use crate::{
+    stats::{Count, Measure},
+    verify::groups::Pointer,
+};
 
 impl Session {
     pub(super) fn on_deliver(&mut self, turn: &mut Turn<'_>, entry: &Entry) -> Result<(), Ending> {
@@ -73,13 +76,21 @@ impl Session {
                 turn.ledger.marked(turn.seat, entry.seq, &entry.event, &mut self.told);
                 turn.stats[Count::MarksTold] += 1;
             }
+            Event::Group { group, standing, first, up_to, .. } => {
+                let pointer = Pointer { standing: *standing, first: Some(*first), up_to: *up_to };
+                turn.stats[Count::Pointers] += 1;
+                self.on_pointer(turn, *group, pointer);
+            }
+            Event::GroupRefused { group, origin, code } => {
+                turn.stats[Count::GroupRefused] += 1;
+                turn.ledger.groups.refused(turn.seat, *group, *origin, *code);
+            }
             Event::Delivered { .. }
             | Event::Devices { .. }
             | Event::Settings { .. }
             | Event::Visibility { .. }
+            // What has come of it is told by others.
             | Event::Sent { to: ConversationId::Group(_), .. }
-            | Event::Group { .. }
-            | Event::GroupRefused { .. }
             | Event::Unknown { .. } => {}
         }
     }

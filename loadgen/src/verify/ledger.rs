@@ -12,6 +12,7 @@ use proto_spec::{Content, DeviceId, MessageName, SendNumber, Seq, UserId};
 use super::{
     Crew, Digest, Faults, Label, StreamId, Written,
     changes::Keep,
+    groups::Groups,
     kept::Excuse,
     marks::Marks,
     text::{INDEX_MAX, Lines, RUN_BITS, Text, fingerprint, text_of},
@@ -89,14 +90,19 @@ pub struct Ledger {
     pub homes: Option<Homes>,
     pub(super) keep: Keep,
     pub(super) marks: Marks,
+    /// What is sent to groups, and who has it.
+    pub groups: Groups,
 }
 
 impl Ledger {
     /// Before the first message. `lane` is the first of those who share it. With `lines` the messages are those of a trace and have no labels; then everybody has one device.
     #[must_use]
     pub fn new(run: u32, lane: u32, crew: Crew, lines: Option<Lines>) -> Self {
+        let run = run & ((1 << RUN_BITS) - 1);
+        // The last stream that a label has room for.
+        let to_groups = StreamId(lane << STREAM_BITS | ((1 << STREAM_BITS) - 1));
         Self {
-            run: run & ((1 << RUN_BITS) - 1),
+            run,
             lane,
             crew,
             streams: Vec::new(),
@@ -110,6 +116,7 @@ impl Ledger {
             homes: None,
             keep: Keep::default(),
             marks: Marks::default(),
+            groups: Groups::new(run, to_groups),
         }
     }
 
@@ -128,8 +135,8 @@ impl Ledger {
     /// Messages that were sent and are not yet accepted and with everybody, and those of which that is true for a change; conversations
     /// whose marks are not with everybody.
     #[must_use]
-    pub const fn under_way(&self) -> u64 {
-        self.under_way + self.keep.unsettled() + self.marks.unsettled()
+    pub fn under_way(&self) -> u64 {
+        self.under_way + self.keep.unsettled() + self.marks.unsettled() + self.groups.under_way()
     }
 
     /// Entries of other runs.
@@ -168,11 +175,11 @@ impl Ledger {
     /// A stream from a device to the user who has another. To oneself: a note.
     ///
     /// # Panics
-    /// There are more than 16 million streams.
+    /// There are 16 million streams.
     pub fn open(&mut self, from: u32, to: u32) -> StreamId {
         let (sender, recipient) = (self.crew.member(from), self.crew.member(to));
         let id = StreamId(self.lane << STREAM_BITS | self.streams.len() as u32);
-        assert!(self.streams.len() < 1 << STREAM_BITS, "a ledger has room for 2^24 streams");
+        assert!(self.streams.len() < (1 << STREAM_BITS) - 1, "a ledger has room for 2^24 - 1 streams");
         let own = self.crew.devices(from);
         let theirs = if sender.user == recipient.user { 0..0 } else { self.crew.devices(to) };
         let observers = theirs.chain(own.filter(|seat| *seat != from)).map(|seat| Observer { seat, next: 0 }).collect();
@@ -406,6 +413,7 @@ impl Ledger {
     /// Names what never arrived or was never answered. For the end of a run.
     pub fn check_finished(&mut self) {
         let mut faults = std::mem::take(&mut self.faults);
+        faults.append(self.groups.check_finished());
         self.keep.what_is_missing().chain(self.marks.what_is_missing()).for_each(|words| faults.add(words));
         for stream in self.streams.iter().filter(|stream| !stream.flights.is_empty()) {
             let sender = self.crew.member(stream.from);

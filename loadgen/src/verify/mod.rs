@@ -11,6 +11,7 @@
 
 mod changes;
 pub mod crew;
+pub mod groups;
 pub mod history;
 mod kept;
 pub mod ledger;
@@ -53,7 +54,7 @@ impl SharedLedger {
 }
 
 /// The messages of one device to one user, numbered 0, 1, 2, ... Unique in a run: six bits of lane, 24 of the stream in it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StreamId(pub u32);
 
 /// What a device was told of a run, in any order, without what was superseded since: equal for all devices of a user, and for the user's

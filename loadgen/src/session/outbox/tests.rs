@@ -1,3 +1,5 @@
+use proto_spec::UserId;
+
 use super::*;
 use crate::verify::Text;
 

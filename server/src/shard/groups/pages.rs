@@ -269,7 +269,15 @@ impl Shard {
             (_, None) => true,
         };
         let told = match what {
-            What::Page { .. } => GroupTold::Page { first, last, more: more || !is_end, head, entries },
+            What::Page { wish, .. } => {
+                // The range begins where it was asked for, whatever of that this user may not read (SPEC 4.43).
+                match (wish, direction) {
+                    (GroupWish::Page { from, .. }, Direction::Forwards) => first = from.max(Seq(1)),
+                    (GroupWish::Page { from, .. }, Direction::Backwards) if from > Seq::ZERO => last = from.min(head),
+                    _ => {}
+                }
+                GroupTold::Page { first, last, more: more || !is_end, head, entries }
+            }
             What::Row(mut row) => {
                 row.last = entries.into_iter().filter(|entry| entry.place().is_some()).max_by_key(GroupEntry::place);
                 row.last.iter_mut().for_each(|last| _ = shorten(&mut last.content));

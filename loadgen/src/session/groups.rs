@@ -1,0 +1,108 @@
+//! What a device is told of groups, and what it asks for then (SPEC 8.12). What that must be is for [`crate::verify::groups`].
+
+use proto_spec::{GroupEntry, GroupId, GroupPage, GroupRow, RequestId, Seq};
+
+use super::{Ask, Happened, Session, Turn};
+use crate::{
+    stats::{Count, Measure},
+    verify::groups::{Came, Pointer, SentId},
+};
+
+/// A message or an act was accepted.
+pub(super) fn accepted(turn: &mut Turn<'_>, sent: SentId, seq: Seq) {
+    let Some(taken) = turn.ledger.groups.accepted(sent, seq) else { return };
+    if taken.is_message {
+        turn.stats[Count::GroupAccepted] += 1;
+        turn.stats.record(Measure::GroupAccepted, turn.now_us.saturating_sub(taken.intended_us));
+    } else {
+        turn.stats[Count::Acts] += 1;
+    }
+}
+
+impl Session {
+    pub(super) fn on_group_pushed(&mut self, turn: &mut Turn<'_>, group: GroupId, entry: &GroupEntry) {
+        match turn.ledger.groups.pushed(turn.seat, group, entry, turn.now_us, self.ready_us) {
+            Ok(came) => {
+                self.on_came(turn, came);
+                self.ask_for_gaps(turn);
+            }
+            Err(words) => turn.fault(words),
+        }
+    }
+
+    pub(super) fn on_group_page(&mut self, turn: &mut Turn<'_>, page: GroupPage) {
+        let Some((Ask::GroupPage(fetch), asked_us)) = self.answered(page.request) else {
+            return turn.fault(format!("a page of a group for request {}, which nothing waits for", page.request));
+        };
+        turn.stats[Count::GroupPages] += 1;
+        turn.stats.record(Measure::GroupPage, turn.now_us.saturating_sub(asked_us));
+        if fetch.is_for_gap {
+            match turn.ledger.groups.fetched(turn.seat, &fetch, &page, turn.now_us, self.ready_us) {
+                Ok(all) => {
+                    turn.stats[Count::GroupFetched] += all.iter().filter(|came| came.is_new).count() as u64;
+                    all.into_iter().for_each(|came| self.on_came(turn, came));
+                }
+                Err(words) => turn.fault(words),
+            }
+        } else {
+            if let Err(words) = fetch.check(&page) {
+                turn.fault(words);
+            }
+            turn.happened.push(Happened::GroupPage { slot: turn.slot, fetch, page });
+        }
+        self.ask_for_gaps(turn);
+    }
+
+    pub(super) fn on_groups(&mut self, turn: &mut Turn<'_>, request: RequestId, more: bool, rows: &[GroupRow]) {
+        let Some((Ask::Groups { after }, _)) = self.answered(request) else {
+            return turn.fault(format!("groups for request {request}, which nothing waits for"));
+        };
+        let mut before = after;
+        for row in rows {
+            if row.group <= before {
+                turn.fault(format!("a list of groups has {} behind {before}", row.group));
+            }
+            before = row.group;
+            self.on_pointer(turn, row.group, Pointer { standing: row.standing, first: None, up_to: row.head });
+        }
+        if more {
+            self.ask(turn, Ask::Groups { after: before });
+        } else {
+            turn.happened.push(Happened::Groups { slot: turn.slot });
+        }
+    }
+
+    pub(super) fn on_pointer(&mut self, turn: &mut Turn<'_>, group: GroupId, pointer: Pointer) {
+        if let Err(words) = turn.ledger.groups.told(turn.seat, group, pointer) {
+            turn.fault(words);
+        }
+        self.ask_for_gaps(turn);
+    }
+
+    /// Somebody looks at the groups.
+    pub fn look_at_groups(&mut self, turn: &mut Turn<'_>) {
+        self.ask_for_gaps(turn);
+    }
+
+    /// Asks for what the device lacks, as far as it may ask.
+    pub(super) fn ask_for_gaps(&mut self, turn: &mut Turn<'_>) {
+        while turn.ledger.groups.has_gap(turn.seat)
+            && self.has_room(Ask::Groups { after: GroupId(0) })
+            && let Some(fetch) = turn.ledger.groups.next_gap(turn.seat)
+        {
+            self.ask(turn, Ask::GroupPage(fetch));
+        }
+    }
+
+    fn on_came(&self, turn: &mut Turn<'_>, came: Came) {
+        if !came.is_new {
+            turn.stats[Count::GroupAgain] += 1;
+            return;
+        }
+        turn.stats[Count::GroupDelivered] += 1;
+        if let Some(intended_us) = came.intended_us {
+            let measure = if intended_us < self.ready_us { Measure::GroupCaughtUp } else { Measure::GroupDelivered };
+            turn.stats.record(measure, turn.now_us.saturating_sub(intended_us));
+        }
+    }
+}

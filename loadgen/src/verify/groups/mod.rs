@@ -1,0 +1,351 @@
+//! Groups: what is sent to them, their logs as all members together were told of them, and what each member has (SPEC 8.12). Pure.
+//!
+//! Everything in the groups of a run was sent by the run, so a log is known before it is told: each entry must be a send that was accepted,
+//! once, and the same for everybody. Of each member the ledger keeps the seqs that came, by push or by page; in the end these must be the
+//! seqs between the entries that let the member in and the one that ended that, no more and no less (`finish`).
+//!
+//! What is under way are the sends of which nobody knows what has come, and the entries that members lack.
+
+mod finish;
+mod log;
+mod ranges;
+mod view;
+
+use std::collections::HashMap;
+
+use proto_spec::{Act, Body, Content, ErrorCode, GroupEntry, GroupId, Rules, Seq, UserId};
+
+use self::log::Log;
+pub use self::{
+    ranges::Ranges,
+    view::{GroupFetch, Pointer, View},
+};
+use super::{Faults, Label, StreamId, text::fingerprint};
+
+/// A send to a group: its place among all of the ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SentId(pub u32);
+
+/// What is said or done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Said {
+    /// A message of so many bytes.
+    Message(u32),
+    /// The group begins.
+    Create,
+    /// Somebody becomes a member.
+    Add(UserId),
+    /// Somebody is a member no more.
+    Remove(UserId),
+}
+
+/// What has come of a send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Waiting,
+    /// It is this entry of the group's log.
+    Numbered(Seq),
+    Refused(ErrorCode),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Sent {
+    group: u32,
+    seat: u32,
+    said: Said,
+    intended_us: u64,
+    era: u8,
+    /// In the author's log; zero: nobody has said yet.
+    origin: Seq,
+    is_accepted: bool,
+    outcome: Outcome,
+}
+
+/// What came of a send before the answer to the send itself: a retry is answered late.
+#[derive(Clone, Copy, Debug)]
+enum Early {
+    Entry { group: u32, seq: Seq },
+    Refused(ErrorCode),
+}
+
+/// A send was accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// When it should have been sent.
+    pub intended_us: u64,
+    /// It is no act.
+    pub is_message: bool,
+}
+
+/// An entry came to a member.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Came {
+    /// The member did not have it.
+    pub is_new: bool,
+    /// When it should have been sent, if it is a message.
+    pub intended_us: Option<u64>,
+}
+
+/// When the connected members had a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spread {
+    /// The part of the run in which it was sent.
+    pub era: usize,
+    /// From when it should have been sent to the first member who had it, in microseconds.
+    pub first_us: u64,
+    /// To the last one.
+    pub last_us: u64,
+}
+
+/// The groups of a ledger.
+#[derive(Debug, Default)]
+pub struct Groups {
+    run: u32,
+    stream: StreamId,
+    sends: Vec<Sent>,
+    logs: Vec<Log>,
+    by_id: HashMap<GroupId, u32>,
+    views: Vec<View>,
+    /// By seat: the groups and its views of them.
+    of_seat: HashMap<u32, Vec<(u32, u32)>>,
+    seats: HashMap<UserId, u32>,
+    /// Accepted, by seat and seq in its user's log, while nobody knows what has come of it.
+    by_origin: HashMap<(u32, Seq), SentId>,
+    early: HashMap<(u32, Seq), Early>,
+    waiting: u64,
+    /// Entries that are to come to members, less those that have. Who has an entry before those in front of it are known makes it negative.
+    owed: i64,
+    /// Views whose pointer says something else than the log.
+    untold: u64,
+    faults: Faults,
+}
+
+impl Groups {
+    /// None. Texts have this run and stream in their labels.
+    #[must_use]
+    pub fn new(run: u32, stream: StreamId) -> Self {
+        Self { run, stream, ..Self::default() }
+    }
+
+    /// A further group; gives its place among them.
+    pub fn add_group(&mut self, id: GroupId) -> u32 {
+        let at = self.logs.len() as u32;
+        self.logs.push(Log::new(id));
+        self.by_id.insert(id, at);
+        at
+    }
+
+    /// Somebody at a seat of the crew, who writes to the group and must have what is theirs of it.
+    pub fn add_view(&mut self, group: u32, seat: u32, user: UserId) {
+        let view = self.views.len() as u32;
+        self.views.push(View::new(user));
+        self.logs[group as usize].views.insert(user, view);
+        self.of_seat.entry(seat).or_default().push((group, view));
+        self.seats.insert(user, seat);
+    }
+
+    /// The id of a group.
+    #[must_use]
+    pub fn id(&self, group: u32) -> GroupId {
+        self.logs[group as usize].id
+    }
+
+    /// Sends of which it is not known what has come, entries that members lack, and members who were not told how they stand.
+    #[must_use]
+    pub fn under_way(&self) -> u64 {
+        self.waiting + self.owed.max(0) as u64 + self.untold
+    }
+
+    /// Sends of which it is not known what has come.
+    #[must_use]
+    pub const fn waiting(&self) -> u64 {
+        self.waiting
+    }
+
+    /// Something is about to be sent.
+    ///
+    /// # Panics
+    /// There are 2^30 sends: what a label has room for.
+    pub fn send(&mut self, seat: u32, group: u32, said: Said, intended_us: u64, era: usize) -> SentId {
+        let id = SentId(self.sends.len() as u32);
+        assert!(id.0 < 1 << 30, "a ledger has room for 2^30 sends to groups");
+        let (origin, is_accepted, outcome, era) = (Seq::ZERO, false, Outcome::Waiting, era as u8);
+        self.sends.push(Sent { group, seat, said, intended_us, era, origin, is_accepted, outcome });
+        self.waiting += 1;
+        id
+    }
+
+    /// To which group a send goes.
+    #[must_use]
+    pub fn group_of(&self, sent: SentId) -> GroupId {
+        self.id(self.sends[sent.0 as usize].group)
+    }
+
+    /// What a send says.
+    #[must_use]
+    pub fn content(&self, sent: SentId) -> Content {
+        match self.sends[sent.0 as usize].said {
+            Said::Message(bytes) => {
+                let mut text = String::with_capacity(bytes as usize);
+                let (run, stream, index) = (self.run, self.stream, sent.0.into());
+                Label { run, stream, index }.write(bytes as usize, &mut text);
+                Content::text(&text)
+            }
+            Said::Create => Content::act(&Act::Create { name: "load", picture: "", rules: Rules::default() }),
+            Said::Add(user) => Content::act(&Act::Add { user }),
+            Said::Remove(user) => Content::act(&Act::Remove { user }),
+        }
+    }
+
+    /// A send was accepted, under this seq of its author's log.
+    pub fn accepted(&mut self, id: SentId, seq: Seq) -> Option<Taken> {
+        let sent = &mut self.sends[id.0 as usize];
+        if std::mem::replace(&mut sent.is_accepted, true) {
+            self.fault(id, &format!("was accepted again, as {seq}"));
+            return None;
+        }
+        let (told, seat) = (std::mem::replace(&mut sent.origin, seq), sent.seat);
+        let taken = Taken { intended_us: sent.intended_us, is_message: matches!(sent.said, Said::Message(_)) };
+        let outcome = sent.outcome;
+        if told != Seq::ZERO && told != seq {
+            self.fault(id, &format!("was accepted as {seq}, but its group has it as {told}"));
+        }
+        if outcome == Outcome::Waiting {
+            match self.early.remove(&(seat, seq)) {
+                None => drop(self.by_origin.insert((seat, seq), id)),
+                Some(Early::Refused(code)) => self.came_out(id, Outcome::Refused(code)),
+                Some(Early::Entry { group, seq }) => self.is_entry(id, group, seq),
+            }
+        }
+        Some(taken)
+    }
+
+    /// The group has not taken what the user at a seat has under this seq.
+    pub fn refused(&mut self, seat: u32, group: GroupId, origin: Seq, code: ErrorCode) {
+        match self.by_origin.remove(&(seat, origin)) {
+            Some(id) if self.group_of(id) == group => self.came_out(id, Outcome::Refused(code)),
+            Some(id) => self.fault(id, &format!("was refused by group {group}: {}", code.name())),
+            None => drop(self.early.insert((seat, origin), Early::Refused(code))),
+        }
+    }
+
+    fn came_out(&mut self, id: SentId, outcome: Outcome) {
+        let before = std::mem::replace(&mut self.sends[id.0 as usize].outcome, outcome);
+        if before == Outcome::Waiting {
+            self.waiting -= 1;
+        } else {
+            self.fault(id, &format!("is {outcome:?}, and is {before:?} too"));
+        }
+    }
+
+    /// The entry of a group's log is this send.
+    fn is_entry(&mut self, id: SentId, group: u32, seq: Seq) {
+        let sent = self.sends[id.0 as usize];
+        let content = self.content(id);
+        let known = self.logs[group as usize].known_mut(seq);
+        known.sent = Some(id);
+        let is_same = (known.kind, known.fingerprint) == (content.parts().0, fingerprint(content.parts().1));
+        let origin = known.origin;
+        if sent.group != group || sent.seat != known.seat || !is_same {
+            let words = format!("came as entry {seq} of group {} with another author or content", self.id(group));
+            self.fault(id, &words);
+        }
+        if sent.is_accepted && sent.origin != origin {
+            self.fault(id, &format!("was accepted as {}, but entry {seq} names {origin}", sent.origin));
+        }
+        self.sends[id.0 as usize].origin = origin;
+        self.by_origin.remove(&(sent.seat, origin));
+        self.came_out(id, Outcome::Numbered(seq));
+    }
+
+    /// Somebody was told of an entry. None if it is of a group of somebody else.
+    fn note(&mut self, group: u32, entry: &GroupEntry) -> Option<SentId> {
+        let id = self.id(group);
+        let Some(seat) = self.seats.get(&entry.from).copied() else {
+            self.faults
+                .add(format!("entry {} of group {id} is of user {}, who is not in this run", entry.seq, entry.from));
+            return None;
+        };
+        match self.logs[group as usize].note(seat, entry) {
+            Err(words) => self.faults.add(words),
+            Ok(false) => {}
+            Ok(true) => {
+                match self.recognise(group, seat, entry) {
+                    Some(sent) => self.is_entry(sent, group, entry.seq),
+                    None => {
+                        let early = Early::Entry { group, seq: entry.seq };
+                        self.early.insert((seat, entry.origin), early);
+                    }
+                }
+                self.fold(group);
+            }
+        }
+        self.logs[group as usize].known(entry.seq).and_then(|known| known.sent)
+    }
+
+    /// Which send an entry is, as far as it is known yet: a message says it, of an act the answer to its author does.
+    fn recognise(&self, group: u32, seat: u32, entry: &GroupEntry) -> Option<SentId> {
+        let Content::Text(text) = &entry.content else {
+            return self.by_origin.get(&(seat, entry.origin)).copied();
+        };
+        let label = Label::parse(text).filter(|label| label.run == self.run && label.stream == self.stream)?;
+        let id = SentId(label.index as u32);
+        self.sends.get(id.0 as usize).filter(|sent| sent.group == group).map(|_| id)
+    }
+
+    /// What follows from the entries that are known from the first one on.
+    fn fold(&mut self, group: u32) {
+        let Self { logs, views, owed, untold, .. } = self;
+        let log = &mut logs[group as usize];
+        while let Some(known) = log.next_to_fold() {
+            let (comes, goes) = match known.said {
+                Some(Said::Create) => (Some(known.from), None),
+                Some(Said::Add(user)) => (Some(user), None),
+                Some(Said::Remove(user)) => (None, Some(user)),
+                Some(Said::Message(_)) | None => (None, None),
+            };
+            let mut stands = |user: Option<UserId>, is_member: bool, here: &mut i64| {
+                let Some(view) = user.and_then(|user| log.views.get(&user)) else { return };
+                let view = &mut views[*view as usize];
+                *here += i64::from(is_member) - i64::from(view.is_member);
+                *untold -= u64::from(view.is_untold());
+                view.is_member = is_member;
+                *untold += u64::from(view.is_untold());
+            };
+            stands(comes, true, &mut log.here);
+            *owed += log.here;
+            stands(goes, false, &mut log.here);
+        }
+    }
+
+    /// The place of a group and of a seat's view of it.
+    fn find(&self, seat: u32, id: GroupId) -> Option<(u32, u32)> {
+        let group = *self.by_id.get(&id)?;
+        self.of_seat.get(&seat)?.iter().find(|(of, _)| *of == group).copied()
+    }
+
+    fn fault(&mut self, id: SentId, what: &str) {
+        let Sent { group, seat, said, .. } = self.sends[id.0 as usize];
+        let group = self.id(group);
+        self.faults.add(format!("send {} to group {group}, of seat {seat}, {said:?}, {what}", id.0));
+    }
+
+    /// What has gone wrong since the last call.
+    pub fn take_faults(&mut self) -> Faults {
+        std::mem::take(&mut self.faults)
+    }
+}
+
+/// What an entry says or does, of what a run says and does.
+fn said(content: &Content) -> Option<Said> {
+    match content.body() {
+        Ok(Body::Act(Act::Create { .. })) => Some(Said::Create),
+        Ok(Body::Act(Act::Add { user })) => Some(Said::Add(user)),
+        Ok(Body::Act(Act::Remove { user })) => Some(Said::Remove(user)),
+        Ok(Body::Text(text)) => Some(Said::Message(text.len() as u32)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;
