@@ -22,16 +22,22 @@ fn world() -> (Installation, Server) {
     (installation, server)
 }
 
-/// A shell command that starts user 7's chat with user 8 and keeps its process id in a file.
-fn chat(installation: &Installation, more: &str) -> (String, PathBuf) {
+/// A shell command that starts a user's chat with another one and keeps its process id in a file.
+fn chat_of(installation: &Installation, user: u64, to: u64, more: &str) -> (String, PathBuf) {
     let folder = installation.folder();
-    let (token, pid, script) = (folder.join("t7"), folder.join("pid"), folder.join("chat7"));
-    fs::write(&token, installation.token(7)).unwrap();
+    let file = |name: &str| folder.join(format!("{name}{user}"));
+    let (token, pid, script) = (file("t"), file("pid"), file("chat"));
+    fs::write(&token, installation.token(user)).unwrap();
     let (pid_file, token, server) = (pid.display(), token.display(), installation.config.listen);
     let line =
-        format!("echo $$ > {pid_file}; exec {RINGPOST} chat --token-file {token} --to 8 --server {server} {more}");
+        format!("echo $$ > {pid_file}; exec {RINGPOST} chat --token-file {token} --to {to} --server {server} {more}");
     fs::write(&script, line).unwrap();
     (format!("sh {}\r", script.display()), pid)
+}
+
+/// That of user 7, with user 8.
+fn chat(installation: &Installation, more: &str) -> (String, PathBuf) {
+    chat_of(installation, 7, 8, more)
 }
 
 fn id_in(file: &PathBuf) -> u32 {
@@ -345,4 +351,40 @@ fn in_tmux_a_paste_is_a_draft_and_quitting_leaves_nothing_behind() {
     tmux(&["send-keys", "echo $((40 + 2))-back", "Enter"]);
     let screen = shows("42-back");
     assert!(screen.contains(&format!("\n{}echo $((40 + 2))-back\n42-back", tty::PROMPT)), "{screen}");
+}
+
+#[test]
+fn three_people_write_in_a_group_and_see_the_same() {
+    let (installation, _server) = world();
+    let person = |user, to| {
+        let tty = Tty::new(80, 24);
+        tty.types(&chat_of(&installation, user, to, "").0);
+        tty.shows(&format!("you are {user} · connected"));
+        tty
+    };
+    let (alice, bob, carol) = (person(7, 8), person(8, 7), person(9, 7));
+    let says = |tty: &Tty, line: &str, shows: &str| {
+        tty.types(&format!("{line}\r"));
+        tty.shows(shows);
+    };
+    says(&alice, "/group The sea", "✓  you  (began the group “The sea”)");
+    let screen = alice.screen();
+    let id = screen.split_whitespace().find(|word| word.starts_with('#')).unwrap();
+    says(&alice, "/add 8", "(added 8)");
+    says(&alice, "/add 9", "(added 9)");
+    bob.shows(&format!("/to {id} opens it"));
+    says(&bob, &format!("/to {id}"), "The sea");
+    says(&carol, &format!("/to {id}"), "The sea");
+    says(&carol, "Where to, @7?", "✓  you  Where to");
+    bob.shows("9  Where to, @7?");
+    says(&bob, "/react 👍", "[👍]");
+    says(&alice, "/role 8 admin", "(made 8 an admin)");
+    [&alice, &carol].iter().for_each(|tty| tty.shows("Where to, @7?  [👍]"));
+    says(&alice, "/members", "admin    read up to #");
+    alice.types("\u{1b}");
+    says(&bob, "/remove 9", "(removed 9)");
+    carol.shows("You are no member of");
+    says(&bob, "Without them", "✓  you  Without them");
+    alice.shows("8  Without them");
+    assert!(!carol.screen().contains("Without them"), "{}", carol.screen());
 }
