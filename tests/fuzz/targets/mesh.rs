@@ -50,6 +50,7 @@ fuzz_target!(|data: &[u8]| {
             Heard::Opened(_) => continue,
             Heard::Envelope(envelope) => Said::Envelope(envelope),
             Heard::Presence(said) => Said::Presence(said),
+            Heard::Group(mail) => Said::Group(mail),
         };
         let mut bytes = Vec::new();
         wire::encode(&said, &mut bytes);

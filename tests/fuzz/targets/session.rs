@@ -126,5 +126,8 @@ fuzz_target!(|data: &[u8]| {
     world.disconnect(alice);
     world.disconnect(bob);
     calm(&mut world);
-    assert_eq!(world.total(|core| core.sessions + core.users - core.cache_users + core.conversations + core.held_bytes), 0);
+    assert_eq!(
+        world.total(|core| core.sessions + core.users - core.cache_users + core.conversations + core.held_bytes),
+        0
+    );
 });

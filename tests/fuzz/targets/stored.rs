@@ -39,10 +39,10 @@ fn pages(bytes: &[u8]) {
     if let Ok(header) = SegmentHeader::decode(bytes) {
         assert_eq!(SegmentHeader::decode(&header.encode()), Ok(header));
     }
-    if let Some((seed, rest)) = bytes.split_first_chunk() {
-        if let Some((header, payload)) = format::verify(rest, Salt(u64::from_le_bytes(*seed))) {
-            assert_eq!(header.len, payload.len());
-        }
+    if let Some((seed, rest)) = bytes.split_first_chunk()
+        && let Some((header, payload)) = format::verify(rest, Salt(u64::from_le_bytes(*seed)))
+    {
+        assert_eq!(header.len, payload.len());
     }
 }
 
