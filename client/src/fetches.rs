@@ -221,10 +221,10 @@ impl Fetches {
         self.waiting.remove(index).map(|fetch| FetchHandle(fetch.request))
     }
 
-    /// Where a fetch that awaits its answer begins, and which way it goes.
-    pub(crate) fn asked(&self, request: RequestId) -> Option<(Seq, Direction)> {
+    /// Which way a fetch goes that awaits its answer.
+    pub(crate) fn direction(&self, request: RequestId) -> Option<Direction> {
         let mut in_flight = self.waiting.iter().filter(|fetch| fetch.is_in_flight);
-        in_flight.find(|fetch| fetch.request == request).map(|fetch| (fetch.from, fetch.direction))
+        in_flight.find(|fetch| fetch.request == request).map(|fetch| fetch.direction)
     }
 
     /// An inbox has come; a page of `first` is still to come with the same request, if one was asked for.

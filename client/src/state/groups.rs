@@ -42,17 +42,11 @@ impl ClientState {
         self.fetch(Range::Members(group, after), Seq::ZERO, Direction::Forwards, limit)
     }
 
-    pub(super) fn on_group_page(&mut self, mut page: GroupPage, effects: &mut Effects) -> Flow {
+    pub(super) fn on_group_page(&mut self, page: GroupPage, effects: &mut Effects) -> Flow {
         if let Err(reason) = check_group_page(&page) {
             return Flow::Break(reason.into());
         }
-        let (from, direction) = self.fetches.asked(page.request).unwrap_or((Seq::ZERO, Direction::Forwards));
-        // Between where it was asked for and where it begins nothing is this user's to read: the range reaches over that.
-        match (direction, from) {
-            (Direction::Forwards, _) => page.first = page.first.min(from.max(Seq(1))),
-            (Direction::Backwards, Seq::ZERO) => page.last = page.last.max(page.head),
-            (Direction::Backwards, _) => page.last = page.last.max(from.min(page.head)),
-        }
+        let direction = self.fetches.direction(page.request).unwrap_or(Direction::Forwards);
         let asked = self.fetches.answered(page.request);
         self.answer(asked, effects, |fetch| ClientEvent::GroupPage { fetch, direction, page })
     }
