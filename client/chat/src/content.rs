@@ -5,6 +5,7 @@ use client::{
     Role, UserId,
 };
 
+use crate::groups;
 const UNKNOWN: &str = "(something that this version can not show)";
 
 /// A content as a text. What its author wrote stands last, since it may have any form.
@@ -87,7 +88,7 @@ fn act_line(act: &Act<'_>) -> String {
         Act::Unban { user } => format!("(lets {user} in again)"),
         Act::SetRole { user, role } => format!("(made {user} {})", role_of(*role)),
         Act::Describe { name, .. } => format!("(calls the group “{name}”)"),
-        Act::SetRules { .. } => "(changed the rules)".to_owned(),
+        Act::SetRules { rules } => format!("(rules: {})", groups::rules_line(*rules)),
         Act::Invite { digest: Some(_) } => "(invites whoever has the secret)".to_owned(),
         Act::Invite { digest: None } => "(invites nobody any more)".to_owned(),
         Act::Join { .. } => "(joined by invitation)".to_owned(),

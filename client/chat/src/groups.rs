@@ -5,7 +5,7 @@ use client::{Act, ActKind, ConversationId, GROUP_NAME_BYTES_MAX, GroupId, Role, 
 use crate::command::{Command, NoCommand};
 
 /// The commands, as they are listed where one is wrong.
-pub(crate) const COMMANDS: &str = "/group NAME, /groups, /members, /add USER, /remove USER, /ban USER, /unban USER, /role USER member (or admin, owner), /rename NAME, /rules [WORD …], /invite, /uninvite, /join #ID SECRET, /leave, /end";
+pub(crate) const COMMANDS: &str = "/group NAME, /groups, /members, /add USER, /remove USER, /ban USER, /unban USER, /role USER member (or admin, owner), /rename NAME, /rules WORD … (add, write, rename, history, or none), /invite, /uninvite, /join #ID SECRET, /leave, /end";
 
 /// What a group is kept to, in words for `/rules`.
 const RULES: [(&str, Rules); 4] = [
@@ -66,6 +66,7 @@ pub(crate) fn parse(line: &str) -> Option<Result<Command, NoCommand>> {
     Some(match (command, &words[..]) {
         ("/group", [_, ..]) => name(line, command).map(Command::Group),
         ("/rename", [_, ..]) => name(line, command).map(Command::Rename),
+        ("/rules", ["none"]) => Ok(Command::Act(Act::SetRules { rules: Rules::default() })),
         ("/rules", of) => rules(command, of).map(|rules| Command::Act(Act::SetRules { rules })),
         ("/invite", []) => Ok(Command::Invite),
         ("/uninvite", []) => Ok(Command::Act(Act::Invite { digest: None })),
@@ -108,14 +109,32 @@ fn name(line: &str, command: &str) -> Result<String, NoCommand> {
     }
 }
 
-/// Whatever is not named is not so.
+/// Whatever is not named is not so. Without a word it is an error, since somebody may want to see them.
 fn rules(command: &str, words: &[&str]) -> Result<Rules, NoCommand> {
+    let what =
+        "any of add, write and rename, which only admins do then, and history, which newcomers see then; or none";
+    if words.is_empty() {
+        return Err(wrong(command, what));
+    }
     let rule = |word: &&str| {
         let known = RULES.iter().find(|(name, _)| name == word).map(|(_, rule)| *rule);
-        let what = "any of add, write and rename, which only admins do then, and history, which newcomers see then";
         known.ok_or_else(|| wrong(command, &format!("{what}, not `{word}`")))
     };
     words.iter().map(rule).try_fold(Rules::default(), |all, one| Ok(all.changed(one?, Rules::default())))
+}
+
+/// What the rules of a group say, in words.
+pub(crate) fn rules_line(rules: Rules) -> String {
+    let for_admins =
+        [(Rules::ADMINS_ADD, "add people"), (Rules::ADMINS_POST, "write"), (Rules::ADMINS_DESCRIBE, "rename it")];
+    let admins: Vec<_> = for_admins.into_iter().filter(|(rule, _)| rules.has(*rule)).map(|(_, what)| what).collect();
+    let first = if admins.is_empty() {
+        "all members add people, write and rename it".to_owned()
+    } else {
+        format!("only admins {}", admins.join(", "))
+    };
+    let history = if rules.has(Rules::HISTORY) { "read" } else { "do not read" };
+    format!("{first}; newcomers {history} what was before")
 }
 
 fn user(command: &str, word: &str) -> Result<UserId, NoCommand> {
@@ -134,6 +153,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_rules_are_told_in_words() {
+        assert_eq!(
+            rules_line(Rules::default()),
+            "all members add people, write and rename it; newcomers do not read what was before"
+        );
+        assert_eq!(rules_line(Rules::from_bits(10)), "only admins write; newcomers read what was before");
+    }
+
+    #[test]
     fn a_command_about_groups_is_one_or_a_mistake() {
         let user = UserId(8);
         for (line, command) in [
@@ -149,7 +177,7 @@ mod tests {
             ("/role 8 admin", Command::Act(Act::SetRole { user, role: Role::Admin })),
             ("/to #42", Command::To(GroupId(42).into())),
             ("/rename The lake", Command::Rename("The lake".into())),
-            ("/rules", Command::Act(Act::SetRules { rules: Rules::default() })),
+            ("/rules none", Command::Act(Act::SetRules { rules: Rules::default() })),
             ("/rules write history", Command::Act(Act::SetRules { rules: Rules::from_bits(10) })),
             ("/invite", Command::Invite),
             ("/uninvite", Command::Act(Act::Invite { digest: None })),
@@ -172,7 +200,9 @@ mod tests {
             "/role 8",
             "/role 8 king",
             "/role x admin",
+            "/rules",
             "/rules all",
+            "/rules none write",
             "/join 42 abc",
             "/join #42",
             "/rename",

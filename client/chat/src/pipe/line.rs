@@ -17,8 +17,8 @@ From a pipe, each line of input is a message, or one of /to USER (or /to #ID, a 
 /inbox [N], /read, /mute, /archive, /pin, /block, /mentions (/unmute and so on for the opposite), /check, /devices,
 /device-name NAME (of this one), /remove-device ID (for ever), /watch [USER …], /presence USER …, /typing USER (or
 #ID), /away, /here, /invisible, /visible, /lastseen off (or on), /group NAME, /groups, /members, /add USER, /remove
-USER, /ban USER, /unban USER, /role USER ROLE, /rename NAME, /rules [add] [write] [rename] [history], /invite,
-/uninvite, /join #ID SECRET, /leave, /end, /quit; a message that begins with / is written with // in front, and blank
+USER, /ban USER, /unban USER, /role USER ROLE, /rename NAME, /rules WORD …, /invite, /uninvite, /join #ID SECRET,
+/leave, /end, /quit; a message that begins with / is written with // in front, and blank
 lines are passed over. /reply answers the message that was told with this SEQ, or the last one received from USER, and
 /react says what you feel about it, or without EMOJI takes that back; /delete takes it, or the last of the
 conversation, out of your own history alone; /edit and /unsend change your own, or the last you sent there, for whose
@@ -31,8 +31,8 @@ connected, that you are writing, and is said again every 3 s as long as that goe
 here, until /here; /invisible hides from everybody whether you are there, and /lastseen off when you were there last;
 /group begins a group of which you are the owner, and goes to it; /mentions mutes a group but for what names you;
 /members, /add and so on are about the group that one writes to, with ROLE member, admin or owner; /rules says what
-only admins do in it from now on (add, write, rename), and whether newcomers see its history; /invite lets in whoever
-says /join with the SECRET that is told then. What is done to a group is a message: it is accepted, and then the group
+only admins do in it from now on (add, write, rename), and that newcomers see its history (history), or none of this;
+/invite lets in whoever says /join with the SECRET that is told then. What is done to a group is a message: it is accepted, and then the group
 takes or refuses it. A line that is no command, too long or not UTF-8 ends the input: nothing after it is sent, and
 what was sent before is waited for.
 Each line of output is one of
