@@ -303,3 +303,35 @@ fn who_goes_before_the_group_is_loaded_is_not_followed_for() {
         assert_eq!(left(&mut people.world), (0, 0), "after {steps} steps");
     }
 }
+
+#[test]
+fn a_mark_that_comes_before_it_is_known_how_far_the_group_is_is_put_off_and_not_lost() {
+    let mut people = People::new(2, 2, Rules::default());
+    for _ in 0..5 {
+        people.say(1, Content::text("x"));
+        people.world.settle();
+    }
+    people.world.disconnect(people.link(2));
+    people.world.settle();
+    people.links[1] = people.world.connect_only(2, 1, Resume::Stored);
+    let conversation = GROUP.into();
+    let (up_to, tell) = (Seq(6), true);
+    let read = ClientFrame::MarkRead { request: RequestId(7), conversation, up_to, tell };
+    let delete = ClientFrame::DeleteMessage { request: RequestId(8), conversation, place: Seq(5) };
+    // Behind the hello at once.
+    people.world.frame(people.link(2), &read);
+    people.world.frame(people.link(2), &delete);
+    people.world.settle();
+    let put_off = |frame: ServerFrame| match frame {
+        ServerFrame::Error { code: ErrorCode::Overloaded, request, retry_after_ms: 1.., .. } => Some(request.0),
+        _ => None,
+    };
+    let frames = people.world.take(people.link(2));
+    assert_eq!(frames.into_iter().filter_map(put_off).collect::<Vec<_>>(), [7, 8]);
+    let done = [people.ask(2, &read), people.ask(2, &delete)].concat();
+    let is_there = |wanted: fn(&Event) -> bool| {
+        done.iter().any(|frame| matches!(frame, ServerFrame::Deliver { entry } if wanted(&entry.event)))
+    };
+    assert!(is_there(|event| matches!(event, Event::Read { up_to: Seq(6), .. })), "{done:?}");
+    assert!(is_there(|event| matches!(event, Event::Deleted { place: Seq(5), .. })), "{done:?}");
+}

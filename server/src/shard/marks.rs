@@ -155,8 +155,10 @@ impl Shard {
                 }
             }
             Mark::Read { up_to, tell } if let Some(group) = group_of(conversation) => {
-                // What is beyond the last entry that this core was told of is not read yet.
-                let up_to = up_to.min(self.group_reached(user_id, group));
+                // Beyond the last entry that this core was told of nothing was read.
+                let Some(up_to) = self.group_reached(user_id, group, up_to) else {
+                    return self.mark_failed(by, ClientKind::MarkRead, ErrorCode::Overloaded, RETRY_BUSY_MS, cx);
+                };
                 if up_to <= numbered.read.up_to {
                     return self.answer_marked(user_id, by, changed_in, cx);
                 }

@@ -8,7 +8,7 @@ use storage::{Entries, Message, Query, Replaced, Rewrite, Shown, Span, StandingR
 
 use super::home::is_member;
 use crate::{
-    limits::RETRY_STORAGE_MS,
+    limits::{RETRY_BUSY_MS, RETRY_STORAGE_MS},
     shard::{
         ConnId, Shard, Turn, changes,
         input::{Envelope, EnvelopeBody, GroupStanding},
@@ -188,11 +188,15 @@ impl Shard {
         self.mark_dirty(user_id, cx.now.monotonic_ms);
     }
 
-    /// Up to where a group has come of which the user is or was a member, as far as this core was told.
-    pub(in crate::shard) fn group_reached(&mut self, user_id: UserId, group: GroupId) -> Seq {
-        let row = self.users.resident(user_id).and_then(|user| user.group(group));
-        let told = row.map(|row| row.up_to).unwrap_or_default();
-        told.max(self.following.reached(group, user_id).unwrap_or_default())
+    /// What of a group up to this seq this user can have been told. None: that is not known until the group's home has answered a core that
+    /// follows it, and what was asked is to be asked again.
+    pub(in crate::shard) fn group_reached(&mut self, user_id: UserId, group: GroupId, seq: Seq) -> Option<Seq> {
+        let row = self.users.resident(user_id).and_then(|user| user.group(group).copied()).unwrap_or_default();
+        match self.following.reached(group, user_id) {
+            Some(reached) => Some(seq.min(reached.max(row.up_to))),
+            None if is_member(row.standing) && seq > row.up_to => None,
+            None => Some(seq.min(row.up_to)),
+        }
     }
 
     /// A user deletes a message of a group for themselves: their devices leave it out from now on, and nobody else hears of it.
@@ -205,7 +209,9 @@ impl Shard {
         cx: &mut Turn<'_>,
     ) {
         let conversation = group.into();
-        let reached = self.group_reached(user_id, group);
+        let Some(reached) = self.group_reached(user_id, group, place) else {
+            return self.mark_failed(by, ClientKind::DeleteMessage, ErrorCode::Overloaded, RETRY_BUSY_MS, cx);
+        };
         let Some(user) = self.users.resident(user_id) else { return };
         let Some(known) = self.conversations.resident((user_id, conversation)) else { return };
         if place == Seq::ZERO || place > reached {
