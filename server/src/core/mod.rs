@@ -331,9 +331,11 @@ impl Core {
             self.post_to_node(now, node, envelope);
         }
         for (home, mail) in effects.groups.drain(..) {
-            self.counters().envelopes.one();
             match home {
-                Home::Here(core) => self.post(core, CoreMessage::Group(mail)),
+                Home::Here(core) => {
+                    self.counters().envelopes.one();
+                    self.post(core, CoreMessage::Group(mail));
+                }
                 Home::Elsewhere(node) => self.post_group_to_node(now, node, mail),
             }
         }

@@ -191,6 +191,12 @@ impl Group {
         Ok(Taken { content, state: None, rows: vec![(from, row)], concerns: Some(from) })
     }
 
+    /// Whether a user may write: then others may see that they type.
+    #[must_use]
+    pub fn may_write(&self, user: UserId) -> bool {
+        self.judge(user, &Content::text("."), Seq::ZERO, 0).is_ok()
+    }
+
     /// The row of somebody who is let in.
     fn admits(&self, user: UserId, state: &GroupState, at: Seq, members_max: usize) -> Result<MemberRow, ErrorCode> {
         match self.roll.row(user).map(|row| row.standing) {

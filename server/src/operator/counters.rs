@@ -160,7 +160,7 @@ counters! {
         receives_deferred: Counter,
         /// Messages that found a mailbox full.
         mailbox_full: Counter,
-        /// Envelopes for other cores.
+        /// Envelopes for other cores, and what is said to them of groups.
         envelopes: Counter,
         /// Messages about presence for other cores that found no room, or other nodes no link or no room in it, and were dropped.
         presence_dropped: Counter,

@@ -324,23 +324,20 @@ impl Shard {
             if self.rests_longer(user_id, what) {
                 continue;
             }
-            if let Resting::Standing(group, user) = what {
-                self.wake_standing(group, user, cx);
-                continue;
-            }
-            let Some(user) = self.users.resident(user_id) else { continue };
             match what {
+                Resting::Standing(group, user) => self.wake_standing(group, user, cx),
                 Resting::Messages(to) => {
+                    let Some(user) = self.users.resident(user_id) else { continue };
                     user.outgoing.wake(to);
                     self.forward_from_log(user_id, cx);
                     self.mark_dirty(user_id, cx.now.monotonic_ms);
                 }
                 Resting::Reports(author) => {
+                    let Some(user) = self.users.resident(user_id) else { continue };
                     if let Some(report) = user.reports.wake(author) {
                         self.post_report(user_id, author, report, cx);
                     }
                 }
-                Resting::Standing(..) => {}
             }
         }
     }

@@ -13,7 +13,7 @@ use super::{
     Admission, Close, ConnId, Connected, Shard, Turn,
     capabilities::capabilities,
     feed::Feed,
-    groups::{members_wish, page_wish},
+    groups::GroupWish,
     ledger::{Ledger, Parked},
     loading::UserWaiting,
     marks::Mark,
@@ -283,13 +283,13 @@ impl Shard {
             ClientFrame::FetchConversation { request, conversation, from, direction, limit } => match conversation {
                 ConversationId::Person(_) => self.fetch(conn, request, Some(conversation), from, direction, limit, cx),
                 ConversationId::Group(group) => {
-                    let (kind, wish) = (ClientKind::FetchConversation, page_wish(from, direction, limit));
+                    let (kind, wish) = (ClientKind::FetchConversation, GroupWish::Page { from, direction, limit });
                     self.fetch_of_group((conn, request), kind, group, wish, cx);
                 }
             },
             ClientFrame::FetchGroups { request, after, limit } => self.fetch_groups((conn, request), after, limit, cx),
             ClientFrame::FetchMembers { request, group, after, limit } => {
-                let wish = members_wish(after, limit);
+                let wish = GroupWish::Members { after, limit };
                 self.fetch_of_group((conn, request), ClientKind::FetchMembers, group, wish, cx);
             }
             ClientFrame::Ping { nonce } => self.send(conn, &ServerFrame::Pong { nonce }, cx),

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
 use proto_spec::{
-    ClientKind, Direction, ErrorCode, GroupId, GroupPage, GroupRow, RequestId, Role, Rules, Seq, ServerFrame, UserId,
+    ClientKind, ErrorCode, GroupId, GroupPage, GroupRow, RequestId, Role, Rules, ServerFrame,
     limits::{GROUP_ROWS_MAX, PAGE_BYTES_MAX},
 };
 
@@ -181,14 +181,4 @@ impl Shard {
             }
         }
     }
-}
-
-/// What a client asks for when it fetches a conversation that is a group.
-pub(in crate::shard) const fn page_wish(from: Seq, direction: Direction, limit: u64) -> GroupWish {
-    GroupWish::Page { from, direction, limit }
-}
-
-/// What a client asks for when it fetches members.
-pub(in crate::shard) const fn members_wish(after: UserId, limit: u64) -> GroupWish {
-    GroupWish::Members { after, limit }
 }

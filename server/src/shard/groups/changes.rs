@@ -93,8 +93,7 @@ pub(super) fn change(
     let message = message.filter(|message| message.entry.from == name.author && may_read(message.place));
     let GroupMessage { place, entry, reactions } = message.ok_or(ErrorCode::NoSuchMessage)?;
     let written = written(&entry);
-    let said = judge(from, content, &entry, limits, (written, now));
-    said?;
+    judge(from, content, &entry, limits, (written, now))?;
     let (mut gone, mut kept, mut says) = (Vec::new(), reactions, entry.seq);
     if matches!(content, Content::Reaction(_)) {
         gone.extend(kept.extract_if(.., |reaction| reaction.from == from).map(|reaction| reaction.seq));

@@ -323,7 +323,7 @@ impl Shard {
         let Some(mut session) = self.sessions.get_mut(conn) else { return };
         if session.feed.is_live() && std::mem::take(&mut session.lacks_groups) {
             let user = session.user;
-            self.point_at_groups(user, cx);
+            self.follow_groups(user, cx);
         }
     }
 

@@ -18,7 +18,7 @@ use storage::{GroupSnapshot, Query};
 
 pub use self::mail::{AskId, GroupMail, GroupSaid, GroupTold, GroupWish};
 pub(super) use self::{
-    asks::{Asks, members_wish, page_wish},
+    asks::Asks,
     changes::Sent,
     following::Following,
     home::Group,

@@ -259,17 +259,6 @@ impl Shard {
         self.loading_ended(user_id);
     }
 
-    /// A pointer of each group that is further than the user's log says, as far as this core knows.
-    pub(in crate::shard) fn point_at_groups(&mut self, user_id: UserId, cx: &mut Turn<'_>) {
-        let Some(user) = self.users.resident(user_id) else { return };
-        let groups: Vec<_> = user.groups.iter().map(|(group, row)| (*group, row.up_to)).collect();
-        for (group, up_to) in groups {
-            if let Some(reached) = self.following.reached(group, user_id).filter(|reached| *reached > up_to) {
-                self.point_up_to(user_id, group, reached, cx);
-            }
-        }
-    }
-
     /// The pointer of a group that has come so far.
     pub(super) fn point_up_to(&mut self, user_id: UserId, group: GroupId, reached: Seq, cx: &mut Turn<'_>) {
         let at = self.lane_of(user_id);

@@ -1,6 +1,6 @@
 //! Typing: that a member types, passed on to the others who are connected, and forgotten. A word that may be left out anywhere.
 
-use proto_spec::{GroupId, Rules, ServerFrame, UserId};
+use proto_spec::{GroupId, ServerFrame, UserId};
 
 use super::{GroupSaid, home::is_member};
 use crate::{
@@ -24,10 +24,7 @@ impl Shard {
     /// At the home of the group: the cores that follow are told, if the member may write and there are not too many who would see it.
     pub(super) fn member_types(&mut self, id: GroupId, user: UserId, cx: &mut Turn<'_>) {
         let Some(group) = self.groups.resident(id) else { return };
-        let (Some(member), Some(state)) = (group.book.roll.member(user), &group.book.state) else { return };
-        let may_write =
-            !state.has_ended && (!state.rules.has(Rules::ADMINS_POST) || member.role > proto_spec::Role::Member);
-        if !may_write || group.book.roll.members() > TYPING_MEMBERS_MAX {
+        if group.book.roll.members() > TYPING_MEMBERS_MAX || !group.book.may_write(user) {
             return;
         }
         for core in group.followers() {
