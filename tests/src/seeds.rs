@@ -1,6 +1,6 @@
-//! Seeds: what the tests of a simulator do with them, whichever it is (`sim`, `fleet`).
+//! Seeds: what the tests of a simulator do with them, whichever it is (`sim`, `crowd`, `fleet`, `fleet::groups`).
 
-use std::{env, fmt, time::Instant};
+use std::{env, fmt, panic, time::Instant};
 
 use crate::{
     number_of,
@@ -19,12 +19,14 @@ pub struct Simulator<F: 'static> {
     pub run_traced: Run<F>,
     /// All of them.
     pub faults: &'static [F],
+    /// Whether a panic finds a fault: the server itself, or the model of the store, asserts what it breaks. If not, a run never panics.
+    pub may_panic: bool,
 }
 
 /// Lines of a trace that are shown of a seed that fails.
 const LINES_SHOWN: usize = 200;
 
-impl<F: Copy + fmt::Debug> Simulator<F> {
+impl<F: Copy + fmt::Debug + panic::UnwindSafe> Simulator<F> {
     /// Runs a seed and, if it fails, runs it again to show what happened.
     ///
     /// # Panics
@@ -57,6 +59,27 @@ impl<F: Copy + fmt::Debug> Simulator<F> {
         println!("{:#?}", reached.counts);
         let missing: Vec<_> = situations.iter().filter(|name| !reached.counts.contains_key(*name)).collect();
         assert!(missing.is_empty(), "never reached: {missing:?}");
+    }
+
+    /// Each deliberate fault is found by one of so many seeds.
+    ///
+    /// # Panics
+    /// One is not.
+    pub fn finds_every_fault(&self, seeds: u64) {
+        let Self { run, faults, may_panic, .. } = *self;
+        let mut not_found = Vec::new();
+        for &fault in faults {
+            let found = |seed| match panic::catch_unwind(move || run(seed, Some(fault))) {
+                Ok(result) => Some((seed, result.err()?.what)),
+                Err(_) if may_panic => Some((seed, "a panic".to_owned())),
+                Err(panic) => panic::resume_unwind(panic),
+            };
+            match (1..=seeds).find_map(found) {
+                Some((seed, what)) => println!("{fault:?}: found by seed {seed}: {what}"),
+                None => not_found.push(fault),
+            }
+        }
+        assert!(not_found.is_empty(), "not found within {seeds} seeds: {not_found:?}");
     }
 
     /// The first seeds do the same every time, with this fault.

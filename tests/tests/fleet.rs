@@ -4,14 +4,13 @@
 //! so on, with that fault.
 //! `SEEDS=10000 cargo test --release -p tests --test fleet many_seeds -- --nocapture` runs as many as one likes.
 
-use std::panic;
-
 use tests::{
     fleet::{self, SEEDS, SEEDS_TO_FIND, SITUATIONS, faults::Fault},
     seeds::Simulator,
 };
 
-const SIMULATOR: Simulator<Fault> = Simulator { run: fleet::run, run_traced: fleet::run_traced, faults: Fault::ALL };
+const SIMULATOR: Simulator<Fault> =
+    Simulator { run: fleet::run, run_traced: fleet::run_traced, faults: Fault::ALL, may_panic: true };
 
 #[test]
 fn no_seed_breaks_a_promise_and_every_rare_situation_is_reached() {
@@ -20,19 +19,7 @@ fn no_seed_breaks_a_promise_and_every_rare_situation_is_reached() {
 
 #[test]
 fn every_deliberate_fault_is_found() {
-    let mut not_found = Vec::new();
-    for &fault in Fault::ALL {
-        // Some are found by the server itself: by what it asserts.
-        let run = |seed| match panic::catch_unwind(|| fleet::run(seed, Some(fault))) {
-            Ok(result) => Some((seed, result.err()?.what)),
-            Err(_) => Some((seed, "a panic".to_owned())),
-        };
-        match (1..=SEEDS_TO_FIND).find_map(run) {
-            Some((seed, what)) => println!("{fault:?}: found by seed {seed}: {what}"),
-            None => not_found.push(fault),
-        }
-    }
-    assert!(not_found.is_empty(), "not found within {SEEDS_TO_FIND} seeds: {not_found:?}");
+    SIMULATOR.finds_every_fault(SEEDS_TO_FIND);
 }
 
 #[test]

@@ -4,15 +4,14 @@
 //! `FAULT=LosePush` and so on, with that fault.
 //! `SEEDS=10000 cargo test --release -p tests --test fleet_groups many_seeds -- --nocapture` runs as many as one likes.
 
-use std::panic;
-
 use tests::{
     fleet::faults::Fault,
     fleet::groups::{self, FAULTS, SEEDS, SEEDS_TO_FIND, SITUATIONS},
     seeds::Simulator,
 };
 
-const SIMULATOR: Simulator<Fault> = Simulator { run: groups::run, run_traced: groups::run_traced, faults: FAULTS };
+const SIMULATOR: Simulator<Fault> =
+    Simulator { run: groups::run, run_traced: groups::run_traced, faults: FAULTS, may_panic: true };
 
 #[test]
 fn no_seed_breaks_a_promise_and_every_rare_situation_is_reached() {
@@ -21,19 +20,7 @@ fn no_seed_breaks_a_promise_and_every_rare_situation_is_reached() {
 
 #[test]
 fn every_deliberate_fault_is_found() {
-    let mut not_found = Vec::new();
-    for &fault in FAULTS {
-        // Some are found by the server itself: by what it asserts.
-        let run = |seed| match panic::catch_unwind(|| groups::run(seed, Some(fault))) {
-            Ok(result) => Some((seed, result.err()?.what)),
-            Err(_) => Some((seed, "a panic".to_owned())),
-        };
-        match (1..=SEEDS_TO_FIND).find_map(run) {
-            Some((seed, what)) => println!("{fault:?}: found by seed {seed}: {what}"),
-            None => not_found.push(fault),
-        }
-    }
-    assert!(not_found.is_empty(), "not found within {SEEDS_TO_FIND} seeds: {not_found:?}");
+    SIMULATOR.finds_every_fault(SEEDS_TO_FIND);
 }
 
 #[test]
