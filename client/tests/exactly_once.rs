@@ -8,10 +8,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use client::{
     Acknowledging, ClientEvent, ClientState, Config, Content, ConversationId, DisconnectReason, Effects, Entry,
-    EpochId, ErrorCode, Event, Input, Keeping, Link, MonotonicMs, Resume, SendHandle, SendNumber, Seq, Unanswered,
-    UserId,
+    EpochId, ErrorCode, Event, Input, Keeping, MonotonicMs, Resume, SendHandle, SendNumber, Seq, Unanswered, UserId,
 };
-use model::{DEVICE, GivingUp, NOBODY, OTHER, PEER, Saved, Server};
+use model::{DEVICE, GivingUp, NOBODY, OTHER, PEER, Pipe, Saved};
 use proptest::prelude::*;
 
 /// What the application keeps. With `Keeping::ByApplication` it is all that survives its crash.
@@ -24,14 +23,11 @@ struct Kept {
 }
 
 struct World {
-    server: Server,
+    pipe: Pipe,
     client: ClientState,
     keeping: Keeping,
     kept: Kept,
     now: MonotonicMs,
-    /// Bytes on their way to the server. None without a link.
-    to_server: Option<Vec<u8>>,
-    is_opening: bool,
     texts_sent: Vec<(UserId, String)>,
     accepted: BTreeMap<String, Seq>,
     refused: Vec<String>,
@@ -118,13 +114,11 @@ impl World {
     fn new(keeping: Keeping) -> Self {
         let kept = Kept::default();
         let mut world = Self {
-            server: Server::new(),
+            pipe: Pipe::new(),
             client: ClientState::new(config(keeping, &kept)).unwrap(),
             keeping,
             kept,
             now: MonotonicMs(0),
-            to_server: None,
-            is_opening: false,
             texts_sent: Vec::new(),
             accepted: BTreeMap::new(),
             refused: Vec::new(),
@@ -149,14 +143,7 @@ impl World {
         let mut effects = Effects::default();
         self.client.handle(self.now, 7_777, input, &mut effects);
         // Bytes may leave before the application has seen the events of the same turn.
-        if let Some(to_server) = &mut self.to_server {
-            to_server.append(&mut effects.bytes);
-        }
-        match effects.link {
-            Some(Link::Open) => self.is_opening = true,
-            Some(Link::Close) => self.drop_link(),
-            None => {}
-        }
+        self.pipe.carry(&mut effects);
         for event in effects.events {
             if self.crash_after_events == Some(0) {
                 return self.restart();
@@ -166,21 +153,15 @@ impl World {
         }
     }
 
-    fn drop_link(&mut self) {
-        self.to_server = None;
-        self.is_opening = false;
-        self.server.cut();
-    }
-
     /// The application has crashed and starts again with what it has kept.
     fn restart(&mut self) {
         self.crash_after_events = None;
         self.misplaced.extend(self.cancelling.drain(..));
         // The worst case: what the application did not live to note has arrived.
-        if let Some(on_the_way) = self.to_server.take() {
-            self.server.receive(&on_the_way);
+        if let Some(on_the_way) = self.pipe.to_server.take() {
+            self.pipe.server.receive(&on_the_way);
         }
-        self.drop_link();
+        self.pipe.cut();
         self.client = ClientState::new(config(self.keeping, &self.kept)).unwrap();
         let handles = self.client.unanswered().into_iter().map(|(handle, _)| handle);
         self.kept.unanswered.iter_mut().zip(handles).for_each(|(message, handle)| message.0 = handle);
@@ -213,7 +194,7 @@ impl World {
                 self.kept.entries.push(entry);
             }
             ClientEvent::Page { page, .. } => {
-                let log = &self.server.log[page.first.0 as usize - 1..page.last.0 as usize];
+                let log = &self.pipe.server.log[page.first.0 as usize - 1..page.last.0 as usize];
                 assert!(page.entries.len() >= log.iter().flatten().count());
                 self.pages += 1;
             }
@@ -273,22 +254,13 @@ impl World {
     }
 
     fn server_hears(&mut self, bytes: usize) {
-        if self.is_opening {
-            self.is_opening = false;
-            self.server.connect();
-            self.to_server = Some(Vec::new());
-            return self.turn(Input::Connected);
-        }
-        if let Some(to_server) = &mut self.to_server {
-            let rest = to_server.split_off(bytes.min(to_server.len()));
-            let arriving = std::mem::replace(to_server, rest);
-            self.server.receive(&arriving);
+        if let Some(input) = self.pipe.server_hears(bytes) {
+            self.turn(input);
         }
     }
 
     fn client_hears(&mut self, bytes: usize) {
-        let rest = self.server.out.split_off(bytes.min(self.server.out.len()));
-        let arriving = std::mem::replace(&mut self.server.out, rest);
+        let arriving = self.pipe.client_hears(bytes);
         if !arriving.is_empty() {
             self.turn(Input::Bytes(&arriving));
         }
@@ -302,12 +274,12 @@ impl World {
             return;
         };
         self.times_set_back += 1;
-        self.drop_link();
-        let superseded = self.server.log.iter().map(Option::is_none).collect::<Vec<_>>();
-        self.server.set_back(saved);
-        let is_back = self.server.log.iter().flatten().map(|entry| entry.seq);
+        self.pipe.cut();
+        let superseded = self.pipe.server.log.iter().map(Option::is_none).collect::<Vec<_>>();
+        self.pipe.server.set_back(saved);
+        let is_back = self.pipe.server.log.iter().flatten().map(|entry| entry.seq);
         self.undone.extend(is_back.filter(|seq| superseded.get(seq.0 as usize - 1) == Some(&true)));
-        let in_log: BTreeSet<String> = self.server.log.iter().flatten().filter_map(own_text).collect();
+        let in_log: BTreeSet<String> = self.pipe.server.log.iter().flatten().filter_map(own_text).collect();
         let told = self.accepted.keys().filter(|text| !in_log.contains(*text));
         self.lost.extend(told.cloned());
         self.turn(Input::Disconnected("the server was stopped".into()));
@@ -326,25 +298,25 @@ impl World {
                 }
             }
             Step::Close { is_closed } => {
-                self.server.closed.clear();
-                self.server.closed.extend(is_closed.then_some(ConversationId::Person(OTHER)));
+                self.pipe.server.closed.clear();
+                self.pipe.server.closed.extend(is_closed.then_some(ConversationId::Person(OTHER)));
             }
             Step::Fetch => {
                 let _ = self.client.fetch_log(Seq(1), client::Direction::Forwards, 3);
             }
-            Step::OthersWrite { count } => (0..count).for_each(|n| self.server.others_write(&n.to_string())),
-            Step::Receipt => self.server.receipt(),
-            Step::Commit => self.server.commit(),
-            Step::Push { entries } => self.server.push(entries.into()),
-            Step::Ping => self.server.ping(),
-            Step::Redirect { after_ms } => self.server.redirect(after_ms.into()),
-            Step::RedirectHellos { count } => self.server.redirects = count,
-            Step::Refuse { count } => self.server.refusals = count,
+            Step::OthersWrite { count } => (0..count).for_each(|n| self.pipe.server.others_write(&n.to_string())),
+            Step::Receipt => self.pipe.server.receipt(),
+            Step::Commit => self.pipe.server.commit(),
+            Step::Push { entries } => self.pipe.server.push(entries.into()),
+            Step::Ping => self.pipe.server.ping(),
+            Step::Redirect { after_ms } => self.pipe.server.redirect(after_ms.into()),
+            Step::RedirectHellos { count } => self.pipe.server.redirects = count,
+            Step::Refuse { count } => self.pipe.server.refusals = count,
             Step::ToServer { bytes } => self.server_hears(bytes.into()),
             Step::ToClient { bytes } => self.client_hears(bytes.into()),
             Step::Cut { bytes } => {
                 self.server_hears(bytes.into());
-                self.drop_link();
+                self.pipe.cut();
                 self.turn(Input::Disconnected("cut".into()));
             }
             Step::Pass { ms } => self.now = self.now.after(ms.into()),
@@ -352,7 +324,7 @@ impl World {
                 self.crash_after_events = Some(after_events.into());
             }
             Step::Crash { .. } => {}
-            Step::Save => self.saved = Some(self.server.save()),
+            Step::Save => self.saved = Some(self.pipe.server.save()),
             Step::SetBack => self.set_back(),
         }
         self.turn(Input::Tick);
@@ -360,14 +332,13 @@ impl World {
 
     /// Nothing fails any more: everything must be answered and handed out.
     fn heal(&mut self) {
-        self.server.refusals = 0;
-        self.server.redirects = 0;
-        self.server.closed.clear();
+        self.pipe.server.refusals = 0;
+        self.pipe.server.redirects = 0;
+        self.pipe.server.closed.clear();
         self.crash_after_events = None;
         for _ in 0..10_000 {
             CALM.into_iter().for_each(|step| self.run(step));
-            let is_quiet = self.to_server.as_ref().is_some_and(Vec::is_empty) && self.server.is_idle();
-            if self.client.unanswered_count() == 0 && is_quiet {
+            if self.client.unanswered_count() == 0 && self.pipe.is_quiet() {
                 self.run(Step::Pass { ms: 100 });
                 self.run(Step::ToServer { bytes: u16::MAX });
                 return;
@@ -383,7 +354,7 @@ impl World {
             Event::Sent { content, .. } => content.as_text().unwrap().to_owned(),
             other => panic!("{other:?}"),
         };
-        let log: Vec<&Entry> = self.server.log.iter().flatten().collect();
+        let log: Vec<&Entry> = self.pipe.server.log.iter().flatten().collect();
         for peer in [PEER, OTHER] {
             let with_peer = |entry: &&Entry| sent(entry) && entry.event.conversation() == Some(peer.into());
             let stored: Vec<String> = log.iter().copied().filter(with_peer).map(text).collect();
@@ -410,11 +381,11 @@ impl World {
         }
         // What was superseded may or may not have been seen; all the rest must have been.
         let handed_out: Vec<&Entry> =
-            self.kept.entries.iter().filter(|entry| self.server.log[entry.seq.0 as usize - 1].is_some()).collect();
+            self.kept.entries.iter().filter(|entry| self.pipe.server.log[entry.seq.0 as usize - 1].is_some()).collect();
         let is_sure = |entry: &&&Entry| !self.undone.contains(&entry.seq);
         assert!(handed_out.iter().filter(is_sure).eq(log.iter().filter(is_sure)), "{handed_out:?}, in the log {log:?}");
         assert_eq!(self.client.unasked_answers(), 0);
-        assert_eq!(self.server.acknowledged, self.client.position().unwrap().0);
+        assert_eq!(self.pipe.server.acknowledged, self.client.position().unwrap().0);
     }
 }
 
@@ -428,7 +399,7 @@ fn own_text(entry: &Entry) -> Option<String> {
 
 fn run(keeping: Keeping, giving_up: GivingUp, steps: Vec<Step>) {
     let mut world = World::new(keeping);
-    world.server.giving_up = giving_up;
+    world.pipe.server.giving_up = giving_up;
     steps.into_iter().for_each(|step| world.run(step));
     world.heal();
     world.check();
@@ -518,14 +489,14 @@ fn numbers_go_on_where_a_device_without_memory_left_off() {
     world.run(Step::Send { count: 3 });
     world.heal();
     world.client = ClientState::new(Config::new("", "token", DEVICE)).unwrap();
-    world.drop_link();
+    world.pipe.cut();
     world.run(Step::Send { count: 2 });
     world.heal();
     let number = |entry: &Option<Entry>| match entry.as_ref().unwrap().event {
         Event::Sent { number, .. } => number,
         ref other => panic!("{other:?}"),
     };
-    let numbers: Vec<SendNumber> = world.server.log.iter().map(number).collect();
+    let numbers: Vec<SendNumber> = world.pipe.server.log.iter().map(number).collect();
     assert_eq!(numbers, [1, 2, 3, 4, 5].map(SendNumber));
 }
 
@@ -542,7 +513,7 @@ fn the_random_runs_reach_refusals_disconnects_and_pages() {
         disconnects += world.disconnects;
         pages += world.pages;
         cancelled += world.cancelled.len();
-        void += world.server.void.len();
+        void += world.pipe.server.void.len();
     }
     assert!(refused > 5 && disconnects > 100 && pages > 20, "{refused} {disconnects} {pages}");
     assert!(cancelled > 20 && void > 20, "{cancelled} {void}");

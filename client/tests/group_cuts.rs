@@ -5,23 +5,20 @@
 mod model;
 
 use client::{
-    ClientEvent, ClientState, Config, Content, Direction, Effects, Event, FetchHandle, Groups, Input, Link,
-    MonotonicMs, PageTaken, Seq,
+    ClientEvent, ClientState, Config, Content, Direction, Effects, Event, FetchHandle, Groups, Input, MonotonicMs,
+    PageTaken, Seq,
 };
 use model::{
-    DEVICE, Server,
+    DEVICE, Pipe,
     group::{GROUP, ME, UNWANTED},
 };
 use proptest::{collection::vec, prelude::*};
 
 struct World {
-    server: Server,
+    pipe: Pipe,
     client: ClientState,
     groups: Groups,
     now: MonotonicMs,
-    /// Bytes on their way to the server. None without a link.
-    to_server: Option<Vec<u8>>,
-    is_opening: bool,
     /// What is asked for of the group.
     fetching: Option<FetchHandle>,
     sent: Vec<String>,
@@ -76,12 +73,10 @@ fn step() -> impl Strategy<Value = Step> {
 impl World {
     fn new() -> Self {
         let mut world = Self {
-            server: Server::new(),
+            pipe: Pipe::new(),
             client: ClientState::new(Config::new("", "token", DEVICE)).unwrap(),
             groups: Groups::default(),
             now: MonotonicMs(0),
-            to_server: None,
-            is_opening: false,
             fetching: None,
             sent: Vec::new(),
             refused: 0,
@@ -95,21 +90,8 @@ impl World {
     fn turn(&mut self, input: Input<'_>) {
         let mut effects = Effects::default();
         self.client.handle(self.now, 7_777, input, &mut effects);
-        if let Some(to_server) = &mut self.to_server {
-            to_server.append(&mut effects.bytes);
-        }
-        match effects.link {
-            Some(Link::Open) => self.is_opening = true,
-            Some(Link::Close) => self.drop_link(),
-            None => {}
-        }
+        self.pipe.carry(&mut effects);
         effects.events.into_iter().for_each(|event| self.on_event(event));
-    }
-
-    fn drop_link(&mut self) {
-        self.to_server = None;
-        self.is_opening = false;
-        self.server.cut();
     }
 
     /// An application that looks at the group, and does what SPEC 8.12 says.
@@ -151,16 +133,16 @@ impl World {
                 self.client.send(GROUP, Content::text(UNWANTED)).unwrap();
                 self.sent.push(UNWANTED.to_owned());
             }
-            Step::OthersWrite { count } => (0..count).for_each(|_| self.server.others_write_to_group("theirs")),
-            Step::Number => self.server.number_group(),
-            Step::Tell => self.server.tell_of_group(),
-            Step::Commit => self.server.commit(),
-            Step::Push { entries } => self.server.push(entries.into()),
+            Step::OthersWrite { count } => (0..count).for_each(|_| self.pipe.server.others_write_to_group("theirs")),
+            Step::Number => self.pipe.server.number_group(),
+            Step::Tell => self.pipe.server.tell_of_group(),
+            Step::Commit => self.pipe.server.commit(),
+            Step::Push { entries } => self.pipe.server.push(entries.into()),
             Step::ToServer { bytes } => self.server_hears(bytes.into()),
             Step::ToClient { bytes } => self.client_hears(bytes.into()),
             Step::Cut { bytes } => {
                 self.server_hears(bytes.into());
-                self.drop_link();
+                self.pipe.cut();
                 self.cuts += 1;
                 self.turn(Input::Disconnected("cut".into()));
             }
@@ -171,22 +153,13 @@ impl World {
     }
 
     fn server_hears(&mut self, bytes: usize) {
-        if self.is_opening {
-            self.is_opening = false;
-            self.server.connect();
-            self.to_server = Some(Vec::new());
-            return self.turn(Input::Connected);
-        }
-        if let Some(to_server) = &mut self.to_server {
-            let rest = to_server.split_off(bytes.min(to_server.len()));
-            let arriving = std::mem::replace(to_server, rest);
-            self.server.receive(&arriving);
+        if let Some(input) = self.pipe.server_hears(bytes) {
+            self.turn(input);
         }
     }
 
     fn client_hears(&mut self, bytes: usize) {
-        let rest = self.server.out.split_off(bytes.min(self.server.out.len()));
-        let arriving = std::mem::replace(&mut self.server.out, rest);
+        let arriving = self.pipe.client_hears(bytes);
         if !arriving.is_empty() {
             self.turn(Input::Bytes(&arriving));
         }
@@ -196,8 +169,7 @@ impl World {
     fn heal(&mut self) {
         for _ in 0..1_000 {
             CALM.into_iter().for_each(|step| self.run(step));
-            let is_quiet = self.to_server.as_ref().is_some_and(Vec::is_empty) && self.server.is_idle();
-            if is_quiet && self.client.unanswered_count() == 0 && self.fetching.is_none() {
+            if self.pipe.is_quiet() && self.client.unanswered_count() == 0 && self.fetching.is_none() {
                 return;
             }
         }
@@ -205,7 +177,7 @@ impl World {
     }
 
     fn check(&self) {
-        let log = &self.server.group.log;
+        let log = &self.pipe.server.group.log;
         let Some(group) = self.groups.get(GROUP) else { return assert!(log.is_empty()) };
         assert!(group.entries().eq(log), "{:?}, in the log {log:?}", group.entries().collect::<Vec<_>>());
         assert_eq!((group.lacks(), group.older(), group.unanswered().len()), (None, None, 0));
@@ -242,6 +214,6 @@ fn a_connection_that_is_lost_in_the_midst_of_pushes_is_made_up_for_by_the_pointe
     world.run(Step::OthersWrite { count: 5 });
     world.heal();
     world.check();
-    assert_eq!(world.server.group.log.len(), 13);
+    assert_eq!(world.pipe.server.group.log.len(), 13);
     assert!(world.cuts == 1 && world.filled > 0);
 }

@@ -13,8 +13,8 @@ use std::{
 };
 
 use client::{
-    Content, ConversationId, DeviceId, Durability, Entry, EpochId, ErrorCode, Event, Page, Recipient, RedirectReason,
-    Resume, SendNumber, Seq,
+    Content, ConversationId, DeviceId, Durability, Effects, Entry, EpochId, ErrorCode, Event, Input, Link, Page,
+    Recipient, RedirectReason, Resume, SendNumber, Seq,
 };
 use client::{TimestampMs, UserId, Visibility};
 use proto_spec::{
@@ -483,4 +483,69 @@ impl Server {
             seen_up_to: Seq::ZERO,
         }
     }
+}
+
+/// What a client and the server have between them: bytes that arrive as far as it is said, a link that is cut when it is said.
+pub(crate) struct Pipe {
+    pub(crate) server: Server,
+    /// Bytes on their way to the server. None without a link.
+    pub(crate) to_server: Option<Vec<u8>>,
+    is_opening: bool,
+}
+
+impl Pipe {
+    pub(crate) fn new() -> Self {
+        Self { server: Server::new(), to_server: None, is_opening: false }
+    }
+
+    /// What the client does to its link.
+    pub(crate) fn carry(&mut self, effects: &mut Effects) {
+        if let Some(to_server) = &mut self.to_server {
+            to_server.append(&mut effects.bytes);
+        }
+        match effects.link {
+            Some(Link::Open) => self.is_opening = true,
+            Some(Link::Close) => self.cut(),
+            None => {}
+        }
+    }
+
+    /// The link is no more, nor what was on its way.
+    pub(crate) fn cut(&mut self) {
+        self.to_server = None;
+        self.is_opening = false;
+        self.server.cut();
+    }
+
+    /// A new connection comes to the server, or at most so many bytes. Gives what the client is to be told.
+    #[must_use]
+    pub(crate) fn server_hears(&mut self, bytes: usize) -> Option<Input<'static>> {
+        if self.is_opening {
+            self.is_opening = false;
+            self.server.connect();
+            self.to_server = Some(Vec::new());
+            return Some(Input::Connected);
+        }
+        if let Some(to_server) = &mut self.to_server {
+            let arriving = take_first(to_server, bytes);
+            self.server.receive(&arriving);
+        }
+        None
+    }
+
+    /// The bytes that come to the client, at most so many.
+    #[must_use]
+    pub(crate) fn client_hears(&mut self, bytes: usize) -> Vec<u8> {
+        take_first(&mut self.server.out, bytes)
+    }
+
+    /// There is a link, and nothing is on its way nor to be done.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.to_server.as_ref().is_some_and(Vec::is_empty) && self.server.is_idle()
+    }
+}
+
+fn take_first(of: &mut Vec<u8>, bytes: usize) -> Vec<u8> {
+    let rest = of.split_off(bytes.min(of.len()));
+    std::mem::replace(of, rest)
 }
