@@ -1,6 +1,6 @@
 //! Groups, in words: the commands of a person and a script, and how a conversation is named by what is typed.
 
-use client::{Act, ActKind, ConversationId, GROUP_NAME_BYTES_MAX, GroupId, Role, Rules, Standing, UserId};
+use client::{Act, ActKind, ConversationId, GROUP_NAME_BYTES_MAX, GroupId, Role, Rules, UserId};
 
 use crate::command::{Command, NoCommand};
 
@@ -24,33 +24,13 @@ pub(crate) fn conversation(word: &str) -> Option<ConversationId> {
     number.parse().ok().filter(|number| *number > 0).map(of)
 }
 
-/// How somebody stands to a group, in one word.
-pub(crate) const fn standing(standing: Standing) -> &'static str {
-    match standing {
-        Standing::Unknown => "unknown",
-        Standing::Member => "member",
-        Standing::Left => "left",
-        Standing::Removed => "removed",
-        Standing::Banned => "banned",
-    }
-}
-
-/// What somebody may do in a group, in one word.
-pub(crate) const fn role(role: Role) -> &'static str {
-    match role {
-        Role::Member => "member",
-        Role::Admin => "admin",
-        Role::Owner => "owner",
-    }
-}
-
 /// What was done to a group, for a script: the name of the act and what it is done with.
 pub(crate) fn act(act: &Act<'_>) -> String {
     let name = act.kind().map_or("unknown", ActKind::name);
     match act {
         Act::Create { name: called, .. } | Act::Describe { name: called, .. } => format!("{name} {called}"),
         Act::Add { user } | Act::Remove { user } | Act::Ban { user } | Act::Unban { user } => format!("{name} {user}"),
-        Act::SetRole { user, role: wanted } => format!("{name} {user} {}", role(*wanted)),
+        Act::SetRole { user, role: wanted } => format!("{name} {user} {}", wanted.name()),
         Act::SetRules { rules } => format!("{name} {}", rules.bits()),
         Act::Invite { digest: None } => format!("{name} nobody"),
         Act::Invite { digest: Some(_) } | Act::Join { .. } | Act::End | Act::Unknown => name.to_owned(),
@@ -82,7 +62,7 @@ pub(crate) fn parse(line: &str) -> Option<Result<Command, NoCommand>> {
         ("/remove", [word]) => about(|user| Act::Remove { user }, word),
         ("/ban", [word]) => about(|user| Act::Ban { user }, word),
         ("/unban", [word]) => about(|user| Act::Unban { user }, word),
-        ("/role", [word, wanted]) => match Role::ALL.iter().find(|known| role(**known) == *wanted) {
+        ("/role", [word, wanted]) => match Role::ALL.iter().find(|known| known.name() == *wanted) {
             Some(role) => user(command, word).map(|user| Command::Act(Act::SetRole { user, role: *role })),
             None => Err(wrong(command, &format!("member, admin or owner, not `{wanted}`"))),
         },

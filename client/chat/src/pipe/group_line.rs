@@ -3,7 +3,7 @@
 use client::{ErrorCode, GroupId, GroupRow, MemberInfo, Seq, Standing, TimestampMs, UserId};
 
 use super::line::{How, Origin, utc};
-use crate::{groups, visible::escaped};
+use crate::visible::escaped;
 
 /// One thing to say of groups.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,7 +85,7 @@ impl GroupLine {
             Self::Begins { group, ordinal } => format!("group #{group} begins {ordinal}"),
             Self::Invites { group, ordinal, secret } => format!("group #{group} invites {ordinal} {secret}"),
             Self::Standing { group, standing, up_to } => {
-                format!("group #{group} standing {} {up_to}", groups::standing(*standing))
+                format!("group #{group} standing {} {up_to}", standing.name())
             }
             Self::Typing { group, user, how: How::Begins } => format!("group #{group} typing {user} begins"),
             Self::Typing { group, user, how: How::Ends } => format!("group #{group} typing {user} ends"),
@@ -107,14 +107,14 @@ impl GroupLine {
             Self::Groups(count) => format!("groups {count}"),
             Self::Row(row) => {
                 let GroupRow { group, standing, role, members, head, name, .. } = row.as_ref();
-                let role = if *standing == Standing::Member { groups::role(*role) } else { "-" };
-                let standing = groups::standing(*standing);
+                let role = if *standing == Standing::Member { role.name() } else { "-" };
+                let standing = standing.name();
                 let name = if name.is_empty() { "-".to_owned() } else { escaped(name) };
                 format!("group #{group} row {standing} {role} {members} {head} {name}")
             }
             Self::Members { group, count } => format!("group #{group} members {count}"),
             Self::Member { group, member: MemberInfo { user, role, since, read_up_to } } => {
-                format!("group #{group} member {user} {} {since} {read_up_to}", groups::role(*role))
+                format!("group #{group} member {user} {} {since} {read_up_to}", role.name())
             }
         }
     }

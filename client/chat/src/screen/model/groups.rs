@@ -8,7 +8,6 @@ use client::{
 use super::Model;
 use crate::{
     content::names,
-    groups,
     screen::{
         effect::{Effect, Now},
         messages::Older,
@@ -181,8 +180,8 @@ impl Model {
         for row in rows {
             let id = format!("#{}", row.group);
             let is = match row.standing {
-                Standing::Member => groups::role(row.role),
-                other => groups::standing(other),
+                Standing::Member => row.role.name(),
+                other => other.name(),
             };
             text += &format!("{id:<23}{is:<9}{}\n", tame(&row.name));
         }
@@ -212,7 +211,7 @@ impl Model {
                 &Seq::ZERO => String::new(),
                 place => format!("read up to #{place}"),
             };
-            let line = format!("{:<23}{:<9}{about}", user.to_string(), groups::role(*role));
+            let line = format!("{:<23}{:<9}{about}", user.to_string(), role.name());
             text += &format!("{}\n", line.trim_end());
         }
         match members.last().filter(|_| more) {
