@@ -268,10 +268,25 @@ async fn presence<S: Store>(store: &S, looks: UserId, users: &[UserId]) -> Resul
 }
 
 async fn log<S: Store>(store: &S, user: UserId, span: &Span) -> Result<Entries, StoreError> {
-    let key = |seq| RowKey::Timeline { user, seq }.encode();
+    let row = |seq| RowKey::Timeline { user, seq };
+    let entry = |row, value: &[u8]| match row {
+        RowKey::Timeline { seq, .. } => Ok(codec::timeline_entry(seq, value)?),
+        other => Err(misplaced(other)),
+    };
+    let (entries, complete) = read_span(store, span, row, entry).await?;
+    Ok(Entries { entries, complete })
+}
+
+/// The entries of a span of a log with one row for each, by ascending seq; and whether the whole span was read.
+async fn read_span<S: Store, E>(
+    store: &S,
+    span: &Span,
+    row: impl Fn(Seq) -> RowKey,
+    entry: impl Fn(RowKey, &[u8]) -> Result<E, StoreError>,
+) -> Result<(Vec<E>, bool), StoreError> {
     let range = Range {
-        first: key(span.first),
-        last: key(span.last),
+        first: row(span.first).encode(),
+        last: row(span.last).encode(),
         direction: span.direction,
         rows_max: span.entries_max,
         // A row is never smaller than its entry on the wire: see `a_row_bounds_its_entry_on_the_wire`.
@@ -280,10 +295,9 @@ async fn log<S: Store>(store: &S, user: UserId, span: &Span) -> Result<Entries, 
     let Rows { rows, complete } = store.range(&range).await?;
     let mut entries = Vec::with_capacity(rows.len());
     for (key, value) in rows {
-        let RowKey::Timeline { seq, .. } = RowKey::decode(&key)? else { return Err(unexpected(&key)) };
-        entries.push(codec::timeline_entry(seq, &value)?);
+        entries.push(entry(RowKey::decode(&key)?, &value)?);
     }
-    Ok(ascending(entries, span.direction, complete))
+    Ok((ascending(entries, span.direction), complete))
 }
 
 async fn conversation_log<S: Store>(
@@ -316,7 +330,7 @@ async fn conversation_log<S: Store>(
             let mut told: Vec<_> = read.by_ref().take(row.shown.seqs().count()).collect();
             bytes += told.iter().map(|(_, bytes)| bytes).sum::<usize>();
             if bytes > span.bytes_max && !entries.is_empty() {
-                return Ok(ascending(entries, span.direction, false));
+                return Ok(Entries { entries: ascending(entries, span.direction), complete: false });
             }
             if span.direction == Direction::Backwards {
                 told.reverse();
@@ -324,7 +338,7 @@ async fn conversation_log<S: Store>(
             entries.extend(told.into_iter().map(|(entry, _)| entry));
         }
     }
-    Ok(ascending(entries, span.direction, complete))
+    Ok(Entries { entries: ascending(entries, span.direction), complete })
 }
 
 /// Rows of the conversation index, by where each message stands.
@@ -395,12 +409,12 @@ async fn scan<S: Store>(store: &S, first: Key, last: Key, rows_max: usize) -> Re
     store.range(&range).await
 }
 
-fn ascending(mut entries: Vec<Entry>, read: Direction, complete: bool) -> Entries {
+fn ascending<E>(mut entries: Vec<E>, read: Direction) -> Vec<E> {
     match read {
         Direction::Forwards => {}
         Direction::Backwards => entries.reverse(),
     }
-    Entries { entries, complete }
+    entries
 }
 
 fn missing(key: &Key) -> StoreError {

@@ -2,14 +2,14 @@
 
 use proto_spec::{Direction, GroupEntry, GroupId, Seq, UserId};
 
-use super::{FIRST_SEQ, LAST_SEQ, misplaced, missing, scan, unexpected};
+use super::{FIRST_SEQ, LAST_SEQ, misplaced, missing, read_span, scan};
 use crate::{
     codec,
     group::{GroupEntries, GroupMessage, GroupSnapshot},
     query::Span,
     record::Shown,
     schema::{Key, RowKey},
-    store::{Range, Rows, Store, StoreError},
+    store::{Rows, Store, StoreError},
 };
 
 /// Rows of a roll that are read at once: a few hundred KiB, whatever the size of the group.
@@ -70,24 +70,12 @@ async fn read_roll<S: Store>(store: &S, group: GroupId, of: &mut GroupSnapshot) 
 }
 
 pub(super) async fn group_log<S: Store>(store: &S, group: GroupId, span: &Span) -> Result<GroupEntries, StoreError> {
-    let range = Range {
-        first: log_key(group, span.first),
-        last: log_key(group, span.last),
-        direction: span.direction,
-        rows_max: span.entries_max,
-        // A row is never smaller than its entry on the wire: see `a_row_bounds_its_entry_on_the_wire`.
-        bytes_max: span.bytes_max,
+    let row = |seq| RowKey::GroupLog { group, seq };
+    let entry = |row, value: &[u8]| match row {
+        RowKey::GroupLog { seq, .. } => Ok(codec::group_entry(seq, value)?),
+        other => Err(misplaced(other)),
     };
-    let Rows { rows, complete } = store.range(&range).await?;
-    let mut entries = Vec::with_capacity(rows.len());
-    for (key, value) in rows {
-        let RowKey::GroupLog { seq, .. } = RowKey::decode(&key)? else { return Err(unexpected(&key)) };
-        entries.push(codec::group_entry(seq, &value)?);
-    }
-    match span.direction {
-        Direction::Forwards => {}
-        Direction::Backwards => entries.reverse(),
-    }
+    let (entries, complete) = read_span(store, span, row, entry).await?;
     Ok(GroupEntries { entries, complete })
 }
 
