@@ -270,13 +270,29 @@ impl<S: Store> Background<S> {
     /// `home` says who is looked for, and where they live.
     pub(super) fn tell_unfinished(&self, home: impl Fn(UserId) -> Option<CoreId>) {
         stand_below();
+        let read = |after| pollster::block_on(storage::unfinished(&*self.store, after, UNFINISHED_PAGE));
+        self.tell_each("users", read, |user| Some((home(user)?, CoreMessage::Unfinished(user))));
+    }
+
+    /// The same of groups, of which few owe anything at any time.
+    pub(super) fn tell_unfinished_groups(&self, home: impl Fn(UserId) -> Option<CoreId>) {
+        let read = |after| pollster::block_on(storage::unfinished_groups(&*self.store, after, UNFINISHED_PAGE));
+        self.tell_each("groups", read, |group| Some((home(beside(group))?, CoreMessage::UnfinishedGroup(group))));
+    }
+
+    /// `read` gives a page of those behind one, `told` which core is told what of one; none: they are not looked for.
+    fn tell_each<T: Copy>(
+        &self,
+        who: &str,
+        read: impl Fn(Option<T>) -> Result<Vec<T>, StoreError>,
+        told: impl Fn(T) -> Option<(CoreId, CoreMessage)>,
+    ) {
         let mut after = None;
         while !self.ended.load(Ordering::Relaxed) {
-            match pollster::block_on(storage::unfinished(&*self.store, after, UNFINISHED_PAGE)) {
-                Ok(users) => {
-                    for &user in &users {
-                        let Some(home) = home(user) else { continue };
-                        self.mailboxes[usize::from(home.0)].put_waiting(CoreMessage::Unfinished(user));
+            match read(after) {
+                Ok(page) => {
+                    for (home, news) in page.iter().filter_map(|&one| told(one)) {
+                        self.mailboxes[usize::from(home.0)].put_waiting(news);
                     }
                     // Until the cores have got on: their counters are of their last tick.
                     self.wait(2 * TICK_MS);
@@ -285,37 +301,13 @@ impl<S: Store> Background<S> {
                     {
                         self.wait(TICK_MS);
                     }
-                    match users.last() {
+                    match page.last() {
                         Some(&last) => after = Some(last),
                         None => return,
                     }
                 }
                 Err(error) => {
-                    warn!(%error, "users with unfinished duties could not be read; trying again");
-                    self.wait(INGEST_RETRY_MS);
-                }
-            }
-        }
-    }
-
-    /// The same of groups, of which few owe anything at any time.
-    pub(super) fn tell_unfinished_groups(&self, home: impl Fn(UserId) -> Option<CoreId>) {
-        let mut after = None;
-        while !self.ended.load(Ordering::Relaxed) {
-            match pollster::block_on(storage::unfinished_groups(&*self.store, after, UNFINISHED_PAGE)) {
-                Ok(groups) => {
-                    for &group in &groups {
-                        let Some(home) = home(beside(group)) else { continue };
-                        self.mailboxes[usize::from(home.0)].put_waiting(CoreMessage::UnfinishedGroup(group));
-                    }
-                    match groups.last() {
-                        Some(&last) => after = Some(last),
-                        None => return,
-                    }
-                    self.wait(2 * TICK_MS);
-                }
-                Err(error) => {
-                    warn!(%error, "groups with unfinished duties could not be read; trying again");
+                    warn!(%error, "{who} with unfinished duties could not be read; trying again");
                     self.wait(INGEST_RETRY_MS);
                 }
             }
