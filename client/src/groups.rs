@@ -217,7 +217,7 @@ impl Groups {
             group.standing = row.standing;
             group.reached = group.reached.max(row.head);
             // Without a name the group could not be asked, or is none of the user's any more.
-            if row.standing == Standing::Member && !row.name.is_empty() {
+            if row.standing.is_member() && !row.name.is_empty() {
                 group.members = row.members;
                 group.role.set(row.head, row.role);
                 group.rules.set(row.head, row.rules);

@@ -39,6 +39,14 @@ listed! {
     }
 }
 
+impl Standing {
+    /// Whether somebody who stands so is a member (SPEC 5.12).
+    #[must_use]
+    pub const fn is_member(self) -> bool {
+        matches!(self, Self::Member)
+    }
+}
+
 bits! {
     /// Who may do what in a group, and what newcomers see (SPEC 5.4.8). What a newer version has beside these is kept as it is.
     Rules {

@@ -28,8 +28,8 @@ impl Roll {
 
     /// A row from now on.
     pub fn set(&mut self, user: UserId, row: MemberRow) {
-        self.members += usize::from(is_member(&row));
-        if self.rows.insert(user, row).is_some_and(|before| is_member(&before)) {
+        self.members += usize::from(row.standing.is_member());
+        if self.rows.insert(user, row).is_some_and(|before| before.standing.is_member()) {
             self.members -= 1;
         }
     }
@@ -43,7 +43,7 @@ impl Roll {
     /// The row of a member.
     #[must_use]
     pub fn member(&self, user: UserId) -> Option<&MemberRow> {
-        self.row(user).filter(|row| is_member(row))
+        self.row(user).filter(|row| row.standing.is_member())
     }
 
     /// How many members there are.
@@ -62,7 +62,7 @@ impl Roll {
     #[must_use]
     pub fn page(&self, after: UserId, most: usize) -> (Vec<MemberInfo>, bool) {
         let mut behind = self.rows.range((std::ops::Bound::Excluded(after), std::ops::Bound::Unbounded));
-        let mut members = behind.by_ref().filter(|(_, row)| is_member(row));
+        let mut members = behind.by_ref().filter(|(_, row)| row.standing.is_member());
         let page = members.by_ref().take(most);
         let page: Vec<_> = page.map(|(user, row)| info(*user, row)).collect();
         let more = members.next().is_some();
@@ -139,10 +139,6 @@ impl Roll {
 
 const fn info(user: UserId, row: &MemberRow) -> MemberInfo {
     MemberInfo { user, role: row.role, since: row.since, read_up_to: row.read }
-}
-
-fn is_member(row: &MemberRow) -> bool {
-    row.standing == Standing::Member
 }
 
 #[cfg(test)]

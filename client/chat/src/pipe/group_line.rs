@@ -107,7 +107,7 @@ impl GroupLine {
             Self::Groups(count) => format!("groups {count}"),
             Self::Row(row) => {
                 let GroupRow { group, standing, role, members, head, name, .. } = row.as_ref();
-                let role = if *standing == Standing::Member { role.name() } else { "-" };
+                let role = if standing.is_member() { role.name() } else { "-" };
                 let standing = standing.name();
                 let name = if name.is_empty() { "-".to_owned() } else { escaped(name) };
                 format!("group #{group} row {standing} {role} {members} {head} {name}")

@@ -96,7 +96,7 @@ impl View {
 
     /// The own log says something else than that of the group.
     pub(super) fn is_untold(&self) -> bool {
-        self.pointer.is_some_and(|pointer| (pointer.standing == Standing::Member) != self.is_member)
+        self.pointer.is_some_and(|pointer| pointer.standing.is_member() != self.is_member)
     }
 
     fn cover(&mut self, up_to: u64) {
@@ -256,10 +256,5 @@ impl Groups {
     #[must_use]
     pub fn has_gap(&self, seat: u32) -> bool {
         self.of_seat.get(&seat).is_some_and(|views| views.iter().any(|(_, view)| self.views[*view as usize].lacks()))
-    }
-
-    /// The groups of a seat.
-    pub fn groups_of(&self, seat: u32) -> impl Iterator<Item = GroupId> {
-        self.of_seat.get(&seat).into_iter().flatten().map(|(group, _)| self.id(*group))
     }
 }

@@ -16,7 +16,7 @@ use foldhash::fast::RandomState;
 use proto_spec::{Act, Body, GroupEntry, GroupId, Seq, ServerFrame, UserId};
 use storage::group::beside;
 
-use super::{GroupMail, GroupSaid, home::is_member};
+use super::{GroupMail, GroupSaid};
 use crate::{
     limits::{ASK_AGAIN_MS, FANOUT_TURN_MAX, FOLLOW_USERS_MAX, OUTBOX_LIVE_BYTES_MAX, PUSHES_KEPT_BYTES_MAX},
     shard::{ConnId, Shard, Turn, presence::CoreAddress, topology::Home},
@@ -123,7 +123,7 @@ impl Shard {
     /// A connection of the user is ready: the user's groups are followed, and what they lack is pointed at.
     pub(in crate::shard) fn follow_groups(&mut self, user_id: UserId, cx: &mut Turn<'_>) {
         let Some(user) = self.users.resident(user_id).filter(|user| !user.groups.is_empty()) else { return };
-        let members = user.groups.iter().filter(|(_, row)| is_member(row.standing));
+        let members = user.groups.iter().filter(|(_, row)| row.standing.is_member());
         let groups: Vec<_> = members.map(|(group, _)| *group).collect();
         for group in groups {
             match self.following.reached(group, user_id) {
@@ -290,7 +290,7 @@ impl Shard {
         for user in gone {
             // Their log may say already that they have come back.
             let row = self.users.resident(*user).and_then(|user| user.group(group));
-            if row.is_some_and(|row| is_member(row.standing)) {
+            if row.is_some_and(|row| row.standing.is_member()) {
                 self.follow(*user, group, cx);
             }
         }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use foldhash::fast::RandomState;
-use proto_spec::{Act, Body, Content, ErrorCode, GroupEntry, GroupId, Seq, Standing, TimestampMs, UserId};
+use proto_spec::{Act, Body, Content, ErrorCode, GroupEntry, GroupId, Seq, TimestampMs, UserId};
 use storage::{BatchId, CameRow, GroupMarks, GroupMessage, GroupRewrite, GroupSnapshot, Record, Shown, group::beside};
 
 use super::{
@@ -456,9 +456,4 @@ impl Shard {
 
 fn entry_owes(entry: &GroupEntry) -> bool {
     concerns(entry.from, &entry.content).is_some()
-}
-
-/// Whether somebody who stands so is a member.
-pub(super) fn is_member(standing: Standing) -> bool {
-    standing == Standing::Member
 }

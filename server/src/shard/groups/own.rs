@@ -6,7 +6,6 @@ use proto_spec::{
 };
 use storage::{Entries, Message, Query, Replaced, Rewrite, Shown, Span, StandingRow, group::beside};
 
-use super::home::is_member;
 use crate::{
     limits::{RETRY_BUSY_MS, RETRY_STORAGE_MS},
     shard::{
@@ -98,7 +97,7 @@ impl Shard {
             Ok(standing) => {
                 // How they stand may have changed while this waited, and they were told that by itself.
                 let is_newer = user.group(group).is_none_or(|row| {
-                    standing.up_to > row.up_to || (standing.up_to == row.up_to && is_member(row.standing))
+                    standing.up_to > row.up_to || (standing.up_to == row.up_to && row.standing.is_member())
                 });
                 self.point(user_id, group, is_newer.then_some(standing), (origin, replaces), cx);
             }
@@ -158,7 +157,7 @@ impl Shard {
             standing: told.standing,
             first: told.first,
             // Whoever is none any more has come to the end.
-            up_to: if is_member(told.standing) { told.up_to.max(before.up_to) } else { told.up_to },
+            up_to: if told.standing.is_member() { told.up_to.max(before.up_to) } else { told.up_to },
             sent_up_to: sent_up_to.max(before.sent_up_to),
             at: user.head.next(),
         };
@@ -169,7 +168,7 @@ impl Shard {
         user.set_group(group, row);
         let event = Event::Group { group, standing, first, up_to, sent_up_to };
         self.append_superseding(user_id, event, replaces, cx);
-        match (is_member(before.standing), is_member(standing)) {
+        match (before.standing.is_member(), standing.is_member()) {
             // Who was sent away and came back at once may be told both as one.
             (_, true) if self.following.reached(group, user_id).is_none() => self.follow(user_id, group, cx),
             (true, false) => self.unfollow(user_id, group, cx),
@@ -194,7 +193,7 @@ impl Shard {
         let row = self.users.resident(user_id).and_then(|user| user.group(group).copied()).unwrap_or_default();
         match self.following.reached(group, user_id) {
             Some(reached) => Some(seq.min(reached.max(row.up_to))),
-            None if is_member(row.standing) && seq > row.up_to => None,
+            None if row.standing.is_member() && seq > row.up_to => None,
             None => Some(seq.min(row.up_to)),
         }
     }

@@ -2,7 +2,7 @@
 
 use proto_spec::{GroupId, ServerFrame, UserId};
 
-use super::{GroupSaid, home::is_member};
+use super::GroupSaid;
 use crate::{
     limits::{TYPING_MEMBERS_MAX, TYPING_SHOWN_MS, TYPING_WAITING_BYTES_MAX},
     shard::{Shard, Turn},
@@ -12,7 +12,7 @@ impl Shard {
     /// A user types in a group. Of who is hidden nobody is told.
     pub(in crate::shard) fn typing_in_group(&mut self, user_id: UserId, group: GroupId, cx: &mut Turn<'_>) {
         let row = self.users.resident(user_id).and_then(|user| user.group(group).copied());
-        let may = row.is_some_and(|row| is_member(row.standing)) && cx.directory.version(user_id).is_some();
+        let may = row.is_some_and(|row| row.standing.is_member()) && cx.directory.version(user_id).is_some();
         if may {
             self.counters.typing += 1;
             self.ask_home(group, GroupSaid::Types { user: user_id }, cx);
