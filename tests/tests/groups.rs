@@ -4,8 +4,14 @@
 use proto_spec::{
     Act, Body, ClientFrame, Content, Direction, ErrorCode, Event, GroupEntry, GroupId, GroupPage, MessageName,
     RequestId, Resume, Role, Rules, SendNumber, Seq, ServerFrame, Settings, Standing, UserId, Visibility,
+    limits::REACTIONS_MAX,
 };
-use server::limits;
+use server::{
+    core::CoreMessage,
+    limits,
+    shard::{EnvelopeBody, GroupSaid},
+};
+use storage::group::beside;
 use tests::{
     frames::accepted,
     spec,
@@ -44,6 +50,25 @@ impl People {
         (2..=members as u64).for_each(|user| self.act(1, &Act::Add { user: UserId(user) }));
         self.world.settle();
         self.forget();
+    }
+
+    /// A group of all of them, so many that few are there while they are added: they connect afterwards.
+    fn many(cores: u16, members: usize) -> Self {
+        let mut people = Self::on(World::new(cores), 1);
+        people.act(1, &Act::Create { name: "sea", picture: "", rules: Rules::default() });
+        for user in 2..=members as u64 {
+            people.say_only(1, Content::act(&Act::Add { user: UserId(user) }));
+            // So many a device may send before it hears of them.
+            if user % 100 == 0 {
+                people.world.settle();
+            }
+        }
+        people.world.settle();
+        people.links.extend((2..=members as u64).map(|user| people.world.connect_only(user, 1, Resume::Stored)));
+        people.numbers.resize(members, 0);
+        people.world.settle();
+        people.forget();
+        people
     }
 
     fn link(&self, user: u64) -> Link {
@@ -246,14 +271,23 @@ fn who_was_sent_away_gets_nothing_that_came_after_and_keeps_what_was_before() {
     people.say_only(2, Content::text("after"));
     people.say_only(3, Content::text("too late"));
     people.world.settle();
-    let to_three = people.take(3);
-    let seqs: Vec<_> = texts(&to_three).into_iter().map(|(seq, _)| seq).collect();
-    assert!(seqs.iter().all(|seq| *seq <= 6), "{seqs:?}");
+    let seqs: Vec<_> = people.pushed(3).into_iter().map(|(seq, _)| seq).collect();
     let away = people.pointer(3);
     let Some((Standing::Removed, 3, last)) = away else { panic!("{away:?}") };
+    assert!(seqs.iter().all(|seq| *seq <= last), "{seqs:?} of {last}");
     let history = people.history(3);
     assert_eq!(history.last().map(|entry| entry.seq.0), Some(last), "the entry that removes them is the last");
-    assert!(!people.texts(3).contains(&"after".to_owned()) || last > 5);
+    let read: Vec<_> = history.iter().filter(|entry| entry.content.as_text().is_some()).collect();
+    assert!(read.iter().all(|entry| entry.seq.0 < last), "{read:?}");
+    let others = people.history(2);
+    let find = |text| others.iter().find(|entry| entry.content.as_text() == Some(text)).map(|entry| entry.seq.0);
+    let after = find("after").expect("it was written by a member");
+    assert_eq!(people.texts(3).contains(&"after".to_owned()), after < last, "{after} of {last}");
+    // Their own last word is in the log before they go, or it is refused.
+    let late = find("too late");
+    assert!(late.is_none_or(|seq| seq < last), "{late:?} of {last}");
+    let refused = people.refused(3).into_iter().map(|(_, code)| code).collect::<Vec<_>>();
+    assert_eq!(refused, if late.is_some() { vec![] } else { vec![ErrorCode::NoSuchGroup] });
     people.say(1, "secret");
     assert_eq!(people.pushed(3), []);
     let page = people.page(3, 0, Direction::Backwards, 100).unwrap();
@@ -265,7 +299,11 @@ fn who_was_sent_away_gets_nothing_that_came_after_and_keeps_what_was_before() {
     people.say(1, "more");
     assert_eq!(people.pushed(3), []);
     assert!(people.texts(2).contains(&"more".to_owned()));
-    assert!(people.refused(3).iter().all(|(_, code)| *code == ErrorCode::NoSuchGroup));
+    people.say(3, "let me in");
+    let refused_now = people.refused(3);
+    assert_eq!(refused_now.len(), refused.len() + 1, "{refused_now:?}");
+    assert!(refused_now.iter().all(|(_, code)| *code == ErrorCode::NoSuchGroup), "{refused_now:?}");
+    assert!(!people.texts(2).contains(&"let me in".to_owned()));
 }
 
 #[test]
@@ -351,6 +389,41 @@ fn a_message_is_changed_and_taken_back_by_its_author_and_reacted_to_by_all_where
 }
 
 #[test]
+fn a_message_has_so_many_reactions_and_who_has_one_may_change_it() {
+    for is_stored in [false, true] {
+        let members = REACTIONS_MAX as u64 + 1;
+        let mut people = People::group(members as usize, members as usize, Rules::HISTORY);
+        people.say(1, "hello");
+        let message = name(1, members + 1);
+        for user in 1..members {
+            people.say_only(user, Content::reaction(message, &format!("{user}"), None));
+            people.world.settle();
+        }
+        if is_stored {
+            people.world.ingest();
+        }
+        people.say_only(members, Content::reaction(message, "too many", None));
+        people.world.settle();
+        let codes =
+            |people: &mut People, user| people.refused(user).into_iter().map(|(_, code)| code).collect::<Vec<_>>();
+        assert_eq!(codes(&mut people, members), [ErrorCode::ReactionsFull]);
+        people.say_only(1, Content::reaction(message, "another", None));
+        people.world.settle();
+        for user in 1..members {
+            assert_eq!(codes(&mut people, user), [], "{user}");
+        }
+        let history = people.history(members);
+        let reactions = history.iter().filter_map(|entry| match entry.content.body() {
+            Ok(Body::Reaction(reaction)) => Some((entry.from.0, reaction.reaction.to_owned())),
+            _ => None,
+        });
+        let mut expected: Vec<_> = (2..members).map(|user| (user, format!("{user}"))).collect();
+        expected.push((1, "another".to_owned()));
+        assert!(reactions.eq(expected), "{history:?}");
+    }
+}
+
+#[test]
 fn how_far_a_group_is_read_and_how_it_is_kept_is_the_same_on_all_devices() {
     let mut people = People::group(3, 2, Rules::default());
     people.say(1, "one");
@@ -409,8 +482,9 @@ fn the_others_are_told_who_types_unless_they_hide() {
     people.world.frame(people.link(2), &ClientFrame::SetVisibility { request: RequestId(3), set, cleared });
     people.world.advance(limits::TYPING_EVERY_MS);
     people.world.frame(people.link(2), &typing);
+    people.world.frame(people.link(3), &typing);
     people.world.settle();
-    assert_eq!(told(&mut people), [vec![], vec![], vec![], vec![]] as [Vec<u64>; 4]);
+    assert_eq!(told(&mut people), [vec![3], vec![3], vec![], vec![]], "of who hides nobody is told, of the other all");
 }
 
 #[test]
@@ -592,7 +666,9 @@ fn a_connection_that_does_not_read_is_told_afterwards_what_it_lacks() {
         _ => None,
     });
     let last = texts(&frames).last().map(|(seq, _)| *seq);
-    assert_eq!(pointer.max(last), Some(23), "pushed or pointed at");
+    assert!(people.world.total(|counters| counters.fell_behind) > 0, "it took everything");
+    assert_eq!(pointer, Some(23));
+    assert!(last.is_some_and(|last| (3..23).contains(&last)), "{last:?} was the last that was pushed");
     people.say(1, "live again");
     assert_eq!(people.pushed(2), [text(24, "live again")]);
 }
@@ -600,14 +676,83 @@ fn a_connection_that_does_not_read_is_told_afterwards_what_it_lacks() {
 #[test]
 fn an_entry_for_very_many_takes_several_turns_and_comes_to_each_of_them_once() {
     let members = 2 * limits::FANOUT_TURN_MAX + 100;
-    let mut people = People::on(World::new(1), members);
-    people.world.settle();
-    people.found(members, Rules::default());
-    people.say(1, "to all");
+    let mut people = People::many(1, members);
+    let delivered = |world: &World| world.total(|counters| counters.group_delivered);
+    let (before, mut turns) = (delivered(&people.world), Vec::new());
+    people.say_only(1, Content::text("to all"));
+    assert_eq!(delivered(&people.world), before, "it is not durable");
+    loop {
+        let before = delivered(&people.world);
+        let world = &mut people.world;
+        if !(world.sync_one() || world.answer_one() || world.deliver_one() || world.work_one()) {
+            break;
+        }
+        let in_turn = delivered(world) - before;
+        turns.extend((in_turn > 0).then_some(in_turn));
+    }
+    assert_eq!(turns, [limits::FANOUT_TURN_MAX as u64, limits::FANOUT_TURN_MAX as u64, 100]);
     people.say(2, "and once more");
     let at = members as u64;
     let expected = [text(at + 1, "to all"), text(at + 2, "and once more")];
     assert!((1..=members as u64).all(|user| people.pushed(user) == expected));
+}
+
+#[test]
+fn what_is_too_much_to_keep_is_left_out_and_pointed_at_and_who_goes_by_it_is_pushed_nothing() {
+    let members = 2 * limits::FANOUT_TURN_MAX + 200;
+    let mut people = People::many(2, members);
+    let home = people.world.home_of(beside(GROUP));
+    let elsewhere: Vec<_> = (2..=members as u64).filter(|user| people.world.home_of(UserId(*user)) != home).collect();
+    // Those of a core get a push by their numbers, so that these two are left for a later turn.
+    let [.., stays, goes] = elsewhere[..] else { panic!("there are two cores") };
+    assert!(elsewhere.len() > limits::FANOUT_TURN_MAX + 2, "{} are at the other core", elsewhere.len());
+    let core = people.world.home_of(UserId(goes));
+    let removal = members as u64 + 1;
+    let long = "x".repeat(16_000);
+    let many = limits::PUSHES_KEPT_BYTES_MAX / long.len() + 4;
+    people.say_only(1, Content::act(&Act::Remove { user: UserId(goes) }));
+    // The other core hears all at once of what happened, and not yet from the group how the one who goes stands.
+    let (mut pushes, mut standings) = (Vec::new(), Vec::new());
+    for _ in 0..many {
+        people.say_only(1, Content::text(&long));
+        let world = &mut people.world;
+        loop {
+            let mut moved = world.sync_one() || world.answer_one();
+            for at in world.with_mail() {
+                let message = world.take_mail(at).expect("there is some");
+                match &message {
+                    CoreMessage::Group(mail) if at == core && matches!(mail.said, GroupSaid::Pushed(_)) => {
+                        pushes.push(message);
+                    }
+                    CoreMessage::Envelope(of) if at == core && matches!(of.body, EnvelopeBody::Stand { .. }) => {
+                        standings.push(message);
+                    }
+                    _ => world.hear(at, message),
+                }
+                moved = true;
+            }
+            moved |= world.work_one();
+            if !moved {
+                break;
+            }
+        }
+    }
+    assert_eq!((pushes.len(), standings.len()), (many + 1, 1));
+    pushes.into_iter().for_each(|message| people.world.hear(core, message));
+    assert_eq!((people.pushed(stays), people.pushed(goes)), (vec![], vec![]), "they are behind the others");
+    people.world.settle();
+    assert_eq!(people.pushed(goes), [], "what sends them away was left out");
+    let pushed: Vec<_> = people.pushed(stays).into_iter().map(|(seq, _)| seq).collect();
+    let left_out = pushed.first().expect("something was kept") - removal;
+    assert!(left_out > 0 && pushed.is_sorted(), "{pushed:?} behind {removal}");
+    let head = removal + many as u64;
+    assert_eq!(people.pointer(stays), Some((Standing::Member, stays, head)), "{pushed:?}");
+    standings.into_iter().for_each(|message| people.world.hear(core, message));
+    people.world.settle();
+    assert_eq!(people.pointer(goes), Some((Standing::Removed, goes, removal)));
+    people.say(1, "live again");
+    assert_eq!(people.pushed(stays), [text(head + 1, "live again")]);
+    assert_eq!(people.pushed(goes), []);
 }
 
 #[test]

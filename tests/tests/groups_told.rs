@@ -95,13 +95,24 @@ fn members(frames: &[ServerFrame]) -> Option<(u64, Vec<u64>)> {
 #[test]
 fn who_is_none_any_more_is_not_told_what_became_of_the_group() {
     spec::says("`rules` and `members` are 0, `name` and `picture` empty");
-    let mut people = People::new(2, 2, Rules::ADMINS_POST);
+    let mut people = People::new(2, 2, Rules::HISTORY);
+    people.say(1, Content::text("theirs to read"));
+    people.world.settle();
     people.act(2, &Act::Remove { user: UserId(2) });
     people.world.settle();
+    people.act(1, &Act::Describe { name: "lake", picture: "where it lies" });
+    people.act(1, &Act::SetRules { rules: Rules::ADMINS_POST });
+    ["not theirs", "nor this"].iter().for_each(|text| people.say(1, Content::text(text)));
+    people.world.settle();
+    let own = &people.rows(1)[0];
+    assert_eq!((own.name.as_str(), own.picture.as_str(), own.rules), ("lake", "where it lies", Rules::ADMINS_POST));
+    assert_eq!(own.head.0, 8, "the group goes on");
     let rows = people.rows(2);
     let row = &rows[0];
     assert_eq!((row.standing, row.rules, row.members), (Standing::Left, Rules::default(), 0));
-    assert_eq!((row.name.as_str(), row.head.0), ("", 3));
+    assert_eq!((row.name.as_str(), row.picture.as_str(), row.head.0), ("", "", 4));
+    let last = row.last.as_ref().map(|last| (last.seq.0, last.content.as_text()));
+    assert_eq!(last, Some((3, Some("theirs to read"))));
 }
 
 #[test]

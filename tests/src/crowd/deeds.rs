@@ -70,8 +70,9 @@ impl Habits {
     pub(crate) fn deed(self, rng: &mut Rng, law: &Law, user: UserId, text: &str) -> Content {
         let rules = Rules::from_bits(rng.within(0, 15));
         let rules = if rng.chance(60) { Rules::HISTORY } else { rules };
+        let picture = format!("of {text}");
         if !law.exists() && rng.chance(80) {
-            return Content::act(&Act::Create { name: text, picture: "", rules });
+            return Content::act(&Act::Create { name: text, picture: &picture, rules });
         }
         let is_admin = law.member(user).is_some_and(|own| own.role >= Role::Admin);
         let other = UserId(rng.within(1, self.users));
@@ -85,7 +86,7 @@ impl Habits {
             26..=29 => Content::act(&Act::Unban { user: other }),
             30..=33 => Content::act(&Act::SetRole { user: other, role: *rng.pick(&[Role::Member, Role::Admin]) }),
             34 => Content::act(&Act::SetRole { user: other, role: Role::Owner }),
-            35..=37 => Content::act(&Act::Describe { name: text, picture: "" }),
+            35..=37 => Content::act(&Act::Describe { name: text, picture: &picture }),
             38..=40 => Content::act(&Act::SetRules { rules }),
             41..=44 => {
                 let digest = rng.chance(80).then(|| &rng.pick(&SECRETS).1);
@@ -93,7 +94,7 @@ impl Habits {
             }
             45..=49 => Content::act(&Act::Join { secret: rng.pick(&SECRETS).0.as_bytes() }),
             50 if self.ends => Content::act(&Act::End),
-            51 => Content::act(&Act::Create { name: text, picture: "", rules }),
+            51 => Content::act(&Act::Create { name: text, picture: &picture, rules }),
             52..=64 => change(rng, user, law, text),
             _ => {
                 let is_long = rng.chance(if self.floods { 70 } else { 4 });

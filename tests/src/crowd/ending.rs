@@ -62,6 +62,7 @@ impl Crowd {
         self.check_outcomes();
         self.check_people();
         self.check_reading();
+        self.check_marks();
         self.check_memory();
     }
 
@@ -146,6 +147,21 @@ impl Crowd {
                 }
             }
         }
+    }
+
+    /// Each member sees of each how far they have read, as the marks say that they have let others know of since they came.
+    fn check_marks(&mut self) {
+        let lost = self.truth.lost_mark();
+        lost.into_iter().for_each(|lost| self.truth.fail(|| lost));
+        self.truth.is_at_rest = true;
+        for index in 0..self.apps.len() {
+            for group in self.groups.clone() {
+                if self.truth.log(group).durable_law().member(self.apps[index].user).is_some() {
+                    self.fetch_members(index, group);
+                }
+            }
+        }
+        self.rest("asking for members");
     }
 
     fn check_held(&mut self, index: usize, group: GroupId, is_all: bool) {

@@ -46,6 +46,8 @@ pub enum Fault {
     TellStandingAgain,
     /// How a user stands to a group is not told, and counts as told.
     LoseStanding,
+    /// How far somebody has read a group counts as kept, and is not.
+    LoseRead,
     /// A restart does not look for what groups owe.
     ForgetUnfinished,
     /// Pages are made for somebody who may read everything.
@@ -74,6 +76,7 @@ impl Fault {
         Self::PutOffIsPlace,
         Self::TellStandingAgain,
         Self::LoseStanding,
+        Self::LoseRead,
         Self::ForgetUnfinished,
         Self::PageForOwner,
         Self::ForgetSuperseded,
@@ -154,6 +157,12 @@ impl Crowd {
                     home,
                     CoreMessage::Envelope(Envelope { to: from, from: to, body: EnvelopeBody::Stood { at } }),
                 );
+                return Vec::new();
+            }
+            EnvelopeBody::GroupRead { origin, .. } if self.strikes(Fault::LoseRead, 50) => {
+                let home = self.world.home_of(from);
+                let body = EnvelopeBody::GroupReadTaken { origin };
+                self.world.put(home, CoreMessage::Envelope(Envelope { to: from, from: to, body }));
                 return Vec::new();
             }
             _ => {}

@@ -67,6 +67,7 @@ impl Person {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Law {
     pub(crate) name: String,
+    pub(crate) picture: String,
     pub(crate) rules: Rules,
     invitation: Option<[u8; 32]>,
     pub(crate) has_ended: bool,
@@ -206,8 +207,8 @@ impl Law {
         let mut law = self.clone();
         let (at, from) = (entry.seq, entry.from);
         match act_of(&entry.content) {
-            Some(Act::Create { name, rules, .. }) => {
-                (law.name, law.rules) = (name.to_owned(), rules);
+            Some(Act::Create { name, picture, rules }) => {
+                (law.name, law.picture, law.rules) = (name.to_owned(), picture.to_owned(), rules);
                 law.comes(from, at, Role::Owner);
             }
             Some(Act::Add { user }) => law.comes(user, at, Role::Member),
@@ -226,7 +227,9 @@ impl Law {
                 }
                 law.people.entry(user).and_modify(|person| person.role = role);
             }
-            Some(Act::Describe { name, .. }) => law.name = name.to_owned(),
+            Some(Act::Describe { name, picture }) => {
+                (law.name, law.picture) = (name.to_owned(), picture.to_owned());
+            }
             Some(Act::SetRules { rules }) => law.rules = rules,
             Some(Act::Invite { digest }) => law.invitation = digest.copied(),
             Some(Act::End) => law.has_ended = true,

@@ -234,7 +234,7 @@ impl Crowd {
             let Some(link) = app.link.filter(|link| self.world.clients[link.0].closed.is_none()) else { continue };
             self.world.frame(link, &frame);
             if let Some(line) = &mut self.apps[index].line {
-                line.says(frame, &self.truth);
+                line.says(frame, Some(&self.truth));
             }
             self.after_step();
         }
@@ -310,6 +310,14 @@ impl Crowd {
     pub(super) fn fetch_all(&mut self, index: usize, group: GroupId) {
         self.apps[index].holds.held.insert(group, Held::default());
         self.fetch(index, group, Seq(1), Direction::Forwards, 7);
+        self.turn(index, Input::Tick);
+    }
+
+    /// Asks for the members of a group, all of them.
+    pub(super) fn fetch_members(&mut self, index: usize, group: GroupId) {
+        let app = &mut self.apps[index];
+        let asked = app.state.as_mut().and_then(|state| state.fetch_members(group, UserId(0), 100).ok());
+        asked.into_iter().for_each(|fetch| app.holds.asks(fetch));
         self.turn(index, Input::Tick);
     }
 

@@ -1,21 +1,37 @@
 //! Told: every frame that leaves the server, as it leaves. Nobody is told what is not durable, nor what they may not read, and what is told
 //! is what the logs say.
 
-use std::{collections::BTreeMap, ops::ControlFlow};
-
-use proto_spec::{
-    ClientFrame, ClientKind, Content, ConversationId, Decoder, DeviceId, Direction, Entry, ErrorCode, Event,
-    GroupEntry, GroupId, GroupPage, GroupRow, MemberInfo, RawFrame, RequestId, Role, Rules, Seq, ServerFrame, UserId,
-    limits::SERVER_FRAME_BYTES_MAX,
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::ControlFlow,
 };
 
-use super::truth::{Log, Truth};
+use proto_spec::{
+    Body, ClientFrame, ClientKind, Content, ConversationId, Decoder, DeviceId, Direction, Entry, ErrorCode, Event,
+    GroupEntry, GroupId, GroupPage, GroupRow, MemberInfo, RawFrame, RequestId, Role, Rules, Seq, ServerFrame, UserId,
+    limits::{INBOX_TEXT_BYTES, SERVER_FRAME_BYTES_MAX},
+};
 
-/// A question of a client, and how far anybody had been told that each group's log is when it was asked.
+use super::{
+    law::Law,
+    truth::{Log, Truth},
+};
+
+/// A question of a client, and what was known when it was asked.
 #[derive(Debug)]
 struct Asked {
     frame: ClientFrame,
+    /// How far anybody had been told that each group's log is.
     told: BTreeMap<GroupId, usize>,
+    /// Groups of which the user's log spoke.
+    groups: BTreeSet<GroupId>,
+}
+
+impl Asked {
+    /// The first place of a group's log of which an answer may be.
+    fn since(&self, group: GroupId, log: &Log) -> usize {
+        self.told.get(&group).copied().unwrap_or_default().min(log.durable)
+    }
 }
 
 /// A connection, seen from outside.
@@ -27,25 +43,38 @@ pub(crate) struct Line {
     /// Bytes that have been looked at, and of these those that the client has not taken.
     pub(crate) ahead: usize,
     pushed: BTreeMap<GroupId, Seq>,
+    /// How far this connection has been told that each group's log is, by what comes from its home when it is asked or followed.
+    told: BTreeMap<GroupId, usize>,
+    /// Groups of which it has been told that the user's log speaks.
+    groups: BTreeSet<GroupId>,
     asked: BTreeMap<RequestId, Asked>,
 }
 
 impl Line {
     pub(crate) fn new(user: UserId, device: DeviceId) -> Self {
         let decoder = Decoder::new(SERVER_FRAME_BYTES_MAX as u32);
-        Self { user, device, decoder, ahead: 0, pushed: BTreeMap::new(), asked: BTreeMap::new() }
+        let (pushed, told, groups, asked) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new(), BTreeMap::new());
+        Self { user, device, decoder, ahead: 0, pushed, told, groups, asked }
     }
 
-    /// The client says something.
-    pub(crate) fn says(&mut self, frame: ClientFrame, truth: &Truth) {
+    /// The client says something. What answers it is of no place before the last that anybody has been told of; without a truth, that this
+    /// connection has.
+    pub(crate) fn says(&mut self, frame: ClientFrame, truth: Option<&Truth>) {
         let request = match frame {
             ClientFrame::FetchConversation { request, .. }
             | ClientFrame::FetchGroups { request, .. }
             | ClientFrame::FetchMembers { request, .. } => request,
             _ => return,
         };
-        let told = truth.logs.iter().map(|(group, log)| (*group, log.told)).collect();
-        self.asked.insert(request, Asked { frame, told });
+        let (told, groups) = match truth {
+            Some(truth) => {
+                let of_user = truth.pointers.keys().filter(|(user, _)| *user == self.user);
+                let told = truth.logs.iter().map(|(group, log)| (*group, log.told));
+                (told.collect(), of_user.map(|(_, group)| *group).collect())
+            }
+            None => (self.told.clone(), self.groups.clone()),
+        };
+        self.asked.insert(request, Asked { frame, told, groups });
     }
 
     /// The server says something. What of it is about groups.
@@ -69,10 +98,26 @@ impl Line {
         }
     }
 
+    /// This connection is told that a group's log has come so far.
+    fn tells(&mut self, group: GroupId, seq: Seq, truth: &mut Truth) {
+        let told = self.told.entry(group).or_default();
+        *told = (*told).max(seq.0 as usize);
+        truth.log(group).tells(seq);
+    }
+
+    fn answered(&mut self, request: RequestId) -> Result<Asked, String> {
+        self.asked.remove(&request).ok_or_else(|| "nobody has asked for it".to_owned())
+    }
+
     fn wrong(&mut self, frame: &ServerFrame, truth: &mut Truth) -> Option<String> {
         let user = self.user;
         match frame {
-            ServerFrame::Deliver { entry } => wrong_entry(user, entry, truth),
+            ServerFrame::Deliver { entry } => {
+                if let Event::Group { group, .. } = entry.event {
+                    self.groups.insert(group);
+                }
+                wrong_entry(user, entry, truth)
+            }
             ServerFrame::Page(page) => page.entries.iter().find_map(|entry| wrong_entry(user, entry, truth)),
             ServerFrame::Accepted { number, seq, .. } => {
                 let sent = truth.sent.get(&(user, *seq));
@@ -86,25 +131,32 @@ impl Line {
                     return Some(format!("{last} was pushed before it"));
                 }
                 let wrong = wrong_push(user, *group, entry, truth);
-                truth.log(*group).tells(entry.seq);
+                self.tells(*group, entry.seq, truth);
                 wrong
             }
             ServerFrame::GroupPage(page) => {
-                let asked = self.asked.remove(&page.request)?;
-                let wrong = wrong_page(user, page, &asked, truth);
-                truth.log(page.group).tells(page.head);
+                let wrong = match self.answered(page.request) {
+                    Ok(asked) => wrong_page(user, page, &asked, truth),
+                    Err(wrong) => Some(wrong),
+                };
+                self.tells(page.group, page.head, truth);
                 wrong
             }
             ServerFrame::Members { request, group, more, at, members } => {
-                let asked = self.asked.remove(request)?;
-                let wrong = wrong_members(user, (*group, *at), (members, *more), &asked, truth);
-                truth.log(*group).tells(*at);
+                let wrong = match self.answered(*request) {
+                    Ok(asked) => wrong_members(user, (*group, *at), (members, *more), &asked, truth),
+                    Err(wrong) => Some(wrong),
+                };
+                self.tells(*group, *at, truth);
                 wrong
             }
-            ServerFrame::Groups { request, rows, .. } => {
-                let asked = self.asked.remove(request)?;
-                rows.iter().find_map(|row| wrong_row(user, row, &asked, truth))
-            }
+            ServerFrame::Groups { request, rows, more } => match self.answered(*request) {
+                Ok(asked) => {
+                    let wrong = wrong_list(user, rows, *more, &asked, truth);
+                    wrong.or_else(|| rows.iter().find_map(|row| wrong_row(user, row, &asked, truth)))
+                }
+                Err(wrong) => Some(wrong),
+            },
             ServerFrame::Error { code, kind, request, .. } => {
                 let asked = self.asked.remove(request)?;
                 let (group, is_of_members) = match asked.frame {
@@ -113,9 +165,8 @@ impl Line {
                     _ => return None,
                 };
                 debug_assert!(ClientKind::from_byte(*kind).is_some());
-                let since = asked.told.get(&group).copied().unwrap_or_default();
                 let log = truth.log(group);
-                let mut laws = log.laws[since..=log.durable].iter();
+                let mut laws = log.laws[asked.since(group, log)..=log.durable].iter();
                 let is_so = match code {
                     ErrorCode::NoSuchGroup if is_of_members => laws.any(|law| law.member(user).is_none()),
                     ErrorCode::NoSuchGroup => laws.any(|law| !law.people.contains_key(&user)),
@@ -175,7 +226,7 @@ fn wrong_page(user: UserId, page: &GroupPage, asked: &Asked, truth: &mut Truth) 
     }
     // It is of some place of the log that is not before what anybody had been told.
     let log = truth.log(page.group);
-    let since = asked.told.get(&page.group).copied().unwrap_or_default().min(log.durable);
+    let since = asked.since(page.group, log);
     let wrong = wrong_page_at(user, page, (from, direction), log, log.durable)?;
     let is_of = |at: usize| wrong_page_at(user, page, (from, direction), log, at).is_none();
     if (since..log.durable).rev().any(is_of) {
@@ -236,10 +287,17 @@ fn wrong_members(
     asked: &Asked,
     truth: &mut Truth,
 ) -> Option<String> {
-    let ClientFrame::FetchMembers { after, limit, .. } = asked.frame else {
+    let ClientFrame::FetchMembers { group: of, after, limit, .. } = asked.frame else {
         return Some(format!("{:?} was asked", asked.frame));
     };
+    if of != group {
+        return Some(format!("{:?} was asked", asked.frame));
+    }
     let log = truth.log(group);
+    let since = asked.since(group, log);
+    if since > at.0 as usize {
+        return Some(format!("{since} entries had been told of"));
+    }
     let Some(law) = log.laws[..=log.durable].get(at.0 as usize) else {
         return Some(format!("{} entries are durable", log.durable));
     };
@@ -253,41 +311,92 @@ fn wrong_members(
     if told != page || more != (page.len() < all.len()) {
         return Some(format!("they are {page:?}"));
     }
-    let has_read = |member: &&MemberInfo| {
-        member.read_up_to == Seq::ZERO || truth.marks.contains(&(member.user, group, member.read_up_to))
+    members.iter().find_map(|member| truth.wrong_mark(group, member.user, member.read_up_to))
+}
+
+/// What is wrong with which groups are in a list.
+fn wrong_list(user: UserId, rows: &[GroupRow], more: bool, asked: &Asked, truth: &Truth) -> Option<String> {
+    let ClientFrame::FetchGroups { after, limit, .. } = asked.frame else {
+        return Some(format!("{:?} was asked", asked.frame));
     };
-    let wrong = members.iter().find(|member| !has_read(member));
-    wrong.map(|member| format!("user {} has not said that they have read so far", member.user))
+    let is_rising = rows.is_sorted_by(|one, next| one.group < next.group);
+    if !is_rising || rows.len() as u64 > limit.max(1) || rows.first().is_some_and(|row| row.group <= after) {
+        return Some(format!("{:?} was asked", asked.frame));
+    }
+    let is_theirs = |group: GroupId| {
+        let is_in_roll = truth.logs.get(&group).is_some_and(|log| log.durable_law().people.contains_key(&user));
+        truth.pointers.contains_key(&(user, group)) || is_in_roll
+    };
+    if let Some(row) = rows.iter().find(|row| !is_theirs(row.group)) {
+        return Some(format!("{:?} is none of theirs", row.group));
+    }
+    let last = rows.last().map_or(after, |row| row.group);
+    let is_listed = |group: &GroupId| rows.iter().any(|row| row.group == *group);
+    let of_page = asked.groups.iter().filter(|group| **group > after && (!more || **group <= last));
+    if let Some(group) = of_page.copied().find(|group| !is_listed(group)) {
+        return Some(format!("{group:?} is theirs as well"));
+    }
+    let is_more = || truth.logs.keys().any(|group| *group > last && is_theirs(*group));
+    // Rows are few and short here: only the limit ends a page.
+    let is_full = rows.len() as u64 == limit.max(1);
+    (more && !(is_full && is_more())).then(|| "there is no more".to_owned())
+}
+
+/// What a message of a list says, and whether it is the whole of that.
+fn words(content: &Content) -> Option<String> {
+    match content.body() {
+        Ok(Body::Edit(edit)) => words(&edit.content()),
+        Ok(Body::Text(text)) => Some(text.to_owned()),
+        _ => None,
+    }
+}
+
+/// Whether a list shows something so: of a text as much as a list shows, of all else all.
+fn shows(is: &Content, shown: &Content) -> bool {
+    let Some(text) = words(is) else { return is == shown };
+    let mut end = text.len().min(INBOX_TEXT_BYTES);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    let short = Content::text(&text[..end]);
+    match is.body() {
+        Ok(Body::Edit(edit)) => *shown == Content::edit(edit.of, &short, edit.stands),
+        _ => *shown == short,
+    }
 }
 
 fn wrong_row(user: UserId, row: &GroupRow, asked: &Asked, truth: &mut Truth) -> Option<String> {
+    let log = truth.log(row.group);
+    let (since, durable) = (asked.since(row.group, log), log.durable);
     if let Some(last) = &row.last {
-        let is = truth.log(row.group).entry(last.seq).cloned();
-        let cut = |content: &Content| content.as_text().unwrap_or_default().to_owned();
+        let is = log.entry(last.seq);
         let is_it = is.is_some_and(|is| {
-            let starts = cut(&is.content).starts_with(&cut(&last.content));
-            starts && GroupEntry { content: last.content.clone(), ..is } == *last
+            shows(&is.content, &last.content) && GroupEntry { content: last.content.clone(), ..is.clone() } == *last
         });
-        if !is_it || !truth.log(row.group).durable_law().may_read(user, last.seq) {
-            return Some("its last message is none of theirs".to_owned());
+        if !is_it || !log.durable_law().may_read(user, last.seq) {
+            return Some(format!("its last message is none of theirs: {is:?}"));
         }
     }
-    let since = asked.told.get(&row.group).copied().unwrap_or_default();
-    let log = truth.log(row.group);
-    let laws = &log.laws[since..=log.durable];
+    let laws = log.laws[since..=durable].iter().enumerate().map(|(at, law)| (law, Seq((since + at) as u64)));
+    let is_head = |law: &Law, end: Seq| law.people.get(&user).is_some_and(|person| person.last(end) == row.head);
     if row.name.is_empty() && row.members == 0 {
         // They are none, or the group's home has not answered: then by any standing that they were told.
-        let stood = if row.head == Seq::ZERO || row.last.is_none() { &log.laws[..=log.durable] } else { laws };
+        let is_told = row.head == Seq::ZERO || row.last.is_none();
+        let stood = if is_told { &log.laws[..=durable] } else { &log.laws[since..=durable] };
         let is_so = stood.iter().any(|law| law.standing(user).0 == row.standing);
         let is_bare = (row.role, row.rules, row.picture.is_empty()) == (Role::Member, Rules::default(), true);
-        return (!is_so || !is_bare).then(|| format!("that is not what a stranger is told: {is_so}"));
+        let has_head = is_told && row.head <= log.head() || laws.clone().any(|(law, end)| is_head(law, end));
+        let is_wrong = !is_so || !is_bare || !has_head;
+        return is_wrong.then(|| format!("that is not what a stranger is told: {is_so} {has_head}"));
     }
-    let is_so = laws.iter().any(|law| {
-        law.member(user).is_some_and(|own| {
-            let members = law.members().count() as u64;
-            (own.role, own.standing, members, law.rules, &law.name)
-                == (row.role, row.standing, row.members, row.rules, &row.name)
-        })
+    // The head may be of an earlier place than the rest: the server takes it of what was durable when it was asked.
+    let is_so = laws.clone().any(|(law, end)| {
+        laws.clone().take_while(|(_, at)| *at <= end).any(|(law, at)| is_head(law, at))
+            && law.member(user).is_some_and(|own| {
+                let members = law.members().count() as u64;
+                (own.role, own.standing, members, law.rules, &law.name, &law.picture)
+                    == (row.role, row.standing, row.members, row.rules, &row.name, &row.picture)
+            })
     });
-    (!is_so).then(|| format!("it is {:?}", log.durable_law()))
+    (!is_so).then(|| format!("it is {:?}, {since} to {durable}", log.durable_law()))
 }

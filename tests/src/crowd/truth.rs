@@ -40,6 +40,16 @@ pub(crate) struct Pointer {
     since: usize,
 }
 
+/// How far a user has read a group.
+#[derive(Clone, Copy, Debug)]
+struct Mark {
+    group: GroupId,
+    /// Zero: the others are not to know.
+    up_to: Seq,
+    /// How many entries the group's log had when the mark came to it.
+    came_at: Option<usize>,
+}
+
 /// The log of a group.
 #[derive(Debug)]
 pub(crate) struct Log {
@@ -101,6 +111,8 @@ enum Said {
     OfUser(UserId, Seq),
     Pointer(UserId, GroupId, Pointer),
     Refusal(UserId, Seq),
+    Mark(UserId, Seq),
+    MarkCame(UserId, Seq),
 }
 
 /// See the head of this file.
@@ -115,8 +127,10 @@ pub(crate) struct Truth {
     /// Refusals that their author's log tells.
     pub(crate) refusals: BTreeSet<(UserId, Seq)>,
     pub(crate) pointers: BTreeMap<(UserId, GroupId), Pointer>,
-    /// How far users have said that they have read groups, and let others know.
-    pub(crate) marks: BTreeSet<(UserId, GroupId, Seq)>,
+    /// How far users have said that they have read groups: by the entries of their logs.
+    marks: BTreeMap<(UserId, Seq), Mark>,
+    /// Everything has come to rest: what is told of marks is what they have come to.
+    pub(crate) is_at_rest: bool,
     /// What entries of users' logs say of groups.
     pub(crate) says: BTreeMap<(UserId, Seq), Event>,
     /// Entries of users that are not durable.
@@ -169,7 +183,12 @@ impl Truth {
                 match said {
                     Said::Entry(group) => self.log(group).durable += 1,
                     Said::OfUser(user, seq) => _ = self.fresh.remove(&(user, seq)),
-                    Said::Came(..) | Said::Sent(..) | Said::Pointer(..) | Said::Refusal(..) => {}
+                    Said::Came(..)
+                    | Said::Sent(..)
+                    | Said::Pointer(..)
+                    | Said::Refusal(..)
+                    | Said::Mark(..)
+                    | Said::MarkCame(..) => {}
                 }
             }
         }
@@ -195,8 +214,15 @@ impl Truth {
                     self.fresh.remove(&(user, seq));
                     self.says.remove(&(user, seq));
                 }
+                Said::Pointer(user, group, before) if before.at == Seq::ZERO => {
+                    _ = self.pointers.remove(&(user, group))
+                }
                 Said::Pointer(user, group, before) => _ = self.pointers.insert((user, group), before),
                 Said::Refusal(user, seq) => _ = self.refusals.remove(&(user, seq)),
+                Said::Mark(user, seq) => _ = self.marks.remove(&(user, seq)),
+                Said::MarkCame(user, seq) => {
+                    self.marks.entry((user, seq)).and_modify(|mark| mark.came_at = None);
+                }
             }
         }
     }
@@ -228,9 +254,8 @@ impl Truth {
             if up_to > last {
                 self.fail(|| format!("user {user} has read {group:?} up to {up_to} of {last}"));
             }
-            if told > Seq::ZERO {
-                self.marks.insert((user, group, told));
-            }
+            self.marks.insert((user, entry.seq), Mark { group, up_to: told, came_at: None });
+            said.push(Said::Mark(user, entry.seq));
         }
         if let Event::Sent { to: ConversationId::Group(group), device, number, content } = &entry.event {
             let sent = Sent { group: *group, device: *device, number: *number, content: content.clone() };
@@ -305,6 +330,7 @@ impl Truth {
 
     /// Something has come of an author, and what of it was refused.
     fn came(&mut self, group: GroupId, from: UserId, row: &CameRow, said: &mut Vec<Said>) {
+        self.mark_came(group, from, row.up_to, said);
         for (origin, code) in row.refused.iter().copied() {
             if let Some(outcome) = self.outcomes.get(&(from, origin)).copied() {
                 if outcome != Outcome::Refused(code) {
@@ -322,6 +348,54 @@ impl Truth {
             self.outcomes.insert((from, origin), Outcome::Refused(code));
             said.push(Said::Came(from, origin));
         }
+    }
+
+    /// What has come of an author is a mark, if their log says so.
+    fn mark_came(&mut self, group: GroupId, from: UserId, origin: Seq, said: &mut Vec<Said>) {
+        let at = self.logs.get(&group).map_or(0, |log| log.entries.len());
+        let Some(mark) = self.marks.get_mut(&(from, origin)).filter(|mark| mark.group == group) else { return };
+        // Of what is refused afterwards the same row says so once more.
+        if mark.came_at.is_none() {
+            mark.came_at = Some(at);
+            said.push(Said::MarkCame(from, origin));
+        }
+    }
+
+    /// How far a member has read, as those marks say that have come since they have.
+    fn has_read(&self, group: GroupId, user: UserId) -> Seq {
+        let Some(log) = self.logs.get(&group) else { return Seq::ZERO };
+        let Some(person) = log.durable_law().member(user) else { return Seq::ZERO };
+        let marks = self.marks.range((user, Seq::ZERO)..=(user, Seq(u64::MAX))).filter(|(_, mark)| mark.group == group);
+        let counting = marks.filter_map(|(_, mark)| {
+            let at = mark.came_at.filter(|at| *at as u64 >= person.since.0)?;
+            Some(mark.up_to.min(Seq(at as u64)))
+        });
+        counting.max().unwrap_or_default()
+    }
+
+    /// What is wrong with saying that a member has read so far.
+    pub(crate) fn wrong_mark(&self, group: GroupId, user: UserId, read_up_to: Seq) -> Option<String> {
+        if self.is_at_rest {
+            let is = self.has_read(group, user);
+            return (read_up_to != is).then(|| format!("user {user} has read {group:?} up to {is}"));
+        }
+        let mut marks = self.marks.range((user, Seq::ZERO)..=(user, Seq(u64::MAX)));
+        let has_said = marks
+            .any(|((_, seq), mark)| mark.group == group && mark.up_to == read_up_to && self.is_durable(user, *seq));
+        let is_wrong = read_up_to > Seq::ZERO && !has_said;
+        is_wrong.then(|| format!("user {user} has not said that they have read so far"))
+    }
+
+    /// A mark that never came to its group, though none that goes further has taken its place. That one may be of those that the others are
+    /// not to know: then they are not told of this one either, if it had not gone out.
+    pub(crate) fn lost_mark(&self) -> Option<String> {
+        let is_superseded = |user: UserId, group: GroupId, seq: Seq| {
+            let mut later = self.marks.range((user, seq.next())..=(user, Seq(u64::MAX)));
+            later.any(|(_, mark)| mark.group == group)
+        };
+        let open = self.marks.iter().filter(|(_, mark)| mark.came_at.is_none() && mark.up_to > Seq::ZERO);
+        let mut lost = open.filter(|((user, seq), mark)| !is_superseded(*user, mark.group, *seq));
+        lost.next().map(|((user, at), mark)| format!("{at} of user {user} never came to its group: {mark:?}"))
     }
 
     // ---- logs of users

@@ -190,8 +190,9 @@ impl Fleet {
             std::ops::ControlFlow::Continue(())
         });
         decoded.expect("a client's own frames can be read");
-        // Another node may have the group by then, and the one that answers not know of it.
-        frames.into_iter().for_each(|frame| seen.says(frame, &Truth::default()));
+        // Another node may have the group by then, and the one that answers not know of it: but this connection is told nothing that is
+        // older than what it was told by those whom it asked before.
+        frames.into_iter().for_each(|frame| seen.says(frame, None));
     }
 
     /// A frame leaves a node for a client.
@@ -222,7 +223,7 @@ impl Fleet {
         let CoreMessage::Group(mail) = message else { return false };
         let GroupMail { said, .. } = &mut **mail;
         match said {
-            GroupSaid::Pushed(_) => self.strikes(Fault::LosePush, 30),
+            GroupSaid::Pushed(_) => self.strikes(Fault::LosePush, 100),
             GroupSaid::Following { head, .. } if self.fault == Some(Fault::FollowWithoutHead) => {
                 *head = Seq::ZERO;
                 false

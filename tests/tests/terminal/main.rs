@@ -386,5 +386,7 @@ fn three_people_write_in_a_group_and_see_the_same() {
     carol.shows("You are no member of");
     says(&bob, "Without them", "✓  you  Without them");
     alice.shows("8  Without them");
+    // What is asked now is answered after all that was pushed to them before.
+    says(&carol, "/members", "there is no such group");
     assert!(!carol.screen().contains("Without them"), "{}", carol.screen());
 }
