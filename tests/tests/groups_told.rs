@@ -346,3 +346,29 @@ fn a_mark_that_comes_before_it_is_known_how_far_the_group_is_is_put_off_and_not_
     assert!(is_there(|event| matches!(event, Event::Read { up_to: Seq(6), .. })), "{done:?}");
     assert!(is_there(|event| matches!(event, Event::Deleted { place: Seq(5), .. })), "{done:?}");
 }
+
+#[test]
+fn how_far_somebody_has_read_is_told_when_it_is_durable() {
+    let mut people = People::new(6, 6, Rules::default());
+    let home = people.world.home_of(beside(GROUP));
+    let reader = (2..=6).find(|user| people.world.home_of(UserId(*user)) == home).expect("there are two cores");
+    let (request, conversation) = (RequestId(7), GROUP.into());
+    let read = ClientFrame::MarkRead { request, conversation, up_to: Seq(6), tell: true };
+    let fetch = ClientFrame::FetchMembers { request, group: GROUP, after: UserId(0), limit: 10 };
+    let told = |people: &mut People| {
+        people.world.take(people.link(1)).into_iter().find_map(|frame| match frame {
+            ServerFrame::Members { members, .. } => Some(members),
+            _ => None,
+        })
+    };
+    people.world.frame(people.link(reader), &read);
+    people.world.settle_without_commits();
+    people.world.frame(people.link(1), &fetch);
+    people.world.settle_without_commits();
+    assert_eq!(told(&mut people), None, "the disk has not said that it has the mark");
+    people.world.settle();
+    let members = told(&mut people).expect("it is durable");
+    let marks: Vec<_> = members.iter().map(|member| (member.user.0, member.read_up_to.0)).collect();
+    let expected: Vec<_> = (1..=6).map(|user| (user, if user == reader { 6 } else { 0 })).collect();
+    assert_eq!(marks, expected);
+}

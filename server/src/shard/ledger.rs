@@ -13,6 +13,7 @@ use storage::BatchId;
 
 use super::{
     devices::DevicesParked,
+    groups::GroupMail,
     input::{ConnId, Connected, Envelope},
 };
 use crate::limits::{STORED_KEPT_BYTES_MAX, STORED_KEPT_MS};
@@ -30,6 +31,8 @@ pub(super) enum Parked {
     Group { group: GroupId, seq: Seq, answer: Envelope },
     /// An answer to something that had been done before.
     Answer(Envelope),
+    /// What a group's home tells of what is so since then.
+    Told(Box<GroupMail>),
     /// A mark is in the log: say so to who asked for it.
     Marked((ConnId, RequestId)),
     /// A device whose earlier connection had sends under way: its welcome names the last of them.
@@ -47,6 +50,8 @@ pub(super) enum OnceStored {
     Group { group: GroupId, seq: Seq, answer: Envelope },
     /// An answer to something that had been done before.
     Answer(Envelope),
+    /// What a group's home tells of what is so since then.
+    Told(Box<GroupMail>),
 }
 
 /// Batches that are in the store, and that the shard still knows.
@@ -295,6 +300,7 @@ impl Ledger {
             Parked::Answer(answer) | Parked::Group { answer, .. } => Some(answer.clone()),
             Parked::Sent { .. }
             | Parked::GivenUp { .. }
+            | Parked::Told(_)
             | Parked::Marked(_)
             | Parked::Connect(_)
             | Parked::Devices(_) => None,
@@ -302,6 +308,7 @@ impl Ledger {
         let once_stored = self.once_stored.iter().filter_map(|(_, what)| match what {
             OnceStored::Entry { answer, .. } => answer.clone(),
             OnceStored::Answer(answer) | OnceStored::Group { answer, .. } => Some(answer.clone()),
+            OnceStored::Told(_) => None,
         });
         parked.chain(once_stored).collect()
     }

@@ -507,6 +507,7 @@ impl Shard {
                 }
                 Parked::Group { group, seq, answer } => self.group_released(group, seq, answer, cx),
                 Parked::Answer(answer) => self.post(answer, cx),
+                Parked::Told(mail) => self.told_once_durable(*mail, cx),
                 Parked::Marked(by) => self.marked(by, cx),
                 Parked::Connect(connected) => self.welcome(connected, cx),
                 Parked::Devices(parked) => self.devices_released(parked, cx),
@@ -538,6 +539,7 @@ impl Shard {
                 }
                 OnceStored::Group { group, seq, answer } => self.group_released(group, seq, answer, cx),
                 OnceStored::Answer(answer) => self.post(answer, cx),
+                OnceStored::Told(mail) => self.told_once_durable(*mail, cx),
             }
         }
         // Once for each user, however many entries that is.

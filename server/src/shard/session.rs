@@ -444,7 +444,7 @@ impl Shard {
                 }
                 Parked::Marked((conn, _)) => Some(conn),
                 Parked::Devices(parked) => self.devices_abandoned(parked, cx),
-                Parked::Entry { .. } | Parked::Group { .. } | Parked::Answer(_) => None,
+                Parked::Entry { .. } | Parked::Group { .. } | Parked::Answer(_) | Parked::Told(_) => None,
             };
             if let Some(conn) = conn {
                 let detail = "the storage failed; what was not accepted may or may not have been stored";

@@ -14,7 +14,7 @@ use proto_spec::{Act, Body, Content, ErrorCode, GroupEntry, GroupId, Seq, Timest
 use storage::{BatchId, CameRow, GroupMarks, GroupMessage, GroupRewrite, GroupSnapshot, Record, Shown, group::beside};
 
 use super::{
-    AskId, GroupMail, GroupSaid, GroupTold,
+    GroupMail, GroupSaid,
     changes::{Search, Sent, change},
 };
 use crate::{
@@ -63,11 +63,12 @@ pub(in crate::shard) struct Group {
     gone: Vec<(Seq, Seq)>,
     /// Questions about it that are under way.
     pub(super) held: u32,
-    /// Answers that wait until the log is durable up to there: at most [`GROUP_UNTOLD_MAX`](crate::limits::GROUP_UNTOLD_MAX).
-    pub(super) untold: Vec<(Seq, CoreAddress, AskId, Result<GroupTold, ErrorCode>)>,
+    /// Answers that wait until what they say is durable: at most [`GROUP_UNTOLD_MAX`](crate::limits::GROUP_UNTOLD_MAX).
+    pub(super) untold: usize,
     /// Is in the shard's list of groups to flush.
     dirty: bool,
-    changed_in: BatchId,
+    /// The last batch that changed it.
+    pub(super) changed_in: BatchId,
 }
 
 /// An entry that may not be in the store yet.
@@ -98,7 +99,7 @@ impl Group {
             unfinished: snapshot.unfinished,
             followers: Vec::new(),
             held: 0,
-            untold: Vec::new(),
+            untold: 0,
             dirty: false,
             changed_in: BatchId(0),
             book: rights::Group { state: snapshot.state, roll: Roll::new(snapshot.roll) },
@@ -381,7 +382,6 @@ impl Shard {
         for core in group.followers() {
             self.group_mail_to(core, id, GroupSaid::Pushed(Arc::clone(&entry)), cx);
         }
-        self.tell_untold(id, cx);
         if entry_owes(&entry) {
             self.mark_group_dirty(id, cx);
         }

@@ -1,17 +1,24 @@
 //! Pages: what the home of a group tells of it, to who may know. Whoever is, or was, a member may read what was said while they were
-//! one, and what was before if the rules said so; nobody else learns even that there is such a group.
+//! one, and what was before if the rules said so. Anybody else gets the answer that they get of a group that there is not.
 
 use proto_spec::{
     Direction, ErrorCode, GroupEntry, GroupId, GroupRow, Rules, Seq, UserId,
     limits::{MEMBERS_PAGE_MAX, PAGE_BYTES_MAX, PAGE_ENTRIES_MAX},
 };
-use storage::{GroupEntries, Query, Span};
+use storage::{GroupEntries, Query, Span, group::beside};
 
-use super::{AskId, GroupSaid, GroupTold, GroupWish};
+use super::{AskId, GroupMail, GroupSaid, GroupTold, GroupWish};
 use crate::{
     group::roll::Roll,
     limits::{GROUP_LAST_SCAN, GROUP_UNTOLD_MAX},
-    shard::{Shard, Turn, inbox::shorten, presence::CoreAddress, question::Question, user::Room},
+    shard::{
+        Promise, Shard, Turn,
+        inbox::shorten,
+        ledger::{OnceStored, Parked},
+        presence::CoreAddress,
+        question::Question,
+        user::Room,
+    },
 };
 
 /// A page in the making.
@@ -129,7 +136,8 @@ impl Shard {
                 let most = limit.clamp(1, MEMBERS_PAGE_MAX) as usize;
                 let (members, more) = group.book.roll.page(after, most);
                 let at = group.head;
-                self.tell_asker_of(id, at, (core, ask), Ok(GroupTold::Members { at, more, members }), cx);
+                // How far members have read is in no entry.
+                self.tell_asker_once_durable(id, (core, ask), Ok(GroupTold::Members { at, more, members }), cx);
             }
             GroupWish::Row => self.row_asked(id, (core, ask), user, cx),
         }
@@ -292,27 +300,50 @@ impl Shard {
         &mut self,
         id: GroupId,
         at: Seq,
+        asker: (CoreAddress, AskId),
+        told: Result<GroupTold, ErrorCode>,
+        cx: &mut Turn<'_>,
+    ) {
+        match self.groups.resident(id) {
+            Some(group) if at > group.released => self.tell_asker_once_durable(id, asker, told, cx),
+            _ => self.tell_asker(id, asker, told, cx),
+        }
+    }
+
+    /// Tells what is so now, once that is durable.
+    fn tell_asker_once_durable(
+        &mut self,
+        id: GroupId,
         (core, ask): (CoreAddress, AskId),
         told: Result<GroupTold, ErrorCode>,
         cx: &mut Turn<'_>,
     ) {
-        match self.groups.resident(id).filter(|group| at > group.released) {
-            Some(group) if group.untold.len() >= GROUP_UNTOLD_MAX => {
-                self.tell_asker(id, (core, ask), Err(ErrorCode::Overloaded), cx);
-            }
-            Some(group) => group.untold.push((at, core, ask, told)),
-            None => self.tell_asker(id, (core, ask), told, cx),
+        let at = self.lane_of(beside(id));
+        let (is_of_store, lane) = (self.settings.promise == Promise::Store, &mut self.lanes[at]);
+        let Some(group) = self.groups.resident(id) else { return };
+        let batch = group.changed_in;
+        if if is_of_store { lane.is_stored(batch) } else { lane.is_released(batch) } {
+            return self.tell_asker(id, (core, ask), told, cx);
+        }
+        if group.untold >= GROUP_UNTOLD_MAX {
+            return self.tell_asker(id, (core, ask), Err(ErrorCode::Overloaded), cx);
+        }
+        group.untold += 1;
+        let mail = Box::new(GroupMail { group: id, core, said: GroupSaid::Told { ask, told } });
+        if is_of_store {
+            lane.park_behind_stored(batch, OnceStored::Told(mail));
+        } else {
+            lane.park_behind(batch, Parked::Told(mail));
         }
     }
 
-    /// Tells what waited for this entry to be durable.
-    pub(super) fn tell_untold(&mut self, id: GroupId, cx: &mut Turn<'_>) {
-        let Some(group) = self.groups.resident(id) else { return };
-        let released = group.released;
-        let holds: Vec<_> = group.untold.extract_if(.., |(at, ..)| *at <= released).collect();
-        for (_, core, ask, told) in holds {
-            self.tell_asker(id, (core, ask), told, cx);
+    /// What is told is durable.
+    pub(in crate::shard) fn told_once_durable(&mut self, mail: GroupMail, cx: &mut Turn<'_>) {
+        let GroupMail { group: id, core, said } = mail;
+        if let Some(group) = self.groups.resident(id) {
+            group.untold -= 1;
         }
+        self.group_mail_to(core, id, said, cx);
     }
 
     pub(super) fn tell_asker(
