@@ -409,7 +409,19 @@ fn a_message_has_so_many_reactions_and_who_has_one_may_change_it() {
         assert_eq!(codes(&mut people, members), [ErrorCode::ReactionsFull]);
         people.say_only(1, Content::reaction(message, "another", None));
         people.world.settle();
-        for user in 1..members {
+        // Who takes it back makes room, and comes back as one more.
+        people.say_only(2, Content::reaction(message, "", None));
+        people.world.settle();
+        if is_stored {
+            people.world.ingest();
+        }
+        people.say_only(members, Content::reaction(message, "one more", None));
+        people.world.settle();
+        assert_eq!(codes(&mut people, members), [ErrorCode::ReactionsFull], "no more than before");
+        people.say_only(2, Content::reaction(message, "again", None));
+        people.world.settle();
+        assert_eq!(codes(&mut people, 2), [ErrorCode::ReactionsFull]);
+        for user in (1..members).filter(|user| *user != 2) {
             assert_eq!(codes(&mut people, user), [], "{user}");
         }
         let history = people.history(members);
@@ -417,8 +429,8 @@ fn a_message_has_so_many_reactions_and_who_has_one_may_change_it() {
             Ok(Body::Reaction(reaction)) => Some((entry.from.0, reaction.reaction.to_owned())),
             _ => None,
         });
-        let mut expected: Vec<_> = (2..members).map(|user| (user, format!("{user}"))).collect();
-        expected.push((1, "another".to_owned()));
+        let mut expected: Vec<_> = (3..members).map(|user| (user, format!("{user}"))).collect();
+        expected.extend([(1, "another"), (2, ""), (members, "one more")].map(|(user, says)| (user, says.to_owned())));
         assert!(reactions.eq(expected), "{history:?}");
     }
 }

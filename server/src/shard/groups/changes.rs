@@ -98,7 +98,9 @@ pub(super) fn change(
     if matches!(content, Content::Reaction(_)) {
         gone.extend(kept.extract_if(.., |reaction| reaction.from == from).map(|reaction| reaction.seq));
         if kept.len() >= REACTIONS_MAX {
-            return Err(ErrorCode::ReactionsFull);
+            // Who felt something and does not any more makes room. That stays in the log: somebody may not have heard of it.
+            let empty = kept.iter().position(says_nothing).ok_or(ErrorCode::ReactionsFull)?;
+            kept.remove(empty);
         }
     } else {
         gone.push(entry.seq);
@@ -111,6 +113,11 @@ pub(super) fn change(
     reactions.extend(matches!(content, Content::Reaction(_)).then_some(at));
     let of = GroupRewrite { place, now: Shown { says, reactions }, replaces: gone };
     Ok((content.standing(Some(Stands { place, time: written })), of))
+}
+
+/// Whether a reaction has been taken back.
+fn says_nothing(reaction: &GroupEntry) -> bool {
+    matches!(reaction.content.body(), Ok(Body::Reaction(reaction)) if reaction.reaction.is_empty())
 }
 
 /// When a message was written, whatever has changed it since.
