@@ -52,8 +52,8 @@ pub const BEHIND_MAX: usize = 1024;
 /// wrote; the log is looked at further as they are told.
 pub const REPORTS_MAX: usize = 256;
 
-/// Members to whom entries of groups are pushed in one turn: what a turn of pushes to two takes, about a millisecond.
-pub const FANOUT_TURN_MAX: usize = 512;
+/// Members to whom entries of groups are pushed in one turn, which takes less than a millisecond: so long all else waits.
+pub const FANOUT_TURN_MAX: usize = 128;
 
 /// Bytes of entries of one group that a core keeps until they have been pushed to all members there. Who lacks what is dropped sees so by the numbers
 /// of what follows.

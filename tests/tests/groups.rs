@@ -750,7 +750,7 @@ fn what_is_too_much_to_keep_is_left_out_and_pointed_at_and_who_goes_by_it_is_pus
         }
     }
     assert_eq!((pushes.len(), standings.len()), (many + 1, 1));
-    pushes.into_iter().for_each(|message| people.world.hear(core, message));
+    people.world.hear_at_once(core, pushes);
     assert_eq!((people.pushed(stays), people.pushed(goes)), (vec![], vec![]), "they are behind the others");
     people.world.settle();
     assert_eq!(people.pushed(goes), [], "what sends them away was left out");

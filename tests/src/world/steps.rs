@@ -49,6 +49,11 @@ impl World {
         self.tell(core, message);
     }
 
+    /// A core hears of all of this in one turn, as of mail that has gathered.
+    pub fn hear_at_once(&mut self, core: CoreId, messages: Vec<CoreMessage>) {
+        self.turn(core, |core, now| messages.into_iter().for_each(|message| core.message(now, message)));
+    }
+
     /// Lays something into the mailbox of a core, or of all.
     pub fn put(&mut self, core: CoreId, message: CoreMessage) {
         self.cores.put(core, message);

@@ -42,6 +42,9 @@ struct Followed {
     asked_ms: u64,
     /// Entries that have not gone to all members.
     recent: VecDeque<Arc<GroupEntry>>,
+    /// They go round: the next member, and how many have not had their turn since the last entry came.
+    next: UserId,
+    left: usize,
     recent_bytes: usize,
 }
 
@@ -50,6 +53,7 @@ impl Followed {
     fn push(&mut self, entry: Arc<GroupEntry>) -> Vec<UserId> {
         let mut away = Vec::new();
         self.reached = entry.seq;
+        self.left = self.members.len();
         self.recent_bytes += push_bytes(&entry);
         self.recent.push_back(entry);
         while self.recent_bytes > PUSHES_KEPT_BYTES_MAX && self.recent.len() > 1 {
@@ -62,10 +66,27 @@ impl Followed {
         away
     }
 
+    /// The next members, so many, with the last seq that need not be pushed to them. Whether these are the last.
+    fn take(&mut self, room: usize) -> (Vec<(UserId, Seq)>, bool) {
+        let (reached, most) = (self.reached, room.min(self.left));
+        let pass = |(user, up_to): (&UserId, &mut Seq)| (*user, std::mem::replace(up_to, reached));
+        let mut taken: Vec<_> = self.members.range_mut(self.next..).take(most).map(pass).collect();
+        let is_round = taken.len() < most;
+        if is_round {
+            let most = most - taken.len();
+            taken.extend(self.members.range_mut(..self.next).take(most).map(pass));
+        }
+        self.next = taken.last().map_or(self.next, |(user, _)| UserId(user.0.saturating_add(1)));
+        let is_all = taken.len() == self.left || taken.len() < most;
+        self.left -= taken.len();
+        (taken, is_all)
+    }
+
     /// Everything has gone to all.
     fn clear(&mut self) {
         self.recent.clear();
         self.recent_bytes = 0;
+        self.next = UserId(0);
     }
 
     /// Something may have been lost: who is a member is asked again, and nothing is pushed to anybody until that is answered.
@@ -205,6 +226,7 @@ impl Shard {
         for user in members {
             if self.users.resident(*user).is_some_and(|user| user.is_connected()) {
                 followed.members.insert(*user, reached);
+                followed.left += 1;
                 lacking.push(*user);
             }
         }
@@ -247,10 +269,7 @@ impl Shard {
     fn fan_out_group(&mut self, group: GroupId, room: usize, cx: &mut Turn<'_>) -> usize {
         let Some(followed) = self.following.groups.get_mut(&group) else { return room };
         let recent: Vec<_> = followed.recent.iter().map(Arc::clone).collect();
-        let reached = followed.reached;
-        let behind = followed.members.iter_mut().filter(|(_, up_to)| **up_to < reached).take(room);
-        let members: Vec<_> = behind.map(|(user, up_to)| (*user, std::mem::replace(up_to, reached))).collect();
-        let is_all = members.len() < room;
+        let (members, is_all) = followed.take(room);
         let mut ranges = vec![None; recent.len()];
         let mut gone = Vec::new();
         for (user, up_to) in &members {
@@ -372,5 +391,33 @@ impl Shard {
             }
             self.unfollow_if_empty(group, cx);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proto_spec::{Content, TimestampMs};
+
+    use super::*;
+
+    #[test]
+    fn members_have_their_turn_one_after_the_other_while_more_comes() {
+        let mut followed =
+            Followed { members: (1..=10).map(|user| (UserId(user), Seq::ZERO)).collect(), ..Followed::default() };
+        let mut turn = |seq: Option<u64>| {
+            let entry = |seq| {
+                let (time, from, origin) = (TimestampMs(0), UserId(1), Seq(seq));
+                GroupEntry { seq: Seq(seq), time, from, origin, messages: seq, content: Content::text("x") }
+            };
+            seq.into_iter().for_each(|seq| _ = followed.push(Arc::new(entry(seq))));
+            let (taken, is_all) = followed.take(4);
+            (taken.into_iter().map(|(user, up_to)| (user.0, up_to.0)).collect::<Vec<_>>(), is_all)
+        };
+        assert_eq!(turn(Some(1)), (vec![(1, 0), (2, 0), (3, 0), (4, 0)], false));
+        assert_eq!(turn(Some(2)), (vec![(5, 0), (6, 0), (7, 0), (8, 0)], false));
+        assert_eq!(turn(Some(3)), (vec![(9, 0), (10, 0), (1, 1), (2, 1)], false));
+        assert_eq!(turn(None), (vec![(3, 1), (4, 1), (5, 2), (6, 2)], false));
+        assert_eq!(turn(None), (vec![(7, 2), (8, 2)], true));
+        assert_eq!(followed.members.values().copied().collect::<BTreeSet<_>>(), BTreeSet::from([Seq(3)]));
     }
 }
