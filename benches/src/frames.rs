@@ -52,9 +52,14 @@ pub fn client(kind: ClientKind) -> ClientFrame {
             ClientFrame::FetchConversation { request: REQUEST, conversation: PEER.into(), from, direction, limit }
         }
         ClientKind::FetchGroups => ClientFrame::FetchGroups { request: REQUEST, after: GroupId(0), limit: INBOX_ROWS },
-        ClientKind::FetchMembers => {
-            ClientFrame::FetchMembers { request: REQUEST, group: GROUP, after: UserId(0), limit: MEMBERS as u64 }
-        }
+        ClientKind::FetchMembers => ClientFrame::FetchMembers {
+            request: REQUEST,
+            group: GROUP,
+            after: UserId(0),
+            limit: MEMBERS as u64,
+            seq: SEQ,
+        },
+        ClientKind::AcknowledgeGroup => ClientFrame::AcknowledgeGroup { group: GROUP, up_to: SEQ },
         ClientKind::Ping => ClientFrame::Ping { nonce: NONCE },
         ClientKind::Pong => ClientFrame::Pong { nonce: NONCE },
         ClientKind::Bye => ClientFrame::Bye,
@@ -220,8 +225,10 @@ pub fn server(kind: ServerKind) -> ServerFrame {
             at: SEQ,
             members: users(MEMBERS)
                 .into_iter()
-                .map(|user| MemberInfo { user, role: Role::Member, since: SEQ, read_up_to: SEQ })
+                .map(|user| MemberInfo { user, role: Role::Member, since: SEQ, read_up_to: SEQ, delivered_up_to: SEQ })
                 .collect(),
+            delivered: 1,
+            read: 1,
         },
         ServerKind::Error => ServerFrame::Error {
             code: ErrorCode::TooManyFetches,

@@ -310,7 +310,8 @@ impl Relay {
                 | ClientKind::SetStatus
                 | ClientKind::SetVisibility
                 | ClientKind::FetchGroups
-                | ClientKind::FetchMembers,
+                | ClientKind::FetchMembers
+                | ClientKind::AcknowledgeGroup,
             )
             | None => {}
         }

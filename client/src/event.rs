@@ -162,6 +162,10 @@ pub enum ClientEvent {
         at: Seq,
         /// By ascending id.
         members: Vec<MemberInfo>,
+        /// How many others have the entry that was asked about.
+        delivered: u64,
+        /// How many of these have read it, and let others know.
+        read: u64,
     },
     /// The answer to a request for the inbox. If messages of the first conversation were asked for and there is one, a
     /// [`ClientEvent::Page`] of the same fetch follows.

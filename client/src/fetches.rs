@@ -205,7 +205,7 @@ impl Fetches {
             Range::NameDevice(device, name) => ClientFrame::NameDevice { request, device, name },
             Range::Presence(users) => ClientFrame::FetchPresence { request, users },
             Range::Groups(after) => ClientFrame::FetchGroups { request, after, limit },
-            Range::Members(group, after) => ClientFrame::FetchMembers { request, group, after, limit },
+            Range::Members(group, after) => ClientFrame::FetchMembers { request, group, after, limit, seq: from },
             Range::Visibility { set, cleared } => ClientFrame::SetVisibility { request, set, cleared },
         })
     }

@@ -34,6 +34,7 @@ mod invitation;
 mod nodes;
 mod outbox;
 mod position;
+mod receipts;
 mod renewal;
 mod state;
 mod tls;

@@ -14,6 +14,9 @@ pub const QUEUED_FETCHES_MAX: usize = 64;
 /// Acknowledgements are gathered this long: ten a second serve as well as a thousand.
 pub const ACKNOWLEDGE_AFTER_MS: u64 = 100;
 
+/// What this device has of groups is gathered this long (SPEC 4.48).
+pub const ACKNOWLEDGE_GROUPS_AFTER_MS: u64 = 2_000;
+
 /// A connection attempt that has not succeeded by then has failed. Several SYN retries fit.
 pub const OPEN_TIMEOUT_MS: u64 = 10_000;
 

@@ -20,7 +20,8 @@ mod session;
 use std::ops::ControlFlow;
 
 use proto_spec::{
-    ClientFrame, Decoder, DeviceId, ErrorCode, RawFrame, Seq, ServerFrame, Status, frame::FrameError, limits,
+    ClientFrame, ClientKind, Decoder, DeviceId, ErrorCode, RawFrame, Seq, ServerFrame, Status, frame::FrameError,
+    limits,
 };
 
 use self::{
@@ -37,6 +38,7 @@ use crate::{
     nodes::Nodes,
     outbox::Outbox,
     position::Position,
+    receipts::Receipts,
     renewal::Renewal,
     typing::Typing,
     watching::Watching,
@@ -130,6 +132,7 @@ pub struct ClientState {
     decoder: Option<Decoder>,
     outbox: Outbox,
     position: Position,
+    receipts: Receipts,
     fetches: Fetches,
     watching: Watching,
     typing: Typing,
@@ -166,6 +169,7 @@ impl ClientState {
             decoder: None,
             outbox: Outbox::new(config.keeping, config.unanswered),
             position,
+            receipts: Receipts::new(config.acknowledging),
             fetches: Fetches::default(),
             watching: Watching::default(),
             typing: Typing::default(),
@@ -209,6 +213,7 @@ impl ClientState {
             Phase::Ready(session) => [
                 Some(session.keepalive_deadline()),
                 session.acknowledge_at,
+                self.receipts.deadline(),
                 session.redirect.as_ref().map(|redirect| redirect.due),
                 self.outbox.deadline(now),
                 self.fetches.deadline(now),
@@ -339,7 +344,7 @@ impl ClientState {
         }
         if self.close_wanted && !self.is_ended() {
             if matches!(self.phase, Phase::Ready(_)) {
-                self.say_bye(effects);
+                self.say_bye(now, effects);
             }
             return Flow::Break(Stop::End(EndReason::Closed));
         }
@@ -369,7 +374,7 @@ impl ClientState {
     fn end_ready_turn(&mut self, now: MonotonicMs, effects: &mut Effects) -> Flow {
         let Phase::Ready(session) = &mut self.phase else { return Flow::Continue(()) };
         if let Some(redirect) = session.redirect.take_if(|redirect| redirect.due <= now) {
-            self.say_bye(effects);
+            self.say_bye(now, effects);
             return Flow::Break(Stop::Redirect(redirect));
         }
         let window = session.window;
@@ -404,6 +409,7 @@ impl ClientState {
             session.acknowledge_at = None;
             self.acknowledge_now(effects);
         }
+        self.acknowledge_groups(now, false, effects);
         self.keep_alive(now, effects)
     }
 
@@ -425,9 +431,18 @@ impl ClientState {
         Flow::Continue(())
     }
 
-    fn say_bye(&mut self, effects: &mut Effects) {
+    fn say_bye(&mut self, now: MonotonicMs, effects: &mut Effects) {
         self.acknowledge_now(effects);
+        self.acknowledge_groups(now, true, effects);
         ClientFrame::Bye.encode(&mut effects.bytes);
+    }
+
+    fn acknowledge_groups(&mut self, now: MonotonicMs, at_once: bool, effects: &mut Effects) {
+        if let Phase::Ready(session) = &self.phase
+            && session.capabilities.takes_frame(ClientKind::AcknowledgeGroup)
+        {
+            self.receipts.take(now, at_once).iter().for_each(|frame| frame.encode(&mut effects.bytes));
+        }
     }
 
     fn acknowledge_now(&mut self, effects: &mut Effects) {

@@ -105,12 +105,12 @@ fn what_is_asked_for_is_answered_with_the_direction_in_which_it_was_asked() {
     let mut wire = connected(&with_groups());
     let page_of = wire.client.fetch_conversation(GROUP, Seq(0), Direction::Backwards, 2).unwrap();
     let groups = wire.client.fetch_groups(GroupId(0), 50).unwrap();
-    let members = wire.client.fetch_members(GROUP, UserId(3), 9).unwrap();
+    let members = wire.client.fetch_members(GROUP, UserId(3), 9, Seq(5)).unwrap();
     let frames = wire.turn(Input::Tick).1;
     let [
         ClientFrame::FetchConversation { request, .. },
         ClientFrame::FetchGroups { request: second, after: GroupId(0), limit: 50 },
-        ClientFrame::FetchMembers { request: third, group: GROUP, after: UserId(3), limit: 9 },
+        ClientFrame::FetchMembers { request: third, group: GROUP, after: UserId(3), limit: 9, seq: Seq(5) },
     ] = frames[..]
     else {
         panic!("{frames:?}")
@@ -124,8 +124,24 @@ fn what_is_asked_for_is_answered_with_the_direction_in_which_it_was_asked() {
     );
     let events = wire.hear(&ServerFrame::Groups { request: second, more: true, rows: Vec::new() }).0;
     assert_eq!(events, [ClientEvent::Groups { fetch: groups, more: true, rows: Vec::new() }]);
-    let answer = ServerFrame::Members { request: third, group: GROUP, more: false, at: head, members: Vec::new() };
-    let told = ClientEvent::Members { fetch: members, group: GROUP, more: false, at: head, members: Vec::new() };
+    let answer = ServerFrame::Members {
+        request: third,
+        group: GROUP,
+        more: false,
+        at: head,
+        members: Vec::new(),
+        delivered: 2,
+        read: 1,
+    };
+    let told = ClientEvent::Members {
+        fetch: members,
+        group: GROUP,
+        more: false,
+        at: head,
+        members: Vec::new(),
+        delivered: 2,
+        read: 1,
+    };
     assert_eq!(wire.hear(&answer).0, [told]);
     // Nobody has asked for it a second time.
     assert_eq!((wire.hear(&ServerFrame::GroupPage(page)).0, wire.client.unasked_answers()), (Vec::new(), 1));
@@ -192,7 +208,7 @@ fn a_page_with_entries_out_of_order_or_range_is_a_fault() {
 #[test]
 fn a_fetch_of_a_group_that_is_nobodys_to_see_is_refused_for_good() {
     let mut wire = connected(&with_groups());
-    let fetch = wire.client.fetch_members(GROUP, UserId(0), 9).unwrap();
+    let fetch = wire.client.fetch_members(GROUP, UserId(0), 9, Seq(0)).unwrap();
     let frames = wire.turn(Input::Tick).1;
     let [ClientFrame::FetchMembers { request, .. }] = frames[..] else { panic!("{frames:?}") };
     let (code, kind) = (ErrorCode::NoSuchGroup, ClientKind::FetchMembers.byte());

@@ -96,6 +96,8 @@ listed! {
         FetchGroups = 0x18 "fetch_groups",
         /// SPEC 4.42.
         FetchMembers = 0x19 "fetch_members",
+        /// SPEC 4.48.
+        AcknowledgeGroup = 0x1a "acknowledge_group",
     }
 }
 

@@ -254,6 +254,8 @@ pub struct MemberInfo {
     pub since: Seq,
     /// They have read everything up to this seq of the group's log, as far as they let others know; zero: nothing.
     pub read_up_to: Seq,
+    /// A device of theirs has everything up to this seq; zero: nothing, or it is not told.
+    pub delivered_up_to: Seq,
 }
 
 impl MemberInfo {
@@ -262,6 +264,7 @@ impl MemberInfo {
         out.push(self.role.byte());
         put_varint(out, self.since.0);
         put_varint(out, self.read_up_to.0);
+        put_varint(out, self.delivered_up_to.0);
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
@@ -271,12 +274,13 @@ impl MemberInfo {
             role: role(r)?,
             since: Seq(r.varint("since")?),
             read_up_to: Seq(r.varint("read_up_to")?),
+            delivered_up_to: Seq(r.varint("delivered_up_to")?),
         })
     }
 }
 
 /// Bytes of the smallest member with its length.
-const MEMBER_BYTES_MIN: usize = 5;
+const MEMBER_BYTES_MIN: usize = 6;
 
 pub(crate) fn put_members(out: &mut Vec<u8>, members: &[MemberInfo]) {
     put_varint(out, members.len() as u64);

@@ -98,8 +98,8 @@ const _: () = assert!(CLIENT_FRAME_BYTES_MAX + 64 <= PAGE_BYTES_MAX);
 // A list of users fits a frame, each of ten bytes, and so do their states, each of four numbers and a length.
 const _: () = assert!(PRESENCE_USERS_MAX * 10 + 64 <= CLIENT_FRAME_BYTES_MAX && WATCHED_MAX <= PRESENCE_USERS_MAX);
 const _: () = assert!(PRESENCE_USERS_MAX * 41 + 64 <= SERVER_FRAME_BYTES_MAX);
-// So do members, each of three numbers, a role and a length, and a group with the longest message as its last one.
-const _: () = assert!(MEMBERS_PAGE_MAX * 32 + 64 <= SERVER_FRAME_BYTES_MAX as u64);
+// So do members, each of four numbers, a role and a length, and a group with the longest message as its last one.
+const _: () = assert!(MEMBERS_PAGE_MAX * 42 + 96 <= SERVER_FRAME_BYTES_MAX as u64);
 const _: () = assert!(GROUP_NAME_BYTES_MAX + LOCATION_BYTES_MAX + CLIENT_FRAME_BYTES_MAX + 192 <= PAGE_BYTES_MAX);
 
 /// Digests in one answer. So few answers find a difference among millions, and one has 2 KiB.

@@ -192,11 +192,12 @@ fn group_row() -> impl Strategy<Value = GroupRow> {
 }
 
 fn member() -> impl Strategy<Value = MemberInfo> {
-    (user(), role(), seq(), seq()).prop_map(|(user, role, since, read_up_to)| MemberInfo {
+    (user(), role(), seq(), seq(), seq()).prop_map(|(user, role, since, read_up_to, delivered_up_to)| MemberInfo {
         user,
         role,
         since,
         read_up_to,
+        delivered_up_to,
     })
 }
 
@@ -302,8 +303,10 @@ fn client_frame() -> impl Strategy<Value = ClientFrame> {
             after,
             limit
         }),
-        (request(), group(), user(), number())
-            .prop_map(|(request, group, after, limit)| { ClientFrame::FetchMembers { request, group, after, limit } }),
+        (request(), group(), user(), number(), seq()).prop_map(|(request, group, after, limit, seq)| {
+            ClientFrame::FetchMembers { request, group, after, limit, seq }
+        }),
+        (group(), seq()).prop_map(|(group, up_to)| ClientFrame::AcknowledgeGroup { group, up_to }),
     ]
 }
 
@@ -452,8 +455,17 @@ fn server_frame() -> impl Strategy<Value = ServerFrame> {
             user,
             ends_in_ms
         }),
-        (request(), group(), any::<bool>(), seq(), vec(member(), 0..40))
-            .prop_map(|(request, group, more, at, members)| ServerFrame::Members { request, group, more, at, members }),
+        (request(), group(), any::<bool>(), seq(), vec(member(), 0..40), number(), number()).prop_map(
+            |(request, group, more, at, members, delivered, read)| ServerFrame::Members {
+                request,
+                group,
+                more,
+                at,
+                members,
+                delivered,
+                read
+            }
+        ),
     ]
 }
 

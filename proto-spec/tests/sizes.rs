@@ -78,7 +78,7 @@ fn the_largest_frames_about_groups_fit() {
     let (request, group, seq) = (RequestId(max), GroupId(max), Seq(max));
     let content = Content::text(&"x".repeat(limits::TEXT_BYTES_MAX));
     let entry = GroupEntry { seq, time: TimestampMs(max), from: UserId(max), origin: seq, messages: max, content };
-    let member = MemberInfo { user: UserId(max), role: Role::Owner, since: seq, read_up_to: seq };
+    let member = MemberInfo { user: UserId(max), role: Role::Owner, since: seq, read_up_to: seq, delivered_up_to: seq };
     let row = GroupRow {
         group,
         standing: Standing::Member,
@@ -96,7 +96,7 @@ fn the_largest_frames_about_groups_fit() {
         ServerFrame::DeliverGroup { group, entry },
         ServerFrame::GroupPage(page),
         ServerFrame::Groups { request, more: true, rows: vec![row] },
-        ServerFrame::Members { request, group, more: true, at: seq, members },
+        ServerFrame::Members { request, group, more: true, at: seq, members, delivered: max, read: max },
     ] {
         let mut out = Vec::new();
         frame.encode(&mut out);

@@ -248,7 +248,9 @@ fn group_row_fields(row: &GroupRow) -> Value {
 }
 
 fn member_fields(member: &MemberInfo) -> Value {
-    json!({ "user": number(member.user), "role": member.role.name(), "since": number(member.since), "read_up_to": number(member.read_up_to) })
+    json!({ "user": number(member.user), "role": member.role.name(), "since": number(member.since),
+        "read_up_to": number(member.read_up_to), "delivered_up_to": number(member.delivered_up_to),
+    })
 }
 
 fn inbox_row_fields(row: &InboxRow) -> Value {
@@ -364,8 +366,10 @@ impl Frame for ClientFrame {
             Self::FetchGroups { request, after, limit } => {
                 json!({ "request": number(request), "after": number(after), "limit": number(limit) })
             }
-            Self::FetchMembers { request, group, after, limit } => json!({
+            Self::AcknowledgeGroup { group, up_to } => json!({ "group": number(group), "up_to": number(up_to) }),
+            Self::FetchMembers { request, group, after, limit, seq } => json!({
                 "request": number(request), "group": number(group), "after": number(after), "limit": number(limit),
+                "seq": number(seq),
             }),
         }
     }
@@ -487,9 +491,10 @@ impl Frame for ServerFrame {
             Self::TypingInGroup { group, user, ends_in_ms } => json!({
                 "group": number(group), "user": number(user), "ends_in_ms": number(ends_in_ms),
             }),
-            Self::Members { request, group, more, at, members } => json!({
+            Self::Members { request, group, more, at, members, delivered, read } => json!({
                 "request": number(request), "group": number(group), "more": yes_or_no(*more), "at": number(at),
                 "members": members.iter().map(member_fields).collect::<Vec<_>>(),
+                "delivered": number(delivered), "read": number(read),
             }),
         }
     }

@@ -515,7 +515,9 @@ GROUP_ROW = record(
 )
 
 # SPEC 4.45
-MEMBER = record([("user", VARINT), ("role", ROLE), ("since", VARINT), ("read_up_to", VARINT)])
+MEMBER = record(
+    [("user", VARINT), ("role", ROLE), ("since", VARINT), ("read_up_to", VARINT), ("delivered_up_to", VARINT)]
+)
 
 # SPEC 4.21
 INBOX_ROW = [
@@ -670,8 +672,9 @@ FRAMES = {
         0x18: ("fetch_groups", [("request", OWN_REQUEST), ("after", VARINT), ("limit", VARINT)]),
         0x19: (
             "fetch_members",
-            [("request", OWN_REQUEST), ("group", VARINT), ("after", VARINT), ("limit", VARINT)],
+            [("request", OWN_REQUEST), ("group", VARINT), ("after", VARINT), ("limit", VARINT), ("seq", VARINT)],
         ),
+        0x1A: ("acknowledge_group", [("group", VARINT), ("up_to", VARINT)]),
         0x17: ("set_visibility", [("request", OWN_REQUEST), ("set", VARINT), ("cleared", VARINT)]),
         0x14: ("fetch_digest", [("request", OWN_REQUEST), ("first", VARINT), ("last", VARINT), ("width", VARINT)]),
     },
@@ -756,7 +759,9 @@ FRAMES = {
                 ("group", VARINT),
                 ("more", listed({0: "no", 1: "yes"})),
                 ("at", VARINT),
-                ("members", items(MEMBER, 5)),
+                ("members", items(MEMBER, 6)),
+                ("delivered", VARINT),
+                ("read", VARINT),
             ],
         ),
         0x9A: ("typing_in_group", [("group", VARINT), ("user", VARINT), ("ends_in_ms", VARINT)]),

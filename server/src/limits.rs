@@ -55,6 +55,10 @@ pub const REPORTS_MAX: usize = 256;
 /// Members to whom entries of groups are pushed in one turn, which takes less than a millisecond: so long all else waits.
 pub const FANOUT_TURN_MAX: usize = 128;
 
+/// How often a core tells the home of a group what its members have of it, in milliseconds: however many messages come, it is one row for
+/// each member in so long a time.
+pub const GROUP_RECEIPTS_EVERY_MS: u64 = 2_000;
+
 /// Bytes of entries of one group that a core keeps until they have been pushed to all members there. Who lacks what is dropped sees so by the numbers
 /// of what follows.
 pub const PUSHES_KEPT_BYTES_MAX: usize = 256 * 1024;

@@ -40,6 +40,8 @@ pub struct MemberRow {
     pub spans: Vec<(Seq, Seq)>,
     /// The user has read everything up to here, and lets the others know.
     pub read: Seq,
+    /// A device of the user has everything up to here, and the others may know.
+    pub delivered: Seq,
 }
 
 impl MemberRow {

@@ -9,7 +9,7 @@ use proto_spec::{
 use server::{
     core::CoreMessage,
     limits,
-    shard::{EnvelopeBody, GroupSaid},
+    shard::{EnvelopeBody, GroupSaid, Limits},
 };
 use storage::group::beside;
 use tests::{
@@ -69,6 +69,22 @@ impl People {
         people.world.settle();
         people.forget();
         people
+    }
+
+    /// What a list of members says of each, as far as they have read and have, and the counts for an entry.
+    fn receipts(&mut self, user: u64, seq: u64) -> (Vec<(u64, u64)>, (u64, u64)) {
+        let request = RequestId(6);
+        let frame = ClientFrame::FetchMembers { request, group: GROUP, after: UserId(0), limit: 10, seq: Seq(seq) };
+        self.world.frame(self.link(user), &frame);
+        self.world.settle();
+        let told = self.take(user).into_iter().find_map(|frame| match frame {
+            ServerFrame::Members { members, delivered, read, .. } => {
+                let marks = members.iter().map(|member| (member.read_up_to.0, member.delivered_up_to.0));
+                Some((marks.collect(), (delivered, read)))
+            }
+            _ => None,
+        });
+        told.expect("they are a member")
     }
 
     fn link(&self, user: u64) -> Link {
@@ -158,7 +174,8 @@ impl People {
 
     /// How far each member has read, as this one is told.
     fn read_by(&mut self, user: u64) -> Vec<(u64, u64)> {
-        let frame = ClientFrame::FetchMembers { request: RequestId(6), group: GROUP, after: UserId(0), limit: 10 };
+        let frame =
+            ClientFrame::FetchMembers { request: RequestId(6), group: GROUP, after: UserId(0), limit: 10, seq: Seq(0) };
         self.world.frame(self.link(user), &frame);
         self.world.settle();
         let members = self.take(user).into_iter().find_map(|frame| match frame {
@@ -645,7 +662,8 @@ fn the_list_of_groups_and_of_members_is_told_to_members() {
     assert_eq!((row.name.as_str(), row.head.0), ("sea", 3));
     assert_eq!(row.last.as_ref().and_then(|last| last.content.as_text()), Some("the last one"));
     assert_eq!(ask(&mut people, 3), []);
-    let frame = ClientFrame::FetchMembers { request: RequestId(6), group: GROUP, after: UserId(0), limit: 10 };
+    let frame =
+        ClientFrame::FetchMembers { request: RequestId(6), group: GROUP, after: UserId(0), limit: 10, seq: Seq(0) };
     for (user, expected) in [(1, Some(vec![(1, Role::Owner), (2, Role::Member)])), (3, None)] {
         people.world.frame(people.link(user), &frame);
         people.world.settle();
@@ -779,4 +797,51 @@ fn a_group_is_told_once_the_database_has_it() {
     people.world.settle();
     assert_eq!(people.pushed(2), [text(3, "hello")]);
     assert_eq!(people.texts(2), ["hello"]);
+}
+
+#[test]
+fn what_devices_have_is_told_to_the_others_and_counted_and_of_who_hides_it_is_not() {
+    spec::says(
+        "In a group of more members than the operator sets the list says nothing of how far they are, and the counts do.",
+    );
+    for most in [4, 3] {
+        let limits = Limits { group_receipts_members: most, ..Limits::OFF };
+        let mut people = People::on(World::limited(2, limits), 4);
+        people.found(4, Rules::default());
+        people.say(1, "one");
+        let acknowledge = |people: &mut People, user, up_to| {
+            let frame = ClientFrame::AcknowledgeGroup { group: GROUP, up_to: Seq(up_to) };
+            people.world.frame(people.link(user), &frame);
+        };
+        let (set, cleared) = (Visibility::INVISIBLE, Visibility::default());
+        people.world.frame(people.link(4), &ClientFrame::SetVisibility { request: RequestId(3), set, cleared });
+        people.world.settle();
+        // Beyond what there is counts up to there; what is below what was said before changes nothing.
+        for (user, up_to) in [(2, 4), (2, 3), (3, 1_000), (4, 5)] {
+            acknowledge(&mut people, user, up_to);
+        }
+        people.world.advance(limits::GROUP_RECEIPTS_EVERY_MS + limits::TICK_MS);
+        people.world.settle();
+        let conversation = GROUP.into();
+        let read = ClientFrame::MarkRead { request: RequestId(4), conversation, up_to: Seq(5), tell: true };
+        people.world.frame(people.link(3), &read);
+        people.world.settle();
+        let told: [&[(u64, u64)]; 2] = [&[(0, 0), (0, 4), (5, 5), (0, 0)], &[(0, 0); 4]];
+        let told = told[usize::from(most == 3)];
+        assert_eq!(people.receipts(1, 5), (told.to_vec(), (1, 1)));
+        assert_eq!(people.receipts(1, 4), (told.to_vec(), (2, 1)));
+        assert_eq!(people.receipts(3, 5), (told.to_vec(), (0, 0)), "oneself is not counted");
+        assert_eq!(people.receipts(1, 0), (told.to_vec(), (0, 0)));
+        // Who goes is told of before they are forgotten, and a restart forgets nothing.
+        acknowledge(&mut people, 2, 5);
+        people.world.disconnect(people.link(2));
+        people.world.settle();
+        people.world.crash(2);
+        people.world.advance(limits::ASK_AGAIN_MS);
+        (1..=4).for_each(|user| people.connect(user, Resume::Stored));
+        assert_eq!(people.receipts(1, 5).1, (2, 1));
+        people.act(1, &Act::Remove { user: UserId(3) });
+        people.act(1, &Act::Add { user: UserId(3) });
+        assert_eq!(people.receipts(1, 5).1, (1, 0), "who comes again begins anew");
+    }
 }

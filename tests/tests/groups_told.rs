@@ -122,7 +122,8 @@ fn what_is_not_durable_of_a_roll_is_not_told() {
     people.world.disk_stalled = true;
     people.act(1, &Act::Add { user: UserId(3) });
     people.world.settle();
-    let list = ClientFrame::FetchMembers { request: RequestId(6), group: GROUP, after: UserId(0), limit: 10 };
+    let list =
+        ClientFrame::FetchMembers { request: RequestId(6), group: GROUP, after: UserId(0), limit: 10, seq: Seq(0) };
     let told = people.ask(2, &list);
     assert_eq!(members(&told), None, "a crash may still take it back");
     let (request, conversation, from, direction) = (RequestId(7), GROUP.into(), Seq(1), Direction::Forwards);
@@ -354,7 +355,7 @@ fn how_far_somebody_has_read_is_told_when_it_is_durable() {
     let reader = (2..=6).find(|user| people.world.home_of(UserId(*user)) == home).expect("there are two cores");
     let (request, conversation) = (RequestId(7), GROUP.into());
     let read = ClientFrame::MarkRead { request, conversation, up_to: Seq(6), tell: true };
-    let fetch = ClientFrame::FetchMembers { request, group: GROUP, after: UserId(0), limit: 10 };
+    let fetch = ClientFrame::FetchMembers { request, group: GROUP, after: UserId(0), limit: 10, seq: Seq(0) };
     let told = |people: &mut People| {
         people.world.take(people.link(1)).into_iter().find_map(|frame| match frame {
             ServerFrame::Members { members, .. } => Some(members),

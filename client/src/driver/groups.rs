@@ -1,6 +1,6 @@
 //! Groups, as the application calls for them.
 
-use proto_spec::{Content, GroupId, Rules, UserId};
+use proto_spec::{Content, GroupId, Rules, Seq, UserId};
 
 use super::Client;
 use crate::{
@@ -38,12 +38,24 @@ impl Client {
         self.call(|state| state.fetch_groups(after, limit))
     }
 
-    /// Asks for the members of a group with ids above `after` (zero: all), at most so many. The answer is
+    /// Asks for the members of a group with ids above `after` (zero: all), at most so many, and how many others have the entry `seq` (zero:
+    /// that is not counted). The answer is
     /// [`ClientEvent::Members`](crate::ClientEvent::Members).
     ///
     /// # Errors
     /// As [`Client::fetch_log`].
-    pub fn fetch_members(&self, group: GroupId, after: UserId, limit: u64) -> Result<FetchHandle, FetchError> {
-        self.call(|state| state.fetch_members(group, after, limit))
+    pub fn fetch_members(
+        &self,
+        group: GroupId,
+        after: UserId,
+        limit: u64,
+        seq: Seq,
+    ) -> Result<FetchHandle, FetchError> {
+        self.call(|state| state.fetch_members(group, after, limit, seq))
+    }
+
+    /// The application has this entry of a group. See [`crate::Acknowledging::ByApplication`].
+    pub fn acknowledge_group(&self, group: GroupId, seq: Seq) {
+        self.call(|state| state.acknowledge_group(group, seq));
     }
 }

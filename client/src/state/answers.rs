@@ -141,6 +141,7 @@ impl ClientState {
             }
             ServerFrame::DeliverGroup { group, entry } => {
                 let author = entry.content.is_message().then_some(entry.from);
+                self.receipts.handed_out(group, entry.seq);
                 effects.events.push(ClientEvent::GroupEntry { group, entry });
                 effects.events.extend(author.into_iter().flat_map(|author| self.typing.wrote(group.into(), author)));
                 Flow::Continue(())
@@ -150,9 +151,17 @@ impl ClientState {
                 let asked = self.fetches.answered(request);
                 self.answer(asked, effects, |fetch| ClientEvent::Groups { fetch, more, rows })
             }
-            ServerFrame::Members { request, group, more, at, members } => {
+            ServerFrame::Members { request, group, more, at, members, delivered, read } => {
                 let asked = self.fetches.answered(request);
-                self.answer(asked, effects, |fetch| ClientEvent::Members { fetch, group, more, at, members })
+                self.answer(asked, effects, |fetch| ClientEvent::Members {
+                    fetch,
+                    group,
+                    more,
+                    at,
+                    members,
+                    delivered,
+                    read,
+                })
             }
             ServerFrame::Welcome { .. } => protocol_fault("a second welcome".into()),
         }

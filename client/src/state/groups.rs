@@ -34,12 +34,26 @@ impl ClientState {
         self.fetch(Range::Groups(after), Seq::ZERO, Direction::Forwards, limit)
     }
 
-    /// Asks for the members of a group with ids above `after` (zero: all), at most so many. The answer is [`ClientEvent::Members`].
+    /// Asks for the members of a group with ids above `after` (zero: all), at most so many, and how many others have the entry `seq` (zero:
+    /// that is not counted). The answer is [`ClientEvent::Members`].
     ///
     /// # Errors
     /// As [`ClientState::fetch_log`].
-    pub fn fetch_members(&mut self, group: GroupId, after: UserId, limit: u64) -> Result<FetchHandle, FetchError> {
-        self.fetch(Range::Members(group, after), Seq::ZERO, Direction::Forwards, limit)
+    pub fn fetch_members(
+        &mut self,
+        group: GroupId,
+        after: UserId,
+        limit: u64,
+        seq: Seq,
+    ) -> Result<FetchHandle, FetchError> {
+        self.fetch(Range::Members(group, after), seq, Direction::Forwards, limit)
+    }
+
+    /// The application has this entry of a group. Needed with [`crate::Acknowledging::ByApplication`] only.
+    pub fn acknowledge_group(&mut self, group: GroupId, seq: Seq) {
+        if !self.replacing.is_going_on() {
+            self.receipts.has(group, seq);
+        }
     }
 
     pub(super) fn on_group_page(&mut self, page: GroupPage, effects: &mut Effects) -> Flow {
@@ -48,6 +62,7 @@ impl ClientState {
         }
         let direction = self.fetches.direction(page.request).unwrap_or(Direction::Forwards);
         let asked = self.fetches.answered(page.request);
+        page.entries.last().iter().for_each(|last| self.receipts.handed_out(page.group, last.seq));
         self.answer(asked, effects, |fetch| ClientEvent::GroupPage { fetch, direction, page })
     }
 }

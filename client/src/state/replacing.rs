@@ -39,6 +39,7 @@ impl ClientState {
             return Flow::Break(Stop::End(EndReason::Refused { code, detail }));
         }
         self.position.begin_anew();
+        self.receipts.forget();
         self.replacing.untold = Some(detail.clone());
         Flow::Break(DisconnectReason::OtherLog(detail).into())
     }

@@ -309,7 +309,7 @@ impl Server {
                 unreachable!("not used in these tests")
             }
             ClientFrame::Ping { nonce } => ServerFrame::Pong { nonce }.encode(&mut self.out),
-            ClientFrame::Pong { .. } | ClientFrame::Bye => {}
+            ClientFrame::Pong { .. } | ClientFrame::AcknowledgeGroup { .. } | ClientFrame::Bye => {}
         }
     }
 

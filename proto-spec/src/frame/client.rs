@@ -244,6 +244,15 @@ pub enum ClientFrame {
         after: UserId,
         /// Most members wanted.
         limit: u64,
+        /// The answer counts who has this entry of the group's log. Zero: it counts nobody.
+        seq: Seq,
+    },
+    /// What this device holds of a group's log.
+    AcknowledgeGroup {
+        /// Of which group.
+        group: GroupId,
+        /// Everything up to this seq of its log.
+        up_to: Seq,
     },
 }
 
@@ -277,6 +286,7 @@ impl ClientFrame {
             Self::SetVisibility { .. } => ClientKind::SetVisibility,
             Self::FetchGroups { .. } => ClientKind::FetchGroups,
             Self::FetchMembers { .. } => ClientKind::FetchMembers,
+            Self::AcknowledgeGroup { .. } => ClientKind::AcknowledgeGroup,
         }
     }
 
@@ -369,8 +379,13 @@ impl ClientFrame {
                     put_varint(out, value);
                 }
             }
-            Self::FetchMembers { request, group, after, limit } => {
-                for value in [request.0, group.0, after.0, *limit] {
+            Self::FetchMembers { request, group, after, limit, seq } => {
+                for value in [request.0, group.0, after.0, *limit, seq.0] {
+                    put_varint(out, value);
+                }
+            }
+            Self::AcknowledgeGroup { group, up_to } => {
+                for value in [group.0, up_to.0] {
                     put_varint(out, value);
                 }
             }
@@ -490,7 +505,11 @@ impl ClientFrame {
                 group: GroupId(r.varint("group")?),
                 after: UserId(r.varint("after")?),
                 limit: r.varint("limit")?,
+                seq: Seq(r.varint("seq")?),
             },
+            ClientKind::AcknowledgeGroup => {
+                Self::AcknowledgeGroup { group: GroupId(r.varint("group")?), up_to: Seq(r.varint("up_to")?) }
+            }
         })
     }
 }

@@ -340,6 +340,10 @@ pub enum ServerFrame {
         at: Seq,
         /// By ascending id.
         members: Vec<MemberInfo>,
+        /// How many others have the entry that was asked about.
+        delivered: u64,
+        /// How many of these have read it, and let others know.
+        read: u64,
     },
 }
 
@@ -503,12 +507,14 @@ impl ServerFrame {
                 out.push(u8::from(*more));
                 group::put_rows(out, rows);
             }
-            Self::Members { request, group, more, at, members } => {
+            Self::Members { request, group, more, at, members, delivered, read } => {
                 put_varint(out, request.0);
                 put_varint(out, group.0);
                 out.push(u8::from(*more));
                 put_varint(out, at.0);
                 group::put_members(out, members);
+                put_varint(out, *delivered);
+                put_varint(out, *read);
             }
             Self::Devices { request, devices } => {
                 put_varint(out, request.0);
@@ -631,6 +637,8 @@ impl ServerFrame {
                 more: flag(r, "more")?,
                 at: Seq(r.varint("at")?),
                 members: group::members(r)?,
+                delivered: r.varint("delivered")?,
+                read: r.varint("read")?,
             },
             ServerKind::GivenUp => {
                 Self::GivenUp { number: SendNumber(r.varint("number")?), seq: Seq(r.varint("seq")?) }

@@ -47,6 +47,8 @@ pub struct Limits {
     pub tell_blocked: bool,
     /// Members of one group.
     pub group_members: u32,
+    /// Members of a group up to which each is told how far each is.
+    pub group_receipts_members: u32,
     /// Connections from one address at a time.
     pub address_connections: u32,
     /// Handshakes from one address at a time.
@@ -72,6 +74,7 @@ impl Default for Limits {
             unsend_within_s: 24 * 60 * 60,
             tell_blocked: false,
             group_members: 1000,
+            group_receipts_members: 256,
             address_connections: 1000,
             address_handshakes: 100,
             address_failures_per_s: 5,
@@ -100,6 +103,7 @@ impl Limits {
             unsend_within_s: 0,
             tell_blocked: false,
             group_members: GROUP_MEMBERS_MAX,
+            group_receipts_members: GROUP_MEMBERS_MAX,
             address_connections: 0,
             address_handshakes: 0,
             address_failures_per_s: 0,
@@ -138,6 +142,7 @@ impl Limits {
             unsend_within_ms: within_ms(self.unsend_within_s),
             tell_blocked: self.tell_blocked,
             group_members: self.group_members as usize,
+            group_receipts_members: self.group_receipts_members as usize,
         }
     }
 
@@ -155,6 +160,7 @@ impl Limits {
             unsend_within_s,
             tell_blocked,
             group_members,
+            group_receipts_members,
             address_connections,
             address_handshakes,
             address_failures_per_s,
@@ -188,6 +194,10 @@ impl Limits {
             Key {
                 name: "limits.group_members",
                 slot: count(group_members, "members", 2..=GROUP_MEMBERS_MAX.into()).into(),
+            },
+            Key {
+                name: "limits.group_receipts_members",
+                slot: count(group_receipts_members, "members", 0..=GROUP_MEMBERS_MAX.into()).into(),
             },
             some("limits.address_connections", address_connections, "connections"),
             some("limits.address_handshakes", address_handshakes, "connections"),

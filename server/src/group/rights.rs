@@ -212,7 +212,14 @@ impl Group {
 fn created(from: UserId, content: &Content, at: Seq, (name, picture, rules): (&str, &str, Rules)) -> Taken {
     let state = GroupState { name: name.into(), picture: picture.into(), rules, ..GroupState::default() };
     let spans = vec![(at, MemberRow::OPEN)];
-    let row = MemberRow { standing: Standing::Member, role: Role::Owner, since: at, spans, read: Seq::ZERO };
+    let row = MemberRow {
+        standing: Standing::Member,
+        role: Role::Owner,
+        since: at,
+        spans,
+        read: Seq::ZERO,
+        delivered: Seq::ZERO,
+    };
     Taken { state: Some(state), rows: vec![(from, row)], concerns: Some(from), ..Taken::unchanged(content) }
 }
 

@@ -58,15 +58,24 @@ impl Roll {
         self.rows.len()
     }
 
-    /// Members with ids above `after`, by ascending id, at most so many; and whether there are more.
+    /// Members with ids above `after`, by ascending id, at most so many; and whether there are more. `tells`: how far each of them is as well.
     #[must_use]
-    pub fn page(&self, after: UserId, most: usize) -> (Vec<MemberInfo>, bool) {
+    pub fn page(&self, after: UserId, most: usize, tells: bool) -> (Vec<MemberInfo>, bool) {
         let mut behind = self.rows.range((std::ops::Bound::Excluded(after), std::ops::Bound::Unbounded));
         let mut members = behind.by_ref().filter(|(_, row)| row.standing.is_member());
         let page = members.by_ref().take(most);
-        let page: Vec<_> = page.map(|(user, row)| info(*user, row)).collect();
+        let page: Vec<_> = page.map(|(user, row)| info(*user, row, tells)).collect();
         let more = members.next().is_some();
         (page, more)
+    }
+
+    /// How many other members have this entry, and how many of these have read it, as far as they let others know.
+    #[must_use]
+    pub fn count(&self, seq: Seq, of: UserId) -> (u64, u64) {
+        let others = self.rows.iter().filter(|(user, row)| **user != of && row.standing.is_member());
+        others.fold((0, 0), |(have, read), (_, row)| {
+            (have + u64::from(delivered(row) >= seq), read + u64::from(row.read >= seq))
+        })
     }
 
     /// The row of somebody who becomes a member with the entry `at`; none: they have come and gone too often.
@@ -84,6 +93,7 @@ impl Roll {
             since: at,
             spans,
             read: Seq::ZERO,
+            delivered: Seq::ZERO,
         })
     }
 
@@ -94,7 +104,7 @@ impl Roll {
         if let Some((_, last)) = spans.last_mut().filter(|(_, last)| *last == MemberRow::OPEN) {
             *last = at;
         }
-        MemberRow { standing, role: Role::Member, since: at, spans, read: Seq::ZERO }
+        MemberRow { standing, role: Role::Member, since: at, spans, read: Seq::ZERO, delivered: Seq::ZERO }
     }
 
     /// The row of a member who lets others know that they have read up to `read`, in a log that ends at `head`; none: they did before.
@@ -102,6 +112,13 @@ impl Roll {
     pub fn having_read(row: &MemberRow, read: Seq, head: Seq) -> Option<MemberRow> {
         let read = read.min(head);
         (read > row.read).then(|| MemberRow { read, ..row.clone() })
+    }
+
+    /// The row of a member of whom a device has everything up to `up_to`, in a log that ends at `head`; none: it was known.
+    #[must_use]
+    pub fn having(row: &MemberRow, up_to: Seq, head: Seq) -> Option<MemberRow> {
+        let delivered = up_to.min(head);
+        (delivered > row.delivered).then(|| MemberRow { delivered, ..row.clone() })
     }
 
     /// The first seq that somebody may read since they are a member, and the last one, in a log that ends at `head`.
@@ -137,8 +154,15 @@ impl Roll {
     }
 }
 
-const fn info(user: UserId, row: &MemberRow) -> MemberInfo {
-    MemberInfo { user, role: row.role, since: row.since, read_up_to: row.read }
+/// `tells`: how far they are as well.
+fn info(user: UserId, row: &MemberRow, tells: bool) -> MemberInfo {
+    let (read, delivered) = if tells { (row.read, delivered(row)) } else { (Seq::ZERO, Seq::ZERO) };
+    MemberInfo { user, role: row.role, since: row.since, read_up_to: read, delivered_up_to: delivered }
+}
+
+/// Who has read something has it.
+fn delivered(row: &MemberRow) -> Seq {
+    row.delivered.max(row.read)
 }
 
 #[cfg(test)]
@@ -149,7 +173,14 @@ mod tests {
 
     fn row(spans: &[(u64, u64)]) -> MemberRow {
         let spans = spans.iter().map(|(first, last)| (Seq(*first), Seq(*last))).collect();
-        MemberRow { standing: Standing::Member, role: Role::Member, since: Seq(1), spans, read: Seq::ZERO }
+        MemberRow {
+            standing: Standing::Member,
+            role: Role::Member,
+            since: Seq(1),
+            spans,
+            read: Seq::ZERO,
+            delivered: Seq::ZERO,
+        }
     }
 
     #[test]
@@ -206,7 +237,7 @@ mod tests {
             roll.set(UserId(user), row);
         }
         let page = |after, most| {
-            let (members, more) = roll.page(UserId(after), most);
+            let (members, more) = roll.page(UserId(after), most, true);
             (members.iter().map(|member| member.user.0).collect::<Vec<_>>(), more)
         };
         assert_eq!(page(0, 2), (vec![1, 2], true));

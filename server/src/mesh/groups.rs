@@ -26,17 +26,21 @@ enum SaidBytes<'a> {
     Follow(Vec<u64>),
     Unfollow,
     Page { ask: u64, user: u64, from: u64, is_forwards: bool, limit: u64 },
-    Members { ask: u64, user: u64, after: u64, limit: u64 },
+    Members { ask: u64, user: u64, after: u64, limit: u64, seq: u64 },
     Row { ask: u64, user: u64 },
     Following { head: u64, members: Vec<u64>, strangers: Vec<u64> },
     Pushed(EntryBytes<'a>),
     PageTold { ask: u64, first: u64, last: u64, more: bool, head: u64, entries: Vec<EntryBytes<'a>> },
-    MembersTold { ask: u64, at: u64, more: bool, members: Vec<(u64, u8, u64, u64)> },
+    MembersTold { ask: u64, at: u64, more: bool, members: Vec<MemberBytes>, counts: (u64, u64) },
     RowTold { ask: u64, row: RowBytes<'a> },
     NotTold { ask: u64, code: u16 },
     Types { user: u64 },
     Typing { user: u64 },
+    Have(Vec<(u64, u64)>),
 }
+
+/// Who, their role, since when, up to where they have read, and up to where they have the log.
+type MemberBytes = (u64, u8, u64, u64, u64);
 
 #[derive(Encode, BorrowDecode)]
 struct EntryBytes<'a> {
@@ -95,6 +99,7 @@ impl<'a> GroupBytes<'a> {
             GroupSaid::Unfollow => SaidBytes::Unfollow,
             GroupSaid::Types { user } => SaidBytes::Types { user: user.0 },
             GroupSaid::Typing { user } => SaidBytes::Typing { user: user.0 },
+            GroupSaid::Have { marks } => SaidBytes::Have(marks.iter().map(|(user, up_to)| (user.0, up_to.0)).collect()),
             GroupSaid::Ask { ask, user, wish: GroupWish::Page { from, direction, limit } } => SaidBytes::Page {
                 ask: ask.0,
                 user: user.0,
@@ -102,8 +107,8 @@ impl<'a> GroupBytes<'a> {
                 is_forwards: *direction == Direction::Forwards,
                 limit: *limit,
             },
-            GroupSaid::Ask { ask, user, wish: GroupWish::Members { after, limit } } => {
-                SaidBytes::Members { ask: ask.0, user: user.0, after: after.0, limit: *limit }
+            GroupSaid::Ask { ask, user, wish: GroupWish::Members { after, limit, seq } } => {
+                SaidBytes::Members { ask: ask.0, user: user.0, after: after.0, limit: *limit, seq: seq.0 }
             }
             GroupSaid::Ask { ask, user, wish: GroupWish::Row } => SaidBytes::Row { ask: ask.0, user: user.0 },
             GroupSaid::Following { head, members, strangers } => {
@@ -120,10 +125,11 @@ impl<'a> GroupBytes<'a> {
                     entries: entries.iter().map(EntryBytes::from).collect(),
                 }
             }
-            GroupSaid::Told { ask, told: Ok(GroupTold::Members { at, more, members }) } => {
-                let member = |of: &MemberInfo| (of.user.0, of.role.byte(), of.since.0, of.read_up_to.0);
+            GroupSaid::Told { ask, told: Ok(GroupTold::Members { at, more, members, counts }) } => {
+                let member =
+                    |of: &MemberInfo| (of.user.0, of.role.byte(), of.since.0, of.read_up_to.0, of.delivered_up_to.0);
                 let members = members.iter().map(member).collect();
-                SaidBytes::MembersTold { ask: ask.0, at: at.0, more: *more, members }
+                SaidBytes::MembersTold { ask: ask.0, at: at.0, more: *more, members, counts: *counts }
             }
             GroupSaid::Told { ask, told: Ok(GroupTold::Row(row)) } => {
                 let GroupRow { group: _, standing, role, rules, members, head, name, picture, last } = &**row;
@@ -155,12 +161,15 @@ impl<'a> GroupBytes<'a> {
             SaidBytes::Unfollow => GroupSaid::Unfollow,
             SaidBytes::Types { user } => GroupSaid::Types { user: UserId(user) },
             SaidBytes::Typing { user } => GroupSaid::Typing { user: UserId(user) },
+            SaidBytes::Have(marks) => {
+                GroupSaid::Have { marks: marks.into_iter().map(|(user, up_to)| (UserId(user), Seq(up_to))).collect() }
+            }
             SaidBytes::Page { ask, user, from, is_forwards, limit } => {
                 let direction = if is_forwards { Direction::Forwards } else { Direction::Backwards };
                 asked(ask, user, GroupWish::Page { from: Seq(from), direction, limit })
             }
-            SaidBytes::Members { ask, user, after, limit } => {
-                asked(ask, user, GroupWish::Members { after: UserId(after), limit })
+            SaidBytes::Members { ask, user, after, limit, seq } => {
+                asked(ask, user, GroupWish::Members { after: UserId(after), limit, seq: Seq(seq) })
             }
             SaidBytes::Row { ask, user } => asked(ask, user, GroupWish::Row),
             SaidBytes::Following { head, members, strangers } => {
@@ -172,13 +181,14 @@ impl<'a> GroupBytes<'a> {
                 let (first, last, head) = (Seq(first), Seq(last), Seq(head));
                 told(ask, Ok(GroupTold::Page { first, last, more, head, entries }))
             }
-            SaidBytes::MembersTold { ask, at, more, members } => {
+            SaidBytes::MembersTold { ask, at, more, members, counts } => {
                 let mut known = Vec::with_capacity(members.len());
-                for (user, role, since, read) in members {
+                for (user, role, since, read, had) in members {
                     let role = Role::from_byte(role).ok_or("a role that nobody has")?;
-                    known.push(MemberInfo { user: UserId(user), role, since: Seq(since), read_up_to: Seq(read) });
+                    let (user, since) = (UserId(user), Seq(since));
+                    known.push(MemberInfo { user, role, since, read_up_to: Seq(read), delivered_up_to: Seq(had) });
                 }
-                told(ask, Ok(GroupTold::Members { at: Seq(at), more, members: known }))
+                told(ask, Ok(GroupTold::Members { at: Seq(at), more, members: known, counts }))
             }
             SaidBytes::RowTold { ask, row } => {
                 let RowBytes { standing, role, rules, members, head, name, picture, last } = row;
@@ -223,23 +233,24 @@ pub(super) mod tests {
     pub(in crate::mesh) fn said() -> Vec<GroupMail> {
         let (ask, user, other) = (AskId(5), UserId(7), UserId(300));
         let page = GroupWish::Page { from: Seq(2), direction: Direction::Forwards, limit: 50 };
-        let member = MemberInfo { user, role: Role::Owner, since: Seq(1), read_up_to: Seq(8) };
+        let member = MemberInfo { user, role: Role::Owner, since: Seq(1), read_up_to: Seq(8), delivered_up_to: Seq(9) };
         let entries = vec![entry(Content::text("hello"))];
         let told = |told| GroupSaid::Told { ask, told };
         let said = [
             GroupSaid::Follow { users: vec![user, other] },
             GroupSaid::Unfollow,
             GroupSaid::Ask { ask, user, wish: page },
-            GroupSaid::Ask { ask, user, wish: GroupWish::Members { after: other, limit: 50 } },
+            GroupSaid::Ask { ask, user, wish: GroupWish::Members { after: other, limit: 50, seq: Seq(9) } },
             GroupSaid::Ask { ask, user, wish: GroupWish::Row },
             GroupSaid::Following { head: Seq(9), members: vec![user], strangers: vec![other] },
             GroupSaid::Pushed(Arc::new(entry(Content::text("hello")))),
             told(Ok(GroupTold::Page { first: Seq(2), last: Seq(9), more: true, head: Seq(12), entries })),
-            told(Ok(GroupTold::Members { at: Seq(9), more: false, members: vec![member] })),
+            told(Ok(GroupTold::Members { at: Seq(9), more: false, members: vec![member], counts: (1, 0) })),
             told(Ok(GroupTold::Row(Box::new(row(Some(entry(Content::text("hello")))))))),
             told(Err(ErrorCode::NoSuchGroup)),
             GroupSaid::Types { user },
             GroupSaid::Typing { user: other },
+            GroupSaid::Have { marks: vec![(user, Seq(9))] },
         ];
         said.into_iter().map(|said| GroupMail { group: GROUP, core: CORE, said }).collect()
     }
@@ -263,8 +274,8 @@ pub(super) mod tests {
         assert!(bytes(SaidBytes::RowTold { ask: 1, row: plain(standing, role) }).mail().is_ok());
         assert!(bytes(SaidBytes::RowTold { ask: 1, row: plain(200, role) }).mail().is_err());
         assert!(bytes(SaidBytes::RowTold { ask: 1, row: plain(standing, 200) }).mail().is_err());
-        let members = vec![(1, 200, 1, 0)];
-        assert!(bytes(SaidBytes::MembersTold { ask: 1, at: 1, more: false, members }).mail().is_err());
+        let members = vec![(1, 200, 1, 0, 0)];
+        assert!(bytes(SaidBytes::MembersTold { ask: 1, at: 1, more: false, members, counts: (0, 0) }).mail().is_err());
         let garbled = EntryBytes { seq: 1, time: 1, from: 1, origin: 1, messages: 0, kind: 0, body: &[0xff] };
         let text = Content::text("").parts().0;
         assert!(bytes(SaidBytes::Pushed(EntryBytes { kind: text, ..garbled })).mail().is_err());

@@ -39,6 +39,8 @@ pub struct Limits {
     pub tell_blocked: bool,
     /// Most members of a group.
     pub group_members: usize,
+    /// Most members of a group in which each is told how far each is.
+    pub group_receipts_members: usize,
 }
 
 impl Limits {
@@ -56,6 +58,7 @@ impl Limits {
         unsend_within_ms: u64::MAX,
         tell_blocked: false,
         group_members: GROUP_MEMBERS_MAX as usize,
+        group_receipts_members: GROUP_MEMBERS_MAX as usize,
     };
 }
 

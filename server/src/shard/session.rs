@@ -288,8 +288,13 @@ impl Shard {
                 }
             },
             ClientFrame::FetchGroups { request, after, limit } => self.fetch_groups((conn, request), after, limit, cx),
-            ClientFrame::FetchMembers { request, group, after, limit } => {
-                let wish = GroupWish::Members { after, limit };
+            ClientFrame::AcknowledgeGroup { group, up_to } => {
+                if let Some(user) = self.sessions.get_mut(conn).map(|session| session.user) {
+                    self.group_acknowledged(user, group, up_to, cx);
+                }
+            }
+            ClientFrame::FetchMembers { request, group, after, limit, seq } => {
+                let wish = GroupWish::Members { after, limit, seq };
                 self.fetch_of_group((conn, request), ClientKind::FetchMembers, group, wish, cx);
             }
             ClientFrame::Ping { nonce } => self.send(conn, &ServerFrame::Pong { nonce }, cx),

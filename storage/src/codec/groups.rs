@@ -43,6 +43,7 @@ pub(crate) struct StoredMemberRow<'a> {
     since: u64,
     spans: StoredSpans<'a>,
     read: u64,
+    delivered: u64,
 }
 
 /// In a record and in a row.
@@ -120,9 +121,9 @@ impl From<StoredGroupState<'_>> for GroupState {
 
 impl<'a> StoredMemberRow<'a> {
     fn of(row: &MemberRow, spans: &'a [u8]) -> Self {
-        let MemberRow { standing, role, since, spans: _, read } = row;
-        let spans = StoredSpans::of(spans);
-        Self { standing: standing.byte(), role: role.byte(), since: since.0, spans, read: read.0 }
+        let MemberRow { standing, role, since, spans: _, read, delivered } = row;
+        let (spans, read, delivered) = (StoredSpans::of(spans), read.0, delivered.0);
+        Self { standing: standing.byte(), role: role.byte(), since: since.0, spans, read, delivered }
     }
 }
 
@@ -135,6 +136,7 @@ impl From<StoredMemberRow<'_>> for MemberRow {
             since: Seq(stored.since),
             spans: stored.spans.spans().collect(),
             read: Seq(stored.read),
+            delivered: Seq(stored.delivered),
         }
     }
 }
@@ -361,8 +363,15 @@ mod tests {
         assert_eq!(value, [&b"\x01"[..], &stored].concat());
 
         let spans = vec![(Seq(1), Seq(3)), (Seq(300), MemberRow::OPEN)];
-        let row = MemberRow { standing: Standing::Left, role: Role::Owner, since: Seq(6), spans, read: Seq(5) };
-        let stored = [&b"\x02\x03\x06\x0e\x01\x03\xac\x02"[..], &[0xff; 9], b"\x01\x05"].concat();
+        let row = MemberRow {
+            standing: Standing::Left,
+            role: Role::Owner,
+            since: Seq(6),
+            spans,
+            read: Seq(5),
+            delivered: Seq(6),
+        };
+        let stored = [&b"\x02\x03\x06\x0e\x01\x03\xac\x02"[..], &[0xff; 9], b"\x01\x05\x06"].concat();
         let value = written(|out| put_group_member_row(out, &row));
         assert_eq!(record(&Record::GroupMember { group, user, row }), [&b"\x0c\x07\x08"[..], &stored].concat());
         assert_eq!(value, [&b"\x01"[..], &stored].concat());

@@ -39,7 +39,14 @@ pub(super) async fn a_group_is_read_back_whole<S: Store>(store: &S) {
         Some(GroupRewrite { place: Seq(2), now, replaces: replaces.to_vec() })
     };
     let spans = vec![(Seq(1), MemberRow::OPEN)];
-    let row = MemberRow { standing: Standing::Member, role: Role::Member, since: Seq(1), spans, read: Seq::ZERO };
+    let row = MemberRow {
+        standing: Standing::Member,
+        role: Role::Member,
+        since: Seq(1),
+        spans,
+        read: Seq::ZERO,
+        delivered: Seq::ZERO,
+    };
     let member = |user| Record::GroupMember { group, user: UserId(user), row: row.clone() };
     let state = GroupState { name: "all".into(), ..GroupState::default() };
     let mut first: Vec<_> = (1..=MEMBERS).map(member).collect();

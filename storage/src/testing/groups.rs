@@ -104,7 +104,7 @@ fn any_state() -> impl Strategy<Value = GroupState> {
 fn any_member() -> impl Strategy<Value = MemberRow> {
     let spans = vec(any::<[u64; 2]>().prop_map(|[first, last]| (Seq(first), Seq(last))), 0..4);
     (select(Standing::ALL), select(Role::ALL), any::<u64>(), spans).prop_map(|(standing, role, since, spans)| {
-        MemberRow { standing, role, since: Seq(since), spans, read: Seq::ZERO }
+        MemberRow { standing, role, since: Seq(since), spans, read: Seq::ZERO, delivered: Seq::ZERO }
     })
 }
 
@@ -221,7 +221,14 @@ impl Groups {
             5 => {
                 let standing = if idle { Standing::Left } else { Standing::Member };
                 let spans = vec![(Seq(device), MemberRow::OPEN)];
-                let row = MemberRow { standing, role: Role::Admin, since: Seq(head), spans, read: Seq::ZERO };
+                let row = MemberRow {
+                    standing,
+                    role: Role::Admin,
+                    since: Seq(head),
+                    spans,
+                    read: Seq::ZERO,
+                    delivered: Seq::ZERO,
+                };
                 Record::GroupMember { group: id, user: from, row }
             }
             6 => {

@@ -1,6 +1,8 @@
 //! The end of trouble: everything comes to rest, and everybody has what they are to have.
 
+use client::limits::ACKNOWLEDGE_GROUPS_AFTER_MS;
 use proto_spec::{Content, GroupId, UserId};
+use server::limits::{GROUP_RECEIPTS_EVERY_MS, TICK_MS};
 
 use super::{Crowd, HEALING_S};
 
@@ -149,8 +151,11 @@ impl Crowd {
         }
     }
 
-    /// Each member sees of each how far they have read, as the marks say that they have let others know of since they came.
+    /// Each member sees of each how far they have read, as the marks say that they have let others know of since they came, and what their
+    /// devices have.
     fn check_marks(&mut self) {
+        self.pass(ACKNOWLEDGE_GROUPS_AFTER_MS + GROUP_RECEIPTS_EVERY_MS + TICK_MS);
+        self.rest("telling what devices have");
         let lost = self.truth.lost_mark();
         lost.into_iter().for_each(|lost| self.truth.fail(|| lost));
         self.truth.is_at_rest = true;

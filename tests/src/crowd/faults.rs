@@ -48,6 +48,8 @@ pub enum Fault {
     LoseStanding,
     /// How far somebody has read a group counts as kept, and is not.
     LoseRead,
+    /// What members have is not told to the group's home.
+    LoseReceipts,
     /// A restart does not look for what groups owe.
     ForgetUnfinished,
     /// Pages are made for somebody who may read everything.
@@ -77,6 +79,7 @@ impl Fault {
         Self::TellStandingAgain,
         Self::LoseStanding,
         Self::LoseRead,
+        Self::LoseReceipts,
         Self::ForgetUnfinished,
         Self::PageForOwner,
         Self::ForgetSuperseded,
@@ -117,6 +120,7 @@ impl Crowd {
             GroupSaid::Following { head, .. } if self.strikes(Fault::FollowWithoutHead, 100) => *head = Seq::ZERO,
             GroupSaid::Unfollow if self.strikes(Fault::ForgetUnfollow, 50) => return Vec::new(),
             GroupSaid::Pushed(_) if self.strikes(Fault::LosePush, 30) => return Vec::new(),
+            GroupSaid::Have { .. } if self.strikes(Fault::LoseReceipts, 50) => return Vec::new(),
             GroupSaid::Ask { user, .. } if self.strikes(Fault::PageForOwner, 100) => {
                 let group = *group;
                 let law = self.truth.log(group).durable_law();

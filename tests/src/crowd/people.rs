@@ -234,7 +234,7 @@ impl Crowd {
             let Some(link) = app.link.filter(|link| self.world.clients[link.0].closed.is_none()) else { continue };
             self.world.frame(link, &frame);
             if let Some(line) = &mut self.apps[index].line {
-                line.says(frame, Some(&self.truth));
+                line.says(frame, Some(&mut self.truth));
             }
             self.after_step();
         }
@@ -316,7 +316,7 @@ impl Crowd {
     /// Asks for the members of a group, all of them.
     pub(super) fn fetch_members(&mut self, index: usize, group: GroupId) {
         let app = &mut self.apps[index];
-        let asked = app.state.as_mut().and_then(|state| state.fetch_members(group, UserId(0), 100).ok());
+        let asked = app.state.as_mut().and_then(|state| state.fetch_members(group, UserId(0), 100, Seq(0)).ok());
         asked.into_iter().for_each(|fetch| app.holds.asks(fetch));
         self.turn(index, Input::Tick);
     }
@@ -341,7 +341,7 @@ impl Crowd {
                 app.holds.fetch(state, group, from, Direction::Forwards, limit);
                 None
             }
-            7..=8 => state.fetch_members(group, UserId(from.0 % 3), limit).ok(),
+            7..=8 => state.fetch_members(group, UserId(from.0 % 3), limit, Seq(0)).ok(),
             9 => state.fetch_groups(GroupId(0), limit).ok(),
             _ => state.mark_read(group, from, limit > 2).ok(),
         };

@@ -59,8 +59,12 @@ impl Line {
 
     /// The client says something. What answers it is of no place before the last that anybody has been told of; without a truth, that this
     /// connection has.
-    pub(crate) fn says(&mut self, frame: ClientFrame, truth: Option<&Truth>) {
+    pub(crate) fn says(&mut self, frame: ClientFrame, truth: Option<&mut Truth>) {
         let request = match frame {
+            ClientFrame::AcknowledgeGroup { group, up_to } => {
+                truth.into_iter().for_each(|truth| truth.has_said(self.user, group, up_to));
+                return;
+            }
             ClientFrame::FetchConversation { request, .. }
             | ClientFrame::FetchGroups { request, .. }
             | ClientFrame::FetchMembers { request, .. } => request,
@@ -142,7 +146,7 @@ impl Line {
                 self.tells(page.group, page.head, truth);
                 wrong
             }
-            ServerFrame::Members { request, group, more, at, members } => {
+            ServerFrame::Members { request, group, more, at, members, .. } => {
                 let wrong = match self.answered(*request) {
                     Ok(asked) => wrong_members(user, (*group, *at), (members, *more), &asked, truth),
                     Err(wrong) => Some(wrong),
@@ -311,7 +315,8 @@ fn wrong_members(
     if told != page || more != (page.len() < all.len()) {
         return Some(format!("they are {page:?}"));
     }
-    members.iter().find_map(|member| truth.wrong_mark(group, member.user, member.read_up_to))
+    let wrong = members.iter().find_map(|member| truth.wrong_mark(group, member.user, member.read_up_to));
+    wrong.or_else(|| members.iter().find_map(|member| truth.wrong_receipt(group, member)))
 }
 
 /// What is wrong with which groups are in a list.

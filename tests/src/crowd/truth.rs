@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proto_spec::{
-    Content, ConversationId, DeviceId, Entry, ErrorCode, Event, GroupEntry, GroupId, SendNumber, Seq, Standing, UserId,
+    Content, ConversationId, DeviceId, Entry, ErrorCode, Event, GroupEntry, GroupId, MemberInfo, SendNumber, Seq,
+    Standing, UserId,
 };
 use storage::{CameRow, Record};
 
@@ -129,6 +130,8 @@ pub(crate) struct Truth {
     pub(crate) pointers: BTreeMap<(UserId, GroupId), Pointer>,
     /// How far users have said that they have read groups: by the entries of their logs.
     marks: BTreeMap<(UserId, Seq), Mark>,
+    /// What devices have said that they have of groups: the most that any ever has, and the most since the node last died.
+    had: BTreeMap<(UserId, GroupId), (Seq, Seq)>,
     /// Everything has come to rest: what is told of marks is what they have come to.
     pub(crate) is_at_rest: bool,
     /// What entries of users' logs say of groups.
@@ -196,6 +199,7 @@ impl Truth {
 
     /// The node has died; these batches are lost, and all others that waited are durable.
     pub(crate) fn lose(&mut self, lost: &[BatchKey]) {
+        self.had.values_mut().for_each(|(_, lately)| *lately = Seq::ZERO);
         let are: Vec<bool> = self.waiting.iter().map(|(key, _)| !lost.contains(key)).collect();
         self.become_durable(&are);
         for said in std::mem::take(&mut self.waiting).into_iter().rev().flat_map(|(_, said)| said.into_iter().rev()) {
@@ -384,6 +388,24 @@ impl Truth {
             .any(|((_, seq), mark)| mark.group == group && mark.up_to == read_up_to && self.is_durable(user, *seq));
         let is_wrong = read_up_to > Seq::ZERO && !has_said;
         is_wrong.then(|| format!("user {user} has not said that they have read so far"))
+    }
+
+    /// A device says what it has.
+    pub(crate) fn has_said(&mut self, user: UserId, group: GroupId, up_to: Seq) {
+        let (ever, lately) = self.had.entry((user, group)).or_default();
+        (*ever, *lately) = ((*ever).max(up_to), (*lately).max(up_to));
+    }
+
+    /// What is wrong with what is said of what a member has. What a core had not told when the node died it has forgotten.
+    pub(crate) fn wrong_receipt(&self, group: GroupId, member: &MemberInfo) -> Option<String> {
+        let MemberInfo { user, since, read_up_to, delivered_up_to, .. } = *member;
+        let (ever, lately) = self.had.get(&(user, group)).copied().unwrap_or_default();
+        if delivered_up_to < read_up_to || delivered_up_to > ever.max(read_up_to) {
+            return Some(format!("devices of user {user} have {ever}"));
+        }
+        // What they said as a member before counts no more.
+        let is_late = self.is_at_rest && lately >= since && delivered_up_to < lately;
+        is_late.then(|| format!("devices of user {user} have said that they have {lately}"))
     }
 
     /// A mark that never came to its group, though none that goes further has taken its place. That one may be of those that the others are

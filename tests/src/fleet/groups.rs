@@ -117,7 +117,7 @@ impl Fleet {
                     device.fetch(state, group, from, proto_spec::Direction::Backwards, limit);
                     None
                 }
-                4 => state.fetch_members(group, UserId(0), limit).ok(),
+                4 => state.fetch_members(group, UserId(0), limit, Seq(0)).ok(),
                 _ => state.fetch_groups(GroupId(0), limit).ok(),
             };
             asked.into_iter().for_each(|fetch| device.asks(fetch));
@@ -192,7 +192,12 @@ impl Fleet {
         decoded.expect("a client's own frames can be read");
         // Another node may have the group by then, and the one that answers not know of it: but this connection is told nothing that is
         // older than what it was told by those whom it asked before.
-        frames.into_iter().for_each(|frame| seen.says(frame, None));
+        for frame in frames {
+            if let ClientFrame::AcknowledgeGroup { group, up_to } = frame {
+                of.truth.has_said(user, group, up_to);
+            }
+            seen.says(frame, None);
+        }
     }
 
     /// A frame leaves a node for a client.

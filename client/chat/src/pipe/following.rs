@@ -53,6 +53,11 @@ impl Followed {
 }
 
 impl Following {
+    /// The newest entry of a group, as far as this has heard.
+    pub(crate) fn newest(&self, group: GroupId) -> Seq {
+        self.groups.get(group).map(|known| known.reached()).unwrap_or_default()
+    }
+
     pub(crate) fn welcome(&mut self, me: UserId) {
         self.me = Some(me);
         self.groups.welcome(me);

@@ -59,6 +59,9 @@ pub(crate) enum GroupLine {
     Members {
         group: GroupId,
         count: usize,
+        /// How many others have the newest entry, and how many of these have read it.
+        delivered: u64,
+        read: u64,
     },
     Member {
         group: GroupId,
@@ -112,9 +115,11 @@ impl GroupLine {
                 let name = if name.is_empty() { "-".to_owned() } else { escaped(name) };
                 format!("group #{group} row {standing} {role} {members} {head} {name}")
             }
-            Self::Members { group, count } => format!("group #{group} members {count}"),
-            Self::Member { group, member: MemberInfo { user, role, since, read_up_to } } => {
-                format!("group #{group} member {user} {} {since} {read_up_to}", role.name())
+            Self::Members { group, count, delivered, read } => {
+                format!("group #{group} members {count} {delivered} {read}")
+            }
+            Self::Member { group, member: MemberInfo { user, role, since, read_up_to, delivered_up_to } } => {
+                format!("group #{group} member {user} {} {since} {read_up_to} {delivered_up_to}", role.name())
             }
         }
     }
@@ -162,9 +167,10 @@ mod tests {
         let left = GroupRow { standing: Standing::Left, name: String::new(), ..row.clone() };
         assert_eq!(GroupLine::Row(Box::new(row)).plain(), "group #42 row member owner 3 57 The\\nsea");
         assert_eq!(GroupLine::Row(Box::new(left)).plain(), "group #42 row left - 3 57 -");
-        let member = MemberInfo { user: UserId(8), role: Role::Admin, since: Seq(2), read_up_to: Seq(56) };
-        assert_eq!(GroupLine::Member { group, member }.plain(), "group #42 member 8 admin 2 56");
-        assert_eq!(GroupLine::Members { group, count: 2 }.plain(), "group #42 members 2");
+        let (read_up_to, delivered_up_to) = (Seq(56), Seq(57));
+        let member = MemberInfo { user: UserId(8), role: Role::Admin, since: Seq(2), read_up_to, delivered_up_to };
+        assert_eq!(GroupLine::Member { group, member }.plain(), "group #42 member 8 admin 2 56 57");
+        assert_eq!(GroupLine::Members { group, count: 2, delivered: 1, read: 0 }.plain(), "group #42 members 2 1 0");
         assert_eq!(GroupLine::Begins { group, ordinal: 1 }.plain(), "group #42 begins 1");
         let (ordinal, secret) = (2, "a7".to_owned());
         assert_eq!(GroupLine::Invites { group, ordinal, secret }.plain(), "group #42 invites 2 a7");

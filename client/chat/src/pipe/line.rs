@@ -90,8 +90,10 @@ Each line of output is one of
   group #ID read SEQ                          you have read the group up to SEQ
   group #ID row HOW ROLE N SEQ NAME           HOW you stand to it, what you may do or -, its N members, how far it is, and
                                               its name or -
-  group #ID members N                         /members: N of them, perhaps in several parts; a line for each follows
-  group #ID member USER ROLE SEQ READ         USER, who came as SEQ, and lets others know that it is read up to READ
+  group #ID members N HAVE READ               /members: N of them, perhaps in several parts; a line for each follows. Of the
+                                              others HAVE have the newest entry, and READ have read it
+  group #ID member USER ROLE SEQ READ HAS     USER, who came as SEQ, lets others know that it is read up to READ, and has
+                                              what came up to HAS; both 0 in a large group
 received and sent come in the order of the log, and what is told of a group in that of the group: each once, from the
 first that is heard of it in this run; what was before comes with /history. TIME is UTC (2026-01-01T12:00:00Z),
 DURABILITY memory, local or committed, RECIPIENT online, offline or yourself, UNREAD 0 to 999, or many. HOW is made of

@@ -264,7 +264,8 @@ impl Run {
                     Err(error) => self.model.not_asked(error),
                 },
                 Effect::Members(group, after) => {
-                    match self.client.fetch_members(group, after, client::MEMBERS_PAGE_MAX) {
+                    let newest = self.model.newest(group);
+                    match self.client.fetch_members(group, after, client::MEMBERS_PAGE_MAX, newest) {
                         Ok(fetch) => self.model.asked_list(fetch),
                         Err(error) => self.model.not_asked(error),
                     }

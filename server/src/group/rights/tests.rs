@@ -187,7 +187,7 @@ proptest! {
             let joins = content == Content::act(&Act::Join { secret: SECRET });
             let is_taken = log.say(UserId(from), &content).is_ok();
             prop_assert!(!is_taken || before || joins, "who is none does nothing");
-            let (members, more) = log.group.roll.page(UserId(0), usize::MAX);
+            let (members, more) = log.group.roll.page(UserId(0), usize::MAX, true);
             prop_assert!(!more && members.len() == log.group.roll.members() && members.len() <= MOST);
             let owners = members.iter().filter(|member| member.role == Role::Owner).count();
             prop_assert_eq!(owners, usize::from(!members.is_empty()));

@@ -123,8 +123,9 @@ impl Shard {
                         self.counters.pages_fetched += 1;
                         self.send(conn, &ServerFrame::GroupPage(page), cx);
                     }
-                    Ok(GroupTold::Members { at, more, members }) => {
-                        self.send(conn, &ServerFrame::Members { request, group, more, at, members }, cx);
+                    Ok(GroupTold::Members { at, more, members, counts: (delivered, read) }) => {
+                        let told = ServerFrame::Members { request, group, more, at, members, delivered, read };
+                        self.send(conn, &told, cx);
                     }
                     Ok(GroupTold::Row(_)) => {}
                     Err(code) => self.ask_failed(conn, kind, request, code, cx),

@@ -28,6 +28,9 @@ pub(in crate::shard) struct Following {
     groups: HashMap<GroupId, Followed, RandomState>,
     /// Groups with entries that have not gone to all.
     due: VecDeque<GroupId>,
+    /// Groups whose homes are to be told what members have, and when that is next.
+    has_receipts: BTreeSet<GroupId>,
+    pub(super) receipts_due_ms: u64,
 }
 
 #[derive(Debug, Default)]
@@ -40,6 +43,10 @@ struct Followed {
     asked: BTreeSet<UserId>,
     /// When it was asked last.
     asked_ms: u64,
+    /// What devices of members have, as they said.
+    had: BTreeMap<UserId, Seq>,
+    /// Of whom the group's home is to be told so.
+    untold: BTreeSet<UserId>,
     /// Entries that have not gone to all members.
     recent: VecDeque<Arc<GroupEntry>>,
     /// They go round: the next member, and how many have not had their turn since the last entry came.
@@ -115,6 +122,30 @@ impl Following {
         self.groups.get(&group).map_or_else(Vec::new, |followed| followed.members.keys().copied().collect())
     }
 
+    /// A device of a member, or of somebody who may be one, says that it has the log up to there. What of it is not so the home knows.
+    pub(super) fn has(&mut self, group: GroupId, user: UserId, up_to: Seq) {
+        let is_known =
+            |followed: &&mut Followed| followed.members.contains_key(&user) || followed.asked.contains(&user);
+        let Some(followed) = self.groups.get_mut(&group).filter(is_known) else { return };
+        let had = followed.had.entry(user).or_default();
+        if up_to > *had {
+            *had = up_to;
+            followed.untold.insert(user);
+            self.has_receipts.insert(group);
+        }
+    }
+
+    /// What the homes of groups are to be told of what members have.
+    pub(super) fn take_receipts(&mut self) -> Vec<(GroupId, Vec<(UserId, Seq)>)> {
+        let groups = std::mem::take(&mut self.has_receipts).into_iter();
+        let of_group = groups.filter_map(|group| {
+            let followed = self.groups.get_mut(&group)?;
+            let untold = std::mem::take(&mut followed.untold).into_iter();
+            Some((group, untold.filter_map(|user| Some((user, *followed.had.get(&user)?))).collect()))
+        });
+        of_group.collect()
+    }
+
     /// How many groups this core follows.
     pub(in crate::shard) fn len(&self) -> usize {
         self.groups.len()
@@ -171,6 +202,11 @@ impl Shard {
         let Some(followed) = self.following.groups.get_mut(&group) else { return };
         followed.members.remove(&user_id);
         followed.asked.remove(&user_id);
+        // What they have is told before they are forgotten.
+        let had = followed.had.remove(&user_id).filter(|_| followed.untold.remove(&user_id));
+        if let Some(up_to) = had {
+            self.ask_home(group, GroupSaid::Have { marks: vec![(user_id, up_to)] }, cx);
+        }
         self.unfollow_if_empty(group, cx);
     }
 
@@ -228,6 +264,11 @@ impl Shard {
                 followed.members.insert(*user, reached);
                 followed.left += 1;
                 lacking.push(*user);
+                // The home may have lost what it was told.
+                if followed.had.contains_key(user) {
+                    followed.untold.insert(*user);
+                    self.following.has_receipts.insert(group);
+                }
             }
         }
         for user in lacking {
@@ -388,6 +429,7 @@ impl Shard {
             if let Some(of) = self.following.groups.get_mut(&group) {
                 of.members.retain(|user, _| !is_gone(*user));
                 of.asked.retain(|user| !is_gone(*user));
+                of.had.retain(|user, _| !is_gone(*user));
             }
             self.unfollow_if_empty(group, cx);
         }

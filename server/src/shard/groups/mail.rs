@@ -46,6 +46,11 @@ pub enum GroupSaid {
         /// Who.
         user: UserId,
     },
+    /// To the home: devices of these members have the log up to there.
+    Have {
+        /// Who, and up to where.
+        marks: Vec<(UserId, Seq)>,
+    },
     /// To a core that follows: a member types. It may be left out.
     Typing {
         /// Who.
@@ -76,7 +81,7 @@ impl GroupSaid {
     #[must_use]
     pub const fn is_for_home(&self) -> bool {
         match self {
-            Self::Follow { .. } | Self::Unfollow | Self::Ask { .. } | Self::Types { .. } => true,
+            Self::Follow { .. } | Self::Unfollow | Self::Ask { .. } | Self::Types { .. } | Self::Have { .. } => true,
             Self::Following { .. } | Self::Pushed(_) | Self::Told { .. } | Self::Typing { .. } => false,
         }
     }
@@ -100,6 +105,8 @@ pub enum GroupWish {
         after: UserId,
         /// Most of them.
         limit: u64,
+        /// It is counted who has this entry; zero: nobody is counted.
+        seq: Seq,
     },
     /// What a list of groups shows of it.
     Row,
@@ -129,6 +136,8 @@ pub enum GroupTold {
         more: bool,
         /// By ascending id.
         members: Vec<MemberInfo>,
+        /// How many others have the entry that was asked about, and how many of these have read it.
+        counts: (u64, u64),
     },
     /// What a list of groups shows of it.
     Row(Box<GroupRow>),

@@ -11,6 +11,7 @@ mod mail;
 mod owed;
 mod own;
 mod pages;
+mod receipts;
 mod typing;
 
 use proto_spec::{Content, ErrorCode, GroupId, Seq, UserId};
@@ -170,6 +171,7 @@ impl Shard {
             }
             GroupSaid::Pushed(entry) => self.pushed(group, entry, cx),
             GroupSaid::Types { user } => self.member_types(group, user, cx),
+            GroupSaid::Have { marks } => self.members_have(group, &marks, cx),
             GroupSaid::Typing { user } => self.tell_typing(group, user, cx),
             GroupSaid::Told { ask, told } => self.ask_told(ask, told, cx),
         }
@@ -181,7 +183,7 @@ impl Shard {
         let id = mail.group;
         let is_busy = self.questions.len() >= QUERIES_IN_FLIGHT_MAX;
         match mail.said {
-            GroupSaid::Unfollow | GroupSaid::Types { .. } => {}
+            GroupSaid::Unfollow | GroupSaid::Types { .. } | GroupSaid::Have { .. } => {}
             GroupSaid::Ask { ask, .. } if is_busy || self.groups.waiting(id) >= WAITING_ENVELOPES_MAX => {
                 self.tell_asker(id, (mail.core, ask), Err(ErrorCode::Overloaded), cx);
             }
@@ -243,6 +245,7 @@ impl Shard {
     /// Time has passed.
     pub(super) fn tick_groups(&mut self, cx: &mut Turn<'_>) {
         self.follow_late(cx);
+        self.tell_receipts(cx);
         self.give_up_asks(cx);
         while let Some(group) = self.unread_groups.take_due(cx.now.monotonic_ms) {
             // Another node may own it by now, which does what it owes.

@@ -129,15 +129,17 @@ impl Shard {
                 };
                 self.read_group(id, fetch, (first, last), cx);
             }
-            GroupWish::Members { after, limit } => {
+            GroupWish::Members { after, limit, seq } => {
                 if group.book.roll.member(user).is_none() {
                     return self.tell_asker_of(id, at, (core, ask), Err(ErrorCode::NoSuchGroup), cx);
                 }
                 let most = limit.clamp(1, MEMBERS_PAGE_MAX) as usize;
-                let (members, more) = group.book.roll.page(after, most);
-                let at = group.head;
-                // How far members have read is in no entry.
-                self.tell_asker_once_durable(id, (core, ask), Ok(GroupTold::Members { at, more, members }), cx);
+                let tells = group.book.roll.members() <= self.settings.limits.group_receipts_members;
+                let (members, more) = group.book.roll.page(after, most, tells);
+                let counts = if seq > Seq::ZERO { group.book.roll.count(seq, user) } else { (0, 0) };
+                let told = GroupTold::Members { at: group.head, more, members, counts };
+                // How far members are is in no entry.
+                self.tell_asker_once_durable(id, (core, ask), Ok(told), cx);
             }
             GroupWish::Row => self.row_asked(id, (core, ask), user, cx),
         }

@@ -218,7 +218,14 @@ fn a_group_is_unfinished_from_a_change_of_a_standing_to_idle_marks() {
 fn a_member_and_what_has_come_of_them_are_two_rows() {
     let user = UserId(1);
     let spans = vec![(Seq(1), Seq(3)), (Seq(7), MemberRow::OPEN)];
-    let row = MemberRow { standing: Standing::Member, role: Role::Owner, since: Seq(7), spans, read: Seq::ZERO };
+    let row = MemberRow {
+        standing: Standing::Member,
+        role: Role::Owner,
+        since: Seq(7),
+        spans,
+        read: Seq::ZERO,
+        delivered: Seq::ZERO,
+    };
     let state = GroupState { name: "n".into(), ..GroupState::default() };
     let came = CameRow { up_to: Seq(4), refused: vec![(Seq(3), ErrorCode::NotAllowed)] };
     let records = [

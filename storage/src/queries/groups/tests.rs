@@ -299,8 +299,14 @@ fn an_entry_that_is_superseded_is_a_hole_that_is_passed_over() {
 #[test]
 fn a_roll_of_a_large_group_is_read_whole_in_parts() {
     let (group, members) = (GroupId(u64::MAX), 10_000);
-    let row =
-        MemberRow { standing: Standing::Member, role: Role::Member, since: Seq(1), spans: Vec::new(), read: Seq::ZERO };
+    let row = MemberRow {
+        standing: Standing::Member,
+        role: Role::Member,
+        since: Seq(1),
+        spans: Vec::new(),
+        read: Seq::ZERO,
+        delivered: Seq::ZERO,
+    };
     let member = |user| Record::GroupMember { group, user: UserId(user), row: row.clone() };
     let came = |user| {
         let row = CameRow { up_to: Seq(user), refused: Vec::new() };

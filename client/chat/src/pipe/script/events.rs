@@ -107,7 +107,9 @@ impl Script {
                 self.following.pushed(group, &entry).into_iter().map(Line::Group).collect()
             }
             ClientEvent::Groups { fetch, more, rows } => self.on_groups(fetch, more, rows),
-            ClientEvent::Members { fetch, group, more, members, .. } => self.on_members(fetch, group, more, members),
+            ClientEvent::Members { fetch, group, more, members, delivered, read, .. } => {
+                self.on_members(fetch, (group, more), members, (delivered, read))
+            }
             ClientEvent::FetchRefused { fetch, code, .. } if self.fetching == Some(fetch) => {
                 self.fetching = None;
                 let mut lines = vec![Line::Problem(format!("no history: {}", words::refused(code)))];

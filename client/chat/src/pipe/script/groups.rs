@@ -79,7 +79,10 @@ impl Script {
     /// Asks who is in this group.
     pub(super) fn members(&mut self) -> Said {
         match self.group() {
-            Ok(group) => self.ask(|client, _| client.fetch_members(group, UserId(0), MEMBERS_PAGE_MAX)),
+            Ok(group) => {
+                let newest = self.following.newest(group);
+                self.ask(|client, _| client.fetch_members(group, UserId(0), MEMBERS_PAGE_MAX, newest))
+            }
             Err(said) => said,
         }
     }
@@ -119,15 +122,16 @@ impl Script {
     pub(super) fn on_members(
         &mut self,
         fetch: FetchHandle,
-        group: GroupId,
-        more: bool,
+        (group, more): (GroupId, bool),
         members: Vec<MemberInfo>,
+        (delivered, read): (u64, u64),
     ) -> Vec<Line> {
         self.answered(fetch);
-        let mut lines = vec![Line::Group(GroupLine::Members { group, count: members.len() })];
+        let mut lines = vec![Line::Group(GroupLine::Members { group, count: members.len(), delivered, read })];
         lines.extend(members.iter().map(|member| Line::Group(GroupLine::Member { group, member: *member })));
         if let Some(last) = members.last().map(|member| member.user).filter(|_| more) {
-            lines.extend(self.ask_on(|client| client.fetch_members(group, last, MEMBERS_PAGE_MAX)));
+            let newest = self.following.newest(group);
+            lines.extend(self.ask_on(|client| client.fetch_members(group, last, MEMBERS_PAGE_MAX, newest)));
         }
         lines
     }
@@ -281,15 +285,24 @@ mod tests {
         let mut asked = ClientState::new(Config::new("x:1", "token".to_owned(), DeviceId(1))).unwrap();
         assert_eq!(script.say("/members"), Said::Taken(Vec::new()));
         assert!(!script.is_answered());
-        let member = |user, role| MemberInfo { user: UserId(user), role, since: Seq(user), read_up_to: Seq(0) };
+        let member = |user, role| MemberInfo {
+            user: UserId(user),
+            role,
+            since: Seq(user),
+            read_up_to: Seq(0),
+            delivered_up_to: Seq(9),
+        };
+        let (delivered, read) = (1, 0);
         let mut fetch = || asked.fetch_devices().unwrap();
         let (at, members) = (Seq(9), vec![member(7, Role::Owner)]);
-        let told = script.on_event(ClientEvent::Members { fetch: fetch(), group, more: true, at, members });
-        assert_eq!(plain(told), ["group #42 members 1", "group #42 member 7 owner 7 0"]);
+        let told =
+            script.on_event(ClientEvent::Members { fetch: fetch(), group, more: true, at, members, delivered, read });
+        assert_eq!(plain(told), ["group #42 members 1 1 0", "group #42 member 7 owner 7 0 9"]);
         assert!(!script.is_answered(), "there are more");
         let members = vec![member(8, Role::Member)];
-        let told = script.on_event(ClientEvent::Members { fetch: fetch(), group, more: false, at, members });
-        assert_eq!(plain(told), ["group #42 members 1", "group #42 member 8 member 8 0"]);
+        let told =
+            script.on_event(ClientEvent::Members { fetch: fetch(), group, more: false, at, members, delivered, read });
+        assert_eq!(plain(told), ["group #42 members 1 1 0", "group #42 member 8 member 8 0 9"]);
         assert!(script.is_answered());
         assert_eq!(script.say("/groups"), Said::Taken(Vec::new()));
         assert_eq!(

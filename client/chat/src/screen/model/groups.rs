@@ -195,9 +195,9 @@ impl Model {
     pub(super) fn on_members(
         &mut self,
         fetch: FetchHandle,
-        group: GroupId,
-        more: bool,
+        (group, more): (GroupId, bool),
         members: &[MemberInfo],
+        (delivered, read): (u64, u64),
         effects: &mut Vec<Effect>,
     ) {
         if self.asked.take_if(|asked| *asked == fetch).is_none() {
@@ -205,20 +205,33 @@ impl Model {
         }
         let heading = || format!("Members of {}\n\n", self.called(group.into()));
         let mut text = self.listing.clone().unwrap_or_else(heading);
-        for MemberInfo { user, role, read_up_to, .. } in members {
-            let about = match read_up_to {
+        for MemberInfo { user, role, read_up_to, delivered_up_to, .. } in members {
+            let about = match (read_up_to, delivered_up_to) {
                 _ if self.me == Some(*user) => "(you)".to_owned(),
-                &Seq::ZERO => String::new(),
-                place => format!("read up to #{place}"),
+                (&Seq::ZERO, &Seq::ZERO) => String::new(),
+                (&Seq::ZERO, has) => format!("has #{has}"),
+                (read, has) if has > read => format!("read up to #{read}, has #{has}"),
+                (read, _) => format!("read up to #{read}"),
             };
             let line = format!("{:<23}{:<9}{about}", user.to_string(), role.name());
             text += &format!("{}\n", line.trim_end());
         }
         match members.last().filter(|_| more) {
             Some(last) => effects.push(Effect::Members(group, last.user)),
-            None => text += "\n/add USER, /remove USER, /role USER admin (member, owner), /leave",
+            None => {
+                let newest = self.newest(group);
+                if newest > Seq::ZERO {
+                    text += &format!("\nOf the others {delivered} have #{newest}, and {read} have read it.\n");
+                }
+                text += "\n/add USER, /remove USER, /role USER admin (member, owner), /leave";
+            }
         }
         self.listing = Some(text);
+    }
+
+    /// The newest entry of a group, as far as it was heard of.
+    pub(crate) fn newest(&self, group: GroupId) -> Seq {
+        self.groups.get(group).map(|known| known.reached()).unwrap_or_default()
     }
 
     /// Something is done to the group that is shown.

@@ -41,7 +41,11 @@ fn page(first: u64, last: u64, head: u64, entries: Vec<GroupEntry>) -> GroupPage
 
 /// Somebody who looks at the group, of which this page is here.
 fn looking(of: GroupPage) -> Person {
-    let mut person = Person::connected(80, 10);
+    looking_at(10, of)
+}
+
+fn looking_at(height: u16, of: GroupPage) -> Person {
+    let mut person = Person::connected(80, height);
     let effects = person.send("/to #42");
     assert!(matches!(effects[..], [Effect::Fetch { from: Seq::ZERO, .. }, ..]), "{effects:?}");
     let fetch = fetches().next().unwrap();
@@ -268,7 +272,7 @@ fn who_is_let_into_a_group_or_out_of_it_is_told_so() {
 
 #[test]
 fn groups_and_members_are_listed_to_their_end() {
-    let mut person = looking(page(1, 1, 1, Vec::new()));
+    let mut person = looking_at(12, page(1, 1, 1, Vec::new()));
     let mut fetches = fetches().skip(1);
     let mut asks = |person: &mut Person, wanted: Effect, effects: Vec<Effect>| {
         assert!(effects.contains(&wanted), "{effects:?}");
@@ -300,15 +304,23 @@ fn groups_and_members_are_listed_to_their_end() {
     let effects = person.send("/members");
     person.shows("To #42 The\\u{1b}[2J sea");
     let fetch = asks(&mut person, Effect::Members(GROUP, UserId(0)), effects);
-    let member = |user, role| MemberInfo { user: UserId(user), role, since: Seq(1), read_up_to: Seq(user - 7) };
+    let member = |user: u64, role| MemberInfo {
+        user: UserId(user),
+        role,
+        since: Seq(1),
+        read_up_to: Seq(user - 7),
+        delivered_up_to: Seq(2 * (user - 7)),
+    };
+    let (delivered, read) = (1, 0);
     let (group, at) = (GROUP, Seq(9));
     let members = vec![member(7, Role::Admin)];
-    let effects = person.event(ClientEvent::Members { fetch, group, more: true, at, members });
+    let effects = person.event(ClientEvent::Members { fetch, group, more: true, at, members, delivered, read });
     let fetch = asks(&mut person, Effect::Members(GROUP, UserId(7)), effects);
     let members = vec![member(8, Role::Owner)];
-    person.event(ClientEvent::Members { fetch, group, more: false, at, members });
+    person.event(ClientEvent::Members { fetch, group, more: false, at, members, delivered, read });
     person.shows("7                      admin    (you)");
-    person.shows("8                      owner    read up to #1");
+    person.shows("8                      owner    read up to #1, has #2");
+    person.shows("Of the others 1 have #1, and 0 have read it.");
     person.shows("/add USER, /remove USER");
 }
 
