@@ -222,6 +222,10 @@ impl Groups {
 
     /// The group has not taken what the user at a seat has under this seq.
     pub fn refused(&mut self, seat: u32, group: GroupId, origin: Seq, code: ErrorCode) {
+        if !self.by_id.contains_key(&group) {
+            // Of an earlier run. One of this run stays unanswered, and is named for that.
+            return;
+        }
         match self.by_origin.remove(&(seat, origin)) {
             Some(id) if self.group_of(id) == group => self.came_out(id, Outcome::Refused(code)),
             Some(id) => self.fault(id, &format!("was refused by group {group}: {}", code.name())),

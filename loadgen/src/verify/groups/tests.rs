@@ -384,3 +384,15 @@ fn an_act_may_be_told_before_its_author_is_answered() {
     world.groups.accepted(sent, origin);
     world.found_right();
 }
+
+#[test]
+fn groups_of_earlier_runs_are_passed_over_unless_somebody_writes_there() {
+    let mut world = World::made();
+    let pointer = Pointer { standing: Standing::Member, first: Some(Seq(1)), up_to: Seq(9) };
+    assert_eq!(world.groups.told(FIRST, GroupId(5), pointer), Ok(()));
+    world.groups.refused(FIRST, GroupId(5), Seq(1), ErrorCode::GroupEnded);
+    let entry = world.log[0].clone();
+    assert!(world.groups.pushed(FIRST, GroupId(5), &entry, NOW_US, 0).unwrap_err().contains("not the user's"));
+    assert!(world.groups.told(9, GROUP, pointer).unwrap_err().contains("not the user's"));
+    world.found_right();
+}
