@@ -278,22 +278,29 @@ impl Devices {
         drop(ledger);
         let late_us = self.now_us.saturating_sub(intended_us);
         self.stats.record(Measure::Late, late_us);
-        if under_way > BACKLOG_MAX && self.fatal.is_none() {
-            self.fatal =
-                Some(format!("{BACKLOG_MAX} messages wait for the server: it is far behind what was asked for"));
-        }
+        self.look_at_backlog(under_way);
         self.turn(slot, |session, turn| session.push(turn, Pending::Message { stream, index, written }));
     }
 
     /// Sends a message to a group, or does something to it. Its latency counts from `intended_us`, however late it is called.
     pub fn send_to_group(&mut self, slot: u32, group: u32, said: Said, intended_us: u64) {
         let (seat, era) = (self.seat(slot), self.stats.era);
-        let sent = self.ledger.lock().groups.send(seat, group, said, intended_us, era);
+        let mut ledger = self.ledger.lock();
+        let (sent, waiting) = (ledger.groups.send(seat, group, said, intended_us, era), ledger.groups.waiting());
+        drop(ledger);
         if matches!(said, Said::Message(_)) {
             let late_us = self.now_us.saturating_sub(intended_us);
             self.stats.record(Measure::Late, late_us);
         }
+        self.look_at_backlog(waiting);
         self.turn(slot, |session, turn| session.push(turn, Pending::Group(sent)));
+    }
+
+    fn look_at_backlog(&mut self, waiting: u64) {
+        if waiting > BACKLOG_MAX && self.fatal.is_none() {
+            self.fatal =
+                Some(format!("{BACKLOG_MAX} messages wait for the server: it is far behind what was asked for"));
+        }
     }
 
     /// Asks for a page of a group, to compare it; false if the device has too many fetches unanswered.

@@ -3,6 +3,7 @@
 mod acts;
 mod chat;
 mod connect;
+mod founding;
 mod glances;
 mod group;
 mod history;
@@ -12,6 +13,7 @@ mod mix;
 mod open;
 mod presence;
 mod replay;
+mod settle;
 mod storm;
 
 use crate::{engine::Plan, verify::text::LABEL_BYTES, world::World};

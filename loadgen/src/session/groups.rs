@@ -5,18 +5,27 @@ use proto_spec::{GroupEntry, GroupId, GroupPage, GroupRow, RequestId, Seq};
 use super::{Ask, Happened, Session, Turn};
 use crate::{
     stats::{Count, Measure},
-    verify::groups::{Came, Pointer, SentId},
+    verify::groups::{Arrival, Came, Pointer, SentId},
 };
 
 /// A message or an act was accepted.
 pub(super) fn accepted(turn: &mut Turn<'_>, sent: SentId, seq: Seq) {
-    let Some(taken) = turn.ledger.groups.accepted(sent, seq) else { return };
+    let taken = turn.ledger.groups.accepted(sent, seq);
+    turn.ledger.groups.take_arrivals().into_iter().for_each(|arrival| record(turn, arrival));
+    let Some(taken) = taken else { return };
     if taken.is_message {
         turn.stats[Count::GroupAccepted] += 1;
         turn.stats.record(Measure::GroupAccepted, turn.now_us.saturating_sub(taken.intended_us));
     } else {
         turn.stats[Count::Acts] += 1;
     }
+}
+
+/// How long a message was on its way to a member.
+fn record(turn: &mut Turn<'_>, arrival: Arrival) {
+    let Arrival { intended_us, at_us, ready_us } = arrival;
+    let measure = if intended_us < ready_us { Measure::GroupCaughtUp } else { Measure::GroupDelivered };
+    turn.stats.record(measure, at_us.saturating_sub(intended_us));
 }
 
 impl Session {
@@ -101,8 +110,7 @@ impl Session {
         }
         turn.stats[Count::GroupDelivered] += 1;
         if let Some(intended_us) = came.intended_us {
-            let measure = if intended_us < self.ready_us { Measure::GroupCaughtUp } else { Measure::GroupDelivered };
-            turn.stats.record(measure, turn.now_us.saturating_sub(intended_us));
+            record(turn, Arrival { intended_us, at_us: turn.now_us, ready_us: self.ready_us });
         }
     }
 }

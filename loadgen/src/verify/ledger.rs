@@ -106,6 +106,7 @@ impl Ledger {
             lane,
             crew,
             streams: Vec::new(),
+            groups: Groups::new(run, to_groups, lines.clone()),
             lines,
             between: HashMap::new(),
             origins: HashMap::new(),
@@ -116,7 +117,6 @@ impl Ledger {
             homes: None,
             keep: Keep::default(),
             marks: Marks::default(),
-            groups: Groups::new(run, to_groups),
         }
     }
 
@@ -222,11 +222,7 @@ impl Ledger {
 
     /// Appends the text of a message.
     pub fn write_text(&self, stream: StreamId, index: u64, text: Text, out: &mut String) {
-        match (text, &self.lines) {
-            (Text::Made(bytes), _) => Label { run: self.run, stream, index }.write(bytes as usize, out),
-            (Text::Line(line), Some(lines)) => out.push_str(&lines[line as usize]),
-            (Text::Line(_), None) => debug_assert!(false, "lines are of a trace"),
-        }
+        text.write(&Label { run: self.run, stream, index }, self.lines.as_ref(), out);
     }
 
     /// Bytes of a line of the trace.

@@ -32,6 +32,17 @@ pub enum Text {
     Line(u32),
 }
 
+impl Text {
+    /// Appends it: of the message with this label, or out of the trace.
+    pub fn write(self, label: &Label, lines: Option<&Lines>, out: &mut String) {
+        match (self, lines) {
+            (Self::Made(bytes), _) => label.write(bytes as usize, out),
+            (Self::Line(line), Some(lines)) => out.push_str(&lines[line as usize]),
+            (Self::Line(_), None) => debug_assert!(false, "lines are of a trace"),
+        }
+    }
+}
+
 /// What a message says, as it can be made again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Written {

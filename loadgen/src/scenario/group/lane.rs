@@ -2,14 +2,18 @@
 
 use proto_spec::{GroupId, UserId};
 
-use super::{Arguments, Part, Times, Wanted, settle::Settle};
+use super::{Arguments, Part, Times, Wanted};
 use crate::{
     devices::Devices,
     engine::{Next, Script, Stages},
     limits::{GROUP_AWAY_US, GROUP_STAGE_US},
+    scenario::{
+        founding::{announce, create},
+        settle::Settle,
+    },
     schedule::{Schedule, Spacing},
     session::{Ask, Happened},
-    verify::groups::Said,
+    verify::{Text, groups::Said},
 };
 
 /// How far a lane is with making its groups.
@@ -112,28 +116,16 @@ impl Members {
     /// Who is in it, for the ledger.
     fn announce(&mut self, devices: &mut Devices) {
         for group in &mut self.groups {
-            let seats: Vec<(u32, UserId)> = group
-                .wanted
-                .connected
-                .iter()
-                .map(|slot| (devices.seat(*slot), devices.crew().member(*slot).user))
-                .collect();
-            let groups = &mut devices.ledger().groups;
-            group.at = groups.add_group(group.wanted.id);
-            seats.into_iter().for_each(|(seat, user)| groups.add_view(group.at, seat, user));
+            let seats: Vec<u32> = group.wanted.connected.iter().map(|slot| devices.seat(*slot)).collect();
+            group.at = announce(&mut devices.ledger(), group.wanted.id, seats);
         }
     }
 
     fn create(&self, devices: &mut Devices) {
-        let now_us = devices.now_us();
         for Group { wanted, at, .. } in &self.groups {
-            let owner = wanted.connected[0];
-            devices.send_to_group(owner, *at, Said::Create, now_us);
-            wanted.others.iter().for_each(|user| devices.send_to_group(owner, *at, Said::Add(*user), now_us));
-            for slot in &wanted.connected[1..] {
-                let user = devices.crew().member(*slot).user;
-                devices.send_to_group(owner, *at, Said::Add(user), now_us);
-            }
+            let here: Vec<UserId> =
+                wanted.connected[1..].iter().map(|slot| devices.crew().member(*slot).user).collect();
+            create(devices, wanted.connected[0], *at, wanted.others.iter().copied().chain(here));
         }
     }
 
@@ -167,7 +159,7 @@ impl Members {
     }
 
     fn write(&self, devices: &mut Devices, group: usize, slot: u32, intended_us: u64) {
-        devices.send_to_group(slot, self.groups[group].at, Said::Message(self.wants.size), intended_us);
+        devices.send_to_group(slot, self.groups[group].at, Said::Message(Text::Made(self.wants.size)), intended_us);
     }
 
     /// A member is to be gone for a while. Gives who.
@@ -359,9 +351,9 @@ impl Script for Members {
 
     fn settle(&mut self, devices: &mut Devices) -> bool {
         let groups = if self.compares { &self.groups[..] } else { &[] };
-        let readings =
-            groups.iter().flat_map(|group| group.wanted.connected.iter().map(|slot| (*slot, group.wanted.id)));
-        self.settle.drive(devices, readings)
+        self.settle.drive(devices, |_| {
+            groups.iter().flat_map(|group| group.wanted.connected.iter().map(|slot| (*slot, group.wanted.id))).collect()
+        })
     }
 
     fn wants_read_back(&self) -> bool {

@@ -9,7 +9,6 @@
 
 mod beside;
 mod lane;
-mod settle;
 
 use std::time::Duration;
 
@@ -20,10 +19,10 @@ use self::{beside::Beside, lane::Members};
 use super::{
     TEXT_BYTES,
     chat::{Pace, Talk},
+    founding::group_id,
     seconds,
 };
 use crate::{
-    draw::mix,
     engine::{Asked, Goal, LanePlan, LoginFirst, Plan, Stages},
     limits::{LANES_MAX, PING_AFTER_S},
     stats::Count,
@@ -209,8 +208,8 @@ impl Arguments {
             let part = groups as f64 / self.groups as f64;
             let mut wanted = Vec::new();
             for at in 0..groups {
+                let id = group_id(world.run, group);
                 group += 1;
-                let id = GroupId(mix(world.run ^ mix(group)).max(1));
                 let first = if self.users.is_some() { at * (users / self.groups).max(1) } else { at * connected };
                 let connected = (0..connected).map(|member| ((first + member) % here) as u32).collect();
                 let others = (0..self.members - self.connected.unwrap_or(self.members))

@@ -31,14 +31,17 @@ impl Times {
 }
 
 impl Groups {
-    /// When the connected members had each message that anybody of them had.
-    pub fn spreads(&self) -> impl Iterator<Item = Spread> {
-        let known = self.logs.iter().flat_map(|log| log.entries().filter_map(|(_, known)| known));
-        known.filter(|known| known.first_us > 0).filter_map(|known| {
-            let sent = &self.sends[known.sent?.0 as usize];
+    /// When the connected devices of members had each message that any of them had; each message once.
+    pub fn take_spreads(&mut self) -> Vec<Spread> {
+        let Self { logs, sends, .. } = self;
+        let known = logs.iter_mut().flat_map(|log| log.known_of_all());
+        let spreads = known.filter(|known| known.first_us > 0).filter_map(|known| {
+            let sent = &sends[known.sent?.0 as usize];
             let since = |us: u64| us.saturating_sub(sent.intended_us);
-            Some(Spread { era: sent.era.into(), first_us: since(known.first_us), last_us: since(known.last_us) })
-        })
+            let first_us = since(std::mem::take(&mut known.first_us));
+            Some(Spread { era: sent.era.into(), first_us, last_us: since(known.last_us) })
+        });
+        spreads.collect()
     }
 
     /// Compares what a seat reads of a group, from its first entry to its last, with what it was told; the pages of one reading.
@@ -71,8 +74,8 @@ impl Groups {
             };
             faults.add(format!("send {} to group {}, of seat {seat}, {said:?}, {what}", id.0, self.id(group)));
         }
-        for ((seat, origin), early) in &self.early {
-            faults.add(format!("seq {origin} of seat {seat} is {early:?}, and was never accepted"));
+        for ((author, origin), early) in &self.early {
+            faults.add(format!("seq {origin} of user {author} is {early:?}, and was never accepted"));
         }
         for (at, log) in (0..).zip(&self.logs) {
             let times = times(log, &mut faults);
@@ -83,8 +86,7 @@ impl Groups {
     }
 
     fn check_views(&self, log: &Log, times: &HashMap<UserId, Times>, faults: &mut Faults) {
-        for (user, view) in &log.views {
-            let view = &self.views[*view as usize];
+        for (user, views) in &log.views {
             let times = times.get(user).cloned().unwrap_or_default();
             let mut wanted = Ranges::default();
             times.spans.iter().for_each(|(first, last)| wanted.push(*first, last.unwrap_or(log.head())));
@@ -94,16 +96,19 @@ impl Groups {
                     all.insert(seq);
                     all
                 });
-            if view.seen != wanted {
-                let (seen, wanted) = (view.seen.all(), wanted.all());
-                faults.add(format!("user {user} has {seen:?} of group {}, and {wanted:?} is theirs", log.id));
-            }
-            let Some(pointer) = view.pointer else { continue };
             let standing = if times.is_member() { Standing::Member } else { times.ended };
             let first = times.spans.last().map_or(0, |(first, _)| *first);
-            if pointer.standing != standing || pointer.first.is_some_and(|told| told != Seq(first)) {
-                let words = format!("was told {pointer:?} of group {}, and is {standing:?} from {first} on", log.id);
-                faults.add(format!("user {user} {words}"));
+            for view in views.iter().map(|view| &self.views[*view as usize]) {
+                if view.seen != wanted {
+                    let (seen, wanted) = (view.seen.all(), wanted.all());
+                    faults.add(format!("user {user} has {seen:?} of group {}, and {wanted:?} is theirs", log.id));
+                }
+                let Some(pointer) = view.pointer else { continue };
+                if pointer.standing != standing || pointer.first.is_some_and(|told| told != Seq(first)) {
+                    let words =
+                        format!("was told {pointer:?} of group {}, and is {standing:?} from {first} on", log.id);
+                    faults.add(format!("user {user} {words}"));
+                }
             }
         }
     }
@@ -151,13 +156,6 @@ impl Groups {
             judge(&mut refused, before.0..log.head() + 1);
             disorder.into_iter().for_each(|words| faults.add(format!("group {}: {words}", log.id)));
         }
-    }
-
-    fn user_of(&self, seat: u32) -> UserId {
-        self.of_seat
-            .get(&seat)
-            .and_then(|views| views.first())
-            .map_or(UserId(0), |(_, view)| self.views[*view as usize].user)
     }
 }
 

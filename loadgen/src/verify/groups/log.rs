@@ -10,7 +10,6 @@ use super::{Said, SentId, fingerprint, said};
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Known {
     pub(super) from: UserId,
-    pub(super) seat: u32,
     pub(super) origin: Seq,
     pub(super) kind: u8,
     pub(super) fingerprint: u32,
@@ -33,9 +32,10 @@ pub(super) struct Log {
     folded: usize,
     /// Messages among these.
     messages: u64,
-    /// Members with a view.
+    /// Views of those who are members.
     pub(super) here: i64,
-    pub(super) views: HashMap<UserId, u32>,
+    /// One for each device.
+    pub(super) views: HashMap<UserId, Vec<u32>>,
     /// What is wrong with what was folded.
     pub(super) wrong: Option<String>,
 }
@@ -49,7 +49,7 @@ impl Log {
     ///
     /// # Errors
     /// Somebody else was told otherwise.
-    pub(super) fn note(&mut self, seat: u32, entry: &GroupEntry) -> Result<bool, String> {
+    pub(super) fn note(&mut self, entry: &GroupEntry) -> Result<bool, String> {
         let Some(at) = entry.seq.0.checked_sub(1).map(|at| at as usize) else {
             return Err(format!("group {} has an entry 0", self.id));
         };
@@ -72,7 +72,6 @@ impl Log {
         }
         self.entries[at] = Some(Known {
             from: entry.from,
-            seat,
             origin: entry.origin,
             kind,
             fingerprint,
@@ -105,6 +104,11 @@ impl Log {
     /// An entry that was noted.
     pub(super) fn known_mut(&mut self, seq: Seq) -> &mut Known {
         self.entries[seq.0 as usize - 1].as_mut().expect("an entry is noted before it is looked for")
+    }
+
+    /// All entries that somebody was told of.
+    pub(super) fn known_of_all(&mut self) -> impl Iterator<Item = &mut Known> {
+        self.entries.iter_mut().flatten()
     }
 
     /// The seq of the last entry that anybody was told of.

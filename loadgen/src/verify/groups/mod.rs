@@ -1,8 +1,8 @@
 //! Groups: what is sent to them, their logs as all members together were told of them, and what each member has (SPEC 8.12). Pure.
 //!
 //! Everything in the groups of a run was sent by the run, so a log is known before it is told: each entry must be a send that was accepted,
-//! once, and the same for everybody. Of each member the ledger keeps the seqs that came, by push or by page; in the end these must be the
-//! seqs between the entries that let the member in and the one that ended that, no more and no less (`finish`).
+//! once, and the same for everybody. Of each device of a member the ledger keeps the seqs that came, by push or by page; in the end these
+//! must be the seqs between the entries that let the member in and the one that ended that, no more and no less (`finish`).
 //!
 //! What is under way are the sends of which nobody knows what has come, and the entries that members lack.
 
@@ -11,7 +11,7 @@ mod log;
 mod ranges;
 mod view;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use proto_spec::{Act, Body, Content, ErrorCode, GroupEntry, GroupId, Rules, Seq, UserId};
 
@@ -20,7 +20,10 @@ pub use self::{
     ranges::Ranges,
     view::{GroupFetch, Pointer, View},
 };
-use super::{Faults, Label, StreamId, text::fingerprint};
+use super::{
+    Faults, Label, StreamId,
+    text::{Lines, Text, fingerprint},
+};
 
 /// A send to a group: its place among all of the ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -29,8 +32,8 @@ pub struct SentId(pub u32);
 /// What is said or done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Said {
-    /// A message of so many bytes.
-    Message(u32),
+    /// A message.
+    Message(Text),
     /// The group begins.
     Create,
     /// Somebody becomes a member.
@@ -86,6 +89,26 @@ pub struct Came {
     pub intended_us: Option<u64>,
 }
 
+/// A message came to a device of a member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    /// When it should have been sent.
+    pub intended_us: u64,
+    /// When it came.
+    pub at_us: u64,
+    /// Since when the device was connected then.
+    pub ready_us: u64,
+}
+
+/// A send that a group has not taken, as the author's devices were told.
+#[derive(Debug)]
+struct Refusal {
+    group: GroupId,
+    code: ErrorCode,
+    /// The seats of those that were.
+    told: Vec<u32>,
+}
+
 /// When the connected members had a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Spread {
@@ -102,16 +125,23 @@ pub struct Spread {
 pub struct Groups {
     run: u32,
     stream: StreamId,
+    /// Messages without labels are those of a trace.
+    lines: Option<Lines>,
     sends: Vec<Sent>,
     logs: Vec<Log>,
     by_id: HashMap<GroupId, u32>,
     views: Vec<View>,
     /// By seat: the groups and its views of them.
     of_seat: HashMap<u32, Vec<(u32, u32)>>,
-    seats: HashMap<UserId, u32>,
-    /// Accepted, by seat and seq in its user's log, while nobody knows what has come of it.
-    by_origin: HashMap<(u32, Seq), SentId>,
-    early: HashMap<(u32, Seq), Early>,
+    users: HashSet<UserId>,
+    /// Accepted, by author and seq in their log, while nobody knows what has come of it.
+    by_origin: HashMap<(UserId, Seq), SentId>,
+    early: HashMap<(UserId, Seq), Early>,
+    /// Of lines of a trace that are told before their authors are answered: when they came, and since when the devices were connected.
+    unplaced: HashMap<(u32, Seq), Vec<(u64, u64)>>,
+    /// Of those that were, and are placed now.
+    arrivals: Vec<Arrival>,
+    refusals: HashMap<(UserId, Seq), Refusal>,
     waiting: u64,
     /// Entries that are to come to members, less those that have. Who has an entry before those in front of it are known makes it negative.
     owed: i64,
@@ -121,10 +151,10 @@ pub struct Groups {
 }
 
 impl Groups {
-    /// None. Texts have this run and stream in their labels.
+    /// None. Texts have this run and stream in their labels, unless they are lines of a trace.
     #[must_use]
-    pub fn new(run: u32, stream: StreamId) -> Self {
-        Self { run, stream, ..Self::default() }
+    pub fn new(run: u32, stream: StreamId, lines: Option<Lines>) -> Self {
+        Self { run, stream, lines, ..Self::default() }
     }
 
     /// A further group; gives its place among them.
@@ -135,13 +165,13 @@ impl Groups {
         at
     }
 
-    /// Somebody at a seat of the crew, who writes to the group and must have what is theirs of it.
+    /// A device at a seat of the crew, which writes to the group and must have what is its user's of it.
     pub fn add_view(&mut self, group: u32, seat: u32, user: UserId) {
         let view = self.views.len() as u32;
         self.views.push(View::new(user));
-        self.logs[group as usize].views.insert(user, view);
+        self.logs[group as usize].views.entry(user).or_default().push(view);
         self.of_seat.entry(seat).or_default().push((group, view));
-        self.seats.insert(user, seat);
+        self.users.insert(user);
     }
 
     /// The id of a group.
@@ -185,11 +215,11 @@ impl Groups {
     #[must_use]
     pub fn content(&self, sent: SentId) -> Content {
         match self.sends[sent.0 as usize].said {
-            Said::Message(bytes) => {
-                let mut text = String::with_capacity(bytes as usize);
-                let (run, stream, index) = (self.run, self.stream, sent.0.into());
-                Label { run, stream, index }.write(bytes as usize, &mut text);
-                Content::text(&text)
+            Said::Message(text) => {
+                let label = Label { run: self.run, stream: self.stream, index: sent.0.into() };
+                let mut says = String::new();
+                text.write(&label, self.lines.as_ref(), &mut says);
+                Content::text(&says)
             }
             Said::Create => Content::act(&Act::Create { name: "load", picture: "", rules: Rules::default() }),
             Said::Add(user) => Content::act(&Act::Add { user }),
@@ -211,8 +241,9 @@ impl Groups {
             self.fault(id, &format!("was accepted as {seq}, but its group has it as {told}"));
         }
         if outcome == Outcome::Waiting {
-            match self.early.remove(&(seat, seq)) {
-                None => drop(self.by_origin.insert((seat, seq), id)),
+            let author = self.user_of(seat);
+            match self.early.remove(&(author, seq)) {
+                None => drop(self.by_origin.insert((author, seq), id)),
                 Some(Early::Refused(code)) => self.came_out(id, Outcome::Refused(code)),
                 Some(Early::Entry { group, seq }) => self.is_entry(id, group, seq),
             }
@@ -220,16 +251,27 @@ impl Groups {
         Some(taken)
     }
 
-    /// The group has not taken what the user at a seat has under this seq.
+    /// The group has not taken what the user at a seat has under this seq. Each of their devices is told.
     pub fn refused(&mut self, seat: u32, group: GroupId, origin: Seq, code: ErrorCode) {
         if !self.by_id.contains_key(&group) {
             // Of an earlier run. One of this run stays unanswered, and is named for that.
             return;
         }
-        match self.by_origin.remove(&(seat, origin)) {
+        let author = self.user_of(seat);
+        if let Some(before) = self.refusals.get_mut(&(author, origin)) {
+            let is_same = (before.group, before.code) == (group, code) && !before.told.contains(&seat);
+            before.told.push(seat);
+            if !is_same {
+                let words = format!("was refused by group {group}: {}, after {before:?}", code.name());
+                self.faults.add(format!("seq {origin} of user {author} {words}"));
+            }
+            return;
+        }
+        self.refusals.insert((author, origin), Refusal { group, code, told: vec![seat] });
+        match self.by_origin.remove(&(author, origin)) {
             Some(id) if self.group_of(id) == group => self.came_out(id, Outcome::Refused(code)),
             Some(id) => self.fault(id, &format!("was refused by group {group}: {}", code.name())),
-            None => drop(self.early.insert((seat, origin), Early::Refused(code))),
+            None => drop(self.early.insert((author, origin), Early::Refused(code))),
         }
     }
 
@@ -249,8 +291,8 @@ impl Groups {
         let known = self.logs[group as usize].known_mut(seq);
         known.sent = Some(id);
         let is_same = (known.kind, known.fingerprint) == (content.parts().0, fingerprint(content.parts().1));
-        let origin = known.origin;
-        if sent.group != group || sent.seat != known.seat || !is_same {
+        let (author, origin) = (known.from, known.origin);
+        if sent.group != group || self.user_of(sent.seat) != author || !is_same {
             let words = format!("came as entry {seq} of group {} with another author or content", self.id(group));
             self.fault(id, &words);
         }
@@ -258,27 +300,32 @@ impl Groups {
             self.fault(id, &format!("was accepted as {}, but entry {seq} names {origin}", sent.origin));
         }
         self.sends[id.0 as usize].origin = origin;
-        self.by_origin.remove(&(sent.seat, origin));
+        self.by_origin.remove(&(author, origin));
         self.came_out(id, Outcome::Numbered(seq));
+        for (at_us, ready_us) in self.unplaced.remove(&(group, seq)).unwrap_or_default() {
+            let arrival = Arrival { intended_us: sent.intended_us, at_us, ready_us };
+            self.arrived(group, seq, arrival);
+            self.arrivals.push(arrival);
+        }
     }
 
     /// Somebody was told of an entry. None if it is of a group of somebody else.
     fn note(&mut self, group: u32, entry: &GroupEntry) -> Option<SentId> {
         let id = self.id(group);
-        let Some(seat) = self.seats.get(&entry.from).copied() else {
+        if !self.users.contains(&entry.from) {
             self.faults
                 .add(format!("entry {} of group {id} is of user {}, who is not in this run", entry.seq, entry.from));
             return None;
-        };
-        match self.logs[group as usize].note(seat, entry) {
+        }
+        match self.logs[group as usize].note(entry) {
             Err(words) => self.faults.add(words),
             Ok(false) => {}
             Ok(true) => {
-                match self.recognise(group, seat, entry) {
+                match self.recognise(group, entry) {
                     Some(sent) => self.is_entry(sent, group, entry.seq),
                     None => {
                         let early = Early::Entry { group, seq: entry.seq };
-                        self.early.insert((seat, entry.origin), early);
+                        self.early.insert((entry.from, entry.origin), early);
                     }
                 }
                 self.fold(group);
@@ -287,10 +334,11 @@ impl Groups {
         self.logs[group as usize].known(entry.seq).and_then(|known| known.sent)
     }
 
-    /// Which send an entry is, as far as it is known yet: a message says it, of an act the answer to its author does.
-    fn recognise(&self, group: u32, seat: u32, entry: &GroupEntry) -> Option<SentId> {
-        let Content::Text(text) = &entry.content else {
-            return self.by_origin.get(&(seat, entry.origin)).copied();
+    /// Which send an entry is, as far as it is known yet: a label says it; of an act, and of a line of a trace, the answer to its author does.
+    fn recognise(&self, group: u32, entry: &GroupEntry) -> Option<SentId> {
+        let text = match &entry.content {
+            Content::Text(text) if self.lines.is_none() => text,
+            _ => return self.by_origin.get(&(entry.from, entry.origin)).copied(),
         };
         let label = Label::parse(text).filter(|label| label.run == self.run && label.stream == self.stream)?;
         let id = SentId(label.index as u32);
@@ -309,17 +357,24 @@ impl Groups {
                 Some(Said::Message(_)) | None => (None, None),
             };
             let mut stands = |user: Option<UserId>, is_member: bool, here: &mut i64| {
-                let Some(view) = user.and_then(|user| log.views.get(&user)) else { return };
-                let view = &mut views[*view as usize];
-                *here += i64::from(is_member) - i64::from(view.is_member);
-                *untold -= u64::from(view.is_untold());
-                view.is_member = is_member;
-                *untold += u64::from(view.is_untold());
+                for view in user.and_then(|user| log.views.get(&user)).into_iter().flatten() {
+                    let view = &mut views[*view as usize];
+                    *here += i64::from(is_member) - i64::from(view.is_member);
+                    *untold -= u64::from(view.is_untold());
+                    view.is_member = is_member;
+                    *untold += u64::from(view.is_untold());
+                }
             };
             stands(comes, true, &mut log.here);
             *owed += log.here;
             stands(goes, false, &mut log.here);
         }
+    }
+
+    /// Whose device sits there; user 0 of one that is in no group.
+    fn user_of(&self, seat: u32) -> UserId {
+        let first = self.of_seat.get(&seat).and_then(|views| views.first());
+        first.map_or(UserId(0), |(_, view)| self.views[*view as usize].user)
     }
 
     /// The place of a group and of a seat's view of it.
@@ -346,7 +401,8 @@ fn said(content: &Content) -> Option<Said> {
         Ok(Body::Act(Act::Create { .. })) => Some(Said::Create),
         Ok(Body::Act(Act::Add { user })) => Some(Said::Add(user)),
         Ok(Body::Act(Act::Remove { user })) => Some(Said::Remove(user)),
-        Ok(Body::Text(text)) => Some(Said::Message(text.len() as u32)),
+        // Which one it is its author's answer or its label says.
+        Ok(Body::Text(text)) => Some(Said::Message(Text::Made(text.len() as u32))),
         _ => None,
     }
 }

@@ -6,10 +6,12 @@ const GROUP: GroupId = GroupId(77);
 const OWNER: u32 = 0;
 const FIRST: u32 = 1;
 const SECOND: u32 = 2;
+/// Another device of the first member.
+const ANOTHER: u32 = 3;
 const NOW_US: u64 = 1_000;
 
 fn user(seat: u32) -> UserId {
-    UserId(u64::from(seat) + 10)
+    UserId(u64::from(if seat == ANOTHER { FIRST } else { seat }) + 10)
 }
 
 /// A group of an owner and two others, and a log of it that a server keeps as it should.
@@ -23,7 +25,11 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let mut groups = Groups::new(5, StreamId(9));
+        Self::saying(None)
+    }
+
+    fn saying(lines: Option<Lines>) -> Self {
+        let mut groups = Groups::new(5, StreamId(9), lines);
         let at = groups.add_group(GROUP);
         (0..3).for_each(|seat| groups.add_view(at, seat, user(seat)));
         Self { groups, log: Vec::new(), next: [1; 3], messages: 0 }
@@ -31,20 +37,34 @@ impl World {
 
     /// The owner has created it and added the others, and all were told.
     fn made() -> Self {
-        let mut world = Self::new();
+        Self::new().make()
+    }
+
+    fn make(mut self) -> Self {
+        let world = &mut self;
         world.does(OWNER, Said::Create);
         world.does(OWNER, Said::Add(user(FIRST)));
         world.does(OWNER, Said::Add(user(SECOND)));
         world.push_all(OWNER);
         (2..=3).for_each(|seq| world.push(FIRST, seq).unwrap());
         world.push(SECOND, 3).unwrap();
+        self
+    }
+
+    /// As `made`, with a second device of the first member.
+    fn with_another() -> Self {
+        let mut world = Self::new();
+        world.groups.add_view(0, ANOTHER, user(ANOTHER));
+        let mut world = world.make();
+        (2..=3).for_each(|seq| world.push(ANOTHER, seq).unwrap());
         world
     }
 
     fn sends(&mut self, seat: u32, said: Said) -> (SentId, Seq) {
         let sent = self.groups.send(seat, 0, said, NOW_US, 0);
-        let origin = Seq(self.next[seat as usize]);
-        self.next[seat as usize] += 1;
+        let next = &mut self.next[if seat == ANOTHER { FIRST } else { seat } as usize];
+        let origin = Seq(*next);
+        *next += 1;
         (sent, origin)
     }
 
@@ -70,7 +90,7 @@ impl World {
     }
 
     fn writes(&mut self, seat: u32) -> u64 {
-        self.does(seat, Said::Message(40))
+        self.does(seat, Said::Message(Text::Made(40)))
     }
 
     fn push(&mut self, seat: u32, seq: u64) -> Result<(), String> {
@@ -123,8 +143,8 @@ fn what_all_members_were_pushed_once_is_right() {
         world.writes(seat);
     }
     world.push_from(&[OWNER, FIRST, SECOND], 4);
-    let spreads: Vec<_> = world.groups.spreads().collect();
-    assert_eq!(spreads, [Spread { era: 0, first_us: 5, last_us: 5 }; 3]);
+    assert_eq!(world.groups.take_spreads(), [Spread { era: 0, first_us: 5, last_us: 5 }; 3]);
+    assert_eq!(world.groups.take_spreads(), [], "each message counts once, however many lanes ask");
     world.found_right();
 }
 
@@ -140,7 +160,7 @@ fn who_has_no_entry_is_waited_for_and_then_named() {
 #[test]
 fn a_send_that_was_accepted_and_is_nowhere_is_named() {
     let mut world = World::made();
-    let (sent, origin) = world.sends(FIRST, Said::Message(40));
+    let (sent, origin) = world.sends(FIRST, Said::Message(Text::Made(40)));
     assert_eq!(world.groups.under_way(), 1);
     world.groups.accepted(sent, origin);
     assert_eq!(world.groups.under_way(), 1);
@@ -150,7 +170,7 @@ fn a_send_that_was_accepted_and_is_nowhere_is_named() {
 #[test]
 fn a_send_that_is_in_the_log_twice_is_named() {
     let mut world = World::made();
-    let (sent, origin) = world.sends(FIRST, Said::Message(40));
+    let (sent, origin) = world.sends(FIRST, Said::Message(Text::Made(40)));
     world.groups.accepted(sent, origin);
     world.number(sent, FIRST, origin);
     world.number(sent, FIRST, origin);
@@ -314,12 +334,12 @@ fn a_refusal_is_right_if_it_was_so_between_the_entries_before_and_behind() {
         world.writes(SECOND);
         if is_removed {
             world.does(OWNER, Said::Remove(user(SECOND)));
-            let (sent, origin) = world.sends(SECOND, Said::Message(40));
+            let (sent, origin) = world.sends(SECOND, Said::Message(Text::Made(40)));
             world.groups.accepted(sent, origin);
             world.groups.refused(SECOND, GROUP, origin, code);
             world.does(OWNER, Said::Add(user(SECOND)));
         } else {
-            let (sent, origin) = world.sends(SECOND, Said::Message(40));
+            let (sent, origin) = world.sends(SECOND, Said::Message(Text::Made(40)));
             // A retry is answered after its outcome is told.
             world.groups.refused(SECOND, GROUP, origin, code);
             world.groups.accepted(sent, origin);
@@ -352,7 +372,7 @@ fn acts_that_meet_are_rightly_refused_and_others_wrongly() {
 #[test]
 fn the_order_in_which_an_author_sent_is_that_of_the_log() {
     let mut world = World::made();
-    let sends: Vec<_> = (0..2).map(|_| world.sends(FIRST, Said::Message(40))).collect();
+    let sends: Vec<_> = (0..2).map(|_| world.sends(FIRST, Said::Message(Text::Made(40)))).collect();
     for (sent, origin) in sends.iter().rev() {
         world.groups.accepted(*sent, *origin);
         world.number(*sent, FIRST, *origin);
@@ -383,6 +403,86 @@ fn an_act_may_be_told_before_its_author_is_answered() {
     assert_eq!(world.groups.under_way(), 1);
     world.groups.accepted(sent, origin);
     world.found_right();
+}
+
+#[test]
+fn each_device_of_a_member_must_have_what_is_theirs_whichever_wrote_it() {
+    for is_whole in [true, false] {
+        let mut world = World::with_another();
+        world.writes(ANOTHER);
+        world.writes(FIRST);
+        world.push_from(&[OWNER, FIRST, SECOND], 4);
+        assert_eq!(world.groups.under_way(), 2);
+        if is_whole {
+            world.push_from(&[ANOTHER], 4);
+            world.found_right();
+        } else {
+            world.found_wrong("user 11 has [(2, 3)] of group 77, and [(2, 5)] is theirs");
+        }
+    }
+}
+
+#[test]
+fn a_refusal_is_told_once_to_each_device_of_its_author_and_alike() {
+    type Tell = fn(&mut World, Seq);
+    let code = ErrorCode::NoSuchGroup;
+    let told: [(Tell, &str); 3] = [
+        (|world, origin| world.groups.refused(ANOTHER, GROUP, origin, ErrorCode::NoSuchGroup), ""),
+        (
+            |world, origin| world.groups.refused(FIRST, GROUP, origin, ErrorCode::NoSuchGroup),
+            "seq 1 of user 11 was refused",
+        ),
+        (|world, origin| world.groups.refused(ANOTHER, GROUP, origin, ErrorCode::Banned), "banned, after"),
+    ];
+    for (tell, words) in told {
+        let mut world = World::with_another();
+        world.does(OWNER, Said::Remove(user(FIRST)));
+        world.push_from(&[OWNER, FIRST, SECOND, ANOTHER], 4);
+        let (sent, origin) = world.sends(ANOTHER, Said::Message(Text::Made(40)));
+        world.groups.accepted(sent, origin);
+        world.groups.refused(FIRST, GROUP, origin, code);
+        tell(&mut world, origin);
+        if words.is_empty() {
+            world.found_right();
+        } else {
+            world.found_wrong(words);
+        }
+    }
+}
+
+#[test]
+fn lines_of_a_trace_are_told_apart_by_the_answers_to_their_authors_whatever_they_say() {
+    let mut label = String::new();
+    Label { run: 5, stream: StreamId(9), index: 1 }.write(40, &mut label);
+    let lines: Lines = vec!["hi".into(), "hi".into(), label.into_boxed_str()].into();
+    let say = |world: &mut World, line: u32| world.sends(FIRST, Said::Message(Text::Line(line)));
+    let mut world = World::saying(Some(Lines::clone(&lines))).make();
+    for line in 0..3 {
+        let (sent, origin) = say(&mut world, line);
+        // One is told before its author is answered.
+        if line == 1 {
+            world.number(sent, FIRST, origin);
+            world.push_from(&[OWNER, FIRST, SECOND], 5);
+            assert_eq!((world.groups.waiting(), world.groups.take_arrivals()), (1, vec![]));
+            world.groups.accepted(sent, origin);
+            let arrival = Arrival { intended_us: NOW_US, at_us: NOW_US + 5, ready_us: 0 };
+            assert_eq!(world.groups.take_arrivals(), [arrival; 3], "what it took is known now");
+        } else {
+            world.groups.accepted(sent, origin);
+            world.number(sent, FIRST, origin);
+            world.push_from(&[OWNER, FIRST, SECOND], world.log.len() as u64);
+        }
+    }
+    assert_eq!(world.groups.take_spreads(), [Spread { era: 0, first_us: 5, last_us: 5 }; 3]);
+    world.found_right();
+
+    let mut world = World::saying(Some(lines)).make();
+    let (sent, origin) = say(&mut world, 2);
+    world.groups.accepted(sent, origin);
+    world.number(sent, FIRST, origin);
+    world.log[3].content = Content::text("ha");
+    world.push_from(&[OWNER, FIRST, SECOND], 4);
+    world.found_wrong("with another author or content");
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! What one member has of a group, and what it has to ask for, as SPEC 8.12 tells a client to. Pure.
 
-use proto_spec::{GroupEntry, GroupId, GroupPage, Seq, Standing, UserId, limits::PAGE_ENTRIES_MAX};
+use proto_spec::{Content, GroupEntry, GroupId, GroupPage, Seq, Standing, UserId, limits::PAGE_ENTRIES_MAX};
 
-use super::{Came, Groups, Ranges, Said};
+use super::{Arrival, Came, Groups, Ranges, Said, Sent};
 
 /// A page of a group that is asked for, forwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -184,16 +184,35 @@ impl Groups {
         let sent = self.note(group, entry).map(|id| self.sends[id.0 as usize]);
         let is_new = self.views[view as usize].seen.insert(entry.seq.0);
         self.owed -= i64::from(is_new);
-        let sent = sent.filter(|sent| matches!(sent.said, Said::Message(_)));
-        if let Some(sent) = sent
-            && is_new
-            && ready_us <= sent.intended_us
-        {
-            let known = self.logs[group as usize].known_mut(entry.seq);
-            known.first_us = if known.first_us == 0 { now_us } else { known.first_us };
-            known.last_us = now_us;
+        match sent.filter(|sent| matches!(sent.said, Said::Message(_))) {
+            Some(Sent { intended_us, .. }) => {
+                if is_new {
+                    self.arrived(group, entry.seq, Arrival { intended_us, at_us: now_us, ready_us });
+                }
+                Came { is_new, intended_us: Some(intended_us) }
+            }
+            None => {
+                if is_new && sent.is_none() && self.lines.is_some() && matches!(entry.content, Content::Text(_)) {
+                    self.unplaced.entry((group, entry.seq)).or_default().push((now_us, ready_us));
+                }
+                Came { is_new, intended_us: None }
+            }
         }
-        Came { is_new, intended_us: sent.map(|sent| sent.intended_us) }
+    }
+
+    /// A message came to somebody for the first time.
+    pub(super) fn arrived(&mut self, group: u32, seq: Seq, arrival: Arrival) {
+        let Arrival { intended_us, at_us, ready_us } = arrival;
+        if ready_us <= intended_us {
+            let known = self.logs[group as usize].known_mut(seq);
+            known.first_us = if known.first_us == 0 { at_us } else { known.first_us };
+            known.last_us = at_us;
+        }
+    }
+
+    /// When lines of a trace came of which it was not known then which ones they are, and now is.
+    pub fn take_arrivals(&mut self) -> Vec<Arrival> {
+        std::mem::take(&mut self.arrivals)
     }
 
     /// How a seat stands to a group, as it was told. Groups that the run does not have are of earlier ones, whose users it goes on with;

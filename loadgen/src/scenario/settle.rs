@@ -1,4 +1,4 @@
-//! What is left when everything has come: when the members of each group had its messages, and whether each reads what they were told.
+//! What is left of groups when everything has come: when their members had each message, and whether each device reads what it was told.
 
 use proto_spec::{GroupId, GroupPage, Seq};
 
@@ -9,7 +9,7 @@ use crate::{
     verify::groups::GroupFetch,
 };
 
-/// A member who reads a group.
+/// A device that reads a group.
 #[derive(Debug)]
 struct Reading {
     slot: u32,
@@ -27,12 +27,12 @@ pub(super) struct Settle {
 }
 
 impl Settle {
-    /// Lets further members read; true when all have.
-    pub(super) fn drive(&mut self, devices: &mut Devices, all: impl Iterator<Item = (u32, GroupId)>) -> bool {
+    /// Lets further devices read, of all that are to read a group; true when all have.
+    pub(super) fn drive(&mut self, devices: &mut Devices, all: impl FnOnce(&Devices) -> Vec<(u32, GroupId)>) -> bool {
         if !self.has_begun {
             self.has_begun = true;
-            self.left = all.collect();
-            let spreads: Vec<_> = devices.ledger().groups.spreads().collect();
+            self.left = all(devices);
+            let spreads = devices.ledger().groups.take_spreads();
             let stats = devices.stats_mut();
             let era = stats.era;
             for spread in spreads {
