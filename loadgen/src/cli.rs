@@ -125,7 +125,7 @@ struct Target {
     #[arg(long, global = true, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=64))]
     lanes: Option<u16>,
 
-    /// Seed of everything random, and the tag of the run's messages; without it another one each time
+    /// Seed of everything random, and the tag of the run's messages; without it another one each time. A server takes the groups of a seed once
     #[arg(long, global = true, value_name = "NUMBER")]
     seed: Option<u64>,
 }

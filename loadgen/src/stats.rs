@@ -113,8 +113,6 @@ counts! {
     PassedOver = "entries passed over",
     /// Pages of the push: a connection was behind.
     PagesPushed = "pages pushed",
-    /// Lines of a trace that name a group.
-    GroupLines = "group lines skipped",
     /// Connections cut by the scenario.
     Cuts = "connections cut",
     /// Histories that were read back and compared.

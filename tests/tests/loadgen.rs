@@ -252,17 +252,28 @@ fn a_server_that_tells_sooner_than_it_should_is_found_out() {
 #[test]
 fn the_sample_trace_is_replayed() {
     let report = verified(&format!("replay {}/../loadgen/sample.trace --speed 10", env!("CARGO_MANIFEST_DIR")));
-    assert_eq!(count(&report, "messages accepted"), report["parameters"]["messages"].as_u64().unwrap());
-    assert!(count(&report, "group lines skipped") > 0);
+    assert_eq!(of_trace(&report), (count(&report, "messages accepted"), count(&report, "group messages accepted")));
+    // Of three members the first one, who created the group, has all of it, and the others what begins with their addition.
+    let to_group = count(&report, "group messages accepted");
+    assert_eq!(count(&report, "group entries delivered"), (3 + to_group) + (2 + to_group) + (1 + to_group));
+    assert_eq!((count(&report, "acts accepted"), count(&report, "group logs checked")), (3, 3), "{report:#}");
+}
+
+/// Messages of a trace between two, and to groups.
+fn of_trace(report: &Value) -> (u64, u64) {
+    let parameter = |name: &str| report["parameters"][name].as_u64().expect("a parameter that is a number");
+    let to_groups = parameter("of the messages, to groups");
+    (parameter("messages") - to_groups, to_groups)
 }
 
 #[test]
 fn people_of_a_trace_write_to_each_other_across_lanes_and_everything_is_verified() {
     let trace = concat!(env!("CARGO_MANIFEST_DIR"), "/../loadgen/sample.trace");
     let report = verified(&format!("replay {trace} --speed 10 --lanes 3"));
-    let messages = report["parameters"]["messages"].as_u64().unwrap();
+    let (messages, to_groups) = of_trace(&report);
     // One is a note of somebody to themselves.
     assert_eq!((count(&report, "messages accepted"), count(&report, "messages delivered")), (messages, messages - 1));
+    assert_eq!((count(&report, "group messages accepted"), count(&report, "group logs checked")), (to_groups, 3));
     assert_eq!(count(&report, "histories checked"), report["parameters"]["users"].as_u64().unwrap());
     assert_eq!(report["lanes"], 3);
 }
@@ -273,9 +284,52 @@ fn people_of_a_trace_do_between_their_messages_what_was_asked_for() {
     let report = verified(&format!(
         "replay {trace} --speed 3 --lanes 2 --reads 15 --replies 15 --reactions 15 --edits 15 --unsends 5 --deletes 5 --lists 5 --leaves 2 --seed 7"
     ));
-    assert_eq!(count(&report, "messages accepted"), report["parameters"]["messages"].as_u64().unwrap());
+    assert_eq!(of_trace(&report), (count(&report, "messages accepted"), count(&report, "group messages accepted")));
     for what in ["changes accepted", "changes delivered", "marks and deletions done", "lists checked"] {
         assert!(count(&report, what) > 0, "no {what}: {report:#}");
+    }
+}
+
+/// Twelve people, of whom nine write in each of three groups, who all say the same again and again: a message each ten milliseconds, for
+/// so many seconds.
+fn trace_of_groups(seconds: u64) -> String {
+    let line = |at: u64| {
+        let (time, from) = (at * 10, at * 7 % 12);
+        match at % 4 {
+            0 => format!("{time}\tu{from}\tu{}\tok\n", (from + 5) % 12),
+            _ => format!("{time}\tu{from}\t#{}\tok\n", at / 12 % 3),
+        }
+    };
+    (0..seconds * 100).map(line).collect()
+}
+
+#[test]
+fn a_trace_is_told_whole_to_its_groups_though_the_server_is_killed() {
+    let kills = number_of("RINGPOST_KILLS").unwrap_or(2);
+    let folder = tempfile::tempdir().expect("there is room for a trace");
+    let file = folder.path().join("groups.trace");
+    std::fs::write(&file, trace_of_groups(3 + kills)).expect("a trace can be written");
+    let report = killed(kills, &format!("replay {} --lanes 2", file.display()));
+    assert_eq!(of_trace(&report), (count(&report, "messages accepted"), count(&report, "group messages accepted")));
+    assert_eq!((count(&report, "group logs checked"), report["lanes"].as_u64()), (27, Some(2)), "{report:#}");
+    assert!(count(&report, "of them, fetched") > 0, "{report:#}");
+}
+
+#[test]
+fn a_trace_that_is_wrong_is_refused_with_its_line() {
+    let mut installation = installation();
+    installation.start().stop();
+    let file = installation.folder().join("wrong.trace");
+    for (text, words) in [
+        ("1\tann\t#7\thi\n2\tann\t#\thi\n", "line 2 is to a group without a name: put one behind the `#`"),
+        ("1\t#7\tann\thi\n", "line 1 is from the group `#7`"),
+        ("1\tann\t#7\t\n", "line 1: the text has 0 bytes"),
+    ] {
+        std::fs::write(&file, text).expect("a trace can be written");
+        let output = loadgen(&installation, &format!("replay {}", file.display())).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains("wrong.trace") && said.contains(words), "{said}");
     }
 }
 

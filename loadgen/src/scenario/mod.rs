@@ -59,7 +59,7 @@ scenarios! {
     Presence(presence),
     /// Groups whose members write, come, go and lose their connections, beside pairs who write to each other
     Group(group),
-    /// A trace of messages, at its own speed or faster
+    /// A trace of messages between people and to groups, at its own speed or faster
     Replay(replay),
 }
 

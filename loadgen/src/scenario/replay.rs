@@ -1,9 +1,12 @@
 //! A trace of messages, `time_ms<TAB>from<TAB>to<TAB>text` a line, sent at the times it names, or faster. Users are made from the
-//! names, in the order in which they appear. An open loop: a message that is late counts from when it should have left. A `to` that begins with `#`
-//! names a group: there are none yet, so the line is counted and skipped. Between the messages people do what else was asked for.
+//! names, in the order in which they appear. An open loop: a message that is late counts from when it should have left. Between the messages
+//! people do what else was asked for.
+//!
+//! A `to` that begins with `#` names a group. A trace does not say who is in it, but that who writes there is. So before the load whoever
+//! writes to it first creates it and adds all others who ever do; there are no other members, and nobody comes or goes.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs::File,
     io::Read as _,
     ops::Range,
@@ -13,23 +16,39 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
-use proto_spec::limits::{SEND_WINDOW, TEXT_BYTES_MAX};
+use proto_spec::{
+    UserId,
+    limits::{SEND_WINDOW, TEXT_BYTES_MAX},
+};
 
-use super::acts::{Acts, People, Shares};
+use super::{
+    acts::{Acts, People, Shares},
+    founding::{announce, create, group_id},
+    settle::Settle,
+};
 use crate::{
     devices::Devices,
     draw::{Draw, mix},
     engine::{Asked, Goal, LanePlan, LoginFirst, Next, Plan, Script},
     limits::{PING_AFTER_S, TRACE_BYTES_MAX, TRACE_LINE_BYTES_MAX},
     session::Happened,
-    stats::Count,
-    verify::{Answered, Crew, StreamId, Text, Written, text::BESIDE_BYTES},
+    verify::{Answered, Crew, StreamId, Text, Written, groups::Said, text::BESIDE_BYTES},
     world::{World, share},
 };
 
+const FORMAT: &str = "\
+The trace, a message a line, by time, with tabs between:
+  time_ms  from  to  text
+  20       ann   bob       Are you there?
+  45       bob   #friends  Lunch at twelve?
+Users are made from the names, in the order in which they appear. A `to` that begins with `#` is a group: whoever writes to it first in
+the trace creates it before the load, and everybody who ever writes to it is a member from then on, and nobody else. What people do
+between the messages (--edits 5 and its like) they do to messages between two, and an answer is to one of these.";
+
 #[derive(Clone, Debug, clap::Args)]
+#[command(after_help = FORMAT)]
 pub struct Arguments {
-    /// The trace
+    /// The trace: see below
     #[arg(value_name = "FILE")]
     file: PathBuf,
 
@@ -66,9 +85,15 @@ impl Arguments {
             ("users", trace.names.to_string()),
             ("messages", trace.messages.len().to_string()),
         ];
+        if !trace.groups.is_empty() {
+            let to_groups = trace.messages.iter().filter(|message| matches!(message.to, To::Group(_))).count();
+            parameters.push(("groups", trace.groups.len().to_string()));
+            parameters.push(("of the messages, to groups", to_groups.to_string()));
+        }
         if acts.change_messages() {
             parameters.extend(acts.parameters());
         }
+        let groups = Arc::new(Groups { run: world.run, members: trace.groups, places: OnceLock::new() });
         let start_us = Arc::new(OnceLock::new());
         let mut plans = Vec::new();
         let mut first = 0;
@@ -85,7 +110,10 @@ impl Arguments {
                 draw,
                 messages: messages_of(&trace.messages, first..end),
                 first,
-                group_lines: if lane == 0 { trace.group_lines } else { 0 },
+                groups: Arc::clone(&groups),
+                is_founded: false,
+                compares: world.compares_histories,
+                settle: Settle::default(),
                 speed: self.speed,
                 next: 0,
                 start_us: Arc::clone(&start_us),
@@ -113,6 +141,13 @@ impl Arguments {
     }
 }
 
+/// To whom a message goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum To {
+    User(u32),
+    Group(u32),
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Message {
     /// Which text.
@@ -120,7 +155,7 @@ struct Message {
     /// After the first line.
     at_ms: u64,
     from: u32,
-    to: u32,
+    to: To,
 }
 
 #[derive(Debug, Default)]
@@ -129,12 +164,15 @@ struct Trace {
     messages: Vec<Message>,
     texts: Vec<Box<str>>,
     names: usize,
-    group_lines: u64,
+    /// The members of each, in the order in which they wrote first.
+    groups: Vec<Vec<u32>>,
 }
 
 fn parse(text: &str) -> anyhow::Result<Trace> {
     let mut trace = Trace::default();
     let mut names: HashMap<&str, u32> = HashMap::new();
+    let mut groups: HashMap<&str, u32> = HashMap::new();
+    let mut members: HashSet<(u32, u32)> = HashSet::new();
     let mut last_ms = None;
     let mut first_ms = 0;
     for (number, line) in (1..).zip(text.lines()) {
@@ -153,10 +191,11 @@ fn parse(text: &str) -> anyhow::Result<Trace> {
         first_ms = if last_ms.is_none() { time_ms } else { first_ms };
         last_ms = Some(time_ms);
         ensure!(!from.is_empty() && !to.is_empty(), "line {number} lacks a name");
-        if to.starts_with('#') {
-            trace.group_lines += 1;
-            continue;
-        }
+        ensure!(
+            !from.starts_with('#'),
+            "line {number} is from the group `{from}`: a group does not write, name the user who does"
+        );
+        ensure!(to != "#", "line {number} is to a group without a name: put one behind the `#`");
         let bytes = text.len();
         ensure!(
             (1..=TEXT_BYTES_MAX).contains(&bytes),
@@ -166,18 +205,56 @@ fn parse(text: &str) -> anyhow::Result<Trace> {
             let next = names.len() as u32;
             *names.entry(name).or_insert(next)
         };
-        let line = trace.messages.len() as u32;
-        trace.messages.push(Message { line, at_ms: time_ms - first_ms, from: id(from), to: id(to) });
+        let (line, from) = (trace.messages.len() as u32, id(from));
+        let to = if to.starts_with('#') {
+            let next = groups.len() as u32;
+            let group = *groups.entry(to).or_insert(next);
+            trace.groups.resize_with(groups.len(), Vec::new);
+            if members.insert((group, from)) {
+                trace.groups[group as usize].push(from);
+            }
+            To::Group(group)
+        } else {
+            To::User(id(to))
+        };
+        trace.messages.push(Message { line, at_ms: time_ms - first_ms, from, to });
         trace.texts.push(text.into());
     }
     trace.names = names.len();
-    ensure!(!trace.messages.is_empty(), "there is no message to a user in it");
+    ensure!(!trace.messages.is_empty(), "there is no message in it");
     Ok(trace)
 }
 
 /// What these users write.
 fn messages_of(all: &[Message], users: Range<u32>) -> Vec<Message> {
     all.iter().filter(|message| users.contains(&message.from)).copied().collect()
+}
+
+/// The groups of a trace, whose members may be in any lanes.
+#[derive(Debug)]
+struct Groups {
+    run: u64,
+    /// Seats of the members; the first one is the owner's.
+    members: Vec<Vec<u32>>,
+    /// Among the groups of the ledger that all lanes share, once it knows them.
+    places: OnceLock<Vec<u32>>,
+}
+
+impl Groups {
+    /// Their places among the groups of the ledger, which is told of them first.
+    fn announce(&self, devices: &Devices) -> &[u32] {
+        self.places.get_or_init(|| {
+            let mut ledger = devices.ledger();
+            (0..)
+                .zip(&self.members)
+                .map(|(at, all)| announce(&mut ledger, group_id(self.run, at), all.clone()))
+                .collect()
+        })
+    }
+
+    fn place(&self, group: u32) -> u32 {
+        self.places.get().expect("groups are made before the load")[group as usize]
+    }
 }
 
 /// The messages of the users of one lane, of whom `first` is the first.
@@ -188,7 +265,11 @@ struct Replay {
     draw: Draw,
     messages: Vec<Message>,
     first: u32,
-    group_lines: u64,
+    groups: Arc<Groups>,
+    /// What makes the groups whose owners are here was sent.
+    is_founded: bool,
+    compares: bool,
+    settle: Settle,
     speed: f64,
     next: usize,
     /// When the load began. All lanes go by the lane that began first.
@@ -211,22 +292,60 @@ impl Replay {
         ledger.answered(kept, from).map(Box::new)
     }
 
-    /// What people do between two messages.
-    fn do_something_else(&mut self, devices: &mut Devices, (from, to): (u32, u32)) {
+    fn send(&mut self, devices: &mut Devices, message: Message, at_us: u64) {
+        let Message { line, from, to, .. } = message;
+        match to {
+            To::User(to) => {
+                // A user has one device, so users of the trace sit in the order of their names.
+                let stream =
+                    *self.streams.entry((from, to)).or_insert_with(|| devices.open_to_seat(from - self.first, to));
+                let bytes = devices.ledger().line_bytes(line);
+                let answers = self.answers(devices, (from, to), bytes);
+                devices.send(stream, at_us, Written { text: Text::Line(line), answers });
+            }
+            To::Group(group) => {
+                let said = Said::Message(Text::Line(line));
+                devices.send_to_group(from - self.first, self.groups.place(group), said, at_us);
+            }
+        }
+    }
+
+    /// What people do between two messages, if it is with somebody: whom they wrote to, or somebody of the group.
+    fn do_something_else(&mut self, devices: &mut Devices, (from, to): (u32, To)) {
         while self.draw.below(100) < self.acts.others() {
             let act = self.acts.draw_other(&mut self.draw);
             let slot = from - self.first;
+            let peer = match to {
+                To::User(user) => user,
+                To::Group(group) => {
+                    let members = &self.groups.members[group as usize];
+                    members[self.draw.below(members.len() as u64) as usize]
+                }
+            };
             if devices.is_ready(slot) {
-                self.people.act(devices, act, slot, to);
+                self.people.act(devices, act, slot, peer);
             }
         }
     }
 }
 
 impl Script for Replay {
+    fn prepare(&mut self, devices: &mut Devices) -> bool {
+        if !std::mem::replace(&mut self.is_founded, true) {
+            let groups = Arc::clone(&self.groups);
+            for (place, members) in groups.announce(devices).iter().zip(&groups.members) {
+                if let Some(owner) = devices.slot(members[0]) {
+                    let user = |seat: &u32| devices.ledger().crew().member(*seat).user;
+                    let others: Vec<UserId> = members[1..].iter().map(user).collect();
+                    create(devices, owner, *place, others);
+                }
+            }
+        }
+        devices.under_way() == 0
+    }
+
     fn begin(&mut self, devices: &mut Devices) {
         self.start_us.get_or_init(|| devices.now_us());
-        devices.stats_mut()[Count::GroupLines] += self.group_lines;
         if self.acts.change_messages() {
             devices.ledger().change_messages();
         }
@@ -239,13 +358,8 @@ impl Script for Replay {
             if at_us > now_us {
                 return Next::At(at_us);
             }
-            let Message { line, from, to, .. } = message;
-            // A user has one device, so users of the trace sit in the order of their names.
-            let stream = *self.streams.entry((from, to)).or_insert_with(|| devices.open_to_seat(from - self.first, to));
-            let bytes = devices.ledger().line_bytes(line);
-            let answers = self.answers(devices, (from, to), bytes);
-            devices.send(stream, at_us, Written { text: Text::Line(line), answers });
-            self.do_something_else(devices, (from, to));
+            self.send(devices, message, at_us);
+            self.do_something_else(devices, (message.from, message.to));
             self.next += 1;
         }
         self.people.end_at(now_us);
@@ -254,7 +368,22 @@ impl Script for Replay {
     }
 
     fn happened(&mut self, devices: &mut Devices, what: &Happened) {
+        if let Happened::GroupPage { slot, fetch, page } = what {
+            self.settle.take(devices, *slot, fetch, page);
+        }
         self.people.happened(devices, what);
+    }
+
+    fn settle(&mut self, devices: &mut Devices) -> bool {
+        let groups = if self.compares { &self.groups.members[..] } else { &[] };
+        let id = |at| group_id(self.groups.run, at);
+        self.settle.drive(devices, |devices| {
+            let here = |members: &Vec<u32>| members.iter().filter_map(|seat| devices.slot(*seat)).collect::<Vec<_>>();
+            (0..)
+                .zip(groups)
+                .flat_map(|(at, members)| here(members).into_iter().map(move |slot| (slot, id(at))))
+                .collect()
+        })
     }
 }
 
@@ -268,15 +397,20 @@ mod tests {
     #[test]
     fn users_are_made_from_the_names_and_times_begin_at_the_first_line() {
         let trace = parse("1000\tann\tbob\thi\n1000\tbob\tann\thi\tyou\n\n1500\tann\tcid\tbye\n").unwrap();
-        let message = |line, at_ms, from, to| Message { line, at_ms, from, to };
+        let message = |line, at_ms, from, to| Message { line, at_ms, from, to: To::User(to) };
         assert_eq!(trace.messages, [message(0, 0, 0, 1), message(1, 0, 1, 0), message(2, 500, 0, 2)]);
         assert_eq!((trace.names, &*trace.texts[1]), (3, "hi\tyou"));
     }
 
     #[test]
-    fn lines_to_groups_are_counted_and_make_no_users() {
-        let trace = parse("5\tann\t#all\thi\n7\tann\tbob\thi\n").unwrap();
-        assert_eq!((trace.group_lines, trace.names, trace.messages[0].at_ms), (1, 2, 2));
+    fn who_writes_to_a_group_is_a_member_and_who_is_only_written_to_is_not() {
+        let trace =
+            parse("5\tbob\t#7\thi\n7\tann\tcid\thi\n8\tann\t#7\thi\n9\tbob\t#7\thi\n9\tann\t#all\thi\n").unwrap();
+        assert_eq!((&trace.groups, trace.names), (&vec![vec![0, 1], vec![1]], 3));
+        let to: Vec<To> = trace.messages.iter().map(|message| message.to).collect();
+        assert_eq!(to, [To::Group(0), To::User(2), To::Group(0), To::Group(0), To::Group(1)]);
+        let alone = parse("1\ta\t#g\thi").unwrap();
+        assert_eq!((alone.groups, alone.names), (vec![vec![0]], 1));
     }
 
     #[test]
@@ -284,7 +418,9 @@ mod tests {
         let long = format!("1\ta\tb\t{}", "x".repeat(TEXT_BYTES_MAX + 1));
         for (text, words) in [
             ("", "no message"),
-            ("1\ta\t#g\thi", "no message"),
+            ("1\ta\tb\thi\n2\ta\t#\thi", "line 2 is to a group without a name: put one behind the `#`"),
+            ("1\t#g\ta\thi", "line 1 is from the group `#g`: a group does not write, name the user who does"),
+            ("1\ta\t#g\t", "line 1: the text has 0 bytes"),
             ("1\ta\tb\thi\n2\ta\tb", "line 2 is not"),
             ("soon\ta\tb\thi", "line 1: `soon`"),
             ("2\ta\tb\thi\n1\ta\tb\thi", "line 2 lies before"),
@@ -344,6 +480,6 @@ mod tests {
     #[test]
     fn the_sample_is_a_trace() {
         let trace = parse(include_str!("../../sample.trace")).unwrap();
-        assert!(trace.messages.len() > 20 && trace.names > 4 && trace.group_lines > 0);
+        assert!(trace.messages.len() > 20 && trace.names > 4 && trace.groups.concat().len() > 1);
     }
 }
