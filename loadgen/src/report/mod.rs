@@ -120,8 +120,9 @@ impl Report {
     pub fn costs(&self) -> Vec<(&'static str, &'static str, f64)> {
         let (outcome, used) = (&self.outcome, &self.outcome.resources);
         let messages = outcome.load[Count::Accepted] as f64;
-        let per_message = |cpu_s: f64| (messages > 0.0).then(|| cpu_s * 1e6 / messages);
-        // What pairs cost beside the groups can not be told apart.
+        // What messages between two cost beside those to groups can not be told apart, nor the reverse.
+        let are_alike = outcome.load[Count::GroupAccepted] == 0;
+        let per_message = |cpu_s: f64| (messages > 0.0 && are_alike).then(|| cpu_s * 1e6 / messages);
         let of_groups = |count: Count| (messages == 0.0 && outcome.load[count] > 0).then(|| outcome.load[count] as f64);
         let to_groups = |cpu_s: f64| Some(cpu_s * 1e6 / of_groups(Count::GroupAccepted)?);
         let to_member = |cpu_s: f64| Some(cpu_s * 1e6 / of_groups(Count::GroupDelivered)?);
@@ -367,6 +368,20 @@ pub(crate) mod tests {
         assert_eq!(json["latency_us"]["send to accepted"]["p50"], json!(1_000));
         assert!(json["limited_by"][0].as_str().unwrap().starts_with("the time that answers take"), "{json:#}");
         assert_eq!(json["about"]["begun"], json!("2026-11-28T15:00:00Z"));
+    }
+
+    #[test]
+    fn what_a_message_costs_is_told_where_all_are_to_groups_or_none() {
+        let costs = |to_people: u64, to_groups: u64| -> Vec<&str> {
+            let mut report = report();
+            report.outcome.load[Count::Accepted] = to_people;
+            report.outcome.load[Count::GroupAccepted] = to_groups;
+            report.outcome.resources.server_cpu_s = Some(1.0);
+            report.costs().into_iter().map(|(name, ..)| name).filter(|name| name.starts_with("server CPU a")).collect()
+        };
+        assert_eq!(costs(8, 0), ["server CPU a message"]);
+        assert_eq!(costs(0, 8), ["server CPU a group message"]);
+        assert!(costs(8, 8).is_empty());
     }
 
     #[test]
