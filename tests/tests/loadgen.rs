@@ -205,6 +205,44 @@ fn what_people_change_mark_and_delete_is_verified_on_all_devices_and_both_sides(
 }
 
 #[test]
+fn a_day_with_groups_is_verified_on_all_devices_of_all_members() {
+    let report = verified(
+        "mix --users 40 --rate 600 --seconds 3 --leaves 1 --watching 0 --groups 6 --group-members 12 --group-share 50 --lanes 2 --seed 7",
+    );
+    for what in ["messages copied", "connections cut", "pointers to groups", "of them, fetched", "changes accepted"] {
+        assert!(count(&report, what) > 0, "no {what}: {report:#}");
+    }
+    let (people, groups) = (count(&report, "messages accepted"), count(&report, "group messages accepted"));
+    // Of a hundred acts 67 are messages without answers, half of them to groups, and five answer people.
+    assert!(groups > 400 && people > groups && people * 3 < groups * 5, "{people} and {groups}");
+    // Everybody is added but who created the group; and some members have several devices.
+    assert_eq!(count(&report, "acts accepted"), 6 * 12, "{report:#}");
+    assert!(count(&report, "group logs checked") > 6 * 12 && count(&report, "histories checked") == 40, "{report:#}");
+    assert_eq!((&report["parameters"]["groups"], &report["parameters"]["members of each"]), (&6.into(), &12.into()));
+    assert!(report["latency_us"]["group send to the last member"]["p99"].is_u64(), "{report:#}");
+}
+
+#[test]
+fn people_who_were_in_groups_of_earlier_runs_take_part_in_others() {
+    let mut installation = installation();
+    let server = installation.start();
+    let trace = concat!(env!("CARGO_MANIFEST_DIR"), "/../loadgen/sample.trace");
+    for arguments in [
+        "mix --users 12 --rate 200 --seconds 1 --groups 3 --group-members 6 --watching 0",
+        "mix --users 12 --rate 200 --seconds 1 --watching 0",
+        "group --groups 3 --members 6 --users 9 --messages-per-s 50 --seconds 1",
+        &format!("replay {trace} --speed 20"),
+    ] {
+        let output = loadgen(&installation, arguments).output().unwrap();
+        let report = report(&output);
+        assert!(output.status.success(), "{arguments}: {report:#} {}", String::from_utf8_lossy(&output.stderr));
+        let has_groups = arguments.contains("group") || arguments.contains("trace");
+        assert_eq!(count(&report, "group logs checked") > 0, has_groups, "{report:#}");
+    }
+    server.stop();
+}
+
+#[test]
 fn changes_that_come_too_late_are_counted_and_no_fault() {
     let mut installation = installation();
     (installation.config.limits.edit_within_s, installation.config.limits.unsend_within_s) = (1, 1);
@@ -425,6 +463,19 @@ fn what_people_change_while_the_server_is_killed_is_changed_once() {
     let counts = ["messages accepted", "changes accepted", "marks and deletions done", "conversations checked"];
     println!("{kills} kills: {:?}", counts.map(|what| (what, count(&report, what))));
     assert!(counts.iter().all(|what| count(&report, what) > 10), "{report:#}");
+}
+
+#[test]
+fn a_day_with_groups_is_whole_though_the_server_is_killed() {
+    let kills = number_of("RINGPOST_KILLS").unwrap_or(2);
+    let seconds = 2 + kills;
+    let arguments = format!(
+        "mix --users 30 --rate 500 --seconds {seconds} --leaves 2 --edits 5 --watching 0 --groups 4 --group-members 15 --group-share 60"
+    );
+    // The groups are made by 60 sends.
+    let report = killed_after(70, kills, &arguments);
+    assert!(count(&report, "group messages accepted") > 100, "{report:#}");
+    assert!(count(&report, "of them, fetched") > 0 && count(&report, "group logs checked") > 4 * 15, "{report:#}");
 }
 
 #[test]
@@ -668,6 +719,10 @@ fn arguments_that_make_no_sense_are_refused_at_once() {
         ("mix --reads 60 --leaves 60", 1, "--reads 60, --leaves 60, --replies 5"),
         ("mix --reads 60 --edits 60", 1, "more than 100 of 100"),
         ("mix --reactions 101", 2, "101 is not in"),
+        ("mix --group-share 30", 2, "--groups <GROUPS>"),
+        ("mix --groups 3 --group-share 101", 2, "101 is not in"),
+        ("mix --groups 1 --lanes 2", 1, "--groups 1: the people are in 2 lanes, each of which needs one"),
+        ("mix --users 10 --groups 3", 1, "--group-members 20: only 10 people are together in one lane"),
         ("replay /nowhere --edits 100", 1, "something else than the messages of the trace"),
         ("replay /nowhere", 1, "/nowhere"),
         ("chat --html /nowhere/report.html", 1, "--html /nowhere/report.html"),

@@ -1,15 +1,21 @@
 //! A day in small. People with one to three devices write to their contacts, mostly to the same few; open chats and read; answer, edit, react
 //! and delete; leave and come back, with a word or without; and some watch who is there (`glances`). An open loop at a rate of acts, at random
-//! moments, of which most are messages.
+//! moments, of which most are messages. If there are to be groups, their members write there too, and each device must have all of it.
 
 use std::{collections::HashMap, time::Duration};
 
-use proto_spec::{limits::SEND_WINDOW, limits::TEXT_BYTES_MAX};
+use anyhow::ensure;
+use proto_spec::{
+    GroupId, UserId,
+    limits::{SEND_WINDOW, TEXT_BYTES_MAX},
+};
 
 use super::{
     acts::{ASKED_MAX, Act, Acts, People, Shares},
+    founding::{announce, create, group_id},
     glances::{Glances, Glancing},
     seconds,
+    settle::Settle,
 };
 use crate::{
     devices::Devices,
@@ -20,6 +26,7 @@ use crate::{
     session::Happened,
     verify::{
         Answered, Crew, StreamId, Text, Written,
+        groups::Said,
         text::{BESIDE_BYTES, LABEL_BYTES},
     },
     world::{World, share},
@@ -50,6 +57,18 @@ pub struct Arguments {
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     seconds: u64,
 
+    /// Groups in which people write too
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=100_000))]
+    groups: u64,
+
+    /// Members of each group
+    #[arg(long, value_name = "PEOPLE", default_value_t = 20, requires = "groups", value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    group_members: u64,
+
+    /// Of 100 messages that are no answers, how many go to a group, if there are groups
+    #[arg(long, value_name = "PERCENT", default_value_t = 20, requires = "groups", value_parser = clap::value_parser!(u64).range(..=100))]
+    group_share: u64,
+
     #[command(flatten)]
     shares: Shares,
 
@@ -58,6 +77,22 @@ pub struct Arguments {
 }
 
 impl Arguments {
+    /// The groups of a lane that has these people, of whom each is given by the slot of the first device.
+    fn circles(&self, world: &World, firsts: &[u32], groups: std::ops::Range<u64>) -> anyhow::Result<Vec<Circle>> {
+        let (people, members) = (firsts.len() as u64, self.group_members);
+        ensure!(
+            groups.is_empty() || members <= people,
+            "--group-members {members}: only {people} people are together in one lane; take more --users or fewer --lanes"
+        );
+        let circle = |group: u64| {
+            // Neighbours, from anybody on. So some are in several groups, and some in none.
+            let first = mix(!world.run ^ mix(group)) % people;
+            let members = (first..first + members).map(|at| firsts[(at % people) as usize]);
+            Circle { id: group_id(world.run, group), place: 0, members: members.collect() }
+        };
+        Ok(groups.map(circle).collect())
+    }
+
     pub(super) fn plan(&self, world: &World) -> anyhow::Result<Plan> {
         let acts = self.shares.of_a_day()?;
         // Who has how many devices depends on the seed alone.
@@ -69,7 +104,12 @@ impl Arguments {
         let connections: u64 = (0..self.users).map(|user| u64::from(devices_of(user))).sum();
         // The lanes share people, not devices: room for those who have more than others.
         let lanes = world.lanes_for(connections + connections / 20)?.min(self.users as usize / 2).max(1);
-        let mut next_user = 0;
+        let groups = self.groups;
+        ensure!(
+            groups == 0 || groups >= lanes as u64,
+            "--groups {groups}: the people are in {lanes} lanes, each of which needs one; take more groups or fewer --lanes"
+        );
+        let (mut next_user, mut next_group) = (0, 0);
         let mut plans = Vec::new();
         for lane in 0..lanes {
             let people = share(self.users, lane, lanes);
@@ -80,6 +120,9 @@ impl Arguments {
                 firsts.push(crew.add(world.user(next_user), devices_of(next_user)));
                 next_user += 1;
             }
+            let first_group = next_group;
+            next_group += share(groups, lane, lanes);
+            let circles = self.circles(world, &firsts, first_group..next_group)?;
             let mut draw = Draw::new(mix(world.run) ^ lane as u64);
             let script = Mix {
                 rate: self.rate as f64 * people as f64 / self.users as f64,
@@ -91,6 +134,11 @@ impl Arguments {
                 schedule: None,
                 end_us: 0,
                 glances: Glances::new(&self.glancing, Draw::new(mix(!world.run) ^ lane as u64)),
+                circles,
+                group_share: self.group_share,
+                is_founded: false,
+                compares: world.compares_histories,
+                settle: Settle::default(),
                 draw,
             };
             plans.push(LanePlan { crew, script: Box::new(script) });
@@ -103,6 +151,11 @@ impl Arguments {
         ];
         parameters.extend(acts.parameters());
         parameters.push(("watching, % of the people", self.glancing.watching.to_string()));
+        if groups > 0 {
+            parameters.push(("groups", groups.to_string()));
+            parameters.push(("members of each", self.group_members.to_string()));
+            parameters.push(("to groups, % of the messages", self.group_share.to_string()));
+        }
         let mut notes = Vec::new();
         if lanes > 1 {
             notes.push(format!("People write to people of their own lane, of which there are {lanes}."));
@@ -126,6 +179,16 @@ impl Arguments {
     }
 }
 
+/// A group and its people.
+#[derive(Debug)]
+struct Circle {
+    id: GroupId,
+    /// Among the groups of the ledger.
+    place: u32,
+    /// The slots of their first devices; the first one is the owner's.
+    members: Vec<u32>,
+}
+
 #[derive(Debug)]
 struct Mix {
     rate: f64,
@@ -140,21 +203,20 @@ struct Mix {
     end_us: u64,
     /// What is done about who is there, if anything.
     glances: Option<Glances>,
+    circles: Vec<Circle>,
+    /// Of 100 messages, how many go to one of them.
+    group_share: u64,
+    /// What makes them was sent.
+    is_founded: bool,
+    compares: bool,
+    settle: Settle,
     draw: Draw,
 }
 
 impl Mix {
     /// A device that is there, of somebody; the active are chosen more often.
     fn somebody(&mut self, devices: &Devices) -> Option<u32> {
-        for _ in 0..ASKED_MAX {
-            let person = self.draw.rank(self.firsts.len() as u64) as usize;
-            let all = devices.crew().devices(self.firsts[person]);
-            let slot = all.start + self.draw.below(u64::from(all.end - all.start)) as u32;
-            if devices.is_ready(slot) {
-                return Some(slot);
-            }
-        }
-        None
+        somebody_of(&self.firsts, devices, &mut self.draw)
     }
 
     /// One of somebody's contacts, mostly one of the first few: the slot of a first device.
@@ -168,9 +230,29 @@ impl Mix {
             glances.write(devices, slot, to);
         }
         let stream = *self.streams.entry((slot, to)).or_insert_with(|| devices.open(slot, to));
-        let bytes = self.draw.log_normal(TEXT_BYTES_MEAN, TEXT_BYTES_SIGMA) as usize;
-        let text = Text::Made(bytes.clamp(LABEL_BYTES, TEXT_BYTES_MAX - BESIDE_BYTES) as u32);
+        let text = self.text();
         devices.send(stream, intended_us, Written { text, answers });
+    }
+
+    fn text(&mut self) -> Text {
+        let bytes = self.draw.log_normal(TEXT_BYTES_MEAN, TEXT_BYTES_SIGMA) as usize;
+        Text::Made(bytes.clamp(LABEL_BYTES, TEXT_BYTES_MAX - BESIDE_BYTES) as u32)
+    }
+
+    /// Whether the next message goes to a group. Without groups nothing is drawn.
+    fn is_for_group(&mut self) -> bool {
+        !self.circles.is_empty() && self.draw.below(100) < self.group_share
+    }
+
+    /// Somebody who is there writes to a group; the first of both do so more often.
+    fn write_to_group(&mut self, devices: &mut Devices, intended_us: u64) {
+        let at = self.draw.rank(self.circles.len() as u64) as usize;
+        let Circle { place, members, .. } = &self.circles[at];
+        let (place, author) = (*place, somebody_of(members, devices, &mut self.draw));
+        if let Some(slot) = author {
+            let said = Said::Message(self.text());
+            devices.send_to_group(slot, place, said, intended_us);
+        }
     }
 
     /// A message that answers another one; to somebody else if there is none.
@@ -189,6 +271,19 @@ impl Mix {
     }
 }
 
+/// A device that is there, of one of these people, each given by the slot of the first device; those in front are chosen more often.
+fn somebody_of(firsts: &[u32], devices: &Devices, draw: &mut Draw) -> Option<u32> {
+    for _ in 0..ASKED_MAX {
+        let person = draw.rank(firsts.len() as u64) as usize;
+        let all = devices.crew().devices(firsts[person]);
+        let slot = all.start + draw.below(u64::from(all.end - all.start)) as u32;
+        if devices.is_ready(slot) {
+            return Some(slot);
+        }
+    }
+    None
+}
+
 /// The slot of the first device of one of somebody's contacts.
 fn contact_of(firsts: &[u32], devices: &Devices, slot: u32, contact: u64) -> u32 {
     let own = devices.crew().member(slot).first;
@@ -200,6 +295,18 @@ fn contact_of(firsts: &[u32], devices: &Devices, slot: u32, contact: u64) -> u32
 }
 
 impl Script for Mix {
+    fn prepare(&mut self, devices: &mut Devices) -> bool {
+        if !std::mem::replace(&mut self.is_founded, true) {
+            for Circle { id, place, members } in &mut self.circles {
+                let seats: Vec<u32> = members.iter().map(|slot| devices.seat(*slot)).collect();
+                *place = announce(&mut devices.ledger(), *id, seats);
+                let others: Vec<UserId> = members[1..].iter().map(|slot| devices.crew().member(*slot).user).collect();
+                create(devices, members[0], *place, others);
+            }
+        }
+        devices.under_way() == 0
+    }
+
     fn begin(&mut self, devices: &mut Devices) {
         let now_us = devices.now_us();
         self.end_us = now_us + self.seconds * 1_000_000;
@@ -220,6 +327,7 @@ impl Script for Mix {
         while let Some(intended_us) = self.schedule.as_mut().and_then(|schedule| schedule.due(now_us)) {
             let Some(slot) = self.somebody(devices) else { continue };
             match self.acts.draw(&mut self.draw) {
+                Act::Write if self.is_for_group() => self.write_to_group(devices, intended_us),
                 Act::Write => {
                     let to = self.contact(devices, slot);
                     self.write(devices, slot, to, intended_us, None);
@@ -241,6 +349,9 @@ impl Script for Mix {
     }
 
     fn happened(&mut self, devices: &mut Devices, what: &Happened) {
+        if let Happened::GroupPage { slot, fetch, page } = what {
+            self.settle.take(devices, *slot, fetch, page);
+        }
         self.people.happened(devices, what);
         if let Some(glances) = &mut self.glances {
             glances.happened(devices, what);
@@ -248,6 +359,12 @@ impl Script for Mix {
     }
 
     fn settle(&mut self, devices: &mut Devices) -> bool {
-        self.glances.as_mut().is_none_or(|glances| glances.settle(devices))
+        let circles = if self.compares { &self.circles[..] } else { &[] };
+        let are_read = self.settle.drive(devices, |devices| {
+            let of = |circle: &Circle| circle.members.iter().map(|first| (circle.id, *first)).collect::<Vec<_>>();
+            let members = circles.iter().flat_map(of);
+            members.flat_map(|(id, first)| devices.crew().devices(first).map(move |slot| (slot, id))).collect()
+        });
+        self.glances.as_mut().is_none_or(|glances| glances.settle(devices)) && are_read
     }
 }
