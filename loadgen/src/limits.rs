@@ -24,6 +24,9 @@ pub const SOURCE_LIVES: usize = 4;
 /// Acknowledgements are gathered this long, in microseconds, as the client does.
 pub const ACKNOWLEDGE_AFTER_US: u64 = 100_000;
 
+/// How long acknowledgements of groups are gathered, as the client library does.
+pub const ACKNOWLEDGE_GROUPS_AFTER_US: u64 = 2_000_000;
+
 /// From the first attempt to connect to the welcome, in microseconds. As long as the client waits for both together.
 pub const LOGIN_TIMEOUT_US: u64 = 20_000_000;
 

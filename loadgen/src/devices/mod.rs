@@ -23,7 +23,7 @@ use proto_spec::{RequestId, Seq, Settings, UserId};
 pub use self::nodes::{Node, Nodes, Redirects};
 use crate::{
     draw::Draw,
-    limits::{ACKNOWLEDGE_AFTER_US, BACKLOG_MAX, LOGIN_TIMEOUT_US},
+    limits::{ACKNOWLEDGE_AFTER_US, ACKNOWLEDGE_GROUPS_AFTER_US, BACKLOG_MAX, LOGIN_TIMEOUT_US},
     links::{Handshakes, Links, News, Sources},
     place::Place,
     schedule::Schedule,
@@ -110,6 +110,8 @@ pub struct Devices {
     timers: BinaryHeap<Reverse<(u64, u32, Timer)>>,
     /// All are due the same time after they were put in, so the first is the earliest.
     acknowledgements: VecDeque<(u64, u32)>,
+    /// So are these.
+    group_acknowledgements: VecDeque<(u64, u32)>,
     login_timeouts: VecDeque<(u64, u32, u16)>,
     to_connect: VecDeque<u32>,
     logins: Option<Schedule>,
@@ -150,6 +152,7 @@ impl Devices {
             news: Vec::new(),
             timers: BinaryHeap::new(),
             acknowledgements: VecDeque::new(),
+            group_acknowledgements: VecDeque::new(),
             login_timeouts: VecDeque::new(),
             to_connect: VecDeque::new(),
             logins: None,
@@ -506,6 +509,10 @@ impl Devices {
             self.acknowledgements.pop_front();
             self.turn(slot, Session::acknowledge);
         }
+        while let Some(&(_, slot)) = self.group_acknowledgements.front().filter(|(at, _)| *at <= now_us) {
+            self.group_acknowledgements.pop_front();
+            self.turn(slot, Session::acknowledge_groups);
+        }
         while let Some(&(_, slot, life)) = self.login_timeouts.front().filter(|(at, ..)| *at <= now_us) {
             self.login_timeouts.pop_front();
             let place = self.places[slot as usize];
@@ -520,8 +527,9 @@ impl Devices {
         let login = self.connect_some();
         let timer = self.timers.peek().map(|Reverse((at, ..))| *at);
         let acknowledgement = self.acknowledgements.front().map(|(at, _)| *at);
+        let of_groups = self.group_acknowledgements.front().map(|(at, _)| *at);
         let timeout = self.login_timeouts.front().map(|(at, ..)| *at);
-        [login, timer, acknowledgement, timeout].into_iter().flatten().fold(self.next_sweep_us, u64::min)
+        [login, timer, acknowledgement, of_groups, timeout].into_iter().flatten().fold(self.next_sweep_us, u64::min)
     }
 
     /// Sends the output of the turn, and sleeps until something happens or the time has come.
@@ -567,6 +575,9 @@ impl Devices {
                     self.timers.push(Reverse((due_us, slot, Timer::Move)));
                 }
                 Wake::Acknowledge => self.acknowledgements.push_back((self.now_us + ACKNOWLEDGE_AFTER_US, slot)),
+                Wake::AcknowledgeGroups => {
+                    self.group_acknowledgements.push_back((self.now_us + ACKNOWLEDGE_GROUPS_AFTER_US, slot));
+                }
             }
         }
     }

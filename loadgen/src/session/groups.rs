@@ -1,8 +1,8 @@
 //! What a device is told of groups, and what it asks for then (SPEC 8.12). What that must be is for [`crate::verify::groups`].
 
-use proto_spec::{GroupEntry, GroupId, GroupPage, GroupRow, RequestId, Seq};
+use proto_spec::{ClientFrame, GroupEntry, GroupId, GroupPage, GroupRow, RequestId, Seq};
 
-use super::{Ask, Happened, Session, Turn};
+use super::{Ask, Happened, Phase, Session, Turn, Wake};
 use crate::{
     stats::{Count, Measure},
     verify::groups::{Arrival, Came, Pointer, SentId},
@@ -32,10 +32,30 @@ impl Session {
     pub(super) fn on_group_pushed(&mut self, turn: &mut Turn<'_>, group: GroupId, entry: &GroupEntry) {
         match turn.ledger.groups.pushed(turn.seat, group, entry, turn.now_us, self.ready_us) {
             Ok(came) => {
+                self.has(turn, group, entry.seq);
                 self.on_came(turn, came);
                 self.ask_for_gaps(turn);
             }
             Err(words) => turn.fault(words),
+        }
+    }
+
+    fn has(&mut self, turn: &mut Turn<'_>, group: GroupId, seq: Seq) {
+        if self.unsaid.is_empty() {
+            turn.wake.push(Wake::AcknowledgeGroups);
+        }
+        match self.unsaid.iter_mut().find(|(of, _)| *of == group) {
+            Some((_, up_to)) => *up_to = seq.max(*up_to),
+            None => self.unsaid.push((group, seq)),
+        }
+    }
+
+    /// Acknowledges what it was pushed of groups.
+    pub fn acknowledge_groups(&mut self, turn: &mut Turn<'_>) {
+        for (group, up_to) in std::mem::take(&mut self.unsaid) {
+            if self.phase == Phase::Ready {
+                turn.send(&ClientFrame::AcknowledgeGroup { group, up_to });
+            }
         }
     }
 

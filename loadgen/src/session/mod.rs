@@ -17,8 +17,8 @@ mod pushes;
 use std::ops::ControlFlow;
 
 use proto_spec::{
-    ClientFrame, ClientKind, ConversationId, Decoder, Durability, EpochId, ErrorCode, FrameError, PROTOCOL_VERSION,
-    RawFrame, RequestId, Resume, SendNumber, Seq, ServerFrame, Status, limits,
+    ClientFrame, ClientKind, ConversationId, Decoder, Durability, EpochId, ErrorCode, FrameError, GroupId,
+    PROTOCOL_VERSION, RawFrame, RequestId, Resume, SendNumber, Seq, ServerFrame, Status, limits,
 };
 
 pub use self::{
@@ -94,6 +94,8 @@ pub enum Wake {
     Renew(u64),
     /// [`Session::acknowledge`], when acknowledgements are due.
     Acknowledge,
+    /// [`Session::acknowledge_groups`], when those of groups are due.
+    AcknowledgeGroups,
     /// [`Session::bye`], when the time has come to go elsewhere.
     Move(Redirect),
 }
@@ -122,6 +124,8 @@ pub struct Session {
     /// The newest epoch of the log that it was told of.
     epoch: EpochId,
     acknowledged: Seq,
+    /// What it has been pushed of groups and has not acknowledged.
+    unsaid: Vec<(GroupId, Seq)>,
     /// Everything up to it has reached the history store (SPEC 4.14).
     committed: Seq,
     /// Where the log stood when the device came first.
@@ -163,6 +167,7 @@ impl Session {
             position: Seq::ZERO,
             epoch: EpochId(0),
             acknowledged: Seq::ZERO,
+            unsaid: Vec::new(),
             committed: Seq::ZERO,
             start: Seq::ZERO,
             last_number: SendNumber(0),
@@ -378,6 +383,7 @@ impl Session {
     pub fn bye(&mut self, turn: &mut Turn<'_>) {
         if self.phase == Phase::Ready {
             self.acknowledge(turn);
+            self.acknowledge_groups(turn);
             turn.send(&ClientFrame::Bye);
         }
     }

@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// Seeds of the standard run with groups.
-pub const SEEDS: u64 = 16;
+pub const SEEDS: u64 = 20;
 
 /// Within so many seeds every deliberate fault must be found.
 pub const SEEDS_TO_FIND: u64 = 40;
