@@ -185,6 +185,20 @@ fn a_node_that_is_gone_or_does_not_know_the_user_leads_back_to_the_first_one() {
 }
 
 #[test]
+fn where_nodes_come_and_go_one_that_does_not_know_the_user_yet_is_no_fault() {
+    let (first, other) = (listen(), listen());
+    let mut devices = device(&first);
+    devices.manners.tolerates_disconnects = true;
+    let answers = [vec![redirect(&other, 0)], vec![welcome()]];
+    let bye = bye_elsewhere("of another node");
+    let (first, other) = (node(first.listener, answers.into()), node(other.listener, vec![vec![bye]]));
+    devices.until(|devices| devices.ready() == 1);
+    let (stats, faults) = devices.close();
+    assert_eq!((first.join().unwrap(), other.join().unwrap()), (vec![1, 1], vec![2]));
+    assert_eq!((stats[Count::LoginsRefused], faults), (1, Vec::new()));
+}
+
+#[test]
 fn a_device_that_follows_no_redirects_says_so_and_comes_again_where_it_was() {
     let first = listen();
     let mut devices = device_with(&first, None, Redirects::Refused);

@@ -75,9 +75,12 @@ impl Devices {
             | ErrorCode::HandshakeTimeout
             | ErrorCode::IdleTimeout => self.lost(slot, retry_after_ms, &words),
             ErrorCode::Elsewhere => {
-                // However it came there, the nodes do not agree, unless it was about to move.
+                // However it came there, the nodes do not agree, unless it was about to move. A fault, unless nodes are meant to come and
+                // go, as in `sent_on`.
                 if !self.sessions[slot as usize].is_ready() || !self.nodes.is_moving(slot) {
-                    self.fault(slot, &words);
+                    if !self.manners.tolerates_disconnects {
+                        self.fault(slot, &words);
+                    }
                     self.nodes.begin_again(slot);
                 }
                 self.lost(slot, retry_after_ms, &words);
