@@ -639,6 +639,7 @@ mod real {
                 database.clear();
             }
         }
+        keyfile::create_if_missing(&world.data().join("token-key.pem")).unwrap();
         let Output { status, stderr, .. } = world.ringpost(&["serve", "--config", file]).output().unwrap();
         let stderr = String::from_utf8(stderr).unwrap();
         assert!(!status.success() && stderr.contains("`ringpost migrate --from embedded"), "{stderr}");
