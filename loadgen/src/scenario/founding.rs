@@ -8,8 +8,10 @@ use crate::{
     verify::{Ledger, groups::Said},
 };
 
-/// The id of a group of a run, which are 0, 1, 2, ... Other runs have others, so that none is taken.
-pub(super) fn group_id(run: u64, group: u64) -> GroupId {
+/// The id of a group of a run, which are 0, 1, 2, ... Other runs have others, so that none is taken; and it is known before there is the
+/// group, and so whose its home will be.
+#[must_use]
+pub fn group_id(run: u64, group: u64) -> GroupId {
     GroupId(mix(run ^ mix(group + 1)).max(1))
 }
 

@@ -16,6 +16,7 @@ mod replay;
 mod settle;
 mod storm;
 
+pub use self::founding::group_id;
 use crate::{engine::Plan, verify::text::LABEL_BYTES, world::World};
 
 macro_rules! scenarios {

@@ -4,6 +4,7 @@
 //!
 //! `cargo test -p tests --features foundationdb --test failover -- --nocapture --test-threads 1`
 
+mod groups;
 mod nodes;
 
 use std::{
@@ -32,6 +33,7 @@ use tests::{
 use nodes::{LEASE, Nodes};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_tested-ringpost");
+const LOADGEN: &str = env!("CARGO_BIN_EXE_tested-ringpost-loadgen");
 
 /// Users of a load: some are each node's.
 const USERS: u64 = 12;
