@@ -480,8 +480,8 @@ const _: () = assert!(CLOSE_FLUSH_MS + CLOSE_LINGER_MS < DRAIN_MS);
 const _: () = assert!(SLOW_AFTER_MAX_MS + TICK_MS + CLOSE_FLUSH_MS + CLOSE_LINGER_MS < DRAIN_MS);
 const _: () = assert!(TRANSACTION_MAX_MS + TICK_MS < DRAIN_MS);
 
-/// Bytes of records after which a turn begins another batch. With what one more step adds it stays far below the
-/// journal's largest record.
+/// Bytes of records, as [`storage::Batch::weight`] counts them, after which a turn begins another batch. With what one more step adds it stays
+/// far below the journal's largest record, and below what a database allows a transaction.
 pub const BATCH_BYTES_MAX: usize = 256 * 1024;
 
 /// Bytes of frames after which a turn's output is carried out before the turn goes on: many clients that ask for pages at

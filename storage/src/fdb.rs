@@ -69,8 +69,8 @@ pub const TIMEOUT_MS_MAX: u64 = 60_000;
 /// Most attempts of a call that repeats itself. FoundationDB waits longer before each, up to a second.
 const RETRIES_MAX: i32 = 20;
 
-/// Most bytes of a transaction, as FoundationDB counts them: what it allows. A full advance has less than one million, and up to eight
-/// if it is nothing but users' first acknowledgements, which leave the most rows for their bytes. The client refuses what is larger.
+/// Most bytes of a transaction, as FoundationDB counts them: what it allows. A full advance has about one million, and up to eight
+/// if it is nothing but users' first acknowledgements, which leave the most rows for their weight. The client refuses what is larger.
 const TRANSACTION_BYTES_MAX: i32 = 10_000_000;
 
 /// Most bytes of a transaction that commits a part of a run, unless a single row has more: a tenth of what is allowed, as

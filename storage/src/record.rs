@@ -253,13 +253,24 @@ pub enum Record {
 pub struct Batch {
     bytes: Vec<u8>,
     records: u32,
+    /// Entries that its changes of messages supersede.
+    superseded: usize,
 }
+
+/// What an entry that a change of a message supersedes adds to [`Batch::weight`]. A record has one byte of it, or a few; a database is told
+/// its key twice.
+const SUPERSEDED_WEIGHT: usize = 32;
 
 impl Batch {
     /// Appends one record. The bytes of its content are copied once, into the batch.
     pub fn push(&mut self, record: &Record) {
         codec::put_record(&mut self.bytes, record);
         self.records += 1;
+        self.superseded += match record {
+            Record::Rewrite { of, .. } => of.replaces.len(),
+            Record::GroupAppend { of: Some(of), .. } => of.replaces.len(),
+            _ => 0,
+        };
     }
 
     /// As [`Batch::push`] of a [`Record::Append`], without taking the entry.
@@ -272,12 +283,14 @@ impl Batch {
     pub fn rewrite(&mut self, user: UserId, entry: &Entry, of: &Rewrite) {
         codec::put_rewrite(&mut self.bytes, user, entry, of);
         self.records += 1;
+        self.superseded += of.replaces.len();
     }
 
     /// As [`Batch::push`] of a [`Record::GroupAppend`], without taking the entry.
     pub fn group_append(&mut self, group: GroupId, entry: &GroupEntry, of: Option<&GroupRewrite>) {
         codec::put_group_append(&mut self.bytes, group, entry, of);
         self.records += 1;
+        self.superseded += of.map_or(0, |of| of.replaces.len());
     }
 
     /// Whether nothing was pushed.
@@ -298,10 +311,18 @@ impl Batch {
         &self.bytes
     }
 
+    /// How much of a transaction the batch takes up, in bytes of records that do no more than to set a few rows: its own bytes, and more where
+    /// few of them clear many rows. A message that is taken back takes all reactions with it.
+    #[must_use]
+    pub const fn weight(&self) -> usize {
+        self.bytes.len() + self.superseded * SUPERSEDED_WEIGHT
+    }
+
     /// Empties the batch, keeping its allocation.
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.records = 0;
+        self.superseded = 0;
     }
 }
 
@@ -326,6 +347,7 @@ pub fn records(bytes: &[u8]) -> impl Iterator<Item = Result<Record, CodecError>>
 #[cfg(test)]
 mod tests {
     use proptest::{collection::vec, prelude::*};
+    use proto_spec::{Content, MessageName};
 
     use super::*;
     use crate::testing::any_record;
@@ -360,6 +382,25 @@ mod tests {
             }
             prop_assert_eq!(appended, batch);
         }
+    }
+
+    #[test]
+    fn what_clears_many_rows_weighs_more_than_its_bytes() {
+        let append = |replaces: u64| {
+            let content = Content::unsend(MessageName { author: UserId(2), seq: Seq(1) }, None);
+            let (time, origin) = (TimestampMs(1), Seq(1));
+            let entry = GroupEntry { seq: Seq(100), time, from: UserId(2), origin, messages: 1, content };
+            let now = Shown { says: Seq(100), reactions: Vec::new() };
+            let of = GroupRewrite { place: Seq(1), now, replaces: (1..=replaces).map(Seq).collect() };
+            Record::GroupAppend { group: GroupId(1), entry, of: Some(of) }
+        };
+        let mut batch = Batch::default();
+        batch.push(&Record::Cursor { user: UserId(1), device: DeviceId(2), seq: Seq(3) });
+        assert_eq!(batch.weight(), batch.bytes().len());
+        batch.push(&append(65));
+        assert_eq!(batch.weight(), batch.bytes().len() + 65 * 32);
+        batch.clear();
+        assert_eq!(batch.weight(), 0);
     }
 
     #[test]

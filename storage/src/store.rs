@@ -42,8 +42,8 @@ pub const ENGINE_RUN_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// work, which is what a stop or a kill in the middle of it costs. More runs are more tables to merge; that is for later.
 pub const RECOVERY_RUN_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
-/// Most bytes of records that go into one advance of a [`Kind::Database`], unless a single batch has more. The rows of
-/// records have about four times their bytes: a tenth of what FoundationDB allows a transaction, as its makers advise.
+/// Most bytes of records that go into one advance of a [`Kind::Database`], by [`crate::Batch::weight`], unless a single batch has more. The
+/// rows of records have about four times their bytes: a tenth of what FoundationDB allows a transaction, as its makers advise.
 pub const DATABASE_RUN_BYTES_MAX: u64 = 256 * 1024;
 
 impl Kind {

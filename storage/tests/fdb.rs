@@ -13,10 +13,13 @@ use std::{
 };
 
 use foundationdb::{Database, FdbError, options::DatabaseOption};
-use proto_spec::{Content, DeviceId, Direction, Entry, Event, SendNumber, Seq, TimestampMs, UserId};
+use proto_spec::{
+    Content, DeviceId, Direction, Entry, Event, GroupEntry, GroupId, MessageName, SendNumber, Seq, TimestampMs, UserId,
+    limits::REACTIONS_MAX,
+};
 use storage::{
-    Advanced, Batch, BatchId, FORMAT_VERSION, FdbConfig, FdbStore, Fence, Holder, LaneId, Member, MemberId, MovedLane,
-    Network, Owner, Record, Roll, RollChange, Step, Store, StoreError, Tenure,
+    Advanced, Batch, BatchId, FORMAT_VERSION, FdbConfig, FdbStore, Fence, GroupRewrite, Holder, Kind, LaneId, Member,
+    MemberId, MovedLane, Network, Owner, Record, Roll, RollChange, Shown, Step, Store, StoreError, Tenure,
     contract::{self, block_on},
     fold::{Fold, Sorted},
     store::{Range, Rows},
@@ -40,6 +43,7 @@ const CHECKS: &[Check] = &checks![
     of_two_who_take_a_slot_one_has_it,
     two_changes_that_each_expect_what_the_other_sets_are_never_both_made,
     changes_of_different_slots_go_side_by_side,
+    whatever_fills_an_advance_fits_into_a_transaction,
     who_waits_for_other_owners_is_told_long_after_a_call_would_have_been_given_up,
     a_damaged_roll_is_named,
     an_advance_that_is_dropped_is_made_whole_or_not_at_all,
@@ -400,6 +404,41 @@ fn changes_of_different_slots_go_side_by_side(cluster: &Cluster) {
             assert!(block_on(b.change_roll(&takes(&roll, 8, 1))).unwrap());
         });
         assert_eq!(block_on(a.roll()).unwrap().version(), (round + 1) * 2);
+    }
+}
+
+/// Under the longest prefix: records that leave the most rows for what they weigh, as many as an advance has room for.
+fn whatever_fills_an_advance_fits_into_a_transaction(cluster: &Cluster) {
+    let mut place = Place::new(cluster);
+    place.config.prefix = format!("{:x<32}", place.config.prefix);
+    let store = place.open();
+    let fence = block_on(store.take_over()).unwrap();
+    let cursor = |at: u64| Record::Cursor { user: UserId(at), device: DeviceId(1), seq: Seq(0) };
+    // Of a young group each: their numbers take the fewest bytes, and their keys as many as any.
+    let unsend = |at: u64| {
+        let (seq, time, from) = (Seq(67), TimestampMs(1), UserId(1));
+        let content = Content::unsend(MessageName { author: from, seq: Seq(2) }, None);
+        let entry = GroupEntry { seq, time, from, origin: Seq(3), messages: 1, content };
+        let replaces = (2..=2 + REACTIONS_MAX as u64).map(Seq).collect();
+        let of = GroupRewrite { place: Seq(2), now: Shown { says: seq, reactions: Vec::new() }, replaces };
+        Record::GroupAppend { group: GroupId(at), entry, of: Some(of) }
+    };
+    let fillings: [(&str, &dyn Fn(u64) -> Record); 2] =
+        [("first acknowledgements", &cursor), ("messages taken back", &unsend)];
+    for (batch_id, (what, record)) in fillings.into_iter().enumerate() {
+        let mut batch = Batch::default();
+        let room = Kind::Database.run_bytes_max() as usize;
+        for at in 1.. {
+            batch.push(&record(at));
+            if batch.weight() >= room {
+                break;
+            }
+        }
+        let (after, records) = (batch_id as u64, batch.len());
+        let mut fold = Fold::default();
+        fold.add(batch.bytes()).unwrap();
+        let advanced = block_on(store.advance(fence, &[step(0, after, after + 1)], fold.sort())).unwrap();
+        println!("{records} {what}, {} bytes: {} rows", batch.bytes().len(), advanced.rows);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Batches on their way to where they are durable: to the journal, which core 0 has, and where acknowledgements wait for a database,
 //! into that by lanes. And what is heard of both.
 
-use storage::{Advanced, BatchId, LaneId, StoreError};
+use storage::{Advanced, Batch, BatchId, LaneId, StoreError};
 use tracing::{debug, error, warn};
 
 use super::{Core, CoreMessage, Order};
@@ -27,15 +27,15 @@ impl Core {
     }
 
     /// Hands a batch to the journal and, where it is for them to bring it into the store, to the lanes.
-    pub(super) fn commit(&mut self, now: Now, lane: LaneId, id: BatchId, bytes: &[u8]) {
+    pub(super) fn commit(&mut self, now: Now, lane: LaneId, id: BatchId, batch: &Batch) {
         if let Some(lanes) = &mut self.lanes {
-            lanes.push(now.monotonic_ms, lane, id, bytes.to_vec());
+            lanes.push(now.monotonic_ms, lane, id, batch);
         }
         match &mut self.journal {
             // There the database has everything that anybody was promised.
             _ if self.homes.do_move() => {}
-            Some(journal) => journal.push(lane, id, bytes),
-            None => self.post(CoreId(0), CoreMessage::Batch { lane, id, bytes: bytes.to_vec() }),
+            Some(journal) => journal.push(lane, id, batch.bytes()),
+            None => self.post(CoreId(0), CoreMessage::Batch { lane, id, bytes: batch.bytes().to_vec() }),
         }
     }
 

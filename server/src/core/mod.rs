@@ -318,7 +318,7 @@ impl Core {
         let mut effects = std::mem::take(&mut self.effects);
         for (lane, id, batch) in effects.batches() {
             rim.decided(lane, id, batch);
-            self.commit(now, lane, id, batch.bytes());
+            self.commit(now, lane, id, batch);
         }
         for (user, registration) in effects.directory.drain(..) {
             self.common.directory.set(user, registration);

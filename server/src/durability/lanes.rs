@@ -19,7 +19,7 @@ use std::{
 };
 
 use storage::{
-    Advanced, BatchId, Kind, LaneId, Step, StoreError,
+    Advanced, Batch, BatchId, Kind, LaneId, Step, StoreError,
     fold::{Fold, Sorted},
 };
 
@@ -112,6 +112,8 @@ struct Waiting {
     id: BatchId,
     since_ms: u64,
     bytes: Vec<u8>,
+    /// Of a commit.
+    weight: u64,
 }
 
 #[derive(Debug)]
@@ -180,16 +182,16 @@ impl Lanes {
     ///
     /// # Panics
     /// It has another number.
-    pub fn push(&mut self, now_ms: u64, lane: LaneId, id: BatchId, bytes: Vec<u8>) {
+    pub fn push(&mut self, now_ms: u64, lane: LaneId, id: BatchId, batch: &Batch) {
         let lane = self.lane(lane);
         if !lane.is_open {
             return;
         }
         let last = lane.waiting.back().map_or(lane.stored, |last| last.id);
         assert!(last.0 + 1 == id.0, "the batches of a lane have no gaps");
-        let len = bytes.len();
-        lane.waiting.push_back(Waiting { id, since_ms: now_ms, bytes });
-        self.waiting_bytes += len;
+        let (bytes, weight) = (batch.bytes().to_vec(), batch.weight() as u64);
+        lane.waiting.push_back(Waiting { id, since_ms: now_ms, bytes, weight });
+        self.waiting_bytes += batch.bytes().len();
     }
 
     /// The next commit to begin, if any.
@@ -377,9 +379,8 @@ impl Lane {
     /// How many of the oldest batches fit into this room, which becomes less by them.
     fn fitting(&self, room: &mut u64) -> usize {
         let fits = |batch: &&Waiting| {
-            let bytes = batch.bytes.len() as u64;
-            let fits = bytes <= *room;
-            *room = room.saturating_sub(bytes);
+            let fits = batch.weight <= *room;
+            *room = room.saturating_sub(batch.weight);
             fits
         };
         self.waiting.iter().take_while(fits).count()

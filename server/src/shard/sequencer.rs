@@ -350,9 +350,9 @@ impl Shard {
     /// waits for them, belong to one batch.
     pub(super) fn cut_batch_if_full(&mut self, at: usize, cx: &mut Turn<'_>) {
         let batch = &mut cx.effects.filling[at].batch;
-        let bytes = batch.bytes().len();
-        if bytes >= BATCH_BYTES_MAX {
+        if batch.weight() >= BATCH_BYTES_MAX {
             let full = std::mem::take(batch);
+            let bytes = full.bytes().len();
             let lane = LaneId(self.homes.topology.first_lane_of(self.core).0 + at as u16);
             cx.effects.full_batches.push((lane, self.lanes[at].seal(bytes), full));
         }

@@ -1,8 +1,10 @@
 use proptest::prelude::*;
-use proto_spec::{DeviceId, Seq, UserId};
+use proto_spec::{
+    Content, DeviceId, GroupEntry, GroupId, MessageName, Seq, TimestampMs, UserId, limits::REACTIONS_MAX,
+};
 use storage::{
-    Batch, CommitFault, Fence, MemberId, MemoryStore, MovedLane, Owner, Record, RollChange, Store as _,
-    contract::block_on,
+    Batch, CommitFault, Fence, GroupRewrite, MemberId, MemoryStore, MovedLane, Owner, Record, RollChange, Shown,
+    Store as _, contract::block_on,
 };
 
 use super::*;
@@ -15,18 +17,32 @@ fn lanes() -> Lanes {
     Lanes::new([A, B].into_iter(), Sharing::OneLane, SLOW_AFTER_MS)
 }
 
-fn batch(records: u64) -> Vec<u8> {
+fn batch(records: u64) -> Batch {
     let mut batch = Batch::default();
     for seq in 1..=records {
         batch.push(&Record::Cursor { user: UserId(1), device: DeviceId(2), seq: Seq(seq) });
     }
-    batch.bytes().to_vec()
+    batch
+}
+
+/// So many messages of a group are taken back, each with as many reactions as it may have.
+fn unsends(count: u64) -> Batch {
+    let mut batch = Batch::default();
+    for seq in 1..=count {
+        let (seq, place) = (Seq(1_000 + seq), Seq(seq));
+        let content = Content::unsend(MessageName { author: UserId(1), seq: place }, None);
+        let entry = GroupEntry { seq, time: TimestampMs(1), from: UserId(1), origin: seq, messages: 1, content };
+        let replaces = (1..=1 + REACTIONS_MAX as u64).map(Seq).collect();
+        let of = GroupRewrite { place, now: Shown { says: seq, reactions: Vec::new() }, replaces };
+        batch.push(&Record::GroupAppend { group: GroupId(1), entry, of: Some(of) });
+    }
+    batch
 }
 
 /// Pushes batches with these numbers.
 fn push(lanes: &mut Lanes, now_ms: u64, lane: LaneId, ids: std::ops::RangeInclusive<u64>) {
     for id in ids {
-        lanes.push(now_ms, lane, BatchId(id), batch(1));
+        lanes.push(now_ms, lane, BatchId(id), &batch(1));
     }
 }
 
@@ -98,10 +114,10 @@ fn a_commit_whose_outcome_is_not_known_is_tried_again_as_it_was() {
 #[test]
 fn a_commit_is_bounded_by_bytes_and_has_at_least_one_batch() {
     let mut lanes = lanes();
-    let third = batch(Kind::Database.run_bytes_max() / 3 / batch(1).len() as u64);
+    let third = batch(Kind::Database.run_bytes_max() / 3 / batch(1).bytes().len() as u64);
     let too_large = batch(Kind::Database.run_bytes_max());
     for (id, bytes) in (1..).zip([&third, &third, &third, &too_large, &third, &too_large]) {
-        lanes.push(0, A, BatchId(id), bytes.clone());
+        lanes.push(0, A, BatchId(id), bytes);
     }
     let mut steps = Vec::new();
     while let Some(step) = step(&mut lanes, 0) {
@@ -215,7 +231,7 @@ fn a_commit_takes_all_slots_that_are_ready_each_in_its_term() {
     assert_eq!(stored(&mut lanes, second), [(12, 1)]);
     assert_eq!(stored(&mut lanes, work.id), [(10, 2), (11, 1), (13, 3)]);
     assert_eq!(next(&mut lanes, 0).unwrap().1, [(11, 1, 2)]);
-    assert_eq!(lanes.waiting(), (1, batch(1).len()));
+    assert_eq!(lanes.waiting(), (1, batch(1).bytes().len()));
 }
 
 #[test]
@@ -241,15 +257,15 @@ fn no_more_commits_are_under_way_than_may_be_those_that_are_tried_again_among_th
 fn slots_take_turns_where_a_commit_has_no_room_for_all() {
     let mut lanes = slots(1);
     // Two have room.
-    let large = batch(Kind::Database.run_bytes_max() / 3 / batch(1).len() as u64);
+    let large = batch(Kind::Database.run_bytes_max() / 3 / batch(1).bytes().len() as u64);
     let mut turns = vec![];
     for round in 1..=6 {
-        SLOTS.into_iter().for_each(|slot| lanes.push(0, LaneId(slot), BatchId(round), large.clone()));
+        SLOTS.into_iter().for_each(|slot| lanes.push(0, LaneId(slot), BatchId(round), &large));
     }
     for _ in 0..12 {
         let (id, steps) = next(&mut lanes, 0).unwrap();
         turns.extend(steps.iter().map(|step| step.0));
-        let bytes: u64 = steps.iter().map(|step| (step.2 - step.1) * large.len() as u64).sum();
+        let bytes: u64 = steps.iter().map(|step| (step.2 - step.1) * large.bytes().len() as u64).sum();
         assert!(bytes <= Kind::Database.run_bytes_max());
         stored(&mut lanes, id);
     }
@@ -257,12 +273,30 @@ fn slots_take_turns_where_a_commit_has_no_room_for_all() {
     assert_eq!(lanes.waiting(), (0, 0));
 }
 
+/// A record of a few bytes clears 65 rows, each of which a transaction has twice.
+#[test]
+fn few_of_the_batches_that_clear_many_rows_go_into_one_commit() {
+    let mut lanes = slots(1);
+    let batch = unsends(10);
+    for id in 1..=100 {
+        SLOTS.into_iter().for_each(|slot| lanes.push(0, LaneId(slot), BatchId(id), &batch));
+    }
+    let mut largest = 0;
+    while let Some(work) = lanes.next(0) {
+        largest = largest.max(work.batches);
+        stored(&mut lanes, work.id);
+    }
+    assert_eq!(lanes.waiting(), (0, 0));
+    assert_eq!(largest, Kind::Database.run_bytes_max() as usize / batch.weight());
+    assert!(largest * 10 * (1 + REACTIONS_MAX) < 10_000, "{largest} batches");
+}
+
 #[test]
 fn what_is_larger_than_a_commit_goes_alone() {
     let mut lanes = slots(1);
     let too_large = batch(Kind::Database.run_bytes_max());
     push(&mut lanes, 0, LaneId(10), 1..=1);
-    lanes.push(0, LaneId(11), BatchId(1), too_large);
+    lanes.push(0, LaneId(11), BatchId(1), &too_large);
     push(&mut lanes, 0, LaneId(12), 1..=1);
     for wanted in [10, 11, 12] {
         let (id, steps) = next(&mut lanes, 0).unwrap();
@@ -322,7 +356,7 @@ fn what_is_told_of_a_slot_that_was_closed_or_begun_anew_is_ignored() {
         push(&mut lanes, 0, LaneId(11), 1..=1);
         let (id, _) = next(&mut lanes, 0).unwrap();
         lanes.close(LaneId(10));
-        assert_eq!(lanes.waiting(), (1, batch(1).len()));
+        assert_eq!(lanes.waiting(), (1, batch(1).bytes().len()));
         let is_lost = result.is_err();
         match lanes.done(0, id, result, 0) {
             Outcome::Void => {
@@ -451,9 +485,9 @@ impl Node {
                 match self.open.get_mut(&lane) {
                     Some((last, _)) => {
                         *last += 1;
-                        self.lanes.push(0, lane, BatchId(*last), batch(1));
+                        self.lanes.push(0, lane, BatchId(*last), &batch(1));
                     }
-                    None => self.lanes.push(0, lane, BatchId(77), batch(1)),
+                    None => self.lanes.push(0, lane, BatchId(77), &batch(1)),
                 }
             }
             Happening::Next => self.under_way.extend(self.lanes.next(u64::MAX)),
