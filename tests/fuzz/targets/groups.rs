@@ -54,7 +54,7 @@ const SECRET_DIGEST: [u8; 32] = [
 ];
 
 fn check(group: &Group, head: Seq) {
-    let (members, more) = group.roll.page(UserId(0), usize::MAX);
+    let (members, more) = group.roll.page(UserId(0), usize::MAX, true);
     assert!(!more && members.len() == group.roll.members() && members.len() <= MEMBERS_MAX);
     let owners = members.iter().filter(|member| member.role == Role::Owner).count();
     let has_ended = group.state.as_ref().is_some_and(|state| state.has_ended);
