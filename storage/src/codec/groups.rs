@@ -421,7 +421,7 @@ mod tests {
 
     #[test]
     fn what_a_newer_version_says_of_a_member_is_the_least() {
-        let row = group_member(&[1, 99, 99, 6, 0, 0]).unwrap();
+        let row = group_member(&[1, 99, 99, 6, 0, 0, 0]).unwrap();
         assert_eq!((row.standing, row.role), (Standing::Unknown, Role::Member));
         assert_eq!(standing(&[1, 99, 1, 2, 3, 4]).unwrap().standing, Standing::Unknown);
     }
