@@ -86,7 +86,9 @@ pub fn client(kind: ClientKind) -> ClientFrame {
             set: Visibility::INVISIBLE,
             cleared: Visibility::HIDE_LAST_SEEN,
         },
-        ClientKind::FetchDigest => ClientFrame::FetchDigest { request: REQUEST, first: SEQ, last: SEQ, width: 1 },
+        ClientKind::FetchDigest => {
+            ClientFrame::FetchDigest { request: REQUEST, first: SEQ, last: SEQ, width: 1, group: GroupId(0) }
+        }
         ClientKind::DeleteMessage => {
             ClientFrame::DeleteMessage { request: REQUEST, conversation: PEER.into(), place: Seq(1_000) }
         }

@@ -35,9 +35,10 @@ pub(crate) enum Range {
         set: Settings,
         cleared: Settings,
     },
-    /// Digests, up to here.
+    /// Digests, up to here; of the own log if the group is zero.
     Digest {
         last: Seq,
+        group: GroupId,
     },
     Delete {
         conversation: ConversationId,
@@ -85,9 +86,9 @@ impl Range {
             | Self::Read { conversation, .. }
             | Self::Settings { conversation, .. }
             | Self::Delete { conversation } => matches!(conversation, ConversationId::Group(_)),
+            Self::Digest { group, .. } => *group != GroupId(0),
             Self::Log
             | Self::Inbox { .. }
-            | Self::Digest { .. }
             | Self::Devices
             | Self::RemoveDevice(_)
             | Self::NameDevice(..)
@@ -198,7 +199,9 @@ impl Fetches {
             Range::Settings { conversation, set, cleared } => {
                 ClientFrame::SetConversation { request, conversation, set, cleared }
             }
-            Range::Digest { last } => ClientFrame::FetchDigest { request, first: from, last, width: limit },
+            Range::Digest { last, group } => {
+                ClientFrame::FetchDigest { request, first: from, last, width: limit, group }
+            }
             Range::Delete { conversation } => ClientFrame::DeleteMessage { request, conversation, place: from },
             Range::Devices => ClientFrame::FetchDevices { request },
             Range::RemoveDevice(device) => ClientFrame::RemoveDevice { request, device },

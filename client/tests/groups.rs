@@ -6,9 +6,9 @@ mod wire;
 
 use client::{
     Act, ClientEvent, Content, ConversationId, Direction, DisconnectReason, ErrorCode, FetchHandle, GroupEntry,
-    GroupId, GroupPage, Input, Kinds, Rules, SendError, Seq, TimestampMs, UserId,
+    GroupId, GroupPage, Input, Kinds, Rules, SendError, Seq, TimestampMs, UserId, limits::ACKNOWLEDGE_GROUPS_AFTER_MS,
 };
-use proto_spec::{ClientFrame, ClientKind, ContentKind, ConversationKind, ServerFrame};
+use proto_spec::{ClientFrame, ClientKind, ContentKind, ConversationKind, Digests, ServerFrame, digest::DIGEST_BYTES};
 
 use crate::{welcome::welcome, wire::Wire};
 
@@ -159,32 +159,27 @@ fn a_pushed_entry_of_a_group_moves_no_position_and_is_not_acknowledged() {
 }
 
 #[test]
-fn a_page_reaches_to_where_it_was_asked_for_over_what_is_not_to_be_read() {
-    let page = |request, first, last| GroupPage {
-        request,
-        group: GROUP,
-        first: Seq(first),
-        last: Seq(last),
-        more: true,
-        head: Seq(30),
-        entries: vec![entry(last)],
-    };
-    let (forwards, backwards) = (Direction::Forwards, Direction::Backwards);
-    for (from, direction, told, range) in [
-        (11, forwards, (20, 25), (11, 25)),
-        (0, forwards, (20, 25), (1, 25)),
-        (15, backwards, (5, 10), (5, 15)),
-        (99, backwards, (5, 10), (5, 30)),
-        (0, backwards, (20, 25), (20, 30)),
-    ] {
-        let mut wire = connected(&with_groups());
-        wire.client.fetch_conversation(GROUP, Seq(from), direction, 9).unwrap();
-        let frames = wire.turn(Input::Tick).1;
-        let [ClientFrame::FetchConversation { request, .. }] = frames[..] else { panic!("{frames:?}") };
-        let events = wire.hear(&ServerFrame::GroupPage(page(request, told.0, told.1))).0;
-        let [ClientEvent::GroupPage { page, .. }] = &events[..] else { panic!("{events:?}") };
-        assert_eq!((page.first.0, page.last.0), range, "from {from}");
+fn what_a_group_has_pushed_is_acknowledged_once_for_all_that_came_meanwhile() {
+    let mut wire = connected(&with_groups());
+    for seq in [1, 2, 3] {
+        let (_, frames) = wire.hear(&ServerFrame::DeliverGroup { group: GROUP, entry: entry(seq) });
+        assert_eq!(frames, []);
     }
+    let later = |wire: &mut Wire| {
+        wire.now = wire.now.after(ACKNOWLEDGE_GROUPS_AFTER_MS);
+        wire.turn(Input::Tick).1
+    };
+    assert_eq!(later(&mut wire), [ClientFrame::AcknowledgeGroup { group: GROUP, up_to: Seq(3) }]);
+    assert_eq!(later(&mut wire), [], "nothing came since");
+    let digests = wire.client.fetch_group_digest(GROUP, (Seq(1), Seq(3), 2)).unwrap();
+    let frames = wire.turn(Input::Tick).1;
+    let [ClientFrame::FetchDigest { request, first: Seq(1), last: Seq(3), width: 2, group: GROUP }] = frames[..] else {
+        panic!("{frames:?}")
+    };
+    let (at, first, last, width) = (Seq(3), Seq(1), Seq(3), 2);
+    let told = Digests { request, at, first, last, width, digests: vec![[1; DIGEST_BYTES], [2; DIGEST_BYTES]] };
+    let events = wire.hear(&ServerFrame::Digest(told.clone())).0;
+    assert_eq!(events, [ClientEvent::Digest { fetch: digests, digests: told }]);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use aws_lc_rs::digest::{Context, SHA256};
 
-use crate::entry::Entry;
+use crate::{entry::Entry, group::GroupEntry};
 
 /// Bytes of a digest: of SHA-256.
 pub const DIGEST_BYTES: usize = 32;
@@ -13,6 +13,16 @@ pub type Digest = [u8; DIGEST_BYTES];
 /// The digest of one entry: of its bytes, as a page carries them.
 #[must_use]
 pub fn of_entry(entry: &Entry) -> Digest {
+    let mut bytes = Vec::new();
+    entry.encode(&mut bytes);
+    let mut hash = Context::new(&SHA256);
+    hash.update(&bytes);
+    finished(hash)
+}
+
+/// The digest of one entry of a group's log: of its bytes, as a page carries them.
+#[must_use]
+pub fn of_group_entry(entry: &GroupEntry) -> Digest {
     let mut bytes = Vec::new();
     entry.encode(&mut bytes);
     let mut hash = Context::new(&SHA256);

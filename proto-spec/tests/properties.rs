@@ -285,11 +285,8 @@ fn client_frame() -> impl Strategy<Value = ClientFrame> {
             ClientFrame::NameDevice { request, device: DeviceId(device), name }
         }),
         number().prop_map(|number| ClientFrame::GiveUp { number: SendNumber(number) }),
-        (request(), seq(), seq(), number()).prop_map(|(request, first, last, width)| ClientFrame::FetchDigest {
-            request,
-            first,
-            last,
-            width
+        (request(), seq(), seq(), number(), group()).prop_map(|(request, first, last, width, group)| {
+            ClientFrame::FetchDigest { request, first, last, width, group }
         }),
         (request(), users(PRESENCE_USERS_MAX))
             .prop_map(|(request, users)| { ClientFrame::FetchPresence { request, users } }),

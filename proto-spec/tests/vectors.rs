@@ -352,8 +352,9 @@ impl Frame for ClientFrame {
                 json!({ "request": number(request), "device": number(device), "name": name })
             }
             Self::GiveUp { number: send } => json!({ "number": number(send) }),
-            Self::FetchDigest { request, first, last, width } => json!({
+            Self::FetchDigest { request, first, last, width, group } => json!({
                 "request": number(request), "first": number(first), "last": number(last), "width": number(width),
+                "group": number(group),
             }),
             Self::FetchPresence { request, users } | Self::Watch { request, users } => json!({
                 "request": number(request), "users": users.iter().map(number).collect::<Vec<_>>(),

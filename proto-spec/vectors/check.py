@@ -676,7 +676,10 @@ FRAMES = {
         ),
         0x1A: ("acknowledge_group", [("group", VARINT), ("up_to", VARINT)]),
         0x17: ("set_visibility", [("request", OWN_REQUEST), ("set", VARINT), ("cleared", VARINT)]),
-        0x14: ("fetch_digest", [("request", OWN_REQUEST), ("first", VARINT), ("last", VARINT), ("width", VARINT)]),
+        0x14: (
+            "fetch_digest",
+            [("request", OWN_REQUEST), ("first", VARINT), ("last", VARINT), ("width", VARINT), ("group", LATER)],
+        ),
     },
     "server": {
         0x81: ("welcome", [*((name, VARINT) for name in WELCOME), *((name, LATER) for name in WELCOME_LATER)]),

@@ -4,6 +4,7 @@
 use proto_spec::{
     Act, Body, ClientFrame, Content, Direction, ErrorCode, Event, GroupEntry, GroupId, GroupPage, MessageName,
     RequestId, Resume, Role, Rules, SendNumber, Seq, ServerFrame, Settings, Standing, UserId, Visibility,
+    digest::{self, Digest, RangeDigest},
     limits::REACTIONS_MAX,
 };
 use server::{
@@ -69,6 +70,27 @@ impl People {
         people.world.settle();
         people.forget();
         people
+    }
+
+    /// The digests of a range, asked for until it is all there. Each part of an answer ends where a range of it does, or all of them do.
+    fn digests(&mut self, user: u64, (first, last, width): (u64, u64, u64)) -> Vec<Digest> {
+        let (request, group, mut from, mut all) = (RequestId(6), GROUP, first.max(1), Vec::new());
+        loop {
+            let (first, last) = (Seq(from), Seq(last));
+            self.world.frame(self.link(user), &ClientFrame::FetchDigest { request, first, last, width, group });
+            self.world.settle();
+            let told = self.take(user).into_iter().find_map(|frame| match frame {
+                ServerFrame::Digest(digests) => Some(digests),
+                _ => None,
+            });
+            let told = told.expect("they may ask");
+            assert_eq!(told.first.0, from);
+            all.extend(told.digests);
+            if told.last < told.first || told.last >= told.at || told.last == last {
+                return all;
+            }
+            from = told.last.0 + 1;
+        }
     }
 
     /// What a list of members says of each, as far as they have read and have, and the counts for an entry.
@@ -844,4 +866,60 @@ fn what_devices_have_is_told_to_the_others_and_counted_and_of_who_hides_it_is_no
         people.act(1, &Act::Add { user: UserId(3) });
         assert_eq!(people.receipts(1, 5).1, (1, 0), "who comes again begins anew");
     }
+}
+
+#[test]
+fn digests_of_a_group_are_those_of_what_somebody_may_read_of_it() {
+    spec::says("Of what the user may not read there is no entry");
+    for is_stored in [false, true] {
+        let mut people = People::group(4, 3, Rules::default());
+        people.say(1, "one");
+        people.act(1, &Act::Remove { user: UserId(3) });
+        people.say(1, "without them");
+        people.act(1, &Act::Add { user: UserId(3) });
+        for text in ["two", "three", "four"] {
+            people.say(2, text);
+        }
+        people.say_only(2, Content::edit(name(2, 8), &Content::text("second"), None));
+        people.say_only(1, Content::reaction(name(2, 9), "\u{1f44d}", None));
+        people.say_only(2, Content::unsend(name(2, 10), None));
+        people.world.settle();
+        if is_stored {
+            people.world.ingest();
+        }
+        people.say(1, "the newest");
+        for user in 1..=3 {
+            let held = people.history(user);
+            for (first, last, width) in [(0, 0, 0), (0, 0, 1), (1, 14, 5), (3, 9, 2), (7, 7, 1), (15, 0, 4)] {
+                assert_eq!(people.digests(user, (first, last, width)), digests_of(&held, (first, last, width), 14));
+            }
+        }
+        let (one, two) = (people.digests(1, (7, 0, 0)), people.digests(2, (7, 0, 0)));
+        assert_eq!(one, two, "who may read the same has the same");
+        people.say(3, "and one more");
+        assert_ne!(people.digests(1, (7, 0, 0)), one);
+        let frame =
+            ClientFrame::FetchDigest { request: RequestId(6), first: Seq(0), last: Seq(0), width: 0, group: GROUP };
+        people.world.frame(people.link(4), &frame);
+        people.world.settle();
+        assert!(people.take(4).iter().any(|frame| matches!(
+            frame,
+            ServerFrame::Error { code: ErrorCode::NoSuchGroup, request: RequestId(6), .. }
+        )));
+    }
+}
+
+/// What a device computes that holds this of a log that ends at `head`.
+fn digests_of(held: &[GroupEntry], (first, last, width): (u64, u64, u64), head: u64) -> Vec<Digest> {
+    let (first, last) = (first.max(1), if last == 0 { head } else { last.min(head) });
+    let width = if width == 0 { (last + 1).saturating_sub(first).max(1) } else { width };
+    let begins = (0..).map(|part| first + part * width).take_while(|begin| *begin <= last);
+    let digests = begins.map(|begin| {
+        let mut range = RangeDigest::new();
+        let part = begin..=(begin + width - 1).min(last);
+        let entries = held.iter().filter(|entry| part.contains(&entry.seq.0));
+        entries.for_each(|entry| range.add(&digest::of_group_entry(entry)));
+        range.finish()
+    });
+    digests.collect()
 }

@@ -1,7 +1,7 @@
 //! Digests of a log, against worlds of cores in one thread: what a device was handed is what the server has (SPEC 8.9).
 
 use client::{Check, History, Verdict};
-use proto_spec::{ClientFrame, Digests, Entry, RequestId, Resume, Seq, ServerFrame, TimestampMs, UserId};
+use proto_spec::{ClientFrame, Digests, Entry, GroupId, RequestId, Resume, Seq, ServerFrame, TimestampMs, UserId};
 use server::{
     config::Limits,
     limits::{DIGEST_PIECE_ENTRIES, RATE_BURST_S},
@@ -60,7 +60,8 @@ fn history(entries: &[Entry]) -> History {
 }
 
 fn ask(world: &mut World, link: Link, (first, last, width): (Seq, Seq, u64)) -> Option<Digests> {
-    world.frame(link, &ClientFrame::FetchDigest { request: RequestId(5), first, last, width });
+    let (request, group) = (RequestId(5), GroupId(0));
+    world.frame(link, &ClientFrame::FetchDigest { request, first, last, width, group });
     world.settle();
     world.take(link).into_iter().find_map(|frame| match frame {
         ServerFrame::Digest(digests) => Some(digests),

@@ -54,6 +54,15 @@ impl Client {
         self.call(|state| state.fetch_members(group, after, limit, seq))
     }
 
+    /// Asks for digests of a group's log, as [`Client::fetch_digest`] does of the own one. The answer is
+    /// [`ClientEvent::Digest`](crate::ClientEvent::Digest).
+    ///
+    /// # Errors
+    /// As [`Client::fetch_log`].
+    pub fn fetch_group_digest(&self, group: GroupId, range: (Seq, Seq, u64)) -> Result<FetchHandle, FetchError> {
+        self.call(|state| state.fetch_group_digest(group, range))
+    }
+
     /// The application has this entry of a group. See [`crate::Acknowledging::ByApplication`].
     pub fn acknowledge_group(&self, group: GroupId, seq: Seq) {
         self.call(|state| state.acknowledge_group(group, seq));

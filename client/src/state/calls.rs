@@ -130,7 +130,7 @@ impl ClientState {
     /// # Errors
     /// As [`ClientState::fetch_log`].
     pub fn fetch_digest(&mut self, (first, last, width): (Seq, Seq, u64)) -> Result<FetchHandle, FetchError> {
-        self.fetch(Range::Digest { last }, first, Direction::Forwards, width)
+        self.fetch(Range::Digest { last, group: GroupId(0) }, first, Direction::Forwards, width)
     }
 
     /// Removes a device of the user, for ever. The answer is [`ClientEvent::Devices`](crate::ClientEvent::Devices), or the end of this client if it was its own.

@@ -49,6 +49,18 @@ impl ClientState {
         self.fetch(Range::Members(group, after), seq, Direction::Forwards, limit)
     }
 
+    /// Asks for digests of a group's log, as [`ClientState::fetch_digest`] does of the own one. The answer is [`ClientEvent::Digest`].
+    ///
+    /// # Errors
+    /// As [`ClientState::fetch_log`].
+    pub fn fetch_group_digest(
+        &mut self,
+        group: GroupId,
+        (first, last, width): (Seq, Seq, u64),
+    ) -> Result<FetchHandle, FetchError> {
+        self.fetch(Range::Digest { last, group }, first, Direction::Forwards, width)
+    }
+
     /// The application has this entry of a group. Needed with [`crate::Acknowledging::ByApplication`] only.
     pub fn acknowledge_group(&mut self, group: GroupId, seq: Seq) {
         if !self.replacing.is_going_on() {

@@ -186,6 +186,8 @@ pub enum ClientFrame {
         last: Seq,
         /// Seqs that each is of. Zero: one digest of all.
         width: u64,
+        /// Of which group's log. Zero: of the own one.
+        group: GroupId,
     },
     /// Voids a number: no message will be accepted under it.
     GiveUp {
@@ -358,10 +360,11 @@ impl ClientFrame {
                 put_bytes(out, name.as_bytes());
             }
             Self::GiveUp { number } => put_varint(out, number.0),
-            Self::FetchDigest { request, first, last, width } => {
+            Self::FetchDigest { request, first, last, width, group } => {
                 for value in [request.0, first.0, last.0, *width] {
                     put_varint(out, value);
                 }
+                put_later(out, &[group.0]);
             }
             Self::FetchPresence { request, users } | Self::Watch { request, users } => {
                 put_varint(out, request.0);
@@ -483,6 +486,7 @@ impl ClientFrame {
                 first: Seq(r.varint("first")?),
                 last: Seq(r.varint("last")?),
                 width: r.varint("width")?,
+                group: GroupId(later(r, "group")?),
             },
             ClientKind::FetchPresence => {
                 Self::FetchPresence { request: own_request(r)?, users: presence::users(r, PRESENCE_USERS_MAX)? }

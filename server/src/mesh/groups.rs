@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bincode::{BorrowDecode, Encode};
 use proto_spec::{
-    Content, Direction, ErrorCode, GroupEntry, GroupId, GroupRow, MemberInfo, Role, Rules, Seq, Standing, TimestampMs,
-    UserId,
+    Content, Digests, Direction, ErrorCode, GroupEntry, GroupId, GroupRow, MemberInfo, RequestId, Role, Rules, Seq,
+    Standing, TimestampMs, UserId, digest::Digest,
 };
 
 use crate::shard::{
@@ -37,6 +37,8 @@ enum SaidBytes<'a> {
     Types { user: u64 },
     Typing { user: u64 },
     Have(Vec<(u64, u64)>),
+    Digests { ask: u64, user: u64, first: u64, last: u64, width: u64 },
+    DigestsTold { ask: u64, at: u64, first: u64, last: u64, width: u64, digests: Vec<Digest> },
 }
 
 /// Who, their role, since when, up to where they have read, and up to where they have the log.
@@ -110,6 +112,9 @@ impl<'a> GroupBytes<'a> {
             GroupSaid::Ask { ask, user, wish: GroupWish::Members { after, limit, seq } } => {
                 SaidBytes::Members { ask: ask.0, user: user.0, after: after.0, limit: *limit, seq: seq.0 }
             }
+            GroupSaid::Ask { ask, user, wish: GroupWish::Digests { first, last, width } } => {
+                SaidBytes::Digests { ask: ask.0, user: user.0, first: first.0, last: last.0, width: *width }
+            }
             GroupSaid::Ask { ask, user, wish: GroupWish::Row } => SaidBytes::Row { ask: ask.0, user: user.0 },
             GroupSaid::Following { head, members, strangers } => {
                 SaidBytes::Following { head: head.0, members: numbers(members), strangers: numbers(strangers) }
@@ -130,6 +135,11 @@ impl<'a> GroupBytes<'a> {
                     |of: &MemberInfo| (of.user.0, of.role.byte(), of.since.0, of.read_up_to.0, of.delivered_up_to.0);
                 let members = members.iter().map(member).collect();
                 SaidBytes::MembersTold { ask: ask.0, at: at.0, more: *more, members, counts: *counts }
+            }
+            GroupSaid::Told { ask, told: Ok(GroupTold::Digests(told)) } => {
+                let Digests { request: _, at, first, last, width, digests } = told;
+                let (first, last, width, digests) = (first.0, last.0, *width, digests.clone());
+                SaidBytes::DigestsTold { ask: ask.0, at: at.0, first, last, width, digests }
             }
             GroupSaid::Told { ask, told: Ok(GroupTold::Row(row)) } => {
                 let GroupRow { group: _, standing, role, rules, members, head, name, picture, last } = &**row;
@@ -172,6 +182,13 @@ impl<'a> GroupBytes<'a> {
                 asked(ask, user, GroupWish::Members { after: UserId(after), limit, seq: Seq(seq) })
             }
             SaidBytes::Row { ask, user } => asked(ask, user, GroupWish::Row),
+            SaidBytes::Digests { ask, user, first, last, width } => {
+                asked(ask, user, GroupWish::Digests { first: Seq(first), last: Seq(last), width })
+            }
+            SaidBytes::DigestsTold { ask, at, first, last, width, digests } => {
+                let (request, at, first, last) = (RequestId(0), Seq(at), Seq(first), Seq(last));
+                told(ask, Ok(GroupTold::Digests(Digests { request, at, first, last, width, digests })))
+            }
             SaidBytes::Following { head, members, strangers } => {
                 GroupSaid::Following { head: Seq(head), members: users(members), strangers: users(strangers) }
             }
@@ -213,6 +230,8 @@ impl<'a> GroupBytes<'a> {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use proto_spec::digest::DIGEST_BYTES;
+
     use super::*;
 
     fn entry(content: Content) -> GroupEntry {
@@ -236,6 +255,8 @@ pub(super) mod tests {
         let member = MemberInfo { user, role: Role::Owner, since: Seq(1), read_up_to: Seq(8), delivered_up_to: Seq(9) };
         let entries = vec![entry(Content::text("hello"))];
         let told = |told| GroupSaid::Told { ask, told };
+        let (request, at, first, last, width) = (RequestId(0), Seq(9), Seq(2), Seq(9), 4);
+        let digests = Digests { request, at, first, last, width, digests: vec![[1; DIGEST_BYTES], [2; DIGEST_BYTES]] };
         let said = [
             GroupSaid::Follow { users: vec![user, other] },
             GroupSaid::Unfollow,
@@ -251,6 +272,8 @@ pub(super) mod tests {
             GroupSaid::Types { user },
             GroupSaid::Typing { user: other },
             GroupSaid::Have { marks: vec![(user, Seq(9))] },
+            GroupSaid::Ask { ask, user, wish: GroupWish::Digests { first: Seq(2), last: Seq(9), width: 4 } },
+            told(Ok(GroupTold::Digests(digests))),
         ];
         said.into_iter().map(|said| GroupMail { group: GROUP, core: CORE, said }).collect()
     }

@@ -22,6 +22,14 @@ pub(super) struct Digesting {
 }
 
 impl Digesting {
+    /// Of this range, by `width` seqs each or all at once if that is zero; and up to where all of them together can reach.
+    pub(super) fn of((first, last): (Seq, Seq), width: u64) -> (Self, Seq) {
+        let all = last.0.saturating_sub(first.previous().0).max(1);
+        let digesting = Self::new(first, if width == 0 { all } else { width });
+        let last = last.min(digesting.reach());
+        (digesting, last)
+    }
+
     /// Of the ranges of `width` seqs, above zero, from `first` on.
     fn new(first: Seq, width: u64) -> Self {
         Self { first, width, done: Vec::new(), open: RangeDigest::new() }
@@ -36,11 +44,11 @@ impl Digesting {
         Seq(self.first.0.saturating_add(self.width.saturating_mul(self.done.len() as u64)))
     }
 
-    /// These entries are what the log has up to `covered`, after what was added before.
-    fn add(&mut self, entries: &[Entry], covered: Seq) {
-        for entry in entries {
-            self.close_before(entry.seq);
-            self.open.add(&digest::of_entry(entry));
+    /// These entries, by their digests, are what the log has up to `covered`, after what was added before.
+    pub(super) fn add(&mut self, entries: impl IntoIterator<Item = (Seq, Digest)>, covered: Seq) {
+        for (seq, digest) in entries {
+            self.close_before(seq);
+            self.open.add(&digest);
         }
         self.close_before(covered.next());
     }
@@ -53,7 +61,7 @@ impl Digesting {
     }
 
     /// Nothing more is added: up to `covered` all is.
-    fn finish(mut self, request: RequestId, at: Seq, covered: Seq) -> Digests {
+    pub(super) fn finish(mut self, request: RequestId, at: Seq, covered: Seq) -> Digests {
         if self.open_first() <= covered {
             self.done.push(std::mem::take(&mut self.open).finish());
         }
@@ -78,9 +86,7 @@ impl Shard {
         let Some(user) = self.users.resident(user_id) else { return };
         let first = first.max(Seq(1));
         let last = if last == Seq::ZERO { user.released } else { last.min(user.released) };
-        let all = last.0.saturating_sub(first.previous().0).max(1);
-        let digesting = Digesting::new(first, if width == 0 { all } else { width });
-        let last = last.min(digesting.reach());
+        let (digesting, last) = Digesting::of((first, last), width);
         let room = Room { direction: Direction::Forwards, entries: DIGEST_PIECE_ENTRIES, bytes: DIGEST_PIECE_BYTES };
         self.fetch_page(conn, request, Fetch::digest(digesting, (first, last), room), cx);
     }
@@ -94,7 +100,7 @@ impl Shard {
         (entries, covered): (&[Entry], Seq),
         cx: &mut Turn<'_>,
     ) {
-        digesting.add(entries, covered);
+        digesting.add(entries.iter().map(|entry| (entry.seq, digest::of_entry(entry))), covered);
         let sheds = self.sheds(Class::Read).is_some();
         let Some(mut session) = self.sessions.get_mut(conn) else { return };
         let user_id = session.user;
@@ -139,7 +145,7 @@ mod tests {
             let mut begin = first;
             for end in cuts {
                 let piece: Vec<_> = seqs.range(begin..end + 1).copied().map(entry).collect();
-                digesting.add(&piece, Seq(end));
+                digesting.add(piece.iter().map(|entry| (entry.seq, digest::of_entry(entry))), Seq(end));
                 begin = end + 1;
             }
             let made = digesting.finish(RequestId(1), Seq(400), Seq(last));

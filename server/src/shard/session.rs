@@ -3,8 +3,8 @@
 use std::ops::ControlFlow;
 
 use proto_spec::{
-    ClientFrame, ClientKind, ConversationId, ErrorCode, FrameError, FramingError, RawFrame, RequestId, Resume, Seq,
-    ServerFrame,
+    ClientFrame, ClientKind, ConversationId, ErrorCode, FrameError, FramingError, GroupId, RawFrame, RequestId, Resume,
+    Seq, ServerFrame,
     framing::{self, Cut},
     limits::{CLIENT_FRAME_BYTES_MAX, PAGE_ENTRIES_MAX, SEND_WINDOW, TEXT_BYTES_MAX},
 };
@@ -317,8 +317,12 @@ impl Shard {
             ClientFrame::RemoveDevice { request, device } => self.remove_device(conn, request, device, cx),
             ClientFrame::NameDevice { request, device, name } => self.name_device(conn, request, device, &name, cx),
             ClientFrame::GiveUp { number } => self.give_up_requested(conn, number, cx),
-            ClientFrame::FetchDigest { request, first, last, width } => {
+            ClientFrame::FetchDigest { request, first, last, width, group: GroupId(0) } => {
                 self.fetch_digest((conn, request), (first, last), width, cx);
+            }
+            ClientFrame::FetchDigest { request, first, last, width, group } => {
+                let wish = GroupWish::Digests { first, last, width };
+                self.fetch_of_group((conn, request), ClientKind::FetchDigest, group, wish, cx);
             }
             ClientFrame::FetchPresence { request, users } => self.fetch_presence((conn, request), users, cx),
             ClientFrame::Watch { request, users } => self.watch((conn, request), users, cx),

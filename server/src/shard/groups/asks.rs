@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
 use proto_spec::{
-    ClientKind, ErrorCode, GroupId, GroupPage, GroupRow, RequestId, Role, Rules, ServerFrame,
+    ClientKind, Digests, ErrorCode, GroupId, GroupPage, GroupRow, RequestId, Role, Rules, ServerFrame,
     limits::{GROUP_ROWS_MAX, PAGE_BYTES_MAX},
 };
 
@@ -126,6 +126,9 @@ impl Shard {
                     Ok(GroupTold::Members { at, more, members, counts: (delivered, read) }) => {
                         let told = ServerFrame::Members { request, group, more, at, members, delivered, read };
                         self.send(conn, &told, cx);
+                    }
+                    Ok(GroupTold::Digests(digests)) => {
+                        self.send(conn, &ServerFrame::Digest(Digests { request, ..digests }), cx);
                     }
                     Ok(GroupTold::Row(_)) => {}
                     Err(code) => self.ask_failed(conn, kind, request, code, cx),

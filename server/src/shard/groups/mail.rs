@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use proto_spec::{Direction, ErrorCode, GroupEntry, GroupId, GroupRow, MemberInfo, Seq, UserId};
+use proto_spec::{Digests, Direction, ErrorCode, GroupEntry, GroupId, GroupRow, MemberInfo, Seq, UserId};
 
 use crate::shard::presence::CoreAddress;
 
@@ -108,6 +108,15 @@ pub enum GroupWish {
         /// It is counted who has this entry; zero: nobody is counted.
         seq: Seq,
     },
+    /// Digests of its log.
+    Digests {
+        /// The first seq.
+        first: Seq,
+        /// The last one; zero: that of the log.
+        last: Seq,
+        /// How many seqs each is of; zero: one of all.
+        width: u64,
+    },
     /// What a list of groups shows of it.
     Row,
 }
@@ -139,6 +148,8 @@ pub enum GroupTold {
         /// How many others have the entry that was asked about, and how many of these have read it.
         counts: (u64, u64),
     },
+    /// Digests of its log; the number of the request is not said.
+    Digests(Digests),
     /// What a list of groups shows of it.
     Row(Box<GroupRow>),
 }

@@ -2,7 +2,7 @@
 //! one, and what was before if the rules said so. Anybody else gets the answer that they get of a group that there is not.
 
 use proto_spec::{
-    Direction, ErrorCode, GroupEntry, GroupId, GroupRow, Rules, Seq, UserId,
+    Direction, ErrorCode, GroupEntry, GroupId, GroupRow, RequestId, Rules, Seq, UserId, digest,
     limits::{MEMBERS_PAGE_MAX, PAGE_BYTES_MAX, PAGE_ENTRIES_MAX},
 };
 use storage::{GroupEntries, Query, Span, group::beside};
@@ -10,9 +10,10 @@ use storage::{GroupEntries, Query, Span, group::beside};
 use super::{AskId, GroupMail, GroupSaid, GroupTold, GroupWish};
 use crate::{
     group::roll::Roll,
-    limits::{GROUP_LAST_SCAN, GROUP_UNTOLD_MAX},
+    limits::{DIGEST_PIECE_BYTES, DIGEST_PIECE_ENTRIES, GROUP_LAST_SCAN, GROUP_UNTOLD_MAX},
     shard::{
         Promise, Shard, Turn,
+        digest::Digesting,
         inbox::shorten,
         ledger::{OnceStored, Parked},
         presence::CoreAddress,
@@ -50,6 +51,15 @@ enum What {
         user: UserId,
         since: Seq,
         wish: GroupWish,
+    },
+    /// As a page, but its digests.
+    Digests {
+        user: UserId,
+        since: Seq,
+        wish: GroupWish,
+        digesting: Digesting,
+        /// Up to where, through all parts of the log that the user may read.
+        up_to: Seq,
     },
     Row(Box<GroupRow>),
 }
@@ -140,6 +150,28 @@ impl Shard {
                 let told = GroupTold::Members { at: group.head, more, members, counts };
                 // How far members are is in no entry.
                 self.tell_asker_once_durable(id, (core, ask), Ok(told), cx);
+            }
+            GroupWish::Digests { first, last, width } => {
+                let first = first.max(Seq(1));
+                let last = if last == Seq::ZERO { head } else { last.min(head) };
+                let (digesting, last) = Digesting::of((first, last), width);
+                let what = What::Digests { user, since: row.since, wish, digesting, up_to: last };
+                // As if a part that ends before had been read.
+                let fetch = PageFetch {
+                    core,
+                    ask,
+                    what,
+                    first,
+                    last: first.previous(),
+                    direction: Direction::Forwards,
+                    more: false,
+                    at,
+                    head,
+                    entries_max: DIGEST_PIECE_ENTRIES,
+                    bytes_max: DIGEST_PIECE_BYTES,
+                    entries: Vec::new(),
+                };
+                self.answer_page(id, fetch, Some(first.previous()), cx);
             }
             GroupWish::Row => self.row_asked(id, (core, ask), user, cx),
         }
@@ -256,8 +288,22 @@ impl Shard {
 
     /// `covered`: up to where everything was read; none: up to the last entry that was taken.
     fn answer_page(&mut self, id: GroupId, fetch: PageFetch, covered: Option<Seq>, cx: &mut Turn<'_>) {
-        let PageFetch { core, ask, what, mut first, mut last, direction, more, at, head, mut entries, .. } = fetch;
-        if let (What::Page { user, since, wish }, Some(group)) = (&what, self.groups.resident(id))
+        let PageFetch {
+            core,
+            ask,
+            what,
+            mut first,
+            mut last,
+            direction,
+            more,
+            at,
+            head,
+            entries_max,
+            bytes_max,
+            mut entries,
+        } = fetch;
+        if let (What::Page { user, since, wish } | What::Digests { user, since, wish, .. }, Some(group)) =
+            (&what, self.groups.resident(id))
             && group.book.roll.row(*user).is_some_and(|row| row.since > *since)
         {
             // The user may read something else by now: a page of before would come after what tells them so.
@@ -287,6 +333,38 @@ impl Shard {
                     _ => {}
                 }
                 GroupTold::Page { first, last, more: more || !is_end, head, entries }
+            }
+            What::Digests { user, since, wish, mut digesting, up_to } => {
+                digesting.add(entries.iter().map(|entry| (entry.seq, digest::of_group_entry(entry))), last);
+                let row = self.groups.resident(id).and_then(|group| group.book.roll.row(user));
+                let next = row.and_then(|row| Roll::clip(row, last.next(), Direction::Forwards, at));
+                let next = next.map(|(part, _)| part).filter(|(first, _)| *first <= up_to);
+                let entries_max = entries_max.saturating_sub(entries.len());
+                match next {
+                    Some((first, last)) if is_end && entries_max > 0 => {
+                        let (last, entries) = (last.min(up_to), Vec::new());
+                        let what = What::Digests { user, since, wish, digesting, up_to };
+                        let fetch = PageFetch {
+                            core,
+                            ask,
+                            what,
+                            first,
+                            last,
+                            direction,
+                            more,
+                            at,
+                            head,
+                            entries_max,
+                            bytes_max,
+                            entries,
+                        };
+                        return self.read_group(id, fetch, (first, last), cx);
+                    }
+                    None => last = up_to.max(last),
+                    Some(_) => {}
+                }
+                digesting.add([], last);
+                GroupTold::Digests(digesting.finish(RequestId(0), at, last))
             }
             What::Row(mut row) => {
                 row.last = entries.into_iter().filter(|entry| entry.place().is_some()).max_by_key(GroupEntry::place);
