@@ -19,12 +19,14 @@ pub enum Input {
     PeakFactor,
     GroupShare,
     GroupMembers,
+    UserGroups,
     Opens,
     Replication,
     NodeConnections,
     CoreShare,
     MessageCpu,
     FrameCpu,
+    PushCpu,
     OpenCpu,
     HandshakeCpu,
     ConnectionBytes,
@@ -110,7 +112,7 @@ const fn about(
 
 /// All inputs, in their order.
 #[rustfmt::skip]
-pub const ABOUT: [About; 37] = {
+pub const ABOUT: [About; 39] = {
     use Input as I;
     use Source::{Assumed, Computed, Planned, Quoted, Result};
     [
@@ -123,6 +125,7 @@ pub const ABOUT: [About; 37] = {
         about(I::PeakFactor, ("peak", "times the mean"), 5.0, (1.0, 1e3), Assumed, "busiest second against the mean; the plan says several times"),
         about(I::GroupShare, ("group_share", "of messages"), 0.2, (0.0, 1.0), Assumed, "messages that go to a group"),
         about(I::GroupMembers, ("group_members", "members"), 10.0, (2.0, 1e6), Assumed, "members of the group that a message to a group goes to, in the mean of messages, the author included"),
+        about(I::UserGroups, ("user_groups", "a user"), 20.0, (0.0, 1e5), Assumed, "groups that a user is a member of: the home of each is asked when an app of theirs opens"),
         about(I::Opens, ("opens", "a user and day"), 10.0, AMOUNT, Assumed, "times that an app is opened, each a login, a list and a page"),
         about(I::Replication, ("replication", "copies"), 3.0, (1.0, 100.0), Assumed, "copies that the database keeps: three survive the loss of two machines"),
         about(I::NodeConnections, ("node_connections", "a node"), 50_000.0, AMOUNT, Planned, "connections of a node: the least that is planned"),
@@ -131,7 +134,9 @@ pub const ABOUT: [About; 37] = {
             Quoted { file: NOTES, words: "| 128, 120 | 142, 140 | 136, 129 |" },
             "a one-on-one message committed in a database, its client library included, at a load that leaves most turns with one message; the dearer of two runs"),
         about(I::FrameCpu, ("frame_cpu", "us"), 7.09, AMOUNT, Result("relay, window 1: CPU a message, us"),
-            "one frame that comes alone and goes out alone, the kernel's part included: an envelope of the mesh, a push to one more member, a ping of a link and its answer"),
+            "one frame that comes alone and goes out alone, the kernel's part included: an envelope of the mesh, a ping of a link and its answer"),
+        about(I::PushCpu, ("push_cpu", "us"), 5.8, AMOUNT, Quoted { file: NOTES, words: "| of that, a member, with 1,000 | | 5.8 us, the relay 4.3 | the same |" },
+            "a message of a group pushed to one more member"),
         about(I::OpenCpu, ("open_cpu", "us"), 960.0, AMOUNT, Quoted { file: NOTES, words: "48 s of the server's CPU, 0.96 ms an opening" },
             "an app that opens while nothing of its user is in memory"),
         about(I::HandshakeCpu, ("handshake_cpu", "us"), 168.0, AMOUNT, Quoted { file: NOTES, words: "| a login, us, medians of five | 45 | 168 with a full handshake" },

@@ -5,7 +5,7 @@
 
 use crate::{
     inputs::{Input as I, Inputs},
-    model::envelopes_a_send,
+    model::envelopes_at_peak,
 };
 
 /// What ends a full mesh.
@@ -94,8 +94,7 @@ pub struct Design {
 #[must_use]
 pub fn designs(inputs: &Inputs, nodes: f64) -> [Design; 3] {
     let get = |input| inputs.get(input);
-    let sends_peak = get(I::Users) * get(I::Messages) / 86_400.0 * get(I::PeakFactor);
-    let envelopes = sends_peak * envelopes_a_send(inputs) * (nodes - 1.0) / nodes;
+    let envelopes = envelopes_at_peak(inputs) * (nodes - 1.0) / nodes;
     let design = |shape, node_links: f64, relay_links: f64, links: f64, hops: f64| {
         let passed_on = envelopes * (hops - 1.0);
         let frames = passed_on + 2.0 * links * get(I::LinkPings);
@@ -166,7 +165,9 @@ mod tests {
     fn a_square_of_nine_and_three_relays_are_counted_by_hand() {
         let mut inputs = Inputs::default();
         // One message a second at the peak, six envelopes each, 8 of 9 to another node.
-        for set in ["users=86400", "messages=1", "peak=1", "group_share=0", "link_pings=0", "frame_cpu=1e5"] {
+        for set in
+            ["users=86400", "messages=1", "peak=1", "group_share=0", "user_groups=0", "link_pings=0", "frame_cpu=1e5"]
+        {
             inputs.set(set).unwrap();
         }
         let envelopes = 6.0 * 8.0 / 9.0;
@@ -186,6 +187,7 @@ mod tests {
     fn relays_have_no_more_links_than_a_mesh_allows() {
         let mut inputs = Inputs::default();
         inputs.set("messages=0.001").unwrap();
+        inputs.set("user_groups=0").unwrap();
         let links_max = stops_of_work(&inputs)[0].links;
         // 5,952 links: 357 relays for a million nodes would have 2,000,000 / 357 + 356 = 5,958.
         for (nodes, count) in [(100.0, 3), (1e4, 4), (1e6, 358)] {

@@ -53,6 +53,7 @@ fn measured_inputs_are_what_the_results_and_the_notes_say() {
 fn quoted_words_have_the_number_in_them() {
     let said = [
         (Input::MessageCpu, "142", 1.0),
+        (Input::PushCpu, "5.8", 1.0),
         (Input::OpenCpu, "0.96", 1_000.0),
         (Input::HandshakeCpu, "168", 1.0),
         (Input::ConnectionBytes, "5,024", 1.0),
