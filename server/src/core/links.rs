@@ -327,6 +327,12 @@ impl Core {
         let is_for_home = mail.said.is_for_home();
         let own = self.homes.cluster.as_ref().map(|cluster| cluster.own).unwrap_or_default();
         mail.core.node = if is_for_home { node } else { own };
+        // Nor does a node ask, follow or say anything in the name of users who are not its own.
+        let strangers = mail.said.leave_out(|user| self.homes.elsewhere(user) == Some(node));
+        self.counters().mesh_astray.add(strangers as u64);
+        if strangers > 0 && mail.said.is_of_nobody() {
+            return;
+        }
         let is_theirs = is_for_home || self.homes.elsewhere(beside(mail.group)) == Some(node);
         if is_theirs && matches!(self.home_of_mail(&mail), Home::Here(core) if core.0 < self.common.topology.cores()) {
             self.group_mail(now, mail);

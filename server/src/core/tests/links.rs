@@ -1,11 +1,14 @@
 //! Who comes as a node, before it has said which; and what nodes say to each other of who is there.
 
+use proto_spec::GroupId;
+
 use super::*;
 use crate::{
     cluster::{file::Nodes, map::Slot},
     limits::{CORES_MAX, LINKS_GREETING_MAX, PRESENCE_MAILS_MAX, PRESENCE_MAILS_NODES_MAX},
     mesh::link::{Heard, Link},
     shard::{
+        AskId, GroupMail, GroupSaid, GroupWish,
         presence::{
             Answer, Ask, Asked, Change, CoreAddress, LookId, PresenceNews, Sight, Told, Typing, Verdict, Version,
         },
@@ -93,6 +96,36 @@ pub(super) fn users(of: u16) -> [UserId; 2] {
     let map = identity(0).nodes.map.clone();
     let mut users = (1..).map(UserId).filter(|user| map.owner(Slot::of(*user)) == NodeId(of));
     std::array::from_fn(|_| users.next().unwrap())
+}
+
+#[test]
+fn a_node_asks_and_follows_groups_for_its_own_users_alone() {
+    let mut linked = Linked::new();
+    let ([here, _], [there, also_there]) = (users(0), users(1));
+    let core = CoreAddress { node: NodeId(1), core: CoreId(0) };
+    let (group, ask) = (GroupId(here.0), AskId(1));
+    let page = |user| GroupSaid::Ask { ask, user, wish: GroupWish::Row };
+    let follow = |users: &[UserId]| GroupSaid::Follow { users: users.to_vec() };
+    let have = |users: &[UserId]| GroupSaid::Have { marks: users.iter().map(|user| (*user, Seq(1))).collect() };
+    for (said, taken, astray) in [
+        (page(there), Some(page(there)), 0),
+        (page(here), None, 1),
+        (GroupSaid::Types { user: there }, Some(GroupSaid::Types { user: there }), 0),
+        (GroupSaid::Types { user: here }, None, 1),
+        (follow(&[there, here, also_there]), Some(follow(&[there, also_there])), 1),
+        (follow(&[here]), None, 1),
+        (have(&[here, there]), Some(have(&[there])), 1),
+        (have(&[here]), None, 1),
+        (GroupSaid::Unfollow, Some(GroupSaid::Unfollow), 0),
+    ] {
+        let before = linked.world.core.counters().mesh_astray.get();
+        linked.peer.post_group(&GroupMail { group, core, said: said.clone() }).unwrap();
+        linked.comes();
+        assert_eq!(linked.world.core.counters().mesh_astray.get() - before, astray, "{said:?}");
+        let mut left = said;
+        assert_eq!(left.leave_out(|user| [there, also_there].contains(&user)) as u64, astray);
+        assert_eq!((astray == 0 || !left.is_of_nobody()).then_some(left), taken);
+    }
 }
 
 #[test]

@@ -87,6 +87,40 @@ impl GroupSaid {
     }
 }
 
+impl GroupSaid {
+    /// Leaves out what is said to a home in the name of users who are not of the sender. How many that were.
+    pub fn leave_out(&mut self, is_own: impl Fn(UserId) -> bool) -> usize {
+        let users = match self {
+            Self::Follow { users } => users,
+            Self::Have { marks } => {
+                let before = marks.len();
+                marks.retain(|(user, _)| is_own(*user));
+                return before - marks.len();
+            }
+            Self::Ask { user, .. } | Self::Types { user } => return usize::from(!is_own(*user)),
+            Self::Unfollow | Self::Following { .. } | Self::Pushed(_) | Self::Told { .. } | Self::Typing { .. } => {
+                return 0;
+            }
+        };
+        let before = users.len();
+        users.retain(|user| is_own(*user));
+        before - users.len()
+    }
+
+    /// Whether nothing is left of it once somebody was left out.
+    #[must_use]
+    pub const fn is_of_nobody(&self) -> bool {
+        match self {
+            Self::Follow { users } => users.is_empty(),
+            Self::Have { marks } => marks.is_empty(),
+            Self::Ask { .. } | Self::Types { .. } => true,
+            Self::Unfollow | Self::Following { .. } | Self::Pushed(_) | Self::Told { .. } | Self::Typing { .. } => {
+                false
+            }
+        }
+    }
+}
+
 /// What somebody wants to know of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GroupWish {
