@@ -266,6 +266,19 @@ pub enum ClientEvent {
     Ended(EndReason),
 }
 
+impl ClientEvent {
+    /// The newest entry of a group that this hands out: what an application that acknowledges by itself has then
+    /// ([`Client::acknowledge_group`](crate::Client::acknowledge_group)).
+    #[must_use]
+    pub fn newest_of_group(&self) -> Option<(GroupId, Seq)> {
+        match self {
+            Self::GroupEntry { group, entry } => Some((*group, entry.seq)),
+            Self::GroupPage { page, .. } => page.entries.last().map(|last| (page.group, last.seq)),
+            _ => None,
+        }
+    }
+}
+
 /// What the server said when it let the device in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WelcomeInfo {

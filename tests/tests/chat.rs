@@ -369,6 +369,13 @@ fn people_write_in_a_group_from_pipes_and_the_server_is_killed_in_between() {
     bob.say("Said while nobody listened");
     let server = installation.start();
     alice.shows(&message(8), 1);
+    // What bob's chat has shown he has, and the group is told so now and then.
+    let has = format!("group {id} member 8 member 2 0 5");
+    wait_until(&format!("{has}; so far {:?}", alice.lines("")), || {
+        alice.say("/members");
+        thread::sleep(Duration::from_millis(500));
+        !alice.lines(&has).is_empty()
+    });
     // Who comes later reads what was said since they were added.
     let mut carol = Chat::start(&installation, 9, 1, 7, &[]);
     carol.say(&format!("/to {id}"));

@@ -167,9 +167,11 @@ impl Run {
             _ => {}
         }
         self.renewal.on_event(&self.client, &event);
+        let newest = event.newest_of_group();
         show(&self.script.on_event(event))?;
         // Told, so it has arrived.
         self.client.acknowledge(self.script.shown());
+        newest.into_iter().for_each(|(group, seq)| self.client.acknowledge_group(group, seq));
         Ok(())
     }
 }

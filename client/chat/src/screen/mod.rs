@@ -174,6 +174,7 @@ impl Run {
     }
 
     fn on(&mut self, woken: Woken) -> Result<Option<Left>, Failure> {
+        let mut newest = None;
         let input = match woken {
             Woken::Client(None) => return Err(Failure::new(Exit::Failed, "the client has stopped")),
             Woken::Client(Some(ClientEvent::Ended(reason))) => return Err(words::ended(&reason, &self.server)),
@@ -184,6 +185,7 @@ impl Run {
                     return Err(failure);
                 }
                 self.renewal.on_event(&self.client, &event);
+                newest = event.newest_of_group();
                 Input::Client(event)
             }
             Woken::Key(None) => return Err(Failure::new(Exit::Failed, "the terminal is not read any more")),
@@ -211,7 +213,10 @@ impl Run {
             Woken::Described(described) => Input::Described(Box::new(described)),
             Woken::Time => Input::Tick,
         };
-        self.step(input)
+        let left = self.step(input)?;
+        // Shown, so it has arrived.
+        newest.into_iter().for_each(|(group, seq)| self.client.acknowledge_group(group, seq));
+        Ok(left)
     }
 
     fn step(&mut self, input: Input) -> Result<Option<Left>, Failure> {
