@@ -1,0 +1,129 @@
+//! What a group tells who asks: pages of its log, lists, digests.
+
+use proto_spec::{
+    Act, ClientFrame, Content, Direction, ErrorCode, GroupEntry, GroupId, RequestId, Role, Rules, Seq, ServerFrame,
+    Standing, UserId,
+    digest::{self, Digest, RangeDigest},
+};
+use tests::spec;
+
+use crate::people::{GROUP, People, name};
+
+#[test]
+fn pages_are_the_same_wherever_the_log_is() {
+    let mut people = People::group(2, 2, Rules::HISTORY);
+    (0..10).for_each(|round| people.say(1, &format!("{round}")));
+    people.world.ingest();
+    (10..20).for_each(|round| people.say(2, &format!("{round}")));
+    let expected: Vec<_> = (0..20).map(|round| format!("{round}")).collect();
+    assert_eq!(people.texts(1), expected);
+    for limit in [1, 3, 7, 50] {
+        let (mut found, mut from) = (Vec::new(), 0);
+        loop {
+            let page = people.page(2, from, Direction::Backwards, limit).unwrap();
+            assert!(page.entries.len() as u64 <= limit && page.entries.is_sorted_by_key(|entry| entry.seq));
+            assert!(page.entries.iter().all(|entry| (page.first..=page.last).contains(&entry.seq)));
+            found.extend(page.entries.iter().rev().map(|entry| entry.seq.0));
+            if !page.more {
+                break;
+            }
+            from = page.first.0 - 1;
+        }
+        assert!(found.iter().copied().eq((1..=22).rev()), "{limit}: {found:?}");
+    }
+    let page = people.page(2, 0, Direction::Backwards, 15).unwrap();
+    assert_eq!(page.entries.len(), 15, "a page that lies in both is filled");
+}
+
+#[test]
+fn the_list_of_groups_and_of_members_is_told_to_members() {
+    let mut people = People::group(3, 2, Rules::default());
+    people.say(2, "the last one");
+    people.forget();
+    let ask = |people: &mut People, user: u64| {
+        let frame = ClientFrame::FetchGroups { request: RequestId(5), after: GroupId(0), limit: 10 };
+        people.world.frame(people.link(user), &frame);
+        people.world.settle();
+        let groups = people.take(user).into_iter().find_map(|frame| match frame {
+            ServerFrame::Groups { request: RequestId(5), more: false, rows } => Some(rows),
+            _ => None,
+        });
+        groups.expect("it is answered")
+    };
+    let rows = ask(&mut people, 2);
+    assert_eq!(rows.len(), 1);
+    let row = &rows[0];
+    assert_eq!((row.group, row.standing, row.role, row.members), (GROUP, Standing::Member, Role::Member, 2));
+    assert_eq!((row.name.as_str(), row.head.0), ("sea", 3));
+    assert_eq!(row.last.as_ref().and_then(|last| last.content.as_text()), Some("the last one"));
+    assert_eq!(ask(&mut people, 3), []);
+    let frame =
+        ClientFrame::FetchMembers { request: RequestId(6), group: GROUP, after: UserId(0), limit: 10, seq: Seq(0) };
+    for (user, expected) in [(1, Some(vec![(1, Role::Owner), (2, Role::Member)])), (3, None)] {
+        people.world.frame(people.link(user), &frame);
+        people.world.settle();
+        let members = people.take(user).into_iter().find_map(|frame| match frame {
+            ServerFrame::Members { members, more: false, .. } => {
+                Some(members.iter().map(|member| (member.user.0, member.role)).collect::<Vec<_>>())
+            }
+            _ => None,
+        });
+        assert_eq!(members, expected);
+    }
+}
+
+#[test]
+fn digests_of_a_group_are_those_of_what_somebody_may_read_of_it() {
+    spec::says("Of what the user may not read there is no entry");
+    for is_stored in [false, true] {
+        let mut people = People::group(4, 3, Rules::default());
+        people.say(1, "one");
+        people.act(1, &Act::Remove { user: UserId(3) });
+        people.say(1, "without them");
+        people.act(1, &Act::Add { user: UserId(3) });
+        for text in ["two", "three", "four"] {
+            people.say(2, text);
+        }
+        people.say_only(2, Content::edit(name(2, 8), &Content::text("second"), None));
+        people.say_only(1, Content::reaction(name(2, 9), "\u{1f44d}", None));
+        people.say_only(2, Content::unsend(name(2, 10), None));
+        people.world.settle();
+        if is_stored {
+            people.world.ingest();
+        }
+        people.say(1, "the newest");
+        for user in 1..=3 {
+            let held = people.history(user);
+            for (first, last, width) in [(0, 0, 0), (0, 0, 1), (1, 14, 5), (3, 9, 2), (7, 7, 1), (15, 0, 4)] {
+                assert_eq!(people.digests(user, (first, last, width)), digests_of(&held, (first, last, width), 14));
+            }
+        }
+        let (one, two) = (people.digests(1, (7, 0, 0)), people.digests(2, (7, 0, 0)));
+        assert_eq!(one, two, "who may read the same has the same");
+        people.say(3, "and one more");
+        assert_ne!(people.digests(1, (7, 0, 0)), one);
+        let frame =
+            ClientFrame::FetchDigest { request: RequestId(6), first: Seq(0), last: Seq(0), width: 0, group: GROUP };
+        people.world.frame(people.link(4), &frame);
+        people.world.settle();
+        assert!(people.take(4).iter().any(|frame| matches!(
+            frame,
+            ServerFrame::Error { code: ErrorCode::NoSuchGroup, request: RequestId(6), .. }
+        )));
+    }
+}
+
+/// What a device computes that holds this of a log that ends at `head`.
+fn digests_of(held: &[GroupEntry], (first, last, width): (u64, u64, u64), head: u64) -> Vec<Digest> {
+    let (first, last) = (first.max(1), if last == 0 { head } else { last.min(head) });
+    let width = if width == 0 { (last + 1).saturating_sub(first).max(1) } else { width };
+    let begins = (0..).map(|part| first + part * width).take_while(|begin| *begin <= last);
+    let digests = begins.map(|begin| {
+        let mut range = RangeDigest::new();
+        let part = begin..=(begin + width - 1).min(last);
+        let entries = held.iter().filter(|entry| part.contains(&entry.seq.0));
+        entries.for_each(|entry| range.add(&digest::of_group_entry(entry)));
+        range.finish()
+    });
+    digests.collect()
+}
