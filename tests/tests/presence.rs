@@ -558,7 +558,15 @@ fn a_reaction_is_no_message_by_which_a_user_shows_themselves() {
 fn who_has_changed_what_they_have_written_has_written_all_the_same() {
     let name = MessageName { author: UserId(BOB), seq: Seq(3) };
     for shown_to in [ShownTo::Conversation, ShownTo::Written] {
-        for content in [Content::edit(name, &Content::text("Robert"), None), Content::unsend(name, None)] {
+        let number = SendNumber(3);
+        let (conversation, request) = (UserId(CAROL).into(), RequestId(9));
+        let send = |content| ClientFrame::Send { number, to: conversation, content };
+        let changes = [
+            send(Content::edit(name, &Content::text("Robert"), None)),
+            send(Content::unsend(name, None)),
+            ClientFrame::DeleteMessage { request, conversation, place: name.seq },
+        ];
+        for change in changes {
             let (mut world, [_, b, c]) =
                 three(World::showing(2, PresenceSettings { shown_to, ..PresenceSettings::DEFAULT }));
             world.send(b, 2, CAROL, "Bob");
@@ -569,15 +577,12 @@ fn who_has_changed_what_they_have_written_has_written_all_the_same() {
             });
             assert_eq!(of, Some(name));
             // Before the store has anything of it.
-            world.frame(
-                b,
-                &ClientFrame::Send { number: SendNumber(3), to: UserId(CAROL).into(), content: content.clone() },
-            );
+            world.frame(b, &change);
             world.settle();
             world.take(c);
-            assert_eq!(pull(&mut world, c, &[BOB]), [(BOB, Presence::Online)], "{shown_to:?}: {content:?}");
+            assert_eq!(pull(&mut world, c, &[BOB]), [(BOB, Presence::Online)], "{shown_to:?}: {change:?}");
             world.ingest();
-            assert_eq!(pull(&mut world, c, &[BOB]), [(BOB, Presence::Online)], "{shown_to:?}: {content:?}");
+            assert_eq!(pull(&mut world, c, &[BOB]), [(BOB, Presence::Online)], "{shown_to:?}: {change:?}");
         }
     }
 }

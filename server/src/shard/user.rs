@@ -256,7 +256,7 @@ impl User {
         self.places_lately_written(to).max()
     }
 
-    /// An edit and a message that was taken back stand for the message, whose own entry is gone.
+    /// An edit, a message that was taken back and one that the user has deleted stand for the message, whose own entry is gone.
     fn places_lately_written(&self, to: UserId) -> impl Iterator<Item = Seq> {
         self.tail.range(self.stored.next(), self.head).filter_map(move |tail| match &tail.entry.event {
             Event::Sent { to: known, content, .. } if *known == to.into() => match (content, content.about()) {
@@ -264,6 +264,9 @@ impl User {
                 (_, Some((_, Some(stands)))) => Some(stands.place),
                 (_, Some((_, None)) | None) => Some(tail.entry.seq),
             },
+            Event::Deleted { conversation, of, place, .. } if *conversation == to.into() && of.author != to => {
+                Some(*place)
+            }
             _ => None,
         })
     }
